@@ -1,0 +1,1 @@
+"""The cloud controller manager: nodes, node lifecycle, routes, services."""

@@ -1,0 +1,1 @@
+"""What moyai needs from any IaaS, as small protocols; adapters in folders of their own."""

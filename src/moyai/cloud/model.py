@@ -1,0 +1,174 @@
+"""What moyai knows of a cloud's objects: frozen facts, free of any cloud's own types.
+
+A status is the cloud's own word in upper case (``ACTIVE``, ``ERROR`` …). Ids are the cloud's. ``tags`` are plain strings,
+the cluster's own one is ``core.ids.cluster_tag(uid)``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Flavor:
+    id: str
+    name: str
+    vcpus: int
+    memory_mb: int
+    disk_gb: int
+
+
+@dataclass(frozen=True)
+class Image:
+    id: str
+    name: str
+    status: str
+    checksum: str = ""
+    properties: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+@dataclass(frozen=True)
+class Address:
+    """One address of a server. ``kind`` is ``fixed`` or ``floating``."""
+
+    address: str
+    kind: Literal["fixed", "floating"]
+    network: str
+    mac: str = ""
+
+
+@dataclass(frozen=True)
+class Server:
+    """A machine. ``fault`` is the cloud's own reason when ``status`` is ERROR."""
+
+    id: str
+    name: str
+    status: str
+    zone: str
+    flavor_name: str
+    addresses: tuple[Address, ...] = ()
+    metadata: Mapping[str, str] = field(default_factory=dict[str, str])
+    tags: tuple[str, ...] = ()
+    host: str = ""
+    fault: str = ""
+    volume_ids: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Network:
+    id: str
+    name: str
+    subnet_ids: tuple[str, ...] = ()
+    external: bool = False
+    mtu: int = 1500
+    tags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Subnet:
+    id: str
+    name: str
+    network_id: str
+    cidr: str
+    gateway: str = ""
+    tags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, order=True)
+class Route:
+    """A router's extra route: ``destination`` (CIDR) via ``nexthop``."""
+
+    destination: str
+    nexthop: str
+
+
+@dataclass(frozen=True)
+class Router:
+    id: str
+    name: str
+    external_network_id: str = ""
+    external_address: str = ""
+    routes: tuple[Route, ...] = ()
+    tags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, order=True)
+class AddressPair:
+    """An address or CIDR that a port may also send from."""
+
+    address: str
+    mac: str = ""
+
+
+@dataclass(frozen=True)
+class Port:
+    id: str
+    name: str
+    network_id: str
+    status: str
+    fixed_ips: tuple[str, ...] = ()
+    subnet_ids: tuple[str, ...] = ()
+    mac: str = ""
+    device_id: str = ""
+    device_owner: str = ""
+    address_pairs: tuple[AddressPair, ...] = ()
+    security_group_ids: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class SecurityGroup:
+    id: str
+    name: str
+    description: str = ""
+    tags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class SecurityGroupRule:
+    """One allowance. ``protocol`` None means any; ports are inclusive, None means all; at most one remote is set."""
+
+    group_id: str
+    direction: Literal["ingress", "egress"] = "ingress"
+    ethertype: Literal["IPv4", "IPv6"] = "IPv4"
+    protocol: str | None = None
+    port_min: int | None = None
+    port_max: int | None = None
+    remote_cidr: str | None = None
+    remote_group_id: str | None = None
+    description: str = ""
+    id: str = ""
+
+
+@dataclass(frozen=True)
+class FloatingIP:
+    id: str
+    address: str
+    status: str
+    port_id: str = ""
+    fixed_ip: str = ""
+    network_id: str = ""
+    description: str = ""
+    tags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Volume:
+    id: str
+    name: str
+    status: str
+    size_gb: int
+    zone: str = ""
+    metadata: Mapping[str, str] = field(default_factory=dict[str, str])
+    attached_server_ids: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Quota:
+    """One limit: ``limit`` -1 means none. ``name`` as the cloud calls it (``cores``, ``port`` …)."""
+
+    name: str
+    limit: int
+    used: int = 0

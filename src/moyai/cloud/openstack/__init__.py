@@ -1,0 +1,1 @@
+"""The OpenStack adapter. The only place that imports openstacksdk."""

@@ -1,0 +1,51 @@
+"""Where moyai keeps things, by the XDG base directory specification.
+
+``cache`` may be deleted at any time and is made again; ``state`` may not: it holds clusters' records, keys and the
+local cloud. ``MOYAI_CACHE_DIR`` and ``MOYAI_STATE_DIR`` move them (tests do). Both should be on one file system:
+machines hard-link image content.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Paths:
+    cache: Path
+    state: Path
+
+    @property
+    def toolchain(self) -> Path:
+        """Built or fetched components, one folder a component and version."""
+        return self.cache / "toolchain"
+
+    @property
+    def images(self) -> Path:
+        """OCI archives and node images, named by what went into them."""
+        return self.cache / "images"
+
+    @property
+    def openstack_env(self) -> Path:
+        """OpenStack's own Python environment."""
+        return self.cache / "openstack"
+
+    @property
+    def clusters(self) -> Path:
+        """One folder a cluster: record, keys, kubeconfig."""
+        return self.state / "clusters"
+
+    def cloud(self, name: str) -> Path:
+        """The folder of the local cloud ``name``."""
+        return self.state / "clouds" / name
+
+
+def default_paths(environ: Mapping[str, str] = os.environ) -> Paths:
+    """The folders for this user, from the environment."""
+    home = Path(environ.get("HOME", "/root"))
+    cache = environ.get("MOYAI_CACHE_DIR") or Path(environ.get("XDG_CACHE_HOME") or home / ".cache") / "moyai"
+    state = environ.get("MOYAI_STATE_DIR") or Path(environ.get("XDG_STATE_HOME") or home / ".local/state") / "moyai"
+    return Paths(cache=Path(cache), state=Path(state))

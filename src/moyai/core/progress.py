@@ -1,0 +1,85 @@
+"""How long work shows itself: code reports what it does to a ``Reporter``; the command line decides how that looks.
+
+Events are data, in the order in which they happened, from any thread. A step's name is unique within one run.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal
+
+from moyai.core.clock import Clock, SystemClock
+
+EventKind = Literal["planned", "started", "progress", "finished", "skipped", "failed", "note"]
+
+
+@dataclass(frozen=True)
+class Event:
+    """``step``: what it is about. ``detail``: free text. ``fraction``: 0 to 1 where known. ``seconds``: since its start."""
+
+    kind: EventKind
+    step: str
+    detail: str = ""
+    fraction: float | None = None
+    seconds: float = 0.0
+
+
+class Step:
+    """A step under way: code inside it calls ``progress``."""
+
+    def __init__(self, name: str, emit: Callable[[Event], None], elapsed: Callable[[], float]) -> None:
+        self.name = name
+        self._emit = emit
+        self._elapsed = elapsed
+
+    def progress(self, detail: str, fraction: float | None = None) -> None:
+        """Say what is being done within the step, and how much of it is done (0 to 1) where known."""
+        self._emit(Event("progress", self.name, detail, fraction, self._elapsed()))
+
+
+class Reporter:
+    """Hands events to its sink, one at a time. Without a sink it is silent; ``timings`` holds what each step took."""
+
+    def __init__(self, sink: Callable[[Event], None] | None = None, clock: Clock | None = None) -> None:
+        self._sink = sink
+        self._clock = clock or SystemClock()
+        self._lock = threading.Lock()
+        self.timings: dict[str, float] = {}
+
+    def emit(self, event: Event) -> None:
+        with self._lock:
+            if self._sink:
+                self._sink(event)
+
+    def plan(self, names: Sequence[str]) -> None:
+        """Announce steps that are still to come, so that a display can tell what is left."""
+        for name in names:
+            self.emit(Event("planned", name))
+
+    def note(self, text: str) -> None:
+        """One line for the user that belongs to no step."""
+        self.emit(Event("note", "", text))
+
+    def skip(self, name: str, why: str = "") -> None:
+        """A planned step that turned out to have nothing to do."""
+        self.emit(Event("skipped", name, why))
+
+    @contextmanager
+    def step(self, name: str, detail: str = "") -> Generator[Step]:
+        """Time a step and report its start and its end; an exception passes through, reported as failed."""
+        start = self._clock.monotonic()
+
+        def elapsed() -> float:
+            return self._clock.monotonic() - start
+
+        self.emit(Event("started", name, detail))
+        try:
+            yield Step(name, self.emit, elapsed)
+        except BaseException as error:
+            self.emit(Event("failed", name, str(error) or type(error).__name__, seconds=elapsed()))
+            raise
+        self.timings[name] = elapsed()
+        self.emit(Event("finished", name, seconds=self.timings[name]))

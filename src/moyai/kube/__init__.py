@@ -1,0 +1,1 @@
+"""Kubernetes: client, informer, work queue, leader election, events. The only place that imports lightkube."""

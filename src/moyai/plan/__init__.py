@@ -1,0 +1,1 @@
+"""Pure planners: desired + observed → steps. No input, no output, no clock."""

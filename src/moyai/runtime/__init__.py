@@ -1,0 +1,1 @@
+"""What keeps reconcilers running: manager, health, metrics."""

@@ -1,0 +1,1 @@
+"""The cluster, declared: validated models, defaults, and errors that name the field."""
