@@ -1,0 +1,104 @@
+"""The ``moyai`` command: its groups, and the one place where errors become a line and an exit code.
+
+Subcommands are imported only when they are called, so that ``moyai kubectl`` and shell completion stay quick. Progress
+goes to standard error, results to standard output. No traceback reaches a user: an unforeseen error is written to
+a file, and the line says where.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import traceback
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+
+from moyai import __version__
+from moyai.core.errors import MoyaiError
+from moyai.core.paths import default_paths
+from moyai.linux.process import ProcessError
+
+#: Command → where it is defined and its line in the help (kept here so that help imports nothing).
+COMMANDS: dict[str, tuple[str, str]] = {
+    "up": ("moyai.cli.cluster:up", "Build the cluster of a spec, or bring it to its spec; starts a local cloud if asked."),
+    "plan": ("moyai.cli.cluster:plan", "Show what `up` would do, and do nothing."),
+    "status": ("moyai.cli.cluster:status", "Clusters, their nodes, machines and load balancers."),
+    "kubeconfig": ("moyai.cli.cluster:kubeconfig", "Print a cluster's kubeconfig, or merge it into yours."),
+    "kubectl": ("moyai.cli.cluster:kubectl", "Run the pinned kubectl against a cluster."),
+    "ssh": ("moyai.cli.cluster:ssh", "Log in to a node."),
+    "down": ("moyai.cli.cluster:down", "Remove a cluster with everything that hangs on it, and prove it."),
+    "cloud": ("moyai.cli.cloud:cloud", "The local cloud: a real OpenStack on this machine."),
+    "toolchain": ("moyai.cli.toolchain:toolchain", "The pinned upstream components and where they came from."),
+    "image": ("moyai.cli.image:image", "OCI images in the local cloud's registry."),
+    "ccm": ("moyai.cli.ccm:ccm", "Run the cloud controller manager (inside a cluster)."),
+}
+HIDDEN = frozenset({"ccm"})
+
+
+class LazyGroup(click.Group):
+    """A click group whose commands are imported on use."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [name for name in COMMANDS if name not in HIDDEN]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, attribute = COMMANDS[cmd_name][0].partition(":")
+        command = getattr(importlib.import_module(module), attribute)
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, COMMANDS[name][1]) for name in self.list_commands(ctx)])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="moyai")
+def cli() -> None:
+    """Kubernetes clusters on a cloud that is yours, moored to it."""
+
+
+def main() -> None:
+    """Entry point of the console script. Exit codes: 0 done, 1 failed, 2 wrong usage or input, 130 interrupted."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command; returns its exit code."""
+    try:
+        result = cli.main(args=arguments, prog_name="moyai", standalone_mode=False)
+    except click.ClickException as error:
+        return _say(error.format_message(), error.exit_code)
+    except click.Abort:
+        return _say("interrupted; the same command goes on where this one stood", 130)
+    except KeyboardInterrupt:
+        return _say("interrupted; the same command goes on where this one stood", 130)
+    except MoyaiError as error:
+        return _say(str(error), error.exit_code)
+    except ProcessError as error:
+        return _say(str(error), 1)
+    except BrokenPipeError:
+        # whoever read our output is gone: nothing is left to be said, and Python must not try at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:
+        return _say(f"unforeseen error, please report it: {type(error).__name__}: {error}; details in {_keep_trace()}", 1)
+    return result if isinstance(result, int) else 0
+
+
+def _say(text: str, code: int) -> int:
+    click.echo(f"moyai: {' '.join(text.split())}", err=True)
+    return code
+
+
+def _keep_trace() -> Path:
+    folder = default_paths().state / "errors"
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    file = folder / f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{os.getpid()}.txt"
+    file.write_text(traceback.format_exc())
+    return file
