@@ -1,0 +1,118 @@
+"""core: errors say one line, tasks run in order and side by side, waits stay within their bounds."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from moyai.core.backoff import Backoff
+from moyai.core.clock import FakeClock
+from moyai.core.errors import Conflict, Retriable, Terminal, UsageError
+from moyai.core.graph import Task, run_graph
+from moyai.core.ids import cluster_tag, is_dns_label, new_uid
+from moyai.core.paths import default_paths
+from moyai.core.progress import Event, Reporter, Step
+
+
+def test_an_error_is_one_line_with_its_hint_and_the_clouds_request() -> None:
+    error = Terminal("server web-1 is in ERROR", hint="delete it", operation="create server", request_id="req-7")
+    assert str(error) == "server web-1 is in ERROR: delete it (in create server, request req-7)"
+
+
+def test_exit_codes_tell_wrong_input_from_failure() -> None:
+    assert UsageError("x").exit_code == 2
+    assert Terminal("x").exit_code == 1
+    assert issubclass(Conflict, Retriable)
+
+
+@given(st.integers(min_value=0, max_value=10_000), st.floats(min_value=0, max_value=1))
+def test_a_wait_never_exceeds_its_ceiling_by_more_than_the_jitter(attempt: int, unit: float) -> None:
+    backoff = Backoff(base=0.2, ceiling=30, jitter=0.1)
+    assert 0 < backoff.delay(attempt, lambda: unit) <= 33
+
+
+@pytest.mark.parametrize(
+    ("name", "good"),
+    [("web", True), ("web-1", True), ("Web", False), ("-web", False), ("web-", False), ("1web", False), ("", False)],
+)
+def test_dns_labels(name: str, good: bool) -> None:
+    assert is_dns_label(name) is good
+
+
+def test_a_uid_is_new_each_time_and_makes_the_tag() -> None:
+    one, other = new_uid(), new_uid()
+    assert one != other
+    assert cluster_tag(one) == f"moyai.cluster={one}"
+
+
+def test_folders_follow_the_environment() -> None:
+    assert default_paths({"HOME": "/h"}).toolchain == Path("/h/.cache/moyai/toolchain")
+    assert default_paths({"HOME": "/h", "XDG_STATE_HOME": "/s"}).clusters == Path("/s/moyai/clusters")
+    assert default_paths({"HOME": "/h", "MOYAI_STATE_DIR": "/m"}).cloud("x") == Path("/m/clouds/x")
+
+
+def _task(name: str, order: list[str], *after: str) -> Task:
+    def run(results: Mapping[str, Any], step: Step) -> str:
+        order.append(name)
+        return name + "!"
+
+    return Task(name, run, after)
+
+
+def test_a_task_runs_after_what_it_needs_and_sees_its_results() -> None:
+    order: list[str] = []
+    tasks = [_task("c", order, "a", "b"), _task("b", order, "a"), _task("a", order)]
+    assert run_graph(tasks, Reporter()) == {"a": "a!", "b": "b!", "c": "c!"}
+    assert order == ["a", "b", "c"]
+
+
+def test_tasks_that_need_nothing_of_each_other_run_side_by_side() -> None:
+    meeting = threading.Barrier(2, timeout=10)
+
+    def run(results: Mapping[str, Any], step: Step) -> int:
+        return meeting.wait()
+
+    assert sorted(run_graph([Task("a", run), Task("b", run)], Reporter()).values()) == [0, 1]
+
+
+def test_after_a_failure_nothing_new_starts_and_the_first_error_is_raised() -> None:
+    order: list[str] = []
+
+    def fail(results: Mapping[str, Any], step: Step) -> None:
+        raise Terminal("no")
+
+    with pytest.raises(Terminal, match="no"):
+        run_graph([Task("a", fail), _task("b", order, "a")], Reporter())
+    assert order == []
+
+
+@pytest.mark.parametrize("after", ["missing", "a"])
+def test_a_task_list_that_cannot_run_is_refused(after: str) -> None:
+    with pytest.raises(ValueError, match=r"needs 'missing'|in a circle"):
+        run_graph([_task("a", [], after)], Reporter())
+
+
+def test_a_step_reports_its_time_and_its_failure() -> None:
+    clock = FakeClock()
+    seen: list[Event] = []
+    reporter = Reporter(seen.append, clock)
+    with reporter.step("build") as step:
+        clock.sleep(2)
+        step.progress("half", 0.5)
+        clock.sleep(1)
+    with pytest.raises(Terminal), reporter.step("load"):
+        raise Terminal("broken")
+    assert [(e.kind, e.step, e.detail, e.seconds) for e in seen] == [
+        ("started", "build", "", 0.0),
+        ("progress", "build", "half", 2.0),
+        ("finished", "build", "", 3.0),
+        ("started", "load", "", 0.0),
+        ("failed", "load", "broken", 0.0),
+    ]
+    assert reporter.timings == {"build": 3.0}
