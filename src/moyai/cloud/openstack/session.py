@@ -1,0 +1,456 @@
+"""How the adapter talks to OpenStack: one authenticated session for a cloud, one ``Service`` for each of its APIs.
+
+clouds.yaml, application credentials and tokens are openstacksdk's and keystoneauth's; requests are plain JSON over their
+session. (Not openstacksdk's Connection and resource proxies: they are not made for many threads, ask more often
+than needed, and hide bulk calls, revisions and request ids.) What always holds:
+
+- ``CloudSession`` and ``Service`` may be used from any number of threads. One token is shared, fetched under keystoneauth's
+  lock; an API's address is looked up once, under ours; the connection pool of urllib3 is made for threads.
+- Every request has a time limit. Calls that can be repeated are repeated after a failed connection and after 429, 502, 503;
+  a POST only when the cloud certainly did not receive it, or answered that it did nothing (429, 503).
+- Every failure leaves as one of ``core.errors``; no exception of requests or keystoneauth passes.
+- Nothing is imported from OpenStack's libraries before the first ``open_*`` (they take 0.3 s and more).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import urllib.parse
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
+
+from moyai.cloud.openstack.errors import error_from_response
+from moyai.core.backoff import Backoff
+from moyai.core.clock import Clock, SystemClock
+from moyai.core.errors import MoyaiError, Retriable, Terminal, UsageError
+
+if TYPE_CHECKING:
+    import requests
+    from keystoneauth1.session import Session as KeystoneSession
+
+#: A JSON object as a service sent it. Only this package sees such; everybody else gets ``cloud.model``.
+Json = dict[str, Any]
+Params = Mapping[str, str | int | Sequence[str]]
+
+_log = logging.getLogger(__name__)
+
+_CONNECT_SECONDS = 10.0
+_READ_SECONDS = 120.0
+_TRIES = 4
+_POOL = 32
+
+_NAMES = {
+    "compute": "Nova",
+    "network": "Neutron",
+    "image": "Glance",
+    "block-storage": "Cinder",
+    "identity": "Keystone",
+    "load-balancer": "Octavia",
+    "placement": "Placement",
+}
+#: API versions that the adapter speaks. Where the catalog's address has none, keystoneauth asks the service for it.
+_VERSIONS = {"compute": "2.1", "network": "2", "image": "2", "block-storage": "3", "identity": "3", "load-balancer": "2"}
+
+
+@dataclass(frozen=True)
+class ApplicationCredential:
+    """How the parts inside a cluster reach the cloud. ``auth_url`` is Keystone's; ``insecure`` skips TLS checks."""
+
+    auth_url: str
+    id: str
+    secret: str
+    region: str = ""
+    interface: str = "public"
+    ca_file: str = ""
+    insecure: bool = False
+
+    def __repr__(self) -> str:
+        return f"ApplicationCredential(auth_url={self.auth_url!r}, id={self.id!r})"
+
+
+class CloudSession:
+    """An authenticated way into one cloud. ``name``: what the user calls it. Make it with ``open_session``."""
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        keystone: KeystoneSession,
+        region: str | None,
+        interface: Callable[[str], str | Sequence[str] | None],
+        override: Callable[[str], str | None] = lambda _service: None,
+        clock: Clock | None = None,
+    ) -> None:
+        self.name = name
+        self.keystone = keystone
+        self.region = region
+        self._interface = interface
+        self._override = override
+        self.clock: Clock = clock or SystemClock()
+        self._lock = threading.Lock()
+        self._services: dict[tuple[str, str], Service] = {}
+
+    def service(self, service_type: str, *, microversion: str = "") -> Service:
+        """The API of ``service_type`` (``compute``, ``network``, ``load-balancer`` …), the same object each time."""
+        with self._lock:
+            return self._services.setdefault((service_type, microversion), Service(self, service_type, microversion))
+
+    def endpoint(self, service_type: str) -> str:
+        """Base address of a service's API, with its version; Terminal when the cloud has no such service."""
+        if override := self._override(service_type):
+            return override.rstrip("/")
+        with self.guard(f"find the {service_type} service"):
+            wanted: dict[str, Any] = {
+                "service_type": service_type,
+                "interface": self._interface(service_type),
+                "region_name": self.region,
+            }
+            if version := _VERSIONS.get(service_type):
+                wanted |= {"min_version": version, "max_version": f"{version.split('.')[0]}.latest"}
+            url = self.keystone.get_endpoint(**wanted)
+        if not url:
+            raise Terminal(
+                f"the cloud {self.name} has no {service_type} service", hint="the service catalog names none that fits"
+            )
+        return url.rstrip("/")
+
+    def catalog_url(self, service_type: str) -> str | None:
+        """The address of a service as the catalog has it, None where there is none. Asks the service nothing."""
+        with self.guard("read the service catalog"):
+            auth = cast("Any", self.keystone.auth)
+            catalog = auth.get_access(self.keystone).service_catalog
+            urls = catalog.get_urls(service_type=service_type, interface=self._interface(service_type), region_name=self.region)
+        return str(urls[0]) if urls else None
+
+    def project_id(self) -> str:
+        with self.guard("authenticate"):
+            found = self.keystone.get_project_id()
+        if not found:
+            raise Terminal(
+                f"the credentials of the cloud {self.name} belong to no project", hint="name a project in clouds.yaml"
+            )
+        return found
+
+    def user_id(self) -> str:
+        with self.guard("authenticate"):
+            return self.keystone.get_user_id() or ""
+
+    @contextmanager
+    def guard(self, operation: str, object_id: str = "") -> Generator[None]:
+        """Turn keystoneauth's exceptions into ours."""
+        from keystoneauth1 import exceptions as ksa
+
+        try:
+            yield
+        except MoyaiError:
+            raise
+        except ksa.HttpError as error:
+            response = error.response
+            body = response.content if response is not None else error.message
+            raise error_from_response(
+                status=error.http_status or 500,
+                body=body,
+                service="Keystone",
+                operation=operation,
+                object_id=object_id,
+                request_id=error.request_id or "",
+            ) from error
+        except ksa.SSLError as error:
+            raise Terminal(
+                f"the cloud {self.name} shows a certificate that is not trusted",
+                hint="name its CA as `cacert` in clouds.yaml",
+                operation=operation,
+            ) from error
+        except ksa.ConnectTimeout as error:
+            raise Retriable(
+                f"the cloud {self.name} did not answer in time", operation=operation, object_id=object_id
+            ) from error
+        except (ksa.ConnectFailure, ksa.UnknownConnectionError, ksa.DiscoveryFailure) as error:
+            raise Retriable(
+                f"the cloud {self.name} cannot be reached ({_cause(error)})", operation=operation, object_id=object_id
+            ) from error
+        except ksa.EndpointNotFound as error:
+            raise Terminal(f"the cloud {self.name} lacks a service: {error}", operation=operation) from error
+        except ksa.ClientException as error:
+            raise Terminal(f"the cloud {self.name} refuses the credentials: {error}", operation=operation) from error
+
+
+class Service:
+    """One API of the cloud: JSON in, JSON out, errors as ``core.errors``. From ``CloudSession.service``.
+
+    ``operation`` says in words what is asked ("create port web-1"), for the error; ``object_id`` of what.
+    """
+
+    def __init__(self, session: CloudSession, service_type: str, microversion: str) -> None:
+        self.session = session
+        self.type = service_type
+        self.title = _NAMES.get(service_type, service_type)
+        self._headers = {"Accept": "application/json"}
+        if microversion:
+            self._headers["OpenStack-API-Version"] = (
+                f"{'volume' if service_type == 'block-storage' else service_type} {microversion}"
+            )
+        self._lock = threading.Lock()
+        self._base = ""
+        self._extensions: frozenset[str] | None = None
+
+    def get(self, path: str, *, operation: str, object_id: str = "", params: Params | None = None) -> Json:
+        return self.request("GET", path, operation=operation, object_id=object_id, params=params)
+
+    def post(self, path: str, body: Json, *, operation: str, object_id: str = "") -> Json:
+        return self.request("POST", path, operation=operation, object_id=object_id, body=body)
+
+    def put(
+        self, path: str, body: Json, *, operation: str, object_id: str = "", headers: Mapping[str, str] | None = None
+    ) -> Json:
+        return self.request("PUT", path, operation=operation, object_id=object_id, body=body, headers=headers)
+
+    def delete(self, path: str, *, operation: str, object_id: str = "", params: Params | None = None) -> None:
+        self.request("DELETE", path, operation=operation, object_id=object_id, params=params)
+
+    def list(self, path: str, key: str, *, operation: str, params: Params | None = None) -> list[Json]:
+        """All objects under ``key``, page after page until the cloud names no next one."""
+        found: list[Json] = []
+        wanted: Params = dict(params or {})
+        while True:
+            page = self.get(path, operation=operation, params=wanted)
+            objects = cast("list[Json]", page.get(key) or [])
+            found += objects
+            following = _next_page(page, key)
+            if not following or not objects:
+                return found
+            # only the query is taken over: behind a proxy the address in the link is often not ours
+            wanted = {**wanted, **following}
+
+    def extensions(self) -> frozenset[str]:
+        """Aliases of the API extensions this cloud has; asked once (Neutron)."""
+        with self._lock:
+            if self._extensions is None:
+                listed = self.list("/extensions", "extensions", operation="list API extensions")
+                self._extensions = frozenset(str(one["alias"]) for one in listed)
+            return self._extensions
+
+    def upload(self, path: str, stream: BinaryIO, *, operation: str, object_id: str = "", seconds: float) -> None:
+        """PUT a file's content as it is, in pieces; ``seconds`` is how long the cloud may take to confirm it."""
+        self._send(
+            "PUT",
+            path,
+            operation=operation,
+            object_id=object_id,
+            attempts=1,
+            data=stream,
+            timeout=(_CONNECT_SECONDS, seconds),
+            headers={**self._headers, "Content-Type": "application/octet-stream"},
+        )
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        operation: str,
+        object_id: str = "",
+        body: Json | None = None,
+        params: Params | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Json:
+        """One call; the answer's JSON object, empty where it has none. Raises ``core.errors``."""
+        response = self._send(
+            method,
+            path,
+            operation=operation,
+            object_id=object_id,
+            attempts=_TRIES,
+            json=body,
+            params=dict(params or {}),
+            headers={**self._headers, **(headers or {})},
+            timeout=(_CONNECT_SECONDS, _READ_SECONDS),
+        )
+        if not response.content:
+            return {}
+        try:
+            data: object = response.json()
+        except ValueError as error:
+            raise Retriable(
+                f"{self.title} answered with something that is not JSON", operation=operation, object_id=object_id
+            ) from error
+        return cast("Json", data) if isinstance(data, dict) else {}
+
+    def _send(
+        self, method: str, path: str, *, operation: str, object_id: str, attempts: int, **request: Any
+    ) -> requests.Response:
+        from keystoneauth1 import exceptions as ksa
+
+        backoff = Backoff(base=0.3, ceiling=5)
+        for attempt in range(attempts):
+            last = attempt == attempts - 1
+            with self.session.guard(operation, object_id):
+                url = self._url() + path
+                try:
+                    response = self.session.keystone.request(url, method, raise_exc=False, **request)
+                except (ksa.ConnectFailure, ksa.ConnectTimeout) as error:
+                    if last or not (method != "POST" or _never_sent(error)):
+                        raise
+                    _log.debug("%s: %s, trying again", operation, _cause(error))
+                    self.session.clock.sleep(backoff.delay(attempt))
+                    continue
+            status = response.status_code
+            if status < 400:
+                return response
+            if not last and (status in (429, 503) or (status == 502 and method != "POST")):
+                self.session.clock.sleep(_retry_after(response) or backoff.delay(attempt))
+                continue
+            raise error_from_response(
+                status=status,
+                body=response.content,
+                service=self.title,
+                operation=operation,
+                object_id=object_id,
+                request_id=_request_id(response),
+            )
+        raise AssertionError("unreachable")
+
+    def _url(self) -> str:
+        with self._lock:
+            if not self._base:
+                self._base = self.session.endpoint(self.type)
+            return self._base
+
+
+def open_session(
+    cloud: str | None = None, *, credential: ApplicationCredential | None = None, clock: Clock | None = None
+) -> CloudSession:
+    """A session for the entry ``cloud`` of clouds.yaml (None: ``OS_CLOUD``, the only entry, or ``OS_*`` variables), or
+    for an application credential. Nothing is sent before the first call.
+
+    Raises UsageError for an entry that is not there or not complete.
+    """
+    session = _from_credential(credential, clock) if credential else _from_clouds_yaml(cloud, clock)
+    keystone = session.keystone
+    keystone.timeout = _READ_SECONDS
+    _mount_pool(keystone)
+    return session
+
+
+def _from_credential(credential: ApplicationCredential, clock: Clock | None) -> CloudSession:
+    from keystoneauth1 import session as ksa_session
+    from keystoneauth1.identity import v3
+
+    auth = v3.ApplicationCredential(
+        auth_url=credential.auth_url,
+        application_credential_id=credential.id,
+        application_credential_secret=credential.secret,
+    )
+    verify: bool | str = False if credential.insecure else credential.ca_file or True
+    return CloudSession(
+        name=credential.auth_url,
+        keystone=ksa_session.Session(auth=auth, verify=verify, app_name="moyai"),
+        region=credential.region or None,
+        interface=lambda _service: credential.interface,
+        clock=clock,
+    )
+
+
+def _from_clouds_yaml(cloud: str | None, clock: Clock | None) -> CloudSession:
+    import openstack.config
+    import yaml
+    from keystoneauth1 import exceptions as ksa
+    from openstack import exceptions as sdk
+
+    try:
+        config = openstack.config.OpenStackConfig(app_name="moyai")
+    except (sdk.ConfigException, yaml.YAMLError, OSError) as error:
+        raise UsageError(f"clouds.yaml cannot be read: {' '.join(str(error).split())}") from error
+    names = sorted(name for name in config.get_cloud_names() if name != "defaults")
+    listed = f"there are: {', '.join(names)}" if names else f"there is none; it is looked for in {_config_folders()}"
+    wanted = cloud or os.environ.get("OS_CLOUD") or (names[0] if len(names) == 1 else None)
+    if wanted is None:
+        raise UsageError("no cloud named", hint=f"name an entry of clouds.yaml; {listed}")
+    if wanted not in names:
+        raise UsageError(f"clouds.yaml has no cloud {wanted!r}", hint=listed)
+    try:
+        region = config.get_one(cloud=wanted)
+        keystone = region.get_session()
+    except (sdk.ConfigException, ksa.ClientException, TypeError, ValueError) as error:
+        raise UsageError(f"the cloud {wanted!r} of clouds.yaml is not complete: {' '.join(str(error).split())}") from error
+    return CloudSession(
+        name=wanted,
+        keystone=keystone,
+        region=region.get_region_name(),
+        interface=region.get_interface,
+        override=region.get_endpoint,
+        clock=clock,
+    )
+
+
+def _config_folders() -> str:
+    home = os.environ.get("XDG_CONFIG_HOME") or str(Path("~/.config").expanduser())
+    return f"the current folder, {home}/openstack and /etc/openstack"
+
+
+def _mount_pool(keystone: KeystoneSession) -> None:
+    from keystoneauth1.session import TCPKeepAliveAdapter
+
+    class Adapter(TCPKeepAliveAdapter):
+        def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+            # pieces of 1 MB instead of 16 kB: an image upload sends gigabytes
+            super().init_poolmanager(*args, **{**kwargs, "blocksize": 1 << 20})
+
+    for scheme in ("https://", "http://"):
+        # as many kept connections as worker threads: with fewer, urllib3 throws away and reconnects
+        cast("Any", keystone).mount(scheme, Adapter(pool_connections=16, pool_maxsize=_POOL))
+
+
+def _next_page(page: Json, key: str) -> dict[str, Any]:
+    """The query of the next page: Glance has ``next``, the others ``<key>_links``; Keystone ``links.next``."""
+    links = cast("list[Json]", page.get(f"{key}_links") or [])
+    href = next((link["href"] for link in links if link.get("rel") == "next"), None) or page.get("next")
+    if not href and isinstance(page.get("links"), dict):
+        href = page["links"].get("next")
+    if not isinstance(href, str) or not href:
+        return {}
+    return dict(urllib.parse.parse_qs(urllib.parse.urlsplit(href).query))
+
+
+def _request_id(response: requests.Response) -> str:
+    return response.headers.get("x-openstack-request-id") or response.headers.get("x-compute-request-id") or ""
+
+
+def _retry_after(response: requests.Response) -> float:
+    try:
+        return min(30.0, float(response.headers.get("Retry-After", "0")))
+    except ValueError:
+        return 0.0
+
+
+def _never_sent(error: BaseException) -> bool:
+    """Whether a failed request certainly never reached the cloud: no connection came about."""
+    from urllib3.exceptions import NameResolutionError, NewConnectionError
+
+    return any(isinstance(one, NewConnectionError | NameResolutionError) for one in _chain(error))
+
+
+def _cause(error: BaseException) -> str:
+    """The shortest true reason for a connection that failed: the operating system's own words."""
+    for one in _chain(error):
+        if isinstance(one, OSError) and one.strerror:
+            return one.strerror
+    return " ".join(str(error).split())[:200]
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """An exception, what it was raised from, and those that requests and urllib3 keep as arguments and reasons."""
+    seen: set[int] = set()
+    waiting: list[object] = [error]
+    while waiting:
+        one = waiting.pop(0)
+        if not isinstance(one, BaseException) or id(one) in seen:
+            continue
+        seen.add(id(one))
+        yield one
+        waiting += [getattr(one, "reason", None), one.__cause__, one.__context__, *one.args]
