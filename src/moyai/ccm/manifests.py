@@ -1,0 +1,209 @@
+"""The cloud controller manager's own objects in Kubernetes: what ``lifecycle`` applies once the API answers.
+
+Everything is in ``kube-system`` and may be applied again at any time. The rights are those that the controllers use and no
+more. The text holds the application credential's secret (in the Secret): treat it as one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from moyai.ccm.config import CONTROLLERS, CloudConfig, write_cloud_config
+
+NAME = "moyai-cloud-controller-manager"
+NAMESPACE = "kube-system"
+#: openstack-cloud-controller-manager's port for its health and metrics.
+PORT = 10258
+CONFIG_PATH = "/etc/moyai/cloud.conf"
+
+
+@dataclass(frozen=True)
+class ManifestOptions:
+    """``config``: what becomes cloud.conf. ``image``: the moyai OCI image, present in the node's store.
+
+    ``pod_cidr``: the whole cluster's pod range; router routes within it are the cluster's own. ``api_server``: ``host:port`` of
+    an API server address on the node network; with it the controllers need not wait for kube-proxy (empty: by the Service's
+    address). ``pull_policy``: ``IfNotPresent`` or ``Never``. ``controllers``: which of ``CONTROLLERS`` run.
+    """
+
+    cluster_name: str
+    config: CloudConfig
+    image: str
+    pod_cidr: str
+    api_server: str = ""
+    replicas: int = 1
+    pull_policy: str = "IfNotPresent"
+    log_level: str = "info"
+    controllers: tuple[str, ...] = CONTROLLERS
+
+
+def render(options: ManifestOptions) -> str:
+    """All objects as one YAML stream."""
+    objects = (
+        _service_account(),
+        _cluster_role(),
+        _cluster_role_binding(),
+        _role(),
+        _role_binding(),
+        _secret(options),
+        _deployment(options),
+    )
+    return yaml.safe_dump_all(objects, sort_keys=False)
+
+
+def _meta(*, name: str = NAME, namespaced: bool = True) -> dict[str, Any]:
+    meta: dict[str, Any] = {"name": name, "labels": {"app.kubernetes.io/name": NAME, "app.kubernetes.io/managed-by": "moyai"}}
+    return {**meta, "namespace": NAMESPACE} if namespaced else meta
+
+
+def _service_account() -> dict[str, Any]:
+    return {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": _meta()}
+
+
+def _cluster_role() -> dict[str, Any]:
+    def rule(group: str, resources: list[str], verbs: list[str]) -> dict[str, Any]:
+        return {"apiGroups": [group], "resources": resources, "verbs": verbs}
+
+    return {
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "ClusterRole",
+        "metadata": _meta(name="system:" + NAME, namespaced=False),
+        "rules": [
+            rule("", ["nodes"], ["get", "list", "watch", "patch", "delete"]),
+            rule("", ["nodes/status"], ["patch"]),
+            rule("", ["services"], ["get", "list", "watch", "patch"]),
+            rule("", ["services/status"], ["patch"]),
+            rule("", ["events"], ["create", "patch"]),
+        ],
+    }
+
+
+def _role() -> dict[str, Any]:
+    return {
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "Role",
+        "metadata": _meta(),
+        "rules": [
+            {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["create"]},
+            {
+                "apiGroups": ["coordination.k8s.io"],
+                "resources": ["leases"],
+                "resourceNames": [NAME],
+                "verbs": ["get", "update"],
+            },
+        ],
+    }
+
+
+def _subject() -> list[dict[str, Any]]:
+    return [{"kind": "ServiceAccount", "name": NAME, "namespace": NAMESPACE}]
+
+
+def _cluster_role_binding() -> dict[str, Any]:
+    return {
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "ClusterRoleBinding",
+        "metadata": _meta(name="system:" + NAME, namespaced=False),
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "system:" + NAME},
+        "subjects": _subject(),
+    }
+
+
+def _role_binding() -> dict[str, Any]:
+    return {
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "RoleBinding",
+        "metadata": _meta(),
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": NAME},
+        "subjects": _subject(),
+    }
+
+
+def _secret(options: ManifestOptions) -> dict[str, Any]:
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": _meta(),
+        "type": "Opaque",
+        "stringData": {"cloud.conf": write_cloud_config(options.config)},
+    }
+
+
+def _deployment(options: ManifestOptions) -> dict[str, Any]:
+    labels = {"app.kubernetes.io/name": NAME}
+    host, _, port = options.api_server.rpartition(":")
+    probe = {"host": "127.0.0.1", "port": PORT, "scheme": "HTTP"}
+    container: dict[str, Any] = {
+        "name": "cloud-controller-manager",
+        "image": options.image,
+        "imagePullPolicy": options.pull_policy,
+        "command": ["moyai", "ccm"],
+        "args": [
+            f"--cloud-config={CONFIG_PATH}",
+            f"--cluster-name={options.cluster_name}",
+            f"--cluster-cidr={options.pod_cidr}",
+            f"--controllers={','.join(options.controllers)}",
+            f"--bind=127.0.0.1:{PORT}",
+            f"--log-level={options.log_level}",
+            # one copy has nobody to wait for: without an election it works at once after a restart
+            f"--leader-elect={'true' if options.replicas > 1 else 'false'}",
+        ],
+        "resources": {"requests": {"cpu": "20m", "memory": "80Mi"}},
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"]},
+            "readOnlyRootFilesystem": True,
+            "runAsNonRoot": True,
+            "runAsUser": 65534,
+            "runAsGroup": 65534,
+        },
+        "livenessProbe": {
+            "httpGet": {**probe, "path": "/healthz"},
+            "initialDelaySeconds": 10,
+            "periodSeconds": 10,
+            "timeoutSeconds": 5,
+            "failureThreshold": 6,
+        },
+        "readinessProbe": {"httpGet": {**probe, "path": "/readyz"}, "periodSeconds": 5, "timeoutSeconds": 5},
+        "volumeMounts": [{"name": "config", "mountPath": CONFIG_PATH.rpartition("/")[0], "readOnly": True}],
+    }
+    if host:
+        container["env"] = [
+            {"name": "KUBERNETES_SERVICE_HOST", "value": host.strip("[]")},
+            {"name": "KUBERNETES_SERVICE_PORT", "value": port},
+        ]
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": _meta(),
+        "spec": {
+            "replicas": options.replicas,
+            "revisionHistoryLimit": 2,
+            # the port is the host's: a second copy cannot start beside the first on one node
+            "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}},
+            "selector": {"matchLabels": labels},
+            "template": {
+                "metadata": {"labels": labels},
+                "spec": {
+                    "serviceAccountName": NAME,
+                    "hostNetwork": True,
+                    "dnsPolicy": "Default",
+                    "priorityClassName": "system-cluster-critical",
+                    "nodeSelector": {"node-role.kubernetes.io/control-plane": ""},
+                    "tolerations": [
+                        {"key": "node.cloudprovider.kubernetes.io/uninitialized", "operator": "Exists"},
+                        {"key": "node-role.kubernetes.io/control-plane", "operator": "Exists"},
+                        {"key": "node.kubernetes.io/not-ready", "operator": "Exists"},
+                        {"key": "node.kubernetes.io/network-unavailable", "operator": "Exists"},
+                    ],
+                    "securityContext": {"fsGroup": 65534, "seccompProfile": {"type": "RuntimeDefault"}},
+                    "terminationGracePeriodSeconds": 15,
+                    "containers": [container],
+                    "volumes": [{"name": "config", "secret": {"secretName": NAME, "defaultMode": 0o440}}],
+                },
+            },
+        },
+    }
