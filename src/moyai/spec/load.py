@@ -1,0 +1,201 @@
+"""From a file (or a folder, or nothing) to a validated ``Cluster``, with every error as one clear line.
+
+Always holds: whatever the input, either a ``Cluster`` comes back or a UsageError of the form
+``FILE: PATH: VALUE, should be WHAT``; nothing is changed anywhere. YAML is read by the safe loader, and a key that
+stands twice is an error rather than a silent choice.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import yaml
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from moyai.core.errors import UsageError
+from moyai.spec.model import Cluster
+
+SPEC_FILE = "cluster.yaml"
+MAX_SIZE = 1 << 20
+
+
+@dataclass(frozen=True)
+class LoadedSpec:
+    """``source``: the file, None for the default spec. ``manifests``: Kubernetes manifests found beside it (folders only)."""
+
+    cluster: Cluster
+    source: Path | None = None
+    manifests: tuple[Path, ...] = ()
+
+
+class _StrictLoader(yaml.SafeLoader):
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key_node, _ in node.value:
+            if isinstance(key_node, yaml.ScalarNode):
+                key = str(key_node.value)
+                if key in seen and key != "<<":
+                    raise yaml.constructor.ConstructorError(None, None, f"{key!r} stands twice", key_node.start_mark)
+                seen.add(key)
+        return cast("dict[Any, Any]", super().construct_mapping(node, deep=deep))
+
+
+def load(path: Path | None) -> LoadedSpec:
+    """The spec at ``path``: a file, or a folder with ``cluster.yaml`` and manifests. None: the default spec."""
+    if path is None:
+        return LoadedSpec(Cluster())
+    manifests: tuple[Path, ...] = ()
+    file = path
+    try:
+        if path.is_dir():
+            file = path / SPEC_FILE
+            found = sorted(p for p in path.iterdir() if p.suffix in (".yaml", ".yml") and p.is_file())
+            manifests = tuple(p for p in found if p.name != SPEC_FILE)
+            if not file.exists():
+                raise UsageError(f"{path}: no {SPEC_FILE} in this folder")
+        if file.stat().st_size > MAX_SIZE:
+            raise UsageError(f"{file}: larger than 1 MiB, should be a cluster spec")
+        text = file.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise UsageError(f"{file}: not UTF-8 text") from None
+    except OSError as error:
+        raise UsageError(f"{file}: cannot be read ({error.strerror})") from None
+    return LoadedSpec(parse(text, source=file.name), file, manifests)
+
+
+def parse(text: str, *, source: str = SPEC_FILE) -> Cluster:
+    """The spec in ``text``; ``source`` is how errors call it."""
+    try:
+        documents = list(yaml.load_all(text, Loader=_StrictLoader))
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        where = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
+        raise UsageError(f"{source}{where}: not valid YAML: {' '.join((error.problem or 'cannot be read').split())}") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise UsageError(f"{source}: not valid YAML: {' '.join(str(error).split())[:200]}") from None
+    documents = [document for document in documents if document is not None]
+    if len(documents) > 1:
+        raise UsageError(f"{source}: {len(documents)} documents, should be one")
+    return validate(documents[0] if documents else {}, source=source)
+
+
+def validate(document: object, *, source: str) -> Cluster:
+    """The spec in a document already read."""
+    if not isinstance(document, dict):
+        raise UsageError(f"{source}: {_show(document)}, should be a mapping with apiVersion, kind, metadata and spec")
+    try:
+        return Cluster.model_validate(_without_none(cast("dict[Any, Any]", document)))
+    except ValidationError as error:
+        raise UsageError(f"{source}: {_line(error.errors()[0], cast('dict[Any, Any]', document))}") from None
+
+
+def _without_none(value: Any) -> Any:
+    """``spec:`` with nothing behind it means "the default", as it does in Kubernetes; so does an explicit null."""
+    if isinstance(value, dict):
+        items = cast("dict[Any, Any]", value).items()
+        return {key: _without_none(item) for key, item in items if item is not None}
+    if isinstance(value, list):
+        return [_without_none(item) for item in cast("list[Any]", value)]
+    return value
+
+
+def _line(error: ErrorDetails, document: dict[Any, Any]) -> str:
+    context = error.get("ctx") or {}
+    location = (*error["loc"], *cast("Sequence[str | int]", context.get("at", ())))
+    location = tuple(part for part in location if part != "[key]")
+    where = _where(location)
+    found = _lookup(document, location, error["input"])
+    kind = error["type"]
+    if kind == "extra_forbidden":
+        return f"{where}: unknown field{_suggest(location)}"
+    if kind == "missing":
+        return f"{where}: missing, should be there"
+    if kind == "invalid_key":
+        return f"{where}: not text, should be a field's name"
+    should = str(context.get("should") or _SHOULD.get(kind, error["msg"]).format(**context))
+    return f"{where}: {found}, should be {should}"
+
+
+#: pydantic's error type → what the value should be, with the error's context filled in.
+_SHOULD = {
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "string_type": "text",
+    "bool_type": "true or false",
+    "list_type": "a list",
+    "dict_type": "a mapping of names to text",
+    "model_type": "a mapping",
+    "model_attributes_type": "a mapping",
+    "literal_error": "{expected}",
+    "greater_than_equal": "at least {ge}",
+    "less_than_equal": "at most {le}",
+}
+
+
+def _where(location: Sequence[str | int]) -> str:
+    text = ""
+    for part in location:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
+    return text or "the file"
+
+
+def _lookup(document: Any, location: Sequence[str | int], otherwise: Any) -> str:
+    value = document
+    for part in location:
+        try:
+            value = value[part]
+        except (KeyError, IndexError, TypeError):
+            return "left out" if isinstance(otherwise, dict | BaseModel) else _show(otherwise)
+    return _show(value)
+
+
+def _show(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, dict):
+        return "a mapping"
+    if isinstance(value, list):
+        return "a list" if value else "an empty list"
+    if value is None:
+        return "empty"
+    text = repr(value) if isinstance(value, str) else str(value)
+    return text if len(text) <= 60 else text[:57] + "…"
+
+
+def _suggest(location: Sequence[str | int]) -> str:
+    model: type[BaseModel] = Cluster
+    for part in location[:-1]:
+        if isinstance(part, int):
+            continue
+        inner = _field_model(model, part)
+        if inner is None:
+            return ""
+        model = inner
+    names = [field.alias or name for name, field in model.model_fields.items()]
+    close = difflib.get_close_matches(str(location[-1]), names, n=1, cutoff=0.6)
+    # a wrong case is the commonest slip, and difflib counts it as quite different
+    same = [
+        name for name in names if name.lower().replace("_", "") == str(location[-1]).lower().replace("_", "").replace("-", "")
+    ]
+    best = (same or close or [None])[0]
+    return f", should be {best}?" if best else f", should be one of {', '.join(names)}"
+
+
+def _field_model(model: type[BaseModel], alias: str) -> type[BaseModel] | None:
+    for name, field in model.model_fields.items():
+        if alias in (field.alias, name):
+            candidates = [field.annotation, *cast("tuple[Any, ...]", getattr(field.annotation, "__args__", ()))]
+            for candidate in candidates:
+                if isinstance(candidate, type) and issubclass(candidate, BaseModel):
+                    return candidate
+    return None
+
+
+def dump(cluster: Cluster) -> dict[str, Any]:
+    """The spec as plain data, with every default written out: what the record keeps and ``validate`` reads again."""
+    return cluster.model_dump(mode="json", by_alias=True)

@@ -1,0 +1,307 @@
+"""The cluster spec as validated models: what a user may write in ``cluster.yaml``, with every default.
+
+Always holds: an empty spec is a whole cluster; an unknown field is refused; what a model accepts, the planner can use
+without asking again (names are DNS labels, ranges do not overlap, the pod ranges fit). Field names in YAML are camelCase.
+Each field's description is the reference documentation (docs/reference/spec.md is generated from here).
+"""
+
+from __future__ import annotations
+
+import re
+from ipaddress import IPv4Address, IPv4Network
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic.alias_generators import to_camel
+from pydantic_core import PydanticCustomError
+
+from moyai.core.ids import is_dns_label
+
+API_VERSION = "moyai.dev/v1alpha1"
+DEFAULT_KUBERNETES_VERSION = "1.37.1"
+#: Address numbers below this one in the node subnet stay free: the gateway and what an operator may want there.
+FIRST_NODE_NUMBER = 10
+#: Names of servers are host names (63) and get "-<pool>-<number>" behind the cluster's name.
+MAX_CLUSTER_NAME = 30
+MAX_POOL_NAME = 20
+
+_LABEL_PREFIX = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
+_LABEL_WORD = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
+#: kubelets may give themselves only these names below kubernetes.io and k8s.io (admission plug-in NodeRestriction).
+_OWN_PREFIXES = ("kubelet.kubernetes.io", "node.kubernetes.io")
+
+
+def problem(should: str, *, at: tuple[str | int, ...] = ()) -> PydanticCustomError:
+    """An error that says what the value should be. ``at``: the faulty field below the model that raises it."""
+    return PydanticCustomError("moyai", "{should}", {"should": should, "at": at})
+
+
+def _dns_label(limit: int) -> AfterValidator:
+    def check(value: str) -> str:
+        if not is_dns_label(value, max_length=limit):
+            raise problem(f"a DNS label (a-z, 0-9, '-'; begins with a letter, at most {limit} characters)")
+        return value
+
+    return AfterValidator(check)
+
+
+def _network(value: Any) -> IPv4Network:
+    if isinstance(value, IPv4Network):
+        return value
+    try:
+        return IPv4Network(value if isinstance(value, str) and "/" in value else "?")
+    except ValueError as error:
+        if "host bits set" in str(error):
+            raise problem(f"{IPv4Network(str(value), strict=False)} (the first address of the range)") from None
+        raise problem("an IPv4 range such as 10.8.0.0/24") from None
+
+
+def _address(value: Any) -> IPv4Address:
+    try:
+        return IPv4Address(value if isinstance(value, str | IPv4Address) else "?")
+    except ValueError:
+        raise problem("an IPv4 address such as 192.0.2.53") from None
+
+
+def _version(value: Any) -> str:
+    if not isinstance(value, str) or not re.fullmatch(r"v?1\.\d+\.\d+", value):
+        raise problem(f"a version such as {DEFAULT_KUBERNETES_VERSION} (in quotes)")
+    return value.removeprefix("v")
+
+
+def _nonempty(value: str) -> str:
+    if not value.strip() or len(value) > 255:
+        raise problem("a name of 1 to 255 characters")
+    return value
+
+
+def check_label_key(key: str) -> str:
+    prefix, slash, word = key.rpartition("/")
+    if (slash and not _LABEL_PREFIX.fullmatch(prefix)) or not _LABEL_WORD.fullmatch(word):
+        raise problem(f"keys such as example.com/name, not {key!r}")
+    return key
+
+
+def _labels(value: dict[str, str]) -> dict[str, str]:
+    for key, text in value.items():
+        check_label_key(key)
+        prefix = key.rpartition("/")[0]
+        reserved = any(prefix == root or prefix.endswith("." + root) for root in ("kubernetes.io", "k8s.io"))
+        if reserved and not any(prefix == own or prefix.endswith("." + own) for own in _OWN_PREFIXES):
+            raise problem("under another key: a node may not give itself labels of kubernetes.io or k8s.io", at=(key,))
+        if text and not _LABEL_WORD.fullmatch(text):
+            raise problem("at most 63 letters, digits, '-', '_', '.', a letter or digit at either end", at=(key,))
+    return value
+
+
+Name = Annotated[str, AfterValidator(_nonempty)]
+Cidr = Annotated[IPv4Network, BeforeValidator(_network)]
+Ip = Annotated[IPv4Address, BeforeValidator(_address)]
+Labels = Annotated[dict[str, str], AfterValidator(_labels)]
+
+
+class Model(BaseModel):
+    """Strict: no unknown fields, no guessing of types, never changed after validation."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, alias_generator=to_camel, populate_by_name=False, strict=True, validate_default=True
+    )
+
+
+class Taint(Model):
+    """A taint that the pool's nodes register with."""
+
+    key: Annotated[str, AfterValidator(check_label_key)] = Field(description="Key, such as example.com/gpu.")
+    value: str = Field(default="", description="Value; may be empty.")
+    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] = Field(
+        description="What it does to pods without a toleration."
+    )
+
+
+class ControlPlane(Model):
+    """The machines of the control plane."""
+
+    replicas: int = Field(default=1, description="How many machines. Only 1 is possible in this version.")
+    flavor: Name = Field(
+        default="m1.medium", description="The cloud's flavor for them: at least 2 CPUs' worth of work and 1.5 GB."
+    )
+    zone: str = Field(default="", description="Availability zone; empty: the first zone that the cloud offers.")
+
+    @model_validator(mode="after")
+    def _only_one(self) -> Self:
+        if self.replicas != 1:
+            raise problem("1 (a control plane of several machines is not possible yet)", at=("replicas",))
+        return self
+
+
+class NodePool(Model):
+    """A group of like workers."""
+
+    name: Annotated[str, _dns_label(MAX_POOL_NAME)] = Field(
+        default="workers", description="Name of the pool: part of its nodes' names."
+    )
+    flavor: Name = Field(default="m1.small", description="The cloud's flavor for its machines.")
+    zones: list[Name] = Field(
+        default_factory=list[str], description="Availability zones its nodes take turns in; empty: all that the cloud offers."
+    )
+    replicas: Annotated[int, Field(ge=0, le=500)] = Field(default=2, description="How many nodes (0 to 500).")
+    labels: Labels = Field(default_factory=dict[str, str], description="Labels that its nodes register with.")
+    taints: list[Taint] = Field(default_factory=list[Taint], description="Taints that its nodes register with.")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.name == "control-plane":
+            raise problem("another name: control-plane is the control plane's own", at=("name",))
+        if len(set(self.zones)) != len(self.zones):
+            raise problem("zones, each of them once", at=("zones",))
+        return self
+
+
+class Network(Model):
+    """The cluster's addresses. Ranges must not overlap; other clusters may use the same ones."""
+
+    node_cidr: Cidr = Field(
+        default=IPv4Network("10.8.0.0/24"), alias="nodeCIDR", description="Range of the machines' subnet (/16 to /26)."
+    )
+    pod_cidr: Cidr = Field(default=IPv4Network("10.244.0.0/16"), alias="podCIDR", description="Range of all pods.")
+    node_pod_prefix: Annotated[int, Field(ge=20, le=28)] = Field(
+        default=24, description="Prefix length of one node's part of podCIDR (20 to 28)."
+    )
+    service_cidr: Cidr = Field(
+        default=IPv4Network("10.96.0.0/16"), alias="serviceCIDR", description="Range of ClusterIPs (/12 to /24)."
+    )
+    mode: Literal["routes"] = Field(
+        default="routes",
+        description="How pods of different nodes reach each other: `routes`, over the cloud's router, without encapsulation.",
+    )
+    external_network: str = Field(
+        default="", description="The cloud's external network that the router leads to; empty: the only one there is."
+    )
+    dns: list[Ip] = Field(
+        default_factory=list[IPv4Address], description="Name servers of the machines; empty: the cloud's own."
+    )
+    max_routes: Annotated[int, Field(ge=1, le=10000)] = Field(
+        default=30,
+        description="How many extra routes the cloud allows a router (Neutron's `max_routes`, which its API does not tell).",
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        for field, cidr, least, most in (
+            ("nodeCIDR", self.node_cidr, 16, 26),
+            ("podCIDR", self.pod_cidr, 8, 24),
+            ("serviceCIDR", self.service_cidr, 12, 24),
+        ):
+            if not least <= cidr.prefixlen <= most:
+                raise problem(f"a range of /{least} to /{most}", at=(field,))
+        if self.node_pod_prefix <= self.pod_cidr.prefixlen:
+            raise problem(f"longer than podCIDR's prefix, /{self.pod_cidr.prefixlen}", at=("nodePodPrefix",))
+        ranges = {"nodeCIDR": self.node_cidr, "podCIDR": self.pod_cidr, "serviceCIDR": self.service_cidr}
+        for first, second in (("nodeCIDR", "podCIDR"), ("nodeCIDR", "serviceCIDR"), ("podCIDR", "serviceCIDR")):
+            if ranges[first].overlaps(ranges[second]):
+                raise problem(f"apart from {first} {ranges[first]}", at=(second,))
+        for number, server in enumerate(self.dns):
+            if server in self.pod_cidr or server in self.service_cidr:
+                raise problem("reachable from the machines, so not within podCIDR or serviceCIDR", at=("dns", number))
+        return self
+
+    @property
+    def max_nodes(self) -> int:
+        """How many nodes the ranges hold: pod ranges, and node addresses in the lower half of nodeCIDR."""
+        return min(2 ** (self.node_pod_prefix - self.pod_cidr.prefixlen), self.node_cidr.num_addresses // 2 - FIRST_NODE_NUMBER)
+
+
+class LoadBalancer(Model):
+    """Load balancers for Services of `type: LoadBalancer`."""
+
+    provider: str = Field(default="", description="The cloud's load balancer provider; empty: its default.")
+    floating_network: str = Field(default="", description="Network of their floating addresses; empty: externalNetwork.")
+    create_monitor: bool = Field(default=True, description="Whether members are health-checked.")
+
+
+class Access(Model):
+    """Who may reach the cluster from outside."""
+
+    api_cidrs: list[Cidr] = Field(
+        default_factory=lambda: [IPv4Network("0.0.0.0/0")],
+        alias="apiCIDRs",
+        description="Ranges that may reach the API (port 6443).",
+    )
+    ssh_cidrs: list[Cidr] = Field(
+        default_factory=lambda: [IPv4Network("0.0.0.0/0")],
+        alias="sshCIDRs",
+        description="Ranges that may log in to the control plane by SSH (keys only); the workers are reached through it.",
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if not self.api_cidrs:
+            raise problem("at least one range: without it nobody, and moyai neither, reaches the API", at=("apiCIDRs",))
+        return self
+
+
+class Volumes(Model):
+    """What becomes of volumes when the cluster goes."""
+
+    reclaim_policy: Literal["Delete", "Retain"] = Field(
+        default="Delete",
+        description="`Delete`: `down` deletes the volumes that the cluster made; `Retain`: it keeps and names them.",
+    )
+
+
+class ClusterSpec(Model):
+    """What the cluster is to be."""
+
+    cloud: Name = Field(
+        default="moyai", description="Entry of clouds.yaml; `moyai` is the local cloud, which `moyai up` starts."
+    )
+    kubernetes_version: Annotated[str, BeforeValidator(_version)] = Field(
+        default=DEFAULT_KUBERNETES_VERSION, description="Kubernetes version; the node image must hold it."
+    )
+    image: str = Field(default="", description="Name or id of the node image; empty: moyai-node-<kubernetesVersion>.")
+    control_plane: ControlPlane = Field(default_factory=ControlPlane, description="The control plane.")
+    node_pools: list[NodePool] = Field(default_factory=lambda: [NodePool()], description="The workers; empty: none.")
+    network: Network = Field(default_factory=Network, description="Addresses and routing.")
+    load_balancer: LoadBalancer = Field(default_factory=LoadBalancer, description="Load balancers of Services.")
+    access: Access = Field(default_factory=Access, description="Who may reach the cluster.")
+    volumes: Volumes = Field(default_factory=Volumes, description="Volumes made from inside the cluster.")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        seen: dict[str, int] = {}
+        for number, pool in enumerate(self.node_pools):
+            if pool.name in seen:
+                raise problem(f"a name of its own: nodePools[{seen[pool.name]}] has it too", at=("nodePools", number, "name"))
+            seen[pool.name] = number
+        nodes = self.control_plane.replicas + sum(pool.replicas for pool in self.node_pools)
+        if nodes > self.network.max_nodes:
+            most = max(range(len(self.node_pools)), key=lambda n: self.node_pools[n].replicas)
+            raise problem(
+                f"less: {nodes} nodes in all do not fit, nodeCIDR {self.network.node_cidr} and podCIDR {self.network.pod_cidr} "
+                f"with nodePodPrefix {self.network.node_pod_prefix} hold {self.network.max_nodes}",
+                at=("nodePools", most, "replicas"),
+            )
+        return self
+
+    @property
+    def image_name(self) -> str:
+        return self.image or f"moyai-node-{self.kubernetes_version}"
+
+
+class Metadata(Model):
+    name: Annotated[str, _dns_label(MAX_CLUSTER_NAME)] = Field(
+        default="quickstart", description="Name of the cluster: the beginning of every name in the cloud."
+    )
+
+
+class Cluster(Model):
+    """The file as a whole."""
+
+    api_version: Literal["moyai.dev/v1alpha1"] = Field(default=API_VERSION, description="Version of this format.")
+    kind: Literal["Cluster"] = Field(default="Cluster", description="Always Cluster.")
+    metadata: Metadata = Field(default_factory=Metadata, description="The cluster's name.")
+    spec: ClusterSpec = Field(default_factory=ClusterSpec, description="What the cluster is to be.")
+
+    @property
+    def name(self) -> str:
+        return self.metadata.name
