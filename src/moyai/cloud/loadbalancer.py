@@ -156,17 +156,16 @@ class LoadBalancers(Protocol):
         ...
 
     def create_listener(self, load_balancer_id: str, wanted: Listener) -> Listener:
-        """With its pool, members and monitor, in one call."""
+        """Without a pool: into a load balancer that is there, a cloud takes no trees."""
         ...
 
     def update_listener(self, listener_id: str, changes: Mapping[str, Any]) -> None:
         """``changes``: field names of ``Listener`` to new values; ``pool`` is not among them."""
         ...
 
-    def set_default_pool(self, listener_id: str, pool_id: str) -> None: ...
     def delete_listener(self, listener_id: str) -> None: ...
     def create_pool(self, wanted: Pool, *, listener_id: str) -> Pool:
-        """As the listener's default pool, with members and monitor, in one call."""
+        """As the listener's default pool, without members and monitor."""
         ...
 
     def update_pool(self, pool_id: str, changes: Mapping[str, Any]) -> None:
