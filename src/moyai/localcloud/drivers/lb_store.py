@@ -1,0 +1,195 @@
+# pyright: basic
+"""Octavia's database as the load-balancer daemon needs it: what is wanted, and the reports.
+
+The one module (beside the provider driver) that knows Octavia's internals. Reading is ours: the provisioning status of every object,
+which Octavia's driver library hides, tells what is to be done, so the database itself is the queue and no message can be lost.
+Reports go through Octavia's own `DriverUpdater`, the code behind the driver library's status socket (quotas, VIP, rows).
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from octavia.api.drivers.driver_agent.driver_updater import DriverUpdater
+from octavia.common import clients
+from octavia.db import api as db_api
+from octavia.db import models
+from openstack import exceptions as sdk_exceptions
+
+from moyai.linux.netns import Address
+from moyai.localcloud.drivers import lb_model as model
+from moyai.localcloud.drivers.lb_link import Plug
+
+LOG = logging.getLogger(__name__)
+PROVIDER = "moyai"
+DEVICE_OWNER = "Octavia"
+
+
+class Store:
+    """Reads and writes Octavia's database and asks Neutron. Safe to use from several threads."""
+
+    def pending(self) -> list[str]:
+        """The load balancers of ours that wait for something to be done."""
+        balancer = models.LoadBalancer
+        with db_api.session().begin() as session:
+            rows = session.query(balancer.id).filter(
+                balancer.provider == PROVIDER, balancer.provisioning_status.like("PENDING_%")
+            )
+            return [row.id for row in rows]
+
+    def everything(self) -> list[str]:
+        """All load balancers of ours that are not deleted."""
+        balancer = models.LoadBalancer
+        with db_api.session().begin() as session:
+            rows = session.query(balancer.id).filter(
+                balancer.provider == PROVIDER, balancer.provisioning_status != model.DELETED
+            )
+            return [row.id for row in rows]
+
+    def is_pending(self, balancer_id: str) -> bool:
+        """Whether the load balancer waits for something to be done (False also when it does not exist)."""
+        with db_api.session().begin() as session:
+            row = session.query(models.LoadBalancer.provisioning_status).filter_by(id=balancer_id).first()
+        return row is not None and row.provisioning_status.startswith("PENDING_")
+
+    def load(self, balancer_id: str) -> model.LoadBalancer | None:
+        """The whole tree, read in one transaction; None when it does not exist or is deleted."""
+        with db_api.session().begin() as session:
+            row = session.get(models.LoadBalancer, balancer_id)
+            if row is None or row.provider != PROVIDER or row.provisioning_status == model.DELETED:
+                return None
+            return _balancer(row)
+
+    def report(self, status: dict[str, list[dict[str, str]]]) -> None:
+        """Write statuses: by kind, a list of ``id``, ``provisioning_status``, ``operating_status``. Raises RuntimeError when refused."""
+        answer = DriverUpdater().update_loadbalancer_status(status)
+        if answer["status_code"] != 200:
+            raise RuntimeError(f"Octavia refuses a status: {answer.get('fault_string')}")
+
+    def statistics(self, listeners: list[dict[str, Any]]) -> None:
+        """Write the listeners' statistics."""
+        answer = DriverUpdater().update_listener_statistics({"listeners": listeners})
+        if answer["status_code"] != 200:
+            raise RuntimeError(f"Octavia refuses statistics: {answer.get('fault_string')}")
+
+    def plug(self, balancer: model.LoadBalancer) -> Plug:
+        """Ask Neutron where the VIP's port is to be plugged."""
+        network = clients.NeutronAuth.get_neutron_client().network
+        port = network.get_port(balancer.vip_port_id)
+        addresses = []
+        for fixed in port.fixed_ips:
+            subnet = network.get_subnet(fixed["subnet_id"])
+            routes = tuple((route["destination"], route["nexthop"]) for route in subnet.host_routes or [])
+            addresses.append(Address(fixed["ip_address"], int(subnet.cidr.split("/")[1]), subnet.gateway_ip, routes))
+        mtu = network.get_network(port.network_id).mtu or 1500
+        return Plug(port.id, port.mac_address, port.network_id, mtu, tuple(addresses))
+
+    def release_port(self, balancer_id: str, port_id: str) -> None:
+        """Delete the VIP's port if the driver made it; a user's own port is only let go."""
+        network = clients.NeutronAuth.get_neutron_client().network
+        try:
+            port = network.get_port(port_id)
+        except sdk_exceptions.NotFoundException:
+            return
+        if port.name == vip_port_name(balancer_id) and port.device_owner == DEVICE_OWNER:
+            network.delete_port(port_id, ignore_missing=True)
+        elif port.device_id == device_id(balancer_id):
+            network.update_port(port_id, device_id="", device_owner="", binding_host_id="")
+
+
+def vip_port_name(balancer_id: str) -> str:
+    """The name of a VIP port that the driver made, as Octavia's own drivers call it."""
+    return f"octavia-lb-{balancer_id}"
+
+
+def device_id(balancer_id: str) -> str:
+    """The device that a VIP port belongs to, as Octavia's own drivers write it."""
+    return f"lb-{balancer_id}"
+
+
+def _base(row: Any) -> dict[str, Any]:
+    return {
+        "id": row.id,
+        "status": row.provisioning_status,
+        "operating": row.operating_status,
+        "enabled": bool(row.enabled),
+    }
+
+
+def _balancer(row: Any) -> model.LoadBalancer:
+    return model.LoadBalancer(
+        **_base(row),
+        project_id=row.project_id,
+        vip_address=row.vip.ip_address,
+        vip_port_id=row.vip.port_id,
+        vip_subnet_id=row.vip.subnet_id,
+        vip_network_id=row.vip.network_id,
+        listeners=tuple(_listener(one) for one in row.listeners),
+        pools=tuple(_pool(one) for one in row.pools),
+    )
+
+
+def _listener(row: Any) -> model.Listener:
+    limit = row.connection_limit
+    headers = row.insert_headers or {}
+    return model.Listener(
+        **_base(row),
+        protocol=row.protocol,
+        port=row.protocol_port,
+        pool_id=row.default_pool_id,
+        connection_limit=limit if limit is not None and limit >= 0 else None,
+        allowed_cidrs=tuple(sorted(one.cidr for one in row.allowed_cidrs)),
+        insert_headers=tuple(sorted(name for name, value in headers.items() if str(value).lower() == "true")),
+        timeout_client_data=row.timeout_client_data or 50000,
+        timeout_member_connect=row.timeout_member_connect or 5000,
+        timeout_member_data=row.timeout_member_data or 50000,
+        timeout_tcp_inspect=row.timeout_tcp_inspect or 0,
+    )
+
+
+def _pool(row: Any) -> model.Pool:
+    how = row.session_persistence
+    return model.Pool(
+        **_base(row),
+        protocol=row.protocol,
+        algorithm=row.lb_algorithm,
+        members=tuple(_member(one) for one in row.members),
+        monitor=_monitor(row.health_monitor) if row.health_monitor else None,
+        persistence=model.Persistence(
+            type=how.type,
+            cookie_name=how.cookie_name,
+            timeout=how.persistence_timeout,
+            granularity=how.persistence_granularity,
+        )
+        if how
+        else None,
+    )
+
+
+def _member(row: Any) -> model.Member:
+    return model.Member(
+        **_base(row),
+        address=row.ip_address,
+        port=row.protocol_port,
+        weight=1 if row.weight is None else row.weight,
+        backup=bool(row.backup),
+        monitor_address=row.monitor_address,
+        monitor_port=row.monitor_port,
+    )
+
+
+def _monitor(row: Any) -> model.Monitor:
+    return model.Monitor(
+        **_base(row),
+        type=row.type,
+        delay=row.delay,
+        timeout=row.timeout,
+        rise=row.rise_threshold,
+        fall=row.fall_threshold,
+        http_method=row.http_method or "GET",
+        url_path=row.url_path or "/",
+        expected_codes=row.expected_codes or "200",
+        http_version=row.http_version,
+        domain_name=row.domain_name,
+    )

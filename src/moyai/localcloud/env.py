@@ -1,0 +1,193 @@
+"""OpenStack's own Python environment: installed once from a lock with hashes, then only used.
+
+The lock (``data/openstack.lock``) was compiled from ``data/openstack.in`` under OpenStack's upper constraints; nothing that
+it does not name is installed. Two things are changed in our copy, each an explicit step that fails loudly where the text
+it replaces is not there: oslo.messaging's wait for answers, and the names under which OpenStack finds our drivers. The
+folder is named by a key of all inputs, and is complete if and only if it holds the marker file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import sys
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+import moyai
+from moyai.core.errors import MoyaiError
+from moyai.core.paths import Paths
+from moyai.core.progress import Step
+from moyai.linux.process import ProcessError, run, stream
+
+PYTHON = "3.11"
+_MARKER = ".complete"
+
+
+@dataclass(frozen=True)
+class Patch:
+    """Replace ``old`` (which must occur exactly once) by ``new`` in ``file``, relative to site-packages. ``why`` for the log."""
+
+    file: str
+    old: str
+    new: str
+    why: str
+
+
+#: oslo.messaging polls for RPC answers every half second, so that each call costs at least that (Launchpad 2035113).
+PATCHES = (
+    Patch(
+        "oslo_messaging/_drivers/amqpdriver.py",
+        "            time.sleep(0.5)\n",
+        "            time.sleep(0.01)\n",
+        "RPC answers are taken when they come",
+    ),
+)
+
+#: Files written into site-packages: the names that OpenStack demands, pointing at our drivers.
+SHIMS = {
+    "nova/virt/moyai_nspawn.py": "from moyai.localcloud.drivers.nova import NspawnDriver  # noqa: F401\n",
+    "moyai_octavia-1.0.dist-info/METADATA": "Metadata-Version: 2.1\nName: moyai-octavia\nVersion: 1.0\n",
+    "moyai_octavia-1.0.dist-info/entry_points.txt": (
+        "[octavia.api.drivers]\nmoyai = moyai.localcloud.drivers.octavia:MoyaiProvider\n"
+    ),
+}
+
+
+@dataclass(frozen=True)
+class OpenStackEnv:
+    """An installed environment. ``key`` changes with anything that is in it."""
+
+    root: Path
+    key: str
+
+    @property
+    def python(self) -> Path:
+        return self.root / "bin" / "python"
+
+    @property
+    def site_packages(self) -> Path:
+        return self.root / "lib" / f"python{PYTHON}" / "site-packages"
+
+    @property
+    def etc(self) -> Path:
+        """The services' own API pipelines and filters."""
+        return self.root / "etc"
+
+    @property
+    def python_path(self) -> Path:
+        """A folder that holds only the package ``moyai``, for PYTHONPATH: nothing else of ours leaks into OpenStack."""
+        return self.root / "moyai"
+
+    def program(self, name: str) -> str:
+        return str(self.root / "bin" / name)
+
+
+def lock_text() -> str:
+    return resources.files("moyai.localcloud").joinpath("data/openstack.lock").read_text()
+
+
+def env_key(lock: str) -> str:
+    """What the environment's folder is called: a digest of everything that decides its content."""
+    digest = hashlib.sha256(PYTHON.encode())
+    for text in (lock, repr(PATCHES), repr(sorted(SHIMS.items()))):
+        digest.update(text.encode())
+    return digest.hexdigest()[:12]
+
+
+def find(paths: Paths) -> OpenStackEnv | None:
+    """The environment of this version of moyai, if it is installed whole."""
+    key = env_key(lock_text())
+    env = OpenStackEnv(paths.openstack_env / key, key)
+    return env if (env.root / _MARKER).exists() else None
+
+
+def ensure(paths: Paths, step: Step | None = None) -> OpenStackEnv:
+    """Install the environment unless it is there. Needs a package index (or uv's cache) only when it is not.
+
+    Raises MoyaiError when uv is missing, or the installation or a patch fails; what was half done is done anew next time.
+    """
+    env = find(paths)
+    if env is None:
+        key = env_key(lock_text())
+        env = OpenStackEnv(paths.openstack_env / key, key)
+        _install(env, step)
+    _link_package(env)
+    return env
+
+
+def uv_program() -> str:
+    """Where uv is: beside the running Python, else on the PATH."""
+    beside = Path(sys.executable).parent / "uv"
+    found = str(beside) if beside.exists() else shutil.which("uv")
+    if found is None:
+        raise MoyaiError("uv was not found", hint="`make setup` installs it into moyai's own environment")
+    return found
+
+
+def _install(env: OpenStackEnv, step: Step | None) -> None:
+    def say(text: str, fraction: float) -> None:
+        if step:
+            step.progress(text, fraction)
+
+    uv = uv_program()
+    if env.root.exists():
+        shutil.rmtree(env.root)
+    env.root.parent.mkdir(parents=True, exist_ok=True)
+    # PYTHONPATH of the caller must not decide what is found here
+    clean = {"PYTHONPATH": "", "VIRTUAL_ENV": str(env.root), "UV_NO_PROGRESS": "1"}
+    try:
+        say("Python", 0.0)
+        run([uv, "venv", "--quiet", "--python", PYTHON, env.root], env=clean)
+        lock = env.root / "openstack.lock"
+        lock.write_text(lock_text())
+        say("packages", 0.05)
+        stream(
+            [uv, "pip", "install", "--require-hashes", "--python", env.python, "--requirement", lock],
+            lambda line: say(line.strip(), 0.1),
+            env=clean,
+        )
+    except ProcessError as error:
+        raise MoyaiError(f"OpenStack's environment cannot be installed in {env.root}: {error}") from error
+    for patch in PATCHES:
+        apply_patch(env.site_packages, patch)
+    for name, text in SHIMS.items():
+        file = env.site_packages / name
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(text)
+    say("compile", 0.6)
+    # bytecode is written now, once, rather than by eighteen services side by side at their first start; a test file in
+    # some package that does not compile is no reason to stop
+    jobs = str(os.cpu_count() or 1)
+    compileall = [env.python, "-m", "compileall", "-q", "-j", jobs, "-x", r"[/\\]tests?[/\\]", env.site_packages]
+    run(compileall, check=False)
+    (env.root / _MARKER).write_text("installed, patched and compiled\n")
+
+
+def apply_patch(site_packages: Path, patch: Patch) -> None:
+    """Make one change; raises MoyaiError when the text to be replaced is not there exactly once."""
+    file = site_packages / patch.file
+    text = file.read_text() if file.exists() else ""
+    if text.count(patch.old) != 1:
+        raise MoyaiError(
+            f"{patch.file} is not as expected: {patch.old.strip()!r} occurs {text.count(patch.old)} times in it",
+            hint=f"the patch ({patch.why}) must be looked at anew for this version",
+        )
+    # uv hard-links files from its cache: write a new file, or the cache would be changed too
+    fresh = file.with_suffix(".moyai")
+    fresh.write_text(text.replace(patch.old, patch.new))
+    fresh.replace(file)
+
+
+def _link_package(env: OpenStackEnv) -> None:
+    """Point ``python_path`` at the moyai that runs now (it may have moved since the environment was made)."""
+    package = Path(moyai.__file__).resolve().parent
+    link = env.python_path / "moyai"
+    if link.is_symlink() and link.readlink() == package:
+        return
+    env.python_path.mkdir(exist_ok=True)
+    fresh = env.python_path / f".moyai-{os.getpid()}"
+    fresh.symlink_to(package)
+    fresh.replace(link)
