@@ -127,6 +127,20 @@ class CloudSession:
             urls = catalog.get_urls(service_type=service_type, interface=self._interface(service_type), region_name=self.region)
         return str(urls[0]) if urls else None
 
+    def region_name(self) -> str:
+        """The region that is configured, else the one that Keystone is in."""
+        if self.region:
+            return self.region
+        with self.guard("read the service catalog"):
+            catalog = cast("Any", self.keystone.auth).get_access(self.keystone).service_catalog.catalog
+        regions = [
+            str(endpoint.get("region") or endpoint.get("region_id") or "")
+            for service in catalog
+            if service["type"] == "identity"
+            for endpoint in service["endpoints"]
+        ]
+        return regions[0] if regions else ""
+
     def project_id(self) -> str:
         with self.guard("authenticate"):
             found = self.keystone.get_project_id()

@@ -1,0 +1,53 @@
+"""Glance: images (``cloud.protocols.Images``)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from moyai.cloud.model import Image
+from moyai.cloud.openstack import parse
+from moyai.cloud.openstack.session import CloudSession
+from moyai.core.errors import MoyaiError, NotFound
+
+#: How long Glance may take after the last byte: it hashes as it receives, but a store may copy once more.
+_CONFIRM_SECONDS = 600.0
+
+
+class GlanceImages:
+    def __init__(self, session: CloudSession) -> None:
+        self._glance = session.service("image")
+
+    def images(self, *, name: str | None = None) -> list[Image]:
+        # Glance's own page has 25 images; it lowers a limit that it finds too high
+        params = {"limit": 1000, **({"name": name} if name else {})}
+        rows = self._glance.list("/images", "images", operation="list images", params=params)
+        return [parse.image(row) for row in rows]
+
+    def upload(self, *, name: str, file: Path, disk_format: str, container_format: str, properties: Mapping[str, str]) -> Image:
+        """Make an image of a file's content, sent in pieces. An upload that fails leaves no image behind."""
+        operation = f"upload image {name}"
+        with file.open("rb") as stream:
+            made = self._glance.post(
+                "/images",
+                {"name": name, "disk_format": disk_format, "container_format": container_format, **properties},
+                operation=f"create image {name}",
+            )
+            image_id = str(made["id"])
+            try:
+                self._glance.upload(
+                    f"/images/{image_id}/file", stream, operation=operation, object_id=image_id, seconds=_CONFIRM_SECONDS
+                )
+            except BaseException:
+                # also when interrupted: half an image is of no use to anybody
+                with suppress(MoyaiError):
+                    self.delete_image(image_id)
+                raise
+        return parse.image(self._glance.get(f"/images/{image_id}", operation="show image", object_id=image_id))
+
+    def delete_image(self, image_id: str) -> None:
+        try:
+            self._glance.delete(f"/images/{image_id}", operation="delete image", object_id=image_id)
+        except NotFound:
+            return

@@ -1,0 +1,271 @@
+"""OpenStack's JSON as moyai's facts. Pure; a field that an older or thinner cloud leaves out becomes the model's default."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, cast
+
+from moyai.cloud.model import (
+    Address,
+    AddressPair,
+    Flavor,
+    FloatingIP,
+    Image,
+    Network,
+    Port,
+    Quota,
+    Route,
+    Router,
+    SecurityGroup,
+    SecurityGroupRule,
+    Server,
+    Subnet,
+    Volume,
+)
+
+Json = dict[str, Any]
+
+
+def _text(value: object) -> str:
+    return str(value) if value is not None else ""
+
+
+def _rows(value: object) -> list[Json]:
+    return cast("list[Json]", value or [])
+
+
+def _tags(data: Json) -> tuple[str, ...]:
+    return tuple(sorted(str(tag) for tag in data.get("tags") or ()))
+
+
+def flavor(data: Json) -> Flavor:
+    return Flavor(
+        id=data["id"],
+        name=data["name"],
+        vcpus=int(data["vcpus"]),
+        memory_mb=int(data["ram"]),
+        disk_gb=int(data["disk"]),
+    )
+
+
+def server(data: Json) -> Server:
+    """From a detailed view (microversion 2.47 or later: the flavor is embedded)."""
+    addresses: list[Address] = []
+    for network, rows in cast("Mapping[str, list[Json]]", data.get("addresses") or {}).items():
+        for row in rows:
+            kind = "floating" if row.get("OS-EXT-IPS:type") == "floating" else "fixed"
+            addresses.append(Address(row["addr"], kind, network, _text(row.get("OS-EXT-IPS-MAC:mac_addr"))))
+    embedded = cast("Json", data.get("flavor") or {})
+    fault = cast("Json", data.get("fault") or {})
+    return Server(
+        id=data["id"],
+        name=_text(data.get("name")),
+        status=_text(data.get("status")).upper(),
+        zone=_text(data.get("OS-EXT-AZ:availability_zone")),
+        flavor_name=_text(embedded.get("original_name") or embedded.get("id")),
+        addresses=tuple(addresses),
+        metadata={str(key): _text(value) for key, value in cast("Json", data.get("metadata") or {}).items()},
+        tags=_tags(data),
+        # the hypervisor's name is for admins; others get a hash of it, good enough to tell hosts apart
+        host=_text(data.get("OS-EXT-SRV-ATTR:host") or data.get("hostId")),
+        fault=_text(fault.get("message")),
+        volume_ids=tuple(row["id"] for row in _rows(data.get("os-extended-volumes:volumes_attached"))),
+    )
+
+
+def network(data: Json) -> Network:
+    return Network(
+        id=data["id"],
+        name=_text(data.get("name")),
+        subnet_ids=tuple(data.get("subnets") or ()),
+        external=bool(data.get("router:external")),
+        mtu=int(data.get("mtu") or 1500),
+        tags=_tags(data),
+    )
+
+
+def subnet(data: Json) -> Subnet:
+    return Subnet(
+        id=data["id"],
+        name=_text(data.get("name")),
+        network_id=data["network_id"],
+        cidr=data["cidr"],
+        gateway=_text(data.get("gateway_ip")),
+        tags=_tags(data),
+    )
+
+
+def router(data: Json) -> Router:
+    gateway = cast("Json", data.get("external_gateway_info") or {})
+    addresses = _rows(gateway.get("external_fixed_ips"))
+    return Router(
+        id=data["id"],
+        name=_text(data.get("name")),
+        external_network_id=_text(gateway.get("network_id")),
+        external_address=_text(addresses[0].get("ip_address")) if addresses else "",
+        routes=tuple(sorted(Route(row["destination"], row["nexthop"]) for row in _rows(data.get("routes")))),
+        tags=_tags(data),
+    )
+
+
+def port(data: Json) -> Port:
+    """An address pair with the port's own MAC, which the cloud fills in, reads as one without."""
+    mac = _text(data.get("mac_address"))
+    pairs = [
+        AddressPair(row["ip_address"], "" if row.get("mac_address") == mac else _text(row.get("mac_address")))
+        for row in _rows(data.get("allowed_address_pairs"))
+    ]
+    fixed = _rows(data.get("fixed_ips"))
+    return Port(
+        id=data["id"],
+        name=_text(data.get("name")),
+        network_id=data["network_id"],
+        status=_text(data.get("status")).upper(),
+        fixed_ips=tuple(row["ip_address"] for row in fixed if row.get("ip_address")),
+        subnet_ids=tuple(row["subnet_id"] for row in fixed),
+        mac=mac,
+        device_id=_text(data.get("device_id")),
+        device_owner=_text(data.get("device_owner")),
+        address_pairs=tuple(sorted(pairs)),
+        security_group_ids=tuple(sorted(data.get("security_groups") or ())),
+        tags=_tags(data),
+    )
+
+
+def security_group(data: Json) -> SecurityGroup:
+    return SecurityGroup(
+        id=data["id"], name=_text(data.get("name")), description=_text(data.get("description")), tags=_tags(data)
+    )
+
+
+def security_group_rule(data: Json) -> SecurityGroupRule:
+    return SecurityGroupRule(
+        id=data["id"],
+        group_id=data["security_group_id"],
+        direction=data["direction"],
+        ethertype=data["ethertype"],
+        protocol=data.get("protocol"),
+        port_min=data.get("port_range_min"),
+        port_max=data.get("port_range_max"),
+        remote_cidr=data.get("remote_ip_prefix"),
+        remote_group_id=data.get("remote_group_id"),
+        description=_text(data.get("description")),
+    )
+
+
+def floating_ip(data: Json) -> FloatingIP:
+    return FloatingIP(
+        id=data["id"],
+        address=data["floating_ip_address"],
+        status=_text(data.get("status")).upper(),
+        port_id=_text(data.get("port_id")),
+        fixed_ip=_text(data.get("fixed_ip_address")),
+        network_id=_text(data.get("floating_network_id")),
+        description=_text(data.get("description")),
+        tags=_tags(data),
+    )
+
+
+#: What Glance says of every image; all else is a property.
+_IMAGE_FIELDS = frozenset(
+    [
+        "id",
+        "name",
+        "status",
+        "checksum",
+        "visibility",
+        "owner",
+        "owner_id",
+        "min_disk",
+        "min_ram",
+        "size",
+        "virtual_size",
+        "disk_format",
+        "container_format",
+        "created_at",
+        "updated_at",
+        "protected",
+        "tags",
+        "self",
+        "file",
+        "schema",
+        "os_hidden",
+        "os_hash_algo",
+        "os_hash_value",
+        "locations",
+        "direct_url",
+        "stores",
+    ]
+)
+
+
+def image(data: Json) -> Image:
+    return Image(
+        id=data["id"],
+        name=_text(data.get("name")),
+        status=_text(data.get("status")).upper(),
+        checksum=_text(data.get("os_hash_value") or data.get("checksum")),
+        properties={key: _text(value) for key, value in data.items() if key not in _IMAGE_FIELDS},
+    )
+
+
+def volume(data: Json) -> Volume:
+    return Volume(
+        id=data["id"],
+        name=_text(data.get("name")),
+        status=_text(data.get("status")).upper(),
+        size_gb=int(data["size"]),
+        zone=_text(data.get("availability_zone")),
+        metadata={str(key): _text(value) for key, value in cast("Json", data.get("metadata") or {}).items()},
+        attached_server_ids=tuple(row["server_id"] for row in _rows(data.get("attachments"))),
+    )
+
+
+#: Of ``limits.absolute``: our name (the one in the cloud's quota messages) → field with the limit, field with the use.
+_COMPUTE_LIMITS = {
+    "cores": ("maxTotalCores", "totalCoresUsed"),
+    "ram": ("maxTotalRAMSize", "totalRAMUsed"),
+    "instances": ("maxTotalInstances", "totalInstancesUsed"),
+    "server_groups": ("maxServerGroups", "totalServerGroupsUsed"),
+    "key_pairs": ("maxTotalKeypairs", ""),
+}
+_VOLUME_LIMITS = {
+    "volumes": ("maxTotalVolumes", "totalVolumesUsed"),
+    "gigabytes": ("maxTotalVolumeGigabytes", "totalGigabytesUsed"),
+    "snapshots": ("maxTotalSnapshots", "totalSnapshotsUsed"),
+}
+
+
+def compute_quotas(data: Json) -> list[Quota]:
+    return _limits(data, _COMPUTE_LIMITS)
+
+
+def volume_quotas(data: Json) -> list[Quota]:
+    return _limits(data, _VOLUME_LIMITS)
+
+
+def _limits(data: Json, names: Mapping[str, tuple[str, str]]) -> list[Quota]:
+    absolute = cast("Json", cast("Json", data.get("limits") or {}).get("absolute") or {})
+    return [
+        Quota(name, int(absolute[limit]), int(absolute.get(used) or 0))
+        for name, (limit, used) in names.items()
+        if absolute.get(limit) is not None
+    ]
+
+
+def network_quotas(data: Json) -> list[Quota]:
+    """From the details view ({name: {limit, used, reserved}}) or the plain one ({name: limit}, use unknown: 0)."""
+    found: list[Quota] = []
+    for name, value in sorted(cast("Json", data.get("quota") or {}).items()):
+        if isinstance(value, dict):
+            row = cast("Json", value)
+            found.append(Quota(name, int(row["limit"]), int(row.get("used") or 0) + int(row.get("reserved") or 0)))
+        elif isinstance(value, int):
+            found.append(Quota(name, value))
+    return found
+
+
+def chunks(items: Iterable[str], size: int) -> list[list[str]]:
+    """``items`` without duplicates, sorted, in lists of at most ``size``: a query string must stay under 8 kB."""
+    unique = sorted(set(items))
+    return [unique[start : start + size] for start in range(0, len(unique), size)]
