@@ -1,0 +1,91 @@
+"""Things that are made once per key of what goes into them, and kept as files or folders.
+
+What stands under its final name is whole: it is made under a temporary name and renamed. One maker at a time per kind,
+across processes (a file lock); the second finds the first one's work. Of every kind the last used few are kept.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+def key_of(*parts: Any) -> str:
+    """16 hexadecimal digits that change when any of ``parts`` (plain data) changes."""
+    text = json.dumps(parts, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def digest_of_folder(folder: Path, pattern: str = "**/*") -> str:
+    """The digest of all files under ``folder`` that match: their paths, modes and contents; compiled Python left out."""
+    found = hashlib.sha256()
+    for path in sorted(folder.glob(pattern)):
+        if path.is_file() and "__pycache__" not in path.parts:
+            mode = "x" if os.access(path, os.X_OK) else "-"
+            found.update(f"{path.relative_to(folder)}\0{mode}\0{path.stat().st_size}\0".encode())
+            found.update(path.read_bytes())
+    return found.hexdigest()
+
+
+class Cache:
+    """A folder of made things, called ``<kind>-<key><suffix>``."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def path(self, kind: str, key: str, suffix: str = "") -> Path:
+        return self.folder / f"{kind}-{key}{suffix}"
+
+    def get(self, kind: str, key: str, make: Callable[[Path], None], *, suffix: str = "", keep: int = 2) -> Path:
+        """The thing of this key, made by ``make(path)`` if it is not there. ``keep``: how many of this kind stay."""
+        final = self.path(kind, key, suffix)
+        if not final.exists():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with self._lock(kind):
+                if not final.exists():
+                    self._make(kind, final, make)
+                    self._prune(kind, suffix, keep, final)
+        os.utime(final)
+        return final
+
+    def _make(self, kind: str, final: Path, make: Callable[[Path], None]) -> None:
+        # we hold the lock: whatever an earlier maker left half-made is dead
+        for stale in self.folder.glob(f".tmp-{kind}-*"):
+            remove(stale)
+        temporary = self.folder / f".tmp-{kind}-{os.getpid()}"
+        try:
+            make(temporary)
+            temporary.rename(final)
+        finally:
+            remove(temporary)
+
+    def _prune(self, kind: str, suffix: str, keep: int, newest: Path) -> None:
+        found = [
+            path
+            for path in self.folder.glob(f"{kind}-*")
+            if path != newest and path.name == f"{kind}-{path.name[len(kind) + 1 :][:16]}{suffix}"
+        ]
+        found.sort(key=lambda path: path.stat().st_mtime, reverse=True)
+        for old in found[max(0, keep - 1) :]:
+            remove(old)
+
+    @contextmanager
+    def _lock(self, kind: str) -> Generator[None]:
+        with (self.folder / f".lock-{kind}").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+
+def remove(path: Path) -> None:
+    """Delete a file or a folder with all in it; what is not there is fine."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,60 @@
+"""A program that runs beside ours for a while: started, watched, and ended with the block that needs it.
+
+It never outlives the process that started it: the kernel ends it when we die, even by SIGKILL.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import subprocess
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from moyai.linux.process import ProcessError
+
+_PR_SET_PDEATHSIG = 1
+_LIBC = ctypes.CDLL(None)
+
+
+def _die_with_parent() -> None:
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+class Background:
+    """A running program and the file that holds its output."""
+
+    def __init__(self, argv: Sequence[str], process: subprocess.Popen[bytes], log: Path) -> None:
+        self._argv = argv
+        self._process = process
+        self._log = log
+
+    def check(self) -> None:
+        """Raise ProcessError, with the last lines of its output, if the program has ended."""
+        code = self._process.poll()
+        if code is not None:
+            raise ProcessError(self._argv, f"ended with {code}", self._log.read_text(errors="replace"))
+
+
+@contextmanager
+def background(argv: Sequence[str | os.PathLike[str]], log: Path, *, grace: float = 10.0) -> Generator[Background]:
+    """Run a program during the block, its output in ``log``; at the end SIGTERM, and SIGKILL after ``grace`` seconds."""
+    words = [os.fspath(word) for word in argv]
+    with log.open("wb") as output:
+        try:
+            process = subprocess.Popen(
+                words, stdin=subprocess.DEVNULL, stdout=output, stderr=output, preexec_fn=_die_with_parent
+            )
+        except OSError as error:
+            raise ProcessError(words, f"cannot be started ({error})") from error
+    try:
+        yield Background(words, process, log)
+    finally:
+        process.terminate()
+        try:
+            process.wait(grace)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
