@@ -1,0 +1,98 @@
+"""Does the plan fit into the cloud's quotas? Asked before anything is made.
+
+Always holds: a plan whose objects are more than what is free in any known quota is refused with one line that says which
+quota, how much is needed, how much is free, and what would help. A quota that the cloud does not tell cannot be checked.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from ipaddress import IPv4Network
+
+from moyai.core.errors import Terminal
+from moyai.plan import steps as s
+from moyai.plan.nodes import Node
+from moyai.plan.observed import Observed
+from moyai.plan.steps import Step
+from moyai.spec.model import Cluster
+
+#: What the cloud itself makes on our network and counts: a DHCP port and the router's interface.
+OWN_PORTS = 2
+
+_COUNTED: dict[type[Step], str] = {
+    s.CreateNetwork: "network",
+    s.CreateSubnet: "subnet",
+    s.CreateRouter: "router",
+    s.CreateGroup: "security_group",
+    s.CreatePort: "port",
+    s.CreateFloatingIP: "floatingip",
+}
+_WORDS = {
+    "ram": "MB of memory",
+    "cores": "CPUs",
+    "instances": "servers",
+    "network": "networks",
+    "subnet": "subnets",
+    "router": "routers",
+    "security_group": "security groups",
+    "security_group_rule": "security group rules",
+    "port": "ports",
+    "floatingip": "floating ips",
+}
+_FEWER = "fewer nodes or smaller flavors in the spec"
+_HELP = {"ram": _FEWER, "cores": _FEWER, "instances": "fewer nodes in the spec", "port": "fewer nodes in the spec"}
+
+
+def needed(observed: Observed, steps: Iterable[Step]) -> Counter[str]:
+    """How much of each quota the steps use, less what the same plan gives back first."""
+    need: Counter[str] = Counter()
+    flavors = {flavor.id: flavor for flavor in observed.flavors}
+    for step in steps:
+        if type(step) in _COUNTED:
+            need[_COUNTED[type(step)]] += 1
+        if isinstance(step, s.CreateNetwork):
+            need["port"] += OWN_PORTS
+        if isinstance(step, s.SetRules):
+            need["security_group_rule"] += len(step.add) - len(step.remove)
+        if isinstance(step, s.CreateGroup):
+            need["security_group_rule"] += 2  # Neutron gives every group two rules for outgoing traffic
+        if isinstance(step, s.CreateServer) and not step.replaces and (flavor := flavors.get(step.flavor_id)):
+            need["instances"] += 1
+            need["cores"] += flavor.vcpus
+            need["ram"] += flavor.memory_mb
+    return need
+
+
+def check_capacity(cluster: Cluster, observed: Observed, steps: Sequence[Step], nodes: Sequence[Node]) -> None:
+    """Raises Terminal when the plan cannot fit."""
+    spec = cluster.spec
+    routes = len(nodes) + _foreign_routes(observed, steps, cluster)
+    if routes > spec.network.max_routes:
+        raise Terminal(
+            f"{len(nodes)} nodes need {routes} routes in one router, cloud {spec.cloud} allows {spec.network.max_routes} "
+            "(spec.network.maxRoutes)",
+            hint="have the operator raise max_routes in neutron.conf and say so in spec.network.maxRoutes, or use fewer nodes",
+        )
+    free = {quota.name: quota.limit - quota.used for quota in observed.quotas if quota.limit >= 0}
+    short = [
+        (name, count, free[name]) for name, count in sorted(needed(observed, steps).items()) if count > free.get(name, count)
+    ]
+    if short:
+        parts = [
+            f"{count} {_WORDS.get(name, name)} are needed and {max(left, 0)} are free ({name})" for name, count, left in short
+        ]
+        helps = {_HELP.get(name, "delete what is no longer used") for name, _, _ in short}
+        raise Terminal(
+            f"cluster {cluster.name} does not fit into the quota of cloud {spec.cloud}: {'; '.join(parts)}",
+            hint=f"have the operator raise the quota of {', '.join(item[0] for item in short)}, or: {' or '.join(sorted(helps))}",
+        )
+
+
+def _foreign_routes(observed: Observed, steps: Sequence[Step], cluster: Cluster) -> int:
+    """Routes in the cluster's router that somebody else put there."""
+    if any(isinstance(step, s.CreateRouter) for step in steps):
+        return 0
+    name = f"{cluster.name}-{s.ROUTER}"
+    routes = [route for router in observed.routers if router.name == name for route in router.routes]
+    return sum(not IPv4Network(route.destination).subnet_of(cluster.spec.network.pod_cidr) for route in routes)

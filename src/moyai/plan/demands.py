@@ -1,0 +1,94 @@
+"""What a spec asks of a cloud by name, found in it: flavors, zones, image, external network.
+
+A name that the cloud has not is a UsageError that names what it does have: the spec is wrong, and nothing was changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from moyai.cloud.model import Flavor, Image, Network
+from moyai.core.errors import Terminal, UsageError
+from moyai.plan.observed import Observed
+from moyai.spec.model import Cluster
+
+#: Megabytes below which a control plane (API server, etcd, controllers, kubelet) or a worker does not live.
+LEAST_CONTROL_PLANE_MB = 1500
+LEAST_WORKER_MB = 400
+
+
+@dataclass(frozen=True)
+class Choices:
+    """``flavors``: by name, those that the spec uses."""
+
+    flavors: Mapping[str, Flavor]
+    image: Image
+    external_network: Network
+    floating_network: Network
+
+
+def choose(cluster: Cluster, observed: Observed) -> Choices:
+    """Everything that the spec names, or a UsageError for the first thing that is not there."""
+    spec = cluster.spec
+    flavors: dict[str, Flavor] = {}
+    uses = [("spec.controlPlane", spec.control_plane.flavor, LEAST_CONTROL_PLANE_MB)]
+    uses += [(f"spec.nodePools[{n}]", pool.flavor, LEAST_WORKER_MB) for n, pool in enumerate(spec.node_pools)]
+    for where, name, least in uses:
+        flavor = next((flavor for flavor in observed.flavors if name in (flavor.name, flavor.id)), None)
+        if flavor is None:
+            raise _absent(f"{where}.flavor", name, "flavor", (flavor.name for flavor in observed.flavors), spec.cloud)
+        if flavor.memory_mb < least:
+            raise UsageError(f"{where}.flavor: {name!r} has {flavor.memory_mb} MB, should have at least {least} MB")
+        flavors[name] = flavor
+    zones = [("spec.controlPlane.zone", spec.control_plane.zone)] if spec.control_plane.zone else []
+    for number, pool in enumerate(spec.node_pools):
+        zones += [(f"spec.nodePools[{number}].zones[{n}]", zone) for n, zone in enumerate(pool.zones)]
+    for where, zone in zones:
+        if zone not in observed.zones:
+            raise _absent(where, zone, "zone", observed.zones, spec.cloud)
+    image = next((image for image in observed.images if spec.image_name in (image.name, image.id)), None)
+    if image is None:
+        where = "spec.image" if spec.image else "spec.kubernetesVersion"
+        raise _absent(where, spec.image_name, "image", (image.name for image in observed.images), spec.cloud)
+    if image.status.upper() != "ACTIVE":
+        raise Terminal(f"image {image.name} is {image.status.lower()} in cloud {spec.cloud}", hint="it must be active")
+    made_for = image.properties.get("moyai_kubernetes_version")
+    if made_for and made_for != spec.kubernetes_version:
+        raise UsageError(
+            f"spec.kubernetesVersion: {spec.kubernetes_version!r}, should be {made_for!r}, which image {image.name} holds"
+        )
+    external = _network(observed, "spec.network.externalNetwork", spec.network.external_network, spec.cloud)
+    floating = spec.load_balancer.floating_network
+    return Choices(
+        flavors=flavors,
+        image=image,
+        external_network=external,
+        floating_network=_network(observed, "spec.loadBalancer.floatingNetwork", floating, spec.cloud)
+        if floating
+        else external,
+    )
+
+
+def _network(observed: Observed, where: str, name: str, cloud: str) -> Network:
+    external = sorted((network for network in observed.networks if network.external), key=lambda network: network.name)
+    if name:
+        found = next((network for network in external if name in (network.name, network.id)), None)
+        if found is None:
+            raise _absent(where, name, "external network", (network.name for network in external), cloud)
+        return found
+    if len(external) == 1:
+        return external[0]
+    if not external:
+        raise Terminal(
+            f"cloud {cloud} has no external network", hint="without one neither API nor load balancers can be reached"
+        )
+    names = ", ".join(network.name for network in external)
+    raise UsageError(f"{where}: left out, should be one of {names}: cloud {cloud} has several external networks")
+
+
+def _absent(where: str, name: str, what: str, offered: Iterable[str], cloud: str) -> UsageError:
+    names = sorted(offered)
+    shown = ", ".join(names[:12]) + (", …" if len(names) > 12 else "")
+    choice = f"should be one of {shown}" if names else "there is none at all"
+    return UsageError(f"{where}: {name!r}, cloud {cloud} has no such {what}, {choice}")

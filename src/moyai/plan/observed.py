@@ -1,0 +1,96 @@
+"""What a planner for clusters looks at: the cloud as it is, and what the record says was meant.
+
+Plain facts, taken at one time by ``lifecycle.snapshot``. Lists hold what the whole project has (``ports``: what is on the
+cluster's network and whatever carries its tag; ``rules``: those of the cluster's groups), because a name that is taken and an
+object that a crash left without its tag can only be seen so. The helpers here say whose an object is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from moyai.cloud.loadbalancer import LoadBalancer
+from moyai.cloud.model import (
+    Flavor,
+    FloatingIP,
+    Image,
+    Network,
+    Port,
+    Quota,
+    Router,
+    SecurityGroup,
+    SecurityGroupRule,
+    Server,
+    Subnet,
+    Volume,
+)
+from moyai.core.ids import CLUSTER_TAG, cluster_tag
+
+
+class Tagged(Protocol):
+    @property
+    def tags(self) -> Sequence[str]: ...
+
+
+@dataclass(frozen=True)
+class Observed:
+    """``keypairs``: names. ``credentials``: name → id of application credentials.
+
+    ``kube_nodes``: names of the Node objects, None when the API did not answer.
+    """
+
+    flavors: tuple[Flavor, ...] = ()
+    zones: tuple[str, ...] = ()
+    images: tuple[Image, ...] = ()
+    networks: tuple[Network, ...] = ()
+    subnets: tuple[Subnet, ...] = ()
+    routers: tuple[Router, ...] = ()
+    ports: tuple[Port, ...] = ()
+    groups: tuple[SecurityGroup, ...] = ()
+    rules: tuple[SecurityGroupRule, ...] = ()
+    floating_ips: tuple[FloatingIP, ...] = ()
+    servers: tuple[Server, ...] = ()
+    volumes: tuple[Volume, ...] = ()
+    load_balancers: tuple[LoadBalancer, ...] = ()
+    keypairs: tuple[str, ...] = ()
+    credentials: Mapping[str, str] = field(default_factory=dict[str, str])
+    quotas: tuple[Quota, ...] = ()
+    kube_nodes: frozenset[str] | None = None
+
+
+@dataclass(frozen=True)
+class NodeSeat:
+    """What the record keeps of a node, so that it never moves: its number in the ranges, and its zone."""
+
+    slot: int
+    zone: str
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """What the planner must know of the past. ``intended``: keys of objects whose creation was begun at some time.
+
+    ``ready``: the control plane has answered once, so its machine holds the cluster's state.
+    """
+
+    name: str
+    uid: str
+    seats: Mapping[str, NodeSeat] = field(default_factory=dict[str, NodeSeat])
+    intended: frozenset[str] = frozenset()
+    ready: bool = False
+
+
+def owner(tagged: Tagged) -> str | None:
+    """The UID of the cluster that the object belongs to, None when it carries none."""
+    prefix = CLUSTER_TAG + "="
+    return next((tag.removeprefix(prefix) for tag in tagged.tags if tag.startswith(prefix)), None)
+
+
+def owns(uid: str, tagged: Tagged) -> bool:
+    return cluster_tag(uid) in tagged.tags
+
+
+def server_owner(server: Server) -> str | None:
+    return server.metadata.get(CLUSTER_TAG) or owner(server)

@@ -1,0 +1,88 @@
+"""Security group rules of a cluster: only what its parts need of each other.
+
+Two groups, one for control planes and one for workers. Inside the cluster everything may speak to everything, since a rule
+cannot tell a pod from the machine that it runs on, but for etcd, which nobody but control planes may reach. From outside:
+the API, and SSH to the control plane. NodePorts are opened by the cloud controller manager, for load balancers' members only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from moyai.cloud.model import SecurityGroupRule
+from moyai.plan.nodes import Role
+from moyai.plan.steps import GroupRule
+from moyai.spec.model import ClusterSpec
+
+API_PORT = 6443
+#: What marks the rules that this planner made; those of the cloud controller manager have a description of their own.
+MARK = "moyai cluster: "
+#: TCP ports but etcd's (2379 to 2381).
+_TCP_BUT_ETCD = ((1, 2378), (2382, 65535))
+
+
+def wanted_rules(spec: ClusterSpec) -> tuple[GroupRule, ...]:
+    """All rules that the cluster's groups have at its start."""
+    return tuple(_rules(spec))
+
+
+def _rules(spec: ClusterSpec) -> Iterator[GroupRule]:
+    plane: Role = "control-plane"
+    worker: Role = "worker"
+    for cidr in spec.access.api_cidrs:
+        yield _rule(plane, "API", "tcp", (API_PORT, API_PORT), cidr=str(cidr))
+    for cidr in spec.access.ssh_cidrs:
+        yield _rule(plane, "SSH", "tcp", (22, 22), cidr=str(cidr))
+    yield _rule(plane, "control planes", None, None, remote=plane)
+    yield _rule(worker, "control planes", None, None, remote=plane)
+    yield _rule(worker, "workers", None, None, remote=worker)
+    yield _rule(worker, "pods", None, None, cidr=str(spec.network.pod_cidr))
+    for ports in _TCP_BUT_ETCD:
+        yield _rule(plane, "workers, but for etcd", "tcp", ports, remote=worker)
+        yield _rule(plane, "pods, but for etcd", "tcp", ports, cidr=str(spec.network.pod_cidr))
+    for protocol in ("udp", "icmp"):
+        yield _rule(plane, "workers", protocol, None, remote=worker)
+        yield _rule(plane, "pods", protocol, None, cidr=str(spec.network.pod_cidr))
+
+
+def _rule(
+    role: Role,
+    what: str,
+    protocol: str | None,
+    ports: tuple[int, int] | None,
+    *,
+    cidr: str | None = None,
+    remote: Role | None = None,
+) -> GroupRule:
+    low, high = ports or (None, None)
+    rule = SecurityGroupRule(
+        group_id="", protocol=protocol, port_min=low, port_max=high, remote_cidr=cidr, description=MARK + what
+    )
+    return GroupRule(role=role, rule=rule, remote_role=remote)
+
+
+def missing_rules(
+    wanted: Iterable[GroupRule], have: Iterable[SecurityGroupRule], groups: dict[Role, str]
+) -> tuple[tuple[GroupRule, ...], tuple[str, ...]]:
+    """(rules to add, ids of rules of ours to remove), given the groups' ids; a group without an id has no rules yet."""
+    have = [rule for rule in have if rule.direction == "ingress"]
+    identities = {_identity(rule) for rule in have}
+    add: list[GroupRule] = []
+    keep: set[tuple[object, ...]] = set()
+    for want in wanted:
+        group = groups.get(want.role)
+        remote = groups.get(want.remote_role) if want.remote_role else None
+        identity = (group, want.rule.protocol, want.rule.port_min, want.rule.port_max, want.rule.remote_cidr, remote)
+        known = group is not None and (want.remote_role is None or remote is not None)
+        keep.add(identity)
+        if not known or identity not in identities:
+            add.append(want)
+    remove = tuple(rule.id for rule in have if rule.description.startswith(MARK) and _identity(rule) not in keep)
+    return tuple(add), remove
+
+
+def _identity(rule: SecurityGroupRule) -> tuple[object, ...]:
+    # clouds answer "any address" as 0.0.0.0/0 or as nothing, depending on how it was asked
+    any_source = rule.remote_cidr in (None, "0.0.0.0/0") and rule.remote_group_id is None
+    cidr = "0.0.0.0/0" if any_source else rule.remote_cidr
+    return (rule.group_id, rule.protocol, rule.port_min, rule.port_max, cidr, rule.remote_group_id)
