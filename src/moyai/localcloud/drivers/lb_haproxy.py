@@ -1,7 +1,7 @@
 """Pure: a load balancer's tree → the text of its HAProxy configuration.
 
-The same tree gives the same text, byte for byte, so a changed text means a changed load balancer. Everything that
-comes from a user is an id, a number or was checked by Octavia and by the driver (`lb_validate`), so no text can break out of its place.
+The same tree gives the same text, byte for byte, so a changed text means a changed load balancer. Everything that comes from
+a user is an id, a number or was checked by Octavia and by the driver (`lb_validate`): no text can break out of its place.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Config:
 
 
 def render(balancer: LoadBalancer, files: haproxy.HAProxy, ping: str = "") -> Config:
-    """The configuration of everything that HAProxy does for this load balancer: all but UDP, and UDP members' TCP and HTTP checks.
+    """The configuration of all that HAProxy does for this load balancer: all but UDP, and UDP members' TCP and HTTP checks.
 
     ``files`` says where its files are; ``ping`` is the path of the program for PING checks.
     """
@@ -75,7 +75,7 @@ def render(balancer: LoadBalancer, files: haproxy.HAProxy, ping: str = "") -> Co
     if sticky:
         head += f"peers {PEERS}\n    peer {haproxy.PEER} 127.0.0.1:1025\n"
     # HAProxy demands at least one port of its own: this one is for a load balancer with nothing but checks
-    head += f"frontend none\n    mode tcp\n    bind unix@{files.folder}/none mode 600\n    tcp-request connection reject\n"
+    head += f"frontend none\n    mode tcp\n    bind unix@{files.idle_path} mode 600\n    tcp-request connection reject\n"
     return Config(head + "".join(sections), frozenset(checked))
 
 
@@ -132,8 +132,8 @@ def _persistence(pool: Pool, *, http: bool, address_type: str) -> list[str]:
         return ["    cookie SRV insert indirect nocache"]
     return [
         f"    stick-table type string len 64 size 10k expire 30m peers {PEERS}",
-        f"    stick store-response res.cook({how.cookie_name})",
-        f"    stick match req.cook({how.cookie_name})",
+        f"    stick store-response res.cook('{how.cookie_name}')",
+        f"    stick match req.cook('{how.cookie_name}')",
     ]
 
 
@@ -142,11 +142,11 @@ def _monitor(monitor: Monitor, ping: str) -> tuple[list[str], str]:
     lines = [f"    timeout check {monitor.timeout}s"]
     words = f" check inter {monitor.delay}s fall {monitor.fall} rise {monitor.rise}"
     if monitor.type in ("HTTP", "HTTPS"):
-        send = f"    http-check send meth {monitor.http_method} uri {monitor.url_path}"
+        send = f"    http-check send meth {monitor.http_method} uri '{monitor.url_path}'"
         if monitor.http_version:
             send += f" ver HTTP/{monitor.http_version}"
         if monitor.domain_name:
-            send += f" hdr Host {monitor.domain_name}"
+            send += f" hdr Host '{monitor.domain_name}'"
         codes = monitor.expected_codes.replace(" ", "")
         lines += ["    option httpchk", send, f"    http-check expect status {codes}"]
         if monitor.type == "HTTPS":

@@ -1,8 +1,8 @@
 """Pure: what the checks found → the operating status of every object, by Octavia's words and rules.
 
-A member: OFFLINE when switched off or not in use, NO_MONITOR without checks, DRAINING with weight 0, else ONLINE or ERROR by its checks
-(OFFLINE until the first one). A pool: ERROR when no member can be used, DEGRADED when some cannot. A listener is
-what its pool is, a load balancer the worst of its listeners.
+A member: OFFLINE when switched off or not in use, NO_MONITOR without checks, DRAINING with weight 0, else ONLINE or ERROR by
+its checks (OFFLINE until the first one). A pool: ERROR when no member can be used, DEGRADED when some cannot. A listener is
+what its pool is; a load balancer is ERROR when all its listeners are, DEGRADED when some are not ONLINE.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ def derive(balancer: LoadBalancer, health: Mapping[str, bool | None]) -> Statuse
     for listener in balancer.listeners:
         if listener.status != "PENDING_DELETE":
             found["listeners"][listener.id] = _listener(listener, balancer, found["pools"])
-    found["loadbalancers"][balancer.id] = _worst(
-        found["listeners"][one.id] for one in balancer.live_listeners
-    ) if balancer.enabled else OFFLINE
+    found["loadbalancers"][balancer.id] = (
+        _worst(found["listeners"][one.id] for one in balancer.live_listeners) if balancer.enabled else OFFLINE
+    )
     return found
 
 

@@ -1,14 +1,15 @@
 # pyright: basic
 """Octavia's database as the load-balancer daemon needs it: what is wanted, and the reports.
 
-The one module (beside the provider driver) that knows Octavia's internals. Reading is ours: the provisioning status of every object,
-which Octavia's driver library hides, tells what is to be done, so the database itself is the queue and no message can be lost.
-Reports go through Octavia's own `DriverUpdater`, the code behind the driver library's status socket (quotas, VIP, rows).
+The one module (beside the provider driver) that knows Octavia's internals. Reading is ours: the provisioning status of every
+object, which Octavia's driver library hides, tells what is to be done, so the database itself is the queue and no message can
+be lost. Reports go through Octavia's own `DriverUpdater`, the code behind the driver library's status socket (quotas, rows).
 """
 
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from typing import Any
 
 from octavia.api.drivers.driver_agent.driver_updater import DriverUpdater
@@ -24,6 +25,15 @@ from moyai.localcloud.drivers.lb_link import Plug
 LOG = logging.getLogger(__name__)
 PROVIDER = "moyai"
 DEVICE_OWNER = "Octavia"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a pool belongs: its load balancer, the VIP, and the pool's protocol."""
+
+    balancer_id: str
+    vip_address: str | None
+    protocol: str
 
 
 class Store:
@@ -61,8 +71,17 @@ class Store:
                 return None
             return _balancer(row)
 
+    def place_of_pool(self, pool_id: str) -> Place | None:
+        """Where a pool belongs; None when there is no such pool."""
+        with db_api.session().begin() as session:
+            row = session.get(models.Pool, pool_id)
+            if row is None:
+                return None
+            vip = row.load_balancer.vip
+            return Place(row.load_balancer_id, vip.ip_address if vip else None, row.protocol)
+
     def report(self, status: dict[str, list[dict[str, str]]]) -> None:
-        """Write statuses: by kind, a list of ``id``, ``provisioning_status``, ``operating_status``. Raises RuntimeError when refused."""
+        """Write statuses: by kind, a list of ``id``, ``provisioning_status``, ``operating_status``. RuntimeError when refused."""
         answer = DriverUpdater().update_loadbalancer_status(status)
         if answer["status_code"] != 200:
             raise RuntimeError(f"Octavia refuses a status: {answer.get('fault_string')}")

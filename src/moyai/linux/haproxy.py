@@ -1,0 +1,203 @@
+"""One HAProxy in a network namespace: started, reloaded without refusing a connection, watched and asked.
+
+What always holds: the configuration is validated before it is used; the running process says by its ``description`` which
+configuration it runs, so applying the same one again does nothing; a reload hands the listening sockets (``-x``) and the
+servers' states to the new process, while the old one (``-sf``) finishes the connections it has.
+
+The processes are daemons of their own: the caller may die and come back, and finds them by their pid file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import hashlib
+import os
+import shutil
+import signal
+import socket
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from moyai.linux import netns
+from moyai.linux.process import ProcessError, run
+
+PEER = "moyai"  # the name by which a process finds itself among the peers, to inherit its predecessor's stick tables
+_STATE_HEADER = "1\n"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of HAProxy's statistics: ``proxy`` and ``server`` (or FRONTEND, BACKEND), status, last check, counters."""
+
+    proxy: str
+    server: str
+    status: str
+    check: str
+    sessions: int
+    sessions_total: int
+    bytes_in: int
+    bytes_out: int
+    errors: int
+
+
+class HAProxy:
+    """The HAProxy whose files are in ``folder`` and which runs in the network namespace ``namespace``."""
+
+    def __init__(self, folder: Path, namespace: str, socket_path: Path) -> None:
+        """``socket_path``: the runtime socket; keep it well under the kernel's 107 characters, HAProxy appends to it."""
+        self.folder = folder
+        self.namespace = namespace
+        self.socket_path = socket_path
+        self._config = folder / "haproxy.cfg"
+        self._pid = folder / "haproxy.pid"
+
+    @property
+    def idle_path(self) -> Path:
+        """A socket for the one port of its own that HAProxy demands, even when it does nothing but checks."""
+        return self.socket_path.with_suffix(".n")
+
+    @property
+    def state_path(self) -> Path:
+        """Where the servers' states are handed over from one process to the next."""
+        return self.folder / "servers.state"
+
+    def header(self, *, checks_by_program: bool = False) -> str:
+        """The ``global`` section. ``checks_by_program`` lets HAProxy start programs (for PING checks)."""
+        lines = [
+            "global",
+            f"    stats socket {self.socket_path} mode 600 level admin expose-fd listeners",
+            "    stats timeout 30s",
+            f"    server-state-file {self.state_path}",
+            "    nbthread 1",
+            "    fd-hard-limit 65536",  # the tables are sized by it; where the hard limit is 10^9 they would eat the memory
+            "    hard-stop-after 30m",  # for what a reload leaves behind
+            "    spread-checks 5",
+        ]
+        if checks_by_program:
+            lines += ["    external-check", "    insecure-fork-wanted"]  # ping needs root
+        else:
+            lines += ["    uid 65534", "    gid 65534"]
+        return "\n".join(lines) + "\n"
+
+    def pid(self) -> int | None:
+        """The running process, or None. A number in a pid file of before a reboot is not mistaken for it."""
+        try:
+            pid = int(self._pid.read_text().split()[0])
+            words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+            state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+        except (OSError, ValueError, IndexError):
+            return None
+        return pid if os.fsencode(self._config) in words and state not in "ZX" else None
+
+    def apply(self, config: str, checked: frozenset[str] = frozenset()) -> bool:
+        """Let exactly this configuration run. ``checked``: the backends whose servers' states are worth handing over.
+
+        Returns whether anything had to be done. Raises ProcessError with HAProxy's words when the configuration is wrong or
+        cannot run; the former process then goes on.
+        """
+        digest = hashlib.sha256(config.encode()).hexdigest()[:32]
+        text = config.replace("global\n", f"global\n    description {digest}\n", 1)
+        old = self.pid()
+        if old is not None and self.running_digest() == digest:
+            return False
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        fresh = self.folder / "haproxy.cfg.new"
+        fresh.write_text(text)
+        self._save_state(checked if old is not None else frozenset())
+        run(["haproxy", "-c", "-q", "-L", PEER, "-f", fresh], timeout=30)
+        fresh.replace(self._config)
+        start = [*netns.prefix(self.namespace), "haproxy", "-D", "-q", "-L", PEER, "-f", self._config, "-p", self._pid]
+        if old is None:
+            self._end_strays()
+            run(start, timeout=30)
+        else:
+            try:
+                run([*start, "-x", self.socket_path, "-sf", str(old)], timeout=30)
+            except ProcessError:
+                # the old one died, or does not answer, between our look at it and now
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(old, signal.SIGKILL)
+                run(start, timeout=30)
+        return True
+
+    def stop(self) -> None:
+        """End the process and what reloads left of former ones; nothing happens when none runs."""
+        self._end_strays()
+        self._pid.unlink(missing_ok=True)
+
+    def remove(self) -> None:
+        """Stop it and delete its files."""
+        self.stop()
+        self.socket_path.unlink(missing_ok=True)
+        self.idle_path.unlink(missing_ok=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def ask(self, command: str) -> str:
+        """Say one command to the runtime socket and return the answer. Raises OSError when nobody answers."""
+        with socket.socket(socket.AF_UNIX) as link:
+            link.settimeout(3)
+            link.connect(os.fspath(self.socket_path))
+            link.sendall(command.encode() + b"\n")
+            answer = bytearray()
+            while part := link.recv(65536):
+                answer += part
+        return answer.decode(errors="replace")
+
+    def running_digest(self) -> str | None:
+        """Which configuration the process says that it runs."""
+        try:
+            lines = self.ask("show info").splitlines()
+        except OSError:
+            return None
+        return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("description:")), None)
+
+    def rows(self) -> list[Row]:
+        """The statistics now. Raises OSError when the process does not answer."""
+        text = self.ask("show stat").lstrip("# ")
+        return [
+            Row(
+                proxy=one["pxname"],
+                server=one["svname"],
+                status=one["status"],
+                check=one["check_status"].removeprefix("* "),
+                sessions=int(one["scur"] or 0),
+                sessions_total=int(one["stot"] or 0),
+                bytes_in=int(one["bin"] or 0),
+                bytes_out=int(one["bout"] or 0),
+                errors=int(one["ereq"] or 0),
+            )
+            for one in csv.DictReader(text.splitlines())
+        ]
+
+    def _save_state(self, checked: frozenset[str]) -> None:
+        """Keep what the checks found. A server that is not checked any more must not inherit "down": it would stay so."""
+        lines: list[str] = []
+        if checked:
+            with contextlib.suppress(OSError):
+                for line in self.ask("show servers state").splitlines():
+                    words = line.split()
+                    if line.startswith("#") or (len(words) > 1 and words[1] in checked):
+                        lines.append(line)
+        self.state_path.write_text(_STATE_HEADER + "".join(line + "\n" for line in lines))
+
+    def _end_strays(self) -> None:
+        """End every HAProxy of this folder, also those that no pid file names (killed between fork and note)."""
+        deadline = time.monotonic() + 5
+        while (left := self._processes()) and time.monotonic() < deadline:
+            for pid in left:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            time.sleep(0.005)
+
+    def _processes(self) -> list[int]:
+        found: list[int] = []
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdigit():
+                with contextlib.suppress(OSError, IndexError):
+                    words = (entry / "cmdline").read_bytes().split(b"\0")
+                    state = (entry / "stat").read_text().rsplit(")", 1)[1].split()[0]
+                    if os.fsencode(self._config) in words and state not in "ZX":
+                        found.append(int(entry.name))
+        return found

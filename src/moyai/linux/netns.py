@@ -1,0 +1,198 @@
+"""Network namespaces by name (as `ip netns` keeps them in /run/netns) and the veth pairs that lead into them.
+
+Programs are put into a namespace with nsenter, never with `ip netns exec`, which mounts a fresh /sys and hides the cgroups.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import socket
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from moyai.linux.process import run
+
+FOLDER = Path("/run/netns")
+_CLONE_NEWNET = 0x40000000
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+@dataclass(frozen=True)
+class Address:
+    """An address with its prefix length, and the gateway of its subnet (if it has one)."""
+
+    address: str
+    prefix: int
+    gateway: str | None = None
+    routes: tuple[tuple[str, str], ...] = ()  # (destination CIDR, next hop)
+
+
+@dataclass(frozen=True)
+class Link:
+    """A veth pair: ``outside`` in the caller's namespace, ``inside`` in the other one, with MAC address, MTU and addresses."""
+
+    outside: str
+    inside: str
+    mac: str
+    mtu: int
+    addresses: tuple[Address, ...]
+
+
+def path(name: str) -> Path:
+    """Where the namespace of that name is mounted."""
+    return FOLDER / name
+
+
+def exists(name: str) -> bool:
+    """Whether the namespace is there and really mounted (a plain file of that name is a left-over)."""
+    return _inode(path(name)) is not None
+
+
+def names(prefix: str = "") -> list[str]:
+    """The names of all namespaces that begin with ``prefix``."""
+    with contextlib.suppress(FileNotFoundError):
+        return sorted(entry.name for entry in FOLDER.iterdir() if entry.name.startswith(prefix))
+    return []
+
+
+def add(name: str) -> None:
+    """Make the namespace with its loopback up; nothing happens when it exists."""
+    if not exists(name):
+        with contextlib.suppress(FileNotFoundError):
+            path(name).unlink()
+        run(["ip", "netns", "add", name], timeout=20)
+    run(["ip", "-n", name, "link", "set", "lo", "up"], timeout=20)
+
+
+def remove(name: str) -> None:
+    """End all processes in the namespace, then take it away; nothing happens when it is not there."""
+    if not path(name).exists():
+        return
+    deadline = time.monotonic() + 5
+    while (left := pids(name)) and time.monotonic() < deadline:
+        for pid in left:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(0.01)
+    run(["ip", "netns", "delete", name], timeout=20)
+
+
+def pids(name: str) -> list[int]:
+    """The processes whose network namespace this is."""
+    wanted = _inode(path(name))
+    if wanted is None:
+        return []
+    entries = [one for one in Path("/proc").iterdir() if one.name.isdigit()]
+    return [int(one.name) for one in entries if _inode(one / "ns" / "net") == wanted]
+
+
+def prefix(name: str) -> list[str]:
+    """The words to put before a command line so that it runs in the namespace."""
+    return ["nsenter", f"--net={path(name)}", "--"]
+
+
+@contextlib.contextmanager
+def inside(name: str) -> Iterator[None]:
+    """Put the calling thread (only it) into the namespace. Sockets made meanwhile stay there for good."""
+    with Path("/proc/thread-self/ns/net").open("rb") as home, path(name).open("rb") as there:
+        _setns(there.fileno())
+        try:
+            yield
+        finally:
+            _setns(home.fileno())
+
+
+def plug(name: str, link: Link) -> None:
+    """Make the veth pair (anew) and give its inner end MAC, addresses and routes.
+
+    ``arp_notify`` makes the kernel announce the addresses when the link comes up, so that neighbours forget an older place.
+    """
+    unplug(link.outside)
+    pair = f"link add {link.outside} mtu {link.mtu} type veth peer name {link.inside} netns {name}"
+    run(["ip", *pair.split(), "address", link.mac, "mtu", str(link.mtu)], timeout=20)
+    for key in ("arp_notify", "ndisc_notify"):
+        family = "ipv4" if key == "arp_notify" else "ipv6"
+        sysctl(name, f"net/{family}/conf/{link.inside}/{key}", "1")
+    lines = [f"link set {link.inside} up"]
+    lines += [
+        f"address add {one.address}/{one.prefix} dev {link.inside}" + (" nodad" if ":" in one.address else "")
+        for one in link.addresses
+    ]
+    for one in link.addresses:
+        if one.gateway:
+            lines.append(f"route replace default via {one.gateway} dev {link.inside} onlink")
+        lines += [f"route replace {destination} via {hop} dev {link.inside} onlink" for destination, hop in one.routes]
+    run(["ip", "link", "set", link.outside, "up"], timeout=20)
+    run(["ip", "-n", name, "-batch", "-"], stdin="\n".join(lines) + "\n", timeout=20)
+
+
+def unplug(outside: str) -> None:
+    """Delete the pair by its outer end, if it is there. (Deleting the namespace alone frees it only some time later.)"""
+    if link_exists(outside):
+        run(["ip", "link", "delete", outside], timeout=20, check=False)
+
+
+def plugged(name: str, link: Link) -> bool:
+    """Whether the pair is there with its inner end in the namespace, up, and with the wanted addresses."""
+    if not link_exists(link.outside) or not exists(name):
+        return False
+    shown = run(["ip", "-n", name, "-o", "address", "show", "up", "dev", link.inside], timeout=20, check=False)
+    return shown.returncode == 0 and all(f" {one.address}/{one.prefix} " in shown.stdout for one in link.addresses)
+
+
+def link_exists(interface: str) -> bool:
+    """Whether the caller's namespace has an interface of that name. (Not by /sys, which belongs to whoever mounted it.)"""
+    try:
+        socket.if_nametoindex(interface)
+    except OSError:
+        return False
+    return True
+
+
+def master(interface: str) -> str | None:
+    """The bridge that an interface of the caller's namespace belongs to."""
+    shown = run(["ip", "-o", "link", "show", "dev", interface], timeout=20, check=False).stdout.split()
+    return shown[shown.index("master") + 1] if "master" in shown else None
+
+
+def enslave(interface: str, bridge: str) -> None:
+    """Put an interface of the caller's namespace into a bridge."""
+    run(["ip", "link", "set", interface, "master", bridge], timeout=20)
+
+
+def sysctl(name: str, key: str, value: str) -> None:
+    """Set a network sysctl (``net/ipv4/ip_forward``) in the namespace; a key that this kernel lacks is left out."""
+    with inside(name), contextlib.suppress(FileNotFoundError):
+        (Path("/proc/sys") / key).write_text(value)  # /proc/sys/net is that of the thread which opens it
+
+
+def execute(name: str, argv: Sequence[str | os.PathLike[str]], *, stdin: str | None = None, check: bool = True) -> str:
+    """Run a short command in the namespace and return its standard output."""
+    return run([*prefix(name), *argv], stdin=stdin, timeout=30, check=check).stdout
+
+
+def _inode(file: Path) -> tuple[int, int] | None:
+    try:
+        status = file.stat()
+    except OSError:
+        return None
+    # a name that is not mounted any more is an ordinary empty file of the tmpfs
+    return (status.st_dev, status.st_ino) if status.st_dev != _folder_device() else None
+
+
+def _folder_device() -> int | None:
+    try:
+        return FOLDER.stat().st_dev
+    except OSError:
+        return None
+
+
+def _setns(descriptor: int) -> None:
+    if _libc.setns(descriptor, _CLONE_NEWNET) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), "setns")

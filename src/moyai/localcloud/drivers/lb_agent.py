@@ -1,0 +1,351 @@
+"""`moyai-lbd`: keeps every load balancer of this host as Octavia's database wants it.
+
+    python -m moyai.localcloud.drivers.lb_agent --config-file octavia.conf
+
+The database is the queue: what is PENDING_* is to be done. The provider driver's datagram only says "look now"; when it is
+lost, the next scan finds the work. Kill anything at any time: nothing is lost, since every load balancer is applied as a whole
+and HAProxy is no child of this process. Serial for each load balancer, side by side across them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import logging
+import os
+import selectors
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Protocol
+
+from moyai.linux import netns
+from moyai.linux.process import ProcessError
+from moyai.localcloud.drivers import lb_link, lb_status
+from moyai.localcloud.drivers.lb_model import ACTIVE, DELETED, ERROR, PENDING_DELETE, LoadBalancer, Thing
+from moyai.localcloud.drivers.lb_plane import Plane, health
+
+LOG = logging.getLogger(__name__)
+SOCKET = "lbd.sock"
+TICK = 1.0  # seconds between two looks at the database and at the members' health
+COMMIT_WITHIN = 2.0  # seconds for the API to commit after it called the driver; later the scan finds it
+TRIES = 5
+Report = dict[str, list[dict[str, str]]]
+
+
+class Wants(Protocol):
+    """What is wanted, and where to report: `lb_store.Store`, or a test's own."""
+
+    def pending(self) -> list[str]: ...
+    def everything(self) -> list[str]: ...
+    def is_pending(self, balancer_id: str) -> bool: ...
+    def load(self, balancer_id: str) -> LoadBalancer | None: ...
+    def report(self, status: Report) -> None: ...
+    def plug(self, balancer: LoadBalancer) -> lb_link.Plug: ...
+    def release_port(self, balancer_id: str, port_id: str) -> None: ...
+
+
+class Agent:
+    """The daemon. ``run`` returns after ``stop``."""
+
+    def __init__(self, store: Wants, root: Path, *, workers: int = 6) -> None:
+        self._store = store
+        self._root = root
+        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="lb")
+        self._lock = threading.Lock()
+        self._busy: set[str] = set()
+        self._again: set[str] = set()
+        self._trees: dict[str, LoadBalancer] = {}
+        self._shown: dict[str, lb_status.Statuses] = {}
+        self._watched: dict[str, tuple[int, int]] = {}  # balancer → (pid, pidfd) of its HAProxy
+        self._selector = selectors.DefaultSelector()
+        self._stopping = threading.Event()
+        self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+
+    # ---- the loop
+
+    def run(self) -> None:
+        """Serve until ``stop``."""
+        self._root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with (self._root / "lock").open("w") as lock, _datagrams(self._root / SOCKET, lock) as calls:
+            self._selector.register(calls, selectors.EVENT_READ, "call")
+            self._selector.register(self._wake_read, selectors.EVENT_READ, "wake")
+            self._begin()
+            due = time.monotonic()
+            while not self._stopping.is_set():
+                for key, _ in self._selector.select(max(0.0, due - time.monotonic())):
+                    self._on_event(key, calls)
+                if time.monotonic() >= due:
+                    due = time.monotonic() + TICK
+                    self._guard("look at the database and the members", self._tick)
+            self._pool.shutdown(wait=True)
+
+    def stop(self) -> None:
+        """End ``run`` soon. The load balancers go on serving."""
+        self._stopping.set()
+        self._wake()
+
+    def _wake(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.write(self._wake_write, b"x")
+
+    def _on_event(self, key: selectors.SelectorKey, calls: socket.socket) -> None:
+        if key.data == "call":
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    verb, _, balancer_id = calls.recv(200).decode(errors="replace").partition(" ")
+                    self._submit(balancer_id, lambda one=balancer_id, verb=verb: self._called(one, verb))
+        elif key.data == "wake":
+            with contextlib.suppress(BlockingIOError):
+                os.read(self._wake_read, 4096)
+        else:
+            self._on_death(key.data)
+
+    def _begin(self) -> None:
+        """Make everything anew, and take away what no load balancer wants any more."""
+        while not self._stopping.is_set():
+            try:
+                wanted = self._store.everything()
+                break
+            except Exception as error:
+                LOG.warning("the database does not answer yet: %s", _first_line(error))
+                self._stopping.wait(2)
+        else:
+            return
+        known = {name.removeprefix(lb_link.PREFIX) for name in netns.names(lb_link.PREFIX)}
+        known |= {entry.name for entry in self._root.iterdir() if entry.is_dir()}
+        LOG.info("%d load balancers wanted, %d found here", len(wanted), len(known))
+        for balancer_id in {*wanted, *known}:
+            self._submit(balancer_id, lambda one=balancer_id: self.reconcile(one))
+
+    def _tick(self) -> None:
+        for balancer_id in self._store.pending():
+            self._submit(balancer_id, lambda one=balancer_id: self.reconcile(one))
+        for balancer_id in list(self._trees):
+            self._guard(f"report on {balancer_id}", lambda one=balancer_id: self._refresh(one))
+
+    # ---- jobs: one at a time for each load balancer
+
+    def _submit(self, balancer_id: str, job: Callable[[], None]) -> None:
+        with self._lock:
+            if balancer_id in self._busy:
+                self._again.add(balancer_id)
+                return
+            self._busy.add(balancer_id)
+        self._pool.submit(self._work, balancer_id, job)
+
+    def _work(self, balancer_id: str, job: Callable[[], None]) -> None:
+        while True:
+            self._guard(f"load balancer {balancer_id}", job)
+            with self._lock:
+                if balancer_id not in self._again:
+                    self._busy.discard(balancer_id)
+                    return
+                self._again.discard(balancer_id)
+            job = lambda: self.reconcile(balancer_id)  # noqa: E731 - the same load balancer, once more
+
+    def _guard(self, what: str, job: Callable[[], None]) -> None:
+        try:
+            job()
+        except Exception:
+            LOG.exception("%s: failed", what)
+
+    def _called(self, balancer_id: str, verb: str) -> None:
+        """The driver was called; the API commits after that, mostly within milliseconds."""
+        pause, deadline = 0.002, time.monotonic() + COMMIT_WITHIN
+        while not self._store.is_pending(balancer_id):
+            if time.monotonic() > deadline:
+                return
+            time.sleep(pause)
+            pause = min(pause * 1.5, 0.05)
+        self.reconcile(balancer_id, rebuild=verb == "failover")
+
+    def reconcile(self, balancer_id: str, *, rebuild: bool = False) -> None:
+        """Read the whole tree, make it so, report. ``rebuild``: take namespace and processes away first."""
+        plane = Plane(self._root, balancer_id)
+        balancer = self._store.load(balancer_id)
+        if balancer is None or balancer.status == PENDING_DELETE:
+            self._forget(balancer_id)
+            self._delete(plane, balancer)
+            return
+        for attempt in range(1, TRIES + 1):
+            try:
+                if rebuild:
+                    plane.remove()
+                plug = plane.plug
+                if plug is None or plug.port_id != balancer.vip_port_id:
+                    plug = self._store.plug(balancer)
+                    plane.keep(plug)
+                plane.apply(balancer, plug)
+                break
+            except ProcessError as error:
+                self._failed(balancer, error)
+                return
+            except Exception as error:
+                LOG.warning("load balancer %s: %s (try %d)", balancer_id, _first_line(error), attempt)
+                if attempt == TRIES:
+                    self._failed(balancer, error)
+                    return
+                self._stopping.wait(0.5 * attempt)
+        self._watch(balancer_id, plane)
+        self._succeeded(balancer, plane)
+
+    def _delete(self, plane: Plane, balancer: LoadBalancer | None) -> None:
+        if plane.there():
+            plane.remove()
+            LOG.info("load balancer %s is gone", plane.id)
+        if balancer is None:
+            return
+        self._store.release_port(balancer.id, balancer.vip_port_id)
+        gone = {"provisioning_status": DELETED}
+        pools = balancer.pools
+        self._store.report(
+            {
+                "members": [{"id": one.id, **gone} for pool in pools for one in pool.members],
+                "healthmonitors": [{"id": pool.monitor.id, **gone} for pool in pools if pool.monitor],
+                "listeners": [{"id": one.id, **gone} for one in balancer.listeners],
+            }
+        )
+        self._store.report({"pools": [{"id": one.id, **gone} for one in pools]})
+        self._store.report({"loadbalancers": [{"id": balancer.id, **gone}]})
+
+    def _succeeded(self, balancer: LoadBalancer, plane: Plane) -> None:
+        statuses = lb_status.derive(balancer, health(balancer, plane.rows()))
+        report: Report = {}
+        for kind, thing in things(balancer):
+            one = {"id": thing.id}
+            if thing.status == PENDING_DELETE:
+                one["provisioning_status"] = DELETED
+            else:
+                if not thing.settled:
+                    one["provisioning_status"] = ACTIVE
+                if statuses[kind][thing.id] != thing.operating:
+                    one["operating_status"] = statuses[kind][thing.id]
+            if len(one) > 1:
+                report.setdefault(kind, []).append(one)
+        self._trees[balancer.id] = balancer
+        self._shown[balancer.id] = statuses
+        if report:
+            self._store.report(report)
+            LOG.info("load balancer %s serves (%s)", balancer.id, statuses["loadbalancers"][balancer.id])
+
+    def _failed(self, balancer: LoadBalancer, error: Exception) -> None:
+        """Say so. What waits for its deletion goes on waiting: the next success deletes it."""
+        LOG.error("load balancer %s cannot be made so: %s", balancer.id, error, exc_info=not isinstance(error, ProcessError))
+        report: Report = {}
+        for kind, thing in things(balancer):
+            if thing.status.startswith("PENDING_") and thing.status != PENDING_DELETE:
+                report.setdefault(kind, []).append({"id": thing.id, "provisioning_status": ERROR})
+        self._store.report(report)
+
+    # ---- health
+
+    def _refresh(self, balancer_id: str) -> None:
+        """Report what the checks found since the last look."""
+        with self._lock:
+            if balancer_id in self._busy:
+                return
+        balancer = self._trees.get(balancer_id)
+        if balancer is None:
+            return
+        statuses = lb_status.derive(balancer, health(balancer, Plane(self._root, balancer_id).rows()))
+        shown = self._shown.get(balancer_id, {})
+        report: Report = {}
+        for kind, found in statuses.items():
+            for thing_id, status in found.items():
+                if shown.get(kind, {}).get(thing_id) != status:
+                    report.setdefault(kind, []).append({"id": thing_id, "operating_status": status})
+        if report:
+            self._store.report(report)
+            self._shown[balancer_id] = statuses
+
+    # ---- HAProxy dies
+
+    def _watch(self, balancer_id: str, plane: Plane) -> None:
+        pid = plane.haproxy.pid()
+        with self._lock:
+            former = self._watched.get(balancer_id)
+            if former and former[0] == pid:
+                return
+            self._unwatch(balancer_id)
+            if pid is None:
+                return
+            try:
+                descriptor = os.pidfd_open(pid)
+            except ProcessLookupError:
+                self._again.add(balancer_id)
+                return
+            self._watched[balancer_id] = (pid, descriptor)
+            self._selector.register(descriptor, selectors.EVENT_READ, balancer_id)
+        self._wake()
+
+    def _unwatch(self, balancer_id: str) -> None:
+        if former := self._watched.pop(balancer_id, None):
+            with contextlib.suppress(KeyError):
+                self._selector.unregister(former[1])
+            os.close(former[1])
+
+    def _on_death(self, balancer_id: str) -> None:
+        with self._lock:
+            former = self._watched.get(balancer_id)
+            busy = balancer_id in self._busy
+            self._unwatch(balancer_id)
+        if former and not busy:
+            LOG.warning("HAProxy %d of load balancer %s died; starting it again", former[0], balancer_id)
+        if former:
+            self._submit(balancer_id, lambda: self.reconcile(balancer_id))
+
+    def _forget(self, balancer_id: str) -> None:
+        self._trees.pop(balancer_id, None)
+        self._shown.pop(balancer_id, None)
+        with self._lock:
+            self._unwatch(balancer_id)
+
+
+def things(balancer: LoadBalancer) -> list[tuple[str, Thing]]:
+    """Every object of the tree with its kind, children before parents."""
+    found: list[tuple[str, Thing]] = []
+    for pool in balancer.pools:
+        found += [("members", one) for one in pool.members]
+        if pool.monitor:
+            found.append(("healthmonitors", pool.monitor))
+        found.append(("pools", pool))
+    found += [("listeners", one) for one in balancer.listeners]
+    return [*found, ("loadbalancers", balancer)]
+
+
+@contextlib.contextmanager
+def _datagrams(path: Path, lock: object):
+    """The socket on which the driver calls; one daemon at a time (a second one waits until the first is gone)."""
+    fcntl.flock(lock, fcntl.LOCK_EX)  # pyright: ignore[reportArgumentType]
+    path.unlink(missing_ok=True)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as calls:
+        calls.bind(os.fspath(path))
+        path.chmod(0o600)
+        calls.setblocking(False)
+        yield calls
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def main() -> None:
+    """Read Octavia's configuration (arguments as every OpenStack service), then serve until SIGTERM."""
+    from moyai.localcloud.drivers import lb_settings
+
+    settings = lb_settings.prepare()
+    from moyai.localcloud.drivers.lb_store import Store
+
+    agent = Agent(Store(), settings.folder)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: agent.stop())
+    agent.run()
+
+
+if __name__ == "__main__":
+    main()

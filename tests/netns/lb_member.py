@@ -1,0 +1,57 @@
+"""A member for the load-balancer tests: answers HTTP and UDP on one port with its name and what it saw. Ends with its parent's pipe."""
+
+from __future__ import annotations
+
+import socketserver
+import sys
+import threading
+from pathlib import Path
+
+NAME = sys.argv[1]
+PORT = int(sys.argv[2])
+STATUS = Path(sys.argv[3])  # a file with the HTTP status to answer with
+
+
+class Tcp(socketserver.StreamRequestHandler):
+    """One HTTP request a connection; a PROXY header before it is given back too."""
+
+    def handle(self) -> None:
+        head: list[str] = []
+        first = self.rfile.peek(12)[:12] if hasattr(self.rfile, "peek") else b""
+        if first == b"\r\n\r\n\0\r\nQUIT\n":
+            rest = self.rfile.read(16)
+            self.rfile.read(int.from_bytes(rest[14:16], "big"))
+            head.append("PROXYV2")
+        while line := self.rfile.readline().decode(errors="replace").strip():
+            head.append(line)
+        if not head:
+            return
+        body = "\n".join([f"name={NAME}", f"peer={self.client_address[0]}", *head]).encode()
+        status = STATUS.read_text().strip()
+        cookie = "Set-Cookie: JSESSIONID=of-" + NAME + "\r\n" if any("/login" in one for one in head) else ""
+        self.wfile.write(
+            f"HTTP/1.1 {status} X\r\n{cookie}Content-Length: {len(body)}\r\nConnection: close\r\n\r\n".encode() + body
+        )
+
+
+class Udp(socketserver.DatagramRequestHandler):
+    """Says its name and who asked."""
+
+    def handle(self) -> None:
+        question = self.rfile.read().decode()
+        self.wfile.write(f"{NAME} {self.client_address[0]} {question}".encode())
+
+
+class Server(socketserver.ThreadingTCPServer):
+    """Many at once; a restart may take the port at once."""
+
+    allow_reuse_address = True
+    daemon_threads = True
+    request_queue_size = 128
+
+
+threading.Thread(target=Server(("", PORT), Tcp).serve_forever, daemon=True).start()
+if "udp" in sys.argv:
+    threading.Thread(target=socketserver.ThreadingUDPServer(("", PORT), Udp).serve_forever, daemon=True).start()
+print("ready", flush=True)
+sys.stdin.read()

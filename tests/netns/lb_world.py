@@ -1,0 +1,199 @@
+"""A small network for the load-balancer tests: a client, two members and the load balancers, each in a namespace of its own.
+
+Everything stands on one bridge inside a namespace that the test's thread enters, so nothing touches the machine's own network.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from moyai.linux import netns
+from moyai.linux.process import run
+from moyai.localcloud.drivers import lb_model as m
+from moyai.localcloud.drivers.lb_link import Plug
+
+NETWORK = "11111111-2222-3333-4444-555555555555"
+VIP = "10.99.0.10"
+CLIENT, CLIENT2 = "10.99.0.100", "10.99.0.101"
+MEMBERS = ("10.99.0.21", "10.99.0.22")
+PORT = 8080
+
+
+@dataclass
+class FakeStore:
+    """What Octavia's database and Neutron would say, and what was reported."""
+
+    trees: dict[str, m.LoadBalancer] = field(default_factory=dict)
+    operating: dict[str, str] = field(default_factory=dict)
+    provisioning: dict[str, str] = field(default_factory=dict)
+    statistics_seen: dict[str, dict[str, int]] = field(default_factory=dict)
+    released: list[str] = field(default_factory=list)
+
+    def want(self, tree: m.LoadBalancer) -> None:
+        """As the API commits a change: the load balancer waits for it."""
+        self.trees[tree.id] = replace(tree, status="PENDING_UPDATE" if tree.status == m.ACTIVE else tree.status)
+        self.provisioning[tree.id] = self.trees[tree.id].status
+
+    def pending(self) -> list[str]:
+        return [one for one in self.trees if self.provisioning[one].startswith("PENDING_")]
+
+    def everything(self) -> list[str]:
+        return list(self.trees)
+
+    def is_pending(self, balancer_id: str) -> bool:
+        return balancer_id in self.pending()
+
+    def load(self, balancer_id: str) -> m.LoadBalancer | None:
+        tree = self.trees.get(balancer_id)
+        return replace(tree, status=self.provisioning[tree.id]) if tree else None
+
+    def report(self, status: dict[str, list[dict[str, str]]]) -> None:
+        for kind, things in status.items():
+            for one in things:
+                if one.get("operating_status"):
+                    self.operating[one["id"]] = one["operating_status"]
+                if one.get("provisioning_status"):
+                    self.provisioning[one["id"]] = one["provisioning_status"]
+                    if kind == "loadbalancers" and one["provisioning_status"] == m.DELETED:
+                        del self.trees[one["id"]]
+
+    def statistics(self, listeners: list[dict[str, int | str]]) -> None:
+        for one in listeners:
+            self.statistics_seen[str(one["id"])] = {key: int(value) for key, value in one.items() if key != "id"}
+
+    def plug(self, balancer: m.LoadBalancer) -> Plug:
+        mac = "fa:16:3e:" + ":".join(balancer.vip_port_id[n : n + 2] for n in (0, 2, 4))
+        return Plug(balancer.vip_port_id, mac, NETWORK, 1450, (netns.Address(balancer.vip_address, 24),))
+
+    def release_port(self, balancer_id: str, port_id: str) -> None:
+        self.released.append(port_id)
+
+
+class World:
+    """The network; ``start``/``stop`` of members, and ``curl``/``ask`` by the client."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.tag = uuid.uuid4().hex[:6]
+        self.outer = f"mt-{self.tag}"
+        self.servers: dict[str, subprocess.Popen[str]] = {}
+
+    def ns(self, address: str) -> str:
+        """The namespace of a client or member."""
+        return f"mt-{self.tag}-{address.rsplit('.', 1)[1]}"
+
+    def build(self) -> None:
+        """Make it; the calling thread is inside ``outer`` already."""
+        run(["ip", "link", "set", "lo", "up"])
+        bridge = f"brq{NETWORK[:11]}"
+        run(["ip", "link", "add", bridge, "type", "bridge"])
+        run(["ip", "link", "set", bridge, "up"])
+        for address in (CLIENT, CLIENT2, *MEMBERS):
+            last = address.rsplit(".", 1)[1]
+            netns.add(self.ns(address))
+            netns.plug(
+                self.ns(address),
+                netns.Link(
+                    f"tap{self.tag}{last}", "eth0", f"fa:16:3e:00:00:{int(last):02x}", 1450, (netns.Address(address, 24),)
+                ),
+            )
+            netns.enslave(f"tap{self.tag}{last}", bridge)
+
+    def start(self, address: str, *, port: int = PORT, udp: bool = True, status: int = 200) -> None:
+        """Start the member's server (again)."""
+        self.stop(address)
+        self.status(address, status)
+        server = subprocess.Popen(
+            [
+                *netns.prefix(self.ns(address)),
+                sys.executable,
+                str(Path(__file__).with_name("lb_member.py")),
+                address,
+                str(port),
+                str(self.folder / address),
+                *(["udp"] if udp else []),
+            ],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert server.stdout is not None
+        assert server.stdout.readline() == "ready\n"
+        self.servers[address] = server
+
+    def status(self, address: str, status: int) -> None:
+        """What the member's server answers over HTTP from now on."""
+        (self.folder / address).write_text(str(status))
+
+    def stop(self, address: str) -> None:
+        """Kill the member's server."""
+        if server := self.servers.pop(address, None):
+            server.kill()
+            server.communicate()
+
+    def curl(self, *options: str, port: int = 80, client: str = CLIENT, path: str = "/") -> str:
+        """The body that the client gets from the VIP, or an empty text when it gets none."""
+        words = ["curl", "-s", "-m", "3", *options, f"http://{VIP}:{port}{path}"]
+        return netns.execute(self.ns(client), words, check=False)
+
+    def names(self, count: int, *options: str, port: int = 80, client: str = CLIENT) -> list[str]:
+        """Which members answered ``count`` requests ("" for none)."""
+        return [self._name(self.curl(*options, port=port, client=client)) for _ in range(count)]
+
+    @staticmethod
+    def _name(body: str) -> str:
+        return next((line.removeprefix("name=") for line in body.splitlines() if line.startswith("name=")), "")
+
+    def ask(self, count: int, *, port: int = 53, client: str = CLIENT, same_source: bool = False) -> list[str]:
+        """Which members answered ``count`` datagrams, each (mostly) from another source port ("" for none)."""
+        script = (
+            "import socket\n"
+            "s = None\n"
+            f"for n in range({count}):\n"
+            f"    if s is None or not {same_source}:\n"
+            "        s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.settimeout(0.4)\n"
+            f"    s.connect(('{VIP}', {port}))\n"
+            "    try:\n"
+            "        s.send(b'q%d' % n); print(s.recv(999).decode())\n"
+            "    except OSError: print('')\n"
+        )
+        return netns.execute(self.ns(client), [sys.executable, "-c", script]).removesuffix("\n").split("\n")
+
+    def close(self) -> None:
+        """Take everything away."""
+        for address in list(self.servers):
+            self.stop(address)
+        for name in netns.names(self.outer + "-"):
+            netns.remove(name)
+
+
+@contextlib.contextmanager
+def world(folder: Path) -> Iterator[World]:
+    """Build the network around the calling thread; take it away at the end."""
+    made = World(folder)
+    netns.add(made.outer)
+    try:
+        with netns.inside(made.outer):
+            try:
+                made.build()
+                yield made
+            finally:
+                made.close()
+    finally:
+        netns.remove(made.outer)
+
+
+def until(what: str, holds: object, within: float = 10.0) -> None:
+    """Wait until ``holds()`` is true."""
+    assert callable(holds)
+    deadline = time.monotonic() + within
+    while not holds():
+        assert time.monotonic() < deadline, f"not within {within} s: {what}"
+        time.sleep(0.02)

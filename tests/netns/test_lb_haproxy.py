@@ -1,0 +1,295 @@
+"""Load balancers on the real kernel with the real HAProxy, wanted by a store of the test's own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from moyai.linux import netns
+from moyai.localcloud.drivers import lb_model as m
+from moyai.localcloud.drivers.lb_agent import Agent
+from moyai.localcloud.drivers.lb_link import namespace
+from moyai.localcloud.drivers.lb_plane import Plane
+from tests.netns.lb_world import CLIENT, CLIENT2, MEMBERS, PORT, VIP, FakeStore, World, until, world
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="makes network namespaces")
+
+
+class Cloud:
+    """The world, the store, and the daemon running in a thread."""
+
+    def __init__(self, net: World, root: Path) -> None:
+        self.net, self.root, self.store = net, root, FakeStore()
+        self.agent: Agent | None = None
+        self.thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        self.agent = Agent(self.store, self.root)
+        self.thread = threading.Thread(target=self.agent.run)
+        self.thread.start()
+
+    def stop(self) -> None:
+        assert self.agent is not None
+        assert self.thread is not None
+        self.agent.stop()
+        self.thread.join(10)
+        assert not self.thread.is_alive()
+
+    def apply(self, tree: m.LoadBalancer) -> m.LoadBalancer:
+        """As a call of the API: commit, wait until it serves."""
+        self.store.want(tree)
+        until(f"{tree.id} settled", lambda: not self.store.is_pending(tree.id))
+        assert self.store.provisioning[tree.id] == m.ACTIVE
+        return tree
+
+    def delete(self, tree: m.LoadBalancer) -> None:
+        self.store.provisioning[tree.id] = m.PENDING_DELETE
+        until("deleted", lambda: tree.id not in self.store.trees)
+
+    def plane(self, tree: m.LoadBalancer) -> Plane:
+        return Plane(self.root, tree.id)
+
+
+@pytest.fixture
+def cloud(tmp_path: Path) -> Iterator[Cloud]:
+    with world(tmp_path) as net:
+        for address in MEMBERS:
+            net.start(address)
+        made = Cloud(net, tmp_path / "lb")
+        made.start()
+        try:
+            yield made
+        finally:
+            for tree in list(made.store.trees.values()):
+                made.delete(tree)
+            made.stop()
+
+
+def tree(
+    *, listener: dict[str, object] | None = None, pool: dict[str, object] | None = None, monitor: m.Monitor | None = None
+) -> m.LoadBalancer:
+    """A load balancer with one TCP listener on port 80 and both members; details as given."""
+    wanted = m.Pool(
+        id=str(uuid.uuid4()),
+        **{
+            "protocol": "TCP",
+            "monitor": monitor,
+            "members": tuple(m.Member(id=str(uuid.uuid4()), address=one, port=PORT) for one in MEMBERS),
+            **(pool or {}),
+        },  # pyright: ignore[reportArgumentType]
+    )
+    port = m.Listener(
+        id=str(uuid.uuid4()),
+        pool_id=wanted.id,
+        **{"protocol": "TCP", "port": 80, **(listener or {})},  # pyright: ignore[reportArgumentType]
+    )
+    return m.LoadBalancer(
+        id=str(uuid.uuid4()), vip_address=VIP, vip_port_id=str(uuid.uuid4()), listeners=(port,), pools=(wanted,)
+    )
+
+
+def changed(balancer: m.LoadBalancer, n: int, **changes: object) -> m.LoadBalancer:
+    """The same with the n-th member of its pool changed."""
+    pool = balancer.pools[0]
+    members = list(pool.members)
+    members[n] = replace(members[n], **changes)  # pyright: ignore[reportArgumentType]
+    return replace(balancer, pools=(replace(pool, members=tuple(members)),))
+
+
+TCP_CHECK = m.Monitor(id="mon", type="TCP", delay=1, timeout=1, rise=1, fall=1)
+
+
+def test_tcp_is_served_by_both_members_from_the_vip_itself(cloud: Cloud) -> None:
+    lb = cloud.apply(tree())
+    assert set(cloud.net.names(6)) == set(MEMBERS)
+    assert f"peer={VIP}" in cloud.net.curl()
+    assert cloud.store.operating[lb.id] == "ONLINE"
+    assert cloud.store.operating[lb.pools[0].members[0].id] == "NO_MONITOR"
+    cloud.delete(lb)
+    assert cloud.net.curl() == ""
+    assert not cloud.plane(lb).there()
+    assert not netns.pids(namespace(lb.id))
+    assert cloud.store.released == [lb.vip_port_id]
+    assert [one.name for one in cloud.root.iterdir() if one.name not in ("lock", "lbd.sock")] == []
+
+
+def test_health_becomes_status_within_two_seconds(cloud: Cloud) -> None:
+    lb = cloud.apply(tree(monitor=TCP_CHECK))
+    first, second = lb.pools[0].members
+    shown = cloud.store.operating
+    until("both online", lambda: shown.get(first.id) == shown.get(second.id) == "ONLINE")
+    cloud.net.stop(first.address)
+    until("one lost", lambda: shown[first.id] == "ERROR", 4)
+    until("degraded", lambda: shown[lb.id] == shown[lb.pools[0].id] == shown[lb.listeners[0].id] == "DEGRADED", 1)
+    assert set(cloud.net.names(6)) == {second.address}
+    cloud.net.stop(second.address)
+    until("all lost", lambda: shown[lb.id] == shown[lb.pools[0].id] == shown[lb.listeners[0].id] == "ERROR", 4)
+    cloud.net.start(first.address)
+    until("one back", lambda: shown[first.id] == "ONLINE" and shown[lb.id] == "DEGRADED", 4)
+
+
+def test_a_reload_refuses_no_connection_and_keeps_what_the_checks_found(cloud: Cloud) -> None:
+    lb = cloud.apply(tree(monitor=TCP_CHECK))
+    dead = lb.pools[0].members[0]
+    cloud.net.stop(dead.address)
+    until("seen", lambda: cloud.store.operating.get(dead.id) == "ERROR")
+    script = f"for i in $(seq 150); do curl -s -m 3 http://{VIP}/ | grep ^name= || echo REFUSED; done"
+    load = subprocess.Popen([*netns.prefix(cloud.net.ns(CLIENT)), "sh", "-c", script], stdout=subprocess.PIPE, text=True)
+    for weight in range(2, 8):
+        cloud.apply(changed(lb, 1, weight=weight))
+        assert cloud.store.operating[dead.id] == "ERROR"
+    answers = load.communicate()[0].split()
+    assert len(answers) == 150
+    assert set(answers) == {f"name={lb.pools[0].members[1].address}"}
+
+
+def test_a_killed_haproxy_and_a_killed_daemon_come_back(cloud: Cloud) -> None:
+    lb = cloud.apply(tree())
+    pid = cloud.plane(lb).haproxy.pid()
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    until("served again", lambda: cloud.net.curl() != "", 3)
+    assert cloud.plane(lb).haproxy.pid() != pid
+    pid = cloud.plane(lb).haproxy.pid()
+    cloud.stop()
+    assert cloud.net.curl() != ""
+    cloud.start()
+    cloud.apply(changed(lb, 0, weight=5))
+    # as after a reboot: no process, no namespace, only files
+    cloud.stop()
+    Plane(cloud.root, lb.id).haproxy.stop()
+    netns.remove(namespace(lb.id))
+    cloud.start()
+    until("made anew", lambda: cloud.net.curl() != "", 10)
+
+
+def test_what_no_load_balancer_wants_is_taken_away_at_the_start(cloud: Cloud) -> None:
+    lb = cloud.apply(tree())
+    cloud.stop()
+    del cloud.store.trees[lb.id]
+    cloud.start()
+    until("gone", lambda: not cloud.plane(lb).there())
+
+
+def test_weights_drain_and_backup(cloud: Cloud) -> None:
+    lb = cloud.apply(changed(tree(), 0, weight=3))
+    names = cloud.net.names(8)
+    assert names.count(MEMBERS[0]) == 6
+    assert names.count(MEMBERS[1]) == 2
+    cloud.apply(changed(lb, 0, weight=0))
+    assert set(cloud.net.names(4)) == {MEMBERS[1]}
+    cloud.apply(changed(lb, 0, backup=True))
+    assert set(cloud.net.names(4)) == {MEMBERS[1]}
+    cloud.apply(changed(lb, 1, enabled=False))
+    assert set(cloud.net.names(4)) == {MEMBERS[0]}
+
+
+def test_switched_off_objects_serve_nothing(cloud: Cloud) -> None:
+    lb = cloud.apply(tree())
+    listener, pool = lb.listeners[0], lb.pools[0]
+    cloud.apply(replace(lb, enabled=False))
+    assert cloud.net.curl() == ""
+    assert cloud.store.operating[lb.id] == "OFFLINE"
+    cloud.apply(replace(lb, listeners=(replace(listener, enabled=False),)))
+    assert cloud.net.curl() == ""
+    cloud.apply(replace(lb, pools=(replace(pool, enabled=False),)))
+    assert cloud.net.curl() == ""
+    cloud.apply(lb)
+    assert cloud.net.curl() != ""
+
+
+def test_http_headers_cookies_and_checks(cloud: Cloud) -> None:
+    headers = ("X-Forwarded-For", "X-Forwarded-Port", "X-Forwarded-Proto")
+    check = m.Monitor(
+        id="mon", type="HTTP", delay=1, timeout=1, rise=1, fall=1, url_path="/a?b=#c", expected_codes="200,202-204",
+        http_version=1.1, domain_name="www.example.org",
+    )  # fmt: skip
+    lb = cloud.apply(
+        tree(
+            listener={"protocol": "HTTP", "insert_headers": headers},
+            pool={"protocol": "HTTP", "persistence": m.Persistence(type="HTTP_COOKIE")},
+            monitor=check,
+        )
+    )
+    body = cloud.net.curl().lower()
+    assert f"x-forwarded-for: {CLIENT}" in body
+    assert "x-forwarded-port: 80" in body
+    assert "x-forwarded-proto: http" in body
+    jar = str(cloud.root / "jar")
+    assert len(set(cloud.net.names(6, "-b", jar, "-c", jar))) == 1
+    shown = cloud.store.operating
+    first = lb.pools[0].members[0]
+    until("online", lambda: shown.get(first.id) == "ONLINE")
+    cloud.net.status(first.address, 203)
+    time.sleep(1.5)
+    assert shown[first.id] == "ONLINE"
+    cloud.net.status(first.address, 500)
+    until("failing", lambda: shown[first.id] == "ERROR", 4)
+    pool = replace(lb.pools[0], persistence=m.Persistence(type="APP_COOKIE", cookie_name="JSESSIONID"))
+    cloud.net.status(first.address, 200)
+    cloud.apply(replace(lb, pools=(pool,)))
+    until("back", lambda: shown[first.id] == "ONLINE", 4)
+    cloud.net.curl("-c", jar + "2", path="/login")
+    assert len(set(cloud.net.names(6, "-b", jar + "2"))) == 1
+
+
+@pytest.mark.parametrize("protocol", ["PROXY", "PROXYV2"])
+def test_proxy_protocol(cloud: Cloud, protocol: str) -> None:
+    cloud.apply(tree(pool={"protocol": protocol}))
+    body = cloud.net.curl()
+    assert f"PROXY TCP4 {CLIENT} {VIP}" in body or "PROXYV2" in body.splitlines()
+
+
+def test_source_ip_persistence_survives_reloads(cloud: Cloud) -> None:
+    lb = cloud.apply(tree(pool={"persistence": m.Persistence(type="SOURCE_IP")}))
+    mine = set(cloud.net.names(6))
+    assert len(mine) == 1
+    for weight in (2, 3):
+        cloud.apply(changed(lb, 1, weight=weight))
+        time.sleep(0.3)
+        assert set(cloud.net.names(3)) == mine
+
+
+@pytest.mark.parametrize("algorithm", ["LEAST_CONNECTIONS", "SOURCE_IP", "SOURCE_IP_PORT"])
+def test_other_algorithms(cloud: Cloud, algorithm: str) -> None:
+    cloud.apply(tree(pool={"algorithm": algorithm}))
+    names = set(cloud.net.names(16))
+    assert names == set(MEMBERS) if algorithm != "SOURCE_IP" else len(names) == 1
+
+
+def test_allowed_cidrs(cloud: Cloud) -> None:
+    lb = cloud.apply(tree(listener={"allowed_cidrs": (f"{CLIENT2}/32", "192.0.2.0/24")}))
+    assert cloud.net.curl("--connect-timeout", "1") == ""
+    assert cloud.net.curl(client=CLIENT2) != ""
+    cloud.apply(replace(lb, listeners=(replace(lb.listeners[0], allowed_cidrs=("10.99.0.0/24",)),)))
+    assert cloud.net.curl() != ""
+
+
+@pytest.mark.parametrize("kind", ["PING", "HTTP", "TCP"])
+def test_monitor_address_and_port(cloud: Cloud, kind: str) -> None:
+    """The first member is checked on a port where nothing listens, or at an address that nobody has."""
+    lb = tree(monitor=replace(TCP_CHECK, type=kind))
+    lb = changed(lb, 0, **({"monitor_address": "10.99.0.77"} if kind == "PING" else {"monitor_port": 81}))
+    cloud.apply(lb)
+    first, second = lb.pools[0].members
+    shown = cloud.store.operating
+    until("seen", lambda: shown.get(first.id) == "ERROR" and shown.get(second.id) == "ONLINE")
+
+
+def test_connection_limit_and_wrong_configuration(cloud: Cloud) -> None:
+    lb = cloud.apply(tree(listener={"connection_limit": 1}))
+    assert cloud.net.curl() != ""
+    wrong = replace(lb, listeners=(replace(lb.listeners[0], port=99999),))
+    cloud.store.want(wrong)
+    until("refused", lambda: cloud.store.provisioning[lb.id] == m.ERROR)
+    assert cloud.net.curl() != ""  # the former one goes on
+    cloud.apply(lb)
