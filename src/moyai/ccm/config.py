@@ -47,7 +47,7 @@ class LoadBalancerConfig:
     lb_method: str = "ROUND_ROBIN"
     flavor_id: str = ""
     availability_zone: str = ""
-    create_monitor: bool = False
+    create_monitor: bool = True
     monitor_delay: int = 5
     monitor_timeout: int = 3
     monitor_max_retries: int = 1

@@ -1,0 +1,297 @@
+"""How moyai talks to a Kubernetes API: JSON objects over lightkube's authenticated connection.
+
+lightkube gives configuration (in a pod, or a kubeconfig), certificates, tokens that rotate, and exec plug-ins. Its own watch is
+not used: it has no inactivity time-out and hides a 410. What always holds: every call has a time limit; every failure leaves as
+one of ``core.errors``; a watch ends by itself, by the server's time-out or, on a dead connection, by silence.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
+
+from moyai.core.errors import Conflict, MoyaiError, NotFound, Retriable, Terminal, UsageError
+
+if TYPE_CHECKING:
+    import httpx2
+    from lightkube.config.kubeconfig import SingleConfig
+
+#: A JSON object as the API sends it. Outside of ``kube`` only ``kube.objects`` reads such.
+Json = dict[str, Any]
+PatchKind = Literal["merge", "strategic", "json"]
+
+_CONTENT_TYPES: Mapping[str, str] = {
+    "merge": "application/merge-patch+json",
+    "strategic": "application/strategic-merge-patch+json",
+    "json": "application/json-patch+json",
+}
+_CONNECT_SECONDS = 5.0
+_CALL_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class Resource:
+    """One kind of object of the API. ``group`` empty: the core group."""
+
+    group: str
+    version: str
+    plural: str
+    namespaced: bool
+
+    def path(self, namespace: str | None = None, name: str | None = None, subresource: str = "") -> str:
+        """Without a namespace, a namespaced resource's path means all namespaces."""
+        parts = ["/api" if not self.group else f"/apis/{self.group}", self.version]
+        if namespace:
+            parts += ["namespaces", namespace]
+        parts.append(self.plural)
+        if name:
+            parts.append(name)
+        if subresource:
+            parts.append(subresource)
+        return "/".join(parts)
+
+
+NODES = Resource("", "v1", "nodes", namespaced=False)
+SERVICES = Resource("", "v1", "services", namespaced=True)
+EVENTS = Resource("", "v1", "events", namespaced=True)
+LEASES = Resource("coordination.k8s.io", "v1", "leases", namespaced=True)
+
+
+class Gone(Retriable):
+    """The version to watch from is too old (410): list anew."""
+
+
+@dataclass(frozen=True)
+class WatchEvent:
+    """``type``: ADDED, MODIFIED, DELETED or BOOKMARK."""
+
+    type: str
+    object: Json
+
+
+class Kube(Protocol):
+    """What moyai asks of a Kubernetes API. ``KubeClient`` does it over the network; tests bring their own."""
+
+    async def list(self, resource: Resource, *, namespace: str | None = None) -> tuple[list[Json], str]:
+        """All objects, and the resource version of the list."""
+        ...
+
+    def watch(
+        self,
+        resource: Resource,
+        version: str,
+        *,
+        namespace: str | None = None,
+        server_seconds: int,
+        silence_seconds: float,
+    ) -> AsyncIterator[WatchEvent]:
+        """Changes since ``version``. Ends after ``server_seconds``; raises Retriable after ``silence_seconds`` without a word,
+        Gone when ``version`` is too old."""
+        ...
+
+    async def get(self, resource: Resource, name: str, *, namespace: str | None = None) -> Json: ...
+    async def create(self, resource: Resource, body: Json, *, namespace: str | None = None) -> Json: ...
+    async def replace(self, resource: Resource, name: str, body: Json, *, namespace: str | None = None) -> Json:
+        """Conflict when ``metadata.resourceVersion`` is not the newest."""
+        ...
+
+    async def patch(
+        self,
+        resource: Resource,
+        name: str,
+        body: Json | list[Json],
+        *,
+        namespace: str | None = None,
+        kind: PatchKind = "merge",
+        subresource: str = "",
+    ) -> Json: ...
+    async def delete(self, resource: Resource, name: str, *, namespace: str | None = None, uid: str = "") -> None:
+        """Of ``uid`` only, where given. What is gone is success."""
+        ...
+
+
+class KubeClient:
+    """``Kube`` over the network. Make it in the event loop that uses it, and ``close`` it."""
+
+    def __init__(self, connection: httpx2.AsyncClient) -> None:
+        self._http = connection
+
+    @classmethod
+    def connect(cls, kubeconfig: Path | None = None) -> KubeClient:
+        """By ``kubeconfig``, else as a pod of the cluster. Raises UsageError when there is neither."""
+        import httpx2
+        from lightkube.config import client_adapter
+
+        parameters = client_adapter.ConnectionParams(
+            timeout=httpx2.Timeout(_CALL_SECONDS, connect=_CONNECT_SECONDS), trust_env=False
+        )
+        return cls(client_adapter.AsyncClient(_configuration(kubeconfig), parameters))
+
+    async def close(self) -> None:
+        await self._http.aclose()
+
+    async def list(self, resource: Resource, *, namespace: str | None = None) -> tuple[list[Json], str]:
+        items: list[Json] = []
+        token = ""
+        while True:
+            params = {"limit": "500", **({"continue": token} if token else {})}
+            answer = await self._call("GET", resource.path(namespace), params=params)
+            meta = cast("Json", answer.get("metadata") or {})
+            items += cast("list[Json]", answer.get("items") or [])
+            token = str(meta.get("continue") or "")
+            if not token:
+                return items, str(meta.get("resourceVersion") or "")
+
+    async def watch(
+        self,
+        resource: Resource,
+        version: str,
+        *,
+        namespace: str | None = None,
+        server_seconds: int,
+        silence_seconds: float,
+    ) -> AsyncIterator[WatchEvent]:
+        import httpx2
+
+        path = resource.path(namespace)
+        request = self._http.build_request(
+            "GET",
+            path,
+            params={
+                "watch": "true",
+                "resourceVersion": version,
+                "allowWatchBookmarks": "true",
+                "timeoutSeconds": str(server_seconds),
+            },
+            timeout=httpx2.Timeout(_CALL_SECONDS, connect=_CONNECT_SECONDS, read=silence_seconds),
+        )
+        async with self._guard("watch", path):
+            response = await self._http.send(request, stream=True)
+            try:
+                if response.status_code >= 400:
+                    await response.aread()
+                    raise _error(response, "watch", path)
+                async for line in response.aiter_lines():
+                    if not line.strip():
+                        continue
+                    event = cast("Json", json.loads(line))
+                    found = cast("Json", event["object"])
+                    if event["type"] == "ERROR":
+                        raise _status_error(int(found.get("code") or 500), str(found.get("message") or ""), "watch", path)
+                    yield WatchEvent(str(event["type"]), found)
+            finally:
+                await response.aclose()
+
+    async def get(self, resource: Resource, name: str, *, namespace: str | None = None) -> Json:
+        return await self._call("GET", resource.path(namespace, name))
+
+    async def create(self, resource: Resource, body: Json, *, namespace: str | None = None) -> Json:
+        return await self._call("POST", resource.path(namespace), body=body)
+
+    async def replace(self, resource: Resource, name: str, body: Json, *, namespace: str | None = None) -> Json:
+        return await self._call("PUT", resource.path(namespace, name), body=body)
+
+    async def patch(
+        self,
+        resource: Resource,
+        name: str,
+        body: Json | list[Json],
+        *,
+        namespace: str | None = None,
+        kind: PatchKind = "merge",
+        subresource: str = "",
+    ) -> Json:
+        return await self._call(
+            "PATCH", resource.path(namespace, name, subresource), body=body, content_type=_CONTENT_TYPES[kind]
+        )
+
+    async def delete(self, resource: Resource, name: str, *, namespace: str | None = None, uid: str = "") -> None:
+        options: Json = {"preconditions": {"uid": uid}} if uid else {}
+        try:
+            await self._call("DELETE", resource.path(namespace, name), body=options)
+        except NotFound:
+            return
+
+    async def _call(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: Json | list[Json] | None = None,
+        content_type: str = "application/json",
+        params: Mapping[str, str] | None = None,
+    ) -> Json:
+        async with self._guard(method, path):
+            response = await self._http.request(
+                method,
+                path,
+                params=dict(params or {}),
+                content=None if body is None else json.dumps(body).encode(),
+                headers={"Accept": "application/json", "Content-Type": content_type},
+            )
+            if response.status_code >= 400:
+                raise _error(response, method, path)
+            return cast("Json", response.json())
+
+    @asynccontextmanager
+    async def _guard(self, method: str, path: str) -> AsyncGenerator[None]:
+        """Turn the connection's exceptions into ours."""
+        import httpx2
+        from lightkube.core.exceptions import ConfigError
+
+        try:
+            yield
+        except MoyaiError:
+            raise
+        except httpx2.TimeoutException as error:
+            raise Retriable("the Kubernetes API did not answer in time", operation=f"{method} {path}") from error
+        except httpx2.HTTPError as error:
+            text = " ".join(str(error).split()) or type(error).__name__
+            raise Retriable(f"the Kubernetes API cannot be reached ({text})", operation=f"{method} {path}") from error
+        except (ValueError, KeyError) as error:
+            raise Retriable("the Kubernetes API sent something that is not JSON", operation=f"{method} {path}") from error
+        except ConfigError as error:
+            raise Terminal(f"the Kubernetes credentials do not work: {error}", operation=f"{method} {path}") from error
+
+
+def _configuration(kubeconfig: Path | None) -> SingleConfig:
+    import yaml
+    from lightkube.config.kubeconfig import KubeConfig
+    from lightkube.core.exceptions import ConfigError
+
+    try:
+        found = KubeConfig.from_file(kubeconfig) if kubeconfig else KubeConfig.from_service_account()
+        chosen = found.get()
+    except (ConfigError, OSError, ValueError, KeyError, yaml.YAMLError) as error:
+        hint = "run it in a pod with a service account, or name a kubeconfig"
+        raise UsageError(f"no way into a Kubernetes cluster ({error})", hint=hint) from error
+    if chosen is None:
+        raise UsageError("the kubeconfig has no current context")
+    return chosen
+
+
+def _error(response: httpx2.Response, method: str, path: str) -> MoyaiError:
+    try:
+        message = str(cast("Json", response.json()).get("message") or "")
+    except ValueError:
+        message = response.text[:200]
+    return _status_error(response.status_code, message, method, path)
+
+
+def _status_error(code: int, message: str, method: str, path: str) -> MoyaiError:
+    text = f"Kubernetes: {' '.join(message.split()) or f'answered {code}'}"
+    kind: type[MoyaiError] = Terminal
+    if code == 404:
+        kind = NotFound
+    elif code == 409:
+        kind = Conflict
+    elif code == 410:
+        kind = Gone
+    elif code in (401, 408, 429) or code >= 500:
+        # 401: the API server may not know the key yet that signed our token; keep trying
+        kind = Retriable
+    return kind(text, operation=f"{method} {path}")

@@ -1,0 +1,146 @@
+"""A cache of all objects of one kind, kept by list and watch, that never misses a deletion.
+
+What always holds: after every break of the watch that could have lost something (410, an error in the stream) everything is
+listed anew and compared with the cache, so that handlers hear of each object that came, changed or went. A watch that breaks
+again and again, or hears nothing, is counted, logged and makes ``healthy`` false: an alarm, not a silence.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+from moyai.core.backoff import Backoff
+from moyai.core.clock import Clock, SystemClock
+from moyai.core.errors import MoyaiError
+from moyai.kube.client import Gone, Json, Kube, Resource
+from moyai.kube.objects import object_key
+
+T = TypeVar("T")
+#: Called with (key, old, new): old None for what came, new None for what went. In the event loop; must not block.
+Handler = Callable[[str, T | None, T | None], None]
+
+_log = logging.getLogger(__name__)
+
+#: The API server ends a watch after this long (a random part spreads the watches of all clients).
+_SERVER_SECONDS = 300
+#: The API server sends a bookmark about once a minute: silence for longer means that nobody is there.
+_SILENCE_SECONDS = 100.0
+_UNHEALTHY_SECONDS = 60.0
+
+
+class Informer(Generic[T]):
+    """``parse`` makes a fact of an object; handlers and readers see only facts. ``run`` works until cancelled."""
+
+    def __init__(
+        self,
+        kube: Kube,
+        resource: Resource,
+        parse: Callable[[Json], T],
+        *,
+        clock: Clock | None = None,
+        on_break: Callable[[str, str], None] = lambda _resource, _why: None,
+        silence_seconds: float = _SILENCE_SECONDS,
+        backoff: Backoff | None = None,
+    ) -> None:
+        self.resource = resource
+        self.synced = asyncio.Event()
+        self._kube = kube
+        self._parse = parse
+        self._clock = clock or SystemClock()
+        self._on_break = on_break
+        self._silence = silence_seconds
+        self._backoff = backoff or Backoff(base=0.2, ceiling=10)
+        self._handlers: list[Handler[T]] = []
+        self._cache: dict[str, tuple[str, T]] = {}
+        self._broken_since: float | None = self._clock.monotonic()
+
+    def add_handler(self, handler: Handler[T]) -> None:
+        """Before ``run``: it hears of everything from the start."""
+        self._handlers.append(handler)
+
+    def get(self, key: str) -> T | None:
+        entry = self._cache.get(key)
+        return entry[1] if entry else None
+
+    def all(self) -> list[T]:
+        return [fact for _, fact in self._cache.values()]
+
+    @property
+    def healthy(self) -> bool:
+        """Whether the cache was true within the last minute."""
+        return self._broken_since is None or self._clock.monotonic() - self._broken_since < _UNHEALTHY_SECONDS
+
+    async def run(self) -> None:
+        version = ""
+        failures = 0
+        while True:
+            try:
+                if not version:
+                    version = await self._relist()
+                self._broken_since = None
+                before = version
+                version = await self._follow(version)
+                failures = 0 if version != before else failures
+            except Gone:
+                version = ""
+                self._broke("its version is too old, listing anew")
+            except MoyaiError as error:
+                # a broken stream may have cut an event in two: only a new list is certain
+                version = ""
+                failures += 1
+                self._broke(str(error), loud=failures >= 3)
+                await asyncio.sleep(self._backoff.delay(failures - 1))
+
+    async def _relist(self) -> str:
+        items, version = await self._kube.list(self.resource)
+        seen: set[str] = set()
+        for found in items:
+            key = object_key(found)
+            seen.add(key)
+            self._take(key, found)
+        for key in [key for key in self._cache if key not in seen]:
+            self._drop(key)
+        self.synced.set()
+        return version
+
+    async def _follow(self, version: str) -> str:
+        """Watch until the server ends it; returns the version to go on from."""
+        seconds = _SERVER_SECONDS + int(random.random() * 60)
+        async for event in self._kube.watch(self.resource, version, server_seconds=seconds, silence_seconds=self._silence):
+            version = str(event.object["metadata"]["resourceVersion"])
+            if event.type == "DELETED":
+                self._drop(object_key(event.object))
+            elif event.type != "BOOKMARK":
+                self._take(object_key(event.object), event.object)
+        return version
+
+    def _take(self, key: str, found: Json) -> None:
+        version = str(found["metadata"].get("resourceVersion") or "")
+        known = self._cache.get(key)
+        if known and known[0] == version and version:
+            return
+        fact = self._parse(found)
+        self._cache[key] = (version, fact)
+        self._tell(key, known[1] if known else None, fact)
+
+    def _drop(self, key: str) -> None:
+        known = self._cache.pop(key, None)
+        if known:
+            self._tell(key, known[1], None)
+
+    def _tell(self, key: str, old: T | None, new: T | None) -> None:
+        for handler in self._handlers:
+            try:
+                handler(key, old, new)
+            except Exception:
+                _log.exception("handler of %s failed for %s", self.resource.plural, key)
+
+    def _broke(self, why: str, *, loud: bool = False) -> None:
+        if self._broken_since is None:
+            self._broken_since = self._clock.monotonic()
+        _log.log(logging.ERROR if loud else logging.INFO, "watch of %s broke: %s", self.resource.plural, why)
+        self._on_break(self.resource.plural, why)

@@ -1,0 +1,81 @@
+"""The router's extra routes that carry pod traffic: one a pod CIDR, via the node's address. Pure.
+
+A route is the cluster's own when its destination lies within the cluster's pod range; every other route is foreign and stays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from ipaddress import ip_address, ip_network
+
+from moyai.cloud.model import AddressPair, Port, Route
+from moyai.kube.objects import Node
+
+
+@dataclass(frozen=True)
+class RoutePlan:
+    """What to add to and to remove from the router; ``nodes``: names of the nodes whose route will stand."""
+
+    add: tuple[Route, ...] = ()
+    remove: tuple[Route, ...] = ()
+    nodes: tuple[str, ...] = ()
+
+    @property
+    def empty(self) -> bool:
+        return not self.add and not self.remove
+
+
+def within(destination: str, ranges: Iterable[str]) -> bool:
+    """Whether a CIDR lies in one of ``ranges``."""
+    try:
+        network = ip_network(destination, strict=False)
+    except ValueError:
+        return False
+    for text in ranges:
+        outer = ip_network(text, strict=False)
+        if network.version == outer.version and network.subnet_of(outer):  # pyright: ignore[reportArgumentType]
+            return True
+    return False
+
+
+def desired_routes(nodes: Iterable[Node], ranges: Iterable[str]) -> dict[Route, str]:
+    """Route → name of its node. A node without address or pod CIDR has none yet, one outside of ``ranges`` gets none."""
+    ranges = tuple(ranges)
+    found: dict[Route, str] = {}
+    for node in nodes:
+        if node.deleting:
+            continue
+        for cidr in node.pod_cidrs:
+            if not within(cidr, ranges):
+                continue
+            hop = _same_family(cidr, node.internal_ips)
+            if hop:
+                found[Route(str(ip_network(cidr, strict=False)), hop)] = node.name
+    return found
+
+
+def plan_routes(nodes: Iterable[Node], observed: Iterable[Route], ranges: Iterable[str]) -> RoutePlan:
+    """``ranges``: the cluster's pod CIDRs."""
+    ranges = tuple(ranges)
+    wanted = desired_routes(nodes, ranges)
+    own = {route for route in observed if within(route.destination, ranges)}
+    return RoutePlan(
+        add=tuple(sorted(set(wanted) - own)),
+        remove=tuple(sorted(own - set(wanted))),
+        nodes=tuple(sorted(set(wanted.values()))),
+    )
+
+
+def missing_pairs(port: Port, pod_cidrs: Iterable[str]) -> tuple[AddressPair, ...] | None:
+    """The port's allowed address pairs with the pod CIDRs added; None when nothing is missing. Others' pairs stay."""
+    known = {pair.address for pair in port.address_pairs}
+    missing = [cidr for cidr in pod_cidrs if cidr not in known]
+    if not missing:
+        return None
+    return (*port.address_pairs, *(AddressPair(cidr) for cidr in missing))
+
+
+def _same_family(cidr: str, addresses: Iterable[str]) -> str:
+    version = ip_network(cidr, strict=False).version
+    return next((one for one in addresses if ip_address(one).version == version), "")

@@ -1,0 +1,45 @@
+"""Runs the long-living tasks of one process together: start, stop by signal, and an end when one of them ends.
+
+No task outlives the others: a task that ends or fails ends the whole, so that whoever started the process (the kubelet) starts
+it anew; a half-dead process that looks alive is worse than none.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+from collections.abc import Awaitable, Callable, Mapping
+
+_log = logging.getLogger(__name__)
+
+
+async def run_until_stopped(tasks: Mapping[str, Callable[[], Awaitable[None]]], *, stop: asyncio.Event | None = None) -> bool:
+    """Run ``tasks`` (name → what to await) until SIGTERM, SIGINT or ``stop``: True; or until one of them ends: False.
+
+    All are cancelled and waited for before it returns; an exception of a task is logged, not raised.
+    """
+    stopping = stop or asyncio.Event()
+    loop = asyncio.get_running_loop()
+    caught: list[signal.Signals] = []
+    for number in (signal.SIGTERM, signal.SIGINT):
+        # not in the main thread (tests): then nobody sends us signals
+        with contextlib.suppress(ValueError, RuntimeError):
+            loop.add_signal_handler(number, stopping.set)
+            caught.append(number)
+    running = {asyncio.ensure_future(start()): name for name, start in tasks.items()}
+    waiter = asyncio.ensure_future(stopping.wait())
+    try:
+        await asyncio.wait([waiter, *running], return_when=asyncio.FIRST_COMPLETED)
+        for task, name in running.items():
+            if task.done() and not task.cancelled():
+                _log.error("%s ended, so everything ends", name, exc_info=task.exception())
+        return stopping.is_set()
+    finally:
+        waiter.cancel()
+        for task in running:
+            task.cancel()
+        await asyncio.gather(waiter, *running, return_exceptions=True)
+        for number in caught:
+            loop.remove_signal_handler(number)

@@ -1,0 +1,110 @@
+"""The shape of every loop: a key comes in, the world is made so, and the key is done or comes again.
+
+``reconcile`` is handed a key, never an event. What it raises decides what follows: Conflict and Retriable come again, later and
+later; Terminal comes again only after a long while (somebody may have raised a quota); UsageError waits for the object to
+change. Keys are worked on side by side, one key never twice at a time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from moyai.core.clock import Clock, SystemClock
+from moyai.core.errors import Conflict, MoyaiError, NotFound, Retriable, UsageError
+from moyai.kube.workqueue import WorkQueue
+from moyai.runtime.metrics import Metrics
+
+_log = logging.getLogger(__name__)
+
+#: How long a Terminal error rests before it is tried again.
+TERMINAL_SECONDS = 300.0
+_CONFLICT_SECONDS = 0.1
+
+
+@dataclass(frozen=True)
+class Result:
+    """``again_after``: seconds until the key comes again by itself, None for not at all."""
+
+    again_after: float | None = None
+
+
+DONE = Result()
+Reconcile = Callable[[str], Awaitable[Result]]
+#: Called with the key and the error, before it is decided when the key comes again.
+OnError = Callable[[str, MoyaiError], None]
+
+
+class Controller:
+    """``workers``: how many keys are worked on at the same time. ``run`` works until cancelled."""
+
+    def __init__(
+        self,
+        name: str,
+        reconcile: Reconcile,
+        *,
+        metrics: Metrics,
+        workers: int = 1,
+        on_error: OnError = lambda _key, _error: None,
+        queue: WorkQueue | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        self.name = name
+        self.queue = queue or WorkQueue()
+        self._reconcile = reconcile
+        self._metrics = metrics
+        self._workers = workers
+        self._on_error = on_error
+        self._clock = clock or SystemClock()
+
+    async def run(self) -> None:
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(self._workers):
+                    group.create_task(self._work())
+        finally:
+            self.queue.close()
+
+    async def _work(self) -> None:
+        while True:
+            key = await self.queue.get()
+            try:
+                await self._once(key)
+            finally:
+                self.queue.done(key)
+
+    async def _once(self, key: str) -> None:
+        start = self._clock.monotonic()
+        outcome = "success"
+        try:
+            result = await self._reconcile(key)
+            self.queue.forget(key)
+            if result.again_after is not None:
+                self.queue.add_later(key, result.again_after)
+        except MoyaiError as error:
+            outcome = type(error).__name__.lower()
+            self._failed(key, error)
+        except Exception:
+            outcome = "bug"
+            delay = self.queue.add_failed(key)
+            _log.exception("%s: %s failed in a way that was not foreseen, again in %.1f s", self.name, key, delay)
+        self._metrics.count("moyai_reconcile_total", controller=self.name, outcome=outcome)
+        self._metrics.observe("moyai_reconcile_seconds", self._clock.monotonic() - start, controller=self.name)
+
+    def _failed(self, key: str, error: MoyaiError) -> None:
+        self._on_error(key, error)
+        if isinstance(error, Conflict) and self.queue.failures(key) == 0:
+            self.queue.add_failed(key)
+            delay = _CONFLICT_SECONDS
+            self.queue.add_later(key, delay)
+        elif isinstance(error, Retriable | NotFound):
+            delay = self.queue.add_failed(key)
+        elif isinstance(error, UsageError):
+            _log.warning("%s: %s: %s", self.name, key, error)
+            return
+        else:
+            delay = TERMINAL_SECONDS
+            self.queue.add_later(key, delay)
+        _log.warning("%s: %s: %s; again in %.1f s", self.name, key, error, delay)
