@@ -85,7 +85,7 @@ def check_capacity(cluster: Cluster, observed: Observed, steps: Sequence[Step], 
         helps = {_HELP.get(name, "delete what is no longer used") for name, _, _ in short}
         raise Terminal(
             f"cluster {cluster.name} does not fit into the quota of cloud {spec.cloud}: {'; '.join(parts)}",
-            hint=f"have the operator raise the quota of {', '.join(item[0] for item in short)}, or: {' or '.join(sorted(helps))}",
+            hint=f"have the operator raise {', '.join(item[0] for item in short)}, or: {' or '.join(sorted(helps))}",
         )
 
 

@@ -1,0 +1,153 @@
+"""kubeadm's configuration files (v1beta4) for the control plane and for workers.
+
+Pure: facts in, YAML out. What the machines are (flavor, cloud) plays no part; what this host's recipes found (cgroup v1, no
+CAP_SYS_RESOURCE, shared disks) is in the kubelet's configuration, where it does no harm on other machines.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from moyai.plan.nodes import Node
+from moyai.plan.rules import API_PORT
+from moyai.spec.model import Cluster, NodePool
+
+SOCKET = "unix:///run/containerd/containerd.sock"
+POOL_LABEL = "moyai.dev/pool"
+#: Checks that say nothing about machines whose kernel is another's, or that the image settles by itself.
+IGNORED = ["SystemVerification", "NumCPU", "Mem", "Swap", "FileContent--proc-sys-net-bridge-bridge-nf-call-iptables"]
+TOKEN_HOURS = 1
+
+
+@dataclass(frozen=True)
+class InitFacts:
+    """``api_address``: the API's floating address. ``token``: the bootstrap token, valid for an hour from kubeadm's start."""
+
+    cluster: Cluster
+    node: Node
+    api_address: str
+    token: str
+
+
+def _args(values: dict[str, str]) -> list[dict[str, str]]:
+    return [{"name": name, "value": value} for name, value in values.items()]
+
+
+def _registration(node: Node, pool: NodePool | None) -> dict[str, Any]:
+    labels = {POOL_LABEL: node.pool, **(pool.labels if pool else {})}
+    registration: dict[str, Any] = {
+        "name": node.name,
+        "criSocket": SOCKET,
+        "imagePullPolicy": "Never" if node.role == "control-plane" else "IfNotPresent",
+        "ignorePreflightErrors": IGNORED,
+        "kubeletExtraArgs": _args(
+            {
+                "cloud-provider": "external",
+                "node-ip": node.address,
+                "node-labels": ",".join(f"{key}={value}" for key, value in labels.items()),
+            }
+        ),
+    }
+    if pool is not None:
+        # an explicit list, also when empty: kubeadm would otherwise choose for itself
+        registration["taints"] = [{"key": t.key, "value": t.value, "effect": t.effect} for t in pool.taints]
+    return registration
+
+
+def init_config(facts: InitFacts) -> str:
+    """For ``kubeadm init`` on the control plane."""
+    spec, node = facts.cluster.spec, facts.node
+    endpoint = f"{node.address}:{API_PORT}"
+    return yaml.safe_dump_all(
+        [
+            {
+                "apiVersion": "kubeadm.k8s.io/v1beta4",
+                "kind": "InitConfiguration",
+                "bootstrapTokens": [
+                    {
+                        "token": facts.token,
+                        "ttl": f"{TOKEN_HOURS}h0m0s",
+                        "usages": ["signing", "authentication"],
+                        "groups": ["system:bootstrappers:kubeadm:default-node-token"],
+                    }
+                ],
+                "localAPIEndpoint": {"advertiseAddress": node.address, "bindPort": API_PORT},
+                "nodeRegistration": _registration(node, None),
+            },
+            {
+                "apiVersion": "kubeadm.k8s.io/v1beta4",
+                "kind": "ClusterConfiguration",
+                "clusterName": facts.cluster.name,
+                "kubernetesVersion": f"v{spec.kubernetes_version}",
+                "controlPlaneEndpoint": endpoint,
+                "encryptionAlgorithm": "ECDSA-P256",
+                "networking": {
+                    "podSubnet": str(spec.network.pod_cidr),
+                    "serviceSubnet": str(spec.network.service_cidr),
+                    "dnsDomain": "cluster.local",
+                },
+                "apiServer": {"certSANs": sorted({facts.api_address, node.address, "127.0.0.1", "localhost"})},
+                "controllerManager": {
+                    "extraArgs": _args(
+                        {
+                            # the planner owns the pod ranges; the cloud controller manager writes them to the nodes
+                            "allocate-node-cidrs": "false",
+                            # its 20 requests a second delay the first certificates by 5 s
+                            "kube-api-qps": "300",
+                            "kube-api-burst": "600",
+                            "leader-elect": "false",
+                        }
+                    )
+                },
+                "scheduler": {"extraArgs": _args({"leader-elect": "false"})},
+            },
+            _kubelet(spec.network.node_pod_prefix),
+            {
+                "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
+                "kind": "KubeProxyConfiguration",
+                "mode": "nftables",
+                "clusterCIDR": str(spec.network.pod_cidr),
+                "conntrack": {"maxPerCore": 0, "min": 0},
+                "oomScoreAdj": 0,
+            },
+        ],
+        sort_keys=False,
+    )
+
+
+def join_config(node: Node, pool: NodePool | None, *, token: str, discovery_file: str) -> str:
+    """For ``kubeadm join`` on a worker; ``discovery_file``: a kubeconfig on the machine that holds the pinned authority."""
+    return yaml.safe_dump(
+        {
+            "apiVersion": "kubeadm.k8s.io/v1beta4",
+            "kind": "JoinConfiguration",
+            "discovery": {"file": {"kubeConfigPath": discovery_file}, "tlsBootstrapToken": token},
+            "nodeRegistration": _registration(node, pool),
+        },
+        sort_keys=False,
+    )
+
+
+def _kubelet(pod_prefix: int) -> dict[str, Any]:
+    return {
+        "apiVersion": "kubelet.config.k8s.io/v1beta1",
+        "kind": "KubeletConfiguration",
+        "cgroupDriver": "cgroupfs",
+        "failCgroupV1": False,
+        "failSwapOn": False,
+        "oomScoreAdj": 0,
+        "serializeImagePulls": False,
+        "maxPods": min(110, 2 ** (32 - pod_prefix) - 3),
+        "nodeStatusUpdateFrequency": "2s",
+        "imageGCHighThresholdPercent": 100,
+        "imageGCLowThresholdPercent": 99,
+        "evictionHard": {
+            "memory.available": "50Mi",
+            "nodefs.available": "1%",
+            "nodefs.inodesFree": "1%",
+            "imagefs.available": "1%",
+        },
+    }

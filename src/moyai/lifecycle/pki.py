@@ -1,0 +1,181 @@
+"""The cluster's authorities and keys, made before the cluster is: every join can pin them, and nobody fetches anything.
+
+Folder ``pki/`` of the record, laid out as ``/etc/kubernetes/pki`` on the control plane. Always holds: what exists is kept (a
+pair counts as made when its certificate is there, which is written last); keys are P-256, small and quick, and never leave
+the record but encrypted in the control plane's user data.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from hashlib import sha256
+from pathlib import Path
+
+import yaml
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, padding, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from cryptography.hazmat.primitives.kdf.pbkdf2 import PBKDF2HMAC
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from moyai.core.clock import Clock
+from moyai.lifecycle.record import write_private
+
+#: Files of the control plane's folder /etc/kubernetes/pki that are made here; kubeadm makes the rest from them.
+AUTHORITIES = {"ca": "kubernetes", "front-proxy-ca": "front-proxy-ca", "etcd/ca": "etcd-ca"}
+YEARS = 10
+#: Certificates begin a while ago, because machines' clocks differ.
+LEEWAY = timedelta(minutes=10)
+PBKDF2_ROUNDS = 100_000
+
+
+@dataclass(frozen=True)
+class Pki:
+    """``files``: name below the folder (``ca.crt``, ``etcd/ca.key`` …) → content."""
+
+    folder: Path
+    files: dict[str, bytes]
+
+    @property
+    def ca(self) -> bytes:
+        return self.files["ca.crt"]
+
+    @property
+    def ca_hash(self) -> str:
+        """The authority's public key as kubeadm pins it."""
+        key = x509.load_pem_x509_certificate(self.ca).public_key()
+        der = key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+        return f"sha256:{sha256(der).hexdigest()}"
+
+
+def ensure(folder: Path, clock: Clock) -> Pki:
+    """The cluster's authorities and service account key; what is missing is made."""
+    files: dict[str, bytes] = {}
+    for name, common_name in AUTHORITIES.items():
+        crt, key = folder / f"{name}.crt", folder / f"{name}.key"
+        if not crt.exists():
+            private = ec.generate_private_key(ec.SECP256R1())
+            write_private(key, _pem(private))
+            write_private(crt, _authority(private, common_name, clock.now()))
+        files[f"{name}.crt"], files[f"{name}.key"] = crt.read_bytes(), key.read_bytes()
+    public, private_file = folder / "sa.pub", folder / "sa.key"
+    if not public.exists():
+        account = ec.generate_private_key(ec.SECP256R1())
+        write_private(private_file, _pem(account))
+        info = serialization.PublicFormat.SubjectPublicKeyInfo
+        write_private(public, account.public_key().public_bytes(serialization.Encoding.PEM, info))
+    files["sa.pub"], files["sa.key"] = public.read_bytes(), private_file.read_bytes()
+    return Pki(folder, files)
+
+
+def admin_kubeconfig(pki: Pki, *, name: str, server: str, clock: Clock) -> str:
+    """A kubeconfig for the cluster's administrator, with a client certificate of its own that the authority signs here."""
+    private = ec.generate_private_key(ec.SECP256R1())
+    certificate = _client_certificate(pki, private, "moyai-admin", "system:masters", clock.now())
+    user = f"{name}-admin"
+    return yaml.safe_dump(
+        {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "current-context": name,
+            "clusters": [{"name": name, "cluster": {"server": server, "certificate-authority-data": _b64(pki.ca)}}],
+            "users": [
+                {
+                    "name": user,
+                    "user": {"client-certificate-data": _b64(certificate), "client-key-data": _b64(_pem(private))},
+                }
+            ],
+            "contexts": [{"name": name, "context": {"cluster": name, "user": user}}],
+        },
+        sort_keys=False,
+    )
+
+
+def ensure_ssh_key(folder: Path) -> tuple[Path, str]:
+    """(private key file, public key line) of the key that nodes are logged in to with."""
+    private_file, public_file = folder / "id_ed25519", folder / "id_ed25519.pub"
+    if not public_file.exists():
+        key = ed25519.Ed25519PrivateKey.generate()
+        write_private(
+            private_file,
+            key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()),
+        )
+        line = key.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
+        write_private(public_file, line + b" moyai\n")
+    return private_file, public_file.read_text(encoding="ascii").strip()
+
+
+def seal(content: bytes, passphrase: str) -> str:
+    """Encrypt as ``openssl enc -aes-256-cbc -pbkdf2 -iter 100000 -md sha256 -a -A`` does; returns base64 text."""
+    salt = os.urandom(8)
+    derived = PBKDF2HMAC(hashes.SHA256(), 48, salt, PBKDF2_ROUNDS).derive(passphrase.encode())
+    padder = padding.PKCS7(128).padder()
+    padded = padder.update(content) + padder.finalize()
+    encryptor = Cipher(algorithms.AES(derived[:32]), modes.CBC(derived[32:])).encryptor()
+    return base64.b64encode(b"Salted__" + salt + encryptor.update(padded) + encryptor.finalize()).decode()
+
+
+def _authority(private: ec.EllipticCurvePrivateKey, common_name: str, now: datetime) -> bytes:
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
+    builder = _builder(name, name, private.public_key(), now, timedelta(days=365 * YEARS))
+    builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+    builder = builder.add_extension(_usage(authority=True), critical=True)
+    builder = builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(private.public_key()), critical=False)
+    # kubeadm's own authorities carry their name as a DNS name, and Go's verifier then finds chains quicker
+    builder = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName(common_name)]), critical=False)
+    return builder.sign(private, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+
+
+def _client_certificate(pki: Pki, private: ec.EllipticCurvePrivateKey, user: str, group: str, now: datetime) -> bytes:
+    authority = x509.load_pem_x509_certificate(pki.ca)
+    authority_key = serialization.load_pem_private_key(pki.files["ca.key"], None)
+    assert isinstance(authority_key, ec.EllipticCurvePrivateKey)
+    subject = x509.Name([x509.NameAttribute(NameOID.ORGANIZATION_NAME, group), x509.NameAttribute(NameOID.COMMON_NAME, user)])
+    builder = _builder(subject, authority.subject, private.public_key(), now, timedelta(days=365))
+    builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+    builder = builder.add_extension(_usage(authority=False), critical=True)
+    builder = builder.add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
+    return builder.sign(authority_key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+
+
+def _builder(
+    subject: x509.Name, issuer: x509.Name, public: ec.EllipticCurvePublicKey, now: datetime, life: timedelta
+) -> x509.CertificateBuilder:
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(public)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - LEEWAY)
+        .not_valid_after(now + life)
+    )
+
+
+def _usage(*, authority: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=True,
+        key_encipherment=True,
+        key_cert_sign=authority,
+        crl_sign=False,
+        content_commitment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+    # the traditional form: what kubeadm itself writes
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()
+    )
+
+
+def _b64(data: bytes) -> str:
+    return base64.b64encode(data).decode()

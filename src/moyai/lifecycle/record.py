@@ -1,0 +1,256 @@
+"""What a cluster's maker remembers: identity, spec, seats of nodes, and every object that was ever begun.
+
+Folder ``<state>/clusters/NAME`` (0700; files 0600). Always holds: what is on disk is whole (written aside, fsynced, renamed),
+and an intent is on disk before the cloud is asked, so that whatever a kill leaves behind is found by name and adopted or removed.
+One process at a time works on a cluster: the lock is the kernel's and vanishes with its holder.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import threading
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, cast
+
+from moyai.core.clock import Clock, SystemClock
+from moyai.core.errors import Terminal, UsageError
+from moyai.core.ids import is_dns_label, new_uid
+from moyai.core.paths import Paths
+from moyai.plan.observed import NodeSeat, Recorded
+
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class MadeObject:
+    """One object in the record: when its making was begun, its id once known, and whether ``down`` or a removal ended it."""
+
+    key: str
+    begun: str
+    id: str = ""
+    name: str = ""
+
+
+def write_private(file: Path, content: str | bytes, *, mode: int = 0o600) -> None:
+    """Write a file whole or not at all, readable by its owner only (or as ``mode`` says)."""
+    file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    temporary = file.with_name(f".{file.name}.{os.getpid()}.{threading.get_ident()}")
+    data = content.encode() if isinstance(content, str) else content
+    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(file)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    folder = os.open(file.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+class Record:
+    """A cluster's record, in memory and on disk; safe from several threads. Every change is on disk when the call returns."""
+
+    def __init__(self, folder: Path, data: dict[str, Any], clock: Clock | None = None) -> None:
+        self.folder = folder
+        self._data = data
+        self._clock = clock or SystemClock()
+        self._lock = threading.RLock()
+
+    # ---- opening
+
+    @classmethod
+    def open(cls, paths: Paths, name: str, clock: Clock | None = None) -> Record | None:
+        """The record of cluster ``name``, None when there is none."""
+        folder = paths.clusters / name
+        try:
+            data = json.loads((folder / "record.json").read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            raise Terminal(f"record {folder / 'record.json'} cannot be read ({error})") from None
+        if not isinstance(data, dict) or cast("dict[str, Any]", data).get("version") != VERSION:
+            raise Terminal(f"record {folder / 'record.json'} was not written by this version of moyai")
+        return cls(folder, cast("dict[str, Any]", data), clock)
+
+    @classmethod
+    def create(cls, paths: Paths, name: str, spec: Mapping[str, Any], clock: Clock | None = None) -> Record:
+        """A new record with a new UID."""
+        clock = clock or SystemClock()
+        folder = paths.clusters / name
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        folder.chmod(0o700)
+        data: dict[str, Any] = {
+            "version": VERSION,
+            "name": name,
+            "uid": new_uid(),
+            "created": clock.now().isoformat(timespec="seconds"),
+            "ready": "",
+            "apiAddress": "",
+            "spec": dict(spec),
+            "seats": {},
+            "objects": {},
+        }
+        record = cls(folder, data, clock)
+        record._save()
+        return record
+
+    @classmethod
+    def names(cls, paths: Paths) -> list[str]:
+        """Names of all clusters that have a record."""
+        return sorted(file.parent.name for file in paths.clusters.glob("*/record.json"))
+
+    # ---- reading
+
+    @property
+    def name(self) -> str:
+        return str(self._data["name"])
+
+    @property
+    def uid(self) -> str:
+        return str(self._data["uid"])
+
+    @property
+    def created(self) -> datetime:
+        return datetime.fromisoformat(self._data["created"])
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        """The spec as ``spec.load.dump`` gave it at the last ``up``."""
+        return cast("dict[str, Any]", self._data["spec"])
+
+    @property
+    def ready(self) -> bool:
+        """Whether the control plane has answered once."""
+        return bool(self._data["ready"])
+
+    @property
+    def api_address(self) -> str:
+        """The API's floating address, empty before it is known."""
+        return str(self._data["apiAddress"])
+
+    @property
+    def objects(self) -> dict[str, MadeObject]:
+        with self._lock:
+            return {key: MadeObject(key, **value) for key, value in self._data["objects"].items()}
+
+    def recorded(self) -> Recorded:
+        """What the planner asks of the past."""
+        with self._lock:
+            seats = {name: NodeSeat(**seat) for name, seat in self._data["seats"].items()}
+            return Recorded(self.name, self.uid, seats, frozenset(self._data["objects"]), self.ready)
+
+    # ---- changing
+
+    def intend(self, key: str, name: str = "") -> None:
+        """Put on disk that the object ``key`` is about to be made. A key begun earlier keeps its date."""
+        with self._lock:
+            entry = self._data["objects"].get(key)
+            if entry is None:
+                self._data["objects"][key] = {"begun": self._now(), "name": name}
+                self._save()
+
+    def made(self, key: str, object_id: str, name: str = "") -> None:
+        with self._lock:
+            entry = self._data["objects"].setdefault(key, {"begun": self._now()})
+            entry["id"] = object_id
+            if name:
+                entry["name"] = name
+            self._save()
+
+    def forget(self, *keys: str) -> None:
+        """The objects are gone from the cloud."""
+        with self._lock:
+            for key in keys:
+                self._data["objects"].pop(key, None)
+            self._save()
+
+    def seat(self, seats: Mapping[str, NodeSeat]) -> None:
+        with self._lock:
+            for name, seat in seats.items():
+                self._data["seats"][name] = {"slot": seat.slot, "zone": seat.zone}
+            self._save()
+
+    def unseat(self, name: str) -> None:
+        with self._lock:
+            if self._data["seats"].pop(name, None) is not None:
+                self._save()
+
+    def set_spec(self, spec: Mapping[str, Any]) -> None:
+        with self._lock:
+            if self._data["spec"] != dict(spec):
+                self._data["spec"] = dict(spec)
+                self._save()
+
+    def set_api_address(self, address: str) -> None:
+        with self._lock:
+            if self._data["apiAddress"] != address:
+                self._data["apiAddress"] = address
+                self._save()
+
+    def set_ready(self) -> None:
+        with self._lock:
+            if not self.ready:
+                self._data["ready"] = self._now()
+                self._save()
+
+    def remove(self) -> None:
+        """The cluster is gone: take its keys and its record away."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    # ---- secrets
+
+    def secret(self, name: str) -> str:
+        """A secret kept beside the record, empty when there is none."""
+        with self._lock:
+            return self._secrets().get(name, "")
+
+    def keep_secret(self, name: str, value: str) -> None:
+        with self._lock:
+            write_private(self.folder / "secrets.json", json.dumps({**self._secrets(), name: value}, indent=1))
+
+    def _secrets(self) -> dict[str, str]:
+        try:
+            return cast("dict[str, str]", json.loads((self.folder / "secrets.json").read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            return {}
+
+    def _now(self) -> str:
+        return self._clock.now().isoformat(timespec="seconds")
+
+    def _save(self) -> None:
+        write_private(self.folder / "record.json", json.dumps(self._data, indent=1))
+
+
+@contextmanager
+def locked(paths: Paths, name: str) -> Generator[None]:
+    """Be the only one who changes cluster ``name`` while the block runs; Terminal at once when somebody else is."""
+    if not is_dns_label(name):
+        raise UsageError(f"{name!r} is no cluster's name", hint="should be a DNS label (a-z, 0-9, '-')")
+    paths.clusters.mkdir(parents=True, exist_ok=True, mode=0o700)
+    handle = os.open(paths.clusters / f".{name}.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.pread(handle, 32, 0).decode(errors="replace").strip()
+            raise Terminal(
+                f"another moyai (process {holder or 'unknown'}) is working on cluster {name}", hint="wait until it is done"
+            ) from None
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
+        yield
+    finally:
+        os.close(handle)
