@@ -1,1 +1,17 @@
-"""The pinned upstream components: fetched as releases, or built from their Go modules, once."""
+"""The pinned upstream components: fetched as official releases or built from their Go modules, kept in the cache.
+
+    toolchain = Toolchain(default_paths(), reporter)
+    kubelet = toolchain.ensure(["kubernetes"])["kubernetes"].files["kubelet"]
+
+What is there is used as it is, without network. What is missing comes as the official release file where its host answers
+and its checksum is pinned, else it is built. Which components there are and how each is made: ``pins.toml``.
+"""
+
+from __future__ import annotations
+
+from moyai.toolchain.golang import HOST_PACKAGES
+from moyai.toolchain.pins import Pin, Pins, load_pins
+from moyai.toolchain.store import Component
+from moyai.toolchain.toolchain import TASK_PREFIX, Listed, Source, Toolchain
+
+__all__ = ["HOST_PACKAGES", "TASK_PREFIX", "Component", "Listed", "Pin", "Pins", "Source", "Toolchain", "load_pins"]

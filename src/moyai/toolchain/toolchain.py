@@ -1,0 +1,157 @@
+"""The toolchain as its users see it: what is there, what is missing, and getting it.
+
+Components are got side by side: sources are fetched all at once, builds take turns in the order of ``pins.toml`` (small
+ones first, so that who waits for one of them can go on; Kubernetes, which takes longest, last).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from moyai.core.errors import MoyaiError, Retriable, UsageError
+from moyai.core.graph import Task, run_graph
+from moyai.core.paths import Paths
+from moyai.core.progress import Reporter, Step
+from moyai.toolchain.golang import GoToolchain
+from moyai.toolchain.pins import Architecture, Pin, Pins, Release, architecture, load_pins
+from moyai.toolchain.release import ChecksumMismatch, Hosts, fetch
+from moyai.toolchain.store import Component, Store
+
+#: Where a missing component may come from: ``auto`` is the release file where it can be had, else a build.
+Source = Literal["auto", "release", "modules"]
+
+#: Tasks are called this and the component's name.
+TASK_PREFIX = "toolchain: "
+
+GO = "go"
+
+
+@dataclass(frozen=True)
+class Listed:
+    """One line of what is there: ``component`` is None while it is missing; ``folder`` is where it is or will be."""
+
+    name: str
+    version: str
+    folder: Path
+    component: Component | None
+
+
+class Toolchain:
+    def __init__(
+        self,
+        paths: Paths,
+        reporter: Reporter,
+        *,
+        source: Source = "auto",
+        pins: Pins | None = None,
+        hosts: Hosts | None = None,
+    ) -> None:
+        arch: Architecture = architecture()
+        self._reporter = reporter
+        self._source: Source = source
+        self._pins = pins or load_pins(arch)
+        self._store = Store(paths.toolchain)
+        self._hosts = hosts or Hosts()
+        self._go = GoToolchain(paths, self._pins.go, arch)
+
+    @property
+    def names(self) -> list[str]:
+        """All components, in the order in which they are best got (Go last: it is got when it is needed)."""
+        return [*self._pins.components, GO]
+
+    def version(self, name: str) -> str:
+        """The pinned version of a component."""
+        return self._pin(name).version
+
+    def find(self, name: str) -> Component | None:
+        """The component if it is there; never fetches or builds."""
+        if name == GO:
+            go = self._go.installed()
+            return Component(GO, go.version, go.origin, {"go": go.program}) if go else None
+        return self._store.find(self._pin(name))
+
+    def list(self) -> list[Listed]:
+        """Every component: what is there and where it came from, and what is missing."""
+        lines = [
+            Listed(pin.name, pin.version, self._store.path(pin), self._store.find(pin))
+            for pin in self._pins.components.values()
+        ]
+        go = self.find(GO)
+        folder = go.files["go"].parent if go else self._go.folder
+        return [*lines, Listed(GO, go.version if go else self._pins.go.version, folder, go)]
+
+    def ensure(self, names: Iterable[str]) -> dict[str, Component]:
+        """Get what is missing of ``names`` (side by side) and return where everything is.
+
+        Raises UsageError for an unknown name, else MoyaiError: no network, disk full, a wrong checksum.
+        """
+        wanted = list(dict.fromkeys(names))
+        there = {name: component for name in wanted if (component := self.find(name))}
+        missing = [name for name in wanted if name not in there]
+        if missing:
+            results = run_graph(self.tasks(missing), self._reporter, workers=len(missing))
+            there |= {name: results[TASK_PREFIX + name] for name in missing}
+        return {name: there[name] for name in wanted}
+
+    def tasks(self, names: Sequence[str] | None = None, *, after: tuple[str, ...] = ()) -> list[Task]:
+        """One task a component for ``core.graph``; its result is the Component. ``after``: what the tasks wait for.
+
+        Give the graph a worker for each: a task that waits for its turn to build occupies one.
+        """
+        return [Task(TASK_PREFIX + name, self._run(name), after) for name in (names or list(self._pins.components))]
+
+    def get(self, name: str, step: Step) -> Component:
+        """One component, got if it is missing; progress goes to ``step``."""
+        if found := self.find(name):
+            return found
+        if name == GO:
+            go = self._go.ensure(step)
+            return Component(GO, go.version, go.origin, {"go": go.program})
+        pin = self._pin(name)
+        if pin.release and self._source != "modules":
+            self._hosts.start([pin.release.url])
+        return self._store.make(pin, lambda target: self._fill(pin, target, step), step)
+
+    def clean(self) -> tuple[list[Path], int]:
+        """Remove older versions, and sources and compiled packages; returns the folders and the bytes of the latter."""
+        return self._store.remove_others(self._pins.components), self._go.clean()
+
+    def _run(self, name: str) -> Callable[[Mapping[str, Any], Step], Component]:
+        self._pin(name) if name != GO else None
+        return lambda _, step: self.get(name, step)
+
+    def _pin(self, name: str) -> Pin:
+        pin = self._pins.components.get(name)
+        if pin is None:
+            raise UsageError(f"no component is called {name!r}", hint=f"there are {', '.join(self.names)}")
+        return pin
+
+    def _fill(self, pin: Pin, target: Path, step: Step) -> str:
+        if pin.release and self._from_release(pin, pin.release):
+            try:
+                return fetch(pin, pin.release, target, step)
+            except (Retriable, ChecksumMismatch) as error:
+                if self._source == "release":
+                    raise
+                # a build has checksums of its own, so nothing is risked by going on; the user is told why it takes longer
+                self._reporter.note(f"{error}; it is built instead")
+                for path in target.iterdir():
+                    path.unlink()
+        if pin.modules:
+            return self._go.build(pin.name, pin.modules, target, step, turn=list(self._pins.components).index(pin.name))
+        assert pin.c is not None  # parse_pins sees to it
+        return self._go.build_c(pin.name, pin.c, target, step)
+
+    def _from_release(self, pin: Pin, release: Release) -> bool:
+        if self._source == "modules":
+            return False
+        if self._hosts.answer(release.url):
+            return True
+        if self._source == "release":
+            raise MoyaiError(
+                f"{pin.name} cannot be fetched: {release.url} does not answer", hint="`--from auto` builds it instead"
+            )
+        return False
