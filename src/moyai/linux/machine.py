@@ -1,0 +1,304 @@
+"""A machine: a whole Linux system (systemd and all) in namespaces of its own, started by systemd-nspawn.
+
+What always holds:
+
+- A machine belongs to nobody's process tree but its own: it is started through a double fork, so that it goes on when
+  the daemon that launched it ends, and any later process finds it again by its folder and its control group.
+- Its root is an overlay: the image below is shared and never written, ``up`` takes what changes.
+- Folders that need a real file system (containerd's store: an overlay cannot lie on an overlay) are bound from outside.
+- ``launch`` returns with a machine whose init runs under all its limits, or leaves nothing behind and raises.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import stat
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from moyai.linux import hardware
+from moyai.linux.cgroups import CgroupError, Group, Root, detect
+from moyai.linux.process import Completed, ProcessError, run
+
+NETNS = Path("/run/netns")
+_PROPAGATE = Path("/run/systemd/nspawn/propagate")
+REBOOT = 133  # nspawn's exit code when the machine asked for a reboot
+CONSOLE_LIMIT = 4 << 20
+_CONSOLE_KEPT = 1 << 20
+_POWEROFF = signal.SIGRTMIN + 4
+# Starts the machine as its child, notes the child's pid, and its exit code when it ends.
+_SUPERVISE = """exec </dev/null >>"$1/console.log" 2>&1; cd "$1" || exit 1; shift
+"$@" & echo $! >pid.new && mv pid.new pid; wait $!; echo $? >exit.new; mv exit.new exit"""
+
+
+class MachineError(Exception):
+    """A machine cannot be started, stopped or entered; the message says why."""
+
+
+@dataclass(frozen=True)
+class Disk:
+    """A block device in the machine: ``name`` there (``vdb``), its stable id, the host's device behind it."""
+
+    name: str
+    disk_id: str
+    device: str
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What a machine is made of. ``folder`` is its state on disk; ``lower`` the unpacked image; ``binds``: outside → inside."""
+
+    name: str
+    hostname: str
+    folder: Path
+    lower: Path
+    netns: str
+    memory_bytes: int
+    cpus: int
+    binds: tuple[tuple[Path, str], ...] = field(default=())
+
+    @property
+    def upper(self) -> Path:
+        """What the machine changes in its root; files for the guest are put here before it is launched."""
+        return self.folder / "up"
+
+    @property
+    def root(self) -> Path:
+        return self.folder / "root"
+
+    @property
+    def console(self) -> Path:
+        return self.folder / "console.log"
+
+
+class Host:
+    """Launches and ends machines below one control group root."""
+
+    def __init__(self, root: Root) -> None:
+        self._root = root
+        self._unified = detect(root.mount) == "v2"
+
+    def group(self, name: str) -> Group:
+        return self._root.group(name)
+
+    def names(self) -> list[str]:
+        """The machines (and their remains) that have a control group."""
+        return self._root.names()
+
+    # ---- what is
+
+    def supervisor(self, folder: Path, name: str) -> int | None:
+        """The pid of the machine's nspawn process, None when it does not run."""
+        try:
+            pid = int((folder / "pid").read_text())
+        except (OSError, ValueError):
+            return None
+        return pid if _alive(pid) and self.group(name).holds(pid) else None
+
+    def leader(self, folder: Path, name: str) -> int | None:
+        """The pid (as seen from here) of the machine's own PID 1, None before it is there or when it has ended."""
+        pid = self.supervisor(folder, name)
+        if pid is None:
+            return None
+        return next((child for child in _children(pid) if _is_init(child)), None)
+
+    def exit_code(self, folder: Path) -> int | None:
+        """How the machine's last run ended: 0 powered off, ``REBOOT`` wants to start again, 137 killed; None: unknown."""
+        try:
+            return int((folder / "exit").read_text())
+        except (OSError, ValueError):
+            return None
+
+    def last_exit(self, folder: Path, *, timeout: float = 2.0) -> int | None:
+        """``exit_code`` of a machine that has just ended: its note is written a moment after its process is gone."""
+        deadline = time.monotonic() + timeout
+        while (code := self.exit_code(folder)) is None and time.monotonic() < deadline:
+            time.sleep(0.01)
+        return code
+
+    # ---- start
+
+    def launch(self, machine: Machine, disks: Sequence[Disk] = (), *, timeout: float = 30.0) -> int:
+        """Start the machine and return its leader's pid. Raises MachineError; then nothing is left running or mounted."""
+        if self.supervisor(machine.folder, machine.name):
+            raise MachineError(f"machine {machine.name} runs already")
+        try:
+            return self._launch(machine, disks, timeout)
+        except (MachineError, CgroupError, ProcessError, OSError) as error:
+            with contextlib.suppress(MachineError):
+                self.clear(machine.folder, machine.name)
+            raise MachineError(f"machine {machine.name} does not start: {error}") from error
+
+    def _launch(self, machine: Machine, disks: Sequence[Disk], timeout: float) -> int:
+        self.clear(machine.folder, machine.name)
+        group = self._root.create(machine.name, memory_bytes=machine.memory_bytes, cpus=machine.cpus)
+        hardware.write(machine.upper / hardware.INSIDE[1:], memory_bytes=machine.memory_bytes, cpus=machine.cpus)
+        self._mount(machine)
+        log_start = machine.console.stat().st_size if machine.console.exists() else 0
+        argv = group.joining(self._nspawn(machine))
+        run(["setsid", "--fork", "/bin/sh", "-c", _SUPERVISE, "moyai-machine", machine.folder, *argv])
+        leader = self._wait_for_leader(machine, timeout, log_start)
+        group.verify(leader)
+        for disk in disks:
+            self._plug(leader, disk)
+        binds = [f"mount --bind {hardware.INSIDE}/{name} {target}" for name, target in hardware.TARGETS.items()]
+        self.run(machine.folder, machine.name, ["/bin/sh", "-c", " && ".join(binds)])
+        return leader
+
+    def _mount(self, machine: Machine) -> None:
+        work = machine.folder / "work"
+        for folder in (machine.upper, work, machine.root):
+            folder.mkdir(parents=True, exist_ok=True)
+        layers = f"lowerdir={machine.lower},upperdir={machine.upper},workdir={work}"
+        run(["mount", "-t", "overlay", "overlay", "-o", layers, machine.root])
+
+    def _nspawn(self, machine: Machine) -> list[str]:
+        namespace = NETNS / machine.netns
+        environment = [
+            "PATH=/usr/sbin:/usr/bin:/sbin:/bin",
+            "SYSTEMD_SECCOMP=0",  # its filter forbids runc the kernel keyring
+            "SYSTEMD_NSPAWN_API_VFS_WRITABLE=yes",  # kube-proxy writes below /proc/sys/net
+            f"SYSTEMD_NSPAWN_UNIFIED_HIERARCHY={1 if self._unified else 0}",
+        ]
+        flags = ["--register=no", "--keep-unit", "--settings=no", "--boot", "--capability=all", "--link-journal=no"]
+        flags += ["--resolv-conf=off", "--timezone=off", "--console=read-only", "--bind=/dev/kmsg"]
+        flags += [f"--directory={machine.root}", f"--machine={machine.name}", f"--hostname={machine.hostname}"]
+        flags += [f"--bind={outside}:{inside}" for outside, inside in machine.binds]
+        # nspawn mounts /sys before it enters the network namespace; so enter it first, or /sys/class/net shows other links.
+        enter = ["nsenter", f"--net={namespace}", "systemd-nspawn", *flags, f"--network-namespace-path={namespace}"]
+        return ["/usr/bin/env", "-i", *environment, *enter]
+
+    def _wait_for_leader(self, machine: Machine, timeout: float, log_start: int) -> int:
+        deadline = time.monotonic() + timeout
+        while time.monotonic() < deadline:
+            if leader := self.leader(machine.folder, machine.name):
+                return leader
+            if (code := self.exit_code(machine.folder)) is not None:
+                with machine.console.open("rb") as log:
+                    log.seek(log_start)
+                    said = log.read(4000).decode(errors="replace").strip().splitlines()
+                raise MachineError(f"ended with {code}" + (f": {' / '.join(said[-3:])}" if said else ""))
+            time.sleep(0.01)
+        raise MachineError(f"its init did not appear within {timeout:.0f} s")
+
+    # ---- while it runs
+
+    def exec_argv(self, folder: Path, name: str, argv: Sequence[str]) -> list[str]:
+        """The command line that runs ``argv`` inside the running machine, under its limits. MachineError when it is off."""
+        leader = self.leader(folder, name)
+        if leader is None:
+            raise MachineError(f"machine {name} does not run")
+        enter = ["nsenter", "--target", str(leader), "--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "--", *argv]
+        return self.group(name).joining(enter, for_exec=True)
+
+    def run(self, folder: Path, name: str, argv: Sequence[str], *, timeout: float = 30.0) -> Completed:
+        """Run a program inside the machine to its end. Raises MachineError or ProcessError."""
+        return run(self.exec_argv(folder, name, argv), timeout=timeout)
+
+    def plug(self, folder: Path, name: str, disk: Disk) -> None:
+        """Show a block device to the running machine."""
+        if leader := self.leader(folder, name):
+            self._plug(leader, disk)
+
+    def unplug(self, folder: Path, name: str, disk: Disk) -> None:
+        """Take a block device out of the running machine's /dev."""
+        if leader := self.leader(folder, name):
+            for path in _disk_paths(leader, disk):
+                path.unlink(missing_ok=True)
+
+    def _plug(self, leader: int, disk: Disk) -> None:
+        node, link = _disk_paths(leader, disk)
+        node.unlink(missing_ok=True)
+        os.mknod(node, stat.S_IFBLK, Path(disk.device).stat().st_rdev)
+        node.chmod(0o660)
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.unlink(missing_ok=True)
+        link.symlink_to(f"/dev/{disk.name}")
+
+    # ---- end
+
+    def stop(self, folder: Path, name: str, *, grace: float) -> None:
+        """End the machine: asked to power off, and killed when that takes longer than ``grace`` seconds; clears it."""
+        leader = self.leader(folder, name)
+        if leader and grace > 0 and not self.group(name).frozen():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(leader, _POWEROFF)
+            deadline = time.monotonic() + grace
+            while self.supervisor(folder, name) and time.monotonic() < deadline:
+                time.sleep(0.05)
+        self.clear(folder, name)
+
+    def clear(self, folder: Path, name: str) -> None:
+        """Kill what is left of a machine's run and remove its control group, mount and notes. Its data stay."""
+        group = self.group(name)
+        try:
+            group.kill()
+            group.remove()
+        except CgroupError as error:
+            raise MachineError(f"machine {name} does not end: {error}") from error
+        root = folder / "root"
+        while os.path.ismount(root):
+            run(["umount", root])
+        with contextlib.suppress(OSError):
+            (_PROPAGATE / name).rmdir()  # nspawn leaves it behind when it is killed
+        for note in ("pid", "exit"):
+            (folder / note).unlink(missing_ok=True)
+
+    def remove(self, folder: Path, name: str) -> None:
+        """End the machine at once and delete everything of it."""
+        self.clear(folder, name)
+        run(["rm", "-rf", "--one-file-system", folder])
+
+
+def trim_console(path: Path) -> None:
+    """Keep a console log bounded: the last MiB of one that has grown beyond four. Its writer appends, so it goes on."""
+    with contextlib.suppress(OSError):
+        if path.stat().st_size <= CONSOLE_LIMIT:
+            return
+        with path.open("r+b") as log:
+            log.seek(-_CONSOLE_KEPT, os.SEEK_END)
+            kept = log.read()
+            log.truncate(0)
+        with path.open("ab") as log:
+            log.write(kept)
+
+
+def _disk_paths(leader: int, disk: Disk) -> tuple[Path, Path]:
+    dev = Path(f"/proc/{leader}/root/dev")
+    return dev / disk.name, dev / "disk/by-id" / f"virtio-{disk.disk_id[:20]}"
+
+
+def _alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+def _children(pid: int) -> Iterator[int]:
+    """Children of all threads; without the kernel's list (CONFIG_PROC_CHILDREN), by each process's parent."""
+    listed = Path(f"/proc/{pid}/task/{pid}/children")
+    if listed.exists():
+        with contextlib.suppress(OSError):
+            yield from map(int, listed.read_text().split())
+        return
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError, IndexError, ValueError):
+                if int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1]) == pid:
+                    yield int(entry.name)
+
+
+def _is_init(pid: int) -> bool:
+    """Whether a child of nspawn is the machine's PID 1 and has become its init (before, it still is nspawn's program)."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+        program = Path(f"/proc/{pid}/exe").readlink().name
+    except OSError:
+        return False
+    line = next((line for line in status.splitlines() if line.startswith("NSpid:")), "")
+    return len(line.split()) > 2 and line.split()[-1] == "1" and program != "systemd-nspawn"

@@ -1,0 +1,109 @@
+# pyright: basic, reportMissingImports=false
+"""What a machine is given from outside before it boots: files of the guest, its config drive, its network links.
+
+Runs inside nova-compute.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from nova import exception
+from nova.api.metadata import base as instance_metadata
+
+from moyai.linux import netns
+from moyai.linux.process import run
+
+SEED = "var/lib/cloud/seed/config_drive"
+_DEFAULT_MTU = 1450
+
+
+@dataclass(frozen=True)
+class Port:
+    """A Neutron port on its way into a machine: the veth pair and the L2 agent's bridge."""
+
+    port_id: str
+    bridge: str
+    link: netns.Link
+
+    @staticmethod
+    def of(vif, index: int) -> Port:
+        if vif["type"] != "bridge":
+            raise exception.VirtualInterfacePlugException(f"port {vif['id']} is bound as {vif['type']!r}, not as a bridge")
+        network = vif["network"]
+        addresses = tuple(_addresses(network["subnets"]))
+        mtu = network["meta"].get("mtu") or _DEFAULT_MTU
+        link = netns.Link(f"tap{vif['id'][:11]}", f"eth{index}", vif["address"], int(mtu), addresses)
+        return Port(vif["id"], network["bridge"] or f"brq{network['id'][:11]}", link)
+
+    @staticmethod
+    def load(stored) -> Port:
+        link = dict(stored["link"])
+        link["addresses"] = tuple(
+            netns.Address(**{**one, "routes": tuple(map(tuple, one["routes"]))}) for one in link["addresses"]
+        )
+        return Port(stored["port_id"], stored["bridge"], netns.Link(**link))
+
+    def dump(self) -> dict:
+        return asdict(self)
+
+
+def _addresses(subnets) -> Iterator[netns.Address]:
+    for subnet in subnets:
+        gateway = (subnet.get("gateway") or {}).get("address")
+        routes = [(route["cidr"], route["gateway"]["address"]) for route in subnet.get("routes") or []]
+        dhcp = subnet.get("meta", {}).get("dhcp_server")
+        if not gateway and dhcp and ":" not in dhcp:  # an isolated network's metadata service stands beside its DHCP server
+            routes.append(("169.254.169.254/32", dhcp))
+        for number, ip in enumerate(subnet["ips"]):
+            prefix = ipaddress.ip_network(subnet["cidr"]).prefixlen
+            first = number == 0
+            yield netns.Address(ip["address"], prefix, gateway if first else None, tuple(routes) if first else ())
+
+
+def plug(namespace: str, port: Port) -> None:
+    """Wire the port: veth into the machine's namespace, the other end into the bridge that the L2 agent watches."""
+    netns.plug(namespace, port.link)
+    if not netns.link_exists(port.bridge):  # the agent makes it too, whoever comes first
+        run(["ip", "link", "add", port.bridge, "type", "bridge"], check=False)
+    run(["ip", "link", "set", port.bridge, "up"])
+    netns.enslave(port.link.outside, port.bridge)
+
+
+def write_files(upper: Path, instance, network_info, injected_files, admin_password) -> None:
+    """Put the guest's files into the overlay's upper layer, before it is mounted."""
+    _put(upper, "etc/hostname", f"{instance.hostname}\n")
+    _put(upper, "etc/resolv.conf", "".join(f"nameserver {server}\n" for server in nameservers(network_info)))
+    extra = {"admin_pass": admin_password} if admin_password else {}
+    metadata = instance_metadata.InstanceMetadata(
+        instance, content=injected_files or [], extra_md=extra, network_info=network_info
+    )
+    for path, data in metadata.metadata_for_config_drive():
+        # One version is enough: cloud-init reads "latest" where the dated ones are missing.
+        if path.startswith(("openstack/latest/", "openstack/content/", "ec2/latest/")):
+            _put(upper, f"{SEED}/{path}", data, mode=0o600)
+
+
+def nameservers(network_info) -> list[str]:
+    """The subnets' own name servers; without any, their DHCP servers, which answer DNS too."""
+    subnets = [subnet for vif in network_info or [] for subnet in vif["network"]["subnets"]]
+    named = [server["address"] for subnet in subnets for server in subnet.get("dns") or []]
+    served = [subnet["meta"]["dhcp_server"] for subnet in subnets if subnet.get("meta", {}).get("dhcp_server")]
+    return _unique(named or served)
+
+
+def _unique(values: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(values))
+
+
+def _put(upper: Path, name: str, data, *, mode: int = 0o644) -> None:
+    path = upper / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not isinstance(data, bytes | str):
+        data = json.dumps(data)
+    path.write_bytes(data.encode() if isinstance(data, str) else data)
+    path.chmod(mode)
