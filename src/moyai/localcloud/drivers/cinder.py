@@ -26,7 +26,7 @@ cfg.CONF.register_opts(OPTIONS, group=configuration.SHARED_CONF_GROUP)
 
 
 @interface.volumedriver
-class FileDriver(driver.CloneableImageVD, driver.VolumeDriver):
+class FileDriver(driver.VolumeDriver):
     VERSION = "1.0"
     CI_WIKI_NAME = "none"
 
@@ -98,12 +98,13 @@ class FileDriver(driver.CloneableImageVD, driver.VolumeDriver):
     def copy_image_to_volume(self, context, volume, image_service, image_id, disable_sparse=False):
         image_utils.fetch_to_raw(
             context, image_service, image_id, str(self._file(volume)),
-            self.configuration.volume_dd_blocksize, size=volume.size, disable_sparse=disable_sparse,
+            self.configuration.volume_dd_blocksize, size=volume.size, run_as_root=False,
+            disable_sparse=disable_sparse,
         )  # fmt: skip
         os.truncate(self._file(volume), volume.size * units.Gi)
 
     def copy_volume_to_image(self, context, volume, image_service, image_meta):
-        volume_utils.upload_volume(context, image_service, image_meta, str(self._file(volume)), volume)
+        volume_utils.upload_volume(context, image_service, image_meta, str(self._file(volume)), volume, run_as_root=False)
 
     def clone_image(self, context, volume, image_location, image_meta, image_service):
         return {}, False
