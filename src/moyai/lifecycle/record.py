@@ -1,7 +1,7 @@
 """What a cluster's maker remembers: identity, spec, seats of nodes, and every object that was ever begun.
 
 Folder ``<state>/clusters/NAME`` (0700; files 0600). Always holds: what is on disk is whole (written aside, fsynced, renamed),
-and an intent is on disk before the cloud is asked, so that whatever a kill leaves behind is found by name and adopted or removed.
+and an intent is on disk before the cloud is asked, so that whatever a kill leaves is found by name and adopted or removed.
 One process at a time works on a cluster: the lock is the kernel's and vanishes with its holder.
 """
 
