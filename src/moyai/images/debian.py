@@ -19,6 +19,8 @@ _KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 _TARGET_FORMAT = "|".join(f"$({name})" for name in ("CREATED_BY", "REPO_URI", "RELEASE", "COMPONENT", "SOURCESENTRY"))
 #: Settings of the host's apt that decide whether and how its sources can be reached.
 _KEPT_SETTINGS = re.compile(r"Acquire::(https?::|Check-|Max-|Min-|Retries|ForceIPv)[^ ]* .*")
+#: Makes /bin, /lib and /lib64 links into /usr before anything is unpacked, as in every Debian since 12.
+_MERGED_USR = Path("/usr/share/mmdebstrap/hooks/merged-usr")
 _SMALL = ("man", "info", "lintian", "locale", "bug", "doc-base")
 
 
@@ -31,29 +33,35 @@ class Sources:
     settings: tuple[str, ...] = ()
 
 
+def codename() -> str:
+    """This host's release of Debian (``bookworm``). Raises Terminal where the host is no Debian."""
+    release = platform.freedesktop_os_release()
+    name = release.get("VERSION_CODENAME", "")
+    if release.get("ID") != "debian" or not name:
+        raise Terminal("images can only be made on Debian", hint="use Debian 12 or 13")
+    return name
+
+
 def host_sources() -> Sources:
     """The Debian sources of this host's apt. Raises Terminal where the host is no Debian or has none configured."""
-    release = platform.freedesktop_os_release()
-    codename = release.get("VERSION_CODENAME", "")
-    if release.get("ID") != "debian" or not codename:
-        raise Terminal("the node image can only be made on Debian", hint="use Debian 12 or 13")
+    name = codename()
     try:
         targets = run(["apt-get", "indextargets", "--format", _TARGET_FORMAT]).stdout
         settings = run(["apt-config", "dump"]).stdout
     except ProcessError as error:
         raise Terminal(f"apt does not tell its sources: {error}") from error
-    lines = source_lines(targets, codename, read=lambda path: Path(path).read_text(errors="replace"))
+    lines = source_lines(targets, name, read=lambda path: Path(path).read_text(errors="replace"))
     if not lines:
-        raise Terminal(f"apt has no source for Debian {codename} main", hint="see /etc/apt/sources.list.d")
-    return Sources(codename, lines, tuple(line.strip() for line in settings.splitlines() if _KEPT_SETTINGS.fullmatch(line)))
+        raise Terminal(f"apt has no source for Debian {name} main", hint="see /etc/apt/sources.list.d")
+    return Sources(name, lines, tuple(line.strip() for line in settings.splitlines() if _KEPT_SETTINGS.fullmatch(line)))
 
 
-def source_lines(targets: str, codename: str, *, read: Callable[[str], str]) -> tuple[str, ...]:
+def source_lines(targets: str, suite_name: str, *, read: Callable[[str], str]) -> tuple[str, ...]:
     """Lines of sources.list for the suite and its updates, out of what ``apt-get indextargets`` printed.
 
     ``read`` gives the text of the file that a source stands in (for its ``Signed-By``).
     """
-    suites = {codename, f"{codename}-updates", f"{codename}-security", f"{codename}/updates"}
+    suites = {suite_name, f"{suite_name}-updates", f"{suite_name}-security", f"{suite_name}/updates"}
     found: dict[str, None] = {}
     for row in targets.splitlines():
         created_by, uri, suite, component, entry = (row.split("|") + [""] * 5)[:5]
@@ -97,6 +105,8 @@ def _mmdebstrap(variant: str, sources: Sources, packages: Sequence[str], target:
     words += ["--dpkgopt=path-exclude=/usr/share/doc/*", "--dpkgopt=path-include=/usr/share/doc/*/copyright"]
     # the folder is thrown away if we are interrupted: dpkg need not sync every file
     words += ["--dpkgopt=force-unsafe-io", '--aptopt=Acquire::Languages "none"']
+    if variant == "extract" and _MERGED_USR.is_dir():
+        words += [f"--hook-dir={_MERGED_USR}"]
     words += [f"--aptopt={setting.rstrip(';')}" for setting in sources.settings]
     words += [sources.codename, str(target), *sources.lines]
 

@@ -12,8 +12,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from moyai.images.cache import remove
-from moyai.images.debian import Sources, bootstrap
+from moyai.images.cache import Cache, key_of, remove
+from moyai.images.debian import bootstrap, codename, host_sources
+
+#: Raised when the way in which the root is made changes.
+_FORMAT = 1
 
 #: What a node needs of Debian. cloud-init reads the config drive, socat and conntrack are kubelet's and kube-proxy's wishes.
 PACKAGES = (
@@ -50,13 +53,18 @@ _TAKEN_OUT = (
 )  # fmt: skip
 
 
-def make(sources: Sources, target: Path, on_line: Callable[[str], None]) -> None:
-    """Make the node's Debian in the new folder ``target``. About 40 s; needs the package mirror."""
-    began = time.time()
-    bootstrap(sources, PACKAGES, target, on_line)
-    on_line("taking out what belongs to the host")
-    strip(target)
-    clamp(target, began)
+def debian_root(cache: Cache, on_line: Callable[[str], None]) -> Path:
+    """The folder of the node's Debian. Made once, in about 40 s; only then the package mirror is needed."""
+    key = key_of("root", _FORMAT, codename(), PACKAGES, MASKED)
+
+    def make(target: Path) -> None:
+        began = time.time()
+        bootstrap(host_sources(), PACKAGES, target, on_line)
+        on_line("taking out what belongs to the host")
+        strip(target)
+        clamp(target, began)
+
+    return cache.get("debian-root", key, make)
 
 
 def strip(root: Path) -> None:
@@ -74,7 +82,9 @@ def strip(root: Path) -> None:
 
 
 def clamp(root: Path, began: float) -> None:
-    """Give what was made after ``began`` the date of the newest packaged file, so that two makings look alike.
+    """Give what was made after ``began`` the date of the newest packaged file (the root folder has it then, too).
+
+    Two makings so look alike.
 
     Packaged files keep their dates: compiled Python is only valid beside a source of the date that it remembers.
     """
