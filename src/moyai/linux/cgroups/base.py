@@ -160,7 +160,8 @@ class Root(ABC):
     def exists(self) -> bool: ...
 
     @abstractmethod
-    def prepare(self) -> None: ...
+    def prepare(self, *, enter: bool = True) -> None:
+        """Make the root ready for groups; ``enter``: the caller is the daemon and goes where daemons belong."""
 
     @abstractmethod
     def group(self, name: str) -> Group: ...

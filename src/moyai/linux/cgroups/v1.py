@@ -112,7 +112,8 @@ class RootV1(Root):
     def exists(self) -> bool:
         return all(folder.exists() for folder in self.folders.values())
 
-    def prepare(self) -> None:
+    def prepare(self, *, enter: bool = True) -> None:
+        del enter
         for name, folder in self.folders.items():
             mkdir(folder)
             if name == "cpuset":  # a cpuset without CPUs or memory nodes cannot be joined; children copy it

@@ -97,7 +97,7 @@ class RootV2(Root):
     def exists(self) -> bool:
         return self.folder.exists()
 
-    def prepare(self) -> None:
+    def prepare(self, *, enter: bool = True) -> None:
         if self._owner:
             for name in read(self.mount / "cgroup.controllers").split():
                 with contextlib.suppress(CgroupError):  # one that cannot be had is named below, when it is needed
@@ -105,7 +105,8 @@ class RootV2(Root):
         mkdir(self.folder / DAEMON)
         for pid in read(self.folder / "cgroup.procs").split() if not self._owner else []:
             self.enter_daemon(int(pid))
-        self.enter_daemon()
+        if enter:
+            self.enter_daemon()
         available = read(self.folder / "cgroup.controllers").split()
         if missing := NEEDED - set(available):
             raise CgroupError(f"{self.folder}: controllers {', '.join(sorted(missing))} are not delegated")

@@ -1,0 +1,208 @@
+"""Machines on the real kernel, without OpenStack: start, limits, hardware, disks, stop, and that nothing is left.
+
+The machine's root is an overlay on the host's own root, cut down to systemd's basic target: no image is needed. Needs root.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from moyai.linux import cgroups, loop, netns
+from moyai.linux.machine import REBOOT, Disk, Host, Machine, MachineError, trim_console
+from moyai.linux.process import ProcessError, run
+
+ROOT_NAME = "moyai-test-machine"
+MEMORY = 192 << 20
+
+
+@pytest.fixture
+def host() -> Iterator[Host]:
+    # Where PID 1 is systemd the daemon stands in a scope of its own; a test has no daemon: it makes a scope around a sleep.
+    prefix = cgroups.scope_prefix(ROOT_NAME)
+    keeper = subprocess.Popen([*prefix, "sleep", "300"]) if prefix else None
+    while prefix and not cgroups.scope_path(ROOT_NAME).exists():
+        time.sleep(0.05)
+    if prefix:
+        (cgroups.scope_path(ROOT_NAME) / "daemon").mkdir(exist_ok=True)
+        root = cgroups.open_root(str(cgroups.scope_path(ROOT_NAME).relative_to(cgroups.MOUNT)))
+        root.prepare(enter=False)
+    else:
+        root = cgroups.prepare(ROOT_NAME)
+    yield Host(root)
+    root.remove()
+    if keeper:
+        keeper.wait(10)
+
+
+@pytest.fixture
+def machine(tmp_path: Path, host: Host) -> Iterator[Machine]:
+    folder = tmp_path / "m1"
+    units = folder / "up/etc/systemd/system"
+    units.mkdir(parents=True)
+    (units / "default.target").symlink_to("/lib/systemd/system/sysinit.target")
+    (folder / "up/etc/hostname").write_text("host-m1\n")
+    (folder / "up/etc/fstab").write_text("")
+    (folder / "data").mkdir()
+    netns.add("moyai-test-m1")
+    machine = Machine(
+        name="m1",
+        hostname="host-m1",
+        folder=folder,
+        lower=Path("/"),
+        netns="moyai-test-m1",
+        memory_bytes=MEMORY,
+        cpus=1,
+        binds=((folder / "data", "/srv"),),
+    )
+    yield machine
+    host.remove(folder, "m1")
+    netns.remove("moyai-test-m1")
+
+
+def sh(host: Host, machine: Machine, command: str) -> str:
+    return host.run(machine.folder, machine.name, ["/bin/sh", "-c", command]).stdout.strip()
+
+
+def booted(host: Host, machine: Machine) -> None:
+    """Launch it and wait until its systemd takes orders."""
+    host.launch(machine)
+    sh(host, machine, "for i in $(seq 200); do [ -S /run/systemd/private ] && exit 0; sleep 0.05; done; exit 1")
+
+
+def wait_end(host: Host, machine: Machine, seconds: float = 20) -> int | None:
+    deadline = time.monotonic() + seconds
+    while host.supervisor(machine.folder, machine.name) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return host.last_exit(machine.folder)
+
+
+def test_a_machine_is_what_its_flavor_says(host: Host, machine: Machine) -> None:
+    leader = host.launch(machine)
+    assert sh(host, machine, "cat /proc/1/comm") == "systemd"
+    assert sh(host, machine, "grep MemTotal /proc/meminfo").split()[1] == str(MEMORY >> 10)
+    assert sh(host, machine, "grep -c ^processor /proc/cpuinfo; ls -d /sys/devices/system/cpu/cpu[0-9]* | wc -l") == "1\n1"
+    assert sh(host, machine, "ls /sys/class/net") == "lo"
+    host.group("m1").verify(leader)
+    (machine.folder / "data/seen").touch()
+    assert sh(host, machine, "ls /srv") == "seen"
+
+
+def test_memory_ends_inside_only(host: Host, machine: Machine) -> None:
+    leader = host.launch(machine)
+    with pytest.raises(ProcessError, match="137"):
+        sh(host, machine, "tail /dev/zero")
+    assert host.leader(machine.folder, "m1") == leader
+    usage = host.group("m1").usage()
+    assert usage.oom_kills >= 1
+    assert 0 < usage.memory_bytes <= MEMORY
+
+
+def test_a_disk_comes_grows_and_goes(host: Host, machine: Machine, tmp_path: Path) -> None:
+    host.launch(machine)
+    file = tmp_path / "disk"
+    file.touch()
+    os.truncate(file, 32 << 20)
+    disk = Disk("vdb", "0123456789abcdef0123456789", loop.attach(file))
+    try:
+        host.plug(machine.folder, "m1", disk)
+        name = "/dev/disk/by-id/virtio-0123456789abcdef0123"
+        sh(host, machine, f"mkfs.ext4 -q {name} && mount {name} /mnt && echo kept >/mnt/file && umount /mnt")
+        os.truncate(file, 64 << 20)
+        loop.refresh(disk.device)
+        assert sh(host, machine, f"blockdev --getsize64 {name}") == str(64 << 20)
+        host.unplug(machine.folder, "m1", disk)
+        assert sh(host, machine, f"ls {name} /dev/vdb 2>/dev/null; true") == ""
+        host.stop(machine.folder, "m1", grace=10)
+        host.launch(machine, [disk])
+        assert sh(host, machine, f"mount {name} /mnt && cat /mnt/file && umount /mnt") == "kept"
+    finally:
+        loop.detach(file)
+    assert loop.find(file) == []
+
+
+def test_stop_leaves_nothing_and_data_stay(host: Host, machine: Machine) -> None:
+    host.launch(machine)
+    sh(host, machine, "echo 1 >/root/kept")
+    host.stop(machine.folder, "m1", grace=10)
+    assert host.leader(machine.folder, "m1") is None
+    assert not host.group("m1").exists()
+    assert not os.path.ismount(machine.root)
+    assert not Path("/run/systemd/nspawn/propagate/m1").exists()
+    host.launch(machine)
+    assert sh(host, machine, "cat /root/kept") == "1"
+
+
+def test_ends_by_itself(host: Host, machine: Machine) -> None:
+    booted(host, machine)
+    sh(host, machine, "systemctl --no-block --force reboot")
+    assert wait_end(host, machine) == REBOOT
+    booted(host, machine)
+    sh(host, machine, "systemctl --no-block --force poweroff")
+    assert wait_end(host, machine) == 0
+    booted(host, machine)
+    pid = host.supervisor(machine.folder, "m1")
+    assert pid
+    os.kill(pid, 9)
+    assert wait_end(host, machine) == 137
+    assert host.leader(machine.folder, "m1") is None
+
+
+def test_freeze_and_kill_while_frozen(host: Host, machine: Machine) -> None:
+    host.launch(machine)
+    group = host.group("m1")
+    group.set_frozen(True)
+    assert group.frozen()
+    host.stop(machine.folder, "m1", grace=5)
+    assert not group.exists()
+
+
+def test_a_machine_that_cannot_start_says_why_and_leaves_nothing(host: Host, machine: Machine, tmp_path: Path) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    broken = replace(machine, lower=empty)
+    (machine.upper / "etc").rename(tmp_path / "etc")
+    with pytest.raises(MachineError, match=r"does not start.*(os-release|init)"):
+        host.launch(broken)
+    assert not host.group("m1").exists()
+    assert not os.path.ismount(machine.root)
+
+
+def test_launching_twice_is_refused(host: Host, machine: Machine) -> None:
+    leader = host.launch(machine)
+    with pytest.raises(MachineError, match="runs already"):
+        host.launch(machine)
+    assert host.leader(machine.folder, "m1") == leader
+
+
+def test_machine_outlives_its_launcher(host: Host, machine: Machine) -> None:
+    child = os.fork()
+    if child == 0:
+        try:
+            host.launch(machine)
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+    assert host.leader(machine.folder, "m1")
+
+
+def test_console_is_kept_and_bounded(host: Host, machine: Machine) -> None:
+    host.launch(machine)
+    deadline = time.monotonic() + 20
+    while b"systemd" not in machine.console.read_bytes() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert b"systemd" in machine.console.read_bytes()
+    run(["truncate", "--size=5M", machine.console])
+    trim_console(machine.console)
+    assert machine.console.stat().st_size == 1 << 20
+    sh(host, machine, "echo still-written >/dev/console")
+    deadline = time.monotonic() + 10
+    while b"still-written" not in machine.console.read_bytes() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert b"still-written" in machine.console.read_bytes()
