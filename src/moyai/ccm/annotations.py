@@ -1,7 +1,7 @@
 """Annotations of Services: what openstack-cloud-controller-manager's users write, read and checked.
 
-``read_settings`` turns configuration and annotations into ``LoadBalancerSettings``. A wrong value is a UsageError that names the
-annotation, the value and what is right; it is never guessed and never ignored.
+``read_settings`` turns configuration and annotations into ``LoadBalancerSettings``. A wrong value is a UsageError that names
+the annotation, the value and what is right; it is never guessed and never ignored.
 """
 
 from __future__ import annotations

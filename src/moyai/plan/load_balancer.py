@@ -84,8 +84,9 @@ def load_balancer_name(cluster: ClusterIdentity, service: Service) -> str:
     return f"{SERVICE_TAG_PREFIX}{cluster.name}_{service.namespace}_{service.name}"[:255]
 
 
-def floating_ip_description(cluster: ClusterIdentity, service: Service) -> str:
-    return f"Floating IP for Kubernetes external service {service.key} from cluster {cluster.name}"[:255]
+def floating_ip_description(cluster: ClusterIdentity, service_key: str) -> str:
+    """With the UID first, so that it is never cut off: the description alone tells whose it is."""
+    return f"{cluster_tag(cluster.uid)} floating IP of service {service_key} of cluster {cluster.name}"[:255]
 
 
 def eligible_nodes(nodes: Iterable[Node], selector: Mapping[str, str | None] | None = None) -> list[Node]:

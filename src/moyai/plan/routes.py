@@ -5,7 +5,7 @@ A route is the cluster's own when its destination lies within the cluster's pod 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
 
@@ -55,14 +55,20 @@ def desired_routes(nodes: Iterable[Node], ranges: Iterable[str]) -> dict[Route, 
     return found
 
 
-def plan_routes(nodes: Iterable[Node], observed: Iterable[Route], ranges: Iterable[str]) -> RoutePlan:
-    """``ranges``: the cluster's pod CIDRs."""
+def plan_routes(
+    nodes: Iterable[Node], observed: Iterable[Route], ranges: Iterable[str], *, live_hops: Collection[str] = ()
+) -> RoutePlan:
+    """``ranges``: the cluster's pod CIDRs. ``live_hops``: addresses of machines that are there, Node or not: a route to one of
+    them stays (the machine is about to join) unless its pod CIDR is another node's.
+    """
     ranges = tuple(ranges)
     wanted = desired_routes(nodes, ranges)
+    taken = {route.destination for route in wanted}
     own = {route for route in observed if within(route.destination, ranges)}
+    stale = {route for route in own - set(wanted) if route.nexthop not in live_hops or route.destination in taken}
     return RoutePlan(
         add=tuple(sorted(set(wanted) - own)),
-        remove=tuple(sorted(own - set(wanted))),
+        remove=tuple(sorted(stale)),
         nodes=tuple(sorted(set(wanted.values()))),
     )
 

@@ -1,0 +1,273 @@
+"""The cloud controller manager as a process: puts the parts together, runs them until a signal, and hands the lease back.
+
+The order of the start is chosen so that the first reconcile comes soon: what is slow to import is imported beside the first
+connection, and the controllers start as soon as the caches are full.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import threading
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from ipaddress import ip_network
+from pathlib import Path
+from uuid import uuid4
+
+from moyai.ccm.access import FloatingIPs, NodeRules
+from moyai.ccm.balancer import Balancers
+from moyai.ccm.cloud import Cloud, connect_cloud
+from moyai.ccm.config import CONTROLLERS, CloudConfig, read_cloud_config
+from moyai.ccm.manifests import NAME, NAMESPACE
+from moyai.ccm.node import NodeController, NodeLifecycleController
+from moyai.ccm.route import RouteController
+from moyai.ccm.servers import Servers
+from moyai.ccm.service import ServiceController
+from moyai.core.clock import Clock, SystemClock
+from moyai.core.errors import MoyaiError, UsageError
+from moyai.kube.client import NODES, SERVICES, Kube, KubeClient
+from moyai.kube.events import EventRecorder
+from moyai.kube.informer import Informer
+from moyai.kube.leader import LeaderElection
+from moyai.kube.objects import Node, Service, parse_node, parse_service
+from moyai.plan.load_balancer import ClusterIdentity
+from moyai.runtime.health import HealthServer
+from moyai.runtime.logs import set_up
+from moyai.runtime.manager import run_until_stopped
+from moyai.runtime.metrics import Metrics
+from moyai.runtime.reconciler import Controller, Reconcile
+
+_log = logging.getLogger(__name__)
+
+#: Blocking calls to the cloud at the same time. Each waits nearly always; more would only cost memory.
+_THREADS = 8
+_SERVICE_WORKERS = 8
+_ORPHAN_SECONDS = 3600.0
+
+
+@dataclass(frozen=True)
+class Options:
+    """``bind``: ``host:port`` of probes and metrics. ``kubeconfig`` None: as a pod of the cluster. ``pod_ranges``: CIDRs."""
+
+    cloud_config: Path
+    cluster_name: str
+    pod_ranges: tuple[str, ...] = ()
+    controllers: tuple[str, ...] = CONTROLLERS
+    bind: str = "127.0.0.1:10258"
+    kubeconfig: Path | None = None
+    leader_elect: bool = True
+    log_level: str = "info"
+
+
+def main(options: Options) -> int:
+    """Runs until a signal (0) or until a part of it ends (1). Raises UsageError for what it cannot start with."""
+    config = _read(options)
+    secrets = (config.cloud.application_credential_secret, config.cloud.password)
+    set_up(options.log_level, secrets)
+    return asyncio.run(_main(options, config))
+
+
+def _read(options: Options) -> CloudConfig:
+    try:
+        text = options.cloud_config.read_text()
+    except OSError as error:
+        raise UsageError(f"cloud config {options.cloud_config} cannot be read ({error.strerror})") from error
+    config = read_cloud_config(text)
+    for one in options.pod_ranges:
+        try:
+            ip_network(one)
+        except ValueError:
+            raise UsageError(f"--cluster-cidr {one!r} is no CIDR", hint="for example 10.244.0.0/16") from None
+    if unknown := sorted(set(options.controllers) - set(CONTROLLERS)):
+        raise UsageError(f"there is no controller {unknown[0]!r}", hint=f"there are: {', '.join(CONTROLLERS)}")
+    if "service" in options.controllers and not config.moyai.cluster_uid:
+        raise UsageError(
+            "cloud config has no cluster-uid",
+            hint="set it in section [Moyai]: any word that no other cluster of the project has",
+        )
+    return config
+
+
+async def _main(options: Options, config: CloudConfig) -> int:
+    loop = asyncio.get_running_loop()
+    loop.set_default_executor(ThreadPoolExecutor(max_workers=_THREADS, thread_name_prefix="cloud"))
+    # keystoneauth takes its time to import: beside the first list from Kubernetes nobody waits for it
+    threading.Thread(target=_warm, name="warm", daemon=True).start()
+    metrics = Metrics()
+    kube = KubeClient.connect(options.kubeconfig)
+    try:
+        cloud = await asyncio.to_thread(connect_cloud, config.cloud, metrics)
+        manager = Manager(options, config, kube=kube, cloud=cloud, metrics=metrics)
+        return 0 if await manager.run() else 1
+    finally:
+        await kube.close()
+
+
+def _warm() -> None:
+    import moyai.cloud.openstack.session  # noqa: F401  # pyright: ignore[reportUnusedImport]
+
+
+class Manager:
+    """All controllers of one cluster. ``run`` works until stopped; tests bring their own ``kube`` and ``cloud``."""
+
+    def __init__(
+        self,
+        options: Options,
+        config: CloudConfig,
+        *,
+        kube: Kube,
+        cloud: Cloud,
+        metrics: Metrics,
+        clock: Clock | None = None,
+        poll: float = 0.2,
+    ) -> None:
+        self._options = options
+        self.metrics = metrics
+        self._clock = clock or SystemClock()
+        self._leading = False
+
+        def broke(resource: str, _why: str) -> None:
+            metrics.count("moyai_watch_breaks_total", resource=resource)
+
+        self.nodes: Informer[Node] = Informer(kube, NODES, parse_node, on_break=broke)
+        self.services: Informer[Service] = Informer(kube, SERVICES, parse_service, on_break=broke)
+        self._events = EventRecorder(kube, component=NAME)
+        cluster = ClusterIdentity(options.cluster_name, config.moyai.cluster_uid)
+        servers = Servers(cloud, config.moyai.cluster_uid, self._clock)
+        self._controllers: dict[str, Controller] = {}
+        self._tasks: dict[str, Callable[[], Awaitable[None]]] = {}
+        wanted = set(options.controllers)
+        if "node" in wanted:
+            node = NodeController(kube=kube, nodes=self.nodes, servers=servers, region=cloud.region, events=self._events)
+            node.watch(self._add("node", node.reconcile, workers=4).queue)
+        if "node-lifecycle" in wanted:
+            lifecycle = NodeLifecycleController(kube=kube, nodes=self.nodes, servers=servers, events=self._events)
+            lifecycle.watch(self._add("node-lifecycle", lifecycle.reconcile, workers=2).queue)
+        if "route" in wanted and config.route.router_id and options.pod_ranges:
+            route = RouteController(
+                kube=kube,
+                nodes=self.nodes,
+                cloud=cloud,
+                servers=servers,
+                router_id=config.route.router_id,
+                ranges=options.pod_ranges,
+                events=self._events,
+                clock=self._clock,
+            )
+            route.watch(self._add("route", route.reconcile).queue)
+        if "service" in wanted and config.load_balancer.enabled:
+            service = ServiceController(
+                kube=kube,
+                services=self.services,
+                nodes=self.nodes,
+                balancers=Balancers(cloud, cluster, self._clock, poll=poll),
+                floating=FloatingIPs(cloud, cluster),
+                rules=NodeRules(cloud, cluster, config),
+                config=config,
+                cluster=cluster,
+                events=self._events,
+            )
+            controller = self._add("service", service.reconcile, workers=_SERVICE_WORKERS, on_error=service.failed)
+            service.watch(controller.queue)
+            self._tasks["orphans"] = lambda: self._clean_orphans(service)
+        self._election = (
+            LeaderElection(kube, name=NAME, namespace=NAMESPACE, identity=f"{socket.gethostname()}_{uuid4().hex[:8]}")
+            if options.leader_elect
+            else None
+        )
+        self._describe()
+
+    def _add(
+        self,
+        name: str,
+        reconcile: Reconcile,
+        *,
+        workers: int = 1,
+        on_error: Callable[[str, MoyaiError], None] = lambda _key, _error: None,
+    ) -> Controller:
+        controller = Controller(name, reconcile, metrics=self.metrics, workers=workers, on_error=on_error)
+        self._controllers[name] = controller
+        self._tasks[name] = controller.run
+        return controller
+
+    async def run(self, stop: asyncio.Event | None = None) -> bool:
+        """True when it was told to stop, False when a part of it ended."""
+        host, _, port = self._options.bind.rpartition(":")
+        health = HealthServer(
+            live={},
+            ready={"caches": self._not_synced, "watches": self._not_healthy},
+            metrics=self.metrics.text,
+        )
+        try:
+            await health.start(host.strip("[]"), int(port))
+        except (OSError, ValueError) as error:
+            raise UsageError(f"probes cannot be served on {self._options.bind} ({error})") from error
+        try:
+            return await run_until_stopped(
+                {
+                    "watch of nodes": self.nodes.run,
+                    "watch of services": self.services.run,
+                    "events": self._events.run,
+                    "controllers": self._lead,
+                },
+                stop=stop,
+            )
+        finally:
+            if self._election:
+                await self._election.release()
+            await health.stop()
+
+    async def _lead(self) -> None:
+        await asyncio.gather(self.nodes.synced.wait(), self.services.synced.wait())
+        if self._election:
+            await self._election.acquire()
+        self._leading = True
+        _log.info("starting: %s", ", ".join(self._controllers))
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(_run(task)) for task in self._tasks.values()]
+                if self._election:
+                    await self._election.hold()
+                    for task in tasks:
+                        task.cancel()
+        finally:
+            self._leading = False
+            await self._events.flush(1.0)
+
+    async def _clean_orphans(self, service: ServiceController) -> None:
+        while True:
+            try:
+                await service.clean_orphans()
+            except MoyaiError as error:
+                _log.warning("looking for what was left behind: %s", error)
+            await asyncio.sleep(_ORPHAN_SECONDS)
+
+    def _not_synced(self) -> str:
+        return "" if self.nodes.synced.is_set() and self.services.synced.is_set() else "not filled yet"
+
+    def _not_healthy(self) -> str:
+        broken = [one.resource.plural for one in (self.nodes, self.services) if not one.healthy]
+        return f"nothing heard of {', '.join(broken)} for a minute" if broken else ""
+
+    def _describe(self) -> None:
+        metrics = self.metrics
+        metrics.describe("moyai_reconcile_total", "Reconciles by controller and outcome")
+        metrics.describe("moyai_reconcile_seconds", "How long a reconcile takes, waiting for the cloud included")
+        metrics.describe("moyai_cloud_calls_total", "Calls to the cloud by name and outcome")
+        metrics.describe("moyai_watch_breaks_total", "Watches that broke and were listed anew")
+        metrics.describe("moyai_watch_up", "1 while the watch of a resource is alive")
+        metrics.gauge(
+            "moyai_watch_up",
+            lambda: {(("resource", one.resource.plural),): float(one.healthy) for one in (self.nodes, self.services)},
+        )
+        metrics.gauge(
+            "moyai_queue_length", lambda: {(("controller", key),): len(one.queue) for key, one in self._controllers.items()}
+        )
+        metrics.gauge("moyai_leading", lambda: {(): float(self._leading)})
+
+
+async def _run(task: Callable[[], Awaitable[None]]) -> None:
+    await task()

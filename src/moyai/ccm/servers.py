@@ -1,0 +1,69 @@
+"""The cluster's machines as the cloud has them: one list for all nodes, however many ask at the same time."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+
+from moyai.ccm.cloud import Cloud
+from moyai.cloud.model import Server
+from moyai.core.clock import Clock
+from moyai.core.errors import NotFound
+from moyai.core.ids import cluster_tag
+from moyai.kube.objects import Node
+
+#: ``openstack:///UUID``, or with a region: ``openstack://REGION/UUID``.
+_PROVIDER_ID = re.compile(r"openstack://(?P<region>[^/]*)/(?P<id>[0-9a-fA-F-]{32,36})")
+
+
+def provider_id(server: Server) -> str:
+    return f"openstack:///{server.id}"
+
+
+def server_id(node: Node) -> str | None:
+    """The id of the node's server; None for a node that is not (yet) this cloud's."""
+    match = _PROVIDER_ID.fullmatch(node.provider_id)
+    return match["id"] if match else None
+
+
+class Servers:
+    """``uid``: the cluster's; empty where servers carry no tag of it (a cluster that was not made by us)."""
+
+    def __init__(self, cloud: Cloud, uid: str, clock: Clock) -> None:
+        self._cloud = cloud
+        self._tag = cluster_tag(uid) if uid else None
+        self._clock = clock
+        self._lock = asyncio.Lock()
+        self._listed: tuple[float, list[Server]] | None = None
+
+    async def all(self, *, max_age: float) -> list[Server]:
+        """Seen at most ``max_age`` seconds ago; who asks while a list is under way gets that one's answer."""
+        asked = self._clock.monotonic()
+        async with self._lock:
+            if self._listed is None or self._listed[0] < asked - max_age:
+                now = self._clock.monotonic()
+                self._listed = (now, await self._cloud.call(self._cloud.compute.servers, tag=self._tag))
+            return self._listed[1]
+
+    async def of(self, node: Node, *, max_age: float) -> Server | None:
+        """The node's server, by provider id, else by name or address. None: the cloud has none such."""
+        listed = await self.all(max_age=max_age)
+        wanted = server_id(node)
+        if wanted is not None:
+            found = next((one for one in listed if one.id == wanted), None)
+            return found or await self._ask(wanted)
+        found = next((one for one in listed if one.name == node.name), None)
+        if found:
+            return found
+        known = set(node.internal_ips) | {node.annotations.get("alpha.kubernetes.io/provided-node-ip", "")}
+        return next(
+            (one for one in listed if any(address.address in known for address in one.addresses)),
+            None,
+        )
+
+    async def _ask(self, wanted: str) -> Server | None:
+        """A list may lack what lost its tag: that a server is gone is only believed when it is asked for by id."""
+        try:
+            return await self._cloud.call(self._cloud.compute.server, wanted)
+        except NotFound:
+            return None

@@ -1,0 +1,47 @@
+"""`moyai ccm`: the cloud controller manager, which runs in the cluster. Hidden: nobody types it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+
+@click.command(hidden=True)
+@click.option("--cloud-config", type=click.Path(path_type=Path, dir_okay=False), required=True, help="cloud.conf")
+@click.option("--cluster-name", default="kubernetes", show_default=True, help="In the names of load balancers.")
+@click.option("--cluster-cidr", default="", help="Pod CIDRs of the whole cluster, with commas between.")
+@click.option("--controllers", default="node,node-lifecycle,route,service", show_default=True)
+@click.option("--bind", default="127.0.0.1:10258", show_default=True, help="Where probes and metrics are served.")
+@click.option("--kubeconfig", type=click.Path(path_type=Path, dir_okay=False), help="Default: as a pod of the cluster.")
+@click.option("--leader-elect", type=bool, default=True, show_default=True)
+@click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", show_default=True)
+def ccm(
+    *,
+    cloud_config: Path,
+    cluster_name: str,
+    cluster_cidr: str,
+    controllers: str,
+    bind: str,
+    kubeconfig: Path | None,
+    leader_elect: bool,
+    log_level: str,
+) -> None:
+    """Run the cloud controller manager."""
+    from moyai.ccm.app import Options, main
+
+    def words(text: str) -> tuple[str, ...]:
+        return tuple(part.strip() for part in text.split(",") if part.strip())
+
+    options = Options(
+        cloud_config=cloud_config,
+        cluster_name=cluster_name,
+        pod_ranges=words(cluster_cidr),
+        controllers=words(controllers),
+        bind=bind,
+        kubeconfig=kubeconfig,
+        leader_elect=leader_elect,
+        log_level=log_level,
+    )
+    sys.exit(main(options))
