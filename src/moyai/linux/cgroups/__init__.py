@@ -27,8 +27,12 @@ __all__ = [
     "CgroupError",
     "Group",
     "Root",
+    "RootV1",
+    "RootV2",
     "Usage",
     "detect",
+    "find",
+    "left",
     "open_root",
     "prepare",
     "scope_path",
@@ -69,21 +73,29 @@ def scope_prefix(name: str, mount: Path = MOUNT) -> list[str]:
     return ["systemd-run", "--quiet", "--scope", f"--unit={name}", *limits]
 
 
+def find(name: str, mount: Path = MOUNT) -> Root:
+    """The cloud's root by the cloud's name, whether it is there or not. ``str`` of it is what ``open_root`` takes."""
+    if detect(mount) == "v1":
+        return RootV1(mount, name)
+    scope = scope_path(name, mount)
+    return RootV2(mount, str(scope.relative_to(mount))) if systemd_runs() else RootV2(mount, name, owner=True)
+
+
+def left(name: str, mount: Path = MOUNT) -> list[Path]:
+    """The folders of the cloud's root that are there: none after ``find(name).remove()``."""
+    root = find(name, mount)
+    folders = root.folders.values() if isinstance(root, RootV1) else [root.folder] if isinstance(root, RootV2) else []
+    return [folder for folder in folders if folder.exists()]
+
+
 def prepare(name: str, mount: Path = MOUNT) -> Root:
     """Make (or find) the cloud's root and put the calling daemon where it belongs. Idempotent.
 
     Raises CgroupError when controllers are missing or the daemon was not started with ``scope_prefix``.
     """
-    root: Root
-    if detect(mount) == "v1":
-        root = RootV1(mount, name)
-    elif systemd_runs():
-        scope = scope_path(name, mount)
-        if not scope.exists():
-            raise CgroupError(f"{scope} is missing: the daemon must be started in a delegated scope of systemd")
-        root = RootV2(mount, str(scope.relative_to(mount)))
-    else:
-        root = RootV2(mount, name, owner=True)
+    root = find(name, mount)
+    if systemd_runs() and isinstance(root, RootV2) and not root.exists():
+        raise CgroupError(f"{root.folder} is missing: the daemon must be started in a delegated scope of systemd")
     root.prepare()
     return root
 
