@@ -1,0 +1,102 @@
+"""``moyai toolchain``: the pinned upstream components, where they came from, and getting what is missing."""
+
+from __future__ import annotations
+
+import json
+from typing import cast
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from moyai.cli.display import OutputFormat, reporter
+from moyai.core.paths import default_paths
+from moyai.core.progress import Reporter
+from moyai.toolchain import Listed, Source, Toolchain
+
+_OUTPUT = click.option(
+    "--output", type=click.Choice(["text", "json"]), default="text", show_default=True, help="Form of the output."
+)
+
+
+@click.group(invoke_without_command=True)
+@_OUTPUT
+@click.pass_context
+def toolchain(ctx: click.Context, output: str) -> None:
+    """The pinned upstream components: what is there and where it came from.
+
+    Without a subcommand: list them. Nothing is fetched or built for that.
+    """
+    if ctx.invoked_subcommand is None:
+        _show(Toolchain(default_paths(), Reporter()).list(), output)
+
+
+@toolchain.command()
+@click.argument("names", nargs=-1)
+@click.option(
+    "--from",
+    "source",
+    type=click.Choice(["auto", "release", "modules"]),
+    default="auto",
+    show_default=True,
+    help="Official release files, builds from Go modules, or whichever can be had.",
+)
+@_OUTPUT
+def get(names: tuple[str, ...], source: str, output: str) -> None:
+    """Get what is missing of NAMES, or of all components; what is there is left as it is."""
+    with reporter(cast(OutputFormat, output), title="toolchain") as progress:
+        chain = Toolchain(default_paths(), progress, source=cast(Source, source))
+        chain.ensure(names or chain.names)
+    _show([line for line in chain.list() if not names or line.name in names], output)
+
+
+@toolchain.command()
+@_OUTPUT
+def clean(output: str) -> None:
+    """Remove older versions, and the sources and compiled packages that builds left; components stay."""
+    removed, freed = Toolchain(default_paths(), Reporter()).clean()
+    if output == "json":
+        click.echo(json.dumps({"removed": [str(path) for path in removed], "freed_bytes": freed}))
+        return
+    for path in removed:
+        click.echo(f"removed {path}")
+    click.echo(f"{_size(freed)} of sources and compiled packages removed")
+
+
+def _show(lines: list[Listed], output: str) -> None:
+    if output == "json":
+        click.echo(json.dumps([_as_json(line) for line in lines], indent=2))
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("NAME", "VERSION", "SIZE", "ORIGIN", "PATH"):
+        table.add_column(title, justify="right" if title == "SIZE" else "left", no_wrap=True)
+    for line in lines:
+        there = line.component
+        table.add_row(
+            line.name,
+            line.version,
+            _size(there.size) if there else "-",
+            there.origin if there else "missing",
+            str(line.folder) if there else "-",
+        )
+    # as wide as it needs: a path that is cut or wrapped is of no use
+    Console(width=240, soft_wrap=True, highlight=False).print(table)
+    if missing := [line.name for line in lines if line.component is None]:
+        click.echo(f"missing: {', '.join(missing)}. `moyai toolchain get` gets them; `moyai up` does so by itself.", err=True)
+
+
+def _as_json(line: Listed) -> dict[str, object]:
+    there = line.component
+    return {
+        "name": line.name,
+        "version": line.version,
+        "present": there is not None,
+        "origin": there.origin if there else None,
+        "size_bytes": there.size if there else None,
+        "path": str(line.folder) if there else None,
+        "files": {name: str(path) for name, path in there.files.items()} if there else {},
+    }
+
+
+def _size(size: int) -> str:
+    return f"{size / 1e6:.0f} MB" if size >= 1e6 else f"{size / 1e3:.0f} kB"
