@@ -168,7 +168,7 @@ def floating_ip(data: Json) -> FloatingIP:
 
 #: What Glance says of every image; all else is a property.
 _IMAGE_FIELDS = frozenset(
-    [
+    {
         "id",
         "name",
         "status",
@@ -195,7 +195,7 @@ _IMAGE_FIELDS = frozenset(
         "locations",
         "direct_url",
         "stores",
-    ]
+    }
 )
 
 

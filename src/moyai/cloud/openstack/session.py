@@ -18,6 +18,7 @@ import logging
 import os
 import threading
 import urllib.parse
+import warnings
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -209,7 +210,9 @@ class Service:
             self._headers["OpenStack-API-Version"] = (
                 f"{'volume' if service_type == 'block-storage' else service_type} {microversion}"
             )
-        self._lock = threading.Lock()
+        # two locks: reading the extensions needs the address meanwhile
+        self._base_lock = threading.Lock()
+        self._extensions_lock = threading.Lock()
         self._base = ""
         self._extensions: frozenset[str] | None = None
 
@@ -243,7 +246,7 @@ class Service:
 
     def extensions(self) -> frozenset[str]:
         """Aliases of the API extensions this cloud has; asked once (Neutron)."""
-        with self._lock:
+        with self._extensions_lock:
             if self._extensions is None:
                 listed = self.list("/extensions", "extensions", operation="list API extensions")
                 self._extensions = frozenset(str(one["alias"]) for one in listed)
@@ -330,7 +333,7 @@ class Service:
         raise AssertionError("unreachable")
 
     def _url(self) -> str:
-        with self._lock:
+        with self._base_lock:
             if not self._base:
                 self._base = self.session.endpoint(self.type)
             return self._base
@@ -375,20 +378,32 @@ def _from_clouds_yaml(cloud: str | None, clock: Clock | None) -> CloudSession:
     import yaml
     from keystoneauth1 import exceptions as ksa
     from openstack import exceptions as sdk
+    from openstack.config import loader
 
+    # openstacksdk skips a file that it cannot parse, and then says that the cloud is not there
+    for file in map(Path, [os.environ.get("OS_CLIENT_CONFIG_FILE") or "", *loader.CONFIG_FILES]):
+        if file.is_file() and file.suffix != ".json":
+            try:
+                yaml.safe_load(file.read_text())
+            except (yaml.YAMLError, OSError, UnicodeDecodeError) as error:
+                raise UsageError(f"{file} cannot be read: {' '.join(str(error).split())}") from error
+            break
     try:
         config = openstack.config.OpenStackConfig(app_name="moyai")
-    except (sdk.ConfigException, yaml.YAMLError, OSError) as error:
+    except (sdk.ConfigException, OSError) as error:
         raise UsageError(f"clouds.yaml cannot be read: {' '.join(str(error).split())}") from error
     names = sorted(name for name in config.get_cloud_names() if name != "defaults")
     listed = f"there are: {', '.join(names)}" if names else f"there is none; it is looked for in {_config_folders()}"
-    wanted = cloud or os.environ.get("OS_CLOUD") or (names[0] if len(names) == 1 else None)
-    if wanted is None:
+    wanted = cloud or cast("str | None", cast("Any", config).default_cloud)
+    if not wanted or wanted == "defaults":
         raise UsageError("no cloud named", hint=f"name an entry of clouds.yaml; {listed}")
     if wanted not in names:
         raise UsageError(f"clouds.yaml has no cloud {wanted!r}", hint=listed)
     try:
-        region = config.get_one(cloud=wanted)
+        with warnings.catch_warnings():
+            # openstacksdk 4.22 warns about an argument that only it gives, to itself
+            warnings.simplefilter("ignore")
+            region = config.get_one(cloud=wanted)
         keystone = region.get_session()
     except (sdk.ConfigException, ksa.ClientException, TypeError, ValueError) as error:
         raise UsageError(f"the cloud {wanted!r} of clouds.yaml is not complete: {' '.join(str(error).split())}") from error

@@ -1,0 +1,175 @@
+"""Requests: retries, time limits, tokens, pages, clouds.yaml."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Generator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from moyai.cloud.openstack import ApplicationCredential, connect
+from moyai.core.errors import NotFound, Retriable, Terminal, UsageError
+from tests.unit.openstack_server import Answer, OpenStackServer, openstack_server
+
+
+@pytest.fixture
+def played() -> Generator[OpenStackServer]:
+    with openstack_server() as server:
+        yield server
+
+
+FLAVORS = "/compute/v2.1/flavors/detail"
+SMALL = {"id": "1", "name": "m1.small", "vcpus": 1, "ram": 2048, "disk": 10}
+
+
+def test_many_threads_share_one_token(played: OpenStackServer) -> None:
+    played.on("GET", FLAVORS, {"flavors": [SMALL]})
+    cloud = played.cloud()
+    with ThreadPoolExecutor(16) as pool:
+        asked = [pool.submit(cloud.compute.flavors) for _ in range(64)]
+        answers = [one.result() for one in asked]
+    assert all(one == answers[0] for one in answers)
+    assert len(played.made("POST", "/v3/auth/tokens")) == 1
+    assert len(played.made("GET", FLAVORS)) == 64
+
+
+def test_nova_is_asked_in_the_version_that_has_tags(played: OpenStackServer) -> None:
+    played.on("GET", FLAVORS, {"flavors": []})
+    played.cloud().compute.flavors()
+    assert played.made("GET", FLAVORS)[0].headers["OpenStack-API-Version"] == "compute 2.60"
+
+
+def test_a_read_is_repeated_after_a_dropped_connection_and_after_503(played: OpenStackServer) -> None:
+    played.on("GET", FLAVORS, Answer(drop=True), Answer(503, headers={"Retry-After": "7"}), {"flavors": [SMALL]})
+    assert [flavor.name for flavor in played.cloud().compute.flavors()] == ["m1.small"]
+    assert played.clock.monotonic() >= 7
+
+
+def test_a_creation_is_not_repeated_when_the_cloud_may_have_received_it(played: OpenStackServer) -> None:
+    path = "/compute/v2.1/os-keypairs"
+    played.on("POST", path, Answer(drop=True))
+    with pytest.raises(Retriable):
+        played.cloud().compute.create_keypair("k", "ssh-ed25519 AAAA")
+    assert len(played.made("POST", path)) == 1
+
+
+def test_a_creation_is_repeated_when_the_cloud_says_it_did_nothing(played: OpenStackServer) -> None:
+    path = "/compute/v2.1/os-keypairs"
+    played.on("POST", path, Answer(503), Answer(429), {"keypair": {}})
+    played.cloud().compute.create_keypair("k", "ssh-ed25519 AAAA")
+    assert len(played.made("POST", path)) == 3
+
+
+def test_a_server_error_that_stays_is_retriable_with_its_request_id(played: OpenStackServer) -> None:
+    body = {"computeFault": {"code": 500, "message": "Unexpected API Error."}}
+    played.on("GET", FLAVORS, Answer(500, body, {"x-compute-request-id": "req-7"}))
+    with pytest.raises(Retriable) as caught:
+        played.cloud().compute.flavors()
+    assert caught.value.request_id == "req-7"
+    assert caught.value.operation == "list flavors"
+
+
+def test_a_token_that_ran_out_is_renewed(played: OpenStackServer) -> None:
+    played.on("GET", FLAVORS, {"flavors": []}, Answer(401, {"error": {"message": "gone"}}), {"flavors": [SMALL]})
+    cloud = played.cloud()
+    cloud.compute.flavors()
+    assert len(cloud.compute.flavors()) == 1
+    assert len(played.made("POST", "/v3/auth/tokens")) == 2
+
+
+def test_refused_credentials_are_one_clear_line(played: OpenStackServer) -> None:
+    body = {"error": {"code": 401, "message": "The request you have made requires authentication.", "title": "Unauthorized"}}
+    played.on("POST", "/v3/auth/tokens", Answer(401, body))
+    with pytest.raises(Terminal, match=r"requires authentication.*does not accept these credentials"):
+        played.cloud().compute.flavors()
+
+
+def test_a_cloud_that_is_not_there_is_retriable_and_says_why() -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    cloud = connect(credential=ApplicationCredential(f"http://127.0.0.1:{port}/v3", "c", "s"))
+    with pytest.raises(Retriable, match=r"cannot be reached .*refused"):
+        cloud.compute.flavors()
+
+
+def test_a_service_that_the_catalog_lacks_is_terminal(played: OpenStackServer) -> None:
+    with pytest.raises(Terminal, match="placement"):
+        played.cloud().session.service("placement").get("/", operation="look")
+
+
+def test_a_service_url_comes_from_the_catalog_and_is_none_where_there_is_none(played: OpenStackServer) -> None:
+    identity = played.cloud().identity
+    assert identity.service_url("network") == f"{played.url}/network/v2.0"
+    assert identity.service_url("container-registry") is None
+    assert identity.region() == "R1"
+    assert identity.project_id() == "p1"
+
+
+def test_pages_are_followed_by_their_query_only(played: OpenStackServer) -> None:
+    played.on(
+        "GET",
+        "/image/v2/images",
+        {"images": [{"id": "1", "name": "a", "status": "active"}], "next": "/elsewhere/v2/images?marker=1&limit=1000"},
+        {"images": [{"id": "2", "name": "b", "status": "queued", "os_distro": "debian"}]},
+    )
+    images = played.cloud().images.images()
+    assert [(image.id, image.status, dict(image.properties)) for image in images] == [
+        ("1", "ACTIVE", {}),
+        ("2", "QUEUED", {"os_distro": "debian"}),
+    ]
+    assert played.made("GET", "/image/v2/images")[1].query["marker"] == ["1"]
+
+
+def test_deleting_what_is_gone_is_success_and_showing_it_is_not(played: OpenStackServer) -> None:
+    cloud = played.cloud()
+    cloud.compute.delete_server("x")
+    cloud.network.delete_port("x")
+    cloud.volumes.delete_volume("x")
+    cloud.images.delete_image("x")
+    cloud.identity.delete_application_credential("x")
+    with pytest.raises(NotFound):
+        cloud.compute.server("x")
+
+
+def clouds_yaml(folder: Path, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = folder / "clouds.yaml"
+    file.write_text(text)
+    for name in ("OS_CLOUD", "OS_AUTH_URL", "OS_USERNAME", "OS_PASSWORD", "OS_PROJECT_NAME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("OS_CLIENT_CONFIG_FILE", str(file))
+
+
+TWO = """
+clouds:
+  moyai: {auth: {auth_url: "http://127.0.0.1:1/v3", username: u, password: p, project_name: x,
+          user_domain_name: Default, project_domain_name: Default}}
+  other: {auth: {auth_url: "http://127.0.0.1:1/v3", username: u, password: p, project_name: x}}
+"""
+
+
+def test_an_unknown_cloud_is_named_with_those_there_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clouds_yaml(tmp_path, TWO, monkeypatch)
+    with pytest.raises(UsageError, match="no cloud 'prod': there are: moyai, other"):
+        connect("prod")
+    with pytest.raises(UsageError, match=r"no cloud named: .*moyai, other"):
+        connect()
+    assert connect("moyai").name == "moyai"
+
+
+def test_an_entry_that_is_not_complete_is_a_usage_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clouds_yaml(tmp_path, "clouds: {bad: {auth_type: nosuch, auth: {}}}", monkeypatch)
+    with pytest.raises(UsageError, match="bad"):
+        connect("bad")
+
+
+def test_a_broken_clouds_yaml_is_a_usage_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clouds_yaml(tmp_path, "clouds: [:", monkeypatch)
+    with pytest.raises(UsageError, match=r"clouds\.yaml cannot be read: .*line 1"):
+        connect("moyai")
+
+
+def test_a_secret_is_not_shown() -> None:
+    assert "s3cret" not in repr(ApplicationCredential("http://x", "id", "s3cret"))
