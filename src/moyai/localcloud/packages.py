@@ -1,0 +1,96 @@
+"""The host's Debian packages that moyai needs: which are missing, and getting them without starting what they bring.
+
+Always holds: installing starts no daemon and leaves none enabled (MariaDB, RabbitMQ and HAProxy are run by the local cloud,
+in its own namespace, with its own configuration); a package that was there before is not touched. With nothing missing, no
+network is used.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from importlib import resources
+from pathlib import Path
+
+from moyai.core.errors import MoyaiError
+from moyai.core.progress import Step
+from moyai.linux.process import ProcessError, run, stream
+
+#: Daemons that these packages would enable at boot.
+_DAEMONS = ("mariadb", "rabbitmq-server", "haproxy", "keepalived", "epmd")
+_POLICY = Path("/usr/sbin/policy-rc.d")
+_INSTALL = (
+    *("apt-get", "install", "--yes", "--no-install-recommends"),
+    *("-o", "DPkg::Lock::Timeout=300", "-o", "Dpkg::Options::=--force-confold"),
+)
+_PROGRESS = re.compile(r"^(Unpacking|Setting up) (\S+)")
+
+
+def names() -> tuple[str, ...]:
+    """The packages of ``data/packages.txt``."""
+    text = resources.files("moyai.localcloud").joinpath("data/packages.txt").read_text(encoding="utf-8")
+    return tuple(line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#"))
+
+
+def missing(wanted: Sequence[str]) -> list[str]:
+    """Those that dpkg does not hold as installed."""
+    listed = run(["dpkg-query", "--show", "--showformat", "${Package} ${db:Status-Status}\n"]).stdout.splitlines()
+    installed = {line.split()[0] for line in listed if line.endswith(" installed")}
+    return [name for name in dict.fromkeys(wanted) if name not in installed]
+
+
+def ensure(step: Step, *, extra: Sequence[str] = ()) -> list[str]:
+    """Install what is missing of ``names()`` and ``extra``; returns what was installed.
+
+    Raises MoyaiError when the package sources do not answer or do not have a package.
+    """
+    wanted = missing([*names(), *extra])
+    if not wanted:
+        return []
+    environment = {"DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C.UTF-8"}
+    try:
+        step.progress("reading package lists")
+        run(["apt-get", "update", "-qq", "-o", "DPkg::Lock::Timeout=300"], env=environment)
+        with _no_daemon_starts():
+            seen = 0
+
+            def show(line: str) -> None:
+                nonlocal seen
+                if found := _PROGRESS.match(line):
+                    seen += 1
+                    # each package shows twice; dependencies come on top, so the share stays an estimate below 1
+                    step.progress(f"{found[1].lower()} {found[2]}", min(0.95, seen / (6 * len(wanted))))
+
+            stream([*_INSTALL, *wanted], show, env=environment)
+    except ProcessError as error:
+        raise MoyaiError(
+            f"installing Debian packages failed: {error}", hint=f"by hand: apt-get install {' '.join(wanted)}"
+        ) from error
+    _disable_daemons(wanted)
+    return wanted
+
+
+@contextmanager
+def _no_daemon_starts() -> Generator[None]:
+    """While it lasts, packages' scripts start nothing (invoke-rc.d asks policy-rc.d; 101 means: forbidden)."""
+    before = _POLICY.read_text() if _POLICY.exists() else None
+    _POLICY.write_text("#!/bin/sh\nexit 101\n")
+    _POLICY.chmod(0o755)
+    try:
+        yield
+    finally:
+        if before is None:
+            _POLICY.unlink(missing_ok=True)
+        else:
+            _POLICY.write_text(before)
+
+
+def _disable_daemons(installed: Sequence[str]) -> None:
+    """Keep daemons that came with packages just installed from starting at the host's next boot."""
+    if not Path("/run/systemd/system").is_dir():
+        return
+    units = [unit for unit in _DAEMONS if unit in installed or f"{unit}-server" in installed or unit == "epmd"]
+    if units:
+        # a unit that this release does not have is no fault
+        run(["systemctl", "disable", "--quiet", *units], check=False)
