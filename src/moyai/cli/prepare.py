@@ -1,0 +1,170 @@
+"""Everything that a cluster on the local cloud stands on: host packages, components, images, the cloud itself.
+
+One graph of tasks, so that downloads, builds, root file systems and OpenStack's environment are made side by side, each once:
+what is there is found and costs next to nothing, and then no network is needed. This is the place where toolchain, images,
+local cloud and the OpenStack adapter meet; none of them knows the others.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import click
+import yaml
+
+from moyai.cli.display import reporter as display
+from moyai.core.errors import MoyaiError, UsageError
+from moyai.core.graph import Task, run_graph
+from moyai.core.paths import Paths, default_paths
+from moyai.core.progress import Reporter, Step
+from moyai.images import node
+from moyai.localcloud import cloud as local
+from moyai.localcloud import env, packages
+from moyai.localcloud.clouds_yaml import user_file
+from moyai.localcloud.config import PORTS, CloudConfig, CloudPaths
+from moyai.toolchain import HOST_PACKAGES, TASK_PREFIX, Toolchain
+
+#: The cloud that a spec means when it names none, and the only one that is started without having been asked for by name.
+DEFAULT_CLOUD = "moyai"
+
+PACKAGES, ENVIRONMENT, CLOUD, UPLOAD, PUSH = (
+    "host packages",
+    "OpenStack's environment",
+    "local cloud",
+    "node image into Glance",
+    "nginx into the registry",
+)
+#: Components that need a C compiler and libraries of the host.
+_COMPILED = ("runc", "pause")
+_KEY_PROPERTY = "moyai_key"
+
+
+def is_local(name: str, paths: Paths) -> bool:
+    """Whether ``name`` is a local cloud: one that was made here, or the default one where clouds.yaml has no such entry."""
+    if CloudPaths(paths.cloud(name)).record.exists():
+        return True
+    if name != DEFAULT_CLOUD:
+        return False
+    file = user_file()
+    try:
+        content: Any = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return True
+    except (OSError, yaml.YAMLError) as error:
+        raise UsageError(f"{file} cannot be read", hint=" ".join(str(error).split())) from error
+    clouds: Any = cast("dict[str, Any]", content).get("clouds") if isinstance(content, dict) else None
+    return not isinstance(clouds, dict) or name not in clouds
+
+
+def ensure_cluster_base(name: str, paths: Paths, reporter: Reporter) -> None:
+    """All that a cluster on local cloud ``name`` needs: components, the cloud running, node image and nginx in it.
+
+    Raises UsageError for what the user can change (not root, too little memory), MoyaiError for what went wrong.
+    """
+    config = local.recorded(CloudPaths(paths.cloud(name))) or CloudConfig(name)
+    toolchain = Toolchain(paths, reporter)
+    tasks = [
+        *cloud_tasks(config, paths, reporter, toolchain),
+        *_toolchain_tasks(toolchain, node.COMPONENTS),
+        *node.tasks(paths, after=(PACKAGES,)),
+        node.nginx_task(paths, after=(PACKAGES,)),
+        Task(UPLOAD, lambda results, step: _upload(name, results[node.NODE], step), (CLOUD, node.NODE)),
+        Task(PUSH, lambda results, step: _push(config, results[node.NGINX], step), (CLOUD, node.NGINX)),
+    ]
+    run_graph(tasks, reporter, workers=len(tasks))
+
+
+@click.command("prepare")
+@click.option("--output", type=click.Choice(["text", "json"]), default="text", show_default=True, help="Form of the output.")
+def prepare(output: str) -> None:
+    """Fetch and build all that `up` needs, and start nothing: afterwards `up` needs no network."""
+    with display("json" if output == "json" else "text", title="prepare") as progress:
+        ensure_everything(default_paths(), progress)
+
+
+def ensure_everything(paths: Paths, reporter: Reporter) -> None:
+    """Get and make all that ``up`` needs, but start nothing: afterwards ``up`` needs no network."""
+    _require_root()
+    toolchain = Toolchain(paths, reporter)
+    tasks = [
+        _packages_task(),
+        _environment_task(paths),
+        *_toolchain_tasks(toolchain, ("registry", *node.COMPONENTS)),
+        *node.tasks(paths, after=(PACKAGES,)),
+        node.nginx_task(paths, after=(PACKAGES,)),
+    ]
+    run_graph(tasks, reporter, workers=len(tasks))
+
+
+def cloud_tasks(config: CloudConfig, paths: Paths, reporter: Reporter, toolchain: Toolchain) -> list[Task]:
+    """The tasks that bring the local cloud up, from nothing if need be; the last is ``CLOUD``."""
+    _require_root()
+    registry = TASK_PREFIX + "registry"
+
+    def start(results: Mapping[str, Any], _: Step) -> None:
+        local.up(config, paths, reporter, registry=results[registry].files["registry"])
+
+    return [
+        _packages_task(),
+        _environment_task(paths),
+        *_toolchain_tasks(toolchain, ("registry",)),
+        Task(CLOUD, start, (PACKAGES, ENVIRONMENT, registry)),
+    ]
+
+
+def _packages_task() -> Task:
+    return Task(PACKAGES, lambda _, step: packages.ensure(step, extra=HOST_PACKAGES))
+
+
+def _environment_task(paths: Paths) -> Task:
+    return Task(ENVIRONMENT, lambda _, step: env.ensure(paths, step))
+
+
+def _toolchain_tasks(toolchain: Toolchain, names: Sequence[str]) -> list[Task]:
+    plain = [name for name in names if name not in _COMPILED]
+    compiled = [name for name in names if name in _COMPILED]
+    return [*toolchain.tasks(plain), *(toolchain.tasks(compiled, after=(PACKAGES,)) if compiled else [])]
+
+
+def _require_root() -> None:
+    if os.geteuid() != 0:
+        raise UsageError("the local cloud needs root (namespaces, bridges, loop devices)", hint="run it with sudo")
+
+
+def _upload(name: str, image: node.NodeImage, step: Step) -> None:
+    """Put the node image into Glance, unless this very one is there; an older one of the same name goes."""
+    # imported here: openstacksdk takes a third of a second, and nothing else in this module needs it
+    from moyai.cloud.openstack import connect
+
+    cloud = connect(name)
+    title = f"moyai-node-{image.version}"
+    there = cloud.images.images(name=title)
+    current = [item for item in there if item.status.upper() == "ACTIVE" and item.properties.get(_KEY_PROPERTY) == image.key]
+    if not current:
+        step.progress(f"{image.path.stat().st_size >> 20} MB")
+        properties = {
+            "os_distro": "debian",
+            "moyai_kubernetes_version": image.version,
+            "moyai_format": "rootfs-tar",
+            _KEY_PROPERTY: image.key,
+        }
+        current = [
+            cloud.images.upload(name=title, file=image.path, disk_format="raw", container_format="bare", properties=properties)
+        ]
+    for item in there:
+        if item.id != current[0].id:
+            cloud.images.delete_image(item.id)
+    step.progress("unpacking on the hypervisors")
+    connect(f"{name}-admin").compute.precache_image(current[0].id)
+
+
+def _push(config: CloudConfig, archive: Path, step: Step) -> None:
+    from moyai.images.registry import Registry
+
+    try:
+        Registry(f"http://{config.address}:{PORTS['registry']}").push(archive, step.progress)
+    except OSError as error:
+        raise MoyaiError(f"the cloud's registry does not take nginx's image: {error}") from error
