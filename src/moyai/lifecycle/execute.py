@@ -41,10 +41,10 @@ class ServerOrder:
 
 @dataclass(frozen=True)
 class Hooks:
-    """What only ``up`` can do: user data for a server step, taking a node out of Kubernetes, forgetting a stale Node object."""
+    """What only ``up`` can do: user data for a server step, draining a node, deleting a Node object whose machine is gone."""
 
     server_order: Callable[[s.CreateServer, Executor], ServerOrder]
-    remove_node: Callable[[str, Progress], None]
+    drain_node: Callable[[str, Progress], None]
     forget_node: Callable[[str], None]
     public_key: str = ""
 
@@ -154,9 +154,9 @@ class Executor:
                 return self._keypair(step)
             case s.CreateCredential():
                 return self._credential(step)
-            case s.RemoveNode():
+            case s.DrainNode():
                 assert self._hooks is not None
-                return self._hooks.remove_node(step.node, progress)
+                return self._hooks.drain_node(step.node, progress)
             case _:
                 raise AssertionError(f"no way to carry out {step}")
 
@@ -305,6 +305,8 @@ class Executor:
         self._insist(lambda: calls[step.kind](identity))
         if step.kind == "server":
             self._wait_gone(identity)
+            if self._hooks is not None:
+                self._hooks.forget_node(step.name)
         elif step.kind == "load balancer":
             self._wait_for(lambda: self._balancer_gone(identity), f"load balancer {step.name} to go")
         elif step.kind == "volume":

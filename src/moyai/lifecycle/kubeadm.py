@@ -6,7 +6,8 @@ CAP_SYS_RESOURCE, shared disks) is in the kubelet's configuration, where it does
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import yaml
@@ -24,12 +25,16 @@ TOKEN_HOURS = 1
 
 @dataclass(frozen=True)
 class InitFacts:
-    """``api_address``: the API's floating address. ``token``: the bootstrap token, valid for an hour from kubeadm's start."""
+    """``api_address``: the API's floating address. ``token``: the bootstrap token, valid for an hour from kubeadm's start.
+
+    ``image_tags``: tags of ``etcd`` and ``coredns`` in the node image, where they are not what kubeadm would choose.
+    """
 
     cluster: Cluster
     node: Node
     api_address: str
     token: str
+    image_tags: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 def _args(values: dict[str, str]) -> list[dict[str, str]]:
@@ -102,6 +107,7 @@ def init_config(facts: InitFacts) -> str:
                         }
                     )
                 },
+                **_image_tags(facts.image_tags),
                 "scheduler": {"extraArgs": _args({"leader-elect": "false"})},
             },
             _kubelet(spec.network.node_pod_prefix),
@@ -116,6 +122,15 @@ def init_config(facts: InitFacts) -> str:
         ],
         sort_keys=False,
     )
+
+
+def _image_tags(tags: Mapping[str, str]) -> dict[str, Any]:
+    chosen: dict[str, Any] = {}
+    if "etcd" in tags:
+        chosen["etcd"] = {"local": {"imageTag": tags["etcd"]}}
+    if "coredns" in tags:
+        chosen["dns"] = {"imageTag": tags["coredns"]}
+    return chosen
 
 
 def join_config(node: Node, pool: NodePool | None, *, token: str, discovery_file: str) -> str:

@@ -134,5 +134,5 @@ def _message(data: bytes) -> str:
 
 def condition(item: Mapping[str, Any], kind: str) -> bool:
     """Whether an object's status condition of this kind is True."""
-    conditions = item.get("status", {}).get("conditions") or []
+    conditions: list[Json] = item.get("status", {}).get("conditions") or []
     return any(entry["type"] == kind and entry["status"] == "True" for entry in conditions)

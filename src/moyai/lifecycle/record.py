@@ -86,8 +86,8 @@ class Record:
         return cls(folder, cast("dict[str, Any]", data), clock)
 
     @classmethod
-    def create(cls, paths: Paths, name: str, spec: Mapping[str, Any], clock: Clock | None = None) -> Record:
-        """A new record with a new UID."""
+    def create(cls, paths: Paths, name: str, spec: Mapping[str, Any], clock: Clock | None = None, *, uid: str = "") -> Record:
+        """A new record; without ``uid`` a new one is drawn."""
         clock = clock or SystemClock()
         folder = paths.clusters / name
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -95,7 +95,7 @@ class Record:
         data: dict[str, Any] = {
             "version": VERSION,
             "name": name,
-            "uid": new_uid(),
+            "uid": uid or new_uid(),
             "created": clock.now().isoformat(timespec="seconds"),
             "ready": "",
             "apiAddress": "",

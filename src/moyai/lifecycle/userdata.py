@@ -55,10 +55,12 @@ def new_token() -> str:
     return f"{''.join(pick[:6])}.{''.join(pick[6:])}"
 
 
-def control_plane(facts: NodeFacts, *, api_address: str, addons: str, key: str) -> str:
+def control_plane(
+    facts: NodeFacts, *, api_address: str, addons: str, key: str, image_tags: Mapping[str, str] | None = None
+) -> str:
     """User data of a control plane. ``addons``: manifests, with their secrets. ``key``: opens the sealed part."""
     sealed = {f"etc/kubernetes/pki/{name}": content for name, content in facts.pki.files.items()}
-    init = kubeadm.InitFacts(facts.cluster, facts.node, api_address, facts.token)
+    init = kubeadm.InitFacts(facts.cluster, facts.node, api_address, facts.token, image_tags or {})
     sealed["etc/moyai/kubeadm.yaml"] = kubeadm.init_config(init).encode()
     sealed["etc/moyai/addons.yaml"] = addons.encode()
     return _script(

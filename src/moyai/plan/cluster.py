@@ -285,7 +285,7 @@ class _Planner:
             drain = f"drain {name}"
             gone = f"delete {s.server_key(name)}"
             if name in kube:
-                self.steps.append(s.RemoveNode(key=drain, node=name))
+                self.steps.append(s.DrainNode(key=drain, node=name))
             if name in own:
                 after = self._need(drain)
                 self.steps.append(s.Delete(key=gone, after=after, kind="server", object_id=own[name].id, name=name))

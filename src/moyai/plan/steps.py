@@ -244,8 +244,8 @@ class Adopt(Step):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RemoveNode(Step):
-    """Take a node out: drain it and delete its Node object."""
+class DrainNode(Step):
+    """Let no new pods onto a node and move those away that are there."""
 
     node: str
 

@@ -1,0 +1,200 @@
+"""Manifests beside the spec: applied with the pinned kubectl, then waited for until a user could use them.
+
+Always holds: ready means ready from outside: Deployments have their pods, and every ``type: LoadBalancer`` Service has an
+address that really answers this host, by HTTP where it is HTTP.
+"""
+
+from __future__ import annotations
+
+import http.client
+import socket
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import yaml
+
+from moyai.core.clock import Clock
+from moyai.core.errors import NotFound, Terminal, UsageError
+from moyai.core.progress import Step as Progress
+from moyai.lifecycle import watch
+from moyai.lifecycle.kubeapi import Json, KubeApi
+from moyai.linux.process import run
+
+DEPLOYMENTS_TIMEOUT = 300.0
+ADDRESS_TIMEOUT = 180.0
+ANSWER_TIMEOUT = 120.0
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What of the manifests is waited for, as (namespace, name)."""
+
+    deployments: tuple[tuple[str, str], ...] = ()
+    services: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Where a Service answers. ``url`` is meant for people: http://ADDRESS[:PORT]/ for what speaks HTTP, else ADDRESS:PORT."""
+
+    service: str
+    url: str
+
+
+def read(files: Sequence[Path]) -> Wanted:
+    """Which Deployments and Services the manifests hold. UsageError for what is no manifest; nothing is sent."""
+    deployments: list[tuple[str, str]] = []
+    services: list[tuple[str, str]] = []
+    for file in files:
+        for item in _documents(file):
+            meta = cast("Json", item.get("metadata") or {})
+            place = (str(meta.get("namespace", "default")), str(meta.get("name", "")))
+            if item.get("kind") == "Deployment":
+                deployments.append(place)
+            spec = cast("Json", item.get("spec") or {})
+            if item.get("kind") == "Service" and spec.get("type") == "LoadBalancer":
+                services.append(place)
+    return Wanted(tuple(deployments), tuple(services))
+
+
+def _documents(file: Path) -> Iterable[Json]:
+    try:
+        documents = list(yaml.safe_load_all(file.read_text(encoding="utf-8")))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f":{mark.line + 1}" if mark else ""
+        raise UsageError(f"{file.name}{line}: not valid YAML, should be Kubernetes manifests") from None
+    for document in documents:
+        if document is None:
+            continue
+        if not isinstance(document, dict) or "kind" not in document or "apiVersion" not in document:
+            raise UsageError(f"{file.name}: a document without apiVersion and kind, should be Kubernetes manifests")
+        yield cast("Json", document)
+
+
+def apply(files: Sequence[Path], kubectl: Path, kubeconfig: Path) -> list[str]:
+    """Apply the manifests; returns kubectl's lines (``deployment.apps/web created``)."""
+    words: list[str | Path] = [kubectl, "--kubeconfig", kubeconfig, "apply"]
+    for file in files:
+        words += ["-f", file]
+    return [line for line in run(words, timeout=120).stdout.splitlines() if line.strip()]
+
+
+def wait(api: KubeApi, wanted: Wanted, *, clock: Clock, progress: Progress) -> list[Endpoint]:
+    """Until everything of ``wanted`` is there and answers; returns where."""
+    abort = watch.Abort()
+
+    def late(seconds: float, what: str) -> Terminal:
+        return Terminal(f"waited {seconds:.0f} s for {what}", hint="`moyai kubectl describe` tells more")
+
+    watch.wait(
+        lambda: _missing_deployment(api, wanted),
+        clock=clock,
+        abort=abort,
+        progress=progress,
+        timeout=DEPLOYMENTS_TIMEOUT,
+        failed=lambda missing: late(DEPLOYMENTS_TIMEOUT, missing),
+        interval=0.3,
+    )
+    watch.wait(
+        lambda: _missing_address(api, wanted),
+        clock=clock,
+        abort=abort,
+        progress=progress,
+        timeout=ADDRESS_TIMEOUT,
+        failed=lambda missing: late(ADDRESS_TIMEOUT, missing),
+        interval=0.3,
+    )
+    found: list[Endpoint] = []
+    for place in wanted.services:
+        address, ports = _address(_service(api, place))
+        for port in ports:
+            watch.wait(
+                lambda address=address, port=port: "" if answers(address, port) else f"{address}:{port} to answer",
+                clock=clock,
+                abort=abort,
+                progress=progress,
+                timeout=ANSWER_TIMEOUT,
+                failed=lambda missing: late(ANSWER_TIMEOUT, missing),
+                interval=0.2,
+            )
+            url = f"http://{address}/" if port == 80 else f"{address}:{port}"
+            found.append(Endpoint("/".join(place), url))
+    return found
+
+
+def _missing_deployment(api: KubeApi, wanted: Wanted) -> str:
+    for namespace, name in wanted.deployments:
+        item = api.get(f"/apis/apps/v1/namespaces/{namespace}/deployments/{name}")
+        if not watch.deployment_done(item):
+            have = item.get("status", {}).get("availableReplicas", 0)
+            return f"deployment {name}: {have} of {item['spec'].get('replicas', 1)} pods are available"
+    return ""
+
+
+def _missing_address(api: KubeApi, wanted: Wanted) -> str:
+    for place in wanted.services:
+        if not _address(_service(api, place))[0]:
+            return f"service {'/'.join(place)} to get an address"
+    return ""
+
+
+def _service(api: KubeApi, place: tuple[str, str]) -> Json:
+    try:
+        return api.get(f"/api/v1/namespaces/{place[0]}/services/{place[1]}")
+    except NotFound:
+        return {}
+
+
+def _address(service: Json) -> tuple[str, list[int]]:
+    entries: list[Json] = service.get("status", {}).get("loadBalancer", {}).get("ingress") or []
+    ports: list[Json] = service.get("spec", {}).get("ports") or []
+    tcp = [int(port["port"]) for port in ports if port.get("protocol", "TCP") == "TCP"]
+    address = next((str(entry.get("ip") or entry.get("hostname")) for entry in entries), "")
+    return address, tcp
+
+
+def balanced(api: KubeApi) -> list[dict[str, Any]]:
+    """All Services of type LoadBalancer with their addresses and ports."""
+    rows: list[dict[str, Any]] = []
+    for service in api.items("/api/v1/services"):
+        if service["spec"].get("type") == "LoadBalancer":
+            address, ports = _address(service)
+            name = f"{service['metadata']['namespace']}/{service['metadata']['name']}"
+            rows.append({"service": name, "address": address, "ports": ports})
+    return rows
+
+
+def answers(address: str, port: int, *, timeout: float = 3.0) -> bool:
+    """Whether something behind the load balancer answers: HTTP, or at least a connection that stays open and is not HTTP.
+
+    A load balancer accepts connections before it has a backend and then closes them at once: that is no answer.
+    """
+    connection = http.client.HTTPConnection(address, port, timeout=timeout)
+    try:
+        connection.request("GET", "/", headers={"User-Agent": "moyai"})
+        return connection.getresponse().status < 500
+    except http.client.RemoteDisconnected:
+        return False
+    except http.client.BadStatusLine:
+        return True
+    except TimeoutError:
+        return _stays_open(address, port)
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def _stays_open(address: str, port: int) -> bool:
+    try:
+        with socket.create_connection((address, port), timeout=2) as stream:
+            stream.settimeout(1)
+            try:
+                return stream.recv(1) != b""
+            except TimeoutError:
+                return True
+    except OSError:
+        return False

@@ -1,0 +1,223 @@
+"""``down``: remove a cluster with everything that hangs on it, and prove it.
+
+Looks, plans, carries out, and looks again until nothing is left or nothing moves any more. Always holds: what carries another
+UID is never touched; one thing that will not go does not keep the others; the report is listed anew from the cloud at the
+end, never from what the calls said; the record stays as long as anything is left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from moyai.cloud.protocols import Cloud
+from moyai.core.clock import Clock, SystemClock
+from moyai.core.errors import MoyaiError, Terminal, UsageError
+from moyai.core.graph import Task, run_graph
+from moyai.core.paths import Paths
+from moyai.core.progress import Reporter
+from moyai.core.progress import Step as Progress
+from moyai.lifecycle import kubernetes, snapshot
+from moyai.lifecycle.execute import Executor, explain
+from moyai.lifecycle.record import Record, locked
+from moyai.lifecycle.up import open_api
+from moyai.plan.steps import Delete, Plan, Step
+from moyai.plan.teardown import Target, plan_down
+from moyai.spec.load import validate
+
+#: How often the cloud is looked at again before what is left is reported as left.
+ROUNDS = 4
+WORKERS = 24
+Fate = Literal["gone", "kept", "left"]
+
+
+@dataclass(frozen=True)
+class Line:
+    """One object in the report. ``why``: why it was kept or is left."""
+
+    kind: str
+    name: str
+    id: str
+    fate: Fate
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class DownReport:
+    """``lines``: every object made or found, with what became of it, as the cloud lists it at the end."""
+
+    name: str
+    uid: str
+    lines: tuple[Line, ...]
+    seconds: Mapping[str, float] = field(default_factory=dict[str, float])
+
+    @property
+    def left(self) -> tuple[Line, ...]:
+        return tuple(line for line in self.lines if line.fate == "left")
+
+    def data(self) -> dict[str, Any]:
+        counts = {fate: sum(line.fate == fate for line in self.lines) for fate in ("gone", "kept", "left")}
+        return {"name": self.name, "uid": self.uid, **counts, "objects": [asdict(line) for line in self.lines]}
+
+
+def target_of(name: str, paths: Paths, cloud: Cloud, uid: str = "") -> tuple[Target, Record | None]:
+    """Which cluster is meant: by its record, else by what the cloud holds. UsageError when there is none, or several."""
+    record = Record.open(paths, name) if name else None
+    if record is not None and uid in ("", record.uid):
+        spec = validate(record.spec, source="record")
+        target = Target(record.name, record.uid, record.recorded().intended, spec.spec.volumes.reclaim_policy)
+        return target, record
+    found = snapshot.find_clusters(cloud)
+    if uid:
+        if uid not in found:
+            raise UsageError(f"no cluster with UID {uid} is in this cloud", hint=_there(found))
+        return Target(found[uid], uid), None
+    same = [candidate for candidate, called in found.items() if called == name]
+    if len(same) == 1:
+        return Target(name, same[0]), None
+    if same:
+        raise UsageError(f"several clusters {name!r} are in this cloud", hint=f"choose one by --uid: {', '.join(sorted(same))}")
+    raise UsageError(f"there is no cluster {name!r}, neither a record here nor anything in the cloud", hint=_there(found))
+
+
+def _there(found: Mapping[str, str]) -> str:
+    return (
+        "there are " + ", ".join(f"{name} ({uid})" for uid, name in sorted(found.items())) if found else "there is none at all"
+    )
+
+
+def preview(target: Target, cloud: Cloud) -> Plan:
+    """The plan of ``down``, without doing anything."""
+    return plan_down(snapshot.take(cloud, name=target.name, uid=target.uid, plan_for="down"), target)
+
+
+def down(
+    target: Target,
+    record: Record | None,
+    cloud: Cloud,
+    paths: Paths,
+    reporter: Reporter,
+    *,
+    clock: Clock | None = None,
+) -> DownReport:
+    """Remove the cluster; returns the report. Raises only when the cloud cannot be asked at all."""
+    with locked(paths, target.name):
+        return _Down(target, record, cloud, reporter, clock or SystemClock()).run()
+
+
+class _Down:
+    def __init__(self, target: Target, record: Record | None, cloud: Cloud, reporter: Reporter, clock: Clock) -> None:
+        self.target = target
+        self.record = record
+        self.cloud = cloud
+        self.reporter = reporter
+        self.clock = clock
+        self.failures: dict[tuple[str, str], str] = {}
+        self.met: dict[tuple[str, str], str] = {}
+
+    def run(self) -> DownReport:
+        self._services()
+        plan = self._look("look at the cloud")
+        before: set[str] | None = None
+        for number in range(ROUNDS):
+            if not plan or (before is not None and before == {step.key for step in plan.steps} and number > 1):
+                break
+            before = {step.key for step in plan.steps}
+            self._carry_out(plan, number)
+            plan = self._look("list what is left" + (f" ({number + 1})" if number else ""))
+        report = self._report(plan)
+        if not report.left and self.record is not None:
+            self.record.remove()
+        return report
+
+    def _services(self) -> None:
+        """Services go first, through Kubernetes, while its controller can still clean up as it was asked to."""
+        api = open_api(self.record) if self.record is not None else None
+        if api is None:
+            return
+        with self.reporter.step("load balancers of Services") as progress:
+            try:
+                if not api.ready(timeout=2):
+                    progress.progress("the API does not answer; they are removed in the cloud itself")
+                    return
+                left = kubernetes.delete_balanced_services(api, clock=self.clock, progress=progress)
+            except MoyaiError as error:
+                progress.progress(f"{explain(error)}; they are removed in the cloud itself")
+                return
+            if left:
+                progress.progress(f"{', '.join(left)} did not go in time; removed in the cloud itself")
+
+    def _look(self, name: str) -> Plan:
+        with self.reporter.step(name):
+            observed = snapshot.take(self.cloud, name=self.target.name, uid=self.target.uid, plan_for="down")
+            plan = plan_down(observed, self.target)
+        for step in plan.steps:
+            if isinstance(step, Delete):
+                self.met[(step.kind, step.object_id)] = step.name
+        return plan
+
+    def _carry_out(self, plan: Plan, number: int) -> None:
+        executor = Executor(self.cloud, None, uid=self.target.uid, known=plan.known, clock=self.clock)
+        suffix = f" (again, {number})" if number else ""
+
+        def run(step: Step, progress: Progress) -> None:
+            try:
+                executor.run(step, progress)
+            except MoyaiError as error:
+                # what depends on it is tried all the same: the cloud says best what it allows
+                progress.progress(f"failed: {explain(error)}")
+                if isinstance(step, Delete):
+                    self.failures[(step.kind, step.object_id)] = explain(error)
+                else:
+                    self.failures[("step", step.key)] = explain(error)
+
+        run_graph(
+            [
+                Task(
+                    step.key + suffix,
+                    lambda _, progress, step=step: run(step, progress),
+                    tuple(key + suffix for key in step.after),
+                )
+                for step in plan.steps
+            ],
+            self.reporter,
+            workers=WORKERS,
+        )
+
+    def _report(self, plan: Plan) -> DownReport:
+        left = {(step.kind, step.object_id) for step in plan.steps if isinstance(step, Delete)}
+        kept = {(kept.kind, kept.object_id): kept for kept in plan.kept}
+        lines = [
+            Line(kind, name, identity, "left", self.failures.get((kind, identity), "it is still listed"))
+            if (kind, identity) in left
+            else Line(kind, name, identity, "gone")
+            for (kind, identity), name in self.met.items()
+        ]
+        lines += [Line(item.kind, item.name, item.object_id, "kept", item.why) for item in kept.values()]
+        known = {line.id for line in lines}
+        if self.record is not None:
+            # made by an earlier `up` and gone before this `down` looked
+            for made in self.record.objects.values():
+                if made.id and made.id not in known:
+                    lines.append(Line(_kind(made.key), made.name or made.key, made.id, "gone"))
+        order = {"left": 0, "kept": 1, "gone": 2}
+        lines.sort(key=lambda line: (order[line.fate], line.kind, line.name))
+        return DownReport(self.target.name, self.target.uid, tuple(lines), dict(self.reporter.timings))
+
+
+def _kind(key: str) -> str:
+    return {"group": "security group", "floating-ip": "floating ip", "key-pair": "key pair"}.get(
+        key.split(" ")[0], key.split(" ")[0]
+    )
+
+
+def check(report: DownReport) -> None:
+    """Raises Terminal when anything is left."""
+    if report.left:
+        names = ", ".join(f"{line.kind} {line.name}" for line in report.left[:3])
+        more = f" and {len(report.left) - 3} more" if len(report.left) > 3 else ""
+        raise Terminal(
+            f"cluster {report.name}: {len(report.left)} objects are left in the cloud: {names}{more}",
+            hint="`moyai down` again goes on from here",
+        )

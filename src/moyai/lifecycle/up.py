@@ -1,0 +1,415 @@
+"""``up``: bring a cluster to its spec, from wherever it stands.
+
+Reads the cloud, plans, carries out the plan side by side, and waits for what Kubernetes makes of it. Always holds: nothing is
+made before the whole plan is known to fit; every object is in the record before it is in the cloud; run again after any
+interruption it finishes the work, and run again after success it finds nothing to do.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from moyai.ccm.config import CloudConfig, GlobalConfig, LoadBalancerConfig, MoyaiConfig, RouteConfig
+from moyai.ccm.manifests import NAME as CCM_NAME
+from moyai.ccm.manifests import ManifestOptions, render
+from moyai.cloud.protocols import Cloud
+from moyai.core.clock import Clock, SystemClock
+from moyai.core.errors import MoyaiError, Terminal, UsageError
+from moyai.core.graph import Task, TaskFunction, run_graph
+from moyai.core.ids import cluster_tag, new_uid
+from moyai.core.paths import Paths
+from moyai.core.progress import Reporter
+from moyai.core.progress import Step as Progress
+from moyai.images import references
+from moyai.lifecycle import kubernetes, pki, snapshot, userdata, watch
+from moyai.lifecycle.execute import Executor, Hooks, ServerOrder
+from moyai.lifecycle.kubeapi import KubeApi
+from moyai.lifecycle.record import Record, locked, write_private
+from moyai.plan import steps as s
+from moyai.plan.changes import changed_nodes, refuse_changes
+from moyai.plan.cluster import plan_up
+from moyai.plan.demands import choose
+from moyai.plan.observed import Observed, Recorded
+from moyai.plan.rules import API_PORT
+from moyai.plan.steps import Plan
+from moyai.spec.load import dump
+from moyai.spec.model import Cluster
+
+#: Names of the waits, as the display shows them.
+MACHINES, API, NODES, ADDONS = "machines boot", "Kubernetes API answers", "nodes Ready", "add-ons run"
+WORKERS = 24
+
+
+@dataclass(frozen=True)
+class UpResult:
+    """``changed``: whether anything was done. ``seconds``: what each phase took, by name."""
+
+    name: str
+    uid: str
+    changed: bool
+    kubeconfig: Path
+    api: str
+    nodes: tuple[str, ...]
+    seconds: Mapping[str, float]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Start:
+    """Where a cluster stands before ``up`` does anything."""
+
+    record: Record | None
+    past: Recorded
+    observed: Observed
+    api: KubeApi | None
+    healthy: bool
+
+
+def preview(cluster: Cluster, cloud: Cloud, paths: Paths) -> Plan:
+    """The plan of ``up``, without doing anything."""
+    return plan_up(cluster, *_observed(_look(cluster, cloud, paths, SystemClock())))
+
+
+def _observed(start: _Start) -> tuple[Observed, Recorded]:
+    return start.observed, start.past
+
+
+def up(cluster: Cluster, cloud: Cloud, paths: Paths, reporter: Reporter, *, clock: Clock | None = None) -> UpResult:
+    """Bring ``cluster`` to its spec. Raises UsageError or Terminal; whatever is half-made then, the next call finishes."""
+    with locked(paths, cluster.name):
+        return _Up(cluster, cloud, paths, reporter, clock or SystemClock()).run()
+
+
+def _look(cluster: Cluster, cloud: Cloud, paths: Paths, clock: Clock) -> _Start:
+    """Read record, cloud and Kubernetes, side by side. Refuses changes that cannot be made."""
+    record = Record.open(paths, cluster.name, clock)
+    if record is None:
+        past = Recorded(cluster.name, new_uid())
+        return _Start(None, past, snapshot.take(cloud, name=cluster.name, uid=past.uid), None, healthy=False)
+    refuse_changes(record.spec, dump(cluster))
+    api = open_api(record)
+    with ThreadPoolExecutor(2, thread_name_prefix="look") as pool:
+        nodes = pool.submit(_nodes, api)
+        observed = snapshot.take(cloud, name=cluster.name, uid=record.uid)
+        names, healthy = nodes.result()
+    return _Start(record, record.recorded(), _with_nodes(observed, names), api if names is not None else None, healthy)
+
+
+def open_api(record: Record) -> KubeApi | None:
+    """The API of a recorded cluster, None when its address is not known yet. Nothing is sent."""
+    file = record.folder / "kubeconfig"
+    return KubeApi.from_file(file) if file.exists() else None
+
+
+def _nodes(api: KubeApi | None) -> tuple[frozenset[str] | None, bool]:
+    """(names of the nodes, whether all of them are Ready and the add-ons run); None when the API does not answer."""
+    if api is None:
+        return None, False
+    try:
+        nodes = api.items("/api/v1/nodes", timeout=3)
+        deployments = api.items("/apis/apps/v1/namespaces/kube-system/deployments", timeout=3)
+    except MoyaiError:
+        return None, False
+    names = frozenset(node["metadata"]["name"] for node in nodes)
+    ready, known = watch.node_states(nodes)
+    done = {item["metadata"]["name"] for item in deployments if watch.deployment_done(item)}
+    return names, names <= ready & known and {CCM_NAME, "coredns"} <= done
+
+
+def _with_nodes(observed: Observed, names: frozenset[str] | None) -> Observed:
+    return replace(observed, kube_nodes=names)
+
+
+class _Up:
+    def __init__(self, cluster: Cluster, cloud: Cloud, paths: Paths, reporter: Reporter, clock: Clock) -> None:
+        self.cluster = cluster
+        self.cloud = cloud
+        self.paths = paths
+        self.reporter = reporter
+        self.clock = clock
+        self.abort = watch.Abort()
+        self.api: KubeApi | None = None
+
+    def run(self) -> UpResult:
+        with self.reporter.step("look at the cloud"):
+            start = _look(self.cluster, self.cloud, self.paths, self.clock)
+            self.plan = plan = plan_up(self.cluster, start.observed, start.past)
+        self.observed, self.was_there = start.observed, start.record is not None
+        self.api = start.api
+        names = {node.name for node in plan.nodes}
+        quiet = not plan and start.healthy and start.past.ready and (start.observed.kube_nodes or frozenset()) >= names
+        notes = [*plan.notes, *self._pool_notes(start.record)]
+        self.record = start.record or Record.create(
+            self.paths, self.cluster.name, dump(self.cluster), self.clock, uid=start.past.uid
+        )
+        self.record.set_spec(dump(self.cluster))
+        if not quiet:
+            self._prepare()
+            self._carry_out()
+        for note in notes:
+            self.reporter.note(note)
+        return UpResult(
+            name=self.cluster.name,
+            uid=self.record.uid,
+            changed=not quiet,
+            kubeconfig=self.record.folder / "kubeconfig",
+            api=f"https://{self.record.api_address}:{API_PORT}",
+            nodes=tuple(node.name for node in plan.nodes),
+            seconds=dict(self.reporter.timings),
+            notes=tuple(notes),
+        )
+
+    def _pool_notes(self, record: Record | None) -> list[str]:
+        if record is None:
+            return []
+        return [
+            f"pool {name}: new labels and taints are for new nodes; those that are there keep theirs"
+            for name in changed_nodes(record.spec, dump(self.cluster))
+        ]
+
+    def _prepare(self) -> None:
+        """Everything that must be on disk before the cloud is asked for anything."""
+        record, plan = self.record, self.plan
+        self.pki = pki.ensure(record.folder / "pki", self.clock)
+        self.public_key = pki.ensure_ssh_key(record.folder)[1]
+        if not record.secret("token"):
+            self._new_token()
+        if not record.secret("key"):
+            record.keep_secret("key", secrets.token_urlsafe(32))
+        record.seat({node.name: node.seat for node in plan.nodes})
+        named = " ".join(step.key for step in plan.steps).split(" ")
+        for name in record.recorded().seats:
+            if name not in named and name not in {node.name for node in plan.nodes}:
+                record.unseat(name)
+
+    # ---- the graph
+
+    def _carry_out(self) -> None:
+        plan, record = self.plan, self.record
+        plane = plan.nodes[0]
+        self.executor = executor = Executor(
+            self.cloud,
+            record,
+            uid=record.uid,
+            known=plan.known,
+            clock=self.clock,
+            hooks=Hooks(self._order, self._drain, self._forget, self.public_key),
+        )
+        keys = [step.key for step in plan.steps]
+        new_servers = [step for step in plan.steps if isinstance(step, s.CreateServer)]
+        self.makes_plane = any(step.node.role == "control-plane" for step in new_servers)
+        tasks: list[Task] = []
+        for step in plan.steps:
+            after = step.after
+            if isinstance(step, s.CreateServer) and step.node.role == "worker" and not self.makes_plane:
+                # a token may have to be made first, and only the API can do that
+                after = (*after, API)
+            if isinstance(step, s.DrainNode):
+                after = (*after, API)
+            tasks.append(Task(step.key, lambda _, progress, step=step: executor.run(step, progress), after))
+        servers = tuple(key for key in keys if key.startswith(("server ", "start ")))
+        attached = tuple(
+            key for key in (s.FLOATING_IP, s.ATTACH, s.server_key(plane.name), f"start {plane.name}") if key in keys
+        )
+        removed = tuple(key for key in keys if key.startswith("delete server "))
+        joins = tuple(key for key in servers if key not in attached)
+        tasks += [
+            Task(MACHINES, lambda _, progress: self._machines(progress), (*servers, *removed)),
+            Task(API, lambda _, progress: self._wait_api(progress), attached),
+            Task(NODES, lambda _, progress: self._wait_nodes(progress), (API, *joins, *removed)),
+            Task(ADDONS, lambda _, progress: self._wait_addons(progress), (API, *joins, *removed)),
+        ]
+        try:
+            run_graph([replace(task, run=self._aborting(task.run)) for task in tasks], self.reporter, workers=WORKERS)
+        finally:
+            self.abort.set()
+        self._forget_deleted()
+
+    def _aborting(self, run: TaskFunction) -> TaskFunction:
+        """A failure anywhere ends all waits: nobody waits minutes for what can no longer come."""
+
+        def call(results: Mapping[str, Any], progress: Progress) -> Any:
+            try:
+                return run(results, progress)
+            except BaseException:
+                self.abort.set()
+                raise
+
+        return call
+
+    def _forget_deleted(self) -> None:
+        gone = [step.key.removeprefix("delete ") for step in self.plan.steps if isinstance(step, s.Delete)]
+        if gone:
+            self.record.forget(*gone)
+        for key in gone:
+            if key.startswith("port "):
+                self.record.unseat(key.removeprefix("port "))
+
+    # ---- what machines are told
+
+    def _order(self, step: s.CreateServer, executor: Executor) -> ServerOrder:
+        node, record = step.node, self.record
+        pool = next((pool for pool in self.cluster.spec.node_pools if pool.name == node.pool), None)
+        if node.role == "worker" and not self.makes_plane:
+            self._renew_token()
+        facts = userdata.NodeFacts(
+            cluster=self.cluster,
+            node=node,
+            control_plane_address=self.plan.nodes[0].address,
+            pki=self.pki,
+            token=record.secret("token"),
+            pool=pool if node.role == "worker" else None,
+            mtu=self._mtu(),
+            mirror=self.cloud.identity.service_url("container-registry") or "",
+        )
+        if node.role == "worker":
+            return ServerOrder(userdata.worker(facts))
+        key = record.secret("key")
+        text = userdata.control_plane(
+            facts, api_address=self._api_address(), addons=self._addons(node.address), key=key, image_tags=self._image_tags()
+        )
+        return ServerOrder(text, {userdata.KEY_METADATA: key})
+
+    def _mtu(self) -> int:
+        made = self.executor.results.get(s.NETWORK)
+        if made is not None:
+            return int(made.mtu)
+        network_id = self.executor.id(s.NETWORK)
+        return next((network.mtu for network in self.observed.networks if network.id == network_id), 1450)
+
+    def _api_address(self) -> str:
+        """The API's floating address; once known it is kept, with a kubeconfig for it."""
+        made = self.executor.results.get(s.FLOATING_IP)
+        if made is None:
+            identity = self.executor.id(s.FLOATING_IP)
+            made = next(fip for fip in self.observed.floating_ips if fip.id == identity)
+        address = str(made.address)
+        file = self.record.folder / "kubeconfig"
+        if self.record.api_address != address or not file.exists():
+            server = f"https://{address}:{API_PORT}"
+            write_private(file, pki.admin_kubeconfig(self.pki, name=self.cluster.name, server=server, clock=self.clock))
+            self.record.set_api_address(address)
+        return address
+
+    def _addons(self, plane_address: str) -> str:
+        spec, executor = self.cluster.spec, self.executor
+        identity = self.cloud.identity
+        auth_url = identity.service_url("identity")
+        if auth_url is None:
+            raise Terminal(
+                f"cloud {spec.cloud} does not say where its Keystone is", hint="its catalog needs an identity endpoint"
+            )
+        floating = choose(self.cluster, self.observed).floating_network
+        config = CloudConfig(
+            GlobalConfig(
+                auth_url=auth_url,
+                region=identity.region(),
+                application_credential_id=executor.id(s.CREDENTIAL),
+                application_credential_secret=self.record.secret("credential"),
+            ),
+            LoadBalancerConfig(
+                floating_network_id=floating.id,
+                subnet_id=executor.id(s.SUBNET),
+                lb_provider=spec.load_balancer.provider,
+                create_monitor=spec.load_balancer.create_monitor,
+            ),
+            RouteConfig(router_id=executor.id(s.ROUTER)),
+            MoyaiConfig(cluster_uid=self.record.uid, node_security_group_ids=(executor.id(s.group_key("worker")),)),
+        )
+        return render(
+            ManifestOptions(
+                cluster_name=self.cluster.name,
+                config=config,
+                image=references.MOYAI,
+                pod_cidr=str(spec.network.pod_cidr),
+                api_server=f"{plane_address}:{API_PORT}",
+            )
+        )
+
+    def _image_tags(self) -> dict[str, str]:
+        known = references.load()
+        if known.kubernetes != self.cluster.spec.kubernetes_version:
+            return {}
+        return {name: known.tag(name) for name in ("etcd", "coredns")}
+
+    def _new_token(self) -> None:
+        self.record.keep_secret("token", userdata.new_token())
+        self.record.keep_secret("token made", self.clock.now().isoformat())
+
+    def _renew_token(self) -> None:
+        """Before late joiners are told a token: one that the cluster knows and that still lives for a while."""
+        made = self.record.secret("token made")
+        if made and self.clock.now() - datetime.fromisoformat(made) < kubernetes.TOKEN_FRESH:
+            return
+        self._new_token()
+        kubernetes.add_token(self._kube(), self.record.secret("token"), self.clock)
+
+    # ---- waits
+
+    def _kube(self) -> KubeApi:
+        if self.api is None:
+            self._api_address()
+            self.api = open_api(self.record)
+            assert self.api is not None
+        return self.api
+
+    def _server_ids(self) -> dict[str, str]:
+        return {node.name: self.executor.id(s.server_key(node.name)) for node in self.plan.nodes}
+
+    def _machines(self, progress: Progress) -> None:
+        names = [node.name for node in self.plan.nodes]
+        watch.machines(self.cloud.compute, self.record.uid, names, clock=self.clock, abort=self.abort, progress=progress)
+
+    def _wait_api(self, progress: Progress) -> None:
+        plane = self.plan.nodes[0]
+        server_id = self.executor.id(s.server_key(plane.name))
+        compute = self.cloud.compute
+        watch.api_answers(self._kube(), compute, server_id, clock=self.clock, abort=self.abort, progress=progress)
+        self.record.set_ready()
+        # the key has served: the machine has opened its secrets
+        server = next((server for server in self.observed.servers if server.id == server_id), None)
+        if server is None or userdata.KEY_METADATA in server.metadata:
+            compute.delete_server_metadata(server_id, [userdata.KEY_METADATA])
+
+    def _wait_nodes(self, progress: Progress) -> None:
+        watch.nodes_ready(
+            self._kube(),
+            self.cloud.compute,
+            self._server_ids(),
+            clock=self.clock,
+            abort=self.abort,
+            progress=progress,
+        )
+
+    def _wait_addons(self, progress: Progress) -> None:
+        watch.addons_run(self._kube(), (CCM_NAME, "coredns"), clock=self.clock, abort=self.abort, progress=progress)
+
+    # ---- taking nodes out
+
+    def _drain(self, name: str, progress: Progress) -> None:
+        kubernetes.drain(self._kube(), name, clock=self.clock, progress=progress)
+
+    def _forget(self, name: str) -> None:
+        if self.api is not None or self.record.ready:
+            kubernetes.forget_node(self._kube(), name)
+
+
+def cluster_servers(cloud: Cloud, uid: str) -> list[Any]:
+    """The cluster's servers, by name."""
+    return sorted(cloud.compute.servers(tag=cluster_tag(uid)), key=lambda server: server.name)
+
+
+def require(paths: Paths, name: str) -> Record:
+    """The record of a cluster that must be there."""
+    record = Record.open(paths, name)
+    if record is None:
+        known = Record.names(paths)
+        there = f"there are {', '.join(known)}" if known else "`moyai up` makes one"
+        raise UsageError(f"there is no cluster {name!r}", hint=there)
+    return record
