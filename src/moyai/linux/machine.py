@@ -16,7 +16,7 @@ import os
 import signal
 import stat
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -148,6 +148,18 @@ class Host:
         binds = [f"mount --bind {hardware.INSIDE}/{name} {target}" for name, target in hardware.TARGETS.items()]
         self.run(machine.folder, machine.name, ["/bin/sh", "-c", " && ".join(binds)])
         return leader
+
+    @contextlib.contextmanager
+    def mounted(self, machine: Machine) -> Generator[Path]:
+        """The machine's root as a folder, also while it is off."""
+        there = os.path.ismount(machine.root)
+        if not there:
+            self._mount(machine)
+        try:
+            yield machine.root
+        finally:
+            if not there:
+                run(["umount", machine.root])
 
     def _mount(self, machine: Machine) -> None:
         work = machine.folder / "work"

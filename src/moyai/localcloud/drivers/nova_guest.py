@@ -37,7 +37,7 @@ class Port:
         network = vif["network"]
         addresses = tuple(_addresses(network["subnets"]))
         mtu = network["meta"].get("mtu") or _DEFAULT_MTU
-        link = netns.Link(f"tap{vif['id'][:11]}", f"eth{index}", vif["address"], int(mtu), addresses)
+        link = netns.Link(tap(vif["id"]), f"eth{index}", vif["address"], int(mtu), addresses)
         return Port(vif["id"], network["bridge"] or f"brq{network['id'][:11]}", link)
 
     @staticmethod
@@ -63,6 +63,11 @@ def _addresses(subnets) -> Iterator[netns.Address]:
             prefix = ipaddress.ip_network(subnet["cidr"]).prefixlen
             first = number == 0
             yield netns.Address(ip["address"], prefix, gateway if first else None, tuple(routes) if first else ())
+
+
+def tap(port_id: str) -> str:
+    """The name by which the L2 agent knows the port's outer end."""
+    return f"tap{port_id[:11]}"
 
 
 def plug(namespace: str, port: Port) -> None:

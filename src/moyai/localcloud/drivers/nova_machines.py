@@ -1,0 +1,311 @@
+# pyright: basic, reportMissingImports=false
+"""The machines of one hypervisor: their records on disk, and all that exists only while they run.
+
+What always holds:
+
+- Everything that a machine needs to be started is in its record (``<machines_dir>/<host>/<uuid>/record.json``), so that a
+  restarted nova-compute, or a rebooted host, runs it as before without asking anybody.
+- Network namespace, links, mounts, loop devices and control group exist only while the machine runs: ``down`` takes all of
+  them away, ``up`` makes all of them anew, or none.
+- The end of a machine that nobody asked for is noticed at once (its pidfd), also of one that an earlier process started.
+
+Runs inside nova-compute: what waits, waits in eventlet's way.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import eventlet
+import eventlet.hubs
+from oslo_log import log as logging
+
+from moyai.linux import cgroups, loop, netns
+from moyai.linux.machine import REBOOT, Disk, Host, Machine, MachineError, trim_console
+from moyai.linux.process import ProcessError, run
+from moyai.localcloud.drivers import nova_guest
+from moyai.localcloud.drivers.nova_images import STORE, copy_store
+
+LOG = logging.getLogger(__name__)
+
+FAILURES = (MachineError, ProcessError, cgroups.CgroupError, OSError)
+_TRIM_SECONDS = 15
+# Not for a machine made from a snapshot: whose it was, what hardware it had, which server it was told to be.
+_NOT_IN_SNAPSHOT = (
+    "./usr/lib/moyai/hardware",
+    f"./{nova_guest.SEED}",
+    "./etc/machine-id",
+    "./etc/hostname",
+    "./etc/resolv.conf",
+)
+
+
+@dataclass
+class Record:
+    """What is on disk of a server: enough to start its machine again."""
+
+    uuid: str
+    name: str
+    hostname: str
+    image: str
+    memory_mb: int
+    vcpus: int
+    ports: list[dict] = field(default_factory=list)  # nova_guest.Port.dump()
+    volumes: dict[str, dict] = field(default_factory=dict)  # volume id → {"file": …, "name": "vdb"}
+
+
+class Machines:
+    """``base``: machines_dir; ``name``: this hypervisor's; ``on_end``: told the uuid of a machine that ended by itself."""
+
+    def __init__(self, base: Path, name: str, cgroup: str, on_end: Callable[[str], None]) -> None:
+        self._base = base
+        self._folder = base / name
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._host = Host(cgroups.open_root(cgroup))
+        self._on_end = on_end
+        self._watched: dict[str, int] = {}
+
+    def start(self) -> None:
+        """Take over what earlier processes left: running machines are watched, one that wanted to reboot is started."""
+        for uuid in self.uuids():
+            try:
+                if pid := self._host.supervisor(self.folder(uuid), uuid):
+                    self._watch(uuid, pid)
+                elif self._host.exit_code(self.folder(uuid)) == REBOOT and (record := self.load(uuid)):
+                    self.up(record)
+                else:
+                    self.down(uuid)
+            except FAILURES:  # one broken machine must not keep the hypervisor from starting
+                LOG.exception("Machine %s cannot be taken over", uuid)
+        eventlet.spawn(self._trim_consoles)
+
+    # ---- records
+
+    def folder(self, uuid: str) -> Path:
+        return self._folder / uuid
+
+    def uuids(self) -> list[str]:
+        return [path.parent.name for path in self._folder.glob("*/record.json")]
+
+    def load(self, uuid: str) -> Record | None:
+        return _read(self.folder(uuid) / "record.json")
+
+    def save(self, record: Record) -> None:
+        path = self.folder(record.uuid) / "record.json"
+        new = path.with_suffix(".new")
+        new.write_text(json.dumps(asdict(record)))
+        new.rename(path)
+
+    def records(self) -> list[Record]:
+        return [record for path in self._folder.glob("*/record.json") if (record := _read(path))]
+
+    def records_everywhere(self) -> list[Record]:
+        """Of all hypervisors of this host."""
+        return [record for path in self._base.glob("*/*/record.json") if (record := _read(path))]
+
+    # ---- one machine
+
+    def create(self, record: Record, store: Path) -> Path:
+        """Make the folder of a new machine with its own container store; returns where the guest's files go."""
+        folder = self.folder(record.uuid)
+        for name in ("up", "store", "kubelet"):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+        self.save(record)
+        copy_store(store, folder / "store")
+        return folder / "up"
+
+    def running(self, uuid: str) -> bool:
+        return self._host.leader(self.folder(uuid), uuid) is not None
+
+    def frozen(self, uuid: str) -> bool:
+        return self._host.group(uuid).frozen()
+
+    def freeze(self, uuid: str, frozen: bool) -> None:
+        self._host.group(uuid).set_frozen(frozen)
+
+    def usage(self, uuid: str) -> cgroups.Usage:
+        return self._host.group(uuid).usage()
+
+    def console(self, uuid: str) -> bytes:
+        try:
+            return (self.folder(uuid) / "console.log").read_bytes()
+        except OSError:
+            return b""
+
+    def up(self, record: Record, *, launch: bool = True) -> None:
+        """Make everything that runs: namespace, links, loop devices, the machine; without ``launch`` only its links."""
+        uuid, machine = record.uuid, self._machine(record)
+        self.down(uuid, record)
+        try:
+            netns.add(machine.netns)
+            for port in record.ports:
+                nova_guest.plug(machine.netns, nova_guest.Port.load(port))
+            if launch:
+                self._host.launch(machine, [disk(volume_id, volume) for volume_id, volume in record.volumes.items()])
+                if pid := self._host.supervisor(machine.folder, uuid):
+                    self._watch(uuid, pid)
+        except BaseException:  # also eventlet's Timeout and GreenletExit
+            self.down(uuid, record)
+            raise
+
+    def down(self, uuid: str, record: Record | None = None, *, grace: float = 0) -> None:
+        """End the machine (killed after ``grace`` seconds) and take away all that exists only while it runs. Data stay."""
+        self._watched.pop(uuid, None)
+        record = record or self.load(uuid)
+        self._host.stop(self.folder(uuid), uuid, grace=grace)
+        for port in record.ports if record else []:  # first: deleting the namespace frees its links only some time later
+            netns.unplug(nova_guest.Port.load(port).link.outside)
+        netns.remove(namespace(uuid))
+        for volume_id, volume in record.volumes.items() if record else []:
+            self._free(volume_id, volume, uuid)
+
+    def remove(self, uuid: str) -> None:
+        """End the machine at once and delete everything of it."""
+        self.down(uuid)
+        self._host.remove(self.folder(uuid), uuid)
+
+    def _machine(self, record: Record) -> Machine:
+        folder = self.folder(record.uuid)
+        return Machine(
+            name=record.uuid,
+            hostname=record.hostname,
+            folder=folder,
+            lower=self._base / "images" / record.image / "root",
+            netns=namespace(record.uuid),
+            memory_bytes=record.memory_mb << 20,
+            cpus=record.vcpus,
+            binds=((folder / "store", f"/{STORE}"), (folder / "kubelet", "/var/lib/kubelet")),
+        )
+
+    # ---- links and disks of a machine that may run
+
+    def add_port(self, record: Record, port: nova_guest.Port) -> None:
+        if self.running(record.uuid):
+            nova_guest.plug(namespace(record.uuid), port)
+        record.ports.append(port.dump())
+        self.save(record)
+
+    def remove_port(self, record: Record, port_id: str) -> bool:
+        """Whether there was such a port."""
+        gone = [port for port in record.ports if port["port_id"] == port_id]
+        for port in gone:
+            netns.unplug(nova_guest.Port.load(port).link.outside)
+        record.ports = [port for port in record.ports if port["port_id"] != port_id]
+        self.save(record)
+        return bool(gone)
+
+    def add_volume(self, record: Record, volume_id: str, volume: dict) -> None:
+        record.volumes[volume_id] = volume
+        self.save(record)  # first: a crash after the next step must not leave a loop device that nobody knows
+        try:
+            if self.running(record.uuid):
+                self._host.plug(self.folder(record.uuid), record.uuid, disk(volume_id, volume))
+        except BaseException:
+            self.remove_volume(record, volume_id)
+            raise
+
+    def remove_volume(self, record: Record, volume_id: str) -> bool:
+        """Whether there was such a volume."""
+        volume = record.volumes.get(volume_id)
+        if volume is None:
+            return False
+        self._host.unplug(self.folder(record.uuid), record.uuid, Disk(volume["name"], volume_id, ""))
+        self._free(volume_id, volume, record.uuid)
+        del record.volumes[volume_id]
+        self.save(record)
+        return True
+
+    def extend_volume(self, record: Record, volume_id: str) -> None:
+        for device in loop.find(Path(record.volumes[volume_id]["file"])):
+            loop.refresh(device)
+
+    def _free(self, volume_id: str, volume: dict, uuid: str) -> None:
+        """Free the volume's loop device, unless another running machine has the same (multi-attached) volume."""
+        others = [record for record in self.records_everywhere() if record.uuid != uuid and volume_id in record.volumes]
+        if not any(self._host.group(record.uuid).exists() for record in others):
+            loop.detach(Path(volume["file"]))
+
+    # ---- the end of machines
+
+    def _watch(self, uuid: str, pid: int) -> None:
+        self._watched[uuid] = pid
+        eventlet.spawn(self._await_end, uuid, pid)
+
+    def _await_end(self, uuid: str, pid: int) -> None:
+        """Sleep until the kernel says that the machine's process has ended; act unless somebody asked for the end."""
+        try:
+            descriptor = os.pidfd_open(pid)
+        except ProcessLookupError:
+            pass
+        else:
+            try:
+                eventlet.hubs.trampoline(descriptor, read=True)
+            finally:
+                os.close(descriptor)
+        if self._watched.get(uuid) != pid:
+            return
+        del self._watched[uuid]
+        code = self._host.last_exit(self.folder(uuid))
+        try:
+            if code == REBOOT and (record := self.load(uuid)):
+                LOG.info("Machine %s reboots", uuid)
+                self.up(record)  # a power cycle: its namespace is made anew too
+                return
+        except FAILURES:
+            LOG.exception("Machine %s did not come back from its reboot", uuid)
+        LOG.warning("Machine %s ended by itself (%s)", uuid, "unknown" if code is None else code)
+        try:
+            self.down(uuid)
+        except FAILURES:
+            LOG.exception("Machine %s is not wholly cleared away", uuid)
+        self._on_end(uuid)
+
+    def _trim_consoles(self) -> None:
+        while True:
+            eventlet.sleep(_TRIM_SECONDS)
+            for uuid in self.uuids():
+                trim_console(self.folder(uuid) / "console.log")
+
+    # ---- snapshots
+
+    @contextlib.contextmanager
+    def packed(self, record: Record):
+        """The machine's whole root as a tar file, an image like any other; held still while it is read. Deleted afterwards."""
+        folder = self.folder(record.uuid)
+        file = folder / "snapshot.tar"
+        flags = ["--numeric-owner", "--xattrs", "--xattrs-include=*"]
+        still = self.running(record.uuid) and not self.frozen(record.uuid)
+        try:
+            with self._host.mounted(self._machine(record)) as root:
+                if still:
+                    self.freeze(record.uuid, True)
+                try:
+                    excluded = [f"--exclude={name}" for name in (*_NOT_IN_SNAPSHOT, f"./{STORE}")]
+                    run(["tar", *flags, *excluded, "-C", root, "-cf", file, "."])
+                    run(["tar", *flags, f"--transform=s,^store,./{STORE},", "-C", folder, "-rf", file, "store"])
+                finally:
+                    if still:
+                        self.freeze(record.uuid, False)
+            yield file
+        finally:
+            file.unlink(missing_ok=True)
+
+
+def disk(volume_id: str, volume: dict) -> Disk:
+    return Disk(volume["name"], volume_id, loop.attach(Path(volume["file"])))
+
+
+def namespace(uuid: str) -> str:
+    return f"moyai-{uuid}"
+
+
+def _read(path: Path) -> Record | None:
+    try:
+        return Record(**json.loads(path.read_text()))
+    except (OSError, ValueError, TypeError):
+        return None
