@@ -98,7 +98,8 @@ class GoToolchain:
         env = self._env(cgo=bool(modules.host_libraries))
         tags = [f"-tags={','.join(modules.tags)}"] if modules.tags else []
         packages = sorted(modules.files.values())
-        common = ["-trimpath", *tags]
+        # debugging symbols would be stripped in the end: not making them saves an eighth of all compiling (measured)
+        common = ["-trimpath", "-gcflags=all=-dwarf=false", *tags]
         step.progress("getting sources")
         try:
             # fetches exactly the sources that the programs need (`go mod download` would fetch several times that)
@@ -120,7 +121,8 @@ class GoToolchain:
                     cwd=modules.folder,
                 ).stdout
                 watch = _Compiling(listed, step)
-                flags = ["-s", "-w", *(f"-X={variable}={value}" for variable, value in sorted(modules.stamps.items()))]
+                static = ["-linkmode=external", "-extldflags=-static"] if modules.host_libraries else []
+                flags = ["-s", "-w", *static, *(f"-X={variable}={value}" for variable, value in sorted(modules.stamps.items()))]
                 stream(
                     [go.program, "build", "-v", *common, f"-ldflags={' '.join(flags)}", f"-o={target}/", *packages],
                     watch.line,
@@ -280,6 +282,12 @@ class Turns:
         self._condition = threading.Condition()
         self._waiting: list[int] = []
         self._taken = False
+
+    @property
+    def waiting(self) -> int:
+        """How many wait for their turn."""
+        with self._condition:
+            return len(self._waiting)
 
     def take(self, turn: int) -> _Turn:
         return _Turn(self, turn)
