@@ -17,6 +17,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -35,6 +36,8 @@ LOG = logging.getLogger(__name__)
 
 FAILURES = (MachineError, ProcessError, cgroups.CgroupError, OSError)
 _TRIM_SECONDS = 15
+_RECORD = "record.json"
+_TRASH = ".deleted-"
 # Not for a machine made from a snapshot: whose it was, what hardware it had, which server it was told to be.
 _NOT_IN_SNAPSHOT = (
     "./usr/lib/moyai/hardware",
@@ -82,7 +85,11 @@ class Machines:
                     self.down(uuid)
             except FAILURES:  # one broken machine must not keep the hypervisor from starting
                 LOG.exception("Machine %s cannot be taken over", uuid)
-        eventlet.spawn(self._trim_consoles)
+        for folder in self._folder.iterdir():  # killed between the two steps of remove()
+            if not (folder / _RECORD).exists() and not folder.name.startswith(_TRASH):
+                folder.rename(self._folder / f"{_TRASH}{folder.name}")
+        eventlet.spawn_n(self._trim_consoles)
+        eventlet.spawn_n(self._empty_trash)
 
     # ---- records
 
@@ -90,32 +97,33 @@ class Machines:
         return self._folder / uuid
 
     def uuids(self) -> list[str]:
-        return [path.parent.name for path in self._folder.glob("*/record.json")]
+        return [path.parent.name for path in self._folder.glob(f"*/{_RECORD}")]
 
     def load(self, uuid: str) -> Record | None:
-        return _read(self.folder(uuid) / "record.json")
+        return _read(self.folder(uuid) / _RECORD)
 
     def save(self, record: Record) -> None:
-        path = self.folder(record.uuid) / "record.json"
+        path = self.folder(record.uuid) / _RECORD
         new = path.with_suffix(".new")
         new.write_text(json.dumps(asdict(record)))
         new.rename(path)
 
     def records(self) -> list[Record]:
-        return [record for path in self._folder.glob("*/record.json") if (record := _read(path))]
+        return [record for path in self._folder.glob(f"*/{_RECORD}") if (record := _read(path))]
 
     def records_everywhere(self) -> list[Record]:
         """Of all hypervisors of this host."""
-        return [record for path in self._base.glob("*/*/record.json") if (record := _read(path))]
+        return [record for path in self._base.glob(f"*/*/{_RECORD}") if (record := _read(path))]
 
     # ---- one machine
 
     def create(self, record: Record, store: Path) -> Path:
         """Make the folder of a new machine with its own container store; returns where the guest's files go."""
         folder = self.folder(record.uuid)
-        for name in ("up", "store", "kubelet"):
-            (folder / name).mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True)
         self.save(record)
+        for name in ("up", "store", "kubelet"):
+            (folder / name).mkdir()
         copy_store(store, folder / "store")
         return folder / "up"
 
@@ -165,9 +173,16 @@ class Machines:
             self._free(volume_id, volume, uuid)
 
     def remove(self, uuid: str) -> None:
-        """End the machine at once and delete everything of it."""
+        """End the machine at once and delete everything of it; its (many, hard-linked) files go in the background."""
         self.down(uuid)
-        self._host.remove(self.folder(uuid), uuid)
+        with contextlib.suppress(FileNotFoundError):
+            (self.folder(uuid) / _RECORD).unlink(missing_ok=True)  # from here on there is no such machine
+            self.folder(uuid).rename(self._folder / f"{_TRASH}{uuid}-{time.time_ns()}")
+            eventlet.spawn_n(self._empty_trash)
+
+    def _empty_trash(self) -> None:
+        for folder in self._folder.glob(f"{_TRASH}*"):
+            run(["rm", "-rf", "--one-file-system", folder], check=False)
 
     def _machine(self, record: Record) -> Machine:
         folder = self.folder(record.uuid)
@@ -234,7 +249,7 @@ class Machines:
 
     def _watch(self, uuid: str, pid: int) -> None:
         self._watched[uuid] = pid
-        eventlet.spawn(self._await_end, uuid, pid)
+        eventlet.spawn_n(self._await_end, uuid, pid)
 
     def _await_end(self, uuid: str, pid: int) -> None:
         """Sleep until the kernel says that the machine's process has ended; act unless somebody asked for the end."""
