@@ -10,6 +10,7 @@ import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 
 @dataclass(frozen=True)
@@ -104,3 +105,17 @@ def stream(
             on_line(line.rstrip("\n"))
     if process.returncode:
         raise ProcessError(words, f"ended with {process.returncode}", "".join(kept))
+
+
+def become(argv: Sequence[str | os.PathLike[str]], *, env: Mapping[str, str] | None = None) -> NoReturn:
+    """Turn this process into another program: terminal, signals and exit code are then that program's own.
+
+    Raises ProcessError when it cannot start.
+    """
+    words = [os.fspath(word) for word in argv]
+    try:
+        os.execvpe(words[0], words, {**os.environ, **(env or {})})
+    except FileNotFoundError as error:
+        raise ProcessError(words, "not found") from error
+    except OSError as error:
+        raise ProcessError(words, f"cannot be started ({error})") from error

@@ -1,0 +1,323 @@
+"""``moyai up``, ``plan``, ``status``, ``kubeconfig``, ``kubectl``, ``ssh``, ``down``: clusters on the command line.
+
+Thin: reads arguments, connects to the cloud of the spec, calls ``lifecycle``, prints. Progress goes to standard error, results
+to standard output.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from moyai.cli.display import reporter as display
+from moyai.cli.display import seconds
+from moyai.core.errors import Terminal, UsageError
+from moyai.core.paths import Paths, default_paths
+from moyai.core.progress import Reporter
+
+if TYPE_CHECKING:
+    from moyai.cloud.protocols import Cloud
+    from moyai.lifecycle.apply import Endpoint
+    from moyai.lifecycle.down import DownReport
+    from moyai.lifecycle.record import Record
+    from moyai.lifecycle.status import ClusterStatus
+    from moyai.lifecycle.up import UpResult
+    from moyai.spec.load import LoadedSpec
+
+_OUTPUT = click.option(
+    "--output", "-o", type=click.Choice(["text", "json"]), default="text", show_default=True, help="Form of the output."
+)
+_SPEC = click.argument("spec", required=False, type=click.Path(path_type=Path))
+_WHICH = click.argument("cluster", required=False)
+#: Which cluster is meant when there are several and none is named.
+CLUSTER_VARIABLE = "MOYAI_CLUSTER"
+
+
+@click.command()
+@_SPEC
+@click.option("--dry-run", is_flag=True, help="Show what would be done, and do nothing.")
+@_OUTPUT
+def up(spec: Path | None, dry_run: bool, output: str) -> None:
+    """Build the cluster of SPEC (a file, or a folder with cluster.yaml and manifests), or bring it to its spec.
+
+    Without SPEC: one control plane and two workers, called quickstart, on the local cloud.
+    """
+    loaded = _load(spec)
+    if dry_run:
+        _show_plan(loaded, output)
+        return
+    from moyai.cli import prepare
+    from moyai.lifecycle import apply as manifests
+    from moyai.lifecycle.up import up as build
+
+    paths = default_paths()
+    name = loaded.cluster.spec.cloud
+    wanted = manifests.read(loaded.manifests)
+    with display("json" if output == "json" else "text", title=f"cluster {loaded.cluster.name}") as progress:
+        if prepare.is_local(name, paths):
+            prepare.ensure_cluster_base(name, paths, progress)
+        cloud = connect(name)
+        result = build(loaded.cluster, cloud, paths, progress)
+        changes, endpoints = _apply(loaded, wanted, result, paths, progress)
+    unchanged = not result.changed and not changes
+    _summary(result, changes, endpoints, output, unchanged=unchanged, example=bool(loaded.manifests))
+
+
+@click.command()
+@_SPEC
+@_OUTPUT
+def plan(spec: Path | None, output: str) -> None:
+    """Show what `up` would do with SPEC, and do nothing."""
+    _show_plan(_load(spec), output)
+
+
+@click.command()
+@_WHICH
+@_OUTPUT
+def status(cluster: str | None, output: str) -> None:
+    """Nodes, machines, add-ons and load balancers of a cluster. Exit code 1 when something is not well."""
+    from moyai.lifecycle.status import read
+
+    record = _record(cluster)
+    found = read(record, connect(record.spec["spec"]["cloud"]))
+    if output == "json":
+        click.echo(json.dumps(asdict(found), indent=1))
+    else:
+        _print_status(found)
+    if found.problems:
+        sys.exit(1)
+
+
+@click.command()
+@_WHICH
+@click.option("--write", is_flag=True, help="Merge it into your kubeconfig instead of printing it.")
+@click.option(
+    "--file", type=click.Path(path_type=Path), help="Which kubeconfig to merge into.  [default: $KUBECONFIG or ~/.kube/config]"
+)
+def kubeconfig(cluster: str | None, write: bool, file: Path | None) -> None:
+    """Print a cluster's kubeconfig, or merge it into yours."""
+    from moyai.lifecycle import access
+
+    text = access.kubeconfig_text(_record(cluster))
+    if not write and file is None:
+        click.echo(text, nl=False)
+        return
+    target = file or _user_kubeconfig()
+    context = access.merge_kubeconfig(text, target)
+    click.echo(f"context {context} is in {target} and is the current one")
+
+
+@click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False, "help_option_names": []})
+@click.argument("words", nargs=-1, type=click.UNPROCESSED)
+def kubectl(words: tuple[str, ...]) -> None:
+    """Run the pinned kubectl against a cluster; which one: $MOYAI_CLUSTER, else the only one there is."""
+    from moyai.linux.process import become
+
+    record = _record(None)
+    file = record.folder / "kubeconfig"
+    if not file.exists():
+        raise Terminal(f"cluster {record.name} has no kubeconfig yet", hint="`moyai up` goes on building it")
+    become([_kubectl(default_paths()), *words], env={"KUBECONFIG": str(file)})
+
+
+@click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@click.option("--cluster", help="Which cluster.")
+@click.option("--user", default="debian", show_default=True, help="The image's login user.")
+@click.argument("node")
+@click.argument("words", nargs=-1, type=click.UNPROCESSED)
+def ssh(cluster: str | None, user: str, node: str, words: tuple[str, ...]) -> None:
+    """Log in to NODE, or run a command on it."""
+    from moyai.lifecycle import access
+    from moyai.linux.process import become
+
+    become(access.ssh_command(_record(cluster), node, words, user=user))
+
+
+@click.command()
+@_WHICH
+@click.option("--yes", "-y", is_flag=True, help="Do not ask.")
+@click.option("--uid", default="", help="Which cluster, when this machine has no record of it.")
+@click.option("--cloud", "cloud_name", default="", help="Which cloud, when this machine has no record of the cluster.")
+@click.option("--dry-run", is_flag=True, help="Show what would be done, and do nothing.")
+@_OUTPUT
+def down(cluster: str | None, yes: bool, uid: str, cloud_name: str, dry_run: bool, output: str) -> None:
+    """Remove a cluster with everything that hangs on it, and list what became of each object."""
+    from moyai.lifecycle import access
+    from moyai.lifecycle import down as teardown
+    from moyai.lifecycle.record import Record
+    from moyai.plan import text
+
+    paths = default_paths()
+    name = _name(cluster, paths) if cluster or not uid else ""
+    record = Record.open(paths, name) if name else None
+    cloud = connect(cloud_name or (record.spec["spec"]["cloud"] if record else "moyai"))
+    target, record = teardown.target_of(name, paths, cloud, uid)
+    if dry_run:
+        plan = teardown.preview(target, cloud)
+        click.echo(json.dumps(text.data(plan), indent=1) if output == "json" else "\n".join(text.lines(plan)))
+        return
+    if not yes and sys.stdin.isatty():
+        click.confirm(f"Delete cluster {target.name} ({target.uid}) and everything in it?", abort=True, err=True)
+    with display("json" if output == "json" else "text", title=f"down {target.name}") as progress:
+        report = teardown.down(target, record, cloud, paths, progress)
+    if not report.left:
+        access.remove_from_kubeconfig(target.name, _user_kubeconfig())
+    _print_report(report, output)
+    teardown.check(report)
+
+
+# ---- what the commands share
+
+
+def connect(name: str) -> Cloud:
+    """The cloud of this name; nothing is sent yet."""
+    from moyai.cloud.openstack import connect as openstack
+
+    return openstack(name)
+
+
+def _load(path: Path | None) -> LoadedSpec:
+    from moyai.spec.load import load
+
+    return load(path)
+
+
+def _name(given: str | None, paths: Paths) -> str:
+    """The cluster's name: as given, or that of the spec given, or the only one recorded."""
+    from moyai.core.ids import is_dns_label
+    from moyai.lifecycle.record import Record
+
+    given = given or os.environ.get(CLUSTER_VARIABLE)
+    if given:
+        if not is_dns_label(given) or (Path(given) / "cluster.yaml").exists():
+            return _load(Path(given)).cluster.name
+        return given
+    names = Record.names(paths)
+    if len(names) == 1:
+        return names[0]
+    if not names:
+        raise UsageError("there is no cluster", hint="`moyai up` makes one")
+    raise UsageError("which cluster?", hint=f"there are {', '.join(names)}; name one, or set {CLUSTER_VARIABLE}")
+
+
+def _record(given: str | None) -> Record:
+    from moyai.lifecycle.up import require
+
+    paths = default_paths()
+    return require(paths, _name(given, paths))
+
+
+def _kubectl(paths: Paths) -> Path:
+    from moyai.toolchain import Toolchain
+
+    return Toolchain(paths, Reporter()).ensure(["kubernetes"])["kubernetes"].files["kubectl"]
+
+
+def _user_kubeconfig() -> Path:
+    chosen = [entry for entry in os.environ.get("KUBECONFIG", "").split(os.pathsep) if entry]
+    return Path(chosen[0]) if chosen else Path(os.environ.get("HOME", "/root")) / ".kube" / "config"
+
+
+def _apply(
+    loaded: LoadedSpec, wanted: object, result: UpResult, paths: Paths, progress: Reporter
+) -> tuple[list[str], list[Endpoint]]:
+    """Apply the manifests beside the spec and wait for them; returns (kubectl's lines about changes, where Services answer)."""
+    from moyai.core.clock import SystemClock
+    from moyai.lifecycle import apply as manifests
+    from moyai.lifecycle.kubeapi import KubeApi
+
+    if not loaded.manifests:
+        return [], []
+    assert isinstance(wanted, manifests.Wanted)
+    with progress.step("apply manifests"):
+        lines = manifests.apply(loaded.manifests, _kubectl(paths), result.kubeconfig)
+    with progress.step("workloads answer") as step:
+        endpoints = manifests.wait(KubeApi.from_file(result.kubeconfig), wanted, clock=SystemClock(), progress=step)
+    return [line for line in lines if not line.endswith(" unchanged")], endpoints
+
+
+def _show_plan(loaded: LoadedSpec, output: str) -> None:
+    from moyai.cli import prepare
+    from moyai.lifecycle.up import preview
+    from moyai.plan import text
+
+    paths = default_paths()
+    name = loaded.cluster.spec.cloud
+    if prepare.is_local(name, paths) and not paths.cloud(name).exists():
+        raise Terminal(
+            f"the local cloud {name} does not run yet", hint="`moyai cloud up` starts it, and a plan needs to look at it"
+        )
+    found = preview(loaded.cluster, connect(name), paths)
+    click.echo(json.dumps(text.data(found), indent=1) if output == "json" else "\n".join(text.lines(found)))
+
+
+def _summary(
+    result: UpResult, changes: list[str], endpoints: list[Endpoint], output: str, *, unchanged: bool, example: bool
+) -> None:
+    if output == "json":
+        data = asdict(result) | {"kubeconfig": str(result.kubeconfig), "seconds": dict(result.seconds)}
+        data |= {"changed": not unchanged, "manifests": changes, "endpoints": [asdict(end) for end in endpoints]}
+        click.echo(json.dumps(data, indent=1))
+        return
+    if unchanged:
+        click.echo(f"cluster {result.name} is as its spec says: nothing to do")
+    else:
+        click.echo(f"cluster {result.name} is up: {len(result.nodes)} nodes, API {result.api}")
+    for end in endpoints:
+        click.echo(f"  {end.service} answers at {end.url}")
+    click.echo(f"  kubeconfig  {result.kubeconfig}")
+    if unchanged:
+        return
+    slow = sorted(result.seconds.items(), key=lambda item: -item[1])
+    phases = ", ".join(f"{name} {seconds(value)}" for name, value in slow[:6])
+    click.echo(f"  longest     {phases}")
+    tries = ["moyai kubectl get nodes -o wide", "moyai status", f"moyai ssh {result.nodes[-1]}"]
+    if endpoints:
+        tries.insert(0, f"curl {endpoints[0].url}")
+    elif not example:
+        tries.append("moyai up examples/quickstart")
+    click.echo("  try         " + "\n              ".join(tries))
+
+
+def _print_status(found: ClusterStatus) -> None:
+    click.echo(f"cluster {found.name} ({found.uid}) on cloud {found.cloud}, Kubernetes {found.kubernetes}")
+    click.echo(f"API {found.api_url or '-'}: {found.api}\n")
+    rows = [("NODE", "POOL", "ZONE", "ADDRESS", "MACHINE", "NODE STATE", "VERSION")]
+    rows += [(n.name, n.pool, n.zone, n.address or "-", n.machine, n.node, n.version or "-") for n in found.nodes]
+    _table(rows)
+    if found.addons:
+        click.echo()
+        _table([("ADD-ON", "READY"), *found.addons])
+    if found.services:
+        click.echo()
+        head = ("LOAD BALANCER OF", "ADDRESS", "PORTS")
+        _table([head, *((row["service"], row["address"] or "-", ",".join(map(str, row["ports"]))) for row in found.services)])
+    if found.problems:
+        click.echo()
+        for problem in found.problems:
+            click.echo(f"! {problem}")
+
+
+def _print_report(report: DownReport, output: str) -> None:
+    if output == "json":
+        click.echo(json.dumps(report.data(), indent=1))
+        return
+    rows = [("FATE", "KIND", "NAME", "ID"), *((line.fate, line.kind, line.name, line.id) for line in report.lines)]
+    _table(rows)
+    for line in report.lines:
+        if line.why:
+            click.echo(f"{line.fate}: {line.kind} {line.name}: {line.why}")
+    counts = report.data()
+    click.echo(f"cluster {report.name}: {counts['gone']} gone, {counts['kept']} kept on purpose, {counts['left']} left")
+
+
+def _table(rows: list[tuple[str, ...]]) -> None:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

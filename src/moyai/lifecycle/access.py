@@ -1,0 +1,127 @@
+"""Ways into a cluster for its user: kubeconfig merged into his own, and the command line that logs in to a node."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import yaml
+
+from moyai.core.errors import Terminal, UsageError
+from moyai.lifecycle.record import Record, write_private
+from moyai.plan.cluster import object_name
+from moyai.plan.nodes import address_of
+from moyai.plan.steps import server_key
+from moyai.spec.load import validate
+
+#: The login user of the node image (Debian's cloud-init default).
+USER = "debian"
+
+
+def kubeconfig_text(record: Record) -> str:
+    """The administrator's kubeconfig. Terminal before there is one."""
+    try:
+        return (record.folder / "kubeconfig").read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise Terminal(f"cluster {record.name} has no kubeconfig yet", hint="`moyai up` goes on building it") from None
+
+
+def merge_kubeconfig(text: str, file: Path) -> str:
+    """Put the cluster into the user's kubeconfig, and make it the current one; returns the context's name.
+
+    Entries of other names stay as they are; the file is written whole or not at all.
+    """
+    new = cast("dict[str, Any]", yaml.safe_load(text))
+    try:
+        old: Any = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        old = None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UsageError(f"{file} cannot be read", hint=" ".join(str(error).split())[:200]) from None
+    if old is None:
+        old = {"apiVersion": "v1", "kind": "Config"}
+    if not isinstance(old, dict):
+        raise UsageError(f"{file} is no kubeconfig")
+    merged = cast("dict[str, Any]", old)
+    for section in ("clusters", "users", "contexts"):
+        mine: list[Any] = new[section]
+        names = {str(entry["name"]) for entry in mine}
+        merged[section] = [*_without(merged.get(section), names), *mine]
+    merged["current-context"] = new["current-context"]
+    write_private(file, yaml.safe_dump(merged, sort_keys=False))
+    return str(new["current-context"])
+
+
+def remove_from_kubeconfig(name: str, file: Path) -> bool:
+    """Take a cluster that is gone out of the user's kubeconfig; returns whether it was there. An odd file is left alone."""
+    try:
+        content: Any = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return False
+    if not isinstance(content, dict):
+        return False
+    config = cast("dict[str, Any]", content)
+    gone = {"clusters": name, "users": f"{name}-admin", "contexts": name}
+    found = False
+    for section, entry_name in gone.items():
+        kept = _without(config.get(section), {entry_name})
+        found |= len(kept) < len(config.get(section) or ())
+        config[section] = kept
+    if found:
+        if config.get("current-context") == name:
+            config["current-context"] = config["contexts"][0]["name"] if config["contexts"] else ""
+        write_private(file, yaml.safe_dump(config, sort_keys=False))
+    return found
+
+
+def _without(entries: Any, names: Collection[str]) -> list[Any]:
+    """The entries that have none of these names, whatever else they are."""
+    kept: list[Any] = []
+    for entry in cast("list[Any]", entries or []):
+        name = cast("dict[str, Any]", entry).get("name") if isinstance(entry, dict) else None
+        if name not in names:
+            kept.append(entry)
+    return kept
+
+
+def ssh_command(record: Record, node: str, words: Sequence[str] = (), *, user: str = USER) -> list[str]:
+    """The command line that logs in to a node; workers are reached through the control plane's floating address.
+
+    ``node``: its name, with or without the cluster's in front.
+    """
+    cluster = validate(record.spec, source="record")
+    seats = record.recorded().seats
+    name = node if node in seats else object_name(cluster.name, node)
+    if name not in seats:
+        raise UsageError(f"cluster {cluster.name} has no node {node!r}", hint=f"there are {', '.join(sorted(seats)) or 'none'}")
+    if not record.api_address:
+        raise Terminal(f"cluster {cluster.name} is not reachable yet", hint="`moyai up` goes on building it")
+    plane = object_name(cluster.name, "control-plane-0")
+    common = [
+        "ssh",
+        "-i",
+        str(record.folder / "id_ed25519"),
+        "-o",
+        "IdentitiesOnly=yes",
+        "-o",
+        "StrictHostKeyChecking=accept-new",
+        "-o",
+        f"UserKnownHostsFile={record.folder / 'known_hosts'}",
+        "-o",
+        "ConnectTimeout=10",
+        "-o",
+        "LogLevel=ERROR",
+    ]
+    first = [*common, "-o", f"HostKeyAlias={_alias(record, plane)}"]
+    if name == plane:
+        return [*first, f"{user}@{record.api_address}", *words]
+    address = str(address_of(cluster.spec.network.node_cidr, seats[name].slot))
+    jump = " ".join([*first, "-W", "%h:%p", f"{user}@{record.api_address}"])
+    return [*common, "-o", f"HostKeyAlias={_alias(record, name)}", "-o", f"ProxyCommand={jump}", f"{user}@{address}", *words]
+
+
+def _alias(record: Record, name: str) -> str:
+    """A name for the machine's host key that a replaced machine of the same name and address does not have."""
+    made = record.objects.get(server_key(name))
+    return f"{name}-{made.id}" if made else name
