@@ -80,8 +80,9 @@ class GroupV2(Group):
     def verify(self, pid: int) -> None:
         if not self.holds(pid):
             raise CgroupError(f"cgroup {self.name}: process {pid} is in {self.pid_paths(pid).get('', 'none')}")
-        enabled = set(read(self._folder / "payload" / "cgroup.subtree_control").split())
-        if missing := NEEDED - enabled:
+        # what nspawn passed on; the machine's own systemd enables it further down a moment later
+        arrived = set(read(self._folder / "payload" / "cgroup.controllers").split())
+        if missing := NEEDED - arrived:
             raise CgroupError(f"cgroup {self.name}: controllers {', '.join(sorted(missing))} did not reach the machine")
 
     def holds(self, pid: int) -> bool:
