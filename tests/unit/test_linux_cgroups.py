@@ -81,18 +81,21 @@ def test_v2_exec_has_a_leaf_of_its_own(v2: Path) -> None:
 def test_v2_machine_without_its_controllers_is_found_out(v2: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     group = RootV2(v2, "moyai").group("m1")
     paths = {"": "/system.slice/other.scope/payload"}
-    monkeypatch.setattr(group, "pid_paths", lambda _pid: paths)
+
+    def pid_paths(pid: int) -> dict[str, str]:
+        return paths
+
+    monkeypatch.setattr(group, "pid_paths", pid_paths)
     payload = v2 / "moyai/m1/payload"
     payload.mkdir(parents=True)
     (payload / "cgroup.controllers").write_text("cpu memory\n")
-    with pytest.raises(cgroups.CgroupError, match="is in /system.slice/other.scope/payload"):
+    with pytest.raises(cgroups.CgroupError, match=r"is in /system\.slice/other"):
         group.verify(7)
     paths[""] = "/moyai/m1/payload"
     with pytest.raises(cgroups.CgroupError, match="cpuset, pids did not reach the machine"):
         group.verify(7)
     (payload / "cgroup.controllers").write_text("cpu cpuset memory pids io\n")
     group.verify(7)
-    assert not RootV2(v2, "moyai").group("m").holds(7) or paths[""].startswith("/moyai/m/")
 
 
 @pytest.mark.parametrize("name", ["", "daemon", "..", "a/b"])
