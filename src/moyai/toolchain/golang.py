@@ -34,6 +34,9 @@ _PLACES = ("/usr/local/go/bin", "/usr/lib/go/bin", "/usr/lib/go-1.27/bin", "/usr
 #: What a user may say about where modules come from; everything else is ours.
 _FROM_USER = ("GOPROXY", "GOSUMDB", "GONOSUMDB", "GONOPROXY", "GOPRIVATE", "GOINSECURE", "GOAUTH", "GOVCS")
 
+#: Ends a build with moyai, also when moyai is killed: else it would go on for minutes beside the next run's build.
+_TIED = ("setpriv", "--pdeathsig", "TERM", "--") if shutil.which("setpriv") else ()
+
 #: Part of a build's progress that compiling is; the rest is linking, which says nothing while it runs.
 _COMPILING = 0.85
 
@@ -103,7 +106,7 @@ class GoToolchain:
         step.progress("getting sources")
         try:
             # fetches exactly the sources that the programs need (`go mod download` would fetch several times that)
-            run([go.program, "list", "-deps", *common, *packages], env=env, cwd=modules.folder)
+            run([*_TIED, go.program, "list", "-deps", *common, *packages], env=env, cwd=modules.folder)
             step.progress("waiting for its turn to be built")
             with self._turns.take(turn):
                 step.progress("looking for what is compiled already")
@@ -124,7 +127,7 @@ class GoToolchain:
                 static = ["-linkmode=external", "-extldflags=-static"] if modules.host_libraries else []
                 flags = ["-s", "-w", *static, *(f"-X={variable}={value}" for variable, value in sorted(modules.stamps.items()))]
                 stream(
-                    [go.program, "build", "-v", *common, f"-ldflags={' '.join(flags)}", f"-o={target}/", *packages],
+                    [*_TIED, go.program, "build", "-v", *common, f"-ldflags={' '.join(flags)}", f"-o={target}/", *packages],
                     watch.line,
                     env=env,
                     cwd=modules.folder,
@@ -262,6 +265,7 @@ class GoToolchain:
     def explain(self, name: str, error: ProcessError) -> MoyaiError:
         """What went wrong with a build, in one line that a user can act on."""
         output = error.output
+        said = str(error).replace("setpriv: ", "go: ", 1)
         if "no space left on device" in output or "disk quota exceeded" in output:
             return disk_full(f"{name} cannot be built", self._root)
         if "checksum mismatch" in output or "SECURITY ERROR" in output:
@@ -272,7 +276,7 @@ class GoToolchain:
             return MoyaiError(
                 f"{name} cannot be built: the Go module proxy does not answer", hint=f"look at the network ({error})"
             )
-        return MoyaiError(f"{name} cannot be built", hint=str(error))
+        return MoyaiError(f"{name} cannot be built", hint=said)
 
 
 class Turns:
