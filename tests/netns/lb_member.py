@@ -1,11 +1,13 @@
-"""A member for the load-balancer tests: answers HTTP and UDP on one port with its name and what it saw. Ends with its parent's pipe."""
+"""A member for the load-balancer tests: answers HTTP and UDP on one port with its name and what it saw."""
 
 from __future__ import annotations
 
+import io
 import socketserver
 import sys
 import threading
 from pathlib import Path
+from typing import cast
 
 NAME = sys.argv[1]
 PORT = int(sys.argv[2])
@@ -17,12 +19,13 @@ class Tcp(socketserver.StreamRequestHandler):
 
     def handle(self) -> None:
         head: list[str] = []
-        first = self.rfile.peek(12)[:12] if hasattr(self.rfile, "peek") else b""
+        stream = cast("io.BufferedReader", self.rfile)
+        first = stream.peek(12)[:12]
         if first == b"\r\n\r\n\0\r\nQUIT\n":
-            rest = self.rfile.read(16)
-            self.rfile.read(int.from_bytes(rest[14:16], "big"))
+            rest = stream.read(16)
+            stream.read(int.from_bytes(rest[14:16], "big"))
             head.append("PROXYV2")
-        while line := self.rfile.readline().decode(errors="replace").strip():
+        while line := stream.readline().decode(errors="replace").strip():
             head.append(line)
         if not head:
             return

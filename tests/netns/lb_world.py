@@ -6,13 +6,15 @@ Everything stands on one bridge inside a namespace that the test's thread enters
 from __future__ import annotations
 
 import contextlib
+import socket
 import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TypeVar
 
 from moyai.linux import netns
 from moyai.linux.process import run
@@ -25,16 +27,18 @@ CLIENT, CLIENT2 = "10.99.0.100", "10.99.0.101"
 MEMBERS = ("10.99.0.21", "10.99.0.22")
 PORT = 8080
 
+T = TypeVar("T", bound=m.Thing)
+
 
 @dataclass
 class FakeStore:
     """What Octavia's database and Neutron would say, and what was reported."""
 
-    trees: dict[str, m.LoadBalancer] = field(default_factory=dict)
-    operating: dict[str, str] = field(default_factory=dict)
-    provisioning: dict[str, str] = field(default_factory=dict)
-    statistics_seen: dict[str, dict[str, int]] = field(default_factory=dict)
-    released: list[str] = field(default_factory=list)
+    trees: dict[str, m.LoadBalancer] = field(default_factory=dict[str, m.LoadBalancer])
+    operating: dict[str, str] = field(default_factory=dict[str, str])
+    provisioning: dict[str, str] = field(default_factory=dict[str, str])
+    statistics_seen: dict[str, dict[str, int]] = field(default_factory=dict[str, dict[str, int]])
+    released: list[str] = field(default_factory=list[str])
 
     def want(self, tree: m.LoadBalancer) -> None:
         """As the API commits a change: the load balancer waits for it."""
@@ -52,7 +56,18 @@ class FakeStore:
 
     def load(self, balancer_id: str) -> m.LoadBalancer | None:
         tree = self.trees.get(balancer_id)
-        return replace(tree, status=self.provisioning[tree.id]) if tree else None
+        if tree is None:
+            return None
+        pools = tuple(replace(self._now(one), members=tuple(self._now(member) for member in one.members)) for one in tree.pools)
+        return replace(
+            self._now(tree),
+            status=self.provisioning[tree.id],
+            pools=pools,
+            listeners=tuple(self._now(one) for one in tree.listeners),
+        )
+
+    def _now(self, thing: T) -> T:
+        return replace(thing, operating=self.operating.get(thing.id, "OFFLINE"))
 
     def report(self, status: dict[str, list[dict[str, str]]]) -> None:
         for kind, things in status.items():
@@ -74,6 +89,20 @@ class FakeStore:
 
     def release_port(self, balancer_id: str, port_id: str) -> None:
         self.released.append(port_id)
+
+
+@dataclass(frozen=True)
+class Asker:
+    """A UDP socket; ``ask`` says which member answered, "" when none did."""
+
+    link: socket.socket
+
+    def ask(self) -> str:
+        try:
+            self.link.send(b"q")
+            return self.link.recv(999).decode().split()[0]
+        except OSError:
+            return ""
 
 
 class World:
@@ -166,6 +195,16 @@ class World:
         )
         return netns.execute(self.ns(client), [sys.executable, "-c", script]).removesuffix("\n").split("\n")
 
+    @contextlib.contextmanager
+    def socket(self, client: str = CLIENT) -> Generator[Asker]:
+        """A client's UDP socket that asks the VIP's port 53, from one and the same source port."""
+        with netns.inside(self.ns(client)):
+            link = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        with link:
+            link.settimeout(0.7)
+            link.connect((VIP, 53))
+            yield Asker(link)
+
     def close(self) -> None:
         """Take everything away."""
         for address in list(self.servers):
@@ -175,7 +214,7 @@ class World:
 
 
 @contextlib.contextmanager
-def world(folder: Path) -> Iterator[World]:
+def world(folder: Path) -> Generator[World]:
     """Build the network around the calling thread; take it away at the end."""
     made = World(folder)
     netns.add(made.outer)

@@ -11,7 +11,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -97,7 +97,7 @@ def prefix(name: str) -> list[str]:
 
 
 @contextlib.contextmanager
-def inside(name: str) -> Iterator[None]:
+def inside(name: str) -> Generator[None]:
     """Put the calling thread (only it) into the namespace. Sockets made meanwhile stay there for good."""
     with Path("/proc/thread-self/ns/net").open("rb") as home, path(name).open("rb") as there:
         _setns(there.fileno())

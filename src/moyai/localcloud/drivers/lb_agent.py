@@ -26,8 +26,9 @@ from typing import Protocol
 from moyai.linux import netns
 from moyai.linux.process import ProcessError
 from moyai.localcloud.drivers import lb_link, lb_status
-from moyai.localcloud.drivers.lb_model import ACTIVE, DELETED, ERROR, PENDING_DELETE, LoadBalancer, Thing
-from moyai.localcloud.drivers.lb_plane import Plane, health
+from moyai.localcloud.drivers.lb_checks import UdpChecks
+from moyai.localcloud.drivers.lb_model import ACTIVE, DELETED, ERROR, PENDING_DELETE, LoadBalancer, Member, Thing
+from moyai.localcloud.drivers.lb_plane import Plane, health_of, udp_checks
 
 LOG = logging.getLogger(__name__)
 SOCKET = "lbd.sock"
@@ -61,6 +62,8 @@ class Agent:
         self._again: set[str] = set()
         self._trees: dict[str, LoadBalancer] = {}
         self._shown: dict[str, lb_status.Statuses] = {}
+        self._health: dict[str, dict[str, bool | None]] = {}  # as it was last acted upon
+        self._checks = UdpChecks(lambda one: self._submit(one, lambda: self._health_changed(one)))
         self._watched: dict[str, tuple[int, int]] = {}  # balancer → (pid, pidfd) of its HAProxy
         self._selector = selectors.DefaultSelector()
         self._stopping = threading.Event()
@@ -74,6 +77,7 @@ class Agent:
         with (self._root / "lock").open("w") as lock, _datagrams(self._root / SOCKET, lock) as calls:
             self._selector.register(calls, selectors.EVENT_READ, "call")
             self._selector.register(self._wake_read, selectors.EVENT_READ, "wake")
+            self._checks.start()
             self._begin()
             due = time.monotonic()
             while not self._stopping.is_set():
@@ -82,6 +86,7 @@ class Agent:
                 if time.monotonic() >= due:
                     due = time.monotonic() + TICK
                     self._guard("look at the database and the members", self._tick)
+            self._checks.stop()
             self._pool.shutdown(wait=True)
 
     def stop(self) -> None:
@@ -126,7 +131,7 @@ class Agent:
         for balancer_id in self._store.pending():
             self._submit(balancer_id, lambda one=balancer_id: self.reconcile(one))
         for balancer_id in list(self._trees):
-            self._guard(f"report on {balancer_id}", lambda one=balancer_id: self._refresh(one))
+            self._guard(f"look at {balancer_id}", lambda one=balancer_id: self._look(one))
 
     # ---- jobs: one at a time for each load balancer
 
@@ -175,12 +180,16 @@ class Agent:
         for attempt in range(1, TRIES + 1):
             try:
                 if rebuild:
+                    self._checks.restart(balancer_id)
                     plane.remove()
                 plug = plane.plug
                 if plug is None or plug.port_id != balancer.vip_port_id:
                     plug = self._store.plug(balancer)
                     plane.keep(plug)
-                plane.apply(balancer, plug)
+                if not netns.exists(plane.namespace):
+                    self._checks.restart(balancer_id)
+                plane.apply(balancer, plug, self._known(balancer, plane))
+                self._checks.set(balancer_id, plane.namespace, udp_checks(balancer))
                 break
             except ProcessError as error:
                 self._failed(balancer, error)
@@ -214,7 +223,8 @@ class Agent:
         self._store.report({"loadbalancers": [{"id": balancer.id, **gone}]})
 
     def _succeeded(self, balancer: LoadBalancer, plane: Plane) -> None:
-        statuses = lb_status.derive(balancer, health(balancer, plane.rows()))
+        health = self._known(balancer, plane)
+        statuses = lb_status.derive(balancer, health)
         report: Report = {}
         for kind, thing in things(balancer):
             one = {"id": thing.id}
@@ -229,6 +239,7 @@ class Agent:
                 report.setdefault(kind, []).append(one)
         self._trees[balancer.id] = balancer
         self._shown[balancer.id] = statuses
+        self._health[balancer.id] = health
         if report:
             self._store.report(report)
             LOG.info("load balancer %s serves (%s)", balancer.id, statuses["loadbalancers"][balancer.id])
@@ -244,15 +255,31 @@ class Agent:
 
     # ---- health
 
-    def _refresh(self, balancer_id: str) -> None:
-        """Report what the checks found since the last look."""
+    def _known(self, balancer: LoadBalancer, plane: Plane) -> dict[str, bool | None]:
+        """What all checks say now. Of a new HAProxy's unfinished first check the former result is taken."""
+        former = {one.id: one.operating == lb_status.ONLINE for pool in balancer.pools for one in pool.members if _judged(one)}
+        found = {**health_of(balancer, plane.rows()), **self._checks.results(balancer.id)}
+        return {one: former.get(one) if works is None else works for one, works in found.items()}
+
+    def _look(self, balancer_id: str) -> None:
+        """See whether the checks found something new since the last look."""
         with self._lock:
-            if balancer_id in self._busy:
-                return
+            busy = balancer_id in self._busy
+        balancer = self._trees.get(balancer_id)
+        if busy or balancer is None:
+            return
+        if self._known(balancer, Plane(self._root, balancer_id)) != self._health.get(balancer_id):
+            self._submit(balancer_id, lambda: self._health_changed(balancer_id))
+
+    def _health_changed(self, balancer_id: str) -> None:
+        """Act upon what the checks found: the kernel's members, then the operating statuses."""
         balancer = self._trees.get(balancer_id)
         if balancer is None:
             return
-        statuses = lb_status.derive(balancer, health(balancer, Plane(self._root, balancer_id).rows()))
+        plane = Plane(self._root, balancer_id)
+        health = self._known(balancer, plane)
+        plane.apply_rules(balancer, health)
+        statuses = lb_status.derive(balancer, health)
         shown = self._shown.get(balancer_id, {})
         report: Report = {}
         for kind, found in statuses.items():
@@ -261,7 +288,13 @@ class Agent:
                     report.setdefault(kind, []).append({"id": thing_id, "operating_status": status})
         if report:
             self._store.report(report)
-            self._shown[balancer_id] = statuses
+            for kind, changes in report.items():
+                LOG.info(
+                    "load balancer %s: %s",
+                    balancer_id,
+                    ", ".join(f"{kind} {one['id']} {one['operating_status']}" for one in changes),
+                )
+        self._shown[balancer_id], self._health[balancer_id] = statuses, health
 
     # ---- HAProxy dies
 
@@ -302,6 +335,8 @@ class Agent:
     def _forget(self, balancer_id: str) -> None:
         self._trees.pop(balancer_id, None)
         self._shown.pop(balancer_id, None)
+        self._health.pop(balancer_id, None)
+        self._checks.restart(balancer_id)
         with self._lock:
             self._unwatch(balancer_id)
 
@@ -316,6 +351,10 @@ def things(balancer: LoadBalancer) -> list[tuple[str, Thing]]:
         found.append(("pools", pool))
     found += [("listeners", one) for one in balancer.listeners]
     return [*found, ("loadbalancers", balancer)]
+
+
+def _judged(member: Member) -> bool:
+    return member.operating in (lb_status.ONLINE, lb_status.ERROR)
 
 
 @contextlib.contextmanager
@@ -343,7 +382,7 @@ def main() -> None:
 
     agent = Agent(Store(), settings.folder)
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: agent.stop())
+        signal.signal(number, lambda _number, _frame: agent.stop())
     agent.run()
 
 

@@ -30,10 +30,11 @@ UDP_CHECKED_BY_HAPROXY = ("TCP", "HTTP", "HTTPS", "TLS-HELLO", "PING")
 
 @dataclass(frozen=True)
 class Config:
-    """The text, or None when there is nothing for HAProxy to do; the backends whose servers it checks."""
+    """The text, or None when there is nothing for HAProxy to do; the backends whose servers it checks; PING's program."""
 
     text: str | None
     checked: frozenset[str]
+    ping: str | None = None
 
 
 def render(balancer: LoadBalancer, files: haproxy.HAProxy, ping: str = "") -> Config:
@@ -76,7 +77,19 @@ def render(balancer: LoadBalancer, files: haproxy.HAProxy, ping: str = "") -> Co
         head += f"peers {PEERS}\n    peer {haproxy.PEER} 127.0.0.1:1025\n"
     # HAProxy demands at least one port of its own: this one is for a load balancer with nothing but checks
     head += f"frontend none\n    mode tcp\n    bind unix@{files.idle_path} mode 600\n    tcp-request connection reject\n"
-    return Config(head + "".join(sections), frozenset(checked))
+    return Config(head + "".join(sections), frozenset(checked), _ping_program(balancer) if pings else None)
+
+
+def _ping_program(balancer: LoadBalancer) -> str:
+    """What HAProxy runs for each PING check. It is told the member's own address only, so the others stand here."""
+    others = [
+        f"{member.id}) to={member.monitor_address} ;;"
+        for pool in balancer.pools
+        for member in pool.live_members
+        if member.monitor_address
+    ]
+    lines = ["#!/bin/sh", 'to="$3"', 'case "$HAPROXY_SERVER_NAME" in', *sorted(others), "esac", 'exec ping -q -n -c 1 "$to"']
+    return "\n".join(lines) + "\n"
 
 
 def _frontend(balancer: LoadBalancer, listener: Listener, backend: str | None) -> str:
@@ -107,7 +120,7 @@ def _backend(vip: str, pool: Pool, listener: Listener, ping: str) -> str:
     lines = [
         f"backend {backend_name(pool.id, listener.id)}",
         f"    mode {'http' if http else 'tcp'}",
-        f"    balance {_BALANCE[pool.algorithm]}",
+        f"    balance {_balance(pool)}",
         f"    timeout connect {listener.timeout_member_connect}ms",
         f"    timeout server {listener.timeout_member_data}ms",
         "    option allbackups",
@@ -120,6 +133,14 @@ def _backend(vip: str, pool: Pool, listener: Listener, ping: str) -> str:
     for member in pool.live_members:
         lines.append(_server(pool, member, check))
     return "\n".join(lines) + "\n"
+
+
+def _balance(pool: Pool) -> str:
+    # a table of clients is handed over at a reload, but not at once, and dies with a killed process; where the choice itself
+    # follows from the client's address, it stays the same all the same
+    if pool.algorithm == "ROUND_ROBIN" and pool.persistence is not None and pool.persistence.type == "SOURCE_IP":
+        return _BALANCE["SOURCE_IP"]
+    return _BALANCE[pool.algorithm]
 
 
 def _persistence(pool: Pool, *, http: bool, address_type: str) -> list[str]:
@@ -154,7 +175,11 @@ def _monitor(monitor: Monitor, ping: str) -> tuple[list[str], str]:
     elif monitor.type == "TLS-HELLO":
         lines.append("    option ssl-hello-chk")
     elif monitor.type == "PING":
-        lines += ["    option external-check", f"    external-check command {ping}"]
+        lines += [
+            "    option external-check",
+            "    external-check path /usr/bin:/bin:/usr/sbin:/sbin",
+            f"    external-check command {ping}",
+        ]
     return lines, words
 
 

@@ -79,6 +79,10 @@ def ensure(balancer_id: str, plug: Plug) -> bool:
     netns.sysctl(name, "net/ipv4/ip_local_port_range", "10240 65535")
     netns.sysctl(name, "net/ipv4/tcp_tw_reuse", "1")
     netns.plug(name, plug.link)
+    for family in ("ipv4", "ipv6"):
+        # a member's host that vanished is noticed within seconds, not within a minute
+        for key, value in (("retrans_time_ms", "200"), ("base_reachable_time_ms", "5000"), ("delay_first_probe_time", "1")):
+            netns.sysctl(name, f"net/{family}/neigh/{INSIDE}/{key}", value)
     if netns.link_exists(plug.bridge):
         # the network is already on this host: as Nova does, so that nobody waits for the agent's next look
         netns.enslave(plug.link.outside, plug.bridge)

@@ -7,21 +7,20 @@ and changes only what differs. It returns when the load balancer really serves, 
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from moyai.linux import netns
+from moyai.linux import netns, nft
 from moyai.linux.haproxy import HAProxy, Row
-from moyai.localcloud.drivers import lb_haproxy, lb_link
+from moyai.localcloud.drivers import lb_haproxy, lb_link, lb_rules
+from moyai.localcloud.drivers.lb_checks import Check
 from moyai.localcloud.drivers.lb_model import LoadBalancer, backend_name
 
 LOG = logging.getLogger(__name__)
-_PING = """#!/bin/sh
-# HAProxy's external check: proxy address, proxy port, server address, server port
-exec ping -q -n -c 1 -w "${HAPROXY_SERVER_CHECK_TIMEOUT:-5}" "$3" >/dev/null 2>&1
-"""
+Health = Mapping[str, bool | None]
 _WORKS = {"UP": True, "DRAIN": True, "NOLB": True, "DOWN": False}
 
 
@@ -35,6 +34,7 @@ class Plane:
         # short: HAProxy and the kernel limit a socket's path
         self.haproxy = HAProxy(self.folder, self.namespace, root / (balancer_id.replace("-", "")[:12] + ".s"))
         self._plug_file = self.folder / "plug.json"
+        self._rules_file = self.folder / "rules.json"
         self._ping = self.folder / "ping-check"
 
     @property
@@ -47,16 +47,41 @@ class Plane:
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         plug.save(self._plug_file)
 
-    def apply(self, balancer: LoadBalancer, plug: lb_link.Plug) -> None:
-        """Make it so. Raises ProcessError, OSError or NotWired, with the former state still serving where that is possible."""
-        lb_link.ensure(self.id, plug)
+    def apply(self, balancer: LoadBalancer, plug: lb_link.Plug, health: Health) -> None:
+        """Make it so. Raises ProcessError, OSError or NotWired, with the former state still serving where that is possible.
+
+        ``health``: what is known of the members (see `health_of`); who is not in it is taken to work.
+        """
+        if lb_link.ensure(self.id, plug):
+            self._rules_file.unlink(missing_ok=True)  # a new namespace has none
+        # the rules first: a port is not answered before its allowed_cidrs hold
+        self.apply_rules(balancer, health)
         config = lb_haproxy.render(balancer, self.haproxy, str(self._ping))
         if config.text is None:
             self.haproxy.stop()
         else:
-            self._write_ping()
+            if config.ping:
+                self._write_program(config.ping)
             self.haproxy.apply(config.text, config.checked)
         lb_link.wait_wired(plug)
+
+    def apply_rules(self, balancer: LoadBalancer, health: Health) -> None:
+        """Only the kernel's part: UDP members and allowed_cidrs. Clients of a member that is gone or ill get another one."""
+        rules = lb_rules.render(balancer, health)
+        text = json.dumps(rules.commands)
+        if self._rules() != text:
+            if rules.commands or self._rules() is not None:
+                nft.replace_table(self.namespace, lb_rules.TABLE, rules.commands)
+            if rules.commands:
+                self._rules_file.write_text(text)
+            else:
+                self._rules_file.unlink(missing_ok=True)
+        if not rules.answering and not self._udp_seen():
+            return
+        for flow in nft.udp_flows(self.namespace, balancer.vip_address):
+            if (flow.answered_by, flow.answered_from) not in rules.answering.get(flow.port, frozenset()):
+                nft.forget(self.namespace, flow)
+        self._note_udp(bool(rules.answering))
 
     def remove(self) -> None:
         """Take everything away: processes, link, namespace, files."""
@@ -71,21 +96,41 @@ class Plane:
             return self.haproxy.rows()
         return []
 
+    def datagrams(self) -> dict[str, tuple[int, int]]:
+        """(packets, bytes) of each UDP listener's directions (`lb_rules.counter_name`)."""
+        return nft.counters(self.namespace, lb_rules.TABLE) if self._udp_seen() else {}
+
     def there(self) -> bool:
         """Whether anything of it is left on this host."""
         return self.folder.exists() or netns.path(self.namespace).exists()
 
-    def _write_ping(self) -> None:
-        if not self._ping.exists():
-            fresh = self.folder / "ping-check.new"
-            fresh.write_text(_PING)
-            fresh.chmod(0o755)
-            fresh.replace(self._ping)
+    def _rules(self) -> str | None:
+        try:
+            return self._rules_file.read_text()
+        except OSError:
+            return None
+
+    def _udp_seen(self) -> bool:
+        return (self.folder / "udp").exists()
+
+    def _note_udp(self, used: bool) -> None:
+        """Remember that connections may be left behind, also when the listener goes and this process with it."""
+        if used:
+            (self.folder / "udp").touch()
+        else:
+            (self.folder / "udp").unlink(missing_ok=True)
+
+    def _write_program(self, text: str) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        fresh = self.folder / "ping-check.new"
+        fresh.write_text(text)
+        fresh.chmod(0o755)
+        fresh.replace(self._ping)
 
 
-def health(balancer: LoadBalancer, rows: list[Row]) -> dict[str, bool | None]:
-    """By member id, what HAProxy's checks say: works, does not, or (None) not known yet."""
-    by_name: Mapping[tuple[str, str], Row] = {(row.proxy, row.server): row for row in rows}
+def health_of(balancer: LoadBalancer, rows: list[Row]) -> dict[str, bool | None]:
+    """By member id, what HAProxy's checks say: works, does not, or (None) not known yet; nothing of members without checks."""
+    by_name = {(row.proxy, row.server): row for row in rows}
     found: dict[str, bool | None] = {}
     for listener in balancer.live_listeners:
         pool = balancer.pool(listener.pool_id)
@@ -98,3 +143,17 @@ def health(balancer: LoadBalancer, rows: list[Row]) -> dict[str, bool | None]:
             # "UP 1/3" and "DOWN 1/2" are on their way; the word is what holds now. INI: the first check has not ended
             found[member.id] = None if row.check == "INI" else _WORKS.get(row.status.split()[0])
     return found
+
+
+def udp_checks(balancer: LoadBalancer) -> list[Check]:
+    """The checks that HAProxy cannot do: UDP-CONNECT, of the pools that a UDP listener uses."""
+    found: dict[str, Check] = {}
+    for listener in balancer.live_listeners:
+        pool = balancer.pool(listener.pool_id)
+        if pool is None or pool.live_monitor is None or pool.live_monitor.type != "UDP-CONNECT":
+            continue
+        monitor = pool.live_monitor
+        for one in pool.live_members:
+            address, port = one.monitor_address or one.address, one.monitor_port or one.port
+            found[one.id] = Check(one.id, address, port, monitor.delay, monitor.timeout, monitor.rise, monitor.fall)
+    return list(found.values())

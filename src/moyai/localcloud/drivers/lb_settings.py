@@ -1,4 +1,4 @@
-# pyright: basic
+# pyright: basic, reportMissingImports=false
 """Group ``[moyai]`` of octavia.conf: ``lb_dir`` (the load balancers' files), ``lb_host`` (where VIP ports are bound)."""
 
 from __future__ import annotations

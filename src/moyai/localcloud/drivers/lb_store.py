@@ -1,4 +1,4 @@
-# pyright: basic
+# pyright: basic, reportMissingImports=false
 """Octavia's database as the load-balancer daemon needs it: what is wanted, and the reports.
 
 The one module (beside the provider driver) that knows Octavia's internals. Reading is ours: the provisioning status of every
@@ -81,7 +81,7 @@ class Store:
             return Place(row.load_balancer_id, vip.ip_address if vip else None, row.protocol)
 
     def report(self, status: dict[str, list[dict[str, str]]]) -> None:
-        """Write statuses: by kind, a list of ``id``, ``provisioning_status``, ``operating_status``. RuntimeError when refused."""
+        """Write statuses: by kind, a list of id, ``provisioning_status``, ``operating_status``. RuntimeError when refused."""
         answer = DriverUpdater().update_loadbalancer_status(status)
         if answer["status_code"] != 200:
             raise RuntimeError(f"Octavia refuses a status: {answer.get('fault_string')}")

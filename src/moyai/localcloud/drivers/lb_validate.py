@@ -61,7 +61,8 @@ def listener(data: Data) -> str | None:
             return f"{key} (there is no Barbican to hold certificates)"
     if data.get("l7policies"):
         return "L7 policies"
-    unknown = sorted(name for name, on in (data.get("insert_headers") or {}).items() if _true(on) and name not in HEADERS)
+    headers: Data = data.get("insert_headers") or {}
+    unknown = sorted(name for name, on in headers.items() if _true(on) and name not in HEADERS)
     if unknown:
         return f"inserting the header {unknown[0]}; supported: {', '.join(HEADERS)}"
     return None
@@ -79,7 +80,7 @@ def pool(data: Data, vip: str | None = None) -> str | None:
     for key in _TLS_OF_POOL:
         if data.get(key):
             return f"TLS to members ({key})"
-    how = data.get("session_persistence") or {}
+    how: Data = data.get("session_persistence") or {}
     if protocol == "UDP" and how:
         if how.get("type") != "SOURCE_IP":
             return f"session persistence {how.get('type')} over UDP; supported: SOURCE_IP"

@@ -1,4 +1,4 @@
-# pyright: basic
+# pyright: basic, reportMissingImports=false
 """Octavia's provider driver `moyai`: each load balancer is a network namespace on its VIP port, with HAProxy and nftables.
 
 It runs in octavia-api and only refuses what cannot be done, makes the VIP port, and calls moyai-lbd (`lb_agent`), which does
@@ -61,7 +61,7 @@ class MoyaiProvider(provider_base.ProviderDriver):
                     **({"fixed_ips": [wanted]} if wanted else {}),
                 )
         except sdk_exceptions.SDKException as error:
-            text = f"The VIP port cannot be made: {error.details if getattr(error, 'details', None) else error}"
+            text = f"The VIP port cannot be made: {getattr(error, 'details', None) or error}"
             raise exceptions.DriverError(user_fault_string=text, operator_fault_string=text) from error
         fixed = next(
             (one for one in port.fixed_ips if one["ip_address"] == vip_dictionary.get("vip_address")),
