@@ -46,11 +46,13 @@ PATCHES = (
     ),
 )
 
-#: Files written into site-packages: the names that OpenStack demands, pointing at our drivers.
-SHIMS = {
-    "nova/virt/moyai_nspawn.py": "from moyai.localcloud.drivers.nova import NspawnDriver  # noqa: F401\n",
-    "moyai_octavia-1.0.dist-info/METADATA": "Metadata-Version: 2.1\nName: moyai-octavia\nVersion: 1.0\n",
-    "moyai_octavia-1.0.dist-info/entry_points.txt": (
+#: Files written into site-packages: Nova takes drivers only from its own package.
+SHIMS = {"nova/virt/moyai_nspawn.py": "from moyai.localcloud.drivers.nova import NspawnDriver  # noqa: F401\n"}
+
+#: Files written beside the link to our package: what an installed moyai would tell Octavia of its provider.
+BESIDE = {
+    "moyai_drivers-1.0.dist-info/METADATA": "Metadata-Version: 2.1\nName: moyai-drivers\nVersion: 1.0\n",
+    "moyai_drivers-1.0.dist-info/entry_points.txt": (
         "[octavia.api.drivers]\nmoyai = moyai.localcloud.drivers.octavia:MoyaiProvider\n"
     ),
 }
@@ -183,11 +185,17 @@ def apply_patch(site_packages: Path, patch: Patch) -> None:
 
 def _link_package(env: OpenStackEnv) -> None:
     """Point ``python_path`` at the moyai that runs now (it may have moved since the environment was made)."""
+    env.python_path.mkdir(exist_ok=True)
+    for name, text in BESIDE.items():
+        file = env.python_path / name
+        if not file.exists() or file.read_text() != text:
+            file.parent.mkdir(exist_ok=True)
+            file.write_text(text)
     package = Path(moyai.__file__).resolve().parent
     link = env.python_path / "moyai"
     if link.is_symlink() and link.readlink() == package:
         return
-    env.python_path.mkdir(exist_ok=True)
     fresh = env.python_path / f".moyai-{os.getpid()}"
+    fresh.unlink(missing_ok=True)
     fresh.symlink_to(package)
     fresh.replace(link)

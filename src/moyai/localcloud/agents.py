@@ -1,0 +1,70 @@
+"""Whether the cloud is whole: every agent, compute and volume service has reported, and the hypervisors can take machines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+from moyai.core.clock import Clock
+from moyai.core.errors import MoyaiError
+from moyai.core.progress import Step
+from moyai.localcloud.api import Api
+from moyai.localcloud.config import CloudConfig
+
+
+@dataclass(frozen=True)
+class Agent:
+    """One part that reports to its API: ``alive`` as the API sees it."""
+
+    kind: str
+    host: str
+    alive: bool
+
+
+def expected(config: CloudConfig) -> set[tuple[str, str]]:
+    hosts = [hypervisor.host for hypervisor in config.hypervisors]
+    found = {("Linux bridge agent", host) for host in hosts} | {("nova-compute", host) for host in hosts}
+    found |= {(kind, hosts[0]) for kind in ("L3 agent", "DHCP agent", "Metadata agent")}
+    found |= {("cinder-volume", f"{hosts[0]}@{zone}") for zone in config.zones}
+    return found | {("cinder-scheduler", hosts[0]), ("nova-scheduler", hosts[0]), ("nova-conductor", hosts[0])}
+
+
+def listing(api: Api) -> list[Agent]:
+    """All agents, asked for side by side. The first questions also warm the services up."""
+
+    def network() -> list[Agent]:
+        found: list[dict[str, Any]] = api.get("neutron", "/v2.0/agents")["agents"]
+        return [Agent(agent["agent_type"], agent["host"], agent["alive"]) for agent in found]
+
+    def compute() -> list[Agent]:
+        found: list[dict[str, Any]] = api.get("nova", "/v2.1/os-services")["services"]
+        return [Agent(service["binary"], service["host"], service["state"] == "up") for service in found]
+
+    def volume() -> list[Agent]:
+        found: list[dict[str, Any]] = api.get("cinder", f"/v3/{api.project_id()}/os-services")["services"]
+        return [Agent(service["binary"], service["host"], service["state"] == "up") for service in found]
+
+    calls: tuple[Callable[[], list[Agent]], ...] = (network, compute, volume)
+    with ThreadPoolExecutor(len(calls)) as pool:
+        return [agent for part in pool.map(lambda call: call(), calls) for agent in part]
+
+
+def wait(config: CloudConfig, api: Api, clock: Clock, step: Step, *, timeout: float) -> None:
+    """Return once all that is expected is alive. Raises MoyaiError that names what is not."""
+    deadline = clock.monotonic() + timeout
+    reason = ""
+    while True:
+        missing = expected(config)
+        try:
+            missing -= {(agent.kind, agent.host) for agent in listing(api) if agent.alive}
+            reason = ", ".join(f"{kind} on {host}" for kind, host in sorted(missing))
+        except MoyaiError as error:
+            reason = str(error)
+        if not missing:
+            return
+        if clock.monotonic() > deadline:
+            raise MoyaiError(f"not whole after {timeout:.0f} s: {reason}", hint="see `moyai cloud logs`")
+        step.progress(f"waits for {reason}"[:160])
+        clock.sleep(0.5)

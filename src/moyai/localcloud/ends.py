@@ -1,0 +1,128 @@
+"""Ending a cloud: everything that it has on the host goes, in an order in which nothing comes back; and what is left is told.
+
+Works from names and records only, never from what a former command remembers, so it is the same after a crash of any part.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import time
+from pathlib import Path
+
+from moyai.core.errors import MoyaiError
+from moyai.linux import cgroups, loop
+from moyai.localcloud import host, proc
+from moyai.localcloud.config import CloudConfig, CloudPaths
+
+
+def end(config: CloudConfig, paths: CloudPaths) -> None:
+    """Kill the cloud's init and with it everything inside; then free what is not bound to namespaces. Keeps the state."""
+    record = proc.Record.load(paths.init_record)
+    if record is not None and record.alive():
+        os.kill(record.pid, signal.SIGKILL)
+    _kill_strays(paths)
+    host.detach(config)
+    loop.detach_under(paths.root)
+    _remove_cgroups(config)
+    for mount in sorted(_mounts(paths), reverse=True):
+        from moyai.linux.process import run
+
+        run(["umount", mount], check=False)
+    paths.init_record.unlink(missing_ok=True)
+
+
+def clear(config: CloudConfig, paths: CloudPaths) -> None:
+    """Delete the cloud's state. ``end`` must have been called."""
+    if mounts := _mounts(paths):
+        raise MoyaiError(f"{mounts[0]} is still mounted, the state of cloud {config.name!r} stays")
+    if paths.root.exists():
+        shutil.rmtree(paths.root)
+
+
+def leftovers(config: CloudConfig, paths: CloudPaths) -> list[str]:
+    """What is there of this cloud: processes, links, routes, loop devices, cgroups, mounts; one line each."""
+    found = [f"process {pid} ({_command(pid)})" for pid in _processes(paths)]
+    found += host.leftovers(config)
+    found += [f"loop device {device}" for device in _loops(paths)]
+    found += [f"cgroup {folder}" for folder in _cgroup_folders(config)]
+    found += [f"mount {mount}" for mount in _mounts(paths)]
+    return found
+
+
+def _processes(paths: CloudPaths) -> list[int]:
+    """Processes that name the cloud's folder on their command line, or that live in its namespaces."""
+    record = proc.Record.load(paths.init_record)
+    inside = set(proc.members(record.pid).values()) if record and record.alive() else set[int]()
+    mark = f"{paths.root}".encode()
+    for pid in proc.pids():
+        with contextlib.suppress(OSError):
+            words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+            if pid != os.getpid() and any(word == mark or mark + b"/" in word for word in words) and _is_daemon(words):
+                inside.add(pid)
+    return sorted(inside)
+
+
+def _is_daemon(words: list[bytes]) -> bool:
+    """Somebody's editor or shell that has a file of ours open is none of our processes."""
+    ours = (
+        b"moyai.localcloud.",
+        b"mariadbd",
+        b"--config-file",
+        b"systemd-nspawn",
+        b"haproxy",
+        b"dnsmasq",
+        b"beam.smp",
+        b"keystone",
+    )
+    return any(mark in word for word in words for mark in ours)
+
+
+def _kill_strays(paths: CloudPaths) -> None:
+    """Wait until nobody of the cloud is left; a process outside its namespaces (a set-up step that was cut off) is killed."""
+    deadline = time.monotonic() + 20
+    while left := _processes(paths):
+        for pid in left:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        if time.monotonic() > deadline:
+            raise MoyaiError(f"process {left[0]} ({_command(left[0])}) does not end")
+        time.sleep(0.05)
+
+
+def _command(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:
+        return "gone"
+
+
+def _cgroup_folders(config: CloudConfig) -> list[Path]:
+    mount = cgroups.MOUNT
+    candidates = [mount / config.cgroup, cgroups.scope_path(config.cgroup), *(mount.glob(f"*/{config.cgroup}"))]
+    return [folder for folder in candidates if folder.exists()]
+
+
+def _remove_cgroups(config: CloudConfig) -> None:
+    if folders := _cgroup_folders(config):
+        mount = cgroups.MOUNT
+        relative = folders[0].relative_to(mount)
+        v1 = cgroups.detect() == "v1"
+        text = config.cgroup if v1 else str(relative)
+        root = cgroups.RootV1(mount, text) if v1 else cgroups.RootV2(mount, text)
+        root.remove()
+
+
+def _mounts(paths: CloudPaths) -> list[str]:
+    found: list[str] = []
+    for line in Path("/proc/self/mounts").read_text().splitlines():
+        point = line.split()[1].replace("\\040", " ")
+        if point == str(paths.root) or point.startswith(f"{paths.root}/"):
+            found.append(point)
+    return found
+
+
+def _loops(paths: CloudPaths) -> list[str]:
+    return [device for device, file in loop.attached().items() if file.is_relative_to(paths.root)]

@@ -1,0 +1,113 @@
+"""What a cloud's namespace looks like inside: mounts, bridges, the other hypervisors' network namespaces, packet filter.
+
+Made by the namespace's init when it starts, from nothing (the namespaces are new); nothing of it is seen by the host.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from moyai.linux.process import run
+from moyai.localcloud.config import PORTS, CloudConfig, Hypervisor
+from moyai.localcloud.services.network import EXTERNAL_BRIDGE, MANAGEMENT_BRIDGE
+
+#: The cloud's end of the veth to the host.
+UPLINK = "host0"
+
+_SYSCTLS = {
+    "net/ipv4/ip_forward": "1",
+    "net/ipv6/conf/all/forwarding": "1",
+    # replies to the host may come by another bridge than the one the request came by
+    "net/ipv4/conf/all/rp_filter": "0",
+    "net/ipv4/conf/default/rp_filter": "0",
+    # a hundred nodes' neighbours fit
+    "net/ipv4/neigh/default/gc_thresh1": "1024",
+    "net/ipv4/neigh/default/gc_thresh2": "4096",
+    "net/ipv4/neigh/default/gc_thresh3": "8192",
+}
+
+
+def prepare(config: CloudConfig) -> None:
+    """Make all of it. Raises ProcessError or OSError, with what failed."""
+    _mounts()
+    for name, value in _SYSCTLS.items():
+        file = Path("/proc/sys") / name
+        if file.exists():  # neighbour limits exist only on the host on some kernels
+            file.write_text(value)
+    for hypervisor in config.hypervisors:
+        if hypervisor.netns:
+            run(["ip", "netns", "add", hypervisor.netns])
+    run(["ip", "-batch", "-"], stdin=links(config))
+    for hypervisor in config.hypervisors:
+        if hypervisor.netns:
+            run(["ip", "-n", hypervisor.netns, "-batch", "-"], stdin=hypervisor_links(config, hypervisor))
+    run(["nft", "-f", "-"], stdin=filter_rules(config))
+
+
+def _mounts() -> None:
+    """A /sys of the new network namespace, without losing the control groups below it; private names of network namespaces."""
+    run(["mount", "--make-rprivate", "/"])
+    aside = Path("/run/moyai-cgroup")
+    aside.mkdir(exist_ok=True)
+    # never a fresh cgroup2 mount: it would change the mount options of the whole host
+    run(["mount", "--rbind", "/sys/fs/cgroup", aside])
+    run(["mount", "-t", "sysfs", "sysfs", "/sys"])
+    run(["mount", "--move", aside, "/sys/fs/cgroup"])
+    Path("/run/netns").mkdir(exist_ok=True)
+    run(["mount", "-t", "tmpfs", "-o", "mode=0755", "tmpfs", "/run/netns"])
+
+
+def links(config: CloudConfig) -> str:
+    """`ip -batch` commands for bridges and hypervisors."""
+    lines = ["link set lo up"]
+    for bridge, address, network in (
+        (MANAGEMENT_BRIDGE, config.address, config.management),
+        (EXTERNAL_BRIDGE, config.external_gateway, config.external),
+    ):
+        lines += [
+            f"link add {bridge} type bridge forward_delay 0",
+            f"address add {address}/{network.prefixlen} dev {bridge}",
+            f"link set {bridge} up",
+        ]
+    for hypervisor in config.hypervisors:
+        if hypervisor.netns:
+            lines += [
+                f"link add {hypervisor.netns} type veth peer name eth0 netns {hypervisor.netns}",
+                f"link set {hypervisor.netns} master {MANAGEMENT_BRIDGE} up",
+            ]
+    # nothing leaves but to the host; with `outbound` this is replaced by a route to it
+    lines.append("route add unreachable default metric 4278198272")
+    if config.outbound:
+        lines.append(f"route add default via {config.host_address} dev {MANAGEMENT_BRIDGE} onlink")
+    return "\n".join(lines) + "\n"
+
+
+def hypervisor_links(config: CloudConfig, hypervisor: Hypervisor) -> str:
+    """`ip -batch` commands in the network namespace of another hypervisor."""
+    return (
+        f"link set lo up\naddress add {hypervisor.address}/{config.management.prefixlen} dev eth0\n"
+        f"link set eth0 up\nroute add default via {config.address}\n"
+    )
+
+
+def filter_rules(config: CloudConfig) -> str:
+    """nftables: the message bus is for hypervisors only, and machines open no connection to the host."""
+    outbound = (
+        f"iifname {EXTERNAL_BRIDGE} oifname {MANAGEMENT_BRIDGE} ip daddr != {config.management} accept"
+        if config.outbound
+        else ""
+    )
+    return f"""table inet moyai {{
+  chain input {{
+    type filter hook input priority -10; policy accept;
+    tcp dport {PORTS["rabbitmq"]} iifname {EXTERNAL_BRIDGE} drop
+    tcp dport {PORTS["rabbitmq"]} ip saddr {config.host_address} drop
+  }}
+  chain forward {{
+    type filter hook forward priority -10; policy accept;
+    iifname {EXTERNAL_BRIDGE} oifname {MANAGEMENT_BRIDGE} ct state established,related accept
+    {outbound}
+    iifname {EXTERNAL_BRIDGE} oifname {MANAGEMENT_BRIDGE} drop
+  }}
+}}
+"""

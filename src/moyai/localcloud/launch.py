@@ -1,0 +1,56 @@
+"""Starts a cloud's namespace: ``python -m moyai.localcloud.launch ROOT``, ROOT being the cloud's folder.
+
+Runs in the host's namespaces (on systemd hosts in a delegated scope of its own), prepares the control group, starts the
+namespace's init, waits until that says that it stands, records it, and ends. An error is one line on standard error.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from moyai.linux import cgroups
+from moyai.localcloud import proc
+from moyai.localcloud.config import CloudConfig, CloudPaths
+from moyai.localcloud.secrets import write_private
+
+READY = b"ready\n"
+
+
+def main() -> int:
+    paths = CloudPaths(Path(sys.argv[1]))
+    config = CloudConfig.from_json(paths.record.read_text())
+    try:
+        cgroups.prepare(config.cgroup)
+    except cgroups.CgroupError as error:
+        print(error, file=sys.stderr)  # noqa: T201 - this program's one way to speak
+        return 1
+    reader, writer = os.pipe()
+    os.set_inheritable(writer, True)
+    init = [sys.executable, "-m", "moyai.localcloud.init", str(paths.root), str(writer)]
+    with (paths.log / "init.log").open("ab") as log:
+        outer = subprocess.Popen(
+            ["unshare", "--mount", "--net", "--pid", "--fork", "--mount-proc", *init],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            cwd="/",
+            pass_fds=(writer,),
+        )
+    os.close(writer)
+    with os.fdopen(reader, "rb") as stream:
+        said = stream.readline()
+    if said != READY:
+        text = said.decode(errors="replace").strip() or f"its init ended with {outer.wait()}"
+        print(f"{text}; see {paths.log / 'init.log'}", file=sys.stderr)  # noqa: T201
+        return 1
+    pid = proc.children(outer.pid)[0]
+    write_private(paths.init_record, proc.Record.of(pid).to_json())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,18 @@
+"""The cloud's services, one module each: their configuration as text and how they are started. Pure: nothing is touched."""
+
+from __future__ import annotations
+
+from moyai.localcloud.services import compute, identity, image, infra, load_balancer, network, registry, volume
+from moyai.localcloud.services.base import Context, Service
+
+_MODULES = (infra, identity, image, compute, network, volume, load_balancer, registry)
+
+
+def files(context: Context) -> dict[str, str]:
+    """Every configuration file, by its path below the cloud's ``conf`` folder."""
+    return {name: text for module in _MODULES for name, text in module.files(context).items()}
+
+
+def services(context: Context) -> list[Service]:
+    """Every service, in the order in which they are best started."""
+    return [service for module in _MODULES for service in module.services(context)]

@@ -1,0 +1,37 @@
+"""Keystone: fernet tokens, keys on disk."""
+
+from __future__ import annotations
+
+from moyai.localcloud.config import PORTS
+from moyai.localcloud.services.base import Context, Service, database, ini, python_env, wsgi
+
+
+def files(context: Context) -> dict[str, str]:
+    keys = context.paths.state / "keystone"
+    text = ini(
+        {
+            "DEFAULT": {"public_endpoint": context.config.url("keystone"), "use_stderr": True, "insecure_debug": False},
+            "token": {"provider": "fernet", "expiration": 86400},
+            "fernet_tokens": {"key_repository": keys / "fernet"},
+            "fernet_receipts": {"key_repository": keys / "receipts"},
+            "credential": {"key_repository": keys / "credential"},
+            "cache": {"enabled": True, "backend": "dogpile.cache.memory"},
+            # the hash of a random 128-bit password gains nothing from many rounds, and each log-in pays for them
+            "identity": {"password_hash_rounds": 5},
+            "database": database(context, "keystone"),
+            "oslo_messaging_notifications": {"driver": "noop"},
+        }
+    )
+    return {"keystone/keystone.conf": text}
+
+
+def services(context: Context) -> list[Service]:
+    return [
+        Service(
+            "keystone",
+            wsgi(context, PORTS["keystone"], "keystone.server.wsgi:initialize_public_application"),
+            env={**python_env(context), "OS_KEYSTONE_CONFIG_DIR": context.conf("keystone")},
+            after=("mariadb",),
+            port=PORTS["keystone"],
+        )
+    ]

@@ -1,0 +1,69 @@
+"""Octavia: its API with our provider, and moyai's own load-balancer daemon, which works from Octavia's database.
+
+There is no amphora, worker, health manager or driver agent: the daemon does what they do, on this host.
+"""
+
+from __future__ import annotations
+
+from moyai.localcloud.config import PORTS
+from moyai.localcloud.services.base import (
+    NO_NOTIFICATIONS,
+    Context,
+    Service,
+    auth_token,
+    client,
+    database,
+    ini,
+    python_env,
+    wsgi,
+)
+
+
+def files(context: Context) -> dict[str, str]:
+    state = context.paths.state / "octavia"
+    octavia = {
+        "DEFAULT": {"transport_url": context.transport_url},
+        "api_settings": {
+            "bind_host": context.config.address,
+            "bind_port": PORTS["octavia"],
+            "auth_strategy": "keystone",
+            "enabled_provider_drivers": "moyai:HAProxy and nftables in a network namespace of this host",
+            "default_provider_driver": "moyai",
+            "allow_tls_terminated_listeners": False,
+        },
+        "moyai": {"lb_dir": state / "lb", "lb_host": context.config.hypervisors[0].host},
+        "oslo_messaging": {"topic": "octavia_prov"},
+        # no certificate authority: there are no amphorae to talk to
+        "certificates": {
+            "cert_manager": "noop_cert_manager",
+            "server_certs_key_passphrase": context.secrets.octavia_key,
+        },
+        "oslo_messaging_notifications": NO_NOTIFICATIONS,
+        "database": database(context, "octavia"),
+        "keystone_authtoken": auth_token(context, "octavia"),
+        "service_auth": client(context, "octavia"),
+        "neutron": client(context, "octavia"),
+        "nova": client(context, "octavia"),
+        "glance": client(context, "octavia"),
+    }
+    return {"octavia.conf": ini(octavia)}
+
+
+def services(context: Context) -> list[Service]:
+    environment = python_env(context)
+    config = ("--config-file", context.conf("octavia.conf"))
+    return [
+        Service(
+            "octavia-api",
+            wsgi(context, PORTS["octavia"], "octavia.api.app:setup_app", *config),
+            env=environment,
+            after=("mariadb",),
+            port=PORTS["octavia"],
+        ),
+        Service(
+            "moyai-lbd",
+            (str(context.env.python), "-m", "moyai.localcloud.drivers.lb_agent", *config),
+            env=environment,
+            after=("mariadb",),
+        ),
+    ]

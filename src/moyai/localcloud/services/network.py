@@ -1,0 +1,127 @@
+"""Neutron: server, and Linux-bridge agents: one on each hypervisor; L3, DHCP and metadata on the first."""
+
+from __future__ import annotations
+
+from moyai.localcloud.config import MAX_ADDRESS_PAIRS, MAX_ROUTES, PORTS, Hypervisor
+from moyai.localcloud.services.base import (
+    NO_NOTIFICATIONS,
+    RABBIT,
+    Context,
+    Section,
+    Service,
+    auth_token,
+    client,
+    concurrency,
+    database,
+    ini,
+    python_env,
+)
+
+#: The bridge of the external network in the cloud's own namespace.
+EXTERNAL_BRIDGE = "os-br-ex"
+MANAGEMENT_BRIDGE = "os-br-mgmt"
+
+
+def files(context: Context) -> dict[str, str]:
+    address = context.config.address
+    agent: Section = {"root_helper": "env", "report_interval": 10, "polling_interval": 1}
+    neutron = {
+        "DEFAULT": {
+            "bind_host": address,
+            "bind_port": PORTS["neutron"],
+            "host": context.config.hypervisors[0].host,
+            "core_plugin": "ml2",
+            # tags and atomic extra routes come with the core and the router plugin
+            "service_plugins": "router,segments,port_forwarding,trunk",
+            "auth_strategy": "keystone",
+            "transport_url": context.transport_url,
+            "state_path": context.paths.state / "neutron",
+            "api_workers": 1,
+            "rpc_workers": 1,
+            "rpc_state_report_workers": 0,
+            "max_routes": MAX_ROUTES,
+            "max_allowed_address_pair": MAX_ADDRESS_PAIRS,
+            "notify_nova_on_port_status_changes": True,
+            "notify_nova_on_port_data_changes": True,
+            # events for Nova are sent in batches: a machine waits for its own
+            "send_events_interval": 0,
+            "api_paste_config": context.env.etc / "neutron" / "api-paste.ini",
+            "agent_down_time": 30,
+            "dhcp_agents_per_network": 1,
+            "interface_driver": "linuxbridge",
+            "dhcp_driver": "neutron.agent.linux.dhcp.Dnsmasq",
+            "enable_isolated_metadata": True,
+            "dnsmasq_dns_servers": context.nameservers,
+            "agent_mode": "legacy",
+            "nova_metadata_host": address,
+            "metadata_proxy_shared_secret": context.secrets.metadata,
+            "metadata_workers": 0,
+        },
+        "agent": agent,
+        "AGENT": {"root_helper": "env"},
+        "experimental": {"linuxbridge": True},
+        "oslo_messaging_notifications": NO_NOTIFICATIONS,
+        "oslo_messaging_rabbit": RABBIT,
+        "database": database(context, "neutron"),
+        "keystone_authtoken": auth_token(context, "neutron"),
+        "nova": client(context, "nova"),
+        "placement": client(context, "placement"),
+        # Neutron's own limits, but for security groups: every cluster has two, and a rule for each NodePort
+        "quotas": {"quota_security_group": 50, "quota_security_group_rule": 1000, "quota_router": 20},
+        "ml2": {
+            "type_drivers": "flat,vxlan,local",
+            "tenant_network_types": "vxlan",
+            "mechanism_drivers": "linuxbridge",
+            # ports are made with their tags in one call
+            "extension_drivers": "port_security,tag_ports_during_bulk_creation",
+        },
+        "ml2_type_flat": {"flat_networks": "public"},
+        "ml2_type_vxlan": {"vni_ranges": "1:2000"},
+        "vxlan": {"enable_vxlan": True, "l2_population": False},
+        "securitygroup": {"firewall_driver": "iptables", "enable_ipset": True},
+        "oslo_concurrency": concurrency(context),
+    }
+    hypervisors = {f"neutron-{hv.host}.conf": _hypervisor(context, hv) for hv in context.config.hypervisors}
+    return {"neutron.conf": ini(neutron), **hypervisors}
+
+
+def _hypervisor(context: Context, hypervisor: Hypervisor) -> str:
+    return ini(
+        {
+            "DEFAULT": {"host": hypervisor.host, "state_path": context.paths.state / f"neutron-{hypervisor.host}"},
+            "vxlan": {"local_ip": hypervisor.address},
+            # the external network ends on the first hypervisor, where the routers are
+            "linux_bridge": {"bridge_mappings": "" if hypervisor.netns else f"public:{EXTERNAL_BRIDGE}"},
+        }
+    )
+
+
+def services(context: Context) -> list[Service]:
+    environment = python_env(context)
+    config = ("--config-file", context.conf("neutron.conf"))
+
+    def agent(kind: str, hypervisor: Hypervisor) -> Service:
+        argv: tuple[str, ...] = (
+            context.env.program(f"neutron-{kind}-agent"),
+            *config,
+            "--config-file",
+            context.conf(f"neutron-{hypervisor.host}.conf"),
+        )
+        if hypervisor.netns:
+            # this agent reads /sys/class/net: it needs the namespace's own /sys (which hides the cgroups, needed by none here)
+            argv = ("/usr/sbin/ip", "netns", "exec", hypervisor.netns, *argv)
+        # an agent that comes before the server waits long before it tries again
+        return Service(f"neutron-{kind}-{hypervisor.host}", argv, env=environment, after=("rabbitmq", "neutron-server"))
+
+    first = context.config.hypervisors[0]
+    return [
+        Service(
+            "neutron-server",
+            (context.env.program("neutron-server"), *config),
+            env=environment,
+            after=("mariadb", "rabbitmq"),
+            port=PORTS["neutron"],
+        ),
+        *(agent("linuxbridge", hypervisor) for hypervisor in context.config.hypervisors),
+        *(agent(kind, first) for kind in ("l3", "dhcp", "metadata")),
+    ]

@@ -1,0 +1,299 @@
+"""Starts a cloud's services, each as soon as what it needs is ready, and starts again what dies.
+
+``python -m moyai.localcloud.supervisor ROOT``, inside the cloud's namespaces, below its init. What always holds:
+
+- A service runs at most once: its process is recorded (pid and start time) before anything else, and a supervisor that was
+  killed finds its services by these records and goes on watching them.
+- When a service's main process ends, what is left of its process group is ended too, before it is started again.
+  Machines and daemons that a service means to leave behind are in sessions of their own.
+- A restart is never silent: it is counted, logged and shown by ``status``.
+
+Standard library only, and little of it: this is on the way of every start.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from moyai.core.backoff import Backoff
+from moyai.localcloud import proc
+
+#: A log is cut when it has grown to this many bytes; one older part is kept.
+LOG_BYTES = 16 << 20
+#: A service that ran this long has proved itself: its next failure counts as the first.
+STEADY_SECONDS = 60.0
+
+
+@dataclass
+class State:
+    """What ``status`` shows of one service. ``phase``: held, waiting, starting, ready, failed (waits to be started again)."""
+
+    name: str
+    phase: str = "waiting"
+    pid: int = 0
+    since: float = 0.0
+    restarts: int = 0
+    last_exit: str = ""
+
+
+class Supervised:
+    """One service and the task that keeps it running."""
+
+    def __init__(self, spec: Mapping[str, Any], supervisor: Supervisor) -> None:
+        self.spec = spec
+        self.name: str = spec["name"]
+        self.state = State(self.name)
+        self.ready = asyncio.Event()
+        self.released = asyncio.Event()
+        self._supervisor = supervisor
+        self._backoff = Backoff(base=0.5, ceiling=20.0, jitter=0.1)
+        self._record = supervisor.root / "run" / "services" / f"{self.name}.json"
+
+    async def run(self) -> None:
+        failures = 0
+        record = proc.Record.load(self._record)
+        adopted = record if record and record.alive() else None
+        if adopted is None:
+            self._phase("held" if not self.released.is_set() else "waiting")
+            await self.released.wait()
+            self._phase("waiting")
+            for other in self.spec["after"]:
+                await self._supervisor.services[other].ready.wait()
+        while True:
+            started = time.monotonic()
+            if adopted is None:
+                try:
+                    pid = self._start()
+                except OSError as error:
+                    self._failed(f"cannot be started: {error}")
+                    failures += 1
+                    await asyncio.sleep(self._backoff.delay(failures))
+                    continue
+            else:
+                pid, adopted = adopted.pid, None
+            self.state.pid, self.state.since = pid, time.time()
+            self._phase("starting")
+            ended = asyncio.ensure_future(_ended(pid))
+            probe = asyncio.ensure_future(self._wait_ready())
+            await asyncio.wait({ended, probe}, return_when=asyncio.FIRST_COMPLETED)
+            if probe.done() and not ended.done():
+                self.ready.set()
+                self._phase("ready")
+            reason = await ended
+            probe.cancel()
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(pid, signal.SIGKILL)
+            self.ready.clear()
+            self.state.restarts += 1
+            failures = 0 if time.monotonic() - started > STEADY_SECONDS else failures + 1
+            self._failed(reason)
+            await asyncio.sleep(self._backoff.delay(max(0, failures - 1)) if failures else 0)
+
+    def stop(self) -> None:
+        """Ask the running process to end; it is then started anew."""
+        if self.state.pid:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.state.pid, signal.Signals[self.spec["stop"]])
+
+    def _start(self) -> int:
+        argv = list(self.spec["argv"])
+        if self.spec["netns"]:
+            # not `ip netns exec`: that would hide the control groups
+            argv = ["/usr/bin/nsenter", f"--net=/run/netns/{self.spec['netns']}", *argv]
+        environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", **self.spec["env"]}
+        log = os.open(self._supervisor.log_file(self.name), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        try:
+            process = subprocess.Popen(
+                argv, env=environment, cwd="/", stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            )
+        finally:
+            os.close(log)
+        _write(self._record, proc.Record.of(process.pid).to_json())
+        # the pidfd is what is waited on; Popen's own bookkeeping would only complain
+        process.returncode = 0
+        return process.pid
+
+    async def _wait_ready(self) -> None:
+        port, socket = self.spec["port"], self.spec["socket"]
+        while port or socket:
+            with contextlib.suppress(OSError):
+                if port:
+                    _, writer = await asyncio.open_connection(self._supervisor.address, port)
+                else:
+                    _, writer = await asyncio.open_unix_connection(socket)
+                writer.close()
+                return
+            await asyncio.sleep(0.1)
+
+    def _failed(self, reason: str) -> None:
+        self.state.last_exit = reason
+        self.state.pid = 0
+        self._supervisor.say(f"{self.name} {reason}; restart {self.state.restarts}")
+        self._phase("failed")
+
+    def _phase(self, phase: str) -> None:
+        self.state.phase = phase
+        self._supervisor.changed()
+
+
+class Supervisor:
+    """All services of one cloud, and the socket over which ``moyai cloud`` asks and tells."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.services: dict[str, Supervised] = {}
+        self.address = ""
+        self._watchers: set[asyncio.Event] = set()
+
+    def log_file(self, name: str) -> Path:
+        return self.root / "log" / f"{name}.log"
+
+    def say(self, text: str) -> None:
+        sys.stderr.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
+        sys.stderr.flush()
+
+    def changed(self) -> None:
+        for event in self._watchers:
+            event.set()
+
+    async def run(self) -> None:
+        plan: dict[str, Any] = json.loads((self.root / "run" / "services.json").read_text())
+        self.address = plan["address"]
+        (self.root / "run" / "services").mkdir(exist_ok=True, mode=0o700)
+        self.services = {spec["name"]: Supervised(spec, self) for spec in plan["services"]}
+        held = set(plan["held"]) - set(_read_lines(self.root / "run" / "released"))
+        for service in self.services.values():
+            if service.name not in held:
+                service.released.set()
+        socket = self.root / "run" / "supervisor.sock"
+        socket.unlink(missing_ok=True)
+        server = await asyncio.start_unix_server(self._serve, socket)
+        self.say(f"supervisor starts with {len(self.services)} services")
+        tasks = [asyncio.ensure_future(service.run()) for service in self.services.values()]
+        tasks.append(asyncio.ensure_future(self._cut_logs()))
+        async with server:
+            # a task that ends at all is a fault of ours: end, so that init starts us anew
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+
+    def status(self) -> dict[str, Any]:
+        return {"services": [vars(service.state) for service in self.services.values()]}
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            try:
+                request: dict[str, Any] = json.loads(await reader.readline() or b"{}")
+                await self._answer(request, writer)
+            finally:
+                writer.close()
+
+    async def _answer(self, request: Mapping[str, Any], writer: asyncio.StreamWriter) -> None:
+        async def send(data: Mapping[str, Any]) -> None:
+            writer.write(json.dumps(data).encode() + b"\n")
+            await writer.drain()
+
+        names = [name for name in request.get("names", []) if name in self.services]
+        match request.get("do"):
+            case "release":
+                with (self.root / "run" / "released").open("a") as file:
+                    file.writelines(f"{name}\n" for name in names)
+                for name in names:
+                    self.services[name].released.set()
+                await send(self.status())
+            case "restart":
+                for name in names:
+                    self.services[name].stop()
+                await send(self.status())
+            case "watch":
+                event = asyncio.Event()
+                self._watchers.add(event)
+                try:
+                    while True:
+                        event.clear()
+                        await send(self.status())
+                        await event.wait()
+                finally:
+                    self._watchers.discard(event)
+            case _:
+                await send(self.status())
+
+    async def _cut_logs(self) -> None:
+        while True:
+            for file in (self.root / "log").glob("*.log"):
+                with contextlib.suppress(OSError):
+                    if file.stat().st_size > LOG_BYTES:
+                        # all writers append, so cutting the file under them is safe
+                        await asyncio.to_thread(_cut, file)
+            await asyncio.sleep(60)
+
+
+def _cut(file: Path) -> None:
+    older = file.with_suffix(".log.1")
+    with file.open("rb") as source, older.open("wb") as target:
+        while block := source.read(1 << 20):
+            target.write(block)
+    os.truncate(file, 0)
+
+
+async def _ended(pid: int) -> str:
+    """Wait until the process has ended; returns how."""
+    loop = asyncio.get_running_loop()
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return _reap(pid)
+    done = asyncio.Event()
+    callback: Callable[[], None] = done.set
+    loop.add_reader(descriptor, callback)
+    try:
+        await done.wait()
+    finally:
+        loop.remove_reader(descriptor)
+        os.close(descriptor)
+    return _reap(pid)
+
+
+def _reap(pid: int) -> str:
+    try:
+        _, status = os.waitpid(pid, os.WNOHANG)
+    except ChildProcessError:
+        return "ended"  # adopted: init has taken it in
+    code = os.waitstatus_to_exitcode(status)
+    return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
+
+
+def _write(file: Path, text: str) -> None:
+    fresh = file.with_suffix(".new")
+    fresh.write_text(text)
+    fresh.replace(file)
+
+
+def _read_lines(file: Path) -> list[str]:
+    return file.read_text().split() if file.exists() else []
+
+
+def main() -> None:
+    os.umask(0o077)
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
+    root = Path(sys.argv[1])
+    log = os.open(root / "log" / "supervisor.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    asyncio.run(Supervisor(root).run())
+
+
+if __name__ == "__main__":
+    main()
