@@ -1,0 +1,395 @@
+"""up and down against a cloud in memory: whole, killed at every single change, scaled, and refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from moyai.cloud.loadbalancer import LoadBalancer
+from moyai.cloud.model import FloatingIP, Network, Port, Quota, Route, Volume
+from moyai.core.clock import FakeClock
+from moyai.core.errors import MoyaiError, Terminal, UsageError
+from moyai.core.ids import CLUSTER_TAG, cluster_tag
+from moyai.core.paths import Paths
+from moyai.core.progress import Reporter
+from moyai.lifecycle import down as teardown
+from moyai.lifecycle import up as building
+from moyai.lifecycle.record import Record, locked
+from moyai.plan import text
+from moyai.spec.load import parse
+from moyai.spec.model import Cluster
+from tests.unit.fakecloud import FakeCloud, FakeKube, Killed
+
+WHOLE = [
+    "balancers",
+    "fips moyai.cluster=UID api",
+    "groups quickstart-control-plane",
+    "groups quickstart-worker",
+    "keypair quickstart-UID",
+    "networks quickstart-network",
+    "ports quickstart-control-plane-0",
+    "ports quickstart-workers-0",
+    "ports quickstart-workers-1",
+    "routers quickstart-router",
+    "servers quickstart-control-plane-0",
+    "servers quickstart-workers-0",
+    "servers quickstart-workers-1",
+    "subnets quickstart-subnet",
+]
+
+
+class World:
+    """A cloud, a state folder, and the two commands."""
+
+    def __init__(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.paths = Paths(tmp_path / "cache", tmp_path / "state")
+        self.cloud = FakeCloud()
+        self.clock = FakeClock()
+        self.kubes: dict[str, FakeKube] = {}
+
+        def open_api(record: Record) -> Any:
+            self.cloud.look()
+            if not (record.folder / "kubeconfig").exists():
+                return None
+            return self.kubes.setdefault(record.uid, FakeKube(self.cloud, cluster_tag(record.uid)))
+
+        monkeypatch.setattr(building, "open_api", open_api)
+        monkeypatch.setattr(teardown, "open_api", open_api)
+
+    def up(self, spec: str | Cluster = "") -> building.UpResult:
+        cluster = parse(spec) if isinstance(spec, str) else spec
+        return building.up(cluster, self.cloud, self.paths, Reporter(clock=self.clock), clock=self.clock)
+
+    def down(self, name: str = "quickstart", uid: str = "") -> teardown.DownReport:
+        target, record = teardown.target_of(name, self.paths, self.cloud, uid)
+        return teardown.down(target, record, self.cloud, self.paths, Reporter(clock=self.clock), clock=self.clock)
+
+    def names(self, name: str = "quickstart") -> list[str]:
+        record = Record.open(self.paths, name)
+        uid = record.uid if record else "?"
+        return [text.replace(uid, "UID") for text in self.cloud.names()]
+
+    def kube(self, name: str = "quickstart") -> FakeKube:
+        record = Record.open(self.paths, name)
+        assert record is not None
+        return self.kubes[record.uid]
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    return World(tmp_path, monkeypatch)
+
+
+def whole() -> list[str]:
+    return sorted([*(line for line in WHOLE if " " in line), "credential quickstart-UID"])
+
+
+def test_up_makes_one_of_everything_and_again_nothing(world: World) -> None:
+    first = world.up()
+    assert first.changed
+    assert world.names() == whole()
+    assert {cluster_tag(first.uid)} == {
+        tag for kind in ("networks", "ports", "servers") for item in world.cloud.all[kind].values() for tag in item.tags
+    }
+    router = next(iter(world.cloud.all["routers"].values()))
+    assert [(route.destination, route.nexthop) for route in router.routes] == [
+        ("10.244.0.0/24", "10.8.0.10"),
+        ("10.244.1.0/24", "10.8.0.11"),
+        ("10.244.2.0/24", "10.8.0.12"),
+    ]
+    assert all("moyai.key" not in server.metadata for server in world.cloud.all["servers"].values())
+    changes = world.cloud.changes
+    again = world.up()
+    assert not again.changed
+    assert world.cloud.changes == changes
+    assert world.names() == whole()
+
+
+def test_down_leaves_nothing_and_says_so(world: World) -> None:
+    result = world.up()
+    report = world.down()
+    assert world.cloud.names() == []
+    assert not report.left
+    assert {line.fate for line in report.lines} == {"gone"}
+    assert {line.kind for line in report.lines} >= {
+        "server",
+        "port",
+        "network",
+        "subnet",
+        "router",
+        "floating ip",
+        "key pair",
+        "credential",
+    }
+    assert Record.open(world.paths, result.name) is None
+
+
+def count_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> int:
+    world = World(tmp_path / "count", monkeypatch)
+    world.up()
+    return world.cloud.changes
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+def test_up_killed_at_every_change_is_finished_by_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: bool
+) -> None:
+    monkeypatch.setattr(building, "WORKERS", 1)
+    changes = count_changes(tmp_path, monkeypatch)
+    assert changes > 20
+    for number in range(1, changes + 1):
+        world = World(tmp_path / f"{number}", monkeypatch)
+        world.cloud.kill_at(number, after=after)
+        with pytest.raises(Killed):
+            world.up()
+        world.cloud.revive()
+        world.up()
+        assert world.names() == whole(), f"killed at change {number}"
+        assert not world.up().changed
+        world.down()
+        assert world.cloud.names() == [], f"killed at change {number}"
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+def test_down_removes_whatever_a_killed_up_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: bool) -> None:
+    monkeypatch.setattr(building, "WORKERS", 1)
+    changes = count_changes(tmp_path, monkeypatch)
+    for number in range(1, changes + 1):
+        world = World(tmp_path / f"{number}", monkeypatch)
+        world.cloud.kill_at(number, after=after)
+        with pytest.raises(Killed):
+            world.up()
+        world.cloud.revive()
+        report = world.down()
+        assert world.cloud.names() == [], f"killed at change {number}"
+        assert not report.left
+
+
+def test_down_killed_at_every_change_is_finished_by_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(teardown, "WORKERS", 1)
+    world = World(tmp_path / "count", monkeypatch)
+    world.up()
+    built = world.cloud.changes
+    world.down()
+    for number in range(1, world.cloud.changes - built + 1):
+        world = World(tmp_path / f"{number}", monkeypatch)
+        world.up()
+        world.cloud.kill_at(number, after=True)
+        with pytest.raises(Killed):
+            world.down()
+        world.cloud.revive()
+        assert not world.down().left
+        assert world.cloud.names() == []
+
+
+def test_many_side_by_side_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(3, 30, 4):
+        world = World(tmp_path / f"{number}", monkeypatch)
+        world.cloud.kill_at(number, after=True)
+        with pytest.raises(Killed):
+            world.up()
+        world.cloud.revive()
+        world.up()
+        assert world.names() == whole()
+
+
+def test_scaling_up_keeps_addresses_and_down_drains(world: World) -> None:
+    world.up()
+    before = {port.name: port.fixed_ips for port in world.cloud.all["ports"].values() if port.name}
+    world.up("spec: {nodePools: [{replicas: 4}]}")
+    now = {port.name: port.fixed_ips for port in world.cloud.all["ports"].values() if port.name}
+    assert before.items() <= now.items()
+    assert now["quickstart-workers-3"] == ("10.8.0.14",)
+    kube = world.kube()
+    kube.pods = [
+        {"metadata": {"name": "web", "namespace": "default"}, "spec": {"nodeName": "quickstart-workers-3"}, "status": {}},
+        {
+            "metadata": {"name": "proxy", "namespace": "kube-system", "ownerReferences": [{"kind": "DaemonSet"}]},
+            "spec": {"nodeName": "quickstart-workers-3"},
+            "status": {},
+        },
+    ]
+    world.up("spec: {nodePools: [{replicas: 2}]}")
+    assert kube.cordoned == ["quickstart-workers-3", "quickstart-workers-2"]
+    assert kube.evicted == ["web"]
+    assert world.names() == whole()
+    router = next(iter(world.cloud.all["routers"].values()))
+    assert len(router.routes) == 3
+    record = Record.open(world.paths, "quickstart")
+    assert record is not None
+    assert set(record.recorded().seats) == {"quickstart-control-plane-0", "quickstart-workers-0", "quickstart-workers-1"}
+    # the free number is used again
+    world.up("spec: {nodePools: [{replicas: 2}, {name: big, replicas: 1}]}")
+    assert next(p for p in world.cloud.all["ports"].values() if p.name == "quickstart-big-0").fixed_ips == ("10.8.0.13",)
+
+
+def test_a_protected_pod_keeps_its_node(world: World) -> None:
+    world.up()
+    kube = world.kube()
+    kube.pods = [{"metadata": {"name": "db", "namespace": "d"}, "spec": {"nodeName": "quickstart-workers-1"}, "status": {}}]
+    kube.protected = {"db"}
+    with pytest.raises(Terminal, match=r"node quickstart-workers-1 could not be drained in 180 s.*d/db.*disruption budget"):
+        world.up("spec: {nodePools: [{replicas: 1}]}")
+    assert world.names() == whole()
+
+
+def test_late_joiners_get_a_fresh_token(world: World) -> None:
+    world.up()
+    world.clock.sleep(3600)
+    world.up("spec: {nodePools: [{replicas: 3}]}")
+    assert len(world.kube().tokens) == 1
+
+
+def test_a_server_in_error_is_told_and_replaced(world: World) -> None:
+    world.cloud.faults["quickstart-workers-1"] = "No valid host was found"
+    with pytest.raises(
+        Terminal, match=r"server quickstart-workers-1 is in ERROR: No valid host was found; its console ends with: .*"
+    ) as caught:
+        world.up()
+    assert "\n" not in str(caught.value)
+    world.cloud.faults.clear()
+    world.up()
+    assert world.names() == whole()
+
+
+def test_a_lost_control_plane_is_not_silently_made_anew(world: World) -> None:
+    world.up()
+    plane = next(s for s in world.cloud.all["servers"].values() if "control-plane" in s.name)
+    world.cloud.all["servers"].pop(plane.id)
+    with pytest.raises(Terminal, match="the control plane's machine .* is gone, and with it the cluster's state"):
+        world.up()
+
+
+def test_a_stopped_machine_is_started(world: World) -> None:
+    world.up()
+    worker = next(s for s in world.cloud.all["servers"].values() if "workers-0" in s.name)
+    world.cloud.compute.stop_server(worker.id)
+    assert world.up().changed
+    assert all(s.status == "ACTIVE" for s in world.cloud.all["servers"].values())
+
+
+def test_everything_that_hangs_on_a_cluster_goes_and_others_stay(world: World) -> None:
+    world.up("metadata: {name: other}")
+    others = world.cloud.names()
+    uid = world.up().uid
+    tag = cluster_tag(uid)
+    cloud = world.cloud
+    subnet = next(s for s in cloud.all["subnets"].values() if s.name == "quickstart-subnet")
+    lb = cloud.load_balancers.create(
+        LoadBalancer(name="kube_service_quickstart_default_web", vip_subnet_id=subnet.id, tags=(tag,))
+    )
+    cloud.put("balancers", replace(lb, provisioning_status="PENDING_UPDATE"))
+    cloud.countdown[lb.id] = 3
+    untagged = cloud.load_balancers.create(LoadBalancer(name="kube_service_quickstart_default_half", vip_subnet_id=subnet.id))
+    cloud.put("fips", FloatingIP("fip-lb", "203.0.113.77", "ACTIVE", port_id=lb.vip_port_id, tags=(tag,)))
+    cloud.put("fips", FloatingIP("fip-user", "203.0.113.78", "ACTIVE", port_id=untagged.vip_port_id))
+    worker = next(s for s in cloud.all["servers"].values() if s.name == "quickstart-workers-0")
+    cloud.put("volumes", Volume("vol", "pvc-1", "in-use", 1, metadata={CLUSTER_TAG: uid}, attached_server_ids=(worker.id,)))
+    cloud.put("volumes", Volume("mine", "mine", "available", 1))
+    cloud.put("ports", Port("loose", "", subnet.network_id, "DOWN", ("10.8.0.99",), (subnet.id,)))
+    router = next(r for r in cloud.all["routers"].values() if r.name == "quickstart-router")
+    cloud.network.add_routes(router.id, [Route("192.168.0.0/24", "10.8.0.11")])
+    report = world.down()
+    assert not report.left, report.left
+    assert [(line.kind, line.name) for line in report.lines if line.fate == "kept"] == []
+    assert cloud.names() == sorted([*others, "fips ", "volumes mine"])
+    assert cloud.all["fips"]["fip-user"].port_id == ""
+
+
+def test_volumes_are_kept_when_the_spec_says_so(world: World) -> None:
+    uid = world.up("spec: {volumes: {reclaimPolicy: Retain}}").uid
+    world.cloud.put("volumes", Volume("vol", "pvc-1", "available", 1, metadata={CLUSTER_TAG: uid}))
+    report = world.down()
+    assert [(line.fate, line.kind, line.name) for line in report.lines if line.fate != "gone"] == [("kept", "volume", "pvc-1")]
+    assert list(world.cloud.all["volumes"]) == ["vol"]
+
+
+def test_what_will_not_go_is_reported_and_keeps_the_record(world: World) -> None:
+    world.up()
+    subnet = next(iter(world.cloud.all["subnets"].values()))
+    # somebody's own machine on the cluster's network
+    port = Port(
+        "foreign", "vm", subnet.network_id, "ACTIVE", ("10.8.0.99",), (subnet.id,), device_id="vm", device_owner="compute:az1"
+    )
+    world.cloud.put("ports", port)
+    report = world.down()
+    assert {line.kind for line in report.left} == {"network", "subnet"}
+    with pytest.raises(
+        MoyaiError, match=r"2 objects are left in the cloud: network quickstart-network, subnet quickstart-subnet"
+    ):
+        teardown.check(report)
+    assert "foreign" in world.cloud.all["ports"]
+    world.cloud.all["ports"].pop("foreign")
+    assert not world.down().left
+    assert world.cloud.names() == []
+
+
+def test_down_without_a_record_finds_the_cluster_by_its_tags(world: World) -> None:
+    uid = world.up().uid
+    record = Record.open(world.paths, "quickstart")
+    assert record is not None
+    record.remove()
+    with pytest.raises(UsageError, match="no cluster with UID 0123456789 is in this cloud"):
+        world.down("", "0123456789")
+    with pytest.raises(Terminal, match=f"'quickstart' is taken in cloud moyai by cluster {uid}"):
+        world.up()
+    assert not world.down("", uid).left
+    assert world.cloud.names() == []
+
+
+def test_nothing_is_made_when_it_cannot_fit(world: World) -> None:
+    cases: list[tuple[Callable[[], None], str]] = [
+        (lambda: world.cloud.quota.update(cores=Quota("cores", 3, 0)), r"4 CPUs are needed and 3 are free \(cores\)"),
+        (
+            lambda: world.cloud.quota.update(cores=Quota("cores", 20, 0), port=Quota("port", 4, 0)),
+            r"5 ports are needed and 4 are free",
+        ),
+    ]
+    for change, message in cases:
+        change()
+        with pytest.raises(Terminal, match=message):
+            world.up()
+        assert world.cloud.names() == []
+        assert Record.open(world.paths, "quickstart") is None
+
+
+def test_a_name_that_a_stranger_has_is_refused(world: World) -> None:
+    world.cloud.put("networks", Network(id="x", name="quickstart-network"))
+    with pytest.raises(Terminal, match="is taken in cloud moyai by somebody else's network"):
+        world.up()
+
+
+def test_what_cannot_change_is_refused(world: World) -> None:
+    world.up()
+    with pytest.raises(UsageError, match=r"spec.network.podCIDR: '10.200.0.0/16', should stay '10.244.0.0/16'"):
+        world.up("spec: {network: {podCIDR: 10.200.0.0/16}}")
+
+
+def test_two_at_once(world: World) -> None:
+    with (
+        locked(world.paths, "quickstart"),
+        pytest.raises(Terminal, match=r"another moyai \(process \d+\) is working on cluster quickstart"),
+    ):
+        world.up()
+
+
+def test_a_preview_changes_nothing(world: World) -> None:
+    plan = building.preview(parse(""), world.cloud, world.paths)
+    assert world.cloud.changes == 0
+    assert not world.paths.clusters.exists()
+    assert text.lines(plan)[0].endswith("create network quickstart-network")
+
+
+def test_services_go_through_kubernetes_first(world: World) -> None:
+    world.up()
+    kube = world.kube()
+    kube.services = [
+        {"metadata": {"namespace": "default", "name": "web"}, "spec": {"type": "LoadBalancer"}},
+        {"metadata": {"namespace": "default", "name": "kubernetes"}, "spec": {"type": "ClusterIP"}},
+    ]
+    world.down()
+    assert [service["metadata"]["name"] for service in kube.services] == ["kubernetes"]
