@@ -13,15 +13,10 @@ from pathlib import Path
 import pytest
 
 from moyai.core.errors import MoyaiError
-from moyai.core.progress import Event, Reporter, Step
 from moyai.toolchain.pins import Pin
 from moyai.toolchain.store import Store
 
 PIN = Pin("tool", "1.0", ("a", "b"), "abc")
-
-
-def _step(events: list[Event] | None = None) -> Step:
-    return Step("tool", events.append if events is not None else lambda _: None, lambda: 0.0)
 
 
 def _fill(folder: Path) -> str:
@@ -34,7 +29,7 @@ def _fill(folder: Path) -> str:
 def test_made_once_and_found_again(tmp_path: Path) -> None:
     store = Store(tmp_path)
     assert store.find(PIN) is None
-    made = store.make(PIN, _fill, _step())
+    made = store.make(PIN, _fill, print)
     assert (made.name, made.version, made.origin, set(made.files)) == ("tool", "1.0", "here", {"a", "b"})
     assert made.files["a"].read_text() == "program a"
     assert os.access(made.files["a"], os.X_OK)
@@ -44,13 +39,13 @@ def test_made_once_and_found_again(tmp_path: Path) -> None:
     def never(_: Path) -> str:
         raise AssertionError("built again")
 
-    assert store.make(PIN, never, _step()) == made
+    assert store.make(PIN, never, print) == made
     assert store.find(PIN) == made
 
 
 def test_another_key_is_another_component(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    store.make(PIN, _fill, _step())
+    store.make(PIN, _fill, print)
     other = Pin("tool", "1.0", ("a", "b"), "def")
     assert store.find(other) is None
     assert store.remove_others({"tool": other}) == [store.path(PIN)]
@@ -60,7 +55,7 @@ def test_another_key_is_another_component(tmp_path: Path) -> None:
 @pytest.mark.parametrize("damage", ["delete", "cut", "manifest", "garbage"])
 def test_a_damaged_component_is_not_taken_for_whole_and_made_anew(tmp_path: Path, damage: str) -> None:
     store = Store(tmp_path)
-    made = store.make(PIN, _fill, _step())
+    made = store.make(PIN, _fill, print)
     match damage:
         case "delete":
             made.files["b"].unlink()
@@ -71,7 +66,7 @@ def test_a_damaged_component_is_not_taken_for_whole_and_made_anew(tmp_path: Path
         case _:
             (store.path(PIN) / "component.json").write_text('{"files": 3}')
     assert store.find(PIN) is None
-    assert store.make(PIN, _fill, _step()).files["b"].read_text() == "program b"
+    assert store.make(PIN, _fill, print).files["b"].read_text() == "program b"
 
 
 def test_what_fails_leaves_nothing(tmp_path: Path) -> None:
@@ -82,7 +77,7 @@ def test_what_fails_leaves_nothing(tmp_path: Path) -> None:
         raise MoyaiError("the build broke")
 
     with pytest.raises(MoyaiError, match="the build broke"):
-        store.make(PIN, fails, _step())
+        store.make(PIN, fails, print)
     assert store.find(PIN) is None
     assert list((tmp_path / "tool").iterdir()) == []
 
@@ -93,7 +88,7 @@ def test_a_missing_program_is_said(tmp_path: Path) -> None:
         return "the archive"
 
     with pytest.raises(MoyaiError, match=r"tool 1\.0: b is missing in what was made from the archive"):
-        Store(tmp_path).make(PIN, half, _step())
+        Store(tmp_path).make(PIN, half, print)
 
 
 @pytest.mark.parametrize(
@@ -105,13 +100,12 @@ def test_a_disk_that_takes_nothing_is_one_clear_line(tmp_path: Path, number: int
         raise OSError(number, os.strerror(number))
 
     with pytest.raises(MoyaiError, match=line):
-        Store(tmp_path).make(PIN, full, _step())
+        Store(tmp_path).make(PIN, full, print)
 
 
 _CHILD = """
 import os, signal, sys
 from pathlib import Path
-from moyai.core.progress import Step
 from moyai.toolchain.pins import Pin
 from moyai.toolchain.store import Store
 
@@ -125,7 +119,7 @@ def fill(folder: Path) -> str:
     (folder / "b").write_text("from the child")
     return "child"
 
-Store(Path(sys.argv[1])).make(Pin("tool", "1.0", ("a", "b"), "abc"), fill, Step("tool", lambda _: None, lambda: 0.0))
+Store(Path(sys.argv[1])).make(Pin("tool", "1.0", ("a", "b"), "abc"), fill, print)
 """
 
 
@@ -144,16 +138,16 @@ def test_killed_while_filling(tmp_path: Path) -> None:
     assert len(list((tmp_path / "tool").glob(".part-*"))) == 1
     store = Store(tmp_path)
     assert store.find(PIN) is None
-    assert store.make(PIN, _fill, _step()).origin == "here"
+    assert store.make(PIN, _fill, print).origin == "here"
     assert list((tmp_path / "tool").glob(".part-*")) == []
 
 
 def test_two_processes_at_once_one_makes_it_and_the_other_says_that_it_waits(tmp_path: Path) -> None:
     waiting = threading.Event()
-    seen: list[Event] = []
+    said: list[str] = []
 
-    def sink(event: Event) -> None:
-        seen.append(event)
+    def on_wait(holder: str) -> None:
+        said.append(holder)
         waiting.set()
 
     def never(_: Path) -> str:
@@ -164,9 +158,7 @@ def test_two_processes_at_once_one_makes_it_and_the_other_says_that_it_waits(tmp
         result: list[str] = []
 
         def make() -> None:
-            with Reporter(sink).step("tool") as step:
-                waiting.clear()
-                result.append(store.make(PIN, never, step).origin)
+            result.append(store.make(PIN, never, on_wait).origin)
 
         thread = threading.Thread(target=make)
         thread.start()
@@ -175,12 +167,12 @@ def test_two_processes_at_once_one_makes_it_and_the_other_says_that_it_waits(tmp
         child.stdin.close()
         thread.join(10)
     assert result == ["child"]
-    assert f"waiting for process {child.pid}, which makes it" in [event.detail for event in seen]
+    assert said == [f"process {child.pid}"]
 
 
 def test_the_manifest_holds_checksums(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    store.make(PIN, _fill, _step())
+    store.make(PIN, _fill, print)
     manifest = json.loads((store.path(PIN) / "component.json").read_text())
     assert manifest["files"]["a"] == {
         "size": 9,

@@ -1,6 +1,6 @@
 """What is pinned: the upstream components as ``pins.toml`` names them, checked when they are read.
 
-A pin's ``key`` changes whenever anything that decides the outcome changes (version, files, flags, go.mod, go.sum, the
+A pin's ``key`` changes whenever anything that decides the outcome changes (version, files, flags, go.mod, go.sum, main.go, the
 machine's architecture), so a component of another key is another component. Which of the two ways it came (release file
 or build) is not part of the key: what is there once is never fetched or built again.
 """
@@ -150,8 +150,8 @@ def _key(table: Mapping[str, Any], folder: Path, arch: Architecture) -> str:
     # the release table is left out: adding a checksum later must not throw away what was built
     deciding = {name: value for name, value in table.items() if name != "release"}
     digest = hashlib.sha256(json.dumps([LAYOUT, arch, deciding], sort_keys=True).encode())
-    for name in ("go.mod", "go.sum"):
-        digest.update((folder / name).read_bytes())
+    for file in sorted([folder / "go.mod", folder / "go.sum", *folder.glob("*.go")]):
+        digest.update(file.read_bytes())
     return digest.hexdigest()[:12]
 
 

@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 from moyai.core.errors import MoyaiError
-from moyai.core.progress import Step
 from moyai.toolchain.pins import Pin
 
 _MANIFEST = "component.json"
@@ -62,13 +61,13 @@ class Store:
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
-    def make(self, pin: Pin, fill: Callable[[Path], str], step: Step) -> Component:
+    def make(self, pin: Pin, fill: Callable[[Path], str], on_wait: Callable[[str], None]) -> Component:
         """The component, made by ``fill`` unless it is there: ``fill`` puts the files in a folder and returns the origin.
 
-        Waits for another process that makes the same component. Raises what ``fill`` raises, and MoyaiError when the
-        disk is full or a file is missing afterwards.
+        Waits for another process that makes the same component, and tells ``on_wait`` which. Raises what ``fill``
+        raises, and MoyaiError when the disk is full or a file is missing afterwards.
         """
-        with disk_errors(pin.name, self._root), self._lock(pin.name, step):
+        with disk_errors(pin.name, self._root), self._lock(pin.name, on_wait):
             if found := self.find(pin):
                 return found
             folder = self._root / pin.name
@@ -101,9 +100,9 @@ class Store:
         return gone
 
     @contextmanager
-    def _lock(self, name: str, step: Step) -> Generator[None]:
+    def _lock(self, name: str, on_wait: Callable[[str], None]) -> Generator[None]:
         (self._root / name).mkdir(parents=True, exist_ok=True)
-        with file_lock(self._root / f"{name}.lock", lambda holder: step.progress(f"waiting for {holder}, which makes it")):
+        with file_lock(self._root / f"{name}.lock", on_wait):
             yield
 
     def _seal(self, pin: Pin, part: Path, origin: str) -> None:

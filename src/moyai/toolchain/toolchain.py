@@ -113,7 +113,12 @@ class Toolchain:
         pin = self._pin(name)
         if pin.release and self._source != "modules":
             self._hosts.start([pin.release.url])
-        return self._store.make(pin, lambda target: self._fill(pin, target, step), step)
+
+        def on_wait(holder: str) -> None:
+            step.progress(f"waiting for {holder}, which makes it")
+            self._reporter.note(f"{name}: waiting for {holder}, which makes it")
+
+        return self._store.make(pin, lambda target: self._fill(pin, target, step), on_wait)
 
     def clean(self) -> tuple[list[Path], int]:
         """Remove older versions, and sources and compiled packages; returns the folders and the bytes of the latter."""
