@@ -10,7 +10,7 @@ from pathlib import Path
 
 from moyai.images import base, debian, nginx
 from moyai.images.cache import Cache, key_of, remove
-from moyai.images.oci import Entry, ImageConfig, folder, link, write_archive, write_layer
+from moyai.images.oci import Entry, ImageConfig, Layer, folder, link, write_archive, write_layer
 from moyai.toolchain import Component
 
 #: Raised when the way in which images are written changes.
@@ -84,7 +84,7 @@ def nginx_image(cache: Cache, tag: str, on_line: Callable[[str], None]) -> Path:
 def _write(target: Path, tag: str, layers: Sequence[Sequence[Entry]], config: ImageConfig) -> None:
     made: list[Path] = []
     try:
-        written = []
+        written: list[Layer] = []
         for number, entries in enumerate(layers):
             path = target.with_name(f"{target.name}-layer{number}")
             made.append(path)

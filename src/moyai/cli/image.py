@@ -1,0 +1,81 @@
+"""``moyai image``: OCI images in the local cloud's registry, where every cluster of that cloud looks first."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import cast
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from moyai.cli.display import OutputFormat, reporter
+from moyai.core.errors import UsageError
+from moyai.core.paths import default_paths
+from moyai.images.reference import Reference
+from moyai.images.registry import Registry
+from moyai.localcloud.cloud import recorded
+from moyai.localcloud.config import PORTS, CloudPaths
+
+_CLOUD = click.option("--cloud", default="moyai", show_default=True, help="The local cloud.")
+_OUTPUT = click.option(
+    "--output", type=click.Choice(["text", "json"]), default="text", show_default=True, help="Form of the output."
+)
+
+
+@click.group()
+def image() -> None:
+    """OCI images in the local cloud's registry; `image: NAME` in a pod finds them there by the same name."""
+
+
+@image.command()
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--as", "name", help="Name for the image, instead of those in the archive.")
+@_CLOUD
+@_OUTPUT
+def load(file: Path, name: str | None, cloud: str, output: str) -> None:
+    """Put the images of FILE, as `docker save` or an OCI archive has them, into the registry."""
+    wanted = Reference.parse(name) if name else None
+    registry = _registry(cloud)
+    with reporter(cast(OutputFormat, output), title="image") as progress, progress.step(f"load {file.name}") as step:
+        pushed = registry.push(file, step.progress, name=wanted)
+    if output == "json":
+        click.echo(json.dumps([{"image": str(item.reference), "digest": item.digest, "sent": item.sent} for item in pushed]))
+        return
+    for item in pushed:
+        click.echo(f"{item.reference} {item.digest[:19]}{'' if item.sent else ' (was there)'}")
+
+
+@image.command("list")
+@_CLOUD
+@_OUTPUT
+def list_(cloud: str, output: str) -> None:
+    """List the images in the registry."""
+    found = _registry(cloud).list()
+    if output == "json":
+        rows = [{"path": item.path, "tag": item.tag, "digest": item.digest, "size": item.size} for item in found]
+        click.echo(json.dumps(rows))
+        return
+    table = Table("IMAGE", "TAG", "DIGEST", "SIZE", box=None, pad_edge=False)
+    for item in found:
+        table.add_row(item.path, item.tag, item.digest[:19], f"{item.size / 1e6:.1f} MB")
+    Console().print(table)
+
+
+@image.command()
+@click.argument("name")
+@_CLOUD
+def remove(name: str, cloud: str) -> None:
+    """Take the image NAME out of the registry; nodes that hold it already keep it."""
+    reference = Reference.parse(name)
+    _registry(cloud).delete(reference)
+    click.echo(f"{reference} removed")
+
+
+def _registry(cloud: str) -> Registry:
+    config = recorded(CloudPaths(default_paths().cloud(cloud)))
+    # without the link its addresses would be somebody else's, by the default route
+    if config is None or not Path("/sys/class/net", config.link).exists():
+        raise UsageError(f"local cloud {cloud!r} is not running", hint=f"`moyai cloud up --name {cloud}` starts it")
+    return Registry(f"http://{config.address}:{PORTS['registry']}")

@@ -1,0 +1,201 @@
+"""A registry of container images over HTTP (Docker Registry HTTP API v2): push archives into it, list what it holds.
+
+The cloud's registry is a mirror for every host name: containerd asks a mirror without the host, so an image is put there under
+its path alone, and ``example.org/team/app:1.0`` is found as ``team/app:1.0``. What is there already is not sent again.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import re
+import urllib.parse
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, cast
+
+from moyai.core.errors import NotFound, Retriable, Terminal, UsageError
+from moyai.images import archive
+from moyai.images.archive import Blob, Manifest
+from moyai.images.reference import Reference
+
+_ACCEPT = ", ".join((archive.OCI_MANIFEST, archive.OCI_INDEX, archive.DOCKER_MANIFEST, archive.DOCKER_INDEX))
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True)
+class Pushed:
+    """An image that is now in the registry. ``sent``: bytes that had to be sent for it."""
+
+    reference: Reference
+    digest: str
+    sent: int
+
+
+@dataclass(frozen=True)
+class Listed:
+    """An image of the registry; ``size`` in bytes of all its parts (of an index: of its first image)."""
+
+    path: str
+    tag: str
+    digest: str
+    size: int
+
+
+@dataclass(frozen=True)
+class _Answer:
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class Registry:
+    """``base_url``: ``http://HOST:PORT``. ``timeout`` in seconds, for each wait on the network."""
+
+    def __init__(self, base_url: str, *, timeout: float = 60.0) -> None:
+        parts = urllib.parse.urlsplit(base_url)
+        if parts.scheme != "http" or not parts.hostname:
+            raise ValueError(f"a registry's address is http://HOST:PORT, not {base_url!r}")
+        self._host, self._port, self._timeout = parts.hostname, parts.port or 80, timeout
+
+    def push(
+        self, file: Path, on_progress: Callable[[str], None] = lambda _: None, *, name: Reference | None = None
+    ) -> list[Pushed]:
+        """Put the images of an archive into the registry, under their own names or under ``name``.
+
+        Raises UsageError for what is no image archive, or has no name and gets none; Retriable while the registry does not
+        answer; Terminal for what it refuses.
+        """
+        with archive.read(file) as images, self._connection() as connection:
+            if name and len(images) > 1:
+                raise UsageError(f"{file} holds {len(images)} images: one name cannot be given to all of them")
+            if not name and (nameless := [image for image in images if not image.references]):
+                raise UsageError(f"{file} holds {len(nameless)} image(s) without a name", hint="give one by --as NAME:TAG")
+            done: list[Pushed] = []
+            for image in images:
+                for reference in [name] if name else image.references:
+                    on_progress(f"{reference.path}:{reference.tag}")
+                    sent = self._push_manifest(connection, reference.path, image.manifest, reference.tag)
+                    done.append(Pushed(reference, image.manifest.digest, sent))
+            return done
+
+    def list(self) -> list[Listed]:
+        """All images, by path and tag."""
+        with self._connection() as connection:
+            found: list[Listed] = []
+            for path in self._pages(connection, "/v2/_catalog?n=100", "repositories"):
+                try:
+                    tags = sorted(self._pages(connection, f"/v2/{path}/tags/list", "tags"))
+                except NotFound:  # a repository whose images were all deleted
+                    continue
+                found += [self._describe(connection, path, tag) for tag in tags]
+            return sorted(found, key=lambda item: (item.path, item.tag))
+
+    def delete(self, reference: Reference) -> None:
+        """Take an image (this digest: all tags of it) out of the registry. Raises NotFound where it is not there."""
+        with self._connection() as connection:
+            digest = self._describe(connection, reference.path, reference.tag).digest
+            self._call(connection, "DELETE", f"/v2/{reference.path}/manifests/{digest}", expect=(202, 404))
+
+    # pushing
+
+    def _push_manifest(self, connection: http.client.HTTPConnection, path: str, manifest: Manifest, tag: str) -> int:
+        sent = sum(self._push_manifest(connection, path, child, child.digest) for child in manifest.children)
+        for blob in manifest.blobs:
+            sent += self._push_blob(connection, path, blob)
+        headers = {"Content-Type": manifest.media_type}
+        self._call(connection, "PUT", f"/v2/{path}/manifests/{tag}", body=manifest.content, headers=headers, expect=(201,))
+        return sent
+
+    def _push_blob(self, connection: http.client.HTTPConnection, path: str, blob: Blob) -> int:
+        known = self._call(connection, "HEAD", f"/v2/{path}/blobs/{blob.digest}", expect=(200, 404))
+        if known.status == 200:
+            return 0
+        begun = self._call(connection, "POST", f"/v2/{path}/blobs/uploads/", body=b"", expect=(202,))
+        # the registry says where to; only the path counts, as we know whom we talk to
+        where = urllib.parse.urlsplit(begun.headers["location"])
+        query = urllib.parse.urlencode([*urllib.parse.parse_qsl(where.query), ("digest", blob.digest)])
+        headers = {"Content-Type": "application/octet-stream", "Content-Length": str(blob.size)}
+        with blob.open() as content:
+            self._call(connection, "PUT", f"{where.path}?{query}", body=_chunks(content), headers=headers, expect=(201,))
+        return blob.size
+
+    # listing
+
+    def _describe(self, connection: http.client.HTTPConnection, path: str, tag: str) -> Listed:
+        answer = self._call(connection, "GET", f"/v2/{path}/manifests/{tag}", headers={"Accept": _ACCEPT}, expect=(200,))
+        digest = answer.headers.get("docker-content-digest", "")
+        document = _document(answer)
+        if children := document.get("manifests"):
+            return Listed(path, tag, digest, self._describe(connection, path, children[0]["digest"]).size)
+        parts: list[Mapping[str, Any]] = [document.get("config", {}), *document.get("layers", [])]
+        return Listed(path, tag, digest, sum(int(part.get("size", 0)) for part in parts))
+
+    def _pages(self, connection: http.client.HTTPConnection, path: str, key: str) -> Iterator[str]:
+        following: str | None = path
+        while following:
+            answer = self._call(connection, "GET", following, expect=(200,))
+            yield from cast("list[str]", _document(answer).get(key) or [])
+            link = re.match(r'<([^>]+)>\s*;\s*rel="?next', answer.headers.get("link", ""))
+            following = link[1] if link else None
+
+    # HTTP
+
+    @contextmanager
+    def _connection(self) -> Generator[http.client.HTTPConnection]:
+        # http.client knows no proxies: nothing meant for the cloud goes elsewhere
+        connection = http.client.HTTPConnection(self._host, self._port, timeout=self._timeout)
+        try:
+            yield connection
+        finally:
+            connection.close()
+
+    def _call(
+        self,
+        connection: http.client.HTTPConnection,
+        method: str,
+        path: str,
+        *,
+        expect: tuple[int, ...],
+        body: bytes | Iterator[bytes] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> _Answer:
+        try:
+            connection.request(method, path, body=body, headers=dict(headers or {}))
+            response = connection.getresponse()
+            answer = _Answer(response.status, {name.lower(): value for name, value in response.getheaders()}, response.read())
+        except (OSError, http.client.HTTPException) as error:
+            connection.close()
+            raise Retriable(
+                f"the registry at {self._host}:{self._port} does not answer: {error or type(error).__name__}",
+                operation=f"{method} {path}",
+            ) from error
+        if answer.status in expect:
+            return answer
+        kind = NotFound if answer.status == 404 else Retriable if answer.status >= 500 else Terminal
+        raise kind(f"the registry says {answer.status}: {_reason(answer)}", operation=f"{method} {path}")
+
+
+def _chunks(file: IO[bytes]) -> Iterator[bytes]:
+    while chunk := file.read(_CHUNK):
+        yield chunk
+
+
+def _document(answer: _Answer) -> dict[str, Any]:
+    try:
+        document: Any = json.loads(answer.body)
+    except ValueError:
+        document = None
+    if not isinstance(document, dict):
+        raise Terminal("the registry's answer is none of a registry", hint="is another program listening there?")
+    return cast("dict[str, Any]", document)
+
+
+def _reason(answer: _Answer) -> str:
+    try:
+        errors: Any = json.loads(answer.body)["errors"]
+        return "; ".join(f"{item.get('code')} {item.get('message')}" for item in errors)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return answer.body[:200].decode(errors="replace").strip() or "no reason given"
