@@ -1,0 +1,97 @@
+"""What the guest is told: two machines, with the very user data that ``moyai up`` gives a control plane and a worker."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import shutil
+from pathlib import Path
+from typing import Any
+
+import moyai
+from moyai.core.clock import SystemClock
+from moyai.images import references
+from moyai.lifecycle import pki, userdata
+from moyai.plan.nodes import wanted_nodes
+from moyai.spec.load import validate
+
+_ADDON = """apiVersion: v1
+kind: ConfigMap
+metadata: {name: moyai-try, namespace: kube-system}
+"""
+_RUN = """cd /share
+PYTHONPATH=/share/src PYTHONDONTWRITEBYTECODE=1 python3 inside.py outer >out.log 2>&1
+echo $? >status
+"""
+#: Of moyai's source, what runs on a host below the cloud's services.
+_PARTS = ("__init__.py", "core", "linux", "localcloud")
+
+
+def write(share: Path) -> None:
+    """Fill the shared folder: source, programs, user data."""
+    source = Path(moyai.__file__).parent
+    for part in _PARTS:
+        target = share / "src/moyai" / part
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if (source / part).is_dir():
+            shutil.copytree(source / part, target, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copyfile(source / part, target)
+    shutil.copyfile(Path(__file__).with_name("inside.py"), share / "inside.py")
+    (share / "run").write_text(_RUN)
+    (share / "plan.json").write_text(json.dumps(_nodes(share), indent=1))
+
+
+def _nodes(share: Path) -> dict[str, Any]:
+    cluster = validate(
+        {
+            "apiVersion": "moyai.dev/v1alpha1",
+            "kind": "Cluster",
+            "metadata": {"name": "try"},
+            "spec": {"nodePools": [{"name": "w", "replicas": 1}]},
+        },
+        source="tests/host",
+    )
+    keys = pki.ensure(share / "pki", SystemClock())
+    nodes = wanted_nodes(cluster, zones=["az1"], seats={})
+    token, key = userdata.new_token(), secrets.token_urlsafe(32)
+    names = references.load()
+    tags = {name: names.tag(name) for name in ("etcd", "coredns")}
+    network = cluster.spec.network.node_cidr
+    told: list[dict[str, Any]] = []
+    for number, node in enumerate(nodes):
+        pool = next((pool for pool in cluster.spec.node_pools if pool.name == node.pool), None)
+        facts = userdata.NodeFacts(
+            cluster=cluster,
+            node=node,
+            control_plane_address=nodes[0].address,
+            pki=keys,
+            token=token,
+            pool=pool,
+            mtu=1450,
+        )
+        first = node.role == "control-plane"
+        text = (
+            userdata.control_plane(facts, api_address=node.address, addons=_ADDON, key=key, image_tags=tags)
+            if first
+            else userdata.worker(facts)
+        )
+        (share / f"user-data-{number}").write_text(text)
+        told.append(
+            {
+                "name": node.name,
+                "address": node.address,
+                "pod_cidr": node.pod_cidr,
+                "mac": f"fa:16:3e:00:00:{number + 1:02x}",
+                "memory_mb": 2560 if first else 1024,
+                "cpus": 2,
+                "metadata": {"moyai.role": node.role, **({userdata.KEY_METADATA: key} if first else {})},
+                "user_data": f"user-data-{number}",
+            }
+        )
+    return {
+        "nodes": told,
+        "gateway": f"{network[1]}/{network.prefixlen}",
+        "prefix": network.prefixlen,
+        "pod_image": references.MOYAI,
+    }
