@@ -99,13 +99,15 @@ def ensure_everything(paths: Paths, reporter: Reporter) -> None:
     run_graph(tasks, reporter, workers=len(tasks))
 
 
-def cloud_tasks(config: CloudConfig, paths: Paths, reporter: Reporter, toolchain: Toolchain) -> list[Task]:
+def cloud_tasks(
+    config: CloudConfig, paths: Paths, reporter: Reporter, toolchain: Toolchain, *, use_snapshot: bool = True
+) -> list[Task]:
     """The tasks that bring the local cloud up, from nothing if need be; the last is ``CLOUD``."""
     _require_root()
     registry = TASK_PREFIX + "registry"
 
     def start(results: Mapping[str, Any], _: Step) -> None:
-        local.up(config, paths, reporter, registry=results[registry].files["registry"])
+        local.up(config, paths, reporter, registry=results[registry].files["registry"], use_snapshot=use_snapshot)
 
     return [
         _packages_task(),

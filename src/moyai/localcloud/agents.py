@@ -48,7 +48,8 @@ def listing(api: Api) -> list[Agent]:
 
     calls: tuple[Callable[[], list[Agent]], ...] = (network, compute, volume)
     with ThreadPoolExecutor(len(calls)) as pool:
-        return [agent for part in pool.map(lambda call: call(), calls) for agent in part]
+        answers = [pool.submit(call) for call in calls]
+        return [agent for answer in answers for agent in answer.result()]
 
 
 def wait(config: CloudConfig, api: Api, clock: Clock, step: Step, *, timeout: float) -> None:

@@ -1,4 +1,6 @@
-"""A small client of the cloud's own APIs, for setting it up and asking how it is; standard library only, as it is on the way of every start.
+"""A small client of the cloud's own APIs, for setting it up and asking how it is.
+
+Standard library only, as it is on the way of every start.
 
 One token, taken when it is first needed. Raises Retriable when nothing answers, Terminal when a request is refused.
 """

@@ -35,7 +35,18 @@ from moyai.localcloud.setup import STARTS, Setup
 #: What a cloud needs before the first machine; machines come on top.
 MEMORY_MB = 4500
 DISK_GB = 4
-_SUBFOLDERS = ("run", "run/lock", "run/rabbit", "log", "conf", "conf/keystone", "conf/placement", "state", "state/glance", "machines")
+_SUBFOLDERS = (
+    "run",
+    "run/lock",
+    "run/rabbit",
+    "log",
+    "conf",
+    "conf/keystone",
+    "conf/placement",
+    "state",
+    "state/glance",
+    "machines",
+)
 
 
 def up(
@@ -127,8 +138,14 @@ class _Up:
     def _complete(self, init: int, clouds_file: Path) -> None:
         """The cloud runs: put right what may be missing around it, and wait until it is whole."""
         host.attach(self.config, init)
-        context = self._context()
+        context = self._render()
         self.control.wait_answer(20)
+        if {service.name for service in services(context)} != {service.name for service in self.control.status()}:
+            # the registry's program was not at hand when the cloud was made
+            self._write_plan(context, [])
+            self.control.reload()
+            self.clock.sleep(0.5)
+            self.control.wait_answer(20)
         self._wait(context, Api(self.config, context.secrets.admin))
         clouds_yaml.put(clouds_file, self.config, context.secrets)
 
@@ -146,7 +163,7 @@ class _Up:
             values = secrets.generate()
             secrets.save(self.paths.secrets, values)
         registry = self.registry or _recorded_registry(self.paths)
-        return Context(self.config, self.paths, self.environment, values, _cgroup(self.config), registry)
+        return Context(self.config, self.paths, self.environment, values, str(cgroups.find(self.config.cgroup)), registry)
 
     def _render(self) -> Context:
         context = self._context()
@@ -156,13 +173,16 @@ class _Up:
             secrets.write_private(self.paths.conf / "registry-program", str(context.registry))
         return context
 
-    def _launch(self, context: Context, held: Sequence[str]) -> None:
+    def _write_plan(self, context: Context, held: Sequence[str]) -> None:
         plan = {
             "address": self.config.address,
             "services": [asdict(service) for service in services(context)],
             "held": list(held),
         }
         secrets.write_private(self.paths.services_file, json.dumps(plan, indent=1))
+
+    def _launch(self, context: Context, held: Sequence[str]) -> None:
+        self._write_plan(context, held)
         argv = [
             *cgroups.scope_prefix(self.config.cgroup),
             sys.executable,
@@ -191,7 +211,7 @@ class _Up:
 def down(
     config: CloudConfig, paths: Paths, reporter: Reporter, *, keep: bool = False, clouds_file: Path | None = None
 ) -> list[str]:
-    """End the cloud and delete its state (``keep``: only end it). Returns what was left behind in spite of that, in plain words."""
+    """End the cloud and delete its state (``keep``: only end it). Returns what was left behind all the same."""
     _require_root()
     folders = CloudPaths(paths.cloud(config.name))
     with _locked(config.name):
@@ -251,12 +271,6 @@ def _init(paths: CloudPaths) -> int | None:
     """The pid of the namespace's init, if the cloud runs."""
     record = proc.Record.load(paths.init_record)
     return record.pid if record and record.alive() else None
-
-
-def _cgroup(config: CloudConfig) -> str:
-    if cgroups.detect() == "v2" and cgroups.systemd_runs():
-        return str(cgroups.scope_path(config.cgroup).relative_to(cgroups.MOUNT))
-    return config.cgroup
 
 
 def _require_root() -> None:

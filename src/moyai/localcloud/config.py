@@ -87,7 +87,8 @@ class CloudConfig:
     @classmethod
     def from_json(cls, text: str) -> CloudConfig:
         data: dict[str, Any] = json.loads(text)
-        return cls(**{**data, "zones": tuple(data["zones"])})
+        data["zones"] = tuple(data["zones"])
+        return cls(**data)
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=1, sort_keys=True) + "\n"

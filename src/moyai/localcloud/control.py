@@ -41,8 +41,12 @@ class Control:
     def restart(self, names: Sequence[str]) -> None:
         next(self._ask({"do": "restart", "names": list(names)}, 10))
 
+    def reload(self) -> None:
+        """Let the supervisor read its plan anew; running services go on."""
+        next(self._ask({"do": "reload"}, 10))
+
     def wait_ready(self, names: Collection[str], timeout: float, *, patience: int = 4) -> None:
-        """Return once all are ready. Raises MoyaiError when time (seconds) runs out, or one dies more than ``patience`` times."""
+        """Return once all are ready. Raises MoyaiError after ``timeout`` seconds, or when one dies more than ``patience`` times."""
         deadline = self._clock.monotonic() + timeout
         left: set[str] = set(names)
         first: dict[str, int] = {}

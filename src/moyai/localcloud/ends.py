@@ -14,6 +14,7 @@ from pathlib import Path
 
 from moyai.core.errors import MoyaiError
 from moyai.linux import cgroups, loop
+from moyai.linux.process import run
 from moyai.localcloud import host, proc
 from moyai.localcloud.config import CloudConfig, CloudPaths
 
@@ -26,10 +27,8 @@ def end(config: CloudConfig, paths: CloudPaths) -> None:
     _kill_strays(paths)
     host.detach(config)
     loop.detach_under(paths.root)
-    _remove_cgroups(config)
+    cgroups.find(config.cgroup).remove()
     for mount in sorted(_mounts(paths), reverse=True):
-        from moyai.linux.process import run
-
         run(["umount", mount], check=False)
     paths.init_record.unlink(missing_ok=True)
 
@@ -47,7 +46,7 @@ def leftovers(config: CloudConfig, paths: CloudPaths) -> list[str]:
     found = [f"process {pid} ({_command(pid)})" for pid in _processes(paths)]
     found += host.leftovers(config)
     found += [f"loop device {device}" for device in _loops(paths)]
-    found += [f"cgroup {folder}" for folder in _cgroup_folders(config)]
+    found += [f"cgroup {folder}" for folder in cgroups.left(config.cgroup)]
     found += [f"mount {mount}" for mount in _mounts(paths)]
     return found
 
@@ -97,22 +96,6 @@ def _command(pid: int) -> str:
         return Path(f"/proc/{pid}/comm").read_text().strip()
     except OSError:
         return "gone"
-
-
-def _cgroup_folders(config: CloudConfig) -> list[Path]:
-    mount = cgroups.MOUNT
-    candidates = [mount / config.cgroup, cgroups.scope_path(config.cgroup), *(mount.glob(f"*/{config.cgroup}"))]
-    return [folder for folder in candidates if folder.exists()]
-
-
-def _remove_cgroups(config: CloudConfig) -> None:
-    if folders := _cgroup_folders(config):
-        mount = cgroups.MOUNT
-        relative = folders[0].relative_to(mount)
-        v1 = cgroups.detect() == "v1"
-        text = config.cgroup if v1 else str(relative)
-        root = cgroups.RootV1(mount, text) if v1 else cgroups.RootV2(mount, text)
-        root.remove()
 
 
 def _mounts(paths: CloudPaths) -> list[str]:

@@ -28,7 +28,7 @@ _MARKER = ".complete"
 
 @dataclass(frozen=True)
 class Patch:
-    """Replace ``old`` (which must occur exactly once) by ``new`` in ``file``, relative to site-packages. ``why`` for the log."""
+    """Replace ``old`` (which must occur exactly once) by ``new`` in ``file`` below site-packages; ``why`` is for the error."""
 
     file: str
     old: str

@@ -162,7 +162,7 @@ class Settings:
 
 
 def tune(file: Path) -> list[str]:
-    """Set what machines need of the host's kernel, recording in ``file`` what was. Returns a line for each thing that cannot be had."""
+    """Set what machines need of the host's kernel, recording in ``file`` what was. Returns what cannot be had, a line each."""
     missing: list[str] = []
     settings = Settings.load(file)
     for module in _MODULES:

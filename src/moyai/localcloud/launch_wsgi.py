@@ -3,7 +3,6 @@
 Runs in OpenStack's environment. Keystone and Octavia read ``sys.argv`` when they are imported, so it is set before.
 """
 
-# pyright: basic
 import importlib
 import sys
 
@@ -15,8 +14,7 @@ def main() -> None:
     make = getattr(importlib.import_module(module), factory)
     # Octavia's factory wants the arguments handed over; the others take none
     application = make(argv=sys.argv) if factory == "setup_app" else make()
-    import waitress
-
+    waitress = importlib.import_module("waitress")
     waitress.serve(application, host=address, port=int(port), threads=8, ident=None, clear_untrusted_proxy_headers=True)
 
 

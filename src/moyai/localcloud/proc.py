@@ -55,19 +55,19 @@ def children(pid: int) -> list[int]:
 
 
 def pids() -> Iterator[int]:
-    return (int(entry) for entry in os.listdir("/proc") if entry.isdigit())
+    return (int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit())
 
 
 def namespace(pid: int, kind: str) -> str:
     """The namespace's identity, "" when the process is gone."""
     try:
-        return os.readlink(f"/proc/{pid}/ns/{kind}")
+        return str(Path(f"/proc/{pid}/ns/{kind}").readlink())
     except OSError:
         return ""
 
 
 def members(init: int) -> dict[int, int]:
-    """Processes of the pid namespace of ``init``: their pid there → their pid here. Those of namespaces below are not listed."""
+    """Processes of the pid namespace of ``init``: their pid there → their pid here (machines have their own)."""
     wanted = namespace(init, "pid")
     found: dict[int, int] = {}
     for pid in pids():

@@ -189,8 +189,6 @@ INSERT INTO host_mappings (created_at, cell_id, host) VALUES {hosts};
         grant(project, admin, roles["load-balancer_admin"])
         grant(demo, admin, roles["admin"])
         for name, kind, port, path in _CATALOG:
-            if name == "registry" and context.registry is None:
-                continue
             identifier = post("services", "service", name=name, type=kind)
             for interface in ("public", "internal", "admin"):
                 url = context.config.url(port, path)

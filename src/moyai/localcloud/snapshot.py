@@ -23,7 +23,7 @@ from moyai.localcloud.services.base import Context
 from moyai.localcloud.services.infra import DATABASES
 
 #: Changes with what ``setup`` puts into a new cloud.
-SCHEMA = 1
+SCHEMA = 2
 _SECRETS = secrets.Secrets("", "", dict.fromkeys(secrets.SERVICE_USERS, ""), "", "", "", "")
 
 

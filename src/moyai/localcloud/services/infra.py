@@ -57,7 +57,9 @@ def services(context: Context) -> list[Service]:
                 "RABBITMQ_CONFIG_FILE": context.conf("rabbitmq.conf"),
                 "RABBITMQ_ENABLED_PLUGINS_FILE": context.conf("rabbitmq-plugins"),
                 # busy-waiting schedulers are for big machines; Erlang's own ports stay on the loopback
-                "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "+S 2:2 +sbwt none +sbwtdcpu none -kernel inet_dist_use_interface {127,0,0,1}",
+                "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": (
+                    "+S 2:2 +sbwt none +sbwtdcpu none -kernel inet_dist_use_interface {127,0,0,1}"
+                ),
                 "ERL_EPMD_ADDRESS": "127.0.0.1",
                 "LANG": "C.UTF-8",
             },
