@@ -88,7 +88,9 @@ def _ping_program(balancer: LoadBalancer) -> str:
         for member in pool.live_members
         if member.monitor_address
     ]
-    lines = ["#!/bin/sh", 'to="$3"', 'case "$HAPROXY_SERVER_NAME" in', *sorted(others), "esac", 'exec ping -q -n -c 1 "$to"']
+    # HAProxy has closed the standard files
+    ping = 'exec ping -q -n -c 1 "$to" </dev/null >/dev/null 2>&1'
+    lines = ["#!/bin/sh", 'to="$3"', 'case "$HAPROXY_SERVER_NAME" in', *sorted(others), "esac", ping]
     return "\n".join(lines) + "\n"
 
 
