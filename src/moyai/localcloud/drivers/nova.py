@@ -357,6 +357,9 @@ class NspawnDriver(driver.ComputeDriver):
         if not self._machines.remove_volume(self._record(instance), connection_info["serial"]):
             raise exception.DiskNotFound(location=mountpoint)
 
+    def default_root_device_name(self, instance, image_meta, root_bdm):
+        return "/dev/vda"  # the machine has none, but volumes are named after it: vdb, vdc …
+
     def extend_volume(self, context, connection_info, instance, requested_size):
         self._machines.extend_volume(self._record(instance), connection_info["serial"])
 
