@@ -57,9 +57,9 @@ class Cache:
 
     def _make(self, kind: str, final: Path, make: Callable[[Path], None]) -> None:
         # we hold the lock: whatever an earlier maker left half-made is dead
-        for stale in self.folder.glob(f".tmp-{kind}-*"):
+        for stale in self.folder.glob(f".tmp-{kind}.*"):
             remove(stale)
-        temporary = self.folder / f".tmp-{kind}-{os.getpid()}"
+        temporary = self.folder / f".tmp-{kind}.{os.getpid()}"
         try:
             make(temporary)
             temporary.rename(final)

@@ -47,6 +47,7 @@ class Listed:
 @dataclass(frozen=True)
 class _Answer:
     status: int
+    reason: str
     headers: Mapping[str, str]
     body: bytes
 
@@ -165,7 +166,8 @@ class Registry:
         try:
             connection.request(method, path, body=body, headers=dict(headers or {}))
             response = connection.getresponse()
-            answer = _Answer(response.status, {name.lower(): value for name, value in response.getheaders()}, response.read())
+            named = {name.lower(): value for name, value in response.getheaders()}
+            answer = _Answer(response.status, response.reason, named, response.read())
         except (OSError, http.client.HTTPException) as error:
             connection.close()
             raise Retriable(
@@ -198,4 +200,4 @@ def _reason(answer: _Answer) -> str:
         errors: Any = json.loads(answer.body)["errors"]
         return "; ".join(f"{item.get('code')} {item.get('message')}" for item in errors)
     except (ValueError, KeyError, TypeError, AttributeError):
-        return answer.body[:200].decode(errors="replace").strip() or "no reason given"
+        return answer.body[:200].decode(errors="replace").strip() or answer.reason
