@@ -46,7 +46,7 @@ class Control:
         next(self._ask({"do": "reload"}, 10))
 
     def wait_ready(self, names: Collection[str], timeout: float, *, patience: int = 4) -> None:
-        """Return once all are ready. Raises MoyaiError after ``timeout`` seconds, or when one dies more than ``patience`` times."""
+        """Return once all are ready. Raises MoyaiError after ``timeout`` seconds, or when one dies again and again."""
         deadline = self._clock.monotonic() + timeout
         left: set[str] = set(names)
         first: dict[str, int] = {}

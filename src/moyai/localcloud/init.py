@@ -1,7 +1,8 @@
 """The first process in a cloud's namespaces: ends them all when it ends.
 
-``python -m moyai.localcloud.init ROOT FD``. It makes the inside (``inside``: mounts, bridges, hypervisors' namespaces), says "ready" on FD, then does two things for ever: take in the orphans (machines among them), and start the supervisor
-again whenever that ends. It holds no state, so nothing can go wrong in it later; services outlive a lost supervisor.
+``python -m moyai.localcloud.init ROOT FD``. It makes the inside (``inside``: mounts, bridges, hypervisors' namespaces), says
+"ready" on FD, then does two things for ever: take in the orphans (machines among them), and start the supervisor again
+whenever that ends. It holds no state, so nothing can go wrong in it later; services outlive a lost supervisor.
 """
 
 from __future__ import annotations

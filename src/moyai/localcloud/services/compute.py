@@ -17,6 +17,16 @@ from moyai.localcloud.services.base import (
     wsgi,
 )
 
+_REFUSED = (
+    "os_compute_api:os-rescue",
+    "os_compute_api:os-suspend-server:suspend",
+    "os_compute_api:servers:resize",
+    "os_compute_api:os-migrate-server:migrate",
+    "os_compute_api:os-migrate-server:migrate_live",
+    "os_compute_api:os-evacuate",
+    "os_compute_api:os-volumes-attachments:swap",
+)
+
 
 def files(context: Context) -> dict[str, str]:
     address = context.config.address
@@ -67,6 +77,7 @@ def files(context: Context) -> dict[str, str]:
         "filter_scheduler": {"track_instance_changes": False},
         "quota": {"instances": 40, "cores": 80, "ram": 131072, "server_group_members": 40},
         "vnc": {"enabled": False},
+        "oslo_policy": {"policy_file": context.conf("nova-policy.yaml")},
         "notifications": {"notification_format": "unversioned"},
         "oslo_messaging_notifications": NO_NOTIFICATIONS,
         "oslo_messaging_rabbit": RABBIT,
@@ -77,8 +88,10 @@ def files(context: Context) -> dict[str, str]:
         "api": {"auth_strategy": "keystone"},
         "keystone_authtoken": auth_token(context, "placement"),
     }
+    # refused at the API: a machine cannot do it, and a request that fails half-way would leave the server in ERROR
+    policy = "".join(f'"{rule}": "!"\n' for rule in _REFUSED)
     hypervisors = {f"nova-{hv.host}.conf": _hypervisor(context, hv) for hv in context.config.hypervisors}
-    return {"nova.conf": ini(nova), "placement/placement.conf": ini(placement), **hypervisors}
+    return {"nova.conf": ini(nova), "nova-policy.yaml": policy, "placement/placement.conf": ini(placement), **hypervisors}
 
 
 def _hypervisor(context: Context, hypervisor: Hypervisor) -> str:

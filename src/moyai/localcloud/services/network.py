@@ -88,6 +88,7 @@ def files(context: Context) -> dict[str, str]:
 def _hypervisor(context: Context, hypervisor: Hypervisor) -> str:
     return ini(
         {
+            "AGENT": {"availability_zone": hypervisor.zone},
             "DEFAULT": {"host": hypervisor.host, "state_path": context.paths.state / f"neutron-{hypervisor.host}"},
             "vxlan": {"local_ip": hypervisor.address},
             # the external network ends on the first hypervisor, where the routers are
