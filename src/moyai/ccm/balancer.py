@@ -8,6 +8,7 @@ takes the next one; what is in ERROR is rebuilt, because the cloud lets nobody m
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Iterable
 
@@ -191,16 +192,14 @@ class Balancers:
             "LoadBalancerRebuilt",
             f"Load balancer {found.id} is in ERROR, making it anew; a floating IP stays the same",
         )
-        await self._cloud.call(self._calls.delete, found.id)
-        await self.wait_gone(found.id)
+        await self._delete(found)
         return False
 
     async def remove(self, found: LoadBalancer, name: str) -> None:
         """The whole, where nobody else uses it; else only what is the Service's in it."""
         mine = cluster_tag(self._cluster.uid) in found.tags and found.name.startswith(plan.SERVICE_TAG_PREFIX)
         if mine and not self.users(found, name):
-            await self._cloud.call(self._calls.delete, found.id)
-            await self.wait_gone(found.id)
+            await self._delete(found)
             return
         if found.provisioning_status == "ERROR":
             raise LoadBalancerFailed(f"load balancer {found.name}, which others use too, is in ERROR", object_id=found.id)
@@ -209,6 +208,15 @@ class Balancers:
         await self.run(plan.plan_removal(name, observed), found.id)
         if name in observed.tags:
             await self._cloud.call(self._calls.update, found.id, tags=[tag for tag in observed.tags if tag != name])
+
+    async def _delete(self, found: LoadBalancer) -> None:
+        if found.provisioning_status in PENDING - {"PENDING_DELETE"}:
+            # the cloud refuses to delete what it is still building; in ERROR it does not
+            with contextlib.suppress(LoadBalancerFailed):
+                await self.wait(found.id)
+        if found.provisioning_status != "PENDING_DELETE":
+            await self._cloud.call(self._calls.delete, found.id)
+        await self.wait_gone(found.id)
 
     async def of_cluster(self) -> list[LoadBalancer]:
         """All that carry the cluster's tag and were made for a Service."""

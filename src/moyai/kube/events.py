@@ -79,7 +79,8 @@ class EventRecorder:
     async def flush(self, seconds: float = 2.0) -> None:
         """Wait until what was recorded is sent, at most ``seconds``; ``run`` must be running."""
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._waiting.join(), seconds)
+            async with asyncio.timeout(seconds):
+                await self._waiting.join()
 
     def _allowed(self, about: Reference) -> bool:
         now = self._clock.monotonic()

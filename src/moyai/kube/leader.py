@@ -73,7 +73,9 @@ class LeaderElection:
             await asyncio.sleep(self._times.retry)
             try:
                 left = max(0.1, self._times.deadline - (self._clock.monotonic() - renewed))
-                await asyncio.wait_for(self._try(), left)
+                # not wait_for: before Python 3.12 it can lose a cancellation
+                async with asyncio.timeout(left):
+                    await self._try()
                 if not self.leading:
                     _log.error("leadership was taken by another")
                     return
@@ -91,12 +93,11 @@ class LeaderElection:
             return
         self.leading = False
         with contextlib.suppress(MoyaiError, TimeoutError):
-            found = await asyncio.wait_for(self._kube.get(LEASES, self._name, namespace=self._namespace), 2)
-            if found["spec"].get("holderIdentity") == self._identity:
-                spec = {**found["spec"], "holderIdentity": "", "leaseDurationSeconds": 1, "renewTime": self._now()}
-                await asyncio.wait_for(
-                    self._kube.replace(LEASES, self._name, {**found, "spec": spec}, namespace=self._namespace), 2
-                )
+            async with asyncio.timeout(2):
+                found = await self._kube.get(LEASES, self._name, namespace=self._namespace)
+                if found["spec"].get("holderIdentity") == self._identity:
+                    spec = {**found["spec"], "holderIdentity": "", "leaseDurationSeconds": 1, "renewTime": self._now()}
+                    await self._kube.replace(LEASES, self._name, {**found, "spec": spec}, namespace=self._namespace)
 
     async def _try(self) -> str:
         """Take or renew; sets ``leading``; returns who holds it."""

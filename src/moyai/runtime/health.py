@@ -31,7 +31,8 @@ class HealthServer:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(TimeoutError, OSError, ValueError, asyncio.IncompleteReadError):
-            head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), _SECONDS)
+            async with asyncio.timeout(_SECONDS):
+                head = await reader.readuntil(b"\r\n\r\n")
             words = head.split(b"\r\n", 1)[0].decode("latin-1").split()
             status, body = self.answer(words[0] if words else "", words[1] if len(words) > 1 else "/")
             text = body.encode()
@@ -40,7 +41,8 @@ class HealthServer:
                 f"Content-Length: {len(text)}\r\nConnection: close\r\n\r\n".encode()
                 + text
             )
-            await asyncio.wait_for(writer.drain(), _SECONDS)
+            async with asyncio.timeout(_SECONDS):
+                await writer.drain()
         writer.close()
         with contextlib.suppress(OSError):
             await writer.wait_closed()

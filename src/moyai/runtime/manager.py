@@ -7,7 +7,6 @@ it anew; a half-dead process that looks alive is worse than none.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import signal
 from collections.abc import Awaitable, Callable, Mapping
@@ -16,18 +15,16 @@ _log = logging.getLogger(__name__)
 
 
 async def run_until_stopped(tasks: Mapping[str, Callable[[], Awaitable[None]]], *, stop: asyncio.Event | None = None) -> bool:
-    """Run ``tasks`` (name → what to await) until SIGTERM, SIGINT or ``stop``: True; or until one of them ends: False.
+    """Run ``tasks`` (name → what to await) until SIGTERM or SIGINT (or ``stop``, where given): True; or until one ends: False.
 
     All are cancelled and waited for before it returns; an exception of a task is logged, not raised.
     """
     stopping = stop or asyncio.Event()
     loop = asyncio.get_running_loop()
     caught: list[signal.Signals] = []
-    for number in (signal.SIGTERM, signal.SIGINT):
-        # not in the main thread (tests): then nobody sends us signals
-        with contextlib.suppress(ValueError, RuntimeError):
-            loop.add_signal_handler(number, stopping.set)
-            caught.append(number)
+    for number in (signal.SIGTERM, signal.SIGINT) if stop is None else ():
+        loop.add_signal_handler(number, stopping.set)
+        caught.append(number)
     running = {asyncio.ensure_future(start()): name for name, start in tasks.items()}
     waiter = asyncio.ensure_future(stopping.wait())
     try:

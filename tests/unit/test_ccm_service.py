@@ -1,0 +1,320 @@
+"""The service controller over a cloud in memory: what is made, kept, changed in the fewest calls, told, and taken away."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+from moyai.ccm.service import FINALIZER
+from moyai.cloud.loadbalancer import LoadBalancer
+from moyai.cloud.model import FloatingIP
+from moyai.core.ids import cluster_tag
+from moyai.kube.client import NODES, SERVICES
+from tests.unit.ccm_world import SUBNET, UID, World, node_object, service_object
+from tests.unit.fake_cloud import Killed
+
+NAME = "kube_service_demo_default_web"
+
+
+def only(world: World) -> LoadBalancer:
+    assert len(world.cloud.balancers) == 1
+    return next(iter(world.cloud.balancers.values()))
+
+
+async def test_a_service_gets_a_whole_load_balancer_in_one_call_and_its_address_is_told() -> None:
+    world = World()
+    world.kube.put(SERVICES, service_object())
+    async with world.run():
+        await world.until(world.address)
+        balancer = only(world)
+        assert balancer.name == NAME
+        assert cluster_tag(UID) in balancer.tags
+        (listener,) = balancer.listeners
+        assert (listener.protocol, listener.port) == ("TCP", 80)
+        assert listener.pool
+        assert [member.key for member in listener.pool.members] == [("10.0.0.1", 30080), ("10.0.0.2", 30080)]
+        assert listener.pool.monitor
+        assert listener.pool.monitor.type == "TCP"
+        (floating,) = world.cloud.floating.values()
+        assert world.address() == floating.address
+        assert floating.port_id == balancer.vip_port_id
+        assert FINALIZER in world.service()["metadata"]["finalizers"]
+        (rule,) = world.cloud.rules.values()
+        assert (rule.protocol, rule.port_min, rule.port_max, rule.remote_cidr) == ("tcp", 30080, 30080, "10.0.0.0/24")
+        await world.until(lambda: any("EnsuredLoadBalancer" in one for one in world.events()))
+    changes = [call for call in world.cloud.calls if call.startswith(("create", "set", "update"))]
+    assert sorted(changes) == ["create", "create_floating_ip", "create_security_group_rules"]
+
+
+async def test_a_deleted_service_takes_all_with_it() -> None:
+    world = World()
+    world.kube.put(SERVICES, service_object())
+    async with world.run():
+        await world.until(world.address)
+        await world.kube.delete(SERVICES, "web", namespace="default")
+        await world.until(lambda: not world.exists())
+    assert not world.cloud.balancers
+    assert not world.cloud.floating
+    assert not world.cloud.rules
+
+
+async def test_a_kept_floating_ip_stays_and_one_of_the_users_is_never_deleted() -> None:
+    world = World()
+    world.kube.put(SERVICES, service_object(annotations={"loadbalancer.openstack.org/keep-floatingip": "true"}))
+    world.cloud.floating["mine"] = FloatingIP("mine", "203.0.113.200", "DOWN")
+    world.kube.put(SERVICES, service_object("own", loadBalancerIP="203.0.113.200"))
+    async with world.run():
+        await world.until(lambda: world.address() and world.address("own"))
+        assert world.address("own") == "203.0.113.200"
+        for name in ("web", "own"):
+            await world.kube.delete(SERVICES, name, namespace="default")
+        await world.until(lambda: not world.exists() and not world.exists("own"))
+    kept = {one.address: one for one in world.cloud.floating.values()}
+    assert len(kept) == 2
+    assert not any(one.port_id for one in kept.values())
+    assert "moyai.keep=true" in next(one for one in kept.values() if one.id != "mine").tags
+
+
+async def test_changing_a_service_away_from_load_balancer_cleans_up_and_back_makes_anew() -> None:
+    world = World()
+    world.kube.put(SERVICES, service_object())
+    async with world.run():
+        await world.until(world.address)
+        world.edit(type="ClusterIP")
+        await world.until(lambda: not world.cloud.balancers and not world.address())
+        await world.until(lambda: FINALIZER not in world.service()["metadata"].get("finalizers", []))
+        assert not world.cloud.floating
+        assert not world.cloud.rules
+        world.edit(type="LoadBalancer")
+        await world.until(world.address)
+
+
+async def test_nodes_that_come_and_go_change_the_members_in_one_batch() -> None:
+    world = World()
+    world.kube.put(SERVICES, service_object())
+    async with world.run():
+        await world.until(world.address)
+        world.cloud.calls.clear()
+        world.kube.put(NODES, node_object(3))
+        world.kube.put(NODES, node_object(4))
+        await world.kube.delete(NODES, "demo-1")
+
+        def members() -> set[str]:
+            pool = only(world).listeners[0].pool
+            return {member.address for member in pool.members} if pool else set()
+
+        await world.until(lambda: members() == {"10.0.0.2", "10.0.0.3", "10.0.0.4"})
+    assert world.cloud.calls.count("set_members") == 1
+
+
+async def test_changes_of_ports_are_minimal() -> None:
+    world = World()
+    world.kube.put(SERVICES, service_object())
+    async with world.run():
+        await world.until(world.address)
+        before = only(world).listeners[0].id
+        world.edit(
+            ports=[
+                {"name": "dns", "protocol": "UDP", "port": 80, "nodePort": 30053},
+                {"name": "http", "protocol": "TCP", "port": 80, "nodePort": 30080},
+            ]
+        )
+        await world.until(lambda: len(only(world).listeners) == 2 and only(world).provisioning_status == "ACTIVE")
+        await world.until(lambda: {rule.protocol for rule in world.cloud.rules.values()} == {"tcp", "udp"})
+        assert before in {one.id for one in only(world).listeners}
+        udp = next(one for one in only(world).listeners if one.protocol == "UDP")
+        await world.until(lambda: _pool_complete(world, "UDP"))
+        assert udp.timeout_client_data_ms is None
+        world.edit(ports=[{"name": "dns", "protocol": "UDP", "port": 80, "nodePort": 30053}])
+        await world.until(lambda: [one.protocol for one in only(world).listeners] == ["UDP"])
+        await world.until(lambda: {rule.protocol for rule in world.cloud.rules.values()} == {"udp"})
+        await world.until(lambda: not only(world).loose_pools)
+
+
+def _pool_complete(world: World, protocol: str) -> bool:
+    pool = next(one.pool for one in only(world).listeners if one.protocol == protocol)
+    return bool(pool and pool.monitor and len(pool.members) == 2)
+
+
+async def test_an_internal_one_has_no_floating_ip_and_can_become_external() -> None:
+    world = World()
+    internal = "service.beta.kubernetes.io/openstack-internal-load-balancer"
+    world.kube.put(SERVICES, service_object(annotations={internal: "true"}, loadBalancerIP="10.0.0.77"))
+    async with world.run():
+        await world.until(world.address)
+        assert world.address() == "10.0.0.77"
+        assert not world.cloud.floating
+        world.edit(annotations={internal: "false"}, loadBalancerIP="")
+        await world.until(lambda: world.address().startswith("203."))
+
+
+async def test_a_wrong_annotation_is_told_once_and_nothing_is_made() -> None:
+    world = World()
+    world.kube.put(SERVICES, service_object(annotations={"loadbalancer.openstack.org/connection-limit": "many"}))
+    async with world.run() as manager:
+        await world.until(world.events)
+        await asyncio.sleep(0.3)
+        assert manager.metrics.value("moyai_reconcile_total", controller="service", outcome="usageerror") == 1
+        (event,) = world.events()
+        assert "loadbalancer.openstack.org/connection-limit is 'many'" in event
+        assert "whole number" in event
+        assert not world.cloud.balancers
+        world.edit(annotations={"loadbalancer.openstack.org/connection-limit": "100"})
+        await world.until(world.address)
+        assert only(world).listeners[0].connection_limit == 100
+
+
+async def test_a_wrong_annotation_does_not_keep_a_service_from_going() -> None:
+    world = World()
+    world.kube.put(SERVICES, service_object())
+    async with world.run():
+        await world.until(world.address)
+        world.edit(annotations={"loadbalancer.openstack.org/connection-limit": "many"})
+        await world.until(lambda: any("SyncLoadBalancerFailed" in one for one in world.events()))
+        await world.kube.delete(SERVICES, "web", namespace="default")
+        await world.until(lambda: not world.exists())
+    assert not world.cloud.balancers
+
+
+async def test_another_class_is_not_touched() -> None:
+    world = World()
+    world.kube.put(SERVICES, service_object(loadBalancerClass="example.org/other"))
+    async with world.run():
+        await asyncio.sleep(0.2)
+    assert not world.cloud.balancers
+    assert not world.service()["metadata"]["finalizers"]
+
+
+async def test_an_exhausted_quota_is_told_and_not_hammered() -> None:
+    world = World()
+    world.cloud.quota = 0
+    world.kube.put(SERVICES, service_object())
+    async with world.run():
+        await world.until(lambda: any("Quota has been met" in one for one in world.events()))
+        await asyncio.sleep(0.5)
+    assert world.cloud.calls.count("create") == 1
+
+
+async def test_a_load_balancer_in_error_is_made_anew_and_the_floating_ip_stays() -> None:
+    world = World()
+    world.kube.put(SERVICES, service_object())
+    async with world.run():
+        await world.until(world.address)
+        address, broken = world.address(), only(world)
+        world.cloud.balancers[broken.id] = replace(broken, provisioning_status="ERROR")
+        world.edit(sessionAffinity="ClientIP")
+        await world.until(lambda: broken.id not in world.cloud.balancers and len(world.cloud.balancers) == 1)
+        await world.until(lambda: only(world).provisioning_status == "ACTIVE")
+        await world.until(lambda: all(one.port_id for one in world.cloud.floating.values()))
+        assert world.address() == address
+        assert only(world).listeners[0].pool
+        assert only(world).listeners[0].pool.persistence == "SOURCE_IP"  # pyright: ignore[reportOptionalMemberAccess]
+
+
+async def test_a_creation_that_fails_is_tried_again() -> None:
+    world = World()
+    world.cloud.fail_create = 2
+    world.kube.put(SERVICES, service_object())
+    async with world.run():
+        await world.until(world.address)
+    assert len(world.cloud.balancers) == 1
+    assert len(world.cloud.floating) == 1
+
+
+async def test_a_foreign_load_balancer_of_the_same_name_is_left_alone() -> None:
+    world = World()
+    other = LoadBalancer(NAME, id="foreign", tags=("moyai.cluster=other00000",), provisioning_status="ACTIVE")
+    world.cloud.balancers["foreign"] = other
+    world.kube.put(SERVICES, service_object())
+    async with world.run():
+        await world.until(world.address)
+        await world.kube.delete(SERVICES, "web", namespace="default")
+        await world.until(lambda: not world.exists())
+    assert list(world.cloud.balancers.values()) == [other]
+
+
+async def test_what_belongs_to_services_that_are_gone_is_deleted_at_the_start() -> None:
+    world = World()
+    world.kube.put(SERVICES, service_object())
+    async with world.run():
+        await world.until(world.address)
+    world.kube.vanish(SERVICES, "web", "default")
+    async with world.run():
+        await world.until(lambda: not world.cloud.balancers and not world.cloud.rules and not world.cloud.floating)
+
+
+async def test_two_services_share_a_load_balancer_and_only_take_their_own_away() -> None:
+    world = World()
+    shared = LoadBalancer(
+        "users-own",
+        id=SUBNET,
+        vip_port_id="port-x",
+        vip_address="10.0.0.50",
+        vip_subnet_id="subnet",
+        provisioning_status="ACTIVE",
+    )
+    world.cloud.balancers[SUBNET] = shared
+    note = {"loadbalancer.openstack.org/load-balancer-id": SUBNET}
+    world.kube.put(SERVICES, service_object("a", annotations=note))
+    async with world.run():
+        await world.until(lambda: world.address("a"))
+        ports = [{"name": "x", "protocol": "TCP", "port": 81, "nodePort": 30081}]
+        world.kube.put(SERVICES, service_object("b", annotations=note, ports=ports))
+        await world.until(lambda: world.address("b"))
+        assert {one.port for one in only(world).listeners} == {80, 81}
+        world.kube.put(SERVICES, service_object("c", annotations=note))
+        await world.until(lambda: any("is taken by another user" in one for one in world.events()))
+        for name in ("a", "b", "c"):
+            await world.kube.delete(SERVICES, name, namespace="default")
+            await world.until(lambda name=name: not world.exists(name))
+    assert not only(world).listeners
+    assert only(world).tags == ()
+
+
+@pytest.mark.parametrize("steps", range(1, 9))
+async def test_a_kill_after_any_change_while_it_is_made_doubles_nothing(steps: int) -> None:
+    world = World()
+    world.kube.on_call = world.cloud.tick
+    world.kube.put(SERVICES, service_object())
+    world.cloud.die_after = steps
+    await _run_until_dead(world)
+    world.cloud.die_after = None
+    async with world.run():
+        await world.until(world.address)
+        await world.until(lambda: len(world.cloud.rules) == 1)
+    assert only(world).provisioning_status == "ACTIVE"
+    assert len(world.cloud.floating) == 1
+    assert next(iter(world.cloud.floating.values())).port_id == only(world).vip_port_id
+    assert len(world.cloud.rules) == 1
+
+
+@pytest.mark.parametrize("steps", range(1, 9))
+async def test_a_kill_after_any_change_while_it_is_removed_leaves_nothing(steps: int) -> None:
+    world = World()
+    world.kube.on_call = world.cloud.tick
+    world.kube.put(SERVICES, service_object())
+    async with world.run():
+        await world.until(world.address)
+    await world.kube.delete(SERVICES, "web", namespace="default")
+    world.cloud.steps = 0
+    world.cloud.die_after = steps
+    await _run_until_dead(world)
+    world.cloud.die_after = None
+    async with world.run():
+        await world.until(lambda: not world.exists())
+    assert not world.cloud.balancers
+    assert not world.cloud.floating
+    assert not world.cloud.rules
+
+
+async def _run_until_dead(world: World) -> None:
+    try:
+        async with world.run():
+            for _ in range(200):
+                await asyncio.sleep(0.005)
+                if world.cloud.die_after is not None and world.cloud.steps >= world.cloud.die_after:
+                    break
+    except (Killed, BaseExceptionGroup):
+        pass
