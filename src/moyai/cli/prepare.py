@@ -59,12 +59,14 @@ def is_local(name: str, paths: Paths) -> bool:
     return not isinstance(clouds, dict) or name not in clouds
 
 
-def ensure_cluster_base(name: str, paths: Paths, reporter: Reporter) -> None:
+def ensure_cluster_base(name: str, paths: Paths, reporter: Reporter, config: CloudConfig | None = None) -> None:
     """All that a cluster on local cloud ``name`` needs: components, the cloud running, node image and nginx in it.
+
+    ``config``: how the cloud is made, where there is none of that name yet.
 
     Raises UsageError for what the user can change (not root, too little memory), MoyaiError for what went wrong.
     """
-    config = local.recorded(CloudPaths(paths.cloud(name))) or CloudConfig(name)
+    config = config or local.recorded(CloudPaths(paths.cloud(name))) or CloudConfig(name)
     toolchain = Toolchain(paths, reporter)
     tasks = [
         *cloud_tasks(config, paths, reporter, toolchain),

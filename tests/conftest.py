@@ -1,0 +1,39 @@
+"""What tests of several kinds share: the local cloud that `cloud` and `e2e` tests run against.
+
+It is a cloud of its own (name, ranges), so that it neither meets nor harms the user's; it starts when the first test asks for
+it and goes with the last, and its going is a test as well: whatever it left on the host fails the run. ``MOYAI_TEST_CLOUD``
+names a running cloud to use instead (an entry of clouds.yaml), which then is left as it is.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator
+
+import pytest
+
+from moyai.cli import prepare
+from moyai.core.paths import default_paths
+from moyai.core.progress import Event, Reporter
+from moyai.localcloud import cloud as local
+from moyai.localcloud.config import CloudConfig, CloudPaths
+
+TEST_CLOUD = CloudConfig(name="test", management_cidr="10.254.0.0/24", external_cidr="10.253.0.0/24")
+
+
+def _say(event: Event) -> None:
+    if event.kind in ("finished", "failed", "note"):
+        print(f"[{event.kind} {event.step} {event.seconds:.1f} s {event.detail}]", flush=True)
+
+
+@pytest.fixture(scope="session")
+def cloud_name() -> Generator[str]:
+    """The name of a running cloud with the node image in it."""
+    if given := os.environ.get("MOYAI_TEST_CLOUD"):
+        yield given
+        return
+    paths, reporter = default_paths(), Reporter(_say)
+    folders = CloudPaths(paths.cloud(TEST_CLOUD.name))
+    prepare.ensure_cluster_base(TEST_CLOUD.name, paths, reporter, local.recorded(folders) or TEST_CLOUD)
+    yield TEST_CLOUD.name
+    assert local.down(TEST_CLOUD, paths, reporter) == []
