@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -32,6 +33,11 @@ class Record:
 
     def to_json(self) -> str:
         return json.dumps(asdict(self)) + "\n"
+
+    def since(self) -> float:
+        """When it was started, in seconds since 1970; 0 when it is gone."""
+        uptime = float(Path("/proc/uptime").read_text().split()[0])
+        return time.time() - uptime + self.start / os.sysconf("SC_CLK_TCK") if self.alive() else 0.0
 
     def alive(self) -> bool:
         """Whether this very process is there and no zombie."""

@@ -22,7 +22,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -62,8 +62,7 @@ class Supervised:
 
     async def run(self) -> None:
         failures = 0
-        record = proc.Record.load(self._record)
-        adopted = record if record and record.alive() else None
+        adopted = self._adopt()
         if adopted is None:
             self._phase("held" if not self.released.is_set() else "waiting")
             await self.released.wait()
@@ -74,15 +73,16 @@ class Supervised:
             started = time.monotonic()
             if adopted is None:
                 try:
-                    pid = self._start()
+                    record = self._start()
                 except OSError as error:
                     self._failed(f"cannot be started: {error}")
                     failures += 1
                     await asyncio.sleep(self._backoff.delay(failures))
                     continue
             else:
-                pid, adopted = adopted.pid, None
-            self.state.pid, self.state.since = pid, time.time()
+                record, adopted = adopted, None
+            pid = record.pid
+            self.state.pid, self.state.since = pid, record.since()
             self._phase("starting")
             ended = asyncio.ensure_future(_ended(pid))
             probe = asyncio.ensure_future(self._wait_ready())
@@ -106,7 +106,17 @@ class Supervised:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.state.pid, signal.Signals[self.spec["stop"]])
 
-    def _start(self) -> int:
+    def _adopt(self) -> proc.Record | None:
+        """The process that an earlier supervisor started, if it runs; what was counted goes on."""
+        try:
+            data: dict[str, Any] = json.loads(self._record.read_text())
+        except (FileNotFoundError, ValueError):
+            return None
+        self.state.restarts, self.state.last_exit = data["restarts"], data["last_exit"]
+        record = proc.Record(**data["process"])
+        return record if record.alive() else None
+
+    def _start(self) -> proc.Record:
         argv = list(self.spec["argv"])
         if self.spec["netns"]:
             # not `ip netns exec`: that would hide the control groups
@@ -119,10 +129,12 @@ class Supervised:
             )
         finally:
             os.close(log)
-        _write(self._record, proc.Record.of(process.pid).to_json())
+        record = proc.Record.of(process.pid)
+        kept = {"process": asdict(record), "restarts": self.state.restarts, "last_exit": self.state.last_exit}
+        _write(self._record, json.dumps(kept))
         # the pidfd is what is waited on; Popen's own bookkeeping would only complain
         process.returncode = 0
-        return process.pid
+        return record
 
     async def _wait_ready(self) -> None:
         port, socket = self.spec["port"], self.spec["socket"]
