@@ -381,6 +381,8 @@ class _Network(_Part):
 
     def create_security_group_rules(self, rules: Sequence[SecurityGroupRule]) -> list[SecurityGroupRule]:
         with self.c.change():
+            if len({rule.group_id for rule in rules}) > 1:
+                raise Terminal("Only allowed to update rules for one security profile at a time")
             for rule in rules:
                 self.c.find("groups", rule.group_id)
                 bare = replace(rule, id="", description="")

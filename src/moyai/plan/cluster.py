@@ -163,9 +163,14 @@ class _Planner:
             else:
                 ids[role] = group.id
         add, remove = missing_rules(wanted_rules(self.spec), self.now.rules, ids)
-        if add or remove:
-            after = self._need(s.group_key("control-plane"), s.group_key("worker"))
-            self.steps.append(s.SetRules(key=s.RULES, after=after, add=add, remove=remove))
+        for role in ("control-plane", "worker"):
+            # a step a group: Neutron takes rules of one group at a time
+            mine = tuple(item for item in add if item.role == role)
+            stale = tuple(rule.id for rule in remove if rule.group_id == ids.get(role))
+            if mine or stale:
+                remotes = {s.group_key(item.remote_role) for item in mine if item.remote_role}
+                after = self._need(*sorted({s.group_key(role), *remotes}))
+                self.steps.append(s.SetRules(key=s.rules_key(role), after=after, role=role, add=mine, remove=stale))
 
     # ---- nodes
 

@@ -63,8 +63,8 @@ def _rule(
 
 def missing_rules(
     wanted: Iterable[GroupRule], have: Iterable[SecurityGroupRule], groups: dict[Role, str]
-) -> tuple[tuple[GroupRule, ...], tuple[str, ...]]:
-    """(rules to add, ids of rules of ours to remove), given the groups' ids; a group without an id has no rules yet."""
+) -> tuple[tuple[GroupRule, ...], tuple[SecurityGroupRule, ...]]:
+    """(rules to add, rules of ours to remove), given the groups' ids; a group without an id has no rules yet."""
     have = [rule for rule in have if rule.direction == "ingress"]
     identities = {_identity(rule) for rule in have}
     add: list[GroupRule] = []
@@ -77,7 +77,7 @@ def missing_rules(
         keep.add(identity)
         if not known or identity not in identities:
             add.append(want)
-    remove = tuple(rule.id for rule in have if rule.description.startswith(MARK) and _identity(rule) not in keep)
+    remove = tuple(rule for rule in have if rule.description.startswith(MARK) and _identity(rule) not in keep)
     return tuple(add), remove
 
 

@@ -33,7 +33,7 @@ Kind = Literal[
     "node",
 ]
 
-NETWORK, SUBNET, ROUTER, INTERFACE, ROUTES, RULES = "network", "subnet", "router", "interface", "routes", "rules"
+NETWORK, SUBNET, ROUTER, INTERFACE, ROUTES = "network", "subnet", "router", "interface", "routes"
 FLOATING_IP, ATTACH, KEYPAIR, CREDENTIAL = "floating-ip", "floating-ip attached", "key-pair", "credential"
 
 
@@ -43,6 +43,10 @@ def port_key(node: str) -> str:
 
 def server_key(node: str) -> str:
     return f"server {node}"
+
+
+def rules_key(role: Role) -> str:
+    return f"rules {role}"
 
 
 def group_key(role: Role) -> str:
@@ -120,15 +124,16 @@ class GroupRule:
 
 @dataclass(frozen=True, kw_only=True)
 class SetRules(Step):
-    """Add ``add``; delete the rules with ids ``remove`` (rules of ours that the spec no longer has)."""
+    """Add ``add`` to one group; delete the rules with ids ``remove`` (rules of ours that the spec no longer has)."""
 
+    role: Role
     add: tuple[GroupRule, ...]
     remove: tuple[str, ...] = ()
 
     @property
     def text(self) -> str:
         gone = f", remove {len(self.remove)}" if self.remove else ""
-        return f"add {len(self.add)} security group rules{gone}"
+        return f"add {len(self.add)} rules to security group {self.role}{gone}"
 
 
 @dataclass(frozen=True, kw_only=True)
