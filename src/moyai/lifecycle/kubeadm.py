@@ -21,6 +21,15 @@ POOL_LABEL = "moyai.dev/pool"
 #: Checks that say nothing about machines whose kernel is another's, or that the image settles by itself.
 IGNORED = ["SystemVerification", "NumCPU", "Mem", "Swap", "FileContent--proc-sys-net-bridge-bridge-nf-call-iptables"]
 TOKEN_HOURS = 1
+#: kubeadm's own are 1 to 5 minutes: too short on a busy or emulated machine, where a step that goes on is better than one that
+#: is begun anew. `moyai up` has a deadline of its own.
+TIMEOUTS = {
+    "controlPlaneComponentHealthCheck": "15m0s",
+    "kubeletHealthCheck": "10m0s",
+    "kubernetesAPICall": "5m0s",
+    "tlsBootstrap": "15m0s",
+    "discovery": "15m0s",
+}
 
 
 @dataclass(frozen=True)
@@ -81,6 +90,7 @@ def init_config(facts: InitFacts) -> str:
                 ],
                 "localAPIEndpoint": {"advertiseAddress": node.address, "bindPort": API_PORT},
                 "nodeRegistration": _registration(node, None),
+                "timeouts": TIMEOUTS,
             },
             {
                 "apiVersion": "kubeadm.k8s.io/v1beta4",
@@ -141,6 +151,7 @@ def join_config(node: Node, pool: NodePool | None, *, token: str, discovery_file
             "kind": "JoinConfiguration",
             "discovery": {"file": {"kubeConfigPath": discovery_file}, "tlsBootstrapToken": token},
             "nodeRegistration": _registration(node, pool),
+            "timeouts": TIMEOUTS,
         },
         sort_keys=False,
     )
