@@ -73,6 +73,8 @@ def write(folder: Path, *, memory_bytes: int, cpus: int) -> None:
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
+    for made in (folder, *folder.rglob("*")):  # whatever the daemon's umask: everybody in the machine reads these
+        made.chmod(0o755 if made.is_dir() else 0o444)
     for cpu in range(cpus):
         (folder / f"node/node0/cpu{cpu}").symlink_to(f"../../cpu/cpu{cpu}")
 

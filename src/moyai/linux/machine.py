@@ -66,6 +66,29 @@ class Machine:
         """What the machine changes in its root; files for the guest are put here before it is launched."""
         return self.folder / "up"
 
+    def inside(self, path: str) -> Path:
+        """Where a file of the guest is put before launch; its folders are made as the image has them, else world-readable.
+
+        A folder in the upper layer replaces the image's owner and mode too: with the daemon's umask, no service of the guest
+        but root's could enter it.
+        """
+        below = Path()
+        for part in (None, *Path(path.lstrip("/")).parts[:-1]):
+            below = below / part if part else below
+            made, like = self.upper / below, self.lower / below
+            if not made.is_dir():
+                made.mkdir(parents=part is None)
+                status = like.stat() if like.is_dir() else None
+                os.chown(made, status.st_uid if status else 0, status.st_gid if status else 0)
+                made.chmod(stat.S_IMODE(status.st_mode) if status else 0o755)
+        return self.upper / path.lstrip("/")
+
+    def put(self, path: str, data: str | bytes, *, mode: int = 0o644) -> None:
+        """Write a file of the guest, before launch."""
+        file = self.inside(path)
+        file.write_bytes(data.encode() if isinstance(data, str) else data)
+        file.chmod(mode)
+
     @property
     def root(self) -> Path:
         return self.folder / "root"
@@ -136,7 +159,7 @@ class Host:
     def _launch(self, machine: Machine, disks: Sequence[Disk], timeout: float) -> int:
         self.clear(machine.folder, machine.name)
         group = self._root.create(machine.name, memory_bytes=machine.memory_bytes, cpus=machine.cpus)
-        hardware.write(machine.upper / hardware.INSIDE[1:], memory_bytes=machine.memory_bytes, cpus=machine.cpus)
+        hardware.write(machine.inside(hardware.INSIDE), memory_bytes=machine.memory_bytes, cpus=machine.cpus)
         self._mount(machine)
         log_start = machine.console.stat().st_size if machine.console.exists() else 0
         argv = group.joining(self._nspawn(machine))
@@ -163,7 +186,8 @@ class Host:
 
     def _mount(self, machine: Machine) -> None:
         work = machine.folder / "work"
-        for folder in (machine.upper, work, machine.root):
+        machine.inside("/")
+        for folder in (work, machine.root):
             folder.mkdir(parents=True, exist_ok=True)
         layers = f"lowerdir={machine.lower},upperdir={machine.upper},workdir={work}"
         run(["mount", "-t", "overlay", "overlay", "-o", layers, machine.root])

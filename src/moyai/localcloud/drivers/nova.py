@@ -227,8 +227,8 @@ class NspawnDriver(driver.ComputeDriver):
         )
         try:
             with _failing(exception.InstanceDeployFailure):
-                upper = self._machines.create(record, image.store)
-                nova_guest.write_files(upper, instance, vifs, injected_files, admin_password)
+                machine = self._machines.create(record, image.store)
+                nova_guest.write_files(machine, instance, vifs, injected_files, admin_password)
                 times.append(time.monotonic())
                 self._up_and_wait(instance, vifs, record, launch=power_on)
         except BaseException:  # also eventlet's Timeout: nothing half-made may stay

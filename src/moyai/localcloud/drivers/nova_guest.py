@@ -10,12 +10,12 @@ import ipaddress
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 from nova import exception
 from nova.api.metadata import base as instance_metadata
 
 from moyai.linux import netns
+from moyai.linux.machine import Machine
 from moyai.linux.process import run
 
 SEED = "var/lib/cloud/seed/config_drive"
@@ -79,10 +79,10 @@ def plug(namespace: str, port: Port) -> None:
     netns.enslave(port.link.outside, port.bridge)
 
 
-def write_files(upper: Path, instance, network_info, injected_files, admin_password) -> None:
+def write_files(machine: Machine, instance, network_info, injected_files, admin_password) -> None:
     """Put the guest's files into the overlay's upper layer, before it is mounted."""
-    _put(upper, "etc/hostname", f"{instance.hostname}\n")
-    _put(upper, "etc/resolv.conf", "".join(f"nameserver {server}\n" for server in nameservers(network_info)))
+    machine.put("etc/hostname", f"{instance.hostname}\n")
+    machine.put("etc/resolv.conf", "".join(f"nameserver {server}\n" for server in nameservers(network_info)))
     extra = {"admin_pass": admin_password} if admin_password else {}
     metadata = instance_metadata.InstanceMetadata(
         instance, content=injected_files or [], extra_md=extra, network_info=network_info
@@ -90,7 +90,8 @@ def write_files(upper: Path, instance, network_info, injected_files, admin_passw
     for path, data in metadata.metadata_for_config_drive():
         # One version is enough: cloud-init reads "latest" where the dated ones are missing.
         if path.startswith(("openstack/latest/", "openstack/content/", "ec2/latest/")):
-            _put(upper, f"{SEED}/{path}", data, mode=0o600)
+            text = data if isinstance(data, bytes | str) else json.dumps(data)
+            machine.put(f"{SEED}/{path}", text, mode=0o600)
 
 
 def nameservers(network_info) -> list[str]:
@@ -103,12 +104,3 @@ def nameservers(network_info) -> list[str]:
 
 def _unique(values: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(values))
-
-
-def _put(upper: Path, name: str, data, *, mode: int = 0o644) -> None:
-    path = upper / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if not isinstance(data, bytes | str):
-        data = json.dumps(data)
-    path.write_bytes(data.encode() if isinstance(data, str) else data)
-    path.chmod(mode)

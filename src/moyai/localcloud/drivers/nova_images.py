@@ -77,6 +77,7 @@ class ImageStore:
         new = folder.with_suffix(".new")
         run(["rm", "-rf", "--one-file-system", new])
         (new / "root").mkdir(parents=True)
+        (new / "root").chmod(0o755)  # a tar without an entry for its root must not inherit this process's umask
         try:
             source = local_file(image)
             if source is None:
@@ -108,10 +109,12 @@ class ImageStore:
         else:
             store.mkdir()
         inside.mkdir(parents=True, exist_ok=True)
+        inside.chmod(0o755)
         machine_id = new / "root" / "etc/machine-id"
         machine_id.parent.mkdir(exist_ok=True)
         machine_id.unlink(missing_ok=True)
-        machine_id.touch()  # empty: each machine makes its own; "uninitialized" would enable all units anew
+        machine_id.touch()
+        machine_id.chmod(0o644)  # empty: each machine makes its own; "uninitialized" would enable all units anew
 
 
 def image_key(image) -> str:

@@ -117,15 +117,16 @@ class Machines:
 
     # ---- one machine
 
-    def create(self, record: Record, store: Path) -> Path:
-        """Make the folder of a new machine with its own container store; returns where the guest's files go."""
+    def create(self, record: Record, store: Path) -> Machine:
+        """Make the folder of a new machine with its own container store; files of the guest may be put into it then."""
         folder = self.folder(record.uuid)
         folder.mkdir(parents=True)
         self.save(record)
-        for name in ("up", "store", "kubelet"):
+        for name in ("store", "kubelet"):
             (folder / name).mkdir()
+            (folder / name).chmod(0o755)
         copy_store(store, folder / "store")
-        return folder / "up"
+        return self._machine(record)
 
     def running(self, uuid: str) -> bool:
         return self._host.leader(self.folder(uuid), uuid) is not None
