@@ -94,6 +94,26 @@ def test_a_machine_is_what_its_flavor_says(host: Host, machine: Machine) -> None
     assert sh(host, machine, "ls /srv") == "seen"
 
 
+def test_everybody_in_the_machine_can_read_whatever_the_daemons_umask(host: Host, machine: Machine, tmp_path: Path) -> None:
+    other = replace(machine, folder=tmp_path / "m2")  # a folder that nothing was put into yet
+    units = "etc/systemd/system/default.target"
+    before = os.umask(0o077)
+    try:
+        other.put("etc/hostname", "host-m1\n")
+        other.put("etc/new/deep/file", "readable\n")
+        other.inside(units).symlink_to("/lib/systemd/system/sysinit.target")
+        host.launch(replace(other, binds=()))
+    finally:
+        os.umask(before)
+    as_nobody = "setpriv --reuid=65534 --regid=65534 --clear-groups"
+    try:
+        assert sh(host, other, f"{as_nobody} cat /etc/new/deep/file") == "readable"
+        assert sh(host, other, f"{as_nobody} head -1 /proc/meminfo").startswith("MemTotal")
+        assert sh(host, other, "stat -c %a / /etc /usr").split() == ["755", "755", "755"]
+    finally:
+        host.remove(other.folder, "m1")
+
+
 def test_memory_ends_inside_only(host: Host, machine: Machine) -> None:
     leader = host.launch(machine)
     with pytest.raises(ProcessError, match="137"):
