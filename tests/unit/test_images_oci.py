@@ -81,6 +81,14 @@ def test_folders_are_read_with_modes_and_links_but_without_devices(tmp_path: Pat
     assert (found["root/bin"].kind, found["root/bin"].target) == ("link", "usr/bin")
 
 
+def test_plain_modes_do_not_depend_on_who_made_the_files(tmp_path: Path) -> None:
+    tree = _tree(tmp_path / "tree")
+    for path, mode in {"usr": 0o700, "usr/bin/tool": 0o700, "etc/secret": 0o600}.items():
+        (tree / path).chmod(mode)
+    modes = {entry.path: entry.mode for entry in from_folder(tree, plain_modes=True)}
+    assert (modes["usr"], modes["usr/bin/tool"], modes["etc/secret"]) == (0o755, 0o755, 0o644)
+
+
 @pytest.mark.parametrize("path", ["", ".", "../x", "a/../../b"])
 def test_a_path_that_leaves_the_layer_is_refused(tmp_path: Path, path: str) -> None:
     with pytest.raises(ValueError, match="no path within a layer"):

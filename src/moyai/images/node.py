@@ -34,7 +34,7 @@ ROOT, PROXY, MOYAI, NGINX, BASE, NODE = (
 )  # fmt: skip
 
 #: Raised when the way in which the node image is put together changes.
-_FORMAT = 1
+_FORMAT = 2
 _FILES = Path(__file__).with_name("node_files")
 _STORE = "var/lib/containerd"
 
@@ -126,7 +126,8 @@ def _base(cache: Cache, components: Mapping[str, Component], root: Path, proxy: 
         tree = target / "tree"
         say("root file system")
         _copy_linked(root, tree)
-        date = int(tree.stat().st_mtime)  # of the newest packaged file (rootfs.clamp): nothing in the image is newer
+        # of the newest packaged file (rootfs.clamp; the folder's own date is that of its last use): nothing is newer
+        date = int((tree / "etc/machine-id").stat().st_mtime)
         _place_files(tree, names)
         _place_programs(tree, components)
         say("images into the store")
@@ -169,27 +170,34 @@ def _place_files(tree: Path, names: references.References) -> None:
     for source in sorted(_FILES.rglob("*")):
         if source.is_file():
             target = tree / source.relative_to(_FILES)
-            target.parent.mkdir(parents=True, exist_ok=True)
+            _folder(target.parent)
             remove(target)  # never written in place: it may be linked to the cached root's
             content = source.read_bytes().replace(b"@SANDBOX_IMAGE@", names.pause.encode())
             target.write_bytes(content)
             target.chmod(0o755 if content.startswith(b"#!") else 0o644)
     for name in _FOLDERS:
-        (tree / name).mkdir(parents=True, exist_ok=True)
+        _folder(tree / name)
     for unit, wanted_by in _ENABLED.items():
         wants = tree / f"etc/systemd/system/{wanted_by}.target.wants"
-        wants.mkdir(exist_ok=True)
+        _folder(wants)
         (wants / unit).symlink_to(f"../{unit}")
 
 
 def _place_programs(tree: Path, components: Mapping[str, Component]) -> None:
     for name, (place, wanted) in _PROGRAMS.items():
         folder = tree / place
-        folder.mkdir(parents=True, exist_ok=True)
+        _folder(folder)
         for program, path in components[name].files.items():
             if wanted is None or program in wanted:
                 shutil.copyfile(path, folder / program)
                 (folder / program).chmod(0o755)
+
+
+def _folder(path: Path) -> None:
+    """Make a folder that everybody may enter, whatever our umask is; one that is there stays as it is."""
+    for missing in reversed([one for one in (path, *path.parents) if not one.exists()]):
+        missing.mkdir()
+        missing.chmod(0o755)
 
 
 def _copy_linked(source: Path, target: Path) -> None:

@@ -41,10 +41,13 @@ def link(path: str, target: str) -> Entry:
     return Entry(path, 0o777, "link", target=target)
 
 
-def from_folder(source: Path, under: str = "", *, skip: Callable[[str], bool] = lambda _: False) -> list[Entry]:
+def from_folder(
+    source: Path, under: str = "", *, skip: Callable[[str], bool] = lambda _: False, plain_modes: bool = False
+) -> list[Entry]:
     """The entries of a folder on disk, placed below ``under``; owned by root. Devices and sockets are left out.
 
-    ``skip`` is asked with each path relative to ``source``; what is below a skipped folder is not looked at.
+    ``skip`` is asked with each path relative to ``source``; what is below a skipped folder is not looked at. ``plain_modes``:
+    everybody may read (and run what its owner may run), whatever the umask was when the files were made.
     """
     found: list[Entry] = []
     for parent, folders, files in os.walk(source):
@@ -59,6 +62,8 @@ def from_folder(source: Path, under: str = "", *, skip: Callable[[str], bool] = 
             info = path.lstat()
             target = (PurePosixPath(under) / relative).as_posix()
             mode = stat.S_IMODE(info.st_mode)
+            if plain_modes:
+                mode = 0o755 if stat.S_ISDIR(info.st_mode) or mode & 0o100 else 0o644
             if stat.S_ISLNK(info.st_mode):
                 found.append(link(target, str(path.readlink())))
             elif stat.S_ISDIR(info.st_mode):

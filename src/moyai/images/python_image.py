@@ -19,7 +19,7 @@ from moyai.images.oci import Entry, ImageConfig, Layer, folder, from_folder, wri
 from moyai.images.recipes import debian_tree
 from moyai.linux.process import ProcessError, run
 
-_FORMAT = 1
+_FORMAT = 2
 PACKAGES = ("python3",)
 LOCK = Path(__file__).with_name("requirements-runtime.lock")
 SOURCE = Path(moyai.__file__).parent
@@ -60,7 +60,10 @@ def moyai_image(cache: Cache, tag: str, on_line: Callable[[str], None]) -> Path:
         try:
             shutil.copytree(SOURCE, copy / "moyai", ignore=shutil.ignore_patterns("__pycache__"))
             python.compile(copy, "/opt/moyai/src")
-            entries = [*from_folder(copy, "opt/moyai/src"), Entry("usr/local/bin/moyai", 0o755, content=_ENTRY)]
+            entries = [
+                *from_folder(copy, "opt/moyai/src", plain_modes=True),
+                Entry("usr/local/bin/moyai", 0o755, content=_ENTRY),
+            ]
             write_archive(target, tags=[tag], layers=[layer, write_layer(entries, small)], config=CONFIG)
         finally:
             remove(copy)
@@ -89,8 +92,8 @@ def dependencies_layer(cache: Cache, on_line: Callable[[str], None]) -> tuple[La
             entries = [
                 *base.users(),
                 *base.packages(root, without=[f"usr/lib/{python.name}", "usr/lib/python3/dist-packages"]),
-                *from_folder(standard, f"usr/lib/{python.name}"),
-                *from_folder(library, "opt/moyai/lib"),
+                *from_folder(standard, f"usr/lib/{python.name}", plain_modes=True),
+                *from_folder(library, "opt/moyai/lib", plain_modes=True),
                 folder("opt/moyai"),
             ]
             layer = work / "layer.tar"

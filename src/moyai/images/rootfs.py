@@ -82,9 +82,7 @@ def strip(root: Path) -> None:
 
 
 def clamp(root: Path, began: float) -> None:
-    """Give what was made after ``began`` the date of the newest packaged file (the root folder has it then, too).
-
-    Two makings so look alike.
+    """Give what was made after ``began`` the date of the newest packaged file, so that two makings look alike.
 
     Packaged files keep their dates: compiled Python is only valid beside a source of the date that it remembers.
     """
@@ -98,7 +96,7 @@ def clamp(root: Path, began: float) -> None:
                 fresh.append(path)
             elif stat.S_ISREG(info.st_mode):
                 newest = max(newest, info.st_mtime)
-    for path in [*fresh, root]:
+    for path in fresh:
         os.utime(path, (newest, newest), follow_symlinks=False)
 
 

@@ -32,6 +32,9 @@ state = '{state}'
 disabled_plugins = {disabled}
 [grpc]
 address = '{state}/containerd.sock'
+[plugins.'io.containerd.metadata.v1.bolt']
+# a store that is not finished is thrown away, so nothing needs to be on disk at once
+no_sync = true
 [ttrpc]
 address = '{state}/containerd.sock.ttrpc'
 """
