@@ -24,7 +24,7 @@ from moyai.core.paths import Paths
 from moyai.core.progress import Reporter
 from moyai.linux import cgroups
 from moyai.linux.process import ProcessError, run
-from moyai.localcloud import agents, clouds_yaml, database, ends, env, host, proc, secrets, snapshot
+from moyai.localcloud import agents, clouds_yaml, database, ends, env, host, proc, secrets, snapshot, tuning
 from moyai.localcloud.api import Api
 from moyai.localcloud.config import CloudConfig, CloudPaths
 from moyai.localcloud.control import Control
@@ -118,12 +118,12 @@ class _Up:
             how = "restored"
         else:
             how = "new"
+        for line in tuning.tune(self.config.name, outbound=self.config.outbound):
+            self.reporter.note(line)
         context = self._render()
         held = [] if how != "new" else [*(name for names in STARTS.values() for name in names), "mariadb"]
         with self.reporter.step("cloud: namespace"):
             self._launch(context, held)
-        for line in host.tune(self.paths.root / "host.json"):
-            self.reporter.note(line)
         api = Api(self.config, context.secrets.admin)
         if how == "new":
             run_graph(Setup(context, self.control, api, self.clock).tasks(), self.reporter, workers=4)
@@ -163,7 +163,15 @@ class _Up:
             values = secrets.generate()
             secrets.save(self.paths.secrets, values)
         registry = self.registry or _recorded_registry(self.paths)
-        return Context(self.config, self.paths, self.environment, values, str(cgroups.find(self.config.cgroup)), registry)
+        return Context(
+            self.config,
+            self.paths,
+            self.environment,
+            values,
+            str(cgroups.find(self.config.cgroup)),
+            registry,
+            host.nameservers() if self.config.outbound else (),
+        )
 
     def _render(self) -> Context:
         context = self._context()
@@ -219,7 +227,7 @@ def down(
         with reporter.step("cloud: end everything"):
             ends.end(config, folders)
         with reporter.step("cloud: clean the host"):
-            for line in host.restore(folders.root / "host.json"):
+            for line in tuning.restore(config.name):
                 reporter.note(line)
             if not keep:
                 clouds_yaml.remove(clouds_file or clouds_yaml.user_file(), config)

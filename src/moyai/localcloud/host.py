@@ -1,8 +1,8 @@
-"""The host's side of a cloud: the veth, the routes, and the kernel settings that had to be changed.
+"""The host's side of a cloud: the veth, the routes, the way out of it where that was asked for, and whether the host will do.
 
 All is derived from the configuration and can be made or removed any number of times. Behind each route into the cloud
 stands an ``unreachable`` one with a worse metric: when the link is gone, nothing meant for the cloud leaves by the
-default route. What was changed on the host is recorded before it is changed, in ``host.json``, and put back by ``restore``.
+default route. Unless ``outbound`` was asked for, nothing that a machine sends gets beyond the cloud's own namespace.
 """
 
 from __future__ import annotations
@@ -10,29 +10,19 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import json
+import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from moyai.core.errors import MoyaiError, UsageError
-from moyai.linux.process import ProcessError, run
+from moyai.linux.process import run
 from moyai.localcloud.config import CloudConfig
 from moyai.localcloud.inside import UPLINK
-from moyai.localcloud.secrets import write_private
 from moyai.localcloud.services.network import MANAGEMENT_BRIDGE
 
 #: The metric of the routes that stand behind the real ones.
 FENCE_METRIC = 4278198272
-#: Lower limits: containerd, kubelet and systemd of each machine watch files.
-_AT_LEAST = {"fs/inotify/max_user_instances": 8192, "fs/inotify/max_user_watches": 1048576}
-#: Kernel modules: what needs them. All but br_netfilter load by themselves where modules exist at all.
-_MODULES = ("br_netfilter", "overlay", "vxlan", "veth", "bridge", "loop", "nf_tables", "ip_set")
-_BRIDGE_CALLS = (
-    "net/bridge/bridge-nf-call-iptables",
-    "net/bridge/bridge-nf-call-ip6tables",
-    "net/bridge/bridge-nf-call-arptables",
-)
 
 
 def _json(argv: list[str]) -> list[dict[str, Any]]:
@@ -120,6 +110,8 @@ def attach(config: CloudConfig, init: int) -> None:
     source = ["src", config.host_address]
     run(["ip", "route", "replace", str(config.management), "dev", config.link, *source])
     run(["ip", "route", "replace", str(config.external), "via", config.address, "dev", config.link, *source])
+    if config.outbound:
+        run(["nft", "-f", "-"], stdin=outbound_rules(config))
 
 
 def _leads_into(link: Mapping[str, Any], init: int) -> bool:
@@ -127,8 +119,49 @@ def _leads_into(link: Mapping[str, Any], init: int) -> bool:
     return done.returncode == 0 and json.loads(done.stdout)[0]["ifindex"] == link.get("link_index")
 
 
+def table(config: CloudConfig) -> str:
+    return f"moyai-{config.name}"
+
+
+def outbound_rules(config: CloudConfig) -> str:
+    """nftables for the host: machines' packets leave with the host's own address; to the host itself they open nothing."""
+    name = table(config)
+    return f"""add table inet {name}
+delete table inet {name}
+table inet {name} {{
+  chain postrouting {{
+    type nat hook postrouting priority srcnat; policy accept;
+    ip saddr {config.external} oifname != "{config.link}" masquerade
+  }}
+  chain input {{
+    type filter hook input priority filter; policy accept;
+    iifname "{config.link}" ct state new drop
+  }}
+}}
+"""
+
+
+def nameservers() -> tuple[str, ...]:
+    """The name servers that the host itself asks, as far as machines could ask them too (no loopback addresses)."""
+    # systemd-resolved hides them behind a loopback address; this is where it keeps them
+    for file in (Path("/run/systemd/resolve/resolv.conf"), Path("/etc/resolv.conf")):
+        with contextlib.suppress(FileNotFoundError):
+            words = [line.split() for line in file.read_text().splitlines()]
+            found = [line[1] for line in words if len(line) > 1 and line[0] == "nameserver" and ":" not in line[1]]
+            if usable := tuple(address for address in found if not address.startswith("127.")):
+                return usable
+    return ()
+
+
+def _has_table(config: CloudConfig) -> bool:
+    done = run(["nft", "list", "tables", "inet"], check=False)
+    return f"table inet {table(config)}" in done.stdout.splitlines()
+
+
 def detach(config: CloudConfig) -> None:
-    """Take the link and all routes away; what is not there is no error."""
+    """Take the link, all routes and our packet filter away; what is not there is no error."""
+    if _has_table(config):
+        run(["nft", "delete", "table", "inet", table(config)])
     if config.link in links():
         run(["ip", "link", "delete", config.link])
     for route in routes():
@@ -138,114 +171,9 @@ def detach(config: CloudConfig) -> None:
 
 def leftovers(config: CloudConfig) -> list[str]:
     found = [f"link {config.link}"] if config.link in links() else []
+    found += [f"packet filter table {table(config)}"] if _has_table(config) else []
     found += [f"route to {route['dst']}" for route in routes() if route.get("dev") == config.link or _is_fence(route, config)]
     return found
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What was changed on the host: sysctl → its former value, and modules that were loaded."""
-
-    sysctls: dict[str, str]
-    modules: tuple[str, ...]
-
-    @classmethod
-    def load(cls, file: Path) -> Settings:
-        try:
-            data = json.loads(file.read_text())
-        except FileNotFoundError:
-            return cls({}, ())
-        return cls(dict(data["sysctls"]), tuple(data["modules"]))
-
-    def save(self, file: Path) -> None:
-        write_private(file, json.dumps({"sysctls": self.sysctls, "modules": self.modules}) + "\n")
-
-
-def tune(file: Path) -> list[str]:
-    """Set what machines need of the host's kernel, recording in ``file`` what was. Returns what cannot be had, a line each."""
-    missing: list[str] = []
-    settings = Settings.load(file)
-    for module in _MODULES:
-        if _has_module(module):
-            continue
-        Settings(settings.sysctls, (*settings.modules, module)).save(file)
-        try:
-            run(["modprobe", module])
-        except ProcessError:
-            if not _has_module(module):
-                missing.append(f"kernel module {module} cannot be loaded")
-                settings.save(file)
-                continue
-        settings = Settings.load(file)
-        if module == "br_netfilter":
-            # loading it turns these on in every namespace; the host's own bridges (Docker's, libvirt's) must not notice
-            for name in _BRIDGE_CALLS:
-                sysctl = Path("/proc/sys") / name
-                if sysctl.exists():
-                    sysctl.write_text("0")
-    for name, least in _AT_LEAST.items():
-        sysctl = Path("/proc/sys") / name
-        value = sysctl.read_text().strip()
-        if int(value) < least:
-            settings = Settings({name: value, **settings.sysctls}, settings.modules)
-            settings.save(file)
-            try:
-                sysctl.write_text(str(least))
-            except OSError as error:
-                missing.append(f"sysctl {name} cannot be raised to {least}: {error.strerror}")
-    return missing
-
-
-def _has_module(name: str) -> bool:
-    """Whether the kernel has it, loaded or built in."""
-    if Path(f"/sys/module/{name}").exists():
-        return True
-    signs = {
-        "br_netfilter": Path("/proc/sys/net/bridge"),
-        "overlay": None,
-        "loop": Path("/sys/block/loop0"),
-        "vxlan": None,
-        "veth": None,
-        "bridge": None,
-        "nf_tables": None,
-        "ip_set": None,
-    }
-    sign = signs.get(name)
-    if sign is not None:
-        return sign.exists()
-    if name == "overlay":
-        return "\toverlay\n" in Path("/proc/filesystems").read_text()
-    return _built_in_by_use(name)
-
-
-def _built_in_by_use(name: str) -> bool:
-    """Some built-in parts show nowhere in /sys: try them out in a network namespace that is thrown away."""
-    trial = {
-        "vxlan": ["ip", "link", "add", "t0", "type", "vxlan", "id", "1", "dstport", "4789", "local", "127.0.0.1"],
-        "veth": ["ip", "link", "add", "t0", "type", "veth", "peer", "name", "t1"],
-        "bridge": ["ip", "link", "add", "t0", "type", "bridge"],
-        "nf_tables": ["nft", "add", "table", "inet", "t0"],
-        "ip_set": ["ipset", "create", "t0", "hash:net"],
-    }[name]
-    return run(["unshare", "--net", *trial], check=False).returncode == 0
-
-
-def restore(file: Path) -> list[str]:
-    """Put back what ``tune`` changed, as far as nobody else changed it since. Returns what could not be put back."""
-    settings = Settings.load(file)
-    failed: list[str] = []
-    for name, value in settings.sysctls.items():
-        sysctl = Path("/proc/sys") / name
-        if sysctl.read_text().strip() == str(_AT_LEAST.get(name)):
-            try:
-                sysctl.write_text(value)
-            except OSError as error:
-                failed.append(f"sysctl {name} stays at {_AT_LEAST.get(name)}: {error.strerror}")
-    for module in reversed(settings.modules):
-        # still used by somebody: then it is not only ours
-        run(["modprobe", "--remove", module], check=False)
-    file.unlink(missing_ok=True)
-    return failed
 
 
 def check_capacity(memory_mb: int, disk_gb: int, folder: Path) -> None:
@@ -258,8 +186,6 @@ def check_capacity(memory_mb: int, disk_gb: int, folder: Path) -> None:
         )
     while not folder.exists():
         folder = folder.parent
-    import shutil
-
     free = shutil.disk_usage(folder).free >> 30
     if free < disk_gb:
         raise MoyaiError(

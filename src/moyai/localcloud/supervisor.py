@@ -125,7 +125,15 @@ class Supervised:
         log = os.open(self._supervisor.log_file(self.name), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         try:
             process = subprocess.Popen(
-                argv, env=environment, cwd="/", stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+                argv,
+                env=environment,
+                cwd="/",
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                # ours is stricter, but programs hand theirs on: the root folder of a machine must be readable in it
+                umask=0o022,
             )
         finally:
             os.close(log)
