@@ -83,7 +83,7 @@ def _nodes(share: Path) -> dict[str, Any]:
                 "address": node.address,
                 "pod_cidr": node.pod_cidr,
                 "mac": f"fa:16:3e:00:00:{number + 1:02x}",
-                "memory_mb": 2560 if first else 1024,
+                "memory_mb": 2560 if first else 768,
                 "cpus": 2,
                 "metadata": {"moyai.role": node.role, **({userdata.KEY_METADATA: key} if first else {})},
                 "user_data": f"user-data-{number}",

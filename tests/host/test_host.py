@@ -6,6 +6,7 @@ The same code as on this host: ``moyai.linux``, the local cloud's own namespace,
 from __future__ import annotations
 
 import json
+import os
 import time
 from pathlib import Path
 
@@ -18,12 +19,13 @@ from moyai.images.cache import Cache
 from moyai.toolchain import Toolchain
 from tests.host import plan, vm
 
-_SECONDS = 900
+#: Minutes on an idle machine; emulation shares the processors with whatever else runs.
+_SECONDS = 1500
 #: What the last thing that is tried is called: a guest that died silently has not said it.
 _LAST = "nothing is left: control groups, mounts, namespaces, links, settings"
 
 
-@pytest.mark.parametrize("release", list(vm.RELEASES))
+@pytest.mark.parametrize("release", os.environ.get("MOYAI_TEST_RELEASES", "12 13").split())
 def test_kubernetes_on_machines_of_a_stock_host(release: str, tmp_path: Path) -> None:
     paths = default_paths()
     cache = Cache(paths.cache / "test-host")
