@@ -1,20 +1,20 @@
 """From a cloud as it is to the steps that remove a cluster: the plan of ``down``.
 
 Pure. Always holds: only what carries the cluster's UID goes, and what hangs on its own network without being anybody's; an
-object of another UID is never in a plan. The order is the one that clouds insist on: machines first (the cloud controller
-manager would make load balancers anew), then load balancers, then floating IPs, ports and routes, without which no router
-lets go of its interface, then router, subnet, network, groups. Volumes go or stay by the spec's policy.
+object of another UID is never in a plan. The order is the one that clouds insist on: the control plane first
+(its controllers would put back what is taken away), then load balancers, then floating IPs and routes, without which no
+router lets go of its interface, then router, ports, subnet, network, groups. Volumes go or stay by the spec's policy.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from moyai.cloud.loadbalancer import LoadBalancer
 from moyai.cloud.model import Port, Volume
-from moyai.core.ids import CLUSTER_TAG
+from moyai.core.ids import CLUSTER_TAG, ROLE_KEY
 from moyai.plan import steps as s
 from moyai.plan.cluster import floating_ip_description, object_name, unique_name
 from moyai.plan.observed import Observed, owner, owns, server_owner
@@ -74,19 +74,20 @@ class _Teardown:
         return any(key in self.target.intended and name == object_name(self.target.name, key) for key in keys)
 
     def plan(self) -> Plan:
-        machines = [self._delete("server", server.id, server.name) for server in self.servers.values()]
-        balancers = [self._delete("load balancer", lb.id, lb.name, machines) for lb in self._load_balancers()]
-        before_network = [*machines, *balancers]
-        addresses = self._floating_ips(before_network)
-        self._volumes(machines)
+        machines = {server.id: self._delete("server", server.id, server.name) for server in self.servers.values()}
+        # while its controllers live, they put back what is taken away: routes and load balancers wait for their machine
+        planes = [machines[i] for i, server in self.servers.items() if server.metadata.get(ROLE_KEY) != "worker"]
+        balancers = [self._delete("load balancer", lb.id, lb.name, planes) for lb in self._load_balancers()]
+        addresses = self._floating_ips([*planes, *balancers])
+        self._volumes(list(machines.values()))
         ports = [
-            self._delete("port", port.id, port.name or port.id, before_network)
+            self._delete("port", port.id, port.name or port.id, [*self._machine_of(port, machines), *planes, *balancers])
             for port in self.now.ports
             if self._deletable(port)
         ]
-        routers = self._routers([*before_network, *addresses, *ports])
+        routers = self._routers(planes, addresses)
         subnets = [
-            self._delete("subnet", subnet.id, subnet.name, [*ports, *routers, *before_network])
+            self._delete("subnet", subnet.id, subnet.name, [*ports, *routers, *balancers])
             for subnet in self.now.subnets
             if subnet.id in self.subnets
         ]
@@ -95,7 +96,7 @@ class _Teardown:
                 self._delete("network", network.id, network.name, [*subnets, *ports])
         for group in self.now.groups:
             if self._ours(group, s.group_key("control-plane"), s.group_key("worker")):
-                self._delete("security group", group.id, group.name, [*before_network, *ports])
+                self._delete("security group", group.id, group.name, [*machines.values(), *balancers, *ports])
         name = unique_name(self.target.name, self.uid)
         if name in self.now.keypairs:
             self._delete("key pair", name, name)
@@ -165,14 +166,17 @@ class _Teardown:
         foreign_machine = port.device_owner.startswith("compute:") and port.device_id not in self.servers
         return port.id not in alive and not (foreign_machine and port.device_id)
 
-    def _routers(self, after: list[str]) -> list[str]:
+    def _machine_of(self, port: Port, machines: Mapping[str, str]) -> list[str]:
+        return [machines[port.device_id]] if port.device_id in machines else []
+
+    def _routers(self, planes: list[str], addresses: list[str]) -> list[str]:
         keys: list[str] = []
         for router in self.routers:
-            need = list(after)
+            need = [*planes, *addresses]
             if router.routes:
                 # a router does not let go of an interface that its routes lead over
                 key = f"remove routes of {router.name}"
-                self.steps.append(s.ClearRoutes(key=key, router_id=router.id, routes=router.routes))
+                self.steps.append(s.ClearRoutes(key=key, after=tuple(planes), router_id=router.id, routes=router.routes))
                 need.append(key)
             plugs: list[str] = []
             for port in self.now.ports:
