@@ -126,6 +126,7 @@ def test_the_files_of_an_image_come_without_what_no_program_needs(tmp_path: Path
         "usr/share/doc/tool/copyright",
         "var/lib/dpkg/status",
         "usr/lib/gconv/x.so",
+        "etc/hostname",
     ):
         (tree / name).parent.mkdir(parents=True, exist_ok=True)
         (tree / name).write_text("x")

@@ -16,6 +16,8 @@ _LEFT_OUT = (
     "usr/share/man", "usr/share/info", "usr/share/locale", "usr/share/lintian", "usr/share/bug", "usr/share/doc-base",
     "usr/share/perl5", "usr/share/perl", "usr/share/debconf", "usr/share/bash-completion", "usr/share/zsh",
     "var/cache", "var/lib/apt", "var/lib/dpkg", "var/log", "etc/apt", "etc/dpkg", "dev", "proc", "sys", "run", "tmp",
+    # made by mmdebstrap as copies of the host's
+    "etc/hostname", "etc/resolv.conf", "etc/fstab",
     "etc/init.d", "etc/logrotate.d", "etc/cron.d", "etc/default", "usr/lib/systemd", "lib/systemd",
 )  # fmt: skip
 

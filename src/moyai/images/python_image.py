@@ -19,7 +19,7 @@ from moyai.images.oci import Entry, ImageConfig, Layer, folder, from_folder, wri
 from moyai.images.recipes import debian_tree
 from moyai.linux.process import ProcessError, run
 
-_FORMAT = 2
+_FORMAT = 3
 PACKAGES = ("python3",)
 LOCK = Path(__file__).with_name("requirements-runtime.lock")
 SOURCE = Path(moyai.__file__).parent

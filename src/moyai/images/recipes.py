@@ -14,7 +14,7 @@ from moyai.images.oci import Entry, ImageConfig, Layer, folder, link, write_arch
 from moyai.toolchain import Component
 
 #: Raised when the way in which images are written changes.
-_FORMAT = 1
+_FORMAT = 2
 
 KUBE_PROXY_PACKAGES = ("nftables", "conntrack", "iptables", "kmod")
 NGINX_PACKAGES = (
