@@ -14,6 +14,7 @@ from moyai.ccm.config import CloudConfig, GlobalConfig, LoadBalancerConfig, Moya
 from moyai.cloud.model import Address, Port, Server
 from moyai.core.ids import POD_CIDR_KEY, cluster_tag
 from moyai.kube.client import EVENTS, NODES, SERVICES, Json
+from moyai.kube.objects import parse_service
 from moyai.runtime.metrics import Metrics
 from tests.unit.fake_cloud import FakeCloud
 from tests.unit.fake_kube import FakeKube
@@ -131,8 +132,8 @@ class World:
         return self.kube.find(SERVICES, name, "default")
 
     def address(self, name: str = "web") -> str:
-        ingress = self.service(name)["status"].get("loadBalancer", {}).get("ingress") or [{}]
-        return str(ingress[0].get("ip") or ingress[0].get("hostname") or "")
+        ingress = parse_service(self.service(name)).ingress
+        return (ingress[0].ip or ingress[0].hostname) if ingress else ""
 
     def exists(self, name: str = "web") -> bool:
         return ("services", "default", name) in self.kube.objects

@@ -6,7 +6,7 @@ It also keeps floating IPs, security-group rules, routes, ports and servers. Its
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import UUID
@@ -247,7 +247,7 @@ class FakeCloud:
                     return listener.pool.id
         raise NotFound(f"no {monitor_id}")
 
-    def _change(self, name: str, ident: str, change: Any) -> None:
+    def _change(self, name: str, ident: str, change: Callable[[LoadBalancer], LoadBalancer]) -> None:
         with self._lock:
             self._begin(name)
             found = self._balancer(ident)
@@ -257,13 +257,13 @@ class FakeCloud:
             self._left[ident] = self.polls
             self.tick(name, after=True)
 
-    def _change_listener(self, name: str, listener_id: str, change: Any) -> None:
+    def _change_listener(self, name: str, listener_id: str, change: Callable[[Listener], Listener]) -> None:
         def whole(found: LoadBalancer) -> LoadBalancer:
             return replace(found, listeners=tuple(change(one) if one.id == listener_id else one for one in found.listeners))
 
         self._change(name, self._owner(listener_id), whole)
 
-    def _change_pool(self, name: str, pool_id: str, change: Any) -> None:
+    def _change_pool(self, name: str, pool_id: str, change: Callable[[Pool], Pool]) -> None:
         def whole(found: LoadBalancer) -> LoadBalancer:
             return replace(
                 found,
