@@ -26,7 +26,6 @@ from tests.cloud.kube_api import KubeApi, kube_api
 from tests.unit.ccm_world import CONFIG, node_object, server, service_object
 from tests.unit.fake_cloud import FakeCloud
 
-
 PLAIN: dict[str, Any] = {"type": "ClusterIP", "ports": [{"port": 80}]}
 
 
