@@ -121,7 +121,7 @@ class Site:
             "members": [{"address": one, "protocol_port": PORT, "subnet_id": self.subnet.id} for one in self.members],
             "healthmonitor": {
                 "type": "UDP-CONNECT" if protocol == "UDP" else "TCP",
-                "delay": 2,
+                "delay": 4 if protocol == "UDP" else 2,
                 "timeout": 1,
                 "max_retries": 1,
                 "max_retries_down": 1,

@@ -19,7 +19,7 @@ from typing import TypeVar
 from moyai.linux import netns
 from moyai.linux.process import run
 from moyai.localcloud.drivers import lb_model as m
-from moyai.localcloud.drivers.lb_link import Plug
+from moyai.localcloud.drivers.lb_link import Plug, PortBefore
 
 NETWORK = "11111111-2222-3333-4444-555555555555"
 VIP = "10.99.0.10"
@@ -38,6 +38,7 @@ class FakeStore:
     operating: dict[str, str] = field(default_factory=dict[str, str])
     provisioning: dict[str, str] = field(default_factory=dict[str, str])
     statistics_seen: dict[str, dict[str, int]] = field(default_factory=dict[str, dict[str, int]])
+    tidied: str | None = None
     released: list[str] = field(default_factory=list[str])
 
     def want(self, tree: m.LoadBalancer) -> None:
@@ -79,15 +80,21 @@ class FakeStore:
                     if kind == "loadbalancers" and one["provisioning_status"] == m.DELETED:
                         del self.trees[one["id"]]
 
-    def statistics(self, listeners: list[dict[str, int | str]]) -> None:
-        for one in listeners:
-            self.statistics_seen[str(one["id"])] = {key: int(value) for key, value in one.items() if key != "id"}
+    def statistics(self, gains: list[dict[str, int | str]]) -> None:
+        for one in gains:
+            seen = self.statistics_seen.setdefault(str(one["id"]), {})
+            for key, value in one.items():
+                if key != "id":
+                    seen[key] = int(value) + (0 if key == "active_connections" else seen.get(key, 0))
+
+    def tidy(self, host: str) -> None:
+        self.tidied = host
 
     def plug(self, balancer: m.LoadBalancer) -> Plug:
         mac = "fa:16:3e:" + ":".join(balancer.vip_port_id[n : n + 2] for n in (0, 2, 4))
         return Plug(balancer.vip_port_id, mac, NETWORK, 1450, (netns.Address(balancer.vip_address, 24),))
 
-    def release_port(self, balancer_id: str, port_id: str) -> None:
+    def release_port(self, balancer_id: str, port_id: str, taken: PortBefore | None) -> None:
         self.released.append(port_id)
 
 

@@ -25,14 +25,16 @@ from typing import Protocol
 
 from moyai.linux import netns
 from moyai.linux.process import ProcessError
-from moyai.localcloud.drivers import lb_link, lb_status
+from moyai.localcloud.drivers import lb_link, lb_statistics, lb_status
 from moyai.localcloud.drivers.lb_checks import UdpChecks
-from moyai.localcloud.drivers.lb_model import ACTIVE, DELETED, ERROR, PENDING_DELETE, LoadBalancer, Member, Thing
+from moyai.localcloud.drivers.lb_model import ACTIVE, DELETED, ERROR, PENDING_DELETE, LoadBalancer, Member, things
 from moyai.localcloud.drivers.lb_plane import Plane, health_of, udp_checks
 
 LOG = logging.getLogger(__name__)
 SOCKET = "lbd.sock"
 TICK = 1.0  # seconds between two looks at the database and at the members' health
+COUNT = 5.0  # seconds between two reports of statistics
+TIDY = 600.0  # seconds between two searches for what an API call that failed left in Neutron
 COMMIT_WITHIN = 2.0  # seconds for the API to commit after it called the driver; later the scan finds it
 TRIES = 5
 Report = dict[str, list[dict[str, str]]]
@@ -47,15 +49,18 @@ class Wants(Protocol):
     def load(self, balancer_id: str) -> LoadBalancer | None: ...
     def report(self, status: Report) -> None: ...
     def plug(self, balancer: LoadBalancer) -> lb_link.Plug: ...
-    def release_port(self, balancer_id: str, port_id: str) -> None: ...
+    def release_port(self, balancer_id: str, port_id: str, taken: lb_link.PortBefore | None) -> None: ...
+    def statistics(self, gains: list[dict[str, int | str]]) -> None: ...
+    def tidy(self, host: str) -> None: ...
 
 
 class Agent:
     """The daemon. ``run`` returns after ``stop``."""
 
-    def __init__(self, store: Wants, root: Path, *, workers: int = 6) -> None:
+    def __init__(self, store: Wants, root: Path, *, host: str = "", workers: int = 6) -> None:
         self._store = store
         self._root = root
+        self._host = host
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="lb")
         self._lock = threading.Lock()
         self._busy: set[str] = set()
@@ -64,6 +69,7 @@ class Agent:
         self._shown: dict[str, lb_status.Statuses] = {}
         self._health: dict[str, dict[str, bool | None]] = {}  # as it was last acted upon
         self._checks = UdpChecks(lambda one: self._submit(one, lambda: self._health_changed(one)))
+        self._counted: dict[str, lb_statistics.Counters] = {}  # by listener, as last read
         self._watched: dict[str, tuple[int, int]] = {}  # balancer → (pid, pidfd) of its HAProxy
         self._selector = selectors.DefaultSelector()
         self._stopping = threading.Event()
@@ -79,13 +85,19 @@ class Agent:
             self._selector.register(self._wake_read, selectors.EVENT_READ, "wake")
             self._checks.start()
             self._begin()
-            due = time.monotonic()
+            due = count_due = tidy_due = time.monotonic()
             while not self._stopping.is_set():
                 for key, _ in self._selector.select(max(0.0, due - time.monotonic())):
                     self._on_event(key, calls)
                 if time.monotonic() >= due:
                     due = time.monotonic() + TICK
                     self._guard("look at the database and the members", self._tick)
+                if time.monotonic() >= count_due:
+                    count_due = time.monotonic() + COUNT
+                    self._pool.submit(self._guard, "count", self._count)
+                if time.monotonic() >= tidy_due:
+                    tidy_due = time.monotonic() + TIDY
+                    self._pool.submit(self._guard, "tidy up", lambda: self._store.tidy(self._host))
             self._checks.stop()
             self._pool.shutdown(wait=True)
 
@@ -179,18 +191,8 @@ class Agent:
             return
         for attempt in range(1, TRIES + 1):
             try:
-                if rebuild:
-                    self._checks.restart(balancer_id)
-                    plane.remove()
-                plug = plane.plug
-                if plug is None or plug.port_id != balancer.vip_port_id:
-                    plug = self._store.plug(balancer)
-                    plane.keep(plug)
-                if not netns.exists(plane.namespace):
-                    self._checks.restart(balancer_id)
-                plane.apply(balancer, plug, self._known(balancer, plane))
-                self._checks.set(balancer_id, plane.namespace, udp_checks(balancer))
-                break
+                self._apply(balancer, plane, rebuild=rebuild and attempt == 1)
+                return
             except ProcessError as error:
                 self._failed(balancer, error)
                 return
@@ -200,16 +202,32 @@ class Agent:
                     self._failed(balancer, error)
                     return
                 self._stopping.wait(0.5 * attempt)
-        self._watch(balancer_id, plane)
+
+    def _apply(self, balancer: LoadBalancer, plane: Plane, *, rebuild: bool) -> None:
+        if rebuild:
+            plane.unplug()
+            plane.forget_plug()
+        plug = plane.plug
+        if plug is None or plug.port_id != balancer.vip_port_id:
+            plug = self._store.plug(balancer)
+            plane.keep(plug)
+        if not netns.exists(plane.namespace):
+            self._checks.restart(balancer.id)
+        plane.apply(balancer, plug, self._known(balancer, plane))
+        self._checks.set(balancer.id, plane.namespace, udp_checks(balancer))
+        self._watch(balancer.id, plane)
         self._succeeded(balancer, plane)
 
     def _delete(self, plane: Plane, balancer: LoadBalancer | None) -> None:
-        if plane.there():
-            plane.remove()
+        there = plane.there()
+        plane.unplug()
+        if balancer is not None:
+            self._store.release_port(balancer.id, balancer.vip_port_id, plane.port_before)
+        plane.remove()
+        if there:
             LOG.info("load balancer %s is gone", plane.id)
         if balancer is None:
             return
-        self._store.release_port(balancer.id, balancer.vip_port_id)
         gone = {"provisioning_status": DELETED}
         pools = balancer.pools
         self._store.report(
@@ -237,6 +255,9 @@ class Agent:
                     one["operating_status"] = statuses[kind][thing.id]
             if len(one) > 1:
                 report.setdefault(kind, []).append(one)
+        for listener in balancer.listeners:
+            if listener.status == "PENDING_CREATE":
+                self._counted.setdefault(listener.id, lb_statistics.Counters())
         self._trees[balancer.id] = balancer
         self._shown[balancer.id] = statuses
         self._health[balancer.id] = health
@@ -296,6 +317,20 @@ class Agent:
                 )
         self._shown[balancer_id], self._health[balancer_id] = statuses, health
 
+    def _count(self) -> None:
+        """Report what the listeners gained. The first look at one only tells where it stands, unless it is new."""
+        gains: list[dict[str, int | str]] = []
+        for balancer_id, balancer in list(self._trees.items()):
+            plane = Plane(self._root, balancer_id)
+            for listener_id, now in lb_statistics.read(balancer, plane.rows(), plane.datagrams()).items():
+                former = self._counted.get(listener_id)
+                self._counted[listener_id] = now
+                gain = now.since(former) if former else lb_statistics.Counters(active=now.active)
+                if former is None or gain != lb_statistics.Counters() or former.active:
+                    gains.append(gain.as_delta(listener_id))
+        if gains:
+            self._store.statistics(gains)
+
     # ---- HAProxy dies
 
     def _watch(self, balancer_id: str, plane: Plane) -> None:
@@ -333,24 +368,14 @@ class Agent:
             self._submit(balancer_id, lambda: self.reconcile(balancer_id))
 
     def _forget(self, balancer_id: str) -> None:
-        self._trees.pop(balancer_id, None)
+        if balancer := self._trees.pop(balancer_id, None):
+            for listener in balancer.listeners:
+                self._counted.pop(listener.id, None)
         self._shown.pop(balancer_id, None)
         self._health.pop(balancer_id, None)
         self._checks.restart(balancer_id)
         with self._lock:
             self._unwatch(balancer_id)
-
-
-def things(balancer: LoadBalancer) -> list[tuple[str, Thing]]:
-    """Every object of the tree with its kind, children before parents."""
-    found: list[tuple[str, Thing]] = []
-    for pool in balancer.pools:
-        found += [("members", one) for one in pool.members]
-        if pool.monitor:
-            found.append(("healthmonitors", pool.monitor))
-        found.append(("pools", pool))
-    found += [("listeners", one) for one in balancer.listeners]
-    return [*found, ("loadbalancers", balancer)]
 
 
 def _judged(member: Member) -> bool:
@@ -380,7 +405,7 @@ def main() -> None:
     settings = lb_settings.prepare()
     from moyai.localcloud.drivers.lb_store import Store
 
-    agent = Agent(Store(), settings.folder)
+    agent = Agent(Store(), settings.folder, host=settings.host)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _number, _frame: agent.stop())
     agent.run()

@@ -15,6 +15,7 @@ from moyai.linux import netns
 
 PREFIX = "moyai-lb-"
 INSIDE = "vip"
+TAKEN = "port-before.json"  # in a load balancer's folder: `PortBefore`
 WIRED_WITHIN = 30.0  # seconds for Neutron's agent to put the port into its bridge
 
 
@@ -60,6 +61,28 @@ class Plug:
             return Plug(data["port_id"], data["mac"], data["network_id"], data["mtu"], addresses)
         except (OSError, ValueError, KeyError, TypeError):
             return None
+
+
+@dataclass(frozen=True)
+class PortBefore:
+    """What a user's own port was before a load balancer took it."""
+
+    secured: bool
+    groups: tuple[str, ...]
+
+    def save(self, file: Path) -> None:
+        """Keep it in a file."""
+        file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        file.write_text(json.dumps({"secured": self.secured, "groups": self.groups}))
+
+    @staticmethod
+    def read(file: Path) -> PortBefore | None:
+        """Read it back; None when there is no such file."""
+        try:
+            data = json.loads(file.read_text())
+        except (OSError, ValueError):
+            return None
+        return PortBefore(data["secured"], tuple(data["groups"]))
 
 
 def namespace(balancer_id: str) -> str:

@@ -6,7 +6,7 @@ reported) but no part of the data plane: ``live`` tells.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 ACTIVE, ERROR, DELETED = "ACTIVE", "ERROR", "DELETED"
 PENDING_DELETE = "PENDING_DELETE"
@@ -127,6 +127,20 @@ class LoadBalancer(Thing):
     def live_listeners(self) -> tuple[Listener, ...]:
         """The listeners to be answered, always in the same order; none when the load balancer is switched off."""
         return tuple(sorted((one for one in self.listeners if one.live), key=lambda one: one.id)) if self.live else ()
+
+
+def things(balancer: LoadBalancer) -> list[tuple[str, Thing]]:
+    """Every object of the tree with its kind in Octavia's words, children before parents. What is in a pool goes with it."""
+    found: list[tuple[str, Thing]] = []
+    for pool in balancer.pools:
+        inner: list[tuple[str, Thing]] = [("members", one) for one in pool.members]
+        if pool.monitor:
+            inner.append(("healthmonitors", pool.monitor))
+        if pool.status == PENDING_DELETE:
+            inner = [(kind, replace(one, status=PENDING_DELETE)) for kind, one in inner]
+        found += [*inner, ("pools", pool)]
+    found += [("listeners", one) for one in balancer.listeners]
+    return [*found, ("loadbalancers", balancer)]
 
 
 def backend_name(pool_id: str, listener_id: str) -> str:

@@ -42,10 +42,19 @@ class Plane:
         """Neutron's answer about the port, as it was kept."""
         return lb_link.Plug.read(self._plug_file)
 
+    @property
+    def port_before(self) -> lb_link.PortBefore | None:
+        """What the user's own VIP port was before, if it is one."""
+        return lb_link.PortBefore.read(self.folder / lb_link.TAKEN)
+
     def keep(self, plug: lb_link.Plug) -> None:
         """Keep Neutron's answer about the port."""
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         plug.save(self._plug_file)
+
+    def forget_plug(self) -> None:
+        """Ask Neutron again the next time."""
+        self._plug_file.unlink(missing_ok=True)
 
     def apply(self, balancer: LoadBalancer, plug: lb_link.Plug, health: Health) -> None:
         """Make it so. Raises ProcessError, OSError or NotWired, with the former state still serving where that is possible.
@@ -83,10 +92,15 @@ class Plane:
                 nft.forget(self.namespace, flow)
         self._note_udp(bool(rules.answering))
 
-    def remove(self) -> None:
-        """Take everything away: processes, link, namespace, files."""
+    def unplug(self) -> None:
+        """Take processes, link and namespace away; the files stay."""
         self.haproxy.stop()
         lb_link.remove(self.id, self.plug)
+        self._rules_file.unlink(missing_ok=True)
+
+    def remove(self) -> None:
+        """Take everything away: processes, link, namespace, files."""
+        self.unplug()
         self.haproxy.remove()
         shutil.rmtree(self.folder, ignore_errors=True)
 

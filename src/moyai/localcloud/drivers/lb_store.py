@@ -8,19 +8,22 @@ be lost. Reports go through Octavia's own `DriverUpdater`, the code behind the d
 
 from __future__ import annotations
 
+import datetime
 import logging
+import time
 from dataclasses import dataclass
 from typing import Any
 
 from octavia.api.drivers.driver_agent.driver_updater import DriverUpdater
-from octavia.common import clients
+from octavia.common import clients, data_models
 from octavia.db import api as db_api
-from octavia.db import models
+from octavia.db import models, repositories
+from octavia.statistics import stats_base
 from openstack import exceptions as sdk_exceptions
 
 from moyai.linux.netns import Address
 from moyai.localcloud.drivers import lb_model as model
-from moyai.localcloud.drivers.lb_link import Plug
+from moyai.localcloud.drivers.lb_link import Plug, PortBefore
 
 LOG = logging.getLogger(__name__)
 PROVIDER = "moyai"
@@ -86,11 +89,15 @@ class Store:
         if answer["status_code"] != 200:
             raise RuntimeError(f"Octavia refuses a status: {answer.get('fault_string')}")
 
-    def statistics(self, listeners: list[dict[str, Any]]) -> None:
-        """Write the listeners' statistics."""
-        answer = DriverUpdater().update_listener_statistics({"listeners": listeners})
-        if answer["status_code"] != 200:
-            raise RuntimeError(f"Octavia refuses statistics: {answer.get('fault_string')}")
+    def statistics(self, gains: list[dict[str, int | str]]) -> None:
+        """Add what listeners gained to their statistics."""
+        objects = [
+            data_models.ListenerStatistics(
+                listener_id=one["id"], received_time=time.time(), **{key: value for key, value in one.items() if key != "id"}
+            )
+            for one in gains
+        ]
+        stats_base.update_stats_via_driver(objects, deltas=True)
 
     def plug(self, balancer: model.LoadBalancer) -> Plug:
         """Ask Neutron where the VIP's port is to be plugged."""
@@ -104,8 +111,8 @@ class Store:
         mtu = network.get_network(port.network_id).mtu or 1500
         return Plug(port.id, port.mac_address, port.network_id, mtu, tuple(addresses))
 
-    def release_port(self, balancer_id: str, port_id: str) -> None:
-        """Delete the VIP's port if the driver made it; a user's own port is only let go."""
+    def release_port(self, balancer_id: str, port_id: str, taken: PortBefore | None = None) -> None:
+        """Delete the VIP's port if the driver made it; a user's own port becomes again what it was (``taken``)."""
         network = clients.NeutronAuth.get_neutron_client().network
         try:
             port = network.get_port(port_id)
@@ -114,7 +121,35 @@ class Store:
         if port.name == vip_port_name(balancer_id) and port.device_owner == DEVICE_OWNER:
             network.delete_port(port_id, ignore_missing=True)
         elif port.device_id == device_id(balancer_id):
-            network.update_port(port_id, device_id="", device_owner="", binding_host_id="")
+            before = taken or PortBefore(secured=True, groups=())
+            network.update_port(
+                port_id,
+                device_id="",
+                device_owner="",
+                binding_host_id="",
+                is_port_security_enabled=before.secured,
+                **({"security_group_ids": list(before.groups)} if before.secured and before.groups else {}),
+            )
+
+    def tidy(self, host: str) -> None:
+        """Delete VIP ports whose load balancer never came to be (Octavia rolled it back), and rows long deleted."""
+        network = clients.NeutronAuth.get_neutron_client().network
+        old = datetime.datetime.now(datetime.UTC) - datetime.timedelta(minutes=5)
+        for port in network.ports(device_owner=DEVICE_OWNER):
+            balancer_id = (port.device_id or "").removeprefix("lb-")
+            made = datetime.datetime.fromisoformat(port.created_at)
+            if port.name != vip_port_name(balancer_id) or port.binding_host_id != host or made > old:
+                continue
+            with db_api.session().begin() as session:
+                known = session.get(models.LoadBalancer, balancer_id)
+                wanted = known is not None and known.provisioning_status != model.DELETED
+            if not wanted:
+                LOG.warning("VIP port %s belongs to no load balancer: deleted", port.id)
+                network.delete_port(port.id, ignore_missing=True)
+        rows = repositories.LoadBalancerRepository()
+        with db_api.session().begin() as session:
+            for balancer_id in rows.get_all_deleted_expiring(session, exp_age=datetime.timedelta(days=7)):
+                rows.delete(session, id=balancer_id)
 
 
 def vip_port_name(balancer_id: str) -> str:

@@ -9,17 +9,39 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import socket
 
 from octavia.common import clients
+from octavia.network.drivers.neutron import base as neutron_base
 from octavia_lib.api.drivers import exceptions, provider_base
 from openstack import exceptions as sdk_exceptions
 
 from moyai.localcloud.drivers import lb_settings, lb_validate
 from moyai.localcloud.drivers.lb_agent import SOCKET
+from moyai.localcloud.drivers.lb_link import TAKEN, PortBefore
 from moyai.localcloud.drivers.lb_store import DEVICE_OWNER, Store, device_id, vip_port_name
 
 LOG = logging.getLogger(__name__)
+
+
+def _ask_extensions_once() -> None:
+    """Octavia makes its Neutron driver anew several times in a request, and each asks six times which extensions there are.
+
+    They change only with Neutron's configuration: one answer for this process does, and saves a good part of a create.
+    """
+    ask = neutron_base.BaseNeutronDriver._check_extension_enabled
+    known: dict[str, bool] = {}
+
+    def answer(self, extension_alias):
+        if extension_alias not in known:
+            known[extension_alias] = ask(self, extension_alias)
+        return known[extension_alias]
+
+    neutron_base.BaseNeutronDriver._check_extension_enabled = answer
+
+
+_ask_extensions_once()
 
 
 class MoyaiProvider(provider_base.ProviderDriver):
@@ -37,11 +59,17 @@ class MoyaiProvider(provider_base.ProviderDriver):
         network = clients.NeutronAuth.get_neutron_client().network
         try:
             if vip_dictionary.get("vip_port_id"):
+                port = network.get_port(vip_dictionary["vip_port_id"])
+                # as with a port of ours: the namespace itself answers nothing but the listeners' ports
+                before = PortBefore(bool(port.is_port_security_enabled), tuple(port.security_group_ids or ()))
+                before.save(self._settings.folder / loadbalancer_id / TAKEN)
                 port = network.update_port(
-                    vip_dictionary["vip_port_id"],
+                    port.id,
                     device_id=device_id(loadbalancer_id),
                     device_owner=DEVICE_OWNER,
                     binding_host_id=self._settings.host,
+                    security_group_ids=[],
+                    is_port_security_enabled=False,
                 )
             else:
                 wanted = {
@@ -56,7 +84,7 @@ class MoyaiProvider(provider_base.ProviderDriver):
                     device_id=device_id(loadbalancer_id),
                     device_owner=DEVICE_OWNER,
                     binding_host_id=self._settings.host,
-                    # the namespace itself answers nothing but the listeners' ports
+                    # the namespace answers nothing but the listeners' ports
                     is_port_security_enabled=False,
                     **({"fixed_ips": [wanted]} if wanted else {}),
                 )
@@ -81,7 +109,9 @@ class MoyaiProvider(provider_base.ProviderDriver):
             self._check(lb_validate.balancer(tree))
         except exceptions.UnsupportedOptionError:
             # Octavia rolls its rows back, but knows nothing of the port
-            Store().release_port(loadbalancer.loadbalancer_id, loadbalancer.vip_port_id)
+            folder = self._settings.folder / loadbalancer.loadbalancer_id
+            Store().release_port(loadbalancer.loadbalancer_id, loadbalancer.vip_port_id, PortBefore.read(folder / TAKEN))
+            shutil.rmtree(folder, ignore_errors=True)
             raise
         self._call(loadbalancer.loadbalancer_id)
 
