@@ -137,6 +137,7 @@ class Manager:
         self._events = EventRecorder(kube, component=NAME)
         cluster = ClusterIdentity(options.cluster_name, config.moyai.cluster_uid)
         servers = Servers(cloud, config.moyai.cluster_uid, self._clock)
+        self._servers = servers
         self._controllers: dict[str, Controller] = {}
         self._tasks: dict[str, Callable[[], Awaitable[None]]] = {}
         wanted = set(options.controllers)
@@ -220,8 +221,17 @@ class Manager:
                 await self._election.release()
             await health.stop()
 
+    async def _warm(self) -> None:
+        """The first call logs in and finds the services, which takes longer than all that follows: not after the caches are
+        full but meanwhile."""
+        if "node" in self._controllers:
+            try:
+                await self._servers.all(max_age=60)
+            except MoyaiError as error:
+                _log.warning("the cloud does not answer yet: %s", error)
+
     async def _lead(self) -> None:
-        await asyncio.gather(self.nodes.synced.wait(), self.services.synced.wait())
+        await asyncio.gather(self.nodes.synced.wait(), self.services.synced.wait(), self._warm())
         if self._election:
             await self._election.acquire()
         self._leading = True

@@ -13,12 +13,12 @@ from typing import Any
 
 from moyai.ccm.servers import Servers, provider_id, server_id
 from moyai.cloud.model import Server
-from moyai.core.errors import Retriable
+from moyai.core.errors import Conflict, Retriable
 from moyai.core.ids import POD_CIDR_KEY
 from moyai.kube.client import NODES, Json, Kube
 from moyai.kube.events import EventRecorder
 from moyai.kube.informer import Informer
-from moyai.kube.objects import Node, Taint
+from moyai.kube.objects import Node, Taint, parse_node
 from moyai.kube.workqueue import WorkQueue
 from moyai.runtime.reconciler import DONE, Result
 
@@ -36,6 +36,8 @@ _RESYNC_SECONDS = 300.0
 #: A node that is not Ready is looked after so often.
 _WATCH_SECONDS = 5.0
 _FRESH_SECONDS = 1.0
+_RECENT_SECONDS = 30.0
+_CONFLICTS = 10
 _STOPPED = frozenset({"SHUTOFF", "STOPPED", "SUSPENDED", "PAUSED", "SHELVED", "SHELVED_OFFLOADED"})
 
 
@@ -59,30 +61,44 @@ class NodeController:
         if node is None or node.deleting or (node.provider_id and server_id(node) is None):
             return DONE  # another cloud's node, or none
         fresh = not initialised(node)
-        server = await self._servers.of(node, max_age=_FRESH_SECONDS if fresh else _RESYNC_SECONDS / 2)
+        # a machine is older than its Node: what was listed lately knows it
+        server = await self._servers.of(node, max_age=_RECENT_SECONDS if fresh else _RESYNC_SECONDS / 2)
+        if server is None and fresh:
+            server = await self._servers.of(node, max_age=_FRESH_SECONDS)
         if server is None:
             if fresh:
                 raise Retriable(f"the cloud has no server for node {node.name}", hint="its name must be the server's name")
             return Result(again_after=_RESYNC_SECONDS)
-        await self._apply(node, server)
-        if fresh:
+        if await self._apply(node.name, server):
             message = f"Initialised by the cloud: {server.flavor_name} in zone {server.zone}, {provider_id(server)}"
             self._events.event(node.reference, "Normal", "Synced", message)
         return Result(again_after=_RESYNC_SECONDS)
 
-    async def _apply(self, node: Node, server: Server) -> None:
-        version = node.version
-        addresses = desired_addresses(node, server)
-        if addresses != [(one.type, one.address) for one in node.addresses]:
-            # merge, not strategic: a strategic patch would keep addresses that the server lost
-            body: Json = {"status": {"addresses": [{"type": kind, "address": text} for kind, text in addresses]}}
-            changed = await self._kube.patch(NODES, node.name, body, subresource="status")
-            version = str(changed["metadata"]["resourceVersion"])
-        patch = desired_patch(node, server, self._region)
-        if patch:
+    async def _apply(self, name: str, server: Server) -> bool:
+        """Make the Node say what the server is; True when it was not initialised before."""
+        for attempt in range(_CONFLICTS):
+            # read just before it is written: the kubelet writes to the same object every few seconds
+            node = parse_node(await self._kube.get(NODES, name))
+            version = node.version
+            addresses = desired_addresses(node, server)
+            if addresses != [(one.type, one.address) for one in node.addresses]:
+                # merge, not strategic: a strategic patch would keep addresses that the server lost
+                body: Json = {"status": {"addresses": [{"type": kind, "address": text} for kind, text in addresses]}}
+                changed = await self._kube.patch(NODES, name, body, subresource="status")
+                version = str(changed["metadata"]["resourceVersion"])
+            patch = desired_patch(node, server, self._region)
+            if not patch:
+                break
             # with the version, because the list of taints is replaced as a whole
             meta = {**patch.pop("metadata", {}), "resourceVersion": version}
-            await self._kube.patch(NODES, node.name, {**patch, "metadata": meta})
+            try:
+                await self._kube.patch(NODES, name, {**patch, "metadata": meta})
+            except Conflict:
+                if attempt == _CONFLICTS - 1:
+                    raise
+                continue
+            return not initialised(node)
+        return False
 
 
 def initialised(node: Node) -> bool:
@@ -161,10 +177,11 @@ class NodeLifecycleController:
             return DONE
         stopped = server.status in _STOPPED
         if stopped != (SHUTDOWN_TAINT in node.taints):
-            await self._taint(node, stopped)
+            await self._taint(node.name, stopped)
         return DONE if node.ready and not stopped else Result(again_after=_WATCH_SECONDS)
 
-    async def _taint(self, node: Node, stopped: bool) -> None:
+    async def _taint(self, name: str, stopped: bool) -> None:
+        node = parse_node(await self._kube.get(NODES, name))
         others = [taint for taint in node.taints if taint.key != SHUTDOWN_TAINT.key]
         taints = [*others, SHUTDOWN_TAINT] if stopped else others
         body: Json = {"metadata": {"resourceVersion": node.version}, "spec": {"taints": taint_list(taints)}}
