@@ -31,14 +31,13 @@ from typing import Any, cast
 from moyai.linux import cgroups, netns
 from moyai.linux.machine import Host, Machine
 from moyai.linux.process import run
-from moyai.localcloud import host, inside
+from moyai.localcloud import inside, tuning
 from moyai.localcloud.config import CloudConfig
 
 SHARE, LAB = Path("/share"), Path("/lab")
 RESULTS = SHARE / "results.jsonl"
 CONFIG = CloudConfig(name="try", zones=("az1",))
 BRIDGE = "brnodes"
-SETTINGS = LAB / "host.json"
 Json = dict[str, Any]
 
 
@@ -76,7 +75,7 @@ def wait(what: str, found: Callable[[], str | None], seconds: float, every: floa
 def outer() -> None:
     before = state()
     with trying("kernel modules and settings can be had") as detail:
-        detail += host.tune(SETTINGS)
+        detail += tuning.tune(CONFIG.name)
         assert not detail
         assert Path("/proc/sys/net/bridge").exists(), "br_netfilter"
     with trying("the daemon's scope, and all within it"):
@@ -84,7 +83,7 @@ def outer() -> None:
         subprocess.run(words, check=True)
     with trying("the root goes") as detail:
         cgroups.find(CONFIG.cgroup).remove()
-        detail += host.restore(SETTINGS)
+        detail += tuning.restore(CONFIG.name)
         assert not detail
     with trying("nothing is left: control groups, mounts, namespaces, links, settings") as detail:
         wait("the scope's end", lambda: "" if not cgroups.left(CONFIG.cgroup) else None, 20)
@@ -307,9 +306,9 @@ def check_control_plane(control: Machine) -> Api:
         return look
 
     with trying("kubeadm init by user data"):
-        wait("admin.conf", begun(conf), 400)
+        wait("admin.conf", begun(conf), 900)
         api = Api(conf)
-        wait("the API", lambda: "" if api.items("/api/v1/namespaces") else None, 400)
+        wait("the API", lambda: "" if api.items("/api/v1/namespaces") else None, 900)
     return api
 
 
@@ -324,13 +323,13 @@ def check_cluster(machines: list[Machine], api: Api) -> None:
             done = {node["metadata"]["name"] for node in nodes if ready(node)}
             return "" if done == names else None
 
-        wait("Ready nodes", nodes_ready, 600, 2)
+        wait("Ready nodes", nodes_ready, 900, 2)
         info = api.items("/api/v1/nodes")[0]["status"]["nodeInfo"]
         detail.append(f"{info['kubeletVersion']} {info['containerRuntimeVersion']} {info['osImage']} {info['kernelVersion']}")
 
     with trying("CoreDNS Running"):
         dns = "/api/v1/namespaces/kube-system/pods?labelSelector=k8s-app%3Dkube-dns"
-        wait("CoreDNS", lambda: "" if (pods := api.items(dns)) and all(map(ready, pods)) else None, 600, 2)
+        wait("CoreDNS", lambda: "" if (pods := api.items(dns)) and all(map(ready, pods)) else None, 900, 2)
 
 
 def admit(api: Api, node: Json) -> None:
@@ -372,9 +371,9 @@ def check_pods(here: Host, machines: list[Machine], api: Api, image: str) -> Non
 
         for machine in (control, worker):
             name = f"look-{machine.name}"
-            phase = wait(name, lambda name=name: outcome(name), 300, 2)
+            phase = wait(name, lambda name=name: outcome(name), 600, 2)
             assert phase == "Succeeded", f"{name} {phase}"
-        assert wait("greedy", lambda: outcome("greedy"), 300, 2) == "Failed"
+        assert wait("greedy", lambda: outcome("greedy"), 600, 2) == "Failed"
         state = api.call("GET", f"{pods}/greedy")["status"]["containerStatuses"][0]["state"]
         detail.append(str(state["terminated"]["reason"]))
         assert state["terminated"]["reason"] == "OOMKilled"
