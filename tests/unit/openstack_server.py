@@ -75,13 +75,13 @@ class OpenStackServer:
         with self._lock:
             self.requests.append(request)
             if (request.method, request.path) == ("POST", "/v3/auth/tokens") and ("POST", request.path) not in self._answers:
-                return self._token()
+                return self.token()
             waiting = self._answers.get((request.method, request.path))
             if not waiting:
                 return Answer(404, {"NeutronError": {"message": f"nothing recorded for {request.method} {request.path}"}})
             return waiting.pop(0) if len(waiting) > 1 else waiting[0]
 
-    def _token(self) -> Answer:
+    def token(self) -> Answer:
         catalog = [
             {
                 "type": kind,

@@ -95,6 +95,12 @@ def test_a_cloud_that_is_not_there_is_retriable_and_says_why() -> None:
         cloud.compute.flavors()
 
 
+def test_a_first_call_waits_for_a_cloud_that_is_just_starting(played: OpenStackServer) -> None:
+    played.on("GET", FLAVORS, {"flavors": [SMALL]})
+    played.on("POST", "/v3/auth/tokens", Answer(503), Answer(503), played.token())
+    assert len(played.cloud().compute.flavors()) == 1
+
+
 def test_a_service_that_the_catalog_lacks_is_terminal(played: OpenStackServer) -> None:
     with pytest.raises(Terminal, match="placement"):
         played.cloud().session.service("placement").get("/", operation="look")

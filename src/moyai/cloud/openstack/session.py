@@ -306,8 +306,15 @@ class Service:
         backoff = Backoff(base=0.3, ceiling=5)
         for attempt in range(attempts):
             last = attempt == attempts - 1
-            with self.session.guard(operation, object_id):
+            try:
                 url = self._url() + path
+            except Retriable:
+                # the token or the API's address could not be had: nothing was asked for yet
+                if last:
+                    raise
+                self.session.clock.sleep(backoff.delay(attempt))
+                continue
+            with self.session.guard(operation, object_id):
                 try:
                     response = self.session.keystone.request(url, method, raise_exc=False, **request)
                 except (ksa.ConnectFailure, ksa.ConnectTimeout) as error:
@@ -347,6 +354,11 @@ def open_session(
 
     Raises UsageError for an entry that is not there or not complete.
     """
+    for name in ("keystoneauth", "openstack", "urllib3"):
+        # what they warn of comes to the user as our errors; who sets logging up still gets it
+        logger = logging.getLogger(name)
+        if not logger.handlers:
+            logger.addHandler(logging.NullHandler())
     session = _from_credential(credential, clock) if credential else _from_clouds_yaml(cloud, clock)
     keystone = session.keystone
     keystone.timeout = _READ_SECONDS
