@@ -8,8 +8,17 @@ up: setup
 setup:
 	@./scripts/setup
 
+# Under a minute: style, types, layers, unit tests.
 check: lint
 	.venv/bin/pytest -q tests/unit
+
+# All tests, on a cloud of their own; on a fresh machine everything is fetched and built first. Needs root.
+test: setup
+	@./scripts/test-packages
+	.venv/bin/moyai prepare
+	$(MAKE) check
+	.venv/bin/pytest tests/netns tests/cloud tests/e2e
+	$(MAKE) test-host RELEASES=12
 
 # Stock Debian 12 and 13 in virtual machines under software emulation: machines with Kubernetes on systemd and cgroup v2.
 # RELEASES=12 for one of them. Two to four minutes each on an idle machine; needs root, for the images.
