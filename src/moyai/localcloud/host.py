@@ -23,6 +23,8 @@ from moyai.localcloud.services.network import MANAGEMENT_BRIDGE
 
 #: The metric of the routes that stand behind the real ones.
 FENCE_METRIC = 4278198272
+#: State of a connection in /proc/net/tcp.
+_ESTABLISHED = "01"
 
 
 def _json(argv: list[str]) -> list[dict[str, Any]]:
@@ -57,7 +59,7 @@ def check_ranges(config: CloudConfig) -> None:
                     f"the {what} range {network} overlaps {interface.network} of the host's {device}",
                     hint="choose another one with --management-cidr or --external-cidr",
                 )
-        if what_for := _in_use(network):
+        if what_for := _in_use(network, config):
             raise UsageError(
                 f"the {what} range {network} holds what this host uses: {what_for}",
                 hint="choose another one with --management-cidr or --external-cidr",
@@ -72,13 +74,15 @@ def check_ranges(config: CloudConfig) -> None:
                 )
 
 
-def _in_use(network: ipaddress.IPv4Network) -> str:
+def _in_use(network: ipaddress.IPv4Network, config: CloudConfig) -> str:
     """An address of the range that the host speaks to now: a name server, or the far end of a connection; "" if none."""
     words = [line.split() for line in Path("/etc/resolv.conf").read_text().splitlines()]
     used = {f"name server {line[1]}": line[1] for line in words if len(line) > 1 and line[0] == "nameserver"}
     for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
-        address = str(ipaddress.IPv4Address(bytes.fromhex(line.split()[2].partition(":")[0])[::-1]))
-        used.setdefault(f"a connection to {address}", address)
+        # of a cloud that just went, connections are left that lead from our own address there
+        mine, other = (str(ipaddress.IPv4Address(bytes.fromhex(word.partition(":")[0])[::-1])) for word in line.split()[1:3])
+        if mine != config.host_address and line.split()[3] == _ESTABLISHED:
+            used.setdefault(f"a connection to {other}", other)
     for what, address in used.items():
         with contextlib.suppress(ValueError):
             if ipaddress.IPv4Address(address) in network:

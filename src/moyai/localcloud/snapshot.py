@@ -11,6 +11,7 @@ import hashlib
 import os
 import shutil
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 from moyai.core.paths import Paths
@@ -29,6 +30,8 @@ _SECRETS = secrets.Secrets("", "", dict.fromkeys(secrets.SERVICE_USERS, ""), "",
 
 def key(config: CloudConfig, env: OpenStackEnv, paths: CloudPaths) -> str:
     """Names a snapshot by everything its content follows from: environment, configuration files, folders, set-up."""
+    # the way out is the host's affair, no database knows of it
+    config = replace(config, outbound=False)
     context = Context(config, paths, env, _SECRETS, "")
     digest = hashlib.sha256(f"{SCHEMA}\n{config.to_json()}\n{FLAVORS}\n{DATABASES}".encode())
     for name, text in sorted(files(context).items()):
