@@ -207,31 +207,21 @@ class NspawnDriver(driver.ComputeDriver):
         _refuse_disks(instance, block_device_info)
         image, _ = self._images.ensure(context, image_meta.id)
         times.append(time.monotonic())
-        vifs = list(network_info or [])  # waits for Neutron's allocation
-        times.append(time.monotonic())
-        flavor = instance.flavor
-        ports = [nova_guest.Port.of(vif, index).dump() for index, vif in enumerate(vifs)]
-        volumes = dict(
-            _volume(mapping["connection_info"], mapping["mount_device"])
-            for mapping in driver.block_device_info_get_mapping(block_device_info)
-        )
-        record = Record(
-            uuid=instance.uuid,
-            name=instance.name,
-            hostname=instance.hostname,
-            image=image.key,
-            memory_mb=flavor.memory_mb,
-            vcpus=flavor.vcpus,
-            ports=ports,
-            volumes=volumes,
-        )
+        # The container store is linked while Neutron allocates the network: neither needs the other.
+        folder = eventlet.spawn(self._machines.make_folder, instance.uuid, image.store)
         try:
             with _failing(exception.InstanceDeployFailure):
-                machine = self._machines.create(record, image.store)
+                vifs = list(network_info or [])  # waits for the allocation
+                times.append(time.monotonic())
+                folder.wait()
+                record = _record_of(instance, image.key, vifs, block_device_info)
+                machine = self._machines.create(record)
                 nova_guest.write_files(machine, instance, vifs, injected_files, admin_password)
                 times.append(time.monotonic())
                 self._up_and_wait(instance, vifs, record, launch=power_on)
         except BaseException:  # also eventlet's Timeout: nothing half-made may stay
+            with contextlib.suppress(*FAILURES):
+                folder.wait()
             with contextlib.suppress(*FAILURES):
                 self._machines.remove(instance.uuid)
             raise
@@ -382,6 +372,20 @@ def _volume(connection_info, mountpoint: str) -> tuple[str, dict]:
     if connection_info.get("driver_volume_type") != "local" or connection_info["data"].get("encrypted"):
         raise exception.VolumeDriverNotFound(driver_type=connection_info.get("driver_volume_type"))
     return connection_info["serial"], {"file": connection_info["data"]["device_path"], "name": Path(mountpoint).name}
+
+
+def _record_of(instance, image_key: str, vifs, block_device_info) -> Record:
+    mappings = driver.block_device_info_get_mapping(block_device_info)
+    return Record(
+        uuid=instance.uuid,
+        name=instance.name,
+        hostname=instance.hostname,
+        image=image_key,
+        memory_mb=instance.flavor.memory_mb,
+        vcpus=instance.flavor.vcpus,
+        ports=[nova_guest.Port.of(vif, index).dump() for index, vif in enumerate(vifs)],
+        volumes=dict(_volume(mapping["connection_info"], mapping["mount_device"]) for mapping in mappings),
+    )
 
 
 def _refuse_disks(instance, block_device_info) -> None:

@@ -117,15 +117,17 @@ class Machines:
 
     # ---- one machine
 
-    def create(self, record: Record, store: Path) -> Machine:
-        """Make the folder of a new machine with its own container store; files of the guest may be put into it then."""
-        folder = self.folder(record.uuid)
-        folder.mkdir(parents=True)
-        self.save(record)
+    def make_folder(self, uuid: str, store: Path) -> None:
+        """Make the folder of a new machine with its own container store. Without a record it is no machine yet."""
+        folder = self.folder(uuid)
         for name in ("store", "kubelet"):
-            (folder / name).mkdir()
+            (folder / name).mkdir(parents=True)
             (folder / name).chmod(0o755)
         copy_store(store, folder / "store")
+
+    def create(self, record: Record) -> Machine:
+        """Make a machine of the folder; files of the guest may be put into it until it is up."""
+        self.save(record)
         return self._machine(record)
 
     def running(self, uuid: str) -> bool:
