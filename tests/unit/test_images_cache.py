@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 from pathlib import Path
 
 import pytest
 
+from moyai.core.errors import Terminal
 from moyai.images.cache import Cache, digest_of_folder, key_of
 
 A, B, C, D = (key_of(letter) for letter in "abcd")
@@ -61,6 +63,16 @@ def test_a_failed_make_leaves_nothing(tmp_path: Path) -> None:
 
     with pytest.raises(RuntimeError, match="no disk"):
         cache.get("thing", A, fail)
+    assert [path.name for path in tmp_path.iterdir()] == [".lock-thing"]
+
+
+def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
+    def fill(path: Path) -> None:
+        path.write_text("half")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    with pytest.raises(Terminal, match=r"thing cannot be made in .*: No space left on device: free some space"):
+        Cache(tmp_path).get("thing", A, fill)
     assert [path.name for path in tmp_path.iterdir()] == [".lock-thing"]
 
 

@@ -6,6 +6,8 @@ across processes (a file lock); the second finds the first one's work. Of every 
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import fcntl
 import hashlib
 import json
@@ -15,6 +17,8 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from moyai.core.errors import Terminal
 
 
 def key_of(*parts: Any) -> str:
@@ -58,13 +62,18 @@ class Cache:
     def _make(self, kind: str, final: Path, make: Callable[[Path], None]) -> None:
         # we hold the lock: whatever an earlier maker left half-made is dead
         for stale in self.folder.glob(f".tmp-{kind}.*"):
-            remove(stale)
+            # a program of a killed maker may still write there for a moment: then it goes the next time
+            with contextlib.suppress(OSError):
+                remove(stale)
         temporary = self.folder / f".tmp-{kind}.{os.getpid()}"
         try:
             make(temporary)
             temporary.rename(final)
+        except OSError as error:
+            raise Terminal(f"{kind} cannot be made in {self.folder}: {error.strerror or error}", hint=_hint(error)) from error
         finally:
-            remove(temporary)
+            with contextlib.suppress(OSError):
+                remove(temporary)
 
     def _prune(self, kind: str, suffix: str, keep: int, newest: Path) -> None:
         found = [
@@ -81,6 +90,10 @@ class Cache:
         with (self.folder / f".lock-{kind}").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
+
+
+def _hint(error: OSError) -> str | None:
+    return "free some space, or set MOYAI_CACHE_DIR to another disk" if error.errno == errno.ENOSPC else None
 
 
 def remove(path: Path) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import platform
 import re
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,7 +101,17 @@ def extract(sources: Sources, packages: Sequence[str], target: Path, on_line: Ca
 
 
 def _mmdebstrap(variant: str, sources: Sources, packages: Sequence[str], target: Path, on_line: Callable[[str], None]) -> None:
-    words = ["mmdebstrap", "--mode=root", f"--variant={variant}", "--format=directory", f"--include={','.join(packages)}"]
+    # it ends with us, even if we are killed
+    words = [
+        "setpriv",
+        "--pdeathsig",
+        "TERM",
+        "mmdebstrap",
+        "--mode=root",
+        f"--variant={variant}",
+        "--format=directory",
+        f"--include={','.join(packages)}",
+    ]
     words += [f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in _SMALL]
     words += ["--dpkgopt=path-exclude=/usr/share/doc/*", "--dpkgopt=path-include=/usr/share/doc/*/copyright"]
     # the folder is thrown away if we are interrupted: dpkg need not sync every file
@@ -117,4 +128,5 @@ def _mmdebstrap(variant: str, sources: Sources, packages: Sequence[str], target:
     try:
         stream(words, show, env={"DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C.UTF-8"})
     except ProcessError as error:
-        raise Terminal(f"Debian packages could not be had: {error}", hint="is the package mirror reachable?") from error
+        hint = "is the package mirror reachable?" if shutil.which("mmdebstrap") else "install the package mmdebstrap"
+        raise Terminal(f"Debian packages could not be had: {error}", hint=hint) from error
