@@ -34,13 +34,18 @@ MASKED = (
     "systemd-pstore.service", "systemd-udevd.service", "systemd-udevd-control.socket", "systemd-udevd-kernel.socket",
     "systemd-udev-trigger.service", "systemd-udev-settle.service", "systemd-hwdb-update.service",
     "systemd-timesyncd.service", "systemd-repart.service", "systemd-pcrphase.service", "systemd-pcrphase-sysinit.service",
+    "systemd-pcrmachine.service", "systemd-tpm2-setup.service", "systemd-tpm2-setup-early.service", "systemd-pcrextend.socket",
+    "systemd-pcrlock.socket", "systemd-hibernate-clear.service",
     # nobody sits in front of it
     "systemd-logind.service", "console-getty.service", "getty.target", "getty-static.service", "systemd-firstboot.service",
     "systemd-ask-password-console.path", "systemd-ask-password-wall.path", "systemd-initctl.socket",
     # house-keeping of a machine that is replaced, not kept
     "apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.timer", "e2scrub_all.timer", "e2scrub_reap.service",
-    "fstrim.timer", "man-db.timer", "logrotate.timer", "systemd-update-utmp.service",
+    "fstrim.timer", "xfs_scrub_all.timer", "ldconfig.service", "systemd-journal-catalog-update.service",
+    "systemd-update-done.service", "man-db.timer", "logrotate.timer", "systemd-update-utmp.service",
     "systemd-update-utmp-runlevel.service", "remote-fs.target",
+    # a tmpfs there would count as the machine's memory
+    "tmp.mount",
     # devices come by the driver, networks from outside
     "cloud-init-hotplugd.socket", "systemd-networkd.service", "systemd-networkd.socket", "systemd-networkd-wait-online.service",
 )  # fmt: skip
