@@ -100,6 +100,8 @@ def show(name: str, output: OutputFormat) -> int:
 
 def _print(view: CloudStatus) -> None:
     console = Console()
+    # narrower, a table says nothing; a terminal wraps, a file does not mind
+    console = Console(width=max(console.width, 120))
     console.print(f"cloud {view.name}: {view.condition}", highlight=False)
     for problem in view.problems:
         console.print(f"  ! {problem}", highlight=False)

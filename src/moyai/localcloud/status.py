@@ -23,6 +23,10 @@ from moyai.localcloud.control import Control, ServiceStatus
 Condition = Literal["none", "stopped", "incomplete", "degraded", "running"]
 
 
+#: What services leave to run on its own: privileged helpers, dnsmasq, HAProxy, machines' launchers.
+HELPERS = "(helpers)"
+
+
 @dataclass(frozen=True)
 class ServiceView:
     """One service. ``pid``: on the host, 0 when not running; ``memory``: bytes, with its children; ``since``: Unix time."""
@@ -99,6 +103,7 @@ def status(config: CloudConfig, paths: Paths) -> CloudStatus:
 
 def _services(init: int, services: list[ServiceStatus]) -> tuple[ServiceView, ...]:
     members = proc.members(init)
+    members.pop(1, None)
     parents = {pid: _parent(pid) for pid in members.values()}
     owners = {members[service.pid]: service.name for service in services if service.pid in members}
     used: dict[str, int] = {}
@@ -106,9 +111,9 @@ def _services(init: int, services: list[ServiceStatus]) -> tuple[ServiceView, ..
         above = pid
         while above in parents and above not in owners:
             above = parents[above]
-        if above in owners:
-            used[owners[above]] = used.get(owners[above], 0) + proc.memory(pid)
-    return tuple(
+        owner = owners.get(above, HELPERS)
+        used[owner] = used.get(owner, 0) + proc.memory(pid)
+    found = tuple(
         ServiceView(
             service.name,
             service.phase,
@@ -120,6 +125,7 @@ def _services(init: int, services: list[ServiceStatus]) -> tuple[ServiceView, ..
         )
         for service in services
     )
+    return (*found, ServiceView(HELPERS, "ready", 0, 0.0, 0, used.get(HELPERS, 0), ""))
 
 
 def _parent(pid: int) -> int:

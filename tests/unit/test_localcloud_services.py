@@ -1,0 +1,132 @@
+"""The services' configuration as text: nothing listens beyond the management address, no secret can be read by others."""
+
+from __future__ import annotations
+
+import configparser
+import re
+from pathlib import Path
+
+import pytest
+
+from moyai.localcloud import inside, secrets
+from moyai.localcloud.config import MAX_ROUTES, CloudConfig, CloudPaths
+from moyai.localcloud.env import OpenStackEnv
+from moyai.localcloud.services import files, services
+from moyai.localcloud.services.base import Context, ini
+
+CONFIG = CloudConfig("test", "10.1.0.0/24", "10.2.0.0/24", ("east", "west", "south"))
+
+
+@pytest.fixture
+def context() -> Context:
+    env = OpenStackEnv(Path("/cache/openstack/key"), "key")
+    return Context(CONFIG, CloudPaths(Path("/state/test")), env, secrets.generate(), "moyai-test", Path("/bin/registry"))
+
+
+def parsed(text: str) -> configparser.RawConfigParser:
+    parser = configparser.RawConfigParser(strict=True)
+    parser.optionxform = str  # type: ignore[assignment,method-assign]
+    parser.read_string(text)
+    return parser
+
+
+def every_secret(values: secrets.Secrets) -> list[str]:
+    plain = [value for value in vars(values).values() if isinstance(value, str)]
+    return [*plain, *values.services.values()]
+
+
+def test_all_secrets_are_random_and_long(context: Context) -> None:
+    drawn = every_secret(context.secrets)
+    assert len(set(drawn)) == len(drawn) == 12
+    assert all(len(value) == 32 for value in drawn)
+    assert not set(drawn) & set(every_secret(secrets.generate()))
+
+
+def test_no_secret_is_on_a_command_line_or_in_an_environment(context: Context) -> None:
+    for service in services(context):
+        seen = " ".join([*service.argv, *service.env.values()])
+        assert not any(secret in seen for secret in every_secret(context.secrets)), service.name
+
+
+def test_nothing_listens_beyond_the_management_address(context: Context) -> None:
+    texts = files(context)
+    assert not any(re.search(r"\b0\.0\.0\.0\b|(?<![\w:])::(?![\w:])", text) for text in texts.values())
+    for name, option in (
+        ("glance-api.conf", "bind_host"),
+        ("nova.conf", "osapi_compute_listen"),
+        ("nova.conf", "metadata_listen"),
+        ("neutron.conf", "bind_host"),
+        ("cinder.conf", "osapi_volume_listen"),
+    ):
+        assert parsed(texts[name])["DEFAULT"][option] == CONFIG.address, (name, option)
+    assert "skip-networking" in texts["mariadb.cnf"]
+    assert f"listeners.tcp.1 = {CONFIG.address}:5672" in texts["rabbitmq.conf"]
+    for service in services(context):
+        if "moyai.localcloud.launch_wsgi" in service.argv:
+            assert CONFIG.address in service.argv
+
+
+def test_every_api_demands_tokens(context: Context) -> None:
+    texts = files(context)
+    for name in ("nova.conf", "neutron.conf", "cinder.conf", "glance-api.conf", "octavia.conf", "placement/placement.conf"):
+        section = parsed(texts[name])["keystone_authtoken"]
+        assert section["auth_url"] == "http://10.1.0.1:5000/v3"
+        assert section["service_token_roles_required"] == "true"
+
+
+def test_what_is_waited_for_exists_and_leads_nowhere_in_a_circle(context: Context) -> None:
+    plan = {service.name: service for service in services(context)}
+    done: set[str] = set()
+    while len(done) < len(plan):
+        ready = {name for name, service in plan.items() if set(service.after) <= done} - done
+        assert ready, f"never start: {set(plan) - done}"
+        done |= ready
+
+
+def test_every_zone_has_a_hypervisor_and_a_volume_backend(context: Context) -> None:
+    names = [service.name for service in services(context)]
+    cinder = parsed(files(context)["cinder.conf"])
+    assert cinder["DEFAULT"]["enabled_backends"] == "east,west,south"
+    for hypervisor in CONFIG.hypervisors:
+        assert f"nova-compute-{hypervisor.host}" in names
+        assert f"neutron-linuxbridge-{hypervisor.host}" in names
+        assert cinder[hypervisor.zone]["backend_availability_zone"] == hypervisor.zone
+        own = parsed(files(context)[f"nova-{hypervisor.host}.conf"])
+        assert (own["DEFAULT"]["host"], own["DEFAULT"]["my_ip"]) == (hypervisor.host, hypervisor.address)
+        assert own["moyai"]["cgroup"] == "moyai-test"
+
+
+def test_machines_are_never_launched_where_the_control_groups_are_hidden(context: Context) -> None:
+    for service in services(context):
+        if service.name.startswith("nova-compute"):
+            assert "netns" not in service.argv
+
+
+def test_routes_are_limited_as_the_adapter_is_told(context: Context) -> None:
+    assert parsed(files(context)["neutron.conf"])["DEFAULT"]["max_routes"] == str(MAX_ROUTES)
+
+
+def test_without_the_program_there_is_no_registry(context: Context) -> None:
+    without = Context(context.config, context.paths, context.env, context.secrets, context.cgroup)
+    assert "registry" in {service.name for service in services(context)}
+    assert "registry" not in {service.name for service in services(without)}
+
+
+def test_ini_writes_what_oslo_config_reads() -> None:
+    text = ini({"a": {"flag": True, "off": False, "many": ("x", "y"), "dollar": "p$w"}, "empty": {}})
+    assert text == "[a]\nflag = true\noff = false\nmany = x,y\ndollar = p$$w\n"
+
+
+def test_the_message_bus_is_closed_to_machines_and_the_host_to_both() -> None:
+    rules = inside.filter_rules(CONFIG)
+    assert "tcp dport 5672 iifname os-br-ex drop" in rules
+    assert "iifname os-br-ex oifname os-br-mgmt drop" in rules
+    assert "ip daddr != 10.1.0.0/24 accept" not in rules
+    opened = inside.filter_rules(CloudConfig(outbound=True))
+    assert opened.index("ip daddr != 10.255.0.0/24 accept") < opened.index("oifname os-br-mgmt drop")
+
+
+def test_without_outbound_no_way_leads_out() -> None:
+    assert "route add default" not in inside.links(CONFIG)
+    assert "route add unreachable default" in inside.links(CONFIG)
+    assert "route add default via 10.255.0.254" in inside.links(CloudConfig(outbound=True))

@@ -1,0 +1,215 @@
+"""The supervisor with real processes: order, readiness, restarts, and a supervisor that is itself killed.
+
+The socket's path must be short, so the folders are made below the system's own for temporary files.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Generator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from moyai.core.errors import MoyaiError, Retriable
+from moyai.localcloud.control import Control, ServiceStatus
+
+# listens on the Unix socket that its argument names, once a file beside it is there
+SERVER = """
+import pathlib, socket, sys, time
+path = pathlib.Path(sys.argv[1])
+while not path.with_suffix(".go").exists():
+    time.sleep(0.01)
+path.unlink(missing_ok=True)
+server = socket.socket(socket.AF_UNIX)
+server.bind(str(path))
+server.listen()
+time.sleep(60)
+"""
+
+
+class Site:
+    """A folder as of a cloud, its supervisor, and what it started."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.control = Control(root / "run" / "supervisor.sock")
+        self.process: subprocess.Popen[bytes] | None = None
+        for name in ("run", "log"):
+            (root / name).mkdir()
+
+    def plan(self, *services: dict[str, Any], held: tuple[str, ...] = ()) -> None:
+        base: dict[str, Any] = {"env": {}, "after": [], "port": 0, "socket": "", "netns": "", "stop": "SIGTERM"}
+        plan = {"address": "127.0.0.1", "services": [{**base, **one} for one in services], "held": held}
+        (self.root / "run" / "services.json").write_text(json.dumps(plan))
+
+    def start(self) -> None:
+        self.process = subprocess.Popen([sys.executable, "-m", "moyai.localcloud.supervisor", str(self.root)])
+        self.control.wait_answer(20)
+
+    def kill(self) -> None:
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait()
+
+    def __getitem__(self, name: str) -> ServiceStatus:
+        return next(one for one in self.control.status() if one.name == name)
+
+    def until(self, true: Callable[[], bool], timeout: float = 20) -> None:
+        deadline = time.monotonic() + timeout
+        while not true():
+            assert time.monotonic() < deadline, [vars(one) for one in self.control.status()]
+            time.sleep(0.02)
+
+    def end(self) -> None:
+        with contextlib.suppress(Retriable):
+            running = [one.pid for one in self.control.status() if one.pid]
+            self.kill()
+            for pid in running:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(pid, signal.SIGKILL)
+        if self.process and self.process.poll() is None:
+            self.kill()
+
+
+@pytest.fixture
+def site() -> Generator[Site]:
+    root = Path(tempfile.mkdtemp(prefix="mo-"))
+    found = Site(root)
+    yield found
+    found.end()
+    shutil.rmtree(root)
+
+
+def sleeper(name: str, **more: Any) -> dict[str, Any]:
+    return {"name": name, "argv": ["/bin/sleep", "60"], **more}
+
+
+def test_a_service_waits_until_what_it_needs_is_ready(site: Site) -> None:
+    socket = site.root / "run" / "a.sock"
+    first = {"name": "first", "argv": [sys.executable, "-c", SERVER, str(socket)], "socket": str(socket)}
+    site.plan(first, sleeper("second", after=["first"]))
+    site.start()
+    site.until(lambda: site["first"].phase == "starting")
+    assert site["second"].phase == "waiting"
+    socket.with_suffix(".go").touch()
+    site.control.wait_ready(["first", "second"], 20)
+
+
+def test_a_held_service_starts_when_it_is_released_and_not_before(site: Site) -> None:
+    site.plan(sleeper("held"), sleeper("free"), held=("held",))
+    site.start()
+    site.control.wait_ready(["free"], 20)
+    assert (site["held"].phase, site["held"].pid) == ("held", 0)
+    site.control.release(["held"])
+    site.control.wait_ready(["held"], 20)
+
+
+def test_what_dies_is_started_again_and_counted(site: Site) -> None:
+    site.plan(sleeper("one"))
+    site.start()
+    site.control.wait_ready(["one"], 20)
+    before = site["one"].pid
+    os.kill(before, signal.SIGKILL)
+    site.until(lambda: site["one"].restarts == 1 and site["one"].phase == "ready")
+    assert site["one"].pid not in {0, before}
+    assert site["one"].last_exit == "was killed by SIGKILL"
+    assert "one was killed by SIGKILL" in (site.root / "log" / "supervisor.log").read_text()
+
+
+def test_what_a_dead_service_left_behind_is_ended_before_it_starts_again(site: Site) -> None:
+    script = "sleep 61 & echo $! >> $0.children; wait"
+    children = site.root / "run" / "family.children"
+    site.plan({"name": "family", "argv": ["/bin/sh", "-c", script, str(site.root / "run" / "family")]})
+    site.start()
+    site.until(children.exists)
+    child = int(children.read_text().split()[0])
+    os.kill(site["family"].pid, signal.SIGKILL)
+    site.until(lambda: site["family"].restarts == 1)
+    site.until(lambda: not Path(f"/proc/{child}").exists() or "Z" in Path(f"/proc/{child}/stat").read_text())
+
+
+def test_a_killed_supervisor_finds_its_services_again(site: Site) -> None:
+    site.plan(sleeper("one"), sleeper("two"))
+    site.start()
+    site.control.wait_ready(["one", "two"], 20)
+    os.kill(site["one"].pid, signal.SIGKILL)
+    site.until(lambda: site["one"].restarts == 1 and site["one"].phase == "ready")
+    before = {one.name: (one.pid, one.restarts) for one in site.control.status()}
+    site.kill()
+    site.start()
+    site.control.wait_ready(["one", "two"], 20)
+    assert {one.name: (one.pid, one.restarts) for one in site.control.status()} == before
+    # and it still notices when an adopted one dies
+    os.kill(site["two"].pid, signal.SIGKILL)
+    site.until(lambda: site["two"].restarts == 1 and site["two"].phase == "ready")
+
+
+def test_a_service_that_died_while_nobody_watched_is_started(site: Site) -> None:
+    site.plan(sleeper("one"))
+    site.start()
+    site.control.wait_ready(["one"], 20)
+    before = site["one"].pid
+    site.kill()
+    os.kill(before, signal.SIGKILL)
+    site.start()
+    site.control.wait_ready(["one"], 20)
+    assert site["one"].pid != before
+
+
+def test_reload_adds_services_and_leaves_the_running_ones(site: Site) -> None:
+    site.plan(sleeper("one"))
+    site.start()
+    site.control.wait_ready(["one"], 20)
+    before = site["one"].pid
+    site.plan(sleeper("one"), sleeper("two"))
+    site.control.reload()
+    assert site.process is not None
+    site.process.wait(10)
+    site.start()
+    site.control.wait_ready(["one", "two"], 20)
+    assert site["one"].pid == before
+
+
+def test_restart_on_request(site: Site) -> None:
+    site.plan(sleeper("one"))
+    site.start()
+    site.control.wait_ready(["one"], 20)
+    before = site["one"].pid
+    site.control.restart(["one"])
+    site.until(lambda: site["one"].pid not in {0, before})
+    assert site["one"].last_exit == "was killed by SIGTERM"
+
+
+def test_a_service_that_cannot_stay_up_is_named(site: Site) -> None:
+    site.plan({"name": "bad", "argv": ["/bin/sh", "-c", "exit 3"], "socket": "/nowhere"})
+    site.start()
+    with pytest.raises(MoyaiError, match=r"bad keeps dying \(ended with 3\)"):
+        site.control.wait_ready(["bad"], 30, patience=1)
+
+
+def test_a_program_that_is_missing_is_told(site: Site) -> None:
+    site.plan({"name": "gone", "argv": ["/no/such/program"]})
+    site.start()
+    site.until(lambda: "cannot be started" in site["gone"].last_exit)
+
+
+def test_time_runs_out_with_the_names_of_what_is_missing(site: Site) -> None:
+    site.plan(sleeper("slow", socket="/nowhere"))
+    site.start()
+    with pytest.raises(MoyaiError, match=r"not ready after 0 s: slow"):
+        site.control.wait_ready(["slow"], 0.3)
+
+
+def test_without_a_supervisor_there_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(Retriable, match="does not answer"):
+        Control(tmp_path / "none.sock").status()
