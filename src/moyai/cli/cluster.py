@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -183,9 +183,14 @@ def connect(name: str) -> Cloud:
 
 
 def _load(path: Path | None) -> LoadedSpec:
+    """The spec; where it names no cloud, $OS_CLOUD does, as for every OpenStack client."""
     from moyai.spec.load import load
 
-    return load(path)
+    loaded = load(path)
+    spec, chosen = loaded.cluster.spec, os.environ.get("OS_CLOUD")
+    if not chosen or "cloud" in spec.model_fields_set:
+        return loaded
+    return replace(loaded, cluster=loaded.cluster.model_copy(update={"spec": spec.model_copy(update={"cloud": chosen})}))
 
 
 def _name(given: str | None, paths: Paths) -> str:

@@ -253,7 +253,8 @@ class ClusterSpec(Model):
     """What the cluster is to be."""
 
     cloud: Name = Field(
-        default="moyai", description="Entry of clouds.yaml; `moyai` is the local cloud, which `moyai up` starts."
+        default="moyai",
+        description="Entry of clouds.yaml (left out: `$OS_CLOUD` if set); `moyai` is the local cloud, which `moyai up` starts.",
     )
     kubernetes_version: Annotated[str, BeforeValidator(_version)] = Field(
         default=DEFAULT_KUBERNETES_VERSION, description="Kubernetes version; the node image must hold it."
@@ -289,6 +290,8 @@ class ClusterSpec(Model):
 
 
 class Metadata(Model):
+    """What the cluster is called."""
+
     name: Annotated[str, _dns_label(MAX_CLUSTER_NAME)] = Field(
         default="quickstart", description="Name of the cluster: the beginning of every name in the cloud."
     )
