@@ -1,0 +1,36 @@
+"""The tutorials, run as they stand: every ``$`` line of their console blocks, in order, in the repository's folder."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+_BLOCK = re.compile(r"^```console\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+
+def _commands(page: Path) -> list[str]:
+    return [line[2:] for block in _BLOCK.findall(page.read_text()) for line in block.splitlines() if line.startswith("$ ")]
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs/tutorials").glob("*.md")), ids=lambda page: page.stem)
+def test_a_tutorial_does_what_it_says(page: Path, cloud_name: str) -> None:
+    commands = _commands(page)
+    assert commands
+    path = f"{ROOT / '.venv/bin'}:{os.environ['PATH']}"
+    for command in commands:
+        done = subprocess.run(
+            ["bash", "-c", command],
+            cwd=ROOT,
+            env={**os.environ, "PATH": path, "OS_CLOUD": cloud_name},
+            capture_output=True,
+            text=True,
+            timeout=900,
+            check=False,
+        )
+        assert done.returncode == 0, f"$ {command}\n{done.stdout[-3000:]}{done.stderr[-3000:]}"
+        print(f"$ {command}\n{done.stdout}")
