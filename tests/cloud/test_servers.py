@@ -43,6 +43,7 @@ def three(place: Site) -> list[Any]:
 def test_user_data_ran_and_the_console_tells(place: Site, three: list[Any]) -> None:
     for server in three:
         assert place.sh(server, "ls /root/by-user-data")
+        assert "nameserver 10.78.0." in place.sh(server, "cat /etc/resolv.conf")
         assert "user-data-ran" in place.console(server)
 
 

@@ -235,6 +235,11 @@ class Host:
         """Run a program inside the machine to its end. Raises MachineError or ProcessError."""
         return run(self.exec_argv(folder, name, argv), timeout=timeout)
 
+    def write(self, folder: Path, name: str, path: str, text: str) -> None:
+        """Write a (world-readable) file in the running machine."""
+        if leader := self.leader(folder, name):
+            Path(f"/proc/{leader}/root/{path.lstrip('/')}").write_text(text)
+
     def plug(self, folder: Path, name: str, disk: Disk) -> None:
         """Show a block device to the running machine."""
         if leader := self.leader(folder, name):

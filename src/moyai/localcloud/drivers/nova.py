@@ -219,6 +219,7 @@ class NspawnDriver(driver.ComputeDriver):
                 nova_guest.write_files(machine, instance, vifs, injected_files, admin_password)
                 times.append(time.monotonic())
                 self._up_and_wait(instance, vifs, record, launch=power_on)
+                self._name_servers_late(context, instance, vifs)
         except BaseException:  # also eventlet's Timeout: nothing half-made may stay
             with contextlib.suppress(*FAILURES):
                 folder.wait()
@@ -229,6 +230,16 @@ class NspawnDriver(driver.ComputeDriver):
         parts = zip(("image", "network", "files", "machine"), times, times[1:], strict=False)
         spent = ", ".join(f"{name} {end - start:.2f}" for name, start, end in parts)
         LOG.info("Spawned in %.2f s: %s", times[-1] - times[0], spent, instance=instance)
+
+    def _name_servers_late(self, context, instance, vifs) -> None:
+        """In a network just made the DHCP servers, which answer DNS, come only after the port was allocated."""
+        if not vifs or nova_guest.nameservers(vifs):
+            return
+        try:
+            servers = nova_guest.dhcp_servers(context, vifs)
+            self._machines.write(instance.uuid, "/etc/resolv.conf", nova_guest.resolv_conf(servers))
+        except Exception:  # the machine is good without; its log says what is missing
+            LOG.exception("No name server found", instance=instance)
 
     def _up_and_wait(self, instance, vifs, record: Record, *, launch: bool) -> None:
         """Launch first, then wait for Neutron: the machine boots while the L2 agent wires its ports."""

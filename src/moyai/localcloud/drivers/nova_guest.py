@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 
 from nova import exception
 from nova.api.metadata import base as instance_metadata
+from nova.network import neutron
 
 from moyai.linux import netns
 from moyai.linux.machine import Machine
@@ -82,7 +83,7 @@ def plug(namespace: str, port: Port) -> None:
 def write_files(machine: Machine, instance, network_info, injected_files, admin_password) -> None:
     """Put the guest's files into the overlay's upper layer, before it is mounted."""
     machine.put("etc/hostname", f"{instance.hostname}\n")
-    machine.put("etc/resolv.conf", "".join(f"nameserver {server}\n" for server in nameservers(network_info)))
+    machine.put("etc/resolv.conf", resolv_conf(nameservers(network_info)))
     extra = {"admin_pass": admin_password} if admin_password else {}
     metadata = instance_metadata.InstanceMetadata(
         instance, content=injected_files or [], extra_md=extra, network_info=network_info
@@ -92,6 +93,18 @@ def write_files(machine: Machine, instance, network_info, injected_files, admin_
         if path.startswith(("openstack/latest/", "openstack/content/", "ec2/latest/")):
             text = data if isinstance(data, bytes | str) else json.dumps(data)
             machine.put(f"{SEED}/{path}", text, mode=0o600)
+
+
+def resolv_conf(servers: Iterable[str]) -> str:
+    return "".join(f"nameserver {server}\n" for server in servers)
+
+
+def dhcp_servers(context, network_info) -> list[str]:
+    """Ask Neutron for the networks' DHCP servers: in a network just made they come after the port was allocated."""
+    client = neutron.get_client(context, admin=True)
+    networks = _unique(vif["network"]["id"] for vif in network_info)
+    ports = client.list_ports(network_id=networks, device_owner="network:dhcp")["ports"] if networks else []
+    return _unique(ip["ip_address"] for port in ports for ip in port["fixed_ips"])
 
 
 def nameservers(network_info) -> list[str]:

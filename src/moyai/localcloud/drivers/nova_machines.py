@@ -139,6 +139,10 @@ class Machines:
     def freeze(self, uuid: str, frozen: bool) -> None:
         self._host.group(uuid).set_frozen(frozen)
 
+    def write(self, uuid: str, path: str, text: str) -> None:
+        """Change a file in the running machine."""
+        self._host.write(self.folder(uuid), uuid, path, text)
+
     def usage(self, uuid: str) -> cgroups.Usage:
         return self._host.group(uuid).usage()
 
