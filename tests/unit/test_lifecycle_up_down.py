@@ -17,6 +17,7 @@ from moyai.core.ids import CLUSTER_TAG, cluster_tag
 from moyai.core.paths import Paths
 from moyai.core.progress import Reporter
 from moyai.lifecycle import down as teardown
+from moyai.lifecycle import pki
 from moyai.lifecycle import up as building
 from moyai.lifecycle.record import Record, locked
 from moyai.plan import text
@@ -42,6 +43,10 @@ WHOLE = [
 ]
 
 
+def _no_fsync(handle: int) -> None:
+    """Disks are slow."""
+
+
 class World:
     """A cloud, a state folder, and the two commands."""
 
@@ -57,6 +62,9 @@ class World:
                 return None
             return self.kubes.setdefault(record.uid, FakeKube(self.cloud, cluster_tag(record.uid)))
 
+        # what costs time on purpose on real disks and with real secrets
+        monkeypatch.setattr("os.fsync", _no_fsync)
+        monkeypatch.setattr(pki, "PBKDF2_ROUNDS", 1)
         monkeypatch.setattr(building, "open_api", open_api)
         monkeypatch.setattr(teardown, "open_api", open_api)
 
@@ -260,7 +268,7 @@ def test_a_lost_control_plane_is_not_silently_made_anew(world: World) -> None:
     world.up()
     plane = next(s for s in world.cloud.all["servers"].values() if "control-plane" in s.name)
     world.cloud.all["servers"].pop(plane.id)
-    with pytest.raises(Terminal, match="the control plane's machine .* is gone, and with it the cluster's state"):
+    with pytest.raises(Terminal, match=r"the control plane's machine .* is gone, and with it the cluster's state"):
         world.up()
 
 

@@ -112,7 +112,9 @@ class _Teardown:
         if any(step.key == key for step in self.steps):
             key = f"{key} ({identity})"
         self.steps.append(
-            Delete(key=key, after=tuple(after), kind=kind, object_id=identity, name=name, attached_to=attached_to)
+            Delete(
+                key=key, after=tuple(dict.fromkeys(after)), kind=kind, object_id=identity, name=name, attached_to=attached_to
+            )
         )
         return key
 

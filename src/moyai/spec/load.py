@@ -22,6 +22,8 @@ from moyai.spec.model import Cluster
 
 SPEC_FILE = "cluster.yaml"
 MAX_SIZE = 1 << 20
+#: A spec is five deep; references (YAML's ``*``) could make it endless.
+MAX_DEPTH = 20
 
 
 @dataclass(frozen=True)
@@ -90,17 +92,21 @@ def validate(document: object, *, source: str) -> Cluster:
         raise UsageError(f"{source}: {_show(document)}, should be a mapping with apiVersion, kind, metadata and spec")
     try:
         return Cluster.model_validate(_without_none(cast("dict[Any, Any]", document)))
+    except RecursionError:
+        raise UsageError(f"{source}: nested more than {MAX_DEPTH} deep, or within itself") from None
     except ValidationError as error:
         raise UsageError(f"{source}: {_line(error.errors()[0], cast('dict[Any, Any]', document))}") from None
 
 
-def _without_none(value: Any) -> Any:
+def _without_none(value: Any, depth: int = 0) -> Any:
     """``spec:`` with nothing behind it means "the default", as it does in Kubernetes; so does an explicit null."""
+    if depth > MAX_DEPTH:
+        raise RecursionError
     if isinstance(value, dict):
         items = cast("dict[Any, Any]", value).items()
-        return {key: _without_none(item) for key, item in items if item is not None}
+        return {key: _without_none(item, depth + 1) for key, item in items if item is not None}
     if isinstance(value, list):
-        return [_without_none(item) for item in cast("list[Any]", value)]
+        return [_without_none(item, depth + 1) for item in cast("list[Any]", value)]
     return value
 
 

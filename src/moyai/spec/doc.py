@@ -1,0 +1,114 @@
+"""docs/reference/spec.md, written from the models: every field with its type, default and meaning.
+
+``python -m moyai.spec.doc FILE`` writes it; a test holds the file against the code.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from types import UnionType
+from typing import Any, Literal, cast, get_args, get_origin
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from moyai.spec.load import dump
+from moyai.spec.model import Cluster
+
+_HEAD = """\
+<!-- Written by `python -m moyai.spec.doc`; edit the descriptions in src/moyai/spec/model.py. -->
+
+# The cluster spec
+
+`moyai up SPEC` reads a YAML file, or a folder with `cluster.yaml` (and manifests that are applied when the cluster is up).
+Every field has a default, so an empty spec is a whole cluster; a field that is not in these tables is refused. A wrong value is
+one line on standard error, exit code 2, and nothing is changed:
+
+    cluster.yaml: spec.nodePools[0].replicas: -1, should be at least 0
+
+What may change while the cluster exists: `nodePools` (replicas, pools; labels, taints and flavors count for new nodes),
+`access`, `volumes`, `network.maxRoutes`. Everything else is built into addresses, certificates and nodes, and a changed value
+is refused.
+"""
+
+
+def render() -> str:
+    """The page as Markdown."""
+    parts = [_HEAD]
+    seen: list[type[BaseModel]] = []
+    queue: list[tuple[str, type[BaseModel]]] = [("", Cluster)]
+    defaults: dict[str, Any] = dump(Cluster())
+    while queue:
+        path, model = queue.pop(0)
+        if model in seen:
+            continue
+        seen.append(model)
+        title = path or "The file"
+        intro = " ".join((model.__doc__ or "").split())
+        parts.append(f"## {f'`{title}`' if path else title}\n\n{intro}\n")
+        rows = ["| field | type | default | meaning |", "| --- | --- | --- | --- |"]
+        for name, field in model.model_fields.items():
+            alias = field.alias or name
+            where = f"{path}.{alias}" if path else alias
+            rows.append(
+                f"| `{alias}` | {_type(field.annotation)} | {_default(field, where, defaults)} | {field.description or ''} |"
+            )
+            inner, is_list = _model(field.annotation)
+            if inner is not None:
+                queue.append((where + ("[]" if is_list else ""), inner))
+        parts.append("\n".join(rows) + "\n")
+    return "\n".join(parts)
+
+
+def _model(annotation: Any) -> tuple[type[BaseModel] | None, bool]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation, False
+    for inner in get_args(annotation):
+        found, _ = _model(inner)
+        if found is not None:
+            return found, get_origin(annotation) is list
+    return None, False
+
+
+def _type(annotation: Any) -> str:
+    origin = get_origin(annotation)
+    if origin is Literal:
+        return " or ".join(f"`{value}`" for value in get_args(annotation))
+    if origin is list:
+        return f"list of {_plural(_type(get_args(annotation)[0]))}"
+    if origin is dict:
+        return "mapping of text to text"
+    if origin is not None and origin is not UnionType:
+        return _type(get_args(annotation)[0])
+    names = {"str": "text", "int": "number", "bool": "true or false", "IPv4Network": "range", "IPv4Address": "address"}
+    name = getattr(annotation, "__name__", str(annotation))
+    return names.get(name, "mapping")
+
+
+def _plural(word: str) -> str:
+    return {"range": "ranges", "address": "addresses", "mapping": "mappings", "text": "texts"}.get(word, word)
+
+
+def _default(field: FieldInfo, where: str, defaults: dict[str, Any]) -> str:
+    if field.is_required():
+        return "(required)"
+    value: Any = defaults
+    if "[]" in where:
+        value = field.get_default(call_default_factory=True)
+    else:
+        for part in where.split("."):
+            value = value[part]
+    if isinstance(value, dict) and value:
+        return "see below"
+    if isinstance(value, list) and value:
+        return (
+            ", ".join(f"`{item}`" for item in cast("list[Any]", value))
+            if not isinstance(value[0], dict)
+            else "one with all defaults"
+        )
+    return f"`{str(value).lower() if isinstance(value, bool) else value}`" if value not in ("", [], {}) else "empty"
+
+
+if __name__ == "__main__":
+    Path(sys.argv[1]).write_text(render(), encoding="utf-8")

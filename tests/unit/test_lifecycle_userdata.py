@@ -1,0 +1,157 @@
+"""What machines are told: complete, small, and with no secret in the clear."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import tarfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from cryptography import x509
+
+from moyai.core.clock import SystemClock
+from moyai.core.errors import Terminal
+from moyai.lifecycle import pki, userdata
+from moyai.linux.process import run
+from moyai.plan.nodes import wanted_nodes
+from moyai.spec.load import parse
+
+CLUSTER = parse("spec: {nodePools: [{labels: {tier: web}, taints: [{key: a, value: b, effect: NoSchedule}]}]}")
+NODES = wanted_nodes(CLUSTER, zones=("az1",), seats={})
+TOKEN = "abcdef.0123456789abcdef"
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> pki.Pki:
+    return pki.ensure(tmp_path_factory.mktemp("pki"), SystemClock())
+
+
+def facts(authority: pki.Pki, number: int) -> userdata.NodeFacts:
+    pool = CLUSTER.spec.node_pools[0] if number else None
+    return userdata.NodeFacts(CLUSTER, NODES[number], NODES[0].address, authority, TOKEN, pool, 1450, "http://10.255.0.1:5001")
+
+
+def unpack(script: str) -> dict[str, bytes]:
+    packed = script.partition("<<'END' | tar -xz -C /\n")[2].partition("END\n")[0]
+    return _files(base64.b64decode(packed))
+
+
+def _files(data: bytes) -> dict[str, bytes]:
+    with tarfile.open(fileobj=io.BytesIO(data), mode="r:gz") as archive:
+        return {member.name: archive.extractfile(member).read() for member in archive.getmembers()}  # type: ignore[union-attr]
+
+
+def documents(text: bytes) -> dict[str, Any]:
+    return {document["kind"]: document for document in yaml.safe_load_all(text)}
+
+
+def test_a_worker(authority: pki.Pki) -> None:
+    script = userdata.worker(facts(authority, 1))
+    assert script.startswith("#cloud-boothook\n#!/bin/sh\n")
+    files = unpack(script)
+    join = documents(files["etc/moyai/kubeadm.yaml"])["JoinConfiguration"]
+    assert join["discovery"] == {"file": {"kubeConfigPath": "/etc/moyai/discovery.conf"}, "tlsBootstrapToken": TOKEN}
+    assert join["nodeRegistration"]["taints"] == [{"key": "a", "value": "b", "effect": "NoSchedule"}]
+    extra = {arg["name"]: arg["value"] for arg in join["nodeRegistration"]["kubeletExtraArgs"]}
+    assert extra == {"cloud-provider": "external", "node-ip": "10.8.0.11", "node-labels": "moyai.dev/pool=workers,tier=web"}
+    conflist = json.loads(files["etc/cni/net.d/10-moyai.conflist"])
+    bridge = conflist["plugins"][0]
+    assert (bridge["mtu"], bridge["ipMasq"], bridge["ipam"]["ranges"]) == (1450, False, [[{"subnet": "10.244.1.0/24"}]])
+    assert files["etc/moyai/ca.crt"] == authority.ca
+    assert b"10.8.0.10:6443" in files["usr/local/lib/moyai/bootstrap"]
+    assert files["etc/containerd/certs.d/_default/hosts.toml"].startswith(b'[host."http://10.255.0.1:5001"]')
+    everything = b"".join(files.values())
+    assert b"PRIVATE KEY" not in everything
+
+
+def test_a_control_plane_holds_secrets_only_sealed(authority: pki.Pki, tmp_path: Path) -> None:
+    script = userdata.control_plane(
+        facts(authority, 0),
+        api_address="198.51.100.7",
+        addons="secret: s3cr3t-word",
+        key="the key",
+        image_tags={"etcd": "3.7.3-0"},
+    )
+    files = unpack(script)
+    everything = b"".join(files.values()) + script.encode()
+    for secret in (b"PRIVATE KEY", b"s3cr3t-word", TOKEN.encode(), authority.files["ca.key"][60:90]):
+        assert secret not in everything
+    # as the machine itself opens it
+    opened = tmp_path / "opened"
+    run(
+        [
+            "openssl",
+            "enc",
+            "-d",
+            "-aes-256-cbc",
+            "-pbkdf2",
+            "-iter",
+            "100000",
+            "-md",
+            "sha256",
+            "-a",
+            "-A",
+            "-pass",
+            "env:KEY",
+            "-out",
+            opened,
+        ],
+        stdin=files["etc/moyai/sealed"].decode(),
+        env={"KEY": "the key"},
+    )
+    sealed = _files(opened.read_bytes())
+    assert {f"etc/kubernetes/pki/{name}" for name in authority.files} <= set(sealed)
+    config = documents(sealed["etc/moyai/kubeadm.yaml"])
+    cluster = config["ClusterConfiguration"]
+    assert cluster["apiServer"]["certSANs"] == ["10.8.0.10", "127.0.0.1", "198.51.100.7", "localhost"]
+    assert cluster["etcd"] == {"local": {"imageTag": "3.7.3-0"}}
+    assert {"name": "allocate-node-cidrs", "value": "false"} in cluster["controllerManager"]["extraArgs"]
+    assert config["InitConfiguration"]["bootstrapTokens"][0]["ttl"] == "1h0m0s"
+    assert config["KubeProxyConfiguration"]["conntrack"] == {"maxPerCore": 0, "min": 0}
+
+
+def test_too_much_is_refused(authority: pki.Pki) -> None:
+    import random
+
+    noise = random.Random(1).randbytes(60_000).hex()
+    with pytest.raises(Terminal, match=r"user data of node quickstart-control-plane-0 would have \d+ bytes, clouds take 65535"):
+        userdata.control_plane(facts(authority, 0), api_address="198.51.100.7", addons=noise, key="k")
+
+
+def test_no_mirror_no_file(authority: pki.Pki) -> None:
+    assert not [name for name in unpack(userdata.worker(replace(facts(authority, 1), mirror=""))) if "certs.d" in name]
+
+
+def test_only_what_leaves_the_cluster_is_masqueraded() -> None:
+    rule = userdata.masquerade(CLUSTER)
+    assert "ip saddr 10.244.0.0/16 ip daddr != { 10.244.0.0/16, 10.8.0.0/24, 10.96.0.0/16 }" in rule
+
+
+def test_authorities_are_kept_and_a_half_made_pair_is_made_anew(tmp_path: Path) -> None:
+    first = pki.ensure(tmp_path, SystemClock())
+    assert pki.ensure(tmp_path, SystemClock()).files == first.files
+    assert first.ca_hash.startswith("sha256:")
+    assert (tmp_path / "ca.key").stat().st_mode & 0o777 == 0o600
+    (tmp_path / "ca.crt").unlink()
+    second = pki.ensure(tmp_path, SystemClock())
+    certificate = x509.load_pem_x509_certificate(second.ca)
+    key = pki.serialization.load_pem_private_key(second.files["ca.key"], None)
+    assert certificate.public_key() == key.public_key()
+
+
+def test_the_admin_certificate_is_the_authoritys(authority: pki.Pki) -> None:
+    config = yaml.safe_load(pki.admin_kubeconfig(authority, name="x", server="https://198.51.100.7:6443", clock=SystemClock()))
+    client = x509.load_pem_x509_certificate(base64.b64decode(config["users"][0]["user"]["client-certificate-data"]))
+    client.verify_directly_issued_by(x509.load_pem_x509_certificate(authority.ca))
+    assert client.subject.rfc4514_string() == "CN=moyai-admin,O=system:masters"
+
+
+def test_tokens_have_kubeadms_form() -> None:
+    import re
+
+    assert all(re.fullmatch(r"[a-z0-9]{6}\.[a-z0-9]{16}", userdata.new_token()) for _ in range(50))

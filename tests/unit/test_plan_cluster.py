@@ -1,0 +1,265 @@
+"""Plans of clusters as text: what is made, what is kept stable, what is refused, and in what order all goes."""
+# ruff: noqa: E501 (messages are compared whole)
+
+from __future__ import annotations
+
+from dataclasses import replace
+from ipaddress import IPv4Network
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from moyai.cloud.model import Flavor, Image, Network, Port, Quota, Router, SecurityGroupRule, Server
+from moyai.core.errors import MoyaiError, Terminal, UsageError
+from moyai.plan import text
+from moyai.plan.cluster import plan_up
+from moyai.plan.nodes import allocation_pool, wanted_nodes
+from moyai.plan.observed import NodeSeat, Observed, Recorded
+from moyai.plan.rules import missing_rules, wanted_rules
+from moyai.plan.teardown import Target, plan_down
+from moyai.spec.load import parse
+
+EMPTY = Observed(
+    flavors=(Flavor("f1", "m1.small", 1, 2048, 20), Flavor("f2", "m1.medium", 2, 4096, 40), Flavor("f0", "m1.tiny", 1, 512, 1)),
+    zones=("az1", "az2"),
+    images=(Image("i", "moyai-node-1.37.1", "ACTIVE"),),
+    networks=(Network("ext", "public", external=True),),
+)
+NEW = Recorded("quickstart", "0123456789")
+TAG = ("moyai.cluster=0123456789",)
+
+
+def test_the_plan_from_nothing() -> None:
+    assert text.lines(plan_up(parse(""), EMPTY, NEW)) == [
+        " 1  create network quickstart-network",
+        " 2  create subnet quickstart-subnet 10.8.0.0/24  (after 1)",
+        " 3  create router quickstart-router",
+        " 4  put the subnet on the router  (after 2, 3)",
+        " 5  create security group quickstart-control-plane",
+        " 6  create security group quickstart-worker",
+        " 7  add 11 rules to security group control-plane  (after 5, 6)",
+        " 8  add 3 rules to security group worker  (after 5, 6)",
+        " 9  create port quickstart-control-plane-0 10.8.0.10, pods 10.244.0.0/24  (after 1, 2, 5)",
+        "10  create port quickstart-workers-0 10.8.0.11, pods 10.244.1.0/24  (after 1, 2, 6)",
+        "11  create port quickstart-workers-1 10.8.0.12, pods 10.244.2.0/24  (after 1, 2, 6)",
+        "12  add route 10.244.0.0/24 via 10.8.0.10, add route 10.244.1.0/24 via 10.8.0.11, "
+        "add route 10.244.2.0/24 via 10.8.0.12  (after 3, 4)",
+        "13  create floating ip for the API",
+        "14  put the floating ip on port quickstart-control-plane-0  (after 4, 9, 13)",
+        "15  create key pair quickstart-0123456789",
+        "16  create application credential quickstart-0123456789",
+        "17  create server quickstart-control-plane-0 (m1.medium in az1)  (after 2, 3, 6, 9, 13, 15, 16)",
+        "18  create server quickstart-workers-0 (m1.small in az1)  (after 10, 15)",
+        "19  create server quickstart-workers-1 (m1.small in az2)  (after 11, 15)",
+    ]
+
+
+def test_nothing_to_do_is_said() -> None:
+    assert text.lines(plan_down(EMPTY, Target("quickstart", "0123456789"))) == ["nothing to do"]
+
+
+def test_data_is_plain() -> None:
+    data = text.data(plan_up(parse(""), EMPTY, NEW))
+    assert data["steps"][1] == {"key": "subnet", "does": "create subnet quickstart-subnet 10.8.0.0/24", "after": ["network"]}
+
+
+@pytest.mark.parametrize(
+    ("spec", "observed", "error", "message"),
+    [
+        (
+            "{nodePools: [{flavor: big}]}",
+            EMPTY,
+            UsageError,
+            "spec.nodePools[0].flavor: 'big', cloud moyai has no such flavor, should be one of m1.medium, m1.small, m1.tiny",
+        ),
+        (
+            "{controlPlane: {flavor: m1.tiny}}",
+            EMPTY,
+            UsageError,
+            "spec.controlPlane.flavor: 'm1.tiny' has 512 MB, should have at least 1500 MB",
+        ),
+        (
+            "{nodePools: [{zones: [az9]}]}",
+            EMPTY,
+            UsageError,
+            "spec.nodePools[0].zones[0]: 'az9', cloud moyai has no such zone, should be one of az1, az2",
+        ),
+        (
+            "{controlPlane: {zone: az9}}",
+            EMPTY,
+            UsageError,
+            "spec.controlPlane.zone: 'az9', cloud moyai has no such zone, should be one of az1, az2",
+        ),
+        (
+            "{image: mine}",
+            EMPTY,
+            UsageError,
+            "spec.image: 'mine', cloud moyai has no such image, should be one of moyai-node-1.37.1",
+        ),
+        (
+            "{kubernetesVersion: '1.36.0'}",
+            EMPTY,
+            UsageError,
+            "spec.kubernetesVersion: 'moyai-node-1.36.0', cloud moyai has no such image, should be one of moyai-node-1.37.1",
+        ),
+        (
+            "{image: moyai-node-1.37.1}",
+            replace(EMPTY, images=(Image("i", "moyai-node-1.37.1", "QUEUED"),)),
+            Terminal,
+            "image moyai-node-1.37.1 is queued in cloud moyai: it must be active",
+        ),
+        (
+            "{network: {externalNetwork: out}}",
+            EMPTY,
+            UsageError,
+            "spec.network.externalNetwork: 'out', cloud moyai has no such external network, should be one of public",
+        ),
+        (
+            "{}",
+            replace(EMPTY, networks=()),
+            Terminal,
+            "cloud moyai has no external network: without one neither API nor load balancers can be reached",
+        ),
+        (
+            "{}",
+            replace(EMPTY, networks=(Network("a", "a", external=True), Network("b", "b", external=True))),
+            UsageError,
+            "spec.network.externalNetwork: left out, should be one of a, b: cloud moyai has several external networks",
+        ),
+        (
+            "{nodePools: [{replicas: 30}]}",
+            EMPTY,
+            Terminal,
+            "31 nodes need 31 routes in one router, cloud moyai allows 30 (spec.network.maxRoutes): have the operator raise max_routes in neutron.conf and say so in spec.network.maxRoutes, or use fewer nodes",
+        ),
+        (
+            "{}",
+            replace(EMPTY, quotas=(Quota("ram", 6000, 1000), Quota("instances", 2, 0))),
+            Terminal,
+            "cluster quickstart does not fit into the quota of cloud moyai: 3 servers are needed and 2 are free (instances); 8192 MB of memory are needed and 5000 are free (ram): have the operator raise instances, ram, or: fewer nodes in the spec or fewer nodes or smaller flavors in the spec",
+        ),
+    ],
+)
+def test_what_the_cloud_cannot_do_is_refused(spec: str, observed: Observed, error: type[MoyaiError], message: str) -> None:
+    with pytest.raises(error) as caught:
+        plan_up(parse(f"spec: {spec}"), observed, NEW)
+    assert str(caught.value) == message
+
+
+def test_an_unlimited_quota_is_no_limit() -> None:
+    assert plan_up(parse(""), replace(EMPTY, quotas=(Quota("cores", -1, 500),)), NEW)
+
+
+def test_seats_are_kept_and_the_lowest_free_number_taken() -> None:
+    cluster = parse("spec: {nodePools: [{replicas: 3}]}")
+    seats = {"quickstart-control-plane-0": NodeSeat(0, "az2"), "quickstart-workers-1": NodeSeat(5, "az1")}
+    nodes = wanted_nodes(cluster, zones=("az1", "az2"), seats=seats, used_addresses=["10.8.0.11"])
+    assert [(n.name, n.address, n.pod_cidr, n.zone) for n in nodes] == [
+        ("quickstart-control-plane-0", "10.8.0.10", "10.244.0.0/24", "az2"),
+        ("quickstart-workers-0", "10.8.0.12", "10.244.2.0/24", "az1"),
+        ("quickstart-workers-1", "10.8.0.15", "10.244.5.0/24", "az1"),
+        ("quickstart-workers-2", "10.8.0.13", "10.244.3.0/24", "az1"),
+    ]
+
+
+@given(st.integers(16, 26), st.integers(20, 28), st.integers(0, 40))
+def test_nodes_never_share_anything(node_prefix: int, pod_prefix: int, replicas: int) -> None:
+    try:
+        cluster = parse(
+            f"spec: {{network: {{nodeCIDR: 10.8.0.0/{node_prefix}, podCIDR: 10.240.0.0/16, nodePodPrefix: {pod_prefix}}}, "
+            f"nodePools: [{{replicas: {replicas}}}]}}"
+        )
+    except UsageError:
+        return
+    nodes = wanted_nodes(cluster, zones=("a",), seats={})
+    first, _ = allocation_pool(cluster.spec.network.node_cidr)
+    assert len({node.address for node in nodes}) == len({node.pod_cidr for node in nodes}) == replicas + 1
+    assert all(IPv4Network(node.pod_cidr).subnet_of(cluster.spec.network.pod_cidr) for node in nodes)
+    assert all(IPv4Network(node.address) < IPv4Network(first) for node in nodes)
+
+
+def test_a_dropped_access_range_loses_its_rule_and_foreign_rules_stay() -> None:
+    before = wanted_rules(parse("spec: {access: {apiCIDRs: [10.0.0.0/8, 192.168.0.0/16]}}").spec)
+    groups = {"control-plane": "c", "worker": "w"}
+    have = [
+        replace(item.rule, id=str(number), group_id=groups[item.role], remote_group_id=groups.get(item.remote_role or ""))
+        for number, item in enumerate(before)
+    ]
+    foreign = SecurityGroupRule(
+        "w", protocol="tcp", port_min=30080, port_max=30080, description="moyai.cluster=x service a/b", id="ccm"
+    )
+    egress = SecurityGroupRule("w", direction="egress", id="out")
+    after = wanted_rules(parse("spec: {access: {apiCIDRs: [10.0.0.0/8]}}").spec)
+    add, remove = missing_rules(after, [*have, foreign, egress], {"control-plane": "c", "worker": "w"})
+    assert add == ()
+    assert [rule.remote_cidr for rule in remove] == ["192.168.0.0/16"]
+
+
+def test_etcd_is_for_control_planes_only() -> None:
+    def reaches(item_remote: object, port: int) -> bool:
+        return any(
+            rule.role == "control-plane"
+            and rule.remote_role == item_remote
+            and rule.rule.remote_cidr is None
+            and (rule.rule.protocol in (None, "tcp"))
+            and (rule.rule.port_min is None or rule.rule.port_min <= port <= (rule.rule.port_max or 0))
+            for rule in wanted_rules(parse("").spec)
+        )
+
+    assert reaches("control-plane", 2379)
+    assert not reaches("worker", 2379)
+    assert reaches("worker", 6443)
+
+
+def test_down_never_plans_for_another_cluster() -> None:
+    other = ("moyai.cluster=ffffffffff",)
+    observed = replace(
+        EMPTY,
+        networks=(Network("n", "quickstart-network", tags=other), Network("m", "quickstart-network")),
+        routers=(Router("r", "quickstart-router", tags=other),),
+        servers=(Server("s", "quickstart-workers-0", "ACTIVE", "az1", "m1.small", tags=other),),
+        ports=(Port("p", "quickstart-workers-0", "n", "ACTIVE", tags=other),),
+        keypairs=("quickstart-ffffffffff", "mine"),
+        credentials={"quickstart-ffffffffff": "c"},
+    )
+    assert plan_down(observed, Target("quickstart", "0123456789", frozenset())).steps == ()
+
+
+def test_the_order_of_down() -> None:
+    observed = replace(
+        EMPTY,
+        networks=(Network("n", "quickstart-network", tags=TAG),),
+        routers=(Router("r", "quickstart-router", tags=TAG),),
+        servers=(
+            Server(
+                "s0",
+                "quickstart-control-plane-0",
+                "ACTIVE",
+                "az1",
+                "m",
+                metadata={"moyai.cluster": "0123456789", "moyai.role": "control-plane"},
+            ),
+            Server(
+                "s1",
+                "quickstart-workers-0",
+                "ACTIVE",
+                "az1",
+                "m",
+                metadata={"moyai.cluster": "0123456789", "moyai.role": "worker"},
+            ),
+        ),
+        ports=(
+            Port("p0", "quickstart-control-plane-0", "n", "ACTIVE", device_id="s0", device_owner="compute:az1", tags=TAG),
+            Port("p1", "quickstart-workers-0", "n", "ACTIVE", device_id="s1", device_owner="compute:az1", tags=TAG),
+            Port("d", "", "n", "ACTIVE", device_owner="network:dhcp"),
+        ),
+    )
+    assert text.lines(plan_down(observed, Target("quickstart", "0123456789"))) == [
+        "1  delete server quickstart-control-plane-0",
+        "2  delete server quickstart-workers-0",
+        "3  delete port quickstart-control-plane-0  (after 1)",
+        "4  delete port quickstart-workers-0  (after 1, 2)",
+        "5  delete router quickstart-router  (after 1)",
+        "6  delete network quickstart-network  (after 3, 4)",
+    ]
