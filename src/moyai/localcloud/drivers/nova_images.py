@@ -27,6 +27,7 @@ from moyai.linux.process import ProcessError, run
 LOG = logging.getLogger(__name__)
 
 STORE = "var/lib/containerd"
+_LOCKS, _NEW = "locks", ".new"
 _PACKED = {b"\x28\xb5\x2f\xfd": "zstd", b"\x1f\x8b": "gzip", b"\xfd7zXZ\x00": "xz", b"BZh": "bzip2"}
 _INITS = ("sbin/init", "usr/sbin/init", "usr/lib/systemd/systemd", "lib/systemd/systemd")
 
@@ -43,14 +44,15 @@ class Unpacked:
 class ImageStore:
     def __init__(self, folder: Path, image_api) -> None:
         self._folder = folder
+        self._locks = folder / _LOCKS
         self._image_api = image_api
-        folder.mkdir(parents=True, exist_ok=True)
+        self._locks.mkdir(parents=True, exist_ok=True)
 
     def ensure(self, context, image_id: str) -> tuple[Unpacked, bool]:
         """The unpacked image, and whether it had to be unpacked now. Raises ImageUnacceptable, ImageNotFound …"""
         image = self._image_api.get(context, image_id, include_locations=True)
         key = image_key(image)
-        with lockutils.lock(f"moyai-image-{key}", external=True, lock_path=str(self._folder)):
+        with lockutils.lock(f"moyai-image-{key}", external=True, lock_path=str(self._locks)):
             folder = self._folder / key
             made = not folder.exists()
             if made:
@@ -62,11 +64,11 @@ class ImageStore:
         """Delete the images that no machine uses and that nobody asked for in the last ``older_than`` seconds."""
         gone = []
         for folder in self._folder.iterdir():
-            if not folder.is_dir() or folder.name.endswith(".new"):
+            if folder.name == _LOCKS or folder.name.endswith(_NEW):
                 continue
-            with lockutils.lock(f"moyai-image-{folder.name}", external=True, lock_path=str(self._folder)):
+            with lockutils.lock(f"moyai-image-{folder.name}", external=True, lock_path=str(self._locks)):
                 if folder.name not in used and time.time() - folder.stat().st_mtime > older_than:
-                    doomed = folder.with_suffix(".new")
+                    doomed = folder.with_suffix(_NEW)
                     folder.rename(doomed)
                     run(["rm", "-rf", "--one-file-system", doomed])
                     gone.append(folder.name)
@@ -74,7 +76,7 @@ class ImageStore:
 
     def _unpack(self, context, image, folder: Path) -> None:
         started = time.monotonic()
-        new = folder.with_suffix(".new")
+        new = folder.with_suffix(_NEW)
         run(["rm", "-rf", "--one-file-system", new])
         (new / "root").mkdir(parents=True)
         (new / "root").chmod(0o755)  # a tar without an entry for its root must not inherit this process's umask
