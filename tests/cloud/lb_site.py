@@ -115,7 +115,7 @@ class Site:
         """A fully populated load balancer: one listener, one pool with monitor and all members."""
         protocol = listener.get("protocol", "TCP")
         pool = {
-            "name": "pool",
+            "name": f"pool-{protocol}",
             "protocol": protocol,
             "lb_algorithm": "ROUND_ROBIN",
             "members": [{"address": one, "protocol_port": PORT, "subnet_id": self.subnet.id} for one in self.members],

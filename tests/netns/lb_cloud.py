@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import uuid
 from dataclasses import replace
 from pathlib import Path
 
 from moyai.localcloud.drivers import lb_model as m
-from moyai.localcloud.drivers.lb_agent import Agent
+from moyai.localcloud.drivers.lb_agent import SOCKET, Agent
 from moyai.localcloud.drivers.lb_plane import Plane
 from tests.netns.lb_world import MEMBERS, PORT, VIP, FakeStore, World, until
 
@@ -23,8 +24,9 @@ class Cloud:
 
     def start(self) -> None:
         self.agent = Agent(self.store, self.root)
-        self.thread = threading.Thread(target=self.agent.run)
+        self.thread = threading.Thread(target=self.agent.run, daemon=True)
         self.thread.start()
+        until("listening", lambda: (self.root / SOCKET).exists())
 
     def stop(self) -> None:
         assert self.agent is not None
@@ -36,9 +38,15 @@ class Cloud:
     def apply(self, tree: m.LoadBalancer) -> m.LoadBalancer:
         """As a call of the API: commit, wait until it serves."""
         self.store.want(tree)
-        until(f"{tree.id} settled", lambda: not self.store.is_pending(tree.id))
+        self.call("apply", tree.id)
+        until(f"{tree.id} settled", lambda: tree.id not in self.store.pending())
         assert self.store.provisioning[tree.id] == m.ACTIVE
         return tree
+
+    def call(self, *words: str) -> None:
+        """As the driver calls the daemon."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as link:
+            link.sendto(" ".join(words).encode(), str(self.root / SOCKET))
 
     def delete(self, tree: m.LoadBalancer) -> None:
         self.store.provisioning[tree.id] = m.PENDING_DELETE

@@ -52,8 +52,8 @@ class FakeStore:
     def everything(self) -> list[str]:
         return list(self.trees)
 
-    def is_pending(self, balancer_id: str) -> bool:
-        return balancer_id in self.pending()
+    def committed(self, balancer_id: str) -> str | None:
+        return self.provisioning[balancer_id] if balancer_id in self.trees else None
 
     def load(self, balancer_id: str) -> m.LoadBalancer | None:
         tree = self.trees.get(balancer_id)
@@ -90,9 +90,9 @@ class FakeStore:
     def tidy(self, host: str) -> None:
         self.tidied = host
 
-    def plug(self, balancer: m.LoadBalancer) -> Plug:
-        mac = "fa:16:3e:" + ":".join(balancer.vip_port_id[n : n + 2] for n in (0, 2, 4))
-        return Plug(balancer.vip_port_id, mac, NETWORK, 1450, (netns.Address(balancer.vip_address, 24),))
+    def plug(self, port_id: str) -> Plug:
+        mac = "fa:16:3e:" + ":".join(port_id[n : n + 2] for n in (0, 2, 4))
+        return Plug(port_id, mac, NETWORK, 1450, (netns.Address(VIP, 24),))
 
     def release_port(self, balancer_id: str, port_id: str, taken: PortBefore | None) -> None:
         self.released.append(port_id)

@@ -95,6 +95,21 @@ def test_what_no_load_balancer_wants_is_taken_away_at_the_start(cloud: Cloud) ->
     until("gone", lambda: not cloud.plane(lb).there())
 
 
+def test_a_creation_that_was_rolled_back_leaves_nothing(cloud: Cloud) -> None:
+    lb = tree()
+    cloud.call("port", lb.id, lb.vip_port_id)
+    until("released", lambda: cloud.store.released == [lb.vip_port_id])
+    until("gone", lambda: not cloud.plane(lb).there())
+
+
+def test_a_pool_goes_with_its_members(cloud: Cloud) -> None:
+    lb = cloud.apply(tree(monitor=TCP_CHECK))
+    pool = replace(lb.pools[0], status=m.PENDING_DELETE)
+    cloud.apply(replace(lb, listeners=(replace(lb.listeners[0], pool_id=None),), pools=(pool,)))
+    for one in ("mon", pool.id, *(member.id for member in pool.members)):
+        assert cloud.store.provisioning[one] == m.DELETED
+
+
 def test_weights_drain_and_backup(cloud: Cloud) -> None:
     lb = cloud.apply(changed(tree(), 0, weight=3))
     names = cloud.net.names(8)

@@ -35,7 +35,6 @@ SOCKET = "lbd.sock"
 TICK = 1.0  # seconds between two looks at the database and at the members' health
 COUNT = 5.0  # seconds between two reports of statistics
 TIDY = 600.0  # seconds between two searches for what an API call that failed left in Neutron
-COMMIT_WITHIN = 2.0  # seconds for the API to commit after it called the driver; later the scan finds it
 TRIES = 5
 Report = dict[str, list[dict[str, str]]]
 
@@ -45,10 +44,10 @@ class Wants(Protocol):
 
     def pending(self) -> list[str]: ...
     def everything(self) -> list[str]: ...
-    def is_pending(self, balancer_id: str) -> bool: ...
+    def committed(self, balancer_id: str) -> str | None: ...
     def load(self, balancer_id: str) -> LoadBalancer | None: ...
     def report(self, status: Report) -> None: ...
-    def plug(self, balancer: LoadBalancer) -> lb_link.Plug: ...
+    def plug(self, port_id: str) -> lb_link.Plug: ...
     def release_port(self, balancer_id: str, port_id: str, taken: lb_link.PortBefore | None) -> None: ...
     def statistics(self, gains: list[dict[str, int | str]]) -> None: ...
     def tidy(self, host: str) -> None: ...
@@ -114,8 +113,8 @@ class Agent:
         if key.data == "call":
             with contextlib.suppress(BlockingIOError):
                 while True:
-                    verb, _, balancer_id = calls.recv(200).decode(errors="replace").partition(" ")
-                    self._submit(balancer_id, lambda one=balancer_id, verb=verb: self._called(one, verb))
+                    verb, balancer_id, *rest = calls.recv(200).decode(errors="replace").split()
+                    self._submit(balancer_id, lambda one=balancer_id, verb=verb, rest=rest: self._called(one, verb, *rest))
         elif key.data == "wake":
             with contextlib.suppress(BlockingIOError):
                 os.read(self._wake_read, 4096)
@@ -149,6 +148,8 @@ class Agent:
 
     def _submit(self, balancer_id: str, job: Callable[[], None]) -> None:
         with self._lock:
+            if self._stopping.is_set():
+                return
             if balancer_id in self._busy:
                 self._again.add(balancer_id)
                 return
@@ -171,15 +172,24 @@ class Agent:
         except Exception:
             LOG.exception("%s: failed", what)
 
-    def _called(self, balancer_id: str, verb: str) -> None:
-        """The driver was called; the API commits after that, mostly within milliseconds."""
-        pause, deadline = 0.002, time.monotonic() + COMMIT_WITHIN
-        while not self._store.is_pending(balancer_id):
-            if time.monotonic() > deadline:
-                return
-            time.sleep(pause)
-            pause = min(pause * 1.5, 0.05)
-        self.reconcile(balancer_id, rebuild=verb == "failover")
+    def _called(self, balancer_id: str, verb: str, port_id: str = "") -> None:
+        """The driver was called, in the midst of the API's transaction. ``port``: a VIP port was made, plug it already."""
+        plane = Plane(self._root, balancer_id)
+        if verb == "port":
+            self._guard(f"port {port_id} of load balancer {balancer_id}", lambda: self._prepare(plane, port_id))
+        status = self._store.committed(balancer_id)
+        if status is None and verb == "port":
+            LOG.warning("load balancer %s was not created after all: its port goes", balancer_id)
+            plane.unplug()
+            self._store.release_port(balancer_id, port_id, plane.port_before)
+            plane.remove()
+        elif status is not None and status.startswith("PENDING_"):
+            self.reconcile(balancer_id, rebuild=verb == "failover")
+
+    def _prepare(self, plane: Plane, port_id: str) -> None:
+        plug = self._store.plug(port_id)
+        plane.keep(plug)
+        lb_link.ensure(plane.id, plug)
 
     def reconcile(self, balancer_id: str, *, rebuild: bool = False) -> None:
         """Read the whole tree, make it so, report. ``rebuild``: take namespace and processes away first."""
@@ -192,7 +202,6 @@ class Agent:
         for attempt in range(1, TRIES + 1):
             try:
                 self._apply(balancer, plane, rebuild=rebuild and attempt == 1)
-                return
             except ProcessError as error:
                 self._failed(balancer, error)
                 return
@@ -202,6 +211,8 @@ class Agent:
                     self._failed(balancer, error)
                     return
                 self._stopping.wait(0.5 * attempt)
+            else:
+                return
 
     def _apply(self, balancer: LoadBalancer, plane: Plane, *, rebuild: bool) -> None:
         if rebuild:
@@ -209,7 +220,7 @@ class Agent:
             plane.forget_plug()
         plug = plane.plug
         if plug is None or plug.port_id != balancer.vip_port_id:
-            plug = self._store.plug(balancer)
+            plug = self._store.plug(balancer.vip_port_id)
             plane.keep(plug)
         if not netns.exists(plane.namespace):
             self._checks.restart(balancer.id)

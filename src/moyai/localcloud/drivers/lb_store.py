@@ -60,11 +60,16 @@ class Store:
             )
             return [row.id for row in rows]
 
-    def is_pending(self, balancer_id: str) -> bool:
-        """Whether the load balancer waits for something to be done (False also when it does not exist)."""
+    def committed(self, balancer_id: str) -> str | None:
+        """The load balancer's provisioning status once nobody is in the midst of changing it; None when it does not exist.
+
+        A locking read: it waits for the API's transaction, which calls the driver before it commits. So nobody has to poll,
+        and a rolled-back creation is known for certain.
+        """
         with db_api.session().begin() as session:
-            row = session.query(models.LoadBalancer.provisioning_status).filter_by(id=balancer_id).first()
-        return row is not None and row.provisioning_status.startswith("PENDING_")
+            query = session.query(models.LoadBalancer.provisioning_status).filter_by(id=balancer_id)
+            row = query.with_for_update(read=True).first()
+        return row.provisioning_status if row is not None else None
 
     def load(self, balancer_id: str) -> model.LoadBalancer | None:
         """The whole tree, read in one transaction; None when it does not exist or is deleted."""
@@ -99,10 +104,10 @@ class Store:
         ]
         stats_base.update_stats_via_driver(objects, deltas=True)
 
-    def plug(self, balancer: model.LoadBalancer) -> Plug:
+    def plug(self, port_id: str) -> Plug:
         """Ask Neutron where the VIP's port is to be plugged."""
         network = clients.NeutronAuth.get_neutron_client().network
-        port = network.get_port(balancer.vip_port_id)
+        port = network.get_port(port_id)
         addresses = []
         for fixed in port.fixed_ips:
             subnet = network.get_subnet(fixed["subnet_id"])

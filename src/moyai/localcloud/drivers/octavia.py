@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 import socket
 
 from octavia.common import clients
@@ -95,6 +94,7 @@ class MoyaiProvider(provider_base.ProviderDriver):
             (one for one in port.fixed_ips if one["ip_address"] == vip_dictionary.get("vip_address")),
             next((one for one in port.fixed_ips if one["subnet_id"] == vip_dictionary.get("vip_subnet_id")), port.fixed_ips[0]),
         )
+        self._call(loadbalancer_id, "port", port.id)
         return {
             **vip_dictionary,
             "vip_port_id": port.id,
@@ -104,15 +104,8 @@ class MoyaiProvider(provider_base.ProviderDriver):
         }, []
 
     def loadbalancer_create(self, loadbalancer):
-        tree = loadbalancer.to_dict(recurse=True)
-        try:
-            self._check(lb_validate.balancer(tree))
-        except exceptions.UnsupportedOptionError:
-            # Octavia rolls its rows back, but knows nothing of the port
-            folder = self._settings.folder / loadbalancer.loadbalancer_id
-            Store().release_port(loadbalancer.loadbalancer_id, loadbalancer.vip_port_id, PortBefore.read(folder / TAKEN))
-            shutil.rmtree(folder, ignore_errors=True)
-            raise
+        # what is refused here is rolled back by Octavia, which knows nothing of the port: moyai-lbd takes that away
+        self._check(lb_validate.balancer(loadbalancer.to_dict(recurse=True)))
         self._call(loadbalancer.loadbalancer_id)
 
     def loadbalancer_update(self, old_loadbalancer, new_loadbalancer):
@@ -209,12 +202,12 @@ class MoyaiProvider(provider_base.ProviderDriver):
             text = f"The moyai provider does not support {problem}."
             raise exceptions.UnsupportedOptionError(user_fault_string=text, operator_fault_string=text)
 
-    def _call(self, balancer_id, verb="apply"):
+    def _call(self, balancer_id, verb="apply", *details):
         """Say "look now". When nobody listens, moyai-lbd finds the work as soon as it runs again."""
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as call:
             call.setblocking(False)
             try:
-                call.sendto(f"{verb} {balancer_id}".encode(), os.fspath(self._settings.folder / SOCKET))
+                call.sendto(" ".join((verb, balancer_id, *details)).encode(), os.fspath(self._settings.folder / SOCKET))
             except OSError as error:
                 LOG.warning("moyai-lbd does not listen (%s): load balancer %s waits for it", error, balancer_id)
 
