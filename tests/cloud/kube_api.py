@@ -132,6 +132,7 @@ def kube_api(folder: Path) -> Generator[KubeApi]:
             f"--secure-port={port}",
             f"--cert-dir={folder / 'certs'}",
             "--service-cluster-ip-range=10.96.0.0/16",
+            "--service-node-port-range=8000-32767",
             f"--service-account-key-file={folder / 'sa.key'}",
             f"--service-account-signing-key-file={folder / 'sa.key'}",
             "--service-account-issuer=https://kubernetes.default.svc",

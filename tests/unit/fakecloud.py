@@ -398,7 +398,14 @@ class _Network(_Part):
         return [f for f in self.listed("fips", tag) if port_ids is None or f.port_id in port_ids]
 
     def create_floating_ip(
-        self, *, network_id: str, port_id: str = "", address: str = "", description: str = "", tags: Sequence[str]
+        self,
+        *,
+        network_id: str,
+        subnet_id: str = "",
+        port_id: str = "",
+        address: str = "",
+        description: str = "",
+        tags: Sequence[str],
     ) -> FloatingIP:
         number = next(self.c._ids)  # pyright: ignore[reportPrivateUsage]
         fip = FloatingIP(f"fip-{number}", f"203.0.113.{number % 250}", "DOWN", description=description, network_id=network_id)

@@ -6,6 +6,7 @@ description) is deleted with its Service unless it is to be kept; a rule belongs
 
 from __future__ import annotations
 
+from fnmatch import fnmatchcase
 from ipaddress import ip_network
 
 from moyai.ccm.cloud import Cloud
@@ -73,6 +74,7 @@ class FloatingIPs:
         made = await self._cloud.call(
             self._calls.create_floating_ip,
             network_id=network,
+            subnet_id=settings.floating_subnet_id or await self._subnet(network, settings.floating_subnet),
             port_id=port_id,
             address=wanted,
             description=floating_ip_description(self._cluster, service.key),
@@ -116,6 +118,16 @@ class FloatingIPs:
                 except NotFound:
                     continue
         return kept
+
+    async def _subnet(self, network_id: str, pattern: str) -> str:
+        if not pattern:
+            return ""
+        found = await self._cloud.call(self._calls.subnets, network_id=network_id)
+        for one in sorted(found, key=lambda subnet: subnet.name):
+            if fnmatchcase(one.name, pattern):
+                return one.id
+        names = ", ".join(sorted(one.name for one in found)) or "there is none that you may see"
+        raise UsageError(f"no subnet of the external network is called {pattern!r} ({names})")
 
     async def _external_network(self) -> str:
         if not self._external:

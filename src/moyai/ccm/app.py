@@ -138,7 +138,7 @@ class Manager:
         cluster = ClusterIdentity(options.cluster_name, config.moyai.cluster_uid)
         servers = Servers(cloud, config.moyai.cluster_uid, self._clock)
         self._servers = servers
-        self._controllers: dict[str, Controller] = {}
+        self.controllers: dict[str, Controller] = {}
         self._tasks: dict[str, Callable[[], Awaitable[None]]] = {}
         wanted = set(options.controllers)
         if "node" in wanted:
@@ -190,7 +190,7 @@ class Manager:
         on_error: Callable[[str, MoyaiError], None] = lambda _key, _error: None,
     ) -> Controller:
         controller = Controller(name, reconcile, metrics=self.metrics, workers=workers, on_error=on_error)
-        self._controllers[name] = controller
+        self.controllers[name] = controller
         self._tasks[name] = controller.run
         return controller
 
@@ -224,7 +224,7 @@ class Manager:
     async def _warm(self) -> None:
         """The first call logs in and finds the services, which takes longer than all that follows: not after the caches are
         full but meanwhile."""
-        if "node" in self._controllers:
+        if "node" in self.controllers:
             try:
                 await self._servers.all(max_age=60)
             except MoyaiError as error:
@@ -235,7 +235,7 @@ class Manager:
         if self._election:
             await self._election.acquire()
         self._leading = True
-        _log.info("starting: %s", ", ".join(self._controllers))
+        _log.info("starting: %s", ", ".join(self.controllers))
         try:
             async with asyncio.TaskGroup() as group:
                 tasks = [group.create_task(_run(task)) for task in self._tasks.values()]
@@ -274,7 +274,7 @@ class Manager:
             lambda: {(("resource", one.resource.plural),): float(one.healthy) for one in (self.nodes, self.services)},
         )
         metrics.gauge(
-            "moyai_queue_length", lambda: {(("controller", key),): len(one.queue) for key, one in self._controllers.items()}
+            "moyai_queue_length", lambda: {(("controller", key),): len(one.queue) for key, one in self.controllers.items()}
         )
         metrics.gauge("moyai_leading", lambda: {(): float(self._leading)})
 

@@ -40,6 +40,7 @@ class LoadBalancerConfig:
     enabled: bool = True
     floating_network_id: str = ""
     floating_subnet_id: str = ""
+    floating_subnet: str = ""
     subnet_id: str = ""
     network_id: str = ""
     member_subnet_id: str = ""

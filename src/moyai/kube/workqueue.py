@@ -27,6 +27,11 @@ class WorkQueue:
         """How many keys wait for a worker now."""
         return len(self._ready)
 
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is worked on and nothing waits for a worker."""
+        return not self._ready and not self._working
+
     def add(self, key: str) -> None:
         """Now, or as soon as the work on it that is under way ends."""
         if timer := self._timers.pop(key, None):

@@ -47,8 +47,8 @@ class MonitorSettings:
 class LoadBalancerSettings:
     """What configuration and annotations say about one Service's load balancer, checked.
 
-    Times in milliseconds. ``proxy_protocol``: empty, PROXY or PROXYV2. ``floating_address``: the address that the user asks
-    for. ``load_balancer_id``: an existing load balancer to use.
+    Times in milliseconds. ``floating_subnet``: a pattern for the name of the subnet. ``floating_address``: the address that the
+    user asks for. ``proxy_protocol``: empty, PROXY or PROXYV2. ``load_balancer_id``: an existing load balancer to use.
     """
 
     internal: bool = False
@@ -59,6 +59,7 @@ class LoadBalancerSettings:
     member_subnet_id: str = ""
     floating_network_id: str = ""
     floating_subnet_id: str = ""
+    floating_subnet: str = ""
     floating_address: str = ""
     keep_floating_ip: bool = False
     provider: str = ""

@@ -137,13 +137,22 @@ class NeutronNetwork(RouterCalls, SecurityGroupCalls):
         return [parse.floating_ip(row) for row in rows]
 
     def create_floating_ip(
-        self, *, network_id: str, port_id: str = "", address: str = "", description: str = "", tags: Sequence[str]
+        self,
+        *,
+        network_id: str,
+        subnet_id: str = "",
+        port_id: str = "",
+        address: str = "",
+        description: str = "",
+        tags: Sequence[str],
     ) -> FloatingIP:
         body: dict[str, Any] = {"floating_network_id": network_id, "description": description}
         if port_id:
             body["port_id"] = port_id
         if address:
             body["floating_ip_address"] = address
+        if subnet_id:
+            body["subnet_id"] = subnet_id
         return parse.floating_ip(self._create("floating_ip", address or description, body, tags))
 
     def associate_floating_ip(self, floating_ip_id: str, port_id: str | None) -> FloatingIP:

@@ -1,0 +1,262 @@
+"""Services of a real API server become load balancers of the real local cloud, answer the host, and go without a trace."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from moyai.ccm.app import Manager, Options
+from moyai.ccm.cloud import Cloud
+from moyai.ccm.config import CloudConfig, GlobalConfig, LoadBalancerConfig, MoyaiConfig
+from moyai.cloud.loadbalancer import LoadBalancer
+from moyai.cloud.openstack import OpenStackCloud, connect
+from moyai.core.ids import cluster_tag, new_uid
+from moyai.kube.client import KubeClient
+from moyai.kube.objects import parse_service
+from moyai.runtime.metrics import Metrics
+from tests.cloud.kube_api import KubeApi, kube_api
+from tests.cloud.lb_site import PORT, Site, curl, site
+
+pytestmark = [
+    pytest.mark.skipif(os.geteuid() != 0, reason="looks into the cloud's namespaces"),
+    # what the client's makers announce for their next versions (the test's own site uses it)
+    pytest.mark.filterwarnings("ignore::openstack.warnings.RemovedInSDK50Warning"),
+    pytest.mark.filterwarnings("ignore::openstack.warnings.RemovedInSDK60Warning"),
+]
+
+SERVICES = "/api/v1/namespaces/default/services"
+INTERNAL = "service.beta.kubernetes.io/openstack-internal-load-balancer"
+
+
+class Stage:
+    """The API server, the cloud with its site, and who plays the cluster."""
+
+    def __init__(self, api: KubeApi, place: Site, cloud: OpenStackCloud) -> None:
+        self.api, self.place, self.cloud = api, place, cloud
+        self.uid = new_uid()
+        self.group = cloud.network.create_security_group(name=f"{place.name}-workers", tags=[cluster_tag(self.uid)])
+        public = next(one for one in cloud.network.networks(external=True) if one.name == "public")
+        self.config = CloudConfig(
+            GlobalConfig(auth_url="unused"),
+            LoadBalancerConfig(subnet_id=place.subnet.id, floating_network_id=public.id),
+            moyai=MoyaiConfig(self.uid, (self.group.id,)),
+        )
+        self.metrics = Metrics()
+        self.calls = Cloud(cloud.compute, cloud.network, cloud.load_balancers, self.metrics)
+        for number, address in enumerate(place.members):
+            self.node(number, address)
+
+    def node(self, number: int, address: str) -> None:
+        name = f"node-{number}"
+        spec = {"providerID": f"openstack:///00000000-0000-0000-0000-00000000000{number}"}
+        self.api.call("POST", "/api/v1/nodes", {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}, "spec": spec})
+        status = {"addresses": [{"type": "InternalIP", "address": address}]}
+        self.api.call("PATCH", f"/api/v1/nodes/{name}/status", {"status": status}, kind="application/merge-patch+json")
+
+    def create(self, name: str, *, annotations: dict[str, str] | None = None, **spec: Any) -> None:
+        plain = {"type": "LoadBalancer", "ports": [{"name": "web", "port": 80, "nodePort": PORT, "protocol": "TCP"}]}
+        meta = {"name": name, "annotations": annotations or {}}
+        self.api.call("POST", SERVICES, {"apiVersion": "v1", "kind": "Service", "metadata": meta, "spec": {**plain, **spec}})
+
+    def change(self, name: str, *, annotations: dict[str, str | None] | None = None, **spec: Any) -> None:
+        body = {"metadata": {"annotations": annotations or {}}, "spec": spec}
+        self.api.call("PATCH", f"{SERVICES}/{name}", body, kind="application/merge-patch+json")
+
+    def delete(self, name: str) -> None:
+        self.api.call("DELETE", f"{SERVICES}/{name}")
+
+    def address(self, name: str) -> str:
+        ingress = parse_service(self.api.call("GET", f"{SERVICES}/{name}")).ingress
+        return ingress[0].ip if ingress else ""
+
+    def names(self) -> list[str]:
+        return [one["metadata"]["name"] for one in self.api.call("GET", SERVICES)["items"]]
+
+    def events(self, name: str) -> list[str]:
+        path = f"/api/v1/namespaces/default/events?fieldSelector=involvedObject.name={name}"
+        return [f"{one['reason']}: {one['message']}" for one in self.api.call("GET", path)["items"]]
+
+    def tree(self, name: str) -> LoadBalancer:
+        full = f"kube_service_{self.place.name}_default_{name}"
+        (found,) = self.cloud.load_balancers.load_balancers(name=full)
+        return self.cloud.load_balancers.get(found.id)
+
+    @asynccontextmanager
+    async def controller(self) -> AsyncGenerator[Manager]:
+        kube = KubeClient.connect(self.api.kubeconfig)
+        options = Options(Path("unused"), self.place.name, bind="127.0.0.1:0", controllers=("service",), leader_elect=False)
+        manager = Manager(options, self.config, kube=kube, cloud=self.calls, metrics=self.metrics)
+        stop = asyncio.Event()
+        task = asyncio.create_task(manager.run(stop))
+        try:
+            yield manager
+        finally:
+            stop.set()
+            assert await task
+            await kube.close()
+
+    def left(self) -> list[str]:
+        tag = cluster_tag(self.uid)
+        return [
+            *(one.name for one in self.cloud.load_balancers.load_balancers(tag=tag)),
+            *(one.address for one in self.cloud.network.floating_ips(tag=tag)),
+            *(one.description for one in self.cloud.network.security_group_rules([self.group.id]) if tag in one.description),
+        ]
+
+
+@pytest.fixture(scope="module")
+def stage(cloud_name: str, tmp_path_factory: pytest.TempPathFactory) -> Generator[Stage]:
+    folder = tmp_path_factory.mktemp("ccm")
+    with kube_api(folder) as api, site(cloud_name, folder) as place:
+        made = Stage(api, place, connect(cloud_name))
+        try:
+            yield made
+            assert made.left() == []
+        finally:
+            for one in made.cloud.load_balancers.load_balancers(tag=cluster_tag(made.uid)):
+                made.cloud.load_balancers.delete(one.id)
+            for one in made.cloud.network.floating_ips(tag=cluster_tag(made.uid)):
+                made.cloud.network.delete_floating_ip(one.id)
+            made.cloud.network.delete_security_group(made.group.id)
+
+
+async def until(condition: Callable[[], object], seconds: float = 60.0) -> None:
+    async with asyncio.timeout(seconds):
+        while not await asyncio.to_thread(condition):
+            await asyncio.sleep(0.1)
+
+
+async def settled(stage: Stage, manager: Manager, name: str) -> None:
+    """Nothing more to change: what the cloud shows is what is wanted, in its own spelling."""
+    count = stage.metrics.value
+    await until(lambda: manager.controllers["service"].queue.idle)
+    before = {call: count("moyai_cloud_calls_total", call=call, outcome="ok") for call in CHANGES}
+    stage.change(name, annotations={"example.org/look-again": str(time.monotonic())})
+    gets = count("moyai_cloud_calls_total", call="get", outcome="ok")
+    await until(lambda: count("moyai_cloud_calls_total", call="get", outcome="ok") > gets)
+    await until(lambda: manager.controllers["service"].queue.idle)
+    assert before == {call: count("moyai_cloud_calls_total", call=call, outcome="ok") for call in CHANGES}
+
+
+CHANGES = (
+    "create",
+    "create_listener",
+    "update_listener",
+    "delete_listener",
+    "create_pool",
+    "update_pool",
+    "delete_pool",
+    "set_members",
+    "create_monitor",
+    "update_monitor",
+    "delete_monitor",
+    "create_floating_ip",
+    "create_security_group_rules",
+    "delete_security_group_rule",
+)
+
+
+async def test_a_service_answers_through_its_floating_ip_and_goes_without_a_trace(stage: Stage) -> None:
+    async with stage.controller() as manager:
+        stage.create("web")
+        await until(lambda: stage.address("web"))
+        await until(lambda: curl(stage.address("web")), 10)
+        await settled(stage, manager, "web")
+        await until(lambda: any(one.startswith("EnsuredLoadBalancer") for one in stage.events("web")), 5)
+        stage.delete("web")
+        await until(lambda: "web" not in stage.names())
+        assert stage.left() == []
+
+
+async def test_every_change_is_made_once_and_then_nothing_differs(stage: Stage) -> None:
+    async with stage.controller() as manager:
+        stage.create("wide", annotations={"loadbalancer.openstack.org/connection-limit": "100"})
+        await until(lambda: stage.address("wide"))
+        await settled(stage, manager, "wide")
+        both = [
+            {"name": "web", "port": 80, "nodePort": PORT, "protocol": "TCP"},
+            {"name": "dns", "port": 80, "nodePort": PORT, "protocol": "UDP"},
+            {"name": "more", "port": 8081, "nodePort": 9001, "protocol": "TCP"},
+        ]
+        stage.change(
+            "wide",
+            ports=both,
+            sessionAffinity="ClientIP",
+            loadBalancerSourceRanges=["198.18.0.0/15", "10.0.0.0/8"],
+            annotations={
+                "loadbalancer.openstack.org/connection-limit": None,
+                "loadbalancer.openstack.org/timeout-client-data": "70000",
+                "loadbalancer.openstack.org/health-monitor-delay": "9",
+            },
+        )
+        await until(lambda: len(stage.tree("wide").listeners) == 3)
+        await settled(stage, manager, "wide")
+        tree = stage.tree("wide")
+        web = next(one for one in tree.listeners if one.key == ("TCP", 80))
+        assert web.connection_limit == -1
+        assert web.timeout_client_data_ms == 70000
+        assert set(web.allowed_cidrs) == {"198.18.0.0/15", "10.0.0.0/8"}
+        assert web.pool
+        assert web.pool.persistence == "SOURCE_IP"
+        assert web.pool.monitor
+        assert web.pool.monitor.delay == 9
+        udp = next(one for one in tree.listeners if one.protocol == "UDP")
+        assert udp.pool
+        assert udp.pool.monitor
+        assert udp.pool.monitor.type == "UDP-CONNECT"
+        # the host is not in the ranges: it is refused, and let in again when they go
+        assert curl(stage.address("wide")) == ""
+        stage.change(
+            "wide",
+            ports=both[:1],
+            loadBalancerSourceRanges=None,
+            sessionAffinity="None",
+            annotations={"loadbalancer.openstack.org/proxy-protocol": None},
+        )
+        await until(lambda: len(stage.tree("wide").listeners) == 1)
+        await settled(stage, manager, "wide")
+        await until(lambda: curl(stage.address("wide")), 10)
+        address = stage.address("wide")
+        stage.change("wide", annotations={INTERNAL: "true"})
+        await until(lambda: stage.address("wide") != address)
+        assert stage.address("wide") == stage.tree("wide").vip_address
+        stage.change("wide", externalTrafficPolicy="Local", annotations={INTERNAL: None})
+        await until(lambda: stage.address("wide").startswith(address.rsplit(".", 1)[0]))
+        await settled(stage, manager, "wide")
+        pool = stage.tree("wide").listeners[0].pool
+        assert pool
+        assert pool.monitor
+        assert pool.monitor.url_path == "/healthz"
+        stage.change("wide", type="ClusterIP", externalTrafficPolicy=None)
+        await until(lambda: not stage.address("wide"))
+        await until(lambda: stage.left() == [])
+        stage.delete("wide")
+
+
+async def test_what_was_left_without_a_service_is_found_at_the_start(stage: Stage) -> None:
+    async with stage.controller():
+        stage.create("lost")
+        await until(lambda: stage.address("lost"))
+    # somebody took the finalizer off by hand, while no controller ran
+    stage.api.call("PATCH", f"{SERVICES}/lost", {"metadata": {"finalizers": None}}, kind="application/merge-patch+json")
+    stage.delete("lost")
+    assert stage.left()
+    async with stage.controller():
+        await until(lambda: stage.left() == [])
+
+
+async def test_a_subnet_that_is_not_there_is_told_to_the_user(stage: Stage) -> None:
+    async with stage.controller():
+        stage.create("nowhere", annotations={"loadbalancer.openstack.org/subnet-id": stage.uid.ljust(32, "0")})
+        await until(lambda: any("SyncLoadBalancerFailed" in one for one in stage.events("nowhere")))
+        (event,) = [one for one in stage.events("nowhere") if "Failed" in one]
+        assert "Subnet" in event or "subnet" in event
+        stage.delete("nowhere")
+        await until(lambda: "nowhere" not in stage.names())
