@@ -204,7 +204,7 @@ class NspawnDriver(driver.ComputeDriver):
         accel_info=None,
     ):
         times = [time.monotonic()]
-        _refuse_disks(instance, block_device_info)
+        nova_guest.refuse_disks(instance, block_device_info)
         image, _ = self._images.ensure(context, image_meta.id)
         times.append(time.monotonic())
         # The container store is linked while Neutron allocates the network: neither needs the other.
@@ -350,7 +350,7 @@ class NspawnDriver(driver.ComputeDriver):
     # ---- volumes
 
     def attach_volume(self, context, connection_info, instance, mountpoint, disk_bus=None, device_type=None, encryption=None):
-        volume_id, volume = _volume(connection_info, mountpoint)
+        volume_id, volume = nova_guest.volume_of(connection_info, mountpoint)
         with _failing(exception.VolumeAttachFailed, volume_id=volume_id):
             self._machines.add_volume(self._record(instance), volume_id, volume)
 
@@ -379,12 +379,6 @@ def _memory_mb() -> int:
     return int(Path("/proc/meminfo").read_text().split()[1]) >> 10
 
 
-def _volume(connection_info, mountpoint: str) -> tuple[str, dict]:
-    if connection_info.get("driver_volume_type") != "local" or connection_info["data"].get("encrypted"):
-        raise exception.VolumeDriverNotFound(driver_type=connection_info.get("driver_volume_type"))
-    return connection_info["serial"], {"file": connection_info["data"]["device_path"], "name": Path(mountpoint).name}
-
-
 def _record_of(instance, image_key: str, vifs, block_device_info) -> Record:
     mappings = driver.block_device_info_get_mapping(block_device_info)
     return Record(
@@ -395,18 +389,5 @@ def _record_of(instance, image_key: str, vifs, block_device_info) -> Record:
         memory_mb=instance.flavor.memory_mb,
         vcpus=instance.flavor.vcpus,
         ports=[nova_guest.Port.of(vif, index).dump() for index, vif in enumerate(vifs)],
-        volumes=dict(_volume(mapping["connection_info"], mapping["mount_device"]) for mapping in mappings),
+        volumes=dict(nova_guest.volume_of(mapping["connection_info"], mapping["mount_device"]) for mapping in mappings),
     )
-
-
-def _refuse_disks(instance, block_device_info) -> None:
-    """A machine's root is a folder on an image: other kinds of root and local disks are not to be had."""
-    wrong = None
-    if not instance.image_ref:
-        wrong = "a machine boots from an image, not from a volume"
-    elif driver.block_device_info_get_ephemerals(block_device_info):
-        wrong = "ephemeral disks are not to be had"
-    elif driver.swap_is_usable(driver.block_device_info_get_swap(block_device_info)):
-        wrong = "swap disks are not to be had"
-    if wrong:
-        raise exception.ImageUnacceptable(image_id=instance.image_ref or "none", reason=wrong)

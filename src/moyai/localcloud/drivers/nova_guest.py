@@ -10,10 +10,12 @@ import ipaddress
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 from nova import exception
 from nova.api.metadata import base as instance_metadata
 from nova.network import neutron
+from nova.virt import driver
 
 from moyai.linux import netns
 from moyai.linux.machine import Machine
@@ -117,3 +119,22 @@ def nameservers(network_info) -> list[str]:
 
 def _unique(values: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(values))
+
+
+def volume_of(connection_info, mountpoint: str) -> tuple[str, dict]:
+    if connection_info.get("driver_volume_type") != "local" or connection_info["data"].get("encrypted"):
+        raise exception.VolumeDriverNotFound(driver_type=connection_info.get("driver_volume_type"))
+    return connection_info["serial"], {"file": connection_info["data"]["device_path"], "name": Path(mountpoint).name}
+
+
+def refuse_disks(instance, block_device_info) -> None:
+    """A machine's root is a folder on an image: other kinds of root and local disks are not to be had."""
+    wrong = None
+    if not instance.image_ref:
+        wrong = "a machine boots from an image, not from a volume"
+    elif driver.block_device_info_get_ephemerals(block_device_info):
+        wrong = "ephemeral disks are not to be had"
+    elif driver.swap_is_usable(driver.block_device_info_get_swap(block_device_info)):
+        wrong = "swap disks are not to be had"
+    if wrong:
+        raise exception.ImageUnacceptable(image_id=instance.image_ref or "none", reason=wrong)

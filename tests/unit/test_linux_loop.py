@@ -1,0 +1,46 @@
+"""Loop devices: what losetup lists is understood, and only a cloud's own are freed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from moyai.linux import loop
+from moyai.linux.process import Completed
+
+
+@pytest.fixture
+def devices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
+    """Three devices: of a volume, of a volume that was deleted, and of a stranger; records what is called."""
+    called: list[tuple[str, ...]] = []
+    names = {
+        "/dev/loop0": tmp_path / "cloud/vol1",
+        "/dev/loop1": f"{tmp_path}/cloud/vol2 (deleted)",
+        "/dev/loop2": "/srv/cloud.img",
+    }
+    listed = {"loopdevices": [{"name": name, "back-file": str(file)} for name, file in names.items()]}
+
+    def run(argv: list[str | Path], **_: object) -> Completed:
+        words = tuple(str(word) for word in argv)
+        called.append(words[1:])
+        return Completed(words, 0, json.dumps(listed) if "--json" in words else "/dev/loop9\n", "")
+
+    monkeypatch.setattr(loop, "run", run)
+    return called
+
+
+def test_a_file_that_has_a_device_keeps_it(devices: list[tuple[str, ...]], tmp_path: Path) -> None:
+    assert loop.attach(tmp_path / "cloud/vol1") == "/dev/loop0"
+    assert loop.attach(tmp_path / "cloud/vol3") == "/dev/loop9"
+
+
+def test_only_what_is_below_the_folder_is_freed(devices: list[tuple[str, ...]], tmp_path: Path) -> None:
+    assert loop.detach_under(tmp_path / "cloud") == ["/dev/loop0", "/dev/loop1"]
+    assert [words for words in devices if words[0] == "--detach"] == [("--detach", "/dev/loop0"), ("--detach", "/dev/loop1")]
+
+
+def test_freeing_a_file_without_a_device_is_nothing(devices: list[tuple[str, ...]], tmp_path: Path) -> None:
+    loop.detach(tmp_path / "cloud/vol")
+    assert all(words[0] != "--detach" for words in devices)
