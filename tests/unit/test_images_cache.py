@@ -53,6 +53,24 @@ def test_two_at_once_make_it_once(tmp_path: Path) -> None:
     assert made == [1]
 
 
+def test_who_waits_for_another_says_so(tmp_path: Path) -> None:
+    said: list[str] = []
+    cache, began = Cache(tmp_path), threading.Event()
+
+    def slow(path: Path) -> None:
+        began.set()
+        while not said:  # until the other one waits for us
+            threading.Event().wait(0.01)
+        path.write_text("x")
+
+    maker = threading.Thread(target=lambda: cache.get("thing", A, slow))
+    maker.start()
+    began.wait()
+    cache.get("thing", A, _file, say=said.append)
+    maker.join()
+    assert said == ["another moyai is making it; waiting for that one"]
+
+
 def test_a_failed_make_leaves_nothing(tmp_path: Path) -> None:
     cache = Cache(tmp_path)
 

@@ -47,12 +47,25 @@ class Cache:
     def path(self, kind: str, key: str, suffix: str = "") -> Path:
         return self.folder / f"{kind}-{key}{suffix}"
 
-    def get(self, kind: str, key: str, make: Callable[[Path], None], *, suffix: str = "", keep: int = 2) -> Path:
-        """The thing of this key, made by ``make(path)`` if it is not there. ``keep``: how many of this kind stay."""
+    def get(
+        self,
+        kind: str,
+        key: str,
+        make: Callable[[Path], None],
+        *,
+        suffix: str = "",
+        keep: int = 2,
+        say: Callable[[str], None] = lambda _: None,
+    ) -> Path:
+        """The thing of this key, made by ``make(path)`` if it is not there.
+
+        ``keep``: how many of this kind stay. ``say`` is told when another process is waited for. Raises what ``make`` raises,
+        and Terminal for what the disk refuses.
+        """
         final = self.path(kind, key, suffix)
         if not final.exists():
             self.folder.mkdir(parents=True, exist_ok=True)
-            with self._lock(kind):
+            with self._lock(kind, say):
                 if not final.exists():
                     self._make(kind, final, make)
                     self._prune(kind, suffix, keep, final)
@@ -86,9 +99,13 @@ class Cache:
             remove(old)
 
     @contextmanager
-    def _lock(self, kind: str) -> Generator[None]:
+    def _lock(self, kind: str, say: Callable[[str], None]) -> Generator[None]:
         with (self.folder / f".lock-{kind}").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                say("another moyai is making it; waiting for that one")
+                fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
 

@@ -139,7 +139,7 @@ def _base(cache: Cache, components: Mapping[str, Component], root: Path, proxy: 
         (target / "date").write_text(str(date))
         shutil.rmtree(tree)
 
-    return cache.get("node-base", key, make)
+    return cache.get("node-base", key, make, say=say)
 
 
 def _node(cache: Cache, containerd: Component, base: Path, moyai: Path, say: Callable[[str], None]) -> NodeImage:
@@ -162,7 +162,7 @@ def _node(cache: Cache, containerd: Component, base: Path, moyai: Path, say: Cal
         finally:
             remove(work)
 
-    path = cache.get("node", key, make, suffix=".tar.zst")
+    path = cache.get("node", key, make, suffix=".tar.zst", say=say)
     return NodeImage(path, (base / "version").read_text(), key)
 
 

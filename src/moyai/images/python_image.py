@@ -69,7 +69,7 @@ def moyai_image(cache: Cache, tag: str, on_line: Callable[[str], None]) -> Path:
             remove(copy)
             remove(small)
 
-    return cache.get("moyai", key, make, suffix=".tar")
+    return cache.get("moyai", key, make, suffix=".tar", say=on_line)
 
 
 def dependencies_layer(cache: Cache, on_line: Callable[[str], None]) -> tuple[Layer, Interpreter]:
@@ -104,7 +104,7 @@ def dependencies_layer(cache: Cache, on_line: Callable[[str], None]) -> tuple[La
         finally:
             remove(work)
 
-    made = cache.get("moyai-dependencies", key, make)
+    made = cache.get("moyai-dependencies", key, make, say=on_line)
     return Layer(made / "layer.tar", (made / "digest").read_text()), python
 
 

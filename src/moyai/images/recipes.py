@@ -43,7 +43,11 @@ def debian_tree(cache: Cache, name: str, packages: Sequence[str], on_line: Calla
     """A folder of unpacked Debian packages and all they depend on."""
     # the mirror is not part of the key: another one has the same packages, and none is needed once they are here
     key = key_of("extract", _FORMAT, debian.codename(), sorted(packages))
-    return cache.get(f"debian-{name}", key, lambda target: debian.extract(debian.host_sources(), packages, target, on_line))
+
+    def make(target: Path) -> None:
+        debian.extract(debian.host_sources(), packages, target, on_line)
+
+    return cache.get(f"debian-{name}", key, make, say=on_line)
 
 
 def program_image(cache: Cache, name: str, tag: str, component: Component, root: Path) -> Path:
@@ -78,7 +82,7 @@ def nginx_image(cache: Cache, tag: str, on_line: Callable[[str], None]) -> Path:
         debian_entries = [*base.users([("nginx", 101)]), *base.packages(root, without=nginx.WITHOUT), *base.certificates(root)]
         _write(target, tag, [debian_entries, nginx.files()], nginx.CONFIG)
 
-    return cache.get("nginx", key, make, suffix=".tar")
+    return cache.get("nginx", key, make, suffix=".tar", say=on_line)
 
 
 def _write(target: Path, tag: str, layers: Sequence[Sequence[Entry]], config: ImageConfig) -> None:

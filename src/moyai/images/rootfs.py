@@ -69,7 +69,7 @@ def debian_root(cache: Cache, on_line: Callable[[str], None]) -> Path:
         strip(target)
         clamp(target, began)
 
-    return cache.get("debian-root", key, make)
+    return cache.get("debian-root", key, make, say=on_line)
 
 
 def strip(root: Path) -> None:
