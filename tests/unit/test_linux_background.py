@@ -47,9 +47,11 @@ def test_one_that_does_not_listen_is_killed(tmp_path: Path) -> None:
 
 
 def test_its_end_is_told_with_its_last_words(tmp_path: Path) -> None:
-    with background(["sh", "-c", "echo no room >&2; exit 3"], tmp_path / "log") as program:
-        with pytest.raises(ProcessError, match="sh: ended with 3: no room"):
-            _check_until(program, time.monotonic() + 10)
+    with (
+        background(["sh", "-c", "echo no room >&2; exit 3"], tmp_path / "log") as program,
+        pytest.raises(ProcessError, match="sh: ended with 3: no room"),
+    ):
+        _check_until(program, time.monotonic() + 10)
 
 
 def test_one_that_cannot_be_started(tmp_path: Path) -> None:
