@@ -87,7 +87,11 @@ class Informer(Generic[T]):
                 failures = 0 if version != before else failures
             except Gone:
                 version = ""
-                self._broke("its version is too old, listing anew")
+                failures += 1
+                self._broke("its version is too old, listing anew", loud=failures >= 3)
+                if failures > 1:
+                    # too old right after a list: an API server that cannot keep up must not be hammered
+                    await asyncio.sleep(self._backoff.delay(failures - 1))
             except MoyaiError as error:
                 # a broken stream may have cut an event in two: only a new list is certain
                 version = ""

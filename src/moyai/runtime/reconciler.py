@@ -52,7 +52,7 @@ class Controller:
         clock: Clock | None = None,
     ) -> None:
         self.name = name
-        self.queue = queue or WorkQueue()
+        self.queue = WorkQueue() if queue is None else queue
         self._reconcile = reconcile
         self._metrics = metrics
         self._workers = workers
