@@ -187,6 +187,34 @@ def test_an_image_of_a_machine_boots(place: Site, three: list[Any]) -> None:
     assert place.left(copy) == []
 
 
+def test_a_rebuilt_server_is_as_new(place: Site, three: list[Any]) -> None:
+    server, address = three[1], place.address(three[1])
+    place.sh(server, "touch /root/old")
+    place.user.compute.rebuild_server(server, image=place.node_image().id)
+    until("rebuilding", lambda: place.status(server) != ("ACTIVE", None), 30)
+    place.wait(server, "ACTIVE", 120)
+    assert "old" not in place.sh(server, "ls /root")
+    assert place.address(server) == address
+    assert " 0% packet loss" in place.sh(server, f"ping -c 2 -i 0.2 -W 5 {place.address(three[0])}")
+    place.booted(server)
+
+
+def test_a_volume_of_two_servers(place: Site, three: list[Any]) -> None:
+    volume = place.volume(1, volume_type="files-multiattach")
+    device = f"/dev/disk/by-id/virtio-{volume.id[:20]}"
+    for server in three[:2]:
+        place.user.compute.create_volume_attachment(server, volume_id=volume.id)
+        until("the volume is seen", lambda server=server: place.run(server, f"test -b {device}").returncode == 0)
+    place.sh(three[0], f"echo shared | dd of={device} conv=fsync 2>/dev/null")
+    assert place.sh(three[1], f"head -c 6 {device}") == "shared"
+    place.user.compute.delete_volume_attachment(three[0], volume.id)
+    until("gone from the first", lambda: place.run(three[0], f"test -e {device}").returncode != 0)
+    assert place.sh(three[1], f"head -c 6 {device}") == "shared"
+    place.user.compute.delete_volume_attachment(three[1], volume.id)
+    place.user.block_storage.wait_for_status(volume, "available", wait=60)
+    assert volume.id not in run(["losetup", "--list", "--output", "BACK-FILE"]).stdout
+
+
 def test_what_cannot_be_done_is_refused(place: Site, three: list[Any]) -> None:
     server, compute = three[0], place.user.compute
     larger = compute.find_flavor("m1.small", ignore_missing=False)
