@@ -46,7 +46,7 @@ class FakeKube:
     def forget_history(self) -> None:
         """From now on every earlier version is too old to watch from."""
         self.log.clear()
-        self.oldest = self.version + 1
+        self.oldest = self.version
 
     def vanish(self, resource: Resource, name: str, namespace: str = "") -> None:
         """Remove without an event: what a client misses during a break."""
