@@ -67,7 +67,7 @@ def up(
     clock = clock or SystemClock()
     folders = CloudPaths(paths.cloud(config.name))
     folders.check()
-    with _locked(config.name):
+    with locked(config.name):
         _check_same(config, folders)
         running = _init(folders)
         if running is None:
@@ -153,8 +153,10 @@ class _Up:
         # what a former run left in run/ means nothing in new namespaces
         shutil.rmtree(self.paths.run, ignore_errors=True)
         of_hypervisors = [f"state/nova-{hypervisor.host}" for hypervisor in self.config.hypervisors]
-        for name in (*_SUBFOLDERS, *of_hypervisors):
-            (self.paths.root / name).mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.paths.root.parent.mkdir(parents=True, exist_ok=True)
+        for name in ("", *_SUBFOLDERS, *of_hypervisors):
+            # one by one: folders made on the way to another would be open to all
+            (self.paths.root / name).mkdir(exist_ok=True, mode=0o700)
         secrets.write_private(self.paths.record, self.config.to_json())
 
     def _context(self) -> Context:
@@ -222,7 +224,7 @@ def down(
     """End the cloud and delete its state (``keep``: only end it). Returns what was left behind all the same."""
     _require_root()
     folders = CloudPaths(paths.cloud(config.name))
-    with _locked(config.name):
+    with locked(config.name):
         config = recorded(folders) or config
         with reporter.step("cloud: end everything"):
             ends.end(config, folders)
@@ -287,7 +289,7 @@ def _require_root() -> None:
 
 
 @contextlib.contextmanager
-def _locked(name: str) -> Generator[None]:
+def locked(name: str) -> Generator[None]:
     """Keep other commands from changing this cloud meanwhile; the lock dies with its process."""
     file = Path("/run/lock") / f"moyai-cloud-{name}.lock"
     file.parent.mkdir(parents=True, exist_ok=True)

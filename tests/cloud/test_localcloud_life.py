@@ -1,0 +1,198 @@
+"""A local cloud's whole life, on one of its own: killed while it is made, made, broken, cut off, ended, restored.
+
+The tests are one story in the order of the file: each takes the cloud as the one before left it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Generator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import yaml
+
+from moyai.core.errors import MoyaiError, UsageError
+from moyai.core.paths import Paths, default_paths
+from moyai.core.progress import Reporter
+from moyai.localcloud import cloud as local
+from moyai.localcloud import env, host, proc, secrets, snapshot
+from moyai.localcloud.api import Api
+from moyai.localcloud.config import CloudConfig, CloudPaths
+from moyai.localcloud.control import Control
+from moyai.localcloud.status import status
+
+CONFIG = CloudConfig("life", "10.247.0.0/24", "10.246.0.0/24")
+
+UP = """
+import sys
+from pathlib import Path
+from moyai.core.paths import Paths
+from moyai.core.progress import Reporter
+from moyai.localcloud import cloud
+from moyai.localcloud.config import CloudConfig
+cache, state, clouds = map(Path, sys.argv[1:4])
+cloud.up(CloudConfig(*sys.argv[4:7]), Paths(cache, state), Reporter(), clouds_file=clouds)
+"""
+
+
+class Life:
+    def __init__(self, state: Path) -> None:
+        self.paths = Paths(default_paths().cache, state / "s")
+        self.clouds_file = state / "clouds.yaml"
+        self.folders = CloudPaths(self.paths.cloud(CONFIG.name))
+        self.control = Control(self.folders.control_socket)
+        self.reporter = Reporter()
+
+    def up(self, config: CloudConfig = CONFIG) -> float:
+        start = time.monotonic()
+        local.up(config, self.paths, self.reporter, clouds_file=self.clouds_file)
+        return time.monotonic() - start
+
+    def down(self, *, keep: bool = False) -> list[str]:
+        return local.down(CONFIG, self.paths, self.reporter, keep=keep, clouds_file=self.clouds_file)
+
+    def start_up(self) -> subprocess.Popen[bytes]:
+        words = [str(self.paths.cache), str(self.paths.state), str(self.clouds_file)]
+        fields = [CONFIG.name, CONFIG.management_cidr, CONFIG.external_cidr]
+        return subprocess.Popen([sys.executable, "-c", UP, *words, *fields], start_new_session=True)
+
+    def api(self) -> Api:
+        values = secrets.load(self.folders.secrets)
+        assert values is not None
+        return Api(CONFIG, values.demo, user="demo", project="demo")
+
+    def init(self) -> int:
+        record = proc.Record.load(self.folders.init_record)
+        assert record is not None
+        return record.pid
+
+    def host_pid(self, service: str) -> int:
+        inner = next(one.pid for one in self.control.status() if one.name == service)
+        return proc.members(self.init())[inner]
+
+    def supervisor(self) -> int:
+        def line(pid: int) -> bytes:
+            return Path(f"/proc/{pid}/cmdline").read_bytes()
+
+        return next(pid for pid in proc.children(self.init()) if b"moyai.localcloud.supervisor" in line(pid))
+
+
+@pytest.fixture(scope="module")
+def life(tmp_path_factory: pytest.TempPathFactory) -> Generator[Life]:
+    found = Life(tmp_path_factory.mktemp("life"))
+    environment = env.ensure(found.paths)
+    key = snapshot.key(CONFIG, environment, found.folders)
+    found.down()
+    yield found
+    assert found.down() == []
+    snapshot.Store(found.paths).remove(key)
+
+
+@pytest.mark.parametrize("seconds", [0.3, 1.5, 12.0])
+def test_an_up_that_is_killed_leaves_what_down_takes_away(life: Life, seconds: float) -> None:
+    process = life.start_up()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(seconds)
+    process.kill()
+    process.wait()
+    assert life.down() == []
+    assert not life.folders.root.exists()
+    assert not life.clouds_file.exists()
+
+
+def test_an_up_that_is_killed_is_gone_on_with_and_the_cloud_is_made(life: Life) -> None:
+    process = life.start_up()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(8)
+    process.kill()
+    process.wait()
+    seconds = life.up()
+    print(f"cloud from nothing: {seconds:.1f} s")
+    assert status(CONFIG, life.paths).condition == "running"
+    entry = yaml.safe_load(life.clouds_file.read_text())["clouds"]["life"]
+    assert entry["auth"]["auth_url"] == CONFIG.auth_url
+
+
+def test_two_at_once_the_second_is_told_so(life: Life) -> None:
+    with local.locked(CONFIG.name):
+        with pytest.raises(MoyaiError, match="another command is at work on cloud 'life'"):
+            life.up()
+        with pytest.raises(MoyaiError, match="another command is at work on cloud 'life'"):
+            life.down()
+    assert status(CONFIG, life.paths).condition == "running"
+
+
+def test_another_cloud_of_the_same_name_or_range_is_refused(life: Life, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="exists with another zones"):
+        life.up(replace(CONFIG, zones=("az1",)))
+    other = replace(CONFIG, name="other")
+    with pytest.raises(UsageError, match=r"management range 10\.247\.0\.0/24 overlaps"):
+        local.up(other, Paths(life.paths.cache, tmp_path / "s"), life.reporter, clouds_file=tmp_path / "clouds.yaml")
+
+
+def test_whatever_is_killed_comes_back(life: Life) -> None:
+    services = [one.name for one in life.control.status()]
+    victims = ["mariadb", "rabbitmq", "neutron-server", "nova-compute-hv2", *random.Random(7).sample(services, 3)]
+    for name in dict.fromkeys(victims):
+        os.kill(life.host_pid(name), signal.SIGKILL)
+    time.sleep(0.5)
+    life.control.wait_ready(services, 180)
+    os.kill(life.supervisor(), signal.SIGKILL)
+    life.up()
+    view = status(CONFIG, life.paths)
+    assert view.condition == "running", view.problems
+    counted = {one.name: one.restarts for one in view.services}
+    assert all(counted[name] >= 1 for name in victims)
+
+
+def test_a_host_that_is_started_anew_gets_the_same_cloud_back(life: Life) -> None:
+    made = life.api().post("neutron", "/v2.0/networks", {"network": {"name": "kept"}})["network"]["id"]
+    before = life.folders.secrets.read_text()
+    # what a reboot does: all processes and links are gone at once, the files are as they were at that moment
+    os.kill(life.init(), signal.SIGKILL)
+    deadline = time.monotonic() + 30
+    while CONFIG.link in host.links() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert status(CONFIG, life.paths).condition == "stopped"
+    life.up()
+    assert status(CONFIG, life.paths).condition == "running"
+    assert life.folders.secrets.read_text() == before
+    assert life.api().get("neutron", "/v2.0/networks?name=kept")["networks"][0]["id"] == made
+
+
+def test_kept_state_comes_back_and_a_lost_link_is_mended(life: Life) -> None:
+    assert life.down(keep=True) == []
+    assert CONFIG.link not in host.links()
+    life.up()
+    host.detach(CONFIG)
+    life.up()
+    assert len(life.api().get("neutron", "/v2.0/networks?name=kept")["networks"]) == 1
+
+
+def test_down_leaves_nothing_behind(life: Life) -> None:
+    init = life.init()
+    inside = proc.members(init)
+    assert len(inside) > 20
+    assert life.down() == []
+    assert host.leftovers(CONFIG) == []
+    assert not life.folders.root.exists()
+    assert not life.clouds_file.exists()
+    assert status(CONFIG, life.paths).condition == "none"
+    assert all(proc.start_time(pid) is None for pid in inside.values())
+    # nothing to end is no error either
+    assert life.down() == []
+
+
+def test_from_the_snapshot_it_is_a_fresh_cloud_and_quicker(life: Life) -> None:
+    seconds = life.up()
+    print(f"cloud from a snapshot: {seconds:.1f} s")
+    assert life.api().get("neutron", "/v2.0/networks?name=kept")["networks"] == []
+    assert status(CONFIG, life.paths).condition == "running"
