@@ -113,8 +113,10 @@ class HAProxy:
             self._end_strays()
             run(start, timeout=30)
         else:
+            listening = _listening(old)
             try:
                 run([*start, "-x", self.socket_path, "-sf", str(old)], timeout=30)
+                _wait_deaf(old, listening)
             except ProcessError:
                 # the old one died, or does not answer, between our look at it and now
                 with contextlib.suppress(ProcessLookupError):
@@ -201,3 +203,29 @@ class HAProxy:
                     if os.fsencode(self._config) in words and state not in "ZX":
                         found.append(int(entry.name))
         return found
+
+
+def _listening(pid: int) -> set[str]:
+    """The TCP sockets (as links in /proc name them) that the process listens on, with others of its namespace."""
+    found: set[str] = set()
+    for name in ("tcp", "tcp6"):
+        with contextlib.suppress(OSError):
+            for line in Path(f"/proc/{pid}/net/{name}").read_text().splitlines()[1:]:
+                words = line.split()
+                if words[3] == "0A":
+                    found.add(f"socket:[{words[9]}]")
+    return found
+
+
+def _wait_deaf(pid: int, listening: set[str], within: float = 2.0) -> None:
+    """Return when the process has closed those sockets: it was told to, but under load takes some more clients meanwhile."""
+    deadline = time.monotonic() + within
+    while time.monotonic() < deadline:
+        held: set[str] = set()
+        with contextlib.suppress(OSError):
+            for link in Path(f"/proc/{pid}/fd").iterdir():
+                with contextlib.suppress(OSError):
+                    held.add(os.fspath(link.readlink()))
+        if not held & listening:
+            return
+        time.sleep(0.002)
