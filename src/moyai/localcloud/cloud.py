@@ -39,6 +39,7 @@ _SUBFOLDERS = (
     "run",
     "run/lock",
     "run/rabbit",
+    "run/tmp",
     "log",
     "conf",
     "conf/keystone",

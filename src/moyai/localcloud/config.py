@@ -158,7 +158,7 @@ def _network(what: str, text: str) -> ipaddress.IPv4Network:
 
 
 #: A Unix socket's path may have 107 characters; the longest of ours is this one.
-LONGEST_SOCKET = "run/octavia-status.sock"
+LONGEST_SOCKET = "run/tmp/tmpabcdefgh/privsep.sock"
 
 
 @dataclass(frozen=True)

@@ -125,6 +125,8 @@ def python_env(context: Context) -> dict[str, str]:
         "PYTHONDONTWRITEBYTECODE": "1",
         "PYTHONUNBUFFERED": "1",
         "HOME": str(context.paths.state),
+        # sockets of privileged helpers, unfinished uploads: gone with the cloud, not left in the host's /tmp
+        "TMPDIR": str(context.paths.run / "tmp"),
         "LANG": "C.UTF-8",
         "VIRTUAL_ENV": str(context.env.root),
     }
