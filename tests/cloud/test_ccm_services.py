@@ -189,7 +189,7 @@ async def test_every_change_is_made_once_and_then_nothing_differs(stage: Stage) 
             "wide",
             ports=both,
             sessionAffinity="ClientIP",
-            loadBalancerSourceRanges=["198.18.0.0/15", "10.0.0.0/8"],
+            loadBalancerSourceRanges=["198.18.0.0/15", "192.0.2.0/24"],
             annotations={
                 "loadbalancer.openstack.org/connection-limit": None,
                 "loadbalancer.openstack.org/timeout-client-data": "70000",
@@ -202,7 +202,7 @@ async def test_every_change_is_made_once_and_then_nothing_differs(stage: Stage) 
         web = next(one for one in tree.listeners if one.key == ("TCP", 80))
         assert web.connection_limit == -1
         assert web.timeout_client_data_ms == 70000
-        assert set(web.allowed_cidrs) == {"198.18.0.0/15", "10.0.0.0/8"}
+        assert set(web.allowed_cidrs) == {"198.18.0.0/15", "192.0.2.0/24"}
         assert web.pool
         assert web.pool.persistence == "SOURCE_IP"
         assert web.pool.monitor

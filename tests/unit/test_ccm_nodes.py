@@ -1,0 +1,143 @@
+"""Nodes, their lifecycle and routes over a cloud in memory."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+from moyai.ccm.node import desired_addresses, desired_patch, label_value
+from moyai.ccm.servers import server_id
+from moyai.cloud.model import Address, Route
+from moyai.kube.client import NODES
+from moyai.kube.objects import Node, Taint, parse_node
+from tests.unit.ccm_world import World, node_object, server
+
+
+def parsed(world: World, name: str) -> Node:
+    return parse_node(world.kube.find(NODES, name))
+
+
+def test_the_address_that_the_kubelet_uses_comes_first() -> None:
+    many = replace(
+        server(1),
+        addresses=(Address("192.0.2.9", "floating", "n"), Address("10.1.0.1", "fixed", "m"), Address("10.0.0.1", "fixed", "n")),
+    )
+    node = Node("demo-1", "u", annotations={"alpha.kubernetes.io/provided-node-ip": "10.0.0.1"})
+    assert desired_addresses(node, many) == [
+        ("InternalIP", "10.0.0.1"),
+        ("InternalIP", "10.1.0.1"),
+        ("ExternalIP", "192.0.2.9"),
+        ("Hostname", "demo-1"),
+    ]
+
+
+def test_what_is_as_it_should_be_is_not_patched() -> None:
+    node = Node(
+        "demo-1",
+        "u",
+        provider_id="openstack:///x",
+        pod_cidrs=("10.244.9.0/24",),
+        labels={
+            "topology.kubernetes.io/zone": "az1",
+            "topology.kubernetes.io/region": "RegionOne",
+            "node.kubernetes.io/instance-type": "m1.small",
+        },
+        taints=(Taint("keep", "NoExecute"),),
+    )
+    assert desired_patch(node, server(1), "RegionOne") == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("m1.small", "m1.small"), ("1 CPU / 2 GB", "1-CPU---2-GB"), ("(x)", "x"), ("a" * 80, "a" * 63), ("", "")],
+)
+def test_words_of_a_cloud_become_labels(text: str, value: str) -> None:
+    assert label_value(text) == value
+
+
+@pytest.mark.parametrize(
+    ("provider_id", "found"),
+    [
+        ("openstack:///00000000-0000-0000-0000-000000000001", "00000000-0000-0000-0000-000000000001"),
+        ("openstack://RegionOne/00000000-0000-0000-0000-000000000001", "00000000-0000-0000-0000-000000000001"),
+        ("aws:///eu/i-1", None),
+        ("", None),
+    ],
+)
+def test_provider_ids_with_and_without_region(provider_id: str, found: str | None) -> None:
+    assert server_id(Node("n", "u", provider_id=provider_id)) == found
+
+
+async def test_all_new_nodes_cost_one_list_of_servers() -> None:
+    world = World(nodes=0)
+    for number in range(1, 6):
+        world.add_machine(number)
+        world.kube.put(NODES, node_object(number, initialised=False))
+    async with world.run("node"):
+        await world.until(lambda: all(parsed(world, f"demo-{n}").provider_id for n in range(1, 6)))
+    assert world.cloud.calls == ["servers"]
+    node = parsed(world, "demo-3")
+    assert node.pod_cidrs == ("10.244.3.0/24",)
+    assert node.internal_ips == ("10.0.0.3",)
+    assert [taint.key for taint in node.taints] == ["keep"]
+
+
+async def test_a_node_without_server_keeps_its_taint_and_is_initialised_when_the_server_shows() -> None:
+    world = World(nodes=0)
+    world.kube.put(NODES, node_object(1, initialised=False))
+    async with world.run("node"):
+        await asyncio.sleep(0.1)
+        assert not parsed(world, "demo-1").provider_id
+        world.add_machine(1)
+        await world.until(lambda: parsed(world, "demo-1").provider_id)
+
+
+async def test_a_node_of_another_cloud_is_left_alone() -> None:
+    world = World(nodes=0)
+    body = node_object(1, ready=False)
+    body["spec"]["providerID"] = "aws:///eu/i-1"
+    world.kube.put(NODES, body)
+    async with world.run("node", "node-lifecycle"):
+        await asyncio.sleep(0.1)
+    assert parsed(world, "demo-1").provider_id == "aws:///eu/i-1"
+
+
+async def test_a_ready_node_costs_no_call_and_one_that_is_not_follows_its_machine() -> None:
+    world = World(nodes=2)
+    async with world.run("node-lifecycle"):
+        await asyncio.sleep(0.1)
+        assert world.cloud.calls == []
+        world.cloud.servers_[0] = server(1, status="SHUTOFF")
+        world.cloud.servers_.pop(1)
+        for number in (1, 2):
+            body = world.kube.find(NODES, f"demo-{number}")
+            body = {**body, "metadata": dict(body["metadata"]), "status": node_object(number, ready=False)["status"]}
+            world.kube.put(NODES, body)
+        await world.until(lambda: ("nodes", "", "demo-2") not in world.kube.objects)
+        await world.until(lambda: any("shutdown" in taint.key for taint in parsed(world, "demo-1").taints))
+
+
+async def test_a_server_that_lost_its_tag_does_not_cost_its_node() -> None:
+    world = World(nodes=1)
+    world.cloud.servers_[0] = server(1, tags=())
+    body = world.kube.find(NODES, "demo-1")
+    world.kube.put(NODES, {**body, "metadata": dict(body["metadata"]), "status": node_object(1, ready=False)["status"]})
+    async with world.run("node-lifecycle"):
+        await world.until(lambda: "server" in world.cloud.calls)
+        await asyncio.sleep(0.05)
+    assert ("nodes", "", "demo-1") in world.kube.objects
+
+
+async def test_routes_are_added_in_one_call_pairs_and_conditions_follow_foreign_ones_stay() -> None:
+    world = World(nodes=3)
+    foreign = Route("192.168.0.0/24", "10.0.0.99")
+    world.cloud.routes_ = {foreign}
+    async with world.run("route"):
+        await world.until(lambda: len(world.cloud.routes_) == 4)
+        await world.until(lambda: all(port.address_pairs for port in world.cloud.ports_.values()))
+        await world.until(lambda: parsed(world, "demo-3").network_unavailable is False)
+    assert foreign in world.cloud.routes_
+    assert world.cloud.calls.count("add_routes") == 1
+    assert world.cloud.calls.count("remove_routes") == 0
