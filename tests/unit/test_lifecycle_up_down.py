@@ -294,6 +294,7 @@ def test_everything_that_hangs_on_a_cluster_goes_and_others_stay(world: World) -
     cloud.countdown[lb.id] = 3
     untagged = cloud.load_balancers.create(LoadBalancer(name="kube_service_quickstart_default_half", vip_subnet_id=subnet.id))
     cloud.put("fips", FloatingIP("fip-lb", "203.0.113.77", "ACTIVE", port_id=lb.vip_port_id, tags=(tag,)))
+    cloud.put("fips", FloatingIP("fip-kept", "203.0.113.79", "DOWN", tags=(tag, "moyai.keep=true")))
     cloud.put("fips", FloatingIP("fip-user", "203.0.113.78", "ACTIVE", port_id=untagged.vip_port_id))
     worker = next(s for s in cloud.all["servers"].values() if s.name == "quickstart-workers-0")
     cloud.put("volumes", Volume("vol", "pvc-1", "in-use", 1, metadata={CLUSTER_TAG: uid}, attached_server_ids=(worker.id,)))
@@ -303,8 +304,8 @@ def test_everything_that_hangs_on_a_cluster_goes_and_others_stay(world: World) -
     cloud.network.add_routes(router.id, [Route("192.168.0.0/24", "10.8.0.11")])
     report = world.down()
     assert not report.left, report.left
-    assert [(line.kind, line.name) for line in report.lines if line.fate == "kept"] == []
-    assert cloud.names() == sorted([*others, "fips ", "volumes mine"])
+    assert [(line.kind, line.name) for line in report.lines if line.fate == "kept"] == [("floating ip", "203.0.113.79")]
+    assert cloud.names() == sorted([*others, "fips ", "fips ", "volumes mine"])
     assert cloud.all["fips"]["fip-user"].port_id == ""
 
 

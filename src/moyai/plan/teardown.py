@@ -20,6 +20,9 @@ from moyai.plan.cluster import floating_ip_description, object_name, unique_name
 from moyai.plan.observed import Observed, owner, owns, server_owner
 from moyai.plan.steps import Delete, Kept, Kind, Plan, Step
 
+#: Tag of floating IPs that outlive their Service, put on by the cloud controller manager.
+KEEP_TAG = "moyai.keep=true"
+
 
 @dataclass(frozen=True)
 class Target:
@@ -134,7 +137,9 @@ class _Teardown:
         keys: list[str] = []
         for fip in self.now.floating_ips:
             begun = fip.description == floating_ip_description(self.uid) and owner(fip) is None
-            if owns(self.uid, fip) or begun:
+            if KEEP_TAG in fip.tags and (owns(self.uid, fip) or fip.port_id in own_ports):
+                self.kept.append(Kept("floating ip", fip.id, fip.address, "its Service asked to keep it"))
+            elif owns(self.uid, fip) or begun:
                 keys.append(self._delete("floating ip", fip.id, fip.address, after))
             elif fip.port_id in own_ports:
                 # somebody's own address on one of our ports: it stays his, and comes free with the port
