@@ -9,10 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from moyai.cloud.loadbalancer import Listener, LoadBalancer, Member
+from moyai.cloud.model import SecurityGroupRule
 from moyai.core.errors import UsageError
 from moyai.kube.objects import Node, NodeAddress, Service, ServicePort, Taint
 from moyai.plan import load_balancer as plan
 from moyai.plan.load_balancer import ClusterIdentity, LoadBalancerSettings, MonitorSettings
+from moyai.plan.node_ports import desired_rules, plan_rules
 from tests.unit.fake_cloud import FakeCloud
 
 CLUSTER = ClusterIdentity("demo", "abcdef0123")
@@ -131,14 +133,14 @@ def test_a_port_without_node_port_is_refused_with_its_reason() -> None:
 
 
 def test_rules_follow_the_node_ports() -> None:
-    def rules(service: Service) -> list[plan.SecurityGroupRule]:
-        return plan.desired_rules(service, CLUSTER, group_ids=("g",), sources=("10.0.0.0/24",))
+    def rules(service: Service) -> list[SecurityGroupRule]:
+        return desired_rules(service, CLUSTER, group_ids=("g",), sources=("10.0.0.0/24",))
 
     first = rules(WEB)
     observed = [replace(one, id=f"id{number}") for number, one in enumerate(first)]
-    assert plan.plan_rules(first, observed) == ([], [])
+    assert plan_rules(first, observed) == ([], [])
     local = rules(replace(WEB, local_traffic=True, health_check_node_port=32000, ports=(ServicePort("d", "UDP", 53, 30053),)))
-    add, remove = plan.plan_rules(local, observed)
+    add, remove = plan_rules(local, observed)
     assert [(one.protocol, one.port_min) for one in add] == [("tcp", 32000), ("udp", 30053)]
     assert remove == ["id0"]
 
@@ -211,6 +213,14 @@ def _apply(cloud: FakeCloud, balancer: str, step: plan.Step) -> None:
         case plan.DeleteMonitor():
             cloud.delete_monitor(step.monitor_id)
     cloud.status(balancer)
+
+
+def test_steps_are_told_in_a_users_words() -> None:
+    more = replace(WEB, ports=(*WEB.ports, ServicePort("d", "UDP", 53, 30053)))
+    told = [
+        plan.tell(one) for one in plan.plan_changes(wanted(more, node(1), connection_limit=9), made(wanted()), shared=False)
+    ]
+    assert told == ["changed connection limit", "traffic goes to 1 nodes", "UDP port 53 opened"]
 
 
 def test_members_are_the_same_whatever_subnet_the_cloud_shows() -> None:

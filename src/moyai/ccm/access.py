@@ -19,11 +19,9 @@ from moyai.kube.objects import Service
 from moyai.plan.load_balancer import (
     ClusterIdentity,
     LoadBalancerSettings,
-    desired_rules,
     floating_ip_description,
-    plan_rules,
-    rule_description,
 )
+from moyai.plan.node_ports import desired_rules, plan_rules, rule_description
 
 #: Tag of a floating IP that outlives its Service and its cluster.
 KEEP_TAG = "moyai.keep=true"

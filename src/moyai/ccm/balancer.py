@@ -124,7 +124,7 @@ class Balancers:
             await asyncio.sleep(self._poll)
 
     async def apply(self, desired: LoadBalancer, load_balancer_id: str, *, shared: bool) -> list[str]:
-        """Change what differs; returns the steps in words, empty when everything is as wanted."""
+        """Change what differs; returns what was done in a user's words, empty when everything is as wanted."""
         head = await self.wait(load_balancer_id)
         observed = await self._cloud.call(self._calls.get, load_balancer_id)
         steps = plan.plan_changes(desired, observed, shared=shared)
@@ -132,7 +132,7 @@ class Balancers:
             await self._cloud.call(self._calls.update, load_balancer_id, tags=[*head.tags, desired.name])
             await self.wait(load_balancer_id)
         await self.run(steps, load_balancer_id)
-        return [plan.describe(step) for step in steps]
+        return list(dict.fromkeys(plan.tell(step) for step in steps))
 
     async def run(self, steps: Iterable[plan.Step], load_balancer_id: str) -> None:
         for step in steps:

@@ -13,7 +13,6 @@ from ipaddress import ip_address
 from typing import Any
 
 from moyai.cloud.loadbalancer import Listener, LoadBalancer, Member, Monitor, Pool
-from moyai.cloud.model import SecurityGroupRule
 from moyai.core.errors import UsageError
 from moyai.core.ids import cluster_tag
 from moyai.kube.objects import Node, Service, ServicePort
@@ -405,41 +404,22 @@ def describe(step: Step) -> str:
     return f"{type(step).__name__} {' '.join(parts)}".strip()
 
 
-# --- the nodes' security groups ---------------------------------------------------------------------------------------
-
-
-def rule_description(cluster: ClusterIdentity, service_key: str) -> str:
-    """What ties a rule to its Service. Neutron allows 255 characters."""
-    return f"{cluster_tag(cluster.uid)} service {service_key}"[:255]
-
-
-def desired_rules(
-    service: Service, cluster: ClusterIdentity, *, group_ids: Iterable[str], sources: Iterable[str]
-) -> list[SecurityGroupRule]:
-    """The NodePorts of a Service (and its health check's), open to ``sources`` (CIDRs) in each group."""
-    ports = {(port.protocol.lower(), port.node_port) for port in service.ports if port.node_port}
-    if service.local_traffic and service.health_check_node_port:
-        ports.add(("tcp", service.health_check_node_port))
-    return [
-        SecurityGroupRule(
-            group_id=group,
-            ethertype="IPv6" if ":" in source else "IPv4",
-            protocol=protocol,
-            port_min=port,
-            port_max=port,
-            remote_cidr=source,
-            description=rule_description(cluster, service.key),
-        )
-        for group in group_ids
-        for source in sources
-        for protocol, port in sorted(ports)
-    ]
-
-
-def plan_rules(
-    desired: Iterable[SecurityGroupRule], observed: Iterable[SecurityGroupRule]
-) -> tuple[list[SecurityGroupRule], list[str]]:
-    """Rules to add, and ids of rules to remove. ``observed``: this Service's only."""
-    have = {replace(rule, id=""): rule.id for rule in observed}
-    want = set(desired)
-    return sorted(want - set(have), key=str), sorted(ident for rule, ident in have.items() if rule not in want)
+def tell(step: Step) -> str:
+    """A step as a user would say it, for an event."""
+    match step:
+        case CreateListener():
+            return f"{step.listener.protocol} port {step.listener.port} opened"
+        case DeleteListener():
+            return "a port closed"
+        case SetMembers():
+            return f"traffic goes to {len(step.members)} nodes"
+        case UpdateListener() | UpdatePool() | UpdateMonitor():
+            return "changed " + ", ".join(key.removesuffix("_ms").replace("_", " ") for key in step.changes)
+        case CreateMonitor():
+            return f"health check by {step.monitor.type}"
+        case DeleteMonitor():
+            return "health check taken away"
+        case CreatePool():
+            return f"backends made anew ({step.pool.protocol})"
+        case DeletePool():
+            return "old backends taken away"
