@@ -136,6 +136,11 @@ def test_another_cloud_of_the_same_name_or_range_is_refused(life: Life, tmp_path
     other = replace(CONFIG, name="other")
     with pytest.raises(UsageError, match=r"management range 10\.247\.0\.0/24 overlaps"):
         local.up(other, Paths(life.paths.cache, tmp_path / "s"), life.reporter, clouds_file=tmp_path / "clouds.yaml")
+    elsewhere = Paths(life.paths.cache, tmp_path / "s")
+    for call in (local.up, local.down):
+        with pytest.raises(UsageError, match=f"a cloud 'life' runs from {life.folders.root}"):
+            call(CONFIG, elsewhere, life.reporter, clouds_file=tmp_path / "clouds.yaml")
+    assert status(CONFIG, life.paths).condition == "running"
 
 
 def test_whatever_is_killed_comes_back(life: Life) -> None:

@@ -69,6 +69,7 @@ def up(
     folders = CloudPaths(paths.cloud(config.name))
     folders.check()
     with locked(config.name):
+        ends.refuse_foreign(config, folders)
         _check_same(config, folders)
         running = _init(folders)
         if running is None:
@@ -226,6 +227,7 @@ def down(
     _require_root()
     folders = CloudPaths(paths.cloud(config.name))
     with locked(config.name):
+        ends.refuse_foreign(config, folders)
         config = recorded(folders) or config
         with reporter.step("cloud: end everything"):
             ends.end(config, folders)

@@ -12,7 +12,7 @@ import signal
 import time
 from pathlib import Path
 
-from moyai.core.errors import MoyaiError
+from moyai.core.errors import MoyaiError, UsageError
 from moyai.linux import cgroups, loop
 from moyai.linux.process import run
 from moyai.localcloud import host, proc
@@ -31,6 +31,20 @@ def end(config: CloudConfig, paths: CloudPaths) -> None:
     for mount in sorted(_mounts(paths), reverse=True):
         run(["umount", mount], check=False)
     paths.init_record.unlink(missing_ok=True)
+
+
+def refuse_foreign(config: CloudConfig, paths: CloudPaths) -> None:
+    """Links and control groups go by the cloud's name alone: raise UsageError when one of that name runs from another folder."""
+    for pid in proc.pids():
+        with contextlib.suppress(OSError):
+            words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+            if b"moyai.localcloud.init" not in words:
+                continue
+            root = Path(os.fsdecode(words[words.index(b"moyai.localcloud.init") + 1]))
+            if root.name == config.name and root != paths.root:
+                raise UsageError(
+                    f"a cloud {config.name!r} runs from {root}", hint="set MOYAI_STATE_DIR for it, or choose another name"
+                )
 
 
 def clear(config: CloudConfig, paths: CloudPaths) -> None:

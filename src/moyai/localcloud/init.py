@@ -27,7 +27,7 @@ def main() -> int:
     # without Python's own handler the first process of a pid namespace is deaf to it
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
-        inside.prepare(CloudConfig.from_json(paths.record.read_text()))
+        inside.prepare(CloudConfig.from_json(paths.record.read_text()), paths.run)
     except (ProcessError, OSError) as error:
         os.write(channel, f"the cloud's namespace cannot be made: {' '.join(str(error).split())}\n".encode())
         return 1

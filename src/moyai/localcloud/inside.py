@@ -27,9 +27,9 @@ _SYSCTLS = {
 }
 
 
-def prepare(config: CloudConfig) -> None:
-    """Make all of it. Raises ProcessError or OSError, with what failed."""
-    _mounts()
+def prepare(config: CloudConfig, scratch: Path) -> None:
+    """Make all of it; ``scratch``: a folder of the cloud's own. Raises ProcessError or OSError, with what failed."""
+    _mounts(scratch)
     for name, value in _SYSCTLS.items():
         file = Path("/proc/sys") / name
         if file.exists():  # neighbour limits exist only on the host on some kernels
@@ -44,15 +44,16 @@ def prepare(config: CloudConfig) -> None:
     run(["nft", "-f", "-"], stdin=filter_rules(config))
 
 
-def _mounts() -> None:
+def _mounts(scratch: Path) -> None:
     """A /sys of the new network namespace, without losing the control groups below it; private names of network namespaces."""
     run(["mount", "--make-rprivate", "/"])
-    aside = Path("/run/moyai-cgroup")
+    aside = scratch / "cgroup"
     aside.mkdir(exist_ok=True)
     # never a fresh cgroup2 mount: it would change the mount options of the whole host
     run(["mount", "--rbind", "/sys/fs/cgroup", aside])
     run(["mount", "-t", "sysfs", "sysfs", "/sys"])
     run(["mount", "--move", aside, "/sys/fs/cgroup"])
+    aside.rmdir()
     Path("/run/netns").mkdir(exist_ok=True)
     run(["mount", "-t", "tmpfs", "-o", "mode=0755", "tmpfs", "/run/netns"])
 
