@@ -86,6 +86,11 @@ def measure(folder: Path, cluster: Cluster) -> dict[str, float]:
     return found
 
 
+def remove(folder: Path) -> None:
+    """The unpacked image and all else that was made in the folder."""
+    shutil.rmtree(folder, ignore_errors=True)
+
+
 def daemon(folder: Path) -> None:
     """In the scope: the control group root; then PID 1 of the namespaces."""
     root = cgroups.prepare(CONFIG.cgroup)
@@ -115,7 +120,7 @@ def _work(folder: Path, root: str) -> None:
     nodes = wanted_nodes(cluster, zones=zones, seats={})
     network = cluster.spec.network.node_cidr
     gateway = str(network[1])
-    inside.prepare(CONFIG)
+    inside.prepare(CONFIG, folder)
     lines = [f"link add {_BRIDGE} type bridge forward_delay 0", f"address add {gateway}/{network.prefixlen} dev {_BRIDGE}"]
     lines += [f"link set {_BRIDGE} up"]
     lines += [f"route add {node.pod_cidr} via {node.address} dev {_BRIDGE}" for node in nodes]
