@@ -142,7 +142,7 @@ def cloud() -> None:
 def work(root: str) -> None:
     plan: Json = json.loads((SHARE / "plan.json").read_text())
     with trying("the cloud's namespace"):
-        inside.prepare(CONFIG)
+        inside.prepare(CONFIG, LAB)
         lines = [f"link add {BRIDGE} type bridge", f"address add {plan['gateway']} dev {BRIDGE}", f"link set {BRIDGE} up"]
         lines += [f"route add {node['pod_cidr']} via {node['address']} dev {BRIDGE}" for node in plan["nodes"]]
         run(["ip", "-batch", "-"], stdin="\n".join(lines) + "\n")

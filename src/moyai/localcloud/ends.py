@@ -43,7 +43,7 @@ def refuse_foreign(config: CloudConfig, paths: CloudPaths) -> None:
             root = Path(os.fsdecode(words[words.index(b"moyai.localcloud.init") + 1]))
             if root.name == config.name and root != paths.root:
                 raise UsageError(
-                    f"a cloud {config.name!r} runs from {root}", hint="set MOYAI_STATE_DIR for it, or choose another name"
+                    f"a cloud {config.name!r} runs from {root}", hint="set MOYAI_STATE_DIR for it, or use another name"
                 )
 
 
