@@ -34,7 +34,7 @@ def end(config: CloudConfig, paths: CloudPaths) -> None:
 
 
 def refuse_foreign(config: CloudConfig, paths: CloudPaths) -> None:
-    """Links and control groups go by the cloud's name alone: raise UsageError when one of that name runs from another folder."""
+    """Links and control groups go by the cloud's name alone: raise UsageError when one of it runs from another folder."""
     for pid in proc.pids():
         with contextlib.suppress(OSError):
             words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
