@@ -65,8 +65,8 @@ def processes(place: Site, *words: str) -> list[int]:
 
 def put_members(place: Site, lb: Any, members: list[dict[str, Any]]) -> None:
     """One batch update of the load balancer's only pool."""
-    pool = next(iter(place.user.load_balancer.pools(load_balancer_id=lb.id)))
-    answer = place.user.load_balancer.put(f"/lbaas/pools/{pool.id}/members", json={"members": members})
+    pool = place.user.load_balancer.get_load_balancer(lb.id).pools[0]["id"]
+    answer = place.user.load_balancer.put(f"/lbaas/pools/{pool}/members", json={"members": members})
     exceptions.raise_from_response(answer)
     place.wait(lb)
 
@@ -130,7 +130,7 @@ def test_udp_and_allowed_cidrs_beside_tcp(place: Site, served: tuple[Any, str]) 
     api.delete_pool(pool)
     place.wait(lb)
     assert ask(address) == ""
-    tcp = next(iter(api.listeners(load_balancer_id=lb.id)))
+    tcp = api.get_load_balancer(lb.id).listeners[0]["id"]
     api.update_listener(tcp, allowed_cidrs=["192.0.2.0/24"])
     place.wait(lb)
     assert curl(address, "--connect-timeout", "1") == ""
