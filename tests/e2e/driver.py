@@ -1,0 +1,119 @@
+"""Drives clusters by the command line only, as a user does, and asks the cloud itself what is there."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from moyai.cloud.openstack import connect
+from moyai.core.ids import cluster_tag
+from moyai.images import references
+
+ROOT = Path(__file__).parents[2]
+MOYAI = [sys.executable, "-c", "from moyai.cli.main import main; main()"]
+#: Seconds; generous, for busy machines.
+TIMEOUT = 900
+
+
+class Cluster:
+    """One cluster. ``folder`` holds its spec and, with ``manifests``, the quickstart's web server."""
+
+    def __init__(self, folder: Path, cloud: str, *, workers: int = 2, manifests: bool = False) -> None:
+        self.name = f"e2e-{secrets.token_hex(3)}"
+        self.cloud = cloud
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        self.write(workers)
+        if manifests:
+            shutil.copy(ROOT / "examples/quickstart/nginx.yaml", folder)
+
+    def write(self, workers: int) -> None:
+        pools = [{"name": "workers", "replicas": workers}] if workers else []
+        spec = {"cloud": self.cloud, "nodePools": pools}
+        (self.folder / "cluster.yaml").write_text(json.dumps({"metadata": {"name": self.name}, "spec": spec}))
+
+    def moyai(self, *words: str, expect: int = 0, timeout: float = TIMEOUT) -> subprocess.CompletedProcess[str]:
+        """Run one command; its exit code must be ``expect``."""
+        environment = {**os.environ, "MOYAI_CLUSTER": self.name}
+        done = subprocess.run([*MOYAI, *words], capture_output=True, text=True, timeout=timeout, env=environment, check=False)
+        assert done.returncode == expect, (
+            f"moyai {' '.join(words)}: {done.returncode}\n{done.stdout[-3000:]}\n{done.stderr[-6000:]}"
+        )
+        assert "Traceback" not in done.stderr
+        return done
+
+    def up(self) -> Any:
+        return json.loads(self.moyai("up", str(self.folder), "--output", "json").stdout)
+
+    def killed_up(self, moment: str) -> None:
+        """Start `up` and kill -9 it when its progress says ``moment``."""
+        words = [*MOYAI, "up", str(self.folder)]
+        with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+            assert process.stderr is not None
+            for line in process.stderr:
+                if moment in line:
+                    break
+            process.send_signal(signal.SIGKILL)
+        assert process.returncode == -signal.SIGKILL, f"{moment!r} was never said"
+
+    def status(self) -> Any:
+        return json.loads(self.moyai("status", self.name, "--output", "json").stdout)
+
+    def kubectl(self, *words: str, expect: int = 0) -> str:
+        return self.moyai("kubectl", *words, expect=expect).stdout
+
+    def objects(self) -> Counter[str]:
+        """How often each name of this cluster is in the cloud."""
+        cloud = connect(self.cloud)
+        network = cloud.network
+        found: Counter[str] = Counter()
+        for kind, items in (
+            ("network", network.networks()),
+            ("subnet", network.subnets()),
+            ("router", network.routers()),
+            ("group", network.security_groups()),
+            ("port", network.ports()),
+            ("server", cloud.compute.servers()),
+            ("balancer", cloud.load_balancers.load_balancers()),
+        ):
+            mine = (f"{self.name}-", f"kube_service_{self.name}_")
+            found.update(f"{kind} {item.name}" for item in items if item.name.startswith(mine))
+        found.update(f"key {name}" for name in cloud.compute.keypairs() if name.startswith(f"{self.name}-"))
+        found.update(f"credential {name}" for name in cloud.identity.application_credentials(name_prefix=f"{self.name}-"))
+        return found
+
+    def floating_ips(self, uid: str) -> list[str]:
+        return [fip.address for fip in connect(self.cloud).network.floating_ips(tag=cluster_tag(uid))]
+
+    # ---- pods of the moyai image, which every node has
+
+    def pod(self, node: str, code: str, *, host: bool = False) -> str:
+        """Start a pod on ``node`` that runs this Python; returns its name."""
+        name = f"py-{secrets.token_hex(3)}"
+        spec = {"nodeName": f"{self.name}-{node}", "hostNetwork": host, "tolerations": [{"operator": "Exists"}]}
+        self.kubectl(
+            *("run", name, f"--image={references.MOYAI}", "--image-pull-policy=Never", "--restart=Never"),
+            f"--overrides={json.dumps({'spec': spec})}",
+            *("--command", "--", "python3", "-u", "-c", code),
+        )
+        return name
+
+    def pod_address(self, name: str) -> str:
+        self.kubectl("wait", f"pod/{name}", "--for=condition=Ready", "--timeout=180s")
+        return self.kubectl("get", "pod", name, "-o", "jsonpath={.status.podIP}")
+
+    def python(self, node: str, code: str) -> str:
+        """Run Python in a pod on ``node``; returns what it printed."""
+        name = self.pod(node, code)
+        self.kubectl("wait", f"pod/{name}", "--for=jsonpath={.status.phase}=Succeeded", "--timeout=180s")
+        printed = self.kubectl("logs", name).strip()
+        self.kubectl("delete", "pod", name, "--wait=false")
+        return printed
