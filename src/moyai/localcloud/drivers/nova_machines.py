@@ -24,6 +24,7 @@ from pathlib import Path
 
 import eventlet
 import eventlet.hubs
+from oslo_concurrency import lockutils
 from oslo_log import log as logging
 
 from moyai.linux import cgroups, loop, netns
@@ -161,7 +162,8 @@ class Machines:
             for port in record.ports:
                 nova_guest.plug(machine.netns, nova_guest.Port.load(port))
             if launch:
-                self._host.launch(machine, [disk(volume_id, volume) for volume_id, volume in record.volumes.items()])
+                with self._locked(*record.volumes):
+                    self._host.launch(machine, [disk(volume_id, volume) for volume_id, volume in record.volumes.items()])
                 if pid := self._host.supervisor(machine.folder, uuid):
                     self._watch(uuid, pid)
         except BaseException:  # also eventlet's Timeout and GreenletExit
@@ -177,7 +179,8 @@ class Machines:
             netns.unplug(nova_guest.Port.load(port).link.outside)
         netns.remove(namespace(uuid))
         for volume_id, volume in record.volumes.items() if record else []:
-            self._free(volume_id, volume, uuid)
+            with self._locked(volume_id):
+                self._free(volume_id, volume, uuid)
 
     def remove(self, uuid: str) -> None:
         """End the machine at once and delete everything of it; its (many, hard-linked) files go in the background."""
@@ -223,10 +226,11 @@ class Machines:
 
     def add_volume(self, record: Record, volume_id: str, volume: dict) -> None:
         record.volumes[volume_id] = volume
-        self.save(record)  # first: a crash after the next step must not leave a loop device that nobody knows
         try:
-            if self.running(record.uuid):
-                self._host.plug(self.folder(record.uuid), record.uuid, disk(volume_id, volume))
+            with self._locked(volume_id):
+                self.save(record)  # first: a crash after the next step must not leave a loop device that nobody knows
+                if self.running(record.uuid):
+                    self._host.plug(self.folder(record.uuid), record.uuid, disk(volume_id, volume))
         except BaseException:
             self.remove_volume(record, volume_id)
             raise
@@ -236,15 +240,25 @@ class Machines:
         volume = record.volumes.get(volume_id)
         if volume is None:
             return False
-        self._host.unplug(self.folder(record.uuid), record.uuid, Disk(volume["name"], volume_id, ""))
-        self._free(volume_id, volume, record.uuid)
-        del record.volumes[volume_id]
-        self.save(record)
+        with self._locked(volume_id):
+            self._host.unplug(self.folder(record.uuid), record.uuid, Disk(volume["name"], volume_id, ""))
+            self._free(volume_id, volume, record.uuid)
+            del record.volumes[volume_id]
+            self.save(record)
         return True
 
     def extend_volume(self, record: Record, volume_id: str) -> None:
         for device in loop.find(Path(record.volumes[volume_id]["file"])):
             loop.refresh(device)
+
+    @contextlib.contextmanager
+    def _locked(self, *volume_ids: str):
+        """One at a time on this host: who takes a volume away must not miss who takes it into use (several may have it)."""
+        with contextlib.ExitStack() as stack:
+            for volume_id in sorted(volume_ids):
+                lock = lockutils.lock(f"volume-{volume_id}", external=True, lock_path=str(self._base / "locks"))
+                stack.enter_context(lock)
+            yield
 
     def _free(self, volume_id: str, volume: dict, uuid: str) -> None:
         """Free the volume's loop device, unless another running machine has the same (multi-attached) volume."""
