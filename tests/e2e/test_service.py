@@ -6,20 +6,24 @@ The pods run a small server of moyai's own image: HTTP and UDP on port 8080, bot
 from __future__ import annotations
 
 import json
+import os
 import secrets
 import socket
+import subprocess
 import time
 from collections.abc import Callable, Generator
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
 from moyai.cloud.loadbalancer import LoadBalancer
+from moyai.cloud.openstack import OpenStackCloud, connect
 from moyai.core.ids import cluster_tag
 from moyai.images.references import MOYAI
 from moyai.kube.objects import parse_service
 from moyai.linux.process import run
-from tests.e2e.conftest import SharedCluster
+from tests.e2e.driver import MOYAI as COMMAND
 
 SERVER = r"""
 import http.server, json, os, socketserver, threading
@@ -34,6 +38,34 @@ class Udp(socketserver.BaseRequestHandler):
 threading.Thread(target=socketserver.ThreadingUDPServer(("", 8080), Udp).serve_forever, daemon=True).start()
 http.server.ThreadingHTTPServer(("", 8080), Web).serve_forever()
 """
+
+
+@dataclass(frozen=True)
+class SharedCluster:
+    """A running cluster, driven by the command line as a user does it; ``cloud`` looks behind it."""
+
+    name: str
+    uid: str
+    cloud: OpenStackCloud
+
+    def kubectl(self, *words: str, stdin: str | None = None, timeout: float = 120) -> str:
+        """What kubectl printed; AssertionError with all it said when it failed."""
+        environment = {**os.environ, "MOYAI_CLUSTER": self.name}
+        argv = [*COMMAND, "kubectl", *words]
+        done = subprocess.run(argv, input=stdin, capture_output=True, text=True, timeout=timeout, env=environment, check=False)
+        assert done.returncode == 0, f"kubectl {' '.join(words)}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+        return done.stdout
+
+    def get(self, *words: str) -> Any:
+        return json.loads(self.kubectl("get", *words, "-o", "json"))
+
+
+@pytest.fixture(scope="module")
+def shared(cloud_name: str, request: pytest.FixtureRequest) -> SharedCluster:
+    """The cluster that the end-to-end tests share, or the running one that ``MOYAI_TEST_CLUSTER`` names."""
+    name = os.environ.get("MOYAI_TEST_CLUSTER") or request.getfixturevalue("cluster").name
+    status = subprocess.run([*COMMAND, "status", name, "--output", "json"], capture_output=True, text=True, check=True)
+    return SharedCluster(name, json.loads(status.stdout)["uid"], connect(cloud_name))
 
 
 class Place:
