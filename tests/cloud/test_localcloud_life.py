@@ -130,16 +130,17 @@ def test_two_at_once_the_second_is_told_so(life: Life) -> None:
     assert status(CONFIG, life.paths).condition == "running"
 
 
-def test_another_cloud_of_the_same_name_or_range_is_refused(life: Life, tmp_path: Path) -> None:
+def test_another_cloud_of_the_same_name_or_range_is_refused(life: Life) -> None:
     with pytest.raises(UsageError, match="exists with another zones"):
         life.up(replace(CONFIG, zones=("az1",)))
+    # beside the other one: sockets allow no long paths
+    elsewhere = Paths(life.paths.cache, life.clouds_file.parent / "o")
     other = replace(CONFIG, name="other")
     with pytest.raises(UsageError, match=r"management range 10\.247\.0\.0/24 overlaps"):
-        local.up(other, Paths(life.paths.cache, tmp_path / "s"), life.reporter, clouds_file=tmp_path / "clouds.yaml")
-    elsewhere = Paths(life.paths.cache, tmp_path / "s")
+        local.up(other, elsewhere, life.reporter, clouds_file=life.clouds_file)
     for call in (local.up, local.down):
         with pytest.raises(UsageError, match=f"a cloud 'life' runs from {life.folders.root}"):
-            call(CONFIG, elsewhere, life.reporter, clouds_file=tmp_path / "clouds.yaml")
+            call(CONFIG, elsewhere, life.reporter, clouds_file=life.clouds_file)
     assert status(CONFIG, life.paths).condition == "running"
 
 
