@@ -1,21 +1,54 @@
-"""One cluster for all tests that need no cluster of their own: one control plane, two workers, the quickstart's web server."""
+"""The cluster that end-to-end tests share: one control plane, two workers in two zones, the quickstart's web server.
+
+Made when the first test asks for it, by an `up` that is killed again and again and then finished; it goes with the last test,
+and its going is a test as well. ``MOYAI_TEST_CLUSTER`` names a running cluster for the tests of Services to use instead.
+"""
 
 from __future__ import annotations
 
-import contextlib
+import json
+import os
+import subprocess
 from collections.abc import Generator
+from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
-from tests.e2e.driver import Cluster
+from moyai.cloud.openstack import OpenStackCloud, connect
+from tests.e2e.driver import MOYAI, Cluster
 
 #: Progress lines at which the shared cluster's first `up`s are killed: groups being made, ports made, machines booting.
 MOMENTS = ("… rules", "✓ port", "… machines boot")
 
 
+@dataclass(frozen=True)
+class SharedCluster:
+    """A running cluster, driven by the command line as a user does it; ``cloud`` looks behind it."""
+
+    name: str
+    uid: str
+    cloud: OpenStackCloud
+
+    def moyai(self, *words: str, stdin: str | None = None, timeout: float = 900) -> str:
+        """What the command printed; AssertionError with all it said when it failed."""
+        environment = {**os.environ, "MOYAI_CLUSTER": self.name}
+        done = subprocess.run(
+            [*MOYAI, *words], input=stdin, capture_output=True, text=True, timeout=timeout, env=environment, check=False
+        )
+        assert done.returncode == 0, f"moyai {' '.join(words)}: {done.returncode}\n{done.stdout[-3000:]}\n{done.stderr[-6000:]}"
+        return done.stdout
+
+    def kubectl(self, *words: str, stdin: str | None = None, timeout: float = 120) -> str:
+        return self.moyai("kubectl", *words, stdin=stdin, timeout=timeout)
+
+    def get(self, *words: str) -> Any:
+        return json.loads(self.kubectl("get", *words, "-o", "json"))
+
+
 @pytest.fixture(scope="session")
 def cluster(cloud_name: str, tmp_path_factory: pytest.TempPathFactory) -> Generator[Cluster]:
-    """The shared cluster, up and answering; built by an `up` that was killed again and again."""
+    """The shared cluster, up and answering."""
     made = Cluster(tmp_path_factory.mktemp("shared"), cloud_name, manifests=True)
     try:
         for moment in MOMENTS:
@@ -23,5 +56,14 @@ def cluster(cloud_name: str, tmp_path_factory: pytest.TempPathFactory) -> Genera
         made.moyai("up", str(made.folder))
         yield made
     finally:
-        with contextlib.suppress(AssertionError):
-            made.moyai("down", made.name, "--yes")
+        report = json.loads(made.moyai("down", made.name, "--yes", "--output", "json").stdout)
+    assert report["left"] == 0
+
+
+@pytest.fixture(scope="session")
+def shared(cloud_name: str, request: pytest.FixtureRequest) -> SharedCluster:
+    """The same cluster, with the cloud behind it."""
+    given = os.environ.get("MOYAI_TEST_CLUSTER") or request.getfixturevalue("cluster").name
+    made = SharedCluster(given, "", connect(cloud_name))
+    uid = json.loads(made.moyai("status", given, "--output", "json"))["uid"]
+    return SharedCluster(given, uid, made.cloud)
