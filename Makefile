@@ -1,5 +1,5 @@
 # What a user and CI call. Everything else is `moyai`.
-.PHONY: up check test test-host lint format setup
+.PHONY: up check test test-host bench lint format setup
 
 up: setup
 	moyai up examples/quickstart
@@ -25,6 +25,10 @@ test: setup
 RELEASES ?= 12 13
 test-host:
 	MOYAI_TEST_RELEASES="$(RELEASES)" nice -n 5 .venv/bin/pytest -q -s tests/host
+
+# Measures cloud, `up`, Services and `down` against their floors, on a cloud of its own; BENCH="--only up --output json". Needs root.
+bench: setup
+	.venv/bin/python -m tests.bench $(BENCH)
 
 lint:
 	.venv/bin/ruff check src tests
