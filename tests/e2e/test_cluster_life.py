@@ -16,7 +16,7 @@ from moyai.core.paths import default_paths
 from moyai.lifecycle.record import locked
 from tests.e2e.driver import Cluster
 
-#: Asks one name server one question: prints the last four bytes (an A record's address) or, of SRV, the port.
+#: Asks one name server one question: prints the first answer's address (A) or port (SRV).
 _ASK = """
 import socket, struct, sys
 server, name, kind = {server!r}, {name!r}, {kind}
@@ -27,8 +27,11 @@ with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
     answer = s.recv(4096)
 count = struct.unpack(">H", answer[6:8])[0]
 assert count, answer
-record = answer[12 + len(question):]
-print(socket.inet_ntoa(record[12:16]) if kind == 1 else struct.unpack(">H", record[16:18])[0])
+at = 12 + len(question)
+while answer[at] and answer[at] < 192:
+    at += 1 + answer[at]
+data = answer[at + (2 if answer[at] else 1) + 10:]
+print(socket.inet_ntoa(data[:4]) if kind == 1 else struct.unpack(">H", data[4:6])[0])
 """
 _SERVE = "from http.server import *; ThreadingHTTPServer(('', {port}), SimpleHTTPRequestHandler).serve_forever()"
 _GET = "import urllib.request, socket; urllib.request.urlopen('http://{address}/', timeout=10).read(1); print('answered')"

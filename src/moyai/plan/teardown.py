@@ -140,7 +140,9 @@ class _Teardown:
             if KEEP_TAG in fip.tags and (owns(self.uid, fip) or fip.port_id in own_ports):
                 self.kept.append(Kept("floating ip", fip.id, fip.address, "its Service asked to keep it"))
             elif owns(self.uid, fip) or begun:
-                keys.append(self._delete("floating ip", fip.id, fip.address, after))
+                # the API's own one is nobody's business any more; those of Services are their controller's while it lives
+                own = fip.description == floating_ip_description(self.uid)
+                keys.append(self._delete("floating ip", fip.id, fip.address, () if own else after))
             elif fip.port_id in own_ports:
                 # somebody's own address on one of our ports: it stays his, and comes free with the port
                 self.kept.append(Kept("floating ip", fip.id, fip.address, "not made by the cluster"))
