@@ -1,8 +1,8 @@
 """What tests of several kinds share: the local cloud that `cloud` and `e2e` tests run against.
 
-It is a cloud of its own (name, ranges), so that it neither meets nor harms the user's; it starts when the first test asks for
-it and goes with the last, and its going is a test as well: whatever it left on the host fails the run. ``MOYAI_TEST_CLOUD``
-names a running cloud to use instead (an entry of clouds.yaml), which then is left as it is.
+It is a cloud of its own (name, ranges, state folder), so that it neither meets nor harms the user's; it starts when the first
+test asks for it and goes with the last, and its going is a test as well: whatever it left on the host fails the run.
+``MOYAI_TEST_CLOUD`` names a running cloud to use instead (an entry of clouds.yaml), which then is left as it is.
 """
 
 from __future__ import annotations
@@ -17,6 +17,10 @@ from moyai.core.paths import default_paths
 from moyai.core.progress import Event, Reporter
 from moyai.localcloud import cloud as local
 from moyai.localcloud.config import CloudConfig, CloudPaths
+
+# For the whole run and every process that it starts. Beside the user's own state, so that it is on the file system of the cache.
+if "MOYAI_TEST_CLOUD" not in os.environ and "MOYAI_STATE_DIR" not in os.environ:
+    os.environ["MOYAI_STATE_DIR"] = str(default_paths().state.with_name("moyai-test"))
 
 TEST_CLOUD = CloudConfig(name="test", management_cidr="10.254.0.0/24", external_cidr="10.253.0.0/24")
 
