@@ -18,7 +18,7 @@ from moyai.core.progress import Event, Reporter
 from moyai.localcloud import cloud as local
 from moyai.localcloud.config import CloudConfig, CloudPaths
 
-# For the whole run and every process that it starts. Beside the user's own state, so that it is on the file system of the cache.
+# For the whole run and every process that it starts; beside the user's own state, so on one file system with the cache.
 if "MOYAI_TEST_CLOUD" not in os.environ and "MOYAI_STATE_DIR" not in os.environ:
     os.environ["MOYAI_STATE_DIR"] = str(default_paths().state.with_name("moyai-test"))
 
