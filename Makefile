@@ -17,7 +17,7 @@ test: setup
 	@./scripts/test-packages
 	.venv/bin/moyai prepare
 	$(MAKE) check
-	.venv/bin/pytest tests/netns tests/cloud tests/e2e
+	.venv/bin/pytest --durations=25 tests/netns tests/cloud tests/e2e
 	$(MAKE) test-host RELEASES=12
 
 # Stock Debian 12 and 13 in virtual machines under software emulation: machines with Kubernetes on systemd and cgroup v2.
