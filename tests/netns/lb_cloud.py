@@ -26,7 +26,16 @@ class Cloud:
         self.agent = Agent(self.store, self.root)
         self.thread = threading.Thread(target=self.agent.run, daemon=True)
         self.thread.start()
-        until("listening", lambda: (self.root / SOCKET).exists())
+        until("listening", self._listens)
+
+    def _listens(self) -> bool:
+        """Whether somebody reads the socket: a daemon that ended leaves the file behind until the next one replaces it."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as link:
+            try:
+                link.connect(str(self.root / SOCKET))
+            except (FileNotFoundError, ConnectionRefusedError):
+                return False
+        return True
 
     def stop(self) -> None:
         assert self.agent is not None
