@@ -8,6 +8,8 @@ end, never from what the calls said; the record stays as long as anything is lef
 from __future__ import annotations
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -20,6 +22,7 @@ from moyai.core.progress import Reporter
 from moyai.core.progress import Step as Progress
 from moyai.lifecycle import kubernetes, snapshot
 from moyai.lifecycle.execute import Executor, explain
+from moyai.lifecycle.kubeapi import KubeApi
 from moyai.lifecycle.record import Record, locked
 from moyai.lifecycle.up import open_api
 from moyai.plan.steps import Delete, Plan, Step
@@ -136,6 +139,14 @@ class _Down:
         api = open_api(self.record) if self.record is not None else None
         if api is None:
             return
+        # looked at beside it: what Kubernetes takes away itself belongs into the report as well
+        with ThreadPoolExecutor(max_workers=1) as pool:
+            looking = pool.submit(self._look, "what is there")
+            self._delete_services(api)
+            with suppress(MoyaiError):  # the look that counts comes after
+                looking.result()
+
+    def _delete_services(self, api: KubeApi) -> None:
         with self.reporter.step("load balancers of Services") as progress:
             try:
                 if not api.ready(timeout=2):

@@ -80,7 +80,7 @@ class OctaviaLoadBalancers:
             pools = self._octavia.list(
                 "/lbaas/pools", "pools", operation="list pools", params={"loadbalancer_id": load_balancer_id}
             )
-            trees = {tree.id: tree for tree in pool.map(self._pool, pools)}
+            trees = {tree.id: tree for tree in pool.map(self._pool, pools) if tree}
             found = listeners.result()
             balancer = head.result()
         used = {str(one["default_pool_id"]) for one in found if one.get("default_pool_id")}
@@ -90,8 +90,11 @@ class OctaviaLoadBalancers:
             loose_pools=tuple(tree for tree in trees.values() if tree.id not in used),
         )
 
-    def _pool(self, found: Json) -> Pool:
-        members = self._octavia.list(f"/lbaas/pools/{found['id']}/members", "members", operation="list members", params={})
+    def _pool(self, found: Json) -> Pool | None:
+        try:
+            members = self._octavia.list(f"/lbaas/pools/{found['id']}/members", "members", operation="list members", params={})
+        except NotFound:
+            return None  # deleted between the two calls
         monitor: Monitor | None = None
         if monitor_id := found.get("healthmonitor_id"):
             try:
