@@ -14,16 +14,16 @@ check: lint
 
 # All tests, on a cloud of their own; on a fresh machine everything is fetched and built first. Needs root.
 test: setup
-	@./scripts/test-packages
 	.venv/bin/moyai prepare
 	$(MAKE) check
 	.venv/bin/pytest --durations=25 tests/netns tests/cloud tests/e2e
-	$(MAKE) test-host RELEASES=12
 
 # Stock Debian 12 and 13 in virtual machines under software emulation: machines with Kubernetes on systemd and cgroup v2.
 # RELEASES=12 for one of them. Two to four minutes each on an idle machine; needs root, for the images.
 RELEASES ?= 12 13
-test-host:
+# Not part of `test` yet: nodes have not come to Ready there (docs/internals.md, "Open").
+test-host: setup
+	@./scripts/test-packages
 	MOYAI_TEST_RELEASES="$(RELEASES)" nice -n 5 .venv/bin/pytest -q -s tests/host
 
 # Measures cloud, `up`, Services and `down` against their floors, on a cloud of its own; BENCH="--only up --output json". Needs root.
