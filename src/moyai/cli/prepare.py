@@ -7,7 +7,6 @@ local cloud and the OpenStack adapter meet; none of them knows the others.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -89,7 +88,7 @@ def prepare(output: str) -> None:
 
 def ensure_everything(paths: Paths, reporter: Reporter) -> None:
     """Get and make all that ``up`` needs, but start nothing: afterwards ``up`` needs no network."""
-    _require_root()
+    local.require_root()
     toolchain = Toolchain(paths, reporter)
     tasks = [
         _packages_task(),
@@ -105,7 +104,7 @@ def cloud_tasks(
     config: CloudConfig, paths: Paths, reporter: Reporter, toolchain: Toolchain, *, use_snapshot: bool = True
 ) -> list[Task]:
     """The tasks that bring the local cloud up, from nothing if need be; the last is ``CLOUD``."""
-    _require_root()
+    local.require_root()
     registry = TASK_PREFIX + "registry"
 
     def start(results: Mapping[str, Any], _: Step) -> None:
@@ -131,11 +130,6 @@ def _toolchain_tasks(toolchain: Toolchain, names: Sequence[str]) -> list[Task]:
     plain = [name for name in names if name not in _COMPILED]
     compiled = [name for name in names if name in _COMPILED]
     return [*toolchain.tasks(plain), *(toolchain.tasks(compiled, after=(PACKAGES,)) if compiled else [])]
-
-
-def _require_root() -> None:
-    if os.geteuid() != 0:
-        raise UsageError("the local cloud needs root (namespaces, bridges, loop devices)", hint="run it with sudo")
 
 
 def _upload(name: str, image: node.NodeImage, step: Step) -> None:

@@ -64,7 +64,7 @@ def up(
 
     ``registry``: the registry's program. Raises UsageError for what the user can change, MoyaiError for what went wrong.
     """
-    _require_root()
+    require_root()
     clock = clock or SystemClock()
     folders = CloudPaths(paths.cloud(config.name))
     folders.check()
@@ -224,7 +224,7 @@ def down(
     config: CloudConfig, paths: Paths, reporter: Reporter, *, keep: bool = False, clouds_file: Path | None = None
 ) -> list[str]:
     """End the cloud and delete its state (``keep``: only end it). Returns what was left behind all the same."""
-    _require_root()
+    require_root()
     folders = CloudPaths(paths.cloud(config.name))
     with locked(config.name):
         ends.refuse_foreign(config, folders)
@@ -286,7 +286,8 @@ def _init(paths: CloudPaths) -> int | None:
     return record.pid if record and record.alive() else None
 
 
-def _require_root() -> None:
+def require_root() -> None:
+    """Raises UsageError for anybody but root."""
     if os.geteuid() != 0:
         raise UsageError("the local cloud needs root (namespaces, bridges, loop devices)", hint="run it with sudo")
 
