@@ -27,10 +27,6 @@ from tests.cloud.kube_api import KubeApi, kube_api
 from tests.unit.ccm_world import CONFIG, node_object, server, service_object
 from tests.unit.fake_cloud import FakeCloud
 
-#: A request that is cancelled while its connection is being opened (a watch at the end of a test) leaves the transport to the
-#: garbage collector, in the HTTP client below lightkube: seen in about one run of three, here only.
-pytestmark = pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
-
 PLAIN: dict[str, Any] = {"type": "ClusterIP", "ports": [{"port": 80}]}
 
 

@@ -2,14 +2,17 @@
 
 lightkube gives configuration (in a pod, or a kubeconfig), certificates, tokens that rotate, and exec plug-ins. Its own watch is
 not used: it has no inactivity time-out and hides a 410. What always holds: every call has a time limit; every failure leaves as
-one of ``core.errors``; a watch ends by itself, by the server's time-out or, on a dead connection, by silence.
+one of ``core.errors``; a watch ends by itself, by the server's time-out or, on a dead connection, by silence. A caller may be
+cancelled at any moment: what was being sent ends in the background, because httpcore2 loses the socket of a connection that is
+cut off in its TLS handshake; ``close`` waits for that.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
@@ -119,6 +122,7 @@ class KubeClient:
 
     def __init__(self, connection: httpx2.AsyncClient) -> None:
         self._http = connection
+        self._strays: set[asyncio.Task[None]] = set()
 
     @classmethod
     def connect(cls, kubeconfig: Path | None = None) -> KubeClient:
@@ -132,6 +136,8 @@ class KubeClient:
         return cls(client_adapter.AsyncClient(_configuration(kubeconfig), parameters))
 
     async def close(self) -> None:
+        if self._strays:
+            await asyncio.wait(self._strays)
         await self._http.aclose()
 
     async def list(self, resource: Resource, *, namespace: str | None = None) -> tuple[list[Json], str]:
@@ -170,7 +176,7 @@ class KubeClient:
             timeout=httpx2.Timeout(_CALL_SECONDS, connect=_CONNECT_SECONDS, read=silence_seconds),
         )
         async with self._guard("watch", path):
-            response = await self._http.send(request, stream=True)
+            response = await self._send(request)
             try:
                 if response.status_code >= 400:
                     await response.aread()
@@ -226,16 +232,32 @@ class KubeClient:
         params: Mapping[str, str] | None = None,
     ) -> Json:
         async with self._guard(method, path):
-            response = await self._http.request(
+            request = self._http.build_request(
                 method,
                 path,
                 params=dict(params or {}),
                 content=None if body is None else json.dumps(body).encode(),
                 headers={"Accept": "application/json", "Content-Type": content_type},
             )
+            response = await self._send(request)
+            try:
+                await response.aread()
+            finally:
+                await response.aclose()
             if response.status_code >= 400:
                 raise _error(response, method, path)
             return cast("Json", response.json())
+
+    async def _send(self, request: httpx2.Request) -> httpx2.Response:
+        """The answer's head; the caller reads and closes it."""
+        sending = asyncio.ensure_future(self._http.send(request, stream=True))
+        try:
+            return await asyncio.shield(sending)
+        except asyncio.CancelledError:
+            stray = asyncio.ensure_future(_put_away(sending))
+            self._strays.add(stray)
+            stray.add_done_callback(self._strays.discard)
+            raise
 
     @asynccontextmanager
     async def _guard(self, method: str, path: str) -> AsyncGenerator[None]:
@@ -256,6 +278,14 @@ class KubeClient:
             raise Retriable("the Kubernetes API sent something that is not JSON", operation=f"{method} {path}") from error
         except ConfigError as error:
             raise Terminal(f"the Kubernetes credentials do not work: {error}", operation=f"{method} {path}") from error
+
+
+async def _put_away(sending: asyncio.Future[httpx2.Response]) -> None:
+    """Close what nobody waits for any more, once the connection stands or has failed in its own time."""
+    with suppress(Exception):
+        async with asyncio.timeout(_CONNECT_SECONDS + 1):
+            response = await sending
+        await response.aclose()
 
 
 def _configuration(kubeconfig: Path | None) -> SingleConfig:
