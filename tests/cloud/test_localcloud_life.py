@@ -22,20 +22,25 @@ import yaml
 from moyai.core.errors import MoyaiError, UsageError
 from moyai.core.paths import Paths, default_paths
 from moyai.core.progress import Reporter
+from moyai.linux.process import run
 from moyai.localcloud import cloud as local
 from moyai.localcloud import env, host, proc, secrets, snapshot
 from moyai.localcloud.api import Api
 from moyai.localcloud.config import CloudConfig, CloudPaths
 from moyai.localcloud.control import Control
+from moyai.localcloud.services.network import EXTERNAL_BRIDGE
 from moyai.localcloud.status import status
 
 CONFIG = CloudConfig("life", "10.247.0.0/24", "10.246.0.0/24")
+#: The last of its lives.
+OUTBOUND = replace(CONFIG, outbound=True)
 
 UP = """
 import sys
 from pathlib import Path
 from moyai.core.paths import Paths
 from moyai.core.progress import Reporter
+from moyai.linux.process import run
 from moyai.localcloud import cloud
 from moyai.localcloud.config import CloudConfig
 cache, state, clouds = map(Path, sys.argv[1:4])
@@ -197,8 +202,27 @@ def test_down_leaves_nothing_behind(life: Life) -> None:
     assert life.down() == []
 
 
+@pytest.fixture
+def world() -> Generator[str]:
+    """Somebody whom this host reaches, and who knows no way back but to this host's own address."""
+    name = "t-life-world"
+    # behind the route stands an unreachable one: nothing for the world leaves by the default route
+    run(["ip", "route", "add", "unreachable", "198.18.7.0/30", "metric", str(host.FENCE_METRIC)])
+    try:
+        run(["ip", "netns", "add", name])
+        run(["ip", "link", "add", name, "type", "veth", "peer", "name", "eth0", "netns", name])
+        run(["ip", "address", "add", "198.18.7.1/30", "dev", name])
+        run(["ip", "link", "set", name, "up"])
+        run(["ip", "-n", name, "address", "add", "198.18.7.2/30", "dev", "eth0"])
+        run(["ip", "-n", name, "link", "set", "eth0", "up"])
+        yield "198.18.7.2"
+    finally:
+        run(["ip", "netns", "delete", name], check=False)
+        run(["ip", "route", "delete", "unreachable", "198.18.7.0/30", "metric", str(host.FENCE_METRIC)])
+
+
 def test_from_the_snapshot_it_is_a_fresh_cloud_and_quicker(life: Life) -> None:
-    seconds = life.up()
+    seconds = life.up(OUTBOUND)
     print(f"cloud from a snapshot: {seconds:.1f} s")
     assert life.api().get("neutron", "/v2.0/networks?name=kept")["networks"] == []
     # on a busy host an agent's report may come late once; what does not mend itself within half a minute is a fault
@@ -206,3 +230,24 @@ def test_from_the_snapshot_it_is_a_fresh_cloud_and_quicker(life: Life) -> None:
     while (view := status(CONFIG, life.paths)).condition != "running" and time.monotonic() < deadline:
         time.sleep(0.5)
     assert view.condition == "running", view.problems
+
+
+def test_with_outbound_machines_get_out_under_the_hosts_address_and_the_host_stays_closed(life: Life, world: str) -> None:
+    """The way out is asked for; the cloud before this one had none (test_localcloud_running)."""
+    into = ["nsenter", f"--target={life.init()}", "--mount", "--net", "--pid"]
+    name, address = "t-out", CONFIG.external[-3]
+    for words in (
+        ("ip", "netns", "add", name),
+        ("ip", "link", "add", name, "type", "veth", "peer", "name", "eth0", "netns", name),
+        ("ip", "link", "set", name, "master", EXTERNAL_BRIDGE, "up"),
+        ("ip", "-n", name, "address", "add", f"{address}/{CONFIG.external.prefixlen}", "dev", "eth0"),
+        ("ip", "-n", name, "link", "set", "eth0", "up"),
+        ("ip", "-n", name, "route", "add", "default", "via", CONFIG.external_gateway),
+    ):
+        run([*into, *words])
+
+    def ping(target: str) -> bool:
+        return run([*into, "ip", "netns", "exec", name, "ping", "-c", "1", "-W", "2", target], check=False).returncode == 0
+
+    assert ping(world)
+    assert not ping("198.18.7.1")

@@ -185,7 +185,12 @@ def show(machines: list[Machine]) -> None:
         for machine in machines:
             if machine.console.exists():
                 (SHARE / f"console-{machine.name}.log").write_bytes(machine.console.read_bytes())
-        time.sleep(5)
+        with (SHARE / "top.log").open("a") as top:
+            subprocess.run("date; uptime; top -b -n1 -w 180 | head -25", shell=True, stdout=top)
+        for machine in machines[:1]:
+            log = machine.upper / "var/log"
+            subprocess.run(f"tail -n 60 {machine.upper}/var/log/pods/*/*/*.log > /share/pods.log 2>&1; cp -r {log}/journal /share/ 2>/dev/null; ls {log} > /share/logs", shell=True)
+        time.sleep(15)
 
 
 def make(node: Json, plan: Json) -> Machine:
