@@ -185,12 +185,7 @@ def show(machines: list[Machine]) -> None:
         for machine in machines:
             if machine.console.exists():
                 (SHARE / f"console-{machine.name}.log").write_bytes(machine.console.read_bytes())
-        with (SHARE / "top.log").open("a") as top:
-            subprocess.run("date; uptime; top -b -n1 -w 180 | head -25", shell=True, stdout=top)
-        for machine in machines[:1]:
-            log = machine.upper / "var/log"
-            subprocess.run(f"tail -n 60 {machine.upper}/var/log/pods/*/*/*.log > /share/pods.log 2>&1; cp -r {log}/journal /share/ 2>/dev/null; ls {log} > /share/logs", shell=True)
-        time.sleep(15)
+        time.sleep(5)
 
 
 def make(node: Json, plan: Json) -> Machine:
@@ -201,7 +196,8 @@ def make(node: Json, plan: Json) -> Machine:
     for path in (seed, folder / "up/etc", folder / "kubelet", folder / "store"):
         path.mkdir(parents=True)
     (folder / "up/etc/hostname").write_text(f"{name}\n")
-    (folder / "up/etc/resolv.conf").write_text("")
+    # nobody answers there, but CoreDNS does not start without somebody to ask
+    (folder / "up/etc/resolv.conf").write_text(f"nameserver {plan['gateway'].partition('/')[0]}\n")
     meta = {"uuid": str(uuid.uuid4()), "name": name, "hostname": name, "meta": node["metadata"], "availability_zone": "az1"}
     (seed / "meta_data.json").write_text(json.dumps(meta))
     (seed / "user_data").write_text((SHARE / node["user_data"]).read_text())
@@ -231,7 +227,8 @@ def journal(here: Host, machine: Machine) -> None:
         said = here.run(machine.folder, machine.name, ["journalctl", "--no-pager", "-b"], timeout=120).stdout
     except Exception as error:
         said = repr(error)
-    (SHARE / f"journal-{machine.name}.log").write_text(said)
+    pods = (f"{path}\n{path.read_text(errors='replace')[-4000:]}" for path in machine.upper.glob("var/log/pods/*/*/*.log"))
+    (SHARE / f"journal-{machine.name}.log").write_text("\n".join([said, *pods]))
 
 
 def check_machines(here: Host, machines: list[Machine]) -> None:
