@@ -89,5 +89,5 @@ def test_a_server_in_error_is_told_with_its_reason_and_replaced_by_the_next_up(u
 
 
 def write(cluster: Cluster, flavor: str) -> None:
-    spec = {"cloud": cluster.cloud, "controlPlane": {"flavor": flavor}, "nodePools": []}
+    spec: dict[str, object] = {"cloud": cluster.cloud, "controlPlane": {"flavor": flavor}, "nodePools": []}
     (cluster.folder / "cluster.yaml").write_text(json.dumps({"metadata": {"name": cluster.name}, "spec": spec}))
