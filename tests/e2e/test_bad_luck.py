@@ -17,8 +17,13 @@ from moyai.core.paths import default_paths
 from moyai.localcloud import clouds_yaml
 from tests.e2e.driver import Cluster
 
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::openstack.warnings.RemovedInSDK50Warning"),
+    pytest.mark.filterwarnings("ignore::openstack.warnings.RemovedInSDK60Warning"),
+]
 
-@pytest.fixture(scope="module")
+
+@pytest.fixture
 def admin(cloud_name: str) -> Any:
     return openstack.connect(cloud=f"{cloud_name}-admin")
 
@@ -51,10 +56,11 @@ def test_a_cloud_that_does_not_answer_or_refuses_is_one_line(
     entry["auth"].update(auth)
     file = tmp_path / "clouds.yaml"
     file.write_text(yaml.safe_dump({"clouds": {"elsewhere": entry}}))
-    (tmp_path / "cluster.yaml").write_text(json.dumps({"metadata": {"name": unlucky.name}, "spec": {"cloud": "elsewhere"}}))
+    spec = tmp_path / "spec.yaml"
+    spec.write_text(json.dumps({"metadata": {"name": unlucky.name}, "spec": {"cloud": "elsewhere"}}))
     with monkeypatch.context() as patch:
         patch.setenv("OS_CLIENT_CONFIG_FILE", str(file))
-        told = last_line(unlucky, "up", str(tmp_path), expect=code)
+        told = last_line(unlucky, "up", str(spec), expect=code)
     assert told.startswith("moyai: ")
     assert line in told
     assert not (default_paths().clusters / unlucky.name).exists()
