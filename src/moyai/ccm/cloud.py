@@ -6,13 +6,12 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import ParamSpec, TypeVar
 
-from moyai.ccm.config import GlobalConfig
 from moyai.cloud.loadbalancer import LoadBalancers
 from moyai.cloud.protocols import Compute, NetworkCalls
-from moyai.core.errors import MoyaiError, UsageError
+from moyai.core.errors import MoyaiError
+from moyai.runtime.cloudconfig import GlobalConfig, log_in
 from moyai.runtime.metrics import Metrics
 
 P = ParamSpec("P")
@@ -49,24 +48,8 @@ def connect_cloud(config: GlobalConfig, metrics: Metrics) -> Cloud:
     from moyai.cloud.openstack.compute import NovaCompute
     from moyai.cloud.openstack.loadbalancer import OctaviaLoadBalancers
     from moyai.cloud.openstack.network import NeutronNetwork
-    from moyai.cloud.openstack.session import ApplicationCredential, open_session
 
-    if not (config.application_credential_id and config.application_credential_secret):
-        raise UsageError(
-            "cloud config has no application credential",
-            hint="set application-credential-id and application-credential-secret in section [Global]",
-        )
-    if config.ca_file and not Path(config.ca_file).is_file():
-        raise UsageError(f"cloud config: ca-file {config.ca_file} is not there")
-    credential = ApplicationCredential(
-        auth_url=config.auth_url,
-        id=config.application_credential_id,
-        secret=config.application_credential_secret,
-        region=config.region,
-        ca_file=config.ca_file,
-        insecure=config.tls_insecure,
-    )
-    session = open_session(credential=credential)
+    session = log_in(config)
     return Cloud(
         compute=NovaCompute(session),
         network=NeutronNetwork(session),
