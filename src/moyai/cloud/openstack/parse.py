@@ -54,7 +54,7 @@ def flavor(data: Json) -> Flavor:
 
 
 #: Source: https://docs.openstack.org/api-ref/compute/ (OS-EXT-STS:power_state). 0 is "pending", which says nothing.
-_POWER = {1: "running", 3: "paused", 4: "shutdown", 6: "crashed", 7: "suspended"}
+_POWER = {"1": "running", "3": "paused", "4": "shutdown", "6": "crashed", "7": "suspended"}
 
 
 def server(data: Json) -> Server:
@@ -80,7 +80,7 @@ def server(data: Json) -> Server:
         fault=_text(fault.get("message")),
         volume_ids=tuple(row["id"] for row in _rows(data.get("os-extended-volumes:volumes_attached"))),
         state=_text(data.get("OS-EXT-STS:vm_state")),
-        power=_POWER.get(data.get("OS-EXT-STS:power_state"), ""),
+        power=_POWER.get(_text(data.get("OS-EXT-STS:power_state")), ""),
         task=_text(data.get("OS-EXT-STS:task_state")),
     )
 
