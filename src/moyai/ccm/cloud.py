@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ParamSpec, TypeVar
 
 from moyai.cloud.loadbalancer import LoadBalancers
 from moyai.cloud.protocols import Compute, NetworkCalls
-from moyai.core.errors import MoyaiError
+from moyai.runtime.calls import call_cloud
 from moyai.runtime.cloudconfig import GlobalConfig, log_in
 from moyai.runtime.metrics import Metrics
 
@@ -30,17 +28,7 @@ class Cloud:
 
     async def call(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """``function`` of one of the three, in a worker thread."""
-        name = getattr(function, "__name__", "call")
-        start = time.monotonic()
-        outcome = "ok"
-        try:
-            return await asyncio.to_thread(function, *args, **kwargs)
-        except MoyaiError as error:
-            outcome = type(error).__name__.lower()
-            raise
-        finally:
-            self.metrics.count("moyai_cloud_calls_total", call=name, outcome=outcome)
-            self.metrics.observe("moyai_cloud_call_seconds", time.monotonic() - start, call=name)
+        return await call_cloud(self.metrics, function, *args, **kwargs)
 
 
 def connect_cloud(config: GlobalConfig, metrics: Metrics) -> Cloud:
