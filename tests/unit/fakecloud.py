@@ -649,6 +649,9 @@ class _Balancers(_Part):
             self.c.put("balancers", replace(lb, provisioning_status="PENDING_DELETE"))
 
 
+_CLASSES = "/apis/storage.k8s.io/v1/storageclasses"
+
+
 class FakeKube:
     """The Kubernetes API of a cluster on a ``FakeCloud``: its nodes are the machines that run."""
 
@@ -661,6 +664,8 @@ class FakeKube:
         self.cordoned: list[str] = []
         self.tokens: list[str] = []
         self.services: list[dict[str, Any]] = []
+        #: What the add-ons made, by path.
+        self.objects: dict[str, dict[str, Any]] = {f"{_CLASSES}/csi-cinder": {"reclaimPolicy": "Delete"}}
 
     def _machines(self) -> list[Server]:
         servers = [server for server in self.cloud.compute.servers(tag=self.tag) if server.status == "ACTIVE"]
@@ -675,8 +680,11 @@ class FakeKube:
             return [{"metadata": {"name": s.name}, "spec": {}, "status": status} for s in self._machines()]
         if path.endswith("/deployments"):
             status = {"updatedReplicas": 1, "availableReplicas": 1}
-            names = ("moyai-cloud-controller-manager", "coredns")
+            names = ("moyai-cloud-controller-manager", "coredns", "csi-cinder-controllerplugin", "snapshot-controller")
             return [{"metadata": {"name": name}, "spec": {"replicas": 1}, "status": status} for name in names]
+        if path.endswith("/daemonsets"):
+            status = {"numberReady": 3, "desiredNumberScheduled": 3}
+            return [{"metadata": {"name": name}, "status": status} for name in ("kube-proxy", "csi-cinder-nodeplugin")]
         if path.startswith("/api/v1/pods?"):
             return [pod for pod in self.pods if path.endswith(pod["spec"]["nodeName"])]
         if path == "/api/v1/services":
@@ -684,14 +692,18 @@ class FakeKube:
         raise AssertionError(path)
 
     def get(self, path: str, *, timeout: float | None = None) -> dict[str, Any]:
-        return {"status": {"numberReady": 3, "desiredNumberScheduled": 3}}
+        if path not in self.objects:
+            raise NotFound(path)
+        return self.objects[path]
 
     def patch(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         self.cordoned.append(path.rpartition("/")[2])
         return {}
 
     def create(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        if path.endswith("/secrets"):
+        if path == _CLASSES:
+            self.objects[f"{path}/{body['metadata']['name']}"] = dict(body)
+        elif path.endswith("/secrets"):
             self.tokens.append(body["metadata"]["name"])
         elif path.endswith("/eviction"):
             name = body["metadata"]["name"]
@@ -704,5 +716,6 @@ class FakeKube:
         return {}
 
     def delete(self, path: str, body: Mapping[str, Any] | None = None) -> None:
+        self.objects.pop(path, None)
         name = path.rpartition("/")[2]
         self.services = [service for service in self.services if service["metadata"]["name"] != name]

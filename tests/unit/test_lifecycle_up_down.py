@@ -16,12 +16,12 @@ from moyai.core.errors import MoyaiError, Terminal, UsageError
 from moyai.core.ids import CLUSTER_TAG, cluster_tag
 from moyai.core.paths import Paths
 from moyai.core.progress import Reporter
+from moyai.lifecycle import addons, pki
 from moyai.lifecycle import down as teardown
-from moyai.lifecycle import pki
 from moyai.lifecycle import up as building
 from moyai.lifecycle.record import Record, locked
 from moyai.plan import text
-from moyai.spec.load import parse
+from moyai.spec.load import dump, parse
 from moyai.spec.model import Cluster
 from tests.unit.fakecloud import FakeCloud, FakeKube, Killed
 
@@ -93,7 +93,8 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
 
 
 def whole() -> list[str]:
-    return sorted([*(line for line in WHOLE if " " in line), "credential quickstart-UID"])
+    credentials = ["credential quickstart-UID", "credential quickstart-volumes-UID"]
+    return sorted([*(line for line in WHOLE if " " in line), *credentials])
 
 
 def test_up_makes_one_of_everything_and_again_nothing(world: World) -> None:
@@ -315,6 +316,37 @@ def test_volumes_are_kept_when_the_spec_says_so(world: World) -> None:
     report = world.down()
     assert [(line.fate, line.kind, line.name) for line in report.lines if line.fate != "gone"] == [("kept", "volume", "pvc-1")]
     assert list(world.cloud.all["volumes"]) == ["vol"]
+
+
+def test_a_changed_reclaim_policy_makes_the_default_class_anew(world: World) -> None:
+    world.up()
+    classes = world.kube().objects
+    assert world.up("spec: {volumes: {reclaimPolicy: Retain}}").changed
+    assert [one["reclaimPolicy"] for one in classes.values()] == ["Retain"]
+    assert not world.up("spec: {volumes: {reclaimPolicy: Retain}}").changed
+    # killed between the two calls: gone, and the spec on record is still the old one
+    record = Record.open(world.paths, "quickstart")
+    assert record is not None
+    record.set_spec(dump(parse("")))
+    classes.clear()
+    assert world.up("spec: {volumes: {reclaimPolicy: Retain}}").changed
+    assert [one["reclaimPolicy"] for one in classes.values()] == ["Retain"]
+    # taken away on purpose
+    classes.clear()
+    assert not world.up("spec: {volumes: {reclaimPolicy: Retain}}").changed
+    assert not classes
+
+
+def test_a_cluster_from_before_volumes_is_not_waited_for_in_vain(world: World) -> None:
+    world.up()
+    record = Record.open(world.paths, "quickstart")
+    assert record is not None
+    record.forget("volumes-credential", "volumes-credential secret")
+    again = world.up()
+    assert not again.changed
+    assert "built by a moyai without volumes" in again.notes[0]
+    assert addons.deployments(record) == ("moyai-cloud-controller-manager", "coredns")
+    assert world.up("spec: {nodePools: [{replicas: 3}]}").changed
 
 
 def test_what_will_not_go_is_reported_and_keeps_the_record(world: World) -> None:

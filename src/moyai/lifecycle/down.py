@@ -25,6 +25,7 @@ from moyai.lifecycle.execute import Executor, explain
 from moyai.lifecycle.kubeapi import KubeApi
 from moyai.lifecycle.record import Record, locked
 from moyai.lifecycle.up import open_api
+from moyai.plan import steps as s
 from moyai.plan.steps import Delete, Plan, Step
 from moyai.plan.teardown import Target, plan_down
 from moyai.spec.load import validate
@@ -218,9 +219,9 @@ class _Down:
 
 
 def _kind(key: str) -> str:
-    return {"group": "security group", "floating-ip": "floating ip", "key-pair": "key pair"}.get(
-        key.split(" ")[0], key.split(" ")[0]
-    )
+    first = key.split(" ")[0]
+    names = {"group": "security group", s.FLOATING_IP: "floating ip", s.KEYPAIR: "key pair", s.VOLUMES_CREDENTIAL: "credential"}
+    return names.get(first, first)
 
 
 def check(report: DownReport) -> None:

@@ -23,8 +23,11 @@ from moyai.lifecycle.record import Record
 from moyai.plan import steps as s
 from moyai.plan.steps import Step
 
-#: Roles that the cloud controller manager needs; a cloud that does not have them gives it all of its user's.
-CREDENTIAL_ROLES = ("member", "load-balancer_member")
+#: Credential → whose it is, and the roles that it needs; a cloud that does not have them gives it all of its user's.
+CREDENTIALS: Mapping[str, tuple[str, tuple[str, ...]]] = {
+    s.CREDENTIAL: ("cloud controller manager", ("member", "load-balancer_member")),
+    s.VOLUMES_CREDENTIAL: ("CSI driver", ("member",)),
+}
 #: Seconds after which a deletion that the cloud keeps refusing as "in use" is given up.
 BUSY_TIMEOUT = 60.0
 GONE_TIMEOUT = 120.0
@@ -225,17 +228,18 @@ class Executor:
         if stale:
             identity.delete_application_credential(stale)
         self._intend(step.key, step.name)
-        text = f"cloud controller manager of moyai cluster {self.record.name}"
+        who, roles = CREDENTIALS[step.key]
+        text = f"{who} of moyai cluster {self.record.name}"
         try:
-            made = identity.create_application_credential(name=step.name, roles=CREDENTIAL_ROLES, description=text)
+            made = identity.create_application_credential(name=step.name, roles=roles, description=text)
         except (Retriable, NotFound):
             raise
         except Terminal:
             made = identity.create_application_credential(name=step.name, roles=(), description=text)
-        self.record.keep_secret("credential", made[1])
+        self.record.keep_secret(step.key, made[1])
         self._made(step.key, made[0], step.name)
         # only a credential whose secret is on disk is worth keeping: the planner asks for this key
-        self.record.intend(f"{s.CREDENTIAL} secret")
+        self.record.intend(s.secret_key(step.key))
         return made
 
     def _server(self, step: s.CreateServer, progress: Progress) -> Any:

@@ -34,7 +34,9 @@ Kind = Literal[
 ]
 
 NETWORK, SUBNET, ROUTER, INTERFACE, ROUTES = "network", "subnet", "router", "interface", "routes"
-FLOATING_IP, ATTACH, KEYPAIR, CREDENTIAL = "floating-ip", "floating-ip attached", "key-pair", "credential"
+FLOATING_IP, ATTACH, KEYPAIR = "floating-ip", "floating-ip attached", "key-pair"
+#: Application credentials: the cloud controller manager's and the CSI driver's.
+CREDENTIAL, VOLUMES_CREDENTIAL = "credential", "volumes-credential"
 
 
 def port_key(node: str) -> str:
@@ -51,6 +53,11 @@ def rules_key(role: Role) -> str:
 
 def group_key(role: Role) -> str:
     return f"group {role}"
+
+
+def secret_key(credential: str) -> str:
+    """What the record intends once a credential's secret, which is told only once, is on disk."""
+    return f"{credential} secret"
 
 
 @dataclass(frozen=True, kw_only=True)
