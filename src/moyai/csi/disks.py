@@ -84,8 +84,8 @@ class LinuxDisks:
     make = staticmethod(filesystem.make)
     grow_unmounted = staticmethod(filesystem.grow_unmounted)
     grow_mounted = staticmethod(filesystem.grow_mounted)
-    mounts = staticmethod(mounts.mounts)
     unmount = staticmethod(mounts.unmount)
+    mounted = staticmethod(mounts.at)
 
     def device(self, links: Sequence[str]) -> str | None:
         for link in links:
@@ -105,8 +105,8 @@ class LinuxDisks:
         with contextlib.suppress(FileNotFoundError):
             Path(f"/sys/class/block/{Path(device).name}/device/rescan").write_text("1")
 
-    def mounted(self, path: str) -> Mount | None:
-        return mounts.at(path)
+    def mounts(self) -> list[Mount]:
+        return mounts.mounts()
 
     def exists(self, path: str) -> bool:
         return os.path.lexists(path)
