@@ -64,10 +64,11 @@ class SnapshotWork:
             raise Refused("FAILED_PRECONDITION", f"snapshot {snapshot_id} belongs to another cluster and is not deleted")
         if snapshot.status == "CREATING":
             raise Refused("ABORTED", f"snapshot {snapshot_id} is still being made")
-        await self._remove(snapshot_id)
+        await self._remove(snapshot_id, asked=snapshot.status == "DELETING")
 
-    async def _remove(self, snapshot_id: str) -> None:
-        await self._cloud.call(self._cloud.volumes.delete_snapshot, snapshot_id)
+    async def _remove(self, snapshot_id: str, *, asked: bool = False) -> None:
+        if not asked:
+            await self._cloud.call(self._cloud.volumes.delete_snapshot, snapshot_id)
         await self._cloud.watch_snapshots.until(
             snapshot_id, decide.deleted, within=self._patience, what=f"snapshot {snapshot_id} to go"
         )
