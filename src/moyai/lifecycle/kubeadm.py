@@ -30,6 +30,18 @@ TIMEOUTS = {
     "tlsBootstrap": "15m0s",
     "discovery": "15m0s",
 }
+#: Where kubeadm finds, on the control plane, what it is to change in its own manifests.
+PATCHES = "/etc/moyai/patches"
+
+
+def patches() -> dict[str, str]:
+    """The files of PATCHES, by name.
+
+    CoreDNS's probe has no period of its own: one that comes a moment too early costs the kubelet's default of 10 s.
+    """
+    probe = {"name": "coredns", "readinessProbe": {"periodSeconds": 1}}
+    deployment = {"spec": {"template": {"spec": {"containers": [probe]}}}}
+    return {"corednsdeployment0+strategic.yaml": yaml.safe_dump(deployment)}
 
 
 @dataclass(frozen=True)
@@ -90,6 +102,7 @@ def init_config(facts: InitFacts) -> str:
                 ],
                 "localAPIEndpoint": {"advertiseAddress": node.address, "bindPort": API_PORT},
                 "nodeRegistration": _registration(node, None),
+                "patches": {"directory": PATCHES},
                 "timeouts": TIMEOUTS,
             },
             {

@@ -80,6 +80,7 @@ def control_plane(
             "etc/moyai/sealed": seal(_tar(sealed, mode=0o600), key).encode(),
             "usr/local/lib/moyai/bootstrap": _data("bootstrap-control-plane", ADDRESS=facts.node.address),
             "usr/local/lib/moyai/metadata-key": _data("metadata-key"),
+            **{f"{kubeadm.PATCHES.lstrip('/')}/{name}": text.encode() for name, text in kubeadm.patches().items()},
         },
     )
 
@@ -162,6 +163,7 @@ def _script(facts: NodeFacts, own: Mapping[str, bytes]) -> str:
         "etc/moyai/masquerade.nft": masquerade(facts.cluster).encode(),
         "etc/systemd/system/moyai-network.service": _data("moyai-network.service"),
         "etc/systemd/system/moyai-bootstrap.service": _data("moyai-bootstrap.service"),
+        "usr/local/lib/moyai/patiently": _data("patiently"),
         **own,
     }
     if facts.mirror:
