@@ -83,9 +83,7 @@ class NodeWork:
             self._disks.make(device, access.file_system)
             return access.file_system
         if kind not in FILE_SYSTEMS:
-            raise Refused(
-                "FAILED_PRECONDITION", f"volume {volume_id} holds {kind}, which is not mounted here; nothing was changed"
-            )
+            raise Refused("FAILED_PRECONDITION", f"volume {volume_id} holds {kind}, which is not mounted here; it is unchanged")
         if access.fs_type and access.fs_type != kind:
             raise Refused("FAILED_PRECONDITION", f"volume {volume_id} holds {kind}, not {access.fs_type}; it is unchanged")
         if not access.read_only:
