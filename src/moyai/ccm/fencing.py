@@ -13,7 +13,7 @@ two is finished, or lifted, by the next look.
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from moyai.ccm.node import taint_list
 from moyai.ccm.servers import Servers, server_id
@@ -129,10 +129,12 @@ class FencingController:
         return Result(again_after=decision.again)
 
     def _subject(self, node: Node) -> Subject:
-        pulses = {one.name: self._pulse(one.name) for one in self._nodes.all()}
-        silent = sum(pulse.late for pulse in pulses.values())
-        pulse = pulses.get(node.name) or self._pulse(node.name)
-        return Subject(node.ready, fenced(node), pulse, silent=silent, answering=len(pulses) - silent)
+        pulse = self._pulse(node.name)
+        subject = Subject(node.ready, fenced(node), pulse)
+        if self._policy != "poweroff" or not pulse.late:
+            return subject  # the others matter only to that policy
+        late = [self._pulse(one.name).late for one in self._nodes.all()]
+        return replace(subject, silent=sum(late), answering=len(late) - sum(late))
 
     def _pulse(self, name: str) -> Pulse:
         now = self._clock.monotonic()
