@@ -30,6 +30,7 @@ Kind = Literal[
     "server",
     "load balancer",
     "volume",
+    "snapshot",
     "node",
 ]
 
@@ -278,6 +279,30 @@ class Delete(Step):
     @property
     def text(self) -> str:
         return f"delete {self.kind} {self.name}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class StopServer(Step):
+    """Shut a machine down, so that it writes what it still holds to the disks that outlive it."""
+
+    name: str
+    server_id: str
+
+    @property
+    def text(self) -> str:
+        return f"stop server {self.name}, whose volumes outlive it"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetachVolume(Step):
+    name: str
+    volume_id: str
+    server: str
+    server_id: str
+
+    @property
+    def text(self) -> str:
+        return f"detach volume {self.name} from server {self.server}"
 
 
 @dataclass(frozen=True, kw_only=True)
