@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
@@ -65,6 +65,7 @@ class FakeCloud:
         self.faults: dict[str, str] = {}
         #: Names of volumes that were taken from a machine that still ran.
         self.torn: list[str] = []
+        self.on_stop: Callable[[str], None] = lambda _: None
         self.quota: dict[str, Quota] = {}
         self.changes = 0
         self.kill_number: int | None = None
@@ -540,6 +541,7 @@ class _Compute(_Part):
 
     def stop_server(self, server_id: str) -> None:
         with self.c.change():
+            self.c.on_stop(server_id)
             self.c.put("servers", replace(self.c.find("servers", server_id), status="SHUTOFF"))
 
     def start_server(self, server_id: str) -> None:
