@@ -25,11 +25,11 @@ def release(
 ) -> list[str]:
     """End the pods that use these volumes; returns the names of the PersistentVolumes that are attached all the same."""
     end = clock.monotonic() + timeout
-    claims = {
-        pv["metadata"]["name"]: (claim.get("namespace"), claim.get("name"))
-        for pv in api.items("/api/v1/persistentvolumes")
-        if _handle(pv) in volume_ids and (claim := pv["spec"].get("claimRef") or {})
-    }
+    claims: dict[str, tuple[str, str]] = {}
+    for pv in api.items("/api/v1/persistentvolumes"):
+        claim: Json = pv["spec"].get("claimRef") or {}
+        if claim and _handle(pv) in volume_ids:
+            claims[pv["metadata"]["name"]] = (claim["namespace"], claim["name"])
     if not claims:
         return []
     for node in api.items("/api/v1/nodes"):
@@ -71,7 +71,8 @@ def _handle(pv: Json) -> str:
 
 
 def _claim_names(pod: Json) -> Iterator[str]:
-    for volume in pod["spec"].get("volumes") or []:
+    volumes: list[Json] = pod["spec"].get("volumes") or []
+    for volume in volumes:
         if "persistentVolumeClaim" in volume:
             yield volume["persistentVolumeClaim"]["claimName"]
         elif "ephemeral" in volume:
