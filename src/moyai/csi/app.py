@@ -228,6 +228,7 @@ class Driver:
         options = self._options
         if options.kubelet_path and options.registration_dir:
             socket = options.registration_dir / f"{DRIVER}-reg.sock"
-            self._registration = Registration(socket=socket, endpoint=options.kubelet_path, metrics=self.metrics)
+            # its calls are not CSI calls: they are not counted with them
+            self._registration = Registration(socket=socket, endpoint=options.kubelet_path, metrics=Metrics())
             await self._registration.run()
         await asyncio.Event().wait()

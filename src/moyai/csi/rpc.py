@@ -63,7 +63,9 @@ class RpcServer:
         await self._server.stop(grace)
 
     async def run(self) -> None:
-        await self._server.wait_for_termination()
+        """Until the server ends."""
+        # grpcio shares one future between all who wait; cancelled with one of us, `stop` would fail on it
+        await asyncio.shield(asyncio.ensure_future(self._server.wait_for_termination()))
 
     def _service(self, descriptor: ServiceDescriptor, served: object) -> grpc.GenericRpcHandler:
         handlers: dict[str, Any] = {}
