@@ -38,7 +38,7 @@ _TIMEOUT = "--timeout=3m"
 _RATE = ("--kube-api-qps=100", "--kube-api-burst=200")
 _RETRIES = ("--retry-interval-start=500ms", "--retry-interval-max=30s")
 #: Group snapshots are not offered by Cinder's driver; the gate would have the controllers wait for their definitions.
-_NO_GROUPS = "--feature-gates=VolumeGroupSnapshot=false"
+_NO_GROUPS = "--feature-gates=CSIVolumeGroupSnapshot=false"
 _SOCKET_FOLDER = {"name": "socket", "mountPath": "/csi"}
 _NOBODY = 65534
 
