@@ -12,6 +12,7 @@ import grpc.aio
 import pytest
 import pytest_asyncio
 from google.protobuf import message_factory
+from google.protobuf.message import Message
 
 from moyai.csi.app import Driver, Options
 from moyai.csi.config import CsiConfig, MoyaiConfig
@@ -23,6 +24,10 @@ from moyai.csi.rpc import probe
 from tests.unit.csi_cloud import CsiCloud, Zoned
 from tests.unit.csi_disks import FakeDisks, as_disks
 from tests.unit.csi_world import capability
+
+
+def _bytes(message: Message) -> bytes:
+    return message.SerializeToString()
 
 
 class Client:
@@ -37,7 +42,7 @@ class Client:
         answer = message_factory.GetMessageClass(method.output_type)
         call = cast("Any", self._channel).unary_unary(
             f"/{self._service.full_name}/{name}",
-            request_serializer=type(request).SerializeToString,
+            request_serializer=_bytes,
             response_deserializer=answer.FromString,
         )
         return await call(request, timeout=10)
