@@ -1,4 +1,4 @@
-"""The CSI sidecars as they were built take the flags that they are started with. (``--version`` is looked at after all flags.)"""
+"""The CSI sidecars as they were built take the flags that they are started with (``--version`` counts after all of them)."""
 
 from __future__ import annotations
 
