@@ -103,11 +103,19 @@ def machines(
 def broken(compute: Compute, server: Server) -> Terminal:
     """A server that will not come to life: its fault and the end of its console, in one line."""
     console = last_lines(compute, server.id)
-    reason = server.fault or "the cloud gives no reason"
+    # Nova says ERROR an instant before it says why
+    reason = server.fault or _fault(compute, server.id) or "the cloud gives no reason"
     return Terminal(
         f"server {server.name} is in {server.status}: {reason}" + (f"; its console ends with: {console}" if console else ""),
         hint="`moyai up` replaces it",
     )
+
+
+def _fault(compute: Compute, server_id: str) -> str:
+    try:
+        return compute.server(server_id).fault
+    except MoyaiError:
+        return ""
 
 
 def last_lines(compute: Compute, server_id: str, count: int = 3) -> str:
