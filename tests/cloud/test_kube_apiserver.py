@@ -39,7 +39,7 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Generator[KubeApi]:
 
 @pytest.fixture(autouse=True)
 def _collected() -> Generator[None]:
-    """What a test leaves to the garbage collector is collected under the test's own filter, not in a later test."""
+    """What a test leaves to the garbage collector is collected, and told, in that test and not in a later one."""
     yield
     gc.collect()
 

@@ -40,7 +40,6 @@ import sys
 from pathlib import Path
 from moyai.core.paths import Paths
 from moyai.core.progress import Reporter
-from moyai.linux.process import run
 from moyai.localcloud import cloud
 from moyai.localcloud.config import CloudConfig
 cache, state, clouds = map(Path, sys.argv[1:4])

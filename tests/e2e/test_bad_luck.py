@@ -42,15 +42,15 @@ def last_line(cluster: Cluster, *words: str, expect: int) -> str:
 
 
 @pytest.mark.parametrize(
-    ("auth", "code", "line"),
+    ("auth", "line"),
     [
-        ({"auth_url": "http://127.0.0.1:1/v3"}, 1, "the cloud elsewhere cannot be reached (Connection refused)"),
-        ({"password": "wrong"}, 1, "the cloud does not accept these credentials"),
-        ({"project_name": "no-such-project"}, 1, "the cloud does not accept these credentials"),
+        ({"auth_url": "http://127.0.0.1:1/v3"}, "the cloud elsewhere cannot be reached (Connection refused)"),
+        ({"password": "wrong"}, "the cloud does not accept these credentials"),
+        ({"project_name": "no-such-project"}, "the cloud does not accept these credentials"),
     ],
 )
 def test_a_cloud_that_does_not_answer_or_refuses_is_one_line(
-    unlucky: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, auth: dict[str, str], code: int, line: str
+    unlucky: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, auth: dict[str, str], line: str
 ) -> None:
     entry = yaml.safe_load(clouds_yaml.user_file().read_text())["clouds"][unlucky.cloud]
     entry["auth"].update(auth)
@@ -60,7 +60,7 @@ def test_a_cloud_that_does_not_answer_or_refuses_is_one_line(
     spec.write_text(json.dumps({"metadata": {"name": unlucky.name}, "spec": {"cloud": "elsewhere"}}))
     with monkeypatch.context() as patch:
         patch.setenv("OS_CLIENT_CONFIG_FILE", str(file))
-        told = last_line(unlucky, "up", str(spec), expect=code)
+        told = last_line(unlucky, "up", str(spec), expect=1)
     assert told.startswith("moyai: ")
     assert line in told
     assert not (default_paths().clusters / unlucky.name).exists()
