@@ -14,7 +14,7 @@ check:
 
 # All tests, on a cloud of their own; on a fresh machine everything is fetched and built first. Needs root.
 test: setup
-	.venv/bin/moyai prepare
+	.venv/bin/moyai prepare --tests
 	$(MAKE) check
 	.venv/bin/pytest --durations=25 tests/netns tests/cloud tests/e2e
 

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from moyai.cloud.openstack import OpenStackCloud, connect
+from tests.e2e.disks import Zoned
 from tests.e2e.driver import MOYAI, Cluster
 
 #: Progress lines at which the shared cluster's first `up`s are killed: groups being made, ports made, machines booting.
@@ -67,3 +68,15 @@ def shared(cloud_name: str, request: pytest.FixtureRequest) -> SharedCluster:
     made = SharedCluster(given, "", connect(cloud_name))
     uid = json.loads(made.moyai("status", given, "--output", "json"))["uid"]
     return SharedCluster(given, uid, made.cloud)
+
+
+@pytest.fixture(scope="session")
+def zoned(cloud_name: str, tmp_path_factory: pytest.TempPathFactory) -> Generator[Zoned]:
+    """A cluster of its own for tests that kill machines and empty zones: two workers in az1, one in az2."""
+    made = Zoned(tmp_path_factory.mktemp("zoned"), cloud_name)
+    try:
+        made.moyai("up", str(made.folder))
+        yield made
+    finally:
+        report = json.loads(made.moyai("down", made.name, "--yes", "--output", "json").stdout)
+    assert report["left"] == 0

@@ -12,6 +12,7 @@ from moyai.ccm.app import Manager, Options
 from moyai.ccm.cloud import Cloud
 from moyai.ccm.config import CloudConfig, GlobalConfig, LoadBalancerConfig, MoyaiConfig, RouteConfig
 from moyai.cloud.model import Address, Port, Server
+from moyai.core.clock import Clock
 from moyai.core.ids import POD_CIDR_KEY, cluster_tag
 from moyai.kube.client import EVENTS, NODES, SERVICES, Json
 from moyai.kube.objects import parse_service
@@ -91,7 +92,7 @@ class World:
             f"p{number}", "p", "net", "ACTIVE", fixed_ips=(f"10.0.0.{number}",), device_id=machine.id
         )
 
-    def manager(self, *controllers: str) -> Manager:
+    def manager(self, *controllers: str, clock: Clock | None = None) -> Manager:
         metrics = Metrics()
         calls = cast("Any", self.cloud)
         return Manager(
@@ -107,6 +108,7 @@ class World:
             kube=self.kube,
             cloud=Cloud(calls, calls, calls, metrics, "RegionOne"),
             metrics=metrics,
+            clock=clock,
             poll=0.001,
         )
 

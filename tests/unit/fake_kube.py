@@ -73,9 +73,15 @@ class FakeKube:
 
     # --- Kube
 
-    async def list(self, resource: Resource, *, namespace: str | None = None) -> tuple[list[Json], str]:
+    async def list(self, resource: Resource, *, namespace: str | None = None, fields: str = "") -> tuple[list[Json], str]:
         self.on_call("list", False)
-        found = [copy.deepcopy(one) for one in self.all(resource)]
+        field, _, wanted = fields.partition("=")
+        assert field in ("", "spec.nodeName")
+        found = [
+            copy.deepcopy(one)
+            for one in self.all(resource)
+            if namespace in (None, one["metadata"].get("namespace")) and (not field or one["spec"].get("nodeName") == wanted)
+        ]
         self.on_call("list", True)
         return found, str(self.version)
 
@@ -93,7 +99,7 @@ class FakeKube:
         seen = int(version)
         while True:
             for number, kind, plural, body in list(self.log):
-                if number > seen and plural == resource.plural:
+                if number > seen and plural == resource.plural and namespace in (None, body["metadata"].get("namespace")):
                     seen = number
                     yield WatchEvent(kind, copy.deepcopy(body))
             if self.break_watches.is_set():
@@ -153,7 +159,9 @@ class FakeKube:
         self.on_call(f"patch {resource.plural} {subresource}".strip(), True)
         return copy.deepcopy(changed)
 
-    async def delete(self, resource: Resource, name: str, *, namespace: str | None = None, uid: str = "") -> None:
+    async def delete(
+        self, resource: Resource, name: str, *, namespace: str | None = None, uid: str = "", grace: int | None = None
+    ) -> None:
         self.on_call("delete " + resource.plural, False)
         try:
             key, have = self._existing(resource, name, namespace)

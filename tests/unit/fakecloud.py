@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
@@ -19,6 +19,7 @@ from moyai.cloud.loadbalancer import LoadBalancer
 from moyai.cloud.model import (
     Address,
     AddressPair,
+    Attachment,
     Flavor,
     FloatingIP,
     Image,
@@ -30,6 +31,7 @@ from moyai.cloud.model import (
     SecurityGroup,
     SecurityGroupRule,
     Server,
+    Snapshot,
     Subnet,
     Volume,
 )
@@ -61,6 +63,9 @@ class FakeCloud:
         self.interfaces: dict[str, set[str]] = {}
         self.countdown: dict[str, int] = {}
         self.faults: dict[str, str] = {}
+        #: Names of volumes that were taken from a machine that still ran.
+        self.torn: list[str] = []
+        self.on_stop: Callable[[str], None] = lambda _: None
         self.quota: dict[str, Quota] = {}
         self.changes = 0
         self.kill_number: int | None = None
@@ -129,6 +134,19 @@ class FakeCloud:
     def change(self) -> _Change:
         return _Change(self)
 
+    def attach(self, name: str, server_id: str, *, metadata: Mapping[str, str] | None = None) -> Volume:
+        """A volume in use by a server."""
+        identity = self.new_id("vol")
+        attachment = Attachment(server_id, f"at-{identity}")
+        volume = Volume(identity, name, "IN-USE", 1, metadata=metadata or {}, attached_server_ids=(server_id,))
+        return self.put("volumes", replace(volume, attachments=(attachment,)))
+
+    def let_go(self, volume: Volume, server_id: str) -> None:
+        left = tuple(one for one in volume.attachments if one.server_id != server_id)
+        servers = tuple(one for one in volume.attached_server_ids if one != server_id)
+        status = "IN-USE" if servers else "AVAILABLE"
+        self.put("volumes", replace(volume, attachments=left, attached_server_ids=servers, status=status))
+
     def find(self, kind: str, identity: str) -> Any:
         try:
             return self.all[kind][identity]
@@ -136,7 +154,9 @@ class FakeCloud:
             raise NotFound(f"no {kind} {identity}") from None
 
 
-KINDS = ("networks", "subnets", "routers", "ports", "groups", "rules", "fips", "servers", "volumes", "balancers")
+KINDS = (
+    "networks", "subnets", "routers", "ports", "groups", "rules", "fips", "servers", "volumes", "snapshots", "balancers",
+)  # fmt: skip
 
 
 class _Change:
@@ -459,7 +479,8 @@ class _Compute(_Part):
             for port in [p for p in self.c.all["ports"].values() if p.device_id == server.id]:
                 self.c.put("ports", replace(port, device_id="", device_owner="", status="DOWN"))
             for volume in [v for v in self.c.all["volumes"].values() if server.id in v.attached_server_ids]:
-                self.c.put("volumes", replace(volume, attached_server_ids=(), status="available"))
+                self.c.torn.append(volume.name)
+                self.c.let_go(volume, server.id)
 
     def server(self, server_id: str) -> Server:
         with self.c.lock:
@@ -520,6 +541,7 @@ class _Compute(_Part):
 
     def stop_server(self, server_id: str) -> None:
         with self.c.change():
+            self.c.on_stop(server_id)
             self.c.put("servers", replace(self.c.find("servers", server_id), status="SHUTOFF"))
 
     def start_server(self, server_id: str) -> None:
@@ -529,8 +551,17 @@ class _Compute(_Part):
     def console_log(self, server_id: str, lines: int = 100) -> str:
         return "boot\nmoyai: kubeadm init\nkernel: something\n"
 
-    def detach_volume(self, server_id: str, volume_id: str) -> None:
+    def attach_volume(self, server_id: str, volume_id: str) -> None:
         raise NotImplementedError
+
+    def detach_volume(self, server_id: str, volume_id: str) -> None:
+        with self.c.change():
+            volume = self.c.all["volumes"].get(volume_id)
+            if volume is None or server_id not in volume.attached_server_ids:
+                return
+            if self.c.find("servers", server_id).status == "ACTIVE":
+                self.c.torn.append(volume.name)
+            self.c.let_go(volume, server_id)
 
     def keypairs(self) -> list[str]:
         self.c.look()
@@ -562,20 +593,52 @@ class _Images(_Part):
 
 
 class _Volumes(_Part):
-    def volumes(self, *, metadata: Mapping[str, str] | None = None) -> list[Volume]:
-        with self.c.lock:
-            self.c.look()
-            return list(self.c.all["volumes"].values())
+    def volumes(self, *, metadata: Mapping[str, str] | None = None, name: str | None = None) -> list[Volume]:
+        return self.listed("volumes")
 
     def volume(self, volume_id: str) -> Volume:
+        self.c.look()
         return self.c.find("volumes", volume_id)
 
     def delete_volume(self, volume_id: str) -> None:
         with self.c.change():
             volume = self.c.all["volumes"].get(volume_id)
+            # Cinder calls neither a conflict
             if volume is not None and volume.attached_server_ids:
-                raise Conflict(f"volume {volume_id} is attached")
+                raise Terminal(f"volume {volume_id} is attached")
+            if any(snap.volume_id == volume_id for snap in self.c.all["snapshots"].values()):
+                raise Terminal(f"volume {volume_id} has snapshots")
             self.c.all["volumes"].pop(volume_id, None)
+
+    def forget_attachment(self, attachment_id: str) -> None:
+        with self.c.change():
+            for volume in list(self.c.all["volumes"].values()):
+                for attachment in volume.attachments:
+                    if attachment.id == attachment_id:
+                        if attachment.server_id in self.c.all["servers"]:
+                            raise Conflict(f"server {attachment.server_id} uses volume {volume.id}")
+                        self.c.let_go(volume, attachment.server_id)
+
+    def snapshots(self, *, volume_id: str | None = None, name: str | None = None) -> list[Snapshot]:
+        return self.listed("snapshots")
+
+    def snapshot(self, snapshot_id: str) -> Snapshot:
+        with self.c.lock:
+            self.c.look()
+            snap = self.c.find("snapshots", snapshot_id)
+            left = self.c.countdown.get(snapshot_id, 0) - 1
+            self.c.countdown[snapshot_id] = left
+            if snap.status == "DELETING" and left <= 0:
+                self.c.all["snapshots"].pop(snapshot_id)
+                raise NotFound(snapshot_id)
+            return snap
+
+    def delete_snapshot(self, snapshot_id: str) -> None:
+        with self.c.change():
+            if snapshot_id in self.c.all["snapshots"]:
+                snap = self.c.find("snapshots", snapshot_id)
+                self.c.countdown.setdefault(snapshot_id, self.c.looks)
+                self.c.put("snapshots", replace(snap, status="DELETING"))
 
     def quotas(self) -> list[Quota]:
         return []
@@ -649,6 +712,9 @@ class _Balancers(_Part):
             self.c.put("balancers", replace(lb, provisioning_status="PENDING_DELETE"))
 
 
+_CLASSES = "/apis/storage.k8s.io/v1/storageclasses"
+
+
 class FakeKube:
     """The Kubernetes API of a cluster on a ``FakeCloud``: its nodes are the machines that run."""
 
@@ -661,6 +727,10 @@ class FakeKube:
         self.cordoned: list[str] = []
         self.tokens: list[str] = []
         self.services: list[dict[str, Any]] = []
+        #: PersistentVolumes; as long as a pod uses its claim, a volume is attached.
+        self.volumes: list[dict[str, Any]] = []
+        #: What the add-ons made, by path.
+        self.objects: dict[str, dict[str, Any]] = {f"{_CLASSES}/csi-cinder": {"reclaimPolicy": "Delete"}}
 
     def _machines(self) -> list[Server]:
         servers = [server for server in self.cloud.compute.servers(tag=self.tag) if server.status == "ACTIVE"]
@@ -675,23 +745,59 @@ class FakeKube:
             return [{"metadata": {"name": s.name}, "spec": {}, "status": status} for s in self._machines()]
         if path.endswith("/deployments"):
             status = {"updatedReplicas": 1, "availableReplicas": 1}
-            names = ("moyai-cloud-controller-manager", "coredns")
+            names = ("moyai-cloud-controller-manager", "coredns", "csi-cinder-controllerplugin", "snapshot-controller")
             return [{"metadata": {"name": name}, "spec": {"replicas": 1}, "status": status} for name in names]
+        if path.endswith("/daemonsets"):
+            status = {"numberReady": 3, "desiredNumberScheduled": 3}
+            return [{"metadata": {"name": name}, "status": status} for name in ("kube-proxy", "csi-cinder-nodeplugin")]
         if path.startswith("/api/v1/pods?"):
             return [pod for pod in self.pods if path.endswith(pod["spec"]["nodeName"])]
+        if path == "/api/v1/pods":
+            return self.pods
         if path == "/api/v1/services":
             return self.services
+        if path == "/api/v1/persistentvolumes":
+            return self.volumes
+        if path.endswith("/volumeattachments"):
+            return self._attachments()
         raise AssertionError(path)
 
     def get(self, path: str, *, timeout: float | None = None) -> dict[str, Any]:
-        return {"status": {"numberReady": 3, "desiredNumberScheduled": 3}}
+        if path not in self.objects:
+            raise NotFound(path)
+        return self.objects[path]
+
+    def claim(self, name: str, volume: Volume) -> None:
+        """A pod with a claim, bound to a volume of the cloud."""
+        ref = {"namespace": "default", "name": f"claim-of-{name}"}
+        source = {"driver": "cinder.csi.openstack.org", "volumeHandle": volume.id}
+        self.volumes.append({"metadata": {"name": f"pv-of-{name}"}, "spec": {"claimRef": ref, "csi": source}})
+        used = [{"name": "data", "persistentVolumeClaim": {"claimName": ref["name"]}}]
+        self.pods.append({"metadata": {"name": name, "namespace": "default"}, "spec": {"volumes": used}, "status": {}})
+
+    def _attachments(self) -> list[dict[str, Any]]:
+        """As the CSI driver does it: a volume that no pod uses any more comes off its machine."""
+        found: list[dict[str, Any]] = []
+        for pv in self.volumes:
+            claim = pv["spec"]["claimRef"]["name"]
+            used = any(claim in str(pod["spec"].get("volumes")) for pod in self.pods)
+            volume: Volume = self.cloud.find("volumes", pv["spec"]["csi"]["volumeHandle"])
+            if used:
+                source = {"persistentVolumeName": pv["metadata"]["name"]}
+                found.append({"spec": {"attacher": "cinder.csi.openstack.org", "source": source}})
+            else:
+                for server in volume.attached_server_ids:
+                    self.cloud.let_go(volume, server)
+        return found
 
     def patch(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         self.cordoned.append(path.rpartition("/")[2])
         return {}
 
     def create(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        if path.endswith("/secrets"):
+        if path == _CLASSES:
+            self.objects[f"{path}/{body['metadata']['name']}"] = dict(body)
+        elif path.endswith("/secrets"):
             self.tokens.append(body["metadata"]["name"])
         elif path.endswith("/eviction"):
             name = body["metadata"]["name"]
@@ -704,5 +810,8 @@ class FakeKube:
         return {}
 
     def delete(self, path: str, body: Mapping[str, Any] | None = None) -> None:
+        self.objects.pop(path, None)
         name = path.rpartition("/")[2]
         self.services = [service for service in self.services if service["metadata"]["name"] != name]
+        if "/pods/" in path:
+            self.pods = [pod for pod in self.pods if pod["metadata"]["name"] != name]

@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from moyai.cloud.loadbalancer import LoadBalancer
-from moyai.cloud.model import FloatingIP, Network, Port, Quota, Route, Volume
+from moyai.cloud.model import FloatingIP, Network, Port, Quota, Route, Server, Snapshot, Volume
 from moyai.core.clock import FakeClock
 from moyai.core.errors import MoyaiError, Terminal, UsageError
 from moyai.core.ids import CLUSTER_TAG, cluster_tag
 from moyai.core.paths import Paths
 from moyai.core.progress import Reporter
+from moyai.lifecycle import addons, pki
 from moyai.lifecycle import down as teardown
-from moyai.lifecycle import pki
 from moyai.lifecycle import up as building
 from moyai.lifecycle.record import Record, locked
 from moyai.plan import text
-from moyai.spec.load import parse
+from moyai.spec.load import dump, parse
 from moyai.spec.model import Cluster
 from tests.unit.fakecloud import FakeCloud, FakeKube, Killed
 
@@ -93,7 +93,8 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
 
 
 def whole() -> list[str]:
-    return sorted([*(line for line in WHOLE if " " in line), "credential quickstart-UID"])
+    credentials = ["credential quickstart-UID", "credential quickstart-volumes-UID"]
+    return sorted([*(line for line in WHOLE if " " in line), *credentials])
 
 
 def test_up_makes_one_of_everything_and_again_nothing(world: World) -> None:
@@ -297,8 +298,8 @@ def test_everything_that_hangs_on_a_cluster_goes_and_others_stay(world: World) -
     cloud.put("fips", FloatingIP("fip-kept", "203.0.113.79", "DOWN", tags=(tag, "moyai.keep=true")))
     cloud.put("fips", FloatingIP("fip-user", "203.0.113.78", "ACTIVE", port_id=untagged.vip_port_id))
     worker = next(s for s in cloud.all["servers"].values() if s.name == "quickstart-workers-0")
-    cloud.put("volumes", Volume("vol", "pvc-1", "in-use", 1, metadata={CLUSTER_TAG: uid}, attached_server_ids=(worker.id,)))
-    cloud.put("volumes", Volume("mine", "mine", "available", 1))
+    cloud.put("volumes", Volume("vol", "pvc-1", "IN-USE", 1, metadata={CLUSTER_TAG: uid}, attached_server_ids=(worker.id,)))
+    cloud.put("volumes", Volume("mine", "mine", "AVAILABLE", 1))
     cloud.put("ports", Port("loose", "", subnet.network_id, "DOWN", ("10.8.0.99",), (subnet.id,)))
     router = next(r for r in cloud.all["routers"].values() if r.name == "quickstart-router")
     cloud.network.add_routes(router.id, [Route("192.168.0.0/24", "10.8.0.11")])
@@ -311,10 +312,161 @@ def test_everything_that_hangs_on_a_cluster_goes_and_others_stay(world: World) -
 
 def test_volumes_are_kept_when_the_spec_says_so(world: World) -> None:
     uid = world.up("spec: {volumes: {reclaimPolicy: Retain}}").uid
-    world.cloud.put("volumes", Volume("vol", "pvc-1", "available", 1, metadata={CLUSTER_TAG: uid}))
+    world.cloud.put("volumes", Volume("vol", "pvc-1", "AVAILABLE", 1, metadata={CLUSTER_TAG: uid}))
     report = world.down()
     assert [(line.fate, line.kind, line.name) for line in report.lines if line.fate != "gone"] == [("kept", "volume", "pvc-1")]
     assert list(world.cloud.all["volumes"]) == ["vol"]
+
+
+@dataclass(frozen=True)
+class Disks:
+    """Volumes at the workers: the cluster's own one with a snapshot, one that is the user's."""
+
+    own: Volume
+    static: Volume
+    snapshot: Snapshot
+
+
+def with_disks(world: World, policy: str = "Delete") -> Disks:
+    uid = world.up(f"spec: {{volumes: {{reclaimPolicy: {policy}}}}}").uid
+    first, second = (s for s in world.cloud.all["servers"].values() if "workers" in s.name)
+    own = world.cloud.attach("pvc-own", first.id, metadata={CLUSTER_TAG: uid})
+    static = world.cloud.attach("precious", second.id)
+    snap = Snapshot("snap", "snapshot-1", "AVAILABLE", own.id, 1, metadata={CLUSTER_TAG: uid})
+    return Disks(own, static, world.cloud.put("snapshots", snap))
+
+
+def kept(report: teardown.DownReport) -> list[tuple[str, str]]:
+    return sorted((line.kind, line.name) for line in report.lines if line.fate == "kept")
+
+
+def test_down_deletes_the_snapshots_before_their_volume_and_leaves_the_users_disk(world: World) -> None:
+    disks = with_disks(world)
+    report = world.down()
+    assert not report.left, report.left
+    assert kept(report) == [("volume", "precious")]
+    assert {("volume", "pvc-own"), ("snapshot", "snapshot-1")} <= {
+        (line.kind, line.name) for line in report.lines if line.fate == "gone"
+    }
+    assert world.cloud.names() == ["volumes precious"]
+    # its machine was shut down first
+    assert world.cloud.torn == ["pvc-own"]
+    assert world.cloud.all["volumes"][disks.static.id].attached_server_ids == ()
+
+
+def test_down_retains_volumes_and_snapshots_and_takes_them_off_in_order(world: World) -> None:
+    with_disks(world, "Retain")
+    report = world.down()
+    assert not report.left, report.left
+    assert kept(report) == [("snapshot", "snapshot-1"), ("volume", "precious"), ("volume", "pvc-own")]
+    assert world.cloud.names() == ["snapshots snapshot-1", "volumes precious", "volumes pvc-own"]
+    assert world.cloud.torn == []
+
+
+def test_pods_let_go_of_volumes_that_stay_before_their_machines_are_touched(world: World) -> None:
+    disks = with_disks(world, "Retain")
+    kube = world.kube()
+    kube.claim("database", disks.own)
+    kube.claim("web", disks.static)
+    kube.pods.append({"metadata": {"name": "other", "namespace": "default"}, "spec": {}, "status": {}})
+    stopped: list[str] = []
+    world.cloud.on_stop = stopped.append
+    report = world.down()
+    assert kept(report) == [("snapshot", "snapshot-1"), ("volume", "precious"), ("volume", "pvc-own")]
+    assert [pod["metadata"]["name"] for pod in kube.pods] == ["other"]
+    assert set(kube.cordoned) == {"quickstart-control-plane-0", "quickstart-workers-0", "quickstart-workers-1"}
+    assert (stopped, world.cloud.torn) == ([], [])
+
+
+def test_a_snapshot_that_is_not_the_clusters_keeps_its_volume(world: World) -> None:
+    disks = with_disks(world)
+    world.cloud.put("snapshots", Snapshot("mine", "by-hand", "AVAILABLE", disks.own.id, 1))
+    report = world.down()
+    assert not report.left
+    line = next(line for line in report.lines if line.name == "pvc-own")
+    assert (line.fate, line.why) == ("kept", "its snapshot by-hand was not made by the cluster")
+    assert set(world.cloud.all["snapshots"]) == {"mine"}
+
+
+def test_without_a_record_volumes_stay(world: World) -> None:
+    with_disks(world)
+    record = Record.open(world.paths, "quickstart")
+    assert record is not None
+    record.remove()
+    report = world.down("", record.uid)
+    assert not report.left
+    assert kept(report) == [("snapshot", "snapshot-1"), ("volume", "precious"), ("volume", "pvc-own")]
+    assert "no record" in next(line.why for line in report.lines if line.name == "pvc-own")
+
+
+def test_volumes_at_a_vanished_server_go_and_those_at_a_strangers_are_left(world: World) -> None:
+    uid = world.up().uid
+    world.cloud.attach("pvc-vanished", "no-such-server", metadata={CLUSTER_TAG: uid})
+    world.cloud.put("servers", Server("vm", "strangers-vm", "ACTIVE", "az1", "m1.small"))
+    lent = world.cloud.attach("pvc-lent", "vm", metadata={CLUSTER_TAG: uid})
+    report = world.down()
+    assert [(line.kind, line.name) for line in report.left] == [("volume", "pvc-lent")]
+    assert "strangers-vm, which is not the cluster's" in report.left[0].why
+    assert Record.open(world.paths, "quickstart") is not None
+    world.cloud.let_go(lent, "vm")
+    assert not world.down().left
+    assert world.cloud.names() == ["servers strangers-vm"]
+
+
+@pytest.mark.parametrize("policy", ["Delete", "Retain"])
+def test_down_with_volumes_killed_at_every_change_is_finished_by_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, policy: str
+) -> None:
+    monkeypatch.setattr(teardown, "WORKERS", 1)
+    stay = ["volumes precious"] if policy == "Delete" else ["snapshots snapshot-1", "volumes precious", "volumes pvc-own"]
+    world = World(tmp_path / "count", monkeypatch)
+    with_disks(world, policy)
+    built = world.cloud.changes
+    world.down()
+    changes = world.cloud.changes - built
+    assert changes > 15
+    for number in range(1, changes + 1):
+        for after in (False, True):
+            world = World(tmp_path / f"{number}-{after}", monkeypatch)
+            with_disks(world, policy)
+            world.cloud.kill_at(number, after=after)
+            with pytest.raises(Killed):
+                world.down()
+            world.cloud.revive()
+            assert not world.down().left, f"killed at change {number}"
+            assert world.cloud.names() == stay, f"killed at change {number}"
+            assert "precious" not in world.cloud.torn
+
+
+def test_a_changed_reclaim_policy_makes_the_default_class_anew(world: World) -> None:
+    world.up()
+    classes = world.kube().objects
+    assert world.up("spec: {volumes: {reclaimPolicy: Retain}}").changed
+    assert [one["reclaimPolicy"] for one in classes.values()] == ["Retain"]
+    assert not world.up("spec: {volumes: {reclaimPolicy: Retain}}").changed
+    # killed between the two calls: gone, and the spec on record is still the old one
+    record = Record.open(world.paths, "quickstart")
+    assert record is not None
+    record.set_spec(dump(parse("")))
+    classes.clear()
+    assert world.up("spec: {volumes: {reclaimPolicy: Retain}}").changed
+    assert [one["reclaimPolicy"] for one in classes.values()] == ["Retain"]
+    # taken away on purpose
+    classes.clear()
+    assert not world.up("spec: {volumes: {reclaimPolicy: Retain}}").changed
+    assert not classes
+
+
+def test_a_cluster_from_before_volumes_is_not_waited_for_in_vain(world: World) -> None:
+    world.up()
+    record = Record.open(world.paths, "quickstart")
+    assert record is not None
+    record.forget("volumes-credential", "volumes-credential secret")
+    again = world.up()
+    assert not again.changed
+    assert "built by a moyai without volumes" in again.notes[0]
+    assert addons.deployments(record) == ("moyai-cloud-controller-manager", "coredns")
+    assert world.up("spec: {nodePools: [{replicas: 3}]}").changed
 
 
 def test_what_will_not_go_is_reported_and_keeps_the_record(world: World) -> None:

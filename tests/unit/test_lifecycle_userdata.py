@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import secrets
 import tarfile
 from dataclasses import replace
 from pathlib import Path
@@ -14,8 +15,12 @@ import pytest
 import yaml
 from cryptography import x509
 
+from moyai.ccm import manifests as ccm
+from moyai.ccm.config import CloudConfig, GlobalConfig
 from moyai.core.clock import SystemClock
 from moyai.core.errors import Terminal
+from moyai.csi import manifests as csi
+from moyai.images import references
 from moyai.lifecycle import pki, userdata
 from moyai.linux.process import run
 from moyai.plan.nodes import wanted_nodes
@@ -74,6 +79,7 @@ def test_a_control_plane_holds_secrets_only_sealed(authority: pki.Pki, tmp_path:
         facts(authority, 0),
         api_address="198.51.100.7",
         addons="secret: s3cr3t-word",
+        volumes="other: s3cr3t-word",
         key="the key",
         image_tags={"etcd": "3.7.3-0"},
     )
@@ -106,6 +112,7 @@ def test_a_control_plane_holds_secrets_only_sealed(authority: pki.Pki, tmp_path:
     )
     sealed = _files(opened.read_bytes())
     assert {f"etc/kubernetes/pki/{name}" for name in authority.files} <= set(sealed)
+    assert sealed["etc/moyai/volumes.yaml"] == b"other: s3cr3t-word"
     config = documents(sealed["etc/moyai/kubeadm.yaml"])
     cluster = config["ClusterConfiguration"]
     assert cluster["apiServer"]["certSANs"] == ["10.8.0.10", "127.0.0.1", "198.51.100.7", "localhost"]
@@ -121,6 +128,17 @@ def test_too_much_is_refused(authority: pki.Pki) -> None:
     noise = random.Random(1).randbytes(60_000).hex()
     with pytest.raises(Terminal, match=r"user data of node quickstart-control-plane-0 would have \d+ bytes, clouds take 65535"):
         userdata.control_plane(facts(authority, 0), api_address="198.51.100.7", addons=noise, key="k")
+
+
+def test_the_real_add_ons_leave_room(authority: pki.Pki) -> None:
+    config = CloudConfig(GlobalConfig("http://198.51.100.1:5000/v3", "RegionOne", "i" * 32, secrets.token_urlsafe(64)))
+    addons = ccm.render(ccm.ManifestOptions("a" * 30, config, references.MOYAI, "10.244.0.0/16", api_server="10.8.0.10:6443"))
+    images = {name: references.load().images[name] for name in csi.SIDECARS}
+    options = csi.ManifestOptions("a" * 30, secrets.token_urlsafe(300), references.MOYAI, images, api_server="10.8.0.10:6443")
+    script = userdata.control_plane(
+        facts(authority, 0), api_address="198.51.100.7", addons=addons, volumes=csi.render(options), key="k" * 43
+    )
+    assert len(base64.b64encode(script.encode())) < userdata.LIMIT * 2 // 3
 
 
 def test_no_mirror_no_file(authority: pki.Pki) -> None:

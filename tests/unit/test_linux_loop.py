@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from moyai.linux import loop
-from moyai.linux.process import Completed
+from moyai.linux.process import Completed, ProcessError
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def devices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, 
         "/dev/loop1": f"{tmp_path}/cloud/vol2 (deleted)",
         "/dev/loop2": "/srv/cloud.img",
     }
-    listed = {"loopdevices": [{"name": name, "back-file": str(file)} for name, file in names.items()]}
+    listed = {"loopdevices": [{"name": name, "autoclear": False, "back-file": str(file)} for name, file in names.items()]}
 
     def run(argv: list[str | Path], **_: object) -> Completed:
         words = tuple(str(word) for word in argv)
@@ -44,3 +44,26 @@ def test_only_what_is_below_the_folder_is_freed(devices: list[tuple[str, ...]], 
 def test_freeing_a_file_without_a_device_is_nothing(devices: list[tuple[str, ...]], tmp_path: Path) -> None:
     loop.detach(tmp_path / "cloud/vol")
     assert all(words[0] != "--detach" for words in devices)
+
+
+def test_a_device_that_is_dying_is_waited_for_and_never_used_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = 0
+
+    def run(argv: list[str | Path], **_: object) -> Completed:
+        nonlocal looks
+        words = tuple(str(word) for word in argv)
+        if "--json" not in words:
+            return Completed(words, 0, "/dev/loop7\n", "")
+        looks += 1
+        dying = [{"name": "/dev/loop3", "autoclear": True, "back-file": str(tmp_path / "vol")}]
+        return Completed(words, 0, json.dumps({"loopdevices": dying}) if looks < 4 else "", "")
+
+    monkeypatch.setattr(loop, "run", run)
+    monkeypatch.setattr(loop, "_POLL_SECONDS", 0.001)
+    assert loop.attach(tmp_path / "vol") == "/dev/loop7"
+    looks = -1000
+    with pytest.raises(ProcessError, match="still in use"):
+        loop.attach(tmp_path / "vol", timeout=0.01)
+    assert not loop.detach(tmp_path / "vol", timeout=0.01)
+    looks = 2  # one look finds it, the next does not
+    assert loop.detach(tmp_path / "vol", timeout=1)

@@ -264,6 +264,9 @@ SERVER: dict[str, Any] = {
     "name": "a-worker-1",
     "status": "ERROR",
     "OS-EXT-AZ:availability_zone": "az1",
+    "OS-EXT-STS:vm_state": "error",
+    "OS-EXT-STS:power_state": 4,
+    "OS-EXT-STS:task_state": None,
     "hostId": "abc",
     "flavor": {"original_name": "m1.small", "vcpus": 1, "ram": 2048},
     "addresses": {
@@ -290,6 +293,7 @@ def test_a_server_is_read_whole(played: OpenStackServer) -> None:
     assert (server.zone, server.flavor_name, server.host, server.tags) == ("az1", "m1.small", "abc", (TAG,))
     assert server.fault == "No valid host was found."
     assert server.volume_ids == ("v1",)
+    assert (server.state, server.power, server.task) == ("error", "shutdown", "")
 
 
 def test_a_server_is_made_with_tags_user_data_and_its_ports(played: OpenStackServer) -> None:

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from moyai.cloud.openstack.errors import cloud_words, error_from_response, quota_names
-from moyai.core.errors import Conflict, MoyaiError, NotFound, Retriable, Terminal
+from moyai.core.errors import Conflict, MoyaiError, NotFound, QuotaExceeded, Retriable, Terminal
 
 
 def error_of(status: int, body: object, service: str = "Neutron") -> MoyaiError:
@@ -52,7 +52,7 @@ OCTAVIA_QUOTA = {"faultcode": "Client", "faultstring": "Quota has been met for r
 )
 def test_an_exhausted_quota_is_terminal_and_named(status: int, body: object, named: str) -> None:
     error = error_of(status, body)
-    assert type(error) is Terminal
+    assert type(error) is QuotaExceeded
     assert error.hint is not None
     assert named in error.hint
 

@@ -49,9 +49,10 @@ def test_the_plan_from_nothing() -> None:
         "14  put the floating ip on port quickstart-control-plane-0  (after 4, 9, 13)",
         "15  create key pair quickstart-0123456789",
         "16  create application credential quickstart-0123456789",
-        "17  create server quickstart-control-plane-0 (m1.medium in az1)  (after 2, 3, 6, 9, 13, 15, 16)",
-        "18  create server quickstart-workers-0 (m1.small in az1)  (after 10, 15)",
-        "19  create server quickstart-workers-1 (m1.small in az2)  (after 11, 15)",
+        "17  create application credential quickstart-volumes-0123456789",
+        "18  create server quickstart-control-plane-0 (m1.medium in az1)  (after 2, 3, 6, 9, 13, 15, 16, 17)",
+        "19  create server quickstart-workers-0 (m1.small in az1)  (after 10, 15)",
+        "20  create server quickstart-workers-1 (m1.small in az2)  (after 11, 15)",
     ]
 
 

@@ -26,6 +26,11 @@ CONTRACT = {
     "runc": {"runc"},
     "pause": {"pause"},
     "registry": {"registry"},
+    "csi-attacher": {"csi-attacher"},
+    "csi-provisioner": {"csi-provisioner"},
+    "csi-resizer": {"csi-resizer"},
+    "csi-snapshotter": {"csi-snapshotter", "snapshot-controller"},
+    "csi-sanity": {"csi-sanity"},
 }
 
 
@@ -58,7 +63,7 @@ def test_every_stamp_and_release_says_the_version() -> None:
             assert pin.version in pin.release.url
         stamps = pin.modules.stamps if pin.modules else dict[str, str]()
         for variable, value in stamps.items():
-            if variable.endswith((".gitVersion", ".Version", ".version", "BuildVersion", ".gitTag")):
+            if variable.endswith((".gitVersion", ".Version", ".version", ".VERSION", "BuildVersion", ".gitTag")):
                 assert value == f"v{pin.version}", variable
 
 

@@ -13,14 +13,17 @@ import threading
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from ipaddress import ip_network
 from pathlib import Path
+from typing import cast
 from uuid import uuid4
 
 from moyai.ccm.access import FloatingIPs, NodeRules
 from moyai.ccm.balancer import Balancers
 from moyai.ccm.cloud import Cloud, connect_cloud
 from moyai.ccm.config import CONTROLLERS, CloudConfig, read_cloud_config
+from moyai.ccm.fencing import LEASE_NAMESPACE, FencingController, bound
 from moyai.ccm.manifests import NAME, NAMESPACE
 from moyai.ccm.node import NodeController, NodeLifecycleController
 from moyai.ccm.route import RouteController
@@ -28,11 +31,12 @@ from moyai.ccm.servers import Servers
 from moyai.ccm.service import ServiceController
 from moyai.core.clock import Clock, SystemClock
 from moyai.core.errors import MoyaiError, UsageError
-from moyai.kube.client import NODES, SERVICES, Kube, KubeClient
+from moyai.kube.client import LEASES, NODES, SERVICES, Kube, KubeClient
 from moyai.kube.events import EventRecorder
 from moyai.kube.informer import Informer
 from moyai.kube.leader import LeaderElection
-from moyai.kube.objects import Node, Service, parse_node, parse_service
+from moyai.kube.objects import Lease, Node, Service, parse_lease, parse_node, parse_service
+from moyai.plan.fencing import Policy
 from moyai.plan.load_balancer import ClusterIdentity
 from moyai.runtime.health import HealthServer
 from moyai.runtime.logs import set_up
@@ -134,6 +138,7 @@ class Manager:
 
         self.nodes: Informer[Node] = Informer(kube, NODES, parse_node, on_break=broke)
         self.services: Informer[Service] = Informer(kube, SERVICES, parse_service, on_break=broke)
+        self._caches: list[Informer[Node] | Informer[Service] | Informer[Lease]] = [self.nodes, self.services]
         self._events = EventRecorder(kube, component=NAME)
         cluster = ClusterIdentity(options.cluster_name, config.moyai.cluster_uid)
         servers = Servers(cloud, config.moyai.cluster_uid, self._clock)
@@ -141,12 +146,34 @@ class Manager:
         self.controllers: dict[str, Controller] = {}
         self._tasks: dict[str, Callable[[], Awaitable[None]]] = {}
         wanted = set(options.controllers)
+        policy = cast("Policy", config.moyai.fencing)
         if "node" in wanted:
             node = NodeController(kube=kube, nodes=self.nodes, servers=servers, region=cloud.region, events=self._events)
             node.watch(self._add("node", node.reconcile, workers=4).queue)
         if "node-lifecycle" in wanted:
-            lifecycle = NodeLifecycleController(kube=kube, nodes=self.nodes, servers=servers, events=self._events)
+            lifecycle = NodeLifecycleController(
+                kube=kube,
+                nodes=self.nodes,
+                servers=servers,
+                events=self._events,
+                clock=self._clock,
+                bound=partial(bound, kube) if "fencing" in wanted and policy != "off" else None,
+            )
             lifecycle.watch(self._add("node-lifecycle", lifecycle.reconcile, workers=2).queue)
+        if "fencing" in wanted:
+            leases = Informer(kube, LEASES, parse_lease, namespace=LEASE_NAMESPACE, on_break=broke)
+            self._caches.append(leases)
+            fencing = FencingController(
+                kube=kube,
+                nodes=self.nodes,
+                leases=leases,
+                servers=servers,
+                events=self._events,
+                metrics=metrics,
+                policy=policy,
+                clock=self._clock,
+            )
+            fencing.watch(self._add("fencing", fencing.reconcile, workers=4).queue)
         if "route" in wanted and config.route.router_id and options.pod_ranges:
             route = RouteController(
                 kube=kube,
@@ -209,8 +236,7 @@ class Manager:
         try:
             return await run_until_stopped(
                 {
-                    "watch of nodes": self.nodes.run,
-                    "watch of services": self.services.run,
+                    **{f"watch of {one.resource.plural}": one.run for one in self._caches},
                     "events": self._events.run,
                     "controllers": self._lead,
                 },
@@ -231,7 +257,7 @@ class Manager:
                 _log.warning("the cloud does not answer yet: %s", error)
 
     async def _lead(self) -> None:
-        await asyncio.gather(self.nodes.synced.wait(), self.services.synced.wait(), self._warm())
+        await asyncio.gather(*(one.synced.wait() for one in self._caches), self._warm())
         if self._election:
             await self._election.acquire()
         self._leading = True
@@ -256,10 +282,10 @@ class Manager:
             await asyncio.sleep(_ORPHAN_SECONDS)
 
     def _not_synced(self) -> str:
-        return "" if self.nodes.synced.is_set() and self.services.synced.is_set() else "not filled yet"
+        return "" if all(one.synced.is_set() for one in self._caches) else "not filled yet"
 
     def _not_healthy(self) -> str:
-        broken = [one.resource.plural for one in (self.nodes, self.services) if not one.healthy]
+        broken = [one.resource.plural for one in self._caches if not one.healthy]
         return f"nothing heard of {', '.join(broken)} for a minute" if broken else ""
 
     def _describe(self) -> None:
@@ -271,7 +297,7 @@ class Manager:
         metrics.describe("moyai_watch_up", "1 while the watch of a resource is alive")
         metrics.gauge(
             "moyai_watch_up",
-            lambda: {(("resource", one.resource.plural),): float(one.healthy) for one in (self.nodes, self.services)},
+            lambda: {(("resource", one.resource.plural),): float(one.healthy) for one in self._caches},
         )
         metrics.gauge(
             "moyai_queue_length", lambda: {(("controller", key),): len(one.queue) for key, one in self.controllers.items()}

@@ -1,36 +1,19 @@
 """cloud.conf: the cloud controller manager's configuration file, in the format of openstack-cloud-controller-manager.
 
 Sections ``[Global]`` (how to reach the cloud), ``[LoadBalancer]`` (defaults for Services), ``[Route]``, and ``[Moyai]``, which
-upstream ignores. Unknown keys are left alone, so that an existing file keeps working; a wrong value of a known key is a
-UsageError.
+upstream ignores. What holds for every such file: ``runtime.cloudconfig``.
 """
 
 from __future__ import annotations
 
-import configparser
-import re
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 
 from moyai.core.errors import UsageError
+from moyai.plan.fencing import POLICIES
+from moyai.runtime.cloudconfig import GlobalConfig, parse_section, read_sections, write_section
 
 #: The controllers that there are, in the order of the start.
-CONTROLLERS = ("node", "node-lifecycle", "route", "service")
-
-
-@dataclass(frozen=True)
-class GlobalConfig:
-    auth_url: str = ""
-    region: str = ""
-    application_credential_id: str = ""
-    application_credential_secret: str = field(default="", repr=False)
-    username: str = ""
-    password: str = field(default="", repr=False)
-    tenant_name: str = ""
-    tenant_id: str = ""
-    user_domain_name: str = ""
-    domain_name: str = ""
-    ca_file: str = ""
-    tls_insecure: bool = False
+CONTROLLERS = ("node", "node-lifecycle", "fencing", "route", "service")
 
 
 @dataclass(frozen=True)
@@ -65,10 +48,14 @@ class RouteConfig:
 
 @dataclass(frozen=True)
 class MoyaiConfig:
-    """``cluster_uid`` marks what belongs to the cluster. ``node_security_group_ids``: groups that get NodePort rules."""
+    """``cluster_uid`` marks what belongs to the cluster. ``node_security_group_ids``: groups that get NodePort rules.
+
+    ``fencing``: one of ``plan.fencing.POLICIES``.
+    """
 
     cluster_uid: str = ""
     node_security_group_ids: tuple[str, ...] = ()
+    fencing: str = "verify"
 
 
 @dataclass(frozen=True)
@@ -98,34 +85,26 @@ _TYPES: dict[str, type] = {
     "route": RouteConfig,
     "moyai": MoyaiConfig,
 }
-_ALIASES = {"tenant": "tenant_name", "project_name": "tenant_name", "project_id": "tenant_id"}
-_TRUE, _FALSE = frozenset({"true", "yes", "on", "1"}), frozenset({"false", "no", "off", "0"})
-_DURATION = re.compile(r"(?:(\d+)m)?(?:(\d+)s)?")
 
 
 def read_cloud_config(text: str) -> CloudConfig:
     """Parse the file's text. Raises UsageError that names section, key and what would be right."""
-    parser = configparser.ConfigParser(
-        interpolation=None, strict=False, allow_no_value=True, inline_comment_prefixes=None, comment_prefixes=("#", ";")
-    )
-    try:
-        parser.read_string(text)
-    except configparser.Error as error:
-        raise UsageError(f"cloud config cannot be read: {' '.join(str(error).split())}") from None
-    values: dict[str, dict[str, object]] = {name: {} for name in _TYPES}
+    parts: dict[str, object] = {}
     classes: dict[str, LoadBalancerClass] = {}
-    for section in parser.sections():
+    for section, raw in read_sections(text).items():
         kind, _, argument = section.partition(" ")
         if kind == "LoadBalancerClass":
-            given = _parse(section, LoadBalancerClass, dict(parser[section]))
-            classes[argument.strip().strip('"')] = LoadBalancerClass(**given)  # pyright: ignore[reportArgumentType]
+            classes[argument.strip().strip('"')] = parse_section(section, LoadBalancerClass, raw)
         elif section in _SECTIONS:
             name = _SECTIONS[section]
-            values[name] = _parse(section, _TYPES[name], dict(parser[section]))
-    parts = {name: kind(**values[name]) for name, kind in _TYPES.items()}
+            parts[name] = parse_section(section, _TYPES[name], raw)
+    parts = {name: parts.get(name) or kind() for name, kind in _TYPES.items()}
     config = CloudConfig(**parts, classes=classes)  # pyright: ignore[reportArgumentType]
     if not config.cloud.auth_url:
         raise UsageError("cloud config has no auth-url", hint="give it in section [Global]")
+    if config.moyai.fencing not in POLICIES:
+        hint = f"there are: {', '.join(POLICIES)}"
+        raise UsageError(f"cloud config: [Moyai] fencing = {config.moyai.fencing!r} is no policy", hint=hint)
     return config
 
 
@@ -133,62 +112,7 @@ def write_cloud_config(config: CloudConfig) -> str:
     """The file's text: what differs from the defaults."""
     lines: list[str] = []
     for section, name in _SECTIONS.items():
-        lines += _section(f"[{section}]", getattr(config, name))
+        lines += write_section(f"[{section}]", getattr(config, name))
     for name, chosen in config.classes.items():
-        lines += _section(f'[LoadBalancerClass "{name}"]', chosen)
+        lines += write_section(f'[LoadBalancerClass "{name}"]', chosen)
     return "\n".join(lines) + "\n"
-
-
-def _section(title: str, part: object) -> list[str]:
-    lines = [title]
-    for item in fields(part):  # pyright: ignore[reportArgumentType]
-        value = getattr(part, item.name)
-        if value == item.default:
-            continue
-        if isinstance(value, tuple):
-            text = ",".join(str(one) for one in value)  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
-        elif isinstance(value, bool):
-            text = str(value).lower()
-        elif isinstance(value, int):
-            text = str(value)
-        else:
-            text = '"' + str(value).replace("\\", "\\\\").replace('"', '\\"') + '"'
-        lines.append(f"{item.name.replace('_', '-')} = {text}")
-    return [*lines, ""] if len(lines) > 1 else []
-
-
-def _parse(section: str, kind: type, raw: dict[str, str | None]) -> dict[str, object]:
-    known = {item.name: item.default for item in fields(kind)}  # pyright: ignore[reportUnknownArgumentType]
-    values: dict[str, object] = {}
-    for key, given in raw.items():
-        name = key.replace("-", "_")
-        name = _ALIASES.get(name, name)
-        if name in known:
-            values[name] = _value(f"[{section}] {key}", given, known[name])
-    return values
-
-
-def _value(where: str, given: str | None, default: object) -> object:
-    text = "true" if given is None else _unquote(given.strip())
-    if isinstance(default, bool):
-        if text.lower() in _TRUE:
-            return True
-        if text.lower() in _FALSE:
-            return False
-        raise UsageError(f"cloud config: {where} = {text!r} is neither true nor false")
-    if isinstance(default, int):
-        match = _DURATION.fullmatch(text)
-        if text.isdigit():
-            return int(text)
-        if match and text:
-            return int(match[1] or 0) * 60 + int(match[2] or 0)
-        raise UsageError(f"cloud config: {where} = {text!r} is no whole number of seconds", hint="write 5s or 1m30s")
-    if isinstance(default, tuple):
-        return tuple(part.strip() for part in text.split(",") if part.strip())
-    return text
-
-
-def _unquote(text: str) -> str:
-    if len(text) >= 2 and text[0] == text[-1] == '"':
-        return re.sub(r"\\(.)", r"\1", text[1:-1])
-    return text

@@ -77,6 +77,11 @@ def _cluster_role() -> dict[str, Any]:
             rule("", ["services"], ["get", "list", "watch", "patch"]),
             rule("", ["services/status"], ["patch"]),
             rule("", ["events"], ["create", "patch"]),
+            # fencing: pods that were evicted from a machine that is off are ended, and a Node stays until its disks are free
+            rule("", ["pods"], ["list", "delete"]),
+            rule("", ["pods/status"], ["patch"]),
+            rule("storage.k8s.io", ["volumeattachments"], ["list"]),
+            rule("coordination.k8s.io", ["leases"], ["list", "watch", "get"]),
         ],
     }
 

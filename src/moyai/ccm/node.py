@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from moyai.ccm.servers import Servers, provider_id, server_id
 from moyai.cloud.model import Server
+from moyai.core.clock import Clock
 from moyai.core.errors import Conflict, Retriable
 from moyai.core.ids import POD_CIDR_KEY
 from moyai.kube.client import NODES, Json, Kube
@@ -38,6 +40,8 @@ _WATCH_SECONDS = 5.0
 _FRESH_SECONDS = 1.0
 _RECENT_SECONDS = 30.0
 _CONFLICTS = 10
+#: Why a Node whose machine is gone may stay for a while: what was on it is being freed (seconds).
+_PARTING_LEAST, _PARTING_MOST = 3.0, 120.0
 _STOPPED = frozenset({"SHUTOFF", "STOPPED", "SUSPENDED", "PAUSED", "SHELVED", "SHELVED_OFFLOADED"})
 
 
@@ -148,11 +152,25 @@ def label_value(text: str) -> str:
 
 
 class NodeLifecycleController:
-    def __init__(self, *, kube: Kube, nodes: Informer[Node], servers: Servers, events: EventRecorder) -> None:
+    """``bound``: whether a Node must stay because something still hangs on it; asked when its machine is gone."""
+
+    def __init__(
+        self,
+        *,
+        kube: Kube,
+        nodes: Informer[Node],
+        servers: Servers,
+        events: EventRecorder,
+        clock: Clock,
+        bound: Callable[[str], Awaitable[bool]] | None = None,
+    ) -> None:
         self._kube = kube
         self._nodes = nodes
         self._servers = servers
         self._events = events
+        self._clock = clock
+        self._bound = bound
+        self._gone: dict[str, float] = {}
 
     def watch(self, queue: WorkQueue) -> None:
         def changed(key: str, old: Node | None, new: Node | None) -> None:
@@ -170,6 +188,8 @@ class NodeLifecycleController:
             return DONE
         server = await self._servers.of(node, max_age=_FRESH_SECONDS)
         if server is None or server.status in ("DELETED", "SOFT_DELETED"):
+            if await self._parting(node):
+                return Result(again_after=_FRESH_SECONDS)
             self._events.event(
                 node.reference, "Normal", "DeletingNode", f"Deleting node {node.name}: its server is gone from the cloud"
             )
@@ -179,6 +199,16 @@ class NodeLifecycleController:
         if stopped != (SHUTDOWN_TAINT in node.taints):
             await self._taint(node.name, stopped)
         return DONE if node.ready and not stopped else Result(again_after=_WATCH_SECONDS)
+
+    async def _parting(self, node: Node) -> bool:
+        """Disks of a Node that is deleted too early are freed only minutes later: Kubernetes no longer knows who fenced it."""
+        if self._bound is None:
+            return False
+        for uid in self._gone.keys() - {one.uid for one in self._nodes.all()}:
+            del self._gone[uid]
+        now = self._clock.monotonic()
+        waited = now - self._gone.setdefault(node.uid, now)
+        return waited < _PARTING_LEAST or (waited < _PARTING_MOST and await self._bound(node.name))
 
     async def _taint(self, name: str, stopped: bool) -> None:
         node = parse_node(await self._kube.get(NODES, name))

@@ -51,7 +51,8 @@ class Servers:
         wanted = server_id(node)
         if wanted is not None:
             found = next((one for one in listed if one.id == wanted), None)
-            return found or await self._ask(wanted)
+            # a list may lack what lost its tag: that a server is gone is only believed when it is asked for by id
+            return found or await self.ask(wanted)
         found = next((one for one in listed if one.name == node.name), None)
         if found:
             return found
@@ -61,8 +62,12 @@ class Servers:
             None,
         )
 
-    async def _ask(self, wanted: str) -> Server | None:
-        """A list may lack what lost its tag: that a server is gone is only believed when it is asked for by id."""
+    async def stop(self, wanted: str) -> None:
+        """Power a server off; returns while it is still about to."""
+        await self._cloud.call(self._cloud.compute.stop_server, wanted)
+
+    async def ask(self, wanted: str) -> Server | None:
+        """The server of this id as it is now; None: the cloud has none such."""
         try:
             return await self._cloud.call(self._cloud.compute.server, wanted)
         except NotFound:

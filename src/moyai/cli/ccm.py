@@ -12,7 +12,7 @@ import click
 @click.option("--cloud-config", type=click.Path(path_type=Path, dir_okay=False), required=True, help="cloud.conf")
 @click.option("--cluster-name", default="kubernetes", show_default=True, help="In the names of load balancers.")
 @click.option("--cluster-cidr", default="", help="Pod CIDRs of the whole cluster, with commas between.")
-@click.option("--controllers", default="node,node-lifecycle,route,service", show_default=True)
+@click.option("--controllers", default="node,node-lifecycle,fencing,route,service", show_default=True)
 @click.option("--bind", default="127.0.0.1:10258", show_default=True, help="Where probes and metrics are served.")
 @click.option("--kubeconfig", type=click.Path(path_type=Path, dir_okay=False), help="Default: as a pod of the cluster.")
 @click.option("--leader-elect", type=bool, default=True, show_default=True)

@@ -84,7 +84,7 @@ def status(cluster: str | None, output: str) -> None:
     """Nodes, machines, add-ons and load balancers of a cluster. Exit code 1 when something is not well."""
     from moyai.lifecycle.status import read
 
-    record = _record(cluster)
+    record = recorded(cluster)
     found = read(record, connect(record.spec["spec"]["cloud"]))
     if output == "json":
         click.echo(json.dumps(asdict(found), indent=1))
@@ -104,7 +104,7 @@ def kubeconfig(cluster: str | None, write: bool, file: Path | None) -> None:
     """Print a cluster's kubeconfig, or merge it into yours."""
     from moyai.lifecycle import access
 
-    text = access.kubeconfig_text(_record(cluster))
+    text = access.kubeconfig_text(recorded(cluster))
     if not write and file is None:
         click.echo(text, nl=False)
         return
@@ -119,7 +119,7 @@ def kubectl(words: tuple[str, ...]) -> None:
     """Run the pinned kubectl against a cluster; which one: $MOYAI_CLUSTER, else the only one there is."""
     from moyai.linux.process import become
 
-    record = _record(None)
+    record = recorded(None)
     file = record.folder / "kubeconfig"
     if not file.exists():
         raise Terminal(f"cluster {record.name} has no kubeconfig yet", hint="`moyai up` goes on building it")
@@ -136,7 +136,7 @@ def ssh(cluster: str | None, user: str, node: str, words: tuple[str, ...]) -> No
     from moyai.lifecycle import access
     from moyai.linux.process import become
 
-    become(access.ssh_command(_record(cluster), node, words, user=user))
+    become(access.ssh_command(recorded(cluster), node, words, user=user))
 
 
 @click.command()
@@ -211,7 +211,8 @@ def _name(given: str | None, paths: Paths) -> str:
     raise UsageError("which cluster?", hint=f"there are {', '.join(names)}; name one, or set {CLUSTER_VARIABLE}")
 
 
-def _record(given: str | None) -> Record:
+def recorded(given: str | None) -> Record:
+    """The record of the cluster that is meant: named, or of the spec named, or the only one."""
     from moyai.lifecycle.up import require
 
     paths = default_paths()

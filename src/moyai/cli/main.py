@@ -26,6 +26,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "up": ("moyai.cli.cluster:up", "Build the cluster of a spec, or bring it to its spec; starts a local cloud if asked."),
     "plan": ("moyai.cli.cluster:plan", "Show what `up` would do, and do nothing."),
     "status": ("moyai.cli.cluster:status", "Clusters, their nodes, machines and load balancers."),
+    "explain": ("moyai.cli.explain:explain", "Why a pod does not run, and what would help."),
     "kubeconfig": ("moyai.cli.cluster:kubeconfig", "Print a cluster's kubeconfig, or merge it into yours."),
     "kubectl": ("moyai.cli.cluster:kubectl", "Run the pinned kubectl against a cluster."),
     "ssh": ("moyai.cli.cluster:ssh", "Log in to a node."),
@@ -35,8 +36,9 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "toolchain": ("moyai.cli.toolchain:toolchain", "The pinned upstream components and where they came from."),
     "image": ("moyai.cli.image:image", "OCI images in the local cloud's registry."),
     "ccm": ("moyai.cli.ccm:ccm", "Run the cloud controller manager (inside a cluster)."),
+    "csi": ("moyai.cli.csi:csi", "Run the CSI driver (inside a cluster)."),
 }
-HIDDEN = frozenset({"ccm"})
+HIDDEN = frozenset({"ccm", "csi"})
 
 
 class LazyGroup(click.Group):

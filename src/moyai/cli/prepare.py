@@ -38,6 +38,8 @@ PACKAGES, ENVIRONMENT, CLOUD, UPLOAD, PUSH = (
 )
 #: Components that need a C compiler and libraries of the host.
 _COMPILED = ("runc", "pause")
+#: Components that no cluster needs.
+TEST_COMPONENTS = ("csi-sanity",)
 _KEY_PROPERTY = "moyai_key"
 
 
@@ -80,20 +82,24 @@ def ensure_cluster_base(name: str, paths: Paths, reporter: Reporter, config: Clo
 
 @click.command("prepare")
 @click.option("--output", type=click.Choice(["text", "json"]), default="text", show_default=True, help="Form of the output.")
-def prepare(output: str) -> None:
+@click.option("--tests", is_flag=True, help="And what only moyai's own tests need.")
+def prepare(output: str, tests: bool) -> None:
     """Fetch and build all that `up` needs, and start nothing: afterwards `up` needs no network."""
     with display("json" if output == "json" else "text", title="prepare") as progress:
-        ensure_everything(default_paths(), progress)
+        ensure_everything(default_paths(), progress, extra=TEST_COMPONENTS if tests else ())
 
 
-def ensure_everything(paths: Paths, reporter: Reporter) -> None:
-    """Get and make all that ``up`` needs, but start nothing: afterwards ``up`` needs no network."""
+def ensure_everything(paths: Paths, reporter: Reporter, *, extra: Sequence[str] = ()) -> None:
+    """Get and make all that ``up`` needs, but start nothing: afterwards ``up`` needs no network.
+
+    ``extra``: components beside.
+    """
     local.require_root()
     toolchain = Toolchain(paths, reporter)
     tasks = [
         _packages_task(),
         _environment_task(paths),
-        *_toolchain_tasks(toolchain, ("registry", *node.COMPONENTS)),
+        *_toolchain_tasks(toolchain, ("registry", *node.COMPONENTS, *extra)),
         *node.tasks(paths, after=(PACKAGES,)),
         node.nginx_task(paths, after=(PACKAGES,)),
     ]

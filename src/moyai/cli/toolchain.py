@@ -82,7 +82,8 @@ def _show(lines: list[Listed], output: str) -> None:
     # as wide as it needs: a path that is cut or wrapped is of no use
     Console(width=240, soft_wrap=True, highlight=False).print(table)
     if missing := [line.name for line in lines if line.component is None]:
-        click.echo(f"missing: {', '.join(missing)}. `moyai toolchain get` gets them; `moyai up` does so by itself.", err=True)
+        hint = "`moyai toolchain get` gets them; `moyai up` gets those that it needs."
+        click.echo(f"missing: {', '.join(missing)}. {hint}", err=True)
 
 
 def _as_json(line: Listed) -> dict[str, object]:

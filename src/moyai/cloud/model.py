@@ -8,7 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Literal
+
+#: Stands for a date that the cloud did not tell.
+LONG_AGO = datetime.fromtimestamp(0, UTC)
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,11 @@ class Address:
 
 @dataclass(frozen=True)
 class Server:
-    """A machine. ``fault`` is the cloud's own reason when ``status`` is ERROR."""
+    """A machine. ``fault`` is the cloud's own reason when ``status`` is ERROR.
+
+    ``state``: what the cloud means it to be (``active``, ``stopped``, ``error`` …); ``power``: what its hypervisor last said of
+    it (``running``, ``shutdown``, ``crashed`` …); ``task``: what is being done to it. Empty: not said, or nothing.
+    """
 
     id: str
     name: str
@@ -54,6 +62,9 @@ class Server:
     host: str = ""
     fault: str = ""
     volume_ids: tuple[str, ...] = ()
+    state: str = ""
+    power: str = ""
+    task: str = ""
 
 
 @dataclass(frozen=True)
@@ -155,7 +166,18 @@ class FloatingIP:
 
 
 @dataclass(frozen=True)
+class Attachment:
+    """A volume at a server. ``id`` is the volume service's own word for it, empty where the cloud does not tell."""
+
+    server_id: str
+    id: str = ""
+    device: str = ""
+
+
+@dataclass(frozen=True)
 class Volume:
+    """A disk. ``multiattach``: several servers may have it. At most one of ``snapshot_id`` and ``source_volume_id`` is set."""
+
     id: str
     name: str
     status: str
@@ -163,6 +185,35 @@ class Volume:
     zone: str = ""
     metadata: Mapping[str, str] = field(default_factory=dict[str, str])
     attached_server_ids: tuple[str, ...] = ()
+    type_name: str = ""
+    multiattach: bool = False
+    snapshot_id: str = ""
+    source_volume_id: str = ""
+    created: datetime = LONG_AGO
+    attachments: tuple[Attachment, ...] = ()
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A volume's content at one moment; ``size_gb`` is the size of the volume then."""
+
+    id: str
+    name: str
+    status: str
+    volume_id: str
+    size_gb: int
+    created: datetime = LONG_AGO
+    metadata: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+@dataclass(frozen=True)
+class VolumeType:
+    """``multiattach`` and ``zones`` are None where the cloud shows them to administrators only; no zones: all of them."""
+
+    id: str
+    name: str
+    multiattach: bool | None = None
+    zones: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)

@@ -26,8 +26,10 @@ from moyai.cloud.model import (
     SecurityGroup,
     SecurityGroupRule,
     Server,
+    Snapshot,
     Subnet,
     Volume,
+    VolumeType,
 )
 
 
@@ -62,7 +64,14 @@ class Compute(Protocol):
     def stop_server(self, server_id: str) -> None: ...
     def start_server(self, server_id: str) -> None: ...
     def console_log(self, server_id: str, lines: int = 100) -> str: ...
-    def detach_volume(self, server_id: str, volume_id: str) -> None: ...
+    def attach_volume(self, server_id: str, volume_id: str) -> None:
+        """Ask for it; returns before the volume is in use."""
+        ...
+
+    def detach_volume(self, server_id: str, volume_id: str) -> None:
+        """Ask for it; returns before the volume is free. A server that is gone or never had it is success."""
+        ...
+
     def keypairs(self) -> list[str]:
         """Names of this user's key pairs."""
         ...
@@ -172,9 +181,56 @@ class Images(Protocol):
 
 
 class Volumes(Protocol):
-    def volumes(self, *, metadata: Mapping[str, str] | None = None) -> list[Volume]: ...
+    def volumes(self, *, metadata: Mapping[str, str] | None = None, name: str | None = None) -> list[Volume]:
+        """Only those that have all of ``metadata``, and that are called ``name``."""
+        ...
+
     def volume(self, volume_id: str) -> Volume: ...
-    def delete_volume(self, volume_id: str) -> None: ...
+    def create_volume(
+        self,
+        *,
+        name: str,
+        size_gb: int,
+        zone: str = "",
+        type_name: str = "",
+        metadata: Mapping[str, str],
+        snapshot_id: str = "",
+        source_volume_id: str = "",
+    ) -> Volume:
+        """Ask for a volume, empty or with the content of one snapshot or volume; returns while it is still CREATING."""
+        ...
+
+    def extend_volume(self, volume_id: str, size_gb: int) -> None:
+        """Ask for it, also while the volume is in use; returns before it is done."""
+        ...
+
+    def delete_volume(self, volume_id: str) -> None:
+        """Ask for it; returns before it is gone."""
+        ...
+
+    def forget_attachment(self, attachment_id: str) -> None:
+        """Free a volume of a server that does not exist any more; Conflict when it does."""
+        ...
+
+    def snapshots(self, *, volume_id: str | None = None, name: str | None = None) -> list[Snapshot]: ...
+    def snapshot(self, snapshot_id: str) -> Snapshot: ...
+    def create_snapshot(self, *, name: str, volume_id: str, metadata: Mapping[str, str]) -> Snapshot:
+        """Ask for a snapshot, also of a volume in use; returns while it is still CREATING."""
+        ...
+
+    def delete_snapshot(self, snapshot_id: str) -> None:
+        """Ask for it; returns before it is gone."""
+        ...
+
+    def types(self) -> list[VolumeType]: ...
+    def zones(self) -> list[str]:
+        """Availability zones that can take volumes now."""
+        ...
+
+    def faults(self, object_id: str) -> list[str]:
+        """What the cloud says went wrong with a volume or snapshot, newest first; empty where it keeps no such messages."""
+        ...
+
     def quotas(self) -> list[Quota]: ...
 
 

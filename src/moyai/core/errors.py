@@ -60,5 +60,9 @@ class Terminal(MoyaiError):
     """Will not go right by itself: a refused request, a server in ERROR, an exhausted quota."""
 
 
+class QuotaExceeded(Terminal):
+    """The project has no more of what was asked for."""
+
+
 class NotFound(Terminal):
     """The object does not exist (any more)."""

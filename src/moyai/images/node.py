@@ -26,7 +26,10 @@ from moyai.linux.process import ProcessError, run
 from moyai.toolchain import TASK_PREFIX, Component, Toolchain
 
 #: The components that a node image is made of.
-COMPONENTS = ("kubernetes", "etcd", "coredns", "containerd", "runc", "cni-plugins", "pause")
+COMPONENTS = (
+    "kubernetes", "etcd", "coredns", "containerd", "runc", "cni-plugins", "pause",
+    "csi-attacher", "csi-provisioner", "csi-resizer", "csi-snapshotter",
+)  # fmt: skip
 
 #: Names of the tasks, as the user sees them.
 ROOT, PROXY, MOYAI, NGINX, BASE, NODE = (

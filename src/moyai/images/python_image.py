@@ -20,7 +20,8 @@ from moyai.images.recipes import debian_tree
 from moyai.linux.process import ProcessError, run
 
 _FORMAT = 3
-PACKAGES = ("python3",)
+#: Python, and what the CSI node plug-in makes, checks, grows and mounts file systems with.
+PACKAGES = ("python3", "e2fsprogs", "mount", "util-linux", "xfsprogs")
 LOCK = Path(__file__).with_name("requirements-runtime.lock")
 SOURCE = Path(moyai.__file__).parent
 

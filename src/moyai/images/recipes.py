@@ -30,6 +30,11 @@ PROGRAMS: Mapping[str, tuple[str, Mapping[str, str], Sequence[str]]] = {
     "etcd": ("etcd", {"etcd": "usr/local/bin/etcd", "etcdctl": "usr/local/bin/etcdctl"}, ()),
     "coredns": ("coredns", {"coredns": "coredns"}, ("/coredns",)),
     "pause": ("pause", {"pause": "pause"}, ("/pause",)),
+    "csi-attacher": ("csi-attacher", {"csi-attacher": "csi-attacher"}, ("/csi-attacher",)),
+    "csi-provisioner": ("csi-provisioner", {"csi-provisioner": "csi-provisioner"}, ("/csi-provisioner",)),
+    "csi-resizer": ("csi-resizer", {"csi-resizer": "csi-resizer"}, ("/csi-resizer",)),
+    "csi-snapshotter": ("csi-snapshotter", {"csi-snapshotter": "csi-snapshotter"}, ("/csi-snapshotter",)),
+    "snapshot-controller": ("csi-snapshotter", {"snapshot-controller": "snapshot-controller"}, ("/snapshot-controller",)),
 }
 
 

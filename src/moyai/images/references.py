@@ -18,7 +18,8 @@ NGINX = "docker.io/library/nginx:latest"
 class References:
     """``kubernetes``: the version that they belong to. ``kubeadm``: short name → what kubeadm starts by default.
 
-    ``images``: short name → what a node's store holds. They differ in the tags of etcd and CoreDNS.
+    ``images``: short name → what a node's store holds. They differ in the tags of etcd and CoreDNS; and the CSI sidecars,
+    of which kubeadm knows nothing, are only there.
     """
 
     kubernetes: str
@@ -47,4 +48,4 @@ class References:
 def load() -> References:
     """The references that moyai ships with."""
     data = tomllib.loads(resources.files("moyai.images").joinpath("references.toml").read_text())
-    return References(data["kubernetes"], data["kubeadm"], {**data["kubeadm"], **data["instead"]})
+    return References(data["kubernetes"], data["kubeadm"], {**data["kubeadm"], **data["instead"], **data["csi"]})

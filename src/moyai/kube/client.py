@@ -62,6 +62,8 @@ NODES = Resource("", "v1", "nodes", namespaced=False)
 SERVICES = Resource("", "v1", "services", namespaced=True)
 EVENTS = Resource("", "v1", "events", namespaced=True)
 LEASES = Resource("coordination.k8s.io", "v1", "leases", namespaced=True)
+PODS = Resource("", "v1", "pods", namespaced=True)
+VOLUME_ATTACHMENTS = Resource("storage.k8s.io", "v1", "volumeattachments", namespaced=False)
 
 
 class Gone(Retriable):
@@ -79,8 +81,8 @@ class WatchEvent:
 class Kube(Protocol):
     """What moyai asks of a Kubernetes API. ``KubeClient`` does it over the network; tests bring their own."""
 
-    async def list(self, resource: Resource, *, namespace: str | None = None) -> tuple[list[Json], str]:
-        """All objects, and the resource version of the list."""
+    async def list(self, resource: Resource, *, namespace: str | None = None, fields: str = "") -> tuple[list[Json], str]:
+        """All objects (``fields``: a field selector), and the resource version of the list."""
         ...
 
     def watch(
@@ -112,8 +114,10 @@ class Kube(Protocol):
         kind: PatchKind = "merge",
         subresource: str = "",
     ) -> Json: ...
-    async def delete(self, resource: Resource, name: str, *, namespace: str | None = None, uid: str = "") -> None:
-        """Of ``uid`` only, where given. What is gone is success."""
+    async def delete(
+        self, resource: Resource, name: str, *, namespace: str | None = None, uid: str = "", grace: int | None = None
+    ) -> None:
+        """Of ``uid`` only, where given. ``grace``: seconds for a pod to end; 0: not waited for. What is gone is success."""
         ...
 
 
@@ -140,11 +144,12 @@ class KubeClient:
             await asyncio.wait(self._strays)
         await self._http.aclose()
 
-    async def list(self, resource: Resource, *, namespace: str | None = None) -> tuple[list[Json], str]:
+    async def list(self, resource: Resource, *, namespace: str | None = None, fields: str = "") -> tuple[list[Json], str]:
         items: list[Json] = []
         token = ""
+        chosen = {"fieldSelector": fields} if fields else {}
         while True:
-            params = {"limit": "500", **({"continue": token} if token else {})}
+            params = {"limit": "500", **chosen, **({"continue": token} if token else {})}
             answer = await self._call("GET", resource.path(namespace), params=params)
             meta = cast("Json", answer.get("metadata") or {})
             items += cast("list[Json]", answer.get("items") or [])
@@ -215,8 +220,12 @@ class KubeClient:
             "PATCH", resource.path(namespace, name, subresource), body=body, content_type=_CONTENT_TYPES[kind]
         )
 
-    async def delete(self, resource: Resource, name: str, *, namespace: str | None = None, uid: str = "") -> None:
+    async def delete(
+        self, resource: Resource, name: str, *, namespace: str | None = None, uid: str = "", grace: int | None = None
+    ) -> None:
         options: Json = {"preconditions": {"uid": uid}} if uid else {}
+        if grace is not None:
+            options["gracePeriodSeconds"] = grace
         try:
             await self._call("DELETE", resource.path(namespace, name), body=options)
         except NotFound:

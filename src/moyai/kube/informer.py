@@ -33,7 +33,10 @@ _UNHEALTHY_SECONDS = 60.0
 
 
 class Informer(Generic[T]):
-    """``parse`` makes a fact of an object; handlers and readers see only facts. ``run`` works until cancelled."""
+    """``parse`` makes a fact of an object; handlers and readers see only facts. ``run`` works until cancelled.
+
+    ``namespace``: only what is in it; the keys are ``namespace/name`` all the same.
+    """
 
     def __init__(
         self,
@@ -41,6 +44,7 @@ class Informer(Generic[T]):
         resource: Resource,
         parse: Callable[[Json], T],
         *,
+        namespace: str | None = None,
         clock: Clock | None = None,
         on_break: Callable[[str, str], None] = lambda _resource, _why: None,
         silence_seconds: float = _SILENCE_SECONDS,
@@ -50,6 +54,7 @@ class Informer(Generic[T]):
         self.synced = asyncio.Event()
         self._kube = kube
         self._parse = parse
+        self._namespace = namespace
         self._clock = clock or SystemClock()
         self._on_break = on_break
         self._silence = silence_seconds
@@ -100,7 +105,7 @@ class Informer(Generic[T]):
                 await asyncio.sleep(self._backoff.delay(failures - 1))
 
     async def _relist(self) -> str:
-        items, version = await self._kube.list(self.resource)
+        items, version = await self._kube.list(self.resource, namespace=self._namespace)
         seen: set[str] = set()
         for found in items:
             key = object_key(found)
@@ -114,7 +119,10 @@ class Informer(Generic[T]):
     async def _follow(self, version: str) -> str:
         """Watch until the server ends it; returns the version to go on from."""
         seconds = _SERVER_SECONDS + int(random.random() * 60)
-        async for event in self._kube.watch(self.resource, version, server_seconds=seconds, silence_seconds=self._silence):
+        events = self._kube.watch(
+            self.resource, version, namespace=self._namespace, server_seconds=seconds, silence_seconds=self._silence
+        )
+        async for event in events:
             version = str(event.object["metadata"]["resourceVersion"])
             if event.type == "DELETED":
                 self._drop(object_key(event.object))

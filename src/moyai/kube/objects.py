@@ -68,6 +68,28 @@ class Node:
 
 
 @dataclass(frozen=True)
+class Lease:
+    """``renewed`` as its holder wrote it: two of them may be compared for equality only. ``seconds``: how long it lasts."""
+
+    name: str
+    renewed: str
+    seconds: int
+
+
+@dataclass(frozen=True)
+class Pod:
+    """``static``: the copy of a pod that its kubelet runs from a file."""
+
+    namespace: str
+    name: str
+    uid: str
+    node: str = ""
+    phase: str = ""
+    deleting: bool = False
+    static: bool = False
+
+
+@dataclass(frozen=True)
 class ServicePort:
     """``node_port`` 0: none was given."""
 
@@ -143,6 +165,28 @@ def parse_node(found: Json) -> Node:
         ready=_truth(conditions.get("Ready")),
         network_unavailable=_truth(conditions.get("NetworkUnavailable")),
         deleting=bool(meta.get("deletionTimestamp")),
+    )
+
+
+def parse_lease(found: Json) -> Lease:
+    spec = _dict(found.get("spec"))
+    return Lease(
+        name=str(_dict(found.get("metadata"))["name"]),
+        renewed=str(spec.get("renewTime") or ""),
+        seconds=int(spec.get("leaseDurationSeconds") or 0),
+    )
+
+
+def parse_pod(found: Json) -> Pod:
+    meta, spec, status = (_dict(found.get(part)) for part in ("metadata", "spec", "status"))
+    return Pod(
+        namespace=str(meta.get("namespace") or ""),
+        name=str(meta["name"]),
+        uid=str(meta.get("uid") or ""),
+        node=str(spec.get("nodeName") or ""),
+        phase=str(status.get("phase") or ""),
+        deleting=bool(meta.get("deletionTimestamp")),
+        static="kubernetes.io/config.mirror" in _text_map(meta.get("annotations")),
     )
 
 

@@ -24,8 +24,10 @@ from moyai.lifecycle import kubernetes, snapshot
 from moyai.lifecycle.execute import Executor, explain
 from moyai.lifecycle.kubeapi import KubeApi
 from moyai.lifecycle.record import Record, locked
+from moyai.lifecycle.release import try_release
 from moyai.lifecycle.up import open_api
-from moyai.plan.steps import Delete, Plan, Step
+from moyai.plan import steps as s
+from moyai.plan.steps import Delete, Kept, Plan, Step
 from moyai.plan.teardown import Target, plan_down
 from moyai.spec.load import validate
 
@@ -118,10 +120,14 @@ class _Down:
         self.clock = clock
         self.failures: dict[tuple[str, str], str] = {}
         self.met: dict[tuple[str, str], str] = {}
+        #: Disks that stay, also those that hang on nothing of the cluster any more in the end.
+        self.disks: dict[tuple[str, str], Kept] = {}
 
     def run(self) -> DownReport:
         self._services()
         plan = self._look("look at the cloud")
+        if self._release(plan):
+            plan = self._look("look at the cloud again")
         before: set[str] | None = None
         for number in range(ROUNDS):
             if not plan or (before is not None and before == {step.key for step in plan.steps} and number > 1):
@@ -159,6 +165,16 @@ class _Down:
             if left:
                 progress.progress(f"{', '.join(left)} did not go in time; removed in the cloud itself")
 
+    def _release(self, plan: Plan) -> bool:
+        """Volumes that outlive the cluster come off its nodes by Kubernetes, while it still can; True if there are any."""
+        staying = {step.volume_id for step in plan.steps if isinstance(step, s.DetachVolume)}
+        api = open_api(self.record) if self.record is not None else None
+        if not staying or api is None:
+            return False
+        with self.reporter.step("volumes that stay") as progress:
+            try_release(api, staying, clock=self.clock, progress=progress)
+        return True
+
     def _look(self, name: str) -> Plan:
         with self.reporter.step(name):
             observed = snapshot.take(self.cloud, name=self.target.name, uid=self.target.uid, plan_for="down")
@@ -166,6 +182,9 @@ class _Down:
         for step in plan.steps:
             if isinstance(step, Delete):
                 self.met[(step.kind, step.object_id)] = step.name
+        for kept in plan.kept:
+            if kept.kind in ("volume", "snapshot"):
+                self.disks[(kept.kind, kept.object_id)] = kept
         return plan
 
     def _carry_out(self, plan: Plan, number: int) -> None:
@@ -198,7 +217,8 @@ class _Down:
 
     def _report(self, plan: Plan) -> DownReport:
         left = {(step.kind, step.object_id) for step in plan.steps if isinstance(step, Delete)}
-        kept = {(kept.kind, kept.object_id): kept for kept in plan.kept}
+        kept = {key: kept for key, kept in self.disks.items() if key not in self.met}
+        kept |= {(kept.kind, kept.object_id): kept for kept in plan.kept}
         lines = [
             Line(kind, name, identity, "left", self.failures.get((kind, identity), "it is still listed"))
             if (kind, identity) in left
@@ -218,9 +238,9 @@ class _Down:
 
 
 def _kind(key: str) -> str:
-    return {"group": "security group", "floating-ip": "floating ip", "key-pair": "key pair"}.get(
-        key.split(" ")[0], key.split(" ")[0]
-    )
+    first = key.split(" ")[0]
+    names = {"group": "security group", s.FLOATING_IP: "floating ip", s.KEYPAIR: "key pair", s.VOLUMES_CREDENTIAL: "credential"}
+    return names.get(first, first)
 
 
 def check(report: DownReport) -> None:

@@ -11,24 +11,22 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from moyai.cloud.loadbalancer import PENDING
 from moyai.cloud.model import AddressPair
 from moyai.cloud.protocols import Cloud
-from moyai.core.backoff import Backoff
 from moyai.core.clock import Clock
 from moyai.core.errors import Conflict, MoyaiError, NotFound, Retriable, Terminal
 from moyai.core.ids import CLUSTER_TAG, POD_CIDR_KEY, POOL_KEY, ROLE_KEY, cluster_tag
 from moyai.core.progress import Step as Progress
 from moyai.lifecycle.record import Record
+from moyai.lifecycle.remove import Remover
 from moyai.plan import steps as s
 from moyai.plan.steps import Step
 
-#: Roles that the cloud controller manager needs; a cloud that does not have them gives it all of its user's.
-CREDENTIAL_ROLES = ("member", "load-balancer_member")
-#: Seconds after which a deletion that the cloud keeps refusing as "in use" is given up.
-BUSY_TIMEOUT = 60.0
-GONE_TIMEOUT = 120.0
-_BACKOFF = Backoff(base=0.2, factor=1.5, ceiling=2.0)
+#: Credential → whose it is, and the roles that it needs; a cloud that does not have them gives it all of its user's.
+CREDENTIALS: Mapping[str, tuple[str, tuple[str, ...]]] = {
+    s.CREDENTIAL: ("cloud controller manager", ("member", "load-balancer_member")),
+    s.VOLUMES_CREDENTIAL: ("CSI driver", ("member",)),
+}
 
 
 @dataclass(frozen=True)
@@ -68,6 +66,7 @@ class Executor:
         self.tags = (cluster_tag(uid),)
         self.clock = clock
         self._hooks = hooks
+        self._remover = Remover(cloud, uid=uid, clock=clock, forget_node=hooks.forget_node if hooks else None)
         self._known = dict(known)
         self._lock = threading.Lock()
         self.results: dict[str, Any] = {}
@@ -84,8 +83,8 @@ class Executor:
     def run(self, step: Step, progress: Progress) -> Any:
         """Carry out one step; returns the object made, if any."""
         match step:
-            case s.Delete() | s.RemoveInterface() | s.ClearRoutes():
-                return self._remove(step, progress)
+            case s.Delete() | s.RemoveInterface() | s.ClearRoutes() | s.StopServer() | s.DetachVolume():
+                return self._remover.run(step, progress)
             case s.CreateServer():
                 return self._server(step, progress)
             case _:
@@ -145,7 +144,7 @@ class Executor:
                 )
             case s.AttachFloatingIP():
                 port = self.id(s.port_key(step.node))
-                return self._insist(lambda: network.associate_floating_ip(self.id(s.FLOATING_IP), port))
+                return self._remover.insist(lambda: network.associate_floating_ip(self.id(s.FLOATING_IP), port))
             case s.Adopt():
                 return network.add_tags(step.kind, step.object_id, tags)
             case s.StartServer():
@@ -225,17 +224,18 @@ class Executor:
         if stale:
             identity.delete_application_credential(stale)
         self._intend(step.key, step.name)
-        text = f"cloud controller manager of moyai cluster {self.record.name}"
+        who, roles = CREDENTIALS[step.key]
+        text = f"{who} of moyai cluster {self.record.name}"
         try:
-            made = identity.create_application_credential(name=step.name, roles=CREDENTIAL_ROLES, description=text)
+            made = identity.create_application_credential(name=step.name, roles=roles, description=text)
         except (Retriable, NotFound):
             raise
         except Terminal:
             made = identity.create_application_credential(name=step.name, roles=(), description=text)
-        self.record.keep_secret("credential", made[1])
+        self.record.keep_secret(step.key, made[1])
         self._made(step.key, made[0], step.name)
         # only a credential whose secret is on disk is worth keeping: the planner asks for this key
-        self.record.intend(f"{s.CREDENTIAL} secret")
+        self.record.intend(s.secret_key(step.key))
         return made
 
     def _server(self, step: s.CreateServer, progress: Progress) -> Any:
@@ -244,7 +244,7 @@ class Executor:
         if step.replaces:
             progress.progress(f"removing the broken one: {step.why}")
             compute.delete_server(step.replaces)
-            self._wait_gone(step.replaces)
+            self._remover.wait_gone(step.replaces)
         if step.forget:
             self._hooks.forget_node(node.name)
         order = self._hooks.server_order(step, self)
@@ -270,115 +270,6 @@ class Executor:
                 tags=self.tags,
             ),
         )
-
-    # ---- removing
-
-    def _remove(self, step: Step, progress: Progress) -> None:
-        network = self.cloud.network
-        match step:
-            case s.ClearRoutes():
-                self._insist(lambda: network.remove_routes(step.router_id, step.routes))
-            case s.RemoveInterface():
-                self._insist(lambda: network.remove_router_interface(step.router_id, step.subnet_id))
-            case s.Delete():
-                self._delete(step, progress)
-            case _:
-                raise AssertionError(f"no way to carry out {step}")
-
-    def _delete(self, step: s.Delete, progress: Progress) -> None:
-        cloud, network, identity = self.cloud, self.cloud.network, step.object_id
-        calls: dict[str, Callable[[str], None]] = {
-            "network": network.delete_network,
-            "subnet": network.delete_subnet,
-            "router": network.delete_router,
-            "port": network.delete_port,
-            "security group": network.delete_security_group,
-            "floating ip": network.delete_floating_ip,
-            "key pair": cloud.compute.delete_keypair,
-            "credential": cloud.identity.delete_application_credential,
-            "server": cloud.compute.delete_server,
-            "volume": cloud.volumes.delete_volume,
-            "load balancer": cloud.load_balancers.delete,
-        }
-        if step.kind == "volume":
-            self._wait_for(lambda: self._detached(identity), f"volume {step.name} to come free")
-        self._insist(lambda: calls[step.kind](identity))
-        if step.kind == "server":
-            self._wait_gone(identity)
-            if self._hooks is not None:
-                self._hooks.forget_node(step.name)
-        elif step.kind == "load balancer":
-            self._wait_for(lambda: self._balancer_gone(identity), f"load balancer {step.name} to go")
-        elif step.kind == "volume":
-            self._wait_for(lambda: self._volume_gone(identity), f"volume {step.name} to go")
-
-    def _wait_gone(self, server_id: str) -> None:
-        def gone() -> bool:
-            try:
-                server = self.cloud.compute.server(server_id)
-            except NotFound:
-                return True
-            if server.status == "ERROR" and server.fault and "delete" in server.fault.lower():
-                raise Terminal(f"server {server.name} cannot be deleted: {server.fault}")
-            return server.status in ("DELETED", "SOFT_DELETED")
-
-        self._wait_for(gone, "a server to go")
-
-    def _balancer_gone(self, identity: str) -> bool:
-        try:
-            status = self.cloud.load_balancers.status(identity).provisioning_status
-        except NotFound:
-            return True
-        if status not in PENDING and status != "DELETED":
-            # a change that came in between put it back: ask again
-            self.cloud.load_balancers.delete(identity)
-        return status == "DELETED"
-
-    def _detached(self, identity: str) -> bool:
-        try:
-            volume = self.cloud.volumes.volume(identity)
-        except NotFound:
-            return True
-        return volume.status not in ("in-use", "detaching")
-
-    def _volume_gone(self, identity: str) -> bool:
-        try:
-            volume = self.cloud.volumes.volume(identity)
-        except NotFound:
-            return True
-        if volume.status.startswith("error"):
-            raise Terminal(f"volume {volume.name or identity} cannot be deleted: it is in {volume.status}")
-        return False
-
-    # ---- waiting
-
-    def _insist(self, call: Callable[[], Any]) -> Any:
-        """Call again while the cloud says that something still uses the object, up to ``BUSY_TIMEOUT`` seconds."""
-        end = self.clock.monotonic() + BUSY_TIMEOUT
-        attempt = 0
-        while True:
-            try:
-                return call()
-            except (Conflict, Retriable):
-                if self.clock.monotonic() >= end:
-                    raise
-            self.clock.sleep(_BACKOFF.delay(attempt))
-            attempt += 1
-
-    def _wait_for(self, done: Callable[[], bool], what: str) -> None:
-        end = self.clock.monotonic() + GONE_TIMEOUT
-        attempt = 0
-        while True:
-            try:
-                if done():
-                    return
-            except Retriable as error:
-                if self.clock.monotonic() >= end:
-                    raise Terminal(f"waited {GONE_TIMEOUT:.0f} s for {what}: {error.message}") from error
-            if self.clock.monotonic() >= end:
-                raise Terminal(f"waited {GONE_TIMEOUT:.0f} s for {what}")
-            self.clock.sleep(_BACKOFF.delay(attempt))
-            attempt += 1
 
 
 def explain(error: BaseException) -> str:

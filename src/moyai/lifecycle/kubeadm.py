@@ -181,6 +181,8 @@ def _kubelet(pod_prefix: int) -> dict[str, Any]:
         "serializeImagePulls": False,
         "maxPods": min(110, 2 ** (32 - pod_prefix) - 3),
         "nodeStatusUpdateFrequency": "2s",
+        # renewed every quarter of it: the cloud controller manager asks the cloud about a node that has missed one renewal
+        "nodeLeaseDurationSeconds": 12,
         "imageGCHighThresholdPercent": 100,
         "imageGCLowThresholdPercent": 99,
         "evictionHard": {

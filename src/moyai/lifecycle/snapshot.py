@@ -50,6 +50,7 @@ def take(
         first |= {
             "load_balancers": lambda: _without(cloud.load_balancers.load_balancers),
             "volumes": lambda: _without(cloud.volumes.volumes),
+            "snapshots": lambda: _without(cloud.volumes.snapshots),
         }
     with ThreadPoolExecutor(WORKERS, thread_name_prefix="snapshot") as pool:
         got = _all(pool, first)
@@ -85,6 +86,7 @@ def take(
         floating_ips=tuple(got["floating_ips"]),
         servers=tuple(got["servers"]),
         volumes=tuple(got.get("volumes", ())),
+        snapshots=tuple(got.get("snapshots", ())),
         load_balancers=tuple(got.get("load_balancers", ())),
         keypairs=tuple(got["keypairs"]),
         credentials=got["credentials"],

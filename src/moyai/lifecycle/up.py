@@ -8,7 +8,7 @@ interruption it finishes the work, and run again after success it finds nothing 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from moyai.ccm.config import CloudConfig, GlobalConfig, LoadBalancerConfig, MoyaiConfig, RouteConfig
-from moyai.ccm.manifests import NAME as CCM_NAME
 from moyai.ccm.manifests import ManifestOptions, render
 from moyai.cloud.protocols import Cloud
 from moyai.core.clock import Clock, SystemClock
@@ -27,7 +26,7 @@ from moyai.core.paths import Paths
 from moyai.core.progress import Reporter
 from moyai.core.progress import Step as Progress
 from moyai.images import references
-from moyai.lifecycle import kubernetes, pki, snapshot, userdata, watch
+from moyai.lifecycle import addons, kubernetes, pki, snapshot, userdata, watch
 from moyai.lifecycle.execute import Executor, Hooks, ServerOrder
 from moyai.lifecycle.kubeapi import KubeApi
 from moyai.lifecycle.record import Record, locked, write_private
@@ -95,7 +94,7 @@ def _look(cluster: Cluster, cloud: Cloud, paths: Paths, clock: Clock) -> _Start:
     refuse_changes(record.spec, dump(cluster))
     api = open_api(record)
     with ThreadPoolExecutor(2, thread_name_prefix="look") as pool:
-        nodes = pool.submit(_nodes, api)
+        nodes = pool.submit(_nodes, api, addons.deployments(record))
         observed = snapshot.take(cloud, name=cluster.name, uid=record.uid)
         names, healthy = nodes.result()
     return _Start(record, record.recorded(), _with_nodes(observed, names), api if names is not None else None, healthy)
@@ -107,7 +106,7 @@ def open_api(record: Record) -> KubeApi | None:
     return KubeApi.from_file(file) if file.exists() else None
 
 
-def _nodes(api: KubeApi | None) -> tuple[frozenset[str] | None, bool]:
+def _nodes(api: KubeApi | None, addon_names: Collection[str]) -> tuple[frozenset[str] | None, bool]:
     """(names of the nodes, whether all of them are Ready and the add-ons run); None when the API does not answer."""
     if api is None:
         return None, False
@@ -119,7 +118,7 @@ def _nodes(api: KubeApi | None) -> tuple[frozenset[str] | None, bool]:
     names = frozenset(node["metadata"]["name"] for node in nodes)
     ready, known = watch.node_states(nodes)
     done = {item["metadata"]["name"] for item in deployments if watch.deployment_done(item)}
-    return names, names <= ready & known and {CCM_NAME, "coredns"} <= done
+    return names, names <= ready & known and set(addon_names) <= done
 
 
 def _with_nodes(observed: Observed, names: frozenset[str] | None) -> Observed:
@@ -148,6 +147,8 @@ class _Up:
         self.record = start.record or Record.create(
             self.paths, self.cluster.name, dump(self.cluster), self.clock, uid=start.past.uid
         )
+        # before the spec is on record: an interrupted change is seen again by the next run
+        renewed = self._follow_policy(start)
         self.record.set_spec(dump(self.cluster))
         if not quiet:
             self._prepare()
@@ -157,7 +158,7 @@ class _Up:
         return UpResult(
             name=self.cluster.name,
             uid=self.record.uid,
-            changed=not quiet,
+            changed=not quiet or renewed,
             kubeconfig=self.record.folder / "kubeconfig",
             api=f"https://{self.record.api_address}:{API_PORT}",
             nodes=tuple(node.name for node in plan.nodes),
@@ -165,13 +166,27 @@ class _Up:
             notes=tuple(notes),
         )
 
+    def _follow_policy(self, start: _Start) -> bool:
+        record = start.record
+        if record is None or start.api is None or not addons.has_volumes(record):
+            return False
+        before = record.spec["spec"]["volumes"]["reclaimPolicy"]
+        changed = before != self.cluster.spec.volumes.reclaim_policy
+        return addons.follow_reclaim_policy(start.api, self.cluster, changed=changed)
+
     def _pool_notes(self, record: Record | None) -> list[str]:
         if record is None:
             return []
-        return [
+        notes = [
             f"pool {name}: new labels and taints are for new nodes; those that are there keep theirs"
             for name in changed_nodes(record.spec, dump(self.cluster))
         ]
+        if record.ready and not addons.has_volumes(record):
+            notes.append(
+                "this cluster was built by a moyai without volumes, and its machines do not hold the CSI driver: "
+                "`moyai down`, then `moyai up` build it with volumes"
+            )
+        return notes
 
     def _prepare(self) -> None:
         """Everything that must be on disk before the cloud is asked for anything."""
@@ -272,7 +287,12 @@ class _Up:
             return ServerOrder(userdata.worker(facts))
         key = record.secret("key")
         text = userdata.control_plane(
-            facts, api_address=self._api_address(), addons=self._addons(node.address), key=key, image_tags=self._image_tags()
+            facts,
+            api_address=self._api_address(),
+            addons=self._addons(node.address),
+            volumes=self._volumes(node.address),
+            key=key,
+            image_tags=self._image_tags(),
         )
         return ServerOrder(text, {userdata.KEY_METADATA: key})
 
@@ -299,19 +319,13 @@ class _Up:
 
     def _addons(self, plane_address: str) -> str:
         spec, executor = self.cluster.spec, self.executor
-        identity = self.cloud.identity
-        auth_url = identity.service_url("identity")
-        if auth_url is None:
-            raise Terminal(
-                f"cloud {spec.cloud} does not say where its Keystone is", hint="its catalog needs an identity endpoint"
-            )
         floating = choose(self.cluster, self.observed).floating_network
         config = CloudConfig(
             GlobalConfig(
-                auth_url=auth_url,
-                region=identity.region(),
+                auth_url=self._auth_url(),
+                region=self.cloud.identity.region(),
                 application_credential_id=executor.id(s.CREDENTIAL),
-                application_credential_secret=self.record.secret("credential"),
+                application_credential_secret=self.record.secret(s.CREDENTIAL),
             ),
             LoadBalancerConfig(
                 floating_network_id=floating.id,
@@ -320,7 +334,11 @@ class _Up:
                 create_monitor=spec.load_balancer.create_monitor,
             ),
             RouteConfig(router_id=executor.id(s.ROUTER)),
-            MoyaiConfig(cluster_uid=self.record.uid, node_security_group_ids=(executor.id(s.group_key("worker")),)),
+            MoyaiConfig(
+                cluster_uid=self.record.uid,
+                node_security_group_ids=(executor.id(s.group_key("worker")),),
+                fencing=spec.volumes.fencing,
+            ),
         )
         return render(
             ManifestOptions(
@@ -331,6 +349,23 @@ class _Up:
                 api_server=f"{plane_address}:{API_PORT}",
             )
         )
+
+    def _volumes(self, plane_address: str) -> str:
+        return addons.volumes(
+            self.cluster,
+            self.record,
+            auth_url=self._auth_url(),
+            region=self.cloud.identity.region(),
+            credential_id=self.executor.id(s.VOLUMES_CREDENTIAL),
+            api_server=f"{plane_address}:{API_PORT}",
+        )
+
+    def _auth_url(self) -> str:
+        url = self.cloud.identity.service_url("identity")
+        if url is None:
+            cloud = self.cluster.spec.cloud
+            raise Terminal(f"cloud {cloud} does not say where its Keystone is", hint="its catalog needs an identity endpoint")
+        return url
 
     def _image_tags(self) -> dict[str, str]:
         known = references.load()
@@ -388,7 +423,14 @@ class _Up:
         )
 
     def _wait_addons(self, progress: Progress) -> None:
-        watch.addons_run(self._kube(), (CCM_NAME, "coredns"), clock=self.clock, abort=self.abort, progress=progress)
+        watch.addons_run(
+            self._kube(),
+            addons.deployments(self.record),
+            addons.daemon_sets(self.record),
+            clock=self.clock,
+            abort=self.abort,
+            progress=progress,
+        )
 
     # ---- taking nodes out
 

@@ -56,13 +56,24 @@ def new_token() -> str:
 
 
 def control_plane(
-    facts: NodeFacts, *, api_address: str, addons: str, key: str, image_tags: Mapping[str, str] | None = None
+    facts: NodeFacts,
+    *,
+    api_address: str,
+    addons: str,
+    volumes: str = "",
+    key: str,
+    image_tags: Mapping[str, str] | None = None,
 ) -> str:
-    """User data of a control plane. ``addons``: manifests, with their secrets. ``key``: opens the sealed part."""
+    """User data of a control plane. ``key``: opens the sealed part.
+
+    ``addons``, ``volumes``: manifests, with their secrets; the latter are applied last and may be left out.
+    """
     sealed = {f"etc/kubernetes/pki/{name}": content for name, content in facts.pki.files.items()}
     init = kubeadm.InitFacts(facts.cluster, facts.node, api_address, facts.token, image_tags or {})
     sealed["etc/moyai/kubeadm.yaml"] = kubeadm.init_config(init).encode()
     sealed["etc/moyai/addons.yaml"] = addons.encode()
+    if volumes:
+        sealed["etc/moyai/volumes.yaml"] = volumes.encode()
     return _script(
         facts,
         {

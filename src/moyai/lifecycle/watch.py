@@ -185,8 +185,16 @@ def _taints(node: Json) -> set[str]:
     return {str(taint["key"]) for taint in taints}
 
 
-def addons_run(api: KubeApi, names: Collection[str], *, clock: Clock, abort: Abort, progress: Progress) -> None:
-    """Wait until these Deployments of kube-system have all their pods, and kube-proxy runs on every node."""
+def addons_run(
+    api: KubeApi,
+    names: Collection[str],
+    daemon_sets: Collection[str] = ("kube-proxy",),
+    *,
+    clock: Clock,
+    abort: Abort,
+    progress: Progress,
+) -> None:
+    """Wait until these Deployments of kube-system have all their pods, and these DaemonSets theirs on every node."""
 
     def check() -> str:
         found = {item["metadata"]["name"]: item for item in api.items("/apis/apps/v1/namespaces/kube-system/deployments")}
@@ -195,9 +203,11 @@ def addons_run(api: KubeApi, names: Collection[str], *, clock: Clock, abort: Abo
                 return f"{name} is not there yet"
             if not deployment_done(found[name]):
                 return f"{name} is not ready yet"
-        proxy = api.get("/apis/apps/v1/namespaces/kube-system/daemonsets/kube-proxy").get("status", {})
-        if proxy.get("numberReady", 0) < max(1, proxy.get("desiredNumberScheduled", 1)):
-            return "kube-proxy is not ready yet"
+        found = {item["metadata"]["name"]: item for item in api.items("/apis/apps/v1/namespaces/kube-system/daemonsets")}
+        for name in daemon_sets:
+            status = found.get(name, {}).get("status", {})
+            if status.get("numberReady", 0) < max(1, status.get("desiredNumberScheduled", 1)):
+                return f"{name} is not ready yet"
         return ""
 
     def failed(missing: str) -> MoyaiError:

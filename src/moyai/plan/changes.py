@@ -28,6 +28,7 @@ _FIXED = (
     "loadBalancer.provider",
     "loadBalancer.floatingNetwork",
     "loadBalancer.createMonitor",
+    "volumes.fencing",
 )
 
 
@@ -35,7 +36,8 @@ def refuse_changes(old: dict[str, Any], new: dict[str, Any]) -> None:
     """Raises UsageError when ``new`` (as ``spec.load.dump`` gives it) changes what must stay as in ``old``."""
     for path in _FIXED:
         before, after = _at(old, path), _at(new, path)
-        if before != after:
+        # None: the cluster was made before there was such a field
+        if before is not None and before != after:
             raise UsageError(
                 f"spec.{path}: {after!r}, should stay {before!r} while the cluster exists",
                 hint="`moyai down` and `moyai up` build it anew",

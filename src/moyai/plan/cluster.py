@@ -33,9 +33,9 @@ def object_name(cluster: str, key: str) -> str:
     return what if key.startswith(("port ", "server ")) else f"{cluster}-{what}"
 
 
-def unique_name(cluster: str, uid: str) -> str:
-    """Name of what cannot carry a tag (key pair, application credential): it holds the UID itself."""
-    return f"{cluster}-{uid}"
+def unique_name(cluster: str, uid: str, what: str = "") -> str:
+    """Name of what cannot carry a tag (key pair, application credential): it ends with the UID itself."""
+    return f"{cluster}-{what}-{uid}" if what else f"{cluster}-{uid}"
 
 
 def floating_ip_description(uid: str) -> str:
@@ -74,7 +74,9 @@ class _Planner:
         self._ports(nodes, leaving)
         self._routes(nodes, leaving)
         self._floating_ip(choices, nodes)
-        self._key_pair_and_credential()
+        self._key_pair()
+        self._credential(s.CREDENTIAL, unique_name(self.cluster.name, self.uid))
+        self._credential(s.VOLUMES_CREDENTIAL, unique_name(self.cluster.name, self.uid, "volumes"))
         self._servers(nodes, own_servers, choices)
         self._remove(leaving, own_servers)
         check_capacity(self.cluster, self.now, self.steps, nodes)
@@ -232,18 +234,20 @@ class _Planner:
             after = self._need(s.FLOATING_IP, s.port_key(plane), s.INTERFACE)
             self.steps.append(s.AttachFloatingIP(key=s.ATTACH, after=after, node=plane))
 
-    def _key_pair_and_credential(self) -> None:
+    def _key_pair(self) -> None:
         name = unique_name(self.cluster.name, self.uid)
         if name not in self.now.keypairs:
             self.steps.append(s.CreateKeypair(key=s.KEYPAIR, name=name))
         else:
             self.known[s.KEYPAIR] = name
-        credential = self.now.credentials.get(name, "")
-        if credential and f"{s.CREDENTIAL} secret" in self.past.intended:
-            self.known[s.CREDENTIAL] = credential
+
+    def _credential(self, key: str, name: str) -> None:
+        there = self.now.credentials.get(name, "")
+        if there and s.secret_key(key) in self.past.intended:
+            self.known[key] = there
         elif not self.past.ready:
             # without its secret, which is told only once, a credential is of no use
-            self.steps.append(s.CreateCredential(key=s.CREDENTIAL, name=name, stale_id=credential))
+            self.steps.append(s.CreateCredential(key=key, name=name, stale_id=there))
 
     def _servers(self, nodes: Iterable[Node], own: Mapping[str, Server], choices: Choices) -> None:
         for node in nodes:
@@ -267,7 +271,8 @@ class _Planner:
                 )
             needs = [s.port_key(node.name)]
             if node.role == "control-plane":
-                needs += [s.KEYPAIR, s.CREDENTIAL, s.FLOATING_IP, s.ROUTER, s.group_key("worker"), s.SUBNET]
+                needs += [s.KEYPAIR, s.CREDENTIAL, s.VOLUMES_CREDENTIAL]
+                needs += [s.FLOATING_IP, s.ROUTER, s.group_key("worker"), s.SUBNET]
             else:
                 needs += [s.KEYPAIR]
             self.steps.append(

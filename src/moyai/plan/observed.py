@@ -23,6 +23,7 @@ from moyai.cloud.model import (
     SecurityGroup,
     SecurityGroupRule,
     Server,
+    Snapshot,
     Subnet,
     Volume,
 )
@@ -53,6 +54,7 @@ class Observed:
     floating_ips: tuple[FloatingIP, ...] = ()
     servers: tuple[Server, ...] = ()
     volumes: tuple[Volume, ...] = ()
+    snapshots: tuple[Snapshot, ...] = ()
     load_balancers: tuple[LoadBalancer, ...] = ()
     keypairs: tuple[str, ...] = ()
     credentials: Mapping[str, str] = field(default_factory=dict[str, str])

@@ -30,11 +30,14 @@ Kind = Literal[
     "server",
     "load balancer",
     "volume",
+    "snapshot",
     "node",
 ]
 
 NETWORK, SUBNET, ROUTER, INTERFACE, ROUTES = "network", "subnet", "router", "interface", "routes"
-FLOATING_IP, ATTACH, KEYPAIR, CREDENTIAL = "floating-ip", "floating-ip attached", "key-pair", "credential"
+FLOATING_IP, ATTACH, KEYPAIR = "floating-ip", "floating-ip attached", "key-pair"
+#: Application credentials: the cloud controller manager's and the CSI driver's.
+CREDENTIAL, VOLUMES_CREDENTIAL = "credential", "volumes-credential"
 
 
 def port_key(node: str) -> str:
@@ -51,6 +54,11 @@ def rules_key(role: Role) -> str:
 
 def group_key(role: Role) -> str:
     return f"group {role}"
+
+
+def secret_key(credential: str) -> str:
+    """What the record intends once a credential's secret, which is told only once, is on disk."""
+    return f"{credential} secret"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -271,6 +279,30 @@ class Delete(Step):
     @property
     def text(self) -> str:
         return f"delete {self.kind} {self.name}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class StopServer(Step):
+    """Shut a machine down, so that it writes what it still holds to the disks that outlive it."""
+
+    name: str
+    server_id: str
+
+    @property
+    def text(self) -> str:
+        return f"stop server {self.name}, whose volumes outlive it"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetachVolume(Step):
+    name: str
+    volume_id: str
+    server: str
+    server_id: str
+
+    @property
+    def text(self) -> str:
+        return f"detach volume {self.name} from server {self.server}"
 
 
 @dataclass(frozen=True, kw_only=True)

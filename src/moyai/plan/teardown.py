@@ -3,7 +3,8 @@
 Pure. Always holds: only what carries the cluster's UID goes, and what hangs on its own network without being anybody's; an
 object of another UID is never in a plan. The order is the one that clouds insist on: the control plane first
 (its controllers would put back what is taken away), then load balancers, then floating IPs and routes, without which no
-router lets go of its interface, then router, ports, subnet, network, groups. Volumes go or stay by the spec's policy.
+router lets go of its interface, then router, ports, subnet, network, groups. Volumes and their snapshots go or stay by the
+spec's policy, and stay where it is not known; a machine is shut down before a disk that outlives it is taken off it.
 """
 
 from __future__ import annotations
@@ -13,10 +14,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from moyai.cloud.loadbalancer import LoadBalancer
-from moyai.cloud.model import Port, Volume
+from moyai.cloud.model import Port, Server, Snapshot, Volume
 from moyai.core.ids import CLUSTER_TAG, ROLE_KEY
 from moyai.plan import steps as s
-from moyai.plan.cluster import floating_ip_description, object_name, unique_name
+from moyai.plan.cluster import BROKEN, floating_ip_description, object_name, unique_name
 from moyai.plan.observed import Observed, owner, owns, server_owner
 from moyai.plan.steps import Delete, Kept, Kind, Plan, Step
 
@@ -26,12 +27,15 @@ KEEP_TAG = "moyai.keep=true"
 
 @dataclass(frozen=True)
 class Target:
-    """Which cluster goes. ``intended``: what the record says was begun (may be untagged). ``volumes``: the spec's policy."""
+    """Which cluster goes. ``intended``: what the record says was begun (may be untagged).
+
+    ``volumes``: the spec's policy; None where there is no record of the spec, and then they stay.
+    """
 
     name: str
     uid: str
     intended: frozenset[str] = frozenset()
-    volumes: Literal["Delete", "Retain"] = "Delete"
+    volumes: Literal["Delete", "Retain"] | None = None
 
 
 @dataclass(frozen=True)
@@ -77,12 +81,14 @@ class _Teardown:
         return any(key in self.target.intended and name == object_name(self.target.name, key) for key in keys)
 
     def plan(self) -> Plan:
-        machines = {server.id: self._delete("server", server.id, server.name) for server in self.servers.values()}
-        # while its controllers live, they put back what is taken away: routes and load balancers wait for their machine
-        planes = [machines[i] for i, server in self.servers.items() if server.metadata.get(ROLE_KEY) != "worker"]
+        # while its controllers live, they put back what is taken away: routes, load balancers, volumes wait for their machine
+        plane_servers = [server for server in self.servers.values() if server.metadata.get(ROLE_KEY) != "worker"]
+        machines = {server.id: self._machine(server) for server in plane_servers}
+        planes = list(machines.values())
+        machines |= {server.id: self._machine(server, planes) for server in self.servers.values() if server.id not in machines}
         balancers = [self._delete("load balancer", lb.id, lb.name, planes) for lb in self._load_balancers()]
         addresses = self._floating_ips([*planes, *balancers])
-        self._volumes(list(machines.values()))
+        self._volumes(list(machines.values()), planes)
         ports = [
             self._delete("port", port.id, port.name or port.id, [*self._machine_of(port, machines), *planes, *balancers])
             for port in self.now.ports
@@ -148,21 +154,68 @@ class _Teardown:
                 self.kept.append(Kept("floating ip", fip.id, fip.address, "not made by the cluster"))
         return keys
 
-    def _volumes(self, after: list[str]) -> None:
-        for volume in self.now.volumes:
-            if volume.metadata.get(CLUSTER_TAG) == self.uid:
-                if self.target.volumes == "Retain":
-                    self.kept.append(
-                        Kept("volume", volume.id, volume.name or volume.id, "spec.volumes.reclaimPolicy is Retain")
-                    )
-                else:
-                    attached = tuple(volume.attached_server_ids)
-                    self._delete("volume", volume.id, volume.name or volume.id, after, attached)
-            elif self._on_our_server(volume):
-                self.kept.append(Kept("volume", volume.id, volume.name or volume.id, "not made by the cluster"))
+    def _machine(self, server: Server, planes: Iterable[str] = ()) -> str:
+        """The end of a machine; what outlives it is taken off it first, and not while a controller may put it back."""
+        staying = [volume for volume in self.now.volumes if server.id in volume.attached_server_ids and self._why_kept(volume)]
+        if not staying:
+            return self._delete("server", server.id, server.name)
+        before = tuple(planes)
+        if server.status not in ("SHUTOFF", "STOPPED", *BROKEN):
+            stop = s.StopServer(key=f"stop {server.name}", after=before, name=server.name, server_id=server.id)
+            self.steps.append(stop)
+            before = (stop.key,)
+        detached: list[str] = []
+        for volume in staying:
+            name = volume.name or volume.id
+            step = s.DetachVolume(
+                key=f"detach {volume.id} from {server.name}",
+                after=before,
+                name=name,
+                volume_id=volume.id,
+                server=server.name,
+                server_id=server.id,
+            )
+            self.steps.append(step)
+            detached.append(step.key)
+        return self._delete("server", server.id, server.name, detached)
 
-    def _on_our_server(self, volume: Volume) -> bool:
-        return any(server in self.servers for server in volume.attached_server_ids)
+    def _mine(self, item: Volume | Snapshot) -> bool:
+        return item.metadata.get(CLUSTER_TAG) == self.uid
+
+    def _why_kept(self, volume: Volume) -> str:
+        """Why a volume that this cluster made or uses outlives it; empty when it goes."""
+        if not self._mine(volume):
+            return "not made by the cluster"
+        if self.target.volumes != "Delete":
+            return self._policy()
+        foreign = [snap for snap in self.now.snapshots if snap.volume_id == volume.id and not self._mine(snap)]
+        return f"its snapshot {foreign[0].name or foreign[0].id} was not made by the cluster" if foreign else ""
+
+    def _policy(self) -> str:
+        if self.target.volumes == "Retain":
+            return "spec.volumes.reclaimPolicy is Retain"
+        return "there is no record of the spec, so spec.volumes.reclaimPolicy is not known"
+
+    def _volumes(self, machines: list[str], planes: list[str]) -> None:
+        # a volume cannot go before its snapshots; they need no machine to be gone but the one whose controllers make them
+        gone: dict[str, list[str]] = {}
+        for snap in self.now.snapshots:
+            if not self._mine(snap):
+                continue
+            name = snap.name or snap.id
+            if self.target.volumes == "Delete":
+                gone.setdefault(snap.volume_id, []).append(self._delete("snapshot", snap.id, name, planes))
+            else:
+                self.kept.append(Kept("snapshot", snap.id, name, self._policy()))
+        for volume in self.now.volumes:
+            if not self._mine(volume) and not any(server in self.servers for server in volume.attached_server_ids):
+                continue
+            why, name = self._why_kept(volume), volume.name or volume.id
+            if why:
+                self.kept.append(Kept("volume", volume.id, name, why))
+            else:
+                attached = tuple(volume.attached_server_ids)
+                self._delete("volume", volume.id, name, [*machines, *gone.get(volume.id, ())], attached)
 
     def _deletable(self, port: Port) -> bool:
         if port.device_owner.startswith("network:"):

@@ -28,8 +28,8 @@ one line on standard error, exit code 2, and nothing is changed:
     cluster.yaml: spec.nodePools[0].replicas: -1, should be at least 0
 
 What may change while the cluster exists: `nodePools` (replicas, pools; labels, taints and flavors count for new nodes),
-`access`, `volumes`, `network.maxRoutes`. Everything else is built into addresses, certificates and nodes, and a changed value
-is refused.
+`access`, `volumes.reclaimPolicy`, `network.maxRoutes`. Everything else is built into addresses, certificates and nodes, and a
+changed value is refused.
 """
 
 

@@ -241,11 +241,19 @@ class Access(Model):
 
 
 class Volumes(Model):
-    """What becomes of volumes when the cluster goes."""
+    """What becomes of volumes when the cluster or one of its machines goes."""
 
     reclaim_policy: Literal["Delete", "Retain"] = Field(
         default="Delete",
         description="`Delete`: `down` deletes the volumes that the cluster made; `Retain`: it keeps and names them.",
+    )
+    fencing: Literal["verify", "poweroff", "off"] = Field(
+        default="verify",
+        description=(
+            "When a node's machine dies. `verify`: its pods and disks move at once if the cloud says that it is off, never on "
+            "doubt. `poweroff`: a machine that runs but has not answered for 40 s is powered off first. `off`: only Kubernetes "
+            "decides, after more than 6 minutes."
+        ),
     )
 
 

@@ -149,6 +149,14 @@ class NovaCompute:
         )
         return str(answer.get("output") or "")
 
+    def attach_volume(self, server_id: str, volume_id: str) -> None:
+        self._nova.post(
+            f"/servers/{server_id}/os-volume_attachments",
+            {"volumeAttachment": {"volumeId": volume_id}},
+            operation=f"attach volume {volume_id}",
+            object_id=server_id,
+        )
+
     def detach_volume(self, server_id: str, volume_id: str) -> None:
         try:
             self._nova.delete(

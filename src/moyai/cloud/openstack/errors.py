@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, cast
 
-from moyai.core.errors import Conflict, MoyaiError, NotFound, Retriable, Terminal
+from moyai.core.errors import Conflict, MoyaiError, NotFound, QuotaExceeded, Retriable, Terminal
 
 #: Nova: "Quota exceeded for cores, ram: Requested …"; Neutron: "Quota exceeded for resources: ['port']."; Octavia: "Quota
 #: has been met for resources: Load Balancer"; Cinder: "VolumeSizeExceedsAvailableQuota: …" and "Maximum number of
@@ -57,7 +57,7 @@ def _classify(status: int, kind: str, words: str) -> tuple[type[MoyaiError], str
     if kind == "OverQuota" or (status in (403, 409, 413) and _QUOTA.search(words)):
         names = quota_names(words)
         return (
-            Terminal,
+            QuotaExceeded,
             f"raise the project's quota of {names} or free some" if names else "raise the project's quota or free some",
         )
     if status == 404:

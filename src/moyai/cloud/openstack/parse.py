@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 from typing import Any, cast
 
 from moyai.cloud.model import (
+    LONG_AGO,
     Address,
     AddressPair,
+    Attachment,
     Flavor,
     FloatingIP,
     Image,
@@ -19,8 +22,10 @@ from moyai.cloud.model import (
     SecurityGroup,
     SecurityGroupRule,
     Server,
+    Snapshot,
     Subnet,
     Volume,
+    VolumeType,
 )
 
 Json = dict[str, Any]
@@ -48,6 +53,10 @@ def flavor(data: Json) -> Flavor:
     )
 
 
+#: Source: https://docs.openstack.org/api-ref/compute/ (OS-EXT-STS:power_state). 0 is "pending", which says nothing.
+_POWER = {"1": "running", "3": "paused", "4": "shutdown", "6": "crashed", "7": "suspended"}
+
+
 def server(data: Json) -> Server:
     """From a detailed view (microversion 2.47 or later: the flavor is embedded)."""
     addresses: list[Address] = []
@@ -70,6 +79,9 @@ def server(data: Json) -> Server:
         host=_text(data.get("OS-EXT-SRV-ATTR:host") or data.get("hostId")),
         fault=_text(fault.get("message")),
         volume_ids=tuple(row["id"] for row in _rows(data.get("os-extended-volumes:volumes_attached"))),
+        state=_text(data.get("OS-EXT-STS:vm_state")),
+        power=_POWER.get(_text(data.get("OS-EXT-STS:power_state")), ""),
+        task=_text(data.get("OS-EXT-STS:task_state")),
     )
 
 
@@ -209,15 +221,64 @@ def image(data: Json) -> Image:
     )
 
 
+def _pairs(value: object) -> dict[str, str]:
+    return {str(key): _text(one) for key, one in cast("Json", value or {}).items()}
+
+
+def _date(value: object) -> datetime:
+    try:
+        found = datetime.fromisoformat(_text(value))
+    except ValueError:
+        return LONG_AGO
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
+
+
 def volume(data: Json) -> Volume:
+    attachments = tuple(
+        Attachment(row["server_id"], _text(row.get("attachment_id")), _text(row.get("device")))
+        for row in _rows(data.get("attachments"))
+        if row.get("server_id")
+    )
     return Volume(
         id=data["id"],
         name=_text(data.get("name")),
         status=_text(data.get("status")).upper(),
         size_gb=int(data["size"]),
         zone=_text(data.get("availability_zone")),
-        metadata={str(key): _text(value) for key, value in cast("Json", data.get("metadata") or {}).items()},
-        attached_server_ids=tuple(row["server_id"] for row in _rows(data.get("attachments"))),
+        metadata=_pairs(data.get("metadata")),
+        attached_server_ids=tuple(one.server_id for one in attachments),
+        type_name=_text(data.get("volume_type")),
+        multiattach=bool(data.get("multiattach")),
+        snapshot_id=_text(data.get("snapshot_id")),
+        source_volume_id=_text(data.get("source_volid")),
+        created=_date(data.get("created_at")),
+        attachments=attachments,
+    )
+
+
+def snapshot(data: Json) -> Snapshot:
+    return Snapshot(
+        id=data["id"],
+        name=_text(data.get("name")),
+        status=_text(data.get("status")).upper(),
+        volume_id=_text(data.get("volume_id")),
+        size_gb=int(data["size"]),
+        created=_date(data.get("created_at")),
+        metadata=_pairs(data.get("metadata")),
+    )
+
+
+def volume_type(data: Json) -> VolumeType:
+    """Who is no administrator sees some of the extra specs, or none at all (then nothing is known)."""
+    if "extra_specs" not in data:
+        return VolumeType(id=data["id"], name=_text(data.get("name")))
+    specs = cast("Json", data["extra_specs"] or {})
+    zones = _text(specs.get("RESKEY:availability_zones"))
+    return VolumeType(
+        id=data["id"],
+        name=_text(data.get("name")),
+        multiattach="true" in _text(specs.get("multiattach")).lower(),
+        zones=tuple(zone.strip() for zone in zones.split(",") if zone.strip()),
     )
 
 

@@ -37,6 +37,7 @@ LOG = logging.getLogger(__name__)
 
 FAILURES = (MachineError, ProcessError, cgroups.CgroupError, OSError)
 _TRIM_SECONDS = 15
+_LET_GO_SECONDS = 10.0
 _RECORD = "record.json"
 _TRASH = ".deleted-"
 # Not for a machine made from a snapshot: whose it was, what hardware it had, which server it was told to be.
@@ -263,8 +264,12 @@ class Machines:
     def _free(self, volume_id: str, volume: dict, uuid: str) -> None:
         """Free the volume's loop device, unless another running machine has the same (multi-attached) volume."""
         others = [record for record in self.records_everywhere() if record.uuid != uuid and volume_id in record.volumes]
-        if not any(self._host.group(record.uuid).exists() for record in others):
-            loop.detach(Path(volume["file"]))
+        if any(self._host.group(record.uuid).exists() for record in others):
+            return
+        # the kernel takes the mounts of a killed machine down, and writes what they hold, only after its last process: until
+        # then the disk is still in use, so nobody may be told that the machine has let go of it
+        if not loop.detach(Path(volume["file"]), timeout=_LET_GO_SECONDS):
+            LOG.warning("Volume %s is still open, %.0f s after machine %s let go of it", volume_id, _LET_GO_SECONDS, uuid)
 
     # ---- the end of machines
 

@@ -1,0 +1,260 @@
+"""The fencing controller: a node whose machine is off for certain lets go of its pods and disks at once.
+
+It listens to the nodes' leases, which costs nothing; about a node that misses a renewal it asks the cloud each second, and
+``plan.fencing`` decides. A fence is Kubernetes' own taint ``out-of-service``: with it the pods are evicted and the disks
+detached by force. What Kubernetes would do only after a while is done at once: the node is told not ready (50 s), and pods that
+are to end there are ended (20 s).
+
+What always holds: right before and right after the taint the cloud says that the machine is off, and no renewal was missed;
+only fences of our own (annotation ``moyai.dev/fenced``) are lifted; everything is idempotent, so a fence that a crash cut in
+two is finished, or lifted, by the next look.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, replace
+
+from moyai.ccm.node import taint_list
+from moyai.ccm.servers import Servers, server_id
+from moyai.core.clock import Clock
+from moyai.core.errors import MoyaiError, NotFound
+from moyai.kube.client import LEASES, NODES, PODS, VOLUME_ATTACHMENTS, Json, Kube
+from moyai.kube.events import EventRecorder
+from moyai.kube.informer import Informer
+from moyai.kube.objects import Lease, Node, Taint, parse_lease, parse_node, parse_pod
+from moyai.kube.workqueue import WorkQueue
+from moyai.plan.fencing import Decision, Machine, Policy, Pulse, Subject, decide, judge, suspicious
+from moyai.runtime.metrics import Metrics
+from moyai.runtime.reconciler import DONE, Result
+
+_log = logging.getLogger(__name__)
+
+#: Where kubelets keep their leases.
+LEASE_NAMESPACE = "kube-node-lease"
+#: Source: https://kubernetes.io/docs/reference/labels-annotations-taints/#node-kubernetes-io-out-of-service
+OUT_OF_SERVICE = Taint("node.kubernetes.io/out-of-service", "NoExecute", "nodeshutdown")
+#: On a node that we fenced: since when.
+FENCED = "moyai.dev/fenced"
+
+_FRESH_SECONDS = 0.5
+#: After a fence its pods are looked after so often, for so long.
+_CLEAR_SECONDS, _CLEAR_FOR = 0.5, 60.0
+_DEFAULT_PERIOD = 10.0
+#: A kubelet renews its lease every fourth part of what it lasts.
+_RENEWALS = 4
+
+
+@dataclass
+class _Seen:
+    """By our own clock: when the node was first looked at, and when its lease was last seen to change."""
+
+    first: float
+    last: float | None = None
+
+
+class FencingController:
+    def __init__(
+        self,
+        *,
+        kube: Kube,
+        nodes: Informer[Node],
+        leases: Informer[Lease],
+        servers: Servers,
+        events: EventRecorder,
+        metrics: Metrics,
+        policy: Policy,
+        clock: Clock,
+    ) -> None:
+        self._kube = kube
+        self._nodes = nodes
+        self._leases = leases
+        self._servers = servers
+        self._events = events
+        self._metrics = metrics
+        self._policy: Policy = policy
+        self._clock = clock
+        self._seen: dict[str, _Seen] = {}
+        self._told: dict[str, str] = {}
+        self._fenced_at: dict[str, float] = {}
+        metrics.describe("moyai_fencing_total", "Nodes fenced, lifted and powered off")
+        metrics.describe("moyai_fence_silence_seconds", "For how long a node was silent when it was fenced")
+        metrics.describe("moyai_nodes_fenced", "Nodes that are out of service")
+        metrics.gauge("moyai_nodes_fenced", lambda: {(): float(sum(fenced(node) for node in self._nodes.all()))})
+
+    def watch(self, queue: WorkQueue) -> None:
+        def node_changed(key: str, old: Node | None, new: Node | None) -> None:
+            if new and (old is None or (old.uid, old.provider_id, fenced(old)) != (new.uid, new.provider_id, fenced(new))):
+                queue.add(key)
+
+        def lease_changed(key: str, old: Lease | None, new: Lease | None) -> None:
+            if new is None:
+                return
+            now = self._clock.monotonic()
+            seen = self._seen.setdefault(key.rpartition("/")[2], _Seen(now))
+            if old is not None and old.renewed != new.renewed:
+                seen.last = now
+
+        self._nodes.add_handler(node_changed)
+        self._leases.add_handler(lease_changed)
+
+    # ---- one node
+
+    async def reconcile(self, key: str) -> Result:
+        node = self._nodes.get(key)
+        if node is None or node.deleting:
+            for state in (self._seen, self._told, self._fenced_at):
+                state.pop(key, None)
+            return DONE
+        if server_id(node) is None:
+            return DONE  # not (yet) this cloud's
+        subject = self._subject(node)
+        machine = None
+        if suspicious(subject) and (self._policy != "off" or subject.fenced):
+            machine = await self._ask(node)
+        decision = decide(subject, machine, self._policy)
+        match decision.action:
+            case "fence":
+                return await self._fence(node, decision)
+            case "hold":
+                return await self._clear(node, decision)
+            case "lift":
+                await self._lift(node.name, decision.reason)
+            case "poweroff":
+                await self._power_off(node, decision)
+            case "wait":
+                self._tell(node, decision)
+            case "rest":
+                self._told.pop(key, None)
+        return Result(again_after=decision.again)
+
+    def _subject(self, node: Node) -> Subject:
+        pulse = self._pulse(node.name)
+        subject = Subject(node.ready, fenced(node), pulse)
+        if self._policy != "poweroff" or not pulse.late:
+            return subject  # the others matter only to that policy
+        late = [self._pulse(one.name).late for one in self._nodes.all()]
+        return replace(subject, silent=sum(late), answering=len(late) - sum(late))
+
+    def _pulse(self, name: str) -> Pulse:
+        now = self._clock.monotonic()
+        seen = self._seen.setdefault(name, _Seen(now))
+        lease = self._leases.get(f"{LEASE_NAMESPACE}/{name}")
+        return Pulse(
+            heard=None if seen.last is None else now - seen.last,
+            watched=now - seen.first,
+            period=lease.seconds / _RENEWALS if lease and lease.seconds else _DEFAULT_PERIOD,
+            leased=lease is not None,
+        )
+
+    async def _ask(self, node: Node) -> Machine | None:
+        try:
+            return judge(await self._servers.of(node, max_age=_FRESH_SECONDS))
+        except MoyaiError as error:
+            _log.warning("the cloud cannot be asked about the machine of node %s: %s", node.name, error)
+            return None
+
+    def _tell(self, node: Node, decision: Decision) -> None:
+        # without the seconds: the same doubt is told once
+        what = decision.reason.partition(", ")[2]
+        if decision.tell and self._told.get(node.name) != what:
+            self._told[node.name] = what
+            message = f"Node {node.name} keeps its pods and disks: {decision.reason}"
+            self._events.event(node.reference, "Warning", "NotFenced", message)
+
+    # ---- fencing
+
+    async def _fence(self, node: Node, decision: Decision) -> Result:
+        if await self._renewed(node.name):
+            return Result(again_after=_CLEAR_SECONDS)
+        fresh = parse_node(await self._kube.get(NODES, node.name))
+        if fresh.uid != node.uid or fresh.deleting:
+            return Result(again_after=_CLEAR_SECONDS)
+        stamp = self._clock.now().strftime("%Y-%m-%dT%H:%M:%SZ")
+        others = [taint for taint in fresh.taints if taint.key != OUT_OF_SERVICE.key]
+        await self._patch(fresh, [*others, OUT_OF_SERVICE], stamp)
+        # it may have been started since it was asked about
+        machine = judge(await self._servers.ask(server_id(node) or ""))
+        if machine.power != "off":
+            await self._lift(node.name, f"the cloud says {machine.words}")
+            return Result(again_after=decision.again)
+        self._fenced_at[node.name] = self._clock.monotonic()
+        self._metrics.count("moyai_fencing_total", action="fence")
+        self._metrics.observe("moyai_fence_silence_seconds", self._pulse(node.name).silence)
+        message = f"Node {node.name} is out of service, its pods and disks move: {decision.reason}"
+        self._events.event(node.reference, "Warning", "Fenced", message)
+        return await self._clear(node, decision)
+
+    async def _renewed(self, name: str) -> bool:
+        """Whether the lease is newer than we know: the watch may be behind."""
+        known = self._leases.get(f"{LEASE_NAMESPACE}/{name}")
+        try:
+            now = parse_lease(await self._kube.get(LEASES, name, namespace=LEASE_NAMESPACE))
+        except NotFound:
+            return False
+        return known is None or now.renewed != known.renewed
+
+    async def _clear(self, node: Node, decision: Decision) -> Result:
+        """Do at once what Kubernetes would do later for a node out of service."""
+        fresh = parse_node(await self._kube.get(NODES, node.name))
+        if not fenced(fresh):
+            return Result(again_after=_CLEAR_SECONDS)  # lifted a moment ago, which the cache does not know yet
+        if fresh.ready is True:
+            # disks are detached by force only from a node that is not ready; a kubelet that comes back says so itself
+            stamp = self._clock.now().strftime("%Y-%m-%dT%H:%M:%SZ")
+            condition: Json = {
+                "type": "Ready",
+                "status": "Unknown",
+                "reason": "MachineOff",
+                "message": "The cloud says that the machine is off",
+                "lastTransitionTime": stamp,
+            }
+            body: Json = {"metadata": {"resourceVersion": fresh.version}, "status": {"conditions": [condition]}}
+            await self._kube.patch(NODES, node.name, body, kind="strategic", subresource="status")
+        found, _ = await self._kube.list(PODS, fields=f"spec.nodeName={node.name}")
+        for pod in map(parse_pod, found):
+            # who has to go is Kubernetes' choice (tolerations); that they are gone is known, for their machine is off
+            if not pod.deleting or pod.static:
+                continue
+            try:
+                if pod.phase not in ("Succeeded", "Failed"):
+                    failed: Json = {"status": {"phase": "Failed", "reason": "MachineOff"}}
+                    await self._kube.patch(PODS, pod.name, failed, namespace=pod.namespace, subresource="status")
+                await self._kube.delete(PODS, pod.name, namespace=pod.namespace, uid=pod.uid, grace=0)
+            except NotFound:
+                continue
+            _log.info("pod %s/%s ended with the machine of node %s", pod.namespace, pod.name, node.name)
+        since = self._fenced_at.setdefault(node.name, self._clock.monotonic())
+        young = self._clock.monotonic() - since < _CLEAR_FOR
+        return Result(again_after=_CLEAR_SECONDS if young else decision.again)
+
+    async def _lift(self, name: str, why: str) -> None:
+        fresh = parse_node(await self._kube.get(NODES, name))
+        await self._patch(fresh, [taint for taint in fresh.taints if taint.key != OUT_OF_SERVICE.key], None)
+        self._fenced_at.pop(name, None)
+        self._metrics.count("moyai_fencing_total", action="lift")
+        self._events.event(fresh.reference, "Normal", "FenceLifted", f"Node {name} is back in service: {why}")
+
+    async def _patch(self, node: Node, taints: list[Taint], stamp: str | None) -> None:
+        meta: Json = {"resourceVersion": node.version, "annotations": {FENCED: stamp}}
+        await self._kube.patch(NODES, node.name, {"metadata": meta, "spec": {"taints": taint_list(taints)}})
+
+    async def _power_off(self, node: Node, decision: Decision) -> None:
+        message = f"Node {node.name} is powered off: {decision.reason}"
+        self._events.event(node.reference, "Warning", "PoweringOff", message)
+        self._metrics.count("moyai_fencing_total", action="poweroff")
+        await self._servers.stop(server_id(node) or "")
+
+
+def fenced(node: Node) -> bool:
+    """Whether the node is out of service by our own fence (an administrator's is his to lift)."""
+    return FENCED in node.annotations and any(taint.key == OUT_OF_SERVICE.key for taint in node.taints)
+
+
+async def bound(kube: Kube, name: str) -> bool:
+    """Whether pods that are to end, or disks, still hang on a node: its object must not go before them."""
+    pods, _ = await kube.list(PODS, fields=f"spec.nodeName={name}")
+    if any(pod.deleting and not pod.static for pod in map(parse_pod, pods)):
+        return True
+    attachments, _ = await kube.list(VOLUME_ATTACHMENTS)
+    return any(one["spec"].get("nodeName") == name for one in attachments)

@@ -1,0 +1,66 @@
+"""How a volume is to be used: as a file system or a raw device, by one node or several, to read or to write. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from moyai.csi.errors import Refused
+from moyai.csi.names import EXT4, FILE_SYSTEMS
+
+Mode = Literal[
+    "UNKNOWN",
+    "SINGLE_NODE_WRITER",
+    "SINGLE_NODE_READER_ONLY",
+    "MULTI_NODE_READER_ONLY",
+    "MULTI_NODE_SINGLE_WRITER",
+    "MULTI_NODE_MULTI_WRITER",
+    "SINGLE_NODE_SINGLE_WRITER",
+    "SINGLE_NODE_MULTI_WRITER",
+]
+
+
+@dataclass(frozen=True)
+class Access:
+    """One way of use. ``fs_type`` and ``flags`` are for file systems only; an empty ``fs_type`` leaves the choice to us."""
+
+    mode: Mode
+    block: bool = False
+    fs_type: str = ""
+    flags: tuple[str, ...] = ()
+
+    @property
+    def several(self) -> bool:
+        """On several nodes at once."""
+        return self.mode.startswith("MULTI_NODE")
+
+    @property
+    def read_only(self) -> bool:
+        return self.mode.endswith("READER_ONLY")
+
+    @property
+    def file_system(self) -> str:
+        return self.fs_type or EXT4
+
+
+def wrong(access: Access) -> str:
+    """Why nobody can use a volume of ours so; empty when one can."""
+    if access.mode == "UNKNOWN":
+        return "no access mode given"
+    if not access.block and access.file_system not in FILE_SYSTEMS:
+        return f"the file system {access.fs_type!r} is none of {', '.join(FILE_SYSTEMS)}"
+    if access.several and not access.block and not access.read_only:
+        return (
+            f"{access.file_system} belongs to one node at a time: for a volume that several nodes write, ask for volumeMode "
+            "Block, or for access mode ReadWriteOnce"
+        )
+    return ""
+
+
+def check(accesses: tuple[Access, ...]) -> None:
+    """INVALID_ARGUMENT where one of them is missing or cannot be."""
+    if not accesses:
+        raise Refused("INVALID_ARGUMENT", "no volume capability given")
+    for access in accesses:
+        if why := wrong(access):
+            raise Refused("INVALID_ARGUMENT", why)

@@ -1,0 +1,234 @@
+"""The CSI driver as a process: the controller service on the control plane, the node service on every node, or both in one.
+
+The socket is served first and the cloud or the machine's identity found beside it; until then ``Probe`` says not ready, so that
+the side-cars wait instead of failing. A part that ends takes the process with it (``runtime.manager``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from google.protobuf.descriptor import ServiceDescriptor
+
+from moyai.cloud.protocols import Compute, Volumes
+from moyai.core.backoff import Backoff
+from moyai.core.clock import Clock, SystemClock
+from moyai.core.errors import MoyaiError, UsageError
+from moyai.csi import instance as instances
+from moyai.csi.cloud import Cloud
+from moyai.csi.config import CsiConfig, read_csi_config
+from moyai.csi.controller import Controller
+from moyai.csi.disks import Disks, LinuxDisks
+from moyai.csi.identity import Identity
+from moyai.csi.instance import Instance
+from moyai.csi.names import DRIVER
+from moyai.csi.node import Node
+from moyai.csi.proto import csi_pb2 as pb
+from moyai.csi.registration import Registration
+from moyai.csi.rpc import RpcServer, socket_path
+from moyai.csi.snapshots import SnapshotWork
+from moyai.csi.staging import NodeWork
+from moyai.csi.volumes import VolumeWork
+from moyai.runtime.cloudconfig import log_in, read_text
+from moyai.runtime.health import HealthServer
+from moyai.runtime.logs import set_up
+from moyai.runtime.manager import run_until_stopped
+from moyai.runtime.metrics import Metrics
+
+_log = logging.getLogger(__name__)
+
+#: Blocking calls to the cloud or to the machine at the same time; each waits nearly always.
+_THREADS = 32
+#: What a call that runs has left when the process is told to end; what it began, its next try finds.
+_GRACE = 5.0
+_AGAIN = Backoff(base=0.5, ceiling=15.0)
+
+
+@dataclass(frozen=True)
+class Options:
+    """``cloud_config`` may be missing where only the node service runs: it asks the cloud for nothing.
+
+    ``http_endpoint``: ``host:port`` of probes and metrics, empty: none. ``kubelet_path``: the endpoint as the kubelet sees it;
+    with it and ``registration_dir`` the node service registers itself.
+    """
+
+    endpoint: str
+    cluster: str
+    cloud_config: Path | None = None
+    controller: bool = True
+    node: bool = True
+    http_endpoint: str = ""
+    kubelet_path: str = ""
+    registration_dir: Path | None = None
+    volume_limit: int = 0
+    log_level: str = "info"
+
+
+def main(options: Options) -> int:
+    """Runs until a signal (0) or until a part of it ends (1). Raises UsageError for what it cannot start with."""
+    config = _read(options)
+    set_up(options.log_level, (config.cloud.application_credential_secret, config.cloud.password))
+    return asyncio.run(_main(options, config))
+
+
+def _read(options: Options) -> CsiConfig:
+    if not (options.controller or options.node):
+        raise UsageError("neither the controller nor the node service is to be provided", hint="leave one of them on")
+    try:
+        socket_path(options.endpoint)
+    except ValueError as error:
+        raise UsageError(f"--endpoint: {error}") from None
+    config = read_csi_config(read_text(options.cloud_config) if options.cloud_config else "")
+    if options.controller:
+        if not config.cloud.auth_url:
+            raise UsageError("the controller service needs a cloud config with auth-url in section [Global]")
+        if not config.moyai.cluster_uid:
+            raise UsageError(
+                "cloud config has no cluster-uid",
+                hint="set it in section [Moyai]: any word that no other cluster of the project has",
+            )
+    return config
+
+
+async def _main(options: Options, config: CsiConfig) -> int:
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(max_workers=_THREADS, thread_name_prefix="csi"))
+    calls: tuple[Compute, Volumes] | None = None
+    if options.controller:
+        calls = await asyncio.to_thread(_connect, config)
+    return 0 if await Driver(options, config, calls=calls).run() else 1
+
+
+def _connect(config: CsiConfig) -> tuple[Compute, Volumes]:
+    from moyai.cloud.openstack.compute import NovaCompute
+    from moyai.cloud.openstack.volume import CinderVolumes
+
+    session = log_in(config.cloud)
+    return NovaCompute(session), CinderVolumes(session)
+
+
+class Driver:
+    """All services of one process. ``run`` works until stopped; tests bring their own cloud, disks and identity."""
+
+    def __init__(
+        self,
+        options: Options,
+        config: CsiConfig,
+        *,
+        calls: tuple[Compute, Volumes] | None,
+        disks: Disks | None = None,
+        find_instance: Callable[[], Instance | None] = instances.find,
+        clock: Clock | None = None,
+    ) -> None:
+        self._options = options
+        self._find_instance = find_instance
+        self._instance: Instance | None = None
+        self._missing: dict[str, str] = {}
+        self.metrics = Metrics()
+        limit = options.volume_limit or config.storage.node_volume_attach_limit
+        services: dict[str, tuple[ServiceDescriptor, object]] = {}
+        self._tasks: dict[str, Callable[[], Awaitable[None]]] = {}
+
+        def service(name: str, served: object) -> None:
+            services[name] = (pb.DESCRIPTOR.services_by_name[name], served)
+
+        service("Identity", Identity(controller=options.controller, not_ready=self._not_ready))
+        if calls:
+            compute, volumes = calls
+            self._cloud = Cloud(
+                compute=compute,
+                volumes=volumes,
+                metrics=self.metrics,
+                clock=clock or SystemClock(),
+                cluster=options.cluster,
+                uid=config.moyai.cluster_uid,
+                ignore_zones=config.storage.ignore_volume_az,
+            )
+            work = VolumeWork(self._cloud, limit=limit)
+            service("Controller", Controller(self._cloud, work, SnapshotWork(self._cloud)))
+            self._missing["cloud"] = "the cloud has not answered yet"
+            self._tasks["cloud"] = self._greet
+            self.metrics.gauge("moyai_csi_volumes_waited_for", lambda: {(): float(len(self._cloud.watch))})
+        self._registration: Registration | None = None
+        if options.node:
+            staging = NodeWork(disks or LinuxDisks(), rescan=config.storage.rescan_on_resize)
+            service("Node", Node(staging, instance=lambda: self._instance, limit=limit))
+            self._missing["instance"] = "this machine does not know its id in the cloud yet"
+            self._tasks["identity"] = self._identify
+        self._server = RpcServer(services, metrics=self.metrics)
+
+    async def run(self, stop: asyncio.Event | None = None) -> bool:
+        """True when it was told to stop, False when a part of it ended."""
+        options = self._options
+        try:
+            path = await self._server.start(options.endpoint)
+        except (OSError, RuntimeError) as error:
+            raise UsageError(f"cannot serve on {options.endpoint} ({error})") from error
+        _log.info("serving %s on %s", ", ".join(self._parts()), path)
+        health = HealthServer(
+            live={"socket": lambda: "" if path.exists() else f"{path} is gone"},
+            ready={"ready": self._not_ready, "registration": self._not_registered},
+            metrics=self.metrics.text,
+        )
+        try:
+            if options.http_endpoint:
+                await self._serve_health(health)
+            return await run_until_stopped({"gRPC": self._server.run, **self._tasks}, stop=stop)
+        finally:
+            await self._server.stop(_GRACE)
+            await health.stop()
+
+    async def _serve_health(self, health: HealthServer) -> None:
+        host, _, port = self._options.http_endpoint.rpartition(":")
+        try:
+            await health.start(host.strip("[]") or "0.0.0.0", int(port))
+        except (OSError, ValueError) as error:
+            raise UsageError(f"probes cannot be served on {self._options.http_endpoint} ({error})") from error
+
+    def _parts(self) -> list[str]:
+        return [name for name, on in (("controller", self._options.controller), ("node", self._options.node)) if on]
+
+    def _not_ready(self) -> str:
+        return "; ".join(self._missing.values())
+
+    def _not_registered(self) -> str:
+        return self._registration.wrong() if self._registration else ""
+
+    async def _greet(self) -> None:
+        """Log in and learn the zones before the first request needs them; then nothing more."""
+        attempt = 0
+        while True:
+            try:
+                known = await self._cloud.zones.get()
+                break
+            except MoyaiError as error:
+                self._missing["cloud"] = f"the cloud does not answer: {error}"
+                _log.warning("%s", self._missing["cloud"])
+            await asyncio.sleep(_AGAIN.delay(attempt))
+            attempt += 1
+        del self._missing["cloud"]
+        _log.info("zones of machines and of volumes: %s", ", ".join(f"{one}→{other}" for one, other in sorted(known.edges)))
+        await asyncio.Event().wait()
+
+    async def _identify(self) -> None:
+        """Find out which machine this is, and only then tell the kubelet, which asks at once."""
+        attempt = 0
+        while (found := await asyncio.to_thread(self._find_instance)) is None:
+            if attempt == 0:
+                _log.warning("neither cloud-init nor the metadata service tells which machine this is; asking again")
+            await asyncio.sleep(_AGAIN.delay(attempt))
+            attempt += 1
+        self._instance = found
+        del self._missing["instance"]
+        _log.info("this is machine %s in zone %s", found.id, found.zone or "(none)")
+        options = self._options
+        if options.kubelet_path and options.registration_dir:
+            socket = options.registration_dir / f"{DRIVER}-reg.sock"
+            # its calls are not CSI calls: they are not counted with them
+            self._registration = Registration(socket=socket, endpoint=options.kubelet_path, metrics=Metrics())
+            await self._registration.run()
+        await asyncio.Event().wait()

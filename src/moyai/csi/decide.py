@@ -1,0 +1,162 @@
+"""What to do with a volume or snapshot, given what the cloud says of it. Pure: no calls, no clock.
+
+Every operation is: look, decide, do one step, wait. Each of the functions is asked again after a crash with what is there then,
+so none of them knows what was done before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Literal
+
+from moyai.cloud.model import Snapshot, Volume
+from moyai.csi.errors import Refused
+from moyai.csi.sizes import Range
+
+#: On its way to AVAILABLE by itself.
+_COMING = frozenset({"CREATING", "DOWNLOADING", "RESTORING-BACKUP", "UPLOADING"})
+_USABLE = frozenset({"AVAILABLE", "IN-USE", "RESERVED", "ATTACHING", "DETACHING", "EXTENDING", "BACKING-UP", "MAINTENANCE"})
+#: Changing hands: what comes out is seen soon.
+_MOVING = frozenset({"RESERVED", "ATTACHING", "DETACHING"})
+
+
+def oldest(found: Sequence[Volume]) -> Volume | None:
+    """Of several volumes of one name the first made, always the same one; one that is being deleted counts for nothing."""
+    alive = [one for one in found if not one.status.startswith("DELET")]
+    return min(alive, key=lambda one: (one.created, one.id), default=None)
+
+
+def adopt(volume: Volume, *, size: Range, type_name: str, snapshot_id: str, source_volume_id: str) -> None:
+    """ALREADY_EXISTS where the volume that has the name is another one than what is asked for."""
+    why = ""
+    if not size.holds(volume.size_gb):
+        why = f"{volume.size_gb} GiB"
+    elif type_name and volume.type_name and type_name != volume.type_name:
+        why = f"the type {volume.type_name}"
+    elif (volume.snapshot_id, volume.source_volume_id) != (snapshot_id, source_volume_id):
+        why = "another source"
+    if why:
+        raise Refused("ALREADY_EXISTS", f"there is a volume {volume.name} ({volume.id}) already, with {why}")
+
+
+def created(volume: Volume | None) -> Volume | None:
+    """For waiting: the volume once it can be used. INTERNAL where it came to nothing."""
+    if volume is None:
+        raise Refused("ABORTED", "the volume was deleted while it was made")
+    if volume.status in _USABLE:
+        return volume
+    if volume.status in _COMING:
+        return None
+    raise Refused("INTERNAL", f"volume {volume.id} is in {volume.status}")
+
+
+Attach = Literal["attach", "wait", "done"]
+
+
+def attach(volume: Volume, server_id: str) -> Attach:
+    """FAILED_PRECONDITION when another machine has it, INTERNAL when it is broken."""
+    if server_id in volume.attached_server_ids:
+        return "wait" if volume.status in _MOVING else "done"
+    if volume.status in _MOVING or volume.status in _COMING:
+        return "wait"
+    others = [one for one in volume.attached_server_ids if one != server_id]
+    if others and not volume.multiattach:
+        raise Refused("FAILED_PRECONDITION", f"volume {volume.id} is attached to machine {others[0]}")
+    if volume.status == "AVAILABLE" or (volume.multiattach and volume.status == "IN-USE"):
+        return "attach"
+    if volume.status == "EXTENDING":
+        return "wait"
+    raise _unfit(volume)
+
+
+def _unfit(volume: Volume) -> Refused:
+    return Refused("INTERNAL", f"volume {volume.id} cannot be attached: it is in {volume.status}")
+
+
+def attached(volume: Volume | None, server_id: str) -> Literal["done", "failed"] | None:
+    """For waiting, after the cloud was asked to attach."""
+    if volume is None:
+        raise Refused("NOT_FOUND", "the volume is gone")
+    if volume.status in _MOVING or volume.status in _COMING:
+        return None
+    if server_id in volume.attached_server_ids:
+        return "done"
+    if volume.multiattach and volume.status == "IN-USE":
+        # the others' use hides ours that is coming
+        return None
+    if volume.status == "AVAILABLE":
+        return "failed"
+    raise _unfit(volume)
+
+
+Detach = Literal["detach", "wait", "done"]
+
+
+def detach(volume: Volume | None, server_id: str) -> Detach:
+    """``server_id`` empty: from every machine."""
+    if volume is None:
+        return "done"
+    if volume.status in _MOVING:
+        return "wait"
+    has = server_id in volume.attached_server_ids if server_id else bool(volume.attached_server_ids)
+    return "detach" if has else "done"
+
+
+def settled(volume: Volume | None) -> Volume | Literal["gone"] | None:
+    """For waiting: the volume once it changes hands no more."""
+    if volume is None:
+        return "gone"
+    return None if volume.status in _MOVING or volume.status in _COMING else volume
+
+
+def extended(volume: Volume | None, size_gb: int) -> Volume | None:
+    """For waiting, after the cloud was asked to extend."""
+    if volume is None:
+        raise Refused("NOT_FOUND", "the volume is gone")
+    if volume.status.startswith("ERROR"):
+        raise Refused("INTERNAL", f"volume {volume.id} is in {volume.status}")
+    if volume.status == "EXTENDING":
+        return None
+    if volume.size_gb >= size_gb:
+        return volume
+    # the cloud has given it back ungrown
+    raise Refused("INTERNAL", f"the cloud did not extend volume {volume.id} beyond {volume.size_gb} GiB")
+
+
+def deleted(thing: Volume | Snapshot | None) -> Literal["gone"] | None:
+    """For waiting, after the cloud was asked to delete."""
+    if thing is None:
+        return "gone"
+    if thing.status.startswith("ERROR"):
+        kind = "volume" if isinstance(thing, Volume) else "snapshot"
+        raise Refused("INTERNAL", f"the cloud could not delete {kind} {thing.id}: it is in {thing.status}")
+    return None
+
+
+def keep_because_of(volume: Volume, snapshots: Collection[Snapshot]) -> Refused | None:
+    """Why the volume cannot be deleted now, in a sentence that says what would help."""
+    if volume.attached_server_ids:
+        return Refused(
+            "FAILED_PRECONDITION", f"volume {volume.id} is still attached to machine {volume.attached_server_ids[0]}"
+        )
+    if snapshots:
+        names = ", ".join(sorted(one.name or one.id for one in snapshots)[:5])
+        more = f" and {len(snapshots) - 5} more" if len(snapshots) > 5 else ""
+        count = "a snapshot depends" if len(snapshots) == 1 else f"{len(snapshots)} snapshots depend"
+        return Refused(
+            "FAILED_PRECONDITION",
+            f"volume {volume.name or volume.id} cannot be deleted while {count} on it ({names}{more}): delete the "
+            "VolumeSnapshots first, and it goes by itself",
+        )
+    return None
+
+
+def snapshot_ready(snapshot: Snapshot | None) -> Snapshot | None:
+    """For waiting: the snapshot once volumes can be made from it."""
+    if snapshot is None:
+        raise Refused("ABORTED", "the snapshot was deleted while it was made")
+    if snapshot.status == "AVAILABLE":
+        return snapshot
+    if snapshot.status.startswith("ERROR"):
+        raise Refused("INTERNAL", f"snapshot {snapshot.id} is in {snapshot.status}")
+    return None

@@ -1,0 +1,36 @@
+"""CSI's identity service: who we are, what we can, whether we are ready."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from moyai import __version__
+from moyai.csi.names import DRIVER
+from moyai.csi.proto import csi_pb2 as pb
+
+
+class Identity:
+    """``not_ready`` says what is still missing, empty when nothing is."""
+
+    def __init__(self, *, controller: bool, not_ready: Callable[[], str]) -> None:
+        self._controller, self._not_ready = controller, not_ready
+
+    async def GetPluginInfo(self, _: pb.GetPluginInfoRequest) -> pb.GetPluginInfoResponse:  # noqa: N802 - CSI's name
+        return pb.GetPluginInfoResponse(name=DRIVER, vendor_version=__version__)
+
+    async def GetPluginCapabilities(self, _: pb.GetPluginCapabilitiesRequest) -> pb.GetPluginCapabilitiesResponse:  # noqa: N802
+        service, expansion = pb.PluginCapability.Service, pb.PluginCapability.VolumeExpansion
+        kinds = [service.VOLUME_ACCESSIBILITY_CONSTRAINTS]
+        if self._controller:
+            kinds.append(service.CONTROLLER_SERVICE)
+        return pb.GetPluginCapabilitiesResponse(
+            capabilities=[
+                *(pb.PluginCapability(service=service(type=kind)) for kind in kinds),
+                pb.PluginCapability(volume_expansion=expansion(type=expansion.ONLINE)),
+            ]
+        )
+
+    async def Probe(self, _: pb.ProbeRequest) -> pb.ProbeResponse:  # noqa: N802
+        answer = pb.ProbeResponse()
+        answer.ready.value = not self._not_ready()
+        return answer

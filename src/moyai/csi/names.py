@@ -1,0 +1,36 @@
+"""The names by which Kubernetes, users and the cloud know this driver: those of Cinder CSI, so that what exists goes on."""
+
+from __future__ import annotations
+
+DRIVER = "cinder.csi.openstack.org"
+ZONE_KEY = f"topology.{DRIVER}/zone"
+#: Metadata of every volume and snapshot made: the cluster's name, as Cinder CSI writes it.
+CLUSTER_KEY = f"{DRIVER}/cluster"
+#: Parameters of a StorageClass.
+TYPE, AVAILABILITY = "type", "availability"
+#: In a volume's context: it was made without content, so that a node may format it whatever its blocks say.
+BLANK = f"{DRIVER}/blank"
+#: In what a node is told of an attached volume.
+DEVICE_PATH = "DevicePath"
+#: What the side-cars add to the parameters: claim and volume, for the metadata.
+PASSED_ON = {
+    "csi.storage.k8s.io/pvc/name": "csi.storage.k8s.io/pvc/name",
+    "csi.storage.k8s.io/pvc/namespace": "csi.storage.k8s.io/pvc/namespace",
+    "csi.storage.k8s.io/pv/name": "csi.storage.k8s.io/pv/name",
+    "csi.storage.k8s.io/volumesnapshot/name": "csi.storage.k8s.io/volumesnapshot/name",
+    "csi.storage.k8s.io/volumesnapshot/namespace": "csi.storage.k8s.io/volumesnapshot/namespace",
+    "csi.storage.k8s.io/volumesnapshotcontent/name": "csi.storage.k8s.io/volumesnapshotcontent/name",
+}
+EXT4, XFS = "ext4", "xfs"
+FILE_SYSTEMS = (EXT4, XFS)
+
+
+def device_links(volume_id: str) -> tuple[str, ...]:
+    """Where udev (or the local cloud) shows a volume: virtio disks cut the id, SCSI ones keep it whole or cut it too."""
+    short = volume_id[:20]
+    return (
+        f"/dev/disk/by-id/virtio-{short}",
+        f"/dev/disk/by-id/scsi-0QEMU_QEMU_HARDDISK_{volume_id}",
+        f"/dev/disk/by-id/scsi-0QEMU_QEMU_HARDDISK_{short}",
+        f"/dev/disk/by-id/virtio-{volume_id}",
+    )

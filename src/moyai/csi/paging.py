@@ -1,0 +1,32 @@
+"""Long answers in pages: everything is sorted by id, and a page's token is the last id that was given out. Pure.
+
+So a page is right whatever was made or deleted meanwhile: nothing that stays is missed or told twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TypeVar
+from uuid import UUID
+
+from moyai.csi.errors import Refused
+
+T = TypeVar("T")
+
+
+def page(things: Iterable[T], key: Callable[[T], str], *, token: str, most: int) -> tuple[list[T], str]:
+    """At most ``most`` (0: all) of ``things`` after ``token``, and the token of the next page (empty: there is none).
+
+    ABORTED for a token that is none of ours, INVALID_ARGUMENT for a negative ``most``.
+    """
+    if most < 0:
+        raise Refused("INVALID_ARGUMENT", "max_entries is negative")
+    if token:
+        try:
+            UUID(token)
+        except ValueError:
+            raise Refused("ABORTED", f"{token!r} is no token of a page: begin at the first one") from None
+    left = sorted((one for one in things if key(one) > token), key=key)
+    if not most or len(left) <= most:
+        return left, ""
+    return left[:most], key(left[most - 1])

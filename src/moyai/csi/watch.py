@@ -1,0 +1,179 @@
+"""Looking at the cloud once for all who want to know: shared lists, and one poller for everybody who waits.
+
+Cinder sends no events, so a change is seen by looking. With fifty claims at once fifty loops would ask fifty times as often;
+here they share each look: one list of all volumes when several wait, a plain show when one does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from moyai.core.backoff import Backoff
+from moyai.core.errors import NotFound, Retriable
+from moyai.csi.errors import Refused
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+_log = logging.getLogger(__name__)
+
+#: From so many objects on, one list is less work for the cloud than to show each.
+_MANY = 3
+POLL = Backoff(base=0.15, factor=1.4, ceiling=2.0)
+
+
+class Shared(Generic[T]):
+    """A read that all who ask at the same time share. What it returns was read after it was asked for."""
+
+    def __init__(self, read: Callable[[], Awaitable[T]]) -> None:
+        self._read = read
+        self._running: asyncio.Task[T] | None = None
+        self._next: asyncio.Task[T] | None = None
+
+    async def fresh(self) -> T:
+        if self._next is None:
+            self._next = asyncio.create_task(self._after(self._running))
+        # one who gives up must not take the others' answer along
+        return await asyncio.shield(self._next)
+
+    async def _after(self, running: asyncio.Task[T] | None) -> T:
+        if running:
+            await asyncio.wait([running])
+        self._running, self._next = self._next, None
+        return await self._read()
+
+
+@dataclass(eq=False)
+class _Waiter(Generic[T]):
+    object_id: str
+    offer: Callable[[T | None], bool]
+    fail: Callable[[Exception], None]
+
+
+class Watch(Generic[T]):
+    """Waits for objects to change. ``show`` reads one (NotFound: it is gone), ``list_all`` all, by id."""
+
+    def __init__(
+        self,
+        *,
+        show: Callable[[str], Awaitable[T]],
+        list_all: Callable[[], Awaitable[Mapping[str, T]]],
+        poll: Backoff = POLL,
+    ) -> None:
+        self._show, self._list_all, self._poll = show, list_all, poll
+        self._waiters: set[_Waiter[T]] = set()
+        self._new = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    def __len__(self) -> int:
+        """How many wait."""
+        return len(self._waiters)
+
+    async def until(self, object_id: str, done: Callable[[T | None], R | None], *, within: float, what: str) -> R:
+        """Wait until ``done`` of the object (None: it does not exist) returns something else than None, and return that.
+
+        What ``done`` raises is raised here. DEADLINE_EXCEEDED after ``within`` seconds; ``what`` says for what was waited.
+        """
+        future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
+
+        def offer(seen: T | None) -> bool:
+            if future.done():
+                return True
+            try:
+                result = done(seen)
+            except Exception as error:
+                future.set_exception(error)
+                return True
+            if result is None:
+                return False
+            future.set_result(result)
+            return True
+
+        def fail(error: Exception) -> None:
+            if not future.done():
+                future.set_exception(error)
+
+        waiter = _Waiter(object_id, offer, fail)
+        self._waiters.add(waiter)
+        self._new.set()
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._run())
+        try:
+            async with asyncio.timeout(within):
+                return await future
+        except TimeoutError:
+            raise Refused("DEADLINE_EXCEEDED", f"after {within:.0f} s still waiting for {what}") from None
+        finally:
+            self._waiters.discard(waiter)
+
+    async def _run(self) -> None:
+        attempt = 0
+        while self._waiters:
+            if self._new.is_set():
+                attempt = 0
+            self._new.clear()
+            await self._round()
+            if not self._waiters:
+                return
+            # never at once again: who comes now is served by the next round together with all others
+            await asyncio.sleep(self._poll.delay(0))
+            rest = self._poll.delay(attempt) - self._poll.delay(0)
+            attempt += 1
+            if rest > 0:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(rest):
+                        await self._new.wait()
+
+    async def _round(self) -> None:
+        waiting = list(self._waiters)
+        try:
+            seen = await self._look({one.object_id for one in waiting})
+        except Retriable as error:
+            # each has a deadline of its own
+            _log.warning("looking at what is waited for: %s", error)
+            return
+        except Exception as error:
+            for one in waiting:
+                one.fail(error)
+                self._waiters.discard(one)
+            return
+        for one in waiting:
+            if one.offer(seen.get(one.object_id)):
+                self._waiters.discard(one)
+
+    async def _look(self, ids: Collection[str]) -> Mapping[str, T]:
+        if len(ids) >= _MANY:
+            return await self._list_all()
+        found: dict[str, T] = {}
+
+        async def show(object_id: str) -> None:
+            with contextlib.suppress(NotFound):
+                found[object_id] = await self._show(object_id)
+
+        await asyncio.gather(*(show(one) for one in ids))
+        return found
+
+
+class Kept(Generic[T]):
+    """What changes rarely, read again when it is older than ``seconds``."""
+
+    def __init__(self, read: Callable[[], Awaitable[T]], *, seconds: float, now: Callable[[], float]) -> None:
+        self._shared = Shared(read)
+        self._seconds, self._now = seconds, now
+        self._value: tuple[float, Any] | None = None
+
+    async def get(self) -> T:
+        if self._value and self._now() - self._value[0] < self._seconds:
+            return self._value[1]
+        start = self._now()
+        value = await self._shared.fresh()
+        self._value = (start, value)
+        return value
+
+    def forget(self) -> None:
+        self._value = None

@@ -1,0 +1,189 @@
+"""Carries out the steps that take something away, each until the cloud no longer has it.
+
+Always holds: what is gone is success; what the cloud refuses as in use is asked for again for a while; a volume is never taken
+off a server that is somebody else's. Thread-safe: steps run side by side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from moyai.cloud.loadbalancer import PENDING
+from moyai.cloud.protocols import Cloud
+from moyai.core.backoff import Backoff
+from moyai.core.clock import Clock
+from moyai.core.errors import Conflict, NotFound, Retriable, Terminal
+from moyai.core.ids import CLUSTER_TAG
+from moyai.core.progress import Step as Progress
+from moyai.plan import steps as s
+from moyai.plan.steps import Step
+
+#: Seconds after which a deletion that the cloud keeps refusing as "in use" is given up.
+BUSY_TIMEOUT = 60.0
+GONE_TIMEOUT = 120.0
+_BACKOFF = Backoff(base=0.2, factor=1.5, ceiling=2.0)
+
+
+class Remover:
+    """``forget_node``: deletes the Node object of a machine that is gone, where there is a cluster that has one."""
+
+    def __init__(self, cloud: Cloud, *, uid: str, clock: Clock, forget_node: Callable[[str], None] | None = None) -> None:
+        self.cloud = cloud
+        self.uid = uid
+        self.clock = clock
+        self._forget_node = forget_node
+
+    def run(self, step: Step, progress: Progress) -> None:
+        network = self.cloud.network
+        match step:
+            case s.ClearRoutes():
+                self.insist(lambda: network.remove_routes(step.router_id, step.routes))
+            case s.RemoveInterface():
+                self.insist(lambda: network.remove_router_interface(step.router_id, step.subnet_id))
+            case s.StopServer():
+                self.cloud.compute.stop_server(step.server_id)
+                self._wait_for(lambda: self._stopped(step.server_id), f"server {step.name} to stop")
+            case s.DetachVolume():
+                self.insist(lambda: self.cloud.compute.detach_volume(step.server_id, step.volume_id))
+                self._wait_for(
+                    lambda: self._off(step.volume_id, step.server_id), f"volume {step.name} to come off {step.server}"
+                )
+            case s.Delete():
+                self._delete(step, progress)
+            case _:
+                raise AssertionError(f"no way to carry out {step}")
+
+    def _delete(self, step: s.Delete, progress: Progress) -> None:
+        cloud, network, identity = self.cloud, self.cloud.network, step.object_id
+        calls: dict[str, Callable[[str], None]] = {
+            "network": network.delete_network,
+            "subnet": network.delete_subnet,
+            "router": network.delete_router,
+            "port": network.delete_port,
+            "security group": network.delete_security_group,
+            "floating ip": network.delete_floating_ip,
+            "key pair": cloud.compute.delete_keypair,
+            "credential": cloud.identity.delete_application_credential,
+            "server": cloud.compute.delete_server,
+            "volume": cloud.volumes.delete_volume,
+            "snapshot": cloud.volumes.delete_snapshot,
+            "load balancer": cloud.load_balancers.delete,
+        }
+        if step.kind == "volume":
+            self._free(step)
+        self.insist(lambda: calls[step.kind](identity))
+        if step.kind == "server":
+            self.wait_gone(identity)
+            if self._forget_node is not None:
+                self._forget_node(step.name)
+        elif step.kind == "load balancer":
+            self._wait_for(lambda: self._balancer_gone(identity), f"load balancer {step.name} to go")
+        elif step.kind == "volume":
+            self._wait_for(lambda: self._volume_gone(identity), f"volume {step.name} to go")
+        elif step.kind == "snapshot":
+            self._wait_for(lambda: self._snapshot_gone(identity), f"snapshot {step.name} to go")
+
+    def wait_gone(self, server_id: str) -> None:
+        def gone() -> bool:
+            try:
+                server = self.cloud.compute.server(server_id)
+            except NotFound:
+                return True
+            if server.status == "ERROR" and server.fault and "delete" in server.fault.lower():
+                raise Terminal(f"server {server.name} cannot be deleted: {server.fault}")
+            return server.status in ("DELETED", "SOFT_DELETED")
+
+        self._wait_for(gone, "a server to go")
+
+    def _balancer_gone(self, identity: str) -> bool:
+        try:
+            status = self.cloud.load_balancers.status(identity).provisioning_status
+        except NotFound:
+            return True
+        if status not in PENDING and status != "DELETED":
+            # a change that came in between put it back: ask again
+            self.cloud.load_balancers.delete(identity)
+        return status == "DELETED"
+
+    def _free(self, step: s.Delete) -> None:
+        """Wait until the volume is at no server; it is taken off servers that do not exist, never off somebody else's."""
+        compute, volumes = self.cloud.compute, self.cloud.volumes
+        try:
+            attachments = volumes.volume(step.object_id).attachments
+        except NotFound:
+            return
+        for attachment in attachments:
+            try:
+                server = compute.server(attachment.server_id)
+            except NotFound:
+                if attachment.id:
+                    volumes.forget_attachment(attachment.id)
+                continue
+            if server.metadata.get(CLUSTER_TAG) != self.uid:
+                raise Terminal(f"volume {step.name} is attached to server {server.name}, which is not the cluster's")
+        self._wait_for(lambda: self._off(step.object_id), f"volume {step.name} to come free")
+
+    def _off(self, volume_id: str, server_id: str = "") -> bool:
+        """Whether the volume is at this server (empty: at any) no more."""
+        try:
+            volume = self.cloud.volumes.volume(volume_id)
+        except NotFound:
+            return True
+        if server_id:
+            return server_id not in volume.attached_server_ids
+        return volume.status not in ("IN-USE", "DETACHING", "ATTACHING", "RESERVED")
+
+    def _stopped(self, server_id: str) -> bool:
+        try:
+            return self.cloud.compute.server(server_id).status != "ACTIVE"
+        except NotFound:
+            return True
+
+    def _volume_gone(self, identity: str) -> bool:
+        try:
+            volume = self.cloud.volumes.volume(identity)
+        except NotFound:
+            return True
+        if volume.status.startswith("ERROR"):
+            raise Terminal(f"volume {volume.name or identity} cannot be deleted: it is in {volume.status}")
+        return False
+
+    def _snapshot_gone(self, identity: str) -> bool:
+        try:
+            snap = self.cloud.volumes.snapshot(identity)
+        except NotFound:
+            return True
+        if snap.status.startswith("ERROR"):
+            raise Terminal(f"snapshot {snap.name or identity} cannot be deleted: it is in {snap.status}")
+        return False
+
+    # ---- waiting
+
+    def insist(self, call: Callable[[], Any]) -> Any:
+        """Call again while the cloud says that something still uses the object, up to ``BUSY_TIMEOUT`` seconds."""
+        end = self.clock.monotonic() + BUSY_TIMEOUT
+        attempt = 0
+        while True:
+            try:
+                return call()
+            except (Conflict, Retriable):
+                if self.clock.monotonic() >= end:
+                    raise
+            self.clock.sleep(_BACKOFF.delay(attempt))
+            attempt += 1
+
+    def _wait_for(self, done: Callable[[], bool], what: str) -> None:
+        end = self.clock.monotonic() + GONE_TIMEOUT
+        attempt = 0
+        while True:
+            try:
+                if done():
+                    return
+            except Retriable as error:
+                if self.clock.monotonic() >= end:
+                    raise Terminal(f"waited {GONE_TIMEOUT:.0f} s for {what}: {error.message}") from error
+            if self.clock.monotonic() >= end:
+                raise Terminal(f"waited {GONE_TIMEOUT:.0f} s for {what}")
+            self.clock.sleep(_BACKOFF.delay(attempt))
+            attempt += 1

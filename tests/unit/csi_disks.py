@@ -1,0 +1,176 @@
+"""A machine's disks and mounts in memory. Every change is counted, and it can be told to die after any of them."""
+
+from __future__ import annotations
+
+import errno
+import posixpath
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from moyai.csi.disks import Damaged, Disks, Mount, NotPermitted, Usage
+from moyai.csi.names import device_links
+from tests.unit.csi_cloud import Killed
+
+GIB = 1 << 30
+
+
+@dataclass
+class Disk:
+    number: tuple[int, int]
+    size: int = GIB
+    content: str = ""
+    fs_size: int = 0
+    zero: bool = True
+    damaged: bool = False
+    sick: bool = False
+
+
+@dataclass
+class FakeDisks:
+    """``online``: the kernel lets a mounted ext4 grow."""
+
+    online: bool = True
+    disks: dict[str, Disk] = field(default_factory=dict[str, Disk])
+    links: dict[str, str] = field(default_factory=dict[str, str])
+    table: list[Mount] = field(default_factory=list[Mount])
+    folders: set[str] = field(default_factory=set[str])
+    files: set[str] = field(default_factory=set[str])
+    done: list[str] = field(default_factory=list[str])
+    options: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
+    rescans: int = 0
+    error_count: int = 0
+    die_after: int | None = None
+
+    def attach(self, volume_id: str, **more: object) -> Disk:
+        device = f"/dev/vd{'bcdefgh'[len(self.disks)]}"
+        disk = Disk((7, len(self.disks)), **more)  # pyright: ignore[reportArgumentType]
+        if disk.content in ("ext4", "xfs") and not disk.fs_size:
+            disk.fs_size = disk.size
+        self.disks[device] = disk
+        self.links[device_links(volume_id)[0]] = device
+        return disk
+
+    def _change(self, what: str) -> None:
+        self.done.append(what)
+        if self.die_after is not None and len(self.done) >= self.die_after:
+            raise Killed
+
+    def _of(self, number: tuple[int, int]) -> Disk:
+        return next(one for one in self.disks.values() if one.number == number)
+
+    # ---- what is
+
+    def device(self, links: Sequence[str]) -> str | None:
+        return next((self.links[link] for link in links if link in self.links), None)
+
+    def number(self, path: str) -> tuple[int, int] | None:
+        if path in self.disks:
+            return self.disks[path].number
+        mounted = self.mounted(path)
+        return mounted.device if mounted and mounted.fs_type == "devtmpfs" else None
+
+    def size(self, device: str) -> int:
+        number = self.number(device)
+        assert number is not None
+        return self._of(number).size
+
+    def rescan(self, device: str) -> None:
+        self.rescans += 1
+
+    def mounts(self) -> list[Mount]:
+        return list(self.table)
+
+    def mounted(self, path: str) -> Mount | None:
+        return next((one for one in reversed(self.table) if one.point == path), None)
+
+    def exists(self, path: str) -> bool:
+        return path in self.folders or path in self.files
+
+    def content(self, device: str) -> str:
+        return self.disks[device].content
+
+    def is_zero(self, device: str) -> bool:
+        return self.disks[device].zero
+
+    def errors(self, device: str) -> int:
+        return self.error_count
+
+    def usage(self, path: str) -> Usage:
+        mounted = self.mounted(path)
+        assert mounted is not None
+        disk = self._of(mounted.device)
+        if disk.sick:
+            raise OSError(errno.EIO, "Input/output error")
+        return Usage(disk.fs_size, 1, disk.fs_size - 1, 10, 1, 9)
+
+    # ---- changes
+
+    def make_folder(self, path: str) -> None:
+        self.folders.add(path)
+
+    def make_file(self, path: str) -> None:
+        self.files.add(path)
+
+    def remove(self, path: str) -> None:
+        assert self.mounted(path) is None, "what is mounted cannot be removed"
+        self.folders.discard(path)
+        self.files.discard(path)
+
+    def make(self, device: str, kind: str) -> None:
+        disk = self.disks[device]
+        assert not disk.content, "formatted over something"
+        disk.content, disk.fs_size, disk.zero = kind, disk.size, False
+        self._change(f"make {kind}")
+
+    def check(self, device: str, kind: str) -> None:
+        assert not any(one.device == self.disks[device].number for one in self.table), "checked while it is mounted"
+        if self.disks[device].damaged:
+            raise Damaged("fsck.ext4 ended with 4")
+        self._change("check")
+
+    def grow_unmounted(self, device: str, kind: str) -> None:
+        disk = self.disks[device]
+        if kind == "ext4" and disk.fs_size < disk.size:
+            disk.fs_size = disk.size
+            self._change("grow unmounted")
+
+    def grow_mounted(self, device: str, point: str, kind: str) -> None:
+        disk = self.disks[device]
+        if disk.fs_size < disk.size:
+            if kind == "ext4" and not self.online:
+                raise NotPermitted("resize2fs: Operation not permitted")
+            disk.fs_size = disk.size
+            self._change("grow mounted")
+
+    def mount(self, device: str, target: str, kind: str, options: Sequence[str]) -> None:
+        assert target in self.folders
+        assert self.disks[device].content == kind
+        self.options[target] = list(options)
+        self.table.append(Mount(target, "/", self.disks[device].number, kind, device, "ro" in options))
+        self._change(f"mount {target}")
+
+    def bind(self, source: str, target: str, *, read_only: bool) -> None:
+        if self.mounted(target) is None:
+            if source in self.disks:
+                name = posixpath.basename(source)
+                self.table.append(Mount(target, f"/{name}", self.disks[source].number, "devtmpfs", "devtmpfs", False))
+            else:
+                below = self.mounted(source)
+                assert below is not None
+                self.table.append(Mount(target, "/", below.device, below.fs_type, below.source, below.read_only))
+            self._change(f"bind {target}")
+        if read_only:
+            at = max(number for number, one in enumerate(self.table) if one.point == target)
+            one = self.table[at]
+            self.table[at] = Mount(one.point, one.root, one.device, one.fs_type, one.source, True)
+            self._change(f"read-only {target}")
+
+    def unmount(self, target: str) -> None:
+        if self.mounted(target):
+            self.table = [one for one in self.table if one.point != target]
+            self._change(f"unmount {target}")
+
+
+def as_disks(fake: FakeDisks) -> Disks:
+    """The fake is what the node asks for: the type checker says so."""
+    return fake

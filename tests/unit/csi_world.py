@@ -1,0 +1,61 @@
+"""The CSI driver's controller over the cloud in memory, with short waits; ``again`` is a new process after a crash."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from moyai.core.backoff import Backoff
+from moyai.core.clock import FakeClock
+from moyai.csi.access import Access
+from moyai.csi.cloud import Cloud
+from moyai.csi.controller import Controller
+from moyai.csi.proto import csi_pb2 as pb
+from moyai.csi.snapshots import SnapshotWork
+from moyai.csi.volumes import VolumeWork, Wanted
+from moyai.runtime.metrics import Metrics
+from tests.unit.csi_cloud import CsiCloud, Zoned
+
+UID = "0123456789"
+QUICK = Backoff(base=0.001, ceiling=0.002)
+WRITER = Access("SINGLE_NODE_WRITER")
+
+
+@dataclass
+class World:
+    raw: CsiCloud = field(default_factory=CsiCloud)
+    limit: int = 256
+    patience: float = 5.0
+
+    def __post_init__(self) -> None:
+        self.again()
+
+    def again(self) -> World:
+        compute, volumes = (Zoned(self.raw, zones) for zones in (self.raw.machine_zones, self.raw.volume_zones))
+        self.cloud = Cloud(
+            compute=cast("Any", compute),
+            volumes=cast("Any", volumes),
+            metrics=Metrics(),
+            clock=FakeClock(),
+            cluster="demo",
+            uid=UID,
+            poll=QUICK,
+        )
+        self.volumes = VolumeWork(self.cloud, limit=self.limit, patience=self.patience, again=QUICK)
+        self.snapshots = SnapshotWork(self.cloud, patience=self.patience)
+        self.controller = Controller(self.cloud, self.volumes, self.snapshots)
+        return self
+
+
+def wanted(name: str = "pvc-1", **more: Any) -> Wanted:
+    return Wanted(name=name, accesses=more.pop("accesses", (WRITER,)), **more)
+
+
+def capability(mode: str = "SINGLE_NODE_WRITER", *, block: bool = False, fs_type: str = "") -> pb.VolumeCapability:
+    made = pb.VolumeCapability(access_mode=pb.VolumeCapability.AccessMode(mode=cast("Any", mode)))
+    if block:
+        made.block.SetInParent()
+    else:
+        made.mount.fs_type = fs_type
+        made.mount.SetInParent()
+    return made

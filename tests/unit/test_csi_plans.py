@@ -1,0 +1,319 @@
+"""The CSI driver's pure parts: sizes, zones, ways of use, pages, names of devices, what to do given what is seen."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from uuid import UUID
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from moyai.cloud.model import Attachment, Snapshot, Volume
+from moyai.core.errors import Conflict, MoyaiError, NotFound, QuotaExceeded, Retriable, Terminal, UsageError
+from moyai.csi import decide, zones
+from moyai.csi.access import Access, Mode, wrong
+from moyai.csi.config import read_csi_config, write_csi_config
+from moyai.csi.errors import Refused, refusal
+from moyai.csi.instance import Instance, find, from_json
+from moyai.csi.names import device_links
+from moyai.csi.paging import page
+from moyai.csi.rpc import socket_path
+from moyai.csi.sizes import GIB, Range, choose_gb
+from tests.unit.csi_cloud import START
+
+VOLUME = Volume("00000000-0000-4000-8000-000000000001", "pvc-1", "AVAILABLE", 2, zone="az1", type_name="files", created=START)
+
+
+def code(refused: pytest.ExceptionInfo[Refused]) -> str:
+    return refused.value.code
+
+
+# sizes
+
+
+@given(st.integers(0, 1 << 50), st.integers(1, 64))
+def test_the_size_is_the_smallest_whole_gib_that_holds(required: int, least: int) -> None:
+    chosen = choose_gb(Range(required), least_gb=least)
+    assert chosen * GIB >= required
+    assert chosen >= least
+    assert chosen == least or (chosen - 1) * GIB < required
+
+
+@pytest.mark.parametrize(("required", "limit", "least"), [(GIB + 1, GIB + 2, 1), (0, GIB - 1, 1), (0, 2 * GIB, 3)])
+def test_no_size_between_the_bounds(required: int, limit: int, least: int) -> None:
+    with pytest.raises(Refused) as refused:
+        choose_gb(Range(required, limit), least_gb=least)
+    assert code(refused) == "OUT_OF_RANGE"
+
+
+@pytest.mark.parametrize(("required", "limit"), [(2, 1), (-1, 0), (0, -1)])
+def test_a_range_that_is_none(required: int, limit: int) -> None:
+    with pytest.raises(Refused) as refused:
+        Range(required, limit)
+    assert code(refused) == "INVALID_ARGUMENT"
+
+
+# zones
+
+
+def test_zones_of_the_same_name_belong_together() -> None:
+    known = zones.learn(["az1", "az2"], ["az1", "az2", "az3"])
+    assert known.for_machines("az1") == ("az1",)
+    assert known.for_volumes("az3") == ()
+
+
+@pytest.mark.parametrize(("machines", "volumes"), [(["a", "b"], ["nova"]), (["nova"], ["a", "b"]), (["a"], ["b"])])
+def test_a_single_zone_serves_all(machines: list[str], volumes: list[str]) -> None:
+    known = zones.learn(machines, volumes)
+    assert all(set(known.for_machines(one)) == set(volumes) for one in machines)
+
+
+def test_a_volume_in_use_proves_what_names_do_not() -> None:
+    known = zones.learn(["rack1", "rack2", "az1"], ["west", "east", "az1"], seen=[("rack1", "west"), ("gone", "west")])
+    assert known.for_machines("rack1") == ("west",)
+    assert known.for_machines("rack2") == ()
+    assert known.for_volumes("west") == ("rack1",)
+    assert zones.learn(["rack1", "rack2"], ["west", "east"], ignore=True).for_machines("rack2") == ("east", "west")
+
+
+KNOWN = zones.learn(["az1", "az2", "bare"], ["az1", "az2"])
+
+
+def test_the_scheduler_s_choice_comes_first() -> None:
+    assert zones.choose(KNOWN, preferred=["az2", "az1"], requisite=["az1", "az2"]) == zones.Place("az2", ("az2",))
+    assert zones.choose(KNOWN, preferred=["bare"], requisite=["bare", "az1"]).zone == "az1"
+    assert zones.choose(KNOWN) == zones.Place("", ())
+    assert zones.choose(KNOWN, preferred=["az1"], requisite=["az1"], availability="az1").zone == "az1"
+
+
+@pytest.mark.parametrize(
+    ("demand", "expected"),
+    [
+        ({"requisite": ["bare"]}, "RESOURCE_EXHAUSTED"),
+        ({"requisite": ["az1"], "availability": "az2"}, "RESOURCE_EXHAUSTED"),
+        ({"requisite": ["az1"], "source": "az2"}, "RESOURCE_EXHAUSTED"),
+        ({"availability": "az1", "source": "az2"}, "INVALID_ARGUMENT"),
+    ],
+)
+def test_no_place(demand: dict[str, object], expected: str) -> None:
+    with pytest.raises(Refused) as refused:
+        zones.choose(KNOWN, **demand)  # pyright: ignore[reportArgumentType]
+    assert code(refused) == expected
+
+
+# ways of use
+
+
+@pytest.mark.parametrize(
+    ("access", "bad"),
+    [
+        (Access("SINGLE_NODE_WRITER"), False),
+        (Access("SINGLE_NODE_WRITER", fs_type="xfs"), False),
+        (Access("SINGLE_NODE_WRITER", fs_type="btrfs"), True),
+        (Access("MULTI_NODE_MULTI_WRITER", block=True), False),
+        (Access("MULTI_NODE_MULTI_WRITER"), True),
+        (Access("MULTI_NODE_SINGLE_WRITER"), True),
+        (Access("MULTI_NODE_READER_ONLY"), False),
+        (Access("UNKNOWN", block=True), True),
+    ],
+)
+def test_which_ways_of_use_there_are(access: Access, bad: bool) -> None:
+    assert bool(wrong(access)) is bad
+
+
+# what to do
+
+
+def attached(volume: Volume, *servers: str, status: str = "IN-USE") -> Volume:
+    return replace(
+        volume, status=status, attached_server_ids=servers, attachments=tuple(Attachment(one, f"at-{one}") for one in servers)
+    )
+
+
+def test_attaching() -> None:
+    assert decide.attach(VOLUME, "s1") == "attach"
+    assert decide.attach(attached(VOLUME, "s1"), "s1") == "done"
+    assert decide.attach(attached(VOLUME, "s1", status="DETACHING"), "s1") == "wait"
+    assert decide.attach(replace(VOLUME, status="RESERVED"), "s1") == "wait"
+    assert decide.attach(replace(attached(VOLUME, "s2"), multiattach=True), "s1") == "attach"
+    with pytest.raises(Refused, match="attached to machine s2") as refused:
+        decide.attach(attached(VOLUME, "s2"), "s1")
+    assert code(refused) == "FAILED_PRECONDITION"
+    with pytest.raises(Refused) as broken:
+        decide.attach(replace(VOLUME, status="ERROR"), "s1")
+    assert code(broken) == "INTERNAL"
+
+
+def test_what_became_of_attaching() -> None:
+    assert decide.attached(replace(VOLUME, status="ATTACHING"), "s1") is None
+    assert decide.attached(attached(VOLUME, "s1"), "s1") == "done"
+    assert decide.attached(VOLUME, "s1") == "failed"
+    assert decide.attached(replace(attached(VOLUME, "s2"), multiattach=True), "s1") is None
+    with pytest.raises(Refused):
+        decide.attached(None, "s1")
+    with pytest.raises(Refused):
+        decide.attached(replace(VOLUME, status="ERROR_ATTACHING"), "s1")
+
+
+def test_detaching() -> None:
+    assert decide.detach(None, "s1") == "done"
+    assert decide.detach(VOLUME, "s1") == "done"
+    assert decide.detach(attached(VOLUME, "s2"), "s1") == "done"
+    assert decide.detach(attached(VOLUME, "s2"), "") == "detach"
+    assert decide.detach(attached(VOLUME, "s1"), "s1") == "detach"
+    assert decide.detach(attached(VOLUME, "s1", status="DETACHING"), "s1") == "wait"
+
+
+def test_of_two_of_one_name_always_the_same_is_taken() -> None:
+    later = replace(VOLUME, id="00000000-0000-4000-8000-000000000000", created=START + timedelta(seconds=1))
+    going = replace(VOLUME, id="x", created=START - timedelta(seconds=1), status="DELETING")
+    assert decide.oldest([later, VOLUME, going]) == decide.oldest([VOLUME, going, later]) == VOLUME
+    assert decide.oldest([going]) is None
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"size": Range(3 * GIB)}, {"size": Range(0, GIB)}, {"type_name": "ssd"}, {"snapshot_id": "s"}, {"source_volume_id": "v"}],
+)
+def test_another_volume_of_the_same_name(other: dict[str, object]) -> None:
+    same: dict[str, object] = {"size": Range(GIB, 2 * GIB), "type_name": "", "snapshot_id": "", "source_volume_id": ""}
+    decide.adopt(VOLUME, **same)  # pyright: ignore[reportArgumentType]
+    with pytest.raises(Refused) as refused:
+        decide.adopt(VOLUME, **{**same, **other})  # pyright: ignore[reportArgumentType]
+    assert code(refused) == "ALREADY_EXISTS"
+
+
+def test_what_depends_on_a_volume_is_named() -> None:
+    many = [Snapshot(f"i{number}", f"snap-{number}", "AVAILABLE", VOLUME.id, 1) for number in range(7)]
+    why = decide.keep_because_of(VOLUME, many)
+    assert why is not None
+    assert why.code == "FAILED_PRECONDITION"
+    assert "7 snapshots depend" in why.message
+    assert "snap-0" in why.message
+    assert "2 more" in why.message
+    assert decide.keep_because_of(VOLUME, []) is None
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (NotFound("x"), "NOT_FOUND"),
+        (QuotaExceeded("x"), "RESOURCE_EXHAUSTED"),
+        (Conflict("x"), "ABORTED"),
+        (Retriable("x"), "UNAVAILABLE"),
+        (Terminal("x"), "INTERNAL"),
+        (UsageError("x"), "INVALID_ARGUMENT"),
+        (ValueError("x"), "INTERNAL"),
+        (Refused("OUT_OF_RANGE", "x"), "OUT_OF_RANGE"),
+    ],
+)
+def test_each_error_has_its_code(error: MoyaiError | Exception, expected: str) -> None:
+    assert refusal(error).code == expected
+
+
+# pages
+
+
+@given(st.sets(st.uuids(), max_size=30), st.integers(1, 7))
+def test_pages_tell_everything_once(ids: set[UUID], most: int) -> None:
+    things, token, told = [str(one) for one in ids], "", list[str]()
+    for _ in range(40):
+        shown, token = page(things, str, token=token, most=most)
+        told += shown
+        if not token:
+            break
+        things.remove(shown[0])  # what was told may go meanwhile
+    assert sorted(told) == sorted(str(one) for one in ids)
+
+
+@pytest.mark.parametrize(("token", "most", "expected"), [("nonsense", 0, "ABORTED"), ("", -1, "INVALID_ARGUMENT")])
+def test_wrong_pages(token: str, most: int, expected: str) -> None:
+    with pytest.raises(Refused) as refused:
+        page([], str, token=token, most=most)
+    assert code(refused) == expected
+
+
+# configuration, identity
+
+
+def test_the_configuration_is_read_as_it_is_written() -> None:
+    text = """[Global]
+auth-url = "http://10.0.0.1:5000/v3"
+application-credential-secret = "s\\"x"
+[BlockStorage]
+ignore-volume-az = true
+node-volume-attach-limit = 12
+trust-device-path = false
+[Moyai]
+cluster-uid = abc
+[LoadBalancer]
+enabled = false
+"""
+    config = read_csi_config(text)
+    assert config.storage.node_volume_attach_limit == 12
+    assert config.storage.ignore_volume_az
+    assert read_csi_config(write_csi_config(config)) == config
+    assert read_csi_config("").storage.node_volume_attach_limit == 256
+    with pytest.raises(UsageError, match="between 1 and 256"):
+        read_csi_config("[BlockStorage]\nnode-volume-attach-limit = 0")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"uuid": "u1", "availability_zone": "az1", "meta": {}}',
+        '{"v1": {"instance_id": "u1", "availability_zone": "az1"}, "ds": {"meta_data": {}}}',
+        '{"v1": {"instance_id": "i-7"}, "ds": {"meta_data": {"uuid": "u1", "availability_zone": "az1"}}}',
+    ],
+)
+def test_the_machine_knows_itself(text: str) -> None:
+    assert from_json(text) == Instance("u1", "az1")
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"v1": 3}', "<html>"])
+def test_a_note_that_tells_nothing(text: str) -> None:
+    assert from_json(text) is None
+
+
+def test_the_cloud_is_asked_only_when_no_note_tells_all(tmp_path: object) -> None:
+    from pathlib import Path
+
+    note = Path(str(tmp_path)) / "note"
+    asked: list[str] = []
+
+    def get() -> str:
+        asked.append("x")
+        return '{"uuid": "u1", "availability_zone": "az2"}'
+
+    assert find([note], get) == Instance("u1", "az2")
+    note.write_text('{"uuid": "u1"}')
+    assert find([note], get) == Instance("u1", "az2")
+    note.write_text('{"uuid": "u1", "availability_zone": "az1"}')
+    assert find([note], get) == Instance("u1", "az1")
+    assert len(asked) == 2
+
+    def silent() -> str:
+        raise OSError("no route")
+
+    assert find([], silent) is None
+
+
+def test_where_a_disk_shows() -> None:
+    assert device_links("0a1b2c3d-4e5f-6789-abcd-ef0123456789")[0] == "/dev/disk/by-id/virtio-0a1b2c3d-4e5f-6789-a"
+
+
+@pytest.mark.parametrize("text", ["unix:///csi/csi.sock", "unix:/csi/csi.sock", "/csi/csi.sock"])
+def test_sockets(text: str) -> None:
+    assert str(socket_path(text)) == "/csi/csi.sock"
+    with pytest.raises(ValueError, match="unix"):
+        socket_path("tcp://0.0.0.0:1")
+
+
+def test_all_modes_of_csi_are_known() -> None:
+    from typing import get_args
+
+    from moyai.csi.proto import csi_pb2 as pb
+
+    assert set(get_args(Mode)) == set(pb.VolumeCapability.AccessMode.Mode.keys())

@@ -1,0 +1,133 @@
+"""The CSI driver over gRPC on a real socket: abilities, codes, readiness, and how it registers itself with the kubelet."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any, cast
+
+import grpc
+import grpc.aio
+import pytest
+import pytest_asyncio
+from google.protobuf import message_factory
+from google.protobuf.message import Message
+
+from moyai.csi.app import Driver, Options
+from moyai.csi.config import CsiConfig, MoyaiConfig
+from moyai.csi.instance import Instance
+from moyai.csi.names import DRIVER
+from moyai.csi.proto import csi_pb2 as pb
+from moyai.csi.proto import registration_pb2 as registration
+from moyai.csi.rpc import probe
+from tests.unit.csi_cloud import CsiCloud, Zoned
+from tests.unit.csi_disks import FakeDisks, as_disks
+from tests.unit.csi_world import capability
+
+
+def _bytes(message: Message) -> bytes:
+    return message.SerializeToString()
+
+
+class Client:
+    """Calls a service's methods by name on a socket."""
+
+    def __init__(self, socket: Path, descriptor: Any, service: str) -> None:
+        self._channel = grpc.aio.insecure_channel(f"unix:{socket}")
+        self._service = descriptor.services_by_name[service]
+
+    async def __call__(self, name: str, request: Any) -> Any:
+        method = self._service.methods_by_name[name]
+        answer = message_factory.GetMessageClass(method.output_type)
+        call = cast("Any", self._channel).unary_unary(
+            f"/{self._service.full_name}/{name}",
+            request_serializer=_bytes,
+            response_deserializer=answer.FromString,
+        )
+        return await call(request, timeout=10)
+
+    async def refused(self, name: str, request: Any) -> str:
+        with pytest.raises(grpc.aio.AioRpcError) as found:
+            await self(name, request)
+        return found.value.code().name
+
+    async def close(self) -> None:
+        await self._channel.close()
+
+
+@pytest_asyncio.fixture
+async def world(tmp_path: Path) -> AsyncIterator[tuple[CsiCloud, Path]]:
+    raw = CsiCloud(polls=1)
+    server = raw.add_server("one")
+    folder = tmp_path / "registry"
+    folder.mkdir()
+    options = Options(
+        endpoint=f"unix://{tmp_path}/csi.sock",
+        cluster="demo",
+        kubelet_path="/var/lib/kubelet/plugins/csi.sock",
+        registration_dir=folder,
+    )
+    driver = Driver(
+        options,
+        CsiConfig(moyai=MoyaiConfig(cluster_uid="0123456789")),
+        calls=(cast("Any", Zoned(raw, raw.machine_zones)), cast("Any", Zoned(raw, raw.volume_zones))),
+        disks=as_disks(FakeDisks()),
+        find_instance=lambda: Instance(server.id, server.zone),
+    )
+    stop = asyncio.Event()
+    running = asyncio.create_task(driver.run(stop))
+    async with asyncio.timeout(10):
+        while not (folder / f"{DRIVER}-reg.sock").exists() or await probe(tmp_path / "csi.sock"):
+            await asyncio.sleep(0.02)
+    yield raw, tmp_path
+    stop.set()
+    assert await running
+
+
+async def test_abilities_and_codes(world: tuple[CsiCloud, Path]) -> None:
+    _, folder = world
+    socket = folder / "csi.sock"
+    assert socket.stat().st_mode & 0o777 == 0o600
+    identity, controller, node = (Client(socket, pb.DESCRIPTOR, name) for name in ("Identity", "Controller", "Node"))
+    info = await identity("GetPluginInfo", pb.GetPluginInfoRequest())
+    assert info.name == DRIVER
+    abilities = await identity("GetPluginCapabilities", pb.GetPluginCapabilitiesRequest())
+    assert len(abilities.capabilities) == 3
+    assert (await controller("ControllerGetCapabilities", pb.ControllerGetCapabilitiesRequest())).capabilities
+    assert (await node("NodeGetInfo", pb.NodeGetInfoRequest())).node_id
+    assert await controller.refused("CreateVolume", pb.CreateVolumeRequest()) == "INVALID_ARGUMENT"
+    assert await controller.refused("CreateVolume", pb.CreateVolumeRequest(name="a")) == "INVALID_ARGUMENT"
+    listing = pb.ListVolumesRequest(starting_token="nonsense")
+    assert await controller.refused("ListVolumes", listing) == "ABORTED"
+    assert await controller.refused("DeleteVolume", pb.DeleteVolumeRequest()) == "INVALID_ARGUMENT"
+    expand = pb.ControllerExpandVolumeRequest(volume_id="none", capacity_range=pb.CapacityRange(required_bytes=1))
+    assert await controller.refused("ControllerExpandVolume", expand) == "NOT_FOUND"
+    publish = pb.ControllerPublishVolumeRequest(volume_id="none", node_id="none", volume_capability=capability())
+    assert await controller.refused("ControllerPublishVolume", publish) == "NOT_FOUND"
+    assert await controller.refused("ControllerModifyVolume", pb.ControllerModifyVolumeRequest()) == "UNIMPLEMENTED"
+    stats = pb.NodeGetVolumeStatsRequest(volume_id="none", volume_path="some/path")
+    assert await node.refused("NodeGetVolumeStats", stats) == "NOT_FOUND"
+    assert await node.refused("NodeStageVolume", pb.NodeStageVolumeRequest(volume_id="a")) == "INVALID_ARGUMENT"
+    made = await controller("CreateVolume", pb.CreateVolumeRequest(name="a", volume_capabilities=[capability()]))
+    await controller("DeleteVolume", pb.DeleteVolumeRequest(volume_id=made.volume.volume_id))
+    for one in (identity, controller, node):
+        await one.close()
+
+
+async def test_an_exhausted_quota_has_its_code(world: tuple[CsiCloud, Path]) -> None:
+    raw, folder = world
+    raw.quota = 0
+    controller = Client(folder / "csi.sock", pb.DESCRIPTOR, "Controller")
+    request = pb.CreateVolumeRequest(name="a", volume_capabilities=[capability()])
+    assert await controller.refused("CreateVolume", request) == "RESOURCE_EXHAUSTED"
+    await controller.close()
+
+
+async def test_the_kubelet_is_told(world: tuple[CsiCloud, Path]) -> None:
+    _, folder = world
+    kubelet = Client(folder / "registry" / f"{DRIVER}-reg.sock", registration.DESCRIPTOR, "Registration")
+    info = await kubelet("GetInfo", registration.InfoRequest())
+    assert (info.type, info.name, info.endpoint) == ("CSIPlugin", DRIVER, "/var/lib/kubelet/plugins/csi.sock")
+    await kubelet("NotifyRegistrationStatus", registration.RegistrationStatus(plugin_registered=True))
+    await kubelet.close()

@@ -1,0 +1,203 @@
+"""`moyai explain`: what is read of the API, and what a wrong question is answered."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from moyai.cli.main import run
+from moyai.core.errors import NotFound, Retriable, UsageError
+from moyai.lifecycle.explain import gather
+from moyai.lifecycle.kubeapi import KubeApi
+from moyai.plan.explain import explain
+from moyai.spec.load import validate
+
+Json = dict[str, Any]
+ZONE = "topology.cinder.csi.openstack.org/zone"
+DRIVER = "cinder.csi.openstack.org"
+SPEC = validate({"metadata": {"name": "q"}, "spec": {"nodePools": [{"replicas": 1}]}}, source="test").spec
+
+
+class Api:
+    """Answers by path, without the query, as the API does."""
+
+    def __init__(self, answers: dict[str, Json]) -> None:
+        self.answers = answers
+
+    def get(self, path: str, *, timeout: float | None = None) -> Json:
+        try:
+            return self.answers[path.partition("?")[0]]
+        except KeyError:
+            raise NotFound(f"{path} not found") from None
+
+    def items(self, path: str, *, timeout: float | None = None) -> list[Json]:
+        return cast("list[Json]", self.answers.get(path.partition("?")[0], {}).get("items", []))
+
+
+def node(name: str, zone: str) -> Json:
+    return {
+        "metadata": {"name": name, "labels": {ZONE: zone, "topology.kubernetes.io/zone": zone, "kubernetes.io/hostname": name}},
+        "spec": {},
+        "status": {
+            "conditions": [{"type": "Ready", "status": "True"}],
+            "allocatable": {"cpu": "2", "memory": "2Gi", "pods": "110"},
+        },
+    }
+
+
+def pod(name: str, **spec: Any) -> Json:
+    container = {"name": "db", "image": "db:1", "resources": {"requests": {"cpu": "500m", "memory": "64Mi"}}}
+    plain = {"containers": [container], "volumes": [{"name": "d", "persistentVolumeClaim": {"claimName": "data"}}]}
+    meta = {"name": name, "namespace": "shop", "uid": f"uid-{name}"}
+    return {"metadata": meta, "spec": {**plain, **spec}, "status": {"phase": "Pending"}}
+
+
+def world(**spec: Any) -> Api:
+    volume = {
+        "metadata": {"name": "pvc-1"},
+        "spec": {
+            "csi": {"driver": DRIVER},
+            "nodeAffinity": {
+                "required": {"nodeSelectorTerms": [{"matchExpressions": [{"key": ZONE, "operator": "In", "values": ["az1"]}]}]}
+            },
+        },
+    }
+    claim = {
+        "metadata": {"name": "data", "uid": "c1"},
+        "spec": {"volumeName": "pvc-1", "storageClassName": "csi-cinder", "accessModes": ["ReadWriteOnce"]},
+        "status": {"phase": "Bound"},
+    }
+    storage = {
+        "metadata": {"name": "csi-cinder", "annotations": {"storageclass.kubernetes.io/is-default-class": "true"}},
+        "provisioner": DRIVER,
+        "volumeBindingMode": "WaitForFirstConsumer",
+    }
+    attachment = {
+        "metadata": {"name": "va"},
+        "spec": {"nodeName": "w-2", "attacher": DRIVER, "source": {"persistentVolumeName": "pvc-1"}},
+        "status": {"attached": True},
+    }
+    events: list[Json] = [
+        {"metadata": {}, "type": "Warning", "reason": "Later", "message": "b", "lastTimestamp": "2026-01-02T00:00:00Z"},
+        {"metadata": {}, "type": "Normal", "reason": "First", "message": "a", "eventTime": "2026-01-01T00:00:00.5Z"},
+    ]
+    db = pod("db-0", **spec)
+    drivers = [{"name": DRIVER, "nodeID": "x", "allocatable": {"count": 25}}]
+    return Api(
+        {
+            "/api/v1/namespaces/shop/pods/db-0": db,
+            "/api/v1/namespaces/shop/persistentvolumeclaims/data": claim,
+            "/api/v1/persistentvolumes/pvc-1": volume,
+            "/api/v1/nodes": {"items": [node("w-2", "az2")]},
+            "/api/v1/pods": {"items": [db, pod("busy", nodeName="w-2")]},
+            "/apis/storage.k8s.io/v1/storageclasses": {"items": [storage]},
+            "/apis/storage.k8s.io/v1/volumeattachments": {"items": [attachment]},
+            "/apis/storage.k8s.io/v1/csinodes": {"items": [{"metadata": {"name": "w-2"}, "spec": {"drivers": drivers}}]},
+            "/api/v1/namespaces/shop/events": {"items": events},
+        }
+    )
+
+
+def zones() -> list[str]:
+    return ["az2", "az1"]
+
+
+def read(api: Api, name: str = "db-0") -> Any:
+    return gather(cast("KubeApi", api), SPEC, name, namespace="shop", zones=zones)
+
+
+def test_what_the_api_has_becomes_the_sentence() -> None:
+    facts = read(world())
+    assert facts.wish.cpu == pytest.approx(0.5)
+    assert facts.nodes[0].cpu == pytest.approx(1.5)
+    assert (facts.nodes[0].pods, facts.nodes[0].limits, facts.nodes[0].attached) == (109, {DRIVER: 25}, {DRIVER: 1})
+    assert facts.disks[0].at == {"w-2"}
+    assert facts.default_class == "csi-cinder"
+    assert [one.reason for one in facts.events] == ["First", "Later"]
+    found = explain(facts)
+    assert found.cause == "zone"
+    assert "(volume pvc-1) is in zone az1, where the cluster has no node; w-2 (az2) cannot reach it." in found.summary
+    assert "of pool workers from 1 to 2 in the spec, for a node in az1" in found.help[0]
+
+
+def test_a_cloud_that_does_not_answer_makes_the_advice_vaguer_not_the_answer_fail() -> None:
+    def down() -> list[str]:
+        raise Retriable("no answer")
+
+    facts = gather(cast("KubeApi", world()), SPEC, "db-0", namespace="shop", zones=down)
+    assert "until a node comes up in az1" in explain(facts).help[0]
+
+
+def test_the_largest_starter_counts_where_it_asks_for_more() -> None:
+    starters = [
+        {"name": "a", "resources": {"requests": {"cpu": "2"}}},
+        {"name": "side", "restartPolicy": "Always", "resources": {"requests": {"cpu": "250m"}}},
+    ]
+    assert read(world(initContainers=starters)).wish.cpu == 2
+    assert read(world(initContainers=starters[1:], overhead={"cpu": "1"})).wish.cpu == pytest.approx(1.75)
+
+
+def test_a_claim_and_a_volume_that_are_not_there_are_facts() -> None:
+    api = world()
+    del api.answers["/api/v1/namespaces/shop/persistentvolumeclaims/data"]
+    assert explain(read(api)).cause == "claim-missing"
+    api = world()
+    del api.answers["/api/v1/persistentvolumes/pvc-1"]
+    assert read(api).disks == ()
+
+
+def test_a_generic_volume_has_a_claim_named_after_the_pod() -> None:
+    facts = read(world(volumes=[{"name": "tmp", "ephemeral": {}}, {"name": "x", "emptyDir": {}}]))
+    assert [claim.name for claim in facts.claims] == ["db-0-tmp"]
+
+
+def test_containers_and_node_names_are_read() -> None:
+    api = world(nodeName="w-2", affinity={"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {
+        "nodeSelectorTerms": [{"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["w-7"]}]}]}}})  # fmt: skip
+    state = {"name": "db", "restartCount": 3, "state": {"waiting": {"reason": "CrashLoopBackOff"}},
+             "lastState": {"terminated": {"reason": "Error", "exitCode": 3}}}  # fmt: skip
+    api.answers["/api/v1/namespaces/shop/pods/db-0"]["status"] = {"phase": "Running", "containerStatuses": [state]}
+    facts = read(api)
+    assert (facts.wish.terms[0][0].key, facts.wish.terms[0][0].values) == ("kubernetes.io/hostname", ("w-7",))
+    assert (facts.pod.containers[0].image, facts.pod.containers[0].ended, facts.pod.containers[0].restarts) == (
+        "db:1", "exit code 3", 3,
+    )  # fmt: skip
+    assert explain(facts).cause == "crash"
+
+
+def test_a_pod_that_is_not_there_is_one_line_with_those_that_are() -> None:
+    with pytest.raises(UsageError, match="there is no pod db in namespace shop: there is shop/db-0"):
+        read(world(), "db")
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["Web!"], "moyai: 'Web!' is no pod's name: should be NAME, pod/NAME or NAMESPACE/NAME"),
+        (["a/web", "-n", "b"], "moyai: namespace b and pod a/web: two namespaces: name one"),
+        (["web", "nowhere"], "moyai: there is no cluster 'nowhere': `moyai up` makes one"),
+        (["web"], "moyai: there is no cluster: `moyai up` makes one"),
+        ([], "moyai: Missing argument 'POD'."),
+    ],
+)
+def test_a_wrong_question_is_one_line(
+    words: list[str], line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("MOYAI_CLUSTER", raising=False)
+    assert run(["explain", *words]) == 2
+    captured = capsys.readouterr()
+    assert captured.err.strip() == line
+    assert captured.out == ""
+
+
+def test_json_holds_all_that_the_sentence_is_made_of() -> None:
+    from dataclasses import asdict
+
+    data = json.loads(json.dumps(asdict(explain(read(world())))))
+    assert set(data) == {"pod", "state", "cause", "summary", "help", "volume", "zone", "nodes", "events"}
+    assert data["nodes"][0] == {"name": "w-2", "zone": "az2", "why": ["is in az2, not in az1 as the disk"]}

@@ -1,0 +1,158 @@
+"""Who is fenced and who is not: every combination of what the cloud says and what Kubernetes hears."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import product
+from typing import Any
+
+import pytest
+
+from moyai.cloud.model import Server
+from moyai.plan.fencing import (
+    POLICIES,
+    POWEROFF_SECONDS,
+    Machine,
+    Policy,
+    Pulse,
+    Subject,
+    decide,
+    judge,
+    suspicious,
+)
+
+OFF, RUNNING, BETWEEN = Machine("off", "that it is off"), Machine("running", "that it runs", True), Machine("between", "…")
+PAUSED = Machine("running", "that it is paused")
+
+
+def server(state: str, power: str, task: str = "", status: str = "X") -> Server:
+    return Server("id", "n", status, "az1", "m1.small", state=state, power=power, task=task)
+
+
+def subject(silence: float, *, period: float = 3.0, watched: float | None = None, **more: Any) -> Subject:
+    pulse = Pulse(silence if watched is None else None, silence if watched is None else watched, period)
+    return replace(Subject(ready=True, fenced=False, pulse=pulse), **more)
+
+
+@pytest.mark.parametrize(
+    ("state", "power", "task", "verdict"),
+    [
+        ("stopped", "shutdown", "", "off"),
+        ("stopped", "crashed", "", "off"),
+        ("error", "shutdown", "", "off"),
+        ("shelved", "shutdown", "", "off"),
+        ("shelved_offloaded", "", "", "off"),
+        ("soft-delete", "shutdown", "", "off"),
+        ("stopped", "shutdown", "deleting", "off"),
+        ("stopped", "shutdown", "image_uploading", "off"),
+        # the hypervisor has not said so, or says otherwise
+        ("stopped", "", "", "between"),
+        ("stopped", "running", "", "between"),
+        ("error", "running", "", "between"),
+        ("error", "", "", "between"),
+        ("soft-delete", "running", "", "between"),
+        ("", "", "", "between"),
+        ("building", "", "spawning", "between"),
+        # something is being done to it: off for a moment is not off
+        ("active", "shutdown", "", "between"),
+        ("active", "shutdown", "powering-off", "between"),
+        ("active", "shutdown", "rebooting", "between"),
+        ("active", "running", "reboot_started_hard", "between"),
+        ("stopped", "shutdown", "powering-on", "between"),
+        ("stopped", "shutdown", "powering-off", "between"),
+        ("shelved_offloaded", "", "spawning", "between"),
+        ("stopped", "shutdown", "rebuilding", "between"),
+        # it runs, or will go on with its file systems open
+        ("active", "running", "", "running"),
+        ("active", "", "", "running"),
+        ("paused", "paused", "", "running"),
+        ("suspended", "shutdown", "", "running"),
+        ("rescued", "running", "", "running"),
+        ("resized", "running", "", "running"),
+    ],
+)
+def test_what_a_servers_states_mean(state: str, power: str, task: str, verdict: str) -> None:
+    assert judge(server(state, power, task)).power == verdict
+
+
+def test_a_server_that_is_gone_is_off() -> None:
+    assert judge(None).power == "off"
+    assert judge(server("deleted", "", status="DELETED")).power == "off"
+
+
+def test_only_a_plainly_active_machine_may_be_powered_off() -> None:
+    states = [("active", ""), ("paused", ""), ("suspended", ""), ("rescued", ""), ("active", "rebooting")]
+    assert [judge(server(state, "running", task)).may_power_off for state, task in states] == [True, False, False, False, False]
+
+
+def test_every_fence_has_silence_and_a_machine_that_is_off_behind_it() -> None:
+    silences = (0.0, 4.4, 4.6, 20.0, 39.0, 41.0, 500.0)
+    machines = (None, OFF, RUNNING, BETWEEN, PAUSED)
+    seen: set[str] = set()
+    for policy, silence, machine, ready, silent in product(POLICIES, silences, machines, (True, False, None), (1, 5)):
+        who = subject(silence, ready=ready, silent=silent, answering=3)
+        found = decide(who, machine, policy)
+        seen.add(found.action)
+        assert found.again > 0
+        may = policy != "off" and silence > 4.5
+        assert (found.action == "fence") == (may and machine is OFF), (policy, silence, machine)
+        cut = policy == "poweroff" and silence >= POWEROFF_SECONDS and machine is RUNNING and ready is not True and silent <= 3
+        assert (found.action == "poweroff") == cut, (policy, silence, machine, ready, silent)
+        assert (found.action == "rest") == (not may)
+        if found.action == "poweroff":
+            assert who.silent <= who.answering
+    assert seen == {"rest", "wait", "fence", "poweroff"}
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("machine", [None, OFF, RUNNING, BETWEEN, PAUSED])
+@pytest.mark.parametrize("silence", [0.5, 100.0])
+def test_a_fence_is_lifted_as_soon_as_either_reason_is_gone(policy: Policy, machine: Machine | None, silence: float) -> None:
+    found = decide(subject(silence, fenced=True), machine, policy).action
+    if policy == "off":
+        assert found == "lift"
+    elif machine is None:
+        assert found == "hold"
+    else:
+        assert found == ("hold" if machine is OFF and silence > 4.5 else "lift")
+
+
+def test_after_a_restart_a_fence_is_not_lifted_because_little_was_heard_yet() -> None:
+    assert decide(subject(0, watched=0.1, fenced=True), OFF, "verify").action == "hold"
+
+
+def test_after_a_restart_silence_counts_from_the_first_look() -> None:
+    assert decide(subject(0, watched=1.0), OFF, "verify").action == "rest"
+    assert decide(subject(0, watched=5.0), OFF, "verify").action == "fence"
+
+
+def test_a_node_with_the_usual_lease_is_given_its_time() -> None:
+    assert decide(subject(14.0, period=10.0), OFF, "verify").action == "rest"
+    assert decide(subject(15.1, period=10.0), OFF, "verify").action == "fence"
+
+
+def test_a_node_without_a_lease_is_judged_by_its_condition() -> None:
+    pulse = Pulse(None, 100.0, 10.0, leased=False)
+    assert not suspicious(Subject(True, False, pulse))
+    assert decide(Subject(True, False, pulse), None, "verify").action == "rest"
+    assert decide(Subject(False, False, pulse), OFF, "verify").action == "fence"
+
+
+def test_the_next_look_of_a_quiet_node_is_when_it_would_be_late() -> None:
+    assert decide(subject(1.0), None, "verify").again == pytest.approx(3.55)
+
+
+def test_a_doubt_is_told_only_when_it_lasts_and_says_why() -> None:
+    assert not decide(subject(6.0), RUNNING, "verify").tell
+    found = decide(subject(16.0), RUNNING, "verify")
+    assert found.tell
+    assert found.reason == "it has not answered for 16 s, but the cloud says that it runs"
+    assert "cannot be asked" in decide(subject(16.0), None, "verify").reason
+    many = decide(subject(50.0, ready=False, silent=4, answering=1), RUNNING, "poweroff")
+    assert many.action == "wait"
+    assert "4 of 5 nodes are silent" in many.reason
+
+
+def test_a_long_silence_asks_the_cloud_less_often() -> None:
+    assert decide(subject(10.0), RUNNING, "verify").again == 1.0
+    assert decide(subject(100.0), RUNNING, "verify").again == 5.0
