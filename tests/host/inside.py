@@ -357,7 +357,8 @@ def check_pods(here: Host, machines: list[Machine], api: Api, image: str) -> Non
         for machine in (control, worker):
             create(f"look-{machine.name}", machine.name, look, "128Mi")
         create("greedy", worker.name, "b=[bytearray(1<<20) for _ in range(4096)]", "48Mi")
-        create("stays", worker.name, "import time;time.sleep(3600)", "64Mi")
+        # as a server does it ends when it is told to: PID 1 without a handler would keep its machine from stopping for a minute
+        create("stays", worker.name, "import signal,sys;signal.signal(15,lambda *_:sys.exit());signal.pause()", "64Mi")
 
         def outcome(name: str) -> str | None:
             status = api.call("GET", f"{pods}/{name}")["status"]

@@ -9,7 +9,8 @@ from typing import Any, cast
 import yaml
 
 from moyai.core.errors import Terminal, UsageError
-from moyai.lifecycle.record import Record, write_private
+from moyai.core.files import write_private
+from moyai.lifecycle.record import Record
 from moyai.plan.cluster import object_name
 from moyai.plan.nodes import address_of
 from moyai.plan.steps import server_key

@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.kdf.pbkdf2 import PBKDF2HMAC
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from moyai.core.clock import Clock
-from moyai.lifecycle.record import write_private
+from moyai.core.files import write_private
 
 #: Files of the control plane's folder /etc/kubernetes/pki that are made here; kubeadm makes the rest from them.
 AUTHORITIES = {"ca": "kubernetes", "front-proxy-ca": "front-proxy-ca", "etcd/ca": "etcd-ca"}

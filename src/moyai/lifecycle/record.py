@@ -21,6 +21,7 @@ from typing import Any, cast
 
 from moyai.core.clock import Clock, SystemClock
 from moyai.core.errors import Terminal, UsageError
+from moyai.core.files import write_private
 from moyai.core.ids import is_dns_label, new_uid
 from moyai.core.paths import Paths
 from moyai.plan.observed import NodeSeat, Recorded
@@ -36,28 +37,6 @@ class MadeObject:
     begun: str
     id: str = ""
     name: str = ""
-
-
-def write_private(file: Path, content: str | bytes, *, mode: int = 0o600) -> None:
-    """Write a file whole or not at all, readable by its owner only (or as ``mode`` says)."""
-    file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    temporary = file.with_name(f".{file.name}.{os.getpid()}.{threading.get_ident()}")
-    data = content.encode() if isinstance(content, str) else content
-    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(file)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    folder = os.open(file.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 class Record:

@@ -20,6 +20,7 @@ from moyai.ccm.manifests import ManifestOptions, render
 from moyai.cloud.protocols import Cloud
 from moyai.core.clock import Clock, SystemClock
 from moyai.core.errors import MoyaiError, Terminal, UsageError
+from moyai.core.files import write_private
 from moyai.core.graph import Task, TaskFunction, run_graph
 from moyai.core.ids import cluster_tag, new_uid
 from moyai.core.paths import Paths
@@ -29,7 +30,7 @@ from moyai.images import references
 from moyai.lifecycle import addons, kubernetes, pki, snapshot, userdata, watch
 from moyai.lifecycle.execute import Executor, Hooks, ServerOrder
 from moyai.lifecycle.kubeapi import KubeApi
-from moyai.lifecycle.record import Record, locked, write_private
+from moyai.lifecycle.record import Record, locked
 from moyai.plan import steps as s
 from moyai.plan.changes import changed_nodes, refuse_changes
 from moyai.plan.cluster import plan_up

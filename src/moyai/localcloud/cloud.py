@@ -19,6 +19,7 @@ from pathlib import Path
 
 from moyai.core.clock import Clock, SystemClock
 from moyai.core.errors import MoyaiError, UsageError
+from moyai.core.files import write_private
 from moyai.core.graph import run_graph
 from moyai.core.paths import Paths
 from moyai.core.progress import Reporter
@@ -159,7 +160,7 @@ class _Up:
         for name in ("", *_SUBFOLDERS, *of_hypervisors):
             # one by one: folders made on the way to another would be open to all
             (self.paths.root / name).mkdir(exist_ok=True, mode=0o700)
-        secrets.write_private(self.paths.record, self.config.to_json())
+        write_private(self.paths.record, self.config.to_json())
 
     def _context(self) -> Context:
         values = secrets.load(self.paths.secrets)
@@ -180,9 +181,9 @@ class _Up:
     def _render(self) -> Context:
         context = self._context()
         for name, text in files(context).items():
-            secrets.write_private(self.paths.conf / name, text)
+            write_private(self.paths.conf / name, text)
         if context.registry:
-            secrets.write_private(self.paths.conf / "registry-program", str(context.registry))
+            write_private(self.paths.conf / "registry-program", str(context.registry))
         return context
 
     def _write_plan(self, context: Context, held: Sequence[str]) -> None:
@@ -191,7 +192,7 @@ class _Up:
             "services": [asdict(service) for service in services(context)],
             "held": list(held),
         }
-        secrets.write_private(self.paths.services_file, json.dumps(plan, indent=1))
+        write_private(self.paths.services_file, json.dumps(plan, indent=1))
 
     def _launch(self, context: Context, held: Sequence[str]) -> None:
         self._write_plan(context, held)

@@ -13,8 +13,9 @@ from typing import Any, cast
 import yaml
 
 from moyai.core.errors import MoyaiError
+from moyai.core.files import write_private
 from moyai.localcloud.config import CloudConfig
-from moyai.localcloud.secrets import Secrets, write_private
+from moyai.localcloud.secrets import Secrets
 
 
 def user_file(environ: Mapping[str, str] = os.environ) -> Path:

@@ -11,10 +11,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+from moyai.core.files import write_private
 from moyai.linux import cgroups
 from moyai.localcloud import proc
 from moyai.localcloud.config import CloudConfig, CloudPaths
-from moyai.localcloud.secrets import write_private
 
 READY = b"ready\n"
 

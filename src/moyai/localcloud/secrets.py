@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import secrets
 from dataclasses import asdict, dataclass
 from pathlib import Path
+
+from moyai.core.files import write_private
 
 #: The OpenStack services that log in to Keystone themselves.
 SERVICE_USERS = ("glance", "placement", "nova", "neutron", "cinder", "octavia")
@@ -50,15 +51,3 @@ def load(file: Path) -> Secrets | None:
 
 def save(file: Path, values: Secrets) -> None:
     write_private(file, json.dumps(asdict(values), indent=1) + "\n")
-
-
-def write_private(file: Path, text: str, mode: int = 0o600) -> None:
-    """Write a file whole or not at all; nobody but root can read it, at no moment."""
-    fresh = file.with_name(f".{file.name}.{os.getpid()}")
-    fresh.unlink(missing_ok=True)
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    with os.fdopen(descriptor, "w") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
-    fresh.replace(file)

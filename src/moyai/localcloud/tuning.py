@@ -13,8 +13,8 @@ from collections.abc import Generator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from moyai.core.files import write_private
 from moyai.linux.process import ProcessError, run
-from moyai.localcloud.secrets import write_private
 
 RECORD = Path("/run/moyai/host.json")
 #: Lower limits: containerd, kubelet and systemd of each machine watch files.
