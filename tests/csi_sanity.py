@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import json
 import os
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +11,8 @@ from moyai.core.paths import default_paths
 from moyai.core.progress import Reporter
 from moyai.toolchain.toolchain import Toolchain
 
-#: What the suite leaves out because the driver does not offer it: optional abilities that Cinder CSI does not have either.
+#: Why the suite leaves specs out, word by word, because the driver does not offer it: optional abilities that Cinder CSI does
+#: not have either. Exactly these: one that is offered one day must leave this list.
 NOT_OFFERED = frozenset(
     {
         # retyping a volume
@@ -20,12 +21,16 @@ NOT_OFFERED = frozenset(
         "ControllerModifyVolume not supported",
         # several volumes at one moment
         "GroupControllerService not supported",
-        "VolumeGroupSnapshots not supported",
         # the pod's own mount is read-only instead
         "ControllerPublishVolume.readonly field not supported",
         "SNAPSHOT_ACCESSIBILITY_CONSTRAINTS not supported",
         "NodeGetStorageHealth not supported",
     }
+)
+
+#: What the suite's authors have switched off themselves.
+PENDING = frozenset(
+    {"pagination should detect volumes added between pages and accept tokens when the last volume from a page is deleted"}
 )
 
 
@@ -37,8 +42,11 @@ def binary() -> Path:
     return component.files["csi-sanity"]
 
 
-def words(program: str, *, endpoint: str, controller: str, folder: str, size: int, more: tuple[str, ...] = ()) -> list[str]:
-    """The command line. ``folder``: where targets are made; ``size``: bytes of the volumes."""
+def words(
+    program: str, *, endpoint: str, controller: str, folder: str, size: int, kind: str, report: str, more: tuple[str, ...] = ()
+) -> list[str]:
+    """The command line. ``folder``: where targets are made; ``size``: bytes of the volumes; ``kind``: ``mount`` or ``block``;
+    ``report``: the file that will say what became of each spec."""
     return [
         program,
         f"--csi.endpoint={endpoint}",
@@ -47,35 +55,47 @@ def words(program: str, *, endpoint: str, controller: str, folder: str, size: in
         f"--csi.stagingdir={folder}/staging",
         f"--csi.testvolumesize={size}",
         f"--csi.testvolumeexpandsize={2 * size}",
+        f"--csi.testvolumeaccesstype={kind}",
         "--csi.testinvalidlistvolumesstartingtoken=no-token",
         "--csi.testnodevolumeattachlimit",
         "--ginkgo.v",
         "--ginkgo.no-color",
+        f"--ginkgo.json-report={report}",
         *more,
     ]
 
 
 @dataclass(frozen=True)
-class Outcome:
-    ran: int
-    passed: int
-    failed: int
-    skipped: tuple[str, ...]
-    text: str
+class Spec:
+    """``state``: ginkgo's word, as passed, failed, skipped, pending. ``said``: why it was not passed."""
+
+    name: str
+    state: str
+    said: str
+    seconds: float
 
 
-def read(text: str) -> Outcome:
-    """What the suite said; AssertionError where it did not come to an end."""
-    ran = re.search(r"Ran (\d+) of \d+ Specs", text)
-    counts = re.search(r"(\d+) Passed \| (\d+) Failed \| \d+ Pending \| \d+ Skipped", text)
-    assert ran, f"csi-sanity did not end: {text[-3000:]}"
-    assert counts, f"csi-sanity did not end: {text[-3000:]}"
-    skipped = tuple(" ".join(one.split()) for one in re.findall(r"\[SKIPPED\] (?!\[)(.*)", text))
-    return Outcome(int(ran[1]), int(counts[1]), int(counts[2]), skipped, text)
+def read(report: str) -> list[Spec]:
+    """What became of each spec; AssertionError where the suite did not come to an end."""
+    suites = json.loads(report)
+    assert len(suites) == 1
+    assert suites[0]["SpecReports"]
+    return [
+        Spec(
+            name=one["LeafNodeText"],
+            state=one["State"],
+            said=" ".join(one.get("Failure", {}).get("Message", "").split()),
+            seconds=one["RunTime"] / 1e9,
+        )
+        for one in suites[0]["SpecReports"]
+        if one["LeafNodeType"] == "It"
+    ]
 
 
-def check_whole(outcome: Outcome, code: int) -> None:
+def check_whole(specs: list[Spec], *, code: int, text: str) -> None:
     """AssertionError unless all passed and nothing was left out but what is not offered."""
-    assert (outcome.failed, code) == (0, 0), outcome.text[-8000:]
-    assert outcome.ran == outcome.passed > 50
-    assert set(outcome.skipped) <= NOT_OFFERED
+    wrong = [one for one in specs if one.state not in ("passed", "skipped", "pending")]
+    assert (wrong, code) == ([], 0), text[-8000:]
+    assert {one.name for one in specs if one.state == "pending"} == PENDING
+    assert {one.said for one in specs if one.state == "skipped"} == NOT_OFFERED
+    assert sum(one.state == "passed" for one in specs) > 80

@@ -95,14 +95,14 @@ async def test_the_suite_passes_whole(place: Path, kind: str) -> None:
         controller=endpoint,
         folder=str(place),
         size=GIB,
-        more=(f"--csi.testvolumeaccesstype={kind}",),
+        kind=kind,
+        report=str(place / "report.json"),
     )
     try:
         done = await asyncio.to_thread(run, words, timeout=300, check=False)
     finally:
         stop.set()
         assert await serving
-    outcome = csi_sanity.read(done.stdout)
-    csi_sanity.check_whole(outcome, done.returncode)
+    csi_sanity.check_whole(csi_sanity.read((place / "report.json").read_text()), code=done.returncode, text=done.stdout)
     assert not raw.all
     assert not raw.snaps
