@@ -115,6 +115,24 @@ async def test_abilities_and_codes(world: tuple[CsiCloud, Path]) -> None:
         await one.close()
 
 
+async def test_the_node_service_alone_tells_what_the_driver_can_as_a_whole(tmp_path: Path) -> None:
+    options = Options(endpoint=f"unix://{tmp_path}/csi.sock", cluster="demo", controller=False)
+    driver = Driver(options, CsiConfig(), calls=None, disks=as_disks(FakeDisks()), find_instance=lambda: Instance("one", "az1"))
+    stop = asyncio.Event()
+    running = asyncio.create_task(driver.run(stop))
+    async with asyncio.timeout(10):
+        while not (tmp_path / "csi.sock").exists():
+            await asyncio.sleep(0.02)
+    identity, controller = (Client(tmp_path / "csi.sock", pb.DESCRIPTOR, name) for name in ("Identity", "Controller"))
+    said = await identity("GetPluginCapabilities", pb.GetPluginCapabilitiesRequest())
+    assert pb.PluginCapability.Service.CONTROLLER_SERVICE in [one.service.type for one in said.capabilities]
+    assert await controller.refused("ListVolumes", pb.ListVolumesRequest()) == "UNIMPLEMENTED"
+    for one in (identity, controller):
+        await one.close()
+    stop.set()
+    assert await running
+
+
 async def test_an_exhausted_quota_has_its_code(world: tuple[CsiCloud, Path]) -> None:
     raw, folder = world
     raw.quota = 0

@@ -136,7 +136,7 @@ class Driver:
         def service(name: str, served: object) -> None:
             services[name] = (pb.DESCRIPTOR.services_by_name[name], served)
 
-        service("Identity", Identity(controller=options.controller, not_ready=self._not_ready))
+        service("Identity", Identity(not_ready=self._not_ready))
         if calls:
             compute, volumes = calls
             self._cloud = Cloud(

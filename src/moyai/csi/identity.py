@@ -12,17 +12,16 @@ from moyai.csi.proto import csi_pb2 as pb
 class Identity:
     """``not_ready`` says what is still missing, empty when nothing is."""
 
-    def __init__(self, *, controller: bool, not_ready: Callable[[], str]) -> None:
-        self._controller, self._not_ready = controller, not_ready
+    def __init__(self, *, not_ready: Callable[[], str]) -> None:
+        self._not_ready = not_ready
 
     async def GetPluginInfo(self, _: pb.GetPluginInfoRequest) -> pb.GetPluginInfoResponse:  # noqa: N802 - CSI's name
         return pb.GetPluginInfoResponse(name=DRIVER, vendor_version=__version__)
 
     async def GetPluginCapabilities(self, _: pb.GetPluginCapabilitiesRequest) -> pb.GetPluginCapabilitiesResponse:  # noqa: N802
+        # of the driver as a whole, whichever service this process has: so CSI wants it
         service, expansion = pb.PluginCapability.Service, pb.PluginCapability.VolumeExpansion
-        kinds = [service.VOLUME_ACCESSIBILITY_CONSTRAINTS]
-        if self._controller:
-            kinds.append(service.CONTROLLER_SERVICE)
+        kinds = (service.CONTROLLER_SERVICE, service.VOLUME_ACCESSIBILITY_CONSTRAINTS)
         return pb.GetPluginCapabilitiesResponse(
             capabilities=[
                 *(pb.PluginCapability(service=service(type=kind)) for kind in kinds),
