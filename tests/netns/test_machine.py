@@ -147,6 +147,26 @@ def test_a_disk_comes_grows_and_goes(host: Host, machine: Machine, tmp_path: Pat
     assert loop.find(file) == []
 
 
+def test_a_loop_device_that_a_killed_machine_made_of_its_disk_does_not_keep_the_disk(
+    host: Host, machine: Machine, tmp_path: Path
+) -> None:
+    file = tmp_path / "disk"
+    file.touch()
+    os.truncate(file, 32 << 20)
+    disk = Disk("vdb", "0123456789abcdef0123456789", loop.attach(file))
+    try:
+        host.launch(machine, [disk])
+        # as a kubelet does it: the disk under another name, kept open by a loop device, which is found again by that name
+        sh(host, machine, "touch /mnt/raw && mount --bind /dev/vdb /mnt/raw && losetup -f /mnt/raw")
+        assert "/mnt/raw" in sh(host, machine, "cat /sys/block/loop*/loop/backing_file")
+        assert len(loop.upon([disk.device])) == 1
+        host.stop(machine.folder, "m1", grace=0)
+        assert loop.detach(file, timeout=10)
+        assert loop.upon([disk.device]) == []
+    finally:
+        loop.detach(file)
+
+
 def test_stop_leaves_nothing_and_data_stay(host: Host, machine: Machine) -> None:
     host.launch(machine)
     sh(host, machine, "echo 1 >/root/kept")

@@ -103,6 +103,9 @@ class FakeDisks:
             raise OSError(errno.EIO, "Input/output error")
         return Usage(disk.fs_size, 1, disk.fs_size - 1, 10, 1, 9)
 
+    def wants_to_grow(self, device: str, kind: str) -> bool:
+        return self.disks[device].fs_size < self.disks[device].size
+
     # ---- changes
 
     def make_folder(self, path: str) -> None:

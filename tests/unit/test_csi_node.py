@@ -231,6 +231,51 @@ def test_a_file_system_grows_in_use_or_when_it_is_mounted_next() -> None:
     assert disk.fs_size == 2 * GIB
 
 
+def test_what_stays_staged_from_one_pod_to_the_next_grows_between_them() -> None:
+    disks = FakeDisks(online=False)
+    disk = disks.attach(ID)
+    stage(disks)
+    publish(disks)
+    disk.size = 2 * GIB
+    publish(disks, SECOND)
+    assert disk.fs_size == GIB, "a pod used it"
+    work(disks).unpublish(TARGET)
+    work(disks).unpublish(SECOND)
+    publish(disks, SECOND)
+    assert disk.fs_size == 2 * GIB
+    assert work(disks).expand(ID, SECOND, STAGING, 2 * GIB) == 2 * GIB
+    before = list(disks.done)
+    work(disks).unpublish(SECOND)
+    publish(disks)
+    assert [one for one in disks.done[len(before) :] if STAGING in one or "check" in one] == []
+
+
+def test_a_crash_while_it_grows_between_pods() -> None:
+    for die_after in range(1, 12):
+        disks = FakeDisks(online=False)
+        disk = disks.attach(ID)
+        stage(disks)
+        disk.size, disks.done, disks.die_after = 2 * GIB, [], die_after
+        died = 0
+        while True:
+            try:
+                publish(disks)
+                break
+            except Killed:
+                died, disks.die_after = died + 1, None
+        disks.die_after = None
+        assert disk.fs_size == 2 * GIB
+        assert disks.mounted(STAGING)
+        assert disks.mounted(TARGET)
+        work(disks).unpublish(TARGET)
+        work(disks).unstage(STAGING)
+        assert not disks.files, "the kubelet could not remove the folder"
+        if not died:
+            assert die_after > 5
+            return
+    raise AssertionError("it never came through")
+
+
 def test_a_copy_on_a_larger_disk_fills_it() -> None:
     for kind in ("ext4", "xfs"):
         disks = FakeDisks(online=False)

@@ -13,12 +13,13 @@ from moyai.linux.process import Completed, ProcessError
 
 @pytest.fixture
 def devices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
-    """Three devices: of a volume, of a volume that was deleted, and of a stranger; records what is called."""
+    """Devices of a volume, of a volume that was deleted, of a stranger, and of another device; records what is called."""
     called: list[tuple[str, ...]] = []
     names = {
         "/dev/loop0": tmp_path / "cloud/vol1",
         "/dev/loop1": f"{tmp_path}/cloud/vol2 (deleted)",
         "/dev/loop2": "/srv/cloud.img",
+        "/dev/loop3": "/vdb",
     }
     listed = {"loopdevices": [{"name": name, "autoclear": False, "back-file": str(file)} for name, file in names.items()]}
 
@@ -28,6 +29,9 @@ def devices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, 
         return Completed(words, 0, json.dumps(listed) if "--json" in words else "/dev/loop9\n", "")
 
     monkeypatch.setattr(loop, "run", run)
+    # loop3 stands upon loop1, which a machine did that is gone
+    monkeypatch.setattr(loop, "_number", {"/dev/loop0": 0x700, "/dev/loop1": 0x701}.__getitem__)
+    monkeypatch.setattr(loop, "behind", {"/dev/loop3": 0x701}.get)
     return called
 
 
@@ -38,7 +42,9 @@ def test_a_file_that_has_a_device_keeps_it(devices: list[tuple[str, ...]], tmp_p
 
 def test_only_what_is_below_the_folder_is_freed(devices: list[tuple[str, ...]], tmp_path: Path) -> None:
     assert loop.detach_under(tmp_path / "cloud") == ["/dev/loop0", "/dev/loop1"]
-    assert [words for words in devices if words[0] == "--detach"] == [("--detach", "/dev/loop0"), ("--detach", "/dev/loop1")]
+    assert [words for words in devices if words[0] == "--detach"] == [
+        ("--detach", f"/dev/loop{number}") for number in (3, 0, 1)
+    ]
 
 
 def test_freeing_a_file_without_a_device_is_nothing(devices: list[tuple[str, ...]], tmp_path: Path) -> None:

@@ -5,6 +5,8 @@ What always holds:
 - A device is formatted only when it holds nothing, and nothing else is ever changed on a device whose content is not ours to
   know: a damaged or strange one is refused in a sentence.
 - Every step looks first at what is there, so each operation may be killed anywhere and begun again.
+- What may only grow while it is not mounted grows before a first pod gets it, also where the kubelet leaves it staged from one
+  pod to the next.
 - All of it blocks; callers use a worker thread, one at a time for a volume.
 """
 
@@ -98,6 +100,7 @@ class NodeWork:
 
     def unstage(self, staging: str) -> None:
         self._disks.unmount(staging)
+        self._disks.remove(_note(staging))
 
     # ---- publish
 
@@ -115,17 +118,37 @@ class NodeWork:
             return
         read_only = read_only or access.read_only
         staged = self._disks.mounted(staging)
-        if staged is None:
+        if staged is not None:
+            self._same(staged, device, staging)
+        elif not self._disks.exists(_note(staging)):
             raise Refused("FAILED_PRECONDITION", f"volume {volume_id} is not staged at {staging}")
-        self._same(staged, device, staging)
         if mounted := self._disks.mounted(target):
             self._same(mounted, device, target)
             if mounted.read_only and not read_only:
                 raise Refused("ALREADY_EXISTS", f"volume {volume_id} is at {target} already, to be read only")
             if mounted.read_only == read_only:
                 return
+        self._grow_between_pods(volume_id, device, staging, access)
         self._disks.make_folder(target)
         self._disks.bind(staging, target, read_only=read_only)
+
+    def _grow_between_pods(self, volume_id: str, device: str, staging: str, access: Access) -> None:
+        """Grow an ext4 that is staged and that no pod uses. A note beside it lets a try after a crash mount it again."""
+        note, staged = _note(staging), self._disks.mounted(staging)
+        if staged is not None:
+            wants = staged.fs_type == EXT4 and not staged.read_only and not self._in_use(device, staging)
+            if not (wants and self._disks.wants_to_grow(device, EXT4)):
+                self._disks.remove(note)
+                return
+            self._disks.make_file(note)
+            self._disks.unmount(staging)
+        kind = self._prepare(volume_id, device, access, blank=False)
+        self._disks.mount(device, staging, kind, _options(kind, access))
+        self._disks.remove(note)
+
+    def _in_use(self, device: str, staging: str) -> bool:
+        number = self._disks.number(device)
+        return any(one.device == number and one.point != staging for one in self._disks.mounts())
 
     def unpublish(self, target: str) -> None:
         self._disks.unmount(target)
@@ -232,6 +255,11 @@ class NodeWork:
     def _same(self, mounted: Mount, device: str, path: str) -> None:
         if mounted.device != self._disks.number(device):
             raise Refused("INTERNAL", f"at {path} another disk is mounted ({mounted.source})")
+
+
+def _note(staging: str) -> str:
+    """Beside the place, not in it: a kubelet removes the place, which then must be empty."""
+    return f"{staging}.growing"
 
 
 def _options(kind: str, access: Access) -> list[str]:

@@ -6,12 +6,18 @@ away calls ``detach_under`` with the folder that holds its files.
 A device that is let go while something has it open (the mount of a machine that was killed is taken down by the kernel moments
 later) lives on until the last close. Such a one is dying: it is never used again, for it would vanish under its next user, and
 a second device of the same file would show stale data.
+
+A device may have devices of its own upon it: a kubelet keeps a raw disk open by one. Nobody in a machine that was killed lets
+go of those, and they would keep the disk open for ever; so they go before the device they are upon, from outside.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
+import os
+import struct
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,6 +27,8 @@ from typing import cast
 from moyai.linux.process import ProcessError, run
 
 _POLL_SECONDS = 0.05
+#: Of linux/loop.h: the request, the size of its answer, and where in that the number of the device behind stands.
+_GET_STATUS64, _STATUS64_BYTES, _RDEVICE = 0x4C05, 232, 16
 
 
 @dataclass(frozen=True)
@@ -89,9 +97,7 @@ def detach(file: Path, *, timeout: float = 0.0) -> bool:
     That is waited for, at most ``timeout`` seconds; returns whether there is none left.
     """
     present = find(file)
-    for device in present:
-        with contextlib.suppress(ProcessError):
-            run(["losetup", "--detach", device])
+    _let_go(present)
     return not present or _wait(lambda: not find(file), timeout)
 
 
@@ -108,7 +114,39 @@ def detach_under(folder: Path) -> list[str]:
     """Free every device whose file is below ``folder``; returns their names."""
     real = folder.resolve()
     below = [one.name for one in devices() if one.file.is_relative_to(real)]
-    for device in below:
+    _let_go(below)
+    return below
+
+
+def _let_go(names: list[str]) -> None:
+    for device in [*upon(names), *names]:
         with contextlib.suppress(ProcessError):
             run(["losetup", "--detach", device])
-    return below
+
+
+def upon(names: list[str]) -> list[str]:
+    """The loop devices that stand for one of these devices, under whatever name whoever made them knows it."""
+    numbers = {number for name in names if (number := _number(name))}
+    return [one.name for one in devices() if behind(one.name) in numbers] if numbers else []
+
+
+def behind(name: str) -> int:
+    """The number (``st_rdev``) of the block device that the loop device ``name`` stands for; 0: a file, or nothing."""
+    try:
+        descriptor = os.open(name, os.O_RDONLY)
+    except OSError:
+        return 0
+    try:
+        answer = fcntl.ioctl(descriptor, _GET_STATUS64, bytes(_STATUS64_BYTES))
+    except OSError:
+        return 0
+    finally:
+        os.close(descriptor)
+    return int(struct.unpack_from("=Q", answer, _RDEVICE)[0])
+
+
+def _number(name: str) -> int:
+    try:
+        return Path(name).stat().st_rdev
+    except OSError:
+        return 0

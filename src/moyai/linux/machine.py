@@ -29,6 +29,9 @@ _PROPAGATE = Path("/run/systemd/nspawn/propagate")
 REBOOT = 133  # nspawn's exit code when the machine asked for a reboot
 CONSOLE_LIMIT = 4 << 20
 _CONSOLE_KEPT = 1 << 20
+#: How many loop devices a machine knows; the kernel numbers them for the whole host, the lowest free one first.
+_LOOPS = 128
+_LOOP_MAJOR, _LOOP_CONTROL = 7, (10, 237)
 _POWEROFF = signal.SIGRTMIN + 4
 # Starts the machine as its child, notes the child's pid, and its exit code when it ends.
 _SUPERVISE = """exec </dev/null >>"$1/console.log" 2>&1; cd "$1" || exit 1; shift
@@ -166,6 +169,7 @@ class Host:
         run(["setsid", "--fork", "/bin/sh", "-c", _SUPERVISE, "moyai-machine", machine.folder, *argv])
         leader = self._wait_for_leader(machine, timeout, log_start)
         group.verify(leader)
+        _loop_nodes(leader)
         for disk in disks:
             self._plug(leader, disk)
         binds = [f"mount --bind {hardware.INSIDE}/{name} {target}" for name, target in hardware.TARGETS.items()]
@@ -306,6 +310,15 @@ def trim_console(path: Path) -> None:
             log.truncate(0)
         with path.open("ab") as log:
             log.write(kept)
+
+
+def _loop_nodes(leader: int) -> None:
+    """Loop devices as on any machine: a kubelet keeps a pod's raw disk open by one. Here nothing makes nodes when one comes."""
+    dev = Path(f"/proc/{leader}/root/dev")
+    nodes = [("loop-control", stat.S_IFCHR, _LOOP_CONTROL)]
+    nodes += [(f"loop{number}", stat.S_IFBLK, (_LOOP_MAJOR, number)) for number in range(_LOOPS)]
+    for name, kind, number in nodes:
+        os.mknod(dev / name, kind | 0o660, os.makedev(*number))
 
 
 def _disk_paths(leader: int, disk: Disk) -> tuple[Path, Path]:
