@@ -93,9 +93,10 @@ def read(report: str) -> list[Spec]:
 
 
 def check_whole(specs: list[Spec], *, code: int, text: str) -> None:
-    """AssertionError unless all passed and nothing was left out but what is not offered."""
-    wrong = [one for one in specs if one.state not in ("passed", "skipped", "pending")]
-    assert (wrong, code) == ([], 0), text[-8000:]
+    """AssertionError unless all passed and nothing was left out but what is not offered. ``text``: what else the suite said."""
+    wrong = [f"{one.name}: {one.state}: {one.said}" for one in specs if one.state not in ("passed", "skipped", "pending")]
+    assert not wrong, "\n".join(wrong)
+    assert code == 0, text[-3000:]
     assert {one.name for one in specs if one.state == "pending"} == PENDING
     assert {one.said for one in specs if one.state == "skipped"} == NOT_OFFERED
     assert sum(one.state == "passed" for one in specs) > 80

@@ -120,11 +120,11 @@ class Site:
         assert done.returncode == 0 or not check, f"{command}: {done.stderr.strip()}"
         return done.stdout.strip()
 
-    def run(self, server: Any, command: str) -> Completed:
+    def run(self, server: Any, command: str, *, timeout: float = 60.0) -> Completed:
         conf = (self.folder / "conf" / "nova-hv1.conf").read_text()
         cgroup = next(line.split("=", 1)[1].strip() for line in conf.splitlines() if line.startswith("cgroup"))
         words = [sys.executable, "-c", _ENTER, str(self.machine(server)), cgroup, "/bin/sh", "-c", command]
-        return run([*self.inside, *words], timeout=60, check=False)
+        return run([*self.inside, *words], timeout=timeout, check=False)
 
     def booted(self, server: Any) -> None:
         """Wait until its systemd has nothing left to start (also when cloud-init failed)."""

@@ -6,6 +6,8 @@ it is on disk, GET / lists what is there, GET /check asks SQLite whether the fil
 
 from __future__ import annotations
 
+import base64
+import functools
 import json
 import threading
 import time
@@ -14,6 +16,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, cast
 
+from moyai.ccm.manifests import NAME as CCM
+from moyai.ccm.manifests import NAMESPACE as CCM_NAMESPACE
 from moyai.cloud.model import Server
 from moyai.cloud.openstack import OpenStackCloud, connect
 from moyai.core.ids import cluster_tag
@@ -22,6 +26,7 @@ from moyai.images.references import MOYAI
 from moyai.kube.objects import parse_service
 from moyai.lifecycle.kubeapi import Json, KubeApi
 from moyai.lifecycle.record import Record
+from moyai.lifecycle.watch import deployment_done
 from moyai.linux.process import run
 from tests.cloud.server_site import Site
 from tests.e2e.driver import Cluster
@@ -62,7 +67,7 @@ class Zoned(Cluster):
     def api(self) -> KubeApi:
         return KubeApi.from_file(default_paths().clusters / self.name / "kubeconfig")
 
-    @property
+    @functools.cached_property
     def provider(self) -> OpenStackCloud:
         return connect(self.cloud)
 
@@ -149,9 +154,10 @@ def ask(url: str, *, method: str = "GET", timeout: float = 2.0) -> str:
 
 @dataclass
 class Writer:
-    """Writes 0, 1, 2 … one after the other until stopped, and remembers what was acknowledged, and when."""
+    """Writes ``first`` and what follows, one after the other until stopped; remembers what was acknowledged, and when."""
 
     url: str
+    first: int = 0
     acknowledged: list[tuple[int, float]] = field(default_factory=list[tuple[int, float]])
 
     def __post_init__(self) -> None:
@@ -160,7 +166,7 @@ class Writer:
         self._thread.start()
 
     def _write(self) -> None:
-        number = 0
+        number = self.first
         while not self._stop.is_set():
             if ask(f"{self.url}/{number}", method="POST", timeout=1.0) == "stored":
                 self.acknowledged.append((number, time.monotonic()))
@@ -176,6 +182,19 @@ class Writer:
         self._stop.set()
         self._thread.join(10)
         return {number for number, _ in self.acknowledged}
+
+
+def use_policy(api: KubeApi, policy: str) -> None:
+    """The running cluster's fencing policy becomes another one: its controller's configuration, then the controller anew."""
+    secret, deployment = (f"/{kind}/{CCM}" for kind in ("secrets", "deployments"))
+    space = f"/namespaces/{CCM_NAMESPACE}"
+    before = base64.b64decode(api.get(f"/api/v1{space}{secret}")["data"]["cloud.conf"]).decode()
+    lines = [line for line in before.splitlines() if not line.startswith("fencing")]
+    lines.insert(lines.index("[Moyai]") + 1, f"fencing = {policy}")
+    api.patch(f"/api/v1{space}{secret}", {"stringData": {"cloud.conf": "\n".join(lines) + "\n"}})
+    mark = {"spec": {"template": {"metadata": {"annotations": {"test/policy": policy}}}}}
+    api.patch(f"/apis/apps/v1{space}{deployment}", mark)
+    until("the controller is there again", lambda: deployment_done(api.get(f"/apis/apps/v1{space}{deployment}")), 120)
 
 
 def attached_to(api: KubeApi, volume: str) -> set[str]:
