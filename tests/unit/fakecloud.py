@@ -724,6 +724,8 @@ class FakeKube:
         self.pods: list[dict[str, Any]] = []
         self.evicted: list[str] = []
         self.protected: set[str] = set()
+        #: Deployments of kube-system that do not come up.
+        self.down: set[str] = set()
         self.cordoned: list[str] = []
         self.tokens: list[str] = []
         self.services: list[dict[str, Any]] = []
@@ -746,13 +748,16 @@ class FakeKube:
         if path.endswith("/deployments"):
             status = {"updatedReplicas": 1, "availableReplicas": 1}
             names = ("moyai-cloud-controller-manager", "coredns", "csi-cinder-controllerplugin", "snapshot-controller")
-            return [{"metadata": {"name": name}, "spec": {"replicas": 1}, "status": status} for name in names]
+            return [
+                {"metadata": {"name": name}, "spec": {"replicas": 1}, "status": {} if name in self.down else status}
+                for name in names
+            ]
         if path.endswith("/daemonsets"):
             status = {"numberReady": 3, "desiredNumberScheduled": 3}
             return [{"metadata": {"name": name}, "status": status} for name in ("kube-proxy", "csi-cinder-nodeplugin")]
         if path.startswith("/api/v1/pods?"):
             return [pod for pod in self.pods if path.endswith(pod["spec"]["nodeName"])]
-        if path == "/api/v1/pods":
+        if path in ("/api/v1/pods", "/api/v1/namespaces/kube-system/pods"):
             return self.pods
         if path == "/api/v1/services":
             return self.services

@@ -457,6 +457,20 @@ def test_a_changed_reclaim_policy_makes_the_default_class_anew(world: World) -> 
     assert not classes
 
 
+def test_a_cluster_whose_volumes_do_not_come_up_is_up_and_says_so(world: World) -> None:
+    world.up()
+    kube = world.kube()
+    kube.down.add("csi-cinder-controllerplugin")
+    again = world.up()
+    assert "claims of volumes must wait" in again.notes[-1]
+    assert "csi-cinder-controllerplugin is not ready yet" in again.notes[-1]
+    kube.down.clear()
+    assert not world.up().notes
+    kube.down.add("coredns")
+    with pytest.raises(Terminal, match="coredns is not ready yet"):
+        world.up()
+
+
 def test_a_cluster_from_before_volumes_is_not_waited_for_in_vain(world: World) -> None:
     world.up()
     record = Record.open(world.paths, "quickstart")

@@ -1,6 +1,7 @@
 """The add-ons that a cluster starts with: which Deployments and DaemonSets they are, and the manifests of volumes.
 
-Always holds: what is waited for is what this cluster was built with, so a cluster of an older moyai is not waited for in vain.
+Always holds: what is waited for is what this cluster was built with, so a cluster of an older moyai is not waited for in vain;
+a cluster whose volumes do not work (a cloud without Cinder) is a cluster all the same, and `up` says what is missing.
 """
 
 from __future__ import annotations
@@ -24,14 +25,15 @@ def has_volumes(record: Record) -> bool:
     return s.secret_key(s.VOLUMES_CREDENTIAL) in record.recorded().intended
 
 
+#: The Deployments and DaemonSets of kube-system without which a cluster is not up.
+DEPLOYMENTS, DAEMON_SETS = (CCM, "coredns"), ("kube-proxy",)
+#: Those without which only its volumes do not work.
+VOLUME_DEPLOYMENTS, VOLUME_DAEMON_SETS = (csi.CONTROLLER, csi.SNAPSHOT_CONTROLLER), (csi.NODE,)
+
+
 def deployments(record: Record) -> tuple[str, ...]:
-    """The Deployments of kube-system without which the cluster is not up."""
-    return (CCM, "coredns", *((csi.CONTROLLER, csi.SNAPSHOT_CONTROLLER) if has_volumes(record) else ()))
-
-
-def daemon_sets(record: Record) -> tuple[str, ...]:
-    """The DaemonSets of kube-system without which the cluster is not up."""
-    return ("kube-proxy", *((csi.NODE,) if has_volumes(record) else ()))
+    """The Deployments of kube-system of a cluster that is whole."""
+    return (*DEPLOYMENTS, *(VOLUME_DEPLOYMENTS if has_volumes(record) else ()))
 
 
 def volumes(cluster: Cluster, record: Record, *, auth_url: str, region: str, credential_id: str, api_server: str) -> str:

@@ -43,6 +43,7 @@ from moyai.spec.model import Cluster
 
 #: Names of the waits, as the display shows them.
 MACHINES, API, NODES, ADDONS = "machines boot", "Kubernetes API answers", "nodes Ready", "add-ons run"
+VOLUMES = "volumes ready"
 WORKERS = 24
 
 
@@ -135,6 +136,7 @@ class _Up:
         self.clock = clock
         self.abort = watch.Abort()
         self.api: KubeApi | None = None
+        self.late: list[str] = []
 
     def run(self) -> UpResult:
         with self.reporter.step("look at the cloud"):
@@ -154,6 +156,7 @@ class _Up:
         if not quiet:
             self._prepare()
             self._carry_out()
+        notes += self.late
         for note in notes:
             self.reporter.note(note)
         return UpResult(
@@ -240,6 +243,7 @@ class _Up:
             Task(API, lambda _, progress: self._wait_api(progress), attached),
             Task(NODES, lambda _, progress: self._wait_nodes(progress), (API, *joins, *removed)),
             Task(ADDONS, lambda _, progress: self._wait_addons(progress), (API, *joins, *removed)),
+            Task(VOLUMES, lambda _, progress: self._wait_volumes(progress), (API, *joins, *removed)),
         ]
         try:
             run_graph([replace(task, run=self._aborting(task.run)) for task in tasks], self.reporter, workers=WORKERS)
@@ -426,12 +430,24 @@ class _Up:
     def _wait_addons(self, progress: Progress) -> None:
         watch.addons_run(
             self._kube(),
-            addons.deployments(self.record),
-            addons.daemon_sets(self.record),
+            addons.DEPLOYMENTS,
+            addons.DAEMON_SETS,
             clock=self.clock,
             abort=self.abort,
             progress=progress,
         )
+
+    def _wait_volumes(self, progress: Progress) -> None:
+        """A cluster without volumes can be used: what is wrong with them is said, and does not end `up` as a failure."""
+        if not addons.has_volumes(self.record):
+            return
+        names, sets = addons.VOLUME_DEPLOYMENTS, addons.VOLUME_DAEMON_SETS
+        try:
+            watch.addons_run(self._kube(), names, sets, clock=self.clock, abort=self.abort, progress=progress)
+        except watch.Stopped:
+            raise
+        except Terminal as error:
+            self.late.append(f"claims of volumes must wait: {error.message}; all else works, and `moyai up` looks again")
 
     # ---- taking nodes out
 

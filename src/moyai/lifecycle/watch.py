@@ -67,7 +67,6 @@ def wait(
         if abort.is_set:
             raise Stopped(f"stopped waiting ({missing})")
         if clock.monotonic() >= end:
-            abort.set()
             raise failed(missing)
         if missing != said:
             progress.progress(missing)
