@@ -213,7 +213,9 @@ def test_a_raw_disk_of_two_nodes_at_once(space: Space) -> None:
 
 
 def test_a_claim_grows_at_once_or_with_its_next_pod(space: Space) -> None:
-    space.apply(space.claim("data"), space.pod("first"))
+    # a pod that is given no time at all is gone before the kubelet has let go of its disk
+    pod = space.pod("first", terminationGracePeriodSeconds=1)
+    space.apply(space.claim("data"), pod)
     space.ready("first")
     space.store("first", "kept")
     patch = {"spec": {"resources": {"requests": {"storage": "2Gi"}}}}
@@ -239,7 +241,7 @@ def test_a_claim_grows_at_once_or_with_its_next_pod(space: Space) -> None:
     if message := told():
         assert "delete the pod, so that it is started anew" in message
         space.end("first")
-        space.apply(space.pod("first"))
+        space.apply(pod)
         space.ready("first")
     assert int(space.python("first", _SIZE)) > 1.8 * GIB
     assert space.load("first") == "kept"

@@ -1,0 +1,182 @@
+"""What outlives machines and clusters: a disk whose machine vanishes, and what `down` does with disks and snapshots."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from moyai.cloud.openstack import OpenStackCloud, connect
+from moyai.core.ids import cluster_tag
+from moyai.csi import manifests
+from moyai.csi.names import DRIVER
+from tests.e2e.conftest import SharedCluster
+from tests.e2e.disks import until
+from tests.e2e.driver import Cluster
+from tests.e2e.test_volumes import Space
+
+_ANYWHERE = [{"operator": "Exists"}]
+
+
+class Ending(Cluster):
+    """All machines in az1. ``policy``: the spec's reclaim policy."""
+
+    def __init__(self, folder: Path, cloud: str, *, policy: str, workers: int) -> None:
+        self.policy = policy
+        super().__init__(folder, cloud, workers=workers)
+
+    def write(self, workers: int) -> None:
+        pools = [{"name": "workers", "zones": ["az1"], "replicas": workers}] if workers else []
+        volumes = {"reclaimPolicy": self.policy}
+        spec = {"cloud": self.cloud, "controlPlane": {"zone": "az1"}, "nodePools": pools, "volumes": volumes}
+        (self.folder / "cluster.yaml").write_text(json.dumps({"metadata": {"name": self.name}, "spec": spec}))
+
+
+@pytest.fixture
+def cloud(cloud_name: str) -> OpenStackCloud:
+    return connect(cloud_name)
+
+
+@pytest.fixture
+def own_disk(cloud: OpenStackCloud) -> Generator[str]:
+    """A disk that no cluster made; it must be there, and free, in the end."""
+    volumes = cloud.volumes
+    disk = volumes.create_volume(name="precious", size_gb=1, zone="az1", metadata={}).id
+    until("the disk is there", lambda: volumes.volume(disk).status == "AVAILABLE", 60)
+    yield disk
+    assert volumes.volume(disk).status == "AVAILABLE"
+    volumes.delete_volume(disk)
+
+
+def _own_disk_in_a_pod(space: Space, disk: str) -> None:
+    pv: dict[str, Any] = {
+        "apiVersion": "v1",
+        "kind": "PersistentVolume",
+        "metadata": {"name": "precious"},
+        "spec": {
+            "capacity": {"storage": "1Gi"},
+            "accessModes": ["ReadWriteOnce"],
+            "persistentVolumeReclaimPolicy": "Retain",
+            "csi": {"driver": DRIVER, "volumeHandle": disk, "fsType": "ext4"},
+        },
+    }
+    claim = space.claim("precious", storageClassName="", volumeName="precious")
+    space.apply(pv, claim, space.pod("precious", "precious", tolerations=_ANYWHERE))
+
+
+def _snapshot(space: Space) -> None:
+    space.apply(
+        {
+            "apiVersion": "snapshot.storage.k8s.io/v1",
+            "kind": "VolumeSnapshot",
+            "metadata": space.meta("moment"),
+            "spec": {"volumeSnapshotClassName": manifests.CLASS, "source": {"persistentVolumeClaimName": "data"}},
+        }
+    )
+
+
+def _deployment(space: Space) -> dict[str, Any]:
+    pod = space.pod("app")
+    # away from a dead machine at once: what is measured is the disk's way
+    spec: dict[str, Any] = {**pod["spec"], "nodeSelector": {"moyai.dev/pool": "workers"}}
+    labels = {"app": "app"}
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": space.meta("app"),
+        "spec": {
+            "replicas": 1,
+            "strategy": {"type": "Recreate"},
+            "selector": {"matchLabels": labels},
+            "template": {"metadata": {"labels": labels}, "spec": spec},
+        },
+    }
+
+
+def _running(space: Space) -> tuple[str, str]:
+    """(name, node) of the Deployment's pod that is Ready; empty when there is none."""
+    for pod in space.get("pods", "-l", "app=app")["items"]:
+        conditions = pod["status"].get("conditions", [])
+        ready = any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
+        if ready and "deletionTimestamp" not in pod["metadata"]:
+            return pod["metadata"]["name"], pod["spec"]["nodeName"]
+    return "", ""
+
+
+def _fates(report: Any) -> dict[str, tuple[str, str]]:
+    return {one["id"]: (one["fate"], one["why"]) for one in report["objects"]}
+
+
+def test_a_vanished_machine_gives_its_disk_back_and_down_deletes_what_it_made(
+    cloud_name: str, cloud: OpenStackCloud, own_disk: str, tmp_path: Path
+) -> None:
+    cluster = Ending(tmp_path, cloud_name, policy="Delete", workers=2)
+    try:
+        uid = cluster.up()["uid"]
+        space = Space(SharedCluster(cluster.name, uid, cloud))
+        space.apply(space.claim("data"), _deployment(space))
+        _own_disk_in_a_pod(space, own_disk)
+        pod, node = until("the pod runs", lambda: _running(space) if all(_running(space)) else None, 120)
+        space.ready("precious")
+        space.store(pod, "kept")
+        made = space.volume_of("data")
+
+        gone = next(one for one in cloud.compute.servers(tag=cluster_tag(uid)) if one.name == node)
+        start = time.monotonic()
+        cloud.compute.delete_server(gone.id)
+        moved, other = until(
+            "the pod runs on another node",
+            lambda: _running(space) if _running(space)[1] not in ("", node) else None,
+            240,
+        )
+        print(f"[a machine vanished: its pod and its disk on another after {time.monotonic() - start:.1f} s]")
+        assert other != node
+        assert space.load(moved) == "kept"
+        assert cloud.volumes.volume(made).attached_server_ids != (gone.id,)
+
+        _snapshot(space)
+        space.kubectl("wait", "volumesnapshot/moment", "--for=jsonpath={.status.readyToUse}=true", "--timeout=120s")
+        snapshot = next(one for one in cloud.volumes.snapshots() if one.volume_id == made)
+    finally:
+        report = json.loads(cluster.moyai("down", cluster.name, "--yes", "--output", "json").stdout)
+    fates = _fates(report)
+    assert report["left"] == 0
+    assert fates[made][0] == "gone"
+    assert fates[snapshot.id][0] == "gone"
+    assert fates[own_disk] == ("kept", "not made by the cluster")
+    assert made not in {one.id for one in cloud.volumes.volumes()}
+    assert snapshot.id not in {one.id for one in cloud.volumes.snapshots()}
+    assert not cluster.objects()
+
+
+def test_down_keeps_what_the_spec_says(cloud_name: str, cloud: OpenStackCloud, own_disk: str, tmp_path: Path) -> None:
+    # no worker: the pods are the control plane's
+    cluster = Ending(tmp_path, cloud_name, policy="Retain", workers=0)
+    try:
+        uid = cluster.up()["uid"]
+        space = Space(SharedCluster(cluster.name, uid, cloud))
+        space.apply(space.claim("data"), space.pod("app", tolerations=_ANYWHERE))
+        _own_disk_in_a_pod(space, own_disk)
+        space.ready("app", "precious")
+        space.store("app", "kept")
+        _snapshot(space)
+        space.kubectl("wait", "volumesnapshot/moment", "--for=jsonpath={.status.readyToUse}=true", "--timeout=120s")
+        made = space.volume_of("data")
+        snapshot = next(one for one in cloud.volumes.snapshots() if one.volume_id == made)
+    finally:
+        report = json.loads(cluster.moyai("down", cluster.name, "--yes", "--output", "json").stdout)
+    fates = _fates(report)
+    assert report["left"] == 0
+    policy = ("kept", "spec.volumes.reclaimPolicy is Retain")
+    assert (fates[made], fates[snapshot.id]) == (policy, policy)
+    assert fates[own_disk][0] == "kept"
+    assert not cluster.objects()
+    assert cloud.volumes.volume(made).status == "AVAILABLE"
+    assert cloud.volumes.snapshot(snapshot.id).status == "AVAILABLE"
+    cloud.volumes.delete_snapshot(snapshot.id)
+    until("the snapshot is gone", lambda: snapshot.id not in {one.id for one in cloud.volumes.snapshots()}, 60)
+    cloud.volumes.delete_volume(made)
