@@ -25,11 +25,16 @@ class Disk:
     sick: bool = False
 
 
+#: The number of the file system that /dev is.
+_DEV = (0, 6)
+
+
 @dataclass
 class FakeDisks:
-    """``online``: the kernel lets a mounted ext4 grow."""
+    """``online``: the kernel lets a mounted ext4 grow. ``dev``: what kind of file system /dev is."""
 
     online: bool = True
+    dev: str = "devtmpfs"
     disks: dict[str, Disk] = field(default_factory=dict[str, Disk])
     links: dict[str, str] = field(default_factory=dict[str, str])
     table: list[Mount] = field(default_factory=list[Mount])
@@ -67,7 +72,7 @@ class FakeDisks:
         if path in self.disks:
             return self.disks[path].number
         mounted = self.mounted(path)
-        return mounted.device if mounted and mounted.fs_type == "devtmpfs" else None
+        return self.disks[f"/dev{mounted.root}"].number if mounted and mounted.fs_type == self.dev else None
 
     def size(self, device: str) -> int:
         number = self.number(device)
@@ -156,7 +161,7 @@ class FakeDisks:
         if self.mounted(target) is None:
             if source in self.disks:
                 name = posixpath.basename(source)
-                self.table.append(Mount(target, f"/{name}", self.disks[source].number, "devtmpfs", "devtmpfs", False))
+                self.table.append(Mount(target, f"/{name}", _DEV, self.dev, self.dev, False))
             else:
                 below = self.mounted(source)
                 assert below is not None

@@ -184,9 +184,9 @@ def test_what_is_not_staged_or_not_attached() -> None:
     assert code(refused) == "FAILED_PRECONDITION"
 
 
-@pytest.mark.parametrize("block", [False, True])
-def test_a_volume_for_one_pod(block: bool) -> None:
-    disks = FakeDisks()
+@pytest.mark.parametrize(("block", "dev"), [(False, "devtmpfs"), (True, "devtmpfs"), (True, "tmpfs")])
+def test_a_volume_for_one_pod(block: bool, dev: str) -> None:
+    disks = FakeDisks(dev=dev)
     disks.attach(ID)
     single = Access("SINGLE_NODE_SINGLE_WRITER", block=block)
     stage(disks, single)
@@ -197,6 +197,15 @@ def test_a_volume_for_one_pod(block: bool) -> None:
     assert code(refused) == "FAILED_PRECONDITION"
     work(disks).unpublish(TARGET)
     publish(disks, SECOND, single)
+
+
+def test_a_raw_volume_for_one_pod_is_published_again_beside_the_kubelets_own_bind() -> None:
+    disks = FakeDisks()
+    disks.attach(ID)
+    single = Access("SINGLE_NODE_SINGLE_WRITER", block=True)
+    publish(disks, access=single)
+    disks.bind("/dev/vdb", "/var/lib/kubelet/plugins/kubernetes.io/csi/volumeDevices/pv/dev/pod", read_only=False)
+    publish(disks, access=single)
 
 
 # grow

@@ -23,6 +23,8 @@ from moyai.csi.errors import Refused
 from moyai.csi.names import BLANK, DEVICE_PATH, EXT4, FILE_SYSTEMS, XFS, device_links
 
 _DEVICE_SECONDS = 15.0
+#: What /dev is: the kernel's own on a machine with a kernel of its own, an ordinary one in a machine that shares it.
+_DEVICES = ("devtmpfs", "tmpfs")
 #: Binds that kubelet makes itself of what we published, for containers that use a part of a volume.
 _KUBELETS_OWN = "/volume-subpaths/"
 
@@ -108,11 +110,11 @@ class NodeWork:
         device = self._device(volume_id)
         if device is None:
             raise Refused("FAILED_PRECONDITION", f"volume {volume_id} is not attached to this node")
+        if access.block and self._disks.number(target) == self._disks.number(device) and self._disks.mounted(target):
+            return  # first of all: of what is there the kubelet has made binds of its own
         if access.mode == "SINGLE_NODE_SINGLE_WRITER":
             self._refuse_second(volume_id, device, staging, target)
         if access.block:
-            if self._disks.number(target) == self._disks.number(device) and self._disks.mounted(target):
-                return
             self._disks.make_file(target)
             self._disks.bind(device, target, read_only=False)
             return
@@ -157,7 +159,7 @@ class NodeWork:
     def _refuse_second(self, volume_id: str, device: str, staging: str, target: str) -> None:
         number = self._disks.number(device)
         for one in self._disks.mounts():
-            mine = one.device == number or (one.fs_type == "devtmpfs" and self._disks.number(one.point) == number)
+            mine = one.device == number or (one.fs_type in _DEVICES and self._disks.number(one.point) == number)
             if mine and one.point not in (staging, target) and _KUBELETS_OWN not in one.point:
                 raise Refused("FAILED_PRECONDITION", f"volume {volume_id} is for one pod, and is in use at {one.point}")
 

@@ -101,7 +101,7 @@ class Group(ABC):
         """All processes in the group and beneath it, as this pid namespace numbers them."""
 
     @abstractmethod
-    def kill(self, *, timeout: float = 10.0) -> None:
+    def kill(self, *, timeout: float = 30.0) -> None:
         """Kill everything in the group and wait until it is empty."""
 
     @abstractmethod

@@ -56,7 +56,7 @@ class GroupV1(Group):
     def pids(self) -> list[int]:
         return sorted({pid for name in ("pids", "memory") for pid in pids_below(self._folders[name])})
 
-    def kill(self, *, timeout: float = 10.0) -> None:
+    def kill(self, *, timeout: float = 30.0) -> None:
         if not self.exists():
             return
         self.set_frozen(False)  # a frozen process does not even die

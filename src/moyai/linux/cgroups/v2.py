@@ -54,7 +54,7 @@ class GroupV2(Group):
     def pids(self) -> list[int]:
         return sorted(set(pids_below(self._folder)))
 
-    def kill(self, *, timeout: float = 10.0) -> None:
+    def kill(self, *, timeout: float = 30.0) -> None:
         if self.exists():
             write(self._folder / "cgroup.kill", "1")
             self.wait_empty(timeout)
