@@ -65,7 +65,9 @@ def _own_disk_in_a_pod(space: Space, disk: str) -> None:
         },
     }
     claim = space.claim("precious", storageClassName="", volumeName="precious")
-    space.apply(pv, claim, space.pod("precious", "precious", tolerations=_ANYWHERE))
+    # on the machine that stays
+    plane = {"node-role.kubernetes.io/control-plane": ""}
+    space.apply(pv, claim, space.pod("precious", "precious", tolerations=_ANYWHERE, nodeSelector=plane))
 
 
 def _snapshot(space: Space) -> None:
