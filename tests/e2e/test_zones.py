@@ -23,8 +23,6 @@ def pod(zoned: Zoned) -> Generator[str]:
         zoned.kubectl("-n", SPACE, "exec", "db-0", "--", "python3", "-c", _store(4711))
         yield "db-0"
     finally:
-        zoned.write(1)
-        zoned.up()
         zoned.kubectl("delete", "namespace", SPACE, "--timeout=180s")
 
 
@@ -38,7 +36,9 @@ def test_a_pod_whose_zone_has_no_node_waits_and_is_explained(zoned: Zoned, pod: 
     volume = str(claim["spec"]["volumeName"])
     assert "it runs on" in zoned.moyai("explain", pod, "-n", SPACE, str(zoned.folder)).stdout
     # a StatefulSet's selector would keep it in its pool: only the disk is to hold it
-    patch = {"spec": {"template": {"spec": {"nodeSelector": None}}, "updateStrategy": {"type": "OnDelete"}}}
+    patch = {
+        "spec": {"template": {"spec": {"nodeSelector": None}}, "updateStrategy": {"type": "OnDelete", "rollingUpdate": None}}
+    }
     zoned.kubectl("-n", SPACE, "patch", "statefulset", "db", "--type=merge", "-p", json.dumps(patch))
     zoned.write(0)
     zoned.up()
