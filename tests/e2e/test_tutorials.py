@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,7 @@ def test_a_tutorial_does_what_it_says(page: Path, cloud_name: str) -> None:
     # any OpenStack client does; the local cloud's own environment has one
     path = f"{ROOT / '.venv/bin'}:{os.environ['PATH']}:{Path(client.program('openstack')).parent}"
     for command in commands:
+        start = time.monotonic()
         done = subprocess.run(
             ["bash", "-c", command],
             cwd=ROOT,
@@ -39,4 +41,4 @@ def test_a_tutorial_does_what_it_says(page: Path, cloud_name: str) -> None:
             check=False,
         )
         assert done.returncode == 0, f"$ {command}\n{done.stdout[-3000:]}{done.stderr[-3000:]}"
-        print(f"$ {command}\n{done.stdout}")
+        print(f"$ {command}\n{done.stdout}[{time.monotonic() - start:.1f} s]")
