@@ -77,6 +77,7 @@ class _Planner:
         self._key_pair_and_credential()
         self._servers(nodes, own_servers, choices)
         self._remove(leaving, own_servers)
+        self._machines_first()
         check_capacity(self.cluster, self.now, self.steps, nodes)
         return Plan(tuple(self.steps), nodes, self.known, tuple(self.notes))
 
@@ -141,9 +142,7 @@ class _Planner:
             )
         router = self._find(s.ROUTER, "router", self.now.routers)
         if router is None:
-            self.steps.append(
-                s.CreateRouter(key=s.ROUTER, name=object_name(name, s.ROUTER), external_network_id=choices.external_network.id)
-            )
+            self.steps.append(s.CreateRouter(key=s.ROUTER, name=object_name(name, s.ROUTER)))
         self.router = router
         plugged = (
             router is not None
@@ -152,6 +151,9 @@ class _Planner:
         )
         if not plugged:
             self.steps.append(s.AddInterface(key=s.INTERFACE, after=self._need(s.SUBNET, s.ROUTER)))
+        if router is None or not router.external_network_id:
+            after, outside = self._need(s.ROUTER, s.INTERFACE), choices.external_network.id
+            self.steps.append(s.SetGateway(key=s.GATEWAY, after=after, network_id=outside))
 
     def _groups(self) -> None:
         ids: dict[Any, str] = {}
@@ -229,7 +231,7 @@ class _Planner:
             self.known[s.FLOATING_IP] = found.id
         port_id = self.known.get(s.port_key(plane))
         if found is None or not found.port_id or found.port_id != port_id:
-            after = self._need(s.FLOATING_IP, s.port_key(plane), s.INTERFACE)
+            after = self._need(s.FLOATING_IP, s.port_key(plane), s.INTERFACE, s.GATEWAY)
             self.steps.append(s.AttachFloatingIP(key=s.ATTACH, after=after, node=plane))
 
     def _key_pair_and_credential(self) -> None:
@@ -298,10 +300,21 @@ class _Planner:
                 key = f"delete {s.port_key(name)}"
                 after = self._need(drain, gone, s.ROUTES)
                 self.steps.append(s.Delete(key=key, after=after, kind="port", object_id=ports[name].id, name=name))
+
+    def _machines_first(self) -> None:
+        """Order the steps. Machines take longest, so what they do not need waits until they are asked for."""
         existing = {step.key for step in self.steps}
-        # what is before a step in time may come behind it in the list: only names that are planned stay
-        self.steps = [replace(step, after=tuple(key for key in step.after if key in existing)) for step in self.steps]
-        self.steps = _ordered(self.steps)
+        servers = [step for step in self.steps if isinstance(step, s.CreateServer)]
+        # machines that come to a control plane are not made before it can be reached
+        whole = any(step.node.role == "control-plane" for step in servers)
+        made = tuple(step.key for step in servers if whole)
+
+        def after(step: Step) -> tuple[str, ...]:
+            # what is before a step in time may come behind it in the list: only names that are planned stay
+            needs = tuple(key for key in step.after if key in existing)
+            return (*needs, *made) if isinstance(step, s.SetRules | s.AddInterface) else needs
+
+        self.steps = _ordered(replace(step, after=after(step)) for step in self.steps)
 
 
 def _unowned(item: Tagged) -> bool:
