@@ -48,8 +48,8 @@ def connect_cloud(config: GlobalConfig, metrics: Metrics) -> Cloud:
     """Nothing is sent before the first call. Raises UsageError for a configuration that lacks something."""
     from moyai.cloud.openstack.compute import NovaCompute
     from moyai.cloud.openstack.loadbalancer import OctaviaLoadBalancers
+    from moyai.cloud.openstack.login import ApplicationCredential, open_session
     from moyai.cloud.openstack.network import NeutronNetwork
-    from moyai.cloud.openstack.session import ApplicationCredential, open_session
 
     if not (config.application_credential_id and config.application_credential_secret):
         raise UsageError(
