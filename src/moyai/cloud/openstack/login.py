@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 
 #: Connections that are kept, a worker thread each.
 _POOL = 32
+#: Seconds of silence before a connection is probed, and between probes; so many unanswered ones end it. A router on the way
+#: whose floating IP changes forgets its connections, and an answer under way is never delivered: a probe finds that out.
+_PROBE_AFTER, _PROBE_EVERY, _PROBES = 5, 5, 3
 
 
 @dataclass(frozen=True)
@@ -131,10 +135,18 @@ def _config_folders() -> str:
 def _mount_pool(keystone: KeystoneSession) -> None:
     from keystoneauth1.session import TCPKeepAliveAdapter
 
+    options = [
+        (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
+        (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+        (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, _PROBE_AFTER),
+        (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, _PROBE_EVERY),
+        (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, _PROBES),
+    ]
+
     class Adapter(TCPKeepAliveAdapter):
         def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
             # pieces of 1 MB instead of 16 kB: an image upload sends gigabytes
-            super().init_poolmanager(*args, **{**kwargs, "blocksize": 1 << 20})
+            super().init_poolmanager(*args, **{**kwargs, "blocksize": 1 << 20, "socket_options": options})
 
     for scheme in ("https://", "http://"):
         # as many kept connections as worker threads: with fewer, urllib3 throws away and reconnects
