@@ -73,10 +73,20 @@ def test_an_answer_that_never_comes_is_noticed(apart: None, tmp_path: Path) -> N
     assert time.monotonic() - began < SOON
 
 
-FORGET = """table ip forget {
-  chain in { type filter hook input priority 0; tcp dport 5000 reject with tcp reset; }
-}
+def test_a_connection_that_is_never_made_is_begun_anew(apart: None) -> None:
+    """A router that is still being made may take the first packet in and forget it; only a new connection gets through."""
+    run(["ip", "netns", "exec", CLOUD, "nft", "-f", "-"], stdin=SWALLOW)
+    began = time.monotonic()
+    said = run(["ip", "netns", "exec", CLIENT, sys.executable, "-c", ASK], timeout=150).stdout
+    assert said.startswith("Retriable "), said
+    assert time.monotonic() - began < SOON
+
+
+RULES = """table ip forget {{
+  chain in {{ type filter hook input priority 0; tcp dport 5000 {}; }}
+}}
 """
+FORGET, SWALLOW = RULES.format("reject with tcp reset"), RULES.format("drop")
 
 
 def _until(file: Path, word: str) -> None:

@@ -46,11 +46,11 @@ def test_the_plan_from_nothing() -> None:
         "12  create server quickstart-control-plane-0 (m1.medium in az1)  (after 2, 3, 5, 6, 9, 10, 11)",
         "13  create server quickstart-workers-0 (m1.small in az1)  (after 7, 10)",
         "14  create server quickstart-workers-1 (m1.small in az2)  (after 8, 10)",
-        "15  put the subnet on the router  (after 2, 3, 12, 13, 14)",
-        "16  put the router on the external network  (after 3, 15)",
+        "15  put the router on the external network  (after 3, 12, 13, 14)",
+        "16  put the subnet on the router  (after 2, 3, 12, 13, 14, 15)",
         "17  add 11 rules to security group control-plane  (after 4, 5, 12, 13, 14)",
         "18  add 3 rules to security group worker  (after 4, 5, 12, 13, 14)",
-        "19  add route 10.244.0.0/24 via 10.8.0.10, add route 10.244.1.0/24 via 10.8.0.11, add route 10.244.2.0/24 via 10.8.0.12  (after 3, 15)",
+        "19  add route 10.244.0.0/24 via 10.8.0.10, add route 10.244.1.0/24 via 10.8.0.11, add route 10.244.2.0/24 via 10.8.0.12  (after 3, 16)",
         "20  put the floating ip on port quickstart-control-plane-0  (after 6, 9, 15, 16)",
     ]
 

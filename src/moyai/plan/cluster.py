@@ -144,16 +144,17 @@ class _Planner:
         if router is None:
             self.steps.append(s.CreateRouter(key=s.ROUTER, name=object_name(name, s.ROUTER)))
         self.router = router
+        if router is None or not router.external_network_id:
+            outside = choices.external_network.id
+            self.steps.append(s.SetGateway(key=s.GATEWAY, after=self._need(s.ROUTER), network_id=outside))
         plugged = (
             router is not None
             and subnet is not None
             and any(port.device_id == router.id and subnet.id in port.subnet_ids for port in self.now.ports)
         )
         if not plugged:
-            self.steps.append(s.AddInterface(key=s.INTERFACE, after=self._need(s.SUBNET, s.ROUTER)))
-        if router is None or not router.external_network_id:
-            after, outside = self._need(s.ROUTER, s.INTERFACE), choices.external_network.id
-            self.steps.append(s.SetGateway(key=s.GATEWAY, after=after, network_id=outside))
+            # behind the gateway: a connection that passes a router before it translates addresses is never answered
+            self.steps.append(s.AddInterface(key=s.INTERFACE, after=self._need(s.SUBNET, s.ROUTER, s.GATEWAY)))
 
     def _groups(self) -> None:
         ids: dict[Any, str] = {}
@@ -312,7 +313,7 @@ class _Planner:
         def after(step: Step) -> tuple[str, ...]:
             # what is before a step in time may come behind it in the list: only names that are planned stay
             needs = tuple(key for key in step.after if key in existing)
-            return (*needs, *made) if isinstance(step, s.SetRules | s.AddInterface) else needs
+            return (*needs, *made) if isinstance(step, s.SetRules | s.SetGateway | s.AddInterface) else needs
 
         self.steps = _ordered(replace(step, after=after(step)) for step in self.steps)
 

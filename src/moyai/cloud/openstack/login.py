@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from moyai.cloud.openstack.session import READ_SECONDS, CloudSession
+from moyai.cloud.openstack.session import CONNECT_SECONDS, READ_SECONDS, CloudSession
 from moyai.core.clock import Clock
 from moyai.core.errors import UsageError
 
@@ -59,7 +59,8 @@ def open_session(
             logger.addHandler(logging.NullHandler())
     session = _from_credential(credential, clock) if credential else _from_clouds_yaml(cloud, clock)
     keystone = session.keystone
-    keystone.timeout = READ_SECONDS
+    # for what keystoneauth asks by itself, tokens above all
+    cast("Any", keystone).timeout = (CONNECT_SECONDS, READ_SECONDS)
     _mount_pool(keystone)
     return session
 

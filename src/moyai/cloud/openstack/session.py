@@ -35,7 +35,7 @@ Params = Mapping[str, str | int | Sequence[str]]
 
 _log = logging.getLogger(__name__)
 
-_CONNECT_SECONDS = 10.0
+CONNECT_SECONDS = 5.0
 READ_SECONDS = 120.0
 _TRIES = 4
 
@@ -239,7 +239,7 @@ class Service:
             object_id=object_id,
             attempts=1,
             data=stream,
-            timeout=(_CONNECT_SECONDS, seconds),
+            timeout=(CONNECT_SECONDS, seconds),
             headers={**self._headers, "Content-Type": "application/octet-stream"},
         )
 
@@ -264,7 +264,7 @@ class Service:
             json=body,
             params=dict(params or {}),
             headers={**self._headers, **(headers or {})},
-            timeout=(_CONNECT_SECONDS, READ_SECONDS),
+            timeout=(CONNECT_SECONDS, READ_SECONDS),
         )
         if not response.content:
             return {}
