@@ -61,7 +61,7 @@ def site(cloud: OpenStackCloud) -> Generator[Site]:
         network = calls.create_network(name=f"{uid}-net", tags=tags)
         with ThreadPoolExecutor() as pool:
             group = pool.submit(calls.create_security_group, name=f"{uid}-group", description="test", tags=tags)
-            router = pool.submit(calls.create_router, name=f"{uid}-router", external_network_id=external.id, tags=tags)
+            router = pool.submit(calls.create_router, name=f"{uid}-router", tags=tags)
             subnet = calls.create_subnet(
                 name=f"{uid}-subnet",
                 network_id=network.id,
@@ -71,7 +71,8 @@ def site(cloud: OpenStackCloud) -> Generator[Site]:
             )
             made = Site(uid, cloud, network, subnet, router.result(), group.result())
         calls.add_router_interface(made.router.id, subnet.id)
-        yield made
+        calls.set_router_gateway(made.router.id, external.id)
+        yield replace(made, router=calls.router(made.router.id))
     finally:
         clear(cloud, uid)
 

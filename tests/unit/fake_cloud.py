@@ -388,6 +388,9 @@ class FakeCloud:
         self._begin("servers")
         return [one for one in self.servers_ if tag is None or tag in one.tags]
 
+    def settled_servers(self, *, tag: str) -> frozenset[str]:
+        return frozenset(one.name for one in self.servers(tag=tag) if one.status in ("ACTIVE", "ERROR"))
+
     def server(self, server_id: str) -> Server:
         self._begin("server")
         for one in self.servers_:

@@ -277,9 +277,15 @@ class _Network(_Part):
     def router(self, router_id: str) -> Router:
         return self.c.find("routers", router_id)
 
-    def create_router(self, *, name: str, external_network_id: str, tags: Sequence[str]) -> Router:
-        router = Router(self.c.new_id("rtr"), name, external_network_id, "203.0.113.2")
-        return self.make("routers", router, tags)
+    def create_router(self, *, name: str, tags: Sequence[str]) -> Router:
+        return self.make("routers", Router(self.c.new_id("rtr"), name), tags)
+
+    def set_router_gateway(self, router_id: str, network_id: str) -> Router:
+        with self.c.change():
+            found = self.c.find("routers", router_id)
+            changed = replace(found, external_network_id=network_id, external_address="203.0.113.2")
+            self.c.all["routers"][router_id] = changed
+            return changed
 
     def delete_router(self, router_id: str) -> None:
         with self.c.change():
@@ -465,6 +471,9 @@ class _Compute(_Part):
             for server in list(self.c.all["servers"].values()):
                 self._age(server)
             return self.listed("servers", tag)
+
+    def settled_servers(self, *, tag: str) -> frozenset[str]:
+        return frozenset(one.name for one in self.servers(tag=tag) if one.status in ("ACTIVE", "ERROR"))
 
     def _age(self, server: Server) -> None:
         left = self.c.countdown.get(server.id, 0) - 1

@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from moyai.cloud.openstack import ApplicationCredential, OpenStackCloud
-from moyai.cloud.openstack.session import open_session
+from moyai.cloud.openstack.login import open_session
 from moyai.core.clock import FakeClock
 
 PROJECT = "p1"

@@ -51,6 +51,9 @@ def test_v1_limits(v1: Path) -> None:
     cgroups.prepare("moyai-test", v1).create("m1", memory_bytes=512 << 20, cpus=1.5)
     assert (v1 / "memory/moyai-test/m1/memory.limit_in_bytes").read_text() == str(512 << 20)
     assert (v1 / "cpu/moyai-test/m1/cpu.cfs_quota_us").read_text() == "150000"
+    # a machine weighs as its processors do, all together more than one of the cloud's services
+    assert (v1 / "cpu/moyai-test/m1/cpu.shares").read_text() == "1536"
+    assert (v1 / "cpu/moyai-test/cpu.shares").read_text() == "8192"
 
 
 def test_v1_names_the_controllers_that_are_missing(v1: Path) -> None:

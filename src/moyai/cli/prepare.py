@@ -158,13 +158,13 @@ def _upload(name: str, image: node.NodeImage, step: Step) -> None:
         current = [
             cloud.images.upload(name=title, file=image.path, disk_format="raw", container_format="bare", properties=properties)
         ]
+        step.progress("unpacking on the hypervisors")
+        connect(f"{name}-admin").compute.precache_image(current[0].id)
     older = [item for item in there if item.id != current[0].id]
     # a server that is being built still needs the image that it was asked for with; the next `up` clears up then
     if older and not any(server.status == "BUILD" for server in cloud.compute.servers()):
         for item in older:
             cloud.images.delete_image(item.id)
-    step.progress("unpacking on the hypervisors")
-    connect(f"{name}-admin").compute.precache_image(current[0].id)
 
 
 def _push(config: CloudConfig, archive: Path, step: Step) -> None:

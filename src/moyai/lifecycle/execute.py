@@ -111,12 +111,9 @@ class Executor:
                     ),
                 )
             case s.CreateRouter():
-                external = step.external_network_id
-                return self._create(
-                    step.key,
-                    step.name,
-                    lambda: network.create_router(name=step.name, external_network_id=external, tags=tags),
-                )
+                return self._create(step.key, step.name, lambda: network.create_router(name=step.name, tags=tags))
+            case s.SetGateway():
+                return network.set_router_gateway(self.id(s.ROUTER), step.network_id)
             case s.AddInterface():
                 return network.add_router_interface(self.id(s.ROUTER), self.id(s.SUBNET))
             case s.CreateGroup():

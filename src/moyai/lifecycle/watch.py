@@ -79,14 +79,22 @@ def machines(
 ) -> dict[str, Server]:
     """Wait until these servers are ACTIVE; Terminal with the cloud's own reason when one is broken."""
     seen: dict[str, Server] = {}
+    settled = frozenset[str]()
 
     def check() -> str:
+        nonlocal settled
+        before, settled = settled, compute.settled_servers(tag=cluster_tag(uid)) & frozenset(names)
+        if settled == before and len(settled) < len(names):
+            return said()
         seen.clear()
         seen.update({server.name: server for server in compute.servers(tag=cluster_tag(uid)) if server.name in names})
         for server in seen.values():
             if server.status in BROKEN:
                 abort.set()
                 raise broken(compute, server)
+        return said()
+
+    def said() -> str:
         waiting = sorted(name for name in names if name not in seen or seen[name].status != "ACTIVE")
         return f"{len(names) - len(waiting)} of {len(names)} machines run" if waiting else ""
 

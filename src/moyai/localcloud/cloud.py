@@ -180,6 +180,7 @@ class _Up:
 
     def _render(self) -> Context:
         context = self._context()
+        env.link_package(self.paths.python)
         for name, text in files(context).items():
             write_private(self.paths.conf / name, text)
         if context.registry:

@@ -181,6 +181,11 @@ class CloudPaths:
         return self.root / "conf"
 
     @property
+    def python(self) -> Path:
+        """What OpenStack's services import from moyai."""
+        return self.root / "python"
+
+    @property
     def state(self) -> Path:
         """Databases, keys, volumes: what makes the cloud the same one after a reboot."""
         return self.root / "state"

@@ -78,11 +78,6 @@ class OpenStackEnv:
         """The services' own API pipelines and filters."""
         return self.root / "etc"
 
-    @property
-    def python_path(self) -> Path:
-        """A folder that holds only the package ``moyai``, for PYTHONPATH: nothing else of ours leaks into OpenStack."""
-        return self.root / "moyai"
-
     def program(self, name: str) -> str:
         return str(self.root / "bin" / name)
 
@@ -116,7 +111,6 @@ def ensure(paths: Paths, step: Step | None = None) -> OpenStackEnv:
         key = env_key(lock_text())
         env = OpenStackEnv(paths.openstack_env / key, key)
         _install(env, step)
-    _link_package(env)
     return env
 
 
@@ -183,19 +177,19 @@ def apply_patch(site_packages: Path, patch: Patch) -> None:
     fresh.replace(file)
 
 
-def _link_package(env: OpenStackEnv) -> None:
-    """Point ``python_path`` at the moyai that runs now (it may have moved since the environment was made)."""
-    env.python_path.mkdir(exist_ok=True)
+def link_package(folder: Path) -> None:
+    """Make ``folder`` a PYTHONPATH with the moyai that runs now and nothing else of ours: each cloud runs who started it."""
+    folder.mkdir(exist_ok=True, mode=0o700)
     for name, text in BESIDE.items():
-        file = env.python_path / name
+        file = folder / name
         if not file.exists() or file.read_text() != text:
             file.parent.mkdir(exist_ok=True)
             file.write_text(text)
     package = Path(moyai.__file__).resolve().parent
-    link = env.python_path / "moyai"
+    link = folder / "moyai"
     if link.is_symlink() and link.readlink() == package:
         return
-    fresh = env.python_path / f".moyai-{os.getpid()}"
+    fresh = folder / f".moyai-{os.getpid()}"
     fresh.unlink(missing_ok=True)
     fresh.symlink_to(package)
     fresh.replace(link)

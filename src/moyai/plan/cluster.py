@@ -79,6 +79,7 @@ class _Planner:
         self._credential(s.VOLUMES_CREDENTIAL, unique_name(self.cluster.name, self.uid, "volumes"))
         self._servers(nodes, own_servers, choices)
         self._remove(leaving, own_servers)
+        self._machines_first()
         check_capacity(self.cluster, self.now, self.steps, nodes)
         return Plan(tuple(self.steps), nodes, self.known, tuple(self.notes))
 
@@ -143,17 +144,19 @@ class _Planner:
             )
         router = self._find(s.ROUTER, "router", self.now.routers)
         if router is None:
-            self.steps.append(
-                s.CreateRouter(key=s.ROUTER, name=object_name(name, s.ROUTER), external_network_id=choices.external_network.id)
-            )
+            self.steps.append(s.CreateRouter(key=s.ROUTER, name=object_name(name, s.ROUTER)))
         self.router = router
+        if router is None or not router.external_network_id:
+            outside = choices.external_network.id
+            self.steps.append(s.SetGateway(key=s.GATEWAY, after=self._need(s.ROUTER), network_id=outside))
         plugged = (
             router is not None
             and subnet is not None
             and any(port.device_id == router.id and subnet.id in port.subnet_ids for port in self.now.ports)
         )
         if not plugged:
-            self.steps.append(s.AddInterface(key=s.INTERFACE, after=self._need(s.SUBNET, s.ROUTER)))
+            # behind the gateway: a connection that passes a router before it translates addresses is never answered
+            self.steps.append(s.AddInterface(key=s.INTERFACE, after=self._need(s.SUBNET, s.ROUTER, s.GATEWAY)))
 
     def _groups(self) -> None:
         ids: dict[Any, str] = {}
@@ -231,7 +234,7 @@ class _Planner:
             self.known[s.FLOATING_IP] = found.id
         port_id = self.known.get(s.port_key(plane))
         if found is None or not found.port_id or found.port_id != port_id:
-            after = self._need(s.FLOATING_IP, s.port_key(plane), s.INTERFACE)
+            after = self._need(s.FLOATING_IP, s.port_key(plane), s.INTERFACE, s.GATEWAY)
             self.steps.append(s.AttachFloatingIP(key=s.ATTACH, after=after, node=plane))
 
     def _key_pair(self) -> None:
@@ -303,10 +306,21 @@ class _Planner:
                 key = f"delete {s.port_key(name)}"
                 after = self._need(drain, gone, s.ROUTES)
                 self.steps.append(s.Delete(key=key, after=after, kind="port", object_id=ports[name].id, name=name))
+
+    def _machines_first(self) -> None:
+        """Order the steps. Machines take longest, so what they do not need waits until they are asked for."""
         existing = {step.key for step in self.steps}
-        # what is before a step in time may come behind it in the list: only names that are planned stay
-        self.steps = [replace(step, after=tuple(key for key in step.after if key in existing)) for step in self.steps]
-        self.steps = _ordered(self.steps)
+        servers = [step for step in self.steps if isinstance(step, s.CreateServer)]
+        # machines that come to a control plane are not made before it can be reached
+        whole = any(step.node.role == "control-plane" for step in servers)
+        made = tuple(step.key for step in servers if whole)
+
+        def after(step: Step) -> tuple[str, ...]:
+            # what is before a step in time may come behind it in the list: only names that are planned stay
+            needs = tuple(key for key in step.after if key in existing)
+            return (*needs, *made) if isinstance(step, s.SetRules | s.SetGateway | s.AddInterface) else needs
+
+        self.steps = _ordered(replace(step, after=after(step)) for step in self.steps)
 
 
 def _unowned(item: Tagged) -> bool:

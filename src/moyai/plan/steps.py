@@ -34,7 +34,8 @@ Kind = Literal[
     "node",
 ]
 
-NETWORK, SUBNET, ROUTER, INTERFACE, ROUTES = "network", "subnet", "router", "interface", "routes"
+NETWORK, SUBNET, ROUTER, ROUTES = "network", "subnet", "router", "routes"
+INTERFACE, GATEWAY = "interface", "gateway"
 FLOATING_IP, ATTACH, KEYPAIR = "floating-ip", "floating-ip attached", "key-pair"
 #: Application credentials: the cloud controller manager's and the CSI driver's.
 CREDENTIAL, VOLUMES_CREDENTIAL = "credential", "volumes-credential"
@@ -96,12 +97,22 @@ class CreateSubnet(Step):
 
 @dataclass(frozen=True, kw_only=True)
 class CreateRouter(Step):
+    """Without a way out: that takes a cloud longest, and a control plane only needs to know the router's id."""
+
     name: str
-    external_network_id: str
 
     @property
     def text(self) -> str:
         return f"create router {self.name}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SetGateway(Step):
+    network_id: str
+
+    @property
+    def text(self) -> str:
+        return "put the router on the external network"
 
 
 @dataclass(frozen=True, kw_only=True)

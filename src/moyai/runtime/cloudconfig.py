@@ -95,7 +95,7 @@ def write_section(title: str, part: object) -> list[str]:
 
 def log_in(config: GlobalConfig) -> CloudSession:
     """A session at the cloud; nothing is sent before the first call. UsageError for a configuration that lacks something."""
-    from moyai.cloud.openstack.session import ApplicationCredential, open_session
+    from moyai.cloud.openstack.login import ApplicationCredential, open_session
 
     if not (config.application_credential_id and config.application_credential_secret):
         raise UsageError(

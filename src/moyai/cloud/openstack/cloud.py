@@ -6,8 +6,9 @@ from moyai.cloud.openstack.compute import NovaCompute
 from moyai.cloud.openstack.identity import KeystoneIdentity
 from moyai.cloud.openstack.image import GlanceImages
 from moyai.cloud.openstack.loadbalancer import OctaviaLoadBalancers
+from moyai.cloud.openstack.login import ApplicationCredential, open_session
 from moyai.cloud.openstack.network import DEFAULT_MAX_ROUTES, NeutronNetwork
-from moyai.cloud.openstack.session import ApplicationCredential, CloudSession, open_session
+from moyai.cloud.openstack.session import CloudSession
 from moyai.cloud.openstack.volume import CinderVolumes
 
 

@@ -23,9 +23,18 @@ class RouterCalls(NeutronBase):
     def router(self, router_id: str) -> Router:
         return parse.router(self._router(router_id))
 
-    def create_router(self, *, name: str, external_network_id: str, tags: Sequence[str]) -> Router:
-        body = {"name": name, "external_gateway_info": {"network_id": external_network_id}}
-        return parse.router(self._create("router", name, body, tags))
+    def create_router(self, *, name: str, tags: Sequence[str]) -> Router:
+        return parse.router(self._create("router", name, {"name": name}, tags))
+
+    def set_router_gateway(self, router_id: str, network_id: str) -> Router:
+        """Put the router on an external network; the one that it is on already is no error."""
+        changed = self._neutron.put(
+            f"/routers/{router_id}",
+            {"router": {"external_gateway_info": {"network_id": network_id}}},
+            operation="put the router on the external network",
+            object_id=router_id,
+        )
+        return parse.router(changed["router"])
 
     def delete_router(self, router_id: str) -> None:
         self._delete("router", router_id)

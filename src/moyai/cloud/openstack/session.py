@@ -9,26 +9,21 @@ than needed, and hide bulk calls, revisions and request ids.) What always holds:
 - Every request has a time limit. Calls that can be repeated are repeated after a failed connection and after 429, 502, 503;
   a POST only when the cloud certainly did not receive it, or answered that it did nothing (429, 503).
 - Every failure leaves as one of ``core.errors``; no exception of requests or keystoneauth passes.
-- Nothing is imported from OpenStack's libraries before the first ``open_*`` (they take 0.3 s and more).
 """
 
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import urllib.parse
-import warnings
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from moyai.cloud.openstack.errors import error_from_response
 from moyai.core.backoff import Backoff
 from moyai.core.clock import Clock, SystemClock
-from moyai.core.errors import MoyaiError, Retriable, Terminal, UsageError
+from moyai.core.errors import MoyaiError, Retriable, Terminal
 
 if TYPE_CHECKING:
     import requests
@@ -40,10 +35,9 @@ Params = Mapping[str, str | int | Sequence[str]]
 
 _log = logging.getLogger(__name__)
 
-_CONNECT_SECONDS = 10.0
-_READ_SECONDS = 120.0
+CONNECT_SECONDS = 5.0
+READ_SECONDS = 120.0
 _TRIES = 4
-_POOL = 32
 
 _NAMES = {
     "compute": "Nova",
@@ -58,24 +52,8 @@ _NAMES = {
 _VERSIONS = {"compute": "2.1", "network": "2", "image": "2", "block-storage": "3", "identity": "3", "load-balancer": "2"}
 
 
-@dataclass(frozen=True)
-class ApplicationCredential:
-    """How the parts inside a cluster reach the cloud. ``auth_url`` is Keystone's; ``insecure`` skips TLS checks."""
-
-    auth_url: str
-    id: str
-    secret: str
-    region: str = ""
-    interface: str = "public"
-    ca_file: str = ""
-    insecure: bool = False
-
-    def __repr__(self) -> str:
-        return f"ApplicationCredential(auth_url={self.auth_url!r}, id={self.id!r})"
-
-
 class CloudSession:
-    """An authenticated way into one cloud. ``name``: what the user calls it. Make it with ``open_session``."""
+    """An authenticated way into one cloud. ``name``: what the user calls it. Make it with ``login.open_session``."""
 
     def __init__(
         self,
@@ -261,7 +239,7 @@ class Service:
             object_id=object_id,
             attempts=1,
             data=stream,
-            timeout=(_CONNECT_SECONDS, seconds),
+            timeout=(CONNECT_SECONDS, seconds),
             headers={**self._headers, "Content-Type": "application/octet-stream"},
         )
 
@@ -286,7 +264,7 @@ class Service:
             json=body,
             params=dict(params or {}),
             headers={**self._headers, **(headers or {})},
-            timeout=(_CONNECT_SECONDS, _READ_SECONDS),
+            timeout=(CONNECT_SECONDS, READ_SECONDS),
         )
         if not response.content:
             return {}
@@ -344,107 +322,6 @@ class Service:
             if not self._base:
                 self._base = self.session.endpoint(self.type)
             return self._base
-
-
-def open_session(
-    cloud: str | None = None, *, credential: ApplicationCredential | None = None, clock: Clock | None = None
-) -> CloudSession:
-    """A session for the entry ``cloud`` of clouds.yaml (None: ``OS_CLOUD``, the only entry, or ``OS_*`` variables), or
-    for an application credential. Nothing is sent before the first call.
-
-    Raises UsageError for an entry that is not there or not complete.
-    """
-    for name in ("keystoneauth", "openstack", "urllib3"):
-        # what they warn of comes to the user as our errors; who sets logging up still gets it
-        logger = logging.getLogger(name)
-        if not logger.handlers:
-            logger.addHandler(logging.NullHandler())
-    session = _from_credential(credential, clock) if credential else _from_clouds_yaml(cloud, clock)
-    keystone = session.keystone
-    keystone.timeout = _READ_SECONDS
-    _mount_pool(keystone)
-    return session
-
-
-def _from_credential(credential: ApplicationCredential, clock: Clock | None) -> CloudSession:
-    from keystoneauth1 import session as ksa_session
-    from keystoneauth1.identity import v3
-
-    auth = v3.ApplicationCredential(
-        auth_url=credential.auth_url,
-        application_credential_id=credential.id,
-        application_credential_secret=credential.secret,
-    )
-    verify: bool | str = False if credential.insecure else credential.ca_file or True
-    return CloudSession(
-        name=credential.auth_url,
-        keystone=ksa_session.Session(auth=auth, verify=verify, app_name="moyai"),
-        region=credential.region or None,
-        interface=lambda _service: credential.interface,
-        clock=clock,
-    )
-
-
-def _from_clouds_yaml(cloud: str | None, clock: Clock | None) -> CloudSession:
-    import openstack.config
-    import yaml
-    from keystoneauth1 import exceptions as ksa
-    from openstack import exceptions as sdk
-    from openstack.config import loader
-
-    # openstacksdk skips a file that it cannot parse, and then says that the cloud is not there
-    for file in map(Path, [os.environ.get("OS_CLIENT_CONFIG_FILE") or "", *loader.CONFIG_FILES]):
-        if file.is_file() and file.suffix != ".json":
-            try:
-                yaml.safe_load(file.read_text())
-            except (yaml.YAMLError, OSError, UnicodeDecodeError) as error:
-                raise UsageError(f"{file} cannot be read: {' '.join(str(error).split())}") from error
-            break
-    try:
-        config = openstack.config.OpenStackConfig(app_name="moyai")
-    except (sdk.ConfigException, OSError) as error:
-        raise UsageError(f"clouds.yaml cannot be read: {' '.join(str(error).split())}") from error
-    names = sorted(name for name in config.get_cloud_names() if name != "defaults")
-    listed = f"there are: {', '.join(names)}" if names else f"there is none; it is looked for in {_config_folders()}"
-    wanted = cloud or cast("str | None", cast("Any", config).default_cloud)
-    if not wanted or wanted == "defaults":
-        raise UsageError("no cloud named", hint=f"name an entry of clouds.yaml; {listed}")
-    if wanted not in names:
-        raise UsageError(f"clouds.yaml has no cloud {wanted!r}", hint=listed)
-    try:
-        with warnings.catch_warnings():
-            # openstacksdk 4.22 warns about an argument that only it gives, to itself
-            warnings.simplefilter("ignore")
-            region = config.get_one(cloud=wanted)
-        keystone = region.get_session()
-    except (sdk.ConfigException, ksa.ClientException, TypeError, ValueError) as error:
-        raise UsageError(f"the cloud {wanted!r} of clouds.yaml is not complete: {' '.join(str(error).split())}") from error
-    return CloudSession(
-        name=wanted,
-        keystone=keystone,
-        region=region.get_region_name(),
-        interface=region.get_interface,
-        override=region.get_endpoint,
-        clock=clock,
-    )
-
-
-def _config_folders() -> str:
-    home = os.environ.get("XDG_CONFIG_HOME") or str(Path("~/.config").expanduser())
-    return f"the current folder, {home}/openstack and /etc/openstack"
-
-
-def _mount_pool(keystone: KeystoneSession) -> None:
-    from keystoneauth1.session import TCPKeepAliveAdapter
-
-    class Adapter(TCPKeepAliveAdapter):
-        def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-            # pieces of 1 MB instead of 16 kB: an image upload sends gigabytes
-            super().init_poolmanager(*args, **{**kwargs, "blocksize": 1 << 20})
-
-    for scheme in ("https://", "http://"):
-        # as many kept connections as worker threads: with fewer, urllib3 throws away and reconnects
-        cast("Any", keystone).mount(scheme, Adapter(pool_connections=16, pool_maxsize=_POOL))
 
 
 def _next_page(page: Json, key: str) -> dict[str, Any]:

@@ -26,6 +26,13 @@ NEEDED = ("cpu", "cpuacct", "cpuset", "memory", "devices", "freezer", "pids", "s
 WANTED = (*NEEDED, "blkio", "unified")
 
 
+#: What one busy process weighs, and so one virtual processor of a machine.
+SHARES = 1024
+#: All machines together weigh as much as a few hypervisors' guests: as one process, they would stand behind each of the cloud's
+#: dozens of services.
+ROOT_SHARES = 8 * SHARES
+
+
 class GroupV1(Group):
     def __init__(self, root: RootV1, name: str) -> None:
         super().__init__(name)
@@ -48,6 +55,7 @@ class GroupV1(Group):
             write(swap, value)
         write(self._folders["cpu"] / "cpu.cfs_period_us", str(CPU_PERIOD_US))
         write(self._folders["cpu"] / "cpu.cfs_quota_us", str(round(cpus * CPU_PERIOD_US)) if cpus else "-1")
+        write(self._folders["cpu"] / "cpu.shares", str(max(2, round((cpus or 1) * SHARES))))
 
     def procs_files(self, *, for_exec: bool = False) -> list[Path]:
         del for_exec  # processes may stand beside child groups here
@@ -120,6 +128,8 @@ class RootV1(Root):
                 for file in ("cpuset.cpus", "cpuset.mems"):
                     write(folder / file, read(folder.parent / file))
                 write(folder / "cgroup.clone_children", "1")
+            if name == "cpu":
+                write(folder / "cpu.shares", str(ROOT_SHARES))
             hierarchy = folder / "memory.use_hierarchy"
             if name == "memory" and hierarchy.exists() and read(hierarchy) != "1":
                 write(hierarchy, "1")

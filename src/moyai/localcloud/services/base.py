@@ -121,7 +121,7 @@ def python_env(context: Context) -> dict[str, str]:
     """The environment of every OpenStack program."""
     return {
         "PATH": f"{context.env.root / 'bin'}:/usr/sbin:/usr/bin:/sbin:/bin",
-        "PYTHONPATH": str(context.env.python_path),
+        "PYTHONPATH": str(context.paths.python),
         "PYTHONDONTWRITEBYTECODE": "1",
         "PYTHONUNBUFFERED": "1",
         "HOME": str(context.paths.state),

@@ -36,7 +36,8 @@ def files(context: Context) -> dict[str, str]:
             "auth_strategy": "keystone",
             "transport_url": context.transport_url,
             "state_path": context.paths.state / "neutron",
-            "api_workers": 1,
+            # machines of a cluster are made side by side, and each costs Neutron dozens of requests
+            "api_workers": 2,
             "rpc_workers": 1,
             "rpc_state_report_workers": 0,
             "max_routes": MAX_ROUTES,

@@ -1,0 +1,154 @@
+"""Into a cloud: by an entry of clouds.yaml, as openstacksdk reads it, or by an application credential.
+
+Nothing is sent before the first call, and nothing is imported from OpenStack's libraries before the first ``open_session``
+(they take 0.3 s and more).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from moyai.cloud.openstack.session import CONNECT_SECONDS, READ_SECONDS, CloudSession
+from moyai.core.clock import Clock
+from moyai.core.errors import UsageError
+
+if TYPE_CHECKING:
+    from keystoneauth1.session import Session as KeystoneSession
+
+#: Connections that are kept, a worker thread each.
+_POOL = 32
+#: Seconds of silence before a connection is probed, and between probes; so many unanswered ones end it. A router on the way
+#: whose floating IP changes forgets its connections, and an answer under way is never delivered: a probe finds that out.
+_PROBE_AFTER, _PROBE_EVERY, _PROBES = 5, 5, 3
+
+
+@dataclass(frozen=True)
+class ApplicationCredential:
+    """How the parts inside a cluster reach the cloud. ``auth_url`` is Keystone's; ``insecure`` skips TLS checks."""
+
+    auth_url: str
+    id: str
+    secret: str
+    region: str = ""
+    interface: str = "public"
+    ca_file: str = ""
+    insecure: bool = False
+
+    def __repr__(self) -> str:
+        return f"ApplicationCredential(auth_url={self.auth_url!r}, id={self.id!r})"
+
+
+def open_session(
+    cloud: str | None = None, *, credential: ApplicationCredential | None = None, clock: Clock | None = None
+) -> CloudSession:
+    """A session for the entry ``cloud`` of clouds.yaml (None: ``OS_CLOUD``, the only entry, or ``OS_*`` variables), or
+    for an application credential. Nothing is sent before the first call.
+
+    Raises UsageError for an entry that is not there or not complete.
+    """
+    for name in ("keystoneauth", "openstack", "urllib3"):
+        # what they warn of comes to the user as our errors; who sets logging up still gets it
+        logger = logging.getLogger(name)
+        if not logger.handlers:
+            logger.addHandler(logging.NullHandler())
+    session = _from_credential(credential, clock) if credential else _from_clouds_yaml(cloud, clock)
+    keystone = session.keystone
+    # for what keystoneauth asks by itself, tokens above all
+    cast("Any", keystone).timeout = (CONNECT_SECONDS, READ_SECONDS)
+    _mount_pool(keystone)
+    return session
+
+
+def _from_credential(credential: ApplicationCredential, clock: Clock | None) -> CloudSession:
+    from keystoneauth1 import session as ksa_session
+    from keystoneauth1.identity import v3
+
+    auth = v3.ApplicationCredential(
+        auth_url=credential.auth_url,
+        application_credential_id=credential.id,
+        application_credential_secret=credential.secret,
+    )
+    verify: bool | str = False if credential.insecure else credential.ca_file or True
+    return CloudSession(
+        name=credential.auth_url,
+        keystone=ksa_session.Session(auth=auth, verify=verify, app_name="moyai"),
+        region=credential.region or None,
+        interface=lambda _service: credential.interface,
+        clock=clock,
+    )
+
+
+def _from_clouds_yaml(cloud: str | None, clock: Clock | None) -> CloudSession:
+    import openstack.config
+    import yaml
+    from keystoneauth1 import exceptions as ksa
+    from openstack import exceptions as sdk
+    from openstack.config import loader
+
+    # openstacksdk skips a file that it cannot parse, and then says that the cloud is not there
+    for file in map(Path, [os.environ.get("OS_CLIENT_CONFIG_FILE") or "", *loader.CONFIG_FILES]):
+        if file.is_file() and file.suffix != ".json":
+            try:
+                yaml.safe_load(file.read_text())
+            except (yaml.YAMLError, OSError, UnicodeDecodeError) as error:
+                raise UsageError(f"{file} cannot be read: {' '.join(str(error).split())}") from error
+            break
+    try:
+        config = openstack.config.OpenStackConfig(app_name="moyai")
+    except (sdk.ConfigException, OSError) as error:
+        raise UsageError(f"clouds.yaml cannot be read: {' '.join(str(error).split())}") from error
+    names = sorted(name for name in config.get_cloud_names() if name != "defaults")
+    listed = f"there are: {', '.join(names)}" if names else f"there is none; it is looked for in {_config_folders()}"
+    wanted = cloud or cast("str | None", cast("Any", config).default_cloud)
+    if not wanted or wanted == "defaults":
+        raise UsageError("no cloud named", hint=f"name an entry of clouds.yaml; {listed}")
+    if wanted not in names:
+        raise UsageError(f"clouds.yaml has no cloud {wanted!r}", hint=listed)
+    try:
+        with warnings.catch_warnings():
+            # openstacksdk 4.22 warns about an argument that only it gives, to itself
+            warnings.simplefilter("ignore")
+            region = config.get_one(cloud=wanted)
+        keystone = region.get_session()
+    except (sdk.ConfigException, ksa.ClientException, TypeError, ValueError) as error:
+        raise UsageError(f"the cloud {wanted!r} of clouds.yaml is not complete: {' '.join(str(error).split())}") from error
+    return CloudSession(
+        name=wanted,
+        keystone=keystone,
+        region=region.get_region_name(),
+        interface=region.get_interface,
+        override=region.get_endpoint,
+        clock=clock,
+    )
+
+
+def _config_folders() -> str:
+    home = os.environ.get("XDG_CONFIG_HOME") or str(Path("~/.config").expanduser())
+    return f"the current folder, {home}/openstack and /etc/openstack"
+
+
+def _mount_pool(keystone: KeystoneSession) -> None:
+    from keystoneauth1.session import TCPKeepAliveAdapter
+
+    options = [
+        (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
+        (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+        (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, _PROBE_AFTER),
+        (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, _PROBE_EVERY),
+        (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, _PROBES),
+    ]
+
+    class Adapter(TCPKeepAliveAdapter):
+        def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+            # pieces of 1 MB instead of 16 kB: an image upload sends gigabytes
+            super().init_poolmanager(*args, **{**kwargs, "blocksize": 1 << 20, "socket_options": options})
+
+    for scheme in ("https://", "http://"):
+        # as many kept connections as worker threads: with fewer, urllib3 throws away and reconnects
+        cast("Any", keystone).mount(scheme, Adapter(pool_connections=16, pool_maxsize=_POOL))
