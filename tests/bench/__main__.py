@@ -24,15 +24,18 @@ from moyai.core.paths import default_paths
 from moyai.core.progress import Event, Reporter
 from moyai.linux.process import ProcessError
 from tests.bench import cluster as clusters
-from tests.bench import floor, observe, service
-from tests.bench.cloud import BenchCloud
+from tests.bench import floor, observe, service, volumes
+from tests.bench.cloud import CONFIG, BenchCloud
 from tests.bench.figures import Figure, Samples, table
 
-PARTS = ("cloud", "floor", "up", "service", "down")
-#: The most that is wanted (issue 3): seconds, or times the floor.
+PARTS = ("cloud", "floor", "up", "service", "volumes", "down")
+#: The most that is wanted (issues 3 and 4): seconds, or times the floor.
 CLOUD_GOALS = {"from nothing": 100.0, "from a snapshot": 50.0}
 UP_GOALS = {observe.DNS: 1.2}
 AGAIN_GOAL, SERVICE_GOALS, DOWN_GOAL = 10.0, {service.ANSWER: 1.2}, 20.0
+#: One claim is measured so often, many at once only once.
+_ONE_CLAIM = 3
+VOLUME_GOALS = {volumes.phase(count): 1.5 for count in (1, volumes.MANY)}
 
 
 def _load() -> float:
@@ -54,6 +57,7 @@ class Bench:
         self.verbose = False
         self.samples = {name: Samples(name) for name in PARTS}
         self.direct = Samples("service")
+        self.bare_volumes = Samples("volumes")
         self.calls = Samples("service")
 
     def _event(self, event: Event) -> None:
@@ -75,7 +79,7 @@ class Bench:
             if self.wanted - {"floor"}:
                 undo.callback(self.cloud.remove)
                 self._cloud()
-            if self.wanted & {"up", "service", "down"}:
+            if self.wanted & {"up", "service", "volumes", "down"}:
                 self._clusters(folder)
 
     def _floor(self, folder: Path) -> None:
@@ -108,6 +112,8 @@ class Bench:
                 self._add("up", phases)
                 self.details.setdefault("up, steps", []).append(done.steps)
                 self._add("up", {clusters.AGAIN: bench.again()})
+                if "volumes" in self.wanted:
+                    self._volumes(bench)
                 if self.wanted & {"service", "down"}:
                     self._services(bench)
                 _say("down")
@@ -136,6 +142,15 @@ class Bench:
             self.direct.add(measure.direct(tree), _load())
         measure.service()  # `down` has something to do
 
+    def _volumes(self, bench: clusters.BenchCluster) -> None:
+        record = bench.record
+        assert record is not None
+        measure = volumes.VolumeBench(CONFIG.name, record, bench.kubeconfig)
+        for count in (*[1] * _ONE_CLAIM, volumes.MANY):
+            _say(f"claims of volumes: {count}")
+            self._add("volumes", measure.claims(count))
+            self.bare_volumes.add(measure.direct(count), _load())
+
     def _add(self, part: str, phases: Mapping[str, float]) -> None:
         self.samples[part].add(phases, _load())
         if self.verbose:
@@ -156,6 +171,8 @@ class Bench:
         if "service" in wanted:
             found += samples["service"].figures(floor=self.direct, goals=SERVICE_GOALS)
             found += self.calls.figures(unit="calls")
+        if "volumes" in wanted:
+            found += samples["volumes"].figures(floor=self.bare_volumes, goals=VOLUME_GOALS)
         if "down" in wanted:
             found += samples["down"].figures(goals={clusters.DOWN: DOWN_GOAL})
         return found
@@ -172,7 +189,7 @@ def _ordered(phases: Mapping[str, float]) -> dict[str, float]:
 @click.option("--output", type=click.Choice(["text", "json"]), default="text", show_default=True, help="Form of the output.")
 @click.option("--verbose", is_flag=True, help="Say what each step took while it runs.")
 def main(only: tuple[str, ...], runs: int, services: int, output: str, verbose: bool) -> None:
-    """Measure the local cloud, `moyai up` and `down`, and Services, against what they cannot be faster than."""
+    """Measure the local cloud, `moyai up` and `down`, Services and volumes, against what they cannot be faster than."""
     if os.geteuid() != 0:
         raise click.UsageError("machines and namespaces need root")
     bench = Bench(frozenset(only or PARTS), runs, services)

@@ -27,6 +27,8 @@ from moyai.lifecycle.record import Record
 from moyai.linux import mounts
 from moyai.linux.process import run
 
+#: How many claims "at once" are.
+MANY = 50
 _SECONDS = 300.0
 _LOOK = 0.1
 _CLAIMS = "/api/v1/namespaces/default/persistentvolumeclaims"

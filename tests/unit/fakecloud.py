@@ -740,6 +740,8 @@ class FakeKube:
         self.services: list[dict[str, Any]] = []
         #: PersistentVolumes; as long as a pod uses its claim, a volume is attached.
         self.volumes: list[dict[str, Any]] = []
+        #: Disks of other drivers: a node, and how many looks they stay there.
+        self.mounted: dict[str, int] = {}
         #: What the add-ons made, by path.
         self.objects: dict[str, dict[str, Any]] = {f"{_CLASSES}/csi-cinder": {"reclaimPolicy": "Delete"}}
 
@@ -792,6 +794,10 @@ class FakeKube:
     def _attachments(self) -> list[dict[str, Any]]:
         """As the CSI driver does it: a volume that no pod uses any more comes off its machine."""
         found: list[dict[str, Any]] = []
+        for node, looks in self.mounted.items():
+            if looks:
+                self.mounted[node] = looks - 1
+                found.append({"spec": {"attacher": "other", "source": {}, "nodeName": node}})
         for pv in self.volumes:
             claim = pv["spec"]["claimRef"]["name"]
             used = any(claim in str(pod["spec"].get("volumes")) for pod in self.pods)

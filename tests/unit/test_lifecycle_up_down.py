@@ -16,7 +16,7 @@ from moyai.core.errors import MoyaiError, Terminal, UsageError
 from moyai.core.ids import CLUSTER_TAG, cluster_tag
 from moyai.core.paths import Paths
 from moyai.core.progress import Reporter
-from moyai.lifecycle import addons, pki
+from moyai.lifecycle import addons, kubernetes, pki
 from moyai.lifecycle import down as teardown
 from moyai.lifecycle import up as building
 from moyai.lifecycle.record import Record, locked
@@ -234,6 +234,19 @@ def test_scaling_up_keeps_addresses_and_down_drains(world: World) -> None:
     # the free number is used again
     world.up("spec: {nodePools: [{replicas: 2}, {name: big, replicas: 1}]}")
     assert next(p for p in world.cloud.all["ports"].values() if p.name == "quickstart-big-0").fixed_ips == ("10.8.0.13",)
+
+
+def test_a_drained_node_goes_after_its_disks_and_not_much_later(world: World) -> None:
+    world.up()
+    kube = world.kube()
+    for looks, least, most in ((5, 2.0, 20.0), (10**6, kubernetes.DISKS_TIMEOUT, 2 * kubernetes.DISKS_TIMEOUT + 20.0)):
+        kube.mounted = {"quickstart-workers-1": looks}
+        began = world.clock.monotonic()
+        world.up("spec: {nodePools: [{replicas: 1}]}")
+        assert "server quickstart-workers-1" not in world.names()
+        assert least <= world.clock.monotonic() - began <= most
+        kube.mounted = {}
+        world.up()
 
 
 def test_a_protected_pod_keeps_its_node(world: World) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from itertools import product
 from typing import Any
+from unittest.mock import ANY
 
 import pytest
 
@@ -12,6 +13,7 @@ from moyai.cloud.model import Server
 from moyai.plan.fencing import (
     POLICIES,
     POWEROFF_SECONDS,
+    Decision,
     Machine,
     Policy,
     Pulse,
@@ -151,6 +153,11 @@ def test_a_doubt_is_told_only_when_it_lasts_and_says_why() -> None:
     many = decide(subject(50.0, ready=False, silent=4, answering=1), RUNNING, "poweroff")
     assert many.action == "wait"
     assert "4 of 5 nodes are silent" in many.reason
+
+
+def test_a_machine_that_is_being_changed_is_looked_at_each_second_and_told_only_when_it_takes_long() -> None:
+    assert decide(subject(100.0), BETWEEN, "poweroff") == Decision("wait", ANY, 1.0, False)
+    assert decide(subject(125.0), BETWEEN, "verify").tell
 
 
 def test_a_long_silence_asks_the_cloud_less_often() -> None:

@@ -24,7 +24,8 @@ _log = logging.getLogger(__name__)
 
 #: From so many objects on, one list is less work for the cloud than to show each.
 _MANY = 3
-POLL = Backoff(base=0.15, factor=1.4, ceiling=2.0)
+#: What is waited for is seen at most a seventh of the wait too late, and nobody asks more often than that is worth.
+POLL = Backoff(base=0.15, factor=1.15, ceiling=1.0)
 
 
 class Shared(Generic[T]):

@@ -13,6 +13,11 @@ from moyai.lifecycle.kubeapi import Json, KubeApi
 
 #: Seconds in which pods must leave a node that is removed, disruption budgets included.
 DRAIN_TIMEOUT = 180.0
+#: Seconds for its disks, which no other node gets while Kubernetes thinks that this one may have them mounted: a kubelet tells
+#: every 10 s which it has, and a machine that is gone is fenced by the cloud controller manager. Without either it takes 6
+#: minutes until Kubernetes gives them to another node.
+DISKS_TIMEOUT = 60.0
+_ATTACHMENTS = "/apis/storage.k8s.io/v1/volumeattachments"
 TOKEN_LIFE = timedelta(hours=1)
 #: A token is renewed when it has lived so long: what is left must be enough for a machine to boot and join.
 TOKEN_FRESH = timedelta(minutes=30)
@@ -49,12 +54,27 @@ def node_names(api: KubeApi) -> frozenset[str]:
     return frozenset(node["metadata"]["name"] for node in api.items("/api/v1/nodes"))
 
 
-def forget_node(api: KubeApi, name: str) -> None:
+def forget_node(api: KubeApi, name: str, *, clock: Clock) -> None:
+    """Delete the Node of a machine that is gone, after its disks: without it nobody takes them off."""
+    _wait_for_disks(api, name, clock=clock)
     api.delete(f"/api/v1/nodes/{name}")
 
 
+def _wait_for_disks(api: KubeApi, name: str, *, clock: Clock, progress: Progress | None = None) -> None:
+    end = clock.monotonic() + DISKS_TIMEOUT
+    while count := sum(one["spec"].get("nodeName") == name for one in api.items(_ATTACHMENTS)):
+        if clock.monotonic() >= end:
+            return
+        if progress:
+            progress.progress(f"{count} disks are still there")
+        clock.sleep(0.5)
+
+
 def drain(api: KubeApi, name: str, *, clock: Clock, progress: Progress, timeout: float = DRAIN_TIMEOUT) -> None:
-    """Cordon a node and evict its pods, respecting disruption budgets; Terminal when they have not left in time."""
+    """Cordon a node, evict its pods, respecting disruption budgets, and let its disks go.
+
+    Terminal when the pods have not left in time; disks that stay only take longer to come to another node.
+    """
     try:
         api.patch(f"/api/v1/nodes/{name}", {"spec": {"unschedulable": True}})
     except NotFound:
@@ -63,6 +83,7 @@ def drain(api: KubeApi, name: str, *, clock: Clock, progress: Progress, timeout:
     while True:
         pods = [pod for pod in api.items(f"/api/v1/pods?fieldSelector=spec.nodeName%3D{name}") if _must_leave(pod)]
         if not pods:
+            _wait_for_disks(api, name, clock=clock, progress=progress)
             return
         refused: dict[str, str] = {}
         for pod in pods:

@@ -456,7 +456,7 @@ class _Up:
 
     def _forget(self, name: str) -> None:
         if self.api is not None or self.record.ready:
-            kubernetes.forget_node(self._kube(), name)
+            kubernetes.forget_node(self._kube(), name, clock=self.clock)
 
 
 def cluster_servers(cloud: Cloud, uid: str) -> list[Any]:

@@ -27,6 +27,8 @@ _LATE = 1.5
 POWEROFF_SECONDS = 40.0
 #: A silence is told to users only when it has lasted: a busy machine may be late by moments.
 TELL_SECONDS = 15.0
+#: A machine that is being changed soon is something else, if only after Nova's 60 s for a guest that does not end.
+TELL_BETWEEN_SECONDS = 120.0
 _BRISK_SECONDS, _BRISK_UNTIL, _CALM_SECONDS = 1.0, 60.0, 5.0
 
 _DARK = frozenset({"shutdown", "crashed"})
@@ -154,6 +156,8 @@ def decide(subject: Subject, machine: Machine | None, policy: Policy) -> Decisio
     says = f"the cloud says {machine.words}"
     if machine.power == "off":
         return Decision("fence", f"{since}, and {says}", again)
+    if machine.power == "between":
+        return Decision("wait", f"{since}, but {says}", _BRISK_SECONDS, pulse.silence >= TELL_BETWEEN_SECONDS)
     if machine.power == "running" and policy == "poweroff" and machine.may_power_off:
         if pulse.silence < POWEROFF_SECONDS or subject.ready is True:
             return Decision("wait", f"{since}, but {says}: it is powered off if it stays silent", again)
