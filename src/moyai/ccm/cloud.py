@@ -35,7 +35,6 @@ def connect_cloud(config: GlobalConfig, metrics: Metrics) -> Cloud:
     """Nothing is sent before the first call. Raises UsageError for a configuration that lacks something."""
     from moyai.cloud.openstack.compute import NovaCompute
     from moyai.cloud.openstack.loadbalancer import OctaviaLoadBalancers
-    from moyai.cloud.openstack.login import ApplicationCredential, open_session
     from moyai.cloud.openstack.network import NeutronNetwork
 
     session = log_in(config)
