@@ -113,7 +113,8 @@ def test_the_fence_goes_when_the_machine_is_back(zoned: Zoned, url: str) -> None
     until("the fence is lifted", lambda: OUT_OF_SERVICE not in node(api, old).taints, 60)
     until("the node is Ready", lambda: node(api, old).ready, 120)
     assert FENCED not in node(api, old).annotations
-    until("it is told", lambda: [text for text in told(api, old) if text.startswith("FenceLifted: ")], 10)
+    (said,) = until("it is told", lambda: [text for text in told(api, old) if text.startswith("FenceLifted: ")], 10)
+    print(f"\n{said}")
     assert disks.ask(f"{url}/check") == "ok"
 
 
