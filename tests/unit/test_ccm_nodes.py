@@ -84,6 +84,20 @@ async def test_all_new_nodes_cost_one_list_of_servers() -> None:
     assert [taint.key for taint in node.taints] == ["keep"]
 
 
+async def test_addresses_that_a_kubelet_writes_over_come_back_at_once() -> None:
+    world = World(nodes=0)
+    world.add_machine(1)
+    world.kube.put(NODES, node_object(1, initialised=False))
+    async with world.run("node"):
+        await world.until(lambda: parsed(world, "demo-1").internal_ips)
+        await world.until(lambda: parsed(world, "demo-1").provider_id)
+        await asyncio.sleep(0.05)
+        found = world.kube.find(NODES, "demo-1")
+        status = {**found["status"], "addresses": [{"type": "Hostname", "address": "demo-1"}]}
+        world.kube.put(NODES, {**found, "status": status})
+        await world.until(lambda: parsed(world, "demo-1").internal_ips == ("10.0.0.1",))
+
+
 async def test_a_node_without_server_keeps_its_taint_and_is_initialised_when_the_server_shows() -> None:
     world = World(nodes=0)
     world.kube.put(NODES, node_object(1, initialised=False))

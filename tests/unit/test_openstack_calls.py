@@ -358,6 +358,15 @@ def test_an_image_is_streamed_and_a_failed_upload_leaves_none(played: OpenStackS
     assert len(played.made("DELETE", "/image/v2/images/m")) == 1
 
 
+def test_an_image_that_somebody_else_deletes_at_the_same_time_is_deleted(played: OpenStackServer) -> None:
+    path = "/image/v2/images/m"
+    played.on("DELETE", path, Answer(400))
+    played.on("GET", path, Answer(404), {"id": "m", "name": "n", "status": "active"})
+    played.cloud().images.delete_image("m")
+    with pytest.raises(Terminal):
+        played.cloud().images.delete_image("m")
+
+
 def test_volumes_are_filtered_also_where_the_cloud_ignores_the_filter(played: OpenStackServer) -> None:
     rows: list[dict[str, Any]] = [
         {"id": "1", "name": "a", "status": "in-use", "size": 1, "metadata": {"k": "v"}, "attachments": [{"server_id": "i1"}]},

@@ -55,7 +55,11 @@ class NodeController:
 
     def watch(self, queue: WorkQueue) -> None:
         def changed(key: str, old: Node | None, new: Node | None) -> None:
-            if new and (old is None or old.uid != new.uid or initialised(old) != initialised(new)):
+            if new is None:
+                return
+            # a kubelet that reads its Node right before we fill it in writes its own addresses, a name alone, over ours
+            lost = old is not None and old.internal_ips and not new.internal_ips
+            if old is None or lost or old.uid != new.uid or initialised(old) != initialised(new):
                 queue.add(key)
 
         self._nodes.add_handler(changed)

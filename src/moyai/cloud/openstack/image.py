@@ -9,7 +9,7 @@ from pathlib import Path
 from moyai.cloud.model import Image
 from moyai.cloud.openstack import parse
 from moyai.cloud.openstack.session import CloudSession
-from moyai.core.errors import MoyaiError, NotFound
+from moyai.core.errors import MoyaiError, NotFound, Terminal
 
 #: How long Glance may take after the last byte: it hashes as it receives, but a store may copy once more.
 _CONFIRM_SECONDS = 600.0
@@ -51,3 +51,10 @@ class GlanceImages:
             self._glance.delete(f"/images/{image_id}", operation="delete image", object_id=image_id)
         except NotFound:
             return
+        except Terminal:
+            # Glance's word for an image that another request is deleting at this moment is 400
+            try:
+                self._glance.get(f"/images/{image_id}", operation="show image", object_id=image_id)
+            except NotFound:
+                return
+            raise
