@@ -18,7 +18,7 @@ from typing import Any
 
 from moyai.cloud.model import Volume
 from moyai.cloud.openstack import connect
-from moyai.core.errors import NotFound
+from moyai.core.errors import NotFound, Retriable
 from moyai.core.ids import cluster_tag
 from moyai.csi.names import device_links
 from moyai.images import references
@@ -156,7 +156,10 @@ class _Looker:
 
     def _run(self) -> None:
         while not self._stop.wait(_LOOK):
-            found = {one.id: one for one in self._look()}
+            try:
+                found = {one.id: one for one in self._look()}
+            except Retriable:
+                continue  # who waits has a time limit of his own
             with self._seen:
                 self._looked, self._volumes = True, found
                 self._seen.notify_all()
