@@ -21,14 +21,13 @@ from moyai.core.ids import cluster_tag, new_uid
 from moyai.kube.client import KubeClient
 from moyai.kube.objects import parse_service
 from moyai.runtime.metrics import Metrics
+from tests import sdk
 from tests.cloud.kube_api import KubeApi, kube_api
 from tests.cloud.lb_site import PORT, Site, curl, site
 
 pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="looks into the cloud's namespaces"),
-    # what the client's makers announce for their next versions (the test's own site uses it)
-    pytest.mark.filterwarnings("ignore::openstack.warnings.RemovedInSDK50Warning"),
-    pytest.mark.filterwarnings("ignore::openstack.warnings.RemovedInSDK60Warning"),
+    *sdk.REMOVALS,
 ]
 
 SERVICES = "/api/v1/namespaces/default/services"

@@ -21,14 +21,12 @@ from moyai.core.ids import CLUSTER_TAG, new_uid
 from moyai.csi.app import Driver, Options
 from moyai.csi.config import BlockStorageConfig, CsiConfig, MoyaiConfig
 from moyai.images.references import MOYAI
-from tests import csi_sanity
+from tests import csi_sanity, sdk
 from tests.cloud.server_site import Site, site
 
 pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="looks into the cloud's namespaces"),
-    # what the client's makers announce for their next versions (the test's own site uses it)
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore::PendingDeprecationWarning"),
+    *sdk.DEPRECATIONS,
 ]
 
 #: In the machine: what the kubelet has, and the sockets.

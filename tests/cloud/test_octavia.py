@@ -15,13 +15,12 @@ from keystoneauth1.exceptions import ClientException
 from openstack import exceptions
 
 from moyai.linux.process import run
+from tests import sdk
 from tests.cloud.lb_site import PORT, Site, curl, name_of, site
 
 pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="looks into the cloud's namespaces"),
-    # what the client's makers announce for their next versions
-    pytest.mark.filterwarnings("ignore::openstack.warnings.RemovedInSDK50Warning"),
-    pytest.mark.filterwarnings("ignore::openstack.warnings.RemovedInSDK60Warning"),
+    *sdk.REMOVALS,
 ]
 
 

@@ -12,13 +12,12 @@ import pytest
 from openstack import exceptions
 
 from moyai.linux.process import run
+from tests import sdk
 from tests.cloud.server_site import Site, site, until
 
 pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="looks into the cloud's namespaces"),
-    # what the client's makers announce for their next versions
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore::PendingDeprecationWarning"),
+    *sdk.DEPRECATIONS,
 ]
 
 USER_DATA = "#!/bin/sh\necho user-data-ran >/dev/console\ntouch /root/by-user-data\n"

@@ -24,7 +24,7 @@ from moyai.core.ids import cluster_tag
 from moyai.core.paths import default_paths
 from moyai.images.references import MOYAI
 from moyai.kube.objects import parse_service
-from moyai.lifecycle.kubeapi import Json, KubeApi
+from moyai.lifecycle.kubeapi import ATTACHMENTS, Json, KubeApi
 from moyai.lifecycle.record import Record
 from moyai.lifecycle.watch import deployment_done
 from moyai.linux.process import run
@@ -202,6 +202,6 @@ def attached_to(api: KubeApi, volume: str) -> set[str]:
     """The nodes that have the volume."""
     return {
         str(one["spec"]["nodeName"])
-        for one in api.items("/apis/storage.k8s.io/v1/volumeattachments")
+        for one in api.items(ATTACHMENTS)
         if one["spec"]["source"].get("persistentVolumeName") == volume and one.get("status", {}).get("attached")
     }

@@ -15,11 +15,11 @@ import yaml
 
 from moyai.core.paths import default_paths
 from moyai.localcloud import clouds_yaml
+from tests import sdk
 from tests.e2e.driver import Cluster
 
 pytestmark = [
-    pytest.mark.filterwarnings("ignore::openstack.warnings.RemovedInSDK50Warning"),
-    pytest.mark.filterwarnings("ignore::openstack.warnings.RemovedInSDK60Warning"),
+    *sdk.REMOVALS,
 ]
 
 

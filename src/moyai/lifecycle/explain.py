@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from moyai.core.errors import MoyaiError, NotFound, Terminal, UsageError
 from moyai.kube.objects import Taint
-from moyai.lifecycle.kubeapi import Json, KubeApi, condition
+from moyai.lifecycle.kubeapi import ATTACHMENTS, Json, KubeApi, condition
 from moyai.lifecycle.record import Record
 from moyai.lifecycle.up import open_api
 from moyai.plan.explain import explain
@@ -54,7 +54,7 @@ def gather(api: KubeApi, spec: ClusterSpec, name: str, *, namespace: str, zones:
     lists = {
         "nodes": "/api/v1/nodes",
         "classes": "/apis/storage.k8s.io/v1/storageclasses",
-        "attachments": "/apis/storage.k8s.io/v1/volumeattachments",
+        "attachments": ATTACHMENTS,
         "csinodes": "/apis/storage.k8s.io/v1/csinodes",
         "events": f"{space}/events?fieldSelector=involvedObject.uid%3D{pod['metadata']['uid']}",
         "claim events": f"{space}/events?fieldSelector=involvedObject.kind%3DPersistentVolumeClaim",

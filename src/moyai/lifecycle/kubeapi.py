@@ -23,6 +23,9 @@ from moyai.core.errors import Conflict, NotFound, Retriable, Terminal
 
 Json = dict[str, Any]
 
+#: Which disk is, or is to be, at which node.
+ATTACHMENTS = "/apis/storage.k8s.io/v1/volumeattachments"
+
 
 class KubeApi:
     """Calls with one cluster's kubeconfig. Each call has a connection of its own: safe from several threads."""

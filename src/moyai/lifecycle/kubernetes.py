@@ -9,7 +9,7 @@ from typing import Any
 from moyai.core.clock import Clock
 from moyai.core.errors import Conflict, MoyaiError, NotFound, Retriable, Terminal
 from moyai.core.progress import Step as Progress
-from moyai.lifecycle.kubeapi import Json, KubeApi
+from moyai.lifecycle.kubeapi import ATTACHMENTS, Json, KubeApi
 
 #: Seconds in which pods must leave a node that is removed, disruption budgets included.
 DRAIN_TIMEOUT = 180.0
@@ -17,7 +17,6 @@ DRAIN_TIMEOUT = 180.0
 #: every 10 s which it has, and a machine that is gone is fenced by the cloud controller manager. Without either it takes 6
 #: minutes until Kubernetes gives them to another node.
 DISKS_TIMEOUT = 60.0
-_ATTACHMENTS = "/apis/storage.k8s.io/v1/volumeattachments"
 TOKEN_LIFE = timedelta(hours=1)
 #: A token is renewed when it has lived so long: what is left must be enough for a machine to boot and join.
 TOKEN_FRESH = timedelta(minutes=30)
@@ -62,7 +61,7 @@ def forget_node(api: KubeApi, name: str, *, clock: Clock) -> None:
 
 def _wait_for_disks(api: KubeApi, name: str, *, clock: Clock, progress: Progress | None = None) -> None:
     end = clock.monotonic() + DISKS_TIMEOUT
-    while count := sum(one["spec"].get("nodeName") == name for one in api.items(_ATTACHMENTS)):
+    while count := sum(one["spec"].get("nodeName") == name for one in api.items(ATTACHMENTS)):
         if clock.monotonic() >= end:
             return
         if progress:

@@ -13,11 +13,10 @@ from moyai.core.clock import Clock
 from moyai.core.errors import MoyaiError, NotFound
 from moyai.core.progress import Step as Progress
 from moyai.csi.names import DRIVER
-from moyai.lifecycle.kubeapi import Json, KubeApi
+from moyai.lifecycle.kubeapi import ATTACHMENTS, Json, KubeApi
 
 #: Seconds: a pod's usual grace period of 30, and the detaching.
 TIMEOUT = 60.0
-_ATTACHMENTS = "/apis/storage.k8s.io/v1/volumeattachments"
 
 
 def release(
@@ -42,7 +41,7 @@ def release(
             api.delete(f"/api/v1/namespaces/{meta['namespace']}/pods/{meta['name']}")
     while True:
         try:
-            left = sorted(_attached(api.items(_ATTACHMENTS), claims))
+            left = sorted(_attached(api.items(ATTACHMENTS), claims))
         except NotFound:
             return []
         if not left or clock.monotonic() >= end:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from moyai.cloud.loadbalancer import PENDING
+from moyai.cloud.model import Snapshot, Volume
 from moyai.cloud.protocols import Cloud
 from moyai.core.backoff import Backoff
 from moyai.core.clock import Clock
@@ -79,10 +80,9 @@ class Remover:
                 self._forget_node(step.name)
         elif step.kind == "load balancer":
             self._wait_for(lambda: self._balancer_gone(identity), f"load balancer {step.name} to go")
-        elif step.kind == "volume":
-            self._wait_for(lambda: self._volume_gone(identity), f"volume {step.name} to go")
-        elif step.kind == "snapshot":
-            self._wait_for(lambda: self._snapshot_gone(identity), f"snapshot {step.name} to go")
+        elif step.kind in ("volume", "snapshot"):
+            show = cloud.volumes.volume if step.kind == "volume" else cloud.volumes.snapshot
+            self._wait_for(lambda: self._disk_gone(step.kind, identity, show), f"{step.kind} {step.name} to go")
 
     def wait_gone(self, server_id: str) -> None:
         def gone() -> bool:
@@ -140,22 +140,13 @@ class Remover:
         except NotFound:
             return True
 
-    def _volume_gone(self, identity: str) -> bool:
+    def _disk_gone(self, kind: str, identity: str, show: Callable[[str], Volume | Snapshot]) -> bool:
         try:
-            volume = self.cloud.volumes.volume(identity)
+            disk = show(identity)
         except NotFound:
             return True
-        if volume.status.startswith("ERROR"):
-            raise Terminal(f"volume {volume.name or identity} cannot be deleted: it is in {volume.status}")
-        return False
-
-    def _snapshot_gone(self, identity: str) -> bool:
-        try:
-            snap = self.cloud.volumes.snapshot(identity)
-        except NotFound:
-            return True
-        if snap.status.startswith("ERROR"):
-            raise Terminal(f"snapshot {snap.name or identity} cannot be deleted: it is in {snap.status}")
+        if disk.status.startswith("ERROR"):
+            raise Terminal(f"{kind} {disk.name or identity} cannot be deleted: it is in {disk.status}")
         return False
 
     # ---- waiting
