@@ -125,11 +125,11 @@ def cloud_tasks(
 
 
 def _packages_task() -> Task:
-    return Task(PACKAGES, lambda _, step: packages.ensure(step, extra=HOST_PACKAGES))
+    return Task(PACKAGES, lambda _, step: packages.ensure(step, extra=(*HOST_PACKAGES, *env.host_packages())))
 
 
 def _environment_task(paths: Paths) -> Task:
-    return Task(ENVIRONMENT, lambda _, step: env.ensure(paths, step))
+    return Task(ENVIRONMENT, lambda _, step: env.ensure(paths, step), (PACKAGES,))
 
 
 def _toolchain_tasks(toolchain: Toolchain, names: Sequence[str]) -> list[Task]:
