@@ -87,11 +87,14 @@ def shared(cloud_name: str, request: pytest.FixtureRequest) -> SharedCluster:
 
 @pytest.fixture(scope="session")
 def zoned(cloud_name: str, tmp_path_factory: pytest.TempPathFactory) -> Generator[Zoned]:
-    """A cluster of its own for tests that kill machines and empty zones: two workers in az1, one in az2."""
+    """A cluster of its own for tests that kill machines and empty zones: two workers in az1, one in az2.
+
+    The last of them takes it down (test_volumes_end.py).
+    """
     made = Zoned(tmp_path_factory.mktemp("zoned"), cloud_name)
     try:
         made.moyai("up", str(made.folder))
         yield made
     finally:
-        report = json.loads(made.moyai("down", made.name, "--yes", "--output", "json").stdout)
-    assert report["left"] == 0
+        if made.objects():
+            made.moyai("down", made.name, "--yes")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import socket
-import time
 import urllib.request
 from collections import Counter
 from collections.abc import Generator
@@ -179,27 +178,6 @@ def other(cluster: Cluster, tmp_path: Path) -> Generator[Cluster]:
     yield made
     if made.objects():
         made.moyai("down", made.name, "--yes")
-
-
-def test_two_clusters_never_touch_each_other(cluster: Cluster, other: Cluster) -> None:
-    before = cluster.objects()
-    other.up()
-    assert [node["node"] for node in other.status()["nodes"]] == ["Ready"]
-    other.kubectl("create", "service", "loadbalancer", "hanging", "--tcp=80:80")
-    until_there = time.monotonic() + 120
-    while not any(name.startswith("balancer ") for name in other.objects()):
-        assert time.monotonic() < until_there, "no load balancer was made for the Service"
-        time.sleep(1)
-    # a router route, a port and a floating IP that nobody cleans up
-    done = other.moyai("down", other.name, "--yes", "--output", "json")
-    report = json.loads(done.stdout)
-    assert report["left"] == 0
-    assert "load balancer" in {line["kind"] for line in report["objects"]}
-    assert {line["fate"] for line in report["objects"]} == {"gone"}
-    assert other.objects() == Counter()
-    assert "there is no cluster" in other.moyai("status", other.name, expect=2).stderr
-    assert cluster.objects() == before
-    assert {node["node"] for node in cluster.status()["nodes"]} == {"Ready"}
 
 
 def test_down_without_a_record(cluster: Cluster, other: Cluster, tmp_path: Path) -> None:

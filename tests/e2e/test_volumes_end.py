@@ -15,24 +15,24 @@ from moyai.core.ids import cluster_tag
 from moyai.csi import manifests
 from moyai.csi.names import DRIVER
 from tests.e2e.conftest import SharedCluster
-from tests.e2e.disks import until
+from tests.e2e.disks import Zoned, until
 from tests.e2e.driver import Cluster
 from tests.e2e.test_volumes import Space
 
 _ANYWHERE = [{"operator": "Exists"}]
 
 
-class Ending(Cluster):
-    """All machines in az1. ``policy``: the spec's reclaim policy."""
-
-    def __init__(self, folder: Path, cloud: str, *, policy: str, workers: int) -> None:
-        self.policy = policy
-        super().__init__(folder, cloud, workers=workers)
+class Keeping(Cluster):
+    """A cluster of one machine, which keeps its disks when it goes."""
 
     def write(self, workers: int) -> None:
-        pools = [{"name": "workers", "zones": ["az1"], "replicas": workers}] if workers else []
-        volumes = {"reclaimPolicy": self.policy}
-        spec = {"cloud": self.cloud, "controlPlane": {"zone": "az1"}, "nodePools": pools, "volumes": volumes}
+        pools = [{"name": "workers", "replicas": workers}] if workers else []
+        spec = {
+            "cloud": self.cloud,
+            "controlPlane": {"zone": "az1"},
+            "nodePools": pools,
+            "volumes": {"reclaimPolicy": "Retain"},
+        }
         (self.folder / "cluster.yaml").write_text(json.dumps({"metadata": {"name": self.name}, "spec": spec}))
 
 
@@ -84,7 +84,7 @@ def _snapshot(space: Space) -> None:
 def _deployment(space: Space) -> dict[str, Any]:
     pod = space.pod("app")
     # away from a dead machine at once: what is measured is the disk's way
-    spec: dict[str, Any] = {**pod["spec"], "nodeSelector": {"moyai.dev/pool": "workers"}}
+    spec: dict[str, Any] = {**pod["spec"], "nodeSelector": {"moyai.dev/pool": "a"}}
     labels = {"app": "app"}
     return {
         "apiVersion": "apps/v1",
@@ -114,37 +114,35 @@ def _fates(report: Any) -> dict[str, tuple[str, str]]:
 
 
 def test_a_vanished_machine_gives_its_disk_back_and_down_deletes_what_it_made(
-    cloud_name: str, cloud: OpenStackCloud, own_disk: str, tmp_path: Path
+    zoned: Zoned, cloud: OpenStackCloud, own_disk: str
 ) -> None:
-    cluster = Ending(tmp_path, cloud_name, policy="Delete", workers=2)
-    try:
-        uid = cluster.up()["uid"]
-        space = Space(SharedCluster(cluster.name, uid, cloud))
-        space.apply(space.claim("data"), _deployment(space))
-        _own_disk_in_a_pod(space, own_disk)
-        pod, node = until("the pod runs", lambda: _running(space) if all(_running(space)) else None, 120)
-        space.ready("precious")
-        space.store(pod, "kept")
-        made = space.volume_of("data")
+    uid = zoned.status()["uid"]
+    space = Space(SharedCluster(zoned.name, uid, cloud))
+    space.apply(space.claim("data"), _deployment(space))
+    _own_disk_in_a_pod(space, own_disk)
+    pod, node = until("the pod runs", lambda: _running(space) if all(_running(space)) else None, 120)
+    space.ready("precious")
+    space.store(pod, "kept")
+    made = space.volume_of("data")
 
-        gone = next(one for one in cloud.compute.servers(tag=cluster_tag(uid)) if one.name == node)
-        start = time.monotonic()
-        cloud.compute.delete_server(gone.id)
-        moved, other = until(
-            "the pod runs on another node",
-            lambda: _running(space) if _running(space)[1] not in ("", node) else None,
-            240,
-        )
-        print(f"[a machine vanished: its pod and its disk on another after {time.monotonic() - start:.1f} s]")
-        assert other != node
-        assert space.load(moved) == "kept"
-        assert cloud.volumes.volume(made).attached_server_ids != (gone.id,)
+    gone = next(one for one in cloud.compute.servers(tag=cluster_tag(uid)) if one.name == node)
+    start = time.monotonic()
+    cloud.compute.delete_server(gone.id)
+    moved, other = until(
+        "the pod runs on another node",
+        lambda: _running(space) if _running(space)[1] not in ("", node) else None,
+        240,
+    )
+    print(f"[a machine vanished: its pod and its disk on another after {time.monotonic() - start:.1f} s]")
+    assert other != node
+    assert space.load(moved) == "kept"
+    assert cloud.volumes.volume(made).attached_server_ids != (gone.id,)
 
-        _snapshot(space)
-        space.kubectl("wait", "volumesnapshot/moment", "--for=jsonpath={.status.readyToUse}=true", "--timeout=120s")
-        snapshot = next(one for one in cloud.volumes.snapshots() if one.volume_id == made)
-    finally:
-        report = json.loads(cluster.moyai("down", cluster.name, "--yes", "--output", "json").stdout)
+    _snapshot(space)
+    space.kubectl("wait", "volumesnapshot/moment", "--for=jsonpath={.status.readyToUse}=true", "--timeout=120s")
+    snapshot = next(one for one in cloud.volumes.snapshots() if one.volume_id == made)
+
+    report = json.loads(zoned.moyai("down", zoned.name, "--yes", "--output", "json").stdout)
     fates = _fates(report)
     assert report["left"] == 0
     assert fates[made][0] == "gone"
@@ -152,15 +150,20 @@ def test_a_vanished_machine_gives_its_disk_back_and_down_deletes_what_it_made(
     assert fates[own_disk] == ("kept", "not made by the cluster")
     assert made not in {one.id for one in cloud.volumes.volumes()}
     assert snapshot.id not in {one.id for one in cloud.volumes.snapshots()}
-    assert not cluster.objects()
+    assert not zoned.objects()
 
 
-def test_down_keeps_what_the_spec_says(cloud_name: str, cloud: OpenStackCloud, own_disk: str, tmp_path: Path) -> None:
+def test_down_keeps_what_the_spec_says_and_touches_no_other_cluster(
+    cluster: Cluster, cloud: OpenStackCloud, own_disk: str, tmp_path: Path
+) -> None:
+    others = cluster.objects()
     # no worker: the pods are the control plane's
-    cluster = Ending(tmp_path, cloud_name, policy="Retain", workers=0)
+    keeping = Keeping(tmp_path, cluster.cloud, workers=0)
     try:
-        uid = cluster.up()["uid"]
-        space = Space(SharedCluster(cluster.name, uid, cloud))
+        uid = keeping.up()["uid"]
+        space = Space(SharedCluster(keeping.name, uid, cloud))
+        # a load balancer and its floating IP that nobody cleans up
+        space.kubectl("create", "service", "loadbalancer", "hanging", "--tcp=80:80")
         space.apply(space.claim("data"), space.pod("app", tolerations=_ANYWHERE))
         _own_disk_in_a_pod(space, own_disk)
         space.ready("app", "precious")
@@ -169,14 +172,20 @@ def test_down_keeps_what_the_spec_says(cloud_name: str, cloud: OpenStackCloud, o
         space.kubectl("wait", "volumesnapshot/moment", "--for=jsonpath={.status.readyToUse}=true", "--timeout=120s")
         made = space.volume_of("data")
         snapshot = next(one for one in cloud.volumes.snapshots() if one.volume_id == made)
+        until("a load balancer", lambda: any(name.startswith("balancer ") for name in keeping.objects()), 120)
     finally:
-        report = json.loads(cluster.moyai("down", cluster.name, "--yes", "--output", "json").stdout)
+        report = json.loads(keeping.moyai("down", keeping.name, "--yes", "--output", "json").stdout)
     fates = _fates(report)
     assert report["left"] == 0
     policy = ("kept", "spec.volumes.reclaimPolicy is Retain")
     assert (fates[made], fates[snapshot.id]) == (policy, policy)
     assert fates[own_disk][0] == "kept"
-    assert not cluster.objects()
+    assert "load balancer" in {one["kind"] for one in report["objects"]}
+    assert {one["fate"] for one in report["objects"] if one["id"] not in (made, snapshot.id, own_disk)} == {"gone"}
+    assert not keeping.objects()
+    assert "there is no cluster" in keeping.moyai("status", keeping.name, expect=2).stderr
+    assert cluster.objects() == others
+    assert {node["node"] for node in cluster.status()["nodes"]} == {"Ready"}
     assert cloud.volumes.volume(made).status == "AVAILABLE"
     assert cloud.volumes.snapshot(snapshot.id).status == "AVAILABLE"
     cloud.volumes.delete_snapshot(snapshot.id)
