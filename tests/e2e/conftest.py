@@ -23,8 +23,8 @@ from moyai.toolchain import Toolchain
 from tests.e2e.disks import Zoned
 from tests.e2e.driver import MOYAI, Cluster
 
-#: Progress lines at which the shared cluster's first `up`s are killed: ports made, servers asked for, machines booting.
-MOMENTS = ("✓ port", "… gateway", "… machines boot")
+#: Progress lines at which the shared cluster's first `up`s are killed: ports made, machines booting, the router half made.
+MOMENTS = ("✓ port", "… machines boot", "… gateway")
 
 
 @functools.cache

@@ -45,6 +45,8 @@ from moyai.spec.model import Cluster
 MACHINES, API, NODES, ADDONS = "machines boot", "Kubernetes API answers", "nodes Ready", "add-ons run"
 VOLUMES = "volumes ready"
 WORKERS = 24
+#: What a machine does not need to boot: made while Kubernetes starts, so that the cloud is free for the machines before.
+_NOT_FOR_BOOTING = (s.SetRules, s.SetGateway, s.AddInterface)
 
 
 @dataclass(frozen=True)
@@ -223,6 +225,7 @@ class _Up:
         keys = [step.key for step in plan.steps]
         new_servers = [step for step in plan.steps if isinstance(step, s.CreateServer)]
         self.makes_plane = any(step.node.role == "control-plane" for step in new_servers)
+        removed = tuple(key for key in keys if key.startswith("delete server "))
         tasks: list[Task] = []
         for step in plan.steps:
             after = step.after
@@ -231,12 +234,13 @@ class _Up:
                 after = (*after, API)
             if isinstance(step, s.DrainNode):
                 after = (*after, API)
+            if isinstance(step, _NOT_FOR_BOOTING) and self.makes_plane and not removed:
+                after = (*after, MACHINES)
             tasks.append(Task(step.key, lambda _, progress, step=step: executor.run(step, progress), after))
         servers = tuple(key for key in keys if key.startswith(("server ", "start ")))
         attached = tuple(
             key for key in (s.FLOATING_IP, s.ATTACH, s.server_key(plane.name), f"start {plane.name}") if key in keys
         )
-        removed = tuple(key for key in keys if key.startswith("delete server "))
         joins = tuple(key for key in servers if key not in attached)
         tasks += [
             Task(MACHINES, lambda _, progress: self._machines(progress), (*servers, *removed)),
