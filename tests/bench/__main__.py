@@ -106,6 +106,10 @@ class Bench:
         self._add("cloud", {"node image and nginx into it": self.cloud.base()})
         bench = clusters.BenchCluster(self.paths, folder)
         try:
+            if "up" in self.wanted:
+                _say("up, the first on this cloud")
+                self._add("up", {clusters.COLD: bench.up()[0][observe.DNS]})
+                bench.down()
             for number in range(self.runs):
                 _say(f"up, {number + 1} of {self.runs}")
                 phases, done = bench.up()

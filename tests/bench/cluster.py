@@ -33,6 +33,8 @@ SPEC: dict[str, Any] = {
     "metadata": {"name": "bench"},
     "spec": {"cloud": cloud.CONFIG.name},
 }
+#: The services of a cloud load much of their code at their first requests: the first `up` pays for that.
+COLD = "CoreDNS runs, the first cluster of a cloud just started"
 FIRST_CALL, COMMAND, AGAIN, DOWN = "first API call", "command done", "up again, nothing to do", "down, a load balancer in use"
 _LOOK = "look at the cloud"
 _MOYAI = Path(sys.executable).with_name("moyai")

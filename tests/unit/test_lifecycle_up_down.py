@@ -118,6 +118,17 @@ def test_up_makes_one_of_everything_and_again_nothing(world: World) -> None:
     assert world.names() == whole()
 
 
+def test_what_machines_do_not_need_to_boot_is_made_once_they_run(world: World) -> None:
+    steps: list[tuple[str, str]] = []
+    reporter = Reporter(lambda event: steps.append((event.kind, event.step)), clock=world.clock)
+    building.up(parse(""), world.cloud, world.paths, reporter, clock=world.clock)
+    begun = [name for kind, name in steps if kind == "started"]
+    booted = steps.index(("finished", building.MACHINES))
+    late = ("gateway", "interface", "rules control-plane", "rules worker")
+    assert {name for name in begun if name in late} == set(late)
+    assert all(steps.index(("started", name)) > booted for name in late)
+
+
 def test_down_leaves_nothing_and_says_so(world: World) -> None:
     result = world.up()
     report = world.down()

@@ -308,16 +308,19 @@ class _Planner:
                 self.steps.append(s.Delete(key=key, after=after, kind="port", object_id=ports[name].id, name=name))
 
     def _machines_first(self) -> None:
-        """Order the steps. Machines take longest, so what they do not need waits until they are asked for."""
+        """Order the steps. Machines take longest, so what they do not need waits until they are asked for; and the control
+        plane's is the first of them, for the others can only join what is there."""
         existing = {step.key for step in self.steps}
         servers = [step for step in self.steps if isinstance(step, s.CreateServer)]
+        plane = next((step.key for step in servers if step.node.role == "control-plane"), "")
         # machines that come to a control plane are not made before it can be reached
-        whole = any(step.node.role == "control-plane" for step in servers)
-        made = tuple(step.key for step in servers if whole)
+        made = tuple(step.key for step in servers if plane)
 
         def after(step: Step) -> tuple[str, ...]:
             # what is before a step in time may come behind it in the list: only names that are planned stay
             needs = tuple(key for key in step.after if key in existing)
+            if plane and isinstance(step, s.CreatePort) and step.node.role == "worker":
+                return (*needs, plane)
             return (*needs, *made) if isinstance(step, s.SetRules | s.SetGateway | s.AddInterface) else needs
 
         self.steps = _ordered(replace(step, after=after(step)) for step in self.steps)
