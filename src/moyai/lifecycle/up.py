@@ -7,34 +7,28 @@ interruption it finishes the work, and run again after success it finds nothing 
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from moyai.ccm.config import CloudConfig, GlobalConfig, LoadBalancerConfig, MoyaiConfig, RouteConfig
-from moyai.ccm.manifests import ManifestOptions, render
 from moyai.cloud.protocols import Cloud
 from moyai.core.clock import Clock, SystemClock
 from moyai.core.errors import MoyaiError, Terminal, UsageError
-from moyai.core.files import write_private
 from moyai.core.graph import Task, TaskFunction, run_graph
 from moyai.core.ids import cluster_tag, new_uid
 from moyai.core.paths import Paths
 from moyai.core.progress import Reporter
 from moyai.core.progress import Step as Progress
-from moyai.images import references
-from moyai.lifecycle import addons, kubernetes, pki, snapshot, userdata, watch
-from moyai.lifecycle.execute import Executor, Hooks, ServerOrder
+from moyai.lifecycle import addons, kubernetes, snapshot, userdata, watch
+from moyai.lifecycle.execute import Executor, Hooks
 from moyai.lifecycle.kubeapi import KubeApi
+from moyai.lifecycle.orders import Orders, makes_plane
 from moyai.lifecycle.record import Record, locked
 from moyai.plan import steps as s
 from moyai.plan.changes import changed_nodes, refuse_changes
 from moyai.plan.cluster import plan_up
-from moyai.plan.demands import choose
 from moyai.plan.observed import Observed, Recorded
 from moyai.plan.rules import API_PORT
 from moyai.plan.steps import Plan
@@ -197,12 +191,15 @@ class _Up:
     def _prepare(self) -> None:
         """Everything that must be on disk before the cloud is asked for anything."""
         record, plan = self.record, self.plan
-        self.pki = pki.ensure(record.folder / "pki", self.clock)
-        self.public_key = pki.ensure_ssh_key(record.folder)[1]
-        if not record.secret("token"):
-            self._new_token()
-        if not record.secret("key"):
-            record.keep_secret("key", secrets.token_urlsafe(32))
+        self.orders = Orders(
+            self.cluster,
+            self.cloud,
+            record,
+            plan=plan,
+            observed=self.observed,
+            clock=self.clock,
+            kube=self._kube,
+        )
         record.seat({node.name: node.seat for node in plan.nodes})
         named = " ".join(step.key for step in plan.steps).split(" ")
         for name in record.recorded().seats:
@@ -220,21 +217,20 @@ class _Up:
             uid=record.uid,
             known=plan.known,
             clock=self.clock,
-            hooks=Hooks(self._order, self._drain, self._forget, self.public_key),
+            hooks=Hooks(self.orders.order, self._drain, self._forget, self.orders.public_key),
         )
         keys = [step.key for step in plan.steps]
-        new_servers = [step for step in plan.steps if isinstance(step, s.CreateServer)]
-        self.makes_plane = any(step.node.role == "control-plane" for step in new_servers)
+        whole = makes_plane(plan)
         removed = tuple(key for key in keys if key.startswith("delete server "))
         tasks: list[Task] = []
         for step in plan.steps:
             after = step.after
-            if isinstance(step, s.CreateServer) and step.node.role == "worker" and not self.makes_plane:
+            if isinstance(step, s.CreateServer) and step.node.role == "worker" and not whole:
                 # a token may have to be made first, and only the API can do that
                 after = (*after, API)
             if isinstance(step, s.DrainNode):
                 after = (*after, API)
-            if isinstance(step, _NOT_FOR_BOOTING) and self.makes_plane and not removed:
+            if isinstance(step, _NOT_FOR_BOOTING) and whole and not removed:
                 after = (*after, MACHINES)
             tasks.append(Task(step.key, lambda _, progress, step=step: executor.run(step, progress), after))
         servers = tuple(key for key in keys if key.startswith(("server ", "start ")))
@@ -275,130 +271,11 @@ class _Up:
             if key.startswith("port "):
                 self.record.unseat(key.removeprefix("port "))
 
-    # ---- what machines are told
-
-    def _order(self, step: s.CreateServer, executor: Executor) -> ServerOrder:
-        node, record = step.node, self.record
-        pool = next((pool for pool in self.cluster.spec.node_pools if pool.name == node.pool), None)
-        if node.role == "worker" and not self.makes_plane:
-            self._renew_token()
-        facts = userdata.NodeFacts(
-            cluster=self.cluster,
-            node=node,
-            control_plane_address=self.plan.nodes[0].address,
-            pki=self.pki,
-            token=record.secret("token"),
-            pool=pool if node.role == "worker" else None,
-            mtu=self._mtu(),
-            mirror=self.cloud.identity.service_url("container-registry") or "",
-        )
-        if node.role == "worker":
-            return ServerOrder(userdata.worker(facts))
-        key = record.secret("key")
-        text = userdata.control_plane(
-            facts,
-            api_address=self._api_address(),
-            addons=self._addons(node.address),
-            volumes=self._volumes(node.address),
-            key=key,
-            image_tags=self._image_tags(),
-        )
-        return ServerOrder(text, {userdata.KEY_METADATA: key})
-
-    def _mtu(self) -> int:
-        made = self.executor.results.get(s.NETWORK)
-        if made is not None:
-            return int(made.mtu)
-        network_id = self.executor.id(s.NETWORK)
-        return next((network.mtu for network in self.observed.networks if network.id == network_id), 1450)
-
-    def _api_address(self) -> str:
-        """The API's floating address; once known it is kept, with a kubeconfig for it."""
-        made = self.executor.results.get(s.FLOATING_IP)
-        if made is None:
-            identity = self.executor.id(s.FLOATING_IP)
-            made = next(fip for fip in self.observed.floating_ips if fip.id == identity)
-        address = str(made.address)
-        file = self.record.folder / "kubeconfig"
-        if self.record.api_address != address or not file.exists():
-            server = f"https://{address}:{API_PORT}"
-            write_private(file, pki.admin_kubeconfig(self.pki, name=self.cluster.name, server=server, clock=self.clock))
-            self.record.set_api_address(address)
-        return address
-
-    def _addons(self, plane_address: str) -> str:
-        spec, executor = self.cluster.spec, self.executor
-        floating = choose(self.cluster, self.observed).floating_network
-        config = CloudConfig(
-            GlobalConfig(
-                auth_url=self._auth_url(),
-                region=self.cloud.identity.region(),
-                application_credential_id=executor.id(s.CREDENTIAL),
-                application_credential_secret=self.record.secret(s.CREDENTIAL),
-            ),
-            LoadBalancerConfig(
-                floating_network_id=floating.id,
-                subnet_id=executor.id(s.SUBNET),
-                lb_provider=spec.load_balancer.provider,
-                create_monitor=spec.load_balancer.create_monitor,
-            ),
-            RouteConfig(router_id=executor.id(s.ROUTER)),
-            MoyaiConfig(
-                cluster_uid=self.record.uid,
-                node_security_group_ids=(executor.id(s.group_key("worker")),),
-                fencing=spec.volumes.fencing,
-            ),
-        )
-        return render(
-            ManifestOptions(
-                cluster_name=self.cluster.name,
-                config=config,
-                image=references.MOYAI,
-                pod_cidr=str(spec.network.pod_cidr),
-                api_server=f"{plane_address}:{API_PORT}",
-            )
-        )
-
-    def _volumes(self, plane_address: str) -> str:
-        return addons.volumes(
-            self.cluster,
-            self.record,
-            auth_url=self._auth_url(),
-            region=self.cloud.identity.region(),
-            credential_id=self.executor.id(s.VOLUMES_CREDENTIAL),
-            api_server=f"{plane_address}:{API_PORT}",
-        )
-
-    def _auth_url(self) -> str:
-        url = self.cloud.identity.service_url("identity")
-        if url is None:
-            cloud = self.cluster.spec.cloud
-            raise Terminal(f"cloud {cloud} does not say where its Keystone is", hint="its catalog needs an identity endpoint")
-        return url
-
-    def _image_tags(self) -> dict[str, str]:
-        known = references.load()
-        if known.kubernetes != self.cluster.spec.kubernetes_version:
-            return {}
-        return {name: known.tag(name) for name in ("etcd", "coredns")}
-
-    def _new_token(self) -> None:
-        self.record.keep_secret("token", userdata.new_token())
-        self.record.keep_secret("token made", self.clock.now().isoformat())
-
-    def _renew_token(self) -> None:
-        """Before late joiners are told a token: one that the cluster knows and that still lives for a while."""
-        made = self.record.secret("token made")
-        if made and self.clock.now() - datetime.fromisoformat(made) < kubernetes.TOKEN_FRESH:
-            return
-        self._new_token()
-        kubernetes.add_token(self._kube(), self.record.secret("token"), self.clock)
-
     # ---- waits
 
     def _kube(self) -> KubeApi:
         if self.api is None:
-            self._api_address()
+            self.orders.api_address(self.executor)
             self.api = open_api(self.record)
             assert self.api is not None
         return self.api
