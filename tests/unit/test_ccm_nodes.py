@@ -98,6 +98,21 @@ async def test_addresses_that_a_kubelet_writes_over_come_back_at_once() -> None:
         await world.until(lambda: parsed(world, "demo-1").internal_ips == ("10.0.0.1",))
 
 
+async def test_a_new_node_is_its_machine_as_it_is_now_not_as_an_earlier_list_had_it() -> None:
+    """When its namesake was still there, or when it was being built and had no address yet."""
+    world = World(nodes=1)
+    machine = server(2)
+    world.cloud.servers_.append(replace(machine, id=server(7).id, addresses=()))
+    async with world.run("node"):
+        await world.until(lambda: "servers" in world.cloud.calls)
+        await asyncio.sleep(0.05)
+        world.cloud.servers_[-1:] = [machine]
+        world.kube.put(NODES, node_object(2, initialised=False))
+        await world.until(lambda: parsed(world, "demo-2").provider_id)
+    assert server_id(parsed(world, "demo-2")) == machine.id
+    assert parsed(world, "demo-2").internal_ips == ("10.0.0.2",)
+
+
 async def test_a_node_without_server_keeps_its_taint_and_is_initialised_when_the_server_shows() -> None:
     world = World(nodes=0)
     world.kube.put(NODES, node_object(1, initialised=False))

@@ -148,7 +148,14 @@ class Manager:
         wanted = set(options.controllers)
         policy = cast("Policy", config.moyai.fencing)
         if "node" in wanted:
-            node = NodeController(kube=kube, nodes=self.nodes, servers=servers, region=cloud.region, events=self._events)
+            node = NodeController(
+                kube=kube,
+                nodes=self.nodes,
+                servers=servers,
+                region=cloud.region,
+                events=self._events,
+                clock=self._clock,
+            )
             node.watch(self._add("node", node.reconcile, workers=4).queue)
         if "node-lifecycle" in wanted:
             lifecycle = NodeLifecycleController(

@@ -46,17 +46,27 @@ _STOPPED = frozenset({"SHUTOFF", "STOPPED", "SUSPENDED", "PAUSED", "SHELVED", "S
 
 
 class NodeController:
-    def __init__(self, *, kube: Kube, nodes: Informer[Node], servers: Servers, region: str, events: EventRecorder) -> None:
+    def __init__(
+        self, *, kube: Kube, nodes: Informer[Node], servers: Servers, region: str, events: EventRecorder, clock: Clock
+    ) -> None:
         self._kube = kube
         self._nodes = nodes
         self._servers = servers
         self._region = region
         self._events = events
+        self._clock = clock
+        self._began = clock.monotonic()
+        self._first_seen: dict[str, float] = {}
 
     def watch(self, queue: WorkQueue) -> None:
         def changed(key: str, old: Node | None, new: Node | None) -> None:
+            if old is not None and (new is None or old.uid != new.uid):
+                self._first_seen.pop(old.uid, None)
             if new is None:
                 return
+            if old is None or old.uid != new.uid:
+                # those of the first list were there before us
+                self._first_seen[new.uid] = self._clock.monotonic() if self._nodes.synced.is_set() else self._began
             # a kubelet that reads its Node right before we fill it in writes its own addresses, a name alone, over ours
             lost = old is not None and old.internal_ips and not new.internal_ips
             if old is None or lost or old.uid != new.uid or initialised(old) != initialised(new):
@@ -69,8 +79,10 @@ class NodeController:
         if node is None or node.deleting or (node.provider_id and server_id(node) is None):
             return DONE  # another cloud's node, or none
         fresh = not initialised(node)
-        # a machine is older than its Node: what was listed lately knows it
-        server = await self._servers.of(node, max_age=_RECENT_SECONDS if fresh else _RESYNC_SECONDS / 2)
+        # a machine is older than its Node: what was listed since that came knows it. An earlier list may show it half made, or
+        # an older one of the same name
+        known = self._clock.monotonic() - self._first_seen.get(node.uid, self._began)
+        server = await self._servers.of(node, max_age=min(known, _RECENT_SECONDS) if fresh else _RESYNC_SECONDS / 2)
         if server is None and fresh:
             server = await self._servers.of(node, max_age=_FRESH_SECONDS)
         if server is None:
