@@ -6,10 +6,11 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import ParamSpec, TypeVar
 
-from moyai.cloud.model import Snapshot, Volume, VolumeType
+from moyai.cloud.model import Server, Snapshot, Volume, VolumeType
 from moyai.cloud.protocols import Compute, Volumes
 from moyai.core.backoff import Backoff
 from moyai.core.clock import Clock
+from moyai.core.errors import NotFound
 from moyai.core.ids import CLUSTER_TAG
 from moyai.csi import zones
 from moyai.csi.names import CLUSTER_KEY
@@ -47,6 +48,7 @@ class Cloud:
         self.own_volumes: Shared[list[Volume]] = Shared(lambda: self.call(volumes.volumes, metadata=self._own))
         self.all_volumes: Shared[list[Volume]] = Shared(lambda: self.call(volumes.volumes))
         self.all_snapshots: Shared[list[Snapshot]] = Shared(lambda: self.call(volumes.snapshots))
+        self._machines: dict[str, Shared[Server]] = {}
         self.watch: Watch[Volume] = Watch(
             show=lambda one: self.call(volumes.volume, one), list_all=self._volumes_by_id, poll=poll
         )
@@ -59,6 +61,17 @@ class Cloud:
     async def call(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """``function`` of ``compute`` or ``volumes``, in a worker thread."""
         return await call_cloud(self.metrics, function, *args, **kwargs)
+
+    async def machine(self, server_id: str) -> Server:
+        """The server as it is now, in one look for all who ask at the same time. Raises NotFound."""
+        look = self._machines.get(server_id)
+        if look is None:
+            look = self._machines[server_id] = Shared(lambda: self.call(self.compute.server, server_id))
+        try:
+            return await look.fresh()
+        except NotFound:
+            self._machines.pop(server_id, None)
+            raise
 
     def is_own(self, metadata: Mapping[str, str]) -> bool:
         return all(metadata.get(key) == value for key, value in self._own.items())

@@ -208,9 +208,7 @@ class VolumeWork:
 
     async def _attach(self, volume_id: str, server_id: str) -> Volume:
         try:
-            volume, server = await asyncio.gather(
-                self._cloud.call(self._cloud.volumes.volume, volume_id), self._cloud.call(self._cloud.compute.server, server_id)
-            )
+            volume, server = await asyncio.gather(self._look(volume_id), self._cloud.machine(server_id))
         except NotFound as error:
             raise Refused("NOT_FOUND", f"volume {volume_id} or machine {server_id} is not there: {error}") from error
         step = decide.attach(volume, server_id)
@@ -314,6 +312,13 @@ class VolumeWork:
             return await self._cloud.call(self._cloud.volumes.volume, volume_id)
         except NotFound:
             return None
+
+    async def _look(self, volume_id: str) -> Volume:
+        """The volume as it is now, seen in one look with all that others wait for. Raises NotFound."""
+        (seen,) = await self._wait(volume_id, lambda volume: (volume,), f"a look at volume {volume_id}")
+        if seen is None:
+            raise NotFound(f"volume {volume_id} is not there")
+        return seen
 
     async def _wait(self, volume_id: str, done: Callable[[Volume | None], R | None], what: str) -> R:
         return await self._cloud.watch.until(volume_id, done, within=self._patience, what=what)

@@ -22,7 +22,8 @@ R = TypeVar("R")
 
 _log = logging.getLogger(__name__)
 
-#: From so many objects on, one list is less work for the cloud than to show each.
+#: From so many objects on, one list is less work for the cloud than to show each. Lists are long: between them it is always the
+#: longest wait, for what would make an answer come sooner takes the time from those that do the work.
 _MANY = 3
 #: What is waited for is seen at most a seventh of the wait too late, and nobody asks more often than that is worth.
 POLL = Backoff(base=0.15, factor=1.15, ceiling=1.0)
@@ -118,22 +119,24 @@ class Watch(Generic[T]):
             if self._new.is_set():
                 attempt = 0
             self._new.clear()
-            await self._round()
+            many = len({one.object_id for one in self._waiters}) >= _MANY
+            await self._round(many=many)
             if not self._waiters:
                 return
             # never at once again: who comes now is served by the next round together with all others
-            await asyncio.sleep(self._poll.delay(0))
-            rest = self._poll.delay(attempt) - self._poll.delay(0)
+            pause = self._poll.ceiling if many else self._poll.delay(0)
+            await asyncio.sleep(pause)
+            rest = self._poll.delay(attempt) - pause
             attempt += 1
             if rest > 0:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(rest):
                         await self._new.wait()
 
-    async def _round(self) -> None:
+    async def _round(self, *, many: bool) -> None:
         waiting = list(self._waiters)
         try:
-            seen = await self._look({one.object_id for one in waiting})
+            seen = await self._look({one.object_id for one in waiting}, many=many)
         except Retriable as error:
             # each has a deadline of its own
             _log.warning("looking at what is waited for: %s", error)
@@ -147,8 +150,8 @@ class Watch(Generic[T]):
             if one.offer(seen.get(one.object_id)):
                 self._waiters.discard(one)
 
-    async def _look(self, ids: Collection[str]) -> Mapping[str, T]:
-        if len(ids) >= _MANY:
+    async def _look(self, ids: Collection[str], *, many: bool) -> Mapping[str, T]:
+        if many:
             return await self._list_all()
         found: dict[str, T] = {}
 
