@@ -16,7 +16,7 @@ check:
 test: setup
 	.venv/bin/moyai prepare --tests
 	$(MAKE) check
-	.venv/bin/pytest --durations=25 tests/netns tests/cloud tests/e2e
+	.venv/bin/python -m tests
 	$(MAKE) test-host RELEASES=12
 
 # Stock Debian 12 and 13 in virtual machines under software emulation: machines with Kubernetes on systemd and cgroup v2.

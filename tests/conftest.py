@@ -3,12 +3,15 @@
 It is a cloud of its own (name, ranges, state folder), so that it neither meets nor harms the user's; it starts when the first
 test asks for it and goes with the last, and its going is a test as well: whatever it left on the host fails the run.
 ``MOYAI_TEST_CLOUD`` names a running cloud to use instead (an entry of clouds.yaml), which then is left as it is.
+
+``pytest --clusters=shared`` runs the end-to-end tests of the cluster that most of them share, ``--clusters=own`` the others.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Generator
+from contextlib import contextmanager
 
 import pytest
 
@@ -30,14 +33,41 @@ def _say(event: Event) -> None:
         print(f"[{event.kind} {event.step} {event.seconds:.1f} s {event.detail}]", flush=True)
 
 
+@contextmanager
+def running_cloud() -> Generator[str]:
+    """The tests' own cloud with the node image in it, for as long as it lasts; afterwards nothing of it may be left."""
+    paths, reporter = default_paths(), Reporter(_say)
+    folders = CloudPaths(paths.cloud(TEST_CLOUD.name))
+    prepare.ensure_cluster_base(TEST_CLOUD.name, paths, reporter, local.recorded(folders) or TEST_CLOUD)
+    try:
+        yield TEST_CLOUD.name
+    finally:
+        left = local.down(TEST_CLOUD, paths, reporter)
+    assert left == []
+
+
 @pytest.fixture(scope="session")
 def cloud_name() -> Generator[str]:
     """The name of a running cloud with the node image in it."""
     if given := os.environ.get("MOYAI_TEST_CLOUD"):
         yield given
+    else:
+        with running_cloud() as name:
+            yield name
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--clusters", choices=("shared", "own"), help="only tests with the shared cluster, or only the others")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    wanted = config.getoption("--clusters")
+    if wanted is None:
         return
-    paths, reporter = default_paths(), Reporter(_say)
-    folders = CloudPaths(paths.cloud(TEST_CLOUD.name))
-    prepare.ensure_cluster_base(TEST_CLOUD.name, paths, reporter, local.recorded(folders) or TEST_CLOUD)
-    yield TEST_CLOUD.name
-    assert local.down(TEST_CLOUD, paths, reporter) == []
+    halves: dict[str, list[pytest.Item]] = {"shared": [], "own": []}
+    for item in items:
+        fixtures = getattr(item, "fixturenames", ())
+        halves["shared" if {"cluster", "shared"} & set(fixtures) else "own"].append(item)
+    other = halves["own" if wanted == "shared" else "shared"]
+    config.hook.pytest_deselected(items=other)
+    items[:] = halves[wanted]

@@ -26,6 +26,7 @@ GIB = 1 << 30
 SHARED_TYPE = "files-multiattach"
 #: Size of what stands at a path: a file system, or a raw disk.
 _SIZE = "import os; s = os.statvfs('/data'); print(s.f_blocks * s.f_frsize)"
+_KIND = "print(next(line.split()[2] for line in open('/proc/mounts') if line.split()[1] == '/data'))"
 _RAW_SIZE = "import os; print(os.lseek(os.open('/dev/raw', os.O_RDONLY), 0, 2))"
 _RAW_WRITE = "import os; f = os.open('/dev/raw', os.O_WRONLY | os.O_SYNC); os.write(f, b'moyai' + bytes(507))"
 _RAW_READ = "print(open('/dev/raw', 'rb').read(5).decode())"
@@ -212,11 +213,14 @@ def test_a_raw_disk_of_two_nodes_at_once(space: Space) -> None:
     assert space.python("there", _RAW_READ) == "moyai"
 
 
-def test_a_claim_grows_at_once_or_with_its_next_pod(space: Space) -> None:
+@pytest.mark.parametrize("kind", ["ext4", "xfs"])
+def test_a_claim_grows_at_once_or_with_its_next_pod(space: Space, kind: str) -> None:
+    space.own_class(parameters={"csi.storage.k8s.io/fstype": kind})
     # a pod that is given no time at all is gone before the kubelet has let go of its disk
     pod = space.pod("first", terminationGracePeriodSeconds=1)
-    space.apply(space.claim("data"), pod)
+    space.apply(space.claim("data", storageClassName=space.name), pod)
     space.ready("first")
+    assert space.python("first", _KIND) == kind
     space.store("first", "kept")
     patch = {"spec": {"resources": {"requests": {"storage": "2Gi"}}}}
     space.kubectl("patch", "pvc", "data", "-p", json.dumps(patch))
