@@ -197,6 +197,9 @@ class GoToolchain:
             "GOMODCACHE": str(self._root / "mod"),
             "GOCACHE": str(self._root / "build"),
             "GOTELEMETRY": "off",
+            # a compiler lives for a second: collecting its garbage was a quarter of all compiling (measured)
+            "GOGC": "800",
+            "GOMEMLIMIT": "1536MiB",
             "CGO_ENABLED": "1" if cgo else "0",
             "LC_ALL": "C",
         }
