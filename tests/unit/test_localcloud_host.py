@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from moyai.core.errors import MoyaiError, UsageError
+from moyai.linux.process import Completed, ProcessError
 from moyai.localcloud import host, tuning
 from moyai.localcloud.config import CloudConfig
 
@@ -129,3 +130,24 @@ def test_a_module_that_cannot_be_had_is_named(tmp_path: Path, sysctls: Sysctls, 
     monkeypatch.setattr(tuning, "_works", lambda trial: False)  # pyright: ignore[reportUnknownLambdaType, reportUnknownArgumentType]
     said = tuning.tune("a", record=tmp_path / "r" / "host.json", proc_sys=sysctls.folder)
     assert said == ["kernel module no_such_module cannot be loaded"]
+
+
+@pytest.mark.parametrize("stays", [False, True])
+def test_a_link_that_goes_while_it_is_taken_away_is_no_error(
+    kernel: Kernel, monkeypatch: pytest.MonkeyPatch, stays: bool
+) -> None:
+    """The end of its namespace takes it along, a moment after the last process."""
+    seen = iter([{CONFIG.link}, {CONFIG.link} if stays else set[str]()])
+    monkeypatch.setattr(host, "links", lambda: next(seen))
+
+    def refuse(argv: list[str], **_: object) -> Completed:
+        if "link" in argv:
+            raise ProcessError(argv, "ended with 1", "Cannot find device")
+        return Completed(tuple(argv), 0, "", "")
+
+    monkeypatch.setattr(host, "run", refuse)
+    if stays:
+        with pytest.raises(ProcessError):
+            host.detach(CONFIG)
+    else:
+        host.detach(CONFIG)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from moyai.core.errors import MoyaiError, UsageError
-from moyai.linux.process import run
+from moyai.linux.process import ProcessError, run
 from moyai.localcloud.config import CloudConfig
 from moyai.localcloud.inside import UPLINK
 from moyai.localcloud.services.network import MANAGEMENT_BRIDGE
@@ -167,7 +167,12 @@ def detach(config: CloudConfig) -> None:
     if _has_table(config):
         run(["nft", "delete", "table", "inet", table(config)])
     if config.link in links():
-        run(["ip", "link", "delete", config.link])
+        try:
+            run(["ip", "link", "delete", config.link])
+        except ProcessError:
+            # the namespace at its other end takes it along when it ends, a moment after its last process
+            if config.link in links():
+                raise
     for route in routes():
         if _is_fence(route, config):
             run(["ip", "route", "delete", "unreachable", route["dst"], "metric", str(FENCE_METRIC)])
