@@ -113,6 +113,17 @@ async def test_a_new_node_is_its_machine_as_it_is_now_not_as_an_earlier_list_had
     assert parsed(world, "demo-2").internal_ips == ("10.0.0.2",)
 
 
+async def test_a_machine_whose_addresses_the_cloud_does_not_know_yet_keeps_those_of_its_kubelet() -> None:
+    world = World(nodes=0)
+    world.cloud.servers_.append(replace(server(1), addresses=()))
+    found = node_object(1, initialised=False)
+    own = [{"type": "InternalIP", "address": "10.0.0.1"}, {"type": "Hostname", "address": "demo-1"}]
+    world.kube.put(NODES, {**found, "status": {**found["status"], "addresses": own}})
+    async with world.run("node"):
+        await world.until(lambda: parsed(world, "demo-1").provider_id)
+    assert parsed(world, "demo-1").internal_ips == ("10.0.0.1",)
+
+
 async def test_a_node_without_server_keeps_its_taint_and_is_initialised_when_the_server_shows() -> None:
     world = World(nodes=0)
     world.kube.put(NODES, node_object(1, initialised=False))

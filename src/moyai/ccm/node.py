@@ -35,6 +35,8 @@ _PROVIDED_IP = "alpha.kubernetes.io/provided-node-ip"
 
 #: Addresses and labels of running nodes are compared this often: a floating IP may have been given meanwhile.
 _RESYNC_SECONDS = 300.0
+#: A node that was just initialised is looked at once more.
+_SETTLE_SECONDS = 5.0
 #: A node that is not Ready is looked after so often.
 _WATCH_SECONDS = 5.0
 _FRESH_SECONDS = 1.0
@@ -68,7 +70,7 @@ class NodeController:
                 # those of the first list were there before us
                 self._first_seen[new.uid] = self._clock.monotonic() if self._nodes.synced.is_set() else self._began
             # a kubelet that reads its Node right before we fill it in writes its own addresses, a name alone, over ours
-            lost = old is not None and old.internal_ips and not new.internal_ips
+            lost = initialised(new) and not new.internal_ips
             if old is None or lost or old.uid != new.uid or initialised(old) != initialised(new):
                 queue.add(key)
 
@@ -89,10 +91,13 @@ class NodeController:
             if fresh:
                 raise Retriable(f"the cloud has no server for node {node.name}", hint="its name must be the server's name")
             return Result(again_after=_RESYNC_SECONDS)
+        if not server.addresses:
+            server = await self._servers.ask(server.id) or server
         if await self._apply(node.name, server):
             message = f"Initialised by the cloud: {server.flavor_name} in zone {server.zone}, {provider_id(server)}"
             self._events.event(node.reference, "Normal", "Synced", message)
-        return Result(again_after=_RESYNC_SECONDS)
+        # what has just begun still changes: its kubelet writes as well, and a cloud may not know the addresses yet
+        return Result(again_after=_SETTLE_SECONDS if fresh or not server.addresses else _RESYNC_SECONDS)
 
     async def _apply(self, name: str, server: Server) -> bool:
         """Make the Node say what the server is; True when it was not initialised before."""
@@ -101,7 +106,7 @@ class NodeController:
             node = parse_node(await self._kube.get(NODES, name))
             version = node.version
             addresses = desired_addresses(node, server)
-            if addresses != [(one.type, one.address) for one in node.addresses]:
+            if server.addresses and addresses != [(one.type, one.address) for one in node.addresses]:
                 # merge, not strategic: a strategic patch would keep addresses that the server lost
                 body: Json = {"status": {"addresses": [{"type": kind, "address": text} for kind, text in addresses]}}
                 changed = await self._kube.patch(NODES, name, body, subresource="status")
