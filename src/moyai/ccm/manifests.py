@@ -9,9 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import yaml
-
 from moyai.ccm.config import CONTROLLERS, CloudConfig, write_cloud_config
+from moyai.core import yamltext
 
 NAME = "moyai-cloud-controller-manager"
 NAMESPACE = "kube-system"
@@ -51,7 +50,7 @@ def render(options: ManifestOptions) -> str:
         _secret(options),
         _deployment(options),
     )
-    return yaml.safe_dump_all(objects, sort_keys=False)
+    return yamltext.dump(*objects)
 
 
 def _meta(*, name: str = NAME, namespaced: bool = True) -> dict[str, Any]:

@@ -13,8 +13,7 @@ from dataclasses import dataclass, field
 from importlib import resources
 from typing import Any, Literal
 
-import yaml
-
+from moyai.core import yamltext
 from moyai.csi.names import DRIVER
 
 NAMESPACE = "kube-system"
@@ -77,7 +76,7 @@ def render(options: ManifestOptions) -> str:
         # last: its kind is known only a moment after its definition was taken
         _snapshot_class(options.reclaim_policy),
     )
-    return "---\n".join([*definitions(), yaml.safe_dump_all(objects, sort_keys=False)])
+    return "---\n".join([*definitions(), yamltext.dump(*objects)])
 
 
 def definitions() -> list[str]:

@@ -10,8 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import yaml
-
+from moyai.core import yamltext
 from moyai.plan.nodes import Node
 from moyai.plan.rules import API_PORT
 from moyai.spec.model import Cluster, NodePool
@@ -41,7 +40,7 @@ def patches() -> dict[str, str]:
     """
     probe = {"name": "coredns", "readinessProbe": {"periodSeconds": 1}}
     deployment = {"spec": {"template": {"spec": {"containers": [probe]}}}}
-    return {"corednsdeployment0+strategic.yaml": yaml.safe_dump(deployment)}
+    return {"corednsdeployment0+strategic.yaml": yamltext.dump(deployment)}
 
 
 @dataclass(frozen=True)
@@ -87,8 +86,8 @@ def init_config(facts: InitFacts) -> str:
     """For ``kubeadm init`` on the control plane."""
     spec, node = facts.cluster.spec, facts.node
     endpoint = f"{node.address}:{API_PORT}"
-    return yaml.safe_dump_all(
-        [
+    return yamltext.dump(
+        *[
             {
                 "apiVersion": "kubeadm.k8s.io/v1beta4",
                 "kind": "InitConfiguration",
@@ -143,7 +142,6 @@ def init_config(facts: InitFacts) -> str:
                 "oomScoreAdj": 0,
             },
         ],
-        sort_keys=False,
     )
 
 
@@ -158,7 +156,7 @@ def _image_tags(tags: Mapping[str, str]) -> dict[str, Any]:
 
 def join_config(node: Node, pool: NodePool | None, *, token: str, discovery_file: str) -> str:
     """For ``kubeadm join`` on a worker; ``discovery_file``: a kubeconfig on the machine that holds the pinned authority."""
-    return yaml.safe_dump(
+    return yamltext.dump(
         {
             "apiVersion": "kubeadm.k8s.io/v1beta4",
             "kind": "JoinConfiguration",
@@ -166,7 +164,6 @@ def join_config(node: Node, pool: NodePool | None, *, token: str, discovery_file
             "nodeRegistration": _registration(node, pool),
             "timeouts": TIMEOUTS,
         },
-        sort_keys=False,
     )
 
 

@@ -14,7 +14,6 @@ from datetime import datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
 
-import yaml
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, padding, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
@@ -22,6 +21,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.kdf.pbkdf2 import PBKDF2HMAC
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from moyai.core import yamltext
 from moyai.core.clock import Clock
 from moyai.core.files import write_private
 
@@ -77,7 +77,7 @@ def admin_kubeconfig(pki: Pki, *, name: str, server: str, clock: Clock) -> str:
     private = ec.generate_private_key(ec.SECP256R1())
     certificate = _client_certificate(pki, private, "moyai-admin", "system:masters", clock.now())
     user = f"{name}-admin"
-    return yaml.safe_dump(
+    return yamltext.dump(
         {
             "apiVersion": "v1",
             "kind": "Config",
@@ -91,7 +91,6 @@ def admin_kubeconfig(pki: Pki, *, name: str, server: str, clock: Clock) -> str:
             ],
             "contexts": [{"name": name, "context": {"cluster": name, "user": user}}],
         },
-        sort_keys=False,
     )
 
 

@@ -18,8 +18,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.resources import files
 
-import yaml
-
+from moyai.core import yamltext
 from moyai.core.errors import Terminal
 from moyai.lifecycle import kubeadm
 from moyai.lifecycle.pki import Pki, seal
@@ -102,13 +101,12 @@ def worker(facts: NodeFacts) -> str:
 
 def _discovery(facts: NodeFacts, endpoint: str) -> str:
     authority = base64.b64encode(facts.pki.ca).decode()
-    return yaml.safe_dump(
+    return yamltext.dump(
         {
             "apiVersion": "v1",
             "kind": "Config",
             "clusters": [{"name": "", "cluster": {"server": f"https://{endpoint}", "certificate-authority-data": authority}}],
         },
-        sort_keys=False,
     )
 
 
