@@ -39,8 +39,6 @@ RESULTS = SHARE / "results.jsonl"
 CONFIG = CloudConfig(name="try", zones=("az1",))
 BRIDGE = "brnodes"
 Json = dict[str, Any]
-#: One read into a buffer larger than the machine: its memory is used up with as few instructions as can be.
-_GREEDY = ["dd", "if=/dev/zero", "of=/dev/null", "bs=3G", "count=1"]
 
 
 def report(what: str, ok: bool, seconds: float = 0.0, detail: str = "") -> None:
@@ -252,7 +250,7 @@ def check_machines(here: Host, machines: list[Machine]) -> None:
 def exhausting(here: Host, machine: Machine) -> Generator[None]:
     """Beside what happens within, somebody in the machine takes memory without end: only he is killed."""
     leader = here.leader(machine.folder, machine.name)
-    greedy = subprocess.Popen(here.exec_argv(machine.folder, machine.name, _GREEDY), stderr=subprocess.DEVNULL)
+    greedy = subprocess.Popen(here.exec_argv(machine.folder, machine.name, ["tail", "/dev/zero"]), stderr=subprocess.DEVNULL)
     try:
         yield
     finally:
