@@ -97,4 +97,5 @@ def zoned(cloud_name: str, tmp_path_factory: pytest.TempPathFactory) -> Generato
         yield made
     finally:
         if made.objects():
-            made.moyai("down", made.name, "--yes")
+            report = json.loads(made.moyai("down", made.name, "--yes", "--output", "json").stdout)
+            assert report["left"] == 0

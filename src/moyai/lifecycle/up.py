@@ -230,6 +230,7 @@ class _Up:
                 after = (*after, API)
             if isinstance(step, s.DrainNode):
                 after = (*after, API)
+            # not where machines go as well: their draining waits for the API, and that for the router
             if isinstance(step, _NOT_FOR_BOOTING) and whole and not removed:
                 after = (*after, MACHINES)
             tasks.append(Task(step.key, lambda _, progress, step=step: executor.run(step, progress), after))
