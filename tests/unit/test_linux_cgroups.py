@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -99,6 +100,31 @@ def test_v2_machine_without_its_controllers_is_found_out(v2: Path, monkeypatch: 
         group.verify(7)
     (payload / "cgroup.controllers").write_text("cpu cpuset memory pids io\n")
     group.verify(7)
+
+
+def test_v2_scope_that_systemd_removes_first(v2: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = RootV2(v2, "system.slice/moyai.scope")
+    (root.folder / "daemon").mkdir(parents=True)
+
+    def vanishes(path: Path, value: str) -> None:
+        shutil.rmtree(root.folder)
+        raise cgroups.CgroupError(f"{path}: cannot write {value!r}: No such device")
+
+    monkeypatch.setattr("moyai.linux.cgroups.v2.write", vanishes)
+    root.remove()
+    assert not root.exists()
+
+
+def test_v2_group_that_cannot_be_killed_is_told(v2: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = RootV2(v2, "system.slice/moyai.scope")
+    (root.folder / "daemon").mkdir(parents=True)
+
+    def refuses(path: Path, value: str) -> None:
+        raise cgroups.CgroupError(f"{path}: cannot write {value!r}: Permission denied")
+
+    monkeypatch.setattr("moyai.linux.cgroups.v2.write", refuses)
+    with pytest.raises(cgroups.CgroupError, match=r"cgroup\.kill.*Permission denied"):
+        root.remove()
 
 
 @pytest.mark.parametrize("name", ["", "daemon", "..", "a/b"])

@@ -55,9 +55,14 @@ class GroupV2(Group):
         return sorted(set(pids_below(self._folder)))
 
     def kill(self, *, timeout: float = 30.0) -> None:
-        if self.exists():
+        if not self.exists():
+            return
+        try:
             write(self._folder / "cgroup.kill", "1")
-            self.wait_empty(timeout)
+        except CgroupError:
+            if self.exists():  # else systemd removed it between the look and the write, with its scope
+                raise
+        self.wait_empty(timeout)
 
     def remove(self) -> None:
         rmdir_tree(self._folder)
@@ -122,9 +127,10 @@ class RootV2(Root):
         return GroupV2(self, name)
 
     def names(self) -> list[str]:
-        if not self.folder.exists():
+        try:
+            return sorted(entry.name for entry in self.folder.iterdir() if entry.is_dir() and entry.name != DAEMON)
+        except FileNotFoundError:
             return []
-        return sorted(entry.name for entry in self.folder.iterdir() if entry.is_dir() and entry.name != DAEMON)
 
     def enter_daemon(self, pid: int | None = None) -> None:
         with contextlib.suppress(ProcessLookupError):
