@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from moyai.cloud.model import Snapshot
 from moyai.cloud.openstack import OpenStackCloud, connect
 from moyai.core.ids import cluster_tag
 from moyai.csi import manifests
@@ -26,13 +27,9 @@ class Keeping(Cluster):
     """A cluster of one machine, which keeps its disks when it goes."""
 
     def write(self, workers: int) -> None:
-        pools = [{"name": "workers", "replicas": workers}] if workers else []
-        spec = {
-            "cloud": self.cloud,
-            "controlPlane": {"zone": "az1"},
-            "nodePools": pools,
-            "volumes": {"reclaimPolicy": "Retain"},
-        }
+        del workers  # the pods are the control plane's
+        volumes = {"reclaimPolicy": "Retain"}
+        spec: dict[str, Any] = {"cloud": self.cloud, "controlPlane": {"zone": "az1"}, "nodePools": [], "volumes": volumes}
         (self.folder / "cluster.yaml").write_text(json.dumps({"metadata": {"name": self.name}, "spec": spec}))
 
 
@@ -70,7 +67,8 @@ def _own_disk_in_a_pod(space: Space, disk: str) -> None:
     space.apply(pv, claim, space.pod("precious", "precious", tolerations=_ANYWHERE, nodeSelector=plane))
 
 
-def _snapshot(space: Space) -> None:
+def _snapshot(space: Space, cloud: OpenStackCloud) -> tuple[str, Snapshot]:
+    """Make one of the claim ``data`` and wait until it is usable: (the claim's volume, its snapshot)."""
     space.apply(
         {
             "apiVersion": "snapshot.storage.k8s.io/v1",
@@ -79,6 +77,9 @@ def _snapshot(space: Space) -> None:
             "spec": {"volumeSnapshotClassName": manifests.CLASS, "source": {"persistentVolumeClaimName": "data"}},
         }
     )
+    space.kubectl("wait", "volumesnapshot/moment", "--for=jsonpath={.status.readyToUse}=true", "--timeout=120s")
+    volume = space.volume_of("data")
+    return volume, next(one for one in cloud.volumes.snapshots() if one.volume_id == volume)
 
 
 def _deployment(space: Space) -> dict[str, Any]:
@@ -113,6 +114,42 @@ def _fates(report: Any) -> dict[str, tuple[str, str]]:
     return {one["id"]: (one["fate"], one["why"]) for one in report["objects"]}
 
 
+def test_down_keeps_what_the_spec_says_and_touches_no_other_cluster(
+    zoned: Zoned, cloud: OpenStackCloud, own_disk: str, tmp_path: Path
+) -> None:
+    others = zoned.objects()
+    keeping = Keeping(tmp_path, zoned.cloud)
+    try:
+        uid = keeping.up()["uid"]
+        space = Space(SharedCluster(keeping.name, uid, cloud))
+        # a load balancer and its floating IP that nobody cleans up
+        space.kubectl("create", "service", "loadbalancer", "hanging", "--tcp=80:80")
+        space.apply(space.claim("data"), space.pod("app", tolerations=_ANYWHERE))
+        _own_disk_in_a_pod(space, own_disk)
+        space.ready("app", "precious")
+        space.store("app", "kept")
+        made, snapshot = _snapshot(space, cloud)
+        until("a load balancer", lambda: any(name.startswith("balancer ") for name in keeping.objects()), 120)
+    finally:
+        report = json.loads(keeping.moyai("down", keeping.name, "--yes", "--output", "json").stdout)
+    fates = _fates(report)
+    assert report["left"] == 0
+    policy = ("kept", "spec.volumes.reclaimPolicy is Retain")
+    assert (fates[made], fates[snapshot.id]) == (policy, policy)
+    assert fates[own_disk][0] == "kept"
+    assert "load balancer" in {one["kind"] for one in report["objects"]}
+    assert {one["fate"] for one in report["objects"] if one["id"] not in (made, snapshot.id, own_disk)} == {"gone"}
+    assert not keeping.objects()
+    assert "there is no cluster" in keeping.moyai("status", keeping.name, expect=2).stderr
+    assert zoned.objects() == others
+    assert {node["node"] for node in zoned.status()["nodes"]} == {"Ready"}
+    assert cloud.volumes.volume(made).status == "AVAILABLE"
+    assert cloud.volumes.snapshot(snapshot.id).status == "AVAILABLE"
+    cloud.volumes.delete_snapshot(snapshot.id)
+    until("the snapshot is gone", lambda: snapshot.id not in {one.id for one in cloud.volumes.snapshots()}, 60)
+    cloud.volumes.delete_volume(made)
+
+
 def test_a_vanished_machine_gives_its_disk_back_and_down_deletes_what_it_made(
     zoned: Zoned, cloud: OpenStackCloud, own_disk: str
 ) -> None:
@@ -138,9 +175,7 @@ def test_a_vanished_machine_gives_its_disk_back_and_down_deletes_what_it_made(
     assert space.load(moved) == "kept"
     assert cloud.volumes.volume(made).attached_server_ids != (gone.id,)
 
-    _snapshot(space)
-    space.kubectl("wait", "volumesnapshot/moment", "--for=jsonpath={.status.readyToUse}=true", "--timeout=120s")
-    snapshot = next(one for one in cloud.volumes.snapshots() if one.volume_id == made)
+    _, snapshot = _snapshot(space, cloud)
 
     report = json.loads(zoned.moyai("down", zoned.name, "--yes", "--output", "json").stdout)
     fates = _fates(report)
@@ -151,43 +186,3 @@ def test_a_vanished_machine_gives_its_disk_back_and_down_deletes_what_it_made(
     assert made not in {one.id for one in cloud.volumes.volumes()}
     assert snapshot.id not in {one.id for one in cloud.volumes.snapshots()}
     assert not zoned.objects()
-
-
-def test_down_keeps_what_the_spec_says_and_touches_no_other_cluster(
-    cluster: Cluster, cloud: OpenStackCloud, own_disk: str, tmp_path: Path
-) -> None:
-    others = cluster.objects()
-    # no worker: the pods are the control plane's
-    keeping = Keeping(tmp_path, cluster.cloud, workers=0)
-    try:
-        uid = keeping.up()["uid"]
-        space = Space(SharedCluster(keeping.name, uid, cloud))
-        # a load balancer and its floating IP that nobody cleans up
-        space.kubectl("create", "service", "loadbalancer", "hanging", "--tcp=80:80")
-        space.apply(space.claim("data"), space.pod("app", tolerations=_ANYWHERE))
-        _own_disk_in_a_pod(space, own_disk)
-        space.ready("app", "precious")
-        space.store("app", "kept")
-        _snapshot(space)
-        space.kubectl("wait", "volumesnapshot/moment", "--for=jsonpath={.status.readyToUse}=true", "--timeout=120s")
-        made = space.volume_of("data")
-        snapshot = next(one for one in cloud.volumes.snapshots() if one.volume_id == made)
-        until("a load balancer", lambda: any(name.startswith("balancer ") for name in keeping.objects()), 120)
-    finally:
-        report = json.loads(keeping.moyai("down", keeping.name, "--yes", "--output", "json").stdout)
-    fates = _fates(report)
-    assert report["left"] == 0
-    policy = ("kept", "spec.volumes.reclaimPolicy is Retain")
-    assert (fates[made], fates[snapshot.id]) == (policy, policy)
-    assert fates[own_disk][0] == "kept"
-    assert "load balancer" in {one["kind"] for one in report["objects"]}
-    assert {one["fate"] for one in report["objects"] if one["id"] not in (made, snapshot.id, own_disk)} == {"gone"}
-    assert not keeping.objects()
-    assert "there is no cluster" in keeping.moyai("status", keeping.name, expect=2).stderr
-    assert cluster.objects() == others
-    assert {node["node"] for node in cluster.status()["nodes"]} == {"Ready"}
-    assert cloud.volumes.volume(made).status == "AVAILABLE"
-    assert cloud.volumes.snapshot(snapshot.id).status == "AVAILABLE"
-    cloud.volumes.delete_snapshot(snapshot.id)
-    until("the snapshot is gone", lambda: snapshot.id not in {one.id for one in cloud.volumes.snapshots()}, 60)
-    cloud.volumes.delete_volume(made)
