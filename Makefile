@@ -41,7 +41,7 @@ types:
 	.venv/bin/pyright --warnings
 
 unit:
-	.venv/bin/pytest -q tests/unit
+	.venv/bin/pytest -q -n 2 tests/unit
 
 format:
 	.venv/bin/ruff check --fix src tests

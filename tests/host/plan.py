@@ -19,7 +19,7 @@ _ADDON = """apiVersion: v1
 kind: ConfigMap
 metadata: {name: moyai-try, namespace: kube-system}
 """
-# Each change of process empties what the emulator knows of addresses, and its processors are a tenth as fast: longer turns.
+# Each change of process empties what the emulator knows of addresses, and its processors are a twentieth as fast: longer turns.
 _RUN = """cd /share
 sched=/sys/kernel/debug/sched
 test -d $sched || mount -t debugfs debugfs /sys/kernel/debug

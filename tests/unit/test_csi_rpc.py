@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import tempfile
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -56,14 +57,21 @@ class Client:
         await self._channel.close()
 
 
+@pytest.fixture
+def sockets() -> Iterator[Path]:
+    """A folder with a short name: a socket's whole path has 107 characters at most."""
+    with tempfile.TemporaryDirectory(prefix="csi-") as folder:
+        yield Path(folder)
+
+
 @pytest_asyncio.fixture
-async def world(tmp_path: Path) -> AsyncIterator[tuple[CsiCloud, Path]]:
+async def world(sockets: Path) -> AsyncIterator[tuple[CsiCloud, Path]]:
     raw = CsiCloud(polls=1)
     server = raw.add_server("one")
-    folder = tmp_path / "registry"
+    folder = sockets / "registry"
     folder.mkdir()
     options = Options(
-        endpoint=f"unix://{tmp_path}/csi.sock",
+        endpoint=f"unix://{sockets}/csi.sock",
         cluster="demo",
         kubelet_path="/var/lib/kubelet/plugins/csi.sock",
         registration_dir=folder,
@@ -78,9 +86,9 @@ async def world(tmp_path: Path) -> AsyncIterator[tuple[CsiCloud, Path]]:
     stop = asyncio.Event()
     running = asyncio.create_task(driver.run(stop))
     async with asyncio.timeout(10):
-        while not (folder / f"{DRIVER}-reg.sock").exists() or await probe(tmp_path / "csi.sock"):
+        while not (folder / f"{DRIVER}-reg.sock").exists() or await probe(sockets / "csi.sock"):
             await asyncio.sleep(0.02)
-    yield raw, tmp_path
+    yield raw, sockets
     stop.set()
     assert await running
 
@@ -115,15 +123,15 @@ async def test_abilities_and_codes(world: tuple[CsiCloud, Path]) -> None:
         await one.close()
 
 
-async def test_the_node_service_alone_tells_what_the_driver_can_as_a_whole(tmp_path: Path) -> None:
-    options = Options(endpoint=f"unix://{tmp_path}/csi.sock", cluster="demo", controller=False)
+async def test_the_node_service_alone_tells_what_the_driver_can_as_a_whole(sockets: Path) -> None:
+    options = Options(endpoint=f"unix://{sockets}/csi.sock", cluster="demo", controller=False)
     driver = Driver(options, CsiConfig(), calls=None, disks=as_disks(FakeDisks()), find_instance=lambda: Instance("one", "az1"))
     stop = asyncio.Event()
     running = asyncio.create_task(driver.run(stop))
     async with asyncio.timeout(10):
-        while not (tmp_path / "csi.sock").exists():
+        while not (sockets / "csi.sock").exists():
             await asyncio.sleep(0.02)
-    identity, controller = (Client(tmp_path / "csi.sock", pb.DESCRIPTOR, name) for name in ("Identity", "Controller"))
+    identity, controller = (Client(sockets / "csi.sock", pb.DESCRIPTOR, name) for name in ("Identity", "Controller"))
     said = await identity("GetPluginCapabilities", pb.GetPluginCapabilitiesRequest())
     assert pb.PluginCapability.Service.CONTROLLER_SERVICE in [one.service.type for one in said.capabilities]
     assert await controller.refused("ListVolumes", pb.ListVolumesRequest()) == "UNIMPLEMENTED"
