@@ -55,12 +55,10 @@ class GroupV2(Group):
         return sorted(set(pids_below(self._folder)))
 
     def kill(self, *, timeout: float = 30.0) -> None:
-        if not self.exists():
-            return
         try:
             write(self._folder / "cgroup.kill", "1")
         except CgroupError:
-            if self.exists():  # else systemd removed it between the look and the write, with its scope
+            if self.exists():  # else it is gone already: systemd removes an emptied scope by itself
                 raise
         self.wait_empty(timeout)
 
