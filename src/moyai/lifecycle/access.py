@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import yaml
 
+from moyai.core import yamltext
 from moyai.core.errors import Terminal, UsageError
 from moyai.core.files import write_private
 from moyai.lifecycle.record import Record
@@ -50,7 +51,7 @@ def merge_kubeconfig(text: str, file: Path) -> str:
         names = {str(entry["name"]) for entry in mine}
         merged[section] = [*_without(merged.get(section), names), *mine]
     merged["current-context"] = new["current-context"]
-    write_private(file, yaml.safe_dump(merged, sort_keys=False))
+    write_private(file, yamltext.dump(merged))
     return str(new["current-context"])
 
 
@@ -72,7 +73,7 @@ def remove_from_kubeconfig(name: str, file: Path) -> bool:
     if found:
         if config.get("current-context") == name:
             config["current-context"] = config["contexts"][0]["name"] if config["contexts"] else ""
-        write_private(file, yaml.safe_dump(config, sort_keys=False))
+        write_private(file, yamltext.dump(config))
     return found
 
 

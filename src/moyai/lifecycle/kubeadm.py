@@ -87,61 +87,59 @@ def init_config(facts: InitFacts) -> str:
     spec, node = facts.cluster.spec, facts.node
     endpoint = f"{node.address}:{API_PORT}"
     return yamltext.dump(
-        *[
-            {
-                "apiVersion": "kubeadm.k8s.io/v1beta4",
-                "kind": "InitConfiguration",
-                "bootstrapTokens": [
+        {
+            "apiVersion": "kubeadm.k8s.io/v1beta4",
+            "kind": "InitConfiguration",
+            "bootstrapTokens": [
+                {
+                    "token": facts.token,
+                    "ttl": f"{TOKEN_HOURS}h0m0s",
+                    "usages": ["signing", "authentication"],
+                    "groups": ["system:bootstrappers:kubeadm:default-node-token"],
+                }
+            ],
+            "localAPIEndpoint": {"advertiseAddress": node.address, "bindPort": API_PORT},
+            "nodeRegistration": _registration(node, None),
+            "patches": {"directory": PATCHES},
+            "timeouts": TIMEOUTS,
+        },
+        {
+            "apiVersion": "kubeadm.k8s.io/v1beta4",
+            "kind": "ClusterConfiguration",
+            "clusterName": facts.cluster.name,
+            "kubernetesVersion": f"v{spec.kubernetes_version}",
+            "controlPlaneEndpoint": endpoint,
+            "encryptionAlgorithm": "ECDSA-P256",
+            "networking": {
+                "podSubnet": str(spec.network.pod_cidr),
+                "serviceSubnet": str(spec.network.service_cidr),
+                "dnsDomain": "cluster.local",
+            },
+            "apiServer": {"certSANs": sorted({facts.api_address, node.address, "127.0.0.1", "localhost"})},
+            "controllerManager": {
+                "extraArgs": _args(
                     {
-                        "token": facts.token,
-                        "ttl": f"{TOKEN_HOURS}h0m0s",
-                        "usages": ["signing", "authentication"],
-                        "groups": ["system:bootstrappers:kubeadm:default-node-token"],
+                        # the planner owns the pod ranges; the cloud controller manager writes them to the nodes
+                        "allocate-node-cidrs": "false",
+                        # its 20 requests a second delay the first certificates by 5 s
+                        "kube-api-qps": "300",
+                        "kube-api-burst": "600",
+                        "leader-elect": "false",
                     }
-                ],
-                "localAPIEndpoint": {"advertiseAddress": node.address, "bindPort": API_PORT},
-                "nodeRegistration": _registration(node, None),
-                "patches": {"directory": PATCHES},
-                "timeouts": TIMEOUTS,
+                )
             },
-            {
-                "apiVersion": "kubeadm.k8s.io/v1beta4",
-                "kind": "ClusterConfiguration",
-                "clusterName": facts.cluster.name,
-                "kubernetesVersion": f"v{spec.kubernetes_version}",
-                "controlPlaneEndpoint": endpoint,
-                "encryptionAlgorithm": "ECDSA-P256",
-                "networking": {
-                    "podSubnet": str(spec.network.pod_cidr),
-                    "serviceSubnet": str(spec.network.service_cidr),
-                    "dnsDomain": "cluster.local",
-                },
-                "apiServer": {"certSANs": sorted({facts.api_address, node.address, "127.0.0.1", "localhost"})},
-                "controllerManager": {
-                    "extraArgs": _args(
-                        {
-                            # the planner owns the pod ranges; the cloud controller manager writes them to the nodes
-                            "allocate-node-cidrs": "false",
-                            # its 20 requests a second delay the first certificates by 5 s
-                            "kube-api-qps": "300",
-                            "kube-api-burst": "600",
-                            "leader-elect": "false",
-                        }
-                    )
-                },
-                **_image_tags(facts.image_tags),
-                "scheduler": {"extraArgs": _args({"leader-elect": "false"})},
-            },
-            _kubelet(spec.network.node_pod_prefix),
-            {
-                "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
-                "kind": "KubeProxyConfiguration",
-                "mode": "nftables",
-                "clusterCIDR": str(spec.network.pod_cidr),
-                "conntrack": {"maxPerCore": 0, "min": 0},
-                "oomScoreAdj": 0,
-            },
-        ],
+            **_image_tags(facts.image_tags),
+            "scheduler": {"extraArgs": _args({"leader-elect": "false"})},
+        },
+        _kubelet(spec.network.node_pod_prefix),
+        {
+            "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
+            "kind": "KubeProxyConfiguration",
+            "mode": "nftables",
+            "clusterCIDR": str(spec.network.pod_cidr),
+            "conntrack": {"maxPerCore": 0, "min": 0},
+            "oomScoreAdj": 0,
+        },
     )
 
 

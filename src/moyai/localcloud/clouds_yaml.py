@@ -12,6 +12,7 @@ from typing import Any, cast
 
 import yaml
 
+from moyai.core import yamltext
 from moyai.core.errors import MoyaiError
 from moyai.core.files import write_private
 from moyai.localcloud.config import CloudConfig
@@ -103,4 +104,4 @@ def _load(file: Path) -> dict[str, Any]:
 def _save(file: Path, data: Mapping[str, Any]) -> None:
     file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     target = file.resolve()  # a link stays a link
-    write_private(target, yaml.safe_dump(dict(data), sort_keys=False))
+    write_private(target, yamltext.dump(dict(data)))
