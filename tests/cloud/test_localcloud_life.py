@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import queue
 import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Generator
 from dataclasses import replace
@@ -19,7 +21,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from moyai.core.errors import MoyaiError, UsageError
+from moyai.core.errors import UsageError
 from moyai.core.paths import Paths, default_paths
 from moyai.core.progress import Reporter
 from moyai.linux.process import run
@@ -125,12 +127,18 @@ def test_an_up_that_is_killed_is_gone_on_with_and_the_cloud_is_made(life: Life) 
     assert entry["auth"]["auth_url"] == CONFIG.auth_url
 
 
-def test_two_at_once_the_second_is_told_so(life: Life) -> None:
-    with local.locked(CONFIG.name):
-        with pytest.raises(MoyaiError, match="another command is at work on cloud 'life'"):
-            life.up()
-        with pytest.raises(MoyaiError, match="another command is at work on cloud 'life'"):
-            life.down()
+def test_of_two_at_once_the_second_waits_and_says_so(life: Life) -> None:
+    said: queue.Queue[str] = queue.Queue()
+    waiting = Reporter(lambda event: said.put(event.detail) if event.kind == "note" else None)
+    second = threading.Thread(
+        target=local.up, args=(CONFIG, life.paths, waiting), kwargs={"clouds_file": life.clouds_file}, daemon=True
+    )
+    with local.locked(CONFIG.name, life.reporter):
+        second.start()
+        assert said.get(timeout=30) == f"cloud 'life': waiting for process {os.getpid()}, which is at work on it"
+        assert second.is_alive()
+    second.join(60)
+    assert not second.is_alive()
     assert status(CONFIG, life.paths).condition == "running"
 
 

@@ -68,7 +68,7 @@ def test_who_waits_for_another_says_so(tmp_path: Path) -> None:
     began.wait()
     cache.get("thing", A, _file, say=said.append)
     maker.join()
-    assert said == ["another moyai is making it; waiting for that one"]
+    assert said == [f"waiting for process {os.getpid()}, which makes it"]
 
 
 def test_a_failed_make_leaves_nothing(tmp_path: Path) -> None:

@@ -69,12 +69,18 @@ def ensure_cluster_base(name: str, paths: Paths, reporter: Reporter, config: Clo
     """
     config = config or local.recorded(CloudPaths(paths.cloud(name))) or CloudConfig(name)
     toolchain = Toolchain(paths, reporter)
+
+    def upload(results: Mapping[str, Any], step: Step) -> None:
+        # two at once would both find it missing
+        with local.locked(name, reporter):
+            _upload(name, results[node.NODE], step)
+
     tasks = [
         *cloud_tasks(config, paths, reporter, toolchain),
         *_toolchain_tasks(toolchain, node.COMPONENTS),
         *node.tasks(paths, after=(PACKAGES,)),
         node.nginx_task(paths, after=(PACKAGES,)),
-        Task(UPLOAD, lambda results, step: _upload(name, results[node.NODE], step), (CLOUD, node.NODE)),
+        Task(UPLOAD, upload, (CLOUD, node.NODE)),
         Task(PUSH, lambda results, step: _push(config, results[node.NGINX], step), (CLOUD, node.NGINX)),
     ]
     run_graph(tasks, reporter, workers=len(tasks))

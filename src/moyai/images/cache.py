@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from moyai.core.errors import Terminal
+from moyai.core.locks import file_lock
 
 
 def key_of(*parts: Any) -> str:
@@ -65,7 +64,7 @@ class Cache:
         final = self.path(kind, key, suffix)
         if not final.exists():
             self.folder.mkdir(parents=True, exist_ok=True)
-            with self._lock(kind, say):
+            with file_lock(self.folder / f".lock-{kind}", lambda holder: say(f"waiting for {holder}, which makes it")):
                 if not final.exists():
                     self._make(kind, final, make)
                     self._prune(kind, suffix, keep, final)
@@ -97,16 +96,6 @@ class Cache:
         found.sort(key=lambda path: path.stat().st_mtime, reverse=True)
         for old in found[max(0, keep - 1) :]:
             remove(old)
-
-    @contextmanager
-    def _lock(self, kind: str, say: Callable[[str], None]) -> Generator[None]:
-        with (self.folder / f".lock-{kind}").open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                say("another moyai is making it; waiting for that one")
-                fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
 
 
 def _hint(error: OSError) -> str | None:

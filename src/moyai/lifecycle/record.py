@@ -7,9 +7,7 @@ One process at a time works on a cluster: the lock is the kernel's and vanishes 
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 import shutil
 import threading
 from collections.abc import Generator, Mapping
@@ -23,6 +21,7 @@ from moyai.core.clock import Clock, SystemClock
 from moyai.core.errors import Terminal, UsageError
 from moyai.core.files import write_private
 from moyai.core.ids import is_dns_label, new_uid
+from moyai.core.locks import file_lock
 from moyai.core.paths import Paths
 from moyai.plan.observed import NodeSeat, Recorded
 
@@ -218,18 +217,10 @@ def locked(paths: Paths, name: str) -> Generator[None]:
     """Be the only one who changes cluster ``name`` while the block runs; Terminal at once when somebody else is."""
     if not is_dns_label(name):
         raise UsageError(f"{name!r} is no cluster's name", hint="should be a DNS label (a-z, 0-9, '-')")
+
+    def refuse(holder: str) -> None:
+        raise Terminal(f"another moyai ({holder}) is working on cluster {name}", hint="wait until it is done")
+
     paths.clusters.mkdir(parents=True, exist_ok=True, mode=0o700)
-    handle = os.open(paths.clusters / f".{name}.lock", os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.pread(handle, 32, 0).decode(errors="replace").strip()
-            raise Terminal(
-                f"another moyai (process {holder or 'unknown'}) is working on cluster {name}", hint="wait until it is done"
-            ) from None
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
+    with file_lock(paths.clusters / f".{name}.lock", refuse):
         yield
-    finally:
-        os.close(handle)

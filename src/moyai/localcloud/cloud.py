@@ -2,18 +2,17 @@
 
 ``up`` is idempotent and picks up what it finds: a running cloud is completed, one that was stopped (a reboot) goes on with its
 own state, none at all is restored from a snapshot or made from nothing. What an interrupted ``up`` left is told by the
-missing ``complete`` mark and made anew. One lock per cloud name keeps two commands from working at once.
+missing ``complete`` mark and made anew. One lock per cloud name: commands that change it wait for each other.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import shutil
 import sys
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from moyai.core.clock import Clock, SystemClock
 from moyai.core.errors import MoyaiError, UsageError
 from moyai.core.files import write_private
 from moyai.core.graph import run_graph
+from moyai.core.locks import file_lock
 from moyai.core.paths import Paths
 from moyai.core.progress import Reporter
 from moyai.linux import cgroups
@@ -69,7 +69,7 @@ def up(
     clock = clock or SystemClock()
     folders = CloudPaths(paths.cloud(config.name))
     folders.check()
-    with locked(config.name):
+    with locked(config.name, reporter):
         ends.refuse_foreign(config, folders)
         _check_same(config, folders)
         running = _init(folders)
@@ -228,7 +228,7 @@ def down(
     """End the cloud and delete its state (``keep``: only end it). Returns what was left behind all the same."""
     require_root()
     folders = CloudPaths(paths.cloud(config.name))
-    with locked(config.name):
+    with locked(config.name, reporter):
         ends.refuse_foreign(config, folders)
         config = recorded(folders) or config
         with reporter.step("cloud: end everything"):
@@ -294,14 +294,9 @@ def require_root() -> None:
         raise UsageError("the local cloud needs root (namespaces, bridges, loop devices)", hint="run it with sudo")
 
 
-@contextlib.contextmanager
-def locked(name: str) -> Generator[None]:
-    """Keep other commands from changing this cloud meanwhile; the lock dies with its process."""
-    file = Path("/run/lock") / f"moyai-cloud-{name}.lock"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with file.open("a+") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise MoyaiError(f"another command is at work on cloud {name!r}", hint="wait until it is done") from None
-        yield
+def locked(name: str, reporter: Reporter) -> contextlib.AbstractContextManager[None]:
+    """Keep other commands from changing this cloud meanwhile; says so when one that does must be waited for."""
+    return file_lock(
+        Path("/run/lock") / f"moyai-cloud-{name}.lock",
+        lambda holder: reporter.note(f"cloud {name!r}: waiting for {holder}, which is at work on it"),
+    )

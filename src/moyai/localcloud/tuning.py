@@ -6,7 +6,6 @@ The record is one for all clouds of the host and lives in /run, as long as the s
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 from collections.abc import Generator
@@ -14,6 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from moyai.core.files import write_private
+from moyai.core.locks import file_lock
 from moyai.linux.process import ProcessError, run
 
 RECORD = Path("/run/moyai/host.json")
@@ -120,8 +120,7 @@ def _load(module: str, changes: Changes, record: Path, proc_sys: Path) -> bool:
 def _changes(record: Path) -> Generator[Changes]:
     """The record, for us alone while we change it; written at the end, or removed when it has nothing to say."""
     record.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with record.with_suffix(".lock").open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with file_lock(record.with_suffix(".lock"), lambda _: None):
         try:
             changes = Changes(**json.loads(record.read_text()))
         except FileNotFoundError:

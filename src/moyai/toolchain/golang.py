@@ -19,11 +19,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from moyai.core.errors import MoyaiError
+from moyai.core.locks import file_lock
 from moyai.core.paths import Paths
 from moyai.core.progress import Step
 from moyai.linux.process import ProcessError, run, stream
 from moyai.toolchain.pins import Architecture, CSource, GoPin, Modules, version_tuple
-from moyai.toolchain.store import disk_full, file_lock
+from moyai.toolchain.store import disk_full
 
 #: Debian packages that building runc and pause needs on the host.
 HOST_PACKAGES = ("gcc", "libc6-dev", "libseccomp-dev", "pkg-config")

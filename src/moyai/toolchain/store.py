@@ -8,7 +8,6 @@ component's file lock (``<name>.lock``; the kernel frees it with the process) fi
 from __future__ import annotations
 
 import errno
-import fcntl
 import hashlib
 import json
 import os
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from moyai.core.errors import MoyaiError
+from moyai.core.locks import file_lock
 from moyai.toolchain.pins import Pin
 
 _MANIFEST = "component.json"
@@ -125,24 +125,6 @@ class Store:
             os.fsync(file.fileno())
         part.chmod(0o755)
         _sync(part)
-
-
-@contextmanager
-def file_lock(path: Path, on_wait: Callable[[str], None]) -> Generator[None]:
-    """Hold the lock on ``path`` against other processes and threads; ``on_wait`` is told who holds it, if somebody does."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            on_wait(f"process {file.read().strip() or '?'}")
-            fcntl.flock(file, fcntl.LOCK_EX)
-        file.seek(0)
-        file.truncate()
-        file.write(f"{os.getpid()}\n")
-        file.flush()
-        yield
 
 
 @contextmanager

@@ -1,0 +1,30 @@
+"""Locks between processes: a file that one at a time holds. The lock dies with its holder, however that ends."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def file_lock(path: Path, on_wait: Callable[[str], None]) -> Generator[None]:
+    """Hold the lock on ``path`` against other processes and threads, waiting for it if need be; makes its folder.
+
+    ``on_wait`` is told before the wait who holds it ("process 4711"), if somebody does; who will not wait raises there.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            on_wait(f"process {os.pread(handle, 32, 0).decode(errors='replace').strip() or '?'}")
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
+        yield
+    finally:
+        os.close(handle)
