@@ -1,7 +1,8 @@
 """``python -m tests``: all tests that need root, but those in virtual machines. Its exit code is 0 when all passed.
 
-One after the other what watches the clock or counts all that the cloud has; then the end-to-end tests in two halves side by
-side, on one cloud: each waits much of its time, and several clusters in one cloud are what users have as well.
+Side by side runs what does not meet: first the kernel's tests, which mostly wait, and a cloud's whole life, beside what counts
+all that the tests' own cloud has; then the end-to-end tests in two halves on that cloud, as several clusters in one cloud are
+what users have as well.
 """
 
 from __future__ import annotations
@@ -10,39 +11,45 @@ import os
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 
 from tests.conftest import running_cloud
 
-ALONE = ("tests/cloud", "tests/e2e/test_bad_luck.py")
+#: A cloud of its own, started again and again.
+LIFE = "tests/cloud/test_localcloud_life.py"
+BAD_LUCK = "tests/e2e/test_bad_luck.py"
 HALVES = ("shared", "own")
 
 
-def pytest(*words: str, cloud: str = "", prefix: str = "") -> int:
-    """Run pytest to its end, its lines as they come behind ``prefix``; its exit code."""
-    argv = [sys.executable, "-m", "pytest", "--durations=25", *words]
-    environment = {**os.environ, **({"MOYAI_TEST_CLOUD": cloud} if cloud else {})}
-    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment) as process:
-        assert process.stdout is not None
-        for line in process.stdout:
-            print(prefix + line, end="", flush=True)
-    return process.returncode
+class Lane:
+    """One pytest, running beside others: its lines come as they are said, behind the lane's name."""
+
+    def __init__(self, name: str, words: Sequence[str], cloud: str = "") -> None:
+        environment = {**os.environ, **({"MOYAI_TEST_CLOUD": cloud} if cloud else {})}
+        argv = [sys.executable, "-m", "pytest", "--verbose", "--durations=25", *words]
+        self._process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
+        self._reader = threading.Thread(target=self._show, args=(name,))
+        self._reader.start()
+
+    def _show(self, name: str) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            print(f"[{name}] {line}", end="", flush=True)
+
+    def end(self) -> int:
+        """Wait for it; its exit code."""
+        self._reader.join()
+        return self._process.wait()
 
 
 def main() -> int:
-    codes = [pytest("tests/netns")]
+    host = Lane("host", ["tests/netns", LIFE])
     with running_cloud() as cloud:
-        codes.append(pytest(*ALONE, cloud=cloud))
-
-        def half(name: str) -> None:
-            left_out = f"--ignore={ALONE[1]}"
-            codes.append(pytest("--verbose", "tests/e2e", left_out, f"--clusters={name}", cloud=cloud, prefix=f"[{name}] "))
-
-        threads = [threading.Thread(target=half, args=(name,)) for name in HALVES]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    return max(codes)
+        site = Lane("cloud", ["tests/cloud", f"--ignore={LIFE}", BAD_LUCK], cloud)
+        codes = [host.end(), site.end()]
+        halves = [Lane(name, ["tests/e2e", f"--ignore={BAD_LUCK}", f"--clusters={name}"], cloud) for name in HALVES]
+        codes += [half.end() for half in halves]
+    return 1 if any(codes) else 0
 
 
 if __name__ == "__main__":
