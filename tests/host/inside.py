@@ -10,6 +10,7 @@ Reads ``/share/plan.json``; writes a line to ``/share/results.jsonl`` for everyt
 from __future__ import annotations
 
 import base64
+import http.client
 import json
 import os
 import re
@@ -20,7 +21,6 @@ import sys
 import threading
 import time
 import traceback
-import urllib.request
 import uuid
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -266,22 +266,31 @@ def exhausting(here: Host, machine: Machine) -> Generator[None]:
 
 
 class Api:
-    """The cluster's API, with the control plane's own admin.conf."""
+    """The cluster's API, with the control plane's own admin.conf. One connection: each handshake takes emulation a while."""
 
     def __init__(self, conf: Path) -> None:
         text = conf.read_text()
         found = dict(re.findall(r"(server|[a-z-]+-data): (\S+)", text))
-        self.server = str(found["server"])
-        self._context = ssl.create_default_context(cadata=base64.b64decode(found["certificate-authority-data"]).decode())
+        server = str(found["server"]).removeprefix("https://")
+        context = ssl.create_default_context(cadata=base64.b64decode(found["certificate-authority-data"]).decode())
         pair = LAB / "admin.pem"
         pair.write_bytes(b"".join(base64.b64decode(found[f"client-{kind}-data"]) for kind in ("certificate", "key")))
-        self._context.load_cert_chain(pair)
+        context.load_cert_chain(pair)
+        self._connection = http.client.HTTPSConnection(server, timeout=60, context=context)
 
     def call(self, method: str, path: str, body: object = None, kind: str = "application/json") -> Json:
         data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(self.server + path, data, {"Content-Type": kind}, method=method)
-        with urllib.request.urlopen(request, timeout=60, context=self._context) as answer:
-            return cast("Json", json.load(answer))
+        try:
+            self._connection.request(method, path, data, {"Content-Type": kind})
+            answer = self._connection.getresponse()
+            said = answer.read()
+        except (OSError, http.client.HTTPException) as error:
+            # the next call connects anew
+            self._connection.close()
+            raise OSError(f"{method} {path}: {error!r}") from error
+        if answer.status >= 400:
+            raise OSError(f"{method} {path}: {answer.status} {said[:300]!r}")
+        return cast("Json", json.loads(said))
 
     def ask(self, path: str) -> Json:
         """For who asks again: empty where no answer came. Emulated processors are slow, only the asker's deadline counts."""

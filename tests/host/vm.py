@@ -136,8 +136,10 @@ def boot(guest: Guest, lab: Path, share: Path, *, timeout: float, memory_mb: int
     words = ["qemu-system-x86_64", "-accel", "tcg,thread=multi,tb-size=1024", "-cpu", "max,la57=off"]
     words += ["-smp", str(cpus), "-m", str(memory_mb), "-display", "none", "-monitor", "none", "-no-reboot", "-nic", "none"]
     words += ["-kernel", str(guest.kernel), "-initrd", str(guest.initrd)]
-    # Linux does not see that emulated time stamp counters agree; without them each look at the clock leaves the emulation
-    kernel = "root=/dev/vda rw console=ttyS0 mitigations=off tsc=reliable clocksource=tsc quiet systemd.show_status=0"
+    # Linux does not see that emulated time stamp counters agree; without them each look at the clock leaves the emulation.
+    # The emulator remembers large pages only as one range, and forgets all it knows at each change within that.
+    kernel = "root=/dev/vda rw console=ttyS0 mitigations=off tsc=reliable clocksource=tsc transparent_hugepage=never"
+    kernel += " quiet systemd.show_status=0"
     words += ["-append", kernel]
     for disk in (guest.root, lab):
         words += ["-drive", f"file={disk},format=raw,if=virtio,cache=unsafe,snapshot=on"]

@@ -60,9 +60,7 @@ def up(spec: Path | None, dry_run: bool, output: str) -> None:
     name = loaded.cluster.spec.cloud
     wanted = manifests.read(loaded.manifests)
     with display("json" if output == "json" else "text", title=f"cluster {loaded.cluster.name}") as progress:
-        if prepare.is_local(name, paths):
-            prepare.ensure_cluster_base(name, paths, progress)
-        cloud = connect(name)
+        cloud = prepare.ensure_cluster_base(name, paths, progress) if prepare.is_local(name, paths) else connect(name)
         result = build(loaded.cluster, cloud, paths, progress)
         changes, endpoints = _apply(loaded, wanted, result, paths, progress)
     unchanged = not result.changed and not changes

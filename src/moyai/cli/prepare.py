@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 import yaml
@@ -25,6 +25,9 @@ from moyai.localcloud import env, packages
 from moyai.localcloud.clouds_yaml import user_file
 from moyai.localcloud.config import PORTS, CloudConfig, CloudPaths
 from moyai.toolchain import HOST_PACKAGES, TASK_PREFIX, Toolchain
+
+if TYPE_CHECKING:
+    from moyai.cloud.protocols import Cloud
 
 #: The cloud that a spec means when it names none, and the only one that is started without having been asked for by name.
 DEFAULT_CLOUD = "moyai"
@@ -60,20 +63,20 @@ def is_local(name: str, paths: Paths) -> bool:
     return not isinstance(clouds, dict) or name not in clouds
 
 
-def ensure_cluster_base(name: str, paths: Paths, reporter: Reporter, config: CloudConfig | None = None) -> None:
+def ensure_cluster_base(name: str, paths: Paths, reporter: Reporter, config: CloudConfig | None = None) -> Cloud:
     """All that a cluster on local cloud ``name`` needs: components, the cloud running, node image and nginx in it.
 
-    ``config``: how the cloud is made, where there is none of that name yet.
+    ``config``: how the cloud is made, where there is none of that name yet. Returns the cloud, logged in to.
 
     Raises UsageError for what the user can change (not root, too little memory), MoyaiError for what went wrong.
     """
     config = config or local.recorded(CloudPaths(paths.cloud(name))) or CloudConfig(name)
     toolchain = Toolchain(paths, reporter)
 
-    def upload(results: Mapping[str, Any], step: Step) -> None:
+    def upload(results: Mapping[str, Any], step: Step) -> Cloud:
         # two at once would both find it missing
         with local.locked(name, reporter):
-            _upload(name, results[node.NODE], step)
+            return _upload(name, results[node.NODE], step)
 
     tasks = [
         *cloud_tasks(config, paths, reporter, toolchain),
@@ -83,7 +86,7 @@ def ensure_cluster_base(name: str, paths: Paths, reporter: Reporter, config: Clo
         Task(UPLOAD, upload, (CLOUD, node.NODE)),
         Task(PUSH, lambda results, step: _push(config, results[node.NGINX], step), (CLOUD, node.NGINX)),
     ]
-    run_graph(tasks, reporter, workers=len(tasks))
+    return run_graph(tasks, reporter, workers=len(tasks))[UPLOAD]
 
 
 @click.command("prepare")
@@ -144,8 +147,8 @@ def _toolchain_tasks(toolchain: Toolchain, names: Sequence[str]) -> list[Task]:
     return [*toolchain.tasks(plain), *(toolchain.tasks(compiled, after=(PACKAGES,)) if compiled else [])]
 
 
-def _upload(name: str, image: node.NodeImage, step: Step) -> None:
-    """Put the node image into Glance, unless this very one is there; an older one of the same name goes."""
+def _upload(name: str, image: node.NodeImage, step: Step) -> Cloud:
+    """Put the node image into Glance, unless this very one is there; an older one of the same name goes. Returns the cloud."""
     # imported here: openstacksdk takes a third of a second, and nothing else in this module needs it
     from moyai.cloud.openstack import connect
 
@@ -171,6 +174,7 @@ def _upload(name: str, image: node.NodeImage, step: Step) -> None:
     if older and not any(server.status == "BUILD" for server in cloud.compute.servers()):
         for item in older:
             cloud.images.delete_image(item.id)
+    return cloud
 
 
 def _push(config: CloudConfig, archive: Path, step: Step) -> None:
