@@ -45,7 +45,7 @@ def test_kubernetes_on_machines_of_a_stock_host(release: str, tmp_path: Path) ->
     assert code == 0, f"the virtual machine ended with {code}: {end}"
     assert results, end
     assert [result for result in results if not result["ok"]] == [], said
-    assert results[-1]["what"] == _LAST, said
+    assert results[-1]["what"] == _LAST, f"{said}\n{end}"
 
 
 def _results(share: Path) -> list[dict[str, object]]:

@@ -139,7 +139,8 @@ def boot(guest: Guest, lab: Path, share: Path, *, timeout: float, memory_mb: int
     # Linux does not see that emulated time stamp counters agree; without them each look at the clock leaves the emulation.
     # The emulator remembers large pages only as one range, and forgets all it knows at each change within that.
     kernel = "root=/dev/vda rw console=ttyS0 mitigations=off tsc=reliable clocksource=tsc transparent_hugepage=never"
-    kernel += " quiet systemd.show_status=0"
+    # who panics ends, instead of standing still until the time is up
+    kernel += " panic=-1 quiet systemd.show_status=0"
     words += ["-append", kernel]
     for disk in (guest.root, lab):
         words += ["-drive", f"file={disk},format=raw,if=virtio,cache=unsafe,snapshot=on"]
