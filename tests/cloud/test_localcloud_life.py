@@ -180,16 +180,16 @@ def test_a_host_that_is_started_anew_gets_the_same_cloud_back(life: Life) -> Non
     while CONFIG.link in host.links() and time.monotonic() < deadline:
         time.sleep(0.1)
     assert status(CONFIG, life.paths).condition == "stopped"
-    # what is left of it is taken away, its state is not
-    assert life.down(keep=True) == []
-    assert status(CONFIG, life.paths).condition == "stopped"
     life.up()
     assert status(CONFIG, life.paths).condition == "running"
     assert life.folders.secrets.read_text() == before
     assert life.api().get("neutron", "/v2.0/networks?name=kept")["networks"][0]["id"] == made
 
 
-def test_a_lost_link_is_mended(life: Life) -> None:
+def test_kept_state_comes_back_and_a_lost_link_is_mended(life: Life) -> None:
+    assert life.down(keep=True) == []
+    assert CONFIG.link not in host.links()
+    life.up()
     host.detach(CONFIG)
     life.up()
     assert len(life.api().get("neutron", "/v2.0/networks?name=kept")["networks"]) == 1
@@ -199,10 +199,6 @@ def test_down_leaves_nothing_behind(life: Life) -> None:
     init = life.init()
     inside = proc.members(init)
     assert len(inside) > 20
-    # in two strokes, as somebody does it who first only wants his memory back
-    assert life.down(keep=True) == []
-    assert CONFIG.link not in host.links()
-    assert life.folders.secrets.exists()
     assert life.down() == []
     assert host.leftovers(CONFIG) == []
     assert not life.folders.root.exists()

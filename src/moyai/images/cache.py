@@ -63,7 +63,6 @@ class Cache:
         """
         final = self.path(kind, key, suffix)
         if not final.exists():
-            self.folder.mkdir(parents=True, exist_ok=True)
             with file_lock(self.folder / f".lock-{kind}", lambda holder: say(f"waiting for {holder}, which makes it")):
                 if not final.exists():
                     self._make(kind, final, make)
