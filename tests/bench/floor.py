@@ -23,10 +23,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from moyai.bootstrap import pki, user_data
 from moyai.core.clock import SystemClock
 from moyai.core.paths import Paths
 from moyai.images import references
-from moyai.lifecycle import pki, userdata
 from moyai.linux import cgroups, netns
 from moyai.linux.machine import Host, Machine
 from moyai.linux.process import run
@@ -129,22 +129,22 @@ def _work(folder: Path, root: str) -> None:
     kubeconfig = folder / "kubeconfig"
     server = f"https://{nodes[0].address}:6443"
     kubeconfig.write_text(pki.admin_kubeconfig(keys, name=cluster.name, server=server, clock=SystemClock()))
-    token, key = userdata.new_token(), secrets.token_urlsafe(32)
+    token, key = user_data.new_token(), secrets.token_urlsafe(32)
     tags = {name: references.load().tag(name) for name in ("etcd", "coredns")}
     here = Host(cgroups.open_root(root))
 
     def start(number: int) -> Machine:
         node = nodes[number]
         pool = next((pool for pool in cluster.spec.node_pools if pool.name == node.pool), None)
-        facts = userdata.NodeFacts(
+        facts = user_data.NodeFacts(
             cluster=cluster, node=node, control_plane_address=nodes[0].address, pki=keys, token=token, pool=pool, mtu=1450
         )
         if node.role == "control-plane":
-            text = userdata.control_plane(facts, api_address=node.address, addons=_ADDON, key=key, image_tags=tags)
-            flavor, meta = cluster.spec.control_plane.flavor, {userdata.KEY_METADATA: key}
+            text = user_data.control_plane(facts, api_address=node.address, addons=_ADDON, key=key, image_tags=tags)
+            flavor, meta = cluster.spec.control_plane.flavor, {user_data.KEY_METADATA: key}
         else:
             assert pool is not None
-            text, flavor, meta = userdata.worker(facts), pool.flavor, {}
+            text, flavor, meta = user_data.worker(facts), pool.flavor, {}
         cpus, memory_mb = next((cpus, memory) for name, cpus, memory, _ in FLAVORS if name == flavor)
         machine = _machine(folder, node.name, cpus=cpus, memory_mb=memory_mb)
         seed = "var/lib/cloud/seed/config_drive/openstack/latest"

@@ -23,8 +23,8 @@ from typing import Any, cast
 import yaml
 
 from moyai.core.errors import MoyaiError
-from moyai.lifecycle.kubeapi import Json, KubeApi, condition
-from moyai.lifecycle.watch import UNINITIALIZED
+from moyai.kube.quick import Json, KubeApi, condition
+from moyai.lifecycle.waits import UNINITIALIZED
 
 API, JOINED, READY, KNOWN, PROXY, DNS = (
     "API ready",

@@ -16,14 +16,14 @@ from typing import Any, cast
 
 import yaml
 
-from moyai.cloud.loadbalancer import Listener, LoadBalancer
+from moyai.cloud.capabilities import Cloud
+from moyai.cloud.load_balancers import Listener, LoadBalancer
 from moyai.cloud.model import SecurityGroupRule
 from moyai.cloud.openstack import connect
-from moyai.cloud.protocols import Cloud
 from moyai.core.errors import MoyaiError, NotFound
 from moyai.core.ids import cluster_tag
-from moyai.lifecycle import watch
-from moyai.lifecycle.kubeapi import Json, KubeApi
+from moyai.kube.quick import Json, KubeApi
+from moyai.lifecycle import waits
 from moyai.lifecycle.record import Record
 from tests.bench import cloud as bench_cloud
 from tests.bench.calls import Counter
@@ -62,7 +62,7 @@ class ServiceBench:
         rule = SecurityGroupRule(workers[0].id, protocol="tcp", port_min=self._port, port_max=self._port)
         self._cloud.network.create_security_group_rules([rule])
         name = deployment["metadata"]["name"]
-        _until("the pods", lambda: watch.deployment_done(self._api.get(f"{_DEPLOYMENTS}/{name}")) or None, every=0.5)
+        _until("the pods", lambda: waits.deployment_done(self._api.get(f"{_DEPLOYMENTS}/{name}")) or None, every=0.5)
 
     def service(self) -> tuple[dict[str, float], dict[str, int], list[tuple[str, str, str]]]:
         """One Service, which is left there: (phase → seconds, API → requests, the requests themselves)."""

@@ -22,7 +22,7 @@ from moyai.core.errors import NotFound, Retriable
 from moyai.core.ids import cluster_tag
 from moyai.csi.names import device_links
 from moyai.images import references
-from moyai.lifecycle.kubeapi import Json, KubeApi
+from moyai.kube.quick import Json, KubeApi
 from moyai.lifecycle.record import Record
 from moyai.linux import mounts
 from moyai.linux.process import run

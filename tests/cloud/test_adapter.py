@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from moyai.cloud.capabilities import Cloud
 from moyai.cloud.model import AddressPair, Network, Port, Route, Router, SecurityGroup, SecurityGroupRule, Subnet
 from moyai.cloud.openstack import ApplicationCredential, OpenStackCloud, connect
-from moyai.cloud.protocols import Cloud
 from moyai.core.errors import Conflict, MoyaiError, NotFound, Terminal, UsageError
 from moyai.core.ids import cluster_tag, new_uid
 

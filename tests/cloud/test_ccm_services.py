@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 
 from moyai.ccm.app import Manager, Options
-from moyai.ccm.cloud import Cloud
-from moyai.ccm.config import CloudConfig, GlobalConfig, LoadBalancerConfig, MoyaiConfig
-from moyai.cloud.loadbalancer import LoadBalancer
+from moyai.ccm.cloud_calls import Cloud
+from moyai.ccm.settings import CloudConfig, GlobalConfig, LoadBalancerConfig, MoyaiConfig
+from moyai.cloud.load_balancers import LoadBalancer
 from moyai.cloud.openstack import OpenStackCloud, connect
 from moyai.core.ids import cluster_tag, new_uid
-from moyai.kube.client import KubeClient
 from moyai.kube.objects import parse_service
+from moyai.kube.watching import KubeClient
 from moyai.runtime.metrics import Metrics
 from tests import sdk
 from tests.cloud.kube_api import KubeApi, kube_api

@@ -21,7 +21,7 @@ import pytest
 from moyai.cloud.openstack import OpenStackCloud, connect
 from moyai.core.ids import CLUSTER_TAG, new_uid
 from moyai.csi.app import Driver, Options
-from moyai.csi.config import BlockStorageConfig, CsiConfig, MoyaiConfig
+from moyai.csi.settings import BlockStorageConfig, CsiConfig, MoyaiConfig
 from moyai.images.references import MOYAI
 from tests import csi_sanity, sdk
 from tests.cloud.server_site import Site, site

@@ -13,15 +13,15 @@ from typing import Any, cast
 import pytest
 
 from moyai.ccm.app import Manager, Options
-from moyai.ccm.cloud import Cloud
+from moyai.ccm.cloud_calls import Cloud
 from moyai.ccm.manifests import NAME, ManifestOptions, render
 from moyai.cloud.model import Port, Route
 from moyai.core.errors import Conflict, NotFound, Terminal
-from moyai.kube.client import LEASES, SERVICES, KubeClient
 from moyai.kube.events import EventRecorder
 from moyai.kube.informer import Informer
 from moyai.kube.leader import LeaderElection, LeaseTimes
 from moyai.kube.objects import Reference, Service, parse_node, parse_service
+from moyai.kube.watching import LEASES, SERVICES, KubeClient
 from moyai.runtime.metrics import Metrics
 from tests.cloud.kube_api import KubeApi, kube_api
 from tests.unit.ccm_world import CONFIG, node_object, server, service_object

@@ -24,9 +24,9 @@ from moyai.core.ids import cluster_tag
 from moyai.core.paths import default_paths
 from moyai.images.references import MOYAI
 from moyai.kube.objects import parse_service
-from moyai.lifecycle.kubeapi import ATTACHMENTS, Json, KubeApi
+from moyai.kube.quick import ATTACHMENTS, Json, KubeApi
 from moyai.lifecycle.record import Record
-from moyai.lifecycle.watch import deployment_done
+from moyai.lifecycle.waits import deployment_done
 from moyai.linux.process import run
 from tests.cloud.server_site import Site
 from tests.e2e.driver import Cluster

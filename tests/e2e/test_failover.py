@@ -11,7 +11,7 @@ import pytest
 from moyai.ccm.fencing import FENCED, OUT_OF_SERVICE
 from moyai.cloud.model import Server
 from moyai.kube.objects import Node, parse_node
-from moyai.lifecycle.kubeapi import KubeApi, condition
+from moyai.kube.quick import KubeApi, condition
 from tests.e2e import disks
 from tests.e2e.disks import Writer, Zoned, until
 

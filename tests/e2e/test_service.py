@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from moyai.cloud.loadbalancer import LoadBalancer
+from moyai.cloud.load_balancers import LoadBalancer
 from moyai.cloud.openstack import OpenStackCloud, connect
 from moyai.core.ids import cluster_tag
 from moyai.images.references import MOYAI

@@ -7,7 +7,7 @@ from collections.abc import Generator
 
 import pytest
 
-from moyai.lifecycle.kubeapi import condition
+from moyai.kube.quick import condition
 from tests.e2e import disks
 from tests.e2e.disks import Zoned, until
 

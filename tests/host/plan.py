@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import moyai
+from moyai.bootstrap import pki, user_data
 from moyai.core.clock import SystemClock
 from moyai.images import references
-from moyai.lifecycle import pki, userdata
 from moyai.plan.nodes import wanted_nodes
 from moyai.spec.load import validate
 
@@ -60,14 +60,14 @@ def _nodes(share: Path) -> dict[str, Any]:
     )
     keys = pki.ensure(share / "pki", SystemClock())
     nodes = wanted_nodes(cluster, zones=["az1"], seats={})
-    token, key = userdata.new_token(), secrets.token_urlsafe(32)
+    token, key = user_data.new_token(), secrets.token_urlsafe(32)
     names = references.load()
     tags = {name: names.tag(name) for name in ("etcd", "coredns")}
     network = cluster.spec.network.node_cidr
     told: list[dict[str, Any]] = []
     for number, node in enumerate(nodes):
         pool = next((pool for pool in cluster.spec.node_pools if pool.name == node.pool), None)
-        facts = userdata.NodeFacts(
+        facts = user_data.NodeFacts(
             cluster=cluster,
             node=node,
             control_plane_address=nodes[0].address,
@@ -78,9 +78,9 @@ def _nodes(share: Path) -> dict[str, Any]:
         )
         first = node.role == "control-plane"
         text = (
-            userdata.control_plane(facts, api_address=node.address, addons=_ADDON, key=key, image_tags=tags)
+            user_data.control_plane(facts, api_address=node.address, addons=_ADDON, key=key, image_tags=tags)
             if first
-            else userdata.worker(facts)
+            else user_data.worker(facts)
         )
         (share / f"user-data-{number}").write_text(text)
         told.append(
@@ -91,7 +91,7 @@ def _nodes(share: Path) -> dict[str, Any]:
                 "mac": f"fa:16:3e:00:00:{number + 1:02x}",
                 "memory_mb": 2560 if first else 768,
                 "cpus": 2,
-                "metadata": {"moyai.role": node.role, **({userdata.KEY_METADATA: key} if first else {})},
+                "metadata": {"moyai.role": node.role, **({user_data.KEY_METADATA: key} if first else {})},
                 "user_data": f"user-data-{number}",
             }
         )

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from moyai.csi.access import Access
-from moyai.csi.disks import LinuxDisks
+from moyai.csi.controller.access_modes import Access
 from moyai.csi.errors import Refused
 from moyai.csi.names import BLANK, device_links
-from moyai.csi.staging import NodeWork
+from moyai.csi.node.disks import LinuxDisks
+from moyai.csi.node.staging import NodeWork
 from moyai.linux import filesystem, loop, mounts
 from moyai.linux.process import ProcessError, run
 

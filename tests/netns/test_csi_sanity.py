@@ -15,9 +15,9 @@ import pytest
 
 from moyai.cloud.model import Volume
 from moyai.csi.app import Driver, Options
-from moyai.csi.config import BlockStorageConfig, CsiConfig, MoyaiConfig
-from moyai.csi.instance import Instance
 from moyai.csi.names import device_links
+from moyai.csi.node.instance import Instance
+from moyai.csi.settings import BlockStorageConfig, CsiConfig, MoyaiConfig
 from moyai.linux import loop, mounts
 from moyai.linux.process import run
 from tests import csi_sanity

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any, cast
 
 from moyai.ccm.app import Manager, Options
-from moyai.ccm.cloud import Cloud
-from moyai.ccm.config import CloudConfig, GlobalConfig, LoadBalancerConfig, MoyaiConfig, RouteConfig
+from moyai.ccm.cloud_calls import Cloud
+from moyai.ccm.settings import CloudConfig, GlobalConfig, LoadBalancerConfig, MoyaiConfig, RouteConfig
 from moyai.cloud.model import Address, Port, Server
 from moyai.core.clock import Clock
 from moyai.core.ids import POD_CIDR_KEY, cluster_tag
-from moyai.kube.client import EVENTS, NODES, SERVICES, Json
 from moyai.kube.objects import parse_service
+from moyai.kube.watching import EVENTS, NODES, SERVICES, Json
 from moyai.runtime.metrics import Metrics
 from tests.unit.fake_cloud import FakeCloud
 from tests.unit.fake_kube import FakeKube

@@ -7,12 +7,12 @@ from typing import Any, cast
 
 from moyai.core.backoff import Backoff
 from moyai.core.clock import FakeClock
-from moyai.csi.access import Access
-from moyai.csi.cloud import Cloud
-from moyai.csi.controller import Controller
+from moyai.csi.controller.access_modes import Access
+from moyai.csi.controller.cloud_view import Cloud
+from moyai.csi.controller.service import Controller
+from moyai.csi.controller.snapshots import SnapshotWork
+from moyai.csi.controller.volumes import VolumeWork, Wanted
 from moyai.csi.proto import csi_pb2 as pb
-from moyai.csi.snapshots import SnapshotWork
-from moyai.csi.volumes import VolumeWork, Wanted
 from moyai.runtime.metrics import Metrics
 from tests.unit.csi_cloud import CsiCloud, Zoned
 

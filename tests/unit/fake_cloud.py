@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import UUID
 
-from moyai.cloud.loadbalancer import PENDING, Listener, LoadBalancer, Member, Monitor, Pool
+from moyai.cloud.load_balancers import PENDING, Listener, LoadBalancer, Member, Monitor, Pool
 from moyai.cloud.model import (
     AddressPair,
     FloatingIP,

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from moyai.core.errors import Conflict, NotFound, Retriable
-from moyai.kube.client import Gone, Json, PatchKind, Resource, WatchEvent
+from moyai.kube.watching import Gone, Json, PatchKind, Resource, WatchEvent
 
 Key = tuple[str, str, str]
 

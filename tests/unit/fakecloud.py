@@ -15,7 +15,7 @@ from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Any, TypeVar
 
-from moyai.cloud.loadbalancer import LoadBalancer
+from moyai.cloud.load_balancers import LoadBalancer
 from moyai.cloud.model import (
     Address,
     AddressPair,

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import yaml
 
-from moyai.ccm.annotations import PREFIX, read_settings, unknown_annotations
-from moyai.ccm.config import (
+from moyai.ccm.manifests import ManifestOptions, render
+from moyai.ccm.octavia.annotations import PREFIX, read_settings, unknown_annotations
+from moyai.ccm.settings import (
     CloudConfig,
     GlobalConfig,
     LoadBalancerClass,
@@ -16,7 +17,6 @@ from moyai.ccm.config import (
     read_cloud_config,
     write_cloud_config,
 )
-from moyai.ccm.manifests import ManifestOptions, render
 from moyai.core.errors import UsageError
 from moyai.kube.objects import Ingress, Service
 from moyai.plan.load_balancer import LoadBalancerSettings, MonitorSettings

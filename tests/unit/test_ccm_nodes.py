@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import pytest
 
-from moyai.ccm.node import desired_addresses, desired_patch, label_value
+from moyai.ccm.nodes import desired_addresses, desired_patch, label_value
 from moyai.ccm.servers import server_id
 from moyai.cloud.model import Address, Route
-from moyai.kube.client import NODES
 from moyai.kube.objects import Node, Taint, parse_node
+from moyai.kube.watching import NODES
 from tests.unit.ccm_world import World, node_object, server
 
 

@@ -8,10 +8,10 @@ from dataclasses import replace
 import pytest
 
 from moyai.ccm.service import FINALIZER
-from moyai.cloud.loadbalancer import LoadBalancer
+from moyai.cloud.load_balancers import LoadBalancer
 from moyai.cloud.model import FloatingIP
 from moyai.core.ids import cluster_tag
-from moyai.kube.client import NODES, SERVICES
+from moyai.kube.watching import NODES, SERVICES
 from tests.unit.ccm_world import SUBNET, UID, World, node_object, service_object
 from tests.unit.fake_cloud import Killed
 

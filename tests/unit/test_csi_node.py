@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from moyai.csi.access import Access
+from moyai.csi.controller.access_modes import Access
 from moyai.csi.errors import Refused
-from moyai.csi.instance import Instance
 from moyai.csi.names import BLANK
-from moyai.csi.node import Node
+from moyai.csi.node.instance import Instance
+from moyai.csi.node.service import Node
+from moyai.csi.node.staging import NodeWork
 from moyai.csi.proto import csi_pb2 as pb
-from moyai.csi.staging import NodeWork
 from moyai.linux import mounts
 from tests.unit.csi_cloud import Killed
 from tests.unit.csi_disks import GIB, FakeDisks, as_disks

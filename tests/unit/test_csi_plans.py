@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 
 from moyai.cloud.model import Attachment, Snapshot, Volume
 from moyai.core.errors import Conflict, MoyaiError, NotFound, QuotaExceeded, Retriable, Terminal, UsageError
-from moyai.csi import decide, zones
-from moyai.csi.access import Access, Mode, wrong
-from moyai.csi.config import read_csi_config, write_csi_config
+from moyai.csi.controller import decide, zones
+from moyai.csi.controller.access_modes import Access, Mode, wrong
+from moyai.csi.controller.paging import page
 from moyai.csi.errors import Refused, refusal
-from moyai.csi.instance import Instance, find, from_json
+from moyai.csi.grpc.server import socket_path
 from moyai.csi.names import device_links
-from moyai.csi.paging import page
-from moyai.csi.rpc import socket_path
+from moyai.csi.node.instance import Instance, find, from_json
+from moyai.csi.settings import read_csi_config, write_csi_config
 from moyai.csi.sizes import GIB, Range, choose_gb
 from tests.unit.csi_cloud import START
 

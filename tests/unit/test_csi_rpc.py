@@ -16,12 +16,12 @@ from google.protobuf import message_factory
 from google.protobuf.message import Message
 
 from moyai.csi.app import Driver, Options
-from moyai.csi.config import CsiConfig, MoyaiConfig
-from moyai.csi.instance import Instance
+from moyai.csi.grpc.server import probe
 from moyai.csi.names import DRIVER
+from moyai.csi.node.instance import Instance
 from moyai.csi.proto import csi_pb2 as pb
 from moyai.csi.proto import registration_pb2 as registration
-from moyai.csi.rpc import probe
+from moyai.csi.settings import CsiConfig, MoyaiConfig
 from tests.unit.csi_cloud import CsiCloud, Zoned
 from tests.unit.csi_disks import FakeDisks, as_disks
 from tests.unit.csi_world import capability

@@ -12,13 +12,13 @@ import pytest
 from moyai.cloud.model import Attachment, VolumeType
 from moyai.core.errors import Retriable
 from moyai.core.ids import CLUSTER_TAG
-from moyai.csi.access import Access
+from moyai.csi.controller.access_modes import Access
+from moyai.csi.controller.polling import Shared
 from moyai.csi.errors import Refused
+from moyai.csi.grpc.serial import Serial
 from moyai.csi.names import CLUSTER_KEY
 from moyai.csi.proto import csi_pb2 as pb
-from moyai.csi.serial import Serial
 from moyai.csi.sizes import GIB, Range
-from moyai.csi.watch import Shared
 from tests.unit.csi_cloud import CsiCloud, Killed
 from tests.unit.csi_world import UID, World, capability, wanted
 

@@ -10,9 +10,9 @@ import pytest
 
 from moyai.cli.main import run
 from moyai.core.errors import NotFound, Retriable, UsageError
-from moyai.lifecycle.explain import gather
-from moyai.lifecycle.kubeapi import KubeApi
-from moyai.plan.explain import explain
+from moyai.diagnose.gather import gather
+from moyai.diagnose.pods import explain
+from moyai.kube.quick import KubeApi
 from moyai.spec.load import validate
 
 Json = dict[str, Any]

@@ -9,14 +9,15 @@ from typing import Any
 
 import pytest
 
-from moyai.cloud.loadbalancer import LoadBalancer
+from moyai.bootstrap import pki
+from moyai.cloud.load_balancers import LoadBalancer
 from moyai.cloud.model import FloatingIP, Network, Port, Quota, Route, Server, Snapshot, Volume
 from moyai.core.clock import FakeClock
 from moyai.core.errors import MoyaiError, Terminal, UsageError
 from moyai.core.ids import CLUSTER_TAG, cluster_tag
 from moyai.core.paths import Paths
 from moyai.core.progress import Reporter
-from moyai.lifecycle import addons, kubernetes, pki
+from moyai.lifecycle import addons, node_work
 from moyai.lifecycle import down as teardown
 from moyai.lifecycle import up as building
 from moyai.lifecycle.record import Record, locked
@@ -250,7 +251,7 @@ def test_scaling_up_keeps_addresses_and_down_drains(world: World) -> None:
 def test_a_drained_node_goes_after_its_disks_and_not_much_later(world: World) -> None:
     world.up()
     kube = world.kube()
-    for looks, least, most in ((5, 2.0, 20.0), (10**6, kubernetes.DISKS_TIMEOUT, 2 * kubernetes.DISKS_TIMEOUT + 20.0)):
+    for looks, least, most in ((5, 2.0, 20.0), (10**6, node_work.DISKS_TIMEOUT, 2 * node_work.DISKS_TIMEOUT + 20.0)):
         kube.mounted = {"quickstart-workers-1": looks}
         began = world.clock.monotonic()
         world.up("spec: {nodePools: [{replicas: 1}]}")

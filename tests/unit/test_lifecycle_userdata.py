@@ -15,13 +15,13 @@ import pytest
 import yaml
 from cryptography import x509
 
+from moyai.bootstrap import pki, user_data
 from moyai.ccm import manifests as ccm
-from moyai.ccm.config import CloudConfig, GlobalConfig
+from moyai.ccm.settings import CloudConfig, GlobalConfig
 from moyai.core.clock import SystemClock
 from moyai.core.errors import Terminal
 from moyai.csi import manifests as csi
 from moyai.images import references
-from moyai.lifecycle import pki, userdata
 from moyai.linux.process import run
 from moyai.plan.nodes import wanted_nodes
 from moyai.spec.load import parse
@@ -36,9 +36,9 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> pki.Pki:
     return pki.ensure(tmp_path_factory.mktemp("pki"), SystemClock())
 
 
-def facts(authority: pki.Pki, number: int) -> userdata.NodeFacts:
+def facts(authority: pki.Pki, number: int) -> user_data.NodeFacts:
     pool = CLUSTER.spec.node_pools[0] if number else None
-    return userdata.NodeFacts(CLUSTER, NODES[number], NODES[0].address, authority, TOKEN, pool, 1450, "http://10.255.0.1:5001")
+    return user_data.NodeFacts(CLUSTER, NODES[number], NODES[0].address, authority, TOKEN, pool, 1450, "http://10.255.0.1:5001")
 
 
 def unpack(script: str) -> dict[str, bytes]:
@@ -56,7 +56,7 @@ def documents(text: bytes) -> dict[str, Any]:
 
 
 def test_a_worker(authority: pki.Pki) -> None:
-    script = userdata.worker(facts(authority, 1))
+    script = user_data.worker(facts(authority, 1))
     assert script.startswith("#cloud-boothook\n#!/bin/sh\n")
     files = unpack(script)
     join = documents(files["etc/moyai/kubeadm.yaml"])["JoinConfiguration"]
@@ -75,7 +75,7 @@ def test_a_worker(authority: pki.Pki) -> None:
 
 
 def test_a_control_plane_holds_secrets_only_sealed(authority: pki.Pki, tmp_path: Path) -> None:
-    script = userdata.control_plane(
+    script = user_data.control_plane(
         facts(authority, 0),
         api_address="198.51.100.7",
         addons="secret: s3cr3t-word",
@@ -127,7 +127,7 @@ def test_too_much_is_refused(authority: pki.Pki) -> None:
 
     noise = random.Random(1).randbytes(60_000).hex()
     with pytest.raises(Terminal, match=r"user data of node quickstart-control-plane-0 would have \d+ bytes, clouds take 65535"):
-        userdata.control_plane(facts(authority, 0), api_address="198.51.100.7", addons=noise, key="k")
+        user_data.control_plane(facts(authority, 0), api_address="198.51.100.7", addons=noise, key="k")
 
 
 def test_the_real_add_ons_leave_room(authority: pki.Pki) -> None:
@@ -135,18 +135,18 @@ def test_the_real_add_ons_leave_room(authority: pki.Pki) -> None:
     addons = ccm.render(ccm.ManifestOptions("a" * 30, config, references.MOYAI, "10.244.0.0/16", api_server="10.8.0.10:6443"))
     images = {name: references.load().images[name] for name in csi.SIDECARS}
     options = csi.ManifestOptions("a" * 30, secrets.token_urlsafe(300), references.MOYAI, images, api_server="10.8.0.10:6443")
-    script = userdata.control_plane(
+    script = user_data.control_plane(
         facts(authority, 0), api_address="198.51.100.7", addons=addons, volumes=csi.render(options), key="k" * 43
     )
-    assert len(base64.b64encode(script.encode())) < userdata.LIMIT * 2 // 3
+    assert len(base64.b64encode(script.encode())) < user_data.LIMIT * 2 // 3
 
 
 def test_no_mirror_no_file(authority: pki.Pki) -> None:
-    assert not [name for name in unpack(userdata.worker(replace(facts(authority, 1), mirror=""))) if "certs.d" in name]
+    assert not [name for name in unpack(user_data.worker(replace(facts(authority, 1), mirror=""))) if "certs.d" in name]
 
 
 def test_only_what_leaves_the_cluster_is_masqueraded() -> None:
-    rule = userdata.masquerade(CLUSTER)
+    rule = user_data.masquerade(CLUSTER)
     assert "ip saddr 10.244.0.0/16 ip daddr != { 10.244.0.0/16, 10.8.0.0/24, 10.96.0.0/16 }" in rule
 
 
@@ -172,4 +172,4 @@ def test_the_admin_certificate_is_the_authoritys(authority: pki.Pki) -> None:
 def test_tokens_have_kubeadms_form() -> None:
     import re
 
-    assert all(re.fullmatch(r"[a-z0-9]{6}\.[a-z0-9]{16}", userdata.new_token()) for _ in range(50))
+    assert all(re.fullmatch(r"[a-z0-9]{6}\.[a-z0-9]{16}", user_data.new_token()) for _ in range(50))

@@ -14,8 +14,8 @@ import pytest
 
 from moyai.cloud.model import Address, AddressPair, Port, Quota, Route, SecurityGroupRule
 from moyai.cloud.openstack import parse
-from moyai.cloud.openstack.compute import encode_user_data
-from moyai.cloud.openstack.security import rule_key
+from moyai.cloud.openstack.neutron.firewall import rule_key
+from moyai.cloud.openstack.nova import encode_user_data
 from moyai.core.errors import Conflict, Retriable, Terminal, UsageError
 from tests.unit.openstack_server import Answer, OpenStackServer, openstack_server
 

@@ -7,10 +7,8 @@ from typing import Any
 
 import pytest
 
-from moyai.kube.objects import Taint
-from moyai.plan.explain import explain, more_nodes
-from moyai.plan.placement import Disk, NodeFacts, Requirement, Toleration, Wish, cores, matches, obstacles, quantity
-from moyai.plan.pod_facts import (
+from moyai.diagnose.placement import Disk, NodeFacts, Requirement, Toleration, Wish, cores, matches, obstacles, quantity
+from moyai.diagnose.pod_facts import (
     AttachmentFacts,
     ClaimFacts,
     ClassFacts,
@@ -20,6 +18,8 @@ from moyai.plan.pod_facts import (
     PodFacts,
     PoolFacts,
 )
+from moyai.diagnose.pods import explain, more_nodes
+from moyai.kube.objects import Taint
 
 DRIVER = "cinder.csi.openstack.org"
 ZONE = "topology.kubernetes.io/zone"

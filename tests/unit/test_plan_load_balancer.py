@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moyai.cloud.loadbalancer import Listener, LoadBalancer, Member
+from moyai.cloud.load_balancers import Listener, LoadBalancer, Member
 from moyai.cloud.model import SecurityGroupRule
 from moyai.core.errors import UsageError
 from moyai.kube.objects import Node, NodeAddress, Service, ServicePort, Taint

@@ -19,23 +19,23 @@ from pathlib import Path
 from typing import cast
 from uuid import uuid4
 
-from moyai.ccm.access import FloatingIPs, NodeRules
-from moyai.ccm.balancer import Balancers
-from moyai.ccm.cloud import Cloud, connect_cloud
-from moyai.ccm.config import CONTROLLERS, CloudConfig, read_cloud_config
+from moyai.ccm.cloud_calls import Cloud, connect_cloud
 from moyai.ccm.fencing import LEASE_NAMESPACE, FencingController, bound
 from moyai.ccm.manifests import NAME, NAMESPACE
-from moyai.ccm.node import NodeController, NodeLifecycleController
-from moyai.ccm.route import RouteController
+from moyai.ccm.nodes import NodeController, NodeLifecycleController
+from moyai.ccm.octavia.addresses import FloatingIPs, NodeRules
+from moyai.ccm.octavia.balancer import Balancers
+from moyai.ccm.routes import RouteController
 from moyai.ccm.servers import Servers
 from moyai.ccm.service import ServiceController
+from moyai.ccm.settings import CONTROLLERS, CloudConfig, read_cloud_config
 from moyai.core.clock import Clock, SystemClock
 from moyai.core.errors import MoyaiError, UsageError
-from moyai.kube.client import LEASES, NODES, SERVICES, Kube, KubeClient
 from moyai.kube.events import EventRecorder
 from moyai.kube.informer import Informer
 from moyai.kube.leader import LeaderElection
 from moyai.kube.objects import Lease, Node, Service, parse_lease, parse_node, parse_service
+from moyai.kube.watching import LEASES, NODES, SERVICES, Kube, KubeClient
 from moyai.plan.fencing import Policy
 from moyai.plan.load_balancer import ClusterIdentity
 from moyai.runtime.health import HealthServer

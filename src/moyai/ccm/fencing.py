@@ -15,14 +15,14 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass, replace
 
-from moyai.ccm.node import taint_list
+from moyai.ccm.nodes import taint_list
 from moyai.ccm.servers import Servers, server_id
 from moyai.core.clock import Clock
 from moyai.core.errors import MoyaiError, NotFound
-from moyai.kube.client import LEASES, NODES, PODS, VOLUME_ATTACHMENTS, Json, Kube
 from moyai.kube.events import EventRecorder
 from moyai.kube.informer import Informer
 from moyai.kube.objects import Lease, Node, Taint, parse_lease, parse_node, parse_pod
+from moyai.kube.watching import LEASES, NODES, PODS, VOLUME_ATTACHMENTS, Json, Kube
 from moyai.kube.workqueue import WorkQueue
 from moyai.plan.fencing import Decision, Machine, Policy, Pulse, Subject, decide, judge, suspicious
 from moyai.runtime.metrics import Metrics

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from moyai.ccm.config import CONTROLLERS, CloudConfig, write_cloud_config
+from moyai.ccm.settings import CONTROLLERS, CloudConfig, write_cloud_config
 from moyai.core import yamltext
 
 NAME = "moyai-cloud-controller-manager"

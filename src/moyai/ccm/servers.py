@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 
-from moyai.ccm.cloud import Cloud
+from moyai.ccm.cloud_calls import Cloud
 from moyai.cloud.model import Server
 from moyai.core.clock import Clock
 from moyai.core.errors import NotFound

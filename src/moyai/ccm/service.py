@@ -13,16 +13,16 @@ from collections.abc import Awaitable, Iterable
 from dataclasses import replace
 from typing import Literal, TypeVar, cast
 
-from moyai.ccm.access import FloatingIPs, NodeRules
-from moyai.ccm.annotations import LOAD_BALANCER_ADDRESS, LOAD_BALANCER_ID, read_settings, unknown_annotations
-from moyai.ccm.balancer import Balancers, LoadBalancerFailed
-from moyai.ccm.config import CloudConfig
-from moyai.cloud.loadbalancer import LoadBalancer
+from moyai.ccm.octavia.addresses import FloatingIPs, NodeRules
+from moyai.ccm.octavia.annotations import LOAD_BALANCER_ADDRESS, LOAD_BALANCER_ID, read_settings, unknown_annotations
+from moyai.ccm.octavia.balancer import Balancers, LoadBalancerFailed
+from moyai.ccm.settings import CloudConfig
+from moyai.cloud.load_balancers import LoadBalancer
 from moyai.core.errors import Conflict, MoyaiError, NotFound, UsageError
-from moyai.kube.client import SERVICES, Json, Kube
 from moyai.kube.events import EventRecorder
 from moyai.kube.informer import Informer
 from moyai.kube.objects import Ingress, Node, Service, parse_service
+from moyai.kube.watching import SERVICES, Json, Kube
 from moyai.kube.workqueue import WorkQueue
 from moyai.plan.load_balancer import (
     ClusterIdentity,

@@ -22,7 +22,7 @@ from moyai.core.paths import Paths, default_paths
 from moyai.core.progress import Reporter
 
 if TYPE_CHECKING:
-    from moyai.cloud.protocols import Cloud
+    from moyai.cloud.capabilities import Cloud
     from moyai.lifecycle.apply import Endpoint
     from moyai.lifecycle.down import DownReport
     from moyai.lifecycle.record import Record
@@ -100,14 +100,14 @@ def status(cluster: str | None, output: str) -> None:
 )
 def kubeconfig(cluster: str | None, write: bool, file: Path | None) -> None:
     """Print a cluster's kubeconfig, or merge it into yours."""
-    from moyai.lifecycle import access
+    from moyai.lifecycle import kubeconfig
 
-    text = access.kubeconfig_text(recorded(cluster))
+    text = kubeconfig.kubeconfig_text(recorded(cluster))
     if not write and file is None:
         click.echo(text, nl=False)
         return
     target = file or _user_kubeconfig()
-    context = access.merge_kubeconfig(text, target)
+    context = kubeconfig.merge_kubeconfig(text, target)
     click.echo(f"context {context} is in {target} and is the current one")
 
 
@@ -131,10 +131,10 @@ def kubectl(words: tuple[str, ...]) -> None:
 @click.argument("words", nargs=-1, type=click.UNPROCESSED)
 def ssh(cluster: str | None, user: str, node: str, words: tuple[str, ...]) -> None:
     """Log in to NODE, or run a command on it."""
-    from moyai.lifecycle import access
+    from moyai.lifecycle import kubeconfig
     from moyai.linux.process import become
 
-    become(access.ssh_command(recorded(cluster), node, words, user=user))
+    become(kubeconfig.ssh_command(recorded(cluster), node, words, user=user))
 
 
 @click.command()
@@ -146,8 +146,8 @@ def ssh(cluster: str | None, user: str, node: str, words: tuple[str, ...]) -> No
 @_OUTPUT
 def down(cluster: str | None, yes: bool, uid: str, cloud_name: str, dry_run: bool, output: str) -> None:
     """Remove a cluster with everything that hangs on it, and list what became of each object."""
-    from moyai.lifecycle import access
     from moyai.lifecycle import down as teardown
+    from moyai.lifecycle import kubeconfig
     from moyai.lifecycle.record import Record
     from moyai.plan import text
 
@@ -165,7 +165,7 @@ def down(cluster: str | None, yes: bool, uid: str, cloud_name: str, dry_run: boo
     with display("json" if output == "json" else "text", title=f"down {target.name}") as progress:
         report = teardown.down(target, record, cloud, paths, progress)
     if not report.left:
-        access.remove_from_kubeconfig(target.name, _user_kubeconfig())
+        kubeconfig.remove_from_kubeconfig(target.name, _user_kubeconfig())
     _print_report(report, output)
     teardown.check(report)
 
@@ -233,8 +233,8 @@ def _apply(
 ) -> tuple[list[str], list[Endpoint]]:
     """Apply the manifests beside the spec and wait for them; returns (kubectl's lines about changes, where Services answer)."""
     from moyai.core.clock import SystemClock
+    from moyai.kube.quick import KubeApi
     from moyai.lifecycle import apply as manifests
-    from moyai.lifecycle.kubeapi import KubeApi
 
     if not loaded.manifests:
         return [], []

@@ -12,7 +12,7 @@ import click
 from moyai.core.errors import UsageError
 
 if TYPE_CHECKING:
-    from moyai.plan.pod_facts import Explanation
+    from moyai.diagnose.pod_facts import Explanation
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
 
@@ -27,7 +27,7 @@ _NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
 def explain(pod: str, cluster: str | None, namespace: str, output: str) -> None:
     """Say why POD (or NAMESPACE/POD) does not run: its disks and their zone, the nodes, and what would help."""
     from moyai.cli.cluster import connect, recorded
-    from moyai.lifecycle.explain import read
+    from moyai.diagnose.gather import read
 
     given, name = _split(pod)
     if given and namespace and given != namespace:

@@ -27,7 +27,7 @@ from moyai.localcloud.config import PORTS, CloudConfig, CloudPaths
 from moyai.toolchain import HOST_PACKAGES, TASK_PREFIX, Toolchain
 
 if TYPE_CHECKING:
-    from moyai.cloud.protocols import Cloud
+    from moyai.cloud.capabilities import Cloud
 
 #: The cloud that a spec means when it names none, and the only one that is started without having been asked for by name.
 DEFAULT_CLOUD = "moyai"

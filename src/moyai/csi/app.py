@@ -15,26 +15,26 @@ from pathlib import Path
 
 from google.protobuf.descriptor import ServiceDescriptor
 
-from moyai.cloud.protocols import Compute, Volumes
+from moyai.cloud.capabilities import Compute, Volumes
+from moyai.cloud.openstack.cloud_conf import log_in, read_text
 from moyai.core.backoff import Backoff
 from moyai.core.clock import Clock, SystemClock
 from moyai.core.errors import MoyaiError, UsageError
-from moyai.csi import instance as instances
-from moyai.csi.cloud import Cloud
-from moyai.csi.config import CsiConfig, read_csi_config
-from moyai.csi.controller import Controller
-from moyai.csi.disks import Disks, LinuxDisks
+from moyai.csi.controller.cloud_view import Cloud
+from moyai.csi.controller.service import Controller
+from moyai.csi.controller.snapshots import SnapshotWork
+from moyai.csi.controller.volumes import VolumeWork
+from moyai.csi.grpc.server import RpcServer, socket_path
 from moyai.csi.identity import Identity
-from moyai.csi.instance import Instance
 from moyai.csi.names import DRIVER
-from moyai.csi.node import Node
+from moyai.csi.node import instance as instances
+from moyai.csi.node.disks import Disks, LinuxDisks
+from moyai.csi.node.instance import Instance
+from moyai.csi.node.registration import Registration
+from moyai.csi.node.service import Node
+from moyai.csi.node.staging import NodeWork
 from moyai.csi.proto import csi_pb2 as pb
-from moyai.csi.registration import Registration
-from moyai.csi.rpc import RpcServer, socket_path
-from moyai.csi.snapshots import SnapshotWork
-from moyai.csi.staging import NodeWork
-from moyai.csi.volumes import VolumeWork
-from moyai.runtime.cloudconfig import log_in, read_text
+from moyai.csi.settings import CsiConfig, read_csi_config
 from moyai.runtime.health import HealthServer
 from moyai.runtime.logs import set_up
 from moyai.runtime.manager import run_until_stopped
@@ -104,8 +104,8 @@ async def _main(options: Options, config: CsiConfig) -> int:
 
 
 def _connect(config: CsiConfig) -> tuple[Compute, Volumes]:
-    from moyai.cloud.openstack.compute import NovaCompute
-    from moyai.cloud.openstack.volume import CinderVolumes
+    from moyai.cloud.openstack.cinder import CinderVolumes
+    from moyai.cloud.openstack.nova import NovaCompute
 
     session = log_in(config.cloud)
     return NovaCompute(session), CinderVolumes(session)

@@ -7,14 +7,14 @@ a cluster whose volumes do not work (a cloud without Cinder) is a cluster all th
 from __future__ import annotations
 
 from moyai.ccm.manifests import NAME as CCM
+from moyai.cloud.openstack.cloud_conf import GlobalConfig
 from moyai.core.errors import Conflict, NotFound
 from moyai.csi import manifests as csi
-from moyai.csi.config import CsiConfig, MoyaiConfig, write_csi_config
+from moyai.csi.settings import CsiConfig, MoyaiConfig, write_csi_config
 from moyai.images import references
-from moyai.lifecycle.kubeapi import Json, KubeApi
+from moyai.kube.quick import Json, KubeApi
 from moyai.lifecycle.record import Record
 from moyai.plan import steps as s
-from moyai.runtime.cloudconfig import GlobalConfig
 from moyai.spec.model import Cluster
 
 _CLASSES = "/apis/storage.k8s.io/v1/storageclasses"

@@ -18,8 +18,8 @@ import yaml
 from moyai.core.clock import Clock
 from moyai.core.errors import NotFound, Terminal, UsageError
 from moyai.core.progress import Step as Progress
-from moyai.lifecycle import watch
-from moyai.lifecycle.kubeapi import Json, KubeApi
+from moyai.kube.quick import Json, KubeApi
+from moyai.lifecycle import waits
 from moyai.linux.process import run
 
 DEPLOYMENTS_TIMEOUT = 300.0
@@ -84,12 +84,12 @@ def apply(files: Sequence[Path], kubectl: Path, kubeconfig: Path) -> list[str]:
 
 def wait(api: KubeApi, wanted: Wanted, *, clock: Clock, progress: Progress) -> list[Endpoint]:
     """Until everything of ``wanted`` is there and answers; returns where."""
-    abort = watch.Abort()
+    abort = waits.Abort()
 
     def late(seconds: float, what: str) -> Terminal:
         return Terminal(f"waited {seconds:.0f} s for {what}", hint="`moyai kubectl describe` tells more")
 
-    watch.wait(
+    waits.wait(
         lambda: _missing_deployment(api, wanted),
         clock=clock,
         abort=abort,
@@ -98,7 +98,7 @@ def wait(api: KubeApi, wanted: Wanted, *, clock: Clock, progress: Progress) -> l
         failed=lambda missing: late(DEPLOYMENTS_TIMEOUT, missing),
         interval=0.3,
     )
-    watch.wait(
+    waits.wait(
         lambda: _missing_address(api, wanted),
         clock=clock,
         abort=abort,
@@ -111,7 +111,7 @@ def wait(api: KubeApi, wanted: Wanted, *, clock: Clock, progress: Progress) -> l
     for place in wanted.services:
         address, ports = _address(_service(api, place))
         for port in ports:
-            watch.wait(
+            waits.wait(
                 lambda address=address, port=port: "" if answers(address, port) else f"{address}:{port} to answer",
                 clock=clock,
                 abort=abort,
@@ -128,7 +128,7 @@ def wait(api: KubeApi, wanted: Wanted, *, clock: Clock, progress: Progress) -> l
 def _missing_deployment(api: KubeApi, wanted: Wanted) -> str:
     for namespace, name in wanted.deployments:
         item = api.get(f"/apis/apps/v1/namespaces/{namespace}/deployments/{name}")
-        if not watch.deployment_done(item):
+        if not waits.deployment_done(item):
             have = item.get("status", {}).get("availableReplicas", 0)
             return f"deployment {name}: {have} of {item['spec'].get('replicas', 1)} pods are available"
     return ""

@@ -13,18 +13,18 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from moyai.cloud.protocols import Cloud
+from moyai.cloud.capabilities import Cloud
 from moyai.core.clock import Clock, SystemClock
 from moyai.core.errors import MoyaiError, Terminal, UsageError
 from moyai.core.graph import Task, run_graph
 from moyai.core.paths import Paths
 from moyai.core.progress import Reporter
 from moyai.core.progress import Step as Progress
-from moyai.lifecycle import kubernetes, snapshot
+from moyai.kube.quick import KubeApi
+from moyai.lifecycle import node_work, observe
 from moyai.lifecycle.execute import Executor, explain
-from moyai.lifecycle.kubeapi import KubeApi
 from moyai.lifecycle.record import Record, locked
-from moyai.lifecycle.release import try_release
+from moyai.lifecycle.release_volumes import try_release
 from moyai.lifecycle.up import open_api
 from moyai.plan import steps as s
 from moyai.plan.steps import Delete, Kept, Plan, Step
@@ -73,7 +73,7 @@ def target_of(name: str, paths: Paths, cloud: Cloud, uid: str = "") -> tuple[Tar
         spec = validate(record.spec, source="record")
         target = Target(record.name, record.uid, record.recorded().intended, spec.spec.volumes.reclaim_policy)
         return target, record
-    found = snapshot.find_clusters(cloud)
+    found = observe.find_clusters(cloud)
     if uid:
         if uid not in found:
             raise UsageError(f"no cluster with UID {uid} is in this cloud", hint=_there(found))
@@ -94,7 +94,7 @@ def _there(found: Mapping[str, str]) -> str:
 
 def preview(target: Target, cloud: Cloud) -> Plan:
     """The plan of ``down``, without doing anything."""
-    return plan_down(snapshot.take(cloud, name=target.name, uid=target.uid, plan_for="down"), target)
+    return plan_down(observe.take(cloud, name=target.name, uid=target.uid, plan_for="down"), target)
 
 
 def down(
@@ -158,7 +158,7 @@ class _Down:
                 if not api.ready(timeout=2):
                     progress.progress("the API does not answer; they are removed in the cloud itself")
                     return
-                left = kubernetes.delete_balanced_services(api, clock=self.clock, progress=progress)
+                left = node_work.delete_balanced_services(api, clock=self.clock, progress=progress)
             except MoyaiError as error:
                 progress.progress(f"{explain(error)}; they are removed in the cloud itself")
                 return
@@ -177,7 +177,7 @@ class _Down:
 
     def _look(self, name: str) -> Plan:
         with self.reporter.step(name):
-            observed = snapshot.take(self.cloud, name=self.target.name, uid=self.target.uid, plan_for="down")
+            observed = observe.take(self.cloud, name=self.target.name, uid=self.target.uid, plan_for="down")
             plan = plan_down(observed, self.target)
         for step in plan.steps:
             if isinstance(step, Delete):

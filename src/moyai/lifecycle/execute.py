@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from moyai.cloud.capabilities import Cloud
 from moyai.cloud.model import AddressPair
-from moyai.cloud.protocols import Cloud
 from moyai.core.clock import Clock
 from moyai.core.errors import Conflict, MoyaiError, NotFound, Retriable, Terminal
 from moyai.core.ids import CLUSTER_TAG, POD_CIDR_KEY, POOL_KEY, ROLE_KEY, cluster_tag

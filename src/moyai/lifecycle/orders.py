@@ -10,16 +10,17 @@ import secrets
 from collections.abc import Callable
 from datetime import datetime
 
-from moyai.ccm.config import CloudConfig, GlobalConfig, LoadBalancerConfig, MoyaiConfig, RouteConfig
+from moyai.bootstrap import pki, user_data
 from moyai.ccm.manifests import ManifestOptions, render
-from moyai.cloud.protocols import Cloud
+from moyai.ccm.settings import CloudConfig, GlobalConfig, LoadBalancerConfig, MoyaiConfig, RouteConfig
+from moyai.cloud.capabilities import Cloud
 from moyai.core.clock import Clock
 from moyai.core.errors import Terminal
 from moyai.core.files import write_private
 from moyai.images import references
-from moyai.lifecycle import addons, kubernetes, pki, userdata
+from moyai.kube.quick import KubeApi
+from moyai.lifecycle import addons, node_work
 from moyai.lifecycle.execute import Executor, ServerOrder
-from moyai.lifecycle.kubeapi import KubeApi
 from moyai.lifecycle.record import Record
 from moyai.plan import steps as s
 from moyai.plan.demands import choose
@@ -66,7 +67,7 @@ class Orders:
         pool = next((pool for pool in self._cluster.spec.node_pools if pool.name == node.pool), None)
         if node.role == "worker" and not makes_plane(self._plan):
             self._renew_token()
-        facts = userdata.NodeFacts(
+        facts = user_data.NodeFacts(
             cluster=self._cluster,
             node=node,
             control_plane_address=self._plan.nodes[0].address,
@@ -77,9 +78,9 @@ class Orders:
             mirror=self._cloud.identity.service_url("container-registry") or "",
         )
         if node.role == "worker":
-            return ServerOrder(userdata.worker(facts))
+            return ServerOrder(user_data.worker(facts))
         key = record.secret("key")
-        text = userdata.control_plane(
+        text = user_data.control_plane(
             facts,
             api_address=self.api_address(executor),
             addons=self._addons(executor, node.address),
@@ -87,7 +88,7 @@ class Orders:
             key=key,
             image_tags=self._image_tags(),
         )
-        return ServerOrder(text, {userdata.KEY_METADATA: key})
+        return ServerOrder(text, {user_data.KEY_METADATA: key})
 
     def _mtu(self, executor: Executor) -> int:
         made = executor.results.get(s.NETWORK)
@@ -167,13 +168,13 @@ class Orders:
         return {name: known.tag(name) for name in ("etcd", "coredns")}
 
     def _new_token(self) -> None:
-        self._record.keep_secret("token", userdata.new_token())
+        self._record.keep_secret("token", user_data.new_token())
         self._record.keep_secret("token made", self._clock.now().isoformat())
 
     def _renew_token(self) -> None:
         """Before late joiners are told a token: one that the cluster knows and that still lives for a while."""
         made = self._record.secret("token made")
-        if made and self._clock.now() - datetime.fromisoformat(made) < kubernetes.TOKEN_FRESH:
+        if made and self._clock.now() - datetime.fromisoformat(made) < node_work.TOKEN_FRESH:
             return
         self._new_token()
-        kubernetes.add_token(self._kube(), self._record.secret("token"), self._clock)
+        node_work.add_token(self._kube(), self._record.secret("token"), self._clock)

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from moyai.cloud.loadbalancer import PENDING
+from moyai.cloud.capabilities import Cloud
+from moyai.cloud.load_balancers import PENDING
 from moyai.cloud.model import Snapshot, Volume
-from moyai.cloud.protocols import Cloud
 from moyai.core.backoff import Backoff
 from moyai.core.clock import Clock
 from moyai.core.errors import Conflict, NotFound, Retriable, Terminal

@@ -9,12 +9,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
+from moyai.cloud.capabilities import Cloud
 from moyai.cloud.model import Server
-from moyai.cloud.protocols import Cloud
 from moyai.core.errors import MoyaiError
 from moyai.core.ids import POOL_KEY, cluster_tag
+from moyai.kube.quick import Json, KubeApi, condition
 from moyai.lifecycle import apply
-from moyai.lifecycle.kubeapi import Json, KubeApi, condition
 from moyai.lifecycle.record import Record
 from moyai.lifecycle.up import open_api
 from moyai.plan.rules import API_PORT

@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from moyai.cloud.protocols import Cloud
+from moyai.bootstrap import user_data
+from moyai.cloud.capabilities import Cloud
 from moyai.core.clock import Clock, SystemClock
 from moyai.core.errors import MoyaiError, Terminal, UsageError
 from moyai.core.graph import Task, TaskFunction, run_graph
@@ -21,9 +22,9 @@ from moyai.core.ids import cluster_tag, new_uid
 from moyai.core.paths import Paths
 from moyai.core.progress import Reporter
 from moyai.core.progress import Step as Progress
-from moyai.lifecycle import addons, kubernetes, snapshot, userdata, watch
+from moyai.kube.quick import KubeApi
+from moyai.lifecycle import addons, node_work, observe, waits
 from moyai.lifecycle.execute import Executor, Hooks
-from moyai.lifecycle.kubeapi import KubeApi
 from moyai.lifecycle.orders import Orders, makes_plane
 from moyai.lifecycle.record import Record, locked
 from moyai.plan import steps as s
@@ -88,12 +89,12 @@ def _look(cluster: Cluster, cloud: Cloud, paths: Paths, clock: Clock) -> _Start:
     record = Record.open(paths, cluster.name, clock)
     if record is None:
         past = Recorded(cluster.name, new_uid())
-        return _Start(None, past, snapshot.take(cloud, name=cluster.name, uid=past.uid), None, healthy=False)
+        return _Start(None, past, observe.take(cloud, name=cluster.name, uid=past.uid), None, healthy=False)
     refuse_changes(record.spec, dump(cluster))
     api = open_api(record)
     with ThreadPoolExecutor(2, thread_name_prefix="look") as pool:
         nodes = pool.submit(_nodes, api, addons.deployments(record))
-        observed = snapshot.take(cloud, name=cluster.name, uid=record.uid)
+        observed = observe.take(cloud, name=cluster.name, uid=record.uid)
         names, healthy = nodes.result()
     return _Start(record, record.recorded(), _with_nodes(observed, names), api if names is not None else None, healthy)
 
@@ -114,8 +115,8 @@ def _nodes(api: KubeApi | None, addon_names: Collection[str]) -> tuple[frozenset
     except MoyaiError:
         return None, False
     names = frozenset(node["metadata"]["name"] for node in nodes)
-    ready, known = watch.node_states(nodes)
-    done = {item["metadata"]["name"] for item in deployments if watch.deployment_done(item)}
+    ready, known = waits.node_states(nodes)
+    done = {item["metadata"]["name"] for item in deployments if waits.deployment_done(item)}
     return names, names <= ready & known and set(addon_names) <= done
 
 
@@ -130,7 +131,7 @@ class _Up:
         self.paths = paths
         self.reporter = reporter
         self.clock = clock
-        self.abort = watch.Abort()
+        self.abort = waits.Abort()
         self.api: KubeApi | None = None
         self.late: list[str] = []
 
@@ -286,21 +287,21 @@ class _Up:
 
     def _machines(self, progress: Progress) -> None:
         names = [node.name for node in self.plan.nodes]
-        watch.machines(self.cloud.compute, self.record.uid, names, clock=self.clock, abort=self.abort, progress=progress)
+        waits.machines(self.cloud.compute, self.record.uid, names, clock=self.clock, abort=self.abort, progress=progress)
 
     def _wait_api(self, progress: Progress) -> None:
         plane = self.plan.nodes[0]
         server_id = self.executor.id(s.server_key(plane.name))
         compute = self.cloud.compute
-        watch.api_answers(self._kube(), compute, server_id, clock=self.clock, abort=self.abort, progress=progress)
+        waits.api_answers(self._kube(), compute, server_id, clock=self.clock, abort=self.abort, progress=progress)
         self.record.set_ready()
         # the key has served: the machine has opened its secrets
         server = next((server for server in self.observed.servers if server.id == server_id), None)
-        if server is None or userdata.KEY_METADATA in server.metadata:
-            compute.delete_server_metadata(server_id, [userdata.KEY_METADATA])
+        if server is None or user_data.KEY_METADATA in server.metadata:
+            compute.delete_server_metadata(server_id, [user_data.KEY_METADATA])
 
     def _wait_nodes(self, progress: Progress) -> None:
-        watch.nodes_ready(
+        waits.nodes_ready(
             self._kube(),
             self.cloud.compute,
             self._server_ids(),
@@ -310,7 +311,7 @@ class _Up:
         )
 
     def _wait_addons(self, progress: Progress) -> None:
-        watch.addons_run(
+        waits.addons_run(
             self._kube(),
             addons.DEPLOYMENTS,
             addons.DAEMON_SETS,
@@ -325,8 +326,8 @@ class _Up:
             return
         names, sets = addons.VOLUME_DEPLOYMENTS, addons.VOLUME_DAEMON_SETS
         try:
-            watch.addons_run(self._kube(), names, sets, clock=self.clock, abort=self.abort, progress=progress)
-        except watch.Stopped:
+            waits.addons_run(self._kube(), names, sets, clock=self.clock, abort=self.abort, progress=progress)
+        except waits.Stopped:
             raise
         except Terminal as error:
             self.late.append(f"claims of volumes must wait: {error.message}; all else works, and `moyai up` looks again")
@@ -334,11 +335,11 @@ class _Up:
     # ---- taking nodes out
 
     def _drain(self, name: str, progress: Progress) -> None:
-        kubernetes.drain(self._kube(), name, clock=self.clock, progress=progress)
+        node_work.drain(self._kube(), name, clock=self.clock, progress=progress)
 
     def _forget(self, name: str) -> None:
         if self.api is not None or self.record.ready:
-            kubernetes.forget_node(self._kube(), name, clock=self.clock)
+            node_work.forget_node(self._kube(), name, clock=self.clock)
 
 
 def cluster_servers(cloud: Cloud, uid: str) -> list[Any]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, fields, replace
 from ipaddress import ip_address
 from typing import Any
 
-from moyai.cloud.loadbalancer import Listener, LoadBalancer, Member, Monitor, Pool
+from moyai.cloud.load_balancers import Listener, LoadBalancer, Member, Monitor, Pool
 from moyai.core.errors import UsageError
 from moyai.core.ids import cluster_tag
 from moyai.kube.objects import Node, Service, ServicePort

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from moyai.cloud.loadbalancer import LoadBalancer
+from moyai.cloud.load_balancers import LoadBalancer
 from moyai.cloud.model import (
     Flavor,
     FloatingIP,

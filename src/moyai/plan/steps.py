@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from moyai.cloud.capabilities import Taggable
 from moyai.cloud.model import AddressPair, Route, SecurityGroupRule
-from moyai.cloud.protocols import Taggable
 from moyai.plan.nodes import Node, Role
 
 #: Kinds of objects, as reports call them.

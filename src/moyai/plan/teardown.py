@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from moyai.cloud.loadbalancer import LoadBalancer
+from moyai.cloud.load_balancers import LoadBalancer
 from moyai.cloud.model import Port, Server, Snapshot, Volume
 from moyai.core.ids import CLUSTER_TAG, ROLE_KEY
 from moyai.plan import steps as s

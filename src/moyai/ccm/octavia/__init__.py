@@ -1,0 +1,1 @@
+"""Services of type LoadBalancer, served by the load balancers of the cloud."""

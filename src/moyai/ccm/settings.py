@@ -1,0 +1,118 @@
+"""cloud.conf: the cloud controller manager's configuration file, in the format of openstack-cloud-controller-manager.
+
+Sections ``[Global]`` (how to reach the cloud), ``[LoadBalancer]`` (defaults for Services), ``[Route]``, and ``[Moyai]``, which
+upstream ignores. What holds for every such file: ``runtime.cloudconfig``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from moyai.cloud.openstack.cloud_conf import GlobalConfig, parse_section, read_sections, write_section
+from moyai.core.errors import UsageError
+from moyai.plan.fencing import POLICIES
+
+#: The controllers that there are, in the order of the start.
+CONTROLLERS = ("node", "node-lifecycle", "fencing", "route", "service")
+
+
+@dataclass(frozen=True)
+class LoadBalancerConfig:
+    """Defaults for every Service; annotations of a Service go first. Delays and time-outs of the monitor in seconds."""
+
+    enabled: bool = True
+    floating_network_id: str = ""
+    floating_subnet_id: str = ""
+    floating_subnet: str = ""
+    subnet_id: str = ""
+    network_id: str = ""
+    member_subnet_id: str = ""
+    lb_provider: str = ""
+    lb_method: str = "ROUND_ROBIN"
+    flavor_id: str = ""
+    availability_zone: str = ""
+    create_monitor: bool = True
+    monitor_delay: int = 5
+    monitor_timeout: int = 3
+    monitor_max_retries: int = 1
+    monitor_max_retries_down: int = 3
+    internal_lb: bool = False
+    manage_security_groups: bool = True
+    max_shared_lb: int = 2
+
+
+@dataclass(frozen=True)
+class RouteConfig:
+    router_id: str = ""
+
+
+@dataclass(frozen=True)
+class MoyaiConfig:
+    """``cluster_uid`` marks what belongs to the cluster. ``node_security_group_ids``: groups that get NodePort rules.
+
+    ``fencing``: one of ``plan.fencing.POLICIES``.
+    """
+
+    cluster_uid: str = ""
+    node_security_group_ids: tuple[str, ...] = ()
+    fencing: str = "verify"
+
+
+@dataclass(frozen=True)
+class LoadBalancerClass:
+    """A named set of network choices: section ``[LoadBalancerClass "NAME"]``, chosen by the annotation ``class``."""
+
+    floating_network_id: str = ""
+    floating_subnet_id: str = ""
+    subnet_id: str = ""
+    network_id: str = ""
+    member_subnet_id: str = ""
+
+
+@dataclass(frozen=True)
+class CloudConfig:
+    cloud: GlobalConfig
+    load_balancer: LoadBalancerConfig = LoadBalancerConfig()
+    route: RouteConfig = RouteConfig()
+    moyai: MoyaiConfig = MoyaiConfig()
+    classes: dict[str, LoadBalancerClass] = field(default_factory=dict[str, LoadBalancerClass])
+
+
+_SECTIONS = {"Global": "cloud", "LoadBalancer": "load_balancer", "Route": "route", "Moyai": "moyai"}
+_TYPES: dict[str, type] = {
+    "cloud": GlobalConfig,
+    "load_balancer": LoadBalancerConfig,
+    "route": RouteConfig,
+    "moyai": MoyaiConfig,
+}
+
+
+def read_cloud_config(text: str) -> CloudConfig:
+    """Parse the file's text. Raises UsageError that names section, key and what would be right."""
+    parts: dict[str, object] = {}
+    classes: dict[str, LoadBalancerClass] = {}
+    for section, raw in read_sections(text).items():
+        kind, _, argument = section.partition(" ")
+        if kind == "LoadBalancerClass":
+            classes[argument.strip().strip('"')] = parse_section(section, LoadBalancerClass, raw)
+        elif section in _SECTIONS:
+            name = _SECTIONS[section]
+            parts[name] = parse_section(section, _TYPES[name], raw)
+    parts = {name: parts.get(name) or kind() for name, kind in _TYPES.items()}
+    config = CloudConfig(**parts, classes=classes)  # pyright: ignore[reportArgumentType]
+    if not config.cloud.auth_url:
+        raise UsageError("cloud config has no auth-url", hint="give it in section [Global]")
+    if config.moyai.fencing not in POLICIES:
+        hint = f"there are: {', '.join(POLICIES)}"
+        raise UsageError(f"cloud config: [Moyai] fencing = {config.moyai.fencing!r} is no policy", hint=hint)
+    return config
+
+
+def write_cloud_config(config: CloudConfig) -> str:
+    """The file's text: what differs from the defaults."""
+    lines: list[str] = []
+    for section, name in _SECTIONS.items():
+        lines += write_section(f"[{section}]", getattr(config, name))
+    for name, chosen in config.classes.items():
+        lines += write_section(f'[LoadBalancerClass "{name}"]', chosen)
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,273 @@
+"""What moyai asks of an IaaS, as small protocols; ``cloud/openstack`` is the first adapter.
+
+All calls block (callers in an event loop use a worker thread) and are safe to call from several threads. They raise
+``core.errors``: NotFound, Conflict, Retriable, Terminal, with operation, object and request id. Deleting what is gone is
+success. Lists with ``tag`` return only objects that carry it. Creation takes the tags along, so that nothing is untagged
+for longer than the cloud itself makes it so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Literal, Protocol
+
+from moyai.cloud.load_balancers import LoadBalancers
+from moyai.cloud.model import (
+    AddressPair,
+    Flavor,
+    FloatingIP,
+    Image,
+    Network,
+    Port,
+    Quota,
+    Route,
+    Router,
+    SecurityGroup,
+    SecurityGroupRule,
+    Server,
+    Snapshot,
+    Subnet,
+    Volume,
+    VolumeType,
+)
+
+
+class Compute(Protocol):
+    def flavors(self) -> list[Flavor]: ...
+    def zones(self) -> list[str]:
+        """Availability zones that can take servers now."""
+        ...
+
+    def servers(self, *, tag: str | None = None) -> list[Server]: ...
+    def settled_servers(self, *, tag: str) -> frozenset[str]:
+        """Names of those that run or are in ERROR: what a wait asks for, as it costs a cloud little."""
+        ...
+
+    def server(self, server_id: str) -> Server: ...
+    def create_server(
+        self,
+        *,
+        name: str,
+        image_id: str,
+        flavor_id: str,
+        port_ids: Sequence[str],
+        user_data: str,
+        zone: str = "",
+        key_name: str = "",
+        metadata: Mapping[str, str],
+        tags: Sequence[str],
+        server_group_id: str = "",
+    ) -> Server:
+        """Ask for a server; returns while it is still BUILD. ``user_data`` is plain text (the adapter encodes it)."""
+        ...
+
+    def set_server_metadata(self, server_id: str, metadata: Mapping[str, str]) -> None: ...
+    def delete_server_metadata(self, server_id: str, keys: Collection[str]) -> None: ...
+    def delete_server(self, server_id: str) -> None: ...
+    def stop_server(self, server_id: str) -> None: ...
+    def start_server(self, server_id: str) -> None: ...
+    def console_log(self, server_id: str, lines: int = 100) -> str: ...
+    def attach_volume(self, server_id: str, volume_id: str) -> None:
+        """Ask for it; returns before the volume is in use."""
+        ...
+
+    def detach_volume(self, server_id: str, volume_id: str) -> None:
+        """Ask for it; returns before the volume is free. A server that is gone or never had it is success."""
+        ...
+
+    def keypairs(self) -> list[str]:
+        """Names of this user's key pairs."""
+        ...
+
+    def create_keypair(self, name: str, public_key: str) -> None:
+        """A taken name raises Conflict."""
+        ...
+
+    def delete_keypair(self, name: str) -> None: ...
+    def quotas(self) -> list[Quota]: ...
+
+
+#: What can be tagged after the fact: a crash between making and tagging leaves these untagged.
+Taggable = Literal["network", "subnet", "router", "port", "security_group", "floating_ip"]
+
+
+class NetworkCalls(Protocol):
+    def add_tags(self, kind: Taggable, object_id: str, tags: Sequence[str]) -> None:
+        """Add tags to what is there; tags already there stay."""
+        ...
+
+    def networks(self, *, tag: str | None = None, external: bool | None = None) -> list[Network]: ...
+    def create_network(self, *, name: str, tags: Sequence[str]) -> Network: ...
+    def delete_network(self, network_id: str) -> None: ...
+    def subnets(self, *, tag: str | None = None, network_id: str | None = None) -> list[Subnet]: ...
+    def create_subnet(
+        self,
+        *,
+        name: str,
+        network_id: str,
+        cidr: str,
+        dns: Sequence[str] = (),
+        allocation_pools: Sequence[tuple[str, str]] = (),
+        tags: Sequence[str],
+    ) -> Subnet:
+        """``allocation_pools``: (first, last) address of each range that the cloud may choose from; empty: all."""
+        ...
+
+    def delete_subnet(self, subnet_id: str) -> None: ...
+    def routers(self, *, tag: str | None = None) -> list[Router]: ...
+    def router(self, router_id: str) -> Router: ...
+    def create_router(self, *, name: str, tags: Sequence[str]) -> Router: ...
+    def set_router_gateway(self, router_id: str, network_id: str) -> Router: ...
+    def delete_router(self, router_id: str) -> None: ...
+    def add_router_interface(self, router_id: str, subnet_id: str) -> None: ...
+    def remove_router_interface(self, router_id: str, subnet_id: str) -> None: ...
+    def add_routes(self, router_id: str, routes: Collection[Route]) -> Router:
+        """Add extra routes in one atomic call (extension extraroute-atomic); those already there are no error."""
+        ...
+
+    def remove_routes(self, router_id: str, routes: Collection[Route]) -> Router: ...
+    def ports(
+        self, *, tag: str | None = None, network_id: str | None = None, device_ids: Collection[str] | None = None
+    ) -> list[Port]: ...
+    def create_port(
+        self,
+        *,
+        name: str,
+        network_id: str,
+        subnet_id: str,
+        fixed_ip: str = "",
+        security_group_ids: Sequence[str] = (),
+        address_pairs: Sequence[AddressPair] = (),
+        tags: Sequence[str],
+    ) -> Port: ...
+    def update_port(
+        self,
+        port_id: str,
+        *,
+        address_pairs: Sequence[AddressPair] | None = None,
+        security_group_ids: Sequence[str] | None = None,
+    ) -> Port: ...
+    def delete_port(self, port_id: str) -> None: ...
+    def security_groups(self, *, tag: str | None = None) -> list[SecurityGroup]: ...
+    def create_security_group(self, *, name: str, description: str = "", tags: Sequence[str]) -> SecurityGroup: ...
+    def delete_security_group(self, group_id: str) -> None: ...
+    def security_group_rules(self, group_ids: Collection[str]) -> list[SecurityGroupRule]: ...
+    def create_security_group_rules(self, rules: Sequence[SecurityGroupRule]) -> list[SecurityGroupRule]:
+        """Add rules in one call; those already there are no error."""
+        ...
+
+    def delete_security_group_rule(self, rule_id: str) -> None: ...
+    def floating_ips(self, *, tag: str | None = None, port_ids: Collection[str] | None = None) -> list[FloatingIP]: ...
+    def create_floating_ip(
+        self,
+        *,
+        network_id: str,
+        subnet_id: str = "",
+        port_id: str = "",
+        address: str = "",
+        description: str = "",
+        tags: Sequence[str],
+    ) -> FloatingIP: ...
+    def associate_floating_ip(self, floating_ip_id: str, port_id: str | None) -> FloatingIP: ...
+    def delete_floating_ip(self, floating_ip_id: str) -> None: ...
+    def quotas(self) -> list[Quota]: ...
+    def max_routes(self) -> int:
+        """How many extra routes a router may have; Neutron's own default is 30. Not readable by API: configured."""
+        ...
+
+
+class Images(Protocol):
+    def images(self, *, name: str | None = None) -> list[Image]: ...
+    def upload(
+        self, *, name: str, file: Path, disk_format: str, container_format: str, properties: Mapping[str, str]
+    ) -> Image: ...
+    def delete_image(self, image_id: str) -> None: ...
+
+
+class Volumes(Protocol):
+    def volumes(self, *, metadata: Mapping[str, str] | None = None, name: str | None = None) -> list[Volume]:
+        """Only those that have all of ``metadata``, and that are called ``name``."""
+        ...
+
+    def volume(self, volume_id: str) -> Volume: ...
+    def create_volume(
+        self,
+        *,
+        name: str,
+        size_gb: int,
+        zone: str = "",
+        type_name: str = "",
+        metadata: Mapping[str, str],
+        snapshot_id: str = "",
+        source_volume_id: str = "",
+    ) -> Volume:
+        """Ask for a volume, empty or with the content of one snapshot or volume; returns while it is still CREATING."""
+        ...
+
+    def extend_volume(self, volume_id: str, size_gb: int) -> None:
+        """Ask for it, also while the volume is in use; returns before it is done."""
+        ...
+
+    def delete_volume(self, volume_id: str) -> None:
+        """Ask for it; returns before it is gone."""
+        ...
+
+    def forget_attachment(self, attachment_id: str) -> None:
+        """Free a volume of a server that does not exist any more; Conflict when it does."""
+        ...
+
+    def snapshots(self, *, volume_id: str | None = None, name: str | None = None) -> list[Snapshot]: ...
+    def snapshot(self, snapshot_id: str) -> Snapshot: ...
+    def create_snapshot(self, *, name: str, volume_id: str, metadata: Mapping[str, str]) -> Snapshot:
+        """Ask for a snapshot, also of a volume in use; returns while it is still CREATING."""
+        ...
+
+    def delete_snapshot(self, snapshot_id: str) -> None:
+        """Ask for it; returns before it is gone."""
+        ...
+
+    def types(self) -> list[VolumeType]: ...
+    def zones(self) -> list[str]:
+        """Availability zones that can take volumes now."""
+        ...
+
+    def faults(self, object_id: str) -> list[str]:
+        """What the cloud says went wrong with a volume or snapshot, newest first; empty where it keeps no such messages."""
+        ...
+
+    def quotas(self) -> list[Quota]: ...
+
+
+class Identity(Protocol):
+    def project_id(self) -> str: ...
+    def create_application_credential(self, *, name: str, roles: Sequence[str], description: str) -> tuple[str, str]:
+        """Returns (id, secret); the secret cannot be read again."""
+        ...
+
+    def application_credentials(self, *, name_prefix: str) -> dict[str, str]:
+        """Name → id of this user's application credentials whose name starts so."""
+        ...
+
+    def delete_application_credential(self, credential_id: str) -> None: ...
+    def region(self) -> str: ...
+    def service_url(self, service_type: str) -> str | None:
+        """The public endpoint of a service in the catalog, None where there is none."""
+        ...
+
+
+class Cloud(Protocol):
+    """One account at one cloud: what ``cloud.openstack.session.connect`` returns. Logs in at the first call, not before."""
+
+    @property
+    def compute(self) -> Compute: ...
+    @property
+    def network(self) -> NetworkCalls: ...
+    @property
+    def images(self) -> Images: ...
+    @property
+    def volumes(self) -> Volumes: ...
+    @property
+    def identity(self) -> Identity: ...
+    @property
+    def load_balancers(self) -> LoadBalancers: ...

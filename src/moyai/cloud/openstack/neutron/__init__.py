@@ -1,0 +1,1 @@
+"""Neutron: networks, routers, ports, security groups, floating IPs."""

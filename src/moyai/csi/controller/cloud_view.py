@@ -1,0 +1,99 @@
+"""The cloud as the driver's controller sees it: calls in worker threads, looks that are shared, what rarely changes kept."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import ParamSpec, TypeVar
+
+from moyai.cloud.capabilities import Compute, Volumes
+from moyai.cloud.model import Server, Snapshot, Volume, VolumeType
+from moyai.core.backoff import Backoff
+from moyai.core.clock import Clock
+from moyai.core.errors import NotFound
+from moyai.core.ids import CLUSTER_TAG
+from moyai.csi.controller import zones
+from moyai.csi.controller.polling import POLL, Kept, Shared, Watch
+from moyai.csi.names import CLUSTER_KEY
+from moyai.runtime.calls import call_cloud
+from moyai.runtime.metrics import Metrics
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_ZONES_SECONDS = 300.0
+_TYPES_SECONDS = 60.0
+
+
+class Cloud:
+    """``cluster`` and ``uid``: whose volumes these are; both go into the metadata of all that is made."""
+
+    def __init__(
+        self,
+        *,
+        compute: Compute,
+        volumes: Volumes,
+        metrics: Metrics,
+        clock: Clock,
+        cluster: str,
+        uid: str,
+        ignore_zones: bool = False,
+        poll: Backoff = POLL,
+    ) -> None:
+        self.compute, self.volumes, self.metrics, self.uid = compute, volumes, metrics, uid
+        self.mark: dict[str, str] = {CLUSTER_KEY: cluster, **({CLUSTER_TAG: uid} if uid else {})}
+        # what tells ours from others': a name is soon used twice, a UID never
+        self._own = {CLUSTER_TAG: uid} if uid else {CLUSTER_KEY: cluster}
+        self._ignore_zones = ignore_zones
+        self.own_volumes: Shared[list[Volume]] = Shared(lambda: self.call(volumes.volumes, metadata=self._own))
+        self.all_volumes: Shared[list[Volume]] = Shared(lambda: self.call(volumes.volumes))
+        self.all_snapshots: Shared[list[Snapshot]] = Shared(lambda: self.call(volumes.snapshots))
+        self._machines: dict[str, Shared[Server]] = {}
+        self.watch: Watch[Volume] = Watch(
+            show=lambda one: self.call(volumes.volume, one), list_all=self._volumes_by_id, poll=poll
+        )
+        self.watch_snapshots: Watch[Snapshot] = Watch(
+            show=lambda one: self.call(volumes.snapshot, one), list_all=self._snapshots_by_id, poll=poll
+        )
+        self.zones: Kept[zones.ZoneMap] = Kept(self._learn_zones, seconds=_ZONES_SECONDS, now=clock.monotonic)
+        self.types: Kept[dict[str, VolumeType]] = Kept(self._types, seconds=_TYPES_SECONDS, now=clock.monotonic)
+
+    async def call(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """``function`` of ``compute`` or ``volumes``, in a worker thread."""
+        return await call_cloud(self.metrics, function, *args, **kwargs)
+
+    async def machine(self, server_id: str) -> Server:
+        """The server as it is now, in one look for all who ask at the same time. Raises NotFound."""
+        look = self._machines.get(server_id)
+        if look is None:
+            look = self._machines[server_id] = Shared(lambda: self.call(self.compute.server, server_id))
+        try:
+            return await look.fresh()
+        except NotFound:
+            self._machines.pop(server_id, None)
+            raise
+
+    def is_own(self, metadata: Mapping[str, str]) -> bool:
+        return all(metadata.get(key) == value for key, value in self._own.items())
+
+    def is_others(self, metadata: Mapping[str, str]) -> bool:
+        """Whether another cluster made it."""
+        return bool(self.uid) and metadata.get(CLUSTER_TAG, self.uid) != self.uid
+
+    async def _volumes_by_id(self) -> dict[str, Volume]:
+        return {one.id: one for one in await self.all_volumes.fresh()}
+
+    async def _snapshots_by_id(self) -> dict[str, Snapshot]:
+        return {one.id: one for one in await self.all_snapshots.fresh()}
+
+    async def _types(self) -> dict[str, VolumeType]:
+        return {one.name: one for one in await self.call(self.volumes.types)}
+
+    async def _learn_zones(self) -> zones.ZoneMap:
+        machines, volumes = await asyncio.gather(self.call(self.compute.zones), self.call(self.volumes.zones))
+        if self._ignore_zones or zones.is_plain(machines, volumes):
+            return zones.learn(machines, volumes, ignore=self._ignore_zones)
+        servers, all_volumes = await asyncio.gather(self.call(self.compute.servers), self.all_volumes.fresh())
+        place = {one.id: one.zone for one in servers}
+        seen = [(place[server], one.zone) for one in all_volumes for server in one.attached_server_ids if place.get(server)]
+        return zones.learn(machines, volumes, seen=seen)

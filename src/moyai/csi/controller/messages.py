@@ -1,0 +1,82 @@
+"""CSI's messages as our facts and back. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import cast, get_args
+
+from moyai.cloud.model import LONG_AGO, Snapshot, Volume
+from moyai.csi.controller.access_modes import Access, Mode
+from moyai.csi.errors import Refused
+from moyai.csi.names import BLANK, ZONE_KEY
+from moyai.csi.proto import csi_pb2 as pb
+from moyai.csi.sizes import GIB, Range
+
+
+def access(capability: pb.VolumeCapability) -> Access:
+    kind = capability.WhichOneof("access_type")
+    if kind is None:
+        raise Refused("INVALID_ARGUMENT", "a volume capability says neither mount nor block")
+    name = pb.VolumeCapability.AccessMode.Mode.Name(capability.access_mode.mode)
+    mode = cast("Mode", name if name in get_args(Mode) else "UNKNOWN")
+    if kind == "block":
+        return Access(mode, block=True)
+    return Access(mode, fs_type=capability.mount.fs_type.lower(), flags=tuple(capability.mount.mount_flags))
+
+
+def accesses(capabilities: Iterable[pb.VolumeCapability]) -> tuple[Access, ...]:
+    return tuple(access(one) for one in capabilities)
+
+
+def one_access(has: bool, capability: pb.VolumeCapability) -> Access:
+    """A capability that must be given."""
+    if not has:
+        raise Refused("INVALID_ARGUMENT", "no volume capability given")
+    return access(capability)
+
+
+def size_range(given: pb.CapacityRange) -> Range:
+    return Range(given.required_bytes, given.limit_bytes)
+
+
+def machine_zones(topologies: Iterable[pb.Topology]) -> tuple[str, ...]:
+    """The zones in topologies, in their order, each once; a topology of another driver's keys says nothing to us."""
+    return tuple(dict.fromkeys(one.segments[ZONE_KEY] for one in topologies if ZONE_KEY in one.segments))
+
+
+def topologies(zones: Iterable[str]) -> list[pb.Topology]:
+    return [pb.Topology(segments={ZONE_KEY: zone}) for zone in zones]
+
+
+def source(snapshot_id: str, volume_id: str) -> pb.VolumeContentSource | None:
+    kind = pb.VolumeContentSource
+    if snapshot_id:
+        return kind(snapshot=kind.SnapshotSource(snapshot_id=snapshot_id))
+    if volume_id:
+        return kind(volume=kind.VolumeSource(volume_id=volume_id))
+    return None
+
+
+def volume(one: Volume, machine_zones: Iterable[str]) -> pb.Volume:
+    copied = one.snapshot_id or one.source_volume_id
+    return pb.Volume(
+        volume_id=one.id,
+        capacity_bytes=one.size_gb * GIB,
+        volume_context={} if copied else {BLANK: "true"},
+        content_source=source(one.snapshot_id, one.source_volume_id),
+        accessible_topology=topologies(machine_zones),
+    )
+
+
+def snapshot(one: Snapshot) -> pb.Snapshot:
+    made = pb.Snapshot(
+        snapshot_id=one.id,
+        source_volume_id=one.volume_id,
+        size_bytes=one.size_gb * GIB,
+        ready_to_use=one.status == "AVAILABLE",
+    )
+    if one.created != LONG_AGO:
+        made.creation_time.FromDatetime(one.created)
+    else:
+        made.creation_time.GetCurrentTime()
+    return made

@@ -1,0 +1,238 @@
+"""CSI's controller service: requests checked and translated for ``volumes`` and ``snapshots``, their results as answers."""
+# ruff: noqa: N802 - the methods have CSI's names
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from moyai.cloud.model import Quota, Volume
+from moyai.core.errors import NotFound
+from moyai.csi.controller import messages, paging
+from moyai.csi.controller.access_modes import wrong
+from moyai.csi.controller.cloud_view import Cloud
+from moyai.csi.controller.snapshots import SnapshotWork
+from moyai.csi.controller.volumes import VolumeWork, Wanted
+from moyai.csi.errors import Refused, need
+from moyai.csi.names import AVAILABILITY, DEVICE_PATH, PASSED_ON, TYPE, device_links
+from moyai.csi.proto import csi_pb2 as pb
+from moyai.csi.sizes import GIB
+
+#: What a project without a limit may make, as far as we know: the largest number that CSI can say, in whole GiB.
+_NO_LIMIT = (1 << 33) - 1
+
+_ABILITIES = (
+    "CREATE_DELETE_VOLUME",
+    "PUBLISH_UNPUBLISH_VOLUME",
+    "LIST_VOLUMES",
+    "LIST_VOLUMES_PUBLISHED_NODES",
+    "GET_CAPACITY",
+    "CREATE_DELETE_SNAPSHOT",
+    "LIST_SNAPSHOTS",
+    "GET_SNAPSHOT",
+    "CLONE_VOLUME",
+    "EXPAND_VOLUME",
+    "GET_VOLUME",
+    "GET_VOLUME_HEALTH",
+    "LIST_VOLUME_HEALTH",
+    "SINGLE_NODE_MULTI_WRITER",
+)
+
+
+class Controller:
+    def __init__(self, cloud: Cloud, volumes: VolumeWork, snapshots: SnapshotWork) -> None:
+        self._cloud, self._volumes, self._snapshots = cloud, volumes, snapshots
+
+    async def ControllerGetCapabilities(self, _: pb.ControllerGetCapabilitiesRequest) -> pb.ControllerGetCapabilitiesResponse:
+        rpc = pb.ControllerServiceCapability.RPC
+        return pb.ControllerGetCapabilitiesResponse(
+            capabilities=[pb.ControllerServiceCapability(rpc=rpc(type=name)) for name in _ABILITIES]
+        )
+
+    # ---- volumes
+
+    async def CreateVolume(self, request: pb.CreateVolumeRequest) -> pb.CreateVolumeResponse:
+        parameters = dict(request.parameters)
+        content = request.volume_content_source
+        made = await self._volumes.create(
+            Wanted(
+                name=need(request.name, "name"),
+                accesses=messages.accesses(request.volume_capabilities),
+                size=messages.size_range(request.capacity_range),
+                type_name=parameters.get(TYPE, ""),
+                availability=parameters.get(AVAILABILITY, ""),
+                preferred=messages.machine_zones(request.accessibility_requirements.preferred),
+                requisite=messages.machine_zones(request.accessibility_requirements.requisite),
+                snapshot_id=content.snapshot.snapshot_id,
+                source_volume_id=content.volume.volume_id,
+                metadata=_passed_on(parameters),
+            )
+        )
+        return pb.CreateVolumeResponse(volume=messages.volume(made.volume, made.machine_zones))
+
+    async def DeleteVolume(self, request: pb.DeleteVolumeRequest) -> pb.DeleteVolumeResponse:
+        await self._volumes.delete(need(request.volume_id, "volume id"))
+        return pb.DeleteVolumeResponse()
+
+    async def ControllerPublishVolume(self, request: pb.ControllerPublishVolumeRequest) -> pb.ControllerPublishVolumeResponse:
+        need(request.volume_id, "volume id")
+        need(request.node_id, "node id")
+        access = messages.one_access(request.HasField("volume_capability"), request.volume_capability)
+        if why := wrong(access):
+            raise Refused("INVALID_ARGUMENT", why)
+        await self._volumes.attach(request.volume_id, request.node_id)
+        return pb.ControllerPublishVolumeResponse(publish_context={DEVICE_PATH: device_links(request.volume_id)[0]})
+
+    async def ControllerUnpublishVolume(
+        self, request: pb.ControllerUnpublishVolumeRequest
+    ) -> pb.ControllerUnpublishVolumeResponse:
+        await self._volumes.detach(need(request.volume_id, "volume id"), request.node_id)
+        return pb.ControllerUnpublishVolumeResponse()
+
+    async def ValidateVolumeCapabilities(
+        self, request: pb.ValidateVolumeCapabilitiesRequest
+    ) -> pb.ValidateVolumeCapabilitiesResponse:
+        need(request.volume_id, "volume id")
+        if not request.volume_capabilities:
+            raise Refused("INVALID_ARGUMENT", "no volume capability given")
+        volume = await self._there(request.volume_id)
+        for capability in request.volume_capabilities:
+            access = messages.access(capability)
+            why = wrong(access)
+            if not why and access.several and not volume.multiattach:
+                why = f"volumes of the type {volume.type_name} are for one node at a time"
+            if why:
+                return pb.ValidateVolumeCapabilitiesResponse(message=why)
+        confirmed = pb.ValidateVolumeCapabilitiesResponse.Confirmed(
+            volume_context=request.volume_context,
+            volume_capabilities=request.volume_capabilities,
+            parameters=request.parameters,
+        )
+        return pb.ValidateVolumeCapabilitiesResponse(confirmed=confirmed)
+
+    async def ListVolumes(self, request: pb.ListVolumesRequest) -> pb.ListVolumesResponse:
+        shown, following = await self._page(request.starting_token, request.max_entries)
+        zones = await self._cloud.zones.get()
+        return pb.ListVolumesResponse(
+            entries=[
+                pb.ListVolumesResponse.Entry(
+                    volume=messages.volume(one, zones.for_volumes(one.zone)),
+                    status=pb.ListVolumesResponse.VolumeStatus(published_node_ids=one.attached_server_ids),
+                )
+                for one in shown
+            ],
+            next_token=following,
+        )
+
+    async def ControllerGetVolume(self, request: pb.ControllerGetVolumeRequest) -> pb.ControllerGetVolumeResponse:
+        volume = await self._there(need(request.volume_id, "volume id"))
+        zones = await self._cloud.zones.get()
+        return pb.ControllerGetVolumeResponse(
+            volume=messages.volume(volume, zones.for_volumes(volume.zone)),
+            status=pb.ControllerGetVolumeResponse.VolumeStatus(published_node_ids=volume.attached_server_ids),
+        )
+
+    async def ControllerExpandVolume(self, request: pb.ControllerExpandVolumeRequest) -> pb.ControllerExpandVolumeResponse:
+        need(request.volume_id, "volume id")
+        if not (request.HasField("capacity_range") and request.capacity_range.required_bytes):
+            raise Refused("INVALID_ARGUMENT", "no new size given")
+        volume = await self._volumes.extend(request.volume_id, messages.size_range(request.capacity_range))
+        block = request.HasField("volume_capability") and messages.access(request.volume_capability).block
+        # a raw device is simply larger; a file system has to be grown on its node
+        return pb.ControllerExpandVolumeResponse(capacity_bytes=volume.size_gb * GIB, node_expansion_required=not block)
+
+    async def GetCapacity(self, request: pb.GetCapacityRequest) -> pb.GetCapacityResponse:
+        """What the project's quota leaves: how much disk the cloud has, it tells its administrators only."""
+        for capability in request.volume_capabilities:
+            if wrong(messages.access(capability)):
+                return pb.GetCapacityResponse(available_capacity=0)
+        topology = request.accessible_topology
+        if request.HasField("accessible_topology") and (zones := messages.machine_zones([topology])):
+            reach = (await self._cloud.zones.get()).for_machines(zones[0])
+            wanted = request.parameters.get(AVAILABILITY, "")
+            if not reach or (wanted and wanted not in reach):
+                return pb.GetCapacityResponse(available_capacity=0)
+        quotas = {one.name: one for one in await self._cloud.call(self._cloud.volumes.quotas)}
+        left = _left(quotas.get("gigabytes")) if _left(quotas.get("volumes")) else 0
+        return pb.GetCapacityResponse(available_capacity=left * GIB)
+
+    # ---- health
+
+    async def ControllerGetVolumeHealth(
+        self, request: pb.ControllerGetVolumeHealthRequest
+    ) -> pb.ControllerGetVolumeHealthResponse:
+        volume = await self._there(need(request.volume_id, "volume id"))
+        return pb.ControllerGetVolumeHealthResponse(volume_health=_health(volume))
+
+    async def ControllerListVolumeHealth(
+        self, request: pb.ControllerListVolumeHealthRequest
+    ) -> pb.ControllerListVolumeHealthResponse:
+        listed = await self._cloud.own_volumes.fresh()
+        broken = [one for one in listed if _health(one).health_statuses]
+        shown, following = paging.page(broken, lambda one: one.id, token=request.starting_token, most=request.max_entries)
+        return pb.ControllerListVolumeHealthResponse(entries=[_health(one) for one in shown], next_token=following)
+
+    # ---- snapshots
+
+    async def CreateSnapshot(self, request: pb.CreateSnapshotRequest) -> pb.CreateSnapshotResponse:
+        name, source = need(request.name, "name"), need(request.source_volume_id, "source volume id")
+        made = await self._snapshots.create(name, source, _passed_on(dict(request.parameters)))
+        return pb.CreateSnapshotResponse(snapshot=messages.snapshot(made))
+
+    async def DeleteSnapshot(self, request: pb.DeleteSnapshotRequest) -> pb.DeleteSnapshotResponse:
+        await self._snapshots.delete(need(request.snapshot_id, "snapshot id"))
+        return pb.DeleteSnapshotResponse()
+
+    async def GetSnapshot(self, request: pb.GetSnapshotRequest) -> pb.GetSnapshotResponse:
+        found = await self._snapshots.find(need(request.snapshot_id, "snapshot id"))
+        if found is None:
+            raise Refused("NOT_FOUND", f"snapshot {request.snapshot_id} is not there")
+        return pb.GetSnapshotResponse(snapshot=messages.snapshot(found))
+
+    async def ListSnapshots(self, request: pb.ListSnapshotsRequest) -> pb.ListSnapshotsResponse:
+        if request.snapshot_id:
+            found = await self._snapshots.find(request.snapshot_id)
+            fits = found and request.source_volume_id in ("", found.volume_id)
+            listed = [found] if found and fits else []
+        else:
+            listed = await self._snapshots.list(source_volume_id=request.source_volume_id)
+        shown, following = paging.page(listed, lambda one: one.id, token=request.starting_token, most=request.max_entries)
+        entries = [pb.ListSnapshotsResponse.Entry(snapshot=messages.snapshot(one)) for one in shown]
+        return pb.ListSnapshotsResponse(entries=entries, next_token=following)
+
+    # ---- helpers
+
+    async def _there(self, volume_id: str) -> Volume:
+        try:
+            return await self._cloud.call(self._cloud.volumes.volume, volume_id)
+        except NotFound as error:
+            raise Refused("NOT_FOUND", f"volume {volume_id} is not there: {error}") from error
+
+    async def _page(self, token: str, most: int) -> tuple[list[Volume], str]:
+        paging.page((), str, token=token, most=most)  # before the cloud is asked
+        listed = await self._cloud.all_volumes.fresh()
+        # what is on its way out or never came is no volume to anybody
+        alive = [one for one in listed if one.status not in ("DELETING", "CREATING")]
+        return paging.page(alive, lambda one: one.id, token=token, most=most)
+
+
+def _passed_on(parameters: Mapping[str, str]) -> dict[str, str]:
+    # Cinder takes 255 characters
+    return {name: parameters[key][:255] for key, name in PASSED_ON.items() if key in parameters}
+
+
+def _left(quota: Quota | None) -> int:
+    if quota is None or quota.limit < 0:
+        return _NO_LIMIT
+    return max(0, quota.limit - quota.used)
+
+
+def _health(volume: Volume) -> pb.VolumeHealth:
+    health = pb.VolumeHealth(volume_id=volume.id)
+    if volume.status in ("ERROR", "ERROR_DELETING", "ERROR_EXTENDING", "ERROR_RESTORING", "ERROR_MANAGING"):
+        broken = volume.status == "ERROR"
+        health.health_statuses.add(
+            status=pb.INACCESSIBLE if broken else pb.DEGRADED,
+            reason="".join(word.capitalize() for word in volume.status.replace("_", "-").split("-")),
+            message=f"the cloud says that volume {volume.id} is in {volume.status}",
+        )
+    return health

@@ -1,0 +1,328 @@
+"""The controller's work on volumes: make, delete, attach, detach, extend.
+
+What always holds:
+
+- Each operation can be begun again at any time, by any process: it looks at what is there and goes on from it. A volume is
+  found again by its name among those of this cluster, so that none is made twice.
+- Serial for a volume (by name while it is made, by id afterwards), parallel otherwise.
+- An operation returns when the cloud says that it is done, not when the cloud has accepted it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
+
+from moyai.cloud.model import Snapshot, Volume
+from moyai.core.backoff import Backoff
+from moyai.core.errors import Conflict, MoyaiError, NotFound, Retriable, Terminal
+from moyai.csi.controller import decide, zones
+from moyai.csi.controller.access_modes import Access, check
+from moyai.csi.controller.cloud_view import Cloud
+from moyai.csi.errors import Refused, refusal
+from moyai.csi.grpc.serial import Serial
+from moyai.csi.sizes import Range, choose_gb
+
+R = TypeVar("R")
+
+_log = logging.getLogger(__name__)
+
+#: Seconds that one call of a side-car may take; its next try goes on where this one ended.
+PATIENCE = 100.0
+_AGAIN = Backoff(base=0.5, ceiling=5.0)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A volume that is asked for. ``preferred``, ``requisite``: zones of machines; ``availability``: a zone of volumes."""
+
+    name: str
+    accesses: tuple[Access, ...]
+    size: Range = field(default_factory=Range)
+    type_name: str = ""
+    availability: str = ""
+    preferred: Sequence[str] = ()
+    requisite: Sequence[str] = ()
+    snapshot_id: str = ""
+    source_volume_id: str = ""
+    metadata: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+@dataclass(frozen=True)
+class Made:
+    """``machine_zones``: where machines can use it; empty: everywhere."""
+
+    volume: Volume
+    machine_zones: tuple[str, ...]
+
+
+class VolumeWork:
+    """``limit``: volumes a machine may have."""
+
+    def __init__(self, cloud: Cloud, *, limit: int, patience: float = PATIENCE, again: Backoff = _AGAIN) -> None:
+        self._cloud, self._limit, self._patience, self._again = cloud, limit, patience, again
+        self.serial = Serial()
+        self._coming: dict[str, set[str]] = {}
+
+    # ---- make
+
+    async def create(self, wanted: Wanted) -> Made:
+        check(wanted.accesses)
+        return await self.serial.run(f"name/{wanted.name}", lambda: self._create(wanted))
+
+    async def _create(self, asked: Wanted) -> Made:
+        wanted = await self._with_type(asked)
+        own = await self._cloud.own_volumes.fresh()
+        named = [one for one in own if one.name == wanted.name]
+        volume = decide.oldest(named)
+        if volume and volume.status.startswith("ERROR") and not volume.attached_server_ids:
+            # what an earlier try left; who asked was told of it then
+            await self._remove(volume.id)
+            volume = None
+        if volume:
+            decide.adopt(
+                volume,
+                size=wanted.size,
+                type_name=wanted.type_name,
+                snapshot_id=wanted.snapshot_id,
+                source_volume_id=wanted.source_volume_id,
+            )
+        else:
+            volume = await self._make(wanted)
+        try:
+            ready = decide.created(volume) or await self._wait(volume.id, decide.created, f"volume {wanted.name} to be made")
+        except Refused as error:
+            if error.code == "INTERNAL":
+                raise await self._failed(volume.id, wanted.name, error) from error
+            raise
+        zone_map = await self._cloud.zones.get()
+        return Made(ready, zone_map.for_volumes(ready.zone) if ready.zone else ())
+
+    async def _make(self, wanted: Wanted) -> Volume:
+        zone_map, source = await asyncio.gather(self._cloud.zones.get(), self._source(wanted))
+        least, source_zone = (source.size_gb, await self._zone_of(source)) if source else (1, "")
+        size = choose_gb(wanted.size, least_gb=least)
+        place = zones.choose(
+            zone_map,
+            preferred=wanted.preferred,
+            requisite=wanted.requisite,
+            availability=wanted.availability,
+            source=source_zone,
+        )
+        return await self._cloud.call(
+            self._cloud.volumes.create_volume,
+            name=wanted.name,
+            size_gb=size,
+            zone=place.zone,
+            type_name=wanted.type_name,
+            metadata={**wanted.metadata, **self._cloud.mark},
+            snapshot_id=wanted.snapshot_id,
+            source_volume_id=wanted.source_volume_id,
+        )
+
+    async def _source(self, wanted: Wanted) -> Volume | Snapshot | None:
+        calls = self._cloud.volumes
+        try:
+            if wanted.snapshot_id:
+                snapshot = await self._cloud.call(calls.snapshot, wanted.snapshot_id)
+                if snapshot.status != "AVAILABLE":
+                    raise Refused("UNAVAILABLE", f"snapshot {snapshot.id} is not ready: it is in {snapshot.status}")
+                return snapshot
+            if wanted.source_volume_id:
+                return await self._cloud.call(calls.volume, wanted.source_volume_id)
+        except NotFound as error:
+            raise Refused("NOT_FOUND", f"what is to be copied is not there: {error}") from error
+        return None
+
+    async def _zone_of(self, source: Volume | Snapshot) -> str:
+        if isinstance(source, Volume):
+            return source.zone
+        try:
+            return (await self._cloud.call(self._cloud.volumes.volume, source.volume_id)).zone
+        except NotFound:
+            # some clouds let a snapshot outlive its volume; then they know themselves where to put the copy
+            return ""
+
+    async def _with_type(self, wanted: Wanted) -> Wanted:
+        """With the type's name, which may be given as its id; INVALID_ARGUMENT where it does not fit."""
+        several = any(access.several for access in wanted.accesses)
+        if not (wanted.type_name or several):
+            return wanted
+        known = await self._cloud.types.get()
+        chosen = next((one for one in known.values() if wanted.type_name in (one.name, one.id)), None)
+        if wanted.type_name and chosen is None:
+            self._cloud.types.forget()
+            raise Refused("INVALID_ARGUMENT", f"the cloud has no volume type {wanted.type_name!r}: there are {_words(known)}")
+        if several and (chosen is None or chosen.multiattach is False):
+            fit = [name for name, one in known.items() if one.multiattach]
+            hint = f"one of {_words(fit)}" if fit else "one whose extra spec multiattach is true"
+            raise Refused(
+                "INVALID_ARGUMENT",
+                f"volumes of the type {wanted.type_name or '(default)'} are for one node at a time; for several, the "
+                f"StorageClass needs the parameter type: {hint}",
+            )
+        return replace(wanted, type_name=chosen.name) if chosen else wanted
+
+    async def _failed(self, volume_id: str, name: str, error: Refused) -> Refused:
+        """What to tell of a volume that came to nothing; it is taken away, so that the next try begins anew."""
+        faults = await self._cloud.call(self._cloud.volumes.faults, volume_id)
+        try:
+            await self._remove(volume_id)
+        except (MoyaiError, Refused) as left:
+            _log.warning("volume %s (%s), which the cloud could not make, is still there: %s", volume_id, name, left)
+        words = f"the cloud could not make volume {name}: {faults[0] if faults else error.message}"
+        return Refused("RESOURCE_EXHAUSTED" if faults else "INTERNAL", words)
+
+    async def _remove(self, volume_id: str) -> None:
+        await self._cloud.call(self._cloud.volumes.delete_volume, volume_id)
+        await self._wait(volume_id, decide.deleted, f"volume {volume_id} to go")
+
+    # ---- delete
+
+    async def delete(self, volume_id: str) -> None:
+        await self.serial.run(volume_id, lambda: self._delete(volume_id))
+
+    async def _delete(self, volume_id: str) -> None:
+        volume = await self.find(volume_id)
+        if volume is None:
+            return
+        if self._cloud.is_others(volume.metadata):
+            raise Refused("FAILED_PRECONDITION", f"volume {volume_id} belongs to another cluster and is not deleted")
+        if why := decide.keep_because_of(volume, ()):
+            raise why
+        if volume.status != "DELETING":
+            try:
+                await self._cloud.call(self._cloud.volumes.delete_volume, volume_id)
+            except (Terminal, Conflict) as error:
+                snapshots = await self._cloud.call(self._cloud.volumes.snapshots, volume_id=volume_id)
+                raise (decide.keep_because_of(volume, snapshots) or refusal(error)) from error
+        await self._wait(volume_id, decide.deleted, f"volume {volume_id} to go")
+
+    # ---- attach, detach
+
+    async def attach(self, volume_id: str, server_id: str) -> Volume:
+        return await self.serial.run(volume_id, lambda: self._attach(volume_id, server_id))
+
+    async def _attach(self, volume_id: str, server_id: str) -> Volume:
+        try:
+            volume, server = await asyncio.gather(self._look(volume_id), self._cloud.machine(server_id))
+        except NotFound as error:
+            raise Refused("NOT_FOUND", f"volume {volume_id} or machine {server_id} is not there: {error}") from error
+        step = decide.attach(volume, server_id)
+        if step == "wait":
+            settled = await self._wait(volume_id, decide.settled, f"volume {volume_id} to settle")
+            if settled == "gone":
+                raise Refused("NOT_FOUND", f"volume {volume_id} is gone")
+            volume, step = settled, decide.attach(settled, server_id)
+        if step == "done":
+            return volume
+        coming = self._coming.setdefault(server_id, set())
+        if len({*server.volume_ids, *coming} - {volume_id}) >= self._limit:
+            raise Refused("RESOURCE_EXHAUSTED", f"machine {server.name} has its {self._limit} volumes already")
+        coming.add(volume_id)
+        try:
+            await self._ask_to_attach(volume_id, server_id)
+            outcome = await self._wait(
+                volume_id, lambda seen: decide.attached(seen, server_id), f"volume {volume_id} on machine {server.name}"
+            )
+        finally:
+            coming.discard(volume_id)
+            if not coming:
+                self._coming.pop(server_id, None)
+        if outcome == "failed":
+            raise Refused("INTERNAL", f"the cloud did not attach volume {volume_id} to machine {server.name} ({server.status})")
+        return volume
+
+    async def _ask_to_attach(self, volume_id: str, server_id: str) -> None:
+        try:
+            await self._cloud.call(self._cloud.compute.attach_volume, server_id, volume_id)
+        except NotFound:
+            raise
+        except (Terminal, Conflict) as error:
+            # an earlier call of ours may have got through although its answer did not
+            seen = await self.find(volume_id)
+            if seen is None or (server_id not in seen.attached_server_ids and seen.status not in ("ATTACHING", "RESERVED")):
+                raise
+            _log.info("volume %s is on its way to %s already: %s", volume_id, server_id, error)
+
+    async def detach(self, volume_id: str, server_id: str) -> None:
+        """``server_id`` empty: from every machine. A volume or a machine that is gone is success."""
+        await self.serial.run(volume_id, lambda: self._detach(volume_id, server_id))
+
+    async def _detach(self, volume_id: str, server_id: str) -> None:
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._patience
+        volume = await self.find(volume_id)
+        asked: set[str] = set()
+        for attempt in range(1000):
+            step = decide.detach(volume, server_id)
+            if step == "done" or volume is None:
+                return
+            if loop.time() > deadline:
+                raise Refused("DEADLINE_EXCEEDED", f"volume {volume_id} does not come free: it is in {volume.status}")
+            if step == "detach":
+                for one in [one for one in volume.attachments if server_id in ("", one.server_id)]:
+                    if one.server_id in asked and await self._vanished(one.server_id):
+                        # the machine went without giving the volume back
+                        await self._cloud.call(self._cloud.volumes.forget_attachment, one.id)
+                    else:
+                        await self._ask_to_detach(volume_id, one.server_id)
+                        asked.add(one.server_id)
+                if attempt:
+                    await asyncio.sleep(self._again.delay(attempt - 1))
+            seen = await self._wait(volume_id, decide.settled, f"volume {volume_id} to come free")
+            volume = None if seen == "gone" else seen
+
+    async def _ask_to_detach(self, volume_id: str, server_id: str) -> None:
+        try:
+            await self._cloud.call(self._cloud.compute.detach_volume, server_id, volume_id)
+        except (Terminal, Retriable) as error:
+            # a machine that is being started, stopped or deleted refuses for a moment; what the next look shows decides
+            _log.info("detaching volume %s from %s: %s", volume_id, server_id, error)
+
+    async def _vanished(self, server_id: str) -> bool:
+        try:
+            server = await self._cloud.call(self._cloud.compute.server, server_id)
+        except NotFound:
+            return True
+        return server.status in ("DELETED", "SOFT_DELETED")
+
+    # ---- extend, look
+
+    async def extend(self, volume_id: str, wanted: Range) -> Volume:
+        return await self.serial.run(volume_id, lambda: self._extend(volume_id, wanted))
+
+    async def _extend(self, volume_id: str, wanted: Range) -> Volume:
+        volume = await self._cloud.call(self._cloud.volumes.volume, volume_id)
+        size = choose_gb(wanted, least_gb=1)
+        if volume.size_gb >= size:
+            return volume
+        if volume.status != "EXTENDING":
+            await self._cloud.call(self._cloud.volumes.extend_volume, volume_id, size)
+        grown = await self._wait(volume_id, lambda seen: decide.extended(seen, size), f"volume {volume_id} to grow")
+        if grown.size_gb < size:
+            raise Refused("ABORTED", f"volume {volume_id} was extended to {grown.size_gb} GiB meanwhile")
+        return grown
+
+    async def find(self, volume_id: str) -> Volume | None:
+        try:
+            return await self._cloud.call(self._cloud.volumes.volume, volume_id)
+        except NotFound:
+            return None
+
+    async def _look(self, volume_id: str) -> Volume:
+        """The volume as it is now, seen in one look with all that others wait for. Raises NotFound."""
+        (seen,) = await self._wait(volume_id, lambda volume: (volume,), f"a look at volume {volume_id}")
+        if seen is None:
+            raise NotFound(f"volume {volume_id} is not there")
+        return seen
+
+    async def _wait(self, volume_id: str, done: Callable[[Volume | None], R | None], what: str) -> R:
+        return await self._cloud.watch.until(volume_id, done, within=self._patience, what=what)
+
+
+def _words(names: Mapping[str, object] | Sequence[str]) -> str:
+    return ", ".join(sorted(names)) or "none"

@@ -1,0 +1,74 @@
+"""The node plug-in tells the kubelet of itself: the kubelet's plug-in registration, served on a socket that it watches for.
+
+The kubelet finds the socket (also after its own restart), asks who is there, connects to the driver's socket, and says how that
+went. Where it refuses, the socket is made anew after a while, which lets it try again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from pathlib import Path
+
+from moyai.core.backoff import Backoff
+from moyai.csi.grpc.server import RpcServer
+from moyai.csi.names import DRIVER
+from moyai.csi.proto import registration_pb2 as pb
+from moyai.runtime.metrics import Metrics
+
+_log = logging.getLogger(__name__)
+
+_AGAIN = Backoff(base=2.0, ceiling=60.0)
+
+
+class Registration:
+    """``socket``: where the kubelet looks (``plugins_registry``); ``endpoint``: the driver's socket as the kubelet sees it."""
+
+    def __init__(self, *, socket: Path, endpoint: str, metrics: Metrics, again: Backoff = _AGAIN) -> None:
+        self._socket, self._endpoint, self._metrics, self._again = socket, endpoint, metrics, again
+        self._told = asyncio.Event()
+        self._wrong = "the kubelet has not answered yet"
+
+    def wrong(self) -> str:
+        """Why the kubelet does not know this plug-in; empty when it does."""
+        return self._wrong
+
+    async def GetInfo(self, _: pb.InfoRequest) -> pb.PluginInfo:  # noqa: N802 - the kubelet's name
+        return pb.PluginInfo(type="CSIPlugin", name=DRIVER, endpoint=self._endpoint, supported_versions=["1.0.0"])
+
+    async def NotifyRegistrationStatus(self, status: pb.RegistrationStatus) -> pb.RegistrationStatusResponse:  # noqa: N802
+        self._wrong = "" if status.plugin_registered else f"the kubelet refuses the plug-in: {status.error}"
+        self._told.set()
+        return pb.RegistrationStatusResponse()
+
+    async def run(self) -> None:
+        """Serves until cancelled."""
+        attempt = 0
+        service = pb.DESCRIPTOR.services_by_name["Registration"]
+        while True:
+            server = RpcServer({"registration": (service, self)}, metrics=self._metrics)
+            await server.start(f"unix://{self._socket}")
+            try:
+                await self._refused()
+            finally:
+                await server.stop(1.0)
+                await asyncio.to_thread(self._socket.unlink, missing_ok=True)
+            _log.error("%s; asking again", self._wrong)
+            await asyncio.sleep(self._again.delay(attempt))
+            attempt += 1
+
+    async def _refused(self) -> None:
+        """Returns when the kubelet says no, or when somebody took the socket away."""
+        while True:
+            try:
+                async with asyncio.timeout(30.0):
+                    await self._told.wait()
+            except TimeoutError:
+                if not await asyncio.to_thread(self._socket.exists):
+                    self._wrong = f"{self._socket} is gone"
+                    return
+                continue
+            self._told.clear()
+            if self._wrong:
+                return
+            _log.info("registered with the kubelet")

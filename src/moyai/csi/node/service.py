@@ -1,0 +1,113 @@
+"""CSI's node service: requests checked and translated for ``staging``, in worker threads, serial for a volume."""
+# ruff: noqa: N802 - the methods have CSI's names
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TypeVar
+
+from moyai.csi.controller import messages
+from moyai.csi.controller.access_modes import wrong
+from moyai.csi.errors import Refused, need
+from moyai.csi.grpc.serial import Serial
+from moyai.csi.node.disks import Usage
+from moyai.csi.node.instance import Instance
+from moyai.csi.node.staging import NodeWork
+from moyai.csi.proto import csi_pb2 as pb
+
+T = TypeVar("T")
+
+_ABILITIES = (
+    "STAGE_UNSTAGE_VOLUME",
+    "GET_VOLUME_STATS",
+    "GET_VOLUME_HEALTH",
+    "EXPAND_VOLUME",
+    "SINGLE_NODE_MULTI_WRITER",
+)
+
+
+class Node:
+    """``instance`` tells which machine this is, once it is known; ``limit``: volumes a machine may have."""
+
+    def __init__(self, work: NodeWork, *, instance: Callable[[], Instance | None], limit: int) -> None:
+        self._work, self._instance, self._limit = work, instance, limit
+        self._serial = Serial()
+
+    async def NodeGetCapabilities(self, _: pb.NodeGetCapabilitiesRequest) -> pb.NodeGetCapabilitiesResponse:
+        rpc = pb.NodeServiceCapability.RPC
+        return pb.NodeGetCapabilitiesResponse(
+            capabilities=[pb.NodeServiceCapability(rpc=rpc(type=name)) for name in _ABILITIES]
+        )
+
+    async def NodeGetInfo(self, _: pb.NodeGetInfoRequest) -> pb.NodeGetInfoResponse:
+        instance = self._instance()
+        if instance is None:
+            raise Refused("UNAVAILABLE", "this machine does not know its id in the cloud yet")
+        answer = pb.NodeGetInfoResponse(node_id=instance.id, max_volumes_per_node=self._limit)
+        if instance.zone:
+            answer.accessible_topology.CopyFrom(messages.topologies([instance.zone])[0])
+        return answer
+
+    async def NodeStageVolume(self, request: pb.NodeStageVolumeRequest) -> pb.NodeStageVolumeResponse:
+        volume_id = need(request.volume_id, "volume id")
+        staging = need(request.staging_target_path, "staging target path")
+        access = messages.one_access(request.HasField("volume_capability"), request.volume_capability)
+        if why := wrong(access):
+            raise Refused("INVALID_ARGUMENT", why)
+        context, published = dict(request.volume_context), dict(request.publish_context)
+        await self._do(volume_id, lambda: self._work.stage(volume_id, staging, access, context, published))
+        return pb.NodeStageVolumeResponse()
+
+    async def NodeUnstageVolume(self, request: pb.NodeUnstageVolumeRequest) -> pb.NodeUnstageVolumeResponse:
+        volume_id = need(request.volume_id, "volume id")
+        staging = need(request.staging_target_path, "staging target path")
+        await self._do(volume_id, lambda: self._work.unstage(staging))
+        return pb.NodeUnstageVolumeResponse()
+
+    async def NodePublishVolume(self, request: pb.NodePublishVolumeRequest) -> pb.NodePublishVolumeResponse:
+        volume_id, target = need(request.volume_id, "volume id"), need(request.target_path, "target path")
+        access = messages.one_access(request.HasField("volume_capability"), request.volume_capability)
+        staging = need(request.staging_target_path, "staging target path")
+        await self._do(
+            volume_id,
+            lambda: self._work.publish(volume_id, staging, target, access, read_only=request.readonly),
+        )
+        return pb.NodePublishVolumeResponse()
+
+    async def NodeUnpublishVolume(self, request: pb.NodeUnpublishVolumeRequest) -> pb.NodeUnpublishVolumeResponse:
+        volume_id, target = need(request.volume_id, "volume id"), need(request.target_path, "target path")
+        await self._do(volume_id, lambda: self._work.unpublish(target))
+        return pb.NodeUnpublishVolumeResponse()
+
+    async def NodeExpandVolume(self, request: pb.NodeExpandVolumeRequest) -> pb.NodeExpandVolumeResponse:
+        volume_id, path = need(request.volume_id, "volume id"), need(request.volume_path, "volume path")
+        staging, required = request.staging_target_path, request.capacity_range.required_bytes
+        size = await self._do(volume_id, lambda: self._work.expand(volume_id, path, staging, required))
+        return pb.NodeExpandVolumeResponse(capacity_bytes=size)
+
+    async def NodeGetVolumeStats(self, request: pb.NodeGetVolumeStatsRequest) -> pb.NodeGetVolumeStatsResponse:
+        volume_id, path = need(request.volume_id, "volume id"), need(request.volume_path, "volume path")
+        # not serial: it changes nothing, and a kubelet that measures must not wait for one that mounts
+        usage = await asyncio.to_thread(self._work.usage, volume_id, path)
+        kind = pb.VolumeUsage
+        if not isinstance(usage, Usage):
+            return pb.NodeGetVolumeStatsResponse(usage=[kind(unit="BYTES", total=usage)])
+        return pb.NodeGetVolumeStatsResponse(
+            usage=[
+                kind(unit="BYTES", total=usage.total, used=usage.used, available=usage.available),
+                kind(unit="INODES", total=usage.inodes, used=usage.inodes_used, available=usage.inodes_free),
+            ]
+        )
+
+    async def NodeGetVolumeHealth(self, request: pb.NodeGetVolumeHealthRequest) -> pb.NodeGetVolumeHealthResponse:
+        volume_id = need(request.volume_id, "volume id")
+        path = request.volume_publish_path or request.staging_target_path
+        faults = await asyncio.to_thread(self._work.faults, volume_id, path)
+        health = pb.VolumeHealth(volume_id=volume_id)
+        for fault in faults:
+            health.health_statuses.add(status=fault.kind, reason=fault.reason, message=fault.message)
+        return pb.NodeGetVolumeHealthResponse(volume_health=health)
+
+    async def _do(self, volume_id: str, work: Callable[[], T]) -> T:
+        return await self._serial.run(volume_id, lambda: asyncio.to_thread(work))

@@ -1,0 +1,56 @@
+"""cloud.conf as the CSI driver reads it: ``[Global]`` (the login), ``[BlockStorage]`` as Cinder CSI has it, ``[Moyai]``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from moyai.cloud.openstack.cloud_conf import GlobalConfig, parse_section, read_sections, write_section
+from moyai.core.errors import UsageError
+
+_MOST_VOLUMES = 256
+
+
+@dataclass(frozen=True)
+class BlockStorageConfig:
+    """``ignore_volume_az``: every machine reaches every volume, whatever the zones are called. ``rescan_on_resize``: nodes ask
+    the kernel to look at a disk's size again before they grow its file system."""
+
+    ignore_volume_az: bool = False
+    node_volume_attach_limit: int = _MOST_VOLUMES
+    rescan_on_resize: bool = False
+
+
+@dataclass(frozen=True)
+class MoyaiConfig:
+    """``cluster_uid`` marks what belongs to the cluster."""
+
+    cluster_uid: str = ""
+
+
+@dataclass(frozen=True)
+class CsiConfig:
+    cloud: GlobalConfig = field(default_factory=GlobalConfig)
+    storage: BlockStorageConfig = field(default_factory=BlockStorageConfig)
+    moyai: MoyaiConfig = field(default_factory=MoyaiConfig)
+
+
+def read_csi_config(text: str) -> CsiConfig:
+    """Parse the file's text. Raises UsageError that names section, key and what would be right."""
+    raw = read_sections(text)
+    config = CsiConfig(
+        cloud=parse_section("Global", GlobalConfig, raw.get("Global", {})),
+        storage=parse_section("BlockStorage", BlockStorageConfig, raw.get("BlockStorage", {})),
+        moyai=parse_section("Moyai", MoyaiConfig, raw.get("Moyai", {})),
+    )
+    if not 1 <= config.storage.node_volume_attach_limit <= _MOST_VOLUMES:
+        raise UsageError(
+            f"cloud config: [BlockStorage] node-volume-attach-limit = {config.storage.node_volume_attach_limit}",
+            hint=f"between 1 and {_MOST_VOLUMES}",
+        )
+    return config
+
+
+def write_csi_config(config: CsiConfig) -> str:
+    """The file's text: what differs from the defaults."""
+    parts = (("[Global]", config.cloud), ("[BlockStorage]", config.storage), ("[Moyai]", config.moyai))
+    return "\n".join(line for title, part in parts for line in write_section(title, part)) + "\n"

@@ -1,0 +1,1 @@
+"""Why something does not run. Reads the cluster and the cloud, changes neither."""
