@@ -57,10 +57,10 @@ class ServiceBench:
         direct = self._api.create(_SERVICES, {**self._service, "metadata": {"name": _DIRECT}, "spec": spec})
         self._port = int(direct["spec"]["ports"][0]["nodePort"])
         workers = [
-            one for one in self._cloud.network.security_groups(tag=cluster_tag(self._uid)) if one.name.endswith("worker")
+            one for one in self._cloud.firewall.security_groups(tag=cluster_tag(self._uid)) if one.name.endswith("worker")
         ]
         rule = SecurityGroupRule(workers[0].id, protocol="tcp", port_min=self._port, port_max=self._port)
-        self._cloud.network.create_security_group_rules([rule])
+        self._cloud.firewall.create_security_group_rules([rule])
         name = deployment["metadata"]["name"]
         _until("the pods", lambda: waits.deployment_done(self._api.get(f"{_DEPLOYMENTS}/{name}")) or None, every=0.5)
 
@@ -114,12 +114,12 @@ class ServiceBench:
 
     def direct(self, tree: LoadBalancer) -> dict[str, float]:
         """The floor: phase → seconds."""
-        network, balancers = self._cloud.network, self._cloud.load_balancers
-        public = network.networks(external=True)[0].id
+        addresses, balancers = self._cloud.addresses, self._cloud.load_balancers
+        public = self._cloud.networks.networks(external=True)[0].id
         began = time.monotonic()
         made = balancers.create(tree)
         created = time.monotonic() - began
-        floating = network.create_floating_ip(network_id=public, port_id=made.vip_port_id, tags=[cluster_tag(self._uid)])
+        floating = addresses.create_floating_ip(network_id=public, port_id=made.vip_port_id, tags=[cluster_tag(self._uid)])
         known = time.monotonic() - began
         try:
             _until(f"{floating.address} to answer", lambda: _answers(floating.address))
@@ -127,7 +127,7 @@ class ServiceBench:
             _until("the load balancer to be ACTIVE", lambda: balancers.status(made.id).provisioning_status == "ACTIVE" or None)
         finally:
             began = time.monotonic()
-            network.delete_floating_ip(floating.id)
+            addresses.delete_floating_ip(floating.id)
             _until("the load balancer to take its end", lambda: self._delete(made.id))
             _until("the load balancer's end", lambda: self._balancer_gone(made.id))
         return phases | {GONE: time.monotonic() - began}

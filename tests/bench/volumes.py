@@ -49,7 +49,7 @@ class VolumeBench:
     def __init__(self, cloud: str, record: Record, kubeconfig: Path) -> None:
         self._cloud = connect(cloud)
         self._api = KubeApi.from_file(kubeconfig)
-        servers = self._cloud.compute.servers(tag=cluster_tag(record.uid))
+        servers = self._cloud.machines.servers(tag=cluster_tag(record.uid))
         self._server = next(one for one in servers if one.metadata.get("moyai.role") == "worker")
         self._machine = _machine(self._server.id)
         self._pause = references.load().pause
@@ -76,22 +76,20 @@ class VolumeBench:
     def direct(self, count: int) -> dict[str, float]:
         """The floor: phase → seconds, of ``count`` volumes on the same machine. What was made is gone when it returns."""
         calls, name = self._cloud, f"bench-{secrets.token_hex(3)}"
-        looker = _Looker(lambda: calls.volumes.volumes(metadata={_MARK: name}))
+        looker = _Looker(lambda: calls.disks.volumes(metadata={_MARK: name}))
 
         def one(number: int) -> None:
-            made = calls.volumes.create_volume(
-                name=f"{name}-{number}", size_gb=1, zone=self._server.zone, metadata={_MARK: name}
-            )
+            made = calls.disks.create_volume(name=f"{name}-{number}", size_gb=1, zone=self._server.zone, metadata={_MARK: name})
             looker.until(made.id, lambda volume: volume is not None and volume.status == "AVAILABLE")
-            calls.compute.attach_volume(self._server.id, made.id)
+            calls.machines.attach_volume(self._server.id, made.id)
             looker.until(made.id, lambda volume: volume is not None and volume.status == "IN-USE")
             self._inside(_FORMAT, device_links(made.id)[0], f"/mnt/{name}-{number}")
 
         def end(volume: Volume) -> None:
             if volume.attached_server_ids:
-                calls.compute.detach_volume(self._server.id, volume.id)
+                calls.machines.detach_volume(self._server.id, volume.id)
                 looker.until(volume.id, lambda seen: seen is None or seen.status == "AVAILABLE")
-            calls.volumes.delete_volume(volume.id)
+            calls.disks.delete_volume(volume.id)
             looker.until(volume.id, lambda seen: seen is None)
 
         with looker, ThreadPoolExecutor(count) as threads:
@@ -101,7 +99,7 @@ class VolumeBench:
                 return {phase(count): time.monotonic() - began}
             finally:
                 self._inside('for point in /mnt/"$1"-*; do umount "$point"; rmdir "$point"; done; true', name)
-                list(threads.map(end, calls.volumes.volumes(metadata={_MARK: name})))
+                list(threads.map(end, calls.disks.volumes(metadata={_MARK: name})))
 
     # ---- what is
 

@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 
 from moyai.ccm.app import Manager, Options
-from moyai.ccm.cloud_calls import Cloud
 from moyai.ccm.settings import CloudConfig, GlobalConfig, LoadBalancerConfig, MoyaiConfig
 from moyai.cloud.load_balancers import LoadBalancer
 from moyai.cloud.openstack import OpenStackCloud, connect
 from moyai.core.ids import cluster_tag, new_uid
 from moyai.kube.objects import parse_service
 from moyai.kube.watching import KubeClient
+from moyai.runtime.calls import CloudCalls
 from moyai.runtime.metrics import Metrics
 from tests import sdk
 from tests.cloud.kube_api import KubeApi, kube_api
@@ -40,15 +40,15 @@ class Stage:
     def __init__(self, api: KubeApi, place: Site, cloud: OpenStackCloud) -> None:
         self.api, self.place, self.cloud = api, place, cloud
         self.uid = new_uid()
-        self.group = cloud.network.create_security_group(name=f"{place.name}-workers", tags=[cluster_tag(self.uid)])
-        public = next(one for one in cloud.network.networks(external=True) if one.name == "public")
+        self.group = cloud.firewall.create_security_group(name=f"{place.name}-workers", tags=[cluster_tag(self.uid)])
+        public = next(one for one in cloud.networks.networks(external=True) if one.name == "public")
         self.config = CloudConfig(
             GlobalConfig(auth_url="unused"),
             LoadBalancerConfig(subnet_id=place.subnet.id, floating_network_id=public.id),
             moyai=MoyaiConfig(self.uid, (self.group.id,)),
         )
         self.metrics = Metrics()
-        self.calls = Cloud(cloud.compute, cloud.network, cloud.load_balancers, self.metrics)
+        self.calls = CloudCalls(cloud, self.metrics)
         for number, address in enumerate(place.members):
             self.node(number, address)
 
@@ -91,7 +91,7 @@ class Stage:
     async def controller(self) -> AsyncGenerator[Manager]:
         kube = KubeClient.connect(self.api.kubeconfig)
         options = Options(Path("unused"), self.place.name, bind="127.0.0.1:0", controllers=("service",), leader_elect=False)
-        manager = Manager(options, self.config, kube=kube, cloud=self.calls, metrics=self.metrics)
+        manager = Manager(options, self.config, kube=kube, calls=self.calls, metrics=self.metrics)
         stop = asyncio.Event()
         task = asyncio.create_task(manager.run(stop))
         try:
@@ -105,8 +105,8 @@ class Stage:
         tag = cluster_tag(self.uid)
         return [
             *(one.name for one in self.cloud.load_balancers.load_balancers(tag=tag)),
-            *(one.address for one in self.cloud.network.floating_ips(tag=tag)),
-            *(one.description for one in self.cloud.network.security_group_rules([self.group.id]) if tag in one.description),
+            *(one.address for one in self.cloud.addresses.floating_ips(tag=tag)),
+            *(one.description for one in self.cloud.firewall.security_group_rules([self.group.id]) if tag in one.description),
         ]
 
 
@@ -121,9 +121,9 @@ def stage(cloud_name: str, tmp_path_factory: pytest.TempPathFactory) -> Generato
         finally:
             for one in made.cloud.load_balancers.load_balancers(tag=cluster_tag(made.uid)):
                 made.cloud.load_balancers.delete(one.id)
-            for one in made.cloud.network.floating_ips(tag=cluster_tag(made.uid)):
-                made.cloud.network.delete_floating_ip(one.id)
-            made.cloud.network.delete_security_group(made.group.id)
+            for one in made.cloud.addresses.floating_ips(tag=cluster_tag(made.uid)):
+                made.cloud.addresses.delete_floating_ip(one.id)
+            made.cloud.firewall.delete_security_group(made.group.id)
 
 
 async def until(condition: Callable[[], object], seconds: float = 60.0) -> None:

@@ -90,7 +90,7 @@ async def test_the_suite_passes_whole(place: Site, machine: Any, provider: OpenS
     driver = Driver(
         Options(endpoint=f"unix://{short / 'controller.sock'}", cluster="sanity", node=False),
         config,
-        calls=(provider.compute, provider.volumes),
+        cloud=provider,
     )
     words = csi_sanity.words(
         f"{FOLDER}/csi-sanity",
@@ -111,5 +111,5 @@ async def test_the_suite_passes_whole(place: Site, machine: Any, provider: OpenS
         assert await serving
     specs = csi_sanity.read((folder / "report.json").read_text())
     csi_sanity.check_whole(specs, code=done.returncode, text=done.stdout)
-    assert provider.volumes.volumes(metadata={CLUSTER_TAG: uid}) == []
+    assert provider.disks.volumes(metadata={CLUSTER_TAG: uid}) == []
     assert KUBELET not in place.sh(machine, f"grep {PLACES} /proc/mounts || true")

@@ -8,12 +8,12 @@ import urllib.error
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
 from moyai.ccm.app import Manager, Options
-from moyai.ccm.cloud_calls import Cloud
 from moyai.ccm.manifests import NAME, ManifestOptions, render
 from moyai.cloud.model import Port, Route
 from moyai.core.errors import Conflict, NotFound, Terminal
@@ -22,9 +22,10 @@ from moyai.kube.informer import Informer
 from moyai.kube.leader import LeaderElection, LeaseTimes
 from moyai.kube.objects import Reference, Service, parse_node, parse_service
 from moyai.kube.watching import LEASES, SERVICES, KubeClient
+from moyai.runtime.calls import CloudCalls
 from moyai.runtime.metrics import Metrics
 from tests.cloud.kube_api import KubeApi, kube_api
-from tests.unit.ccm_world import CONFIG, node_object, server, service_object
+from tests.unit.ccm_world import CONFIG, PARTS, node_object, server, service_object
 from tests.unit.fake_cloud import FakeCloud
 
 PLAIN: dict[str, Any] = {"type": "ClusterIP", "ports": [{"port": 80}]}
@@ -190,7 +191,7 @@ async def controllers(api: KubeApi, cloud: FakeCloud, *names: str) -> AsyncGener
             Options(Path("unused"), "demo", ("10.244.0.0/16",), names, bind="127.0.0.1:0", leader_elect=True),
             CONFIG,
             kube=kube,
-            cloud=Cloud(calls, calls, calls, metrics, "RegionOne"),
+            calls=CloudCalls(cast("Any", SimpleNamespace(**dict.fromkeys(PARTS, calls))), metrics, "RegionOne"),
             metrics=metrics,
             poll=0.01,
         )

@@ -75,7 +75,7 @@ class Zoned(Cluster):
     def server(self, node: str) -> Server:
         record = Record.open(default_paths(), self.name)
         assert record is not None
-        return next(one for one in self.provider.compute.servers(tag=cluster_tag(record.uid)) if one.name == node)
+        return next(one for one in self.provider.machines.servers(tag=cluster_tag(record.uid)) if one.name == node)
 
     def crash(self, server: Server) -> None:
         """Kill the machine's supervisor, and with it, at once, everything in the machine."""

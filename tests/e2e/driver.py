@@ -73,25 +73,24 @@ class Cluster:
     def objects(self) -> Counter[str]:
         """How often each name of this cluster is in the cloud."""
         cloud = connect(self.cloud)
-        network = cloud.network
         found: Counter[str] = Counter()
         for kind, items in (
-            ("network", network.networks()),
-            ("subnet", network.subnets()),
-            ("router", network.routers()),
-            ("group", network.security_groups()),
-            ("port", network.ports()),
-            ("server", cloud.compute.servers()),
+            ("network", cloud.networks.networks()),
+            ("subnet", cloud.networks.subnets()),
+            ("router", cloud.networks.routers()),
+            ("group", cloud.firewall.security_groups()),
+            ("port", cloud.networks.ports()),
+            ("server", cloud.machines.servers()),
             ("balancer", cloud.load_balancers.load_balancers()),
         ):
             mine = (f"{self.name}-", f"kube_service_{self.name}_")
             found.update(f"{kind} {item.name}" for item in items if item.name.startswith(mine))
-        found.update(f"key {name}" for name in cloud.compute.keypairs() if name.startswith(f"{self.name}-"))
-        found.update(f"credential {name}" for name in cloud.identity.application_credentials(name_prefix=f"{self.name}-"))
+        found.update(f"key {name}" for name in cloud.machines.keypairs() if name.startswith(f"{self.name}-"))
+        found.update(f"credential {name}" for name in cloud.credentials.credentials(name_prefix=f"{self.name}-"))
         return found
 
     def floating_ips(self, uid: str) -> list[str]:
-        return [fip.address for fip in connect(self.cloud).network.floating_ips(tag=cluster_tag(uid))]
+        return [fip.address for fip in connect(self.cloud).addresses.floating_ips(tag=cluster_tag(uid))]
 
     # ---- pods of the moyai image, which every node has
 

@@ -62,7 +62,7 @@ def follow(zoned: Zoned, old: str, volume: str, *, since: float, within: float) 
             marks[phase] = time.monotonic() - since
 
     def look() -> str:
-        mark(OFF, lambda: zoned.provider.compute.server(server).state == "stopped")
+        mark(OFF, lambda: zoned.provider.machines.server(server).state == "stopped")
         mark(OUT, lambda: OUT_OF_SERVICE in node(api, old).taints)
         holders = disks.attached_to(api, volume)
         mark(FREE, lambda: old not in holders)
@@ -109,7 +109,7 @@ def test_every_acknowledged_write_is_there_after_the_machine_died(zoned: Zoned, 
 def test_the_fence_goes_when_the_machine_is_back(zoned: Zoned, url: str) -> None:
     api = zoned.api
     (old,) = [one.name for one in map(parse_node, api.items("/api/v1/nodes")) if FENCED in one.annotations]
-    zoned.provider.compute.start_server(zoned.server(old).id)
+    zoned.provider.machines.start_server(zoned.server(old).id)
     until("the fence is lifted", lambda: OUT_OF_SERVICE not in node(api, old).taints, 60)
     until("the node is Ready", lambda: node(api, old).ready, 120)
     assert FENCED not in node(api, old).annotations

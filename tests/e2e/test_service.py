@@ -143,22 +143,22 @@ class Place:
 
     def rules(self, name: str) -> set[tuple[str, int]]:
         """The ports that are open in the cluster's groups for the Service."""
-        network, tag = self.cluster.cloud.network, cluster_tag(self.cluster.uid)
-        groups = [one.id for one in network.security_groups(tag=tag)]
+        cloud, tag = self.cluster.cloud, cluster_tag(self.cluster.uid)
+        groups = [one.id for one in cloud.firewall.security_groups(tag=tag)]
         return {
             (rule.protocol or "", rule.port_min or 0)
-            for rule in network.security_group_rules(groups)
+            for rule in cloud.firewall.security_group_rules(groups)
             if rule.description == f"{tag} service {self.name}/{name}"
         }
 
     def left(self) -> list[str]:
         """What the cloud still holds of this namespace's Services."""
         cloud, tag = self.cluster.cloud, cluster_tag(self.cluster.uid)
-        groups = [one.id for one in cloud.network.security_groups(tag=tag)]
+        groups = [one.id for one in cloud.firewall.security_groups(tag=tag)]
         return [
             *(one.name for one in cloud.load_balancers.load_balancers(tag=tag) if self.name in one.name),
-            *(one.description for one in cloud.network.floating_ips(tag=tag) if self.name in one.description),
-            *(one.description for one in cloud.network.security_group_rules(groups) if self.name in one.description),
+            *(one.description for one in cloud.addresses.floating_ips(tag=tag) if self.name in one.description),
+            *(one.description for one in cloud.firewall.security_group_rules(groups) if self.name in one.description),
         ]
 
 
@@ -199,7 +199,7 @@ def udp(address: str, port: int) -> dict[str, str]:
 
 
 def test_nodes_say_what_their_machines_are(shared: SharedCluster) -> None:
-    servers = {one.name: one for one in shared.cloud.compute.servers(tag=cluster_tag(shared.uid))}
+    servers = {one.name: one for one in shared.cloud.machines.servers(tag=cluster_tag(shared.uid))}
     nodes = shared.get("nodes")["items"]
     assert {node["metadata"]["name"] for node in nodes} == set(servers)
     for node in nodes:
@@ -285,11 +285,11 @@ def _members(place: Place, name: str) -> list[Any]:
 
 
 def test_a_kept_floating_ip_outlives_its_service_and_serves_the_next(place: Place) -> None:
-    network = place.cluster.cloud.network
+    cloud = place.cluster.cloud
     place.service("old", annotations={"loadbalancer.openstack.org/keep-floatingip": "true"})
     address = place.address("old")
     place.delete("old")
-    kept = next(one for one in network.floating_ips() if one.address == address)
+    kept = next(one for one in cloud.addresses.floating_ips() if one.address == address)
     try:
         assert not kept.port_id
         assert "moyai.keep=true" in kept.tags
@@ -298,9 +298,9 @@ def test_a_kept_floating_ip_outlives_its_service_and_serves_the_next(place: Plac
         until(lambda: web(address), 20)
         place.delete("new")
         # the new Service did not make it, so it does not take it away
-        assert any(one.address == address for one in network.floating_ips())
+        assert any(one.address == address for one in cloud.addresses.floating_ips())
     finally:
-        network.delete_floating_ip(kept.id)
+        cloud.addresses.delete_floating_ip(kept.id)
 
 
 def test_an_internal_one_answers_in_the_cluster_only(place: Place) -> None:
@@ -309,7 +309,7 @@ def test_an_internal_one_answers_in_the_cluster_only(place: Place) -> None:
     assert address == place.balancer("inner").vip_address
     code = f"import urllib.request;print(urllib.request.urlopen('http://{address}/',timeout=10).status)"
     until(lambda: place.cluster.kubectl("-n", place.name, "exec", "deploy/echo", "--", "python3", "-c", code).strip() == "200")
-    assert not [one for one in place.cluster.cloud.network.floating_ips() if place.name in one.description]
+    assert not [one for one in place.cluster.cloud.addresses.floating_ips() if place.name in one.description]
     place.delete("inner")
 
 

@@ -108,7 +108,7 @@ def delete_namespaces(cluster: SharedCluster, names: list[str]) -> None:
     cluster.kubectl("delete", "storageclass", *names, "--ignore-not-found")
 
     def left() -> list[str]:
-        made = cluster.cloud.volumes.volumes(metadata={"moyai.cluster": cluster.uid})
+        made = cluster.cloud.disks.volumes(metadata={"moyai.cluster": cluster.uid})
         return [one.name for one in made if one.metadata.get("csi.storage.k8s.io/pvc/namespace", "") in names]
 
     until("their disks are gone", lambda: not left(), 120)
@@ -136,7 +136,7 @@ def test_what_is_written_outlives_the_pod_and_goes_with_the_claim(space: Space) 
     space.apply(space.pod("second"))
     space.ready("second")
     assert space.load("second") == "kept"
-    volumes, identity = space.cluster.cloud.volumes, space.volume_of("data")
+    volumes, identity = space.cluster.cloud.disks, space.volume_of("data")
     assert volumes.volume(identity).metadata["moyai.cluster"] == space.cluster.uid
     space.end("second")
     space.kubectl("delete", "pvc", "data")
@@ -144,7 +144,7 @@ def test_what_is_written_outlives_the_pod_and_goes_with_the_claim(space: Space) 
 
 
 def test_a_disk_that_was_there_before_is_used_and_left_as_it_is(space: Space) -> None:
-    volumes, name = space.cluster.cloud.volumes, f"precious-{space.name}"
+    volumes, name = space.cluster.cloud.disks, f"precious-{space.name}"
     disk = volumes.create_volume(name=name, size_gb=1, zone="az1", metadata={})
     until("the disk is there", lambda: volumes.volume(disk.id).status == "AVAILABLE", 60)
     term = {"matchExpressions": [{"key": ZONE_KEY, "operator": "In", "values": ["az1"]}]}
@@ -203,13 +203,13 @@ def test_a_raw_disk_of_two_nodes_at_once(space: Space) -> None:
     }
     space.apply(claim, *pods.values())
     space.ready(*pods)
-    volume = space.cluster.cloud.volumes.volume(space.volume_of("data"))
+    volume = space.cluster.cloud.disks.volume(space.volume_of("data"))
     assert len(volume.attached_server_ids) == 2
     space.python("here", _RAW_WRITE)
     assert space.python("there", _RAW_READ) == "moyai"
     # one that leaves takes nothing from the other
     space.end("here")
-    until("one has let go", lambda: len(space.cluster.cloud.volumes.volume(volume.id).attached_server_ids) == 1, 60)
+    until("one has let go", lambda: len(space.cluster.cloud.disks.volume(volume.id).attached_server_ids) == 1, 60)
     assert space.python("there", _RAW_READ) == "moyai"
 
 
@@ -224,7 +224,7 @@ def test_a_claim_grows_at_once_or_with_its_next_pod(space: Space, kind: str) -> 
     space.store("first", "kept")
     patch = {"spec": {"resources": {"requests": {"storage": "2Gi"}}}}
     space.kubectl("patch", "pvc", "data", "-p", json.dumps(patch))
-    volumes, identity = space.cluster.cloud.volumes, space.volume_of("data")
+    volumes, identity = space.cluster.cloud.disks, space.volume_of("data")
     until("the disk is larger", lambda: volumes.volume(identity).size_gb == 2, 60)
 
     def status() -> Any:
@@ -286,7 +286,7 @@ def test_snapshot_restore_and_clone(space: Space) -> None:
 
     until("the claim's disk says why it stays", lambda: "delete the VolumeSnapshots first" in why(), 60)
     space.kubectl("delete", "volumesnapshot", "moment")
-    volumes = space.cluster.cloud.volumes
+    volumes = space.cluster.cloud.disks
     until("then it goes", lambda: identity not in {one.id for one in volumes.volumes()}, 90)
 
 
@@ -299,7 +299,7 @@ def test_fifty_claims_at_once(space: Space) -> None:
     claimed = {one["spec"]["volumeName"] for one in space.get("pvc")["items"]}
     pvs = space.cluster.get("pv")["items"]
     found = {one["spec"]["csi"]["volumeHandle"] for one in pvs if one["metadata"]["name"] in claimed}
-    volumes = space.cluster.cloud.volumes
+    volumes = space.cluster.cloud.disks
     mine = [one for one in volumes.volumes(metadata={"moyai.cluster": space.cluster.uid}) if one.name in claimed]
     assert {one.id for one in mine} == found
     assert len(mine) == CLAIMS
@@ -316,7 +316,7 @@ def test_killed_between_calls_it_goes_on_and_makes_nothing_twice(space: Space, p
         words = ("delete", "pod", "-n", manifests.NAMESPACE, "-l", f"app={part}", "--grace-period=0", "--force")
         space.cluster.kubectl(*words)
     space.ready(*names, seconds=240)
-    found = space.cluster.cloud.volumes.volumes(metadata={"moyai.cluster": space.cluster.uid})
+    found = space.cluster.cloud.disks.volumes(metadata={"moyai.cluster": space.cluster.uid})
     wanted = [one["spec"]["volumeName"] for one in space.get("pvc")["items"]]
     assert sorted(one.name for one in found if one.name in wanted) == sorted(wanted)
     assert len(wanted) == len(names)

@@ -41,7 +41,7 @@ def cloud(cloud_name: str) -> OpenStackCloud:
 @pytest.fixture
 def own_disk(cloud: OpenStackCloud) -> Generator[str]:
     """A disk that no cluster made; it must be there, and free, in the end."""
-    volumes = cloud.volumes
+    volumes = cloud.disks
     disk = volumes.create_volume(name="precious", size_gb=1, zone="az1", metadata={}).id
     until("the disk is there", lambda: volumes.volume(disk).status == "AVAILABLE", 60)
     yield disk
@@ -79,7 +79,7 @@ def _snapshot(space: Space, cloud: OpenStackCloud) -> tuple[str, Snapshot]:
     )
     space.kubectl("wait", "volumesnapshot/moment", "--for=jsonpath={.status.readyToUse}=true", "--timeout=120s")
     volume = space.volume_of("data")
-    return volume, next(one for one in cloud.volumes.snapshots() if one.volume_id == volume)
+    return volume, next(one for one in cloud.disks.snapshots() if one.volume_id == volume)
 
 
 def _deployment(space: Space) -> dict[str, Any]:
@@ -143,11 +143,11 @@ def test_down_keeps_what_the_spec_says_and_touches_no_other_cluster(
     assert "there is no cluster" in keeping.moyai("status", keeping.name, expect=2).stderr
     assert zoned.objects() == others
     assert {node["node"] for node in zoned.status()["nodes"]} == {"Ready"}
-    assert cloud.volumes.volume(made).status == "AVAILABLE"
-    assert cloud.volumes.snapshot(snapshot.id).status == "AVAILABLE"
-    cloud.volumes.delete_snapshot(snapshot.id)
-    until("the snapshot is gone", lambda: snapshot.id not in {one.id for one in cloud.volumes.snapshots()}, 60)
-    cloud.volumes.delete_volume(made)
+    assert cloud.disks.volume(made).status == "AVAILABLE"
+    assert cloud.disks.snapshot(snapshot.id).status == "AVAILABLE"
+    cloud.disks.delete_snapshot(snapshot.id)
+    until("the snapshot is gone", lambda: snapshot.id not in {one.id for one in cloud.disks.snapshots()}, 60)
+    cloud.disks.delete_volume(made)
 
 
 def test_a_vanished_machine_gives_its_disk_back_and_down_deletes_what_it_made(
@@ -162,9 +162,9 @@ def test_a_vanished_machine_gives_its_disk_back_and_down_deletes_what_it_made(
     space.store(pod, "kept")
     made = space.volume_of("data")
 
-    gone = next(one for one in cloud.compute.servers(tag=cluster_tag(uid)) if one.name == node)
+    gone = next(one for one in cloud.machines.servers(tag=cluster_tag(uid)) if one.name == node)
     start = time.monotonic()
-    cloud.compute.delete_server(gone.id)
+    cloud.machines.delete_server(gone.id)
     moved, other = until(
         "the pod runs on another node",
         lambda: _running(space) if _running(space)[1] not in ("", node) else None,
@@ -173,7 +173,7 @@ def test_a_vanished_machine_gives_its_disk_back_and_down_deletes_what_it_made(
     print(f"[a machine vanished: its pod and its disk on another after {time.monotonic() - start:.1f} s]")
     assert other != node
     assert space.load(moved) == "kept"
-    assert cloud.volumes.volume(made).attached_server_ids != (gone.id,)
+    assert cloud.disks.volume(made).attached_server_ids != (gone.id,)
 
     _, snapshot = _snapshot(space, cloud)
 
@@ -183,6 +183,6 @@ def test_a_vanished_machine_gives_its_disk_back_and_down_deletes_what_it_made(
     assert fates[made][0] == "gone"
     assert fates[snapshot.id][0] == "gone"
     assert fates[own_disk] == ("kept", "not made by the cluster")
-    assert made not in {one.id for one in cloud.volumes.volumes()}
-    assert snapshot.id not in {one.id for one in cloud.volumes.snapshots()}
+    assert made not in {one.id for one in cloud.disks.volumes()}
+    assert snapshot.id not in {one.id for one in cloud.disks.snapshots()}
     assert not zoned.objects()

@@ -9,7 +9,6 @@ import asyncio
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, cast
 
 import pytest
 
@@ -22,7 +21,7 @@ from moyai.linux import loop, mounts
 from moyai.linux.process import run
 from tests import csi_sanity
 from tests.netns.test_csi_disks import HereDisks
-from tests.unit.csi_cloud import CsiCloud, Zoned
+from tests.unit.csi_cloud import CsiCloud, as_cloud
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="mounts and loop devices")
 
@@ -82,7 +81,7 @@ async def test_the_suite_passes_whole(place: Path, kind: str) -> None:
     driver = Driver(
         Options(endpoint=endpoint, cluster="sanity"),
         config,
-        calls=(cast("Any", Zoned(raw, raw.machine_zones)), cast("Any", Zoned(raw, raw.volume_zones))),
+        cloud=as_cloud(raw),
         disks=HereDisks(place / "by-id"),
         find_instance=lambda: Instance(server.id, server.zone),
     )

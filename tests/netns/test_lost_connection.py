@@ -32,7 +32,7 @@ from moyai.cloud.openstack import ApplicationCredential, connect
 from moyai.core.errors import MoyaiError
 cloud = connect(credential=ApplicationCredential("http://{ADDRESS}:5000/v3", "id", "secret"))
 try:
-    cloud.compute.flavors()
+    cloud.machines.flavors()
 except MoyaiError as error:
     print(type(error).__name__, error)
 """

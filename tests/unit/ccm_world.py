@@ -6,20 +6,22 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 from moyai.ccm.app import Manager, Options
-from moyai.ccm.cloud_calls import Cloud
 from moyai.ccm.settings import CloudConfig, GlobalConfig, LoadBalancerConfig, MoyaiConfig, RouteConfig
 from moyai.cloud.model import Address, Port, Server
 from moyai.core.clock import Clock
 from moyai.core.ids import POD_CIDR_KEY, cluster_tag
 from moyai.kube.objects import parse_service
 from moyai.kube.watching import EVENTS, NODES, SERVICES, Json
+from moyai.runtime.calls import CloudCalls
 from moyai.runtime.metrics import Metrics
 from tests.unit.fake_cloud import FakeCloud
 from tests.unit.fake_kube import FakeKube
 
+PARTS = ("machines", "networks", "firewall", "addresses", "pod_routing", "tags", "load_balancers")
 UID = "abcdef0123"
 SUBNET = "00000000-0000-0000-0000-00000000000a"
 CONFIG = CloudConfig(
@@ -106,7 +108,7 @@ class World:
             ),
             self.config,
             kube=self.kube,
-            cloud=Cloud(calls, calls, calls, metrics, "RegionOne"),
+            calls=CloudCalls(cast("Any", SimpleNamespace(**dict.fromkeys(PARTS, calls))), metrics, "RegionOne"),
             metrics=metrics,
             clock=clock,
             poll=0.001,

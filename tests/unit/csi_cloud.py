@@ -9,6 +9,8 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from typing import Any
 from uuid import UUID
 
 from moyai.cloud.model import Attachment, Quota, Server, Snapshot, Volume, VolumeType
@@ -320,6 +322,10 @@ class CsiCloud:
             self._put(replace(found, status="DETACHING"), volume_id)
             self._later(volume_id, lambda: self._take(volume_id, server_id))
             self._changed()
+
+
+def as_cloud(raw: CsiCloud) -> Any:
+    return SimpleNamespace(machines=Zoned(raw, raw.machine_zones), disks=Zoned(raw, raw.volume_zones))
 
 
 class Zoned:

@@ -8,13 +8,13 @@ from typing import Any, cast
 from moyai.core.backoff import Backoff
 from moyai.core.clock import FakeClock
 from moyai.csi.controller.access_modes import Access
-from moyai.csi.controller.cloud_view import Cloud
+from moyai.csi.controller.cloud_view import CloudView
 from moyai.csi.controller.service import Controller
 from moyai.csi.controller.snapshots import SnapshotWork
 from moyai.csi.controller.volumes import VolumeWork, Wanted
 from moyai.csi.proto import csi_pb2 as pb
 from moyai.runtime.metrics import Metrics
-from tests.unit.csi_cloud import CsiCloud, Zoned
+from tests.unit.csi_cloud import CsiCloud, as_cloud
 
 UID = "0123456789"
 QUICK = Backoff(base=0.001, ceiling=0.002)
@@ -31,10 +31,8 @@ class World:
         self.again()
 
     def again(self) -> World:
-        compute, volumes = (Zoned(self.raw, zones) for zones in (self.raw.machine_zones, self.raw.volume_zones))
-        self.cloud = Cloud(
-            compute=cast("Any", compute),
-            volumes=cast("Any", volumes),
+        self.cloud = CloudView(
+            as_cloud(self.raw),
             metrics=Metrics(),
             clock=FakeClock(),
             cluster="demo",

@@ -13,8 +13,10 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, TypeVar
 
+from moyai.cloud.capabilities import Capability
 from moyai.cloud.load_balancers import LoadBalancer
 from moyai.cloud.model import (
     Address,
@@ -45,7 +47,7 @@ class Killed(BaseException):
 
 
 class FakeCloud:
-    """Implements ``cloud.protocols.Cloud``: all parts are this one object."""
+    """Implements ``cloud.capabilities.Cloud``: all parts are this one object."""
 
     def __init__(self, *, zones: Sequence[str] = ("az1", "az2"), looks: int = 2) -> None:
         self.lock = threading.RLock()
@@ -75,25 +77,38 @@ class FakeCloud:
         self.put("networks", Network(id="ext", name="public", external=True, subnet_ids=("extsub",)))
 
     # the parts are all this one
+    name = "fake"
+
+    def capabilities(self) -> frozenset[Capability]:
+        return frozenset(Capability)
+
     @property
-    def compute(self) -> Any:
+    def machines(self) -> Any:
         return _Compute(self)
 
     @property
-    def network(self) -> Any:
+    def networks(self) -> Any:
         return _Network(self)
+
+    firewall = addresses = pod_routing = tags = networks
+
+    @property
+    def quotas(self) -> Any:
+        return SimpleNamespace(quotas=lambda: [*_Compute(self).quotas(), *_Network(self).quotas()])
 
     @property
     def images(self) -> Any:
         return _Images(self)
 
     @property
-    def volumes(self) -> Any:
+    def disks(self) -> Any:
         return _Volumes(self)
 
     @property
-    def identity(self) -> Any:
+    def account(self) -> Any:
         return _Identity(self)
+
+    credentials = account
 
     @property
     def load_balancers(self) -> Any:
@@ -454,9 +469,6 @@ class _Network(_Part):
         counts = {"network": "networks", "port": "ports", "router": "routers", "floatingip": "fips", "security_group": "groups"}
         return [replace(quota, used=len(self.c.all[counts[name]])) for name, quota in self.c.quota.items() if name in counts]
 
-    def max_routes(self) -> int:
-        return 30
-
 
 class _Compute(_Part):
     def flavors(self) -> list[Flavor]:
@@ -660,24 +672,27 @@ class _Identity(_Part):
     def region(self) -> str:
         return "RegionOne"
 
-    def create_application_credential(self, *, name: str, roles: Sequence[str], description: str) -> tuple[str, str]:
+    def create_credential(self, *, name: str, roles: Sequence[str], description: str) -> tuple[str, str]:
         with self.c.change():
             if name in self.c.creds:
                 raise Conflict(f"application credential {name} exists")
             self.c.creds[name] = self.c.new_id("cred")
             return self.c.creds[name], "secret-of-" + self.c.creds[name]
 
-    def application_credentials(self, *, name_prefix: str) -> dict[str, str]:
+    def credentials(self, *, name_prefix: str) -> dict[str, str]:
         self.c.look()
         return {name: identity for name, identity in self.c.creds.items() if name.startswith(name_prefix)}
 
-    def delete_application_credential(self, credential_id: str) -> None:
+    def delete_credential(self, credential_id: str) -> None:
         with self.c.change():
             for name in [name for name, identity in self.c.creds.items() if identity == credential_id]:
                 self.c.creds.pop(name)
 
-    def service_url(self, service_type: str) -> str | None:
-        return {"identity": "http://10.255.0.1:5000/v3", "container-registry": "http://10.255.0.1:5001"}.get(service_type)
+    def login_url(self) -> str:
+        return "http://10.255.0.1:5000/v3"
+
+    def image_mirror(self) -> str:
+        return "http://10.255.0.1:5001"
 
 
 class _Balancers(_Part):
@@ -746,7 +761,7 @@ class FakeKube:
         self.objects: dict[str, dict[str, Any]] = {f"{_CLASSES}/csi-cinder": {"reclaimPolicy": "Delete"}}
 
     def _machines(self) -> list[Server]:
-        servers = [server for server in self.cloud.compute.servers(tag=self.tag) if server.status == "ACTIVE"]
+        servers = [server for server in self.cloud.machines.servers(tag=self.tag) if server.status == "ACTIVE"]
         return servers if any("control-plane" in server.name for server in servers) else []
 
     def ready(self, *, timeout: float = 2.0) -> bool:

@@ -56,6 +56,8 @@ class OpenStackServer:
     def __init__(self, address: tuple[str, int]) -> None:
         self.url = f"http://{address[0]}:{address[1]}"
         self.requests: list[Request] = []
+        #: Services that the catalog does not name.
+        self.without: frozenset[str] = frozenset()
         self._answers: dict[tuple[str, str], list[Answer]] = {}
         self._lock = threading.Lock()
         self.clock = FakeClock()
@@ -90,6 +92,7 @@ class OpenStackServer:
                 "endpoints": [{"interface": "public", "region": "R1", "region_id": "R1", "url": self.url + path, "id": kind}],
             }
             for kind, path in _SERVICES.items()
+            if kind not in self.without
         ]
         token = {
             "methods": ["application_credential"],

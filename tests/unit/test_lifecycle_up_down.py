@@ -301,7 +301,7 @@ def test_a_lost_control_plane_is_not_silently_made_anew(world: World) -> None:
 def test_a_stopped_machine_is_started(world: World) -> None:
     world.up()
     worker = next(s for s in world.cloud.all["servers"].values() if "workers-0" in s.name)
-    world.cloud.compute.stop_server(worker.id)
+    world.cloud.machines.stop_server(worker.id)
     assert world.up().changed
     assert all(s.status == "ACTIVE" for s in world.cloud.all["servers"].values())
 
@@ -327,7 +327,7 @@ def test_everything_that_hangs_on_a_cluster_goes_and_others_stay(world: World) -
     cloud.put("volumes", Volume("mine", "mine", "AVAILABLE", 1))
     cloud.put("ports", Port("loose", "", subnet.network_id, "DOWN", ("10.8.0.99",), (subnet.id,)))
     router = next(r for r in cloud.all["routers"].values() if r.name == "quickstart-router")
-    cloud.network.add_routes(router.id, [Route("192.168.0.0/24", "10.8.0.11")])
+    cloud.pod_routing.add_routes(router.id, [Route("192.168.0.0/24", "10.8.0.11")])
     report = world.down()
     assert not report.left, report.left
     assert [(line.kind, line.name) for line in report.lines if line.fate == "kept"] == [("floating ip", "203.0.113.79")]

@@ -40,7 +40,7 @@ def has(server: OpenStackServer, *aliases: str) -> None:
 def test_an_object_is_tagged_right_after_it_is_made(played: OpenStackServer) -> None:
     played.on("POST", f"{NET}/networks", Answer(201, {"network": {"id": "n1", "name": "a-net", "tags": []}}))
     played.on("PUT", f"{NET}/networks/n1/tags", {"tags": [TAG]})
-    made = played.cloud().network.create_network(name="a-net", tags=[TAG])
+    made = played.cloud().networks.create_network(name="a-net", tags=[TAG])
     assert made.tags == (TAG,)
     assert played.made("PUT", f"{NET}/networks/n1/tags")[0].json == {"tags": [TAG]}
 
@@ -66,7 +66,7 @@ PORT: dict[str, Any] = {
 def test_a_port_is_made_with_its_tags_where_the_cloud_can(played: OpenStackServer) -> None:
     has(played, "tag-ports-during-bulk-creation")
     played.on("POST", f"{NET}/ports", Answer(201, {"port": {**PORT, "tags": [TAG]}}))
-    made = played.cloud().network.create_port(
+    made = played.cloud().networks.create_port(
         name="a-worker-1",
         network_id="n1",
         subnet_id="s1",
@@ -87,7 +87,7 @@ def test_tags_are_added_to_those_that_are_there(played: OpenStackServer, aliases
     one, many = f"{NET}/security-groups/g1/tags/moyai.cluster%3D0123456789", f"{NET}/security-groups/g1/tags"
     played.on("PUT", one, Answer(201))
     played.on("POST", many, Answer(201, {"tags": [TAG]}))
-    played.cloud().network.add_tags("security_group", "g1", [TAG])
+    played.cloud().tags.add_tags("security_group", "g1", [TAG])
     assert len(played.made("PUT", one)) == (0 if aliases else 1)
     assert len(played.made("POST", many)) == (1 if aliases else 0)
 
@@ -120,7 +120,7 @@ RULES = f"{NET}/security-group-rules"
 
 def test_rules_are_added_in_one_call(played: OpenStackServer) -> None:
     played.on("POST", RULES, Answer(201, {"security_group_rules": [rule_json(1), rule_json(2)]}))
-    made = played.cloud().network.create_security_group_rules([allow(1), allow(2), allow(1)])
+    made = played.cloud().firewall.create_security_group_rules([allow(1), allow(2), allow(1)])
     assert [rule.id for rule in made] == ["r1", "r2"]
     assert len(played.made("POST", RULES)[0].json["security_group_rules"]) == 2
 
@@ -129,13 +129,13 @@ def test_rules_that_are_there_are_left_out_of_the_second_try(played: OpenStackSe
     refused = {"NeutronError": {"type": "SecurityGroupRuleExists", "message": "Security group rule already exists."}}
     played.on("POST", RULES, Answer(409, refused), Answer(201, {"security_group_rules": [rule_json(2)]}))
     played.on("GET", RULES, {"security_group_rules": [rule_json(1), rule_json(7)]})
-    made = played.cloud().network.create_security_group_rules([allow(1), allow(2)])
+    made = played.cloud().firewall.create_security_group_rules([allow(1), allow(2)])
     assert sorted(rule.id for rule in made) == ["r1", "r2"]
     assert [rule["port_range_min"] for rule in played.made("POST", RULES)[1].json["security_group_rules"]] == [2]
 
 
 def test_no_rules_is_no_call(played: OpenStackServer) -> None:
-    assert played.cloud().network.create_security_group_rules([]) == []
+    assert played.cloud().firewall.create_security_group_rules([]) == []
     assert played.requests == []
 
 
@@ -161,9 +161,9 @@ def test_routes_are_added_and_removed_in_one_atomic_call(played: OpenStackServer
     has(played, "extraroute-atomic")
     played.on("PUT", f"{ROUTER}/add_extraroutes", router_json(A, B))
     played.on("PUT", f"{ROUTER}/remove_extraroutes", router_json(A))
-    network = played.cloud().network
-    assert network.add_routes("r", [B]).routes == (A, B)
-    assert network.remove_routes("r", [B]).routes == (A,)
+    network = played.cloud()
+    assert network.pod_routing.add_routes("r", [B]).routes == (A, B)
+    assert network.pod_routing.remove_routes("r", [B]).routes == (A,)
     rows = [{"destination": "10.244.1.0/24", "nexthop": "10.0.0.6"}]
     assert played.made("PUT", f"{ROUTER}/add_extraroutes")[0].json == {"router": {"routes": rows}}
 
@@ -175,7 +175,7 @@ def test_without_atomic_routes_the_revision_guards_a_foreign_change(played: Open
     }
     played.on("GET", ROUTER, router_json(revision=5), router_json(foreign, revision=6))
     played.on("PUT", ROUTER, Answer(412, stale), router_json(A, foreign, revision=7))
-    assert foreign in played.cloud().network.add_routes("r", [A]).routes
+    assert foreign in played.cloud().pod_routing.add_routes("r", [A]).routes
     first, second = played.made("PUT", ROUTER)
     assert first.headers["If-Match"] == "revision_number=5"
     assert second.headers["If-Match"] == "revision_number=6"
@@ -184,7 +184,7 @@ def test_without_atomic_routes_the_revision_guards_a_foreign_change(played: Open
 
 def test_removing_routes_that_are_not_there_changes_nothing(played: OpenStackServer) -> None:
     played.on("GET", ROUTER, router_json(A))
-    assert played.cloud().network.remove_routes("r", [B]).routes == (A,)
+    assert played.cloud().pod_routing.remove_routes("r", [B]).routes == (A,)
     assert played.made("PUT", ROUTER) == []
 
 
@@ -193,18 +193,18 @@ def test_too_many_routes_are_terminal(played: OpenStackServer) -> None:
     body = {"NeutronError": {"type": "RoutesExhausted", "message": "The number of routes exceeds the maximum 30."}}
     played.on("PUT", f"{ROUTER}/add_extraroutes", Answer(400, body))
     with pytest.raises(Terminal, match="exceeds the maximum 30"):
-        played.cloud().network.add_routes("r", [A])
+        played.cloud().pod_routing.add_routes("r", [A])
 
 
 def test_an_interface_that_is_there_is_no_error_and_a_real_refusal_is(played: OpenStackServer) -> None:
     body = {"NeutronError": {"type": "BadRequest", "message": "Bad router request: Router already has a port on subnet s1."}}
     played.on("PUT", f"{ROUTER}/add_router_interface", Answer(400, body))
     played.on("GET", f"{NET}/ports", {"ports": [PORT]}, {"ports": []})
-    network = played.cloud().network
-    network.add_router_interface("r", "s1")
+    network = played.cloud()
+    network.networks.add_router_interface("r", "s1")
     assert played.made("GET", f"{NET}/ports")[0].query == {"device_id": ["r"], "fixed_ips": ["subnet_id=s1"]}
     with pytest.raises(Terminal):
-        network.add_router_interface("r", "s1")
+        network.networks.add_router_interface("r", "s1")
 
 
 # ports, floating IPs, quotas
@@ -212,9 +212,9 @@ def test_an_interface_that_is_there_is_no_error_and_a_real_refusal_is(played: Op
 
 def test_ports_of_many_servers_are_asked_for_in_few_calls(played: OpenStackServer) -> None:
     played.on("GET", f"{NET}/ports", {"ports": [PORT]})
-    network = played.cloud().network
-    assert network.ports(device_ids=[]) == []
-    network.ports(device_ids=[f"00000000-0000-0000-0000-{number:012}" for number in range(150)])
+    network = played.cloud()
+    assert network.networks.ports(device_ids=[]) == []
+    network.networks.ports(device_ids=[f"00000000-0000-0000-0000-{number:012}" for number in range(150)])
     asked = played.made("GET", f"{NET}/ports")
     assert [len(one.query["device_id"]) for one in asked] == [100, 50]
 
@@ -236,15 +236,16 @@ def test_a_port_reads_as_it_was_asked_for() -> None:
 def test_a_floating_ip_is_let_go_by_a_null(played: OpenStackServer) -> None:
     row = {"id": "f", "floating_ip_address": "203.0.113.9", "status": "DOWN", "port_id": None, "fixed_ip_address": None}
     played.on("PUT", f"{NET}/floatingips/f", {"floatingip": row})
-    assert played.cloud().network.associate_floating_ip("f", None).port_id == ""
+    assert played.cloud().addresses.associate_floating_ip("f", None).port_id == ""
     assert played.made("PUT", f"{NET}/floatingips/f")[0].json == {"floatingip": {"port_id": None}}
 
 
-def test_network_quotas_come_with_their_use_where_the_cloud_tells(played: OpenStackServer) -> None:
+def test_quotas_come_with_their_use_where_the_cloud_tells(played: OpenStackServer) -> None:
     has(played, "quota_details")
     details = {"quota": {"port": {"limit": 500, "used": 7, "reserved": 1}, "router": {"limit": -1, "used": 0, "reserved": 0}}}
     played.on("GET", f"{NET}/quotas/p1/details", details)
-    assert played.cloud().network.quotas() == [Quota("port", 500, 8), Quota("router", -1)]
+    played.on("GET", "/compute/v2.1/limits", {"limits": {"absolute": {"maxTotalCores": 20, "totalCoresUsed": 3}}})
+    assert played.cloud().quotas.quotas() == [Quota("cores", 20, 3), Quota("port", 500, 8), Quota("router", -1)]
 
 
 def test_compute_and_volume_quotas_are_read_from_the_limits() -> None:
@@ -284,7 +285,7 @@ SERVER: dict[str, Any] = {
 
 def test_a_server_is_read_whole(played: OpenStackServer) -> None:
     played.on("GET", "/compute/v2.1/servers/detail", {"servers": [SERVER]})
-    (server,) = played.cloud().compute.servers(tag=TAG)
+    (server,) = played.cloud().machines.servers(tag=TAG)
     assert played.made("GET", "/compute/v2.1/servers/detail")[0].query == {"tags": [TAG]}
     assert server.addresses == (
         Address("10.0.0.5", "fixed", "a-net", "fa:16:3e:00:00:01"),
@@ -298,7 +299,7 @@ def test_a_server_is_read_whole(played: OpenStackServer) -> None:
 
 def test_a_server_is_made_with_tags_user_data_and_its_ports(played: OpenStackServer) -> None:
     played.on("POST", "/compute/v2.1/servers", Answer(202, {"server": {"id": "i1", "links": []}}))
-    made = played.cloud().compute.create_server(
+    made = played.cloud().machines.create_server(
         name="a-worker-1",
         image_id="img",
         flavor_id="1",
@@ -330,7 +331,7 @@ def test_stopping_what_is_stopped_is_success(played: OpenStackServer) -> None:
     body = {"conflictingRequest": {"code": 409, "message": "Cannot 'stop' instance i1 while it is in vm_state stopped"}}
     played.on("POST", "/compute/v2.1/servers/i1/action", Answer(409, body))
     played.on("GET", "/compute/v2.1/servers/i1", {"server": {**SERVER, "status": "SHUTOFF"}})
-    compute = played.cloud().compute
+    compute = played.cloud().machines
     compute.stop_server("i1")
     with pytest.raises(Conflict):
         compute.start_server("i1")
@@ -373,7 +374,7 @@ def test_volumes_are_filtered_also_where_the_cloud_ignores_the_filter(played: Op
         {"id": "2", "name": "b", "status": "available", "size": 1, "metadata": {}, "attachments": []},
     ]
     played.on("GET", "/volume/v3/volumes/detail", {"volumes": rows})
-    (found,) = played.cloud().volumes.volumes(metadata={"k": "v"})
+    (found,) = played.cloud().disks.volumes(metadata={"k": "v"})
     assert (found.id, found.status, found.attached_server_ids) == ("1", "IN-USE", ("i1",))
     assert played.made("GET", "/volume/v3/volumes/detail")[0].query["metadata"] == ["{'k': 'v'}"]
 
@@ -382,9 +383,9 @@ def test_an_application_credential_is_limited_to_the_roles_named(played: OpenSta
     path = "/v3/users/u1/application_credentials"
     played.on("POST", path, Answer(201, {"application_credential": {"id": "i", "secret": "s", "name": "a-ccm"}}))
     played.on("GET", path, {"application_credentials": [{"id": "i", "name": "a-ccm"}, {"id": "j", "name": "b"}], "links": {}})
-    identity = played.cloud().identity
-    assert identity.create_application_credential(name="a-ccm", roles=["member"], description="d") == ("i", "s")
+    credentials = played.cloud().credentials
+    assert credentials.create_credential(name="a-ccm", roles=["member"], description="d") == ("i", "s")
     sent = played.made("POST", path)[0].json["application_credential"]
     assert sent["roles"] == [{"name": "member"}]
     assert sent["unrestricted"] is False
-    assert identity.application_credentials(name_prefix="a-") == {"a-ccm": "i"}
+    assert credentials.credentials(name_prefix="a-") == {"a-ccm": "i"}

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from moyai.cloud.capabilities import Capability
 from moyai.cloud.openstack import ApplicationCredential, connect
 from moyai.core.errors import NotFound, Retriable, Terminal, UsageError
 from tests.unit.openstack_server import Answer, OpenStackServer, openstack_server
@@ -28,7 +29,7 @@ def test_many_threads_share_one_token(played: OpenStackServer) -> None:
     played.on("GET", FLAVORS, {"flavors": [SMALL]})
     cloud = played.cloud()
     with ThreadPoolExecutor(16) as pool:
-        asked = [pool.submit(cloud.compute.flavors) for _ in range(64)]
+        asked = [pool.submit(cloud.machines.flavors) for _ in range(64)]
         answers = [one.result() for one in asked]
     assert all(one == answers[0] for one in answers)
     assert len(played.made("POST", "/v3/auth/tokens")) == 1
@@ -37,13 +38,13 @@ def test_many_threads_share_one_token(played: OpenStackServer) -> None:
 
 def test_nova_is_asked_in_the_version_that_has_tags(played: OpenStackServer) -> None:
     played.on("GET", FLAVORS, {"flavors": []})
-    played.cloud().compute.flavors()
+    played.cloud().machines.flavors()
     assert played.made("GET", FLAVORS)[0].headers["OpenStack-API-Version"] == "compute 2.60"
 
 
 def test_a_read_is_repeated_after_a_dropped_connection_and_after_503(played: OpenStackServer) -> None:
     played.on("GET", FLAVORS, Answer(drop=True), Answer(503, headers={"Retry-After": "7"}), {"flavors": [SMALL]})
-    assert [flavor.name for flavor in played.cloud().compute.flavors()] == ["m1.small"]
+    assert [flavor.name for flavor in played.cloud().machines.flavors()] == ["m1.small"]
     assert played.clock.monotonic() >= 7
 
 
@@ -51,14 +52,14 @@ def test_a_creation_is_not_repeated_when_the_cloud_may_have_received_it(played: 
     path = "/compute/v2.1/os-keypairs"
     played.on("POST", path, Answer(drop=True))
     with pytest.raises(Retriable):
-        played.cloud().compute.create_keypair("k", "ssh-ed25519 AAAA")
+        played.cloud().machines.create_keypair("k", "ssh-ed25519 AAAA")
     assert len(played.made("POST", path)) == 1
 
 
 def test_a_creation_is_repeated_when_the_cloud_says_it_did_nothing(played: OpenStackServer) -> None:
     path = "/compute/v2.1/os-keypairs"
     played.on("POST", path, Answer(503), Answer(429), {"keypair": {}})
-    played.cloud().compute.create_keypair("k", "ssh-ed25519 AAAA")
+    played.cloud().machines.create_keypair("k", "ssh-ed25519 AAAA")
     assert len(played.made("POST", path)) == 3
 
 
@@ -66,7 +67,7 @@ def test_a_server_error_that_stays_is_retriable_with_its_request_id(played: Open
     body = {"computeFault": {"code": 500, "message": "Unexpected API Error."}}
     played.on("GET", FLAVORS, Answer(500, body, {"x-compute-request-id": "req-7"}))
     with pytest.raises(Retriable) as caught:
-        played.cloud().compute.flavors()
+        played.cloud().machines.flavors()
     assert caught.value.request_id == "req-7"
     assert caught.value.operation == "list flavors"
 
@@ -74,8 +75,8 @@ def test_a_server_error_that_stays_is_retriable_with_its_request_id(played: Open
 def test_a_token_that_ran_out_is_renewed(played: OpenStackServer) -> None:
     played.on("GET", FLAVORS, {"flavors": []}, Answer(401, {"error": {"message": "gone"}}), {"flavors": [SMALL]})
     cloud = played.cloud()
-    cloud.compute.flavors()
-    assert len(cloud.compute.flavors()) == 1
+    cloud.machines.flavors()
+    assert len(cloud.machines.flavors()) == 1
     assert len(played.made("POST", "/v3/auth/tokens")) == 2
 
 
@@ -83,7 +84,7 @@ def test_refused_credentials_are_one_clear_line(played: OpenStackServer) -> None
     body = {"error": {"code": 401, "message": "The request you have made requires authentication.", "title": "Unauthorized"}}
     played.on("POST", "/v3/auth/tokens", Answer(401, body))
     with pytest.raises(Terminal, match=r"requires authentication.*does not accept these credentials"):
-        played.cloud().compute.flavors()
+        played.cloud().machines.flavors()
 
 
 def test_a_cloud_that_is_not_there_is_retriable_and_says_why() -> None:
@@ -92,13 +93,13 @@ def test_a_cloud_that_is_not_there_is_retriable_and_says_why() -> None:
         port = free.getsockname()[1]
     cloud = connect(credential=ApplicationCredential(f"http://127.0.0.1:{port}/v3", "c", "s"))
     with pytest.raises(Retriable, match=r"cannot be reached .*refused"):
-        cloud.compute.flavors()
+        cloud.machines.flavors()
 
 
 def test_a_first_call_waits_for_a_cloud_that_is_just_starting(played: OpenStackServer) -> None:
     played.on("GET", FLAVORS, {"flavors": [SMALL]})
     played.on("POST", "/v3/auth/tokens", Answer(503), Answer(503), played.token())
-    assert len(played.cloud().compute.flavors()) == 1
+    assert len(played.cloud().machines.flavors()) == 1
 
 
 def test_a_service_that_the_catalog_lacks_is_terminal(played: OpenStackServer) -> None:
@@ -107,11 +108,11 @@ def test_a_service_that_the_catalog_lacks_is_terminal(played: OpenStackServer) -
 
 
 def test_a_service_url_comes_from_the_catalog_and_is_none_where_there_is_none(played: OpenStackServer) -> None:
-    identity = played.cloud().identity
-    assert identity.service_url("network") == f"{played.url}/network/v2.0"
-    assert identity.service_url("container-registry") is None
-    assert identity.region() == "R1"
-    assert identity.project_id() == "p1"
+    account = played.cloud().account
+    assert account.login_url() == f"{played.url}/v3"
+    assert account.image_mirror() is None
+    assert account.region() == "R1"
+    assert account.project_id() == "p1"
 
 
 def test_pages_are_followed_by_their_query_only(played: OpenStackServer) -> None:
@@ -131,13 +132,13 @@ def test_pages_are_followed_by_their_query_only(played: OpenStackServer) -> None
 
 def test_deleting_what_is_gone_is_success_and_showing_it_is_not(played: OpenStackServer) -> None:
     cloud = played.cloud()
-    cloud.compute.delete_server("x")
-    cloud.network.delete_port("x")
-    cloud.volumes.delete_volume("x")
+    cloud.machines.delete_server("x")
+    cloud.networks.delete_port("x")
+    cloud.disks.delete_volume("x")
     cloud.images.delete_image("x")
-    cloud.identity.delete_application_credential("x")
+    cloud.credentials.delete_credential("x")
     with pytest.raises(NotFound):
-        cloud.compute.server("x")
+        cloud.machines.server("x")
 
 
 def clouds_yaml(folder: Path, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -179,3 +180,9 @@ def test_a_broken_clouds_yaml_is_a_usage_error(tmp_path: Path, monkeypatch: pyte
 
 def test_a_secret_is_not_shown() -> None:
     assert "s3cret" not in repr(ApplicationCredential("http://x", "id", "s3cret"))
+
+
+def test_a_capability_whose_service_the_catalog_lacks_is_absent(played: OpenStackServer) -> None:
+    assert played.cloud().capabilities() == frozenset(Capability)
+    played.without = frozenset({"block-storage", "load-balancer"})
+    assert frozenset(Capability) - played.cloud().capabilities() == {Capability.DISKS, Capability.LOAD_BALANCERS}

@@ -1,1 +1,1 @@
-"""What a machine is told so that it becomes a node: user data, kubeadm configuration, certificates. Pure but for the keys that `pki` keeps."""
+"""What a machine is told so that it becomes a node: user data, kubeadm configuration, certificates."""

@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import cast
 from uuid import uuid4
 
-from moyai.ccm.cloud_calls import Cloud, connect_cloud
 from moyai.ccm.fencing import LEASE_NAMESPACE, FencingController, bound
 from moyai.ccm.manifests import NAME, NAMESPACE
 from moyai.ccm.nodes import NodeController, NodeLifecycleController
@@ -29,6 +28,7 @@ from moyai.ccm.routes import RouteController
 from moyai.ccm.servers import Servers
 from moyai.ccm.service import ServiceController
 from moyai.ccm.settings import CONTROLLERS, CloudConfig, read_cloud_config
+from moyai.cloud.factory import connect_with
 from moyai.core.clock import Clock, SystemClock
 from moyai.core.errors import MoyaiError, UsageError
 from moyai.kube.events import EventRecorder
@@ -38,6 +38,7 @@ from moyai.kube.objects import Lease, Node, Service, parse_lease, parse_node, pa
 from moyai.kube.watching import LEASES, NODES, SERVICES, Kube, KubeClient
 from moyai.plan.fencing import Policy
 from moyai.plan.load_balancer import ClusterIdentity
+from moyai.runtime.calls import CloudCalls
 from moyai.runtime.health import HealthServer
 from moyai.runtime.logs import set_up
 from moyai.runtime.manager import run_until_stopped
@@ -103,8 +104,8 @@ async def _main(options: Options, config: CloudConfig) -> int:
     metrics = Metrics()
     kube = KubeClient.connect(options.kubeconfig)
     try:
-        cloud = await asyncio.to_thread(connect_cloud, config.cloud, metrics)
-        manager = Manager(options, config, kube=kube, cloud=cloud, metrics=metrics)
+        cloud = await asyncio.to_thread(connect_with, config.cloud)
+        manager = Manager(options, config, kube=kube, calls=CloudCalls(cloud, metrics, config.cloud.region), metrics=metrics)
         return 0 if await manager.run() else 1
     finally:
         await kube.close()
@@ -123,7 +124,7 @@ class Manager:
         config: CloudConfig,
         *,
         kube: Kube,
-        cloud: Cloud,
+        calls: CloudCalls,
         metrics: Metrics,
         clock: Clock | None = None,
         poll: float = 0.2,
@@ -141,7 +142,7 @@ class Manager:
         self._caches: list[Informer[Node] | Informer[Service] | Informer[Lease]] = [self.nodes, self.services]
         self._events = EventRecorder(kube, component=NAME)
         cluster = ClusterIdentity(options.cluster_name, config.moyai.cluster_uid)
-        servers = Servers(cloud, config.moyai.cluster_uid, self._clock)
+        servers = Servers(calls, config.moyai.cluster_uid, self._clock)
         self._servers = servers
         self.controllers: dict[str, Controller] = {}
         self._tasks: dict[str, Callable[[], Awaitable[None]]] = {}
@@ -152,7 +153,7 @@ class Manager:
                 kube=kube,
                 nodes=self.nodes,
                 servers=servers,
-                region=cloud.region,
+                region=calls.region,
                 events=self._events,
                 clock=self._clock,
             )
@@ -185,7 +186,7 @@ class Manager:
             route = RouteController(
                 kube=kube,
                 nodes=self.nodes,
-                cloud=cloud,
+                calls=calls,
                 servers=servers,
                 router_id=config.route.router_id,
                 ranges=options.pod_ranges,
@@ -198,9 +199,9 @@ class Manager:
                 kube=kube,
                 services=self.services,
                 nodes=self.nodes,
-                balancers=Balancers(cloud, cluster, self._clock, poll=poll),
-                floating=FloatingIPs(cloud, cluster),
-                rules=NodeRules(cloud, cluster, config),
+                balancers=Balancers(calls, cluster, self._clock, poll=poll),
+                floating=FloatingIPs(calls, cluster),
+                rules=NodeRules(calls, cluster, config),
                 config=config,
                 cluster=cluster,
                 events=self._events,

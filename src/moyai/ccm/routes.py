@@ -11,7 +11,6 @@ import asyncio
 import logging
 from collections.abc import Collection
 
-from moyai.ccm.cloud_calls import Cloud
 from moyai.ccm.servers import Servers, server_id
 from moyai.cloud.model import Port, Route
 from moyai.core.clock import Clock
@@ -21,6 +20,7 @@ from moyai.kube.objects import Node
 from moyai.kube.watching import NODES, Json, Kube
 from moyai.kube.workqueue import WorkQueue
 from moyai.plan.routes import missing_pairs, plan_routes
+from moyai.runtime.calls import CloudCalls
 from moyai.runtime.reconciler import Result
 
 _log = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ class RouteController:
         *,
         kube: Kube,
         nodes: Informer[Node],
-        cloud: Cloud,
+        calls: CloudCalls,
         servers: Servers,
         router_id: str,
         ranges: Collection[str],
@@ -49,7 +49,7 @@ class RouteController:
     ) -> None:
         self._kube = kube
         self._nodes = nodes
-        self._cloud = cloud
+        self._cloud, self._call = calls.cloud, calls.call
         self._servers = servers
         self._router_id = router_id
         self._ranges = tuple(ranges)
@@ -68,7 +68,7 @@ class RouteController:
         nodes = self._nodes.all()
         ids = [one for one in (server_id(node) for node in nodes) if one]
         router, servers, ports = await asyncio.gather(
-            self._cloud.call(self._cloud.network.router, self._router_id),
+            self._call(self._cloud.networks.router, self._router_id),
             self._servers.all(max_age=5),
             self._ports(ids),
         )
@@ -80,10 +80,10 @@ class RouteController:
         # what is replaced goes first: a router takes no two routes to one destination
         if remove := sorted({*due, *replaced}):
             _log.info("removing routes: %s", ", ".join(f"{one.destination} via {one.nexthop}" for one in remove))
-            await self._cloud.call(self._cloud.network.remove_routes, self._router_id, remove)
+            await self._call(self._cloud.pod_routing.remove_routes, self._router_id, remove)
         if plan.add:
             _log.info("adding routes: %s", ", ".join(f"{one.destination} via {one.nexthop}" for one in plan.add))
-            await self._cloud.call(self._cloud.network.add_routes, self._router_id, plan.add)
+            await self._call(self._cloud.pod_routing.add_routes, self._router_id, plan.add)
         await self._pairs(nodes, ports)
         await self._conditions([node for node in nodes if node.name in plan.nodes])
         return Result(again_after=_ORPHAN_SECONDS / 4 if self._orphans else _RESYNC_SECONDS)
@@ -98,7 +98,7 @@ class RouteController:
         return due
 
     async def _ports(self, ids: list[str]) -> list[Port]:
-        return await self._cloud.call(self._cloud.network.ports, device_ids=ids) if ids else []
+        return await self._call(self._cloud.networks.ports, device_ids=ids) if ids else []
 
     async def _pairs(self, nodes: Collection[Node], ports: Collection[Port]) -> None:
         for node in nodes:
@@ -108,7 +108,7 @@ class RouteController:
                 pairs = missing_pairs(port, node.pod_cidrs)
                 if pairs is not None:
                     _log.info("port %s of %s may send from %s", port.id, node.name, ", ".join(node.pod_cidrs))
-                    await self._cloud.call(self._cloud.network.update_port, port.id, address_pairs=pairs)
+                    await self._call(self._cloud.networks.update_port, port.id, address_pairs=pairs)
 
     async def _conditions(self, nodes: Collection[Node]) -> None:
         for node in nodes:

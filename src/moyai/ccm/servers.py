@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import re
 
-from moyai.ccm.cloud_calls import Cloud
 from moyai.cloud.model import Server
 from moyai.core.clock import Clock
 from moyai.core.errors import NotFound
 from moyai.core.ids import cluster_tag
 from moyai.kube.objects import Node
+from moyai.runtime.calls import CloudCalls
 
 #: ``openstack:///UUID``, or with a region: ``openstack://REGION/UUID``.
 _PROVIDER_ID = re.compile(r"openstack://(?P<region>[^/]*)/(?P<id>[0-9a-fA-F-]{32,36})")
@@ -29,8 +29,8 @@ def server_id(node: Node) -> str | None:
 class Servers:
     """``uid``: the cluster's; empty where servers carry no tag of it (a cluster that was not made by us)."""
 
-    def __init__(self, cloud: Cloud, uid: str, clock: Clock) -> None:
-        self._cloud = cloud
+    def __init__(self, calls: CloudCalls, uid: str, clock: Clock) -> None:
+        self._cloud, self._call = calls.cloud, calls.call
         self._tag = cluster_tag(uid) if uid else None
         self._clock = clock
         self._lock = asyncio.Lock()
@@ -42,7 +42,7 @@ class Servers:
         async with self._lock:
             if self._listed is None or self._listed[0] < asked - max_age:
                 now = self._clock.monotonic()
-                self._listed = (now, await self._cloud.call(self._cloud.compute.servers, tag=self._tag))
+                self._listed = (now, await self._call(self._cloud.machines.servers, tag=self._tag))
             return self._listed[1]
 
     async def of(self, node: Node, *, max_age: float) -> Server | None:
@@ -64,11 +64,11 @@ class Servers:
 
     async def stop(self, wanted: str) -> None:
         """Power a server off; returns while it is still about to."""
-        await self._cloud.call(self._cloud.compute.stop_server, wanted)
+        await self._call(self._cloud.machines.stop_server, wanted)
 
     async def ask(self, wanted: str) -> Server | None:
         """The server of this id as it is now; None: the cloud has none such."""
         try:
-            return await self._cloud.call(self._cloud.compute.server, wanted)
+            return await self._call(self._cloud.machines.server, wanted)
         except NotFound:
             return None

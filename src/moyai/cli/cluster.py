@@ -175,9 +175,9 @@ def down(cluster: str | None, yes: bool, uid: str, cloud_name: str, dry_run: boo
 
 def connect(name: str) -> Cloud:
     """The cloud of this name; nothing is sent yet."""
-    from moyai.cloud.openstack import connect as openstack
+    from moyai.cloud.factory import connect as connect_cloud
 
-    return openstack(name)
+    return connect_cloud(name)
 
 
 def _load(path: Path | None) -> LoadedSpec:

@@ -168,10 +168,10 @@ def _upload(name: str, image: node.NodeImage, step: Step) -> Cloud:
             cloud.images.upload(name=title, file=image.path, disk_format="raw", container_format="bare", properties=properties)
         ]
         step.progress("unpacking on the hypervisors")
-        connect(f"{name}-admin").compute.precache_image(current[0].id)
+        connect(f"{name}-admin").machines.precache_image(current[0].id)
     older = [item for item in there if item.id != current[0].id]
     # a server that is being built still needs the image that it was asked for with; the next `up` clears up then
-    if older and not any(server.status == "BUILD" for server in cloud.compute.servers()):
+    if older and not any(server.status == "BUILD" for server in cloud.machines.servers()):
         for item in older:
             cloud.images.delete_image(item.id)
     return cloud

@@ -1,4 +1,8 @@
-"""What moyai asks of an IaaS, as small protocols; ``cloud/openstack`` is the first adapter.
+"""What moyai asks of an IaaS, cut by capability; an adapter (``cloud/openstack``, ``cloud/memory``) implements it.
+
+Every IaaS has machines, networks, a firewall, public addresses and images. The other capabilities are in the enumeration
+``Capability``: ``Cloud.capabilities`` says which of them a cloud has, so that plans can reason about an absence. A call to a
+capability that the cloud lacks raises ``CapabilityAbsent``.
 
 All calls block (callers in an event loop use a worker thread) and are safe to call from several threads. They raise
 ``core.errors``: NotFound, Conflict, Retriable, Terminal, with operation, object and request id. Deleting what is gone is
@@ -9,6 +13,7 @@ for longer than the cloud itself makes it so.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from enum import StrEnum
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -31,9 +36,31 @@ from moyai.cloud.model import (
     Volume,
     VolumeType,
 )
+from moyai.core.errors import Terminal
 
 
-class Compute(Protocol):
+class Capability(StrEnum):
+    """What a cloud may lack. The values are the words that messages use."""
+
+    POD_ROUTING = "pod routes in the router"
+    DISKS = "volumes"
+    LOAD_BALANCERS = "load balancers"
+    CREDENTIALS = "application credentials"
+    QUOTAS = "quotas"
+    TAGS = "tags"
+
+
+class CapabilityAbsent(Terminal):
+    """The cloud lacks the capability that was called."""
+
+    def __init__(self, cloud: str, capability: Capability) -> None:
+        super().__init__(f"cloud {cloud} has no {capability.value}")
+        self.capability = capability
+
+
+class Machines(Protocol):
+    """Servers, their flavors and zones, and the key pairs that are put on them."""
+
     def flavors(self) -> list[Flavor]: ...
     def zones(self) -> list[str]:
         """Availability zones that can take servers now."""
@@ -85,17 +112,20 @@ class Compute(Protocol):
         ...
 
     def delete_keypair(self, name: str) -> None: ...
-    def quotas(self) -> list[Quota]: ...
 
 
 #: What can be tagged after the fact: a crash between making and tagging leaves these untagged.
 Taggable = Literal["network", "subnet", "router", "port", "security_group", "floating_ip"]
 
 
-class NetworkCalls(Protocol):
+class Tags(Protocol):
     def add_tags(self, kind: Taggable, object_id: str, tags: Sequence[str]) -> None:
-        """Add tags to what is there; tags already there stay."""
+        """Add tags to an object that exists; tags already there stay."""
         ...
+
+
+class Networks(Protocol):
+    """Private networks: their subnets, the router that leads out of them, and the ports of machines."""
 
     def networks(self, *, tag: str | None = None, external: bool | None = None) -> list[Network]: ...
     def create_network(self, *, name: str, tags: Sequence[str]) -> Network: ...
@@ -122,11 +152,6 @@ class NetworkCalls(Protocol):
     def delete_router(self, router_id: str) -> None: ...
     def add_router_interface(self, router_id: str, subnet_id: str) -> None: ...
     def remove_router_interface(self, router_id: str, subnet_id: str) -> None: ...
-    def add_routes(self, router_id: str, routes: Collection[Route]) -> Router:
-        """Add extra routes in one atomic call (extension extraroute-atomic); those already there are no error."""
-        ...
-
-    def remove_routes(self, router_id: str, routes: Collection[Route]) -> Router: ...
     def ports(
         self, *, tag: str | None = None, network_id: str | None = None, device_ids: Collection[str] | None = None
     ) -> list[Port]: ...
@@ -149,6 +174,21 @@ class NetworkCalls(Protocol):
         security_group_ids: Sequence[str] | None = None,
     ) -> Port: ...
     def delete_port(self, port_id: str) -> None: ...
+
+
+class PodRouting(Protocol):
+    """Routes in the network's router, so that pods of one node reach those of another without an overlay."""
+
+    def add_routes(self, router_id: str, routes: Collection[Route]) -> Router:
+        """Add extra routes in one atomic call (extension extraroute-atomic); those already there are no error."""
+        ...
+
+    def remove_routes(self, router_id: str, routes: Collection[Route]) -> Router: ...
+
+
+class Firewall(Protocol):
+    """Groups of rules about what may reach a port."""
+
     def security_groups(self, *, tag: str | None = None) -> list[SecurityGroup]: ...
     def create_security_group(self, *, name: str, description: str = "", tags: Sequence[str]) -> SecurityGroup: ...
     def delete_security_group(self, group_id: str) -> None: ...
@@ -158,6 +198,11 @@ class NetworkCalls(Protocol):
         ...
 
     def delete_security_group_rule(self, rule_id: str) -> None: ...
+
+
+class Addresses(Protocol):
+    """Public addresses, each on at most one port."""
+
     def floating_ips(self, *, tag: str | None = None, port_ids: Collection[str] | None = None) -> list[FloatingIP]: ...
     def create_floating_ip(
         self,
@@ -171,10 +216,6 @@ class NetworkCalls(Protocol):
     ) -> FloatingIP: ...
     def associate_floating_ip(self, floating_ip_id: str, port_id: str | None) -> FloatingIP: ...
     def delete_floating_ip(self, floating_ip_id: str) -> None: ...
-    def quotas(self) -> list[Quota]: ...
-    def max_routes(self) -> int:
-        """How many extra routes a router may have; Neutron's own default is 30. Not readable by API: configured."""
-        ...
 
 
 class Images(Protocol):
@@ -185,7 +226,9 @@ class Images(Protocol):
     def delete_image(self, image_id: str) -> None: ...
 
 
-class Volumes(Protocol):
+class Disks(Protocol):
+    """Volumes, their attachment excepted, and snapshots of them."""
+
     def volumes(self, *, metadata: Mapping[str, str] | None = None, name: str | None = None) -> list[Volume]:
         """Only those that have all of ``metadata``, and that are called ``name``."""
         ...
@@ -239,35 +282,73 @@ class Volumes(Protocol):
     def quotas(self) -> list[Quota]: ...
 
 
-class Identity(Protocol):
-    def project_id(self) -> str: ...
-    def create_application_credential(self, *, name: str, roles: Sequence[str], description: str) -> tuple[str, str]:
+class Credentials(Protocol):
+    """Credentials that the parts inside a cluster log in with, instead of with the user's own."""
+
+    def create_credential(self, *, name: str, roles: Sequence[str], description: str) -> tuple[str, str]:
         """Returns (id, secret); the secret cannot be read again."""
         ...
 
-    def application_credentials(self, *, name_prefix: str) -> dict[str, str]:
-        """Name → id of this user's application credentials whose name starts so."""
+    def credentials(self, *, name_prefix: str) -> dict[str, str]:
+        """Name → id of this user's credentials whose name starts so."""
         ...
 
-    def delete_application_credential(self, credential_id: str) -> None: ...
+    def delete_credential(self, credential_id: str) -> None: ...
+
+
+class Quotas(Protocol):
+    def quotas(self) -> list[Quota]:
+        """The limits of machines and networks."""
+        ...
+
+
+class Account(Protocol):
+    """Where and as whom moyai works."""
+
+    def project_id(self) -> str: ...
     def region(self) -> str: ...
-    def service_url(self, service_type: str) -> str | None:
-        """The public endpoint of a service in the catalog, None where there is none."""
+    def login_url(self) -> str | None:
+        """Where the parts inside a cluster log in; None where the cloud does not publish it."""
+        ...
+
+    def image_mirror(self) -> str | None:
+        """URL of a mirror of container images that the cloud offers, None where it has none."""
         ...
 
 
 class Cloud(Protocol):
-    """One account at one cloud: what ``cloud.openstack.session.connect`` returns. Logs in at the first call, not before."""
+    """One account at one cloud: what ``cloud.openstack.connect`` returns. Logs in at the first call, not before."""
 
     @property
-    def compute(self) -> Compute: ...
+    def name(self) -> str:
+        """What the user calls the cloud."""
+        ...
+
+    def capabilities(self) -> frozenset[Capability]:
+        """Which of the capabilities that not every cloud has this one has; asked of the cloud once."""
+        ...
+
     @property
-    def network(self) -> NetworkCalls: ...
+    def machines(self) -> Machines: ...
+    @property
+    def networks(self) -> Networks: ...
+    @property
+    def firewall(self) -> Firewall: ...
+    @property
+    def addresses(self) -> Addresses: ...
     @property
     def images(self) -> Images: ...
     @property
-    def volumes(self) -> Volumes: ...
+    def account(self) -> Account: ...
     @property
-    def identity(self) -> Identity: ...
+    def pod_routing(self) -> PodRouting: ...
+    @property
+    def disks(self) -> Disks: ...
     @property
     def load_balancers(self) -> LoadBalancers: ...
+    @property
+    def credentials(self) -> Credentials: ...
+    @property
+    def quotas(self) -> Quotas: ...
+    @property
+    def tags(self) -> Tags: ...

@@ -117,7 +117,7 @@ class LoadBalancer:
 
 
 class LoadBalancers(Protocol):
-    """All calls block and are safe from several threads; errors as in ``cloud.protocols``.
+    """All calls block and are safe from several threads; errors as in ``cloud.capabilities``.
 
     A change is refused with Conflict while the load balancer is in one of ``PENDING``. Every change puts it there for a
     while: wait for ACTIVE between two changes.

@@ -15,12 +15,13 @@ from pathlib import Path
 
 from google.protobuf.descriptor import ServiceDescriptor
 
-from moyai.cloud.capabilities import Compute, Volumes
-from moyai.cloud.openstack.cloud_conf import log_in, read_text
+from moyai.cloud.capabilities import Cloud
+from moyai.cloud.factory import connect_with
+from moyai.cloud.openstack.cloud_conf import read_text
 from moyai.core.backoff import Backoff
 from moyai.core.clock import Clock, SystemClock
 from moyai.core.errors import MoyaiError, UsageError
-from moyai.csi.controller.cloud_view import Cloud
+from moyai.csi.controller.cloud_view import CloudView
 from moyai.csi.controller.service import Controller
 from moyai.csi.controller.snapshots import SnapshotWork
 from moyai.csi.controller.volumes import VolumeWork
@@ -97,18 +98,10 @@ def _read(options: Options) -> CsiConfig:
 
 async def _main(options: Options, config: CsiConfig) -> int:
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(max_workers=_THREADS, thread_name_prefix="csi"))
-    calls: tuple[Compute, Volumes] | None = None
+    cloud: Cloud | None = None
     if options.controller:
-        calls = await asyncio.to_thread(_connect, config)
-    return 0 if await Driver(options, config, calls=calls).run() else 1
-
-
-def _connect(config: CsiConfig) -> tuple[Compute, Volumes]:
-    from moyai.cloud.openstack.cinder import CinderVolumes
-    from moyai.cloud.openstack.nova import NovaCompute
-
-    session = log_in(config.cloud)
-    return NovaCompute(session), CinderVolumes(session)
+        cloud = await asyncio.to_thread(connect_with, config.cloud)
+    return 0 if await Driver(options, config, cloud=cloud).run() else 1
 
 
 class Driver:
@@ -119,7 +112,7 @@ class Driver:
         options: Options,
         config: CsiConfig,
         *,
-        calls: tuple[Compute, Volumes] | None,
+        cloud: Cloud | None,
         disks: Disks | None = None,
         find_instance: Callable[[], Instance | None] = instances.find,
         clock: Clock | None = None,
@@ -137,11 +130,9 @@ class Driver:
             services[name] = (pb.DESCRIPTOR.services_by_name[name], served)
 
         service("Identity", Identity(not_ready=self._not_ready))
-        if calls:
-            compute, volumes = calls
-            self._cloud = Cloud(
-                compute=compute,
-                volumes=volumes,
+        if cloud:
+            self._cloud = CloudView(
+                cloud,
                 metrics=self.metrics,
                 clock=clock or SystemClock(),
                 cluster=options.cluster,

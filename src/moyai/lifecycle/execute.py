@@ -93,15 +93,15 @@ class Executor:
     # ---- making
 
     def _make(self, step: Step, progress: Progress) -> Any:
-        network, tags = self.cloud.network, self.tags
+        cloud, tags = self.cloud, self.tags
         match step:
             case s.CreateNetwork():
-                return self._create(step.key, step.name, lambda: network.create_network(name=step.name, tags=tags))
+                return self._create(step.key, step.name, lambda: cloud.networks.create_network(name=step.name, tags=tags))
             case s.CreateSubnet():
                 return self._create(
                     step.key,
                     step.name,
-                    lambda: network.create_subnet(
+                    lambda: cloud.networks.create_subnet(
                         name=step.name,
                         network_id=self.id(s.NETWORK),
                         cidr=step.cidr,
@@ -111,41 +111,43 @@ class Executor:
                     ),
                 )
             case s.CreateRouter():
-                return self._create(step.key, step.name, lambda: network.create_router(name=step.name, tags=tags))
+                return self._create(step.key, step.name, lambda: cloud.networks.create_router(name=step.name, tags=tags))
             case s.SetGateway():
-                return network.set_router_gateway(self.id(s.ROUTER), step.network_id)
+                return cloud.networks.set_router_gateway(self.id(s.ROUTER), step.network_id)
             case s.AddInterface():
-                return network.add_router_interface(self.id(s.ROUTER), self.id(s.SUBNET))
+                return cloud.networks.add_router_interface(self.id(s.ROUTER), self.id(s.SUBNET))
             case s.CreateGroup():
                 text = f"moyai cluster, {step.role}"
                 return self._create(
                     step.key,
                     step.name,
-                    lambda: network.create_security_group(name=step.name, description=text, tags=tags),
+                    lambda: cloud.firewall.create_security_group(name=step.name, description=text, tags=tags),
                 )
             case s.SetRules():
                 return self._rules(step)
             case s.CreatePort():
                 return self._port(step)
             case s.SetPairs():
-                return network.update_port(step.port_id, address_pairs=step.pairs)
+                return cloud.networks.update_port(step.port_id, address_pairs=step.pairs)
             case s.ChangeRoutes():
                 if step.remove:
-                    network.remove_routes(self.id(s.ROUTER), step.remove)
-                return network.add_routes(self.id(s.ROUTER), step.add) if step.add else None
+                    cloud.pod_routing.remove_routes(self.id(s.ROUTER), step.remove)
+                return cloud.pod_routing.add_routes(self.id(s.ROUTER), step.add) if step.add else None
             case s.CreateFloatingIP():
                 return self._create(
                     step.key,
                     "",
-                    lambda: network.create_floating_ip(network_id=step.network_id, description=step.description, tags=tags),
+                    lambda: cloud.addresses.create_floating_ip(
+                        network_id=step.network_id, description=step.description, tags=tags
+                    ),
                 )
             case s.AttachFloatingIP():
                 port = self.id(s.port_key(step.node))
-                return self._remover.insist(lambda: network.associate_floating_ip(self.id(s.FLOATING_IP), port))
+                return self._remover.insist(lambda: cloud.addresses.associate_floating_ip(self.id(s.FLOATING_IP), port))
             case s.Adopt():
-                return network.add_tags(step.kind, step.object_id, tags)
+                return cloud.tags.add_tags(step.kind, step.object_id, tags)
             case s.StartServer():
-                return self.cloud.compute.start_server(step.server_id)
+                return self.cloud.machines.start_server(step.server_id)
             case s.CreateKeypair():
                 return self._keypair(step)
             case s.CreateCredential():
@@ -178,7 +180,7 @@ class Executor:
         return self._create(
             step.key,
             node.name,
-            lambda: self.cloud.network.create_port(
+            lambda: self.cloud.networks.create_port(
                 name=node.name,
                 network_id=self.id(s.NETWORK),
                 subnet_id=self.id(s.SUBNET),
@@ -199,36 +201,36 @@ class Executor:
             for item in step.add
         ]
         if rules:
-            self.cloud.network.create_security_group_rules(rules)
+            self.cloud.firewall.create_security_group_rules(rules)
         for rule_id in step.remove:
-            self.cloud.network.delete_security_group_rule(rule_id)
+            self.cloud.firewall.delete_security_group_rule(rule_id)
 
     def _keypair(self, step: s.CreateKeypair) -> None:
         assert self._hooks is not None
         self._intend(step.key, step.name)
         try:
-            self.cloud.compute.create_keypair(step.name, self._hooks.public_key)
+            self.cloud.machines.create_keypair(step.name, self._hooks.public_key)
         except Conflict:
             # one of an earlier try, perhaps with another key: nobody else has this name, the UID is in it
-            self.cloud.compute.delete_keypair(step.name)
-            self.cloud.compute.create_keypair(step.name, self._hooks.public_key)
+            self.cloud.machines.delete_keypair(step.name)
+            self.cloud.machines.create_keypair(step.name, self._hooks.public_key)
         self._made(step.key, step.name, step.name)
 
     def _credential(self, step: s.CreateCredential) -> tuple[str, str]:
         assert self.record is not None
-        identity = self.cloud.identity
-        stale = step.stale_id or identity.application_credentials(name_prefix=step.name).get(step.name)
+        credentials = self.cloud.credentials
+        stale = step.stale_id or credentials.credentials(name_prefix=step.name).get(step.name)
         if stale:
-            identity.delete_application_credential(stale)
+            credentials.delete_credential(stale)
         self._intend(step.key, step.name)
         who, roles = CREDENTIALS[step.key]
         text = f"{who} of moyai cluster {self.record.name}"
         try:
-            made = identity.create_application_credential(name=step.name, roles=roles, description=text)
+            made = credentials.create_credential(name=step.name, roles=roles, description=text)
         except (Retriable, NotFound):
             raise
         except Terminal:
-            made = identity.create_application_credential(name=step.name, roles=(), description=text)
+            made = credentials.create_credential(name=step.name, roles=(), description=text)
         self.record.keep_secret(step.key, made[1])
         self._made(step.key, made[0], step.name)
         # only a credential whose secret is on disk is worth keeping: the planner asks for this key
@@ -237,7 +239,7 @@ class Executor:
 
     def _server(self, step: s.CreateServer, progress: Progress) -> Any:
         assert self._hooks is not None
-        compute, node = self.cloud.compute, step.node
+        compute, node = self.cloud.machines, step.node
         if step.replaces:
             progress.progress(f"removing the broken one: {step.why}")
             compute.delete_server(step.replaces)

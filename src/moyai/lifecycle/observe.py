@@ -6,9 +6,8 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from moyai.cloud.capabilities import Cloud
+from moyai.cloud.capabilities import Capability, Cloud
 from moyai.cloud.model import Port
-from moyai.core.errors import MoyaiError, NotFound
 from moyai.core.ids import CLUSTER_TAG, cluster_tag
 from moyai.plan import steps as s
 from moyai.plan.cluster import object_name
@@ -27,31 +26,31 @@ def take(
 ) -> Observed:
     """The cloud as it is, for cluster ``name`` with this UID. ``plan_for`` ``down``: no flavors, images and quotas."""
     tag = cluster_tag(uid)
-    network, compute = cloud.network, cloud.compute
+    machines = cloud.machines
     first: dict[str, Callable[[], Any]] = {
-        "networks": network.networks,
-        "routers": network.routers,
-        "groups": network.security_groups,
-        "floating_ips": network.floating_ips,
-        "tagged_ports": lambda: network.ports(tag=tag),
-        "servers": lambda: compute.servers(tag=tag),
-        "keypairs": compute.keypairs,
-        "credentials": lambda: cloud.identity.application_credentials(name_prefix=f"{name}-"),
+        "networks": cloud.networks.networks,
+        "routers": cloud.networks.routers,
+        "groups": cloud.firewall.security_groups,
+        "floating_ips": cloud.addresses.floating_ips,
+        "tagged_ports": lambda: cloud.networks.ports(tag=tag),
+        "servers": lambda: machines.servers(tag=tag),
+        "keypairs": machines.keypairs,
+        "credentials": lambda: cloud.credentials.credentials(name_prefix=f"{name}-"),
     }
     if plan_for == "up":
         first |= {
-            "flavors": compute.flavors,
-            "zones": compute.zones,
+            "flavors": machines.flavors,
+            "zones": machines.zones,
             "images": cloud.images.images,
-            "compute_quotas": compute.quotas,
-            "network_quotas": network.quotas,
+            "quotas": cloud.quotas.quotas,
         }
     else:
-        first |= {
-            "load_balancers": lambda: _without(cloud.load_balancers.load_balancers),
-            "volumes": lambda: _without(cloud.volumes.volumes),
-            "snapshots": lambda: _without(cloud.volumes.snapshots),
-        }
+        # a cloud without load balancers or volumes has none of ours
+        offered = cloud.capabilities()
+        if Capability.LOAD_BALANCERS in offered:
+            first["load_balancers"] = cloud.load_balancers.load_balancers
+        if Capability.DISKS in offered:
+            first |= {"volumes": cloud.disks.volumes, "snapshots": cloud.disks.snapshots}
     with ThreadPoolExecutor(WORKERS, thread_name_prefix="snapshot") as pool:
         got = _all(pool, first)
         own_name = object_name(name, s.NETWORK)
@@ -61,12 +60,12 @@ def take(
         routers = [r.id for r in got["routers"] if tag in r.tags]
         second: dict[str, Callable[[], Any]] = {}
         for identity in ids:
-            second[f"subnets {identity}"] = lambda i=identity: network.subnets(network_id=i)
-            second[f"ports {identity}"] = lambda i=identity: network.ports(network_id=i)
+            second[f"subnets {identity}"] = lambda i=identity: cloud.networks.subnets(network_id=i)
+            second[f"ports {identity}"] = lambda i=identity: cloud.networks.ports(network_id=i)
         if groups:
-            second["rules"] = lambda: network.security_group_rules(groups)
+            second["rules"] = lambda: cloud.firewall.security_group_rules(groups)
         if routers:
-            second["ports of routers"] = lambda: network.ports(device_ids=routers)
+            second["ports of routers"] = lambda: cloud.networks.ports(device_ids=routers)
         more = _all(pool, second)
     ports: dict[str, Port] = {port.id: port for port in got["tagged_ports"]}
     for key, found in more.items():
@@ -90,7 +89,7 @@ def take(
         load_balancers=tuple(got.get("load_balancers", ())),
         keypairs=tuple(got["keypairs"]),
         credentials=got["credentials"],
-        quotas=(*got.get("compute_quotas", ()), *got.get("network_quotas", ())),
+        quotas=tuple(got.get("quotas", ())),
         kube_nodes=kube_nodes,
     )
 
@@ -98,15 +97,15 @@ def take(
 def find_clusters(cloud: Cloud) -> dict[str, str]:
     """UID → name of every cluster that the cloud holds parts of, whether this machine has its record or not."""
     found: dict[str, str] = {}
-    for network in cloud.network.networks():
+    for network in cloud.networks.networks():
         uid = owner(network)
         if uid:
             found[uid] = network.name.removesuffix(f"-{s.NETWORK}")
-    for router in cloud.network.routers():
+    for router in cloud.networks.routers():
         uid = owner(router)
         if uid:
             found.setdefault(uid, router.name.removesuffix(f"-{s.ROUTER}"))
-    for server in cloud.compute.servers():
+    for server in cloud.machines.servers():
         uid = server.metadata.get(CLUSTER_TAG)
         if uid:
             found.setdefault(uid, server.name.rpartition("-")[0].removesuffix("-control-plane"))
@@ -116,15 +115,3 @@ def find_clusters(cloud: Cloud) -> dict[str, str]:
 def _all(pool: ThreadPoolExecutor, calls: Mapping[str, Callable[[], Any]]) -> dict[str, Any]:
     futures = {name: pool.submit(call) for name, call in calls.items()}
     return {name: future.result() for name, future in futures.items()}
-
-
-def _without(call: Callable[[], list[Any]]) -> list[Any]:
-    """Not every cloud has load balancers or volumes; one without has none of ours."""
-    try:
-        return call()
-    except NotFound:
-        return []
-    except MoyaiError as error:
-        if "catalog" in str(error) or "no service" in str(error).lower():
-            return []
-        raise

@@ -75,7 +75,7 @@ class Orders:
             token=record.secret("token"),
             pool=pool if node.role == "worker" else None,
             mtu=self._mtu(executor),
-            mirror=self._cloud.identity.service_url("container-registry") or "",
+            mirror=self._cloud.account.image_mirror() or "",
         )
         if node.role == "worker":
             return ServerOrder(user_data.worker(facts))
@@ -117,7 +117,7 @@ class Orders:
         config = CloudConfig(
             GlobalConfig(
                 auth_url=self._auth_url(),
-                region=self._cloud.identity.region(),
+                region=self._cloud.account.region(),
                 application_credential_id=executor.id(s.CREDENTIAL),
                 application_credential_secret=self._record.secret(s.CREDENTIAL),
             ),
@@ -149,13 +149,13 @@ class Orders:
             self._cluster,
             self._record,
             auth_url=self._auth_url(),
-            region=self._cloud.identity.region(),
+            region=self._cloud.account.region(),
             credential_id=executor.id(s.VOLUMES_CREDENTIAL),
             api_server=f"{plane_address}:{API_PORT}",
         )
 
     def _auth_url(self) -> str:
-        url = self._cloud.identity.service_url("identity")
+        url = self._cloud.account.login_url()
         if url is None:
             cloud = self._cluster.spec.cloud
             raise Terminal(f"cloud {cloud} does not say where its Keystone is", hint="its catalog needs an identity endpoint")

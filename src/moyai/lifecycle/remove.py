@@ -36,17 +36,16 @@ class Remover:
         self._forget_node = forget_node
 
     def run(self, step: Step, progress: Progress) -> None:
-        network = self.cloud.network
         match step:
             case s.ClearRoutes():
-                self.insist(lambda: network.remove_routes(step.router_id, step.routes))
+                self.insist(lambda: self.cloud.pod_routing.remove_routes(step.router_id, step.routes))
             case s.RemoveInterface():
-                self.insist(lambda: network.remove_router_interface(step.router_id, step.subnet_id))
+                self.insist(lambda: self.cloud.networks.remove_router_interface(step.router_id, step.subnet_id))
             case s.StopServer():
-                self.cloud.compute.stop_server(step.server_id)
+                self.cloud.machines.stop_server(step.server_id)
                 self._wait_for(lambda: self._stopped(step.server_id), f"server {step.name} to stop")
             case s.DetachVolume():
-                self.insist(lambda: self.cloud.compute.detach_volume(step.server_id, step.volume_id))
+                self.insist(lambda: self.cloud.machines.detach_volume(step.server_id, step.volume_id))
                 self._wait_for(
                     lambda: self._off(step.volume_id, step.server_id), f"volume {step.name} to come off {step.server}"
                 )
@@ -56,19 +55,19 @@ class Remover:
                 raise AssertionError(f"no way to carry out {step}")
 
     def _delete(self, step: s.Delete, progress: Progress) -> None:
-        cloud, network, identity = self.cloud, self.cloud.network, step.object_id
+        cloud, identity = self.cloud, step.object_id
         calls: dict[str, Callable[[str], None]] = {
-            "network": network.delete_network,
-            "subnet": network.delete_subnet,
-            "router": network.delete_router,
-            "port": network.delete_port,
-            "security group": network.delete_security_group,
-            "floating ip": network.delete_floating_ip,
-            "key pair": cloud.compute.delete_keypair,
-            "credential": cloud.identity.delete_application_credential,
-            "server": cloud.compute.delete_server,
-            "volume": cloud.volumes.delete_volume,
-            "snapshot": cloud.volumes.delete_snapshot,
+            "network": cloud.networks.delete_network,
+            "subnet": cloud.networks.delete_subnet,
+            "router": cloud.networks.delete_router,
+            "port": cloud.networks.delete_port,
+            "security group": cloud.firewall.delete_security_group,
+            "floating ip": cloud.addresses.delete_floating_ip,
+            "key pair": cloud.machines.delete_keypair,
+            "credential": cloud.credentials.delete_credential,
+            "server": cloud.machines.delete_server,
+            "volume": cloud.disks.delete_volume,
+            "snapshot": cloud.disks.delete_snapshot,
             "load balancer": cloud.load_balancers.delete,
         }
         if step.kind == "volume":
@@ -81,13 +80,13 @@ class Remover:
         elif step.kind == "load balancer":
             self._wait_for(lambda: self._balancer_gone(identity), f"load balancer {step.name} to go")
         elif step.kind in ("volume", "snapshot"):
-            show = cloud.volumes.volume if step.kind == "volume" else cloud.volumes.snapshot
+            show = cloud.disks.volume if step.kind == "volume" else cloud.disks.snapshot
             self._wait_for(lambda: self._disk_gone(step.kind, identity, show), f"{step.kind} {step.name} to go")
 
     def wait_gone(self, server_id: str) -> None:
         def gone() -> bool:
             try:
-                server = self.cloud.compute.server(server_id)
+                server = self.cloud.machines.server(server_id)
             except NotFound:
                 return True
             if server.status == "ERROR" and server.fault and "delete" in server.fault.lower():
@@ -108,7 +107,7 @@ class Remover:
 
     def _free(self, step: s.Delete) -> None:
         """Wait until the volume is at no server; it is taken off servers that do not exist, never off somebody else's."""
-        compute, volumes = self.cloud.compute, self.cloud.volumes
+        compute, volumes = self.cloud.machines, self.cloud.disks
         try:
             attachments = volumes.volume(step.object_id).attachments
         except NotFound:
@@ -127,7 +126,7 @@ class Remover:
     def _off(self, volume_id: str, server_id: str = "") -> bool:
         """Whether the volume is at this server (empty: at any) no more."""
         try:
-            volume = self.cloud.volumes.volume(volume_id)
+            volume = self.cloud.disks.volume(volume_id)
         except NotFound:
             return True
         if server_id:
@@ -136,7 +135,7 @@ class Remover:
 
     def _stopped(self, server_id: str) -> bool:
         try:
-            return self.cloud.compute.server(server_id).status != "ACTIVE"
+            return self.cloud.machines.server(server_id).status != "ACTIVE"
         except NotFound:
             return True
 

@@ -84,7 +84,7 @@ def read(record: Record, cloud: Cloud) -> ClusterStatus:
 
 def _servers(cloud: Cloud, uid: str) -> tuple[list[Server] | None, str]:
     try:
-        return cloud.compute.servers(tag=cluster_tag(uid)), ""
+        return cloud.machines.servers(tag=cluster_tag(uid)), ""
     except MoyaiError as error:
         return None, f"the cloud cannot be asked: {error}"
 

@@ -287,12 +287,12 @@ class _Up:
 
     def _machines(self, progress: Progress) -> None:
         names = [node.name for node in self.plan.nodes]
-        waits.machines(self.cloud.compute, self.record.uid, names, clock=self.clock, abort=self.abort, progress=progress)
+        waits.machines(self.cloud.machines, self.record.uid, names, clock=self.clock, abort=self.abort, progress=progress)
 
     def _wait_api(self, progress: Progress) -> None:
         plane = self.plan.nodes[0]
         server_id = self.executor.id(s.server_key(plane.name))
-        compute = self.cloud.compute
+        compute = self.cloud.machines
         waits.api_answers(self._kube(), compute, server_id, clock=self.clock, abort=self.abort, progress=progress)
         self.record.set_ready()
         # the key has served: the machine has opened its secrets
@@ -303,7 +303,7 @@ class _Up:
     def _wait_nodes(self, progress: Progress) -> None:
         waits.nodes_ready(
             self._kube(),
-            self.cloud.compute,
+            self.cloud.machines,
             self._server_ids(),
             clock=self.clock,
             abort=self.abort,
@@ -344,7 +344,7 @@ class _Up:
 
 def cluster_servers(cloud: Cloud, uid: str) -> list[Any]:
     """The cluster's servers, by name."""
-    return sorted(cloud.compute.servers(tag=cluster_tag(uid)), key=lambda server: server.name)
+    return sorted(cloud.machines.servers(tag=cluster_tag(uid)), key=lambda server: server.name)
 
 
 def require(paths: Paths, name: str) -> Record:

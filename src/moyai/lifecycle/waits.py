@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Collection, Sequence
 
-from moyai.cloud.capabilities import Compute
+from moyai.cloud.capabilities import Machines
 from moyai.cloud.model import Server
 from moyai.core.clock import Clock
 from moyai.core.errors import MoyaiError, Retriable, Terminal
@@ -75,7 +75,7 @@ def wait(
 
 
 def machines(
-    compute: Compute, uid: str, names: Collection[str], *, clock: Clock, abort: Abort, progress: Progress
+    compute: Machines, uid: str, names: Collection[str], *, clock: Clock, abort: Abort, progress: Progress
 ) -> dict[str, Server]:
     """Wait until these servers are ACTIVE; Terminal with the cloud's own reason when one is broken."""
     seen: dict[str, Server] = {}
@@ -107,7 +107,7 @@ def machines(
     return seen
 
 
-def broken(compute: Compute, server: Server) -> Terminal:
+def broken(compute: Machines, server: Server) -> Terminal:
     """A server that will not come to life: its fault and the end of its console, in one line."""
     console = last_lines(compute, server.id)
     # Nova says ERROR an instant before it says why
@@ -118,14 +118,14 @@ def broken(compute: Compute, server: Server) -> Terminal:
     )
 
 
-def _fault(compute: Compute, server_id: str) -> str:
+def _fault(compute: Machines, server_id: str) -> str:
     try:
         return compute.server(server_id).fault
     except MoyaiError:
         return ""
 
 
-def last_lines(compute: Compute, server_id: str, count: int = 3) -> str:
+def last_lines(compute: Machines, server_id: str, count: int = 3) -> str:
     """The end of a machine's console, joined to one line; empty when there is none."""
     try:
         text = compute.console_log(server_id, lines=30)
@@ -136,7 +136,7 @@ def last_lines(compute: Compute, server_id: str, count: int = 3) -> str:
     return " / ".join(line[-200:] for line in (lines[-count:] if not ours else [*ours[-1:], *lines[-count:]]))
 
 
-def api_answers(api: KubeApi, compute: Compute, server_id: str, *, clock: Clock, abort: Abort, progress: Progress) -> None:
+def api_answers(api: KubeApi, compute: Machines, server_id: str, *, clock: Clock, abort: Abort, progress: Progress) -> None:
     """Wait until the API server is ready, asked through its public address."""
 
     def failed(_: str) -> MoyaiError:
@@ -155,7 +155,7 @@ def api_answers(api: KubeApi, compute: Compute, server_id: str, *, clock: Clock,
 
 def nodes_ready(
     api: KubeApi,
-    compute: Compute,
+    compute: Machines,
     servers: dict[str, str],
     *,
     clock: Clock,
@@ -248,6 +248,6 @@ def _pod_trouble(api: KubeApi, namespace: str = "kube-system") -> str:
     return ""
 
 
-def _late(what: str, timeout: float, compute: Compute, machines: dict[str, str]) -> Terminal:
+def _late(what: str, timeout: float, compute: Machines, machines: dict[str, str]) -> Terminal:
     consoles = [f"console of {name}: {last_lines(compute, server_id)}" for server_id, name in machines.items()]
     return Terminal(f"waited {timeout:.0f} s for {what}; {'; '.join(consoles)}", hint="`moyai up` goes on from here")

@@ -9,7 +9,6 @@ from __future__ import annotations
 from fnmatch import fnmatchcase
 from ipaddress import ip_network
 
-from moyai.ccm.cloud_calls import Cloud
 from moyai.ccm.settings import CloudConfig
 from moyai.cloud.load_balancers import LoadBalancer
 from moyai.cloud.model import FloatingIP
@@ -22,21 +21,21 @@ from moyai.plan.load_balancer import (
     floating_ip_description,
 )
 from moyai.plan.node_ports import desired_rules, plan_rules, rule_description
+from moyai.runtime.calls import CloudCalls
 
 #: Tag of a floating IP that outlives its Service and its cluster.
 KEEP_TAG = "moyai.keep=true"
 
 
 class FloatingIPs:
-    def __init__(self, cloud: Cloud, cluster: ClusterIdentity) -> None:
-        self._cloud = cloud
-        self._calls = cloud.network
+    def __init__(self, calls: CloudCalls, cluster: ClusterIdentity) -> None:
+        self._cloud, self._call = calls.cloud, calls.call
         self._cluster = cluster
         self._external: str = ""
 
     async def all(self) -> list[FloatingIP]:
         """All of the project: one call answers every question about them."""
-        return await self._cloud.call(self._calls.floating_ips)
+        return await self._call(self._cloud.addresses.floating_ips)
 
     def made_for(self, found: FloatingIP, service: Service) -> bool:
         return found.description == floating_ip_description(self._cluster, service.key)
@@ -65,12 +64,12 @@ class FloatingIPs:
             await self.release(service, settings, port_id, known)
         chosen = self._choose(service, wanted, known)
         if chosen:
-            await self._cloud.call(self._calls.associate_floating_ip, chosen.id, port_id)
+            await self._call(self._cloud.addresses.associate_floating_ip, chosen.id, port_id)
             await self._mark_kept(chosen, service, settings)
             return chosen.address
         network = settings.floating_network_id or await self._external_network()
-        made = await self._cloud.call(
-            self._calls.create_floating_ip,
+        made = await self._call(
+            self._cloud.addresses.create_floating_ip,
             network_id=network,
             subnet_id=settings.floating_subnet_id or await self._subnet(network, settings.floating_subnet),
             port_id=port_id,
@@ -82,7 +81,7 @@ class FloatingIPs:
 
     async def _mark_kept(self, found: FloatingIP, service: Service, settings: LoadBalancerSettings) -> None:
         if settings.keep_floating_ip and self.made_for(found, service) and KEEP_TAG not in found.tags:
-            await self._cloud.call(self._calls.add_tags, "floating_ip", found.id, [KEEP_TAG])
+            await self._call(self._cloud.tags.add_tags, "floating_ip", found.id, [KEEP_TAG])
 
     def _choose(self, service: Service, wanted: str, known: list[FloatingIP]) -> FloatingIP | None:
         """One that is there: the one that is asked for, or one left over from before."""
@@ -106,13 +105,13 @@ class FloatingIPs:
             if not (ours or (port_id and found.port_id == port_id)):
                 continue
             if ours and not settings.keep_floating_ip:
-                await self._cloud.call(self._calls.delete_floating_ip, found.id)
+                await self._call(self._cloud.addresses.delete_floating_ip, found.id)
                 continue
             kept.append(found.address)
             await self._mark_kept(found, service, settings)
             if found.port_id:
                 try:
-                    await self._cloud.call(self._calls.associate_floating_ip, found.id, None)
+                    await self._call(self._cloud.addresses.associate_floating_ip, found.id, None)
                 except NotFound:
                     continue
         return kept
@@ -120,7 +119,7 @@ class FloatingIPs:
     async def _subnet(self, network_id: str, pattern: str) -> str:
         if not pattern:
             return ""
-        found = await self._cloud.call(self._calls.subnets, network_id=network_id)
+        found = await self._call(self._cloud.networks.subnets, network_id=network_id)
         for one in sorted(found, key=lambda subnet: subnet.name):
             if fnmatchcase(one.name, pattern):
                 return one.id
@@ -129,7 +128,7 @@ class FloatingIPs:
 
     async def _external_network(self) -> str:
         if not self._external:
-            found = await self._cloud.call(self._calls.networks, external=True)
+            found = await self._call(self._cloud.networks.networks, external=True)
             if len(found) != 1:
                 names = ", ".join(sorted(one.name for one in found)) or "there is none"
                 raise UsageError(
@@ -144,9 +143,8 @@ class FloatingIPs:
 class NodeRules:
     """NodePorts in the nodes' security groups."""
 
-    def __init__(self, cloud: Cloud, cluster: ClusterIdentity, config: CloudConfig) -> None:
-        self._cloud = cloud
-        self._calls = cloud.network
+    def __init__(self, calls: CloudCalls, cluster: ClusterIdentity, config: CloudConfig) -> None:
+        self._cloud, self._call = calls.cloud, calls.call
         self._cluster = cluster
         self._groups = config.moyai.node_security_group_ids if config.load_balancer.manage_security_groups else ()
         self._subnets: dict[str, str] = {}
@@ -158,27 +156,27 @@ class NodeRules:
         sources = await self._sources(settings, found)
         desired = desired_rules(service, self._cluster, group_ids=self._groups, sources=sources)
         description = rule_description(self._cluster, service.key)
-        observed = await self._cloud.call(self._calls.security_group_rules, self._groups)
+        observed = await self._call(self._cloud.firewall.security_group_rules, self._groups)
         add, remove = plan_rules(desired, [rule for rule in observed if rule.description == description])
         if add:
-            await self._cloud.call(self._calls.create_security_group_rules, add)
+            await self._call(self._cloud.firewall.create_security_group_rules, add)
         for rule_id in remove:
-            await self._cloud.call(self._calls.delete_security_group_rule, rule_id)
+            await self._call(self._cloud.firewall.delete_security_group_rule, rule_id)
 
     async def remove(self, service_key: str) -> None:
         if not self._groups:
             return
         description = rule_description(self._cluster, service_key)
-        for rule in await self._cloud.call(self._calls.security_group_rules, self._groups):
+        for rule in await self._call(self._cloud.firewall.security_group_rules, self._groups):
             if rule.description == description:
-                await self._cloud.call(self._calls.delete_security_group_rule, rule.id)
+                await self._call(self._cloud.firewall.delete_security_group_rule, rule.id)
 
     async def service_keys(self) -> set[str]:
         """Services that have rules, whether they still exist or not."""
         if not self._groups:
             return set()
         prefix = rule_description(self._cluster, "")
-        rules = await self._cloud.call(self._calls.security_group_rules, self._groups)
+        rules = await self._call(self._cloud.firewall.security_group_rules, self._groups)
         return {rule.description[len(prefix) :] for rule in rules if rule.description.startswith(prefix)}
 
     async def _sources(self, settings: LoadBalancerSettings, found: LoadBalancer | None) -> list[str]:
@@ -195,7 +193,7 @@ class NodeRules:
 
     async def _cidr(self, subnet_id: str) -> str:
         if subnet_id not in self._subnets:
-            self._subnets.update({one.id: one.cidr for one in await self._cloud.call(self._calls.subnets)})
+            self._subnets.update({one.id: one.cidr for one in await self._call(self._cloud.networks.subnets)})
         if subnet_id not in self._subnets:
             raise UsageError(f"subnet {subnet_id} is not in the cloud", hint="check subnet-id and member-subnet-id")
         return self._subnets[subnet_id]

@@ -12,13 +12,13 @@ import contextlib
 import logging
 from collections.abc import Callable, Iterable
 
-from moyai.ccm.cloud_calls import Cloud
 from moyai.cloud.load_balancers import PENDING, LoadBalancer
 from moyai.core.clock import Clock
 from moyai.core.errors import NotFound, Retriable, Terminal, UsageError
 from moyai.core.ids import CLUSTER_TAG, cluster_tag
 from moyai.plan import load_balancer as plan
 from moyai.plan.load_balancer import ClusterIdentity
+from moyai.runtime.calls import CloudCalls
 
 _log = logging.getLogger(__name__)
 
@@ -34,10 +34,10 @@ class Balancers:
     """``poll``: seconds between two looks at a load balancer that is PENDING; ``patience``: how long one wait lasts."""
 
     def __init__(
-        self, cloud: Cloud, cluster: ClusterIdentity, clock: Clock, *, poll: float = 0.2, patience: float = 60.0
+        self, calls: CloudCalls, cluster: ClusterIdentity, clock: Clock, *, poll: float = 0.2, patience: float = 60.0
     ) -> None:
-        self._cloud = cloud
-        self._calls = cloud.load_balancers
+        self._cloud, self._call = calls.cloud, calls.call
+        self._calls = calls.cloud.load_balancers
         self._cluster = cluster
         self._clock = clock
         self._poll = poll
@@ -50,19 +50,19 @@ class Balancers:
         """
         tag = cluster_tag(self._cluster.uid)
         found = sorted(
-            (one for one in await self._cloud.call(self._calls.load_balancers, name=name) if tag in one.tags),
+            (one for one in await self._call(self._calls.load_balancers, name=name) if tag in one.tags),
             key=lambda one: (one.provisioning_status in ("ERROR", "PENDING_DELETE"), one.id),
         )
         for extra in found[1:]:
             # two leaders made one each, in the moment of a change
             _log.warning("load balancer %s is there twice, deleting %s", name, extra.id)
-            await self._cloud.call(self._calls.delete, extra.id)
+            await self._call(self._calls.delete, extra.id)
         if found:
             return found[0]
         if not load_balancer_id:
             return None
         try:
-            named = await self._cloud.call(self._calls.status, load_balancer_id)
+            named = await self._call(self._calls.status, load_balancer_id)
         except NotFound:
             return None
         others = [one for one in named.tags if one.startswith(CLUSTER_TAG + "=") and one != tag]
@@ -84,13 +84,13 @@ class Balancers:
                 "nothing says in which subnet the load balancer shall be",
                 hint="set subnet-id in [LoadBalancer] of the cloud config, or annotation loadbalancer.openstack.org/subnet-id",
             )
-        return await self._cloud.call(self._calls.create, wanted)
+        return await self._call(self._calls.create, wanted)
 
     async def wait(self, load_balancer_id: str) -> LoadBalancer:
         """Until it takes changes. Raises LoadBalancerFailed, NotFound, and Retriable when patience is at its end."""
         start = self._clock.monotonic()
         while True:
-            found = await self._cloud.call(self._calls.status, load_balancer_id)
+            found = await self._call(self._calls.status, load_balancer_id)
             if found.provisioning_status == "ACTIVE":
                 return found
             if found.provisioning_status not in PENDING:
@@ -110,7 +110,7 @@ class Balancers:
         start = self._clock.monotonic()
         while True:
             try:
-                found = await self._cloud.call(self._calls.status, load_balancer_id)
+                found = await self._call(self._calls.status, load_balancer_id)
             except NotFound:
                 return
             if found.provisioning_status == "DELETED":
@@ -126,10 +126,10 @@ class Balancers:
     async def apply(self, desired: LoadBalancer, load_balancer_id: str, *, shared: bool) -> list[str]:
         """Change what differs; returns what was done in a user's words, empty when everything is as wanted."""
         head = await self.wait(load_balancer_id)
-        observed = await self._cloud.call(self._calls.get, load_balancer_id)
+        observed = await self._call(self._calls.get, load_balancer_id)
         steps = plan.plan_changes(desired, observed, shared=shared)
         if shared and desired.name not in head.tags:
-            await self._cloud.call(self._calls.update, load_balancer_id, tags=[*head.tags, desired.name])
+            await self._call(self._calls.update, load_balancer_id, tags=[*head.tags, desired.name])
             await self.wait(load_balancer_id)
         await self.run(steps, load_balancer_id)
         return list(dict.fromkeys(plan.tell(step) for step in steps))
@@ -140,7 +140,7 @@ class Balancers:
             await self._run(step, load_balancer_id)
 
     async def _run(self, step: plan.Step, balancer: str) -> None:
-        call, calls = self._cloud.call, self._calls
+        call, calls = self._call, self._calls
         match step:
             case plan.DeleteListener():
                 await call(calls.delete_listener, step.listener_id)
@@ -180,7 +180,7 @@ class Balancers:
         if found.operating_status in ("ONLINE", "DEGRADED"):
             # it carries traffic: a fail-over keeps its address. Most clouds allow that to administrators only
             try:
-                await self._cloud.call(self._calls.failover, found.id)
+                await self._call(self._calls.failover, found.id)
                 tell("Warning", "LoadBalancerFailover", f"Load balancer {found.id} is in ERROR, failing it over")
                 await self.wait(found.id)
             except (Terminal, LoadBalancerFailed) as error:
@@ -204,10 +204,10 @@ class Balancers:
         if found.provisioning_status == "ERROR":
             raise LoadBalancerFailed(f"load balancer {found.name}, which others use too, is in ERROR", object_id=found.id)
         await self.wait(found.id)
-        observed = await self._cloud.call(self._calls.get, found.id)
+        observed = await self._call(self._calls.get, found.id)
         await self.run(plan.plan_removal(name, observed), found.id)
         if name in observed.tags:
-            await self._cloud.call(self._calls.update, found.id, tags=[tag for tag in observed.tags if tag != name])
+            await self._call(self._calls.update, found.id, tags=[tag for tag in observed.tags if tag != name])
 
     async def _delete(self, found: LoadBalancer) -> None:
         if found.provisioning_status in PENDING - {"PENDING_DELETE"}:
@@ -215,10 +215,10 @@ class Balancers:
             with contextlib.suppress(LoadBalancerFailed):
                 await self.wait(found.id)
         if found.provisioning_status != "PENDING_DELETE":
-            await self._cloud.call(self._calls.delete, found.id)
+            await self._call(self._calls.delete, found.id)
         await self.wait_gone(found.id)
 
     async def of_cluster(self) -> list[LoadBalancer]:
         """All that carry the cluster's tag and were made for a Service."""
-        found = await self._cloud.call(self._calls.load_balancers, tag=cluster_tag(self._cluster.uid))
+        found = await self._call(self._calls.load_balancers, tag=cluster_tag(self._cluster.uid))
         return [one for one in found if one.name.startswith(plan.SERVICE_TAG_PREFIX)]

@@ -1,40 +1,54 @@
-"""One account at one OpenStack: all its APIs behind ``cloud.protocols.Cloud``, logged in at the first call."""
+"""One account at one OpenStack: all its APIs behind ``cloud.capabilities.Cloud``, logged in at the first call."""
 
 from __future__ import annotations
 
-from moyai.cloud.openstack.cinder import CinderVolumes
+from moyai.cloud.capabilities import Capability
+from moyai.cloud.openstack.cinder import CinderDisks
 from moyai.cloud.openstack.glance import GlanceImages
-from moyai.cloud.openstack.keystone import KeystoneIdentity
+from moyai.cloud.openstack.keystone import KeystoneAccount, KeystoneCredentials
 from moyai.cloud.openstack.login import ApplicationCredential, open_session
-from moyai.cloud.openstack.neutron.networks import DEFAULT_MAX_ROUTES, NeutronNetwork
-from moyai.cloud.openstack.nova import NovaCompute
+from moyai.cloud.openstack.neutron.addresses import NeutronAddresses
+from moyai.cloud.openstack.neutron.firewall import NeutronFirewall
+from moyai.cloud.openstack.neutron.networks import NeutronNetworks
+from moyai.cloud.openstack.neutron.parts import NeutronTags
+from moyai.cloud.openstack.neutron.routes import NeutronPodRouting
+from moyai.cloud.openstack.nova import NovaMachines
 from moyai.cloud.openstack.octavia import OctaviaLoadBalancers
+from moyai.cloud.openstack.quotas import OpenStackQuotas
 from moyai.cloud.openstack.session import CloudSession
+
+#: The service of the catalog that a capability needs; those that are not named stand on Keystone, Nova and Neutron.
+_SERVICES = {Capability.DISKS: "block-storage", Capability.LOAD_BALANCERS: "load-balancer"}
 
 
 class OpenStackCloud:
-    """Implements ``cloud.protocols.Cloud``; ``name`` is what the user calls the cloud. Safe from several threads."""
+    """Implements ``cloud.capabilities.Cloud``; ``name`` is what the user calls the cloud. Safe from several threads."""
 
-    def __init__(self, session: CloudSession, *, max_routes: int = DEFAULT_MAX_ROUTES) -> None:
+    def __init__(self, session: CloudSession) -> None:
         self.name = session.name
         self.session = session
-        self.compute = NovaCompute(session)
-        self.network = NeutronNetwork(session, max_routes=max_routes)
+        self.machines = NovaMachines(session)
+        self.networks = NeutronNetworks(session)
+        self.firewall = NeutronFirewall(session)
+        self.addresses = NeutronAddresses(session)
+        self.pod_routing = NeutronPodRouting(session)
+        self.tags = NeutronTags(session)
         self.images = GlanceImages(session)
-        self.volumes = CinderVolumes(session)
-        self.identity = KeystoneIdentity(session)
+        self.disks = CinderDisks(session)
         self.load_balancers = OctaviaLoadBalancers(session)
+        self.credentials = KeystoneCredentials(session)
+        self.account = KeystoneAccount(session)
+        self.quotas = OpenStackQuotas(session, self.machines)
+
+    def capabilities(self) -> frozenset[Capability]:
+        """What the service catalog names; the catalog comes with the token, so that no further call is made."""
+        absent = {capability for capability, service in _SERVICES.items() if not self.session.catalog_url(service)}
+        return frozenset(set(Capability) - absent)
 
 
-def connect(
-    cloud: str | None = None,
-    *,
-    credential: ApplicationCredential | None = None,
-    max_routes: int = DEFAULT_MAX_ROUTES,
-) -> OpenStackCloud:
+def connect(cloud: str | None = None, *, credential: ApplicationCredential | None = None) -> OpenStackCloud:
     """The cloud of the entry ``cloud`` in clouds.yaml (None: ``OS_CLOUD``, or the only entry), or of an application credential.
 
-    Nothing is sent before the first call. ``max_routes``: the cloud's limit of extra routes a router, which no API tells.
-    Raises UsageError for an entry that is not there or not complete.
+    Nothing is sent before the first call. Raises UsageError for an entry that is not there or not complete.
     """
-    return OpenStackCloud(open_session(cloud, credential=credential), max_routes=max_routes)
+    return OpenStackCloud(open_session(cloud, credential=credential))

@@ -1,4 +1,4 @@
-"""Cinder: volumes, snapshots, volume types (``cloud.protocols.Volumes``)."""
+"""Cinder: volumes, snapshots, volume types (``cloud.capabilities.Volumes``)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from moyai.core.errors import MoyaiError, NotFound
 _MICROVERSION = "3.50"
 
 
-class CinderVolumes:
+class CinderDisks:
     def __init__(self, session: CloudSession) -> None:
         # lists without a microversion: from 3.31 on a filter that this cloud has switched off is an error, before it is ignored
         self._cinder = session.service("block-storage")

@@ -1,4 +1,4 @@
-"""Glance: images (``cloud.protocols.Images``)."""
+"""Glance: images (``cloud.capabilities.Images``)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Nova: servers, flavors, zones, key pairs (``cloud.protocols.Compute``)."""
+"""Nova: servers, flavors, zones, key pairs (``cloud.capabilities.Compute``)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _USER_DATA_LIMIT = 65535
 _USER_DATA_HINT = "user data may have 65535 bytes, encoded and compressed"
 
 
-class NovaCompute:
+class NovaMachines:
     def __init__(self, session: CloudSession) -> None:
         self._session = session
         self._nova = session.service("compute", microversion=_MICROVERSION)

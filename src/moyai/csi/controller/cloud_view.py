@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import ParamSpec, TypeVar
 
-from moyai.cloud.capabilities import Compute, Volumes
+from moyai.cloud.capabilities import Cloud
 from moyai.cloud.model import Server, Snapshot, Volume, VolumeType
 from moyai.core.backoff import Backoff
 from moyai.core.clock import Clock
@@ -25,14 +25,13 @@ _ZONES_SECONDS = 300.0
 _TYPES_SECONDS = 60.0
 
 
-class Cloud:
+class CloudView:
     """``cluster`` and ``uid``: whose volumes these are; both go into the metadata of all that is made."""
 
     def __init__(
         self,
+        cloud: Cloud,
         *,
-        compute: Compute,
-        volumes: Volumes,
         metrics: Metrics,
         clock: Clock,
         cluster: str,
@@ -40,33 +39,34 @@ class Cloud:
         ignore_zones: bool = False,
         poll: Backoff = POLL,
     ) -> None:
-        self.compute, self.volumes, self.metrics, self.uid = compute, volumes, metrics, uid
+        self.machines, self.disks, self.metrics, self.uid = cloud.machines, cloud.disks, metrics, uid
+        disks = cloud.disks
         self.mark: dict[str, str] = {CLUSTER_KEY: cluster, **({CLUSTER_TAG: uid} if uid else {})}
         # what tells ours from others': a name is soon used twice, a UID never
         self._own = {CLUSTER_TAG: uid} if uid else {CLUSTER_KEY: cluster}
         self._ignore_zones = ignore_zones
-        self.own_volumes: Shared[list[Volume]] = Shared(lambda: self.call(volumes.volumes, metadata=self._own))
-        self.all_volumes: Shared[list[Volume]] = Shared(lambda: self.call(volumes.volumes))
-        self.all_snapshots: Shared[list[Snapshot]] = Shared(lambda: self.call(volumes.snapshots))
+        self.own_volumes: Shared[list[Volume]] = Shared(lambda: self.call(disks.volumes, metadata=self._own))
+        self.all_volumes: Shared[list[Volume]] = Shared(lambda: self.call(disks.volumes))
+        self.all_snapshots: Shared[list[Snapshot]] = Shared(lambda: self.call(disks.snapshots))
         self._machines: dict[str, Shared[Server]] = {}
         self.watch: Watch[Volume] = Watch(
-            show=lambda one: self.call(volumes.volume, one), list_all=self._volumes_by_id, poll=poll
+            show=lambda one: self.call(disks.volume, one), list_all=self._volumes_by_id, poll=poll
         )
         self.watch_snapshots: Watch[Snapshot] = Watch(
-            show=lambda one: self.call(volumes.snapshot, one), list_all=self._snapshots_by_id, poll=poll
+            show=lambda one: self.call(disks.snapshot, one), list_all=self._snapshots_by_id, poll=poll
         )
         self.zones: Kept[zones.ZoneMap] = Kept(self._learn_zones, seconds=_ZONES_SECONDS, now=clock.monotonic)
         self.types: Kept[dict[str, VolumeType]] = Kept(self._types, seconds=_TYPES_SECONDS, now=clock.monotonic)
 
     async def call(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """``function`` of ``compute`` or ``volumes``, in a worker thread."""
+        """``function`` of ``machines`` or ``disks``, in a worker thread."""
         return await call_cloud(self.metrics, function, *args, **kwargs)
 
     async def machine(self, server_id: str) -> Server:
         """The server as it is now, in one look for all who ask at the same time. Raises NotFound."""
         look = self._machines.get(server_id)
         if look is None:
-            look = self._machines[server_id] = Shared(lambda: self.call(self.compute.server, server_id))
+            look = self._machines[server_id] = Shared(lambda: self.call(self.machines.server, server_id))
         try:
             return await look.fresh()
         except NotFound:
@@ -87,13 +87,13 @@ class Cloud:
         return {one.id: one for one in await self.all_snapshots.fresh()}
 
     async def _types(self) -> dict[str, VolumeType]:
-        return {one.name: one for one in await self.call(self.volumes.types)}
+        return {one.name: one for one in await self.call(self.disks.types)}
 
     async def _learn_zones(self) -> zones.ZoneMap:
-        machines, volumes = await asyncio.gather(self.call(self.compute.zones), self.call(self.volumes.zones))
+        machines, volumes = await asyncio.gather(self.call(self.machines.zones), self.call(self.disks.zones))
         if self._ignore_zones or zones.is_plain(machines, volumes):
             return zones.learn(machines, volumes, ignore=self._ignore_zones)
-        servers, all_volumes = await asyncio.gather(self.call(self.compute.servers), self.all_volumes.fresh())
+        servers, all_volumes = await asyncio.gather(self.call(self.machines.servers), self.all_volumes.fresh())
         place = {one.id: one.zone for one in servers}
         seen = [(place[server], one.zone) for one in all_volumes for server in one.attached_server_ids if place.get(server)]
         return zones.learn(machines, volumes, seen=seen)

@@ -9,7 +9,7 @@ from moyai.cloud.model import Quota, Volume
 from moyai.core.errors import NotFound
 from moyai.csi.controller import messages, paging
 from moyai.csi.controller.access_modes import wrong
-from moyai.csi.controller.cloud_view import Cloud
+from moyai.csi.controller.cloud_view import CloudView
 from moyai.csi.controller.snapshots import SnapshotWork
 from moyai.csi.controller.volumes import VolumeWork, Wanted
 from moyai.csi.errors import Refused, need
@@ -39,7 +39,7 @@ _ABILITIES = (
 
 
 class Controller:
-    def __init__(self, cloud: Cloud, volumes: VolumeWork, snapshots: SnapshotWork) -> None:
+    def __init__(self, cloud: CloudView, volumes: VolumeWork, snapshots: SnapshotWork) -> None:
         self._cloud, self._volumes, self._snapshots = cloud, volumes, snapshots
 
     async def ControllerGetCapabilities(self, _: pb.ControllerGetCapabilitiesRequest) -> pb.ControllerGetCapabilitiesResponse:
@@ -151,7 +151,7 @@ class Controller:
             wanted = request.parameters.get(AVAILABILITY, "")
             if not reach or (wanted and wanted not in reach):
                 return pb.GetCapacityResponse(available_capacity=0)
-        quotas = {one.name: one for one in await self._cloud.call(self._cloud.volumes.quotas)}
+        quotas = {one.name: one for one in await self._cloud.call(self._cloud.disks.quotas)}
         left = _left(quotas.get("gigabytes")) if _left(quotas.get("volumes")) else 0
         return pb.GetCapacityResponse(available_capacity=left * GIB)
 
@@ -203,7 +203,7 @@ class Controller:
 
     async def _there(self, volume_id: str) -> Volume:
         try:
-            return await self._cloud.call(self._cloud.volumes.volume, volume_id)
+            return await self._cloud.call(self._cloud.disks.volume, volume_id)
         except NotFound as error:
             raise Refused("NOT_FOUND", f"volume {volume_id} is not there: {error}") from error
 

@@ -7,14 +7,14 @@ from collections.abc import Mapping
 from moyai.cloud.model import Snapshot
 from moyai.core.errors import NotFound
 from moyai.csi.controller import decide
-from moyai.csi.controller.cloud_view import Cloud
+from moyai.csi.controller.cloud_view import CloudView
 from moyai.csi.controller.volumes import PATIENCE
 from moyai.csi.errors import Refused
 from moyai.csi.grpc.serial import Serial
 
 
 class SnapshotWork:
-    def __init__(self, cloud: Cloud, *, patience: float = PATIENCE) -> None:
+    def __init__(self, cloud: CloudView, *, patience: float = PATIENCE) -> None:
         self._cloud, self._patience = cloud, patience
         self.serial = Serial()
 
@@ -34,7 +34,7 @@ class SnapshotWork:
         if found is None:
             try:
                 found = await self._cloud.call(
-                    self._cloud.volumes.create_snapshot,
+                    self._cloud.disks.create_snapshot,
                     name=name,
                     volume_id=volume_id,
                     metadata={**metadata, **self._cloud.mark},
@@ -68,14 +68,14 @@ class SnapshotWork:
 
     async def _remove(self, snapshot_id: str, *, asked: bool = False) -> None:
         if not asked:
-            await self._cloud.call(self._cloud.volumes.delete_snapshot, snapshot_id)
+            await self._cloud.call(self._cloud.disks.delete_snapshot, snapshot_id)
         await self._cloud.watch_snapshots.until(
             snapshot_id, decide.deleted, within=self._patience, what=f"snapshot {snapshot_id} to go"
         )
 
     async def find(self, snapshot_id: str) -> Snapshot | None:
         try:
-            return await self._cloud.call(self._cloud.volumes.snapshot, snapshot_id)
+            return await self._cloud.call(self._cloud.disks.snapshot, snapshot_id)
         except NotFound:
             return None
 

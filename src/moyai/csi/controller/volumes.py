@@ -21,7 +21,7 @@ from moyai.core.backoff import Backoff
 from moyai.core.errors import Conflict, MoyaiError, NotFound, Retriable, Terminal
 from moyai.csi.controller import decide, zones
 from moyai.csi.controller.access_modes import Access, check
-from moyai.csi.controller.cloud_view import Cloud
+from moyai.csi.controller.cloud_view import CloudView
 from moyai.csi.errors import Refused, refusal
 from moyai.csi.grpc.serial import Serial
 from moyai.csi.sizes import Range, choose_gb
@@ -62,7 +62,7 @@ class Made:
 class VolumeWork:
     """``limit``: volumes a machine may have."""
 
-    def __init__(self, cloud: Cloud, *, limit: int, patience: float = PATIENCE, again: Backoff = _AGAIN) -> None:
+    def __init__(self, cloud: CloudView, *, limit: int, patience: float = PATIENCE, again: Backoff = _AGAIN) -> None:
         self._cloud, self._limit, self._patience, self._again = cloud, limit, patience, again
         self.serial = Serial()
         self._coming: dict[str, set[str]] = {}
@@ -113,7 +113,7 @@ class VolumeWork:
             source=source_zone,
         )
         return await self._cloud.call(
-            self._cloud.volumes.create_volume,
+            self._cloud.disks.create_volume,
             name=wanted.name,
             size_gb=size,
             zone=place.zone,
@@ -124,7 +124,7 @@ class VolumeWork:
         )
 
     async def _source(self, wanted: Wanted) -> Volume | Snapshot | None:
-        calls = self._cloud.volumes
+        calls = self._cloud.disks
         try:
             if wanted.snapshot_id:
                 snapshot = await self._cloud.call(calls.snapshot, wanted.snapshot_id)
@@ -141,7 +141,7 @@ class VolumeWork:
         if isinstance(source, Volume):
             return source.zone
         try:
-            return (await self._cloud.call(self._cloud.volumes.volume, source.volume_id)).zone
+            return (await self._cloud.call(self._cloud.disks.volume, source.volume_id)).zone
         except NotFound:
             # some clouds let a snapshot outlive its volume; then they know themselves where to put the copy
             return ""
@@ -168,7 +168,7 @@ class VolumeWork:
 
     async def _failed(self, volume_id: str, name: str, error: Refused) -> Refused:
         """What to tell of a volume that came to nothing; it is taken away, so that the next try begins anew."""
-        faults = await self._cloud.call(self._cloud.volumes.faults, volume_id)
+        faults = await self._cloud.call(self._cloud.disks.faults, volume_id)
         try:
             await self._remove(volume_id)
         except (MoyaiError, Refused) as left:
@@ -177,7 +177,7 @@ class VolumeWork:
         return Refused("RESOURCE_EXHAUSTED" if faults else "INTERNAL", words)
 
     async def _remove(self, volume_id: str) -> None:
-        await self._cloud.call(self._cloud.volumes.delete_volume, volume_id)
+        await self._cloud.call(self._cloud.disks.delete_volume, volume_id)
         await self._wait(volume_id, decide.deleted, f"volume {volume_id} to go")
 
     # ---- delete
@@ -195,9 +195,9 @@ class VolumeWork:
             raise why
         if volume.status != "DELETING":
             try:
-                await self._cloud.call(self._cloud.volumes.delete_volume, volume_id)
+                await self._cloud.call(self._cloud.disks.delete_volume, volume_id)
             except (Terminal, Conflict) as error:
-                snapshots = await self._cloud.call(self._cloud.volumes.snapshots, volume_id=volume_id)
+                snapshots = await self._cloud.call(self._cloud.disks.snapshots, volume_id=volume_id)
                 raise (decide.keep_because_of(volume, snapshots) or refusal(error)) from error
         await self._wait(volume_id, decide.deleted, f"volume {volume_id} to go")
 
@@ -238,7 +238,7 @@ class VolumeWork:
 
     async def _ask_to_attach(self, volume_id: str, server_id: str) -> None:
         try:
-            await self._cloud.call(self._cloud.compute.attach_volume, server_id, volume_id)
+            await self._cloud.call(self._cloud.machines.attach_volume, server_id, volume_id)
         except NotFound:
             raise
         except (Terminal, Conflict) as error:
@@ -267,7 +267,7 @@ class VolumeWork:
                 for one in [one for one in volume.attachments if server_id in ("", one.server_id)]:
                     if one.server_id in asked and await self._vanished(one.server_id):
                         # the machine went without giving the volume back
-                        await self._cloud.call(self._cloud.volumes.forget_attachment, one.id)
+                        await self._cloud.call(self._cloud.disks.forget_attachment, one.id)
                     else:
                         await self._ask_to_detach(volume_id, one.server_id)
                         asked.add(one.server_id)
@@ -278,14 +278,14 @@ class VolumeWork:
 
     async def _ask_to_detach(self, volume_id: str, server_id: str) -> None:
         try:
-            await self._cloud.call(self._cloud.compute.detach_volume, server_id, volume_id)
+            await self._cloud.call(self._cloud.machines.detach_volume, server_id, volume_id)
         except (Terminal, Retriable) as error:
             # a machine that is being started, stopped or deleted refuses for a moment; what the next look shows decides
             _log.info("detaching volume %s from %s: %s", volume_id, server_id, error)
 
     async def _vanished(self, server_id: str) -> bool:
         try:
-            server = await self._cloud.call(self._cloud.compute.server, server_id)
+            server = await self._cloud.call(self._cloud.machines.server, server_id)
         except NotFound:
             return True
         return server.status in ("DELETED", "SOFT_DELETED")
@@ -296,12 +296,12 @@ class VolumeWork:
         return await self.serial.run(volume_id, lambda: self._extend(volume_id, wanted))
 
     async def _extend(self, volume_id: str, wanted: Range) -> Volume:
-        volume = await self._cloud.call(self._cloud.volumes.volume, volume_id)
+        volume = await self._cloud.call(self._cloud.disks.volume, volume_id)
         size = choose_gb(wanted, least_gb=1)
         if volume.size_gb >= size:
             return volume
         if volume.status != "EXTENDING":
-            await self._cloud.call(self._cloud.volumes.extend_volume, volume_id, size)
+            await self._cloud.call(self._cloud.disks.extend_volume, volume_id, size)
         grown = await self._wait(volume_id, lambda seen: decide.extended(seen, size), f"volume {volume_id} to grow")
         if grown.size_gb < size:
             raise Refused("ABORTED", f"volume {volume_id} was extended to {grown.size_gb} GiB meanwhile")
@@ -309,7 +309,7 @@ class VolumeWork:
 
     async def find(self, volume_id: str) -> Volume | None:
         try:
-            return await self._cloud.call(self._cloud.volumes.volume, volume_id)
+            return await self._cloud.call(self._cloud.disks.volume, volume_id)
         except NotFound:
             return None
 

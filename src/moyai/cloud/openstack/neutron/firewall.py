@@ -1,4 +1,4 @@
-"""Neutron: security groups and their rules, many in one call. Part of ``network.NeutronNetwork``."""
+"""Neutron: security groups and their rules, many in one call. ``cloud.capabilities.Firewall``."""
 
 from __future__ import annotations
 
@@ -8,15 +8,13 @@ from typing import Any
 
 from moyai.cloud.model import SecurityGroup, SecurityGroupRule
 from moyai.cloud.openstack import parse
-from moyai.cloud.openstack.neutron.parts import NeutronBase
+from moyai.cloud.openstack.neutron.parts import IDS_PER_QUERY, NeutronBase
 from moyai.core.errors import Conflict
 
-#: How many ids a query names at once (44 bytes each; servers take a line of 8 kB).
-_IDS_PER_QUERY = 100
 _TRIES = 4
 
 
-class SecurityGroupCalls(NeutronBase):
+class NeutronFirewall(NeutronBase):
     def security_groups(self, *, tag: str | None = None) -> list[SecurityGroup]:
         rows = self._neutron.list(
             "/security-groups",
@@ -35,7 +33,7 @@ class SecurityGroupCalls(NeutronBase):
 
     def security_group_rules(self, group_ids: Collection[str]) -> list[SecurityGroupRule]:
         found: list[SecurityGroupRule] = []
-        for ids in parse.chunks(group_ids, _IDS_PER_QUERY):
+        for ids in parse.chunks(group_ids, IDS_PER_QUERY):
             rows = self._neutron.list(
                 "/security-group-rules",
                 "security_group_rules",

@@ -1,27 +1,17 @@
-"""Neutron: networks, subnets, ports, floating IPs, quotas (``cloud.protocols.NetworkCalls``, with its two other parts)."""
+"""Neutron: networks, subnets, ports; with ``RouterCalls`` they are ``cloud.capabilities.Networks``."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from moyai.cloud.model import AddressPair, FloatingIP, Network, Port, Quota, Subnet
+from moyai.cloud.model import AddressPair, Network, Port, Subnet
 from moyai.cloud.openstack import parse
-from moyai.cloud.openstack.neutron.firewall import SecurityGroupCalls
+from moyai.cloud.openstack.neutron.parts import IDS_PER_QUERY
 from moyai.cloud.openstack.neutron.routers import RouterCalls
-from moyai.cloud.openstack.session import CloudSession
-from moyai.core.errors import NotFound
-
-#: Neutron's own default of ``max_routes``.
-DEFAULT_MAX_ROUTES = 30
-_IDS_PER_QUERY = 100
 
 
-class NeutronNetwork(RouterCalls, SecurityGroupCalls):
-    def __init__(self, session: CloudSession, *, max_routes: int = DEFAULT_MAX_ROUTES) -> None:
-        super().__init__(session)
-        self._max_routes = max_routes
-
+class NeutronNetworks(RouterCalls):
     def networks(self, *, tag: str | None = None, external: bool | None = None) -> list[Network]:
         params: dict[str, str | Sequence[str]] = {}
         if tag:
@@ -84,7 +74,7 @@ class NeutronNetwork(RouterCalls, SecurityGroupCalls):
         queries = (
             [params]
             if device_ids is None
-            else [{**params, "device_id": ids} for ids in parse.chunks(device_ids, _IDS_PER_QUERY)]
+            else [{**params, "device_id": ids} for ids in parse.chunks(device_ids, IDS_PER_QUERY)]
         )
         rows = [row for query in queries for row in self._neutron.list("/ports", "ports", operation="list ports", params=query)]
         return [parse.port(row) for row in rows]
@@ -125,62 +115,6 @@ class NeutronNetwork(RouterCalls, SecurityGroupCalls):
 
     def delete_port(self, port_id: str) -> None:
         self._delete("port", port_id)
-
-    def floating_ips(self, *, tag: str | None = None, port_ids: Collection[str] | None = None) -> list[FloatingIP]:
-        own = self._own(tag)
-        queries = [own] if port_ids is None else [{**own, "port_id": ids} for ids in parse.chunks(port_ids, _IDS_PER_QUERY)]
-        rows = [
-            row
-            for query in queries
-            for row in self._neutron.list("/floatingips", "floatingips", operation="list floating IPs", params=query)
-        ]
-        return [parse.floating_ip(row) for row in rows]
-
-    def create_floating_ip(
-        self,
-        *,
-        network_id: str,
-        subnet_id: str = "",
-        port_id: str = "",
-        address: str = "",
-        description: str = "",
-        tags: Sequence[str],
-    ) -> FloatingIP:
-        body: dict[str, Any] = {"floating_network_id": network_id, "description": description}
-        if port_id:
-            body["port_id"] = port_id
-        if address:
-            body["floating_ip_address"] = address
-        if subnet_id:
-            body["subnet_id"] = subnet_id
-        return parse.floating_ip(self._create("floating_ip", address or description, body, tags))
-
-    def associate_floating_ip(self, floating_ip_id: str, port_id: str | None) -> FloatingIP:
-        changed = self._neutron.put(
-            f"/floatingips/{floating_ip_id}",
-            {"floatingip": {"port_id": port_id}},
-            operation="associate floating IP" if port_id else "disassociate floating IP",
-            object_id=floating_ip_id,
-        )
-        return parse.floating_ip(changed["floatingip"])
-
-    def delete_floating_ip(self, floating_ip_id: str) -> None:
-        self._delete("floating_ip", floating_ip_id)
-
-    def quotas(self) -> list[Quota]:
-        project = self._session.project_id()
-        operation = "read network quotas"
-        if self._has("quota_details"):
-            try:
-                found = self._neutron.get(f"/quotas/{project}/details", operation=operation, object_id=project)
-                return parse.network_quotas(found)
-            except NotFound:
-                # a plugin that names the extension and does not serve it
-                pass
-        return parse.network_quotas(self._neutron.get(f"/quotas/{project}", operation=operation, object_id=project))
-
-    def max_routes(self) -> int:
-        return self._max_routes
 
 
 def _pairs(pairs: Sequence[AddressPair]) -> list[dict[str, str]]:

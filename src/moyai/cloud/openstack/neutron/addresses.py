@@ -1,0 +1,53 @@
+"""Neutron: floating IPs (``cloud.capabilities.Addresses``)."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from moyai.cloud.model import FloatingIP
+from moyai.cloud.openstack import parse
+from moyai.cloud.openstack.neutron.parts import IDS_PER_QUERY, NeutronBase
+
+
+class NeutronAddresses(NeutronBase):
+    def floating_ips(self, *, tag: str | None = None, port_ids: Collection[str] | None = None) -> list[FloatingIP]:
+        own = self._own(tag)
+        queries = [own] if port_ids is None else [{**own, "port_id": ids} for ids in parse.chunks(port_ids, IDS_PER_QUERY)]
+        rows = [
+            row
+            for query in queries
+            for row in self._neutron.list("/floatingips", "floatingips", operation="list floating IPs", params=query)
+        ]
+        return [parse.floating_ip(row) for row in rows]
+
+    def create_floating_ip(
+        self,
+        *,
+        network_id: str,
+        subnet_id: str = "",
+        port_id: str = "",
+        address: str = "",
+        description: str = "",
+        tags: Sequence[str],
+    ) -> FloatingIP:
+        body: dict[str, Any] = {"floating_network_id": network_id, "description": description}
+        if port_id:
+            body["port_id"] = port_id
+        if address:
+            body["floating_ip_address"] = address
+        if subnet_id:
+            body["subnet_id"] = subnet_id
+        return parse.floating_ip(self._create("floating_ip", address or description, body, tags))
+
+    def associate_floating_ip(self, floating_ip_id: str, port_id: str | None) -> FloatingIP:
+        changed = self._neutron.put(
+            f"/floatingips/{floating_ip_id}",
+            {"floatingip": {"port_id": port_id}},
+            operation="associate floating IP" if port_id else "disassociate floating IP",
+            object_id=floating_ip_id,
+        )
+        return parse.floating_ip(changed["floatingip"])
+
+    def delete_floating_ip(self, floating_ip_id: str) -> None:
+        self._delete("floating_ip", floating_ip_id)
