@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import re
 import secrets
+from typing import Literal
 
 #: Tag key on cloud objects (as ``moyai.cluster=UID`` where tags are plain strings, as key and value in metadata).
 CLUSTER_TAG = "moyai.cluster"
 ROLE_KEY = "moyai.role"
+#: The values of ``ROLE_KEY``.
+Role = Literal["control-plane", "worker"]
 POOL_KEY = "moyai.pool"
 #: Server metadata: the pod CIDR that the planner gave this node; the cloud controller manager copies it to the Node.
 POD_CIDR_KEY = "moyai.pod-cidr"
