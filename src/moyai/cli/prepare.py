@@ -150,12 +150,13 @@ def _toolchain_tasks(toolchain: Toolchain, names: Sequence[str]) -> list[Task]:
 def _upload(name: str, image: node.NodeImage, step: Step) -> Cloud:
     """Put the node image into Glance, unless this very one is there; an older one of the same name goes. Returns the cloud."""
     # imported here: openstacksdk takes a third of a second, and nothing else in this module needs it
+    from moyai.cloud.model import Power
     from moyai.cloud.openstack import connect
 
     cloud = connect(name)
     title = f"moyai-node-{image.version}"
     there = cloud.images.images(name=title)
-    current = [item for item in there if item.status.upper() == "ACTIVE" and item.properties.get(_KEY_PROPERTY) == image.key]
+    current = [item for item in there if item.ready and item.properties.get(_KEY_PROPERTY) == image.key]
     if not current:
         step.progress(f"{image.path.stat().st_size >> 20} MB")
         properties = {
@@ -171,7 +172,7 @@ def _upload(name: str, image: node.NodeImage, step: Step) -> Cloud:
         connect(f"{name}-admin").machines.precache_image(current[0].id)
     older = [item for item in there if item.id != current[0].id]
     # a server that is being built still needs the image that it was asked for with; the next `up` clears up then
-    if older and not any(server.status == "BUILD" for server in cloud.machines.servers()):
+    if older and not any(server.power is Power.STARTING for server in cloud.machines.servers()):
         for item in older:
             cloud.images.delete_image(item.id)
     return cloud

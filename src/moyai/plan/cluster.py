@@ -12,7 +12,7 @@ from dataclasses import replace
 from ipaddress import IPv4Network
 from typing import Any
 
-from moyai.cloud.model import AddressPair, Port, Route, Server
+from moyai.cloud.model import AddressPair, Port, Power, Route, Server
 from moyai.core.errors import Terminal
 from moyai.plan import steps as s
 from moyai.plan.capacity import check_capacity
@@ -22,9 +22,6 @@ from moyai.plan.observed import Observed, Recorded, Tagged, owner, owns, server_
 from moyai.plan.rules import missing_rules, wanted_rules
 from moyai.plan.steps import Plan, Step
 from moyai.spec.model import Cluster
-
-#: Server states in which the machine will not come to life by itself.
-BROKEN = frozenset({"ERROR", "DELETED", "SOFT_DELETED", "UNKNOWN"})
 
 
 def object_name(cluster: str, key: str) -> str:
@@ -256,9 +253,9 @@ class _Planner:
         for node in nodes:
             server = own.get(node.name)
             key = s.server_key(node.name)
-            if server is not None and server.status not in BROKEN:
+            if server is not None and not server.power.broken:
                 self.known[key] = server.id
-                if server.status in ("SHUTOFF", "STOPPED"):
+                if server.power is Power.OFF:
                     self.steps.append(s.StartServer(key=f"start {node.name}", name=node.name, server_id=server.id))
                 if server.flavor_name and server.flavor_name != choices.flavors[node.flavor].name:
                     self.notes.append(
