@@ -10,10 +10,10 @@ from typing import Any
 
 from moyai.ccm.fencing import FENCED, LEASE_NAMESPACE, OUT_OF_SERVICE, bound
 from moyai.cloud.model import Activity, Evidence, Power, Server
-from moyai.core.clock import FakeClock
 from moyai.core.errors import Retriable
 from moyai.kube.objects import parse_node
 from moyai.kube.watching import LEASES, NODES, PODS, VOLUME_ATTACHMENTS, Json
+from tests.fakes.clock import FakeClock
 from tests.unit.ccm_world import World, node_object, server
 
 RUNS = {"evidence": Evidence(Activity.RUNNING, "that its server runs", may_power_off=True)}

@@ -13,10 +13,10 @@ import click
 import pytest
 
 from moyai.cli import display, main
-from moyai.core.clock import FakeClock
 from moyai.core.errors import MoyaiError, Terminal, UsageError
 from moyai.core.progress import Reporter
 from moyai.linux.process import ProcessError
+from tests.fakes.clock import FakeClock
 
 
 def _failing(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:

@@ -12,12 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from moyai.core.backoff import Backoff
-from moyai.core.clock import FakeClock
 from moyai.core.errors import Conflict, Retriable, Terminal, UsageError
 from moyai.core.graph import Task, run_graph
 from moyai.core.ids import cluster_tag, is_dns_label, new_uid
 from moyai.core.paths import default_paths
 from moyai.core.progress import Event, Reporter, Step
+from tests.fakes.clock import FakeClock
 
 
 def test_an_error_is_one_line_with_its_hint_and_the_clouds_request() -> None:

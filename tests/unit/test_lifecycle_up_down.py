@@ -12,7 +12,6 @@ import pytest
 from moyai.bootstrap import pki
 from moyai.cloud.load_balancers import LoadBalancer
 from moyai.cloud.model import FloatingIP, Network, Port, Power, Quota, Route, Server, Snapshot, Volume
-from moyai.core.clock import FakeClock
 from moyai.core.errors import MoyaiError, Terminal, UsageError
 from moyai.core.ids import CLUSTER_TAG, cluster_tag
 from moyai.core.paths import Paths
@@ -24,6 +23,7 @@ from moyai.lifecycle.record import Record, locked
 from moyai.plan import text
 from moyai.spec.load import dump, parse
 from moyai.spec.model import Cluster
+from tests.fakes.clock import FakeClock
 from tests.unit.fakecloud import FakeCloud, FakeKube, Killed
 
 WHOLE = [
