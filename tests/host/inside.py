@@ -28,14 +28,14 @@ from pathlib import Path
 from typing import Any, cast
 
 from moyai.linux import cgroups, netns
-from moyai.linux.machine import Host, Machine
+from moyai.linux.machine import Host, NspawnMachine
 from moyai.linux.process import run
 from moyai.localcloud import inside, tuning
-from moyai.localcloud.config import CloudConfig
+from moyai.localcloud.layout import LocalCloudConfig
 
 SHARE, LAB = Path("/share"), Path("/lab")
 RESULTS = SHARE / "results.jsonl"
-CONFIG = CloudConfig(name="try", zones=("az1",))
+CONFIG = LocalCloudConfig(name="try", zones=("az1",))
 BRIDGE = "brnodes"
 Json = dict[str, Any]
 
@@ -178,7 +178,7 @@ def work(root: str) -> None:
         assert not nspawn, nspawn
 
 
-def show(machines: list[Machine]) -> None:
+def show(machines: list[NspawnMachine]) -> None:
     """Let the host see the consoles while it goes on: when it does not end, that is all there is to see."""
     while True:
         for machine in machines:
@@ -187,7 +187,7 @@ def show(machines: list[Machine]) -> None:
         time.sleep(5)
 
 
-def make(node: Json, plan: Json) -> Machine:
+def make(node: Json, plan: Json) -> NspawnMachine:
     """The machine's folder as Nova's driver makes it: overlay, its own store, config drive, links."""
     name = str(node["name"])
     folder = LAB / "machines" / name
@@ -205,11 +205,11 @@ def make(node: Json, plan: Json) -> Machine:
         run(["cp", "-p", "--remove-destination", database, folder / "store" / database.relative_to(LAB / "store")])
     namespace = f"try-{name}"
     netns.add(namespace)
-    address = netns.Address(node["address"], int(plan["prefix"]), str(plan["gateway"]).partition("/")[0])
+    address = netns.LinkAddress(node["address"], int(plan["prefix"]), str(plan["gateway"]).partition("/")[0])
     tail = name[-8:]
     netns.plug(namespace, netns.Link(f"tap-{tail}", "eth0", node["mac"], 1450, (address,)))
     netns.enslave(f"tap-{tail}", BRIDGE)
-    return Machine(
+    return NspawnMachine(
         name=name,
         hostname=name,
         folder=folder,
@@ -221,7 +221,7 @@ def make(node: Json, plan: Json) -> Machine:
     )
 
 
-def journal(here: Host, machine: Machine) -> None:
+def journal(here: Host, machine: NspawnMachine) -> None:
     try:
         said = here.run(machine.folder, machine.name, ["journalctl", "--no-pager", "-b"], timeout=120).stdout
     except Exception as error:
@@ -230,7 +230,7 @@ def journal(here: Host, machine: Machine) -> None:
     (SHARE / f"journal-{machine.name}.log").write_text("\n".join([said, *pods]))
 
 
-def check_machines(here: Host, machines: list[Machine]) -> None:
+def check_machines(here: Host, machines: list[NspawnMachine]) -> None:
     machine = machines[0]
     with trying("a machine is what its flavor says") as detail:
         memory = here.run(machine.folder, machine.name, ["grep", "MemTotal", "/proc/meminfo"], timeout=60).stdout.split()[1]
@@ -246,7 +246,7 @@ def check_machines(here: Host, machines: list[Machine]) -> None:
 
 
 @contextmanager
-def exhausting(here: Host, machine: Machine) -> Generator[None]:
+def exhausting(here: Host, machine: NspawnMachine) -> Generator[None]:
     """Beside what happens within, somebody in the machine takes memory without end: only he is killed."""
     leader = here.leader(machine.folder, machine.name)
     greedy = subprocess.Popen(here.exec_argv(machine.folder, machine.name, ["tail", "/dev/zero"]), stderr=subprocess.DEVNULL)
@@ -308,7 +308,7 @@ def ready(item: Json) -> bool:
     return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
 
 
-def check_control_plane(control: Machine) -> Api:
+def check_control_plane(control: NspawnMachine) -> Api:
     conf = control.upper / "etc/kubernetes/admin.conf"
 
     # a first try that failed for want of time is begun anew by the machine itself: only the deadline counts
@@ -319,7 +319,7 @@ def check_control_plane(control: Machine) -> Api:
     return api
 
 
-def check_cluster(machines: list[Machine], api: Api) -> None:
+def check_cluster(machines: list[NspawnMachine], api: Api) -> None:
     with trying("both nodes Ready") as detail:
         names = {machine.name for machine in machines}
 
@@ -348,7 +348,7 @@ def admit(api: Api, node: Json) -> None:
         api.call("PATCH", f"/api/v1/nodes/{node['metadata']['name']}", patch, "application/merge-patch+json")
 
 
-def check_pods(here: Host, machines: list[Machine], api: Api, image: str) -> None:
+def check_pods(here: Host, machines: list[NspawnMachine], api: Api, image: str) -> None:
     pods = "/api/v1/namespaces/default/pods"
     control, worker = machines[0], machines[-1]
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from moyai.images.cache import Cache, key_of, remove
 from moyai.images.debian import Sources, bootstrap, codename, host_sources
-from moyai.images.node import NodeImage
+from moyai.images.node_image import NodeImage
 from moyai.linux.process import run
 
 #: Release → code name.

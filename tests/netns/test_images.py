@@ -14,11 +14,11 @@ import pytest
 from moyai.core.errors import Retriable, Terminal
 from moyai.core.paths import default_paths
 from moyai.core.progress import Reporter
-from moyai.images import node, recipes, references, store
+from moyai.images import node_image, recipes, references, store
 from moyai.images.cache import Cache
 from moyai.images.oci import Entry, ImageConfig, folder, write_archive, write_layer
 from moyai.images.python_image import moyai_image
-from moyai.images.reference import Reference
+from moyai.images.reference import ImageReference
 from moyai.images.registry import Registry
 from moyai.linux import netns
 from moyai.linux.background import background
@@ -97,7 +97,7 @@ def test_what_is_pushed_can_be_pulled(tmp_path: Path, components: dict[str, Comp
         assert [(item.path, item.tag) for item in registry.list()] == [("team/app", "1")]
         pulled = _pull(components["containerd"], tmp_path, "127.0.0.1:5001/team/app:1")
         assert json.loads(pulled)["config"]["Cmd"] == ["/none"]
-        registry.delete(Reference.parse("example.org/team/app:1"))
+        registry.delete(ImageReference.parse("example.org/team/app:1"))
         assert registry.list() == []
 
 
@@ -145,7 +145,7 @@ def test_moyais_own_image_is_the_same_bytes_again(tmp_path: Path) -> None:
 
 def test_the_node_image_is_a_whole_root_file_system() -> None:
     paths, reporter = default_paths(), Reporter()
-    image = node.ensure(Toolchain(paths, reporter), paths, reporter)
+    image = node_image.ensure(Toolchain(paths, reporter), paths, reporter)
     listing = run(["bash", "-o", "pipefail", "-c", 'zstd -dc "$1" | tar -tv --numeric-owner', "list", str(image.path)]).stdout
     found: dict[str, list[str]] = {}
     for line in listing.splitlines():

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from moyai.localcloud.drivers import lb_validate as v
+from moyai.localcloud.drivers.octavia import validate as v
 
 
 def full(**pool: Any) -> dict[str, Any]:

@@ -11,9 +11,9 @@ import yaml
 
 from moyai.core.errors import MoyaiError
 from moyai.localcloud import clouds_yaml, secrets
-from moyai.localcloud.config import CloudConfig
+from moyai.localcloud.layout import LocalCloudConfig
 
-CONFIG = CloudConfig()
+CONFIG = LocalCloudConfig()
 OTHER = {"auth": {"auth_url": "https://elsewhere.example/v3"}, "region_name": "north"}
 
 

@@ -10,9 +10,9 @@ import pytest
 from moyai.core.errors import MoyaiError, UsageError
 from moyai.linux.process import Completed, ProcessError
 from moyai.localcloud import host, tuning
-from moyai.localcloud.config import CloudConfig
+from moyai.localcloud.layout import LocalCloudConfig
 
-CONFIG = CloudConfig(management_cidr="10.1.0.0/24", external_cidr="10.2.0.0/24")
+CONFIG = LocalCloudConfig(management_cidr="10.1.0.0/24", external_cidr="10.2.0.0/24")
 
 
 class Kernel:

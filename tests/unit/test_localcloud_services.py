@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from moyai.localcloud import inside, secrets
-from moyai.localcloud.config import MAX_ROUTES, CloudConfig, CloudPaths
 from moyai.localcloud.env import OpenStackEnv
+from moyai.localcloud.layout import MAX_ROUTES, CloudPaths, LocalCloudConfig
 from moyai.localcloud.services import files, services
 from moyai.localcloud.services.base import Context, ini
 
-CONFIG = CloudConfig("test", "10.1.0.0/24", "10.2.0.0/24", ("east", "west", "south"))
+CONFIG = LocalCloudConfig("test", "10.1.0.0/24", "10.2.0.0/24", ("east", "west", "south"))
 
 
 @pytest.fixture
@@ -122,11 +122,11 @@ def test_the_message_bus_is_closed_to_machines_and_the_host_to_both() -> None:
     assert "tcp dport 5672 iifname os-br-ex drop" in rules
     assert "iifname os-br-ex oifname os-br-mgmt drop" in rules
     assert "ip daddr != 10.1.0.0/24 accept" not in rules
-    opened = inside.filter_rules(CloudConfig(outbound=True))
+    opened = inside.filter_rules(LocalCloudConfig(outbound=True))
     assert opened.index("ip daddr != 10.255.0.0/24 accept") < opened.index("oifname os-br-mgmt drop")
 
 
 def test_without_outbound_no_way_leads_out() -> None:
     assert "route add default" not in inside.links(CONFIG)
     assert "route add unreachable default" in inside.links(CONFIG)
-    assert "route add default via 10.255.0.254" in inside.links(CloudConfig(outbound=True))
+    assert "route add default via 10.255.0.254" in inside.links(LocalCloudConfig(outbound=True))

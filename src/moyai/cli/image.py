@@ -13,10 +13,10 @@ from rich.table import Table
 from moyai.cli.display import OutputFormat, reporter
 from moyai.core.errors import UsageError
 from moyai.core.paths import default_paths
-from moyai.images.reference import Reference
+from moyai.images.reference import ImageReference
 from moyai.images.registry import Registry
-from moyai.localcloud.cloud import recorded
-from moyai.localcloud.config import PORTS, CloudPaths
+from moyai.localcloud.layout import PORTS, CloudPaths
+from moyai.localcloud.start_stop import recorded
 
 _CLOUD = click.option("--cloud", default="moyai", show_default=True, help="The local cloud.")
 _OUTPUT = click.option(
@@ -36,7 +36,7 @@ def image() -> None:
 @_OUTPUT
 def load(file: Path, name: str | None, cloud: str, output: str) -> None:
     """Put the images of FILE, as `docker save` or an OCI archive has them, into the registry."""
-    wanted = Reference.parse(name) if name else None
+    wanted = ImageReference.parse(name) if name else None
     registry = _registry(cloud)
     with reporter(cast(OutputFormat, output), title="image") as progress, progress.step(f"load {file.name}") as step:
         pushed = registry.push(file, step.progress, name=wanted)
@@ -68,7 +68,7 @@ def list_(cloud: str, output: str) -> None:
 @_CLOUD
 def remove(name: str, cloud: str) -> None:
     """Take the image NAME out of the registry; nodes that hold it already keep it."""
-    reference = Reference.parse(name)
+    reference = ImageReference.parse(name)
     _registry(cloud).delete(reference)
     click.echo(f"{reference} removed")
 

@@ -12,7 +12,7 @@ from rich.table import Table
 from moyai.cli.display import OutputFormat, reporter
 from moyai.core.paths import default_paths
 from moyai.core.progress import Reporter
-from moyai.toolchain import Listed, Source, Toolchain
+from moyai.toolchain import ListedComponent, Source, Toolchain
 
 _OUTPUT = click.option(
     "--output", type=click.Choice(["text", "json"]), default="text", show_default=True, help="Form of the output."
@@ -63,7 +63,7 @@ def clean(output: str) -> None:
     click.echo(f"{_size(freed)} of sources and compiled packages removed")
 
 
-def _show(lines: list[Listed], output: str) -> None:
+def _show(lines: list[ListedComponent], output: str) -> None:
     if output == "json":
         click.echo(json.dumps([_as_json(line) for line in lines], indent=2))
         return
@@ -86,7 +86,7 @@ def _show(lines: list[Listed], output: str) -> None:
         click.echo(f"missing: {', '.join(missing)}. {hint}", err=True)
 
 
-def _as_json(line: Listed) -> dict[str, object]:
+def _as_json(line: ListedComponent) -> dict[str, object]:
     there = line.component
     return {
         "name": line.name,

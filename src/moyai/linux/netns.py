@@ -23,7 +23,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 @dataclass(frozen=True)
-class Address:
+class LinkAddress:
     """An address with its prefix length, and the gateway of its subnet (if it has one)."""
 
     address: str
@@ -40,7 +40,7 @@ class Link:
     inside: str
     mac: str
     mtu: int
-    addresses: tuple[Address, ...]
+    addresses: tuple[LinkAddress, ...]
 
 
 def path(name: str) -> Path:

@@ -14,7 +14,7 @@ import urllib.request
 from typing import Any
 
 from moyai.core.errors import Conflict, MoyaiError, NotFound, Retriable, Terminal
-from moyai.localcloud.config import CloudConfig
+from moyai.localcloud.layout import LocalCloudConfig
 
 # what the host's environment says about proxies is never meant for the cloud
 _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -23,7 +23,7 @@ _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 class Api:
     """``request`` speaks to a service by its name in ``config.PORTS``; bodies and answers are JSON."""
 
-    def __init__(self, config: CloudConfig, password: str, *, user: str = "admin", project: str = "admin") -> None:
+    def __init__(self, config: LocalCloudConfig, password: str, *, user: str = "admin", project: str = "admin") -> None:
         self._config = config
         self._auth: dict[str, Any] = {
             "auth": {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from moyai.linux.process import run
-from moyai.localcloud.config import CloudPaths
+from moyai.localcloud.layout import CloudPaths
 from moyai.localcloud.services.infra import DATABASES
 
 

@@ -18,8 +18,8 @@ from moyai.core.progress import Step
 from moyai.linux.process import ProcessError, run
 from moyai.localcloud import database
 from moyai.localcloud.api import Api
-from moyai.localcloud.config import FLAVORS
 from moyai.localcloud.control import Control
+from moyai.localcloud.layout import FLAVORS
 from moyai.localcloud.secrets import SERVICE_USERS
 from moyai.localcloud.services.base import Context, python_env
 from moyai.localcloud.services.volume import BACKEND_NAME, MULTIATTACH_TYPE, VOLUME_TYPE

@@ -41,7 +41,7 @@ class Component:
         return sum(path.stat().st_size for path in self.files.values())
 
 
-class Store:
+class ComponentStore:
     def __init__(self, root: Path) -> None:
         self._root = root
 

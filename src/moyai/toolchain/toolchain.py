@@ -18,7 +18,7 @@ from moyai.core.progress import Reporter, Step
 from moyai.toolchain.golang import GoToolchain
 from moyai.toolchain.pins import Architecture, Pin, Pins, Release, architecture, load_pins
 from moyai.toolchain.release import ChecksumMismatch, Hosts, fetch
-from moyai.toolchain.store import Component, Store
+from moyai.toolchain.store import Component, ComponentStore
 
 #: Where a missing component may come from: ``auto`` is the release file where it can be had, else a build.
 Source = Literal["auto", "release", "modules"]
@@ -30,7 +30,7 @@ GO = "go"
 
 
 @dataclass(frozen=True)
-class Listed:
+class ListedComponent:
     """One line of what is there: ``component`` is None while it is missing; ``folder`` is where it is or will be."""
 
     name: str
@@ -53,7 +53,7 @@ class Toolchain:
         self._reporter = reporter
         self._source: Source = source
         self._pins = pins or load_pins(arch)
-        self._store = Store(paths.toolchain)
+        self._store = ComponentStore(paths.toolchain)
         self._hosts = hosts or Hosts()
         self._go = GoToolchain(paths, self._pins.go, arch)
 
@@ -73,15 +73,15 @@ class Toolchain:
             return Component(GO, go.version, go.origin, {"go": go.program}) if go else None
         return self._store.find(self._pin(name))
 
-    def list(self) -> list[Listed]:
+    def list(self) -> list[ListedComponent]:
         """Every component: what is there and where it came from, and what is missing."""
         lines = [
-            Listed(pin.name, pin.version, self._store.path(pin), self._store.find(pin))
+            ListedComponent(pin.name, pin.version, self._store.path(pin), self._store.find(pin))
             for pin in self._pins.components.values()
         ]
         go = self.find(GO)
         folder = go.files["go"].parent if go else self._go.folder
-        return [*lines, Listed(GO, go.version if go else self._pins.go.version, folder, go)]
+        return [*lines, ListedComponent(GO, go.version if go else self._pins.go.version, folder, go)]
 
     def ensure(self, names: Iterable[str]) -> dict[str, Component]:
         """Get what is missing of ``names`` (side by side) and return where everything is.

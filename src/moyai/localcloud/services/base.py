@@ -1,13 +1,13 @@
-"""What all services' modules share: the context they render from, the form of a service, INI text, common sections."""
+"""What all services' modules share: the context they render from, INI text, common sections."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
-from moyai.localcloud.config import CloudConfig, CloudPaths
 from moyai.localcloud.env import OpenStackEnv
+from moyai.localcloud.layout import CloudPaths, LocalCloudConfig
 from moyai.localcloud.secrets import Secrets
 
 #: One INI section: option → value; a tuple is joined by commas, a bool written as oslo.config reads it.
@@ -18,7 +18,7 @@ Section = Mapping[str, "str | int | float | bool | tuple[str, ...] | Path"]
 class Context:
     """All that rendering needs. ``cgroup``: the cgroup root for machines, as ``moyai.linux.cgroups`` writes it."""
 
-    config: CloudConfig
+    config: LocalCloudConfig
     paths: CloudPaths
     env: OpenStackEnv
     secrets: Secrets
@@ -36,25 +36,6 @@ class Context:
     @property
     def transport_url(self) -> str:
         return f"rabbit://moyai:{self.secrets.rabbitmq}@{self.config.address}:5672/"
-
-
-@dataclass(frozen=True)
-class Service:
-    """One supervised program.
-
-    ``after``: services that must be ready before it starts. ``port``/``socket``: ready as soon as something listens there
-    (the management address); with neither, ready once it runs. ``netns``: network namespace inside the cloud. ``env`` is
-    the whole environment; it must hold no secret. ``stop``: signal that asks it to end.
-    """
-
-    name: str
-    argv: tuple[str, ...]
-    env: Mapping[str, str] = field(default_factory=dict[str, str])
-    after: tuple[str, ...] = ()
-    port: int = 0
-    socket: str = ""
-    netns: str = ""
-    stop: str = "SIGTERM"
 
 
 def ini(sections: Mapping[str, Section]) -> str:

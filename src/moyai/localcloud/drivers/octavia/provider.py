@@ -1,7 +1,7 @@
 # pyright: basic, reportMissingImports=false
 """Octavia's provider driver `moyai`: each load balancer is a network namespace on its VIP port, with HAProxy and nftables.
 
-It runs in octavia-api and only refuses what cannot be done, makes the VIP port, and calls moyai-lbd (`lb_agent`), which does
+It runs in octavia-api and only refuses what cannot be done, makes the VIP port, and calls moyai-lbd (`agent`), which does
 the work from the database. The call may be lost: moyai-lbd looks by itself every second.
 """
 
@@ -16,10 +16,10 @@ from octavia.network.drivers.neutron import base as neutron_base
 from octavia_lib.api.drivers import exceptions, provider_base
 from openstack import exceptions as sdk_exceptions
 
-from moyai.localcloud.drivers import lb_settings, lb_validate
-from moyai.localcloud.drivers.lb_agent import SOCKET
-from moyai.localcloud.drivers.lb_link import TAKEN, PortBefore
-from moyai.localcloud.drivers.lb_store import DEVICE_OWNER, Store, device_id, vip_port_name
+from moyai.localcloud.drivers.octavia import settings, validate
+from moyai.localcloud.drivers.octavia.agent import SOCKET
+from moyai.localcloud.drivers.octavia.octavia_database import DEVICE_OWNER, OctaviaDatabase, device_id, vip_port_name
+from moyai.localcloud.drivers.octavia.vip_link import TAKEN, PortBefore
 
 LOG = logging.getLogger(__name__)
 
@@ -48,13 +48,13 @@ class MoyaiProvider(provider_base.ProviderDriver):
 
     def __init__(self) -> None:
         super().__init__()
-        self._settings = lb_settings.read()
+        self._settings = settings.read()
 
     # ---- load balancers
 
     def create_vip_port(self, loadbalancer_id, project_id, vip_dictionary, additional_vip_dicts):
         """Make (or take) the VIP's port, bound to the host of moyai-lbd. Returns its address and place."""
-        self._check(lb_validate.vips(vip_dictionary, additional_vip_dicts))
+        self._check(validate.vips(vip_dictionary, additional_vip_dicts))
         network = clients.NeutronAuth.get_neutron_client().network
         try:
             if vip_dictionary.get("vip_port_id"):
@@ -105,11 +105,11 @@ class MoyaiProvider(provider_base.ProviderDriver):
 
     def loadbalancer_create(self, loadbalancer):
         # what is refused here is rolled back by Octavia, which knows nothing of the port: moyai-lbd takes that away
-        self._check(lb_validate.balancer(loadbalancer.to_dict(recurse=True)))
+        self._check(validate.balancer(loadbalancer.to_dict(recurse=True)))
         self._call(loadbalancer.loadbalancer_id)
 
     def loadbalancer_update(self, old_loadbalancer, new_loadbalancer):
-        self._check(lb_validate.balancer(new_loadbalancer.to_dict(recurse=True)))
+        self._check(validate.balancer(new_loadbalancer.to_dict(recurse=True)))
         self._call(old_loadbalancer.loadbalancer_id)
 
     def loadbalancer_delete(self, loadbalancer, cascade=False):
@@ -121,11 +121,11 @@ class MoyaiProvider(provider_base.ProviderDriver):
     # ---- listeners
 
     def listener_create(self, listener):
-        self._check(lb_validate.listener(listener.to_dict(recurse=True)))
+        self._check(validate.listener(listener.to_dict(recurse=True)))
         self._call(listener.loadbalancer_id)
 
     def listener_update(self, old_listener, new_listener):
-        self._check(lb_validate.listener(_merged(old_listener, new_listener)))
+        self._check(validate.listener(_merged(old_listener, new_listener)))
         self._call(old_listener.loadbalancer_id)
 
     def listener_delete(self, listener):
@@ -134,11 +134,11 @@ class MoyaiProvider(provider_base.ProviderDriver):
     # ---- pools
 
     def pool_create(self, pool):
-        self._check(lb_validate.pool(pool.to_dict(recurse=True)))
+        self._check(validate.pool(pool.to_dict(recurse=True)))
         self._call(pool.loadbalancer_id)
 
     def pool_update(self, old_pool, new_pool):
-        self._check(lb_validate.pool(_merged(old_pool, new_pool)))
+        self._check(validate.pool(_merged(old_pool, new_pool)))
         self._call(old_pool.loadbalancer_id)
 
     def pool_delete(self, pool):
@@ -161,11 +161,11 @@ class MoyaiProvider(provider_base.ProviderDriver):
     # ---- health monitors
 
     def health_monitor_create(self, healthmonitor):
-        self._check(lb_validate.monitor(healthmonitor.to_dict()))
+        self._check(validate.monitor(healthmonitor.to_dict()))
         self._change_of_pool(healthmonitor.pool_id)
 
     def health_monitor_update(self, old_healthmonitor, new_healthmonitor):
-        self._check(lb_validate.monitor(_merged(old_healthmonitor, new_healthmonitor)))
+        self._check(validate.monitor(_merged(old_healthmonitor, new_healthmonitor)))
         self._change_of_pool(old_healthmonitor.pool_id)
 
     def health_monitor_delete(self, healthmonitor):
@@ -177,23 +177,23 @@ class MoyaiProvider(provider_base.ProviderDriver):
         return {}
 
     def validate_flavor(self, flavor_dict):
-        self._check(lb_validate.no_choice("flavor", flavor_dict))
+        self._check(validate.no_choice("flavor", flavor_dict))
 
     def get_supported_availability_zone_metadata(self):
         return {}
 
     def validate_availability_zone(self, availability_zone_dict):
-        self._check(lb_validate.no_choice("availability zone", availability_zone_dict))
+        self._check(validate.no_choice("availability zone", availability_zone_dict))
 
     # ----
 
     def _change_of_pool(self, pool_id, members=()):
-        place = Store().place_of_pool(pool_id)
+        place = OctaviaDatabase().place_of_pool(pool_id)
         if place is None:
             text = f"pool {pool_id} does not exist"
             raise exceptions.DriverError(user_fault_string=text, operator_fault_string=text)
         for one in members:
-            self._check(lb_validate.member(one, place.protocol, place.vip_address))
+            self._check(validate.member(one, place.protocol, place.vip_address))
         self._call(place.balancer_id)
 
     @staticmethod

@@ -1,4 +1,5 @@
-# pyright: basic, reportMissingImports=false
+# pyright: basic, reportMissingImports=false, reportAttributeAccessIssue=false
+# (pyright takes this folder for OpenStack's package of the same name)
 """Unpacked images: what Glance holds, made into root file systems that machines share.
 
 An image is a tar (plain or compressed) of a root file system. It is unpacked once per content, however many machines ask

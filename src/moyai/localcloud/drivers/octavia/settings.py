@@ -16,20 +16,20 @@ _OPTIONS = [
 
 
 @dataclass(frozen=True)
-class Settings:
+class ProviderSettings:
     """The options' values."""
 
     folder: Path
     host: str
 
 
-def read() -> Settings:
+def read() -> ProviderSettings:
     """The values, as Octavia's configuration holds them."""
     cfg.CONF.register_opts(_OPTIONS, group="moyai")
-    return Settings(Path(cfg.CONF.moyai.lb_dir), cfg.CONF.moyai.lb_host)
+    return ProviderSettings(Path(cfg.CONF.moyai.lb_dir), cfg.CONF.moyai.lb_host)
 
 
-def prepare() -> Settings:
+def prepare() -> ProviderSettings:
     """For a process of its own: parse the command line, set up Octavia's configuration and logging."""
     from octavia.common import service
 

@@ -31,7 +31,7 @@ class Plug:
     mac: str
     network_id: str
     mtu: int
-    addresses: tuple[netns.Address, ...]
+    addresses: tuple[netns.LinkAddress, ...]
 
     @property
     def link(self) -> netns.Link:
@@ -55,7 +55,7 @@ class Plug:
         try:
             data = json.loads(file.read_text())
             addresses = tuple(
-                netns.Address(one["address"], one["prefix"], one["gateway"], tuple((a, b) for a, b in one["routes"]))
+                netns.LinkAddress(one["address"], one["prefix"], one["gateway"], tuple((a, b) for a, b in one["routes"]))
                 for one in data["addresses"]
             )
             return Plug(data["port_id"], data["mac"], data["network_id"], data["mtu"], addresses)

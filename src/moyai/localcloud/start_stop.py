@@ -8,7 +8,6 @@ missing ``complete`` mark and made anew. One lock per cloud name: commands that 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shutil
 import sys
@@ -23,15 +22,16 @@ from moyai.core.graph import run_graph
 from moyai.core.locks import file_lock
 from moyai.core.paths import Paths
 from moyai.core.progress import Reporter
-from moyai.linux import cgroups
+from moyai.linux import cgroups, proc
 from moyai.linux.process import ProcessError, run
-from moyai.localcloud import agents, clouds_yaml, database, ends, env, host, proc, secrets, snapshot, tuning
+from moyai.localcloud import agents, clouds_yaml, database, database_image, ends, env, host, secrets, tuning
 from moyai.localcloud.api import Api
-from moyai.localcloud.config import CloudConfig, CloudPaths
 from moyai.localcloud.control import Control
+from moyai.localcloud.layout import CloudPaths, LocalCloudConfig
 from moyai.localcloud.services import files, services
 from moyai.localcloud.services.base import Context
 from moyai.localcloud.setup import STARTS, Setup
+from moyai.localcloud.supervision import SupervisorPlan
 
 #: What a cloud needs before the first machine; machines come on top.
 MEMORY_MB = 4500
@@ -52,7 +52,7 @@ _SUBFOLDERS = (
 
 
 def up(
-    config: CloudConfig,
+    config: LocalCloudConfig,
     paths: Paths,
     reporter: Reporter,
     *,
@@ -78,21 +78,21 @@ def up(
             host.check_capacity(MEMORY_MB, DISK_GB, folders.root)
         with reporter.step("cloud: OpenStack's environment") as step:
             environment = env.ensure(paths, step)
-        _Up(config, folders, reporter, environment, registry, clock, snapshot.Store(paths)).run(
+        _Start(config, folders, reporter, environment, registry, clock, database_image.DatabaseImages(paths)).run(
             running, use_snapshot=use_snapshot, clouds_file=clouds_file or clouds_yaml.user_file()
         )
 
 
-class _Up:
+class _Start:
     def __init__(
         self,
-        config: CloudConfig,
+        config: LocalCloudConfig,
         paths: CloudPaths,
         reporter: Reporter,
         environment: env.OpenStackEnv,
         registry: Path | None,
         clock: Clock,
-        store: snapshot.Store,
+        store: database_image.DatabaseImages,
     ) -> None:
         self.config, self.paths, self.reporter, self.clock = config, paths, reporter, clock
         self.environment, self.registry, self.store = environment, registry, store
@@ -112,7 +112,7 @@ class _Up:
         else:
             ends.end(self.config, self.paths)
         self._folders()
-        key = snapshot.key(self.config, self.environment, self.paths)
+        key = database_image.key(self.config, self.environment, self.paths)
         if complete.exists():
             how = "kept"
         elif use_snapshot and self.store.exists(key):
@@ -143,8 +143,9 @@ class _Up:
         host.attach(self.config, init)
         context = self._render()
         self.control.wait_answer(20)
-        if {service.name for service in services(context)} != {service.name for service in self.control.status()}:
-            # the registry's program was not at hand when the cloud was made
+        if SupervisorPlan.load(self.paths.services_file).services != tuple(services(context)):
+            # the registry's program was not at hand when the cloud was made, or another version of moyai made it: a service
+            # that runs goes on, and is started as this version wants it when it ends
             self._write_plan(context, [])
             self.control.reload()
             self.clock.sleep(0.5)
@@ -188,12 +189,8 @@ class _Up:
         return context
 
     def _write_plan(self, context: Context, held: Sequence[str]) -> None:
-        plan = {
-            "address": self.config.address,
-            "services": [asdict(service) for service in services(context)],
-            "held": list(held),
-        }
-        write_private(self.paths.services_file, json.dumps(plan, indent=1))
+        plan = SupervisorPlan(self.config.address, tuple(services(context)), tuple(held))
+        write_private(self.paths.services_file, plan.to_json())
 
     def _launch(self, context: Context, held: Sequence[str]) -> None:
         self._write_plan(context, held)
@@ -223,7 +220,7 @@ class _Up:
 
 
 def down(
-    config: CloudConfig, paths: Paths, reporter: Reporter, *, keep: bool = False, clouds_file: Path | None = None
+    config: LocalCloudConfig, paths: Paths, reporter: Reporter, *, keep: bool = False, clouds_file: Path | None = None
 ) -> list[str]:
     """End the cloud and delete its state (``keep``: only end it). Returns what was left behind all the same."""
     require_root()
@@ -242,12 +239,12 @@ def down(
         return ends.leftovers(config, folders)
 
 
-def leftovers(config: CloudConfig, paths: Paths) -> list[str]:
+def leftovers(config: LocalCloudConfig, paths: Paths) -> list[str]:
     """Everything on the host that belongs to this cloud's running: empty after ``down``."""
     return ends.leftovers(config, CloudPaths(paths.cloud(config.name)))
 
 
-def restart(config: CloudConfig, paths: Paths, names: Sequence[str]) -> None:
+def restart(config: LocalCloudConfig, paths: Paths, names: Sequence[str]) -> None:
     """Ask services to end; the supervisor starts them again."""
     control = Control(CloudPaths(paths.cloud(config.name)).control_socket)
     known = {service.name for service in control.status()}
@@ -257,10 +254,10 @@ def restart(config: CloudConfig, paths: Paths, names: Sequence[str]) -> None:
     control.restart(names)
 
 
-def recorded(paths: CloudPaths) -> CloudConfig | None:
+def recorded(paths: CloudPaths) -> LocalCloudConfig | None:
     """The configuration that the cloud in this folder was made with."""
     try:
-        return CloudConfig.from_json(paths.record.read_text())
+        return LocalCloudConfig.from_json(paths.record.read_text())
     except FileNotFoundError:
         return None
 
@@ -272,7 +269,7 @@ def _recorded_registry(paths: CloudPaths) -> Path | None:
         return None
 
 
-def _check_same(config: CloudConfig, paths: CloudPaths) -> None:
+def _check_same(config: LocalCloudConfig, paths: CloudPaths) -> None:
     existing = recorded(paths)
     if existing is not None and existing != config and (paths.root / "complete").exists():
         differing = [key for key, value in asdict(existing).items() if asdict(config)[key] != value]
@@ -284,7 +281,7 @@ def _check_same(config: CloudConfig, paths: CloudPaths) -> None:
 
 def _init(paths: CloudPaths) -> int | None:
     """The pid of the namespace's init, if the cloud runs."""
-    record = proc.Record.load(paths.init_record)
+    record = proc.ProcessRecord.load(paths.init_record)
     return record.pid if record and record.alive() else None
 
 

@@ -15,9 +15,9 @@ from pathlib import Path
 
 from moyai.linux import netns, nft
 from moyai.linux.haproxy import HAProxy, Row
-from moyai.localcloud.drivers import lb_haproxy, lb_link, lb_rules
-from moyai.localcloud.drivers.lb_checks import Check
-from moyai.localcloud.drivers.lb_model import LoadBalancer, backend_name
+from moyai.localcloud.drivers.octavia import haproxy_config, nft_rules, vip_link
+from moyai.localcloud.drivers.octavia.model import LoadBalancer, backend_name
+from moyai.localcloud.drivers.octavia.udp_checks import Check
 
 LOG = logging.getLogger(__name__)
 Health = Mapping[str, bool | None]
@@ -29,7 +29,7 @@ class Plane:
 
     def __init__(self, root: Path, balancer_id: str) -> None:
         self.id = balancer_id
-        self.namespace = lb_link.namespace(balancer_id)
+        self.namespace = vip_link.namespace(balancer_id)
         self.folder = root / balancer_id
         # short: HAProxy and the kernel limit a socket's path
         self.haproxy = HAProxy(self.folder, self.namespace, root / (balancer_id.replace("-", "")[:12] + ".s"))
@@ -38,16 +38,16 @@ class Plane:
         self._ping = self.folder / "ping-check"
 
     @property
-    def plug(self) -> lb_link.Plug | None:
+    def plug(self) -> vip_link.Plug | None:
         """Neutron's answer about the port, as it was kept."""
-        return lb_link.Plug.read(self._plug_file)
+        return vip_link.Plug.read(self._plug_file)
 
     @property
-    def port_before(self) -> lb_link.PortBefore | None:
+    def port_before(self) -> vip_link.PortBefore | None:
         """What the user's own VIP port was before, if it is one."""
-        return lb_link.PortBefore.read(self.folder / lb_link.TAKEN)
+        return vip_link.PortBefore.read(self.folder / vip_link.TAKEN)
 
-    def keep(self, plug: lb_link.Plug) -> None:
+    def keep(self, plug: vip_link.Plug) -> None:
         """Keep Neutron's answer about the port."""
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         plug.save(self._plug_file)
@@ -56,31 +56,31 @@ class Plane:
         """Ask Neutron again the next time."""
         self._plug_file.unlink(missing_ok=True)
 
-    def apply(self, balancer: LoadBalancer, plug: lb_link.Plug, health: Health) -> None:
+    def apply(self, balancer: LoadBalancer, plug: vip_link.Plug, health: Health) -> None:
         """Make it so. Raises ProcessError, OSError or NotWired, with the former state still serving where that is possible.
 
         ``health``: what is known of the members (see `health_of`); who is not in it is taken to work.
         """
-        if lb_link.ensure(self.id, plug):
+        if vip_link.ensure(self.id, plug):
             self._rules_file.unlink(missing_ok=True)  # a new namespace has none
         # the rules first: a port is not answered before its allowed_cidrs hold
         self.apply_rules(balancer, health)
-        config = lb_haproxy.render(balancer, self.haproxy, str(self._ping))
+        config = haproxy_config.render(balancer, self.haproxy, str(self._ping))
         if config.text is None:
             self.haproxy.stop()
         else:
             if config.ping:
                 self._write_program(config.ping)
             self.haproxy.apply(config.text, config.checked)
-        lb_link.wait_wired(plug)
+        vip_link.wait_wired(plug)
 
     def apply_rules(self, balancer: LoadBalancer, health: Health) -> None:
         """Only the kernel's part: UDP members and allowed_cidrs. Clients of a member that is gone or ill get another one."""
-        rules = lb_rules.render(balancer, health)
+        rules = nft_rules.render(balancer, health)
         text = json.dumps(rules.commands)
         if self._rules() != text:
             if rules.commands or self._rules() is not None:
-                nft.replace_table(self.namespace, lb_rules.TABLE, rules.commands)
+                nft.replace_table(self.namespace, nft_rules.TABLE, rules.commands)
             if rules.commands:
                 self._rules_file.write_text(text)
             else:
@@ -95,7 +95,7 @@ class Plane:
     def unplug(self) -> None:
         """Take processes, link and namespace away; the files stay."""
         self.haproxy.stop()
-        lb_link.remove(self.id, self.plug)
+        vip_link.remove(self.id, self.plug)
         self._rules_file.unlink(missing_ok=True)
 
     def remove(self) -> None:
@@ -111,8 +111,8 @@ class Plane:
         return []
 
     def datagrams(self) -> dict[str, tuple[int, int]]:
-        """(packets, bytes) of each UDP listener's directions (`lb_rules.counter_name`)."""
-        return nft.counters(self.namespace, lb_rules.TABLE) if self._udp_seen() else {}
+        """(packets, bytes) of each UDP listener's directions (`nft_rules.counter_name`)."""
+        return nft.counters(self.namespace, nft_rules.TABLE) if self._udp_seen() else {}
 
     def there(self) -> bool:
         """Whether anything of it is left on this host."""

@@ -17,12 +17,12 @@ from moyai.core.errors import MoyaiError, NotFound, UsageError
 from moyai.core.graph import run_graph
 from moyai.core.paths import default_paths
 from moyai.linux.process import stream
-from moyai.localcloud import cloud as local
-from moyai.localcloud.config import CloudConfig, CloudPaths
+from moyai.localcloud import start_stop as local
+from moyai.localcloud.layout import CloudPaths, LocalCloudConfig
 from moyai.localcloud.status import CloudStatus, as_json, status
 from moyai.toolchain import Toolchain
 
-_DEFAULT = CloudConfig()
+_DEFAULT = LocalCloudConfig()
 _NAME = click.option("--name", default=_DEFAULT.name, show_default=True, help="The cloud's name.")
 _OUTPUT = click.option(
     "--output", type=click.Choice(["text", "json"]), default="text", show_default=True, help="Output format."
@@ -58,8 +58,8 @@ def up(
     """Start the cloud, or finish starting it; one that runs is left as it is."""
     paths = default_paths()
     # what is not said stays as the cloud was made with
-    base = local.recorded(CloudPaths(paths.cloud(CloudConfig(name).name))) or CloudConfig(name)
-    config = CloudConfig(
+    base = local.recorded(CloudPaths(paths.cloud(LocalCloudConfig(name).name))) or LocalCloudConfig(name)
+    config = LocalCloudConfig(
         name,
         base.management_cidr if management_cidr is None else management_cidr,
         base.external_cidr if external_cidr is None else external_cidr,
@@ -79,7 +79,7 @@ def up(
 def down(name: str, keep: bool, output: OutputFormat) -> None:
     """End the cloud, delete all that it holds, and prove that nothing is left on this host."""
     with reporter(output, title=f"cloud {name}") as progress:
-        left = local.down(CloudConfig(name), default_paths(), progress, keep=keep)
+        left = local.down(LocalCloudConfig(name), default_paths(), progress, keep=keep)
     if left:
         raise MoyaiError(f"left behind: {'; '.join(left)}")
     click.echo(f"cloud {name} is gone: no process, namespace, link, route, mount, loop device or control group of it is left")
@@ -90,7 +90,7 @@ def down(name: str, keep: bool, output: OutputFormat) -> None:
 @_OUTPUT
 def show(name: str, output: OutputFormat) -> int:
     """Show services, agents and addresses. Exit code 1 unless all is well."""
-    view = status(CloudConfig(name), default_paths())
+    view = status(LocalCloudConfig(name), default_paths())
     if output == "json":
         click.echo(json.dumps(as_json(view), indent=1))
     else:
@@ -130,7 +130,7 @@ def _print(view: CloudStatus) -> None:
 @click.option("--follow", "-f", is_flag=True, help="Go on with new lines as they come.")
 def logs(name: str, service: str | None, lines: int, follow: bool) -> None:
     """Print the end of SERVICE's log; without SERVICE, that of the supervisor, which tells what died."""
-    folder = CloudPaths(default_paths().cloud(CloudConfig(name).name)).log
+    folder = CloudPaths(default_paths().cloud(LocalCloudConfig(name).name)).log
     if not folder.exists():
         raise NotFound(f"there is no cloud {name!r}")
     names = sorted(file.stem for file in folder.glob("*.log"))
@@ -150,4 +150,4 @@ def _tail(file: Path, lines: int, follow: bool) -> None:
 @click.argument("services", nargs=-1, required=True)
 def restart(name: str, services: tuple[str, ...]) -> None:
     """Restart SERVICES of the cloud."""
-    local.restart(CloudConfig(name), default_paths(), services)
+    local.restart(LocalCloudConfig(name), default_paths(), services)

@@ -10,15 +10,15 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-import signal
 from dataclasses import replace
 from pathlib import Path
 
 from moyai.core.paths import Paths
+from moyai.linux import daemons, proc
 from moyai.linux.process import run
-from moyai.localcloud import database, proc, secrets
-from moyai.localcloud.config import FLAVORS, CloudConfig, CloudPaths
+from moyai.localcloud import database, secrets
 from moyai.localcloud.env import OpenStackEnv
+from moyai.localcloud.layout import FLAVORS, CloudPaths, LocalCloudConfig
 from moyai.localcloud.services import files
 from moyai.localcloud.services.base import Context
 from moyai.localcloud.services.infra import DATABASES
@@ -28,7 +28,7 @@ SCHEMA = 2
 _SECRETS = secrets.Secrets("", "", dict.fromkeys(secrets.SERVICE_USERS, ""), "", "", "", "")
 
 
-def key(config: CloudConfig, env: OpenStackEnv, paths: CloudPaths) -> str:
+def key(config: LocalCloudConfig, env: OpenStackEnv, paths: CloudPaths) -> str:
     """Names a snapshot by everything its content follows from: environment, configuration files, folders, set-up."""
     # the way out is the host's affair, no database knows of it
     config = replace(config, outbound=False)
@@ -39,7 +39,7 @@ def key(config: CloudConfig, env: OpenStackEnv, paths: CloudPaths) -> str:
     return digest.hexdigest()[:16]
 
 
-class Store:
+class DatabaseImages:
     """Where snapshots are kept: in the cache; one that is gone is made anew."""
 
     def __init__(self, paths: Paths) -> None:
@@ -61,11 +61,8 @@ class Store:
         server = _mariadb(paths)
         # what is not yet on disk would be recovered as well, only slower
         database.sql(paths, "SET GLOBAL innodb_max_dirty_pages_pct=0; FLUSH TABLES;")
-        os.kill(server, signal.SIGSTOP)
-        try:
+        with daemons.suspended(server):
             run(["cp", "-a", "--reflink=auto", paths.state / "mysql", copy / "state" / "mysql"])
-        finally:
-            os.kill(server, signal.SIGCONT)
         database.sql(paths, "SET GLOBAL innodb_max_dirty_pages_pct=90;")
         database.recover(copy / "state" / "mysql", copy / "scratch")
         for entry in paths.state.iterdir():
@@ -92,6 +89,6 @@ class Store:
 def _mariadb(paths: CloudPaths) -> int:
     """The server's pid as the host sees it."""
     inner = int((paths.run / "mysql.pid").read_text())
-    record = proc.Record.load(paths.init_record)
+    record = proc.ProcessRecord.load(paths.init_record)
     assert record is not None
     return proc.members(record.pid)[inner]

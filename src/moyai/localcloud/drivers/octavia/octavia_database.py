@@ -1,4 +1,5 @@
-# pyright: basic, reportMissingImports=false
+# pyright: basic, reportMissingImports=false, reportAttributeAccessIssue=false
+# (pyright takes this folder for OpenStack's package of the same name)
 """Octavia's database as the load-balancer daemon needs it: what is wanted, and the reports.
 
 The one module (beside the provider driver) that knows Octavia's internals. Reading is ours: the provisioning status of every
@@ -21,9 +22,9 @@ from octavia.db import models, repositories
 from octavia.statistics import stats_base
 from openstack import exceptions as sdk_exceptions
 
-from moyai.linux.netns import Address
-from moyai.localcloud.drivers import lb_model as model
-from moyai.localcloud.drivers.lb_link import Plug, PortBefore
+from moyai.linux.netns import LinkAddress
+from moyai.localcloud.drivers.octavia import model
+from moyai.localcloud.drivers.octavia.vip_link import Plug, PortBefore
 
 LOG = logging.getLogger(__name__)
 PROVIDER = "moyai"
@@ -31,7 +32,7 @@ DEVICE_OWNER = "Octavia"
 
 
 @dataclass(frozen=True)
-class Place:
+class PoolPlace:
     """Where a pool belongs: its load balancer, the VIP, and the pool's protocol."""
 
     balancer_id: str
@@ -39,7 +40,7 @@ class Place:
     protocol: str
 
 
-class Store:
+class OctaviaDatabase:
     """Reads and writes Octavia's database and asks Neutron. Safe to use from several threads."""
 
     def pending(self) -> list[str]:
@@ -79,14 +80,14 @@ class Store:
                 return None
             return _balancer(row)
 
-    def place_of_pool(self, pool_id: str) -> Place | None:
+    def place_of_pool(self, pool_id: str) -> PoolPlace | None:
         """Where a pool belongs; None when there is no such pool."""
         with db_api.session().begin() as session:
             row = session.get(models.Pool, pool_id)
             if row is None:
                 return None
             vip = row.load_balancer.vip
-            return Place(row.load_balancer_id, vip.ip_address if vip else None, row.protocol)
+            return PoolPlace(row.load_balancer_id, vip.ip_address if vip else None, row.protocol)
 
     def report(self, status: dict[str, list[dict[str, str]]]) -> None:
         """Write statuses: by kind, a list of id, ``provisioning_status``, ``operating_status``. RuntimeError when refused."""
@@ -112,7 +113,7 @@ class Store:
         for fixed in port.fixed_ips:
             subnet = network.get_subnet(fixed["subnet_id"])
             routes = tuple((route["destination"], route["nexthop"]) for route in subnet.host_routes or [])
-            addresses.append(Address(fixed["ip_address"], int(subnet.cidr.split("/")[1]), subnet.gateway_ip, routes))
+            addresses.append(LinkAddress(fixed["ip_address"], int(subnet.cidr.split("/")[1]), subnet.gateway_ip, routes))
         mtu = network.get_network(port.network_id).mtu or 1500
         return Plug(port.id, port.mac_address, port.network_id, mtu, tuple(addresses))
 

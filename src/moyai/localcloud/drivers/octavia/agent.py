@@ -1,6 +1,6 @@
 """`moyai-lbd`: keeps every load balancer of this host as Octavia's database wants it.
 
-    python -m moyai.localcloud.drivers.lb_agent --config-file octavia.conf
+    python -m moyai.localcloud.drivers.octavia.agent --config-file octavia.conf
 
 The database is the queue: what is PENDING_* is to be done. The provider driver's datagram only says "look now"; when it is
 lost, the next scan finds the work. Kill anything at any time: nothing is lost, since every load balancer is applied as a whole
@@ -25,10 +25,10 @@ from typing import Protocol
 
 from moyai.linux import netns
 from moyai.linux.process import ProcessError
-from moyai.localcloud.drivers import lb_link, lb_statistics, lb_status
-from moyai.localcloud.drivers.lb_checks import UdpChecks
-from moyai.localcloud.drivers.lb_model import ACTIVE, DELETED, ERROR, PENDING_DELETE, LoadBalancer, Member, things
-from moyai.localcloud.drivers.lb_plane import Plane, health_of, udp_checks
+from moyai.localcloud.drivers.octavia import operating_status, reports, statistics, vip_link
+from moyai.localcloud.drivers.octavia.data_plane import Plane, health_of, udp_checks
+from moyai.localcloud.drivers.octavia.model import PENDING_DELETE, LoadBalancer, Member
+from moyai.localcloud.drivers.octavia.udp_checks import UdpChecks
 
 LOG = logging.getLogger(__name__)
 SOCKET = "lbd.sock"
@@ -36,27 +36,26 @@ TICK = 1.0  # seconds between two looks at the database and at the members' heal
 COUNT = 5.0  # seconds between two reports of statistics
 TIDY = 600.0  # seconds between two searches for what an API call that failed left in Neutron
 TRIES = 5
-Report = dict[str, list[dict[str, str]]]
 
 
-class Wants(Protocol):
-    """What is wanted, and where to report: `lb_store.Store`, or a test's own."""
+class WantedState(Protocol):
+    """What is wanted, and where to report: `octavia_database.OctaviaDatabase`, or a test's own."""
 
     def pending(self) -> list[str]: ...
     def everything(self) -> list[str]: ...
     def committed(self, balancer_id: str) -> str | None: ...
     def load(self, balancer_id: str) -> LoadBalancer | None: ...
-    def report(self, status: Report) -> None: ...
-    def plug(self, port_id: str) -> lb_link.Plug: ...
-    def release_port(self, balancer_id: str, port_id: str, taken: lb_link.PortBefore | None) -> None: ...
+    def report(self, status: reports.Report) -> None: ...
+    def plug(self, port_id: str) -> vip_link.Plug: ...
+    def release_port(self, balancer_id: str, port_id: str, taken: vip_link.PortBefore | None) -> None: ...
     def statistics(self, gains: list[dict[str, int | str]]) -> None: ...
     def tidy(self, host: str) -> None: ...
 
 
-class Agent:
+class LoadBalancerAgent:
     """The daemon. ``run`` returns after ``stop``."""
 
-    def __init__(self, store: Wants, root: Path, *, host: str = "", workers: int = 6) -> None:
+    def __init__(self, store: WantedState, root: Path, *, host: str = "", workers: int = 6) -> None:
         self._store = store
         self._root = root
         self._host = host
@@ -65,10 +64,10 @@ class Agent:
         self._busy: set[str] = set()
         self._again: set[str] = set()
         self._trees: dict[str, LoadBalancer] = {}
-        self._shown: dict[str, lb_status.Statuses] = {}
+        self._shown: dict[str, operating_status.Statuses] = {}
         self._health: dict[str, dict[str, bool | None]] = {}  # as it was last acted upon
         self._checks = UdpChecks(lambda one: self._submit(one, lambda: self._health_changed(one)))
-        self._counted: dict[str, lb_statistics.Counters] = {}  # by listener, as last read
+        self._counted: dict[str, statistics.Counters] = {}  # by listener, as last read
         self._watched: dict[str, tuple[int, int]] = {}  # balancer → (pid, pidfd) of its HAProxy
         self._selector = selectors.DefaultSelector()
         self._stopping = threading.Event()
@@ -132,7 +131,7 @@ class Agent:
                 self._stopping.wait(2)
         else:
             return
-        known = {name.removeprefix(lb_link.PREFIX) for name in netns.names(lb_link.PREFIX)}
+        known = {name.removeprefix(vip_link.PREFIX) for name in netns.names(vip_link.PREFIX)}
         known |= {entry.name for entry in self._root.iterdir() if entry.is_dir()}
         LOG.info("%d load balancers wanted, %d found here", len(wanted), len(known))
         for balancer_id in {*wanted, *known}:
@@ -189,7 +188,7 @@ class Agent:
     def _prepare(self, plane: Plane, port_id: str) -> None:
         plug = self._store.plug(port_id)
         plane.keep(plug)
-        lb_link.ensure(plane.id, plug)
+        vip_link.ensure(plane.id, plug)
 
     def reconcile(self, balancer_id: str, *, rebuild: bool = False) -> None:
         """Read the whole tree, make it so, report. ``rebuild``: take namespace and processes away first."""
@@ -239,36 +238,16 @@ class Agent:
             LOG.info("load balancer %s is gone", plane.id)
         if balancer is None:
             return
-        gone = {"provisioning_status": DELETED}
-        pools = balancer.pools
-        self._store.report(
-            {
-                "members": [{"id": one.id, **gone} for pool in pools for one in pool.members],
-                "healthmonitors": [{"id": pool.monitor.id, **gone} for pool in pools if pool.monitor],
-                "listeners": [{"id": one.id, **gone} for one in balancer.listeners],
-            }
-        )
-        self._store.report({"pools": [{"id": one.id, **gone} for one in pools]})
-        self._store.report({"loadbalancers": [{"id": balancer.id, **gone}]})
+        for report in reports.deleted(balancer):
+            self._store.report(report)
 
     def _succeeded(self, balancer: LoadBalancer, plane: Plane) -> None:
         health = self._known(balancer, plane)
-        statuses = lb_status.derive(balancer, health)
-        report: Report = {}
-        for kind, thing in things(balancer):
-            one = {"id": thing.id}
-            if thing.status == PENDING_DELETE:
-                one["provisioning_status"] = DELETED
-            else:
-                if not thing.settled:
-                    one["provisioning_status"] = ACTIVE
-                if statuses[kind][thing.id] != thing.operating:
-                    one["operating_status"] = statuses[kind][thing.id]
-            if len(one) > 1:
-                report.setdefault(kind, []).append(one)
+        statuses = operating_status.derive(balancer, health)
+        report = reports.applied(balancer, statuses)
         for listener in balancer.listeners:
             if listener.status == "PENDING_CREATE":
-                self._counted.setdefault(listener.id, lb_statistics.Counters())
+                self._counted.setdefault(listener.id, statistics.Counters())
         self._trees[balancer.id] = balancer
         self._shown[balancer.id] = statuses
         self._health[balancer.id] = health
@@ -277,19 +256,16 @@ class Agent:
             LOG.info("load balancer %s serves (%s)", balancer.id, statuses["loadbalancers"][balancer.id])
 
     def _failed(self, balancer: LoadBalancer, error: Exception) -> None:
-        """Say so. What waits for its deletion goes on waiting: the next success deletes it."""
         LOG.error("load balancer %s cannot be made so: %s", balancer.id, error, exc_info=not isinstance(error, ProcessError))
-        report: Report = {}
-        for kind, thing in things(balancer):
-            if thing.status.startswith("PENDING_") and thing.status != PENDING_DELETE:
-                report.setdefault(kind, []).append({"id": thing.id, "provisioning_status": ERROR})
-        self._store.report(report)
+        self._store.report(reports.failed(balancer))
 
     # ---- health
 
     def _known(self, balancer: LoadBalancer, plane: Plane) -> dict[str, bool | None]:
         """What all checks say now. Of a new HAProxy's unfinished first check the former result is taken."""
-        former = {one.id: one.operating == lb_status.ONLINE for pool in balancer.pools for one in pool.members if _judged(one)}
+        former = {
+            one.id: one.operating == operating_status.ONLINE for pool in balancer.pools for one in pool.members if _judged(one)
+        }
         found = {**health_of(balancer, plane.rows()), **self._checks.results(balancer.id)}
         return {one: former.get(one) if works is None else works for one, works in found.items()}
 
@@ -311,13 +287,8 @@ class Agent:
         plane = Plane(self._root, balancer_id)
         health = self._known(balancer, plane)
         plane.apply_rules(balancer, health)
-        statuses = lb_status.derive(balancer, health)
-        shown = self._shown.get(balancer_id, {})
-        report: Report = {}
-        for kind, found in statuses.items():
-            for thing_id, status in found.items():
-                if shown.get(kind, {}).get(thing_id) != status:
-                    report.setdefault(kind, []).append({"id": thing_id, "operating_status": status})
+        statuses = operating_status.derive(balancer, health)
+        report = reports.changes(self._shown.get(balancer_id, {}), statuses)
         if report:
             self._store.report(report)
             for kind, changes in report.items():
@@ -333,11 +304,11 @@ class Agent:
         gains: list[dict[str, int | str]] = []
         for balancer_id, balancer in list(self._trees.items()):
             plane = Plane(self._root, balancer_id)
-            for listener_id, now in lb_statistics.read(balancer, plane.rows(), plane.datagrams()).items():
+            for listener_id, now in statistics.read(balancer, plane.rows(), plane.datagrams()).items():
                 former = self._counted.get(listener_id)
                 self._counted[listener_id] = now
-                gain = now.since(former) if former else lb_statistics.Counters(active=now.active)
-                if former is None or gain != lb_statistics.Counters() or former.active:
+                gain = now.since(former) if former else statistics.Counters(active=now.active)
+                if former is None or gain != statistics.Counters() or former.active:
                     gains.append(gain.as_delta(listener_id))
         if gains:
             self._store.statistics(gains)
@@ -390,7 +361,7 @@ class Agent:
 
 
 def _judged(member: Member) -> bool:
-    return member.operating in (lb_status.ONLINE, lb_status.ERROR)
+    return member.operating in (operating_status.ONLINE, operating_status.ERROR)
 
 
 @contextlib.contextmanager
@@ -411,12 +382,12 @@ def _first_line(error: Exception) -> str:
 
 def main() -> None:
     """Read Octavia's configuration (arguments as every OpenStack service), then serve until SIGTERM."""
-    from moyai.localcloud.drivers import lb_settings
+    from moyai.localcloud.drivers.octavia import settings
 
-    settings = lb_settings.prepare()
-    from moyai.localcloud.drivers.lb_store import Store
+    settings = settings.prepare()
+    from moyai.localcloud.drivers.octavia.octavia_database import OctaviaDatabase
 
-    agent = Agent(Store(), settings.folder, host=settings.host)
+    agent = LoadBalancerAgent(OctaviaDatabase(), settings.folder, host=settings.host)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _number, _frame: agent.stop())
     agent.run()

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from moyai.linux.haproxy import Row
-from moyai.localcloud.drivers.lb_model import LoadBalancer
-from moyai.localcloud.drivers.lb_rules import counter_name
+from moyai.localcloud.drivers.octavia.model import LoadBalancer
+from moyai.localcloud.drivers.octavia.nft_rules import counter_name
 
 Datagrams = Mapping[str, tuple[int, int]]
 

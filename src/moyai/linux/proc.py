@@ -13,7 +13,7 @@ _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 @dataclass(frozen=True)
-class Record:
+class ProcessRecord:
     """One process for good: a pid is given out again, the three together are not."""
 
     pid: int
@@ -21,11 +21,11 @@ class Record:
     boot: str
 
     @classmethod
-    def of(cls, pid: int) -> Record:
+    def of(cls, pid: int) -> ProcessRecord:
         return cls(pid, start_time(pid) or 0, _BOOT_ID.read_text().strip())
 
     @classmethod
-    def load(cls, file: Path) -> Record | None:
+    def load(cls, file: Path) -> ProcessRecord | None:
         try:
             return cls(**json.loads(file.read_text()))
         except (FileNotFoundError, ValueError, TypeError):
@@ -92,14 +92,6 @@ def inner_pid(pid: int) -> int | None:
     except OSError:
         pass
     return None
-
-
-def group_of(pid: int) -> int | None:
-    """Its process group, as numbered in the reader's namespace."""
-    try:
-        return os.getpgid(pid)
-    except ProcessLookupError:
-        return None
 
 
 def memory(pid: int) -> int:

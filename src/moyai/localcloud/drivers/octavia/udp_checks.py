@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from moyai.linux import netns
 
 LOG = logging.getLogger(__name__)
-# a neighbour is given up after three asks of 0.2 s (see lb_link): shorter silence says nothing about a host that was away
+# a neighbour is given up after three asks of 0.2 s (see vip_link): shorter silence says nothing about a host that was away
 _SILENCE_AFTER_LOSS = 0.9
 _ERRORS_TOO = {socket.AF_INET: (socket.SOL_IP, 11), socket.AF_INET6: (socket.IPPROTO_IPV6, 25)}  # IP_RECVERR, IPV6_RECVERR
 

@@ -1,7 +1,8 @@
 """A load balancer as the data plane sees it: plain values, read from Octavia once, handed to the pure planners.
 
 ``status`` of every object is Octavia's provisioning status; what is PENDING_DELETE is still in the tree (its deletion must be
-reported) but no part of the data plane: ``live`` tells.
+reported) but no part of the data plane: ``live`` tells. The classes have Octavia's own names; the cloud adapter's classes of
+the same names stand on the other side of the wall (see ``moyai.localcloud.drivers``).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What a local cloud is: its name, its ranges, its zones, and every name and address that follows from them.
 
-``CloudConfig`` is checked when it is made: a wrong field is a ``UsageError`` of one line, before anything is touched. All
+``LocalCloudConfig`` is checked when it is made: a wrong field is a ``UsageError`` of one line, before anything is touched. All
 else here is computed from it and never stored.
 """
 
@@ -55,7 +55,7 @@ class Hypervisor:
 
 
 @dataclass(frozen=True)
-class CloudConfig:
+class LocalCloudConfig:
     """A local cloud, as asked for. ``outbound``: whether machines may reach what the host reaches (by NAT on the host)."""
 
     name: str = "moyai"
@@ -85,7 +85,7 @@ class CloudConfig:
                 )
 
     @classmethod
-    def from_json(cls, text: str) -> CloudConfig:
+    def from_json(cls, text: str) -> LocalCloudConfig:
         data: dict[str, Any] = json.loads(text)
         data["zones"] = tuple(data["zones"])
         return cls(**data)

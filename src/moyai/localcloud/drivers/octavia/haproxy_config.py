@@ -1,7 +1,7 @@
 """Pure: a load balancer's tree → the text of its HAProxy configuration.
 
 The same tree gives the same text, byte for byte, so a changed text means a changed load balancer. Everything that comes from
-a user is an id, a number or was checked by Octavia and by the driver (`lb_validate`): no text can break out of its place.
+a user is an id, a number or was checked by Octavia and by the driver (`validate`): no text can break out of its place.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from moyai.linux import haproxy
-from moyai.localcloud.drivers.lb_model import Listener, LoadBalancer, Member, Monitor, Pool, backend_name
+from moyai.localcloud.drivers.octavia.model import Listener, LoadBalancer, Member, Monitor, Pool, backend_name
 
 _BALANCE = {
     "ROUND_ROBIN": "roundrobin",

@@ -1,4 +1,5 @@
-# pyright: basic, reportMissingImports=false
+# pyright: basic, reportMissingImports=false, reportAttributeAccessIssue=false
+# (pyright takes this folder for OpenStack's package of the same name)
 """Cinder's driver: a volume is a sparse file; its zone's back end is a folder.
 
 Nova's driver of the same host turns the file into a block device, so nothing is exported. A change appears under its name

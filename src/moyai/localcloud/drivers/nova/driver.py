@@ -1,7 +1,8 @@
-# pyright: basic, reportMissingImports=false
+# pyright: basic, reportMissingImports=false, reportAttributeAccessIssue=false
+# (pyright takes this folder for OpenStack's package of the same name)
 """Nova's driver for machines that are systemd-nspawn systems on this host.
 
-It translates: what a server is (``nova_guest``, ``nova_images``) and what happens to it (``nova_machines``) is beside it.
+It translates: what a server is (``guest``, ``unpacked_images``) and what happens to it (``machines``) is beside it.
 A server boots what Glance holds, nothing else; and what cannot be done (resize, migration, suspend, rescue, boot from
 volume …) is refused, never answered with success.
 
@@ -33,9 +34,9 @@ from oslo_config import cfg
 from oslo_log import log as logging
 
 from moyai.linux import netns
-from moyai.localcloud.drivers import nova_guest
-from moyai.localcloud.drivers.nova_images import ImageStore
-from moyai.localcloud.drivers.nova_machines import FAILURES, Machines, Record
+from moyai.localcloud.drivers.nova import guest
+from moyai.localcloud.drivers.nova.machines import FAILURES, MachineRecord, Machines
+from moyai.localcloud.drivers.nova.unpacked_images import ImageStore
 
 LOG = logging.getLogger(__name__)
 CONF = nova.conf.CONF
@@ -160,7 +161,7 @@ class NspawnDriver(driver.ComputeDriver):
     def instance_exists(self, instance):
         return self._machines.load(instance.uuid) is not None
 
-    def _record(self, instance) -> Record:
+    def _record(self, instance) -> MachineRecord:
         record = self._machines.load(instance.uuid)
         if record is None:
             raise exception.InstanceNotFound(instance_id=instance.uuid)
@@ -204,7 +205,7 @@ class NspawnDriver(driver.ComputeDriver):
         accel_info=None,
     ):
         times = [time.monotonic()]
-        nova_guest.refuse_disks(instance, block_device_info)
+        guest.refuse_disks(instance, block_device_info)
         image, _ = self._images.ensure(context, image_meta.id)
         times.append(time.monotonic())
         # The container store is linked while Neutron allocates the network: neither needs the other.
@@ -216,7 +217,7 @@ class NspawnDriver(driver.ComputeDriver):
                 folder.wait()
                 record = _record_of(instance, image.key, vifs, block_device_info)
                 machine = self._machines.create(record)
-                nova_guest.write_files(machine, instance, vifs, injected_files, admin_password)
+                guest.write_files(machine, instance, vifs, injected_files, admin_password)
                 times.append(time.monotonic())
                 self._up_and_wait(instance, vifs, record, launch=power_on)
                 self._name_servers_late(context, instance, vifs)
@@ -233,15 +234,15 @@ class NspawnDriver(driver.ComputeDriver):
 
     def _name_servers_late(self, context, instance, vifs) -> None:
         """In a network just made the DHCP servers, which answer DNS, come only after the port was allocated."""
-        if not vifs or nova_guest.nameservers(vifs):
+        if not vifs or guest.nameservers(vifs):
             return
         try:
-            servers = nova_guest.dhcp_servers(context, vifs)
-            self._machines.write(instance.uuid, "/etc/resolv.conf", nova_guest.resolv_conf(servers))
+            servers = guest.dhcp_servers(context, vifs)
+            self._machines.write(instance.uuid, "/etc/resolv.conf", guest.resolv_conf(servers))
         except Exception:  # the machine is good without; its log says what is missing
             LOG.exception("No name server found", instance=instance)
 
-    def _up_and_wait(self, instance, vifs, record: Record, *, launch: bool) -> None:
+    def _up_and_wait(self, instance, vifs, record: MachineRecord, *, launch: bool) -> None:
         """Launch first, then wait for Neutron: the machine boots while the L2 agent wires its ports."""
         events = [("network-vif-plugged", vif["id"]) for vif in vifs if vif.get("active") is False]
         if not events or not CONF.vif_plugging_timeout:
@@ -285,7 +286,7 @@ class NspawnDriver(driver.ComputeDriver):
         if self._machines.running(instance.uuid):
             return
         # Ports may have changed while the machine was off; a power cycle makes them anew in any case.
-        record.ports = [nova_guest.Port.of(vif, index).dump() for index, vif in enumerate(network_info or [])]
+        record.ports = [guest.GuestPort.of(vif, index).dump() for index, vif in enumerate(network_info or [])]
         with _failing(exception.InstancePowerOnFailure):
             self._machines.save(record)
             self._machines.up(record)
@@ -333,14 +334,14 @@ class NspawnDriver(driver.ComputeDriver):
 
     def unplug_vifs(self, instance, network_info):
         for vif in network_info or []:
-            netns.unplug(nova_guest.tap(vif["id"]))
+            netns.unplug(guest.tap(vif["id"]))
 
     def attach_interface(self, context, instance, image_meta, vif):
         record = self._record(instance)
         taken = {port["link"]["inside"] for port in record.ports}
         index = next(number for number in range(len(taken) + 1) if f"eth{number}" not in taken)
         with _failing(exception.InterfaceAttachFailed, instance_uuid=instance.uuid):
-            self._machines.add_port(record, nova_guest.Port.of(vif, index))
+            self._machines.add_port(record, guest.GuestPort.of(vif, index))
 
     def detach_interface(self, context, instance, vif):
         with _failing(exception.InterfaceDetachFailed, instance_uuid=instance.uuid):
@@ -350,7 +351,7 @@ class NspawnDriver(driver.ComputeDriver):
     # ---- volumes
 
     def attach_volume(self, context, connection_info, instance, mountpoint, disk_bus=None, device_type=None, encryption=None):
-        volume_id, volume = nova_guest.volume_of(connection_info, mountpoint)
+        volume_id, volume = guest.volume_of(connection_info, mountpoint)
         with _failing(exception.VolumeAttachFailed, volume_id=volume_id):
             self._machines.add_volume(self._record(instance), volume_id, volume)
 
@@ -379,15 +380,15 @@ def _memory_mb() -> int:
     return int(Path("/proc/meminfo").read_text().split()[1]) >> 10
 
 
-def _record_of(instance, image_key: str, vifs, block_device_info) -> Record:
+def _record_of(instance, image_key: str, vifs, block_device_info) -> MachineRecord:
     mappings = driver.block_device_info_get_mapping(block_device_info)
-    return Record(
+    return MachineRecord(
         uuid=instance.uuid,
         name=instance.name,
         hostname=instance.hostname,
         image=image_key,
         memory_mb=instance.flavor.memory_mb,
         vcpus=instance.flavor.vcpus,
-        ports=[nova_guest.Port.of(vif, index).dump() for index, vif in enumerate(vifs)],
-        volumes=dict(nova_guest.volume_of(mapping["connection_info"], mapping["mount_device"]) for mapping in mappings),
+        ports=[guest.GuestPort.of(vif, index).dump() for index, vif in enumerate(vifs)],
+        volumes=dict(guest.volume_of(mapping["connection_info"], mapping["mount_device"]) for mapping in mappings),
     )

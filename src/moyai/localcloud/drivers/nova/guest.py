@@ -1,4 +1,5 @@
-# pyright: basic, reportMissingImports=false
+# pyright: basic, reportMissingImports=false, reportAttributeAccessIssue=false
+# (pyright takes this folder for OpenStack's package of the same name)
 """What a machine is given from outside before it boots: files of the guest, its config drive, its network links.
 
 Runs inside nova-compute.
@@ -18,7 +19,7 @@ from nova.network import neutron
 from nova.virt import driver
 
 from moyai.linux import netns
-from moyai.linux.machine import Machine
+from moyai.linux.machine import NspawnMachine
 from moyai.linux.process import run
 
 SEED = "var/lib/cloud/seed/config_drive"
@@ -26,7 +27,7 @@ _DEFAULT_MTU = 1450
 
 
 @dataclass(frozen=True)
-class Port:
+class GuestPort:
     """A Neutron port on its way into a machine: the veth pair and the L2 agent's bridge."""
 
     port_id: str
@@ -34,28 +35,28 @@ class Port:
     link: netns.Link
 
     @staticmethod
-    def of(vif, index: int) -> Port:
+    def of(vif, index: int) -> GuestPort:
         if vif["type"] != "bridge":
             raise exception.VirtualInterfacePlugException(f"port {vif['id']} is bound as {vif['type']!r}, not as a bridge")
         network = vif["network"]
         addresses = tuple(_addresses(network["subnets"]))
         mtu = network["meta"].get("mtu") or _DEFAULT_MTU
         link = netns.Link(tap(vif["id"]), f"eth{index}", vif["address"], int(mtu), addresses)
-        return Port(vif["id"], network["bridge"] or f"brq{network['id'][:11]}", link)
+        return GuestPort(vif["id"], network["bridge"] or f"brq{network['id'][:11]}", link)
 
     @staticmethod
-    def load(stored) -> Port:
+    def load(stored) -> GuestPort:
         link = dict(stored["link"])
         link["addresses"] = tuple(
-            netns.Address(**{**one, "routes": tuple(map(tuple, one["routes"]))}) for one in link["addresses"]
+            netns.LinkAddress(**{**one, "routes": tuple(map(tuple, one["routes"]))}) for one in link["addresses"]
         )
-        return Port(stored["port_id"], stored["bridge"], netns.Link(**link))
+        return GuestPort(stored["port_id"], stored["bridge"], netns.Link(**link))
 
     def dump(self) -> dict:
         return asdict(self)
 
 
-def _addresses(subnets) -> Iterator[netns.Address]:
+def _addresses(subnets) -> Iterator[netns.LinkAddress]:
     for subnet in subnets:
         gateway = (subnet.get("gateway") or {}).get("address")
         routes = [(route["cidr"], route["gateway"]["address"]) for route in subnet.get("routes") or []]
@@ -65,7 +66,7 @@ def _addresses(subnets) -> Iterator[netns.Address]:
         for number, ip in enumerate(subnet["ips"]):
             prefix = ipaddress.ip_network(subnet["cidr"]).prefixlen
             first = number == 0
-            yield netns.Address(ip["address"], prefix, gateway if first else None, tuple(routes) if first else ())
+            yield netns.LinkAddress(ip["address"], prefix, gateway if first else None, tuple(routes) if first else ())
 
 
 def tap(port_id: str) -> str:
@@ -73,7 +74,7 @@ def tap(port_id: str) -> str:
     return f"tap{port_id[:11]}"
 
 
-def plug(namespace: str, port: Port) -> None:
+def plug(namespace: str, port: GuestPort) -> None:
     """Wire the port: veth into the machine's namespace, the other end into the bridge that the L2 agent watches."""
     netns.plug(namespace, port.link)
     if not netns.link_exists(port.bridge):  # the agent makes it too, whoever comes first
@@ -82,7 +83,7 @@ def plug(namespace: str, port: Port) -> None:
     netns.enslave(port.link.outside, port.bridge)
 
 
-def write_files(machine: Machine, instance, network_info, injected_files, admin_password) -> None:
+def write_files(machine: NspawnMachine, instance, network_info, injected_files, admin_password) -> None:
     """Put the guest's files into the overlay's upper layer, before it is mounted."""
     machine.put("etc/hostname", f"{instance.hostname}\n")
     machine.put("etc/resolv.conf", resolv_conf(nameservers(network_info)))

@@ -28,10 +28,10 @@ from oslo_concurrency import lockutils
 from oslo_log import log as logging
 
 from moyai.linux import cgroups, loop, netns
-from moyai.linux.machine import REBOOT, Disk, Host, Machine, MachineError, trim_console
+from moyai.linux.machine import REBOOT, GuestDisk, Host, MachineError, NspawnMachine, trim_console
 from moyai.linux.process import ProcessError, run
-from moyai.localcloud.drivers import nova_guest
-from moyai.localcloud.drivers.nova_images import STORE, copy_store
+from moyai.localcloud.drivers.nova import guest
+from moyai.localcloud.drivers.nova.unpacked_images import STORE, copy_store
 
 LOG = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ _TRASH = ".deleted-"
 # Not for a machine made from a snapshot: whose it was, what hardware it had, which server it was told to be.
 _NOT_IN_SNAPSHOT = (
     "./usr/lib/moyai/hardware",
-    f"./{nova_guest.SEED}",
+    f"./{guest.SEED}",
     "./etc/machine-id",
     "./etc/hostname",
     "./etc/resolv.conf",
@@ -51,7 +51,7 @@ _NOT_IN_SNAPSHOT = (
 
 
 @dataclass
-class Record:
+class MachineRecord:
     """What is on disk of a server: enough to start its machine again."""
 
     uuid: str
@@ -60,7 +60,7 @@ class Record:
     image: str
     memory_mb: int
     vcpus: int
-    ports: list[dict] = field(default_factory=list)  # nova_guest.Port.dump()
+    ports: list[dict] = field(default_factory=list)  # guest.GuestPort.dump()
     volumes: dict[str, dict] = field(default_factory=dict)  # volume id → {"file": …, "name": "vdb"}
 
 
@@ -101,19 +101,19 @@ class Machines:
     def uuids(self) -> list[str]:
         return [path.parent.name for path in self._folder.glob(f"*/{_RECORD}")]
 
-    def load(self, uuid: str) -> Record | None:
+    def load(self, uuid: str) -> MachineRecord | None:
         return _read(self.folder(uuid) / _RECORD)
 
-    def save(self, record: Record) -> None:
+    def save(self, record: MachineRecord) -> None:
         path = self.folder(record.uuid) / _RECORD
         new = path.with_suffix(".new")
         new.write_text(json.dumps(asdict(record)))
         new.rename(path)
 
-    def records(self) -> list[Record]:
+    def records(self) -> list[MachineRecord]:
         return [record for path in self._folder.glob(f"*/{_RECORD}") if (record := _read(path))]
 
-    def records_everywhere(self) -> list[Record]:
+    def records_everywhere(self) -> list[MachineRecord]:
         """Of all hypervisors of this host."""
         return [record for path in self._base.glob(f"*/*/{_RECORD}") if (record := _read(path))]
 
@@ -127,7 +127,7 @@ class Machines:
             (folder / name).chmod(0o755)
         copy_store(store, folder / "store")
 
-    def create(self, record: Record) -> Machine:
+    def create(self, record: MachineRecord) -> NspawnMachine:
         """Make a machine of the folder; files of the guest may be put into it until it is up."""
         self.save(record)
         return self._machine(record)
@@ -145,7 +145,7 @@ class Machines:
         """Change a file in the running machine."""
         self._host.write(self.folder(uuid), uuid, path, text)
 
-    def usage(self, uuid: str) -> cgroups.Usage:
+    def usage(self, uuid: str) -> cgroups.CgroupUsage:
         return self._host.group(uuid).usage()
 
     def console(self, uuid: str) -> bytes:
@@ -154,14 +154,14 @@ class Machines:
         except OSError:
             return b""
 
-    def up(self, record: Record, *, launch: bool = True) -> None:
+    def up(self, record: MachineRecord, *, launch: bool = True) -> None:
         """Make everything that runs: namespace, links, loop devices, the machine; without ``launch`` only its links."""
         uuid, machine = record.uuid, self._machine(record)
         self.down(uuid, record)
         try:
             netns.add(machine.netns)
             for port in record.ports:
-                nova_guest.plug(machine.netns, nova_guest.Port.load(port))
+                guest.plug(machine.netns, guest.GuestPort.load(port))
             if launch:
                 with self._locked(*record.volumes):
                     self._host.launch(machine, [disk(volume_id, volume) for volume_id, volume in record.volumes.items()])
@@ -171,13 +171,13 @@ class Machines:
             self.down(uuid, record)
             raise
 
-    def down(self, uuid: str, record: Record | None = None, *, grace: float = 0) -> None:
+    def down(self, uuid: str, record: MachineRecord | None = None, *, grace: float = 0) -> None:
         """End the machine (killed after ``grace`` seconds) and take away all that exists only while it runs. Data stay."""
         self._watched.pop(uuid, None)
         record = record or self.load(uuid)
         self._host.stop(self.folder(uuid), uuid, grace=grace)
         for port in record.ports if record else []:  # first: deleting the namespace frees its links only some time later
-            netns.unplug(nova_guest.Port.load(port).link.outside)
+            netns.unplug(guest.GuestPort.load(port).link.outside)
         netns.remove(namespace(uuid))
         for volume_id, volume in record.volumes.items() if record else []:
             with self._locked(volume_id):
@@ -195,9 +195,9 @@ class Machines:
         for folder in self._folder.glob(f"{_TRASH}*"):
             run(["rm", "-rf", "--one-file-system", folder], check=False)
 
-    def _machine(self, record: Record) -> Machine:
+    def _machine(self, record: MachineRecord) -> NspawnMachine:
         folder = self.folder(record.uuid)
-        return Machine(
+        return NspawnMachine(
             name=record.uuid,
             hostname=record.hostname,
             folder=folder,
@@ -210,22 +210,22 @@ class Machines:
 
     # ---- links and disks of a machine that may run
 
-    def add_port(self, record: Record, port: nova_guest.Port) -> None:
+    def add_port(self, record: MachineRecord, port: guest.GuestPort) -> None:
         if self.running(record.uuid):
-            nova_guest.plug(namespace(record.uuid), port)
+            guest.plug(namespace(record.uuid), port)
         record.ports.append(port.dump())
         self.save(record)
 
-    def remove_port(self, record: Record, port_id: str) -> bool:
+    def remove_port(self, record: MachineRecord, port_id: str) -> bool:
         """Whether there was such a port."""
         gone = [port for port in record.ports if port["port_id"] == port_id]
         for port in gone:
-            netns.unplug(nova_guest.Port.load(port).link.outside)
+            netns.unplug(guest.GuestPort.load(port).link.outside)
         record.ports = [port for port in record.ports if port["port_id"] != port_id]
         self.save(record)
         return bool(gone)
 
-    def add_volume(self, record: Record, volume_id: str, volume: dict) -> None:
+    def add_volume(self, record: MachineRecord, volume_id: str, volume: dict) -> None:
         record.volumes[volume_id] = volume
         try:
             with self._locked(volume_id):
@@ -236,19 +236,19 @@ class Machines:
             self.remove_volume(record, volume_id)
             raise
 
-    def remove_volume(self, record: Record, volume_id: str) -> bool:
+    def remove_volume(self, record: MachineRecord, volume_id: str) -> bool:
         """Whether there was such a volume."""
         volume = record.volumes.get(volume_id)
         if volume is None:
             return False
         with self._locked(volume_id):
-            self._host.unplug(self.folder(record.uuid), record.uuid, Disk(volume["name"], volume_id, ""))
+            self._host.unplug(self.folder(record.uuid), record.uuid, GuestDisk(volume["name"], volume_id, ""))
             self._free(volume_id, volume, record.uuid)
             del record.volumes[volume_id]
             self.save(record)
         return True
 
-    def extend_volume(self, record: Record, volume_id: str) -> None:
+    def extend_volume(self, record: MachineRecord, volume_id: str) -> None:
         for device in loop.find(Path(record.volumes[volume_id]["file"])):
             loop.refresh(device)
 
@@ -315,7 +315,7 @@ class Machines:
     # ---- snapshots
 
     @contextlib.contextmanager
-    def packed(self, record: Record):
+    def packed(self, record: MachineRecord):
         """The machine's whole root as a tar file, an image like any other; held still while it is read. Deleted afterwards."""
         folder = self.folder(record.uuid)
         file = folder / "snapshot.tar"
@@ -337,16 +337,16 @@ class Machines:
             file.unlink(missing_ok=True)
 
 
-def disk(volume_id: str, volume: dict) -> Disk:
-    return Disk(volume["name"], volume_id, loop.attach(Path(volume["file"])))
+def disk(volume_id: str, volume: dict) -> GuestDisk:
+    return GuestDisk(volume["name"], volume_id, loop.attach(Path(volume["file"])))
 
 
 def namespace(uuid: str) -> str:
     return f"moyai-{uuid}"
 
 
-def _read(path: Path) -> Record | None:
+def _read(path: Path) -> MachineRecord | None:
     try:
-        return Record(**json.loads(path.read_text()))
+        return MachineRecord(**json.loads(path.read_text()))
     except (OSError, ValueError, TypeError):
         return None
