@@ -177,7 +177,7 @@ class World:
     def curl(self, *options: str, port: int = 80, client: str = CLIENT, path: str = "/") -> str:
         """The body that the client gets from the VIP, or an empty text when it gets none."""
         words = ["curl", "-s", "-m", "3", *options, f"http://{VIP}:{port}{path}"]
-        return netns.execute(self.ns(client), words, check=False)
+        return run([*netns.prefix(self.ns(client)), *words], timeout=30, check=False).stdout
 
     def names(self, count: int, *options: str, port: int = 80, client: str = CLIENT) -> list[str]:
         """Which members answered ``count`` requests ("" for none)."""
@@ -200,7 +200,8 @@ class World:
             "        s.send(b'q%d' % n); print(s.recv(999).decode())\n"
             "    except OSError: print('')\n"
         )
-        return netns.execute(self.ns(client), [sys.executable, "-c", script]).removesuffix("\n").split("\n")
+        asked = run([*netns.prefix(self.ns(client)), sys.executable, "-c", script], timeout=30)
+        return asked.stdout.removesuffix("\n").split("\n")
 
     @contextlib.contextmanager
     def socket(self, client: str = CLIENT) -> Generator[Asker]:

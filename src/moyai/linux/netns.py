@@ -11,7 +11,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -169,11 +169,6 @@ def sysctl(name: str, key: str, value: str) -> None:
     """Set a network sysctl (``net/ipv4/ip_forward``) in the namespace; a key that this kernel lacks is left out."""
     with inside(name), contextlib.suppress(FileNotFoundError):
         (Path("/proc/sys") / key).write_text(value)  # /proc/sys/net is that of the thread which opens it
-
-
-def execute(name: str, argv: Sequence[str | os.PathLike[str]], *, stdin: str | None = None, check: bool = True) -> str:
-    """Run a short command in the namespace and return its standard output."""
-    return run([*prefix(name), *argv], stdin=stdin, timeout=30, check=check).stdout
 
 
 def _inode(file: Path) -> tuple[int, int] | None:

@@ -25,7 +25,7 @@ from moyai.localcloud.services.infra import DATABASES
 
 #: Changes with what ``setup`` puts into a new cloud.
 SCHEMA = 2
-_SECRETS = secrets.Secrets("", "", dict.fromkeys(secrets.SERVICE_USERS, ""), "", "", "", "")
+_SECRETS = secrets.Secrets("", "", dict.fromkeys(secrets.SERVICE_USERS, ""), "", "", "")
 
 
 def key(config: LocalCloudConfig, env: OpenStackEnv, paths: CloudPaths) -> str:
