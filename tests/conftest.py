@@ -42,7 +42,7 @@ def running_cloud() -> Generator[str]:
     try:
         yield TEST_CLOUD.name
     finally:
-        left = local.down(TEST_CLOUD, paths, reporter)
+        left = local.down(TEST_CLOUD, paths, reporter=reporter)
     assert left == []
 
 

@@ -27,7 +27,7 @@ class BenchCloud:
     def components(self) -> NodeImage:
         """Everything that is got or built once and kept, so that nothing of it is in a measurement. Returns the node image."""
         prepare.ensure_everything(self.paths, self.reporter)
-        return node_image.ensure(Toolchain(self.paths, self.reporter), self.paths, self.reporter)
+        return node_image.ensure(Toolchain(self.paths, self.reporter), self.paths, reporter=self.reporter)
 
     def start(self, *, from_nothing: bool) -> dict[str, float]:
         """Start it; phase → seconds. Without ``from_nothing`` there must be a snapshot, and it is what is measured."""
@@ -38,7 +38,7 @@ class BenchCloud:
             raise RuntimeError("there is no snapshot of the benchmarks' cloud")
         reporter = Reporter(self.reporter.emit)
         with reporter.step("whole"):
-            local.up(CONFIG, self.paths, reporter, registry=self._registry())
+            local.up(CONFIG, self.paths, reporter=reporter, registry=self._registry())
         return reporter.timings
 
     def have_snapshot(self) -> bool:
@@ -55,7 +55,7 @@ class BenchCloud:
         """End it and delete what it holds; seconds. RuntimeError when anything is left on the host."""
         reporter = Reporter(self.reporter.emit)
         with reporter.step("down"):
-            left = local.down(CONFIG, self.paths, reporter)
+            left = local.down(CONFIG, self.paths, reporter=reporter)
         if left:
             raise RuntimeError(f"the benchmarks' cloud left {'; '.join(left)}")
         return reporter.timings["down"]
@@ -68,7 +68,7 @@ class BenchCloud:
         database_image.DatabaseImages(self.paths).remove(key)
 
     def _key(self) -> str:
-        return database_image.key(CONFIG, env.ensure(self.paths), self.folders)
+        return database_image.key(CONFIG, env.ensure(self.paths), paths=self.folders)
 
     def _registry(self) -> Path:
         return Toolchain(self.paths, Reporter()).ensure(["registry"])["registry"].files["registry"]

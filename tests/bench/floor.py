@@ -169,7 +169,9 @@ def _work(folder: Path, root: str) -> None:
             missing = f"only {', '.join(watcher.marks) or 'nothing'} was reached"
             raise FloorError(f"not up after {_SECONDS} s: {missing}")
     journals = {
-        machine.name: observe.journal(here.run(machine.folder, machine.name, ["sh", "-c", observe.JOURNAL], timeout=60).stdout)
+        machine.name: observe.journal(
+            here.run(machine.folder, machine.name, argv=["sh", "-c", observe.JOURNAL], timeout=60).stdout
+        )
         for machine in machines
     }
     moments = {RUN: running, **observe.machine_phases(journals, machines[0].name), **watcher.marks}

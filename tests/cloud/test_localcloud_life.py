@@ -60,11 +60,11 @@ class Life:
 
     def up(self, config: LocalCloudConfig = CONFIG) -> float:
         start = time.monotonic()
-        local.up(config, self.paths, self.reporter, clouds_file=self.clouds_file)
+        local.up(config, self.paths, reporter=self.reporter, clouds_file=self.clouds_file)
         return time.monotonic() - start
 
     def down(self, *, keep: bool = False) -> list[str]:
-        return local.down(CONFIG, self.paths, self.reporter, keep=keep, clouds_file=self.clouds_file)
+        return local.down(CONFIG, self.paths, reporter=self.reporter, keep=keep, clouds_file=self.clouds_file)
 
     def start_up(self) -> subprocess.Popen[bytes]:
         words = [str(self.paths.cache), str(self.paths.state), str(self.clouds_file)]
@@ -96,7 +96,7 @@ class Life:
 def life(tmp_path_factory: pytest.TempPathFactory) -> Generator[Life]:
     found = Life(tmp_path_factory.mktemp("life"))
     environment = env.ensure(found.paths)
-    key = database_image.key(CONFIG, environment, found.folders)
+    key = database_image.key(CONFIG, environment, paths=found.folders)
     found.down()
     yield found
     assert found.down() == []
@@ -150,10 +150,10 @@ def test_another_cloud_of_the_same_name_or_range_is_refused(life: Life) -> None:
     elsewhere = Paths(life.paths.cache, life.clouds_file.parent / "o")
     other = replace(CONFIG, name="other")
     with pytest.raises(UsageError, match=r"management range 10\.247\.0\.0/24 overlaps"):
-        local.up(other, elsewhere, life.reporter, clouds_file=life.clouds_file)
+        local.up(other, elsewhere, reporter=life.reporter, clouds_file=life.clouds_file)
     for call in (local.up, local.down):
         with pytest.raises(UsageError, match=f"a cloud 'life' runs from {life.folders.root}"):
-            call(CONFIG, elsewhere, life.reporter, clouds_file=life.clouds_file)
+            call(CONFIG, elsewhere, reporter=life.reporter, clouds_file=life.clouds_file)
     assert status(CONFIG, life.paths).condition == "running"
 
 
@@ -173,7 +173,7 @@ def test_whatever_is_killed_comes_back(life: Life) -> None:
 
 
 def test_a_host_that_is_started_anew_gets_the_same_cloud_back(life: Life) -> None:
-    made = life.api().post("neutron", "/v2.0/networks", {"network": {"name": "kept"}})["network"]["id"]
+    made = life.api().post("neutron", "/v2.0/networks", body={"network": {"name": "kept"}})["network"]["id"]
     before = life.folders.secrets.read_text()
     # what a reboot does: all processes and links are gone at once, the files are as they were at that moment
     os.kill(life.init(), signal.SIGKILL)

@@ -182,6 +182,6 @@ def test_the_registry_is_in_the_catalog_and_answers(site: Cloud) -> None:
 def test_up_on_a_running_cloud_changes_nothing_and_is_quick(site: Cloud, tmp_path: Path) -> None:
     before = {one.name: (one.pid, one.restarts) for one in status(site.config, default_paths()).services}
     start = time.monotonic()
-    local.up(site.config, default_paths(), Reporter(), clouds_file=tmp_path / "clouds.yaml")
+    local.up(site.config, default_paths(), reporter=Reporter(), clouds_file=tmp_path / "clouds.yaml")
     assert time.monotonic() - start < 10
     assert {one.name: (one.pid, one.restarts) for one in status(site.config, default_paths()).services} == before

@@ -223,7 +223,7 @@ def make(node: Json, plan: Json) -> NspawnMachine:
 
 def journal(here: Host, machine: NspawnMachine) -> None:
     try:
-        said = here.run(machine.folder, machine.name, ["journalctl", "--no-pager", "-b"], timeout=120).stdout
+        said = here.run(machine.folder, machine.name, argv=["journalctl", "--no-pager", "-b"], timeout=120).stdout
     except Exception as error:
         said = repr(error)
     pods = (f"{path}\n{path.read_text(errors='replace')[-4000:]}" for path in machine.upper.glob("var/log/pods/*/*/*.log"))
@@ -233,14 +233,16 @@ def journal(here: Host, machine: NspawnMachine) -> None:
 def check_machines(here: Host, machines: list[NspawnMachine]) -> None:
     machine = machines[0]
     with trying("a machine is what its flavor says") as detail:
-        memory = here.run(machine.folder, machine.name, ["grep", "MemTotal", "/proc/meminfo"], timeout=60).stdout.split()[1]
+        memory = here.run(machine.folder, machine.name, argv=["grep", "MemTotal", "/proc/meminfo"], timeout=60).stdout.split()[
+            1
+        ]
         detail.append(f"{memory} kB")
         assert int(memory) == machine.memory_bytes >> 10
-        links = here.run(machine.folder, machine.name, ["ls", "/sys/class/net"], timeout=60).stdout.split()
+        links = here.run(machine.folder, machine.name, argv=["ls", "/sys/class/net"], timeout=60).stdout.split()
         assert sorted(links) == ["eth0", "lo"], links
     with trying("what is run in a machine is in its group") as detail:
         detail.append(
-            run(here.exec_argv(machine.folder, machine.name, ["cat", "/proc/self/cgroup"]), timeout=60).stdout.strip()
+            run(here.exec_argv(machine.folder, machine.name, argv=["cat", "/proc/self/cgroup"]), timeout=60).stdout.strip()
         )
         assert detail[-1].startswith("0::/moyai-exec"), detail
 
@@ -249,7 +251,9 @@ def check_machines(here: Host, machines: list[NspawnMachine]) -> None:
 def exhausting(here: Host, machine: NspawnMachine) -> Generator[None]:
     """Beside what happens within, somebody in the machine takes memory without end: only he is killed."""
     leader = here.leader(machine.folder, machine.name)
-    greedy = subprocess.Popen(here.exec_argv(machine.folder, machine.name, ["tail", "/dev/zero"]), stderr=subprocess.DEVNULL)
+    greedy = subprocess.Popen(
+        here.exec_argv(machine.folder, machine.name, argv=["tail", "/dev/zero"]), stderr=subprocess.DEVNULL
+    )
     try:
         yield
     finally:
@@ -391,10 +395,12 @@ def check_pods(here: Host, machines: list[NspawnMachine], api: Api, image: str) 
     with trying("exec into a pod") as detail:
         words = ["kubectl", "--kubeconfig", "/etc/kubernetes/admin.conf", "exec", "stays", "--"]
         words += ["python3", "-c", "print(6*7)"]
-        said = here.run(control.folder, control.name, words, timeout=300).stdout.strip()
+        said = here.run(control.folder, control.name, argv=words, timeout=300).stdout.strip()
         detail.append(said)
         assert said == "42"
-    failed = here.run(worker.folder, worker.name, ["systemctl", "list-units", "--failed", "--no-legend", "--plain"], timeout=60)
+    failed = here.run(
+        worker.folder, worker.name, argv=["systemctl", "list-units", "--failed", "--no-legend", "--plain"], timeout=60
+    )
     report("no unit of the machine failed", not failed.stdout.strip(), detail=failed.stdout.strip())
 
 

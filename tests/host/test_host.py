@@ -30,7 +30,7 @@ def test_kubernetes_on_machines_of_a_stock_host(release: str, tmp_path: Path) ->
     paths = default_paths()
     cache = Cache(paths.cache / "test-host")
     reporter = Reporter(_show)
-    image = node_image.ensure(Toolchain(paths, reporter), paths, reporter)
+    image = node_image.ensure(Toolchain(paths, reporter), paths, reporter=reporter)
     guest = vm.guest(cache, release, _say)
     lab = vm.lab(cache, image, _say)
     plan.write(tmp_path)

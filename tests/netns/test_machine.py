@@ -67,7 +67,7 @@ def machine(tmp_path: Path, host: Host) -> Iterator[NspawnMachine]:
 
 
 def sh(host: Host, machine: NspawnMachine, command: str) -> str:
-    return host.run(machine.folder, machine.name, ["/bin/sh", "-c", command]).stdout.strip()
+    return host.run(machine.folder, machine.name, argv=["/bin/sh", "-c", command]).stdout.strip()
 
 
 def booted(host: Host, machine: NspawnMachine) -> None:
@@ -133,13 +133,13 @@ def test_a_disk_comes_grows_and_goes(host: Host, machine: NspawnMachine, tmp_pat
     os.truncate(file, 32 << 20)
     disk = GuestDisk("vdb", "0123456789abcdef0123456789", loop.attach(file))
     try:
-        host.plug(machine.folder, "m1", disk)
+        host.plug(machine.folder, "m1", disk=disk)
         name = "/dev/disk/by-id/virtio-0123456789abcdef0123"
         sh(host, machine, f"mkfs.ext4 -q {name} && mount {name} /mnt && echo kept >/mnt/file && umount /mnt")
         os.truncate(file, 64 << 20)
         loop.refresh(disk.device)
         assert sh(host, machine, f"blockdev --getsize64 {name}") == str(64 << 20)
-        host.unplug(machine.folder, "m1", disk)
+        host.unplug(machine.folder, "m1", disk=disk)
         assert sh(host, machine, f"ls {name} /dev/vdb 2>/dev/null; true") == ""
         host.stop(machine.folder, "m1", grace=10)
         host.launch(machine, [disk])

@@ -20,7 +20,7 @@ from moyai.localcloud.drivers.octavia.data_plane import health_of, udp_checks
 from moyai.localcloud.drivers.octavia.model import Listener, LoadBalancer, Member, Monitor, Persistence, Pool
 from moyai.localcloud.drivers.octavia.udp_checks import Count
 
-FILES = HAProxy(Path("/lb/x"), "ns", Path("/lb/x.s"))
+FILES = HAProxy(Path("/lb/x"), "ns", socket_path=Path("/lb/x.s"))
 A = Member(id="a", address="10.0.0.1", port=8080)
 B = Member(id="b", address="10.0.0.2", port=8080)
 MONITOR = Monitor(id="h", type="TCP", delay=5, timeout=3, rise=2, fall=3)
@@ -102,8 +102,8 @@ def every_kind() -> list[LoadBalancer]:
 @pytest.mark.skipif(shutil.which("haproxy") is None, reason="HAProxy is not installed")
 @pytest.mark.parametrize("n", range(len(every_kind())))
 def test_haproxy_takes_every_text(n: int, tmp_path: Path) -> None:
-    files = HAProxy(tmp_path, "ns", tmp_path / "s")
-    text = haproxy_config.render(every_kind()[n], files, "/bin/true").text
+    files = HAProxy(tmp_path, "ns", socket_path=tmp_path / "s")
+    text = haproxy_config.render(every_kind()[n], files, ping="/bin/true").text
     assert text is not None
     files.state_path.write_text("1\n")
     (tmp_path / "cfg").write_text(text)
@@ -116,7 +116,7 @@ def test_ping_goes_to_the_monitor_address() -> None:
     pool = Pool(
         id="p", protocol="TCP", members=(replace(A, monitor_address="10.0.0.77"), B), monitor=replace(MONITOR, type="PING")
     )
-    program = haproxy_config.render(tree(pool=pool), FILES, "/p").ping
+    program = haproxy_config.render(tree(pool=pool), FILES, ping="/p").ping
     assert program is not None
     assert "a) to=10.0.0.77 ;;" in program
     assert "b)" not in program
@@ -258,9 +258,9 @@ def test_a_count_changes_its_mind_after_so_many_in_a_row() -> None:
 
 def test_statistics_are_gains() -> None:
     rows = [Row("l", "FRONTEND", "OPEN", "", 2, 10, 100, 200, 1)]
-    first = statistics.read(tree(), rows, {})["l"]
+    first = statistics.read(tree(), rows, datagrams={})["l"]
     assert first == statistics.Counters(100, 200, 2, 10, 1)
     again = statistics.Counters(50, 300, 0, 12, 0)
     assert again.since(first) == statistics.Counters(50, 100, 0, 2, 0)  # bytes_in began anew
     counted = {"l original": (3, 90), "l reply": (2, 60)}
-    assert statistics.read(tree(UDP, UDP_POOL), [], counted)["l"] == statistics.Counters(90, 60, 0, 3, 0)
+    assert statistics.read(tree(UDP, UDP_POOL), [], datagrams=counted)["l"] == statistics.Counters(90, 60, 0, 3, 0)

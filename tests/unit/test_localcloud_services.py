@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import configparser
+import json
 import re
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from moyai.localcloud.env import OpenStackEnv
 from moyai.localcloud.layout import MAX_ROUTES, CloudPaths, LocalCloudConfig
 from moyai.localcloud.services import files, services
 from moyai.localcloud.services.base import Context, ini
+from moyai.localcloud.supervision import SupervisorPlan
 
 CONFIG = LocalCloudConfig("test", "10.1.0.0/24", "10.2.0.0/24", ("east", "west", "south"))
 
@@ -40,6 +43,18 @@ def test_all_secrets_are_random_and_long(context: Context) -> None:
     assert len(set(drawn)) == len(drawn) == 11
     assert all(len(value) == 32 for value in drawn)
     assert not set(drawn) & set(every_secret(secrets.generate()))
+
+
+def test_secrets_of_a_cloud_that_an_older_moyai_made_are_read(tmp_path: Path) -> None:
+    values = secrets.generate()
+    (tmp_path / "secrets.json").write_text(json.dumps({**asdict(values), "erlang_cookie": "nobody reads it"}))
+    assert secrets.load(tmp_path / "secrets.json") == values
+
+
+def test_the_supervisor_reads_the_plan_as_it_was_written(context: Context, tmp_path: Path) -> None:
+    plan = SupervisorPlan("10.255.0.1", tuple(services(context)), held=("mariadb",))
+    (tmp_path / "services.json").write_text(plan.to_json())
+    assert SupervisorPlan.load(tmp_path / "services.json") == plan
 
 
 def test_no_secret_is_on_a_command_line_or_in_an_environment(context: Context) -> None:

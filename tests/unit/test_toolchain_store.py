@@ -29,7 +29,7 @@ def _fill(folder: Path) -> str:
 def test_made_once_and_found_again(tmp_path: Path) -> None:
     store = ComponentStore(tmp_path)
     assert store.find(PIN) is None
-    made = store.make(PIN, _fill, print)
+    made = store.make(PIN, _fill, on_wait=print)
     assert (made.name, made.version, made.origin, set(made.files)) == ("tool", "1.0", "here", {"a", "b"})
     assert made.files["a"].read_text() == "program a"
     assert os.access(made.files["a"], os.X_OK)
@@ -39,13 +39,13 @@ def test_made_once_and_found_again(tmp_path: Path) -> None:
     def never(_: Path) -> str:
         raise AssertionError("built again")
 
-    assert store.make(PIN, never, print) == made
+    assert store.make(PIN, never, on_wait=print) == made
     assert store.find(PIN) == made
 
 
 def test_another_key_is_another_component(tmp_path: Path) -> None:
     store = ComponentStore(tmp_path)
-    store.make(PIN, _fill, print)
+    store.make(PIN, _fill, on_wait=print)
     other = Pin("tool", "1.0", ("a", "b"), "def")
     assert store.find(other) is None
     assert store.remove_others({"tool": other}) == [store.path(PIN)]
@@ -55,7 +55,7 @@ def test_another_key_is_another_component(tmp_path: Path) -> None:
 @pytest.mark.parametrize("damage", ["delete", "cut", "manifest", "garbage"])
 def test_a_damaged_component_is_not_taken_for_whole_and_made_anew(tmp_path: Path, damage: str) -> None:
     store = ComponentStore(tmp_path)
-    made = store.make(PIN, _fill, print)
+    made = store.make(PIN, _fill, on_wait=print)
     match damage:
         case "delete":
             made.files["b"].unlink()
@@ -66,7 +66,7 @@ def test_a_damaged_component_is_not_taken_for_whole_and_made_anew(tmp_path: Path
         case _:
             (store.path(PIN) / "component.json").write_text('{"files": 3}')
     assert store.find(PIN) is None
-    assert store.make(PIN, _fill, print).files["b"].read_text() == "program b"
+    assert store.make(PIN, _fill, on_wait=print).files["b"].read_text() == "program b"
 
 
 def test_what_fails_leaves_nothing(tmp_path: Path) -> None:
@@ -77,7 +77,7 @@ def test_what_fails_leaves_nothing(tmp_path: Path) -> None:
         raise MoyaiError("the build broke")
 
     with pytest.raises(MoyaiError, match="the build broke"):
-        store.make(PIN, fails, print)
+        store.make(PIN, fails, on_wait=print)
     assert store.find(PIN) is None
     assert list((tmp_path / "tool").iterdir()) == []
 
@@ -88,7 +88,7 @@ def test_a_missing_program_is_said(tmp_path: Path) -> None:
         return "the archive"
 
     with pytest.raises(MoyaiError, match=r"tool 1\.0: b is missing in what was made from the archive"):
-        ComponentStore(tmp_path).make(PIN, half, print)
+        ComponentStore(tmp_path).make(PIN, half, on_wait=print)
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_a_disk_that_takes_nothing_is_one_clear_line(tmp_path: Path, number: int
         raise OSError(number, os.strerror(number))
 
     with pytest.raises(MoyaiError, match=line):
-        ComponentStore(tmp_path).make(PIN, full, print)
+        ComponentStore(tmp_path).make(PIN, full, on_wait=print)
 
 
 _CHILD = """
@@ -138,7 +138,7 @@ def test_killed_while_filling(tmp_path: Path) -> None:
     assert len(list((tmp_path / "tool").glob(".part-*"))) == 1
     store = ComponentStore(tmp_path)
     assert store.find(PIN) is None
-    assert store.make(PIN, _fill, print).origin == "here"
+    assert store.make(PIN, _fill, on_wait=print).origin == "here"
     assert list((tmp_path / "tool").glob(".part-*")) == []
 
 
@@ -158,7 +158,7 @@ def test_two_processes_at_once_one_makes_it_and_the_other_says_that_it_waits(tmp
         result: list[str] = []
 
         def make() -> None:
-            result.append(store.make(PIN, never, on_wait).origin)
+            result.append(store.make(PIN, never, on_wait=on_wait).origin)
 
         thread = threading.Thread(target=make)
         thread.start()
@@ -172,7 +172,7 @@ def test_two_processes_at_once_one_makes_it_and_the_other_says_that_it_waits(tmp
 
 def test_the_manifest_holds_checksums(tmp_path: Path) -> None:
     store = ComponentStore(tmp_path)
-    store.make(PIN, _fill, print)
+    store.make(PIN, _fill, on_wait=print)
     manifest = json.loads((store.path(PIN) / "component.json").read_text())
     assert manifest["files"]["a"] == {
         "size": 9,

@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import cast
 
 import click
-from rich.console import Console
-from rich.table import Table
 
 from moyai.cli.display import OutputFormat, reporter
+from moyai.cli.tables import print_table
 from moyai.core.errors import UsageError
 from moyai.core.paths import default_paths
 from moyai.images.reference import ImageReference
@@ -54,13 +53,11 @@ def list_(cloud: str, output: str) -> None:
     """List the images in the registry."""
     found = _registry(cloud).list()
     if output == "json":
-        rows = [{"path": item.path, "tag": item.tag, "digest": item.digest, "size": item.size} for item in found]
-        click.echo(json.dumps(rows))
+        data = [{"path": item.path, "tag": item.tag, "digest": item.digest, "size": item.size} for item in found]
+        click.echo(json.dumps(data))
         return
-    table = Table("IMAGE", "TAG", "DIGEST", "SIZE", box=None, pad_edge=False)
-    for item in found:
-        table.add_row(item.path, item.tag, item.digest[:19], f"{item.size / 1e6:.1f} MB")
-    Console().print(table)
+    rows = [(item.path, item.tag, item.digest[:19], f"{item.size / 1e6:.1f} MB") for item in found]
+    print_table(("IMAGE", "TAG", "DIGEST", "SIZE"), rows, right={"SIZE"})
 
 
 @image.command()

@@ -8,18 +8,17 @@ import time
 from pathlib import Path
 
 import click
-from rich.console import Console
-from rich.table import Table
 
 from moyai.cli import prepare
 from moyai.cli.display import OutputFormat, reporter, seconds
+from moyai.cli.tables import print_table
 from moyai.core.errors import MoyaiError, NotFound, UsageError
 from moyai.core.graph import run_graph
 from moyai.core.paths import default_paths
 from moyai.linux.process import stream
 from moyai.localcloud import start_stop as local
 from moyai.localcloud.layout import CloudPaths, LocalCloudConfig
-from moyai.localcloud.status import CloudStatus, as_json, status
+from moyai.localcloud.status import CloudStatus, ServiceView, as_json, status
 from moyai.toolchain import Toolchain
 
 _DEFAULT = LocalCloudConfig()
@@ -79,7 +78,7 @@ def up(
 def down(name: str, keep: bool, output: OutputFormat) -> None:
     """End the cloud, delete all that it holds, and prove that nothing is left on this host."""
     with reporter(output, title=f"cloud {name}") as progress:
-        left = local.down(LocalCloudConfig(name), default_paths(), progress, keep=keep)
+        left = local.down(LocalCloudConfig(name), default_paths(), reporter=progress, keep=keep)
     if left:
         raise MoyaiError(f"left behind: {'; '.join(left)}")
     click.echo(f"cloud {name} is gone: no process, namespace, link, route, mount, loop device or control group of it is left")
@@ -99,26 +98,23 @@ def show(name: str, output: OutputFormat) -> int:
 
 
 def _print(view: CloudStatus) -> None:
-    console = Console()
-    # narrower, a table says nothing; a terminal wraps, a file does not mind
-    console = Console(width=max(console.width, 120))
-    console.print(f"cloud {view.name}: {view.condition}", highlight=False)
+    click.echo(f"cloud {view.name}: {view.condition}")
     for problem in view.problems:
-        console.print(f"  ! {problem}", highlight=False)
+        click.echo(f"  ! {problem}")
     if not view.services:
         return
-    table = Table(box=None, pad_edge=False)
-    for title, right in (("service", 0), ("phase", 0), ("pid", 1), ("up for", 1), ("restarts", 1), ("MB", 1), ("last end", 0)):
-        table.add_column(title, justify="right" if right else "left", no_wrap=True)
-    for one in view.services:
-        age = seconds(time.time() - one.since) if one.pid else ""
-        numbers = (str(one.restarts or ""), str(one.memory >> 20 or ""))
-        table.add_row(one.name, one.phase, str(one.pid or ""), age, *numbers, one.last_exit)
-    console.print(table)
+    head = ("SERVICE", "PHASE", "PID", "UP FOR", "RESTARTS", "MB", "LAST END")
+    print_table(head, map(_row, view.services), right={"PID", "UP FOR", "RESTARTS", "MB"})
     alive = sum(agent.alive for agent in view.agents)
-    console.print(f"{alive} of {len(view.agents)} agents alive, {len(view.machines)} machines, {view.memory >> 20} MB in all")
+    click.echo(f"{alive} of {len(view.agents)} agents alive, {len(view.machines)} machines, {view.memory >> 20} MB in all")
     for what, value in view.addresses.items():
-        console.print(f"  {what:<18} {value}", highlight=False)
+        click.echo(f"  {what:<18} {value}")
+
+
+def _row(one: ServiceView) -> tuple[str, ...]:
+    age = seconds(time.time() - one.since) if one.pid else ""
+    numbers = (str(one.restarts or ""), str(one.memory >> 20 or ""))
+    return (one.name, one.phase, str(one.pid or ""), age, *numbers, one.last_exit)
 
 
 @cloud.command("logs")
@@ -150,4 +146,4 @@ def _tail(file: Path, lines: int, follow: bool) -> None:
 @click.argument("services", nargs=-1, required=True)
 def restart(name: str, services: tuple[str, ...]) -> None:
     """Restart SERVICES of the cloud."""
-    local.restart(LocalCloudConfig(name), default_paths(), services)
+    local.restart(LocalCloudConfig(name), default_paths(), names=services)

@@ -123,7 +123,7 @@ def cloud_tasks(
     registry = TASK_PREFIX + "registry"
 
     def start(results: Mapping[str, Any], _: Step) -> None:
-        local.up(config, paths, reporter, registry=results[registry].files["registry"], use_snapshot=use_snapshot)
+        local.up(config, paths, reporter=reporter, registry=results[registry].files["registry"], use_snapshot=use_snapshot)
 
     return [
         _packages_task(),

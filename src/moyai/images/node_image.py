@@ -67,7 +67,7 @@ class NodeImage:
     key: str
 
 
-def ensure(toolchain: Toolchain, paths: Paths, reporter: Reporter) -> NodeImage:
+def ensure(toolchain: Toolchain, paths: Paths, *, reporter: Reporter) -> NodeImage:
     """The node image, made if it is not there; so are the programs that it needs."""
     graph = [*toolchain.tasks(COMPONENTS), *tasks(paths)]
     result: NodeImage = run_graph(graph, reporter, workers=len(graph))[NODE]
@@ -90,12 +90,12 @@ def tasks(paths: Paths, *, after: tuple[str, ...] = ()) -> list[Task]:
         return _node(cache, results[TASK_PREFIX + "containerd"], results[BASE], results[MOYAI], step.progress)
 
     def tools(_: Mapping[str, Any], step: Step) -> Path:
-        return recipes.debian_tree(cache, "kube-proxy", recipes.KUBE_PROXY_PACKAGES, step.progress)
+        return recipes.debian_tree(cache, "kube-proxy", packages=recipes.KUBE_PROXY_PACKAGES, on_line=step.progress)
 
     return [
         Task(ROOT, lambda _, step: rootfs.debian_root(cache, step.progress), after),
         Task(PROXY, tools, after),
-        Task(MOYAI, lambda _, step: moyai_image(cache, references.MOYAI, step.progress), after),
+        Task(MOYAI, lambda _, step: moyai_image(cache, references.MOYAI, on_line=step.progress), after),
         Task(BASE, base, (*programs, ROOT, PROXY)),
         Task(NODE, node, (BASE, MOYAI)),
     ]
@@ -104,7 +104,7 @@ def tasks(paths: Paths, *, after: tuple[str, ...] = ()) -> list[Task]:
 def nginx_task(paths: Paths, *, after: tuple[str, ...] = ()) -> Task:
     """The task that makes nginx's image; its result is the archive's path."""
     cache = Cache(paths.images)
-    return Task(NGINX, lambda _, step: recipes.nginx_image(cache, references.NGINX, step.progress), after)
+    return Task(NGINX, lambda _, step: recipes.nginx_image(cache, references.NGINX, on_line=step.progress), after)
 
 
 def _base(cache: Cache, components: Mapping[str, Component], root: Path, proxy: Path, say: Callable[[str], None]) -> Path:
@@ -116,7 +116,9 @@ def _base(cache: Cache, components: Mapping[str, Component], root: Path, proxy: 
     names.check(version, printed)
     say("control plane images")
     archives = [
-        recipes.program_image(cache, name, names.images[name], components[component], proxy if name == "kube-proxy" else root)
+        recipes.program_image(
+            cache, name, tag=names.images[name], component=components[component], root=proxy if name == "kube-proxy" else root
+        )
         for name, (component, _, _) in recipes.PROGRAMS.items()
     ]
     key = key_of(
@@ -134,7 +136,7 @@ def _base(cache: Cache, components: Mapping[str, Component], root: Path, proxy: 
         _place_files(tree, names)
         _place_programs(tree, components)
         say("images into the store")
-        import_images(components["containerd"], target / "store", archives)
+        import_images(components["containerd"], target / "store", archives=archives)
         _copy_linked(target / "store", tree / _STORE)
         say("packing")
         _pack(tree, [path for path, _ in _walk(tree)], target / "base.tar.zst", date=date, last=False)
@@ -142,7 +144,7 @@ def _base(cache: Cache, components: Mapping[str, Component], root: Path, proxy: 
         (target / "date").write_text(str(date))
         shutil.rmtree(tree)
 
-    return cache.get("node-base", key, make, say=say)
+    return cache.get("node-base", key, make=make, say=say)
 
 
 def _node(cache: Cache, containerd: Component, base: Path, moyai: Path, say: Callable[[str], None]) -> NodeImage:
@@ -153,7 +155,7 @@ def _node(cache: Cache, containerd: Component, base: Path, moyai: Path, say: Cal
         try:
             say("moyai's image into the store")
             _copy_linked(base / "store", work / _STORE)
-            import_images(containerd, work / _STORE, [moyai])
+            import_images(containerd, work / _STORE, archives=[moyai])
             known = {(info.st_dev, info.st_ino) for _, info in _walk(base / "store")}
             added = [path for path, info in _walk(work / _STORE) if (info.st_dev, info.st_ino) not in known]
             say("packing")
@@ -165,7 +167,7 @@ def _node(cache: Cache, containerd: Component, base: Path, moyai: Path, say: Cal
         finally:
             remove(work)
 
-    path = cache.get("node", key, make, suffix=".tar.zst", say=say)
+    path = cache.get("node", key, make=make, suffix=".tar.zst", say=say)
     return NodeImage(path, (base / "version").read_text(), key)
 
 

@@ -48,7 +48,7 @@ CONFIG = ImageConfig(
 )
 
 
-def moyai_image(cache: Cache, tag: str, on_line: Callable[[str], None]) -> Path:
+def moyai_image(cache: Cache, tag: str, *, on_line: Callable[[str], None]) -> Path:
     """The archive of moyai's image, named by its dependencies and its source."""
     layer, python = dependencies_layer(cache, on_line)
     source = digest_of_folder(SOURCE)
@@ -70,12 +70,12 @@ def moyai_image(cache: Cache, tag: str, on_line: Callable[[str], None]) -> Path:
             remove(copy)
             remove(small)
 
-    return cache.get("moyai", key, make, suffix=".tar", say=on_line)
+    return cache.get("moyai", key, make=make, suffix=".tar", say=on_line)
 
 
 def dependencies_layer(cache: Cache, on_line: Callable[[str], None]) -> tuple[Layer, Interpreter]:
     """The big layer (Python and what moyai needs), and the interpreter that is in it."""
-    root = debian_tree(cache, "python", PACKAGES, on_line)
+    root = debian_tree(cache, "python", packages=PACKAGES, on_line=on_line)
     python = Interpreter(root)
     key = key_of("dependencies", _FORMAT, root.name, LOCK.read_text(), _WITHOUT)
 
@@ -105,7 +105,7 @@ def dependencies_layer(cache: Cache, on_line: Callable[[str], None]) -> tuple[La
         finally:
             remove(work)
 
-    made = cache.get("moyai-dependencies", key, make, say=on_line)
+    made = cache.get("moyai-dependencies", key, make=make, say=on_line)
     return Layer(made / "layer.tar", (made / "digest").read_text()), python
 
 

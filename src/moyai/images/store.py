@@ -42,7 +42,7 @@ address = '{state}/containerd.sock.ttrpc'
 _LABELS = ("io.cri-containerd.image=managed", "io.cri-containerd.pinned=pinned")
 
 
-def import_images(containerd: Component, root: Path, archives: Sequence[Path], *, clock: Clock | None = None) -> None:
+def import_images(containerd: Component, root: Path, *, archives: Sequence[Path], clock: Clock | None = None) -> None:
     """Import docker archives into the store at ``root`` (made if it is not there). Raises Terminal with containerd's words."""
     clock = clock or SystemClock()
     root.mkdir(parents=True, exist_ok=True)

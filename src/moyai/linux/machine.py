@@ -173,7 +173,7 @@ class Host:
         for disk in disks:
             self._plug(leader, disk)
         binds = [f"mount --bind {hardware.INSIDE}/{name} {target}" for name, target in hardware.TARGETS.items()]
-        self.run(machine.folder, machine.name, ["/bin/sh", "-c", " && ".join(binds)])
+        self.run(machine.folder, machine.name, argv=["/bin/sh", "-c", " && ".join(binds)])
         return leader
 
     @contextlib.contextmanager
@@ -227,7 +227,7 @@ class Host:
 
     # ---- while it runs
 
-    def exec_argv(self, folder: Path, name: str, argv: Sequence[str]) -> list[str]:
+    def exec_argv(self, folder: Path, name: str, *, argv: Sequence[str]) -> list[str]:
         """The command line that runs ``argv`` inside the running machine, under its limits. MachineError when it is off."""
         leader = self.leader(folder, name)
         if leader is None:
@@ -235,21 +235,21 @@ class Host:
         enter = ["nsenter", "--target", str(leader), "--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "--", *argv]
         return self.group(name).joining(enter, for_exec=True)
 
-    def run(self, folder: Path, name: str, argv: Sequence[str], *, timeout: float = 30.0) -> Completed:
+    def run(self, folder: Path, name: str, *, argv: Sequence[str], timeout: float = 30.0) -> Completed:
         """Run a program inside the machine to its end. Raises MachineError or ProcessError."""
-        return run(self.exec_argv(folder, name, argv), timeout=timeout)
+        return run(self.exec_argv(folder, name, argv=argv), timeout=timeout)
 
-    def write(self, folder: Path, name: str, path: str, text: str) -> None:
+    def write(self, folder: Path, name: str, *, path: str, text: str) -> None:
         """Write a (world-readable) file in the running machine."""
         if leader := self.leader(folder, name):
             Path(f"/proc/{leader}/root/{path.lstrip('/')}").write_text(text)
 
-    def plug(self, folder: Path, name: str, disk: GuestDisk) -> None:
+    def plug(self, folder: Path, name: str, *, disk: GuestDisk) -> None:
         """Show a block device to the running machine."""
         if leader := self.leader(folder, name):
             self._plug(leader, disk)
 
-    def unplug(self, folder: Path, name: str, disk: GuestDisk) -> None:
+    def unplug(self, folder: Path, name: str, *, disk: GuestDisk) -> None:
         """Take a block device out of the running machine's /dev."""
         if leader := self.leader(folder, name):
             for path in _disk_paths(leader, disk):

@@ -117,7 +117,7 @@ def plug(name: str, link: Link) -> None:
     run(["ip", *pair.split(), "address", link.mac, "mtu", str(link.mtu)], timeout=20)
     for key in ("arp_notify", "ndisc_notify"):
         family = "ipv4" if key == "arp_notify" else "ipv6"
-        sysctl(name, f"net/{family}/conf/{link.inside}/{key}", "1")
+        sysctl(name, f"net/{family}/conf/{link.inside}/{key}", value="1")
     lines = [f"link set {link.inside} up"]
     lines += [
         f"address add {one.address}/{one.prefix} dev {link.inside}" + (" nodad" if ":" in one.address else "")
@@ -165,7 +165,7 @@ def enslave(interface: str, bridge: str) -> None:
     run(["ip", "link", "set", interface, "master", bridge], timeout=20)
 
 
-def sysctl(name: str, key: str, value: str) -> None:
+def sysctl(name: str, key: str, *, value: str) -> None:
     """Set a network sysctl (``net/ipv4/ip_forward``) in the namespace; a key that this kernel lacks is left out."""
     with inside(name), contextlib.suppress(FileNotFoundError):
         (Path("/proc/sys") / key).write_text(value)  # /proc/sys/net is that of the thread which opens it

@@ -52,7 +52,7 @@ def listing(api: Api) -> list[ServiceAgent]:
         return [agent for answer in answers for agent in answer.result()]
 
 
-def wait(config: LocalCloudConfig, api: Api, clock: Clock, step: Step, *, timeout: float) -> None:
+def wait(config: LocalCloudConfig, api: Api, *, clock: Clock, step: Step, timeout: float) -> None:
     """Return once all that is expected is alive. Raises MoyaiError that names what is not."""
     deadline = clock.monotonic() + timeout
     reason = ""

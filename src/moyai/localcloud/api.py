@@ -41,9 +41,9 @@ class Api:
         self,
         method: str,
         service: str,
+        *,
         path: str,
         body: Any = None,
-        *,
         headers: dict[str, str] | None = None,
         timeout: float = 60,
     ) -> Any:
@@ -56,10 +56,10 @@ class Api:
         return json.loads(text) if text else None
 
     def get(self, service: str, path: str, **more: Any) -> Any:
-        return self.request("GET", service, path, **more)
+        return self.request("GET", service, path=path, **more)
 
-    def post(self, service: str, path: str, body: Any, **more: Any) -> Any:
-        return self.request("POST", service, path, body, **more)
+    def post(self, service: str, path: str, *, body: Any, **more: Any) -> Any:
+        return self.request("POST", service, path=path, body=body, **more)
 
     def project_id(self) -> str:
         """The project that the token is for; Cinder wants it in its paths."""

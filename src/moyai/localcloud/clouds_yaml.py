@@ -46,7 +46,7 @@ def entries(config: LocalCloudConfig, secrets: Secrets) -> dict[str, Any]:
     return {config.name: entry("demo", secrets.demo), f"{config.name}-admin": entry("admin", secrets.admin)}
 
 
-def put(file: Path, config: LocalCloudConfig, secrets: Secrets) -> None:
+def put(file: Path, config: LocalCloudConfig, *, secrets: Secrets) -> None:
     """Write our entries. Raises MoyaiError when one of that name is there that leads elsewhere."""
     data = _load(file)
     clouds: dict[str, Any] = data.setdefault("clouds", {})

@@ -28,7 +28,7 @@ SCHEMA = 2
 _SECRETS = secrets.Secrets("", "", dict.fromkeys(secrets.SERVICE_USERS, ""), "", "", "")
 
 
-def key(config: LocalCloudConfig, env: OpenStackEnv, paths: CloudPaths) -> str:
+def key(config: LocalCloudConfig, env: OpenStackEnv, *, paths: CloudPaths) -> str:
     """Names a snapshot by everything its content follows from: environment, configuration files, folders, set-up."""
     # the way out is the host's affair, no database knows of it
     config = replace(config, outbound=False)

@@ -185,7 +185,7 @@ def leftovers(config: LocalCloudConfig) -> list[str]:
     return found
 
 
-def check_capacity(memory_mb: int, disk_gb: int, folder: Path) -> None:
+def check_capacity(memory_mb: int, disk_gb: int, *, folder: Path) -> None:
     """Refuse to start on a host that is too small. Raises MoyaiError."""
     info = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
     available = int(info["MemAvailable"].split()[0]) // 1024

@@ -54,8 +54,8 @@ _SUBFOLDERS = (
 def up(
     config: LocalCloudConfig,
     paths: Paths,
-    reporter: Reporter,
     *,
+    reporter: Reporter,
     registry: Path | None = None,
     clock: Clock | None = None,
     use_snapshot: bool = True,
@@ -75,12 +75,18 @@ def up(
         running = _init(folders)
         if running is None:
             host.check_ranges(config)
-            host.check_capacity(MEMORY_MB, DISK_GB, folders.root)
+            host.check_capacity(MEMORY_MB, DISK_GB, folder=folders.root)
         with reporter.step("cloud: OpenStack's environment") as step:
             environment = env.ensure(paths, step)
-        _Start(config, folders, reporter, environment, registry, clock, database_image.DatabaseImages(paths)).run(
-            running, use_snapshot=use_snapshot, clouds_file=clouds_file or clouds_yaml.user_file()
-        )
+        _Start(
+            config,
+            folders,
+            reporter=reporter,
+            environment=environment,
+            registry=registry,
+            clock=clock,
+            store=database_image.DatabaseImages(paths),
+        ).run(running, use_snapshot=use_snapshot, clouds_file=clouds_file or clouds_yaml.user_file())
 
 
 class _Start:
@@ -88,6 +94,7 @@ class _Start:
         self,
         config: LocalCloudConfig,
         paths: CloudPaths,
+        *,
         reporter: Reporter,
         environment: env.OpenStackEnv,
         registry: Path | None,
@@ -112,7 +119,7 @@ class _Start:
         else:
             ends.end(self.config, self.paths)
         self._folders()
-        key = database_image.key(self.config, self.environment, self.paths)
+        key = database_image.key(self.config, self.environment, paths=self.paths)
         if complete.exists():
             how = "kept"
         elif use_snapshot and self.store.exists(key):
@@ -129,14 +136,14 @@ class _Start:
             self._launch(context, held)
         api = Api(self.config, context.secrets.admin)
         if how == "new":
-            run_graph(Setup(context, self.control, api, self.clock).tasks(), self.reporter, workers=4)
+            run_graph(Setup(context, self.control, api=api, clock=self.clock).tasks(), self.reporter, workers=4)
             database.relaxed(self.paths, on=False)
         self._wait(context, api)
         if how == "new" and use_snapshot:
             with self.reporter.step("cloud: snapshot for next time"):
                 self.store.take(key, self.paths)
         complete.touch()
-        clouds_yaml.put(clouds_file, self.config, context.secrets)
+        clouds_yaml.put(clouds_file, self.config, secrets=context.secrets)
 
     def _complete(self, init: int, clouds_file: Path) -> None:
         """The cloud runs: put right what may be missing around it, and wait until it is whole."""
@@ -151,7 +158,7 @@ class _Start:
             self.clock.sleep(0.5)
             self.control.wait_answer(20)
         self._wait(context, Api(self.config, context.secrets.admin))
-        clouds_yaml.put(clouds_file, self.config, context.secrets)
+        clouds_yaml.put(clouds_file, self.config, secrets=context.secrets)
 
     def _folders(self) -> None:
         # what a former run left in run/ means nothing in new namespaces
@@ -216,11 +223,11 @@ class _Start:
             step.progress(f"{len(names)} services")
             self.control.wait_ready(names, 240)
         with self.reporter.step("cloud: agents") as step:
-            agents.wait(self.config, api, self.clock, step, timeout=180)
+            agents.wait(self.config, api, clock=self.clock, step=step, timeout=180)
 
 
 def down(
-    config: LocalCloudConfig, paths: Paths, reporter: Reporter, *, keep: bool = False, clouds_file: Path | None = None
+    config: LocalCloudConfig, paths: Paths, *, reporter: Reporter, keep: bool = False, clouds_file: Path | None = None
 ) -> list[str]:
     """End the cloud and delete its state (``keep``: only end it). Returns what was left behind all the same."""
     require_root()
@@ -244,7 +251,7 @@ def leftovers(config: LocalCloudConfig, paths: Paths) -> list[str]:
     return ends.leftovers(config, CloudPaths(paths.cloud(config.name)))
 
 
-def restart(config: LocalCloudConfig, paths: Paths, names: Sequence[str]) -> None:
+def restart(config: LocalCloudConfig, paths: Paths, *, names: Sequence[str]) -> None:
     """Ask services to end; the supervisor starts them again."""
     control = Control(CloudPaths(paths.cloud(config.name)).control_socket)
     known = {service.name for service in control.status()}

@@ -61,7 +61,7 @@ class ComponentStore:
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
-    def make(self, pin: Pin, fill: Callable[[Path], str], on_wait: Callable[[str], None]) -> Component:
+    def make(self, pin: Pin, fill: Callable[[Path], str], *, on_wait: Callable[[str], None]) -> Component:
         """The component, made by ``fill`` unless it is there: ``fill`` puts the files in a folder and returns the origin.
 
         Waits for another process that makes the same component, and tells ``on_wait`` which. Raises what ``fill``

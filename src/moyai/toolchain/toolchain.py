@@ -55,7 +55,7 @@ class Toolchain:
         self._pins = pins or load_pins(arch)
         self._store = ComponentStore(paths.toolchain)
         self._hosts = hosts or Hosts()
-        self._go = GoToolchain(paths, self._pins.go, arch)
+        self._go = GoToolchain(paths, self._pins.go, arch=arch)
 
     @property
     def names(self) -> list[str]:
@@ -118,7 +118,7 @@ class Toolchain:
             step.progress(f"waiting for {holder}, which makes it")
             self._reporter.note(f"{name}: waiting for {holder}, which makes it")
 
-        return self._store.make(pin, lambda target: self._fill(pin, target, step), on_wait)
+        return self._store.make(pin, lambda target: self._fill(pin, target, step), on_wait=on_wait)
 
     def clean(self) -> tuple[list[Path], int]:
         """Remove older versions, and sources and compiled packages; returns the folders and the bytes of the latter."""
@@ -137,7 +137,7 @@ class Toolchain:
     def _fill(self, pin: Pin, target: Path, step: Step) -> str:
         if pin.release and self._from_release(pin, pin.release):
             try:
-                return fetch(pin, pin.release, target, step)
+                return fetch(pin, pin.release, target=target, step=step)
             except (Retriable, ChecksumMismatch) as error:
                 if self._source == "release":
                     raise
@@ -146,9 +146,11 @@ class Toolchain:
                 for path in target.iterdir():
                     path.unlink()
         if pin.modules:
-            return self._go.build(pin.name, pin.modules, target, step, turn=list(self._pins.components).index(pin.name))
+            return self._go.build(
+                pin.name, pin.modules, target=target, step=step, turn=list(self._pins.components).index(pin.name)
+            )
         assert pin.c is not None  # parse_pins sees to it
-        return self._go.build_c(pin.name, pin.c, target, step)
+        return self._go.build_c(pin.name, pin.c, target=target, step=step)
 
     def _from_release(self, pin: Pin, release: Release) -> bool:
         if self._source == "modules":

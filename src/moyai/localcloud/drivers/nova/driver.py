@@ -66,7 +66,7 @@ class NspawnDriver(driver.ComputeDriver):
         self._name = host
         self._image_api = glance.API()
         self._images = ImageStore(base / "images", self._image_api)
-        self._machines = Machines(base, host, CONF.moyai.cgroup, self._ended)
+        self._machines = Machines(base, host, cgroup=CONF.moyai.cgroup, on_end=self._ended)
         self._machines.start()
 
     def _ended(self, uuid: str) -> None:
@@ -217,7 +217,9 @@ class NspawnDriver(driver.ComputeDriver):
                 folder.wait()
                 record = _record_of(instance, image.key, vifs, block_device_info)
                 machine = self._machines.create(record)
-                guest.write_files(machine, instance, vifs, injected_files, admin_password)
+                guest.write_files(
+                    machine, instance, network_info=vifs, injected_files=injected_files, admin_password=admin_password
+                )
                 times.append(time.monotonic())
                 self._up_and_wait(instance, vifs, record, launch=power_on)
                 self._name_servers_late(context, instance, vifs)
@@ -238,7 +240,7 @@ class NspawnDriver(driver.ComputeDriver):
             return
         try:
             servers = guest.dhcp_servers(context, vifs)
-            self._machines.write(instance.uuid, "/etc/resolv.conf", guest.resolv_conf(servers))
+            self._machines.write(instance.uuid, "/etc/resolv.conf", text=guest.resolv_conf(servers))
         except Exception:  # the machine is good without; its log says what is missing
             LOG.exception("No name server found", instance=instance)
 
@@ -353,7 +355,7 @@ class NspawnDriver(driver.ComputeDriver):
     def attach_volume(self, context, connection_info, instance, mountpoint, disk_bus=None, device_type=None, encryption=None):
         volume_id, volume = guest.volume_of(connection_info, mountpoint)
         with _failing(exception.VolumeAttachFailed, volume_id=volume_id):
-            self._machines.add_volume(self._record(instance), volume_id, volume)
+            self._machines.add_volume(self._record(instance), volume_id, volume=volume)
 
     def detach_volume(self, context, connection_info, instance, mountpoint, encryption=None):
         if not self._machines.remove_volume(self._record(instance), connection_info["serial"]):

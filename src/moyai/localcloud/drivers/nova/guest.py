@@ -83,7 +83,7 @@ def plug(namespace: str, port: GuestPort) -> None:
     netns.enslave(port.link.outside, port.bridge)
 
 
-def write_files(machine: NspawnMachine, instance, network_info, injected_files, admin_password) -> None:
+def write_files(machine: NspawnMachine, instance, *, network_info, injected_files, admin_password) -> None:
     """Put the guest's files into the overlay's upper layer, before it is mounted."""
     machine.put("etc/hostname", f"{instance.hostname}\n")
     machine.put("etc/resolv.conf", resolv_conf(nameservers(network_info)))

@@ -67,7 +67,7 @@ class MachineRecord:
 class Machines:
     """``base``: machines_dir; ``name``: this hypervisor's; ``on_end``: told the uuid of a machine that ended by itself."""
 
-    def __init__(self, base: Path, name: str, cgroup: str, on_end: Callable[[str], None]) -> None:
+    def __init__(self, base: Path, name: str, *, cgroup: str, on_end: Callable[[str], None]) -> None:
         self._base = base
         self._folder = base / name
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -141,9 +141,9 @@ class Machines:
     def freeze(self, uuid: str, frozen: bool) -> None:
         self._host.group(uuid).set_frozen(frozen)
 
-    def write(self, uuid: str, path: str, text: str) -> None:
+    def write(self, uuid: str, path: str, *, text: str) -> None:
         """Change a file in the running machine."""
-        self._host.write(self.folder(uuid), uuid, path, text)
+        self._host.write(self.folder(uuid), uuid, path=path, text=text)
 
     def usage(self, uuid: str) -> cgroups.CgroupUsage:
         return self._host.group(uuid).usage()
@@ -225,13 +225,13 @@ class Machines:
         self.save(record)
         return bool(gone)
 
-    def add_volume(self, record: MachineRecord, volume_id: str, volume: dict) -> None:
+    def add_volume(self, record: MachineRecord, volume_id: str, *, volume: dict) -> None:
         record.volumes[volume_id] = volume
         try:
             with self._locked(volume_id):
                 self.save(record)  # first: a crash after the next step must not leave a loop device that nobody knows
                 if self.running(record.uuid):
-                    self._host.plug(self.folder(record.uuid), record.uuid, disk(volume_id, volume))
+                    self._host.plug(self.folder(record.uuid), record.uuid, disk=disk(volume_id, volume))
         except BaseException:
             self.remove_volume(record, volume_id)
             raise
@@ -242,7 +242,7 @@ class Machines:
         if volume is None:
             return False
         with self._locked(volume_id):
-            self._host.unplug(self.folder(record.uuid), record.uuid, GuestDisk(volume["name"], volume_id, ""))
+            self._host.unplug(self.folder(record.uuid), record.uuid, disk=GuestDisk(volume["name"], volume_id, ""))
             self._free(volume_id, volume, record.uuid)
             del record.volumes[volume_id]
             self.save(record)

@@ -47,7 +47,7 @@ class WantedState(Protocol):
     def load(self, balancer_id: str) -> LoadBalancer | None: ...
     def report(self, status: reports.Report) -> None: ...
     def plug(self, port_id: str) -> vip_link.Plug: ...
-    def release_port(self, balancer_id: str, port_id: str, taken: vip_link.PortBefore | None) -> None: ...
+    def release_port(self, balancer_id: str, port_id: str, *, taken: vip_link.PortBefore | None) -> None: ...
     def statistics(self, gains: list[dict[str, int | str]]) -> None: ...
     def tidy(self, host: str) -> None: ...
 
@@ -180,7 +180,7 @@ class LoadBalancerAgent:
         if status is None and verb == "port":
             LOG.warning("load balancer %s was not created after all: its port goes", balancer_id)
             plane.unplug()
-            self._store.release_port(balancer_id, port_id, plane.port_before)
+            self._store.release_port(balancer_id, port_id, taken=plane.port_before)
             plane.remove()
         elif status is not None and status.startswith("PENDING_"):
             self.reconcile(balancer_id, rebuild=verb == "failover")
@@ -223,8 +223,8 @@ class LoadBalancerAgent:
             plane.keep(plug)
         if not netns.exists(plane.namespace):
             self._checks.restart(balancer.id)
-        plane.apply(balancer, plug, self._known(balancer, plane))
-        self._checks.set(balancer.id, plane.namespace, udp_checks(balancer))
+        plane.apply(balancer, plug, health=self._known(balancer, plane))
+        self._checks.set(balancer.id, plane.namespace, checks=udp_checks(balancer))
         self._watch(balancer.id, plane)
         self._succeeded(balancer, plane)
 
@@ -232,7 +232,7 @@ class LoadBalancerAgent:
         there = plane.there()
         plane.unplug()
         if balancer is not None:
-            self._store.release_port(balancer.id, balancer.vip_port_id, plane.port_before)
+            self._store.release_port(balancer.id, balancer.vip_port_id, taken=plane.port_before)
         plane.remove()
         if there:
             LOG.info("load balancer %s is gone", plane.id)
@@ -304,7 +304,7 @@ class LoadBalancerAgent:
         gains: list[dict[str, int | str]] = []
         for balancer_id, balancer in list(self._trees.items()):
             plane = Plane(self._root, balancer_id)
-            for listener_id, now in statistics.read(balancer, plane.rows(), plane.datagrams()).items():
+            for listener_id, now in statistics.read(balancer, plane.rows(), datagrams=plane.datagrams()).items():
                 former = self._counted.get(listener_id)
                 self._counted[listener_id] = now
                 gain = now.since(former) if former else statistics.Counters(active=now.active)

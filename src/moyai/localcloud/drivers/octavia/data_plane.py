@@ -32,7 +32,7 @@ class Plane:
         self.namespace = vip_link.namespace(balancer_id)
         self.folder = root / balancer_id
         # short: HAProxy and the kernel limit a socket's path
-        self.haproxy = HAProxy(self.folder, self.namespace, root / (balancer_id.replace("-", "")[:12] + ".s"))
+        self.haproxy = HAProxy(self.folder, self.namespace, socket_path=root / (balancer_id.replace("-", "")[:12] + ".s"))
         self._plug_file = self.folder / "plug.json"
         self._rules_file = self.folder / "rules.json"
         self._ping = self.folder / "ping-check"
@@ -56,7 +56,7 @@ class Plane:
         """Ask Neutron again the next time."""
         self._plug_file.unlink(missing_ok=True)
 
-    def apply(self, balancer: LoadBalancer, plug: vip_link.Plug, health: Health) -> None:
+    def apply(self, balancer: LoadBalancer, plug: vip_link.Plug, *, health: Health) -> None:
         """Make it so. Raises ProcessError, OSError or NotWired, with the former state still serving where that is possible.
 
         ``health``: what is known of the members (see `health_of`); who is not in it is taken to work.
@@ -65,7 +65,7 @@ class Plane:
             self._rules_file.unlink(missing_ok=True)  # a new namespace has none
         # the rules first: a port is not answered before its allowed_cidrs hold
         self.apply_rules(balancer, health)
-        config = haproxy_config.render(balancer, self.haproxy, str(self._ping))
+        config = haproxy_config.render(balancer, self.haproxy, ping=str(self._ping))
         if config.text is None:
             self.haproxy.stop()
         else:
@@ -80,7 +80,7 @@ class Plane:
         text = json.dumps(rules.commands)
         if self._rules() != text:
             if rules.commands or self._rules() is not None:
-                nft.replace_table(self.namespace, nft_rules.TABLE, rules.commands)
+                nft.replace_table(self.namespace, nft_rules.TABLE, commands=rules.commands)
             if rules.commands:
                 self._rules_file.write_text(text)
             else:

@@ -37,7 +37,7 @@ class Config:
     ping: str | None = None
 
 
-def render(balancer: LoadBalancer, files: haproxy.HAProxy, ping: str = "") -> Config:
+def render(balancer: LoadBalancer, files: haproxy.HAProxy, *, ping: str = "") -> Config:
     """The configuration of all that HAProxy does for this load balancer: all but UDP, and UDP members' TCP and HTTP checks.
 
     ``files`` says where its files are; ``ping`` is the path of the program for PING checks.

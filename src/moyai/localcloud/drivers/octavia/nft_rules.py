@@ -55,16 +55,16 @@ def render(balancer: LoadBalancer, health: Health) -> Rules:
         count += [_count(listener, direction) for direction in ("original", "reply")]
     if not guard and not dispatch:
         return Rules((), answering)
-    commands = [nft.chain(TABLE, _GUARD, "filter", "prerouting", -150), *guard]
+    commands = [nft.chain(TABLE, _GUARD, kind="filter", hook="prerouting", priority=-150), *guard]
     if answering:
-        translated = nft.match({"ct": {"key": "status"}}, "dnat", "in")
+        translated = nft.match({"ct": {"key": "status"}}, "dnat", operator="in")
         commands += [
-            nft.chain(TABLE, _DISPATCH, "nat", "prerouting", -100),
+            nft.chain(TABLE, _DISPATCH, kind="nat", hook="prerouting", priority=-100),
             *dispatch,
-            nft.chain(TABLE, _RETURN, "nat", "postrouting", 100),
+            nft.chain(TABLE, _RETURN, kind="nat", hook="postrouting", priority=100),
             nft.rule(TABLE, _RETURN, translated, {"masquerade": None}),
             # the namespace forwards what it translated and nothing else
-            nft.chain(TABLE, _FORWARD, "filter", "forward", 0, "drop"),
+            nft.chain(TABLE, _FORWARD, kind="filter", hook="forward", priority=0, policy="drop"),
             *count,
             nft.rule(TABLE, _FORWARD, translated, {"accept": None}),
         ]
@@ -106,7 +106,7 @@ def _to(balancer: LoadBalancer, listener: Listener) -> tuple[Command, ...]:
     """New connections to this listener."""
     protocol = "udp" if listener.protocol == "UDP" else "tcp"
     return (
-        nft.match({"ct": {"key": "state"}}, "new", "in"),
+        nft.match({"ct": {"key": "state"}}, "new", operator="in"),
         nft.match(nft.payload(_ip(balancer.vip_address), "daddr"), balancer.vip_address),
         nft.match(nft.payload(protocol, "dport"), listener.port),
     )
@@ -118,7 +118,7 @@ def _guard(balancer: LoadBalancer, listener: Listener) -> Iterable[Command]:
         allowed = _networks(listener.allowed_cidrs, ipaddress.ip_address(balancer.vip_address).version)
         if not any(one.prefixlen == 0 for one in allowed):
             inside = {"set": [{"prefix": {"addr": str(one.network_address), "len": one.prefixlen}} for one in allowed]}
-            others = (nft.match(nft.payload(_ip(balancer.vip_address), "saddr"), inside, "!="),) if allowed else ()
+            others = (nft.match(nft.payload(_ip(balancer.vip_address), "saddr"), inside, operator="!="),) if allowed else ()
             yield nft.rule(TABLE, _GUARD, *to, *others, {"drop": None})
     if listener.protocol == "UDP" and listener.connection_limit is not None:
         yield nft.rule(TABLE, _GUARD, *to, {"ct count": {"val": listener.connection_limit, "inv": True}}, {"drop": None})

@@ -117,7 +117,7 @@ class OctaviaDatabase:
         mtu = network.get_network(port.network_id).mtu or 1500
         return Plug(port.id, port.mac_address, port.network_id, mtu, tuple(addresses))
 
-    def release_port(self, balancer_id: str, port_id: str, taken: PortBefore | None = None) -> None:
+    def release_port(self, balancer_id: str, port_id: str, *, taken: PortBefore | None = None) -> None:
         """Delete the VIP's port if the driver made it; a user's own port becomes again what it was (``taken``)."""
         network = clients.NeutronAuth.get_neutron_client().network
         try:

@@ -193,7 +193,7 @@ class MoyaiProvider(provider_base.ProviderDriver):
             text = f"pool {pool_id} does not exist"
             raise exceptions.DriverError(user_fault_string=text, operator_fault_string=text)
         for one in members:
-            self._check(validate.member(one, place.protocol, place.vip_address))
+            self._check(validate.member(one, place.protocol, vip=place.vip_address))
         self._call(place.balancer_id)
 
     @staticmethod

@@ -47,7 +47,7 @@ class Counters:
         }
 
 
-def read(balancer: LoadBalancer, rows: list[Row], datagrams: Datagrams) -> dict[str, Counters]:
+def read(balancer: LoadBalancer, rows: list[Row], *, datagrams: Datagrams) -> dict[str, Counters]:
     """The counters of every listener that is served, by its id."""
     fronts = {row.proxy: row for row in rows if row.server == "FRONTEND"}
     found: dict[str, Counters] = {}

@@ -101,7 +101,7 @@ class UdpChecks:
         self._wake()
         self._thread.join(5)
 
-    def set(self, owner: str, namespace: str, checks: Iterable[Check]) -> None:
+    def set(self, owner: str, namespace: str, *, checks: Iterable[Check]) -> None:
         """Let exactly these checks run for ``owner``, in that namespace. Those that ran already keep what they found."""
         wanted = set(checks)
         with self._lock:

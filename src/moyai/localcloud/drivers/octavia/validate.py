@@ -91,12 +91,12 @@ def pool(data: Data, vip: str | None = None) -> str | None:
     if bad := text_problem(how.get("cookie_name")):
         return f"a cookie_name with {bad}"
     return _first(
-        *(member(one, protocol, vip) for one in data.get("members") or ()),
+        *(member(one, protocol, vip=vip) for one in data.get("members") or ()),
         monitor(data["healthmonitor"]) if data.get("healthmonitor") else None,
     )
 
 
-def member(data: Data, protocol: str | None, vip: str | None) -> str | None:
+def member(data: Data, protocol: str | None, *, vip: str | None) -> str | None:
     """A member of a pool of that protocol, behind that VIP."""
     if data.get("vnic_type") not in (None, "", "normal"):
         return f"members with vnic_type {data['vnic_type']}"

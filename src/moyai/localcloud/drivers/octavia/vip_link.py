@@ -97,15 +97,15 @@ def ensure(balancer_id: str, plug: Plug) -> bool:
         return False
     netns.add(name)
     # an address that arrives with the first packet must be known before anything may pass
-    netns.sysctl(name, "net/ipv4/ip_forward", "1")
-    netns.sysctl(name, "net/ipv6/conf/all/forwarding", "1")
-    netns.sysctl(name, "net/ipv4/ip_local_port_range", "10240 65535")
-    netns.sysctl(name, "net/ipv4/tcp_tw_reuse", "1")
+    netns.sysctl(name, "net/ipv4/ip_forward", value="1")
+    netns.sysctl(name, "net/ipv6/conf/all/forwarding", value="1")
+    netns.sysctl(name, "net/ipv4/ip_local_port_range", value="10240 65535")
+    netns.sysctl(name, "net/ipv4/tcp_tw_reuse", value="1")
     netns.plug(name, plug.link)
     for family in ("ipv4", "ipv6"):
         # a member's host that vanished is noticed within seconds, not within a minute
         for key, value in (("retrans_time_ms", "200"), ("base_reachable_time_ms", "5000"), ("delay_first_probe_time", "1")):
-            netns.sysctl(name, f"net/{family}/neigh/{INSIDE}/{key}", value)
+            netns.sysctl(name, f"net/{family}/neigh/{INSIDE}/{key}", value=value)
     if netns.link_exists(plug.bridge):
         # the network is already on this host: as Nova does, so that nobody waits for the agent's next look
         netns.enslave(plug.link.outside, plug.bridge)
