@@ -119,7 +119,7 @@ def fill(folder: Path) -> str:
     (folder / "b").write_text("from the child")
     return "child"
 
-ComponentStore(Path(sys.argv[1])).make(Pin("tool", "1.0", ("a", "b"), "abc"), fill, print)
+ComponentStore(Path(sys.argv[1])).make(Pin("tool", "1.0", ("a", "b"), "abc"), fill, on_wait=print)
 """
 
 
