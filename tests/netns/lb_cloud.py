@@ -8,7 +8,7 @@ import uuid
 from dataclasses import replace
 from pathlib import Path
 
-from moyai.localcloud.drivers.octavia import model as m
+from moyai.localcloud.drivers.octavia import balancer_tree as m
 from moyai.localcloud.drivers.octavia.agent import SOCKET, LoadBalancerAgent
 from moyai.localcloud.drivers.octavia.data_plane import Plane
 from tests.netns.lb_world import MEMBERS, PORT, VIP, FakeStore, World, until

@@ -18,7 +18,7 @@ from typing import TypeVar
 
 from moyai.linux import netns
 from moyai.linux.process import run
-from moyai.localcloud.drivers.octavia import model as m
+from moyai.localcloud.drivers.octavia import balancer_tree as m
 from moyai.localcloud.drivers.octavia.vip_link import Plug, PortBefore
 
 NETWORK = "11111111-2222-3333-4444-555555555555"

@@ -14,7 +14,7 @@ import pytest
 from moyai.core.errors import Retriable, Terminal
 from moyai.core.paths import default_paths
 from moyai.core.progress import Reporter
-from moyai.images import node_image, recipes, references, store
+from moyai.images import containerd_store, node_image, recipes, references
 from moyai.images.cache import Cache
 from moyai.images.oci import Entry, ImageConfig, folder, write_archive, write_layer
 from moyai.images.python_image import moyai_image
@@ -62,7 +62,7 @@ def _archive(folder_: Path, tag: str, layers: int = 2) -> Path:
 
 def test_the_store_holds_unpacked_pinned_images_and_no_packed_layers(tmp_path: Path, components: dict[str, Component]) -> None:
     root = tmp_path / "store"
-    store.import_images(components["containerd"], root, archives=[_archive(tmp_path, "example.org/a:1")])
+    containerd_store.import_images(components["containerd"], root, archives=[_archive(tmp_path, "example.org/a:1")])
     blobs = list((root / "io.containerd.content.v1.content/blobs/sha256").iterdir())
     assert sorted("schemaVersion" in path.read_text() for path in blobs) == [False, True]  # configuration and manifest are left
     unpacked = [path for path in root.glob("io.containerd.snapshotter.v1.overlayfs/snapshots/*/fs/data/*") if path.is_file()]
@@ -74,7 +74,7 @@ def test_a_store_can_be_added_to(tmp_path: Path, components: dict[str, Component
     root = tmp_path / "store"
     for number in range(2):
         (tmp_path / str(number)).mkdir()
-        store.import_images(
+        containerd_store.import_images(
             components["containerd"], root, archives=[_archive(tmp_path / str(number), f"example.org/a:{number}")]
         )
     assert len(list(root.glob("io.containerd.snapshotter.v1.overlayfs/snapshots/*/fs/data/*"))) == 4
@@ -83,7 +83,7 @@ def test_a_store_can_be_added_to(tmp_path: Path, components: dict[str, Component
 def test_what_containerd_refuses_is_told_in_its_words(tmp_path: Path, components: dict[str, Component]) -> None:
     (tmp_path / "broken.tar").write_bytes(b"x" * 2048)
     with pytest.raises(Terminal, match="ctr") as caught:
-        store.import_images(components["containerd"], tmp_path / "store", archives=[tmp_path / "broken.tar"])
+        containerd_store.import_images(components["containerd"], tmp_path / "store", archives=[tmp_path / "broken.tar"])
     assert "\n" not in str(caught.value)
 
 

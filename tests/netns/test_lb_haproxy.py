@@ -11,7 +11,7 @@ from dataclasses import replace
 import pytest
 
 from moyai.linux import netns
-from moyai.localcloud.drivers.octavia import model as m
+from moyai.localcloud.drivers.octavia import balancer_tree as m
 from moyai.localcloud.drivers.octavia.data_plane import Plane
 from moyai.localcloud.drivers.octavia.vip_link import namespace
 from tests.netns.lb_cloud import Cloud, changed, tree

@@ -12,7 +12,7 @@ import yaml
 
 from moyai.core.errors import Terminal
 from moyai.core.paths import Paths
-from moyai.images import base, nginx, node_image, python_image, recipes, references
+from moyai.images import base_files, nginx, node_image, python_image, recipes, references
 from moyai.images.oci import write_layer
 from moyai.toolchain import TASK_PREFIX, load_pins
 
@@ -138,7 +138,7 @@ def test_the_files_of_an_image_come_without_what_no_program_needs(tmp_path: Path
     ):
         (tree / name).parent.mkdir(parents=True, exist_ok=True)
         (tree / name).write_text("x")
-    layer = write_layer(base.packages(tree), tmp_path / "layer")
+    layer = write_layer(base_files.packages(tree), tmp_path / "layer")
     with tarfile.open(layer.path) as tar:
         files = {member.name for member in tar if member.isfile()}
     assert files == {"usr/bin/tool", "usr/share/doc/tool/copyright"}

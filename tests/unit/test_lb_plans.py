@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from moyai.linux.haproxy import HAProxy, Row
 from moyai.linux.nft import Flow, parse_flows
 from moyai.linux.process import run
-from moyai.localcloud.drivers.octavia import haproxy_config, model, nft_rules, operating_status, statistics
+from moyai.localcloud.drivers.octavia import balancer_tree, haproxy_config, nft_rules, operating_status, statistics
+from moyai.localcloud.drivers.octavia.balancer_tree import Listener, LoadBalancer, Member, Monitor, Persistence, Pool
 from moyai.localcloud.drivers.octavia.data_plane import health_of, udp_checks
-from moyai.localcloud.drivers.octavia.model import Listener, LoadBalancer, Member, Monitor, Persistence, Pool
 from moyai.localcloud.drivers.octavia.udp_checks import Count
 
 FILES = HAProxy(Path("/lb/x"), "ns", socket_path=Path("/lb/x.s"))
@@ -63,7 +63,7 @@ def test_the_text_does_not_depend_on_the_databases_order() -> None:
 
 
 def test_what_is_off_or_goes_is_not_in_the_text() -> None:
-    gone = replace(A, status=model.PENDING_DELETE)
+    gone = replace(A, status=balancer_tree.PENDING_DELETE)
     off = replace(B, enabled=False)
     assert "server" not in backend(tree(pool=Pool(id="p", protocol="TCP", members=(gone, off)))).replace("timeout server", "")
     assert haproxy_config.render(replace(tree(), enabled=False), FILES).text is None
@@ -230,7 +230,7 @@ def test_statuses_of_what_is_off_unused_or_unchecked() -> None:
 
 def test_every_object_is_reported_and_what_is_in_a_pool_goes_with_it() -> None:
     gone = tree(pool=replace(tree().pools[0], status="PENDING_DELETE"))
-    assert [(kind, one.id, one.status) for kind, one in model.things(gone)] == [
+    assert [(kind, one.id, one.status) for kind, one in balancer_tree.things(gone)] == [
         ("members", "b", "PENDING_DELETE"),
         ("members", "a", "PENDING_DELETE"),
         ("healthmonitors", "h", "PENDING_DELETE"),
@@ -239,7 +239,7 @@ def test_every_object_is_reported_and_what_is_in_a_pool_goes_with_it() -> None:
         ("loadbalancers", "lb", "ACTIVE"),
     ]
     found = operating_status.derive(gone, {})
-    for kind, one in model.things(gone):
+    for kind, one in balancer_tree.things(gone):
         assert one.status == "PENDING_DELETE" or one.id in found[kind]
 
 

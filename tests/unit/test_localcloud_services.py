@@ -14,7 +14,7 @@ from moyai.localcloud import inside, secrets
 from moyai.localcloud.env import OpenStackEnv
 from moyai.localcloud.layout import MAX_ROUTES, CloudPaths, LocalCloudConfig
 from moyai.localcloud.services import files, services
-from moyai.localcloud.services.base import Context, ini
+from moyai.localcloud.services.rendering import Context, ini
 from moyai.localcloud.supervision import SupervisorPlan
 
 CONFIG = LocalCloudConfig("test", "10.1.0.0/24", "10.2.0.0/24", ("east", "west", "south"))

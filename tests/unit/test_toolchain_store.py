@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from moyai.core.errors import MoyaiError
+from moyai.toolchain.component_store import ComponentStore
 from moyai.toolchain.pins import Pin
-from moyai.toolchain.store import ComponentStore
 
 PIN = Pin("tool", "1.0", ("a", "b"), "abc")
 
@@ -107,7 +107,7 @@ _CHILD = """
 import os, signal, sys
 from pathlib import Path
 from moyai.toolchain.pins import Pin
-from moyai.toolchain.store import ComponentStore
+from moyai.toolchain.component_store import ComponentStore
 
 def fill(folder: Path) -> str:
     (folder / "a").write_text("half")

@@ -20,8 +20,8 @@ from moyai.core.paths import Paths
 from moyai.core.progress import Reporter, Step
 from moyai.images import recipes, references, rootfs
 from moyai.images.cache import Cache, digest_of_folder, key_of, remove
+from moyai.images.containerd_store import import_images
 from moyai.images.python_image import moyai_image
-from moyai.images.store import import_images
 from moyai.linux.process import ProcessError, run
 from moyai.toolchain import TASK_PREFIX, Component, Toolchain
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import moyai
 from moyai.core.errors import Terminal
-from moyai.images import base
+from moyai.images import base_files
 from moyai.images.cache import Cache, digest_of_folder, key_of, remove
 from moyai.images.oci import Entry, ImageConfig, Layer, folder, from_folder, write_archive, write_layer
 from moyai.images.recipes import debian_tree
@@ -91,8 +91,8 @@ def dependencies_layer(cache: Cache, on_line: Callable[[str], None]) -> tuple[La
             shutil.copytree(root / "usr/lib" / python.name, standard, symlinks=True, ignore=_left_out)
             python.compile(standard, f"/usr/lib/{python.name}")
             entries = [
-                *base.users(),
-                *base.packages(root, without=[f"usr/lib/{python.name}", "usr/lib/python3/dist-packages"]),
+                *base_files.users(),
+                *base_files.packages(root, without=[f"usr/lib/{python.name}", "usr/lib/python3/dist-packages"]),
                 *from_folder(standard, f"usr/lib/{python.name}", plain_modes=True),
                 *from_folder(library, "opt/moyai/lib", plain_modes=True),
                 folder("opt/moyai"),

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from moyai.images import base, debian, nginx
+from moyai.images import base_files, debian, nginx
 from moyai.images.cache import Cache, key_of, remove
 from moyai.images.oci import Entry, ImageConfig, Layer, folder, link, write_archive, write_layer
 from moyai.toolchain import Component
@@ -61,11 +61,11 @@ def program_image(cache: Cache, name: str, *, tag: str, component: Component, ro
     key = key_of("program", _FORMAT, name, tag, component_key(component), root.name)
 
     def make(target: Path) -> None:
-        entries = base.users()
+        entries = base_files.users()
         if name == "kube-proxy":
-            entries += [*base.packages(root), *_iptables_links(), folder("etc/alternatives")]
+            entries += [*base_files.packages(root), *_iptables_links(), folder("etc/alternatives")]
         elif name != "pause":
-            entries += base.certificates(root)
+            entries += base_files.certificates(root)
         program = [Entry(path, 0o755, content=component.files[file]) for file, path in programs.items()]
         _write(target, tag, [entries, program], ImageConfig(entrypoint=entrypoint))
 
@@ -84,7 +84,11 @@ def nginx_image(cache: Cache, tag: str, *, on_line: Callable[[str], None]) -> Pa
     key = key_of("nginx", _FORMAT, tag, root.name, [repr(entry) for entry in nginx.files()])
 
     def make(target: Path) -> None:
-        debian_entries = [*base.users([("nginx", 101)]), *base.packages(root, without=nginx.WITHOUT), *base.certificates(root)]
+        debian_entries = [
+            *base_files.users([("nginx", 101)]),
+            *base_files.packages(root, without=nginx.WITHOUT),
+            *base_files.certificates(root),
+        ]
         _write(target, tag, [debian_entries, nginx.files()], nginx.CONFIG)
 
     return cache.get("nginx", key, make=make, suffix=".tar", say=on_line)

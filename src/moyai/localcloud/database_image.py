@@ -20,8 +20,8 @@ from moyai.localcloud import database, secrets
 from moyai.localcloud.env import OpenStackEnv
 from moyai.localcloud.layout import FLAVORS, CloudPaths, LocalCloudConfig
 from moyai.localcloud.services import files
-from moyai.localcloud.services.base import Context
 from moyai.localcloud.services.infra import DATABASES
+from moyai.localcloud.services.rendering import Context
 
 #: Changes with what ``setup`` puts into a new cloud.
 SCHEMA = 2

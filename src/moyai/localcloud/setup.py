@@ -21,7 +21,7 @@ from moyai.localcloud.api import Api
 from moyai.localcloud.control import Control
 from moyai.localcloud.layout import FLAVORS
 from moyai.localcloud.secrets import SERVICE_USERS
-from moyai.localcloud.services.base import Context, python_env
+from moyai.localcloud.services.rendering import Context, python_env
 from moyai.localcloud.services.volume import BACKEND_NAME, MULTIATTACH_TYPE, VOLUME_TYPE
 
 EXTERNAL_NETWORK = "public"

@@ -29,7 +29,7 @@ from moyai.localcloud.api import Api
 from moyai.localcloud.control import Control
 from moyai.localcloud.layout import CloudPaths, LocalCloudConfig
 from moyai.localcloud.services import files, services
-from moyai.localcloud.services.base import Context
+from moyai.localcloud.services.rendering import Context
 from moyai.localcloud.setup import STARTS, Setup
 from moyai.localcloud.supervision import SupervisorPlan
 
@@ -78,7 +78,7 @@ def up(
             host.check_capacity(MEMORY_MB, DISK_GB, folder=folders.root)
         with reporter.step("cloud: OpenStack's environment") as step:
             environment = env.ensure(paths, step)
-        _Start(
+        _CloudStart(
             config,
             folders,
             reporter=reporter,
@@ -89,7 +89,7 @@ def up(
         ).run(running, use_snapshot=use_snapshot, clouds_file=clouds_file or clouds_yaml.user_file())
 
 
-class _Start:
+class _CloudStart:
     def __init__(
         self,
         config: LocalCloudConfig,

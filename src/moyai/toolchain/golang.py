@@ -23,8 +23,8 @@ from moyai.core.locks import file_lock
 from moyai.core.paths import Paths
 from moyai.core.progress import Step
 from moyai.linux.process import ProcessError, run, stream
+from moyai.toolchain.component_store import disk_full
 from moyai.toolchain.pins import Architecture, CSource, GoPin, Modules, version_tuple
-from moyai.toolchain.store import disk_full
 
 #: Debian packages that building runc and pause needs on the host.
 HOST_PACKAGES = ("gcc", "libc6-dev", "libseccomp-dev", "pkg-config")

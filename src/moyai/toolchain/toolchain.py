@@ -15,10 +15,10 @@ from moyai.core.errors import MoyaiError, Retriable, UsageError
 from moyai.core.graph import Task, run_graph
 from moyai.core.paths import Paths
 from moyai.core.progress import Reporter, Step
+from moyai.toolchain.component_store import Component, ComponentStore
 from moyai.toolchain.golang import GoToolchain
 from moyai.toolchain.pins import Architecture, Pin, Pins, Release, architecture, load_pins
 from moyai.toolchain.release import ChecksumMismatch, Hosts, fetch
-from moyai.toolchain.store import Component, ComponentStore
 
 #: Where a missing component may come from: ``auto`` is the release file where it can be had, else a build.
 Source = Literal["auto", "release", "modules"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from moyai.localcloud.services import compute, identity, image, infra, load_balancer, network, registry, volume
-from moyai.localcloud.services.base import Context
+from moyai.localcloud.services.rendering import Context
 from moyai.localcloud.supervision import ServiceSpec
 
 _MODULES = (infra, identity, image, compute, network, volume, load_balancer, registry)

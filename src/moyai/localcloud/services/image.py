@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from moyai.localcloud.layout import PORTS
-from moyai.localcloud.services.base import Context, auth_token, concurrency, database, ini, python_env
+from moyai.localcloud.services.rendering import Context, auth_token, concurrency, database, ini, python_env
 from moyai.localcloud.supervision import ServiceSpec
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from moyai.localcloud.layout import PORTS
-from moyai.localcloud.services.base import Context
+from moyai.localcloud.services.rendering import Context
 from moyai.localcloud.supervision import ServiceSpec
 
 DATABASES = ("keystone", "glance", "placement", "neutron", "cinder", "nova", "nova_api", "nova_cell0", "octavia")

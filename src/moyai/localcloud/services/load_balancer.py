@@ -6,7 +6,7 @@ There is no amphora, worker, health manager or driver agent: the daemon does wha
 from __future__ import annotations
 
 from moyai.localcloud.layout import PORTS
-from moyai.localcloud.services.base import (
+from moyai.localcloud.services.rendering import (
     NO_NOTIFICATIONS,
     Context,
     auth_token,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from moyai.localcloud.layout import PORTS
-from moyai.localcloud.services.base import (
+from moyai.localcloud.services.rendering import (
     NO_NOTIFICATIONS,
     RABBIT,
     Context,

@@ -26,8 +26,8 @@ from typing import Protocol
 from moyai.linux import netns
 from moyai.linux.process import ProcessError
 from moyai.localcloud.drivers.octavia import operating_status, reports, statistics, vip_link
+from moyai.localcloud.drivers.octavia.balancer_tree import PENDING_DELETE, LoadBalancer, Member
 from moyai.localcloud.drivers.octavia.data_plane import Plane, health_of, udp_checks
-from moyai.localcloud.drivers.octavia.model import PENDING_DELETE, LoadBalancer, Member
 from moyai.localcloud.drivers.octavia.udp_checks import UdpChecks
 
 LOG = logging.getLogger(__name__)
@@ -382,9 +382,9 @@ def _first_line(error: Exception) -> str:
 
 def main() -> None:
     """Read Octavia's configuration (arguments as every OpenStack service), then serve until SIGTERM."""
-    from moyai.localcloud.drivers.octavia import settings
+    from moyai.localcloud.drivers.octavia import provider_settings
 
-    settings = settings.prepare()
+    settings = provider_settings.prepare()
     from moyai.localcloud.drivers.octavia.octavia_database import OctaviaDatabase
 
     agent = LoadBalancerAgent(OctaviaDatabase(), settings.folder, host=settings.host)

@@ -16,7 +16,7 @@ from pathlib import Path
 from moyai.linux import netns, nft
 from moyai.linux.haproxy import HAProxy, Row
 from moyai.localcloud.drivers.octavia import haproxy_config, nft_rules, vip_link
-from moyai.localcloud.drivers.octavia.model import LoadBalancer, backend_name
+from moyai.localcloud.drivers.octavia.balancer_tree import LoadBalancer, backend_name
 from moyai.localcloud.drivers.octavia.udp_checks import Check
 
 LOG = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from moyai.linux import haproxy
-from moyai.localcloud.drivers.octavia.model import Listener, LoadBalancer, Member, Monitor, Pool, backend_name
+from moyai.localcloud.drivers.octavia.balancer_tree import Listener, LoadBalancer, Member, Monitor, Pool, backend_name
 
 _BALANCE = {
     "ROUND_ROBIN": "roundrobin",

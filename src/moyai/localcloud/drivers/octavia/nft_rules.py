@@ -16,7 +16,7 @@ from functools import reduce
 
 from moyai.linux import nft
 from moyai.linux.nft import Command
-from moyai.localcloud.drivers.octavia.model import Listener, LoadBalancer, Member, Pool
+from moyai.localcloud.drivers.octavia.balancer_tree import Listener, LoadBalancer, Member, Pool
 
 TABLE = "moyai_lb"
 SLOTS = 512  # the grain of a hash: a member's share is right to about 1/512

@@ -23,7 +23,7 @@ from octavia.statistics import stats_base
 from openstack import exceptions as sdk_exceptions
 
 from moyai.linux.netns import LinkAddress
-from moyai.localcloud.drivers.octavia import model
+from moyai.localcloud.drivers.octavia import balancer_tree
 from moyai.localcloud.drivers.octavia.vip_link import Plug, PortBefore
 
 LOG = logging.getLogger(__name__)
@@ -57,7 +57,7 @@ class OctaviaDatabase:
         balancer = models.LoadBalancer
         with db_api.session().begin() as session:
             rows = session.query(balancer.id).filter(
-                balancer.provider == PROVIDER, balancer.provisioning_status != model.DELETED
+                balancer.provider == PROVIDER, balancer.provisioning_status != balancer_tree.DELETED
             )
             return [row.id for row in rows]
 
@@ -72,11 +72,11 @@ class OctaviaDatabase:
             row = query.with_for_update(read=True).first()
         return row.provisioning_status if row is not None else None
 
-    def load(self, balancer_id: str) -> model.LoadBalancer | None:
+    def load(self, balancer_id: str) -> balancer_tree.LoadBalancer | None:
         """The whole tree, read in one transaction; None when it does not exist or is deleted."""
         with db_api.session().begin() as session:
             row = session.get(models.LoadBalancer, balancer_id)
-            if row is None or row.provider != PROVIDER or row.provisioning_status == model.DELETED:
+            if row is None or row.provider != PROVIDER or row.provisioning_status == balancer_tree.DELETED:
                 return None
             return _balancer(row)
 
@@ -148,7 +148,7 @@ class OctaviaDatabase:
                 continue
             with db_api.session().begin() as session:
                 known = session.get(models.LoadBalancer, balancer_id)
-                wanted = known is not None and known.provisioning_status != model.DELETED
+                wanted = known is not None and known.provisioning_status != balancer_tree.DELETED
             if not wanted:
                 LOG.warning("VIP port %s belongs to no load balancer: deleted", port.id)
                 network.delete_port(port.id, ignore_missing=True)
@@ -177,8 +177,8 @@ def _base(row: Any) -> dict[str, Any]:
     }
 
 
-def _balancer(row: Any) -> model.LoadBalancer:
-    return model.LoadBalancer(
+def _balancer(row: Any) -> balancer_tree.LoadBalancer:
+    return balancer_tree.LoadBalancer(
         **_base(row),
         project_id=row.project_id,
         vip_address=row.vip.ip_address,
@@ -190,10 +190,10 @@ def _balancer(row: Any) -> model.LoadBalancer:
     )
 
 
-def _listener(row: Any) -> model.Listener:
+def _listener(row: Any) -> balancer_tree.Listener:
     limit = row.connection_limit
     headers = row.insert_headers or {}
-    return model.Listener(
+    return balancer_tree.Listener(
         **_base(row),
         protocol=row.protocol,
         port=row.protocol_port,
@@ -208,15 +208,15 @@ def _listener(row: Any) -> model.Listener:
     )
 
 
-def _pool(row: Any) -> model.Pool:
+def _pool(row: Any) -> balancer_tree.Pool:
     how = row.session_persistence
-    return model.Pool(
+    return balancer_tree.Pool(
         **_base(row),
         protocol=row.protocol,
         algorithm=row.lb_algorithm,
         members=tuple(_member(one) for one in row.members),
         monitor=_monitor(row.health_monitor) if row.health_monitor else None,
-        persistence=model.Persistence(
+        persistence=balancer_tree.Persistence(
             type=how.type,
             cookie_name=how.cookie_name,
             timeout=how.persistence_timeout,
@@ -227,8 +227,8 @@ def _pool(row: Any) -> model.Pool:
     )
 
 
-def _member(row: Any) -> model.Member:
-    return model.Member(
+def _member(row: Any) -> balancer_tree.Member:
+    return balancer_tree.Member(
         **_base(row),
         address=row.ip_address,
         port=row.protocol_port,
@@ -239,8 +239,8 @@ def _member(row: Any) -> model.Member:
     )
 
 
-def _monitor(row: Any) -> model.Monitor:
-    return model.Monitor(
+def _monitor(row: Any) -> balancer_tree.Monitor:
+    return balancer_tree.Monitor(
         **_base(row),
         type=row.type,
         delay=row.delay,

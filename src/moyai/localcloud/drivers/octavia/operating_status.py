@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from moyai.localcloud.drivers.octavia.model import Listener, LoadBalancer, Member, Pool
+from moyai.localcloud.drivers.octavia.balancer_tree import Listener, LoadBalancer, Member, Pool
 
 ONLINE, OFFLINE, DEGRADED, ERROR = "ONLINE", "OFFLINE", "DEGRADED", "ERROR"
 NO_MONITOR, DRAINING = "NO_MONITOR", "DRAINING"

@@ -16,7 +16,7 @@ from octavia.network.drivers.neutron import base as neutron_base
 from octavia_lib.api.drivers import exceptions, provider_base
 from openstack import exceptions as sdk_exceptions
 
-from moyai.localcloud.drivers.octavia import settings, validate
+from moyai.localcloud.drivers.octavia import provider_settings, validate
 from moyai.localcloud.drivers.octavia.agent import SOCKET
 from moyai.localcloud.drivers.octavia.octavia_database import DEVICE_OWNER, OctaviaDatabase, device_id, vip_port_name
 from moyai.localcloud.drivers.octavia.vip_link import TAKEN, PortBefore
@@ -48,7 +48,7 @@ class MoyaiProvider(provider_base.ProviderDriver):
 
     def __init__(self) -> None:
         super().__init__()
-        self._settings = settings.read()
+        self._settings = provider_settings.read()
 
     # ---- load balancers
 

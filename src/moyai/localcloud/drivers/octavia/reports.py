@@ -5,7 +5,7 @@ A report maps Octavia's collections (``members``, ``pools`` ...) to objects with
 
 from __future__ import annotations
 
-from moyai.localcloud.drivers.octavia.model import ACTIVE, DELETED, ERROR, PENDING_DELETE, LoadBalancer, things
+from moyai.localcloud.drivers.octavia.balancer_tree import ACTIVE, DELETED, ERROR, PENDING_DELETE, LoadBalancer, things
 from moyai.localcloud.drivers.octavia.operating_status import Statuses
 
 Report = dict[str, list[dict[str, str]]]

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from moyai.linux.haproxy import Row
-from moyai.localcloud.drivers.octavia.model import LoadBalancer
+from moyai.localcloud.drivers.octavia.balancer_tree import LoadBalancer
 from moyai.localcloud.drivers.octavia.nft_rules import counter_name
 
 Datagrams = Mapping[str, tuple[int, int]]
