@@ -18,14 +18,14 @@ import pytest
 from moyai.cli import prepare
 from moyai.core.paths import default_paths
 from moyai.core.progress import Event, Reporter
-from moyai.localcloud import cloud as local
-from moyai.localcloud.config import CloudConfig, CloudPaths
+from moyai.localcloud import start_stop as local
+from moyai.localcloud.layout import CloudPaths, LocalCloudConfig
 
 # For the whole run and every process that it starts; beside the user's own state, so on one file system with the cache.
 if "MOYAI_TEST_CLOUD" not in os.environ and "MOYAI_STATE_DIR" not in os.environ:
     os.environ["MOYAI_STATE_DIR"] = str(default_paths().state.with_name("moyai-test"))
 
-TEST_CLOUD = CloudConfig(name="test", management_cidr="10.254.0.0/24", external_cidr="10.253.0.0/24")
+TEST_CLOUD = LocalCloudConfig(name="test", management_cidr="10.254.0.0/24", external_cidr="10.253.0.0/24")
 
 
 def _say(event: Event) -> None:
@@ -42,7 +42,7 @@ def running_cloud() -> Generator[str]:
     try:
         yield TEST_CLOUD.name
     finally:
-        left = local.down(TEST_CLOUD, paths, reporter)
+        left = local.down(TEST_CLOUD, paths, reporter=reporter)
     assert left == []
 
 

@@ -7,14 +7,14 @@ from pathlib import Path
 from moyai.cli import prepare
 from moyai.core.paths import Paths
 from moyai.core.progress import Reporter
-from moyai.images import node
-from moyai.images.node import NodeImage
-from moyai.localcloud import cloud as local
-from moyai.localcloud import env, snapshot
-from moyai.localcloud.config import CloudConfig, CloudPaths
+from moyai.images import node_image
+from moyai.images.node_image import NodeImage
+from moyai.localcloud import database_image, env
+from moyai.localcloud import start_stop as local
+from moyai.localcloud.layout import CloudPaths, LocalCloudConfig
 from moyai.toolchain import Toolchain
 
-CONFIG = CloudConfig(name="bench", management_cidr="10.252.0.0/24", external_cidr="10.251.0.0/24")
+CONFIG = LocalCloudConfig(name="bench", management_cidr="10.252.0.0/24", external_cidr="10.251.0.0/24")
 
 
 class BenchCloud:
@@ -27,22 +27,22 @@ class BenchCloud:
     def components(self) -> NodeImage:
         """Everything that is got or built once and kept, so that nothing of it is in a measurement. Returns the node image."""
         prepare.ensure_everything(self.paths, self.reporter)
-        return node.ensure(Toolchain(self.paths, self.reporter), self.paths, self.reporter)
+        return node_image.ensure(Toolchain(self.paths, self.reporter), self.paths, reporter=self.reporter)
 
     def start(self, *, from_nothing: bool) -> dict[str, float]:
         """Start it; phase → seconds. Without ``from_nothing`` there must be a snapshot, and it is what is measured."""
-        store, key = snapshot.Store(self.paths), self._key()
+        store, key = database_image.DatabaseImages(self.paths), self._key()
         if from_nothing:
             store.remove(key)
         elif not store.exists(key):
             raise RuntimeError("there is no snapshot of the benchmarks' cloud")
         reporter = Reporter(self.reporter.emit)
         with reporter.step("whole"):
-            local.up(CONFIG, self.paths, reporter, registry=self._registry())
+            local.up(CONFIG, self.paths, reporter=reporter, registry=self._registry())
         return reporter.timings
 
     def have_snapshot(self) -> bool:
-        return snapshot.Store(self.paths).exists(self._key())
+        return database_image.DatabaseImages(self.paths).exists(self._key())
 
     def base(self) -> float:
         """Node image and nginx into it, unpacked on the hypervisors; seconds."""
@@ -55,7 +55,7 @@ class BenchCloud:
         """End it and delete what it holds; seconds. RuntimeError when anything is left on the host."""
         reporter = Reporter(self.reporter.emit)
         with reporter.step("down"):
-            left = local.down(CONFIG, self.paths, reporter)
+            left = local.down(CONFIG, self.paths, reporter=reporter)
         if left:
             raise RuntimeError(f"the benchmarks' cloud left {'; '.join(left)}")
         return reporter.timings["down"]
@@ -65,10 +65,10 @@ class BenchCloud:
         key = self._key()
         if self.folders.root.exists():
             self.stop()
-        snapshot.Store(self.paths).remove(key)
+        database_image.DatabaseImages(self.paths).remove(key)
 
     def _key(self) -> str:
-        return snapshot.key(CONFIG, env.ensure(self.paths), self.folders)
+        return database_image.key(CONFIG, env.ensure(self.paths), paths=self.folders)
 
     def _registry(self) -> Path:
         return Toolchain(self.paths, Reporter()).ensure(["registry"])["registry"].files["registry"]

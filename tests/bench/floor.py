@@ -28,17 +28,17 @@ from moyai.core.clock import SystemClock
 from moyai.core.paths import Paths
 from moyai.images import references
 from moyai.linux import cgroups, netns
-from moyai.linux.machine import Host, Machine
+from moyai.linux.machine import Host, NspawnMachine
 from moyai.linux.process import run
 from moyai.localcloud import inside, tuning
-from moyai.localcloud.config import FLAVORS, CloudConfig
+from moyai.localcloud.layout import FLAVORS, LocalCloudConfig
 from moyai.plan.nodes import wanted_nodes
 from moyai.spec.load import dump, validate
 from moyai.spec.model import Cluster
 from tests.bench import observe
 
 #: Ranges are those of the benchmarks' cloud: the two never run at the same time.
-CONFIG = CloudConfig("bench-floor", "10.252.0.0/24", "10.251.0.0/24", zones=("az1", "az2"))
+CONFIG = LocalCloudConfig("bench-floor", "10.252.0.0/24", "10.251.0.0/24", zones=("az1", "az2"))
 RUN = "machines run"
 _BRIDGE = "brnodes"
 _STORE = "var/lib/containerd"
@@ -133,7 +133,7 @@ def _work(folder: Path, root: str) -> None:
     tags = {name: references.load().tag(name) for name in ("etcd", "coredns")}
     here = Host(cgroups.open_root(root))
 
-    def start(number: int) -> Machine:
+    def start(number: int) -> NspawnMachine:
         node = nodes[number]
         pool = next((pool for pool in cluster.spec.node_pools if pool.name == node.pool), None)
         facts = user_data.NodeFacts(
@@ -154,7 +154,7 @@ def _work(folder: Path, root: str) -> None:
         machine.put(f"{seed}/meta_data.json", json.dumps(data), mode=0o600)
         machine.put(f"{seed}/user_data", text, mode=0o600)
         netns.add(machine.netns)
-        address = netns.Address(node.address, network.prefixlen, gateway)
+        address = netns.LinkAddress(node.address, network.prefixlen, gateway)
         mac = f"fa:16:3e:00:00:{number + 1:02x}"
         netns.plug(machine.netns, netns.Link(f"tap{number}", "eth0", mac, 1450, (address,)))
         netns.enslave(f"tap{number}", _BRIDGE)
@@ -169,7 +169,9 @@ def _work(folder: Path, root: str) -> None:
             missing = f"only {', '.join(watcher.marks) or 'nothing'} was reached"
             raise FloorError(f"not up after {_SECONDS} s: {missing}")
     journals = {
-        machine.name: observe.journal(here.run(machine.folder, machine.name, ["sh", "-c", observe.JOURNAL], timeout=60).stdout)
+        machine.name: observe.journal(
+            here.run(machine.folder, machine.name, argv=["sh", "-c", observe.JOURNAL], timeout=60).stdout
+        )
         for machine in machines
     }
     moments = {RUN: running, **observe.machine_phases(journals, machines[0].name), **watcher.marks}
@@ -178,7 +180,7 @@ def _work(folder: Path, root: str) -> None:
     (folder / "result.json").write_text(json.dumps({phase: moment - began for phase, moment in moments.items()}))
 
 
-def _machine(folder: Path, name: str, *, cpus: int, memory_mb: int) -> Machine:
+def _machine(folder: Path, name: str, *, cpus: int, memory_mb: int) -> NspawnMachine:
     """The machine's folder as Nova's driver makes it: an overlay on the shared root, a store of its own by hard links."""
     own = folder / "machines" / name
     for part in ("store", "kubelet"):
@@ -188,7 +190,7 @@ def _machine(folder: Path, name: str, *, cpus: int, memory_mb: int) -> Machine:
     run(["cp", "-al", f"{store}/.", own / "store"])
     for database in store.rglob("*.db"):
         run(["cp", "-p", "--remove-destination", database, own / "store" / database.relative_to(store)])
-    return Machine(
+    return NspawnMachine(
         name=name,
         hostname=name,
         folder=own,

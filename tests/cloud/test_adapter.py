@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from moyai.cloud.capabilities import Capability, Cloud
-from moyai.cloud.model import AddressPair, Network, Port, Route, Router, SecurityGroup, SecurityGroupRule, Subnet
+from moyai.cloud.model import AddressPair, Network, Port, Power, Route, Router, SecurityGroup, SecurityGroupRule, Subnet
 from moyai.cloud.openstack import ApplicationCredential, OpenStackCloud, connect
 from moyai.core.errors import Conflict, MoyaiError, NotFound, Terminal, UsageError
 from moyai.core.ids import cluster_tag, new_uid
@@ -277,7 +277,7 @@ def test_an_image_is_uploaded_and_read(cloud: OpenStackCloud, tmp_path: Path) ->
         name=name, file=file, disk_format="raw", container_format="bare", properties={"moyai_format": "rootfs-tar"}
     )
     try:
-        assert image.status == "ACTIVE"
+        assert image.ready
         assert image.properties["moyai_format"] == "rootfs-tar"
         assert [one.id for one in cloud.images.images(name=name)] == [image.id]
     finally:
@@ -355,9 +355,9 @@ def test_a_server_is_made_read_stopped_started_and_deleted(site: Site) -> None:
         metadata={"moyai.role": "worker", "secret": "x"},
         tags=[site.tag],
     )
-    until(lambda: compute.server(made.id).status != "BUILD", 120)
+    until(lambda: compute.server(made.id).power is not Power.STARTING, 120)
     (server,) = compute.servers(tag=site.tag)
-    assert (server.status, server.fault) == ("ACTIVE", "")
+    assert (server.power, server.fault) == (Power.RUNNING, "")
     assert (server.zone, server.flavor_name, server.metadata["moyai.role"]) == (zone, "m1.tiny", "worker")
     assert [address.address for address in server.addresses] == ["10.77.0.40"]
     assert [one.id for one in site.cloud.networks.ports(device_ids=[server.id])] == [port.id]
@@ -366,10 +366,10 @@ def test_a_server_is_made_read_stopped_started_and_deleted(site: Site) -> None:
     assert dict(compute.server(server.id).metadata) == {"moyai.role": "worker", "moyai.pool": "w"}
     until(lambda: bool(compute.console_log(server.id)), 30)
     compute.stop_server(server.id)
-    until(lambda: compute.server(server.id).status == "SHUTOFF", 60)
+    until(lambda: compute.server(server.id).power is Power.OFF, 60)
     compute.stop_server(server.id)
     compute.start_server(server.id)
-    until(lambda: compute.server(server.id).status == "ACTIVE", 60)
+    until(lambda: compute.server(server.id).power is Power.RUNNING, 60)
     compute.delete_server(server.id)
     until(lambda: not compute.servers(tag=site.tag), 60)
     compute.delete_server(server.id)

@@ -15,7 +15,7 @@ import pytest
 
 from moyai.ccm.app import Manager, Options
 from moyai.ccm.manifests import NAME, ManifestOptions, render
-from moyai.cloud.model import Port, Route
+from moyai.cloud.model import Port, Power, Route
 from moyai.core.errors import Conflict, NotFound, Terminal
 from moyai.kube.events import EventRecorder
 from moyai.kube.informer import Informer
@@ -232,7 +232,7 @@ async def test_nodes_are_initialised_and_follow_their_machines(api: KubeApi) -> 
         await until(lambda: parse_node(api.call("GET", nodes["demo-1"])).network_unavailable is False)
         assert [pair.address for pair in cloud.ports_["p1"].address_pairs] == ["10.244.1.0/24"]
         # the machine stops
-        cloud.servers_[0] = server(1, status="SHUTOFF")
+        cloud.servers_[0] = server(1, status="SHUTOFF", power=Power.OFF)
         not_ready = {"status": {"conditions": [{"type": "Ready", "status": "Unknown"}]}}
         strategic = "application/strategic-merge-patch+json"
         api.call("PATCH", nodes["demo-1"] + "/status", not_ready, kind=strategic)

@@ -24,16 +24,17 @@ import yaml
 from moyai.core.errors import UsageError
 from moyai.core.paths import Paths, default_paths
 from moyai.core.progress import Reporter
+from moyai.linux import proc
 from moyai.linux.process import run
-from moyai.localcloud import cloud as local
-from moyai.localcloud import env, host, proc, secrets, snapshot
+from moyai.localcloud import database_image, env, host, secrets
+from moyai.localcloud import start_stop as local
 from moyai.localcloud.api import Api
-from moyai.localcloud.config import CloudConfig, CloudPaths
 from moyai.localcloud.control import Control
+from moyai.localcloud.layout import CloudPaths, LocalCloudConfig
 from moyai.localcloud.services.network import EXTERNAL_BRIDGE
 from moyai.localcloud.status import status
 
-CONFIG = CloudConfig("life", "10.247.0.0/24", "10.246.0.0/24")
+CONFIG = LocalCloudConfig("life", "10.247.0.0/24", "10.246.0.0/24")
 #: The last of its lives.
 OUTBOUND = replace(CONFIG, outbound=True)
 
@@ -42,10 +43,10 @@ import sys
 from pathlib import Path
 from moyai.core.paths import Paths
 from moyai.core.progress import Reporter
-from moyai.localcloud import cloud
-from moyai.localcloud.config import CloudConfig
+from moyai.localcloud import start_stop
+from moyai.localcloud.layout import LocalCloudConfig
 cache, state, clouds = map(Path, sys.argv[1:4])
-cloud.up(CloudConfig(*sys.argv[4:7]), Paths(cache, state), Reporter(), clouds_file=clouds)
+start_stop.up(LocalCloudConfig(*sys.argv[4:7]), Paths(cache, state), Reporter(), clouds_file=clouds)
 """
 
 
@@ -57,13 +58,13 @@ class Life:
         self.control = Control(self.folders.control_socket)
         self.reporter = Reporter()
 
-    def up(self, config: CloudConfig = CONFIG) -> float:
+    def up(self, config: LocalCloudConfig = CONFIG) -> float:
         start = time.monotonic()
-        local.up(config, self.paths, self.reporter, clouds_file=self.clouds_file)
+        local.up(config, self.paths, reporter=self.reporter, clouds_file=self.clouds_file)
         return time.monotonic() - start
 
     def down(self, *, keep: bool = False) -> list[str]:
-        return local.down(CONFIG, self.paths, self.reporter, keep=keep, clouds_file=self.clouds_file)
+        return local.down(CONFIG, self.paths, reporter=self.reporter, keep=keep, clouds_file=self.clouds_file)
 
     def start_up(self) -> subprocess.Popen[bytes]:
         words = [str(self.paths.cache), str(self.paths.state), str(self.clouds_file)]
@@ -76,7 +77,7 @@ class Life:
         return Api(CONFIG, values.demo, user="demo", project="demo")
 
     def init(self) -> int:
-        record = proc.Record.load(self.folders.init_record)
+        record = proc.ProcessRecord.load(self.folders.init_record)
         assert record is not None
         return record.pid
 
@@ -95,11 +96,11 @@ class Life:
 def life(tmp_path_factory: pytest.TempPathFactory) -> Generator[Life]:
     found = Life(tmp_path_factory.mktemp("life"))
     environment = env.ensure(found.paths)
-    key = snapshot.key(CONFIG, environment, found.folders)
+    key = database_image.key(CONFIG, environment, paths=found.folders)
     found.down()
     yield found
     assert found.down() == []
-    snapshot.Store(found.paths).remove(key)
+    database_image.DatabaseImages(found.paths).remove(key)
 
 
 @pytest.mark.parametrize("seconds", [0.3, 1.5, 12.0])
@@ -149,10 +150,10 @@ def test_another_cloud_of_the_same_name_or_range_is_refused(life: Life) -> None:
     elsewhere = Paths(life.paths.cache, life.clouds_file.parent / "o")
     other = replace(CONFIG, name="other")
     with pytest.raises(UsageError, match=r"management range 10\.247\.0\.0/24 overlaps"):
-        local.up(other, elsewhere, life.reporter, clouds_file=life.clouds_file)
+        local.up(other, elsewhere, reporter=life.reporter, clouds_file=life.clouds_file)
     for call in (local.up, local.down):
         with pytest.raises(UsageError, match=f"a cloud 'life' runs from {life.folders.root}"):
-            call(CONFIG, elsewhere, life.reporter, clouds_file=life.clouds_file)
+            call(CONFIG, elsewhere, reporter=life.reporter, clouds_file=life.clouds_file)
     assert status(CONFIG, life.paths).condition == "running"
 
 
@@ -172,7 +173,7 @@ def test_whatever_is_killed_comes_back(life: Life) -> None:
 
 
 def test_a_host_that_is_started_anew_gets_the_same_cloud_back(life: Life) -> None:
-    made = life.api().post("neutron", "/v2.0/networks", {"network": {"name": "kept"}})["network"]["id"]
+    made = life.api().post("neutron", "/v2.0/networks", body={"network": {"name": "kept"}})["network"]["id"]
     before = life.folders.secrets.read_text()
     # what a reboot does: all processes and links are gone at once, the files are as they were at that moment
     os.kill(life.init(), signal.SIGKILL)

@@ -14,11 +14,12 @@ import pytest
 
 from moyai.core.paths import default_paths
 from moyai.core.progress import Reporter
+from moyai.linux import proc
 from moyai.linux.process import run
-from moyai.localcloud import cloud as local
-from moyai.localcloud import proc, secrets
+from moyai.localcloud import secrets
+from moyai.localcloud import start_stop as local
 from moyai.localcloud.api import Api
-from moyai.localcloud.config import FLAVORS, CloudPaths
+from moyai.localcloud.layout import FLAVORS, CloudPaths
 from moyai.localcloud.status import status
 
 
@@ -26,7 +27,7 @@ class Cloud:
     def __init__(self, name: str) -> None:
         self.paths = CloudPaths(default_paths().cloud(name))
         config, values = local.recorded(self.paths), secrets.load(self.paths.secrets)
-        record = proc.Record.load(self.paths.init_record)
+        record = proc.ProcessRecord.load(self.paths.init_record)
         assert config is not None
         assert values is not None
         assert record is not None
@@ -181,6 +182,6 @@ def test_the_registry_is_in_the_catalog_and_answers(site: Cloud) -> None:
 def test_up_on_a_running_cloud_changes_nothing_and_is_quick(site: Cloud, tmp_path: Path) -> None:
     before = {one.name: (one.pid, one.restarts) for one in status(site.config, default_paths()).services}
     start = time.monotonic()
-    local.up(site.config, default_paths(), Reporter(), clouds_file=tmp_path / "clouds.yaml")
+    local.up(site.config, default_paths(), reporter=Reporter(), clouds_file=tmp_path / "clouds.yaml")
     assert time.monotonic() - start < 10
     assert {one.name: (one.pid, one.restarts) for one in status(site.config, default_paths()).services} == before

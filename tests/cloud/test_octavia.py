@@ -170,7 +170,7 @@ def test_what_cannot_be_done_is_refused_and_leaves_nothing(place: Site, served: 
     net.delete_subnet(other)
 
 
-@pytest.mark.parametrize("victim", ["haproxy", "lb_agent", "octavia.api.app"])
+@pytest.mark.parametrize("victim", ["haproxy", "drivers.octavia.agent", "octavia.api.app"])
 def test_kill_9_of_any_part(place: Site, served: tuple[Any, str], victim: str) -> None:
     lb, address = served
     words = (lb.id,) if victim == "haproxy" else ("python", victim)

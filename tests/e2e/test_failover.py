@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator
 import pytest
 
 from moyai.ccm.fencing import FENCED, OUT_OF_SERVICE
-from moyai.cloud.model import Server
+from moyai.cloud.model import Power, Server
 from moyai.kube.objects import Node, parse_node
 from moyai.kube.quick import KubeApi, condition
 from tests.e2e import disks
@@ -62,7 +62,7 @@ def follow(zoned: Zoned, old: str, volume: str, *, since: float, within: float) 
             marks[phase] = time.monotonic() - since
 
     def look() -> str:
-        mark(OFF, lambda: zoned.provider.machines.server(server).state == "stopped")
+        mark(OFF, lambda: zoned.provider.machines.server(server).power is Power.OFF)
         mark(OUT, lambda: OUT_OF_SERVICE in node(api, old).taints)
         holders = disks.attached_to(api, volume)
         mark(FREE, lambda: old not in holders)

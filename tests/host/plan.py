@@ -26,7 +26,7 @@ test -d $sched || mount -t debugfs debugfs /sys/kernel/debug
 for set in latency_ns=120000000 min_granularity_ns=20000000 wakeup_granularity_ns=24000000 base_slice_ns=24000000; do
   test ! -e $sched/${set%=*} || echo ${set#*=} >$sched/${set%=*}
 done
-PYTHONPATH=/share/src PYTHONDONTWRITEBYTECODE=1 python3 inside.py outer >out.log 2>&1
+PYTHONPATH=/share:/share/src PYTHONDONTWRITEBYTECODE=1 python3 -m inside outer >out.log 2>&1
 echo $? >status
 """
 #: Of moyai's source, what runs on a host below the cloud's services.
@@ -43,7 +43,7 @@ def write(share: Path) -> None:
             shutil.copytree(source / part, target, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copyfile(source / part, target)
-    shutil.copyfile(Path(__file__).with_name("inside.py"), share / "inside.py")
+    shutil.copytree(Path(__file__).with_name("inside"), share / "inside", ignore=shutil.ignore_patterns("__pycache__"))
     (share / "run").write_text(_RUN)
     (share / "plan.json").write_text(json.dumps(_nodes(share), indent=1))
 

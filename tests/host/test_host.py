@@ -14,7 +14,7 @@ import pytest
 
 from moyai.core.paths import default_paths
 from moyai.core.progress import Event, Reporter
-from moyai.images import node
+from moyai.images import node_image
 from moyai.images.cache import Cache
 from moyai.toolchain import Toolchain
 from tests.host import plan, vm
@@ -30,7 +30,7 @@ def test_kubernetes_on_machines_of_a_stock_host(release: str, tmp_path: Path) ->
     paths = default_paths()
     cache = Cache(paths.cache / "test-host")
     reporter = Reporter(_show)
-    image = node.ensure(Toolchain(paths, reporter), paths, reporter)
+    image = node_image.ensure(Toolchain(paths, reporter), paths, reporter=reporter)
     guest = vm.guest(cache, release, _say)
     lab = vm.lab(cache, image, _say)
     plan.write(tmp_path)

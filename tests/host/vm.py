@@ -16,7 +16,7 @@ from pathlib import Path
 
 from moyai.images.cache import Cache, key_of, remove
 from moyai.images.debian import Sources, bootstrap, codename, host_sources
-from moyai.images.node import NodeImage
+from moyai.images.node_image import NodeImage
 from moyai.linux.process import run
 
 #: Release → code name.
@@ -65,14 +65,14 @@ def guest(cache: Cache, release: str, say: Callable[[str], None]) -> Guest:
         target.mkdir()
         tree = target / "tree"
         say(f"Debian {release}")
-        bootstrap(_sources(name), _PACKAGES, tree, lambda _line: None)
+        bootstrap(_sources(name), _PACKAGES, target=tree, on_line=lambda _line: None)
         _furnish(tree)
         for file in ("vmlinuz", "initrd.img"):
             shutil.copyfile((tree / "boot").joinpath(next(path.name for path in tree.glob(f"boot/{file}-*"))), target / file)
         _ext4(tree, target / "root.img", spare_mb=512)
         remove(tree)
 
-    folder = cache.get(f"guest-{name}", key, make, keep=1)
+    folder = cache.get(f"guest-{name}", key, make=make, keep=1)
     return Guest(release, folder / "vmlinuz", folder / "initrd.img", folder / "root.img")
 
 
@@ -121,7 +121,7 @@ def lab(cache: Cache, image: NodeImage, say: Callable[[str], None]) -> Path:
         finally:
             remove(tree)
 
-    return cache.get("lab", key, make, suffix=".img", keep=1)
+    return cache.get("lab", key, make=make, suffix=".img", keep=1)
 
 
 def _ext4(tree: Path, target: Path, *, spare_mb: int) -> None:

@@ -8,9 +8,9 @@ import uuid
 from dataclasses import replace
 from pathlib import Path
 
-from moyai.localcloud.drivers import lb_model as m
-from moyai.localcloud.drivers.lb_agent import SOCKET, Agent
-from moyai.localcloud.drivers.lb_plane import Plane
+from moyai.localcloud.drivers.octavia import balancer_tree as m
+from moyai.localcloud.drivers.octavia.agent import SOCKET, LoadBalancerAgent
+from moyai.localcloud.drivers.octavia.data_plane import Plane
 from tests.netns.lb_world import MEMBERS, PORT, VIP, FakeStore, World, until
 
 
@@ -19,11 +19,11 @@ class Cloud:
 
     def __init__(self, net: World, root: Path) -> None:
         self.net, self.root, self.store = net, root, FakeStore()
-        self.agent: Agent | None = None
+        self.agent: LoadBalancerAgent | None = None
         self.thread: threading.Thread | None = None
 
     def start(self) -> None:
-        self.agent = Agent(self.store, self.root)
+        self.agent = LoadBalancerAgent(self.store, self.root)
         self.thread = threading.Thread(target=self.agent.run, daemon=True)
         self.thread.start()
         until("listening", self._listens)

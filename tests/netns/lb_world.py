@@ -18,8 +18,8 @@ from typing import TypeVar
 
 from moyai.linux import netns
 from moyai.linux.process import run
-from moyai.localcloud.drivers import lb_model as m
-from moyai.localcloud.drivers.lb_link import Plug, PortBefore
+from moyai.localcloud.drivers.octavia import balancer_tree as m
+from moyai.localcloud.drivers.octavia.vip_link import Plug, PortBefore
 
 NETWORK = "11111111-2222-3333-4444-555555555555"
 VIP = "10.99.0.10"
@@ -92,7 +92,7 @@ class FakeStore:
 
     def plug(self, port_id: str) -> Plug:
         mac = "fa:16:3e:" + ":".join(port_id[n : n + 2] for n in (0, 2, 4))
-        return Plug(port_id, mac, NETWORK, 1450, (netns.Address(VIP, 24),))
+        return Plug(port_id, mac, NETWORK, 1450, (netns.LinkAddress(VIP, 24),))
 
     def release_port(self, balancer_id: str, port_id: str, taken: PortBefore | None) -> None:
         self.released.append(port_id)
@@ -137,7 +137,7 @@ class World:
             netns.plug(
                 self.ns(address),
                 netns.Link(
-                    f"tap{self.tag}{last}", "eth0", f"fa:16:3e:00:00:{int(last):02x}", 1450, (netns.Address(address, 24),)
+                    f"tap{self.tag}{last}", "eth0", f"fa:16:3e:00:00:{int(last):02x}", 1450, (netns.LinkAddress(address, 24),)
                 ),
             )
             netns.enslave(f"tap{self.tag}{last}", bridge)
@@ -177,7 +177,7 @@ class World:
     def curl(self, *options: str, port: int = 80, client: str = CLIENT, path: str = "/") -> str:
         """The body that the client gets from the VIP, or an empty text when it gets none."""
         words = ["curl", "-s", "-m", "3", *options, f"http://{VIP}:{port}{path}"]
-        return netns.execute(self.ns(client), words, check=False)
+        return run([*netns.prefix(self.ns(client)), *words], timeout=30, check=False).stdout
 
     def names(self, count: int, *options: str, port: int = 80, client: str = CLIENT) -> list[str]:
         """Which members answered ``count`` requests ("" for none)."""
@@ -200,7 +200,8 @@ class World:
             "        s.send(b'q%d' % n); print(s.recv(999).decode())\n"
             "    except OSError: print('')\n"
         )
-        return netns.execute(self.ns(client), [sys.executable, "-c", script]).removesuffix("\n").split("\n")
+        asked = run([*netns.prefix(self.ns(client)), sys.executable, "-c", script], timeout=30)
+        return asked.stdout.removesuffix("\n").split("\n")
 
     @contextlib.contextmanager
     def socket(self, client: str = CLIENT) -> Generator[Asker]:

@@ -14,11 +14,11 @@ import pytest
 from moyai.core.errors import Retriable, Terminal
 from moyai.core.paths import default_paths
 from moyai.core.progress import Reporter
-from moyai.images import node, recipes, references, store
+from moyai.images import containerd_store, node_image, recipes, references
 from moyai.images.cache import Cache
 from moyai.images.oci import Entry, ImageConfig, folder, write_archive, write_layer
 from moyai.images.python_image import moyai_image
-from moyai.images.reference import Reference
+from moyai.images.reference import ImageReference
 from moyai.images.registry import Registry
 from moyai.linux import netns
 from moyai.linux.background import background
@@ -62,7 +62,7 @@ def _archive(folder_: Path, tag: str, layers: int = 2) -> Path:
 
 def test_the_store_holds_unpacked_pinned_images_and_no_packed_layers(tmp_path: Path, components: dict[str, Component]) -> None:
     root = tmp_path / "store"
-    store.import_images(components["containerd"], root, [_archive(tmp_path, "example.org/a:1")])
+    containerd_store.import_images(components["containerd"], root, archives=[_archive(tmp_path, "example.org/a:1")])
     blobs = list((root / "io.containerd.content.v1.content/blobs/sha256").iterdir())
     assert sorted("schemaVersion" in path.read_text() for path in blobs) == [False, True]  # configuration and manifest are left
     unpacked = [path for path in root.glob("io.containerd.snapshotter.v1.overlayfs/snapshots/*/fs/data/*") if path.is_file()]
@@ -74,14 +74,16 @@ def test_a_store_can_be_added_to(tmp_path: Path, components: dict[str, Component
     root = tmp_path / "store"
     for number in range(2):
         (tmp_path / str(number)).mkdir()
-        store.import_images(components["containerd"], root, [_archive(tmp_path / str(number), f"example.org/a:{number}")])
+        containerd_store.import_images(
+            components["containerd"], root, archives=[_archive(tmp_path / str(number), f"example.org/a:{number}")]
+        )
     assert len(list(root.glob("io.containerd.snapshotter.v1.overlayfs/snapshots/*/fs/data/*"))) == 4
 
 
 def test_what_containerd_refuses_is_told_in_its_words(tmp_path: Path, components: dict[str, Component]) -> None:
     (tmp_path / "broken.tar").write_bytes(b"x" * 2048)
     with pytest.raises(Terminal, match="ctr") as caught:
-        store.import_images(components["containerd"], tmp_path / "store", [tmp_path / "broken.tar"])
+        containerd_store.import_images(components["containerd"], tmp_path / "store", archives=[tmp_path / "broken.tar"])
     assert "\n" not in str(caught.value)
 
 
@@ -97,7 +99,7 @@ def test_what_is_pushed_can_be_pulled(tmp_path: Path, components: dict[str, Comp
         assert [(item.path, item.tag) for item in registry.list()] == [("team/app", "1")]
         pulled = _pull(components["containerd"], tmp_path, "127.0.0.1:5001/team/app:1")
         assert json.loads(pulled)["config"]["Cmd"] == ["/none"]
-        registry.delete(Reference.parse("example.org/team/app:1"))
+        registry.delete(ImageReference.parse("example.org/team/app:1"))
         assert registry.list() == []
 
 
@@ -137,15 +139,15 @@ def _pull(containerd: Component, work: Path, name: str) -> str:
 def test_moyais_own_image_is_the_same_bytes_again(tmp_path: Path) -> None:
     """The small layer is made anew; the big one comes from the cache, so that this needs no network."""
     cache = Cache(default_paths().images)
-    first = moyai_image(cache, references.MOYAI, print)
+    first = moyai_image(cache, references.MOYAI, on_line=print)
     content = first.read_bytes()
     first.unlink()
-    assert moyai_image(cache, references.MOYAI, print).read_bytes() == content
+    assert moyai_image(cache, references.MOYAI, on_line=print).read_bytes() == content
 
 
 def test_the_node_image_is_a_whole_root_file_system() -> None:
     paths, reporter = default_paths(), Reporter()
-    image = node.ensure(Toolchain(paths, reporter), paths, reporter)
+    image = node_image.ensure(Toolchain(paths, reporter), paths, reporter=reporter)
     listing = run(["bash", "-o", "pipefail", "-c", 'zstd -dc "$1" | tar -tv --numeric-owner', "list", str(image.path)]).stdout
     found: dict[str, list[str]] = {}
     for line in listing.splitlines():

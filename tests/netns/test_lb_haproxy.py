@@ -11,9 +11,9 @@ from dataclasses import replace
 import pytest
 
 from moyai.linux import netns
-from moyai.localcloud.drivers import lb_model as m
-from moyai.localcloud.drivers.lb_link import namespace
-from moyai.localcloud.drivers.lb_plane import Plane
+from moyai.localcloud.drivers.octavia import balancer_tree as m
+from moyai.localcloud.drivers.octavia.data_plane import Plane
+from moyai.localcloud.drivers.octavia.vip_link import namespace
 from tests.netns.lb_cloud import Cloud, changed, tree
 from tests.netns.lb_world import CLIENT, CLIENT2, MEMBERS, VIP, until
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from moyai.linux.process import run
-from moyai.localcloud.drivers import lb_model as m
+from moyai.localcloud.drivers.octavia import balancer_tree as m
 from tests.netns.lb_cloud import Cloud, changed, tree
 from tests.netns.lb_world import CLIENT2, MEMBERS, PORT, VIP, until
 

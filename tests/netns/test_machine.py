@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from moyai.linux import cgroups, loop, netns
-from moyai.linux.machine import REBOOT, Disk, Host, Machine, MachineError, trim_console
+from moyai.linux.machine import REBOOT, GuestDisk, Host, MachineError, NspawnMachine, trim_console
 from moyai.linux.process import ProcessError, run
 
 ROOT_NAME = "moyai-test-machine"
@@ -42,7 +42,7 @@ def host() -> Iterator[Host]:
 
 
 @pytest.fixture
-def machine(tmp_path: Path, host: Host) -> Iterator[Machine]:
+def machine(tmp_path: Path, host: Host) -> Iterator[NspawnMachine]:
     folder = tmp_path / "m1"
     units = folder / "up/etc/systemd/system"
     units.mkdir(parents=True)
@@ -51,7 +51,7 @@ def machine(tmp_path: Path, host: Host) -> Iterator[Machine]:
     (folder / "up/etc/fstab").write_text("")
     (folder / "data").mkdir()
     netns.add("moyai-test-m1")
-    machine = Machine(
+    machine = NspawnMachine(
         name="m1",
         hostname="host-m1",
         folder=folder,
@@ -66,24 +66,24 @@ def machine(tmp_path: Path, host: Host) -> Iterator[Machine]:
     netns.remove("moyai-test-m1")
 
 
-def sh(host: Host, machine: Machine, command: str) -> str:
-    return host.run(machine.folder, machine.name, ["/bin/sh", "-c", command]).stdout.strip()
+def sh(host: Host, machine: NspawnMachine, command: str) -> str:
+    return host.run(machine.folder, machine.name, argv=["/bin/sh", "-c", command]).stdout.strip()
 
 
-def booted(host: Host, machine: Machine) -> None:
+def booted(host: Host, machine: NspawnMachine) -> None:
     """Launch it and wait until its systemd takes orders."""
     host.launch(machine)
     sh(host, machine, "for i in $(seq 200); do [ -S /run/systemd/private ] && exit 0; sleep 0.05; done; exit 1")
 
 
-def wait_end(host: Host, machine: Machine, seconds: float = 20) -> int | None:
+def wait_end(host: Host, machine: NspawnMachine, seconds: float = 20) -> int | None:
     deadline = time.monotonic() + seconds
     while host.supervisor(machine.folder, machine.name) and time.monotonic() < deadline:
         time.sleep(0.05)
     return host.last_exit(machine.folder)
 
 
-def test_a_machine_is_what_its_flavor_says(host: Host, machine: Machine) -> None:
+def test_a_machine_is_what_its_flavor_says(host: Host, machine: NspawnMachine) -> None:
     leader = host.launch(machine)
     assert sh(host, machine, "cat /proc/1/comm") == "systemd"
     assert sh(host, machine, "grep MemTotal /proc/meminfo").split()[1] == str(MEMORY >> 10)
@@ -94,7 +94,9 @@ def test_a_machine_is_what_its_flavor_says(host: Host, machine: Machine) -> None
     assert sh(host, machine, "ls /srv") == "seen"
 
 
-def test_everybody_in_the_machine_can_read_whatever_the_daemons_umask(host: Host, machine: Machine, tmp_path: Path) -> None:
+def test_everybody_in_the_machine_can_read_whatever_the_daemons_umask(
+    host: Host, machine: NspawnMachine, tmp_path: Path
+) -> None:
     other = replace(machine, folder=tmp_path / "m2")  # a folder that nothing was put into yet
     units = "etc/systemd/system/default.target"
     before = os.umask(0o077)
@@ -114,7 +116,7 @@ def test_everybody_in_the_machine_can_read_whatever_the_daemons_umask(host: Host
         host.remove(other.folder, "m1")
 
 
-def test_memory_ends_inside_only(host: Host, machine: Machine) -> None:
+def test_memory_ends_inside_only(host: Host, machine: NspawnMachine) -> None:
     leader = host.launch(machine)
     with pytest.raises(ProcessError, match="137"):
         sh(host, machine, "tail /dev/zero")
@@ -124,20 +126,20 @@ def test_memory_ends_inside_only(host: Host, machine: Machine) -> None:
     assert 0 < usage.memory_bytes <= MEMORY
 
 
-def test_a_disk_comes_grows_and_goes(host: Host, machine: Machine, tmp_path: Path) -> None:
+def test_a_disk_comes_grows_and_goes(host: Host, machine: NspawnMachine, tmp_path: Path) -> None:
     host.launch(machine)
     file = tmp_path / "disk"
     file.touch()
     os.truncate(file, 32 << 20)
-    disk = Disk("vdb", "0123456789abcdef0123456789", loop.attach(file))
+    disk = GuestDisk("vdb", "0123456789abcdef0123456789", loop.attach(file))
     try:
-        host.plug(machine.folder, "m1", disk)
+        host.plug(machine.folder, "m1", disk=disk)
         name = "/dev/disk/by-id/virtio-0123456789abcdef0123"
         sh(host, machine, f"mkfs.ext4 -q {name} && mount {name} /mnt && echo kept >/mnt/file && umount /mnt")
         os.truncate(file, 64 << 20)
         loop.refresh(disk.device)
         assert sh(host, machine, f"blockdev --getsize64 {name}") == str(64 << 20)
-        host.unplug(machine.folder, "m1", disk)
+        host.unplug(machine.folder, "m1", disk=disk)
         assert sh(host, machine, f"ls {name} /dev/vdb 2>/dev/null; true") == ""
         host.stop(machine.folder, "m1", grace=10)
         host.launch(machine, [disk])
@@ -148,12 +150,12 @@ def test_a_disk_comes_grows_and_goes(host: Host, machine: Machine, tmp_path: Pat
 
 
 def test_a_loop_device_that_a_killed_machine_made_of_its_disk_does_not_keep_the_disk(
-    host: Host, machine: Machine, tmp_path: Path
+    host: Host, machine: NspawnMachine, tmp_path: Path
 ) -> None:
     file = tmp_path / "disk"
     file.touch()
     os.truncate(file, 32 << 20)
-    disk = Disk("vdb", "0123456789abcdef0123456789", loop.attach(file))
+    disk = GuestDisk("vdb", "0123456789abcdef0123456789", loop.attach(file))
     try:
         host.launch(machine, [disk])
         # as a kubelet does it: the disk under another name, kept open by a loop device, which is found again by that name
@@ -167,7 +169,7 @@ def test_a_loop_device_that_a_killed_machine_made_of_its_disk_does_not_keep_the_
         loop.detach(file)
 
 
-def test_stop_leaves_nothing_and_data_stay(host: Host, machine: Machine) -> None:
+def test_stop_leaves_nothing_and_data_stay(host: Host, machine: NspawnMachine) -> None:
     host.launch(machine)
     sh(host, machine, "echo 1 >/root/kept")
     host.stop(machine.folder, "m1", grace=10)
@@ -179,7 +181,7 @@ def test_stop_leaves_nothing_and_data_stay(host: Host, machine: Machine) -> None
     assert sh(host, machine, "cat /root/kept") == "1"
 
 
-def test_ends_by_itself(host: Host, machine: Machine) -> None:
+def test_ends_by_itself(host: Host, machine: NspawnMachine) -> None:
     booted(host, machine)
     sh(host, machine, "systemctl --no-block --force reboot")
     assert wait_end(host, machine) == REBOOT
@@ -194,7 +196,7 @@ def test_ends_by_itself(host: Host, machine: Machine) -> None:
     assert host.leader(machine.folder, "m1") is None
 
 
-def test_freeze_and_kill_while_frozen(host: Host, machine: Machine) -> None:
+def test_freeze_and_kill_while_frozen(host: Host, machine: NspawnMachine) -> None:
     host.launch(machine)
     group = host.group("m1")
     group.set_frozen(True)
@@ -203,7 +205,7 @@ def test_freeze_and_kill_while_frozen(host: Host, machine: Machine) -> None:
     assert not group.exists()
 
 
-def test_a_machine_that_cannot_start_says_why_and_leaves_nothing(host: Host, machine: Machine, tmp_path: Path) -> None:
+def test_a_machine_that_cannot_start_says_why_and_leaves_nothing(host: Host, machine: NspawnMachine, tmp_path: Path) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()
     broken = replace(machine, lower=empty)
@@ -214,14 +216,14 @@ def test_a_machine_that_cannot_start_says_why_and_leaves_nothing(host: Host, mac
     assert not os.path.ismount(machine.root)
 
 
-def test_launching_twice_is_refused(host: Host, machine: Machine) -> None:
+def test_launching_twice_is_refused(host: Host, machine: NspawnMachine) -> None:
     leader = host.launch(machine)
     with pytest.raises(MachineError, match="runs already"):
         host.launch(machine)
     assert host.leader(machine.folder, "m1") == leader
 
 
-def test_machine_outlives_its_launcher(host: Host, machine: Machine) -> None:
+def test_machine_outlives_its_launcher(host: Host, machine: NspawnMachine) -> None:
     child = os.fork()
     if child == 0:
         try:
@@ -232,7 +234,7 @@ def test_machine_outlives_its_launcher(host: Host, machine: Machine) -> None:
     assert host.leader(machine.folder, "m1")
 
 
-def test_console_is_kept_and_bounded(host: Host, machine: Machine) -> None:
+def test_console_is_kept_and_bounded(host: Host, machine: NspawnMachine) -> None:
     host.launch(machine)
     deadline = time.monotonic() + 20
     while b"systemd" not in machine.console.read_bytes() and time.monotonic() < deadline:

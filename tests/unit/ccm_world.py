@@ -11,7 +11,7 @@ from typing import Any, cast
 
 from moyai.ccm.app import Manager, Options
 from moyai.ccm.settings import CloudConfig, GlobalConfig, LoadBalancerConfig, MoyaiConfig, RouteConfig
-from moyai.cloud.model import Address, Port, Server
+from moyai.cloud.model import Address, Port, Power, Server
 from moyai.core.clock import Clock
 from moyai.core.ids import POD_CIDR_KEY, cluster_tag
 from moyai.kube.objects import parse_service
@@ -37,6 +37,7 @@ def server(number: int, **changes: Any) -> Server:
         "id": f"00000000-0000-0000-0000-00000000000{number}",
         "name": f"demo-{number}",
         "status": "ACTIVE",
+        "power": Power.RUNNING,
         "zone": f"az{number}",
         "flavor_name": "m1.small",
         "addresses": (Address(f"10.0.0.{number}", "fixed", "net"),),

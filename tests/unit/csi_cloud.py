@@ -13,7 +13,7 @@ from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
 
-from moyai.cloud.model import Attachment, Quota, Server, Snapshot, Volume, VolumeType
+from moyai.cloud.model import Attachment, Power, Quota, Server, Snapshot, Volume, VolumeType
 from moyai.core.errors import Conflict, NotFound, QuotaExceeded, Terminal
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -95,8 +95,8 @@ class CsiCloud:
             self._left.pop(object_id)
             self._goal.pop(object_id)()
 
-    def add_server(self, name: str, zone: str = "az1", status: str = "ACTIVE") -> Server:
-        server = Server(self._id(), name, status, zone, "m1.small")
+    def add_server(self, name: str, zone: str = "az1") -> Server:
+        server = Server(self._id(), name, "ACTIVE", zone, "m1.small", power=Power.RUNNING)
         self.server_map[server.id] = server
         return server
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 from moyai.core.backoff import Backoff
-from moyai.core.clock import FakeClock
 from moyai.csi.controller.access_modes import Access
 from moyai.csi.controller.cloud_view import CloudView
 from moyai.csi.controller.service import Controller
@@ -14,6 +13,7 @@ from moyai.csi.controller.snapshots import SnapshotWork
 from moyai.csi.controller.volumes import VolumeWork, Wanted
 from moyai.csi.proto import csi_pb2 as pb
 from moyai.runtime.metrics import Metrics
+from tests.fakes.clock import FakeClock
 from tests.unit.csi_cloud import CsiCloud, as_cloud
 
 UID = "0123456789"

@@ -12,17 +12,7 @@ from typing import Any
 from uuid import UUID
 
 from moyai.cloud.load_balancers import PENDING, Listener, LoadBalancer, Member, Monitor, Pool
-from moyai.cloud.model import (
-    AddressPair,
-    FloatingIP,
-    Network,
-    Port,
-    Route,
-    Router,
-    SecurityGroupRule,
-    Server,
-    Subnet,
-)
+from moyai.cloud.model import AddressPair, FloatingIP, Network, Port, Power, Route, Router, SecurityGroupRule, Server, Subnet
 from moyai.core.errors import Conflict, NotFound, Terminal
 
 
@@ -389,7 +379,7 @@ class FakeCloud:
         return [one for one in self.servers_ if tag is None or tag in one.tags]
 
     def settled_servers(self, *, tag: str) -> frozenset[str]:
-        return frozenset(one.name for one in self.servers(tag=tag) if one.status in ("ACTIVE", "ERROR"))
+        return frozenset(one.name for one in self.servers(tag=tag) if one.power in (Power.RUNNING, Power.FAILED))
 
     def server(self, server_id: str) -> Server:
         self._begin("server")

@@ -27,6 +27,7 @@ from moyai.cloud.model import (
     Image,
     Network,
     Port,
+    Power,
     Quota,
     Route,
     Router,
@@ -485,7 +486,7 @@ class _Compute(_Part):
             return self.listed("servers", tag)
 
     def settled_servers(self, *, tag: str) -> frozenset[str]:
-        return frozenset(one.name for one in self.servers(tag=tag) if one.status in ("ACTIVE", "ERROR"))
+        return frozenset(one.name for one in self.servers(tag=tag) if one.power in (Power.RUNNING, Power.FAILED))
 
     def _age(self, server: Server) -> None:
         left = self.c.countdown.get(server.id, 0) - 1
@@ -494,7 +495,12 @@ class _Compute(_Part):
             return
         if server.status == "BUILD":
             fault = self.c.faults.get(server.name, "")
-            self.c.put("servers", replace(server, status="ERROR" if fault else "ACTIVE", fault=fault))
+            self.c.put(
+                "servers",
+                replace(
+                    server, status="ERROR" if fault else "ACTIVE", power=Power.FAILED if fault else Power.RUNNING, fault=fault
+                ),
+            )
         elif server.status == "DELETING":
             self.c.all["servers"].pop(server.id)
             for port in [p for p in self.c.all["ports"].values() if p.device_id == server.id]:
@@ -534,6 +540,7 @@ class _Compute(_Part):
                 id=self.c.new_id("srv"),
                 name=name,
                 status="BUILD",
+                power=Power.STARTING,
                 zone=zone,
                 flavor_name=flavor.name,
                 addresses=(Address(port.fixed_ips[0], "fixed", "net"),),
@@ -558,16 +565,16 @@ class _Compute(_Part):
             server = self.c.all["servers"].get(server_id)
             if server is not None and server.status != "DELETING":
                 self.c.countdown[server_id] = self.c.looks
-                self.c.put("servers", replace(server, status="DELETING"))
+                self.c.put("servers", replace(server, status="DELETING", power=Power.UNKNOWN))
 
     def stop_server(self, server_id: str) -> None:
         with self.c.change():
             self.c.on_stop(server_id)
-            self.c.put("servers", replace(self.c.find("servers", server_id), status="SHUTOFF"))
+            self.c.put("servers", replace(self.c.find("servers", server_id), status="SHUTOFF", power=Power.OFF))
 
     def start_server(self, server_id: str) -> None:
         with self.c.change():
-            self.c.put("servers", replace(self.c.find("servers", server_id), status="ACTIVE"))
+            self.c.put("servers", replace(self.c.find("servers", server_id), status="ACTIVE", power=Power.RUNNING))
 
     def console_log(self, server_id: str, lines: int = 100) -> str:
         return "boot\nmoyai: kubeadm init\nkernel: something\n"
@@ -580,7 +587,7 @@ class _Compute(_Part):
             volume = self.c.all["volumes"].get(volume_id)
             if volume is None or server_id not in volume.attached_server_ids:
                 return
-            if self.c.find("servers", server_id).status == "ACTIVE":
+            if self.c.find("servers", server_id).power is Power.RUNNING:
                 self.c.torn.append(volume.name)
             self.c.let_go(volume, server_id)
 
@@ -761,7 +768,7 @@ class FakeKube:
         self.objects: dict[str, dict[str, Any]] = {f"{_CLASSES}/csi-cinder": {"reclaimPolicy": "Delete"}}
 
     def _machines(self) -> list[Server]:
-        servers = [server for server in self.cloud.machines.servers(tag=self.tag) if server.status == "ACTIVE"]
+        servers = [server for server in self.cloud.machines.servers(tag=self.tag) if server.power is Power.RUNNING]
         return servers if any("control-plane" in server.name for server in servers) else []
 
     def ready(self, *, timeout: float = 2.0) -> bool:

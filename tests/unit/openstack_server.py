@@ -16,7 +16,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from moyai.cloud.openstack import ApplicationCredential, OpenStackCloud
 from moyai.cloud.openstack.login import open_session
-from moyai.core.clock import FakeClock
+from tests.fakes.clock import FakeClock
 
 PROJECT = "p1"
 _SERVICES = {

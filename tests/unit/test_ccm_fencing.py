@@ -9,15 +9,15 @@ from dataclasses import replace
 from typing import Any
 
 from moyai.ccm.fencing import FENCED, LEASE_NAMESPACE, OUT_OF_SERVICE, bound
-from moyai.cloud.model import Server
-from moyai.core.clock import FakeClock
+from moyai.cloud.model import Activity, Evidence, Power, Server
 from moyai.core.errors import Retriable
 from moyai.kube.objects import parse_node
 from moyai.kube.watching import LEASES, NODES, PODS, VOLUME_ATTACHMENTS, Json
+from tests.fakes.clock import FakeClock
 from tests.unit.ccm_world import World, node_object, server
 
-RUNS = {"state": "active", "power": "running"}
-OFF = {"status": "SHUTOFF", "state": "stopped", "power": "shutdown"}
+RUNS = {"evidence": Evidence(Activity.RUNNING, "that its server runs", may_power_off=True)}
+OFF = {"power": Power.OFF, "evidence": Evidence(Activity.OFF, "that its server is off")}
 
 
 class Fencing(World):
@@ -124,7 +124,7 @@ async def test_a_silent_node_whose_machine_is_off_lets_go_of_everything_at_once(
     assert set(forced) == {"pods db 0"}
     assert world.kube.find(PODS, "db", "default")["status"]["phase"] == "Failed"
     (told,) = [one for one in world.events() if one.startswith("Fenced")]
-    assert "the cloud says that its server is SHUTOFF, stopped, power shutdown" in told
+    assert "the cloud says that its server is off" in told
 
 
 async def test_a_machine_that_runs_is_not_fenced_and_it_is_told_once() -> None:
@@ -153,7 +153,7 @@ async def test_a_cloud_that_does_not_answer_is_doubt() -> None:
 async def test_a_reboot_is_not_an_end() -> None:
     world = Fencing()
     async with world.running() as wait:
-        world.machine(1, status="REBOOT", state="active", power="shutdown", task="rebooting")
+        world.machine(1, power=Power.UNKNOWN, evidence=Evidence(Activity.BETWEEN, "that its server restarts"))
         await wait(30, 2, 3)
     assert not world.fenced(1)
 

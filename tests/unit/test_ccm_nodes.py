@@ -9,7 +9,7 @@ import pytest
 
 from moyai.ccm.nodes import desired_addresses, desired_patch, label_value
 from moyai.ccm.servers import server_id
-from moyai.cloud.model import Address, Route
+from moyai.cloud.model import Address, Power, Route
 from moyai.kube.objects import Node, Taint, parse_node
 from moyai.kube.watching import NODES
 from tests.unit.ccm_world import World, node_object, server
@@ -149,7 +149,7 @@ async def test_a_ready_node_costs_no_call_and_one_that_is_not_follows_its_machin
     async with world.run("node-lifecycle"):
         await asyncio.sleep(0.1)
         assert world.cloud.calls == []
-        world.cloud.servers_[0] = server(1, status="SHUTOFF")
+        world.cloud.servers_[0] = server(1, status="SHUTOFF", power=Power.OFF)
         world.cloud.servers_.pop(1)
         for number in (1, 2):
             body = world.kube.find(NODES, f"demo-{number}")

@@ -13,10 +13,10 @@ import click
 import pytest
 
 from moyai.cli import display, main
-from moyai.core.clock import FakeClock
 from moyai.core.errors import MoyaiError, Terminal, UsageError
 from moyai.core.progress import Reporter
 from moyai.linux.process import ProcessError
+from tests.fakes.clock import FakeClock
 
 
 def _failing(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
@@ -35,7 +35,7 @@ def _failing(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
     [
         (UsageError("spec.name: 'A' is no name", hint="lower case"), 2, "moyai: spec.name: 'A' is no name: lower case\n"),
         (Terminal("quota is used up"), 1, "moyai: quota is used up\n"),
-        (ProcessError(["/bin/tar"], "ended with 2", "tar: no\n"), 1, "moyai: tar: ended with 2: tar: no\n"),
+        (ProcessError(["/bin/tar"], "ended with 2", output="tar: no\n"), 1, "moyai: tar: ended with 2: tar: no\n"),
         (KeyboardInterrupt(), 130, "moyai: interrupted; the same command goes on where this one stood\n"),
     ],
 )

@@ -12,12 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from moyai.core.backoff import Backoff
-from moyai.core.clock import FakeClock
 from moyai.core.errors import Conflict, Retriable, Terminal, UsageError
 from moyai.core.graph import Task, run_graph
 from moyai.core.ids import cluster_tag, is_dns_label, new_uid
 from moyai.core.paths import default_paths
 from moyai.core.progress import Event, Reporter, Step
+from tests.fakes.clock import FakeClock
 
 
 def test_an_error_is_one_line_with_its_hint_and_the_clouds_request() -> None:
@@ -92,10 +92,23 @@ def test_after_a_failure_nothing_new_starts_and_the_first_error_is_raised() -> N
     assert order == []
 
 
-@pytest.mark.parametrize("after", ["missing", "a"])
-def test_a_task_list_that_cannot_run_is_refused(after: str) -> None:
-    with pytest.raises(ValueError, match=r"needs 'missing'|in a circle"):
-        run_graph([_task("a", [], after)], Reporter())
+def test_a_task_that_needs_an_unknown_task_is_refused() -> None:
+    with pytest.raises(ValueError, match="task 'a' needs 'missing', which is not there"):
+        run_graph([_task("a", [], "missing")], Reporter())
+
+
+def test_a_circle_is_refused_and_names_the_tasks_in_it_alone() -> None:
+    order: list[str] = []
+    tasks = [_task("free", order), _task("a", order, "b"), _task("b", order, "c", "free"), _task("c", order, "a")]
+    tasks.append(_task("behind", order, "a"))
+    with pytest.raises(ValueError, match=r"in a circle: a, b, c$"):
+        run_graph(tasks, Reporter())
+    assert order == []
+
+
+def test_a_task_that_needs_itself_is_a_circle() -> None:
+    with pytest.raises(ValueError, match=r"in a circle: a$"):
+        run_graph([_task("a", [], "a")], Reporter())
 
 
 def test_a_step_reports_its_time_and_its_failure() -> None:

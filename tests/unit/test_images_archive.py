@@ -14,10 +14,10 @@ import pytest
 from moyai.core.errors import UsageError
 from moyai.images import archive
 from moyai.images.oci import Entry, ImageConfig, write_archive, write_layer
-from moyai.images.reference import Reference
+from moyai.images.reference import ImageReference
 from tests.unit.image_archives import CONFIG, LAYER, OCI_INDEX, docker, layout, pack, sha, write
 
-APP = Reference("example.org", "team/app", "1.0")
+APP = ImageReference("example.org", "team/app", "1.0")
 
 
 @pytest.mark.parametrize("compress", [bytes, gzip.compress, bz2.compress, lzma.compress])
@@ -47,7 +47,7 @@ def test_an_archive_of_our_own(tmp_path: Path) -> None:
     layer = write_layer([Entry("a", content=b"1")], tmp_path / "layer")
     write_archive(tmp_path / "a", tags=["nginx"], layers=[layer], config=ImageConfig())
     with archive.read(tmp_path / "a") as images:
-        assert images[0].references == [Reference("docker.io", "library/nginx", "latest")]
+        assert images[0].references == [ImageReference("docker.io", "library/nginx", "latest")]
         assert images[0].manifest.blobs[1].digest == layer.digest
 
 
@@ -123,9 +123,9 @@ def test_what_cannot_be_used_is_refused_in_one_line(tmp_path: Path, name: str) -
     ],
 )
 def test_names_are_read_as_docker_reads_them(text: str, expected: str) -> None:
-    reference = Reference.parse(text)
+    reference = ImageReference.parse(text)
     assert str(reference) == expected
-    assert Reference.parse(str(reference)) == reference
+    assert ImageReference.parse(str(reference)) == reference
 
 
 @pytest.mark.parametrize(
@@ -133,4 +133,4 @@ def test_names_are_read_as_docker_reads_them(text: str, expected: str) -> None:
 )
 def test_what_is_no_name_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match="no name of an image"):
-        Reference.parse(text)
+        ImageReference.parse(text)

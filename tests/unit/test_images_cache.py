@@ -27,7 +27,7 @@ def test_a_thing_is_made_once(tmp_path: Path) -> None:
         made.append(path)
         path.write_text("whole")
 
-    first, second = cache.get("thing", A, make), cache.get("thing", A, make)
+    first, second = cache.get("thing", A, make=make), cache.get("thing", A, make=make)
     assert first == second
     assert first.read_text() == "whole"
     assert len(made) == 1
@@ -43,7 +43,7 @@ def test_two_at_once_make_it_once(tmp_path: Path) -> None:
 
     def get() -> None:
         gate.wait()
-        assert (cache.get("folder", A, make) / "content").read_text() == "x"
+        assert (cache.get("folder", A, make=make) / "content").read_text() == "x"
 
     threads = [threading.Thread(target=get) for _ in range(2)]
     for thread in threads:
@@ -63,10 +63,10 @@ def test_who_waits_for_another_says_so(tmp_path: Path) -> None:
             threading.Event().wait(0.01)
         path.write_text("x")
 
-    maker = threading.Thread(target=lambda: cache.get("thing", A, slow))
+    maker = threading.Thread(target=lambda: cache.get("thing", A, make=slow))
     maker.start()
     began.wait()
-    cache.get("thing", A, _file, say=said.append)
+    cache.get("thing", A, make=_file, say=said.append)
     maker.join()
     assert said == [f"waiting for process {os.getpid()}, which makes it"]
 
@@ -80,7 +80,7 @@ def test_a_failed_make_leaves_nothing(tmp_path: Path) -> None:
         raise RuntimeError("no disk")
 
     with pytest.raises(RuntimeError, match="no disk"):
-        cache.get("thing", A, fail)
+        cache.get("thing", A, make=fail)
     assert [path.name for path in tmp_path.iterdir()] == [".lock-thing"]
 
 
@@ -90,7 +90,7 @@ def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
     with pytest.raises(Terminal, match=r"thing cannot be made in .*: No space left on device: free some space"):
-        Cache(tmp_path).get("thing", A, fill)
+        Cache(tmp_path).get("thing", A, make=fill)
     assert [path.name for path in tmp_path.iterdir()] == [".lock-thing"]
 
 
@@ -99,16 +99,16 @@ def test_what_a_killed_make_left_is_cleared_but_only_of_its_own_kind(tmp_path: P
     (tmp_path / ".tmp-node.1234").mkdir()
     (tmp_path / ".tmp-node.1234-work").write_text("half")
     (tmp_path / ".tmp-node-base.99").mkdir()  # being made by another process at this very moment
-    cache.get("node", A, _file)
+    cache.get("node", A, make=_file)
     assert {path.name for path in tmp_path.glob(".tmp-*")} == {".tmp-node-base.99"}
 
 
 def test_of_each_kind_the_last_used_two_are_kept(tmp_path: Path) -> None:
     cache = Cache(tmp_path)
     for number, key in enumerate((A, B, C)):
-        os.utime(cache.get("node", key, _file, suffix=".tar"), (number, number))
-    cache.get("node-base", A, _file)
-    cache.get("node", D, _file, suffix=".tar")
+        os.utime(cache.get("node", key, make=_file, suffix=".tar"), (number, number))
+    cache.get("node-base", A, make=_file)
+    cache.get("node", D, make=_file, suffix=".tar")
     left = {path.name for path in tmp_path.glob("node*")}
     assert left == {f"node-{C}.tar", f"node-{D}.tar", f"node-base-{A}"}
 
@@ -116,9 +116,9 @@ def test_of_each_kind_the_last_used_two_are_kept(tmp_path: Path) -> None:
 def test_use_keeps_a_thing_young(tmp_path: Path) -> None:
     cache = Cache(tmp_path)
     for number, key in enumerate((A, B)):
-        os.utime(cache.get("node", key, _file), (number, number))
-    cache.get("node", A, _file)
-    cache.get("node", C, _file)
+        os.utime(cache.get("node", key, make=_file), (number, number))
+    cache.get("node", A, make=_file)
+    cache.get("node", C, make=_file)
     assert {path.name for path in tmp_path.glob("node*")} == {f"node-{A}", f"node-{C}"}
 
 

@@ -12,11 +12,11 @@ import yaml
 
 from moyai.core.errors import Terminal
 from moyai.core.paths import Paths
-from moyai.images import base, nginx, node, python_image, recipes, references
+from moyai.images import base_files, nginx, node_image, python_image, recipes, references
 from moyai.images.oci import write_layer
 from moyai.toolchain import TASK_PREFIX, load_pins
 
-FILES = Path(node.__file__).with_name("node_files")
+FILES = Path(node_image.__file__).with_name("node_files")
 REPOSITORY = Path(__file__).parents[2]
 
 
@@ -39,7 +39,7 @@ def test_every_image_has_a_recipe_and_every_recipe_its_programs() -> None:
     assert set(names.kubeadm) < set(names.images)
     for component, programs, _ in recipes.PROGRAMS.values():
         assert set(programs) <= set(pins[component].files)
-        assert component in node.COMPONENTS
+        assert component in node_image.COMPONENTS
 
 
 def test_what_kubeadm_starts_is_compared_with_what_is_made() -> None:
@@ -93,11 +93,15 @@ def test_nothing_of_a_certain_host_or_cloud_is_in_the_files() -> None:
 
 
 def test_the_tasks_wait_for_what_they_need_and_debian_does_not_wait_for_builds(tmp_path: Path) -> None:
-    tasks = {task.name: task for task in node.tasks(Paths(tmp_path, tmp_path), after=("packages",))}
-    assert tasks[node.ROOT].after == ("packages",)
-    assert set(tasks[node.BASE].after) == {node.ROOT, node.PROXY, *(TASK_PREFIX + name for name in node.COMPONENTS)}
-    assert set(tasks[node.NODE].after) == {node.BASE, node.MOYAI}
-    assert list(tasks)[-1] == node.NODE
+    tasks = {task.name: task for task in node_image.tasks(Paths(tmp_path, tmp_path), after=("packages",))}
+    assert tasks[node_image.ROOT].after == ("packages",)
+    assert set(tasks[node_image.BASE].after) == {
+        node_image.ROOT,
+        node_image.PROXY,
+        *(TASK_PREFIX + name for name in node_image.COMPONENTS),
+    }
+    assert set(tasks[node_image.NODE].after) == {node_image.BASE, node_image.MOYAI}
+    assert list(tasks)[-1] == node_image.NODE
 
 
 def test_the_runtime_lock_is_part_of_the_whole_lock_and_names_no_address() -> None:
@@ -134,7 +138,7 @@ def test_the_files_of_an_image_come_without_what_no_program_needs(tmp_path: Path
     ):
         (tree / name).parent.mkdir(parents=True, exist_ok=True)
         (tree / name).write_text("x")
-    layer = write_layer(base.packages(tree), tmp_path / "layer")
+    layer = write_layer(base_files.packages(tree), tmp_path / "layer")
     with tarfile.open(layer.path) as tar:
         files = {member.name for member in tar if member.isfile()}
     assert files == {"usr/bin/tool", "usr/share/doc/tool/copyright"}

@@ -14,7 +14,7 @@ from typing import cast
 import pytest
 
 from moyai.core.errors import NotFound, Retriable, Terminal, UsageError
-from moyai.images.reference import Reference
+from moyai.images.reference import ImageReference
 from moyai.images.registry import Registry
 from tests.unit.image_archives import CONFIG, LAYER, OCI_INDEX, docker, layout, sha, write
 
@@ -140,7 +140,7 @@ def test_a_name_can_be_given(tmp_path: Path, server: StrictRegistry) -> None:
     with pytest.raises(UsageError, match="without a name"):
         Registry(server.url).push(path)
     assert not server.blobs
-    Registry(server.url).push(path, name=Reference.parse("mine:2"))
+    Registry(server.url).push(path, name=ImageReference.parse("mine:2"))
     assert ("library/mine", "2") in server.manifests
 
 
@@ -157,10 +157,10 @@ def test_list_and_delete(tmp_path: Path, server: StrictRegistry) -> None:
     found = registry.list()
     assert [(item.path, item.tag) for item in found] == [("library/a", "1"), ("library/b", "2"), ("team/app", "1.0")]
     assert found[0].size == len(CONFIG) + len(LAYER)
-    registry.delete(Reference.parse("a:1"))
+    registry.delete(ImageReference.parse("a:1"))
     assert [item.path for item in registry.list()] == ["library/b", "team/app"]
     with pytest.raises(NotFound, match="MANIFEST_UNKNOWN"):
-        registry.delete(Reference.parse("a:1"))
+        registry.delete(ImageReference.parse("a:1"))
 
 
 @pytest.mark.parametrize(

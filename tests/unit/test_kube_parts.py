@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from moyai.core.backoff import Backoff
-from moyai.core.clock import FakeClock
 from moyai.core.errors import Retriable
 from moyai.kube.events import EventRecorder
 from moyai.kube.informer import Informer
@@ -19,6 +18,7 @@ from moyai.kube.leader import LeaderElection, LeaseTimes
 from moyai.kube.objects import Reference, Service, parse_node, parse_service
 from moyai.kube.watching import EVENTS, LEASES, SERVICES, Json, Resource
 from moyai.kube.workqueue import WorkQueue
+from tests.fakes.clock import FakeClock
 from tests.unit.ccm_world import service_object
 from tests.unit.fake_kube import FakeKube
 

@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 from moyai.linux.haproxy import HAProxy, Row
 from moyai.linux.nft import Flow, parse_flows
 from moyai.linux.process import run
-from moyai.localcloud.drivers import lb_haproxy, lb_model, lb_rules, lb_statistics, lb_status
-from moyai.localcloud.drivers.lb_checks import Count
-from moyai.localcloud.drivers.lb_model import Listener, LoadBalancer, Member, Monitor, Persistence, Pool
-from moyai.localcloud.drivers.lb_plane import health_of, udp_checks
+from moyai.localcloud.drivers.octavia import balancer_tree, haproxy_config, nft_rules, operating_status, statistics
+from moyai.localcloud.drivers.octavia.balancer_tree import Listener, LoadBalancer, Member, Monitor, Persistence, Pool
+from moyai.localcloud.drivers.octavia.data_plane import health_of, udp_checks
+from moyai.localcloud.drivers.octavia.udp_checks import Count
 
-FILES = HAProxy(Path("/lb/x"), "ns", Path("/lb/x.s"))
+FILES = HAProxy(Path("/lb/x"), "ns", socket_path=Path("/lb/x.s"))
 A = Member(id="a", address="10.0.0.1", port=8080)
 B = Member(id="b", address="10.0.0.2", port=8080)
 MONITOR = Monitor(id="h", type="TCP", delay=5, timeout=3, rise=2, fall=3)
@@ -41,7 +41,7 @@ UDP_POOL = Pool(id="p", protocol="UDP", members=(A, B))
 
 
 def backend(balancer: LoadBalancer) -> str:
-    text = lb_haproxy.render(balancer, FILES).text
+    text = haproxy_config.render(balancer, FILES).text
     assert text is not None
     return text[text.index("frontend l\n") :]
 
@@ -63,10 +63,10 @@ def test_the_text_does_not_depend_on_the_databases_order() -> None:
 
 
 def test_what_is_off_or_goes_is_not_in_the_text() -> None:
-    gone = replace(A, status=lb_model.PENDING_DELETE)
+    gone = replace(A, status=balancer_tree.PENDING_DELETE)
     off = replace(B, enabled=False)
     assert "server" not in backend(tree(pool=Pool(id="p", protocol="TCP", members=(gone, off)))).replace("timeout server", "")
-    assert lb_haproxy.render(replace(tree(), enabled=False), FILES).text is None
+    assert haproxy_config.render(replace(tree(), enabled=False), FILES).text is None
     assert "check" not in backend(tree(pool=replace(tree().pools[0], monitor=replace(MONITOR, enabled=False))))
 
 
@@ -102,8 +102,8 @@ def every_kind() -> list[LoadBalancer]:
 @pytest.mark.skipif(shutil.which("haproxy") is None, reason="HAProxy is not installed")
 @pytest.mark.parametrize("n", range(len(every_kind())))
 def test_haproxy_takes_every_text(n: int, tmp_path: Path) -> None:
-    files = HAProxy(tmp_path, "ns", tmp_path / "s")
-    text = lb_haproxy.render(every_kind()[n], files, "/bin/true").text
+    files = HAProxy(tmp_path, "ns", socket_path=tmp_path / "s")
+    text = haproxy_config.render(every_kind()[n], files, ping="/bin/true").text
     assert text is not None
     files.state_path.write_text("1\n")
     (tmp_path / "cfg").write_text(text)
@@ -116,7 +116,7 @@ def test_ping_goes_to_the_monitor_address() -> None:
     pool = Pool(
         id="p", protocol="TCP", members=(replace(A, monitor_address="10.0.0.77"), B), monitor=replace(MONITOR, type="PING")
     )
-    program = lb_haproxy.render(tree(pool=pool), FILES, "/p").ping
+    program = haproxy_config.render(tree(pool=pool), FILES, ping="/p").ping
     assert program is not None
     assert "a) to=10.0.0.77 ;;" in program
     assert "b)" not in program
@@ -126,11 +126,11 @@ def test_ping_goes_to_the_monitor_address() -> None:
 
 
 def rules(balancer: LoadBalancer, **health: bool | None) -> str:
-    return json.dumps(lb_rules.render(balancer, health).commands)
+    return json.dumps(nft_rules.render(balancer, health).commands)
 
 
 def test_tcp_needs_no_rules_and_allowed_cidrs_are_merged() -> None:
-    assert lb_rules.render(tree(), {}).commands == ()
+    assert nft_rules.render(tree(), {}).commands == ()
     some = Listener(id="l", protocol="TCP", port=80, allowed_cidrs=("10.1.0.0/16", "10.0.0.0/8", "2001:db8::/32"))
     text = rules(tree(some))
     assert '{"prefix": {"addr": "10.0.0.0", "len": 8}}' in text
@@ -151,28 +151,28 @@ def test_udp_by_weight() -> None:
 
 def test_who_gets_new_clients_and_whose_old_ones_stay() -> None:
     balancer = tree(UDP, replace(UDP_POOL, members=(A, replace(B, weight=0))))
-    assert lb_rules.choose(balancer.pools[0].live_members, {}) == (A,)
-    assert lb_rules.render(balancer, {}).answering == {53: {("10.0.0.1", 8080), ("10.0.0.2", 8080)}}
-    assert lb_rules.render(balancer, {"a": False}).answering == {53: {("10.0.0.2", 8080)}}
+    assert nft_rules.choose(balancer.pools[0].live_members, {}) == (A,)
+    assert nft_rules.render(balancer, {}).answering == {53: {("10.0.0.1", 8080), ("10.0.0.2", 8080)}}
+    assert nft_rules.render(balancer, {"a": False}).answering == {53: {("10.0.0.2", 8080)}}
     assert "dnat" not in rules(balancer, a=False).replace('"right": "dnat"', "")
     spare = replace(B, backup=True)
-    assert lb_rules.choose((A, spare), {}) == (A,)
-    assert lb_rules.choose((A, spare), {"a": False}) == (spare,)
-    assert lb_rules.choose((A, spare), {"a": None}) == (A,)
+    assert nft_rules.choose((A, spare), {}) == (A,)
+    assert nft_rules.choose((A, spare), {"a": False}) == (spare,)
+    assert nft_rules.choose((A, spare), {"a": None}) == (A,)
 
 
 @given(st.lists(st.integers(1, 256), min_size=2, max_size=6), st.data())
 def test_a_member_that_goes_moves_only_its_own_clients(weights: list[int], data: st.DataObject) -> None:
     members = [Member(id=str(n), address=f"10.0.1.{n}", port=53, weight=weight) for n, weight in enumerate(weights)]
-    before = lb_rules.slots(members)
+    before = nft_rules.slots(members)
     gone = data.draw(st.sampled_from(members))
-    after = lb_rules.slots([one for one in members if one != gone])
+    after = nft_rules.slots([one for one in members if one != gone])
     assert all(new == old for old, new in zip(before, after, strict=True) if old != gone)
 
 
 def test_slots_follow_the_weights() -> None:
-    share = Counter(one.id for one in lb_rules.slots([replace(A, weight=3), B]))
-    assert 0.68 < share["a"] / lb_rules.SLOTS < 0.82
+    share = Counter(one.id for one in nft_rules.slots([replace(A, weight=3), B]))
+    assert 0.68 < share["a"] / nft_rules.SLOTS < 0.82
 
 
 def test_flows_of_conntracks_listing() -> None:
@@ -207,7 +207,7 @@ def test_haproxys_words_for_health() -> None:
     ],
 )
 def test_statuses_follow_from_health(health: dict[str, bool | None], members: tuple[str, str], above: str) -> None:
-    found = lb_status.derive(tree(), health)
+    found = operating_status.derive(tree(), health)
     assert (found["members"]["a"], found["members"]["b"]) == members
     assert (found["pools"]["p"], found["listeners"]["l"], found["loadbalancers"]["lb"]) == (above,) * 3
     assert found["healthmonitors"] == {"h": "ONLINE"}
@@ -215,19 +215,22 @@ def test_statuses_follow_from_health(health: dict[str, bool | None], members: tu
 
 def test_statuses_of_what_is_off_unused_or_unchecked() -> None:
     pool = tree().pools[0]
-    assert lb_status.derive(tree(pool=replace(pool, monitor=None)), {})["members"] == {"a": "NO_MONITOR", "b": "NO_MONITOR"}
-    off = lb_status.derive(replace(tree(), enabled=False), {})
+    assert operating_status.derive(tree(pool=replace(pool, monitor=None)), {})["members"] == {
+        "a": "NO_MONITOR",
+        "b": "NO_MONITOR",
+    }
+    off = operating_status.derive(replace(tree(), enabled=False), {})
     assert set(off["members"].values()) | {off["pools"]["p"], off["listeners"]["l"], off["loadbalancers"]["lb"]} == {"OFFLINE"}
     drained = tree(pool=replace(pool, members=(replace(A, weight=0), B)))
-    assert lb_status.derive(drained, {"a": True, "b": True})["members"] == {"a": "DRAINING", "b": "ONLINE"}
+    assert operating_status.derive(drained, {"a": True, "b": True})["members"] == {"a": "DRAINING", "b": "ONLINE"}
     unused = replace(tree(), listeners=())
-    assert lb_status.derive(unused, {})["pools"] == {"p": "OFFLINE"}
-    assert lb_status.derive(unused, {})["loadbalancers"] == {"lb": "ONLINE"}
+    assert operating_status.derive(unused, {})["pools"] == {"p": "OFFLINE"}
+    assert operating_status.derive(unused, {})["loadbalancers"] == {"lb": "ONLINE"}
 
 
 def test_every_object_is_reported_and_what_is_in_a_pool_goes_with_it() -> None:
     gone = tree(pool=replace(tree().pools[0], status="PENDING_DELETE"))
-    assert [(kind, one.id, one.status) for kind, one in lb_model.things(gone)] == [
+    assert [(kind, one.id, one.status) for kind, one in balancer_tree.things(gone)] == [
         ("members", "b", "PENDING_DELETE"),
         ("members", "a", "PENDING_DELETE"),
         ("healthmonitors", "h", "PENDING_DELETE"),
@@ -235,8 +238,8 @@ def test_every_object_is_reported_and_what_is_in_a_pool_goes_with_it() -> None:
         ("listeners", "l", "ACTIVE"),
         ("loadbalancers", "lb", "ACTIVE"),
     ]
-    found = lb_status.derive(gone, {})
-    for kind, one in lb_model.things(gone):
+    found = operating_status.derive(gone, {})
+    for kind, one in balancer_tree.things(gone):
         assert one.status == "PENDING_DELETE" or one.id in found[kind]
 
 
@@ -255,9 +258,9 @@ def test_a_count_changes_its_mind_after_so_many_in_a_row() -> None:
 
 def test_statistics_are_gains() -> None:
     rows = [Row("l", "FRONTEND", "OPEN", "", 2, 10, 100, 200, 1)]
-    first = lb_statistics.read(tree(), rows, {})["l"]
-    assert first == lb_statistics.Counters(100, 200, 2, 10, 1)
-    again = lb_statistics.Counters(50, 300, 0, 12, 0)
-    assert again.since(first) == lb_statistics.Counters(50, 100, 0, 2, 0)  # bytes_in began anew
+    first = statistics.read(tree(), rows, datagrams={})["l"]
+    assert first == statistics.Counters(100, 200, 2, 10, 1)
+    again = statistics.Counters(50, 300, 0, 12, 0)
+    assert again.since(first) == statistics.Counters(50, 100, 0, 2, 0)  # bytes_in began anew
     counted = {"l original": (3, 90), "l reply": (2, 60)}
-    assert lb_statistics.read(tree(UDP, UDP_POOL), [], counted)["l"] == lb_statistics.Counters(90, 60, 0, 3, 0)
+    assert statistics.read(tree(UDP, UDP_POOL), [], datagrams=counted)["l"] == statistics.Counters(90, 60, 0, 3, 0)

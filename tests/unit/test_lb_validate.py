@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from moyai.localcloud.drivers import lb_validate as v
+from moyai.localcloud.drivers.octavia import validate as v
 
 
 def full(**pool: Any) -> dict[str, Any]:
@@ -56,7 +56,7 @@ def test_what_it_can_do() -> None:
         (v.monitor({"type": "SCTP"}), "SCTP"),
         (v.monitor({"type": "HTTP", "url_path": "/a' b"}), "quote"),
         (v.monitor({"type": "HTTP", "url_path": "/a\nb"}), "control"),
-        (v.member({"vnic_type": "direct"}, "TCP", None), "vnic_type"),
+        (v.member({"vnic_type": "direct"}, "TCP", vip=None), "vnic_type"),
         (v.no_choice("flavor", {"x": 1}), "x"),
     ],
 )

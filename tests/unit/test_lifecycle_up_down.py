@@ -11,8 +11,7 @@ import pytest
 
 from moyai.bootstrap import pki
 from moyai.cloud.load_balancers import LoadBalancer
-from moyai.cloud.model import FloatingIP, Network, Port, Quota, Route, Server, Snapshot, Volume
-from moyai.core.clock import FakeClock
+from moyai.cloud.model import FloatingIP, Network, Port, Power, Quota, Route, Server, Snapshot, Volume
 from moyai.core.errors import MoyaiError, Terminal, UsageError
 from moyai.core.ids import CLUSTER_TAG, cluster_tag
 from moyai.core.paths import Paths
@@ -24,6 +23,7 @@ from moyai.lifecycle.record import Record, locked
 from moyai.plan import text
 from moyai.spec.load import dump, parse
 from moyai.spec.model import Cluster
+from tests.fakes.clock import FakeClock
 from tests.unit.fakecloud import FakeCloud, FakeKube, Killed
 
 WHOLE = [
@@ -303,7 +303,7 @@ def test_a_stopped_machine_is_started(world: World) -> None:
     worker = next(s for s in world.cloud.all["servers"].values() if "workers-0" in s.name)
     world.cloud.machines.stop_server(worker.id)
     assert world.up().changed
-    assert all(s.status == "ACTIVE" for s in world.cloud.all["servers"].values())
+    assert all(s.power is Power.RUNNING for s in world.cloud.all["servers"].values())
 
 
 def test_everything_that_hangs_on_a_cluster_goes_and_others_stay(world: World) -> None:

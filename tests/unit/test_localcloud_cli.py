@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from moyai.cli import main
-from moyai.localcloud.config import CloudConfig, CloudPaths
+from moyai.localcloud.layout import CloudPaths, LocalCloudConfig
 
 
 @pytest.fixture(autouse=True)
@@ -62,7 +62,7 @@ def test_a_cloud_that_is_not_there_is_told(capsys: pytest.CaptureFixture[str]) -
 
 
 def test_logs_of_an_unknown_service_name_the_known_ones(state: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    folder = CloudPaths(state / "clouds" / CloudConfig().name).log
+    folder = CloudPaths(state / "clouds" / LocalCloudConfig().name).log
     folder.mkdir(parents=True)
     (folder / "nova-api.log").write_text("one\ntwo\nthree\n")
     assert main.run(["cloud", "logs", "nova"]) == 2

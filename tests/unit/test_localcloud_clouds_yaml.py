@@ -11,9 +11,9 @@ import yaml
 
 from moyai.core.errors import MoyaiError
 from moyai.localcloud import clouds_yaml, secrets
-from moyai.localcloud.config import CloudConfig
+from moyai.localcloud.layout import LocalCloudConfig
 
-CONFIG = CloudConfig()
+CONFIG = LocalCloudConfig()
 OTHER = {"auth": {"auth_url": "https://elsewhere.example/v3"}, "region_name": "north"}
 
 
@@ -28,7 +28,7 @@ def content(file: Path) -> Any:
 
 def test_entries_are_put_into_a_new_private_file_and_taken_out_with_it(file: Path) -> None:
     values = secrets.generate()
-    clouds_yaml.put(file, CONFIG, values)
+    clouds_yaml.put(file, CONFIG, secrets=values)
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert content(file)["clouds"]["moyai"]["auth"]["password"] == values.demo
     assert content(file)["clouds"]["moyai-admin"]["auth"]["project_name"] == "admin"
@@ -39,7 +39,7 @@ def test_entries_are_put_into_a_new_private_file_and_taken_out_with_it(file: Pat
 def test_other_entries_stay(file: Path) -> None:
     file.parent.mkdir()
     file.write_text(yaml.safe_dump({"clouds": {"work": OTHER}, "client": {"force_ipv4": True}}))
-    clouds_yaml.put(file, CONFIG, secrets.generate())
+    clouds_yaml.put(file, CONFIG, secrets=secrets.generate())
     assert content(file)["clouds"]["work"] == OTHER
     clouds_yaml.remove(file, CONFIG)
     assert content(file) == {"clouds": {"work": OTHER}, "client": {"force_ipv4": True}}
@@ -50,16 +50,16 @@ def test_an_entry_of_our_name_that_leads_elsewhere_is_never_overwritten_nor_remo
     file.parent.mkdir()
     file.write_text(yaml.safe_dump({"clouds": {"moyai": OTHER}}))
     with pytest.raises(MoyaiError, match="another cloud's"):
-        clouds_yaml.put(file, CONFIG, secrets.generate())
+        clouds_yaml.put(file, CONFIG, secrets=secrets.generate())
     clouds_yaml.remove(file, CONFIG)
     assert content(file) == {"clouds": {"moyai": OTHER}}
 
 
 def test_nothing_is_written_when_nothing_changes(file: Path) -> None:
     values = secrets.generate()
-    clouds_yaml.put(file, CONFIG, values)
+    clouds_yaml.put(file, CONFIG, secrets=values)
     before = file.stat().st_ino
-    clouds_yaml.put(file, CONFIG, values)
+    clouds_yaml.put(file, CONFIG, secrets=values)
     assert file.stat().st_ino == before
 
 
@@ -68,14 +68,14 @@ def test_a_broken_file_stays_as_it_is(file: Path, text: str) -> None:
     file.parent.mkdir()
     file.write_text(text)
     with pytest.raises(MoyaiError, match="stays untouched"):
-        clouds_yaml.put(file, CONFIG, secrets.generate())
+        clouds_yaml.put(file, CONFIG, secrets=secrets.generate())
     assert file.read_text() == text
 
 
 def test_an_empty_file_is_no_error(file: Path) -> None:
     file.parent.mkdir()
     file.write_text("clouds:\n")
-    clouds_yaml.put(file, CONFIG, secrets.generate())
+    clouds_yaml.put(file, CONFIG, secrets=secrets.generate())
     assert set(content(file)["clouds"]) == {"moyai", "moyai-admin"}
 
 

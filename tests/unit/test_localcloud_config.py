@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from moyai.core.errors import UsageError
-from moyai.localcloud.config import CloudConfig, CloudPaths
+from moyai.localcloud.layout import CloudPaths, LocalCloudConfig
 
 
 @pytest.mark.parametrize(
@@ -33,13 +33,13 @@ from moyai.localcloud.config import CloudConfig, CloudPaths
 )
 def test_wrong_fields_are_refused_in_one_line(fields: dict[str, Any], said: str) -> None:
     with pytest.raises(UsageError, match=said) as caught:
-        CloudConfig(**fields)
+        LocalCloudConfig(**fields)
     assert "\n" not in str(caught.value)
     assert caught.value.exit_code == 2
 
 
 def test_addresses_follow_from_the_ranges() -> None:
-    config = CloudConfig(management_cidr="10.1.0.0/24", external_cidr="10.2.0.0/25")
+    config = LocalCloudConfig(management_cidr="10.1.0.0/24", external_cidr="10.2.0.0/25")
     assert (config.address, config.host_address, config.external_gateway) == ("10.1.0.1", "10.1.0.254", "10.2.0.1")
     assert [(hv.host, hv.zone, hv.address, hv.netns) for hv in config.hypervisors] == [
         ("hv1", "az1", "10.1.0.1", ""),
@@ -49,16 +49,16 @@ def test_addresses_follow_from_the_ranges() -> None:
 
 @pytest.mark.parametrize("name", ["moyai", "a", "a-long-name-of-a-cloud-1"])
 def test_link_names_fit_the_kernel(name: str) -> None:
-    assert len(CloudConfig(name).link) <= 15
+    assert len(LocalCloudConfig(name).link) <= 15
 
 
 def test_long_names_with_the_same_start_have_links_of_their_own() -> None:
-    assert CloudConfig("development-one").link != CloudConfig("development-two").link
+    assert LocalCloudConfig("development-one").link != LocalCloudConfig("development-two").link
 
 
 def test_the_record_gives_back_the_same_configuration() -> None:
-    config = CloudConfig("x", "10.1.0.0/24", "10.2.0.0/24", ("a", "b", "c"), outbound=True)
-    assert CloudConfig.from_json(config.to_json()) == config
+    config = LocalCloudConfig("x", "10.1.0.0/24", "10.2.0.0/24", ("a", "b", "c"), outbound=True)
+    assert LocalCloudConfig.from_json(config.to_json()) == config
 
 
 def test_a_folder_too_deep_for_sockets_is_refused() -> None:

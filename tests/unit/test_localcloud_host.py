@@ -10,9 +10,9 @@ import pytest
 from moyai.core.errors import MoyaiError, UsageError
 from moyai.linux.process import Completed, ProcessError
 from moyai.localcloud import host, tuning
-from moyai.localcloud.config import CloudConfig
+from moyai.localcloud.layout import LocalCloudConfig
 
-CONFIG = CloudConfig(management_cidr="10.1.0.0/24", external_cidr="10.2.0.0/24")
+CONFIG = LocalCloudConfig(management_cidr="10.1.0.0/24", external_cidr="10.2.0.0/24")
 
 
 class Kernel:
@@ -74,9 +74,9 @@ def test_outbound_rules_keep_the_host_closed() -> None:
 
 def test_a_host_too_small_is_refused(tmp_path: Path) -> None:
     with pytest.raises(MoyaiError, match="MB of memory are free"):
-        host.check_capacity(1 << 40, 0, tmp_path)
+        host.check_capacity(1 << 40, 0, folder=tmp_path)
     with pytest.raises(MoyaiError, match="GB are free"):
-        host.check_capacity(1, 1 << 40, tmp_path / "not" / "there")
+        host.check_capacity(1, 1 << 40, folder=tmp_path / "not" / "there")
 
 
 class Sysctls:
@@ -142,7 +142,7 @@ def test_a_link_that_goes_while_it_is_taken_away_is_no_error(
 
     def refuse(argv: list[str], **_: object) -> Completed:
         if "link" in argv:
-            raise ProcessError(argv, "ended with 1", "Cannot find device")
+            raise ProcessError(argv, "ended with 1", output="Cannot find device")
         return Completed(tuple(argv), 0, "", "")
 
     monkeypatch.setattr(host, "run", refuse)

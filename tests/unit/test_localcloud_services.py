@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import configparser
+import json
 import re
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
 from moyai.localcloud import inside, secrets
-from moyai.localcloud.config import MAX_ROUTES, CloudConfig, CloudPaths
 from moyai.localcloud.env import OpenStackEnv
+from moyai.localcloud.layout import MAX_ROUTES, CloudPaths, LocalCloudConfig
 from moyai.localcloud.services import files, services
-from moyai.localcloud.services.base import Context, ini
+from moyai.localcloud.services.rendering import Context, ini
+from moyai.localcloud.supervision import SupervisorPlan
 
-CONFIG = CloudConfig("test", "10.1.0.0/24", "10.2.0.0/24", ("east", "west", "south"))
+CONFIG = LocalCloudConfig("test", "10.1.0.0/24", "10.2.0.0/24", ("east", "west", "south"))
 
 
 @pytest.fixture
@@ -37,9 +40,21 @@ def every_secret(values: secrets.Secrets) -> list[str]:
 
 def test_all_secrets_are_random_and_long(context: Context) -> None:
     drawn = every_secret(context.secrets)
-    assert len(set(drawn)) == len(drawn) == 12
+    assert len(set(drawn)) == len(drawn) == 11
     assert all(len(value) == 32 for value in drawn)
     assert not set(drawn) & set(every_secret(secrets.generate()))
+
+
+def test_secrets_of_a_cloud_that_an_older_moyai_made_are_read(tmp_path: Path) -> None:
+    values = secrets.generate()
+    (tmp_path / "secrets.json").write_text(json.dumps({**asdict(values), "erlang_cookie": "nobody reads it"}))
+    assert secrets.load(tmp_path / "secrets.json") == values
+
+
+def test_the_supervisor_reads_the_plan_as_it_was_written(context: Context, tmp_path: Path) -> None:
+    plan = SupervisorPlan("10.255.0.1", tuple(services(context)), held=("mariadb",))
+    (tmp_path / "services.json").write_text(plan.to_json())
+    assert SupervisorPlan.load(tmp_path / "services.json") == plan
 
 
 def test_no_secret_is_on_a_command_line_or_in_an_environment(context: Context) -> None:
@@ -122,11 +137,11 @@ def test_the_message_bus_is_closed_to_machines_and_the_host_to_both() -> None:
     assert "tcp dport 5672 iifname os-br-ex drop" in rules
     assert "iifname os-br-ex oifname os-br-mgmt drop" in rules
     assert "ip daddr != 10.1.0.0/24 accept" not in rules
-    opened = inside.filter_rules(CloudConfig(outbound=True))
+    opened = inside.filter_rules(LocalCloudConfig(outbound=True))
     assert opened.index("ip daddr != 10.255.0.0/24 accept") < opened.index("oifname os-br-mgmt drop")
 
 
 def test_without_outbound_no_way_leads_out() -> None:
     assert "route add default" not in inside.links(CONFIG)
     assert "route add unreachable default" in inside.links(CONFIG)
-    assert "route add default via 10.255.0.254" in inside.links(CloudConfig(outbound=True))
+    assert "route add default via 10.255.0.254" in inside.links(LocalCloudConfig(outbound=True))

@@ -21,7 +21,8 @@ from typing import Any
 import pytest
 
 from moyai.core.errors import MoyaiError, Retriable
-from moyai.localcloud.control import Control, ServiceStatus
+from moyai.localcloud.control import Control
+from moyai.localcloud.supervision import ServiceStatus
 
 # listens on the Unix socket that its argument names, once a file beside it is there
 SERVER = """

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from moyai.cloud.model import Address, AddressPair, Port, Quota, Route, SecurityGroupRule
+from moyai.cloud.model import Activity, Address, AddressPair, Evidence, Port, Power, Quota, Route, SecurityGroupRule
 from moyai.cloud.openstack import parse
 from moyai.cloud.openstack.neutron.firewall import rule_key
 from moyai.cloud.openstack.nova import encode_user_data
@@ -294,7 +294,9 @@ def test_a_server_is_read_whole(played: OpenStackServer) -> None:
     assert (server.zone, server.flavor_name, server.host, server.tags) == ("az1", "m1.small", "abc", (TAG,))
     assert server.fault == "No valid host was found."
     assert server.volume_ids == ("v1",)
-    assert (server.state, server.power, server.task) == ("error", "shutdown", "")
+    assert server.power is Power.FAILED
+    assert not server.delete_failed
+    assert server.evidence == Evidence(Activity.OFF, "that its server is ERROR, error, power shutdown")
 
 
 def test_a_server_is_made_with_tags_user_data_and_its_ports(played: OpenStackServer) -> None:
@@ -310,7 +312,7 @@ def test_a_server_is_made_with_tags_user_data_and_its_ports(played: OpenStackSer
         tags=[TAG],
         server_group_id="sg",
     )
-    assert (made.id, made.status) == ("i1", "BUILD")
+    assert (made.id, made.power) == ("i1", Power.STARTING)
     sent = played.made("POST", "/compute/v2.1/servers")[0].json
     assert sent["os:scheduler_hints"] == {"group": "sg"}
     assert base64.b64decode(sent["server"]["user_data"]) == b"#cloud-config\n"

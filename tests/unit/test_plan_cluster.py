@@ -106,7 +106,7 @@ def test_data_is_plain() -> None:
         ),
         (
             "{image: moyai-node-1.37.1}",
-            replace(EMPTY, images=(Image("i", "moyai-node-1.37.1", "QUEUED"),)),
+            replace(EMPTY, images=(Image("i", "moyai-node-1.37.1", "QUEUED", ready=False),)),
             Terminal,
             "image moyai-node-1.37.1 is queued in cloud moyai: it must be active",
         ),

@@ -9,26 +9,23 @@ from unittest.mock import ANY
 
 import pytest
 
-from moyai.cloud.model import Server
+from moyai.cloud.model import Activity, Evidence
 from moyai.plan.fencing import (
     POLICIES,
     POWEROFF_SECONDS,
     Decision,
-    Machine,
     Policy,
     Pulse,
     Subject,
     decide,
-    judge,
+    evidence_of,
     suspicious,
 )
 
-OFF, RUNNING, BETWEEN = Machine("off", "that it is off"), Machine("running", "that it runs", True), Machine("between", "…")
-PAUSED = Machine("running", "that it is paused")
-
-
-def server(state: str, power: str, task: str = "", status: str = "X") -> Server:
-    return Server("id", "n", status, "az1", "m1.small", state=state, power=power, task=task)
+OFF = Evidence(Activity.OFF, "that it is off")
+RUNNING = Evidence(Activity.RUNNING, "that it runs", may_power_off=True)
+BETWEEN = Evidence(Activity.BETWEEN, "…")
+PAUSED = Evidence(Activity.RUNNING, "that it is paused")
 
 
 def subject(silence: float, *, period: float = 3.0, watched: float | None = None, **more: Any) -> Subject:
@@ -36,55 +33,8 @@ def subject(silence: float, *, period: float = 3.0, watched: float | None = None
     return replace(Subject(ready=True, fenced=False, pulse=pulse), **more)
 
 
-@pytest.mark.parametrize(
-    ("state", "power", "task", "verdict"),
-    [
-        ("stopped", "shutdown", "", "off"),
-        ("stopped", "crashed", "", "off"),
-        ("error", "shutdown", "", "off"),
-        ("shelved", "shutdown", "", "off"),
-        ("shelved_offloaded", "", "", "off"),
-        ("soft-delete", "shutdown", "", "off"),
-        ("stopped", "shutdown", "deleting", "off"),
-        ("stopped", "shutdown", "image_uploading", "off"),
-        # the hypervisor has not said so, or says otherwise
-        ("stopped", "", "", "between"),
-        ("stopped", "running", "", "between"),
-        ("error", "running", "", "between"),
-        ("error", "", "", "between"),
-        ("soft-delete", "running", "", "between"),
-        ("", "", "", "between"),
-        ("building", "", "spawning", "between"),
-        # something is being done to it: off for a moment is not off
-        ("active", "shutdown", "", "between"),
-        ("active", "shutdown", "powering-off", "between"),
-        ("active", "shutdown", "rebooting", "between"),
-        ("active", "running", "reboot_started_hard", "between"),
-        ("stopped", "shutdown", "powering-on", "between"),
-        ("stopped", "shutdown", "powering-off", "between"),
-        ("shelved_offloaded", "", "spawning", "between"),
-        ("stopped", "shutdown", "rebuilding", "between"),
-        # it runs, or will go on with its file systems open
-        ("active", "running", "", "running"),
-        ("active", "", "", "running"),
-        ("paused", "paused", "", "running"),
-        ("suspended", "shutdown", "", "running"),
-        ("rescued", "running", "", "running"),
-        ("resized", "running", "", "running"),
-    ],
-)
-def test_what_a_servers_states_mean(state: str, power: str, task: str, verdict: str) -> None:
-    assert judge(server(state, power, task)).power == verdict
-
-
-def test_a_server_that_is_gone_is_off() -> None:
-    assert judge(None).power == "off"
-    assert judge(server("deleted", "", status="DELETED")).power == "off"
-
-
-def test_only_a_plainly_active_machine_may_be_powered_off() -> None:
-    states = [("active", ""), ("paused", ""), ("suspended", ""), ("rescued", ""), ("active", "rebooting")]
-    assert [judge(server(state, "running", task)).may_power_off for state, task in states] == [True, False, False, False, False]
+def test_a_machine_that_the_cloud_does_not_have_is_off() -> None:
+    assert evidence_of(None).activity is Activity.OFF
 
 
 def test_every_fence_has_silence_and_a_machine_that_is_off_behind_it() -> None:
@@ -109,7 +59,7 @@ def test_every_fence_has_silence_and_a_machine_that_is_off_behind_it() -> None:
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("machine", [None, OFF, RUNNING, BETWEEN, PAUSED])
 @pytest.mark.parametrize("silence", [0.5, 100.0])
-def test_a_fence_is_lifted_as_soon_as_either_reason_is_gone(policy: Policy, machine: Machine | None, silence: float) -> None:
+def test_a_fence_is_lifted_as_soon_as_either_reason_is_gone(policy: Policy, machine: Evidence | None, silence: float) -> None:
     found = decide(subject(silence, fenced=True), machine, policy).action
     if policy == "off":
         assert found == "lift"
@@ -149,6 +99,7 @@ def test_a_doubt_is_told_only_when_it_lasts_and_says_why() -> None:
     found = decide(subject(16.0), RUNNING, "verify")
     assert found.tell
     assert found.reason == "it has not answered for 16 s, but the cloud says that it runs"
+    assert found.doubt == decide(subject(17.0), RUNNING, "verify").doubt == "but the cloud says that it runs"
     assert "cannot be asked" in decide(subject(16.0), None, "verify").reason
     many = decide(subject(50.0, ready=False, silent=4, answering=1), RUNNING, "poweroff")
     assert many.action == "wait"
@@ -156,7 +107,7 @@ def test_a_doubt_is_told_only_when_it_lasts_and_says_why() -> None:
 
 
 def test_a_machine_that_is_being_changed_is_looked_at_each_second_and_told_only_when_it_takes_long() -> None:
-    assert decide(subject(100.0), BETWEEN, "poweroff") == Decision("wait", ANY, 1.0, False)
+    assert decide(subject(100.0), BETWEEN, "poweroff") == Decision("wait", ANY, 1.0, False, "but the cloud says …")
     assert decide(subject(125.0), BETWEEN, "verify").tell
 
 

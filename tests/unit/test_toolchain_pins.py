@@ -95,7 +95,7 @@ folder = ""
 
 
 def _key(folder: Path, text: str, arch: str = "amd64") -> str:
-    return parse_pins(text, folder, "amd64" if arch == "amd64" else "arm64").components["tool"].key
+    return parse_pins(text, folder, arch="amd64" if arch == "amd64" else "arm64").components["tool"].key
 
 
 @pytest.fixture
@@ -124,7 +124,7 @@ def test_the_key_changes_with_what_decides_the_outcome(modules: Path) -> None:
 
 
 def test_the_go_that_is_needed_is_the_newest_that_a_module_asks_for(modules: Path) -> None:
-    assert parse_pins(_TEXT.format(sha="0" * 64), modules, "amd64").go.needed == "1.26.4"
+    assert parse_pins(_TEXT.format(sha="0" * 64), modules, arch="amd64").go.needed == "1.26.4"
 
 
 @pytest.mark.parametrize(
@@ -137,13 +137,13 @@ def test_the_go_that_is_needed_is_the_newest_that_a_module_asks_for(modules: Pat
 )
 def test_a_wrong_pin_is_refused(modules: Path, old: str, new: str, line: str) -> None:
     with pytest.raises(ValueError, match=line):
-        parse_pins(_TEXT.format(sha="0" * 64).replace(old, new), modules, "amd64")
+        parse_pins(_TEXT.format(sha="0" * 64).replace(old, new), modules, arch="amd64")
 
 
 def test_a_release_of_another_architecture_is_not_used(modules: Path) -> None:
     text = _TEXT.format(sha="0" * 64)
-    assert parse_pins(text, modules, "amd64").components["tool"].release
-    assert parse_pins(text, modules, "arm64").components["tool"].release is None
+    assert parse_pins(text, modules, arch="amd64").components["tool"].release
+    assert parse_pins(text, modules, arch="arm64").components["tool"].release is None
 
 
 def test_small_things() -> None:

@@ -94,7 +94,9 @@ def _step(events: list[Event]) -> Step:
 def test_the_pinned_programs_and_nothing_else(server: _Server, tmp_path: Path, folder: str, prefix: str) -> None:
     content = _archive({f"{prefix}a": b"A", f"{prefix}b": b"B", f"{prefix}c": b"C", "../evil": b"!", "y/a": b"other"})
     events: list[Event] = []
-    assert fetch(PIN, _release(server, content, folder), tmp_path, _step(events)).startswith("release file from 127.0.0.1")
+    assert fetch(PIN, _release(server, content, folder), target=tmp_path, step=_step(events)).startswith(
+        "release file from 127.0.0.1"
+    )
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"a": b"A", "b": b"B"}
     assert max(event.fraction or 0 for event in events) == 1
 
@@ -103,7 +105,7 @@ def test_a_wrong_checksum_says_what_was_expected_and_what_came(server: _Server, 
     release = _release(server, _archive({"x/bin/a": b"A", "x/bin/b": b"B"}))
     server.files["/tool.tgz"] = other = _archive({"x/bin/a": b"evil", "x/bin/b": b"B"})
     with pytest.raises(ChecksumMismatch) as caught:
-        fetch(PIN, release, tmp_path, _step([]))
+        fetch(PIN, release, target=tmp_path, step=_step([]))
     assert f"expected {release.sha256}, got {hashlib.sha256(other).hexdigest()}" in str(caught.value)
     assert not (tmp_path / "a").exists()
 
@@ -112,7 +114,7 @@ def test_a_download_that_breaks_off_is_never_taken(server: _Server, tmp_path: Pa
     release = _release(server, _archive({"x/bin/a": bytes(range(256)) * 64, "x/bin/b": b"B"}))
     server.cut = True
     with pytest.raises((Retriable, ChecksumMismatch)):
-        fetch(PIN, release, tmp_path, _step([]))
+        fetch(PIN, release, target=tmp_path, step=_step([]))
     assert not (tmp_path / "a").exists()
 
 
@@ -120,13 +122,13 @@ def test_a_host_that_is_gone_is_retriable(server: _Server, tmp_path: Path) -> No
     release = _release(server, b"")
     server.close()
     with pytest.raises(Retriable, match=r"tool cannot be fetched from 127\.0\.0\.1"):
-        fetch(PIN, release, tmp_path, _step([]))
+        fetch(PIN, release, target=tmp_path, step=_step([]))
 
 
 @pytest.mark.parametrize("link", [None, "x/bin/b"])
 def test_a_program_that_is_missing_or_no_file_is_named(server: _Server, tmp_path: Path, link: str | None) -> None:
     with pytest.raises(MoyaiError, match="not in the release file: b"):
-        fetch(PIN, _release(server, _archive({"x/bin/a": b"A"}, link)), tmp_path, _step([]))
+        fetch(PIN, _release(server, _archive({"x/bin/a": b"A"}, link)), target=tmp_path, step=_step([]))
 
 
 def test_whether_a_host_answers(server: _Server) -> None:

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from moyai.core.errors import MoyaiError
+from moyai.toolchain.component_store import ComponentStore
 from moyai.toolchain.pins import Pin
-from moyai.toolchain.store import Store
 
 PIN = Pin("tool", "1.0", ("a", "b"), "abc")
 
@@ -27,9 +27,9 @@ def _fill(folder: Path) -> str:
 
 
 def test_made_once_and_found_again(tmp_path: Path) -> None:
-    store = Store(tmp_path)
+    store = ComponentStore(tmp_path)
     assert store.find(PIN) is None
-    made = store.make(PIN, _fill, print)
+    made = store.make(PIN, _fill, on_wait=print)
     assert (made.name, made.version, made.origin, set(made.files)) == ("tool", "1.0", "here", {"a", "b"})
     assert made.files["a"].read_text() == "program a"
     assert os.access(made.files["a"], os.X_OK)
@@ -39,13 +39,13 @@ def test_made_once_and_found_again(tmp_path: Path) -> None:
     def never(_: Path) -> str:
         raise AssertionError("built again")
 
-    assert store.make(PIN, never, print) == made
+    assert store.make(PIN, never, on_wait=print) == made
     assert store.find(PIN) == made
 
 
 def test_another_key_is_another_component(tmp_path: Path) -> None:
-    store = Store(tmp_path)
-    store.make(PIN, _fill, print)
+    store = ComponentStore(tmp_path)
+    store.make(PIN, _fill, on_wait=print)
     other = Pin("tool", "1.0", ("a", "b"), "def")
     assert store.find(other) is None
     assert store.remove_others({"tool": other}) == [store.path(PIN)]
@@ -54,8 +54,8 @@ def test_another_key_is_another_component(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("damage", ["delete", "cut", "manifest", "garbage"])
 def test_a_damaged_component_is_not_taken_for_whole_and_made_anew(tmp_path: Path, damage: str) -> None:
-    store = Store(tmp_path)
-    made = store.make(PIN, _fill, print)
+    store = ComponentStore(tmp_path)
+    made = store.make(PIN, _fill, on_wait=print)
     match damage:
         case "delete":
             made.files["b"].unlink()
@@ -66,18 +66,18 @@ def test_a_damaged_component_is_not_taken_for_whole_and_made_anew(tmp_path: Path
         case _:
             (store.path(PIN) / "component.json").write_text('{"files": 3}')
     assert store.find(PIN) is None
-    assert store.make(PIN, _fill, print).files["b"].read_text() == "program b"
+    assert store.make(PIN, _fill, on_wait=print).files["b"].read_text() == "program b"
 
 
 def test_what_fails_leaves_nothing(tmp_path: Path) -> None:
-    store = Store(tmp_path)
+    store = ComponentStore(tmp_path)
 
     def fails(folder: Path) -> str:
         (folder / "a").write_text("half")
         raise MoyaiError("the build broke")
 
     with pytest.raises(MoyaiError, match="the build broke"):
-        store.make(PIN, fails, print)
+        store.make(PIN, fails, on_wait=print)
     assert store.find(PIN) is None
     assert list((tmp_path / "tool").iterdir()) == []
 
@@ -88,7 +88,7 @@ def test_a_missing_program_is_said(tmp_path: Path) -> None:
         return "the archive"
 
     with pytest.raises(MoyaiError, match=r"tool 1\.0: b is missing in what was made from the archive"):
-        Store(tmp_path).make(PIN, half, print)
+        ComponentStore(tmp_path).make(PIN, half, on_wait=print)
 
 
 @pytest.mark.parametrize(
@@ -100,14 +100,14 @@ def test_a_disk_that_takes_nothing_is_one_clear_line(tmp_path: Path, number: int
         raise OSError(number, os.strerror(number))
 
     with pytest.raises(MoyaiError, match=line):
-        Store(tmp_path).make(PIN, full, print)
+        ComponentStore(tmp_path).make(PIN, full, on_wait=print)
 
 
 _CHILD = """
 import os, signal, sys
 from pathlib import Path
 from moyai.toolchain.pins import Pin
-from moyai.toolchain.store import Store
+from moyai.toolchain.component_store import ComponentStore
 
 def fill(folder: Path) -> str:
     (folder / "a").write_text("half")
@@ -119,7 +119,7 @@ def fill(folder: Path) -> str:
     (folder / "b").write_text("from the child")
     return "child"
 
-Store(Path(sys.argv[1])).make(Pin("tool", "1.0", ("a", "b"), "abc"), fill, print)
+ComponentStore(Path(sys.argv[1])).make(Pin("tool", "1.0", ("a", "b"), "abc"), fill, on_wait=print)
 """
 
 
@@ -136,9 +136,9 @@ def test_killed_while_filling(tmp_path: Path) -> None:
     with _child(tmp_path, "die") as child:
         child.wait()
     assert len(list((tmp_path / "tool").glob(".part-*"))) == 1
-    store = Store(tmp_path)
+    store = ComponentStore(tmp_path)
     assert store.find(PIN) is None
-    assert store.make(PIN, _fill, print).origin == "here"
+    assert store.make(PIN, _fill, on_wait=print).origin == "here"
     assert list((tmp_path / "tool").glob(".part-*")) == []
 
 
@@ -153,12 +153,12 @@ def test_two_processes_at_once_one_makes_it_and_the_other_says_that_it_waits(tmp
     def never(_: Path) -> str:
         raise AssertionError("built twice")
 
-    store = Store(tmp_path)
+    store = ComponentStore(tmp_path)
     with _child(tmp_path, "wait") as child:
         result: list[str] = []
 
         def make() -> None:
-            result.append(store.make(PIN, never, on_wait).origin)
+            result.append(store.make(PIN, never, on_wait=on_wait).origin)
 
         thread = threading.Thread(target=make)
         thread.start()
@@ -171,8 +171,8 @@ def test_two_processes_at_once_one_makes_it_and_the_other_says_that_it_waits(tmp
 
 
 def test_the_manifest_holds_checksums(tmp_path: Path) -> None:
-    store = Store(tmp_path)
-    store.make(PIN, _fill, print)
+    store = ComponentStore(tmp_path)
+    store.make(PIN, _fill, on_wait=print)
     manifest = json.loads((store.path(PIN) / "component.json").read_text())
     assert manifest["files"]["a"] == {
         "size": 9,

@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 
 from moyai.ccm.nodes import taint_list
 from moyai.ccm.servers import Servers, server_id
+from moyai.cloud.model import Activity, Evidence
 from moyai.core.clock import Clock
 from moyai.core.errors import MoyaiError, NotFound
 from moyai.kube.events import EventRecorder
@@ -24,7 +25,7 @@ from moyai.kube.informer import Informer
 from moyai.kube.objects import Lease, Node, Taint, parse_lease, parse_node, parse_pod
 from moyai.kube.watching import LEASES, NODES, PODS, VOLUME_ATTACHMENTS, Json, Kube
 from moyai.kube.workqueue import WorkQueue
-from moyai.plan.fencing import Decision, Machine, Policy, Pulse, Subject, decide, judge, suspicious
+from moyai.plan.fencing import Decision, Policy, Pulse, Subject, decide, evidence_of, suspicious
 from moyai.runtime.metrics import Metrics
 from moyai.runtime.reconciler import DONE, Result
 
@@ -147,18 +148,16 @@ class FencingController:
             leased=lease is not None,
         )
 
-    async def _ask(self, node: Node) -> Machine | None:
+    async def _ask(self, node: Node) -> Evidence | None:
         try:
-            return judge(await self._servers.of(node, max_age=_FRESH_SECONDS))
+            return evidence_of(await self._servers.of(node, max_age=_FRESH_SECONDS))
         except MoyaiError as error:
             _log.warning("the cloud cannot be asked about the machine of node %s: %s", node.name, error)
             return None
 
     def _tell(self, node: Node, decision: Decision) -> None:
-        # without the seconds: the same doubt is told once
-        what = decision.reason.partition(", ")[2]
-        if decision.tell and self._told.get(node.name) != what:
-            self._told[node.name] = what
+        if decision.tell and self._told.get(node.name) != decision.doubt:
+            self._told[node.name] = decision.doubt
             message = f"Node {node.name} keeps its pods and disks: {decision.reason}"
             self._events.event(node.reference, "Warning", "NotFenced", message)
 
@@ -174,8 +173,8 @@ class FencingController:
         others = [taint for taint in fresh.taints if taint.key != OUT_OF_SERVICE.key]
         await self._patch(fresh, [*others, OUT_OF_SERVICE], stamp)
         # it may have been started since it was asked about
-        machine = judge(await self._servers.ask(server_id(node) or ""))
-        if machine.power != "off":
+        machine = evidence_of(await self._servers.ask(server_id(node) or ""))
+        if machine.activity is not Activity.OFF:
             await self._lift(node.name, f"the cloud says {machine.words}")
             return Result(again_after=decision.again)
         self._fenced_at[node.name] = self._clock.monotonic()

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from moyai.ccm.servers import Servers, provider_id, server_id
-from moyai.cloud.model import Server
+from moyai.cloud.model import Power, Server
 from moyai.core.clock import Clock
 from moyai.core.errors import Conflict, Retriable
 from moyai.core.ids import POD_CIDR_KEY
@@ -44,7 +44,6 @@ _RECENT_SECONDS = 30.0
 _CONFLICTS = 10
 #: Why a Node whose machine is gone may stay for a while: what was on it is being freed (seconds).
 _PARTING_LEAST, _PARTING_MOST = 3.0, 120.0
-_STOPPED = frozenset({"SHUTOFF", "STOPPED", "SUSPENDED", "PAUSED", "SHELVED", "SHELVED_OFFLOADED"})
 
 
 class NodeController:
@@ -208,7 +207,7 @@ class NodeLifecycleController:
         if node.ready and SHUTDOWN_TAINT not in node.taints:
             return DONE
         server = await self._servers.of(node, max_age=_FRESH_SECONDS)
-        if server is None or server.status in ("DELETED", "SOFT_DELETED"):
+        if server is None or server.power is Power.GONE:
             if await self._parting(node):
                 return Result(again_after=_FRESH_SECONDS)
             self._events.event(
@@ -216,7 +215,7 @@ class NodeLifecycleController:
             )
             await self._kube.delete(NODES, node.name, uid=node.uid)
             return DONE
-        stopped = server.status in _STOPPED
+        stopped = server.power in (Power.OFF, Power.SUSPENDED)
         if stopped != (SHUTDOWN_TAINT in node.taints):
             await self._taint(node.name, stopped)
         return DONE if node.ready and not stopped else Result(again_after=_WATCH_SECONDS)

@@ -17,6 +17,7 @@ import click
 
 from moyai.cli.display import reporter as display
 from moyai.cli.display import seconds
+from moyai.cli.tables import print_table
 from moyai.core.errors import Terminal, UsageError
 from moyai.core.paths import Paths, default_paths
 from moyai.core.progress import Reporter
@@ -292,16 +293,15 @@ def _summary(
 def _print_status(found: ClusterStatus) -> None:
     click.echo(f"cluster {found.name} ({found.uid}) on cloud {found.cloud}, Kubernetes {found.kubernetes}")
     click.echo(f"API {found.api_url or '-'}: {found.api}\n")
-    rows = [("NODE", "POOL", "ZONE", "ADDRESS", "MACHINE", "NODE STATE", "VERSION")]
-    rows += [(n.name, n.pool, n.zone, n.address or "-", n.machine, n.node, n.version or "-") for n in found.nodes]
-    _table(rows)
+    rows = [(n.name, n.pool, n.zone, n.address or "-", n.machine, n.node, n.version or "-") for n in found.nodes]
+    print_table(("NODE", "POOL", "ZONE", "ADDRESS", "MACHINE", "NODE STATE", "VERSION"), rows)
     if found.addons:
         click.echo()
-        _table([("ADD-ON", "READY"), *found.addons])
+        print_table(("ADD-ON", "READY"), found.addons)
     if found.services:
         click.echo()
         head = ("LOAD BALANCER OF", "ADDRESS", "PORTS")
-        _table([head, *((row["service"], row["address"] or "-", ",".join(map(str, row["ports"]))) for row in found.services)])
+        print_table(head, [(row["service"], row["address"] or "-", ",".join(map(str, row["ports"]))) for row in found.services])
     if found.problems:
         click.echo()
         for problem in found.problems:
@@ -312,16 +312,9 @@ def _print_report(report: DownReport, output: str) -> None:
     if output == "json":
         click.echo(json.dumps(report.data(), indent=1))
         return
-    rows = [("FATE", "KIND", "NAME", "ID"), *((line.fate, line.kind, line.name, line.id) for line in report.lines)]
-    _table(rows)
+    print_table(("FATE", "KIND", "NAME", "ID"), [(line.fate, line.kind, line.name, line.id) for line in report.lines])
     for line in report.lines:
         if line.why:
             click.echo(f"{line.fate}: {line.kind} {line.name}: {line.why}")
     counts = report.data()
     click.echo(f"cluster {report.name}: {counts['gone']} gone, {counts['kept']} kept on purpose, {counts['left']} left")
-
-
-def _table(rows: list[tuple[str, ...]]) -> None:
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    for row in rows:
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

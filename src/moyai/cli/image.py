@@ -7,16 +7,15 @@ from pathlib import Path
 from typing import cast
 
 import click
-from rich.console import Console
-from rich.table import Table
 
 from moyai.cli.display import OutputFormat, reporter
+from moyai.cli.tables import print_table
 from moyai.core.errors import UsageError
 from moyai.core.paths import default_paths
-from moyai.images.reference import Reference
+from moyai.images.reference import ImageReference
 from moyai.images.registry import Registry
-from moyai.localcloud.cloud import recorded
-from moyai.localcloud.config import PORTS, CloudPaths
+from moyai.localcloud.layout import PORTS, CloudPaths
+from moyai.localcloud.start_stop import recorded
 
 _CLOUD = click.option("--cloud", default="moyai", show_default=True, help="The local cloud.")
 _OUTPUT = click.option(
@@ -36,7 +35,7 @@ def image() -> None:
 @_OUTPUT
 def load(file: Path, name: str | None, cloud: str, output: str) -> None:
     """Put the images of FILE, as `docker save` or an OCI archive has them, into the registry."""
-    wanted = Reference.parse(name) if name else None
+    wanted = ImageReference.parse(name) if name else None
     registry = _registry(cloud)
     with reporter(cast(OutputFormat, output), title="image") as progress, progress.step(f"load {file.name}") as step:
         pushed = registry.push(file, step.progress, name=wanted)
@@ -54,13 +53,11 @@ def list_(cloud: str, output: str) -> None:
     """List the images in the registry."""
     found = _registry(cloud).list()
     if output == "json":
-        rows = [{"path": item.path, "tag": item.tag, "digest": item.digest, "size": item.size} for item in found]
-        click.echo(json.dumps(rows))
+        data = [{"path": item.path, "tag": item.tag, "digest": item.digest, "size": item.size} for item in found]
+        click.echo(json.dumps(data))
         return
-    table = Table("IMAGE", "TAG", "DIGEST", "SIZE", box=None, pad_edge=False)
-    for item in found:
-        table.add_row(item.path, item.tag, item.digest[:19], f"{item.size / 1e6:.1f} MB")
-    Console().print(table)
+    rows = [(item.path, item.tag, item.digest[:19], f"{item.size / 1e6:.1f} MB") for item in found]
+    print_table(("IMAGE", "TAG", "DIGEST", "SIZE"), rows, right={"SIZE"})
 
 
 @image.command()
@@ -68,7 +65,7 @@ def list_(cloud: str, output: str) -> None:
 @_CLOUD
 def remove(name: str, cloud: str) -> None:
     """Take the image NAME out of the registry; nodes that hold it already keep it."""
-    reference = Reference.parse(name)
+    reference = ImageReference.parse(name)
     _registry(cloud).delete(reference)
     click.echo(f"{reference} removed")
 

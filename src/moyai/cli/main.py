@@ -32,7 +32,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "ssh": ("moyai.cli.cluster:ssh", "Log in to a node."),
     "down": ("moyai.cli.cluster:down", "Remove a cluster with everything that hangs on it, and prove it."),
     "prepare": ("moyai.cli.prepare:prepare", "Fetch and build all that `up` needs, and start nothing."),
-    "cloud": ("moyai.cli.cloud:cloud", "The local cloud: a real OpenStack on this machine."),
+    "cloud": ("moyai.cli.local_cloud:cloud", "The local cloud: a real OpenStack on this machine."),
     "toolchain": ("moyai.cli.toolchain:toolchain", "The pinned upstream components and where they came from."),
     "image": ("moyai.cli.image:image", "OCI images in the local cloud's registry."),
     "ccm": ("moyai.cli.ccm:ccm", "Run the cloud controller manager (inside a cluster)."),

@@ -19,11 +19,11 @@ from moyai.core.errors import MoyaiError, UsageError
 from moyai.core.graph import Task, run_graph
 from moyai.core.paths import Paths, default_paths
 from moyai.core.progress import Reporter, Step
-from moyai.images import node
-from moyai.localcloud import cloud as local
+from moyai.images import node_image
 from moyai.localcloud import env, packages
+from moyai.localcloud import start_stop as local
 from moyai.localcloud.clouds_yaml import user_file
-from moyai.localcloud.config import PORTS, CloudConfig, CloudPaths
+from moyai.localcloud.layout import PORTS, CloudPaths, LocalCloudConfig
 from moyai.toolchain import HOST_PACKAGES, TASK_PREFIX, Toolchain
 
 if TYPE_CHECKING:
@@ -63,28 +63,28 @@ def is_local(name: str, paths: Paths) -> bool:
     return not isinstance(clouds, dict) or name not in clouds
 
 
-def ensure_cluster_base(name: str, paths: Paths, reporter: Reporter, config: CloudConfig | None = None) -> Cloud:
+def ensure_cluster_base(name: str, paths: Paths, reporter: Reporter, config: LocalCloudConfig | None = None) -> Cloud:
     """All that a cluster on local cloud ``name`` needs: components, the cloud running, node image and nginx in it.
 
     ``config``: how the cloud is made, where there is none of that name yet. Returns the cloud, logged in to.
 
     Raises UsageError for what the user can change (not root, too little memory), MoyaiError for what went wrong.
     """
-    config = config or local.recorded(CloudPaths(paths.cloud(name))) or CloudConfig(name)
+    config = config or local.recorded(CloudPaths(paths.cloud(name))) or LocalCloudConfig(name)
     toolchain = Toolchain(paths, reporter)
 
     def upload(results: Mapping[str, Any], step: Step) -> Cloud:
         # two at once would both find it missing
         with local.locked(name, reporter):
-            return _upload(name, results[node.NODE], step)
+            return _upload(name, results[node_image.NODE], step)
 
     tasks = [
         *cloud_tasks(config, paths, reporter, toolchain),
-        *_toolchain_tasks(toolchain, node.COMPONENTS),
-        *node.tasks(paths, after=(PACKAGES,)),
-        node.nginx_task(paths, after=(PACKAGES,)),
-        Task(UPLOAD, upload, (CLOUD, node.NODE)),
-        Task(PUSH, lambda results, step: _push(config, results[node.NGINX], step), (CLOUD, node.NGINX)),
+        *_toolchain_tasks(toolchain, node_image.COMPONENTS),
+        *node_image.tasks(paths, after=(PACKAGES,)),
+        node_image.nginx_task(paths, after=(PACKAGES,)),
+        Task(UPLOAD, upload, (CLOUD, node_image.NODE)),
+        Task(PUSH, lambda results, step: _push(config, results[node_image.NGINX], step), (CLOUD, node_image.NGINX)),
     ]
     return run_graph(tasks, reporter, workers=len(tasks))[UPLOAD]
 
@@ -108,22 +108,22 @@ def ensure_everything(paths: Paths, reporter: Reporter, *, extra: Sequence[str] 
     tasks = [
         _packages_task(),
         _environment_task(paths),
-        *_toolchain_tasks(toolchain, ("registry", *node.COMPONENTS, *extra)),
-        *node.tasks(paths, after=(PACKAGES,)),
-        node.nginx_task(paths, after=(PACKAGES,)),
+        *_toolchain_tasks(toolchain, ("registry", *node_image.COMPONENTS, *extra)),
+        *node_image.tasks(paths, after=(PACKAGES,)),
+        node_image.nginx_task(paths, after=(PACKAGES,)),
     ]
     run_graph(tasks, reporter, workers=len(tasks))
 
 
 def cloud_tasks(
-    config: CloudConfig, paths: Paths, reporter: Reporter, toolchain: Toolchain, *, use_snapshot: bool = True
+    config: LocalCloudConfig, paths: Paths, reporter: Reporter, toolchain: Toolchain, *, use_snapshot: bool = True
 ) -> list[Task]:
     """The tasks that bring the local cloud up, from nothing if need be; the last is ``CLOUD``."""
     local.require_root()
     registry = TASK_PREFIX + "registry"
 
     def start(results: Mapping[str, Any], _: Step) -> None:
-        local.up(config, paths, reporter, registry=results[registry].files["registry"], use_snapshot=use_snapshot)
+        local.up(config, paths, reporter=reporter, registry=results[registry].files["registry"], use_snapshot=use_snapshot)
 
     return [
         _packages_task(),
@@ -147,15 +147,16 @@ def _toolchain_tasks(toolchain: Toolchain, names: Sequence[str]) -> list[Task]:
     return [*toolchain.tasks(plain), *(toolchain.tasks(compiled, after=(PACKAGES,)) if compiled else [])]
 
 
-def _upload(name: str, image: node.NodeImage, step: Step) -> Cloud:
+def _upload(name: str, image: node_image.NodeImage, step: Step) -> Cloud:
     """Put the node image into Glance, unless this very one is there; an older one of the same name goes. Returns the cloud."""
     # imported here: openstacksdk takes a third of a second, and nothing else in this module needs it
+    from moyai.cloud.model import Power
     from moyai.cloud.openstack import connect
 
     cloud = connect(name)
     title = f"moyai-node-{image.version}"
     there = cloud.images.images(name=title)
-    current = [item for item in there if item.status.upper() == "ACTIVE" and item.properties.get(_KEY_PROPERTY) == image.key]
+    current = [item for item in there if item.ready and item.properties.get(_KEY_PROPERTY) == image.key]
     if not current:
         step.progress(f"{image.path.stat().st_size >> 20} MB")
         properties = {
@@ -171,13 +172,13 @@ def _upload(name: str, image: node.NodeImage, step: Step) -> Cloud:
         connect(f"{name}-admin").machines.precache_image(current[0].id)
     older = [item for item in there if item.id != current[0].id]
     # a server that is being built still needs the image that it was asked for with; the next `up` clears up then
-    if older and not any(server.status == "BUILD" for server in cloud.machines.servers()):
+    if older and not any(server.power is Power.STARTING for server in cloud.machines.servers()):
         for item in older:
             cloud.images.delete_image(item.id)
     return cloud
 
 
-def _push(config: CloudConfig, archive: Path, step: Step) -> None:
+def _push(config: LocalCloudConfig, archive: Path, step: Step) -> None:
     from moyai.images.registry import Registry
 
     try:

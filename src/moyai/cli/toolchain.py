@@ -6,13 +6,12 @@ import json
 from typing import cast
 
 import click
-from rich.console import Console
-from rich.table import Table
 
 from moyai.cli.display import OutputFormat, reporter
+from moyai.cli.tables import print_table
 from moyai.core.paths import default_paths
 from moyai.core.progress import Reporter
-from moyai.toolchain import Listed, Source, Toolchain
+from moyai.toolchain import ListedComponent, Source, Toolchain
 
 _OUTPUT = click.option(
     "--output", type=click.Choice(["text", "json"]), default="text", show_default=True, help="Form of the output."
@@ -63,30 +62,24 @@ def clean(output: str) -> None:
     click.echo(f"{_size(freed)} of sources and compiled packages removed")
 
 
-def _show(lines: list[Listed], output: str) -> None:
+def _show(lines: list[ListedComponent], output: str) -> None:
     if output == "json":
         click.echo(json.dumps([_as_json(line) for line in lines], indent=2))
         return
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for title in ("NAME", "VERSION", "SIZE", "ORIGIN", "PATH"):
-        table.add_column(title, justify="right" if title == "SIZE" else "left", no_wrap=True)
-    for line in lines:
-        there = line.component
-        table.add_row(
-            line.name,
-            line.version,
-            _size(there.size) if there else "-",
-            there.origin if there else "missing",
-            str(line.folder) if there else "-",
-        )
-    # as wide as it needs: a path that is cut or wrapped is of no use
-    Console(width=240, soft_wrap=True, highlight=False).print(table)
+    print_table(("NAME", "VERSION", "SIZE", "ORIGIN", "PATH"), map(_row, lines), right={"SIZE"})
     if missing := [line.name for line in lines if line.component is None]:
         hint = "`moyai toolchain get` gets them; `moyai up` gets those that it needs."
         click.echo(f"missing: {', '.join(missing)}. {hint}", err=True)
 
 
-def _as_json(line: Listed) -> dict[str, object]:
+def _row(line: ListedComponent) -> tuple[str, ...]:
+    there = line.component
+    if there is None:
+        return (line.name, line.version, "-", "missing", "-")
+    return (line.name, line.version, _size(there.size), there.origin, str(line.folder))
+
+
+def _as_json(line: ListedComponent) -> dict[str, object]:
     there = line.component
     return {
         "name": line.name,

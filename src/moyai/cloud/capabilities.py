@@ -68,7 +68,7 @@ class Machines(Protocol):
 
     def servers(self, *, tag: str | None = None) -> list[Server]: ...
     def settled_servers(self, *, tag: str) -> frozenset[str]:
-        """Names of those that run or are in ERROR: what a wait asks for, as it costs a cloud little."""
+        """Names of those that run or have failed: what a wait asks for, as it costs a cloud little."""
         ...
 
     def server(self, server_id: str) -> Server: ...
@@ -86,7 +86,7 @@ class Machines(Protocol):
         tags: Sequence[str],
         server_group_id: str = "",
     ) -> Server:
-        """Ask for a server; returns while it is still BUILD. ``user_data`` is plain text (the adapter encodes it)."""
+        """Ask for a server; returns while it is still STARTING. ``user_data`` is plain text (the adapter encodes it)."""
         ...
 
     def set_server_metadata(self, server_id: str, metadata: Mapping[str, str]) -> None: ...

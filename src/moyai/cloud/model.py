@@ -1,7 +1,8 @@
 """What moyai knows of a cloud's objects: frozen facts, free of any cloud's own types.
 
-A status is the cloud's own word in upper case (``ACTIVE``, ``ERROR`` …). Ids are the cloud's. ``tags`` are plain strings,
-the cluster's own one is ``core.ids.cluster_tag(uid)``.
+Code decides by the neutral values here (``Power``, ``Evidence`` …), which the adapter derives from what its cloud says. A
+``status`` is the cloud's own word in upper case, for people only: nothing outside the adapter compares it. Ids are the
+cloud's. ``tags`` are plain strings, the cluster's own one is ``core.ids.cluster_tag(uid)``.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from enum import StrEnum
 from typing import Literal
 
 #: Stands for a date that the cloud did not tell.
@@ -26,9 +28,12 @@ class Flavor:
 
 @dataclass(frozen=True)
 class Image:
+    """``ready``: machines can be made from it."""
+
     id: str
     name: str
     status: str
+    ready: bool = True
     checksum: str = ""
     properties: Mapping[str, str] = field(default_factory=dict[str, str])
 
@@ -43,13 +48,56 @@ class Address:
     mac: str = ""
 
 
+class Power(StrEnum):
+    """What a machine is, for plans, waits and reports. Whether its disks may be taken from it is ``Evidence``."""
+
+    STARTING = "starting"
+    RUNNING = "running"
+    #: It holds its memory and does not execute; the cloud wakes it by another call than the one that starts a machine.
+    SUSPENDED = "suspended"
+    OFF = "off"
+    #: It will not come to life by itself.
+    FAILED = "failed"
+    GONE = "gone"
+    #: Under change, or the cloud does not say.
+    UNKNOWN = "unknown"
+
+    @property
+    def broken(self) -> bool:
+        """Whether another machine has to be made in its place."""
+        return self in (Power.FAILED, Power.GONE)
+
+
+class Activity(StrEnum):
+    """Whether a machine may write to its disks."""
+
+    #: For certain it does not, and will not by itself.
+    OFF = "off"
+    #: It does, or goes on where it was with its file systems open (paused, suspended).
+    RUNNING = "running"
+    #: Neither is certain; it will be something else soon.
+    BETWEEN = "between"
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the parts of a cloud say together about a machine's activity: the ground that fencing stands on.
+
+    ``words``: for a sentence that begins with "the cloud says". ``may_power_off``: it plainly runs, so it can be shut down.
+    """
+
+    activity: Activity = Activity.BETWEEN
+    words: str = "nothing about its server"
+    may_power_off: bool = False
+
+
+#: About a machine that the cloud does not have.
+NO_SERVER = Evidence(Activity.OFF, "that its server is gone")
+
+
 @dataclass(frozen=True)
 class Server:
-    """A machine. ``fault`` is the cloud's own reason when ``status`` is ERROR.
-
-    ``state``: what the cloud means it to be (``active``, ``stopped``, ``error`` …); ``power``: what its hypervisor last said of
-    it (``running``, ``shutdown``, ``crashed`` …); ``task``: what is being done to it. Empty: not said, or nothing.
-    """
+    """A machine. ``fault`` is the cloud's own reason when ``power`` is FAILED; ``delete_failed``: it was to be deleted then."""
 
     id: str
     name: str
@@ -61,10 +109,10 @@ class Server:
     tags: tuple[str, ...] = ()
     host: str = ""
     fault: str = ""
+    delete_failed: bool = False
     volume_ids: tuple[str, ...] = ()
-    state: str = ""
-    power: str = ""
-    task: str = ""
+    power: Power = Power.UNKNOWN
+    evidence: Evidence = Evidence()
 
 
 @dataclass(frozen=True)

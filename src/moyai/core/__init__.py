@@ -1,1 +1,1 @@
-"""What every other part stands on: time, errors, names, progress. Standard library only."""
+"""What every other part stands on: time, errors, names, progress. Standard library and PyYAML (``yamltext``) only."""

@@ -1,7 +1,12 @@
-"""Time, injected: code that waits or dates takes a ``Clock`` so that tests decide what time it is."""
+"""Time, injected: code that waits or dates takes a ``Clock`` so that tests decide what time it is.
+
+``sleep`` blocks its thread, ``asleep`` suspends its task: each loop that waits exists for both worlds.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import threading
 import time
 from datetime import UTC, datetime
 from typing import Protocol
@@ -16,7 +21,13 @@ class Clock(Protocol):
         """Seconds since some fixed moment; never goes back."""
         ...
 
-    def sleep(self, seconds: float) -> None: ...
+    def sleep(self, seconds: float, *, wake: threading.Event | None = None) -> None:
+        """Block for ``seconds``, or until ``wake`` is set."""
+        ...
+
+    async def asleep(self, seconds: float) -> None:
+        """Suspend the task for ``seconds``; cancelling the task ends it at once."""
+        ...
 
 
 class SystemClock:
@@ -26,22 +37,11 @@ class SystemClock:
     def monotonic(self) -> float:
         return time.monotonic()
 
-    def sleep(self, seconds: float) -> None:
-        time.sleep(seconds)
+    def sleep(self, seconds: float, *, wake: threading.Event | None = None) -> None:
+        if wake is None:
+            time.sleep(seconds)
+        else:
+            wake.wait(seconds)
 
-
-class FakeClock:
-    """A clock for tests: ``sleep`` moves it on and returns at once."""
-
-    def __init__(self, start: datetime | None = None) -> None:
-        self._start = start or datetime(2026, 1, 1, tzinfo=UTC)
-        self._elapsed = 0.0
-
-    def now(self) -> datetime:
-        return datetime.fromtimestamp(self._start.timestamp() + self._elapsed, UTC)
-
-    def monotonic(self) -> float:
-        return self._elapsed
-
-    def sleep(self, seconds: float) -> None:
-        self._elapsed += seconds
+    async def asleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
+from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
 from moyai.core.progress import Reporter, Step
@@ -61,16 +62,13 @@ def run_graph(tasks: Iterable[Task], reporter: Reporter, *, workers: int = 8) ->
 
 
 def _check(tasks: Mapping[str, Task]) -> None:
-    done: set[str] = set()
-    left = dict(tasks)
     for task in tasks.values():
         for name in task.after:
             if name not in tasks:
                 raise ValueError(f"task {task.name!r} needs {name!r}, which is not there")
-    while left:
-        ready = [name for name, task in left.items() if set(task.after) <= done]
-        if not ready:
-            raise ValueError(f"tasks need each other in a circle: {', '.join(sorted(left))}")
-        for name in ready:
-            done.add(name)
-            del left[name]
+    try:
+        TopologicalSorter({task.name: task.after for task in tasks.values()}).prepare()
+    except CycleError as error:
+        # the error's second argument is the circle, its first task repeated at the end
+        circle: list[str] = error.args[1]
+        raise ValueError(f"tasks need each other in a circle: {', '.join(sorted(set(circle)))}") from error

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 from moyai.core.errors import UsageError
-from moyai.images.reference import Reference
+from moyai.images.reference import ImageReference
 
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
@@ -67,21 +67,21 @@ class Manifest:
 
 
 @dataclass(frozen=True)
-class Image:
+class ArchivedImage:
     """One image of an archive with the names it goes by there (none for an untagged one)."""
 
     manifest: Manifest
-    references: Sequence[Reference] = field(default=())
+    references: Sequence[ImageReference] = field(default=())
 
 
 @contextlib.contextmanager
-def read(path: Path) -> Generator[list[Image]]:
+def read(path: Path) -> Generator[list[ArchivedImage]]:
     """The images of an archive; their blobs can be read during the block. Raises UsageError for what is no image archive."""
     with contextlib.ExitStack() as stack:
         try:
             plain = stack.enter_context(_plain(path))
             tar = stack.enter_context(tarfile.open(fileobj=plain, mode="r:"))
-            images = _Reader(tar, path).images()
+            images = _ArchiveReader(tar, path).images()
         except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile) as error:
             raise UsageError(
                 f"{path} is no image archive", hint=f"`docker save` or `skopeo copy … oci-archive:` makes one ({error})"
@@ -116,13 +116,13 @@ def _writable(folder: Path) -> bool:
         return False
 
 
-class _Reader:
+class _ArchiveReader:
     def __init__(self, tar: tarfile.TarFile, path: Path) -> None:
         self._tar = tar
         self._path = path
         self._members = {member.name.removeprefix("./"): member for member in tar.getmembers()}
 
-    def images(self) -> list[Image]:
+    def images(self) -> list[ArchivedImage]:
         if "manifest.json" in self._members:
             found = [self._docker(item) for item in _objects(self._json("manifest.json"))]
         elif "index.json" in self._members:
@@ -135,7 +135,7 @@ class _Reader:
 
     # docker save: a list of {Config, RepoTags, Layers}
 
-    def _docker(self, item: Mapping[str, Any]) -> Image:
+    def _docker(self, item: Mapping[str, Any]) -> ArchivedImage:
         try:
             config_name, layer_names = str(item["Config"]), [str(name) for name in item["Layers"]]
             tags = [str(tag) for tag in cast("list[Any]", item.get("RepoTags") or [])]
@@ -154,7 +154,7 @@ class _Reader:
         }
         content = json.dumps(document, separators=(",", ":")).encode()
         manifest = Manifest(OCI_MANIFEST, content, [config, *(blob for _, blob in layers)])
-        return Image(manifest, [Reference.parse(tag) for tag in tags])
+        return ArchivedImage(manifest, [ImageReference.parse(tag) for tag in tags])
 
     def _diff_ids(self, config_name: str) -> list[str]:
         try:
@@ -177,14 +177,14 @@ class _Reader:
 
     # OCI layout: index.json → manifests (or indexes of them) → blobs/sha256/…
 
-    def _layout(self) -> list[Image]:
-        found: list[Image] = []
+    def _layout(self) -> list[ArchivedImage]:
+        found: list[ArchivedImage] = []
         for item in _objects(self._object("index.json").get("manifests")):
             annotations: Mapping[str, str] = item.get("annotations") or {}
             name = annotations.get("io.containerd.image.name") or annotations.get("org.opencontainers.image.ref.name", "")
             # a bare tag ("latest") names no repository: --as is asked for then
-            references = [Reference.parse(name)] if "/" in name or ":" in name else []
-            found.append(Image(self._manifest(item), references))
+            references = [ImageReference.parse(name)] if "/" in name or ":" in name else []
+            found.append(ArchivedImage(self._manifest(item), references))
         return found
 
     def _manifest(self, item: Mapping[str, Any]) -> Manifest:

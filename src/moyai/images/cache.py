@@ -43,15 +43,15 @@ class Cache:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def path(self, kind: str, key: str, suffix: str = "") -> Path:
+    def path(self, kind: str, key: str, *, suffix: str = "") -> Path:
         return self.folder / f"{kind}-{key}{suffix}"
 
     def get(
         self,
         kind: str,
         key: str,
-        make: Callable[[Path], None],
         *,
+        make: Callable[[Path], None],
         suffix: str = "",
         keep: int = 2,
         say: Callable[[str], None] = lambda _: None,
@@ -61,7 +61,7 @@ class Cache:
         ``keep``: how many of this kind stay. ``say`` is told when another process is waited for. Raises what ``make`` raises,
         and Terminal for what the disk refuses.
         """
-        final = self.path(kind, key, suffix)
+        final = self.path(kind, key, suffix=suffix)
         if not final.exists():
             with file_lock(self.folder / f".lock-{kind}", lambda holder: say(f"waiting for {holder}, which makes it")):
                 if not final.exists():

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import moyai
 from moyai.core.errors import Terminal
-from moyai.images import base
+from moyai.images import base_files
 from moyai.images.cache import Cache, digest_of_folder, key_of, remove
 from moyai.images.oci import Entry, ImageConfig, Layer, folder, from_folder, write_archive, write_layer
 from moyai.images.recipes import debian_tree
@@ -48,7 +48,7 @@ CONFIG = ImageConfig(
 )
 
 
-def moyai_image(cache: Cache, tag: str, on_line: Callable[[str], None]) -> Path:
+def moyai_image(cache: Cache, tag: str, *, on_line: Callable[[str], None]) -> Path:
     """The archive of moyai's image, named by its dependencies and its source."""
     layer, python = dependencies_layer(cache, on_line)
     source = digest_of_folder(SOURCE)
@@ -70,12 +70,12 @@ def moyai_image(cache: Cache, tag: str, on_line: Callable[[str], None]) -> Path:
             remove(copy)
             remove(small)
 
-    return cache.get("moyai", key, make, suffix=".tar", say=on_line)
+    return cache.get("moyai", key, make=make, suffix=".tar", say=on_line)
 
 
 def dependencies_layer(cache: Cache, on_line: Callable[[str], None]) -> tuple[Layer, Interpreter]:
     """The big layer (Python and what moyai needs), and the interpreter that is in it."""
-    root = debian_tree(cache, "python", PACKAGES, on_line)
+    root = debian_tree(cache, "python", packages=PACKAGES, on_line=on_line)
     python = Interpreter(root)
     key = key_of("dependencies", _FORMAT, root.name, LOCK.read_text(), _WITHOUT)
 
@@ -91,8 +91,8 @@ def dependencies_layer(cache: Cache, on_line: Callable[[str], None]) -> tuple[La
             shutil.copytree(root / "usr/lib" / python.name, standard, symlinks=True, ignore=_left_out)
             python.compile(standard, f"/usr/lib/{python.name}")
             entries = [
-                *base.users(),
-                *base.packages(root, without=[f"usr/lib/{python.name}", "usr/lib/python3/dist-packages"]),
+                *base_files.users(),
+                *base_files.packages(root, without=[f"usr/lib/{python.name}", "usr/lib/python3/dist-packages"]),
                 *from_folder(standard, f"usr/lib/{python.name}", plain_modes=True),
                 *from_folder(library, "opt/moyai/lib", plain_modes=True),
                 folder("opt/moyai"),
@@ -105,7 +105,7 @@ def dependencies_layer(cache: Cache, on_line: Callable[[str], None]) -> tuple[La
         finally:
             remove(work)
 
-    made = cache.get("moyai-dependencies", key, make, say=on_line)
+    made = cache.get("moyai-dependencies", key, make=make, say=on_line)
     return Layer(made / "layer.tar", (made / "digest").read_text()), python
 
 

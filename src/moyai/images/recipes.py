@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from moyai.images import base, debian, nginx
+from moyai.images import base_files, debian, nginx
 from moyai.images.cache import Cache, key_of, remove
 from moyai.images.oci import Entry, ImageConfig, Layer, folder, link, write_archive, write_layer
 from moyai.toolchain import Component
@@ -44,32 +44,32 @@ def component_key(component: Component) -> list[object]:
     return [component.name, component.version, folders]
 
 
-def debian_tree(cache: Cache, name: str, packages: Sequence[str], on_line: Callable[[str], None]) -> Path:
+def debian_tree(cache: Cache, name: str, *, packages: Sequence[str], on_line: Callable[[str], None]) -> Path:
     """A folder of unpacked Debian packages and all they depend on."""
     # the mirror is not part of the key: another one has the same packages, and none is needed once they are here
     key = key_of("extract", _FORMAT, debian.codename(), sorted(packages))
 
     def make(target: Path) -> None:
-        debian.extract(debian.host_sources(), packages, target, on_line)
+        debian.extract(debian.host_sources(), packages, target=target, on_line=on_line)
 
-    return cache.get(f"debian-{name}", key, make, say=on_line)
+    return cache.get(f"debian-{name}", key, make=make, say=on_line)
 
 
-def program_image(cache: Cache, name: str, tag: str, component: Component, root: Path) -> Path:
+def program_image(cache: Cache, name: str, *, tag: str, component: Component, root: Path) -> Path:
     """The archive of an image that is a static program. ``root``: a Debian with certificates (for kube-proxy: its tools)."""
     _, programs, entrypoint = PROGRAMS[name]
     key = key_of("program", _FORMAT, name, tag, component_key(component), root.name)
 
     def make(target: Path) -> None:
-        entries = base.users()
+        entries = base_files.users()
         if name == "kube-proxy":
-            entries += [*base.packages(root), *_iptables_links(), folder("etc/alternatives")]
+            entries += [*base_files.packages(root), *_iptables_links(), folder("etc/alternatives")]
         elif name != "pause":
-            entries += base.certificates(root)
+            entries += base_files.certificates(root)
         program = [Entry(path, 0o755, content=component.files[file]) for file, path in programs.items()]
         _write(target, tag, [entries, program], ImageConfig(entrypoint=entrypoint))
 
-    return cache.get(name, key, make, suffix=".tar")
+    return cache.get(name, key, make=make, suffix=".tar")
 
 
 def _iptables_links() -> list[Entry]:
@@ -78,16 +78,20 @@ def _iptables_links() -> list[Entry]:
     return [link(f"usr/sbin/{name}", "xtables-nft-multi") for name in names]
 
 
-def nginx_image(cache: Cache, tag: str, on_line: Callable[[str], None]) -> Path:
+def nginx_image(cache: Cache, tag: str, *, on_line: Callable[[str], None]) -> Path:
     """nginx of Debian's package, set up as the official image is."""
-    root = debian_tree(cache, "nginx", NGINX_PACKAGES, on_line)
+    root = debian_tree(cache, "nginx", packages=NGINX_PACKAGES, on_line=on_line)
     key = key_of("nginx", _FORMAT, tag, root.name, [repr(entry) for entry in nginx.files()])
 
     def make(target: Path) -> None:
-        debian_entries = [*base.users([("nginx", 101)]), *base.packages(root, without=nginx.WITHOUT), *base.certificates(root)]
+        debian_entries = [
+            *base_files.users([("nginx", 101)]),
+            *base_files.packages(root, without=nginx.WITHOUT),
+            *base_files.certificates(root),
+        ]
         _write(target, tag, [debian_entries, nginx.files()], nginx.CONFIG)
 
-    return cache.get("nginx", key, make, suffix=".tar", say=on_line)
+    return cache.get("nginx", key, make=make, suffix=".tar", say=on_line)
 
 
 def _write(target: Path, tag: str, layers: Sequence[Sequence[Entry]], config: ImageConfig) -> None:

@@ -14,7 +14,7 @@ _DEFAULT_HOST = "docker.io"
 
 
 @dataclass(frozen=True, order=True)
-class Reference:
+class ImageReference:
     """``host`` (``docker.io``), ``path`` (``library/nginx``) and ``tag`` (``latest``)."""
 
     host: str
@@ -25,7 +25,7 @@ class Reference:
         return f"{self.host}/{self.path}:{self.tag}"
 
     @classmethod
-    def parse(cls, text: str) -> Reference:
+    def parse(cls, text: str) -> ImageReference:
         """Raises UsageError for what is no name of an image; a digest (``@sha256:…``) is not taken: it cannot be given."""
         first, slash, rest = text.partition("/")
         # Docker's rule: the first part is a host when it looks like one

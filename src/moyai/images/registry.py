@@ -19,7 +19,7 @@ from typing import IO, Any, cast
 from moyai.core.errors import NotFound, Retriable, Terminal, UsageError
 from moyai.images import archive
 from moyai.images.archive import Blob, Manifest
-from moyai.images.reference import Reference
+from moyai.images.reference import ImageReference
 
 _ACCEPT = ", ".join((archive.OCI_MANIFEST, archive.OCI_INDEX, archive.DOCKER_MANIFEST, archive.DOCKER_INDEX))
 _CHUNK = 1 << 20
@@ -29,13 +29,13 @@ _CHUNK = 1 << 20
 class Pushed:
     """An image that is now in the registry. ``sent``: bytes that had to be sent for it."""
 
-    reference: Reference
+    reference: ImageReference
     digest: str
     sent: int
 
 
 @dataclass(frozen=True)
-class Listed:
+class ListedImage:
     """An image of the registry; ``size`` in bytes of all its parts (of an index: of its first image)."""
 
     path: str
@@ -62,7 +62,7 @@ class Registry:
         self._host, self._port, self._timeout = parts.hostname, parts.port or 80, timeout
 
     def push(
-        self, file: Path, on_progress: Callable[[str], None] = lambda _: None, *, name: Reference | None = None
+        self, file: Path, on_progress: Callable[[str], None] = lambda _: None, *, name: ImageReference | None = None
     ) -> list[Pushed]:
         """Put the images of an archive into the registry, under their own names or under ``name``.
 
@@ -82,10 +82,10 @@ class Registry:
                     done.append(Pushed(reference, image.manifest.digest, sent))
             return done
 
-    def list(self) -> list[Listed]:
+    def list(self) -> list[ListedImage]:
         """All images, by path and tag."""
         with self._connection() as connection:
-            found: list[Listed] = []
+            found: list[ListedImage] = []
             for path in self._pages(connection, "/v2/_catalog?n=100", "repositories"):
                 try:
                     tags = sorted(self._pages(connection, f"/v2/{path}/tags/list", "tags"))
@@ -94,7 +94,7 @@ class Registry:
                 found += [self._describe(connection, path, tag) for tag in tags]
             return sorted(found, key=lambda item: (item.path, item.tag))
 
-    def delete(self, reference: Reference) -> None:
+    def delete(self, reference: ImageReference) -> None:
         """Take an image (this digest: all tags of it) out of the registry. Raises NotFound where it is not there."""
         with self._connection() as connection:
             digest = self._describe(connection, reference.path, reference.tag).digest
@@ -125,14 +125,14 @@ class Registry:
 
     # listing
 
-    def _describe(self, connection: http.client.HTTPConnection, path: str, tag: str) -> Listed:
+    def _describe(self, connection: http.client.HTTPConnection, path: str, tag: str) -> ListedImage:
         answer = self._call(connection, "GET", f"/v2/{path}/manifests/{tag}", headers={"Accept": _ACCEPT}, expect=(200,))
         digest = answer.headers.get("docker-content-digest", "")
         document = _document(answer)
         if children := document.get("manifests"):
-            return Listed(path, tag, digest, self._describe(connection, path, children[0]["digest"]).size)
+            return ListedImage(path, tag, digest, self._describe(connection, path, children[0]["digest"]).size)
         parts: list[Mapping[str, Any]] = [document.get("config", {}), *document.get("layers", [])]
-        return Listed(path, tag, digest, sum(int(part.get("size", 0)) for part in parts))
+        return ListedImage(path, tag, digest, sum(int(part.get("size", 0)) for part in parts))
 
     def _pages(self, connection: http.client.HTTPConnection, path: str, key: str) -> Iterator[str]:
         following: str | None = path

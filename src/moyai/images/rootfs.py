@@ -64,12 +64,12 @@ def debian_root(cache: Cache, on_line: Callable[[str], None]) -> Path:
 
     def make(target: Path) -> None:
         began = time.time()
-        bootstrap(host_sources(), PACKAGES, target, on_line)
+        bootstrap(host_sources(), PACKAGES, target=target, on_line=on_line)
         on_line("taking out what belongs to the host")
         strip(target)
         clamp(target, began)
 
-    return cache.get("debian-root", key, make, say=on_line)
+    return cache.get("debian-root", key, make=make, say=on_line)
 
 
 def strip(root: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from moyai.cloud.capabilities import Cloud
 from moyai.cloud.load_balancers import PENDING
-from moyai.cloud.model import Snapshot, Volume
+from moyai.cloud.model import Power, Snapshot, Volume
 from moyai.core.backoff import Backoff
 from moyai.core.clock import Clock
 from moyai.core.errors import Conflict, NotFound, Retriable, Terminal
@@ -89,9 +89,9 @@ class Remover:
                 server = self.cloud.machines.server(server_id)
             except NotFound:
                 return True
-            if server.status == "ERROR" and server.fault and "delete" in server.fault.lower():
+            if server.delete_failed:
                 raise Terminal(f"server {server.name} cannot be deleted: {server.fault}")
-            return server.status in ("DELETED", "SOFT_DELETED")
+            return server.power is Power.GONE
 
         self._wait_for(gone, "a server to go")
 
@@ -135,7 +135,7 @@ class Remover:
 
     def _stopped(self, server_id: str) -> bool:
         try:
-            return self.cloud.machines.server(server_id).status != "ACTIVE"
+            return self.cloud.machines.server(server_id).power is not Power.RUNNING
         except NotFound:
             return True
 

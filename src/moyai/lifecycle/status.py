@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from moyai.cloud.capabilities import Cloud
-from moyai.cloud.model import Server
+from moyai.cloud.model import Power, Server
 from moyai.core.errors import MoyaiError
 from moyai.core.ids import POOL_KEY, cluster_tag
 from moyai.kube.quick import Json, KubeApi, condition
@@ -62,9 +62,10 @@ def read(record: Record, cloud: Cloud) -> ClusterStatus:
         answer, kube, api_problem = pool.submit(_kube, api).result()
     nodes = _nodes(record, spec.network.pod_cidr, servers, kube)
     problems = [problem for problem in (cloud_problem, api_problem) if problem]
-    problems += [
-        f"machine {n.name} is {n.machine}: {n.fault or 'no reason given'}" for n in nodes if n.machine not in ("ACTIVE", "?")
-    ]
+    if servers is not None:
+        running = {server.name for server in servers if server.power is Power.RUNNING}
+        idle = [n for n in nodes if n.name not in running]
+        problems += [f"machine {n.name} is {n.machine}: {n.fault or 'no reason given'}" for n in idle]
     problems += [f"node {n.name} is {n.node}" for n in nodes if n.node not in ("Ready", "unknown")]
     addons = tuple(_addons(kube))
     problems += [f"add-on {name} has {count} pods ready" for name, count in addons if len(set(count.split("/"))) > 1]

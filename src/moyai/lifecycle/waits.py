@@ -1,7 +1,7 @@
 """Waiting for machines and for Kubernetes, with words that say what is waited for and why it will not come.
 
-Always holds: a wait ends: with success, with its time-out, or as soon as another wait has found the reason (a server in ERROR
-makes it pointless to wait for its API). A time-out names what is missing and shows the machine's last console lines.
+Always holds: a wait ends: with success, with its time-out, or as soon as another wait has found the reason (a server that
+failed makes it pointless to wait for its API). A time-out names what is missing and shows the machine's last console lines.
 """
 
 from __future__ import annotations
@@ -10,13 +10,12 @@ import threading
 from collections.abc import Callable, Collection, Sequence
 
 from moyai.cloud.capabilities import Machines
-from moyai.cloud.model import Server
+from moyai.cloud.model import Power, Server
 from moyai.core.clock import Clock
 from moyai.core.errors import MoyaiError, Retriable, Terminal
 from moyai.core.ids import cluster_tag
 from moyai.core.progress import Step as Progress
 from moyai.kube.quick import Json, KubeApi, condition
-from moyai.plan.cluster import BROKEN
 
 #: Seconds that each wait may take; generous, because a busy host is slow (and kubelets have waits of their own).
 MACHINE_TIMEOUT = 300.0
@@ -77,7 +76,7 @@ def wait(
 def machines(
     compute: Machines, uid: str, names: Collection[str], *, clock: Clock, abort: Abort, progress: Progress
 ) -> dict[str, Server]:
-    """Wait until these servers are ACTIVE; Terminal with the cloud's own reason when one is broken."""
+    """Wait until these servers run; Terminal with the cloud's own reason when one is broken."""
     seen: dict[str, Server] = {}
     settled = frozenset[str]()
 
@@ -89,17 +88,17 @@ def machines(
         seen.clear()
         seen.update({server.name: server for server in compute.servers(tag=cluster_tag(uid)) if server.name in names})
         for server in seen.values():
-            if server.status in BROKEN:
+            if server.power.broken:
                 abort.set()
                 raise broken(compute, server)
         return said()
 
     def said() -> str:
-        waiting = sorted(name for name in names if name not in seen or seen[name].status != "ACTIVE")
+        waiting = sorted(name for name in names if name not in seen or seen[name].power is not Power.RUNNING)
         return f"{len(names) - len(waiting)} of {len(names)} machines run" if waiting else ""
 
     def failed(missing: str) -> MoyaiError:
-        slow = [server for server in seen.values() if server.status != "ACTIVE"]
+        slow = [server for server in seen.values() if server.power is not Power.RUNNING]
         text = f"waited {MACHINE_TIMEOUT:.0f} s for machines: {missing}"
         return Terminal(text + (f"; {slow[0].name} is in {slow[0].status}" if slow else ""))
 

@@ -26,7 +26,7 @@ def _die_with_parent() -> None:
 class Background:
     """A running program and the file that holds its output."""
 
-    def __init__(self, argv: Sequence[str], process: subprocess.Popen[bytes], log: Path) -> None:
+    def __init__(self, argv: Sequence[str], process: subprocess.Popen[bytes], *, log: Path) -> None:
         self._argv = argv
         self._process = process
         self._log = log
@@ -35,7 +35,7 @@ class Background:
         """Raise ProcessError, with the last lines of its output, if the program has ended."""
         code = self._process.poll()
         if code is not None:
-            raise ProcessError(self._argv, f"ended with {code}", self._log.read_text(errors="replace"))
+            raise ProcessError(self._argv, f"ended with {code}", output=self._log.read_text(errors="replace"))
 
 
 @contextmanager
@@ -50,7 +50,7 @@ def background(argv: Sequence[str | os.PathLike[str]], log: Path, *, grace: floa
         except OSError as error:
             raise ProcessError(words, f"cannot be started ({error})") from error
     try:
-        yield Background(words, process, log)
+        yield Background(words, process, log=log)
     finally:
         process.terminate()
         try:

@@ -41,7 +41,9 @@ def content(device: str) -> str:
             file.read(512)
         return ""
     if done.returncode:
-        raise ProcessError(done.argv, f"ended with {done.returncode}", done.stderr or done.stdout or "ambivalent content")
+        raise ProcessError(
+            done.argv, f"ended with {done.returncode}", output=done.stderr or done.stdout or "ambivalent content"
+        )
     values = dict(line.split("=", 1) for line in done.stdout.splitlines() if "=" in line)
     if kind := values.get("TYPE"):
         return kind
@@ -97,7 +99,7 @@ def wants_to_grow(device: str, kind: str) -> bool:
     blocks = re.search(r"^Block count:\s+(\d+)", text, re.MULTILINE)
     block = re.search(r"^Block size:\s+(\d+)", text, re.MULTILINE)
     if not (blocks and block):
-        raise ProcessError(["dumpe2fs"], "tells no size", text[-200:])
+        raise ProcessError(["dumpe2fs"], "tells no size", output=text[-200:])
     return size(device) - int(blocks[1]) * int(block[1]) > _SLACK
 
 
@@ -119,4 +121,4 @@ def grow_mounted(device: str, point: str, kind: str) -> None:
     if done.returncode:
         if _REFUSED.search(done.stderr):
             raise NotPermittedError(" ".join(done.stderr.split())[-200:])
-        raise ProcessError(done.argv, f"ended with {done.returncode}", done.stderr or done.stdout)
+        raise ProcessError(done.argv, f"ended with {done.returncode}", output=done.stderr or done.stdout)

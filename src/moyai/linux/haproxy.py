@@ -45,7 +45,7 @@ class Row:
 class HAProxy:
     """The HAProxy whose files are in ``folder`` and which runs in the network namespace ``namespace``."""
 
-    def __init__(self, folder: Path, namespace: str, socket_path: Path) -> None:
+    def __init__(self, folder: Path, namespace: str, *, socket_path: Path) -> None:
         """``socket_path``: the runtime socket; keep it well under the kernel's 107 characters, HAProxy appends to it."""
         self.folder = folder
         self.namespace = namespace

@@ -43,7 +43,7 @@ class MachineError(Exception):
 
 
 @dataclass(frozen=True)
-class Disk:
+class GuestDisk:
     """A block device in the machine: ``name`` there (``vdb``), its stable id, the host's device behind it."""
 
     name: str
@@ -52,7 +52,7 @@ class Disk:
 
 
 @dataclass(frozen=True)
-class Machine:
+class NspawnMachine:
     """What a machine is made of. ``folder`` is its state on disk; ``lower`` the unpacked image; ``binds``: outside → inside."""
 
     name: str
@@ -148,7 +148,7 @@ class Host:
 
     # ---- start
 
-    def launch(self, machine: Machine, disks: Sequence[Disk] = (), *, timeout: float = 30.0) -> int:
+    def launch(self, machine: NspawnMachine, disks: Sequence[GuestDisk] = (), *, timeout: float = 30.0) -> int:
         """Start the machine and return its leader's pid. Raises MachineError; then nothing is left running or mounted."""
         if self.supervisor(machine.folder, machine.name):
             raise MachineError(f"machine {machine.name} runs already")
@@ -159,7 +159,7 @@ class Host:
                 self.clear(machine.folder, machine.name)
             raise MachineError(f"machine {machine.name} does not start: {error}") from error
 
-    def _launch(self, machine: Machine, disks: Sequence[Disk], timeout: float) -> int:
+    def _launch(self, machine: NspawnMachine, disks: Sequence[GuestDisk], timeout: float) -> int:
         self.clear(machine.folder, machine.name)
         group = self._root.create(machine.name, memory_bytes=machine.memory_bytes, cpus=machine.cpus)
         hardware.write(machine.inside(hardware.INSIDE), memory_bytes=machine.memory_bytes, cpus=machine.cpus)
@@ -173,11 +173,11 @@ class Host:
         for disk in disks:
             self._plug(leader, disk)
         binds = [f"mount --bind {hardware.INSIDE}/{name} {target}" for name, target in hardware.TARGETS.items()]
-        self.run(machine.folder, machine.name, ["/bin/sh", "-c", " && ".join(binds)])
+        self.run(machine.folder, machine.name, argv=["/bin/sh", "-c", " && ".join(binds)])
         return leader
 
     @contextlib.contextmanager
-    def mounted(self, machine: Machine) -> Generator[Path]:
+    def mounted(self, machine: NspawnMachine) -> Generator[Path]:
         """The machine's root as a folder, also while it is off."""
         there = os.path.ismount(machine.root)
         if not there:
@@ -188,7 +188,7 @@ class Host:
             if not there:
                 run(["umount", machine.root])
 
-    def _mount(self, machine: Machine) -> None:
+    def _mount(self, machine: NspawnMachine) -> None:
         work = machine.folder / "work"
         machine.inside("/")
         for folder in (work, machine.root):
@@ -196,7 +196,7 @@ class Host:
         layers = f"lowerdir={machine.lower},upperdir={machine.upper},workdir={work}"
         run(["mount", "-t", "overlay", "overlay", "-o", layers, machine.root])
 
-    def _nspawn(self, machine: Machine) -> list[str]:
+    def _nspawn(self, machine: NspawnMachine) -> list[str]:
         namespace = NETNS / machine.netns
         environment = [
             "PATH=/usr/sbin:/usr/bin:/sbin:/bin",
@@ -212,7 +212,7 @@ class Host:
         enter = ["nsenter", f"--net={namespace}", "systemd-nspawn", *flags, f"--network-namespace-path={namespace}"]
         return ["/usr/bin/env", "-i", *environment, *enter]
 
-    def _wait_for_leader(self, machine: Machine, timeout: float, log_start: int) -> int:
+    def _wait_for_leader(self, machine: NspawnMachine, timeout: float, log_start: int) -> int:
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:
             if leader := self.leader(machine.folder, machine.name):
@@ -227,7 +227,7 @@ class Host:
 
     # ---- while it runs
 
-    def exec_argv(self, folder: Path, name: str, argv: Sequence[str]) -> list[str]:
+    def exec_argv(self, folder: Path, name: str, *, argv: Sequence[str]) -> list[str]:
         """The command line that runs ``argv`` inside the running machine, under its limits. MachineError when it is off."""
         leader = self.leader(folder, name)
         if leader is None:
@@ -235,27 +235,27 @@ class Host:
         enter = ["nsenter", "--target", str(leader), "--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "--", *argv]
         return self.group(name).joining(enter, for_exec=True)
 
-    def run(self, folder: Path, name: str, argv: Sequence[str], *, timeout: float = 30.0) -> Completed:
+    def run(self, folder: Path, name: str, *, argv: Sequence[str], timeout: float = 30.0) -> Completed:
         """Run a program inside the machine to its end. Raises MachineError or ProcessError."""
-        return run(self.exec_argv(folder, name, argv), timeout=timeout)
+        return run(self.exec_argv(folder, name, argv=argv), timeout=timeout)
 
-    def write(self, folder: Path, name: str, path: str, text: str) -> None:
+    def write(self, folder: Path, name: str, *, path: str, text: str) -> None:
         """Write a (world-readable) file in the running machine."""
         if leader := self.leader(folder, name):
             Path(f"/proc/{leader}/root/{path.lstrip('/')}").write_text(text)
 
-    def plug(self, folder: Path, name: str, disk: Disk) -> None:
+    def plug(self, folder: Path, name: str, *, disk: GuestDisk) -> None:
         """Show a block device to the running machine."""
         if leader := self.leader(folder, name):
             self._plug(leader, disk)
 
-    def unplug(self, folder: Path, name: str, disk: Disk) -> None:
+    def unplug(self, folder: Path, name: str, *, disk: GuestDisk) -> None:
         """Take a block device out of the running machine's /dev."""
         if leader := self.leader(folder, name):
             for path in _disk_paths(leader, disk):
                 path.unlink(missing_ok=True)
 
-    def _plug(self, leader: int, disk: Disk) -> None:
+    def _plug(self, leader: int, disk: GuestDisk) -> None:
         node, link = _disk_paths(leader, disk)
         node.unlink(missing_ok=True)
         os.mknod(node, stat.S_IFBLK, Path(disk.device).stat().st_rdev)
@@ -321,7 +321,7 @@ def _loop_nodes(leader: int) -> None:
         os.mknod(dev / name, kind | 0o660, os.makedev(*number))
 
 
-def _disk_paths(leader: int, disk: Disk) -> tuple[Path, Path]:
+def _disk_paths(leader: int, disk: GuestDisk) -> tuple[Path, Path]:
     dev = Path(f"/proc/{leader}/root/dev")
     return dev / disk.name, dev / "disk/by-id" / f"virtio-{disk.disk_id[:20]}"
 

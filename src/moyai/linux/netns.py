@@ -11,7 +11,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +23,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 @dataclass(frozen=True)
-class Address:
+class LinkAddress:
     """An address with its prefix length, and the gateway of its subnet (if it has one)."""
 
     address: str
@@ -40,7 +40,7 @@ class Link:
     inside: str
     mac: str
     mtu: int
-    addresses: tuple[Address, ...]
+    addresses: tuple[LinkAddress, ...]
 
 
 def path(name: str) -> Path:
@@ -117,7 +117,7 @@ def plug(name: str, link: Link) -> None:
     run(["ip", *pair.split(), "address", link.mac, "mtu", str(link.mtu)], timeout=20)
     for key in ("arp_notify", "ndisc_notify"):
         family = "ipv4" if key == "arp_notify" else "ipv6"
-        sysctl(name, f"net/{family}/conf/{link.inside}/{key}", "1")
+        sysctl(name, f"net/{family}/conf/{link.inside}/{key}", value="1")
     lines = [f"link set {link.inside} up"]
     lines += [
         f"address add {one.address}/{one.prefix} dev {link.inside}" + (" nodad" if ":" in one.address else "")
@@ -165,15 +165,10 @@ def enslave(interface: str, bridge: str) -> None:
     run(["ip", "link", "set", interface, "master", bridge], timeout=20)
 
 
-def sysctl(name: str, key: str, value: str) -> None:
+def sysctl(name: str, key: str, *, value: str) -> None:
     """Set a network sysctl (``net/ipv4/ip_forward``) in the namespace; a key that this kernel lacks is left out."""
     with inside(name), contextlib.suppress(FileNotFoundError):
         (Path("/proc/sys") / key).write_text(value)  # /proc/sys/net is that of the thread which opens it
-
-
-def execute(name: str, argv: Sequence[str | os.PathLike[str]], *, stdin: str | None = None, check: bool = True) -> str:
-    """Run a short command in the namespace and return its standard output."""
-    return run([*prefix(name), *argv], stdin=stdin, timeout=30, check=check).stdout
 
 
 def _inode(file: Path) -> tuple[int, int] | None:

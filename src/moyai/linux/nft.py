@@ -29,7 +29,7 @@ class Flow:
     answered_from: int
 
 
-def replace_table(namespace: str, table: str, commands: Sequence[Command]) -> None:
+def replace_table(namespace: str, table: str, *, commands: Sequence[Command]) -> None:
     """Let the table hold exactly what ``commands`` add to it; without any, take the table away.
 
     The table is flushed, not deleted, so that the kernel's address translation never pauses. Raises ProcessError.
@@ -44,7 +44,7 @@ def feed(namespace: str, commands: Sequence[Command]) -> None:
     run([*prefix(namespace), "nft", "-j", "-f", "-"], stdin=json.dumps({"nftables": list(commands)}), timeout=30)
 
 
-def chain(table: str, name: str, kind: str, hook: str, priority: int, policy: str = "accept") -> Command:
+def chain(table: str, name: str, *, kind: str, hook: str, priority: int, policy: str = "accept") -> Command:
     """The command that adds a base chain."""
     what = {"family": FAMILY, "table": table, "name": name, "type": kind, "hook": hook, "prio": priority, "policy": policy}
     return {"add": {"chain": what}}
@@ -56,7 +56,7 @@ def rule(table: str, chain_name: str, *expressions: Command, comment: str | None
     return {"add": {"rule": {**what, "comment": comment} if comment else what}}
 
 
-def match(left: Command, right: object, operator: str = "==") -> Command:
+def match(left: Command, right: object, *, operator: str = "==") -> Command:
     """A comparison."""
     return {"match": {"op": operator, "left": left, "right": right}}
 

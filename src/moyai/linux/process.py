@@ -26,7 +26,7 @@ class Completed:
 class ProcessError(Exception):
     """A program could not be started, ended with a failure, or ran over its time."""
 
-    def __init__(self, argv: Sequence[str], reason: str, output: str = "") -> None:
+    def __init__(self, argv: Sequence[str], reason: str, *, output: str = "") -> None:
         last = [line for line in output.strip().splitlines() if line.strip()][-3:]
         super().__init__(f"{Path(argv[0]).name}: {reason}" + (f": {' / '.join(last)}" if last else ""))
         self.argv = tuple(argv)
@@ -68,7 +68,7 @@ def run(
     except subprocess.TimeoutExpired as error:
         raise ProcessError(words, f"not done after {timeout:.0f} s") from error
     if check and done.returncode:
-        raise ProcessError(words, f"ended with {done.returncode}", done.stderr or done.stdout)
+        raise ProcessError(words, f"ended with {done.returncode}", output=done.stderr or done.stdout)
     return Completed(tuple(words), done.returncode, done.stdout, done.stderr)
 
 
@@ -104,7 +104,7 @@ def stream(
             kept = [*kept[-49:], line]
             on_line(line.rstrip("\n"))
     if process.returncode:
-        raise ProcessError(words, f"ended with {process.returncode}", "".join(kept))
+        raise ProcessError(words, f"ended with {process.returncode}", output="".join(kept))
 
 
 def become(argv: Sequence[str | os.PathLike[str]], *, env: Mapping[str, str] | None = None) -> NoReturn:

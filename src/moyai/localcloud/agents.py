@@ -11,11 +11,11 @@ from moyai.core.clock import Clock
 from moyai.core.errors import MoyaiError
 from moyai.core.progress import Step
 from moyai.localcloud.api import Api
-from moyai.localcloud.config import CloudConfig
+from moyai.localcloud.layout import LocalCloudConfig
 
 
 @dataclass(frozen=True)
-class Agent:
+class ServiceAgent:
     """One part that reports to its API: ``alive`` as the API sees it."""
 
     kind: str
@@ -23,7 +23,7 @@ class Agent:
     alive: bool
 
 
-def expected(config: CloudConfig) -> set[tuple[str, str]]:
+def expected(config: LocalCloudConfig) -> set[tuple[str, str]]:
     hosts = [hypervisor.host for hypervisor in config.hypervisors]
     found = {("Linux bridge agent", host) for host in hosts} | {("nova-compute", host) for host in hosts}
     found |= {(kind, hosts[0]) for kind in ("L3 agent", "DHCP agent", "Metadata agent")}
@@ -31,28 +31,28 @@ def expected(config: CloudConfig) -> set[tuple[str, str]]:
     return found | {("cinder-scheduler", hosts[0]), ("nova-scheduler", hosts[0]), ("nova-conductor", hosts[0])}
 
 
-def listing(api: Api) -> list[Agent]:
+def listing(api: Api) -> list[ServiceAgent]:
     """All agents, asked for side by side. The first questions also warm the services up."""
 
-    def network() -> list[Agent]:
+    def network() -> list[ServiceAgent]:
         found: list[dict[str, Any]] = api.get("neutron", "/v2.0/agents")["agents"]
-        return [Agent(agent["agent_type"], agent["host"], agent["alive"]) for agent in found]
+        return [ServiceAgent(agent["agent_type"], agent["host"], agent["alive"]) for agent in found]
 
-    def compute() -> list[Agent]:
+    def compute() -> list[ServiceAgent]:
         found: list[dict[str, Any]] = api.get("nova", "/v2.1/os-services")["services"]
-        return [Agent(service["binary"], service["host"], service["state"] == "up") for service in found]
+        return [ServiceAgent(service["binary"], service["host"], service["state"] == "up") for service in found]
 
-    def volume() -> list[Agent]:
+    def volume() -> list[ServiceAgent]:
         found: list[dict[str, Any]] = api.get("cinder", f"/v3/{api.project_id()}/os-services")["services"]
-        return [Agent(service["binary"], service["host"], service["state"] == "up") for service in found]
+        return [ServiceAgent(service["binary"], service["host"], service["state"] == "up") for service in found]
 
-    calls: tuple[Callable[[], list[Agent]], ...] = (network, compute, volume)
+    calls: tuple[Callable[[], list[ServiceAgent]], ...] = (network, compute, volume)
     with ThreadPoolExecutor(len(calls)) as pool:
         answers = [pool.submit(call) for call in calls]
         return [agent for answer in answers for agent in answer.result()]
 
 
-def wait(config: CloudConfig, api: Api, clock: Clock, step: Step, *, timeout: float) -> None:
+def wait(config: LocalCloudConfig, api: Api, *, clock: Clock, step: Step, timeout: float) -> None:
     """Return once all that is expected is alive. Raises MoyaiError that names what is not."""
     deadline = clock.monotonic() + timeout
     reason = ""

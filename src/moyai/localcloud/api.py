@@ -14,7 +14,7 @@ import urllib.request
 from typing import Any
 
 from moyai.core.errors import Conflict, MoyaiError, NotFound, Retriable, Terminal
-from moyai.localcloud.config import CloudConfig
+from moyai.localcloud.layout import LocalCloudConfig
 
 # what the host's environment says about proxies is never meant for the cloud
 _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -23,7 +23,7 @@ _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 class Api:
     """``request`` speaks to a service by its name in ``config.PORTS``; bodies and answers are JSON."""
 
-    def __init__(self, config: CloudConfig, password: str, *, user: str = "admin", project: str = "admin") -> None:
+    def __init__(self, config: LocalCloudConfig, password: str, *, user: str = "admin", project: str = "admin") -> None:
         self._config = config
         self._auth: dict[str, Any] = {
             "auth": {
@@ -41,9 +41,9 @@ class Api:
         self,
         method: str,
         service: str,
+        *,
         path: str,
         body: Any = None,
-        *,
         headers: dict[str, str] | None = None,
         timeout: float = 60,
     ) -> Any:
@@ -56,10 +56,10 @@ class Api:
         return json.loads(text) if text else None
 
     def get(self, service: str, path: str, **more: Any) -> Any:
-        return self.request("GET", service, path, **more)
+        return self.request("GET", service, path=path, **more)
 
-    def post(self, service: str, path: str, body: Any, **more: Any) -> Any:
-        return self.request("POST", service, path, body, **more)
+    def post(self, service: str, path: str, *, body: Any, **more: Any) -> Any:
+        return self.request("POST", service, path=path, body=body, **more)
 
     def project_id(self) -> str:
         """The project that the token is for; Cinder wants it in its paths."""

@@ -15,7 +15,7 @@ import yaml
 from moyai.core import yamltext
 from moyai.core.errors import MoyaiError
 from moyai.core.files import write_private
-from moyai.localcloud.config import CloudConfig
+from moyai.localcloud.layout import LocalCloudConfig
 from moyai.localcloud.secrets import Secrets
 
 
@@ -26,7 +26,7 @@ def user_file(environ: Mapping[str, str] = os.environ) -> Path:
     return Path(named) if named else Path(base) / "openstack" / "clouds.yaml"
 
 
-def entries(config: CloudConfig, secrets: Secrets) -> dict[str, Any]:
+def entries(config: LocalCloudConfig, secrets: Secrets) -> dict[str, Any]:
     """``NAME``: the project ``demo`` and its user; ``NAME-admin``: the administrator."""
 
     def entry(user: str, password: str) -> dict[str, Any]:
@@ -46,7 +46,7 @@ def entries(config: CloudConfig, secrets: Secrets) -> dict[str, Any]:
     return {config.name: entry("demo", secrets.demo), f"{config.name}-admin": entry("admin", secrets.admin)}
 
 
-def put(file: Path, config: CloudConfig, secrets: Secrets) -> None:
+def put(file: Path, config: LocalCloudConfig, *, secrets: Secrets) -> None:
     """Write our entries. Raises MoyaiError when one of that name is there that leads elsewhere."""
     data = _load(file)
     clouds: dict[str, Any] = data.setdefault("clouds", {})
@@ -62,7 +62,7 @@ def put(file: Path, config: CloudConfig, secrets: Secrets) -> None:
     _save(file, data)
 
 
-def remove(file: Path, config: CloudConfig) -> None:
+def remove(file: Path, config: LocalCloudConfig) -> None:
     """Take our entries out, and the file with the last of them; entries that lead elsewhere are not ours."""
     if not file.exists():
         return
@@ -79,7 +79,7 @@ def remove(file: Path, config: CloudConfig) -> None:
         file.unlink()
 
 
-def _ours(entry: Any, config: CloudConfig) -> bool:
+def _ours(entry: Any, config: LocalCloudConfig) -> bool:
     auth: Any = cast("dict[str, Any]", entry).get("auth") if isinstance(entry, dict) else None
     return isinstance(auth, dict) and cast("dict[str, Any]", auth).get("auth_url") == config.auth_url
 

@@ -5,24 +5,12 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from moyai.core.clock import Clock, SystemClock
 from moyai.core.errors import MoyaiError, Retriable
-
-
-@dataclass(frozen=True)
-class ServiceStatus:
-    """One service: ``pid`` as seen inside the cloud (0 when not running), ``since`` in seconds since 1970."""
-
-    name: str
-    phase: str
-    pid: int
-    since: float
-    restarts: int
-    last_exit: str
+from moyai.localcloud.supervision import ServiceStatus
 
 
 class Control:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from moyai.linux.process import run
-from moyai.localcloud.config import CloudPaths
+from moyai.localcloud.layout import CloudPaths
 from moyai.localcloud.services.infra import DATABASES
 
 
@@ -35,7 +35,7 @@ def create(paths: CloudPaths) -> None:
     sql(paths, "".join(f"CREATE DATABASE IF NOT EXISTS {name};\n" for name in DATABASES))
 
 
-def copy_schema(paths: CloudPaths, source: str, target: str) -> None:
+def copy_schema(paths: CloudPaths, source: str, *, target: str) -> None:
     """Give ``target`` the tables and rows of ``source`` (both small)."""
     dump = run(["mariadb-dump", "--no-defaults", "--user=root", f"--socket={paths.mysql_socket}", source], timeout=120).stdout
     sql(paths, f"USE {target};\nSET unique_checks=0, foreign_key_checks=0;\n{dump}")

@@ -8,22 +8,21 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import signal
 import time
 from pathlib import Path
 
 from moyai.core.errors import MoyaiError, UsageError
-from moyai.linux import cgroups, loop
+from moyai.linux import cgroups, daemons, loop, proc
 from moyai.linux.process import run
-from moyai.localcloud import host, proc
-from moyai.localcloud.config import CloudConfig, CloudPaths
+from moyai.localcloud import host
+from moyai.localcloud.layout import CloudPaths, LocalCloudConfig
 
 
-def end(config: CloudConfig, paths: CloudPaths) -> None:
+def end(config: LocalCloudConfig, paths: CloudPaths) -> None:
     """Kill the cloud's init and with it everything inside; then free what is not bound to namespaces. Keeps the state."""
-    record = proc.Record.load(paths.init_record)
+    record = proc.ProcessRecord.load(paths.init_record)
     if record is not None and record.alive():
-        os.kill(record.pid, signal.SIGKILL)
+        daemons.kill(record.pid)
     _kill_strays(paths)
     host.detach(config)
     loop.detach_under(paths.root)
@@ -33,7 +32,7 @@ def end(config: CloudConfig, paths: CloudPaths) -> None:
     paths.init_record.unlink(missing_ok=True)
 
 
-def refuse_foreign(config: CloudConfig, paths: CloudPaths) -> None:
+def refuse_foreign(config: LocalCloudConfig, paths: CloudPaths) -> None:
     """Links and control groups go by the cloud's name alone: raise UsageError when one of it runs from another folder."""
     for pid in proc.pids():
         with contextlib.suppress(OSError):
@@ -47,7 +46,7 @@ def refuse_foreign(config: CloudConfig, paths: CloudPaths) -> None:
                 )
 
 
-def clear(config: CloudConfig, paths: CloudPaths) -> None:
+def clear(config: LocalCloudConfig, paths: CloudPaths) -> None:
     """Delete the cloud's state. ``end`` must have been called."""
     if mounts := _mounts(paths):
         raise MoyaiError(f"{mounts[0]} is still mounted, the state of cloud {config.name!r} stays")
@@ -55,7 +54,7 @@ def clear(config: CloudConfig, paths: CloudPaths) -> None:
         shutil.rmtree(paths.root)
 
 
-def leftovers(config: CloudConfig, paths: CloudPaths) -> list[str]:
+def leftovers(config: LocalCloudConfig, paths: CloudPaths) -> list[str]:
     """What is there of this cloud: processes, links, routes, loop devices, cgroups, mounts; one line each."""
     found = [f"process {pid} ({_command(pid)})" for pid in _processes(paths)]
     found += host.leftovers(config)
@@ -67,7 +66,7 @@ def leftovers(config: CloudConfig, paths: CloudPaths) -> list[str]:
 
 def _processes(paths: CloudPaths) -> list[int]:
     """Processes that name the cloud's folder on their command line, or that live in its namespaces."""
-    record = proc.Record.load(paths.init_record)
+    record = proc.ProcessRecord.load(paths.init_record)
     inside = set(proc.members(record.pid).values()) if record and record.alive() else set[int]()
     mark = f"{paths.root}".encode()
     for pid in proc.pids():
@@ -98,8 +97,7 @@ def _kill_strays(paths: CloudPaths) -> None:
     deadline = time.monotonic() + 20
     while left := _processes(paths):
         for pid in left:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+            daemons.kill(pid)
         if time.monotonic() > deadline:
             raise MoyaiError(f"process {left[0]} ({_command(left[0])}) does not end")
         time.sleep(0.05)

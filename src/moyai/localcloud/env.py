@@ -50,13 +50,13 @@ PATCHES = (
 )
 
 #: Files written into site-packages: Nova takes drivers only from its own package.
-SHIMS = {"nova/virt/moyai_nspawn.py": "from moyai.localcloud.drivers.nova import NspawnDriver  # noqa: F401\n"}
+SHIMS = {"nova/virt/moyai_nspawn.py": "from moyai.localcloud.drivers.nova.driver import NspawnDriver  # noqa: F401\n"}
 
 #: Files written beside the link to our package: what an installed moyai would tell Octavia of its provider.
 BESIDE = {
     "moyai_drivers-1.0.dist-info/METADATA": "Metadata-Version: 2.1\nName: moyai-drivers\nVersion: 1.0\n",
     "moyai_drivers-1.0.dist-info/entry_points.txt": (
-        "[octavia.api.drivers]\nmoyai = moyai.localcloud.drivers.octavia:MoyaiProvider\n"
+        "[octavia.api.drivers]\nmoyai = moyai.localcloud.drivers.octavia.provider:MoyaiProvider\n"
     ),
 }
 

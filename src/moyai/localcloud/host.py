@@ -17,8 +17,8 @@ from typing import Any
 
 from moyai.core.errors import MoyaiError, UsageError
 from moyai.linux.process import ProcessError, run
-from moyai.localcloud.config import CloudConfig
 from moyai.localcloud.inside import UPLINK
+from moyai.localcloud.layout import LocalCloudConfig
 from moyai.localcloud.services.network import MANAGEMENT_BRIDGE
 
 #: The metric of the routes that stand behind the real ones.
@@ -50,7 +50,7 @@ def addresses() -> list[tuple[str, ipaddress.IPv4Interface]]:
     ]
 
 
-def check_ranges(config: CloudConfig) -> None:
+def check_ranges(config: LocalCloudConfig) -> None:
     """Refuse ranges that the host itself uses. Raises UsageError."""
     for what, network in (("management", config.management), ("external", config.external)):
         for device, interface in addresses():
@@ -74,7 +74,7 @@ def check_ranges(config: CloudConfig) -> None:
                 )
 
 
-def _in_use(network: ipaddress.IPv4Network, config: CloudConfig) -> str:
+def _in_use(network: ipaddress.IPv4Network, config: LocalCloudConfig) -> str:
     """An address of the range that the host speaks to now: a name server, or the far end of a connection; "" if none."""
     words = [line.split() for line in Path("/etc/resolv.conf").read_text().splitlines()]
     used = {f"name server {line[1]}": line[1] for line in words if len(line) > 1 and line[0] == "nameserver"}
@@ -90,12 +90,12 @@ def _in_use(network: ipaddress.IPv4Network, config: CloudConfig) -> str:
     return ""
 
 
-def _is_fence(route: Mapping[str, Any], config: CloudConfig) -> bool:
+def _is_fence(route: Mapping[str, Any], config: LocalCloudConfig) -> bool:
     ranges = {str(config.management), str(config.external)}
     return route.get("type") == "unreachable" and route.get("metric") == FENCE_METRIC and route.get("dst") in ranges
 
 
-def attach(config: CloudConfig, init: int) -> None:
+def attach(config: LocalCloudConfig, init: int) -> None:
     """Connect the host to the cloud whose init has this pid; what stands already stays."""
     for network in (config.management, config.external):
         run(["ip", "route", "replace", "unreachable", str(network), "metric", str(FENCE_METRIC)])
@@ -123,11 +123,11 @@ def _leads_into(link: Mapping[str, Any], init: int) -> bool:
     return done.returncode == 0 and json.loads(done.stdout)[0]["ifindex"] == link.get("link_index")
 
 
-def table(config: CloudConfig) -> str:
+def table(config: LocalCloudConfig) -> str:
     return f"moyai-{config.name}"
 
 
-def outbound_rules(config: CloudConfig) -> str:
+def outbound_rules(config: LocalCloudConfig) -> str:
     """nftables for the host: machines' packets leave with the host's own address; to the host itself they open nothing."""
     name = table(config)
     return f"""add table inet {name}
@@ -157,12 +157,12 @@ def nameservers() -> tuple[str, ...]:
     return ()
 
 
-def _has_table(config: CloudConfig) -> bool:
+def _has_table(config: LocalCloudConfig) -> bool:
     done = run(["nft", "list", "tables", "inet"], check=False)
     return f"table inet {table(config)}" in done.stdout.splitlines()
 
 
-def detach(config: CloudConfig) -> None:
+def detach(config: LocalCloudConfig) -> None:
     """Take the link, all routes and our packet filter away; what is not there is no error."""
     if _has_table(config):
         run(["nft", "delete", "table", "inet", table(config)])
@@ -178,14 +178,14 @@ def detach(config: CloudConfig) -> None:
             run(["ip", "route", "delete", "unreachable", route["dst"], "metric", str(FENCE_METRIC)])
 
 
-def leftovers(config: CloudConfig) -> list[str]:
+def leftovers(config: LocalCloudConfig) -> list[str]:
     found = [f"link {config.link}"] if config.link in links() else []
     found += [f"packet filter table {table(config)}"] if _has_table(config) else []
     found += [f"route to {route['dst']}" for route in routes() if route.get("dev") == config.link or _is_fence(route, config)]
     return found
 
 
-def check_capacity(memory_mb: int, disk_gb: int, folder: Path) -> None:
+def check_capacity(memory_mb: int, disk_gb: int, *, folder: Path) -> None:
     """Refuse to start on a host that is too small. Raises MoyaiError."""
     info = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
     available = int(info["MemAvailable"].split()[0]) // 1024

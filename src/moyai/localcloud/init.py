@@ -7,7 +7,6 @@ whenever that ends. It holds no state, so nothing can go wrong in it later; serv
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import sys
@@ -15,10 +14,11 @@ import time
 from pathlib import Path
 
 from moyai.core.backoff import Backoff
+from moyai.linux import daemons
 from moyai.linux.process import ProcessError
 from moyai.localcloud import inside
-from moyai.localcloud.config import CloudConfig, CloudPaths
 from moyai.localcloud.launch import READY
+from moyai.localcloud.layout import CloudPaths, LocalCloudConfig
 
 
 def main() -> int:
@@ -27,7 +27,7 @@ def main() -> int:
     # without Python's own handler the first process of a pid namespace is deaf to it
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
-        inside.prepare(CloudConfig.from_json(paths.record.read_text()), paths.run)
+        inside.prepare(LocalCloudConfig.from_json(paths.record.read_text()), paths.run)
     except (ProcessError, OSError) as error:
         os.write(channel, f"the cloud's namespace cannot be made: {' '.join(str(error).split())}\n".encode())
         return 1
@@ -43,11 +43,7 @@ def _keep_supervisor(root: str) -> None:
     failures = 0
     while True:
         started = time.monotonic()
-        supervisor = os.posix_spawn(sys.executable, [sys.executable, "-m", "moyai.localcloud.supervisor", root], os.environ)
-        ended = 0
-        while ended != supervisor:
-            with contextlib.suppress(InterruptedError):
-                ended, _ = os.wait()
+        daemons.run_as_init([sys.executable, "-m", "moyai.localcloud.supervisor", root])
         failures = 0 if time.monotonic() - started > 10 else failures + 1
         time.sleep(backoff.delay(failures))
 

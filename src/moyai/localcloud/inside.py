@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from moyai.linux.process import run
-from moyai.localcloud.config import PORTS, CloudConfig, Hypervisor
+from moyai.localcloud.layout import PORTS, Hypervisor, LocalCloudConfig
 from moyai.localcloud.services.network import EXTERNAL_BRIDGE, MANAGEMENT_BRIDGE
 
 #: The cloud's end of the veth to the host.
@@ -27,7 +27,7 @@ _SYSCTLS = {
 }
 
 
-def prepare(config: CloudConfig, scratch: Path) -> None:
+def prepare(config: LocalCloudConfig, scratch: Path) -> None:
     """Make all of it; ``scratch``: a folder of the cloud's own. Raises ProcessError or OSError, with what failed."""
     _mounts(scratch)
     for name, value in _SYSCTLS.items():
@@ -58,7 +58,7 @@ def _mounts(scratch: Path) -> None:
     run(["mount", "-t", "tmpfs", "-o", "mode=0755", "tmpfs", "/run/netns"])
 
 
-def links(config: CloudConfig) -> str:
+def links(config: LocalCloudConfig) -> str:
     """`ip -batch` commands for bridges and hypervisors."""
     lines = ["link set lo up"]
     for bridge, address, network in (
@@ -83,7 +83,7 @@ def links(config: CloudConfig) -> str:
     return "\n".join(lines) + "\n"
 
 
-def hypervisor_links(config: CloudConfig, hypervisor: Hypervisor) -> str:
+def hypervisor_links(config: LocalCloudConfig, hypervisor: Hypervisor) -> str:
     """`ip -batch` commands in the network namespace of another hypervisor."""
     return (
         f"link set lo up\naddress add {hypervisor.address}/{config.management.prefixlen} dev eth0\n"
@@ -91,7 +91,7 @@ def hypervisor_links(config: CloudConfig, hypervisor: Hypervisor) -> str:
     )
 
 
-def filter_rules(config: CloudConfig) -> str:
+def filter_rules(config: LocalCloudConfig) -> str:
     """nftables: the message bus is for hypervisors only, and machines open no connection to the host."""
     outbound = (
         f"iifname {EXTERNAL_BRIDGE} oifname {MANAGEMENT_BRIDGE} ip daddr != {config.management} accept"

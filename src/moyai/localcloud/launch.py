@@ -7,21 +7,19 @@ namespace's init, waits until that says that it stands, records it, and ends. An
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from pathlib import Path
 
 from moyai.core.files import write_private
-from moyai.linux import cgroups
-from moyai.localcloud import proc
-from moyai.localcloud.config import CloudConfig, CloudPaths
+from moyai.linux import cgroups, daemons, proc
+from moyai.localcloud.layout import CloudPaths, LocalCloudConfig
 
 READY = b"ready\n"
 
 
 def main() -> int:
     paths = CloudPaths(Path(sys.argv[1]))
-    config = CloudConfig.from_json(paths.record.read_text())
+    config = LocalCloudConfig.from_json(paths.record.read_text())
     try:
         cgroups.prepare(config.cgroup)
     except cgroups.CgroupError as error:
@@ -30,25 +28,17 @@ def main() -> int:
     reader, writer = os.pipe()
     os.set_inheritable(writer, True)
     init = [sys.executable, "-m", "moyai.localcloud.init", str(paths.root), str(writer)]
-    with (paths.log / "init.log").open("ab") as log:
-        outer = subprocess.Popen(
-            ["unshare", "--mount", "--net", "--pid", "--fork", "--mount-proc", *init],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-            cwd="/",
-            pass_fds=(writer,),
-        )
+    log = paths.log / "init.log"
+    namespace = daemons.NamespaceInit.start(init, log=log, channel=writer)
     os.close(writer)
     with os.fdopen(reader, "rb") as stream:
         said = stream.readline()
     if said != READY:
-        text = said.decode(errors="replace").strip() or f"its init ended with {outer.wait()}"
-        print(f"{text}; see {paths.log / 'init.log'}", file=sys.stderr)  # noqa: T201
+        text = said.decode(errors="replace").strip() or f"its init ended with {namespace.wait()}"
+        print(f"{text}; see {log}", file=sys.stderr)  # noqa: T201
         return 1
-    pid = proc.children(outer.pid)[0]
-    write_private(paths.init_record, proc.Record.of(pid).to_json())
+    pid = proc.children(namespace.outer_pid)[0]
+    write_private(paths.init_record, proc.ProcessRecord.of(pid).to_json())
     return 0
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from moyai.core.files import write_private
@@ -21,7 +21,6 @@ class Secrets:
     demo: str
     services: dict[str, str]
     rabbitmq: str
-    erlang_cookie: str
     metadata: str
     octavia_key: str
 
@@ -36,7 +35,6 @@ def generate() -> Secrets:
         demo=draw(),
         services={user: draw() for user in SERVICE_USERS},
         rabbitmq=draw(),
-        erlang_cookie=draw(),
         metadata=draw(),
         octavia_key=draw(),
     )
@@ -44,9 +42,11 @@ def generate() -> Secrets:
 
 def load(file: Path) -> Secrets | None:
     try:
-        return Secrets(**json.loads(file.read_text()))
+        data = json.loads(file.read_text())
     except FileNotFoundError:
         return None
+    # a cloud that an older moyai made has keys that nobody uses any more
+    return Secrets(**{one.name: data[one.name] for one in fields(Secrets)})
 
 
 def save(file: Path, values: Secrets) -> None:

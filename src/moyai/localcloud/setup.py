@@ -18,10 +18,10 @@ from moyai.core.progress import Step
 from moyai.linux.process import ProcessError, run
 from moyai.localcloud import database
 from moyai.localcloud.api import Api
-from moyai.localcloud.config import FLAVORS
 from moyai.localcloud.control import Control
+from moyai.localcloud.layout import FLAVORS
 from moyai.localcloud.secrets import SERVICE_USERS
-from moyai.localcloud.services.base import Context, python_env
+from moyai.localcloud.services.rendering import Context, python_env
 from moyai.localcloud.services.volume import BACKEND_NAME, MULTIATTACH_TYPE, VOLUME_TYPE
 
 EXTERNAL_NETWORK = "public"
@@ -53,7 +53,7 @@ STARTS: Mapping[str, tuple[str, ...]] = {
 class Setup:
     """The tasks of a new cloud. ``api`` may be used once Keystone stands."""
 
-    def __init__(self, context: Context, control: Control, api: Api, clock: Clock) -> None:
+    def __init__(self, context: Context, control: Control, *, api: Api, clock: Clock) -> None:
         self._context = context
         self._control = control
         self._api = api
@@ -142,7 +142,7 @@ class Setup:
         context = self._context
         config = ("--config-file", context.conf("nova.conf"))
         self._manage("nova-manage", *config, "db", "sync", "--local_cell")
-        database.copy_schema(context.paths, "nova", "nova_cell0")
+        database.copy_schema(context.paths, "nova", target="nova_cell0")
         self._manage("nova-manage", *config, "api_db", "sync")
         hosts = ", ".join(
             f"(NOW(), (SELECT id FROM cell_mappings WHERE name = 'cell1'), '{hypervisor.host}')"
@@ -166,10 +166,10 @@ INSERT INTO host_mappings (created_at, cell_id, host) VALUES {hosts};
         step.progress("users, roles, endpoints")
 
         def post(path: str, kind: str, **fields: Any) -> str:
-            return api.post("keystone", f"/v3/{path}", {kind: fields})[kind]["id"]
+            return api.post("keystone", f"/v3/{path}", body={kind: fields})[kind]["id"]
 
         def grant(project: str, user: str, role: str) -> None:
-            api.request("PUT", "keystone", f"/v3/projects/{project}/users/{user}/roles/{role}")
+            api.request("PUT", "keystone", path=f"/v3/projects/{project}/users/{user}/roles/{role}")
 
         roles = {role["name"]: role["id"] for role in api.get("keystone", "/v3/roles")["roles"]}
         for name in ("service", "load-balancer_admin", "load-balancer_member"):
@@ -214,7 +214,7 @@ INSERT INTO host_mappings (created_at, cell_id, host) VALUES {hosts};
             "provider:physical_network": "public",
             "port_security_enabled": False,
         }
-        made = self._patiently(lambda: api.post("neutron", "/v2.0/networks", {"network": network}))["network"]["id"]
+        made = self._patiently(lambda: api.post("neutron", "/v2.0/networks", body={"network": network}))["network"]["id"]
         subnet = {
             "name": "public-subnet",
             "network_id": made,
@@ -224,7 +224,7 @@ INSERT INTO host_mappings (created_at, cell_id, host) VALUES {hosts};
             "enable_dhcp": False,
             "allocation_pools": [{"start": str(config.external[10]), "end": str(config.external[-6])}],
         }
-        api.post("neutron", "/v2.0/subnets", {"subnet": subnet})
+        api.post("neutron", "/v2.0/subnets", body={"subnet": subnet})
 
     def _volume_types(self, _: Mapping[str, Any], step: Step) -> None:
         api = self._api
@@ -233,7 +233,7 @@ INSERT INTO host_mappings (created_at, cell_id, host) VALUES {hosts};
         project = api.project_id()
         for name, more in ((VOLUME_TYPE, {}), (MULTIATTACH_TYPE, {"multiattach": "<is> True"})):
             kind = {"name": name, "extra_specs": {"volume_backend_name": BACKEND_NAME, **more}}
-            self._patiently(lambda kind=kind: api.post("cinder", f"/v3/{project}/types", {"volume_type": kind}))
+            self._patiently(lambda kind=kind: api.post("cinder", f"/v3/{project}/types", body={"volume_type": kind}))
 
     def _compute(self, _: Mapping[str, Any], step: Step) -> None:
         api, paths, hypervisors = self._api, self._context.paths, self._context.config.hypervisors
@@ -241,7 +241,7 @@ INSERT INTO host_mappings (created_at, cell_id, host) VALUES {hosts};
         self._control.wait_ready(["nova-api"], 120)
         for name, cpus, memory, disk in FLAVORS:
             flavor = {"name": name, "id": name, "vcpus": cpus, "ram": memory, "disk": disk}
-            self._patiently(lambda flavor=flavor: api.post("nova", "/v2.1/flavors", {"flavor": flavor}))
+            self._patiently(lambda flavor=flavor: api.post("nova", "/v2.1/flavors", body={"flavor": flavor}))
         step.progress("waits for the hypervisors")
         self._until(
             "hypervisors",
@@ -250,9 +250,9 @@ INSERT INTO host_mappings (created_at, cell_id, host) VALUES {hosts};
         database.sql(paths, "UPDATE nova.compute_nodes SET mapped=1;")
         for hypervisor in hypervisors:
             body = {"name": hypervisor.zone, "availability_zone": hypervisor.zone}
-            aggregate = api.post("nova", "/v2.1/os-aggregates", {"aggregate": body})["aggregate"]["id"]
+            aggregate = api.post("nova", "/v2.1/os-aggregates", body={"aggregate": body})["aggregate"]["id"]
             action = {"add_host": {"host": hypervisor.host}}
-            self._patiently(lambda a=aggregate, b=action: api.post("nova", f"/v2.1/os-aggregates/{a}/action", b))
+            self._patiently(lambda a=aggregate, b=action: api.post("nova", f"/v2.1/os-aggregates/{a}/action", body=b))
 
     def _patiently(self, call: Callable[[], Any], timeout: float = 60) -> Any:
         """Try again while the service behind is still coming up."""

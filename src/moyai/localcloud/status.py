@@ -12,11 +12,12 @@ from typing import Any, Literal
 
 from moyai.core.errors import MoyaiError
 from moyai.core.paths import Paths
-from moyai.linux import cgroups
-from moyai.localcloud import agents, ends, proc, secrets
+from moyai.linux import cgroups, proc
+from moyai.localcloud import agents, ends, secrets
 from moyai.localcloud.api import Api
-from moyai.localcloud.config import PORTS, CloudConfig, CloudPaths
-from moyai.localcloud.control import Control, ServiceStatus
+from moyai.localcloud.control import Control
+from moyai.localcloud.layout import PORTS, CloudPaths, LocalCloudConfig
+from moyai.localcloud.supervision import ServiceStatus
 
 #: none: there is no such cloud; stopped: its state is there (the host was started anew, or ``down --keep``);
 #: incomplete: `up` was interrupted; degraded: something is not ready or not alive; running: all is well.
@@ -47,7 +48,7 @@ class CloudStatus:
     problems: tuple[str, ...] = ()
     init: int = 0
     services: tuple[ServiceView, ...] = ()
-    agents: tuple[agents.Agent, ...] = ()
+    agents: tuple[agents.ServiceAgent, ...] = ()
     machines: tuple[str, ...] = ()
     addresses: Mapping[str, str] = field(default_factory=dict[str, str])
 
@@ -56,14 +57,14 @@ class CloudStatus:
         return sum(service.memory for service in self.services)
 
 
-def status(config: CloudConfig, paths: Paths) -> CloudStatus:
+def status(config: LocalCloudConfig, paths: Paths) -> CloudStatus:
     """The cloud of that name; its recorded configuration counts, not the one handed in."""
     folders = CloudPaths(paths.cloud(config.name))
     if not folders.record.exists():
         return CloudStatus(config.name, "none", tuple(ends.leftovers(config, folders)))
-    config = CloudConfig.from_json(folders.record.read_text())
+    config = LocalCloudConfig.from_json(folders.record.read_text())
     complete = (folders.root / "complete").exists()
-    record = proc.Record.load(folders.init_record)
+    record = proc.ProcessRecord.load(folders.init_record)
     if record is None or not record.alive():
         return CloudStatus(config.name, "stopped" if complete else "incomplete", tuple(ends.leftovers(config, folders)))
     problems: list[str] = []
@@ -73,7 +74,7 @@ def status(config: CloudConfig, paths: Paths) -> CloudStatus:
         problems += [f"{service.name} is not ready ({service.phase})" for service in services if service.phase != "ready"]
     except MoyaiError as error:
         problems.append(str(error))
-    found: tuple[agents.Agent, ...] = ()
+    found: tuple[agents.ServiceAgent, ...] = ()
     values = secrets.load(folders.secrets)
     if values is not None and complete:
         try:

@@ -18,16 +18,16 @@ import contextlib
 import json
 import os
 import signal
-import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from moyai.core.backoff import Backoff
-from moyai.localcloud import proc
+from moyai.linux import daemons, proc, process_end
+from moyai.localcloud.supervision import Phase, ServiceSpec, ServiceStatus, SupervisorPlan
 
 #: A log is cut when it has grown to this many bytes; one older part is kept.
 LOG_BYTES = 16 << 20
@@ -35,25 +35,13 @@ LOG_BYTES = 16 << 20
 STEADY_SECONDS = 60.0
 
 
-@dataclass
-class State:
-    """What ``status`` shows of one service. ``phase``: held, waiting, starting, ready, failed (waits to be started again)."""
-
-    name: str
-    phase: str = "waiting"
-    pid: int = 0
-    since: float = 0.0
-    restarts: int = 0
-    last_exit: str = ""
-
-
 class Supervised:
     """One service and the task that keeps it running."""
 
-    def __init__(self, spec: Mapping[str, Any], supervisor: Supervisor) -> None:
+    def __init__(self, spec: ServiceSpec, supervisor: Supervisor) -> None:
         self.spec = spec
-        self.name: str = spec["name"]
-        self.state = State(self.name)
+        self.name = spec.name
+        self.state = ServiceStatus(self.name)
         self.ready = asyncio.Event()
         self.released = asyncio.Event()
         self._supervisor = supervisor
@@ -67,7 +55,7 @@ class Supervised:
             self._phase("held" if not self.released.is_set() else "waiting")
             await self.released.wait()
             self._phase("waiting")
-            for other in self.spec["after"]:
+            for other in self.spec.after:
                 await self._supervisor.services[other].ready.wait()
         while True:
             started = time.monotonic()
@@ -82,9 +70,9 @@ class Supervised:
             else:
                 record, adopted = adopted, None
             pid = record.pid
-            self.state.pid, self.state.since = pid, record.since()
+            self._update(pid=pid, since=record.since())
             self._phase("starting")
-            ended = asyncio.ensure_future(_ended(pid))
+            ended = asyncio.ensure_future(process_end.ended(pid))
             probe = asyncio.ensure_future(self._wait_ready())
             await asyncio.wait({ended, probe}, return_when=asyncio.FIRST_COMPLETED)
             if probe.done() and not ended.done():
@@ -92,10 +80,9 @@ class Supervised:
                 self._phase("ready")
             reason = await ended
             probe.cancel()
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(pid, signal.SIGKILL)
+            daemons.kill_group(pid)
             self.ready.clear()
-            self.state.restarts += 1
+            self._update(restarts=self.state.restarts + 1)
             failures = 0 if time.monotonic() - started > STEADY_SECONDS else failures + 1
             self._failed(reason)
             await asyncio.sleep(self._backoff.delay(max(0, failures - 1)) if failures else 0)
@@ -103,49 +90,28 @@ class Supervised:
     def stop(self) -> None:
         """Ask the running process to end; it is then started anew."""
         if self.state.pid:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self.state.pid, signal.Signals[self.spec["stop"]])
+            daemons.send(self.state.pid, self.spec.stop)
 
-    def _adopt(self) -> proc.Record | None:
+    def _adopt(self) -> proc.ProcessRecord | None:
         """The process that an earlier supervisor started, if it runs; what was counted goes on."""
         try:
             data: dict[str, Any] = json.loads(self._record.read_text())
         except (FileNotFoundError, ValueError):
             return None
-        self.state.restarts, self.state.last_exit = data["restarts"], data["last_exit"]
-        record = proc.Record(**data["process"])
+        self._update(restarts=data["restarts"], last_exit=data["last_exit"])
+        record = proc.ProcessRecord(**data["process"])
         return record if record.alive() else None
 
-    def _start(self) -> proc.Record:
-        argv = list(self.spec["argv"])
-        if self.spec["netns"]:
-            # not `ip netns exec`: that would hide the control groups
-            argv = ["/usr/bin/nsenter", f"--net=/run/netns/{self.spec['netns']}", *argv]
-        environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", **self.spec["env"]}
-        log = os.open(self._supervisor.log_file(self.name), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        try:
-            process = subprocess.Popen(
-                argv,
-                env=environment,
-                cwd="/",
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-                # ours is stricter, but programs hand theirs on: the root folder of a machine must be readable in it
-                umask=0o022,
-            )
-        finally:
-            os.close(log)
-        record = proc.Record.of(process.pid)
+    def _start(self) -> proc.ProcessRecord:
+        argv = daemons.in_network(self.spec.netns, self.spec.argv) if self.spec.netns else self.spec.argv
+        environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", **self.spec.env}
+        record = proc.ProcessRecord.of(daemons.start(argv, env=environment, log=self._supervisor.log_file(self.name)))
         kept = {"process": asdict(record), "restarts": self.state.restarts, "last_exit": self.state.last_exit}
         _write(self._record, json.dumps(kept))
-        # the pidfd is what is waited on; Popen's own bookkeeping would only complain
-        process.returncode = 0
         return record
 
     async def _wait_ready(self) -> None:
-        port, socket = self.spec["port"], self.spec["socket"]
+        port, socket = self.spec.port, self.spec.socket
         while port or socket:
             with contextlib.suppress(OSError):
                 if port:
@@ -157,13 +123,15 @@ class Supervised:
             await asyncio.sleep(0.1)
 
     def _failed(self, reason: str) -> None:
-        self.state.last_exit = reason
-        self.state.pid = 0
+        self._update(last_exit=reason, pid=0)
         self._supervisor.say(f"{self.name} {reason}; restart {self.state.restarts}")
         self._phase("failed")
 
-    def _phase(self, phase: str) -> None:
-        self.state.phase = phase
+    def _update(self, **changes: Any) -> None:
+        self.state = replace(self.state, **changes)
+
+    def _phase(self, phase: Phase) -> None:
+        self._update(phase=phase)
         self._supervisor.changed()
 
 
@@ -188,11 +156,11 @@ class Supervisor:
             event.set()
 
     async def run(self) -> None:
-        plan: dict[str, Any] = json.loads((self.root / "run" / "services.json").read_text())
-        self.address = plan["address"]
+        plan = SupervisorPlan.load(self.root / "run" / "services.json")
+        self.address = plan.address
         (self.root / "run" / "services").mkdir(exist_ok=True, mode=0o700)
-        self.services = {spec["name"]: Supervised(spec, self) for spec in plan["services"]}
-        held = set(plan["held"]) - set(_read_lines(self.root / "run" / "released"))
+        self.services = {spec.name: Supervised(spec, self) for spec in plan.services}
+        held = set(plan.held) - set(_read_lines(self.root / "run" / "released"))
         for service in self.services.values():
             if service.name not in held:
                 service.released.set()
@@ -209,7 +177,7 @@ class Supervisor:
                 task.result()
 
     def status(self) -> dict[str, Any]:
-        return {"services": [vars(service.state) for service in self.services.values()]}
+        return {"services": [asdict(service.state) for service in self.services.values()]}
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(ConnectionError):
@@ -270,33 +238,6 @@ def _cut(file: Path) -> None:
         while block := source.read(1 << 20):
             target.write(block)
     os.truncate(file, 0)
-
-
-async def _ended(pid: int) -> str:
-    """Wait until the process has ended; returns how."""
-    loop = asyncio.get_running_loop()
-    try:
-        descriptor = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return _reap(pid)
-    done = asyncio.Event()
-    callback: Callable[[], None] = done.set
-    loop.add_reader(descriptor, callback)
-    try:
-        await done.wait()
-    finally:
-        loop.remove_reader(descriptor)
-        os.close(descriptor)
-    return _reap(pid)
-
-
-def _reap(pid: int) -> str:
-    try:
-        _, status = os.waitpid(pid, os.WNOHANG)
-    except ChildProcessError:
-        return "ended"  # adopted: init has taken it in
-    code = os.waitstatus_to_exitcode(status)
-    return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
 
 
 def _write(file: Path, text: str) -> None:

@@ -51,7 +51,7 @@ def choose(cluster: Cluster, observed: Observed) -> Choices:
     if image is None:
         where = "spec.image" if spec.image else "spec.kubernetesVersion"
         raise _absent(where, spec.image_name, "image", (image.name for image in observed.images), spec.cloud)
-    if image.status.upper() != "ACTIVE":
+    if not image.ready:
         raise Terminal(f"image {image.name} is {image.status.lower()} in cloud {spec.cloud}", hint="it must be active")
     made_for = image.properties.get("moyai_kubernetes_version")
     if made_for and made_for != spec.kubernetes_version:

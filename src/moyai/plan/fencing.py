@@ -11,14 +11,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from moyai.cloud.model import Server
+from moyai.cloud.model import NO_SERVER, Activity, Evidence, Server
 
 #: ``verify``: only what the cloud says is off. ``poweroff``: what does not answer is powered off first. ``off``: never.
 Policy = Literal["verify", "poweroff", "off"]
 POLICIES: tuple[Policy, ...] = ("verify", "poweroff", "off")
 
-#: ``between``: neither off for certain nor running, so it will be something else soon.
-Power = Literal["off", "running", "between"]
 Action = Literal["rest", "wait", "fence", "hold", "lift", "poweroff"]
 
 #: A node that has missed its renewal by half of the period is asked about.
@@ -27,38 +25,9 @@ _LATE = 1.5
 POWEROFF_SECONDS = 40.0
 #: A silence is told to users only when it has lasted: a busy machine may be late by moments.
 TELL_SECONDS = 15.0
-#: A machine that is being changed soon is something else, if only after Nova's 60 s for a guest that does not end.
+#: A machine that is being changed soon is something else, if only after the minute that a cloud gives a guest to end.
 TELL_BETWEEN_SECONDS = 120.0
 _BRISK_SECONDS, _BRISK_UNTIL, _CALM_SECONDS = 1.0, 60.0, 5.0
-
-_DARK = frozenset({"shutdown", "crashed"})
-#: What Nova does to a machine that is off without turning it on.
-_QUIET_TASKS = frozenset(
-    {
-        "deleting",
-        "soft-deleting",
-        "image_snapshot",
-        "image_snapshot_pending",
-        "image_pending_upload",
-        "image_uploading",
-        "shelving",
-        "shelving_image_pending_upload",
-        "shelving_image_uploading",
-        "shelving_offloading",
-    }
-)
-_AT_REST = frozenset({"stopped", "error", "shelved", "soft-delete"})
-#: Paused and suspended machines go on where they were, with their file systems open: for their disks they run.
-_ALIVE = frozenset({"active", "paused", "suspended", "rescued", "resized"})
-
-
-@dataclass(frozen=True)
-class Machine:
-    """What the cloud says of a node's server. ``words``: for a sentence that begins with "the cloud says"."""
-
-    power: Power
-    words: str
-    may_power_off: bool = False
 
 
 @dataclass(frozen=True)
@@ -101,35 +70,21 @@ class Subject:
 
 @dataclass(frozen=True)
 class Decision:
-    """``reason``: a clause for users and logs. ``tell``: whether it is worth an event. ``again``: seconds to the next look."""
+    """``reason``: a clause for users and logs. ``tell``: whether it is worth an event. ``again``: seconds to the next look.
+
+    ``doubt``: why a silent node is not fenced; the same text for as long as the same holds, so that it is reported once.
+    """
 
     action: Action
     reason: str
     again: float
     tell: bool = False
+    doubt: str = ""
 
 
-def judge(server: Server | None) -> Machine:
-    """What a server's states mean; None: the cloud has no such server.
-
-    Source: https://docs.openstack.org/nova/2024.2/reference/vm-states.html (vm_state, power_state and task_state).
-    """
-    if server is None or server.state == "deleted" or server.status == "DELETED":
-        return Machine("off", "that its server is gone")
-    words = f"{server.status}, {server.state or 'no state'}, power {server.power or 'not known'}"
-    if server.task:
-        words += f", {server.task}"
-    words = f"that its server is {words}"
-    calm = not server.task or server.task in _QUIET_TASKS
-    if server.state == "shelved_offloaded" and calm:
-        return Machine("off", words)
-    if server.state in _AT_REST and server.power in _DARK and calm:
-        return Machine("off", words)
-    if server.task or server.state not in _ALIVE:
-        return Machine("between", words)
-    if server.power in _DARK and server.state == "active":
-        return Machine("between", words)  # Nova has seen it end and is about to mark it stopped
-    return Machine("running", words, may_power_off=server.state == "active")
+def evidence_of(server: Server | None) -> Evidence:
+    """None: the cloud has no such server."""
+    return server.evidence if server else NO_SERVER
 
 
 def suspicious(subject: Subject) -> bool:
@@ -140,7 +95,7 @@ def suspicious(subject: Subject) -> bool:
     return pulse.late and (pulse.leased or subject.ready is not True)
 
 
-def decide(subject: Subject, machine: Machine | None, policy: Policy) -> Decision:
+def decide(subject: Subject, machine: Evidence | None, policy: Policy) -> Decision:
     """``machine`` None: the cloud did not answer (or was not asked, when nothing is suspicious)."""
     pulse = subject.pulse
     again = _BRISK_SECONDS if pulse.silence < _BRISK_UNTIL else _CALM_SECONDS
@@ -152,29 +107,33 @@ def decide(subject: Subject, machine: Machine | None, policy: Policy) -> Decisio
     tell = pulse.silence >= max(TELL_SECONDS, 2 * pulse.limit)
     since = f"it has not answered for {pulse.silence:.0f} s"
     if machine is None:
-        return Decision("wait", f"{since}, and the cloud cannot be asked about its machine", again, tell)
+        return _wait(since, "and the cloud cannot be asked about its machine", again, tell)
     says = f"the cloud says {machine.words}"
-    if machine.power == "off":
+    if machine.activity is Activity.OFF:
         return Decision("fence", f"{since}, and {says}", again)
-    if machine.power == "between":
-        return Decision("wait", f"{since}, but {says}", _BRISK_SECONDS, pulse.silence >= TELL_BETWEEN_SECONDS)
-    if machine.power == "running" and policy == "poweroff" and machine.may_power_off:
+    if machine.activity is Activity.BETWEEN:
+        return _wait(since, f"but {says}", _BRISK_SECONDS, pulse.silence >= TELL_BETWEEN_SECONDS)
+    if policy == "poweroff" and machine.may_power_off:
         if pulse.silence < POWEROFF_SECONDS or subject.ready is True:
-            return Decision("wait", f"{since}, but {says}: it is powered off if it stays silent", again)
+            return _wait(since, f"but {says}: it is powered off if it stays silent", again, tell=False)
         if subject.silent > subject.answering:
             why = f"{subject.silent} of {subject.silent + subject.answering} nodes are silent, so it may be us who are cut off"
-            return Decision("wait", f"{since}, but {says}, and {why}", again, tell)
+            return _wait(since, f"but {says}, and {why}", again, tell)
         return Decision("poweroff", f"{since}, but {says}", again)
-    return Decision("wait", f"{since}, but {says}", again, tell)
+    return _wait(since, f"but {says}", again, tell)
 
 
-def _fenced(pulse: Pulse, machine: Machine | None, policy: Policy) -> Decision:
+def _wait(since: str, doubt: str, again: float, tell: bool) -> Decision:
+    return Decision("wait", f"{since}, {doubt}", again, tell, doubt)
+
+
+def _fenced(pulse: Pulse, machine: Evidence | None, policy: Policy) -> Decision:
     if policy == "off":
         return Decision("lift", "fencing is switched off", _CALM_SECONDS, tell=True)
     if machine is None:
         return Decision("hold", "the cloud cannot be asked about its machine, which was off", _CALM_SECONDS)
     says = f"the cloud says {machine.words}"
-    if machine.power != "off":
+    if machine.activity is not Activity.OFF:
         return Decision("lift", says, _CALM_SECONDS, tell=True)
     if pulse.heard is not None and not pulse.late:
         return Decision("lift", f"it answers, although {says}", _CALM_SECONDS, tell=True)

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from moyai.cloud.load_balancers import LoadBalancer
-from moyai.cloud.model import Port, Server, Snapshot, Volume
+from moyai.cloud.model import Port, Power, Server, Snapshot, Volume
 from moyai.core.ids import CLUSTER_TAG, ROLE_KEY
 from moyai.plan import steps as s
-from moyai.plan.cluster import BROKEN, floating_ip_description, object_name, unique_name
+from moyai.plan.cluster import floating_ip_description, object_name, unique_name
 from moyai.plan.observed import Observed, owner, owns, server_owner
 from moyai.plan.steps import Delete, Kept, Kind, Plan, Step
 
@@ -160,7 +160,7 @@ class _Teardown:
         if not staying:
             return self._delete("server", server.id, server.name)
         before = tuple(planes)
-        if server.status not in ("SHUTOFF", "STOPPED", *BROKEN):
+        if server.power is not Power.OFF and not server.power.broken:
             stop = s.StopServer(key=f"stop {server.name}", after=before, name=server.name, server_id=server.id)
             self.steps.append(stop)
             before = (stop.key,)

@@ -9,9 +9,9 @@ and its checksum is pinned, else it is built. Which components there are and how
 
 from __future__ import annotations
 
+from moyai.toolchain.component_store import Component
 from moyai.toolchain.golang import HOST_PACKAGES
 from moyai.toolchain.pins import Pin, Pins, load_pins
-from moyai.toolchain.store import Component
-from moyai.toolchain.toolchain import TASK_PREFIX, Listed, Source, Toolchain
+from moyai.toolchain.toolchain import TASK_PREFIX, ListedComponent, Source, Toolchain
 
-__all__ = ["HOST_PACKAGES", "TASK_PREFIX", "Component", "Listed", "Pin", "Pins", "Source", "Toolchain", "load_pins"]
+__all__ = ["HOST_PACKAGES", "TASK_PREFIX", "Component", "ListedComponent", "Pin", "Pins", "Source", "Toolchain", "load_pins"]

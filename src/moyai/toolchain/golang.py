@@ -23,8 +23,8 @@ from moyai.core.locks import file_lock
 from moyai.core.paths import Paths
 from moyai.core.progress import Step
 from moyai.linux.process import ProcessError, run, stream
+from moyai.toolchain.component_store import disk_full
 from moyai.toolchain.pins import Architecture, CSource, GoPin, Modules, version_tuple
-from moyai.toolchain.store import disk_full
 
 #: Debian packages that building runc and pause needs on the host.
 HOST_PACKAGES = ("gcc", "libc6-dev", "libseccomp-dev", "pkg-config")
@@ -54,7 +54,7 @@ class Go:
 class GoToolchain:
     """Builds from Go modules. Thread-safe; heavy builds take turns, since one fills the machine by itself."""
 
-    def __init__(self, paths: Paths, pin: GoPin, arch: Architecture) -> None:
+    def __init__(self, paths: Paths, pin: GoPin, *, arch: Architecture) -> None:
         self._root = paths.cache / "go"
         self._pin = pin
         self._arch = arch
@@ -91,7 +91,7 @@ class GoToolchain:
                 self._user_env = dict(zip(_FROM_USER, words, strict=False))
             return self._go
 
-    def build(self, name: str, modules: Modules, target: Path, step: Step, *, turn: int = 0) -> str:
+    def build(self, name: str, modules: Modules, *, target: Path, step: Step, turn: int = 0) -> str:
         """Build all programs of ``modules`` into the folder ``target``; returns where they came from, for people.
 
         ``turn``: of several builds that wait, the lowest goes first.
@@ -141,7 +141,7 @@ class GoToolchain:
                 built.rename(target / file)
         return f"built from Go modules with go{go.version}"
 
-    def build_c(self, name: str, source: CSource, target: Path, step: Step) -> str:
+    def build_c(self, name: str, source: CSource, *, target: Path, step: Step) -> str:
         """Compile the one C file of ``source`` into ``target/name``."""
         go = self.ensure(step)
         if shutil.which("gcc") is None:

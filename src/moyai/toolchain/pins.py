@@ -98,10 +98,10 @@ def architecture(machine: str | None = None) -> Architecture:
 def load_pins(arch: Architecture | None = None) -> Pins:
     """Read the pins that moyai ships with. Raises ValueError or KeyError where the file is wrong."""
     folder = Path(str(resources.files("moyai.toolchain")))
-    return parse_pins((folder / "pins.toml").read_text(), folder / "modules", arch or architecture())
+    return parse_pins((folder / "pins.toml").read_text(), folder / "modules", arch=arch or architecture())
 
 
-def parse_pins(text: str, modules_folder: Path, arch: Architecture) -> Pins:
+def parse_pins(text: str, modules_folder: Path, *, arch: Architecture) -> Pins:
     """The pins in ``text`` (TOML); Go modules are in folders below ``modules_folder``."""
     tables = tomllib.loads(text)
     go = tables.pop("go")

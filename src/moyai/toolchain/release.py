@@ -81,7 +81,7 @@ def answers(url: str) -> bool:
         return False
 
 
-def fetch(pin: Pin, release: Release, target: Path, step: Step) -> str:
+def fetch(pin: Pin, release: Release, *, target: Path, step: Step) -> str:
     """Fetch the release file, check it, put the pinned programs into ``target``; returns where they came from.
 
     Raises ChecksumMismatch, Retriable when the host stops answering, MoyaiError when a program is not in the archive.
@@ -109,12 +109,12 @@ def fetch(pin: Pin, release: Release, target: Path, step: Step) -> str:
             hint=f"expected {release.sha256}, got {digest.hexdigest()}",
         )
     step.progress("unpacking")
-    unpack(pin, release, archive, target)
+    unpack(pin, release, archive=archive, target=target)
     archive.unlink()
     return f"release file from {urlsplit(release.url).netloc}"
 
 
-def unpack(pin: Pin, release: Release, archive: Path, target: Path) -> None:
+def unpack(pin: Pin, release: Release, *, archive: Path, target: Path) -> None:
     """The pinned programs out of the (compressed) tar ``archive``, by their exact names and nothing else."""
     wanted = {f"{release.folder}/{name}".lstrip("/"): name for name in pin.files}
     with tarfile.open(archive) as tar:

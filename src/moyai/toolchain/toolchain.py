@@ -15,10 +15,10 @@ from moyai.core.errors import MoyaiError, Retriable, UsageError
 from moyai.core.graph import Task, run_graph
 from moyai.core.paths import Paths
 from moyai.core.progress import Reporter, Step
+from moyai.toolchain.component_store import Component, ComponentStore
 from moyai.toolchain.golang import GoToolchain
 from moyai.toolchain.pins import Architecture, Pin, Pins, Release, architecture, load_pins
 from moyai.toolchain.release import ChecksumMismatch, Hosts, fetch
-from moyai.toolchain.store import Component, Store
 
 #: Where a missing component may come from: ``auto`` is the release file where it can be had, else a build.
 Source = Literal["auto", "release", "modules"]
@@ -30,7 +30,7 @@ GO = "go"
 
 
 @dataclass(frozen=True)
-class Listed:
+class ListedComponent:
     """One line of what is there: ``component`` is None while it is missing; ``folder`` is where it is or will be."""
 
     name: str
@@ -53,9 +53,9 @@ class Toolchain:
         self._reporter = reporter
         self._source: Source = source
         self._pins = pins or load_pins(arch)
-        self._store = Store(paths.toolchain)
+        self._store = ComponentStore(paths.toolchain)
         self._hosts = hosts or Hosts()
-        self._go = GoToolchain(paths, self._pins.go, arch)
+        self._go = GoToolchain(paths, self._pins.go, arch=arch)
 
     @property
     def names(self) -> list[str]:
@@ -73,15 +73,15 @@ class Toolchain:
             return Component(GO, go.version, go.origin, {"go": go.program}) if go else None
         return self._store.find(self._pin(name))
 
-    def list(self) -> list[Listed]:
+    def list(self) -> list[ListedComponent]:
         """Every component: what is there and where it came from, and what is missing."""
         lines = [
-            Listed(pin.name, pin.version, self._store.path(pin), self._store.find(pin))
+            ListedComponent(pin.name, pin.version, self._store.path(pin), self._store.find(pin))
             for pin in self._pins.components.values()
         ]
         go = self.find(GO)
         folder = go.files["go"].parent if go else self._go.folder
-        return [*lines, Listed(GO, go.version if go else self._pins.go.version, folder, go)]
+        return [*lines, ListedComponent(GO, go.version if go else self._pins.go.version, folder, go)]
 
     def ensure(self, names: Iterable[str]) -> dict[str, Component]:
         """Get what is missing of ``names`` (side by side) and return where everything is.
@@ -118,7 +118,7 @@ class Toolchain:
             step.progress(f"waiting for {holder}, which makes it")
             self._reporter.note(f"{name}: waiting for {holder}, which makes it")
 
-        return self._store.make(pin, lambda target: self._fill(pin, target, step), on_wait)
+        return self._store.make(pin, lambda target: self._fill(pin, target, step), on_wait=on_wait)
 
     def clean(self) -> tuple[list[Path], int]:
         """Remove older versions, and sources and compiled packages; returns the folders and the bytes of the latter."""
@@ -137,7 +137,7 @@ class Toolchain:
     def _fill(self, pin: Pin, target: Path, step: Step) -> str:
         if pin.release and self._from_release(pin, pin.release):
             try:
-                return fetch(pin, pin.release, target, step)
+                return fetch(pin, pin.release, target=target, step=step)
             except (Retriable, ChecksumMismatch) as error:
                 if self._source == "release":
                     raise
@@ -146,9 +146,11 @@ class Toolchain:
                 for path in target.iterdir():
                     path.unlink()
         if pin.modules:
-            return self._go.build(pin.name, pin.modules, target, step, turn=list(self._pins.components).index(pin.name))
+            return self._go.build(
+                pin.name, pin.modules, target=target, step=step, turn=list(self._pins.components).index(pin.name)
+            )
         assert pin.c is not None  # parse_pins sees to it
-        return self._go.build_c(pin.name, pin.c, target, step)
+        return self._go.build_c(pin.name, pin.c, target=target, step=step)
 
     def _from_release(self, pin: Pin, release: Release) -> bool:
         if self._source == "modules":

@@ -8,7 +8,7 @@ import urllib.parse
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from moyai.cloud.model import Flavor, Quota, Server
+from moyai.cloud.model import Flavor, Power, Quota, Server
 from moyai.cloud.openstack import parse
 from moyai.cloud.openstack.session import CloudSession, Params
 from moyai.core.errors import Conflict, NotFound, UsageError
@@ -101,6 +101,7 @@ class NovaMachines:
             id=made["id"],
             name=name,
             status="BUILD",
+            power=Power.STARTING,
             zone=zone,
             flavor_name="",
             metadata=dict(metadata),

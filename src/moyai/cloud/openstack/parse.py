@@ -27,6 +27,7 @@ from moyai.cloud.model import (
     Volume,
     VolumeType,
 )
+from moyai.cloud.openstack import server_states as servers
 
 Json = dict[str, Any]
 
@@ -53,10 +54,6 @@ def flavor(data: Json) -> Flavor:
     )
 
 
-#: Source: https://docs.openstack.org/api-ref/compute/ (OS-EXT-STS:power_state). 0 is "pending", which says nothing.
-_POWER = {"1": "running", "3": "paused", "4": "shutdown", "6": "crashed", "7": "suspended"}
-
-
 def server(data: Json) -> Server:
     """From a detailed view (microversion 2.47 or later: the flavor is embedded)."""
     addresses: list[Address] = []
@@ -65,11 +62,12 @@ def server(data: Json) -> Server:
             kind = "floating" if row.get("OS-EXT-IPS:type") == "floating" else "fixed"
             addresses.append(Address(row["addr"], kind, network, _text(row.get("OS-EXT-IPS-MAC:mac_addr"))))
     embedded = cast("Json", data.get("flavor") or {})
-    fault = cast("Json", data.get("fault") or {})
+    fault = _text(cast("Json", data.get("fault") or {}).get("message"))
+    status = _text(data.get("status")).upper()
     return Server(
         id=data["id"],
         name=_text(data.get("name")),
-        status=_text(data.get("status")).upper(),
+        status=status,
         zone=_text(data.get("OS-EXT-AZ:availability_zone")),
         flavor_name=_text(embedded.get("original_name") or embedded.get("id")),
         addresses=tuple(addresses),
@@ -77,11 +75,16 @@ def server(data: Json) -> Server:
         tags=_tags(data),
         # the hypervisor's name is for admins; others get a hash of it, good enough to tell hosts apart
         host=_text(data.get("OS-EXT-SRV-ATTR:host") or data.get("hostId")),
-        fault=_text(fault.get("message")),
+        fault=fault,
+        delete_failed=status == "ERROR" and "delete" in fault.lower(),
         volume_ids=tuple(row["id"] for row in _rows(data.get("os-extended-volumes:volumes_attached"))),
-        state=_text(data.get("OS-EXT-STS:vm_state")),
-        power=_POWER.get(_text(data.get("OS-EXT-STS:power_state")), ""),
-        task=_text(data.get("OS-EXT-STS:task_state")),
+        power=servers.power(status),
+        evidence=servers.evidence(
+            status=status,
+            state=_text(data.get("OS-EXT-STS:vm_state")),
+            hypervisor=_text(data.get("OS-EXT-STS:power_state")),
+            task=_text(data.get("OS-EXT-STS:task_state")),
+        ),
     )
 
 
@@ -216,6 +219,7 @@ def image(data: Json) -> Image:
         id=data["id"],
         name=_text(data.get("name")),
         status=_text(data.get("status")).upper(),
+        ready=data.get("status") == "active",
         checksum=_text(data.get("os_hash_value") or data.get("checksum")),
         properties={key: _text(value) for key, value in data.items() if key not in _IMAGE_FIELDS},
     )

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
-from moyai.cloud.model import Snapshot, Volume
+from moyai.cloud.model import Power, Snapshot, Volume
 from moyai.core.backoff import Backoff
 from moyai.core.errors import Conflict, MoyaiError, NotFound, Retriable, Terminal
 from moyai.csi.controller import decide, zones
@@ -288,7 +288,7 @@ class VolumeWork:
             server = await self._cloud.call(self._cloud.machines.server, server_id)
         except NotFound:
             return True
-        return server.status in ("DELETED", "SOFT_DELETED")
+        return server.power is Power.GONE
 
     # ---- extend, look
 

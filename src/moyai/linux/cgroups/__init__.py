@@ -18,18 +18,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from moyai.linux.cgroups.base import CgroupError, Group, Root, Usage
+from moyai.linux.cgroups.base import CgroupError, CgroupUsage, Group, Root
 from moyai.linux.cgroups.v1 import RootV1
 from moyai.linux.cgroups.v2 import RootV2
 
 __all__ = [
     "MOUNT",
     "CgroupError",
+    "CgroupUsage",
     "Group",
     "Root",
     "RootV1",
     "RootV2",
-    "Usage",
     "detect",
     "find",
     "left",

@@ -22,7 +22,7 @@ class CgroupError(Exception):
 
 
 @dataclass(frozen=True)
-class Usage:
+class CgroupUsage:
     """What a group uses now: memory in bytes, CPU time so far in seconds, processes killed for lack of memory so far."""
 
     memory_bytes: int
@@ -115,7 +115,7 @@ class Group(ABC):
     def frozen(self) -> bool: ...
 
     @abstractmethod
-    def usage(self) -> Usage: ...
+    def usage(self) -> CgroupUsage: ...
 
     @abstractmethod
     def verify(self, pid: int) -> None:

@@ -11,9 +11,9 @@ from pathlib import Path
 from moyai.linux.cgroups.base import (
     CPU_PERIOD_US,
     CgroupError,
+    CgroupUsage,
     Group,
     Root,
-    Usage,
     field,
     mkdir,
     pids_below,
@@ -90,9 +90,9 @@ class GroupV1(Group):
         state = self._folders["freezer"] / "freezer.state"
         return state.exists() and read(state) != "THAWED"
 
-    def usage(self) -> Usage:
+    def usage(self) -> CgroupUsage:
         memory = self._folders["memory"]
-        return Usage(
+        return CgroupUsage(
             memory_bytes=int(read(memory / "memory.usage_in_bytes")),
             cpu_seconds=int(read(self._folders["cpuacct"] / "cpuacct.usage")) / 1e9,
             oom_kills=field(read(memory / "memory.oom_control"), "oom_kill"),

@@ -10,9 +10,9 @@ from moyai.linux.cgroups.base import (
     CPU_PERIOD_US,
     DAEMON,
     CgroupError,
+    CgroupUsage,
     Group,
     Root,
-    Usage,
     field,
     mkdir,
     pids_below,
@@ -73,8 +73,8 @@ class GroupV2(Group):
         freeze = self._folder / "cgroup.freeze"
         return freeze.exists() and read(freeze) == "1"
 
-    def usage(self) -> Usage:
-        return Usage(
+    def usage(self) -> CgroupUsage:
+        return CgroupUsage(
             memory_bytes=int(read(self._folder / "memory.current")),
             cpu_seconds=field(read(self._folder / "cpu.stat"), "usage_usec") / 1e6,
             oom_kills=field(read(self._folder / "memory.events"), "oom_kill"),

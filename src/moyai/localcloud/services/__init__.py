@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from moyai.localcloud.services import compute, identity, image, infra, load_balancer, network, registry, volume
-from moyai.localcloud.services.base import Context, Service
+from moyai.localcloud.services.rendering import Context
+from moyai.localcloud.supervision import ServiceSpec
 
 _MODULES = (infra, identity, image, compute, network, volume, load_balancer, registry)
 
@@ -13,6 +14,6 @@ def files(context: Context) -> dict[str, str]:
     return {name: text for module in _MODULES for name, text in module.files(context).items()}
 
 
-def services(context: Context) -> list[Service]:
+def services(context: Context) -> list[ServiceSpec]:
     """Every service, in the order in which they are best started."""
     return [service for module in _MODULES for service in module.services(context)]

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from moyai.localcloud.config import PORTS, Hypervisor
-from moyai.localcloud.services.base import (
+from moyai.localcloud.layout import PORTS, Hypervisor
+from moyai.localcloud.services.rendering import (
     NO_NOTIFICATIONS,
     RABBIT,
     Context,
-    Service,
     auth_token,
     client,
     concurrency,
@@ -16,6 +15,7 @@ from moyai.localcloud.services.base import (
     python_env,
     wsgi,
 )
+from moyai.localcloud.supervision import ServiceSpec
 
 _REFUSED = (
     "os_compute_api:os-rescue",
@@ -108,15 +108,15 @@ def _hypervisor(context: Context, hypervisor: Hypervisor) -> str:
     )
 
 
-def services(context: Context) -> list[Service]:
+def services(context: Context) -> list[ServiceSpec]:
     environment = python_env(context)
     config = ("--config-file", context.conf("nova.conf"))
 
-    def nova(name: str, after: tuple[str, ...], **more: int) -> Service:
-        return Service(name, (context.env.program(name), *config), env=environment, after=after, port=more.get("port", 0))
+    def nova(name: str, after: tuple[str, ...], **more: int) -> ServiceSpec:
+        return ServiceSpec(name, (context.env.program(name), *config), env=environment, after=after, port=more.get("port", 0))
 
     found = [
-        Service(
+        ServiceSpec(
             "placement",
             wsgi(context, PORTS["placement"], "placement.wsgi:init_application"),
             env={**environment, "OS_PLACEMENT_CONFIG_DIR": context.conf("placement")},
@@ -128,7 +128,7 @@ def services(context: Context) -> list[Service]:
         nova("nova-api", ("mariadb", "rabbitmq"), port=PORTS["nova"]),
     ]
     found += [
-        Service(
+        ServiceSpec(
             f"nova-compute-{hv.host}",
             (context.env.program("nova-compute"), *config, "--config-file", context.conf(f"nova-{hv.host}.conf")),
             env=environment,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from moyai.localcloud.config import PORTS
-from moyai.localcloud.services.base import Context, Service, database, ini, python_env, wsgi
+from moyai.localcloud.layout import PORTS
+from moyai.localcloud.services.rendering import Context, database, ini, python_env, wsgi
+from moyai.localcloud.supervision import ServiceSpec
 
 
 def files(context: Context) -> dict[str, str]:
@@ -25,9 +26,9 @@ def files(context: Context) -> dict[str, str]:
     return {"keystone/keystone.conf": text}
 
 
-def services(context: Context) -> list[Service]:
+def services(context: Context) -> list[ServiceSpec]:
     return [
-        Service(
+        ServiceSpec(
             "keystone",
             wsgi(context, PORTS["keystone"], "keystone.server.wsgi:initialize_public_application"),
             env={**python_env(context), "OS_KEYSTONE_CONFIG_DIR": context.conf("keystone")},

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from moyai.localcloud.config import PORTS
-from moyai.localcloud.services.base import Context, Service, auth_token, concurrency, database, ini, python_env
+from moyai.localcloud.layout import PORTS
+from moyai.localcloud.services.rendering import Context, auth_token, concurrency, database, ini, python_env
+from moyai.localcloud.supervision import ServiceSpec
 
 
 def files(context: Context) -> dict[str, str]:
@@ -33,9 +34,9 @@ def files(context: Context) -> dict[str, str]:
     return {"glance-api.conf": text}
 
 
-def services(context: Context) -> list[Service]:
+def services(context: Context) -> list[ServiceSpec]:
     return [
-        Service(
+        ServiceSpec(
             "glance-api",
             (context.env.program("glance-api"), "--config-file", context.conf("glance-api.conf")),
             env=python_env(context),

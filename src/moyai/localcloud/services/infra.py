@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from moyai.localcloud.config import PORTS
-from moyai.localcloud.services.base import Context, Service
+from moyai.localcloud.layout import PORTS
+from moyai.localcloud.services.rendering import Context
+from moyai.localcloud.supervision import ServiceSpec
 
 DATABASES = ("keystone", "glance", "placement", "neutron", "cinder", "nova", "nova_api", "nova_cell0", "octavia")
 
@@ -42,11 +43,11 @@ disk_free_limit.absolute = 50MB
     return {"mariadb.cnf": mariadb, "rabbitmq.conf": rabbitmq, "rabbitmq-plugins": "[].\n"}
 
 
-def services(context: Context) -> list[Service]:
+def services(context: Context) -> list[ServiceSpec]:
     paths = context.paths
     rabbit = paths.run / "rabbit"
     return [
-        Service(
+        ServiceSpec(
             "rabbitmq",
             ("/usr/lib/rabbitmq/bin/rabbitmq-server",),
             env={
@@ -65,7 +66,7 @@ def services(context: Context) -> list[Service]:
             },
             port=PORTS["rabbitmq"],
         ),
-        Service(
+        ServiceSpec(
             "mariadb",
             ("/usr/sbin/mariadbd", f"--defaults-file={context.conf('mariadb.cnf')}"),
             socket=str(paths.mysql_socket),

@@ -5,11 +5,10 @@ There is no amphora, worker, health manager or driver agent: the daemon does wha
 
 from __future__ import annotations
 
-from moyai.localcloud.config import PORTS
-from moyai.localcloud.services.base import (
+from moyai.localcloud.layout import PORTS
+from moyai.localcloud.services.rendering import (
     NO_NOTIFICATIONS,
     Context,
-    Service,
     auth_token,
     client,
     database,
@@ -17,6 +16,7 @@ from moyai.localcloud.services.base import (
     python_env,
     wsgi,
 )
+from moyai.localcloud.supervision import ServiceSpec
 
 
 def files(context: Context) -> dict[str, str]:
@@ -49,20 +49,20 @@ def files(context: Context) -> dict[str, str]:
     return {"octavia.conf": ini(octavia)}
 
 
-def services(context: Context) -> list[Service]:
+def services(context: Context) -> list[ServiceSpec]:
     environment = python_env(context)
     config = ("--config-file", context.conf("octavia.conf"))
     return [
-        Service(
+        ServiceSpec(
             "octavia-api",
             wsgi(context, PORTS["octavia"], "octavia.api.app:setup_app", *config),
             env=environment,
             after=("mariadb",),
             port=PORTS["octavia"],
         ),
-        Service(
+        ServiceSpec(
             "moyai-lbd",
-            (str(context.env.python), "-m", "moyai.localcloud.drivers.lb_agent", *config),
+            (str(context.env.python), "-m", "moyai.localcloud.drivers.octavia.agent", *config),
             env=environment,
             after=("mariadb",),
         ),

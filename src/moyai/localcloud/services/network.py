@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from moyai.localcloud.config import MAX_ADDRESS_PAIRS, MAX_ROUTES, PORTS, Hypervisor
-from moyai.localcloud.services.base import (
+from moyai.localcloud.layout import MAX_ADDRESS_PAIRS, MAX_ROUTES, PORTS, Hypervisor
+from moyai.localcloud.services.rendering import (
     NO_NOTIFICATIONS,
     RABBIT,
     Context,
     Section,
-    Service,
     auth_token,
     client,
     concurrency,
@@ -16,6 +15,7 @@ from moyai.localcloud.services.base import (
     ini,
     python_env,
 )
+from moyai.localcloud.supervision import ServiceSpec
 
 #: The bridge of the external network in the cloud's own namespace.
 EXTERNAL_BRIDGE = "os-br-ex"
@@ -98,11 +98,11 @@ def _hypervisor(context: Context, hypervisor: Hypervisor) -> str:
     )
 
 
-def services(context: Context) -> list[Service]:
+def services(context: Context) -> list[ServiceSpec]:
     environment = python_env(context)
     config = ("--config-file", context.conf("neutron.conf"))
 
-    def agent(kind: str, hypervisor: Hypervisor) -> Service:
+    def agent(kind: str, hypervisor: Hypervisor) -> ServiceSpec:
         argv: tuple[str, ...] = (
             context.env.program(f"neutron-{kind}-agent"),
             *config,
@@ -113,11 +113,11 @@ def services(context: Context) -> list[Service]:
             # this agent reads /sys/class/net: it needs the namespace's own /sys (which hides the cgroups, needed by none here)
             argv = ("/usr/sbin/ip", "netns", "exec", hypervisor.netns, *argv)
         # an agent that comes before the server waits long before it tries again
-        return Service(f"neutron-{kind}-{hypervisor.host}", argv, env=environment, after=("rabbitmq", "neutron-server"))
+        return ServiceSpec(f"neutron-{kind}-{hypervisor.host}", argv, env=environment, after=("rabbitmq", "neutron-server"))
 
     first = context.config.hypervisors[0]
     return [
-        Service(
+        ServiceSpec(
             "neutron-server",
             (context.env.program("neutron-server"), *config),
             env=environment,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from moyai.localcloud.config import PORTS
-from moyai.localcloud.services.base import Context, Service
+from moyai.localcloud.layout import PORTS
+from moyai.localcloud.services.rendering import Context
+from moyai.localcloud.supervision import ServiceSpec
 
 
 def files(context: Context) -> dict[str, str]:
@@ -21,9 +22,9 @@ http:
     return {"registry.yml": text}
 
 
-def services(context: Context) -> list[Service]:
+def services(context: Context) -> list[ServiceSpec]:
     if context.registry is None:
         return []
     argv = (str(context.registry), "serve", context.conf("registry.yml"))
     environment = {"HOME": str(context.paths.state), "OTEL_TRACES_EXPORTER": "none"}
-    return [Service("registry", argv, env=environment, port=PORTS["registry"])]
+    return [ServiceSpec("registry", argv, env=environment, port=PORTS["registry"])]

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from moyai.localcloud.config import PORTS
-from moyai.localcloud.services.base import (
+from moyai.localcloud.layout import PORTS
+from moyai.localcloud.services.rendering import (
     NO_NOTIFICATIONS,
     RABBIT,
     Context,
     Section,
-    Service,
     auth_token,
     client,
     concurrency,
@@ -16,6 +15,7 @@ from moyai.localcloud.services.base import (
     ini,
     python_env,
 )
+from moyai.localcloud.supervision import ServiceSpec
 
 #: The default volume type, and the one whose volumes may be attached to several machines.
 VOLUME_TYPE = "files"
@@ -28,7 +28,7 @@ def files(context: Context) -> dict[str, str]:
     zones = context.config.zones
     backends: dict[str, Section] = {
         zone: {
-            "volume_driver": "moyai.localcloud.drivers.cinder.FileDriver",
+            "volume_driver": "moyai.localcloud.drivers.cinder.driver.FileDriver",
             "volume_backend_name": BACKEND_NAME,
             "backend_availability_zone": zone,
             "moyai_volumes_dir": context.paths.state / "cinder" / zone,
@@ -78,10 +78,10 @@ def files(context: Context) -> dict[str, str]:
     return {"cinder.conf": ini(cinder)}
 
 
-def services(context: Context) -> list[Service]:
-    def cinder(name: str, after: tuple[str, ...], port: int = 0) -> Service:
+def services(context: Context) -> list[ServiceSpec]:
+    def cinder(name: str, after: tuple[str, ...], port: int = 0) -> ServiceSpec:
         argv = (context.env.program(name), "--config-file", context.conf("cinder.conf"))
-        return Service(name, argv, env=python_env(context), after=after, port=port)
+        return ServiceSpec(name, argv, env=python_env(context), after=after, port=port)
 
     return [
         cinder("cinder-api", ("mariadb", "rabbitmq"), PORTS["cinder"]),

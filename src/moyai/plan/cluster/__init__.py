@@ -15,7 +15,7 @@ from moyai.plan.capacity import check_capacity
 from moyai.plan.changes import classify, refuse_fixed
 from moyai.plan.cluster.credentials import plan_credentials
 from moyai.plan.cluster.endpoint import endpoint_of
-from moyai.plan.cluster.existing import find_existing
+from moyai.plan.existing import find_existing
 from moyai.plan.cluster.firewall import plan_firewall
 from moyai.plan.cluster.machines import flavor_notes, plan_machines
 from moyai.plan.cluster.network import plan_network

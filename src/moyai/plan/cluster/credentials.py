@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from moyai.core.keys import Key
 from moyai.plan import keys
 from moyai.plan import steps as s
-from moyai.plan.cluster.existing import credential_names
+from moyai.plan.existing import credential_names
 from moyai.plan.cluster.situation import Situation
 
 #: Credential → who has it, and the roles that it needs; a cloud without these roles gives it all of its user's.

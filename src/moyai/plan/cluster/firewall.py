@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from moyai.plan import keys
 from moyai.plan import steps as s
-from moyai.plan.cluster.existing import ROLES
+from moyai.plan.existing import ROLES
 from moyai.plan.cluster.situation import Situation
 from moyai.plan.cluster.waits import once_machines_boot
 from moyai.plan.rules import missing_rules, wanted_rules

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from moyai.plan.addons import Addon
 from moyai.plan.changes import Change
-from moyai.plan.cluster.existing import Existing
+from moyai.plan.existing import Existing
 from moyai.plan.demands import Choices
 from moyai.plan.nodes import Node
 from moyai.plan.observed import Observed, Recorded, owns

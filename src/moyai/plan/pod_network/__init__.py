@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol
 
 from moyai.cloud.model import AddressPair
-from moyai.plan.cluster.existing import Existing
+from moyai.plan.existing import Existing
 from moyai.plan.nodes import Node
 from moyai.plan.pod_network.routes import RoutedPods
 from moyai.plan.steps import Step

@@ -10,7 +10,7 @@ from ipaddress import IPv4Network
 from moyai.cloud.model import AddressPair, Route
 from moyai.plan import keys
 from moyai.plan import steps as s
-from moyai.plan.cluster.existing import Existing
+from moyai.plan.existing import Existing
 from moyai.plan.nodes import Node
 from moyai.spec.model import Network
 

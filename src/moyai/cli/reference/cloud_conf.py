@@ -1,0 +1,160 @@
+"""docs/reference/cloud-conf.md, written from the dataclasses that the cloud controller manager and the CSI driver parse.
+
+Always holds: every key that is parsed has a meaning here, and every meaning belongs to such a key. Otherwise ``render`` raises
+ValueError.
+"""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any
+
+from moyai.ccm.settings import LoadBalancerClass, LoadBalancerConfig, RouteConfig
+from moyai.ccm.settings import MoyaiConfig as ControllerConfig
+from moyai.cloud.openstack.cloud_conf import GlobalConfig
+from moyai.csi.settings import BlockStorageConfig
+from moyai.csi.settings import MoyaiConfig as DriverConfig
+
+_HEAD = """\
+<!-- Written by `python -m moyai.cli.reference docs/reference`; edit src/moyai/cli/reference/cloud_conf.py. -->
+
+# cloud.conf
+
+cloud.conf is the file with which the cloud controller manager and the CSI driver reach the cloud. It has the format of
+OpenStack's own cloud provider. `moyai up` writes one file for each of them, as Secrets in the namespace `kube-system`. You
+write the file yourself only if you run `moyai ccm` or `moyai csi` in a cluster that moyai did not build.
+
+Unknown sections and unknown keys are ignored, so an existing file continues to work. If a known key has a wrong value, the
+program ends with one line that names the section and the key.
+
+| type | form |
+| --- | --- |
+| text | with or without double quotes |
+| true or false | `true`, `yes`, `on`, `1`, or `false`, `no`, `off`, `0`; a key without a value is true |
+| number | a whole number; for durations also `5s` or `1m30s` |
+| list | texts, separated by commas |
+"""
+
+_CCM, _CSI = "cloud controller manager", "CSI driver"
+_NONE = "Accepted without effect, for files of OpenStack's cloud provider."
+_NETWORKS = {
+    "floating_network_id": "Network of the floating IPs.",
+    "floating_subnet_id": "Subnet of the floating IPs, by id.",
+    "subnet_id": "Subnet of the load balancers' own addresses.",
+    "network_id": "Network of the load balancers' own addresses.",
+    "member_subnet_id": "Subnet from which the load balancers reach their members.",
+}
+
+#: (section, who reads it, what it is for, the dataclasses that parse it, key → meaning)
+_SECTIONS: tuple[tuple[str, str, str, tuple[type[Any], ...], dict[str, str]], ...] = (
+    (
+        "Global",
+        f"{_CCM}, {_CSI}",
+        "How to reach the cloud. An application credential is required.",
+        (GlobalConfig,),
+        {
+            "auth_url": "URL of Keystone. Required.",
+            "region": "Region; empty: the only one in the catalog.",
+            "application_credential_id": "Id of the application credential. Required.",
+            "application_credential_secret": "Secret of the application credential. Required.",
+            "username": _NONE,
+            "password": _NONE,
+            "tenant_name": _NONE,
+            "tenant_id": _NONE,
+            "user_domain_name": _NONE,
+            "domain_name": _NONE,
+            "ca_file": "File with the authorities for TLS; empty: the system's.",
+            "tls_insecure": "Whether certificates of the cloud are not verified.",
+        },
+    ),
+    (
+        "LoadBalancer",
+        _CCM,
+        "Defaults for Services of type LoadBalancer. [Annotations](load-balancer-annotations.md) of a Service have priority.",
+        (LoadBalancerConfig,),
+        {
+            **_NETWORKS,
+            "enabled": "Whether Services get load balancers.",
+            "floating_subnet": "Subnet of the floating IPs, by name; `*` stands for any text.",
+            "lb_provider": "Octavia's provider; empty: the cloud's default.",
+            "lb_method": "How connections are distributed: `ROUND_ROBIN`, `LEAST_CONNECTIONS`, `SOURCE_IP`, `SOURCE_IP_PORT`.",
+            "flavor_id": "Octavia's flavor.",
+            "availability_zone": "Octavia's availability zone.",
+            "create_monitor": "Whether pools get health monitors.",
+            "monitor_delay": "Seconds between two checks of a member.",
+            "monitor_timeout": "Seconds until a check fails; at most the delay.",
+            "monitor_max_retries": "Successful checks until a member is healthy.",
+            "monitor_max_retries_down": "Failed checks until a member is not healthy.",
+            "internal_lb": "Whether load balancers get no floating IP.",
+            "manage_security_groups": "Whether NodePorts are opened in `[Moyai] node-security-group-ids`.",
+            "max_shared_lb": _NONE,
+        },
+    ),
+    (
+        'LoadBalancerClass "NAME"',
+        _CCM,
+        "A named choice of networks. A Service selects it with the annotation `loadbalancer.openstack.org/class`.",
+        (LoadBalancerClass,),
+        _NETWORKS,
+    ),
+    (
+        "Route",
+        _CCM,
+        "The pod network's routes.",
+        (RouteConfig,),
+        {"router_id": "Router that gets one route for each node; empty: the controller sets no routes."},
+    ),
+    (
+        "BlockStorage",
+        _CSI,
+        "Volumes.",
+        (BlockStorageConfig,),
+        {
+            "ignore_volume_az": "Whether every machine reaches every volume, regardless of the zones' names.",
+            "node_volume_attach_limit": "Volumes that one machine may have; 1 to 256.",
+            "rescan_on_resize": "Whether nodes ask the kernel for a disk's size again before they grow its file system.",
+        },
+    ),
+    (
+        "Moyai",
+        f"{_CCM}, {_CSI}",
+        "What only moyai needs. OpenStack's cloud provider ignores this section.",
+        (ControllerConfig, DriverConfig),
+        {
+            "cluster_uid": "Mark of this cluster's objects: any word that no other cluster of the project has. Required.",
+            "node_security_group_ids": "Security groups that get the rules for NodePorts.",
+            "fencing": "What happens when a machine dies: `verify`, `poweroff` or `off` ([failover](../how-to/failover.md)).",
+        },
+    ),
+)
+
+
+def render() -> str:
+    """The page as Markdown."""
+    return "\n".join([_HEAD, *(_section(*section) for section in _SECTIONS)])
+
+
+def _section(name: str, readers: str, purpose: str, kinds: tuple[type[Any], ...], meanings: dict[str, str]) -> str:
+    defaults: dict[str, object] = {item.name: item.default for kind in kinds for item in fields(kind)}
+    if wrong := sorted(set(meanings) ^ set(defaults)):
+        raise ValueError(f"[{name}]: {', '.join(wrong)}: either a key without a meaning, or a meaning without a key")
+    rows = [
+        f"| `{key.replace('_', '-')}` | {_type(default)} | {_default(default)} | {meanings[key]} |"
+        for key, default in defaults.items()
+    ]
+    head = f"## `[{name}]`\n\n{purpose} Read by: {readers}.\n\n| key | type | default | meaning |\n| --- | --- | --- | --- |"
+    return "\n".join([head, *rows]) + "\n"
+
+
+def _type(default: object) -> str:
+    if isinstance(default, bool):
+        return "true or false"
+    if isinstance(default, int):
+        return "number"
+    return "list" if isinstance(default, tuple) else "text"
+
+
+def _default(default: object) -> str:
+    if default in ("", ()):
+        return "empty"
+    return f"`{str(default).lower() if isinstance(default, bool) else default}`"

@@ -1,0 +1,244 @@
+"""The node image: a Debian with everything a Kubernetes node needs, and a store that already holds what it starts.
+
+One compressed tar (zstd) of a root file system. It is two tars one after the other: the base, kept by what goes into it, and
+a short tail with moyai's own image, so that a change of moyai's source makes only the tail anew. Where both hold a file the
+later one counts, as with any tar.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from moyai.core.errors import Terminal
+from moyai.core.graph import Task, run_graph
+from moyai.core.paths import Paths
+from moyai.core.progress import Reporter, Step
+from moyai.images import recipes, references, rootfs
+from moyai.images.cache import Cache, digest_of_folder, key_of, remove
+from moyai.images.containerd_store import import_images
+from moyai.images.python_image import moyai_image
+from moyai.linux.process import ProcessError, run
+from moyai.toolchain import TASK_PREFIX, Component, Toolchain
+
+#: The components that a node image is made of.
+COMPONENTS = (
+    "kubernetes", "etcd", "coredns", "containerd", "runc", "cni-plugins", "pause",
+    "csi-attacher", "csi-provisioner", "csi-resizer", "csi-snapshotter",
+)  # fmt: skip
+
+#: Names of the tasks, as the user sees them.
+ROOT, PROXY, MOYAI, NGINX, BASE, NODE = (
+    "image: Debian", "image: kube-proxy's tools", "image: moyai", "image: nginx", "image: node base", "image: node",
+)  # fmt: skip
+
+#: Raised when the way in which the node image is put together changes.
+_FORMAT = 2
+_FILES = Path(__file__).with_name("node_files")
+_STORE = "var/lib/containerd"
+
+#: Component → where its programs go; ``None``: all of them.
+_PROGRAMS: Mapping[str, tuple[str, Sequence[str] | None]] = {
+    "kubernetes": ("usr/local/bin", ("kubelet", "kubeadm", "kubectl")),
+    "containerd": ("usr/local/bin", None),
+    "runc": ("usr/local/sbin", None),
+    "cni-plugins": ("opt/cni/bin", None),
+}
+_FOLDERS = ("etc/containerd/certs.d", "etc/containerd/conf.d", "etc/cni/net.d", "etc/kubernetes/manifests", "var/lib/kubelet")
+_ENABLED = {"machine-prep.service": "sysinit", "containerd.service": "multi-user", "kubelet.service": "multi-user"}
+
+#: Packs a folder: always the same bytes for the same files. $1 folder, $2 latest date, $3 list of paths, $4 how many bytes
+#: to leave off at the end (the two empty blocks that end a tar, when another one follows), $5 file to write.
+_PACK = """tar -C "$1" --format=posix --pax-option=exthdr.name=%d/PaxHeaders/%f,delete=atime,delete=ctime --numeric-owner \
+ --xattrs --xattrs-include='*' --clamp-mtime --mtime="@$2" --blocking-factor=1 --no-recursion --null -T "$3" -cf - |
+ head -c "-$4" | zstd -q -f -T0 -3 -o "$5" """
+
+
+@dataclass(frozen=True)
+class NodeImage:
+    """``path``: the file. ``version``: of Kubernetes (``1.37.1``). ``key``: another one means another content."""
+
+    path: Path
+    version: str
+    key: str
+
+
+def ensure(toolchain: Toolchain, paths: Paths, *, reporter: Reporter) -> NodeImage:
+    """The node image, made if it is not there; so are the programs that it needs."""
+    graph = [*toolchain.tasks(COMPONENTS), *tasks(paths)]
+    result: NodeImage = run_graph(graph, reporter, workers=len(graph))[NODE]
+    return result
+
+
+def tasks(paths: Paths, *, after: tuple[str, ...] = ()) -> list[Task]:
+    """Tasks for a graph that also holds the toolchain's tasks of ``COMPONENTS``; the last, ``NODE``, gives the NodeImage.
+
+    ``after``: what the first ones wait for (mmdebstrap and zstd must be there). They take no network once all is made.
+    """
+    cache = Cache(paths.images)
+    programs = tuple(TASK_PREFIX + name for name in COMPONENTS)
+
+    def base(results: Mapping[str, Any], step: Step) -> Path:
+        components = {name: results[TASK_PREFIX + name] for name in COMPONENTS}
+        return _base(cache, components, results[ROOT], results[PROXY], step.progress)
+
+    def node(results: Mapping[str, Any], step: Step) -> NodeImage:
+        return _node(cache, results[TASK_PREFIX + "containerd"], results[BASE], results[MOYAI], step.progress)
+
+    def tools(_: Mapping[str, Any], step: Step) -> Path:
+        return recipes.debian_tree(cache, "kube-proxy", packages=recipes.KUBE_PROXY_PACKAGES, on_line=step.progress)
+
+    return [
+        Task(ROOT, lambda _, step: rootfs.debian_root(cache, step.progress), after),
+        Task(PROXY, tools, after),
+        Task(MOYAI, lambda _, step: moyai_image(cache, references.MOYAI, on_line=step.progress), after),
+        Task(BASE, base, (*programs, ROOT, PROXY)),
+        Task(NODE, node, (BASE, MOYAI)),
+    ]
+
+
+def nginx_task(paths: Paths, *, after: tuple[str, ...] = ()) -> Task:
+    """The task that makes nginx's image; its result is the archive's path."""
+    cache = Cache(paths.images)
+    return Task(NGINX, lambda _, step: recipes.nginx_image(cache, references.NGINX, on_line=step.progress), after)
+
+
+def _base(cache: Cache, components: Mapping[str, Component], root: Path, proxy: Path, say: Callable[[str], None]) -> Path:
+    """The folder of the node image without moyai: ``base.tar.zst`` and ``store``."""
+    names = references.load()
+    kubeadm = components["kubernetes"].files["kubeadm"]
+    version = components["kubernetes"].version
+    printed = run([str(kubeadm), "config", "images", "list", "--kubernetes-version", f"v{version}"]).stdout
+    names.check(version, printed)
+    say("control plane images")
+    archives = [
+        recipes.program_image(
+            cache, name, tag=names.images[name], component=components[component], root=proxy if name == "kube-proxy" else root
+        )
+        for name, (component, _, _) in recipes.PROGRAMS.items()
+    ]
+    key = key_of(
+        *("node-base", _FORMAT, version, root.name, digest_of_folder(_FILES), [archive.name for archive in archives]),
+        [recipes.component_key(component) for component in components.values()],
+    )
+
+    def make(target: Path) -> None:
+        target.mkdir()
+        tree = target / "tree"
+        say("root file system")
+        _copy_linked(root, tree)
+        # of the newest packaged file (rootfs.clamp; the folder's own date is that of its last use): nothing is newer
+        date = int((tree / "etc/machine-id").stat().st_mtime)
+        _place_files(tree, names)
+        _place_programs(tree, components)
+        say("images into the store")
+        import_images(components["containerd"], target / "store", archives=archives)
+        _copy_linked(target / "store", tree / _STORE)
+        say("packing")
+        _pack(tree, [path for path, _ in _walk(tree)], target / "base.tar.zst", date=date, last=False)
+        (target / "version").write_text(version)
+        (target / "date").write_text(str(date))
+        shutil.rmtree(tree)
+
+    return cache.get("node-base", key, make=make, say=say)
+
+
+def _node(cache: Cache, containerd: Component, base: Path, moyai: Path, say: Callable[[str], None]) -> NodeImage:
+    key = key_of("node", _FORMAT, base.name, moyai.name)
+
+    def make(target: Path) -> None:
+        work = target.with_name(f"{target.name}-work")
+        try:
+            say("moyai's image into the store")
+            _copy_linked(base / "store", work / _STORE)
+            import_images(containerd, work / _STORE, archives=[moyai])
+            known = {(info.st_dev, info.st_ino) for _, info in _walk(base / "store")}
+            added = [path for path, info in _walk(work / _STORE) if (info.st_dev, info.st_ino) not in known]
+            say("packing")
+            _pack(work / _STORE, added, work / "tail", date=int((base / "date").read_text()), last=True, prefix=_STORE)
+            with target.open("wb") as whole:
+                for part in (base / "base.tar.zst", work / "tail"):
+                    with part.open("rb") as file:
+                        shutil.copyfileobj(file, whole, 1 << 20)
+        finally:
+            remove(work)
+
+    path = cache.get("node", key, make=make, suffix=".tar.zst", say=say)
+    return NodeImage(path, (base / "version").read_text(), key)
+
+
+def _place_files(tree: Path, names: references.References) -> None:
+    for source in sorted(_FILES.rglob("*")):
+        if source.is_file():
+            target = tree / source.relative_to(_FILES)
+            _folder(target.parent)
+            remove(target)  # never written in place: it may be linked to the cached root's
+            content = source.read_bytes().replace(b"@SANDBOX_IMAGE@", names.pause.encode())
+            target.write_bytes(content)
+            target.chmod(0o755 if content.startswith(b"#!") else 0o644)
+    for name in _FOLDERS:
+        _folder(tree / name)
+    for unit, wanted_by in _ENABLED.items():
+        wants = tree / f"etc/systemd/system/{wanted_by}.target.wants"
+        _folder(wants)
+        (wants / unit).symlink_to(f"../{unit}")
+
+
+def _place_programs(tree: Path, components: Mapping[str, Component]) -> None:
+    for name, (place, wanted) in _PROGRAMS.items():
+        folder = tree / place
+        _folder(folder)
+        for program, path in components[name].files.items():
+            if wanted is None or program in wanted:
+                shutil.copyfile(path, folder / program)
+                (folder / program).chmod(0o755)
+
+
+def _folder(path: Path) -> None:
+    """Make a folder that everybody may enter, whatever our umask is; one that is there stays as it is."""
+    for missing in reversed([one for one in (path, *path.parents) if not one.exists()]):
+        missing.mkdir()
+        missing.chmod(0o755)
+
+
+def _copy_linked(source: Path, target: Path) -> None:
+    """Copy a folder as hard links; databases, which are written in place, for real."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    remove(target)
+    try:
+        run(["cp", "-a", "--link", str(source), str(target)])
+        for path in target.rglob("*.db"):
+            if path.is_file() and not path.is_symlink():
+                real = path.with_name(f".{path.name}.copy")
+                shutil.copy2(path, real)
+                real.rename(path)
+    except ProcessError as error:
+        raise Terminal(f"the node image cannot be put together: {error}", hint="is the disk full?") from error
+
+
+def _walk(folder: Path) -> list[tuple[str, os.stat_result]]:
+    """All paths below ``folder``, relative, in order, with what they are; the folder itself first."""
+    found: list[tuple[str, os.stat_result]] = [(".", folder.lstat())]
+    for parent, folders, files in os.walk(folder):
+        for name in (*folders, *files):
+            path = Path(parent) / name
+            found.append((path.relative_to(folder).as_posix(), path.lstat()))
+    return sorted(found, key=lambda item: item[0])
+
+
+def _pack(tree: Path, paths: Sequence[str], target: Path, *, date: int, last: bool, prefix: str = "") -> None:
+    top = tree.parents[len(Path(prefix).parts) - 1] if prefix else tree
+    listing = target.with_name(f"{target.name}.list")
+    names = [(Path(prefix) / path).as_posix() for path in paths]
+    listing.write_bytes(b"".join(os.fsencode(name) + b"\0" for name in names))
+    words = [str(top), str(date), str(listing), "0" if last else "1024", str(target)]
+    try:
+        run(["bash", "-o", "pipefail", "-c", _PACK, "moyai", *words])
+    except ProcessError as error:
+        raise Terminal(f"the node image cannot be packed: {error}", hint="is the disk full?") from error
+    finally:
+        listing.unlink(missing_ok=True)

@@ -1,0 +1,112 @@
+"""Processes that outlive the call that starts them: services, a namespace's init, and how they are watched and ended.
+
+Whoever starts a process here may die: the process goes on, and is found again by its record (``proc``). Standard library only,
+and little of it: a supervisor loads this on the way of every start.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+
+def in_network(name: str, argv: Sequence[str]) -> list[str]:
+    """The command in a network namespace. (``ip netns exec`` would hide the control groups.)"""
+    return ["/usr/bin/nsenter", f"--net=/run/netns/{name}", *argv]
+
+
+def start(argv: Sequence[str], *, env: Mapping[str, str], log: Path) -> int:
+    """Start a program in a session of its own, with exactly this environment; its output is appended to ``log``.
+
+    Returns its pid; ``process_end.ended`` waits for it. Raises OSError when it cannot be started.
+    """
+    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    try:
+        process = subprocess.Popen(
+            argv,
+            env=env,
+            cwd="/",
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+            # the caller's may be stricter, but programs hand theirs on: the root folder of a machine must be readable in it
+            umask=0o022,
+        )
+    finally:
+        os.close(output)
+    # the pidfd is what is waited on; Popen's own bookkeeping would only complain
+    process.returncode = 0
+    return process.pid
+
+
+def send(pid: int, name: str) -> None:
+    """Send a signal by its name (``SIGTERM``). A process that is gone already is no error."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.Signals[name])
+
+
+def kill(pid: int) -> None:
+    """End a process at once. A process that is gone already is no error."""
+    send(pid, "SIGKILL")
+
+
+def kill_group(leader: int) -> None:
+    """End all that is left of a process group."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(leader, signal.SIGKILL)
+
+
+@contextmanager
+def suspended(pid: int) -> Generator[None]:
+    """The process stands still during the block."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+class NamespaceInit:
+    """The first process of new mount, network and pid namespaces, and the process outside that waits for it."""
+
+    def __init__(self, outer: subprocess.Popen[bytes]) -> None:
+        self._outer = outer
+
+    @classmethod
+    def start(cls, argv: Sequence[str], *, log: Path, channel: int) -> NamespaceInit:
+        """Start ``argv`` as that process; it keeps the open file ``channel``. It ends with nobody but itself."""
+        with log.open("ab") as output:
+            outer = subprocess.Popen(
+                ["unshare", "--mount", "--net", "--pid", "--fork", "--mount-proc", *argv],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+                cwd="/",
+                pass_fds=(channel,),
+            )
+        return cls(outer)
+
+    @property
+    def outer_pid(self) -> int:
+        """The waiting process; the namespaces' first process is its only child."""
+        return self._outer.pid
+
+    def wait(self) -> int:
+        """Wait until it has ended; returns its exit code."""
+        return self._outer.wait()
+
+
+def run_as_init(argv: Sequence[str]) -> None:
+    """For the first process of a pid namespace: run a program to its end, and take in every orphan that ends meanwhile."""
+    child = os.posix_spawn(argv[0], list(argv), os.environ)
+    gone = 0
+    while gone != child:
+        with contextlib.suppress(InterruptedError):
+            gone, _ = os.wait()

@@ -1,0 +1,1 @@
+"""Cinder's driver `moyai`: volumes are files of this host."""

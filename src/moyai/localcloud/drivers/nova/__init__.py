@@ -1,0 +1,1 @@
+"""Nova's driver `moyai`: servers are systemd-nspawn machines of this host."""

@@ -1,0 +1,149 @@
+"""A load balancer as the data plane sees it: plain values, read from Octavia once, handed to the pure planners.
+
+``status`` of every object is Octavia's provisioning status; what is PENDING_DELETE is still in the tree (its deletion must be
+reported) but no part of the data plane: ``live`` tells. The classes have Octavia's own names; the cloud adapter's classes of
+the same names stand on the other side of the wall (see ``moyai.localcloud.drivers``).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+ACTIVE, ERROR, DELETED = "ACTIVE", "ERROR", "DELETED"
+PENDING_DELETE = "PENDING_DELETE"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Thing:
+    """What all objects have: id, provisioning and operating status, whether they are switched on."""
+
+    id: str
+    status: str = ACTIVE
+    operating: str = "OFFLINE"
+    enabled: bool = True
+
+    @property
+    def live(self) -> bool:
+        """Part of the data plane: not about to be deleted, and switched on."""
+        return self.enabled and self.status not in (PENDING_DELETE, DELETED)
+
+    @property
+    def settled(self) -> bool:
+        """Nothing is to be reported about it."""
+        return self.status == ACTIVE
+
+
+@dataclass(frozen=True, kw_only=True)
+class Member(Thing):
+    """A server of a pool. ``weight`` 0: it keeps what it has and gets nothing new."""
+
+    address: str
+    port: int
+    weight: int = 1
+    backup: bool = False
+    monitor_address: str | None = None
+    monitor_port: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Monitor(Thing):
+    """How members are checked. ``delay`` and ``timeout`` in seconds."""
+
+    type: str
+    delay: int = 5
+    timeout: int = 5
+    rise: int = 3
+    fall: int = 3
+    http_method: str = "GET"
+    url_path: str = "/"
+    expected_codes: str = "200"
+    http_version: float | None = None
+    domain_name: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Persistence:
+    """Which requests go to the same member again. ``timeout`` in seconds (SOURCE_IP over UDP)."""
+
+    type: str
+    cookie_name: str | None = None
+    timeout: int | None = None
+    granularity: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pool(Thing):
+    """Members, and how one of them is chosen."""
+
+    protocol: str
+    algorithm: str = "ROUND_ROBIN"
+    members: tuple[Member, ...] = ()
+    monitor: Monitor | None = None
+    persistence: Persistence | None = None
+
+    @property
+    def live_members(self) -> tuple[Member, ...]:
+        """The members that are part of the data plane, always in the same order."""
+        return tuple(sorted((one for one in self.members if one.live), key=lambda one: one.id))
+
+    @property
+    def live_monitor(self) -> Monitor | None:
+        """The monitor, when there is one and it is switched on."""
+        return self.monitor if self.monitor is not None and self.monitor.live else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listener(Thing):
+    """A port that is answered. Timeouts in milliseconds; ``connection_limit`` None: none."""
+
+    protocol: str
+    port: int
+    pool_id: str | None = None
+    connection_limit: int | None = None
+    allowed_cidrs: tuple[str, ...] = ()
+    insert_headers: tuple[str, ...] = ()
+    timeout_client_data: int = 50000
+    timeout_member_connect: int = 5000
+    timeout_member_data: int = 50000
+    timeout_tcp_inspect: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadBalancer(Thing):
+    """The whole tree, with the VIP's place in Neutron."""
+
+    project_id: str | None = None
+    vip_address: str
+    vip_port_id: str
+    vip_subnet_id: str | None = None
+    vip_network_id: str | None = None
+    listeners: tuple[Listener, ...] = ()
+    pools: tuple[Pool, ...] = field(default=())
+
+    def pool(self, pool_id: str | None) -> Pool | None:
+        """The pool of that id, if it is part of the data plane."""
+        return next((one for one in self.pools if one.id == pool_id and one.live), None)
+
+    @property
+    def live_listeners(self) -> tuple[Listener, ...]:
+        """The listeners to be answered, always in the same order; none when the load balancer is switched off."""
+        return tuple(sorted((one for one in self.listeners if one.live), key=lambda one: one.id)) if self.live else ()
+
+
+def things(balancer: LoadBalancer) -> list[tuple[str, Thing]]:
+    """Every object of the tree with its kind in Octavia's words, children before parents. What is in a pool goes with it."""
+    found: list[tuple[str, Thing]] = []
+    for pool in balancer.pools:
+        inner: list[tuple[str, Thing]] = [("members", one) for one in pool.members]
+        if pool.monitor:
+            inner.append(("healthmonitors", pool.monitor))
+        if pool.status == PENDING_DELETE:
+            inner = [(kind, replace(one, status=PENDING_DELETE)) for kind, one in inner]
+        found += [*inner, ("pools", pool)]
+    found += [("listeners", one) for one in balancer.listeners]
+    return [*found, ("loadbalancers", balancer)]
+
+
+def backend_name(pool_id: str, listener_id: str) -> str:
+    """What HAProxy calls the pool as used by that listener (whose timeouts it has)."""
+    return f"{pool_id}:{listener_id}"

@@ -1,0 +1,217 @@
+# pyright: basic, reportMissingImports=false
+"""Octavia's provider driver `moyai`: each load balancer is a network namespace on its VIP port, with HAProxy and nftables.
+
+It runs in octavia-api and only refuses what cannot be done, makes the VIP port, and calls moyai-lbd (`agent`), which does
+the work from the database. The call may be lost: moyai-lbd looks by itself every second.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+
+from octavia.common import clients
+from octavia.network.drivers.neutron import base as neutron_base
+from octavia_lib.api.drivers import exceptions, provider_base
+from openstack import exceptions as sdk_exceptions
+
+from moyai.localcloud.drivers.octavia import provider_settings, validate
+from moyai.localcloud.drivers.octavia.agent import SOCKET
+from moyai.localcloud.drivers.octavia.octavia_database import DEVICE_OWNER, OctaviaDatabase, device_id, vip_port_name
+from moyai.localcloud.drivers.octavia.vip_link import TAKEN, PortBefore
+
+LOG = logging.getLogger(__name__)
+
+
+def _ask_extensions_once() -> None:
+    """Octavia makes its Neutron driver anew several times in a request, and each asks six times which extensions there are.
+
+    They change only with Neutron's configuration: one answer for this process does, and saves a good part of a create.
+    """
+    ask = neutron_base.BaseNeutronDriver._check_extension_enabled
+    known: dict[str, bool] = {}
+
+    def answer(self, extension_alias):
+        if extension_alias not in known:
+            known[extension_alias] = ask(self, extension_alias)
+        return known[extension_alias]
+
+    neutron_base.BaseNeutronDriver._check_extension_enabled = answer
+
+
+_ask_extensions_once()
+
+
+class MoyaiProvider(provider_base.ProviderDriver):
+    """One instance a request: it keeps nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._settings = provider_settings.read()
+
+    # ---- load balancers
+
+    def create_vip_port(self, loadbalancer_id, project_id, vip_dictionary, additional_vip_dicts):
+        """Make (or take) the VIP's port, bound to the host of moyai-lbd. Returns its address and place."""
+        self._check(validate.vips(vip_dictionary, additional_vip_dicts))
+        network = clients.NeutronAuth.get_neutron_client().network
+        try:
+            if vip_dictionary.get("vip_port_id"):
+                port = network.get_port(vip_dictionary["vip_port_id"])
+                # as with a port of ours: the namespace itself answers nothing but the listeners' ports
+                before = PortBefore(bool(port.is_port_security_enabled), tuple(port.security_group_ids or ()))
+                before.save(self._settings.folder / loadbalancer_id / TAKEN)
+                port = network.update_port(
+                    port.id,
+                    device_id=device_id(loadbalancer_id),
+                    device_owner=DEVICE_OWNER,
+                    binding_host_id=self._settings.host,
+                    security_group_ids=[],
+                    is_port_security_enabled=False,
+                )
+            else:
+                wanted = {
+                    key: vip_dictionary[given]
+                    for key, given in (("subnet_id", "vip_subnet_id"), ("ip_address", "vip_address"))
+                    if vip_dictionary.get(given)
+                }
+                port = network.create_port(
+                    name=vip_port_name(loadbalancer_id),
+                    network_id=vip_dictionary["vip_network_id"],
+                    project_id=project_id,
+                    device_id=device_id(loadbalancer_id),
+                    device_owner=DEVICE_OWNER,
+                    binding_host_id=self._settings.host,
+                    # the namespace answers nothing but the listeners' ports
+                    is_port_security_enabled=False,
+                    **({"fixed_ips": [wanted]} if wanted else {}),
+                )
+        except sdk_exceptions.SDKException as error:
+            text = f"The VIP port cannot be made: {getattr(error, 'details', None) or error}"
+            raise exceptions.DriverError(user_fault_string=text, operator_fault_string=text) from error
+        fixed = next(
+            (one for one in port.fixed_ips if one["ip_address"] == vip_dictionary.get("vip_address")),
+            next((one for one in port.fixed_ips if one["subnet_id"] == vip_dictionary.get("vip_subnet_id")), port.fixed_ips[0]),
+        )
+        self._call(loadbalancer_id, "port", port.id)
+        return {
+            **vip_dictionary,
+            "vip_port_id": port.id,
+            "vip_address": fixed["ip_address"],
+            "vip_subnet_id": fixed["subnet_id"],
+            "vip_network_id": port.network_id,
+        }, []
+
+    def loadbalancer_create(self, loadbalancer):
+        # what is refused here is rolled back by Octavia, which knows nothing of the port: moyai-lbd takes that away
+        self._check(validate.balancer(loadbalancer.to_dict(recurse=True)))
+        self._call(loadbalancer.loadbalancer_id)
+
+    def loadbalancer_update(self, old_loadbalancer, new_loadbalancer):
+        self._check(validate.balancer(new_loadbalancer.to_dict(recurse=True)))
+        self._call(old_loadbalancer.loadbalancer_id)
+
+    def loadbalancer_delete(self, loadbalancer, cascade=False):
+        self._call(loadbalancer.loadbalancer_id)
+
+    def loadbalancer_failover(self, loadbalancer_id):
+        self._call(loadbalancer_id, "failover")
+
+    # ---- listeners
+
+    def listener_create(self, listener):
+        self._check(validate.listener(listener.to_dict(recurse=True)))
+        self._call(listener.loadbalancer_id)
+
+    def listener_update(self, old_listener, new_listener):
+        self._check(validate.listener(_merged(old_listener, new_listener)))
+        self._call(old_listener.loadbalancer_id)
+
+    def listener_delete(self, listener):
+        self._call(listener.loadbalancer_id)
+
+    # ---- pools
+
+    def pool_create(self, pool):
+        self._check(validate.pool(pool.to_dict(recurse=True)))
+        self._call(pool.loadbalancer_id)
+
+    def pool_update(self, old_pool, new_pool):
+        self._check(validate.pool(_merged(old_pool, new_pool)))
+        self._call(old_pool.loadbalancer_id)
+
+    def pool_delete(self, pool):
+        self._call(pool.loadbalancer_id)
+
+    # ---- members
+
+    def member_create(self, member):
+        self._change_of_pool(member.pool_id, [member.to_dict()])
+
+    def member_update(self, old_member, new_member):
+        self._change_of_pool(old_member.pool_id, [_merged(old_member, new_member)])
+
+    def member_delete(self, member):
+        self._change_of_pool(member.pool_id)
+
+    def member_batch_update(self, pool_id, members):
+        self._change_of_pool(pool_id, [one.to_dict() for one in members])
+
+    # ---- health monitors
+
+    def health_monitor_create(self, healthmonitor):
+        self._check(validate.monitor(healthmonitor.to_dict()))
+        self._change_of_pool(healthmonitor.pool_id)
+
+    def health_monitor_update(self, old_healthmonitor, new_healthmonitor):
+        self._check(validate.monitor(_merged(old_healthmonitor, new_healthmonitor)))
+        self._change_of_pool(old_healthmonitor.pool_id)
+
+    def health_monitor_delete(self, healthmonitor):
+        self._change_of_pool(healthmonitor.pool_id)
+
+    # ---- flavors and zones: nothing can be chosen
+
+    def get_supported_flavor_metadata(self):
+        return {}
+
+    def validate_flavor(self, flavor_dict):
+        self._check(validate.no_choice("flavor", flavor_dict))
+
+    def get_supported_availability_zone_metadata(self):
+        return {}
+
+    def validate_availability_zone(self, availability_zone_dict):
+        self._check(validate.no_choice("availability zone", availability_zone_dict))
+
+    # ----
+
+    def _change_of_pool(self, pool_id, members=()):
+        place = OctaviaDatabase().place_of_pool(pool_id)
+        if place is None:
+            text = f"pool {pool_id} does not exist"
+            raise exceptions.DriverError(user_fault_string=text, operator_fault_string=text)
+        for one in members:
+            self._check(validate.member(one, place.protocol, vip=place.vip_address))
+        self._call(place.balancer_id)
+
+    @staticmethod
+    def _check(problem):
+        if problem:
+            text = f"The moyai provider does not support {problem}."
+            raise exceptions.UnsupportedOptionError(user_fault_string=text, operator_fault_string=text)
+
+    def _call(self, balancer_id, verb="apply", *details):
+        """Say "look now". When nobody listens, moyai-lbd finds the work as soon as it runs again."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as call:
+            call.setblocking(False)
+            try:
+                call.sendto(" ".join((verb, balancer_id, *details)).encode(), os.fspath(self._settings.folder / SOCKET))
+            except OSError as error:
+                LOG.warning("moyai-lbd does not listen (%s): load balancer %s waits for it", error, balancer_id)
+
+
+def _merged(old, new):
+    """The object as it will be."""
+    return {**old.to_dict(recurse=True), **new.to_dict(recurse=True)}

@@ -1,0 +1,128 @@
+"""The place of a load balancer in the network: its namespace, with the VIP's port plugged into Neutron's bridge.
+
+Neutron's answer about the port is kept in a file, so that load balancers come back after a reboot before Neutron does, and an
+update of members asks Neutron nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from moyai.linux import netns
+
+PREFIX = "moyai-lb-"
+INSIDE = "vip"
+TAKEN = "port-before.json"  # in a load balancer's folder: `PortBefore`
+WIRED_WITHIN = 30.0  # seconds for Neutron's agent to put the port into its bridge
+
+
+class NotWired(Exception):
+    """Neutron's agent did not put the port into a bridge."""
+
+
+@dataclass(frozen=True)
+class Plug:
+    """Neutron's answer about a VIP's port."""
+
+    port_id: str
+    mac: str
+    network_id: str
+    mtu: int
+    addresses: tuple[netns.LinkAddress, ...]
+
+    @property
+    def link(self) -> netns.Link:
+        """The veth pair; its outer end has the name by which Neutron's linuxbridge agent finds and wires it."""
+        return netns.Link(f"tap{self.port_id[:11]}", INSIDE, self.mac, self.mtu, self.addresses)
+
+    @property
+    def bridge(self) -> str:
+        """The bridge that Neutron's linuxbridge agent makes for a tunnelled network."""
+        return f"brq{self.network_id[:11]}"
+
+    def save(self, file: Path) -> None:
+        """Keep it in a file."""
+        fresh = file.with_suffix(".new")
+        fresh.write_text(json.dumps(asdict(self)))
+        fresh.replace(file)
+
+    @staticmethod
+    def read(file: Path) -> Plug | None:
+        """Read it back; None when there is no such file or it is not whole."""
+        try:
+            data = json.loads(file.read_text())
+            addresses = tuple(
+                netns.LinkAddress(one["address"], one["prefix"], one["gateway"], tuple((a, b) for a, b in one["routes"]))
+                for one in data["addresses"]
+            )
+            return Plug(data["port_id"], data["mac"], data["network_id"], data["mtu"], addresses)
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+
+@dataclass(frozen=True)
+class PortBefore:
+    """What a user's own port was before a load balancer took it."""
+
+    secured: bool
+    groups: tuple[str, ...]
+
+    def save(self, file: Path) -> None:
+        """Keep it in a file."""
+        file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        file.write_text(json.dumps({"secured": self.secured, "groups": self.groups}))
+
+    @staticmethod
+    def read(file: Path) -> PortBefore | None:
+        """Read it back; None when there is no such file."""
+        try:
+            data = json.loads(file.read_text())
+        except (OSError, ValueError):
+            return None
+        return PortBefore(data["secured"], tuple(data["groups"]))
+
+
+def namespace(balancer_id: str) -> str:
+    """The namespace's name."""
+    return PREFIX + balancer_id
+
+
+def ensure(balancer_id: str, plug: Plug) -> bool:
+    """Make namespace and link where they are missing or wrong. Returns whether anything was made."""
+    name = namespace(balancer_id)
+    if netns.plugged(name, plug.link):
+        return False
+    netns.add(name)
+    # an address that arrives with the first packet must be known before anything may pass
+    netns.sysctl(name, "net/ipv4/ip_forward", value="1")
+    netns.sysctl(name, "net/ipv6/conf/all/forwarding", value="1")
+    netns.sysctl(name, "net/ipv4/ip_local_port_range", value="10240 65535")
+    netns.sysctl(name, "net/ipv4/tcp_tw_reuse", value="1")
+    netns.plug(name, plug.link)
+    for family in ("ipv4", "ipv6"):
+        # a member's host that vanished is noticed within seconds, not within a minute
+        for key, value in (("retrans_time_ms", "200"), ("base_reachable_time_ms", "5000"), ("delay_first_probe_time", "1")):
+            netns.sysctl(name, f"net/{family}/neigh/{INSIDE}/{key}", value=value)
+    if netns.link_exists(plug.bridge):
+        # the network is already on this host: as Nova does, so that nobody waits for the agent's next look
+        netns.enslave(plug.link.outside, plug.bridge)
+    return True
+
+
+def wait_wired(plug: Plug, within: float = WIRED_WITHIN) -> None:
+    """Return when the port is in a bridge. Raises NotWired."""
+    deadline = time.monotonic() + within
+    while netns.master(plug.link.outside) is None:
+        if time.monotonic() > deadline:
+            raise NotWired(f"port {plug.port_id} is in no bridge after {within:.0f} s: is Neutron's agent on this host alive?")
+        time.sleep(0.1)
+
+
+def remove(balancer_id: str, plug: Plug | None) -> None:
+    """Take away link and namespace."""
+    if plug is not None:
+        netns.unplug(plug.link.outside)
+    netns.remove(namespace(balancer_id))

@@ -1,0 +1,92 @@
+"""What Nova's words about a server mean: every combination that fencing stands on, and the statuses that plans go by."""
+
+from __future__ import annotations
+
+import pytest
+
+from moyai.cloud.model import NO_SERVER, Activity, Evidence, Power
+from moyai.cloud.openstack import server_states
+
+_NUMBERS = {"": "0", "running": "1", "paused": "3", "shutdown": "4", "crashed": "6", "suspended": "7"}
+
+
+def evidence(state: str, power: str, task: str = "", status: str = "X") -> Evidence:
+    return server_states.evidence(status=status, state=state, hypervisor=_NUMBERS[power], task=task)
+
+
+@pytest.mark.parametrize(
+    ("state", "power", "task", "verdict"),
+    [
+        ("stopped", "shutdown", "", Activity.OFF),
+        ("stopped", "crashed", "", Activity.OFF),
+        ("error", "shutdown", "", Activity.OFF),
+        ("shelved", "shutdown", "", Activity.OFF),
+        ("shelved_offloaded", "", "", Activity.OFF),
+        ("soft-delete", "shutdown", "", Activity.OFF),
+        ("stopped", "shutdown", "deleting", Activity.OFF),
+        ("stopped", "shutdown", "image_uploading", Activity.OFF),
+        # the hypervisor has not said so, or says otherwise
+        ("stopped", "", "", Activity.BETWEEN),
+        ("stopped", "running", "", Activity.BETWEEN),
+        ("error", "running", "", Activity.BETWEEN),
+        ("error", "", "", Activity.BETWEEN),
+        ("soft-delete", "running", "", Activity.BETWEEN),
+        ("", "", "", Activity.BETWEEN),
+        ("building", "", "spawning", Activity.BETWEEN),
+        # something is being done to it: off for a moment is not off
+        ("active", "shutdown", "", Activity.BETWEEN),
+        ("active", "shutdown", "powering-off", Activity.BETWEEN),
+        ("active", "shutdown", "rebooting", Activity.BETWEEN),
+        ("active", "running", "reboot_started_hard", Activity.BETWEEN),
+        ("stopped", "shutdown", "powering-on", Activity.BETWEEN),
+        ("stopped", "shutdown", "powering-off", Activity.BETWEEN),
+        ("shelved_offloaded", "", "spawning", Activity.BETWEEN),
+        ("stopped", "shutdown", "rebuilding", Activity.BETWEEN),
+        # it runs, or will go on with its file systems open
+        ("active", "running", "", Activity.RUNNING),
+        ("active", "", "", Activity.RUNNING),
+        ("paused", "paused", "", Activity.RUNNING),
+        ("suspended", "shutdown", "", Activity.RUNNING),
+        ("rescued", "running", "", Activity.RUNNING),
+        ("resized", "running", "", Activity.RUNNING),
+    ],
+)
+def test_what_a_servers_states_mean(state: str, power: str, task: str, verdict: Activity) -> None:
+    assert evidence(state, power, task).activity is verdict
+
+
+def test_a_server_that_is_gone_is_off() -> None:
+    assert evidence("deleted", "") == evidence("", "running", status="DELETED") == NO_SERVER
+
+
+def test_only_a_plainly_active_machine_may_be_powered_off() -> None:
+    states = [("active", ""), ("paused", ""), ("suspended", ""), ("rescued", ""), ("active", "rebooting")]
+    assert [evidence(state, "running", task).may_power_off for state, task in states] == [True, False, False, False, False]
+
+
+def test_the_words_name_all_that_was_said() -> None:
+    assert evidence("stopped", "shutdown", status="SHUTOFF").words == "that its server is SHUTOFF, stopped, power shutdown"
+    assert evidence("", "", "spawning").words == "that its server is X, no state, power not known, spawning"
+
+
+@pytest.mark.parametrize(
+    ("status", "power"),
+    [
+        ("BUILD", Power.STARTING),
+        ("ACTIVE", Power.RUNNING),
+        ("SHUTOFF", Power.OFF),
+        ("PAUSED", Power.SUSPENDED),
+        ("SHELVED_OFFLOADED", Power.SUSPENDED),
+        ("ERROR", Power.FAILED),
+        ("UNKNOWN", Power.FAILED),
+        ("SOFT_DELETED", Power.GONE),
+        ("REBOOT", Power.UNKNOWN),
+        ("", Power.UNKNOWN),
+    ],
+)
+def test_a_status_is_read_as_power(status: str, power: Power) -> None:
+    assert server_states.power(status) is power
+
+
+def test_a_machine_is_replaced_when_it_failed_or_is_gone() -> None:
+    assert {power for power in Power if power.broken} == {Power.FAILED, Power.GONE}
