@@ -15,6 +15,8 @@ ROLE_KEY = "moyai.role"
 #: The values of ``ROLE_KEY``.
 Role = Literal["control-plane", "worker"]
 POOL_KEY = "moyai.pool"
+#: Server metadata: the key that opens the encrypted part of a control plane's user data, until the machine has used it.
+UNSEALING_KEY = "moyai.key"
 #: Server metadata: the pod CIDR that the planner gave this node; the cloud controller manager copies it to the Node.
 POD_CIDR_KEY = "moyai.pod-cidr"
 

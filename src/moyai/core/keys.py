@@ -39,6 +39,8 @@ class Kind(StrEnum):
     #: The key that opens the encrypted part of a control plane's user data.
     UNSEALING_KEY = "unsealing key"
     KUBECONFIG = "kubeconfig"
+    #: The default StorageClass.
+    STORAGE_CLASS = "storage class"
     #: A state that a step waits for.
     CONDITION = "condition"
 

@@ -19,6 +19,7 @@ _CERTIFICATES = "it is in certificates and in every node's configuration"
 _RANGES = "addresses of nodes, pods and Services are made from it"
 _MACHINE = "it is what the machine was made with, and the machine holds the cluster's state"
 _CONTROLLERS = "the cloud controller manager was deployed with it"
+_MACHINES = "machines are made or removed"
 #: Fields below ``spec`` that stay as they were, each with the reason.
 _FIXED: Mapping[str, str] = {
     "cloud": "the cluster's objects are in that cloud",
@@ -46,7 +47,7 @@ _ROLLING: Mapping[str, str] = {
     "taints": "a node registers with them",
 }
 _LIVE: Mapping[str, str] = {
-    "controlPlane.replicas": "machines are made or removed",
+    "controlPlane.replicas": _MACHINES,
     "access.apiCIDRs": "rules of the firewall follow",
     "access.sshCIDRs": "rules of the firewall follow",
     "network.maxRoutes": "it is compared with the number of nodes",
@@ -98,12 +99,12 @@ def _changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Change]
         where = f"spec.nodePools[{name}]"
         earlier, later = before_pools.get(name), after_pools.get(name)
         if earlier is None or later is None:
-            replicas = [pool["replicas"] if pool else 0 for pool in (earlier, later)]
-            yield Change(f"{where}.replicas", *replicas, "live", "machines are made or removed")
+            before = earlier["replicas"] if earlier else 0
+            after = later["replicas"] if later else 0
+            yield Change(f"{where}.replicas", before, after, "live", _MACHINES)
             continue
         if earlier["replicas"] != later["replicas"]:
-            reason = "machines are made or removed"
-            yield Change(f"{where}.replicas", earlier["replicas"], later["replicas"], "live", reason)
+            yield Change(f"{where}.replicas", earlier["replicas"], later["replicas"], "live", _MACHINES)
         for path, reason in _ROLLING.items():
             if earlier[path] != later[path]:
                 yield Change(f"{where}.{path}", earlier[path], later[path], "rolling", reason)

@@ -35,7 +35,7 @@ T = TypeVar("T", bound=_Named)
 
 @dataclass(frozen=True)
 class Existing:
-    """Objects by their names: ``groups`` by role; ``ports`` and ``servers`` by node. ``adopt``: steps that tag untagged ones."""
+    """``groups`` are by role, ``ports`` and ``servers`` by node. ``adopt``: steps that tag what is untagged."""
 
     network: Network | None = None
     subnet: Subnet | None = None
@@ -77,8 +77,10 @@ def find_existing(cluster: str, observed: Observed, recorded: Recorded, *, nodes
         key: Key, kind: Taggable, candidates: Iterable[T], *, name: str = "", called: Callable[[T], str] | None = None
     ) -> T | None:
         name = name or keys.object_name(cluster, key)
-        label = called or (lambda item: str(getattr(item, "name", "")))
-        named = sorted((item for item in candidates if label(item) == name), key=lambda item: item.id)
+        named = sorted(
+            (item for item in candidates if (called(item) if called else getattr(item, "name", "")) == name),
+            key=lambda item: item.id,
+        )
         found = next((item for item in named if owns(uid, item)), None)
         if found is None and key in recorded.intended:
             found = next((item for item in named if owner(item) is None), None)
@@ -89,7 +91,9 @@ def find_existing(cluster: str, observed: Observed, recorded: Recorded, *, nodes
 
     network = find(keys.NETWORK, "network", observed.networks)
     subnets = [subnet for subnet in observed.subnets if network is not None and subnet.network_id == network.id]
-    groups = {role: find(keys.security_group(role), "security_group", observed.groups) for role in ROLES}
+    groups: dict[Role, SecurityGroup | None] = {
+        role: find(keys.security_group(role), "security_group", observed.groups) for role in ROLES
+    }
     ports = {name: find(keys.port(name), "port", observed.ports) for name in nodes}
     name = keys.unique_name(cluster, uid)
     return Existing(

@@ -100,7 +100,8 @@ def wanted_nodes(
         own = [plane.zone] if plane.zone else list(zones)
         nodes.append(place("control-plane", CONTROL_PLANE_POOL, number, flavor=plane.flavor, pool_zones=own))
     for pool in spec.node_pools:
-        for number in range(pool.replicas):
-            nodes.append(place("worker", pool.name, number, flavor=pool.flavor, pool_zones=pool.zones or zones))
+        nodes += [
+            place("worker", pool.name, number, flavor=pool.flavor, pool_zones=pool.zones or zones)
+            for number in range(pool.replicas)
+        ]
     return tuple(nodes)
-

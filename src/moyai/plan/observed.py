@@ -50,10 +50,14 @@ class KubeNode:
 
 @dataclass(frozen=True)
 class KubeFacts:
-    """What a cluster's API said. ``running``: names of Deployments and DaemonSets of kube-system that have all their pods."""
+    """What a cluster's API said. ``running``: names of Deployments and DaemonSets of kube-system that have all their pods.
+
+    ``reclaim_policy``: of the default StorageClass, empty where there is none.
+    """
 
     nodes: tuple[KubeNode, ...] = ()
     running: frozenset[str] = frozenset()
+    reclaim_policy: str = ""
 
     @property
     def names(self) -> frozenset[str]:

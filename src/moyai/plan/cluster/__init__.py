@@ -15,7 +15,6 @@ from moyai.plan.capacity import check_capacity
 from moyai.plan.changes import classify, refuse_fixed
 from moyai.plan.cluster.credentials import plan_credentials
 from moyai.plan.cluster.endpoint import endpoint_of
-from moyai.plan.existing import find_existing
 from moyai.plan.cluster.firewall import plan_firewall
 from moyai.plan.cluster.machines import flavor_notes, plan_machines
 from moyai.plan.cluster.network import plan_network
@@ -25,6 +24,7 @@ from moyai.plan.cluster.settings import plan_settings
 from moyai.plan.cluster.situation import Situation, leaving_nodes
 from moyai.plan.cluster.waits import plan_waits
 from moyai.plan.demands import choose
+from moyai.plan.existing import find_existing
 from moyai.plan.graph import Plan, ordered
 from moyai.plan.nodes import wanted_nodes
 from moyai.plan.observed import Observed, Recorded

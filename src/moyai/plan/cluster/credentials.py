@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from moyai.core.keys import Key
 from moyai.plan import keys
 from moyai.plan import steps as s
-from moyai.plan.existing import credential_names
 from moyai.plan.cluster.situation import Situation
+from moyai.plan.existing import credential_names
 
 #: Credential → who has it, and the roles that it needs; a cloud without these roles gives it all of its user's.
 _PURPOSES: Mapping[Key, tuple[str, tuple[str, ...]]] = {

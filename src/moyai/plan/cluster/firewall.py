@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from moyai.core.ids import Role
 from moyai.plan import keys
 from moyai.plan import steps as s
-from moyai.plan.existing import ROLES
 from moyai.plan.cluster.situation import Situation
 from moyai.plan.cluster.waits import once_machines_boot
+from moyai.plan.existing import ROLES
 from moyai.plan.rules import missing_rules, wanted_rules
 
 
 def plan_firewall(now: Situation) -> Iterator[s.Step]:
-    ids = {role: group.id for role, group in now.existing.groups.items()}
+    ids: dict[Role, str] = {role: group.id for role, group in now.existing.groups.items()}
     for role in ROLES:
         if role not in ids:
             key = keys.security_group(role)
@@ -24,6 +25,6 @@ def plan_firewall(now: Situation) -> Iterator[s.Step]:
         mine = tuple(item for item in add if item.role == role)
         stale = tuple(rule.id for rule in remove if rule.group_id == ids.get(role))
         if mine or stale:
-            groups = sorted({role, *(item.remote_role for item in mine if item.remote_role)})
+            groups: list[Role] = sorted({role, *(item.remote_role for item in mine if item.remote_role)})
             after = (*(s.created(keys.security_group(group)) for group in groups), *once_machines_boot(now))
             yield s.SetRules(key=keys.rules(role), after=after, role=role, add=mine, remove=stale)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from moyai.cloud.model import Power
 from moyai.core.errors import Terminal
 from moyai.plan import keys
 from moyai.plan import steps as s
@@ -26,7 +27,7 @@ def plan_machines(now: Situation, endpoint: Endpoint, pods: PodNetwork) -> Itera
     for node in now.nodes:
         server = now.existing.servers.get(node.name)
         if server is not None and now.lives(node.name):
-            if server.status in ("SHUTOFF", "STOPPED"):
+            if server.power is Power.OFF:
                 yield s.StartServer(key=keys.server(node.name), server_id=server.id)
             continue
         joins = not now.makes_cluster

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 
 from moyai.cloud.capabilities import Capability
 from moyai.core.errors import Terminal
-from moyai.plan.observed import Observed, Recorded, owner, server_owner
 from moyai.plan import keys
+from moyai.plan.observed import Observed, Recorded, owner, server_owner
 from moyai.spec.model import Cluster
 
 #: Without these no cluster can be made: the reason, and what would help.

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from moyai.plan.addons import Addon
 from moyai.plan.changes import Change
-from moyai.plan.existing import Existing
 from moyai.plan.demands import Choices
+from moyai.plan.existing import Existing
 from moyai.plan.nodes import Node
 from moyai.plan.observed import Observed, Recorded, owns
 from moyai.spec.model import Cluster, ClusterSpec
@@ -44,18 +44,12 @@ class Situation:
     def lives(self, name: str) -> bool:
         """Whether a machine of this name exists and is not broken."""
         server = self.existing.servers.get(name)
-        return server is not None and server.status not in BROKEN
-
-
-#: Server states in which the machine will not come to life by itself.
-BROKEN = frozenset({"ERROR", "DELETED", "SOFT_DELETED", "UNKNOWN"})
+        return server is not None and not server.power.broken
 
 
 def leaving_nodes(observed: Observed, recorded: Recorded, existing: Existing, nodes: Iterable[Node]) -> tuple[str, ...]:
     """Names of nodes that exist, in whatever part, and are not among ``nodes``; the youngest first."""
-    ports = {
-        port.name for port in observed.ports if owns(recorded.uid, port) and not port.device_owner.startswith("network:")
-    }
+    ports = {port.name for port in observed.ports if owns(recorded.uid, port) and not port.device_owner.startswith("network:")}
     seated = {name for name in recorded.seats if name in observed.kube_nodes}
     names = {*existing.servers, *ports, *seated} - {node.name for node in nodes}
     return tuple(sorted(names, key=lambda name: (len(name), name), reverse=True))

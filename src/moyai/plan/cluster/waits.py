@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from moyai.cloud.model import Power
 from moyai.core.ids import UNSEALING_KEY
 from moyai.core.keys import Key, Kind
 from moyai.plan import keys
@@ -12,7 +13,8 @@ from moyai.plan.cluster.situation import Situation
 
 
 def once_machines_boot(now: Situation) -> tuple[s.StepId, ...]:
-    """What a machine does not need to boot is made once all of a new cluster's machines run, so that the cloud is free for them.
+    """What must be done before the things that no machine needs to boot: a new cluster's machines run first, since they take
+    longest, and the cloud is free for them.
 
     Not where nodes leave as well: their draining waits for the API, and the API for the router.
     """
@@ -29,7 +31,7 @@ def plan_waits(now: Situation, steps: Sequence[s.Step], reachable: tuple[s.StepI
     removed = tuple(step.id for step in steps if step.key.kind in (Kind.SERVER, Kind.NODE) and step.verb is s.Verb.DELETE)
     names = tuple(node.name for node in now.nodes)
     servers = now.existing.servers
-    if began or any(name in servers and servers[name].status != "ACTIVE" for name in names):
+    if began or any(name in servers and servers[name].power is not Power.RUNNING for name in names):
         yield s.WaitMachines(key=s.MACHINES, after=began, nodes=names)
     of_plane = tuple(one for one in began if one.key == keys.server(plane.name))
     kube = now.observed.kube

@@ -79,6 +79,18 @@ class DeleteUnsealingKey(Step):
 
 
 @dataclass(frozen=True, kw_only=True)
+class SetReclaimPolicy(Step):
+    """Recreate the default StorageClass with another policy; volumes and claims that exist keep what they were made with."""
+
+    verb: ClassVar[Verb] = Verb.SET
+    policy: str
+
+    @property
+    def text(self) -> str:
+        return f"set the default StorageClass's reclaimPolicy to {self.policy}"
+
+
+@dataclass(frozen=True, kw_only=True)
 class WaitMachines(Step):
     """``nodes``: names of machines that must run."""
 
