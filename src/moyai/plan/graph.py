@@ -51,7 +51,10 @@ class Kept:
 
 @dataclass(frozen=True)
 class Plan:
-    """``made``: what exists already. ``notes``: lines for the user. ``choices``: None for the plan of a removal."""
+    """``made``: what exists already. ``notes``: lines for the user. ``choices``: None for the plan of a removal.
+
+    ``vacated``: names of nodes whose seats are free, because nothing of them is left.
+    """
 
     steps: tuple[Step, ...] = ()
     nodes: tuple[Node, ...] = ()
@@ -60,6 +63,7 @@ class Plan:
     changes: tuple[Change, ...] = ()
     notes: tuple[str, ...] = ()
     kept: tuple[Kept, ...] = ()
+    vacated: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
         return bool(self.steps)

@@ -18,7 +18,7 @@ from moyai.plan.cluster.endpoint import endpoint_of
 from moyai.plan.cluster.firewall import plan_firewall
 from moyai.plan.cluster.machines import flavor_notes, plan_machines
 from moyai.plan.cluster.network import plan_network
-from moyai.plan.cluster.removal import plan_removal
+from moyai.plan.cluster.removal import plan_removal, vacated
 from moyai.plan.cluster.requirements import capability_notes, check_capabilities, refuse_taken_name
 from moyai.plan.cluster.settings import plan_settings
 from moyai.plan.cluster.situation import Situation, leaving_nodes
@@ -99,4 +99,12 @@ def plan_up(
     steps = ordered((*steps, *plan_waits(now, steps, endpoint.reachable_by())))
     check_capacity(cluster, observed, steps, now.nodes, own_routes=pods.routes(now.nodes))
     notes = (*flavor_notes(now), *capability_notes(cluster, observed))
-    return Plan(steps, now.nodes, now.existing.made(), now.choices, now.changes, notes)
+    return Plan(
+        steps=steps,
+        nodes=now.nodes,
+        made=now.existing.made(),
+        choices=now.choices,
+        changes=now.changes,
+        notes=notes,
+        vacated=vacated(now, steps),
+    )

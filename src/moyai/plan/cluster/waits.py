@@ -20,8 +20,9 @@ def once_machines_boot(now: Situation) -> tuple[s.StepId, ...]:
     """
     if not now.makes_cluster:
         return ()
-    asked = tuple(s.created(keys.server(node.name)) for node in now.nodes)
-    return asked if now.leaving else (*asked, s.reached(s.MACHINES))
+    if now.leaving:
+        return tuple(s.created(keys.server(node.name)) for node in now.nodes)
+    return (s.reached(s.MACHINES),)
 
 
 def plan_waits(now: Situation, steps: Sequence[s.Step], reachable: tuple[s.StepId, ...]) -> Iterator[s.Step]:

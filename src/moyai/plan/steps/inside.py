@@ -6,7 +6,7 @@ A wait is a step like any other: what it waits for and what waits for it is in t
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from moyai.core.keys import Key, Kind
 from moyai.plan.steps.base import Step, StepId, Verb
@@ -83,7 +83,7 @@ class SetReclaimPolicy(Step):
     """Recreate the default StorageClass with another policy; volumes and claims that exist keep what they were made with."""
 
     verb: ClassVar[Verb] = Verb.SET
-    policy: str
+    policy: Literal["Delete", "Retain"]
 
     @property
     def text(self) -> str:
