@@ -13,7 +13,7 @@ import threading
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
 
@@ -28,6 +28,9 @@ from moyai.lifecycle.record_format import VERSION, current, read_objects, write_
 from moyai.plan.observed import NodeSeat, Recorded
 from moyai.spec.load import validate
 from moyai.spec.model import Cluster
+
+#: A token is renewed when it has lived so long: what is left of its hour must be enough for a machine to boot and join.
+TOKEN_FRESH = timedelta(minutes=30)
 
 
 @dataclass(frozen=True)
@@ -143,7 +146,7 @@ class Record:
         with self._lock:
             seats = {name: NodeSeat(**seat) for name, seat in self._data["seats"].items()}
             reached = self.api_address if (self.folder / "kubeconfig").exists() else ""
-            return Recorded(self.name, self.uid, seats, frozenset(self._objects), self.ready, reached)
+            return Recorded(self.name, self.uid, seats, frozenset(self._objects), self.ready, reached, self.token_fresh)
 
     # ---- changing
 
@@ -211,6 +214,18 @@ class Record:
     def keep_secret(self, name: str, value: str) -> None:
         with self._lock:
             write_private(self.folder / "secrets.json", json.dumps({**self._secrets(), name: value}, indent=1))
+
+    def keep_token(self, token: str) -> None:
+        """The bootstrap token that machines join with, which lives from now on."""
+        with self._lock:
+            kept = {**self._secrets(), "token": token, "token made": self._clock.now().isoformat()}
+            write_private(self.folder / "secrets.json", json.dumps(kept, indent=1))
+
+    @property
+    def token_fresh(self) -> bool:
+        """Whether the token lives long enough for a machine to boot and join."""
+        made = self.secret("token made")
+        return bool(made) and self._clock.now() - datetime.fromisoformat(made) < TOKEN_FRESH
 
     def _secrets(self) -> dict[str, str]:
         try:

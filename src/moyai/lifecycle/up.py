@@ -62,9 +62,9 @@ class _Start:
     plan: Plan
 
 
-def preview(cluster: Cluster, cloud: Cloud, paths: Paths) -> Plan:
+def preview(cluster: Cluster, cloud: Cloud, paths: Paths, *, clock: Clock | None = None) -> Plan:
     """The plan of ``up``, without doing anything."""
-    return _look(cluster, cloud, paths, clock=SystemClock()).plan
+    return _look(cluster, cloud, paths, clock=clock or SystemClock()).plan
 
 
 def up(cluster: Cluster, cloud: Cloud, paths: Paths, reporter: Reporter, *, clock: Clock | None = None) -> UpResult:
@@ -114,7 +114,7 @@ def _carry_out(
     # all that machines are told is on disk before the cloud is asked for anything
     authorities = pki.ensure(record.folder / "pki", clock)
     public_key = pki.ensure_ssh_key(record.folder)[1]
-    _ensure_secrets(record, clock)
+    _ensure_secrets(record)
     record.seat({node.name: node.seat for node in plan.nodes})
     for name in plan.vacated:
         record.unseat(name)
@@ -134,7 +134,7 @@ def _carry_out(
     handlers = execute.table(
         execute.Making(context, public_key=public_key, render=render),
         execute.Removing(context),
-        execute.Inside(context, authorities=authorities, new_token=lambda: _new_token(record, clock)),
+        execute.Inside(context, authorities=authorities),
         execute.Waiting(context),
     )
 
@@ -149,16 +149,11 @@ def _carry_out(
     return tuple(context.notes)
 
 
-def _ensure_secrets(record: Record, clock: Clock) -> None:
+def _ensure_secrets(record: Record) -> None:
     if not record.secret("token"):
-        _new_token(record, clock)
+        record.keep_token(user_data.new_token())
     if not record.secret("key"):
         record.keep_secret("key", secrets.token_urlsafe(32))
-
-
-def _new_token(record: Record, clock: Clock) -> None:
-    record.keep_secret("token", user_data.new_token())
-    record.keep_secret("token made", clock.now().isoformat())
 
 
 def _secrets(record: Record, authorities: pki.Pki) -> Secrets:

@@ -85,6 +85,16 @@ def refuse_fixed(changes: tuple[Change, ...]) -> None:
             )
 
 
+def unclassified(spec: Mapping[str, Any]) -> set[str]:
+    """Fields of a dumped spec that have no class: a new field must get one."""
+    paths: set[str] = set()
+    for name, value in spec.items():
+        inner = cast("dict[str, Any]", value) if isinstance(value, dict) else None
+        paths |= {name} if inner is None else {f"{name}.{field}" for field in inner}
+    pool = {f"nodePools.{field}" for field in spec["nodePools"][0]} - {"nodePools.name", "nodePools.replicas"}
+    return (paths - {"nodePools"} - set(_FIXED) - set(_LIVE)) | (pool - {f"nodePools.{field}" for field in _ROLLING})
+
+
 def _changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Change]:
     classes: tuple[tuple[ChangeClass, Mapping[str, str]], ...] = (("fixed", _FIXED), ("live", _LIVE))
     for kind, fields in classes:

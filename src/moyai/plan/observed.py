@@ -125,7 +125,8 @@ class Recorded:
     """What the planner must know of the past. ``intended``: keys of objects whose creation was begun at some time.
 
     ``ready``: the control plane has answered once, so its machine holds the cluster's state. ``api_address``: the address that
-    the kubeconfig on disk leads to, empty while there is no kubeconfig.
+    the kubeconfig on disk leads to, empty while there is no kubeconfig. ``token_fresh``: the bootstrap token lives long enough
+    for machines that join now.
     """
 
     name: str
@@ -134,6 +135,7 @@ class Recorded:
     intended: frozenset[Key] = frozenset()
     ready: bool = False
     api_address: str = ""
+    token_fresh: bool = False
 
 
 def owner(tagged: Tagged) -> str | None:

@@ -33,7 +33,6 @@ def carry_out(
     handlers: Mapping[type[Step], Handler],
     reporter: Reporter,
     *,
-    workers: int = WORKERS,
     suffix: str = "",
     failed: Callable[[Step, BaseException, Progress], bool] = lambda _step, _error, _progress: False,
 ) -> None:
@@ -53,4 +52,4 @@ def carry_out(
 
         return Task(f"{step.id}{suffix}", run, tuple(f"{one}{suffix}" for one in step.after))
 
-    run_graph([task(step) for step in plan.steps], reporter, workers=workers)
+    run_graph([task(step) for step in plan.steps], reporter, workers=WORKERS)

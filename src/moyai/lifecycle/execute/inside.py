@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from datetime import datetime
+from collections.abc import Mapping
 from typing import cast
 
-from moyai.bootstrap import pki
+from moyai.bootstrap import pki, user_data
 from moyai.core.files import write_private
 from moyai.core.ids import UNSEALING_KEY
 from moyai.core.progress import Step as Progress
@@ -19,10 +18,10 @@ from moyai.plan.rules import API_PORT
 
 
 class Inside:
-    """``authorities``: the cluster's. ``new_token``: puts another bootstrap token on record."""
+    """``authorities``: the cluster's."""
 
-    def __init__(self, context: Context, *, authorities: pki.Pki, new_token: Callable[[], None]) -> None:
-        self._context, self._authorities, self._new_token = context, authorities, new_token
+    def __init__(self, context: Context, *, authorities: pki.Pki) -> None:
+        self._context, self._authorities = context, authorities
 
     def handlers(self) -> Mapping[type[s.Step], Handler]:
         return cast(
@@ -51,13 +50,10 @@ class Inside:
         node_work.forget_node(self._context.api(), step.node, clock=self._context.clock)
 
     def _token(self, _step: s.RenewToken, _: Progress) -> None:
-        """A token that the cluster knows and that still lives for a while stays."""
-        record, clock = self._context.require_record(), self._context.clock
-        made = record.secret("token made")
-        if made and clock.now() - datetime.fromisoformat(made) < node_work.TOKEN_FRESH:
-            return
-        self._new_token()
-        node_work.add_token(self._context.api(), record.secret("token"), clock)
+        token = user_data.new_token()
+        # the cluster first: a token that only the record has would keep machines out
+        node_work.add_token(self._context.api(), token, self._context.clock)
+        self._context.require_record().keep_token(token)
 
     def _unsealing_key(self, step: s.DeleteUnsealingKey, _: Progress) -> None:
         server_id = self._context.id(keys.server(step.node))

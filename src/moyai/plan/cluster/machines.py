@@ -23,15 +23,14 @@ def plan_machines(now: Situation, endpoint: Endpoint, pods: PodNetwork) -> Itera
                 # the control plane's machine takes longest: it is asked for before anything of the workers
                 needs.append(s.created(keys.server(first.name)))
             yield s.CreatePort(key=keys.port(node.name), after=tuple(needs), node=node, send_from=pods.send_from(node))
-    late = False
+    joins, made = now.lives(first.name), False
     for node in now.nodes:
         server = now.existing.servers.get(node.name)
         if server is not None and now.lives(node.name):
             if server.power is Power.OFF:
                 yield s.StartServer(key=keys.server(node.name), server_id=server.id)
             continue
-        joins = not now.makes_cluster
-        late = late or joins
+        made = True
         yield from _replace(now, node)
         yield s.CreateServer(
             key=keys.server(node.name),
@@ -41,7 +40,7 @@ def plan_machines(now: Situation, endpoint: Endpoint, pods: PodNetwork) -> Itera
             flavor_id=now.choices.flavors[node.flavor].id,
             first=not joins and node.name == first.name,
         )
-    if late:
+    if joins and made and not now.recorded.token_fresh:
         yield s.RenewToken(key=keys.TOKEN, after=(s.reached(s.API),))
 
 

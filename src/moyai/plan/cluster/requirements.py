@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from moyai.cloud.capabilities import Capability
-from moyai.core.errors import Terminal
+from moyai.core.errors import Terminal, UsageError
 from moyai.plan import keys
 from moyai.plan.observed import Observed, Recorded, owner, server_owner
+from moyai.plan.pod_network import pod_network_of
 from moyai.spec.model import Cluster
 
 #: Without these no cluster can be made: the reason, and what would help.
@@ -26,7 +27,11 @@ _OPTIONAL: Mapping[Capability, str] = {
 
 
 def check_capabilities(cluster: Cluster, observed: Observed) -> None:
-    """Raises Terminal for the first capability that the cluster cannot do without."""
+    """Raises UsageError or Terminal for the first capability that the cluster cannot do without."""
+    needs = pod_network_of(cluster.spec).needs
+    if needs is not None and needs not in observed.capabilities:
+        mode = cluster.spec.network.mode
+        raise UsageError(f"spec.network.mode: {mode!r}, cloud {cluster.spec.cloud} has no {needs}")
     for capability, (why, hint) in _REQUIRED.items():
         if capability not in observed.capabilities:
             raise Terminal(f"cloud {cluster.spec.cloud} has no {capability}: {why}", hint=hint)

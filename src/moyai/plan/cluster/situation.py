@@ -38,8 +38,8 @@ class Situation:
 
     @property
     def makes_cluster(self) -> bool:
-        """Whether the control plane is still to be made, so that all machines begin together."""
-        return not any(self.lives(node.name) for node in self.control_planes)
+        """Whether the API has never answered yet, so that all machines begin together."""
+        return not self.recorded.ready
 
     def lives(self, name: str) -> bool:
         """Whether a machine of this name exists and is not broken."""

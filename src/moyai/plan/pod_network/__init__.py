@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol
 
+from moyai.cloud.capabilities import Capability
 from moyai.cloud.model import AddressPair
 from moyai.plan.existing import Existing
 from moyai.plan.nodes import Node
@@ -17,6 +18,11 @@ from moyai.spec.model import ClusterSpec
 
 
 class PodNetwork(Protocol):
+    @property
+    def needs(self) -> Capability | None:
+        """What the cloud must offer."""
+        ...
+
     def send_from(self, node: Node) -> tuple[AddressPair, ...]:
         """Ranges that the node's port must be allowed to send from."""
         ...

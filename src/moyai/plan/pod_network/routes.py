@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Network
 
+from moyai.cloud.capabilities import Capability
 from moyai.cloud.model import AddressPair, Route
 from moyai.plan import keys
 from moyai.plan import steps as s
@@ -18,6 +19,7 @@ from moyai.spec.model import Network
 @dataclass(frozen=True)
 class RoutedPods:
     network: Network
+    needs: Capability | None = Capability.POD_ROUTING
 
     def send_from(self, node: Node) -> tuple[AddressPair, ...]:
         return (AddressPair(node.pod_cidr),)
