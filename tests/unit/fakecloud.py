@@ -758,6 +758,7 @@ class FakeKube:
         #: Deployments of kube-system that do not come up.
         self.down: set[str] = set()
         self.cordoned: list[str] = []
+        self.nodes: set[str] = set()
         self.tokens: list[str] = []
         self.services: list[dict[str, Any]] = []
         #: PersistentVolumes; as long as a pod uses its claim, a volume is attached.
@@ -776,8 +777,19 @@ class FakeKube:
 
     def items(self, path: str, *, timeout: float | None = None) -> list[dict[str, Any]]:
         if path == "/api/v1/nodes":
-            status = {"conditions": [{"type": "Ready", "status": "True"}]}
-            return [{"metadata": {"name": s.name}, "spec": {}, "status": status} for s in self._machines()]
+            running = {server.name for server in self._machines()}
+            if not running:
+                return []
+            # a Node object outlives its machine
+            self.nodes |= running
+            return [
+                {
+                    "metadata": {"name": name},
+                    "spec": {},
+                    "status": {"conditions": [{"type": "Ready", "status": str(name in running)}]},
+                }
+                for name in sorted(self.nodes)
+            ]
         if path.endswith("/deployments"):
             status = {"updatedReplicas": 1, "availableReplicas": 1}
             names = ("moyai-cloud-controller-manager", "coredns", "csi-cinder-controllerplugin", "snapshot-controller")
@@ -855,5 +867,7 @@ class FakeKube:
         self.objects.pop(path, None)
         name = path.rpartition("/")[2]
         self.services = [service for service in self.services if service["metadata"]["name"] != name]
+        if path.startswith("/api/v1/nodes/"):
+            self.nodes.discard(name)
         if "/pods/" in path:
             self.pods = [pod for pod in self.pods if pod["metadata"]["name"] != name]
