@@ -18,7 +18,7 @@ from moyai.core.ids import cluster_tag, new_uid
 
 @dataclass(frozen=True)
 class Site:
-    """``clock`` is what the cloud's own time follows. ``log_in``: the cloud as an application credential (id, secret) sees it."""
+    """``clock``: what the cloud's time follows. ``log_in``: the cloud as an application credential (id, secret) sees it."""
 
     uid: str
     cloud: Cloud

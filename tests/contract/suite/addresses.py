@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-IMPORTS
+from tests.contract.site import Site
 
 
 class Addresses:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-IMPORTS
+from dataclasses import replace
+
+from moyai.cloud.model import SecurityGroupRule
+from tests.contract.site import Site
 
 
 class Firewall:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-IMPORTS
+import pytest
+
+from moyai.cloud.model import Power
+from moyai.core.errors import Conflict, MoyaiError
+from moyai.core.ids import new_uid
+from tests.contract.site import Site
 
 
 class Machines:
     def test_key_pairs(self, site: Site) -> None:
+        cloud = site.cloud
         name = f"test-{new_uid()}"
         key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl test"
         cloud.machines.create_keypair(name, key)
@@ -55,9 +61,9 @@ class Machines:
             metadata={"moyai.role": "worker", "secret": "x"},
             tags=[site.tag],
         )
-        site.until(lambda: compute.server(made.id).status != "BUILD", 120)
+        site.until(lambda: compute.server(made.id).power is not Power.STARTING, 120)
         (server,) = compute.servers(tag=site.tag)
-        assert (server.status, server.fault) == ("ACTIVE", "")
+        assert (server.power, server.fault) == (Power.RUNNING, "")
         assert (server.zone, server.flavor_name, server.metadata["moyai.role"]) == (zone, "m1.tiny", "worker")
         assert [address.address for address in server.addresses] == ["10.77.0.40"]
         assert [one.id for one in site.cloud.networks.ports(device_ids=[server.id])] == [port.id]
@@ -66,10 +72,10 @@ class Machines:
         assert dict(compute.server(server.id).metadata) == {"moyai.role": "worker", "moyai.pool": "w"}
         site.until(lambda: bool(compute.console_log(server.id)), 30)
         compute.stop_server(server.id)
-        site.until(lambda: compute.server(server.id).status == "SHUTOFF", 60)
+        site.until(lambda: compute.server(server.id).power is Power.OFF, 60)
         compute.stop_server(server.id)
         compute.start_server(server.id)
-        site.until(lambda: compute.server(server.id).status == "ACTIVE", 60)
+        site.until(lambda: compute.server(server.id).power is Power.RUNNING, 60)
         compute.delete_server(server.id)
         site.until(lambda: not compute.servers(tag=site.tag), 60)
         compute.delete_server(server.id)

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-IMPORTS
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from moyai.cloud.model import AddressPair, Route
+from moyai.core.errors import Conflict, NotFound, Terminal
+from moyai.core.ids import cluster_tag, new_uid
+from tests.contract.site import Site
 
 
 class Networks:

@@ -22,7 +22,9 @@ class MemoryImages(Service):
         with file.open("rb") as stream:
             checksum = hashlib.file_digest(stream, "sha512").hexdigest()
         with self._change():
-            return self._store.images.put(Image(self._store.new_id(), name, "ACTIVE", checksum, dict(properties)))
+            return self._store.images.put(
+                Image(self._store.new_id(), name, "ACTIVE", checksum=checksum, properties=dict(properties))
+            )
 
     @api
     def delete_image(self, image_id: str) -> None:

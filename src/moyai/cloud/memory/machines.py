@@ -8,7 +8,7 @@ from dataclasses import replace
 from moyai.cloud.memory.addresses import show_addresses
 from moyai.cloud.memory.disks import attached, detached
 from moyai.cloud.memory.session import Service, Session, api
-from moyai.cloud.model import Flavor, Port, Server
+from moyai.cloud.model import Activity, Evidence, Flavor, Port, Power, Server
 from moyai.core.errors import Conflict, QuotaExceeded, Terminal
 
 
@@ -74,8 +74,7 @@ class MemoryMachines(Service):
             flavor_name=flavor.name,
             metadata=dict(metadata),
             tags=tuple(sorted(tags)),
-            state="building",
-            task="spawning",
+            power=Power.STARTING,
         )
         why = store.faults.breakage("machines.create_server", name)
         with self._change():
@@ -97,13 +96,11 @@ class MemoryMachines(Service):
         if server is None or server.status != "BUILD":
             return
         if why:
-            store.servers.put(replace(server, status="ERROR", fault=why, state="error", task=""))
+            store.servers.put(replace(server, status="ERROR", fault=why, power=Power.FAILED))
             return
         for port in store.ports.by("device", server_id):
             store.ports.put(replace(port, status="ACTIVE"))
-        store.servers.put(
-            replace(server, status="ACTIVE", state="active", power="running", task="", host=f"host-{server.zone}")
-        )
+        store.servers.put(powered(replace(server, host=f"host-{server.zone}"), on=True))
         show_addresses(store, server_id)
 
     @api
@@ -124,16 +121,17 @@ class MemoryMachines(Service):
     @api
     def delete_server(self, server_id: str) -> None:
         server = self._store.servers.get(server_id)
-        if server is None or server.task == "deleting":
+        if server is None or self._store.tasks.get(server_id) == "deleting":
             return
         with self._change():
-            self._store.servers.put(replace(server, task="deleting"))
+            self._busy(server, "deleting")
             self._store.later(self._store.delays.server, lambda: self._gone(server_id))
 
     def _gone(self, server_id: str) -> None:
         store = self._store
         for volume in store.volumes.by("server", server_id):
             store.volumes.put(detached(volume, server_id))
+        store.tasks.pop(server_id, None)
         if store.servers.drop(server_id) is None:
             return
         for port in store.ports.by("device", server_id):
@@ -142,32 +140,37 @@ class MemoryMachines(Service):
 
     @api
     def stop_server(self, server_id: str) -> None:
-        self._power(server_id, running=False)
+        self._power(server_id, on=False)
 
     @api
     def start_server(self, server_id: str) -> None:
-        self._power(server_id, running=True)
+        self._power(server_id, on=True)
 
-    def _power(self, server_id: str, *, running: bool) -> None:
+    def _power(self, server_id: str, *, on: bool) -> None:
         store = self._store
         server: Server = self._find(store.servers, server_id)
-        goal, from_ = ("ACTIVE", "SHUTOFF") if running else ("SHUTOFF", "ACTIVE")
-        if server.status == goal:
+        goal, begin = ("ACTIVE", "SHUTOFF") if on else ("SHUTOFF", "ACTIVE")
+        task = store.tasks.get(server_id, "")
+        if server.status == goal and not task:
             return
-        if server.status != from_ or server.task:
-            words = f"Cannot '{'start' if running else 'stop'}' while it is {server.status} {server.task}"
+        if server.status != begin or task:
+            words = f"Cannot '{'start' if on else 'stop'}' while it is {server.status} {task}".rstrip()
             raise self._refused(Conflict, words, server_id)
         with self._change():
-            store.servers.put(replace(server, task="powering-on" if running else "powering-off"))
-            store.later(store.delays.server, lambda: self._powered(server_id, running=running))
+            self._busy(server, "powering-on" if on else "powering-off")
+            store.later(store.delays.server, lambda: self._powered(server_id, on=on))
 
-    def _powered(self, server_id: str, *, running: bool) -> None:
+    def _powered(self, server_id: str, *, on: bool) -> None:
         server = self._store.servers.get(server_id)
-        if server is None or not server.task.startswith("powering"):
-            return
-        words = ("ACTIVE", "active", "running") if running else ("SHUTOFF", "stopped", "shutdown")
-        status, state, power = words
-        self._store.servers.put(replace(server, status=status, state=state, power=power, task=""))
+        if server is not None and self._store.tasks.get(server_id, "").startswith("powering"):
+            del self._store.tasks[server_id]
+            self._store.servers.put(powered(server, on=on))
+
+    def _busy(self, server: Server, task: str) -> None:
+        """Nova's status stays as it was; what is being done makes it uncertain what the machine is."""
+        self._store.tasks[server.id] = task
+        words = f"that its server is {server.status}, {task}"
+        self._store.servers.put(replace(server, evidence=Evidence(Activity.BETWEEN, words)))
 
     @api
     def console_log(self, server_id: str, lines: int = 100) -> str:
@@ -240,3 +243,12 @@ class MemoryMachines(Service):
     def _view(self, server: Server) -> Server:
         volumes = self._store.volumes.by("server", server.id)
         return replace(server, volume_ids=tuple(one.id for one in volumes)) if volumes else server
+
+
+def powered(server: Server, *, on: bool) -> Server:
+    """The server at rest, on or off."""
+    if on:
+        evidence = Evidence(Activity.RUNNING, "that its server is ACTIVE, active, power running", may_power_off=True)
+        return replace(server, status="ACTIVE", power=Power.RUNNING, evidence=evidence)
+    evidence = Evidence(Activity.OFF, "that its server is SHUTOFF, stopped, power shutdown")
+    return replace(server, status="SHUTOFF", power=Power.OFF, evidence=evidence)

@@ -116,6 +116,8 @@ class Store:
         self.cursors: dict[str, int] = {}
         #: Id of a load balancer's listener, pool or monitor → the load balancer's.
         self.balancer_parts: dict[str, str] = {}
+        #: Id of a server → what is being done to it.
+        self.tasks: dict[str, str] = {}
         self.keypairs: dict[str, str] = {}
         #: Name of an application credential → (id, secret).
         self.credentials: dict[str, tuple[str, str]] = {}
