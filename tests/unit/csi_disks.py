@@ -7,9 +7,9 @@ import posixpath
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from moyai.cloud.memory import Killed
 from moyai.csi.names import device_links
 from moyai.csi.node.disks import Damaged, Disks, Mount, NotPermitted, Usage
-from tests.unit.csi_cloud import Killed
 
 GIB = 1 << 30
 

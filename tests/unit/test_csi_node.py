@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from moyai.cloud.memory import Killed
 from moyai.csi.controller.access_modes import Access
 from moyai.csi.errors import Refused
 from moyai.csi.names import BLANK
@@ -15,7 +16,6 @@ from moyai.csi.node.service import Node
 from moyai.csi.node.staging import NodeWork
 from moyai.csi.proto import csi_pb2 as pb
 from moyai.linux import mounts
-from tests.unit.csi_cloud import Killed
 from tests.unit.csi_disks import GIB, FakeDisks, as_disks
 from tests.unit.csi_world import capability
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import pytest
@@ -21,8 +21,8 @@ from moyai.csi.names import device_links
 from moyai.csi.node.instance import Instance, find, from_json
 from moyai.csi.settings import read_csi_config, write_csi_config
 from moyai.csi.sizes import GIB, Range, choose_gb
-from tests.unit.csi_cloud import START
 
+START = datetime(2026, 1, 1, tzinfo=UTC)
 VOLUME = Volume("00000000-0000-4000-8000-000000000001", "pvc-1", "AVAILABLE", 2, zone="az1", type_name="files", created=START)
 
 

@@ -39,8 +39,14 @@ class Table(Generic[T]):
     def __contains__(self, object_id: object) -> bool:
         return object_id in self._items
 
+    def __getitem__(self, object_id: str) -> T:
+        return self._items[object_id]
+
     def get(self, object_id: str) -> T | None:
         return self._items.get(object_id)
+
+    def ids(self) -> list[str]:
+        return list(self._items)
 
     def by(self, index: str, key: str) -> list[T]:
         return [self._items[one] for one in self._index[index].get(key, ())]
