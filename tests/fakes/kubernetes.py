@@ -122,7 +122,7 @@ class QuickKubernetes:
         return True
 
     def get(self, path: str, *, timeout: float | None = None) -> Json:
-        plural, namespace, name, _, query = _parts(path)
+        plural, namespace, name, query = _parts(path)
         if name:
             with self.store.call(f"get {plural}"):
                 return copied(self.store.existing(plural, name, namespace)[1])
@@ -143,24 +143,24 @@ class QuickKubernetes:
         return self.get(path, timeout=timeout)["items"]
 
     def create(self, path: str, body: Mapping[str, Any]) -> Json:
-        plural, namespace, _, _, _ = _parts(path)
+        plural, namespace, _, _ = _parts(path)
         with self.store.call(f"create {plural}"):
             return self.store.add(plural, dict(body), namespace)
 
     def patch(self, path: str, body: Mapping[str, Any]) -> Json:
-        plural, namespace, name, _, _ = _parts(path)
+        plural, namespace, name, _ = _parts(path)
         with self.store.call(f"patch {plural}"):
             key, have = self.store.existing(plural, name, namespace)
             return self.store.exchange(key, have, merged(have, dict(body), strategic=True))
 
     def delete(self, path: str, body: Mapping[str, Any] | None = None) -> None:
-        plural, namespace, name, _, _ = _parts(path)
+        plural, namespace, name, _ = _parts(path)
         with self.store.call(f"delete {plural}"), suppress(NotFound):
             self.store.remove(*self.store.existing(plural, name, namespace))
 
 
-def _parts(path: str) -> tuple[str, str | None, str, str, str]:
-    """(plural, namespace, name, subresource, field selector) of a path of the API."""
+def _parts(path: str) -> tuple[str, str | None, str, str]:
+    """(plural, namespace, name, field selector) of a path of the API."""
     found = urlsplit(path)
     words = found.path.strip("/").split("/")
     rest = words[2:] if words[0] == "api" else words[3:]
@@ -168,4 +168,4 @@ def _parts(path: str) -> tuple[str, str | None, str, str, str]:
     if rest[0] == "namespaces" and len(rest) > 2:
         namespace, rest = rest[1], rest[2:]
     selector = parse_qs(found.query).get("fieldSelector", [""])[0]
-    return rest[0], namespace, *(rest[1:3] + ["", ""])[:2], selector
+    return rest[0], namespace, rest[1] if len(rest) > 1 else "", selector

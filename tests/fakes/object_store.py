@@ -1,7 +1,7 @@
 """What a Kubernetes API server keeps: objects with versions, finalizers and a history of changes to watch.
 
-Both faces of the Kubernetes in memory stand on it: ``kubernetes.Kubernetes`` for controllers, ``kubernetes.QuickKubernetes`` for
-the lifecycle. Always holds: what comes in or goes out is a copy; an object without finalizers that is being deleted is gone.
+Both faces of the Kubernetes in memory stand on it, that of controllers and that of the lifecycle. Always holds: what comes in
+or goes out is a copy; an object without finalizers that is being deleted is gone.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -36,7 +36,7 @@ def copied(value: Any) -> Any:
 
 
 class ObjectStore:
-    """``on_call``: told of each call before (name, False) and after (name, True) its effect; may raise. ``calls`` counts them."""
+    """``on_call``: hears of each call before (name, False) and after (name, True) its effect; may raise. ``calls`` counts."""
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
@@ -95,7 +95,7 @@ class ObjectStore:
     # ---- what a server does
 
     @contextmanager
-    def call(self, name: str) -> Iterator[None]:
+    def call(self, name: str) -> Generator[None]:
         self.on_call(name, False)
         self.calls[name] += 1
         with self.lock:

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from moyai.cloud.memory import Delays, MemoryCloud
-from moyai.core.clock import FakeClock
 from tests.contract import suite
 from tests.contract.site import Site, building
+from tests.fakes.clock import FakeClock
 
 
 @pytest.fixture(scope="module")

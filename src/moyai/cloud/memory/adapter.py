@@ -22,6 +22,7 @@ from moyai.cloud.capabilities import (
 from moyai.cloud.load_balancers import LoadBalancers
 from moyai.cloud.memory.account import MemoryAccount, MemoryCredentials
 from moyai.cloud.memory.addresses import MemoryAddresses
+from moyai.cloud.memory.clock import OwnTime
 from moyai.cloud.memory.disks import MemoryDisks
 from moyai.cloud.memory.firewall import MemoryFirewall
 from moyai.cloud.memory.images import MemoryImages
@@ -35,11 +36,11 @@ from moyai.cloud.memory.session import Session
 from moyai.cloud.memory.store import Store
 from moyai.cloud.memory.tags import MemoryTags
 from moyai.cloud.model import Network
-from moyai.core.clock import Clock, FakeClock
+from moyai.core.clock import Clock
 
 
 class MemoryCloud:
-    """``clock`` decides when what was asked for is done (see ``Delays``); ``capabilities``: those that it has.
+    """``clock`` decides when what was asked for is done (see ``Delays``); none: ``OwnTime``. ``capabilities``: those it has.
 
     For tests: ``store`` holds the objects, ``calls`` counts calls by ``service.method``, ``faults`` and ``mortal`` take orders.
     """
@@ -53,7 +54,7 @@ class MemoryCloud:
         capabilities: Collection[Capability] = tuple(Capability),
         name: str = "memory",
     ) -> None:
-        store = Store(clock=clock or FakeClock(), delays=delays or Delays(), mortal=mortal or Mortal())
+        store = Store(clock=clock or OwnTime(), delays=delays or Delays(), mortal=mortal or Mortal())
         store.networks.put(Network(store.new_id(), "public", external=True))
         self._enter(Session(store), frozenset(capabilities), name)
 

@@ -10,7 +10,7 @@ import itertools
 import threading
 from collections import Counter
 from collections.abc import Callable
-from ipaddress import IPv4Network, ip_network
+from ipaddress import IPv4Network, ip_address, ip_network
 from typing import Any
 from uuid import UUID
 
@@ -144,6 +144,10 @@ class Store:
             address = str(PUBLIC[next(self._public)])
             if not self.floating_ips.count("address", address):
                 return address
+
+    def give_out(self, subnet_id: str, first: str, last: str) -> None:
+        """Let a subnet choose addresses from this range."""
+        self.pools[subnet_id] = [(ip_address(first), ip_address(last))]
 
     def later(self, seconds: float, happen: Callable[[], None]) -> None:
         """``happen`` in so many seconds of the clock. It looks itself whether its object is still there."""
