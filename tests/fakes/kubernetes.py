@@ -19,6 +19,8 @@ class Kubernetes(ObjectStore):
     def __init__(self) -> None:
         super().__init__()
         self.break_watches = asyncio.Event()
+        #: After so many seconds without news a watch says that it is there still.
+        self.bookmark_seconds = float("inf")
 
     async def list(self, resource: Resource, *, namespace: str | None = None, fields: str = "") -> tuple[list[Json], str]:
         field, _, wanted = fields.partition("=")
@@ -62,10 +64,12 @@ class Kubernetes(ObjectStore):
                 if self.break_watches.is_set():
                     raise Retriable("connection reset")
                 try:
-                    async with asyncio.timeout(silence_seconds):
+                    async with asyncio.timeout(min(silence_seconds, self.bookmark_seconds)):
                         await news.wait()
                 except TimeoutError:
-                    raise Retriable("silence") from None
+                    if silence_seconds <= self.bookmark_seconds:
+                        raise Retriable("silence") from None
+                    yield WatchEvent("BOOKMARK", {"metadata": {"resourceVersion": str(seen)}})
         finally:
             stop()
 

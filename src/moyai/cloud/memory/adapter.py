@@ -90,6 +90,10 @@ class MemoryCloud:
         return self.store.calls
 
     @property
+    def answered(self) -> Counter[str]:
+        return self.store.answered
+
+    @property
     def faults(self) -> Faults:
         return self.store.faults
 

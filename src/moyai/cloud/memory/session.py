@@ -91,7 +91,15 @@ def api(method: Callable[Concatenate[S, P], R]) -> Callable[Concatenate[S, P], R
 
     @functools.wraps(method)
     def called(self: S, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        with self._session.call(f"{self.service}.{method.__name__}"):  # pyright: ignore[reportPrivateUsage]
-            return method(self, *args, **kwargs)
+        session, name = self._session, f"{self.service}.{method.__name__}"  # pyright: ignore[reportPrivateUsage]
+        with session.call(name):
+            answer = method(self, *args, **kwargs)
+            session.store.answered[name] += _size(answer)
+        return answer
 
     return called
+
+
+def _size(answer: object) -> int:
+    """How many objects an answer holds."""
+    return len(cast("list[Any]", answer)) if isinstance(answer, list) else 1

@@ -73,6 +73,8 @@ class Store:
         self.clock, self.delays, self.mortal = clock, delays, mortal
         self.faults = Faults()
         self.calls: Counter[str] = Counter()
+        #: How many objects the answers to those calls held.
+        self.answered: Counter[str] = Counter()
         self.limits: dict[str, int] = {}
         self.used: Counter[str] = Counter()
         self.zones: tuple[str, ...] = ("az1", "az2")
