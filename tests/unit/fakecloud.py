@@ -38,6 +38,7 @@ from moyai.cloud.model import (
     Subnet,
     Volume,
 )
+from moyai.cloud.openstack import disk_states
 from moyai.core.errors import Conflict, NotFound, Terminal
 
 T = TypeVar("T")
@@ -124,6 +125,8 @@ class FakeCloud:
         self.kill_number, self.dead = None, False
 
     def put(self, kind: str, item: T) -> T:
+        if isinstance(item, Volume | Snapshot):
+            item = replace(item, state=disk_states.state(item.status))
         self.all[kind][item.id] = item  # type: ignore[attr-defined]
         return item
 

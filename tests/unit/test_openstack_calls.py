@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from moyai.cloud.model import Activity, Address, AddressPair, Evidence, Port, Power, Quota, Route, SecurityGroupRule
+from moyai.cloud.model import Activity, Address, AddressPair, DiskState, Evidence, Port, Power, Quota, Route, SecurityGroupRule
 from moyai.cloud.openstack import parse
 from moyai.cloud.openstack.neutron.firewall import rule_key
 from moyai.cloud.openstack.nova import encode_user_data
@@ -377,7 +377,7 @@ def test_volumes_are_filtered_also_where_the_cloud_ignores_the_filter(played: Op
     ]
     played.on("GET", "/volume/v3/volumes/detail", {"volumes": rows})
     (found,) = played.cloud().disks.volumes(metadata={"k": "v"})
-    assert (found.id, found.status, found.attached_server_ids) == ("1", "IN-USE", ("i1",))
+    assert (found.id, found.state, found.attached_server_ids) == ("1", DiskState.IN_USE, ("i1",))
     assert played.made("GET", "/volume/v3/volumes/detail")[0].query["metadata"] == ["{'k': 'v'}"]
 
 

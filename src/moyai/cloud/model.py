@@ -213,6 +213,35 @@ class FloatingIP:
     tags: tuple[str, ...] = ()
 
 
+class DiskState(StrEnum):
+    """What a volume or a snapshot is."""
+
+    CREATING = "creating"
+    AVAILABLE = "available"
+    #: On its way to a server: reserved for it or being attached.
+    ATTACHING = "attaching"
+    IN_USE = "in use"
+    DETACHING = "detaching"
+    EXTENDING = "extending"
+    #: The cloud works on it for somebody else (a backup, an image): it has its content, and takes changes again soon.
+    BUSY = "busy"
+    DELETING = "deleting"
+    #: It came to nothing, or is lost.
+    FAILED = "failed"
+    #: The last thing that was done to it failed; it has its content.
+    DEGRADED = "degraded"
+    UNKNOWN = "unknown"
+
+    @property
+    def broken(self) -> bool:
+        return self in (DiskState.FAILED, DiskState.DEGRADED)
+
+    @property
+    def moving(self) -> bool:
+        """Whether it changes hands: what comes out is seen soon."""
+        return self in (DiskState.ATTACHING, DiskState.DETACHING)
+
+
 @dataclass(frozen=True)
 class Attachment:
     """A volume at a server. ``id`` is the volume service's own word for it, empty where the cloud does not tell."""
@@ -239,6 +268,7 @@ class Volume:
     source_volume_id: str = ""
     created: datetime = LONG_AGO
     attachments: tuple[Attachment, ...] = ()
+    state: DiskState = DiskState.UNKNOWN
 
 
 @dataclass(frozen=True)
@@ -252,6 +282,7 @@ class Snapshot:
     size_gb: int
     created: datetime = LONG_AGO
     metadata: Mapping[str, str] = field(default_factory=dict[str, str])
+    state: DiskState = DiskState.UNKNOWN
 
 
 @dataclass(frozen=True)

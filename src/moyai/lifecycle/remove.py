@@ -11,7 +11,7 @@ from typing import Any
 
 from moyai.cloud.capabilities import Cloud
 from moyai.cloud.load_balancers import PENDING
-from moyai.cloud.model import Power, Snapshot, Volume
+from moyai.cloud.model import DiskState, Power, Snapshot, Volume
 from moyai.core.backoff import Backoff
 from moyai.core.clock import Clock
 from moyai.core.errors import Conflict, NotFound, Retriable, Terminal
@@ -131,7 +131,7 @@ class Remover:
             return True
         if server_id:
             return server_id not in volume.attached_server_ids
-        return volume.status not in ("IN-USE", "DETACHING", "ATTACHING", "RESERVED")
+        return volume.state is not DiskState.IN_USE and not volume.state.moving
 
     def _stopped(self, server_id: str) -> bool:
         try:
@@ -144,7 +144,7 @@ class Remover:
             disk = show(identity)
         except NotFound:
             return True
-        if disk.status.startswith("ERROR"):
+        if disk.state.broken:
             raise Terminal(f"{kind} {disk.name or identity} cannot be deleted: it is in {disk.status}")
         return False
 

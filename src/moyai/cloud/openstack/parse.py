@@ -27,6 +27,7 @@ from moyai.cloud.model import (
     Volume,
     VolumeType,
 )
+from moyai.cloud.openstack import disk_states
 from moyai.cloud.openstack import server_states as servers
 
 Json = dict[str, Any]
@@ -243,10 +244,12 @@ def volume(data: Json) -> Volume:
         for row in _rows(data.get("attachments"))
         if row.get("server_id")
     )
+    status = _text(data.get("status")).upper()
     return Volume(
         id=data["id"],
         name=_text(data.get("name")),
-        status=_text(data.get("status")).upper(),
+        status=status,
+        state=disk_states.state(status),
         size_gb=int(data["size"]),
         zone=_text(data.get("availability_zone")),
         metadata=_pairs(data.get("metadata")),
@@ -261,10 +264,12 @@ def volume(data: Json) -> Volume:
 
 
 def snapshot(data: Json) -> Snapshot:
+    status = _text(data.get("status")).upper()
     return Snapshot(
         id=data["id"],
         name=_text(data.get("name")),
-        status=_text(data.get("status")).upper(),
+        status=status,
+        state=disk_states.state(status),
         volume_id=_text(data.get("volume_id")),
         size_gb=int(data["size"]),
         created=_date(data.get("created_at")),

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from moyai.cloud.model import Quota, Volume
+from moyai.cloud.model import DiskState, Quota, Volume
 from moyai.core.errors import NotFound
 from moyai.csi.controller import messages, paging
 from moyai.csi.controller.access_modes import wrong
@@ -211,7 +211,7 @@ class Controller:
         paging.page((), str, token=token, most=most)  # before the cloud is asked
         listed = await self._cloud.all_volumes.fresh()
         # what is on its way out or never came is no volume to anybody
-        alive = [one for one in listed if one.status not in ("DELETING", "CREATING")]
+        alive = [one for one in listed if one.state not in (DiskState.DELETING, DiskState.CREATING)]
         return paging.page(alive, lambda one: one.id, token=token, most=most)
 
 
@@ -228,10 +228,9 @@ def _left(quota: Quota | None) -> int:
 
 def _health(volume: Volume) -> pb.VolumeHealth:
     health = pb.VolumeHealth(volume_id=volume.id)
-    if volume.status in ("ERROR", "ERROR_DELETING", "ERROR_EXTENDING", "ERROR_RESTORING", "ERROR_MANAGING"):
-        broken = volume.status == "ERROR"
+    if volume.state.broken:
         health.health_statuses.add(
-            status=pb.INACCESSIBLE if broken else pb.DEGRADED,
+            status=pb.INACCESSIBLE if volume.state is DiskState.FAILED else pb.DEGRADED,
             reason="".join(word.capitalize() for word in volume.status.replace("_", "-").split("-")),
             message=f"the cloud says that volume {volume.id} is in {volume.status}",
         )

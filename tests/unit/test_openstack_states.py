@@ -1,11 +1,11 @@
-"""What Nova's words about a server mean: every combination that fencing stands on, and the statuses that plans go by."""
+"""What the cloud's words mean: every combination that fencing stands on, and the statuses that plans and waits go by."""
 
 from __future__ import annotations
 
 import pytest
 
-from moyai.cloud.model import NO_SERVER, Activity, Evidence, Power
-from moyai.cloud.openstack import server_states
+from moyai.cloud.model import NO_SERVER, Activity, DiskState, Evidence, Power
+from moyai.cloud.openstack import disk_states, server_states
 
 _NUMBERS = {"": "0", "running": "1", "paused": "3", "shutdown": "4", "crashed": "6", "suspended": "7"}
 
@@ -90,3 +90,22 @@ def test_a_status_is_read_as_power(status: str, power: Power) -> None:
 
 def test_a_machine_is_replaced_when_it_failed_or_is_gone() -> None:
     assert {power for power in Power if power.broken} == {Power.FAILED, Power.GONE}
+
+
+@pytest.mark.parametrize(
+    ("status", "state"),
+    [
+        ("CREATING", DiskState.CREATING),
+        ("RESERVED", DiskState.ATTACHING),
+        ("ATTACHING", DiskState.ATTACHING),
+        ("IN-USE", DiskState.IN_USE),
+        ("DETACHING", DiskState.DETACHING),
+        ("BACKING-UP", DiskState.BUSY),
+        ("DELETED", DiskState.DELETING),
+        ("ERROR", DiskState.FAILED),
+        ("ERROR_EXTENDING", DiskState.DEGRADED),
+        ("AWAITING-TRANSFER", DiskState.UNKNOWN),
+    ],
+)
+def test_a_status_of_a_volume_is_read_as_its_state(status: str, state: DiskState) -> None:
+    assert disk_states.state(status) is state
