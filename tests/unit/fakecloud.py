@@ -40,6 +40,7 @@ from moyai.cloud.model import (
 )
 from moyai.cloud.openstack import disk_states
 from moyai.core.errors import Conflict, NotFound, Terminal
+from tests.unit.fake_cloud import at
 
 T = TypeVar("T")
 
@@ -713,22 +714,22 @@ class _Balancers(_Part):
         """As Octavia does: with a port of its own on the subnet."""
         with self.c.lock:
             subnet = self.c.find("subnets", wanted.vip_subnet_id)
-            made = replace(wanted, id=self.c.new_id("lb"), provisioning_status="ACTIVE", vip_port_id=self.c.new_id("vip"))
+            made = replace(at(wanted, "ACTIVE"), id=self.c.new_id("lb"), vip_port_id=self.c.new_id("vip"))
             port = Port(made.vip_port_id, f"octavia-lb-{made.id}", subnet.network_id, "ACTIVE", ("10.8.0.200",), (subnet.id,))
             self.c.put("ports", replace(port, device_id=f"lb-{made.id}", device_owner="Octavia"))
             return self.c.put("balancers", made)
 
-    def status(self, load_balancer_id: str) -> LoadBalancer:
+    def head(self, load_balancer_id: str) -> LoadBalancer:
         with self.c.lock:
             lb = self.c.find("balancers", load_balancer_id)
             left = self.c.countdown.get(lb.id, 0) - 1
             self.c.countdown[lb.id] = left
-            if lb.provisioning_status == "PENDING_DELETE" and left <= 0:
+            if lb.status == "PENDING_DELETE" and left <= 0:
                 self.c.all["balancers"].pop(lb.id)
                 self.c.all["ports"].pop(lb.vip_port_id, None)
                 raise NotFound(f"no load balancer {load_balancer_id}")
-            if lb.provisioning_status == "PENDING_UPDATE" and left <= 0:
-                lb = self.c.put("balancers", replace(lb, provisioning_status="ACTIVE"))
+            if lb.status == "PENDING_UPDATE" and left <= 0:
+                lb = self.c.put("balancers", at(lb, "ACTIVE"))
             return lb
 
     def get(self, load_balancer_id: str) -> LoadBalancer:
@@ -739,11 +740,11 @@ class _Balancers(_Part):
             lb = self.c.all["balancers"].get(load_balancer_id)
             if lb is None:
                 return
-            if lb.provisioning_status == "PENDING_UPDATE":
-                self.status(load_balancer_id)
+            if lb.status == "PENDING_UPDATE":
+                self.head(load_balancer_id)
                 raise Conflict(f"load balancer {load_balancer_id} is immutable")
             self.c.countdown[lb.id] = self.c.looks
-            self.c.put("balancers", replace(lb, provisioning_status="PENDING_DELETE"))
+            self.c.put("balancers", at(lb, "PENDING_DELETE"))
 
 
 _CLASSES = "/apis/storage.k8s.io/v1/storageclasses"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from moyai.plan import text
 from moyai.spec.load import dump, parse
 from moyai.spec.model import Cluster
 from tests.fakes.clock import FakeClock
+from tests.unit.fake_cloud import at
 from tests.unit.fakecloud import FakeCloud, FakeKube, Killed
 
 WHOLE = [
@@ -316,7 +317,7 @@ def test_everything_that_hangs_on_a_cluster_goes_and_others_stay(world: World) -
     lb = cloud.load_balancers.create(
         LoadBalancer(name="kube_service_quickstart_default_web", vip_subnet_id=subnet.id, tags=(tag,))
     )
-    cloud.put("balancers", replace(lb, provisioning_status="PENDING_UPDATE"))
+    cloud.put("balancers", at(lb, "PENDING_UPDATE"))
     cloud.countdown[lb.id] = 3
     untagged = cloud.load_balancers.create(LoadBalancer(name="kube_service_quickstart_default_half", vip_subnet_id=subnet.id))
     cloud.put("fips", FloatingIP("fip-lb", "203.0.113.77", "ACTIVE", port_id=lb.vip_port_id, tags=(tag,)))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from moyai.cloud.load_balancers import BalancerState, Health
 from moyai.cloud.model import NO_SERVER, Activity, DiskState, Evidence, Power
-from moyai.cloud.openstack import disk_states, server_states
+from moyai.cloud.openstack import disk_states, octavia, server_states
 
 _NUMBERS = {"": "0", "running": "1", "paused": "3", "shutdown": "4", "crashed": "6", "suspended": "7"}
 
@@ -109,3 +110,30 @@ def test_a_machine_is_replaced_when_it_failed_or_is_gone() -> None:
 )
 def test_a_status_of_a_volume_is_read_as_its_state(status: str, state: DiskState) -> None:
     assert disk_states.state(status) is state
+
+
+@pytest.mark.parametrize(
+    ("status", "state"),
+    [
+        ("ACTIVE", BalancerState.ACTIVE),
+        ("PENDING_CREATE", BalancerState.BUSY),
+        ("PENDING_UPDATE", BalancerState.BUSY),
+        ("PENDING_DELETE", BalancerState.DELETING),
+        ("DELETED", BalancerState.DELETED),
+        ("ERROR", BalancerState.FAILED),
+        ("", BalancerState.UNKNOWN),
+    ],
+)
+def test_a_provisioning_status_is_read_as_a_balancers_state(status: str, state: BalancerState) -> None:
+    assert octavia.state(status) is state
+
+
+def test_an_operating_status_is_read_as_health() -> None:
+    words = ("ONLINE", "DEGRADED", "ERROR", "OFFLINE", "NO_MONITOR")
+    assert [octavia.health(word) for word in words] == [
+        Health.ONLINE,
+        Health.DEGRADED,
+        Health.FAILED,
+        Health.UNKNOWN,
+        Health.UNKNOWN,
+    ]

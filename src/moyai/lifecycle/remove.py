@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from moyai.cloud.capabilities import Cloud
-from moyai.cloud.load_balancers import PENDING
+from moyai.cloud.load_balancers import BalancerState
 from moyai.cloud.model import DiskState, Power, Snapshot, Volume
 from moyai.core.backoff import Backoff
 from moyai.core.clock import Clock
@@ -97,13 +97,13 @@ class Remover:
 
     def _balancer_gone(self, identity: str) -> bool:
         try:
-            status = self.cloud.load_balancers.status(identity).provisioning_status
+            state = self.cloud.load_balancers.head(identity).state
         except NotFound:
             return True
-        if status not in PENDING and status != "DELETED":
+        if state not in (BalancerState.BUSY, BalancerState.DELETING, BalancerState.DELETED):
             # a change that came in between put it back: ask again
             self.cloud.load_balancers.delete(identity)
-        return status == "DELETED"
+        return state is BalancerState.DELETED
 
     def _free(self, step: s.Delete) -> None:
         """Wait until the volume is at no server; it is taken off servers that do not exist, never off somebody else's."""
