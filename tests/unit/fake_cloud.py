@@ -12,8 +12,8 @@ from typing import Any
 from uuid import UUID
 
 from moyai.cloud.load_balancers import BalancerState, Health, Listener, LoadBalancer, Member, Monitor, Pool
-from moyai.cloud.model import AddressPair, FloatingIP, Network, Port, Power, Route, Router, SecurityGroupRule, Server, Subnet
-from moyai.cloud.openstack import octavia
+from moyai.cloud.model import FloatingIP, Network, Port, Power, Route, Router, SecurityGroupRule, Server, SourceAddress, Subnet
+from moyai.cloud.openstack import octavia, provider_ids
 from moyai.core.errors import Conflict, NotFound, Terminal
 
 
@@ -373,14 +373,20 @@ class FakeCloud:
         self,
         port_id: str,
         *,
-        address_pairs: Sequence[AddressPair] | None = None,
+        send_from: Sequence[SourceAddress] | None = None,
         security_group_ids: Sequence[str] | None = None,
     ) -> Port:
         self._begin("update_port")
-        self.ports_[port_id] = replace(self.ports_[port_id], address_pairs=tuple(address_pairs or ()))
+        self.ports_[port_id] = replace(self.ports_[port_id], send_from=tuple(send_from or ()))
         return self.ports_[port_id]
 
     # --- compute
+
+    def provider_id(self, server_id: str) -> str:
+        return provider_ids.provider_id(server_id)
+
+    def server_id(self, provider_id: str) -> str | None:
+        return provider_ids.server_id(provider_id)
 
     def servers(self, *, tag: str | None = None) -> list[Server]:
         self._begin("servers")

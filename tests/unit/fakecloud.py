@@ -20,13 +20,13 @@ from moyai.cloud.capabilities import Capability
 from moyai.cloud.load_balancers import LoadBalancer
 from moyai.cloud.model import (
     Address,
-    AddressPair,
     Attachment,
     Flavor,
     FloatingIP,
     Image,
     Network,
     Port,
+    PortUse,
     Power,
     Quota,
     Route,
@@ -35,6 +35,7 @@ from moyai.cloud.model import (
     SecurityGroupRule,
     Server,
     Snapshot,
+    SourceAddress,
     Subnet,
     Volume,
 )
@@ -138,7 +139,7 @@ class FakeCloud:
             for kind in KINDS
             if kind != "rules"
             for item in self.all[kind].values()
-            if item.id != "ext" and not getattr(item, "device_owner", "").startswith("network:")
+            if item.id != "ext" and getattr(item, "use", PortUse.NOTHING).deletable
         ]
         return sorted([*found, *(f"keypair {name}" for name in self.keys), *(f"credential {name}" for name in self.creds)])
 
@@ -240,7 +241,7 @@ class _Network(_Part):
 
     def delete_network(self, network_id: str) -> None:
         with self.c.change():
-            if any(p.network_id == network_id and p.device_owner != "network:dhcp" for p in self.c.all["ports"].values()):
+            if any(p.network_id == network_id and p.use is not PortUse.CLOUD for p in self.c.all["ports"].values()):
                 raise Conflict(f"network {network_id} is in use")
             for subnet in [s for s in self.c.all["subnets"].values() if s.network_id == network_id]:
                 self._drop_subnet(subnet.id)
@@ -273,7 +274,7 @@ class _Network(_Part):
                     "ACTIVE",
                     (dhcp,),
                     (subnet.id,),
-                    device_owner="network:dhcp",
+                    use=PortUse.CLOUD,
                     device_id="dhcp",
                 ),
             )
@@ -286,7 +287,7 @@ class _Network(_Part):
 
     def delete_subnet(self, subnet_id: str) -> None:
         with self.c.change():
-            used = [p for p in self.c.all["ports"].values() if subnet_id in p.subnet_ids and p.device_owner != "network:dhcp"]
+            used = [p for p in self.c.all["ports"].values() if subnet_id in p.subnet_ids and p.use is not PortUse.CLOUD]
             if used:
                 raise Conflict(f"subnet {subnet_id} has ports in use: {used[0].id}")
             self._drop_subnet(subnet_id)
@@ -322,7 +323,7 @@ class _Network(_Part):
                 return
             plugged.add(subnet_id)
             port = Port(self.c.new_id("rif"), "", subnet.network_id, "ACTIVE", (subnet.gateway,), (subnet_id,))
-            self.c.put("ports", replace(port, device_id=router_id, device_owner="network:router_interface"))
+            self.c.put("ports", replace(port, device_id=router_id, use=PortUse.ROUTER))
 
     def remove_router_interface(self, router_id: str, subnet_id: str) -> None:
         with self.c.change():
@@ -365,7 +366,7 @@ class _Network(_Part):
         subnet_id: str,
         fixed_ip: str = "",
         security_group_ids: Sequence[str] = (),
-        address_pairs: Sequence[AddressPair] = (),
+        send_from: Sequence[SourceAddress] = (),
         tags: Sequence[str],
     ) -> Port:
         self.c.find("subnets", subnet_id)
@@ -381,7 +382,7 @@ class _Network(_Part):
             status="DOWN",
             fixed_ips=(fixed_ip,),
             subnet_ids=(subnet_id,),
-            address_pairs=tuple(address_pairs),
+            send_from=tuple(send_from),
             security_group_ids=tuple(security_group_ids),
         )
         return self.make("ports", port, tags)
@@ -390,19 +391,19 @@ class _Network(_Part):
         self,
         port_id: str,
         *,
-        address_pairs: Sequence[AddressPair] | None = None,
+        send_from: Sequence[SourceAddress] | None = None,
         security_group_ids: Sequence[str] | None = None,
     ) -> Port:
         with self.c.change():
             port = self.c.find("ports", port_id)
-            if address_pairs is not None:
-                port = replace(port, address_pairs=tuple(address_pairs))
+            if send_from is not None:
+                port = replace(port, send_from=tuple(send_from))
             return self.c.put("ports", port)
 
     def delete_port(self, port_id: str) -> None:
         with self.c.change():
             port = self.c.all["ports"].get(port_id)
-            if port is not None and port.device_owner.startswith("network:"):
+            if port is not None and not port.use.deletable:
                 raise Conflict(f"port {port_id} cannot be deleted directly via the port API")
             self.c.all["ports"].pop(port_id, None)
             for fip in [f for f in self.c.all["fips"].values() if f.port_id == port_id]:
@@ -508,7 +509,7 @@ class _Compute(_Part):
         elif server.status == "DELETING":
             self.c.all["servers"].pop(server.id)
             for port in [p for p in self.c.all["ports"].values() if p.device_id == server.id]:
-                self.c.put("ports", replace(port, device_id="", device_owner="", status="DOWN"))
+                self.c.put("ports", replace(port, device_id="", use=PortUse.NOTHING, status="DOWN"))
             for volume in [v for v in self.c.all["volumes"].values() if server.id in v.attached_server_ids]:
                 self.c.torn.append(volume.name)
                 self.c.let_go(volume, server.id)
@@ -552,7 +553,7 @@ class _Compute(_Part):
                 tags=tuple(tags),
             )
             self.c.countdown[server.id] = self.c.looks
-            self.c.put("ports", replace(port, device_id=server.id, device_owner=f"compute:{zone}", status="ACTIVE"))
+            self.c.put("ports", replace(port, device_id=server.id, use=PortUse.MACHINE, status="ACTIVE"))
             return self.c.put("servers", server)
 
     def set_server_metadata(self, server_id: str, metadata: Mapping[str, str]) -> None:
@@ -716,7 +717,7 @@ class _Balancers(_Part):
             subnet = self.c.find("subnets", wanted.vip_subnet_id)
             made = replace(at(wanted, "ACTIVE"), id=self.c.new_id("lb"), vip_port_id=self.c.new_id("vip"))
             port = Port(made.vip_port_id, f"octavia-lb-{made.id}", subnet.network_id, "ACTIVE", ("10.8.0.200",), (subnet.id,))
-            self.c.put("ports", replace(port, device_id=f"lb-{made.id}", device_owner="Octavia"))
+            self.c.put("ports", replace(port, device_id=f"lb-{made.id}", use=PortUse.OTHER))
             return self.c.put("balancers", made)
 
     def head(self, load_balancer_id: str) -> LoadBalancer:

@@ -11,7 +11,7 @@ import pytest
 
 from moyai.bootstrap import pki
 from moyai.cloud.load_balancers import LoadBalancer
-from moyai.cloud.model import FloatingIP, Network, Port, Power, Quota, Route, Server, Snapshot, Volume
+from moyai.cloud.model import FloatingIP, Network, Port, PortUse, Power, Quota, Route, Server, Snapshot, Volume
 from moyai.core.errors import MoyaiError, Terminal, UsageError
 from moyai.core.ids import CLUSTER_TAG, cluster_tag
 from moyai.core.paths import Paths
@@ -513,9 +513,7 @@ def test_what_will_not_go_is_reported_and_keeps_the_record(world: World) -> None
     world.up()
     subnet = next(iter(world.cloud.all["subnets"].values()))
     # somebody's own machine on the cluster's network
-    port = Port(
-        "foreign", "vm", subnet.network_id, "ACTIVE", ("10.8.0.99",), (subnet.id,), device_id="vm", device_owner="compute:az1"
-    )
+    port = Port("foreign", "vm", subnet.network_id, "ACTIVE", ("10.8.0.99",), (subnet.id,), device_id="vm", use=PortUse.MACHINE)
     world.cloud.put("ports", port)
     report = world.down()
     assert {line.kind for line in report.left} == {"network", "subnet"}

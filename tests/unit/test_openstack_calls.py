@@ -12,7 +12,18 @@ from typing import Any
 
 import pytest
 
-from moyai.cloud.model import Activity, Address, AddressPair, DiskState, Evidence, Port, Power, Quota, Route, SecurityGroupRule
+from moyai.cloud.model import (
+    Activity,
+    Address,
+    DiskState,
+    Evidence,
+    Port,
+    Power,
+    Quota,
+    Route,
+    SecurityGroupRule,
+    SourceAddress,
+)
 from moyai.cloud.openstack import parse
 from moyai.cloud.openstack.neutron.firewall import rule_key
 from moyai.cloud.openstack.nova import encode_user_data
@@ -71,7 +82,7 @@ def test_a_port_is_made_with_its_tags_where_the_cloud_can(played: OpenStackServe
         network_id="n1",
         subnet_id="s1",
         fixed_ip="10.0.0.5",
-        address_pairs=[AddressPair("10.244.1.0/24")],
+        send_from=[SourceAddress("10.244.1.0/24")],
         tags=[TAG],
     )
     assert made.tags == (TAG,)
@@ -228,7 +239,7 @@ def test_a_port_reads_as_it_was_asked_for() -> None:
         fixed_ips=("10.0.0.5",),
         subnet_ids=("s1",),
         mac="fa:16:3e:00:00:01",
-        address_pairs=(AddressPair("10.0.0.9", "fa:16:3e:00:00:99"), AddressPair("10.244.1.0/24")),
+        send_from=(SourceAddress("10.0.0.9", "fa:16:3e:00:00:99"), SourceAddress("10.244.1.0/24")),
         security_group_ids=("g1", "g2"),
     )
 

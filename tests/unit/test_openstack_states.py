@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from moyai.cloud.load_balancers import BalancerState, Health
-from moyai.cloud.model import NO_SERVER, Activity, DiskState, Evidence, Power
-from moyai.cloud.openstack import disk_states, octavia, server_states
+from moyai.cloud.model import NO_SERVER, Activity, DiskState, Evidence, PortUse, Power
+from moyai.cloud.openstack import disk_states, octavia, parse, server_states
+from moyai.cloud.openstack.provider_ids import provider_id, server_id
 
 _NUMBERS = {"": "0", "running": "1", "paused": "3", "shutdown": "4", "crashed": "6", "suspended": "7"}
 
@@ -137,3 +138,34 @@ def test_an_operating_status_is_read_as_health() -> None:
         Health.UNKNOWN,
         Health.UNKNOWN,
     ]
+
+
+@pytest.mark.parametrize(
+    ("provider_id", "found"),
+    [
+        ("openstack:///00000000-0000-0000-0000-000000000001", "00000000-0000-0000-0000-000000000001"),
+        ("openstack://RegionOne/00000000-0000-0000-0000-000000000001", "00000000-0000-0000-0000-000000000001"),
+        ("aws:///eu/i-1", None),
+        ("", None),
+    ],
+)
+def test_provider_ids_with_and_without_region(provider_id: str, found: str | None) -> None:
+    assert server_id(provider_id) == found
+
+
+def test_a_provider_id_names_the_server_it_was_made_of() -> None:
+    server = "00000000-0000-0000-0000-000000000001"
+    assert server_id(provider_id(server)) == server
+
+
+def test_what_a_port_is_there_for_is_read_off_its_owner() -> None:
+    owners = ["", "compute:az1", "network:router_interface_distributed", "network:router_gateway", "network:dhcp", "Octavia"]
+    assert [parse.port_use(owner) for owner in owners] == [
+        PortUse.NOTHING,
+        PortUse.MACHINE,
+        PortUse.ROUTER,
+        PortUse.CLOUD,
+        PortUse.CLOUD,
+        PortUse.OTHER,
+    ]
+    assert [use for use in PortUse if not use.deletable] == [PortUse.ROUTER, PortUse.CLOUD]

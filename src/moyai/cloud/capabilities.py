@@ -19,7 +19,6 @@ from typing import Literal, Protocol
 
 from moyai.cloud.load_balancers import LoadBalancers
 from moyai.cloud.model import (
-    AddressPair,
     Flavor,
     FloatingIP,
     Image,
@@ -32,6 +31,7 @@ from moyai.cloud.model import (
     SecurityGroupRule,
     Server,
     Snapshot,
+    SourceAddress,
     Subnet,
     Volume,
     VolumeType,
@@ -72,6 +72,14 @@ class Machines(Protocol):
         ...
 
     def server(self, server_id: str) -> Server: ...
+    def provider_id(self, server_id: str) -> str:
+        """How a Node of Kubernetes names this server (``spec.providerID``). Asks the cloud nothing."""
+        ...
+
+    def server_id(self, provider_id: str) -> str | None:
+        """The server that a Node names; None for a node of another cloud, or of none. Asks the cloud nothing."""
+        ...
+
     def create_server(
         self,
         *,
@@ -163,14 +171,14 @@ class Networks(Protocol):
         subnet_id: str,
         fixed_ip: str = "",
         security_group_ids: Sequence[str] = (),
-        address_pairs: Sequence[AddressPair] = (),
+        send_from: Sequence[SourceAddress] = (),
         tags: Sequence[str],
     ) -> Port: ...
     def update_port(
         self,
         port_id: str,
         *,
-        address_pairs: Sequence[AddressPair] | None = None,
+        send_from: Sequence[SourceAddress] | None = None,
         security_group_ids: Sequence[str] | None = None,
     ) -> Port: ...
     def delete_port(self, port_id: str) -> None: ...
@@ -180,7 +188,7 @@ class PodRouting(Protocol):
     """Routes in the network's router, so that pods of one node reach those of another without an overlay."""
 
     def add_routes(self, router_id: str, routes: Collection[Route]) -> Router:
-        """Add extra routes in one atomic call (extension extraroute-atomic); those already there are no error."""
+        """Add routes in one atomic call; those already there are no error."""
         ...
 
     def remove_routes(self, router_id: str, routes: Collection[Route]) -> Router: ...

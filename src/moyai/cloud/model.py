@@ -154,15 +154,34 @@ class Router:
 
 
 @dataclass(frozen=True, order=True)
-class AddressPair:
-    """An address or CIDR that a port may also send from."""
+class SourceAddress:
+    """An address or CIDR that a port may send from besides its own; ``mac`` empty: with the port's own MAC."""
 
     address: str
     mac: str = ""
 
 
+class PortUse(StrEnum):
+    """What a port is there for."""
+
+    NOTHING = ""
+    MACHINE = "machine"
+    #: The router's leg in a subnet; it goes by ``remove_router_interface``.
+    ROUTER = "router"
+    #: The cloud's own (DHCP, the router's leg outside …); it comes and goes with what it serves.
+    CLOUD = "cloud"
+    OTHER = "other"
+
+    @property
+    def deletable(self) -> bool:
+        """Whether the cloud lets a user delete it."""
+        return self not in (PortUse.ROUTER, PortUse.CLOUD)
+
+
 @dataclass(frozen=True)
 class Port:
+    """``device_id``: the machine or router whose it is."""
+
     id: str
     name: str
     network_id: str
@@ -171,8 +190,8 @@ class Port:
     subnet_ids: tuple[str, ...] = ()
     mac: str = ""
     device_id: str = ""
-    device_owner: str = ""
-    address_pairs: tuple[AddressPair, ...] = ()
+    use: PortUse = PortUse.NOTHING
+    send_from: tuple[SourceAddress, ...] = ()
     security_group_ids: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from moyai.cloud.capabilities import Cloud
-from moyai.cloud.model import AddressPair
+from moyai.cloud.model import SourceAddress
 from moyai.core.clock import Clock
 from moyai.core.errors import Conflict, MoyaiError, NotFound, Retriable, Terminal
 from moyai.core.ids import CLUSTER_TAG, POD_CIDR_KEY, POOL_KEY, ROLE_KEY, cluster_tag
@@ -128,7 +128,7 @@ class Executor:
             case s.CreatePort():
                 return self._port(step)
             case s.SetPairs():
-                return cloud.networks.update_port(step.port_id, address_pairs=step.pairs)
+                return cloud.networks.update_port(step.port_id, send_from=step.pairs)
             case s.ChangeRoutes():
                 if step.remove:
                     cloud.pod_routing.remove_routes(self.id(s.ROUTER), step.remove)
@@ -186,7 +186,7 @@ class Executor:
                 subnet_id=self.id(s.SUBNET),
                 fixed_ip=node.address,
                 security_group_ids=[self.id(s.group_key(node.role))],
-                address_pairs=[AddressPair(node.pod_cidr)],
+                send_from=[SourceAddress(node.pod_cidr)],
                 tags=self.tags,
             ),
         )

@@ -12,7 +12,7 @@ from dataclasses import replace
 from ipaddress import IPv4Network
 from typing import Any
 
-from moyai.cloud.model import AddressPair, Port, Power, Route, Server
+from moyai.cloud.model import Port, Power, Route, Server, SourceAddress
 from moyai.core.errors import Terminal
 from moyai.plan import steps as s
 from moyai.plan.capacity import check_capacity
@@ -185,7 +185,7 @@ class _Planner:
         return tuple(sorted(present, key=lambda name: (len(name), name), reverse=True))
 
     def _has_parts(self, name: str, own_servers: Mapping[str, Server]) -> bool:
-        ports = {port.name for port in self.now.ports if owns(self.uid, port) and not port.device_owner.startswith("network:")}
+        ports = {port.name for port in self.now.ports if owns(self.uid, port) and port.use.deletable}
         kube = self.now.kube_nodes or frozenset()
         return name in own_servers or name in ports or (name in self.past.seats and name in kube)
 
@@ -193,12 +193,12 @@ class _Planner:
         for node in nodes:
             key = s.port_key(node.name)
             port: Port | None = self._find(key, "port", self.now.ports)
-            pairs = (AddressPair(node.pod_cidr),)
+            pairs = (SourceAddress(node.pod_cidr),)
             if port is None:
                 after = self._need(s.NETWORK, s.SUBNET, s.group_key(node.role))
                 self.steps.append(s.CreatePort(key=key, after=after, node=node))
                 continue
-            if {pair.address for pair in port.address_pairs} != {node.pod_cidr}:
+            if {pair.address for pair in port.send_from} != {node.pod_cidr}:
                 step = s.SetPairs(key=f"pairs {node.name}", port_id=port.id, name=node.name, pairs=pairs)
                 self.steps.append(step)
 

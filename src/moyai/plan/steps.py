@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from moyai.cloud.capabilities import Taggable
-from moyai.cloud.model import AddressPair, Route, SecurityGroupRule
+from moyai.cloud.model import Route, SecurityGroupRule, SourceAddress
 from moyai.plan.nodes import Node, Role
 
 #: Kinds of objects, as reports call them.
@@ -168,7 +168,7 @@ class CreatePort(Step):
 class SetPairs(Step):
     port_id: str
     name: str
-    pairs: tuple[AddressPair, ...]
+    pairs: tuple[SourceAddress, ...]
 
     @property
     def text(self) -> str:

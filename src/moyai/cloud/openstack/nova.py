@@ -1,4 +1,4 @@
-"""Nova: servers, flavors, zones, key pairs (``cloud.capabilities.Compute``)."""
+"""Nova: servers, flavors, zones, key pairs (``cloud.capabilities.Machines``)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from moyai.cloud.model import Flavor, Power, Quota, Server
-from moyai.cloud.openstack import parse
+from moyai.cloud.openstack import parse, provider_ids
 from moyai.cloud.openstack.session import CloudSession, Params
 from moyai.core.errors import Conflict, NotFound, UsageError
 
@@ -63,6 +63,12 @@ class NovaMachines:
     def server(self, server_id: str) -> Server:
         found = self._nova.get(f"/servers/{server_id}", operation="show server", object_id=server_id)
         return parse.server(found["server"])
+
+    def provider_id(self, server_id: str) -> str:
+        return provider_ids.provider_id(server_id)
+
+    def server_id(self, provider_id: str) -> str | None:
+        return provider_ids.server_id(provider_id)
 
     def create_server(
         self,
