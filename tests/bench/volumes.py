@@ -18,9 +18,9 @@ from typing import Any
 
 from moyai.cloud.model import DiskState, Volume
 from moyai.cloud.openstack import connect
+from moyai.cloud.openstack.guest import disk_links
 from moyai.core.errors import NotFound, Retriable
 from moyai.core.ids import cluster_tag
-from moyai.csi.names import device_links
 from moyai.images import references
 from moyai.kube.quick import Json, KubeApi
 from moyai.lifecycle.record import Record
@@ -83,7 +83,7 @@ class VolumeBench:
             looker.until(made.id, lambda volume: volume is not None and volume.state is DiskState.AVAILABLE)
             calls.machines.attach_volume(self._server.id, made.id)
             looker.until(made.id, lambda volume: volume is not None and volume.state is DiskState.IN_USE)
-            self._inside(_FORMAT, device_links(made.id)[0], f"/mnt/{name}-{number}")
+            self._inside(_FORMAT, disk_links(made.id)[0], f"/mnt/{name}-{number}")
 
         def end(volume: Volume) -> None:
             if volume.attached_server_ids:

@@ -17,8 +17,6 @@ from moyai.csi.controller.access_modes import Access, Mode, wrong
 from moyai.csi.controller.paging import page
 from moyai.csi.errors import Refused, refusal
 from moyai.csi.grpc.server import socket_path
-from moyai.csi.names import device_links
-from moyai.csi.node.instance import Instance, find, from_json
 from moyai.csi.settings import read_csi_config, write_csi_config
 from moyai.csi.sizes import GIB, Range, choose_gb
 from tests.unit.csi_cloud import START
@@ -267,50 +265,6 @@ enabled = false
     assert read_csi_config("").storage.node_volume_attach_limit == 256
     with pytest.raises(UsageError, match="between 1 and 256"):
         read_csi_config("[BlockStorage]\nnode-volume-attach-limit = 0")
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        '{"uuid": "u1", "availability_zone": "az1", "meta": {}}',
-        '{"v1": {"instance_id": "u1", "availability_zone": "az1"}, "ds": {"meta_data": {}}}',
-        '{"v1": {"instance_id": "i-7"}, "ds": {"meta_data": {"uuid": "u1", "availability_zone": "az1"}}}',
-    ],
-)
-def test_the_machine_knows_itself(text: str) -> None:
-    assert from_json(text) == Instance("u1", "az1")
-
-
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"v1": 3}', "<html>"])
-def test_a_note_that_tells_nothing(text: str) -> None:
-    assert from_json(text) is None
-
-
-def test_the_cloud_is_asked_only_when_no_note_tells_all(tmp_path: object) -> None:
-    from pathlib import Path
-
-    note = Path(str(tmp_path)) / "note"
-    asked: list[str] = []
-
-    def get() -> str:
-        asked.append("x")
-        return '{"uuid": "u1", "availability_zone": "az2"}'
-
-    assert find([note], get) == Instance("u1", "az2")
-    note.write_text('{"uuid": "u1"}')
-    assert find([note], get) == Instance("u1", "az2")
-    note.write_text('{"uuid": "u1", "availability_zone": "az1"}')
-    assert find([note], get) == Instance("u1", "az1")
-    assert len(asked) == 2
-
-    def silent() -> str:
-        raise OSError("no route")
-
-    assert find([], silent) is None
-
-
-def test_where_a_disk_shows() -> None:
-    assert device_links("0a1b2c3d-4e5f-6789-abcd-ef0123456789")[0] == "/dev/disk/by-id/virtio-0a1b2c3d-4e5f-6789-a"
 
 
 @pytest.mark.parametrize("text", ["unix:///csi/csi.sock", "unix:/csi/csi.sock", "/csi/csi.sock"])

@@ -22,6 +22,7 @@ from moyai.cloud.model import (
     Flavor,
     FloatingIP,
     Image,
+    Instance,
     Network,
     Port,
     Quota,
@@ -321,6 +322,18 @@ class Account(Protocol):
 
     def image_mirror(self) -> str | None:
         """URL of a mirror of container images that the cloud offers, None where it has none."""
+        ...
+
+
+class Guest(Protocol):
+    """What a machine of a cloud knows of itself without logging in: ``cloud.factory.guest`` on the machine."""
+
+    def instance(self) -> Instance | None:
+        """Which machine this is; None while nothing tells. Blocks for some seconds."""
+        ...
+
+    def disk_links(self, volume_id: str) -> tuple[str, ...]:
+        """Where a volume shows in /dev once it is attached, the likeliest place first."""
         ...
 
 

@@ -96,6 +96,14 @@ NO_SERVER = Evidence(Activity.OFF, "that its server is gone")
 
 
 @dataclass(frozen=True)
+class Instance:
+    """A machine as it finds out itself: ``id`` is the server's; ``zone`` empty where nothing tells one."""
+
+    id: str
+    zone: str
+
+
+@dataclass(frozen=True)
 class Server:
     """A machine. ``fault`` is the cloud's own reason when ``power`` is FAILED; ``delete_failed``: it was to be deleted then."""
 
