@@ -532,7 +532,6 @@ class _Compute(_Part):
         key_name: str = "",
         metadata: Mapping[str, str],
         tags: Sequence[str],
-        server_group_id: str = "",
     ) -> Server:
         with self.c.change():
             if key_name not in self.c.keys:
@@ -555,9 +554,6 @@ class _Compute(_Part):
             self.c.countdown[server.id] = self.c.looks
             self.c.put("ports", replace(port, device_id=server.id, use=PortUse.MACHINE, status="ACTIVE"))
             return self.c.put("servers", server)
-
-    def set_server_metadata(self, server_id: str, metadata: Mapping[str, str]) -> None:
-        raise NotImplementedError
 
     def delete_server_metadata(self, server_id: str, keys: Collection[str]) -> None:
         with self.c.change():

@@ -321,11 +321,9 @@ def test_a_server_is_made_with_tags_user_data_and_its_ports(played: OpenStackSer
         zone="az1",
         metadata={"moyai.role": "worker"},
         tags=[TAG],
-        server_group_id="sg",
     )
     assert (made.id, made.power) == ("i1", Power.STARTING)
     sent = played.made("POST", "/compute/v2.1/servers")[0].json
-    assert sent["os:scheduler_hints"] == {"group": "sg"}
     assert base64.b64decode(sent["server"]["user_data"]) == b"#cloud-config\n"
     assert sent["server"]["networks"] == [{"port": "p1"}]
     assert sent["server"]["tags"] == [TAG]

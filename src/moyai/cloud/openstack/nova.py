@@ -82,7 +82,6 @@ class NovaMachines:
         key_name: str = "",
         metadata: Mapping[str, str],
         tags: Sequence[str],
-        server_group_id: str = "",
     ) -> Server:
         wanted: dict[str, Any] = {
             "name": name,
@@ -98,10 +97,7 @@ class NovaMachines:
             wanted["availability_zone"] = zone
         if key_name:
             wanted["key_name"] = key_name
-        body: dict[str, Any] = {"server": wanted}
-        if server_group_id:
-            body["os:scheduler_hints"] = {"group": server_group_id}
-        made = self._nova.post("/servers", body, operation=f"create server {name}")["server"]
+        made = self._nova.post("/servers", {"server": wanted}, operation=f"create server {name}")["server"]
         # the answer has little more than the id; what was asked for is known, and the first look says the rest
         return Server(
             id=made["id"],
@@ -112,14 +108,6 @@ class NovaMachines:
             flavor_name="",
             metadata=dict(metadata),
             tags=tuple(sorted(tags)),
-        )
-
-    def set_server_metadata(self, server_id: str, metadata: Mapping[str, str]) -> None:
-        self._nova.post(
-            f"/servers/{server_id}/metadata",
-            {"metadata": dict(metadata)},
-            operation="set server metadata",
-            object_id=server_id,
         )
 
     def delete_server_metadata(self, server_id: str, keys: Collection[str]) -> None:
