@@ -28,7 +28,7 @@ def listener(wanted: Listener, new_id: Callable[[], str]) -> Listener:
             members=tuple(replace(one, id=new_id()) for one in pool.members),
             monitor=replace(pool.monitor, id=new_id()) if pool.monitor else None,
         )
-    return replace(wanted, id=new_id(), pool=pool, provisioning_status="ACTIVE")
+    return replace(wanted, id=new_id(), pool=pool)
 
 
 def pools(found: LoadBalancer) -> Iterator[Pool]:
