@@ -15,12 +15,13 @@ import pytest
 from moyai.cloud.model import Volume
 from moyai.csi.app import Driver, Options
 from moyai.csi.names import device_links
+from moyai.csi.node.disks import linux_disks
 from moyai.csi.node.instance import Instance
 from moyai.csi.settings import BlockStorageConfig, CsiConfig, MoyaiConfig
 from moyai.linux import loop, mounts
 from moyai.linux.process import run
 from tests import csi_sanity
-from tests.netns.test_csi_disks import HereDisks
+from tests.netns.test_csi_disks import HereDevices
 from tests.unit.csi_cloud import CsiCloud, as_cloud
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="mounts and loop devices")
@@ -82,7 +83,7 @@ async def test_the_suite_passes_whole(place: Path, kind: str) -> None:
         Options(endpoint=endpoint, cluster="sanity"),
         config,
         cloud=as_cloud(raw),
-        disks=HereDisks(place / "by-id"),
+        disks=linux_disks(HereDevices(place / "by-id")),
         find_instance=lambda: Instance(server.id, server.zone),
     )
     stop = asyncio.Event()

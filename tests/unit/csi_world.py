@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 from moyai.core.backoff import Backoff
-from moyai.csi.controller.access_modes import Access
+from moyai.csi.access_modes import Access
 from moyai.csi.controller.cloud_view import CloudView
-from moyai.csi.controller.service import Controller
+from moyai.csi.controller.service import ControllerService
 from moyai.csi.controller.snapshots import SnapshotWork
 from moyai.csi.controller.volumes import VolumeWork, Wanted
 from moyai.csi.proto import csi_pb2 as pb
@@ -41,7 +41,7 @@ class World:
         )
         self.volumes = VolumeWork(self.cloud, limit=self.limit, patience=self.patience, again=QUICK)
         self.snapshots = SnapshotWork(self.cloud, patience=self.patience)
-        self.controller = Controller(self.cloud, self.volumes, self.snapshots)
+        self.controller = ControllerService(self.cloud, self.volumes, self.snapshots)
         return self
 
 

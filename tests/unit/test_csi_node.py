@@ -7,14 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from moyai.csi.controller.access_modes import Access
+from moyai.csi.access_modes import Access
 from moyai.csi.errors import Refused
 from moyai.csi.names import BLANK
 from moyai.csi.node.instance import Instance
-from moyai.csi.node.service import Node
+from moyai.csi.node.service import NodeService
 from moyai.csi.node.staging import NodeWork
 from moyai.csi.proto import csi_pb2 as pb
 from moyai.linux import mounts
+from tests.fakes.clock import FakeClock
 from tests.unit.csi_cloud import Killed
 from tests.unit.csi_disks import GIB, FakeDisks, as_disks
 from tests.unit.csi_world import capability
@@ -26,12 +27,7 @@ BLOCK = Access("SINGLE_NODE_WRITER", block=True)
 
 
 def work(disks: FakeDisks, *, rescan: bool = False) -> NodeWork:
-    elapsed = [0.0]
-
-    def sleep(seconds: float) -> None:
-        elapsed[0] += seconds
-
-    return NodeWork(as_disks(disks), rescan=rescan, sleep=sleep, now=lambda: elapsed[0])
+    return NodeWork(as_disks(disks), rescan=rescan, clock=FakeClock())
 
 
 def stage(disks: FakeDisks, access: Access = WRITER, *, blank: bool = True) -> None:
@@ -274,8 +270,8 @@ def test_a_crash_while_it_grows_between_pods() -> None:
                 died, disks.die_after = died + 1, None
         disks.die_after = None
         assert disk.fs_size == 2 * GIB
-        assert disks.mounted(STAGING)
-        assert disks.mounted(TARGET)
+        assert disks.at(STAGING)
+        assert disks.at(TARGET)
         work(disks).unpublish(TARGET)
         work(disks).unstage(STAGING)
         assert not disks.files, "the kubelet could not remove the folder"
@@ -369,7 +365,7 @@ def test_a_crash_between_any_two_steps() -> None:
 async def test_the_service_speaks_csi() -> None:
     disks = FakeDisks()
     disks.attach(ID)
-    node = Node(work(disks), instance=lambda: Instance("server-1", "az1"), limit=7)
+    node = NodeService(work(disks), instance=lambda: Instance("server-1", "az1"), limit=7)
     info = await node.NodeGetInfo(pb.NodeGetInfoRequest())
     assert (info.node_id, info.max_volumes_per_node) == ("server-1", 7)
     assert info.accessible_topology.segments == {"topology.cinder.csi.openstack.org/zone": "az1"}
@@ -404,7 +400,7 @@ async def test_the_service_speaks_csi() -> None:
 
 
 async def test_a_machine_that_does_not_know_itself_says_so() -> None:
-    node = Node(work(FakeDisks()), instance=lambda: None, limit=7)
+    node = NodeService(work(FakeDisks()), instance=lambda: None, limit=7)
     with pytest.raises(Refused) as refused:
         await node.NodeGetInfo(pb.NodeGetInfoRequest())
     assert code(refused) == "UNAVAILABLE"

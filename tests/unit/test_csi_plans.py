@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from moyai.cloud.model import Attachment, Snapshot, Volume
 from moyai.core.errors import Conflict, MoyaiError, NotFound, QuotaExceeded, Retriable, Terminal, UsageError
+from moyai.csi.access_modes import Access, Mode, wrong
 from moyai.csi.controller import decide, zones
-from moyai.csi.controller.access_modes import Access, Mode, wrong
 from moyai.csi.controller.paging import page
 from moyai.csi.errors import Refused, refusal
 from moyai.csi.grpc.server import socket_path

@@ -12,7 +12,7 @@ import pytest
 from moyai.cloud.model import Attachment, VolumeType
 from moyai.core.errors import Retriable
 from moyai.core.ids import CLUSTER_TAG
-from moyai.csi.controller.access_modes import Access
+from moyai.csi.access_modes import Access
 from moyai.csi.controller.polling import Shared
 from moyai.csi.errors import Refused
 from moyai.csi.grpc.serial import Serial

@@ -9,7 +9,7 @@ from moyai.csi.names import DRIVER
 from moyai.csi.proto import csi_pb2 as pb
 
 
-class Identity:
+class IdentityService:
     """``not_ready`` says what is still missing, empty when nothing is."""
 
     def __init__(self, *, not_ready: Callable[[], str]) -> None:

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 
 from moyai.cloud.model import Quota, Volume
 from moyai.core.errors import NotFound
-from moyai.csi.controller import messages, paging
-from moyai.csi.controller.access_modes import wrong
+from moyai.csi import messages
+from moyai.csi.access_modes import wrong
+from moyai.csi.controller import paging
 from moyai.csi.controller.cloud_view import CloudView
 from moyai.csi.controller.snapshots import SnapshotWork
 from moyai.csi.controller.volumes import VolumeWork, Wanted
@@ -38,7 +39,7 @@ _ABILITIES = (
 )
 
 
-class Controller:
+class ControllerService:
     def __init__(self, cloud: CloudView, volumes: VolumeWork, snapshots: SnapshotWork) -> None:
         self._cloud, self._volumes, self._snapshots = cloud, volumes, snapshots
 

@@ -19,8 +19,8 @@ from typing import TypeVar
 from moyai.cloud.model import Power, Snapshot, Volume
 from moyai.core.backoff import Backoff
 from moyai.core.errors import Conflict, MoyaiError, NotFound, Retriable, Terminal
+from moyai.csi.access_modes import Access, check
 from moyai.csi.controller import decide, zones
-from moyai.csi.controller.access_modes import Access, check
 from moyai.csi.controller.cloud_view import CloudView
 from moyai.csi.errors import Refused, refusal
 from moyai.csi.grpc.serial import Serial
