@@ -10,7 +10,7 @@ from moyai.csi.access_modes import Access
 from moyai.csi.controller.cloud_view import CloudView
 from moyai.csi.controller.service import ControllerService
 from moyai.csi.controller.snapshots import SnapshotWork
-from moyai.csi.controller.volumes import VolumeWork, Wanted
+from moyai.csi.controller.volumes import VolumeRequest, VolumeWork
 from moyai.csi.proto import csi_pb2 as pb
 from moyai.runtime.metrics import Metrics
 from tests.fakes.clock import FakeClock
@@ -45,8 +45,8 @@ class World:
         return self
 
 
-def wanted(name: str = "pvc-1", **more: Any) -> Wanted:
-    return Wanted(name=name, accesses=more.pop("accesses", (WRITER,)), **more)
+def wanted(name: str = "pvc-1", **more: Any) -> VolumeRequest:
+    return VolumeRequest(name=name, accesses=more.pop("accesses", (WRITER,)), **more)
 
 
 def capability(mode: str = "SINGLE_NODE_WRITER", *, block: bool = False, fs_type: str = "") -> pb.VolumeCapability:

@@ -13,7 +13,7 @@ from moyai.cloud.model import Attachment, VolumeType
 from moyai.core.errors import Retriable
 from moyai.core.ids import CLUSTER_TAG
 from moyai.csi.access_modes import Access
-from moyai.csi.controller.polling import Shared
+from moyai.csi.controller.polling import SharedRead
 from moyai.csi.errors import Refused
 from moyai.csi.grpc.serial import Serial
 from moyai.csi.names import CLUSTER_KEY
@@ -417,7 +417,7 @@ async def test_shared_reads_begin_after_they_were_asked_for() -> None:
         running -= 1
         return number
 
-    shared = Shared(read)
+    shared = SharedRead(read)
     first = asyncio.create_task(shared.fresh())
     await asyncio.sleep(0.001)
     later = [asyncio.create_task(shared.fresh()) for _ in range(10)]

@@ -143,7 +143,7 @@ class Driver:
             service("Controller", ControllerService(self._cloud, work, SnapshotWork(self._cloud)))
             self._missing["cloud"] = "the cloud has not answered yet"
             self._tasks["cloud"] = self._greet
-            self.metrics.gauge("moyai_csi_volumes_waited_for", lambda: {(): float(len(self._cloud.watch))})
+            self.metrics.gauge("moyai_csi_volumes_waited_for", lambda: {(): float(len(self._cloud.volume_poller))})
         self._registration: Registration | None = None
         if options.node:
             staging = NodeWork(disks or linux_disks(), rescan=config.storage.rescan_on_resize)

@@ -1,7 +1,7 @@
-"""Looking at the cloud once for all who want to know: shared lists, and one poller for everybody who waits.
+"""One look at the cloud for all who want to know: shared reads, and one poller for everybody who waits.
 
-Cinder sends no events, so a change is seen by looking. With fifty claims at once fifty loops would ask fifty times as often;
-here they share each look: one list of all volumes when several wait, a plain show when one does.
+Clouds send no events about disks, so a change is seen by looking. With fifty claims at once fifty loops would ask fifty times
+as often; here they share each look: one list of all volumes when several wait, a plain show when one does.
 """
 
 from __future__ import annotations
@@ -22,15 +22,16 @@ R = TypeVar("R")
 
 _log = logging.getLogger(__name__)
 
-#: From so many objects on, one list is less work for the cloud than to show each. Lists are long: between them it is always the
-#: longest wait, for what would make an answer come sooner takes the time from those that do the work.
+#: From so many objects on, one list is less work for the cloud than a show of each. A list takes long, so the poller pauses for
+#: the ceiling between two lists: more lists would only take the cloud's time from the work that is waited for.
 _MANY = 3
-#: What is waited for is seen at most a seventh of the wait too late, and nobody asks more often than that is worth.
-POLL = Backoff(base=0.15, factor=1.15, ceiling=1.0)
+#: A change is seen at most a quarter of its wait too late. The first looks are close to each other because Kubernetes looks for
+#: an attached volume half a second after it has asked for it, and then half a second later.
+POLL = Backoff(base=0.05, factor=1.3, ceiling=1.0)
 
 
-class Shared(Generic[T]):
-    """A read that all who ask at the same time share. What it returns was read after it was asked for."""
+class SharedRead(Generic[T]):
+    """A read that all who ask at the same time share. Its result was read after it was asked for."""
 
     def __init__(self, read: Callable[[], Awaitable[T]]) -> None:
         self._read = read
@@ -57,7 +58,7 @@ class _Waiter(Generic[T]):
     fail: Callable[[Exception], None]
 
 
-class Watch(Generic[T]):
+class Poller(Generic[T]):
     """Waits for objects to change. ``show`` reads one (NotFound: it is gone), ``list_all`` all, by id."""
 
     def __init__(
@@ -163,11 +164,11 @@ class Watch(Generic[T]):
         return found
 
 
-class Kept(Generic[T]):
-    """What changes rarely, read again when it is older than ``seconds``."""
+class Cached(Generic[T]):
+    """A value that rarely changes, read again when it is older than ``seconds``."""
 
     def __init__(self, read: Callable[[], Awaitable[T]], *, seconds: float, now: Callable[[], float]) -> None:
-        self._shared = Shared(read)
+        self._shared = SharedRead(read)
         self._seconds, self._now = seconds, now
         self._value: tuple[float, Any] | None = None
 

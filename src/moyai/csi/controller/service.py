@@ -12,7 +12,7 @@ from moyai.csi.access_modes import wrong
 from moyai.csi.controller import paging
 from moyai.csi.controller.cloud_view import CloudView
 from moyai.csi.controller.snapshots import SnapshotWork
-from moyai.csi.controller.volumes import VolumeWork, Wanted
+from moyai.csi.controller.volumes import VolumeRequest, VolumeWork
 from moyai.csi.errors import Refused, need
 from moyai.csi.names import AVAILABILITY, DEVICE_PATH, PASSED_ON, TYPE, device_links
 from moyai.csi.proto import csi_pb2 as pb
@@ -55,7 +55,7 @@ class ControllerService:
         parameters = dict(request.parameters)
         content = request.volume_content_source
         made = await self._volumes.create(
-            Wanted(
+            VolumeRequest(
                 name=need(request.name, "name"),
                 accesses=messages.accesses(request.volume_capabilities),
                 size=messages.size_range(request.capacity_range),
