@@ -1,46 +1,14 @@
-"""The CSI node plug-in over disks in memory: format only what is empty, mount once, grow, refuse, die anywhere."""
+"""The CSI node plug-in over disks in memory: format only an empty disk, mount once, refuse, die anywhere."""
 
 from __future__ import annotations
-
-import asyncio
-from pathlib import Path
 
 import pytest
 
 from moyai.csi.access_modes import Access
 from moyai.csi.errors import Refused
-from moyai.csi.names import BLANK
-from moyai.csi.node.instance import Instance
-from moyai.csi.node.service import NodeService
-from moyai.csi.node.staging import NodeWork
-from moyai.csi.proto import csi_pb2 as pb
-from moyai.linux import mounts
-from tests.fakes.clock import FakeClock
 from tests.unit.csi_cloud import Killed
-from tests.unit.csi_disks import GIB, FakeDisks, as_disks
-from tests.unit.csi_world import capability
-
-ID = "0a1b2c3d-4e5f-6789-abcd-ef0123456789"
-STAGING, TARGET, SECOND = "/k/globalmount", "/k/pods/p1/mount", "/k/pods/p2/mount"
-WRITER = Access("SINGLE_NODE_WRITER")
-BLOCK = Access("SINGLE_NODE_WRITER", block=True)
-
-
-def work(disks: FakeDisks, *, rescan: bool = False) -> NodeWork:
-    return NodeWork(as_disks(disks), rescan=rescan, clock=FakeClock())
-
-
-def stage(disks: FakeDisks, access: Access = WRITER, *, blank: bool = True) -> None:
-    work(disks).stage(ID, STAGING, access, {BLANK: "true"} if blank else {}, {})
-
-
-def publish(disks: FakeDisks, target: str = TARGET, access: Access = WRITER, *, read_only: bool = False) -> None:
-    work(disks).publish(ID, STAGING, target, access, read_only=read_only)
-
-
-def code(refused: pytest.ExceptionInfo[Refused]) -> str:
-    return refused.value.code
-
+from tests.unit.csi_disks import GIB, FakeDisks
+from tests.unit.csi_node import BLOCK, ID, SECOND, STAGING, TARGET, WRITER, code, publish, stage, work
 
 # stage
 
@@ -204,127 +172,6 @@ def test_a_raw_volume_for_one_pod_is_published_again_beside_the_kubelets_own_bin
     publish(disks, access=single)
 
 
-# grow
-
-
-def test_a_file_system_grows_in_use_or_when_it_is_mounted_next() -> None:
-    for kind, online in (("ext4", True), ("xfs", False)):
-        disks = FakeDisks(online=online)
-        disk = disks.attach(ID, content=kind)
-        stage(disks)
-        publish(disks)
-        disk.size = 2 * GIB
-        for _ in range(2):
-            assert work(disks).expand(ID, TARGET, STAGING, 2 * GIB) == 2 * GIB
-        assert disk.fs_size == 2 * GIB
-        assert disks.done.count("grow mounted") == 1
-
-    disks = FakeDisks(online=False)
-    disk = disks.attach(ID, content="ext4")
-    stage(disks)
-    publish(disks)
-    disk.size = 2 * GIB
-    with pytest.raises(Refused, match="mounted next") as refused:
-        work(disks).expand(ID, TARGET, STAGING, 2 * GIB)
-    # the only code after which the kubelet writes the reason to the claim and waits for the next mount
-    assert code(refused) == "FAILED_PRECONDITION"
-    work(disks).unpublish(TARGET)
-    work(disks).unstage(STAGING)
-    stage(disks)
-    publish(disks)
-    assert work(disks).expand(ID, TARGET, STAGING, 2 * GIB) == 2 * GIB
-    assert disk.fs_size == 2 * GIB
-
-
-def test_what_stays_staged_from_one_pod_to_the_next_grows_between_them() -> None:
-    disks = FakeDisks(online=False)
-    disk = disks.attach(ID)
-    stage(disks)
-    publish(disks)
-    disk.size = 2 * GIB
-    publish(disks, SECOND)
-    assert disk.fs_size == GIB, "a pod used it"
-    work(disks).unpublish(TARGET)
-    work(disks).unpublish(SECOND)
-    publish(disks, SECOND)
-    assert disk.fs_size == 2 * GIB
-    assert work(disks).expand(ID, SECOND, STAGING, 2 * GIB) == 2 * GIB
-    before = list(disks.done)
-    work(disks).unpublish(SECOND)
-    publish(disks)
-    assert [one for one in disks.done[len(before) :] if STAGING in one or "check" in one] == []
-
-
-def test_a_crash_while_it_grows_between_pods() -> None:
-    for die_after in range(1, 12):
-        disks = FakeDisks(online=False)
-        disk = disks.attach(ID)
-        stage(disks)
-        disk.size, disks.done, disks.die_after = 2 * GIB, [], die_after
-        died = 0
-        while True:
-            try:
-                publish(disks)
-                break
-            except Killed:
-                died, disks.die_after = died + 1, None
-        disks.die_after = None
-        assert disk.fs_size == 2 * GIB
-        assert disks.at(STAGING)
-        assert disks.at(TARGET)
-        work(disks).unpublish(TARGET)
-        work(disks).unstage(STAGING)
-        assert not disks.files, "the kubelet could not remove the folder"
-        if not died:
-            assert die_after > 5
-            return
-    raise AssertionError("it never came through")
-
-
-def test_a_copy_on_a_larger_disk_fills_it() -> None:
-    for kind in ("ext4", "xfs"):
-        disks = FakeDisks(online=False)
-        disk = disks.attach(ID, content=kind, size=2 * GIB, fs_size=GIB)
-        stage(disks, blank=False)
-        assert disk.fs_size == 2 * GIB
-
-
-def test_a_disk_that_has_not_grown_yet() -> None:
-    disks = FakeDisks()
-    disks.attach(ID)
-    stage(disks)
-    publish(disks)
-    with pytest.raises(Refused, match="still sees") as refused:
-        work(disks, rescan=True).expand(ID, TARGET, STAGING, 2 * GIB)
-    assert code(refused) == "UNAVAILABLE"
-    assert disks.rescans > 0
-    with pytest.raises(Refused) as nowhere:
-        work(disks).expand(ID, "/nowhere", "", GIB)
-    assert code(nowhere) == "NOT_FOUND"
-
-
-# measure
-
-
-def test_measures_and_illness() -> None:
-    disks = FakeDisks()
-    disk = disks.attach(ID)
-    stage(disks)
-    publish(disks)
-    assert work(disks).faults(ID, TARGET) == []
-    with pytest.raises(Refused) as refused:
-        work(disks).usage(ID, "/nowhere")
-    assert code(refused) == "NOT_FOUND"
-    disks.error_count = 3
-    assert [one.reason for one in work(disks).faults(ID, TARGET)] == ["FileSystemErrors"]
-    disk.sick = True
-    assert [one.kind for one in work(disks).faults(ID, TARGET)] == ["INACCESSIBLE", "DEGRADED"]
-    disks.links.clear()
-    assert [one.reason for one in work(disks).faults(ID, TARGET)] == ["DeviceGone"]
-    with pytest.raises(Refused):
-        work(disks).faults(ID, "/nowhere")
-
-
 # crashes
 
 
@@ -357,79 +204,3 @@ def test_a_crash_between_any_two_steps() -> None:
             disks.die_after = None
         death(disks)
         assert disks.table == []
-
-
-# the service itself
-
-
-async def test_the_service_speaks_csi() -> None:
-    disks = FakeDisks()
-    disks.attach(ID)
-    node = NodeService(work(disks), instance=lambda: Instance("server-1", "az1"), limit=7)
-    info = await node.NodeGetInfo(pb.NodeGetInfoRequest())
-    assert (info.node_id, info.max_volumes_per_node) == ("server-1", 7)
-    assert info.accessible_topology.segments == {"topology.cinder.csi.openstack.org/zone": "az1"}
-    for _ in range(2):
-        await asyncio.gather(
-            *(
-                node.NodeStageVolume(
-                    pb.NodeStageVolumeRequest(
-                        volume_id=ID,
-                        staging_target_path=STAGING,
-                        volume_capability=capability(),
-                        volume_context={BLANK: "true"},
-                    )
-                )
-                for _ in range(3)
-            )
-        )
-    assert disks.done.count("make ext4") == 1
-    await node.NodePublishVolume(
-        pb.NodePublishVolumeRequest(
-            volume_id=ID, staging_target_path=STAGING, target_path=TARGET, volume_capability=capability()
-        )
-    )
-    stats = await node.NodeGetVolumeStats(pb.NodeGetVolumeStatsRequest(volume_id=ID, volume_path=TARGET))
-    assert [one.total for one in stats.usage] == [GIB, 10]
-    disks.error_count = 1
-    health = await node.NodeGetVolumeHealth(pb.NodeGetVolumeHealthRequest(volume_id=ID, volume_publish_path=TARGET))
-    assert [one.reason for one in health.volume_health.health_statuses] == ["FileSystemErrors"]
-    await node.NodeUnpublishVolume(pb.NodeUnpublishVolumeRequest(volume_id=ID, target_path=TARGET))
-    await node.NodeUnstageVolume(pb.NodeUnstageVolumeRequest(volume_id=ID, staging_target_path=STAGING))
-    assert disks.table == []
-
-
-async def test_a_machine_that_does_not_know_itself_says_so() -> None:
-    node = NodeService(work(FakeDisks()), instance=lambda: None, limit=7)
-    with pytest.raises(Refused) as refused:
-        await node.NodeGetInfo(pb.NodeGetInfoRequest())
-    assert code(refused) == "UNAVAILABLE"
-
-
-# the table of mounts
-
-TABLE = r"""22 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda1 rw
-40 22 7:3 / /var/lib/kubelet/plugins/a\040b/globalmount rw,relatime shared:9 - ext4 /dev/vdb rw
-41 22 7:3 / /var/lib/kubelet/pods/1/mount ro,relatime - ext4 /dev/vdb rw
-42 22 7:4 / /var/lib/kubelet/pods/2/mount rw,relatime - ext4 /dev/vdc ro,errors=remount-ro
-43 22 0:6 /vdd /var/lib/kubelet/pods/3/dev rw - devtmpfs udev rw
-44 22 0:9 / /none rw - tmpfs
-nonsense
-"""
-
-
-def test_the_table_of_mounts_is_read(tmp_path: Path) -> None:
-    table = mounts.parse(TABLE)
-    assert [one.point for one in table if one.device == (7, 3)] == [
-        "/var/lib/kubelet/plugins/a b/globalmount",
-        "/var/lib/kubelet/pods/1/mount",
-    ]
-    assert [one.read_only for one in table[1:4]] == [False, True, False]
-    assert [one.broken for one in table[1:4]] == [False, False, True]
-    assert table[4].root == "/vdd"
-    real = tmp_path / "real"
-    real.mkdir()
-    (tmp_path / "link").symlink_to(real)
-    here = mounts.Mount(str(real / "m"), "/", (7, 9), "ext4", "/dev/vdx", False)
-    assert mounts.at(str(tmp_path / "link" / "m"), [here]) == here
-    assert mounts.at(str(tmp_path / "link"), [here]) is None
