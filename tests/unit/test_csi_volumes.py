@@ -20,6 +20,8 @@ from moyai.csi.sizes import GIB, Range
 from tests.unit.csi_cloud import CsiCloud, Killed
 from tests.unit.csi_world import UID, World, capability, wanted
 
+pytestmark = pytest.mark.virtual_time
+
 
 async def refused(call: Awaitable[Any]) -> Refused:
     with pytest.raises(Refused) as found:
