@@ -43,7 +43,7 @@ class CloudView:
         self.clock = clock
         disks = cloud.disks
         self.mark: dict[str, str] = {CLUSTER_KEY: cluster, **({CLUSTER_TAG: uid} if uid else {})}
-        # what tells ours from others': a name is soon used twice, a UID never
+        # distinguishes our volumes from others': a name may be used twice, a UID is not
         self._own = {CLUSTER_TAG: uid} if uid else {CLUSTER_KEY: cluster}
         self._ignore_zones = ignore_zones
         self.own_volumes: SharedRead[list[Volume]] = SharedRead(lambda: self.call(disks.volumes, metadata=self._own))

@@ -1,4 +1,4 @@
-"""One look at the cloud for all who want to know: shared reads, and one poller for everybody who waits.
+"""One look at the cloud for all callers: shared reads, and one poller for all waits.
 
 Clouds send no events about disks, so a change is seen by looking. With fifty claims at once fifty loops would ask fifty times
 as often; here they share each look: one list of all volumes when several wait, a plain show when one does.
@@ -41,7 +41,7 @@ class SharedRead(Generic[T]):
     async def fresh(self) -> T:
         if self._next is None:
             self._next = asyncio.create_task(self._after(self._running))
-        # one who gives up must not take the others' answer along
+        # a caller that gives up must not cancel the read of the others
         return await asyncio.shield(self._next)
 
     async def _after(self, running: asyncio.Task[T] | None) -> T:
@@ -80,7 +80,7 @@ class Poller(Generic[T]):
     async def until(self, object_id: str, done: Callable[[T | None], R | None], *, within: float, what: str) -> R:
         """Wait until ``done`` of the object (None: it does not exist) returns something else than None, and return that.
 
-        What ``done`` raises is raised here. DEADLINE_EXCEEDED after ``within`` seconds; ``what`` says for what was waited.
+        An exception of ``done`` is raised here. DEADLINE_EXCEEDED after ``within`` seconds; ``what`` is in its message.
         """
         future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
 
@@ -124,7 +124,7 @@ class Poller(Generic[T]):
             await self._round(many=many)
             if not self._waiters:
                 return
-            # never at once again: who comes now is served by the next round together with all others
+            # never at once again: the next round serves those who come now together with all others
             pause = self._poll.ceiling if many else self._poll.delay(0)
             await asyncio.sleep(pause)
             rest = self._poll.delay(attempt) - pause

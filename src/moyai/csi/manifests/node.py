@@ -31,7 +31,7 @@ def node(options: ManifestOptions) -> dict[str, Any]:
         "resources": {"requests": {"cpu": "5m", "memory": "60Mi"}},
         "securityContext": {"privileged": True},
         "volumeMounts": [
-            # what is mounted here must be seen by the kubelet and by pods
+            # the kubelet and pods must see the mounts that are made here
             {"name": "kubelet", "mountPath": _KUBELET, "mountPropagation": "Bidirectional"},
             # disks that come later must be seen here
             {"name": "dev", "mountPath": "/dev", "mountPropagation": "HostToContainer"},

@@ -24,7 +24,7 @@ class ManifestOptions:
 
     ``images``: short name → reference, for each of ``SIDECARS``; all are present in the node's store. ``api_server``:
     ``host:port`` of an API server address on the node network, with which the sidecars need not wait for kube-proxy (empty: by
-    the Service's address). ``reclaim_policy``: of the default classes, so of what is made through them.
+    the Service's address). ``reclaim_policy``: of the default classes, and so of the volumes of these classes.
     """
 
     cluster_name: str

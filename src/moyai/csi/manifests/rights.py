@@ -18,7 +18,7 @@ from moyai.csi.manifests.objects import (
 def accounts() -> list[dict[str, Any]]:
     names = (CONTROLLER_ACCOUNT, NODE_ACCOUNT, SNAPSHOT_CONTROLLER)
     return [
-        # what has no rights needs no token; the others' pods ask for theirs
+        # the node's account has no rights and needs no token; pods of the other accounts ask for theirs
         {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": meta(name), "automountServiceAccountToken": False}
         for name in names
     ]
