@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from moyai.cloud.openstack.guest import disk_links
 from moyai.csi.access_modes import Access
 from moyai.csi.errors import Refused
 from moyai.csi.names import BLANK
@@ -18,7 +19,7 @@ BLOCK = Access("SINGLE_NODE_WRITER", block=True)
 
 
 def work(disks: FakeDisks, *, rescan: bool = False) -> NodeWork:
-    return NodeWork(as_disks(disks), rescan=rescan, clock=FakeClock())
+    return NodeWork(as_disks(disks), links=disk_links, rescan=rescan, clock=FakeClock())
 
 
 def stage(disks: FakeDisks, access: Access = WRITER, *, blank: bool = True) -> None:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from moyai.cloud.model import Instance
 from moyai.csi.errors import Refused
 from moyai.csi.names import BLANK
-from moyai.csi.node.instance import Instance
 from moyai.csi.node.service import NodeService
 from moyai.csi.proto import csi_pb2 as pb
 from moyai.linux import mounts

@@ -28,8 +28,8 @@ from moyai.diagnose.pod_facts import (
 from moyai.diagnose.pods import explain
 from moyai.kube.objects import Taint
 from moyai.kube.quick import ATTACHMENTS, Json, KubeApi, condition
+from moyai.lifecycle.clusters import open_api
 from moyai.lifecycle.record import Record
-from moyai.lifecycle.up import open_api
 from moyai.spec.load import validate
 from moyai.spec.model import ClusterSpec
 

@@ -12,9 +12,8 @@ from moyai.core import yamltext
 from moyai.core.errors import Terminal, UsageError
 from moyai.core.files import write_private
 from moyai.lifecycle.record import Record
-from moyai.plan.cluster import object_name
-from moyai.plan.nodes import address_of
-from moyai.plan.steps import server_key
+from moyai.plan import keys
+from moyai.plan.nodes import CONTROL_PLANE_POOL, address_of, node_name
 from moyai.spec.load import validate
 
 #: The login user of the node image (Debian's cloud-init default).
@@ -94,12 +93,12 @@ def ssh_command(record: Record, node: str, words: Sequence[str] = (), *, user: s
     """
     cluster = validate(record.spec, source="record")
     seats = record.recorded().seats
-    name = node if node in seats else object_name(cluster.name, node)
+    name = node if node in seats else f"{cluster.name}-{node}"
     if name not in seats:
         raise UsageError(f"cluster {cluster.name} has no node {node!r}", hint=f"there are {', '.join(sorted(seats)) or 'none'}")
     if not record.api_address:
         raise Terminal(f"cluster {cluster.name} is not reachable yet", hint="`moyai up` goes on building it")
-    plane = object_name(cluster.name, "control-plane-0")
+    plane = node_name(cluster.name, CONTROL_PLANE_POOL, 0)
     common = [
         "ssh",
         "-i",
@@ -125,5 +124,5 @@ def ssh_command(record: Record, node: str, words: Sequence[str] = (), *, user: s
 
 def _alias(record: Record, name: str) -> str:
     """A name for the machine's host key that a replaced machine of the same name and address does not have."""
-    made = record.objects.get(server_key(name))
+    made = record.objects.get(keys.server(name))
     return f"{name}-{made.id}" if made else name

@@ -18,8 +18,6 @@ DRAIN_TIMEOUT = 180.0
 #: minutes until Kubernetes gives them to another node.
 DISKS_TIMEOUT = 60.0
 TOKEN_LIFE = timedelta(hours=1)
-#: A token is renewed when it has lived so long: what is left must be enough for a machine to boot and join.
-TOKEN_FRESH = timedelta(minutes=30)
 
 
 def add_token(api: KubeApi, token: str, clock: Clock) -> None:

@@ -15,8 +15,8 @@ from moyai.core.errors import MoyaiError
 from moyai.core.ids import POOL_KEY, cluster_tag
 from moyai.kube.quick import Json, KubeApi, condition
 from moyai.lifecycle import apply
+from moyai.lifecycle.clusters import open_api
 from moyai.lifecycle.record import Record
-from moyai.lifecycle.up import open_api
 from moyai.plan.rules import API_PORT
 from moyai.spec.load import validate
 

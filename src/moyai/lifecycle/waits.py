@@ -211,8 +211,7 @@ def addons_run(
                 return f"{name} is not ready yet"
         found = {item["metadata"]["name"]: item for item in api.items("/apis/apps/v1/namespaces/kube-system/daemonsets")}
         for name in daemon_sets:
-            status = found.get(name, {}).get("status", {})
-            if status.get("numberReady", 0) < max(1, status.get("desiredNumberScheduled", 1)):
+            if name not in found or not daemon_set_done(found[name]):
                 return f"{name} is not ready yet"
         return ""
 
@@ -229,6 +228,12 @@ def deployment_done(item: Json) -> bool:
     status = item.get("status", {})
     current = status.get("observedGeneration", 0) >= item["metadata"].get("generation", 0)
     return current and status.get("updatedReplicas", 0) >= wanted and status.get("availableReplicas", 0) >= wanted
+
+
+def daemon_set_done(item: Json) -> bool:
+    """Whether a DaemonSet has its pod ready on every node."""
+    status = item.get("status", {})
+    return status.get("numberReady", 0) >= max(1, status.get("desiredNumberScheduled", 1))
 
 
 def _pod_trouble(api: KubeApi, namespace: str = "kube-system") -> str:

@@ -12,7 +12,7 @@ What always holds:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -20,7 +20,7 @@ from moyai.core.clock import Clock, SystemClock
 from moyai.core.waiting import NotYet, until
 from moyai.csi.access_modes import Access
 from moyai.csi.errors import Refused
-from moyai.csi.names import BLANK, DEVICE_PATH, EXT4, FILE_SYSTEMS, XFS, device_links
+from moyai.csi.names import BLANK, DEVICE_PATH, EXT4, FILE_SYSTEMS, XFS
 from moyai.csi.node.disks import Damaged, Disks, Mount, NotPermitted, Usage
 
 _DEVICE_SECONDS = 15.0
@@ -40,18 +40,22 @@ class Fault:
 
 
 class NodeWork:
-    """``rescan``: the kernel does not notice by itself that a disk has grown."""
+    """``links``: where a volume shows, the likeliest place first.
+
+    ``rescan``: the kernel does not notice by itself that a disk has grown.
+    """
 
     def __init__(
         self,
         disks: Disks,
         *,
+        links: Callable[[str], tuple[str, ...]],
         rescan: bool = False,
         patience: float = _DEVICE_SECONDS,
         clock: Clock | None = None,
     ) -> None:
         self._devices, self._mounts, self._filesystems = disks.devices, disks.mounts, disks.filesystems
-        self._rescan, self._patience, self._clock = rescan, patience, clock or SystemClock()
+        self._links, self._rescan, self._patience, self._clock = links, rescan, patience, clock or SystemClock()
 
     # ---- stage
 
@@ -243,7 +247,7 @@ class NodeWork:
 
     def _device(self, volume_id: str, published: Mapping[str, str] | None = None) -> str | None:
         told = (published or {}).get(DEVICE_PATH, "")
-        links = device_links(volume_id)
+        links = self._links(volume_id)
         # another driver's controller may tell a place of its own; a bare /dev/vdX is the cloud's guess and may be another disk
         return self._devices.find([*links, *([told] if told.startswith("/dev/disk/") and told not in links else [])])
 
