@@ -16,7 +16,7 @@ from moyai.cloud.model import Instance, Volume
 from moyai.cloud.openstack.guest import disk_links
 from moyai.csi.app import Driver, Options
 from moyai.csi.node.disks import linux_disks
-from moyai.csi.settings import BlockStorageConfig, CsiConfig, MoyaiConfig
+from moyai.csi.settings import BlockStorageConfig, CsiConfig, DriverConfig
 from moyai.linux import loop, mounts
 from moyai.linux.process import run
 from tests import csi_sanity
@@ -78,7 +78,7 @@ async def test_the_suite_passes_whole(place: Path, kind: str) -> None:
     server = raw.add_server("node-1")
     raw.on_change = Attacher(place, server.id)
     endpoint = f"unix://{place}/csi.sock"
-    config = CsiConfig(storage=BlockStorageConfig(node_volume_attach_limit=5), moyai=MoyaiConfig(cluster_uid="sanity"))
+    config = CsiConfig(storage=BlockStorageConfig(node_volume_attach_limit=5), moyai=DriverConfig(cluster_uid="sanity"))
     driver = Driver(
         Options(endpoint=endpoint, cluster="sanity"),
         config,

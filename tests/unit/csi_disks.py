@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from moyai.cloud.model import Instance
 from moyai.cloud.openstack.guest import disk_links
-from moyai.csi.node.disks import Damaged, Disks, Mount, NotPermitted, Usage
+from moyai.csi.node.disks import Damaged, Mount, NodeDisks, NotPermitted, Usage
 from tests.unit.csi_cloud import Killed
 
 GIB = 1 << 30
@@ -180,9 +180,9 @@ class FakeDisks:
             self._change(f"unmount {target}")
 
 
-def as_disks(fake: FakeDisks) -> Disks:
+def as_disks(fake: FakeDisks) -> NodeDisks:
     """One fake for all purposes: the type checker says that it is each of them."""
-    return Disks(fake, fake, fake)
+    return NodeDisks(fake, fake, fake)
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from moyai.csi.grpc.server import probe
 from moyai.csi.names import DRIVER
 from moyai.csi.proto import csi_pb2 as pb
 from moyai.csi.proto import registration_pb2 as registration
-from moyai.csi.settings import CsiConfig, MoyaiConfig
+from moyai.csi.settings import CsiConfig, DriverConfig
 from tests.unit.csi_cloud import CsiCloud, as_cloud
 from tests.unit.csi_disks import FakeDisks, KnownGuest, as_disks
 from tests.unit.csi_world import capability
@@ -78,7 +78,7 @@ async def world(sockets: Path) -> AsyncIterator[tuple[CsiCloud, Path]]:
     )
     driver = Driver(
         options,
-        CsiConfig(moyai=MoyaiConfig(cluster_uid="0123456789")),
+        CsiConfig(moyai=DriverConfig(cluster_uid="0123456789")),
         cloud=as_cloud(raw),
         disks=as_disks(FakeDisks()),
         guest=KnownGuest(Instance(server.id, server.zone)),

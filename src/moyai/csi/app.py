@@ -29,7 +29,7 @@ from moyai.csi.controller.volumes import VolumeWork
 from moyai.csi.grpc.server import RpcServer, socket_path
 from moyai.csi.identity import IdentityService
 from moyai.csi.names import DRIVER
-from moyai.csi.node.disks import Disks, linux_disks
+from moyai.csi.node.disks import NodeDisks, linux_disks
 from moyai.csi.node.registration import Registration
 from moyai.csi.node.service import NodeService
 from moyai.csi.node.staging import NodeWork
@@ -112,7 +112,7 @@ class Driver:
         config: CsiConfig,
         *,
         cloud: Cloud | None,
-        disks: Disks | None = None,
+        disks: NodeDisks | None = None,
         guest: Guest | None = None,
         clock: Clock | None = None,
     ) -> None:

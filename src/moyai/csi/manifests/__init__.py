@@ -22,7 +22,7 @@ from moyai.csi.manifests.objects import (
     SECRET,
     SIDECARS,
     SNAPSHOT_CONTROLLER,
-    ManifestOptions,
+    CsiManifestOptions,
     meta,
 )
 from moyai.csi.manifests.rights import accounts, rights
@@ -35,14 +35,14 @@ __all__ = [
     "SECRET",
     "SIDECARS",
     "SNAPSHOT_CONTROLLER",
-    "ManifestOptions",
+    "CsiManifestOptions",
     "definitions",
     "render",
     "storage_class",
 ]
 
 
-def render(options: ManifestOptions) -> str:
+def render(options: CsiManifestOptions) -> str:
     """All objects as one YAML stream, the definitions of snapshots first: the provisioner looks for them when it starts."""
     objects = (
         _secret(options),
@@ -59,7 +59,7 @@ def render(options: ManifestOptions) -> str:
     return "---\n".join([*definitions(), yamltext.dump(*objects)])
 
 
-def _secret(options: ManifestOptions) -> dict[str, Any]:
+def _secret(options: CsiManifestOptions) -> dict[str, Any]:
     return {
         "apiVersion": "v1",
         "kind": "Secret",

@@ -13,7 +13,7 @@ from moyai.csi.manifests.objects import (
     CONTROLLER_ACCOUNT,
     SECRET,
     SNAPSHOT_CONTROLLER,
-    ManifestOptions,
+    CsiManifestOptions,
     meta,
 )
 from moyai.csi.manifests.probes import CONTROLLER_HEALTH, probes
@@ -30,7 +30,7 @@ _SOCKET_FOLDER = {"name": "socket", "mountPath": "/csi"}
 _NOBODY = 65534
 
 
-def controller(options: ManifestOptions) -> dict[str, Any]:
+def controller(options: CsiManifestOptions) -> dict[str, Any]:
     driver = _container(
         options,
         "cinder-csi-plugin",
@@ -70,19 +70,19 @@ def controller(options: ManifestOptions) -> dict[str, Any]:
     return _deployment(options, CONTROLLER, CONTROLLER_ACCOUNT, containers, volumes)
 
 
-def snapshot_controller(options: ManifestOptions) -> dict[str, Any]:
+def snapshot_controller(options: CsiManifestOptions) -> dict[str, Any]:
     args = [*_RATE, *_RETRIES, "--worker-threads=20", _NO_GROUPS, *_election(options)]
     container = _container(options, SNAPSHOT_CONTROLLER, args, memory="20Mi")
     return _deployment(options, SNAPSHOT_CONTROLLER, SNAPSHOT_CONTROLLER, [container], [])
 
 
-def _election(options: ManifestOptions) -> list[str]:
+def _election(options: CsiManifestOptions) -> list[str]:
     # one copy has nobody to wait for: without an election it works at once after a restart
     return ["--leader-election"] if options.replicas > 1 else []
 
 
 def _container(
-    options: ManifestOptions,
+    options: CsiManifestOptions,
     name: str,
     args: list[str],
     *,
@@ -115,7 +115,7 @@ def _container(
 
 
 def _deployment(
-    options: ManifestOptions, name: str, account: str, containers: list[dict[str, Any]], volumes: list[dict[str, Any]]
+    options: CsiManifestOptions, name: str, account: str, containers: list[dict[str, Any]], volumes: list[dict[str, Any]]
 ) -> dict[str, Any]:
     labels = {"app": name}
     pod: dict[str, Any] = {

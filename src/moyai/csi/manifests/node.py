@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from moyai.csi.manifests.objects import NODE, NODE_ACCOUNT, ManifestOptions, meta
+from moyai.csi.manifests.objects import NODE, NODE_ACCOUNT, CsiManifestOptions, meta
 from moyai.csi.manifests.probes import NODE_HEALTH, probes
 from moyai.csi.names import DRIVER
 
 _KUBELET = "/var/lib/kubelet"
 
 
-def node(options: ManifestOptions) -> dict[str, Any]:
+def node(options: CsiManifestOptions) -> dict[str, Any]:
     labels = {"app": NODE}
     container: dict[str, Any] = {
         "name": "cinder-csi-plugin",

@@ -19,7 +19,7 @@ SIDECARS = ("csi-attacher", "csi-provisioner", "csi-resizer", "csi-snapshotter",
 
 
 @dataclass(frozen=True)
-class ManifestOptions:
+class CsiManifestOptions:
     """``cloud_conf``: the driver's configuration file, with its secret. ``image``: the moyai OCI image.
 
     ``images``: short name → reference, for each of ``SIDECARS``; all are present in the node's store. ``api_server``:

@@ -10,7 +10,7 @@ from moyai.csi.manifests.objects import (
     NAMESPACE,
     NODE_ACCOUNT,
     SNAPSHOT_CONTROLLER,
-    ManifestOptions,
+    CsiManifestOptions,
     meta,
 )
 
@@ -28,7 +28,7 @@ def _rule(group: str, resources_: Sequence[str], verbs: str) -> dict[str, Any]:
     return {"apiGroups": [group], "resources": list(resources_), "verbs": verbs.split()}
 
 
-def rights(options: ManifestOptions) -> list[dict[str, Any]]:
+def rights(options: CsiManifestOptions) -> list[dict[str, Any]]:
     read, events = "get list watch", "list watch create update patch"
     snapshots = "snapshot.storage.k8s.io"
     controller = [

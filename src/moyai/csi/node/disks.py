@@ -21,11 +21,11 @@ __all__ = [
     "BlockDevices",
     "Damaged",
     "DiskError",
-    "Disks",
     "Filesystems",
     "LinuxDevices",
     "Mount",
     "Mounts",
+    "NodeDisks",
     "NotPermitted",
     "Usage",
     "linux_disks",
@@ -99,7 +99,7 @@ class Filesystems(Protocol):
 
 
 @dataclass(frozen=True)
-class Disks:
+class NodeDisks:
     """A machine's disks, by purpose."""
 
     devices: BlockDevices
@@ -107,9 +107,9 @@ class Disks:
     filesystems: Filesystems
 
 
-def linux_disks(devices: BlockDevices | None = None) -> Disks:
+def linux_disks(devices: BlockDevices | None = None) -> NodeDisks:
     """The machine's own; tests bring other ``devices``."""
-    return Disks(devices or LinuxDevices(), LinuxMounts(), LinuxFilesystems())
+    return NodeDisks(devices or LinuxDevices(), LinuxMounts(), LinuxFilesystems())
 
 
 class LinuxDevices:

@@ -21,7 +21,7 @@ from moyai.core.waiting import NotYet, until
 from moyai.csi.access_modes import Access
 from moyai.csi.errors import Refused
 from moyai.csi.names import BLANK, DEVICE_PATH, EXT4, FILE_SYSTEMS, XFS
-from moyai.csi.node.disks import Damaged, Disks, Mount, NotPermitted, Usage
+from moyai.csi.node.disks import Damaged, Mount, NodeDisks, NotPermitted, Usage
 
 _DEVICE_SECONDS = 15.0
 #: What /dev is: the kernel's own on a machine with a kernel of its own, an ordinary one in a machine that shares it.
@@ -47,7 +47,7 @@ class NodeWork:
 
     def __init__(
         self,
-        disks: Disks,
+        disks: NodeDisks,
         *,
         links: Callable[[str], tuple[str, ...]],
         rescan: bool = False,
