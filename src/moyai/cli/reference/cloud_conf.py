@@ -12,8 +12,7 @@ from typing import Any
 from moyai.ccm.settings import LoadBalancerClass, LoadBalancerConfig, RouteConfig
 from moyai.ccm.settings import MoyaiConfig as ControllerConfig
 from moyai.cloud.openstack.cloud_conf import GlobalConfig
-from moyai.csi.settings import BlockStorageConfig
-from moyai.csi.settings import MoyaiConfig as DriverConfig
+from moyai.csi.settings import BlockStorageConfig, DriverConfig
 
 _HEAD = """\
 <!-- Written by `python -m moyai.cli.reference docs/reference`; edit src/moyai/cli/reference/cloud_conf.py. -->
