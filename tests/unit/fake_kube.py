@@ -8,7 +8,9 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from moyai.core.errors import Conflict, NotFound, Retriable
-from moyai.kube.watching import Gone, Json, PatchKind, Resource, WatchEvent
+from moyai.kube.errors import Gone
+from moyai.kube.resources import Json, Resource
+from moyai.kube.watching import PatchKind, WatchEvent
 
 Key = tuple[str, str, str]
 

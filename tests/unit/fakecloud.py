@@ -38,7 +38,8 @@ from moyai.cloud.model import (
     Subnet,
     Volume,
 )
-from moyai.core.errors import Conflict, NotFound, Terminal
+from moyai.core.errors import Conflict, NotFound, Retriable, Terminal
+from moyai.kube.resources import PODS, SECRETS, STORAGE_CLASSES, Resource
 
 T = TypeVar("T")
 
@@ -743,9 +744,6 @@ class _Balancers(_Part):
             self.c.put("balancers", replace(lb, provisioning_status="PENDING_DELETE"))
 
 
-_CLASSES = "/apis/storage.k8s.io/v1/storageclasses"
-
-
 class FakeKube:
     """The Kubernetes API of a cluster on a ``FakeCloud``: its nodes are the machines that run."""
 
@@ -765,7 +763,7 @@ class FakeKube:
         #: Disks of other drivers: a node, and how many looks they stay there.
         self.mounted: dict[str, int] = {}
         #: What the add-ons made, by path.
-        self.objects: dict[str, dict[str, Any]] = {f"{_CLASSES}/csi-cinder": {"reclaimPolicy": "Delete"}}
+        self.objects: dict[str, dict[str, Any]] = {STORAGE_CLASSES.path(name="csi-cinder"): {"reclaimPolicy": "Delete"}}
 
     def _machines(self) -> list[Server]:
         servers = [server for server in self.cloud.machines.servers(tag=self.tag) if server.power is Power.RUNNING]
@@ -774,7 +772,12 @@ class FakeKube:
     def ready(self, *, timeout: float = 2.0) -> bool:
         return bool(self._machines())
 
-    def items(self, path: str, *, timeout: float | None = None) -> list[dict[str, Any]]:
+    def list(
+        self, resource: Resource, *, namespace: str | None = None, fields: str = "", timeout: float | None = None
+    ) -> list[dict[str, Any]]:
+        return self._items(resource.path(namespace) + (f"?{fields}" if fields else ""))
+
+    def _items(self, path: str) -> list[dict[str, Any]]:
         if path == "/api/v1/nodes":
             status = {"conditions": [{"type": "Ready", "status": "True"}]}
             return [{"metadata": {"name": s.name}, "spec": {}, "status": status} for s in self._machines()]
@@ -800,7 +803,10 @@ class FakeKube:
             return self._attachments()
         raise AssertionError(path)
 
-    def get(self, path: str, *, timeout: float | None = None) -> dict[str, Any]:
+    def get(
+        self, resource: Resource, name: str, *, namespace: str | None = None, timeout: float | None = None
+    ) -> dict[str, Any]:
+        path = resource.path(namespace, name)
         if path not in self.objects:
             raise NotFound(path)
         return self.objects[path]
@@ -832,28 +838,25 @@ class FakeKube:
                     self.cloud.let_go(volume, server)
         return found
 
-    def patch(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        self.cordoned.append(path.rpartition("/")[2])
+    def patch(self, resource: Resource, name: str, body: Mapping[str, Any], *, namespace: str | None = None) -> dict[str, Any]:
+        self.cordoned.append(name)
         return {}
 
-    def create(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        if path == _CLASSES:
-            self.objects[f"{path}/{body['metadata']['name']}"] = dict(body)
-        elif path.endswith("/secrets"):
+    def create(self, resource: Resource, body: Mapping[str, Any], *, namespace: str | None = None) -> dict[str, Any]:
+        if resource == STORAGE_CLASSES:
+            self.objects[STORAGE_CLASSES.path(name=body["metadata"]["name"])] = dict(body)
+        elif resource == SECRETS:
             self.tokens.append(body["metadata"]["name"])
-        elif path.endswith("/eviction"):
-            name = body["metadata"]["name"]
-            if name in self.protected:
-                from moyai.core.errors import Retriable
-
-                raise Retriable("Kubernetes refused: Cannot evict pod as it would violate the pod's disruption budget.")
-            self.evicted.append(name)
-            self.pods = [pod for pod in self.pods if pod["metadata"]["name"] != name]
         return {}
 
-    def delete(self, path: str, body: Mapping[str, Any] | None = None) -> None:
-        self.objects.pop(path, None)
-        name = path.rpartition("/")[2]
+    def evict(self, namespace: str, pod: str) -> None:
+        if pod in self.protected:
+            raise Retriable("Kubernetes answered 429: Cannot evict pod as it would violate the pod's disruption budget.")
+        self.evicted.append(pod)
+        self.pods = [one for one in self.pods if one["metadata"]["name"] != pod]
+
+    def delete(self, resource: Resource, name: str, *, namespace: str | None = None, grace: int | None = None) -> None:
+        self.objects.pop(resource.path(namespace, name), None)
         self.services = [service for service in self.services if service["metadata"]["name"] != name]
-        if "/pods/" in path:
+        if resource == PODS:
             self.pods = [pod for pod in self.pods if pod["metadata"]["name"] != name]

@@ -11,7 +11,7 @@ from moyai.ccm.service import FINALIZER
 from moyai.cloud.load_balancers import LoadBalancer
 from moyai.cloud.model import FloatingIP
 from moyai.core.ids import cluster_tag
-from moyai.kube.watching import NODES, SERVICES
+from moyai.kube.resources import NODES, SERVICES
 from tests.unit.ccm_world import SUBNET, UID, World, node_object, service_object
 from tests.unit.fake_cloud import Killed
 

@@ -16,7 +16,7 @@ from moyai.core.errors import MoyaiError, Terminal, UsageError
 from moyai.core.ids import CLUSTER_TAG, cluster_tag
 from moyai.core.paths import Paths
 from moyai.core.progress import Reporter
-from moyai.lifecycle import addons, node_work
+from moyai.lifecycle import addons, drain
 from moyai.lifecycle import down as teardown
 from moyai.lifecycle import up as building
 from moyai.lifecycle.record import Record, locked
@@ -251,7 +251,7 @@ def test_scaling_up_keeps_addresses_and_down_drains(world: World) -> None:
 def test_a_drained_node_goes_after_its_disks_and_not_much_later(world: World) -> None:
     world.up()
     kube = world.kube()
-    for looks, least, most in ((5, 2.0, 20.0), (10**6, node_work.DISKS_TIMEOUT, 2 * node_work.DISKS_TIMEOUT + 20.0)):
+    for looks, least, most in ((5, 2.0, 20.0), (10**6, drain.DISKS_TIMEOUT, 2 * drain.DISKS_TIMEOUT + 20.0)):
         kube.mounted = {"quickstart-workers-1": looks}
         began = world.clock.monotonic()
         world.up("spec: {nodePools: [{replicas: 1}]}")

@@ -23,7 +23,8 @@ from moyai.core.errors import MoyaiError, NotFound
 from moyai.kube.events import EventRecorder
 from moyai.kube.informer import Informer
 from moyai.kube.objects import Lease, Node, Taint, parse_lease, parse_node, parse_pod
-from moyai.kube.watching import LEASES, NODES, PODS, VOLUME_ATTACHMENTS, Json, Kube
+from moyai.kube.resources import LEASES, NODES, PODS, VOLUME_ATTACHMENTS, Json
+from moyai.kube.watching import Kube
 from moyai.kube.workqueue import WorkQueue
 from moyai.plan.fencing import Decision, Policy, Pulse, Subject, decide, evidence_of, suspicious
 from moyai.runtime.metrics import Metrics

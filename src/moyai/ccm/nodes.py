@@ -20,7 +20,8 @@ from moyai.core.ids import POD_CIDR_KEY
 from moyai.kube.events import EventRecorder
 from moyai.kube.informer import Informer
 from moyai.kube.objects import Node, Taint, parse_node
-from moyai.kube.watching import NODES, Json, Kube
+from moyai.kube.resources import NODES, Json
+from moyai.kube.watching import Kube
 from moyai.kube.workqueue import WorkQueue
 from moyai.runtime.reconciler import DONE, Result
 

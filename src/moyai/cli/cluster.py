@@ -86,7 +86,7 @@ def status(cluster: str | None, output: str) -> None:
     record = recorded(cluster)
     found = read(record, connect(record.spec["spec"]["cloud"]))
     if output == "json":
-        click.echo(json.dumps(asdict(found), indent=1))
+        click.echo(json.dumps(found.data(), indent=1))
     else:
         _print_status(found)
     if found.problems:
@@ -132,10 +132,10 @@ def kubectl(words: tuple[str, ...]) -> None:
 @click.argument("words", nargs=-1, type=click.UNPROCESSED)
 def ssh(cluster: str | None, user: str, node: str, words: tuple[str, ...]) -> None:
     """Log in to NODE, or run a command on it."""
-    from moyai.lifecycle import kubeconfig
+    from moyai.lifecycle.ssh import ssh_command
     from moyai.linux.process import become
 
-    become(kubeconfig.ssh_command(recorded(cluster), node, words, user=user))
+    become(ssh_command(recorded(cluster), node, words, user=user))
 
 
 @click.command()
@@ -212,7 +212,7 @@ def _name(given: str | None, paths: Paths) -> str:
 
 def recorded(given: str | None) -> Record:
     """The record of the cluster that is meant: named, or of the spec named, or the only one."""
-    from moyai.lifecycle.up import require
+    from moyai.lifecycle.clusters import require
 
     paths = default_paths()
     return require(paths, _name(given, paths))
@@ -297,11 +297,11 @@ def _print_status(found: ClusterStatus) -> None:
     print_table(("NODE", "POOL", "ZONE", "ADDRESS", "MACHINE", "NODE STATE", "VERSION"), rows)
     if found.addons:
         click.echo()
-        print_table(("ADD-ON", "READY"), found.addons)
+        print_table(("ADD-ON", "READY"), [(addon.name, addon.count) for addon in found.addons])
     if found.services:
         click.echo()
         head = ("LOAD BALANCER OF", "ADDRESS", "PORTS")
-        print_table(head, [(row["service"], row["address"] or "-", ",".join(map(str, row["ports"]))) for row in found.services])
+        print_table(head, [(one.service, one.address or "-", ",".join(map(str, one.ports))) for one in found.services])
     if found.problems:
         click.echo()
         for problem in found.problems:

@@ -1,7 +1,8 @@
 """Why a pod does not run, in a sentence, with what would help: from facts of the API to words.
 
-Pure. The first cause in the pod's own order of life is told: claims, place, disks, images, containers, probes. Nothing is
-guessed: where no rule here finds a reason, that is said, with the scheduler's words and the last events.
+Pure. Always holds: the first cause in the pod's own order of life is reported (claims, place, disks, images, containers,
+probes), and nothing is guessed: where no rule finds a reason, the answer says so, with the scheduler's words and the last
+events.
 """
 
 from __future__ import annotations
@@ -10,20 +11,13 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from moyai.diagnose.placement import Disk, NodeFacts, Obstacle, obstacles
-from moyai.diagnose.pod_facts import (
-    AttachmentFacts,
-    ClaimFacts,
-    Explanation,
-    Facts,
-    NodeVerdict,
-    PodFacts,
-    PoolFacts,
-)
+from moyai.diagnose.pod_facts import ClaimFacts, Explanation, Facts, NodeVerdict, PoolFacts
+from moyai.kube.objects import Pod, VolumeAttachment
 
 
 def explain(facts: Facts) -> Explanation:
     pod = facts.pod
-    state = "Terminating" if pod.leaving else "not ready" if pod.phase == "Running" and not pod.ready else pod.phase
+    state = "Terminating" if pod.deleting else "not ready" if pod.phase == "Running" and not pod.ready else pod.phase
     found = _life(facts, state)
     return found if found.cause in ("runs", "done") else replace(found, events=facts.events[-5:])
 
@@ -38,7 +32,7 @@ def _say(
     zone: str = "",
     nodes: tuple[NodeVerdict, ...] = (),
 ) -> Explanation:
-    pod = f"{facts.pod.namespace}/{facts.pod.name}"
+    pod = facts.pod.key
     return Explanation(pod, state, cause, f"Pod {pod} is {state}: {why}.", help_, volume, zone, nodes)
 
 
@@ -46,7 +40,7 @@ def _life(facts: Facts, state: str) -> Explanation:
     pod = facts.pod
     if pod.phase == "Succeeded":
         return _say(facts, state, "done", "its containers have done their work")
-    if pod.leaving:
+    if pod.deleting:
         return _leaving(facts, state)
     if pod.phase == "Failed":
         return _say(facts, state, "failed", _ended(pod) or "the API gives no reason")
@@ -55,7 +49,7 @@ def _life(facts: Facts, state: str) -> Explanation:
     return _claims(facts, state) or (_placed(facts, state) if pod.node else _unplaced(facts, state))
 
 
-def _ended(pod: PodFacts) -> str:
+def _ended(pod: Pod) -> str:
     own = next((one for one in pod.containers if one.ended and one.ended != "Completed"), None)
     words = [pod.reason, pod.message] if pod.reason else []
     if own:
@@ -101,7 +95,7 @@ def _unbound(facts: Facts, state: str, claim: ClaimFacts) -> Explanation | None:
     if claim.storage is None:
         known = f"there are {', '.join(facts.classes)}" if facts.classes else "there is none at all"
         why = f"its claim {claim.name} asks for StorageClass {claim.class_name}, and there is none of that name"
-        return _say(facts, state, "class-missing", why, f"make it, or make the claim anew with another ({known})")
+        return _say(facts, state, "class-missing", why, f"create it, or create the claim again with another ({known})")
     if failed:
         why = f"no disk could be made for its claim {claim.name} ({claim.class_name}): {_line(failed.message)}"
         return _say(facts, state, "provisioning-failed", why, "it is tried again by itself; the reason is the cloud's own")
@@ -114,7 +108,7 @@ def _unbound(facts: Facts, state: str, claim: ClaimFacts) -> Explanation | None:
 def _classless(facts: Facts, state: str, claim: ClaimFacts) -> Explanation:
     if facts.default_class:
         why = f"its claim {claim.name} names no StorageClass and no volume fits it"
-        help_ = f"make the claim anew with storageClassName {facts.default_class}, or a PersistentVolume that fits"
+        help_ = f"create the claim again with storageClassName {facts.default_class}, or a PersistentVolume that fits"
         return _say(facts, state, "claim-unbound", why, help_)
     why = f"its claim {claim.name} names no StorageClass, and no class is the default"
     known = f": {', '.join(facts.classes)}" if facts.classes else ""
@@ -130,7 +124,7 @@ def _unplaced(facts: Facts, state: str) -> Explanation:
         return _say(facts, state, "gated", why, "whoever set them takes them away")
     if not facts.nodes:
         return _say(facts, state, "no-node", "the cluster has no node", "raise `replicas` of a pool and run `moyai up`")
-    judged = [(node, obstacles(node, facts.wish, facts.disks)) for node in facts.nodes]
+    judged = [(node, obstacles(node, facts.requirements, facts.disks)) for node in facts.nodes]
     verdicts = tuple(NodeVerdict(node.name, node.zone, tuple(one.text for one in why)) for node, why in judged)
     stuck = next((disk for disk in facts.disks if disk.zones and not _takes(judged, disk)), None)
     if stuck is not None:
@@ -246,30 +240,38 @@ def _placed(facts: Facts, state: str) -> Explanation:
 
 
 def _disks(facts: Facts, state: str) -> Explanation | None:
-    node = facts.pod.node
-    started = any(not one.waiting and (one.ready or one.ended or one.restarts) for one in facts.pod.containers)
-    if started:
-        return None
+    if any(not one.waiting and (one.ready or one.ended or one.restarts) for one in facts.pod.containers):
+        return None  # a container has started: the disks were there
     for disk in facts.disks:
-        own = next((one for one in facts.attachments if one.volume == disk.volume and one.node == node), None)
-        if own is not None and own.attached:
-            continue
-        claim = next((one for one in facts.claims if one.name == disk.claim), ClaimFacts(disk.claim))
-        other = next((one for one in facts.attachments if one.volume == disk.volume and one.node != node), None)
-        if other is not None and claim.exclusive:
-            return _elsewhere(facts, state, disk, other)
-        if own is not None and own.error:
-            why = f"the disk of its claim {disk.claim} cannot be attached to {node}: {_line(own.error)}"
-            return _say(facts, state, "attach-failed", why, "it is tried again by itself", volume=disk.volume)
-    failed = next((one for one in reversed(facts.events) if one.reason in ("FailedAttachVolume", "FailedMount")), None)
-    if failed is not None and not any(
-        one.waiting not in ("", "ContainerCreating", "PodInitializing") for one in facts.pod.containers
-    ):
-        return _say(facts, state, "mount-failed", _line(failed.message), "it is tried again by itself")
+        if found := _unattached(facts, state, disk):
+            return found
+    return _unmounted(facts, state)
+
+
+def _unattached(facts: Facts, state: str, disk: Disk) -> Explanation | None:
+    node = facts.pod.node
+    here = [one for one in facts.attachments if one.volume == disk.volume]
+    own = next((one for one in here if one.node == node), None)
+    if own is not None and own.attached:
+        return None
+    claim = next((one for one in facts.claims if one.name == disk.claim), ClaimFacts(disk.claim))
+    other = next((one for one in here if one.node != node), None)
+    if other is not None and claim.exclusive:
+        return _elsewhere(facts, state, disk, other)
+    if own is not None and own.error:
+        why = f"the disk of its claim {disk.claim} cannot be attached to {node}: {_line(own.error)}"
+        return _say(facts, state, "attach-failed", why, "it is tried again by itself", volume=disk.volume)
     return None
 
 
-def _elsewhere(facts: Facts, state: str, disk: Disk, other: AttachmentFacts) -> Explanation:
+def _unmounted(facts: Facts, state: str) -> Explanation | None:
+    failed = next((one for one in reversed(facts.events) if one.reason in ("FailedAttachVolume", "FailedMount")), None)
+    if failed is None or any(one.held for one in facts.pod.containers):
+        return None
+    return _say(facts, state, "mount-failed", _line(failed.message), "it is tried again by itself")
+
+
+def _elsewhere(facts: Facts, state: str, disk: Disk, other: VolumeAttachment) -> Explanation:
     holder = next((one for one in facts.nodes if one.name == other.node), None)
     why = f"the disk of its claim {disk.claim} (volume {disk.volume}) is still attached to {other.node}"
     zone = " or ".join(disk.zones)
@@ -278,7 +280,7 @@ def _elsewhere(facts: Facts, state: str, disk: Disk, other: AttachmentFacts) -> 
         why += f", {gone}, and is let go only when that machine is known to be off"
         help_ = "start that machine again, or power it off in the cloud; `moyai kubectl describe node` has what was decided"
         return _say(facts, state, "attached-elsewhere", why, help_, volume=disk.volume, zone=zone)
-    if other.leaving:
+    if other.deleting:
         detail = f" ({_line(other.error)})" if other.error else ""
         return _say(facts, state, "attached-elsewhere", f"{why} and is being detached{detail}", volume=disk.volume, zone=zone)
     why += ", where another pod uses it"
@@ -308,7 +310,7 @@ def _containers(facts: Facts, state: str) -> Explanation | None:
                 f"`moyai kubectl -n {facts.pod.namespace} logs {facts.pod.name} -c {one.name} --previous` has its last words"
             )
             return _say(facts, state, "crash", why, help_)
-        if one.waiting not in ("", "ContainerCreating", "PodInitializing"):
+        if one.held:
             return _say(facts, state, "container", f"container {one.name} waits: {one.waiting}: {_line(one.message)}")
     if facts.pod.phase == "Running":
         slow = [one.name for one in facts.pod.containers if not one.ready and not one.waiting]
@@ -322,7 +324,7 @@ def _last(facts: Facts, state: str) -> Explanation:
     warning = next((one for one in reversed(facts.events) if one.kind == "Warning"), None)
     if warning is not None:
         return _say(facts, state, "event", f"the last warning is {warning.reason}: {_line(warning.message)}")
-    if any(one.waiting in ("ContainerCreating", "PodInitializing") for one in facts.pod.containers):
+    if any(one.starting for one in facts.pod.containers):
         return _say(
             facts, state, "starting", f"its containers are being made on {facts.pod.node}, and nothing has gone wrong so far"
         )

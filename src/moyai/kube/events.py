@@ -18,7 +18,8 @@ from typing import Literal
 from moyai.core.clock import Clock, SystemClock
 from moyai.core.errors import MoyaiError, NotFound
 from moyai.kube.objects import Reference
-from moyai.kube.watching import EVENTS, Json, Kube
+from moyai.kube.resources import EVENTS, Json
+from moyai.kube.watching import Kube
 
 _log = logging.getLogger(__name__)
 _BURST = 25.0

@@ -16,8 +16,10 @@ from typing import Generic, TypeVar
 from moyai.core.backoff import Backoff
 from moyai.core.clock import Clock, SystemClock
 from moyai.core.errors import MoyaiError
+from moyai.kube.errors import Gone
 from moyai.kube.objects import object_key
-from moyai.kube.watching import Gone, Json, Kube, Resource
+from moyai.kube.resources import Json, Resource
+from moyai.kube.watching import Kube
 
 T = TypeVar("T")
 #: Called with (key, old, new): old None for what came, new None for what went. In the event loop; must not block.

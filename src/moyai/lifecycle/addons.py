@@ -12,12 +12,11 @@ from moyai.core.errors import Conflict, NotFound
 from moyai.csi import manifests as csi
 from moyai.csi.settings import CsiConfig, MoyaiConfig, write_csi_config
 from moyai.images import references
-from moyai.kube.quick import Json, KubeApi
+from moyai.kube.quick import KubeApi
+from moyai.kube.resources import STORAGE_CLASSES, Json
 from moyai.lifecycle.record import Record
 from moyai.plan import steps as s
 from moyai.spec.model import Cluster
-
-_CLASSES = "/apis/storage.k8s.io/v1/storageclasses"
 
 
 def has_volumes(record: Record) -> bool:
@@ -68,16 +67,15 @@ def follow_reclaim_policy(api: KubeApi, cluster: Cluster, *, changed: bool) -> b
     change took away; else it is the user who did, and it stays away.
     """
     wanted = csi.storage_class(cluster.spec.volumes.reclaim_policy)
-    path = f"{_CLASSES}/{csi.CLASS}"
     try:
-        found: Json | None = api.get(path)
+        found: Json | None = api.get(STORAGE_CLASSES, csi.CLASS)
     except NotFound:
         found = None
     if (found is None and not changed) or (found is not None and found["reclaimPolicy"] == wanted["reclaimPolicy"]):
         return False
-    api.delete(path)
+    api.delete(STORAGE_CLASSES, csi.CLASS)
     try:
-        api.create(_CLASSES, wanted)
+        api.create(STORAGE_CLASSES, wanted)
     except Conflict:
         return False  # somebody else was faster
     return True

@@ -21,11 +21,12 @@ from moyai.core.paths import Paths
 from moyai.core.progress import Reporter
 from moyai.core.progress import Step as Progress
 from moyai.kube.quick import KubeApi
-from moyai.lifecycle import node_work, observe
+from moyai.lifecycle import observe
+from moyai.lifecycle.clusters import open_api
 from moyai.lifecycle.execute import Executor, explain
 from moyai.lifecycle.record import Record, locked
 from moyai.lifecycle.release_volumes import try_release
-from moyai.lifecycle.up import open_api
+from moyai.lifecycle.services import delete_balanced
 from moyai.plan import steps as s
 from moyai.plan.steps import Delete, Kept, Plan, Step
 from moyai.plan.teardown import Target, plan_down
@@ -158,7 +159,7 @@ class _Down:
                 if not api.ready(timeout=2):
                     progress.progress("the API does not answer; they are removed in the cloud itself")
                     return
-                left = node_work.delete_balanced_services(api, clock=self.clock, progress=progress)
+                left = delete_balanced(api, clock=self.clock, progress=progress)
             except MoyaiError as error:
                 progress.progress(f"{explain(error)}; they are removed in the cloud itself")
                 return

@@ -19,7 +19,7 @@ from moyai.core.errors import Terminal
 from moyai.core.files import write_private
 from moyai.images import references
 from moyai.kube.quick import KubeApi
-from moyai.lifecycle import addons, node_work
+from moyai.lifecycle import addons, tokens
 from moyai.lifecycle.execute import Executor, ServerOrder
 from moyai.lifecycle.record import Record
 from moyai.plan import steps as s
@@ -174,7 +174,7 @@ class Orders:
     def _renew_token(self) -> None:
         """Before late joiners are told a token: one that the cluster knows and that still lives for a while."""
         made = self._record.secret("token made")
-        if made and self._clock.now() - datetime.fromisoformat(made) < node_work.TOKEN_FRESH:
+        if made and self._clock.now() - datetime.fromisoformat(made) < tokens.TOKEN_FRESH:
             return
         self._new_token()
-        node_work.add_token(self._kube(), self._record.secret("token"), self._clock)
+        tokens.add_token(self._kube(), self._record.secret("token"), self._clock)

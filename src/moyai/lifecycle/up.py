@@ -16,14 +16,17 @@ from typing import Any
 from moyai.bootstrap import user_data
 from moyai.cloud.capabilities import Cloud
 from moyai.core.clock import Clock, SystemClock
-from moyai.core.errors import MoyaiError, Terminal, UsageError
+from moyai.core.errors import MoyaiError, Terminal
 from moyai.core.graph import Task, TaskFunction, run_graph
 from moyai.core.ids import cluster_tag, new_uid
 from moyai.core.paths import Paths
 from moyai.core.progress import Reporter
 from moyai.core.progress import Step as Progress
+from moyai.kube import resources
+from moyai.kube.objects import parse_deployment, parse_node
 from moyai.kube.quick import KubeApi
-from moyai.lifecycle import addons, node_work, observe, waits
+from moyai.lifecycle import addons, drain, observe, waits
+from moyai.lifecycle.clusters import open_api
 from moyai.lifecycle.execute import Executor, Hooks
 from moyai.lifecycle.orders import Orders, makes_plane
 from moyai.lifecycle.record import Record, locked
@@ -99,24 +102,18 @@ def _look(cluster: Cluster, cloud: Cloud, paths: Paths, clock: Clock) -> _Start:
     return _Start(record, record.recorded(), _with_nodes(observed, names), api if names is not None else None, healthy)
 
 
-def open_api(record: Record) -> KubeApi | None:
-    """The API of a recorded cluster, None when its address is not known yet. Nothing is sent."""
-    file = record.folder / "kubeconfig"
-    return KubeApi.from_file(file) if file.exists() else None
-
-
 def _nodes(api: KubeApi | None, addon_names: Collection[str]) -> tuple[frozenset[str] | None, bool]:
     """(names of the nodes, whether all of them are Ready and the add-ons run); None when the API does not answer."""
     if api is None:
         return None, False
     try:
-        nodes = api.items("/api/v1/nodes", timeout=3)
-        deployments = api.items("/apis/apps/v1/namespaces/kube-system/deployments", timeout=3)
+        nodes = [parse_node(one) for one in api.list(resources.NODES, timeout=3)]
+        deployments = [parse_deployment(one) for one in api.list(resources.DEPLOYMENTS, namespace="kube-system", timeout=3)]
     except MoyaiError:
         return None, False
-    names = frozenset(node["metadata"]["name"] for node in nodes)
+    names = frozenset(node.name for node in nodes)
     ready, known = waits.node_states(nodes)
-    done = {item["metadata"]["name"] for item in deployments if waits.deployment_done(item)}
+    done = {one.name for one in deployments if one.done}
     return names, names <= ready & known and set(addon_names) <= done
 
 
@@ -335,23 +332,13 @@ class _Up:
     # ---- taking nodes out
 
     def _drain(self, name: str, progress: Progress) -> None:
-        node_work.drain(self._kube(), name, clock=self.clock, progress=progress)
+        drain.drain(self._kube(), name, clock=self.clock, progress=progress)
 
     def _forget(self, name: str) -> None:
         if self.api is not None or self.record.ready:
-            node_work.forget_node(self._kube(), name, clock=self.clock)
+            drain.forget_node(self._kube(), name, clock=self.clock)
 
 
 def cluster_servers(cloud: Cloud, uid: str) -> list[Any]:
     """The cluster's servers, by name."""
     return sorted(cloud.machines.servers(tag=cluster_tag(uid)), key=lambda server: server.name)
-
-
-def require(paths: Paths, name: str) -> Record:
-    """The record of a cluster that must be there."""
-    record = Record.open(paths, name)
-    if record is None:
-        known = Record.names(paths)
-        there = f"there are {', '.join(known)}" if known else "`moyai up` makes one"
-        raise UsageError(f"there is no cluster {name!r}", hint=there)
-    return record
