@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from moyai.core.errors import Terminal
+from moyai.diagnose.advice import more_nodes
 from moyai.diagnose.placement import Disk, NodeFacts, cores, obstacles
 from moyai.diagnose.pod_facts import ClaimFacts, Facts, PoolFacts
-from moyai.diagnose.pods import explain, more_nodes
+from moyai.diagnose.pods import explain
 from moyai.kube.objects import Container, Event, Pod, StorageClass, Taint, VolumeAttachment
 from moyai.kube.objects.scheduling import PodRequirements as Needs
 from moyai.kube.objects.scheduling import Requirement, Toleration, matches
