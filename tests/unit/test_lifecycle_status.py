@@ -18,7 +18,7 @@ from moyai.core.paths import Paths
 from moyai.kube.resources import DAEMON_SETS, DEPLOYMENTS, NODES, SERVICES, Json, Resource
 from moyai.lifecycle import status
 from moyai.lifecycle.record import Record
-from moyai.lifecycle.status import AddonStatus, ClusterStatus, ServiceStatus
+from moyai.lifecycle.status import AddonStatus, BalancedService, ClusterStatus
 from moyai.plan.observed import NodeSeat
 from moyai.spec.load import dump, validate
 
@@ -100,7 +100,7 @@ def test_a_whole_cluster_has_no_problems_and_its_parts_are_typed(world: World) -
         (WORKER, "worker", "workers", "ACTIVE", "Ready", "v1.37.1", True),
     ]
     assert found.addons == (AddonStatus("coredns", 2, 2), AddonStatus("kube-proxy", 2, 2))
-    assert found.services == (ServiceStatus("shop/web", "203.0.113.20", (80, 443)),)
+    assert found.services == (BalancedService("shop/web", "203.0.113.20", (80, 443)),)
 
 
 def test_the_fields_that_programs_read_keep_their_form(world: World) -> None:

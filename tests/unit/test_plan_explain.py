@@ -9,10 +9,10 @@ import pytest
 
 from moyai.core.errors import Terminal
 from moyai.diagnose.advice import more_nodes
-from moyai.diagnose.placement import Disk, NodeFacts, cores, obstacles
+from moyai.diagnose.placement import CandidateNode, Disk, cores, obstacles
 from moyai.diagnose.pod_facts import ClaimFacts, Facts, PoolFacts
 from moyai.diagnose.pods import explain
-from moyai.kube.objects import Container, Event, Pod, StorageClass, Taint, VolumeAttachment
+from moyai.kube.objects import Container, ObjectEvent, Pod, StorageClass, Taint, VolumeAttachment
 from moyai.kube.objects.scheduling import PodRequirements as Needs
 from moyai.kube.objects.scheduling import Requirement, Toleration, matches
 from moyai.kube.quantities import parse_quantity
@@ -27,16 +27,16 @@ DISK = Disk("data-db-0", "pvc-1", DRIVER, ((Requirement(CSI_ZONE, "In", ("az1",)
 PLANE = Taint("node-role.kubernetes.io/control-plane", "NoSchedule")
 
 
-def node(name: str, zone: str, **more: Any) -> NodeFacts:
+def node(name: str, zone: str, **more: Any) -> CandidateNode:
     labels = {ZONE: zone, CSI_ZONE: zone, "kubernetes.io/hostname": name}
-    return replace(NodeFacts(name, labels, cpu=2, memory=4 * GI, pods=100, limits={DRIVER: 25}), **more)
+    return replace(CandidateNode(name, labels, cpu=2, memory=4 * GI, pods=100, limits={DRIVER: 25}), **more)
 
 
 def at(volume: str, name: str, attached: bool, error: str = "", *, deleting: bool = False) -> VolumeAttachment:
     return VolumeAttachment("va", volume, name, DRIVER, attached, error, deleting)
 
 
-def facts(*nodes: NodeFacts, pod: Pod | None = None, **more: Any) -> Facts:
+def facts(*nodes: CandidateNode, pod: Pod | None = None, **more: Any) -> Facts:
     pod = pod or Pod("shop", "db-0", phase="Pending")
     pools = (PoolFacts("workers", 1, ("az2", "az1")),)
     return replace(Facts(pod, nodes=nodes, claims=(CLAIM,), disks=(DISK,), pools=pools), **more)
@@ -140,7 +140,7 @@ def test_a_disk_that_is_attached_there_already_needs_no_room() -> None:
                 phase="Pending",
                 class_name="csi-cinder",
                 storage=CLASS,
-                events=(Event("Warning", "ProvisioningFailed", "quota exceeded\n for gigabytes."),),
+                events=(ObjectEvent("Warning", "ProvisioningFailed", "quota exceeded\n for gigabytes."),),
             ),
             "provisioning-failed",
             "no disk could be made for its claim c (csi-cinder): quota exceeded for gigabytes",
@@ -186,7 +186,7 @@ PLACED = Pod("shop", "db-0", phase="Pending", node="w-1", containers=(Container(
         (node("w-0", "az1"), at("pvc-1", "w-0", True, "busy", deleting=True), "is being detached (busy)"),
     ],
 )
-def test_a_disk_that_another_node_holds(holder: NodeFacts | None, attachment: VolumeAttachment, text: str) -> None:
+def test_a_disk_that_another_node_holds(holder: CandidateNode | None, attachment: VolumeAttachment, text: str) -> None:
     nodes = [node("w-1", "az1"), *([holder] if holder else [])]
     found = explain(facts(*nodes, pod=PLACED, attachments=(attachment,)))
     assert found.cause == "attached-elsewhere"
@@ -201,7 +201,7 @@ def test_a_disk_that_cannot_be_attached_and_one_that_is() -> None:
     found = explain(facts(node("w-1", "az1"), pod=PLACED, attachments=(refused,)))
     assert (found.cause, "cannot be attached to w-1: no slot is free" in found.summary) == ("attach-failed", True)
     there = at("pvc-1", "w-1", True)
-    failed = Event("Warning", "FailedMount", "wrong fs type")
+    failed = ObjectEvent("Warning", "FailedMount", "wrong fs type")
     found = explain(facts(node("w-1", "az1"), pod=PLACED, attachments=(there,), events=(failed,)))
     assert (found.cause, "wrong fs type" in found.summary) == ("mount-failed", True)
     assert explain(facts(node("w-1", "az1"), pod=PLACED, attachments=(there,))).cause == "starting"
@@ -236,7 +236,7 @@ def container(**more: Any) -> Pod:
     ],
 )
 def test_other_causes(pod: Pod, cause: str, text: str) -> None:
-    events = (Event("Warning", "Unhealthy", "HTTP 500"),)
+    events = (ObjectEvent("Warning", "Unhealthy", "HTTP 500"),)
     found = explain(facts(node("w-0", "az1"), node("w-1", "az1", ready=False), pod=pod, claims=(), disks=(), events=events))
     assert found.cause == cause
     assert text in found.summary
@@ -244,7 +244,7 @@ def test_other_causes(pod: Pod, cause: str, text: str) -> None:
 
 
 def test_nothing_found_is_said_with_the_last_events() -> None:
-    events = tuple(Event("Normal", f"Step{number}", "…") for number in range(9))
+    events = tuple(ObjectEvent("Normal", f"Step{number}", "…") for number in range(9))
     found = explain(facts(node("w-0", "az1"), pod=container(ready=True), claims=(), disks=(), events=events))
     assert found.cause == "unknown"
     assert "no reason was found" in found.summary

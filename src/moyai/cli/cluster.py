@@ -24,7 +24,7 @@ from moyai.core.progress import Reporter
 
 if TYPE_CHECKING:
     from moyai.cloud.capabilities import Cloud
-    from moyai.lifecycle.apply import Endpoint
+    from moyai.lifecycle.apply import ServiceEndpoint
     from moyai.lifecycle.down import DownReport
     from moyai.lifecycle.record import Record
     from moyai.lifecycle.status import ClusterStatus
@@ -231,7 +231,7 @@ def _user_kubeconfig() -> Path:
 
 def _apply(
     loaded: LoadedSpec, wanted: object, result: UpResult, paths: Paths, progress: Reporter
-) -> tuple[list[str], list[Endpoint]]:
+) -> tuple[list[str], list[ServiceEndpoint]]:
     """Apply the manifests beside the spec and wait for them; returns (kubectl's lines about changes, where Services answer)."""
     from moyai.core.clock import SystemClock
     from moyai.kube.quick import KubeApi
@@ -239,7 +239,7 @@ def _apply(
 
     if not loaded.manifests:
         return [], []
-    assert isinstance(wanted, manifests.Wanted)
+    assert isinstance(wanted, manifests.Awaited)
     with progress.step("apply manifests"):
         lines = manifests.apply(loaded.manifests, _kubectl(paths), result.kubeconfig)
     with progress.step("workloads answer") as step:
@@ -263,7 +263,7 @@ def _show_plan(loaded: LoadedSpec, output: str) -> None:
 
 
 def _summary(
-    result: UpResult, changes: list[str], endpoints: list[Endpoint], output: str, *, unchanged: bool, example: bool
+    result: UpResult, changes: list[str], endpoints: list[ServiceEndpoint], output: str, *, unchanged: bool, example: bool
 ) -> None:
     if output == "json":
         data = asdict(result) | {"kubeconfig": str(result.kubeconfig), "seconds": dict(result.seconds)}

@@ -14,13 +14,13 @@ from functools import partial
 from typing import TypeVar
 
 from moyai.core.errors import MoyaiError, NotFound, Terminal, UsageError
-from moyai.diagnose.placement import Disk, NodeFacts
+from moyai.diagnose.placement import CandidateNode, Disk
 from moyai.diagnose.pod_facts import ClaimFacts, Explanation, Facts, PoolFacts
 from moyai.diagnose.pods import explain
 from moyai.kube.objects import (
     Claim,
     CsiNode,
-    Event,
+    ObjectEvent,
     PersistentVolume,
     StorageClass,
     VolumeAttachment,
@@ -101,8 +101,8 @@ class _Found:
     classes: Mapping[str, StorageClass]
     claims: Mapping[str, Claim | None]
     volumes: Mapping[str, PersistentVolume]
-    events: tuple[Event, ...]
-    claim_events: Mapping[str, tuple[Event, ...]]
+    events: tuple[ObjectEvent, ...]
+    claim_events: Mapping[str, tuple[ObjectEvent, ...]]
 
     def claim_facts(self) -> Iterable[ClaimFacts]:
         for name, claim in self.claims.items():
@@ -126,7 +126,7 @@ class _Found:
                 at = frozenset(one.node for one in self.attachments if one.volume == volume.name)
                 yield Disk(claim.name, volume.name, volume.driver, volume.terms, at)
 
-    def node_facts(self) -> Iterable[NodeFacts]:
+    def node_facts(self) -> Iterable[CandidateNode]:
         limits = {one.name: one.limits for one in self.csi_nodes}
         attached: dict[str, Counter[str]] = defaultdict(Counter)
         for one in self.attachments:
@@ -135,7 +135,7 @@ class _Found:
         for body in self.nodes:
             node, room = parse_node(body), parse_allocatable(body)
             asked = used[node.name]
-            yield NodeFacts(
+            yield CandidateNode(
                 name=node.name,
                 labels=node.labels,
                 taints=node.taints,

@@ -42,7 +42,7 @@ class Disk:
 
 
 @dataclass(frozen=True)
-class NodeFacts:
+class CandidateNode:
     """``cpu``, ``memory``, ``pods``: what no pod has asked for yet (cores, bytes, pods).
 
     ``limits``: CSI driver → how many volumes may be attached, -1 for no limit; a driver that is not in it does not run there.
@@ -87,7 +87,7 @@ _PLAIN = {
 }
 
 
-def obstacles(node: NodeFacts, wanted: PodRequirements, disks: Iterable[Disk]) -> tuple[Obstacle, ...]:
+def obstacles(node: CandidateNode, wanted: PodRequirements, disks: Iterable[Disk]) -> tuple[Obstacle, ...]:
     """Everything known that keeps the pod from this node, the lasting reasons first."""
     disks = tuple(disks)
     found = [
@@ -101,7 +101,7 @@ def obstacles(node: NodeFacts, wanted: PodRequirements, disks: Iterable[Disk]) -
     return tuple(dict.fromkeys(found))
 
 
-def _unreachable(node: NodeFacts, disks: tuple[Disk, ...]) -> Iterable[Obstacle]:
+def _unreachable(node: CandidateNode, disks: tuple[Disk, ...]) -> Iterable[Obstacle]:
     for disk in disks:
         if matches(disk.terms, node.labels):
             continue
@@ -113,7 +113,7 @@ def _unreachable(node: NodeFacts, disks: tuple[Disk, ...]) -> Iterable[Obstacle]
             yield Obstacle("zone", f"cannot reach the disk ({_words(disk.terms)})")
 
 
-def _not_selected(node: NodeFacts, wanted: PodRequirements) -> Iterable[Obstacle]:
+def _not_selected(node: CandidateNode, wanted: PodRequirements) -> Iterable[Obstacle]:
     missing = [f"{key}={value}" for key, value in wanted.selector.items() if node.labels.get(key) != value]
     if not matches(wanted.terms, node.labels):
         missing.append(_words(wanted.terms))
@@ -121,14 +121,14 @@ def _not_selected(node: NodeFacts, wanted: PodRequirements) -> Iterable[Obstacle
         yield Obstacle("selector", f"does not have what the pod selects ({', '.join(missing)})")
 
 
-def _not_in_service(node: NodeFacts) -> Iterable[Obstacle]:
+def _not_in_service(node: CandidateNode) -> Iterable[Obstacle]:
     if not node.ready:
         yield Obstacle("ready", "is not Ready")
     if node.cordoned:
         yield Obstacle("cordoned", "is cordoned")
 
 
-def _not_tolerated(node: NodeFacts, wanted: PodRequirements) -> Iterable[Obstacle]:
+def _not_tolerated(node: CandidateNode, wanted: PodRequirements) -> Iterable[Obstacle]:
     for taint in node.taints:
         if taint.effect == "PreferNoSchedule" or taint.key in _ECHOES or any(t.covers(taint) for t in wanted.tolerations):
             continue
@@ -136,7 +136,7 @@ def _not_tolerated(node: NodeFacts, wanted: PodRequirements) -> Iterable[Obstacl
         yield Obstacle("taint", f"{why} ({_taint(taint)})")
 
 
-def _no_room(node: NodeFacts, wanted: PodRequirements) -> Iterable[Obstacle]:
+def _no_room(node: CandidateNode, wanted: PodRequirements) -> Iterable[Obstacle]:
     if wanted.cpu > node.cpu:
         yield Obstacle("cpu", f"has {cores(node.cpu)} CPUs free, the pod asks for {cores(wanted.cpu)}")
     if wanted.memory > node.memory:
@@ -146,7 +146,7 @@ def _no_room(node: NodeFacts, wanted: PodRequirements) -> Iterable[Obstacle]:
         yield Obstacle("pods", "has as many pods as it may")
 
 
-def _full(node: NodeFacts, disks: tuple[Disk, ...]) -> Iterable[Obstacle]:
+def _full(node: CandidateNode, disks: tuple[Disk, ...]) -> Iterable[Obstacle]:
     for driver in dict.fromkeys(disk.driver for disk in disks if disk.driver):
         new = sum(disk.driver == driver and node.name not in disk.at for disk in disks)
         limit, there = node.limits.get(driver, -1), node.attached.get(driver, 0)

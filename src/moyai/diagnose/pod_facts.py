@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from moyai.diagnose.placement import Disk, NodeFacts
-from moyai.kube.objects import Event, Pod, StorageClass, VolumeAttachment
+from moyai.diagnose.placement import CandidateNode, Disk
+from moyai.kube.objects import ObjectEvent, Pod, StorageClass, VolumeAttachment
 from moyai.kube.objects.scheduling import PodRequirements
 
 
@@ -23,7 +23,7 @@ class ClaimFacts:
     class_name: str = ""
     storage: StorageClass | None = None
     exclusive: bool = True
-    events: tuple[Event, ...] = ()
+    events: tuple[ObjectEvent, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -44,12 +44,12 @@ class Facts:
     requirements: PodRequirements = field(default_factory=PodRequirements)
     claims: tuple[ClaimFacts, ...] = ()
     disks: tuple[Disk, ...] = ()
-    nodes: tuple[NodeFacts, ...] = ()
+    nodes: tuple[CandidateNode, ...] = ()
     attachments: tuple[VolumeAttachment, ...] = ()
     pools: tuple[PoolFacts, ...] = ()
     classes: tuple[str, ...] = ()
     default_class: str = ""
-    events: tuple[Event, ...] = ()
+    events: tuple[ObjectEvent, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -73,4 +73,4 @@ class Explanation:
     volume: str = ""
     zone: str = ""
     nodes: tuple[NodeVerdict, ...] = ()
-    events: tuple[Event, ...] = ()
+    events: tuple[ObjectEvent, ...] = ()

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from moyai.diagnose.attaching import attaching
 from moyai.diagnose.case import Case, line
 from moyai.diagnose.claims import claims
 from moyai.diagnose.containers import containers
-from moyai.diagnose.disks import disks
 from moyai.diagnose.pod_facts import Explanation, Facts
 from moyai.diagnose.unplaced import unplaced
 from moyai.kube.objects import Pod
@@ -66,7 +66,7 @@ def _placed(case: Case) -> Explanation:
         what = "is gone" if node is None else "does not answer"
         help_ = "`moyai status` says what its machine does; `moyai up` starts a machine that is off"
         return case.say("node-not-ready", f"its node {pod.node} {what}", help_)
-    return disks(case) or containers(case) or _last(case)
+    return attaching(case) or containers(case) or _last(case)
 
 
 def _last(case: Case) -> Explanation:

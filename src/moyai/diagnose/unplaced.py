@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from moyai.diagnose.advice import advice, more_nodes
 from moyai.diagnose.case import Case, line, several
-from moyai.diagnose.placement import Disk, NodeFacts, Obstacle, obstacles
+from moyai.diagnose.placement import CandidateNode, Disk, Obstacle, obstacles
 from moyai.diagnose.pod_facts import Explanation, NodeVerdict
 
 #: What does not end by itself: a node that has it does not take the pod when it is Ready, free or uncordoned either.
@@ -18,7 +18,7 @@ _LASTING = frozenset({"taint", "selector", "driver"})
 
 @dataclass(frozen=True)
 class _Judged:
-    node: NodeFacts
+    node: CandidateNode
     obstacles: tuple[Obstacle, ...]
 
     @property

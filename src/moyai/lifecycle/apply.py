@@ -30,7 +30,7 @@ ANSWER_TIMEOUT = 120.0
 
 
 @dataclass(frozen=True)
-class Wanted:
+class Awaited:
     """What of the manifests is waited for, as (namespace, name)."""
 
     deployments: tuple[tuple[str, str], ...] = ()
@@ -38,14 +38,14 @@ class Wanted:
 
 
 @dataclass(frozen=True)
-class Endpoint:
+class ServiceEndpoint:
     """Where a Service answers. ``url`` is meant for people: http://ADDRESS[:PORT]/ for what speaks HTTP, else ADDRESS:PORT."""
 
     service: str
     url: str
 
 
-def read(files: Sequence[Path]) -> Wanted:
+def read(files: Sequence[Path]) -> Awaited:
     """Which Deployments and Services the manifests hold. UsageError for what is no manifest; nothing is sent."""
     deployments: list[tuple[str, str]] = []
     services: list[tuple[str, str]] = []
@@ -58,7 +58,7 @@ def read(files: Sequence[Path]) -> Wanted:
             spec = cast("Json", item.get("spec") or {})
             if item.get("kind") == "Service" and spec.get("type") == "LoadBalancer":
                 services.append(place)
-    return Wanted(tuple(deployments), tuple(services))
+    return Awaited(tuple(deployments), tuple(services))
 
 
 def _documents(file: Path) -> Iterable[Json]:
@@ -84,7 +84,7 @@ def apply(files: Sequence[Path], kubectl: Path, kubeconfig: Path) -> list[str]:
     return [line for line in run(words, timeout=120).stdout.splitlines() if line.strip()]
 
 
-def wait(api: KubeApi, wanted: Wanted, *, clock: Clock, progress: Progress) -> list[Endpoint]:
+def wait(api: KubeApi, wanted: Awaited, *, clock: Clock, progress: Progress) -> list[ServiceEndpoint]:
     """Until everything of ``wanted`` is there and answers; returns where."""
     abort = waits.Abort()
 
@@ -109,7 +109,7 @@ def wait(api: KubeApi, wanted: Wanted, *, clock: Clock, progress: Progress) -> l
         failed=lambda missing: late(ADDRESS_TIMEOUT, missing),
         interval=0.3,
     )
-    found: list[Endpoint] = []
+    found: list[ServiceEndpoint] = []
     for place in wanted.services:
         service = _service(api, place)
         address, ports = (service.address, service.tcp_ports) if service else ("", ())
@@ -124,11 +124,11 @@ def wait(api: KubeApi, wanted: Wanted, *, clock: Clock, progress: Progress) -> l
                 interval=0.2,
             )
             url = f"http://{address}/" if port == 80 else f"{address}:{port}"
-            found.append(Endpoint("/".join(place), url))
+            found.append(ServiceEndpoint("/".join(place), url))
     return found
 
 
-def _missing_deployment(api: KubeApi, wanted: Wanted) -> str:
+def _missing_deployment(api: KubeApi, wanted: Awaited) -> str:
     for namespace, name in wanted.deployments:
         found = parse_deployment(api.get(DEPLOYMENTS, name, namespace=namespace))
         if not found.done:
@@ -136,7 +136,7 @@ def _missing_deployment(api: KubeApi, wanted: Wanted) -> str:
     return ""
 
 
-def _missing_address(api: KubeApi, wanted: Wanted) -> str:
+def _missing_address(api: KubeApi, wanted: Awaited) -> str:
     for place in wanted.services:
         service = _service(api, place)
         if service is None or not service.address:

@@ -58,7 +58,7 @@ class AddonStatus:
 
 
 @dataclass(frozen=True)
-class ServiceStatus:
+class BalancedService:
     """A Service of type LoadBalancer. ``service``: namespace/name. ``address``: empty until it has one. ``ports``: of TCP."""
 
     service: str
@@ -78,7 +78,7 @@ class ClusterStatus:
     api_url: str
     nodes: tuple[NodeStatus, ...] = ()
     addons: tuple[AddonStatus, ...] = ()
-    services: tuple[ServiceStatus, ...] = ()
+    services: tuple[BalancedService, ...] = ()
     problems: tuple[str, ...] = ()
 
     def data(self) -> dict[str, Any]:
@@ -114,7 +114,7 @@ def read(record: Record, cloud: Cloud) -> ClusterStatus:
         api_url=f"https://{record.api_address}:{API_PORT}" if record.api_address else "",
         nodes=nodes,
         addons=addons,
-        services=tuple(ServiceStatus(one.key, one.address, one.tcp_ports) for one in kube.services) if kube else (),
+        services=tuple(BalancedService(one.key, one.address, one.tcp_ports) for one in kube.services) if kube else (),
         problems=tuple(filter(None, (cloud_problem, api_problem, *_problems(nodes, addons)))),
     )
 

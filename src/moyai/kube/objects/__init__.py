@@ -4,7 +4,7 @@
 the memory that one of objects takes.
 """
 
-from moyai.kube.objects.event import Event, parse_event
+from moyai.kube.objects.event import ObjectEvent, parse_event
 from moyai.kube.objects.meta import Reference, condition, object_key
 from moyai.kube.objects.node import UNINITIALIZED, Lease, Node, NodeAddress, Taint, parse_lease, parse_node
 from moyai.kube.objects.pod import Container, Pod, parse_pod
@@ -30,11 +30,11 @@ __all__ = [
     "CsiNode",
     "DaemonSet",
     "Deployment",
-    "Event",
     "Ingress",
     "Lease",
     "Node",
     "NodeAddress",
+    "ObjectEvent",
     "PersistentVolume",
     "Pod",
     "Reference",

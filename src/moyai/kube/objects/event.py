@@ -11,7 +11,7 @@ from moyai.kube.resources import Json
 
 
 @dataclass(frozen=True)
-class Event:
+class ObjectEvent:
     """``kind``: Normal or Warning. ``time``: as the API has it, for users to read."""
 
     kind: str
@@ -20,24 +20,24 @@ class Event:
     time: str = ""
 
 
-def parse_event(found: Json) -> Event:
+def parse_event(found: Json) -> ObjectEvent:
     times = (
         text(part(found, "series"), "lastObservedTime"),
         text(found, "lastTimestamp"),
         text(found, "eventTime"),
         text(part(found, "metadata"), "creationTimestamp"),
     )
-    return Event(text(found, "type"), text(found, "reason"), text(found, "message"), next(filter(None, times), ""))
+    return ObjectEvent(text(found, "type"), text(found, "reason"), text(found, "message"), next(filter(None, times), ""))
 
 
-def in_order(events: Iterable[Event]) -> tuple[Event, ...]:
+def in_order(events: Iterable[ObjectEvent]) -> tuple[ObjectEvent, ...]:
     """By their time."""
     return tuple(sorted(events, key=lambda event: event.time))
 
 
-def by_object(found: Iterable[Json]) -> Mapping[str, tuple[Event, ...]]:
+def by_object(found: Iterable[Json]) -> Mapping[str, tuple[ObjectEvent, ...]]:
     """UID of the object that an event is about → its events, by their time."""
-    groups: dict[str, list[Event]] = defaultdict(list)
+    groups: dict[str, list[ObjectEvent]] = defaultdict(list)
     for one in found:
         groups[text(part(one, "involvedObject"), "uid")].append(parse_event(one))
     return {uid: in_order(events) for uid, events in groups.items()}

@@ -8,7 +8,7 @@ from moyai.diagnose.pod_facts import ClaimFacts, Explanation
 from moyai.kube.objects import VolumeAttachment
 
 
-def disks(case: Case) -> Explanation | None:
+def attaching(case: Case) -> Explanation | None:
     if any(not one.waiting and (one.ready or one.ended or one.restarts) for one in case.pod.containers):
         return None  # a container has started: the disks were there
     for disk in case.facts.disks:
