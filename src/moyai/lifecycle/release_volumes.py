@@ -8,10 +8,12 @@ down first.
 from __future__ import annotations
 
 from collections.abc import Collection
+from contextlib import suppress
 
 from moyai.core.clock import Clock
-from moyai.core.errors import MoyaiError, NotFound
+from moyai.core.errors import MoyaiError
 from moyai.core.progress import Step as Progress
+from moyai.core.waiting import NotYet, until
 from moyai.csi.names import DRIVER
 from moyai.kube.objects import parse_attachment, parse_node, parse_pod, parse_volume
 from moyai.kube.quick import KubeApi
@@ -26,7 +28,6 @@ def release(
     api: KubeApi, volume_ids: Collection[str], *, clock: Clock, progress: Progress, timeout: float = TIMEOUT
 ) -> list[str]:
     """End the pods that use these volumes; returns the names of the PersistentVolumes that are attached all the same."""
-    end = clock.monotonic() + timeout
     claims = {
         volume.name: volume.claim
         for volume in map(parse_volume, api.list(VOLUMES))
@@ -41,15 +42,16 @@ def release(
     for pod in map(parse_pod, api.list(PODS)):
         if any((pod.namespace, name) in used for name in pod.claims):
             api.delete(PODS, pod.name, namespace=pod.namespace)
-    while True:
-        try:
-            left = _attached(api, claims)
-        except NotFound:
-            return []
-        if not left or clock.monotonic() >= end:
-            return left
-        progress.progress(f"{len(left)} volumes are still attached")
-        clock.sleep(0.5)
+    left: list[str] = []
+
+    def look() -> NotYet | None:
+        nonlocal left
+        left = _attached(api, claims)
+        return NotYet(f"{len(left)} volumes are still attached") if left else None
+
+    with suppress(TimeoutError):
+        until(look, clock=clock, timeout=timeout, pause=0.5, on_wait=progress.progress, late=_timed_out)
+    return left
 
 
 def try_release(api: KubeApi, volume_ids: Collection[str], *, clock: Clock, progress: Progress) -> None:
@@ -70,3 +72,8 @@ def _attached(api: KubeApi, volumes: Collection[str]) -> list[str]:
     """Which of these PersistentVolumes our driver still has, or is to have, at a node."""
     there = map(parse_attachment, api.list(VOLUME_ATTACHMENTS))
     return sorted(one.volume for one in there if one.attacher == DRIVER and one.volume in volumes)
+
+
+def _timed_out(seen: NotYet) -> Exception:
+    """What ended the wait: an API that did not answer is an error, disks that stay are not."""
+    return seen.error or TimeoutError()

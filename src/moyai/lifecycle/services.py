@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from moyai.core.clock import Clock
 from moyai.core.errors import MoyaiError
 from moyai.core.progress import Step as Progress
+from moyai.core.waiting import NotYet, until
 from moyai.kube.objects import Service, parse_service
 from moyai.kube.quick import KubeApi
 from moyai.kube.resources import SERVICES
@@ -17,15 +20,18 @@ def balanced(api: KubeApi, *, timeout: float | None = None) -> list[Service]:
 
 def delete_balanced(api: KubeApi, *, clock: Clock, progress: Progress, timeout: float = 10.0) -> list[str]:
     """Delete the Services of type LoadBalancer and wait for their end; returns those that are still there."""
-    end = clock.monotonic() + timeout
     left = balanced(api, timeout=3)
     for service in left:
         api.delete(SERVICES, service.name, namespace=service.namespace)
-    while left and clock.monotonic() < end:
-        progress.progress(f"{len(left)} load balancers are still there")
-        clock.sleep(0.3)
-        try:
-            left = balanced(api, timeout=3)
-        except MoyaiError:
-            break
+
+    def look() -> NotYet | None:
+        nonlocal left
+        left = balanced(api, timeout=3)
+        return NotYet(f"{len(left)} load balancers are still there") if left else None
+
+    # an API that ends meanwhile ends the wait too: the cloud is asked next
+    with suppress(MoyaiError, TimeoutError):
+        if left:
+            tell = progress.progress
+            until(look, clock=clock, timeout=timeout, pause=0.3, retry=(), on_wait=tell, late=lambda _: TimeoutError())
     return [service.key for service in left]

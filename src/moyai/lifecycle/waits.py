@@ -12,12 +12,27 @@ from collections.abc import Callable, Collection, Iterable
 from moyai.cloud.capabilities import Machines
 from moyai.cloud.model import Power, Server
 from moyai.core.clock import Clock
-from moyai.core.errors import MoyaiError, Retriable, Terminal
+from moyai.core.errors import MoyaiError, Terminal
 from moyai.core.ids import cluster_tag
 from moyai.core.progress import Step as Progress
+from moyai.core.waiting import NotYet, until
+from moyai.core.waiting import Stopped as Stopped
 from moyai.kube.objects import Node, parse_daemon_set, parse_deployment, parse_node, parse_pod
 from moyai.kube.quick import KubeApi
 from moyai.kube.resources import DAEMON_SETS, DEPLOYMENTS, NODES, PODS
+
+__all__ = [
+    "Abort",
+    "Stopped",
+    "addons_run",
+    "api_answers",
+    "broken",
+    "last_lines",
+    "machines",
+    "node_states",
+    "nodes_ready",
+    "wait",
+]
 
 #: Seconds that each wait may take; generous, because a busy host is slow (and kubelets have waits of their own).
 MACHINE_TIMEOUT = 300.0
@@ -26,22 +41,8 @@ NODES_TIMEOUT = 300.0
 ADDONS_TIMEOUT = 300.0
 
 
-class Abort:
-    """Set by whoever finds that waiting is pointless; the others then stop quietly."""
-
-    def __init__(self) -> None:
-        self._event = threading.Event()
-
-    def set(self) -> None:
-        self._event.set()
-
-    @property
-    def is_set(self) -> bool:
-        return self._event.is_set()
-
-
-class Stopped(Terminal):
-    """Another task failed; this one ended with it and has nothing to add."""
+class Abort(threading.Event):
+    """Set by whoever finds that waiting is pointless; the other waits then end with ``Stopped``."""
 
 
 def wait(
@@ -55,23 +56,20 @@ def wait(
     interval: float = 0.5,
 ) -> None:
     """Until ``check`` returns "" (what it returns else is what is still missing). ``failed`` makes the error of a time-out."""
-    end = clock.monotonic() + timeout
-    said = ""
-    while True:
-        try:
-            missing = check()
-        except Retriable as error:
-            missing = error.message
-        if not missing:
-            return
-        if abort.is_set:
-            raise Stopped(f"stopped waiting ({missing})")
-        if clock.monotonic() >= end:
-            raise failed(missing)
-        if missing != said:
-            progress.progress(missing)
-            said = missing
-        clock.sleep(interval)
+
+    def look() -> NotYet | None:
+        missing = check()
+        return NotYet(missing) if missing else None
+
+    until(
+        look,
+        clock=clock,
+        timeout=timeout,
+        pause=interval,
+        on_wait=progress.progress,
+        late=lambda seen: failed(seen.missing),
+        abort=abort,
+    )
 
 
 def machines(
