@@ -12,6 +12,7 @@ from moyai.cli.main import run
 from moyai.core.errors import NotFound, Retriable, UsageError
 from moyai.diagnose.gather import gather
 from moyai.diagnose.pods import explain
+from moyai.kube.objects import scheduling
 from moyai.kube.quick import KubeApi
 from moyai.kube.resources import Json, Resource
 from moyai.spec.load import validate
@@ -158,13 +159,15 @@ def test_a_generic_volume_has_a_claim_named_after_the_pod() -> None:
 
 
 def test_containers_and_node_names_are_read() -> None:
-    api = world(nodeName="w-2", affinity={"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {
-        "nodeSelectorTerms": [{"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["w-7"]}]}]}}})  # fmt: skip
+    affinity = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {
+        "nodeSelectorTerms": [{"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["w-7"]}]}]}}}  # fmt: skip
+    terms = read(world(affinity=affinity)).requirements.terms
+    assert (terms[0][0].key, terms[0][0].values) == ("kubernetes.io/hostname", ("w-7",))
+    api = world(nodeName="w-2")
     state = {"name": "db", "restartCount": 3, "state": {"waiting": {"reason": "CrashLoopBackOff"}},
              "lastState": {"terminated": {"reason": "Error", "exitCode": 3}}}  # fmt: skip
     api.answers["/api/v1/namespaces/shop/pods/db-0"]["status"] = {"phase": "Running", "containerStatuses": [state]}
     facts = read(api)
-    assert (facts.requirements.terms[0][0].key, facts.requirements.terms[0][0].values) == ("kubernetes.io/hostname", ("w-7",))
     assert (facts.pod.containers[0].image, facts.pod.containers[0].ended, facts.pod.containers[0].restarts) == (
         "db:1", "exit code 3", 3,
     )  # fmt: skip
@@ -196,6 +199,14 @@ def test_a_wrong_question_is_one_line(
     captured = capsys.readouterr()
     assert captured.err.strip() == line
     assert captured.out == ""
+
+
+def test_a_pod_that_has_a_node_is_explained_without_quantities(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(text: object) -> float:
+        raise AssertionError(text)
+
+    monkeypatch.setattr(scheduling, "parse_quantity", refuse)
+    assert read(world(nodeName="w-2")).nodes[0].name == "w-2"
 
 
 def test_json_holds_all_that_the_sentence_is_made_of() -> None:

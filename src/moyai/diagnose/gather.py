@@ -34,7 +34,7 @@ from moyai.kube.objects import (
     parse_volume,
 )
 from moyai.kube.objects.event import by_object, in_order
-from moyai.kube.objects.scheduling import Capacity, parse_allocatable, parse_requests, parse_requirements
+from moyai.kube.objects.scheduling import Capacity, PodRequirements, parse_allocatable, parse_requests, parse_requirements
 from moyai.kube.quick import KubeApi
 from moyai.kube.resources import (
     CLAIMS,
@@ -77,7 +77,8 @@ def gather(api: KubeApi, spec: ClusterSpec, name: str, *, namespace: str, zones:
     zoned = not pod.node and any(disk.zones for disk in disks)
     return Facts(
         pod=replace(pod, phase=pod.phase or "Pending"),
-        requirements=parse_requirements(body),
+        # where a pod would fit matters only until it has a node, and quantities cost an import
+        requirements=PodRequirements() if pod.node else parse_requirements(body),
         claims=tuple(found.claim_facts()),
         disks=disks,
         nodes=tuple(found.node_facts()),
@@ -91,11 +92,14 @@ def gather(api: KubeApi, spec: ClusterSpec, name: str, *, namespace: str, zones:
 
 @dataclass(frozen=True)
 class _Found:
-    """What the API has. ``claims``: the pod's, by name, None for one that is not there. ``volumes``: of these claims, by name.
-    ``pods``: all pods, where the pod has no node yet. ``claim_events``: by the claim's UID."""
+    """What the API has.
+
+    ``pods``: all pods where the pod has no node yet, else None: what is free is then not looked at. ``claims``: the pod's, by
+    name, None for one that is not there. ``volumes``: of these claims, by name. ``claim_events``: by the claim's UID.
+    """
 
     nodes: list[Json]
-    pods: list[Json]
+    pods: list[Json] | None
     csi_nodes: tuple[CsiNode, ...]
     attachments: tuple[VolumeAttachment, ...]
     classes: Mapping[str, StorageClass]
@@ -133,8 +137,8 @@ class _Found:
             attached[one.node][one.attacher] += 1
         used = self._used()
         for body in self.nodes:
-            node, room = parse_node(body), parse_allocatable(body)
-            asked = used[node.name]
+            node = parse_node(body)
+            room, asked = Capacity() if self.pods is None else parse_allocatable(body), used[node.name]
             yield CandidateNode(
                 name=node.name,
                 labels=node.labels,
@@ -151,7 +155,7 @@ class _Found:
     def _used(self) -> Mapping[str, list[Capacity]]:
         """Node → what each of its pods takes."""
         used: dict[str, list[Capacity]] = defaultdict(list)
-        for body in self.pods:
+        for body in self.pods or ():
             pod = parse_pod(body)
             if not pod.finished:
                 used[pod.node].append(parse_requests(body))
@@ -178,7 +182,7 @@ def _fetch(api: KubeApi, body: Json, *, namespace: str) -> _Found:
         found = {key: task.result() for key, task in tasks.items()}
     return _Found(
         nodes=found["nodes"],
-        pods=found.get("pods", []),
+        pods=found.get("pods"),
         csi_nodes=tuple(map(parse_csi_node, found["csi nodes"])),
         attachments=tuple(map(parse_attachment, found["attachments"])),
         classes={one.name: one for one in map(parse_storage_class, found["classes"])},

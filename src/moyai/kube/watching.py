@@ -1,7 +1,7 @@
 """The asynchronous client, for what runs inside of a cluster: JSON objects over lightkube's authenticated connection.
 
 lightkube gives configuration (in a pod, or a kubeconfig), certificates, tokens that rotate, and exec plug-ins. Its own watch is
-not used: it has no inactivity time-out and hides a 410. What always holds: every call has a time limit; every failure leaves as
+not used: it has no inactivity time-out and hides a 410. Always holds: every call has a time limit; every failure leaves as
 one of ``core.errors``; a watch ends by itself, by the server's time-out or, on a dead connection, by silence. A caller may be
 cancelled at any moment: what was being sent ends in the background, because httpcore2 loses the socket of a connection that is
 cut off in its TLS handshake; ``close`` waits for that.
@@ -257,7 +257,7 @@ class KubeClient:
 
 
 async def _put_away(sending: asyncio.Future[httpx2.Response]) -> None:
-    """Close what nobody waits for any more, once the connection stands or has failed in its own time."""
+    """Close the connection of a cancelled call, once it stands or has failed in its own time."""
     with suppress(Exception):
         async with asyncio.timeout(_CONNECT_SECONDS + 1):
             response = await sending

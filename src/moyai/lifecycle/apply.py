@@ -19,6 +19,7 @@ from moyai.core.clock import Clock
 from moyai.core.errors import NotFound, Terminal, UsageError
 from moyai.core.progress import Step as Progress
 from moyai.kube.objects import Service, parse_deployment, parse_service
+from moyai.kube.objects.meta import part, text
 from moyai.kube.quick import KubeApi
 from moyai.kube.resources import DEPLOYMENTS, SERVICES, Json
 from moyai.lifecycle import waits
@@ -51,12 +52,11 @@ def read(files: Sequence[Path]) -> Awaited:
     services: list[tuple[str, str]] = []
     for file in files:
         for item in _documents(file):
-            meta = cast("Json", item.get("metadata") or {})
-            place = (str(meta.get("namespace", "default")), str(meta.get("name", "")))
+            meta = part(item, "metadata")
+            place = (text(meta, "namespace") or "default", text(meta, "name"))
             if item.get("kind") == "Deployment":
                 deployments.append(place)
-            spec = cast("Json", item.get("spec") or {})
-            if item.get("kind") == "Service" and spec.get("type") == "LoadBalancer":
+            if item.get("kind") == "Service" and part(item, "spec").get("type") == "LoadBalancer":
                 services.append(place)
     return Awaited(tuple(deployments), tuple(services))
 

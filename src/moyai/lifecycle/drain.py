@@ -1,7 +1,7 @@
 """Taking a node out of service: cordon it, evict its pods, wait for its disks, and delete its Node object.
 
-Always holds: disruption budgets are respected; a Node object goes after its disks, because nobody takes them off a node that
-Kubernetes no longer knows.
+Always holds: disruption budgets are respected; a Node object goes after its disks, because Kubernetes does not detach disks
+from a Node that is gone.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _PAUSE, _REFUSED_PAUSE = 0.5, 2.0
 
 
 def forget_node(api: KubeApi, name: str, *, clock: Clock) -> None:
-    """Delete the Node of a machine that is gone, after its disks: without it nobody takes them off."""
+    """Delete the Node of a machine that is gone, after its disks: Kubernetes does not detach disks from a Node that is gone."""
     _wait_for_disks(api, name, clock=clock)
     api.delete(NODES, name)
 
@@ -90,9 +90,9 @@ def _wait_for_disks(api: KubeApi, name: str, *, clock: Clock, progress: Progress
         count = sum(parse_attachment(one).node == name for one in api.list(VOLUME_ATTACHMENTS))
         return NotYet(f"{count} disks are still there") if count else None
 
-    tell = progress.progress if progress else None
+    report = progress.progress if progress else None
     with suppress(TimeoutError):
-        until(look, clock=clock, timeout=DISKS_TIMEOUT, pause=_PAUSE, on_wait=tell, late=_timed_out)
+        until(look, clock=clock, timeout=DISKS_TIMEOUT, pause=_PAUSE, on_wait=report, late=_timed_out)
 
 
 def _must_leave(pod: Pod) -> bool:

@@ -32,6 +32,6 @@ def delete_balanced(api: KubeApi, *, clock: Clock, progress: Progress, timeout: 
     # an API that ends meanwhile ends the wait too: the cloud is asked next
     with suppress(MoyaiError, TimeoutError):
         if left:
-            tell = progress.progress
-            until(look, clock=clock, timeout=timeout, pause=0.3, retry=(), on_wait=tell, late=lambda _: TimeoutError())
+            report = progress.progress
+            until(look, clock=clock, timeout=timeout, pause=0.3, retry=(), on_wait=report, late=lambda _: TimeoutError())
     return [service.key for service in left]

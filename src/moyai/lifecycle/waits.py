@@ -42,7 +42,7 @@ ADDONS_TIMEOUT = 300.0
 
 
 class Abort(threading.Event):
-    """Set by whoever finds that waiting is pointless; the other waits then end with ``Stopped``."""
+    """Set when one wait has found that the others are pointless; they then end with ``Stopped``."""
 
 
 def wait(
