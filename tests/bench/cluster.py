@@ -19,8 +19,8 @@ from typing import Any, cast
 from moyai.core.paths import Paths
 from moyai.lifecycle.record import Record
 from moyai.lifecycle.ssh import ssh_command
-from moyai.lifecycle.up import API, MACHINES
 from moyai.linux.process import ProcessError, run
+from moyai.plan.steps import API, MACHINES
 from moyai.spec.load import validate
 from moyai.spec.model import Cluster
 from tests.bench import cloud, observe
@@ -126,8 +126,8 @@ class BenchCluster:
                 raise CommandFailed(f"`moyai up` is done but not the cluster: only {', '.join(watcher.marks)}")
         moments = {**observe.machine_phases(self._journals(done.output["nodes"]), done.output["nodes"][0]), **watcher.marks}
         phases = {name: moment - done.began for name, moment in moments.items()}
-        phases |= {FIRST_CALL: done.steps[_LOOK][0], RUN: done.steps[MACHINES][1], COMMAND: done.seconds}
-        phases[f"{API} to the command"] = done.steps[API][1]
+        phases |= {FIRST_CALL: done.steps[_LOOK][0], RUN: done.steps[MACHINES.name][1], COMMAND: done.seconds}
+        phases[f"{API.name} to the command"] = done.steps[API.name][1]
         return dict(sorted(phases.items(), key=lambda item: item[1])), done
 
     def again(self) -> float:

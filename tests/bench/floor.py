@@ -25,6 +25,7 @@ from typing import Any
 
 from moyai.bootstrap import pki, user_data
 from moyai.core.clock import SystemClock
+from moyai.core.ids import UNSEALING_KEY
 from moyai.core.paths import Paths
 from moyai.images import references
 from moyai.linux import cgroups, netns
@@ -140,8 +141,10 @@ def _work(folder: Path, root: str) -> None:
             cluster=cluster, node=node, control_plane_address=nodes[0].address, pki=keys, token=token, pool=pool, mtu=1450
         )
         if node.role == "control-plane":
-            text = user_data.control_plane(facts, api_address=node.address, addons=_ADDON, key=key, image_tags=tags)
-            flavor, meta = cluster.spec.control_plane.flavor, {user_data.KEY_METADATA: key}
+            text = user_data.first_control_plane(
+                facts, api_names=(node.address,), addons={"controllers": _ADDON}, key=key, image_tags=tags
+            )
+            flavor, meta = cluster.spec.control_plane.flavor, {UNSEALING_KEY: key}
         else:
             assert pool is not None
             text, flavor, meta = user_data.worker(facts), pool.flavor, {}

@@ -11,6 +11,7 @@ from typing import Any
 import moyai
 from moyai.bootstrap import pki, user_data
 from moyai.core.clock import SystemClock
+from moyai.core.ids import UNSEALING_KEY
 from moyai.images import references
 from moyai.plan.nodes import wanted_nodes
 from moyai.spec.load import validate
@@ -78,7 +79,9 @@ def _nodes(share: Path) -> dict[str, Any]:
         )
         first = node.role == "control-plane"
         text = (
-            user_data.control_plane(facts, api_address=node.address, addons=_ADDON, key=key, image_tags=tags)
+            user_data.first_control_plane(
+                facts, api_names=(node.address,), addons={"controllers": _ADDON}, key=key, image_tags=tags
+            )
             if first
             else user_data.worker(facts)
         )
@@ -91,7 +94,7 @@ def _nodes(share: Path) -> dict[str, Any]:
                 "mac": f"fa:16:3e:00:00:{number + 1:02x}",
                 "memory_mb": 2560 if first else 768,
                 "cpus": 2,
-                "metadata": {"moyai.role": node.role, **({user_data.KEY_METADATA: key} if first else {})},
+                "metadata": {"moyai.role": node.role, **({UNSEALING_KEY: key} if first else {})},
                 "user_data": f"user-data-{number}",
             }
         )

@@ -39,7 +39,7 @@ from moyai.cloud.model import (
     Volume,
 )
 from moyai.core.errors import Conflict, NotFound, Retriable, Terminal
-from moyai.kube.resources import PODS, SECRETS, STORAGE_CLASSES, Resource
+from moyai.kube.resources import NODES, PODS, SECRETS, STORAGE_CLASSES, Resource
 
 T = TypeVar("T")
 
@@ -756,6 +756,7 @@ class FakeKube:
         #: Deployments of kube-system that do not come up.
         self.down: set[str] = set()
         self.cordoned: list[str] = []
+        self.nodes: set[str] = set()
         self.tokens: list[str] = []
         self.services: list[dict[str, Any]] = []
         #: PersistentVolumes; as long as a pod uses its claim, a volume is attached.
@@ -763,7 +764,9 @@ class FakeKube:
         #: Disks of other drivers: a node, and how many looks they stay there.
         self.mounted: dict[str, int] = {}
         #: What the add-ons made, by path.
-        self.objects: dict[str, dict[str, Any]] = {STORAGE_CLASSES.path(name="csi-cinder"): {"reclaimPolicy": "Delete"}}
+        self.objects: dict[str, dict[str, Any]] = {
+            STORAGE_CLASSES.path(name="csi-cinder"): {"metadata": {"name": "csi-cinder"}, "reclaimPolicy": "Delete"}
+        }
 
     def _machines(self) -> list[Server]:
         servers = [server for server in self.cloud.machines.servers(tag=self.tag) if server.power is Power.RUNNING]
@@ -779,8 +782,19 @@ class FakeKube:
 
     def _items(self, path: str) -> list[dict[str, Any]]:
         if path == "/api/v1/nodes":
-            status = {"conditions": [{"type": "Ready", "status": "True"}]}
-            return [{"metadata": {"name": s.name}, "spec": {}, "status": status} for s in self._machines()]
+            running = {server.name for server in self._machines()}
+            if not running:
+                return []
+            # a Node object outlives its machine
+            self.nodes |= running
+            return [
+                {
+                    "metadata": {"name": name},
+                    "spec": {},
+                    "status": {"conditions": [{"type": "Ready", "status": str(name in running)}]},
+                }
+                for name in sorted(self.nodes)
+            ]
         if path.endswith("/deployments"):
             status = {"updatedReplicas": 1, "availableReplicas": 1}
             names = ("moyai-cloud-controller-manager", "coredns", "csi-cinder-controllerplugin", "snapshot-controller")
@@ -858,5 +872,7 @@ class FakeKube:
     def delete(self, resource: Resource, name: str, *, namespace: str | None = None, grace: int | None = None) -> None:
         self.objects.pop(resource.path(namespace, name), None)
         self.services = [service for service in self.services if service["metadata"]["name"] != name]
+        if resource == NODES:
+            self.nodes.discard(name)
         if resource == PODS:
             self.pods = [pod for pod in self.pods if pod["metadata"]["name"] != name]

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from ipaddress import IPv4Network
 
@@ -10,15 +11,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from moyai.bootstrap.addons import ADDONS, addons_of
+from moyai.cloud.capabilities import Capability
 from moyai.cloud.model import Flavor, Image, Network, Port, Quota, Router, SecurityGroupRule, Server
 from moyai.core.errors import MoyaiError, Terminal, UsageError
 from moyai.plan import text
+from moyai.plan.changes import classify, unclassified
 from moyai.plan.cluster import plan_up
 from moyai.plan.nodes import allocation_pool, wanted_nodes
 from moyai.plan.observed import NodeSeat, Observed, Recorded
 from moyai.plan.rules import missing_rules, wanted_rules
 from moyai.plan.teardown import Target, plan_down
-from moyai.spec.load import parse
+from moyai.spec.load import dump, parse
 
 EMPTY = Observed(
     flavors=(Flavor("f1", "m1.small", 1, 2048, 20), Flavor("f2", "m1.medium", 2, 4096, 40), Flavor("f0", "m1.tiny", 1, 512, 1)),
@@ -31,28 +35,35 @@ TAG = ("moyai.cluster=0123456789",)
 
 
 def test_the_plan_from_nothing() -> None:
-    assert text.lines(plan_up(parse(""), EMPTY, NEW)) == [
+    assert text.lines(plan_up(parse(""), EMPTY, NEW, addons=ADDONS)) == [
         " 1  create network quickstart-network",
         " 2  create subnet quickstart-subnet 10.8.0.0/24  (after 1)",
         " 3  create router quickstart-router",
         " 4  create security group quickstart-control-plane",
         " 5  create security group quickstart-worker",
-        " 6  create port quickstart-control-plane-0 10.8.0.10, pods 10.244.0.0/24  (after 1, 2, 4)",
-        " 7  create floating ip for the API",
+        " 6  create floating ip for the API",
+        " 7  write the administrator's kubeconfig  (after 6)",
         " 8  create key pair quickstart-0123456789",
         " 9  create application credential quickstart-0123456789",
         "10  create application credential quickstart-volumes-0123456789",
-        "11  create server quickstart-control-plane-0 (m1.medium in az1)  (after 2, 3, 5, 6, 7, 8, 9, 10)",
-        "12  create port quickstart-workers-0 10.8.0.11, pods 10.244.1.0/24  (after 1, 2, 5, 11)",
-        "13  create port quickstart-workers-1 10.8.0.12, pods 10.244.2.0/24  (after 1, 2, 5, 11)",
-        "14  create server quickstart-workers-0 (m1.small in az1)  (after 8, 12)",
-        "15  create server quickstart-workers-1 (m1.small in az2)  (after 8, 13)",
-        "16  put the router on the external network  (after 3, 11, 14, 15)",
-        "17  put the subnet on the router  (after 2, 3, 11, 14, 15, 16)",
-        "18  add 11 rules to security group control-plane  (after 4, 5, 11, 14, 15)",
-        "19  add 3 rules to security group worker  (after 4, 5, 11, 14, 15)",
-        "20  add route 10.244.0.0/24 via 10.8.0.10, add route 10.244.1.0/24 via 10.8.0.11, add route 10.244.2.0/24 via 10.8.0.12  (after 3, 17)",
-        "21  put the floating ip on port quickstart-control-plane-0  (after 6, 7, 16, 17)",
+        "11  create port quickstart-control-plane-0 10.8.0.10, pods 10.244.0.0/24  (after 1, 2, 4)",
+        "12  create server quickstart-control-plane-0 (m1.medium in az1)  (after 2, 3, 5, 6, 8, 9, 10, 11)",
+        "13  create port quickstart-workers-0 10.8.0.11, pods 10.244.1.0/24  (after 1, 2, 5, 12)",
+        "14  create port quickstart-workers-1 10.8.0.12, pods 10.244.2.0/24  (after 1, 2, 5, 12)",
+        "15  create server quickstart-workers-0 (m1.small in az1)  (after 8, 13)",
+        "16  create server quickstart-workers-1 (m1.small in az2)  (after 8, 14)",
+        "17  wait until 3 machines run  (after 12, 15, 16)",
+        "18  put the router on the external network  (after 3, 17)",
+        "19  put the subnet on the router  (after 2, 3, 17, 18)",
+        "20  add 11 rules to security group control-plane  (after 4, 5, 17)",
+        "21  add 3 rules to security group worker  (after 4, 5, 17)",
+        "22  put the floating ip on port quickstart-control-plane-0  (after 6, 11, 18, 19)",
+        "23  add route 10.244.0.0/24 via 10.8.0.10, add route 10.244.1.0/24 via 10.8.0.11, add route 10.244.2.0/24 via 10.8.0.12  (after 3, 19)",
+        "24  wait until the Kubernetes API answers  (after 6, 7, 12, 22)",
+        "25  delete the unsealing key from the metadata of server quickstart-control-plane-0  (after 12, 24)",
+        "26  wait until 3 nodes are Ready  (after 15, 16, 24)",
+        "27  wait until moyai-cloud-controller-manager, coredns, kube-proxy run  (after 15, 16, 24)",
+        "28  wait until csi-cinder-controllerplugin, snapshot-controller, csi-cinder-nodeplugin run  (after 15, 16, 24)",
     ]
 
 
@@ -62,7 +73,47 @@ def test_nothing_to_do_is_said() -> None:
 
 def test_data_is_plain() -> None:
     data = text.data(plan_up(parse(""), EMPTY, NEW))
-    assert data["steps"][1] == {"key": "subnet", "does": "create subnet quickstart-subnet 10.8.0.0/24", "after": ["network"]}
+    assert data["steps"][1] == {
+        "key": "subnet",
+        "verb": "create",
+        "kind": "subnet",
+        "name": "",
+        "does": "create subnet quickstart-subnet 10.8.0.0/24",
+        "after": ["network"],
+    }
+    waits = {step["key"]: step["after"] for step in data["steps"] if step["verb"] == "wait"}
+    assert waits["machines boot"][0] == "server quickstart-control-plane-0"
+    assert json.loads(json.dumps(data)) == data
+
+
+@pytest.mark.parametrize("capability", [Capability.TAGS, Capability.CREDENTIALS, Capability.POD_ROUTING])
+def test_a_capability_that_a_cluster_cannot_do_without_is_missed_before_anything_is_made(capability: Capability) -> None:
+    observed = replace(EMPTY, capabilities=frozenset(Capability) - {capability})
+    with pytest.raises(MoyaiError, match=f"cloud moyai has no {capability}"):
+        plan_up(parse(""), observed, NEW)
+
+
+def test_a_cluster_does_without_volumes_and_load_balancers_and_the_plan_says_so() -> None:
+    observed = replace(EMPTY, capabilities=frozenset(Capability) - {Capability.DISKS, Capability.LOAD_BALANCERS})
+    addons = addons_of(ready=False, intended=(), capabilities=observed.capabilities)
+    plan = plan_up(parse(""), observed, NEW, addons=addons)
+    assert plan.notes == (
+        "cloud moyai has no volumes: the CSI driver is left out, and claims of volumes stay pending",
+        "cloud moyai has no load balancers: Services of type LoadBalancer stay pending",
+    )
+    assert not [line for line in text.lines(plan) if "volumes" in line and line.strip()[0].isdigit()]
+
+
+def test_the_classes_of_changes_are_complete_and_said() -> None:
+    old = dump(parse(""))
+    new = dump(parse("spec: {nodePools: [{replicas: 3, labels: {a: b}}, {name: big}], volumes: {reclaimPolicy: Retain}}"))
+    assert [change.text for change in classify(old, new)] == [
+        "spec.volumes.reclaimPolicy: Delete → Retain (live: the default StorageClass follows)",
+        "spec.nodePools[workers].replicas: 2 → 3 (live: machines are made or removed)",
+        "spec.nodePools[workers].labels: {} → {'a': 'b'} (rolling: a node registers with them)",
+        "spec.nodePools[big].replicas: 0 → 2 (live: machines are made or removed)",
+    ]
+    assert unclassified(old["spec"]) == set()
 
 
 @pytest.mark.parametrize(

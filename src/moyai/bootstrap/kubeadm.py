@@ -1,7 +1,7 @@
 """kubeadm's configuration files (v1beta4) for the control plane and for workers.
 
-Pure: facts in, YAML out. What the machines are (flavor, cloud) plays no part; what this host's recipes found (cgroup v1, no
-CAP_SYS_RESOURCE, shared disks) is in the kubelet's configuration, where it does no harm on other machines.
+Pure: facts in, YAML out. What the machines are (flavor, cloud) plays no part; what the machines of the local
+cloud need (cgroup v1, no CAP_SYS_RESOURCE, shared disks) is in the kubelet's configuration, where it does no harm elsewhere.
 """
 
 from __future__ import annotations
@@ -45,14 +45,16 @@ def patches() -> dict[str, str]:
 
 @dataclass(frozen=True)
 class InitFacts:
-    """``api_address``: the API's floating address. ``token``: the bootstrap token, valid for an hour from kubeadm's start.
+    """``api_names``: names and addresses that lead to the API from outside.
+
+    ``token``: the bootstrap token, valid for an hour from kubeadm's start.
 
     ``image_tags``: tags of ``etcd`` and ``coredns`` in the node image, where they are not what kubeadm would choose.
     """
 
     cluster: Cluster
     node: Node
-    api_address: str
+    api_names: tuple[str, ...]
     token: str
     image_tags: Mapping[str, str] = field(default_factory=dict[str, str])
 
@@ -115,7 +117,7 @@ def init_config(facts: InitFacts) -> str:
                 "serviceSubnet": str(spec.network.service_cidr),
                 "dnsDomain": "cluster.local",
             },
-            "apiServer": {"certSANs": sorted({facts.api_address, node.address, "127.0.0.1", "localhost"})},
+            "apiServer": {"certSANs": sorted({*facts.api_names, node.address, "127.0.0.1", "localhost"})},
             "controllerManager": {
                 "extraArgs": _args(
                     {

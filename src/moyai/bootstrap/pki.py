@@ -11,7 +11,6 @@ import base64
 import os
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from hashlib import sha256
 from pathlib import Path
 
 from cryptography import x509
@@ -43,13 +42,6 @@ class Pki:
     @property
     def ca(self) -> bytes:
         return self.files["ca.crt"]
-
-    @property
-    def ca_hash(self) -> str:
-        """The authority's public key as kubeadm pins it."""
-        key = x509.load_pem_x509_certificate(self.ca).public_key()
-        der = key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
-        return f"sha256:{sha256(der).hexdigest()}"
 
 
 def ensure(folder: Path, clock: Clock) -> Pki:

@@ -1,8 +1,8 @@
 """User data: all that a machine is told, so that it becomes a node with nobody logging in.
 
 One cloud-boothook script, which cloud-init runs as soon as it has read the user data: it unpacks files and starts
-moyai-bootstrap.service, minutes of other start-up work aside. Always holds: secrets of the control plane are in it only
-encrypted; workers are told a token that lives an hour and the authority's certificate; running it again does nothing.
+moyai-bootstrap.service beside the minutes of other start-up work. Always holds: secrets of the control plane are in it only
+encrypted; workers get a token that lives an hour and the authority's certificate; running it again does nothing.
 Source of the facts: kubeadm v1beta4, cloud-init's boothook handler, CNI 1.0.
 """
 
@@ -11,10 +11,9 @@ from __future__ import annotations
 import base64
 import gzip
 import io
-import json
 import secrets
 import tarfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
 
@@ -23,13 +22,12 @@ from moyai.bootstrap.pki import Pki, seal
 from moyai.core import yamltext
 from moyai.core.errors import Terminal
 from moyai.plan.nodes import Node
+from moyai.plan.pod_network import pod_network_of
 from moyai.plan.rules import API_PORT
 from moyai.spec.model import Cluster, NodePool
 
 #: What Nova takes, counted after encoding.
 LIMIT = 65535
-#: Name of the server metadata that holds the key to the sealed part.
-KEY_METADATA = "moyai.key"
 DISCOVERY = "/etc/moyai/discovery.conf"
 
 
@@ -54,25 +52,27 @@ def new_token() -> str:
     return f"{''.join(pick[:6])}.{''.join(pick[6:])}"
 
 
-def control_plane(
+def first_control_plane(
     facts: NodeFacts,
     *,
-    api_address: str,
-    addons: str,
-    volumes: str = "",
+    api_names: Sequence[str],
+    addons: Mapping[str, str],
+    late: Collection[str] = (),
     key: str,
     image_tags: Mapping[str, str] | None = None,
 ) -> str:
-    """User data of a control plane. ``key``: opens the sealed part.
+    """User data of the machine that begins a cluster. ``key``: opens the encrypted part.
 
-    ``addons``, ``volumes``: manifests, with their secrets; the latter are applied last and may be left out.
+    ``api_names``: names and addresses that lead to the API from outside. ``addons``: name → manifests, with their secrets, in
+    the order in which they are applied; those in ``late`` are applied last, once the cluster itself runs.
     """
     sealed = {f"etc/kubernetes/pki/{name}": content for name, content in facts.pki.files.items()}
-    init = kubeadm.InitFacts(facts.cluster, facts.node, api_address, facts.token, image_tags or {})
+    init = kubeadm.InitFacts(facts.cluster, facts.node, tuple(api_names), facts.token, image_tags or {})
     sealed["etc/moyai/kubeadm.yaml"] = kubeadm.init_config(init).encode()
-    sealed["etc/moyai/addons.yaml"] = addons.encode()
-    if volumes:
-        sealed["etc/moyai/volumes.yaml"] = volumes.encode()
+    for number, (name, manifests) in enumerate(addons.items(), 1):
+        if manifests:
+            folder = "late" if name in late else "early"
+            sealed[f"etc/moyai/addons/{folder}/{number:02}-{name.replace(' ', '-')}.yaml"] = manifests.encode()
     return _script(
         facts,
         {
@@ -110,55 +110,15 @@ def _discovery(facts: NodeFacts, endpoint: str) -> str:
     )
 
 
-def masquerade(cluster: Cluster) -> str:
-    """The nftables table that hides pods behind their node's address for what leaves the cluster, and only for that."""
-    network = cluster.spec.network
-    inside = f"{{ {network.pod_cidr}, {network.node_cidr}, {network.service_cidr} }}"
-    return (
-        "table ip moyai\ndelete table ip moyai\ntable ip moyai {\n"
-        "  chain postrouting {\n"
-        "    type nat hook postrouting priority srcnat; policy accept;\n"
-        f"    ip saddr {network.pod_cidr} ip daddr != {inside} counter masquerade\n"
-        "  }\n}\n"
-    )
-
-
-def conflist(node: Node, mtu: int) -> str:
-    """The node's pod network: a bridge with addresses of its own pod range; other nodes' pods are reached over the router."""
-    return json.dumps(
-        {
-            "cniVersion": "1.0.0",
-            "name": "moyai",
-            "plugins": [
-                {
-                    "type": "bridge",
-                    "bridge": "cni0",
-                    "isGateway": True,
-                    "ipMasq": False,
-                    "hairpinMode": True,
-                    "mtu": mtu,
-                    "ipam": {
-                        "type": "host-local",
-                        "ranges": [[{"subnet": node.pod_cidr}]],
-                        "routes": [{"dst": "0.0.0.0/0"}],
-                    },
-                },
-                {"type": "portmap", "capabilities": {"portMappings": True}, "backend": "nftables"},
-            ],
-        },
-        indent=1,
-    )
-
-
 def mirror_hosts(url: str) -> str:
     """containerd's hosts.toml: ask the mirror first, then the registry that the image's name means."""
     return f'[host."{url.rstrip("/")}"]\n  capabilities = ["pull", "resolve"]\n'
 
 
 def _script(facts: NodeFacts, own: Mapping[str, bytes]) -> str:
+    pods = pod_network_of(facts.cluster.spec)
     content = {
-        "etc/cni/net.d/10-moyai.conflist": conflist(facts.node, facts.mtu).encode(),
-        "etc/moyai/masquerade.nft": masquerade(facts.cluster).encode(),
+        **{name: text.encode() for name, text in pods.files(facts.node, mtu=facts.mtu).items()},
         "etc/systemd/system/moyai-network.service": _data("moyai-network.service"),
         "etc/systemd/system/moyai-bootstrap.service": _data("moyai-bootstrap.service"),
         "usr/local/lib/moyai/patiently": _data("patiently"),

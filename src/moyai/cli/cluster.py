@@ -84,7 +84,7 @@ def status(cluster: str | None, output: str) -> None:
     from moyai.lifecycle.status import read
 
     record = recorded(cluster)
-    found = read(record, connect(record.spec["spec"]["cloud"]))
+    found = read(record, connect(record.cloud))
     if output == "json":
         click.echo(json.dumps(found.data(), indent=1))
     else:
@@ -155,7 +155,7 @@ def down(cluster: str | None, yes: bool, uid: str, cloud_name: str, dry_run: boo
     paths = default_paths()
     name = _name(cluster, paths) if cluster or not uid else ""
     record = Record.open(paths, name) if name else None
-    cloud = connect(cloud_name or (record.spec["spec"]["cloud"] if record else "moyai"))
+    cloud = connect(cloud_name or (record.cloud if record else "moyai"))
     target, record = teardown.target_of(name, paths, cloud, uid)
     if dry_run:
         plan = teardown.preview(target, cloud)

@@ -35,7 +35,7 @@ def explain(pod: str, cluster: str | None, namespace: str, output: str) -> None:
     record = recorded(cluster)
 
     def zones() -> list[str]:
-        return connect(record.spec["spec"]["cloud"]).machines.zones()
+        return connect(record.cloud).machines.zones()
 
     found = read(record, name, namespace=given or namespace or "default", zones=zones)
     click.echo(json.dumps(asdict(found), indent=1) if output == "json" else "\n".join(_lines(found)))

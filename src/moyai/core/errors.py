@@ -42,6 +42,11 @@ class MoyaiError(Exception):
         return f"{text} ({', '.join(details)})" if details else text
 
 
+def one_line(error: BaseException) -> str:
+    """An error as one line of a report."""
+    return " ".join(str(error).split()) if isinstance(error, MoyaiError) else f"{type(error).__name__}: {error}"
+
+
 class UsageError(MoyaiError):
     """The input is wrong; nothing was changed. Exit code 2."""
 

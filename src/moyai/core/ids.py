@@ -7,11 +7,16 @@ from __future__ import annotations
 
 import re
 import secrets
+from typing import Literal
 
 #: Tag key on cloud objects (as ``moyai.cluster=UID`` where tags are plain strings, as key and value in metadata).
 CLUSTER_TAG = "moyai.cluster"
 ROLE_KEY = "moyai.role"
+#: The values of ``ROLE_KEY``.
+Role = Literal["control-plane", "worker"]
 POOL_KEY = "moyai.pool"
+#: Server metadata: the key that opens the encrypted part of a control plane's user data, until the machine has used it.
+UNSEALING_KEY = "moyai.key"
 #: Server metadata: the pod CIDR that the planner gave this node; the cloud controller manager copies it to the Node.
 POD_CIDR_KEY = "moyai.pod-cidr"
 

@@ -50,7 +50,6 @@ from moyai.kube.resources import (
 )
 from moyai.lifecycle.clusters import open_api
 from moyai.lifecycle.record import Record
-from moyai.spec.load import validate
 from moyai.spec.model import ClusterSpec
 
 T = TypeVar("T")
@@ -61,7 +60,7 @@ def read(record: Record, pod: str, *, namespace: str, zones: Callable[[], list[s
     api = open_api(record)
     if api is None:
         raise Terminal(f"cluster {record.name} was never finished", hint="`moyai up` goes on building it")
-    return explain(gather(api, validate(record.spec, source="record").spec, pod, namespace=namespace, zones=zones))
+    return explain(gather(api, record.cluster.spec, pod, namespace=namespace, zones=zones))
 
 
 def gather(api: KubeApi, spec: ClusterSpec, name: str, *, namespace: str, zones: Callable[[], list[str]]) -> Facts:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from moyai.kube.objects.node import UNINITIALIZED, Taint
+from moyai.kube.objects.node import CONTROL_PLANE, UNINITIALIZED, Taint
 from moyai.kube.objects.scheduling import PodRequirements, Terms, matches
 
 #: Where a node is: the well-known label first, then the CSI driver's own.
@@ -76,7 +76,7 @@ class Obstacle:
 #: Taints that only repeat what another obstacle says in plainer words.
 _ECHOES = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable", "node.kubernetes.io/unschedulable")
 _PLAIN = {
-    "node-role.kubernetes.io/control-plane": "is kept for the control plane",
+    CONTROL_PLANE: "is kept for the control plane",
     "node.kubernetes.io/out-of-service": "is out of service",
     "node.cloudprovider.kubernetes.io/shutdown": "is shut off in the cloud",
     UNINITIALIZED: "is not initialised by the cloud controller manager yet",

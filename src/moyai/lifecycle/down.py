@@ -15,26 +15,24 @@ from typing import Any, Literal
 
 from moyai.cloud.capabilities import Cloud
 from moyai.core.clock import Clock, SystemClock
-from moyai.core.errors import MoyaiError, Terminal, UsageError
-from moyai.core.graph import Task, run_graph
+from moyai.core.errors import MoyaiError, Terminal, UsageError, one_line
+from moyai.core.keys import Kind
 from moyai.core.paths import Paths
 from moyai.core.progress import Reporter
 from moyai.core.progress import Step as Progress
 from moyai.kube.quick import KubeApi
-from moyai.lifecycle import observe
+from moyai.lifecycle import execute, observe
 from moyai.lifecycle.clusters import open_api
-from moyai.lifecycle.execute import Executor, explain
 from moyai.lifecycle.record import Record, locked
 from moyai.lifecycle.release_volumes import try_release
 from moyai.lifecycle.services import delete_balanced
 from moyai.plan import steps as s
-from moyai.plan.steps import Delete, Kept, Plan, Step
+from moyai.plan.graph import Kept, Plan
+from moyai.plan.steps import Delete, StepId
 from moyai.plan.teardown import Target, plan_down
-from moyai.spec.load import validate
 
 #: How often the cloud is looked at again before what is left is reported as left.
 ROUNDS = 4
-WORKERS = 24
 Fate = Literal["gone", "kept", "left"]
 
 
@@ -42,7 +40,7 @@ Fate = Literal["gone", "kept", "left"]
 class Line:
     """One object in the report. ``why``: why it was kept or is left."""
 
-    kind: str
+    kind: Kind
     name: str
     id: str
     fate: Fate
@@ -71,9 +69,8 @@ def target_of(name: str, paths: Paths, cloud: Cloud, uid: str = "") -> tuple[Tar
     """Which cluster is meant: by its record, else by what the cloud holds. UsageError when there is none, or several."""
     record = Record.open(paths, name) if name else None
     if record is not None and uid in ("", record.uid):
-        spec = validate(record.spec, source="record")
-        target = Target(record.name, record.uid, record.recorded().intended, spec.spec.volumes.reclaim_policy)
-        return target, record
+        policy = record.cluster.spec.volumes.reclaim_policy
+        return Target(record.name, record.uid, record.recorded().intended, policy), record
     found = observe.find_clusters(cloud)
     if uid:
         if uid not in found:
@@ -119,21 +116,21 @@ class _Down:
         self.cloud = cloud
         self.reporter = reporter
         self.clock = clock
-        self.failures: dict[tuple[str, str], str] = {}
-        self.met: dict[tuple[str, str], str] = {}
+        self.failures: dict[tuple[Kind, str], str] = {}
+        self.met: dict[tuple[Kind, str], str] = {}
         #: Disks that stay, also those that hang on nothing of the cluster any more in the end.
-        self.disks: dict[tuple[str, str], Kept] = {}
+        self.disks: dict[tuple[Kind, str], Kept] = {}
 
     def run(self) -> DownReport:
         self._services()
         plan = self._look("look at the cloud")
         if self._release(plan):
             plan = self._look("look at the cloud again")
-        before: set[str] | None = None
+        before: set[StepId] | None = None
         for number in range(ROUNDS):
-            if not plan or (before is not None and before == {step.key for step in plan.steps} and number > 1):
+            if not plan or (before is not None and before == {step.id for step in plan.steps} and number > 1):
                 break
-            before = {step.key for step in plan.steps}
+            before = {step.id for step in plan.steps}
             self._carry_out(plan, number)
             plan = self._look("list what is left" + (f" ({number + 1})" if number else ""))
         report = self._report(plan)
@@ -161,7 +158,7 @@ class _Down:
                     return
                 left = delete_balanced(api, clock=self.clock, progress=progress)
             except MoyaiError as error:
-                progress.progress(f"{explain(error)}; they are removed in the cloud itself")
+                progress.progress(f"{one_line(error)}; they are removed in the cloud itself")
                 return
             if left:
                 progress.progress(f"{', '.join(left)} did not go in time; removed in the cloud itself")
@@ -184,36 +181,28 @@ class _Down:
             if isinstance(step, Delete):
                 self.met[(step.kind, step.object_id)] = step.name
         for kept in plan.kept:
-            if kept.kind in ("volume", "snapshot"):
+            if kept.kind in (Kind.VOLUME, Kind.SNAPSHOT):
                 self.disks[(kept.kind, kept.object_id)] = kept
         return plan
 
     def _carry_out(self, plan: Plan, number: int) -> None:
-        executor = Executor(self.cloud, None, uid=self.target.uid, known=plan.known, clock=self.clock)
-        suffix = f" (again, {number})" if number else ""
+        context = execute.Context(self.cloud, None, uid=self.target.uid, clock=self.clock)
 
-        def run(step: Step, progress: Progress) -> None:
-            try:
-                executor.run(step, progress)
-            except MoyaiError as error:
-                # what depends on it is tried all the same: the cloud says best what it allows
-                progress.progress(f"failed: {explain(error)}")
-                if isinstance(step, Delete):
-                    self.failures[(step.kind, step.object_id)] = explain(error)
-                else:
-                    self.failures[("step", step.key)] = explain(error)
+        def failed(step: s.Step, error: BaseException, progress: Progress) -> bool:
+            if not isinstance(error, MoyaiError):
+                return False
+            # what depends on it is tried all the same: the cloud says best what it allows
+            progress.progress(f"failed: {one_line(error)}")
+            if isinstance(step, Delete):
+                self.failures[(step.kind, step.object_id)] = one_line(error)
+            return True
 
-        run_graph(
-            [
-                Task(
-                    step.key + suffix,
-                    lambda _, progress, step=step: run(step, progress),
-                    tuple(key + suffix for key in step.after),
-                )
-                for step in plan.steps
-            ],
+        execute.carry_out(
+            plan,
+            execute.table(execute.Removing(context)),
             self.reporter,
-            workers=WORKERS,
+            suffix=f" (again, {number})" if number else "",
+            failed=failed,
         )
 
     def _report(self, plan: Plan) -> DownReport:
@@ -232,16 +221,10 @@ class _Down:
             # made by an earlier `up` and gone before this `down` looked
             for made in self.record.objects.values():
                 if made.id and made.id not in known:
-                    lines.append(Line(_kind(made.key), made.name or made.key, made.id, "gone"))
+                    lines.append(Line(made.key.kind, made.name or str(made.key), made.id, "gone"))
         order = {"left": 0, "kept": 1, "gone": 2}
         lines.sort(key=lambda line: (order[line.fate], line.kind, line.name))
         return DownReport(self.target.name, self.target.uid, tuple(lines), dict(self.reporter.timings))
-
-
-def _kind(key: str) -> str:
-    first = key.split(" ")[0]
-    names = {"group": "security group", s.FLOATING_IP: "floating ip", s.KEYPAIR: "key pair", s.VOLUMES_CREDENTIAL: "credential"}
-    return names.get(first, first)
 
 
 def check(report: DownReport) -> None:

@@ -7,11 +7,16 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from moyai.cloud.capabilities import Capability, Cloud
-from moyai.cloud.model import Port
-from moyai.core.ids import CLUSTER_TAG, cluster_tag
-from moyai.plan import steps as s
-from moyai.plan.cluster import object_name
-from moyai.plan.observed import Observed, owner
+from moyai.cloud.model import Port, Quota
+from moyai.core.errors import MoyaiError
+from moyai.core.ids import CLUSTER_TAG, Role, cluster_tag
+from moyai.kube.objects import Node, parse_daemon_set, parse_deployment, parse_node
+from moyai.kube.quick import KubeApi
+from moyai.kube.resources import DAEMON_SETS, DEPLOYMENTS, NODES
+from moyai.lifecycle.storage_class import reclaim_policy
+from moyai.plan import keys
+from moyai.plan.existing import ROLES
+from moyai.plan.observed import AccountFacts, KubeFacts, KubeNode, Observed, owner
 
 WORKERS = 8
 
@@ -22,7 +27,6 @@ def take(
     name: str,
     uid: str,
     plan_for: str = "up",
-    kube_nodes: frozenset[str] | None = None,
 ) -> Observed:
     """The cloud as it is, for cluster ``name`` with this UID. ``plan_for`` ``down``: no flavors, images and quotas."""
     tag = cluster_tag(uid)
@@ -35,14 +39,16 @@ def take(
         "tagged_ports": lambda: cloud.networks.ports(tag=tag),
         "servers": lambda: machines.servers(tag=tag),
         "keypairs": machines.keypairs,
-        "credentials": lambda: cloud.credentials.credentials(name_prefix=f"{name}-"),
+        "credentials": lambda: _credentials(cloud, f"{name}-"),
+        "capabilities": cloud.capabilities,
     }
     if plan_for == "up":
         first |= {
             "flavors": machines.flavors,
             "zones": machines.zones,
             "images": cloud.images.images,
-            "quotas": cloud.quotas.quotas,
+            "quotas": lambda: _quotas(cloud),
+            "account": lambda: _account(cloud),
         }
     else:
         # a cloud without load balancers or volumes has none of ours
@@ -53,9 +59,9 @@ def take(
             first |= {"volumes": cloud.disks.volumes, "snapshots": cloud.disks.snapshots}
     with ThreadPoolExecutor(WORKERS, thread_name_prefix="snapshot") as pool:
         got = _all(pool, first)
-        own_name = object_name(name, s.NETWORK)
+        own_name = keys.object_name(name, keys.NETWORK)
         ids = [n.id for n in got["networks"] if tag in n.tags or (n.name == own_name and owner(n) is None)]
-        group_names = {object_name(name, s.group_key("control-plane")), object_name(name, s.group_key("worker"))}
+        group_names = {keys.object_name(name, keys.security_group(role)) for role in ROLES}
         groups = [g.id for g in got["groups"] if tag in g.tags or (g.name in group_names and owner(g) is None)]
         routers = [r.id for r in got["routers"] if tag in r.tags]
         second: dict[str, Callable[[], Any]] = {}
@@ -90,7 +96,8 @@ def take(
         keypairs=tuple(got["keypairs"]),
         credentials=got["credentials"],
         quotas=tuple(got.get("quotas", ())),
-        kube_nodes=kube_nodes,
+        capabilities=got["capabilities"],
+        account=got.get("account", AccountFacts()),
     )
 
 
@@ -100,11 +107,11 @@ def find_clusters(cloud: Cloud) -> dict[str, str]:
     for network in cloud.networks.networks():
         uid = owner(network)
         if uid:
-            found[uid] = network.name.removesuffix(f"-{s.NETWORK}")
+            found[uid] = network.name.removesuffix(keys.object_name("", keys.NETWORK))
     for router in cloud.networks.routers():
         uid = owner(router)
         if uid:
-            found.setdefault(uid, router.name.removesuffix(f"-{s.ROUTER}"))
+            found.setdefault(uid, router.name.removesuffix(keys.object_name("", keys.ROUTER)))
     for server in cloud.machines.servers():
         uid = server.metadata.get(CLUSTER_TAG)
         if uid:
@@ -115,3 +122,37 @@ def find_clusters(cloud: Cloud) -> dict[str, str]:
 def _all(pool: ThreadPoolExecutor, calls: Mapping[str, Callable[[], Any]]) -> dict[str, Any]:
     futures = {name: pool.submit(call) for name, call in calls.items()}
     return {name: future.result() for name, future in futures.items()}
+
+
+def kube_facts(api: KubeApi | None) -> KubeFacts | None:
+    """What the cluster's API says; None where there is none, or none that answers."""
+    if api is None:
+        return None
+    try:
+        nodes = [parse_node(one) for one in api.list(NODES, timeout=3)]
+        deployments = map(parse_deployment, api.list(DEPLOYMENTS, namespace="kube-system", timeout=3))
+        daemon_sets = map(parse_daemon_set, api.list(DAEMON_SETS, namespace="kube-system", timeout=3))
+        policy = reclaim_policy(api)
+    except MoyaiError:
+        return None
+    running = frozenset(one.name for one in (*deployments, *daemon_sets) if one.done)
+    return KubeFacts(nodes=tuple(map(_kube_node, nodes)), running=running, reclaim_policy=policy)
+
+
+def _kube_node(node: Node) -> KubeNode:
+    role: Role = "control-plane" if node.control_plane else "worker"
+    version = node.kubelet.removeprefix("v")
+    return KubeNode(node.name, ready=bool(node.ready), known=not node.uninitialized, version=version, role=role)
+
+
+def _account(cloud: Cloud) -> AccountFacts:
+    account = cloud.account
+    return AccountFacts(account.region(), account.login_url() or "", account.image_mirror() or "")
+
+
+def _credentials(cloud: Cloud, prefix: str) -> dict[str, str]:
+    return cloud.credentials.credentials(name_prefix=prefix) if Capability.CREDENTIALS in cloud.capabilities() else {}
+
+
+def _quotas(cloud: Cloud) -> list[Quota]:
+    return cloud.quotas.quotas() if Capability.QUOTAS in cloud.capabilities() else []

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,18 +21,23 @@ from moyai.core.clock import Clock, SystemClock
 from moyai.core.errors import Terminal, UsageError
 from moyai.core.files import write_private
 from moyai.core.ids import is_dns_label, new_uid
+from moyai.core.keys import Key
 from moyai.core.locks import file_lock
 from moyai.core.paths import Paths
+from moyai.lifecycle.record_format import VERSION, current, read_objects, write_object
 from moyai.plan.observed import NodeSeat, Recorded
+from moyai.spec.load import validate
+from moyai.spec.model import Cluster
 
-VERSION = 1
+#: A token is renewed when it has lived so long: what is left of its hour must be enough for a machine to boot and join.
+TOKEN_FRESH = timedelta(minutes=30)
 
 
 @dataclass(frozen=True)
 class MadeObject:
-    """One object in the record: when its making was begun, its id once known, and whether ``down`` or a removal ended it."""
+    """One object in the record: when its making was begun, and its id and its name in the cloud once known."""
 
-    key: str
+    key: Key
     begun: str
     id: str = ""
     name: str = ""
@@ -44,6 +49,7 @@ class Record:
     def __init__(self, folder: Path, data: dict[str, Any], clock: Clock | None = None) -> None:
         self.folder = folder
         self._data = data
+        self._objects = read_objects(data["objects"])
         self._clock = clock or SystemClock()
         self._lock = threading.RLock()
 
@@ -59,9 +65,10 @@ class Record:
             return None
         except (OSError, ValueError) as error:
             raise Terminal(f"record {folder / 'record.json'} cannot be read ({error})") from None
-        if not isinstance(data, dict) or cast("dict[str, Any]", data).get("version") != VERSION:
-            raise Terminal(f"record {folder / 'record.json'} was not written by this version of moyai")
-        return cls(folder, cast("dict[str, Any]", data), clock)
+        known = current(cast("dict[str, Any]", data)) if isinstance(data, dict) else None
+        if known is None:
+            raise Terminal(f"record {folder / 'record.json'} was written by a later version of moyai, or by something else")
+        return cls(folder, known, clock)
 
     @classmethod
     def create(cls, paths: Paths, name: str, spec: Mapping[str, Any], clock: Clock | None = None, *, uid: str = "") -> Record:
@@ -79,7 +86,7 @@ class Record:
             "apiAddress": "",
             "spec": dict(spec),
             "seats": {},
-            "objects": {},
+            "objects": [],
         }
         record = cls(folder, data, clock)
         record._save()
@@ -120,40 +127,49 @@ class Record:
         return str(self._data["apiAddress"])
 
     @property
-    def objects(self) -> dict[str, MadeObject]:
+    def cluster(self) -> Cluster:
+        """The same, validated. Raises UsageError for a spec that this version of moyai does not take."""
+        return validate(self.spec, source="record")
+
+    @property
+    def cloud(self) -> str:
+        """The name of the cloud that the cluster is in; readable whatever else the spec has."""
+        return str(self.spec["spec"]["cloud"])
+
+    @property
+    def objects(self) -> dict[Key, MadeObject]:
         with self._lock:
-            return {key: MadeObject(key, **value) for key, value in self._data["objects"].items()}
+            return {key: MadeObject(key, **value) for key, value in self._objects.items()}
 
     def recorded(self) -> Recorded:
         """What the planner asks of the past."""
         with self._lock:
             seats = {name: NodeSeat(**seat) for name, seat in self._data["seats"].items()}
-            return Recorded(self.name, self.uid, seats, frozenset(self._data["objects"]), self.ready)
+            reached = self.api_address if (self.folder / "kubeconfig").exists() else ""
+            return Recorded(self.name, self.uid, seats, frozenset(self._objects), self.ready, reached, self.token_fresh)
 
     # ---- changing
 
-    def intend(self, key: str, name: str = "") -> None:
+    def intend(self, key: Key, name: str = "") -> None:
         """Put on disk that the object ``key`` is about to be made. A key begun earlier keeps its date."""
         with self._lock:
-            entry = self._data["objects"].get(key)
-            if entry is None:
-                self._data["objects"][key] = {"begun": self._now(), "name": name}
+            if key not in self._objects:
+                self._objects[key] = {"begun": self._now(), "name": name}
                 self._save()
 
-    def made(self, key: str, object_id: str, name: str = "") -> None:
+    def made(self, key: Key, object_id: str, name: str = "") -> None:
         with self._lock:
-            entry = self._data["objects"].setdefault(key, {"begun": self._now()})
+            entry = self._objects.setdefault(key, {"begun": self._now()})
             entry["id"] = object_id
             if name:
                 entry["name"] = name
             self._save()
 
-    def forget(self, *keys: str) -> None:
+    def forget(self, *gone: Key) -> None:
         """The objects are gone from the cloud."""
         with self._lock:
-            for key in keys:
-                self._data["objects"].pop(key, None)
-            self._save()
+            if {key for key in gone if self._objects.pop(key, None) is not None}:
+                self._save()
 
     def seat(self, seats: Mapping[str, NodeSeat]) -> None:
         with self._lock:
@@ -199,6 +215,18 @@ class Record:
         with self._lock:
             write_private(self.folder / "secrets.json", json.dumps({**self._secrets(), name: value}, indent=1))
 
+    def keep_token(self, token: str) -> None:
+        """The bootstrap token that machines join with, which lives from now on."""
+        with self._lock:
+            kept = {**self._secrets(), "token": token, "token made": self._clock.now().isoformat()}
+            write_private(self.folder / "secrets.json", json.dumps(kept, indent=1))
+
+    @property
+    def token_fresh(self) -> bool:
+        """Whether the token lives long enough for a machine to boot and join."""
+        made = self.secret("token made")
+        return bool(made) and self._clock.now() - datetime.fromisoformat(made) < TOKEN_FRESH
+
     def _secrets(self) -> dict[str, str]:
         try:
             return cast("dict[str, str]", json.loads((self.folder / "secrets.json").read_text(encoding="utf-8")))
@@ -209,6 +237,7 @@ class Record:
         return self._clock.now().isoformat(timespec="seconds")
 
     def _save(self) -> None:
+        self._data["objects"] = [write_object(key, entry) for key, entry in self._objects.items()]
         write_private(self.folder / "record.json", json.dumps(self._data, indent=1))
 
 

@@ -10,10 +10,8 @@ from collections.abc import Sequence
 
 from moyai.core.errors import Terminal, UsageError
 from moyai.lifecycle.record import Record
-from moyai.plan.cluster import object_name
-from moyai.plan.nodes import address_of
-from moyai.plan.steps import server_key
-from moyai.spec.load import validate
+from moyai.plan import keys
+from moyai.plan.nodes import CONTROL_PLANE_POOL, address_of, node_name
 
 #: The login user of the node image (Debian's cloud-init default).
 USER = "debian"
@@ -24,14 +22,14 @@ def ssh_command(record: Record, node: str, words: Sequence[str] = (), *, user: s
 
     ``node``: its name, with or without the cluster's in front.
     """
-    cluster = validate(record.spec, source="record")
+    cluster = record.cluster
     seats = record.recorded().seats
-    name = node if node in seats else object_name(cluster.name, node)
+    name = node if node in seats else f"{cluster.name}-{node}"
     if name not in seats:
         raise UsageError(f"cluster {cluster.name} has no node {node!r}", hint=f"there are {', '.join(sorted(seats)) or 'none'}")
     if not record.api_address:
         raise Terminal(f"cluster {cluster.name} is not reachable yet", hint="`moyai up` goes on building it")
-    plane = object_name(cluster.name, "control-plane-0")
+    plane = node_name(cluster.name, CONTROL_PLANE_POOL, 0)
     common = [
         "ssh",
         "-i",
@@ -57,5 +55,5 @@ def ssh_command(record: Record, node: str, words: Sequence[str] = (), *, user: s
 
 def _alias(record: Record, name: str) -> str:
     """A name for the machine's host key that a replaced machine of the same name and address does not have."""
-    made = record.objects.get(server_key(name))
+    made = record.objects.get(keys.server(name))
     return f"{name}-{made.id}" if made else name

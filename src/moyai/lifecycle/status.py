@@ -22,7 +22,6 @@ from moyai.lifecycle.clusters import open_api
 from moyai.lifecycle.record import Record
 from moyai.lifecycle.services import balanced
 from moyai.plan.rules import API_PORT
-from moyai.spec.load import validate
 
 _TIMEOUT = 5.0
 
@@ -98,7 +97,7 @@ class _Kube:
 
 def read(record: Record, cloud: Cloud) -> ClusterStatus:
     """The state of a recorded cluster. Raises only for a record that cannot be read."""
-    cluster = validate(record.spec, source="record")
+    cluster = record.cluster
     api = open_api(record)
     with ThreadPoolExecutor(2, thread_name_prefix="status") as pool:
         listing, asking = pool.submit(_servers, cloud, record.uid), pool.submit(_kube, api)

@@ -14,8 +14,6 @@ from moyai.kube.quick import KubeApi
 from moyai.kube.resources import SECRETS
 
 TOKEN_LIFE = timedelta(hours=1)
-#: A token is renewed when it has lived so long: what is left must be enough for a machine to boot and join.
-TOKEN_FRESH = timedelta(minutes=30)
 
 
 def add_token(api: KubeApi, token: str, clock: Clock) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from ipaddress import IPv4Network
 
 from moyai.core.errors import Terminal
+from moyai.plan import keys
 from moyai.plan import steps as s
 from moyai.plan.nodes import Node
 from moyai.plan.observed import Observed
@@ -48,6 +49,8 @@ def needed(observed: Observed, steps: Iterable[Step]) -> Counter[str]:
     """How much of each quota the steps use, less what the same plan gives back first."""
     need: Counter[str] = Counter()
     flavors = {flavor.id: flavor for flavor in observed.flavors}
+    steps = tuple(steps)
+    freed = {step.key for step in steps if isinstance(step, s.Delete)}
     for step in steps:
         if type(step) in _COUNTED:
             need[_COUNTED[type(step)]] += 1
@@ -56,19 +59,21 @@ def needed(observed: Observed, steps: Iterable[Step]) -> Counter[str]:
         if isinstance(step, s.SetRules):
             need["security_group_rule"] += len(step.add) - len(step.remove)
         if isinstance(step, s.CreateGroup):
-            need["security_group_rule"] += 2  # Neutron gives every group two rules for outgoing traffic
-        if isinstance(step, s.CreateServer) and not step.replaces and (flavor := flavors.get(step.flavor_id)):
+            need["security_group_rule"] += 2  # a cloud gives every group two rules for outgoing traffic
+        if isinstance(step, s.CreateServer) and step.key not in freed and (flavor := flavors.get(step.flavor_id)):
             need["instances"] += 1
             need["cores"] += flavor.vcpus
             need["ram"] += flavor.memory_mb
     return need
 
 
-def check_capacity(cluster: Cluster, observed: Observed, steps: Sequence[Step], nodes: Sequence[Node]) -> None:
-    """Raises Terminal when the plan cannot fit."""
+def check_capacity(
+    cluster: Cluster, observed: Observed, steps: Sequence[Step], nodes: Sequence[Node], *, own_routes: int
+) -> None:
+    """Raises Terminal when the plan cannot fit. ``own_routes``: routes of the router that the pod network takes."""
     spec = cluster.spec
-    routes = len(nodes) + _foreign_routes(observed, steps, cluster)
-    if routes > spec.network.max_routes:
+    routes = own_routes + _foreign_routes(observed, steps, cluster)
+    if own_routes and routes > spec.network.max_routes:
         raise Terminal(
             f"{len(nodes)} nodes need {routes} routes in one router, cloud {spec.cloud} allows {spec.network.max_routes} "
             "(spec.network.maxRoutes)",
@@ -93,6 +98,6 @@ def _foreign_routes(observed: Observed, steps: Sequence[Step], cluster: Cluster)
     """Routes in the cluster's router that somebody else put there."""
     if any(isinstance(step, s.CreateRouter) for step in steps):
         return 0
-    name = f"{cluster.name}-{s.ROUTER}"
+    name = keys.object_name(cluster.name, keys.ROUTER)
     routes = [route for router in observed.routers if router.name == name for route in router.routes]
     return sum(not IPv4Network(route.destination).subnet_of(cluster.spec.network.pod_cidr) for route in routes)

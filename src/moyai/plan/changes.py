@@ -1,60 +1,134 @@
-"""What of a spec may change while its cluster exists.
+"""What a changed spec means for a cluster that exists: refused, taken by new nodes, or taken at once.
 
-Addresses, names and versions are built into certificates, routes and nodes; changing them means building the cluster anew,
-and a spec that tries is refused before anything is touched.
+Every field of a spec has one of three classes. ``fixed``: built into certificates, routes and nodes; changing it means building
+the cluster again, and a spec that tries is refused before anything is touched. ``rolling``: nodes that are made from now on
+have it; those that exist keep what they were made with. ``live``: this run brings the cluster to it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, cast
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, cast
 
 from moyai.core.errors import UsageError
 
-#: Paths below ``spec`` that stay as they were, each with what a user can do instead.
-_FIXED = (
-    "cloud",
-    "image",
-    "kubernetesVersion",
-    "controlPlane.flavor",
-    "controlPlane.zone",
-    "network.nodeCIDR",
-    "network.podCIDR",
-    "network.nodePodPrefix",
-    "network.serviceCIDR",
-    "network.mode",
-    "network.externalNetwork",
-    "network.dns",
-    "loadBalancer.provider",
-    "loadBalancer.floatingNetwork",
-    "loadBalancer.createMonitor",
-    "volumes.fencing",
-)
+ChangeClass = Literal["fixed", "rolling", "live"]
+
+_CERTIFICATES = "it is in certificates and in every node's configuration"
+_RANGES = "addresses of nodes, pods and Services are made from it"
+_MACHINE = "it is what the machine was made with, and the machine holds the cluster's state"
+_CONTROLLERS = "the cloud controller manager was deployed with it"
+_MACHINES = "machines are made or removed"
+#: Fields below ``spec`` that stay as they were, each with the reason.
+_FIXED: Mapping[str, str] = {
+    "cloud": "the cluster's objects are in that cloud",
+    "image": "machines are made from it",
+    "kubernetesVersion": _CERTIFICATES,
+    "controlPlane.flavor": _MACHINE,
+    "controlPlane.zone": _MACHINE,
+    "network.nodeCIDR": _RANGES,
+    "network.podCIDR": _RANGES,
+    "network.nodePodPrefix": _RANGES,
+    "network.serviceCIDR": _RANGES,
+    "network.mode": "every node's pod network is made for it",
+    "network.externalNetwork": "the router and the API's address are on it",
+    "network.dns": "the machines' subnet hands it out",
+    "loadBalancer.provider": _CONTROLLERS,
+    "loadBalancer.floatingNetwork": _CONTROLLERS,
+    "loadBalancer.createMonitor": _CONTROLLERS,
+    "volumes.fencing": _CONTROLLERS,
+}
+#: Fields of a node pool that a node has from its start to its end.
+_ROLLING: Mapping[str, str] = {
+    "flavor": "a machine keeps its flavor",
+    "zones": "a machine keeps its zone",
+    "labels": "a node registers with them",
+    "taints": "a node registers with them",
+}
+_LIVE: Mapping[str, str] = {
+    "controlPlane.replicas": _MACHINES,
+    "access.apiCIDRs": "rules of the firewall follow",
+    "access.sshCIDRs": "rules of the firewall follow",
+    "network.maxRoutes": "it is compared with the number of nodes",
+    "volumes.reclaimPolicy": "the default StorageClass follows",
+}
 
 
-def refuse_changes(old: dict[str, Any], new: dict[str, Any]) -> None:
-    """Raises UsageError when ``new`` (as ``spec.load.dump`` gives it) changes what must stay as in ``old``."""
-    for path in _FIXED:
-        before, after = _at(old, path), _at(new, path)
-        # None: the cluster was made before there was such a field
-        if before is not None and before != after:
+@dataclass(frozen=True)
+class Change:
+    """One field whose value differs. ``path`` begins with ``spec``; ``reason`` says why the class is what it is."""
+
+    path: str
+    before: Any
+    after: Any
+    kind: ChangeClass
+    reason: str
+
+    @property
+    def text(self) -> str:
+        return f"{self.path}: {_short(self.before)} → {_short(self.after)} ({self.kind}: {self.reason})"
+
+
+def classify(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[Change, ...]:
+    """The differences between two specs, as ``spec.load.dump`` gives them."""
+    return tuple(_changes(old["spec"], new["spec"]))
+
+
+def refuse_fixed(changes: tuple[Change, ...]) -> None:
+    """Raises UsageError for the first change that cannot be made while the cluster exists."""
+    for change in changes:
+        if change.kind == "fixed":
             raise UsageError(
-                f"spec.{path}: {after!r}, should stay {before!r} while the cluster exists",
-                hint="`moyai down` and `moyai up` build it anew",
+                f"{change.path}: {change.after!r}, should stay {change.before!r} while the cluster exists ({change.reason})",
+                hint="`moyai down` and `moyai up` build it again",
             )
 
 
-def _at(document: dict[str, Any], path: str) -> Any:
-    value: Any = document["spec"]
+def unclassified(spec: Mapping[str, Any]) -> set[str]:
+    """Fields of a dumped spec that have no class: a new field must get one."""
+    paths: set[str] = set()
+    for name, value in spec.items():
+        inner = cast("dict[str, Any]", value) if isinstance(value, dict) else None
+        paths |= {name} if inner is None else {f"{name}.{field}" for field in inner}
+    pool = {f"nodePools.{field}" for field in spec["nodePools"][0]} - {"nodePools.name", "nodePools.replicas"}
+    return (paths - {"nodePools"} - set(_FIXED) - set(_LIVE)) | (pool - {f"nodePools.{field}" for field in _ROLLING})
+
+
+def _changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Change]:
+    classes: tuple[tuple[ChangeClass, Mapping[str, str]], ...] = (("fixed", _FIXED), ("live", _LIVE))
+    for kind, fields in classes:
+        for path, reason in fields.items():
+            before, after = _at(old, path), _at(new, path)
+            # None: the cluster was made before there was such a field
+            if before is not None and before != after:
+                yield Change(f"spec.{path}", before, after, kind, reason)
+    before_pools = {pool["name"]: pool for pool in old["nodePools"]}
+    after_pools = {pool["name"]: pool for pool in new["nodePools"]}
+    for name in dict.fromkeys((*before_pools, *after_pools)):
+        where = f"spec.nodePools[{name}]"
+        earlier, later = before_pools.get(name), after_pools.get(name)
+        if earlier is None or later is None:
+            before = earlier["replicas"] if earlier else 0
+            after = later["replicas"] if later else 0
+            yield Change(f"{where}.replicas", before, after, "live", _MACHINES)
+            continue
+        if earlier["replicas"] != later["replicas"]:
+            yield Change(f"{where}.replicas", earlier["replicas"], later["replicas"], "live", _MACHINES)
+        for path, reason in _ROLLING.items():
+            if earlier[path] != later[path]:
+                yield Change(f"{where}.{path}", earlier[path], later[path], "rolling", reason)
+
+
+def _at(spec: Mapping[str, Any], path: str) -> Any:
+    value: Any = spec
     for part in path.split("."):
+        if value is None:
+            return None
         value = cast("dict[str, Any]", value).get(part)
     return value
 
 
-def changed_nodes(old: dict[str, Any], new: dict[str, Any]) -> Iterator[str]:
-    """Names of pools whose labels or taints differ: their nodes that are there keep what they registered with."""
-    before = {pool["name"]: pool for pool in old["spec"]["nodePools"]}
-    for pool in new["spec"]["nodePools"]:
-        earlier = before.get(pool["name"])
-        if earlier and any(earlier[field] != pool[field] for field in ("labels", "taints")):
-            yield pool["name"]
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 60 else text[:57] + "…"

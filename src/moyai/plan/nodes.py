@@ -9,13 +9,12 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
-from typing import Literal
 
 from moyai.core.errors import UsageError
+from moyai.core.ids import Role
 from moyai.plan.observed import NodeSeat
-from moyai.spec.model import FIRST_NODE_NUMBER, Cluster, NodePool
+from moyai.spec.model import FIRST_NODE_NUMBER, Cluster
 
-Role = Literal["control-plane", "worker"]
 CONTROL_PLANE_POOL = "control-plane"
 
 
@@ -71,7 +70,8 @@ def wanted_nodes(
     taken = {seat.slot for seat in seats.values()}
     taken |= {slot for address in used_addresses if (slot := slot_of(network.node_cidr, address)) is not None}
 
-    def place(name: str, role: Role, pool: str, number: int, flavor: str, pool_zones: Sequence[str]) -> Node:
+    def place(role: Role, pool: str, number: int, *, flavor: str, pool_zones: Sequence[str]) -> Node:
+        name = node_name(cluster.name, pool, number)
         seat = seats.get(name)
         if seat is None:
             slot = next((n for n in range(network.max_nodes) if n not in taken), None)
@@ -97,15 +97,11 @@ def wanted_nodes(
     nodes: list[Node] = []
     plane = spec.control_plane
     for number in range(plane.replicas):
-        name = node_name(cluster.name, CONTROL_PLANE_POOL, number)
         own = [plane.zone] if plane.zone else list(zones)
-        nodes.append(place(name, "control-plane", CONTROL_PLANE_POOL, number, plane.flavor, own))
+        nodes.append(place("control-plane", CONTROL_PLANE_POOL, number, flavor=plane.flavor, pool_zones=own))
     for pool in spec.node_pools:
-        for number in range(pool.replicas):
-            name = node_name(cluster.name, pool.name, number)
-            nodes.append(place(name, "worker", pool.name, number, pool.flavor, _zones(pool, zones)))
+        nodes += [
+            place("worker", pool.name, number, flavor=pool.flavor, pool_zones=pool.zones or zones)
+            for number in range(pool.replicas)
+        ]
     return tuple(nodes)
-
-
-def _zones(pool: NodePool, offered: Sequence[str]) -> Sequence[str]:
-    return pool.zones or list(offered)

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from moyai.cloud.capabilities import Capability
 from moyai.cloud.load_balancers import LoadBalancer
 from moyai.cloud.model import (
     Flavor,
@@ -27,7 +28,8 @@ from moyai.cloud.model import (
     Subnet,
     Volume,
 )
-from moyai.core.ids import CLUSTER_TAG, cluster_tag
+from moyai.core.ids import CLUSTER_TAG, Role, cluster_tag
+from moyai.core.keys import Key
 
 
 class Tagged(Protocol):
@@ -36,10 +38,51 @@ class Tagged(Protocol):
 
 
 @dataclass(frozen=True)
+class KubeNode:
+    """A Node object. ``known``: the cloud controller manager has initialised it. ``version``: its kubelet's, without ``v``."""
+
+    name: str
+    ready: bool = True
+    known: bool = True
+    version: str = ""
+    role: Role = "worker"
+
+
+@dataclass(frozen=True)
+class KubeFacts:
+    """What a cluster's API said. ``running``: names of Deployments and DaemonSets of kube-system that have all their pods.
+
+    ``reclaim_policy``: of the default StorageClass, empty where there is none.
+    """
+
+    nodes: tuple[KubeNode, ...] = ()
+    running: frozenset[str] = frozenset()
+    reclaim_policy: str = ""
+
+    @property
+    def names(self) -> frozenset[str]:
+        return frozenset(node.name for node in self.nodes)
+
+    @property
+    def in_service(self) -> frozenset[str]:
+        """Nodes that are Ready and known."""
+        return frozenset(node.name for node in self.nodes if node.ready and node.known)
+
+
+@dataclass(frozen=True)
+class AccountFacts:
+    """Where the parts inside a cluster reach the cloud; empty where the cloud does not publish it."""
+
+    region: str = ""
+    login_url: str = ""
+    image_mirror: str = ""
+
+
+@dataclass(frozen=True)
 class Observed:
     """``keypairs``: names. ``credentials``: name → id of application credentials.
 
-    ``kube_nodes``: names of the Node objects, None when the API did not answer.
+    ``kube``: None when the cluster's API did not answer, or there is none.
     """
 
     flavors: tuple[Flavor, ...] = ()
@@ -59,7 +102,14 @@ class Observed:
     keypairs: tuple[str, ...] = ()
     credentials: Mapping[str, str] = field(default_factory=dict[str, str])
     quotas: tuple[Quota, ...] = ()
-    kube_nodes: frozenset[str] | None = None
+    capabilities: frozenset[Capability] = frozenset(Capability)
+    account: AccountFacts = AccountFacts()
+    kube: KubeFacts | None = None
+
+    @property
+    def kube_nodes(self) -> frozenset[str]:
+        """Names of the Node objects; none where the API did not answer."""
+        return self.kube.names if self.kube else frozenset()
 
 
 @dataclass(frozen=True)
@@ -74,14 +124,18 @@ class NodeSeat:
 class Recorded:
     """What the planner must know of the past. ``intended``: keys of objects whose creation was begun at some time.
 
-    ``ready``: the control plane has answered once, so its machine holds the cluster's state.
+    ``ready``: the control plane has answered once, so its machine holds the cluster's state. ``api_address``: the address that
+    the kubeconfig on disk leads to, empty while there is no kubeconfig. ``token_fresh``: the bootstrap token lives long enough
+    for machines that join now.
     """
 
     name: str
     uid: str
     seats: Mapping[str, NodeSeat] = field(default_factory=dict[str, NodeSeat])
-    intended: frozenset[str] = frozenset()
+    intended: frozenset[Key] = frozenset()
     ready: bool = False
+    api_address: str = ""
+    token_fresh: bool = False
 
 
 def owner(tagged: Tagged) -> str | None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from moyai.cloud.model import SecurityGroupRule
-from moyai.plan.nodes import Role
+from moyai.core.ids import Role
 from moyai.plan.steps import GroupRule
 from moyai.spec.model import ClusterSpec
 

@@ -16,10 +16,12 @@ from typing import Literal
 from moyai.cloud.load_balancers import LoadBalancer
 from moyai.cloud.model import Port, Power, Server, Snapshot, Volume
 from moyai.core.ids import CLUSTER_TAG, ROLE_KEY
+from moyai.core.keys import Key, Kind
+from moyai.plan import keys
 from moyai.plan import steps as s
-from moyai.plan.cluster import floating_ip_description, object_name, unique_name
+from moyai.plan.graph import Kept, Plan, ordered
 from moyai.plan.observed import Observed, owner, owns, server_owner
-from moyai.plan.steps import Delete, Kept, Kind, Plan, Step
+from moyai.plan.steps import Delete, Step, StepId, Verb
 
 #: Tag of floating IPs that outlive their Service, put on by the cloud controller manager.
 KEEP_TAG = "moyai.keep=true"
@@ -34,7 +36,7 @@ class Target:
 
     name: str
     uid: str
-    intended: frozenset[str] = frozenset()
+    intended: frozenset[Key] = frozenset()
     volumes: Literal["Delete", "Retain"] | None = None
 
 
@@ -66,19 +68,19 @@ class _Teardown:
         self.uid = target.uid
         self.steps: list[Step] = []
         self.kept: list[Kept] = []
-        self.networks = {n.id for n in observed.networks if self._ours(n, s.NETWORK)}
-        self.subnets = {n.id for n in observed.subnets if self._ours(n, s.SUBNET) or n.network_id in self.networks}
-        self.routers = [r for r in observed.routers if self._ours(r, s.ROUTER)]
+        self.networks = {n.id for n in observed.networks if self._ours(n, keys.NETWORK)}
+        self.subnets = {n.id for n in observed.subnets if self._ours(n, keys.SUBNET) or n.network_id in self.networks}
+        self.routers = [r for r in observed.routers if self._ours(r, keys.ROUTER)]
         self.servers = {server.id: server for server in observed.servers if server_owner(server) == self.uid}
 
-    def _ours(self, item: object, *keys: str) -> bool:
+    def _ours(self, item: object, *wanted: Key) -> bool:
         """By tag, or untagged under the name that an interrupted run meant to give it."""
         if owns(self.uid, item):  # type: ignore[arg-type]
             return True
         if owner(item) is not None:  # type: ignore[arg-type]
             return False
         name = str(getattr(item, "name", ""))
-        return any(key in self.target.intended and name == object_name(self.target.name, key) for key in keys)
+        return any(key in self.target.intended and name == keys.object_name(self.target.name, key) for key in wanted)
 
     def plan(self) -> Plan:
         # while its controllers live, they put back what is taken away: routes, load balancers, volumes wait for their machine
@@ -86,46 +88,43 @@ class _Teardown:
         machines = {server.id: self._machine(server) for server in plane_servers}
         planes = list(machines.values())
         machines |= {server.id: self._machine(server, planes) for server in self.servers.values() if server.id not in machines}
-        balancers = [self._delete("load balancer", lb.id, lb.name, planes) for lb in self._load_balancers()]
+        balancers = [self._delete(Kind.LOAD_BALANCER, lb.id, lb.name, planes) for lb in self._load_balancers()]
         addresses = self._floating_ips([*planes, *balancers])
         self._volumes(list(machines.values()), planes)
         ports = [
-            self._delete("port", port.id, port.name or port.id, [*self._machine_of(port, machines), *planes, *balancers])
+            self._delete(Kind.PORT, port.id, port.name or port.id, [*self._machine_of(port, machines), *planes, *balancers])
             for port in self.now.ports
             if self._deletable(port)
         ]
         routers = self._routers(planes, addresses)
         subnets = [
-            self._delete("subnet", subnet.id, subnet.name, [*ports, *routers, *balancers])
+            self._delete(Kind.SUBNET, subnet.id, subnet.name, [*ports, *routers, *balancers])
             for subnet in self.now.subnets
             if subnet.id in self.subnets
         ]
         for network in self.now.networks:
             if network.id in self.networks:
-                self._delete("network", network.id, network.name, [*subnets, *ports])
+                self._delete(Kind.NETWORK, network.id, network.name, [*subnets, *ports])
         for group in self.now.groups:
-            if self._ours(group, s.group_key("control-plane"), s.group_key("worker")):
-                self._delete("security group", group.id, group.name, [*machines.values(), *balancers, *ports])
-        name = unique_name(self.target.name, self.uid)
+            if self._ours(group, keys.security_group("control-plane"), keys.security_group("worker")):
+                self._delete(Kind.SECURITY_GROUP, group.id, group.name, [*machines.values(), *balancers, *ports])
+        name = keys.unique_name(self.target.name, self.uid)
         if name in self.now.keypairs:
-            self._delete("key pair", name, name)
+            self._delete(Kind.KEY_PAIR, name, name)
         for credential, identity in self.now.credentials.items():
             if credential.endswith(self.uid):
-                self._delete("credential", identity, credential)
-        return Plan(tuple(self.steps), kept=tuple(self.kept))
+                self._delete(Kind.CREDENTIAL, identity, credential)
+        return Plan(ordered(self.steps), kept=tuple(self.kept))
 
     def _delete(
-        self, kind: Kind, identity: str, name: str, after: Iterable[str] = (), attached_to: tuple[str, ...] = ()
-    ) -> str:
-        key = f"delete {kind} {name}"
-        if any(step.key == key for step in self.steps):
-            key = f"{key} ({identity})"
-        self.steps.append(
-            Delete(
-                key=key, after=tuple(dict.fromkeys(after)), kind=kind, object_id=identity, name=name, attached_to=attached_to
-            )
-        )
-        return key
+        self, kind: Kind, identity: str, name: str, after: Iterable[StepId] = (), *, attached_to: tuple[str, ...] = ()
+    ) -> StepId:
+        key, detail = Key(kind, name), ""
+        if any(step.id == s.deleted(key) for step in self.steps):
+            detail = f"({identity})"
+        step = Delete(key=key, after=tuple(after), detail=detail, object_id=identity, attached_to=attached_to)
+        self.steps.append(step)
+        return step.id
 
     def _load_balancers(self) -> list[LoadBalancer]:
         prefix = f"kube_service_{self.target.name}_"
@@ -138,46 +137,45 @@ class _Teardown:
 
         return [lb for lb in self.now.load_balancers if ours(lb)]
 
-    def _floating_ips(self, after: list[str]) -> list[str]:
+    def _floating_ips(self, after: list[StepId]) -> list[StepId]:
         own_ports = {port.id for port in self.now.ports if port.network_id in self.networks}
-        keys: list[str] = []
+        gone: list[StepId] = []
         for fip in self.now.floating_ips:
-            begun = fip.description == floating_ip_description(self.uid) and owner(fip) is None
+            begun = fip.description == keys.floating_ip_description(self.uid) and owner(fip) is None
             if KEEP_TAG in fip.tags and (owns(self.uid, fip) or fip.port_id in own_ports):
-                self.kept.append(Kept("floating ip", fip.id, fip.address, "its Service asked to keep it"))
+                self.kept.append(Kept(Kind.FLOATING_IP, fip.id, fip.address, "its Service asked to keep it"))
             elif owns(self.uid, fip) or begun:
                 # the API's own one is nobody's business any more; those of Services are their controller's while it lives
-                own = fip.description == floating_ip_description(self.uid)
-                keys.append(self._delete("floating ip", fip.id, fip.address, () if own else after))
+                own = fip.description == keys.floating_ip_description(self.uid)
+                gone.append(self._delete(Kind.FLOATING_IP, fip.id, fip.address, () if own else after))
             elif fip.port_id in own_ports:
                 # somebody's own address on one of our ports: it stays his, and comes free with the port
-                self.kept.append(Kept("floating ip", fip.id, fip.address, "not made by the cluster"))
-        return keys
+                self.kept.append(Kept(Kind.FLOATING_IP, fip.id, fip.address, "not made by the cluster"))
+        return gone
 
-    def _machine(self, server: Server, planes: Iterable[str] = ()) -> str:
+    def _machine(self, server: Server, planes: Iterable[StepId] = ()) -> StepId:
         """The end of a machine; what outlives it is taken off it first, and not while a controller may put it back."""
         staying = [volume for volume in self.now.volumes if server.id in volume.attached_server_ids and self._why_kept(volume)]
         if not staying:
-            return self._delete("server", server.id, server.name)
+            return self._delete(Kind.SERVER, server.id, server.name)
         before = tuple(planes)
         if server.power is not Power.OFF and not server.power.broken:
-            stop = s.StopServer(key=f"stop {server.name}", after=before, name=server.name, server_id=server.id)
+            stop = s.StopServer(key=Key(Kind.SERVER, server.name), after=before, server_id=server.id)
             self.steps.append(stop)
-            before = (stop.key,)
-        detached: list[str] = []
+            before = (stop.id,)
+        detached: list[StepId] = []
         for volume in staying:
-            name = volume.name or volume.id
             step = s.DetachVolume(
-                key=f"detach {volume.id} from {server.name}",
+                key=Key(Kind.VOLUME, volume.name or volume.id),
                 after=before,
-                name=name,
+                detail=f"from {server.name} ({volume.id})",
                 volume_id=volume.id,
                 server=server.name,
                 server_id=server.id,
             )
             self.steps.append(step)
-            detached.append(step.key)
-        return self._delete("server", server.id, server.name, detached)
+            detached.append(step.id)
+        return self._delete(Kind.SERVER, server.id, server.name, detached)
 
     def _mine(self, item: Volume | Snapshot) -> bool:
         return item.metadata.get(CLUSTER_TAG) == self.uid
@@ -196,26 +194,26 @@ class _Teardown:
             return "spec.volumes.reclaimPolicy is Retain"
         return "there is no record of the spec, so spec.volumes.reclaimPolicy is not known"
 
-    def _volumes(self, machines: list[str], planes: list[str]) -> None:
+    def _volumes(self, machines: list[StepId], planes: list[StepId]) -> None:
         # a volume cannot go before its snapshots; they need no machine to be gone but the one whose controllers make them
-        gone: dict[str, list[str]] = {}
+        gone: dict[str, list[StepId]] = {}
         for snap in self.now.snapshots:
             if not self._mine(snap):
                 continue
             name = snap.name or snap.id
             if self.target.volumes == "Delete":
-                gone.setdefault(snap.volume_id, []).append(self._delete("snapshot", snap.id, name, planes))
+                gone.setdefault(snap.volume_id, []).append(self._delete(Kind.SNAPSHOT, snap.id, name, planes))
             else:
-                self.kept.append(Kept("snapshot", snap.id, name, self._policy()))
+                self.kept.append(Kept(Kind.SNAPSHOT, snap.id, name, self._policy()))
         for volume in self.now.volumes:
             if not self._mine(volume) and not any(server in self.servers for server in volume.attached_server_ids):
                 continue
             why, name = self._why_kept(volume), volume.name or volume.id
             if why:
-                self.kept.append(Kept("volume", volume.id, name, why))
+                self.kept.append(Kept(Kind.VOLUME, volume.id, name, why))
             else:
                 attached = tuple(volume.attached_server_ids)
-                self._delete("volume", volume.id, name, [*machines, *gone.get(volume.id, ())], attached)
+                self._delete(Kind.VOLUME, volume.id, name, [*machines, *gone.get(volume.id, ())], attached_to=attached)
 
     def _deletable(self, port: Port) -> bool:
         if port.device_owner.startswith("network:"):
@@ -228,27 +226,31 @@ class _Teardown:
         foreign_machine = port.device_owner.startswith("compute:") and port.device_id not in self.servers
         return port.id not in alive and not (foreign_machine and port.device_id)
 
-    def _machine_of(self, port: Port, machines: Mapping[str, str]) -> list[str]:
+    def _machine_of(self, port: Port, machines: Mapping[str, StepId]) -> list[StepId]:
         return [machines[port.device_id]] if port.device_id in machines else []
 
-    def _routers(self, planes: list[str], addresses: list[str]) -> list[str]:
-        keys: list[str] = []
+    def _routers(self, planes: list[StepId], addresses: list[StepId]) -> list[StepId]:
+        gone: list[StepId] = []
         for router in self.routers:
             need = [*planes, *addresses]
             if router.routes:
                 # a router does not let go of an interface that its routes lead over
-                key = f"remove routes of {router.name}"
-                self.steps.append(s.ClearRoutes(key=key, after=tuple(planes), router_id=router.id, routes=router.routes))
-                need.append(key)
-            plugs: list[str] = []
+                routes = s.RemoveRoutes(
+                    key=keys.ROUTES, after=tuple(planes), detail=f"of {router.name}", router_id=router.id, routes=router.routes
+                )
+                self.steps.append(routes)
+                need.append(routes.id)
+            plugs: list[StepId] = []
             for port in self.now.ports:
                 inside = port.device_id == router.id and port.device_owner.startswith("network:router_interface")
                 for subnet_id in port.subnet_ids if inside else ():
-                    key = f"take subnet {subnet_id} off {router.name}"
-                    if key not in plugs:
+                    off = StepId(Verb.REMOVE, keys.INTERFACE, f"of subnet {subnet_id} on {router.name}")
+                    if off not in plugs:
                         self.steps.append(
-                            s.RemoveInterface(key=key, after=tuple(need), router_id=router.id, subnet_id=subnet_id)
+                            s.RemoveInterface(
+                                key=off.key, after=tuple(need), detail=off.detail, router_id=router.id, subnet_id=subnet_id
+                            )
                         )
-                        plugs.append(key)
-            keys.append(self._delete("router", router.id, router.name, [*need, *plugs]))
-        return keys
+                        plugs.append(off)
+            gone.append(self._delete(Kind.ROUTER, router.id, router.name, [*need, *plugs]))
+        return gone

@@ -5,30 +5,43 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from moyai.plan.steps import Plan, Step
+from moyai.plan.graph import Plan
+from moyai.plan.steps import Step, StepId
 
 
 def lines(plan: Plan) -> list[str]:
-    """One line a step, each with what it waits for; then what is kept, then the notes."""
+    """Changes of the spec; one line a step, each with what it waits for; then what is kept, then the notes."""
+    text = [f"change {change.text}" for change in plan.changes]
     if not plan.steps:
-        text = ["nothing to do"]
+        text.append("nothing to do")
     else:
         width = len(str(len(plan.steps)))
-        numbers = {step.key: number for number, step in enumerate(plan.steps, 1)}
-        text = [f"{numbers[step.key]:>{width}}  {step.text}{_after(step, numbers)}" for step in plan.steps]
+        numbers = {step.id: number for number, step in enumerate(plan.steps, 1)}
+        text += [f"{numbers[step.id]:>{width}}  {step.text}{_after(step, numbers)}" for step in plan.steps]
     text += [f"keep {kept.kind} {kept.name}: {kept.why}" for kept in plan.kept]
     return text + [f"note: {note}" for note in plan.notes]
 
 
-def _after(step: Step, numbers: dict[str, int]) -> str:
-    before = sorted(numbers[key] for key in step.after)
+def _after(step: Step, numbers: dict[StepId, int]) -> str:
+    before = sorted(numbers[one] for one in step.after)
     return f"  (after {', '.join(map(str, before))})" if before else ""
 
 
 def data(plan: Plan) -> dict[str, Any]:
-    """The plan as JSON-able data."""
+    """The plan as JSON-able data: the graph that runs, waits included."""
     return {
-        "steps": [{"key": step.key, "does": step.text, "after": list(step.after)} for step in plan.steps],
+        "changes": [asdict(change) for change in plan.changes],
+        "steps": [
+            {
+                "key": str(step.id),
+                "verb": str(step.verb),
+                "kind": str(step.key.kind),
+                "name": step.key.name,
+                "does": step.text,
+                "after": [str(one) for one in step.after],
+            }
+            for step in plan.steps
+        ],
         "nodes": [asdict(node) for node in plan.nodes],
         "kept": [asdict(kept) for kept in plan.kept],
         "notes": list(plan.notes),

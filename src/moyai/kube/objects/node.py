@@ -12,6 +12,9 @@ from moyai.kube.resources import Json
 #: sets it, and no pod that does not tolerate it starts there before the cloud controller manager takes it away.
 UNINITIALIZED = "node.cloudprovider.kubernetes.io/uninitialized"
 
+#: The label and the taint of a node of the control plane, as kubeadm sets them.
+CONTROL_PLANE = "node-role.kubernetes.io/control-plane"
+
 
 @dataclass(frozen=True)
 class Taint:
@@ -55,6 +58,10 @@ class Node:
     @property
     def reference(self) -> Reference:
         return Reference("Node", self.name, self.uid)
+
+    @property
+    def control_plane(self) -> bool:
+        return CONTROL_PLANE in self.labels
 
     @property
     def uninitialized(self) -> bool:

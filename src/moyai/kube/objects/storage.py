@@ -40,12 +40,14 @@ class Claim:
 
 @dataclass(frozen=True)
 class StorageClass:
-    """``waits``: volumes are made where the first pod is placed. ``default``: of claims that name no class."""
+    """``waits``: volumes are made where the first pod is placed. ``default``: of claims that name no class. ``reclaim_policy``:
+    Delete or Retain, for the volumes that it makes."""
 
     name: str
     provisioner: str = ""
     waits: bool = False
     default: bool = False
+    reclaim_policy: str = ""
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,7 @@ def parse_storage_class(found: Json) -> StorageClass:
         provisioner=text(found, "provisioner"),
         waits=found.get("volumeBindingMode") == "WaitForFirstConsumer",
         default=text_map(found, "metadata", "annotations").get(_DEFAULT_CLASS) == "true",
+        reclaim_policy=text(found, "reclaimPolicy"),
     )
 
 

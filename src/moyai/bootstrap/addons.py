@@ -1,0 +1,120 @@
+"""The add-ons that a cluster starts with. Another one is another entry of ``ADDONS``.
+
+Always holds: required add-ons are applied as soon as the API answers on its machine; the others after the name service runs,
+so that a cluster whose volumes do not work is a cluster all the same. The manifests hold the secrets of credentials.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from moyai.ccm import manifests as ccm
+from moyai.ccm.settings import CloudConfig, LoadBalancerConfig, MoyaiConfig, RouteConfig
+from moyai.cloud.capabilities import Capability
+from moyai.cloud.openstack.cloud_conf import GlobalConfig
+from moyai.core.errors import Terminal
+from moyai.core.keys import Key
+from moyai.csi import manifests as csi
+from moyai.csi.settings import CsiConfig, write_csi_config
+from moyai.csi.settings import MoyaiConfig as CsiMoyaiConfig
+from moyai.images import references
+from moyai.plan import keys
+from moyai.plan import steps as s
+from moyai.plan.addons import Addon, AddonFacts
+
+
+def _controller_manifests(facts: AddonFacts) -> str:
+    spec, made = facts.cluster.spec, facts.made
+    config = CloudConfig(
+        _login(facts, keys.CONTROLLERS_CREDENTIAL),
+        LoadBalancerConfig(
+            enabled=Capability.LOAD_BALANCERS in facts.capabilities,
+            floating_network_id=facts.choices.floating_network.id,
+            subnet_id=made.id(keys.SUBNET),
+            lb_provider=spec.load_balancer.provider,
+            create_monitor=spec.load_balancer.create_monitor,
+        ),
+        RouteConfig(router_id=made.id(keys.ROUTER)),
+        MoyaiConfig(
+            cluster_uid=facts.uid,
+            node_security_group_ids=(made.id(keys.security_group("worker")),),
+            fencing=spec.volumes.fencing,
+        ),
+    )
+    return ccm.render(
+        ccm.ManifestOptions(
+            cluster_name=facts.cluster.name,
+            config=config,
+            image=references.MOYAI,
+            pod_cidr=str(spec.network.pod_cidr),
+            api_server=facts.api_server,
+        )
+    )
+
+
+def _volume_manifests(facts: AddonFacts) -> str:
+    config = CsiConfig(_login(facts, keys.VOLUMES_CREDENTIAL), moyai=CsiMoyaiConfig(cluster_uid=facts.uid))
+    known = references.load().images
+    return csi.render(
+        csi.ManifestOptions(
+            cluster_name=facts.cluster.name,
+            cloud_conf=write_csi_config(config),
+            image=references.MOYAI,
+            images={name: known[name] for name in csi.SIDECARS},
+            api_server=facts.api_server,
+            reclaim_policy=facts.cluster.spec.volumes.reclaim_policy,
+        )
+    )
+
+
+def _login(facts: AddonFacts, credential: Key) -> GlobalConfig:
+    account = facts.account
+    if not account.login_url:
+        cloud = facts.cluster.spec.cloud
+        raise Terminal(f"cloud {cloud} does not say where its Keystone is", hint="its catalog needs an identity endpoint")
+    return GlobalConfig(
+        auth_url=account.login_url,
+        region=account.region,
+        application_credential_id=facts.made.id(credential),
+        application_credential_secret=facts.secrets.get(credential, ""),
+    )
+
+
+#: In the order in which they are applied.
+ADDONS = (
+    Addon(
+        name="cloud controller manager",
+        condition=s.ADDONS,
+        deployments=(ccm.NAME, "coredns"),
+        daemon_sets=("kube-proxy",),
+        credential=keys.CONTROLLERS_CREDENTIAL,
+        manifests=_controller_manifests,
+    ),
+    Addon(
+        name="volumes",
+        condition=s.VOLUMES,
+        deployments=(csi.CONTROLLER, csi.SNAPSHOT_CONTROLLER),
+        daemon_sets=(csi.NODE,),
+        required=False,
+        needs=Capability.DISKS,
+        credential=keys.VOLUMES_CREDENTIAL,
+        manifests=_volume_manifests,
+    ),
+)
+
+
+def addons_of(*, ready: bool, intended: Collection[Key], capabilities: frozenset[Capability]) -> tuple[Addon, ...]:
+    """The add-ons of one cluster: those that it was built with, or, while it is not ``ready``, those that its cloud permits.
+
+    A cluster has a credential for each add-on that reaches the cloud: a cluster of an older moyai has none for the CSI driver,
+    whose images its machines do not hold.
+    """
+
+    def has(addon: Addon) -> bool:
+        if addon.required or addon.credential is None:
+            return True
+        if ready:
+            return keys.secret(addon.credential) in intended
+        return addon.needs is None or addon.needs in capabilities
+
+    return tuple(addon for addon in ADDONS if has(addon))

@@ -1,0 +1,113 @@
+"""What the server of one machine is made with: user data and metadata, rendered from facts alone.
+
+Pure: the same facts give the same text, but for the salt of the encrypted part. Always holds: a control plane's secrets are in
+its user data only encrypted, and the key to them is in the metadata, from where `up` deletes it once the API answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from moyai.bootstrap import user_data
+from moyai.bootstrap.pki import Pki
+from moyai.cloud.capabilities import Capability
+from moyai.core.errors import Terminal
+from moyai.core.ids import CLUSTER_TAG, POD_CIDR_KEY, POOL_KEY, ROLE_KEY, UNSEALING_KEY
+from moyai.core.keys import Key
+from moyai.images import references
+from moyai.plan.addons import Addon, AddonFacts
+from moyai.plan.cluster.endpoint import endpoint_of
+from moyai.plan.graph import Made, Plan
+from moyai.plan.nodes import Node
+from moyai.plan.observed import AccountFacts
+from moyai.plan.rules import API_PORT
+from moyai.plan.steps import CreateServer
+from moyai.spec.model import Cluster
+
+
+@dataclass(frozen=True)
+class Secrets:
+    """``token``: the bootstrap token. ``unsealing_key``: opens the encrypted part. ``credentials``: credential → its secret."""
+
+    pki: Pki = field(repr=False)
+    token: str = field(repr=False)
+    unsealing_key: str = field(repr=False)
+    credentials: Mapping[Key, str] = field(repr=False, default_factory=dict[Key, str])
+
+
+@dataclass(frozen=True)
+class ClusterFacts:
+    """What all machines of one run have in common."""
+
+    cluster: Cluster
+    uid: str
+    plan: Plan
+    addons: tuple[Addon, ...]
+    account: AccountFacts
+    capabilities: frozenset[Capability]
+
+
+@dataclass(frozen=True)
+class ServerContent:
+    user_data: str = field(repr=False)
+    metadata: Mapping[str, str] = field(repr=False)
+
+
+def server_content(step: CreateServer, facts: ClusterFacts, *, made: Made, secrets: Secrets) -> ServerContent:
+    """What the server of ``step`` is made with; ``made`` has all that the step waits for."""
+    node = step.node
+    metadata = {CLUSTER_TAG: facts.uid, ROLE_KEY: node.role, POOL_KEY: node.pool, POD_CIDR_KEY: node.pod_cidr}
+    told = _node_facts(node, facts, made=made, secrets=secrets)
+    if not step.first:
+        return ServerContent(user_data.worker(told), metadata)
+    text = user_data.first_control_plane(
+        told,
+        api_names=endpoint_of((node.name,)).names(made),
+        addons={addon.name: _manifests(addon, node, facts, made=made, secrets=secrets) for addon in facts.addons},
+        late={addon.name for addon in facts.addons if not addon.required},
+        key=secrets.unsealing_key,
+        image_tags=_image_tags(facts.cluster),
+    )
+    return ServerContent(text, {**metadata, UNSEALING_KEY: secrets.unsealing_key})
+
+
+def _node_facts(node: Node, facts: ClusterFacts, *, made: Made, secrets: Secrets) -> user_data.NodeFacts:
+    pool = next((pool for pool in facts.cluster.spec.node_pools if pool.name == node.pool), None)
+    return user_data.NodeFacts(
+        cluster=facts.cluster,
+        node=node,
+        control_plane_address=facts.plan.nodes[0].address,
+        pki=secrets.pki,
+        token=secrets.token,
+        pool=pool if node.role == "worker" else None,
+        mtu=made.network_mtu,
+        mirror=facts.account.image_mirror,
+    )
+
+
+def _manifests(addon: Addon, node: Node, facts: ClusterFacts, *, made: Made, secrets: Secrets) -> str:
+    if addon.manifests is None:
+        return ""
+    choices = facts.plan.choices
+    if choices is None:
+        raise Terminal(f"the plan of cluster {facts.cluster.name} makes no machines")
+    return addon.manifests(
+        AddonFacts(
+            cluster=facts.cluster,
+            uid=facts.uid,
+            choices=choices,
+            made=made,
+            account=facts.account,
+            api_server=f"{node.address}:{API_PORT}",
+            capabilities=facts.capabilities,
+            secrets=secrets.credentials,
+        )
+    )
+
+
+def _image_tags(cluster: Cluster) -> dict[str, str]:
+    known = references.load()
+    if known.kubernetes != cluster.spec.kubernetes_version:
+        return {}
+    return {name: known.tag(name) for name in ("etcd", "coredns")}

@@ -1,0 +1,56 @@
+"""What every part calls the objects of a cluster: a kind, and a name within the kind.
+
+One vocabulary: plan steps, the record, reports, quotas and tags use these keys. A key is compared and looked up, never taken
+apart as text; ``str(key)`` is for people.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Kind(StrEnum):
+    """Kinds of objects; the values are the words of reports."""
+
+    NETWORK = "network"
+    SUBNET = "subnet"
+    ROUTER = "router"
+    GATEWAY = "gateway"
+    INTERFACE = "interface"
+    ROUTES = "routes"
+    SECURITY_GROUP = "security group"
+    RULES = "rules"
+    PORT = "port"
+    FLOATING_IP = "floating ip"
+    KEY_PAIR = "key pair"
+    CREDENTIAL = "credential"
+    SERVER = "server"
+    LOAD_BALANCER = "load balancer"
+    VOLUME = "volume"
+    SNAPSHOT = "snapshot"
+    IMAGE = "image"
+    #: A Node object in Kubernetes.
+    NODE = "node"
+    #: A bootstrap token in Kubernetes.
+    TOKEN = "bootstrap token"
+    #: A secret that the cloud reports only once and that is on disk here.
+    SECRET = "secret"
+    #: The key that opens the encrypted part of a control plane's user data.
+    UNSEALING_KEY = "unsealing key"
+    KUBECONFIG = "kubeconfig"
+    #: The default StorageClass.
+    STORAGE_CLASS = "storage class"
+    #: A state that a step waits for.
+    CONDITION = "condition"
+
+
+@dataclass(frozen=True, order=True)
+class Key:
+    """``name`` is empty where a cluster has one object of the kind."""
+
+    kind: Kind
+    name: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.name}" if self.name else str(self.kind)

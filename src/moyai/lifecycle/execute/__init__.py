@@ -1,0 +1,55 @@
+"""Carries out plans: a table from step to call. Order is the plan's alone.
+
+Always holds: a step that finds its work done is content; steps run side by side as the plan's edges permit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from moyai.core.graph import Task, run_graph
+from moyai.core.progress import Reporter
+from moyai.core.progress import Step as Progress
+from moyai.lifecycle.execute.context import Context, Handler
+from moyai.lifecycle.execute.inside import Inside
+from moyai.lifecycle.execute.making import Making
+from moyai.lifecycle.execute.removing import Removing
+from moyai.lifecycle.execute.waiting import Waiting
+from moyai.plan.graph import Plan
+from moyai.plan.steps import Step
+
+__all__ = ["Context", "Handler", "Inside", "Making", "Removing", "Waiting", "carry_out", "table"]
+
+WORKERS = 24
+
+
+def table(*parts: Making | Removing | Inside | Waiting) -> Mapping[type[Step], Handler]:
+    """The calls of all parts, by class of step."""
+    return {kind: handler for part in parts for kind, handler in part.handlers().items()}
+
+
+def carry_out(
+    plan: Plan,
+    handlers: Mapping[type[Step], Handler],
+    reporter: Reporter,
+    *,
+    suffix: str = "",
+    failed: Callable[[Step, BaseException, Progress], bool] = lambda _step, _error, _progress: False,
+) -> None:
+    """Run the plan's graph; raises the first error.
+
+    ``suffix`` tells the steps of this run from those of an earlier one in reports. ``failed`` hears of each error, and
+    returns whether the steps that wait for the failed one run all the same.
+    """
+
+    def task(step: Step) -> Task:
+        def run(_: Mapping[str, object], progress: Progress) -> None:
+            try:
+                handlers[type(step)](step, progress)
+            except BaseException as error:
+                if not failed(step, error, progress):
+                    raise
+
+        return Task(f"{step.id}{suffix}", run, tuple(f"{one}{suffix}" for one in step.after))
+
+    run_graph([task(step) for step in plan.steps], reporter, workers=WORKERS)

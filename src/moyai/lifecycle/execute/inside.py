@@ -1,0 +1,64 @@
+"""Carries out the steps inside the cluster, and the one that opens the way into it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import cast
+
+from moyai.bootstrap import pki, user_data
+from moyai.core.files import write_private
+from moyai.core.ids import UNSEALING_KEY
+from moyai.core.progress import Step as Progress
+from moyai.lifecycle.drain import drain, forget_node
+from moyai.lifecycle.execute.context import Context, Handler
+from moyai.lifecycle.storage_class import set_reclaim_policy
+from moyai.lifecycle.tokens import add_token
+from moyai.plan import keys
+from moyai.plan import steps as s
+from moyai.plan.rules import API_PORT
+
+
+class Inside:
+    """``authorities``: the cluster's."""
+
+    def __init__(self, context: Context, *, authorities: pki.Pki) -> None:
+        self._context, self._authorities = context, authorities
+
+    def handlers(self) -> Mapping[type[s.Step], Handler]:
+        return cast(
+            "Mapping[type[s.Step], Handler]",
+            {
+                s.WriteKubeconfig: self._kubeconfig,
+                s.DrainNode: self._drain,
+                s.DeleteNode: self._delete_node,
+                s.RenewToken: self._token,
+                s.DeleteUnsealingKey: self._unsealing_key,
+                s.SetReclaimPolicy: self._reclaim_policy,
+            },
+        )
+
+    def _kubeconfig(self, _step: s.WriteKubeconfig, _: Progress) -> None:
+        record, address = self._context.require_record(), self._context.made.api_address
+        server = f"https://{address}:{API_PORT}"
+        text = pki.admin_kubeconfig(self._authorities, name=record.name, server=server, clock=self._context.clock)
+        write_private(record.folder / "kubeconfig", text)
+        record.set_api_address(address)
+
+    def _drain(self, step: s.DrainNode, progress: Progress) -> None:
+        drain(self._context.api(), step.node, clock=self._context.clock, progress=progress)
+
+    def _delete_node(self, step: s.DeleteNode, _: Progress) -> None:
+        forget_node(self._context.api(), step.node, clock=self._context.clock)
+
+    def _token(self, _step: s.RenewToken, _: Progress) -> None:
+        token = user_data.new_token()
+        # the cluster first: a token that only the record has would keep machines out
+        add_token(self._context.api(), token, self._context.clock)
+        self._context.require_record().keep_token(token)
+
+    def _unsealing_key(self, step: s.DeleteUnsealingKey, _: Progress) -> None:
+        server_id = self._context.id(keys.server(step.node))
+        self._context.cloud.machines.delete_server_metadata(server_id, [UNSEALING_KEY])
+
+    def _reclaim_policy(self, step: s.SetReclaimPolicy, _: Progress) -> None:
+        set_reclaim_policy(self._context.api(), step.policy)

@@ -1,0 +1,210 @@
+"""Carries out the steps that make objects of the cloud."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Protocol, TypeVar, cast
+
+from moyai.bootstrap.machine import ServerContent
+from moyai.core.errors import Conflict, NotFound, Retriable, Terminal
+from moyai.core.keys import Key
+from moyai.core.progress import Step as Progress
+from moyai.lifecycle.execute.context import Context, Handler
+from moyai.lifecycle.execute.removing import insist
+from moyai.lifecycle.record_format import SECRET_NAMES
+from moyai.plan import keys
+from moyai.plan import steps as s
+from moyai.plan.graph import Made
+
+
+class _Object(Protocol):
+    @property
+    def id(self) -> str: ...
+
+
+T = TypeVar("T", bound=_Object)
+#: User data and metadata of a server, from its step and from what is made so far.
+Render = Callable[[s.CreateServer, Made], ServerContent]
+
+
+class Making:
+    """``public_key``: of the key pair that machines get. ``render``: what a server is made with."""
+
+    def __init__(self, context: Context, *, public_key: str, render: Render) -> None:
+        self._context, self._cloud, self._tags = context, context.cloud, context.tags
+        self._public_key, self._render = public_key, render
+
+    def handlers(self) -> Mapping[type[s.Step], Handler]:
+        return cast(
+            "Mapping[type[s.Step], Handler]",
+            {
+                s.CreateNetwork: self._network,
+                s.CreateSubnet: self._subnet,
+                s.CreateRouter: self._router,
+                s.SetGateway: self._gateway,
+                s.AddInterface: self._interface,
+                s.CreateGroup: self._group,
+                s.SetRules: self._rules,
+                s.CreatePort: self._port,
+                s.SetSendFrom: self._send_from,
+                s.AddRoutes: self._routes,
+                s.CreateFloatingIP: self._floating_ip,
+                s.AttachFloatingIP: self._attach,
+                s.CreateKeypair: self._keypair,
+                s.CreateCredential: self._credential,
+                s.CreateServer: self._server,
+                s.StartServer: self._start,
+                s.Adopt: self._adopt,
+            },
+        )
+
+    def _create(self, key: Key, name: str, call: Callable[[], T]) -> T:
+        self._context.intend(key, name)
+        made = call()
+        self._context.keep(key, made.id, name=name)
+        return made
+
+    # ---- network
+
+    def _network(self, step: s.CreateNetwork, _: Progress) -> None:
+        self._context.intend(step.key, step.name)
+        made = self._cloud.networks.create_network(name=step.name, tags=self._tags)
+        self._context.keep(step.key, made.id, name=step.name, mtu=made.mtu)
+
+    def _subnet(self, step: s.CreateSubnet, _: Progress) -> None:
+        self._create(
+            step.key,
+            step.name,
+            lambda: self._cloud.networks.create_subnet(
+                name=step.name,
+                network_id=self._context.id(keys.NETWORK),
+                cidr=step.cidr,
+                dns=step.dns,
+                allocation_pools=[step.pool],
+                tags=self._tags,
+            ),
+        )
+
+    def _router(self, step: s.CreateRouter, _: Progress) -> None:
+        self._create(step.key, step.name, lambda: self._cloud.networks.create_router(name=step.name, tags=self._tags))
+
+    def _gateway(self, step: s.SetGateway, _: Progress) -> None:
+        self._cloud.networks.set_router_gateway(self._context.id(keys.ROUTER), step.network_id)
+
+    def _interface(self, _step: s.AddInterface, _: Progress) -> None:
+        self._cloud.networks.add_router_interface(self._context.id(keys.ROUTER), self._context.id(keys.SUBNET))
+
+    def _routes(self, step: s.AddRoutes, _: Progress) -> None:
+        self._cloud.pod_routing.add_routes(self._context.id(keys.ROUTER), step.routes)
+
+    def _group(self, step: s.CreateGroup, _: Progress) -> None:
+        text = f"moyai cluster, {step.role}"
+        self._create(
+            step.key,
+            step.name,
+            lambda: self._cloud.firewall.create_security_group(name=step.name, description=text, tags=self._tags),
+        )
+
+    def _rules(self, step: s.SetRules, _: Progress) -> None:
+        rules = [
+            replace(
+                item.rule,
+                group_id=self._context.id(keys.security_group(item.role)),
+                remote_group_id=self._context.id(keys.security_group(item.remote_role)) if item.remote_role else None,
+            )
+            for item in step.add
+        ]
+        if rules:
+            self._cloud.firewall.create_security_group_rules(rules)
+        for rule_id in step.remove:
+            self._cloud.firewall.delete_security_group_rule(rule_id)
+
+    def _port(self, step: s.CreatePort, _: Progress) -> None:
+        node = step.node
+        self._create(
+            step.key,
+            node.name,
+            lambda: self._cloud.networks.create_port(
+                name=node.name,
+                network_id=self._context.id(keys.NETWORK),
+                subnet_id=self._context.id(keys.SUBNET),
+                fixed_ip=node.address,
+                security_group_ids=[self._context.id(keys.security_group(node.role))],
+                address_pairs=step.send_from,
+                tags=self._tags,
+            ),
+        )
+
+    def _send_from(self, step: s.SetSendFrom, _: Progress) -> None:
+        self._cloud.networks.update_port(step.port_id, address_pairs=step.send_from)
+
+    # ---- the API's address
+
+    def _floating_ip(self, step: s.CreateFloatingIP, _: Progress) -> None:
+        self._context.intend(step.key)
+        made = self._cloud.addresses.create_floating_ip(
+            network_id=step.network_id, description=step.description, tags=self._tags
+        )
+        self._context.keep(step.key, made.id, api_address=made.address)
+
+    def _attach(self, step: s.AttachFloatingIP, _: Progress) -> None:
+        address, port = self._context.id(step.key), self._context.id(keys.port(step.node))
+        insist(lambda: self._cloud.addresses.associate_floating_ip(address, port), self._context.clock)
+
+    # ---- keys and credentials
+
+    def _keypair(self, step: s.CreateKeypair, _: Progress) -> None:
+        self._context.intend(step.key, step.name)
+        machines = self._cloud.machines
+        try:
+            machines.create_keypair(step.name, self._public_key)
+        except Conflict:
+            # one of an earlier try, perhaps with another key: nobody else has this name, the UID is in it
+            machines.delete_keypair(step.name)
+            machines.create_keypair(step.name, self._public_key)
+        self._context.keep(step.key, step.name, name=step.name)
+
+    def _credential(self, step: s.CreateCredential, _: Progress) -> None:
+        record, credentials = self._context.require_record(), self._cloud.credentials
+        stale = step.stale_id or credentials.credentials(name_prefix=step.name).get(step.name)
+        if stale:
+            credentials.delete_credential(stale)
+        self._context.intend(step.key, step.name)
+        try:
+            made = credentials.create_credential(name=step.name, roles=step.roles, description=step.purpose)
+        except (Retriable, NotFound):
+            raise
+        except Terminal:
+            # a cloud without these roles gives it all that its user has
+            made = credentials.create_credential(name=step.name, roles=(), description=step.purpose)
+        record.keep_secret(SECRET_NAMES[step.key], made[1])
+        self._context.keep(step.key, made[0], name=step.name)
+        # only a credential whose secret is on disk is worth keeping: the planner asks for this key
+        record.intend(keys.secret(step.key))
+
+    # ---- machines
+
+    def _server(self, step: s.CreateServer, _: Progress) -> None:
+        node, content = step.node, self._render(step, self._context.made)
+        self._create(
+            step.key,
+            node.name,
+            lambda: self._cloud.machines.create_server(
+                name=node.name,
+                image_id=step.image_id,
+                flavor_id=step.flavor_id,
+                port_ids=[self._context.id(keys.port(node.name))],
+                user_data=content.user_data,
+                zone=node.zone,
+                key_name=self._context.id(keys.KEY_PAIR),
+                metadata=content.metadata,
+                tags=self._tags,
+            ),
+        )
+
+    def _start(self, step: s.StartServer, _: Progress) -> None:
+        self._cloud.machines.start_server(step.server_id)
+
+    def _adopt(self, step: s.Adopt, _: Progress) -> None:
+        self._cloud.tags.add_tags(step.kind, step.object_id, self._tags)

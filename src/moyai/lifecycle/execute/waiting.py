@@ -1,0 +1,66 @@
+"""Carries out the steps that wait. A failure anywhere ends all waits: nobody waits minutes for what can no longer come."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import cast
+
+from moyai.core.errors import Terminal
+from moyai.core.progress import Step as Progress
+from moyai.lifecycle import waits
+from moyai.lifecycle.execute.context import Context, Handler
+from moyai.plan import keys
+from moyai.plan import steps as s
+
+
+class Waiting:
+    def __init__(self, context: Context) -> None:
+        self._context, self._machines = context, context.cloud.machines
+
+    def handlers(self) -> Mapping[type[s.Step], Handler]:
+        return cast(
+            "Mapping[type[s.Step], Handler]",
+            {
+                s.WaitMachines: self._for_machines,
+                s.WaitApi: self._for_api,
+                s.WaitNodes: self._for_nodes,
+                s.WaitAddon: self._for_addon,
+            },
+        )
+
+    def _for_machines(self, step: s.WaitMachines, progress: Progress) -> None:
+        context = self._context
+        waits.machines(self._machines, context.uid, step.nodes, clock=context.clock, abort=context.abort, progress=progress)
+
+    def _for_api(self, step: s.WaitApi, progress: Progress) -> None:
+        context = self._context
+        server_id = context.id(keys.server(step.node))
+        waits.api_answers(context.api(), self._machines, server_id, clock=context.clock, abort=context.abort, progress=progress)
+        context.require_record().set_ready()
+
+    def _for_nodes(self, step: s.WaitNodes, progress: Progress) -> None:
+        context = self._context
+        servers = {name: context.id(keys.server(name)) for name in step.nodes}
+        waits.nodes_ready(context.api(), self._machines, servers, clock=context.clock, abort=context.abort, progress=progress)
+
+    def _for_addon(self, step: s.WaitAddon, progress: Progress) -> None:
+        context = self._context
+        try:
+            waits.addons_run(
+                context.api(),
+                step.deployments,
+                step.daemon_sets,
+                clock=context.clock,
+                abort=context.abort,
+                progress=progress,
+            )
+        except waits.Stopped:
+            raise
+        except Terminal as error:
+            if step.required:
+                raise
+            context.notes.append(
+                f"claims of volumes must wait: {error.message}; all else works, and `moyai up` looks again"
+                if step.key == s.VOLUMES
+                else f"{step.addon} does not run: {error.message}; all else works, and `moyai up` looks again"
+            )

@@ -1,0 +1,60 @@
+"""The record's form on disk, and how records of older versions of moyai are read.
+
+Format 2 names each object by kind and name. Format 1 named it by one string. A record of format 1 is read as it is and written
+in format 2 at its next change. Nothing else takes such a string apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+from moyai.core.keys import Key, Kind
+from moyai.plan import keys
+
+VERSION = 2
+#: Keys of format 1 that stood for one object of a cluster.
+_SINGLE: Mapping[str, Key] = {
+    "network": keys.NETWORK,
+    "subnet": keys.SUBNET,
+    "router": keys.ROUTER,
+    "floating-ip": keys.FLOATING_IP,
+    "key-pair": keys.KEY_PAIR,
+    "credential": keys.CONTROLLERS_CREDENTIAL,
+    "volumes-credential": keys.VOLUMES_CREDENTIAL,
+    "credential secret": keys.secret(keys.CONTROLLERS_CREDENTIAL),
+    "volumes-credential secret": keys.secret(keys.VOLUMES_CREDENTIAL),
+}
+#: First words of the keys of format 1 that were followed by a name.
+_NAMED: Mapping[str, Kind] = {"port": Kind.PORT, "server": Kind.SERVER, "group": Kind.SECURITY_GROUP}
+#: Names under which secrets stand in secrets.json, the same in both formats.
+SECRET_NAMES: Mapping[Key, str] = {keys.CONTROLLERS_CREDENTIAL: "credential", keys.VOLUMES_CREDENTIAL: "volumes-credential"}
+
+
+def current(data: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The record in today's format; None for what no version of moyai wrote."""
+    if data.get("version") == VERSION:
+        return dict(data)
+    if data.get("version") != 1:
+        return None
+    old = cast("dict[str, dict[str, str]]", data.get("objects") or {})
+    objects = [write_object(key, entry) for text, entry in old.items() if (key := _old_key(text)) is not None]
+    return {**data, "version": VERSION, "objects": objects}
+
+
+def read_objects(rows: list[dict[str, str]]) -> dict[Key, dict[str, str]]:
+    """Key → what is known of the object (``begun``, ``id``, ``name``)."""
+    return {
+        Key(Kind(row["kind"]), row.get("of", "")): {k: v for k, v in row.items() if k not in ("kind", "of")} for row in rows
+    }
+
+
+def write_object(key: Key, entry: Mapping[str, str]) -> dict[str, str]:
+    return {"kind": str(key.kind), **({"of": key.name} if key.name else {}), **entry}
+
+
+def _old_key(text: str) -> Key | None:
+    if text in _SINGLE:
+        return _SINGLE[text]
+    first, _, name = text.partition(" ")
+    return Key(_NAMED[first], name) if first in _NAMED else None

@@ -1,0 +1,49 @@
+"""What a cluster starts with besides Kubernetes itself: named, with its manifests and with what shows that it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from moyai.cloud.capabilities import Capability
+from moyai.core.keys import Key
+from moyai.plan.demands import Choices
+from moyai.plan.graph import Made
+from moyai.plan.observed import AccountFacts
+from moyai.spec.model import Cluster
+
+
+@dataclass(frozen=True)
+class AddonFacts:
+    """What manifests are made from. ``api_server``: ``host:port`` on the node network. ``secrets``: credential → its secret."""
+
+    cluster: Cluster
+    uid: str
+    choices: Choices
+    made: Made
+    account: AccountFacts
+    api_server: str
+    capabilities: frozenset[Capability]
+    secrets: Mapping[Key, str] = field(repr=False, default_factory=dict[Key, str])
+
+
+@dataclass(frozen=True)
+class Addon:
+    """``condition``: what `up` waits for: these Deployments and DaemonSets of kube-system with all their pods.
+
+    ``required``: a cluster is not up without it. ``manifests``: None where kubeadm installs it. ``needs``: the capability
+    without which the cloud has no use for it. ``credential``: with which it reaches the cloud.
+    """
+
+    name: str
+    condition: Key
+    deployments: tuple[str, ...] = ()
+    daemon_sets: tuple[str, ...] = ()
+    required: bool = True
+    needs: Capability | None = None
+    credential: Key | None = None
+    manifests: Callable[[AddonFacts], str] | None = None
+
+    @property
+    def names(self) -> frozenset[str]:
+        return frozenset((*self.deployments, *self.daemon_sets))

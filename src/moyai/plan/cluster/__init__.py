@@ -1,0 +1,110 @@
+"""From a spec and a cloud as it is to the steps that are missing: the plan of ``up``, one module for each aspect.
+
+Pure: the same input gives the same plan. Always holds: nothing is planned twice that exists already; objects of other clusters
+are never in a plan; a plan that the cloud cannot hold, or a spec that names what the cloud lacks, is refused here, before
+anything is made. Every edge between steps is made by these modules, and waits are steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from moyai.plan.addons import Addon
+from moyai.plan.capacity import check_capacity
+from moyai.plan.changes import classify, refuse_fixed
+from moyai.plan.cluster.credentials import plan_credentials
+from moyai.plan.cluster.endpoint import endpoint_of
+from moyai.plan.cluster.firewall import plan_firewall
+from moyai.plan.cluster.machines import flavor_notes, plan_machines
+from moyai.plan.cluster.network import plan_network
+from moyai.plan.cluster.removal import plan_removal, vacated
+from moyai.plan.cluster.requirements import capability_notes, check_capabilities, refuse_taken_name
+from moyai.plan.cluster.settings import plan_settings
+from moyai.plan.cluster.situation import Situation, leaving_nodes
+from moyai.plan.cluster.waits import plan_waits
+from moyai.plan.demands import choose
+from moyai.plan.existing import find_existing
+from moyai.plan.graph import Plan, ordered
+from moyai.plan.nodes import wanted_nodes
+from moyai.plan.observed import Observed, Recorded
+from moyai.plan.pod_network import pod_network_of
+from moyai.spec.load import dump
+from moyai.spec.model import Cluster
+
+__all__ = ["plan_up", "situation"]
+
+
+def situation(
+    cluster: Cluster,
+    observed: Observed,
+    recorded: Recorded,
+    *,
+    addons: Iterable[Addon] = (),
+    before: Mapping[str, Any] | None = None,
+) -> Situation:
+    """All facts that a plan is made from; refuses what the cloud cannot do and what cannot change. See ``plan_up``."""
+    changes = classify(before, dump(cluster)) if before else ()
+    refuse_fixed(changes)
+    choices = choose(cluster, observed)
+    check_capabilities(cluster, observed)
+    refuse_taken_name(cluster, observed, recorded)
+    nodes = wanted_nodes(
+        cluster,
+        zones=observed.zones,
+        seats=recorded.seats,
+        used_addresses=[ip for port in observed.ports if port.name not in recorded.seats for ip in port.fixed_ips],
+    )
+    existing = find_existing(cluster.name, observed, recorded, nodes=[node.name for node in nodes])
+    return Situation(
+        cluster=cluster,
+        observed=observed,
+        recorded=recorded,
+        choices=choices,
+        nodes=nodes,
+        existing=existing,
+        leaving=leaving_nodes(observed, recorded, existing, nodes),
+        addons=tuple(addons),
+        changes=changes,
+    )
+
+
+def plan_up(
+    cluster: Cluster,
+    observed: Observed,
+    recorded: Recorded,
+    *,
+    addons: Iterable[Addon] = (),
+    before: Mapping[str, Any] | None = None,
+) -> Plan:
+    """What is to be done so that the cloud holds this cluster, and what is waited for.
+
+    ``addons``: those that the cluster has. ``before``: the spec on record, as ``spec.load.dump`` gives it.
+    Raises UsageError or Terminal when the cluster cannot be.
+    """
+    now = situation(cluster, observed, recorded, addons=addons, before=before)
+    endpoint = endpoint_of(tuple(node.name for node in now.control_planes))
+    pods = pod_network_of(cluster.spec)
+    steps = (
+        *now.existing.adopt,
+        *plan_network(now),
+        *plan_firewall(now),
+        *endpoint.steps(now),
+        *plan_credentials(now),
+        *plan_machines(now, endpoint, pods),
+        *pods.steps(now.nodes, existing=now.existing, leaving=now.leaving),
+        *plan_removal(now),
+        *plan_settings(now),
+    )
+    steps = ordered((*steps, *plan_waits(now, steps, endpoint.reachable_by())))
+    check_capacity(cluster, observed, steps, now.nodes, own_routes=pods.routes(now.nodes))
+    notes = (*flavor_notes(now), *capability_notes(cluster, observed))
+    return Plan(
+        steps=steps,
+        nodes=now.nodes,
+        made=now.existing.made(),
+        choices=now.choices,
+        changes=now.changes,
+        notes=notes,
+        vacated=vacated(now, steps),
+    )

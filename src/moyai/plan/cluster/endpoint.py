@@ -1,0 +1,73 @@
+"""Where the Kubernetes API is reached. Today's way is a floating IP on the port of the only control plane.
+
+Another way (a listener of the cloud's load balancer, a virtual address between balancers of our own) is another class here: it
+says which steps make it, what a control plane's machine must know before it is made, and what must be done before anybody can
+reach the API.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from moyai.plan import keys
+from moyai.plan import steps as s
+from moyai.plan.cluster.situation import Situation
+from moyai.plan.graph import Made
+
+
+class Endpoint(Protocol):
+    def steps(self, now: Situation) -> Iterator[s.Step]:
+        """What makes the endpoint."""
+        ...
+
+    def known_by(self) -> tuple[s.StepId, ...]:
+        """What must be done before the endpoint's address is known, and with it certificates and kubeconfig."""
+        ...
+
+    def reachable_by(self) -> tuple[s.StepId, ...]:
+        """What must be done before the API can answer there."""
+        ...
+
+    def names(self, made: Made) -> tuple[str, ...]:
+        """Names and addresses that the API's certificate must carry for it."""
+        ...
+
+
+@dataclass(frozen=True)
+class FloatingIPEndpoint:
+    """``node``: the control plane whose port has the floating IP."""
+
+    node: str
+
+    def steps(self, now: Situation) -> Iterator[s.Step]:
+        found = now.existing.floating_ip
+        if found is None:
+            yield s.CreateFloatingIP(
+                key=keys.FLOATING_IP,
+                network_id=now.choices.external_network.id,
+                description=keys.floating_ip_description(now.recorded.uid),
+            )
+        port = now.existing.ports.get(self.node)
+        if found is None or not found.port_id or port is None or found.port_id != port.id:
+            # a cloud attaches it only where a router leads out
+            needs = (keys.FLOATING_IP, keys.port(self.node), keys.INTERFACE, keys.GATEWAY)
+            yield s.AttachFloatingIP(key=keys.FLOATING_IP, after=tuple(map(s.created, needs)), node=self.node)
+        if found is None or found.address != now.recorded.api_address:
+            yield s.WriteKubeconfig(key=keys.KUBECONFIG, after=self.known_by())
+
+    def known_by(self) -> tuple[s.StepId, ...]:
+        return (s.created(keys.FLOATING_IP),)
+
+    def reachable_by(self) -> tuple[s.StepId, ...]:
+        attached = s.StepId(s.Verb.ATTACH, keys.FLOATING_IP)
+        return (*self.known_by(), attached, s.StepId(s.Verb.WRITE, keys.KUBECONFIG))
+
+    def names(self, made: Made) -> tuple[str, ...]:
+        return (made.api_address,)
+
+
+def endpoint_of(planes: tuple[str, ...]) -> Endpoint:
+    """The endpoint of a cluster with these control planes."""
+    return FloatingIPEndpoint(planes[0])

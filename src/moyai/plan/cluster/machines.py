@@ -1,0 +1,90 @@
+"""The machines: a port for each, which fixes its address, and the server on it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from moyai.cloud.model import Power
+from moyai.core.errors import Terminal
+from moyai.plan import keys
+from moyai.plan import steps as s
+from moyai.plan.cluster.endpoint import Endpoint
+from moyai.plan.cluster.situation import Situation
+from moyai.plan.nodes import Node
+from moyai.plan.pod_network import PodNetwork
+
+
+def plan_machines(now: Situation, endpoint: Endpoint, pods: PodNetwork) -> Iterator[s.Step]:
+    first = now.control_planes[0]
+    for node in now.nodes:
+        if node.name not in now.existing.ports:
+            needs = [s.created(keys.NETWORK), s.created(keys.SUBNET), s.created(keys.security_group(node.role))]
+            if node.role == "worker":
+                # the control plane's machine takes longest: it is asked for before anything of the workers
+                needs.append(s.created(keys.server(first.name)))
+            yield s.CreatePort(key=keys.port(node.name), after=tuple(needs), node=node, send_from=pods.send_from(node))
+    joins, made = now.lives(first.name), False
+    for node in now.nodes:
+        server = now.existing.servers.get(node.name)
+        if server is not None and now.lives(node.name):
+            if server.power is Power.OFF:
+                yield s.StartServer(key=keys.server(node.name), server_id=server.id)
+            continue
+        made = True
+        yield from _replace(now, node)
+        yield s.CreateServer(
+            key=keys.server(node.name),
+            after=_needs(node, endpoint),
+            node=node,
+            image_id=now.choices.image.id,
+            flavor_id=now.choices.flavors[node.flavor].id,
+            first=not joins and node.name == first.name,
+        )
+    if joins and made and not now.recorded.token_fresh:
+        yield s.RenewToken(key=keys.TOKEN, after=(s.reached(s.API),))
+
+
+def _replace(now: Situation, node: Node) -> Iterator[s.Step]:
+    """What must go before a machine is made again under its name."""
+    server = now.existing.servers.get(node.name)
+    if node.role == "control-plane" and now.recorded.ready:
+        state = f"is in {server.status}" if server else "is gone"
+        raise Terminal(
+            f"the control plane's machine {node.name} {state}, and with it the cluster's state",
+            hint="`moyai down`, then `moyai up` build the cluster again",
+        )
+    if server is not None:
+        why = server.fault or "it is broken"
+        yield s.Delete(key=keys.server(node.name), object_id=server.id, why=why)
+    if node.name in now.observed.kube_nodes:
+        after = (s.deleted(keys.server(node.name)), s.reached(s.API))
+        yield s.DeleteNode(key=keys.node_object(node.name), after=after, node=node.name)
+
+
+def _needs(node: Node, endpoint: Endpoint) -> tuple[s.StepId, ...]:
+    """What a machine is told before it is made, and what stands in its way."""
+    own = [s.created(keys.port(node.name)), s.created(keys.KEY_PAIR)]
+    own += [s.deleted(keys.server(node.name)), s.deleted(keys.node_object(node.name))]
+    if node.role == "worker":
+        return (*own, s.created(keys.TOKEN))
+    told = (
+        keys.CONTROLLERS_CREDENTIAL,
+        keys.VOLUMES_CREDENTIAL,
+        keys.ROUTER,
+        keys.SUBNET,
+        keys.security_group("worker"),
+    )
+    return (*own, *map(s.created, told), *endpoint.known_by())
+
+
+def flavor_notes(now: Situation) -> Iterator[str]:
+    """A machine keeps its flavor, whatever the spec has become."""
+    for node in now.nodes:
+        server = now.existing.servers.get(node.name)
+        if server is None or not now.lives(node.name):
+            continue
+        if server.flavor_name and server.flavor_name != now.choices.flavors[node.flavor].name:
+            yield (
+                f"server {node.name} keeps its flavor {server.flavor_name}; {node.flavor} is for new ones: "
+                "to change it, lower the pool's replicas, then raise them"
+            )

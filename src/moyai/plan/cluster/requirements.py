@@ -1,0 +1,63 @@
+"""What a cloud must offer, and what a cluster does without where the cloud lacks it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from moyai.cloud.capabilities import Capability
+from moyai.core.errors import Terminal, UsageError
+from moyai.plan import keys
+from moyai.plan.observed import Observed, Recorded, owner, server_owner
+from moyai.plan.pod_network import pod_network_of
+from moyai.spec.model import Cluster
+
+#: Without these no cluster can be made: the reason, and what would help.
+_REQUIRED: Mapping[Capability, tuple[str, str]] = {
+    Capability.TAGS: ("objects of the cluster could not be told from others'", "use a cloud with tags"),
+    Capability.CREDENTIALS: (
+        "the parts inside the cluster could not log in without your own password",
+        "have the operator allow application credentials",
+    ),
+}
+#: A cluster lives without these.
+_OPTIONAL: Mapping[Capability, str] = {
+    Capability.DISKS: "the CSI driver is left out, and claims of volumes stay pending",
+    Capability.LOAD_BALANCERS: "Services of type LoadBalancer stay pending",
+}
+
+
+def check_capabilities(cluster: Cluster, observed: Observed) -> None:
+    """Raises UsageError or Terminal for the first capability that the cluster cannot do without."""
+    needs = pod_network_of(cluster.spec).needs
+    if needs is not None and needs not in observed.capabilities:
+        mode = cluster.spec.network.mode
+        raise UsageError(f"spec.network.mode: {mode!r}, cloud {cluster.spec.cloud} has no {needs}")
+    for capability, (why, hint) in _REQUIRED.items():
+        if capability not in observed.capabilities:
+            raise Terminal(f"cloud {cluster.spec.cloud} has no {capability}: {why}", hint=hint)
+
+
+def capability_notes(cluster: Cluster, observed: Observed) -> Iterator[str]:
+    for capability, what in _OPTIONAL.items():
+        if capability not in observed.capabilities:
+            yield f"cloud {cluster.spec.cloud} has no {capability}: {what}"
+
+
+def refuse_taken_name(cluster: Cluster, observed: Observed, recorded: Recorded) -> None:
+    """Raises Terminal when another cluster, or somebody else's network, has the name."""
+    if recorded.intended or any(server_owner(server) == recorded.uid for server in observed.servers):
+        return
+    name, cloud = keys.object_name(cluster.name, keys.NETWORK), cluster.spec.cloud
+    for network in observed.networks:
+        if network.name == name:
+            other = owner(network)
+            hint = (
+                f"`moyai down --cloud {cloud} --uid {other}` removes that one"
+                if other
+                else f"network {network.id} has that name and is no cluster's"
+            )
+            whose = f"by cluster {other}" if other else "by somebody else's network"
+            raise Terminal(
+                f"metadata.name: {cluster.name!r} is taken in cloud {cloud} {whose}",
+                hint=f"choose another name; {hint}",
+            )

@@ -1,0 +1,55 @@
+"""What every aspect of a cluster's plan looks at: facts, found once, never changed while the plan is made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from moyai.plan.addons import Addon
+from moyai.plan.changes import Change
+from moyai.plan.demands import Choices
+from moyai.plan.existing import Existing
+from moyai.plan.nodes import Node
+from moyai.plan.observed import Observed, Recorded, owns
+from moyai.spec.model import Cluster, ClusterSpec
+
+
+@dataclass(frozen=True)
+class Situation:
+    """``leaving``: names of nodes that exist, in whatever part, and are no longer wanted; the youngest first."""
+
+    cluster: Cluster
+    observed: Observed
+    recorded: Recorded
+    choices: Choices
+    nodes: tuple[Node, ...]
+    existing: Existing
+    leaving: tuple[str, ...] = ()
+    addons: tuple[Addon, ...] = ()
+    changes: tuple[Change, ...] = ()
+
+    @property
+    def spec(self) -> ClusterSpec:
+        return self.cluster.spec
+
+    @property
+    def control_planes(self) -> tuple[Node, ...]:
+        return tuple(node for node in self.nodes if node.role == "control-plane")
+
+    @property
+    def makes_cluster(self) -> bool:
+        """Whether the API has never answered yet, so that all machines begin together."""
+        return not self.recorded.ready
+
+    def lives(self, name: str) -> bool:
+        """Whether a machine of this name exists and is not broken."""
+        server = self.existing.servers.get(name)
+        return server is not None and not server.power.broken
+
+
+def leaving_nodes(observed: Observed, recorded: Recorded, existing: Existing, nodes: Iterable[Node]) -> tuple[str, ...]:
+    """Names of nodes that exist, in whatever part, and are not among ``nodes``; the youngest first."""
+    ports = {port.name for port in observed.ports if owns(recorded.uid, port) and not port.device_owner.startswith("network:")}
+    seated = {name for name in recorded.seats if name in observed.kube_nodes}
+    names = {*existing.servers, *ports, *seated} - {node.name for node in nodes}
+    return tuple(sorted(names, key=lambda name: (len(name), name), reverse=True))

@@ -1,0 +1,63 @@
+"""What `up` waits for. A wait is planned where its condition does not hold yet, or where steps of the plan may end it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from moyai.cloud.model import Power
+from moyai.core.ids import UNSEALING_KEY
+from moyai.core.keys import Key, Kind
+from moyai.plan import keys
+from moyai.plan import steps as s
+from moyai.plan.cluster.situation import Situation
+
+
+def once_machines_boot(now: Situation) -> tuple[s.StepId, ...]:
+    """What must be done before the things that no machine needs to boot: a new cluster's machines run first, since they take
+    longest, and the cloud is free for them.
+
+    Not where nodes leave as well: their draining waits for the API, and the API for the router.
+    """
+    if not now.makes_cluster:
+        return ()
+    if now.leaving:
+        return tuple(s.created(keys.server(node.name)) for node in now.nodes)
+    return (s.reached(s.MACHINES),)
+
+
+def plan_waits(now: Situation, steps: Sequence[s.Step], reachable: tuple[s.StepId, ...]) -> Iterator[s.Step]:
+    """``steps``: all others of the plan. ``reachable``: what must be done before the API can answer."""
+    plane = now.control_planes[0]
+    began = tuple(step.id for step in steps if isinstance(step, s.CreateServer | s.StartServer))
+    removed = tuple(step.id for step in steps if step.key.kind in (Kind.SERVER, Kind.NODE) and step.verb is s.Verb.DELETE)
+    names = tuple(node.name for node in now.nodes)
+    servers = now.existing.servers
+    if began or any(name in servers and servers[name].power is not Power.RUNNING for name in names):
+        yield s.WaitMachines(key=s.MACHINES, after=began, nodes=names)
+    of_plane = tuple(one for one in began if one.key == keys.server(plane.name))
+    kube = now.observed.kube
+    if of_plane or kube is None or not now.recorded.ready:
+        yield s.WaitApi(key=s.API, after=(*reachable, *of_plane), node=plane.name)
+    for node in now.control_planes:
+        server = servers.get(node.name)
+        if server is None or UNSEALING_KEY in server.metadata or not now.lives(node.name):
+            # the key has served: the machine has opened its secrets
+            after = (s.created(keys.server(node.name)), s.reached(s.API))
+            yield s.DeleteUnsealingKey(key=_unsealing_key(node.name), after=after, node=node.name)
+    joined = (s.reached(s.API), *(one for one in began if one not in of_plane), *removed)
+    if began or kube is None or not kube.in_service >= set(names):
+        yield s.WaitNodes(key=s.NODES, after=joined, nodes=names)
+    for addon in now.addons:
+        if began or kube is None or not kube.running >= addon.names:
+            yield s.WaitAddon(
+                key=addon.condition,
+                after=joined,
+                addon=addon.name,
+                deployments=addon.deployments,
+                daemon_sets=addon.daemon_sets,
+                required=addon.required,
+            )
+
+
+def _unsealing_key(node: str) -> Key:
+    return Key(Kind.UNSEALING_KEY, node)

@@ -1,0 +1,128 @@
+"""What of a cluster exists in the cloud already: each object by its key, and which of them an interrupted run left untagged.
+
+Always holds: an object is the cluster's by its tag, or by its name where an interrupted run of this cluster meant to make it;
+an object of another cluster is never taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Protocol, TypeVar
+
+from moyai.cloud.capabilities import Taggable
+from moyai.cloud.model import FloatingIP, Network, Port, Router, SecurityGroup, Server, Subnet
+from moyai.core.ids import Role
+from moyai.core.keys import Key
+from moyai.plan import keys
+from moyai.plan import steps as s
+from moyai.plan.graph import Made
+from moyai.plan.observed import Observed, Recorded, Tagged, owner, owns, server_owner
+
+ROLES: tuple[Role, ...] = ("control-plane", "worker")
+#: What a network is taken to carry where the cloud does not say.
+_DEFAULT_MTU = 1450
+
+
+class _Named(Tagged, Protocol):
+    @property
+    def id(self) -> str: ...
+
+
+T = TypeVar("T", bound=_Named)
+
+
+@dataclass(frozen=True)
+class Existing:
+    """``groups`` are by role, ``ports`` and ``servers`` by node. ``adopt``: steps that tag what is untagged."""
+
+    network: Network | None = None
+    subnet: Subnet | None = None
+    router: Router | None = None
+    groups: Mapping[Role, SecurityGroup] = field(default_factory=dict[Role, SecurityGroup])
+    ports: Mapping[str, Port] = field(default_factory=dict[str, Port])
+    servers: Mapping[str, Server] = field(default_factory=dict[str, Server])
+    floating_ip: FloatingIP | None = None
+    key_pair: str = ""
+    credentials: Mapping[Key, str] = field(default_factory=dict[Key, str])
+    adopt: tuple[s.Adopt, ...] = ()
+
+    def made(self) -> Made:
+        """The same as ids and facts for the steps."""
+        ids: dict[Key, str] = dict(self.credentials)
+        for key, item in ((keys.NETWORK, self.network), (keys.SUBNET, self.subnet), (keys.ROUTER, self.router)):
+            if item is not None:
+                ids[key] = item.id
+        ids |= {keys.security_group(role): group.id for role, group in self.groups.items()}
+        ids |= {keys.port(name): port.id for name, port in self.ports.items()}
+        ids |= {keys.server(name): server.id for name, server in self.servers.items()}
+        if self.floating_ip is not None:
+            ids[keys.FLOATING_IP] = self.floating_ip.id
+        if self.key_pair:
+            ids[keys.KEY_PAIR] = self.key_pair
+        return Made(
+            MappingProxyType(ids),
+            network_mtu=(self.network.mtu if self.network else 0) or _DEFAULT_MTU,
+            api_address=self.floating_ip.address if self.floating_ip else "",
+        )
+
+
+def find_existing(cluster: str, observed: Observed, recorded: Recorded, *, nodes: Iterable[str] = ()) -> Existing:
+    """``nodes``: names of the nodes whose ports count when they are untagged."""
+    uid = recorded.uid
+    adopt: list[s.Adopt] = []
+
+    def find(
+        key: Key, kind: Taggable, candidates: Iterable[T], *, name: str = "", called: Callable[[T], str] | None = None
+    ) -> T | None:
+        name = name or keys.object_name(cluster, key)
+        named = sorted(
+            (item for item in candidates if (called(item) if called else getattr(item, "name", "")) == name),
+            key=lambda item: item.id,
+        )
+        found = next((item for item in named if owns(uid, item)), None)
+        if found is None and key in recorded.intended:
+            found = next((item for item in named if owner(item) is None), None)
+            if found is not None:
+                shown = found.address if isinstance(found, FloatingIP) else name
+                adopt.append(s.Adopt(key=key, kind=kind, object_id=found.id, name=shown))
+        return found
+
+    network = find(keys.NETWORK, "network", observed.networks)
+    subnets = [subnet for subnet in observed.subnets if network is not None and subnet.network_id == network.id]
+    groups: dict[Role, SecurityGroup | None] = {
+        role: find(keys.security_group(role), "security_group", observed.groups) for role in ROLES
+    }
+    ports = {name: find(keys.port(name), "port", observed.ports) for name in nodes}
+    name = keys.unique_name(cluster, uid)
+    return Existing(
+        network=network,
+        subnet=find(keys.SUBNET, "subnet", subnets),
+        router=find(keys.ROUTER, "router", observed.routers),
+        groups={role: group for role, group in groups.items() if group is not None},
+        ports={name: port for name, port in ports.items() if port is not None},
+        servers={server.name: server for server in observed.servers if server_owner(server) == uid},
+        floating_ip=find(
+            keys.FLOATING_IP,
+            "floating_ip",
+            observed.floating_ips,
+            name=keys.floating_ip_description(uid),
+            called=lambda item: item.description,
+        ),
+        key_pair=name if name in observed.keypairs else "",
+        credentials={
+            key: observed.credentials[credential]
+            for key, credential in credential_names(cluster, uid).items()
+            if credential in observed.credentials and keys.secret(key) in recorded.intended
+        },
+        adopt=tuple(adopt),
+    )
+
+
+def credential_names(cluster: str, uid: str) -> dict[Key, str]:
+    """Credential → its name in the cloud."""
+    return {
+        keys.CONTROLLERS_CREDENTIAL: keys.unique_name(cluster, uid),
+        keys.VOLUMES_CREDENTIAL: keys.unique_name(cluster, uid, "volumes"),
+    }

@@ -1,0 +1,105 @@
+"""A plan: steps in an order that respects what each waits for. The only place where order is kept.
+
+Always holds: every identity is unique; ``after`` names only steps of the same plan; there is no circle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from graphlib import CycleError, TopologicalSorter
+from types import MappingProxyType
+from typing import TypeVar
+
+from moyai.core.keys import Key, Kind
+from moyai.plan.changes import Change
+from moyai.plan.demands import Choices
+from moyai.plan.nodes import Node
+from moyai.plan.steps import Step, StepId
+
+S = TypeVar("S", bound=Step)
+
+
+@dataclass(frozen=True)
+class Made:
+    """What exists of the cluster in the cloud: known when a plan is made, and handed from step to step as more is made.
+
+    ``ids``: the cloud's ids. ``network_mtu``: of the machines' network. ``api_address``: where the API is reached.
+    """
+
+    ids: Mapping[Key, str] = field(default_factory=lambda: MappingProxyType[Key, str]({}))
+    network_mtu: int = 0
+    api_address: str = ""
+
+    def id(self, key: Key) -> str:
+        """The id of the object; a plan's order sees to it that the object exists."""
+        return self.ids[key]
+
+    def having(self, key: Key, object_id: str) -> Made:
+        return replace(self, ids=MappingProxyType({**self.ids, key: object_id}))
+
+
+@dataclass(frozen=True)
+class Kept:
+    """An object that stays on purpose, and why."""
+
+    kind: Kind
+    object_id: str
+    name: str
+    why: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """``made``: what exists already. ``notes``: lines for the user. ``choices``: None for the plan of a removal.
+
+    ``vacated``: names of nodes whose seats are free, because nothing of them is left.
+    """
+
+    steps: tuple[Step, ...] = ()
+    nodes: tuple[Node, ...] = ()
+    made: Made = field(default_factory=Made)
+    choices: Choices | None = None
+    changes: tuple[Change, ...] = ()
+    notes: tuple[str, ...] = ()
+    kept: tuple[Kept, ...] = ()
+    vacated: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.steps)
+
+    def of(self, kind: type[S]) -> tuple[S, ...]:
+        """The steps of one class."""
+        return tuple(step for step in self.steps if isinstance(step, kind))
+
+
+def ordered(steps: Iterable[Step]) -> tuple[Step, ...]:
+    """The steps, each behind those it waits for, otherwise in the given order.
+
+    A step may wait for another that turned out not to be needed: an ``after`` that is not among the steps is dropped.
+    Raises ValueError for an identity that is there twice, and for a circle.
+    """
+    given = list(steps)
+    by_id: dict[StepId, Step] = {}
+    for step in given:
+        if step.id in by_id:
+            raise ValueError(f"two steps are called {step.id}")
+        by_id[step.id] = step
+    position = {step.id: number for number, step in enumerate(given)}
+    kept = {
+        step.id: replace(step, after=tuple(sorted({one for one in step.after if one in by_id}, key=lambda one: position[one])))
+        for step in given
+    }
+    sorter = TopologicalSorter({identity: step.after for identity, step in kept.items()})
+    try:
+        sorter.prepare()
+    except CycleError as error:
+        raise ValueError(f"steps wait for each other in a circle: {', '.join(map(str, error.args[1]))}") from None
+    result: list[Step] = []
+    ready: list[StepId] = []
+    while sorter.is_active():
+        ready = sorted({*ready, *sorter.get_ready()}, key=lambda one: position[one])
+        first = ready.pop(0)
+        result.append(kept[first])
+        sorter.done(first)
+    return tuple(result)

@@ -1,0 +1,55 @@
+"""The keys of a cluster's own objects, and what the cloud calls them."""
+
+from __future__ import annotations
+
+from moyai.core.ids import Role, cluster_tag
+from moyai.core.keys import Key, Kind
+
+NETWORK, SUBNET, ROUTER, ROUTES = Key(Kind.NETWORK), Key(Kind.SUBNET), Key(Kind.ROUTER), Key(Kind.ROUTES)
+GATEWAY, INTERFACE = Key(Kind.GATEWAY), Key(Kind.INTERFACE)
+FLOATING_IP, KEY_PAIR, KUBECONFIG = Key(Kind.FLOATING_IP), Key(Kind.KEY_PAIR), Key(Kind.KUBECONFIG)
+TOKEN, STORAGE_CLASS = Key(Kind.TOKEN), Key(Kind.STORAGE_CLASS)
+#: Credentials of the cloud: the cloud controller manager's and the CSI driver's.
+CONTROLLERS_CREDENTIAL, VOLUMES_CREDENTIAL = Key(Kind.CREDENTIAL, "controllers"), Key(Kind.CREDENTIAL, "volumes")
+
+
+def port(node: str) -> Key:
+    return Key(Kind.PORT, node)
+
+
+def server(node: str) -> Key:
+    return Key(Kind.SERVER, node)
+
+
+def node_object(node: str) -> Key:
+    return Key(Kind.NODE, node)
+
+
+def security_group(role: Role) -> Key:
+    return Key(Kind.SECURITY_GROUP, role)
+
+
+def rules(role: Role) -> Key:
+    return Key(Kind.RULES, role)
+
+
+def secret(credential: Key) -> Key:
+    """What the record intends once a credential's secret, which the cloud reports only once, is on disk."""
+    return Key(Kind.SECRET, credential.name)
+
+
+def object_name(cluster: str, key: Key) -> str:
+    """The name in the cloud of the object that ``key`` stands for."""
+    if key.kind in (Kind.PORT, Kind.SERVER):
+        return key.name
+    return f"{cluster}-{key.name or key.kind}"
+
+
+def unique_name(cluster: str, uid: str, what: str = "") -> str:
+    """Name of what cannot carry a tag (key pair, credential): it ends with the UID itself."""
+    return f"{cluster}-{what}-{uid}" if what else f"{cluster}-{uid}"
+
+
+def floating_ip_description(uid: str) -> str:
+    """Description of the API's floating IP, which has no name in a cloud."""
+    return f"{cluster_tag(uid)} api"

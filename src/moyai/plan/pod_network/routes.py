@@ -1,0 +1,96 @@
+"""Mode ``routes``: the cloud's router has a route for each node's pod range, so that nothing is encapsulated."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Network
+
+from moyai.cloud.capabilities import Capability
+from moyai.cloud.model import AddressPair, Route
+from moyai.plan import keys
+from moyai.plan import steps as s
+from moyai.plan.existing import Existing
+from moyai.plan.nodes import Node
+from moyai.spec.model import Network
+
+
+@dataclass(frozen=True)
+class RoutedPods:
+    network: Network
+    needs: Capability | None = Capability.POD_ROUTING
+
+    def send_from(self, node: Node) -> tuple[AddressPair, ...]:
+        return (AddressPair(node.pod_cidr),)
+
+    def routes(self, nodes: Sequence[Node]) -> int:
+        return len(nodes)
+
+    def steps(self, nodes: Sequence[Node], *, existing: Existing, leaving: Sequence[str]) -> Iterator[s.Step]:
+        for node in nodes:
+            port = existing.ports.get(node.name)
+            if port is not None and {pair.address for pair in port.address_pairs} != {node.pod_cidr}:
+                yield s.SetSendFrom(key=keys.port(node.name), port_id=port.id, send_from=self.send_from(node))
+        wanted = {Route(node.pod_cidr, node.address) for node in nodes}
+        router = existing.router
+        have = set(router.routes) if router is not None else set[Route]()
+        add = tuple(sorted(wanted - have))
+        stale = tuple(sorted(route for route in have - wanted if within(route.destination, self.network.pod_cidr)))
+        if add:
+            # a next hop must be on one of the router's subnets
+            after = (s.created(keys.ROUTER), s.created(keys.INTERFACE))
+            yield s.AddRoutes(key=keys.ROUTES, after=after, routes=add)
+        if stale and router is not None:
+            after = tuple(s.deleted(keys.server(name)) for name in leaving)
+            yield s.RemoveRoutes(key=keys.ROUTES, after=after, router_id=router.id, routes=stale)
+
+    def files(self, node: Node, *, mtu: int) -> Mapping[str, str]:
+        return {"etc/cni/net.d/10-moyai.conflist": conflist(node, mtu), "etc/moyai/masquerade.nft": masquerade(self.network)}
+
+
+def within(destination: str, pods: IPv4Network) -> bool:
+    """Whether a route's destination lies in the cluster's pod range, so that the route is the cluster's own."""
+    try:
+        return IPv4Network(destination).subnet_of(pods)
+    except ValueError:
+        return False
+
+
+def masquerade(network: Network) -> str:
+    """The nftables table that hides pods behind their node's address for what leaves the cluster, and only for that."""
+    inside = f"{{ {network.pod_cidr}, {network.node_cidr}, {network.service_cidr} }}"
+    return (
+        "table ip moyai\ndelete table ip moyai\ntable ip moyai {\n"
+        "  chain postrouting {\n"
+        "    type nat hook postrouting priority srcnat; policy accept;\n"
+        f"    ip saddr {network.pod_cidr} ip daddr != {inside} counter masquerade\n"
+        "  }\n}\n"
+    )
+
+
+def conflist(node: Node, mtu: int) -> str:
+    """The node's pod network: a bridge with addresses of its own pod range; other nodes' pods are reached over the router."""
+    return json.dumps(
+        {
+            "cniVersion": "1.0.0",
+            "name": "moyai",
+            "plugins": [
+                {
+                    "type": "bridge",
+                    "bridge": "cni0",
+                    "isGateway": True,
+                    "ipMasq": False,
+                    "hairpinMode": True,
+                    "mtu": mtu,
+                    "ipam": {
+                        "type": "host-local",
+                        "ranges": [[{"subnet": node.pod_cidr}]],
+                        "routes": [{"dst": "0.0.0.0/0"}],
+                    },
+                },
+                {"type": "portmap", "capabilities": {"portMappings": True}, "backend": "nftables"},
+            ],
+        },
+        indent=1,
+    )

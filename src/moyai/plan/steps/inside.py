@@ -1,0 +1,149 @@
+"""Steps inside the cluster, and waits for what Kubernetes and machines make of the others.
+
+A wait is a step like any other: what it waits for and what waits for it is in the plan.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from moyai.core.keys import Key, Kind
+from moyai.plan.steps.base import Step, StepId, Verb
+
+#: The conditions, as a display shows them.
+MACHINES = Key(Kind.CONDITION, "machines boot")
+API = Key(Kind.CONDITION, "Kubernetes API answers")
+NODES = Key(Kind.CONDITION, "nodes Ready")
+ADDONS = Key(Kind.CONDITION, "add-ons run")
+VOLUMES = Key(Kind.CONDITION, "volumes ready")
+
+
+def reached(condition: Key) -> StepId:
+    """The step that waits for the condition."""
+    return StepId(Verb.WAIT, condition)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WriteKubeconfig(Step):
+    """Put the API's address on record, and a kubeconfig for it beside it."""
+
+    verb: ClassVar[Verb] = Verb.WRITE
+
+    @property
+    def text(self) -> str:
+        return "write the administrator's kubeconfig"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DrainNode(Step):
+    """Let no new pods onto a node and move those away that are there."""
+
+    verb: ClassVar[Verb] = Verb.DRAIN
+    node: str
+
+    @property
+    def text(self) -> str:
+        return f"drain {self.key}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeleteNode(Step):
+    """Delete the Node object of a machine that is gone, once its disks are off it."""
+
+    verb: ClassVar[Verb] = Verb.DELETE
+    node: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class RenewToken(Step):
+    """Give the cluster a bootstrap token that lives long enough for machines that join later."""
+
+    verb: ClassVar[Verb] = Verb.CREATE
+
+    @property
+    def text(self) -> str:
+        return "renew the bootstrap token for the machines that join"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeleteUnsealingKey(Step):
+    """Take the key away that opens a control plane's secrets, which has served once the API answers."""
+
+    verb: ClassVar[Verb] = Verb.DELETE
+    node: str
+
+    @property
+    def text(self) -> str:
+        return f"delete the unsealing key from the metadata of server {self.node}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SetReclaimPolicy(Step):
+    """Recreate the default StorageClass with another policy; volumes and claims that exist keep what they were made with."""
+
+    verb: ClassVar[Verb] = Verb.SET
+    policy: Literal["Delete", "Retain"]
+
+    @property
+    def text(self) -> str:
+        return f"set the default StorageClass's reclaimPolicy to {self.policy}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class WaitMachines(Step):
+    """``nodes``: names of machines that must run."""
+
+    verb: ClassVar[Verb] = Verb.WAIT
+    nodes: tuple[str, ...]
+
+    @property
+    def text(self) -> str:
+        return f"wait until {_count(self.nodes, 'machine')} run{_s(self.nodes)}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class WaitApi(Step):
+    """``node``: the control plane whose machine is looked at when the API does not answer in time."""
+
+    verb: ClassVar[Verb] = Verb.WAIT
+    node: str
+
+    @property
+    def text(self) -> str:
+        return "wait until the Kubernetes API answers"
+
+
+@dataclass(frozen=True, kw_only=True)
+class WaitNodes(Step):
+    """``nodes``: names of nodes that must be Ready and known to the cloud controller manager."""
+
+    verb: ClassVar[Verb] = Verb.WAIT
+    nodes: tuple[str, ...]
+
+    @property
+    def text(self) -> str:
+        return f"wait until {_count(self.nodes, 'node')} {'is' if len(self.nodes) == 1 else 'are'} Ready"
+
+
+@dataclass(frozen=True, kw_only=True)
+class WaitAddon(Step):
+    """``required``: without it the cluster is not up; otherwise what is missing is reported, and `up` succeeds."""
+
+    verb: ClassVar[Verb] = Verb.WAIT
+    addon: str
+    deployments: tuple[str, ...]
+    daemon_sets: tuple[str, ...]
+    required: bool = True
+
+    @property
+    def text(self) -> str:
+        return f"wait until {', '.join((*self.deployments, *self.daemon_sets))} run"
+
+
+def _count(names: tuple[str, ...], what: str) -> str:
+    return f"{len(names)} {what}" + ("" if len(names) == 1 else "s")
+
+
+def _s(names: tuple[str, ...]) -> str:
+    return "s" if len(names) == 1 else ""

@@ -1,0 +1,219 @@
+"""Steps that make objects of the cloud, or bring them to what the cluster needs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from moyai.cloud.capabilities import Taggable
+from moyai.cloud.model import AddressPair, Route, SecurityGroupRule
+from moyai.core.ids import Role
+from moyai.plan.nodes import Node
+from moyai.plan.steps.base import Step, Verb
+
+
+@dataclass(frozen=True, kw_only=True)
+class CreateNetwork(Step):
+    verb: ClassVar[Verb] = Verb.CREATE
+    name: str
+
+    @property
+    def text(self) -> str:
+        return f"create network {self.name}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CreateSubnet(Step):
+    verb: ClassVar[Verb] = Verb.CREATE
+    name: str
+    cidr: str
+    dns: tuple[str, ...]
+    pool: tuple[str, str]
+
+    @property
+    def text(self) -> str:
+        return f"create subnet {self.name} {self.cidr}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CreateRouter(Step):
+    """Without a way out: the gateway takes a cloud longest, and a control plane only needs to know the router's id."""
+
+    verb: ClassVar[Verb] = Verb.CREATE
+    name: str
+
+    @property
+    def text(self) -> str:
+        return f"create router {self.name}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SetGateway(Step):
+    verb: ClassVar[Verb] = Verb.CREATE
+    network_id: str
+
+    @property
+    def text(self) -> str:
+        return "put the router on the external network"
+
+
+@dataclass(frozen=True, kw_only=True)
+class AddInterface(Step):
+    verb: ClassVar[Verb] = Verb.CREATE
+
+    @property
+    def text(self) -> str:
+        return "put the subnet on the router"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CreateGroup(Step):
+    verb: ClassVar[Verb] = Verb.CREATE
+    role: Role
+    name: str
+
+    @property
+    def text(self) -> str:
+        return f"create security group {self.name}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroupRule:
+    """A rule with groups named by role, since their ids are not known yet."""
+
+    role: Role
+    rule: SecurityGroupRule
+    remote_role: Role | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SetRules(Step):
+    """Add ``add`` to one group; delete the rules with ids ``remove`` (rules of ours that the spec no longer has)."""
+
+    verb: ClassVar[Verb] = Verb.CREATE
+    role: Role
+    add: tuple[GroupRule, ...]
+    remove: tuple[str, ...] = ()
+
+    @property
+    def text(self) -> str:
+        gone = f", remove {len(self.remove)}" if self.remove else ""
+        return f"add {len(self.add)} rules to security group {self.role}{gone}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CreatePort(Step):
+    """``send_from``: ranges that the port may send from besides its own address."""
+
+    verb: ClassVar[Verb] = Verb.CREATE
+    node: Node
+    send_from: tuple[AddressPair, ...] = ()
+
+    @property
+    def text(self) -> str:
+        return f"create port {self.node.name} {self.node.address}, pods {self.node.pod_cidr}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SetSendFrom(Step):
+    """Let a port send from these ranges, and from no others, besides its own address."""
+
+    verb: ClassVar[Verb] = Verb.SET
+    port_id: str
+    send_from: tuple[AddressPair, ...]
+
+    @property
+    def text(self) -> str:
+        return f"let {self.key} send from {', '.join(pair.address for pair in self.send_from)}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class AddRoutes(Step):
+    verb: ClassVar[Verb] = Verb.ADD
+    routes: tuple[Route, ...]
+
+    @property
+    def text(self) -> str:
+        return ", ".join(f"add route {route.destination} via {route.nexthop}" for route in self.routes)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CreateFloatingIP(Step):
+    verb: ClassVar[Verb] = Verb.CREATE
+    network_id: str
+    description: str
+
+    @property
+    def text(self) -> str:
+        return "create floating ip for the API"
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttachFloatingIP(Step):
+    verb: ClassVar[Verb] = Verb.ATTACH
+    node: str
+
+    @property
+    def text(self) -> str:
+        return f"put the floating ip on port {self.node}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CreateKeypair(Step):
+    verb: ClassVar[Verb] = Verb.CREATE
+    name: str
+
+    @property
+    def text(self) -> str:
+        return f"create key pair {self.name}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CreateCredential(Step):
+    """``stale_id``: one whose secret was never recorded, to be deleted first. ``roles`` empty: all that the user has."""
+
+    verb: ClassVar[Verb] = Verb.CREATE
+    name: str
+    purpose: str
+    roles: tuple[str, ...] = ()
+    stale_id: str = ""
+
+    @property
+    def text(self) -> str:
+        return f"create application credential {self.name}" + (" again (its secret was lost)" if self.stale_id else "")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CreateServer(Step):
+    """``first``: this machine begins a new cluster; otherwise it joins the one that exists."""
+
+    verb: ClassVar[Verb] = Verb.CREATE
+    node: Node
+    image_id: str
+    flavor_id: str
+    first: bool = False
+
+    @property
+    def text(self) -> str:
+        where = f" in {self.node.zone}" if self.node.zone else ""
+        return f"create server {self.node.name} ({self.node.flavor}{where})"
+
+
+@dataclass(frozen=True, kw_only=True)
+class StartServer(Step):
+    verb: ClassVar[Verb] = Verb.START
+    server_id: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adopt(Step):
+    """Tag an object that an interrupted run left untagged."""
+
+    verb: ClassVar[Verb] = Verb.ADOPT
+    kind: Taggable
+    object_id: str
+    name: str
+
+    @property
+    def text(self) -> str:
+        return f"adopt {self.key.kind} {self.name}, left untagged by an interrupted run"

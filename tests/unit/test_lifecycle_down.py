@@ -1,0 +1,194 @@
+"""`down` against a cloud in memory: what goes, what stays, and what the report says."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from moyai.cloud.load_balancers import LoadBalancer
+from moyai.cloud.model import FloatingIP, Port, Route, Server, Snapshot, Volume
+from moyai.core.errors import MoyaiError, Terminal, UsageError
+from moyai.core.ids import CLUSTER_TAG, cluster_tag
+from moyai.lifecycle import down as teardown
+from moyai.lifecycle.record import Record
+from tests.unit.lifecycle_world import World, kept, with_disks
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    return World(tmp_path, monkeypatch)
+
+
+def test_down_leaves_nothing_and_says_so(world: World) -> None:
+    result = world.up()
+    report = world.down()
+    assert world.cloud.names() == []
+    assert not report.left
+    assert {line.fate for line in report.lines} == {"gone"}
+    assert {line.kind for line in report.lines} >= {
+        "server",
+        "port",
+        "network",
+        "subnet",
+        "router",
+        "floating ip",
+        "key pair",
+        "credential",
+    }
+    assert Record.open(world.paths, result.name) is None
+
+
+def test_everything_that_hangs_on_a_cluster_goes_and_others_stay(world: World) -> None:
+    world.up("metadata: {name: other}")
+    others = world.cloud.names()
+    uid = world.up().uid
+    tag = cluster_tag(uid)
+    cloud = world.cloud
+    subnet = next(s for s in cloud.all["subnets"].values() if s.name == "quickstart-subnet")
+    lb = cloud.load_balancers.create(
+        LoadBalancer(name="kube_service_quickstart_default_web", vip_subnet_id=subnet.id, tags=(tag,))
+    )
+    cloud.put("balancers", replace(lb, provisioning_status="PENDING_UPDATE"))
+    cloud.countdown[lb.id] = 3
+    untagged = cloud.load_balancers.create(LoadBalancer(name="kube_service_quickstart_default_half", vip_subnet_id=subnet.id))
+    cloud.put("fips", FloatingIP("fip-lb", "203.0.113.77", "ACTIVE", port_id=lb.vip_port_id, tags=(tag,)))
+    cloud.put("fips", FloatingIP("fip-kept", "203.0.113.79", "DOWN", tags=(tag, "moyai.keep=true")))
+    cloud.put("fips", FloatingIP("fip-user", "203.0.113.78", "ACTIVE", port_id=untagged.vip_port_id))
+    worker = next(s for s in cloud.all["servers"].values() if s.name == "quickstart-workers-0")
+    cloud.put("volumes", Volume("vol", "pvc-1", "IN-USE", 1, metadata={CLUSTER_TAG: uid}, attached_server_ids=(worker.id,)))
+    cloud.put("volumes", Volume("mine", "mine", "AVAILABLE", 1))
+    cloud.put("ports", Port("loose", "", subnet.network_id, "DOWN", ("10.8.0.99",), (subnet.id,)))
+    router = next(r for r in cloud.all["routers"].values() if r.name == "quickstart-router")
+    cloud.pod_routing.add_routes(router.id, [Route("192.168.0.0/24", "10.8.0.11")])
+    report = world.down()
+    assert not report.left, report.left
+    assert [(line.kind, line.name) for line in report.lines if line.fate == "kept"] == [("floating ip", "203.0.113.79")]
+    assert cloud.names() == sorted([*others, "fips ", "fips ", "volumes mine"])
+    assert cloud.all["fips"]["fip-user"].port_id == ""
+
+
+def test_volumes_are_kept_when_the_spec_says_so(world: World) -> None:
+    uid = world.up("spec: {volumes: {reclaimPolicy: Retain}}").uid
+    world.cloud.put("volumes", Volume("vol", "pvc-1", "AVAILABLE", 1, metadata={CLUSTER_TAG: uid}))
+    report = world.down()
+    assert [(line.fate, line.kind, line.name) for line in report.lines if line.fate != "gone"] == [("kept", "volume", "pvc-1")]
+    assert list(world.cloud.all["volumes"]) == ["vol"]
+
+
+def test_down_deletes_the_snapshots_before_their_volume_and_leaves_the_users_disk(world: World) -> None:
+    disks = with_disks(world)
+    report = world.down()
+    assert not report.left, report.left
+    assert kept(report) == [("volume", "precious")]
+    assert {("volume", "pvc-own"), ("snapshot", "snapshot-1")} <= {
+        (line.kind, line.name) for line in report.lines if line.fate == "gone"
+    }
+    assert world.cloud.names() == ["volumes precious"]
+    # its machine was shut down first
+    assert world.cloud.torn == ["pvc-own"]
+    assert world.cloud.all["volumes"][disks.static.id].attached_server_ids == ()
+
+
+def test_down_retains_volumes_and_snapshots_and_takes_them_off_in_order(world: World) -> None:
+    with_disks(world, "Retain")
+    report = world.down()
+    assert not report.left, report.left
+    assert kept(report) == [("snapshot", "snapshot-1"), ("volume", "precious"), ("volume", "pvc-own")]
+    assert world.cloud.names() == ["snapshots snapshot-1", "volumes precious", "volumes pvc-own"]
+    assert world.cloud.torn == []
+
+
+def test_pods_let_go_of_volumes_that_stay_before_their_machines_are_touched(world: World) -> None:
+    disks = with_disks(world, "Retain")
+    kube = world.kube()
+    kube.claim("database", disks.own)
+    kube.claim("web", disks.static)
+    kube.pods.append({"metadata": {"name": "other", "namespace": "default"}, "spec": {}, "status": {}})
+    stopped: list[str] = []
+    world.cloud.on_stop = stopped.append
+    report = world.down()
+    assert kept(report) == [("snapshot", "snapshot-1"), ("volume", "precious"), ("volume", "pvc-own")]
+    assert [pod["metadata"]["name"] for pod in kube.pods] == ["other"]
+    assert set(kube.cordoned) == {"quickstart-control-plane-0", "quickstart-workers-0", "quickstart-workers-1"}
+    assert (stopped, world.cloud.torn) == ([], [])
+
+
+def test_a_snapshot_that_is_not_the_clusters_keeps_its_volume(world: World) -> None:
+    disks = with_disks(world)
+    world.cloud.put("snapshots", Snapshot("mine", "by-hand", "AVAILABLE", disks.own.id, 1))
+    report = world.down()
+    assert not report.left
+    line = next(line for line in report.lines if line.name == "pvc-own")
+    assert (line.fate, line.why) == ("kept", "its snapshot by-hand was not made by the cluster")
+    assert set(world.cloud.all["snapshots"]) == {"mine"}
+
+
+def test_without_a_record_volumes_stay(world: World) -> None:
+    with_disks(world)
+    record = Record.open(world.paths, "quickstart")
+    assert record is not None
+    record.remove()
+    report = world.down("", record.uid)
+    assert not report.left
+    assert kept(report) == [("snapshot", "snapshot-1"), ("volume", "precious"), ("volume", "pvc-own")]
+    assert "no record" in next(line.why for line in report.lines if line.name == "pvc-own")
+
+
+def test_volumes_at_a_vanished_server_go_and_those_at_a_strangers_are_left(world: World) -> None:
+    uid = world.up().uid
+    world.cloud.attach("pvc-vanished", "no-such-server", metadata={CLUSTER_TAG: uid})
+    world.cloud.put("servers", Server("vm", "strangers-vm", "ACTIVE", "az1", "m1.small"))
+    lent = world.cloud.attach("pvc-lent", "vm", metadata={CLUSTER_TAG: uid})
+    report = world.down()
+    assert [(line.kind, line.name) for line in report.left] == [("volume", "pvc-lent")]
+    assert "strangers-vm, which is not the cluster's" in report.left[0].why
+    assert Record.open(world.paths, "quickstart") is not None
+    world.cloud.let_go(lent, "vm")
+    assert not world.down().left
+    assert world.cloud.names() == ["servers strangers-vm"]
+
+
+def test_what_will_not_go_is_reported_and_keeps_the_record(world: World) -> None:
+    world.up()
+    subnet = next(iter(world.cloud.all["subnets"].values()))
+    # somebody's own machine on the cluster's network
+    port = Port(
+        "foreign", "vm", subnet.network_id, "ACTIVE", ("10.8.0.99",), (subnet.id,), device_id="vm", device_owner="compute:az1"
+    )
+    world.cloud.put("ports", port)
+    report = world.down()
+    assert {line.kind for line in report.left} == {"network", "subnet"}
+    with pytest.raises(
+        MoyaiError, match=r"2 objects are left in the cloud: network quickstart-network, subnet quickstart-subnet"
+    ):
+        teardown.check(report)
+    assert "foreign" in world.cloud.all["ports"]
+    world.cloud.all["ports"].pop("foreign")
+    assert not world.down().left
+    assert world.cloud.names() == []
+
+
+def test_down_without_a_record_finds_the_cluster_by_its_tags(world: World) -> None:
+    uid = world.up().uid
+    record = Record.open(world.paths, "quickstart")
+    assert record is not None
+    record.remove()
+    with pytest.raises(UsageError, match="no cluster with UID 0123456789 is in this cloud"):
+        world.down("", "0123456789")
+    with pytest.raises(Terminal, match=f"'quickstart' is taken in cloud moyai by cluster {uid}"):
+        world.up()
+    assert not world.down("", uid).left
+    assert world.cloud.names() == []
+
+
+def test_services_go_through_kubernetes_first(world: World) -> None:
+    world.up()
+    kube = world.kube()
+    kube.services = [
+        {"metadata": {"namespace": "default", "name": "web"}, "spec": {"type": "LoadBalancer"}},
+        {"metadata": {"namespace": "default", "name": "kubernetes"}, "spec": {"type": "ClusterIP"}},
+    ]
+    world.down()
+    assert [service["metadata"]["name"] for service in kube.services] == ["kubernetes"]

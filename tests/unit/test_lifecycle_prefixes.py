@@ -1,0 +1,181 @@
+"""Every plan cut off before and after each of its steps: the plan of the next run is exactly the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from moyai.core.errors import UsageError
+from moyai.core.progress import Step as Progress
+from moyai.lifecycle import down as teardown
+from moyai.lifecycle import execute
+from moyai.lifecycle import up as building
+from moyai.plan import text
+from moyai.plan.graph import Plan
+from moyai.plan.steps import Step, StepId, Verb
+from moyai.spec.load import parse
+from tests.fakes.clock import FakeClock
+from tests.unit.fakecloud import FakeCloud, Killed
+from tests.unit.lifecycle_world import World
+
+Table = Callable[..., Mapping[type[Step], execute.Handler]]
+SMALL, LARGE = "spec: {nodePools: [{replicas: 1}]}", "spec: {nodePools: [{replicas: 2}]}"
+
+
+class Cut:
+    """Lets a run do ``count`` steps, then kills it before the next, or, with ``after``, once that one is done."""
+
+    def __init__(self, count: int, *, after: bool) -> None:
+        self.left, self.after = count, after
+        self.done: set[StepId] = set()
+
+    def wrapped(self, table: Table) -> Table:
+        def wrap(*parts: Any) -> Mapping[type[Step], execute.Handler]:
+            return {kind: self._cut(handler) for kind, handler in table(*parts).items()}
+
+        return wrap
+
+    def _cut(self, handler: execute.Handler) -> execute.Handler:
+        def run(step: Step, progress: Progress) -> None:
+            if self.left <= 0 and not self.after:
+                raise Killed
+            handler(step, progress)
+            self.done.add(step.id)
+            self.left -= 1
+            if self.left < 0:
+                raise Killed
+
+        return run
+
+
+def fresh(_: World) -> None:
+    """Nothing was there before."""
+
+
+def small(world: World) -> None:
+    world.up(SMALL)
+
+
+def large(world: World) -> None:
+    world.up(LARGE)
+
+
+def broken(world: World) -> None:
+    """A worker that its cloud could not start, and whose Node object is still there."""
+    world.up(SMALL)
+    world.fail("quickstart-workers-0", "No valid host was found")
+
+
+def up_plan(spec: str) -> Callable[[World], Plan]:
+    return lambda world: building.preview(parse(spec), world.cloud, world.paths, clock=world.clock)
+
+
+def down_plan(world: World) -> Plan:
+    try:
+        target, _ = teardown.target_of("quickstart", world.paths, world.cloud)
+    except UsageError:
+        return Plan()  # nothing of it is left
+    return teardown.preview(target, world.cloud)
+
+
+CASES: dict[str, tuple[Callable[[World], None], Callable[[World], Plan], Callable[[World], object]]] = {
+    "up": (fresh, up_plan(SMALL), lambda world: world.up(SMALL)),
+    "scale up": (small, up_plan(LARGE), lambda world: world.up(LARGE)),
+    "scale down": (large, up_plan(SMALL), lambda world: world.up(SMALL)),
+    "replace": (broken, up_plan(SMALL), lambda world: world.up(SMALL)),
+    "down": (small, down_plan, lambda world: world.down()),
+}
+
+PLANS = {
+    "scale up": [
+        "change spec.nodePools[workers].replicas: 1 → 2 (live: machines are made or removed)",
+        "1  create port quickstart-workers-1 10.8.0.12, pods 10.244.2.0/24",
+        "2  create server quickstart-workers-1 (m1.small in az2)  (after 1)",
+        "3  add route 10.244.2.0/24 via 10.8.0.12",
+        "4  wait until 3 machines run  (after 2)",
+        "5  wait until 3 nodes are Ready  (after 2)",
+        "6  wait until moyai-cloud-controller-manager, coredns, kube-proxy run  (after 2)",
+        "7  wait until csi-cinder-controllerplugin, snapshot-controller, csi-cinder-nodeplugin run  (after 2)",
+    ],
+    "scale down": [
+        "change spec.nodePools[workers].replicas: 2 → 1 (live: machines are made or removed)",
+        "1  drain node quickstart-workers-1",
+        "2  delete server quickstart-workers-1  (after 1)",
+        "3  remove route 10.244.2.0/24 via 10.8.0.12  (after 2)",
+        "4  delete node quickstart-workers-1  (after 2)",
+        "5  delete port quickstart-workers-1  (after 1, 2, 3, 4)",
+    ],
+    "replace": [
+        "1  delete server quickstart-workers-0: No valid host was found",
+        "2  delete node quickstart-workers-0  (after 1)",
+        "3  create server quickstart-workers-0 (m1.small in az1)  (after 1, 2)",
+        "4  wait until 2 machines run  (after 3)",
+        "5  wait until 2 nodes are Ready  (after 1, 2, 3)",
+        "6  wait until moyai-cloud-controller-manager, coredns, kube-proxy run  (after 1, 2, 3)",
+        "7  wait until csi-cinder-controllerplugin, snapshot-controller, csi-cinder-nodeplugin run  (after 1, 2, 3)",
+    ],
+}
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_the_plan_is(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(tmp_path, monkeypatch)
+    before, plan, _ = CASES[name]
+    before(world)
+    assert text.lines(plan(world)) == PLANS[name]
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("name", CASES)
+def test_the_next_plan_is_exactly_the_rest(name: str, after: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(execute, "WORKERS", 1)
+    monkeypatch.setattr(building, "new_uid", lambda: "0123456789")
+    table = execute.table
+    before, plan, run = CASES[name]
+    number = 0
+    while True:
+        world = World(tmp_path / str(number), monkeypatch)
+        before(world)
+        whole = plan(world)
+        assert whole
+        cut = Cut(number, after=after)
+        monkeypatch.setattr(execute, "table", cut.wrapped(table))
+        try:
+            run(world)
+        except Killed:
+            pass
+        else:
+            assert number >= len(whole.steps)
+            break
+        finally:
+            monkeypatch.setattr(execute, "table", table)
+        rest = plan(world)
+        left = {step.id: step.text for step in whole.steps if step.id not in cut.done}
+        found = {step.id: step.text for step in rest.steps}
+        # pods may have come back to a node whose machine still runs
+        again = {step.id for step in whole.steps if step.verb is Verb.DRAIN}
+        assert found.keys() - again <= left.keys(), f"cut at step {number}"
+        # a wait is not planned where its condition came true meanwhile
+        missing = {one for one in left.keys() - found.keys() if one.verb is not Verb.WAIT}
+        assert not missing, f"cut at step {number}"
+        assert {one: found[one] for one in found.keys() & left.keys()} == {one: left[one] for one in found.keys() & left.keys()}
+        edges = {step.id: set(step.after) & found.keys() for step in whole.steps}
+        assert all(set(step.after) == edges[step.id] for step in rest.steps), f"cut at step {number}"
+        run(world)
+        assert not plan(world).steps, f"cut at step {number}"
+        number += 1
+
+
+def test_every_step_has_a_call() -> None:
+    def classes(kind: type[Step]) -> set[type[Step]]:
+        return {kind, *(one for child in kind.__subclasses__() for one in classes(child))} - {Step}
+
+    context = execute.Context(FakeCloud(), None, uid="u", clock=FakeClock())
+    parts = (
+        execute.Making(context, public_key="", render=None),  # type: ignore[arg-type]
+        execute.Inside(context, authorities=None),  # type: ignore[arg-type]
+    )
+    assert classes(Step) == set(execute.table(*parts, execute.Removing(context), execute.Waiting(context)))

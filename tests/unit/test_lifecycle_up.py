@@ -1,0 +1,257 @@
+"""`up` against a cloud in memory: whole, scaled, and refused."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from moyai.cloud.model import Network, Power, Quota
+from moyai.core.errors import Terminal, UsageError
+from moyai.core.ids import cluster_tag
+from moyai.core.progress import Reporter
+from moyai.lifecycle import drain
+from moyai.lifecycle import up as building
+from moyai.lifecycle.record import Record, locked
+from moyai.plan import keys, text
+from moyai.plan import steps as s
+from moyai.plan.existing import ROLES
+from moyai.spec.load import dump, parse
+from tests.unit.lifecycle_world import World, whole
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    return World(tmp_path, monkeypatch)
+
+
+def test_up_makes_one_of_everything_and_again_nothing(world: World) -> None:
+    first = world.up()
+    assert first.changed
+    assert world.names() == whole()
+    assert {cluster_tag(first.uid)} == {
+        tag for kind in ("networks", "ports", "servers") for item in world.cloud.all[kind].values() for tag in item.tags
+    }
+    router = next(iter(world.cloud.all["routers"].values()))
+    assert [(route.destination, route.nexthop) for route in router.routes] == [
+        ("10.244.0.0/24", "10.8.0.10"),
+        ("10.244.1.0/24", "10.8.0.11"),
+        ("10.244.2.0/24", "10.8.0.12"),
+    ]
+    assert all("moyai.key" not in server.metadata for server in world.cloud.all["servers"].values())
+    changes = world.cloud.changes
+    again = world.up()
+    assert not again.changed
+    assert world.cloud.changes == changes
+    assert world.names() == whole()
+
+
+def test_what_machines_do_not_need_to_boot_is_made_once_they_run(world: World) -> None:
+    steps: list[tuple[str, str]] = []
+    reporter = Reporter(lambda event: steps.append((event.kind, event.step)), clock=world.clock)
+    building.up(parse(""), world.cloud, world.paths, reporter, clock=world.clock)
+    begun = [name for kind, name in steps if kind == "started"]
+    booted = steps.index(("finished", s.MACHINES.name))
+    late = ("gateway", "interface", "rules control-plane", "rules worker")
+    assert {name for name in begun if name in late} == set(late)
+    assert all(steps.index(("started", name)) > booted for name in late)
+
+
+def test_scaling_up_keeps_addresses_and_down_drains(world: World) -> None:
+    world.up()
+    before = {port.name: port.fixed_ips for port in world.cloud.all["ports"].values() if port.name}
+    world.up("spec: {nodePools: [{replicas: 4}]}")
+    now = {port.name: port.fixed_ips for port in world.cloud.all["ports"].values() if port.name}
+    assert before.items() <= now.items()
+    assert now["quickstart-workers-3"] == ("10.8.0.14",)
+    kube = world.kube()
+    kube.pods = [
+        {"metadata": {"name": "web", "namespace": "default"}, "spec": {"nodeName": "quickstart-workers-3"}, "status": {}},
+        {
+            "metadata": {"name": "proxy", "namespace": "kube-system", "ownerReferences": [{"kind": "DaemonSet"}]},
+            "spec": {"nodeName": "quickstart-workers-3"},
+            "status": {},
+        },
+    ]
+    world.up("spec: {nodePools: [{replicas: 2}]}")
+    assert kube.cordoned == ["quickstart-workers-3", "quickstart-workers-2"]
+    assert kube.evicted == ["web"]
+    assert world.names() == whole()
+    router = next(iter(world.cloud.all["routers"].values()))
+    assert len(router.routes) == 3
+    record = Record.open(world.paths, "quickstart")
+    assert record is not None
+    assert set(record.recorded().seats) == {"quickstart-control-plane-0", "quickstart-workers-0", "quickstart-workers-1"}
+    # the free number is used again
+    world.up("spec: {nodePools: [{replicas: 2}, {name: big, replicas: 1}]}")
+    assert next(p for p in world.cloud.all["ports"].values() if p.name == "quickstart-big-0").fixed_ips == ("10.8.0.13",)
+
+
+def test_a_drained_node_goes_after_its_disks_and_not_much_later(world: World) -> None:
+    world.up()
+    kube = world.kube()
+    for looks, least, most in ((5, 2.0, 20.0), (10**6, drain.DISKS_TIMEOUT, 2 * drain.DISKS_TIMEOUT + 20.0)):
+        kube.mounted = {"quickstart-workers-1": looks}
+        began = world.clock.monotonic()
+        world.up("spec: {nodePools: [{replicas: 1}]}")
+        assert "server quickstart-workers-1" not in world.names()
+        assert least <= world.clock.monotonic() - began <= most
+        kube.mounted = {}
+        world.up()
+
+
+def test_a_protected_pod_keeps_its_node(world: World) -> None:
+    world.up()
+    kube = world.kube()
+    kube.pods = [{"metadata": {"name": "db", "namespace": "d"}, "spec": {"nodeName": "quickstart-workers-1"}, "status": {}}]
+    kube.protected = {"db"}
+    with pytest.raises(Terminal, match=r"node quickstart-workers-1 could not be drained in 180 s.*d/db.*disruption budget"):
+        world.up("spec: {nodePools: [{replicas: 1}]}")
+    assert world.names() == whole()
+
+
+def test_late_joiners_get_a_fresh_token(world: World) -> None:
+    world.up()
+    world.clock.sleep(3600)
+    world.up("spec: {nodePools: [{replicas: 3}]}")
+    assert len(world.kube().tokens) == 1
+
+
+def test_a_server_in_error_is_told_and_replaced(world: World) -> None:
+    world.cloud.faults["quickstart-workers-1"] = "No valid host was found"
+    with pytest.raises(
+        Terminal, match=r"server quickstart-workers-1 is in ERROR: No valid host was found; its console ends with: .*"
+    ) as caught:
+        world.up()
+    assert "\n" not in str(caught.value)
+    world.cloud.faults.clear()
+    world.up()
+    assert world.names() == whole()
+
+
+def test_a_lost_control_plane_is_not_silently_made_anew(world: World) -> None:
+    world.up()
+    plane = next(s for s in world.cloud.all["servers"].values() if "control-plane" in s.name)
+    world.cloud.all["servers"].pop(plane.id)
+    with pytest.raises(Terminal, match=r"the control plane's machine .* is gone, and with it the cluster's state"):
+        world.up()
+
+
+def test_a_stopped_machine_is_started(world: World) -> None:
+    world.up()
+    worker = next(s for s in world.cloud.all["servers"].values() if "workers-0" in s.name)
+    world.cloud.machines.stop_server(worker.id)
+    assert world.up().changed
+    assert all(s.power is Power.RUNNING for s in world.cloud.all["servers"].values())
+
+
+def test_a_changed_reclaim_policy_makes_the_default_class_anew(world: World) -> None:
+    world.up()
+    classes = world.kube().objects
+    assert world.up("spec: {volumes: {reclaimPolicy: Retain}}").changed
+    assert [one["reclaimPolicy"] for one in classes.values()] == ["Retain"]
+    assert not world.up("spec: {volumes: {reclaimPolicy: Retain}}").changed
+    # killed between the two calls: gone, and the spec on record is still the old one
+    record = Record.open(world.paths, "quickstart")
+    assert record is not None
+    record.set_spec(dump(parse("")))
+    classes.clear()
+    assert world.up("spec: {volumes: {reclaimPolicy: Retain}}").changed
+    assert [one["reclaimPolicy"] for one in classes.values()] == ["Retain"]
+    # taken away on purpose
+    classes.clear()
+    assert not world.up("spec: {volumes: {reclaimPolicy: Retain}}").changed
+    assert not classes
+
+
+def test_a_cluster_whose_volumes_do_not_come_up_is_up_and_says_so(world: World) -> None:
+    world.up()
+    kube = world.kube()
+    kube.down.add("csi-cinder-controllerplugin")
+    again = world.up()
+    assert "claims of volumes must wait" in again.notes[-1]
+    assert "csi-cinder-controllerplugin is not ready yet" in again.notes[-1]
+    kube.down.clear()
+    assert not world.up().notes
+    kube.down.add("coredns")
+    with pytest.raises(Terminal, match="coredns is not ready yet"):
+        world.up()
+
+
+def test_a_cluster_from_before_volumes_is_not_waited_for_in_vain(world: World) -> None:
+    world.up()
+    record = Record.open(world.paths, "quickstart")
+    assert record is not None
+    record.forget(keys.VOLUMES_CREDENTIAL, keys.secret(keys.VOLUMES_CREDENTIAL))
+    again = world.up()
+    assert not again.changed
+    assert "built without volumes" in again.notes[0]
+    assert world.up("spec: {nodePools: [{replicas: 3}]}").changed
+
+
+def test_a_cluster_of_an_older_moyai_is_carried_on(world: World) -> None:
+    """A record of format 1 named its objects by strings."""
+    world.up()
+    record = Record.open(world.paths, "quickstart")
+    assert record is not None
+    file = record.folder / "record.json"
+    data = json.loads(file.read_text())
+    old = {keys.FLOATING_IP: "floating-ip", keys.KEY_PAIR: "key-pair", keys.VOLUMES_CREDENTIAL: "volumes-credential"}
+    old |= {keys.CONTROLLERS_CREDENTIAL: "credential", keys.secret(keys.CONTROLLERS_CREDENTIAL): "credential secret"}
+    old[keys.secret(keys.VOLUMES_CREDENTIAL)] = "volumes-credential secret"
+    old |= {keys.security_group(role): f"group {role}" for role in ROLES}
+    objects = {old.get(key, str(key)): {"begun": made.begun, "id": made.id} for key, made in record.objects.items()}
+    assert {"network", "port quickstart-workers-0", "server quickstart-control-plane-0", "group worker"} <= set(objects)
+    file.write_text(json.dumps({**data, "version": 1, "objects": objects}))
+    assert text.lines(building.preview(parse(""), world.cloud, world.paths)) == ["nothing to do"]
+    again = Record.open(world.paths, "quickstart")
+    assert again is not None
+    assert again.objects.keys() == record.objects.keys()
+    world.up("spec: {nodePools: [{replicas: 1}]}")
+    assert not world.down().left
+    assert world.cloud.names() == []
+
+
+def test_nothing_is_made_when_it_cannot_fit(world: World) -> None:
+    cases: list[tuple[Callable[[], None], str]] = [
+        (lambda: world.cloud.quota.update(cores=Quota("cores", 3, 0)), r"4 CPUs are needed and 3 are free \(cores\)"),
+        (
+            lambda: world.cloud.quota.update(cores=Quota("cores", 20, 0), port=Quota("port", 4, 0)),
+            r"5 ports are needed and 4 are free",
+        ),
+    ]
+    for change, message in cases:
+        change()
+        with pytest.raises(Terminal, match=message):
+            world.up()
+        assert world.cloud.names() == []
+        assert Record.open(world.paths, "quickstart") is None
+
+
+def test_a_name_that_a_stranger_has_is_refused(world: World) -> None:
+    world.cloud.put("networks", Network(id="x", name="quickstart-network"))
+    with pytest.raises(Terminal, match="is taken in cloud moyai by somebody else's network"):
+        world.up()
+
+
+def test_what_cannot_change_is_refused(world: World) -> None:
+    world.up()
+    with pytest.raises(UsageError, match=r"spec.network.podCIDR: '10.200.0.0/16', should stay '10.244.0.0/16'"):
+        world.up("spec: {network: {podCIDR: 10.200.0.0/16}}")
+
+
+def test_two_at_once(world: World) -> None:
+    with (
+        locked(world.paths, "quickstart"),
+        pytest.raises(Terminal, match=r"another moyai \(process \d+\) is working on cluster quickstart"),
+    ):
+        world.up()
+
+
+def test_a_preview_changes_nothing(world: World) -> None:
+    plan = building.preview(parse(""), world.cloud, world.paths)
+    assert world.cloud.changes == 0
+    assert not world.paths.clusters.exists()
+    assert text.lines(plan)[0].endswith("create network quickstart-network")
