@@ -231,7 +231,7 @@ async def test_nodes_are_initialised_and_follow_their_machines(api: KubeApi) -> 
         assert "keep" in [taint.key for taint in node.taints]
         await until(lambda: cloud.routes_ == {Route(f"10.244.{n}.0/24", f"10.0.0.{n}") for n in (1, 2)})
         await until(lambda: parse_node(api.call("GET", nodes["demo-1"])).network_unavailable is False)
-        assert [pair.address for pair in cloud.ports_["p1"].address_pairs] == ["10.244.1.0/24"]
+        assert [pair.address for pair in cloud.ports_["p1"].send_from] == ["10.244.1.0/24"]
         # the machine stops
         cloud.servers_[0] = server(1, status="SHUTOFF", power=Power.OFF)
         not_ready = {"status": {"conditions": [{"type": "Ready", "status": "Unknown"}]}}

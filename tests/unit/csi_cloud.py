@@ -13,7 +13,8 @@ from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
 
-from moyai.cloud.model import Attachment, Power, Quota, Server, Snapshot, Volume, VolumeType
+from moyai.cloud.model import Attachment, DiskState, Power, Quota, Server, Snapshot, Volume, VolumeType
+from moyai.cloud.openstack import disk_states
 from moyai.core.errors import Conflict, NotFound, QuotaExceeded, Terminal
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -76,6 +77,7 @@ class CsiCloud:
         if volume is None:
             self.all.pop(volume_id, None)
         else:
+            volume = replace(volume, state=disk_states.state(volume.status))
             self.all[volume_id] = volume
         self.on_change(before, volume)
 
@@ -152,6 +154,7 @@ class CsiCloud:
                 name,
                 "CREATING",
                 size_gb,
+                state=DiskState.CREATING,
                 zone=zone or self.volume_zones[0],
                 metadata=dict(metadata),
                 type_name=kind,
@@ -226,11 +229,13 @@ class CsiCloud:
             self._begin("create_snapshot")
             source = self._find(volume_id)
             created = START + timedelta(seconds=self._number)
-            made = Snapshot(self._id(), name, "CREATING", volume_id, source.size_gb, created, dict(metadata))
+            made = Snapshot(
+                self._id(), name, "CREATING", volume_id, source.size_gb, created, dict(metadata), DiskState.CREATING
+            )
             self.snaps[made.id] = made
 
             def ready() -> None:
-                self.snaps[made.id] = replace(made, status="AVAILABLE")
+                self.snaps[made.id] = replace(made, status="AVAILABLE", state=DiskState.AVAILABLE)
 
             self._later(made.id, ready)
             self._changed()
@@ -242,7 +247,7 @@ class CsiCloud:
             found = self.snaps.get(snapshot_id)
             if found is None:
                 return
-            self.snaps[snapshot_id] = replace(found, status="DELETING")
+            self.snaps[snapshot_id] = replace(found, status="DELETING", state=DiskState.DELETING)
             self._later(snapshot_id, lambda: self.snaps.pop(snapshot_id, None) and None)
             self._changed()
 

@@ -11,13 +11,22 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import UUID
 
-from moyai.cloud.load_balancers import PENDING, Listener, LoadBalancer, Member, Monitor, Pool
-from moyai.cloud.model import AddressPair, FloatingIP, Network, Port, Power, Route, Router, SecurityGroupRule, Server, Subnet
+from moyai.cloud.load_balancers import BalancerState, Health, Listener, LoadBalancer, Member, Monitor, Pool
+from moyai.cloud.model import FloatingIP, Network, Port, Power, Route, Router, SecurityGroupRule, Server, SourceAddress, Subnet
+from moyai.cloud.openstack import octavia, provider_ids
 from moyai.core.errors import Conflict, NotFound, Terminal
 
 
 class Killed(BaseException):
     """The process ends here."""
+
+
+PENDING = (BalancerState.BUSY, BalancerState.DELETING)
+
+
+def at(found: LoadBalancer, status: str) -> LoadBalancer:
+    """The load balancer with this status of Octavia."""
+    return replace(found, status=status, state=octavia.state(status))
 
 
 @dataclass
@@ -74,23 +83,23 @@ class FakeCloud:
                 if (tag is None or tag in one.tags) and (name is None or name == one.name)
             ]
 
-    def status(self, load_balancer_id: str) -> LoadBalancer:
+    def head(self, load_balancer_id: str) -> LoadBalancer:
         with self._lock:
-            self._begin("status")
+            self._begin("head")
             found = self._balancer(load_balancer_id)
-            if found.provisioning_status in PENDING:
+            if found.state in PENDING:
                 self._left[found.id] = self._left.get(found.id, 0) - 1
                 if self._left[found.id] <= 0:
-                    if found.provisioning_status == "PENDING_DELETE":
+                    if found.status == "PENDING_DELETE":
                         del self.balancers[found.id]
                         for one in list(self.floating.values()):
                             if one.port_id == found.vip_port_id:
                                 self.floating[one.id] = replace(one, port_id="", status="DOWN")
                         raise NotFound("no such load balancer")
-                    failed = found.provisioning_status == "PENDING_CREATE" and self.fail_create > 0
+                    failed = found.status == "PENDING_CREATE" and self.fail_create > 0
                     if failed:
                         self.fail_create -= 1
-                    found = replace(found, provisioning_status="ERROR" if failed else "ACTIVE", operating_status="ONLINE")
+                    found = replace(at(found, "ERROR" if failed else "ACTIVE"), health=Health.ONLINE)
                     self.balancers[found.id] = found
             return replace(found, listeners=(), loose_pools=())
 
@@ -114,9 +123,8 @@ class FakeCloud:
                 vip_address=wanted.vip_address or f"10.0.0.{100 + self._number}",
                 vip_subnet_id=wanted.vip_subnet_id or "subnet",
                 provider=wanted.provider or "moyai",
-                provisioning_status="PENDING_CREATE",
-                operating_status="OFFLINE",
             )
+            made = at(made, "PENDING_CREATE")
             self.balancers[ident] = made
             self._left[ident] = self.polls
             self.tick("create", after=True)
@@ -141,9 +149,9 @@ class FakeCloud:
             if load_balancer_id not in self.balancers:
                 return
             found = self._balancer(load_balancer_id)
-            if found.provisioning_status in PENDING:
+            if found.state in PENDING:
                 raise Conflict("immutable")
-            self.balancers[found.id] = replace(found, provisioning_status="PENDING_DELETE")
+            self.balancers[found.id] = at(found, "PENDING_DELETE")
             self._left[found.id] = self.polls
             self.tick("delete", after=True)
 
@@ -219,7 +227,7 @@ class FakeCloud:
                 members=tuple(replace(one, id=self._id("member")) for one in pool.members),
                 monitor=replace(pool.monitor, id=self._id("monitor")) if pool.monitor else None,
             )
-        return replace(wanted, id=self._id("listener"), pool=pool, provisioning_status="ACTIVE")
+        return replace(wanted, id=self._id("listener"), pool=pool)
 
     def _owner(self, part: str) -> str:
         for one in self.balancers.values():
@@ -241,9 +249,9 @@ class FakeCloud:
         with self._lock:
             self._begin(name)
             found = self._balancer(ident)
-            if found.provisioning_status != "ACTIVE":
+            if found.state is not BalancerState.ACTIVE:
                 raise Conflict(f"load balancer {ident} is immutable")
-            self.balancers[ident] = replace(change(found), provisioning_status="PENDING_UPDATE")
+            self.balancers[ident] = at(change(found), "PENDING_UPDATE")
             self._left[ident] = self.polls
             self.tick(name, after=True)
 
@@ -365,14 +373,20 @@ class FakeCloud:
         self,
         port_id: str,
         *,
-        address_pairs: Sequence[AddressPair] | None = None,
+        send_from: Sequence[SourceAddress] | None = None,
         security_group_ids: Sequence[str] | None = None,
     ) -> Port:
         self._begin("update_port")
-        self.ports_[port_id] = replace(self.ports_[port_id], address_pairs=tuple(address_pairs or ()))
+        self.ports_[port_id] = replace(self.ports_[port_id], send_from=tuple(send_from or ()))
         return self.ports_[port_id]
 
     # --- compute
+
+    def provider_id(self, server_id: str) -> str:
+        return provider_ids.provider_id(server_id)
+
+    def server_id(self, provider_id: str) -> str | None:
+        return provider_ids.server_id(provider_id)
 
     def servers(self, *, tag: str | None = None) -> list[Server]:
         self._begin("servers")

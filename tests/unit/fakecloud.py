@@ -20,13 +20,13 @@ from moyai.cloud.capabilities import Capability
 from moyai.cloud.load_balancers import LoadBalancer
 from moyai.cloud.model import (
     Address,
-    AddressPair,
     Attachment,
     Flavor,
     FloatingIP,
     Image,
     Network,
     Port,
+    PortUse,
     Power,
     Quota,
     Route,
@@ -35,11 +35,14 @@ from moyai.cloud.model import (
     SecurityGroupRule,
     Server,
     Snapshot,
+    SourceAddress,
     Subnet,
     Volume,
 )
+from moyai.cloud.openstack import disk_states
 from moyai.core.errors import Conflict, NotFound, Retriable, Terminal
 from moyai.kube.resources import NODES, PODS, SECRETS, STORAGE_CLASSES, Resource
+from tests.unit.fake_cloud import at
 
 T = TypeVar("T")
 
@@ -125,6 +128,8 @@ class FakeCloud:
         self.kill_number, self.dead = None, False
 
     def put(self, kind: str, item: T) -> T:
+        if isinstance(item, Volume | Snapshot):
+            item = replace(item, state=disk_states.state(item.status))
         self.all[kind][item.id] = item  # type: ignore[attr-defined]
         return item
 
@@ -135,7 +140,7 @@ class FakeCloud:
             for kind in KINDS
             if kind != "rules"
             for item in self.all[kind].values()
-            if item.id != "ext" and not getattr(item, "device_owner", "").startswith("network:")
+            if item.id != "ext" and getattr(item, "use", PortUse.NOTHING).deletable
         ]
         return sorted([*found, *(f"keypair {name}" for name in self.keys), *(f"credential {name}" for name in self.creds)])
 
@@ -237,7 +242,7 @@ class _Network(_Part):
 
     def delete_network(self, network_id: str) -> None:
         with self.c.change():
-            if any(p.network_id == network_id and p.device_owner != "network:dhcp" for p in self.c.all["ports"].values()):
+            if any(p.network_id == network_id and p.use is not PortUse.CLOUD for p in self.c.all["ports"].values()):
                 raise Conflict(f"network {network_id} is in use")
             for subnet in [s for s in self.c.all["subnets"].values() if s.network_id == network_id]:
                 self._drop_subnet(subnet.id)
@@ -270,7 +275,7 @@ class _Network(_Part):
                     "ACTIVE",
                     (dhcp,),
                     (subnet.id,),
-                    device_owner="network:dhcp",
+                    use=PortUse.CLOUD,
                     device_id="dhcp",
                 ),
             )
@@ -283,7 +288,7 @@ class _Network(_Part):
 
     def delete_subnet(self, subnet_id: str) -> None:
         with self.c.change():
-            used = [p for p in self.c.all["ports"].values() if subnet_id in p.subnet_ids and p.device_owner != "network:dhcp"]
+            used = [p for p in self.c.all["ports"].values() if subnet_id in p.subnet_ids and p.use is not PortUse.CLOUD]
             if used:
                 raise Conflict(f"subnet {subnet_id} has ports in use: {used[0].id}")
             self._drop_subnet(subnet_id)
@@ -319,7 +324,7 @@ class _Network(_Part):
                 return
             plugged.add(subnet_id)
             port = Port(self.c.new_id("rif"), "", subnet.network_id, "ACTIVE", (subnet.gateway,), (subnet_id,))
-            self.c.put("ports", replace(port, device_id=router_id, device_owner="network:router_interface"))
+            self.c.put("ports", replace(port, device_id=router_id, use=PortUse.ROUTER))
 
     def remove_router_interface(self, router_id: str, subnet_id: str) -> None:
         with self.c.change():
@@ -362,7 +367,7 @@ class _Network(_Part):
         subnet_id: str,
         fixed_ip: str = "",
         security_group_ids: Sequence[str] = (),
-        address_pairs: Sequence[AddressPair] = (),
+        send_from: Sequence[SourceAddress] = (),
         tags: Sequence[str],
     ) -> Port:
         self.c.find("subnets", subnet_id)
@@ -378,7 +383,7 @@ class _Network(_Part):
             status="DOWN",
             fixed_ips=(fixed_ip,),
             subnet_ids=(subnet_id,),
-            address_pairs=tuple(address_pairs),
+            send_from=tuple(send_from),
             security_group_ids=tuple(security_group_ids),
         )
         return self.make("ports", port, tags)
@@ -387,19 +392,19 @@ class _Network(_Part):
         self,
         port_id: str,
         *,
-        address_pairs: Sequence[AddressPair] | None = None,
+        send_from: Sequence[SourceAddress] | None = None,
         security_group_ids: Sequence[str] | None = None,
     ) -> Port:
         with self.c.change():
             port = self.c.find("ports", port_id)
-            if address_pairs is not None:
-                port = replace(port, address_pairs=tuple(address_pairs))
+            if send_from is not None:
+                port = replace(port, send_from=tuple(send_from))
             return self.c.put("ports", port)
 
     def delete_port(self, port_id: str) -> None:
         with self.c.change():
             port = self.c.all["ports"].get(port_id)
-            if port is not None and port.device_owner.startswith("network:"):
+            if port is not None and not port.use.deletable:
                 raise Conflict(f"port {port_id} cannot be deleted directly via the port API")
             self.c.all["ports"].pop(port_id, None)
             for fip in [f for f in self.c.all["fips"].values() if f.port_id == port_id]:
@@ -505,7 +510,7 @@ class _Compute(_Part):
         elif server.status == "DELETING":
             self.c.all["servers"].pop(server.id)
             for port in [p for p in self.c.all["ports"].values() if p.device_id == server.id]:
-                self.c.put("ports", replace(port, device_id="", device_owner="", status="DOWN"))
+                self.c.put("ports", replace(port, device_id="", use=PortUse.NOTHING, status="DOWN"))
             for volume in [v for v in self.c.all["volumes"].values() if server.id in v.attached_server_ids]:
                 self.c.torn.append(volume.name)
                 self.c.let_go(volume, server.id)
@@ -528,7 +533,6 @@ class _Compute(_Part):
         key_name: str = "",
         metadata: Mapping[str, str],
         tags: Sequence[str],
-        server_group_id: str = "",
     ) -> Server:
         with self.c.change():
             if key_name not in self.c.keys:
@@ -549,11 +553,8 @@ class _Compute(_Part):
                 tags=tuple(tags),
             )
             self.c.countdown[server.id] = self.c.looks
-            self.c.put("ports", replace(port, device_id=server.id, device_owner=f"compute:{zone}", status="ACTIVE"))
+            self.c.put("ports", replace(port, device_id=server.id, use=PortUse.MACHINE, status="ACTIVE"))
             return self.c.put("servers", server)
-
-    def set_server_metadata(self, server_id: str, metadata: Mapping[str, str]) -> None:
-        raise NotImplementedError
 
     def delete_server_metadata(self, server_id: str, keys: Collection[str]) -> None:
         with self.c.change():
@@ -711,22 +712,22 @@ class _Balancers(_Part):
         """As Octavia does: with a port of its own on the subnet."""
         with self.c.lock:
             subnet = self.c.find("subnets", wanted.vip_subnet_id)
-            made = replace(wanted, id=self.c.new_id("lb"), provisioning_status="ACTIVE", vip_port_id=self.c.new_id("vip"))
+            made = replace(at(wanted, "ACTIVE"), id=self.c.new_id("lb"), vip_port_id=self.c.new_id("vip"))
             port = Port(made.vip_port_id, f"octavia-lb-{made.id}", subnet.network_id, "ACTIVE", ("10.8.0.200",), (subnet.id,))
-            self.c.put("ports", replace(port, device_id=f"lb-{made.id}", device_owner="Octavia"))
+            self.c.put("ports", replace(port, device_id=f"lb-{made.id}", use=PortUse.OTHER))
             return self.c.put("balancers", made)
 
-    def status(self, load_balancer_id: str) -> LoadBalancer:
+    def head(self, load_balancer_id: str) -> LoadBalancer:
         with self.c.lock:
             lb = self.c.find("balancers", load_balancer_id)
             left = self.c.countdown.get(lb.id, 0) - 1
             self.c.countdown[lb.id] = left
-            if lb.provisioning_status == "PENDING_DELETE" and left <= 0:
+            if lb.status == "PENDING_DELETE" and left <= 0:
                 self.c.all["balancers"].pop(lb.id)
                 self.c.all["ports"].pop(lb.vip_port_id, None)
                 raise NotFound(f"no load balancer {load_balancer_id}")
-            if lb.provisioning_status == "PENDING_UPDATE" and left <= 0:
-                lb = self.c.put("balancers", replace(lb, provisioning_status="ACTIVE"))
+            if lb.status == "PENDING_UPDATE" and left <= 0:
+                lb = self.c.put("balancers", at(lb, "ACTIVE"))
             return lb
 
     def get(self, load_balancer_id: str) -> LoadBalancer:
@@ -737,11 +738,11 @@ class _Balancers(_Part):
             lb = self.c.all["balancers"].get(load_balancer_id)
             if lb is None:
                 return
-            if lb.provisioning_status == "PENDING_UPDATE":
-                self.status(load_balancer_id)
+            if lb.status == "PENDING_UPDATE":
+                self.head(load_balancer_id)
                 raise Conflict(f"load balancer {load_balancer_id} is immutable")
             self.c.countdown[lb.id] = self.c.looks
-            self.c.put("balancers", replace(lb, provisioning_status="PENDING_DELETE"))
+            self.c.put("balancers", at(lb, "PENDING_DELETE"))
 
 
 class FakeKube:

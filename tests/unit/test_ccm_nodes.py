@@ -8,7 +8,6 @@ from dataclasses import replace
 import pytest
 
 from moyai.ccm.nodes import desired_addresses, desired_patch, label_value
-from moyai.ccm.servers import server_id
 from moyai.cloud.model import Address, Power, Route
 from moyai.kube.objects import Node, Taint, parse_node
 from moyai.kube.resources import NODES
@@ -46,7 +45,7 @@ def test_what_is_as_it_should_be_is_not_patched() -> None:
         },
         taints=(Taint("keep", "NoExecute"),),
     )
-    assert desired_patch(node, server(1), "RegionOne") == {}
+    assert desired_patch(node, server(1), region="RegionOne", provider_id="openstack:///y") == {}
 
 
 @pytest.mark.parametrize(
@@ -55,19 +54,6 @@ def test_what_is_as_it_should_be_is_not_patched() -> None:
 )
 def test_words_of_a_cloud_become_labels(text: str, value: str) -> None:
     assert label_value(text) == value
-
-
-@pytest.mark.parametrize(
-    ("provider_id", "found"),
-    [
-        ("openstack:///00000000-0000-0000-0000-000000000001", "00000000-0000-0000-0000-000000000001"),
-        ("openstack://RegionOne/00000000-0000-0000-0000-000000000001", "00000000-0000-0000-0000-000000000001"),
-        ("aws:///eu/i-1", None),
-        ("", None),
-    ],
-)
-def test_provider_ids_with_and_without_region(provider_id: str, found: str | None) -> None:
-    assert server_id(Node("n", "u", provider_id=provider_id)) == found
 
 
 async def test_all_new_nodes_cost_one_list_of_servers() -> None:
@@ -109,7 +95,7 @@ async def test_a_new_node_is_its_machine_as_it_is_now_not_as_an_earlier_list_had
         world.cloud.servers_[-1:] = [machine]
         world.kube.put(NODES, node_object(2, initialised=False))
         await world.until(lambda: parsed(world, "demo-2").provider_id)
-    assert server_id(parsed(world, "demo-2")) == machine.id
+    assert parsed(world, "demo-2").provider_id == world.cloud.provider_id(machine.id)
     assert parsed(world, "demo-2").internal_ips == ("10.0.0.2",)
 
 
@@ -176,7 +162,7 @@ async def test_routes_are_added_in_one_call_pairs_and_conditions_follow_foreign_
     world.cloud.routes_ = {foreign}
     async with world.run("route"):
         await world.until(lambda: len(world.cloud.routes_) == 4)
-        await world.until(lambda: all(port.address_pairs for port in world.cloud.ports_.values()))
+        await world.until(lambda: all(port.send_from for port in world.cloud.ports_.values()))
         await world.until(lambda: parsed(world, "demo-3").network_unavailable is False)
     assert foreign in world.cloud.routes_
     assert world.cloud.calls.count("add_routes") == 1

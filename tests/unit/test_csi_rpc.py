@@ -15,15 +15,15 @@ import pytest_asyncio
 from google.protobuf import message_factory
 from google.protobuf.message import Message
 
+from moyai.cloud.model import Instance
 from moyai.csi.app import Driver, Options
 from moyai.csi.grpc.server import probe
 from moyai.csi.names import DRIVER
-from moyai.csi.node.instance import Instance
 from moyai.csi.proto import csi_pb2 as pb
 from moyai.csi.proto import registration_pb2 as registration
 from moyai.csi.settings import CsiConfig, MoyaiConfig
 from tests.unit.csi_cloud import CsiCloud, as_cloud
-from tests.unit.csi_disks import FakeDisks, as_disks
+from tests.unit.csi_disks import FakeDisks, KnownGuest, as_disks
 from tests.unit.csi_world import capability
 
 
@@ -81,7 +81,7 @@ async def world(sockets: Path) -> AsyncIterator[tuple[CsiCloud, Path]]:
         CsiConfig(moyai=MoyaiConfig(cluster_uid="0123456789")),
         cloud=as_cloud(raw),
         disks=as_disks(FakeDisks()),
-        find_instance=lambda: Instance(server.id, server.zone),
+        guest=KnownGuest(Instance(server.id, server.zone)),
     )
     stop = asyncio.Event()
     running = asyncio.create_task(driver.run(stop))
@@ -125,7 +125,7 @@ async def test_abilities_and_codes(world: tuple[CsiCloud, Path]) -> None:
 
 async def test_the_node_service_alone_tells_what_the_driver_can_as_a_whole(sockets: Path) -> None:
     options = Options(endpoint=f"unix://{sockets}/csi.sock", cluster="demo", controller=False)
-    driver = Driver(options, CsiConfig(), cloud=None, disks=as_disks(FakeDisks()), find_instance=lambda: Instance("one", "az1"))
+    driver = Driver(options, CsiConfig(), cloud=None, disks=as_disks(FakeDisks()), guest=KnownGuest(Instance("one", "az1")))
     stop = asyncio.Event()
     running = asyncio.create_task(driver.run(stop))
     async with asyncio.timeout(10):

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from moyai.cloud.load_balancers import LoadBalancer
-from moyai.cloud.model import FloatingIP, Port, Route, Server, Snapshot, Volume
+from moyai.cloud.model import FloatingIP, Port, PortUse, Route, Server, Snapshot, Volume
 from moyai.core.errors import MoyaiError, Terminal, UsageError
 from moyai.core.ids import CLUSTER_TAG, cluster_tag
 from moyai.lifecycle import down as teardown
 from moyai.lifecycle.record import Record
+from tests.unit.fake_cloud import at
 from tests.unit.lifecycle_world import World, kept, with_disks
 
 
@@ -50,7 +50,7 @@ def test_everything_that_hangs_on_a_cluster_goes_and_others_stay(world: World) -
     lb = cloud.load_balancers.create(
         LoadBalancer(name="kube_service_quickstart_default_web", vip_subnet_id=subnet.id, tags=(tag,))
     )
-    cloud.put("balancers", replace(lb, provisioning_status="PENDING_UPDATE"))
+    cloud.put("balancers", at(lb, "PENDING_UPDATE"))
     cloud.countdown[lb.id] = 3
     untagged = cloud.load_balancers.create(LoadBalancer(name="kube_service_quickstart_default_half", vip_subnet_id=subnet.id))
     cloud.put("fips", FloatingIP("fip-lb", "203.0.113.77", "ACTIVE", port_id=lb.vip_port_id, tags=(tag,)))
@@ -154,9 +154,7 @@ def test_what_will_not_go_is_reported_and_keeps_the_record(world: World) -> None
     world.up()
     subnet = next(iter(world.cloud.all["subnets"].values()))
     # somebody's own machine on the cluster's network
-    port = Port(
-        "foreign", "vm", subnet.network_id, "ACTIVE", ("10.8.0.99",), (subnet.id,), device_id="vm", device_owner="compute:az1"
-    )
+    port = Port("foreign", "vm", subnet.network_id, "ACTIVE", ("10.8.0.99",), (subnet.id,), device_id="vm", use=PortUse.MACHINE)
     world.cloud.put("ports", port)
     report = world.down()
     assert {line.kind for line in report.left} == {"network", "subnet"}

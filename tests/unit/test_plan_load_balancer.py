@@ -171,7 +171,7 @@ def test_from_any_tree_to_any_other_and_then_nothing_is_left_to_do(
 
     cloud = FakeCloud(polls=1)
     balancer = cloud.create(tree(before)).id
-    cloud.status(balancer)
+    cloud.head(balancer)
     desired = tree(after)
     for step in plan.plan_changes(desired, cloud.get(balancer), shared=False):
         _apply(cloud, balancer, step)
@@ -183,21 +183,21 @@ def _apply(cloud: FakeCloud, balancer: str, step: plan.Step) -> None:
     match step:
         case plan.DeleteListener():
             cloud.delete_listener(step.listener_id)
-            cloud.status(balancer)
+            cloud.head(balancer)
             if step.pool_id:
                 cloud.delete_pool(step.pool_id)
         case plan.DeletePool():
             cloud.delete_pool(step.pool_id)
         case plan.CreateListener():
             found = cloud.create_listener(balancer, step.listener)
-            cloud.status(balancer)
+            cloud.head(balancer)
             assert step.listener.pool
             _apply(cloud, balancer, plan.CreatePool(found.id, step.listener.pool))
         case plan.CreatePool():
             pool = cloud.create_pool(step.pool, listener_id=step.listener_id)
-            cloud.status(balancer)
+            cloud.head(balancer)
             cloud.set_members(pool.id, step.pool.members)
-            cloud.status(balancer)
+            cloud.head(balancer)
             if step.pool.monitor:
                 cloud.create_monitor(pool.id, step.pool.monitor)
         case plan.UpdateListener():
@@ -212,7 +212,7 @@ def _apply(cloud: FakeCloud, balancer: str, step: plan.Step) -> None:
             cloud.update_monitor(step.monitor_id, step.changes)
         case plan.DeleteMonitor():
             cloud.delete_monitor(step.monitor_id)
-    cloud.status(balancer)
+    cloud.head(balancer)
 
 
 def test_steps_are_told_in_a_users_words() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 
 from moyai.cloud.model import Server
 from moyai.core.clock import Clock
@@ -11,19 +10,6 @@ from moyai.core.errors import NotFound
 from moyai.core.ids import cluster_tag
 from moyai.kube.objects import Node
 from moyai.runtime.calls import CloudCalls
-
-#: ``openstack:///UUID``, or with a region: ``openstack://REGION/UUID``.
-_PROVIDER_ID = re.compile(r"openstack://(?P<region>[^/]*)/(?P<id>[0-9a-fA-F-]{32,36})")
-
-
-def provider_id(server: Server) -> str:
-    return f"openstack:///{server.id}"
-
-
-def server_id(node: Node) -> str | None:
-    """The id of the node's server; None for a node that is not (yet) this cloud's."""
-    match = _PROVIDER_ID.fullmatch(node.provider_id)
-    return match["id"] if match else None
 
 
 class Servers:
@@ -35,6 +21,13 @@ class Servers:
         self._clock = clock
         self._lock = asyncio.Lock()
         self._listed: tuple[float, list[Server]] | None = None
+
+    def id_of(self, node: Node) -> str | None:
+        """The id of the node's server; None for a node that is not (yet) this cloud's."""
+        return self._cloud.machines.server_id(node.provider_id)
+
+    def provider_id(self, server: Server) -> str:
+        return self._cloud.machines.provider_id(server.id)
 
     async def all(self, *, max_age: float) -> list[Server]:
         """Seen at most ``max_age`` seconds ago; who asks while a list is under way gets that one's answer."""
@@ -48,7 +41,7 @@ class Servers:
     async def of(self, node: Node, *, max_age: float) -> Server | None:
         """The node's server, by provider id, else by name or address. None: the cloud has none such."""
         listed = await self.all(max_age=max_age)
-        wanted = server_id(node)
+        wanted = self.id_of(node)
         if wanted is not None:
             found = next((one for one in listed if one.id == wanted), None)
             # a list may lack what lost its tag: that a server is gone is only believed when it is asked for by id

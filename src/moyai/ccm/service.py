@@ -17,7 +17,7 @@ from moyai.ccm.octavia.addresses import FloatingIPs, NodeRules
 from moyai.ccm.octavia.annotations import LOAD_BALANCER_ADDRESS, LOAD_BALANCER_ID, read_settings, unknown_annotations
 from moyai.ccm.octavia.balancer import Balancers, LoadBalancerFailed
 from moyai.ccm.settings import CloudConfig
-from moyai.cloud.load_balancers import LoadBalancer
+from moyai.cloud.load_balancers import BalancerState, LoadBalancer
 from moyai.core.errors import Conflict, MoyaiError, NotFound, UsageError
 from moyai.kube.events import EventRecorder
 from moyai.kube.informer import Informer
@@ -127,10 +127,10 @@ class ServiceController:
                 f"annotation {LOAD_BALANCER_ID} is {settings.load_balancer_id!r}",
                 hint="it must be the id of a load balancer that is in the cloud",
             )
-        if found and found.provisioning_status == "PENDING_DELETE":
+        if found and found.state is BalancerState.DELETING:
             await self._balancers.wait_gone(found.id)
             found = None
-        if found and found.provisioning_status == "ERROR":
+        if found and found.state is BalancerState.FAILED:
             found = await self._mend(service, found, name)
         if found is None:
             head, address, changes = await self._create(service, settings, wanted)

@@ -2,7 +2,7 @@
 
 What always holds: before anything is made, what is there is looked for by name and tag, so that a call whose answer was lost is
 adopted, never doubled; a load balancer of another cluster is never touched; after every change it is waited for until the cloud
-takes the next one; what is in ERROR is rebuilt, because the cloud lets nobody mend it.
+takes the next one; what has failed is rebuilt, because the cloud lets nobody mend it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import contextlib
 import logging
 from collections.abc import Callable, Iterable
 
-from moyai.cloud.load_balancers import PENDING, LoadBalancer
+from moyai.cloud.load_balancers import BalancerState, Health, LoadBalancer
 from moyai.core.clock import Clock
 from moyai.core.errors import NotFound, Retriable, Terminal, UsageError
 from moyai.core.ids import CLUSTER_TAG, cluster_tag
@@ -27,11 +27,11 @@ Tell = Callable[[str, str, str], None]
 
 
 class LoadBalancerFailed(Retriable):
-    """The cloud put the load balancer into ERROR."""
+    """The cloud gave the load balancer up."""
 
 
 class Balancers:
-    """``poll``: seconds between two looks at a load balancer that is PENDING; ``patience``: how long one wait lasts."""
+    """``poll``: seconds between two looks at a load balancer that is BUSY; ``patience``: how long one wait lasts."""
 
     def __init__(
         self, calls: CloudCalls, cluster: ClusterIdentity, clock: Clock, *, poll: float = 0.2, patience: float = 60.0
@@ -51,7 +51,7 @@ class Balancers:
         tag = cluster_tag(self._cluster.uid)
         found = sorted(
             (one for one in await self._call(self._calls.load_balancers, name=name) if tag in one.tags),
-            key=lambda one: (one.provisioning_status in ("ERROR", "PENDING_DELETE"), one.id),
+            key=lambda one: (one.state in (BalancerState.FAILED, BalancerState.DELETING), one.id),
         )
         for extra in found[1:]:
             # two leaders made one each, in the moment of a change
@@ -62,7 +62,7 @@ class Balancers:
         if not load_balancer_id:
             return None
         try:
-            named = await self._call(self._calls.status, load_balancer_id)
+            named = await self._call(self._calls.head, load_balancer_id)
         except NotFound:
             return None
         others = [one for one in named.tags if one.startswith(CLUSTER_TAG + "=") and one != tag]
@@ -90,17 +90,17 @@ class Balancers:
         """Until it takes changes. Raises LoadBalancerFailed, NotFound, and Retriable when patience is at its end."""
         start = self._clock.monotonic()
         while True:
-            found = await self._call(self._calls.status, load_balancer_id)
-            if found.provisioning_status == "ACTIVE":
+            found = await self._call(self._calls.head, load_balancer_id)
+            if found.state is BalancerState.ACTIVE:
                 return found
-            if found.provisioning_status not in PENDING:
+            if found.state not in (BalancerState.BUSY, BalancerState.DELETING):
                 raise LoadBalancerFailed(
-                    f"load balancer {found.name} is {found.provisioning_status} in the cloud", object_id=load_balancer_id
+                    f"load balancer {found.name} is {found.status} in the cloud", object_id=load_balancer_id
                 )
             waited = self._clock.monotonic() - start
             if waited > self._patience:
                 raise Retriable(
-                    f"load balancer {found.name} is still {found.provisioning_status} after {waited:.0f} s",
+                    f"load balancer {found.name} is still {found.status} after {waited:.0f} s",
                     object_id=load_balancer_id,
                 )
             # short while something may come at once, longer when a machine is being booted for it
@@ -110,12 +110,12 @@ class Balancers:
         start = self._clock.monotonic()
         while True:
             try:
-                found = await self._call(self._calls.status, load_balancer_id)
+                found = await self._call(self._calls.head, load_balancer_id)
             except NotFound:
                 return
-            if found.provisioning_status == "DELETED":
+            if found.state is BalancerState.DELETED:
                 return
-            if found.provisioning_status == "ERROR":
+            if found.state is BalancerState.FAILED:
                 raise LoadBalancerFailed(
                     f"load balancer {found.name} went to ERROR while it was deleted", object_id=load_balancer_id
                 )
@@ -176,8 +176,8 @@ class Balancers:
         await self.wait(balancer)
 
     async def rebuild(self, found: LoadBalancer, tell: Tell) -> bool:
-        """Of one in ERROR: True when a fail-over mended it, False when it was deleted and has to be made anew."""
-        if found.operating_status in ("ONLINE", "DEGRADED"):
+        """Of one that has failed: True when a fail-over mended it, False when it was deleted and has to be made anew."""
+        if found.health in (Health.ONLINE, Health.DEGRADED):
             # it carries traffic: a fail-over keeps its address. Most clouds allow that to administrators only
             try:
                 await self._call(self._calls.failover, found.id)
@@ -201,7 +201,7 @@ class Balancers:
         if mine and not self.users(found, name):
             await self._delete(found)
             return
-        if found.provisioning_status == "ERROR":
+        if found.state is BalancerState.FAILED:
             raise LoadBalancerFailed(f"load balancer {found.name}, which others use too, is in ERROR", object_id=found.id)
         await self.wait(found.id)
         observed = await self._call(self._calls.get, found.id)
@@ -210,11 +210,11 @@ class Balancers:
             await self._call(self._calls.update, found.id, tags=[tag for tag in observed.tags if tag != name])
 
     async def _delete(self, found: LoadBalancer) -> None:
-        if found.provisioning_status in PENDING - {"PENDING_DELETE"}:
-            # the cloud refuses to delete what it is still building; in ERROR it does not
+        if found.state is BalancerState.BUSY:
+            # the cloud refuses to delete what it is still building; what has failed it deletes
             with contextlib.suppress(LoadBalancerFailed):
                 await self.wait(found.id)
-        if found.provisioning_status != "PENDING_DELETE":
+        if found.state is not BalancerState.DELETING:
             await self._call(self._calls.delete, found.id)
         await self.wait_gone(found.id)
 
