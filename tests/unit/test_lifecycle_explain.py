@@ -110,7 +110,7 @@ def zones() -> list[str]:
 
 
 def read(api: Api, name: str = "db-0") -> Any:
-    return gather(cast("KubeApi", api), SPEC, name, namespace="shop", zones=zones)
+    return gather(cast("KubeApi", api), name, spec=SPEC, namespace="shop", zones=zones)
 
 
 def test_what_the_api_has_becomes_the_sentence() -> None:
@@ -131,7 +131,7 @@ def test_a_cloud_that_does_not_answer_makes_the_advice_vaguer_not_the_answer_fai
     def down() -> list[str]:
         raise Retriable("no answer")
 
-    facts = gather(cast("KubeApi", world()), SPEC, "db-0", namespace="shop", zones=down)
+    facts = gather(cast("KubeApi", world()), "db-0", spec=SPEC, namespace="shop", zones=down)
     assert "until a node comes up in az1" in explain(facts).help[0]
 
 

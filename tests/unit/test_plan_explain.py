@@ -117,13 +117,13 @@ def test_where_no_reason_is_known_the_scheduler_speaks() -> None:
     ],
 )  # fmt: skip
 def test_what_keeps_a_pod_from_a_node(changes: dict[str, Any], wish: Needs, text: str | None) -> None:
-    found = [one.text for one in obstacles(node("w-0", "az1", **changes), wish, (DISK,))]
+    found = [one.text for one in obstacles(node("w-0", "az1", **changes), wish, disks=(DISK,))]
     assert found == ([text] if text else [])
 
 
 def test_a_disk_that_is_attached_there_already_needs_no_room() -> None:
     full = node("w-0", "az1", attached={DRIVER: 25})
-    assert obstacles(full, Needs(), (replace(DISK, at=frozenset({"w-0"})),)) == ()
+    assert obstacles(full, Needs(), disks=(replace(DISK, at=frozenset({"w-0"})),)) == ()
 
 
 @pytest.mark.parametrize(

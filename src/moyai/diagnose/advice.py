@@ -11,7 +11,7 @@ from moyai.diagnose.placement import Obstacle
 from moyai.diagnose.pod_facts import PoolFacts
 
 
-def advice(pools: tuple[PoolFacts, ...], reasons: Iterable[tuple[Obstacle, ...]], zones: tuple[str, ...] = ()) -> list[str]:
+def advice(pools: tuple[PoolFacts, ...], reasons: Iterable[tuple[Obstacle, ...]], *, zones: tuple[str, ...] = ()) -> list[str]:
     """What would help, from the nodes that are kept by the fewest reasons."""
     listed = [why for why in reasons if why]
     if not listed:

@@ -60,10 +60,10 @@ def read(record: Record, pod: str, *, namespace: str, zones: Callable[[], list[s
     api = open_api(record)
     if api is None:
         raise Terminal(f"cluster {record.name} was never finished", hint="`moyai up` goes on building it")
-    return explain(gather(api, record.cluster.spec, pod, namespace=namespace, zones=zones))
+    return explain(gather(api, pod, spec=record.cluster.spec, namespace=namespace, zones=zones))
 
 
-def gather(api: KubeApi, spec: ClusterSpec, name: str, *, namespace: str, zones: Callable[[], list[str]]) -> Facts:
+def gather(api: KubeApi, name: str, *, spec: ClusterSpec, namespace: str, zones: Callable[[], list[str]]) -> Facts:
     """The facts of pod ``name``. UsageError where there is none."""
     try:
         body = api.get(PODS, name, namespace=namespace)

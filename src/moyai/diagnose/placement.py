@@ -87,7 +87,7 @@ _PLAIN = {
 }
 
 
-def obstacles(node: CandidateNode, wanted: PodRequirements, disks: Iterable[Disk]) -> tuple[Obstacle, ...]:
+def obstacles(node: CandidateNode, wanted: PodRequirements, *, disks: Iterable[Disk]) -> tuple[Obstacle, ...]:
     """Everything known that keeps the pod from this node, the lasting reasons first."""
     disks = tuple(disks)
     found = [

@@ -43,7 +43,7 @@ def unplaced(case: Case) -> Explanation:
         return case.say("gated", why, "whoever set them takes them away")
     if not facts.nodes:
         return case.say("no-node", "the cluster has no node", "raise `replicas` of a pool and run `moyai up`")
-    judged = tuple(_Judged(node, obstacles(node, facts.requirements, facts.disks)) for node in facts.nodes)
+    judged = tuple(_Judged(node, obstacles(node, facts.requirements, disks=facts.disks)) for node in facts.nodes)
     for disk in facts.disks:
         if disk.zones and not any(one.reaches(disk) and not one.obstacles for one in judged):
             return _zone(case, disk, judged)
@@ -74,7 +74,7 @@ def _zone(case: Case, disk: Disk, judged: tuple[_Judged, ...]) -> Explanation:
     if away:
         others = sorted({node.zone or "no zone" for node in away})
         why += f"; {several([node.name for node in away])} ({', '.join(others)}) cannot reach it"
-    help_ = advice(case.facts.pools, [one.obstacles for one in here if not one.lasting], disk.zones)
+    help_ = advice(case.facts.pools, [one.obstacles for one in here if not one.lasting], zones=disk.zones)
     if not any("raise `replicas`" in one for one in help_):
         help_.append(more_nodes(case.facts.pools, disk.zones))
     nodes = tuple(one.verdict for one in judged)
