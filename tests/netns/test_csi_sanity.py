@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from moyai.cloud.model import Volume
-from moyai.csi.app import Driver, Options
+from moyai.csi.app import CsiOptions, Driver
 from moyai.csi.names import device_links
 from moyai.csi.node.instance import Instance
 from moyai.csi.settings import BlockStorageConfig, CsiConfig, MoyaiConfig
@@ -79,7 +79,7 @@ async def test_the_suite_passes_whole(place: Path, kind: str) -> None:
     endpoint = f"unix://{place}/csi.sock"
     config = CsiConfig(storage=BlockStorageConfig(node_volume_attach_limit=5), moyai=MoyaiConfig(cluster_uid="sanity"))
     driver = Driver(
-        Options(endpoint=endpoint, cluster="sanity"),
+        CsiOptions(endpoint=endpoint, cluster="sanity"),
         config,
         cloud=raw,
         disks=HereDisks(place / "by-id"),

@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from moyai.ccm.app import Manager, Options
-from moyai.ccm.settings import CloudConfig, GlobalConfig, LoadBalancerConfig, MoyaiConfig, RouteConfig
+from moyai.ccm.app import CcmOptions, controller_manager
+from moyai.ccm.settings import CcmConfig, ClusterConfig, GlobalConfig, LoadBalancerConfig, RouteConfig
 from moyai.cloud.memory import MemoryCloud, Mortal
 from moyai.cloud.model import Address, FloatingIP, Network, Port, Power, Router, SecurityGroup, Server, Subnet
 from moyai.core.clock import Clock
@@ -17,17 +17,18 @@ from moyai.core.ids import POD_CIDR_KEY, cluster_tag
 from moyai.kube.objects import parse_service
 from moyai.kube.watching import EVENTS, NODES, SERVICES, Json
 from moyai.runtime.calls import CloudCalls
+from moyai.runtime.controllers import ControllerSet
 from moyai.runtime.metrics import Metrics
 from tests.fakes.cloud import memory
 from tests.fakes.kubernetes import Kubernetes
 
 UID = "abcdef0123"
 SUBNET = "00000000-0000-0000-0000-00000000000a"
-CONFIG = CloudConfig(
+CONFIG = CcmConfig(
     GlobalConfig(auth_url="http://cloud/v3", region="RegionOne"),
     LoadBalancerConfig(subnet_id=SUBNET),
     RouteConfig("router-1"),
-    MoyaiConfig(UID, ("group-1",)),
+    ClusterConfig(UID, ("group-1",)),
 )
 
 
@@ -136,10 +137,10 @@ class World:
 
         self.kube.on_call = tick
 
-    def manager(self, *controllers: str, clock: Clock | None = None) -> Manager:
+    def manager(self, *controllers: str, clock: Clock | None = None) -> ControllerSet:
         metrics = Metrics()
-        return Manager(
-            Options(
+        return controller_manager(
+            CcmOptions(
                 Path("unused"),
                 "demo",
                 ("10.244.0.0/16",),
@@ -156,7 +157,7 @@ class World:
         )
 
     @asynccontextmanager
-    async def run(self, *controllers: str) -> AsyncGenerator[Manager]:
+    async def run(self, *controllers: str) -> AsyncGenerator[ControllerSet]:
         manager = self.manager(*controllers)
         stop = asyncio.Event()
         task = asyncio.create_task(manager.run(stop))

@@ -26,7 +26,7 @@ class Fencing(World):
     def __init__(self, *, nodes: int = 3, policy: str = "verify") -> None:
         super().__init__(nodes=nodes)
         self.clock = FakeClock()
-        self.config = replace(self.config, moyai=replace(self.config.moyai, fencing=policy))
+        self.config = replace(self.config, cluster=replace(self.config.cluster, fencing=policy))
         self.beats = 0
         for number in range(1, nodes + 1):
             self.machine(number, **RUNS)

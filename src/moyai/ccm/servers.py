@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 
 from moyai.cloud.model import Server
@@ -11,6 +10,7 @@ from moyai.core.errors import NotFound
 from moyai.core.ids import cluster_tag
 from moyai.kube.objects import Node
 from moyai.runtime.calls import CloudCalls
+from moyai.runtime.listing import RecentList
 
 #: ``openstack:///UUID``, or with a region: ``openstack://REGION/UUID``.
 _PROVIDER_ID = re.compile(r"openstack://(?P<region>[^/]*)/(?P<id>[0-9a-fA-F-]{32,36})")
@@ -32,18 +32,13 @@ class Servers:
     def __init__(self, calls: CloudCalls, uid: str, clock: Clock) -> None:
         self._cloud, self._call = calls.cloud, calls.call
         self._tag = cluster_tag(uid) if uid else None
-        self._clock = clock
-        self._lock = asyncio.Lock()
-        self._listed: tuple[float, list[Server]] | None = None
+        self._all: RecentList[Server] = RecentList(
+            lambda: self._call(self._cloud.machines.servers, tag=self._tag), key=lambda one: one.id, clock=clock
+        )
 
     async def all(self, *, max_age: float) -> list[Server]:
         """Seen at most ``max_age`` seconds ago; who asks while a list is under way gets that one's answer."""
-        asked = self._clock.monotonic()
-        async with self._lock:
-            if self._listed is None or self._listed[0] < asked - max_age:
-                now = self._clock.monotonic()
-                self._listed = (now, await self._call(self._cloud.machines.servers, tag=self._tag))
-            return self._listed[1]
+        return await self._all.get(max_age=max_age)
 
     async def of(self, node: Node, *, max_age: float) -> Server | None:
         """The node's server, by provider id, else by name or address. None: the cloud has none such."""
