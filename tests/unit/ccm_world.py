@@ -19,6 +19,7 @@ from moyai.kube.watching import EVENTS, NODES, SERVICES, Json
 from moyai.runtime.calls import CloudCalls
 from moyai.runtime.controllers import ControllerSet
 from moyai.runtime.metrics import Metrics
+from tests.fakes.clock import FakeClock
 from tests.fakes.cloud import memory
 from tests.fakes.kubernetes import Kubernetes
 
@@ -152,7 +153,7 @@ class World:
             kube=self.kube,
             calls=CloudCalls(self.cloud, metrics, "RegionOne"),
             metrics=metrics,
-            clock=clock,
+            clock=clock or FakeClock(),
             poll=0.001,
         )
 

@@ -8,6 +8,8 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
+import pytest
+
 from moyai.ccm.fencing import FENCED, LEASE_NAMESPACE, OUT_OF_SERVICE, bound
 from moyai.cloud.model import Activity, Evidence, Power, Server
 from moyai.core.errors import Retriable
@@ -15,6 +17,8 @@ from moyai.kube.objects import parse_node
 from moyai.kube.watching import LEASES, NODES, PODS, VOLUME_ATTACHMENTS, Json
 from tests.fakes.clock import FakeClock
 from tests.unit.ccm_world import World, node_object, server
+
+pytestmark = pytest.mark.virtual_time
 
 RUNS = {"evidence": Evidence(Activity.RUNNING, "that its server runs", may_power_off=True)}
 OFF = {"power": Power.OFF, "evidence": Evidence(Activity.OFF, "that its server is off")}
@@ -69,12 +73,8 @@ class Fencing(World):
             passed = 0.0
             while passed < seconds:
                 self.beat(*alive)
-                self.clock.sleep(look)
+                await self.clock.advance(look)
                 passed += look
-                await asyncio.sleep(0.01)
-                for node in self.kube.all(NODES):
-                    manager.controllers["fencing"].queue.add(str(node["metadata"]["name"]))
-                await asyncio.sleep(0.02)
 
         try:
             await asyncio.sleep(0.05)
@@ -109,7 +109,7 @@ async def test_a_silent_node_whose_machine_is_off_lets_go_of_everything_at_once(
     async with world.running() as wait:
         await wait(2, 1, 2, 3)
         world.machine(1, **OFF)
-        await wait(4, 2, 3)
+        await wait(3, 2, 3)
         assert not world.fenced(1)  # it may yet renew
         await wait(2, 2, 3)
         await world.until(lambda: "Fenced" in world.reasons())

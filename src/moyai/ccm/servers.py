@@ -64,6 +64,10 @@ class Servers:
     async def ask(self, wanted: str) -> Server | None:
         """The server of this id as it is now; None: the cloud has none such."""
         try:
-            return await self._call(self._cloud.machines.server, wanted)
+            found = await self._call(self._cloud.machines.server, wanted)
         except NotFound:
+            self._all.drop(wanted)
             return None
+        # newer than the list: who asks next must not be shown an earlier state
+        self._all.put(found)
+        return found
