@@ -35,7 +35,10 @@ CONFIG = CcmConfig(
 
 def cluster_cloud(*, looks: int = 2, mortal: Mortal | None = None) -> MemoryCloud:
     """The cluster's network with its way out, as ``CONFIG`` names it, and no machines."""
-    cloud = memory(looks=looks, mortal=mortal)
+    return furnished(memory(looks=looks, mortal=mortal))
+
+
+def furnished(cloud: MemoryCloud) -> MemoryCloud:
     store = cloud.store
     store.networks.put(Network("net", "net", (SUBNET,)))
     store.subnets.put(Subnet(SUBNET, "nodes", "net", "10.0.0.0/24", "10.0.0.254"))
@@ -104,14 +107,21 @@ def service_object(name: str = "web", **spec: Any) -> Json:
 
 
 class World:
-    """``run`` keeps a manager running; ``until`` waits for something to come true."""
+    """``run`` keeps a manager running; ``until`` waits for something to come true.
 
-    def __init__(self, *, nodes: int = 2) -> None:
+    ``poll``: how often the manager looks at a load balancer, ``pause``: how often ``until`` looks, in seconds.
+    """
+
+    poll = 0.001
+    pause = 0.005
+
+    def __init__(self, *, nodes: int = 2, cloud: MemoryCloud | None = None) -> None:
         self.kube = Kubernetes()
         self.mortal = Mortal()
-        self.cloud = cluster_cloud(mortal=self.mortal)
+        self.cloud = cloud or cluster_cloud(mortal=self.mortal)
         self.store = self.cloud.store
         self.config = CONFIG
+        self.clock: Clock = FakeClock()
         for number in range(1, nodes + 1):
             self.add_machine(number)
             self.kube.put(NODES, node_object(number))
@@ -153,8 +163,8 @@ class World:
             kube=self.kube,
             calls=CloudCalls(self.cloud, metrics, "RegionOne"),
             metrics=metrics,
-            clock=clock or FakeClock(),
-            poll=0.001,
+            clock=clock or self.clock,
+            poll=self.poll,
         )
 
     @asynccontextmanager
@@ -173,7 +183,7 @@ class World:
         while not condition():
             if asyncio.get_running_loop().time() > end:
                 raise AssertionError(f"did not come true; events: {self.events()}; calls: {self.cloud.calls}")
-            await asyncio.sleep(0.005)
+            await asyncio.sleep(self.pause)
 
     def service(self, name: str = "web") -> Json:
         return self.kube.find(SERVICES, name, "default")

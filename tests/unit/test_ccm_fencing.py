@@ -29,7 +29,7 @@ class Fencing(World):
 
     def __init__(self, *, nodes: int = 3, policy: str = "verify") -> None:
         super().__init__(nodes=nodes)
-        self.clock = FakeClock()
+        self.clock = self.time = FakeClock()
         self.config = replace(self.config, cluster=replace(self.config.cluster, fencing=policy))
         self.beats = 0
         for number in range(1, nodes + 1):
@@ -64,7 +64,7 @@ class Fencing(World):
 
     @asynccontextmanager
     async def running(self, *controllers: str) -> AsyncGenerator[Callable[..., Any]]:
-        manager = self.manager(*(controllers or ("fencing",)), clock=self.clock)
+        manager = self.manager(*(controllers or ("fencing",)))
         stop = asyncio.Event()
         task = asyncio.create_task(manager.run(stop))
 
@@ -73,7 +73,7 @@ class Fencing(World):
             passed = 0.0
             while passed < seconds:
                 self.beat(*alive)
-                await self.clock.advance(look)
+                await self.time.advance(look)
                 passed += look
 
         try:
