@@ -48,7 +48,7 @@ def test_what_is_as_it_should_be_is_not_patched() -> None:
         },
         taints=(Taint("keep", "NoExecute"),),
     )
-    assert desired_patch(node, server(1), "RegionOne") == {}
+    assert desired_patch(node, server(1), region="RegionOne") == {}
 
 
 @pytest.mark.parametrize(

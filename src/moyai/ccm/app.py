@@ -125,7 +125,7 @@ def controller_manager(
         poll=poll,
         nodes=cache(kube, NODES, parse_node, metrics=metrics),
         services=cache(kube, SERVICES, parse_service, metrics=metrics),
-        servers=Servers(calls.on(Threads("machines", _MACHINE_THREADS)), config.cluster.cluster_uid, time),
+        servers=Servers(calls.on(Threads("machines", _MACHINE_THREADS)), uid=config.cluster.cluster_uid, clock=time),
         events=EventRecorder(kube, component=NAME),
     )
     made = [build(shared) for name, build in _BUILDERS.items() if name in options.controllers]

@@ -45,7 +45,7 @@ _FRESH_SECONDS = 1.0
 _RECENT_SECONDS = 30.0
 _CONFLICTS = 10
 _WORKERS, _LIFECYCLE_WORKERS = 4, 2
-#: Why a Node whose machine is gone may stay for a while: what was on it is being freed (seconds).
+#: How long (seconds) a Node may outlive its machine, so that the disks and pods on it are freed.
 _PARTING_LEAST, _PARTING_MOST = 3.0, 120.0
 
 
@@ -116,7 +116,7 @@ class NodeController:
                 body: Json = {"status": {"addresses": [{"type": kind, "address": text} for kind, text in addresses]}}
                 changed = await self._kube.patch(NODES, name, body, subresource="status")
                 version = str(changed["metadata"]["resourceVersion"])
-            patch = desired_patch(node, server, self._region)
+            patch = desired_patch(node, server, region=self._region)
             if not patch:
                 break
             # with the version, because the list of taints is replaced as a whole
@@ -136,7 +136,7 @@ def initialised(node: Node) -> bool:
 
 
 def desired_addresses(node: Node, server: Server) -> list[tuple[str, str]]:
-    """The address that the kubelet was told to use comes first."""
+    """The address that the kubelet was configured with comes first."""
     own = node.annotations.get(_PROVIDED_IP, "").split(",")
     fixed = [one.address for one in server.addresses if one.kind == "fixed"]
     fixed.sort(key=lambda text: (text not in own, fixed.index(text) if text in fixed else 0))
@@ -148,7 +148,7 @@ def desired_addresses(node: Node, server: Server) -> list[tuple[str, str]]:
     ]
 
 
-def desired_patch(node: Node, server: Server, region: str) -> dict[str, Any]:
+def desired_patch(node: Node, server: Server, *, region: str) -> dict[str, Any]:
     """A merge patch of metadata and spec; empty when all is as it should be."""
     labels = {ZONE_LABEL: server.zone, REGION_LABEL: region, TYPE_LABEL: server.flavor_name}
     missing = {key: text for key, value in labels.items() if (text := label_value(value)) and node.labels.get(key) != text}
@@ -226,7 +226,7 @@ class NodeLifecycleController:
         return DONE if node.ready and not stopped else Result(again_after=_WATCH_SECONDS)
 
     async def _parting(self, node: Node) -> bool:
-        """Disks of a Node that is deleted too early are freed only minutes later: Kubernetes no longer knows who fenced it."""
+        """Disks of a Node that is deleted too early are freed minutes later: its fence is forgotten with it."""
         if self._bound is None:
             return False
         for uid in self._gone.keys() - {one.uid for one in self._nodes.all()}:

@@ -102,11 +102,12 @@ class RouteController:
         return await self._call(self._cloud.networks.ports, device_ids=ids) if ids else []
 
     async def _pairs(self, nodes: Collection[Node], ports: Collection[Port]) -> None:
+        by_machine: dict[str, list[Port]] = {}
+        for port in ports:
+            by_machine.setdefault(port.device_id, []).append(port)
         for node in nodes:
-            for port in ports:
-                if port.device_id != server_id(node) or not set(port.fixed_ips) & set(node.internal_ips):
-                    continue
-                pairs = missing_pairs(port, node.pod_cidrs)
+            for port in by_machine.get(server_id(node) or "", ()):
+                pairs = missing_pairs(port, node.pod_cidrs) if set(port.fixed_ips) & set(node.internal_ips) else None
                 if pairs is not None:
                     _log.info("port %s of %s may send from %s", port.id, node.name, ", ".join(node.pod_cidrs))
                     await self._call(self._cloud.networks.update_port, port.id, address_pairs=pairs)

@@ -29,7 +29,7 @@ def server_id(node: Node) -> str | None:
 class Servers:
     """``uid``: the cluster's; empty where servers carry no tag of it (a cluster that was not made by us)."""
 
-    def __init__(self, calls: CloudCalls, uid: str, clock: Clock) -> None:
+    def __init__(self, calls: CloudCalls, *, uid: str, clock: Clock) -> None:
         self._cloud, self._call = calls.cloud, calls.call
         self._tag = cluster_tag(uid) if uid else None
         self._all: RecentList[Server] = RecentList(
@@ -37,7 +37,7 @@ class Servers:
         )
 
     async def all(self, *, max_age: float) -> list[Server]:
-        """Seen at most ``max_age`` seconds ago; who asks while a list is under way gets that one's answer."""
+        """As seen at most ``max_age`` seconds ago (``RecentList.get``)."""
         return await self._all.get(max_age=max_age)
 
     async def of(self, node: Node, *, max_age: float) -> Server | None:
@@ -68,6 +68,6 @@ class Servers:
         except NotFound:
             self._all.drop(wanted)
             return None
-        # newer than the list: who asks next must not be shown an earlier state
+        # newer than the list: the next caller must not see an earlier state
         self._all.put(found)
         return found

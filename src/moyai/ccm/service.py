@@ -149,7 +149,7 @@ class ServiceController:
         report: Report = partial(self._events.event, service.reference)
         nodes = self._nodes.all()
         self._backends[service.key] = backends = provider.backends(nodes)(service)
-        self._warn(service, provider, report)
+        self._warn(service, provider=provider, report=report)
         if not backends:
             report("Warning", "UnAvailableLoadBalancer", "There are no available nodes for LoadBalancer")
         ensured = await provider.ensure(service, nodes, protect=partial(self._protect, service), report=report)
@@ -232,7 +232,7 @@ class ServiceController:
         body: Json = {"status": {"loadBalancer": {"ingress": entries or None}}}
         await self._kube.patch(SERVICES, service.name, body, namespace=service.namespace, subresource="status")
 
-    def _warn(self, service: Service, provider: ServiceProvider, report: Report) -> None:
+    def _warn(self, service: Service, *, provider: ServiceProvider, report: Report) -> None:
         """Once for each set of annotations without effect."""
         found = tuple(provider.unknown_annotations(service))
         if found and self._warned.get(service.key) != found:

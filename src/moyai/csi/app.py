@@ -44,7 +44,7 @@ _log = logging.getLogger(__name__)
 
 #: Blocking calls to the cloud or to the machine at the same time; each waits nearly always.
 _THREADS = 32
-#: What a call that runs has left when the process is told to end; what it began, its next try finds.
+#: Seconds that a running call has left when the process is to end. The next try finds whatever the call began.
 _GRACE = 5.0
 _AGAIN = Backoff(base=0.5, ceiling=15.0)
 
@@ -152,7 +152,7 @@ class Driver:
         self._server = RpcServer(services, metrics=self.metrics)
 
     async def run(self, stop: asyncio.Event | None = None) -> bool:
-        """True when it was told to stop, False when a part of it ended."""
+        """True after ``stop`` or a signal, False when a part ended by itself."""
         options = self._options
         try:
             path = await self._server.start(options.endpoint)
@@ -200,11 +200,11 @@ class Driver:
         await asyncio.Event().wait()
 
     async def _identify(self) -> None:
-        """Find out which machine this is, and only then tell the kubelet, which asks at once."""
+        """Find out which machine this is, and only then register with the kubelet, which asks at once."""
         attempt = 0
         while (found := await asyncio.to_thread(self._find_instance)) is None:
             if attempt == 0:
-                _log.warning("neither cloud-init nor the metadata service tells which machine this is; asking again")
+                _log.warning("neither cloud-init nor the metadata service knows which machine this is; asking again")
             await asyncio.sleep(_AGAIN.delay(attempt))
             attempt += 1
         self._instance = found

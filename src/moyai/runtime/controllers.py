@@ -118,7 +118,7 @@ class ControllerSet:
             self._describe()
 
     async def run(self, stop: asyncio.Event | None = None) -> bool:
-        """True when it was told to stop, False when a part of it ended."""
+        """True after ``stop`` or a signal, False when a part ended by itself."""
         health = await self._serve_probes()
         tasks: dict[str, Task] = {f"watch of {one.resource.plural}": one.run for one in self._caches}
         tasks |= self._tasks

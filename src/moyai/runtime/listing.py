@@ -1,8 +1,8 @@
-"""One list of all objects of a kind, shared by all who ask for it within a short time.
+"""One list of all objects of a kind, shared by all callers within a short time.
 
 What always holds: an answer was read from the source at most ``max_age`` seconds before it was asked for, and own writes
-(``put``, ``drop``) made since then are in it, also those that were made while the list was under way. Who does not know whether
-a write took effect calls ``forget``.
+(``put``, ``drop``) made since then are in it, also those that were made while the list was under way. A caller that does not
+know whether its write took effect calls ``forget``.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class RecentList(Generic[T]):
         self._forgotten = False
 
     async def get(self, *, max_age: float) -> list[T]:
-        """Who asks while a list is under way gets that list's answer, where it began late enough."""
+        """A caller that comes while a list is under way gets that list's answer, where it began late enough."""
         asked = self._clock.monotonic()
         async with self._lock:
             if self._listed is None or self._listed[0] < asked - max_age:
@@ -56,7 +56,7 @@ class RecentList(Generic[T]):
         self._enter(key, None)
 
     def forget(self) -> None:
-        """The next who asks gets a new list, also when one is under way."""
+        """The next caller gets a new list, also when one is under way."""
         self._forgotten = True
         self._listed = None
 

@@ -58,7 +58,7 @@ class Metrics:
 
     def gauge(self, name: str, read: Callable[[], Mapping[Labels, float]]) -> None:
         """``read`` is asked at each scrape; all of its keys have the same label names."""
-        self._registry.register(_Gauge(name, read, lambda: self._help.get(name, "")))
+        self._registry.register(_Gauge(name, read=read, text=lambda: self._help.get(name, "")))
 
     def value(self, name: str, **labels: str) -> float:
         """A counter's value; 0 before its first."""
@@ -70,7 +70,7 @@ class Metrics:
 
 
 class _Gauge(Collector):
-    def __init__(self, name: str, read: Callable[[], Mapping[Labels, float]], text: Callable[[], str]) -> None:
+    def __init__(self, name: str, *, read: Callable[[], Mapping[Labels, float]], text: Callable[[], str]) -> None:
         self._name, self._read, self._text = name, read, text
 
     def describe(self) -> Iterable[GaugeMetricFamily]:

@@ -60,7 +60,7 @@ class FloatingIPs:
     async def ensure(self, service_key: str, settings: LoadBalancerSettings, *, port_id: str, new: bool) -> str:
         """The floating address of the load balancer's port, made or found; empty for an internal one. ``new``: the port was
         created just now, so that nothing can be attached to it."""
-        request = self._request(service_key, settings, port_id)
+        request = self._request(service_key, settings, port_id=port_id)
         attached = [] if new else await self._attached(port_id)
         observed = attached
         if not is_settled(request, attached):
@@ -68,17 +68,17 @@ class FloatingIPs:
             if must_be_fresh(request, observed):
                 observed = await self._known(attached, max_age=0)
         plan = plan_address(request, observed)
-        return await self._carry_out(plan, request, settings) or plan.address
+        return await self._carry_out(plan, request=request, settings=settings) or plan.address
 
     async def release(self, service_key: str, settings: LoadBalancerSettings, *, port_id: str) -> tuple[str, ...]:
         """Let go of what the Service has; returns the addresses that are kept. ``port_id``: empty where there is none."""
-        request = self._request(service_key, settings, port_id)
+        request = self._request(service_key, settings, port_id=port_id)
         attached = await self._attached(port_id) if port_id else []
         plan = plan_release(request, await self._known(attached, max_age=_RECENT_SECONDS))
-        await self._carry_out(plan, request, settings)
+        await self._carry_out(plan, request=request, settings=settings)
         return plan.kept
 
-    def _request(self, service_key: str, settings: LoadBalancerSettings, port_id: str) -> AddressRequest:
+    def _request(self, service_key: str, settings: LoadBalancerSettings, *, port_id: str) -> AddressRequest:
         return AddressRequest(
             description=floating_ip_description(self._cluster, service_key),
             port_id=port_id,
@@ -95,13 +95,13 @@ class FloatingIPs:
         fresh = {one.id for one in attached}
         return [*attached, *(one for one in await self._all.get(max_age=max_age) if one.id not in fresh)]
 
-    async def _carry_out(self, plan: AddressPlan, request: AddressRequest, settings: LoadBalancerSettings) -> str:
+    async def _carry_out(self, plan: AddressPlan, *, request: AddressRequest, settings: LoadBalancerSettings) -> str:
         """Returns the address of the one that was created, where one was."""
         created = ""
         for change in plan.changes:
             try:
                 if isinstance(change, CreateAddress):
-                    created = await self._create(change, request, settings)
+                    created = await self._create(change, request=request, settings=settings)
                 else:
                     await self._change(change)
             except BaseException:
@@ -110,7 +110,7 @@ class FloatingIPs:
                 raise
         return created
 
-    async def _create(self, change: CreateAddress, request: AddressRequest, settings: LoadBalancerSettings) -> str:
+    async def _create(self, change: CreateAddress, *, request: AddressRequest, settings: LoadBalancerSettings) -> str:
         network = settings.floating_network_id or await self._external_network()
         made = await self._call(
             self._cloud.addresses.create_floating_ip,

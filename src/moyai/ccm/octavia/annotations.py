@@ -29,7 +29,7 @@ _NOT_SUPPORTED = {
     "default-tls-container-ref": "terminate TLS in an ingress or gateway behind the load balancer",
     "enable-ingress-hostname": "not needed: the status says ipMode Proxy when the PROXY protocol is on",
 }
-#: Names (without prefix) that are read or written; anything else with the prefix is told to the user once.
+#: Names (without prefix) that are read or written; anything else with the prefix is reported to the user once.
 KNOWN = frozenset(
     {
         "floating-network-id",
@@ -126,7 +126,7 @@ def read_settings(service: Service, config: CcmConfig) -> LoadBalancerSettings:
     proxy = _proxy_protocol(reader)
     forwarded = reader.flag("x-forwarded-for", default=False)
     if proxy and forwarded:
-        raise reader.wrong("proxy-protocol", "left out where x-forwarded-for is set: one of them tells the client's address")
+        raise reader.wrong("proxy-protocol", "left out where x-forwarded-for is set: each of them carries the client's address")
     return LoadBalancerSettings(
         internal=internal,
         vip_subnet_id=subnet,

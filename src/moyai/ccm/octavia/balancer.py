@@ -1,9 +1,9 @@
 """Makes one load balancer in the cloud as it should be, and takes it away.
 
-What always holds: before anything is made, what is there is looked for by name and tag, so that a call whose answer was lost is
-adopted, never doubled; a load balancer of another cluster is never touched; after every change it is waited for until the cloud
-takes the next one; what is in ERROR is rebuilt, because the cloud lets nobody mend it; no wait is long: a load balancer that
-takes its time (``StillWorking``) is looked at again later and holds no worker meanwhile.
+What always holds: before a load balancer is created it is looked for by name and tag, so that one from a call whose answer was
+lost is adopted, never doubled; a load balancer of another cluster is never touched; after every change the cloud is waited for
+until it takes the next one; a load balancer in ERROR is rebuilt, because the cloud lets nobody mend it; no wait is long: a load
+balancer that takes its time (``StillWorking``) is looked at again later and holds no worker meanwhile.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ class Balancers:
     def __init__(
         self,
         calls: CloudCalls,
+        *,
         cluster: ClusterIdentity,
         clock: Clock,
-        *,
         poll: float = 0.2,
         hold: float = _HOLD_SECONDS,
         patience: float = 60.0,

@@ -26,7 +26,7 @@ _SUBNETS_SECONDS = 3600.0
 
 
 class NodeRules:
-    def __init__(self, calls: CloudCalls, cluster: ClusterIdentity, config: CcmConfig) -> None:
+    def __init__(self, calls: CloudCalls, *, cluster: ClusterIdentity, config: CcmConfig) -> None:
         self._cloud, self._call = calls.cloud, calls.call
         self._cluster = cluster
         self._groups = config.cluster.node_security_group_ids if config.load_balancer.manage_security_groups else ()
@@ -39,7 +39,7 @@ class NodeRules:
             lambda: self._call(self._cloud.networks.subnets), key=lambda one: one.id, clock=calls.clock
         )
 
-    async def ensure(self, service: Service, settings: LoadBalancerSettings, found: LoadBalancer) -> None:
+    async def ensure(self, service: Service, settings: LoadBalancerSettings, *, found: LoadBalancer) -> None:
         """Open the Service's NodePorts to its load balancer, and close those that it has no more."""
         if not self._groups:
             return

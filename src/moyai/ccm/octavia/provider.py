@@ -1,7 +1,7 @@
 """Services by load balancers of the cloud: the tree, its floating IP, and the rules that let it reach the nodes.
 
-What always holds: every look reads what is there, so that a kill between any two calls leaves nothing double and nothing
-behind; the address and the rules are made while the cloud still builds the load balancer; calls per Service do not grow with
+What always holds: every look reads the cloud's own state, so that a kill between any two calls leaves nothing double
+and nothing behind; the address and the rules are made while the cloud still builds the load balancer; calls per Service do not grow with
 the number of Services.
 """
 
@@ -65,9 +65,9 @@ class OctaviaProvider:
     ) -> None:
         self._config = config
         self._cluster = cluster
-        self._balancers = Balancers(calls, cluster, clock, poll=poll)
+        self._balancers = Balancers(calls, cluster=cluster, clock=clock, poll=poll)
         self._floating = FloatingIPs(calls, cluster)
-        self._rules = NodeRules(calls, cluster, config)
+        self._rules = NodeRules(calls, cluster=cluster, config=config)
         #: Created, but not reported as ensured yet: by id, in a user's words.
         self._created: dict[str, str] = {}
 
@@ -127,7 +127,7 @@ class OctaviaProvider:
             address = group.create_task(
                 self._floating.ensure(service.key, settings, port_id=head.vip_port_id, new=not settings.vip_port_id)
             )
-            group.create_task(self._rules.ensure(service, settings, head))
+            group.create_task(self._rules.ensure(service, settings, found=head))
             group.create_task(self._balancers.wait(head.id))
         return _Done(head, address.result())
 
@@ -136,7 +136,7 @@ class OctaviaProvider:
         shared = not self._balancers.owned(found, wanted.name)
         async with side_by_side() as group:
             address = group.create_task(self._floating.ensure(service.key, settings, port_id=found.vip_port_id, new=False))
-            group.create_task(self._rules.ensure(service, settings, found))
+            group.create_task(self._rules.ensure(service, settings, found=found))
             changes = group.create_task(self._balancers.apply(wanted, found.id, shared=shared))
         return _Done(found, address.result(), tuple(changes.result()))
 

@@ -12,5 +12,5 @@ def load_balancer_name(cluster: ClusterIdentity, service: Service) -> str:
 
 
 def floating_ip_description(cluster: ClusterIdentity, service_key: str) -> str:
-    """With the UID first, so that it is never cut off: the description alone tells whose it is."""
+    """With the UID first, so that it is never cut off: the description alone identifies the cluster."""
     return f"{cluster_tag(cluster.uid)} floating IP of service {service_key} of cluster {cluster.name}"[:255]
