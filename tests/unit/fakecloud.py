@@ -39,9 +39,8 @@ from moyai.cloud.model import (
     Subnet,
     Volume,
 )
-from moyai.cloud.openstack import disk_states
+from moyai.cloud.openstack import disk_states, octavia
 from moyai.core.errors import Conflict, NotFound, Terminal
-from tests.unit.fake_cloud import at
 
 T = TypeVar("T")
 
@@ -701,6 +700,11 @@ class _Identity(_Part):
 
     def image_mirror(self) -> str:
         return "http://10.255.0.1:5001"
+
+
+def at(found: LoadBalancer, status: str) -> LoadBalancer:
+    """The load balancer with this status of Octavia."""
+    return replace(found, status=status, state=octavia.state(status))
 
 
 class _Balancers(_Part):

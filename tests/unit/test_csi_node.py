@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from moyai.cloud.memory import Killed
 from moyai.cloud.model import Instance
 from moyai.cloud.openstack.guest import disk_links
 from moyai.csi.controller.access_modes import Access
@@ -16,7 +17,6 @@ from moyai.csi.node.service import Node
 from moyai.csi.node.staging import NodeWork
 from moyai.csi.proto import csi_pb2 as pb
 from moyai.linux import mounts
-from tests.unit.csi_cloud import Killed
 from tests.unit.csi_disks import GIB, FakeDisks, as_disks
 from tests.unit.csi_world import capability
 

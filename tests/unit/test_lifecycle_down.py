@@ -12,7 +12,7 @@ from moyai.core.errors import MoyaiError, Terminal, UsageError
 from moyai.core.ids import CLUSTER_TAG, cluster_tag
 from moyai.lifecycle import down as teardown
 from moyai.lifecycle.record import Record
-from tests.unit.fake_cloud import at
+from tests.unit.fakecloud import at
 from tests.unit.lifecycle_world import World, kept, with_disks
 
 

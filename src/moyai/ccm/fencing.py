@@ -15,8 +15,8 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass, replace
 
-from moyai.ccm.nodes import taint_list
 from moyai.ccm.servers import Servers
+from moyai.ccm.taints import taint_list
 from moyai.cloud.model import Activity, Evidence
 from moyai.core.clock import Clock
 from moyai.core.errors import MoyaiError, NotFound
@@ -26,6 +26,7 @@ from moyai.kube.objects import Lease, Node, Taint, parse_lease, parse_node, pars
 from moyai.kube.watching import LEASES, NODES, PODS, VOLUME_ATTACHMENTS, Json, Kube
 from moyai.kube.workqueue import WorkQueue
 from moyai.plan.fencing import Decision, Policy, Pulse, Subject, decide, evidence_of, suspicious
+from moyai.runtime.controllers import Part
 from moyai.runtime.metrics import Metrics
 from moyai.runtime.reconciler import DONE, Result
 
@@ -38,6 +39,7 @@ OUT_OF_SERVICE = Taint("node.kubernetes.io/out-of-service", "NoExecute", "nodesh
 #: On a node that we fenced: since when.
 FENCED = "moyai.dev/fenced"
 
+_WORKERS = 4
 _FRESH_SECONDS = 0.5
 #: After a fence its pods are looked after so often, for so long.
 _CLEAR_SECONDS, _CLEAR_FOR = 0.5, 60.0
@@ -82,6 +84,9 @@ class FencingController:
         metrics.describe("moyai_fence_silence_seconds", "For how long a node was silent when it was fenced")
         metrics.describe("moyai_nodes_fenced", "Nodes that are out of service")
         metrics.gauge("moyai_nodes_fenced", lambda: {(): float(sum(fenced(node) for node in self._nodes.all()))})
+
+    def part(self) -> Part:
+        return Part("fencing", self.reconcile, self.watch, workers=_WORKERS)
 
     def watch(self, queue: WorkQueue) -> None:
         def node_changed(key: str, old: Node | None, new: Node | None) -> None:

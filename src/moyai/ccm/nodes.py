@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from moyai.ccm.servers import Servers
+from moyai.ccm.taints import taint_list
 from moyai.cloud.model import Power, Server
 from moyai.core.clock import Clock
 from moyai.core.errors import Conflict, Retriable
@@ -22,6 +23,7 @@ from moyai.kube.informer import Informer
 from moyai.kube.objects import Node, Taint, parse_node
 from moyai.kube.watching import NODES, Json, Kube
 from moyai.kube.workqueue import WorkQueue
+from moyai.runtime.controllers import Part
 from moyai.runtime.reconciler import DONE, Result
 
 _log = logging.getLogger(__name__)
@@ -42,6 +44,7 @@ _WATCH_SECONDS = 5.0
 _FRESH_SECONDS = 1.0
 _RECENT_SECONDS = 30.0
 _CONFLICTS = 10
+_WORKERS, _LIFECYCLE_WORKERS = 4, 2
 #: Why a Node whose machine is gone may stay for a while: what was on it is being freed (seconds).
 _PARTING_LEAST, _PARTING_MOST = 3.0, 120.0
 
@@ -58,6 +61,9 @@ class NodeController:
         self._clock = clock
         self._began = clock.monotonic()
         self._first_seen: dict[str, float] = {}
+
+    def part(self) -> Part:
+        return Part("node", self.reconcile, self.watch, workers=_WORKERS)
 
     def watch(self, queue: WorkQueue) -> None:
         def changed(key: str, old: Node | None, new: Node | None) -> None:
@@ -164,10 +170,6 @@ def desired_patch(node: Node, server: Server, *, region: str, provider_id: str) 
     return patch
 
 
-def taint_list(taints: Any) -> list[Json]:
-    return [{"key": one.key, "effect": one.effect, **({"value": one.value} if one.value else {})} for one in taints]
-
-
 def label_value(text: str) -> str:
     """What of a cloud's word may stand in a label: at most 63 letters, digits, ``-``, ``_`` and ``.``."""
     return re.sub(r"[^A-Za-z0-9_.-]", "-", text)[:63].strip("-_.")
@@ -193,6 +195,9 @@ class NodeLifecycleController:
         self._clock = clock
         self._bound = bound
         self._gone: dict[str, float] = {}
+
+    def part(self) -> Part:
+        return Part("node-lifecycle", self.reconcile, self.watch, workers=_LIFECYCLE_WORKERS)
 
     def watch(self, queue: WorkQueue) -> None:
         def changed(key: str, old: Node | None, new: Node | None) -> None:

@@ -14,13 +14,13 @@ from collections.abc import Collection
 from moyai.ccm.servers import Servers
 from moyai.cloud.model import Port, Route
 from moyai.core.clock import Clock
-from moyai.kube.events import EventRecorder
 from moyai.kube.informer import Informer
 from moyai.kube.objects import Node
 from moyai.kube.watching import NODES, Json, Kube
 from moyai.kube.workqueue import WorkQueue
 from moyai.plan.routes import missing_sources, plan_routes
 from moyai.runtime.calls import CloudCalls
+from moyai.runtime.controllers import Part
 from moyai.runtime.reconciler import Result
 
 _log = logging.getLogger(__name__)
@@ -44,7 +44,6 @@ class RouteController:
         servers: Servers,
         router_id: str,
         ranges: Collection[str],
-        events: EventRecorder,
         clock: Clock,
     ) -> None:
         self._kube = kube
@@ -53,9 +52,11 @@ class RouteController:
         self._servers = servers
         self._router_id = router_id
         self._ranges = tuple(ranges)
-        self._events = events
         self._clock = clock
         self._orphans: dict[Route, float] = {}
+
+    def part(self) -> Part:
+        return Part("route", self.reconcile, self.watch)
 
     def watch(self, queue: WorkQueue) -> None:
         def changed(_key: str, old: Node | None, new: Node | None) -> None:

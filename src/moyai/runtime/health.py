@@ -6,8 +6,10 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Mapping
 
-#: Name of a check → what is wrong, empty when nothing is.
-Checks = Mapping[str, Callable[[], str]]
+#: What is wrong, empty when nothing is.
+Check = Callable[[], str]
+#: By name.
+Checks = Mapping[str, Check]
 
 _SECONDS = 5.0
 
