@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from moyai.cloud.memory import Delays, MemoryCloud, Mortal
-from moyai.cloud.memory.disks import in_state
+from moyai.cloud.memory.disks import attached, in_state
 from moyai.cloud.memory.machines import powered
+from moyai.cloud.memory.table import Table
 from moyai.cloud.model import DiskState, Server, Volume
 
 
@@ -29,3 +31,14 @@ def add_volume(cloud: MemoryCloud, name: str, **more: Any) -> Volume:
     store = cloud.store
     made = Volume(store.new_id(), name, "", 1, zone="az1", type_name="files", created=store.clock.now())
     return store.volumes.put(replace(in_state(made, DiskState.AVAILABLE), **more))
+
+
+def attach(cloud: MemoryCloud, name: str, server_id: str, *, metadata: Mapping[str, str] | None = None) -> Volume:
+    """A volume in use by a server, whether that is there or not."""
+    volume = add_volume(cloud, name, metadata=metadata or {})
+    return cloud.store.volumes.put(attached(volume, server_id, cloud.store.new_id()))
+
+
+def named(table: Table[Any], name: str) -> Any:
+    """The object of that name."""
+    return next(one for one in table if one.name == name)
