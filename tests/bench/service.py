@@ -17,7 +17,7 @@ from typing import Any, cast
 import yaml
 
 from moyai.cloud.capabilities import Cloud
-from moyai.cloud.load_balancers import Listener, LoadBalancer
+from moyai.cloud.load_balancers import BalancerState, Health, Listener, LoadBalancer
 from moyai.cloud.model import SecurityGroupRule
 from moyai.cloud.openstack import connect
 from moyai.core.errors import MoyaiError, NotFound
@@ -105,7 +105,7 @@ class ServiceBench:
         pool = found.pool
         assert pool is not None
         members = tuple(
-            replace(member, port=self._port, id="", operating_status="", name=f"direct-{number}")
+            replace(member, port=self._port, id="", health=Health.UNKNOWN, name=f"direct-{number}")
             for number, member in enumerate(pool.members)
         )
         monitor = replace(pool.monitor, id="", name="direct") if pool.monitor else None
@@ -124,7 +124,7 @@ class ServiceBench:
         try:
             _until(f"{floating.address} to answer", lambda: _answers(floating.address))
             phases = {MADE: created, ADDRESS: known, ANSWER: time.monotonic() - began}
-            _until("the load balancer to be ACTIVE", lambda: balancers.status(made.id).provisioning_status == "ACTIVE" or None)
+            _until("the load balancer to be ACTIVE", lambda: balancers.head(made.id).state is BalancerState.ACTIVE or None)
         finally:
             began = time.monotonic()
             addresses.delete_floating_ip(floating.id)
@@ -154,7 +154,7 @@ class ServiceBench:
 
     def _balancer_gone(self, identity: str) -> bool | None:
         try:
-            return self._cloud.load_balancers.status(identity).provisioning_status == "DELETED" or None
+            return self._cloud.load_balancers.head(identity).state is BalancerState.DELETED or None
         except NotFound:
             return True
 

@@ -16,11 +16,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from moyai.cloud.model import Volume
+from moyai.cloud.model import DiskState, Volume
 from moyai.cloud.openstack import connect
+from moyai.cloud.openstack.guest import disk_links
 from moyai.core.errors import NotFound, Retriable
 from moyai.core.ids import cluster_tag
-from moyai.csi.names import device_links
 from moyai.images import references
 from moyai.kube.quick import Json, KubeApi
 from moyai.lifecycle.record import Record
@@ -80,15 +80,15 @@ class VolumeBench:
 
         def one(number: int) -> None:
             made = calls.disks.create_volume(name=f"{name}-{number}", size_gb=1, zone=self._server.zone, metadata={_MARK: name})
-            looker.until(made.id, lambda volume: volume is not None and volume.status == "AVAILABLE")
+            looker.until(made.id, lambda volume: volume is not None and volume.state is DiskState.AVAILABLE)
             calls.machines.attach_volume(self._server.id, made.id)
-            looker.until(made.id, lambda volume: volume is not None and volume.status == "IN-USE")
-            self._inside(_FORMAT, device_links(made.id)[0], f"/mnt/{name}-{number}")
+            looker.until(made.id, lambda volume: volume is not None and volume.state is DiskState.IN_USE)
+            self._inside(_FORMAT, disk_links(made.id)[0], f"/mnt/{name}-{number}")
 
         def end(volume: Volume) -> None:
             if volume.attached_server_ids:
                 calls.machines.detach_volume(self._server.id, volume.id)
-                looker.until(volume.id, lambda seen: seen is None or seen.status == "AVAILABLE")
+                looker.until(volume.id, lambda seen: seen is None or seen.state is DiskState.AVAILABLE)
             calls.disks.delete_volume(volume.id)
             looker.until(volume.id, lambda seen: seen is None)
 

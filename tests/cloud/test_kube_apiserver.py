@@ -213,7 +213,7 @@ async def test_nodes_are_initialised_and_follow_their_machines(api: KubeApi) -> 
     async with controllers(api, cloud, "node", "node-lifecycle", "route"):
         await until(lambda: all(parse_node(api.call("GET", path)).provider_id for path in nodes.values()))
         node = parse_node(api.call("GET", nodes["demo-1"]))
-        assert node.provider_id == f"openstack:///{server(1).id}"
+        assert node.provider_id == f"memory:///{server(1).id}"
         assert [(one.type, one.address) for one in node.addresses] == [("InternalIP", "10.0.0.1"), ("Hostname", "demo-1")]
         assert node.pod_cidrs == ("10.244.1.0/24",)
         assert node.labels["topology.kubernetes.io/zone"] == "az1"
@@ -224,7 +224,7 @@ async def test_nodes_are_initialised_and_follow_their_machines(api: KubeApi) -> 
         wanted = {Route(f"10.244.{n}.0/24", f"10.0.0.{n}") for n in (1, 2)}
         await until(lambda: set(cloud.store.routers["router-1"].routes) == wanted)
         await until(lambda: parse_node(api.call("GET", nodes["demo-1"])).network_unavailable is False)
-        assert [pair.address for pair in cloud.store.ports["p1"].address_pairs] == ["10.244.1.0/24"]
+        assert [pair.address for pair in cloud.store.ports["p1"].send_from] == ["10.244.1.0/24"]
         # the machine stops
         cloud.store.servers.put(server(1, status="SHUTOFF", power=Power.OFF))
         not_ready = {"status": {"conditions": [{"type": "Ready", "status": "Unknown"}]}}

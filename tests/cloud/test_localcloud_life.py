@@ -132,7 +132,7 @@ def test_of_two_at_once_the_second_waits_and_says_so(life: Life) -> None:
     said: queue.Queue[str] = queue.Queue()
     waiting = Reporter(lambda event: said.put(event.detail) if event.kind == "note" else None)
     second = threading.Thread(
-        target=local.up, args=(CONFIG, life.paths, waiting), kwargs={"clouds_file": life.clouds_file}, daemon=True
+        target=local.up, args=(CONFIG, life.paths), kwargs={"reporter": waiting, "clouds_file": life.clouds_file}, daemon=True
     )
     with local.locked(CONFIG.name, life.reporter):
         second.start()

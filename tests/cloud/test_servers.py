@@ -75,7 +75,7 @@ def test_a_machine_has_its_flavors_size(place: Site, three: list[Any]) -> None:
 def test_a_volume_comes_grows_survives_and_goes(place: Site, three: list[Any]) -> None:
     server, volume = three[0], place.volume(1)
     storage = place.user.block_storage
-    place.user.machines.create_volume_attachment(server, volume_id=volume.id)
+    place.user.compute.create_volume_attachment(server, volume_id=volume.id)
     storage.wait_for_status(volume, "in-use", wait=60)
     device = f"/dev/disk/by-id/virtio-{volume.id[:20]}"
     until("the volume is seen", lambda: place.run(server, f"test -b {device}").returncode == 0)
@@ -84,7 +84,7 @@ def test_a_volume_comes_grows_survives_and_goes(place: Site, three: list[Any]) -
     exceptions.raise_from_response(storage.post(f"/volumes/{volume.id}/action", json=body, microversion="3.42"))
     until("it has grown", lambda: place.sh(server, f"blockdev --getsize64 {device}") == str(2 << 30))
     storage.wait_for_status(volume, "in-use", wait=60)
-    place.user.machines.reboot_server(server, "HARD")
+    place.user.compute.reboot_server(server, "HARD")
     place.wait(server, "ACTIVE")
     assert place.sh(server, f"mount {device} /mnt && cat /mnt/file && umount /mnt") == "kept"
     place.booted(server)
@@ -93,7 +93,7 @@ def test_a_volume_comes_grows_survives_and_goes(place: Site, three: list[Any]) -
     clone = storage.wait_for_status(
         storage.create_volume(size=2, name=place.name, snapshot_id=snapshot.id, availability_zone="az1"), "available", wait=60
     )
-    place.user.machines.delete_volume_attachment(server, volume.id)
+    place.user.compute.delete_volume_attachment(server, volume.id)
     storage.wait_for_status(volume, "available", wait=60)
     assert place.run(server, f"test -e {device}").returncode != 0
     assert volume.id not in run(["losetup", "--list", "--output", "BACK-FILE"]).stdout
@@ -103,7 +103,7 @@ def test_a_volume_comes_grows_survives_and_goes(place: Site, three: list[Any]) -
 
 
 def test_stop_start_reboot_pause(place: Site, three: list[Any]) -> None:
-    server, compute = three[1], place.user.machines
+    server, compute = three[1], place.user.compute
     compute.stop_server(server)
     place.wait(server, "SHUTOFF")
     compute.start_server(server)
@@ -130,7 +130,7 @@ def test_reboot_and_poweroff_from_within(place: Site, three: list[Any]) -> None:
     place.booted(server)
     place.sh(server, "systemctl --force --no-block poweroff", check=False)
     place.wait(server, "SHUTOFF")
-    place.user.machines.start_server(server)
+    place.user.compute.start_server(server)
     place.wait(server, "ACTIVE")
 
 
@@ -138,7 +138,7 @@ def test_a_crash_is_noticed_at_once(place: Site, three: list[Any]) -> None:
     server = three[2]
     run([*place.inside, "kill", "-9", (place.machine(server) / "pid").read_text().strip()])
     assert place.wait(server, "SHUTOFF") < 15  # 1-2 s on a machine that has nothing else to do
-    place.user.machines.start_server(server)
+    place.user.compute.start_server(server)
     place.wait(server, "ACTIVE")
 
 
@@ -171,7 +171,7 @@ def _nova_compute(place: Site) -> list[int]:
 
 
 def test_an_interface_comes_and_goes(place: Site, three: list[Any]) -> None:
-    server, compute = three[0], place.user.machines
+    server, compute = three[0], place.user.compute
     made = compute.create_server_interface(server, net_id=place.network.id)
     until("eth1", lambda: "eth1" in place.sh(server, "ls /sys/class/net"))
     assert made.fixed_ips[0]["ip_address"] in place.sh(server, "ip -o -4 address show dev eth1")
@@ -181,7 +181,7 @@ def test_an_interface_comes_and_goes(place: Site, three: list[Any]) -> None:
 
 def test_an_image_of_a_machine_boots(place: Site, three: list[Any]) -> None:
     place.sh(three[0], "echo from-the-original >/root/mark")
-    image = place.user.machines.create_server_image(three[0], name=place.name, wait=True, timeout=300)
+    image = place.user.compute.create_server_image(three[0], name=place.name, wait=True, timeout=300)
     place.undo.callback(place.user.image.delete_image, image.id)
     assert place.sh(three[0], "cat /proc/1/comm") == "systemd"  # it goes on
     (copy,) = place.active(place.boot("copy", image=image))
@@ -194,7 +194,7 @@ def test_an_image_of_a_machine_boots(place: Site, three: list[Any]) -> None:
 def test_a_rebuilt_server_is_as_new(place: Site, three: list[Any]) -> None:
     server, address = three[1], place.address(three[1])
     place.sh(server, "touch /root/old")
-    place.user.machines.rebuild_server(server, image=place.node_image().id)
+    place.user.compute.rebuild_server(server, image=place.node_image().id)
     until("rebuilding", lambda: place.status(server) != ("ACTIVE", None), 30)
     place.wait(server, "ACTIVE", 120)
     assert "old" not in place.sh(server, "ls /root")
@@ -207,21 +207,21 @@ def test_a_volume_of_two_servers(place: Site, three: list[Any]) -> None:
     volume = place.volume(1, volume_type="files-multiattach")
     device = f"/dev/disk/by-id/virtio-{volume.id[:20]}"
     for server in three[:2]:
-        place.user.machines.create_volume_attachment(server, volume_id=volume.id)
+        place.user.compute.create_volume_attachment(server, volume_id=volume.id)
         until("the volume is seen", lambda server=server: place.run(server, f"test -b {device}").returncode == 0)
     place.sh(three[0], f"echo shared | dd of={device} conv=fsync 2>/dev/null")
     assert place.sh(three[1], f"head -c 6 {device}") == "shared"
-    place.user.machines.delete_volume_attachment(three[0], volume.id)
+    place.user.compute.delete_volume_attachment(three[0], volume.id)
     until("gone from the first", lambda: place.run(three[0], f"test -e {device}").returncode != 0)
     assert place.sh(three[1], f"head -c 6 {device}") == "shared"
-    place.user.machines.delete_volume_attachment(three[1], volume.id)
+    place.user.compute.delete_volume_attachment(three[1], volume.id)
     # asked anew: the object in hand still says what it said before it was attached
     until("detached", lambda: place.user.block_storage.get_volume(volume.id).status == "available", 60)
     assert volume.id not in run(["losetup", "--list", "--output", "BACK-FILE"]).stdout
 
 
 def test_what_cannot_be_done_is_refused(place: Site, three: list[Any]) -> None:
-    server, compute = three[0], place.user.machines
+    server, compute = three[0], place.user.compute
     larger = compute.find_flavor("m1.small", ignore_missing=False)
     for refused in (
         lambda: compute.resize_server(server, larger.id),
@@ -239,7 +239,7 @@ def test_an_image_that_is_no_root_file_system(place: Site) -> None:
     place.undo.callback(place.user.image.delete_image, image.id)
     server = place.boot("wrong", image=image)
     place.wait(server, "ERROR", 90)
-    fault = place.user.machines.get_server(server.id).fault["message"]
+    fault = place.user.compute.get_server(server.id).fault["message"]
     assert "qcow2" in fault or "unacceptable" in fault.lower()
     place.delete(server)
     assert place.left(server) == []
@@ -247,10 +247,10 @@ def test_an_image_that_is_no_root_file_system(place: Site) -> None:
 
 def test_deleted_servers_leave_nothing(place: Site, three: list[Any]) -> None:
     volume = place.volume(1)
-    place.user.machines.create_volume_attachment(three[0], volume_id=volume.id)
+    place.user.compute.create_volume_attachment(three[0], volume_id=volume.id)
     place.user.block_storage.wait_for_status(volume, "in-use", wait=60)
     for server in three:
-        place.user.machines.delete_server(server.id)
+        place.user.compute.delete_server(server.id)
     for server in three:
         place.delete(server)
         until(f"nothing left of {server.name}", lambda server=server: place.left(server) == [], 30)

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from moyai.cloud.capabilities import Cloud
+from moyai.cloud.load_balancers import BalancerState
 from moyai.cloud.model import Network, Port, Router, SecurityGroup, Subnet
 from moyai.core.clock import Clock
 from moyai.core.ids import cluster_tag, new_uid
@@ -101,7 +102,7 @@ def clear(cloud: Cloud, clock: Clock, uid: str) -> None:
 
 def _pending(cloud: Cloud, balancer_id: str) -> bool:
     found = cloud.load_balancers.load_balancers()
-    return any(one.provisioning_status.startswith("PENDING") for one in found if one.id == balancer_id)
+    return any(one.state in (BalancerState.BUSY, BalancerState.DELETING) for one in found if one.id == balancer_id)
 
 
 def until(done: Callable[[], bool], seconds: float, clock: Clock) -> None:

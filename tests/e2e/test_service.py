@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from moyai.cloud.load_balancers import LoadBalancer
+from moyai.cloud.load_balancers import Health, LoadBalancer
 from moyai.cloud.openstack import OpenStackCloud, connect
 from moyai.core.ids import cluster_tag
 from moyai.images.references import MOYAI
@@ -271,7 +271,7 @@ def test_local_traffic_goes_only_to_nodes_that_have_a_pod_and_affinity_keeps_one
         place.cluster.kubectl("-n", place.name, "scale", "deployment/echo", "--replicas=1")
         place.cluster.kubectl("-n", place.name, "rollout", "status", "deployment/echo", "--timeout=60s")
         # the node without a pod fails its health check; every request then ends at the node that has one
-        until(lambda: sorted(one.operating_status for one in _members(place, "near")) == ["ERROR", "ONLINE"], 60)
+        until(lambda: {one.health for one in _members(place, "near")} == {Health.FAILED, Health.ONLINE}, 60)
         assert all(web(address) for _ in range(10))
     finally:
         place.cluster.kubectl("-n", place.name, "scale", "deployment/echo", "--replicas=2")

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from moyai.cloud.model import DiskState
 from moyai.csi import manifests
 from moyai.csi.names import DRIVER, ZONE_KEY
 from moyai.images.references import MOYAI
@@ -146,7 +147,7 @@ def test_what_is_written_outlives_the_pod_and_goes_with_the_claim(space: Space) 
 def test_a_disk_that_was_there_before_is_used_and_left_as_it_is(space: Space) -> None:
     volumes, name = space.cluster.cloud.disks, f"precious-{space.name}"
     disk = volumes.create_volume(name=name, size_gb=1, zone="az1", metadata={})
-    until("the disk is there", lambda: volumes.volume(disk.id).status == "AVAILABLE", 60)
+    until("the disk is there", lambda: volumes.volume(disk.id).state is DiskState.AVAILABLE, 60)
     term = {"matchExpressions": [{"key": ZONE_KEY, "operator": "In", "values": ["az1"]}]}
     pv = {
         "apiVersion": "v1",
@@ -172,7 +173,7 @@ def test_a_disk_that_was_there_before_is_used_and_left_as_it_is(space: Space) ->
                 assert space.load(pod) == "precious"
             space.end(pod)
             space.kubectl("delete", "pvc/data", f"pv/{name}")
-        until("it is free", lambda: volumes.volume(disk.id).status == "AVAILABLE", 60)
+        until("it is free", lambda: volumes.volume(disk.id).state is DiskState.AVAILABLE, 60)
     finally:
         volumes.delete_volume(disk.id)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from moyai.cloud.model import Snapshot
+from moyai.cloud.model import DiskState, Snapshot
 from moyai.cloud.openstack import OpenStackCloud, connect
 from moyai.core.ids import cluster_tag
 from moyai.csi import manifests
@@ -43,9 +43,9 @@ def own_disk(cloud: OpenStackCloud) -> Generator[str]:
     """A disk that no cluster made; it must be there, and free, in the end."""
     volumes = cloud.disks
     disk = volumes.create_volume(name="precious", size_gb=1, zone="az1", metadata={}).id
-    until("the disk is there", lambda: volumes.volume(disk).status == "AVAILABLE", 60)
+    until("the disk is there", lambda: volumes.volume(disk).state is DiskState.AVAILABLE, 60)
     yield disk
-    assert volumes.volume(disk).status == "AVAILABLE"
+    assert volumes.volume(disk).state is DiskState.AVAILABLE
     volumes.delete_volume(disk)
 
 
@@ -143,8 +143,8 @@ def test_down_keeps_what_the_spec_says_and_touches_no_other_cluster(
     assert "there is no cluster" in keeping.moyai("status", keeping.name, expect=2).stderr
     assert zoned.objects() == others
     assert {node["node"] for node in zoned.status()["nodes"]} == {"Ready"}
-    assert cloud.disks.volume(made).status == "AVAILABLE"
-    assert cloud.disks.snapshot(snapshot.id).status == "AVAILABLE"
+    assert cloud.disks.volume(made).state is DiskState.AVAILABLE
+    assert cloud.disks.snapshot(snapshot.id).state is DiskState.AVAILABLE
     cloud.disks.delete_snapshot(snapshot.id)
     until("the snapshot is gone", lambda: snapshot.id not in {one.id for one in cloud.disks.snapshots()}, 60)
     cloud.disks.delete_volume(made)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -123,53 +124,72 @@ class QuickKubernetes:
         self.server = "https://192.0.2.1:6443"
 
     def ready(self, *, timeout: float = 2.0) -> bool:
-        return True
+        with self.store.call("get readyz"):
+            return True
 
     def get(self, path: str, *, timeout: float | None = None) -> Json:
-        plural, namespace, name, query = _parts(path)
-        if name:
-            with self.store.call(f"get {plural}"):
-                return copied(self.store.existing(plural, name, namespace)[1])
-        field, _, wanted = query.partition("=")
-        assert field in ("", "spec.nodeName")
-        with self.store.call(f"list {plural}"):
-            found = [self.store.objects[key] for key in self.store.kinds.get(plural, ())]
-            return {
-                "items": [
-                    copied(one)
-                    for one in found
-                    if namespace in (None, one["metadata"].get("namespace"))
-                    and (not field or one["spec"].get("nodeName") == wanted)
-                ]
-            }
+        at = _parts(path)
+        if not at.name:
+            return {"items": self.listed(at)}
+        with self.store.call(f"get {at.plural}"):
+            return copied(self.store.existing(at.plural, at.name, at.namespace)[1])
 
     def items(self, path: str, *, timeout: float | None = None) -> list[Json]:
-        return self.get(path, timeout=timeout)["items"]
+        return self.listed(_parts(path))
+
+    def listed(self, at: Place) -> list[Json]:
+        field, _, wanted = at.fields.partition("=")
+        assert field in ("", "spec.nodeName")
+        with self.store.call(f"list {at.plural}"):
+            return [
+                copied(one)
+                for one in (self.store.objects[key] for key in self.store.kinds.get(at.plural, ()))
+                if at.namespace in (None, one["metadata"].get("namespace"))
+                and (not field or one["spec"].get("nodeName") == wanted)
+            ]
 
     def create(self, path: str, body: Mapping[str, Any]) -> Json:
-        plural, namespace, _, _ = _parts(path)
-        with self.store.call(f"create {plural}"):
-            return self.store.add(plural, dict(body), namespace)
+        at = _parts(path)
+        if at.subresource == "eviction":
+            with self.store.call("evict pods"):
+                self.evict(at)
+            return {}
+        with self.store.call(f"create {at.plural}"):
+            return self.store.add(at.plural, dict(body), at.namespace)
+
+    def evict(self, at: Place) -> None:
+        """Take a pod off its node."""
+        self.store.remove(*self.store.existing(at.plural, at.name, at.namespace))
 
     def patch(self, path: str, body: Mapping[str, Any]) -> Json:
-        plural, namespace, name, _ = _parts(path)
-        with self.store.call(f"patch {plural}"):
-            key, have = self.store.existing(plural, name, namespace)
+        at = _parts(path)
+        with self.store.call(f"patch {at.plural}"):
+            key, have = self.store.existing(at.plural, at.name, at.namespace)
             return self.store.exchange(key, have, merged(have, dict(body), strategic=True))
 
     def delete(self, path: str, body: Mapping[str, Any] | None = None) -> None:
-        plural, namespace, name, _ = _parts(path)
-        with self.store.call(f"delete {plural}"), suppress(NotFound):
-            self.store.remove(*self.store.existing(plural, name, namespace))
+        at = _parts(path)
+        with self.store.call(f"delete {at.plural}"), suppress(NotFound):
+            self.store.remove(*self.store.existing(at.plural, at.name, at.namespace))
 
 
-def _parts(path: str) -> tuple[str, str | None, str, str]:
-    """(plural, namespace, name, field selector) of a path of the API."""
+@dataclass(frozen=True)
+class Place:
+    """What a path of the API names. ``fields``: a field selector."""
+
+    plural: str
+    namespace: str | None
+    name: str
+    subresource: str
+    fields: str
+
+
+def _parts(path: str) -> Place:
     found = urlsplit(path)
     words = found.path.strip("/").split("/")
     rest = words[2:] if words[0] == "api" else words[3:]
     namespace = None
     if rest[0] == "namespaces" and len(rest) > 2:
         namespace, rest = rest[1], rest[2:]
-    selector = parse_qs(found.query).get("fieldSelector", [""])[0]
-    return rest[0], namespace, rest[1] if len(rest) > 1 else "", selector
+    plural, name, subresource = [*rest, "", ""][:3]
+    return Place(plural, namespace, name, subresource, parse_qs(found.query).get("fieldSelector", [""])[0])

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from moyai.cloud.openstack.guest import disk_links
 from moyai.csi.controller.access_modes import Access
 from moyai.csi.errors import Refused
-from moyai.csi.names import BLANK, device_links
+from moyai.csi.names import BLANK
 from moyai.csi.node.disks import LinuxDisks
 from moyai.csi.node.staging import NodeWork
 from moyai.linux import filesystem, loop, mounts
@@ -61,11 +62,11 @@ def device(tmp_path: Path) -> Iterator[Device]:
 @pytest.fixture
 def node(tmp_path: Path) -> NodeWork:
     (tmp_path / "by-id").mkdir()
-    return NodeWork(HereDisks(tmp_path / "by-id"), patience=1.0)
+    return NodeWork(HereDisks(tmp_path / "by-id"), links=disk_links, patience=1.0)
 
 
 def show(tmp_path: Path, device: str, volume_id: str = ID) -> None:
-    link = tmp_path / "by-id" / Path(device_links(volume_id)[0]).name
+    link = tmp_path / "by-id" / Path(disk_links(volume_id)[0]).name
     link.unlink(missing_ok=True)
     link.symlink_to(device)
 
@@ -228,7 +229,7 @@ def test_a_disk_that_vanishes_under_its_mount(tmp_path: Path, device: Device, no
     show(tmp_path, disk)
     staging = str(tmp_path / "staging")
     node.stage(ID, staging, Access("SINGLE_NODE_WRITER"), {BLANK: "true"}, {})
-    (tmp_path / "by-id" / Path(device_links(ID)[0]).name).unlink()
+    (tmp_path / "by-id" / Path(disk_links(ID)[0]).name).unlink()
     assert [one.reason for one in node.faults(ID, staging)] == ["DeviceGone"]
     node.unstage(staging)
     assert mounts.at(staging) is None

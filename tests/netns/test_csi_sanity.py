@@ -12,16 +12,16 @@ from pathlib import Path
 
 import pytest
 
-from moyai.cloud.model import Volume
+from moyai.cloud.model import Instance, Volume
+from moyai.cloud.openstack.guest import disk_links
 from moyai.csi.app import CsiOptions, Driver
-from moyai.csi.names import device_links
-from moyai.csi.node.instance import Instance
 from moyai.csi.settings import BlockStorageConfig, CsiConfig, MoyaiConfig
 from moyai.linux import loop, mounts
 from moyai.linux.process import run
 from tests import csi_sanity
 from tests.fakes.cloud import add_server, memory
 from tests.netns.test_csi_disks import HereDisks
+from tests.unit.csi_disks import KnownGuest
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="mounts and loop devices")
 
@@ -40,7 +40,7 @@ class Attacher:
         volume = after or before
         assert volume is not None
         file = self.folder / "files" / volume.id
-        link = self.folder / "by-id" / Path(device_links(volume.id)[0]).name
+        link = self.folder / "by-id" / Path(disk_links(volume.id)[0]).name
         if after is None:
             assert not loop.find(file), "deleted while it is attached"
             file.unlink()
@@ -83,7 +83,7 @@ async def test_the_suite_passes_whole(place: Path, kind: str) -> None:
         config,
         cloud=raw,
         disks=HereDisks(place / "by-id"),
-        find_instance=lambda: Instance(server.id, server.zone),
+        guest=KnownGuest(Instance(server.id, server.zone)),
     )
     stop = asyncio.Event()
     serving = asyncio.create_task(driver.run(stop))

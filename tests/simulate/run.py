@@ -72,6 +72,7 @@ class _Simulation:
     def __init__(self, nodes: int, services: int, folder: Path) -> None:
         self._nodes, self._services, self._folder = nodes, services, folder
         self._phases: list[Phase] = []
+        self._api: ClusterApi | None = None
 
     async def run(self) -> Run:
         self._clock = FakeClock()
@@ -88,12 +89,13 @@ class _Simulation:
     # ---- the lifecycle
 
     def _build(self) -> float:
-        api = ClusterApi(self._kube, self._cloud)
         cluster = parse(_SPEC.format(workers=self._nodes - 1, pods=PODS))
         paths = Paths(self._folder / "cache", self._folder / "state")
 
         def open_api(record: Record) -> Any:
-            return api if (record.folder / "kubeconfig").exists() else None
+            if self._api is None:
+                self._api = ClusterApi(self._kube, self._cloud, cluster_tag(record.uid))
+            return self._api if (record.folder / "kubeconfig").exists() else None
 
         def up() -> building.UpResult:
             return building.up(cluster, self._cloud, paths, Reporter(clock=self._clock), clock=self._clock)

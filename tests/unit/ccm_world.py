@@ -80,7 +80,7 @@ def node_object(number: int, *, initialised: bool = True, ready: bool = True) ->
     spec: Json = {"taints": []}
     status: Json = {"conditions": [{"type": "Ready", "status": "True" if ready else "False"}]}
     if initialised:
-        spec |= {"providerID": f"openstack:///{server(number).id}", "podCIDR": f"10.244.{number}.0/24"}
+        spec |= {"providerID": f"memory:///{server(number).id}", "podCIDR": f"10.244.{number}.0/24"}
         status["addresses"] = [
             {"type": "InternalIP", "address": f"10.0.0.{number}"},
             {"type": "Hostname", "address": f"demo-{number}"},

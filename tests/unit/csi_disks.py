@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from moyai.cloud.memory import Killed
-from moyai.csi.names import device_links
+from moyai.cloud.model import Instance
+from moyai.cloud.openstack.guest import disk_links
 from moyai.csi.node.disks import Damaged, Disks, Mount, NotPermitted, Usage
 
 GIB = 1 << 30
@@ -52,7 +53,7 @@ class FakeDisks:
         if disk.content in ("ext4", "xfs") and not disk.fs_size:
             disk.fs_size = disk.size
         self.disks[device] = disk
-        self.links[device_links(volume_id)[0]] = device
+        self.links[disk_links(volume_id)[0]] = device
         return disk
 
     def _change(self, what: str) -> None:
@@ -182,3 +183,16 @@ class FakeDisks:
 def as_disks(fake: FakeDisks) -> Disks:
     """The fake is what the node asks for: the type checker says so."""
     return fake
+
+
+@dataclass(frozen=True)
+class KnownGuest:
+    """A machine that knows itself from the start."""
+
+    found: Instance
+
+    def instance(self) -> Instance:
+        return self.found
+
+    def disk_links(self, volume_id: str) -> tuple[str, ...]:
+        return disk_links(volume_id)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 from moyai.cloud.memory import MemoryCloud
+from moyai.cloud.openstack.guest import disk_links
 from moyai.core.backoff import Backoff
 from moyai.csi.controller.access_modes import Access
 from moyai.csi.controller.cloud_view import CloudView
@@ -42,7 +43,7 @@ class World:
         )
         self.volumes = VolumeWork(self.cloud, limit=self.limit, patience=self.patience, again=QUICK)
         self.snapshots = SnapshotWork(self.cloud, patience=self.patience)
-        self.controller = Controller(self.cloud, self.volumes, self.snapshots)
+        self.controller = Controller(self.cloud, self.volumes, self.snapshots, links=disk_links)
         return self
 
 

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.virtual_time
 #: Calls that answer for all Services together. Each is made once in a while, however many Services ask.
 SHARED = ("addresses.floating_ips all", "firewall.security_group_rules", "networks.subnets", "networks.networks")
 #: A wait repeats it, so that the number depends on when the clock ticks.
-LOOK = "load_balancers.status"
+LOOK = "load_balancers.head"
 NODE_SELECTOR = "loadbalancer.openstack.org/node-selector"
 
 
@@ -157,7 +157,7 @@ async def test_load_balancers_that_stay_pending_hold_no_other_service_up_and_the
         assert world.clock.monotonic() - began < 20
         assert not any("SyncLoadBalancerFailed" in one for one in world.events())
         await asyncio.sleep(60)
-        assert any("SyncLoadBalancerFailed" in one and "is still PENDING_CREATE" in one for one in world.events())
+        assert any("SyncLoadBalancerFailed" in one and "is still BUSY" in one for one in world.events())
         assert not any(map(world.address, world.names(24)))
 
 

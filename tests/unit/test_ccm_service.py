@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 
 import pytest
 
 from moyai.ccm.service import FINALIZER
-from moyai.cloud.load_balancers import LoadBalancer
+from moyai.cloud.load_balancers import BalancerState, LoadBalancer
 from moyai.cloud.memory import Killed
+from moyai.cloud.memory.balancer_tree import in_state
 from moyai.cloud.model import FloatingIP, Port
 from moyai.core.ids import cluster_tag
 from moyai.kube.watching import NODES, SERVICES
@@ -127,7 +127,7 @@ async def test_changes_of_ports_are_minimal() -> None:
                 {"name": "http", "protocol": "TCP", "port": 80, "nodePort": 30080},
             ]
         )
-        await world.until(lambda: len(only(world).listeners) == 2 and only(world).provisioning_status == "ACTIVE")
+        await world.until(lambda: len(only(world).listeners) == 2 and only(world).state is BalancerState.ACTIVE)
         await world.until(lambda: {rule.protocol for rule in world.store.rules} == {"tcp", "udp"})
         assert before in {one.id for one in only(world).listeners}
         udp = next(one for one in only(world).listeners if one.protocol == "UDP")
@@ -209,10 +209,10 @@ async def test_a_load_balancer_in_error_is_made_anew_and_the_floating_ip_stays()
     async with world.run():
         await world.until(world.address)
         address, broken = world.address(), only(world)
-        world.store.balancers.put(replace(broken, provisioning_status="ERROR"))
+        world.store.balancers.put(in_state(broken, BalancerState.FAILED))
         world.edit(sessionAffinity="ClientIP")
         await world.until(lambda: broken.id not in world.store.balancers and len(world.store.balancers) == 1)
-        await world.until(lambda: only(world).provisioning_status == "ACTIVE")
+        await world.until(lambda: only(world).state is BalancerState.ACTIVE)
         await world.until(lambda: all(one.port_id for one in world.floating()))
         assert world.address() == address
         assert only(world).listeners[0].pool
@@ -231,7 +231,7 @@ async def test_a_creation_that_fails_is_tried_again() -> None:
 
 async def test_a_foreign_load_balancer_of_the_same_name_is_left_alone() -> None:
     world = World()
-    other = LoadBalancer(NAME, id="foreign", tags=("moyai.cluster=other00000",), provisioning_status="ACTIVE")
+    other = LoadBalancer(NAME, id="foreign", tags=("moyai.cluster=other00000",), state=BalancerState.ACTIVE)
     world.store.balancers.put(other)
     world.kube.put(SERVICES, service_object())
     async with world.run():
@@ -259,7 +259,7 @@ async def test_two_services_share_a_load_balancer_and_only_take_their_own_away()
         vip_port_id="port-x",
         vip_address="10.0.0.50",
         vip_subnet_id=SUBNET,
-        provisioning_status="ACTIVE",
+        state=BalancerState.ACTIVE,
     )
     world.store.balancers.put(shared)
     world.store.ports.put(Port("port-x", "", "net", "ACTIVE", ("10.0.0.50",), (SUBNET,)))
@@ -291,7 +291,7 @@ async def test_a_kill_after_any_change_while_it_is_made_doubles_nothing(steps: i
     async with world.run():
         await world.until(world.address)
         await world.until(lambda: len(world.store.rules) == 1)
-    assert only(world).provisioning_status == "ACTIVE"
+    assert only(world).state is BalancerState.ACTIVE
     assert len(world.store.floating_ips) == 1
     assert world.floating()[0].port_id == only(world).vip_port_id
     assert len(world.store.rules) == 1

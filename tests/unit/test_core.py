@@ -17,6 +17,7 @@ from moyai.core.graph import Task, run_graph
 from moyai.core.ids import cluster_tag, is_dns_label, new_uid
 from moyai.core.paths import default_paths
 from moyai.core.progress import Event, Reporter, Step
+from moyai.core.truth import truth
 from tests.fakes.clock import FakeClock
 
 
@@ -129,3 +130,10 @@ def test_a_step_reports_its_time_and_its_failure() -> None:
         ("failed", "load", "broken", 0.0),
     ]
     assert reporter.timings == {"build": 3.0}
+
+
+@pytest.mark.parametrize(
+    ("word", "said"), [("true", True), ("YES", True), (" on ", True), ("f", False), ("0", False), ("2", None)]
+)
+def test_words_for_true_and_false(word: str, said: bool | None) -> None:
+    assert truth(word) is said

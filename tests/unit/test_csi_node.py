@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from moyai.cloud.memory import Killed
+from moyai.cloud.model import Instance
+from moyai.cloud.openstack.guest import disk_links
 from moyai.csi.controller.access_modes import Access
 from moyai.csi.errors import Refused
 from moyai.csi.names import BLANK
-from moyai.csi.node.instance import Instance
 from moyai.csi.node.service import Node
 from moyai.csi.node.staging import NodeWork
 from moyai.csi.proto import csi_pb2 as pb
@@ -31,7 +32,7 @@ def work(disks: FakeDisks, *, rescan: bool = False) -> NodeWork:
     def sleep(seconds: float) -> None:
         elapsed[0] += seconds
 
-    return NodeWork(as_disks(disks), rescan=rescan, sleep=sleep, now=lambda: elapsed[0])
+    return NodeWork(as_disks(disks), links=disk_links, rescan=rescan, sleep=sleep, now=lambda: elapsed[0])
 
 
 def stage(disks: FakeDisks, access: Access = WRITER, *, blank: bool = True) -> None:

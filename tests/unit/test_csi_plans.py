@@ -10,20 +10,27 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moyai.cloud.model import Attachment, Snapshot, Volume
+from moyai.cloud.model import Attachment, DiskState, Snapshot, Volume
 from moyai.core.errors import Conflict, MoyaiError, NotFound, QuotaExceeded, Retriable, Terminal, UsageError
 from moyai.csi.controller import decide, zones
 from moyai.csi.controller.access_modes import Access, Mode, wrong
 from moyai.csi.controller.paging import page
 from moyai.csi.errors import Refused, refusal
 from moyai.csi.grpc.server import socket_path
-from moyai.csi.names import device_links
-from moyai.csi.node.instance import Instance, find, from_json
 from moyai.csi.settings import read_csi_config, write_csi_config
 from moyai.csi.sizes import GIB, Range, choose_gb
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
-VOLUME = Volume("00000000-0000-4000-8000-000000000001", "pvc-1", "AVAILABLE", 2, zone="az1", type_name="files", created=START)
+VOLUME = Volume(
+    "00000000-0000-4000-8000-000000000001",
+    "pvc-1",
+    "AVAILABLE",
+    2,
+    zone="az1",
+    type_name="files",
+    created=START,
+    state=DiskState.AVAILABLE,
+)
 
 
 def code(refused: pytest.ExceptionInfo[Refused]) -> str:
@@ -126,35 +133,35 @@ def test_which_ways_of_use_there_are(access: Access, bad: bool) -> None:
 # what to do
 
 
-def attached(volume: Volume, *servers: str, status: str = "IN-USE") -> Volume:
+def attached(volume: Volume, *servers: str, state: DiskState = DiskState.IN_USE) -> Volume:
     return replace(
-        volume, status=status, attached_server_ids=servers, attachments=tuple(Attachment(one, f"at-{one}") for one in servers)
+        volume, state=state, attached_server_ids=servers, attachments=tuple(Attachment(one, f"at-{one}") for one in servers)
     )
 
 
 def test_attaching() -> None:
     assert decide.attach(VOLUME, "s1") == "attach"
     assert decide.attach(attached(VOLUME, "s1"), "s1") == "done"
-    assert decide.attach(attached(VOLUME, "s1", status="DETACHING"), "s1") == "wait"
-    assert decide.attach(replace(VOLUME, status="RESERVED"), "s1") == "wait"
+    assert decide.attach(attached(VOLUME, "s1", state=DiskState.DETACHING), "s1") == "wait"
+    assert decide.attach(replace(VOLUME, state=DiskState.ATTACHING), "s1") == "wait"
     assert decide.attach(replace(attached(VOLUME, "s2"), multiattach=True), "s1") == "attach"
     with pytest.raises(Refused, match="attached to machine s2") as refused:
         decide.attach(attached(VOLUME, "s2"), "s1")
     assert code(refused) == "FAILED_PRECONDITION"
     with pytest.raises(Refused) as broken:
-        decide.attach(replace(VOLUME, status="ERROR"), "s1")
+        decide.attach(replace(VOLUME, state=DiskState.FAILED), "s1")
     assert code(broken) == "INTERNAL"
 
 
 def test_what_became_of_attaching() -> None:
-    assert decide.attached(replace(VOLUME, status="ATTACHING"), "s1") is None
+    assert decide.attached(replace(VOLUME, state=DiskState.ATTACHING), "s1") is None
     assert decide.attached(attached(VOLUME, "s1"), "s1") == "done"
     assert decide.attached(VOLUME, "s1") == "failed"
     assert decide.attached(replace(attached(VOLUME, "s2"), multiattach=True), "s1") is None
     with pytest.raises(Refused):
         decide.attached(None, "s1")
     with pytest.raises(Refused):
-        decide.attached(replace(VOLUME, status="ERROR_ATTACHING"), "s1")
+        decide.attached(replace(VOLUME, state=DiskState.DEGRADED), "s1")
 
 
 def test_detaching() -> None:
@@ -163,12 +170,12 @@ def test_detaching() -> None:
     assert decide.detach(attached(VOLUME, "s2"), "s1") == "done"
     assert decide.detach(attached(VOLUME, "s2"), "") == "detach"
     assert decide.detach(attached(VOLUME, "s1"), "s1") == "detach"
-    assert decide.detach(attached(VOLUME, "s1", status="DETACHING"), "s1") == "wait"
+    assert decide.detach(attached(VOLUME, "s1", state=DiskState.DETACHING), "s1") == "wait"
 
 
 def test_of_two_of_one_name_always_the_same_is_taken() -> None:
     later = replace(VOLUME, id="00000000-0000-4000-8000-000000000000", created=START + timedelta(seconds=1))
-    going = replace(VOLUME, id="x", created=START - timedelta(seconds=1), status="DELETING")
+    going = replace(VOLUME, id="x", created=START - timedelta(seconds=1), state=DiskState.DELETING)
     assert decide.oldest([later, VOLUME, going]) == decide.oldest([VOLUME, going, later]) == VOLUME
     assert decide.oldest([going]) is None
 
@@ -258,50 +265,6 @@ enabled = false
     assert read_csi_config("").storage.node_volume_attach_limit == 256
     with pytest.raises(UsageError, match="between 1 and 256"):
         read_csi_config("[BlockStorage]\nnode-volume-attach-limit = 0")
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        '{"uuid": "u1", "availability_zone": "az1", "meta": {}}',
-        '{"v1": {"instance_id": "u1", "availability_zone": "az1"}, "ds": {"meta_data": {}}}',
-        '{"v1": {"instance_id": "i-7"}, "ds": {"meta_data": {"uuid": "u1", "availability_zone": "az1"}}}',
-    ],
-)
-def test_the_machine_knows_itself(text: str) -> None:
-    assert from_json(text) == Instance("u1", "az1")
-
-
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"v1": 3}', "<html>"])
-def test_a_note_that_tells_nothing(text: str) -> None:
-    assert from_json(text) is None
-
-
-def test_the_cloud_is_asked_only_when_no_note_tells_all(tmp_path: object) -> None:
-    from pathlib import Path
-
-    note = Path(str(tmp_path)) / "note"
-    asked: list[str] = []
-
-    def get() -> str:
-        asked.append("x")
-        return '{"uuid": "u1", "availability_zone": "az2"}'
-
-    assert find([note], get) == Instance("u1", "az2")
-    note.write_text('{"uuid": "u1"}')
-    assert find([note], get) == Instance("u1", "az2")
-    note.write_text('{"uuid": "u1", "availability_zone": "az1"}')
-    assert find([note], get) == Instance("u1", "az1")
-    assert len(asked) == 2
-
-    def silent() -> str:
-        raise OSError("no route")
-
-    assert find([], silent) is None
-
-
-def test_where_a_disk_shows() -> None:
-    assert device_links("0a1b2c3d-4e5f-6789-abcd-ef0123456789")[0] == "/dev/disk/by-id/virtio-0a1b2c3d-4e5f-6789-a"
 
 
 @pytest.mark.parametrize("text", ["unix:///csi/csi.sock", "unix:/csi/csi.sock", "/csi/csi.sock"])

@@ -16,15 +16,15 @@ from google.protobuf import message_factory
 from google.protobuf.message import Message
 
 from moyai.cloud.memory import MemoryCloud
+from moyai.cloud.model import Instance
 from moyai.csi.app import CsiOptions, Driver
 from moyai.csi.grpc.server import probe
 from moyai.csi.names import DRIVER
-from moyai.csi.node.instance import Instance
 from moyai.csi.proto import csi_pb2 as pb
 from moyai.csi.proto import registration_pb2 as registration
 from moyai.csi.settings import CsiConfig, MoyaiConfig
 from tests.fakes.cloud import add_server, memory
-from tests.unit.csi_disks import FakeDisks, as_disks
+from tests.unit.csi_disks import FakeDisks, KnownGuest, as_disks
 from tests.unit.csi_world import capability
 
 
@@ -82,7 +82,7 @@ async def world(sockets: Path) -> AsyncIterator[tuple[MemoryCloud, Path]]:
         CsiConfig(moyai=MoyaiConfig(cluster_uid="0123456789")),
         cloud=raw,
         disks=as_disks(FakeDisks()),
-        find_instance=lambda: Instance(server.id, server.zone),
+        guest=KnownGuest(Instance(server.id, server.zone)),
     )
     stop = asyncio.Event()
     running = asyncio.create_task(driver.run(stop))
@@ -126,7 +126,9 @@ async def test_abilities_and_codes(world: tuple[MemoryCloud, Path]) -> None:
 
 async def test_the_node_service_alone_tells_what_the_driver_can_as_a_whole(sockets: Path) -> None:
     options = CsiOptions(endpoint=f"unix://{sockets}/csi.sock", cluster="demo", controller=False)
-    driver = Driver(options, CsiConfig(), cloud=None, disks=as_disks(FakeDisks()), find_instance=lambda: Instance("one", "az1"))
+    driver = Driver(options, CsiConfig(), cloud=None, disks=as_disks(FakeDisks()), guest=KnownGuest(Instance("one", "az1")))
+    options = CsiOptions(endpoint=f"unix://{sockets}/csi.sock", cluster="demo", controller=False)
+    driver = Driver(options, CsiConfig(), cloud=None, disks=as_disks(FakeDisks()), guest=KnownGuest(Instance("one", "az1")))
     stop = asyncio.Event()
     running = asyncio.create_task(driver.run(stop))
     async with asyncio.timeout(10):

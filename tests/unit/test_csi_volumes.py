@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from moyai.cloud.memory import Killed
-from moyai.cloud.model import Attachment, VolumeType
+from moyai.cloud.model import Attachment, DiskState, VolumeType
 from moyai.core.errors import Retriable
 from moyai.core.ids import CLUSTER_TAG
 from moyai.csi.controller.access_modes import Access
@@ -68,12 +68,12 @@ async def test_what_the_cloud_could_not_make_is_told_and_taken_away() -> None:
     assert why.code == "RESOURCE_EXHAUSTED"
     assert "weighted backend" in why.message
     assert not world.raw.store.volumes
-    assert (await world.volumes.create(wanted())).volume.status == "AVAILABLE"
+    assert (await world.volumes.create(wanted())).volume.state is DiskState.AVAILABLE
 
 
 async def test_a_broken_volume_of_an_earlier_process_is_made_anew() -> None:
     world = World()
-    broken = add_volume(world.raw, "pvc-1", status="ERROR", metadata={CLUSTER_TAG: UID})
+    broken = add_volume(world.raw, "pvc-1", status="ERROR", state=DiskState.FAILED, metadata={CLUSTER_TAG: UID})
     made = await world.volumes.create(wanted())
     assert made.volume.id != broken.id
     assert world.raw.store.volumes.ids() == [made.volume.id]
@@ -146,7 +146,7 @@ async def test_a_volume_for_several_goes_to_several() -> None:
     await asyncio.gather(world.volumes.attach(volume.id, one.id), world.volumes.attach(volume.id, two.id))
     assert set(world.raw.store.volumes[volume.id].attached_server_ids) == {one.id, two.id}
     await world.volumes.detach(volume.id, "")
-    assert world.raw.store.volumes[volume.id].status == "AVAILABLE"
+    assert world.raw.store.volumes[volume.id].state is DiskState.AVAILABLE
 
 
 async def test_an_attach_that_fails_in_the_cloud_is_told() -> None:
@@ -179,10 +179,14 @@ async def test_who_is_not_there() -> None:
 async def test_a_volume_comes_free_of_a_machine_that_vanished() -> None:
     world = World()
     volume = add_volume(
-        world.raw, "data", status="IN-USE", attached_server_ids=("gone",), attachments=(Attachment("gone", "a1", "/dev/vdb"),)
+        world.raw,
+        "data",
+        state=DiskState.IN_USE,
+        attached_server_ids=("gone",),
+        attachments=(Attachment("gone", "a1", "/dev/vdb"),),
     )
     await world.volumes.detach(volume.id, "gone")
-    assert world.raw.store.volumes[volume.id].status == "AVAILABLE"
+    assert world.raw.store.volumes[volume.id].state is DiskState.AVAILABLE
     assert "disks.forget_attachment" in world.raw.calls
 
 
@@ -192,7 +196,7 @@ async def test_a_machine_that_is_busy_is_asked_again() -> None:
     await world.volumes.attach(volume.id, server.id)
     world.raw.faults.fail_next("machines.detach_volume", Retriable("busy"), times=2)
     await world.volumes.detach(volume.id, server.id)
-    assert world.raw.store.volumes[volume.id].status == "AVAILABLE"
+    assert world.raw.store.volumes[volume.id].state is DiskState.AVAILABLE
 
 
 # delete, extend
@@ -242,7 +246,7 @@ async def test_patience_ends() -> None:
     why = await refused(world.volumes.create(wanted()))
     assert why.code == "DEADLINE_EXCEEDED"
     world.raw.store.settle()
-    assert (await world.volumes.create(wanted())).volume.status == "AVAILABLE"
+    assert (await world.volumes.create(wanted())).volume.state is DiskState.AVAILABLE
     assert len(world.raw.store.volumes) == 1
 
 
@@ -289,7 +293,7 @@ class Claim:
 
     async def detach(self, world: World) -> None:
         await world.volumes.detach(self.volume, self.server)
-        assert world.raw.store.volumes[self.volume].status == "AVAILABLE"
+        assert world.raw.store.volumes[self.volume].state is DiskState.AVAILABLE
 
     async def unsnap(self, world: World) -> None:
         await world.snapshots.delete(self.snapshot)
@@ -395,7 +399,7 @@ async def test_the_service_speaks_csi() -> None:
 async def test_a_broken_volume_is_ill() -> None:
     world = World()
     well = add_volume(world.raw, "a", metadata={CLUSTER_TAG: UID})
-    ill = add_volume(world.raw, "b", metadata={CLUSTER_TAG: UID}, status="ERROR")
+    ill = add_volume(world.raw, "b", metadata={CLUSTER_TAG: UID}, status="ERROR", state=DiskState.FAILED)
     listed = await world.controller.ControllerListVolumeHealth(pb.ControllerListVolumeHealthRequest())
     assert [one.volume_id for one in listed.entries] == [ill.id]
     health = await world.controller.ControllerGetVolumeHealth(pb.ControllerGetVolumeHealthRequest(volume_id=well.id))

@@ -12,7 +12,18 @@ from typing import Any
 
 import pytest
 
-from moyai.cloud.model import Activity, Address, AddressPair, Evidence, Port, Power, Quota, Route, SecurityGroupRule
+from moyai.cloud.model import (
+    Activity,
+    Address,
+    DiskState,
+    Evidence,
+    Port,
+    Power,
+    Quota,
+    Route,
+    SecurityGroupRule,
+    SourceAddress,
+)
 from moyai.cloud.openstack import parse
 from moyai.cloud.openstack.neutron.firewall import rule_key
 from moyai.cloud.openstack.nova import encode_user_data
@@ -71,7 +82,7 @@ def test_a_port_is_made_with_its_tags_where_the_cloud_can(played: OpenStackServe
         network_id="n1",
         subnet_id="s1",
         fixed_ip="10.0.0.5",
-        address_pairs=[AddressPair("10.244.1.0/24")],
+        send_from=[SourceAddress("10.244.1.0/24")],
         tags=[TAG],
     )
     assert made.tags == (TAG,)
@@ -228,7 +239,7 @@ def test_a_port_reads_as_it_was_asked_for() -> None:
         fixed_ips=("10.0.0.5",),
         subnet_ids=("s1",),
         mac="fa:16:3e:00:00:01",
-        address_pairs=(AddressPair("10.0.0.9", "fa:16:3e:00:00:99"), AddressPair("10.244.1.0/24")),
+        send_from=(SourceAddress("10.0.0.9", "fa:16:3e:00:00:99"), SourceAddress("10.244.1.0/24")),
         security_group_ids=("g1", "g2"),
     )
 
@@ -310,11 +321,9 @@ def test_a_server_is_made_with_tags_user_data_and_its_ports(played: OpenStackSer
         zone="az1",
         metadata={"moyai.role": "worker"},
         tags=[TAG],
-        server_group_id="sg",
     )
     assert (made.id, made.power) == ("i1", Power.STARTING)
     sent = played.made("POST", "/compute/v2.1/servers")[0].json
-    assert sent["os:scheduler_hints"] == {"group": "sg"}
     assert base64.b64decode(sent["server"]["user_data"]) == b"#cloud-config\n"
     assert sent["server"]["networks"] == [{"port": "p1"}]
     assert sent["server"]["tags"] == [TAG]
@@ -377,7 +386,7 @@ def test_volumes_are_filtered_also_where_the_cloud_ignores_the_filter(played: Op
     ]
     played.on("GET", "/volume/v3/volumes/detail", {"volumes": rows})
     (found,) = played.cloud().disks.volumes(metadata={"k": "v"})
-    assert (found.id, found.status, found.attached_server_ids) == ("1", "IN-USE", ("i1",))
+    assert (found.id, found.state, found.attached_server_ids) == ("1", DiskState.IN_USE, ("i1",))
     assert played.made("GET", "/volume/v3/volumes/detail")[0].query["metadata"] == ["{'k': 'v'}"]
 
 

@@ -5,12 +5,16 @@ from __future__ import annotations
 import socket
 from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from moyai.cloud.capabilities import Capability
 from moyai.cloud.openstack import ApplicationCredential, connect
+from moyai.cloud.openstack.cloud_conf import GlobalConfig, log_in, parse_section, read_sections
+from moyai.cloud.openstack.login import UserPassword
 from moyai.core.errors import NotFound, Retriable, Terminal, UsageError
 from tests.unit.openstack_server import Answer, OpenStackServer, openstack_server
 
@@ -186,3 +190,77 @@ def test_a_capability_whose_service_the_catalog_lacks_is_absent(played: OpenStac
     assert played.cloud().capabilities() == frozenset(Capability)
     played.without = frozenset({"block-storage", "load-balancer"})
     assert frozenset(Capability) - played.cloud().capabilities() == {Capability.DISKS, Capability.LOAD_BALANCERS}
+
+
+def test_a_service_whose_address_is_configured_is_there_without_the_catalog(
+    played: OpenStackServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    played.without = frozenset({"block-storage", "load-balancer"})
+    text = f"""
+clouds:
+  moyai:
+    auth: {{auth_url: "{played.url}/v3", username: u, password: p, project_name: x, user_domain_name: Default,
+            project_domain_name: Default}}
+    region_name: R1
+    block_storage_endpoint_override: {played.url}/volume/v3
+"""
+    clouds_yaml(tmp_path, text, monkeypatch)
+    cloud = connect("moyai")
+    assert frozenset(Capability) - cloud.capabilities() == {Capability.LOAD_BALANCERS}
+    played.on("GET", "/volume/v3/volumes/detail", {"volumes": []})
+    assert cloud.disks.volumes() == []
+
+
+def identity(played: OpenStackServer, text: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What Keystone is sent for a cloud.conf: (user, project)."""
+    config = parse_section("Global", GlobalConfig, read_sections(f"[Global]\nauth-url={played.url}/v3\n{text}")["Global"])
+    log_in(config).project_id()
+    auth = played.made("POST", "/v3/auth/tokens")[-1].json["auth"]
+    assert auth["identity"]["methods"] == ["password"]
+    return auth["identity"]["password"]["user"], auth["scope"]["project"]
+
+
+def test_a_cloud_conf_with_a_user_logs_in_by_password(played: OpenStackServer) -> None:
+    user, project = identity(played, "username=u\npassword=p\ntenant-name=t\ndomain-name=d")
+    assert user == {"name": "u", "password": "p", "domain": {"name": "d"}}
+    assert project == {"name": "t", "domain": {"name": "d"}}
+
+
+def test_domains_of_user_and_project_go_before_the_common_one(played: OpenStackServer) -> None:
+    text = "username=u\npassword=p\nproject-name=t\nuser-domain-id=ud\nproject-domain-name=pd\ndomain-name=d"
+    user, project = identity(played, text)
+    assert (user["domain"], project["domain"]) == ({"id": "ud"}, {"name": "pd"})
+    user, project = identity(played, "username=u\npassword=p\ntenant=t\nuser-domain-name=ud")
+    assert user["domain"] == project["domain"] == {"name": "ud"}
+    user, project = identity(played, "username=u\npassword=p\ntenant=t")
+    assert user["domain"] == project["domain"] == {"id": "default"}
+
+
+def test_ids_need_no_domain(played: OpenStackServer) -> None:
+    user, project = identity(played, "user-id=u\npassword=p\ntenant-id=t\ndomain-name=d")
+    assert (user, project) == ({"id": "u", "password": "p"}, {"id": "t"})
+
+
+@pytest.mark.parametrize(
+    ("config", "says"),
+    [
+        (GlobalConfig(), "has no login"),
+        (GlobalConfig(application_credential_id="i"), "has no login"),
+        (GlobalConfig(username="u", tenant_name="t"), "has no login"),
+        (GlobalConfig(username="u", password="p"), "no project"),
+    ],
+)
+def test_a_cloud_conf_without_a_whole_login_is_refused(config: GlobalConfig, says: str) -> None:
+    with pytest.raises(UsageError, match=says):
+        log_in(config)
+
+
+def test_an_application_credential_goes_before_a_user(played: OpenStackServer) -> None:
+    both = GlobalConfig(f"{played.url}/v3", application_credential_id="i", application_credential_secret="s", username="u")
+    log_in(replace(both, password="p", tenant_id="t")).project_id()
+    sent = played.made("POST", "/v3/auth/tokens")[-1].json["auth"]
+    assert sent["identity"]["methods"] == ["application_credential"]
+
+
+def test_a_password_is_not_shown() -> None:
+    assert "s3cret" not in repr(UserPassword("http://x", "s3cret"))

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from moyai.bootstrap.addons import ADDONS, addons_of
 from moyai.cloud.capabilities import Capability
-from moyai.cloud.model import Flavor, Image, Network, Port, Quota, Router, SecurityGroupRule, Server
+from moyai.cloud.model import Flavor, Image, Network, Port, PortUse, Quota, Router, SecurityGroupRule, Server
 from moyai.core.errors import MoyaiError, Terminal, UsageError
 from moyai.plan import text
 from moyai.plan.changes import classify, unclassified
@@ -302,9 +302,9 @@ def test_the_order_of_down() -> None:
             ),
         ),
         ports=(
-            Port("p0", "quickstart-control-plane-0", "n", "ACTIVE", device_id="s0", device_owner="compute:az1", tags=TAG),
-            Port("p1", "quickstart-workers-0", "n", "ACTIVE", device_id="s1", device_owner="compute:az1", tags=TAG),
-            Port("d", "", "n", "ACTIVE", device_owner="network:dhcp"),
+            Port("p0", "quickstart-control-plane-0", "n", "ACTIVE", device_id="s0", use=PortUse.MACHINE, tags=TAG),
+            Port("p1", "quickstart-workers-0", "n", "ACTIVE", device_id="s1", use=PortUse.MACHINE, tags=TAG),
+            Port("d", "", "n", "ACTIVE", use=PortUse.CLOUD),
         ),
     )
     assert text.lines(plan_down(observed, Target("quickstart", "0123456789"))) == [

@@ -175,7 +175,7 @@ def test_from_any_tree_to_any_other_and_then_nothing_is_left_to_do(
 
     cloud = cluster_cloud(looks=1).load_balancers
     balancer = cloud.create(replace(tree(before), vip_subnet_id=SUBNET)).id
-    cloud.status(balancer)
+    cloud.head(balancer)
     desired = tree(after)
     for step in plan.plan_changes(desired, cloud.get(balancer), shared=False):
         _apply(cloud, balancer, step)
@@ -187,21 +187,21 @@ def _apply(cloud: LoadBalancers, balancer: str, step: plan.BalancerChange) -> No
     match step:
         case plan.DeleteListener():
             cloud.delete_listener(step.listener_id)
-            cloud.status(balancer)
+            cloud.head(balancer)
             if step.pool_id:
                 cloud.delete_pool(step.pool_id)
         case plan.DeletePool():
             cloud.delete_pool(step.pool_id)
         case plan.CreateListener():
             found = cloud.create_listener(balancer, step.listener)
-            cloud.status(balancer)
+            cloud.head(balancer)
             assert step.listener.pool
             _apply(cloud, balancer, plan.CreatePool(found.id, step.listener.pool))
         case plan.CreatePool():
             pool = cloud.create_pool(step.pool, listener_id=step.listener_id)
-            cloud.status(balancer)
+            cloud.head(balancer)
             cloud.set_members(pool.id, step.pool.members)
-            cloud.status(balancer)
+            cloud.head(balancer)
             if step.pool.monitor:
                 cloud.create_monitor(pool.id, step.pool.monitor)
         case plan.UpdateListener():
@@ -216,7 +216,7 @@ def _apply(cloud: LoadBalancers, balancer: str, step: plan.BalancerChange) -> No
             cloud.update_monitor(step.monitor_id, step.changes)
         case plan.DeleteMonitor():
             cloud.delete_monitor(step.monitor_id)
-    cloud.status(balancer)
+    cloud.head(balancer)
 
 
 def test_steps_are_told_in_a_users_words() -> None:

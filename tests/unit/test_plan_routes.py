@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from moyai.cloud.model import AddressPair, Port, Route
+from moyai.cloud.model import Port, Route, SourceAddress
 from moyai.kube.objects import Node, NodeAddress
-from moyai.plan.routes import missing_pairs, plan_routes
+from moyai.plan.routes import missing_sources, plan_routes
 
 PODS = ("10.244.0.0/16",)
 
@@ -48,6 +48,6 @@ def test_a_node_outside_of_the_range_or_of_another_family_gets_none() -> None:
 
 
 def test_pairs_are_added_to_others() -> None:
-    port = Port("p", "p", "n", "ACTIVE", address_pairs=(AddressPair("10.9.0.1"),))
-    assert missing_pairs(port, ["10.244.1.0/24"]) == (AddressPair("10.9.0.1"), AddressPair("10.244.1.0/24"))
-    assert missing_pairs(port, ["10.9.0.1"]) is None
+    port = Port("p", "p", "n", "ACTIVE", send_from=(SourceAddress("10.9.0.1"),))
+    assert missing_sources(port, ["10.244.1.0/24"]) == (SourceAddress("10.9.0.1"), SourceAddress("10.244.1.0/24"))
+    assert missing_sources(port, ["10.9.0.1"]) is None

@@ -15,7 +15,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass, replace
 
-from moyai.ccm.servers import Servers, server_id
+from moyai.ccm.servers import Servers
 from moyai.ccm.taints import taint_list
 from moyai.cloud.model import Activity, Evidence
 from moyai.core.clock import Clock
@@ -112,7 +112,7 @@ class FencingController:
             for state in (self._seen, self._told, self._fenced_at):
                 state.pop(key, None)
             return DONE
-        if server_id(node) is None:
+        if self._servers.id_of(node) is None:
             return DONE  # not (yet) this cloud's
         subject = self._subject(node)
         machine = None
@@ -178,7 +178,7 @@ class FencingController:
         others = [taint for taint in fresh.taints if taint.key != OUT_OF_SERVICE.key]
         await self._patch(fresh, taints=[*others, OUT_OF_SERVICE], stamp=stamp)
         # it may have been started since it was asked about
-        machine = evidence_of(await self._servers.ask(server_id(node) or ""))
+        machine = evidence_of(await self._servers.ask(self._servers.id_of(node) or ""))
         if machine.activity is not Activity.OFF:
             await self._lift(node.name, f"the cloud says {machine.words}")
             return Result(again_after=decision.again)
@@ -248,7 +248,7 @@ class FencingController:
         message = f"Node {node.name} is powered off: {decision.reason}"
         self._events.event(node.reference, "Warning", "PoweringOff", message)
         self._metrics.count("moyai_fencing_total", action="poweroff")
-        await self._servers.stop(server_id(node) or "")
+        await self._servers.stop(self._servers.id_of(node) or "")
 
 
 def fenced(node: Node) -> bool:

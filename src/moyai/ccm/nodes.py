@@ -12,7 +12,7 @@ import re
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from moyai.ccm.servers import Servers, provider_id, server_id
+from moyai.ccm.servers import Servers
 from moyai.ccm.taints import taint_list
 from moyai.cloud.model import Power, Server
 from moyai.core.clock import Clock
@@ -83,7 +83,7 @@ class NodeController:
 
     async def reconcile(self, key: str) -> Result:
         node = self._nodes.get(key)
-        if node is None or node.deleting or (node.provider_id and server_id(node) is None):
+        if node is None or node.deleting or (node.provider_id and self._servers.id_of(node) is None):
             return DONE  # another cloud's node, or none
         fresh = not initialised(node)
         # a machine is older than its Node: what was listed since that came knows it. An earlier list may show it half made, or
@@ -99,7 +99,9 @@ class NodeController:
         if not server.addresses:
             server = await self._servers.ask(server.id) or server
         if await self._apply(node.name, server):
-            message = f"Initialised by the cloud: {server.flavor_name} in zone {server.zone}, {provider_id(server)}"
+            message = (
+                f"Initialised by the cloud: {server.flavor_name} in zone {server.zone}, {self._servers.provider_id(server)}"
+            )
             self._events.event(node.reference, "Normal", "Synced", message)
         # what has just begun still changes: its kubelet writes as well, and a cloud may not know the addresses yet
         return Result(again_after=_SETTLE_SECONDS if fresh or not server.addresses else _RESYNC_SECONDS)
@@ -116,7 +118,7 @@ class NodeController:
                 body: Json = {"status": {"addresses": [{"type": kind, "address": text} for kind, text in addresses]}}
                 changed = await self._kube.patch(NODES, name, body, subresource="status")
                 version = str(changed["metadata"]["resourceVersion"])
-            patch = desired_patch(node, server, region=self._region)
+            patch = desired_patch(node, server, region=self._region, provider_id=self._servers.provider_id(server))
             if not patch:
                 break
             # with the version, because the list of taints is replaced as a whole
@@ -148,13 +150,13 @@ def desired_addresses(node: Node, server: Server) -> list[tuple[str, str]]:
     ]
 
 
-def desired_patch(node: Node, server: Server, *, region: str) -> dict[str, Any]:
+def desired_patch(node: Node, server: Server, *, region: str, provider_id: str) -> dict[str, Any]:
     """A merge patch of metadata and spec; empty when all is as it should be."""
     labels = {ZONE_LABEL: server.zone, REGION_LABEL: region, TYPE_LABEL: server.flavor_name}
     missing = {key: text for key, value in labels.items() if (text := label_value(value)) and node.labels.get(key) != text}
     spec: dict[str, Any] = {}
     if not node.provider_id:
-        spec["providerID"] = provider_id(server)
+        spec["providerID"] = provider_id
     cidrs = [one.strip() for one in server.metadata.get(POD_CIDR_KEY, "").split(",") if one.strip()]
     if cidrs and not node.pod_cidrs:
         spec |= {"podCIDR": cidrs[0], "podCIDRs": cidrs}
@@ -207,7 +209,7 @@ class NodeLifecycleController:
 
     async def reconcile(self, key: str) -> Result:
         node = self._nodes.get(key)
-        if node is None or node.deleting or server_id(node) is None:
+        if node is None or node.deleting or self._servers.id_of(node) is None:
             return DONE
         if node.ready and SHUTDOWN_TAINT not in node.taints:
             return DONE

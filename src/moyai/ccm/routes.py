@@ -11,14 +11,14 @@ import asyncio
 import logging
 from collections.abc import Collection
 
-from moyai.ccm.servers import Servers, server_id
+from moyai.ccm.servers import Servers
 from moyai.cloud.model import Port, Route
 from moyai.core.clock import Clock
 from moyai.kube.informer import Informer
 from moyai.kube.objects import Node
 from moyai.kube.watching import NODES, Json, Kube
 from moyai.kube.workqueue import WorkQueue
-from moyai.plan.routes import missing_pairs, plan_routes
+from moyai.plan.routes import missing_sources, plan_routes
 from moyai.runtime.calls import CloudCalls
 from moyai.runtime.controllers import Part
 from moyai.runtime.reconciler import Result
@@ -67,7 +67,7 @@ class RouteController:
 
     async def reconcile(self, _key: str) -> Result:
         nodes = self._nodes.all()
-        ids = [one for one in (server_id(node) for node in nodes) if one]
+        ids = [one for one in (self._servers.id_of(node) for node in nodes) if one]
         router, servers, ports = await asyncio.gather(
             self._call(self._cloud.networks.router, self._router_id),
             self._servers.all(max_age=5),
@@ -85,7 +85,7 @@ class RouteController:
         if plan.add:
             _log.info("adding routes: %s", ", ".join(f"{one.destination} via {one.nexthop}" for one in plan.add))
             await self._call(self._cloud.pod_routing.add_routes, self._router_id, plan.add)
-        await self._pairs(nodes, ports)
+        await self._sources(nodes, ports)
         await self._conditions([node for node in nodes if node.name in plan.nodes])
         return Result(again_after=_ORPHAN_SECONDS / 4 if self._orphans else _RESYNC_SECONDS)
 
@@ -101,16 +101,16 @@ class RouteController:
     async def _ports(self, ids: list[str]) -> list[Port]:
         return await self._call(self._cloud.networks.ports, device_ids=ids) if ids else []
 
-    async def _pairs(self, nodes: Collection[Node], ports: Collection[Port]) -> None:
+    async def _sources(self, nodes: Collection[Node], ports: Collection[Port]) -> None:
         by_machine: dict[str, list[Port]] = {}
         for port in ports:
             by_machine.setdefault(port.device_id, []).append(port)
         for node in nodes:
-            for port in by_machine.get(server_id(node) or "", ()):
-                pairs = missing_pairs(port, node.pod_cidrs) if set(port.fixed_ips) & set(node.internal_ips) else None
-                if pairs is not None:
+            for port in by_machine.get(self._servers.id_of(node) or "", ()):
+                sources = missing_sources(port, node.pod_cidrs) if set(port.fixed_ips) & set(node.internal_ips) else None
+                if sources is not None:
                     _log.info("port %s of %s may send from %s", port.id, node.name, ", ".join(node.pod_cidrs))
-                    await self._call(self._cloud.networks.update_port, port.id, address_pairs=pairs)
+                    await self._call(self._cloud.networks.update_port, port.id, send_from=sources)
 
     async def _conditions(self, nodes: Collection[Node]) -> None:
         for node in nodes:

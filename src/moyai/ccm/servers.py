@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 from moyai.cloud.model import Server
 from moyai.core.clock import Clock
 from moyai.core.errors import NotFound
@@ -11,19 +9,6 @@ from moyai.core.ids import cluster_tag
 from moyai.kube.objects import Node
 from moyai.runtime.calls import CloudCalls
 from moyai.runtime.listing import RecentList
-
-#: ``openstack:///UUID``, or with a region: ``openstack://REGION/UUID``.
-_PROVIDER_ID = re.compile(r"openstack://(?P<region>[^/]*)/(?P<id>[0-9a-fA-F-]{32,36})")
-
-
-def provider_id(server: Server) -> str:
-    return f"openstack:///{server.id}"
-
-
-def server_id(node: Node) -> str | None:
-    """The id of the node's server; None for a node that is not (yet) this cloud's."""
-    match = _PROVIDER_ID.fullmatch(node.provider_id)
-    return match["id"] if match else None
 
 
 class Servers:
@@ -36,6 +21,13 @@ class Servers:
             lambda: self._call(self._cloud.machines.servers, tag=self._tag), key=lambda one: one.id, clock=clock
         )
 
+    def id_of(self, node: Node) -> str | None:
+        """The id of the node's server; None for a node that is not (yet) this cloud's."""
+        return self._cloud.machines.server_id(node.provider_id)
+
+    def provider_id(self, server: Server) -> str:
+        return self._cloud.machines.provider_id(server.id)
+
     async def all(self, *, max_age: float) -> list[Server]:
         """As seen at most ``max_age`` seconds ago (``RecentList.get``)."""
         return await self._all.get(max_age=max_age)
@@ -43,7 +35,7 @@ class Servers:
     async def of(self, node: Node, *, max_age: float) -> Server | None:
         """The node's server, by provider id, else by name or address. None: the cloud has none such."""
         listed = await self.all(max_age=max_age)
-        wanted = server_id(node)
+        wanted = self.id_of(node)
         if wanted is not None:
             found = next((one for one in listed if one.id == wanted), None)
             # a list may lack what lost its tag: that a server is gone is only believed when it is asked for by id

@@ -169,6 +169,7 @@ def _upload(name: str, image: node_image.NodeImage, step: Step) -> Cloud:
             cloud.images.upload(name=title, file=image.path, disk_format="raw", container_format="bare", properties=properties)
         ]
         step.progress("unpacking on the hypervisors")
+        # only Nova has such a call, and only for administrators; so no protocol has it, and the local cloud is an OpenStack
         connect(f"{name}-admin").machines.precache_image(current[0].id)
     older = [item for item in there if item.id != current[0].id]
     # a server that is being built still needs the image that it was asked for with; the next `up` clears up then

@@ -19,10 +19,10 @@ from typing import Literal, Protocol
 
 from moyai.cloud.load_balancers import LoadBalancers
 from moyai.cloud.model import (
-    AddressPair,
     Flavor,
     FloatingIP,
     Image,
+    Instance,
     Network,
     Port,
     Quota,
@@ -32,6 +32,7 @@ from moyai.cloud.model import (
     SecurityGroupRule,
     Server,
     Snapshot,
+    SourceAddress,
     Subnet,
     Volume,
     VolumeType,
@@ -72,6 +73,14 @@ class Machines(Protocol):
         ...
 
     def server(self, server_id: str) -> Server: ...
+    def provider_id(self, server_id: str) -> str:
+        """How a Node of Kubernetes names this server (``spec.providerID``). Asks the cloud nothing."""
+        ...
+
+    def server_id(self, provider_id: str) -> str | None:
+        """The server that a Node names; None for a node of another cloud, or of none. Asks the cloud nothing."""
+        ...
+
     def create_server(
         self,
         *,
@@ -84,12 +93,10 @@ class Machines(Protocol):
         key_name: str = "",
         metadata: Mapping[str, str],
         tags: Sequence[str],
-        server_group_id: str = "",
     ) -> Server:
         """Ask for a server; returns while it is still STARTING. ``user_data`` is plain text (the adapter encodes it)."""
         ...
 
-    def set_server_metadata(self, server_id: str, metadata: Mapping[str, str]) -> None: ...
     def delete_server_metadata(self, server_id: str, keys: Collection[str]) -> None: ...
     def delete_server(self, server_id: str) -> None: ...
     def stop_server(self, server_id: str) -> None: ...
@@ -163,14 +170,14 @@ class Networks(Protocol):
         subnet_id: str,
         fixed_ip: str = "",
         security_group_ids: Sequence[str] = (),
-        address_pairs: Sequence[AddressPair] = (),
+        send_from: Sequence[SourceAddress] = (),
         tags: Sequence[str],
     ) -> Port: ...
     def update_port(
         self,
         port_id: str,
         *,
-        address_pairs: Sequence[AddressPair] | None = None,
+        send_from: Sequence[SourceAddress] | None = None,
         security_group_ids: Sequence[str] | None = None,
     ) -> Port: ...
     def delete_port(self, port_id: str) -> None: ...
@@ -180,7 +187,7 @@ class PodRouting(Protocol):
     """Routes in the network's router, so that pods of one node reach those of another without an overlay."""
 
     def add_routes(self, router_id: str, routes: Collection[Route]) -> Router:
-        """Add extra routes in one atomic call (extension extraroute-atomic); those already there are no error."""
+        """Add routes in one atomic call; those already there are no error."""
         ...
 
     def remove_routes(self, router_id: str, routes: Collection[Route]) -> Router: ...
@@ -313,6 +320,18 @@ class Account(Protocol):
 
     def image_mirror(self) -> str | None:
         """URL of a mirror of container images that the cloud offers, None where it has none."""
+        ...
+
+
+class Guest(Protocol):
+    """What a machine of a cloud knows of itself without logging in: ``cloud.factory.guest`` on the machine."""
+
+    def instance(self) -> Instance | None:
+        """Which machine this is; None while nothing tells. Blocks for some seconds."""
+        ...
+
+    def disk_links(self, volume_id: str) -> tuple[str, ...]:
+        """Where a volume shows in /dev once it is attached, the likeliest place first."""
         ...
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from moyai.cloud.capabilities import Cloud
+from moyai.cloud.capabilities import Cloud, Guest
 
 if TYPE_CHECKING:
     from moyai.cloud.openstack.cloud_conf import GlobalConfig
@@ -21,6 +21,20 @@ def connect(name: str | None = None) -> Cloud:
     from moyai.cloud import openstack
 
     return openstack.connect(name)
+
+
+def guest(driver: str) -> Guest:
+    """What this machine knows of itself, by the name of the CSI driver of its cloud. KeyError for a driver of no adapter."""
+    return _GUESTS[driver]()
+
+
+def _openstack_guest() -> Guest:
+    from moyai.cloud.openstack.guest import OpenStackGuest
+
+    return OpenStackGuest()
+
+
+_GUESTS = {"cinder.csi.openstack.org": _openstack_guest}
 
 
 def connect_with(config: GlobalConfig) -> Cloud:

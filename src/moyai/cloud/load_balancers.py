@@ -9,10 +9,32 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any, Protocol
 
-#: Provisioning statuses in which the cloud takes no change.
-PENDING = frozenset({"PENDING_CREATE", "PENDING_UPDATE", "PENDING_DELETE"})
+
+class BalancerState(StrEnum):
+    """Whether the cloud takes a change of a load balancer."""
+
+    ACTIVE = "active"
+    #: Being built or changed: no change is taken, a deletion neither.
+    BUSY = "busy"
+    DELETING = "deleting"
+    DELETED = "deleted"
+    #: It cannot be mended by a change, only be deleted or failed over.
+    FAILED = "failed"
+    UNKNOWN = "unknown"
+
+
+class Health(StrEnum):
+    """Whether traffic gets through."""
+
+    ONLINE = "online"
+    #: To some of the backends.
+    DEGRADED = "degraded"
+    FAILED = "failed"
+    #: Not carrying traffic, not checked, or the cloud does not say.
+    UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True)
@@ -25,7 +47,7 @@ class Member:
     weight: int = 1
     monitor_port: int | None = None
     name: str = ""
-    operating_status: str = ""
+    health: Health = Health.UNKNOWN
     id: str = ""
 
     @property
@@ -61,8 +83,6 @@ class Pool:
     monitor: Monitor | None = None
     persistence: str = ""
     tags: tuple[str, ...] = ()
-    provisioning_status: str = ""
-    operating_status: str = ""
     id: str = ""
 
 
@@ -82,8 +102,6 @@ class Listener:
     timeout_tcp_inspect_ms: int | None = None
     insert_headers: Mapping[str, str] = field(default_factory=dict[str, str])
     tags: tuple[str, ...] = ()
-    provisioning_status: str = ""
-    operating_status: str = ""
     id: str = ""
 
     @property
@@ -97,6 +115,7 @@ class LoadBalancer:
     """``listeners`` is filled by ``get`` and to be filled for ``create``; lists leave it empty.
 
     ``vip_address`` may be wished for on creation. ``loose_pools``: pools that no listener uses, left by an interrupted change.
+    ``status``: the cloud's own word for ``state``, for people.
     """
 
     name: str
@@ -111,23 +130,24 @@ class LoadBalancer:
     tags: tuple[str, ...] = ()
     listeners: tuple[Listener, ...] = ()
     loose_pools: tuple[Pool, ...] = ()
-    provisioning_status: str = ""
-    operating_status: str = ""
+    status: str = ""
+    state: BalancerState = BalancerState.UNKNOWN
+    health: Health = Health.UNKNOWN
     id: str = ""
 
 
 class LoadBalancers(Protocol):
     """All calls block and are safe from several threads; errors as in ``cloud.capabilities``.
 
-    A change is refused with Conflict while the load balancer is in one of ``PENDING``. Every change puts it there for a
-    while: wait for ACTIVE between two changes.
+    A change is refused with Conflict while the load balancer is BUSY or DELETING. Every change makes it BUSY for a while:
+    wait for ACTIVE between two changes.
     """
 
     def load_balancers(self, *, tag: str | None = None, name: str | None = None) -> list[LoadBalancer]:
         """Without their listeners, in one call."""
         ...
 
-    def status(self, load_balancer_id: str) -> LoadBalancer:
+    def head(self, load_balancer_id: str) -> LoadBalancer:
         """One cheap call, without the tree: for waiting. Raises NotFound."""
         ...
 
@@ -136,7 +156,7 @@ class LoadBalancers(Protocol):
         ...
 
     def create(self, wanted: LoadBalancer) -> LoadBalancer:
-        """The whole tree in one call; returns (without the tree) while still PENDING_CREATE, with ``vip_port_id`` known."""
+        """The whole tree in one call; returns (without the tree) while still BUSY, with ``vip_port_id`` known."""
         ...
 
     def update(

@@ -96,6 +96,14 @@ NO_SERVER = Evidence(Activity.OFF, "that its server is gone")
 
 
 @dataclass(frozen=True)
+class Instance:
+    """A machine as it finds out itself: ``id`` is the server's; ``zone`` empty where nothing tells one."""
+
+    id: str
+    zone: str
+
+
+@dataclass(frozen=True)
 class Server:
     """A machine. ``fault`` is the cloud's own reason when ``power`` is FAILED; ``delete_failed``: it was to be deleted then."""
 
@@ -154,15 +162,34 @@ class Router:
 
 
 @dataclass(frozen=True, order=True)
-class AddressPair:
-    """An address or CIDR that a port may also send from."""
+class SourceAddress:
+    """An address or CIDR that a port may send from besides its own; ``mac`` empty: with the port's own MAC."""
 
     address: str
     mac: str = ""
 
 
+class PortUse(StrEnum):
+    """What a port is there for."""
+
+    NOTHING = ""
+    MACHINE = "machine"
+    #: The router's leg in a subnet; it goes by ``remove_router_interface``.
+    ROUTER = "router"
+    #: The cloud's own (DHCP, the router's leg outside …); it comes and goes with what it serves.
+    CLOUD = "cloud"
+    OTHER = "other"
+
+    @property
+    def deletable(self) -> bool:
+        """Whether the cloud lets a user delete it."""
+        return self not in (PortUse.ROUTER, PortUse.CLOUD)
+
+
 @dataclass(frozen=True)
 class Port:
+    """``device_id``: the machine or router whose it is."""
+
     id: str
     name: str
     network_id: str
@@ -171,8 +198,8 @@ class Port:
     subnet_ids: tuple[str, ...] = ()
     mac: str = ""
     device_id: str = ""
-    device_owner: str = ""
-    address_pairs: tuple[AddressPair, ...] = ()
+    use: PortUse = PortUse.NOTHING
+    send_from: tuple[SourceAddress, ...] = ()
     security_group_ids: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
 
@@ -213,6 +240,35 @@ class FloatingIP:
     tags: tuple[str, ...] = ()
 
 
+class DiskState(StrEnum):
+    """What a volume or a snapshot is."""
+
+    CREATING = "creating"
+    AVAILABLE = "available"
+    #: On its way to a server: reserved for it or being attached.
+    ATTACHING = "attaching"
+    IN_USE = "in use"
+    DETACHING = "detaching"
+    EXTENDING = "extending"
+    #: The cloud works on it for somebody else (a backup, an image): it has its content, and takes changes again soon.
+    BUSY = "busy"
+    DELETING = "deleting"
+    #: It came to nothing, or is lost.
+    FAILED = "failed"
+    #: The last thing that was done to it failed; it has its content.
+    DEGRADED = "degraded"
+    UNKNOWN = "unknown"
+
+    @property
+    def broken(self) -> bool:
+        return self in (DiskState.FAILED, DiskState.DEGRADED)
+
+    @property
+    def moving(self) -> bool:
+        """Whether it changes hands: what comes out is seen soon."""
+        return self in (DiskState.ATTACHING, DiskState.DETACHING)
+
+
 @dataclass(frozen=True)
 class Attachment:
     """A volume at a server. ``id`` is the volume service's own word for it, empty where the cloud does not tell."""
@@ -239,6 +295,7 @@ class Volume:
     source_volume_id: str = ""
     created: datetime = LONG_AGO
     attachments: tuple[Attachment, ...] = ()
+    state: DiskState = DiskState.UNKNOWN
 
 
 @dataclass(frozen=True)
@@ -252,6 +309,7 @@ class Snapshot:
     size_gb: int
     created: datetime = LONG_AGO
     metadata: Mapping[str, str] = field(default_factory=dict[str, str])
+    state: DiskState = DiskState.UNKNOWN
 
 
 @dataclass(frozen=True)

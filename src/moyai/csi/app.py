@@ -15,8 +15,9 @@ from pathlib import Path
 
 from google.protobuf.descriptor import ServiceDescriptor
 
-from moyai.cloud.capabilities import Cloud
-from moyai.cloud.factory import connect_with
+from moyai.cloud import factory
+from moyai.cloud.capabilities import Cloud, Guest
+from moyai.cloud.model import Instance
 from moyai.cloud.openstack.cloud_conf import read_text
 from moyai.core.backoff import Backoff
 from moyai.core.clock import Clock, SystemClock
@@ -28,9 +29,7 @@ from moyai.csi.controller.volumes import VolumeWork
 from moyai.csi.grpc.server import RpcServer, socket_path
 from moyai.csi.identity import Identity
 from moyai.csi.names import DRIVER
-from moyai.csi.node import instance as instances
 from moyai.csi.node.disks import Disks, LinuxDisks
-from moyai.csi.node.instance import Instance
 from moyai.csi.node.registration import Registration
 from moyai.csi.node.service import Node
 from moyai.csi.node.staging import NodeWork
@@ -99,12 +98,12 @@ async def _main(options: CsiOptions, config: CsiConfig) -> int:
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(max_workers=_THREADS, thread_name_prefix="csi"))
     cloud: Cloud | None = None
     if options.controller:
-        cloud = await asyncio.to_thread(connect_with, config.cloud)
+        cloud = await asyncio.to_thread(factory.connect_with, config.cloud)
     return 0 if await Driver(options, config, cloud=cloud).run() else 1
 
 
 class Driver:
-    """All services of one process. ``run`` works until stopped; tests bring their own cloud, disks and identity."""
+    """All services of one process. ``run`` works until stopped; tests bring their own cloud, disks and guest."""
 
     def __init__(
         self,
@@ -113,11 +112,11 @@ class Driver:
         *,
         cloud: Cloud | None,
         disks: Disks | None = None,
-        find_instance: Callable[[], Instance | None] = instances.find,
+        guest: Guest | None = None,
         clock: Clock | None = None,
     ) -> None:
         self._options = options
-        self._find_instance = find_instance
+        self._guest = guest or factory.guest(DRIVER)
         self._instance: Instance | None = None
         self._missing: dict[str, str] = {}
         self.metrics = Metrics()
@@ -139,13 +138,13 @@ class Driver:
                 ignore_zones=config.storage.ignore_volume_az,
             )
             work = VolumeWork(self._cloud, limit=limit)
-            service("Controller", Controller(self._cloud, work, SnapshotWork(self._cloud)))
+            service("Controller", Controller(self._cloud, work, SnapshotWork(self._cloud), links=self._guest.disk_links))
             self._missing["cloud"] = "the cloud has not answered yet"
             self._tasks["cloud"] = self._greet
             self.metrics.gauge("moyai_csi_volumes_waited_for", lambda: {(): float(len(self._cloud.watch))})
         self._registration: Registration | None = None
         if options.node:
-            staging = NodeWork(disks or LinuxDisks(), rescan=config.storage.rescan_on_resize)
+            staging = NodeWork(disks or LinuxDisks(), links=self._guest.disk_links, rescan=config.storage.rescan_on_resize)
             service("Node", Node(staging, instance=lambda: self._instance, limit=limit))
             self._missing["instance"] = "this machine does not know its id in the cloud yet"
             self._tasks["identity"] = self._identify
@@ -202,7 +201,7 @@ class Driver:
     async def _identify(self) -> None:
         """Find out which machine this is, and only then register with the kubelet, which asks at once."""
         attempt = 0
-        while (found := await asyncio.to_thread(self._find_instance)) is None:
+        while (found := await asyncio.to_thread(self._guest.instance)) is None:
             if attempt == 0:
                 _log.warning("neither cloud-init nor the metadata service knows which machine this is; asking again")
             await asyncio.sleep(_AGAIN.delay(attempt))

@@ -23,14 +23,3 @@ PASSED_ON = {
 }
 EXT4, XFS = "ext4", "xfs"
 FILE_SYSTEMS = (EXT4, XFS)
-
-
-def device_links(volume_id: str) -> tuple[str, ...]:
-    """Where udev (or the local cloud) shows a volume: virtio disks cut the id, SCSI ones keep it whole or cut it too."""
-    short = volume_id[:20]
-    return (
-        f"/dev/disk/by-id/virtio-{short}",
-        f"/dev/disk/by-id/scsi-0QEMU_QEMU_HARDDISK_{volume_id}",
-        f"/dev/disk/by-id/scsi-0QEMU_QEMU_HARDDISK_{short}",
-        f"/dev/disk/by-id/virtio-{volume_id}",
-    )

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
 
-from moyai.cloud.model import AddressPair, Port, Route
+from moyai.cloud.model import Port, Route, SourceAddress
 from moyai.kube.objects import Node
 
 
@@ -73,13 +73,13 @@ def plan_routes(
     )
 
 
-def missing_pairs(port: Port, pod_cidrs: Iterable[str]) -> tuple[AddressPair, ...] | None:
-    """The port's allowed address pairs with the pod CIDRs added; None when nothing is missing. Others' pairs stay."""
-    known = {pair.address for pair in port.address_pairs}
+def missing_sources(port: Port, pod_cidrs: Iterable[str]) -> tuple[SourceAddress, ...] | None:
+    """What the port may send from, with the pod CIDRs added; None when nothing is missing. What others added stays."""
+    known = {one.address for one in port.send_from}
     missing = [cidr for cidr in pod_cidrs if cidr not in known]
     if not missing:
         return None
-    return (*port.address_pairs, *(AddressPair(cidr) for cidr in missing))
+    return (*port.send_from, *(SourceAddress(cidr) for cidr in missing))
 
 
 def _same_family(cidr: str, addresses: Iterable[str]) -> str:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from moyai.cloud.load_balancers import LoadBalancer
-from moyai.cloud.model import Port, Power, Server, Snapshot, Volume
+from moyai.cloud.model import Port, PortUse, Power, Server, Snapshot, Volume
 from moyai.core.ids import CLUSTER_TAG, KEEP_TAG, ROLE_KEY, SERVICE_TAG_PREFIX
 from moyai.core.keys import Key, Kind
 from moyai.plan import keys
@@ -213,14 +213,14 @@ class _Teardown:
                 self._delete(Kind.VOLUME, volume.id, name, [*machines, *gone.get(volume.id, ())], attached_to=attached)
 
     def _deletable(self, port: Port) -> bool:
-        if port.device_owner.startswith("network:"):
+        if not port.use.deletable:
             return False  # the cloud's own (DHCP) or the router's, which go with subnet and interface
         if owner(port) is not None:
             return owns(self.uid, port)
         if port.network_id not in self.networks:
             return False
         alive = {lb.vip_port_id for lb in self.now.load_balancers} - {lb.vip_port_id for lb in self._load_balancers()}
-        foreign_machine = port.device_owner.startswith("compute:") and port.device_id not in self.servers
+        foreign_machine = port.use is PortUse.MACHINE and port.device_id not in self.servers
         return port.id not in alive and not (foreign_machine and port.device_id)
 
     def _machine_of(self, port: Port, machines: Mapping[str, StepId]) -> list[StepId]:
@@ -239,7 +239,7 @@ class _Teardown:
                 need.append(routes.id)
             plugs: list[StepId] = []
             for port in self.now.ports:
-                inside = port.device_id == router.id and port.device_owner.startswith("network:router_interface")
+                inside = port.device_id == router.id and port.use is PortUse.ROUTER
                 for subnet_id in port.subnet_ids if inside else ():
                     off = StepId(Verb.REMOVE, keys.INTERFACE, f"of subnet {subnet_id} on {router.name}")
                     if off not in plugs:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from moyai.cloud.model import Volume
+from moyai.cloud.model import DiskState, Volume
 from moyai.core.errors import NotFound, Terminal
 from tests.contract.site import Site
 
@@ -17,7 +17,7 @@ def volume(site: Site, name: str, size_gb: int = 1) -> Volume:
     made = site.cloud.disks.create_volume(
         name=f"{site.uid}-{name}", size_gb=size_gb, zone=zone, metadata={"moyai.cluster": site.uid, "name": name}
     )
-    site.until(lambda: site.cloud.disks.volume(made.id).status != "CREATING", 60)
+    site.until(lambda: site.cloud.disks.volume(made.id).state is not DiskState.CREATING, 60)
     return site.cloud.disks.volume(made.id)
 
 
@@ -34,7 +34,7 @@ class Disks:
         disks = site.cloud.disks
         made = volume(site, "plain")
         try:
-            assert (made.status, made.size_gb, made.zone) == ("AVAILABLE", 1, disks.zones()[0])
+            assert (made.state, made.size_gb, made.zone) == (DiskState.AVAILABLE, 1, disks.zones()[0])
             assert made.attached_server_ids == ()
             mine = {"moyai.cluster": site.uid, "name": "plain"}
             assert [one.id for one in disks.volumes(metadata=mine)] == [made.id]
@@ -43,7 +43,7 @@ class Disks:
             with pytest.raises(Terminal):
                 disks.extend_volume(made.id, 1)
             disks.extend_volume(made.id, 2)
-            site.until(lambda: disks.volume(made.id).status == "AVAILABLE", 60)
+            site.until(lambda: disks.volume(made.id).state is DiskState.AVAILABLE, 60)
             assert disks.volume(made.id).size_gb == 2
         finally:
             disks.delete_volume(made.id)
@@ -54,14 +54,14 @@ class Disks:
         disks = site.cloud.disks
         source = volume(site, "source")
         snapshot = disks.create_snapshot(name=f"{site.uid}-snapshot", volume_id=source.id, metadata={"k": "v"})
-        site.until(lambda: disks.snapshot(snapshot.id).status == "AVAILABLE", 60)
+        site.until(lambda: disks.snapshot(snapshot.id).state is DiskState.AVAILABLE, 60)
         assert [one.id for one in disks.snapshots(volume_id=source.id)] == [snapshot.id]
         assert [one.id for one in disks.snapshots(name=f"{site.uid}-snapshot")] == [snapshot.id]
         assert disks.snapshot(snapshot.id).metadata == {"k": "v"}
         with pytest.raises(Terminal):
             disks.delete_volume(source.id)
         copy = disks.create_volume(name=f"{site.uid}-copy", size_gb=1, metadata={}, snapshot_id=snapshot.id)
-        site.until(lambda: disks.volume(copy.id).status == "AVAILABLE", 60)
+        site.until(lambda: disks.volume(copy.id).state is DiskState.AVAILABLE, 60)
         assert disks.volume(copy.id).snapshot_id == snapshot.id
         disks.delete_volume(copy.id)
         site.until(lambda: gone(site, copy.id), 60)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from moyai.cloud.load_balancers import PENDING, Listener, LoadBalancer, Member, Monitor, Pool
+from moyai.cloud.load_balancers import BalancerState, Listener, LoadBalancer, Member, Monitor, Pool
 from moyai.core.errors import Conflict, NotFound
 from tests.contract.site import Site
 
@@ -14,14 +14,14 @@ NOBODY = "00000000-0000-4000-8000-00000000dead"
 def settled(site: Site, balancer_id: str) -> LoadBalancer:
     """The tree, once it takes changes again."""
     balancers = site.cloud.load_balancers
-    site.until(lambda: balancers.status(balancer_id).provisioning_status not in PENDING, 120)
+    site.until(lambda: balancers.head(balancer_id).state is not BalancerState.BUSY, 120)
     return balancers.get(balancer_id)
 
 
 def changed(site: Site, balancer_id: str) -> LoadBalancer:
     """As ``settled``, after a change that has to have made it busy."""
     found = settled(site, balancer_id)
-    assert found.provisioning_status == "ACTIVE"
+    assert found.state is BalancerState.ACTIVE
     return found
 
 
@@ -37,13 +37,13 @@ class LoadBalancers:
     def test_a_tree_is_made_in_one_call_changed_in_pieces_and_deleted_whole(self, site: Site) -> None:
         balancers = site.cloud.load_balancers
         made = balancers.create(tree(site))
-        assert made.provisioning_status == "PENDING_CREATE"
+        assert made.state is BalancerState.BUSY
         assert made.listeners == ()
         assert made.vip_port_id
         with pytest.raises(Conflict):
             balancers.delete(made.id)
         found = settled(site, made.id)
-        assert found.provisioning_status == "ACTIVE"
+        assert found.state is BalancerState.ACTIVE
         assert [one.id for one in balancers.load_balancers(tag=site.tag)] == [made.id]
         assert [one.id for one in balancers.load_balancers(name=f"{site.uid}-lb")] == [made.id]
         assert (found.vip_subnet_id, found.vip_port_id) == (site.subnet.id, made.vip_port_id)
@@ -86,7 +86,7 @@ class LoadBalancers:
     def test_one_that_is_not_there(self, site: Site) -> None:
         balancers = site.cloud.load_balancers
         with pytest.raises(NotFound):
-            balancers.status(NOBODY)
+            balancers.head(NOBODY)
         with pytest.raises(NotFound):
             balancers.get(NOBODY)
         with pytest.raises(NotFound):

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from moyai.cloud.model import AddressPair, Route
+from moyai.cloud.model import Route, SourceAddress
 from moyai.core.errors import Conflict, NotFound, Terminal
 from moyai.core.ids import cluster_tag, new_uid
 from tests.contract.site import Site
@@ -29,9 +29,9 @@ class Networks:
         try:
             assert port.tags == (site.tag,)
             assert port.fixed_ips == ("10.77.0.10",)
-            changed = cloud.networks.update_port(port.id, address_pairs=[AddressPair("10.244.3.0/24")])
-            assert changed.address_pairs == (AddressPair("10.244.3.0/24"),)
-            assert cloud.networks.update_port(port.id, address_pairs=[]).address_pairs == ()
+            changed = cloud.networks.update_port(port.id, send_from=[SourceAddress("10.244.3.0/24")])
+            assert changed.send_from == (SourceAddress("10.244.3.0/24"),)
+            assert cloud.networks.update_port(port.id, send_from=[]).send_from == ()
             mine = cloud.networks.ports(device_ids=[site.router.id])
             assert site.subnet.id in {subnet for one in mine for subnet in one.subnet_ids}
             with pytest.raises(Conflict):
@@ -60,11 +60,11 @@ class Networks:
         with pytest.raises(NotFound):
             cloud.networks.add_router_interface(site.router.id, "00000000-0000-0000-0000-000000000000")
 
-    def test_too_many_address_pairs_are_refused_in_the_clouds_words(self, site: Site) -> None:
+    def test_too_many_source_addresses_are_refused_in_the_clouds_words(self, site: Site) -> None:
         port = site.port("pairs")
         try:
             with pytest.raises(Terminal, match="allowed address pair"):
-                site.cloud.networks.update_port(port.id, address_pairs=[AddressPair(f"10.1.{n}.0/24") for n in range(40)])
+                site.cloud.networks.update_port(port.id, send_from=[SourceAddress(f"10.1.{n}.0/24") for n in range(40)])
         finally:
             site.cloud.networks.delete_port(port.id)
 

@@ -13,6 +13,7 @@ from uuid import UUID
 
 from moyai.ccm.settings import CcmConfig, LoadBalancerClass
 from moyai.core.errors import UsageError
+from moyai.core.truth import truth
 from moyai.kube.objects import Service
 from moyai.plan.load_balancer.settings import LoadBalancerSettings, MonitorSettings
 
@@ -23,7 +24,6 @@ SOURCE_RANGES = "service.beta.kubernetes.io/load-balancer-source-ranges"
 LOAD_BALANCER_ID = PREFIX + "load-balancer-id"
 LOAD_BALANCER_ADDRESS = PREFIX + "load-balancer-address"
 
-_TRUE, _FALSE = frozenset({"true", "1", "t", "yes"}), frozenset({"false", "0", "f", "no"})
 _HOST = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*")
 _NOT_SUPPORTED = {
     "default-tls-container-ref": "terminate TLS in an ingress or gateway behind the load balancer",
@@ -86,14 +86,13 @@ class _Reader:
         return value
 
     def flag(self, name: str, *, default: bool) -> bool:
-        value = self.text(name).lower()
+        value = self.text(name)
         if not value:
             return default
-        if value in _TRUE:
-            return True
-        if value in _FALSE:
-            return False
-        raise self.wrong(name, '"true" or "false"')
+        said = truth(value)
+        if said is None:
+            raise self.wrong(name, '"true" or "false"')
+        return said
 
     def number(self, name: str, default: int, *, low: int, high: int) -> int:
         value = self.text(name)
@@ -169,7 +168,7 @@ def settings_for_removal(service: Service, config: CcmConfig) -> LoadBalancerSet
         return read_settings(service, config)
     except UsageError:
         reader = _Reader(service.annotations)
-        keep = reader.text("keep-floatingip").lower() in _TRUE
+        keep = truth(reader.text("keep-floatingip")) is True
         return LoadBalancerSettings(keep_floating_ip=keep, load_balancer_id=reader.text("load-balancer-id"))
 
 
@@ -202,9 +201,9 @@ def _proxy_protocol(reader: _Reader) -> str:
         return "PROXYV2"
     if value in ("v1", "proxyv1"):
         return "PROXY"
-    if value and value not in _TRUE | _FALSE:
+    if value and truth(value) is None:
         raise reader.wrong("proxy-protocol", '"true" (version 1), "v1", "v2" or "false"')
-    return "PROXY" if value in _TRUE else ""
+    return "PROXY" if truth(value) else ""
 
 
 def _algorithm(reader: _Reader, default: str) -> str:

@@ -2,8 +2,8 @@
 
 What always holds: before a load balancer is created it is looked for by name and tag, so that one from a call whose answer was
 lost is adopted, never doubled; a load balancer of another cluster is never touched; after every change the cloud is waited for
-until it takes the next one; a load balancer in ERROR is rebuilt, because the cloud lets nobody mend it; no wait is long: a load
-balancer that takes its time (``StillWorking``) is looked at again later and holds no worker meanwhile.
+until it takes the next one; a load balancer that has failed is rebuilt, because the cloud lets nobody mend it; no wait is long:
+a load balancer that takes its time (``StillWorking``) is looked at again later and holds no worker meanwhile.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Literal, TypeVar
 
 from moyai.ccm.provider import Report, StillWorking
-from moyai.cloud.load_balancers import PENDING, LoadBalancer
+from moyai.cloud.load_balancers import BalancerState, Health, LoadBalancer
 from moyai.core.clock import Clock
 from moyai.core.errors import Conflict, NotFound, Retriable, Terminal, UsageError
 from moyai.core.ids import CLUSTER_TAG, SERVICE_TAG_PREFIX, ClusterIdentity, cluster_tag
@@ -31,11 +31,11 @@ _HOLD_SECONDS, _LOOK_AGAIN_SECONDS = 5.0, 1.0
 
 
 class LoadBalancerFailed(Retriable):
-    """The cloud put the load balancer into ERROR."""
+    """The cloud gave the load balancer up."""
 
 
 class Balancers:
-    """``poll``: seconds between two looks at a load balancer that is PENDING; ``hold``: for how long one wait may hold its
+    """``poll``: seconds between two looks at a load balancer that is BUSY; ``hold``: for how long one wait may hold its
     caller; ``patience``: after how many seconds in the same state the user hears of it, as an error."""
 
     def __init__(
@@ -67,12 +67,12 @@ class Balancers:
         tag = cluster_tag(self._cluster.uid)
         found = sorted(
             (one for one in await self._call(self._calls.load_balancers, name=name) if tag in one.tags),
-            key=lambda one: (one.provisioning_status in ("ERROR", "PENDING_DELETE"), one.id),
+            key=lambda one: (one.state in (BalancerState.FAILED, BalancerState.DELETING), one.id),
         )
         for extra in found[1:]:
             # two leaders made one each, in the moment of a change
             _log.warning("load balancer %s is there twice, deleting %s", name, extra.id)
-            with contextlib.suppress(Conflict):  # still PENDING: the next look deletes it
+            with contextlib.suppress(Conflict):  # still BUSY: the next look deletes it
                 await self._call(self._calls.delete, extra.id)
         if found:
             return found[0]
@@ -80,7 +80,7 @@ class Balancers:
 
     async def _named(self, load_balancer_id: str) -> LoadBalancer | None:
         try:
-            named = await self._call(self._calls.status, load_balancer_id)
+            named = await self._call(self._calls.head, load_balancer_id)
         except NotFound:
             return None
         tag = cluster_tag(self._cluster.uid)
@@ -112,21 +112,19 @@ class Balancers:
         since = self._since.get(found.id)
         if since is None:
             return
-        if found.provisioning_status in PENDING and self._clock.monotonic() - since > self._hold:
-            raise self._slow(found.id, f"load balancer {found.name} is still {found.provisioning_status}")
+        if found.state in (BalancerState.BUSY, BalancerState.DELETING) and self._clock.monotonic() - since > self._hold:
+            raise self._slow(found.id, f"load balancer {found.name} is still {found.status}")
 
     async def wait(self, load_balancer_id: str) -> LoadBalancer:
         """Until it takes changes. Raises LoadBalancerFailed, NotFound, StillWorking, and Retriable at the end of patience."""
 
         async def look() -> LoadBalancer | NotYet:
-            found = await self._call(self._calls.status, load_balancer_id)
-            if found.provisioning_status == "ACTIVE":
+            found = await self._call(self._calls.head, load_balancer_id)
+            if found.state is BalancerState.ACTIVE:
                 return found
-            if found.provisioning_status in PENDING:
-                return NotYet(f"load balancer {found.name} is still {found.provisioning_status}")
-            raise LoadBalancerFailed(
-                f"load balancer {found.name} is {found.provisioning_status} in the cloud", object_id=load_balancer_id
-            )
+            if found.state in (BalancerState.BUSY, BalancerState.DELETING):
+                return NotYet(f"load balancer {found.name} is still {found.status}")
+            raise LoadBalancerFailed(f"load balancer {found.name} is {found.status} in the cloud", object_id=load_balancer_id)
 
         return await self._until(look, load_balancer_id)
 
@@ -135,12 +133,12 @@ class Balancers:
 
         async def look() -> Literal[True] | NotYet:
             try:
-                found = await self._call(self._calls.status, load_balancer_id)
+                found = await self._call(self._calls.head, load_balancer_id)
             except NotFound:
                 return True
-            if found.provisioning_status == "DELETED":
+            if found.state is BalancerState.DELETED:
                 return True
-            if found.provisioning_status == "ERROR":
+            if found.state is BalancerState.FAILED:
                 raise LoadBalancerFailed(
                     f"load balancer {found.name} went to ERROR while it was deleted", object_id=load_balancer_id
                 )
@@ -230,8 +228,8 @@ class Balancers:
         await self.wait(balancer)
 
     async def rebuild(self, found: LoadBalancer, report: Report) -> bool:
-        """Of one in ERROR: True when a fail-over mended it, False when it was deleted and has to be recreated."""
-        if found.operating_status in ("ONLINE", "DEGRADED"):
+        """Of one that has failed: True when a fail-over mended it, False when it was deleted and has to be recreated."""
+        if found.health in (Health.ONLINE, Health.DEGRADED):
             # it carries traffic: a fail-over keeps its address. Most clouds allow that to administrators only
             try:
                 await self._call(self._calls.failover, found.id)
@@ -255,7 +253,7 @@ class Balancers:
         if mine and not self.users(found, name):
             await self._delete(found)
             return
-        if found.provisioning_status == "ERROR":
+        if found.state is BalancerState.FAILED:
             raise LoadBalancerFailed(f"load balancer {found.name}, which others use too, is in ERROR", object_id=found.id)
         await self.wait(found.id)
         observed = await self._call(self._calls.get, found.id)
@@ -264,11 +262,11 @@ class Balancers:
             await self._call(self._calls.update, found.id, tags=[tag for tag in observed.tags if tag != name])
 
     async def _delete(self, found: LoadBalancer) -> None:
-        if found.provisioning_status in PENDING - {"PENDING_DELETE"}:
-            # the cloud refuses to delete what it is still building; in ERROR it does not
+        if found.state is BalancerState.BUSY:
+            # the cloud refuses to delete what it is still building; what has failed it deletes
             with contextlib.suppress(LoadBalancerFailed):
                 await self.wait(found.id)
-        if found.provisioning_status != "PENDING_DELETE":
+        if found.state is not BalancerState.DELETING:
             await self._call(self._calls.delete, found.id)
         await self.wait_gone(found.id)
 

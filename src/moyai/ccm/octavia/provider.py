@@ -24,7 +24,7 @@ from moyai.ccm.octavia.balancer import Balancers, LoadBalancerFailed
 from moyai.ccm.octavia.node_rules import NodeRules
 from moyai.ccm.provider import Ensured, Protect, Report, StillWorking
 from moyai.ccm.settings import CcmConfig
-from moyai.cloud.load_balancers import LoadBalancer
+from moyai.cloud.load_balancers import BalancerState, LoadBalancer
 from moyai.core.clock import Clock
 from moyai.core.errors import UsageError
 from moyai.core.ids import ClusterIdentity
@@ -108,10 +108,10 @@ class OctaviaProvider:
     async def _usable(self, found: LoadBalancer, name: str, *, report: Report) -> LoadBalancer | None:
         """Mended where it can be; None: it is gone and has to be recreated."""
         self._balancers.yield_if_slow(found)
-        if found.provisioning_status == "PENDING_DELETE":
+        if found.state is BalancerState.DELETING:
             await self._balancers.wait_gone(found.id)
             return None
-        if found.provisioning_status != "ERROR":
+        if found.state is not BalancerState.FAILED:
             return found
         if not self._balancers.owned(found, name):
             raise LoadBalancerFailed(f"load balancer {found.name}, which others use too, is in ERROR", object_id=found.id)

@@ -28,7 +28,7 @@ program ends with one line that names the section and the key.
 | type | form |
 | --- | --- |
 | text | with or without double quotes |
-| true or false | `true`, `yes`, `on`, `1`, or `false`, `no`, `off`, `0`; a key without a value is true |
+| true or false | `true`, `t`, `yes`, `on`, `1`, or `false`, `f`, `no`, `off`, `0`; a key without a value is true |
 | number | a whole number; for durations also `5s` or `1m30s` |
 | list | texts, separated by commas |
 """
@@ -48,19 +48,24 @@ _SECTIONS: tuple[tuple[str, str, str, tuple[type[Any], ...], dict[str, str]], ..
     (
         "Global",
         f"{_CCM}, {_CSI}",
-        "How to reach the cloud. An application credential is required.",
+        "How to reach the cloud: with an application credential, or with a user, a password and a project.",
         (GlobalConfig,),
         {
             "auth_url": "URL of Keystone. Required.",
             "region": "Region; empty: the only one in the catalog.",
-            "application_credential_id": "Id of the application credential. Required.",
-            "application_credential_secret": "Secret of the application credential. Required.",
-            "username": _NONE,
-            "password": _NONE,
-            "tenant_name": _NONE,
-            "tenant_id": _NONE,
-            "user_domain_name": _NONE,
-            "domain_name": _NONE,
+            "application_credential_id": "Id of the application credential. It has priority over a user.",
+            "application_credential_secret": "Secret of the application credential.",
+            "user_id": "Id of the user.",
+            "username": "Name of the user; needs no `user-id`.",
+            "password": "Password of the user.",
+            "tenant_name": "Name of the project; also `project-name`.",
+            "tenant_id": "Id of the project; also `project-id`.",
+            "user_domain_id": "Domain of the user, by id.",
+            "user_domain_name": "Domain of the user, by name; without any domain: the domain `default`.",
+            "tenant_domain_id": "Domain of the project, by id; also `project-domain-id`.",
+            "tenant_domain_name": "Domain of the project, by name; empty: `domain-*`, then the user's domain.",
+            "domain_id": "Domain of user and project where these have none of their own, by id.",
+            "domain_name": "Domain of user and project where these have none of their own, by name.",
             "ca_file": "File with the authorities for TLS; empty: the system's.",
             "tls_insecure": "Whether certificates of the cloud are not verified.",
         },

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from moyai.cloud.memory.session import Service, api
 from moyai.cloud.memory.store import Store
-from moyai.cloud.model import Address, FloatingIP, Port
+from moyai.cloud.model import Address, FloatingIP, Port, Power
 from moyai.core.errors import Conflict, NotFound
 
 
@@ -87,7 +87,7 @@ def unplug(store: Store, port_id: str) -> None:
 def show_addresses(store: Store, server_id: str) -> None:
     """Let a server show the addresses of its ports as they are now."""
     server = store.servers.get(server_id)
-    if server is None or server.status == "BUILD":
+    if server is None or server.power is Power.STARTING:
         return
     addresses: list[Address] = []
     for port in store.ports.by("device", server_id):

@@ -6,12 +6,16 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from moyai.cloud.load_balancers import Listener, LoadBalancer, Monitor, Pool
+from moyai.cloud.load_balancers import BalancerState, Listener, LoadBalancer, Monitor, Pool
 
 
 def head(found: LoadBalancer) -> LoadBalancer:
     """Without its tree."""
     return replace(found, listeners=(), loose_pools=())
+
+
+def in_state(found: LoadBalancer, state: BalancerState) -> LoadBalancer:
+    return replace(found, state=state, status=state.upper())
 
 
 def planted(wanted: LoadBalancer, new_id: Callable[[], str]) -> LoadBalancer:
@@ -28,7 +32,7 @@ def listener(wanted: Listener, new_id: Callable[[], str]) -> Listener:
             members=tuple(replace(one, id=new_id()) for one in pool.members),
             monitor=replace(pool.monitor, id=new_id()) if pool.monitor else None,
         )
-    return replace(wanted, id=new_id(), pool=pool, provisioning_status="ACTIVE")
+    return replace(wanted, id=new_id(), pool=pool)
 
 
 def pools(found: LoadBalancer) -> Iterator[Pool]:

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import TypeVar
 
 from moyai.cloud.memory.session import Service, api
 from moyai.cloud.memory.store import DISK_QUOTAS
-from moyai.cloud.model import Attachment, Quota, Snapshot, Volume, VolumeType
+from moyai.cloud.model import Attachment, DiskState, Quota, Snapshot, Volume, VolumeType
 from moyai.core.errors import Conflict, NotFound, Terminal
+
+T = TypeVar("T", Volume, Snapshot)
 
 
 class MemoryDisks(Service):
@@ -64,7 +67,7 @@ class MemoryDisks(Service):
         made = Volume(
             store.new_id(),
             name,
-            "CREATING",
+            "",
             size_gb,
             zone=zone or store.volume_zones[0],
             metadata=dict(metadata),
@@ -74,6 +77,7 @@ class MemoryDisks(Service):
             source_volume_id=source_volume_id,
             created=store.clock.now(),
         )
+        made = in_state(made, DiskState.CREATING)
         why = store.faults.breakage("disks.create_volume", name)
         with self._change():
             store.volumes.put(made)
@@ -82,29 +86,29 @@ class MemoryDisks(Service):
 
     def _made(self, volume_id: str, why: str) -> None:
         volume = self._store.volumes.get(volume_id)
-        if volume is None or volume.status != "CREATING":
+        if volume is None or volume.state is not DiskState.CREATING:
             return
         if why:
             self._store.messages.setdefault(volume_id, []).insert(0, why)
-        self._store.volumes.put(replace(volume, status="ERROR" if why else "AVAILABLE"))
+        self._store.volumes.put(in_state(volume, DiskState.FAILED if why else DiskState.AVAILABLE))
 
     @api
     def extend_volume(self, volume_id: str, size_gb: int) -> None:
         store = self._store
         volume: Volume = self._find(store.volumes, volume_id)
-        if volume.status not in ("AVAILABLE", "IN-USE") or size_gb <= volume.size_gb:
+        if volume.state not in (DiskState.AVAILABLE, DiskState.IN_USE) or size_gb <= volume.size_gb:
             words = f"Invalid volume: status {volume.status}, size {volume.size_gb}"
             raise self._refused(Terminal, words, volume_id)
         store.take("gigabytes", size_gb - volume.size_gb)
         with self._change():
-            store.volumes.put(replace(volume, status="EXTENDING"))
+            store.volumes.put(in_state(volume, DiskState.EXTENDING))
             store.later(store.delays.volume, lambda: self._extended(volume_id, size_gb))
 
     def _extended(self, volume_id: str, size_gb: int) -> None:
         volume = self._store.volumes.get(volume_id)
-        if volume is not None and volume.status == "EXTENDING":
-            status = "IN-USE" if volume.attachments else "AVAILABLE"
-            self._store.volumes.put(replace(volume, status=status, size_gb=size_gb))
+        if volume is not None and volume.state is DiskState.EXTENDING:
+            state = DiskState.IN_USE if volume.attachments else DiskState.AVAILABLE
+            self._store.volumes.put(replace(in_state(volume, state), size_gb=size_gb))
 
     @api
     def delete_volume(self, volume_id: str) -> None:
@@ -112,11 +116,11 @@ class MemoryDisks(Service):
         volume = store.volumes.get(volume_id)
         if volume is None:
             return
-        if not volume.status.startswith(("AVAILABLE", "ERROR")) or store.snapshots.count("volume", volume_id):
+        if not (volume.state is DiskState.AVAILABLE or volume.state.broken) or store.snapshots.count("volume", volume_id):
             words = f"Invalid volume: it is {volume.status}; it must be available or error and must not have snapshots."
             raise self._refused(Terminal, words, volume_id)
         with self._change():
-            store.volumes.put(replace(volume, status="DELETING"))
+            store.volumes.put(in_state(volume, DiskState.DELETING))
             store.later(store.delays.volume, lambda: store.volumes.drop(volume_id) and None)
 
     @api
@@ -144,10 +148,11 @@ class MemoryDisks(Service):
     def create_snapshot(self, *, name: str, volume_id: str, metadata: Mapping[str, str]) -> Snapshot:
         store = self._store
         source: Volume = self._find(store.volumes, volume_id)
-        if source.status not in ("AVAILABLE", "IN-USE"):
+        if source.state not in (DiskState.AVAILABLE, DiskState.IN_USE):
             raise self._refused(Terminal, f"Invalid volume: status must be available or in-use, it is {source.status}")
         store.take("snapshots")
-        made = Snapshot(store.new_id(), name, "CREATING", volume_id, source.size_gb, store.clock.now(), dict(metadata))
+        made = Snapshot(store.new_id(), name, "", volume_id, source.size_gb, store.clock.now(), dict(metadata))
+        made = in_state(made, DiskState.CREATING)
         why = store.faults.breakage("disks.create_snapshot", name)
         with self._change():
             store.snapshots.put(made)
@@ -156,20 +161,20 @@ class MemoryDisks(Service):
 
     def _taken(self, snapshot_id: str, why: str) -> None:
         snapshot = self._store.snapshots.get(snapshot_id)
-        if snapshot is None or snapshot.status != "CREATING":
+        if snapshot is None or snapshot.state is not DiskState.CREATING:
             return
         if why:
             self._store.messages.setdefault(snapshot_id, []).insert(0, why)
-        self._store.snapshots.put(replace(snapshot, status="ERROR" if why else "AVAILABLE"))
+        self._store.snapshots.put(in_state(snapshot, DiskState.FAILED if why else DiskState.AVAILABLE))
 
     @api
     def delete_snapshot(self, snapshot_id: str) -> None:
         store = self._store
         snapshot = store.snapshots.get(snapshot_id)
-        if snapshot is None or snapshot.status == "DELETING":
+        if snapshot is None or snapshot.state is DiskState.DELETING:
             return
         with self._change():
-            store.snapshots.put(replace(snapshot, status="DELETING"))
+            store.snapshots.put(in_state(snapshot, DiskState.DELETING))
             store.later(store.delays.snapshot, lambda: store.snapshots.drop(snapshot_id) and None)
 
     @api
@@ -189,6 +194,10 @@ class MemoryDisks(Service):
         return [Quota(name, self._store.limits.get(name, -1), self._store.used[name]) for name in DISK_QUOTAS]
 
 
+def in_state(disk: T, state: DiskState) -> T:
+    return replace(disk, state=state, status=state.upper())
+
+
 def attached(volume: Volume, server_id: str, attachment_id: str) -> Volume:
     """The volume at one more server."""
     attachments = (*volume.attachments, Attachment(server_id, attachment_id, "/dev/vdb"))
@@ -202,8 +211,7 @@ def detached(volume: Volume, server_id: str) -> Volume:
 
 def _with(volume: Volume, attachments: tuple[Attachment, ...]) -> Volume:
     return replace(
-        volume,
-        status="IN-USE" if attachments else "AVAILABLE",
+        in_state(volume, DiskState.IN_USE if attachments else DiskState.AVAILABLE),
         attachments=attachments,
         attached_server_ids=tuple(one.server_id for one in attachments),
     )

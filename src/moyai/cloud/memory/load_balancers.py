@@ -1,4 +1,4 @@
-"""Load balancers, as Octavia has them: trees at creation only, PENDING after each change, and nothing while PENDING."""
+"""Load balancers, as Octavia has them: trees at creation only, BUSY after each change, and nothing while BUSY."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-from moyai.cloud.load_balancers import PENDING, Listener, LoadBalancer, Member, Monitor, Pool
+from moyai.cloud.load_balancers import BalancerState, Health, Listener, LoadBalancer, Member, Monitor, Pool
 from moyai.cloud.memory import balancer_tree as tree
 from moyai.cloud.memory.addresses import unplug
 from moyai.cloud.memory.routers import MemoryRouters
 from moyai.cloud.memory.session import api
-from moyai.cloud.model import Port
+from moyai.cloud.model import Port, PortUse
 from moyai.core.errors import Conflict, NotFound, Terminal
 
 
@@ -25,7 +25,7 @@ class MemoryLoadBalancers(MemoryRouters):
         return [tree.head(one) for one in found if tag is None or tag in one.tags]
 
     @api
-    def status(self, load_balancer_id: str) -> LoadBalancer:
+    def head(self, load_balancer_id: str) -> LoadBalancer:
         return tree.head(self._find(self._store.balancers, load_balancer_id))
 
     @api
@@ -47,14 +47,15 @@ class MemoryLoadBalancers(MemoryRouters):
             vip_network_id=vip.network_id,
             provider=wanted.provider or "memory",
             tags=tuple(sorted(wanted.tags)),
-            provisioning_status="PENDING_CREATE",
-            operating_status="OFFLINE",
         )
+        made = tree.in_state(made, BalancerState.BUSY)
         with self._change():
             if own:
                 store.ports.put(vip)
             self._put(made)
-            store.later(store.delays.balancer, lambda: self._done(made.id, "ERROR" if why else "ACTIVE"))
+            store.later(
+                store.delays.balancer, lambda: self._done(made.id, BalancerState.FAILED if why else BalancerState.ACTIVE)
+            )
         return tree.head(made)
 
     def _vip(self, wanted: LoadBalancer) -> tuple[Port, bool]:
@@ -70,7 +71,7 @@ class MemoryLoadBalancers(MemoryRouters):
         address = self._choose(subnet, wanted.vip_address)
         name = f"octavia-lb-{wanted.id}"
         port = Port(store.new_id(), name, subnet.network_id, "ACTIVE", (address,), (subnet.id,))
-        return replace(port, device_id=f"lb-{wanted.id}", device_owner="Octavia"), True
+        return replace(port, device_id=f"lb-{wanted.id}", use=PortUse.OTHER), True
 
     @api
     def update(
@@ -90,10 +91,10 @@ class MemoryLoadBalancers(MemoryRouters):
         found = self._store.balancers.get(load_balancer_id)
         if found is None:
             return
-        if found.provisioning_status in PENDING:
+        if found.state in (BalancerState.BUSY, BalancerState.DELETING):
             raise self._immutable(load_balancer_id)
         with self._change():
-            self._store.balancers.put(replace(found, provisioning_status="PENDING_DELETE"))
+            self._store.balancers.put(tree.in_state(found, BalancerState.DELETING))
             self._store.later(self._store.delays.balancer, lambda: self._gone(load_balancer_id))
 
     @api
@@ -184,12 +185,12 @@ class MemoryLoadBalancers(MemoryRouters):
 
     def _alter(self, balancer_id: str, change: Callable[[LoadBalancer], LoadBalancer]) -> None:
         found: LoadBalancer = self._find(self._store.balancers, balancer_id)
-        if found.provisioning_status != "ACTIVE":
+        if found.state is not BalancerState.ACTIVE:
             raise self._immutable(balancer_id)
-        changed = replace(change(found), provisioning_status="PENDING_UPDATE")
+        changed = tree.in_state(change(found), BalancerState.BUSY)
         with self._change():
             self._put(changed)
-            self._store.later(self._store.delays.balancer, lambda: self._done(balancer_id, "ACTIVE"))
+            self._store.later(self._store.delays.balancer, lambda: self._done(balancer_id, BalancerState.ACTIVE))
 
     def _remove(self, part: str, change: Callable[[LoadBalancer], LoadBalancer]) -> None:
         """What is gone is success."""
@@ -207,11 +208,11 @@ class MemoryLoadBalancers(MemoryRouters):
         parts.update(dict.fromkeys(tree.parts(balancer), balancer.id))
         self._store.balancers.put(balancer)
 
-    def _done(self, balancer_id: str, status: str) -> None:
+    def _done(self, balancer_id: str, state: BalancerState) -> None:
         found = self._store.balancers.get(balancer_id)
-        if found is not None and found.provisioning_status in ("PENDING_CREATE", "PENDING_UPDATE"):
-            operating = "ONLINE" if status == "ACTIVE" else "ERROR"
-            self._store.balancers.put(replace(found, provisioning_status=status, operating_status=operating))
+        if found is not None and found.state is BalancerState.BUSY:
+            health = Health.ONLINE if state is BalancerState.ACTIVE else Health.FAILED
+            self._store.balancers.put(replace(tree.in_state(found, state), health=health))
 
     def _gone(self, balancer_id: str) -> None:
         store = self._store

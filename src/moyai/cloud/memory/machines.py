@@ -6,10 +6,13 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from moyai.cloud.memory.addresses import show_addresses
-from moyai.cloud.memory.disks import attached, detached
+from moyai.cloud.memory.disks import attached, detached, in_state
 from moyai.cloud.memory.session import Service, Session, api
-from moyai.cloud.model import Activity, Evidence, Flavor, Port, Power, Server
+from moyai.cloud.model import Activity, DiskState, Evidence, Flavor, Port, PortUse, Power, Server
 from moyai.core.errors import Conflict, QuotaExceeded, Terminal
+
+#: A Node's name for a server is this and the server's id.
+_PROVIDER = "memory:///"
 
 
 class MemoryMachines(Service):
@@ -34,11 +37,17 @@ class MemoryMachines(Service):
 
     @api
     def settled_servers(self, *, tag: str) -> frozenset[str]:
-        return frozenset(one.name for one in self._store.servers.by("tag", tag) if one.status in ("ACTIVE", "ERROR"))
+        return frozenset(one.name for one in self._store.servers.by("tag", tag) if one.power in (Power.RUNNING, Power.FAILED))
 
     @api
     def server(self, server_id: str) -> Server:
         return self._view(self._find(self._store.servers, server_id))
+
+    def provider_id(self, server_id: str) -> str:
+        return f"{_PROVIDER}{server_id}"
+
+    def server_id(self, provider_id: str) -> str | None:
+        return provider_id.removeprefix(_PROVIDER) if provider_id.startswith(_PROVIDER) else None
 
     @api
     def create_server(
@@ -53,7 +62,6 @@ class MemoryMachines(Service):
         key_name: str = "",
         metadata: Mapping[str, str],
         tags: Sequence[str],
-        server_group_id: str = "",
     ) -> Server:
         store = self._store
         if zone and zone not in store.zones:
@@ -80,7 +88,7 @@ class MemoryMachines(Service):
         with self._change():
             store.servers.put(server)
             for port in ports:
-                store.ports.put(replace(port, device_id=server.id, device_owner=f"compute:{server.zone}", status="BUILD"))
+                store.ports.put(replace(port, device_id=server.id, use=PortUse.MACHINE, status="BUILD"))
             store.later(store.delays.server, lambda: self._built(server.id, why))
         return server
 
@@ -93,7 +101,7 @@ class MemoryMachines(Service):
     def _built(self, server_id: str, why: str) -> None:
         store = self._store
         server = store.servers.get(server_id)
-        if server is None or server.status != "BUILD":
+        if server is None or server.power is not Power.STARTING:
             return
         if why:
             store.servers.put(replace(server, status="ERROR", fault=why, power=Power.FAILED))
@@ -102,12 +110,6 @@ class MemoryMachines(Service):
             store.ports.put(replace(port, status="ACTIVE"))
         store.servers.put(powered(replace(server, host=f"host-{server.zone}"), on=True))
         show_addresses(store, server_id)
-
-    @api
-    def set_server_metadata(self, server_id: str, metadata: Mapping[str, str]) -> None:
-        server: Server = self._find(self._store.servers, server_id)
-        with self._change():
-            self._store.servers.put(replace(server, metadata={**server.metadata, **metadata}))
 
     @api
     def delete_server_metadata(self, server_id: str, keys: Collection[str]) -> None:
@@ -136,7 +138,7 @@ class MemoryMachines(Service):
             return
         for port in store.ports.by("device", server_id):
             # those that the user made stay
-            store.ports.put(replace(port, device_id="", device_owner="", status="DOWN"))
+            store.ports.put(replace(port, device_id="", use=PortUse.NOTHING, status="DOWN"))
 
     @api
     def stop_server(self, server_id: str) -> None:
@@ -149,11 +151,11 @@ class MemoryMachines(Service):
     def _power(self, server_id: str, *, on: bool) -> None:
         store = self._store
         server: Server = self._find(store.servers, server_id)
-        goal, begin = ("ACTIVE", "SHUTOFF") if on else ("SHUTOFF", "ACTIVE")
+        goal, begin = (Power.RUNNING, Power.OFF) if on else (Power.OFF, Power.RUNNING)
         task = store.tasks.get(server_id, "")
-        if server.status == goal and not task:
+        if server.power is goal and not task:
             return
-        if server.status != begin or task:
+        if server.power is not begin or task:
             words = f"Cannot '{'start' if on else 'stop'}' while it is {server.status} {task}".rstrip()
             raise self._refused(Conflict, words, server_id)
         with self._change():
@@ -182,23 +184,23 @@ class MemoryMachines(Service):
         store = self._store
         self._find(store.servers, server_id)
         volume = self._find(store.volumes, volume_id)
-        if not (volume.status == "AVAILABLE" or (volume.multiattach and volume.status == "IN-USE")):
+        if not (volume.state is DiskState.AVAILABLE or (volume.multiattach and volume.state is DiskState.IN_USE)):
             raise self._refused(Terminal, f"Invalid volume: status must be available, it is {volume.status}", volume_id)
         if server_id in volume.attached_server_ids:
             raise self._refused(Terminal, "Invalid volume: already attached", volume_id)
-        why, was = store.faults.breakage("machines.attach_volume", volume.name), volume.status
+        why, was = store.faults.breakage("machines.attach_volume", volume.name), volume.state
         with self._change():
-            if was == "AVAILABLE":
-                store.volumes.put(replace(volume, status="RESERVED"))
-            store.later(store.delays.volume, lambda: self._attached(server_id, volume_id, "" if not why else was))
+            if was is DiskState.AVAILABLE:
+                store.volumes.put(in_state(volume, DiskState.ATTACHING))
+            store.later(store.delays.volume, lambda: self._attached(server_id, volume_id, was if why else None))
 
-    def _attached(self, server_id: str, volume_id: str, failed: str) -> None:
+    def _attached(self, server_id: str, volume_id: str, failed: DiskState | None) -> None:
         store = self._store
         volume = store.volumes.get(volume_id)
         if volume is None:
             return
         if failed or server_id not in store.servers:
-            store.volumes.put(replace(volume, status=failed or "AVAILABLE"))
+            store.volumes.put(in_state(volume, failed or DiskState.AVAILABLE))
             return
         store.volumes.put(attached(volume, server_id, store.new_id()))
 
@@ -208,10 +210,10 @@ class MemoryMachines(Service):
         volume = store.volumes.get(volume_id)
         if server_id not in store.servers or volume is None or server_id not in volume.attached_server_ids:
             return
-        if volume.status != "IN-USE":
+        if volume.state is not DiskState.IN_USE:
             raise self._refused(Conflict, f"Invalid volume: it is {volume.status}", volume_id)
         with self._change():
-            store.volumes.put(replace(volume, status="DETACHING"))
+            store.volumes.put(in_state(volume, DiskState.DETACHING))
             store.later(store.delays.volume, lambda: self._detached(server_id, volume_id))
 
     def _detached(self, server_id: str, volume_id: str) -> None:

@@ -10,12 +10,11 @@ from typing import Any
 from moyai.cloud.memory.addresses import unplug
 from moyai.cloud.memory.routers import MemoryRouters
 from moyai.cloud.memory.session import api
-from moyai.cloud.model import AddressPair, Network, Port, Subnet
+from moyai.cloud.model import Network, Port, PortUse, SourceAddress, Subnet
 from moyai.core.errors import Conflict, Terminal
 
 #: Neutron's own limit (max_allowed_address_pair).
-_PAIRS = 10
-DHCP = "network:dhcp"
+_SOURCES = 10
 
 
 class MemoryNetworks(MemoryRouters):
@@ -71,7 +70,7 @@ class MemoryNetworks(MemoryRouters):
         def along() -> None:
             store.networks.put(replace(network, subnet_ids=(*network.subnet_ids, subnet.id)))
             port = Port(store.new_id(), "", network_id, "ACTIVE", (self._choose(subnet),), (subnet.id,))
-            store.ports.put(replace(port, device_owner=DHCP, device_id="dhcp"))
+            store.ports.put(replace(port, use=PortUse.CLOUD, device_id="dhcp"))
 
         return self._make(store.subnets, subnet, tags, also=along)
 
@@ -87,7 +86,7 @@ class MemoryNetworks(MemoryRouters):
 
     def _in_use(self, index: str, key: str) -> str:
         """The id of a port that keeps it from going; those of DHCP go with it."""
-        return next((one.id for one in self._store.ports.by(index, key) if one.device_owner != DHCP), "")
+        return next((one.id for one in self._store.ports.by(index, key) if one.use is not PortUse.CLOUD), "")
 
     def _drop_subnet(self, subnet: Subnet) -> None:
         store = self._store
@@ -121,7 +120,7 @@ class MemoryNetworks(MemoryRouters):
         subnet_id: str,
         fixed_ip: str = "",
         security_group_ids: Sequence[str] = (),
-        address_pairs: Sequence[AddressPair] = (),
+        send_from: Sequence[SourceAddress] = (),
         tags: Sequence[str],
     ) -> Port:
         store = self._store
@@ -137,28 +136,28 @@ class MemoryNetworks(MemoryRouters):
             status="DOWN",
             fixed_ips=(self._choose(subnet, fixed_ip),),
             subnet_ids=(subnet_id,),
-            address_pairs=self._pairs(address_pairs),
+            send_from=self._sources(send_from),
             security_group_ids=tuple(sorted(security_group_ids)),
         )
         mac = "fa:16:3e:" + ":".join(port.id[start : start + 2] for start in (2, 4, 6))
         return self._make(store.ports, replace(port, mac=mac), tags)
 
-    def _pairs(self, pairs: Sequence[AddressPair]) -> tuple[AddressPair, ...]:
-        if len(pairs) > _PAIRS:
-            raise self._refused(Terminal, f"The number of allowed address pair exceeds the maximum {_PAIRS}.")
-        return tuple(sorted(pairs))
+    def _sources(self, sources: Sequence[SourceAddress]) -> tuple[SourceAddress, ...]:
+        if len(sources) > _SOURCES:
+            raise self._refused(Terminal, f"The number of allowed address pair exceeds the maximum {_SOURCES}.")
+        return tuple(sorted(sources))
 
     @api
     def update_port(
         self,
         port_id: str,
         *,
-        address_pairs: Sequence[AddressPair] | None = None,
+        send_from: Sequence[SourceAddress] | None = None,
         security_group_ids: Sequence[str] | None = None,
     ) -> Port:
         port: Port = self._find(self._store.ports, port_id)
-        if address_pairs is not None:
-            port = replace(port, address_pairs=self._pairs(address_pairs))
+        if send_from is not None:
+            port = replace(port, send_from=self._sources(send_from))
         if security_group_ids is not None:
             port = replace(port, security_group_ids=tuple(sorted(security_group_ids)))
         with self._change():
@@ -169,8 +168,8 @@ class MemoryNetworks(MemoryRouters):
         port = self._store.ports.get(port_id)
         if port is None:
             return
-        if port.device_owner.startswith("network:"):
-            words = f"Port {port_id} cannot be deleted directly via the port API: has device owner {port.device_owner}."
+        if not port.use.deletable:
+            words = f"Port {port_id} cannot be deleted directly via the port API: it is the {port.use}'s."
             raise self._refused(Conflict, words, port_id)
         with self._change():
             unplug(self._store, port_id)

@@ -8,8 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from moyai.cloud.memory.session import Service, api
-from moyai.cloud.memory.store import INTERFACE
-from moyai.cloud.model import Port, Router, Subnet
+from moyai.cloud.model import Port, PortUse, Router, Subnet
 from moyai.core.errors import Conflict, Terminal
 
 
@@ -58,7 +57,7 @@ class MemoryRouters(Service):
         gateway = self._choose(subnet, subnet.gateway)
         with self._change():
             port = Port(store.new_id(), "", subnet.network_id, "ACTIVE", (gateway,), (subnet_id,))
-            store.ports.put(replace(port, device_id=router_id, device_owner=INTERFACE))
+            store.ports.put(replace(port, device_id=router_id, use=PortUse.ROUTER))
 
     @api
     def remove_router_interface(self, router_id: str, subnet_id: str) -> None:

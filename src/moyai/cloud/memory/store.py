@@ -24,6 +24,7 @@ from moyai.cloud.model import (
     Image,
     Network,
     Port,
+    PortUse,
     Router,
     SecurityGroup,
     SecurityGroupRule,
@@ -47,8 +48,6 @@ VOLUME_TYPES = (
 )
 #: The external network's addresses: none of them is in use anywhere (RFC 2544).
 PUBLIC = IPv4Network("198.18.0.0/15")
-#: What a router's port in a subnet is owned by.
-INTERFACE = "network:router_interface"
 #: Of machines and networks, and of disks, by the names that OpenStack has for them.
 QUOTAS = (
     "cores",
@@ -91,7 +90,7 @@ class Store:
             subnet=lambda one: one.subnet_ids,
             device=lambda one: (one.device_id,) if one.device_id else (),
             group=lambda one: one.security_group_ids,
-            interface=lambda one: one.subnet_ids if one.device_owner == INTERFACE else (),
+            interface=lambda one: one.subnet_ids if one.use is PortUse.ROUTER else (),
             address=lambda one: tuple(f"{one.network_id} {address}" for address in one.fixed_ips),
         )
         self.groups: Table[SecurityGroup] = Table(tag=table.tags)

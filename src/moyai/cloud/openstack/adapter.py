@@ -41,8 +41,8 @@ class OpenStackCloud:
         self.quotas = OpenStackQuotas(session, self.machines)
 
     def capabilities(self) -> frozenset[Capability]:
-        """What the service catalog names; the catalog comes with the token, so that no further call is made."""
-        absent = {capability for capability, service in _SERVICES.items() if not self.session.catalog_url(service)}
+        """What the service catalog or the configuration names; the catalog comes with the token: no further call is made."""
+        absent = {capability for capability, service in _SERVICES.items() if not self.session.offers(service)}
         return frozenset(set(Capability) - absent)
 
 

@@ -15,28 +15,45 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from moyai.core.errors import UsageError
+from moyai.core.truth import truth
 
 if TYPE_CHECKING:
+    from moyai.cloud.openstack.login import ApplicationCredential, UserPassword
     from moyai.cloud.openstack.session import CloudSession
 
 T = TypeVar("T")
 
-_ALIASES = {"tenant": "tenant_name", "project_name": "tenant_name", "project_id": "tenant_id"}
-_TRUE, _FALSE = frozenset({"true", "yes", "on", "1"}), frozenset({"false", "no", "off", "0"})
+_ALIASES = {
+    "tenant": "tenant_name",
+    "project_name": "tenant_name",
+    "project_id": "tenant_id",
+    "project_domain_id": "tenant_domain_id",
+    "project_domain_name": "tenant_domain_name",
+}
 _DURATION = re.compile(r"(?:(\d+)m)?(?:(\d+)s)?")
 
 
 @dataclass(frozen=True)
 class GlobalConfig:
+    """The login: an application credential, or a user with password and project. Either may be empty, not both.
+
+    ``domain_*`` stands for the domains of user and project that are not named themselves.
+    """
+
     auth_url: str = ""
     region: str = ""
     application_credential_id: str = ""
     application_credential_secret: str = field(default="", repr=False)
+    user_id: str = ""
     username: str = ""
     password: str = field(default="", repr=False)
     tenant_name: str = ""
     tenant_id: str = ""
+    user_domain_id: str = ""
     user_domain_name: str = ""
+    tenant_domain_id: str = ""
+    tenant_domain_name: str = ""
+    domain_id: str = ""
     domain_name: str = ""
     ca_file: str = ""
     tls_insecure: bool = False
@@ -95,34 +112,57 @@ def write_section(title: str, part: object) -> list[str]:
 
 def log_in(config: GlobalConfig) -> CloudSession:
     """A session at the cloud; nothing is sent before the first call. UsageError for a configuration that lacks something."""
-    from moyai.cloud.openstack.login import ApplicationCredential, open_session
+    from moyai.cloud.openstack.login import open_session
 
-    if not (config.application_credential_id and config.application_credential_secret):
-        raise UsageError(
-            "cloud config has no application credential",
-            hint="set application-credential-id and application-credential-secret in section [Global]",
-        )
     if config.ca_file and not Path(config.ca_file).is_file():
         raise UsageError(f"cloud config: ca-file {config.ca_file} is not there")
-    credential = ApplicationCredential(
+    return open_session(credential=_credential(config))
+
+
+def _credential(config: GlobalConfig) -> ApplicationCredential | UserPassword:
+    from moyai.cloud.openstack.login import ApplicationCredential, Domain, UserPassword
+
+    if config.application_credential_id and config.application_credential_secret:
+        return ApplicationCredential(
+            auth_url=config.auth_url,
+            id=config.application_credential_id,
+            secret=config.application_credential_secret,
+            region=config.region,
+            ca_file=config.ca_file,
+            insecure=config.tls_insecure,
+        )
+    if not ((config.user_id or config.username) and config.password):
+        raise UsageError(
+            "cloud config has no login",
+            hint="set application-credential-id and application-credential-secret in section [Global], "
+            "or username, password and tenant-name",
+        )
+    if not (config.tenant_id or config.tenant_name):
+        raise UsageError("cloud config names a user but no project", hint="set tenant-name or tenant-id in section [Global]")
+    both = Domain(config.domain_id, config.domain_name)
+    user_domain = Domain(config.user_domain_id, config.user_domain_name) or both
+    return UserPassword(
         auth_url=config.auth_url,
-        id=config.application_credential_id,
-        secret=config.application_credential_secret,
+        user_id=config.user_id,
+        username=config.username,
+        password=config.password,
+        user_domain=user_domain,
+        project_id=config.tenant_id,
+        project_name=config.tenant_name,
+        project_domain=Domain(config.tenant_domain_id, config.tenant_domain_name) or both or user_domain,
         region=config.region,
         ca_file=config.ca_file,
         insecure=config.tls_insecure,
     )
-    return open_session(credential=credential)
 
 
 def _value(where: str, given: str | None, default: object) -> object:
     text = "true" if given is None else _unquote(given.strip())
     if isinstance(default, bool):
-        if text.lower() in _TRUE:
-            return True
-        if text.lower() in _FALSE:
-            return False
-        raise UsageError(f"cloud config: {where} = {text!r} is neither true nor false")
+        said = truth(text)
+        if said is None:
+            raise UsageError(f"cloud config: {where} = {text!r} is neither true nor false")
+        return said
     if isinstance(default, int):
         match = _DURATION.fullmatch(text)
         if text.isdigit():

@@ -1,4 +1,4 @@
-"""Into a cloud: by an entry of clouds.yaml, as openstacksdk reads it, or by an application credential.
+"""Into a cloud: by an entry of clouds.yaml, as openstacksdk reads it, by an application credential, or by user and password.
 
 Nothing is sent before the first call, and nothing is imported from OpenStack's libraries before the first ``open_session``
 (they take 0.3 s and more).
@@ -10,7 +10,7 @@ import logging
 import os
 import socket
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -19,6 +19,7 @@ from moyai.core.clock import Clock
 from moyai.core.errors import UsageError
 
 if TYPE_CHECKING:
+    from keystoneauth1.identity.v3 import Auth
     from keystoneauth1.session import Session as KeystoneSession
 
 #: Connections that are kept, a worker thread each.
@@ -44,11 +45,47 @@ class ApplicationCredential:
         return f"ApplicationCredential(auth_url={self.auth_url!r}, id={self.id!r})"
 
 
+@dataclass(frozen=True)
+class Domain:
+    """Of a user or a project, by id or by name; false where neither is given."""
+
+    id: str = ""
+    name: str = ""
+
+    def __bool__(self) -> bool:
+        return bool(self.id or self.name)
+
+
+#: Every Keystone makes it when it is set up.
+_FIRST_DOMAIN = Domain(id="default")
+
+
+@dataclass(frozen=True)
+class UserPassword:
+    """A user, by id or by name, with a project, by id or by name. A domain that is not given is Keystone's first one."""
+
+    auth_url: str
+    password: str = field(repr=False)
+    user_id: str = ""
+    username: str = ""
+    user_domain: Domain = Domain()
+    project_id: str = ""
+    project_name: str = ""
+    project_domain: Domain = Domain()
+    region: str = ""
+    interface: str = "public"
+    ca_file: str = ""
+    insecure: bool = False
+
+
 def open_session(
-    cloud: str | None = None, *, credential: ApplicationCredential | None = None, clock: Clock | None = None
+    cloud: str | None = None,
+    *,
+    credential: ApplicationCredential | UserPassword | None = None,
+    clock: Clock | None = None,
 ) -> CloudSession:
     """A session for the entry ``cloud`` of clouds.yaml (None: ``OS_CLOUD``, the only entry, or ``OS_*`` variables), or
-    for an application credential. Nothing is sent before the first call.
+    for a credential. Nothing is sent before the first call.
 
     Raises UsageError for an entry that is not there or not complete.
     """
@@ -65,15 +102,10 @@ def open_session(
     return session
 
 
-def _from_credential(credential: ApplicationCredential, clock: Clock | None) -> CloudSession:
+def _from_credential(credential: ApplicationCredential | UserPassword, clock: Clock | None) -> CloudSession:
     from keystoneauth1 import session as ksa_session
-    from keystoneauth1.identity import v3
 
-    auth = v3.ApplicationCredential(
-        auth_url=credential.auth_url,
-        application_credential_id=credential.id,
-        application_credential_secret=credential.secret,
-    )
+    auth = _auth(credential)
     verify: bool | str = False if credential.insecure else credential.ca_file or True
     return CloudSession(
         name=credential.auth_url,
@@ -82,6 +114,35 @@ def _from_credential(credential: ApplicationCredential, clock: Clock | None) -> 
         interface=lambda _service: credential.interface,
         clock=clock,
     )
+
+
+def _auth(credential: ApplicationCredential | UserPassword) -> Auth:
+    from keystoneauth1.identity import v3
+
+    if isinstance(credential, ApplicationCredential):
+        return v3.ApplicationCredential(
+            auth_url=credential.auth_url,
+            application_credential_id=credential.id,
+            application_credential_secret=credential.secret,
+        )
+    user_domain = credential.user_domain or _FIRST_DOMAIN
+    project_domain = credential.project_domain or _FIRST_DOMAIN
+    # what has an id needs no name, and Keystone refuses both at once
+    user: dict[str, Any] = (
+        {"user_id": credential.user_id}
+        if credential.user_id
+        else {"username": credential.username, **_named("user_domain", user_domain)}
+    )
+    project: dict[str, Any] = (
+        {"project_id": credential.project_id}
+        if credential.project_id
+        else {"project_name": credential.project_name, **_named("project_domain", project_domain)}
+    )
+    return v3.Password(auth_url=credential.auth_url, password=credential.password, **user, **project)
+
+
+def _named(whose: str, domain: Domain) -> dict[str, str]:
+    return {f"{whose}_id": domain.id} if domain.id else {f"{whose}_name": domain.name}
 
 
 def _from_clouds_yaml(cloud: str | None, clock: Clock | None) -> CloudSession:

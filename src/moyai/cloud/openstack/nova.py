@@ -1,4 +1,4 @@
-"""Nova: servers, flavors, zones, key pairs (``cloud.capabilities.Compute``)."""
+"""Nova: servers, flavors, zones, key pairs (``cloud.capabilities.Machines``)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from moyai.cloud.model import Flavor, Power, Quota, Server
-from moyai.cloud.openstack import parse
+from moyai.cloud.openstack import parse, provider_ids
 from moyai.cloud.openstack.session import CloudSession, Params
 from moyai.core.errors import Conflict, NotFound, UsageError
 
@@ -64,6 +64,12 @@ class NovaMachines:
         found = self._nova.get(f"/servers/{server_id}", operation="show server", object_id=server_id)
         return parse.server(found["server"])
 
+    def provider_id(self, server_id: str) -> str:
+        return provider_ids.provider_id(server_id)
+
+    def server_id(self, provider_id: str) -> str | None:
+        return provider_ids.server_id(provider_id)
+
     def create_server(
         self,
         *,
@@ -76,7 +82,6 @@ class NovaMachines:
         key_name: str = "",
         metadata: Mapping[str, str],
         tags: Sequence[str],
-        server_group_id: str = "",
     ) -> Server:
         wanted: dict[str, Any] = {
             "name": name,
@@ -92,10 +97,7 @@ class NovaMachines:
             wanted["availability_zone"] = zone
         if key_name:
             wanted["key_name"] = key_name
-        body: dict[str, Any] = {"server": wanted}
-        if server_group_id:
-            body["os:scheduler_hints"] = {"group": server_group_id}
-        made = self._nova.post("/servers", body, operation=f"create server {name}")["server"]
+        made = self._nova.post("/servers", {"server": wanted}, operation=f"create server {name}")["server"]
         # the answer has little more than the id; what was asked for is known, and the first look says the rest
         return Server(
             id=made["id"],
@@ -106,14 +108,6 @@ class NovaMachines:
             flavor_name="",
             metadata=dict(metadata),
             tags=tuple(sorted(tags)),
-        )
-
-    def set_server_metadata(self, server_id: str, metadata: Mapping[str, str]) -> None:
-        self._nova.post(
-            f"/servers/{server_id}/metadata",
-            {"metadata": dict(metadata)},
-            operation="set server metadata",
-            object_id=server_id,
         )
 
     def delete_server_metadata(self, server_id: str, keys: Collection[str]) -> None:

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
-from moyai.cloud.load_balancers import Listener, LoadBalancer, Member, Monitor, Pool
+from moyai.cloud.load_balancers import BalancerState, Health, Listener, LoadBalancer, Member, Monitor, Pool
 from moyai.cloud.openstack.session import CloudSession, Json
 from moyai.core.errors import NotFound
 
@@ -49,8 +49,29 @@ _MONITOR_FIELDS = (
 )
 
 
+#: Source: https://docs.openstack.org/api-ref/load-balancer/v2/#provisioning-status-codes
+_STATES = {
+    "ACTIVE": BalancerState.ACTIVE,
+    "PENDING_CREATE": BalancerState.BUSY,
+    "PENDING_UPDATE": BalancerState.BUSY,
+    "PENDING_DELETE": BalancerState.DELETING,
+    "DELETED": BalancerState.DELETED,
+    "ERROR": BalancerState.FAILED,
+}
+#: Source: https://docs.openstack.org/api-ref/load-balancer/v2/#operating-status-codes
+_HEALTH = {"ONLINE": Health.ONLINE, "DEGRADED": Health.DEGRADED, "ERROR": Health.FAILED}
+
+
+def state(provisioning_status: str) -> BalancerState:
+    return _STATES.get(provisioning_status, BalancerState.UNKNOWN)
+
+
+def health(operating_status: str) -> Health:
+    return _HEALTH.get(operating_status, Health.UNKNOWN)
+
+
 class OctaviaLoadBalancers:
-    """Implements ``cloud.loadbalancer.LoadBalancers``."""
+    """Implements ``cloud.load_balancers.LoadBalancers``."""
 
     def __init__(self, session: CloudSession) -> None:
         self._octavia = session.service("load-balancer")
@@ -60,7 +81,7 @@ class OctaviaLoadBalancers:
         found = self._octavia.list("/lbaas/loadbalancers", "loadbalancers", operation="list load balancers", params=params)
         return [_load_balancer(one) for one in found]
 
-    def status(self, load_balancer_id: str) -> LoadBalancer:
+    def head(self, load_balancer_id: str) -> LoadBalancer:
         answer = self._octavia.get(
             f"/lbaas/loadbalancers/{load_balancer_id}", operation="read load balancer", object_id=load_balancer_id
         )
@@ -69,7 +90,7 @@ class OctaviaLoadBalancers:
     def get(self, load_balancer_id: str) -> LoadBalancer:
         # the parts are asked for side by side: one after the other a tree of three ports takes a second
         with ThreadPoolExecutor(max_workers=4, thread_name_prefix="octavia") as pool:
-            head = pool.submit(self.status, load_balancer_id)
+            head = pool.submit(self.head, load_balancer_id)
             listeners = pool.submit(
                 self._octavia.list,
                 "/lbaas/listeners",
@@ -245,8 +266,9 @@ def _load_balancer(found: Json) -> LoadBalancer:
         flavor_id=_text(found, "flavor_id"),
         description=_text(found, "description"),
         tags=tuple(found.get("tags") or ()),
-        provisioning_status=_text(found, "provisioning_status"),
-        operating_status=_text(found, "operating_status"),
+        status=_text(found, "provisioning_status"),
+        state=state(_text(found, "provisioning_status")),
+        health=health(_text(found, "operating_status")),
         id=_text(found, "id"),
     )
 
@@ -265,8 +287,6 @@ def _listener(found: Json, pools: Mapping[str, Pool]) -> Listener:
         timeout_tcp_inspect_ms=found.get("timeout_tcp_inspect"),
         insert_headers=dict(found.get("insert_headers") or {}),
         tags=tuple(found.get("tags") or ()),
-        provisioning_status=_text(found, "provisioning_status"),
-        operating_status=_text(found, "operating_status"),
         id=_text(found, "id"),
     )
 
@@ -280,8 +300,6 @@ def _pool(found: Json, members: tuple[Member, ...], monitor: Monitor | None) -> 
         monitor=monitor,
         persistence=_text(found.get("session_persistence") or {}, "type"),
         tags=tuple(found.get("tags") or ()),
-        provisioning_status=_text(found, "provisioning_status"),
-        operating_status=_text(found, "operating_status"),
         id=_text(found, "id"),
     )
 
@@ -294,7 +312,7 @@ def _member(found: Json) -> Member:
         weight=int(found.get("weight", 1)),
         monitor_port=found.get("monitor_port"),
         name=_text(found, "name"),
-        operating_status=_text(found, "operating_status"),
+        health=health(_text(found, "operating_status")),
         id=_text(found, "id"),
     )
 

@@ -9,13 +9,13 @@ from typing import Any, cast
 from moyai.cloud.model import (
     LONG_AGO,
     Address,
-    AddressPair,
     Attachment,
     Flavor,
     FloatingIP,
     Image,
     Network,
     Port,
+    PortUse,
     Quota,
     Route,
     Router,
@@ -23,10 +23,12 @@ from moyai.cloud.model import (
     SecurityGroupRule,
     Server,
     Snapshot,
+    SourceAddress,
     Subnet,
     Volume,
     VolumeType,
 )
+from moyai.cloud.openstack import disk_states
 from moyai.cloud.openstack import server_states as servers
 
 Json = dict[str, Any]
@@ -124,10 +126,10 @@ def router(data: Json) -> Router:
 
 
 def port(data: Json) -> Port:
-    """An address pair with the port's own MAC, which the cloud fills in, reads as one without."""
+    """An allowed address pair with the port's own MAC, which the cloud fills in, reads as one without."""
     mac = _text(data.get("mac_address"))
     pairs = [
-        AddressPair(row["ip_address"], "" if row.get("mac_address") == mac else _text(row.get("mac_address")))
+        SourceAddress(row["ip_address"], "" if row.get("mac_address") == mac else _text(row.get("mac_address")))
         for row in _rows(data.get("allowed_address_pairs"))
     ]
     fixed = _rows(data.get("fixed_ips"))
@@ -140,11 +142,22 @@ def port(data: Json) -> Port:
         subnet_ids=tuple(row["subnet_id"] for row in fixed),
         mac=mac,
         device_id=_text(data.get("device_id")),
-        device_owner=_text(data.get("device_owner")),
-        address_pairs=tuple(sorted(pairs)),
+        use=port_use(_text(data.get("device_owner"))),
+        send_from=tuple(sorted(pairs)),
         security_group_ids=tuple(sorted(data.get("security_groups") or ())),
         tags=_tags(data),
     )
+
+
+def port_use(owner: str) -> PortUse:
+    """Source: https://docs.openstack.org/api-ref/network/v2/#ports (device_owner), and neutron_lib.constants.DEVICE_OWNER_*."""
+    if not owner:
+        return PortUse.NOTHING
+    if owner.startswith("compute:"):
+        return PortUse.MACHINE
+    if owner.startswith("network:"):
+        return PortUse.ROUTER if owner.startswith("network:router_interface") else PortUse.CLOUD
+    return PortUse.OTHER
 
 
 def security_group(data: Json) -> SecurityGroup:
@@ -243,10 +256,12 @@ def volume(data: Json) -> Volume:
         for row in _rows(data.get("attachments"))
         if row.get("server_id")
     )
+    status = _text(data.get("status")).upper()
     return Volume(
         id=data["id"],
         name=_text(data.get("name")),
-        status=_text(data.get("status")).upper(),
+        status=status,
+        state=disk_states.state(status),
         size_gb=int(data["size"]),
         zone=_text(data.get("availability_zone")),
         metadata=_pairs(data.get("metadata")),
@@ -261,10 +276,12 @@ def volume(data: Json) -> Volume:
 
 
 def snapshot(data: Json) -> Snapshot:
+    status = _text(data.get("status")).upper()
     return Snapshot(
         id=data["id"],
         name=_text(data.get("name")),
-        status=_text(data.get("status")).upper(),
+        status=status,
+        state=disk_states.state(status),
         volume_id=_text(data.get("volume_id")),
         size_gb=int(data["size"]),
         created=_date(data.get("created_at")),

@@ -106,6 +106,10 @@ class CloudSession:
             urls = catalog.get_urls(service_type=service_type, interface=self._interface(service_type), region_name=self.region)
         return str(urls[0]) if urls else None
 
+    def offers(self, service_type: str) -> bool:
+        """Whether the cloud has a service: an address is configured, or the catalog names one. Asks the service nothing."""
+        return bool(self._override(service_type) or self.catalog_url(service_type))
+
     def region_name(self) -> str:
         """The region that is configured, else the one that Keystone is in."""
         if self.region:

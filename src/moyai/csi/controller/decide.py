@@ -9,20 +9,28 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Literal
 
-from moyai.cloud.model import Snapshot, Volume
+from moyai.cloud.model import DiskState, Snapshot, Volume
 from moyai.csi.errors import Refused
 from moyai.csi.sizes import Range
 
-#: On its way to AVAILABLE by itself.
-_COMING = frozenset({"CREATING", "DOWNLOADING", "RESTORING-BACKUP", "UPLOADING"})
-_USABLE = frozenset({"AVAILABLE", "IN-USE", "RESERVED", "ATTACHING", "DETACHING", "EXTENDING", "BACKING-UP", "MAINTENANCE"})
-#: Changing hands: what comes out is seen soon.
-_MOVING = frozenset({"RESERVED", "ATTACHING", "DETACHING"})
+#: It has its content.
+_USABLE = frozenset(
+    {
+        DiskState.AVAILABLE,
+        DiskState.IN_USE,
+        DiskState.ATTACHING,
+        DiskState.DETACHING,
+        DiskState.EXTENDING,
+        DiskState.BUSY,
+    }
+)
+#: It becomes something else by itself, soon.
+_PASSING = frozenset({DiskState.CREATING, DiskState.ATTACHING, DiskState.DETACHING, DiskState.BUSY})
 
 
 def oldest(found: Sequence[Volume]) -> Volume | None:
     """Of several volumes of one name the first made, always the same one; one that is being deleted counts for nothing."""
-    alive = [one for one in found if not one.status.startswith("DELET")]
+    alive = [one for one in found if one.state is not DiskState.DELETING]
     return min(alive, key=lambda one: (one.created, one.id), default=None)
 
 
@@ -43,9 +51,9 @@ def created(volume: Volume | None) -> Volume | None:
     """For waiting: the volume once it can be used. INTERNAL where it came to nothing."""
     if volume is None:
         raise Refused("ABORTED", "the volume was deleted while it was made")
-    if volume.status in _USABLE:
+    if volume.state in _USABLE:
         return volume
-    if volume.status in _COMING:
+    if volume.state is DiskState.CREATING:
         return None
     raise Refused("INTERNAL", f"volume {volume.id} is in {volume.status}")
 
@@ -56,15 +64,15 @@ Attach = Literal["attach", "wait", "done"]
 def attach(volume: Volume, server_id: str) -> Attach:
     """FAILED_PRECONDITION when another machine has it, INTERNAL when it is broken."""
     if server_id in volume.attached_server_ids:
-        return "wait" if volume.status in _MOVING else "done"
-    if volume.status in _MOVING or volume.status in _COMING:
+        return "wait" if volume.state.moving else "done"
+    if volume.state in _PASSING:
         return "wait"
     others = [one for one in volume.attached_server_ids if one != server_id]
     if others and not volume.multiattach:
         raise Refused("FAILED_PRECONDITION", f"volume {volume.id} is attached to machine {others[0]}")
-    if volume.status == "AVAILABLE" or (volume.multiattach and volume.status == "IN-USE"):
+    if volume.state is DiskState.AVAILABLE or (volume.multiattach and volume.state is DiskState.IN_USE):
         return "attach"
-    if volume.status == "EXTENDING":
+    if volume.state is DiskState.EXTENDING:
         return "wait"
     raise _unfit(volume)
 
@@ -77,14 +85,16 @@ def attached(volume: Volume | None, server_id: str) -> Literal["done", "failed"]
     """For waiting, after the cloud was asked to attach."""
     if volume is None:
         raise Refused("NOT_FOUND", "the volume is gone")
-    if volume.status in _MOVING or volume.status in _COMING:
+    if volume.state.moving or volume.state is DiskState.CREATING:
         return None
     if server_id in volume.attached_server_ids:
         return "done"
-    if volume.multiattach and volume.status == "IN-USE":
+    if volume.state is DiskState.BUSY:
+        return None
+    if volume.multiattach and volume.state is DiskState.IN_USE:
         # the others' use hides ours that is coming
         return None
-    if volume.status == "AVAILABLE":
+    if volume.state is DiskState.AVAILABLE:
         return "failed"
     raise _unfit(volume)
 
@@ -96,7 +106,7 @@ def detach(volume: Volume | None, server_id: str) -> Detach:
     """``server_id`` empty: from every machine."""
     if volume is None:
         return "done"
-    if volume.status in _MOVING:
+    if volume.state.moving:
         return "wait"
     has = server_id in volume.attached_server_ids if server_id else bool(volume.attached_server_ids)
     return "detach" if has else "done"
@@ -106,16 +116,16 @@ def settled(volume: Volume | None) -> Volume | Literal["gone"] | None:
     """For waiting: the volume once it changes hands no more."""
     if volume is None:
         return "gone"
-    return None if volume.status in _MOVING or volume.status in _COMING else volume
+    return None if volume.state in _PASSING else volume
 
 
 def extended(volume: Volume | None, size_gb: int) -> Volume | None:
     """For waiting, after the cloud was asked to extend."""
     if volume is None:
         raise Refused("NOT_FOUND", "the volume is gone")
-    if volume.status.startswith("ERROR"):
+    if volume.state.broken:
         raise Refused("INTERNAL", f"volume {volume.id} is in {volume.status}")
-    if volume.status == "EXTENDING":
+    if volume.state is DiskState.EXTENDING:
         return None
     if volume.size_gb >= size_gb:
         return volume
@@ -127,7 +137,7 @@ def deleted(thing: Volume | Snapshot | None) -> Literal["gone"] | None:
     """For waiting, after the cloud was asked to delete."""
     if thing is None:
         return "gone"
-    if thing.status.startswith("ERROR"):
+    if thing.state.broken:
         kind = "volume" if isinstance(thing, Volume) else "snapshot"
         raise Refused("INTERNAL", f"the cloud could not delete {kind} {thing.id}: it is in {thing.status}")
     return None
@@ -155,8 +165,8 @@ def snapshot_ready(snapshot: Snapshot | None) -> Snapshot | None:
     """For waiting: the snapshot once volumes can be made from it."""
     if snapshot is None:
         raise Refused("ABORTED", "the snapshot was deleted while it was made")
-    if snapshot.status == "AVAILABLE":
+    if snapshot.state is DiskState.AVAILABLE:
         return snapshot
-    if snapshot.status.startswith("ERROR"):
+    if snapshot.state.broken:
         raise Refused("INTERNAL", f"snapshot {snapshot.id} is in {snapshot.status}")
     return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import cast, get_args
 
-from moyai.cloud.model import LONG_AGO, Snapshot, Volume
+from moyai.cloud.model import LONG_AGO, DiskState, Snapshot, Volume
 from moyai.csi.controller.access_modes import Access, Mode
 from moyai.csi.errors import Refused
 from moyai.csi.names import BLANK, ZONE_KEY
@@ -73,7 +73,7 @@ def snapshot(one: Snapshot) -> pb.Snapshot:
         snapshot_id=one.id,
         source_volume_id=one.volume_id,
         size_bytes=one.size_gb * GIB,
-        ready_to_use=one.status == "AVAILABLE",
+        ready_to_use=one.state is DiskState.AVAILABLE,
     )
     if one.created != LONG_AGO:
         made.creation_time.FromDatetime(one.created)

@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
-from moyai.cloud.model import Quota, Volume
+from moyai.cloud.model import DiskState, Quota, Volume
 from moyai.core.errors import NotFound
 from moyai.csi.controller import messages, paging
 from moyai.csi.controller.access_modes import wrong
@@ -13,7 +13,7 @@ from moyai.csi.controller.cloud_view import CloudView
 from moyai.csi.controller.snapshots import SnapshotWork
 from moyai.csi.controller.volumes import VolumeWork, Wanted
 from moyai.csi.errors import Refused, need
-from moyai.csi.names import AVAILABILITY, DEVICE_PATH, PASSED_ON, TYPE, device_links
+from moyai.csi.names import AVAILABILITY, DEVICE_PATH, PASSED_ON, TYPE
 from moyai.csi.proto import csi_pb2 as pb
 from moyai.csi.sizes import GIB
 
@@ -39,8 +39,17 @@ _ABILITIES = (
 
 
 class Controller:
-    def __init__(self, cloud: CloudView, volumes: VolumeWork, snapshots: SnapshotWork) -> None:
-        self._cloud, self._volumes, self._snapshots = cloud, volumes, snapshots
+    """``links``: where a node finds an attached volume, the likeliest place first."""
+
+    def __init__(
+        self,
+        cloud: CloudView,
+        volumes: VolumeWork,
+        snapshots: SnapshotWork,
+        *,
+        links: Callable[[str], tuple[str, ...]],
+    ) -> None:
+        self._cloud, self._volumes, self._snapshots, self._links = cloud, volumes, snapshots, links
 
     async def ControllerGetCapabilities(self, _: pb.ControllerGetCapabilitiesRequest) -> pb.ControllerGetCapabilitiesResponse:
         rpc = pb.ControllerServiceCapability.RPC
@@ -80,7 +89,7 @@ class Controller:
         if why := wrong(access):
             raise Refused("INVALID_ARGUMENT", why)
         await self._volumes.attach(request.volume_id, request.node_id)
-        return pb.ControllerPublishVolumeResponse(publish_context={DEVICE_PATH: device_links(request.volume_id)[0]})
+        return pb.ControllerPublishVolumeResponse(publish_context={DEVICE_PATH: self._links(request.volume_id)[0]})
 
     async def ControllerUnpublishVolume(
         self, request: pb.ControllerUnpublishVolumeRequest
@@ -211,7 +220,7 @@ class Controller:
         paging.page((), str, token=token, most=most)  # before the cloud is asked
         listed = await self._cloud.all_volumes.fresh()
         # what is on its way out or never came is no volume to anybody
-        alive = [one for one in listed if one.status not in ("DELETING", "CREATING")]
+        alive = [one for one in listed if one.state not in (DiskState.DELETING, DiskState.CREATING)]
         return paging.page(alive, lambda one: one.id, token=token, most=most)
 
 
@@ -228,10 +237,9 @@ def _left(quota: Quota | None) -> int:
 
 def _health(volume: Volume) -> pb.VolumeHealth:
     health = pb.VolumeHealth(volume_id=volume.id)
-    if volume.status in ("ERROR", "ERROR_DELETING", "ERROR_EXTENDING", "ERROR_RESTORING", "ERROR_MANAGING"):
-        broken = volume.status == "ERROR"
+    if volume.state.broken:
         health.health_statuses.add(
-            status=pb.INACCESSIBLE if broken else pb.DEGRADED,
+            status=pb.INACCESSIBLE if volume.state is DiskState.FAILED else pb.DEGRADED,
             reason="".join(word.capitalize() for word in volume.status.replace("_", "-").split("-")),
             message=f"the cloud says that volume {volume.id} is in {volume.status}",
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from moyai.cloud.model import Snapshot
+from moyai.cloud.model import DiskState, Snapshot
 from moyai.core.errors import NotFound
 from moyai.csi.controller import decide
 from moyai.csi.controller.cloud_view import CloudView
@@ -24,11 +24,15 @@ class SnapshotWork:
 
     async def _create(self, name: str, volume_id: str, metadata: Mapping[str, str]) -> Snapshot:
         listed = await self._cloud.all_snapshots.fresh()
-        own = [one for one in listed if one.name == name and self._cloud.is_own(one.metadata) and one.status != "DELETING"]
+        own = [
+            one
+            for one in listed
+            if one.name == name and self._cloud.is_own(one.metadata) and one.state is not DiskState.DELETING
+        ]
         found = min(own, key=lambda one: (one.created, one.id), default=None)
         if found and found.volume_id != volume_id:
             raise Refused("ALREADY_EXISTS", f"there is a snapshot {name} ({found.id}) already, of volume {found.volume_id}")
-        if found and found.status.startswith("ERROR"):
+        if found and found.state.broken:
             await self._remove(found.id)
             found = None
         if found is None:
@@ -41,7 +45,7 @@ class SnapshotWork:
                 )
             except NotFound as error:
                 raise Refused("NOT_FOUND", f"volume {volume_id} is not there: {error}") from error
-        if found.status == "AVAILABLE":
+        if found.state is DiskState.AVAILABLE:
             return found
         try:
             return await self._cloud.watch_snapshots.until(
@@ -62,9 +66,9 @@ class SnapshotWork:
             return
         if self._cloud.is_others(snapshot.metadata):
             raise Refused("FAILED_PRECONDITION", f"snapshot {snapshot_id} belongs to another cluster and is not deleted")
-        if snapshot.status == "CREATING":
+        if snapshot.state is DiskState.CREATING:
             raise Refused("ABORTED", f"snapshot {snapshot_id} is still being made")
-        await self._remove(snapshot_id, asked=snapshot.status == "DELETING")
+        await self._remove(snapshot_id, asked=snapshot.state is DiskState.DELETING)
 
     async def _remove(self, snapshot_id: str, *, asked: bool = False) -> None:
         if not asked:

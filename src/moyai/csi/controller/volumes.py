@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
-from moyai.cloud.model import Power, Snapshot, Volume
+from moyai.cloud.model import DiskState, Power, Snapshot, Volume
 from moyai.core.backoff import Backoff
 from moyai.core.errors import Conflict, MoyaiError, NotFound, Retriable, Terminal
 from moyai.csi.controller import decide, zones
@@ -78,7 +78,7 @@ class VolumeWork:
         own = await self._cloud.own_volumes.fresh()
         named = [one for one in own if one.name == wanted.name]
         volume = decide.oldest(named)
-        if volume and volume.status.startswith("ERROR") and not volume.attached_server_ids:
+        if volume and volume.state.broken and not volume.attached_server_ids:
             # what an earlier try left; who asked was told of it then
             await self._remove(volume.id)
             volume = None
@@ -128,7 +128,7 @@ class VolumeWork:
         try:
             if wanted.snapshot_id:
                 snapshot = await self._cloud.call(calls.snapshot, wanted.snapshot_id)
-                if snapshot.status != "AVAILABLE":
+                if snapshot.state is not DiskState.AVAILABLE:
                     raise Refused("UNAVAILABLE", f"snapshot {snapshot.id} is not ready: it is in {snapshot.status}")
                 return snapshot
             if wanted.source_volume_id:
@@ -193,7 +193,7 @@ class VolumeWork:
             raise Refused("FAILED_PRECONDITION", f"volume {volume_id} belongs to another cluster and is not deleted")
         if why := decide.keep_because_of(volume, ()):
             raise why
-        if volume.status != "DELETING":
+        if volume.state is not DiskState.DELETING:
             try:
                 await self._cloud.call(self._cloud.disks.delete_volume, volume_id)
             except (Terminal, Conflict) as error:
@@ -244,7 +244,7 @@ class VolumeWork:
         except (Terminal, Conflict) as error:
             # an earlier call of ours may have got through although its answer did not
             seen = await self.find(volume_id)
-            if seen is None or (server_id not in seen.attached_server_ids and seen.status not in ("ATTACHING", "RESERVED")):
+            if seen is None or (server_id not in seen.attached_server_ids and seen.state is not DiskState.ATTACHING):
                 raise
             _log.info("volume %s is on its way to %s already: %s", volume_id, server_id, error)
 
@@ -300,7 +300,7 @@ class VolumeWork:
         size = choose_gb(wanted, least_gb=1)
         if volume.size_gb >= size:
             return volume
-        if volume.status != "EXTENDING":
+        if volume.state is not DiskState.EXTENDING:
             await self._cloud.call(self._cloud.disks.extend_volume, volume_id, size)
         grown = await self._wait(volume_id, lambda seen: decide.extended(seen, size), f"volume {volume_id} to grow")
         if grown.size_gb < size:

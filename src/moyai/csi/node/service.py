@@ -7,12 +7,12 @@ import asyncio
 from collections.abc import Callable
 from typing import TypeVar
 
+from moyai.cloud.model import Instance
 from moyai.csi.controller import messages
 from moyai.csi.controller.access_modes import wrong
 from moyai.csi.errors import Refused, need
 from moyai.csi.grpc.serial import Serial
 from moyai.csi.node.disks import Usage
-from moyai.csi.node.instance import Instance
 from moyai.csi.node.staging import NodeWork
 from moyai.csi.proto import csi_pb2 as pb
 

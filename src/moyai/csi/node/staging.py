@@ -19,7 +19,7 @@ from typing import Literal
 
 from moyai.csi.controller.access_modes import Access
 from moyai.csi.errors import Refused
-from moyai.csi.names import BLANK, DEVICE_PATH, EXT4, FILE_SYSTEMS, XFS, device_links
+from moyai.csi.names import BLANK, DEVICE_PATH, EXT4, FILE_SYSTEMS, XFS
 from moyai.csi.node.disks import Damaged, Disks, Mount, NotPermitted, Usage
 
 _DEVICE_SECONDS = 15.0
@@ -39,17 +39,22 @@ class Fault:
 
 
 class NodeWork:
-    """``rescan``: the kernel does not notice by itself that a disk has grown."""
+    """``links``: where a volume shows, the likeliest place first.
+
+    ``rescan``: the kernel does not notice by itself that a disk has grown.
+    """
 
     def __init__(
         self,
         disks: Disks,
         *,
+        links: Callable[[str], tuple[str, ...]],
         rescan: bool = False,
         patience: float = _DEVICE_SECONDS,
         sleep: Callable[[float], None] = time.sleep,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._links = links
         self._disks, self._rescan, self._patience, self._sleep, self._now = disks, rescan, patience, sleep, now
 
     # ---- stage
@@ -242,7 +247,7 @@ class NodeWork:
 
     def _device(self, volume_id: str, published: Mapping[str, str] | None = None) -> str | None:
         told = (published or {}).get(DEVICE_PATH, "")
-        links = device_links(volume_id)
+        links = self._links(volume_id)
         # another driver's controller may tell a place of its own; a bare /dev/vdX is the cloud's guess and may be another disk
         return self._disks.device([*links, *([told] if told.startswith("/dev/disk/") and told not in links else [])])
 

@@ -131,13 +131,13 @@ class Making:
                 subnet_id=self._context.id(keys.SUBNET),
                 fixed_ip=node.address,
                 security_group_ids=[self._context.id(keys.security_group(node.role))],
-                address_pairs=step.send_from,
+                send_from=step.send_from,
                 tags=self._tags,
             ),
         )
 
     def _send_from(self, step: s.SetSendFrom, _: Progress) -> None:
-        self._cloud.networks.update_port(step.port_id, address_pairs=step.send_from)
+        self._cloud.networks.update_port(step.port_id, send_from=step.send_from)
 
     # ---- the API's address
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TypeVar, cast
 
-from moyai.cloud.load_balancers import PENDING
-from moyai.cloud.model import Power, Snapshot, Volume
+from moyai.cloud.load_balancers import BalancerState
+from moyai.cloud.model import DiskState, Power, Snapshot, Volume
 from moyai.core.backoff import Backoff
 from moyai.core.clock import Clock
 from moyai.core.errors import Conflict, NotFound, Retriable, Terminal
@@ -108,13 +108,13 @@ class Removing:
 
     def _balancer_gone(self, identity: str) -> bool:
         try:
-            status = self._cloud.load_balancers.status(identity).provisioning_status
+            state = self._cloud.load_balancers.head(identity).state
         except NotFound:
             return True
-        if status not in PENDING and status != "DELETED":
+        if state not in (BalancerState.BUSY, BalancerState.DELETING, BalancerState.DELETED):
             # a change that came in between put it back: ask again
             self._cloud.load_balancers.delete(identity)
-        return status == "DELETED"
+        return state is BalancerState.DELETED
 
     def _free(self, step: s.Delete) -> None:
         """Wait until the volume is at no server; it is taken off servers that do not exist, never off somebody else's."""
@@ -142,7 +142,7 @@ class Removing:
             return True
         if server_id:
             return server_id not in volume.attached_server_ids
-        return volume.status not in ("IN-USE", "DETACHING", "ATTACHING", "RESERVED")
+        return volume.state is not DiskState.IN_USE and not volume.state.moving
 
     def _stopped(self, server_id: str) -> bool:
         try:
@@ -155,7 +155,7 @@ class Removing:
             disk = show(identity)
         except NotFound:
             return True
-        if disk.status.startswith("ERROR"):
+        if disk.state.broken:
             raise Terminal(f"{kind} {disk.name or identity} cannot be deleted: it is in {disk.status}")
         return False
 

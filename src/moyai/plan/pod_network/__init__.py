@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol
 
 from moyai.cloud.capabilities import Capability
-from moyai.cloud.model import AddressPair
+from moyai.cloud.model import SourceAddress
 from moyai.plan.existing import Existing
 from moyai.plan.nodes import Node
 from moyai.plan.pod_network.routes import RoutedPods
@@ -23,7 +23,7 @@ class PodNetwork(Protocol):
         """What the cloud must offer."""
         ...
 
-    def send_from(self, node: Node) -> tuple[AddressPair, ...]:
+    def send_from(self, node: Node) -> tuple[SourceAddress, ...]:
         """Ranges that the node's port must be allowed to send from."""
         ...
 

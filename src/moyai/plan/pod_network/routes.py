@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network
 
 from moyai.cloud.capabilities import Capability
-from moyai.cloud.model import AddressPair, Route
+from moyai.cloud.model import Route, SourceAddress
 from moyai.plan import keys
 from moyai.plan import steps as s
 from moyai.plan.existing import Existing
@@ -21,8 +21,8 @@ class RoutedPods:
     network: Network
     needs: Capability | None = Capability.POD_ROUTING
 
-    def send_from(self, node: Node) -> tuple[AddressPair, ...]:
-        return (AddressPair(node.pod_cidr),)
+    def send_from(self, node: Node) -> tuple[SourceAddress, ...]:
+        return (SourceAddress(node.pod_cidr),)
 
     def routes(self, nodes: Sequence[Node]) -> int:
         return len(nodes)
@@ -30,7 +30,7 @@ class RoutedPods:
     def steps(self, nodes: Sequence[Node], *, existing: Existing, leaving: Sequence[str]) -> Iterator[s.Step]:
         for node in nodes:
             port = existing.ports.get(node.name)
-            if port is not None and {pair.address for pair in port.address_pairs} != {node.pod_cidr}:
+            if port is not None and {pair.address for pair in port.send_from} != {node.pod_cidr}:
                 yield s.SetSendFrom(key=keys.port(node.name), port_id=port.id, send_from=self.send_from(node))
         wanted = {Route(node.pod_cidr, node.address) for node in nodes}
         router = existing.router

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from moyai.cloud.capabilities import Taggable
-from moyai.cloud.model import AddressPair, Route, SecurityGroupRule
+from moyai.cloud.model import Route, SecurityGroupRule, SourceAddress
 from moyai.core.ids import Role
 from moyai.plan.nodes import Node
 from moyai.plan.steps.base import Step, Verb
@@ -107,7 +107,7 @@ class CreatePort(Step):
 
     verb: ClassVar[Verb] = Verb.CREATE
     node: Node
-    send_from: tuple[AddressPair, ...] = ()
+    send_from: tuple[SourceAddress, ...] = ()
 
     @property
     def text(self) -> str:
@@ -120,7 +120,7 @@ class SetSendFrom(Step):
 
     verb: ClassVar[Verb] = Verb.SET
     port_id: str
-    send_from: tuple[AddressPair, ...]
+    send_from: tuple[SourceAddress, ...]
 
     @property
     def text(self) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from moyai.cloud.model import AddressPair, Network, Port, Subnet
+from moyai.cloud.model import Network, Port, SourceAddress, Subnet
 from moyai.cloud.openstack import parse
 from moyai.cloud.openstack.neutron.parts import IDS_PER_QUERY
 from moyai.cloud.openstack.neutron.routers import RouterCalls
@@ -87,27 +87,27 @@ class NeutronNetworks(RouterCalls):
         subnet_id: str,
         fixed_ip: str = "",
         security_group_ids: Sequence[str] = (),
-        address_pairs: Sequence[AddressPair] = (),
+        send_from: Sequence[SourceAddress] = (),
         tags: Sequence[str],
     ) -> Port:
         address = {"subnet_id": subnet_id, **({"ip_address": fixed_ip} if fixed_ip else {})}
         body: dict[str, Any] = {"name": name, "network_id": network_id, "fixed_ips": [address]}
         if security_group_ids:
             body["security_groups"] = list(security_group_ids)
-        if address_pairs:
-            body["allowed_address_pairs"] = _pairs(address_pairs)
+        if send_from:
+            body["allowed_address_pairs"] = _pairs(send_from)
         return parse.port(self._create("port", name, body, tags))
 
     def update_port(
         self,
         port_id: str,
         *,
-        address_pairs: Sequence[AddressPair] | None = None,
+        send_from: Sequence[SourceAddress] | None = None,
         security_group_ids: Sequence[str] | None = None,
     ) -> Port:
         body: dict[str, Any] = {}
-        if address_pairs is not None:
-            body["allowed_address_pairs"] = _pairs(address_pairs)
+        if send_from is not None:
+            body["allowed_address_pairs"] = _pairs(send_from)
         if security_group_ids is not None:
             body["security_groups"] = list(security_group_ids)
         changed = self._neutron.put(f"/ports/{port_id}", {"port": body}, operation="update port", object_id=port_id)
@@ -117,5 +117,5 @@ class NeutronNetworks(RouterCalls):
         self._delete("port", port_id)
 
 
-def _pairs(pairs: Sequence[AddressPair]) -> list[dict[str, str]]:
+def _pairs(pairs: Sequence[SourceAddress]) -> list[dict[str, str]]:
     return [{"ip_address": pair.address, **({"mac_address": pair.mac} if pair.mac else {})} for pair in pairs]

@@ -1,7 +1,7 @@
-"""Which machine of the cloud this is, and in which zone: as cloud-init noted it, from the config drive, or from the cloud.
+"""What a machine of OpenStack knows of itself: which one it is, in which zone, and where its volumes show.
 
 Read without any credential. The sources are tried in this order, since the first ones cost nothing and do not depend on the
-network: cloud-init's note, a config drive that is laid open, the metadata service.
+network: cloud-init's file, a config drive that is laid open, the metadata service.
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ import json
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
+
+from moyai.cloud.model import Instance
 
 METADATA_URL = "http://169.254.169.254/openstack/latest/meta_data.json"
 NOTES = (
@@ -20,14 +21,6 @@ NOTES = (
     Path("/var/lib/cloud/seed/config_drive/openstack/latest/meta_data.json"),
 )
 _SECONDS = 10.0
-
-
-@dataclass(frozen=True)
-class Instance:
-    """``id``: the server's UUID; ``zone`` empty where the cloud tells none."""
-
-    id: str
-    zone: str
 
 
 def from_json(text: str) -> Instance | None:
@@ -73,3 +66,24 @@ def find(notes: Sequence[Path] = NOTES, get: Callable[[], str] = fetch) -> Insta
         return from_json(get())
     except (OSError, urllib.error.URLError):
         return None
+
+
+def disk_links(volume_id: str) -> tuple[str, ...]:
+    """Where udev (or the local cloud) shows a volume: virtio disks cut the id, SCSI ones keep it whole or cut it too."""
+    short = volume_id[:20]
+    return (
+        f"/dev/disk/by-id/virtio-{short}",
+        f"/dev/disk/by-id/scsi-0QEMU_QEMU_HARDDISK_{volume_id}",
+        f"/dev/disk/by-id/scsi-0QEMU_QEMU_HARDDISK_{short}",
+        f"/dev/disk/by-id/virtio-{volume_id}",
+    )
+
+
+class OpenStackGuest:
+    """Implements ``cloud.capabilities.Guest``."""
+
+    def instance(self) -> Instance | None:
+        return find()
+
+    def disk_links(self, volume_id: str) -> tuple[str, ...]:
+        return disk_links(volume_id)

@@ -1,11 +1,13 @@
-"""What Nova's words about a server mean: every combination that fencing stands on, and the statuses that plans go by."""
+"""What the cloud's words mean: every combination that fencing stands on, and the statuses that plans and waits go by."""
 
 from __future__ import annotations
 
 import pytest
 
-from moyai.cloud.model import NO_SERVER, Activity, Evidence, Power
-from moyai.cloud.openstack import server_states
+from moyai.cloud.load_balancers import BalancerState, Health
+from moyai.cloud.model import NO_SERVER, Activity, DiskState, Evidence, PortUse, Power
+from moyai.cloud.openstack import disk_states, octavia, parse, server_states
+from moyai.cloud.openstack.provider_ids import provider_id, server_id
 
 _NUMBERS = {"": "0", "running": "1", "paused": "3", "shutdown": "4", "crashed": "6", "suspended": "7"}
 
@@ -90,3 +92,80 @@ def test_a_status_is_read_as_power(status: str, power: Power) -> None:
 
 def test_a_machine_is_replaced_when_it_failed_or_is_gone() -> None:
     assert {power for power in Power if power.broken} == {Power.FAILED, Power.GONE}
+
+
+@pytest.mark.parametrize(
+    ("status", "state"),
+    [
+        ("CREATING", DiskState.CREATING),
+        ("RESERVED", DiskState.ATTACHING),
+        ("ATTACHING", DiskState.ATTACHING),
+        ("IN-USE", DiskState.IN_USE),
+        ("DETACHING", DiskState.DETACHING),
+        ("BACKING-UP", DiskState.BUSY),
+        ("DELETED", DiskState.DELETING),
+        ("ERROR", DiskState.FAILED),
+        ("ERROR_EXTENDING", DiskState.DEGRADED),
+        ("AWAITING-TRANSFER", DiskState.UNKNOWN),
+    ],
+)
+def test_a_status_of_a_volume_is_read_as_its_state(status: str, state: DiskState) -> None:
+    assert disk_states.state(status) is state
+
+
+@pytest.mark.parametrize(
+    ("status", "state"),
+    [
+        ("ACTIVE", BalancerState.ACTIVE),
+        ("PENDING_CREATE", BalancerState.BUSY),
+        ("PENDING_UPDATE", BalancerState.BUSY),
+        ("PENDING_DELETE", BalancerState.DELETING),
+        ("DELETED", BalancerState.DELETED),
+        ("ERROR", BalancerState.FAILED),
+        ("", BalancerState.UNKNOWN),
+    ],
+)
+def test_a_provisioning_status_is_read_as_a_balancers_state(status: str, state: BalancerState) -> None:
+    assert octavia.state(status) is state
+
+
+def test_an_operating_status_is_read_as_health() -> None:
+    words = ("ONLINE", "DEGRADED", "ERROR", "OFFLINE", "NO_MONITOR")
+    assert [octavia.health(word) for word in words] == [
+        Health.ONLINE,
+        Health.DEGRADED,
+        Health.FAILED,
+        Health.UNKNOWN,
+        Health.UNKNOWN,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("provider_id", "found"),
+    [
+        ("openstack:///00000000-0000-0000-0000-000000000001", "00000000-0000-0000-0000-000000000001"),
+        ("openstack://RegionOne/00000000-0000-0000-0000-000000000001", "00000000-0000-0000-0000-000000000001"),
+        ("aws:///eu/i-1", None),
+        ("", None),
+    ],
+)
+def test_provider_ids_with_and_without_region(provider_id: str, found: str | None) -> None:
+    assert server_id(provider_id) == found
+
+
+def test_a_provider_id_names_the_server_it_was_made_of() -> None:
+    server = "00000000-0000-0000-0000-000000000001"
+    assert server_id(provider_id(server)) == server
+
+
+def test_what_a_port_is_there_for_is_read_off_its_owner() -> None:
+    owners = ["", "compute:az1", "network:router_interface_distributed", "network:router_gateway", "network:dhcp", "Octavia"]
+    assert [parse.port_use(owner) for owner in owners] == [
+        PortUse.NOTHING,
+        PortUse.MACHINE,
+        PortUse.ROUTER,
+        PortUse.CLOUD,
+        PortUse.CLOUD,
+        PortUse.OTHER,
+    ]
+    assert [use for use in PortUse if not use.deletable] == [PortUse.ROUTER, PortUse.CLOUD]

@@ -1,0 +1,63 @@
+"""Rules of the source that neither ruff nor import-linter can check: the length of files, arguments by keyword."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+LINES = 400
+#: Parts in which no file is longer.
+SHORT = (
+    *(f"src/moyai/{room}" for room in ("ccm", "cli", "cloud", "core", "images", "kube", "lifecycle", "linux", "localcloud")),
+    *(f"src/moyai/{room}" for room in ("bootstrap", "diagnose", "runtime", "spec", "toolchain")),
+    *(f"tests/{kind}" for kind in ("bench", "cloud", "e2e", "host", "netns")),
+)
+#: Rooms in which every public function takes at most two arguments by position.
+ROOMS = ("images", "linux", "localcloud", "toolchain")
+#: Names and parameters of these are OpenStack's.
+OPENSTACKS = ("drivers/cinder/driver.py", "drivers/nova/driver.py", "drivers/octavia/provider.py")
+#: The parameters are those of a protocol of another room.
+ELSEWHERE = {"grow_mounted"}
+
+
+@pytest.mark.parametrize("part", SHORT)
+def test_no_file_is_longer_than_the_limit(part: str) -> None:
+    lengths = {file.name: len(file.read_text().splitlines()) for file in (ROOT / part).rglob("*.py")}
+    assert lengths, f"no file in {part}"
+    assert {name: lines for name, lines in lengths.items() if lines > LINES} == {}
+
+
+def _functions(tree: ast.AST, *, method: bool = False) -> Iterator[tuple[ast.FunctionDef | ast.AsyncFunctionDef, bool]]:
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.ClassDef):
+            yield from _functions(node, method=True)
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            static = any(isinstance(one, ast.Name) and one.id == "staticmethod" for one in node.decorator_list)
+            yield node, method and not static
+
+
+def _positional(function: ast.FunctionDef | ast.AsyncFunctionDef, *, method: bool) -> int:
+    return len(function.args.posonlyargs) + len(function.args.args) - method
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_more_than_two_arguments_go_by_keyword(room: str) -> None:
+    found: list[str] = []
+    for file in (ROOT / "src/moyai" / room).rglob("*.py"):
+        if str(file).endswith(OPENSTACKS):
+            continue
+        for function, method in _functions(ast.parse(file.read_text())):
+            public = not function.name.startswith("_") or function.name == "__init__"
+            # with *arguments, what stands before them can be handed over by position only
+            if (
+                public
+                and not function.args.vararg
+                and function.name not in ELSEWHERE
+                and _positional(function, method=method) > 2
+            ):
+                found.append(f"{file.name}:{function.lineno} {function.name}")
+    assert found == []
