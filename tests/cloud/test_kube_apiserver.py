@@ -213,7 +213,7 @@ async def test_nodes_are_initialised_and_follow_their_machines(api: KubeApi) -> 
     async with controllers(api, cloud, "node", "node-lifecycle", "route"):
         await until(lambda: all(parse_node(api.call("GET", path)).provider_id for path in nodes.values()))
         node = parse_node(api.call("GET", nodes["demo-1"]))
-        assert node.provider_id == f"memory:///{server(1).id}"
+        assert node.provider_id == cloud.machines.provider_id(server(1).id)
         assert [(one.type, one.address) for one in node.addresses] == [("InternalIP", "10.0.0.1"), ("Hostname", "demo-1")]
         assert node.pod_cidrs == ("10.244.1.0/24",)
         assert node.labels["topology.kubernetes.io/zone"] == "az1"

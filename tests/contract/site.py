@@ -102,7 +102,7 @@ def clear(cloud: Cloud, clock: Clock, uid: str) -> None:
 
 def _pending(cloud: Cloud, balancer_id: str) -> bool:
     found = cloud.load_balancers.load_balancers()
-    return any(one.state in (BalancerState.BUSY, BalancerState.DELETING) for one in found if one.id == balancer_id)
+    return any(one.state is BalancerState.BUSY for one in found if one.id == balancer_id)
 
 
 def until(done: Callable[[], bool], seconds: float, clock: Clock) -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from moyai.cloud.memory import Delays, MemoryCloud, Mortal
-from moyai.cloud.memory.disks import attached, in_state
+from moyai.cloud.memory.disks import attached, disk_at
 from moyai.cloud.memory.machines import powered
 from moyai.cloud.memory.table import Table
 from moyai.cloud.model import DiskState, Server, Volume
@@ -23,14 +23,15 @@ def memory(*, looks: int = 2, mortal: Mortal | None = None) -> MemoryCloud:
 def add_server(cloud: MemoryCloud, name: str, zone: str = "az1") -> Server:
     """A server that runs, on no network."""
     store = cloud.store
-    return store.servers.put(powered(Server(store.new_id(), name, "ACTIVE", zone, "m1.small"), on=True))
+    return store.servers.put(powered(Server(store.new_id(), name, "", zone, "m1.small"), on=True))
 
 
 def add_volume(cloud: MemoryCloud, name: str, **more: Any) -> Volume:
     """A volume of 1 GiB that nobody uses, but for what ``more`` says."""
     store = cloud.store
     made = Volume(store.new_id(), name, "", 1, zone="az1", type_name="files", created=store.clock.now())
-    return store.volumes.put(replace(in_state(made, DiskState.AVAILABLE), **more))
+    made = disk_at(made, DiskState.AVAILABLE)
+    return store.volumes.put(replace(made, **more))
 
 
 def attach(cloud: MemoryCloud, name: str, server_id: str, *, metadata: Mapping[str, str] | None = None) -> Volume:

@@ -10,7 +10,7 @@ import pytest
 
 from moyai.bootstrap import pki
 from moyai.cloud.memory import MemoryCloud
-from moyai.cloud.model import Image, PortUse, Power, Snapshot, Volume
+from moyai.cloud.model import DiskState, Image, PortUse, Power, Snapshot, Volume
 from moyai.core.ids import CLUSTER_TAG, cluster_tag
 from moyai.core.paths import Paths
 from moyai.core.progress import Reporter
@@ -125,7 +125,7 @@ class World:
                 ("balancers", store.balancers),
             )
             for item in table
-            if not getattr(item, "external", False) and getattr(item, "use", PortUse.NOTHING).deletable
+            if not getattr(item, "external", False) and getattr(item, "use", PortUse.OTHER).deletable
         ]
         found += [f"keypair {name}" for name in store.keypairs]
         return sorted([*found, *(f"credential {name}" for name in store.credentials)])
@@ -166,7 +166,7 @@ def with_disks(world: World, policy: str = "Delete") -> Disks:
     first, second = (one for one in world.store.servers if "workers" in one.name)
     own = attach(world.cloud, "pvc-own", first.id, metadata={CLUSTER_TAG: uid})
     static = attach(world.cloud, "precious", second.id)
-    snap = Snapshot("snap", "snapshot-1", "AVAILABLE", own.id, 1, metadata={CLUSTER_TAG: uid})
+    snap = Snapshot("snap", "snapshot-1", "available", own.id, 1, metadata={CLUSTER_TAG: uid}, state=DiskState.AVAILABLE)
     return Disks(own, static, world.store.snapshots.put(snap))
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
 from moyai.ccm.service import FINALIZER
 from moyai.cloud.load_balancers import BalancerState, LoadBalancer
 from moyai.cloud.memory import Killed
-from moyai.cloud.memory.balancer_tree import in_state
 from moyai.cloud.model import FloatingIP, Port
 from moyai.core.ids import cluster_tag
 from moyai.kube.watching import NODES, SERVICES
@@ -209,7 +209,7 @@ async def test_a_load_balancer_in_error_is_made_anew_and_the_floating_ip_stays()
     async with world.run():
         await world.until(world.address)
         address, broken = world.address(), only(world)
-        world.store.balancers.put(in_state(broken, BalancerState.FAILED))
+        world.store.balancers.put(replace(broken, state=BalancerState.FAILED))
         world.edit(sessionAffinity="ClientIP")
         await world.until(lambda: broken.id not in world.store.balancers and len(world.store.balancers) == 1)
         await world.until(lambda: only(world).state is BalancerState.ACTIVE)

@@ -73,7 +73,7 @@ async def test_what_the_cloud_could_not_make_is_told_and_taken_away() -> None:
 
 async def test_a_broken_volume_of_an_earlier_process_is_made_anew() -> None:
     world = World()
-    broken = add_volume(world.raw, "pvc-1", status="ERROR", state=DiskState.FAILED, metadata={CLUSTER_TAG: UID})
+    broken = add_volume(world.raw, "pvc-1", state=DiskState.FAILED, metadata={CLUSTER_TAG: UID})
     made = await world.volumes.create(wanted())
     assert made.volume.id != broken.id
     assert world.raw.store.volumes.ids() == [made.volume.id]
@@ -178,13 +178,8 @@ async def test_who_is_not_there() -> None:
 
 async def test_a_volume_comes_free_of_a_machine_that_vanished() -> None:
     world = World()
-    volume = add_volume(
-        world.raw,
-        "data",
-        state=DiskState.IN_USE,
-        attached_server_ids=("gone",),
-        attachments=(Attachment("gone", "a1", "/dev/vdb"),),
-    )
+    gone: dict[str, Any] = {"attached_server_ids": ("gone",), "attachments": (Attachment("gone", "a1", "/dev/vdb"),)}
+    volume = add_volume(world.raw, "data", state=DiskState.IN_USE, **gone)
     await world.volumes.detach(volume.id, "gone")
     assert world.raw.store.volumes[volume.id].state is DiskState.AVAILABLE
     assert "disks.forget_attachment" in world.raw.calls
@@ -399,7 +394,7 @@ async def test_the_service_speaks_csi() -> None:
 async def test_a_broken_volume_is_ill() -> None:
     world = World()
     well = add_volume(world.raw, "a", metadata={CLUSTER_TAG: UID})
-    ill = add_volume(world.raw, "b", metadata={CLUSTER_TAG: UID}, status="ERROR", state=DiskState.FAILED)
+    ill = add_volume(world.raw, "b", metadata={CLUSTER_TAG: UID}, state=DiskState.FAILED)
     listed = await world.controller.ControllerListVolumeHealth(pb.ControllerListVolumeHealthRequest())
     assert [one.volume_id for one in listed.entries] == [ill.id]
     health = await world.controller.ControllerGetVolumeHealth(pb.ControllerGetVolumeHealthRequest(volume_id=well.id))

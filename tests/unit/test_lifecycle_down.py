@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from moyai.cloud.load_balancers import BalancerState, LoadBalancer
-from moyai.cloud.memory.balancer_tree import in_state
 from moyai.cloud.memory.disks import detached
-from moyai.cloud.model import FloatingIP, Port, PortUse, Route, Server, Snapshot
+from moyai.cloud.model import DiskState, FloatingIP, Port, PortUse, Route, Server, Snapshot
 from moyai.core.errors import MoyaiError, Terminal, UsageError
 from moyai.core.ids import CLUSTER_TAG, cluster_tag
 from moyai.kube.watching import PODS, SERVICES
@@ -57,7 +57,7 @@ def test_everything_that_hangs_on_a_cluster_goes_and_others_stay(world: World) -
     cloud.store.settle()
     # somebody changes it at this moment
     busy = cloud.store.balancers[lb.id]
-    cloud.store.balancers.put(in_state(busy, BalancerState.BUSY))
+    cloud.store.balancers.put(replace(busy, state=BalancerState.BUSY))
     cloud.store.later(10, lambda: cloud.store.balancers.put(busy) and None)
     cloud.store.floating_ips.put(FloatingIP("fip-lb", "203.0.113.77", "ACTIVE", port_id=lb.vip_port_id, tags=(tag,)))
     cloud.store.floating_ips.put(FloatingIP("fip-kept", "203.0.113.79", "DOWN", tags=(tag, "moyai.keep=true")))
@@ -122,7 +122,7 @@ def test_pods_let_go_of_volumes_that_stay_before_their_machines_are_touched(worl
 
 def test_a_snapshot_that_is_not_the_clusters_keeps_its_volume(world: World) -> None:
     disks = with_disks(world)
-    world.store.snapshots.put(Snapshot("mine", "by-hand", "AVAILABLE", disks.own.id, 1))
+    world.store.snapshots.put(Snapshot("mine", "by-hand", "available", disks.own.id, 1, state=DiskState.AVAILABLE))
     report = world.down()
     assert not report.left
     line = next(line for line in report.lines if line.name == "pvc-own")

@@ -117,7 +117,7 @@ def test_late_joiners_get_a_fresh_token(world: World) -> None:
 def test_a_server_in_error_is_told_and_replaced(world: World) -> None:
     world.cloud.faults.break_next("machines.create_server", "No valid host was found", name="quickstart-workers-1")
     with pytest.raises(
-        Terminal, match=r"server quickstart-workers-1 is in ERROR: No valid host was found; its console ends with: .*"
+        Terminal, match=r"server quickstart-workers-1 is in failed: No valid host was found; its console ends with: .*"
     ) as caught:
         world.up()
     assert "\n" not in str(caught.value)

@@ -1,8 +1,8 @@
 """Services by load balancers of the cloud: the tree, its floating IP, and the rules that let it reach the nodes.
 
-What always holds: every look reads the cloud's own state, so that a kill between any two calls leaves nothing double
-and nothing behind; the address and the rules are made while the cloud still builds the load balancer; calls per Service do not grow with
-the number of Services.
+What always holds: every look reads the cloud's own state, so that a kill between any two calls leaves nothing double and
+nothing behind; the address and the rules are made while the cloud still builds the load balancer; calls per Service do not grow
+with the number of Services.
 """
 
 from __future__ import annotations

@@ -6,16 +6,12 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from moyai.cloud.load_balancers import BalancerState, Listener, LoadBalancer, Monitor, Pool
+from moyai.cloud.load_balancers import Listener, LoadBalancer, Monitor, Pool
 
 
 def head(found: LoadBalancer) -> LoadBalancer:
     """Without its tree."""
     return replace(found, listeners=(), loose_pools=())
-
-
-def in_state(found: LoadBalancer, state: BalancerState) -> LoadBalancer:
-    return replace(found, state=state, status=state.upper())
 
 
 def planted(wanted: LoadBalancer, new_id: Callable[[], str]) -> LoadBalancer:

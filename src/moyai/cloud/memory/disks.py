@@ -7,14 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TypeVar
 
 from moyai.cloud.memory.session import Service, api
 from moyai.cloud.memory.store import DISK_QUOTAS
 from moyai.cloud.model import Attachment, DiskState, Quota, Snapshot, Volume, VolumeType
 from moyai.core.errors import Conflict, NotFound, Terminal
-
-T = TypeVar("T", Volume, Snapshot)
 
 
 class MemoryDisks(Service):
@@ -77,7 +74,7 @@ class MemoryDisks(Service):
             source_volume_id=source_volume_id,
             created=store.clock.now(),
         )
-        made = in_state(made, DiskState.CREATING)
+        made = disk_at(made, DiskState.CREATING)
         why = store.faults.breakage("disks.create_volume", name)
         with self._change():
             store.volumes.put(made)
@@ -90,7 +87,7 @@ class MemoryDisks(Service):
             return
         if why:
             self._store.messages.setdefault(volume_id, []).insert(0, why)
-        self._store.volumes.put(in_state(volume, DiskState.FAILED if why else DiskState.AVAILABLE))
+        self._store.volumes.put(disk_at(volume, DiskState.FAILED if why else DiskState.AVAILABLE))
 
     @api
     def extend_volume(self, volume_id: str, size_gb: int) -> None:
@@ -101,14 +98,14 @@ class MemoryDisks(Service):
             raise self._refused(Terminal, words, volume_id)
         store.take("gigabytes", size_gb - volume.size_gb)
         with self._change():
-            store.volumes.put(in_state(volume, DiskState.EXTENDING))
+            store.volumes.put(disk_at(volume, DiskState.EXTENDING))
             store.later(store.delays.volume, lambda: self._extended(volume_id, size_gb))
 
     def _extended(self, volume_id: str, size_gb: int) -> None:
         volume = self._store.volumes.get(volume_id)
         if volume is not None and volume.state is DiskState.EXTENDING:
             state = DiskState.IN_USE if volume.attachments else DiskState.AVAILABLE
-            self._store.volumes.put(replace(in_state(volume, state), size_gb=size_gb))
+            self._store.volumes.put(replace(disk_at(volume, state), size_gb=size_gb))
 
     @api
     def delete_volume(self, volume_id: str) -> None:
@@ -120,7 +117,7 @@ class MemoryDisks(Service):
             words = f"Invalid volume: it is {volume.status}; it must be available or error and must not have snapshots."
             raise self._refused(Terminal, words, volume_id)
         with self._change():
-            store.volumes.put(in_state(volume, DiskState.DELETING))
+            store.volumes.put(disk_at(volume, DiskState.DELETING))
             store.later(store.delays.volume, lambda: store.volumes.drop(volume_id) and None)
 
     @api
@@ -152,7 +149,7 @@ class MemoryDisks(Service):
             raise self._refused(Terminal, f"Invalid volume: status must be available or in-use, it is {source.status}")
         store.take("snapshots")
         made = Snapshot(store.new_id(), name, "", volume_id, source.size_gb, store.clock.now(), dict(metadata))
-        made = in_state(made, DiskState.CREATING)
+        made = _snapshot_at(made, DiskState.CREATING)
         why = store.faults.breakage("disks.create_snapshot", name)
         with self._change():
             store.snapshots.put(made)
@@ -165,7 +162,7 @@ class MemoryDisks(Service):
             return
         if why:
             self._store.messages.setdefault(snapshot_id, []).insert(0, why)
-        self._store.snapshots.put(in_state(snapshot, DiskState.FAILED if why else DiskState.AVAILABLE))
+        self._store.snapshots.put(_snapshot_at(snapshot, DiskState.FAILED if why else DiskState.AVAILABLE))
 
     @api
     def delete_snapshot(self, snapshot_id: str) -> None:
@@ -174,7 +171,7 @@ class MemoryDisks(Service):
         if snapshot is None or snapshot.state is DiskState.DELETING:
             return
         with self._change():
-            store.snapshots.put(in_state(snapshot, DiskState.DELETING))
+            store.snapshots.put(_snapshot_at(snapshot, DiskState.DELETING))
             store.later(store.delays.snapshot, lambda: store.snapshots.drop(snapshot_id) and None)
 
     @api
@@ -194,10 +191,6 @@ class MemoryDisks(Service):
         return [Quota(name, self._store.limits.get(name, -1), self._store.used[name]) for name in DISK_QUOTAS]
 
 
-def in_state(disk: T, state: DiskState) -> T:
-    return replace(disk, state=state, status=state.upper())
-
-
 def attached(volume: Volume, server_id: str, attachment_id: str) -> Volume:
     """The volume at one more server."""
     attachments = (*volume.attachments, Attachment(server_id, attachment_id, "/dev/vdb"))
@@ -211,7 +204,15 @@ def detached(volume: Volume, server_id: str) -> Volume:
 
 def _with(volume: Volume, attachments: tuple[Attachment, ...]) -> Volume:
     return replace(
-        in_state(volume, DiskState.IN_USE if attachments else DiskState.AVAILABLE),
+        disk_at(volume, DiskState.IN_USE if attachments else DiskState.AVAILABLE),
         attachments=attachments,
         attached_server_ids=tuple(one.server_id for one in attachments),
     )
+
+
+def disk_at(volume: Volume, state: DiskState) -> Volume:
+    return replace(volume, state=state, status=state.value)
+
+
+def _snapshot_at(snapshot: Snapshot, state: DiskState) -> Snapshot:
+    return replace(snapshot, state=state, status=state.value)

@@ -1,4 +1,4 @@
-"""Load balancers, as Octavia has them: trees at creation only, BUSY after each change, and nothing while BUSY."""
+"""Load balancers, as Octavia has them: trees at creation only, busy after each change, and no change while busy."""
 
 from __future__ import annotations
 
@@ -37,7 +37,8 @@ class MemoryLoadBalancers(MemoryRouters):
         store = self._store
         store.take("load_balancer")
         made = tree.planted(wanted, store.new_id)
-        why = store.faults.breakage("load_balancers.create", wanted.name)
+        broken = store.faults.breakage("load_balancers.create", wanted.name)
+        goal = BalancerState.FAILED if broken else BalancerState.ACTIVE
         vip, own = self._vip(made)
         made = replace(
             made,
@@ -48,14 +49,12 @@ class MemoryLoadBalancers(MemoryRouters):
             provider=wanted.provider or "memory",
             tags=tuple(sorted(wanted.tags)),
         )
-        made = tree.in_state(made, BalancerState.BUSY)
+        made = _at(made, BalancerState.BUSY)
         with self._change():
             if own:
                 store.ports.put(vip)
             self._put(made)
-            store.later(
-                store.delays.balancer, lambda: self._done(made.id, BalancerState.FAILED if why else BalancerState.ACTIVE)
-            )
+            store.later(store.delays.balancer, lambda: self._done(made.id, goal))
         return tree.head(made)
 
     def _vip(self, wanted: LoadBalancer) -> tuple[Port, bool]:
@@ -91,10 +90,10 @@ class MemoryLoadBalancers(MemoryRouters):
         found = self._store.balancers.get(load_balancer_id)
         if found is None:
             return
-        if found.state in (BalancerState.BUSY, BalancerState.DELETING):
+        if found.state not in (BalancerState.ACTIVE, BalancerState.FAILED):
             raise self._immutable(load_balancer_id)
         with self._change():
-            self._store.balancers.put(tree.in_state(found, BalancerState.DELETING))
+            self._store.balancers.put(_at(found, BalancerState.DELETING))
             self._store.later(self._store.delays.balancer, lambda: self._gone(load_balancer_id))
 
     @api
@@ -187,7 +186,7 @@ class MemoryLoadBalancers(MemoryRouters):
         found: LoadBalancer = self._find(self._store.balancers, balancer_id)
         if found.state is not BalancerState.ACTIVE:
             raise self._immutable(balancer_id)
-        changed = tree.in_state(change(found), BalancerState.BUSY)
+        changed = _at(change(found), BalancerState.BUSY)
         with self._change():
             self._put(changed)
             self._store.later(self._store.delays.balancer, lambda: self._done(balancer_id, BalancerState.ACTIVE))
@@ -212,7 +211,7 @@ class MemoryLoadBalancers(MemoryRouters):
         found = self._store.balancers.get(balancer_id)
         if found is not None and found.state is BalancerState.BUSY:
             health = Health.ONLINE if state is BalancerState.ACTIVE else Health.FAILED
-            self._store.balancers.put(replace(tree.in_state(found, state), health=health))
+            self._store.balancers.put(replace(_at(found, state), health=health))
 
     def _gone(self, balancer_id: str) -> None:
         store = self._store
@@ -224,3 +223,7 @@ class MemoryLoadBalancers(MemoryRouters):
         for port in store.ports.by("device", f"lb-{balancer_id}"):
             unplug(store, port.id)
             store.ports.drop(port.id)
+
+
+def _at(found: LoadBalancer, state: BalancerState) -> LoadBalancer:
+    return replace(found, state=state, status=state.value)

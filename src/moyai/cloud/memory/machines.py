@@ -6,12 +6,12 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from moyai.cloud.memory.addresses import show_addresses
-from moyai.cloud.memory.disks import attached, detached, in_state
+from moyai.cloud.memory.disks import attached, detached, disk_at
 from moyai.cloud.memory.session import Service, Session, api
 from moyai.cloud.model import Activity, DiskState, Evidence, Flavor, Port, PortUse, Power, Server
 from moyai.core.errors import Conflict, QuotaExceeded, Terminal
 
-#: A Node's name for a server is this and the server's id.
+#: How a Node of Kubernetes names a server of this cloud.
 _PROVIDER = "memory:///"
 
 
@@ -77,18 +77,18 @@ class MemoryMachines(Service):
         server = Server(
             id=store.new_id(),
             name=name,
-            status="BUILD",
+            status="",
             zone=zone or store.zones[0],
             flavor_name=flavor.name,
             metadata=dict(metadata),
             tags=tuple(sorted(tags)),
-            power=Power.STARTING,
         )
+        server = _at(server, Power.STARTING)
         why = store.faults.breakage("machines.create_server", name)
         with self._change():
             store.servers.put(server)
             for port in ports:
-                store.ports.put(replace(port, device_id=server.id, use=PortUse.MACHINE, status="BUILD"))
+                store.ports.put(replace(port, device_id=server.id, use=PortUse.MACHINE, status="DOWN"))
             store.later(store.delays.server, lambda: self._built(server.id, why))
         return server
 
@@ -104,7 +104,7 @@ class MemoryMachines(Service):
         if server is None or server.power is not Power.STARTING:
             return
         if why:
-            store.servers.put(replace(server, status="ERROR", fault=why, power=Power.FAILED))
+            store.servers.put(replace(_at(server, Power.FAILED), fault=why))
             return
         for port in store.ports.by("device", server_id):
             store.ports.put(replace(port, status="ACTIVE"))
@@ -169,7 +169,7 @@ class MemoryMachines(Service):
             self._store.servers.put(powered(server, on=on))
 
     def _busy(self, server: Server, task: str) -> None:
-        """Nova's status stays as it was; what is being done makes it uncertain what the machine is."""
+        """It is called what it was before; that something is being done to it makes uncertain what it is."""
         self._store.tasks[server.id] = task
         words = f"that its server is {server.status}, {task}"
         self._store.servers.put(replace(server, evidence=Evidence(Activity.BETWEEN, words)))
@@ -191,7 +191,7 @@ class MemoryMachines(Service):
         why, was = store.faults.breakage("machines.attach_volume", volume.name), volume.state
         with self._change():
             if was is DiskState.AVAILABLE:
-                store.volumes.put(in_state(volume, DiskState.ATTACHING))
+                store.volumes.put(disk_at(volume, DiskState.ATTACHING))
             store.later(store.delays.volume, lambda: self._attached(server_id, volume_id, was if why else None))
 
     def _attached(self, server_id: str, volume_id: str, failed: DiskState | None) -> None:
@@ -200,7 +200,7 @@ class MemoryMachines(Service):
         if volume is None:
             return
         if failed or server_id not in store.servers:
-            store.volumes.put(in_state(volume, failed or DiskState.AVAILABLE))
+            store.volumes.put(disk_at(volume, failed or DiskState.AVAILABLE))
             return
         store.volumes.put(attached(volume, server_id, store.new_id()))
 
@@ -213,7 +213,7 @@ class MemoryMachines(Service):
         if volume.state is not DiskState.IN_USE:
             raise self._refused(Conflict, f"Invalid volume: it is {volume.status}", volume_id)
         with self._change():
-            store.volumes.put(in_state(volume, DiskState.DETACHING))
+            store.volumes.put(disk_at(volume, DiskState.DETACHING))
             store.later(store.delays.volume, lambda: self._detached(server_id, volume_id))
 
     def _detached(self, server_id: str, volume_id: str) -> None:
@@ -249,8 +249,10 @@ class MemoryMachines(Service):
 
 def powered(server: Server, *, on: bool) -> Server:
     """The server at rest, on or off."""
-    if on:
-        evidence = Evidence(Activity.RUNNING, "that its server is ACTIVE, active, power running", may_power_off=True)
-        return replace(server, status="ACTIVE", power=Power.RUNNING, evidence=evidence)
-    evidence = Evidence(Activity.OFF, "that its server is SHUTOFF, stopped, power shutdown")
-    return replace(server, status="SHUTOFF", power=Power.OFF, evidence=evidence)
+    activity = Activity.RUNNING if on else Activity.OFF
+    words = f"that its server is {'running' if on else 'off'}"
+    return replace(_at(server, Power.RUNNING if on else Power.OFF), evidence=Evidence(activity, words, may_power_off=on))
+
+
+def _at(server: Server, power: Power) -> Server:
+    return replace(server, power=power, status=power.value)

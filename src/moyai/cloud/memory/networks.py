@@ -14,7 +14,7 @@ from moyai.cloud.model import Network, Port, PortUse, SourceAddress, Subnet
 from moyai.core.errors import Conflict, Terminal
 
 #: Neutron's own limit (max_allowed_address_pair).
-_SOURCES = 10
+_PAIRS = 10
 
 
 class MemoryNetworks(MemoryRouters):
@@ -136,16 +136,16 @@ class MemoryNetworks(MemoryRouters):
             status="DOWN",
             fixed_ips=(self._choose(subnet, fixed_ip),),
             subnet_ids=(subnet_id,),
-            send_from=self._sources(send_from),
+            send_from=self._pairs(send_from),
             security_group_ids=tuple(sorted(security_group_ids)),
         )
         mac = "fa:16:3e:" + ":".join(port.id[start : start + 2] for start in (2, 4, 6))
         return self._make(store.ports, replace(port, mac=mac), tags)
 
-    def _sources(self, sources: Sequence[SourceAddress]) -> tuple[SourceAddress, ...]:
-        if len(sources) > _SOURCES:
-            raise self._refused(Terminal, f"The number of allowed address pair exceeds the maximum {_SOURCES}.")
-        return tuple(sorted(sources))
+    def _pairs(self, pairs: Sequence[SourceAddress]) -> tuple[SourceAddress, ...]:
+        if len(pairs) > _PAIRS:
+            raise self._refused(Terminal, f"The number of allowed address pair exceeds the maximum {_PAIRS}.")
+        return tuple(sorted(pairs))
 
     @api
     def update_port(
@@ -157,7 +157,7 @@ class MemoryNetworks(MemoryRouters):
     ) -> Port:
         port: Port = self._find(self._store.ports, port_id)
         if send_from is not None:
-            port = replace(port, send_from=self._sources(send_from))
+            port = replace(port, send_from=self._pairs(send_from))
         if security_group_ids is not None:
             port = replace(port, security_group_ids=tuple(sorted(security_group_ids)))
         with self._change():
@@ -169,7 +169,7 @@ class MemoryNetworks(MemoryRouters):
         if port is None:
             return
         if not port.use.deletable:
-            words = f"Port {port_id} cannot be deleted directly via the port API: it is the {port.use}'s."
+            words = f"Port {port_id} cannot be deleted directly via the port API: it is there for the {port.use.value}."
             raise self._refused(Conflict, words, port_id)
         with self._change():
             unplug(self._store, port_id)
