@@ -127,8 +127,6 @@ async def test_abilities_and_codes(world: tuple[MemoryCloud, Path]) -> None:
 async def test_the_node_service_alone_tells_what_the_driver_can_as_a_whole(sockets: Path) -> None:
     options = CsiOptions(endpoint=f"unix://{sockets}/csi.sock", cluster="demo", controller=False)
     driver = Driver(options, CsiConfig(), cloud=None, disks=as_disks(FakeDisks()), guest=KnownGuest(Instance("one", "az1")))
-    options = CsiOptions(endpoint=f"unix://{sockets}/csi.sock", cluster="demo", controller=False)
-    driver = Driver(options, CsiConfig(), cloud=None, disks=as_disks(FakeDisks()), guest=KnownGuest(Instance("one", "az1")))
     stop = asyncio.Event()
     running = asyncio.create_task(driver.run(stop))
     async with asyncio.timeout(10):
