@@ -21,7 +21,7 @@ import pytest
 from moyai.cloud.openstack import OpenStackCloud, connect
 from moyai.core.ids import CLUSTER_TAG, new_uid
 from moyai.csi.app import CsiOptions, Driver
-from moyai.csi.settings import BlockStorageConfig, CsiConfig, MoyaiConfig
+from moyai.csi.settings import BlockStorageConfig, CsiConfig, DriverConfig
 from moyai.images.references import MOYAI
 from tests import csi_sanity, sdk
 from tests.cloud.server_site import Site, site
@@ -86,7 +86,7 @@ async def test_the_suite_passes_whole(place: Site, machine: Any, provider: OpenS
     # the folder's own name is longer than a socket's may be
     short = tmp_path / "f"
     short.symlink_to(folder)
-    config = CsiConfig(storage=BlockStorageConfig(node_volume_attach_limit=LIMIT), moyai=MoyaiConfig(cluster_uid=uid))
+    config = CsiConfig(storage=BlockStorageConfig(node_volume_attach_limit=LIMIT), moyai=DriverConfig(cluster_uid=uid))
     driver = Driver(
         CsiOptions(endpoint=f"unix://{short / 'controller.sock'}", cluster="sanity", node=False),
         config,

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from moyai.cloud.openstack.guest import disk_links
-from moyai.csi.controller.access_modes import Access
+from moyai.csi.access_modes import Access
 from moyai.csi.errors import Refused
 from moyai.csi.names import BLANK
-from moyai.csi.node.disks import LinuxDisks
+from moyai.csi.node.disks import LinuxDevices, linux_disks
 from moyai.csi.node.staging import NodeWork
 from moyai.linux import filesystem, loop, mounts
 from moyai.linux.process import ProcessError, run
@@ -27,15 +27,14 @@ MIB = 1 << 20
 Device = Callable[[str, int], str]
 
 
-class HereDisks(LinuxDisks):
+class HereDevices(LinuxDevices):
     """The machine's devices, but links to disks are looked for in a folder of the test."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def device(self, links: object) -> str | None:
-        assert isinstance(links, list | tuple)
-        return super().device([str(self._folder / Path(str(one)).name) for one in links])  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
+    def find(self, links: Sequence[str]) -> str | None:
+        return super().find([str(self._folder / Path(one).name) for one in links])
 
 
 @pytest.fixture
@@ -62,7 +61,7 @@ def device(tmp_path: Path) -> Iterator[Device]:
 @pytest.fixture
 def node(tmp_path: Path) -> NodeWork:
     (tmp_path / "by-id").mkdir()
-    return NodeWork(HereDisks(tmp_path / "by-id"), links=disk_links, patience=1.0)
+    return NodeWork(linux_disks(HereDevices(tmp_path / "by-id")), links=disk_links, patience=1.0)
 
 
 def show(tmp_path: Path, device: str, volume_id: str = ID) -> None:

@@ -15,12 +15,13 @@ import pytest
 from moyai.cloud.model import Instance, Volume
 from moyai.cloud.openstack.guest import disk_links
 from moyai.csi.app import CsiOptions, Driver
-from moyai.csi.settings import BlockStorageConfig, CsiConfig, MoyaiConfig
+from moyai.csi.node.disks import linux_disks
+from moyai.csi.settings import BlockStorageConfig, CsiConfig, DriverConfig
 from moyai.linux import loop, mounts
 from moyai.linux.process import run
 from tests import csi_sanity
 from tests.fakes.cloud import add_server, memory
-from tests.netns.test_csi_disks import HereDisks
+from tests.netns.test_csi_disks import HereDevices
 from tests.unit.csi_disks import KnownGuest
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="mounts and loop devices")
@@ -77,12 +78,12 @@ async def test_the_suite_passes_whole(place: Path, kind: str) -> None:
     server = add_server(raw, "node-1")
     raw.store.volumes.watch(Attacher(place, server.id))
     endpoint = f"unix://{place}/csi.sock"
-    config = CsiConfig(storage=BlockStorageConfig(node_volume_attach_limit=5), moyai=MoyaiConfig(cluster_uid="sanity"))
+    config = CsiConfig(storage=BlockStorageConfig(node_volume_attach_limit=5), moyai=DriverConfig(cluster_uid="sanity"))
     driver = Driver(
         CsiOptions(endpoint=endpoint, cluster="sanity"),
         config,
         cloud=raw,
-        disks=HereDisks(place / "by-id"),
+        disks=linux_disks(HereDevices(place / "by-id")),
         guest=KnownGuest(Instance(server.id, server.zone)),
     )
     stop = asyncio.Event()

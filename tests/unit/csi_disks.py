@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from moyai.cloud.memory import Killed
 from moyai.cloud.model import Instance
 from moyai.cloud.openstack.guest import disk_links
-from moyai.csi.node.disks import Damaged, Disks, Mount, NotPermitted, Usage
+from moyai.csi.node.disks import Damaged, Mount, NodeDisks, NotPermitted, Usage
 
 GIB = 1 << 30
 
@@ -66,13 +66,13 @@ class FakeDisks:
 
     # ---- what is
 
-    def device(self, links: Sequence[str]) -> str | None:
+    def find(self, links: Sequence[str]) -> str | None:
         return next((self.links[link] for link in links if link in self.links), None)
 
     def number(self, path: str) -> tuple[int, int] | None:
         if path in self.disks:
             return self.disks[path].number
-        mounted = self.mounted(path)
+        mounted = self.at(path)
         return self.disks[f"/dev{mounted.root}"].number if mounted and mounted.fs_type == self.dev else None
 
     def size(self, device: str) -> int:
@@ -83,10 +83,10 @@ class FakeDisks:
     def rescan(self, device: str) -> None:
         self.rescans += 1
 
-    def mounts(self) -> list[Mount]:
+    def all(self) -> list[Mount]:
         return list(self.table)
 
-    def mounted(self, path: str) -> Mount | None:
+    def at(self, path: str) -> Mount | None:
         return next((one for one in reversed(self.table) if one.point == path), None)
 
     def exists(self, path: str) -> bool:
@@ -102,7 +102,7 @@ class FakeDisks:
         return self.error_count
 
     def usage(self, path: str) -> Usage:
-        mounted = self.mounted(path)
+        mounted = self.at(path)
         assert mounted is not None
         disk = self._of(mounted.device)
         if disk.sick:
@@ -121,7 +121,7 @@ class FakeDisks:
         self.files.add(path)
 
     def remove(self, path: str) -> None:
-        assert self.mounted(path) is None, "what is mounted cannot be removed"
+        assert self.at(path) is None, "what is mounted cannot be removed"
         self.folders.discard(path)
         self.files.discard(path)
 
@@ -159,12 +159,12 @@ class FakeDisks:
         self._change(f"mount {target}")
 
     def bind(self, source: str, target: str, *, read_only: bool) -> None:
-        if self.mounted(target) is None:
+        if self.at(target) is None:
             if source in self.disks:
                 name = posixpath.basename(source)
                 self.table.append(Mount(target, f"/{name}", _DEV, self.dev, self.dev, False))
             else:
-                below = self.mounted(source)
+                below = self.at(source)
                 assert below is not None
                 self.table.append(Mount(target, "/", below.device, below.fs_type, below.source, below.read_only))
             self._change(f"bind {target}")
@@ -175,14 +175,14 @@ class FakeDisks:
             self._change(f"read-only {target}")
 
     def unmount(self, target: str) -> None:
-        if self.mounted(target):
+        if self.at(target):
             self.table = [one for one in self.table if one.point != target]
             self._change(f"unmount {target}")
 
 
-def as_disks(fake: FakeDisks) -> Disks:
-    """The fake is what the node asks for: the type checker says so."""
-    return fake
+def as_disks(fake: FakeDisks) -> NodeDisks:
+    """One fake for all purposes: the type checker says that it is each of them."""
+    return NodeDisks(fake, fake, fake)
 
 
 @dataclass(frozen=True)

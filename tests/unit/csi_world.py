@@ -8,11 +8,11 @@ from typing import Any, cast
 from moyai.cloud.memory import MemoryCloud
 from moyai.cloud.openstack.guest import disk_links
 from moyai.core.backoff import Backoff
-from moyai.csi.controller.access_modes import Access
+from moyai.csi.access_modes import Access
 from moyai.csi.controller.cloud_view import CloudView
-from moyai.csi.controller.service import Controller
+from moyai.csi.controller.service import ControllerService
 from moyai.csi.controller.snapshots import SnapshotWork
-from moyai.csi.controller.volumes import VolumeWork, Wanted
+from moyai.csi.controller.volumes import VolumeRequest, VolumeWork
 from moyai.csi.proto import csi_pb2 as pb
 from moyai.runtime.metrics import Metrics
 from tests.fakes.clock import FakeClock
@@ -43,12 +43,12 @@ class World:
         )
         self.volumes = VolumeWork(self.cloud, limit=self.limit, patience=self.patience, again=QUICK)
         self.snapshots = SnapshotWork(self.cloud, patience=self.patience)
-        self.controller = Controller(self.cloud, self.volumes, self.snapshots, links=disk_links)
+        self.controller = ControllerService(self.cloud, self.volumes, self.snapshots, links=disk_links)
         return self
 
 
-def wanted(name: str = "pvc-1", **more: Any) -> Wanted:
-    return Wanted(name=name, accesses=more.pop("accesses", (WRITER,)), **more)
+def wanted(name: str = "pvc-1", **more: Any) -> VolumeRequest:
+    return VolumeRequest(name=name, accesses=more.pop("accesses", (WRITER,)), **more)
 
 
 def capability(mode: str = "SINGLE_NODE_WRITER", *, block: bool = False, fs_type: str = "") -> pb.VolumeCapability:

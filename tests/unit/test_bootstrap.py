@@ -136,7 +136,9 @@ def test_the_real_add_ons_leave_room(authority: pki.Pki) -> None:
     config = CcmConfig(GlobalConfig("http://198.51.100.1:5000/v3", "RegionOne", "i" * 32, secrets.token_urlsafe(64)))
     addons = ccm.render(ccm.ManifestOptions("a" * 30, config, references.MOYAI, "10.244.0.0/16", api_server="10.8.0.10:6443"))
     images = {name: references.load().images[name] for name in csi.SIDECARS}
-    options = csi.ManifestOptions("a" * 30, secrets.token_urlsafe(300), references.MOYAI, images, api_server="10.8.0.10:6443")
+    options = csi.CsiManifestOptions(
+        "a" * 30, secrets.token_urlsafe(300), references.MOYAI, images, api_server="10.8.0.10:6443"
+    )
     script = user_data.first_control_plane(
         facts(authority, 0),
         api_names=("198.51.100.7",),

@@ -7,7 +7,7 @@ from typing import Any
 
 from moyai.core.clock import SystemClock
 from moyai.kube.objects import parse_node
-from moyai.kube.watching import NODES, SERVICES
+from moyai.kube.resources import NODES, SERVICES
 from tests.unit.ccm_world import World, node_object, server, service_object
 
 

@@ -13,7 +13,7 @@ from moyai.ccm.service import CLASS_ANNOTATION, FINALIZER, ServiceController
 from moyai.core.errors import Terminal
 from moyai.kube.events import EventRecorder
 from moyai.kube.objects import Ingress, Node, Service, parse_node, parse_service
-from moyai.kube.watching import EVENTS, NODES, SERVICES
+from moyai.kube.resources import EVENTS, NODES, SERVICES
 from moyai.runtime.controllers import ControllerSet, cache
 from moyai.runtime.metrics import Metrics
 from tests.fakes.kubernetes import Kubernetes

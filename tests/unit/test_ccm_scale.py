@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from moyai.cloud.memory import Delays, MemoryCloud
-from moyai.kube.watching import NODES, SERVICES
+from moyai.kube.resources import NODES, SERVICES
 from tests.fakes.clock import FakeClock
 from tests.unit.ccm_world import World, furnished, node_object, service_object
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -85,6 +86,16 @@ async def test_a_deadline_raises_the_last_error_or_names_what_is_missing(wait: W
         await wait(answers(NotYet("all"), Retriable("busy"), NotYet("the rest")), clock=FakeClock(), timeout=2, pause=1)
     with pytest.raises(Retriable, match=r"^busy$"):
         await wait(answers(NotYet("all"), Retriable("busy")), clock=FakeClock(), timeout=2, pause=1)
+
+
+@both
+async def test_so_many_looks_and_no_more(wait: Wait) -> None:
+    clock = FakeClock()
+    with pytest.raises(Retriable, match=r"^c$"):
+        await wait(
+            answers(Retriable("a"), Retriable("b"), Retriable("c"), "d"), clock=clock, timeout=math.inf, pause=1, tries=3
+        )
+    assert clock.monotonic() == pytest.approx(2)
 
 
 @both

@@ -10,23 +10,23 @@ import pytest
 import yaml
 
 from moyai.csi import manifests
-from moyai.csi.manifests import SIDECARS, ManifestOptions, render
+from moyai.csi.manifests import SIDECARS, CsiManifestOptions, render
 from moyai.csi.names import DRIVER
 from moyai.images import references
 
 IMAGES = {name: references.load().images[name] for name in SIDECARS}
-OPTIONS = ManifestOptions("demo", "[Global]\nsecret = hidden-word\n", references.MOYAI, IMAGES, api_server="10.0.0.5:6443")
+OPTIONS = CsiManifestOptions("demo", "[Global]\nsecret = hidden-word\n", references.MOYAI, IMAGES, api_server="10.0.0.5:6443")
 
 
-def objects(options: ManifestOptions = OPTIONS) -> list[dict[str, Any]]:
+def objects(options: CsiManifestOptions = OPTIONS) -> list[dict[str, Any]]:
     return list(yaml.safe_load_all(render(options)))
 
 
-def find(kind: str, name: str, options: ManifestOptions = OPTIONS) -> dict[str, Any]:
+def find(kind: str, name: str, options: CsiManifestOptions = OPTIONS) -> dict[str, Any]:
     return next(one for one in objects(options) if (one["kind"], one["metadata"]["name"]) == (kind, name))
 
 
-def pods(options: ManifestOptions = OPTIONS) -> Iterator[dict[str, Any]]:
+def pods(options: CsiManifestOptions = OPTIONS) -> Iterator[dict[str, Any]]:
     for one in objects(options):
         if one["kind"] in ("Deployment", "DaemonSet"):
             yield one["spec"]["template"]["spec"]
@@ -124,7 +124,7 @@ def test_the_two_parts_can_live_on_one_machine() -> None:
 
 
 def test_one_copy_elects_nobody_and_several_do() -> None:
-    def elections(options: ManifestOptions) -> list[bool]:
+    def elections(options: CsiManifestOptions) -> list[bool]:
         return [
             "--leader-election" in one["args"] for pod in pods(options) for one in pod["containers"] if one["name"] in SIDECARS
         ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
@@ -10,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moyai.cloud.model import Attachment, DiskState, Snapshot, Volume
+from moyai.cloud.model import Attachment, DiskState, Server, Snapshot, Volume
 from moyai.core.errors import Conflict, MoyaiError, NotFound, QuotaExceeded, Retriable, Terminal, UsageError
+from moyai.csi.access_modes import Access, Mode, wrong
 from moyai.csi.controller import decide, zones
-from moyai.csi.controller.access_modes import Access, Mode, wrong
 from moyai.csi.controller.paging import page
 from moyai.csi.errors import Refused, refusal
 from moyai.csi.grpc.server import socket_path
@@ -139,18 +140,31 @@ def attached(volume: Volume, *servers: str, state: DiskState = DiskState.IN_USE)
     )
 
 
+def attach(volume: Volume, *, has: tuple[str, ...] = (), coming: Collection[str] = (), limit: int = 256) -> str:
+    server = Server("s1", "one", "ACTIVE", "az1", "m1.small", volume_ids=has)
+    return decide.attach(volume, server, coming=coming, limit=limit)
+
+
 def test_attaching() -> None:
-    assert decide.attach(VOLUME, "s1") == "attach"
-    assert decide.attach(attached(VOLUME, "s1"), "s1") == "done"
-    assert decide.attach(attached(VOLUME, "s1", state=DiskState.DETACHING), "s1") == "wait"
-    assert decide.attach(replace(VOLUME, state=DiskState.ATTACHING), "s1") == "wait"
-    assert decide.attach(replace(attached(VOLUME, "s2"), multiattach=True), "s1") == "attach"
+    assert attach(VOLUME) == "attach"
+    assert attach(attached(VOLUME, "s1")) == "done"
+    assert attach(attached(VOLUME, "s1", state=DiskState.DETACHING)) == "wait"
+    assert attach(replace(VOLUME, state=DiskState.ATTACHING)) == "wait"
+    assert attach(replace(attached(VOLUME, "s2"), multiattach=True)) == "attach"
     with pytest.raises(Refused, match="attached to machine s2") as refused:
-        decide.attach(attached(VOLUME, "s2"), "s1")
+        attach(attached(VOLUME, "s2"))
     assert code(refused) == "FAILED_PRECONDITION"
     with pytest.raises(Refused) as broken:
-        decide.attach(replace(VOLUME, state=DiskState.FAILED), "s1")
+        attach(replace(VOLUME, state=DiskState.FAILED))
     assert code(broken) == "INTERNAL"
+
+
+def test_a_machine_is_full_with_its_volumes_and_those_on_their_way() -> None:
+    assert attach(VOLUME, has=("a",), coming={"b", VOLUME.id}, limit=3) == "attach"
+    with pytest.raises(Refused, match="machine one has its 2 volumes already") as full:
+        attach(VOLUME, has=("a",), coming={"b"}, limit=2)
+    assert code(full) == "RESOURCE_EXHAUSTED"
+    assert attach(attached(VOLUME, "s1"), has=("a", "b", VOLUME.id), limit=2) == "done"
 
 
 def test_what_became_of_attaching() -> None:

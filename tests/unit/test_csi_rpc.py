@@ -22,7 +22,7 @@ from moyai.csi.grpc.server import probe
 from moyai.csi.names import DRIVER
 from moyai.csi.proto import csi_pb2 as pb
 from moyai.csi.proto import registration_pb2 as registration
-from moyai.csi.settings import CsiConfig, MoyaiConfig
+from moyai.csi.settings import CsiConfig, DriverConfig
 from tests.fakes.cloud import add_server, memory
 from tests.unit.csi_disks import FakeDisks, KnownGuest, as_disks
 from tests.unit.csi_world import capability
@@ -79,7 +79,7 @@ async def world(sockets: Path) -> AsyncIterator[tuple[MemoryCloud, Path]]:
     )
     driver = Driver(
         options,
-        CsiConfig(moyai=MoyaiConfig(cluster_uid="0123456789")),
+        CsiConfig(moyai=DriverConfig(cluster_uid="0123456789")),
         cloud=raw,
         disks=as_disks(FakeDisks()),
         guest=KnownGuest(Instance(server.id, server.zone)),

@@ -13,15 +13,15 @@ from moyai.cloud.memory import Killed
 from moyai.cloud.model import Attachment, DiskState, VolumeType
 from moyai.core.errors import Retriable
 from moyai.core.ids import CLUSTER_TAG
-from moyai.csi.controller.access_modes import Access
-from moyai.csi.controller.polling import Shared
+from moyai.csi.access_modes import Access
 from moyai.csi.errors import Refused
-from moyai.csi.grpc.serial import Serial
 from moyai.csi.names import CLUSTER_KEY
 from moyai.csi.proto import csi_pb2 as pb
 from moyai.csi.sizes import GIB, Range
 from tests.fakes.cloud import add_server, add_volume, memory
 from tests.unit.csi_world import UID, World, capability, wanted
+
+pytestmark = pytest.mark.virtual_time
 
 
 async def refused(call: Awaitable[Any]) -> Refused:
@@ -399,44 +399,3 @@ async def test_a_broken_volume_is_ill() -> None:
     assert [one.volume_id for one in listed.entries] == [ill.id]
     health = await world.controller.ControllerGetVolumeHealth(pb.ControllerGetVolumeHealthRequest(volume_id=well.id))
     assert not health.volume_health.health_statuses
-
-
-# the tools below
-
-
-async def test_shared_reads_begin_after_they_were_asked_for() -> None:
-    running, began = 0, 0
-
-    async def read() -> int:
-        nonlocal running, began
-        began += 1
-        number = began
-        running += 1
-        assert running == 1
-        await asyncio.sleep(0.01)
-        running -= 1
-        return number
-
-    shared = Shared(read)
-    first = asyncio.create_task(shared.fresh())
-    await asyncio.sleep(0.001)
-    later = [asyncio.create_task(shared.fresh()) for _ in range(10)]
-    later[0].cancel()
-    assert await first == 1
-    assert set(await asyncio.gather(*later[1:])) == {2}
-
-
-async def test_one_at_a_time_for_a_key() -> None:
-    serial, order = Serial(), list[str]()
-
-    async def work(name: str) -> None:
-        order.append(f"+{name}")
-        await asyncio.sleep(0.005)
-        order.append(f"-{name}")
-
-    await asyncio.gather(
-        serial.run("a", lambda: work("a1")), serial.run("a", lambda: work("a2")), serial.run("b", lambda: work("b"))
-    )
-    assert order.index("-a1") < order.index("+a2")
-    assert order.index("+b") < order.index("-a1")
-    assert len(serial) == 0

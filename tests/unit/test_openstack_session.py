@@ -13,9 +13,11 @@ import pytest
 
 from moyai.cloud.capabilities import Capability
 from moyai.cloud.openstack import ApplicationCredential, connect
+from moyai.cloud.openstack.adapter import OpenStackCloud
 from moyai.cloud.openstack.cloud_conf import GlobalConfig, log_in, parse_section, read_sections
-from moyai.cloud.openstack.login import UserPassword
+from moyai.cloud.openstack.login import UserPassword, open_session
 from moyai.core.errors import NotFound, Retriable, Terminal, UsageError
+from tests.fakes.clock import FakeClock
 from tests.unit.openstack_server import Answer, OpenStackServer, openstack_server
 
 
@@ -95,7 +97,8 @@ def test_a_cloud_that_is_not_there_is_retriable_and_says_why() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    cloud = connect(credential=ApplicationCredential(f"http://127.0.0.1:{port}/v3", "c", "s"))
+    credential = ApplicationCredential(f"http://127.0.0.1:{port}/v3", "c", "s")
+    cloud = OpenStackCloud(open_session(credential=credential, clock=FakeClock()))
     with pytest.raises(Retriable, match=r"cannot be reached .*refused"):
         cloud.machines.flavors()
 

@@ -15,7 +15,7 @@ from moyai.cloud.openstack.cloud_conf import GlobalConfig
 from moyai.core.errors import Terminal
 from moyai.core.keys import Key
 from moyai.csi import manifests as csi
-from moyai.csi.settings import CsiConfig, MoyaiConfig, write_csi_config
+from moyai.csi.settings import CsiConfig, DriverConfig, write_csi_config
 from moyai.images import references
 from moyai.plan import keys
 from moyai.plan import steps as s
@@ -52,10 +52,10 @@ def _controller_manifests(facts: AddonFacts) -> str:
 
 
 def _volume_manifests(facts: AddonFacts) -> str:
-    config = CsiConfig(_login(facts, keys.VOLUMES_CREDENTIAL), moyai=MoyaiConfig(cluster_uid=facts.uid))
+    config = CsiConfig(_login(facts, keys.VOLUMES_CREDENTIAL), moyai=DriverConfig(cluster_uid=facts.uid))
     known = references.load().images
     return csi.render(
-        csi.ManifestOptions(
+        csi.CsiManifestOptions(
             cluster_name=facts.cluster.name,
             cloud_conf=write_csi_config(config),
             image=references.MOYAI,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from moyai.kube.objects import Json, Taint
+from moyai.kube.objects import Taint
+from moyai.kube.resources import Json
 
 
 def taint_list(taints: Iterable[Taint]) -> list[Json]:

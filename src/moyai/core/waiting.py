@@ -8,6 +8,7 @@ The contract, the same in both:
 - The deadline is ``timeout`` seconds after the call. The last pause is cut so that the last look happens at the deadline, and
   there is always at least one look. After the last look ``late`` of the last ``NotYet`` is raised; without ``late`` the last
   look's own exception where it raised one, else ``Retriable`` with what was missing.
+- ``tries`` ends the wait after so many looks, in the same way as the deadline.
 - ``pause``: seconds between two looks, or a ``Backoff`` whose attempts count the looks. ``NotYet.pause`` overrules it once.
 - ``on_wait`` gets the text of what is missing, each time that it changes.
 - ``abort`` (threads only) ends the wait at once, also in the middle of a pause, with ``Stopped``: the thread that sets it
@@ -57,13 +58,14 @@ def until(
     clock: Clock,
     timeout: float,
     pause: float | Backoff,
+    tries: int | None = None,
     retry: Errors = Retriable,
     on_wait: Callable[[str], None] | None = None,
     late: Callable[[NotYet], Exception] | None = None,
     abort: threading.Event | None = None,
 ) -> T:
     """The first result of ``check`` that is not ``NotYet``; the module's head states the contract."""
-    wait = _Wait(clock=clock, timeout=timeout, pause=pause, on_wait=on_wait, late=late)
+    wait = _Wait(clock=clock, timeout=timeout, pause=pause, tries=tries, on_wait=on_wait, late=late)
     while True:
         try:
             seen = check()
@@ -82,12 +84,13 @@ async def auntil(
     clock: Clock,
     timeout: float,
     pause: float | Backoff,
+    tries: int | None = None,
     retry: Errors = Retriable,
     on_wait: Callable[[str], None] | None = None,
     late: Callable[[NotYet], Exception] | None = None,
 ) -> T:
     """The same in a task."""
-    wait = _Wait(clock=clock, timeout=timeout, pause=pause, on_wait=on_wait, late=late)
+    wait = _Wait(clock=clock, timeout=timeout, pause=pause, tries=tries, on_wait=on_wait, late=late)
     while True:
         try:
             seen = await check()
@@ -111,18 +114,21 @@ class _Wait:
         clock: Clock,
         timeout: float,
         pause: float | Backoff,
+        tries: int | None,
         on_wait: Callable[[str], None] | None,
         late: Callable[[NotYet], Exception] | None,
     ) -> None:
-        self._clock, self._timeout, self._pause, self._on_wait, self._late = clock, timeout, pause, on_wait, late
+        self._clock, self._timeout, self._pause, self._tries = clock, timeout, pause, tries
+        self._on_wait, self._late = on_wait, late
         self._end = clock.monotonic() + timeout
         self._looks = 0
         self._said = ""
 
     def after(self, seen: NotYet) -> float:
-        """Seconds until the next look; raises once the deadline has passed."""
+        """Seconds until the next look; raises when that was the last one."""
         left = self._end - self._clock.monotonic()
-        if left <= _INSTANT:
+        self._looks += 1
+        if left <= _INSTANT or self._looks == self._tries:
             error = self._error(seen)
             if error is seen.error:
                 raise error
@@ -132,8 +138,7 @@ class _Wait:
             self._said = seen.missing
         pause = seen.pause
         if pause is None:
-            pause = self._pause.delay(self._looks) if isinstance(self._pause, Backoff) else self._pause
-        self._looks += 1
+            pause = self._pause.delay(self._looks - 1) if isinstance(self._pause, Backoff) else self._pause
         return min(pause, left)
 
     def _error(self, seen: NotYet) -> Exception:

@@ -23,15 +23,15 @@ from moyai.core.backoff import Backoff
 from moyai.core.clock import Clock, SystemClock
 from moyai.core.errors import MoyaiError, UsageError
 from moyai.csi.controller.cloud_view import CloudView
-from moyai.csi.controller.service import Controller
+from moyai.csi.controller.service import ControllerService
 from moyai.csi.controller.snapshots import SnapshotWork
 from moyai.csi.controller.volumes import VolumeWork
 from moyai.csi.grpc.server import RpcServer, socket_path
-from moyai.csi.identity import Identity
+from moyai.csi.identity import IdentityService
 from moyai.csi.names import DRIVER
-from moyai.csi.node.disks import Disks, LinuxDisks
+from moyai.csi.node.disks import NodeDisks, linux_disks
 from moyai.csi.node.registration import Registration
-from moyai.csi.node.service import Node
+from moyai.csi.node.service import NodeService
 from moyai.csi.node.staging import NodeWork
 from moyai.csi.proto import csi_pb2 as pb
 from moyai.csi.settings import CsiConfig, read_csi_config
@@ -111,7 +111,7 @@ class Driver:
         config: CsiConfig,
         *,
         cloud: Cloud | None,
-        disks: Disks | None = None,
+        disks: NodeDisks | None = None,
         guest: Guest | None = None,
         clock: Clock | None = None,
     ) -> None:
@@ -127,7 +127,7 @@ class Driver:
         def service(name: str, served: object) -> None:
             services[name] = (pb.DESCRIPTOR.services_by_name[name], served)
 
-        service("Identity", Identity(not_ready=self._not_ready))
+        service("Identity", IdentityService(not_ready=self._not_ready))
         if cloud:
             self._cloud = CloudView(
                 cloud,
@@ -138,14 +138,14 @@ class Driver:
                 ignore_zones=config.storage.ignore_volume_az,
             )
             work = VolumeWork(self._cloud, limit=limit)
-            service("Controller", Controller(self._cloud, work, SnapshotWork(self._cloud), links=self._guest.disk_links))
+            service("Controller", ControllerService(self._cloud, work, SnapshotWork(self._cloud), links=self._guest.disk_links))
             self._missing["cloud"] = "the cloud has not answered yet"
             self._tasks["cloud"] = self._greet
-            self.metrics.gauge("moyai_csi_volumes_waited_for", lambda: {(): float(len(self._cloud.watch))})
+            self.metrics.gauge("moyai_csi_volumes_waited_for", lambda: {(): float(len(self._cloud.volume_poller))})
         self._registration: Registration | None = None
         if options.node:
-            staging = NodeWork(disks or LinuxDisks(), links=self._guest.disk_links, rescan=config.storage.rescan_on_resize)
-            service("Node", Node(staging, instance=lambda: self._instance, limit=limit))
+            staging = NodeWork(disks or linux_disks(), links=self._guest.disk_links, rescan=config.storage.rescan_on_resize)
+            service("Node", NodeService(staging, instance=lambda: self._instance, limit=limit))
             self._missing["instance"] = "this machine does not know its id in the cloud yet"
             self._tasks["identity"] = self._identify
         self._server = RpcServer(services, metrics=self.metrics)

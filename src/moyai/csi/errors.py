@@ -1,7 +1,7 @@
-"""What a caller is told when something does not go: CSI's codes, and which of them one of our errors is.
+"""Answers that are refusals: CSI's codes, and the code of each error of ``core.errors``.
 
-The codes are gRPC's names. What a side-car or kubelet does depends on them: it tries again after UNAVAILABLE and ABORTED,
-looks for another node after RESOURCE_EXHAUSTED, and gives up a resize after INVALID_ARGUMENT or OUT_OF_RANGE.
+The codes are gRPC's names. Side-cars and kubelets act on them: they try again after UNAVAILABLE and ABORTED,
+look for another node after RESOURCE_EXHAUSTED, and give up a resize after INVALID_ARGUMENT or OUT_OF_RANGE.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Code = Literal[
 
 
 class Refused(Exception):
-    """An answer other than OK: ``code`` and one line for whoever reads the events of a claim or pod."""
+    """An answer other than OK: ``code`` and one line, which Kubernetes shows in the events of the claim or pod."""
 
     def __init__(self, code: Code, message: str) -> None:
         super().__init__(message)

@@ -1,4 +1,4 @@
-"""CSI's identity service: who we are, what we can, whether we are ready."""
+"""CSI's identity service: the driver's name, its abilities, its readiness."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from moyai.csi.names import DRIVER
 from moyai.csi.proto import csi_pb2 as pb
 
 
-class Identity:
-    """``not_ready`` says what is still missing, empty when nothing is."""
+class IdentityService:
+    """``not_ready`` returns the reason why the driver is not ready, empty when it is."""
 
     def __init__(self, *, not_ready: Callable[[], str]) -> None:
         self._not_ready = not_ready

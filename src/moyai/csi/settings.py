@@ -21,7 +21,7 @@ class BlockStorageConfig:
 
 
 @dataclass(frozen=True)
-class MoyaiConfig:
+class DriverConfig:
     """``cluster_uid`` marks what belongs to the cluster."""
 
     cluster_uid: str = ""
@@ -31,7 +31,7 @@ class MoyaiConfig:
 class CsiConfig:
     cloud: GlobalConfig = field(default_factory=GlobalConfig)
     storage: BlockStorageConfig = field(default_factory=BlockStorageConfig)
-    moyai: MoyaiConfig = field(default_factory=MoyaiConfig)
+    moyai: DriverConfig = field(default_factory=DriverConfig)
 
 
 def read_csi_config(text: str) -> CsiConfig:
@@ -40,7 +40,7 @@ def read_csi_config(text: str) -> CsiConfig:
     config = CsiConfig(
         cloud=parse_section("Global", GlobalConfig, raw.get("Global", {})),
         storage=parse_section("BlockStorage", BlockStorageConfig, raw.get("BlockStorage", {})),
-        moyai=parse_section("Moyai", MoyaiConfig, raw.get("Moyai", {})),
+        moyai=parse_section("Moyai", DriverConfig, raw.get("Moyai", {})),
     )
     if not 1 <= config.storage.node_volume_attach_limit <= _MOST_VOLUMES:
         raise UsageError(

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from moyai.core.clock import Clock, SystemClock
 from moyai.core.errors import Terminal
+from moyai.core.waiting import NotYet, until
 from moyai.images.cache import remove
 from moyai.linux.background import background
 from moyai.linux.process import ProcessError, run
@@ -39,6 +40,8 @@ no_sync = true
 address = '{state}/containerd.sock.ttrpc'
 """
 
+#: A container store's server answers within a second; a busy machine takes longer.
+_START_SECONDS = 60.0
 _LABELS = ("io.cri-containerd.image=managed", "io.cri-containerd.pinned=pinned")
 
 
@@ -55,12 +58,14 @@ def import_images(containerd: Component, root: Path, *, archives: Sequence[Path]
             log = Path(state) / "log"
             with background([str(containerd.files["containerd"]), "--config", str(config)], log) as daemon:
                 ctr = [str(containerd.files["ctr"]), "--address", str(socket), "--namespace", "k8s.io"]
-                for _ in range(200):
+
+                def answers() -> bool | NotYet:
                     daemon.check()
                     # the socket is there before the server answers on it
-                    if socket.exists() and run([*ctr, "version"], check=False).returncode == 0:
-                        break
-                    clock.sleep(0.05)
+                    ready = socket.exists() and run([*ctr, "version"], check=False).returncode == 0
+                    return ready or NotYet("containerd to answer")
+
+                until(answers, clock=clock, timeout=_START_SECONDS, pause=0.05)
                 for archive in archives:
                     _import(ctr, archive)
                 run([*ctr, "content", "prune", "references"])

@@ -10,6 +10,7 @@ from typing import Any
 from moyai.core.clock import Clock
 from moyai.core.errors import MoyaiError
 from moyai.core.progress import Step
+from moyai.core.waiting import NotYet, until
 from moyai.localcloud.api import Api
 from moyai.localcloud.layout import LocalCloudConfig
 
@@ -54,18 +55,20 @@ def listing(api: Api) -> list[ServiceAgent]:
 
 def wait(config: LocalCloudConfig, api: Api, *, clock: Clock, step: Step, timeout: float) -> None:
     """Return once all that is expected is alive. Raises MoyaiError that names what is not."""
-    deadline = clock.monotonic() + timeout
-    reason = ""
-    while True:
-        missing = expected(config)
-        try:
-            missing -= {(agent.kind, agent.host) for agent in listing(api) if agent.alive}
-            reason = ", ".join(f"{kind} on {host}" for kind, host in sorted(missing))
-        except MoyaiError as error:
-            reason = str(error)
-        if not missing:
-            return
-        if clock.monotonic() > deadline:
-            raise MoyaiError(f"not whole after {timeout:.0f} s: {reason}", hint="see `moyai cloud logs`")
-        step.progress(f"waits for {reason}"[:160])
-        clock.sleep(0.5)
+
+    def whole() -> bool | NotYet:
+        missing = expected(config) - {(agent.kind, agent.host) for agent in listing(api) if agent.alive}
+        return not missing or NotYet(", ".join(f"{kind} on {host}" for kind, host in sorted(missing)))
+
+    def late(last: NotYet) -> MoyaiError:
+        return MoyaiError(f"not whole after {timeout:.0f} s: {last.missing}", hint="see `moyai cloud logs`")
+
+    until(
+        whole,
+        clock=clock,
+        timeout=timeout,
+        pause=0.5,
+        retry=MoyaiError,
+        on_wait=lambda missing: step.progress(f"waits for {missing}"[:160]),
+        late=late,
+    )

@@ -10,6 +10,7 @@ from typing import Any
 
 from moyai.core.clock import Clock, SystemClock
 from moyai.core.errors import MoyaiError, Retriable
+from moyai.core.waiting import until
 from moyai.localcloud.supervision import ServiceStatus
 
 
@@ -56,16 +57,7 @@ class Control:
 
     def wait_answer(self, timeout: float) -> None:
         """Return once the supervisor answers at all; it comes up within a second of its namespace."""
-        deadline = self._clock.monotonic() + timeout
-        while True:
-            try:
-                self.status()
-            except Retriable:
-                if self._clock.monotonic() > deadline:
-                    raise
-                self._clock.sleep(0.05)
-            else:
-                return
+        until(self.status, clock=self._clock, timeout=timeout, pause=0.05)
 
     def _ask(self, request: dict[str, Any], timeout: float) -> Iterator[list[ServiceStatus]]:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as channel:

@@ -8,10 +8,11 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import time
 from pathlib import Path
 
+from moyai.core.clock import SystemClock
 from moyai.core.errors import MoyaiError, UsageError
+from moyai.core.waiting import NotYet, until
 from moyai.linux import cgroups, daemons, loop, proc
 from moyai.linux.process import run
 from moyai.localcloud import host
@@ -94,13 +95,17 @@ def _is_daemon(words: list[bytes]) -> bool:
 
 def _kill_strays(paths: CloudPaths) -> None:
     """Wait until nobody of the cloud is left; a process outside its namespaces (a set-up step that was cut off) is killed."""
-    deadline = time.monotonic() + 20
-    while left := _processes(paths):
+
+    def nobody() -> bool | NotYet:
+        left = _processes(paths)
         for pid in left:
             daemons.kill(pid)
-        if time.monotonic() > deadline:
-            raise MoyaiError(f"process {left[0]} ({_command(left[0])}) does not end")
-        time.sleep(0.05)
+        return not left or NotYet(f"process {left[0]} ({_command(left[0])})")
+
+    def late(last: NotYet) -> MoyaiError:
+        return MoyaiError(f"{last.missing} does not end")
+
+    until(nobody, clock=SystemClock(), timeout=20, pause=0.05, retry=(), late=late)
 
 
 def _command(pid: int) -> str:

@@ -12,9 +12,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from moyai.core.clock import Clock
-from moyai.core.errors import Conflict, MoyaiError, Retriable
+from moyai.core.errors import Conflict, MoyaiError
 from moyai.core.graph import Task
 from moyai.core.progress import Step
+from moyai.core.waiting import NotYet, until
 from moyai.linux.process import ProcessError, run
 from moyai.localcloud import database
 from moyai.localcloud.api import Api
@@ -256,20 +257,17 @@ INSERT INTO host_mappings (created_at, cell_id, host) VALUES {hosts};
 
     def _patiently(self, call: Callable[[], Any], timeout: float = 60) -> Any:
         """Try again while the service behind is still coming up."""
-        deadline = self._clock.monotonic() + timeout
-        while True:
+
+        def attempt() -> Any:
             try:
                 return call()
             except Conflict:
                 return None
-            except Retriable:
-                if self._clock.monotonic() > deadline:
-                    raise
-                self._clock.sleep(0.5)
+
+        return until(attempt, clock=self._clock, timeout=timeout, pause=0.5)
 
     def _until(self, what: str, true: Callable[[], bool], timeout: float = 240) -> None:
-        deadline = self._clock.monotonic() + timeout
-        while not true():
-            if self._clock.monotonic() > deadline:
-                raise MoyaiError(f"{what} did not come up within {timeout:.0f} s", hint="see `moyai cloud logs`")
-            self._clock.sleep(0.3)
+        def late(_: NotYet) -> MoyaiError:
+            return MoyaiError(f"{what} did not come up within {timeout:.0f} s", hint="see `moyai cloud logs`")
+
+        until(lambda: true() or NotYet(what), clock=self._clock, timeout=timeout, pause=0.3, retry=(), late=late)

@@ -17,7 +17,8 @@ from typing import Any, TypeVar
 from moyai.core.errors import MoyaiError, Retriable, UsageError
 from moyai.kube.informer import Informer
 from moyai.kube.leader import LeaderElection
-from moyai.kube.watching import Json, Kube, Resource
+from moyai.kube.resources import Json, Resource
+from moyai.kube.watching import Kube
 from moyai.kube.workqueue import WorkQueue
 from moyai.runtime.health import Check, HealthServer
 from moyai.runtime.manager import run_until_stopped

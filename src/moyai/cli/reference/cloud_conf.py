@@ -11,7 +11,7 @@ from typing import Any
 
 from moyai.ccm.settings import ClusterConfig, LoadBalancerClass, LoadBalancerConfig, RouteConfig
 from moyai.cloud.openstack.cloud_conf import GlobalConfig
-from moyai.csi.settings import BlockStorageConfig, MoyaiConfig
+from moyai.csi.settings import BlockStorageConfig, DriverConfig
 
 _HEAD = """\
 <!-- Written by `python -m moyai.cli.reference docs/reference`; edit src/moyai/cli/reference/cloud_conf.py. -->
@@ -121,7 +121,7 @@ _SECTIONS: tuple[tuple[str, str, str, tuple[type[Any], ...], dict[str, str]], ..
         "Moyai",
         f"{_CCM}, {_CSI}",
         "What only moyai needs. OpenStack's cloud provider ignores this section.",
-        (ClusterConfig, MoyaiConfig),
+        (ClusterConfig, DriverConfig),
         {
             "cluster_uid": "Mark of this cluster's objects: any word that no other cluster of the project has. Required.",
             "node_security_group_ids": "Security groups that get the rules for NodePorts.",

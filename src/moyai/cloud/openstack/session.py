@@ -14,6 +14,7 @@ than needed, and hide bulk calls, revisions and request ids.) What always holds:
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import urllib.parse
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
@@ -24,6 +25,7 @@ from moyai.cloud.openstack.errors import error_from_response
 from moyai.core.backoff import Backoff
 from moyai.core.clock import Clock, SystemClock
 from moyai.core.errors import MoyaiError, Retriable, Terminal
+from moyai.core.waiting import NotYet, until
 
 if TYPE_CHECKING:
     import requests
@@ -38,6 +40,7 @@ _log = logging.getLogger(__name__)
 CONNECT_SECONDS = 5.0
 READ_SECONDS = 120.0
 _TRIES = 4
+_AGAIN = Backoff(base=0.3, ceiling=5)
 
 _NAMES = {
     "compute": "Nova",
@@ -283,43 +286,44 @@ class Service:
     def _send(
         self, method: str, path: str, *, operation: str, object_id: str, attempts: int, **request: Any
     ) -> requests.Response:
-        from keystoneauth1 import exceptions as ksa
+        return until(
+            lambda: self._once(method, path, operation=operation, object_id=object_id, **request),
+            clock=self.session.clock,
+            timeout=math.inf,
+            pause=_AGAIN,
+            tries=attempts,
+            retry=(),
+        )
 
-        backoff = Backoff(base=0.3, ceiling=5)
-        for attempt in range(attempts):
-            last = attempt == attempts - 1
-            try:
-                url = self._url() + path
-            except Retriable:
-                # the token or the API's address could not be had: nothing was asked for yet
-                if last:
-                    raise
-                self.session.clock.sleep(backoff.delay(attempt))
-                continue
+    def _once(self, method: str, path: str, *, operation: str, object_id: str, **request: Any) -> requests.Response | NotYet:
+        """``NotYet`` where the same request may be sent again; its error is raised when there is no further try."""
+        try:
+            url = self._url() + path
+        except Retriable as error:
+            # the token or the API's address could not be had: nothing was asked for yet
+            return NotYet(error.message, error=error)
+        try:
             with self.session.guard(operation, object_id):
-                try:
-                    response = self.session.keystone.request(url, method, raise_exc=False, **request)
-                except (ksa.ConnectFailure, ksa.ConnectTimeout) as error:
-                    if last or not (method != "POST" or _never_sent(error)):
-                        raise
-                    _log.debug("%s: %s, trying again", operation, _cause(error))
-                    self.session.clock.sleep(backoff.delay(attempt))
-                    continue
-            status = response.status_code
-            if status < 400:
-                return response
-            if not last and (status in (429, 503) or (status == 502 and method != "POST")):
-                self.session.clock.sleep(_retry_after(response) or backoff.delay(attempt))
-                continue
-            raise error_from_response(
-                status=status,
-                body=response.content,
-                service=self.title,
-                operation=operation,
-                object_id=object_id,
-                request_id=_request_id(response),
-            )
-        raise AssertionError("unreachable")
+                response = self.session.keystone.request(url, method, raise_exc=False, **request)
+        except Retriable as error:
+            if not (_unanswered(error) and (method != "POST" or _never_sent(error))):
+                raise
+            _log.debug("%s: %s", operation, error.message)
+            return NotYet(error.message, error=error)
+        status = response.status_code
+        if status < 400:
+            return response
+        error = error_from_response(
+            status=status,
+            body=response.content,
+            service=self.title,
+            operation=operation,
+            object_id=object_id,
+            request_id=_request_id(response),
+        )
+        if status in (429, 503) or (status == 502 and method != "POST"):
+            return NotYet(error.message, pause=_retry_after(response) or None, error=error)
+        raise error
 
     def _url(self) -> str:
         with self._base_lock:
@@ -348,6 +352,13 @@ def _retry_after(response: requests.Response) -> float:
         return min(30.0, float(response.headers.get("Retry-After", "0")))
     except ValueError:
         return 0.0
+
+
+def _unanswered(error: BaseException) -> bool:
+    """Whether the connection failed, as against an answer that says so."""
+    from keystoneauth1 import exceptions as ksa
+
+    return isinstance(error.__cause__, ksa.ConnectFailure | ksa.ConnectTimeout)
 
 
 def _never_sent(error: BaseException) -> bool:

@@ -1,1 +1,1 @@
-"""The driver's controller service: volumes and snapshots made, attached, grown and removed in the cloud."""
+"""The driver's controller service: it creates, attaches, extends and deletes volumes and snapshots in the cloud."""

@@ -1,4 +1,4 @@
-"""The cloud as the driver's controller sees it: calls in worker threads, looks that are shared, what rarely changes kept."""
+"""The cloud as the driver's controller sees it: calls in worker threads, shared looks, a cache for facts that rarely change."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from moyai.core.clock import Clock
 from moyai.core.errors import NotFound
 from moyai.core.ids import CLUSTER_TAG
 from moyai.csi.controller import zones
-from moyai.csi.controller.polling import POLL, Kept, Shared, Watch
+from moyai.csi.controller.polling import POLL, Cached, Poller, SharedRead
 from moyai.csi.names import CLUSTER_KEY
 from moyai.runtime.calls import CloudCalls, Threads
 from moyai.runtime.metrics import Metrics
@@ -42,24 +42,25 @@ class CloudView:
         poll: Backoff = POLL,
     ) -> None:
         self.machines, self.disks, self.metrics, self.uid = cloud.machines, cloud.disks, metrics, uid
+        self.clock = clock
         disks = cloud.disks
         self._calls = CloudCalls(cloud, metrics, threads=Threads("cloud", _THREADS), clock=clock)
         self.mark: dict[str, str] = {CLUSTER_KEY: cluster, **({CLUSTER_TAG: uid} if uid else {})}
-        # what tells ours from others': a name is soon used twice, a UID never
+        # distinguishes our volumes from others': a name may be used twice, a UID is not
         self._own = {CLUSTER_TAG: uid} if uid else {CLUSTER_KEY: cluster}
         self._ignore_zones = ignore_zones
-        self.own_volumes: Shared[list[Volume]] = Shared(lambda: self.call(disks.volumes, metadata=self._own))
-        self.all_volumes: Shared[list[Volume]] = Shared(lambda: self.call(disks.volumes))
-        self.all_snapshots: Shared[list[Snapshot]] = Shared(lambda: self.call(disks.snapshots))
-        self._machines: dict[str, Shared[Server]] = {}
-        self.watch: Watch[Volume] = Watch(
+        self.own_volumes: SharedRead[list[Volume]] = SharedRead(lambda: self.call(disks.volumes, metadata=self._own))
+        self.all_volumes: SharedRead[list[Volume]] = SharedRead(lambda: self.call(disks.volumes))
+        self.all_snapshots: SharedRead[list[Snapshot]] = SharedRead(lambda: self.call(disks.snapshots))
+        self._machines: dict[str, SharedRead[Server]] = {}
+        self.volume_poller: Poller[Volume] = Poller(
             show=lambda one: self.call(disks.volume, one), list_all=self._volumes_by_id, poll=poll
         )
-        self.watch_snapshots: Watch[Snapshot] = Watch(
+        self.snapshot_poller: Poller[Snapshot] = Poller(
             show=lambda one: self.call(disks.snapshot, one), list_all=self._snapshots_by_id, poll=poll
         )
-        self.zones: Kept[zones.ZoneMap] = Kept(self._learn_zones, seconds=_ZONES_SECONDS, now=clock.monotonic)
-        self.types: Kept[dict[str, VolumeType]] = Kept(self._types, seconds=_TYPES_SECONDS, now=clock.monotonic)
+        self.zones: Cached[zones.ZoneMap] = Cached(self._learn_zones, seconds=_ZONES_SECONDS, now=clock.monotonic)
+        self.types: Cached[dict[str, VolumeType]] = Cached(self._types, seconds=_TYPES_SECONDS, now=clock.monotonic)
 
     async def call(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """``function`` of ``machines`` or ``disks``, in a worker thread."""
@@ -69,7 +70,7 @@ class CloudView:
         """The server as it is now, in one look for all who ask at the same time. Raises NotFound."""
         look = self._machines.get(server_id)
         if look is None:
-            look = self._machines[server_id] = Shared(lambda: self.call(self.machines.server, server_id))
+            look = self._machines[server_id] = SharedRead(lambda: self.call(self.machines.server, server_id))
         try:
             return await look.fresh()
         except NotFound:

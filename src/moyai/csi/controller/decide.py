@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Literal
 
-from moyai.cloud.model import DiskState, Snapshot, Volume
+from moyai.cloud.model import DiskState, Server, Snapshot, Volume
 from moyai.csi.errors import Refused
 from moyai.csi.sizes import Range
 
@@ -61,8 +61,17 @@ def created(volume: Volume | None) -> Volume | None:
 Attach = Literal["attach", "wait", "done"]
 
 
-def attach(volume: Volume, server_id: str) -> Attach:
-    """FAILED_PRECONDITION when another machine has it, INTERNAL when it is broken."""
+def attach(volume: Volume, server: Server, *, coming: Collection[str], limit: int) -> Attach:
+    """FAILED_PRECONDITION when another machine has it, RESOURCE_EXHAUSTED when the machine has its ``limit``, INTERNAL when the
+    volume is broken. ``coming``: volumes that are on their way to the machine and that the cloud may not list there yet.
+    """
+    step = _next(volume, server.id)
+    if step == "attach" and len({*server.volume_ids, *coming} - {volume.id}) >= limit:
+        raise Refused("RESOURCE_EXHAUSTED", f"machine {server.name} has its {limit} volumes already")
+    return step
+
+
+def _next(volume: Volume, server_id: str) -> Attach:
     if server_id in volume.attached_server_ids:
         return "wait" if volume.state.moving else "done"
     if volume.state in _PASSING:

@@ -1,7 +1,7 @@
-"""Looking at the cloud once for all who want to know: shared lists, and one poller for everybody who waits.
+"""One look at the cloud for all callers: shared reads, and one poller for all waits.
 
-Cinder sends no events, so a change is seen by looking. With fifty claims at once fifty loops would ask fifty times as often;
-here they share each look: one list of all volumes when several wait, a plain show when one does.
+Clouds send no events about disks, so a change is seen by looking. With fifty claims at once fifty loops would ask fifty times
+as often; here they share each look: one list of all volumes when several wait, a plain show when one does.
 """
 
 from __future__ import annotations
@@ -22,15 +22,16 @@ R = TypeVar("R")
 
 _log = logging.getLogger(__name__)
 
-#: From so many objects on, one list is less work for the cloud than to show each. Lists are long: between them it is always the
-#: longest wait, for what would make an answer come sooner takes the time from those that do the work.
+#: From so many objects on, one list is less work for the cloud than a show of each. A list takes long, so the poller pauses for
+#: the ceiling between two lists: more lists would only take the cloud's time from the work that is waited for.
 _MANY = 3
-#: What is waited for is seen at most a seventh of the wait too late, and nobody asks more often than that is worth.
-POLL = Backoff(base=0.15, factor=1.15, ceiling=1.0)
+#: A change is seen at most a quarter of its wait too late. The first looks are close to each other because Kubernetes looks for
+#: an attached volume half a second after it has asked for it, and then half a second later.
+POLL = Backoff(base=0.05, factor=1.3, ceiling=1.0)
 
 
-class Shared(Generic[T]):
-    """A read that all who ask at the same time share. What it returns was read after it was asked for."""
+class SharedRead(Generic[T]):
+    """A read that all who ask at the same time share. Its result was read after it was asked for."""
 
     def __init__(self, read: Callable[[], Awaitable[T]]) -> None:
         self._read = read
@@ -40,7 +41,7 @@ class Shared(Generic[T]):
     async def fresh(self) -> T:
         if self._next is None:
             self._next = asyncio.create_task(self._after(self._running))
-        # one who gives up must not take the others' answer along
+        # a caller that gives up must not cancel the read of the others
         return await asyncio.shield(self._next)
 
     async def _after(self, running: asyncio.Task[T] | None) -> T:
@@ -57,7 +58,7 @@ class _Waiter(Generic[T]):
     fail: Callable[[Exception], None]
 
 
-class Watch(Generic[T]):
+class Poller(Generic[T]):
     """Waits for objects to change. ``show`` reads one (NotFound: it is gone), ``list_all`` all, by id."""
 
     def __init__(
@@ -79,7 +80,7 @@ class Watch(Generic[T]):
     async def until(self, object_id: str, done: Callable[[T | None], R | None], *, within: float, what: str) -> R:
         """Wait until ``done`` of the object (None: it does not exist) returns something else than None, and return that.
 
-        What ``done`` raises is raised here. DEADLINE_EXCEEDED after ``within`` seconds; ``what`` says for what was waited.
+        An exception of ``done`` is raised here. DEADLINE_EXCEEDED after ``within`` seconds; ``what`` is in its message.
         """
         future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
 
@@ -123,7 +124,7 @@ class Watch(Generic[T]):
             await self._round(many=many)
             if not self._waiters:
                 return
-            # never at once again: who comes now is served by the next round together with all others
+            # never at once again: the next round serves those who come now together with all others
             pause = self._poll.ceiling if many else self._poll.delay(0)
             await asyncio.sleep(pause)
             rest = self._poll.delay(attempt) - pause
@@ -163,11 +164,11 @@ class Watch(Generic[T]):
         return found
 
 
-class Kept(Generic[T]):
-    """What changes rarely, read again when it is older than ``seconds``."""
+class Cached(Generic[T]):
+    """A value that rarely changes, read again when it is older than ``seconds``."""
 
     def __init__(self, read: Callable[[], Awaitable[T]], *, seconds: float, now: Callable[[], float]) -> None:
-        self._shared = Shared(read)
+        self._shared = SharedRead(read)
         self._seconds, self._now = seconds, now
         self._value: tuple[float, Any] | None = None
 

@@ -7,11 +7,12 @@ from collections.abc import Callable, Mapping
 
 from moyai.cloud.model import DiskState, Quota, Volume
 from moyai.core.errors import NotFound
-from moyai.csi.controller import messages, paging
-from moyai.csi.controller.access_modes import wrong
+from moyai.csi import messages
+from moyai.csi.access_modes import wrong
+from moyai.csi.controller import paging
 from moyai.csi.controller.cloud_view import CloudView
 from moyai.csi.controller.snapshots import SnapshotWork
-from moyai.csi.controller.volumes import VolumeWork, Wanted
+from moyai.csi.controller.volumes import VolumeRequest, VolumeWork
 from moyai.csi.errors import Refused, need
 from moyai.csi.names import AVAILABILITY, DEVICE_PATH, PASSED_ON, TYPE
 from moyai.csi.proto import csi_pb2 as pb
@@ -38,7 +39,7 @@ _ABILITIES = (
 )
 
 
-class Controller:
+class ControllerService:
     """``links``: where a node finds an attached volume, the likeliest place first."""
 
     def __init__(
@@ -63,7 +64,7 @@ class Controller:
         parameters = dict(request.parameters)
         content = request.volume_content_source
         made = await self._volumes.create(
-            Wanted(
+            VolumeRequest(
                 name=need(request.name, "name"),
                 accesses=messages.accesses(request.volume_capabilities),
                 size=messages.size_range(request.capacity_range),

@@ -48,7 +48,7 @@ class SnapshotWork:
         if found.state is DiskState.AVAILABLE:
             return found
         try:
-            return await self._cloud.watch_snapshots.until(
+            return await self._cloud.snapshot_poller.until(
                 found.id, decide.snapshot_ready, within=self._patience, what=f"snapshot {name}"
             )
         except Refused as error:
@@ -73,7 +73,7 @@ class SnapshotWork:
     async def _remove(self, snapshot_id: str, *, asked: bool = False) -> None:
         if not asked:
             await self._cloud.call(self._cloud.disks.delete_snapshot, snapshot_id)
-        await self._cloud.watch_snapshots.until(
+        await self._cloud.snapshot_poller.until(
             snapshot_id, decide.deleted, within=self._patience, what=f"snapshot {snapshot_id} to go"
         )
 

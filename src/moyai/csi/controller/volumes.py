@@ -14,13 +14,14 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from moyai.cloud.model import DiskState, Power, Snapshot, Volume
 from moyai.core.backoff import Backoff
 from moyai.core.errors import Conflict, MoyaiError, NotFound, Retriable, Terminal
+from moyai.core.waiting import NotYet, auntil
+from moyai.csi.access_modes import Access, check
 from moyai.csi.controller import decide, zones
-from moyai.csi.controller.access_modes import Access, check
 from moyai.csi.controller.cloud_view import CloudView
 from moyai.csi.errors import Refused, refusal
 from moyai.csi.grpc.serial import Serial
@@ -36,8 +37,8 @@ _AGAIN = Backoff(base=0.5, ceiling=5.0)
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """A volume that is asked for. ``preferred``, ``requisite``: zones of machines; ``availability``: a zone of volumes."""
+class VolumeRequest:
+    """A volume to provision. ``preferred``, ``requisite``: zones of machines; ``availability``: a zone of volumes."""
 
     name: str
     accesses: tuple[Access, ...]
@@ -52,7 +53,7 @@ class Wanted:
 
 
 @dataclass(frozen=True)
-class Made:
+class ProvisionedVolume:
     """``machine_zones``: where machines can use it; empty: everywhere."""
 
     volume: Volume
@@ -65,15 +66,16 @@ class VolumeWork:
     def __init__(self, cloud: CloudView, *, limit: int, patience: float = PATIENCE, again: Backoff = _AGAIN) -> None:
         self._cloud, self._limit, self._patience, self._again = cloud, limit, patience, again
         self.serial = Serial()
-        self._coming: dict[str, set[str]] = {}
+        #: Volume → machine, of each attach that runs in this process.
+        self._attaching: dict[str, str] = {}
 
     # ---- make
 
-    async def create(self, wanted: Wanted) -> Made:
+    async def create(self, wanted: VolumeRequest) -> ProvisionedVolume:
         check(wanted.accesses)
         return await self.serial.run(f"name/{wanted.name}", lambda: self._create(wanted))
 
-    async def _create(self, asked: Wanted) -> Made:
+    async def _create(self, asked: VolumeRequest) -> ProvisionedVolume:
         wanted = await self._with_type(asked)
         own = await self._cloud.own_volumes.fresh()
         named = [one for one in own if one.name == wanted.name]
@@ -99,9 +101,9 @@ class VolumeWork:
                 raise await self._failed(volume.id, wanted.name, error) from error
             raise
         zone_map = await self._cloud.zones.get()
-        return Made(ready, zone_map.for_volumes(ready.zone) if ready.zone else ())
+        return ProvisionedVolume(ready, zone_map.for_volumes(ready.zone) if ready.zone else ())
 
-    async def _make(self, wanted: Wanted) -> Volume:
+    async def _make(self, wanted: VolumeRequest) -> Volume:
         zone_map, source = await asyncio.gather(self._cloud.zones.get(), self._source(wanted))
         least, source_zone = (source.size_gb, await self._zone_of(source)) if source else (1, "")
         size = choose_gb(wanted.size, least_gb=least)
@@ -123,7 +125,7 @@ class VolumeWork:
             source_volume_id=wanted.source_volume_id,
         )
 
-    async def _source(self, wanted: Wanted) -> Volume | Snapshot | None:
+    async def _source(self, wanted: VolumeRequest) -> Volume | Snapshot | None:
         calls = self._cloud.disks
         try:
             if wanted.snapshot_id:
@@ -146,7 +148,7 @@ class VolumeWork:
             # some clouds let a snapshot outlive its volume; then they know themselves where to put the copy
             return ""
 
-    async def _with_type(self, wanted: Wanted) -> Wanted:
+    async def _with_type(self, wanted: VolumeRequest) -> VolumeRequest:
         """With the type's name, which may be given as its id; INVALID_ARGUMENT where it does not fit."""
         several = any(access.several for access in wanted.accesses)
         if not (wanted.type_name or several):
@@ -211,30 +213,30 @@ class VolumeWork:
             volume, server = await asyncio.gather(self._look(volume_id), self._cloud.machine(server_id))
         except NotFound as error:
             raise Refused("NOT_FOUND", f"volume {volume_id} or machine {server_id} is not there: {error}") from error
-        step = decide.attach(volume, server_id)
+        step = decide.attach(volume, server, coming=self._coming(server_id), limit=self._limit)
         if step == "wait":
             settled = await self._wait(volume_id, decide.settled, f"volume {volume_id} to settle")
             if settled == "gone":
                 raise Refused("NOT_FOUND", f"volume {volume_id} is gone")
-            volume, step = settled, decide.attach(settled, server_id)
+            volume = settled
+            step = decide.attach(volume, server, coming=self._coming(server_id), limit=self._limit)
         if step == "done":
             return volume
-        coming = self._coming.setdefault(server_id, set())
-        if len({*server.volume_ids, *coming} - {volume_id}) >= self._limit:
-            raise Refused("RESOURCE_EXHAUSTED", f"machine {server.name} has its {self._limit} volumes already")
-        coming.add(volume_id)
+        # decided and noted without a pause in between, so that no two calls decide on the same state
+        self._attaching[volume_id] = server_id
         try:
             await self._ask_to_attach(volume_id, server_id)
             outcome = await self._wait(
                 volume_id, lambda seen: decide.attached(seen, server_id), f"volume {volume_id} on machine {server.name}"
             )
         finally:
-            coming.discard(volume_id)
-            if not coming:
-                self._coming.pop(server_id, None)
+            del self._attaching[volume_id]
         if outcome == "failed":
             raise Refused("INTERNAL", f"the cloud did not attach volume {volume_id} to machine {server.name} ({server.status})")
         return volume
+
+    def _coming(self, server_id: str) -> set[str]:
+        return {volume for volume, server in self._attaching.items() if server == server_id}
 
     async def _ask_to_attach(self, volume_id: str, server_id: str) -> None:
         try:
@@ -253,28 +255,34 @@ class VolumeWork:
         await self.serial.run(volume_id, lambda: self._detach(volume_id, server_id))
 
     async def _detach(self, volume_id: str, server_id: str) -> None:
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + self._patience
         volume = await self.find(volume_id)
         asked: set[str] = set()
-        for attempt in range(1000):
-            step = decide.detach(volume, server_id)
-            if step == "done" or volume is None:
-                return
-            if loop.time() > deadline:
-                raise Refused("DEADLINE_EXCEEDED", f"volume {volume_id} does not come free: it is in {volume.status}")
-            if step == "detach":
-                for one in [one for one in volume.attachments if server_id in ("", one.server_id)]:
-                    if one.server_id in asked and await self._vanished(one.server_id):
-                        # the machine went without giving the volume back
-                        await self._cloud.call(self._cloud.disks.forget_attachment, one.id)
-                    else:
-                        await self._ask_to_detach(volume_id, one.server_id)
-                        asked.add(one.server_id)
-                if attempt:
-                    await asyncio.sleep(self._again.delay(attempt - 1))
-            seen = await self._wait(volume_id, decide.settled, f"volume {volume_id} to come free")
-            volume = None if seen == "gone" else seen
+
+        async def come_free() -> Literal["free"] | NotYet:
+            nonlocal volume
+            if volume is not None and decide.detach(volume, server_id) == "detach":
+                await self._take_off(volume, server_id, asked)
+            if decide.detach(volume, server_id) != "done":
+                seen = await self._wait(volume_id, decide.settled, f"volume {volume_id} to come free")
+                volume = None if seen == "gone" else seen
+            if volume is None or decide.detach(volume, server_id) == "done":
+                return "free"
+            return NotYet(f"it is in {volume.status}")
+
+        def late(last: NotYet) -> Refused:
+            return Refused("DEADLINE_EXCEEDED", f"volume {volume_id} does not come free: {last.missing}")
+
+        await auntil(come_free, clock=self._cloud.clock, timeout=self._patience, pause=self._again, retry=(), late=late)
+
+    async def _take_off(self, volume: Volume, server_id: str, asked: set[str]) -> None:
+        """Ask for the end of the attachments to the machine (empty: to any); ``asked``: machines that were asked before."""
+        for one in [one for one in volume.attachments if server_id in ("", one.server_id)]:
+            if one.server_id in asked and await self._vanished(one.server_id):
+                # the machine went without giving the volume back
+                await self._cloud.call(self._cloud.disks.forget_attachment, one.id)
+            else:
+                await self._ask_to_detach(volume.id, one.server_id)
+                asked.add(one.server_id)
 
     async def _ask_to_detach(self, volume_id: str, server_id: str) -> None:
         try:
@@ -321,7 +329,7 @@ class VolumeWork:
         return seen
 
     async def _wait(self, volume_id: str, done: Callable[[Volume | None], R | None], what: str) -> R:
-        return await self._cloud.watch.until(volume_id, done, within=self._patience, what=what)
+        return await self._cloud.volume_poller.until(volume_id, done, within=self._patience, what=what)
 
 
 def _words(names: Mapping[str, object] | Sequence[str]) -> str:

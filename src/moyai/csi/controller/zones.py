@@ -48,7 +48,7 @@ def learn(
 
 
 def is_plain(machines: Collection[str], volumes: Collection[str]) -> bool:
-    """Whether the names alone tell everything, so that nobody needs to look at volumes in use."""
+    """Whether the names alone decide, so that volumes in use need not be read."""
     return len(set(volumes)) == 1 or len(set(machines)) == 1 or set(machines) <= set(volumes)
 
 

@@ -1,6 +1,6 @@
 """gRPC: a server on a unix socket that serves objects whose methods are called as those of a CSI service.
 
-The only module that touches grpcio. A method takes the request's message and returns the answer's; what it raises becomes a
+The only module that touches grpcio. A method takes the request's message and returns the answer's; its exceptions become a
 status (``errors.refusal``). Every call is counted, timed and logged by method, volume and outcome; requests themselves are
 never logged, since they may hold secrets.
 """
@@ -54,7 +54,7 @@ class RpcServer:
         if not self._server.add_insecure_port(f"unix:{path}"):
             raise OSError(f"cannot listen on {path}")
         await self._server.start()
-        # who reaches the socket may ask for any disk of the node
+        # a process that reaches the socket may ask for any disk of the node
         await asyncio.to_thread(path.chmod, 0o600)
         return path
 
@@ -112,7 +112,7 @@ class RpcServer:
 
 
 async def probe(path: Path, *, seconds: float = 5.0) -> str:
-    """Ask the server on a socket whether it is ready; what is wrong, empty when nothing is."""
+    """Ask the server on a socket whether it is ready. Returns the reason why not, empty when it is."""
     from moyai.csi.proto import csi_pb2 as pb
 
     async with grpc.aio.insecure_channel(f"unix:{path}") as channel:

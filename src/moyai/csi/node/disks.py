@@ -1,6 +1,6 @@
-"""What the node plug-in needs of its machine: devices, mounts, file systems. ``LinuxDisks`` is the real thing.
+"""The node plug-in's view of its machine: block devices, mounts, file systems. ``linux_disks`` is the machine itself.
 
-A small interface, so that what is decided on top of it can be tested in every order and with every crash.
+A small interface for each, so that the decisions on top can be tested in every order and with every crash.
 """
 
 from __future__ import annotations
@@ -17,7 +17,19 @@ from moyai.linux import filesystem, mounts
 from moyai.linux.mounts import Mount
 from moyai.linux.process import ProcessError
 
-__all__ = ["Damaged", "DiskError", "Disks", "LinuxDisks", "Mount", "NotPermitted", "Usage"]
+__all__ = [
+    "BlockDevices",
+    "Damaged",
+    "DiskError",
+    "Filesystems",
+    "LinuxDevices",
+    "Mount",
+    "Mounts",
+    "NodeDisks",
+    "NotPermitted",
+    "Usage",
+    "linux_disks",
+]
 
 Damaged = filesystem.DamagedError
 NotPermitted = filesystem.NotPermittedError
@@ -37,8 +49,8 @@ class Usage:
     inodes_free: int
 
 
-class Disks(Protocol):
-    def device(self, links: Sequence[str]) -> str | None:
+class BlockDevices(Protocol):
+    def find(self, links: Sequence[str]) -> str | None:
         """The block device behind the first of the links that there is."""
         ...
 
@@ -51,8 +63,17 @@ class Disks(Protocol):
         """Let the kernel look at the device's size again, where its driver can be asked to."""
         ...
 
-    def mounts(self) -> list[Mount]: ...
-    def mounted(self, path: str) -> Mount | None: ...
+    def is_zero(self, device: str) -> bool: ...
+
+
+class Mounts(Protocol):
+    """The table of mounts, and the folders and files that are mounted on."""
+
+    def all(self) -> list[Mount]: ...
+    def at(self, path: str) -> Mount | None: ...
+    def mount(self, device: str, target: str, kind: str, options: Sequence[str]) -> None: ...
+    def bind(self, source: str, target: str, *, read_only: bool) -> None: ...
+    def unmount(self, target: str) -> None: ...
     def exists(self, path: str) -> bool: ...
     def make_folder(self, path: str) -> None: ...
     def make_file(self, path: str) -> None: ...
@@ -60,36 +81,42 @@ class Disks(Protocol):
         """Remove an empty folder or a file; nothing there is success."""
         ...
 
-    def content(self, device: str) -> str: ...
-    def is_zero(self, device: str) -> bool: ...
+
+class Filesystems(Protocol):
+    def content(self, device: str) -> str:
+        """The file system or other format that a device holds, empty where none is known."""
+        ...
+
     def make(self, device: str, kind: str) -> None: ...
     def check(self, device: str, kind: str) -> None: ...
     def wants_to_grow(self, device: str, kind: str) -> bool: ...
     def grow_unmounted(self, device: str, kind: str) -> None: ...
     def grow_mounted(self, device: str, point: str, kind: str) -> None: ...
-    def mount(self, device: str, target: str, kind: str, options: Sequence[str]) -> None: ...
-    def bind(self, source: str, target: str, *, read_only: bool) -> None: ...
-    def unmount(self, target: str) -> None: ...
     def usage(self, path: str) -> Usage: ...
     def errors(self, device: str) -> int:
         """How many errors the kernel counted on a mounted ext4."""
         ...
 
 
-class LinuxDisks:
-    """``stat`` and friends on the machine itself; the tools through ``moyai.linux``."""
+@dataclass(frozen=True)
+class NodeDisks:
+    """A machine's disks, by purpose."""
 
-    content = staticmethod(filesystem.content)
-    is_zero = staticmethod(filesystem.is_zero)
+    devices: BlockDevices
+    mounts: Mounts
+    filesystems: Filesystems
+
+
+def linux_disks(devices: BlockDevices | None = None) -> NodeDisks:
+    """The machine's own; tests bring other ``devices``."""
+    return NodeDisks(devices or LinuxDevices(), LinuxMounts(), LinuxFilesystems())
+
+
+class LinuxDevices:
     size = staticmethod(filesystem.size)
-    make = staticmethod(filesystem.make)
-    wants_to_grow = staticmethod(filesystem.wants_to_grow)
-    grow_unmounted = staticmethod(filesystem.grow_unmounted)
-    grow_mounted = staticmethod(filesystem.grow_mounted)
-    unmount = staticmethod(mounts.unmount)
-    mounted = staticmethod(mounts.at)
+    is_zero = staticmethod(filesystem.is_zero)
 
-    def device(self, links: Sequence[str]) -> str | None:
+    def find(self, links: Sequence[str]) -> str | None:
         for link in links:
             real = os.path.realpath(link)
             if self.number(real):
@@ -97,18 +124,23 @@ class LinuxDisks:
         return None
 
     def number(self, path: str) -> tuple[int, int] | None:
-        try:
-            found = Path(path).stat()
-        except OSError:
-            return None
-        return (os.major(found.st_rdev), os.minor(found.st_rdev)) if stat.S_ISBLK(found.st_mode) else None
+        return _number(path)
 
     def rescan(self, device: str) -> None:
         with contextlib.suppress(FileNotFoundError):
             Path(f"/sys/class/block/{Path(device).name}/device/rescan").write_text("1")
 
-    def mounts(self) -> list[Mount]:
-        return mounts.mounts()
+
+class LinuxMounts:
+    all = staticmethod(mounts.mounts)
+    at = staticmethod(mounts.at)
+    unmount = staticmethod(mounts.unmount)
+
+    def mount(self, device: str, target: str, kind: str, options: Sequence[str]) -> None:
+        mounts.mount(device, target, fs_type=kind, options=options)
+
+    def bind(self, source: str, target: str, *, read_only: bool) -> None:
+        mounts.bind(source, target, read_only=read_only)
 
     def exists(self, path: str) -> bool:
         return os.path.lexists(path)
@@ -125,14 +157,16 @@ class LinuxDisks:
         with contextlib.suppress(FileNotFoundError):
             remove()
 
+
+class LinuxFilesystems:
+    content = staticmethod(filesystem.content)
+    make = staticmethod(filesystem.make)
+    wants_to_grow = staticmethod(filesystem.wants_to_grow)
+    grow_unmounted = staticmethod(filesystem.grow_unmounted)
+    grow_mounted = staticmethod(filesystem.grow_mounted)
+
     def check(self, device: str, kind: str) -> None:
         filesystem.check(device, kind)
-
-    def mount(self, device: str, target: str, kind: str, options: Sequence[str]) -> None:
-        mounts.mount(device, target, fs_type=kind, options=options)
-
-    def bind(self, source: str, target: str, *, read_only: bool) -> None:
-        mounts.bind(source, target, read_only=read_only)
 
     def usage(self, path: str) -> Usage:
         seen = os.statvfs(path)
@@ -146,7 +180,7 @@ class LinuxDisks:
         )
 
     def errors(self, device: str) -> int:
-        number = self.number(device)
+        number = _number(device)
         if number is None:
             return 0
         # in a machine without devices of its own the node's name is not the kernel's
@@ -155,3 +189,11 @@ class LinuxDisks:
             return int(Path(f"/sys/fs/ext4/{name}/errors_count").read_text())
         except (OSError, ValueError):
             return 0
+
+
+def _number(path: str) -> tuple[int, int] | None:
+    try:
+        found = Path(path).stat()
+    except OSError:
+        return None
+    return (os.major(found.st_rdev), os.minor(found.st_rdev)) if stat.S_ISBLK(found.st_mode) else None

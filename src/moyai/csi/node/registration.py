@@ -1,7 +1,7 @@
-"""The node plug-in tells the kubelet of itself: the kubelet's plug-in registration, served on a socket that it watches for.
+"""The node plug-in registers itself: the kubelet's plug-in registration, served on a socket that the kubelet watches for.
 
-The kubelet finds the socket (also after its own restart), asks who is there, connects to the driver's socket, and says how that
-went. Where it refuses, the socket is made anew after a while, which lets it try again.
+The kubelet finds the socket (also after its own restart), asks for the plug-in's name, connects to the driver's socket, and
+reports the result. Where the kubelet refuses, the socket is recreated after a while, so that the kubelet tries again.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Registration:
 
     def __init__(self, *, socket: Path, endpoint: str, metrics: Metrics, again: Backoff = _AGAIN) -> None:
         self._socket, self._endpoint, self._metrics, self._again = socket, endpoint, metrics, again
-        self._told = asyncio.Event()
+        self._answered = asyncio.Event()
         self._wrong = "the kubelet has not answered yet"
 
     def wrong(self) -> str:
@@ -38,7 +38,7 @@ class Registration:
 
     async def NotifyRegistrationStatus(self, status: pb.RegistrationStatus) -> pb.RegistrationStatusResponse:  # noqa: N802
         self._wrong = "" if status.plugin_registered else f"the kubelet refuses the plug-in: {status.error}"
-        self._told.set()
+        self._answered.set()
         return pb.RegistrationStatusResponse()
 
     async def run(self) -> None:
@@ -58,17 +58,17 @@ class Registration:
             attempt += 1
 
     async def _refused(self) -> None:
-        """Returns when the kubelet says no, or when somebody took the socket away."""
+        """Returns when the kubelet has refused, or when the socket is gone."""
         while True:
             try:
                 async with asyncio.timeout(30.0):
-                    await self._told.wait()
+                    await self._answered.wait()
             except TimeoutError:
                 if not await asyncio.to_thread(self._socket.exists):
                     self._wrong = f"{self._socket} is gone"
                     return
                 continue
-            self._told.clear()
+            self._answered.clear()
             if self._wrong:
                 return
             _log.info("registered with the kubelet")

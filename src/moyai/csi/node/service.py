@@ -8,8 +8,8 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from moyai.cloud.model import Instance
-from moyai.csi.controller import messages
-from moyai.csi.controller.access_modes import wrong
+from moyai.csi import messages
+from moyai.csi.access_modes import wrong
 from moyai.csi.errors import Refused, need
 from moyai.csi.grpc.serial import Serial
 from moyai.csi.node.disks import Usage
@@ -27,7 +27,7 @@ _ABILITIES = (
 )
 
 
-class Node:
+class NodeService:
     """``instance`` tells which machine this is, once it is known; ``limit``: volumes a machine may have."""
 
     def __init__(self, work: NodeWork, *, instance: Callable[[], Instance | None], limit: int) -> None:

@@ -12,15 +12,16 @@ What always holds:
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from moyai.csi.controller.access_modes import Access
+from moyai.core.clock import Clock, SystemClock
+from moyai.core.waiting import NotYet, until
+from moyai.csi.access_modes import Access
 from moyai.csi.errors import Refused
 from moyai.csi.names import BLANK, DEVICE_PATH, EXT4, FILE_SYSTEMS, XFS
-from moyai.csi.node.disks import Damaged, Disks, Mount, NotPermitted, Usage
+from moyai.csi.node.disks import Damaged, Mount, NodeDisks, NotPermitted, Usage
 
 _DEVICE_SECONDS = 15.0
 #: What /dev is: the kernel's own on a machine with a kernel of its own, an ordinary one in a machine that shares it.
@@ -46,16 +47,15 @@ class NodeWork:
 
     def __init__(
         self,
-        disks: Disks,
+        disks: NodeDisks,
         *,
         links: Callable[[str], tuple[str, ...]],
         rescan: bool = False,
         patience: float = _DEVICE_SECONDS,
-        sleep: Callable[[float], None] = time.sleep,
-        now: Callable[[], float] = time.monotonic,
+        clock: Clock | None = None,
     ) -> None:
-        self._links = links
-        self._disks, self._rescan, self._patience, self._sleep, self._now = disks, rescan, patience, sleep, now
+        self._devices, self._mounts, self._filesystems = disks.devices, disks.mounts, disks.filesystems
+        self._links, self._rescan, self._patience, self._clock = links, rescan, patience, clock or SystemClock()
 
     # ---- stage
 
@@ -65,31 +65,31 @@ class NodeWork:
         device = self._wait_for_device(volume_id, published)
         if access.block:
             return
-        if mounted := self._disks.mounted(staging):
+        if mounted := self._mounts.at(staging):
             self._same(mounted, device, staging)
             if access.fs_type and mounted.fs_type != access.fs_type:
                 raise Refused("ALREADY_EXISTS", f"volume {volume_id} is mounted already, as {mounted.fs_type}")
             return
         kind = self._prepare(volume_id, device, access, blank=context.get(BLANK) == "true")
-        self._disks.make_folder(staging)
-        self._disks.mount(device, staging, kind, _options(kind, access))
+        self._mounts.make_folder(staging)
+        self._mounts.mount(device, staging, kind, _options(kind, access))
         if kind == XFS and not access.read_only:
-            self._disks.grow_mounted(device, staging, kind)
+            self._filesystems.grow_mounted(device, staging, kind)
 
     def _prepare(self, volume_id: str, device: str, access: Access, *, blank: bool) -> str:
         """A file system that is whole and as large as its device; its kind."""
-        kind = self._disks.content(device)
+        kind = self._filesystems.content(device)
         if not kind:
             if access.read_only:
                 raise Refused("FAILED_PRECONDITION", f"volume {volume_id} is empty and is to be read only: write it first")
             # what we made without content is ours to format, whatever blocks the cloud handed out
-            if not blank and not self._disks.is_zero(device):
+            if not blank and not self._devices.is_zero(device):
                 raise Refused(
                     "FAILED_PRECONDITION",
                     f"volume {volume_id} holds data that is no file system known here; nothing was changed. Use it with "
                     "volumeMode Block, or wipe it",
                 )
-            self._disks.make(device, access.file_system)
+            self._filesystems.make(device, access.file_system)
             return access.file_system
         if kind not in FILE_SYSTEMS:
             raise Refused("FAILED_PRECONDITION", f"volume {volume_id} holds {kind}, which is not mounted here; it is unchanged")
@@ -97,8 +97,8 @@ class NodeWork:
             raise Refused("FAILED_PRECONDITION", f"volume {volume_id} holds {kind}, not {access.fs_type}; it is unchanged")
         if not access.read_only:
             try:
-                self._disks.check(device, kind)
-                self._disks.grow_unmounted(device, kind)
+                self._filesystems.check(device, kind)
+                self._filesystems.grow_unmounted(device, kind)
             except Damaged as error:
                 raise Refused(
                     "INTERNAL", f"the file system of volume {volume_id} is damaged, and was not mounted: {error}"
@@ -106,8 +106,8 @@ class NodeWork:
         return kind
 
     def unstage(self, staging: str) -> None:
-        self._disks.unmount(staging)
-        self._disks.remove(_note(staging))
+        self._mounts.unmount(staging)
+        self._mounts.remove(_note(staging))
 
     # ---- publish
 
@@ -115,56 +115,56 @@ class NodeWork:
         device = self._device(volume_id)
         if device is None:
             raise Refused("FAILED_PRECONDITION", f"volume {volume_id} is not attached to this node")
-        if access.block and self._disks.number(target) == self._disks.number(device) and self._disks.mounted(target):
+        if access.block and self._devices.number(target) == self._devices.number(device) and self._mounts.at(target):
             return  # first of all: of what is there the kubelet has made binds of its own
         if access.mode == "SINGLE_NODE_SINGLE_WRITER":
             self._refuse_second(volume_id, device, staging, target)
         if access.block:
-            self._disks.make_file(target)
-            self._disks.bind(device, target, read_only=False)
+            self._mounts.make_file(target)
+            self._mounts.bind(device, target, read_only=False)
             return
         read_only = read_only or access.read_only
-        staged = self._disks.mounted(staging)
+        staged = self._mounts.at(staging)
         if staged is not None:
             self._same(staged, device, staging)
-        elif not self._disks.exists(_note(staging)):
+        elif not self._mounts.exists(_note(staging)):
             raise Refused("FAILED_PRECONDITION", f"volume {volume_id} is not staged at {staging}")
-        if mounted := self._disks.mounted(target):
+        if mounted := self._mounts.at(target):
             self._same(mounted, device, target)
             if mounted.read_only and not read_only:
                 raise Refused("ALREADY_EXISTS", f"volume {volume_id} is at {target} already, to be read only")
             if mounted.read_only == read_only:
                 return
         self._grow_between_pods(volume_id, device, staging, access)
-        self._disks.make_folder(target)
-        self._disks.bind(staging, target, read_only=read_only)
+        self._mounts.make_folder(target)
+        self._mounts.bind(staging, target, read_only=read_only)
 
     def _grow_between_pods(self, volume_id: str, device: str, staging: str, access: Access) -> None:
         """Grow an ext4 that is staged and that no pod uses. A note beside it lets a try after a crash mount it again."""
-        note, staged = _note(staging), self._disks.mounted(staging)
+        note, staged = _note(staging), self._mounts.at(staging)
         if staged is not None:
             wants = staged.fs_type == EXT4 and not staged.read_only and not self._in_use(device, staging)
-            if not (wants and self._disks.wants_to_grow(device, EXT4)):
-                self._disks.remove(note)
+            if not (wants and self._filesystems.wants_to_grow(device, EXT4)):
+                self._mounts.remove(note)
                 return
-            self._disks.make_file(note)
-            self._disks.unmount(staging)
+            self._mounts.make_file(note)
+            self._mounts.unmount(staging)
         kind = self._prepare(volume_id, device, access, blank=False)
-        self._disks.mount(device, staging, kind, _options(kind, access))
-        self._disks.remove(note)
+        self._mounts.mount(device, staging, kind, _options(kind, access))
+        self._mounts.remove(note)
 
     def _in_use(self, device: str, staging: str) -> bool:
-        number = self._disks.number(device)
-        return any(one.device == number and one.point != staging for one in self._disks.mounts())
+        number = self._devices.number(device)
+        return any(one.device == number and one.point != staging for one in self._mounts.all())
 
     def unpublish(self, target: str) -> None:
-        self._disks.unmount(target)
-        self._disks.remove(target)
+        self._mounts.unmount(target)
+        self._mounts.remove(target)
 
     def _refuse_second(self, volume_id: str, device: str, staging: str, target: str) -> None:
-        number = self._disks.number(device)
-        for one in self._disks.mounts():
-            mine = one.device == number or (one.fs_type in _DEVICES and self._disks.number(one.point) == number)
+        number = self._devices.number(device)
+        for one in self._mounts.all():
+            mine = one.device == number or (one.fs_type in _DEVICES and self._devices.number(one.point) == number)
             if mine and one.point not in (staging, target) and _KUBELETS_OWN not in one.point:
                 raise Refused("FAILED_PRECONDITION", f"volume {volume_id} is for one pod, and is in use at {one.point}")
 
@@ -173,18 +173,18 @@ class NodeWork:
     def expand(self, volume_id: str, path: str, staging: str, required: int) -> int:
         """Bytes of the device, once its file system fills it."""
         device = self._device(volume_id)
-        if device is None or not self._disks.exists(path):
+        if device is None or not self._mounts.exists(path):
             raise Refused("NOT_FOUND", f"volume {volume_id} is not at {path} of this node")
         size = self._wait_for_size(volume_id, device, required)
-        if self._disks.number(path):
+        if self._devices.number(path):
             return size
-        point = staging if staging and self._disks.mounted(staging) else path
-        mounted = self._disks.mounted(point)
+        point = staging if staging and self._mounts.at(staging) else path
+        mounted = self._mounts.at(point)
         if mounted is None:
             raise Refused("NOT_FOUND", f"nothing is mounted at {path}")
         self._same(mounted, device, point)
         try:
-            self._disks.grow_mounted(device, point, mounted.fs_type)
+            self._filesystems.grow_mounted(device, point, mounted.fs_type)
         except NotPermitted as error:
             raise Refused(
                 "FAILED_PRECONDITION",
@@ -195,51 +195,51 @@ class NodeWork:
         return size
 
     def _wait_for_size(self, volume_id: str, device: str, required: int) -> int:
-        deadline = self._now() + self._patience
-        while True:
+        def large_enough() -> int | NotYet:
             if self._rescan:
-                self._disks.rescan(device)
-            size = self._disks.size(device)
-            if size >= required:
-                return size
-            if self._now() > deadline:
-                raise Refused("UNAVAILABLE", f"the node still sees volume {volume_id} with {size} bytes, not {required}")
-            self._sleep(0.1)
+                self._devices.rescan(device)
+            size = self._devices.size(device)
+            return size if size >= required else NotYet(f"{size} bytes, not {required}")
+
+        def late(last: NotYet) -> Refused:
+            return Refused("UNAVAILABLE", f"the node still sees volume {volume_id} with {last.missing}")
+
+        return until(large_enough, clock=self._clock, timeout=self._patience, pause=0.1, retry=(), late=late)
 
     # ---- measure
 
     def usage(self, volume_id: str, path: str) -> Usage | int:
         """Of a file system, or the size of a raw device in bytes."""
-        if not self._disks.exists(path):
+        if not self._mounts.exists(path):
             raise Refused("NOT_FOUND", f"there is nothing at {path}")
-        if self._disks.number(path):
-            return self._disks.size(path)
-        device, mounted = self._device(volume_id), self._disks.mounted(path)
-        if mounted is None or (device and self._disks.number(device) != mounted.device):
+        if self._devices.number(path):
+            return self._devices.size(path)
+        device, mounted = self._device(volume_id), self._mounts.at(path)
+        if mounted is None or (device and self._devices.number(device) != mounted.device):
             raise Refused("NOT_FOUND", f"volume {volume_id} is not mounted at {path}")
-        return self._disks.usage(path)
+        return self._filesystems.usage(path)
 
     def faults(self, volume_id: str, path: str) -> list[Fault]:
         """What is wrong with a volume that is in use at ``path`` (of a pod, or where it is staged)."""
         device = self._device(volume_id)
-        mounted = self._disks.mounted(path) if path else None
+        mounted = self._mounts.at(path) if path else None
         if device is None:
-            if mounted is None and not (path and self._disks.exists(path)):
+            if mounted is None and not (path and self._mounts.exists(path)):
                 raise Refused("NOT_FOUND", f"volume {volume_id} is not on this node")
             return [Fault("INACCESSIBLE", "DeviceGone", "the disk is no longer attached, though it is still mounted")]
-        if path and not self._disks.exists(path):
+        if path and not self._mounts.exists(path):
             raise Refused("NOT_FOUND", f"there is nothing at {path}")
         if mounted is None:
             return []
         found: list[Fault] = []
         try:
-            if not self._disks.number(path):
-                self._disks.usage(path)
+            if not self._devices.number(path):
+                self._filesystems.usage(path)
         except OSError as error:
             found.append(Fault("INACCESSIBLE", "InputOutputError", f"the file system does not answer: {error.strerror}"))
         if mounted.broken:
             found.append(Fault("DEGRADED", "ReadOnlyFileSystem", "the kernel made the file system read-only after an error"))
-        if mounted.fs_type == EXT4 and (count := self._disks.errors(device)):
+        if mounted.fs_type == EXT4 and (count := self._filesystems.errors(device)):
             found.append(Fault("DEGRADED", "FileSystemErrors", f"the kernel has met {count} errors in the file system"))
         return found
 
@@ -249,18 +249,23 @@ class NodeWork:
         told = (published or {}).get(DEVICE_PATH, "")
         links = self._links(volume_id)
         # another driver's controller may tell a place of its own; a bare /dev/vdX is the cloud's guess and may be another disk
-        return self._disks.device([*links, *([told] if told.startswith("/dev/disk/") and told not in links else [])])
+        return self._devices.find([*links, *([told] if told.startswith("/dev/disk/") and told not in links else [])])
 
     def _wait_for_device(self, volume_id: str, published: Mapping[str, str]) -> str:
-        deadline = self._now() + self._patience
-        while (device := self._device(volume_id, published)) is None:
-            if self._now() > deadline:
-                raise Refused("NOT_FOUND", f"the disk of volume {volume_id} does not appear on this node: is it attached?")
-            self._sleep(0.05)
-        return device
+        def late(_: NotYet) -> Refused:
+            return Refused("NOT_FOUND", f"the disk of volume {volume_id} does not appear on this node: is it attached?")
+
+        return until(
+            lambda: self._device(volume_id, published) or NotYet(f"the disk of volume {volume_id}"),
+            clock=self._clock,
+            timeout=self._patience,
+            pause=0.05,
+            retry=(),
+            late=late,
+        )
 
     def _same(self, mounted: Mount, device: str, path: str) -> None:
-        if mounted.device != self._disks.number(device):
+        if mounted.device != self._devices.number(device):
             raise Refused("INTERNAL", f"at {path} another disk is mounted ({mounted.source})")
 
 

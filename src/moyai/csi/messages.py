@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import cast, get_args
 
 from moyai.cloud.model import LONG_AGO, DiskState, Snapshot, Volume
-from moyai.csi.controller.access_modes import Access, Mode
+from moyai.csi.access_modes import Access, Mode
 from moyai.csi.errors import Refused
 from moyai.csi.names import BLANK, ZONE_KEY
 from moyai.csi.proto import csi_pb2 as pb

@@ -22,7 +22,7 @@ Mode = Literal[
 
 @dataclass(frozen=True)
 class Access:
-    """One way of use. ``fs_type`` and ``flags`` are for file systems only; an empty ``fs_type`` leaves the choice to us."""
+    """One way of use. ``fs_type`` and ``flags`` are for file systems only; with an empty ``fs_type`` the driver chooses."""
 
     mode: Mode
     block: bool = False
@@ -44,7 +44,7 @@ class Access:
 
 
 def wrong(access: Access) -> str:
-    """Why nobody can use a volume of ours so; empty when one can."""
+    """Why a volume of this driver cannot be used in this way; empty when it can."""
     if access.mode == "UNKNOWN":
         return "no access mode given"
     if not access.block and access.file_system not in FILE_SYSTEMS:

@@ -1,0 +1,80 @@
+"""Accounts and rights: those that the sidecars use and no more. The driver itself has none in Kubernetes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from moyai.csi.manifests.objects import (
+    CONTROLLER_ACCOUNT,
+    NAMESPACE,
+    NODE_ACCOUNT,
+    SNAPSHOT_CONTROLLER,
+    CsiManifestOptions,
+    meta,
+)
+
+
+def accounts() -> list[dict[str, Any]]:
+    names = (CONTROLLER_ACCOUNT, NODE_ACCOUNT, SNAPSHOT_CONTROLLER)
+    return [
+        # the node's account has no rights and needs no token; pods of the other accounts ask for theirs
+        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": meta(name), "automountServiceAccountToken": False}
+        for name in names
+    ]
+
+
+def _rule(group: str, resources_: Sequence[str], verbs: str) -> dict[str, Any]:
+    return {"apiGroups": [group], "resources": list(resources_), "verbs": verbs.split()}
+
+
+def rights(options: CsiManifestOptions) -> list[dict[str, Any]]:
+    read, events = "get list watch", "list watch create update patch"
+    snapshots = "snapshot.storage.k8s.io"
+    controller = [
+        _rule("", ["persistentvolumes"], f"{read} create patch delete"),
+        _rule("", ["persistentvolumeclaims"], f"{read} update patch"),
+        _rule("", ["persistentvolumeclaims/status"], "patch"),
+        _rule("", ["nodes", "pods"], read),
+        _rule("", ["events"], events),
+        _rule("storage.k8s.io", ["storageclasses", "csinodes", "volumeattributesclasses"], read),
+        _rule("storage.k8s.io", ["volumeattachments"], f"{read} patch"),
+        _rule("storage.k8s.io", ["volumeattachments/status"], "patch"),
+        _rule(snapshots, ["volumesnapshots"], f"{read} update"),
+        _rule(snapshots, ["volumesnapshotclasses"], read),
+        _rule(snapshots, ["volumesnapshotcontents"], f"{read} update patch"),
+        _rule(snapshots, ["volumesnapshotcontents/status"], "update patch"),
+    ]
+    snapshot_controller = [
+        _rule("", ["persistentvolumes"], read),
+        _rule("", ["persistentvolumeclaims"], f"{read} update"),
+        _rule("", ["events"], events),
+        _rule(snapshots, ["volumesnapshotclasses"], read),
+        _rule(snapshots, ["volumesnapshotcontents", "volumesnapshots"], f"{read} create update patch delete"),
+        _rule(snapshots, ["volumesnapshotcontents/status", "volumesnapshots/status"], "update patch"),
+    ]
+    objects = [
+        *_bound("system:csi-cinder-controller", controller, CONTROLLER_ACCOUNT),
+        *_bound("system:snapshot-controller", snapshot_controller, SNAPSHOT_CONTROLLER),
+    ]
+    if options.replicas > 1:
+        lease = [_rule("coordination.k8s.io", ["leases"], "get watch list delete update create")]
+        objects += _bound("csi-cinder-controller", lease, CONTROLLER_ACCOUNT, namespaced=True)
+        objects += _bound(SNAPSHOT_CONTROLLER, lease, SNAPSHOT_CONTROLLER, namespaced=True)
+    return objects
+
+
+def _bound(name: str, rules: list[dict[str, Any]], account: str, *, namespaced: bool = False) -> list[dict[str, Any]]:
+    """A role and its binding to one account."""
+    group, kind = "rbac.authorization.k8s.io", "Role" if namespaced else "ClusterRole"
+    head = meta(name, namespaced=namespaced)
+    return [
+        {"apiVersion": f"{group}/v1", "kind": kind, "metadata": head, "rules": rules},
+        {
+            "apiVersion": f"{group}/v1",
+            "kind": f"{kind}Binding",
+            "metadata": head,
+            "roleRef": {"apiGroup": group, "kind": kind, "name": name},
+            "subjects": [{"kind": "ServiceAccount", "name": account, "namespace": NAMESPACE}],
+        },
+    ]

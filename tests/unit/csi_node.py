@@ -1,0 +1,34 @@
+"""What tests of the CSI node plug-in share: a node over disks in memory, and a volume's way to its pod."""
+
+from __future__ import annotations
+
+import pytest
+
+from moyai.cloud.openstack.guest import disk_links
+from moyai.csi.access_modes import Access
+from moyai.csi.errors import Refused
+from moyai.csi.names import BLANK
+from moyai.csi.node.staging import NodeWork
+from tests.fakes.clock import FakeClock
+from tests.unit.csi_disks import FakeDisks, as_disks
+
+ID = "0a1b2c3d-4e5f-6789-abcd-ef0123456789"
+STAGING, TARGET, SECOND = "/k/globalmount", "/k/pods/p1/mount", "/k/pods/p2/mount"
+WRITER = Access("SINGLE_NODE_WRITER")
+BLOCK = Access("SINGLE_NODE_WRITER", block=True)
+
+
+def work(disks: FakeDisks, *, rescan: bool = False) -> NodeWork:
+    return NodeWork(as_disks(disks), links=disk_links, rescan=rescan, clock=FakeClock())
+
+
+def stage(disks: FakeDisks, access: Access = WRITER, *, blank: bool = True) -> None:
+    work(disks).stage(ID, STAGING, access, {BLANK: "true"} if blank else {}, {})
+
+
+def publish(disks: FakeDisks, target: str = TARGET, access: Access = WRITER, *, read_only: bool = False) -> None:
+    work(disks).publish(ID, STAGING, target, access, read_only=read_only)
+
+
+def code(refused: pytest.ExceptionInfo[Refused]) -> str:
+    return refused.value.code
