@@ -1,5 +1,5 @@
 # What a user and CI call. Everything else is `moyai`.
-.PHONY: up check test test-host bench lint style types unit format setup
+.PHONY: up check test test-host bench simulate lint style types unit format setup
 
 up: setup
 	moyai up examples/quickstart
@@ -29,6 +29,10 @@ test-host: setup
 # Measures cloud, `up`, Services and `down` against their floors, on a cloud of its own; BENCH="--only up --output json". Needs root.
 bench: setup
 	.venv/bin/python -m tests.bench $(BENCH)
+
+# Clusters and Services by the hundred, all in memory: what they cost, and whether calls per node or Service grow. Two minutes.
+simulate:
+	.venv/bin/python -m tests.simulate
 
 lint: style types
 

@@ -8,14 +8,14 @@ import urllib.error
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
 from moyai.ccm.app import Manager, Options
 from moyai.ccm.manifests import NAME, ManifestOptions, render
-from moyai.cloud.model import Port, Power, Route
+from moyai.cloud.memory import MemoryCloud
+from moyai.cloud.model import Power, Route
 from moyai.core.errors import Conflict, NotFound, Terminal
 from moyai.kube.events import EventRecorder
 from moyai.kube.informer import Informer
@@ -25,8 +25,7 @@ from moyai.kube.watching import LEASES, SERVICES, KubeClient
 from moyai.runtime.calls import CloudCalls
 from moyai.runtime.metrics import Metrics
 from tests.cloud.kube_api import KubeApi, kube_api
-from tests.unit.ccm_world import CONFIG, PARTS, node_object, server, service_object
-from tests.unit.fake_cloud import FakeCloud
+from tests.unit.ccm_world import CONFIG, add_machine, cluster_cloud, node_object, server, service_object
 
 PLAIN: dict[str, Any] = {"type": "ClusterIP", "ports": [{"port": 80}]}
 
@@ -182,16 +181,15 @@ async def test_the_same_event_again_raises_its_count(api: KubeApi) -> None:
 
 
 @asynccontextmanager
-async def controllers(api: KubeApi, cloud: FakeCloud, *names: str) -> AsyncGenerator[Manager]:
+async def controllers(api: KubeApi, cloud: MemoryCloud, *names: str) -> AsyncGenerator[Manager]:
     """The controllers as in the cluster: with the service account's token and the rights of the manifests."""
-    calls = cast("Any", cloud)
     metrics = Metrics()
     async with client(api.kubeconfig_of(NAME)) as kube:
         manager = Manager(
             Options(Path("unused"), "demo", ("10.244.0.0/16",), names, bind="127.0.0.1:0", leader_elect=True),
             CONFIG,
             kube=kube,
-            calls=CloudCalls(cast("Any", SimpleNamespace(**dict.fromkeys(PARTS, calls))), metrics, "RegionOne"),
+            calls=CloudCalls(cloud, metrics, "RegionOne"),
             metrics=metrics,
             poll=0.01,
         )
@@ -204,23 +202,17 @@ async def controllers(api: KubeApi, cloud: FakeCloud, *names: str) -> AsyncGener
             assert await task
 
 
-def machine(cloud: FakeCloud, number: int) -> None:
-    made = server(number)
-    cloud.servers_.append(made)
-    cloud.ports_[f"p{number}"] = Port(f"p{number}", "p", "net", "ACTIVE", (f"10.0.0.{number}",), device_id=made.id)
-
-
 async def test_nodes_are_initialised_and_follow_their_machines(api: KubeApi) -> None:
-    cloud = FakeCloud()
+    cloud = cluster_cloud()
     for number in (1, 2):
-        machine(cloud, number)
+        add_machine(cloud, number)
         body = node_object(number, initialised=False, ready=True)
         api.call("POST", "/api/v1/nodes", {"apiVersion": "v1", "kind": "Node", **body})
     nodes = {name: f"/api/v1/nodes/{name}" for name in ("demo-1", "demo-2")}
     async with controllers(api, cloud, "node", "node-lifecycle", "route"):
         await until(lambda: all(parse_node(api.call("GET", path)).provider_id for path in nodes.values()))
         node = parse_node(api.call("GET", nodes["demo-1"]))
-        assert node.provider_id == f"openstack:///{server(1).id}"
+        assert node.provider_id == cloud.machines.provider_id(server(1).id)
         assert [(one.type, one.address) for one in node.addresses] == [("InternalIP", "10.0.0.1"), ("Hostname", "demo-1")]
         assert node.pod_cidrs == ("10.244.1.0/24",)
         assert node.labels["topology.kubernetes.io/zone"] == "az1"
@@ -228,23 +220,24 @@ async def test_nodes_are_initialised_and_follow_their_machines(api: KubeApi) -> 
         assert node.labels["node.kubernetes.io/instance-type"] == "m1.small"
         assert [taint.key for taint in node.taints if "cloudprovider" in taint.key] == []
         assert "keep" in [taint.key for taint in node.taints]
-        await until(lambda: cloud.routes_ == {Route(f"10.244.{n}.0/24", f"10.0.0.{n}") for n in (1, 2)})
+        wanted = {Route(f"10.244.{n}.0/24", f"10.0.0.{n}") for n in (1, 2)}
+        await until(lambda: set(cloud.store.routers["router-1"].routes) == wanted)
         await until(lambda: parse_node(api.call("GET", nodes["demo-1"])).network_unavailable is False)
-        assert [pair.address for pair in cloud.ports_["p1"].send_from] == ["10.244.1.0/24"]
+        assert [pair.address for pair in cloud.store.ports["p1"].send_from] == ["10.244.1.0/24"]
         # the machine stops
-        cloud.servers_[0] = server(1, status="SHUTOFF", power=Power.OFF)
+        cloud.store.servers.put(server(1, status="SHUTOFF", power=Power.OFF))
         not_ready = {"status": {"conditions": [{"type": "Ready", "status": "Unknown"}]}}
         strategic = "application/strategic-merge-patch+json"
         api.call("PATCH", nodes["demo-1"] + "/status", not_ready, kind=strategic)
         shutdown = "node.cloudprovider.kubernetes.io/shutdown"
         await until(lambda: shutdown in [one.key for one in parse_node(api.call("GET", nodes["demo-1"])).taints])
         # and comes back
-        cloud.servers_[0] = server(1)
+        cloud.store.servers.put(server(1))
         ready = {"status": {"conditions": [{"type": "Ready", "status": "True"}]}}
         api.call("PATCH", nodes["demo-1"] + "/status", ready, kind=strategic)
         await until(lambda: shutdown not in [one.key for one in parse_node(api.call("GET", nodes["demo-1"])).taints])
         # the other is gone for good
-        cloud.servers_.pop(1)
+        cloud.store.servers.drop(server(2).id)
         api.call("PATCH", nodes["demo-2"] + "/status", not_ready, kind=strategic)
         await until(lambda: not exists(api, nodes["demo-2"]))
         assert exists(api, nodes["demo-1"])
@@ -252,9 +245,9 @@ async def test_nodes_are_initialised_and_follow_their_machines(api: KubeApi) -> 
 
 
 async def test_a_service_is_served_and_cleaned_up(api: KubeApi) -> None:
-    cloud = FakeCloud()
+    cloud = cluster_cloud()
     for number in (1, 2):
-        machine(cloud, number)
+        add_machine(cloud, number)
         body = node_object(number)
         made = api.call("POST", "/api/v1/nodes", {"apiVersion": "v1", "kind": "Node", **body})
         api.call("PUT", f"/api/v1/nodes/demo-{number}/status", {**made, "status": body["status"]})
@@ -262,7 +255,7 @@ async def test_a_service_is_served_and_cleaned_up(api: KubeApi) -> None:
     async with controllers(api, cloud, "service"):
         await until(lambda: parse_service(service(api, "web")).ingress)
         found = parse_service(service(api, "web"))
-        (balancer,) = cloud.balancers.values()
+        (balancer,) = cloud.store.balancers
         (listener,) = balancer.listeners
         assert listener.pool
         assert listener.pool.monitor
@@ -276,7 +269,7 @@ async def test_a_service_is_served_and_cleaned_up(api: KubeApi) -> None:
         )
         api.call("DELETE", "/api/v1/namespaces/default/services/web")
         await until(lambda: not exists(api, "/api/v1/namespaces/default/services/web"))
-        assert not cloud.balancers
-        assert not cloud.rules
+        assert not cloud.store.balancers
+        assert not cloud.store.rules
     for number in (1, 2):
         api.call("DELETE", f"/api/v1/nodes/demo-{number}")

@@ -20,8 +20,8 @@ from moyai.csi.settings import BlockStorageConfig, CsiConfig, DriverConfig
 from moyai.linux import loop, mounts
 from moyai.linux.process import run
 from tests import csi_sanity
+from tests.fakes.cloud import add_server, memory
 from tests.netns.test_csi_disks import HereDevices
-from tests.unit.csi_cloud import CsiCloud, as_cloud
 from tests.unit.csi_disks import KnownGuest
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="mounts and loop devices")
@@ -74,15 +74,15 @@ def place(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.mark.parametrize("kind", ["mount", "block"])
 async def test_the_suite_passes_whole(place: Path, kind: str) -> None:
-    raw = CsiCloud(polls=1)
-    server = raw.add_server("node-1")
-    raw.on_change = Attacher(place, server.id)
+    raw = memory(looks=1)
+    server = add_server(raw, "node-1")
+    raw.store.volumes.watch(Attacher(place, server.id))
     endpoint = f"unix://{place}/csi.sock"
     config = CsiConfig(storage=BlockStorageConfig(node_volume_attach_limit=5), moyai=DriverConfig(cluster_uid="sanity"))
     driver = Driver(
         Options(endpoint=endpoint, cluster="sanity"),
         config,
-        cloud=as_cloud(raw),
+        cloud=raw,
         disks=linux_disks(HereDevices(place / "by-id")),
         guest=KnownGuest(Instance(server.id, server.zone)),
     )
@@ -104,5 +104,5 @@ async def test_the_suite_passes_whole(place: Path, kind: str) -> None:
         stop.set()
         assert await serving
     csi_sanity.check_whole(csi_sanity.read((place / "report.json").read_text()), code=done.returncode, text=done.stdout)
-    assert not raw.all
-    assert not raw.snaps
+    assert not raw.store.volumes
+    assert not raw.store.snapshots

@@ -6,22 +6,21 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 from moyai.ccm.app import Manager, Options
 from moyai.ccm.settings import CloudConfig, GlobalConfig, LoadBalancerConfig, MoyaiConfig, RouteConfig
-from moyai.cloud.model import Address, Port, Power, Server
+from moyai.cloud.memory import MemoryCloud, Mortal
+from moyai.cloud.model import Address, FloatingIP, Network, Port, Power, Router, SecurityGroup, Server, Subnet
 from moyai.core.clock import Clock
 from moyai.core.ids import POD_CIDR_KEY, cluster_tag
 from moyai.kube.objects import parse_service
 from moyai.kube.watching import EVENTS, NODES, SERVICES, Json
 from moyai.runtime.calls import CloudCalls
 from moyai.runtime.metrics import Metrics
-from tests.unit.fake_cloud import FakeCloud
-from tests.unit.fake_kube import FakeKube
+from tests.fakes.cloud import memory
+from tests.fakes.kubernetes import Kubernetes
 
-PARTS = ("machines", "networks", "firewall", "addresses", "pod_routing", "tags", "load_balancers")
 UID = "abcdef0123"
 SUBNET = "00000000-0000-0000-0000-00000000000a"
 CONFIG = CloudConfig(
@@ -30,6 +29,31 @@ CONFIG = CloudConfig(
     RouteConfig("router-1"),
     MoyaiConfig(UID, ("group-1",)),
 )
+
+
+def cluster_cloud(*, looks: int = 2, mortal: Mortal | None = None) -> MemoryCloud:
+    """The cluster's network with its way out, as ``CONFIG`` names it, and no machines."""
+    cloud = memory(looks=looks, mortal=mortal)
+    store = cloud.store
+    store.networks.put(Network("net", "net", (SUBNET,)))
+    store.subnets.put(Subnet(SUBNET, "nodes", "net", "10.0.0.0/24", "10.0.0.254"))
+    store.give_out(SUBNET, "10.0.0.100", "10.0.0.200")
+    store.groups.put(SecurityGroup("group-1", "nodes"))
+    store.routers.put(Router("router-1", "router"))
+    cloud.networks.add_router_interface("router-1", SUBNET)
+    cloud.networks.set_router_gateway("router-1", external(cloud).id)
+    cloud.calls.clear()
+    return cloud
+
+
+def external(cloud: MemoryCloud) -> Network:
+    return next(one for one in cloud.store.networks if one.external)
+
+
+def add_machine(cloud: MemoryCloud, number: int) -> None:
+    machine = cloud.store.servers.put(server(number))
+    address = f"10.0.0.{number}"
+    cloud.store.ports.put(Port(f"p{number}", "p", "net", "ACTIVE", (address,), (SUBNET,), device_id=machine.id))
 
 
 def server(number: int, **changes: Any) -> Server:
@@ -51,7 +75,7 @@ def node_object(number: int, *, initialised: bool = True, ready: bool = True) ->
     spec: Json = {"taints": []}
     status: Json = {"conditions": [{"type": "Ready", "status": "True" if ready else "False"}]}
     if initialised:
-        spec |= {"providerID": f"openstack:///{server(number).id}", "podCIDR": f"10.244.{number}.0/24"}
+        spec |= {"providerID": f"memory:///{server(number).id}", "podCIDR": f"10.244.{number}.0/24"}
         status["addresses"] = [
             {"type": "InternalIP", "address": f"10.0.0.{number}"},
             {"type": "Hostname", "address": f"demo-{number}"},
@@ -81,23 +105,39 @@ class World:
     """``run`` keeps a manager running; ``until`` waits for something to come true."""
 
     def __init__(self, *, nodes: int = 2) -> None:
-        self.kube = FakeKube()
-        self.cloud = FakeCloud()
+        self.kube = Kubernetes()
+        self.mortal = Mortal()
+        self.cloud = cluster_cloud(mortal=self.mortal)
+        self.store = self.cloud.store
         self.config = CONFIG
         for number in range(1, nodes + 1):
             self.add_machine(number)
             self.kube.put(NODES, node_object(number))
 
     def add_machine(self, number: int) -> None:
-        machine = server(number)
-        self.cloud.servers_.append(machine)
-        self.cloud.ports_[f"p{number}"] = Port(
-            f"p{number}", "p", "net", "ACTIVE", fixed_ips=(f"10.0.0.{number}",), device_id=machine.id
-        )
+        add_machine(self.cloud, number)
+
+    def machine(self, number: int, **changes: Any) -> None:
+        """From now on the cloud's server is like this."""
+        self.store.servers.put(server(number, **changes))
+
+    def floating(self) -> list[FloatingIP]:
+        return list(self.store.floating_ips)
+
+    def die_with_kubernetes(self) -> None:
+        """Changes of Kubernetes count for the mortal as those of the cloud do."""
+
+        def tick(name: str, after: bool) -> None:
+            if not after:
+                self.mortal.check()
+            elif not name.startswith(("get", "list")):
+                with self.mortal.change():
+                    pass
+
+        self.kube.on_call = tick
 
     def manager(self, *controllers: str, clock: Clock | None = None) -> Manager:
         metrics = Metrics()
-        calls = cast("Any", self.cloud)
         return Manager(
             Options(
                 Path("unused"),
@@ -109,7 +149,7 @@ class World:
             ),
             self.config,
             kube=self.kube,
-            calls=CloudCalls(cast("Any", SimpleNamespace(**dict.fromkeys(PARTS, calls))), metrics, "RegionOne"),
+            calls=CloudCalls(self.cloud, metrics, "RegionOne"),
             metrics=metrics,
             clock=clock,
             poll=0.001,

@@ -7,10 +7,10 @@ import posixpath
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from moyai.cloud.memory import Killed
 from moyai.cloud.model import Instance
 from moyai.cloud.openstack.guest import disk_links
 from moyai.csi.node.disks import Damaged, Mount, NodeDisks, NotPermitted, Usage
-from tests.unit.csi_cloud import Killed
 
 GIB = 1 << 30
 

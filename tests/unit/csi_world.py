@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, cast
 
+from moyai.cloud.memory import MemoryCloud
 from moyai.cloud.openstack.guest import disk_links
 from moyai.core.backoff import Backoff
 from moyai.csi.access_modes import Access
@@ -15,7 +16,7 @@ from moyai.csi.controller.volumes import VolumeRequest, VolumeWork
 from moyai.csi.proto import csi_pb2 as pb
 from moyai.runtime.metrics import Metrics
 from tests.fakes.clock import FakeClock
-from tests.unit.csi_cloud import CsiCloud, as_cloud
+from tests.fakes.cloud import memory
 
 UID = "0123456789"
 QUICK = Backoff(base=0.001, ceiling=0.002)
@@ -24,7 +25,7 @@ WRITER = Access("SINGLE_NODE_WRITER")
 
 @dataclass
 class World:
-    raw: CsiCloud = field(default_factory=CsiCloud)
+    raw: MemoryCloud = field(default_factory=memory)
     limit: int = 256
     patience: float = 5.0
 
@@ -33,7 +34,7 @@ class World:
 
     def again(self) -> World:
         self.cloud = CloudView(
-            as_cloud(self.raw),
+            self.raw,
             metrics=Metrics(),
             clock=FakeClock(),
             cluster="demo",

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from moyai.bootstrap import pki
-from moyai.cloud.model import Power, Snapshot, Volume
+from moyai.cloud.memory import MemoryCloud
+from moyai.cloud.model import DiskState, Image, PortUse, Power, Snapshot, Volume
 from moyai.core.ids import CLUSTER_TAG, cluster_tag
 from moyai.core.paths import Paths
 from moyai.core.progress import Reporter
@@ -19,7 +20,9 @@ from moyai.lifecycle.record import Record
 from moyai.spec.load import parse
 from moyai.spec.model import Cluster
 from tests.fakes.clock import FakeClock
-from tests.unit.fakecloud import FakeCloud, FakeKube
+from tests.fakes.cloud import attach, memory, named
+from tests.fakes.cluster_api import ClusterApi
+from tests.fakes.object_store import ObjectStore
 
 WHOLE = [
     "balancers",
@@ -43,20 +46,38 @@ def _no_fsync(handle: int) -> None:
     """Disks are slow."""
 
 
+def node_cloud() -> MemoryCloud:
+    """A cloud that has the node image, and a mirror of container images."""
+    cloud = memory(looks=2)
+    cloud.account.mirror = "http://192.0.2.1:5001"
+    properties = {"moyai_kubernetes_version": "1.37.1"}
+    cloud.store.images.put(Image("img", "moyai-node-1.37.1", "ACTIVE", properties=properties))
+    return cloud
+
+
 class World:
     """A cloud, a state folder, and the two commands."""
 
     def __init__(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.paths = Paths(tmp_path / "cache", tmp_path / "state")
-        self.cloud = FakeCloud()
+        self.cloud = node_cloud()
+        self.store = self.cloud.store
+        self.mortal = self.cloud.mortal
+        #: Names of volumes that were taken from a machine that still ran.
+        self.torn: list[str] = []
+        self.store.volumes.watch(self._torn)
         self.clock = FakeClock()
-        self.kubes: dict[str, FakeKube] = {}
+        self.kubes: dict[str, ClusterApi] = {}
 
         def open_api(record: Record) -> Any:
-            self.cloud.look()
+            self.mortal.check()
             if not (record.folder / "kubeconfig").exists():
                 return None
-            return self.kubes.setdefault(record.uid, FakeKube(self.cloud, cluster_tag(record.uid)))
+            if record.uid not in self.kubes:
+                store = ObjectStore()
+                store.on_call = lambda _name, _after: self.mortal.check()
+                self.kubes[record.uid] = ClusterApi(store, self.cloud, cluster_tag(record.uid))
+            return self.kubes[record.uid]
 
         # what costs time on purpose on real disks and with real secrets
         monkeypatch.setattr("os.fsync", _no_fsync)
@@ -74,15 +95,47 @@ class World:
 
     def fail(self, name: str, fault: str) -> None:
         """The cloud finds a machine broken."""
-        server = next(one for one in self.cloud.all["servers"].values() if one.name == name)
-        self.cloud.put("servers", replace(server, status="ERROR", power=Power.FAILED, fault=fault))
+        server = named(self.store.servers, name)
+        self.store.servers.put(replace(server, status="ERROR", power=Power.FAILED, fault=fault))
+
+    def _torn(self, before: Volume | None, after: Volume | None) -> None:
+        if before is None or any(one.releasing for one in self.kubes.values()):
+            return
+        kept = after.attached_server_ids if after else ()
+        for server_id in set(before.attached_server_ids) - set(kept):
+            server = self.store.servers.get(server_id)
+            if server is not None and server.power is Power.RUNNING:
+                self.torn.append(before.name)
+
+    def all_names(self) -> list[str]:
+        """Everything that is in the cloud: ``kind name``, sorted; what the cloud itself makes is left out."""
+        store = self.store
+        found = [
+            f"{kind} {getattr(item, 'name', None) or getattr(item, 'description', '')}"
+            for kind, table in (
+                ("networks", store.networks),
+                ("subnets", store.subnets),
+                ("routers", store.routers),
+                ("ports", store.ports),
+                ("groups", store.groups),
+                ("fips", store.floating_ips),
+                ("servers", store.servers),
+                ("volumes", store.volumes),
+                ("snapshots", store.snapshots),
+                ("balancers", store.balancers),
+            )
+            for item in table
+            if not getattr(item, "external", False) and getattr(item, "use", PortUse.OTHER).deletable
+        ]
+        found += [f"keypair {name}" for name in store.keypairs]
+        return sorted([*found, *(f"credential {name}" for name in store.credentials)])
 
     def names(self, name: str = "quickstart") -> list[str]:
         record = Record.open(self.paths, name)
         uid = record.uid if record else "?"
-        return [text.replace(uid, "UID") for text in self.cloud.names()]
+        return [text.replace(uid, "UID") for text in self.all_names()]
 
-    def kube(self, name: str = "quickstart") -> FakeKube:
+    def kube(self, name: str = "quickstart") -> ClusterApi:
         record = Record.open(self.paths, name)
         assert record is not None
         return self.kubes[record.uid]
@@ -96,7 +149,7 @@ def whole() -> list[str]:
 def count_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> int:
     world = World(tmp_path / "count", monkeypatch)
     world.up()
-    return world.cloud.changes
+    return world.mortal.changes
 
 
 @dataclass(frozen=True)
@@ -110,11 +163,11 @@ class Disks:
 
 def with_disks(world: World, policy: str = "Delete") -> Disks:
     uid = world.up(f"spec: {{volumes: {{reclaimPolicy: {policy}}}}}").uid
-    first, second = (s for s in world.cloud.all["servers"].values() if "workers" in s.name)
-    own = world.cloud.attach("pvc-own", first.id, metadata={CLUSTER_TAG: uid})
-    static = world.cloud.attach("precious", second.id)
-    snap = Snapshot("snap", "snapshot-1", "AVAILABLE", own.id, 1, metadata={CLUSTER_TAG: uid})
-    return Disks(own, static, world.cloud.put("snapshots", snap))
+    first, second = (one for one in world.store.servers if "workers" in one.name)
+    own = attach(world.cloud, "pvc-own", first.id, metadata={CLUSTER_TAG: uid})
+    static = attach(world.cloud, "precious", second.id)
+    snap = Snapshot("snap", "snapshot-1", "available", own.id, 1, metadata={CLUSTER_TAG: uid}, state=DiskState.AVAILABLE)
+    return Disks(own, static, world.store.snapshots.put(snap))
 
 
 def kept(report: teardown.DownReport) -> list[tuple[str, str]]:

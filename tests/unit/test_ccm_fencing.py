@@ -32,9 +32,6 @@ class Fencing(World):
             self.machine(number, **RUNS)
         self.beat(*range(1, nodes + 1))
 
-    def machine(self, number: int, **states: Any) -> None:
-        self.cloud.servers_[number - 1] = server(number, **states)
-
     def beat(self, *numbers: int) -> None:
         self.beats += 1
         for number in numbers:
@@ -92,7 +89,7 @@ async def test_nodes_that_answer_cost_the_cloud_nothing() -> None:
     async with world.running() as wait:
         world.cloud.calls.clear()
         await wait(20, 1, 2, 3)
-    assert world.cloud.calls == []
+    assert not world.cloud.calls
 
 
 async def test_a_silent_node_whose_machine_is_off_lets_go_of_everything_at_once() -> None:
@@ -143,7 +140,7 @@ async def test_a_cloud_that_does_not_answer_is_doubt() -> None:
     def down(**_: Any) -> list[Server]:
         raise Retriable("no answer")
 
-    world.cloud.servers = down  # pyright: ignore[reportAttributeAccessIssue]
+    world.cloud.machines.servers = down  # pyright: ignore[reportAttributeAccessIssue]
     world.machine(1, **OFF)
     async with world.running() as wait:
         await wait(30, 2, 3)
@@ -225,7 +222,7 @@ async def test_where_the_spec_allows_it_what_does_not_answer_is_powered_off_firs
         stopped.append(server_id)
         world.machine(1, **OFF)
 
-    world.cloud.stop_server = stop_server  # pyright: ignore[reportAttributeAccessIssue]
+    world.cloud.machines.stop_server = stop_server  # pyright: ignore[reportAttributeAccessIssue]
     async with world.running() as wait:
         await wait(2, 1, 2, 3)
         await wait(35, 2, 3)
@@ -243,7 +240,7 @@ async def test_switched_off_nothing_is_asked_or_done() -> None:
     world.machine(1, **OFF)
     async with world.running() as wait:
         await wait(60, 2, 3)
-        assert world.cloud.calls == []
+        assert not world.cloud.calls
     assert not world.fenced(1)
 
 
@@ -253,7 +250,7 @@ async def test_a_node_whose_machine_is_gone_stays_until_its_disks_are_free() -> 
     world.kube.put(VOLUME_ATTACHMENTS, attachment)
     async with world.running("fencing", "node-lifecycle") as wait:
         await wait(2, 1, 2, 3)
-        world.cloud.servers_.pop(2)
+        world.store.servers.drop(server(3).id)
         await wait(20, 1, 2)
         assert world.fenced(3)
         assert await bound(world.kube, "demo-3")

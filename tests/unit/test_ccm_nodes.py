@@ -63,7 +63,7 @@ async def test_all_new_nodes_cost_one_list_of_servers() -> None:
         world.kube.put(NODES, node_object(number, initialised=False))
     async with world.run("node"):
         await world.until(lambda: all(parsed(world, f"demo-{n}").provider_id for n in range(1, 6)))
-    assert world.cloud.calls == ["servers"]
+    assert dict(world.cloud.calls) == {"machines.servers": 1}
     node = parsed(world, "demo-3")
     assert node.pod_cidrs == ("10.244.3.0/24",)
     assert node.internal_ips == ("10.0.0.3",)
@@ -88,20 +88,21 @@ async def test_a_new_node_is_its_machine_as_it_is_now_not_as_an_earlier_list_had
     """When its namesake was still there, or when it was being built and had no address yet."""
     world = World(nodes=1)
     machine = server(2)
-    world.cloud.servers_.append(replace(machine, id=server(7).id, addresses=()))
+    earlier = world.store.servers.put(replace(machine, id=server(7).id, addresses=()))
     async with world.run("node"):
-        await world.until(lambda: "servers" in world.cloud.calls)
+        await world.until(lambda: "machines.servers" in world.cloud.calls)
         await asyncio.sleep(0.05)
-        world.cloud.servers_[-1:] = [machine]
+        world.store.servers.drop(earlier.id)
+        world.store.servers.put(machine)
         world.kube.put(NODES, node_object(2, initialised=False))
         await world.until(lambda: parsed(world, "demo-2").provider_id)
-    assert parsed(world, "demo-2").provider_id == world.cloud.provider_id(machine.id)
+    assert parsed(world, "demo-2").provider_id == world.cloud.machines.provider_id(machine.id)
     assert parsed(world, "demo-2").internal_ips == ("10.0.0.2",)
 
 
 async def test_a_machine_whose_addresses_the_cloud_does_not_know_yet_keeps_those_of_its_kubelet() -> None:
     world = World(nodes=0)
-    world.cloud.servers_.append(replace(server(1), addresses=()))
+    world.store.servers.put(replace(server(1), addresses=()))
     found = node_object(1, initialised=False)
     own = [{"type": "InternalIP", "address": "10.0.0.1"}, {"type": "Hostname", "address": "demo-1"}]
     world.kube.put(NODES, {**found, "status": {**found["status"], "addresses": own}})
@@ -134,9 +135,9 @@ async def test_a_ready_node_costs_no_call_and_one_that_is_not_follows_its_machin
     world = World(nodes=2)
     async with world.run("node-lifecycle"):
         await asyncio.sleep(0.1)
-        assert world.cloud.calls == []
-        world.cloud.servers_[0] = server(1, status="SHUTOFF", power=Power.OFF)
-        world.cloud.servers_.pop(1)
+        assert not world.cloud.calls
+        world.machine(1, status="SHUTOFF", power=Power.OFF)
+        world.store.servers.drop(server(2).id)
         for number in (1, 2):
             body = world.kube.find(NODES, f"demo-{number}")
             body = {**body, "metadata": dict(body["metadata"]), "status": node_object(number, ready=False)["status"]}
@@ -147,11 +148,11 @@ async def test_a_ready_node_costs_no_call_and_one_that_is_not_follows_its_machin
 
 async def test_a_server_that_lost_its_tag_does_not_cost_its_node() -> None:
     world = World(nodes=1)
-    world.cloud.servers_[0] = server(1, tags=())
+    world.machine(1, tags=())
     body = world.kube.find(NODES, "demo-1")
     world.kube.put(NODES, {**body, "metadata": dict(body["metadata"]), "status": node_object(1, ready=False)["status"]})
     async with world.run("node-lifecycle"):
-        await world.until(lambda: "server" in world.cloud.calls)
+        await world.until(lambda: "machines.server" in world.cloud.calls)
         await asyncio.sleep(0.05)
     assert ("nodes", "", "demo-1") in world.kube.objects
 
@@ -159,11 +160,11 @@ async def test_a_server_that_lost_its_tag_does_not_cost_its_node() -> None:
 async def test_routes_are_added_in_one_call_pairs_and_conditions_follow_foreign_ones_stay() -> None:
     world = World(nodes=3)
     foreign = Route("192.168.0.0/24", "10.0.0.99")
-    world.cloud.routes_ = {foreign}
+    world.store.routers.put(replace(world.store.routers["router-1"], routes=(foreign,)))
     async with world.run("route"):
-        await world.until(lambda: len(world.cloud.routes_) == 4)
-        await world.until(lambda: all(port.send_from for port in world.cloud.ports_.values()))
+        await world.until(lambda: len(world.store.routers["router-1"].routes) == 4)
+        await world.until(lambda: all(world.store.ports[f"p{number}"].send_from for number in (1, 2, 3)))
         await world.until(lambda: parsed(world, "demo-3").network_unavailable is False)
-    assert foreign in world.cloud.routes_
-    assert world.cloud.calls.count("add_routes") == 1
-    assert world.cloud.calls.count("remove_routes") == 0
+    assert foreign in world.store.routers["router-1"].routes
+    assert world.cloud.calls["pod_routing.add_routes"] == 1
+    assert world.cloud.calls["pod_routing.remove_routes"] == 0

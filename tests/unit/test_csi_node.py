@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from moyai.cloud.memory import Killed
 from moyai.csi.access_modes import Access
 from moyai.csi.errors import Refused
-from tests.unit.csi_cloud import Killed
 from tests.unit.csi_disks import GIB, FakeDisks
 from tests.unit.csi_node import BLOCK, ID, SECOND, STAGING, TARGET, WRITER, code, publish, stage, work
 

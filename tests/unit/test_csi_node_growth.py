@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from moyai.cloud.memory import Killed
 from moyai.csi.errors import Refused
-from tests.unit.csi_cloud import Killed
 from tests.unit.csi_disks import GIB, FakeDisks
 from tests.unit.csi_node import ID, SECOND, STAGING, TARGET, code, publish, stage, work
 

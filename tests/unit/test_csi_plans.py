@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import pytest
@@ -20,8 +20,8 @@ from moyai.csi.errors import Refused, refusal
 from moyai.csi.grpc.server import socket_path
 from moyai.csi.settings import read_csi_config, write_csi_config
 from moyai.csi.sizes import GIB, Range, choose_gb
-from tests.unit.csi_cloud import START
 
+START = datetime(2026, 1, 1, tzinfo=UTC)
 VOLUME = Volume(
     "00000000-0000-4000-8000-000000000001",
     "pvc-1",

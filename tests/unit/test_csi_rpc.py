@@ -15,6 +15,7 @@ import pytest_asyncio
 from google.protobuf import message_factory
 from google.protobuf.message import Message
 
+from moyai.cloud.memory import MemoryCloud
 from moyai.cloud.model import Instance
 from moyai.csi.app import Driver, Options
 from moyai.csi.grpc.server import probe
@@ -22,7 +23,7 @@ from moyai.csi.names import DRIVER
 from moyai.csi.proto import csi_pb2 as pb
 from moyai.csi.proto import registration_pb2 as registration
 from moyai.csi.settings import CsiConfig, DriverConfig
-from tests.unit.csi_cloud import CsiCloud, as_cloud
+from tests.fakes.cloud import add_server, memory
 from tests.unit.csi_disks import FakeDisks, KnownGuest, as_disks
 from tests.unit.csi_world import capability
 
@@ -65,9 +66,9 @@ def sockets() -> Iterator[Path]:
 
 
 @pytest_asyncio.fixture
-async def world(sockets: Path) -> AsyncIterator[tuple[CsiCloud, Path]]:
-    raw = CsiCloud(polls=1)
-    server = raw.add_server("one")
+async def world(sockets: Path) -> AsyncIterator[tuple[MemoryCloud, Path]]:
+    raw = memory(looks=1)
+    server = add_server(raw, "one")
     folder = sockets / "registry"
     folder.mkdir()
     options = Options(
@@ -79,7 +80,7 @@ async def world(sockets: Path) -> AsyncIterator[tuple[CsiCloud, Path]]:
     driver = Driver(
         options,
         CsiConfig(moyai=DriverConfig(cluster_uid="0123456789")),
-        cloud=as_cloud(raw),
+        cloud=raw,
         disks=as_disks(FakeDisks()),
         guest=KnownGuest(Instance(server.id, server.zone)),
     )
@@ -93,7 +94,7 @@ async def world(sockets: Path) -> AsyncIterator[tuple[CsiCloud, Path]]:
     assert await running
 
 
-async def test_abilities_and_codes(world: tuple[CsiCloud, Path]) -> None:
+async def test_abilities_and_codes(world: tuple[MemoryCloud, Path]) -> None:
     _, folder = world
     socket = folder / "csi.sock"
     assert socket.stat().st_mode & 0o777 == 0o600
@@ -141,16 +142,16 @@ async def test_the_node_service_alone_tells_what_the_driver_can_as_a_whole(socke
     assert await running
 
 
-async def test_an_exhausted_quota_has_its_code(world: tuple[CsiCloud, Path]) -> None:
+async def test_an_exhausted_quota_has_its_code(world: tuple[MemoryCloud, Path]) -> None:
     raw, folder = world
-    raw.quota = 0
+    raw.store.limits["volumes"] = 0
     controller = Client(folder / "csi.sock", pb.DESCRIPTOR, "Controller")
     request = pb.CreateVolumeRequest(name="a", volume_capabilities=[capability()])
     assert await controller.refused("CreateVolume", request) == "RESOURCE_EXHAUSTED"
     await controller.close()
 
 
-async def test_the_kubelet_is_told(world: tuple[CsiCloud, Path]) -> None:
+async def test_the_kubelet_is_told(world: tuple[MemoryCloud, Path]) -> None:
     _, folder = world
     kubelet = Client(folder / "registry" / f"{DRIVER}-reg.sock", registration.DESCRIPTOR, "Registration")
     info = await kubelet("GetInfo", registration.InfoRequest())

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from moyai.cloud.model import Attachment, VolumeType
+from moyai.cloud.memory import Killed
+from moyai.cloud.model import Attachment, DiskState, VolumeType
 from moyai.core.errors import Retriable
 from moyai.core.ids import CLUSTER_TAG
 from moyai.csi.access_modes import Access
@@ -17,7 +18,7 @@ from moyai.csi.errors import Refused
 from moyai.csi.names import CLUSTER_KEY
 from moyai.csi.proto import csi_pb2 as pb
 from moyai.csi.sizes import GIB, Range
-from tests.unit.csi_cloud import CsiCloud, Killed
+from tests.fakes.cloud import add_server, add_volume, memory
 from tests.unit.csi_world import UID, World, capability, wanted
 
 pytestmark = pytest.mark.virtual_time
@@ -39,53 +40,55 @@ async def test_a_volume_is_made_once_and_found_again() -> None:
     assert first.volume.id == again.volume.id
     assert (first.volume.size_gb, first.volume.zone, first.machine_zones) == (2, "az2", ("az2",))
     assert first.volume.metadata == {CLUSTER_KEY: "demo", CLUSTER_TAG: UID}
-    assert list(world.raw.all) == [first.volume.id]
+    assert world.raw.store.volumes.ids() == [first.volume.id]
 
 
 async def test_another_cluster_s_volume_of_the_same_name_is_left_alone() -> None:
     world = World()
-    other = world.raw.add_volume("pvc-1", metadata={CLUSTER_TAG: "other"})
+    other = add_volume(world.raw, "pvc-1", metadata={CLUSTER_TAG: "other"})
     made = await world.volumes.create(wanted())
     assert made.volume.id != other.id
     why = await refused(world.volumes.delete(other.id))
     assert why.code == "FAILED_PRECONDITION"
-    assert other.id in world.raw.all
+    assert other.id in world.raw.store.volumes
 
 
 async def test_fifty_at_once_ask_the_cloud_once() -> None:
-    world = World(CsiCloud(polls=4))
+    world = World(memory(looks=4))
     made = await asyncio.gather(*(world.volumes.create(wanted(f"pvc-{number}")) for number in range(50)))
-    assert len({one.volume.id for one in made}) == len(world.raw.all) == 50
-    looks = [call for call in world.raw.calls if call in ("volumes", "volume")]
-    assert len(looks) < 30, "a look for each of fifty"
+    assert len({one.volume.id for one in made}) == len(world.raw.store.volumes) == 50
+    looks = world.raw.calls["disks.volumes"] + world.raw.calls["disks.volume"]
+    assert looks < 30, "a look for each of fifty"
 
 
 async def test_what_the_cloud_could_not_make_is_told_and_taken_away() -> None:
-    world = World(CsiCloud(fail_create=1))
+    world = World()
+    world.raw.faults.break_next("disks.create_volume", "Could not find any available weighted backend.")
     why = await refused(world.volumes.create(wanted()))
     assert why.code == "RESOURCE_EXHAUSTED"
     assert "weighted backend" in why.message
-    assert not world.raw.all
-    assert (await world.volumes.create(wanted())).volume.status == "AVAILABLE"
+    assert not world.raw.store.volumes
+    assert (await world.volumes.create(wanted())).volume.state is DiskState.AVAILABLE
 
 
 async def test_a_broken_volume_of_an_earlier_process_is_made_anew() -> None:
     world = World()
-    broken = world.raw.add_volume("pvc-1", status="ERROR", metadata={CLUSTER_TAG: UID})
+    broken = add_volume(world.raw, "pvc-1", state=DiskState.FAILED, metadata={CLUSTER_TAG: UID})
     made = await world.volumes.create(wanted())
     assert made.volume.id != broken.id
-    assert list(world.raw.all) == [made.volume.id]
+    assert world.raw.store.volumes.ids() == [made.volume.id]
 
 
 async def test_an_exhausted_quota_has_its_code() -> None:
-    world = World(CsiCloud(quota=0))
+    world = World()
+    world.raw.store.limits["volumes"] = 0
     with pytest.raises(Exception, match="quota"):
         await world.volumes.create(wanted())
 
 
 async def test_copies_lie_beside_their_source_and_are_no_smaller() -> None:
     world = World()
-    source = world.raw.add_volume("db", zone="az2", size_gb=3)
+    source = add_volume(world.raw, "db", zone="az2", size_gb=3)
     snapshot = await world.snapshots.create("snap", source.id, {})
     made = await world.volumes.create(wanted("a", snapshot_id=snapshot.id))
     clone = await world.volumes.create(wanted("b", source_volume_id=source.id, size=Range(4 * GIB)))
@@ -109,7 +112,8 @@ async def test_several_nodes_need_a_type_for_several() -> None:
 
 
 async def test_a_cloud_that_hides_its_types_is_believed() -> None:
-    world = World(CsiCloud(type_list=(VolumeType("t", "t"), VolumeType("m", "m"))))
+    world = World()
+    world.raw.store.volume_types = (VolumeType("t", "t"), VolumeType("m", "m"))
     made = await world.volumes.create(wanted(accesses=(Access("MULTI_NODE_READER_ONLY"),), type_name="m"))
     assert made.volume.type_name == "m"
 
@@ -119,50 +123,51 @@ async def test_a_cloud_that_hides_its_types_is_believed() -> None:
 
 async def test_attach_is_idempotent_and_moves_only_when_free() -> None:
     world = World()
-    one, two = world.raw.add_server("one"), world.raw.add_server("two")
-    volume = world.raw.add_volume("data")
+    one, two = add_server(world.raw, "one"), add_server(world.raw, "two")
+    volume = add_volume(world.raw, "data")
     for _ in range(2):
         await world.volumes.attach(volume.id, one.id)
-    assert world.raw.calls.count("attach_volume") == 1
+    assert world.raw.calls["machines.attach_volume"] == 1
     why = await refused(world.volumes.attach(volume.id, two.id))
     assert why.code == "FAILED_PRECONDITION"
     assert one.id in why.message
     await world.volumes.detach(volume.id, two.id)
-    assert world.raw.all[volume.id].attached_server_ids == (one.id,)
+    assert world.raw.store.volumes[volume.id].attached_server_ids == (one.id,)
     for _ in range(2):
         await world.volumes.detach(volume.id, one.id)
     await world.volumes.attach(volume.id, two.id)
-    assert world.raw.all[volume.id].attached_server_ids == (two.id,)
+    assert world.raw.store.volumes[volume.id].attached_server_ids == (two.id,)
 
 
 async def test_a_volume_for_several_goes_to_several() -> None:
     world = World()
-    one, two = world.raw.add_server("one"), world.raw.add_server("two")
-    volume = world.raw.add_volume("shared", multiattach=True)
+    one, two = add_server(world.raw, "one"), add_server(world.raw, "two")
+    volume = add_volume(world.raw, "shared", multiattach=True)
     await asyncio.gather(world.volumes.attach(volume.id, one.id), world.volumes.attach(volume.id, two.id))
-    assert set(world.raw.all[volume.id].attached_server_ids) == {one.id, two.id}
+    assert set(world.raw.store.volumes[volume.id].attached_server_ids) == {one.id, two.id}
     await world.volumes.detach(volume.id, "")
-    assert world.raw.all[volume.id].status == "AVAILABLE"
+    assert world.raw.store.volumes[volume.id].state is DiskState.AVAILABLE
 
 
 async def test_an_attach_that_fails_in_the_cloud_is_told() -> None:
-    world = World(CsiCloud(fail_attach=1))
-    server, volume = world.raw.add_server("one"), world.raw.add_volume("data")
+    world = World()
+    world.raw.faults.break_next("machines.attach_volume", "no such host")
+    server, volume = add_server(world.raw, "one"), add_volume(world.raw, "data")
     assert (await refused(world.volumes.attach(volume.id, server.id))).code == "INTERNAL"
     await world.volumes.attach(volume.id, server.id)
 
 
 async def test_a_machine_is_not_given_more_than_it_may_have() -> None:
     world = World(limit=2)
-    server = world.raw.add_server("one")
-    volumes = [world.raw.add_volume(f"v{number}") for number in range(3)]
+    server = add_server(world.raw, "one")
+    volumes = [add_volume(world.raw, f"v{number}") for number in range(3)]
     results = await asyncio.gather(*(world.volumes.attach(one.id, server.id) for one in volumes), return_exceptions=True)
     assert [one.code for one in results if isinstance(one, Refused)] == ["RESOURCE_EXHAUSTED"]
 
 
 async def test_who_is_not_there() -> None:
     world = World()
-    server, volume = world.raw.add_server("one"), world.raw.add_volume("data")
+    server, volume = add_server(world.raw, "one"), add_volume(world.raw, "data")
     assert (await refused(world.volumes.attach("none", server.id))).code == "NOT_FOUND"
     assert (await refused(world.volumes.attach(volume.id, "none"))).code == "NOT_FOUND"
     await world.volumes.detach("none", server.id)
@@ -173,28 +178,20 @@ async def test_who_is_not_there() -> None:
 
 async def test_a_volume_comes_free_of_a_machine_that_vanished() -> None:
     world = World()
-    volume = world.raw.add_volume(
-        "data", status="IN-USE", attached_server_ids=("gone",), attachments=(Attachment("gone", "a1", "/dev/vdb"),)
-    )
+    gone: dict[str, Any] = {"attached_server_ids": ("gone",), "attachments": (Attachment("gone", "a1", "/dev/vdb"),)}
+    volume = add_volume(world.raw, "data", state=DiskState.IN_USE, **gone)
     await world.volumes.detach(volume.id, "gone")
-    assert world.raw.all[volume.id].status == "AVAILABLE"
-    assert "forget_attachment" in world.raw.calls
+    assert world.raw.store.volumes[volume.id].state is DiskState.AVAILABLE
+    assert "disks.forget_attachment" in world.raw.calls
 
 
 async def test_a_machine_that_is_busy_is_asked_again() -> None:
     world = World()
-    server, volume = world.raw.add_server("one"), world.raw.add_volume("data")
+    server, volume = add_server(world.raw, "one"), add_volume(world.raw, "data")
     await world.volumes.attach(volume.id, server.id)
-    plain, failures = world.raw.detach_volume, [Retriable("busy"), Retriable("busy")]
-
-    def busy(server_id: str, volume_id: str) -> None:
-        if failures:
-            raise failures.pop()
-        plain(server_id, volume_id)
-
-    world.raw.detach_volume = busy
+    world.raw.faults.fail_next("machines.detach_volume", Retriable("busy"), times=2)
     await world.volumes.detach(volume.id, server.id)
-    assert world.raw.all[volume.id].status == "AVAILABLE"
+    assert world.raw.store.volumes[volume.id].state is DiskState.AVAILABLE
 
 
 # delete, extend
@@ -202,36 +199,36 @@ async def test_a_machine_that_is_busy_is_asked_again() -> None:
 
 async def test_a_volume_with_snapshots_stays_and_says_why() -> None:
     world = World()
-    volume = world.raw.add_volume("data", metadata={CLUSTER_TAG: UID})
+    volume = add_volume(world.raw, "data", metadata={CLUSTER_TAG: UID})
     snapshot = await world.snapshots.create("snap-7", volume.id, {})
     why = await refused(world.volumes.delete(volume.id))
     assert why.code == "FAILED_PRECONDITION"
     assert "snap-7" in why.message
     await world.snapshots.delete(snapshot.id)
     await world.volumes.delete(volume.id)
-    assert not world.raw.all
+    assert not world.raw.store.volumes
 
 
 async def test_a_volume_in_use_stays() -> None:
     world = World()
-    server, volume = world.raw.add_server("one"), world.raw.add_volume("data")
+    server, volume = add_server(world.raw, "one"), add_volume(world.raw, "data")
     await world.volumes.attach(volume.id, server.id)
     assert (await refused(world.volumes.delete(volume.id))).code == "FAILED_PRECONDITION"
 
 
 async def test_extending() -> None:
     world = World()
-    volume = world.raw.add_volume("data")
+    volume = add_volume(world.raw, "data")
     assert (await world.volumes.extend(volume.id, Range(GIB))).size_gb == 1
     assert (await world.volumes.extend(volume.id, Range(2 * GIB + 1))).size_gb == 3
     assert (await world.volumes.extend(volume.id, Range(2 * GIB))).size_gb == 3
-    assert world.raw.calls.count("extend_volume") == 1
+    assert world.raw.calls["disks.extend_volume"] == 1
     assert (await refused(world.volumes.extend(volume.id, Range(3 * GIB + 1, 4 * GIB - 1)))).code == "OUT_OF_RANGE"
 
 
 async def test_snapshots_are_made_once() -> None:
     world = World()
-    one, two = world.raw.add_volume("a"), world.raw.add_volume("b")
+    one, two = add_volume(world.raw, "a"), add_volume(world.raw, "b")
     made = await world.snapshots.create("snap", one.id, {})
     assert (await world.again().snapshots.create("snap", one.id, {})).id == made.id
     assert made.metadata[CLUSTER_TAG] == UID
@@ -240,12 +237,12 @@ async def test_snapshots_are_made_once() -> None:
 
 
 async def test_patience_ends() -> None:
-    world = World(CsiCloud(polls=1_000_000), patience=0.05)
+    world = World(memory(looks=1_000_000), patience=0.05)
     why = await refused(world.volumes.create(wanted()))
     assert why.code == "DEADLINE_EXCEEDED"
-    world.raw.settle()
-    assert (await world.volumes.create(wanted())).volume.status == "AVAILABLE"
-    assert len(world.raw.all) == 1
+    world.raw.store.settle()
+    assert (await world.volumes.create(wanted())).volume.state is DiskState.AVAILABLE
+    assert len(world.raw.store.volumes) == 1
 
 
 # crashes
@@ -284,11 +281,14 @@ class Claim:
 
     async def copy(self, world: World) -> None:
         self.clone = (await world.volumes.create(wanted("clone", snapshot_id=self.snapshot))).volume.id
-        assert (set(world.raw.all), set(world.raw.snaps)) == ({self.volume, self.clone}, {self.snapshot})
+        assert (set(world.raw.store.volumes.ids()), set(world.raw.store.snapshots.ids())) == (
+            {self.volume, self.clone},
+            {self.snapshot},
+        )
 
     async def detach(self, world: World) -> None:
         await world.volumes.detach(self.volume, self.server)
-        assert world.raw.all[self.volume].status == "AVAILABLE"
+        assert world.raw.store.volumes[self.volume].state is DiskState.AVAILABLE
 
     async def unsnap(self, world: World) -> None:
         await world.snapshots.delete(self.snapshot)
@@ -302,21 +302,21 @@ class Claim:
 
 @pytest.mark.parametrize("polls", [0, 1, 3])
 async def test_a_crash_after_any_change_leaves_nothing_double(polls: int) -> None:
-    whole = World(CsiCloud(polls=polls))
-    await Claim(whole.raw.add_server("one").id).live(whole)
-    changes = whole.raw.changes
+    whole = World(memory(looks=polls))
+    await Claim(add_server(whole.raw, "one").id).live(whole)
+    changes = whole.raw.mortal.changes
     assert changes == 9
     for number in range(1, changes + 1):
-        world = World(CsiCloud(polls=polls))
-        claim = Claim(world.raw.add_server("one").id)
-        world.raw.die_after = number
+        world = World(memory(looks=polls))
+        claim = Claim(add_server(world.raw, "one").id)
+        world.raw.mortal.kill_at(number)
         with pytest.raises(Killed):
             await claim.live(world)
-        world.raw.die_after = None
+        world.raw.mortal.revive()
         await claim.live(world.again())
-        assert world.raw.changes == changes, "something was asked for twice"
-        assert not world.raw.all
-        assert not world.raw.snaps
+        assert world.raw.mortal.changes == changes, "something was asked for twice"
+        assert not world.raw.store.volumes
+        assert not world.raw.store.snapshots
 
 
 async def test_who_gives_up_does_not_make_a_second_one() -> None:
@@ -338,7 +338,7 @@ async def test_who_gives_up_does_not_make_a_second_one() -> None:
     second = asyncio.create_task(world.volumes.create(wanted()))
     loop.call_later(0.05, gate.set)
     made = await second
-    assert list(world.raw.all) == [made.volume.id]
+    assert world.raw.store.volumes.ids() == [made.volume.id]
     assert len(world.volumes.serial) == 0
 
 
@@ -347,7 +347,7 @@ async def test_who_gives_up_does_not_make_a_second_one() -> None:
 
 async def test_the_service_speaks_csi() -> None:
     world = World()
-    controller, server = world.controller, world.raw.add_server("one", zone="az2")
+    controller, server = world.controller, add_server(world.raw, "one", zone="az2")
     zone = pb.Topology(segments={"topology.cinder.csi.openstack.org/zone": "az2"})
     made = await controller.CreateVolume(
         pb.CreateVolumeRequest(
@@ -360,7 +360,7 @@ async def test_the_service_speaks_csi() -> None:
     )
     volume_id = made.volume.volume_id
     assert made.volume.accessible_topology[0].segments == zone.segments
-    assert world.raw.all[volume_id].metadata["csi.storage.k8s.io/pvc/name"] == "data"
+    assert world.raw.store.volumes[volume_id].metadata["csi.storage.k8s.io/pvc/name"] == "data"
     told = await controller.ControllerPublishVolume(
         pb.ControllerPublishVolumeRequest(volume_id=volume_id, node_id=server.id, volume_capability=capability())
     )
@@ -393,8 +393,8 @@ async def test_the_service_speaks_csi() -> None:
 
 async def test_a_broken_volume_is_ill() -> None:
     world = World()
-    well = world.raw.add_volume("a", metadata={CLUSTER_TAG: UID})
-    ill = world.raw.add_volume("b", metadata={CLUSTER_TAG: UID}, status="ERROR")
+    well = add_volume(world.raw, "a", metadata={CLUSTER_TAG: UID})
+    ill = add_volume(world.raw, "b", metadata={CLUSTER_TAG: UID}, state=DiskState.FAILED)
     listed = await world.controller.ControllerListVolumeHealth(pb.ControllerListVolumeHealthRequest())
     assert [one.volume_id for one in listed.entries] == [ill.id]
     health = await world.controller.ControllerGetVolumeHealth(pb.ControllerGetVolumeHealthRequest(volume_id=well.id))

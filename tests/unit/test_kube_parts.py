@@ -19,8 +19,8 @@ from moyai.kube.objects import Reference, Service, parse_node, parse_service
 from moyai.kube.watching import EVENTS, LEASES, SERVICES, Json, Resource
 from moyai.kube.workqueue import WorkQueue
 from tests.fakes.clock import FakeClock
+from tests.fakes.kubernetes import Kubernetes
 from tests.unit.ccm_world import service_object
-from tests.unit.fake_kube import FakeKube
 
 QUICK = Backoff(base=0.01, ceiling=0.05)
 
@@ -48,7 +48,7 @@ async def running(informer: Informer[Service]) -> AsyncGenerator[list[str]]:
         await asyncio.gather(task, return_exceptions=True)
 
 
-def informer(kube: FakeKube, **options: Any) -> Informer[Service]:
+def informer(kube: Kubernetes, **options: Any) -> Informer[Service]:
     return Informer(kube, SERVICES, parse_service, backoff=QUICK, **options)
 
 
@@ -56,7 +56,7 @@ def informer(kube: FakeKube, **options: Any) -> Informer[Service]:
 
 
 async def test_handlers_hear_of_what_comes_changes_and_goes() -> None:
-    kube = FakeKube()
+    kube = Kubernetes()
     kube.put(SERVICES, service_object("a"))
     async with running(informer(kube)) as seen:
         kube.put(SERVICES, service_object("b"))
@@ -67,7 +67,7 @@ async def test_handlers_hear_of_what_comes_changes_and_goes() -> None:
 
 
 async def test_after_a_break_no_deletion_is_lost() -> None:
-    kube = FakeKube()
+    kube = Kubernetes()
     for name in ("a", "b"):
         kube.put(SERVICES, service_object(name))
     breaks: list[str] = []
@@ -90,7 +90,7 @@ async def test_after_a_break_no_deletion_is_lost() -> None:
 
 
 async def test_a_version_that_is_too_old_is_listed_anew() -> None:
-    kube = FakeKube()
+    kube = Kubernetes()
     kube.put(SERVICES, service_object("a"))
     watched = informer(kube, silence_seconds=0.05)
     async with running(watched) as seen:
@@ -100,7 +100,7 @@ async def test_a_version_that_is_too_old_is_listed_anew() -> None:
 
 
 async def test_silence_is_a_break_and_what_is_broken_for_long_is_an_alarm() -> None:
-    kube = FakeKube()
+    kube = Kubernetes()
     clock = FakeClock()
     breaks: list[str] = []
 
@@ -125,7 +125,7 @@ async def test_silence_is_a_break_and_what_is_broken_for_long_is_an_alarm() -> N
 
 
 async def test_a_handler_that_fails_does_not_stop_the_others() -> None:
-    kube = FakeKube()
+    kube = Kubernetes()
     watched = informer(kube)
 
     def broken(key: str, old: Service | None, new: Service | None) -> None:
@@ -181,13 +181,13 @@ async def test_failures_come_later_and_later_until_forgotten() -> None:
 # --- election
 
 
-def election(kube: FakeKube, name: str, clock: FakeClock, **times: float) -> LeaderElection:
+def election(kube: Kubernetes, name: str, clock: FakeClock, **times: float) -> LeaderElection:
     chosen = LeaseTimes(**{"duration": 15, "deadline": 10, "retry": 0.01, **times})
     return LeaderElection(kube, name="lease", namespace="kube-system", identity=name, times=chosen, clock=clock)
 
 
 async def test_a_holder_that_is_silent_is_followed_only_after_its_time_by_our_own_clock() -> None:
-    kube, clock = FakeKube(), FakeClock()
+    kube, clock = Kubernetes(), FakeClock()
     first, second = election(kube, "one", clock), election(kube, "two", clock)
     await first.acquire()
     waiting = asyncio.create_task(second.acquire())
@@ -202,7 +202,7 @@ async def test_a_holder_that_is_silent_is_followed_only_after_its_time_by_our_ow
 
 
 async def test_who_cannot_renew_stops_before_another_may_start() -> None:
-    kube, clock = FakeKube(), FakeClock()
+    kube, clock = Kubernetes(), FakeClock()
     one = election(kube, "one", clock)
     await one.acquire()
 
@@ -217,7 +217,7 @@ async def test_who_cannot_renew_stops_before_another_may_start() -> None:
 
 
 async def test_a_lease_handed_back_is_taken_at_once() -> None:
-    kube, clock = FakeKube(), FakeClock()
+    kube, clock = Kubernetes(), FakeClock()
     first, second = election(kube, "one", clock), election(kube, "two", clock)
     await first.acquire()
     waiting = asyncio.create_task(second.acquire())
@@ -231,7 +231,7 @@ ABOUT = Reference("Service", "web", "uid-1", "default")
 
 
 async def test_an_object_that_causes_too_many_events_is_cut_short() -> None:
-    kube, clock = FakeKube(), FakeClock()
+    kube, clock = Kubernetes(), FakeClock()
     recorder = EventRecorder(kube, component="test", clock=clock)
     task = asyncio.create_task(recorder.run())
     for number in range(40):
@@ -250,7 +250,7 @@ async def test_an_object_that_causes_too_many_events_is_cut_short() -> None:
 
 
 async def test_an_event_that_the_api_forgot_is_made_anew() -> None:
-    kube = FakeKube()
+    kube = Kubernetes()
     recorder = EventRecorder(kube, component="test")
     task = asyncio.create_task(recorder.run())
     recorder.event(ABOUT, "Normal", "Same", "again")

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from moyai.cloud.memory import Killed
 from moyai.lifecycle import execute
-from tests.unit.fakecloud import Killed
 from tests.unit.lifecycle_world import World, count_changes, whole, with_disks
 
 
@@ -20,15 +20,15 @@ def test_up_killed_at_every_change_is_finished_by_the_next(
     assert changes > 20
     for number in range(1, changes + 1):
         world = World(tmp_path / f"{number}", monkeypatch)
-        world.cloud.kill_at(number, after=after)
+        world.mortal.kill_at(number, after=after)
         with pytest.raises(Killed):
             world.up()
-        world.cloud.revive()
+        world.mortal.revive()
         world.up()
         assert world.names() == whole(), f"killed at change {number}"
         assert not world.up().changed
         world.down()
-        assert world.cloud.names() == [], f"killed at change {number}"
+        assert world.all_names() == [], f"killed at change {number}"
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
@@ -37,12 +37,12 @@ def test_down_removes_whatever_a_killed_up_left(tmp_path: Path, monkeypatch: pyt
     changes = count_changes(tmp_path, monkeypatch)
     for number in range(1, changes + 1):
         world = World(tmp_path / f"{number}", monkeypatch)
-        world.cloud.kill_at(number, after=after)
+        world.mortal.kill_at(number, after=after)
         with pytest.raises(Killed):
             world.up()
-        world.cloud.revive()
+        world.mortal.revive()
         report = world.down()
-        assert world.cloud.names() == [], f"killed at change {number}"
+        assert world.all_names() == [], f"killed at change {number}"
         assert not report.left
 
 
@@ -50,26 +50,26 @@ def test_down_killed_at_every_change_is_finished_by_the_next(tmp_path: Path, mon
     monkeypatch.setattr(execute, "WORKERS", 1)
     world = World(tmp_path / "count", monkeypatch)
     world.up()
-    built = world.cloud.changes
+    built = world.mortal.changes
     world.down()
-    for number in range(1, world.cloud.changes - built + 1):
+    for number in range(1, world.mortal.changes - built + 1):
         world = World(tmp_path / f"{number}", monkeypatch)
         world.up()
-        world.cloud.kill_at(number, after=True)
+        world.mortal.kill_at(number, after=True)
         with pytest.raises(Killed):
             world.down()
-        world.cloud.revive()
+        world.mortal.revive()
         assert not world.down().left
-        assert world.cloud.names() == []
+        assert world.all_names() == []
 
 
 def test_many_side_by_side_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(3, 30, 4):
         world = World(tmp_path / f"{number}", monkeypatch)
-        world.cloud.kill_at(number, after=True)
+        world.mortal.kill_at(number, after=True)
         with pytest.raises(Killed):
             world.up()
-        world.cloud.revive()
+        world.mortal.revive()
         world.up()
         assert world.names() == whole()
 
@@ -82,18 +82,18 @@ def test_down_with_volumes_killed_at_every_change_is_finished_by_the_next(
     stay = ["volumes precious"] if policy == "Delete" else ["snapshots snapshot-1", "volumes precious", "volumes pvc-own"]
     world = World(tmp_path / "count", monkeypatch)
     with_disks(world, policy)
-    built = world.cloud.changes
+    built = world.mortal.changes
     world.down()
-    changes = world.cloud.changes - built
+    changes = world.mortal.changes - built
     assert changes > 15
     for number in range(1, changes + 1):
         for after in (False, True):
             world = World(tmp_path / f"{number}-{after}", monkeypatch)
             with_disks(world, policy)
-            world.cloud.kill_at(number, after=after)
+            world.mortal.kill_at(number, after=after)
             with pytest.raises(Killed):
                 world.down()
-            world.cloud.revive()
+            world.mortal.revive()
             assert not world.down().left, f"killed at change {number}"
-            assert world.cloud.names() == stay, f"killed at change {number}"
-            assert "precious" not in world.cloud.torn
+            assert world.all_names() == stay, f"killed at change {number}"
+            assert "precious" not in world.torn

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from moyai.cloud.memory import Killed, MemoryCloud
 from moyai.core.errors import UsageError
 from moyai.core.progress import Step as Progress
 from moyai.lifecycle import down as teardown
@@ -18,7 +19,6 @@ from moyai.plan.graph import Plan
 from moyai.plan.steps import Step, StepId, Verb
 from moyai.spec.load import parse
 from tests.fakes.clock import FakeClock
-from tests.unit.fakecloud import FakeCloud, Killed
 from tests.unit.lifecycle_world import World
 
 Table = Callable[..., Mapping[type[Step], execute.Handler]]
@@ -173,7 +173,7 @@ def test_every_step_has_a_call() -> None:
     def classes(kind: type[Step]) -> set[type[Step]]:
         return {kind, *(one for child in kind.__subclasses__() for one in classes(child))} - {Step}
 
-    context = execute.Context(FakeCloud(), None, uid="u", clock=FakeClock())
+    context = execute.Context(MemoryCloud(), None, uid="u", clock=FakeClock())
     parts = (
         execute.Making(context, public_key="", render=None),  # type: ignore[arg-type]
         execute.Inside(context, authorities=None),  # type: ignore[arg-type]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from moyai.cloud.model import Network, Power, Quota
+from moyai.cloud.model import Network, Power
 from moyai.core.errors import Terminal, UsageError
 from moyai.core.ids import cluster_tag
 from moyai.core.progress import Reporter
@@ -19,6 +19,7 @@ from moyai.plan import keys, text
 from moyai.plan import steps as s
 from moyai.plan.existing import ROLES
 from moyai.spec.load import dump, parse
+from tests.fakes.cluster_api import SECRETS, STORAGE_CLASSES
 from tests.unit.lifecycle_world import World, whole
 
 
@@ -32,19 +33,19 @@ def test_up_makes_one_of_everything_and_again_nothing(world: World) -> None:
     assert first.changed
     assert world.names() == whole()
     assert {cluster_tag(first.uid)} == {
-        tag for kind in ("networks", "ports", "servers") for item in world.cloud.all[kind].values() for tag in item.tags
+        tag for table in (world.store.networks, world.store.ports, world.store.servers) for item in table for tag in item.tags
     }
-    router = next(iter(world.cloud.all["routers"].values()))
+    router = next(iter(world.store.routers))
     assert [(route.destination, route.nexthop) for route in router.routes] == [
         ("10.244.0.0/24", "10.8.0.10"),
         ("10.244.1.0/24", "10.8.0.11"),
         ("10.244.2.0/24", "10.8.0.12"),
     ]
-    assert all("moyai.key" not in server.metadata for server in world.cloud.all["servers"].values())
-    changes = world.cloud.changes
+    assert all("moyai.key" not in server.metadata for server in world.store.servers)
+    changes = world.mortal.changes
     again = world.up()
     assert not again.changed
-    assert world.cloud.changes == changes
+    assert world.mortal.changes == changes
     assert world.names() == whole()
 
 
@@ -61,32 +62,26 @@ def test_what_machines_do_not_need_to_boot_is_made_once_they_run(world: World) -
 
 def test_scaling_up_keeps_addresses_and_down_drains(world: World) -> None:
     world.up()
-    before = {port.name: port.fixed_ips for port in world.cloud.all["ports"].values() if port.name}
+    before = {port.name: port.fixed_ips for port in world.store.ports if port.name}
     world.up("spec: {nodePools: [{replicas: 4}]}")
-    now = {port.name: port.fixed_ips for port in world.cloud.all["ports"].values() if port.name}
+    now = {port.name: port.fixed_ips for port in world.store.ports if port.name}
     assert before.items() <= now.items()
     assert now["quickstart-workers-3"] == ("10.8.0.14",)
     kube = world.kube()
-    kube.pods = [
-        {"metadata": {"name": "web", "namespace": "default"}, "spec": {"nodeName": "quickstart-workers-3"}, "status": {}},
-        {
-            "metadata": {"name": "proxy", "namespace": "kube-system", "ownerReferences": [{"kind": "DaemonSet"}]},
-            "spec": {"nodeName": "quickstart-workers-3"},
-            "status": {},
-        },
-    ]
+    kube.pod("web", node="quickstart-workers-3")
+    kube.pod("proxy", namespace="kube-system", node="quickstart-workers-3", owner="DaemonSet")
     world.up("spec: {nodePools: [{replicas: 2}]}")
     assert kube.cordoned == ["quickstart-workers-3", "quickstart-workers-2"]
     assert kube.evicted == ["web"]
     assert world.names() == whole()
-    router = next(iter(world.cloud.all["routers"].values()))
+    router = next(iter(world.store.routers))
     assert len(router.routes) == 3
     record = Record.open(world.paths, "quickstart")
     assert record is not None
     assert set(record.recorded().seats) == {"quickstart-control-plane-0", "quickstart-workers-0", "quickstart-workers-1"}
     # the free number is used again
     world.up("spec: {nodePools: [{replicas: 2}, {name: big, replicas: 1}]}")
-    assert next(p for p in world.cloud.all["ports"].values() if p.name == "quickstart-big-0").fixed_ips == ("10.8.0.13",)
+    assert next(p for p in world.store.ports if p.name == "quickstart-big-0").fixed_ips == ("10.8.0.13",)
 
 
 def test_a_drained_node_goes_after_its_disks_and_not_much_later(world: World) -> None:
@@ -105,7 +100,7 @@ def test_a_drained_node_goes_after_its_disks_and_not_much_later(world: World) ->
 def test_a_protected_pod_keeps_its_node(world: World) -> None:
     world.up()
     kube = world.kube()
-    kube.pods = [{"metadata": {"name": "db", "namespace": "d"}, "spec": {"nodeName": "quickstart-workers-1"}, "status": {}}]
+    kube.pod("db", namespace="d", node="quickstart-workers-1")
     kube.protected = {"db"}
     with pytest.raises(Terminal, match=r"node quickstart-workers-1 could not be drained in 180 s.*d/db.*disruption budget"):
         world.up("spec: {nodePools: [{replicas: 1}]}")
@@ -116,13 +111,13 @@ def test_late_joiners_get_a_fresh_token(world: World) -> None:
     world.up()
     world.clock.sleep(3600)
     world.up("spec: {nodePools: [{replicas: 3}]}")
-    assert len(world.kube().tokens) == 1
+    assert len(world.kube().names(SECRETS)) == 1
 
 
 def test_a_server_in_error_is_told_and_replaced(world: World) -> None:
-    world.cloud.faults["quickstart-workers-1"] = "No valid host was found"
+    world.cloud.faults.break_next("machines.create_server", "No valid host was found", name="quickstart-workers-1")
     with pytest.raises(
-        Terminal, match=r"server quickstart-workers-1 is in ERROR: No valid host was found; its console ends with: .*"
+        Terminal, match=r"server quickstart-workers-1 is in failed: No valid host was found; its console ends with: .*"
     ) as caught:
         world.up()
     assert "\n" not in str(caught.value)
@@ -133,49 +128,54 @@ def test_a_server_in_error_is_told_and_replaced(world: World) -> None:
 
 def test_a_lost_control_plane_is_not_silently_made_anew(world: World) -> None:
     world.up()
-    plane = next(s for s in world.cloud.all["servers"].values() if "control-plane" in s.name)
-    world.cloud.all["servers"].pop(plane.id)
+    plane = next(s for s in world.store.servers if "control-plane" in s.name)
+    world.store.servers.drop(plane.id)
     with pytest.raises(Terminal, match=r"the control plane's machine .* is gone, and with it the cluster's state"):
         world.up()
 
 
 def test_a_stopped_machine_is_started(world: World) -> None:
     world.up()
-    worker = next(s for s in world.cloud.all["servers"].values() if "workers-0" in s.name)
+    worker = next(s for s in world.store.servers if "workers-0" in s.name)
     world.cloud.machines.stop_server(worker.id)
+    world.store.settle()
     assert world.up().changed
-    assert all(s.power is Power.RUNNING for s in world.cloud.all["servers"].values())
+    assert all(s.power is Power.RUNNING for s in world.store.servers)
 
 
 def test_a_changed_reclaim_policy_makes_the_default_class_anew(world: World) -> None:
     world.up()
-    classes = world.kube().objects
+    kube = world.kube()
+
+    def policies() -> list[str]:
+        return [one["reclaimPolicy"] for one in kube.store.all(STORAGE_CLASSES)]
+
     assert world.up("spec: {volumes: {reclaimPolicy: Retain}}").changed
-    assert [one["reclaimPolicy"] for one in classes.values()] == ["Retain"]
+    assert policies() == ["Retain"]
     assert not world.up("spec: {volumes: {reclaimPolicy: Retain}}").changed
     # killed between the two calls: gone, and the spec on record is still the old one
     record = Record.open(world.paths, "quickstart")
     assert record is not None
     record.set_spec(dump(parse("")))
-    classes.clear()
+    kube.store.vanish(STORAGE_CLASSES, "csi-cinder")
     assert world.up("spec: {volumes: {reclaimPolicy: Retain}}").changed
-    assert [one["reclaimPolicy"] for one in classes.values()] == ["Retain"]
+    assert policies() == ["Retain"]
     # taken away on purpose
-    classes.clear()
+    kube.store.vanish(STORAGE_CLASSES, "csi-cinder")
     assert not world.up("spec: {volumes: {reclaimPolicy: Retain}}").changed
-    assert not classes
+    assert not policies()
 
 
 def test_a_cluster_whose_volumes_do_not_come_up_is_up_and_says_so(world: World) -> None:
     world.up()
     kube = world.kube()
-    kube.down.add("csi-cinder-controllerplugin")
+    kube.deployment("csi-cinder-controllerplugin", runs=False)
     again = world.up()
     assert "claims of volumes must wait" in again.notes[-1]
     assert "csi-cinder-controllerplugin is not ready yet" in again.notes[-1]
-    kube.down.clear()
+    kube.deployment("csi-cinder-controllerplugin")
     assert not world.up().notes
-    kube.down.add("coredns")
+    kube.deployment("coredns", runs=False)
     with pytest.raises(Terminal, match="coredns is not ready yet"):
         world.up()
 
@@ -211,14 +211,14 @@ def test_a_cluster_of_an_older_moyai_is_carried_on(world: World) -> None:
     assert again.objects.keys() == record.objects.keys()
     world.up("spec: {nodePools: [{replicas: 1}]}")
     assert not world.down().left
-    assert world.cloud.names() == []
+    assert world.all_names() == []
 
 
 def test_nothing_is_made_when_it_cannot_fit(world: World) -> None:
     cases: list[tuple[Callable[[], None], str]] = [
-        (lambda: world.cloud.quota.update(cores=Quota("cores", 3, 0)), r"4 CPUs are needed and 3 are free \(cores\)"),
+        (lambda: world.store.limits.update(cores=3), r"4 CPUs are needed and 3 are free \(cores\)"),
         (
-            lambda: world.cloud.quota.update(cores=Quota("cores", 20, 0), port=Quota("port", 4, 0)),
+            lambda: world.store.limits.update(cores=20, port=4),
             r"5 ports are needed and 4 are free",
         ),
     ]
@@ -226,12 +226,12 @@ def test_nothing_is_made_when_it_cannot_fit(world: World) -> None:
         change()
         with pytest.raises(Terminal, match=message):
             world.up()
-        assert world.cloud.names() == []
+        assert world.all_names() == []
         assert Record.open(world.paths, "quickstart") is None
 
 
 def test_a_name_that_a_stranger_has_is_refused(world: World) -> None:
-    world.cloud.put("networks", Network(id="x", name="quickstart-network"))
+    world.store.networks.put(Network(id="x", name="quickstart-network"))
     with pytest.raises(Terminal, match="is taken in cloud moyai by somebody else's network"):
         world.up()
 
@@ -252,6 +252,6 @@ def test_two_at_once(world: World) -> None:
 
 def test_a_preview_changes_nothing(world: World) -> None:
     plan = building.preview(parse(""), world.cloud, world.paths)
-    assert world.cloud.changes == 0
+    assert world.mortal.changes == 0
     assert not world.paths.clusters.exists()
     assert text.lines(plan)[0].endswith("create network quickstart-network")

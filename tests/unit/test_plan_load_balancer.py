@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moyai.cloud.load_balancers import Listener, LoadBalancer, Member
+from moyai.cloud.load_balancers import Listener, LoadBalancer, LoadBalancers, Member
 from moyai.cloud.model import SecurityGroupRule
 from moyai.core.errors import UsageError
 from moyai.kube.objects import Node, NodeAddress, Service, ServicePort, Taint
 from moyai.plan import load_balancer as plan
 from moyai.plan.load_balancer import ClusterIdentity, LoadBalancerSettings, MonitorSettings
 from moyai.plan.node_ports import desired_rules, plan_rules
-from tests.unit.fake_cloud import FakeCloud
+from tests.unit.ccm_world import SUBNET, cluster_cloud
 
 CLUSTER = ClusterIdentity("demo", "abcdef0123")
 WEB = Service("default", "web", "u", ports=(ServicePort("http", "TCP", 80, 30080),), type="LoadBalancer")
@@ -38,9 +38,9 @@ def wanted(service: Service = WEB, *nodes: Node, **settings: object) -> LoadBala
 
 def made(desired: LoadBalancer) -> LoadBalancer:
     """What a cloud shows after it made ``desired``."""
-    cloud = FakeCloud()
-    head = cloud.create(desired)
-    return cloud.balancers[head.id]
+    cloud = cluster_cloud()
+    head = cloud.load_balancers.create(replace(desired, vip_subnet_id=SUBNET))
+    return cloud.store.balancers[head.id]
 
 
 def steps(desired: LoadBalancer, observed: LoadBalancer, *, shared: bool = False) -> list[str]:
@@ -169,8 +169,8 @@ def test_from_any_tree_to_any_other_and_then_nothing_is_left_to_do(
         service = replace(WEB, ports=tuple(ServicePort("", *one) for one in ports))
         return plan.desired_load_balancer(service, [node(one) for one in numbers], settings, CLUSTER)
 
-    cloud = FakeCloud(polls=1)
-    balancer = cloud.create(tree(before)).id
+    cloud = cluster_cloud(looks=1).load_balancers
+    balancer = cloud.create(replace(tree(before), vip_subnet_id=SUBNET)).id
     cloud.head(balancer)
     desired = tree(after)
     for step in plan.plan_changes(desired, cloud.get(balancer), shared=False):
@@ -179,7 +179,7 @@ def test_from_any_tree_to_any_other_and_then_nothing_is_left_to_do(
     assert {one.key for one in cloud.get(balancer).listeners} == {one.key for one in desired.listeners}
 
 
-def _apply(cloud: FakeCloud, balancer: str, step: plan.Step) -> None:
+def _apply(cloud: LoadBalancers, balancer: str, step: plan.Step) -> None:
     match step:
         case plan.DeleteListener():
             cloud.delete_listener(step.listener_id)

@@ -1,0 +1,59 @@
+"""The project, where one logs in, and application credentials, as Keystone has them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from moyai.cloud.memory.session import Service, api
+from moyai.core.errors import Conflict, Terminal
+
+
+class MemoryAccount(Service):
+    service = "account"
+
+    #: Documentation's addresses (RFC 5737): nothing answers there.
+    login = "http://192.0.2.1:5000/v3"
+    mirror: str | None = None
+
+    @api
+    def project_id(self) -> str:
+        return "00000000000000000000000000000001"
+
+    @api
+    def region(self) -> str:
+        return "RegionOne"
+
+    @api
+    def login_url(self) -> str | None:
+        return self.login
+
+    @api
+    def image_mirror(self) -> str | None:
+        return self.mirror
+
+
+class MemoryCredentials(Service):
+    service = "credentials"
+
+    @api
+    def create_credential(self, *, name: str, roles: Sequence[str], description: str) -> tuple[str, str]:
+        store = self._store
+        if self._session.credential:
+            raise self._refused(Terminal, "the cloud's policy refuses this: an application credential may not make others")
+        if name in store.credentials:
+            raise self._refused(Conflict, f"an application credential {name} exists already")
+        with self._change():
+            made = store.new_id()
+            store.credentials[name] = made, f"secret-of-{made}"
+            return store.credentials[name]
+
+    @api
+    def credentials(self, *, name_prefix: str) -> dict[str, str]:
+        return {name: made for name, (made, _) in self._store.credentials.items() if name.startswith(name_prefix)}
+
+    @api
+    def delete_credential(self, credential_id: str) -> None:
+        credentials = self._store.credentials
+        if name := next((name for name, (made, _) in credentials.items() if made == credential_id), ""):
+            with self._change():
+                del credentials[name]

@@ -1,0 +1,118 @@
+"""The cloud in memory behind ``cloud.capabilities.Cloud``.
+
+Nothing is shared between two of them but what they are given; one may be used from several threads. What a cloud does is the
+contract suite's to say: this one behaves like OpenStack, with its words for what is refused.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection
+from typing import Any, NoReturn, cast
+
+from moyai.cloud.capabilities import (
+    Capability,
+    CapabilityAbsent,
+    Credentials,
+    Disks,
+    PodRouting,
+    Quotas,
+    Tags,
+)
+from moyai.cloud.load_balancers import LoadBalancers
+from moyai.cloud.memory.account import MemoryAccount, MemoryCredentials
+from moyai.cloud.memory.addresses import MemoryAddresses
+from moyai.cloud.memory.clock import OwnTime
+from moyai.cloud.memory.disks import MemoryDisks
+from moyai.cloud.memory.firewall import MemoryFirewall
+from moyai.cloud.memory.images import MemoryImages
+from moyai.cloud.memory.load_balancers import MemoryLoadBalancers
+from moyai.cloud.memory.machines import MemoryMachines
+from moyai.cloud.memory.networks import MemoryNetworks
+from moyai.cloud.memory.orders import Delays, Faults, Mortal
+from moyai.cloud.memory.pod_routing import MemoryPodRouting
+from moyai.cloud.memory.quotas import MemoryQuotas
+from moyai.cloud.memory.session import Session
+from moyai.cloud.memory.store import Store
+from moyai.cloud.memory.tags import MemoryTags
+from moyai.cloud.model import Network
+from moyai.core.clock import Clock
+
+
+class MemoryCloud:
+    """``clock`` decides when what was asked for is done (see ``Delays``); none: ``OwnTime``. ``capabilities``: those it has.
+
+    For tests: ``store`` holds the objects, ``calls`` counts calls by ``service.method``, ``faults`` and ``mortal`` take orders.
+    """
+
+    def __init__(
+        self,
+        *,
+        clock: Clock | None = None,
+        delays: Delays | None = None,
+        mortal: Mortal | None = None,
+        capabilities: Collection[Capability] = tuple(Capability),
+        name: str = "memory",
+    ) -> None:
+        store = Store(clock=clock or OwnTime(), delays=delays or Delays(), mortal=mortal or Mortal())
+        store.networks.put(Network(store.new_id(), "public", external=True))
+        self._enter(Session(store), frozenset(capabilities), name)
+
+    def _enter(self, session: Session, capabilities: frozenset[Capability], name: str) -> None:
+        self.name, self.store, self._capabilities = name, session.store, capabilities
+        self.machines = MemoryMachines(session)
+        self.networks = MemoryNetworks(session)
+        self.firewall = MemoryFirewall(session)
+        self.addresses = MemoryAddresses(session)
+        self.images = MemoryImages(session)
+        self.account = MemoryAccount(session)
+        self.pod_routing = cast("PodRouting", self._if_there(Capability.POD_ROUTING, MemoryPodRouting, session))
+        self.disks = cast("Disks", self._if_there(Capability.DISKS, MemoryDisks, session))
+        self.load_balancers = cast("LoadBalancers", self._if_there(Capability.LOAD_BALANCERS, MemoryLoadBalancers, session))
+        self.credentials = cast("Credentials", self._if_there(Capability.CREDENTIALS, MemoryCredentials, session))
+        self.quotas = cast("Quotas", self._if_there(Capability.QUOTAS, MemoryQuotas, session))
+        self.tags = cast("Tags", self._if_there(Capability.TAGS, MemoryTags, session))
+
+    def capabilities(self) -> frozenset[Capability]:
+        return self._capabilities
+
+    def log_in(self, credential_id: str, secret: str) -> MemoryCloud:
+        """The same cloud, as an application credential sees it. A wrong one is refused at the first call."""
+        known = (credential_id, secret) in self.store.credentials.values()
+        other = object.__new__(MemoryCloud)
+        other._enter(Session(self.store, credential_id if known else "?"), self._capabilities, self.name)
+        return other
+
+    # ---- orders
+
+    @property
+    def calls(self) -> Counter[str]:
+        return self.store.calls
+
+    @property
+    def answered(self) -> Counter[str]:
+        return self.store.answered
+
+    @property
+    def faults(self) -> Faults:
+        return self.store.faults
+
+    @property
+    def mortal(self) -> Mortal:
+        return self.store.mortal
+
+    def _if_there(self, capability: Capability, make: Callable[[Session], Any], session: Session) -> Any:
+        return make(session) if capability in self._capabilities else _Absent(self.name, capability)
+
+
+class _Absent:
+    """Every call raises CapabilityAbsent."""
+
+    def __init__(self, cloud: str, capability: Capability) -> None:
+        self._cloud, self._capability = cloud, capability
+
+    def __getattr__(self, name: str) -> Callable[..., NoReturn]:
+        def absent(*_: object, **__: object) -> NoReturn:
+            raise CapabilityAbsent(self._cloud, self._capability)
+
+        return absent

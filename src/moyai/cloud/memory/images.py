@@ -1,0 +1,34 @@
+"""Images, as Glance has them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+
+from moyai.cloud.memory.session import Service, api
+from moyai.cloud.model import Image
+
+
+class MemoryImages(Service):
+    service = "images"
+
+    @api
+    def images(self, *, name: str | None = None) -> list[Image]:
+        return list(self._store.images) if name is None else self._store.images.by("name", name)
+
+    @api
+    def upload(self, *, name: str, file: Path, disk_format: str, container_format: str, properties: Mapping[str, str]) -> Image:
+        with file.open("rb") as stream:
+            checksum = hashlib.file_digest(stream, "sha512").hexdigest()
+        with self._change():
+            return self._store.images.put(
+                Image(self._store.new_id(), name, "ACTIVE", checksum=checksum, properties=dict(properties))
+            )
+
+    @api
+    def delete_image(self, image_id: str) -> None:
+        if image_id not in self._store.images:
+            return
+        with self._change():
+            self._store.images.drop(image_id)

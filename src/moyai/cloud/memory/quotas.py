@@ -1,0 +1,15 @@
+"""Quotas of machines and networks; what exceeds them is refused where it is made (``Store.take``)."""
+
+from __future__ import annotations
+
+from moyai.cloud.memory.session import Service, api
+from moyai.cloud.memory.store import QUOTAS
+from moyai.cloud.model import Quota
+
+
+class MemoryQuotas(Service):
+    service = "quotas"
+
+    @api
+    def quotas(self) -> list[Quota]:
+        return [Quota(name, self._store.limits.get(name, -1), self._store.used[name]) for name in QUOTAS]

@@ -1,0 +1,78 @@
+"""Networks, subnets, routers, ports and routes."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from moyai.cloud.model import Route, SourceAddress
+from moyai.core.errors import Conflict, NotFound, Terminal
+from moyai.core.ids import cluster_tag, new_uid
+from tests.contract.site import Site
+
+
+class Networks:
+    def test_all_carry_their_tag_and_are_found_by_it(self, site: Site) -> None:
+        cloud = site.cloud
+        assert [network.id for network in cloud.networks.networks(tag=site.tag)] == [site.network.id]
+        assert [subnet.id for subnet in cloud.networks.subnets(tag=site.tag)] == [site.subnet.id]
+        assert [router.id for router in cloud.networks.routers(tag=site.tag)] == [site.router.id]
+        assert [group.id for group in cloud.firewall.security_groups(tag=site.tag)] == [site.group.id]
+        assert cloud.networks.networks(tag=cluster_tag(new_uid())) == []
+        assert site.router.external_address
+        assert site.subnet.gateway == "10.77.0.1"
+
+    def test_ports_have_what_was_asked_and_are_found_by_device(self, site: Site) -> None:
+        cloud = site.cloud
+        port = site.port("a", "10.77.0.10")
+        try:
+            assert port.tags == (site.tag,)
+            assert port.fixed_ips == ("10.77.0.10",)
+            changed = cloud.networks.update_port(port.id, send_from=[SourceAddress("10.244.3.0/24")])
+            assert changed.send_from == (SourceAddress("10.244.3.0/24"),)
+            assert cloud.networks.update_port(port.id, send_from=[]).send_from == ()
+            mine = cloud.networks.ports(device_ids=[site.router.id])
+            assert site.subnet.id in {subnet for one in mine for subnet in one.subnet_ids}
+            with pytest.raises(Conflict):
+                site.port("b", "10.77.0.10")
+        finally:
+            cloud.networks.delete_port(port.id)
+        cloud.networks.delete_port(port.id)
+
+    def test_routes_are_added_by_many_at_once_and_none_is_lost(self, site: Site) -> None:
+        cloud = site.cloud
+        routes = [Route(f"10.244.{number}.0/24", f"10.77.0.{20 + number}") for number in range(12)]
+        with ThreadPoolExecutor(6) as pool:
+            added = [pool.submit(cloud.pod_routing.add_routes, site.router.id, [route]) for route in routes]
+        assert all(one.result() for one in added)
+        assert set(cloud.networks.router(site.router.id).routes) == set(routes)
+        assert set(cloud.pod_routing.add_routes(site.router.id, routes[:2]).routes) == set(routes)
+        cloud.pod_routing.remove_routes(site.router.id, routes[1:])
+        assert cloud.pod_routing.remove_routes(site.router.id, routes).routes == ()
+
+    def test_a_router_in_use_is_a_conflict_and_its_interface_comes_once(self, site: Site) -> None:
+        cloud = site.cloud
+        cloud.networks.add_router_interface(site.router.id, site.subnet.id)
+        with pytest.raises(Conflict) as caught:
+            cloud.networks.delete_router(site.router.id)
+        assert caught.value.request_id
+        with pytest.raises(NotFound):
+            cloud.networks.add_router_interface(site.router.id, "00000000-0000-0000-0000-000000000000")
+
+    def test_too_many_source_addresses_are_refused_in_the_clouds_words(self, site: Site) -> None:
+        port = site.port("pairs")
+        try:
+            with pytest.raises(Terminal, match="allowed address pair"):
+                site.cloud.networks.update_port(port.id, send_from=[SourceAddress(f"10.1.{n}.0/24") for n in range(40)])
+        finally:
+            site.cloud.networks.delete_port(port.id)
+
+    def test_quotas_in_use_follow_what_is_made(self, site: Site) -> None:
+        def used() -> int:
+            return next(quota.used for quota in site.cloud.quotas.quotas() if quota.name == "port")
+
+        before = used()
+        port = site.port("counted")
+        assert used() == before + 1
+        site.cloud.networks.delete_port(port.id)

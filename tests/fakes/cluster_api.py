@@ -1,0 +1,132 @@
+"""The Kubernetes API of a cluster whose machines are in a cloud in memory: whoever runs is a node that is Ready."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from moyai.cloud.memory import MemoryCloud
+from moyai.cloud.memory.disks import detached
+from moyai.cloud.model import Power, Server, Volume
+from moyai.core.errors import Retriable
+from moyai.kube.watching import NODES, PODS, VOLUME_ATTACHMENTS, Json, Resource
+from tests.fakes.kubernetes import Place, QuickKubernetes
+from tests.fakes.object_store import ObjectStore
+
+DEPLOYMENTS = Resource("apps", "v1", "deployments", namespaced=True)
+DAEMON_SETS = Resource("apps", "v1", "daemonsets", namespaced=True)
+STORAGE_CLASSES = Resource("storage.k8s.io", "v1", "storageclasses", namespaced=False)
+VOLUMES = Resource("", "v1", "persistentvolumes", namespaced=False)
+SECRETS = Resource("", "v1", "secrets", namespaced=True)
+
+_CSI = "cinder.csi.openstack.org"
+_RUNS = {"updatedReplicas": 1, "availableReplicas": 1}
+_ADD_ONS = ("moyai-cloud-controller-manager", "coredns", "csi-cinder-controllerplugin", "snapshot-controller")
+
+
+class ClusterApi(QuickKubernetes):
+    """The add-ons run from the beginning. Nodes are listed while a machine of the control plane runs.
+
+    ``protected``: names of pods that a disruption budget keeps. ``mounted``: nodes at which another driver's disk stays for
+    so many looks. ``evicted`` and ``cordoned`` tell what was done, in order. ``releasing``: a volume is being let go of as the
+    CSI driver does it, its machine running.
+    """
+
+    def __init__(self, store: ObjectStore, cloud: MemoryCloud, tag: str) -> None:
+        super().__init__(store)
+        self._cloud, self._tag = cloud, tag
+        self._planes: set[str] = set()
+        self.protected: set[str] = set()
+        self.mounted: dict[str, int] = {}
+        self.evicted: list[str] = []
+        self.cordoned: list[str] = []
+        self.releasing = False
+        for name in _ADD_ONS:
+            self.deployment(name)
+        for name in ("kube-proxy", "csi-cinder-nodeplugin"):
+            meta = {"name": name, "namespace": "kube-system"}
+            store.put(DAEMON_SETS, {"metadata": meta, "status": {"numberReady": 1, "desiredNumberScheduled": 1}})
+        store.put(STORAGE_CLASSES, {"metadata": {"name": "csi-cinder"}, "reclaimPolicy": "Delete"})
+        for server in cloud.store.servers.by("tag", tag):
+            self._machine(None, server)
+        cloud.store.servers.watch(self._machine)
+
+    # ---- for tests
+
+    def deployment(self, name: str, *, runs: bool = True) -> None:
+        meta = {"name": name, "namespace": "kube-system"}
+        self.store.put(DEPLOYMENTS, {"metadata": meta, "spec": {"replicas": 1}, "status": _RUNS if runs else {}})
+
+    def pod(self, name: str, *, namespace: str = "default", node: str = "", owner: str = "", **spec: Any) -> None:
+        meta: Json = {"name": name, "namespace": namespace}
+        if owner:
+            meta["ownerReferences"] = [{"kind": owner}]
+        self.store.put(PODS, {"metadata": meta, "spec": {**({"nodeName": node} if node else {}), **spec}, "status": {}})
+
+    def claim(self, pod: str, volume: Volume) -> None:
+        """A pod with a claim, bound to a volume of the cloud."""
+        reference = {"namespace": "default", "name": f"claim-of-{pod}"}
+        source = {"driver": _CSI, "volumeHandle": volume.id}
+        self.store.put(VOLUMES, {"metadata": {"name": f"pv-of-{pod}"}, "spec": {"claimRef": reference, "csi": source}})
+        self.pod(pod, volumes=[{"name": "data", "persistentVolumeClaim": {"claimName": reference["name"]}}])
+
+    def names(self, resource: Resource) -> list[str]:
+        return [one["metadata"]["name"] for one in self.store.all(resource)]
+
+    # ---- what a cluster does
+
+    def ready(self, *, timeout: float = 2.0) -> bool:
+        return super().ready() and bool(self._planes)
+
+    def listed(self, at: Place) -> list[Json]:
+        found = super().listed(at)
+        if at.plural == NODES.plural and not self._planes:
+            return []
+        return [*found, *self._attachments()] if at.plural == VOLUME_ATTACHMENTS.plural else found
+
+    def patch(self, path: str, body: Any) -> Json:
+        self.cordoned.append(path.rpartition("/")[2])
+        return super().patch(path, body)
+
+    def evict(self, at: Place) -> None:
+        if at.name in self.protected:
+            raise Retriable("Kubernetes refused: Cannot evict pod as it would violate the pod's disruption budget.")
+        super().evict(at)
+        self.evicted.append(at.name)
+
+    def _attachments(self) -> list[Json]:
+        """As the CSI driver does it: a volume that no pod uses any more comes off its machine."""
+        found: list[Json] = []
+        for node, looks in self.mounted.items():
+            if looks:
+                self.mounted[node] = looks - 1
+                found.append({"spec": {"attacher": "other", "source": {}, "nodeName": node}})
+        for one in self.store.all(VOLUMES):
+            claim = one["spec"]["claimRef"]["name"]
+            if any(claim in str(pod["spec"].get("volumes")) for pod in self.store.all(PODS)):
+                source = {"persistentVolumeName": one["metadata"]["name"]}
+                found.append({"spec": {"attacher": _CSI, "source": source}})
+            else:
+                self._release(one["spec"]["csi"]["volumeHandle"])
+        return found
+
+    def _release(self, volume_id: str) -> None:
+        self.releasing = True
+        try:
+            volumes = self._cloud.store.volumes
+            for server in volumes[volume_id].attached_server_ids:
+                volumes.put(detached(volumes[volume_id], server))
+        finally:
+            self.releasing = False
+
+    def _machine(self, before: Server | None, after: Server | None) -> None:
+        server = after or before
+        if server is None or self._tag not in server.tags:
+            return
+        runs = after is not None and after.power is Power.RUNNING
+        if "control-plane" in server.name:
+            (self._planes.add if runs else self._planes.discard)(server.name)
+        # a Node object outlives its machine
+        there = self.store.objects.get((NODES.plural, "", server.name))
+        if runs or there:
+            status = {"conditions": [{"type": "Ready", "status": str(runs)}]}
+            self.store.put(NODES, {"metadata": {"name": server.name}, "spec": {}, "status": status})

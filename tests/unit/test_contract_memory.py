@@ -1,0 +1,64 @@
+"""The cloud in memory held to the contract of all adapters; no second passes but on its own clock."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from pathlib import Path
+
+import pytest
+
+from moyai.cloud.memory import Delays, MemoryCloud
+from tests.contract import suite
+from tests.contract.site import Site, building
+from tests.fakes.clock import FakeClock
+
+
+@pytest.fixture(scope="module")
+def memory(tmp_path_factory: pytest.TempPathFactory) -> Generator[MemoryCloud]:
+    cloud = MemoryCloud(clock=FakeClock(), delays=Delays(server=20, volume=3, snapshot=3, balancer=8))
+    file: Path = tmp_path_factory.mktemp("image") / "node.tar"
+    file.write_bytes(b"a machine's image")
+    cloud.images.upload(
+        name="node", file=file, disk_format="raw", container_format="bare", properties={"moyai_format": "rootfs-tar"}
+    )
+    yield cloud
+    left = [cloud.store.networks, cloud.store.ports, cloud.store.servers, cloud.store.volumes, cloud.store.balancers]
+    assert [len(one) for one in left] == [1, 0, 0, 0, 0], "the external network alone was there before"
+
+
+@pytest.fixture(scope="module")
+def site(memory: MemoryCloud) -> Generator[Site]:
+    with building(memory, memory.store.clock, memory.log_in) as made:
+        yield made
+
+
+class TestAccount(suite.Account):
+    pass
+
+
+class TestNetworks(suite.Networks):
+    pass
+
+
+class TestFirewall(suite.Firewall):
+    pass
+
+
+class TestAddresses(suite.Addresses):
+    pass
+
+
+class TestImages(suite.Images):
+    pass
+
+
+class TestMachines(suite.Machines):
+    pass
+
+
+class TestDisks(suite.Disks):
+    pass
+
+
+class TestLoadBalancers(suite.LoadBalancers):
+    pass
