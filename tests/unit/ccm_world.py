@@ -18,6 +18,7 @@ from moyai.kube.objects import parse_service
 from moyai.kube.watching import EVENTS, NODES, SERVICES, Json
 from moyai.runtime.calls import CloudCalls
 from moyai.runtime.metrics import Metrics
+from tests.fakes.clock import FakeClock
 from tests.fakes.cloud import memory
 from tests.fakes.kubernetes import Kubernetes
 
@@ -151,7 +152,7 @@ class World:
             kube=self.kube,
             calls=CloudCalls(self.cloud, metrics, "RegionOne"),
             metrics=metrics,
-            clock=clock,
+            clock=clock or FakeClock(),
             poll=0.001,
         )
 

@@ -8,6 +8,8 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
+import pytest
+
 from moyai.ccm.fencing import FENCED, LEASE_NAMESPACE, OUT_OF_SERVICE, bound
 from moyai.cloud.model import Activity, Evidence, Power, Server
 from moyai.core.errors import Retriable
@@ -15,6 +17,8 @@ from moyai.kube.objects import parse_node
 from moyai.kube.watching import LEASES, NODES, PODS, VOLUME_ATTACHMENTS, Json
 from tests.fakes.clock import FakeClock
 from tests.unit.ccm_world import World, node_object, server
+
+pytestmark = pytest.mark.virtual_time
 
 RUNS = {"evidence": Evidence(Activity.RUNNING, "that its server runs", may_power_off=True)}
 OFF = {"power": Power.OFF, "evidence": Evidence(Activity.OFF, "that its server is off")}
@@ -161,9 +165,12 @@ async def test_a_machine_that_was_started_between_the_look_and_the_taint_is_let_
         await wait(2, 1, 2, 3)
         world.machine(1, **OFF)
 
+        patches: list[str] = []
+
         def started(name: str, after: bool) -> None:
             if name == "patch nodes" and not after:
                 world.machine(1, **RUNS)
+                patches.append(name)
 
         world.kube.on_call = started
         await wait(10, 2, 3)
@@ -171,6 +178,7 @@ async def test_a_machine_that_was_started_between_the_look_and_the_taint_is_let_
     assert not world.fenced(1)
     assert parse_node(world.kube.find(NODES, "demo-1")).ready is True  # nothing was taken from it
     assert "Fenced" not in world.reasons()
+    assert len(patches) <= 4, "the list that said it was off is not believed any more"
 
 
 async def test_a_renewal_that_the_watch_has_not_told_yet_counts() -> None:

@@ -13,6 +13,8 @@ from moyai.kube.objects import Node, Taint, parse_node
 from moyai.kube.watching import NODES
 from tests.unit.ccm_world import World, node_object, server
 
+pytestmark = pytest.mark.virtual_time
+
 
 def parsed(world: World, name: str) -> Node:
     return parse_node(world.kube.find(NODES, name))

@@ -15,6 +15,8 @@ from moyai.core.ids import cluster_tag
 from moyai.kube.watching import NODES, SERVICES
 from tests.unit.ccm_world import SUBNET, UID, World, external, node_object, service_object
 
+pytestmark = pytest.mark.virtual_time
+
 NAME = "kube_service_demo_default_web"
 
 

@@ -175,6 +175,8 @@ class FencingController:
         # it may have been started since it was asked about
         machine = evidence_of(await self._servers.ask(self._servers.id_of(node) or ""))
         if machine.activity is not Activity.OFF:
+            # the list that said otherwise would have the node fenced again and again for as long as it is believed
+            self._servers.forget()
             await self._lift(node.name, f"the cloud says {machine.words}")
             return Result(again_after=decision.again)
         self._fenced_at[node.name] = self._clock.monotonic()

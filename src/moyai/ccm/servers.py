@@ -38,6 +38,10 @@ class Servers:
                 self._listed = (now, await self._call(self._cloud.machines.servers, tag=self._tag))
             return self._listed[1]
 
+    def forget(self) -> None:
+        """The list has proved wrong, or is about to be: the next question reads a new one."""
+        self._listed = None
+
     async def of(self, node: Node, *, max_age: float) -> Server | None:
         """The node's server, by provider id, else by name or address. None: the cloud has none such."""
         listed = await self.all(max_age=max_age)
@@ -58,6 +62,7 @@ class Servers:
     async def stop(self, wanted: str) -> None:
         """Power a server off; returns while it is still about to."""
         await self._call(self._cloud.machines.stop_server, wanted)
+        self.forget()
 
     async def ask(self, wanted: str) -> Server | None:
         """The server of this id as it is now; None: the cloud has none such."""
