@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any, cast
 
 from moyai.core.paths import Paths
-from moyai.lifecycle import kubeconfig
 from moyai.lifecycle.record import Record
+from moyai.lifecycle.ssh import ssh_command
 from moyai.linux.process import ProcessError, run
 from moyai.plan.steps import API, MACHINES
 from moyai.spec.load import validate
@@ -157,7 +157,7 @@ class BenchCluster:
         assert record is not None
         found: dict[str, dict[str, float]] = {}
         for name in names:
-            words = kubeconfig.ssh_command(record, name, ["sudo", "sh", "-c", f"'{observe.JOURNAL}'"])
+            words = ssh_command(record, name, ["sudo", "sh", "-c", f"'{observe.JOURNAL}'"])
             try:
                 found[name] = observe.journal(run(words, timeout=60).stdout)
             except ProcessError:

@@ -23,8 +23,9 @@ from typing import Any, cast
 import yaml
 
 from moyai.core.errors import MoyaiError
-from moyai.kube.quick import Json, KubeApi, condition
-from moyai.lifecycle.waits import UNINITIALIZED
+from moyai.kube.objects import UNINITIALIZED, condition
+from moyai.kube.quick import KubeApi
+from moyai.kube.resources import NODES, PODS, Json
 
 API, JOINED, READY, KNOWN, PROXY, DNS = (
     "API ready",
@@ -68,7 +69,7 @@ class Watcher:
             if self._stop.wait(0.1):
                 return
         self._mark(API)
-        targets = {"/api/v1/nodes": self._nodes, "/api/v1/namespaces/kube-system/pods": self._pods}
+        targets = {NODES.path(): self._nodes, PODS.path("kube-system"): self._pods}
         for path, seen in targets.items():
             threading.Thread(target=self._follow, args=(api, path, seen), daemon=True).start()
 
@@ -131,7 +132,8 @@ def admit(api: KubeApi, node: Json) -> None:
     if rest != _taints(node):
         version = node["metadata"]["resourceVersion"]
         api.patch(
-            f"/api/v1/nodes/{node['metadata']['name']}",
+            NODES,
+            node["metadata"]["name"],
             {"metadata": {"resourceVersion": version}, "spec": {"taints": rest or None}},
         )
 
@@ -142,7 +144,7 @@ def _taints(node: Json) -> list[Json]:
 
 def _running(pods: list[Json], app: str) -> int:
     mine = [pod for pod in pods if pod["metadata"].get("labels", {}).get("k8s-app") == app]
-    return sum(condition(pod, "Ready") for pod in mine)
+    return sum(bool(condition(pod, "Ready")) for pod in mine)
 
 
 def _connect(kubeconfig: Path) -> http.client.HTTPSConnection:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import yaml
 
@@ -22,8 +22,9 @@ from moyai.cloud.model import SecurityGroupRule
 from moyai.cloud.openstack import connect
 from moyai.core.errors import MoyaiError, NotFound
 from moyai.core.ids import cluster_tag
-from moyai.kube.quick import Json, KubeApi
-from moyai.lifecycle import waits
+from moyai.kube.objects import parse_deployment, parse_service
+from moyai.kube.quick import KubeApi
+from moyai.kube.resources import DEPLOYMENTS, SERVICES, Json
 from moyai.lifecycle.record import Record
 from tests.bench import cloud as bench_cloud
 from tests.bench.calls import Counter
@@ -34,8 +35,7 @@ _SECONDS = 180.0
 _SETTLE = 2.0
 _EXAMPLE = Path(__file__).parents[2] / "examples/quickstart/nginx.yaml"
 _DIRECT = "direct"
-_SERVICES = "/api/v1/namespaces/default/services"
-_DEPLOYMENTS = "/apis/apps/v1/namespaces/default/deployments"
+_SPACE = "default"
 
 
 class ServiceBench:
@@ -52,9 +52,10 @@ class ServiceBench:
         documents: list[Json] = list(yaml.safe_load_all(_EXAMPLE.read_text()))
         deployment = next(item for item in documents if item["kind"] == "Deployment")
         self._service = next(item for item in documents if item["kind"] == "Service")
-        self._api.create(_DEPLOYMENTS, deployment)
+        self._api.create(DEPLOYMENTS, deployment, namespace=_SPACE)
         spec = {**self._service["spec"], "type": "NodePort"}
-        direct = self._api.create(_SERVICES, {**self._service, "metadata": {"name": _DIRECT}, "spec": spec})
+        body = {**self._service, "metadata": {"name": _DIRECT}, "spec": spec}
+        direct = self._api.create(SERVICES, body, namespace=_SPACE)
         self._port = int(direct["spec"]["ports"][0]["nodePort"])
         workers = [
             one for one in self._cloud.firewall.security_groups(tag=cluster_tag(self._uid)) if one.name.endswith("worker")
@@ -62,17 +63,21 @@ class ServiceBench:
         rule = SecurityGroupRule(workers[0].id, protocol="tcp", port_min=self._port, port_max=self._port)
         self._cloud.firewall.create_security_group_rules([rule])
         name = deployment["metadata"]["name"]
-        _until("the pods", lambda: waits.deployment_done(self._api.get(f"{_DEPLOYMENTS}/{name}")) or None, every=0.5)
+
+        def running() -> bool | None:
+            return parse_deployment(self._api.get(DEPLOYMENTS, name, namespace=_SPACE)).done or None
+
+        _until("the pods", running, every=0.5)
 
     def service(self) -> tuple[dict[str, float], dict[str, int], list[tuple[str, str, str]]]:
         """One Service, which is left there: (phase → seconds, API → requests, the requests themselves)."""
         self._count += 1
-        place = self._place
+        name = self._name
         counter = Counter(self._logs, self._client)
         began = time.monotonic()
-        self._api.create(_SERVICES, {**self._service, "metadata": {"name": f"bench-{self._count}"}})
+        self._api.create(SERVICES, {**self._service, "metadata": {"name": name}}, namespace=_SPACE)
         made = time.monotonic() - began
-        address = _until("the Service's address", lambda: self._address(place))
+        address = _until("the Service's address", lambda: self._address(name))
         known = time.monotonic() - began
         _until(f"{address} to answer", lambda: _answers(address))
         phases = {MADE: made, ADDRESS: known, ANSWER: time.monotonic() - began}
@@ -82,13 +87,13 @@ class ServiceBench:
     def delete(self) -> float:
         """The end of the Service made last, its load balancer included; seconds."""
         began = time.monotonic()
-        self._api.delete(self._place)
-        _until("the Service's end", lambda: self._gone(self._place))
+        self._api.delete(SERVICES, self._name, namespace=_SPACE)
+        _until("the Service's end", lambda: self._gone(self._name))
         return time.monotonic() - began
 
     @property
-    def _place(self) -> str:
-        return f"{_SERVICES}/bench-{self._count}"
+    def _name(self) -> str:
+        return f"bench-{self._count}"
 
     def tree(self) -> LoadBalancer:
         """What the controller made for the Service that is there, as it is asked for when there is nothing yet."""
@@ -134,13 +139,12 @@ class ServiceBench:
 
     # ---- what is
 
-    def _address(self, place: str) -> str | None:
-        entries = cast("list[Json]", self._api.get(place).get("status", {}).get("loadBalancer", {}).get("ingress") or [])
-        return str(entries[0]["ip"]) if entries else None
+    def _address(self, name: str) -> str | None:
+        return parse_service(self._api.get(SERVICES, name, namespace=_SPACE)).address or None
 
-    def _gone(self, place: str) -> bool | None:
+    def _gone(self, name: str) -> bool | None:
         try:
-            self._api.get(place)
+            self._api.get(SERVICES, name, namespace=_SPACE)
         except NotFound:
             return True
         return None

@@ -22,7 +22,9 @@ from moyai.cloud.openstack.guest import disk_links
 from moyai.core.errors import NotFound, Retriable
 from moyai.core.ids import cluster_tag
 from moyai.images import references
-from moyai.kube.quick import Json, KubeApi
+from moyai.kube.objects import parse_volume
+from moyai.kube.quick import KubeApi
+from moyai.kube.resources import CLAIMS, PODS, VOLUMES, Json
 from moyai.lifecycle.record import Record
 from moyai.linux import mounts
 from moyai.linux.process import run
@@ -31,8 +33,7 @@ from moyai.linux.process import run
 MANY = 50
 _SECONDS = 300.0
 _LOOK = 0.1
-_CLAIMS = "/api/v1/namespaces/default/persistentvolumeclaims"
-_PODS = "/api/v1/namespaces/default/pods"
+_SPACE = "default"
 #: What the floor's volumes carry.
 _MARK = "moyai-bench"
 #: The tools and flags of the driver, in one go; the device's link appears a moment after Nova's answer.
@@ -60,17 +61,17 @@ class VolumeBench:
         names = [f"{name}-{number}" for number in range(count)]
         began = time.monotonic()
         for one in names:
-            self._api.create(_CLAIMS, _claim(one))
-        pod = self._api.create(_PODS, self._pod(name, names))
+            self._api.create(CLAIMS, _claim(one), namespace=_SPACE)
+        pod = self._api.create(PODS, self._pod(name, names), namespace=_SPACE)
         below = f"/pods/{pod['metadata']['uid']}/volumes/kubernetes.io~csi/"
         try:
             _until("the claims to be mounted", lambda: self._mounted(below) >= count, every=0.02)
             return {phase(count): time.monotonic() - began}
         finally:
-            self._api.delete(f"{_PODS}/{name}", {"gracePeriodSeconds": 0})
-            _until("the pod's end", lambda: not self._mounted(below) and self._gone(f"{_PODS}/{name}"))
+            self._api.delete(PODS, name, namespace=_SPACE, grace=0)
+            _until("the pod's end", lambda: not self._mounted(below) and self._gone(name))
             for one in names:
-                self._api.delete(f"{_CLAIMS}/{one}")
+                self._api.delete(CLAIMS, one, namespace=_SPACE)
             _until("the volumes' end", lambda: not self._left(), every=0.5)
 
     def direct(self, count: int) -> dict[str, float]:
@@ -124,16 +125,16 @@ class VolumeBench:
         argv = ["nsenter", "--target", self._machine.name, *spaces, "--", "sh", "-c", script, "bench", *words]
         run(argv, timeout=_SECONDS)
 
-    def _gone(self, path: str) -> bool:
+    def _gone(self, pod: str) -> bool:
         try:
-            self._api.get(path)
+            self._api.get(PODS, pod, namespace=_SPACE)
         except NotFound:
             return True
         return False
 
-    def _left(self) -> list[Json]:
-        volumes = self._api.items("/api/v1/persistentvolumes")
-        return [one for one in volumes if str(one["spec"]["claimRef"]["name"]).startswith("bench-")]
+    def _left(self) -> bool:
+        volumes = map(parse_volume, self._api.list(VOLUMES))
+        return any(one.claim and one.claim[1].startswith("bench-") for one in volumes)
 
 
 class _Looker:

@@ -21,7 +21,8 @@ from moyai.kube.events import EventRecorder
 from moyai.kube.informer import Informer
 from moyai.kube.leader import LeaderElection, LeaseTimes
 from moyai.kube.objects import Reference, Service, parse_node, parse_service
-from moyai.kube.watching import LEASES, SERVICES, KubeClient
+from moyai.kube.resources import LEASES, SERVICES
+from moyai.kube.watching import KubeClient
 from moyai.runtime.calls import CloudCalls
 from moyai.runtime.metrics import Metrics
 from tests.cloud.kube_api import KubeApi, kube_api

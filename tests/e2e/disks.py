@@ -23,10 +23,10 @@ from moyai.cloud.openstack import OpenStackCloud, connect
 from moyai.core.ids import cluster_tag
 from moyai.core.paths import default_paths
 from moyai.images.references import MOYAI
-from moyai.kube.objects import parse_service
-from moyai.kube.quick import ATTACHMENTS, Json, KubeApi
+from moyai.kube.objects import parse_attachment, parse_deployment, parse_service
+from moyai.kube.quick import KubeApi
+from moyai.kube.resources import DEPLOYMENTS, SECRETS, SERVICES, VOLUME_ATTACHMENTS, Json
 from moyai.lifecycle.record import Record
-from moyai.lifecycle.waits import deployment_done
 from moyai.linux.process import run
 from tests.cloud.server_site import Site
 from tests.e2e.driver import Cluster
@@ -131,8 +131,7 @@ def service(namespace: str) -> Json:
 
 
 def address(api: KubeApi, namespace: str) -> str:
-    found = parse_service(api.get(f"/api/v1/namespaces/{namespace}/services/db")).ingress
-    return found[0].ip if found else ""
+    return parse_service(api.get(SERVICES, "db", namespace=namespace)).address
 
 
 def until(what: str, found: Callable[[], Any], within: float) -> Any:
@@ -187,21 +186,20 @@ class Writer:
 
 def use_policy(api: KubeApi, policy: str) -> None:
     """The running cluster's fencing policy becomes another one: its controller's configuration, then the controller anew."""
-    secret, deployment = (f"/{kind}/{CCM}" for kind in ("secrets", "deployments"))
-    space = f"/namespaces/{CCM_NAMESPACE}"
-    before = base64.b64decode(api.get(f"/api/v1{space}{secret}")["data"]["cloud.conf"]).decode()
+    before = base64.b64decode(api.get(SECRETS, CCM, namespace=CCM_NAMESPACE)["data"]["cloud.conf"]).decode()
     lines = [line for line in before.splitlines() if not line.startswith("fencing")]
     lines.insert(lines.index("[Moyai]") + 1, f"fencing = {policy}")
-    api.patch(f"/api/v1{space}{secret}", {"stringData": {"cloud.conf": "\n".join(lines) + "\n"}})
+    api.patch(SECRETS, CCM, {"stringData": {"cloud.conf": "\n".join(lines) + "\n"}}, namespace=CCM_NAMESPACE)
     mark = {"spec": {"template": {"metadata": {"annotations": {"test/policy": policy}}}}}
-    api.patch(f"/apis/apps/v1{space}{deployment}", mark)
-    until("the controller is there again", lambda: deployment_done(api.get(f"/apis/apps/v1{space}{deployment}")), 120)
+    api.patch(DEPLOYMENTS, CCM, mark, namespace=CCM_NAMESPACE)
+
+    def running() -> bool:
+        return parse_deployment(api.get(DEPLOYMENTS, CCM, namespace=CCM_NAMESPACE)).done
+
+    until("the controller is there again", running, 120)
 
 
 def attached_to(api: KubeApi, volume: str) -> set[str]:
     """The nodes that have the volume."""
-    return {
-        str(one["spec"]["nodeName"])
-        for one in api.items(ATTACHMENTS)
-        if one["spec"]["source"].get("persistentVolumeName") == volume and one.get("status", {}).get("attached")
-    }
+    there = map(parse_attachment, api.list(VOLUME_ATTACHMENTS))
+    return {one.node for one in there if one.volume == volume and one.attached}

@@ -10,8 +10,9 @@ import pytest
 
 from moyai.ccm.fencing import FENCED, OUT_OF_SERVICE
 from moyai.cloud.model import Power, Server
-from moyai.kube.objects import Node, parse_node
-from moyai.kube.quick import KubeApi, condition
+from moyai.kube.objects import Node, parse_claim, parse_event, parse_node, parse_pod
+from moyai.kube.quick import KubeApi
+from moyai.kube.resources import CLAIMS, EVENTS, NODES, PODS
 from tests.e2e import disks
 from tests.e2e.disks import Writer, Zoned, until
 
@@ -34,19 +35,18 @@ def url(zoned: Zoned) -> Generator[str]:
 
 
 def node(api: KubeApi, name: str) -> Node:
-    return parse_node(api.get(f"/api/v1/nodes/{name}"))
+    return parse_node(api.get(NODES, name))
 
 
 def place(api: KubeApi) -> tuple[str, str]:
     """(node, volume) of the database."""
-    pod = api.get(f"/api/v1/namespaces/{SPACE}/pods/db-0")
-    claim = api.get(f"/api/v1/namespaces/{SPACE}/persistentvolumeclaims/data-db-0")
-    return str(pod["spec"]["nodeName"]), str(claim["spec"]["volumeName"])
+    pod = parse_pod(api.get(PODS, "db-0", namespace=SPACE))
+    return pod.node, parse_claim(api.get(CLAIMS, "data-db-0", namespace=SPACE)).volume
 
 
 def told(api: KubeApi, name: str) -> list[str]:
-    events = api.items(f"/api/v1/events?fieldSelector=involvedObject.name%3D{name}")
-    return [f"{one['reason']}: {one.get('message')}" for one in events]
+    events = map(parse_event, api.list(EVENTS, fields=f"involvedObject.name={name}"))
+    return [f"{one.reason}: {one.message}" for one in events]
 
 
 #: What happens to the disk of a machine that died, in this order.
@@ -67,11 +67,10 @@ def follow(zoned: Zoned, old: str, volume: str, *, since: float, within: float) 
         holders = disks.attached_to(api, volume)
         mark(FREE, lambda: old not in holders)
         mark(ATTACHED, lambda: holders - {old})
-        for pod in api.items(f"/api/v1/namespaces/{SPACE}/pods"):
-            name = str(pod["spec"].get("nodeName") or "")
-            if name not in ("", old) and condition(pod, "Ready"):
+        for pod in map(parse_pod, api.list(PODS, namespace=SPACE)):
+            if pod.node not in ("", old) and pod.ready:
                 mark(READY, lambda: True)
-                return name
+                return pod.node
         return ""
 
     new = until("the database is ready elsewhere", look, within)
@@ -108,7 +107,7 @@ def test_every_acknowledged_write_is_there_after_the_machine_died(zoned: Zoned, 
 
 def test_the_fence_goes_when_the_machine_is_back(zoned: Zoned, url: str) -> None:
     api = zoned.api
-    (old,) = [one.name for one in map(parse_node, api.items("/api/v1/nodes")) if FENCED in one.annotations]
+    (old,) = [one.name for one in map(parse_node, api.list(NODES)) if FENCED in one.annotations]
     zoned.provider.machines.start_server(zoned.server(old).id)
     until("the fence is lifted", lambda: OUT_OF_SERVICE not in node(api, old).taints, 60)
     until("the node is Ready", lambda: node(api, old).ready, 120)

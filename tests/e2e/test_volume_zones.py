@@ -7,7 +7,8 @@ from collections.abc import Generator
 
 import pytest
 
-from moyai.kube.quick import condition
+from moyai.kube.objects import parse_claim, parse_pod
+from moyai.kube.resources import CLAIMS, PODS
 from tests.e2e import disks
 from tests.e2e.disks import Zoned, until
 
@@ -32,8 +33,7 @@ def _store(number: int) -> str:
 
 def test_a_pod_whose_zone_has_no_node_waits_and_is_explained(zoned: Zoned, pod: str) -> None:
     api = zoned.api
-    claim = api.get(f"/api/v1/namespaces/{SPACE}/persistentvolumeclaims/data-db-0")
-    volume = str(claim["spec"]["volumeName"])
+    volume = parse_claim(api.get(CLAIMS, "data-db-0", namespace=SPACE)).volume
     assert "it runs on" in zoned.moyai("explain", pod, "-n", SPACE, str(zoned.folder)).stdout
     # a StatefulSet's selector would keep it in its pool: only the disk is to hold it
     patch = {
@@ -61,9 +61,8 @@ def test_with_nodes_in_the_zone_pod_and_disk_are_there_again(zoned: Zoned, pod: 
     api = zoned.api
     zoned.write(2)
     zoned.up()
-    path = f"/api/v1/namespaces/{SPACE}/pods/{pod}"
-    until("it runs again", lambda: condition(api.get(path), "Ready"), 180)
-    assert str(api.get(path)["spec"]["nodeName"]) in (f"{zoned.name}-a-0", f"{zoned.name}-a-1")
+    until("it runs again", lambda: parse_pod(api.get(PODS, pod, namespace=SPACE)).ready, 180)
+    assert parse_pod(api.get(PODS, pod, namespace=SPACE)).node in (f"{zoned.name}-a-0", f"{zoned.name}-a-1")
     rows = zoned.kubectl("-n", SPACE, "exec", pod, "--", "python3", "-c", _LIST)
     assert json.loads(rows) == [4711]
 

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from moyai.cloud.memory import MemoryCloud
 from moyai.cloud.memory.disks import detached
 from moyai.cloud.model import Power, Server, Volume
 from moyai.core.errors import Retriable
-from moyai.kube.watching import NODES, PODS, VOLUME_ATTACHMENTS, Json, Resource
-from tests.fakes.kubernetes import Place, QuickKubernetes
+from moyai.kube.resources import (
+    DAEMON_SETS,
+    DEPLOYMENTS,
+    NODES,
+    PODS,
+    STORAGE_CLASSES,
+    VOLUME_ATTACHMENTS,
+    VOLUMES,
+    Json,
+    Resource,
+)
+from tests.fakes.kubernetes import QuickKubernetes
 from tests.fakes.object_store import ObjectStore
-
-DEPLOYMENTS = Resource("apps", "v1", "deployments", namespaced=True)
-DAEMON_SETS = Resource("apps", "v1", "daemonsets", namespaced=True)
-STORAGE_CLASSES = Resource("storage.k8s.io", "v1", "storageclasses", namespaced=False)
-VOLUMES = Resource("", "v1", "persistentvolumes", namespaced=False)
-SECRETS = Resource("", "v1", "secrets", namespaced=True)
 
 _CSI = "cinder.csi.openstack.org"
 _RUNS = {"updatedReplicas": 1, "availableReplicas": 1}
@@ -77,21 +82,23 @@ class ClusterApi(QuickKubernetes):
     def ready(self, *, timeout: float = 2.0) -> bool:
         return super().ready() and bool(self._planes)
 
-    def listed(self, at: Place) -> list[Json]:
-        found = super().listed(at)
-        if at.plural == NODES.plural and not self._planes:
+    def list(
+        self, resource: Resource, *, namespace: str | None = None, fields: str = "", timeout: float | None = None
+    ) -> list[Json]:
+        found = super().list(resource, namespace=namespace, fields=fields)
+        if resource == NODES and not self._planes:
             return []
-        return [*found, *self._attachments()] if at.plural == VOLUME_ATTACHMENTS.plural else found
+        return [*found, *self._attachments()] if resource == VOLUME_ATTACHMENTS else found
 
-    def patch(self, path: str, body: Any) -> Json:
-        self.cordoned.append(path.rpartition("/")[2])
-        return super().patch(path, body)
+    def patch(self, resource: Resource, name: str, body: Mapping[str, Any], *, namespace: str | None = None) -> Json:
+        self.cordoned.append(name)
+        return super().patch(resource, name, body, namespace=namespace)
 
-    def evict(self, at: Place) -> None:
-        if at.name in self.protected:
-            raise Retriable("Kubernetes refused: Cannot evict pod as it would violate the pod's disruption budget.")
-        super().evict(at)
-        self.evicted.append(at.name)
+    def evict(self, namespace: str, pod: str) -> None:
+        if pod in self.protected:
+            raise Retriable("Kubernetes answered 429: Cannot evict pod as it would violate the pod's disruption budget.")
+        super().evict(namespace, pod)
+        self.evicted.append(pod)
 
     def _attachments(self) -> list[Json]:
         """As the CSI driver does it: a volume that no pod uses any more comes off its machine."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
 from moyai.core.errors import Conflict, NotFound, Retriable
-from moyai.kube.watching import Gone, Json, PatchKind, Resource, WatchEvent
+from moyai.kube.errors import Gone
+from moyai.kube.resources import PODS, Json, Resource
+from moyai.kube.watching import PatchKind, WatchEvent
 from tests.fakes.object_store import ObjectStore, copied, merged
 
 
@@ -24,15 +24,8 @@ class Kubernetes(ObjectStore):
         self.bookmark_seconds = float("inf")
 
     async def list(self, resource: Resource, *, namespace: str | None = None, fields: str = "") -> tuple[list[Json], str]:
-        field, _, wanted = fields.partition("=")
-        assert field in ("", "spec.nodeName")
         with self.call(f"list {resource.plural}"):
-            found = [
-                copied(one)
-                for one in self.all(resource)
-                if namespace in (None, one["metadata"].get("namespace"))
-                and (not field or one["spec"].get("nodeName") == wanted)
-            ]
+            found = [copied(one) for one in self.all(resource) if chosen(one, namespace, fields)]
             version = str(self.version)
         return found, version
 
@@ -117,7 +110,7 @@ class Kubernetes(ObjectStore):
 
 
 class QuickKubernetes:
-    """As the lifecycle sees it (``kube.quick.KubeApi``): calls by path."""
+    """As the lifecycle sees it (``kube.quick.KubeApi``)."""
 
     def __init__(self, store: ObjectStore) -> None:
         self.store = store
@@ -127,69 +120,37 @@ class QuickKubernetes:
         with self.store.call("get readyz"):
             return True
 
-    def get(self, path: str, *, timeout: float | None = None) -> Json:
-        at = _parts(path)
-        if not at.name:
-            return {"items": self.listed(at)}
-        with self.store.call(f"get {at.plural}"):
-            return copied(self.store.existing(at.plural, at.name, at.namespace)[1])
+    def get(self, resource: Resource, name: str, *, namespace: str | None = None, timeout: float | None = None) -> Json:
+        with self.store.call(f"get {resource.plural}"):
+            return copied(self.store.existing(resource.plural, name, namespace)[1])
 
-    def items(self, path: str, *, timeout: float | None = None) -> list[Json]:
-        return self.listed(_parts(path))
+    def list(
+        self, resource: Resource, *, namespace: str | None = None, fields: str = "", timeout: float | None = None
+    ) -> list[Json]:
+        with self.store.call(f"list {resource.plural}"):
+            return [copied(one) for one in self.store.all(resource) if chosen(one, namespace, fields)]
 
-    def listed(self, at: Place) -> list[Json]:
-        field, _, wanted = at.fields.partition("=")
-        assert field in ("", "spec.nodeName")
-        with self.store.call(f"list {at.plural}"):
-            return [
-                copied(one)
-                for one in (self.store.objects[key] for key in self.store.kinds.get(at.plural, ()))
-                if at.namespace in (None, one["metadata"].get("namespace"))
-                and (not field or one["spec"].get("nodeName") == wanted)
-            ]
+    def create(self, resource: Resource, body: Mapping[str, Any], *, namespace: str | None = None) -> Json:
+        with self.store.call(f"create {resource.plural}"):
+            return self.store.add(resource.plural, dict(body), namespace)
 
-    def create(self, path: str, body: Mapping[str, Any]) -> Json:
-        at = _parts(path)
-        if at.subresource == "eviction":
-            with self.store.call("evict pods"):
-                self.evict(at)
-            return {}
-        with self.store.call(f"create {at.plural}"):
-            return self.store.add(at.plural, dict(body), at.namespace)
-
-    def evict(self, at: Place) -> None:
-        """Take a pod off its node."""
-        self.store.remove(*self.store.existing(at.plural, at.name, at.namespace))
-
-    def patch(self, path: str, body: Mapping[str, Any]) -> Json:
-        at = _parts(path)
-        with self.store.call(f"patch {at.plural}"):
-            key, have = self.store.existing(at.plural, at.name, at.namespace)
+    def patch(self, resource: Resource, name: str, body: Mapping[str, Any], *, namespace: str | None = None) -> Json:
+        with self.store.call(f"patch {resource.plural}"):
+            key, have = self.store.existing(resource.plural, name, namespace)
             return self.store.exchange(key, have, merged(have, dict(body), strategic=True))
 
-    def delete(self, path: str, body: Mapping[str, Any] | None = None) -> None:
-        at = _parts(path)
-        with self.store.call(f"delete {at.plural}"), suppress(NotFound):
-            self.store.remove(*self.store.existing(at.plural, at.name, at.namespace))
+    def delete(self, resource: Resource, name: str, *, namespace: str | None = None, grace: int | None = None) -> None:
+        with self.store.call(f"delete {resource.plural}"), suppress(NotFound):
+            self.store.remove(*self.store.existing(resource.plural, name, namespace))
+
+    def evict(self, namespace: str, pod: str) -> None:
+        """Take a pod off its node."""
+        with self.store.call(f"evict {PODS.plural}"):
+            self.store.remove(*self.store.existing(PODS.plural, pod, namespace))
 
 
-@dataclass(frozen=True)
-class Place:
-    """What a path of the API names. ``fields``: a field selector."""
-
-    plural: str
-    namespace: str | None
-    name: str
-    subresource: str
-    fields: str
-
-
-def _parts(path: str) -> Place:
-    found = urlsplit(path)
-    words = found.path.strip("/").split("/")
-    rest = words[2:] if words[0] == "api" else words[3:]
-    namespace = None
-    if rest[0] == "namespaces" and len(rest) > 2:
-        namespace, rest = rest[1], rest[2:]
-    plural, name, subresource = [*rest, "", ""][:3]
-    return Place(plural, namespace, name, subresource, parse_qs(found.query).get("fieldSelector", [""])[0])
+def chosen(found: Json, namespace: str | None, fields: str) -> bool:
+    """Whether an object is in the namespace and fits the field selector."""
+    field, _, wanted = fields.partition("=")
+    assert field in ("", "spec.nodeName")
+    return namespace in (None, found["metadata"].get("namespace")) and (not field or found["spec"].get("nodeName") == wanted)

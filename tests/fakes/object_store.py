@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from moyai.core.errors import Conflict, NotFound
-from moyai.kube.watching import Json
+from moyai.kube.resources import Json
 
 #: Plural, namespace, name.
 Key = tuple[str, str, str]

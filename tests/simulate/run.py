@@ -24,7 +24,7 @@ from moyai.cloud.model import Image, Server
 from moyai.core.ids import cluster_tag
 from moyai.core.paths import Paths
 from moyai.core.progress import Reporter
-from moyai.kube.watching import NODES, SERVICES, Json
+from moyai.kube.resources import NODES, SERVICES, Json
 from moyai.lifecycle import up as building
 from moyai.lifecycle.record import Record
 from moyai.runtime.calls import CloudCalls

@@ -15,7 +15,7 @@ from moyai.cloud.model import Address, FloatingIP, Network, Port, Power, Router,
 from moyai.core.clock import Clock
 from moyai.core.ids import POD_CIDR_KEY, cluster_tag
 from moyai.kube.objects import parse_service
-from moyai.kube.watching import EVENTS, NODES, SERVICES, Json
+from moyai.kube.resources import EVENTS, NODES, SERVICES, Json
 from moyai.runtime.calls import CloudCalls
 from moyai.runtime.metrics import Metrics
 from tests.fakes.clock import FakeClock

@@ -14,7 +14,7 @@ from moyai.ccm.fencing import FENCED, LEASE_NAMESPACE, OUT_OF_SERVICE, bound
 from moyai.cloud.model import Activity, Evidence, Power, Server
 from moyai.core.errors import Retriable
 from moyai.kube.objects import parse_node
-from moyai.kube.watching import LEASES, NODES, PODS, VOLUME_ATTACHMENTS, Json
+from moyai.kube.resources import LEASES, NODES, PODS, VOLUME_ATTACHMENTS, Json
 from tests.fakes.clock import FakeClock
 from tests.unit.ccm_world import World, node_object, server
 

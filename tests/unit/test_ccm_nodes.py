@@ -10,7 +10,7 @@ import pytest
 from moyai.ccm.nodes import desired_addresses, desired_patch, label_value
 from moyai.cloud.model import Address, Power, Route
 from moyai.kube.objects import Node, Taint, parse_node
-from moyai.kube.watching import NODES
+from moyai.kube.resources import NODES
 from tests.unit.ccm_world import World, node_object, server
 
 pytestmark = pytest.mark.virtual_time

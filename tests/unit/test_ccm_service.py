@@ -12,7 +12,7 @@ from moyai.cloud.load_balancers import BalancerState, LoadBalancer
 from moyai.cloud.memory import Killed
 from moyai.cloud.model import FloatingIP, Port
 from moyai.core.ids import cluster_tag
-from moyai.kube.watching import NODES, SERVICES
+from moyai.kube.resources import NODES, SERVICES
 from tests.unit.ccm_world import SUBNET, UID, World, external, node_object, service_object
 
 pytestmark = pytest.mark.virtual_time

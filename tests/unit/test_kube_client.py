@@ -7,7 +7,8 @@ import asyncio
 import httpx2
 import pytest
 
-from moyai.kube.watching import NODES, KubeClient
+from moyai.kube.resources import NODES
+from moyai.kube.watching import KubeClient
 
 
 async def test_a_call_cancelled_in_its_tls_handshake_leaves_no_socket() -> None:

@@ -15,7 +15,7 @@ from moyai.kube.events import EventRecorder
 from moyai.kube.informer import Informer
 from moyai.kube.leader import LeaderElection, LeaseTimes
 from moyai.kube.objects import Reference, Service, parse_node, parse_service
-from moyai.kube.watching import EVENTS, LEASES, SERVICES, Json, Resource
+from moyai.kube.resources import EVENTS, LEASES, SERVICES, Json, Resource
 from moyai.kube.workqueue import WorkQueue
 from tests.fakes.clock import FakeClock
 from tests.fakes.kubernetes import Kubernetes

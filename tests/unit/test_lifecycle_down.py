@@ -12,7 +12,7 @@ from moyai.cloud.memory.disks import detached
 from moyai.cloud.model import DiskState, FloatingIP, Port, PortUse, Route, Server, Snapshot
 from moyai.core.errors import MoyaiError, Terminal, UsageError
 from moyai.core.ids import CLUSTER_TAG, cluster_tag
-from moyai.kube.watching import PODS, SERVICES
+from moyai.kube.resources import PODS, SERVICES
 from moyai.lifecycle import down as teardown
 from moyai.lifecycle.record import Record
 from tests.fakes.cloud import add_volume, attach

@@ -12,29 +12,33 @@ from moyai.cli.main import run
 from moyai.core.errors import NotFound, Retriable, UsageError
 from moyai.diagnose.gather import gather
 from moyai.diagnose.pods import explain
+from moyai.kube.objects import scheduling
 from moyai.kube.quick import KubeApi
+from moyai.kube.resources import Json, Resource
 from moyai.spec.load import validate
 
-Json = dict[str, Any]
 ZONE = "topology.cinder.csi.openstack.org/zone"
 DRIVER = "cinder.csi.openstack.org"
 SPEC = validate({"metadata": {"name": "q"}, "spec": {"nodePools": [{"replicas": 1}]}}, source="test").spec
 
 
 class Api:
-    """Answers by path, without the query, as the API does."""
+    """Answers by path; field selectors are not looked at."""
 
     def __init__(self, answers: dict[str, Json]) -> None:
         self.answers = answers
 
-    def get(self, path: str, *, timeout: float | None = None) -> Json:
+    def get(self, resource: Resource, name: str, *, namespace: str | None = None, timeout: float | None = None) -> Json:
+        path = resource.path(namespace, name)
         try:
-            return self.answers[path.partition("?")[0]]
+            return self.answers[path]
         except KeyError:
             raise NotFound(f"{path} not found") from None
 
-    def items(self, path: str, *, timeout: float | None = None) -> list[Json]:
-        return cast("list[Json]", self.answers.get(path.partition("?")[0], {}).get("items", []))
+    def list(
+        self, resource: Resource, *, namespace: str | None = None, fields: str = "", timeout: float | None = None
+    ) -> list[Json]:
+        return cast("list[Json]", self.answers.get(resource.path(namespace), {}).get("items", []))
 
 
 def node(name: str, zone: str) -> Json:
@@ -106,12 +110,12 @@ def zones() -> list[str]:
 
 
 def read(api: Api, name: str = "db-0") -> Any:
-    return gather(cast("KubeApi", api), SPEC, name, namespace="shop", zones=zones)
+    return gather(cast("KubeApi", api), name, spec=SPEC, namespace="shop", zones=zones)
 
 
 def test_what_the_api_has_becomes_the_sentence() -> None:
     facts = read(world())
-    assert facts.wish.cpu == pytest.approx(0.5)
+    assert facts.requirements.cpu == pytest.approx(0.5)
     assert facts.nodes[0].cpu == pytest.approx(1.5)
     assert (facts.nodes[0].pods, facts.nodes[0].limits, facts.nodes[0].attached) == (109, {DRIVER: 25}, {DRIVER: 1})
     assert facts.disks[0].at == {"w-2"}
@@ -127,7 +131,7 @@ def test_a_cloud_that_does_not_answer_makes_the_advice_vaguer_not_the_answer_fai
     def down() -> list[str]:
         raise Retriable("no answer")
 
-    facts = gather(cast("KubeApi", world()), SPEC, "db-0", namespace="shop", zones=down)
+    facts = gather(cast("KubeApi", world()), "db-0", spec=SPEC, namespace="shop", zones=down)
     assert "until a node comes up in az1" in explain(facts).help[0]
 
 
@@ -136,8 +140,8 @@ def test_the_largest_starter_counts_where_it_asks_for_more() -> None:
         {"name": "a", "resources": {"requests": {"cpu": "2"}}},
         {"name": "side", "restartPolicy": "Always", "resources": {"requests": {"cpu": "250m"}}},
     ]
-    assert read(world(initContainers=starters)).wish.cpu == 2
-    assert read(world(initContainers=starters[1:], overhead={"cpu": "1"})).wish.cpu == pytest.approx(1.75)
+    assert read(world(initContainers=starters)).requirements.cpu == 2
+    assert read(world(initContainers=starters[1:], overhead={"cpu": "1"})).requirements.cpu == pytest.approx(1.75)
 
 
 def test_a_claim_and_a_volume_that_are_not_there_are_facts() -> None:
@@ -155,13 +159,15 @@ def test_a_generic_volume_has_a_claim_named_after_the_pod() -> None:
 
 
 def test_containers_and_node_names_are_read() -> None:
-    api = world(nodeName="w-2", affinity={"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {
-        "nodeSelectorTerms": [{"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["w-7"]}]}]}}})  # fmt: skip
+    affinity = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {
+        "nodeSelectorTerms": [{"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["w-7"]}]}]}}}  # fmt: skip
+    terms = read(world(affinity=affinity)).requirements.terms
+    assert (terms[0][0].key, terms[0][0].values) == ("kubernetes.io/hostname", ("w-7",))
+    api = world(nodeName="w-2")
     state = {"name": "db", "restartCount": 3, "state": {"waiting": {"reason": "CrashLoopBackOff"}},
              "lastState": {"terminated": {"reason": "Error", "exitCode": 3}}}  # fmt: skip
     api.answers["/api/v1/namespaces/shop/pods/db-0"]["status"] = {"phase": "Running", "containerStatuses": [state]}
     facts = read(api)
-    assert (facts.wish.terms[0][0].key, facts.wish.terms[0][0].values) == ("kubernetes.io/hostname", ("w-7",))
     assert (facts.pod.containers[0].image, facts.pod.containers[0].ended, facts.pod.containers[0].restarts) == (
         "db:1", "exit code 3", 3,
     )  # fmt: skip
@@ -193,6 +199,14 @@ def test_a_wrong_question_is_one_line(
     captured = capsys.readouterr()
     assert captured.err.strip() == line
     assert captured.out == ""
+
+
+def test_a_pod_that_has_a_node_is_explained_without_quantities(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(text: object) -> float:
+        raise AssertionError(text)
+
+    monkeypatch.setattr(scheduling, "parse_quantity", refuse)
+    assert read(world(nodeName="w-2")).nodes[0].name == "w-2"
 
 
 def test_json_holds_all_that_the_sentence_is_made_of() -> None:

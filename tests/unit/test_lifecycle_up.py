@@ -12,14 +12,14 @@ from moyai.cloud.model import Network, Power
 from moyai.core.errors import Terminal, UsageError
 from moyai.core.ids import cluster_tag
 from moyai.core.progress import Reporter
-from moyai.lifecycle import node_work
+from moyai.kube.resources import SECRETS, STORAGE_CLASSES
+from moyai.lifecycle import drain
 from moyai.lifecycle import up as building
 from moyai.lifecycle.record import Record, locked
 from moyai.plan import keys, text
 from moyai.plan import steps as s
 from moyai.plan.existing import ROLES
 from moyai.spec.load import dump, parse
-from tests.fakes.cluster_api import SECRETS, STORAGE_CLASSES
 from tests.unit.lifecycle_world import World, whole
 
 
@@ -87,7 +87,7 @@ def test_scaling_up_keeps_addresses_and_down_drains(world: World) -> None:
 def test_a_drained_node_goes_after_its_disks_and_not_much_later(world: World) -> None:
     world.up()
     kube = world.kube()
-    for looks, least, most in ((5, 2.0, 20.0), (10**6, node_work.DISKS_TIMEOUT, 2 * node_work.DISKS_TIMEOUT + 20.0)):
+    for looks, least, most in ((5, 2.0, 20.0), (10**6, drain.DISKS_TIMEOUT, 2 * drain.DISKS_TIMEOUT + 20.0)):
         kube.mounted = {"quickstart-workers-1": looks}
         began = world.clock.monotonic()
         world.up("spec: {nodePools: [{replicas: 1}]}")

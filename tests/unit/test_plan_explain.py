@@ -7,37 +7,37 @@ from typing import Any
 
 import pytest
 
-from moyai.diagnose.placement import Disk, NodeFacts, Requirement, Toleration, Wish, cores, matches, obstacles, quantity
-from moyai.diagnose.pod_facts import (
-    AttachmentFacts,
-    ClaimFacts,
-    ClassFacts,
-    ContainerFacts,
-    EventFacts,
-    Facts,
-    PodFacts,
-    PoolFacts,
-)
-from moyai.diagnose.pods import explain, more_nodes
-from moyai.kube.objects import Taint
+from moyai.core.errors import Terminal
+from moyai.diagnose.advice import more_nodes
+from moyai.diagnose.placement import CandidateNode, Disk, cores, obstacles
+from moyai.diagnose.pod_facts import ClaimFacts, Facts, PoolFacts
+from moyai.diagnose.pods import explain
+from moyai.kube.objects import Container, ObjectEvent, Pod, StorageClass, Taint, VolumeAttachment
+from moyai.kube.objects.scheduling import PodRequirements as Needs
+from moyai.kube.objects.scheduling import Requirement, Toleration, matches
+from moyai.kube.quantities import parse_quantity
 
 DRIVER = "cinder.csi.openstack.org"
 ZONE = "topology.kubernetes.io/zone"
 CSI_ZONE = "topology.cinder.csi.openstack.org/zone"
 GI = 1 << 30
-CLASS = ClassFacts("csi-cinder", DRIVER, waits=True)
+CLASS = StorageClass("csi-cinder", DRIVER, waits=True)
 CLAIM = ClaimFacts("data-db-0", phase="Bound", volume="pvc-1", class_name="csi-cinder", storage=CLASS)
 DISK = Disk("data-db-0", "pvc-1", DRIVER, ((Requirement(CSI_ZONE, "In", ("az1",)),),))
 PLANE = Taint("node-role.kubernetes.io/control-plane", "NoSchedule")
 
 
-def node(name: str, zone: str, **more: Any) -> NodeFacts:
+def node(name: str, zone: str, **more: Any) -> CandidateNode:
     labels = {ZONE: zone, CSI_ZONE: zone, "kubernetes.io/hostname": name}
-    return replace(NodeFacts(name, labels, cpu=2, memory=4 * GI, pods=100, limits={DRIVER: 25}), **more)
+    return replace(CandidateNode(name, labels, cpu=2, memory=4 * GI, pods=100, limits={DRIVER: 25}), **more)
 
 
-def facts(*nodes: NodeFacts, pod: PodFacts | None = None, **more: Any) -> Facts:
-    pod = pod or PodFacts("shop", "db-0", "Pending")
+def at(volume: str, name: str, attached: bool, error: str = "", *, deleting: bool = False) -> VolumeAttachment:
+    return VolumeAttachment("va", volume, name, DRIVER, attached, error, deleting)
+
+
+def facts(*nodes: CandidateNode, pod: Pod | None = None, **more: Any) -> Facts:
+    pod = pod or Pod("shop", "db-0", phase="Pending")
     pools = (PoolFacts("workers", 1, ("az2", "az1")),)
     return replace(Facts(pod, nodes=nodes, claims=(CLAIM,), disks=(DISK,), pools=pools), **more)
 
@@ -76,18 +76,18 @@ def test_every_node_of_the_zone_is_told_with_what_keeps_it() -> None:
 
 
 def test_a_disk_that_can_be_reached_leaves_other_reasons() -> None:
-    found = explain(facts(node("w-0", "az1"), node("w-1", "az2"), wish=Wish(cpu=4)))
+    found = explain(facts(node("w-0", "az1"), node("w-1", "az2"), requirements=Needs(cpu=4)))
     assert found.cause == "zone"  # the only zone it can be in is full
     assert "w-0 has 2 CPUs free, the pod asks for 4" in found.summary
     assert found.help[0].startswith("lower the pod's requests, or raise `replicas`")
-    plain = explain(facts(node("w-0", "az1"), node("w-1", "az2"), wish=Wish(cpu=4), disks=(), claims=()))
+    plain = explain(facts(node("w-0", "az1"), node("w-1", "az2"), requirements=Needs(cpu=4), disks=(), claims=()))
     assert plain.cause == "no-place"
     assert "none of the 2 nodes takes it" in plain.summary
     assert plain.help == ("lower the pod's requests, or raise `replicas` of pool workers in the spec and run `moyai up`",)
 
 
 def test_where_no_reason_is_known_the_scheduler_speaks() -> None:
-    pod = PodFacts("shop", "db-0", "Pending", scheduler="0/1 nodes are available: didn't match pod affinity rules.")
+    pod = Pod("shop", "db-0", phase="Pending", scheduler="0/1 nodes are available: didn't match pod affinity rules.")
     found = explain(facts(node("w-0", "az1"), pod=pod))
     assert found.cause == "unknown"
     assert "no reason is known here why w-0 does not take it, but the scheduler says: 0/1 nodes" in found.summary
@@ -96,34 +96,34 @@ def test_where_no_reason_is_known_the_scheduler_speaks() -> None:
 @pytest.mark.parametrize(
     ("changes", "wish", "text"),
     [
-        ({"cordoned": True, "taints": (Taint("node.kubernetes.io/unschedulable", "NoSchedule"),)}, Wish(), "is cordoned"),
-        ({"taints": (Taint("a", "NoSchedule", "b"),)}, Wish(), "has a taint that the pod does not tolerate (a=b:NoSchedule)"),
-        ({"taints": (Taint("gpu", "PreferNoSchedule"),)}, Wish(), None),
-        ({"taints": (Taint("gpu", "NoSchedule", "yes"),)}, Wish(tolerations=(Toleration("gpu", "Exists"),)), None),
-        ({"taints": (Taint("gpu", "NoSchedule", "yes"),)}, Wish(tolerations=(Toleration("gpu", "Equal", "yes"),)), None),
+        ({"cordoned": True, "taints": (Taint("node.kubernetes.io/unschedulable", "NoSchedule"),)}, Needs(), "is cordoned"),
+        ({"taints": (Taint("a", "NoSchedule", "b"),)}, Needs(), "has a taint that the pod does not tolerate (a=b:NoSchedule)"),
+        ({"taints": (Taint("gpu", "PreferNoSchedule"),)}, Needs(), None),
+        ({"taints": (Taint("gpu", "NoSchedule", "yes"),)}, Needs(tolerations=(Toleration("gpu", "Exists"),)), None),
+        ({"taints": (Taint("gpu", "NoSchedule", "yes"),)}, Needs(tolerations=(Toleration("gpu", "Equal", "yes"),)), None),
         (
             {"taints": (Taint("gpu", "NoExecute"),)},
-            Wish(tolerations=(Toleration("gpu", "Exists", effect="NoSchedule"),)),
+            Needs(tolerations=(Toleration("gpu", "Exists", effect="NoSchedule"),)),
             "has a taint that the pod does not tolerate (gpu:NoExecute)",
         ),
-        ({}, Wish(selector={"disk": "ssd"}), "does not have what the pod selects (disk=ssd)"),
-        ({}, Wish(terms=((Requirement("gpu", "Exists"),),)), "does not have what the pod selects (gpu)"),
-        ({}, Wish(memory=8 * GI), "has 4096 Mi memory free, the pod asks for 8192 Mi"),
-        ({"pods": 0}, Wish(), "has as many pods as it may"),
-        ({"attached": {DRIVER: 25}}, Wish(), "has 25 volumes attached and may have 25"),
-        ({"labels": {ZONE: "az1"}, "limits": {}}, Wish(), f"does not run the CSI driver {DRIVER}"),
-        ({"taints": (Taint("node.kubernetes.io/out-of-service", "NoExecute", "nodeshutdown"),)}, Wish(),
+        ({}, Needs(selector={"disk": "ssd"}), "does not have what the pod selects (disk=ssd)"),
+        ({}, Needs(terms=((Requirement("gpu", "Exists"),),)), "does not have what the pod selects (gpu)"),
+        ({}, Needs(memory=8 * GI), "has 4096 Mi memory free, the pod asks for 8192 Mi"),
+        ({"pods": 0}, Needs(), "has as many pods as it may"),
+        ({"attached": {DRIVER: 25}}, Needs(), "has 25 volumes attached and may have 25"),
+        ({"labels": {ZONE: "az1"}, "limits": {}}, Needs(), f"does not run the CSI driver {DRIVER}"),
+        ({"taints": (Taint("node.kubernetes.io/out-of-service", "NoExecute", "nodeshutdown"),)}, Needs(),
          "is out of service (node.kubernetes.io/out-of-service=nodeshutdown:NoExecute)"),
     ],
 )  # fmt: skip
-def test_what_keeps_a_pod_from_a_node(changes: dict[str, Any], wish: Wish, text: str | None) -> None:
-    found = [one.text for one in obstacles(node("w-0", "az1", **changes), wish, (DISK,))]
+def test_what_keeps_a_pod_from_a_node(changes: dict[str, Any], wish: Needs, text: str | None) -> None:
+    found = [one.text for one in obstacles(node("w-0", "az1", **changes), wish, disks=(DISK,))]
     assert found == ([text] if text else [])
 
 
 def test_a_disk_that_is_attached_there_already_needs_no_room() -> None:
     full = node("w-0", "az1", attached={DRIVER: 25})
-    assert obstacles(full, Wish(), (replace(DISK, at=frozenset({"w-0"})),)) == ()
+    assert obstacles(full, Needs(), disks=(replace(DISK, at=frozenset({"w-0"})),)) == ()
 
 
 @pytest.mark.parametrize(
@@ -140,13 +140,13 @@ def test_a_disk_that_is_attached_there_already_needs_no_room() -> None:
                 phase="Pending",
                 class_name="csi-cinder",
                 storage=CLASS,
-                events=(EventFacts("Warning", "ProvisioningFailed", "quota exceeded\n for gigabytes."),),
+                events=(ObjectEvent("Warning", "ProvisioningFailed", "quota exceeded\n for gigabytes."),),
             ),
             "provisioning-failed",
             "no disk could be made for its claim c (csi-cinder): quota exceeded for gigabytes",
         ),
         (
-            ClaimFacts("c", phase="Pending", class_name="now", storage=ClassFacts("now", DRIVER)),
+            ClaimFacts("c", phase="Pending", class_name="now", storage=StorageClass("now", DRIVER)),
             "claim-unbound",
             f"the disk of its claim c is being made by {DRIVER}",
         ),
@@ -167,10 +167,10 @@ def test_without_a_default_class_that_is_the_reason() -> None:
 
 def test_a_claim_that_waits_for_its_first_pod_is_not_the_reason() -> None:
     claim = ClaimFacts("c", phase="Pending", class_name="csi-cinder", storage=CLASS)
-    assert explain(facts(node("w-0", "az1"), claims=(claim,), disks=(), wish=Wish(cpu=9))).cause == "no-place"
+    assert explain(facts(node("w-0", "az1"), claims=(claim,), disks=(), requirements=Needs(cpu=9))).cause == "no-place"
 
 
-PLACED = PodFacts("shop", "db-0", "Pending", node="w-1", containers=(ContainerFacts("db", "db:1", "ContainerCreating"),))
+PLACED = Pod("shop", "db-0", phase="Pending", node="w-1", containers=(Container("db", "db:1", "ContainerCreating"),))
 
 
 @pytest.mark.parametrize(
@@ -178,15 +178,15 @@ PLACED = PodFacts("shop", "db-0", "Pending", node="w-1", containers=(ContainerFa
     [
         (
             node("w-0", "az1", ready=False),
-            AttachmentFacts("pvc-1", "w-0", True),
+            at("pvc-1", "w-0", True),
             "still attached to w-0, which does not answer",
         ),
-        (None, AttachmentFacts("pvc-1", "w-0", True), "still attached to w-0, which is gone"),
-        (node("w-0", "az1"), AttachmentFacts("pvc-1", "w-0", True), "still attached to w-0, where another pod uses it"),
-        (node("w-0", "az1"), AttachmentFacts("pvc-1", "w-0", True, "busy", leaving=True), "is being detached (busy)"),
+        (None, at("pvc-1", "w-0", True), "still attached to w-0, which is gone"),
+        (node("w-0", "az1"), at("pvc-1", "w-0", True), "still attached to w-0, where another pod uses it"),
+        (node("w-0", "az1"), at("pvc-1", "w-0", True, "busy", deleting=True), "is being detached (busy)"),
     ],
 )
-def test_a_disk_that_another_node_holds(holder: NodeFacts | None, attachment: AttachmentFacts, text: str) -> None:
+def test_a_disk_that_another_node_holds(holder: CandidateNode | None, attachment: VolumeAttachment, text: str) -> None:
     nodes = [node("w-1", "az1"), *([holder] if holder else [])]
     found = explain(facts(*nodes, pod=PLACED, attachments=(attachment,)))
     assert found.cause == "attached-elsewhere"
@@ -197,18 +197,18 @@ def test_a_disk_that_another_node_holds(holder: NodeFacts | None, attachment: At
 
 
 def test_a_disk_that_cannot_be_attached_and_one_that_is() -> None:
-    refused = AttachmentFacts("pvc-1", "w-1", False, "no slot is free")
+    refused = at("pvc-1", "w-1", False, "no slot is free")
     found = explain(facts(node("w-1", "az1"), pod=PLACED, attachments=(refused,)))
     assert (found.cause, "cannot be attached to w-1: no slot is free" in found.summary) == ("attach-failed", True)
-    there = AttachmentFacts("pvc-1", "w-1", True)
-    failed = EventFacts("Warning", "FailedMount", "wrong fs type")
+    there = at("pvc-1", "w-1", True)
+    failed = ObjectEvent("Warning", "FailedMount", "wrong fs type")
     found = explain(facts(node("w-1", "az1"), pod=PLACED, attachments=(there,), events=(failed,)))
     assert (found.cause, "wrong fs type" in found.summary) == ("mount-failed", True)
     assert explain(facts(node("w-1", "az1"), pod=PLACED, attachments=(there,))).cause == "starting"
 
 
-def container(**more: Any) -> PodFacts:
-    return PodFacts("shop", "db-0", "Running", node="w-0", containers=(replace(ContainerFacts("db", "db:1"), **more),))
+def container(**more: Any) -> Pod:
+    return Pod("shop", "db-0", phase="Running", node="w-0", containers=(replace(Container("db", "db:1"), **more),))
 
 
 @pytest.mark.parametrize(
@@ -226,17 +226,17 @@ def container(**more: Any) -> PodFacts:
         ),
         (container(waiting="CreateContainerConfigError", message='secret "x" not found'), "container", 'secret "x" not found'),
         (container(), "probe", "container db runs but is not ready: HTTP 500"),
-        (PodFacts("shop", "db-0", "Failed", reason="Evicted", message="disk full."), "failed", "Evicted: disk full"),
-        (PodFacts("shop", "db-0", "Pending", gates=("quota",)), "gated", "scheduling gates quota"),
-        (PodFacts("shop", "db-0", "Running", node="w-9"), "node-not-ready", "its node w-9 is gone"),
-        (PodFacts("shop", "db-0", "Running", node="w-1", leaving=True), "node-not-ready", "its node w-1 does not answer"),
-        (PodFacts("shop", "db-0", "Running", node="w-0", leaving=True), "terminating", "its containers have not ended yet"),
-        (PodFacts("shop", "db-0", "Running", node="w-0", ready=True), "runs", "it runs on w-0 and is ready"),
-        (PodFacts("shop", "db-0", "Succeeded"), "done", "have done their work"),
+        (Pod("shop", "db-0", phase="Failed", reason="Evicted", message="disk full."), "failed", "Evicted: disk full"),
+        (Pod("shop", "db-0", phase="Pending", gates=("quota",)), "gated", "scheduling gates quota"),
+        (Pod("shop", "db-0", phase="Running", node="w-9"), "node-not-ready", "its node w-9 is gone"),
+        (Pod("shop", "db-0", phase="Running", node="w-1", deleting=True), "node-not-ready", "its node w-1 does not answer"),
+        (Pod("shop", "db-0", phase="Running", node="w-0", deleting=True), "terminating", "its containers have not ended yet"),
+        (Pod("shop", "db-0", phase="Running", node="w-0", ready=True), "runs", "it runs on w-0 and is ready"),
+        (Pod("shop", "db-0", phase="Succeeded"), "done", "have done their work"),
     ],
 )
-def test_other_causes(pod: PodFacts, cause: str, text: str) -> None:
-    events = (EventFacts("Warning", "Unhealthy", "HTTP 500"),)
+def test_other_causes(pod: Pod, cause: str, text: str) -> None:
+    events = (ObjectEvent("Warning", "Unhealthy", "HTTP 500"),)
     found = explain(facts(node("w-0", "az1"), node("w-1", "az1", ready=False), pod=pod, claims=(), disks=(), events=events))
     assert found.cause == cause
     assert text in found.summary
@@ -244,7 +244,7 @@ def test_other_causes(pod: PodFacts, cause: str, text: str) -> None:
 
 
 def test_nothing_found_is_said_with_the_last_events() -> None:
-    events = tuple(EventFacts("Normal", f"Step{number}", "…") for number in range(9))
+    events = tuple(ObjectEvent("Normal", f"Step{number}", "…") for number in range(9))
     found = explain(facts(node("w-0", "az1"), pod=container(ready=True), claims=(), disks=(), events=events))
     assert found.cause == "unknown"
     assert "no reason was found" in found.summary
@@ -290,13 +290,19 @@ def test_selectors(operator: str, values: tuple[str, ...], labels: dict[str, str
         ("2Gi", 2 * GI),
         ("1k", 1000),
         ("1e3", 1000),
-        ("", 0),
-        ("x", 0),
+        ("128974848000m", 128974848),
+        ("100n", 1e-7),
         (3, 3),
     ],
 )
 def test_quantities(text: object, number: float) -> None:
-    assert quantity(text) == pytest.approx(number)
+    assert parse_quantity(text) == pytest.approx(number)
+
+
+@pytest.mark.parametrize("text", ["", "x", "2 Gi", "1Gb"])
+def test_what_is_no_quantity_is_refused_by_name(text: str) -> None:
+    with pytest.raises(Terminal, match=f"'{text}' is no quantity of Kubernetes: should be such as 500m"):
+        parse_quantity(text)
 
 
 def test_cores_are_short() -> None:

@@ -35,7 +35,8 @@ from moyai.kube.events import EventRecorder
 from moyai.kube.informer import Informer
 from moyai.kube.leader import LeaderElection
 from moyai.kube.objects import Lease, Node, Service, parse_lease, parse_node, parse_service
-from moyai.kube.watching import LEASES, NODES, SERVICES, Kube, KubeClient
+from moyai.kube.resources import LEASES, NODES, SERVICES
+from moyai.kube.watching import Kube, KubeClient
 from moyai.plan.fencing import Policy
 from moyai.plan.load_balancer import ClusterIdentity
 from moyai.runtime.calls import CloudCalls

@@ -22,8 +22,9 @@ from moyai.core.clock import Clock
 from moyai.core.errors import MoyaiError, NotFound
 from moyai.kube.events import EventRecorder
 from moyai.kube.informer import Informer
-from moyai.kube.objects import Lease, Node, Taint, parse_lease, parse_node, parse_pod
-from moyai.kube.watching import LEASES, NODES, PODS, VOLUME_ATTACHMENTS, Json, Kube
+from moyai.kube.objects import Lease, Node, Taint, parse_attachment, parse_lease, parse_node, parse_pod
+from moyai.kube.resources import LEASES, NODES, PODS, VOLUME_ATTACHMENTS, Json
+from moyai.kube.watching import Kube
 from moyai.kube.workqueue import WorkQueue
 from moyai.plan.fencing import Decision, Policy, Pulse, Subject, decide, evidence_of, suspicious
 from moyai.runtime.metrics import Metrics
@@ -258,4 +259,4 @@ async def bound(kube: Kube, name: str) -> bool:
     if any(pod.deleting and not pod.static for pod in map(parse_pod, pods)):
         return True
     attachments, _ = await kube.list(VOLUME_ATTACHMENTS)
-    return any(one["spec"].get("nodeName") == name for one in attachments)
+    return any(one.node == name for one in map(parse_attachment, attachments))

@@ -11,6 +11,7 @@ from typing import Any
 
 from moyai.ccm.settings import CONTROLLERS, CloudConfig, write_cloud_config
 from moyai.core import yamltext
+from moyai.kube.objects import UNINITIALIZED
 
 NAME = "moyai-cloud-controller-manager"
 NAMESPACE = "kube-system"
@@ -198,7 +199,7 @@ def _deployment(options: ManifestOptions) -> dict[str, Any]:
                     "priorityClassName": "system-cluster-critical",
                     "nodeSelector": {"node-role.kubernetes.io/control-plane": ""},
                     "tolerations": [
-                        {"key": "node.cloudprovider.kubernetes.io/uninitialized", "operator": "Exists"},
+                        {"key": UNINITIALIZED, "operator": "Exists"},
                         {"key": "node-role.kubernetes.io/control-plane", "operator": "Exists"},
                         {"key": "node.kubernetes.io/not-ready", "operator": "Exists"},
                         {"key": "node.kubernetes.io/network-unavailable", "operator": "Exists"},

@@ -19,14 +19,14 @@ from moyai.core.errors import Conflict, Retriable
 from moyai.core.ids import POD_CIDR_KEY
 from moyai.kube.events import EventRecorder
 from moyai.kube.informer import Informer
-from moyai.kube.objects import Node, Taint, parse_node
-from moyai.kube.watching import NODES, Json, Kube
+from moyai.kube.objects import UNINITIALIZED, Node, Taint, parse_node
+from moyai.kube.resources import NODES, Json
+from moyai.kube.watching import Kube
 from moyai.kube.workqueue import WorkQueue
 from moyai.runtime.reconciler import DONE, Result
 
 _log = logging.getLogger(__name__)
 
-UNINITIALIZED_TAINT = "node.cloudprovider.kubernetes.io/uninitialized"
 SHUTDOWN_TAINT = Taint("node.cloudprovider.kubernetes.io/shutdown", "NoSchedule")
 ZONE_LABEL = "topology.kubernetes.io/zone"
 REGION_LABEL = "topology.kubernetes.io/region"
@@ -128,7 +128,7 @@ class NodeController:
 
 
 def initialised(node: Node) -> bool:
-    return bool(node.provider_id) and all(taint.key != UNINITIALIZED_TAINT for taint in node.taints)
+    return bool(node.provider_id) and not node.uninitialized
 
 
 def desired_addresses(node: Node, server: Server) -> list[tuple[str, str]]:
@@ -154,8 +154,8 @@ def desired_patch(node: Node, server: Server, *, region: str, provider_id: str) 
     cidrs = [one.strip() for one in server.metadata.get(POD_CIDR_KEY, "").split(",") if one.strip()]
     if cidrs and not node.pod_cidrs:
         spec |= {"podCIDR": cidrs[0], "podCIDRs": cidrs}
-    if any(taint.key == UNINITIALIZED_TAINT for taint in node.taints):
-        spec["taints"] = taint_list(taint for taint in node.taints if taint.key != UNINITIALIZED_TAINT)
+    if node.uninitialized:
+        spec["taints"] = taint_list(taint for taint in node.taints if taint.key != UNINITIALIZED)
     patch: dict[str, Any] = {}
     if missing:
         patch["metadata"] = {"labels": missing}

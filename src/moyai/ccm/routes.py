@@ -17,7 +17,8 @@ from moyai.core.clock import Clock
 from moyai.kube.events import EventRecorder
 from moyai.kube.informer import Informer
 from moyai.kube.objects import Node
-from moyai.kube.watching import NODES, Json, Kube
+from moyai.kube.resources import NODES, Json
+from moyai.kube.watching import Kube
 from moyai.kube.workqueue import WorkQueue
 from moyai.plan.routes import missing_sources, plan_routes
 from moyai.runtime.calls import CloudCalls

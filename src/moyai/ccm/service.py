@@ -22,7 +22,8 @@ from moyai.core.errors import Conflict, MoyaiError, NotFound, UsageError
 from moyai.kube.events import EventRecorder
 from moyai.kube.informer import Informer
 from moyai.kube.objects import Ingress, Node, Service, parse_service
-from moyai.kube.watching import SERVICES, Json, Kube
+from moyai.kube.resources import SERVICES, Json
+from moyai.kube.watching import Kube
 from moyai.kube.workqueue import WorkQueue
 from moyai.plan.load_balancer import (
     ClusterIdentity,

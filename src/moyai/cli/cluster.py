@@ -24,7 +24,7 @@ from moyai.core.progress import Reporter
 
 if TYPE_CHECKING:
     from moyai.cloud.capabilities import Cloud
-    from moyai.lifecycle.apply import Endpoint
+    from moyai.lifecycle.apply import ServiceEndpoint
     from moyai.lifecycle.down import DownReport
     from moyai.lifecycle.record import Record
     from moyai.lifecycle.status import ClusterStatus
@@ -86,7 +86,7 @@ def status(cluster: str | None, output: str) -> None:
     record = recorded(cluster)
     found = read(record, connect(record.cloud))
     if output == "json":
-        click.echo(json.dumps(asdict(found), indent=1))
+        click.echo(json.dumps(found.data(), indent=1))
     else:
         _print_status(found)
     if found.problems:
@@ -132,10 +132,10 @@ def kubectl(words: tuple[str, ...]) -> None:
 @click.argument("words", nargs=-1, type=click.UNPROCESSED)
 def ssh(cluster: str | None, user: str, node: str, words: tuple[str, ...]) -> None:
     """Log in to NODE, or run a command on it."""
-    from moyai.lifecycle import kubeconfig
+    from moyai.lifecycle.ssh import ssh_command
     from moyai.linux.process import become
 
-    become(kubeconfig.ssh_command(recorded(cluster), node, words, user=user))
+    become(ssh_command(recorded(cluster), node, words, user=user))
 
 
 @click.command()
@@ -231,7 +231,7 @@ def _user_kubeconfig() -> Path:
 
 def _apply(
     loaded: LoadedSpec, wanted: object, result: UpResult, paths: Paths, progress: Reporter
-) -> tuple[list[str], list[Endpoint]]:
+) -> tuple[list[str], list[ServiceEndpoint]]:
     """Apply the manifests beside the spec and wait for them; returns (kubectl's lines about changes, where Services answer)."""
     from moyai.core.clock import SystemClock
     from moyai.kube.quick import KubeApi
@@ -239,7 +239,7 @@ def _apply(
 
     if not loaded.manifests:
         return [], []
-    assert isinstance(wanted, manifests.Wanted)
+    assert isinstance(wanted, manifests.Awaited)
     with progress.step("apply manifests"):
         lines = manifests.apply(loaded.manifests, _kubectl(paths), result.kubeconfig)
     with progress.step("workloads answer") as step:
@@ -263,7 +263,7 @@ def _show_plan(loaded: LoadedSpec, output: str) -> None:
 
 
 def _summary(
-    result: UpResult, changes: list[str], endpoints: list[Endpoint], output: str, *, unchanged: bool, example: bool
+    result: UpResult, changes: list[str], endpoints: list[ServiceEndpoint], output: str, *, unchanged: bool, example: bool
 ) -> None:
     if output == "json":
         data = asdict(result) | {"kubeconfig": str(result.kubeconfig), "seconds": dict(result.seconds)}
@@ -297,11 +297,11 @@ def _print_status(found: ClusterStatus) -> None:
     print_table(("NODE", "POOL", "ZONE", "ADDRESS", "MACHINE", "NODE STATE", "VERSION"), rows)
     if found.addons:
         click.echo()
-        print_table(("ADD-ON", "READY"), found.addons)
+        print_table(("ADD-ON", "READY"), [(addon.name, addon.count) for addon in found.addons])
     if found.services:
         click.echo()
         head = ("LOAD BALANCER OF", "ADDRESS", "PORTS")
-        print_table(head, [(row["service"], row["address"] or "-", ",".join(map(str, row["ports"]))) for row in found.services])
+        print_table(head, [(one.service, one.address or "-", ",".join(map(str, one.ports))) for one in found.services])
     if found.problems:
         click.echo()
         for problem in found.problems:

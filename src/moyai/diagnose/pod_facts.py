@@ -1,53 +1,15 @@
-"""What ``plan.explain`` looks at, and what it answers: facts of one pod and of all that it needs to run."""
+"""What a diagnosis looks at and what it answers: facts of one pod and of all that it needs to run.
+
+Always holds: frozen and complete. ``diagnose.gather`` fills them from the API, ``diagnose.pods`` reads nothing else.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from moyai.diagnose.placement import Disk, NodeFacts, Wish
-
-
-@dataclass(frozen=True)
-class EventFacts:
-    """``time``: as the API has it, for users to read."""
-
-    kind: str
-    reason: str
-    message: str
-    time: str = ""
-
-
-@dataclass(frozen=True)
-class ContainerFacts:
-    """``waiting``, ``ended``: the reason that the kubelet gives, empty when it is not so."""
-
-    name: str
-    image: str = ""
-    waiting: str = ""
-    ended: str = ""
-    message: str = ""
-    ready: bool = False
-    restarts: int = 0
-
-
-@dataclass(frozen=True)
-class ClassFacts:
-    """A StorageClass. ``waits``: volumes are made where the first pod is placed."""
-
-    name: str
-    provisioner: str
-    waits: bool = False
-
-
-@dataclass(frozen=True)
-class AttachmentFacts:
-    """A VolumeAttachment of one of the pod's volumes."""
-
-    volume: str
-    node: str
-    attached: bool
-    error: str = ""
-    leaving: bool = False
+from moyai.diagnose.placement import CandidateNode, Disk
+from moyai.kube.objects import ObjectEvent, Pod, StorageClass, VolumeAttachment
+from moyai.kube.objects.scheduling import PodRequirements
 
 
 @dataclass(frozen=True)
@@ -59,24 +21,9 @@ class ClaimFacts:
     phase: str = ""
     volume: str = ""
     class_name: str = ""
-    storage: ClassFacts | None = None
+    storage: StorageClass | None = None
     exclusive: bool = True
-    events: tuple[EventFacts, ...] = ()
-
-
-@dataclass(frozen=True)
-class PodFacts:
-    namespace: str
-    name: str
-    phase: str
-    node: str = ""
-    reason: str = ""
-    message: str = ""
-    ready: bool = False
-    leaving: bool = False
-    gates: tuple[str, ...] = ()
-    scheduler: str = ""
-    containers: tuple[ContainerFacts, ...] = ()
+    events: tuple[ObjectEvent, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -90,18 +37,19 @@ class PoolFacts:
 
 @dataclass(frozen=True)
 class Facts:
-    """Everything that is looked at. ``disks``: of the pod's bound claims. ``classes``: names of all StorageClasses."""
+    """Everything that is looked at. ``disks``: of the pod's bound claims. ``attachments``: of these disks.
+    ``classes``: names of all StorageClasses."""
 
-    pod: PodFacts
-    wish: Wish = field(default_factory=Wish)
+    pod: Pod
+    requirements: PodRequirements = field(default_factory=PodRequirements)
     claims: tuple[ClaimFacts, ...] = ()
     disks: tuple[Disk, ...] = ()
-    nodes: tuple[NodeFacts, ...] = ()
-    attachments: tuple[AttachmentFacts, ...] = ()
+    nodes: tuple[CandidateNode, ...] = ()
+    attachments: tuple[VolumeAttachment, ...] = ()
     pools: tuple[PoolFacts, ...] = ()
     classes: tuple[str, ...] = ()
     default_class: str = ""
-    events: tuple[EventFacts, ...] = ()
+    events: tuple[ObjectEvent, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -125,4 +73,4 @@ class Explanation:
     volume: str = ""
     zone: str = ""
     nodes: tuple[NodeVerdict, ...] = ()
-    events: tuple[EventFacts, ...] = ()
+    events: tuple[ObjectEvent, ...] = ()

@@ -18,13 +18,25 @@ from typing import Literal
 from moyai.core.clock import Clock, SystemClock
 from moyai.core.errors import MoyaiError, NotFound
 from moyai.kube.objects import Reference
-from moyai.kube.watching import EVENTS, Json, Kube
+from moyai.kube.resources import EVENTS, Json
+from moyai.kube.watching import Kube
 
 _log = logging.getLogger(__name__)
 _BURST = 25.0
 _REFILL_SECONDS = 300.0
 _KEPT = 2000
 _MESSAGE_LIMIT = 1000
+
+
+@dataclass(frozen=True)
+class _Occurrence:
+    """``stamp``: when, as the API wants it."""
+
+    about: Reference
+    kind: str
+    reason: str
+    message: str
+    stamp: str
 
 
 @dataclass
@@ -46,7 +58,7 @@ class EventRecorder:
         self._kube = kube
         self._component = component
         self._clock = clock or SystemClock()
-        self._waiting: asyncio.Queue[tuple[Reference, str, str, str, str]] = asyncio.Queue(maxsize=500)
+        self._waiting: asyncio.Queue[_Occurrence] = asyncio.Queue(maxsize=500)
         self._known: OrderedDict[tuple[str, ...], _Known] = OrderedDict()
         self._buckets: OrderedDict[str, _Bucket] = OrderedDict()
 
@@ -64,13 +76,13 @@ class EventRecorder:
             return
         stamp = self._clock.now().strftime("%Y-%m-%dT%H:%M:%SZ")
         with contextlib.suppress(asyncio.QueueFull):
-            self._waiting.put_nowait((about, kind, reason, message[:_MESSAGE_LIMIT], stamp))
+            self._waiting.put_nowait(_Occurrence(about, kind, reason, message[:_MESSAGE_LIMIT], stamp))
 
     async def run(self) -> None:
         while True:
-            about, kind, reason, message, stamp = await self._waiting.get()
+            occurrence = await self._waiting.get()
             try:
-                await self._send(about, kind, reason, message, stamp)
+                await self._send(occurrence)
             except MoyaiError as error:
                 _log.warning("event not recorded: %s", error)
             finally:
@@ -95,9 +107,10 @@ class EventRecorder:
         bucket.tokens -= 1
         return True
 
-    async def _send(self, about: Reference, kind: str, reason: str, message: str, stamp: str) -> None:
+    async def _send(self, new: _Occurrence) -> None:
+        about, stamp = new.about, new.stamp
         namespace = about.namespace or "default"
-        same = (about.uid, kind, reason, message)
+        same = (about.uid, new.kind, new.reason, new.message)
         known = self._known.get(same)
         if known:
             self._known.move_to_end(same)
@@ -121,9 +134,9 @@ class EventRecorder:
                 "kind": "Event",
                 "metadata": {"name": name, "namespace": namespace},
                 "involvedObject": involved,
-                "type": kind,
-                "reason": reason,
-                "message": message,
+                "type": new.kind,
+                "reason": new.reason,
+                "message": new.message,
                 "count": 1,
                 "firstTimestamp": stamp,
                 "lastTimestamp": stamp,

@@ -1,7 +1,7 @@
 """A cache of all objects of one kind, kept by list and watch, that never misses a deletion.
 
-What always holds: after every break of the watch that could have lost something (410, an error in the stream) everything is
-listed anew and compared with the cache, so that handlers hear of each object that came, changed or went. A watch that breaks
+Always holds: after every break of the watch that could have lost something (410, an error in the stream) everything is listed
+again and compared with the cache, so that handlers hear of each object that came, changed or went. A watch that breaks
 again and again, or hears nothing, is counted, logged and makes ``healthy`` false: an alarm, not a silence.
 """
 
@@ -16,8 +16,10 @@ from typing import Generic, TypeVar
 from moyai.core.backoff import Backoff
 from moyai.core.clock import Clock, SystemClock
 from moyai.core.errors import MoyaiError
+from moyai.kube.errors import Gone
 from moyai.kube.objects import object_key
-from moyai.kube.watching import Gone, Json, Kube, Resource
+from moyai.kube.resources import Json, Resource
+from moyai.kube.watching import Kube
 
 T = TypeVar("T")
 #: Called with (key, old, new): old None for what came, new None for what went. In the event loop; must not block.
@@ -27,7 +29,7 @@ _log = logging.getLogger(__name__)
 
 #: The API server ends a watch after this long (a random part spreads the watches of all clients).
 _SERVER_SECONDS = 300
-#: The API server sends a bookmark about once a minute: silence for longer means that nobody is there.
+#: The API server sends a bookmark about once a minute: silence for longer means that the connection is dead.
 _SILENCE_SECONDS = 100.0
 _UNHEALTHY_SECONDS = 60.0
 
@@ -93,7 +95,7 @@ class Informer(Generic[T]):
             except Gone:
                 version = ""
                 failures += 1
-                self._broke("its version is too old, listing anew", loud=failures >= 3)
+                self._broke("its version is too old, listing again", loud=failures >= 3)
                 if failures > 1:
                     # too old right after a list: an API server that cannot keep up must not be hammered
                     await asyncio.sleep(self._backoff.delay(failures - 1))

@@ -15,7 +15,8 @@ from datetime import UTC, datetime
 
 from moyai.core.clock import Clock, SystemClock
 from moyai.core.errors import Conflict, MoyaiError, NotFound, Retriable
-from moyai.kube.watching import LEASES, Json, Kube
+from moyai.kube.resources import LEASES, Json
+from moyai.kube.watching import Kube
 
 _log = logging.getLogger(__name__)
 

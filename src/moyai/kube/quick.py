@@ -1,13 +1,14 @@
-"""The Kubernetes API as the lifecycle uses it from outside: a few plain calls with the administrator's certificate.
+"""The synchronous client: a few plain calls with the administrator's certificate, from outside of the cluster.
 
-Standard library only: `status` and a second `up` should not wait for a client library's import. Always holds: the server is
-believed only with the cluster's own authority; every call ends within its time-out; what the API refuses is told in its own
-words, as one of ``core.errors``.
+Standard library only: the commands that a user waits for should not wait for the import of a client library. Always holds: the
+server is believed only with the cluster's own authority; every call ends within its time-out; what the API refuses is raised in
+its own words, as one of ``core.errors``.
 """
 
 from __future__ import annotations
 
 import base64
+import binascii
 import http.client
 import json
 import os
@@ -16,34 +17,37 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
+from urllib.parse import urlencode
 
 import yaml
 
-from moyai.core.errors import Conflict, NotFound, Retriable, Terminal
-
-Json = dict[str, Any]
-
-#: Which disk is, or is to be, at which node.
-ATTACHMENTS = "/apis/storage.k8s.io/v1/volumeattachments"
+from moyai.core.errors import NotFound, Retriable, Terminal
+from moyai.kube.errors import not_json, refusal
+from moyai.kube.resources import PODS, Json, Resource
 
 
 class KubeApi:
     """Calls with one cluster's kubeconfig. Each call has a connection of its own: safe from several threads."""
 
     def __init__(self, kubeconfig: str, *, timeout: float = 10.0) -> None:
-        config = yaml.safe_load(kubeconfig)
-        cluster = config["clusters"][0]["cluster"]
-        user = config["users"][0]["user"]
-        self.server = str(cluster["server"])
-        host, _, port = self.server.removeprefix("https://").rpartition(":")
-        self._host, self._port, self._timeout = host, int(port), timeout
-        self._context = ssl.create_default_context(cadata=_text(cluster["certificate-authority-data"]))
-        # Python loads client certificates from files only; this one is readable by us alone and gone at once
+        """Terminal for a kubeconfig that does not hold one cluster with certificates."""
+        try:
+            config = yaml.safe_load(kubeconfig)
+            cluster = config["clusters"][0]["cluster"]
+            user = config["users"][0]["user"]
+            self.server = str(cluster["server"])
+            host, _, port = self.server.removeprefix("https://").rpartition(":")
+            self._host, self._port, self._timeout = host, int(port), timeout
+            self._context = ssl.create_default_context(cadata=_decoded(cluster["certificate-authority-data"]))
+            client = _decoded(user["client-certificate-data"]) + _decoded(user["client-key-data"])
+        except (yaml.YAMLError, KeyError, IndexError, TypeError, ValueError, binascii.Error, ssl.SSLError):
+            raise Terminal("the cluster's kubeconfig is damaged", hint="delete it, and `moyai up` writes it again") from None
+        # Python loads client certificates from files only; this one is readable by its owner alone and deleted at once
         with tempfile.TemporaryDirectory(prefix="moyai-") as folder:
             file = Path(folder) / "client.pem"
             handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             with os.fdopen(handle, "w") as stream:
-                stream.write(_text(user["client-certificate-data"]) + _text(user["client-key-data"]))
+                stream.write(client)
             self._context.load_cert_chain(file)
 
     @classmethod
@@ -58,26 +62,55 @@ class KubeApi:
             return False
         return True
 
-    def get(self, path: str, *, timeout: float | None = None) -> Json:
-        return _object(self._call("GET", path, timeout=timeout))
+    def get(self, resource: Resource, name: str, *, namespace: str | None = None, timeout: float | None = None) -> Json:
+        return self._object("GET", resource.path(namespace, name), timeout=timeout)
 
-    def items(self, path: str, *, timeout: float | None = None) -> list[Json]:
-        """The items of a list."""
-        return cast("list[Json]", self.get(path, timeout=timeout).get("items") or [])
+    def list(
+        self, resource: Resource, *, namespace: str | None = None, fields: str = "", timeout: float | None = None
+    ) -> list[Json]:
+        """All objects, of all namespaces where none is named. ``fields``: a field selector."""
+        query = f"?{urlencode({'fieldSelector': fields})}" if fields else ""
+        answer = self._object("GET", resource.path(namespace) + query, timeout=timeout)
+        return cast("list[Json]", answer.get("items") or [])
 
-    def create(self, path: str, body: Mapping[str, Any]) -> Json:
-        return _object(self._call("POST", path, body))
+    def create(self, resource: Resource, body: Mapping[str, Any], *, namespace: str | None = None) -> Json:
+        """Conflict where there is one of that name."""
+        return self._object("POST", resource.path(namespace), body)
 
-    def patch(self, path: str, body: Mapping[str, Any]) -> Json:
+    def patch(self, resource: Resource, name: str, body: Mapping[str, Any], *, namespace: str | None = None) -> Json:
         """A strategic merge patch."""
-        return _object(self._call("PATCH", path, body, content_type="application/strategic-merge-patch+json"))
+        kind = "application/strategic-merge-patch+json"
+        return self._object("PATCH", resource.path(namespace, name), body, content_type=kind)
 
-    def delete(self, path: str, body: Mapping[str, Any] | None = None) -> None:
-        """What is gone is success."""
+    def delete(self, resource: Resource, name: str, *, namespace: str | None = None, grace: int | None = None) -> None:
+        """``grace``: seconds for a pod to end. An object that is gone is success."""
         try:
-            self._call("DELETE", path, body)
+            self._call("DELETE", resource.path(namespace, name), None if grace is None else {"gracePeriodSeconds": grace})
         except NotFound:
             return
+
+    def evict(self, namespace: str, pod: str) -> None:
+        """Ask a pod to leave its node. Retriable while a disruption budget forbids it; NotFound for a pod that is gone."""
+        body = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": pod, "namespace": namespace}}
+        self._call("POST", PODS.path(namespace, pod, "eviction"), body)
+
+    def _object(
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        *,
+        content_type: str = "application/json",
+        timeout: float | None = None,
+    ) -> Json:
+        data = self._call(method, path, body, content_type=content_type, timeout=timeout)
+        try:
+            value: object = json.loads(data)
+        except ValueError:
+            raise not_json(f"{method} {path}") from None
+        if not isinstance(value, dict):
+            raise not_json(f"{method} {path}")
+        return cast("Json", value)
 
     def _call(
         self,
@@ -91,6 +124,7 @@ class KubeApi:
         connection = http.client.HTTPSConnection(
             self._host, self._port, timeout=timeout or self._timeout, context=self._context
         )
+        operation = f"{method} {path}"
         try:
             headers = {"Accept": "application/json"} | ({"Content-Type": content_type} if body is not None else {})
             connection.request(method, path, json.dumps(body) if body is not None else None, headers)
@@ -99,18 +133,12 @@ class KubeApi:
         except ssl.SSLCertVerificationError as error:
             raise Terminal(f"the API at {self.server} is not this cluster's ({error.verify_message})") from None
         except (OSError, http.client.HTTPException) as error:
-            raise Retriable(
-                f"the API at {self.server} does not answer ({_reason(error)})", operation=f"{method} {path}"
-            ) from None
+            raise Retriable(f"the API at {self.server} does not answer ({_reason(error)})", operation=operation) from None
         finally:
             connection.close()
         if answer.status < 300:
             return data
-        message = _message(data) or answer.reason
-        kind = {404: NotFound, 409: Conflict, 429: Retriable}.get(
-            answer.status, Retriable if answer.status >= 500 else Terminal
-        )
-        raise kind(f"Kubernetes refused: {message}", operation=f"{method} {path}")
+        raise refusal(answer.status, data or answer.reason.encode(), operation=operation)
 
 
 def _reason(error: Exception) -> str:
@@ -119,23 +147,5 @@ def _reason(error: Exception) -> str:
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
-def _text(data: str) -> str:
+def _decoded(data: str) -> str:
     return base64.b64decode(data).decode("ascii")
-
-
-def _object(data: bytes) -> Json:
-    return cast("Json", json.loads(data))
-
-
-def _message(data: bytes) -> str:
-    try:
-        value = json.loads(data)
-    except ValueError:
-        return data.decode(errors="replace")[:200]
-    return str(cast("Json", value).get("message", "")) if isinstance(value, dict) else ""
-
-
-def condition(item: Mapping[str, Any], kind: str) -> bool:
-    """Whether an object's status condition of this kind is True."""
-    conditions: list[Json] = item.get("status", {}).get("conditions") or []
-    return any(entry["type"] == kind and entry["status"] == "True" for entry in conditions)

@@ -1,7 +1,7 @@
-"""How moyai talks to a Kubernetes API: JSON objects over lightkube's authenticated connection.
+"""The asynchronous client, for what runs inside of a cluster: JSON objects over lightkube's authenticated connection.
 
 lightkube gives configuration (in a pod, or a kubeconfig), certificates, tokens that rotate, and exec plug-ins. Its own watch is
-not used: it has no inactivity time-out and hides a 410. What always holds: every call has a time limit; every failure leaves as
+not used: it has no inactivity time-out and hides a 410. Always holds: every call has a time limit; every failure leaves as
 one of ``core.errors``; a watch ends by itself, by the server's time-out or, on a dead connection, by silence. A caller may be
 cancelled at any moment: what was being sent ends in the background, because httpcore2 loses the socket of a connection that is
 cut off in its TLS handshake; ``close`` waits for that.
@@ -15,16 +15,16 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
+from typing import TYPE_CHECKING, Literal, Protocol, cast
 
-from moyai.core.errors import Conflict, MoyaiError, NotFound, Retriable, Terminal, UsageError
+from moyai.core.errors import MoyaiError, NotFound, Retriable, Terminal, UsageError
+from moyai.kube.errors import not_json, refusal, status_error
+from moyai.kube.resources import Json, Resource
 
 if TYPE_CHECKING:
     import httpx2
     from lightkube.config.kubeconfig import SingleConfig
 
-#: A JSON object as the API sends it. Outside of ``kube`` only ``kube.objects`` reads such.
-Json = dict[str, Any]
 PatchKind = Literal["merge", "strategic", "json"]
 
 _CONTENT_TYPES: Mapping[str, str] = {
@@ -34,40 +34,6 @@ _CONTENT_TYPES: Mapping[str, str] = {
 }
 _CONNECT_SECONDS = 5.0
 _CALL_SECONDS = 30.0
-
-
-@dataclass(frozen=True)
-class Resource:
-    """One kind of object of the API. ``group`` empty: the core group."""
-
-    group: str
-    version: str
-    plural: str
-    namespaced: bool
-
-    def path(self, namespace: str | None = None, name: str | None = None, subresource: str = "") -> str:
-        """Without a namespace, a namespaced resource's path means all namespaces."""
-        parts = ["/api" if not self.group else f"/apis/{self.group}", self.version]
-        if namespace:
-            parts += ["namespaces", namespace]
-        parts.append(self.plural)
-        if name:
-            parts.append(name)
-        if subresource:
-            parts.append(subresource)
-        return "/".join(parts)
-
-
-NODES = Resource("", "v1", "nodes", namespaced=False)
-SERVICES = Resource("", "v1", "services", namespaced=True)
-EVENTS = Resource("", "v1", "events", namespaced=True)
-LEASES = Resource("coordination.k8s.io", "v1", "leases", namespaced=True)
-PODS = Resource("", "v1", "pods", namespaced=True)
-VOLUME_ATTACHMENTS = Resource("storage.k8s.io", "v1", "volumeattachments", namespaced=False)
-
-
-class Gone(Retriable):
-    """The version to watch from is too old (410): list anew."""
 
 
 @dataclass(frozen=True)
@@ -185,14 +151,15 @@ class KubeClient:
             try:
                 if response.status_code >= 400:
                     await response.aread()
-                    raise _error(response, "watch", path)
+                    raise refusal(response.status_code, response.content, operation=f"watch {path}")
                 async for line in response.aiter_lines():
                     if not line.strip():
                         continue
                     event = cast("Json", json.loads(line))
                     found = cast("Json", event["object"])
                     if event["type"] == "ERROR":
-                        raise _status_error(int(found.get("code") or 500), str(found.get("message") or ""), "watch", path)
+                        code, words = int(found.get("code") or 500), str(found.get("message") or "")
+                        raise status_error(code, words, operation=f"watch {path}")
                     yield WatchEvent(str(event["type"]), found)
             finally:
                 await response.aclose()
@@ -254,7 +221,7 @@ class KubeClient:
             finally:
                 await response.aclose()
             if response.status_code >= 400:
-                raise _error(response, method, path)
+                raise refusal(response.status_code, response.content, operation=f"{method} {path}")
             return cast("Json", response.json())
 
     async def _send(self, request: httpx2.Request) -> httpx2.Response:
@@ -284,13 +251,13 @@ class KubeClient:
             text = " ".join(str(error).split()) or type(error).__name__
             raise Retriable(f"the Kubernetes API cannot be reached ({text})", operation=f"{method} {path}") from error
         except (ValueError, KeyError) as error:
-            raise Retriable("the Kubernetes API sent something that is not JSON", operation=f"{method} {path}") from error
+            raise not_json(f"{method} {path}") from error
         except ConfigError as error:
             raise Terminal(f"the Kubernetes credentials do not work: {error}", operation=f"{method} {path}") from error
 
 
 async def _put_away(sending: asyncio.Future[httpx2.Response]) -> None:
-    """Close what nobody waits for any more, once the connection stands or has failed in its own time."""
+    """Close the connection of a cancelled call, once it stands or has failed in its own time."""
     with suppress(Exception):
         async with asyncio.timeout(_CONNECT_SECONDS + 1):
             response = await sending
@@ -311,26 +278,3 @@ def _configuration(kubeconfig: Path | None) -> SingleConfig:
     if chosen is None:
         raise UsageError("the kubeconfig has no current context")
     return chosen
-
-
-def _error(response: httpx2.Response, method: str, path: str) -> MoyaiError:
-    try:
-        message = str(cast("Json", response.json()).get("message") or "")
-    except ValueError:
-        message = response.text[:200]
-    return _status_error(response.status_code, message, method, path)
-
-
-def _status_error(code: int, message: str, method: str, path: str) -> MoyaiError:
-    text = f"Kubernetes: {' '.join(message.split()) or f'answered {code}'}"
-    kind: type[MoyaiError] = Terminal
-    if code == 404:
-        kind = NotFound
-    elif code == 409:
-        kind = Conflict
-    elif code == 410:
-        kind = Gone
-    elif code in (401, 408, 429) or code >= 500:
-        # 401: the API server may not know the key yet that signed our token; keep trying
-        kind = Retriable
-    return kind(text, operation=f"{method} {path}")

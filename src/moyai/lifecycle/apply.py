@@ -11,14 +11,17 @@ import socket
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import yaml
 
 from moyai.core.clock import Clock
 from moyai.core.errors import NotFound, Terminal, UsageError
 from moyai.core.progress import Step as Progress
-from moyai.kube.quick import Json, KubeApi
+from moyai.kube.objects import Service, parse_deployment, parse_service
+from moyai.kube.objects.meta import part, text
+from moyai.kube.quick import KubeApi
+from moyai.kube.resources import DEPLOYMENTS, SERVICES, Json
 from moyai.lifecycle import waits
 from moyai.linux.process import run
 
@@ -28,7 +31,7 @@ ANSWER_TIMEOUT = 120.0
 
 
 @dataclass(frozen=True)
-class Wanted:
+class Awaited:
     """What of the manifests is waited for, as (namespace, name)."""
 
     deployments: tuple[tuple[str, str], ...] = ()
@@ -36,27 +39,26 @@ class Wanted:
 
 
 @dataclass(frozen=True)
-class Endpoint:
+class ServiceEndpoint:
     """Where a Service answers. ``url`` is meant for people: http://ADDRESS[:PORT]/ for what speaks HTTP, else ADDRESS:PORT."""
 
     service: str
     url: str
 
 
-def read(files: Sequence[Path]) -> Wanted:
+def read(files: Sequence[Path]) -> Awaited:
     """Which Deployments and Services the manifests hold. UsageError for what is no manifest; nothing is sent."""
     deployments: list[tuple[str, str]] = []
     services: list[tuple[str, str]] = []
     for file in files:
         for item in _documents(file):
-            meta = cast("Json", item.get("metadata") or {})
-            place = (str(meta.get("namespace", "default")), str(meta.get("name", "")))
+            meta = part(item, "metadata")
+            place = (text(meta, "namespace") or "default", text(meta, "name"))
             if item.get("kind") == "Deployment":
                 deployments.append(place)
-            spec = cast("Json", item.get("spec") or {})
-            if item.get("kind") == "Service" and spec.get("type") == "LoadBalancer":
+            if item.get("kind") == "Service" and part(item, "spec").get("type") == "LoadBalancer":
                 services.append(place)
-    return Wanted(tuple(deployments), tuple(services))
+    return Awaited(tuple(deployments), tuple(services))
 
 
 def _documents(file: Path) -> Iterable[Json]:
@@ -82,7 +84,7 @@ def apply(files: Sequence[Path], kubectl: Path, kubeconfig: Path) -> list[str]:
     return [line for line in run(words, timeout=120).stdout.splitlines() if line.strip()]
 
 
-def wait(api: KubeApi, wanted: Wanted, *, clock: Clock, progress: Progress) -> list[Endpoint]:
+def wait(api: KubeApi, wanted: Awaited, *, clock: Clock, progress: Progress) -> list[ServiceEndpoint]:
     """Until everything of ``wanted`` is there and answers; returns where."""
     abort = waits.Abort()
 
@@ -107,9 +109,10 @@ def wait(api: KubeApi, wanted: Wanted, *, clock: Clock, progress: Progress) -> l
         failed=lambda missing: late(ADDRESS_TIMEOUT, missing),
         interval=0.3,
     )
-    found: list[Endpoint] = []
+    found: list[ServiceEndpoint] = []
     for place in wanted.services:
-        address, ports = _address(_service(api, place))
+        service = _service(api, place)
+        address, ports = (service.address, service.tcp_ports) if service else ("", ())
         for port in ports:
             waits.wait(
                 lambda address=address, port=port: "" if answers(address, port) else f"{address}:{port} to answer",
@@ -121,50 +124,31 @@ def wait(api: KubeApi, wanted: Wanted, *, clock: Clock, progress: Progress) -> l
                 interval=0.2,
             )
             url = f"http://{address}/" if port == 80 else f"{address}:{port}"
-            found.append(Endpoint("/".join(place), url))
+            found.append(ServiceEndpoint("/".join(place), url))
     return found
 
 
-def _missing_deployment(api: KubeApi, wanted: Wanted) -> str:
+def _missing_deployment(api: KubeApi, wanted: Awaited) -> str:
     for namespace, name in wanted.deployments:
-        item = api.get(f"/apis/apps/v1/namespaces/{namespace}/deployments/{name}")
-        if not waits.deployment_done(item):
-            have = item.get("status", {}).get("availableReplicas", 0)
-            return f"deployment {name}: {have} of {item['spec'].get('replicas', 1)} pods are available"
+        found = parse_deployment(api.get(DEPLOYMENTS, name, namespace=namespace))
+        if not found.done:
+            return f"deployment {name}: {found.available} of {found.wanted} pods are available"
     return ""
 
 
-def _missing_address(api: KubeApi, wanted: Wanted) -> str:
+def _missing_address(api: KubeApi, wanted: Awaited) -> str:
     for place in wanted.services:
-        if not _address(_service(api, place))[0]:
+        service = _service(api, place)
+        if service is None or not service.address:
             return f"service {'/'.join(place)} to get an address"
     return ""
 
 
-def _service(api: KubeApi, place: tuple[str, str]) -> Json:
+def _service(api: KubeApi, place: tuple[str, str]) -> Service | None:
     try:
-        return api.get(f"/api/v1/namespaces/{place[0]}/services/{place[1]}")
+        return parse_service(api.get(SERVICES, place[1], namespace=place[0]))
     except NotFound:
-        return {}
-
-
-def _address(service: Json) -> tuple[str, list[int]]:
-    entries: list[Json] = service.get("status", {}).get("loadBalancer", {}).get("ingress") or []
-    ports: list[Json] = service.get("spec", {}).get("ports") or []
-    tcp = [int(port["port"]) for port in ports if port.get("protocol", "TCP") == "TCP"]
-    address = next((str(entry.get("ip") or entry.get("hostname")) for entry in entries), "")
-    return address, tcp
-
-
-def balanced(api: KubeApi) -> list[dict[str, Any]]:
-    """All Services of type LoadBalancer with their addresses and ports."""
-    rows: list[dict[str, Any]] = []
-    for service in api.items("/api/v1/services"):
-        if service["spec"].get("type") == "LoadBalancer":
-            address, ports = _address(service)
-            name = f"{service['metadata']['namespace']}/{service['metadata']['name']}"
-            rows.append({"service": name, "address": address, "ports": ports})
-    return rows
+        return None
 
 
 def answers(address: str, port: int, *, timeout: float = 3.0) -> bool:

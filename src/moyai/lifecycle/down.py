@@ -21,10 +21,11 @@ from moyai.core.paths import Paths
 from moyai.core.progress import Reporter
 from moyai.core.progress import Step as Progress
 from moyai.kube.quick import KubeApi
-from moyai.lifecycle import execute, node_work, observe
+from moyai.lifecycle import execute, observe
 from moyai.lifecycle.clusters import open_api
 from moyai.lifecycle.record import Record, locked
 from moyai.lifecycle.release_volumes import try_release
+from moyai.lifecycle.services import delete_balanced
 from moyai.plan import steps as s
 from moyai.plan.graph import Kept, Plan
 from moyai.plan.steps import Delete, StepId
@@ -155,7 +156,7 @@ class _Down:
                 if not api.ready(timeout=2):
                     progress.progress("the API does not answer; they are removed in the cloud itself")
                     return
-                left = node_work.delete_balanced_services(api, clock=self.clock, progress=progress)
+                left = delete_balanced(api, clock=self.clock, progress=progress)
             except MoyaiError as error:
                 progress.progress(f"{one_line(error)}; they are removed in the cloud itself")
                 return

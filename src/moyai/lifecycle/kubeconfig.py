@@ -1,8 +1,11 @@
-"""Ways into a cluster for its user: kubeconfig merged into his own, and the command line that logs in to a node."""
+"""A cluster's kubeconfig, and its place in the user's own.
+
+Always holds: entries of other clusters stay as they are; the user's file is written whole or not at all.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,12 +15,6 @@ from moyai.core import yamltext
 from moyai.core.errors import Terminal, UsageError
 from moyai.core.files import write_private
 from moyai.lifecycle.record import Record
-from moyai.plan import keys
-from moyai.plan.nodes import CONTROL_PLANE_POOL, address_of, node_name
-from moyai.spec.load import validate
-
-#: The login user of the node image (Debian's cloud-init default).
-USER = "debian"
 
 
 def kubeconfig_text(record: Record) -> str:
@@ -84,45 +81,3 @@ def _without(entries: Any, names: Collection[str]) -> list[Any]:
         if name not in names:
             kept.append(entry)
     return kept
-
-
-def ssh_command(record: Record, node: str, words: Sequence[str] = (), *, user: str = USER) -> list[str]:
-    """The command line that logs in to a node; workers are reached through the control plane's floating address.
-
-    ``node``: its name, with or without the cluster's in front.
-    """
-    cluster = validate(record.spec, source="record")
-    seats = record.recorded().seats
-    name = node if node in seats else f"{cluster.name}-{node}"
-    if name not in seats:
-        raise UsageError(f"cluster {cluster.name} has no node {node!r}", hint=f"there are {', '.join(sorted(seats)) or 'none'}")
-    if not record.api_address:
-        raise Terminal(f"cluster {cluster.name} is not reachable yet", hint="`moyai up` goes on building it")
-    plane = node_name(cluster.name, CONTROL_PLANE_POOL, 0)
-    common = [
-        "ssh",
-        "-i",
-        str(record.folder / "id_ed25519"),
-        "-o",
-        "IdentitiesOnly=yes",
-        "-o",
-        "StrictHostKeyChecking=accept-new",
-        "-o",
-        f"UserKnownHostsFile={record.folder / 'known_hosts'}",
-        "-o",
-        "ConnectTimeout=10",
-        "-o",
-        "LogLevel=ERROR",
-    ]
-    first = [*common, "-o", f"HostKeyAlias={_alias(record, plane)}"]
-    if name == plane:
-        return [*first, f"{user}@{record.api_address}", *words]
-    address = str(address_of(cluster.spec.network.node_cidr, seats[name].slot))
-    jump = " ".join([*first, "-W", "%h:%p", f"{user}@{record.api_address}"])
-    return [*common, "-o", f"HostKeyAlias={_alias(record, name)}", "-o", f"ProxyCommand={jump}", f"{user}@{address}", *words]
-
-
-def _alias(record: Record, name: str) -> str:
-    """A name for the machine's host key that a replaced machine of the same name and address does not have."""
-    made = record.objects.get(keys.server(name))
-    return f"{name}-{made.id}" if made else name

@@ -10,8 +10,9 @@ from moyai.cloud.capabilities import Capability, Cloud
 from moyai.cloud.model import Port, Quota
 from moyai.core.errors import MoyaiError
 from moyai.core.ids import CLUSTER_TAG, Role, cluster_tag
+from moyai.kube.objects import Node, parse_daemon_set, parse_deployment, parse_node
 from moyai.kube.quick import KubeApi
-from moyai.lifecycle import waits
+from moyai.kube.resources import DAEMON_SETS, DEPLOYMENTS, NODES
 from moyai.lifecycle.storage_class import reclaim_policy
 from moyai.plan import keys
 from moyai.plan.existing import ROLES
@@ -128,26 +129,20 @@ def kube_facts(api: KubeApi | None) -> KubeFacts | None:
     if api is None:
         return None
     try:
-        nodes = api.items("/api/v1/nodes", timeout=3)
-        deployments = api.items("/apis/apps/v1/namespaces/kube-system/deployments", timeout=3)
-        daemon_sets = api.items("/apis/apps/v1/namespaces/kube-system/daemonsets", timeout=3)
+        nodes = [parse_node(one) for one in api.list(NODES, timeout=3)]
+        deployments = map(parse_deployment, api.list(DEPLOYMENTS, namespace="kube-system", timeout=3))
+        daemon_sets = map(parse_daemon_set, api.list(DAEMON_SETS, namespace="kube-system", timeout=3))
         policy = reclaim_policy(api)
     except MoyaiError:
         return None
-    ready, known = waits.node_states(nodes)
-    running = {item["metadata"]["name"] for item in deployments if waits.deployment_done(item)}
-    running |= {item["metadata"]["name"] for item in daemon_sets if waits.daemon_set_done(item)}
-    return KubeFacts(
-        nodes=tuple(_kube_node(node, ready, known) for node in nodes), running=frozenset(running), reclaim_policy=policy
-    )
+    running = frozenset(one.name for one in (*deployments, *daemon_sets) if one.done)
+    return KubeFacts(nodes=tuple(map(_kube_node, nodes)), running=running, reclaim_policy=policy)
 
 
-def _kube_node(node: dict[str, Any], ready: set[str], known: set[str]) -> KubeNode:
-    name = node["metadata"]["name"]
-    labels: dict[str, str] = node["metadata"].get("labels") or {}
-    version = str(node.get("status", {}).get("nodeInfo", {}).get("kubeletVersion", ""))
-    role: Role = "control-plane" if "node-role.kubernetes.io/control-plane" in labels else "worker"
-    return KubeNode(name, ready=name in ready, known=name in known, version=version.removeprefix("v"), role=role)
+def _kube_node(node: Node) -> KubeNode:
+    role: Role = "control-plane" if node.control_plane else "worker"
+    version = node.kubelet.removeprefix("v")
+    return KubeNode(node.name, ready=bool(node.ready), known=not node.uninitialized, version=version, role=role)
 
 
 def _account(cloud: Cloud) -> AccountFacts:

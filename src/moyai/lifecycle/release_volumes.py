@@ -7,13 +7,18 @@ down first.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection
+from contextlib import suppress
 
 from moyai.core.clock import Clock
-from moyai.core.errors import MoyaiError, NotFound
+from moyai.core.errors import MoyaiError
 from moyai.core.progress import Step as Progress
+from moyai.core.waiting import NotYet, until
 from moyai.csi.names import DRIVER
-from moyai.kube.quick import ATTACHMENTS, Json, KubeApi
+from moyai.kube.objects import parse_attachment, parse_node, parse_pod, parse_volume
+from moyai.kube.quick import KubeApi
+from moyai.kube.resources import NODES, PODS, VOLUME_ATTACHMENTS, VOLUMES
+from moyai.lifecycle.drain import cordon
 
 #: Seconds: a pod's usual grace period of 30, and the detaching.
 TIMEOUT = 60.0
@@ -23,31 +28,30 @@ def release(
     api: KubeApi, volume_ids: Collection[str], *, clock: Clock, progress: Progress, timeout: float = TIMEOUT
 ) -> list[str]:
     """End the pods that use these volumes; returns the names of the PersistentVolumes that are attached all the same."""
-    end = clock.monotonic() + timeout
-    claims: dict[str, tuple[str, str]] = {}
-    for pv in api.items("/api/v1/persistentvolumes"):
-        claim: Json = pv["spec"].get("claimRef") or {}
-        if claim and _handle(pv) in volume_ids:
-            claims[pv["metadata"]["name"]] = (claim["namespace"], claim["name"])
+    claims = {
+        volume.name: volume.claim
+        for volume in map(parse_volume, api.list(VOLUMES))
+        if volume.claim and volume.driver == DRIVER and volume.handle in volume_ids
+    }
     if not claims:
         return []
-    for node in api.items("/api/v1/nodes"):
+    for node in map(parse_node, api.list(NODES)):
         # else a Deployment's next pod would take the volume again
-        api.patch(f"/api/v1/nodes/{node['metadata']['name']}", {"spec": {"unschedulable": True}})
+        cordon(api, node.name)
     used = set(claims.values())
-    for pod in api.items("/api/v1/pods"):
-        meta: Json = pod["metadata"]
-        if any((meta["namespace"], name) in used for name in _claim_names(pod)):
-            api.delete(f"/api/v1/namespaces/{meta['namespace']}/pods/{meta['name']}")
-    while True:
-        try:
-            left = sorted(_attached(api.items(ATTACHMENTS), claims))
-        except NotFound:
-            return []
-        if not left or clock.monotonic() >= end:
-            return left
-        progress.progress(f"{len(left)} volumes are still attached")
-        clock.sleep(0.5)
+    for pod in map(parse_pod, api.list(PODS)):
+        if any((pod.namespace, name) in used for name in pod.claims):
+            api.delete(PODS, pod.name, namespace=pod.namespace)
+    left: list[str] = []
+
+    def look() -> NotYet | None:
+        nonlocal left
+        left = _attached(api, claims)
+        return NotYet(f"{len(left)} volumes are still attached") if left else None
+
+    with suppress(TimeoutError):
+        until(look, clock=clock, timeout=timeout, pause=0.5, on_wait=progress.progress, late=_timed_out)
+    return left
 
 
 def try_release(api: KubeApi, volume_ids: Collection[str], *, clock: Clock, progress: Progress) -> None:
@@ -64,22 +68,12 @@ def try_release(api: KubeApi, volume_ids: Collection[str], *, clock: Clock, prog
         progress.progress(f"{', '.join(left)} did not come off in time; their machines are shut down")
 
 
-def _handle(pv: Json) -> str:
-    source: Json = pv["spec"].get("csi") or {}
-    return str(source.get("volumeHandle", "")) if source.get("driver") == DRIVER else ""
+def _attached(api: KubeApi, volumes: Collection[str]) -> list[str]:
+    """Which of these PersistentVolumes our driver still has, or is to have, at a node."""
+    there = map(parse_attachment, api.list(VOLUME_ATTACHMENTS))
+    return sorted(one.volume for one in there if one.attacher == DRIVER and one.volume in volumes)
 
 
-def _claim_names(pod: Json) -> Iterator[str]:
-    volumes: list[Json] = pod["spec"].get("volumes") or []
-    for volume in volumes:
-        if "persistentVolumeClaim" in volume:
-            yield volume["persistentVolumeClaim"]["claimName"]
-        elif "ephemeral" in volume:
-            yield f"{pod['metadata']['name']}-{volume['name']}"
-
-
-def _attached(attachments: list[Json], claims: Mapping[str, object]) -> Iterator[str]:
-    for one in attachments:
-        name = one["spec"]["source"].get("persistentVolumeName")
-        if one["spec"].get("attacher") == DRIVER and name in claims:
-            yield str(name)
+def _timed_out(seen: NotYet) -> Exception:
+    """What ended the wait: an API that did not answer is an error, disks that stay are not."""
+    return seen.error or TimeoutError()

@@ -1,29 +1,35 @@
 """How a cluster is: its machines as the cloud lists them, its nodes, add-ons and load balancers as Kubernetes does.
 
-Read side by side, and told apart: what cannot be asked is said to be unknown, never guessed.
+Always holds: cloud and Kubernetes are read side by side, each without the other's answer; what cannot be asked is reported as
+unknown, never guessed; everything that is printed is in ``ClusterStatus`` as typed data.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from moyai.cloud.capabilities import Cloud
 from moyai.cloud.model import Power, Server
 from moyai.core.errors import MoyaiError
 from moyai.core.ids import POOL_KEY, cluster_tag
-from moyai.kube.quick import Json, KubeApi, condition
-from moyai.lifecycle import apply
+from moyai.kube.objects import Node, Service, parse_daemon_set, parse_deployment, parse_node
+from moyai.kube.quick import KubeApi
+from moyai.kube.resources import DAEMON_SETS, DEPLOYMENTS, NODES
 from moyai.lifecycle.clusters import open_api
 from moyai.lifecycle.record import Record
+from moyai.lifecycle.services import balanced
 from moyai.plan.rules import API_PORT
-from moyai.spec.load import validate
+
+_TIMEOUT = 5.0
 
 
 @dataclass(frozen=True)
 class NodeStatus:
-    """``machine``: the server's status in the cloud, or ``gone``. ``node``: Ready, NotReady, absent or unknown."""
+    """``machine``: the server's status in the cloud's own word, ``gone``, or ``?`` where the cloud does not answer. ``node``:
+    Ready, NotReady, absent or unknown. ``running``: whether the machine runs, None where the cloud does not answer."""
 
     name: str
     role: str
@@ -34,11 +40,34 @@ class NodeStatus:
     node: str
     version: str = ""
     fault: str = ""
+    running: bool | None = None
+
+
+@dataclass(frozen=True)
+class AddonStatus:
+    """A Deployment or DaemonSet of kube-system: how many of its pods are ready, and how many should be."""
+
+    name: str
+    ready: int
+    wanted: int
+
+    @property
+    def count(self) -> str:
+        return f"{self.ready}/{self.wanted}"
+
+
+@dataclass(frozen=True)
+class BalancedService:
+    """A Service of type LoadBalancer. ``service``: namespace/name. ``address``: empty until it has one. ``ports``: of TCP."""
+
+    service: str
+    address: str
+    ports: tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class ClusterStatus:
-    """``api``: ready or why not. ``addons``: name → ready pods of wanted ones. ``problems``: empty when all is well."""
+    """``api``: ready or why not. ``problems``: empty when all is well."""
 
     name: str
     uid: str
@@ -47,40 +76,59 @@ class ClusterStatus:
     api: str
     api_url: str
     nodes: tuple[NodeStatus, ...] = ()
-    addons: tuple[tuple[str, str], ...] = ()
-    services: tuple[dict[str, Any], ...] = ()
-    problems: tuple[str, ...] = field(default=())
+    addons: tuple[AddonStatus, ...] = ()
+    services: tuple[BalancedService, ...] = ()
+    problems: tuple[str, ...] = ()
+
+    def data(self) -> dict[str, Any]:
+        """For ``--output json``. ``addons`` keeps its form of [name, "ready/wanted"]; ``addon_pods`` has the numbers."""
+        data = asdict(self)
+        return data | {"addons": [(addon.name, addon.count) for addon in self.addons], "addon_pods": data["addons"]}
+
+
+@dataclass(frozen=True)
+class _Kube:
+    """What Kubernetes says. ``nodes``: by name."""
+
+    nodes: Mapping[str, Node]
+    addons: tuple[AddonStatus, ...]
+    services: tuple[Service, ...]
 
 
 def read(record: Record, cloud: Cloud) -> ClusterStatus:
     """The state of a recorded cluster. Raises only for a record that cannot be read."""
-    spec = validate(record.spec, source="record").spec
+    cluster = record.cluster
     api = open_api(record)
     with ThreadPoolExecutor(2, thread_name_prefix="status") as pool:
-        listing = pool.submit(_servers, cloud, record.uid)
-        servers, cloud_problem = listing.result()
-        answer, kube, api_problem = pool.submit(_kube, api).result()
-    nodes = _nodes(record, spec.network.pod_cidr, servers, kube)
-    problems = [problem for problem in (cloud_problem, api_problem) if problem]
-    if servers is not None:
-        running = {server.name for server in servers if server.power is Power.RUNNING}
-        idle = [n for n in nodes if n.name not in running]
-        problems += [f"machine {n.name} is {n.machine}: {n.fault or 'no reason given'}" for n in idle]
-    problems += [f"node {n.name} is {n.node}" for n in nodes if n.node not in ("Ready", "unknown")]
-    addons = tuple(_addons(kube))
-    problems += [f"add-on {name} has {count} pods ready" for name, count in addons if len(set(count.split("/"))) > 1]
+        listing, asking = pool.submit(_servers, cloud, record.uid), pool.submit(_kube, api)
+        (servers, cloud_problem), (answer, kube, api_problem) = listing.result(), asking.result()
+    nodes = tuple(_nodes(record, servers, kube))
+    addons = kube.addons if kube else ()
     return ClusterStatus(
         name=record.name,
         uid=record.uid,
-        cloud=spec.cloud,
-        kubernetes=spec.kubernetes_version,
+        cloud=cluster.spec.cloud,
+        kubernetes=cluster.spec.kubernetes_version,
         api=answer,
         api_url=f"https://{record.api_address}:{API_PORT}" if record.api_address else "",
-        nodes=tuple(nodes),
+        nodes=nodes,
         addons=addons,
-        services=tuple(kube["balanced"]) if kube else (),
-        problems=tuple(problems),
+        services=tuple(BalancedService(one.key, one.address, one.tcp_ports) for one in kube.services) if kube else (),
+        problems=tuple(filter(None, (cloud_problem, api_problem, *_problems(nodes, addons)))),
     )
+
+
+def _problems(nodes: Iterable[NodeStatus], addons: Iterable[AddonStatus]) -> Iterable[str]:
+    nodes = tuple(nodes)
+    for node in nodes:
+        if node.running is False:
+            yield f"machine {node.name} is {node.machine}: {node.fault or 'no reason given'}"
+    for node in nodes:
+        if node.node not in ("Ready", "unknown"):
+            yield f"node {node.name} is {node.node}"
+    for addon in addons:
+        if addon.ready != addon.wanted:
+            yield f"add-on {addon.name} has {addon.count} pods ready"
 
 
 def _servers(cloud: Cloud, uid: str) -> tuple[list[Server] | None, str]:
@@ -90,60 +138,55 @@ def _servers(cloud: Cloud, uid: str) -> tuple[list[Server] | None, str]:
         return None, f"the cloud cannot be asked: {error}"
 
 
-def _kube(api: KubeApi | None) -> tuple[str, dict[str, Any] | None, str]:
+def _kube(api: KubeApi | None) -> tuple[str, _Kube | None, str]:
     if api is None:
         return "not there yet", None, "the cluster was never finished: `moyai up` goes on"
     try:
-        facts: dict[str, Any] = {
-            "nodes": api.items("/api/v1/nodes", timeout=5),
-            "deployments": api.items("/apis/apps/v1/namespaces/kube-system/deployments", timeout=5),
-            "daemonsets": api.items("/apis/apps/v1/namespaces/kube-system/daemonsets", timeout=5),
-            "balanced": apply.balanced(api),
-        }
+        nodes = map(parse_node, api.list(NODES, timeout=_TIMEOUT))
+        deployments = map(parse_deployment, api.list(DEPLOYMENTS, namespace="kube-system", timeout=_TIMEOUT))
+        daemon_sets = map(parse_daemon_set, api.list(DAEMON_SETS, namespace="kube-system", timeout=_TIMEOUT))
+        services = balanced(api)
     except MoyaiError as error:
         return "no answer", None, str(error)
-    return "ready", facts, ""
+    addons = sorted((AddonStatus(one.name, one.ready, one.wanted) for one in (*deployments, *daemon_sets)), key=_by_name)
+    return "ready", _Kube({node.name: node for node in nodes}, tuple(addons), tuple(services)), ""
 
 
-def _nodes(record: Record, _: Any, servers: list[Server] | None, kube: dict[str, Any] | None) -> list[NodeStatus]:
-    cluster = validate(record.spec, source="record")
+def _by_name(addon: AddonStatus) -> str:
+    return addon.name
+
+
+def _nodes(record: Record, servers: list[Server] | None, kube: _Kube | None) -> Iterable[NodeStatus]:
+    """The control plane first; a node is whatever the record, the cloud or both know."""
     machines = {server.name: server for server in servers or []}
-    objects: dict[str, Json] = {node["metadata"]["name"]: node for node in kube["nodes"]} if kube else {}
-    found: list[NodeStatus] = []
-    for name in sorted(
-        {*record.recorded().seats, *machines}, key=lambda name: ("-control-plane-" not in name, len(name), name)
-    ):
-        machine = machines.get(name)
-        node = objects.get(name)
-        state = "unknown" if kube is None else "absent" if node is None else "Ready" if condition(node, "Ready") else "NotReady"
-        pool = (machine.metadata.get(POOL_KEY) if machine else "") or name.removeprefix(f"{cluster.name}-").rpartition("-")[0]
-        seat = record.recorded().seats.get(name)
-        fixed = next((address.address for address in machine.addresses if address.kind == "fixed"), "") if machine else ""
-        found.append(
-            NodeStatus(
-                name=name,
-                role="control-plane" if pool == "control-plane" else "worker",
-                pool=pool,
-                zone=machine.zone if machine else seat.zone if seat else "",
-                address=fixed,
-                machine=machine.status if machine else "?" if servers is None else "gone",
-                node=state,
-                version=node["status"]["nodeInfo"]["kubeletVersion"] if node else "",
-                fault=machine.fault if machine else "",
-            )
+    seats = record.recorded().seats
+    for name in sorted({*seats, *machines}, key=lambda name: ("-control-plane-" not in name, len(name), name)):
+        machine, seat = machines.get(name), seats.get(name)
+        node = kube.nodes.get(name) if kube else None
+        missing = "?" if servers is None else "gone"
+        pool = _pool(record, name, machine)
+        yield NodeStatus(
+            name=name,
+            role="control-plane" if pool == "control-plane" else "worker",
+            pool=pool,
+            zone=machine.zone if machine else seat.zone if seat else "",
+            address=_address(machine) if machine else "",
+            machine=machine.status if machine else missing,
+            node=_state(node) if kube else "unknown",
+            version=node.kubelet if node else "",
+            fault=machine.fault if machine else "",
+            running=None if servers is None else machine is not None and machine.power is Power.RUNNING,
         )
-    return found
 
 
-def _addons(kube: dict[str, Any] | None) -> list[tuple[str, str]]:
-    if kube is None:
-        return []
-    rows: list[tuple[str, str]] = []
-    for item in kube["deployments"]:
-        wanted = item["spec"].get("replicas", 1)
-        ready = item.get("status", {}).get("readyReplicas", 0)
-        rows.append((item["metadata"]["name"], f"{ready}/{wanted}"))
-    for item in kube["daemonsets"]:
-        status = item.get("status", {})
-        rows.append((item["metadata"]["name"], f"{status.get('numberReady', 0)}/{status.get('desiredNumberScheduled', 0)}"))
-    return sorted(rows)
+def _pool(record: Record, name: str, machine: Server | None) -> str:
+    """As the machine says, or by the node's name where there is none."""
+    return (machine.metadata.get(POOL_KEY) if machine else "") or name.removeprefix(f"{record.name}-").rpartition("-")[0]
+
+
+def _address(machine: Server) -> str:
+    return next((address.address for address in machine.addresses if address.kind == "fixed"), "")
+
+
+def _state(node: Node | None) -> str:
+    return "absent" if node is None else "Ready" if node.ready else "NotReady"

@@ -6,15 +6,15 @@ from typing import Literal
 
 from moyai.core.errors import Conflict, NotFound
 from moyai.csi import manifests as csi
+from moyai.kube.objects import parse_storage_class
 from moyai.kube.quick import KubeApi
-
-_CLASSES = "/apis/storage.k8s.io/v1/storageclasses"
+from moyai.kube.resources import STORAGE_CLASSES
 
 
 def reclaim_policy(api: KubeApi) -> str:
     """The policy of the default StorageClass, empty where there is none."""
     try:
-        return str(api.get(f"{_CLASSES}/{csi.CLASS}", timeout=3)["reclaimPolicy"])
+        return parse_storage_class(api.get(STORAGE_CLASSES, csi.CLASS, timeout=3)).reclaim_policy
     except NotFound:
         return ""
 
@@ -24,8 +24,8 @@ def set_reclaim_policy(api: KubeApi, policy: Literal["Delete", "Retain"]) -> Non
 
     Volumes and claims that exist keep what they were made with.
     """
-    api.delete(f"{_CLASSES}/{csi.CLASS}")
+    api.delete(STORAGE_CLASSES, csi.CLASS)
     try:
-        api.create(_CLASSES, csi.storage_class(policy))
+        api.create(STORAGE_CLASSES, csi.storage_class(policy))
     except Conflict:
         return  # somebody else was faster

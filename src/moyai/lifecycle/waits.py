@@ -7,40 +7,42 @@ failed makes it pointless to wait for its API). A time-out names what is missing
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable
 
 from moyai.cloud.capabilities import Machines
 from moyai.cloud.model import Power, Server
 from moyai.core.clock import Clock
-from moyai.core.errors import MoyaiError, Retriable, Terminal
+from moyai.core.errors import MoyaiError, Terminal
 from moyai.core.ids import cluster_tag
 from moyai.core.progress import Step as Progress
-from moyai.kube.quick import Json, KubeApi, condition
+from moyai.core.waiting import NotYet, until
+from moyai.core.waiting import Stopped as Stopped
+from moyai.kube.objects import Node, parse_daemon_set, parse_deployment, parse_node, parse_pod
+from moyai.kube.quick import KubeApi
+from moyai.kube.resources import DAEMON_SETS, DEPLOYMENTS, NODES, PODS
+
+__all__ = [
+    "Abort",
+    "Stopped",
+    "addons_run",
+    "api_answers",
+    "broken",
+    "last_lines",
+    "machines",
+    "node_states",
+    "nodes_ready",
+    "wait",
+]
 
 #: Seconds that each wait may take; generous, because a busy host is slow (and kubelets have waits of their own).
 MACHINE_TIMEOUT = 300.0
 API_TIMEOUT = 300.0
 NODES_TIMEOUT = 300.0
 ADDONS_TIMEOUT = 300.0
-UNINITIALIZED = "node.cloudprovider.kubernetes.io/uninitialized"
 
 
-class Abort:
-    """Set by whoever finds that waiting is pointless; the others then stop quietly."""
-
-    def __init__(self) -> None:
-        self._event = threading.Event()
-
-    def set(self) -> None:
-        self._event.set()
-
-    @property
-    def is_set(self) -> bool:
-        return self._event.is_set()
-
-
-class Stopped(Terminal):
-    """Another task failed; this one ended with it and has nothing to add."""
+class Abort(threading.Event):
+    """Set when one wait has found that the others are pointless; they then end with ``Stopped``."""
 
 
 def wait(
@@ -54,23 +56,20 @@ def wait(
     interval: float = 0.5,
 ) -> None:
     """Until ``check`` returns "" (what it returns else is what is still missing). ``failed`` makes the error of a time-out."""
-    end = clock.monotonic() + timeout
-    said = ""
-    while True:
-        try:
-            missing = check()
-        except Retriable as error:
-            missing = error.message
-        if not missing:
-            return
-        if abort.is_set:
-            raise Stopped(f"stopped waiting ({missing})")
-        if clock.monotonic() >= end:
-            raise failed(missing)
-        if missing != said:
-            progress.progress(missing)
-            said = missing
-        clock.sleep(interval)
+
+    def look() -> NotYet | None:
+        missing = check()
+        return NotYet(missing) if missing else None
+
+    until(
+        look,
+        clock=clock,
+        timeout=timeout,
+        pause=interval,
+        on_wait=progress.progress,
+        late=lambda seen: failed(seen.missing),
+        abort=abort,
+    )
 
 
 def machines(
@@ -166,7 +165,7 @@ def nodes_ready(
     missing_names: list[str] = []
 
     def check() -> str:
-        ready, initialised = node_states(api.items("/api/v1/nodes"))
+        ready, initialised = node_states(map(parse_node, api.list(NODES)))
         missing_names[:] = sorted(set(servers) - ready)
         if missing_names:
             return f"{len(servers) - len(missing_names)} of {len(servers)} nodes are Ready"
@@ -179,16 +178,10 @@ def nodes_ready(
     wait(check, clock=clock, abort=abort, progress=progress, timeout=NODES_TIMEOUT, failed=failed)
 
 
-def node_states(nodes: Sequence[Json]) -> tuple[set[str], set[str]]:
+def node_states(nodes: Iterable[Node]) -> tuple[set[str], set[str]]:
     """(names of Ready nodes, names of nodes that the cloud controller manager has initialised)."""
-    ready = {node["metadata"]["name"] for node in nodes if condition(node, "Ready")}
-    known = {node["metadata"]["name"] for node in nodes if UNINITIALIZED not in _taints(node)}
-    return ready, known
-
-
-def _taints(node: Json) -> set[str]:
-    taints: list[Json] = node["spec"].get("taints") or []
-    return {str(taint["key"]) for taint in taints}
+    nodes = tuple(nodes)
+    return {node.name for node in nodes if node.ready}, {node.name for node in nodes if not node.uninitialized}
 
 
 def addons_run(
@@ -203,15 +196,17 @@ def addons_run(
     """Wait until these Deployments of kube-system have all their pods, and these DaemonSets theirs on every node."""
 
     def check() -> str:
-        found = {item["metadata"]["name"]: item for item in api.items("/apis/apps/v1/namespaces/kube-system/deployments")}
+        deployments = map(parse_deployment, api.list(DEPLOYMENTS, namespace="kube-system"))
+        found = {one.name: one.done for one in deployments}
         for name in names:
             if name not in found:
                 return f"{name} is not there yet"
-            if not deployment_done(found[name]):
+            if not found[name]:
                 return f"{name} is not ready yet"
-        found = {item["metadata"]["name"]: item for item in api.items("/apis/apps/v1/namespaces/kube-system/daemonsets")}
+        sets = map(parse_daemon_set, api.list(DAEMON_SETS, namespace="kube-system"))
+        done = {one.name for one in sets if one.done}
         for name in daemon_sets:
-            if name not in found or not daemon_set_done(found[name]):
+            if name not in done:
                 return f"{name} is not ready yet"
         return ""
 
@@ -222,33 +217,16 @@ def addons_run(
     wait(check, clock=clock, abort=abort, progress=progress, timeout=ADDONS_TIMEOUT, failed=failed, interval=0.3)
 
 
-def deployment_done(item: Json) -> bool:
-    """Whether a Deployment's newest version runs with all its pods available."""
-    wanted = item["spec"].get("replicas", 1)
-    status = item.get("status", {})
-    current = status.get("observedGeneration", 0) >= item["metadata"].get("generation", 0)
-    return current and status.get("updatedReplicas", 0) >= wanted and status.get("availableReplicas", 0) >= wanted
-
-
-def daemon_set_done(item: Json) -> bool:
-    """Whether a DaemonSet has its pod ready on every node."""
-    status = item.get("status", {})
-    return status.get("numberReady", 0) >= max(1, status.get("desiredNumberScheduled", 1))
-
-
 def _pod_trouble(api: KubeApi, namespace: str = "kube-system") -> str:
     """The first reason why a container of the namespace does not run."""
     try:
-        pods = api.items(f"/api/v1/namespaces/{namespace}/pods")
+        pods = [parse_pod(one) for one in api.list(PODS, namespace=namespace)]
     except MoyaiError:
         return ""
     for pod in pods:
-        containers: list[Json] = pod.get("status", {}).get("containerStatuses") or []
-        for container in containers:
-            waiting: Json = container.get("state", {}).get("waiting") or {}
-            if waiting and waiting.get("reason") not in (None, "ContainerCreating", "PodInitializing"):
-                text = f"pod {pod['metadata']['name']}: {waiting['reason']} {waiting.get('message', '')}"
-                return " ".join(text.split())[:300]
+        for container in pod.containers:
+            if container.held:
+                return " ".join(f"pod {pod.name}: {container.waiting} {container.message}".split())[:300]
     return ""
 
 

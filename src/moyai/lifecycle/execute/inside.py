@@ -9,9 +9,10 @@ from moyai.bootstrap import pki, user_data
 from moyai.core.files import write_private
 from moyai.core.ids import UNSEALING_KEY
 from moyai.core.progress import Step as Progress
-from moyai.lifecycle import node_work
+from moyai.lifecycle.drain import drain, forget_node
 from moyai.lifecycle.execute.context import Context, Handler
 from moyai.lifecycle.storage_class import set_reclaim_policy
+from moyai.lifecycle.tokens import add_token
 from moyai.plan import keys
 from moyai.plan import steps as s
 from moyai.plan.rules import API_PORT
@@ -44,15 +45,15 @@ class Inside:
         record.set_api_address(address)
 
     def _drain(self, step: s.DrainNode, progress: Progress) -> None:
-        node_work.drain(self._context.api(), step.node, clock=self._context.clock, progress=progress)
+        drain(self._context.api(), step.node, clock=self._context.clock, progress=progress)
 
     def _delete_node(self, step: s.DeleteNode, _: Progress) -> None:
-        node_work.forget_node(self._context.api(), step.node, clock=self._context.clock)
+        forget_node(self._context.api(), step.node, clock=self._context.clock)
 
     def _token(self, _step: s.RenewToken, _: Progress) -> None:
         token = user_data.new_token()
         # the cluster first: a token that only the record has would keep machines out
-        node_work.add_token(self._context.api(), token, self._context.clock)
+        add_token(self._context.api(), token, self._context.clock)
         self._context.require_record().keep_token(token)
 
     def _unsealing_key(self, step: s.DeleteUnsealingKey, _: Progress) -> None:

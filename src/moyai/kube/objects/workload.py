@@ -1,0 +1,64 @@
+"""Deployments and DaemonSets: how many of their pods there are, and whether that is all."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from moyai.kube.objects.meta import number, part, text
+from moyai.kube.resources import Json
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """``current``: whether its controller has seen the newest version of it."""
+
+    namespace: str
+    name: str
+    wanted: int = 1
+    updated: int = 0
+    ready: int = 0
+    available: int = 0
+    current: bool = True
+
+    @property
+    def done(self) -> bool:
+        """Whether its newest version runs with all its pods available."""
+        return self.current and self.updated >= self.wanted and self.available >= self.wanted
+
+
+@dataclass(frozen=True)
+class DaemonSet:
+    """``wanted``: on how many nodes it should run; 0 also where its controller has not counted yet."""
+
+    namespace: str
+    name: str
+    wanted: int = 0
+    ready: int = 0
+
+    @property
+    def done(self) -> bool:
+        """Whether it runs on every node that it is for, and on one at least."""
+        return self.ready >= max(1, self.wanted)
+
+
+def parse_deployment(found: Json) -> Deployment:
+    meta, spec, status = (part(found, key) for key in ("metadata", "spec", "status"))
+    return Deployment(
+        namespace=text(meta, "namespace"),
+        name=str(meta["name"]),
+        wanted=number(spec, "replicas", 1),
+        updated=number(status, "updatedReplicas"),
+        ready=number(status, "readyReplicas"),
+        available=number(status, "availableReplicas"),
+        current=number(status, "observedGeneration") >= number(meta, "generation"),
+    )
+
+
+def parse_daemon_set(found: Json) -> DaemonSet:
+    meta, status = part(found, "metadata"), part(found, "status")
+    return DaemonSet(
+        namespace=text(meta, "namespace"),
+        name=str(meta["name"]),
+        wanted=number(status, "desiredNumberScheduled"),
+        ready=number(status, "numberReady"),
+    )

@@ -1,0 +1,51 @@
+"""Where objects of the Kubernetes API are addressed: both clients speak of a ``Resource``, and no other module writes a URL.
+
+Always holds: every part of a path is escaped, so that a name that a user typed never reaches another object.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+#: A JSON object as the API sends it. Whoever reads more than one field of it uses the parsed forms in ``kube.objects``.
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Resource:
+    """One kind of object of the API. ``group`` empty: the core group."""
+
+    group: str
+    version: str
+    plural: str
+    namespaced: bool
+
+    def path(self, namespace: str | None = None, name: str | None = None, subresource: str = "") -> str:
+        """Without a namespace, a namespaced resource's path means all namespaces."""
+        parts = ["/api" if not self.group else f"/apis/{self.group}", self.version]
+        if namespace:
+            parts += ["namespaces", quote(namespace, safe="")]
+        parts.append(self.plural)
+        if name:
+            parts.append(quote(name, safe=""))
+        if subresource:
+            parts.append(subresource)
+        return "/".join(parts)
+
+
+NODES = Resource("", "v1", "nodes", namespaced=False)
+PODS = Resource("", "v1", "pods", namespaced=True)
+SERVICES = Resource("", "v1", "services", namespaced=True)
+SECRETS = Resource("", "v1", "secrets", namespaced=True)
+EVENTS = Resource("", "v1", "events", namespaced=True)
+CLAIMS = Resource("", "v1", "persistentvolumeclaims", namespaced=True)
+VOLUMES = Resource("", "v1", "persistentvolumes", namespaced=False)
+DEPLOYMENTS = Resource("apps", "v1", "deployments", namespaced=True)
+DAEMON_SETS = Resource("apps", "v1", "daemonsets", namespaced=True)
+LEASES = Resource("coordination.k8s.io", "v1", "leases", namespaced=True)
+STORAGE_CLASSES = Resource("storage.k8s.io", "v1", "storageclasses", namespaced=False)
+CSI_NODES = Resource("storage.k8s.io", "v1", "csinodes", namespaced=False)
+#: Which disk is, or is to be, at which node.
+VOLUME_ATTACHMENTS = Resource("storage.k8s.io", "v1", "volumeattachments", namespaced=False)
