@@ -12,14 +12,15 @@ from typing import Any
 
 import pytest
 
-from moyai.ccm.app import Manager, Options
-from moyai.ccm.settings import CloudConfig, GlobalConfig, LoadBalancerConfig, MoyaiConfig
+from moyai.ccm.app import CcmOptions, controller_manager
+from moyai.ccm.settings import CcmConfig, ClusterConfig, GlobalConfig, LoadBalancerConfig
 from moyai.cloud.load_balancers import LoadBalancer
 from moyai.cloud.openstack import OpenStackCloud, connect
 from moyai.core.ids import cluster_tag, new_uid
 from moyai.kube.objects import parse_service
 from moyai.kube.watching import KubeClient
 from moyai.runtime.calls import CloudCalls
+from moyai.runtime.controllers import ControllerSet
 from moyai.runtime.metrics import Metrics
 from tests import sdk
 from tests.cloud.kube_api import KubeApi, kube_api
@@ -42,10 +43,10 @@ class Stage:
         self.uid = new_uid()
         self.group = cloud.firewall.create_security_group(name=f"{place.name}-workers", tags=[cluster_tag(self.uid)])
         public = next(one for one in cloud.networks.networks(external=True) if one.name == "public")
-        self.config = CloudConfig(
+        self.config = CcmConfig(
             GlobalConfig(auth_url="unused"),
             LoadBalancerConfig(subnet_id=place.subnet.id, floating_network_id=public.id),
-            moyai=MoyaiConfig(self.uid, (self.group.id,)),
+            cluster=ClusterConfig(self.uid, (self.group.id,)),
         )
         self.metrics = Metrics()
         self.calls = CloudCalls(cloud, self.metrics)
@@ -88,10 +89,10 @@ class Stage:
         return self.cloud.load_balancers.get(found.id)
 
     @asynccontextmanager
-    async def controller(self) -> AsyncGenerator[Manager]:
+    async def controller(self) -> AsyncGenerator[ControllerSet]:
         kube = KubeClient.connect(self.api.kubeconfig)
-        options = Options(Path("unused"), self.place.name, bind="127.0.0.1:0", controllers=("service",), leader_elect=False)
-        manager = Manager(options, self.config, kube=kube, calls=self.calls, metrics=self.metrics)
+        options = CcmOptions(Path("unused"), self.place.name, bind="127.0.0.1:0", controllers=("service",), leader_elect=False)
+        manager = controller_manager(options, self.config, kube=kube, calls=self.calls, metrics=self.metrics)
         stop = asyncio.Event()
         task = asyncio.create_task(manager.run(stop))
         try:
@@ -132,7 +133,7 @@ async def until(condition: Callable[[], object], seconds: float = 60.0) -> None:
             await asyncio.sleep(0.1)
 
 
-async def settled(stage: Stage, manager: Manager, name: str) -> None:
+async def settled(stage: Stage, manager: ControllerSet, name: str) -> None:
     """Nothing more to change: what the cloud shows is what is wanted, in its own spelling."""
     count = stage.metrics.value
     await until(lambda: manager.controllers["service"].queue.idle)

@@ -20,7 +20,7 @@ import pytest
 
 from moyai.cloud.openstack import OpenStackCloud, connect
 from moyai.core.ids import CLUSTER_TAG, new_uid
-from moyai.csi.app import Driver, Options
+from moyai.csi.app import CsiOptions, Driver
 from moyai.csi.settings import BlockStorageConfig, CsiConfig, DriverConfig
 from moyai.images.references import MOYAI
 from tests import csi_sanity, sdk
@@ -88,7 +88,7 @@ async def test_the_suite_passes_whole(place: Site, machine: Any, provider: OpenS
     short.symlink_to(folder)
     config = CsiConfig(storage=BlockStorageConfig(node_volume_attach_limit=LIMIT), moyai=DriverConfig(cluster_uid=uid))
     driver = Driver(
-        Options(endpoint=f"unix://{short / 'controller.sock'}", cluster="sanity", node=False),
+        CsiOptions(endpoint=f"unix://{short / 'controller.sock'}", cluster="sanity", node=False),
         config,
         cloud=provider,
     )

@@ -12,7 +12,7 @@ from typing import Any, cast
 
 import pytest
 
-from moyai.ccm.app import Manager, Options
+from moyai.ccm.app import CcmOptions, controller_manager
 from moyai.ccm.manifests import NAME, ManifestOptions, render
 from moyai.cloud.memory import MemoryCloud
 from moyai.cloud.model import Power, Route
@@ -24,6 +24,7 @@ from moyai.kube.objects import Reference, Service, parse_node, parse_service
 from moyai.kube.resources import LEASES, SERVICES
 from moyai.kube.watching import KubeClient
 from moyai.runtime.calls import CloudCalls
+from moyai.runtime.controllers import ControllerSet
 from moyai.runtime.metrics import Metrics
 from tests.cloud.kube_api import KubeApi, kube_api
 from tests.unit.ccm_world import CONFIG, add_machine, cluster_cloud, node_object, server, service_object
@@ -182,12 +183,12 @@ async def test_the_same_event_again_raises_its_count(api: KubeApi) -> None:
 
 
 @asynccontextmanager
-async def controllers(api: KubeApi, cloud: MemoryCloud, *names: str) -> AsyncGenerator[Manager]:
+async def controllers(api: KubeApi, cloud: MemoryCloud, *names: str) -> AsyncGenerator[ControllerSet]:
     """The controllers as in the cluster: with the service account's token and the rights of the manifests."""
     metrics = Metrics()
     async with client(api.kubeconfig_of(NAME)) as kube:
-        manager = Manager(
-            Options(Path("unused"), "demo", ("10.244.0.0/16",), names, bind="127.0.0.1:0", leader_elect=True),
+        manager = controller_manager(
+            CcmOptions(Path("unused"), "demo", ("10.244.0.0/16",), names, bind="127.0.0.1:0", leader_elect=True),
             CONFIG,
             kube=kube,
             calls=CloudCalls(cloud, metrics, "RegionOne"),

@@ -14,7 +14,7 @@ import pytest
 
 from moyai.cloud.model import Instance, Volume
 from moyai.cloud.openstack.guest import disk_links
-from moyai.csi.app import Driver, Options
+from moyai.csi.app import CsiOptions, Driver
 from moyai.csi.node.disks import linux_disks
 from moyai.csi.settings import BlockStorageConfig, CsiConfig, DriverConfig
 from moyai.linux import loop, mounts
@@ -80,7 +80,7 @@ async def test_the_suite_passes_whole(place: Path, kind: str) -> None:
     endpoint = f"unix://{place}/csi.sock"
     config = CsiConfig(storage=BlockStorageConfig(node_volume_attach_limit=5), moyai=DriverConfig(cluster_uid="sanity"))
     driver = Driver(
-        Options(endpoint=endpoint, cluster="sanity"),
+        CsiOptions(endpoint=endpoint, cluster="sanity"),
         config,
         cloud=raw,
         disks=linux_disks(HereDevices(place / "by-id")),

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from moyai.ccm.app import Manager, Options
-from moyai.ccm.settings import CloudConfig, GlobalConfig, LoadBalancerConfig, MoyaiConfig, RouteConfig
+from moyai.ccm.app import CcmOptions, controller_manager
+from moyai.ccm.settings import CcmConfig, ClusterConfig, GlobalConfig, LoadBalancerConfig, RouteConfig
 from moyai.cloud.memory import Delays, MemoryCloud
 from moyai.cloud.model import Image, Server
 from moyai.core.ids import cluster_tag
@@ -127,16 +127,16 @@ class _Simulation:
     @asynccontextmanager
     async def _manager(self) -> AsyncGenerator[None]:
         store, tag = self._cloud.store, cluster_tag(self._uid)
-        config = CloudConfig(
+        config = CcmConfig(
             GlobalConfig(auth_url="http://cloud/v3", region="RegionOne"),
             LoadBalancerConfig(subnet_id=store.subnets.by("tag", tag)[0].id),
             RouteConfig(store.routers.by("tag", tag)[0].id),
-            MoyaiConfig(self._uid, tuple(one.id for one in store.groups.by("tag", tag) if one.name.endswith("worker"))),
+            ClusterConfig(self._uid, tuple(one.id for one in store.groups.by("tag", tag) if one.name.endswith("worker"))),
         )
         controllers = ("node", "node-lifecycle", "route", "service")
         metrics = Metrics()
-        manager = Manager(
-            Options(Path("unused"), "demo", (PODS,), controllers, bind="127.0.0.1:0", leader_elect=False),
+        manager = controller_manager(
+            CcmOptions(Path("unused"), "demo", (PODS,), controllers, bind="127.0.0.1:0", leader_elect=False),
             config,
             kube=self._kube,
             calls=CloudCalls(self._cloud, metrics, "RegionOne"),

@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from moyai.ccm.app import Manager, Options
-from moyai.ccm.settings import CloudConfig, GlobalConfig, LoadBalancerConfig, MoyaiConfig, RouteConfig
+from moyai.ccm.app import CcmOptions, controller_manager
+from moyai.ccm.settings import CcmConfig, ClusterConfig, GlobalConfig, LoadBalancerConfig, RouteConfig
 from moyai.cloud.memory import MemoryCloud, Mortal
 from moyai.cloud.model import Address, FloatingIP, Network, Port, Power, Router, SecurityGroup, Server, Subnet
 from moyai.core.clock import Clock
@@ -17,6 +17,7 @@ from moyai.core.ids import POD_CIDR_KEY, cluster_tag
 from moyai.kube.objects import parse_service
 from moyai.kube.resources import EVENTS, NODES, SERVICES, Json
 from moyai.runtime.calls import CloudCalls
+from moyai.runtime.controllers import ControllerSet
 from moyai.runtime.metrics import Metrics
 from tests.fakes.clock import FakeClock
 from tests.fakes.cloud import memory
@@ -24,17 +25,20 @@ from tests.fakes.kubernetes import Kubernetes
 
 UID = "abcdef0123"
 SUBNET = "00000000-0000-0000-0000-00000000000a"
-CONFIG = CloudConfig(
+CONFIG = CcmConfig(
     GlobalConfig(auth_url="http://cloud/v3", region="RegionOne"),
     LoadBalancerConfig(subnet_id=SUBNET),
     RouteConfig("router-1"),
-    MoyaiConfig(UID, ("group-1",)),
+    ClusterConfig(UID, ("group-1",)),
 )
 
 
 def cluster_cloud(*, looks: int = 2, mortal: Mortal | None = None) -> MemoryCloud:
     """The cluster's network with its way out, as ``CONFIG`` names it, and no machines."""
-    cloud = memory(looks=looks, mortal=mortal)
+    return furnished(memory(looks=looks, mortal=mortal))
+
+
+def furnished(cloud: MemoryCloud) -> MemoryCloud:
     store = cloud.store
     store.networks.put(Network("net", "net", (SUBNET,)))
     store.subnets.put(Subnet(SUBNET, "nodes", "net", "10.0.0.0/24", "10.0.0.254"))
@@ -103,14 +107,21 @@ def service_object(name: str = "web", **spec: Any) -> Json:
 
 
 class World:
-    """``run`` keeps a manager running; ``until`` waits for something to come true."""
+    """``run`` keeps a manager running; ``until`` waits for something to come true.
 
-    def __init__(self, *, nodes: int = 2) -> None:
+    ``poll``: how often the manager looks at a load balancer, ``pause``: how often ``until`` looks, in seconds.
+    """
+
+    poll = 0.001
+    pause = 0.005
+
+    def __init__(self, *, nodes: int = 2, cloud: MemoryCloud | None = None) -> None:
         self.kube = Kubernetes()
         self.mortal = Mortal()
-        self.cloud = cluster_cloud(mortal=self.mortal)
+        self.cloud = cloud or cluster_cloud(mortal=self.mortal)
         self.store = self.cloud.store
         self.config = CONFIG
+        self.clock: Clock = FakeClock()
         for number in range(1, nodes + 1):
             self.add_machine(number)
             self.kube.put(NODES, node_object(number))
@@ -137,10 +148,10 @@ class World:
 
         self.kube.on_call = tick
 
-    def manager(self, *controllers: str, clock: Clock | None = None) -> Manager:
+    def manager(self, *controllers: str, clock: Clock | None = None) -> ControllerSet:
         metrics = Metrics()
-        return Manager(
-            Options(
+        return controller_manager(
+            CcmOptions(
                 Path("unused"),
                 "demo",
                 ("10.244.0.0/16",),
@@ -152,12 +163,12 @@ class World:
             kube=self.kube,
             calls=CloudCalls(self.cloud, metrics, "RegionOne"),
             metrics=metrics,
-            clock=clock or FakeClock(),
-            poll=0.001,
+            clock=clock or self.clock,
+            poll=self.poll,
         )
 
     @asynccontextmanager
-    async def run(self, *controllers: str) -> AsyncGenerator[Manager]:
+    async def run(self, *controllers: str) -> AsyncGenerator[ControllerSet]:
         manager = self.manager(*controllers)
         stop = asyncio.Event()
         task = asyncio.create_task(manager.run(stop))
@@ -172,7 +183,7 @@ class World:
         while not condition():
             if asyncio.get_running_loop().time() > end:
                 raise AssertionError(f"did not come true; events: {self.events()}; calls: {self.cloud.calls}")
-            await asyncio.sleep(0.005)
+            await asyncio.sleep(self.pause)
 
     def service(self, name: str = "web") -> Json:
         return self.kube.find(SERVICES, name, "default")

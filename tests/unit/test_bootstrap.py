@@ -17,7 +17,7 @@ from cryptography import x509
 
 from moyai.bootstrap import pki, user_data
 from moyai.ccm import manifests as ccm
-from moyai.ccm.settings import CloudConfig, GlobalConfig
+from moyai.ccm.settings import CcmConfig, GlobalConfig
 from moyai.core.clock import SystemClock
 from moyai.core.errors import Terminal
 from moyai.csi import manifests as csi
@@ -133,7 +133,7 @@ def test_too_much_is_refused(authority: pki.Pki) -> None:
 
 
 def test_the_real_add_ons_leave_room(authority: pki.Pki) -> None:
-    config = CloudConfig(GlobalConfig("http://198.51.100.1:5000/v3", "RegionOne", "i" * 32, secrets.token_urlsafe(64)))
+    config = CcmConfig(GlobalConfig("http://198.51.100.1:5000/v3", "RegionOne", "i" * 32, secrets.token_urlsafe(64)))
     addons = ccm.render(ccm.ManifestOptions("a" * 30, config, references.MOYAI, "10.244.0.0/16", api_server="10.8.0.10:6443"))
     images = {name: references.load().images[name] for name in csi.SIDECARS}
     options = csi.CsiManifestOptions(

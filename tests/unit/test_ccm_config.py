@@ -8,43 +8,43 @@ import yaml
 from moyai.ccm.manifests import ManifestOptions, render
 from moyai.ccm.octavia.annotations import PREFIX, read_settings, unknown_annotations
 from moyai.ccm.settings import (
-    CloudConfig,
+    CcmConfig,
+    ClusterConfig,
     GlobalConfig,
     LoadBalancerClass,
     LoadBalancerConfig,
-    MoyaiConfig,
     RouteConfig,
-    read_cloud_config,
-    write_cloud_config,
+    read_ccm_config,
+    write_ccm_config,
 )
 from moyai.core.errors import UsageError
 from moyai.kube.objects import Ingress, Service
-from moyai.plan.load_balancer import LoadBalancerSettings, MonitorSettings
+from moyai.plan.load_balancer.settings import LoadBalancerSettings, MonitorSettings
 
 ID = "11111111-2222-3333-4444-555555555555"
-PLAIN = CloudConfig(GlobalConfig(auth_url="http://cloud/v3"))
+PLAIN = CcmConfig(GlobalConfig(auth_url="http://cloud/v3"))
 
 
-def settings(config: CloudConfig = PLAIN, **annotations: str) -> LoadBalancerSettings:
+def settings(config: CcmConfig = PLAIN, **annotations: str) -> LoadBalancerSettings:
     given = {PREFIX + name.replace("_", "-"): value for name, value in annotations.items()}
     return read_settings(Service("ns", "web", "u", annotations=given), config)
 
 
 def test_what_is_written_is_read_again_secrets_with_odd_characters_too() -> None:
-    config = CloudConfig(
+    config = CcmConfig(
         GlobalConfig(
             auth_url="http://cloud/v3", application_credential_id="a", application_credential_secret='x"y\\z;#= %(a)s'
         ),
         LoadBalancerConfig(subnet_id=ID, create_monitor=False, monitor_delay=7),
         RouteConfig("r"),
-        MoyaiConfig("uid", ("g1", "g2")),
+        ClusterConfig("uid", ("g1", "g2")),
         {"gold": LoadBalancerClass(floating_network_id=ID)},
     )
-    assert read_cloud_config(write_cloud_config(config)) == config
+    assert read_ccm_config(write_ccm_config(config)) == config
 
 
 def test_a_file_of_the_upstream_controller_is_understood() -> None:
-    config = read_cloud_config(
+    config = read_ccm_config(
         """
         # a comment
         [Global]
@@ -88,12 +88,12 @@ def test_a_file_of_the_upstream_controller_is_understood() -> None:
 )
 def test_what_is_wrong_in_the_file_is_named(text: str, says: str) -> None:
     with pytest.raises(UsageError, match=says):
-        read_cloud_config(text)
+        read_ccm_config(text)
 
 
 def test_no_secret_is_in_a_repr() -> None:
     config = GlobalConfig(auth_url="x", application_credential_secret="hidden-one", password="hidden-two")
-    assert "hidden" not in repr(CloudConfig(config))
+    assert "hidden" not in repr(CcmConfig(config))
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def test_a_wrong_annotation_is_named_with_its_value_and_what_is_right(name: str,
 
 
 def test_annotations_go_before_the_file() -> None:
-    config = CloudConfig(PLAIN.cloud, LoadBalancerConfig(subnet_id=ID, monitor_delay=9, flavor_id=ID))
+    config = CcmConfig(PLAIN.cloud, LoadBalancerConfig(subnet_id=ID, monitor_delay=9, flavor_id=ID))
     found = settings(config, health_monitor_delay="4", network_id=ID)
     assert found.monitor == MonitorSettings(delay=4)
     assert (found.vip_subnet_id, found.vip_network_id) == ("", ID)
@@ -133,7 +133,7 @@ def test_annotations_go_before_the_file() -> None:
 
 
 def test_a_class_chooses_networks() -> None:
-    config = CloudConfig(PLAIN.cloud, LoadBalancerConfig(subnet_id="x"), classes={"gold": LoadBalancerClass(subnet_id=ID)})
+    config = CcmConfig(PLAIN.cloud, LoadBalancerConfig(subnet_id="x"), classes={"gold": LoadBalancerClass(subnet_id=ID)})
     assert settings(config, **{"class": "gold"}).vip_subnet_id == ID
 
 
@@ -161,7 +161,7 @@ def test_annotations_without_effect_are_told() -> None:
 
 
 def test_the_manifests_are_whole_and_ask_for_no_more_than_needed() -> None:
-    config = CloudConfig(GlobalConfig(auth_url="u", application_credential_secret="hidden"), moyai=MoyaiConfig("uid"))
+    config = CcmConfig(GlobalConfig(auth_url="u", application_credential_secret="hidden"), cluster=ClusterConfig("uid"))
     text = render(ManifestOptions("demo", config, "image:1", "10.244.0.0/16", api_server="10.0.0.5:6443"))
     objects = {one["kind"]: one for one in yaml.safe_load_all(text)}
     rules = objects["ClusterRole"]["rules"]

@@ -17,7 +17,7 @@ from google.protobuf.message import Message
 
 from moyai.cloud.memory import MemoryCloud
 from moyai.cloud.model import Instance
-from moyai.csi.app import Driver, Options
+from moyai.csi.app import CsiOptions, Driver
 from moyai.csi.grpc.server import probe
 from moyai.csi.names import DRIVER
 from moyai.csi.proto import csi_pb2 as pb
@@ -71,7 +71,7 @@ async def world(sockets: Path) -> AsyncIterator[tuple[MemoryCloud, Path]]:
     server = add_server(raw, "one")
     folder = sockets / "registry"
     folder.mkdir()
-    options = Options(
+    options = CsiOptions(
         endpoint=f"unix://{sockets}/csi.sock",
         cluster="demo",
         kubelet_path="/var/lib/kubelet/plugins/csi.sock",
@@ -125,7 +125,7 @@ async def test_abilities_and_codes(world: tuple[MemoryCloud, Path]) -> None:
 
 
 async def test_the_node_service_alone_tells_what_the_driver_can_as_a_whole(sockets: Path) -> None:
-    options = Options(endpoint=f"unix://{sockets}/csi.sock", cluster="demo", controller=False)
+    options = CsiOptions(endpoint=f"unix://{sockets}/csi.sock", cluster="demo", controller=False)
     driver = Driver(options, CsiConfig(), cloud=None, disks=as_disks(FakeDisks()), guest=KnownGuest(Instance("one", "az1")))
     stop = asyncio.Event()
     running = asyncio.create_task(driver.run(stop))

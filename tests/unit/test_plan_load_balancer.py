@@ -11,9 +11,13 @@ from hypothesis import strategies as st
 from moyai.cloud.load_balancers import Listener, LoadBalancer, LoadBalancers, Member
 from moyai.cloud.model import SecurityGroupRule
 from moyai.core.errors import UsageError
+from moyai.core.ids import ClusterIdentity
 from moyai.kube.objects import Node, NodeAddress, Service, ServicePort, Taint
-from moyai.plan import load_balancer as plan
-from moyai.plan.load_balancer import ClusterIdentity, LoadBalancerSettings, MonitorSettings
+from moyai.plan.load_balancer import difference as plan
+from moyai.plan.load_balancer.desired import desired_load_balancer
+from moyai.plan.load_balancer.eligibility import EXCLUDE_LABEL, eligible_nodes
+from moyai.plan.load_balancer.settings import LoadBalancerSettings, MonitorSettings
+from moyai.plan.load_balancer.words import describe, explain
 from moyai.plan.node_ports import desired_rules, plan_rules
 from tests.unit.ccm_world import SUBNET, cluster_cloud
 
@@ -33,7 +37,7 @@ def node(number: int, **changes: object) -> Node:
 
 def wanted(service: Service = WEB, *nodes: Node, **settings: object) -> LoadBalancer:
     chosen = LoadBalancerSettings(**settings)  # pyright: ignore[reportArgumentType]
-    return plan.desired_load_balancer(service, nodes or (node(1), node(2)), chosen, CLUSTER)
+    return desired_load_balancer(service, nodes or (node(1), node(2)), settings=chosen, cluster=CLUSTER)
 
 
 def made(desired: LoadBalancer) -> LoadBalancer:
@@ -44,7 +48,7 @@ def made(desired: LoadBalancer) -> LoadBalancer:
 
 
 def steps(desired: LoadBalancer, observed: LoadBalancer, *, shared: bool = False) -> list[str]:
-    return [plan.describe(step) for step in plan.plan_changes(desired, observed, shared=shared)]
+    return [describe(step) for step in plan.plan_changes(desired, observed, shared=shared)]
 
 
 def test_what_is_as_wanted_needs_no_step() -> None:
@@ -105,7 +109,7 @@ def test_in_a_shared_one_only_what_is_tagged_is_ours() -> None:
     users = Listener("y", "TCP", 8443, id="users")
     observed = replace(made(wanted()), listeners=(*made(wanted()).listeners, theirs, users))
     assert steps(wanted(), observed, shared=True) == []
-    removed = [plan.describe(one) for one in plan.plan_removal(wanted().name, observed)]
+    removed = [describe(one) for one in plan.plan_removal(wanted().name, observed)]
     assert len(removed) == 1
     with pytest.raises(UsageError, match=r"TCP port 443 .* is taken"):
         steps(wanted(replace(WEB, ports=(ServicePort("s", "TCP", 443, 30443),))), observed, shared=True)
@@ -115,16 +119,16 @@ def test_who_takes_traffic() -> None:
     nodes = [
         node(1),
         node(2, provider_id=""),
-        node(3, labels={plan.EXCLUDE_LABEL: ""}),
+        node(3, labels={EXCLUDE_LABEL: ""}),
         node(4, deleting=True),
         node(5, taints=(Taint("ToBeDeletedByClusterAutoscaler", "NoSchedule"),)),
         node(6, ready=False, labels={"pool": "edge"}),
         node(7, addresses=()),
     ]
-    assert [one.name for one in plan.eligible_nodes(nodes)] == ["n1", "n6"]
-    assert [one.name for one in plan.eligible_nodes(nodes, {"pool": "edge"})] == ["n6"]
-    assert [one.name for one in plan.eligible_nodes(nodes, {"pool": None})] == ["n6"]
-    assert plan.eligible_nodes(nodes, {"pool": "other"}) == []
+    assert [one.name for one in eligible_nodes(nodes)] == ["n1", "n6"]
+    assert [one.name for one in eligible_nodes(nodes, {"pool": "edge"})] == ["n6"]
+    assert [one.name for one in eligible_nodes(nodes, {"pool": None})] == ["n6"]
+    assert eligible_nodes(nodes, {"pool": "other"}) == []
 
 
 def test_a_port_without_node_port_is_refused_with_its_reason() -> None:
@@ -167,7 +171,7 @@ def test_from_any_tree_to_any_other_and_then_nothing_is_left_to_do(
     def tree(given: tuple[list[tuple[str, int, int]], LoadBalancerSettings, set[int]]) -> LoadBalancer:
         ports, settings, numbers = given
         service = replace(WEB, ports=tuple(ServicePort("", *one) for one in ports))
-        return plan.desired_load_balancer(service, [node(one) for one in numbers], settings, CLUSTER)
+        return desired_load_balancer(service, [node(one) for one in numbers], settings=settings, cluster=CLUSTER)
 
     cloud = cluster_cloud(looks=1).load_balancers
     balancer = cloud.create(replace(tree(before), vip_subnet_id=SUBNET)).id
@@ -179,7 +183,7 @@ def test_from_any_tree_to_any_other_and_then_nothing_is_left_to_do(
     assert {one.key for one in cloud.get(balancer).listeners} == {one.key for one in desired.listeners}
 
 
-def _apply(cloud: LoadBalancers, balancer: str, step: plan.Step) -> None:
+def _apply(cloud: LoadBalancers, balancer: str, step: plan.BalancerChange) -> None:
     match step:
         case plan.DeleteListener():
             cloud.delete_listener(step.listener_id)
@@ -217,9 +221,7 @@ def _apply(cloud: LoadBalancers, balancer: str, step: plan.Step) -> None:
 
 def test_steps_are_told_in_a_users_words() -> None:
     more = replace(WEB, ports=(*WEB.ports, ServicePort("d", "UDP", 53, 30053)))
-    told = [
-        plan.tell(one) for one in plan.plan_changes(wanted(more, node(1), connection_limit=9), made(wanted()), shared=False)
-    ]
+    told = [explain(one) for one in plan.plan_changes(wanted(more, node(1), connection_limit=9), made(wanted()), shared=False)]
     assert told == ["changed connection limit", "traffic goes to 1 nodes", "UDP port 53 opened"]
 
 

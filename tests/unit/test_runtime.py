@@ -116,7 +116,7 @@ async def test_everything_ends_when_one_part_ends() -> None:
 async def test_probes_say_what_is_wrong() -> None:
     wrong = {"caches": "not filled yet"}
     metrics = Metrics()
-    metrics.count("hits", kind='a"b')
+    metrics.count("hits_total", kind='a"b')
     server = HealthServer(live={}, ready={"caches": lambda: wrong.get("caches", "")}, metrics=metrics.text)
     port = await server.start("127.0.0.1", 0)
 
@@ -132,7 +132,7 @@ async def test_probes_say_what_is_wrong() -> None:
     assert "caches: not filled yet" in await get("/readyz")
     wrong.clear()
     assert "200 OK" in await get("/readyz?verbose")
-    assert 'hits{kind="a\\"b"} 1' in await get("/metrics")
+    assert 'hits_total{kind="a\\"b"} 1.0' in await get("/metrics")
     assert "404" in await get("/secrets")
     assert "405" in await get("/healthz", "POST")
     await server.stop()
@@ -146,11 +146,11 @@ def test_metrics_are_in_the_format_that_scrapers_read() -> None:
     metrics.observe("y_seconds", 0.2)
     metrics.gauge("z", lambda: {(): 2.5})
     lines = metrics.text().splitlines()
-    assert lines[:3] == ["# HELP x_total How many", "# TYPE x_total counter", 'x_total{a="1"} 2']
-    assert 'y_seconds_bucket{le="0.1"} 0' in lines
-    assert 'y_seconds_bucket{le="0.25"} 1' in lines
-    assert 'y_seconds_bucket{le="+Inf"} 1' in lines
-    assert "y_seconds_count 1" in lines
+    assert lines[:3] == ["# HELP x_total How many", "# TYPE x_total counter", 'x_total{a="1"} 2.0']
+    assert 'y_seconds_bucket{le="0.1"} 0.0' in lines
+    assert 'y_seconds_bucket{le="0.25"} 1.0' in lines
+    assert 'y_seconds_bucket{le="+Inf"} 1.0' in lines
+    assert "y_seconds_count 1.0" in lines
     assert "z 2.5" in lines
 
 

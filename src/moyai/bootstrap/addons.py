@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from moyai.ccm import manifests as ccm
-from moyai.ccm.settings import CloudConfig, LoadBalancerConfig, MoyaiConfig, RouteConfig
+from moyai.ccm.settings import CcmConfig, ClusterConfig, LoadBalancerConfig, RouteConfig
 from moyai.cloud.capabilities import Capability
 from moyai.cloud.openstack.cloud_conf import GlobalConfig
 from moyai.core.errors import Terminal
@@ -24,7 +24,7 @@ from moyai.plan.addons import Addon, AddonFacts
 
 def _controller_manifests(facts: AddonFacts) -> str:
     spec, made = facts.cluster.spec, facts.made
-    config = CloudConfig(
+    config = CcmConfig(
         _login(facts, keys.CONTROLLERS_CREDENTIAL),
         LoadBalancerConfig(
             enabled=Capability.LOAD_BALANCERS in facts.capabilities,
@@ -34,7 +34,7 @@ def _controller_manifests(facts: AddonFacts) -> str:
             create_monitor=spec.load_balancer.create_monitor,
         ),
         RouteConfig(router_id=made.id(keys.ROUTER)),
-        MoyaiConfig(
+        ClusterConfig(
             cluster_uid=facts.uid,
             node_security_group_ids=(made.id(keys.security_group("worker")),),
             fencing=spec.volumes.fencing,

@@ -2,8 +2,8 @@
 
 It listens to the nodes' leases, which costs nothing; about a node that misses a renewal it asks the cloud each second, and
 ``plan.fencing`` decides. A fence is Kubernetes' own taint ``out-of-service``: with it the pods are evicted and the disks
-detached by force. What Kubernetes would do only after a while is done at once: the node is told not ready (50 s), and pods that
-are to end there are ended (20 s).
+detached by force. What Kubernetes would do only after a while is done at once: the node is marked not ready (50 s), and pods
+that are to end there are ended (20 s).
 
 What always holds: right before and right after the taint the cloud says that the machine is off, and no renewal was missed;
 only fences of our own (annotation ``moyai.dev/fenced``) are lifted; everything is idempotent, so a fence that a crash cut in
@@ -15,8 +15,8 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass, replace
 
-from moyai.ccm.nodes import taint_list
 from moyai.ccm.servers import Servers
+from moyai.ccm.taints import taint_list
 from moyai.cloud.model import Activity, Evidence
 from moyai.core.clock import Clock
 from moyai.core.errors import MoyaiError, NotFound
@@ -27,6 +27,7 @@ from moyai.kube.resources import LEASES, NODES, PODS, VOLUME_ATTACHMENTS, Json
 from moyai.kube.watching import Kube
 from moyai.kube.workqueue import WorkQueue
 from moyai.plan.fencing import Decision, Policy, Pulse, Subject, decide, evidence_of, suspicious
+from moyai.runtime.controllers import Part
 from moyai.runtime.metrics import Metrics
 from moyai.runtime.reconciler import DONE, Result
 
@@ -39,6 +40,7 @@ OUT_OF_SERVICE = Taint("node.kubernetes.io/out-of-service", "NoExecute", "nodesh
 #: On a node that we fenced: since when.
 FENCED = "moyai.dev/fenced"
 
+_WORKERS = 4
 _FRESH_SECONDS = 0.5
 #: After a fence its pods are looked after so often, for so long.
 _CLEAR_SECONDS, _CLEAR_FOR = 0.5, 60.0
@@ -83,6 +85,9 @@ class FencingController:
         metrics.describe("moyai_fence_silence_seconds", "For how long a node was silent when it was fenced")
         metrics.describe("moyai_nodes_fenced", "Nodes that are out of service")
         metrics.gauge("moyai_nodes_fenced", lambda: {(): float(sum(fenced(node) for node in self._nodes.all()))})
+
+    def part(self) -> Part:
+        return Part("fencing", self.reconcile, self.watch, workers=_WORKERS)
 
     def watch(self, queue: WorkQueue) -> None:
         def node_changed(key: str, old: Node | None, new: Node | None) -> None:
@@ -172,12 +177,10 @@ class FencingController:
             return Result(again_after=_CLEAR_SECONDS)
         stamp = self._clock.now().strftime("%Y-%m-%dT%H:%M:%SZ")
         others = [taint for taint in fresh.taints if taint.key != OUT_OF_SERVICE.key]
-        await self._patch(fresh, [*others, OUT_OF_SERVICE], stamp)
+        await self._patch(fresh, taints=[*others, OUT_OF_SERVICE], stamp=stamp)
         # it may have been started since it was asked about
         machine = evidence_of(await self._servers.ask(self._servers.id_of(node) or ""))
         if machine.activity is not Activity.OFF:
-            # the list that said otherwise would have the node fenced again and again for as long as it is believed
-            self._servers.forget()
             await self._lift(node.name, f"the cloud says {machine.words}")
             return Result(again_after=decision.again)
         self._fenced_at[node.name] = self._clock.monotonic()
@@ -215,7 +218,7 @@ class FencingController:
             await self._kube.patch(NODES, node.name, body, kind="strategic", subresource="status")
         found, _ = await self._kube.list(PODS, fields=f"spec.nodeName={node.name}")
         for pod in map(parse_pod, found):
-            # who has to go is Kubernetes' choice (tolerations); that they are gone is known, for their machine is off
+            # Kubernetes chooses the pods that have to go (tolerations); they run no more, for their machine is off
             if not pod.deleting or pod.static:
                 continue
             try:
@@ -232,12 +235,13 @@ class FencingController:
 
     async def _lift(self, name: str, why: str) -> None:
         fresh = parse_node(await self._kube.get(NODES, name))
-        await self._patch(fresh, [taint for taint in fresh.taints if taint.key != OUT_OF_SERVICE.key], None)
+        others = [taint for taint in fresh.taints if taint.key != OUT_OF_SERVICE.key]
+        await self._patch(fresh, taints=others, stamp=None)
         self._fenced_at.pop(name, None)
         self._metrics.count("moyai_fencing_total", action="lift")
         self._events.event(fresh.reference, "Normal", "FenceLifted", f"Node {name} is back in service: {why}")
 
-    async def _patch(self, node: Node, taints: list[Taint], stamp: str | None) -> None:
+    async def _patch(self, node: Node, *, taints: list[Taint], stamp: str | None) -> None:
         meta: Json = {"resourceVersion": node.version, "annotations": {FENCED: stamp}}
         await self._kube.patch(NODES, node.name, {"metadata": meta, "spec": {"taints": taint_list(taints)}})
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from moyai.ccm.settings import CONTROLLERS, CloudConfig, write_cloud_config
+from moyai.ccm.settings import CONTROLLERS, CcmConfig, write_ccm_config
 from moyai.core import yamltext
 from moyai.kube.objects import UNINITIALIZED
 
@@ -30,7 +30,7 @@ class ManifestOptions:
     """
 
     cluster_name: str
-    config: CloudConfig
+    config: CcmConfig
     image: str
     pod_cidr: str
     api_server: str = ""
@@ -133,7 +133,7 @@ def _secret(options: ManifestOptions) -> dict[str, Any]:
         "kind": "Secret",
         "metadata": _meta(),
         "type": "Opaque",
-        "stringData": {"cloud.conf": write_cloud_config(options.config)},
+        "stringData": {"cloud.conf": write_ccm_config(options.config)},
     }
 
 

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from moyai.ccm.servers import Servers
+from moyai.ccm.taints import taint_list
 from moyai.cloud.model import Power, Server
 from moyai.core.clock import Clock
 from moyai.core.errors import Conflict, Retriable
@@ -23,6 +24,7 @@ from moyai.kube.objects import UNINITIALIZED, Node, Taint, parse_node
 from moyai.kube.resources import NODES, Json
 from moyai.kube.watching import Kube
 from moyai.kube.workqueue import WorkQueue
+from moyai.runtime.controllers import Part
 from moyai.runtime.reconciler import DONE, Result
 
 _log = logging.getLogger(__name__)
@@ -42,7 +44,8 @@ _WATCH_SECONDS = 5.0
 _FRESH_SECONDS = 1.0
 _RECENT_SECONDS = 30.0
 _CONFLICTS = 10
-#: Why a Node whose machine is gone may stay for a while: what was on it is being freed (seconds).
+_WORKERS, _LIFECYCLE_WORKERS = 4, 2
+#: How long (seconds) a Node may outlive its machine, so that the disks and pods on it are freed.
 _PARTING_LEAST, _PARTING_MOST = 3.0, 120.0
 
 
@@ -58,6 +61,9 @@ class NodeController:
         self._clock = clock
         self._began = clock.monotonic()
         self._first_seen: dict[str, float] = {}
+
+    def part(self) -> Part:
+        return Part("node", self.reconcile, self.watch, workers=_WORKERS)
 
     def watch(self, queue: WorkQueue) -> None:
         def changed(key: str, old: Node | None, new: Node | None) -> None:
@@ -132,7 +138,7 @@ def initialised(node: Node) -> bool:
 
 
 def desired_addresses(node: Node, server: Server) -> list[tuple[str, str]]:
-    """The address that the kubelet was told to use comes first."""
+    """The address that the kubelet was configured with comes first."""
     own = node.annotations.get(_PROVIDED_IP, "").split(",")
     fixed = [one.address for one in server.addresses if one.kind == "fixed"]
     fixed.sort(key=lambda text: (text not in own, fixed.index(text) if text in fixed else 0))
@@ -164,10 +170,6 @@ def desired_patch(node: Node, server: Server, *, region: str, provider_id: str) 
     return patch
 
 
-def taint_list(taints: Any) -> list[Json]:
-    return [{"key": one.key, "effect": one.effect, **({"value": one.value} if one.value else {})} for one in taints]
-
-
 def label_value(text: str) -> str:
     """What of a cloud's word may stand in a label: at most 63 letters, digits, ``-``, ``_`` and ``.``."""
     return re.sub(r"[^A-Za-z0-9_.-]", "-", text)[:63].strip("-_.")
@@ -193,6 +195,9 @@ class NodeLifecycleController:
         self._clock = clock
         self._bound = bound
         self._gone: dict[str, float] = {}
+
+    def part(self) -> Part:
+        return Part("node-lifecycle", self.reconcile, self.watch, workers=_LIFECYCLE_WORKERS)
 
     def watch(self, queue: WorkQueue) -> None:
         def changed(key: str, old: Node | None, new: Node | None) -> None:
@@ -223,7 +228,7 @@ class NodeLifecycleController:
         return DONE if node.ready and not stopped else Result(again_after=_WATCH_SECONDS)
 
     async def _parting(self, node: Node) -> bool:
-        """Disks of a Node that is deleted too early are freed only minutes later: Kubernetes no longer knows who fenced it."""
+        """Disks of a Node that is deleted too early are freed minutes later: its fence is forgotten with it."""
         if self._bound is None:
             return False
         for uid in self._gone.keys() - {one.uid for one in self._nodes.all()}:

@@ -14,7 +14,6 @@ from collections.abc import Collection
 from moyai.ccm.servers import Servers
 from moyai.cloud.model import Port, Route
 from moyai.core.clock import Clock
-from moyai.kube.events import EventRecorder
 from moyai.kube.informer import Informer
 from moyai.kube.objects import Node
 from moyai.kube.resources import NODES, Json
@@ -22,6 +21,7 @@ from moyai.kube.watching import Kube
 from moyai.kube.workqueue import WorkQueue
 from moyai.plan.routes import missing_sources, plan_routes
 from moyai.runtime.calls import CloudCalls
+from moyai.runtime.controllers import Part
 from moyai.runtime.reconciler import Result
 
 _log = logging.getLogger(__name__)
@@ -45,7 +45,6 @@ class RouteController:
         servers: Servers,
         router_id: str,
         ranges: Collection[str],
-        events: EventRecorder,
         clock: Clock,
     ) -> None:
         self._kube = kube
@@ -54,9 +53,11 @@ class RouteController:
         self._servers = servers
         self._router_id = router_id
         self._ranges = tuple(ranges)
-        self._events = events
         self._clock = clock
         self._orphans: dict[Route, float] = {}
+
+    def part(self) -> Part:
+        return Part("route", self.reconcile, self.watch)
 
     def watch(self, queue: WorkQueue) -> None:
         def changed(_key: str, old: Node | None, new: Node | None) -> None:
@@ -102,11 +103,12 @@ class RouteController:
         return await self._call(self._cloud.networks.ports, device_ids=ids) if ids else []
 
     async def _sources(self, nodes: Collection[Node], ports: Collection[Port]) -> None:
+        by_machine: dict[str, list[Port]] = {}
+        for port in ports:
+            by_machine.setdefault(port.device_id, []).append(port)
         for node in nodes:
-            for port in ports:
-                if port.device_id != self._servers.id_of(node) or not set(port.fixed_ips) & set(node.internal_ips):
-                    continue
-                sources = missing_sources(port, node.pod_cidrs)
+            for port in by_machine.get(self._servers.id_of(node) or "", ()):
+                sources = missing_sources(port, node.pod_cidrs) if set(port.fixed_ips) & set(node.internal_ips) else None
                 if sources is not None:
                     _log.info("port %s of %s may send from %s", port.id, node.name, ", ".join(node.pod_cidrs))
                     await self._call(self._cloud.networks.update_port, port.id, send_from=sources)

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from moyai.cloud.model import Server
 from moyai.core.clock import Clock
 from moyai.core.errors import NotFound
 from moyai.core.ids import cluster_tag
 from moyai.kube.objects import Node
 from moyai.runtime.calls import CloudCalls
+from moyai.runtime.listing import RecentList
 
 
 class Servers:
     """``uid``: the cluster's; empty where servers carry no tag of it (a cluster that was not made by us)."""
 
-    def __init__(self, calls: CloudCalls, uid: str, clock: Clock) -> None:
+    def __init__(self, calls: CloudCalls, *, uid: str, clock: Clock) -> None:
         self._cloud, self._call = calls.cloud, calls.call
         self._tag = cluster_tag(uid) if uid else None
-        self._clock = clock
-        self._lock = asyncio.Lock()
-        self._listed: tuple[float, list[Server]] | None = None
+        self._all: RecentList[Server] = RecentList(
+            lambda: self._call(self._cloud.machines.servers, tag=self._tag), key=lambda one: one.id, clock=clock
+        )
 
     def id_of(self, node: Node) -> str | None:
         """The id of the node's server; None for a node that is not (yet) this cloud's."""
@@ -30,17 +29,8 @@ class Servers:
         return self._cloud.machines.provider_id(server.id)
 
     async def all(self, *, max_age: float) -> list[Server]:
-        """Seen at most ``max_age`` seconds ago; who asks while a list is under way gets that one's answer."""
-        asked = self._clock.monotonic()
-        async with self._lock:
-            if self._listed is None or self._listed[0] < asked - max_age:
-                now = self._clock.monotonic()
-                self._listed = (now, await self._call(self._cloud.machines.servers, tag=self._tag))
-            return self._listed[1]
-
-    def forget(self) -> None:
-        """The list has proved wrong, or is about to be: the next question reads a new one."""
-        self._listed = None
+        """As seen at most ``max_age`` seconds ago (``RecentList.get``)."""
+        return await self._all.get(max_age=max_age)
 
     async def of(self, node: Node, *, max_age: float) -> Server | None:
         """The node's server, by provider id, else by name or address. None: the cloud has none such."""
@@ -62,11 +52,16 @@ class Servers:
     async def stop(self, wanted: str) -> None:
         """Power a server off; returns while it is still about to."""
         await self._call(self._cloud.machines.stop_server, wanted)
-        self.forget()
+        # the list says that it runs
+        self._all.forget()
 
     async def ask(self, wanted: str) -> Server | None:
         """The server of this id as it is now; None: the cloud has none such."""
         try:
-            return await self._call(self._cloud.machines.server, wanted)
+            found = await self._call(self._cloud.machines.server, wanted)
         except NotFound:
+            self._all.drop(wanted)
             return None
+        # newer than the list: the next caller must not see an earlier state
+        self._all.put(found)
+        return found

@@ -1,7 +1,7 @@
 """cloud.conf: the cloud controller manager's configuration file, in the format of openstack-cloud-controller-manager.
 
 Sections ``[Global]`` (how to reach the cloud), ``[LoadBalancer]`` (defaults for Services), ``[Route]``, and ``[Moyai]``, which
-upstream ignores. What holds for every such file: ``runtime.cloudconfig``.
+upstream ignores. What holds for every such file: ``cloud.openstack.cloud_conf``.
 """
 
 from __future__ import annotations
@@ -38,7 +38,6 @@ class LoadBalancerConfig:
     monitor_max_retries_down: int = 3
     internal_lb: bool = False
     manage_security_groups: bool = True
-    max_shared_lb: int = 2
 
 
 @dataclass(frozen=True)
@@ -47,8 +46,9 @@ class RouteConfig:
 
 
 @dataclass(frozen=True)
-class MoyaiConfig:
-    """``cluster_uid`` marks what belongs to the cluster. ``node_security_group_ids``: groups that get NodePort rules.
+class ClusterConfig:
+    """Section ``[Moyai]``. ``cluster_uid`` marks what belongs to the cluster. ``node_security_group_ids``: groups that get
+    NodePort rules.
 
     ``fencing``: one of ``plan.fencing.POLICIES``.
     """
@@ -70,24 +70,24 @@ class LoadBalancerClass:
 
 
 @dataclass(frozen=True)
-class CloudConfig:
+class CcmConfig:
     cloud: GlobalConfig
     load_balancer: LoadBalancerConfig = LoadBalancerConfig()
     route: RouteConfig = RouteConfig()
-    moyai: MoyaiConfig = MoyaiConfig()
+    cluster: ClusterConfig = ClusterConfig()
     classes: dict[str, LoadBalancerClass] = field(default_factory=dict[str, LoadBalancerClass])
 
 
-_SECTIONS = {"Global": "cloud", "LoadBalancer": "load_balancer", "Route": "route", "Moyai": "moyai"}
+_SECTIONS = {"Global": "cloud", "LoadBalancer": "load_balancer", "Route": "route", "Moyai": "cluster"}
 _TYPES: dict[str, type] = {
     "cloud": GlobalConfig,
     "load_balancer": LoadBalancerConfig,
     "route": RouteConfig,
-    "moyai": MoyaiConfig,
+    "cluster": ClusterConfig,
 }
 
 
-def read_cloud_config(text: str) -> CloudConfig:
+def read_ccm_config(text: str) -> CcmConfig:
     """Parse the file's text. Raises UsageError that names section, key and what would be right."""
     parts: dict[str, object] = {}
     classes: dict[str, LoadBalancerClass] = {}
@@ -99,16 +99,16 @@ def read_cloud_config(text: str) -> CloudConfig:
             name = _SECTIONS[section]
             parts[name] = parse_section(section, _TYPES[name], raw)
     parts = {name: parts.get(name) or kind() for name, kind in _TYPES.items()}
-    config = CloudConfig(**parts, classes=classes)  # pyright: ignore[reportArgumentType]
+    config = CcmConfig(**parts, classes=classes)  # pyright: ignore[reportArgumentType]
     if not config.cloud.auth_url:
         raise UsageError("cloud config has no auth-url", hint="give it in section [Global]")
-    if config.moyai.fencing not in POLICIES:
+    if config.cluster.fencing not in POLICIES:
         hint = f"there are: {', '.join(POLICIES)}"
-        raise UsageError(f"cloud config: [Moyai] fencing = {config.moyai.fencing!r} is no policy", hint=hint)
+        raise UsageError(f"cloud config: [Moyai] fencing = {config.cluster.fencing!r} is no policy", hint=hint)
     return config
 
 
-def write_cloud_config(config: CloudConfig) -> str:
+def write_ccm_config(config: CcmConfig) -> str:
     """The file's text: what differs from the defaults."""
     lines: list[str] = []
     for section, name in _SECTIONS.items():

@@ -29,12 +29,12 @@ def ccm(
     log_level: str,
 ) -> None:
     """Run the cloud controller manager."""
-    from moyai.ccm.app import Options, main
+    from moyai.ccm.app import CcmOptions, main
 
     def words(text: str) -> tuple[str, ...]:
         return tuple(part.strip() for part in text.split(",") if part.strip())
 
-    options = Options(
+    options = CcmOptions(
         cloud_config=cloud_config,
         cluster_name=cluster_name,
         pod_ranges=words(cluster_cidr),

@@ -44,9 +44,9 @@ def csi(
     log_level: str,
 ) -> None:
     """Run the CSI driver."""
-    from moyai.csi.app import Options, main
+    from moyai.csi.app import CsiOptions, main
 
-    options = Options(
+    options = CsiOptions(
         endpoint=endpoint,
         cluster=cluster,
         cloud_config=cloud_config,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import secrets
+from dataclasses import dataclass
 from typing import Literal
 
 #: Tag key on cloud objects (as ``moyai.cluster=UID`` where tags are plain strings, as key and value in metadata).
@@ -19,8 +20,20 @@ POOL_KEY = "moyai.pool"
 UNSEALING_KEY = "moyai.key"
 #: Server metadata: the pod CIDR that the planner gave this node; the cloud controller manager copies it to the Node.
 POD_CIDR_KEY = "moyai.pod-cidr"
+#: Tag of a floating IP that outlives its Service and its cluster.
+KEEP_TAG = "moyai.keep=true"
+#: Begins the name and the tag of what belongs to a Service of type LoadBalancer, as in openstack-cloud-controller-manager.
+SERVICE_TAG_PREFIX = "kube_service_"
 
 _DNS_LABEL = re.compile(r"[a-z]([a-z0-9-]*[a-z0-9])?")
+
+
+@dataclass(frozen=True)
+class ClusterIdentity:
+    """``uid`` marks what belongs to the cluster; ``name`` is in the names that users see in their cloud."""
+
+    name: str
+    uid: str
 
 
 def new_uid() -> str:

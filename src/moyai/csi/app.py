@@ -35,22 +35,21 @@ from moyai.csi.node.service import NodeService
 from moyai.csi.node.staging import NodeWork
 from moyai.csi.proto import csi_pb2 as pb
 from moyai.csi.settings import CsiConfig, read_csi_config
-from moyai.runtime.health import HealthServer
+from moyai.runtime.controllers import ControllerSet, Probes
 from moyai.runtime.logs import set_up
-from moyai.runtime.manager import run_until_stopped
 from moyai.runtime.metrics import Metrics
 
 _log = logging.getLogger(__name__)
 
 #: Blocking calls to the cloud or to the machine at the same time; each waits nearly always.
 _THREADS = 32
-#: What a call that runs has left when the process is told to end; what it began, its next try finds.
+#: Seconds that a running call has left when the process is to end. The next try finds whatever the call began.
 _GRACE = 5.0
 _AGAIN = Backoff(base=0.5, ceiling=15.0)
 
 
 @dataclass(frozen=True)
-class Options:
+class CsiOptions:
     """``cloud_config`` may be missing where only the node service runs: it asks the cloud for nothing.
 
     ``http_endpoint``: ``host:port`` of probes and metrics, empty: none. ``kubelet_path``: the endpoint as the kubelet sees it;
@@ -69,14 +68,14 @@ class Options:
     log_level: str = "info"
 
 
-def main(options: Options) -> int:
+def main(options: CsiOptions) -> int:
     """Runs until a signal (0) or until a part of it ends (1). Raises UsageError for what it cannot start with."""
     config = _read(options)
     set_up(options.log_level, (config.cloud.application_credential_secret, config.cloud.password))
     return asyncio.run(_main(options, config))
 
 
-def _read(options: Options) -> CsiConfig:
+def _read(options: CsiOptions) -> CsiConfig:
     if not (options.controller or options.node):
         raise UsageError("neither the controller nor the node service is to be provided", hint="leave one of them on")
     try:
@@ -95,7 +94,7 @@ def _read(options: Options) -> CsiConfig:
     return config
 
 
-async def _main(options: Options, config: CsiConfig) -> int:
+async def _main(options: CsiOptions, config: CsiConfig) -> int:
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(max_workers=_THREADS, thread_name_prefix="csi"))
     cloud: Cloud | None = None
     if options.controller:
@@ -108,7 +107,7 @@ class Driver:
 
     def __init__(
         self,
-        options: Options,
+        options: CsiOptions,
         config: CsiConfig,
         *,
         cloud: Cloud | None,
@@ -152,32 +151,27 @@ class Driver:
         self._server = RpcServer(services, metrics=self.metrics)
 
     async def run(self, stop: asyncio.Event | None = None) -> bool:
-        """True when it was told to stop, False when a part of it ended."""
+        """True after ``stop`` or a signal, False when a part ended by itself."""
         options = self._options
         try:
             path = await self._server.start(options.endpoint)
         except (OSError, RuntimeError) as error:
             raise UsageError(f"cannot serve on {options.endpoint} ({error})") from error
         _log.info("serving %s on %s", ", ".join(self._parts()), path)
-        health = HealthServer(
-            live={"socket": lambda: "" if path.exists() else f"{path} is gone"},
-            ready={"ready": self._not_ready, "registration": self._not_registered},
-            metrics=self.metrics.text,
-        )
+        parts = ControllerSet(metrics=self.metrics, tasks={"gRPC": self._server.run, **self._tasks}, probes=self._probes(path))
         try:
-            if options.http_endpoint:
-                await self._serve_health(health)
-            return await run_until_stopped({"gRPC": self._server.run, **self._tasks}, stop=stop)
+            return await parts.run(stop)
         finally:
             await self._server.stop(_GRACE)
-            await health.stop()
 
-    async def _serve_health(self, health: HealthServer) -> None:
-        host, _, port = self._options.http_endpoint.rpartition(":")
-        try:
-            await health.start(host.strip("[]") or "0.0.0.0", int(port))
-        except (OSError, ValueError) as error:
-            raise UsageError(f"probes cannot be served on {self._options.http_endpoint} ({error})") from error
+    def _probes(self, path: Path) -> Probes | None:
+        if not self._options.http_endpoint:
+            return None
+        return Probes(
+            self._options.http_endpoint,
+            live={"socket": lambda: "" if path.exists() else f"{path} is gone"},
+            ready={"ready": self._not_ready, "registration": self._not_registered},
+        )
 
     def _parts(self) -> list[str]:
         return [name for name, on in (("controller", self._options.controller), ("node", self._options.node)) if on]
@@ -205,11 +199,11 @@ class Driver:
         await asyncio.Event().wait()
 
     async def _identify(self) -> None:
-        """Find out which machine this is, and only then tell the kubelet, which asks at once."""
+        """Find out which machine this is, and only then register with the kubelet, which asks at once."""
         attempt = 0
         while (found := await asyncio.to_thread(self._guest.instance)) is None:
             if attempt == 0:
-                _log.warning("neither cloud-init nor the metadata service tells which machine this is; asking again")
+                _log.warning("neither cloud-init nor the metadata service knows which machine this is; asking again")
             await asyncio.sleep(_AGAIN.delay(attempt))
             attempt += 1
         self._instance = found

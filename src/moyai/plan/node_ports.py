@@ -9,9 +9,8 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from moyai.cloud.model import SecurityGroupRule
-from moyai.core.ids import cluster_tag
+from moyai.core.ids import ClusterIdentity, cluster_tag
 from moyai.kube.objects import Service
-from moyai.plan.load_balancer import ClusterIdentity
 
 
 def rule_description(cluster: ClusterIdentity, service_key: str) -> str:

@@ -15,16 +15,13 @@ from typing import Literal
 
 from moyai.cloud.load_balancers import LoadBalancer
 from moyai.cloud.model import Port, PortUse, Power, Server, Snapshot, Volume
-from moyai.core.ids import CLUSTER_TAG, ROLE_KEY
+from moyai.core.ids import CLUSTER_TAG, KEEP_TAG, ROLE_KEY, SERVICE_TAG_PREFIX
 from moyai.core.keys import Key, Kind
 from moyai.plan import keys
 from moyai.plan import steps as s
 from moyai.plan.graph import Kept, Plan, ordered
 from moyai.plan.observed import Observed, owner, owns, server_owner
 from moyai.plan.steps import Delete, Step, StepId, Verb
-
-#: Tag of floating IPs that outlive their Service, put on by the cloud controller manager.
-KEEP_TAG = "moyai.keep=true"
 
 
 @dataclass(frozen=True)
@@ -127,7 +124,7 @@ class _Teardown:
         return step.id
 
     def _load_balancers(self) -> list[LoadBalancer]:
-        prefix = f"kube_service_{self.target.name}_"
+        prefix = f"{SERVICE_TAG_PREFIX}{self.target.name}_"
 
         def ours(lb: LoadBalancer) -> bool:
             if owner(lb) is not None:

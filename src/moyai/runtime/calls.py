@@ -1,14 +1,22 @@
-"""Blocking calls of the cloud's adapter, awaited in worker threads, counted and timed."""
+"""Blocking calls of the cloud's adapter, awaited in worker threads, counted and timed.
+
+What always holds: a caller has threads of its own (``CloudCalls.on``), so that calls that hang hold nobody else's; a call that
+is under way when its task is cancelled is waited for, because it cannot be taken back and the next look must see its effect.
+A task that is cancelled a second time gives the call up.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import time
+import contextvars
 from collections.abc import Callable
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import ParamSpec, TypeVar
 
 from moyai.cloud.capabilities import Cloud
+from moyai.core.clock import Clock, SystemClock
 from moyai.core.errors import MoyaiError
 from moyai.runtime.metrics import Metrics
 
@@ -16,32 +24,61 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-async def call_cloud(metrics: Metrics, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """``function`` in a worker thread; ``moyai_cloud_calls_total`` and ``moyai_cloud_call_seconds`` count it."""
-    name = getattr(function, "__name__", "call")
-    start = time.monotonic()
-    outcome = "ok"
-    try:
-        return await asyncio.to_thread(function, *args, **kwargs)
-    except MoyaiError as error:
-        outcome = type(error).__name__.lower()
-        raise
-    finally:
-        metrics.count("moyai_cloud_calls_total", call=name, outcome=outcome)
-        metrics.observe("moyai_cloud_call_seconds", time.monotonic() - start, call=name)
+class Threads:
+    """At most ``most`` blocking calls at the same time. A call that waits for a thread can be cancelled at once."""
+
+    def __init__(self, name: str, most: int) -> None:
+        self._executor = ThreadPoolExecutor(max_workers=most, thread_name_prefix=name)
+        self._free = asyncio.Semaphore(most)
+
+    async def run(self, function: Callable[[], T]) -> T:
+        async with self._free:
+            context = contextvars.copy_context()
+            future = asyncio.get_running_loop().run_in_executor(self._executor, partial(context.run, function))
+            try:
+                return await asyncio.shield(future)
+            except asyncio.CancelledError:
+                await asyncio.wait([future])
+                if not future.cancelled():
+                    future.exception()  # seen: nobody else will ask for it
+                raise
+
+
+def _threads() -> Threads:
+    return Threads("cloud", 8)
 
 
 @dataclass(frozen=True)
 class CloudCalls:
     """A cloud as controllers use it: ``await calls.call(calls.cloud.machines.servers)``.
 
-    ``region``: for the label of nodes, empty where the cloud has none.
+    ``region``: for the label of nodes, empty where the cloud has none. ``moyai_cloud_calls_total`` and
+    ``moyai_cloud_call_seconds`` count the calls.
     """
 
     cloud: Cloud
     metrics: Metrics
     region: str = ""
+    threads: Threads = field(default_factory=_threads)
+    clock: Clock = field(default_factory=SystemClock)
+
+    def on(self, threads: Threads) -> CloudCalls:
+        """The same cloud, called in other threads."""
+        return replace(self, threads=threads)
 
     async def call(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """``function`` of the cloud, in a worker thread."""
-        return await call_cloud(self.metrics, function, *args, **kwargs)
+        name = getattr(function, "__name__", "call")
+        start = self.clock.monotonic()
+        outcome = "ok"
+        try:
+            return await self.threads.run(partial(function, *args, **kwargs))
+        except MoyaiError as error:
+            outcome = type(error).__name__.lower()
+            raise
+        except asyncio.CancelledError:
+            outcome = "cancelled"
+            raise
+        finally:
+            self.metrics.count("moyai_cloud_calls_total", call=name, outcome=outcome)
+            self.metrics.observe("moyai_cloud_call_seconds", self.clock.monotonic() - start, call=name)

@@ -1,4 +1,9 @@
-"""A small HTTP server for probes and metrics: /healthz, /readyz, /metrics. It answers GET and nothing else."""
+"""A small HTTP server for probes and metrics: /healthz, /readyz, /metrics. It answers GET and nothing else.
+
+It runs in the event loop of the controllers, so that a loop that hangs fails its probes; ``http.server`` and the server of
+prometheus-client answer from a thread and would report such a process as alive. A server library for the loop (aiohttp, an ASGI
+server) would bring several packages into the node image for three paths without bodies.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +11,10 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Mapping
 
-#: Name of a check → what is wrong, empty when nothing is.
-Checks = Mapping[str, Callable[[], str]]
+#: What is wrong, empty when nothing is.
+Check = Callable[[], str]
+#: By name.
+Checks = Mapping[str, Check]
 
 _SECONDS = 5.0
 

@@ -1,4 +1,8 @@
-"""Log lines of a long-running part: one JSON object a line on standard error, never with a secret in it."""
+"""Log lines of a long-running part: one JSON object a line on standard error, never with a secret in it.
+
+python-json-logger would replace only the dictionary in ``JsonFormatter.format``. The replacement of secrets works on the
+finished line, because tracebacks and arguments can hold them too, and stays our own either way.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Runs the long-living tasks of one process together: start, stop by signal, and an end when one of them ends.
 
 No task outlives the others: a task that ends or fails ends the whole, so that whoever started the process (the kubelet) starts
-it anew; a half-dead process that looks alive is worse than none.
+it again; a half-dead process that looks alive is worse than none.
 """
 
 from __future__ import annotations
@@ -10,14 +10,18 @@ import asyncio
 import logging
 import signal
 from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
 
 _log = logging.getLogger(__name__)
+
+#: How long calls to a cloud that are under way (``calls``) may hold up the end of the process.
+_GRACE_SECONDS = 5.0
 
 
 async def run_until_stopped(tasks: Mapping[str, Callable[[], Awaitable[None]]], *, stop: asyncio.Event | None = None) -> bool:
     """Run ``tasks`` (name → what to await) until SIGTERM or SIGINT (or ``stop``, where given): True; or until one ends: False.
 
-    All are cancelled and waited for before it returns; an exception of a task is logged, not raised.
+    All are cancelled and waited for (at most ``_GRACE_SECONDS``) before it returns; a task's exception is logged, not raised.
     """
     stopping = stop or asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -25,7 +29,7 @@ async def run_until_stopped(tasks: Mapping[str, Callable[[], Awaitable[None]]], 
     for number in (signal.SIGTERM, signal.SIGINT) if stop is None else ():
         loop.add_signal_handler(number, stopping.set)
         caught.append(number)
-    running = {asyncio.ensure_future(start()): name for name, start in tasks.items()}
+    running: dict[asyncio.Future[Any], str] = {asyncio.ensure_future(start()): name for name, start in tasks.items()}
     waiter = asyncio.ensure_future(stopping.wait())
     try:
         await asyncio.wait([waiter, *running], return_when=asyncio.FIRST_COMPLETED)
@@ -37,6 +41,11 @@ async def run_until_stopped(tasks: Mapping[str, Callable[[], Awaitable[None]]], 
         waiter.cancel()
         for task in running:
             task.cancel()
-        await asyncio.gather(waiter, *running, return_exceptions=True)
+        ended, late = await asyncio.wait([waiter, *running], timeout=_GRACE_SECONDS)
+        for task in ended:
+            if not task.cancelled():
+                task.exception()  # logged above, or an end that nobody waited for
+        for task in late:
+            _log.warning("%s still waits for a call that does not end", running.get(task, "a task"))
         for number in caught:
             loop.remove_signal_handler(number)

@@ -1,87 +1,85 @@
-"""Counters, gauges and times, in Prometheus' text format. Written by hand: the format is small, the client library is not.
+"""Counters, histograms and gauges of one process part, on prometheus-client.
 
-Everything belongs to a ``Metrics`` object; nothing is global. Label values must come from small sets (controller, operation …).
+Everything belongs to a ``Metrics`` object with a registry of its own; the library's global registry is not used. Label values
+must come from small sets (controller, operation …). A series appears with its first value, so that a scrape shows only the
+labels that occurred.
 """
 
 from __future__ import annotations
 
 import threading
-from bisect import bisect_left
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
 
 _BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
+#: (label name, value) pairs of one series.
 Labels = tuple[tuple[str, str], ...]
+
+# the library would add a series with the time of creation to each counter
+disable_created_metrics()
 
 
 class Metrics:
     """Safe from any thread."""
 
     def __init__(self) -> None:
+        self._registry = CollectorRegistry()
         self._lock = threading.Lock()
-        self._counters: dict[str, dict[Labels, float]] = {}
-        self._gauges: dict[str, Callable[[], Mapping[Labels, float]]] = {}
-        self._times: dict[str, dict[Labels, tuple[list[int], float]]] = {}
+        self._counters: dict[str, Counter] = {}
+        self._histograms: dict[str, Histogram] = {}
         self._help: dict[str, str] = {}
 
     def describe(self, name: str, text: str) -> None:
+        """The help text of ``name``; before its first value."""
         self._help[name] = text
 
     def count(self, name: str, amount: float = 1, **labels: str) -> None:
-        key = tuple(sorted(labels.items()))
+        """``name`` ends in ``_total``; it has the same labels each time."""
         with self._lock:
-            series = self._counters.setdefault(name, {})
-            series[key] = series.get(key, 0) + amount
+            counter = self._counters.get(name)
+            if counter is None:
+                counter = Counter(name, self._help.get(name, ""), sorted(labels), registry=self._registry)
+                self._counters[name] = counter
+        (counter.labels(**labels) if labels else counter).inc(amount)
 
     def observe(self, name: str, seconds: float, **labels: str) -> None:
-        key = tuple(sorted(labels.items()))
+        """``name`` has the same labels each time."""
         with self._lock:
-            buckets, total = self._times.setdefault(name, {}).get(key, ([0] * (len(_BUCKETS) + 1), 0.0))
-            buckets[bisect_left(_BUCKETS, seconds)] += 1
-            self._times[name][key] = (buckets, total + seconds)
+            histogram = self._histograms.get(name)
+            if histogram is None:
+                text = self._help.get(name, "")
+                histogram = Histogram(name, text, sorted(labels), buckets=_BUCKETS, registry=self._registry)
+                self._histograms[name] = histogram
+        (histogram.labels(**labels) if labels else histogram).observe(seconds)
 
     def gauge(self, name: str, read: Callable[[], Mapping[Labels, float]]) -> None:
-        """``read`` is asked at each scrape."""
-        self._gauges[name] = read
+        """``read`` is asked at each scrape; all of its keys have the same label names."""
+        self._registry.register(_Gauge(name, read=read, text=lambda: self._help.get(name, "")))
 
     def value(self, name: str, **labels: str) -> float:
-        """A counter's value."""
-        with self._lock:
-            return self._counters.get(name, {}).get(tuple(sorted(labels.items())), 0)
+        """A counter's value; 0 before its first."""
+        return self._registry.get_sample_value(name, labels) or 0.0
 
     def text(self) -> str:
-        lines: list[str] = []
-        with self._lock:
-            for name, series in sorted(self._counters.items()):
-                lines += self._head(name, "counter")
-                lines += [f"{name}{_labels(key)} {_number(value)}" for key, value in sorted(series.items())]
-            for name, times in sorted(self._times.items()):
-                lines += self._head(name, "histogram")
-                for key, (buckets, total) in sorted(times.items()):
-                    seen = 0
-                    for limit, amount in zip((*map(str, _BUCKETS), "+Inf"), buckets, strict=True):
-                        seen += amount
-                        lines.append(f"{name}_bucket{_labels((*key, ('le', limit)))} {seen}")
-                    lines += [f"{name}_sum{_labels(key)} {_number(total)}", f"{name}_count{_labels(key)} {seen}"]
-        for name, read in sorted(self._gauges.items()):
-            lines += self._head(name, "gauge")
-            lines += [f"{name}{_labels(key)} {_number(value)}" for key, value in sorted(read().items())]
-        return "\n".join(lines) + "\n"
-
-    def _head(self, name: str, kind: str) -> list[str]:
-        text = self._help.get(name)
-        return [*([f"# HELP {name} {text}"] if text else []), f"# TYPE {name} {kind}"]
+        """All series in Prometheus' text format."""
+        return generate_latest(self._registry).decode()
 
 
-def _labels(key: Labels) -> str:
-    if not key:
-        return ""
+class _Gauge(Collector):
+    def __init__(self, name: str, *, read: Callable[[], Mapping[Labels, float]], text: Callable[[], str]) -> None:
+        self._name, self._read, self._text = name, read, text
 
-    def escape(value: str) -> str:
-        return value.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
+    def describe(self) -> Iterable[GaugeMetricFamily]:
+        # without it the registry would call ``collect`` when the gauge is registered, before what it reads is there
+        return [GaugeMetricFamily(self._name, "")]
 
-    return "{" + ",".join(f'{name}="{escape(value)}"' for name, value in key) + "}"
-
-
-def _number(value: float) -> str:
-    return str(int(value)) if value == int(value) else repr(value)
+    def collect(self) -> Iterable[GaugeMetricFamily]:
+        series = self._read()
+        family = GaugeMetricFamily(self._name, self._text(), labels=[name for name, _ in next(iter(series), ())])
+        for labels, value in series.items():
+            family.add_metric([text for _, text in labels], value)
+        return [family]

@@ -11,11 +11,11 @@ from collections.abc import Mapping
 from ipaddress import ip_address, ip_network
 from uuid import UUID
 
-from moyai.ccm.settings import CloudConfig, LoadBalancerClass
+from moyai.ccm.settings import CcmConfig, LoadBalancerClass
 from moyai.core.errors import UsageError
 from moyai.core.truth import truth
 from moyai.kube.objects import Service
-from moyai.plan.load_balancer import LoadBalancerSettings, MonitorSettings
+from moyai.plan.load_balancer.settings import LoadBalancerSettings, MonitorSettings
 
 PREFIX = "loadbalancer.openstack.org/"
 INTERNAL = "service.beta.kubernetes.io/openstack-internal-load-balancer"
@@ -29,7 +29,7 @@ _NOT_SUPPORTED = {
     "default-tls-container-ref": "terminate TLS in an ingress or gateway behind the load balancer",
     "enable-ingress-hostname": "not needed: the status says ipMode Proxy when the PROXY protocol is on",
 }
-#: Names (without prefix) that are read or written; anything else with the prefix is told to the user once.
+#: Names (without prefix) that are read or written; anything else with the prefix is reported to the user once.
 KNOWN = frozenset(
     {
         "floating-network-id",
@@ -94,7 +94,7 @@ class _Reader:
             raise self.wrong(name, '"true" or "false"')
         return said
 
-    def number(self, name: str, default: int, low: int, high: int) -> int:
+    def number(self, name: str, default: int, *, low: int, high: int) -> int:
         value = self.text(name)
         if not value:
             return default
@@ -114,7 +114,7 @@ def unknown_annotations(service: Service) -> list[str]:
     return [f"{PREFIX}{name}" + (f" ({_NOT_SUPPORTED[name]})" if name in _NOT_SUPPORTED else "") for name in found]
 
 
-def read_settings(service: Service, config: CloudConfig) -> LoadBalancerSettings:
+def read_settings(service: Service, config: CcmConfig) -> LoadBalancerSettings:
     """What is to be made for the Service. Raises UsageError for the first thing that is wrong."""
     defaults = config.load_balancer
     reader = _Reader(service.annotations)
@@ -125,7 +125,7 @@ def read_settings(service: Service, config: CloudConfig) -> LoadBalancerSettings
     proxy = _proxy_protocol(reader)
     forwarded = reader.flag("x-forwarded-for", default=False)
     if proxy and forwarded:
-        raise reader.wrong("proxy-protocol", "left out where x-forwarded-for is set: one of them tells the client's address")
+        raise reader.wrong("proxy-protocol", "left out where x-forwarded-for is set: each of them carries the client's address")
     return LoadBalancerSettings(
         internal=internal,
         vip_subnet_id=subnet,
@@ -142,11 +142,11 @@ def read_settings(service: Service, config: CloudConfig) -> LoadBalancerSettings
         algorithm=_algorithm(reader, defaults.lb_method),
         flavor_id=reader.uuid("flavor-id", defaults.flavor_id),
         zone=reader.text("availability-zone", defaults.availability_zone),
-        connection_limit=reader.number("connection-limit", -1, -1, 2_147_483_647),
-        timeout_client_data_ms=reader.number("timeout-client-data", 50_000, 0, 31_536_000_000),
-        timeout_member_connect_ms=reader.number("timeout-member-connect", 5_000, 0, 31_536_000_000),
-        timeout_member_data_ms=reader.number("timeout-member-data", 50_000, 0, 31_536_000_000),
-        timeout_tcp_inspect_ms=reader.number("timeout-tcp-inspect", 0, 0, 31_536_000_000),
+        connection_limit=reader.number("connection-limit", -1, low=-1, high=2_147_483_647),
+        timeout_client_data_ms=reader.number("timeout-client-data", 50_000, low=0, high=31_536_000_000),
+        timeout_member_connect_ms=reader.number("timeout-member-connect", 5_000, low=0, high=31_536_000_000),
+        timeout_member_data_ms=reader.number("timeout-member-data", 50_000, low=0, high=31_536_000_000),
+        timeout_tcp_inspect_ms=reader.number("timeout-tcp-inspect", 0, low=0, high=31_536_000_000),
         proxy_protocol=proxy,
         x_forwarded_for=forwarded,
         monitor=_monitor(reader, config),
@@ -157,7 +157,22 @@ def read_settings(service: Service, config: CloudConfig) -> LoadBalancerSettings
     )
 
 
-def _chosen_class(reader: _Reader, config: CloudConfig) -> LoadBalancerClass:
+def read_node_selector(service: Service) -> dict[str, str | None]:
+    """Only the annotation ``node-selector``."""
+    return _node_selector(_Reader(service.annotations))
+
+
+def settings_for_removal(service: Service, config: CcmConfig) -> LoadBalancerSettings:
+    """As far as a removal needs them: a wrong annotation must not keep a Service from going."""
+    try:
+        return read_settings(service, config)
+    except UsageError:
+        reader = _Reader(service.annotations)
+        keep = truth(reader.text("keep-floatingip")) is True
+        return LoadBalancerSettings(keep_floating_ip=keep, load_balancer_id=reader.text("load-balancer-id"))
+
+
+def _chosen_class(reader: _Reader, config: CcmConfig) -> LoadBalancerClass:
     name = reader.text("class")
     if not name:
         return LoadBalancerClass()
@@ -199,13 +214,13 @@ def _algorithm(reader: _Reader, default: str) -> str:
     return value
 
 
-def _monitor(reader: _Reader, config: CloudConfig) -> MonitorSettings | None:
+def _monitor(reader: _Reader, config: CcmConfig) -> MonitorSettings | None:
     defaults = config.load_balancer
     settings = MonitorSettings(
-        delay=reader.number("health-monitor-delay", defaults.monitor_delay, 1, 3600),
-        timeout=reader.number("health-monitor-timeout", defaults.monitor_timeout, 1, 3600),
-        max_retries=reader.number("health-monitor-max-retries", defaults.monitor_max_retries, 1, 10),
-        max_retries_down=reader.number("health-monitor-max-retries-down", defaults.monitor_max_retries_down, 1, 10),
+        delay=reader.number("health-monitor-delay", defaults.monitor_delay, low=1, high=3600),
+        timeout=reader.number("health-monitor-timeout", defaults.monitor_timeout, low=1, high=3600),
+        max_retries=reader.number("health-monitor-max-retries", defaults.monitor_max_retries, low=1, high=10),
+        max_retries_down=reader.number("health-monitor-max-retries-down", defaults.monitor_max_retries_down, low=1, high=10),
     )
     if settings.timeout > settings.delay:
         raise UsageError(

@@ -9,8 +9,7 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import Any
 
-from moyai.ccm.settings import LoadBalancerClass, LoadBalancerConfig, RouteConfig
-from moyai.ccm.settings import MoyaiConfig as ControllerConfig
+from moyai.ccm.settings import ClusterConfig, LoadBalancerClass, LoadBalancerConfig, RouteConfig
 from moyai.cloud.openstack.cloud_conf import GlobalConfig
 from moyai.csi.settings import BlockStorageConfig, DriverConfig
 
@@ -91,7 +90,6 @@ _SECTIONS: tuple[tuple[str, str, str, tuple[type[Any], ...], dict[str, str]], ..
             "monitor_max_retries_down": "Failed checks until a member is not healthy.",
             "internal_lb": "Whether load balancers get no floating IP.",
             "manage_security_groups": "Whether NodePorts are opened in `[Moyai] node-security-group-ids`.",
-            "max_shared_lb": _NONE,
         },
     ),
     (
@@ -123,7 +121,7 @@ _SECTIONS: tuple[tuple[str, str, str, tuple[type[Any], ...], dict[str, str]], ..
         "Moyai",
         f"{_CCM}, {_CSI}",
         "What only moyai needs. OpenStack's cloud provider ignores this section.",
-        (ControllerConfig, DriverConfig),
+        (ClusterConfig, DriverConfig),
         {
             "cluster_uid": "Mark of this cluster's objects: any word that no other cluster of the project has. Required.",
             "node_security_group_ids": "Security groups that get the rules for NodePorts.",

@@ -15,12 +15,14 @@ from moyai.core.ids import CLUSTER_TAG
 from moyai.csi.controller import zones
 from moyai.csi.controller.polling import POLL, Cached, Poller, SharedRead
 from moyai.csi.names import CLUSTER_KEY
-from moyai.runtime.calls import call_cloud
+from moyai.runtime.calls import CloudCalls, Threads
 from moyai.runtime.metrics import Metrics
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
+#: Blocking calls at the same time; each waits nearly always.
+_THREADS = 32
 _ZONES_SECONDS = 300.0
 _TYPES_SECONDS = 60.0
 
@@ -42,6 +44,7 @@ class CloudView:
         self.machines, self.disks, self.metrics, self.uid = cloud.machines, cloud.disks, metrics, uid
         self.clock = clock
         disks = cloud.disks
+        self._calls = CloudCalls(cloud, metrics, threads=Threads("cloud", _THREADS), clock=clock)
         self.mark: dict[str, str] = {CLUSTER_KEY: cluster, **({CLUSTER_TAG: uid} if uid else {})}
         # distinguishes our volumes from others': a name may be used twice, a UID is not
         self._own = {CLUSTER_TAG: uid} if uid else {CLUSTER_KEY: cluster}
@@ -61,7 +64,7 @@ class CloudView:
 
     async def call(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """``function`` of ``machines`` or ``disks``, in a worker thread."""
-        return await call_cloud(self.metrics, function, *args, **kwargs)
+        return await self._calls.call(function, *args, **kwargs)
 
     async def machine(self, server_id: str) -> Server:
         """The server as it is now, in one look for all who ask at the same time. Raises NotFound."""

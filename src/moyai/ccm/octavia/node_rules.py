@@ -1,0 +1,104 @@
+"""NodePorts in the nodes' security groups: opens those of a Service to its load balancer, and closes them again.
+
+What always holds: a rule belongs to the Service that its description names, every other rule stays; the rules of the groups are
+listed once for all Services that ask within a short time, and own writes are entered into that list.
+"""
+
+from __future__ import annotations
+
+from ipaddress import ip_network
+
+from moyai.ccm.settings import CcmConfig
+from moyai.cloud.load_balancers import LoadBalancer
+from moyai.cloud.model import SecurityGroupRule, Subnet
+from moyai.core.errors import UsageError
+from moyai.core.ids import ClusterIdentity
+from moyai.kube.objects import Service
+from moyai.plan.load_balancer.settings import LoadBalancerSettings
+from moyai.plan.node_ports import desired_rules, plan_rules, rule_description
+from moyai.runtime.calls import CloudCalls
+from moyai.runtime.listing import RecentList
+
+#: How old the shared list may be. Only what somebody else did since then is not in it.
+_RECENT_SECONDS = 10.0
+#: A subnet's range never changes.
+_SUBNETS_SECONDS = 3600.0
+
+
+class NodeRules:
+    def __init__(self, calls: CloudCalls, *, cluster: ClusterIdentity, config: CcmConfig) -> None:
+        self._cloud, self._call = calls.cloud, calls.call
+        self._cluster = cluster
+        self._groups = config.cluster.node_security_group_ids if config.load_balancer.manage_security_groups else ()
+        self._rules: RecentList[SecurityGroupRule] = RecentList(
+            lambda: self._call(self._cloud.firewall.security_group_rules, self._groups),
+            key=lambda one: one.id,
+            clock=calls.clock,
+        )
+        self._subnets: RecentList[Subnet] = RecentList(
+            lambda: self._call(self._cloud.networks.subnets), key=lambda one: one.id, clock=calls.clock
+        )
+
+    async def ensure(self, service: Service, settings: LoadBalancerSettings, *, found: LoadBalancer) -> None:
+        """Open the Service's NodePorts to its load balancer, and close those that it has no more."""
+        if not self._groups:
+            return
+        sources = await self._sources(settings, found)
+        desired = desired_rules(service, self._cluster, group_ids=self._groups, sources=sources)
+        add, remove = plan_rules(desired, await self._of(service.key, max_age=_RECENT_SECONDS))
+        if add:
+            await self._create(add)
+        for rule_id in remove:
+            await self._delete(rule_id)
+
+    async def remove(self, service_key: str) -> None:
+        """Close the NodePorts of a Service."""
+        if self._groups:
+            for rule in await self._of(service_key, max_age=_RECENT_SECONDS):
+                await self._delete(rule.id)
+
+    async def service_keys(self) -> set[str]:
+        """Services that have rules, whether they still exist or not."""
+        if not self._groups:
+            return set()
+        prefix = rule_description(self._cluster, "")
+        rules = await self._rules.get(max_age=0)
+        return {rule.description[len(prefix) :] for rule in rules if rule.description.startswith(prefix)}
+
+    async def _of(self, service_key: str, *, max_age: float) -> list[SecurityGroupRule]:
+        description = rule_description(self._cluster, service_key)
+        return [rule for rule in await self._rules.get(max_age=max_age) if rule.description == description]
+
+    async def _create(self, rules: list[SecurityGroupRule]) -> None:
+        try:
+            self._rules.put(*await self._call(self._cloud.firewall.create_security_group_rules, rules))
+        except BaseException:
+            # some may have been made all the same
+            self._rules.forget()
+            raise
+
+    async def _delete(self, rule_id: str) -> None:
+        try:
+            await self._call(self._cloud.firewall.delete_security_group_rule, rule_id)
+        except BaseException:
+            self._rules.forget()
+            raise
+        self._rules.drop(rule_id)
+
+    async def _sources(self, settings: LoadBalancerSettings, found: LoadBalancer) -> list[str]:
+        """Where packets to NodePorts come from: the load balancer's subnet, or, with a provider that keeps the clients'
+        addresses (OVN), the clients too."""
+        subnets = [one for one in (settings.member_subnet_id, settings.vip_subnet_id) if one]
+        if not subnets and found.vip_subnet_id:
+            subnets = [found.vip_subnet_id]
+        ranges = [await self._cidr(one) for one in dict.fromkeys(subnets)]
+        if (found.provider or settings.provider) == "ovn":
+            ranges += settings.source_ranges or ("0.0.0.0/0",)
+        return sorted({str(ip_network(one, strict=False)) for one in ranges if one})
+
+    async def _cidr(self, subnet_id: str) -> str:
+        for max_age in (_SUBNETS_SECONDS, _RECENT_SECONDS):
+            for subnet in await self._subnets.get(max_age=max_age):
+                if subnet.id == subnet_id:
+                    return subnet.cidr
+        raise UsageError(f"subnet {subnet_id} is not in the cloud", hint="check subnet-id and member-subnet-id")

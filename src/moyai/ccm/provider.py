@@ -1,0 +1,68 @@
+"""What makes Services of type LoadBalancer reachable: the protocol between the Service controller and its providers.
+
+The controller owns the Service object (finalizer, status, events) and chooses the provider by ``spec.loadBalancerClass``. A
+provider owns what is outside of the cluster's API: a load balancer of the cloud, an announced address. All of its methods may
+be called again at any time, also after a process was killed in the middle of one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Coroutine, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+from moyai.core.errors import Retriable
+from moyai.kube.objects import Ingress, Node, Service
+
+#: Shows the user an event on the Service: type, reason, message.
+Report = Callable[[Literal["Normal", "Warning"], str, str], None]
+#: Keeps the Service object until its provider has removed everything.
+Protect = Callable[[], Coroutine[Any, Any, None]]
+
+
+class StillWorking(Retriable):
+    """What the provider asked for is under way; look again after ``again_after`` seconds. No failure, and no event."""
+
+    def __init__(self, message: str, *, again_after: float, object_id: str | None = None) -> None:
+        super().__init__(message, object_id=object_id)
+        self.again_after = again_after
+
+
+@dataclass(frozen=True)
+class Ensured:
+    """``ingress``: where the Service answers. ``annotations``: what the provider keeps on the Service. ``changes``: what was
+    done, in a user's words; empty when everything was as it should be."""
+
+    ingress: Ingress
+    annotations: Mapping[str, str] = field(default_factory=dict[str, str])
+    changes: tuple[str, ...] = ()
+
+
+class ServiceProvider(Protocol):
+    @property
+    def output_annotations(self) -> frozenset[str]:
+        """Keys of the annotations that the provider writes: they are no input, and go with the load balancer."""
+        ...
+
+    def unknown_annotations(self, service: Service) -> Sequence[str]:
+        """Annotations that look as if they were meant for the provider and have no effect."""
+        ...
+
+    def backends(self, nodes: Collection[Node]) -> Callable[[Service], Hashable]:
+        """For these nodes: a function whose value for a Service changes if and only if its backends do; false where it
+        has none."""
+        ...
+
+    async def ensure(self, service: Service, nodes: Collection[Node], *, protect: Protect, report: Report) -> Ensured:
+        """Make the Service reachable as it asks for. ``protect`` is awaited before anything is made: from then on the Service
+        object stays until ``remove`` has succeeded. Raises StillWorking instead of waiting for long."""
+        ...
+
+    async def remove(self, service: Service, *, report: Report) -> None:
+        """Take away all that was made for the Service. Raises StillWorking instead of waiting for long."""
+        ...
+
+    async def remove_orphans(self, alive: Callable[[], Collection[Service]]) -> None:
+        """Take away what was made for Services that are gone. ``alive`` is asked after the provider has listed what is there,
+        so that nothing that was just made is taken for an orphan."""
+        ...

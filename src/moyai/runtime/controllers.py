@@ -1,0 +1,204 @@
+"""A process of controllers and services: caches, controllers, background tasks, election and probes, run as one.
+
+A ``ControllerSet`` is a list of parts; a cloud controller manager, a CSI driver and an agent differ in what is on the list.
+What always holds: probes answer before anything else begins; caches fill side by side, and warm-ups run beside them;
+controllers and periodic tasks begin when all caches are full and this process leads; they stop at once when it no longer leads;
+a part that ends takes the process with it (``manager``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from moyai.core.errors import MoyaiError, Retriable, UsageError
+from moyai.kube.informer import Informer
+from moyai.kube.leader import LeaderElection
+from moyai.kube.resources import Json, Resource
+from moyai.kube.watching import Kube
+from moyai.kube.workqueue import WorkQueue
+from moyai.runtime.health import Check, HealthServer
+from moyai.runtime.manager import run_until_stopped
+from moyai.runtime.metrics import Metrics
+from moyai.runtime.reconciler import Controller, OnError, Reconcile
+
+T = TypeVar("T")
+#: A background task, as it is started.
+Task = Callable[[], Awaitable[None]]
+
+_log = logging.getLogger(__name__)
+
+#: A periodic task that failed with Retriable is repeated after this long.
+_RETRY_SECONDS = 60.0
+
+
+def _ignore(_key: str, _error: MoyaiError) -> None:
+    return
+
+
+@dataclass(frozen=True)
+class Periodic:
+    """``run`` is called at once and again ``seconds`` after it ended. An error of ours is logged."""
+
+    name: str
+    run: Task
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Part:
+    """A controller as it registers itself.
+
+    ``watch``: ties the caches to the queue, before they fill. ``workers``: how many keys are worked on at the same time.
+    ``periodic``: what else the controller does from time to time while it runs.
+    """
+
+    name: str
+    reconcile: Reconcile
+    watch: Callable[[WorkQueue], None]
+    workers: int = 1
+    on_error: OnError = _ignore
+    periodic: Sequence[Periodic] = ()
+
+
+@dataclass(frozen=True)
+class Probes:
+    """``bind``: ``host:port`` (no host: all addresses). ``live`` and ``ready``: checks beside those of the set itself."""
+
+    bind: str
+    live: Mapping[str, Check] = field(default_factory=dict[str, Check])
+    ready: Mapping[str, Check] = field(default_factory=dict[str, Check])
+
+
+def cache(
+    kube: Kube, resource: Resource, parse: Callable[[Json], T], *, metrics: Metrics, namespace: str | None = None
+) -> Informer[T]:
+    """An informer whose breaks are counted in ``moyai_watch_breaks_total``."""
+
+    def broke(plural: str, _why: str) -> None:
+        metrics.count("moyai_watch_breaks_total", resource=plural)
+
+    return Informer(kube, resource, parse, namespace=namespace, on_break=broke)
+
+
+class ControllerSet:
+    """``tasks`` (name → start) run from the start to the end, whoever leads. ``warm_ups`` run beside the first lists, once; an
+    error of ours in them is logged. ``at_end``: called when the controllers stop, before the ``tasks`` do.
+    """
+
+    def __init__(
+        self,
+        *,
+        metrics: Metrics,
+        caches: Sequence[Informer[Any]] = (),
+        parts: Sequence[Part] = (),
+        tasks: Mapping[str, Task] | None = None,
+        warm_ups: Sequence[Task] = (),
+        election: LeaderElection | None = None,
+        probes: Probes | None = None,
+        at_end: Task | None = None,
+    ) -> None:
+        self.metrics = metrics
+        self._caches = tuple(caches)
+        self._tasks = dict(tasks or {})
+        self._warm_ups = tuple(warm_ups)
+        self._election = election
+        self._probes = probes
+        self._at_end = at_end
+        self._leading = False
+        self._periodic = [one for part in parts for one in part.periodic]
+        self.controllers: dict[str, Controller] = {}
+        for part in parts:
+            controller = Controller(part.name, part.reconcile, metrics=metrics, workers=part.workers, on_error=part.on_error)
+            part.watch(controller.queue)
+            self.controllers[part.name] = controller
+        if self.controllers:
+            self._describe()
+
+    async def run(self, stop: asyncio.Event | None = None) -> bool:
+        """True after ``stop`` or a signal, False when a part ended by itself."""
+        health = await self._serve_probes()
+        tasks: dict[str, Task] = {f"watch of {one.resource.plural}": one.run for one in self._caches}
+        tasks |= self._tasks
+        if self.controllers:
+            tasks["controllers"] = self._lead
+        try:
+            return await run_until_stopped(tasks, stop=stop)
+        finally:
+            if self._election:
+                await self._election.release()
+            if health:
+                await health.stop()
+
+    async def _serve_probes(self) -> HealthServer | None:
+        if self._probes is None:
+            return None
+        probes = self._probes
+        checks: dict[str, Check] = {"caches": self._not_synced, "watches": self._not_healthy} if self._caches else {}
+        health = HealthServer(live=probes.live, ready={**checks, **probes.ready}, metrics=self.metrics.text)
+        host, _, port = probes.bind.rpartition(":")
+        try:
+            await health.start(host.strip("[]") or "0.0.0.0", int(port))
+        except (OSError, ValueError) as error:
+            raise UsageError(f"probes cannot be served on {probes.bind} ({error})") from error
+        return health
+
+    async def _lead(self) -> None:
+        await asyncio.gather(*(one.synced.wait() for one in self._caches), *(_tried(one) for one in self._warm_ups))
+        if self._election:
+            await self._election.acquire()
+        self._leading = True
+        _log.info("starting: %s", ", ".join(self.controllers))
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(one.run()) for one in self.controllers.values()]
+                tasks += [group.create_task(_repeat(one)) for one in self._periodic]
+                if self._election:
+                    await self._election.hold()
+                    for task in tasks:
+                        task.cancel()
+        finally:
+            self._leading = False
+            if self._at_end:
+                await self._at_end()
+
+    def _not_synced(self) -> str:
+        return "" if all(one.synced.is_set() for one in self._caches) else "not filled yet"
+
+    def _not_healthy(self) -> str:
+        broken = [one.resource.plural for one in self._caches if not one.healthy]
+        return f"nothing heard of {', '.join(broken)} for a minute" if broken else ""
+
+    def _describe(self) -> None:
+        metrics, caches, controllers = self.metrics, self._caches, self.controllers
+        metrics.describe("moyai_reconcile_total", "Reconciles by controller and outcome")
+        metrics.describe("moyai_reconcile_seconds", "How long a reconcile takes, waiting for the cloud included")
+        metrics.describe("moyai_cloud_calls_total", "Calls to the cloud by name and outcome")
+        metrics.describe("moyai_watch_breaks_total", "Watches that broke, after which everything was listed again")
+        metrics.describe("moyai_watch_up", "1 while the watch of a resource is alive")
+        metrics.gauge("moyai_watch_up", lambda: {(("resource", one.resource.plural),): float(one.healthy) for one in caches})
+        metrics.gauge(
+            "moyai_queue_length", lambda: {(("controller", key),): len(one.queue) for key, one in controllers.items()}
+        )
+        metrics.gauge("moyai_leading", lambda: {(): float(self._leading)})
+
+
+async def _tried(warm_up: Task) -> None:
+    try:
+        await warm_up()
+    except MoyaiError as error:
+        _log.warning("not ready yet: %s", error)
+
+
+async def _repeat(periodic: Periodic) -> None:
+    while True:
+        pause = periodic.seconds
+        try:
+            await periodic.run()
+        except MoyaiError as error:
+            pause = min(pause, _RETRY_SECONDS) if isinstance(error, Retriable) else pause
+            _log.warning("%s: %s; again in %.0f s", periodic.name, error, pause)
+        await asyncio.sleep(pause)
