@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from dataclasses import dataclass, field
 from typing import Any, cast
+
+import pytest
 
 from moyai.cloud.memory import MemoryCloud
 from moyai.cloud.openstack.guest import disk_links
@@ -13,6 +16,7 @@ from moyai.csi.controller.cloud_view import CloudView
 from moyai.csi.controller.service import ControllerService
 from moyai.csi.controller.snapshots import SnapshotWork
 from moyai.csi.controller.volumes import VolumeRequest, VolumeWork
+from moyai.csi.errors import Refused
 from moyai.csi.proto import csi_pb2 as pb
 from moyai.runtime.metrics import Metrics
 from tests.fakes.clock import FakeClock
@@ -59,3 +63,9 @@ def capability(mode: str = "SINGLE_NODE_WRITER", *, block: bool = False, fs_type
         made.mount.fs_type = fs_type
         made.mount.SetInParent()
     return made
+
+
+async def refused(call: Awaitable[Any]) -> Refused:
+    with pytest.raises(Refused) as found:
+        await call
+    return found.value

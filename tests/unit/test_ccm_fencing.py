@@ -161,9 +161,12 @@ async def test_a_machine_that_was_started_between_the_look_and_the_taint_is_let_
         await wait(2, 1, 2, 3)
         world.machine(1, **OFF)
 
+        patches: list[str] = []
+
         def started(name: str, after: bool) -> None:
             if name == "patch nodes" and not after:
                 world.machine(1, **RUNS)
+                patches.append(name)
 
         world.kube.on_call = started
         await wait(10, 2, 3)
@@ -171,6 +174,7 @@ async def test_a_machine_that_was_started_between_the_look_and_the_taint_is_let_
     assert not world.fenced(1)
     assert parse_node(world.kube.find(NODES, "demo-1")).ready is True  # nothing was taken from it
     assert "Fenced" not in world.reasons()
+    assert len(patches) <= 4, "the list that said it was off is not believed any more"
 
 
 async def test_a_renewal_that_the_watch_has_not_told_yet_counts() -> None:

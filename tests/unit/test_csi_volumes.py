@@ -3,31 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
 from moyai.cloud.memory import Killed
-from moyai.cloud.model import Attachment, DiskState, VolumeType
-from moyai.core.errors import Retriable
+from moyai.cloud.model import DiskState, VolumeType
 from moyai.core.ids import CLUSTER_TAG
 from moyai.csi.access_modes import Access
-from moyai.csi.errors import Refused
 from moyai.csi.names import CLUSTER_KEY
-from moyai.csi.proto import csi_pb2 as pb
 from moyai.csi.sizes import GIB, Range
 from tests.fakes.cloud import add_server, add_volume, memory
-from tests.unit.csi_world import UID, World, capability, wanted
+from tests.unit.csi_world import UID, World, refused, wanted
 
 pytestmark = pytest.mark.virtual_time
-
-
-async def refused(call: Awaitable[Any]) -> Refused:
-    with pytest.raises(Refused) as found:
-        await call
-    return found.value
 
 
 # make
@@ -116,82 +106,6 @@ async def test_a_cloud_that_hides_its_types_is_believed() -> None:
     world.raw.store.volume_types = (VolumeType("t", "t"), VolumeType("m", "m"))
     made = await world.volumes.create(wanted(accesses=(Access("MULTI_NODE_READER_ONLY"),), type_name="m"))
     assert made.volume.type_name == "m"
-
-
-# attach, detach
-
-
-async def test_attach_is_idempotent_and_moves_only_when_free() -> None:
-    world = World()
-    one, two = add_server(world.raw, "one"), add_server(world.raw, "two")
-    volume = add_volume(world.raw, "data")
-    for _ in range(2):
-        await world.volumes.attach(volume.id, one.id)
-    assert world.raw.calls["machines.attach_volume"] == 1
-    why = await refused(world.volumes.attach(volume.id, two.id))
-    assert why.code == "FAILED_PRECONDITION"
-    assert one.id in why.message
-    await world.volumes.detach(volume.id, two.id)
-    assert world.raw.store.volumes[volume.id].attached_server_ids == (one.id,)
-    for _ in range(2):
-        await world.volumes.detach(volume.id, one.id)
-    await world.volumes.attach(volume.id, two.id)
-    assert world.raw.store.volumes[volume.id].attached_server_ids == (two.id,)
-
-
-async def test_a_volume_for_several_goes_to_several() -> None:
-    world = World()
-    one, two = add_server(world.raw, "one"), add_server(world.raw, "two")
-    volume = add_volume(world.raw, "shared", multiattach=True)
-    await asyncio.gather(world.volumes.attach(volume.id, one.id), world.volumes.attach(volume.id, two.id))
-    assert set(world.raw.store.volumes[volume.id].attached_server_ids) == {one.id, two.id}
-    await world.volumes.detach(volume.id, "")
-    assert world.raw.store.volumes[volume.id].state is DiskState.AVAILABLE
-
-
-async def test_an_attach_that_fails_in_the_cloud_is_told() -> None:
-    world = World()
-    world.raw.faults.break_next("machines.attach_volume", "no such host")
-    server, volume = add_server(world.raw, "one"), add_volume(world.raw, "data")
-    assert (await refused(world.volumes.attach(volume.id, server.id))).code == "INTERNAL"
-    await world.volumes.attach(volume.id, server.id)
-
-
-async def test_a_machine_is_not_given_more_than_it_may_have() -> None:
-    world = World(limit=2)
-    server = add_server(world.raw, "one")
-    volumes = [add_volume(world.raw, f"v{number}") for number in range(3)]
-    results = await asyncio.gather(*(world.volumes.attach(one.id, server.id) for one in volumes), return_exceptions=True)
-    assert [one.code for one in results if isinstance(one, Refused)] == ["RESOURCE_EXHAUSTED"]
-
-
-async def test_who_is_not_there() -> None:
-    world = World()
-    server, volume = add_server(world.raw, "one"), add_volume(world.raw, "data")
-    assert (await refused(world.volumes.attach("none", server.id))).code == "NOT_FOUND"
-    assert (await refused(world.volumes.attach(volume.id, "none"))).code == "NOT_FOUND"
-    await world.volumes.detach("none", server.id)
-    await world.volumes.detach(volume.id, "none")
-    await world.volumes.delete("none")
-    await world.snapshots.delete("none")
-
-
-async def test_a_volume_comes_free_of_a_machine_that_vanished() -> None:
-    world = World()
-    gone: dict[str, Any] = {"attached_server_ids": ("gone",), "attachments": (Attachment("gone", "a1", "/dev/vdb"),)}
-    volume = add_volume(world.raw, "data", state=DiskState.IN_USE, **gone)
-    await world.volumes.detach(volume.id, "gone")
-    assert world.raw.store.volumes[volume.id].state is DiskState.AVAILABLE
-    assert "disks.forget_attachment" in world.raw.calls
-
-
-async def test_a_machine_that_is_busy_is_asked_again() -> None:
-    world = World()
-    server, volume = add_server(world.raw, "one"), add_volume(world.raw, "data")
-    await world.volumes.attach(volume.id, server.id)
-    world.raw.faults.fail_next("machines.detach_volume", Retriable("busy"), times=2)
-    await world.volumes.detach(volume.id, server.id)
-    assert world.raw.store.volumes[volume.id].state is DiskState.AVAILABLE
 
 
 # delete, extend
@@ -340,62 +254,3 @@ async def test_who_gives_up_does_not_make_a_second_one() -> None:
     made = await second
     assert world.raw.store.volumes.ids() == [made.volume.id]
     assert len(world.volumes.serial) == 0
-
-
-# the service itself
-
-
-async def test_the_service_speaks_csi() -> None:
-    world = World()
-    controller, server = world.controller, add_server(world.raw, "one", zone="az2")
-    zone = pb.Topology(segments={"topology.cinder.csi.openstack.org/zone": "az2"})
-    made = await controller.CreateVolume(
-        pb.CreateVolumeRequest(
-            name="pvc-1",
-            capacity_range=pb.CapacityRange(required_bytes=GIB),
-            volume_capabilities=[capability()],
-            parameters={"csi.storage.k8s.io/pvc/name": "data", "type": "files"},
-            accessibility_requirements=pb.TopologyRequirement(requisite=[zone], preferred=[zone]),
-        )
-    )
-    volume_id = made.volume.volume_id
-    assert made.volume.accessible_topology[0].segments == zone.segments
-    assert world.raw.store.volumes[volume_id].metadata["csi.storage.k8s.io/pvc/name"] == "data"
-    told = await controller.ControllerPublishVolume(
-        pb.ControllerPublishVolumeRequest(volume_id=volume_id, node_id=server.id, volume_capability=capability())
-    )
-    assert told.publish_context["DevicePath"].endswith(volume_id[:20])
-    listed = await controller.ListVolumes(pb.ListVolumesRequest())
-    assert [list(one.status.published_node_ids) for one in listed.entries] == [[server.id]]
-    grown = await controller.ControllerExpandVolume(
-        pb.ControllerExpandVolumeRequest(volume_id=volume_id, capacity_range=pb.CapacityRange(required_bytes=2 * GIB))
-    )
-    assert (grown.capacity_bytes, grown.node_expansion_required) == (2 * GIB, True)
-    snapshot = await controller.CreateSnapshot(pb.CreateSnapshotRequest(name="s", source_volume_id=volume_id))
-    found = await controller.ListSnapshots(pb.ListSnapshotsRequest(snapshot_id=snapshot.snapshot.snapshot_id))
-    assert [one.snapshot.ready_to_use for one in found.entries] == [True]
-    confirmed = await controller.ValidateVolumeCapabilities(
-        pb.ValidateVolumeCapabilitiesRequest(volume_id=volume_id, volume_capabilities=[capability()])
-    )
-    assert confirmed.HasField("confirmed")
-    denied = await controller.ValidateVolumeCapabilities(
-        pb.ValidateVolumeCapabilitiesRequest(
-            volume_id=volume_id, volume_capabilities=[capability("MULTI_NODE_MULTI_WRITER", block=True)]
-        )
-    )
-    assert not denied.HasField("confirmed")
-    assert "one node at a time" in denied.message
-    capacity = await controller.GetCapacity(pb.GetCapacityRequest())
-    assert capacity.available_capacity == 998 * GIB
-    elsewhere = pb.Topology(segments={"topology.cinder.csi.openstack.org/zone": "nowhere"})
-    assert (await controller.GetCapacity(pb.GetCapacityRequest(accessible_topology=elsewhere))).available_capacity == 0
-
-
-async def test_a_broken_volume_is_ill() -> None:
-    world = World()
-    well = add_volume(world.raw, "a", metadata={CLUSTER_TAG: UID})
-    ill = add_volume(world.raw, "b", metadata={CLUSTER_TAG: UID}, state=DiskState.FAILED)
-    listed = await world.controller.ControllerListVolumeHealth(pb.ControllerListVolumeHealthRequest())
-    assert [one.volume_id for one in listed.entries] == [ill.id]
-    health = await world.controller.ControllerGetVolumeHealth(pb.ControllerGetVolumeHealthRequest(volume_id=well.id))
-    assert not health.volume_health.health_statuses

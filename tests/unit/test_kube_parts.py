@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -21,6 +20,8 @@ from moyai.kube.workqueue import WorkQueue
 from tests.fakes.clock import FakeClock
 from tests.fakes.kubernetes import Kubernetes
 from tests.unit.ccm_world import service_object
+
+pytestmark = pytest.mark.virtual_time
 
 QUICK = Backoff(base=0.01, ceiling=0.05)
 
@@ -161,9 +162,9 @@ async def test_the_earliest_time_counts() -> None:
     queue.add_later("a", 10)
     queue.add_later("a", 0.02)
     queue.add_later("a", 5)
-    start = time.monotonic()
+    clock = FakeClock()
     assert await queue.get() == "a"
-    assert 0.01 < time.monotonic() - start < 1
+    assert clock.monotonic() == pytest.approx(0.02)
     queue.add_later("b", 10)
     queue.add("b")
     assert await queue.get() == "b"
@@ -211,7 +212,7 @@ async def test_who_cannot_renew_stops_before_another_may_start() -> None:
         raise Retriable("no answer")
 
     kube.on_call = fail
-    await asyncio.wait_for(one.hold(), 5)
+    await asyncio.wait_for(one.hold(), 60)
     assert not one.leading
     assert clock.monotonic() < 15
 

@@ -18,6 +18,8 @@ from moyai.runtime.manager import run_until_stopped
 from moyai.runtime.metrics import Metrics
 from moyai.runtime.reconciler import DONE, Controller, Result
 
+pytestmark = pytest.mark.virtual_time
+
 
 async def drive(controller: Controller, seconds: float = 0.5) -> None:
     task = asyncio.create_task(controller.run())

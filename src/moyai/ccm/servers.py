@@ -52,6 +52,8 @@ class Servers:
     async def stop(self, wanted: str) -> None:
         """Power a server off; returns while it is still about to."""
         await self._call(self._cloud.machines.stop_server, wanted)
+        # the list says that it runs
+        self._all.forget()
 
     async def ask(self, wanted: str) -> Server | None:
         """The server of this id as it is now; None: the cloud has none such."""

@@ -1,0 +1,70 @@
+"""The CSI controller service: requests and answers as CSI has them, and the health of volumes."""
+
+from __future__ import annotations
+
+import pytest
+
+from moyai.cloud.model import DiskState
+from moyai.core.ids import CLUSTER_TAG
+from moyai.csi.proto import csi_pb2 as pb
+from moyai.csi.sizes import GIB
+from tests.fakes.cloud import add_server, add_volume
+from tests.unit.csi_world import UID, World, capability
+
+pytestmark = pytest.mark.virtual_time
+
+
+async def test_the_service_speaks_csi() -> None:
+    world = World()
+    controller, server = world.controller, add_server(world.raw, "one", zone="az2")
+    zone = pb.Topology(segments={"topology.cinder.csi.openstack.org/zone": "az2"})
+    made = await controller.CreateVolume(
+        pb.CreateVolumeRequest(
+            name="pvc-1",
+            capacity_range=pb.CapacityRange(required_bytes=GIB),
+            volume_capabilities=[capability()],
+            parameters={"csi.storage.k8s.io/pvc/name": "data", "type": "files"},
+            accessibility_requirements=pb.TopologyRequirement(requisite=[zone], preferred=[zone]),
+        )
+    )
+    volume_id = made.volume.volume_id
+    assert made.volume.accessible_topology[0].segments == zone.segments
+    assert world.raw.store.volumes[volume_id].metadata["csi.storage.k8s.io/pvc/name"] == "data"
+    told = await controller.ControllerPublishVolume(
+        pb.ControllerPublishVolumeRequest(volume_id=volume_id, node_id=server.id, volume_capability=capability())
+    )
+    assert told.publish_context["DevicePath"].endswith(volume_id[:20])
+    listed = await controller.ListVolumes(pb.ListVolumesRequest())
+    assert [list(one.status.published_node_ids) for one in listed.entries] == [[server.id]]
+    grown = await controller.ControllerExpandVolume(
+        pb.ControllerExpandVolumeRequest(volume_id=volume_id, capacity_range=pb.CapacityRange(required_bytes=2 * GIB))
+    )
+    assert (grown.capacity_bytes, grown.node_expansion_required) == (2 * GIB, True)
+    snapshot = await controller.CreateSnapshot(pb.CreateSnapshotRequest(name="s", source_volume_id=volume_id))
+    found = await controller.ListSnapshots(pb.ListSnapshotsRequest(snapshot_id=snapshot.snapshot.snapshot_id))
+    assert [one.snapshot.ready_to_use for one in found.entries] == [True]
+    confirmed = await controller.ValidateVolumeCapabilities(
+        pb.ValidateVolumeCapabilitiesRequest(volume_id=volume_id, volume_capabilities=[capability()])
+    )
+    assert confirmed.HasField("confirmed")
+    denied = await controller.ValidateVolumeCapabilities(
+        pb.ValidateVolumeCapabilitiesRequest(
+            volume_id=volume_id, volume_capabilities=[capability("MULTI_NODE_MULTI_WRITER", block=True)]
+        )
+    )
+    assert not denied.HasField("confirmed")
+    assert "one node at a time" in denied.message
+    capacity = await controller.GetCapacity(pb.GetCapacityRequest())
+    assert capacity.available_capacity == 998 * GIB
+    elsewhere = pb.Topology(segments={"topology.cinder.csi.openstack.org/zone": "nowhere"})
+    assert (await controller.GetCapacity(pb.GetCapacityRequest(accessible_topology=elsewhere))).available_capacity == 0
+
+
+async def test_a_broken_volume_is_ill() -> None:
+    world = World()
+    well = add_volume(world.raw, "a", metadata={CLUSTER_TAG: UID})
+    ill = add_volume(world.raw, "b", metadata={CLUSTER_TAG: UID}, state=DiskState.FAILED)
+    listed = await world.controller.ControllerListVolumeHealth(pb.ControllerListVolumeHealthRequest())
+    assert [one.volume_id for one in listed.entries] == [ill.id]
+    health = await world.controller.ControllerGetVolumeHealth(pb.ControllerGetVolumeHealthRequest(volume_id=well.id))
+    assert not health.volume_health.health_statuses
