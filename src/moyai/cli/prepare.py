@@ -28,6 +28,7 @@ from moyai.toolchain import HOST_PACKAGES, TASK_PREFIX, Toolchain
 
 if TYPE_CHECKING:
     from moyai.cloud.capabilities import Cloud
+    from moyai.cloud.model import Image
 
 #: The cloud that a spec means when it names none, and the only one that is started without having been asked for by name.
 DEFAULT_CLOUD = "moyai"
@@ -43,7 +44,6 @@ PACKAGES, ENVIRONMENT, CLOUD, UPLOAD, PUSH = (
 _COMPILED = ("runc", "pause")
 #: Components that no cluster needs.
 TEST_COMPONENTS = ("csi-sanity",)
-_KEY_PROPERTY = "moyai_key"
 
 
 def is_local(name: str, paths: Paths) -> bool:
@@ -148,34 +148,18 @@ def _toolchain_tasks(toolchain: Toolchain, names: Sequence[str]) -> list[Task]:
 
 
 def _upload(name: str, image: node_image.NodeImage, step: Step) -> Cloud:
-    """Put the node image into Glance, unless this very one is there; an older one of the same name goes. Returns the cloud."""
+    """Put the node image into the local cloud; returns the cloud."""
     # imported here: openstacksdk takes a third of a second, and nothing else in this module needs it
-    from moyai.cloud.model import Power
     from moyai.cloud.openstack import connect
+    from moyai.lifecycle.cloud_image import ensure_image
 
-    cloud = connect(name)
-    title = f"moyai-node-{image.version}"
-    there = cloud.images.images(name=title)
-    current = [item for item in there if item.ready and item.properties.get(_KEY_PROPERTY) == image.key]
-    if not current:
-        step.progress(f"{image.path.stat().st_size >> 20} MB")
-        properties = {
-            "os_distro": "debian",
-            "moyai_kubernetes_version": image.version,
-            "moyai_format": "rootfs-tar",
-            _KEY_PROPERTY: image.key,
-        }
-        current = [
-            cloud.images.upload(name=title, file=image.path, disk_format="raw", container_format="bare", properties=properties)
-        ]
+    def unpack(uploaded: Image) -> None:
         step.progress("unpacking on the hypervisors")
         # only Nova has such a call, and only for administrators; so no protocol has it, and the local cloud is an OpenStack
-        connect(f"{name}-admin").machines.precache_image(current[0].id)
-    older = [item for item in there if item.id != current[0].id]
-    # a server that is being built still needs the image that it was asked for with; the next `up` clears up then
-    if older and not any(server.power is Power.STARTING for server in cloud.machines.servers()):
-        for item in older:
-            cloud.images.delete_image(item.id)
+        connect(f"{name}-admin").machines.precache_image(uploaded.id)
+
+    cloud = connect(name)
+    ensure_image(cloud, image.path, version=image.version, key=image.key, progress=step, uploaded=unpack)
     return cloud
 
 
