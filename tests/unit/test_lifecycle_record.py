@@ -1,0 +1,61 @@
+"""The record on disk: every change is there when its call returns, and many at once do not write one after the other."""
+
+from __future__ import annotations
+
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from moyai.core.keys import Key, Kind
+from moyai.core.paths import Paths
+from moyai.lifecycle import record as module
+from moyai.lifecycle.record import Record
+from moyai.spec.load import dump, parse
+
+
+def made(tmp_path: Path) -> tuple[Paths, Record]:
+    paths = Paths(tmp_path / "cache", tmp_path / "state")
+    return paths, Record.create(paths, "demo", dump(parse("")))
+
+
+def on_disk(paths: Paths) -> Record:
+    found = Record.open(paths, "demo")
+    assert found is not None
+    return found
+
+
+def test_a_change_is_on_disk_when_its_call_returns(tmp_path: Path) -> None:
+    paths, record = made(tmp_path)
+    assert on_disk(paths).uid == record.uid
+    key = Key(Kind.PORT, "one")
+    record.intend(key)
+    assert key in on_disk(paths).objects
+    record.made(key, "id-1")
+    assert on_disk(paths).objects[key].id == "id-1"
+    record.forget(key)
+    assert key not in on_disk(paths).objects
+
+
+def test_changes_of_many_threads_share_writes_and_none_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths, record = made(tmp_path)
+    keys = [Key(Kind.PORT, f"port-{number}") for number in range(24)]
+    together, writes, write = threading.Barrier(len(keys)), list[str](), module.write_private
+
+    def slow(file: Path, content: str) -> None:
+        writes.append(file.name)
+        while len(record.objects) < len(keys):  # whoever writes next finds the changes of all
+            os.sched_yield()
+        write(file, content)
+
+    def change(key: Key) -> bool:
+        together.wait()
+        record.intend(key)
+        return key in on_disk(paths).objects
+
+    monkeypatch.setattr(module, "write_private", slow)
+    with ThreadPoolExecutor(len(keys)) as pool:
+        assert all(pool.map(change, keys))
+    assert len(writes) <= 3
