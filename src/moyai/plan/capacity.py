@@ -13,7 +13,7 @@ from ipaddress import IPv4Network
 from moyai.core.errors import Terminal
 from moyai.plan import keys
 from moyai.plan import steps as s
-from moyai.plan.nodes import Node
+from moyai.plan.nodes import PlannedNode
 from moyai.plan.observed import Observed
 from moyai.plan.steps import Step
 from moyai.spec.model import Cluster
@@ -68,7 +68,7 @@ def needed(observed: Observed, steps: Iterable[Step]) -> Counter[str]:
 
 
 def check_capacity(
-    cluster: Cluster, observed: Observed, steps: Sequence[Step], nodes: Sequence[Node], *, own_routes: int
+    cluster: Cluster, observed: Observed, steps: Sequence[Step], nodes: Sequence[PlannedNode], *, own_routes: int
 ) -> None:
     """Raises Terminal when the plan cannot fit. ``own_routes``: routes of the router that the pod network takes."""
     spec = cluster.spec

@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from moyai.cloud.memory.session import Service, api
+from moyai.cloud.memory.session import MemoryApi, api
 from moyai.cloud.memory.store import DISK_QUOTAS
 from moyai.cloud.model import Attachment, DiskState, Quota, Snapshot, Volume, VolumeType
 from moyai.core.errors import Conflict, NotFound, Terminal
 
 
-class MemoryDisks(Service):
+class MemoryDisks(MemoryApi):
     service = "disks"
 
     @api

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from moyai.cloud.memory.session import Service, api
+from moyai.cloud.memory.session import MemoryApi, api
 from moyai.cloud.memory.store import QUOTAS
 from moyai.cloud.model import Quota
 
 
-class MemoryQuotas(Service):
+class MemoryQuotas(MemoryApi):
     service = "quotas"
 
     @api

@@ -7,11 +7,11 @@ from dataclasses import replace
 from typing import Any
 
 from moyai.cloud.capabilities import Taggable
-from moyai.cloud.memory.session import Service, Session, api
+from moyai.cloud.memory.session import MemoryApi, Session, api
 from moyai.cloud.memory.table import Table
 
 
-class MemoryTags(Service):
+class MemoryTags(MemoryApi):
     service = "tags"
 
     def __init__(self, session: Session) -> None:

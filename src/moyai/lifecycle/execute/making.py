@@ -9,7 +9,7 @@ from typing import Protocol, TypeVar, cast
 from moyai.bootstrap.machine import ServerContent
 from moyai.core.errors import Conflict, NotFound, Retriable, Terminal
 from moyai.core.keys import Key
-from moyai.core.progress import Step as Progress
+from moyai.core.progress import Progress
 from moyai.lifecycle.execute.context import Context, Handler
 from moyai.lifecycle.execute.removing import insist
 from moyai.lifecycle.record_format import SECRET_NAMES
