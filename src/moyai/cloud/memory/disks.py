@@ -188,7 +188,9 @@ class MemoryDisks(MemoryApi):
 
     @api
     def quotas(self) -> list[Quota]:
-        return [Quota(name, self._store.limits.get(name, -1), self._store.used[name]) for name in DISK_QUOTAS]
+        return [
+            Quota(name, self._store.limits.get(name, -1), self._store.used[name], kind) for name, kind in DISK_QUOTAS.items()
+        ]
 
 
 def attached(volume: Volume, server_id: str, attachment_id: str) -> Volume:

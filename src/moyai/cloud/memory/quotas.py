@@ -12,4 +12,4 @@ class MemoryQuotas(MemoryApi):
 
     @api
     def quotas(self) -> list[Quota]:
-        return [Quota(name, self._store.limits.get(name, -1), self._store.used[name]) for name in QUOTAS]
+        return [Quota(name, self._store.limits.get(name, -1), self._store.used[name], kind) for name, kind in QUOTAS.items()]

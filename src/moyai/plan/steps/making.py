@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from moyai.cloud.capabilities import Taggable
 from moyai.cloud.model import Route, SecurityGroupRule, SourceAddress
 from moyai.core.ids import Role
 from moyai.plan.nodes import PlannedNode
@@ -210,7 +209,6 @@ class Adopt(Step):
     """Tag an object that an interrupted run left untagged."""
 
     verb: ClassVar[Verb] = Verb.ADOPT
-    kind: Taggable
     object_id: str
     name: str
 
