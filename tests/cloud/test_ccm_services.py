@@ -49,7 +49,6 @@ class Stage:
             cluster=ClusterConfig(self.uid, (self.group.id,)),
         )
         self.metrics = Metrics()
-        self.calls = CloudCalls(cloud, self.metrics)
         for number, address in enumerate(place.members):
             self.node(number, address)
 
@@ -91,8 +90,12 @@ class Stage:
     @asynccontextmanager
     async def controller(self) -> AsyncGenerator[ControllerSet]:
         kube = KubeClient.connect(self.api.kubeconfig)
+        # a process has metrics of its own
+        self.metrics = Metrics()
         options = CcmOptions(Path("unused"), self.place.name, bind="127.0.0.1:0", controllers=("service",), leader_elect=False)
-        manager = controller_manager(options, self.config, kube=kube, calls=self.calls, metrics=self.metrics)
+        manager = controller_manager(
+            options, self.config, kube=kube, calls=CloudCalls(self.cloud, self.metrics), metrics=self.metrics
+        )
         stop = asyncio.Event()
         task = asyncio.create_task(manager.run(stop))
         try:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from moyai.cloud.openstack.guest import disk_links
-from moyai.csi.access_modes import Access
+from moyai.csi.access_modes import VolumeAccess
 from moyai.csi.errors import Refused
 from moyai.csi.names import BLANK
 from moyai.csi.node.disks import LinuxDevices, linux_disks
@@ -114,7 +114,7 @@ def test_what_is_on_a_device(device: Device) -> None:
 def test_a_volume_s_whole_life(tmp_path: Path, device: Device, node: NodeWork, kind: str) -> None:
     disk = device("disk", 512 * MIB)
     show(tmp_path, disk)
-    access = Access("SINGLE_NODE_WRITER", fs_type=kind)
+    access = VolumeAccess("SINGLE_NODE_WRITER", fs_type=kind)
     staging, target, reader = (str(tmp_path / name) for name in ("staging", "target", "reader"))
     for _ in range(2):
         node.stage(ID, staging, access, {BLANK: "true"}, {})
@@ -153,7 +153,7 @@ def test_a_volume_s_whole_life(tmp_path: Path, device: Device, node: NodeWork, k
 def test_a_raw_device(tmp_path: Path, device: Device, node: NodeWork) -> None:
     disk = device("disk", 64 * MIB)
     show(tmp_path, disk)
-    access = Access("SINGLE_NODE_SINGLE_WRITER", block=True)
+    access = VolumeAccess("SINGLE_NODE_SINGLE_WRITER", block=True)
     target, second = str(tmp_path / "pods/1/dev"), str(tmp_path / "pods/2/dev")
     for _ in range(2):
         node.stage(ID, str(tmp_path / "staging"), access, {}, {})
@@ -171,7 +171,7 @@ def test_a_raw_device(tmp_path: Path, device: Device, node: NodeWork) -> None:
     assert not Path(target).exists()
     # now it holds something that nobody knows: never formatted unless it was made blank
     with pytest.raises(Refused, match="nothing was changed"):
-        node.stage(ID, str(tmp_path / "staging"), Access("SINGLE_NODE_WRITER"), {}, {})
+        node.stage(ID, str(tmp_path / "staging"), VolumeAccess("SINGLE_NODE_WRITER"), {}, {})
     with Path(disk).open("rb") as file:
         assert file.read(3) == b"raw"
 
@@ -179,7 +179,7 @@ def test_a_raw_device(tmp_path: Path, device: Device, node: NodeWork) -> None:
 def test_a_damaged_file_system_is_mended_or_refused(tmp_path: Path, device: Device, node: NodeWork) -> None:
     disk = device("disk", 64 * MIB)
     show(tmp_path, disk)
-    access = Access("SINGLE_NODE_WRITER")
+    access = VolumeAccess("SINGLE_NODE_WRITER")
     staging = str(tmp_path / "staging")
     node.stage(ID, staging, access, {BLANK: "true"}, {})
     node.unstage(staging)
@@ -203,7 +203,7 @@ def test_a_clone_beside_its_origin(tmp_path: Path, device: Device, node: NodeWor
     other = "1a1b2c3d-4e5f-6789-abcd-ef0123456789"
     origin = device("origin", 512 * MIB)
     show(tmp_path, origin)
-    access = Access("SINGLE_NODE_WRITER", fs_type="xfs")
+    access = VolumeAccess("SINGLE_NODE_WRITER", fs_type="xfs")
     node.stage(ID, str(tmp_path / "a"), access, {BLANK: "true"}, {})
     Path(tmp_path, "a", "file").write_text("copied")
     run(["sync", "-f", tmp_path / "a"])
@@ -227,7 +227,7 @@ def test_a_disk_that_vanishes_under_its_mount(tmp_path: Path, device: Device, no
     disk = device("disk", 64 * MIB)
     show(tmp_path, disk)
     staging = str(tmp_path / "staging")
-    node.stage(ID, staging, Access("SINGLE_NODE_WRITER"), {BLANK: "true"}, {})
+    node.stage(ID, staging, VolumeAccess("SINGLE_NODE_WRITER"), {BLANK: "true"}, {})
     (tmp_path / "by-id" / Path(disk_links(ID)[0]).name).unlink()
     assert [one.reason for one in node.faults(ID, staging)] == ["DeviceGone"]
     node.unstage(staging)

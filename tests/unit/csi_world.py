@@ -11,7 +11,7 @@ import pytest
 from moyai.cloud.memory import MemoryCloud
 from moyai.cloud.openstack.guest import disk_links
 from moyai.core.backoff import Backoff
-from moyai.csi.access_modes import Access
+from moyai.csi.access_modes import VolumeAccess
 from moyai.csi.controller.cloud_view import CloudView
 from moyai.csi.controller.service import ControllerService
 from moyai.csi.controller.snapshots import SnapshotWork
@@ -24,7 +24,7 @@ from tests.fakes.cloud import memory
 
 UID = "0123456789"
 QUICK = Backoff(base=0.001, ceiling=0.002)
-WRITER = Access("SINGLE_NODE_WRITER")
+WRITER = VolumeAccess("SINGLE_NODE_WRITER")
 
 
 @dataclass

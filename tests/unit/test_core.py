@@ -16,7 +16,7 @@ from moyai.core.errors import Conflict, Retriable, Terminal, UsageError
 from moyai.core.graph import Task, run_graph
 from moyai.core.ids import cluster_tag, is_dns_label, new_uid
 from moyai.core.paths import default_paths
-from moyai.core.progress import Event, Reporter, Step
+from moyai.core.progress import Event, Progress, Reporter
 from moyai.core.truth import truth
 from tests.fakes.clock import FakeClock
 
@@ -59,7 +59,7 @@ def test_folders_follow_the_environment() -> None:
 
 
 def _task(name: str, order: list[str], *after: str) -> Task:
-    def run(results: Mapping[str, Any], step: Step) -> str:
+    def run(results: Mapping[str, Any], step: Progress) -> str:
         order.append(name)
         return name + "!"
 
@@ -76,7 +76,7 @@ def test_a_task_runs_after_what_it_needs_and_sees_its_results() -> None:
 def test_tasks_that_need_nothing_of_each_other_run_side_by_side() -> None:
     meeting = threading.Barrier(2, timeout=10)
 
-    def run(results: Mapping[str, Any], step: Step) -> int:
+    def run(results: Mapping[str, Any], step: Progress) -> int:
         return meeting.wait()
 
     assert sorted(run_graph([Task("a", run), Task("b", run)], Reporter()).values()) == [0, 1]
@@ -85,7 +85,7 @@ def test_tasks_that_need_nothing_of_each_other_run_side_by_side() -> None:
 def test_after_a_failure_nothing_new_starts_and_the_first_error_is_raised() -> None:
     order: list[str] = []
 
-    def fail(results: Mapping[str, Any], step: Step) -> None:
+    def fail(results: Mapping[str, Any], step: Progress) -> None:
         raise Terminal("no")
 
     with pytest.raises(Terminal, match="no"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from moyai.cloud.memory import Killed
-from moyai.csi.access_modes import Access
+from moyai.csi.access_modes import VolumeAccess
 from moyai.csi.errors import Refused
 from tests.unit.csi_disks import GIB, FakeDisks
 from tests.unit.csi_node import BLOCK, ID, SECOND, STAGING, TARGET, WRITER, code, publish, stage, work
@@ -18,9 +18,9 @@ def test_an_empty_disk_is_formatted_once(asked: str, made: str) -> None:
     disks = FakeDisks()
     disk = disks.attach(ID)
     for _ in range(2):
-        stage(disks, Access("SINGLE_NODE_WRITER", fs_type=asked))
+        stage(disks, VolumeAccess("SINGLE_NODE_WRITER", fs_type=asked))
     work(disks).unstage(STAGING)
-    stage(disks, Access("SINGLE_NODE_WRITER", fs_type=asked))
+    stage(disks, VolumeAccess("SINGLE_NODE_WRITER", fs_type=asked))
     assert disks.done.count(f"make {made}") == 1
     assert disk.content == made
     assert ("nouuid" in disks.options[STAGING]) == (made == "xfs")
@@ -50,13 +50,13 @@ def test_an_empty_disk_cannot_be_read() -> None:
     disks = FakeDisks()
     disks.attach(ID)
     with pytest.raises(Refused, match="write it first"):
-        stage(disks, Access("MULTI_NODE_READER_ONLY"))
+        stage(disks, VolumeAccess("MULTI_NODE_READER_ONLY"))
 
 
 def test_readers_on_several_nodes_replay_no_log() -> None:
     disks = FakeDisks()
     disks.attach(ID, content="ext4", fs_size=GIB // 2)
-    stage(disks, Access("MULTI_NODE_READER_ONLY"))
+    stage(disks, VolumeAccess("MULTI_NODE_READER_ONLY"))
     assert disks.options[STAGING] == ["ro", "noload"]
     assert disks.done == [f"mount {STAGING}"]
 
@@ -73,11 +73,11 @@ def test_another_file_system_than_asked_for() -> None:
     disks = FakeDisks()
     disks.attach(ID, content="xfs")
     with pytest.raises(Refused, match="holds xfs, not ext4") as refused:
-        stage(disks, Access("SINGLE_NODE_WRITER", fs_type="ext4"))
+        stage(disks, VolumeAccess("SINGLE_NODE_WRITER", fs_type="ext4"))
     assert code(refused) == "FAILED_PRECONDITION"
     stage(disks)
     with pytest.raises(Refused) as mounted:
-        stage(disks, Access("SINGLE_NODE_WRITER", fs_type="ext4"))
+        stage(disks, VolumeAccess("SINGLE_NODE_WRITER", fs_type="ext4"))
     assert code(mounted) == "ALREADY_EXISTS"
 
 
@@ -152,7 +152,7 @@ def test_what_is_not_staged_or_not_attached() -> None:
 def test_a_volume_for_one_pod(block: bool, dev: str) -> None:
     disks = FakeDisks(dev=dev)
     disks.attach(ID)
-    single = Access("SINGLE_NODE_SINGLE_WRITER", block=block)
+    single = VolumeAccess("SINGLE_NODE_SINGLE_WRITER", block=block)
     stage(disks, single)
     publish(disks, access=single)
     publish(disks, access=single)
@@ -166,7 +166,7 @@ def test_a_volume_for_one_pod(block: bool, dev: str) -> None:
 def test_a_raw_volume_for_one_pod_is_published_again_beside_the_kubelets_own_bind() -> None:
     disks = FakeDisks()
     disks.attach(ID)
-    single = Access("SINGLE_NODE_SINGLE_WRITER", block=True)
+    single = VolumeAccess("SINGLE_NODE_SINGLE_WRITER", block=True)
     publish(disks, access=single)
     disks.bind("/dev/vdb", "/var/lib/kubelet/plugins/kubernetes.io/csi/volumeDevices/pv/dev/pod", read_only=False)
     publish(disks, access=single)

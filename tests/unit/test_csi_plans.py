@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from moyai.cloud.model import Attachment, DiskState, Server, Snapshot, Volume
 from moyai.core.errors import Conflict, MoyaiError, NotFound, QuotaExceeded, Retriable, Terminal, UsageError
-from moyai.csi.access_modes import Access, Mode, wrong
+from moyai.csi.access_modes import Mode, VolumeAccess, wrong
 from moyai.csi.controller import decide, zones
 from moyai.csi.controller.paging import page
 from moyai.csi.errors import Refused, refusal
@@ -117,17 +117,17 @@ def test_no_place(demand: dict[str, object], expected: str) -> None:
 @pytest.mark.parametrize(
     ("access", "bad"),
     [
-        (Access("SINGLE_NODE_WRITER"), False),
-        (Access("SINGLE_NODE_WRITER", fs_type="xfs"), False),
-        (Access("SINGLE_NODE_WRITER", fs_type="btrfs"), True),
-        (Access("MULTI_NODE_MULTI_WRITER", block=True), False),
-        (Access("MULTI_NODE_MULTI_WRITER"), True),
-        (Access("MULTI_NODE_SINGLE_WRITER"), True),
-        (Access("MULTI_NODE_READER_ONLY"), False),
-        (Access("UNKNOWN", block=True), True),
+        (VolumeAccess("SINGLE_NODE_WRITER"), False),
+        (VolumeAccess("SINGLE_NODE_WRITER", fs_type="xfs"), False),
+        (VolumeAccess("SINGLE_NODE_WRITER", fs_type="btrfs"), True),
+        (VolumeAccess("MULTI_NODE_MULTI_WRITER", block=True), False),
+        (VolumeAccess("MULTI_NODE_MULTI_WRITER"), True),
+        (VolumeAccess("MULTI_NODE_SINGLE_WRITER"), True),
+        (VolumeAccess("MULTI_NODE_READER_ONLY"), False),
+        (VolumeAccess("UNKNOWN", block=True), True),
     ],
 )
-def test_which_ways_of_use_there_are(access: Access, bad: bool) -> None:
+def test_which_ways_of_use_there_are(access: VolumeAccess, bad: bool) -> None:
     assert bool(wrong(access)) is bad
 
 

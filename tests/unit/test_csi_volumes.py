@@ -11,7 +11,7 @@ import pytest
 from moyai.cloud.memory import Killed
 from moyai.cloud.model import DiskState, VolumeType
 from moyai.core.ids import CLUSTER_TAG
-from moyai.csi.access_modes import Access
+from moyai.csi.access_modes import VolumeAccess
 from moyai.csi.names import CLUSTER_KEY
 from moyai.csi.sizes import GIB, Range
 from tests.fakes.cloud import add_server, add_volume, memory
@@ -92,7 +92,7 @@ async def test_copies_lie_beside_their_source_and_are_no_smaller() -> None:
 
 async def test_several_nodes_need_a_type_for_several() -> None:
     world = World()
-    several = (Access("MULTI_NODE_MULTI_WRITER", block=True),)
+    several = (VolumeAccess("MULTI_NODE_MULTI_WRITER", block=True),)
     why = await refused(world.volumes.create(wanted(accesses=several)))
     assert why.code == "INVALID_ARGUMENT"
     assert "files-multiattach" in why.message
@@ -104,7 +104,7 @@ async def test_several_nodes_need_a_type_for_several() -> None:
 async def test_a_cloud_that_hides_its_types_is_believed() -> None:
     world = World()
     world.raw.store.volume_types = (VolumeType("t", "t"), VolumeType("m", "m"))
-    made = await world.volumes.create(wanted(accesses=(Access("MULTI_NODE_READER_ONLY"),), type_name="m"))
+    made = await world.volumes.create(wanted(accesses=(VolumeAccess("MULTI_NODE_READER_ONLY"),), type_name="m"))
     assert made.volume.type_name == "m"
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from moyai.cloud.memory import Killed, MemoryCloud
 from moyai.core.errors import UsageError
-from moyai.core.progress import Step as Progress
+from moyai.core.progress import Progress
 from moyai.lifecycle import down as teardown
 from moyai.lifecycle import execute
 from moyai.lifecycle import up as building

@@ -15,6 +15,7 @@ from moyai.bootstrap.addons import ADDONS, addons_of
 from moyai.cloud.capabilities import Capability
 from moyai.cloud.model import Flavor, Image, Network, Port, PortUse, Quota, Router, SecurityGroupRule, Server
 from moyai.core.errors import MoyaiError, Terminal, UsageError
+from moyai.core.keys import Kind
 from moyai.plan import text
 from moyai.plan.changes import classify, unclassified
 from moyai.plan.cluster import plan_up
@@ -187,7 +188,7 @@ def test_the_classes_of_changes_are_complete_and_said() -> None:
         ),
         (
             "{}",
-            replace(EMPTY, quotas=(Quota("ram", 6000, 1000), Quota("instances", 2, 0))),
+            replace(EMPTY, quotas=(Quota("ram", 6000, 1000, Kind.MEMORY), Quota("instances", 2, 0, Kind.SERVER))),
             Terminal,
             "cluster quickstart does not fit into the quota of cloud moyai: 3 servers are needed and 2 are free (instances); 8192 MB of memory are needed and 5000 are free (ram): have the operator raise instances, ram, or: fewer nodes in the spec or fewer nodes or smaller flavors in the spec",
         ),
@@ -200,7 +201,7 @@ def test_what_the_cloud_cannot_do_is_refused(spec: str, observed: Observed, erro
 
 
 def test_an_unlimited_quota_is_no_limit() -> None:
-    assert plan_up(parse(""), replace(EMPTY, quotas=(Quota("cores", -1, 500),)), NEW)
+    assert plan_up(parse(""), replace(EMPTY, quotas=(Quota("cores", -1, 500, Kind.CPU),)), NEW)
 
 
 def test_seats_are_kept_and_the_lowest_free_number_taken() -> None:

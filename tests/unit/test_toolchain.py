@@ -19,7 +19,7 @@ from moyai.cli.toolchain import toolchain as command
 from moyai.core.errors import MoyaiError, Retriable, UsageError
 from moyai.core.graph import run_graph
 from moyai.core.paths import Paths
-from moyai.core.progress import Event, Reporter, Step
+from moyai.core.progress import Event, Progress, Reporter
 from moyai.linux.process import ProcessError
 from moyai.toolchain import TASK_PREFIX, Toolchain, golang
 from moyai.toolchain import toolchain as chain_module
@@ -107,8 +107,8 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     return made
 
 
-def _step() -> Step:
-    return Step("x", lambda _: None, lambda: 0.0)
+def _step() -> Progress:
+    return Progress("x", lambda _: None, lambda: 0.0)
 
 
 def test_built_renamed_and_never_built_again(world: World) -> None:
@@ -232,7 +232,7 @@ def test_a_missing_c_library_names_the_packages(world: World) -> None:
         GoToolchain(world.paths, world.pins.go, arch="amd64").build("small", needy, target=world.root, step=_step())
 
 
-def _fetched(pin: Pin, release: Release, target: Path, step: Step) -> str:
+def _fetched(pin: Pin, release: Release, target: Path, step: Progress) -> str:
     for name in pin.files:
         (target / name).write_text("official")
     return "release file from r"
@@ -255,7 +255,7 @@ def test_built_where_it_does_not_answer(world: World, monkeypatch: pytest.Monkey
 def test_a_release_file_that_is_wrong_is_said_and_built_instead(
     world: World, monkeypatch: pytest.MonkeyPatch, error: MoyaiError
 ) -> None:
-    def broken(pin: Pin, release: Release, target: Path, step: Step) -> str:
+    def broken(pin: Pin, release: Release, target: Path, step: Progress) -> str:
         (target / "release").write_text("half")
         raise error
 
@@ -357,7 +357,7 @@ def test_the_command_lists_what_is_there(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_a_full_disk_while_a_release_is_fetched(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(pin: Pin, release: Release, target: Path, step: Step) -> str:
+    def full(pin: Pin, release: Release, target: Path, step: Progress) -> str:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(chain_module, "fetch", full)

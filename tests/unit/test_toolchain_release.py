@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from moyai.core.errors import MoyaiError, Retriable
-from moyai.core.progress import Event, Step
+from moyai.core.progress import Event, Progress
 from moyai.toolchain.pins import Pin, Release
 from moyai.toolchain.release import ChecksumMismatch, Hosts, answers, fetch
 
@@ -86,8 +86,8 @@ def _release(server: _Server, content: bytes, folder: str = "x/bin") -> Release:
     return Release(f"{server.url}/tool.tgz", hashlib.sha256(content).hexdigest(), folder)
 
 
-def _step(events: list[Event]) -> Step:
-    return Step("tool", events.append, lambda: 0.0)
+def _step(events: list[Event]) -> Progress:
+    return Progress("tool", events.append, lambda: 0.0)
 
 
 @pytest.mark.parametrize(("folder", "prefix"), [("x/bin", "x/bin/"), ("", "./"), ("", "")])

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from moyai.core import yamltext
-from moyai.plan.nodes import Node
+from moyai.plan.nodes import PlannedNode
 from moyai.plan.rules import API_PORT
 from moyai.spec.model import Cluster, NodePool
 
@@ -53,7 +53,7 @@ class InitFacts:
     """
 
     cluster: Cluster
-    node: Node
+    node: PlannedNode
     api_names: tuple[str, ...]
     token: str
     image_tags: Mapping[str, str] = field(default_factory=dict[str, str])
@@ -63,7 +63,7 @@ def _args(values: dict[str, str]) -> list[dict[str, str]]:
     return [{"name": name, "value": value} for name, value in values.items()]
 
 
-def _registration(node: Node, pool: NodePool | None) -> dict[str, Any]:
+def _registration(node: PlannedNode, pool: NodePool | None) -> dict[str, Any]:
     labels = {POOL_LABEL: node.pool, **(pool.labels if pool else {})}
     registration: dict[str, Any] = {
         "name": node.name,
@@ -154,7 +154,7 @@ def _image_tags(tags: Mapping[str, str]) -> dict[str, Any]:
     return chosen
 
 
-def join_config(node: Node, pool: NodePool | None, *, token: str, discovery_file: str) -> str:
+def join_config(node: PlannedNode, pool: NodePool | None, *, token: str, discovery_file: str) -> str:
     """For ``kubeadm join`` on a worker; ``discovery_file``: a kubeconfig on the machine that holds the pinned authority."""
     return yamltext.dump(
         {

@@ -19,7 +19,7 @@ from moyai.images import references
 from moyai.plan.addons import Addon, AddonFacts
 from moyai.plan.cluster.endpoint import endpoint_of
 from moyai.plan.graph import Made, Plan
-from moyai.plan.nodes import Node
+from moyai.plan.nodes import PlannedNode
 from moyai.plan.observed import AccountFacts
 from moyai.plan.rules import API_PORT
 from moyai.plan.steps import CreateServer
@@ -72,7 +72,7 @@ def server_content(step: CreateServer, facts: ClusterFacts, *, made: Made, secre
     return ServerContent(text, {**metadata, UNSEALING_KEY: secrets.unsealing_key})
 
 
-def _node_facts(node: Node, facts: ClusterFacts, *, made: Made, secrets: Secrets) -> user_data.NodeFacts:
+def _node_facts(node: PlannedNode, facts: ClusterFacts, *, made: Made, secrets: Secrets) -> user_data.NodeFacts:
     pool = next((pool for pool in facts.cluster.spec.node_pools if pool.name == node.pool), None)
     return user_data.NodeFacts(
         cluster=facts.cluster,
@@ -86,7 +86,7 @@ def _node_facts(node: Node, facts: ClusterFacts, *, made: Made, secrets: Secrets
     )
 
 
-def _manifests(addon: Addon, node: Node, facts: ClusterFacts, *, made: Made, secrets: Secrets) -> str:
+def _manifests(addon: Addon, node: PlannedNode, facts: ClusterFacts, *, made: Made, secrets: Secrets) -> str:
     if addon.manifests is None:
         return ""
     choices = facts.plan.choices

@@ -21,7 +21,7 @@ from moyai.bootstrap import kubeadm
 from moyai.bootstrap.pki import Pki, seal
 from moyai.core import yamltext
 from moyai.core.errors import Terminal
-from moyai.plan.nodes import Node
+from moyai.plan.nodes import PlannedNode
 from moyai.plan.pod_network import pod_network_of
 from moyai.plan.rules import API_PORT
 from moyai.spec.model import Cluster, NodePool
@@ -36,7 +36,7 @@ class NodeFacts:
     """What both kinds of nodes are told. ``mtu``: of the node network. ``mirror``: URL of a registry mirror, empty for none."""
 
     cluster: Cluster
-    node: Node
+    node: PlannedNode
     control_plane_address: str
     pki: Pki = field(repr=False)
     token: str = field(repr=False)

@@ -18,7 +18,7 @@ from moyai.cli.display import reporter as display
 from moyai.core.errors import MoyaiError, UsageError
 from moyai.core.graph import Task, run_graph
 from moyai.core.paths import Paths, default_paths
-from moyai.core.progress import Reporter, Step
+from moyai.core.progress import Progress, Reporter
 from moyai.images import node_image
 from moyai.localcloud import env, packages
 from moyai.localcloud import start_stop as local
@@ -73,7 +73,7 @@ def ensure_cluster_base(name: str, paths: Paths, reporter: Reporter, config: Loc
     config = config or local.recorded(CloudPaths(paths.cloud(name))) or LocalCloudConfig(name)
     toolchain = Toolchain(paths, reporter)
 
-    def upload(results: Mapping[str, Any], step: Step) -> Cloud:
+    def upload(results: Mapping[str, Any], step: Progress) -> Cloud:
         # two at once would both find it missing
         with local.locked(name, reporter):
             return _upload(name, results[node_image.NODE], step)
@@ -122,7 +122,7 @@ def cloud_tasks(
     local.require_root()
     registry = TASK_PREFIX + "registry"
 
-    def start(results: Mapping[str, Any], _: Step) -> None:
+    def start(results: Mapping[str, Any], _: Progress) -> None:
         local.up(config, paths, reporter=reporter, registry=results[registry].files["registry"], use_snapshot=use_snapshot)
 
     return [
@@ -147,7 +147,7 @@ def _toolchain_tasks(toolchain: Toolchain, names: Sequence[str]) -> list[Task]:
     return [*toolchain.tasks(plain), *(toolchain.tasks(compiled, after=(PACKAGES,)) if compiled else [])]
 
 
-def _upload(name: str, image: node_image.NodeImage, step: Step) -> Cloud:
+def _upload(name: str, image: node_image.NodeImage, step: Progress) -> Cloud:
     """Put the node image into the local cloud; returns the cloud."""
     # imported here: openstacksdk takes a third of a second, and nothing else in this module needs it
     from moyai.cloud.openstack import connect
@@ -163,7 +163,7 @@ def _upload(name: str, image: node_image.NodeImage, step: Step) -> Cloud:
     return cloud
 
 
-def _push(config: LocalCloudConfig, archive: Path, step: Step) -> None:
+def _push(config: LocalCloudConfig, archive: Path, step: Progress) -> None:
     from moyai.images.registry import Registry
 
     try:

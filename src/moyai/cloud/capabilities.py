@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Protocol
 
 from moyai.cloud.load_balancers import LoadBalancers
 from moyai.cloud.model import (
@@ -38,6 +38,7 @@ from moyai.cloud.model import (
     VolumeType,
 )
 from moyai.core.errors import Terminal
+from moyai.core.keys import Kind
 
 
 class Capability(StrEnum):
@@ -121,13 +122,10 @@ class Machines(Protocol):
     def delete_keypair(self, name: str) -> None: ...
 
 
-#: What can be tagged after the fact: a crash between making and tagging leaves these untagged.
-Taggable = Literal["network", "subnet", "router", "port", "security_group", "floating_ip"]
-
-
 class Tags(Protocol):
-    def add_tags(self, kind: Taggable, object_id: str, tags: Sequence[str]) -> None:
-        """Add tags to an object that exists; tags already there stay."""
+    def add_tags(self, kind: Kind, object_id: str, tags: Sequence[str]) -> None:
+        """Add tags to an object that exists; tags already there stay. Networks, subnets, routers,
+        ports, security groups and floating IPs can be tagged after the fact: a crash may leave them untagged."""
         ...
 
 

@@ -13,6 +13,8 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Literal
 
+from moyai.core.keys import Kind
+
 #: Stands for a date that the cloud did not tell.
 LONG_AGO = datetime.fromtimestamp(0, UTC)
 
@@ -324,8 +326,9 @@ class VolumeType:
 
 @dataclass(frozen=True)
 class Quota:
-    """One limit: ``limit`` -1 means none. ``name`` as the cloud calls it (``cores``, ``port`` …)."""
+    """One limit: ``limit`` -1 means none. ``name``: the cloud's own word. ``kind``: what it counts, None for anything else."""
 
     name: str
     limit: int
     used: int = 0
+    kind: Kind | None = None

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
-from moyai.core.progress import Reporter, Step
+from moyai.core.progress import Progress, Reporter
 
 #: What a task gets: the results of all finished tasks by name, and its own step to report progress to.
-TaskFunction = Callable[[Mapping[str, Any], Step], Any]
+TaskFunction = Callable[[Mapping[str, Any], Progress], Any]
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,9 @@ class Kind(StrEnum):
     VOLUME = "volume"
     SNAPSHOT = "snapshot"
     IMAGE = "image"
+    #: What quotas count besides objects.
+    CPU = "CPU"
+    MEMORY = "MB of memory"
     #: A Node object in Kubernetes.
     NODE = "node"
     #: A bootstrap token in Kubernetes.
@@ -43,6 +46,11 @@ class Kind(StrEnum):
     STORAGE_CLASS = "storage class"
     #: A state that a step waits for.
     CONDITION = "condition"
+
+    @property
+    def plural(self) -> str:
+        """The word for several of them."""
+        return str(self) if self in (Kind.RULES, Kind.ROUTES, Kind.MEMORY) else f"{self}s"
 
 
 @dataclass(frozen=True, order=True)

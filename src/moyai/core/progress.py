@@ -27,7 +27,7 @@ class Event:
     seconds: float = 0.0
 
 
-class Step:
+class Progress:
     """A step under way: code inside it calls ``progress``."""
 
     def __init__(self, name: str, emit: Callable[[Event], None], elapsed: Callable[[], float]) -> None:
@@ -68,7 +68,7 @@ class Reporter:
         self.emit(Event("skipped", name, why))
 
     @contextmanager
-    def step(self, name: str, detail: str = "") -> Generator[Step]:
+    def step(self, name: str, detail: str = "") -> Generator[Progress]:
         """Time a step and report its start and its end; an exception passes through, reported as failed."""
         start = self._clock.monotonic()
 
@@ -77,7 +77,7 @@ class Reporter:
 
         self.emit(Event("started", name, detail))
         try:
-            yield Step(name, self.emit, elapsed)
+            yield Progress(name, self.emit, elapsed)
         except BaseException as error:
             self.emit(Event("failed", name, str(error) or type(error).__name__, seconds=elapsed()))
             raise

@@ -21,7 +21,7 @@ Mode = Literal[
 
 
 @dataclass(frozen=True)
-class Access:
+class VolumeAccess:
     """One way of use. ``fs_type`` and ``flags`` are for file systems only; with an empty ``fs_type`` the driver chooses."""
 
     mode: Mode
@@ -43,7 +43,7 @@ class Access:
         return self.fs_type or EXT4
 
 
-def wrong(access: Access) -> str:
+def wrong(access: VolumeAccess) -> str:
     """Why a volume of this driver cannot be used in this way; empty when it can."""
     if access.mode == "UNKNOWN":
         return "no access mode given"
@@ -57,7 +57,7 @@ def wrong(access: Access) -> str:
     return ""
 
 
-def check(accesses: tuple[Access, ...]) -> None:
+def check(accesses: tuple[VolumeAccess, ...]) -> None:
     """INVALID_ARGUMENT where one of them is missing or cannot be."""
     if not accesses:
         raise Refused("INVALID_ARGUMENT", "no volume capability given")

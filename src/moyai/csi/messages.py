@@ -6,29 +6,29 @@ from collections.abc import Iterable
 from typing import cast, get_args
 
 from moyai.cloud.model import LONG_AGO, DiskState, Snapshot, Volume
-from moyai.csi.access_modes import Access, Mode
+from moyai.csi.access_modes import Mode, VolumeAccess
 from moyai.csi.errors import Refused
 from moyai.csi.names import BLANK, ZONE_KEY
 from moyai.csi.proto import csi_pb2 as pb
 from moyai.csi.sizes import GIB, Range
 
 
-def access(capability: pb.VolumeCapability) -> Access:
+def access(capability: pb.VolumeCapability) -> VolumeAccess:
     kind = capability.WhichOneof("access_type")
     if kind is None:
         raise Refused("INVALID_ARGUMENT", "a volume capability says neither mount nor block")
     name = pb.VolumeCapability.AccessMode.Mode.Name(capability.access_mode.mode)
     mode = cast("Mode", name if name in get_args(Mode) else "UNKNOWN")
     if kind == "block":
-        return Access(mode, block=True)
-    return Access(mode, fs_type=capability.mount.fs_type.lower(), flags=tuple(capability.mount.mount_flags))
+        return VolumeAccess(mode, block=True)
+    return VolumeAccess(mode, fs_type=capability.mount.fs_type.lower(), flags=tuple(capability.mount.mount_flags))
 
 
-def accesses(capabilities: Iterable[pb.VolumeCapability]) -> tuple[Access, ...]:
+def accesses(capabilities: Iterable[pb.VolumeCapability]) -> tuple[VolumeAccess, ...]:
     return tuple(access(one) for one in capabilities)
 
 
-def one_access(has: bool, capability: pb.VolumeCapability) -> Access:
+def one_access(has: bool, capability: pb.VolumeCapability) -> VolumeAccess:
     """A capability that must be given."""
     if not has:
         raise Refused("INVALID_ARGUMENT", "no volume capability given")

@@ -17,7 +17,7 @@ from typing import Any
 from moyai.core.errors import Terminal
 from moyai.core.graph import Task, run_graph
 from moyai.core.paths import Paths
-from moyai.core.progress import Reporter, Step
+from moyai.core.progress import Progress, Reporter
 from moyai.images import recipes, references, rootfs
 from moyai.images.cache import Cache, digest_of_folder, key_of, remove
 from moyai.images.containerd_store import import_images
@@ -82,14 +82,14 @@ def tasks(paths: Paths, *, after: tuple[str, ...] = ()) -> list[Task]:
     cache = Cache(paths.images)
     programs = tuple(TASK_PREFIX + name for name in COMPONENTS)
 
-    def base(results: Mapping[str, Any], step: Step) -> Path:
+    def base(results: Mapping[str, Any], step: Progress) -> Path:
         components = {name: results[TASK_PREFIX + name] for name in COMPONENTS}
         return _base(cache, components, results[ROOT], results[PROXY], step.progress)
 
-    def node(results: Mapping[str, Any], step: Step) -> NodeImage:
+    def node(results: Mapping[str, Any], step: Progress) -> NodeImage:
         return _node(cache, results[TASK_PREFIX + "containerd"], results[BASE], results[MOYAI], step.progress)
 
-    def tools(_: Mapping[str, Any], step: Step) -> Path:
+    def tools(_: Mapping[str, Any], step: Progress) -> Path:
         return recipes.debian_tree(cache, "kube-proxy", packages=recipes.KUBE_PROXY_PACKAGES, on_line=step.progress)
 
     return [

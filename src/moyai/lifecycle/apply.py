@@ -17,7 +17,7 @@ import yaml
 
 from moyai.core.clock import Clock
 from moyai.core.errors import NotFound, Terminal, UsageError
-from moyai.core.progress import Step as Progress
+from moyai.core.progress import Progress
 from moyai.kube.objects import Service, parse_deployment, parse_service
 from moyai.kube.objects.meta import part, text
 from moyai.kube.quick import KubeApi

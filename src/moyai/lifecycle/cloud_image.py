@@ -7,7 +7,7 @@ from pathlib import Path
 
 from moyai.cloud.capabilities import Cloud
 from moyai.cloud.model import Image, Power
-from moyai.core.progress import Step as Progress
+from moyai.core.progress import Progress
 
 _KEY_PROPERTY = "moyai_key"
 

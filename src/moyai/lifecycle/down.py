@@ -18,8 +18,7 @@ from moyai.core.clock import Clock, SystemClock
 from moyai.core.errors import MoyaiError, Terminal, UsageError, one_line
 from moyai.core.keys import Kind
 from moyai.core.paths import Paths
-from moyai.core.progress import Reporter
-from moyai.core.progress import Step as Progress
+from moyai.core.progress import Progress, Reporter
 from moyai.kube.quick import KubeApi
 from moyai.lifecycle import execute, observe
 from moyai.lifecycle.clusters import open_api

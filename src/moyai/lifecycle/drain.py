@@ -11,7 +11,7 @@ from contextlib import suppress
 
 from moyai.core.clock import Clock
 from moyai.core.errors import NotFound, Retriable, Terminal
-from moyai.core.progress import Step as Progress
+from moyai.core.progress import Progress
 from moyai.core.waiting import NotYet, until
 from moyai.kube.objects import Pod, parse_attachment, parse_pod
 from moyai.kube.quick import KubeApi

@@ -12,7 +12,7 @@ from contextlib import suppress
 
 from moyai.core.clock import Clock
 from moyai.core.errors import MoyaiError
-from moyai.core.progress import Step as Progress
+from moyai.core.progress import Progress
 from moyai.core.waiting import NotYet, until
 from moyai.csi.names import DRIVER
 from moyai.kube.objects import parse_attachment, parse_node, parse_pod, parse_volume

@@ -6,7 +6,7 @@ from contextlib import suppress
 
 from moyai.core.clock import Clock
 from moyai.core.errors import MoyaiError
-from moyai.core.progress import Step as Progress
+from moyai.core.progress import Progress
 from moyai.core.waiting import NotYet, until
 from moyai.kube.objects import Service, parse_service
 from moyai.kube.quick import KubeApi

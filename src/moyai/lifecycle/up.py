@@ -20,8 +20,7 @@ from moyai.cloud.capabilities import Capability, Cloud
 from moyai.core.clock import Clock, SystemClock
 from moyai.core.ids import new_uid
 from moyai.core.paths import Paths
-from moyai.core.progress import Reporter
-from moyai.core.progress import Step as Progress
+from moyai.core.progress import Progress, Reporter
 from moyai.lifecycle import execute, observe
 from moyai.lifecycle.clusters import open_api
 from moyai.lifecycle.record import Record, locked

@@ -14,7 +14,7 @@ from moyai.cloud.model import Power, Server
 from moyai.core.clock import Clock
 from moyai.core.errors import MoyaiError, Terminal
 from moyai.core.ids import cluster_tag
-from moyai.core.progress import Step as Progress
+from moyai.core.progress import Progress
 from moyai.core.waiting import NotYet, until
 from moyai.core.waiting import Stopped as Stopped
 from moyai.kube.objects import Node, parse_daemon_set, parse_deployment, parse_node, parse_pod

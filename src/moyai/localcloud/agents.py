@@ -9,7 +9,7 @@ from typing import Any
 
 from moyai.core.clock import Clock
 from moyai.core.errors import MoyaiError
-from moyai.core.progress import Step
+from moyai.core.progress import Progress
 from moyai.core.waiting import NotYet, until
 from moyai.localcloud.api import Api
 from moyai.localcloud.layout import LocalCloudConfig
@@ -53,7 +53,7 @@ def listing(api: Api) -> list[ServiceAgent]:
         return [agent for answer in answers for agent in answer.result()]
 
 
-def wait(config: LocalCloudConfig, api: Api, *, clock: Clock, step: Step, timeout: float) -> None:
+def wait(config: LocalCloudConfig, api: Api, *, clock: Clock, step: Progress, timeout: float) -> None:
     """Return once all that is expected is alive. Raises MoyaiError that names what is not."""
 
     def whole() -> bool | NotYet:

@@ -19,7 +19,7 @@ from pathlib import Path
 import moyai
 from moyai.core.errors import MoyaiError
 from moyai.core.paths import Paths
-from moyai.core.progress import Step
+from moyai.core.progress import Progress
 from moyai.linux.process import ProcessError, run, stream
 
 PYTHON = "3.11"
@@ -114,7 +114,7 @@ def find(paths: Paths) -> OpenStackEnv | None:
     return env if (env.root / _MARKER).exists() else None
 
 
-def ensure(paths: Paths, step: Step | None = None) -> OpenStackEnv:
+def ensure(paths: Paths, step: Progress | None = None) -> OpenStackEnv:
     """Install the environment unless it is there. Needs a package index (or uv's cache) only when it is not.
 
     Raises MoyaiError when uv is missing, or the installation or a patch fails; what was half done is done anew next time.
@@ -136,7 +136,7 @@ def uv_program() -> str:
     return found
 
 
-def _install(env: OpenStackEnv, step: Step | None) -> None:
+def _install(env: OpenStackEnv, step: Progress | None) -> None:
     def say(text: str, fraction: float) -> None:
         if step:
             step.progress(text, fraction)

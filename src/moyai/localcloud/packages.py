@@ -14,7 +14,7 @@ from importlib import resources
 from pathlib import Path
 
 from moyai.core.errors import MoyaiError
-from moyai.core.progress import Step
+from moyai.core.progress import Progress
 from moyai.linux.process import ProcessError, run, stream
 
 #: Daemons that these packages would enable at boot.
@@ -40,7 +40,7 @@ def missing(wanted: Sequence[str]) -> list[str]:
     return [name for name in dict.fromkeys(wanted) if name not in installed]
 
 
-def ensure(step: Step, *, extra: Sequence[str] = ()) -> list[str]:
+def ensure(step: Progress, *, extra: Sequence[str] = ()) -> list[str]:
     """Install what is missing of ``names()`` and ``extra``; returns what was installed.
 
     Raises MoyaiError when the package sources do not answer or do not have a package.

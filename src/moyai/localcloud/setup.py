@@ -14,7 +14,7 @@ from typing import Any
 from moyai.core.clock import Clock
 from moyai.core.errors import Conflict, MoyaiError
 from moyai.core.graph import Task
-from moyai.core.progress import Step
+from moyai.core.progress import Progress
 from moyai.core.waiting import NotYet, until
 from moyai.linux.process import ProcessError, run
 from moyai.localcloud import database
@@ -62,7 +62,7 @@ class Setup:
 
     def tasks(self) -> list[Task]:
         def schema(name: str, work: Callable[[], None]) -> Task:
-            def task(_: Mapping[str, Any], step: Step) -> None:
+            def task(_: Mapping[str, Any], step: Progress) -> None:
                 work()
                 step.progress("tables made; starting")
                 self._control.release([service for service in STARTS[name] if service in self._names()])
@@ -90,7 +90,7 @@ class Setup:
 
     # ---- databases
 
-    def _databases(self, _: Mapping[str, Any], step: Step) -> None:
+    def _databases(self, _: Mapping[str, Any], step: Progress) -> None:
         paths = self._context.paths
         step.progress("MariaDB")
         database.install(paths)
@@ -160,7 +160,7 @@ INSERT INTO host_mappings (created_at, cell_id, host) VALUES {hosts};
 
     # ---- users and catalog
 
-    def _catalog(self, _: Mapping[str, Any], step: Step) -> None:
+    def _catalog(self, _: Mapping[str, Any], step: Progress) -> None:
         context, api = self._context, self._api
         step.progress("waits for Keystone")
         self._control.wait_ready(["keystone"], 120)
@@ -204,7 +204,7 @@ INSERT INTO host_mappings (created_at, cell_id, host) VALUES {hosts};
 
     # ---- what users find in their cloud
 
-    def _network(self, _: Mapping[str, Any], step: Step) -> None:
+    def _network(self, _: Mapping[str, Any], step: Progress) -> None:
         config, api = self._context.config, self._api
         step.progress("waits for Neutron")
         self._control.wait_ready(["neutron-server"], 120)
@@ -227,7 +227,7 @@ INSERT INTO host_mappings (created_at, cell_id, host) VALUES {hosts};
         }
         api.post("neutron", "/v2.0/subnets", body={"subnet": subnet})
 
-    def _volume_types(self, _: Mapping[str, Any], step: Step) -> None:
+    def _volume_types(self, _: Mapping[str, Any], step: Progress) -> None:
         api = self._api
         step.progress("waits for Cinder")
         self._control.wait_ready(["cinder-api"], 120)
@@ -236,7 +236,7 @@ INSERT INTO host_mappings (created_at, cell_id, host) VALUES {hosts};
             kind = {"name": name, "extra_specs": {"volume_backend_name": BACKEND_NAME, **more}}
             self._patiently(lambda kind=kind: api.post("cinder", f"/v3/{project}/types", body={"volume_type": kind}))
 
-    def _compute(self, _: Mapping[str, Any], step: Step) -> None:
+    def _compute(self, _: Mapping[str, Any], step: Progress) -> None:
         api, paths, hypervisors = self._api, self._context.paths, self._context.config.hypervisors
         step.progress("waits for Nova")
         self._control.wait_ready(["nova-api"], 120)

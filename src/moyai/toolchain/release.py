@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from moyai import __version__
 from moyai.core.errors import MoyaiError, Retriable
-from moyai.core.progress import Step
+from moyai.core.progress import Progress
 from moyai.toolchain.pins import Pin, Release
 
 #: How long a host may take to answer, in seconds; after that it counts as out of reach.
@@ -81,7 +81,7 @@ def answers(url: str) -> bool:
         return False
 
 
-def fetch(pin: Pin, release: Release, *, target: Path, step: Step) -> str:
+def fetch(pin: Pin, release: Release, *, target: Path, step: Progress) -> str:
     """Fetch the release file, check it, put the pinned programs into ``target``; returns where they came from.
 
     Raises ChecksumMismatch, Retriable when the host stops answering, MoyaiError when a program is not in the archive.

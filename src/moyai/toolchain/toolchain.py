@@ -14,7 +14,7 @@ from typing import Any, Literal
 from moyai.core.errors import MoyaiError, Retriable, UsageError
 from moyai.core.graph import Task, run_graph
 from moyai.core.paths import Paths
-from moyai.core.progress import Reporter, Step
+from moyai.core.progress import Progress, Reporter
 from moyai.toolchain.component_store import Component, ComponentStore
 from moyai.toolchain.golang import GoToolchain
 from moyai.toolchain.pins import Architecture, Pin, Pins, Release, architecture, load_pins
@@ -103,7 +103,7 @@ class Toolchain:
         """
         return [Task(TASK_PREFIX + name, self._run(name), after) for name in (names or list(self._pins.components))]
 
-    def get(self, name: str, step: Step) -> Component:
+    def get(self, name: str, step: Progress) -> Component:
         """One component, got if it is missing; progress goes to ``step``."""
         if found := self.find(name):
             return found
@@ -124,7 +124,7 @@ class Toolchain:
         """Remove older versions, and sources and compiled packages; returns the folders and the bytes of the latter."""
         return self._store.remove_others(self._pins.components), self._go.clean()
 
-    def _run(self, name: str) -> Callable[[Mapping[str, Any], Step], Component]:
+    def _run(self, name: str) -> Callable[[Mapping[str, Any], Progress], Component]:
         self._pin(name) if name != GO else None
         return lambda _, step: self.get(name, step)
 
@@ -134,7 +134,7 @@ class Toolchain:
             raise UsageError(f"no component is called {name!r}", hint=f"there are {', '.join(self.names)}")
         return pin
 
-    def _fill(self, pin: Pin, target: Path, step: Step) -> str:
+    def _fill(self, pin: Pin, target: Path, step: Progress) -> str:
         if pin.release and self._from_release(pin, pin.release):
             try:
                 return fetch(pin, pin.release, target=target, step=step)

@@ -15,6 +15,7 @@ from typing import assert_never
 from moyai.cloud.model import FloatingIP
 from moyai.core.errors import NotFound, UsageError
 from moyai.core.ids import KEEP_TAG, ClusterIdentity, cluster_tag
+from moyai.core.keys import Kind
 from moyai.plan.floating_ips import (
     AddressChange,
     AddressPlan,
@@ -135,7 +136,7 @@ class FloatingIPs:
                 await self._call(self._cloud.addresses.delete_floating_ip, change.id)
                 self._all.drop(change.id)
             case KeepAddress():
-                await self._call(self._cloud.tags.add_tags, "floating_ip", change.id, [KEEP_TAG])
+                await self._call(self._cloud.tags.add_tags, Kind.FLOATING_IP, change.id, [KEEP_TAG])
                 self._all.forget()
             case CreateAddress():
                 raise AssertionError("created apart, for it alone has a result")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from moyai.cloud.memory.session import Service, api
+from moyai.cloud.memory.session import MemoryApi, api
 from moyai.core.errors import Conflict, Terminal
 
 
-class MemoryAccount(Service):
+class MemoryAccount(MemoryApi):
     service = "account"
 
     #: Documentation's addresses (RFC 5737): nothing answers there.
@@ -32,7 +32,7 @@ class MemoryAccount(Service):
         return self.mirror
 
 
-class MemoryCredentials(Service):
+class MemoryCredentials(MemoryApi):
     service = "credentials"
 
     @api

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
-from moyai.cloud.memory.session import Service, api
+from moyai.cloud.memory.session import MemoryApi, api
 from moyai.cloud.memory.store import Store
 from moyai.cloud.model import Address, FloatingIP, Port, Power
 from moyai.core.errors import Conflict, NotFound
 
 
-class MemoryAddresses(Service):
+class MemoryAddresses(MemoryApi):
     service = "addresses"
 
     @api

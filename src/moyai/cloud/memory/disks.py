@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from moyai.cloud.memory.session import Service, api
+from moyai.cloud.memory.session import MemoryApi, api
 from moyai.cloud.memory.store import DISK_QUOTAS
 from moyai.cloud.model import Attachment, DiskState, Quota, Snapshot, Volume, VolumeType
 from moyai.core.errors import Conflict, NotFound, Terminal
 
 
-class MemoryDisks(Service):
+class MemoryDisks(MemoryApi):
     service = "disks"
 
     @api
@@ -188,7 +188,9 @@ class MemoryDisks(Service):
 
     @api
     def quotas(self) -> list[Quota]:
-        return [Quota(name, self._store.limits.get(name, -1), self._store.used[name]) for name in DISK_QUOTAS]
+        return [
+            Quota(name, self._store.limits.get(name, -1), self._store.used[name], kind) for name, kind in DISK_QUOTAS.items()
+        ]
 
 
 def attached(volume: Volume, server_id: str, attachment_id: str) -> Volume:

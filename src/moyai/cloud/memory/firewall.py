@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
-from moyai.cloud.memory.session import Service, api
+from moyai.cloud.memory.session import MemoryApi, api
 from moyai.cloud.memory.store import rule_key
 from moyai.cloud.model import SecurityGroup, SecurityGroupRule
 from moyai.core.errors import Conflict, Terminal
 
 
-class MemoryFirewall(Service):
+class MemoryFirewall(MemoryApi):
     service = "firewall"
 
     @api

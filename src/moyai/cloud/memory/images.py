@@ -6,11 +6,11 @@ import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
-from moyai.cloud.memory.session import Service, api
+from moyai.cloud.memory.session import MemoryApi, api
 from moyai.cloud.model import Image
 
 
-class MemoryImages(Service):
+class MemoryImages(MemoryApi):
     service = "images"
 
     @api

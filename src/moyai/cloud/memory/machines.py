@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from moyai.cloud.memory.addresses import show_addresses
 from moyai.cloud.memory.disks import attached, detached, disk_at
-from moyai.cloud.memory.session import Service, Session, api
+from moyai.cloud.memory.session import MemoryApi, Session, api
 from moyai.cloud.model import Activity, DiskState, Evidence, Flavor, Port, PortUse, Power, Server
 from moyai.core.errors import Conflict, QuotaExceeded, Terminal
 
@@ -15,7 +15,7 @@ from moyai.core.errors import Conflict, QuotaExceeded, Terminal
 _PROVIDER = "memory:///"
 
 
-class MemoryMachines(Service):
+class MemoryMachines(MemoryApi):
     service = "machines"
 
     def __init__(self, session: Session) -> None:

@@ -6,12 +6,12 @@ import ipaddress
 from collections.abc import Collection
 from dataclasses import replace
 
-from moyai.cloud.memory.session import Service, api
+from moyai.cloud.memory.session import MemoryApi, api
 from moyai.cloud.model import Route, Router
 from moyai.core.errors import Terminal
 
 
-class MemoryPodRouting(Service):
+class MemoryPodRouting(MemoryApi):
     service = "pod_routing"
 
     @api

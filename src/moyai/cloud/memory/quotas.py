@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from moyai.cloud.memory.session import Service, api
+from moyai.cloud.memory.session import MemoryApi, api
 from moyai.cloud.memory.store import QUOTAS
 from moyai.cloud.model import Quota
 
 
-class MemoryQuotas(Service):
+class MemoryQuotas(MemoryApi):
     service = "quotas"
 
     @api
     def quotas(self) -> list[Quota]:
-        return [Quota(name, self._store.limits.get(name, -1), self._store.used[name]) for name in QUOTAS]
+        return [Quota(name, self._store.limits.get(name, -1), self._store.used[name], kind) for name, kind in QUOTAS.items()]

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from moyai.cloud.memory.session import Service, api
+from moyai.cloud.memory.session import MemoryApi, api
 from moyai.cloud.model import Port, PortUse, Router, Subnet
 from moyai.core.errors import Conflict, Terminal
 
 
-class MemoryRouters(Service):
+class MemoryRouters(MemoryApi):
     service = "networks"
 
     @api

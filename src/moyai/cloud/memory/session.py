@@ -14,7 +14,7 @@ from moyai.core.errors import MoyaiError, NotFound, Terminal
 
 P = ParamSpec("P")
 R = TypeVar("R")
-S = TypeVar("S", bound="Service")
+S = TypeVar("S", bound="MemoryApi")
 Item = TypeVar("Item")
 E = TypeVar("E", bound=MoyaiError)
 
@@ -45,7 +45,7 @@ class Session:
                 raise failure.error
 
 
-class Service:
+class MemoryApi:
     """One capability over the store. ``service``: what its calls are counted under (``service.method``)."""
 
     service: ClassVar[str]

@@ -9,7 +9,7 @@ import heapq
 import itertools
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from ipaddress import IPv4Network, ip_address, ip_network
 from typing import Any
 from uuid import UUID
@@ -36,6 +36,7 @@ from moyai.cloud.model import (
 )
 from moyai.core.clock import Clock
 from moyai.core.errors import QuotaExceeded
+from moyai.core.keys import Kind
 
 FLAVORS = (
     Flavor("1", "m1.tiny", 1, 512, 5),
@@ -48,20 +49,20 @@ VOLUME_TYPES = (
 )
 #: The external network's addresses: none of them is in use anywhere (RFC 2544).
 PUBLIC = IPv4Network("198.18.0.0/15")
-#: Of machines and networks, and of disks, by the names that OpenStack has for them.
-QUOTAS = (
-    "cores",
-    "ram",
-    "instances",
-    "network",
-    "subnet",
-    "router",
-    "port",
-    "floatingip",
-    "security_group",
-    "security_group_rule",
-)
-DISK_QUOTAS = ("volumes", "gigabytes", "snapshots")
+#: Of machines and networks, and of disks: a quota's name, which is OpenStack's, and what it counts.
+QUOTAS: Mapping[str, Kind | None] = {
+    "cores": Kind.CPU,
+    "ram": Kind.MEMORY,
+    "instances": Kind.SERVER,
+    "network": Kind.NETWORK,
+    "subnet": Kind.SUBNET,
+    "router": Kind.ROUTER,
+    "port": Kind.PORT,
+    "floatingip": Kind.FLOATING_IP,
+    "security_group": Kind.SECURITY_GROUP,
+    "security_group_rule": Kind.RULES,
+}
+DISK_QUOTAS: Mapping[str, Kind | None] = {"volumes": Kind.VOLUME, "gigabytes": None, "snapshots": Kind.SNAPSHOT}
 
 
 class Store:

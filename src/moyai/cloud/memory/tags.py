@@ -6,28 +6,28 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from moyai.cloud.capabilities import Taggable
-from moyai.cloud.memory.session import Service, Session, api
+from moyai.cloud.memory.session import MemoryApi, Session, api
 from moyai.cloud.memory.table import Table
+from moyai.core.keys import Kind
 
 
-class MemoryTags(Service):
+class MemoryTags(MemoryApi):
     service = "tags"
 
     def __init__(self, session: Session) -> None:
         super().__init__(session)
         store = session.store
-        self._tables: dict[str, Table[Any]] = {
-            "network": store.networks,
-            "subnet": store.subnets,
-            "router": store.routers,
-            "port": store.ports,
-            "security_group": store.groups,
-            "floating_ip": store.floating_ips,
+        self._tables: dict[Kind, Table[Any]] = {
+            Kind.NETWORK: store.networks,
+            Kind.SUBNET: store.subnets,
+            Kind.ROUTER: store.routers,
+            Kind.PORT: store.ports,
+            Kind.SECURITY_GROUP: store.groups,
+            Kind.FLOATING_IP: store.floating_ips,
         }
 
     @api
-    def add_tags(self, kind: Taggable, object_id: str, tags: Sequence[str]) -> None:
+    def add_tags(self, kind: Kind, object_id: str, tags: Sequence[str]) -> None:
         table = self._tables[kind]
         found = self._find(table, object_id)
         if set(tags) <= set(found.tags):

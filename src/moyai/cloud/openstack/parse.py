@@ -30,6 +30,7 @@ from moyai.cloud.model import (
 )
 from moyai.cloud.openstack import disk_states
 from moyai.cloud.openstack import server_states as servers
+from moyai.core.keys import Kind
 
 Json = dict[str, Any]
 
@@ -304,6 +305,22 @@ def volume_type(data: Json) -> VolumeType:
 
 
 #: Of ``limits.absolute``: our name (the one in the cloud's quota messages) → field with the limit, field with the use.
+#: Quota → what it counts.
+_COUNTED = {
+    "cores": Kind.CPU,
+    "ram": Kind.MEMORY,
+    "instances": Kind.SERVER,
+    "key_pairs": Kind.KEY_PAIR,
+    "network": Kind.NETWORK,
+    "subnet": Kind.SUBNET,
+    "router": Kind.ROUTER,
+    "port": Kind.PORT,
+    "security_group": Kind.SECURITY_GROUP,
+    "security_group_rule": Kind.RULES,
+    "floatingip": Kind.FLOATING_IP,
+    "volumes": Kind.VOLUME,
+    "snapshots": Kind.SNAPSHOT,
+}
 _COMPUTE_LIMITS = {
     "cores": ("maxTotalCores", "totalCoresUsed"),
     "ram": ("maxTotalRAMSize", "totalRAMUsed"),
@@ -329,7 +346,7 @@ def volume_quotas(data: Json) -> list[Quota]:
 def _limits(data: Json, names: Mapping[str, tuple[str, str]]) -> list[Quota]:
     absolute = cast("Json", cast("Json", data.get("limits") or {}).get("absolute") or {})
     return [
-        Quota(name, int(absolute[limit]), int(absolute.get(used) or 0))
+        _quota(name, int(absolute[limit]), int(absolute.get(used) or 0))
         for name, (limit, used) in names.items()
         if absolute.get(limit) is not None
     ]
@@ -341,10 +358,14 @@ def network_quotas(data: Json) -> list[Quota]:
     for name, value in sorted(cast("Json", data.get("quota") or {}).items()):
         if isinstance(value, dict):
             row = cast("Json", value)
-            found.append(Quota(name, int(row["limit"]), int(row.get("used") or 0) + int(row.get("reserved") or 0)))
+            found.append(_quota(name, int(row["limit"]), int(row.get("used") or 0) + int(row.get("reserved") or 0)))
         elif isinstance(value, int):
-            found.append(Quota(name, value))
+            found.append(_quota(name, value, 0))
     return found
+
+
+def _quota(name: str, limit: int, used: int) -> Quota:
+    return Quota(name, limit, used, _COUNTED.get(name))
 
 
 def chunks(items: Iterable[str], size: int) -> list[list[str]]:

@@ -75,12 +75,12 @@ class CloudSession:
         self._override = override
         self.clock: Clock = clock or SystemClock()
         self._lock = threading.Lock()
-        self._services: dict[tuple[str, str], Service] = {}
+        self._services: dict[tuple[str, str], ServiceApi] = {}
 
-    def service(self, service_type: str, *, microversion: str = "") -> Service:
+    def service(self, service_type: str, *, microversion: str = "") -> ServiceApi:
         """The API of ``service_type`` (``compute``, ``network``, ``load-balancer`` …), the same object each time."""
         with self._lock:
-            return self._services.setdefault((service_type, microversion), Service(self, service_type, microversion))
+            return self._services.setdefault((service_type, microversion), ServiceApi(self, service_type, microversion))
 
     def endpoint(self, service_type: str) -> str:
         """Base address of a service's API, with its version; Terminal when the cloud has no such service."""
@@ -180,7 +180,7 @@ class CloudSession:
             raise Terminal(f"the cloud {self.name} refuses the credentials: {error}", operation=operation) from error
 
 
-class Service:
+class ServiceApi:
     """One API of the cloud: JSON in, JSON out, errors as ``core.errors``. From ``CloudSession.service``.
 
     ``operation`` says in words what is asked ("create port web-1"), for the error; ``object_id`` of what.

@@ -20,7 +20,7 @@ from moyai.cloud.model import DiskState, Power, Snapshot, Volume
 from moyai.core.backoff import Backoff
 from moyai.core.errors import Conflict, MoyaiError, NotFound, Retriable, Terminal
 from moyai.core.waiting import NotYet, auntil
-from moyai.csi.access_modes import Access, check
+from moyai.csi.access_modes import VolumeAccess, check
 from moyai.csi.controller import decide, zones
 from moyai.csi.controller.cloud_view import CloudView
 from moyai.csi.errors import Refused, refusal
@@ -41,7 +41,7 @@ class VolumeRequest:
     """A volume to provision. ``preferred``, ``requisite``: zones of machines; ``availability``: a zone of volumes."""
 
     name: str
-    accesses: tuple[Access, ...]
+    accesses: tuple[VolumeAccess, ...]
     size: Range = field(default_factory=Range)
     type_name: str = ""
     availability: str = ""

@@ -12,8 +12,8 @@ from typing import Any
 
 from moyai.core import yamltext
 from moyai.csi.manifests.classes import csi_driver, definitions, snapshot_class, storage_class
-from moyai.csi.manifests.controller import controller, snapshot_controller
-from moyai.csi.manifests.node import node
+from moyai.csi.manifests.controller_plugin import controller, snapshot_controller
+from moyai.csi.manifests.node_plugin import node
 from moyai.csi.manifests.objects import (
     CLASS,
     CONTROLLER,

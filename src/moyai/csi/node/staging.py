@@ -18,7 +18,7 @@ from typing import Literal
 
 from moyai.core.clock import Clock, SystemClock
 from moyai.core.waiting import NotYet, until
-from moyai.csi.access_modes import Access
+from moyai.csi.access_modes import VolumeAccess
 from moyai.csi.errors import Refused
 from moyai.csi.names import BLANK, DEVICE_PATH, EXT4, FILE_SYSTEMS, XFS
 from moyai.csi.node.disks import Damaged, Mount, NodeDisks, NotPermitted, Usage
@@ -60,7 +60,7 @@ class NodeWork:
     # ---- stage
 
     def stage(
-        self, volume_id: str, staging: str, access: Access, context: Mapping[str, str], published: Mapping[str, str]
+        self, volume_id: str, staging: str, access: VolumeAccess, context: Mapping[str, str], published: Mapping[str, str]
     ) -> None:
         device = self._wait_for_device(volume_id, published)
         if access.block:
@@ -76,7 +76,7 @@ class NodeWork:
         if kind == XFS and not access.read_only:
             self._filesystems.grow_mounted(device, staging, kind)
 
-    def _prepare(self, volume_id: str, device: str, access: Access, *, blank: bool) -> str:
+    def _prepare(self, volume_id: str, device: str, access: VolumeAccess, *, blank: bool) -> str:
         """A file system that is whole and as large as its device; its kind."""
         kind = self._filesystems.content(device)
         if not kind:
@@ -111,7 +111,7 @@ class NodeWork:
 
     # ---- publish
 
-    def publish(self, volume_id: str, staging: str, target: str, access: Access, *, read_only: bool) -> None:
+    def publish(self, volume_id: str, staging: str, target: str, access: VolumeAccess, *, read_only: bool) -> None:
         device = self._device(volume_id)
         if device is None:
             raise Refused("FAILED_PRECONDITION", f"volume {volume_id} is not attached to this node")
@@ -139,7 +139,7 @@ class NodeWork:
         self._mounts.make_folder(target)
         self._mounts.bind(staging, target, read_only=read_only)
 
-    def _grow_between_pods(self, volume_id: str, device: str, staging: str, access: Access) -> None:
+    def _grow_between_pods(self, volume_id: str, device: str, staging: str, access: VolumeAccess) -> None:
         """Grow an ext4 that is staged and that no pod uses. A note beside it lets a try after a crash mount it again."""
         note, staged = _note(staging), self._mounts.at(staging)
         if staged is not None:
@@ -274,7 +274,7 @@ def _note(staging: str) -> str:
     return f"{staging}.growing"
 
 
-def _options(kind: str, access: Access) -> list[str]:
+def _options(kind: str, access: VolumeAccess) -> list[str]:
     options = list(access.flags)
     if access.read_only:
         options.append("ro")

@@ -8,8 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from moyai.core.graph import Task, run_graph
-from moyai.core.progress import Reporter
-from moyai.core.progress import Step as Progress
+from moyai.core.progress import Progress, Reporter
 from moyai.lifecycle.execute.context import Context, Handler
 from moyai.lifecycle.execute.inside import Inside
 from moyai.lifecycle.execute.making import Making

@@ -14,7 +14,7 @@ from moyai.core.clock import Clock
 from moyai.core.errors import Terminal
 from moyai.core.ids import cluster_tag
 from moyai.core.keys import Key
-from moyai.core.progress import Step as Progress
+from moyai.core.progress import Progress
 from moyai.kube.quick import KubeApi
 from moyai.lifecycle.record import Record
 from moyai.lifecycle.waits import Abort

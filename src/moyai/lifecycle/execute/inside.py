@@ -8,7 +8,7 @@ from typing import cast
 from moyai.bootstrap import pki, user_data
 from moyai.core.files import write_private
 from moyai.core.ids import UNSEALING_KEY
-from moyai.core.progress import Step as Progress
+from moyai.core.progress import Progress
 from moyai.lifecycle.drain import drain, forget_node
 from moyai.lifecycle.execute.context import Context, Handler
 from moyai.lifecycle.storage_class import set_reclaim_policy

@@ -9,7 +9,7 @@ from typing import Protocol, TypeVar, cast
 from moyai.bootstrap.machine import ServerContent
 from moyai.core.errors import Conflict, NotFound, Retriable, Terminal
 from moyai.core.keys import Key
-from moyai.core.progress import Step as Progress
+from moyai.core.progress import Progress
 from moyai.lifecycle.execute.context import Context, Handler
 from moyai.lifecycle.execute.removing import insist
 from moyai.lifecycle.record_format import SECRET_NAMES
@@ -207,4 +207,4 @@ class Making:
         self._cloud.machines.start_server(step.server_id)
 
     def _adopt(self, step: s.Adopt, _: Progress) -> None:
-        self._cloud.tags.add_tags(step.kind, step.object_id, self._tags)
+        self._cloud.tags.add_tags(step.key.kind, step.object_id, self._tags)

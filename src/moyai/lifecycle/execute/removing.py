@@ -16,7 +16,7 @@ from moyai.core.clock import Clock
 from moyai.core.errors import Conflict, NotFound, Retriable, Terminal
 from moyai.core.ids import CLUSTER_TAG
 from moyai.core.keys import Kind
-from moyai.core.progress import Step as Progress
+from moyai.core.progress import Progress
 from moyai.core.waiting import NotYet, until
 from moyai.lifecycle.execute.context import Context, Handler
 from moyai.plan import steps as s

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import cast
 
 from moyai.core.errors import Terminal
-from moyai.core.progress import Step as Progress
+from moyai.core.progress import Progress
 from moyai.lifecycle import waits
 from moyai.lifecycle.execute.context import Context, Handler
 from moyai.plan import keys

@@ -18,9 +18,9 @@ from moyai.plan.cluster.endpoint import endpoint_of
 from moyai.plan.cluster.firewall import plan_firewall
 from moyai.plan.cluster.machines import flavor_notes, plan_machines
 from moyai.plan.cluster.network import plan_network
+from moyai.plan.cluster.reclaim_policy import plan_reclaim_policy
 from moyai.plan.cluster.removal import plan_removal, vacated
 from moyai.plan.cluster.requirements import capability_notes, check_capabilities, refuse_taken_name
-from moyai.plan.cluster.settings import plan_settings
 from moyai.plan.cluster.situation import Situation, leaving_nodes
 from moyai.plan.cluster.waits import plan_waits
 from moyai.plan.demands import choose
@@ -94,7 +94,7 @@ def plan_up(
         *plan_machines(now, endpoint, pods),
         *pods.steps(now.nodes, existing=now.existing, leaving=now.leaving),
         *plan_removal(now),
-        *plan_settings(now),
+        *plan_reclaim_policy(now),
     )
     steps = ordered((*steps, *plan_waits(now, steps, endpoint.reachable_by())))
     check_capacity(cluster, observed, steps, now.nodes, own_routes=pods.routes(now.nodes))

@@ -10,7 +10,7 @@ from moyai.plan import keys
 from moyai.plan import steps as s
 from moyai.plan.cluster.endpoint import Endpoint
 from moyai.plan.cluster.situation import Situation
-from moyai.plan.nodes import Node
+from moyai.plan.nodes import PlannedNode
 from moyai.plan.pod_network import PodNetwork
 
 
@@ -44,7 +44,7 @@ def plan_machines(now: Situation, endpoint: Endpoint, pods: PodNetwork) -> Itera
         yield s.RenewToken(key=keys.TOKEN, after=(s.reached(s.API),))
 
 
-def _replace(now: Situation, node: Node) -> Iterator[s.Step]:
+def _replace(now: Situation, node: PlannedNode) -> Iterator[s.Step]:
     """What must go before a machine is made again under its name."""
     server = now.existing.servers.get(node.name)
     if node.role == "control-plane" and now.recorded.ready:
@@ -61,7 +61,7 @@ def _replace(now: Situation, node: Node) -> Iterator[s.Step]:
         yield s.DeleteNode(key=keys.node_object(node.name), after=after, node=node.name)
 
 
-def _needs(node: Node, endpoint: Endpoint) -> tuple[s.StepId, ...]:
+def _needs(node: PlannedNode, endpoint: Endpoint) -> tuple[s.StepId, ...]:
     """What a machine is told before it is made, and what stands in its way."""
     own = [s.created(keys.port(node.name)), s.created(keys.KEY_PAIR)]
     own += [s.deleted(keys.server(node.name)), s.deleted(keys.node_object(node.name))]

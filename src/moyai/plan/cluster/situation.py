@@ -9,7 +9,7 @@ from moyai.plan.addons import Addon
 from moyai.plan.changes import Change
 from moyai.plan.demands import Choices
 from moyai.plan.existing import Existing
-from moyai.plan.nodes import Node
+from moyai.plan.nodes import PlannedNode
 from moyai.plan.observed import Observed, Recorded, owns
 from moyai.spec.model import Cluster, ClusterSpec
 
@@ -22,7 +22,7 @@ class Situation:
     observed: Observed
     recorded: Recorded
     choices: Choices
-    nodes: tuple[Node, ...]
+    nodes: tuple[PlannedNode, ...]
     existing: Existing
     leaving: tuple[str, ...] = ()
     addons: tuple[Addon, ...] = ()
@@ -33,7 +33,7 @@ class Situation:
         return self.cluster.spec
 
     @property
-    def control_planes(self) -> tuple[Node, ...]:
+    def control_planes(self) -> tuple[PlannedNode, ...]:
         return tuple(node for node in self.nodes if node.role == "control-plane")
 
     @property
@@ -47,7 +47,7 @@ class Situation:
         return server is not None and not server.power.broken
 
 
-def leaving_nodes(observed: Observed, recorded: Recorded, existing: Existing, nodes: Iterable[Node]) -> tuple[str, ...]:
+def leaving_nodes(observed: Observed, recorded: Recorded, existing: Existing, nodes: Iterable[PlannedNode]) -> tuple[str, ...]:
     """Names of nodes that exist, in whatever part, and are not among ``nodes``; the youngest first."""
     ports = {port.name for port in observed.ports if owns(recorded.uid, port) and port.use.deletable}
     seated = {name for name in recorded.seats if name in observed.kube_nodes}

@@ -11,7 +11,7 @@ from typing import Protocol
 from moyai.cloud.capabilities import Capability
 from moyai.cloud.model import SourceAddress
 from moyai.plan.existing import Existing
-from moyai.plan.nodes import Node
+from moyai.plan.nodes import PlannedNode
 from moyai.plan.pod_network.routes import RoutedPods
 from moyai.plan.steps import Step
 from moyai.spec.model import ClusterSpec
@@ -23,19 +23,19 @@ class PodNetwork(Protocol):
         """What the cloud must offer."""
         ...
 
-    def send_from(self, node: Node) -> tuple[SourceAddress, ...]:
+    def send_from(self, node: PlannedNode) -> tuple[SourceAddress, ...]:
         """Ranges that the node's port must be allowed to send from."""
         ...
 
-    def steps(self, nodes: Sequence[Node], *, existing: Existing, leaving: Sequence[str]) -> Iterator[Step]:
+    def steps(self, nodes: Sequence[PlannedNode], *, existing: Existing, leaving: Sequence[str]) -> Iterator[Step]:
         """What is to be done in the cloud."""
         ...
 
-    def routes(self, nodes: Sequence[Node]) -> int:
+    def routes(self, nodes: Sequence[PlannedNode]) -> int:
         """How many routes of the router it takes."""
         ...
 
-    def files(self, node: Node, *, mtu: int) -> Mapping[str, str]:
+    def files(self, node: PlannedNode, *, mtu: int) -> Mapping[str, str]:
         """What a node is configured with: path without the leading slash → text. ``mtu``: of the machines' network."""
         ...
 

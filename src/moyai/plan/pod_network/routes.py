@@ -12,22 +12,22 @@ from moyai.cloud.model import Route, SourceAddress
 from moyai.plan import keys
 from moyai.plan import steps as s
 from moyai.plan.existing import Existing
-from moyai.plan.nodes import Node
-from moyai.spec.model import Network
+from moyai.plan.nodes import PlannedNode
+from moyai.spec.model import NetworkSpec
 
 
 @dataclass(frozen=True)
 class RoutedPods:
-    network: Network
+    network: NetworkSpec
     needs: Capability | None = Capability.POD_ROUTING
 
-    def send_from(self, node: Node) -> tuple[SourceAddress, ...]:
+    def send_from(self, node: PlannedNode) -> tuple[SourceAddress, ...]:
         return (SourceAddress(node.pod_cidr),)
 
-    def routes(self, nodes: Sequence[Node]) -> int:
+    def routes(self, nodes: Sequence[PlannedNode]) -> int:
         return len(nodes)
 
-    def steps(self, nodes: Sequence[Node], *, existing: Existing, leaving: Sequence[str]) -> Iterator[s.Step]:
+    def steps(self, nodes: Sequence[PlannedNode], *, existing: Existing, leaving: Sequence[str]) -> Iterator[s.Step]:
         for node in nodes:
             port = existing.ports.get(node.name)
             if port is not None and {pair.address for pair in port.send_from} != {node.pod_cidr}:
@@ -45,7 +45,7 @@ class RoutedPods:
             after = tuple(s.deleted(keys.server(name)) for name in leaving)
             yield s.RemoveRoutes(key=keys.ROUTES, after=after, router_id=router.id, routes=stale)
 
-    def files(self, node: Node, *, mtu: int) -> Mapping[str, str]:
+    def files(self, node: PlannedNode, *, mtu: int) -> Mapping[str, str]:
         return {"etc/cni/net.d/10-moyai.conflist": conflist(node, mtu), "etc/moyai/masquerade.nft": masquerade(self.network)}
 
 
@@ -57,7 +57,7 @@ def within(destination: str, pods: IPv4Network) -> bool:
         return False
 
 
-def masquerade(network: Network) -> str:
+def masquerade(network: NetworkSpec) -> str:
     """The nftables table that hides pods behind their node's address for what leaves the cluster, and only for that."""
     inside = f"{{ {network.pod_cidr}, {network.node_cidr}, {network.service_cidr} }}"
     return (
@@ -69,7 +69,7 @@ def masquerade(network: Network) -> str:
     )
 
 
-def conflist(node: Node, mtu: int) -> str:
+def conflist(node: PlannedNode, mtu: int) -> str:
     """The node's pod network: a bridge with addresses of its own pod range; other nodes' pods are reached over the router."""
     return json.dumps(
         {

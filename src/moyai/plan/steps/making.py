@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from moyai.cloud.capabilities import Taggable
 from moyai.cloud.model import Route, SecurityGroupRule, SourceAddress
 from moyai.core.ids import Role
-from moyai.plan.nodes import Node
+from moyai.plan.nodes import PlannedNode
 from moyai.plan.steps.base import Step, Verb
 
 
@@ -106,7 +105,7 @@ class CreatePort(Step):
     """``send_from``: ranges that the port may send from besides its own address."""
 
     verb: ClassVar[Verb] = Verb.CREATE
-    node: Node
+    node: PlannedNode
     send_from: tuple[SourceAddress, ...] = ()
 
     @property
@@ -188,7 +187,7 @@ class CreateServer(Step):
     """``first``: this machine begins a new cluster; otherwise it joins the one that exists."""
 
     verb: ClassVar[Verb] = Verb.CREATE
-    node: Node
+    node: PlannedNode
     image_id: str
     flavor_id: str
     first: bool = False
@@ -210,7 +209,6 @@ class Adopt(Step):
     """Tag an object that an interrupted run left untagged."""
 
     verb: ClassVar[Verb] = Verb.ADOPT
-    kind: Taggable
     object_id: str
     name: str
 

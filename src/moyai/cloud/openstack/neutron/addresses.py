@@ -8,6 +8,7 @@ from typing import Any
 from moyai.cloud.model import FloatingIP
 from moyai.cloud.openstack import parse
 from moyai.cloud.openstack.neutron.parts import IDS_PER_QUERY, NeutronBase
+from moyai.core.keys import Kind
 
 
 class NeutronAddresses(NeutronBase):
@@ -38,7 +39,7 @@ class NeutronAddresses(NeutronBase):
             body["floating_ip_address"] = address
         if subnet_id:
             body["subnet_id"] = subnet_id
-        return parse.floating_ip(self._create("floating_ip", address or description, body, tags))
+        return parse.floating_ip(self._create(Kind.FLOATING_IP, address or description, body, tags))
 
     def associate_floating_ip(self, floating_ip_id: str, port_id: str | None) -> FloatingIP:
         changed = self._neutron.put(
@@ -50,4 +51,4 @@ class NeutronAddresses(NeutronBase):
         return parse.floating_ip(changed["floatingip"])
 
     def delete_floating_ip(self, floating_ip_id: str) -> None:
-        self._delete("floating_ip", floating_ip_id)
+        self._delete(Kind.FLOATING_IP, floating_ip_id)

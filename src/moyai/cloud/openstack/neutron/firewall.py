@@ -10,6 +10,7 @@ from moyai.cloud.model import SecurityGroup, SecurityGroupRule
 from moyai.cloud.openstack import parse
 from moyai.cloud.openstack.neutron.parts import IDS_PER_QUERY, NeutronBase
 from moyai.core.errors import Conflict
+from moyai.core.keys import Kind
 
 _TRIES = 4
 
@@ -26,10 +27,10 @@ class NeutronFirewall(NeutronBase):
         return [parse.security_group(row) for row in rows]
 
     def create_security_group(self, *, name: str, description: str = "", tags: Sequence[str]) -> SecurityGroup:
-        return parse.security_group(self._create("security_group", name, {"name": name, "description": description}, tags))
+        return parse.security_group(self._create(Kind.SECURITY_GROUP, name, {"name": name, "description": description}, tags))
 
     def delete_security_group(self, group_id: str) -> None:
-        self._delete("security_group", group_id)
+        self._delete(Kind.SECURITY_GROUP, group_id)
 
     def security_group_rules(self, group_ids: Collection[str]) -> list[SecurityGroupRule]:
         found: list[SecurityGroupRule] = []
@@ -69,7 +70,7 @@ class NeutronFirewall(NeutronBase):
         raise AssertionError("unreachable")
 
     def delete_security_group_rule(self, rule_id: str) -> None:
-        self._delete("security_group_rule", rule_id)
+        self._delete(Kind.RULES, rule_id)
 
 
 def rule_key(rule: SecurityGroupRule) -> tuple[Any, ...]:

@@ -9,6 +9,7 @@ from moyai.cloud.model import Network, Port, SourceAddress, Subnet
 from moyai.cloud.openstack import parse
 from moyai.cloud.openstack.neutron.parts import IDS_PER_QUERY
 from moyai.cloud.openstack.neutron.routers import RouterCalls
+from moyai.core.keys import Kind
 
 
 class NeutronNetworks(RouterCalls):
@@ -22,10 +23,10 @@ class NeutronNetworks(RouterCalls):
         return [parse.network(row) for row in rows]
 
     def create_network(self, *, name: str, tags: Sequence[str]) -> Network:
-        return parse.network(self._create("network", name, {"name": name}, tags))
+        return parse.network(self._create(Kind.NETWORK, name, {"name": name}, tags))
 
     def delete_network(self, network_id: str) -> None:
-        self._delete("network", network_id)
+        self._delete(Kind.NETWORK, network_id)
 
     def subnets(self, *, tag: str | None = None, network_id: str | None = None) -> list[Subnet]:
         params: dict[str, str | Sequence[str]] = {}
@@ -57,10 +58,10 @@ class NeutronNetworks(RouterCalls):
             body["dns_nameservers"] = list(dns)
         if allocation_pools:
             body["allocation_pools"] = [{"start": first, "end": last} for first, last in allocation_pools]
-        return parse.subnet(self._create("subnet", name, body, tags))
+        return parse.subnet(self._create(Kind.SUBNET, name, body, tags))
 
     def delete_subnet(self, subnet_id: str) -> None:
-        self._delete("subnet", subnet_id)
+        self._delete(Kind.SUBNET, subnet_id)
 
     def ports(
         self, *, tag: str | None = None, network_id: str | None = None, device_ids: Collection[str] | None = None
@@ -96,7 +97,7 @@ class NeutronNetworks(RouterCalls):
             body["security_groups"] = list(security_group_ids)
         if send_from:
             body["allowed_address_pairs"] = _pairs(send_from)
-        return parse.port(self._create("port", name, body, tags))
+        return parse.port(self._create(Kind.PORT, name, body, tags))
 
     def update_port(
         self,
@@ -114,7 +115,7 @@ class NeutronNetworks(RouterCalls):
         return parse.port(changed["port"])
 
     def delete_port(self, port_id: str) -> None:
-        self._delete("port", port_id)
+        self._delete(Kind.PORT, port_id)
 
 
 def _pairs(pairs: Sequence[SourceAddress]) -> list[dict[str, str]]:

@@ -11,21 +11,24 @@ import urllib.parse
 from collections.abc import Sequence
 from typing import Any
 
-from moyai.cloud.capabilities import Taggable
 from moyai.cloud.openstack.session import CloudSession, Json
 from moyai.core.errors import NotFound
+from moyai.core.keys import Kind
 
 #: Kind → its collection in the API.
-_PATHS: dict[str, str] = {
-    "network": "networks",
-    "subnet": "subnets",
-    "router": "routers",
-    "port": "ports",
-    "security_group": "security-groups",
-    "security_group_rule": "security-group-rules",
-    "floating_ip": "floatingips",
+_PATHS: dict[Kind, str] = {
+    Kind.NETWORK: "networks",
+    Kind.SUBNET: "subnets",
+    Kind.ROUTER: "routers",
+    Kind.PORT: "ports",
+    Kind.SECURITY_GROUP: "security-groups",
+    Kind.RULES: "security-group-rules",
+    Kind.FLOATING_IP: "floatingips",
 }
-_KEYS = {"floating_ip": "floatingip"}
+#: Kind → the field of its object in requests and answers, where it is not the kind's own word.
+_FIELDS: dict[Kind, str] = {Kind.SECURITY_GROUP: "security_group", Kind.FLOATING_IP: "floatingip"}
+#: Kind → the words of messages, where they are not the kind's own.
+_WORDS: dict[Kind, str] = {Kind.FLOATING_IP: "floating IP", Kind.RULES: "security group rule"}
 
 
 #: How many ids a query names at once (44 bytes each; servers take a line of 8 kB).
@@ -37,10 +40,10 @@ class NeutronBase:
         self._session = session
         self._neutron = session.service("network")
 
-    def _create(self, kind: Taggable, name: str, body: Json, tags: Sequence[str]) -> Json:
+    def _create(self, kind: Kind, name: str, body: Json, tags: Sequence[str]) -> Json:
         """Make and tag one object; its JSON, tags included."""
-        key = _KEYS.get(kind, kind)
-        at_once = kind == "port" and bool(tags) and self._has("tag-ports-during-bulk-creation")
+        key = _FIELDS.get(kind, str(kind))
+        at_once = kind is Kind.PORT and bool(tags) and self._has("tag-ports-during-bulk-creation")
         if at_once:
             body = {**body, "tags": list(tags)}
         operation = f"create {_words(kind)} {name}".rstrip()
@@ -55,7 +58,7 @@ class NeutronBase:
             made = {**made, "tags": list(tags)}
         return made
 
-    def _delete(self, kind: str, object_id: str) -> None:
+    def _delete(self, kind: Kind, object_id: str) -> None:
         """Delete; what is gone is success."""
         try:
             self._neutron.delete(f"/{_PATHS[kind]}/{object_id}", operation=f"delete {_words(kind)}", object_id=object_id)
@@ -73,14 +76,14 @@ class NeutronBase:
         return extension in self._neutron.extensions()
 
     @staticmethod
-    def _tag_path(kind: str, object_id: str) -> str:
+    def _tag_path(kind: Kind, object_id: str) -> str:
         return f"/{_PATHS[kind]}/{object_id}/tags"
 
 
 class NeutronTags(NeutronBase):
     """``cloud.capabilities.Tags``."""
 
-    def add_tags(self, kind: Taggable, object_id: str, tags: Sequence[str]) -> None:
+    def add_tags(self, kind: Kind, object_id: str, tags: Sequence[str]) -> None:
         """Add tags to what is there; tags already there stay."""
         path = self._tag_path(kind, object_id)
         operation = f"tag {_words(kind)}"
@@ -92,5 +95,5 @@ class NeutronTags(NeutronBase):
             self._neutron.request("PUT", f"{path}/{quoted}", operation=operation, object_id=object_id)
 
 
-def _words(kind: str) -> str:
-    return "floating IP" if kind == "floating_ip" else kind.replace("_", " ")
+def _words(kind: Kind) -> str:
+    return _WORDS.get(kind, str(kind))

@@ -9,6 +9,7 @@ from moyai.cloud.model import Router
 from moyai.cloud.openstack import parse
 from moyai.cloud.openstack.neutron.parts import NeutronBase
 from moyai.core.errors import Conflict, NotFound, Terminal
+from moyai.core.keys import Kind
 
 
 class RouterCalls(NeutronBase):
@@ -20,7 +21,7 @@ class RouterCalls(NeutronBase):
         return parse.router(self._router(router_id))
 
     def create_router(self, *, name: str, tags: Sequence[str]) -> Router:
-        return parse.router(self._create("router", name, {"name": name}, tags))
+        return parse.router(self._create(Kind.ROUTER, name, {"name": name}, tags))
 
     def set_router_gateway(self, router_id: str, network_id: str) -> Router:
         """Put the router on an external network; the one that it is on already is no error."""
@@ -33,7 +34,7 @@ class RouterCalls(NeutronBase):
         return parse.router(changed["router"])
 
     def delete_router(self, router_id: str) -> None:
-        self._delete("router", router_id)
+        self._delete(Kind.ROUTER, router_id)
 
     def add_router_interface(self, router_id: str, subnet_id: str) -> None:
         """A subnet that the router already has an interface in is no error."""

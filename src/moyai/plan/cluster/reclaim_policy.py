@@ -9,7 +9,7 @@ from moyai.plan import steps as s
 from moyai.plan.cluster.situation import Situation
 
 
-def plan_settings(now: Situation) -> Iterator[s.Step]:
+def plan_reclaim_policy(now: Situation) -> Iterator[s.Step]:
     """The default StorageClass follows ``spec.volumes.reclaimPolicy``.
 
     A class that is missing although the policy did not change was taken away by the user, and stays away.
