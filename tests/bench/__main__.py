@@ -29,7 +29,7 @@ from tests.bench.cloud import CONFIG, BenchCloud
 from tests.bench.figures import Figure, Samples, table
 
 PARTS = ("cloud", "floor", "up", "service", "volumes", "down")
-#: The most that is wanted (issues 3 and 4): seconds, or times the floor.
+#: The most that is wanted: seconds, or times the floor.
 CLOUD_GOALS = {"from nothing": 100.0, "from a snapshot": 50.0}
 UP_GOALS = {observe.DNS: 1.2}
 AGAIN_GOAL, SERVICE_GOALS, DOWN_GOAL = 10.0, {service.ANSWER: 1.2}, 20.0

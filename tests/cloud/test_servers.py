@@ -215,7 +215,7 @@ def test_a_volume_of_two_servers(place: Site, three: list[Any]) -> None:
     until("gone from the first", lambda: place.run(three[0], f"test -e {device}").returncode != 0)
     assert place.sh(three[1], f"head -c 6 {device}") == "shared"
     place.user.compute.delete_volume_attachment(three[1], volume.id)
-    # asked anew: the object in hand still says what it said before it was attached
+    # asked again: the object in hand still says what it said before it was attached
     until("detached", lambda: place.user.block_storage.get_volume(volume.id).status == "available", 60)
     assert volume.id not in run(["losetup", "--list", "--output", "BACK-FILE"]).stdout
 

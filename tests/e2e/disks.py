@@ -185,7 +185,7 @@ class Writer:
 
 
 def use_policy(api: KubeApi, policy: str) -> None:
-    """The running cluster's fencing policy becomes another one: its controller's configuration, then the controller anew."""
+    """The running cluster's fencing policy becomes another one: its controller's configuration, then the controller again."""
     before = base64.b64decode(api.get(SECRETS, CCM, namespace=CCM_NAMESPACE)["data"]["cloud.conf"]).decode()
     lines = [line for line in before.splitlines() if not line.startswith("fencing")]
     lines.insert(lines.index("[Moyai]") + 1, f"fencing = {policy}")

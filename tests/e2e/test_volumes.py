@@ -244,7 +244,7 @@ def test_a_claim_grows_at_once_or_with_its_next_pod(space: Space, kind: str) -> 
     space.kubectl("annotate", "pod", "first", "looked=at")
     until("the claim says how it stands", lambda: status()["capacity"]["storage"] == "2Gi" or told(), 60)
     if message := told():
-        assert "delete the pod, so that it is started anew" in message
+        assert "delete the pod, so that it is restarted" in message
         space.end("first")
         space.apply(pod)
         space.ready("first")

@@ -1,7 +1,7 @@
 """Stock Debian in a virtual machine under software emulation: its images, made once per key, and one run of it.
 
 The guest has no network. It sees two disks, its own root and the *lab* (the node image, unpacked), both thrown away after the
-run, and a folder shared with the host (9p): it runs ``run`` there as soon as it is up, and powers off. Facts: host-recipe.md.
+run, and a folder shared with the host (9p): it runs ``run`` there as soon as it is up, and powers off.
 """
 
 from __future__ import annotations

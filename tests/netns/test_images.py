@@ -137,7 +137,7 @@ def _pull(containerd: Component, work: Path, name: str) -> str:
 
 
 def test_moyais_own_image_is_the_same_bytes_again(tmp_path: Path) -> None:
-    """The small layer is made anew; the big one comes from the cache, so that this needs no network."""
+    """The small layer is recreated; the big one comes from the cache, so that this needs no network."""
     cache = Cache(default_paths().images)
     first = moyai_image(cache, references.MOYAI, on_line=print)
     content = first.read_bytes()

@@ -84,7 +84,7 @@ def test_a_killed_haproxy_and_a_killed_daemon_come_back(cloud: Cloud) -> None:
     Plane(cloud.root, lb.id).haproxy.stop()
     netns.remove(namespace(lb.id))
     cloud.start()
-    until("made anew", lambda: cloud.net.curl() != "", 10)
+    until("recreated", lambda: cloud.net.curl() != "", 10)
 
 
 def test_what_no_load_balancer_wants_is_taken_away_at_the_start(cloud: Cloud) -> None:

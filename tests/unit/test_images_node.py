@@ -52,7 +52,7 @@ def test_what_kubeadm_starts_is_compared_with_what_is_made() -> None:
         names.check("1.99.0", printed)
 
 
-def test_containerds_configuration_is_what_the_recipes_found() -> None:
+def test_containerds_configuration_is_what_a_node_needs() -> None:
     text = (FILES / "etc/containerd/config.toml").read_text()
     config = tomllib.loads(text)
     assert config["version"] == 3

@@ -261,6 +261,6 @@ def test_statistics_are_gains() -> None:
     first = statistics.read(tree(), rows, datagrams={})["l"]
     assert first == statistics.Counters(100, 200, 2, 10, 1)
     again = statistics.Counters(50, 300, 0, 12, 0)
-    assert again.since(first) == statistics.Counters(50, 100, 0, 2, 0)  # bytes_in began anew
+    assert again.since(first) == statistics.Counters(50, 100, 0, 2, 0)  # bytes_in began again
     counted = {"l original": (3, 90), "l reply": (2, 60)}
     assert statistics.read(tree(UDP, UDP_POOL), [], datagrams=counted)["l"] == statistics.Counters(90, 60, 0, 3, 0)

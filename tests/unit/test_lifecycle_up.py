@@ -214,6 +214,15 @@ def test_a_cluster_of_an_older_moyai_is_carried_on(world: World) -> None:
     assert world.all_names() == []
 
 
+def test_a_record_that_names_unknown_objects_is_refused_in_one_line(world: World) -> None:
+    world.up()
+    file = world.paths.clusters / "quickstart" / "record.json"
+    data = json.loads(file.read_text())
+    file.write_text(json.dumps({**data, "objects": [{"kind": "hovercraft", "begun": ""}]}))
+    with pytest.raises(Terminal, match=r"record .* was written by a later version of moyai, or by something else"):
+        world.up()
+
+
 def test_nothing_is_made_when_it_cannot_fit(world: World) -> None:
     cases: list[tuple[Callable[[], None], str]] = [
         (lambda: world.store.limits.update(cores=3), r"4 CPUs are needed and 3 are free \(cores\)"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from moyai.cloud.model import Port, Route, SourceAddress
 from moyai.kube.objects import Node, NodeAddress
-from moyai.plan.routes import missing_sources, plan_routes
+from moyai.plan.routes import RoutePlan, missing_sources, plan_routes
 
 PODS = ("10.244.0.0/16",)
 
@@ -27,11 +27,11 @@ def test_all_missing_ones_are_added_together_and_what_is_there_is_left() -> None
 
 def test_foreign_routes_stay() -> None:
     foreign = [Route("192.168.0.0/24", "10.0.0.77"), Route("10.0.0.0/8", "10.0.0.78"), Route("0.0.0.0/0", "10.0.0.79")]
-    assert plan_routes([], foreign, PODS).empty
+    assert plan_routes([], foreign, PODS) == RoutePlan()
 
 
 def test_a_route_to_a_machine_that_has_no_node_yet_stays() -> None:
-    assert plan_routes([], [route(5)], PODS, live_hops={"10.0.0.5"}).empty
+    assert plan_routes([], [route(5)], PODS, live_hops={"10.0.0.5"}) == RoutePlan()
     assert plan_routes([], [route(5)], PODS).remove == (route(5),)
     assert plan_routes([node(1, deleting=True)], [route(1)], PODS).remove == (route(1),)
 
@@ -44,7 +44,7 @@ def test_a_pod_range_that_moved_to_another_node_is_replaced_even_if_the_old_mach
 
 def test_a_node_outside_of_the_range_or_of_another_family_gets_none() -> None:
     outside = Node("x", "u", pod_cidrs=("10.99.0.0/24", "fd00::/64"), addresses=(NodeAddress("InternalIP", "10.0.0.1"),))
-    assert plan_routes([outside], [], (*PODS, "fd00::/48")).empty
+    assert plan_routes([outside], [], (*PODS, "fd00::/48")) == RoutePlan()
 
 
 def test_pairs_are_added_to_others() -> None:

@@ -21,7 +21,7 @@ POOL_LABEL = "moyai.dev/pool"
 IGNORED = ["SystemVerification", "NumCPU", "Mem", "Swap", "FileContent--proc-sys-net-bridge-bridge-nf-call-iptables"]
 TOKEN_HOURS = 1
 #: kubeadm's own are 1 to 5 minutes: too short on a busy or emulated machine, where a step that goes on is better than one that
-#: is begun anew. `moyai up` has a deadline of its own.
+#: is begun again. `moyai up` has a deadline of its own.
 TIMEOUTS = {
     "controlPlaneComponentHealthCheck": "15m0s",
     "kubeletHealthCheck": "10m0s",

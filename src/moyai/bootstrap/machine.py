@@ -59,6 +59,8 @@ def server_content(step: CreateServer, facts: ClusterFacts, *, made: Made, secre
     node = step.node
     metadata = {CLUSTER_TAG: facts.uid, ROLE_KEY: node.role, POOL_KEY: node.pool, POD_CIDR_KEY: node.pod_cidr}
     told = _node_facts(node, facts, made=made, secrets=secrets)
+    if node.role == "control-plane" and not step.first:
+        raise Terminal(f"machine {node.name}: a further control plane cannot join yet")
     if not step.first:
         return ServerContent(user_data.worker(told), metadata)
     text = user_data.first_control_plane(

@@ -78,9 +78,6 @@ class PlainDisplay:
                 self._left.discard(event.step)
                 left = f", {len(self._left)} left" if self._left else ""
                 self._line(f"✓ {event.step} ({seconds(event.seconds)}{left})")
-            case "skipped":
-                self._left.discard(event.step)
-                self._line(f"- {event.step}{_detail(event)}")
             case "failed":
                 self._left.discard(event.step)
                 self._line(f"✗ {event.step} after {seconds(event.seconds)}{_detail(event)}")
@@ -97,7 +94,7 @@ def _detail(event: Event) -> str:
 
 @dataclass
 class _Row:
-    state: Literal["planned", "running", "done", "skipped", "failed"]
+    state: Literal["planned", "running", "done", "failed"]
     since: float = 0.0
     took: float = 0.0
     detail: str = ""
@@ -107,7 +104,6 @@ class _Row:
 _MARKS = {
     "running": ("▸", "cyan"),
     "done": ("✓", "green"),
-    "skipped": ("-", "dim"),
     "failed": ("✗", "red"),
     "planned": ("·", "dim"),
 }
@@ -135,8 +131,6 @@ class LiveDisplay:
                 row.detail, row.fraction = event.detail, event.fraction
             case "finished":
                 row.state, row.took, row.detail, row.fraction = "done", event.seconds, "", None
-            case "skipped":
-                row.state, row.detail = "skipped", event.detail
             case "failed":
                 row.state, row.took, row.detail = "failed", event.seconds, event.detail
             case "planned":
@@ -152,7 +146,7 @@ class LiveDisplay:
             if row.state == "planned":
                 continue
             mark, style = _MARKS[row.state]
-            took = seconds(now - row.since if row.state == "running" else row.took) if row.state != "skipped" else ""
+            took = seconds(now - row.since if row.state == "running" else row.took)
             share = f"{row.fraction:.0%} " if row.fraction is not None else ""
             table.add_row(
                 Text(mark, style), name, Text(took, "dim"), Text(share + row.detail, "dim", overflow="ellipsis", no_wrap=True)

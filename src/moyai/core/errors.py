@@ -58,7 +58,7 @@ class Retriable(MoyaiError):
 
 
 class Conflict(Retriable):
-    """Somebody else changed the object meanwhile (409, an immutable state): read it anew, then again."""
+    """Somebody else changed the object meanwhile (409, an immutable state): read it again, then again."""
 
 
 class Terminal(MoyaiError):

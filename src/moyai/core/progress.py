@@ -13,7 +13,7 @@ from typing import Literal
 
 from moyai.core.clock import Clock, SystemClock
 
-EventKind = Literal["planned", "started", "progress", "finished", "skipped", "failed", "note"]
+EventKind = Literal["planned", "started", "progress", "finished", "failed", "note"]
 
 
 @dataclass(frozen=True)
@@ -62,10 +62,6 @@ class Reporter:
     def note(self, text: str) -> None:
         """One line for the user that belongs to no step."""
         self.emit(Event("note", "", text))
-
-    def skip(self, name: str, why: str = "") -> None:
-        """A planned step that turned out to have nothing to do."""
-        self.emit(Event("skipped", name, why))
 
     @contextmanager
     def step(self, name: str, detail: str = "") -> Generator[Progress]:

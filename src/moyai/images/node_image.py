@@ -1,7 +1,7 @@
 """The node image: a Debian with everything a Kubernetes node needs, and a store that already holds what it starts.
 
 One compressed tar (zstd) of a root file system. It is two tars one after the other: the base, kept by what goes into it, and
-a short tail with moyai's own image, so that a change of moyai's source makes only the tail anew. Where both hold a file the
+a short tail with moyai's own image, so that a change of moyai's source recreates only the tail. Where both hold a file the
 later one counts, as with any tar.
 """
 

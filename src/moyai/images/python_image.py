@@ -1,6 +1,6 @@
 """The image of moyai itself: Debian's Python, moyai's runtime dependencies (locked, with hashes), and moyai's source last.
 
-The big layer is kept by what goes into it, so a change of moyai's source makes only the small one anew. Python is compiled
+The big layer is kept by what goes into it, so a change of moyai's source recreates only the small one. Python is compiled
 beforehand with the image's own interpreter and by content (not date), so that it starts fast and is always the same bytes.
 """
 

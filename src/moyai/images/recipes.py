@@ -1,6 +1,6 @@
 """The OCI images of a cluster, each made once from the toolchain's programs or from Debian's packages.
 
-A recipe's key holds all that goes into it, so an image is made anew exactly when something of it changed.
+A recipe's key holds all that goes into it, so an image is recreated exactly when something of it changed.
 """
 
 from __future__ import annotations

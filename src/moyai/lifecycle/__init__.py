@@ -1,1 +1,1 @@
-"""From spec to running cluster and back to nothing: up, status, scale, down, audit."""
+"""From spec to running cluster and back to nothing: up, status, scale, down."""

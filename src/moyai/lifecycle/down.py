@@ -1,7 +1,7 @@
 """``down``: remove a cluster with everything that hangs on it, and prove it.
 
 Looks, plans, carries out, and looks again until nothing is left or nothing moves any more. Always holds: what carries another
-UID is never touched; one thing that will not go does not keep the others; the report is listed anew from the cloud at the
+UID is never touched; one thing that will not go does not keep the others; the report is listed again from the cloud at the
 end, never from what the calls said; the record stays as long as anything is left.
 """
 

@@ -64,20 +64,14 @@ def take(
         group_names = {keys.object_name(name, keys.security_group(role)) for role in ROLES}
         groups = [g.id for g in got["groups"] if tag in g.tags or (g.name in group_names and owner(g) is None)]
         routers = [r.id for r in got["routers"] if tag in r.tags]
-        second: dict[str, Callable[[], Any]] = {}
-        for identity in ids:
-            second[f"subnets {identity}"] = lambda i=identity: cloud.networks.subnets(network_id=i)
-            second[f"ports {identity}"] = lambda i=identity: cloud.networks.ports(network_id=i)
-        if groups:
-            second["rules"] = lambda: cloud.firewall.security_group_rules(groups)
+        listed_subnets = [pool.submit(cloud.networks.subnets, network_id=identity) for identity in ids]
+        listed_ports = [pool.submit(cloud.networks.ports, network_id=identity) for identity in ids]
         if routers:
-            second["ports of routers"] = lambda: cloud.networks.ports(device_ids=routers)
-        more = _all(pool, second)
-    ports: dict[str, Port] = {port.id: port for port in got["tagged_ports"]}
-    for key, found in more.items():
-        if key.startswith("ports "):
-            ports |= {port.id: port for port in found}
-    subnets = {subnet.id: subnet for key, found in more.items() if key.startswith("subnets ") for subnet in found}
+            listed_ports.append(pool.submit(cloud.networks.ports, device_ids=routers))
+        rules = pool.submit(cloud.firewall.security_group_rules, groups) if groups else None
+        ports: dict[str, Port] = {port.id: port for port in got["tagged_ports"]}
+        ports |= {port.id: port for listed in listed_ports for port in listed.result()}
+        subnets = {subnet.id: subnet for listed in listed_subnets for subnet in listed.result()}
     return Observed(
         flavors=tuple(got.get("flavors", ())),
         zones=tuple(sorted(got.get("zones", ()))),
@@ -87,7 +81,7 @@ def take(
         routers=tuple(got["routers"]),
         ports=tuple(ports.values()),
         groups=tuple(got["groups"]),
-        rules=tuple(more.get("rules", ())),
+        rules=tuple(rules.result() if rules else ()),
         floating_ips=tuple(got["floating_ips"]),
         servers=tuple(got["servers"]),
         volumes=tuple(got.get("volumes", ())),

@@ -34,7 +34,8 @@ SECRET_NAMES: Mapping[Key, str] = {keys.CONTROLLERS_CREDENTIAL: "credential", ke
 def current(data: Mapping[str, Any]) -> dict[str, Any] | None:
     """The record in today's format; None for what no version of moyai wrote."""
     if data.get("version") == VERSION:
-        return dict(data)
+        rows = cast("list[dict[str, str]]", data.get("objects") or [])
+        return dict(data) if {row.get("kind") for row in rows} <= set(Kind) else None
     if data.get("version") != 1:
         return None
     old = cast("dict[str, dict[str, str]]", data.get("objects") or {})

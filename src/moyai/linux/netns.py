@@ -108,7 +108,7 @@ def inside(name: str) -> Generator[None]:
 
 
 def plug(name: str, link: Link) -> None:
-    """Make the veth pair (anew) and give its inner end MAC, addresses and routes.
+    """Create the veth pair, again if need be, and give its inner end MAC, addresses and routes.
 
     ``arp_notify`` makes the kernel announce the addresses when the link comes up, so that neighbours forget an older place.
     """

@@ -31,7 +31,7 @@ class Control:
         next(self._ask({"do": "restart", "names": list(names)}, 10))
 
     def reload(self) -> None:
-        """Let the supervisor read its plan anew; running services go on."""
+        """Let the supervisor read its plan again; running services go on."""
         next(self._ask({"do": "reload"}, 10))
 
     def wait_ready(self, names: Collection[str], timeout: float, *, patience: int = 4) -> None:

@@ -40,7 +40,7 @@ def key(config: LocalCloudConfig, env: OpenStackEnv, *, paths: CloudPaths) -> st
 
 
 class DatabaseImages:
-    """Where snapshots are kept: in the cache; one that is gone is made anew."""
+    """Where snapshots are kept: in the cache; one that is gone is recreated."""
 
     def __init__(self, paths: Paths) -> None:
         self._folder = paths.cache / "clouds"

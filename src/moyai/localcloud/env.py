@@ -117,7 +117,7 @@ def find(paths: Paths) -> OpenStackEnv | None:
 def ensure(paths: Paths, step: Progress | None = None) -> OpenStackEnv:
     """Install the environment unless it is there. Needs a package index (or uv's cache) only when it is not.
 
-    Raises MoyaiError when uv is missing, or the installation or a patch fails; what was half done is done anew next time.
+    Raises MoyaiError when uv is missing, or the installation or a patch fails; what was half done is done again next time.
     """
     env = find(paths)
     if env is None:
@@ -182,7 +182,7 @@ def apply_patch(site_packages: Path, patch: Patch) -> None:
     if text.count(patch.old) != 1:
         raise MoyaiError(
             f"{patch.file} is not as expected: {patch.old.strip()!r} occurs {text.count(patch.old)} times in it",
-            hint=f"the patch ({patch.why}) must be looked at anew for this version",
+            hint=f"the patch ({patch.why}) must be looked at again for this version",
         )
     # uv hard-links files from its cache: write a new file, or the cache would be changed too
     fresh = file.with_suffix(".moyai")

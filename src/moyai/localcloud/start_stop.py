@@ -2,7 +2,7 @@
 
 ``up`` is idempotent and picks up what it finds: a running cloud is completed, one that was stopped (a reboot) goes on with its
 own state, none at all is restored from a snapshot or made from nothing. What an interrupted ``up`` left is told by the
-missing ``complete`` mark and made anew. One lock per cloud name: commands that change it wait for each other.
+missing ``complete`` mark and recreated. One lock per cloud name: commands that change it wait for each other.
 """
 
 from __future__ import annotations

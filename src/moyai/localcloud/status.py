@@ -19,7 +19,7 @@ from moyai.localcloud.control import Control
 from moyai.localcloud.layout import PORTS, CloudPaths, LocalCloudConfig
 from moyai.localcloud.supervision import ServiceStatus
 
-#: none: there is no such cloud; stopped: its state is there (the host was started anew, or ``down --keep``);
+#: none: there is no such cloud; stopped: its state is there (the host was restarted, or ``down --keep``);
 #: incomplete: `up` was interrupted; degraded: something is not ready or not alive; running: all is well.
 Condition = Literal["none", "stopped", "incomplete", "degraded", "running"]
 

@@ -88,7 +88,7 @@ class Supervised:
             await asyncio.sleep(self._backoff.delay(max(0, failures - 1)) if failures else 0)
 
     def stop(self) -> None:
-        """Ask the running process to end; it is then started anew."""
+        """Ask the running process to end; it is then restarted."""
         if self.state.pid:
             daemons.send(self.state.pid, self.spec.stop)
 
@@ -171,7 +171,7 @@ class Supervisor:
         tasks = [asyncio.ensure_future(service.run()) for service in self.services.values()]
         tasks.append(asyncio.ensure_future(self._cut_logs()))
         async with server:
-            # a task that ends at all is a fault of ours: end, so that init starts us anew
+            # a task that ends at all is a fault of ours: end, so that init restarts us
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
@@ -205,7 +205,7 @@ class Supervisor:
                     self.services[name].stop()
                 await send(self.status())
             case "reload":
-                # init starts us anew at once; we then read the new plan and find the services that run
+                # init restarts us at once; we then read the new plan and find the services that run
                 self.say("reload was asked for")
                 await send(self.status())
                 os._exit(0)

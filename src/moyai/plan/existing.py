@@ -101,7 +101,7 @@ def find_existing(cluster: str, observed: Observed, recorded: Recorded, *, nodes
         floating_ip=find(
             keys.FLOATING_IP,
             observed.floating_ips,
-            name=keys.floating_ip_description(uid),
+            name=keys.api_address_description(uid),
             called=lambda item: item.description,
         ),
         key_pair=name if name in observed.keypairs else "",

@@ -50,6 +50,6 @@ def unique_name(cluster: str, uid: str, what: str = "") -> str:
     return f"{cluster}-{what}-{uid}" if what else f"{cluster}-{uid}"
 
 
-def floating_ip_description(uid: str) -> str:
+def api_address_description(uid: str) -> str:
     """Description of the API's floating IP, which has no name in a cloud."""
     return f"{cluster_tag(uid)} api"

@@ -21,10 +21,6 @@ class RoutePlan:
     remove: tuple[Route, ...] = ()
     nodes: tuple[str, ...] = ()
 
-    @property
-    def empty(self) -> bool:
-        return not self.add and not self.remove
-
 
 def within(destination: str, ranges: Iterable[str]) -> bool:
     """Whether a CIDR lies in one of ``ranges``."""

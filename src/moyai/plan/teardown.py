@@ -1,10 +1,10 @@
 """From a cloud as it is to the steps that remove a cluster: the plan of ``down``.
 
-Pure. Always holds: only what carries the cluster's UID goes, and what hangs on its own network without being anybody's; an
-object of another UID is never in a plan. The order is the one that clouds insist on: the control plane first
-(its controllers would put back what is taken away), then load balancers, then floating IPs and routes, without which no
-router lets go of its interface, then router, ports, subnet, network, groups. Volumes and their snapshots go or stay by the
-spec's policy, and stay where it is not known; a machine is shut down before a disk that outlives it is taken off it.
+Pure. Always holds: a plan removes objects that carry the cluster's UID, and objects without any UID on the cluster's own
+network. An object of another UID is never in a plan. The order is the one that clouds insist on. The control plane goes first,
+since its controllers would recreate the rest. Load balancers follow, then floating IPs and routes, without which no router lets
+go of its interface, then router, ports, subnet, network, groups. The spec's policy decides about volumes and their snapshots;
+they stay where it is not known. A machine is shut down before a disk that outlives it is detached from it.
 """
 
 from __future__ import annotations
@@ -138,12 +138,12 @@ class _Teardown:
         own_ports = {port.id for port in self.now.ports if port.network_id in self.networks}
         gone: list[StepId] = []
         for fip in self.now.floating_ips:
-            begun = fip.description == keys.floating_ip_description(self.uid) and owner(fip) is None
+            begun = fip.description == keys.api_address_description(self.uid) and owner(fip) is None
             if KEEP_TAG in fip.tags and (owns(self.uid, fip) or fip.port_id in own_ports):
                 self.kept.append(Kept(Kind.FLOATING_IP, fip.id, fip.address, "its Service asked to keep it"))
             elif owns(self.uid, fip) or begun:
                 # the API's own one is nobody's business any more; those of Services are their controller's while it lives
-                own = fip.description == keys.floating_ip_description(self.uid)
+                own = fip.description == keys.api_address_description(self.uid)
                 gone.append(self._delete(Kind.FLOATING_IP, fip.id, fip.address, () if own else after))
             elif fip.port_id in own_ports:
                 # somebody's own address on one of our ports: it stays his, and comes free with the port

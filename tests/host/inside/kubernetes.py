@@ -35,7 +35,7 @@ class Api:
             answer = self._connection.getresponse()
             said = answer.read()
         except (OSError, http.client.HTTPException) as error:
-            # the next call connects anew
+            # the next call connects again
             self._connection.close()
             raise OSError(f"{method} {path}: {error!r}") from error
         if answer.status >= 400:
@@ -61,7 +61,7 @@ def ready(item: Json) -> bool:
 def check_control_plane(control: NspawnMachine) -> Api:
     conf = control.upper / "etc/kubernetes/admin.conf"
 
-    # a first try that failed for want of time is begun anew by the machine itself: only the deadline counts
+    # a first try that failed for want of time is begun again by the machine itself: only the deadline counts
     with trying("kubeadm init by user data"):
         wait("admin.conf", lambda: "" if conf.exists() else None, 900)
         api = Api(conf)

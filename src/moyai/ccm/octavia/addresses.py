@@ -30,7 +30,7 @@ from moyai.plan.floating_ips import (
     plan_address,
     plan_release,
 )
-from moyai.plan.load_balancer.names import floating_ip_description
+from moyai.plan.load_balancer.names import service_address_description
 from moyai.plan.load_balancer.settings import LoadBalancerSettings
 from moyai.runtime.calls import CloudCalls
 from moyai.runtime.listing import RecentList
@@ -51,7 +51,7 @@ class FloatingIPs:
 
     async def service_keys(self) -> set[str]:
         """Services for which a floating IP was made that is not to be kept, whether they still exist or not."""
-        head, _, tail = floating_ip_description(self._cluster, "/").partition("/")
+        head, _, tail = service_address_description(self._cluster, "/").partition("/")
         return {
             one.description.removeprefix(head).removesuffix(tail)
             for one in await self._all.get(max_age=0)
@@ -81,7 +81,7 @@ class FloatingIPs:
 
     def _request(self, service_key: str, settings: LoadBalancerSettings, *, port_id: str) -> AddressRequest:
         return AddressRequest(
-            description=floating_ip_description(self._cluster, service_key),
+            description=service_address_description(self._cluster, service_key),
             port_id=port_id,
             address=settings.floating_address,
             keep=settings.keep_floating_ip,

@@ -169,7 +169,7 @@ class VolumeWork:
         return replace(wanted, type_name=chosen.name) if chosen else wanted
 
     async def _failed(self, volume_id: str, name: str, error: Refused) -> Refused:
-        """What to tell of a volume that came to nothing; it is taken away, so that the next try begins anew."""
+        """What to tell of a volume that came to nothing; it is taken away, so that the next try begins again."""
         faults = await self._cloud.call(self._cloud.disks.faults, volume_id)
         try:
             await self._remove(volume_id)

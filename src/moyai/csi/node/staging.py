@@ -190,7 +190,7 @@ class NodeWork:
                 "FAILED_PRECONDITION",
                 f"the disk has grown, its {mounted.fs_type} has not: this kernel lets nobody here grow it while it is in use "
                 "(CAP_SYS_RESOURCE is missing). It grows by itself when it is mounted next: delete the pod, so that it is "
-                "started anew",
+                "restarted",
             ) from error
         return size
 

@@ -7,7 +7,7 @@ What always holds:
   behind in a machine's group take its controllers away on version 2, and a join that failed unseen lets a machine run
   unlimited. So a failed join ends the launch.
 - On version 2 a group that was used before cannot be joined again (its children's controllers stay enabled): ``create``
-  removes it and makes it anew.
+  removes it and recreates it.
 - Where PID 1 is systemd, the version 2 tree is systemd's: the daemon starts itself once in a delegated scope
   (``scope_prefix``), and nothing above that scope is ever written.
 

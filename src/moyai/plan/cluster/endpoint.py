@@ -47,7 +47,7 @@ class FloatingIPEndpoint:
             yield s.CreateFloatingIP(
                 key=keys.FLOATING_IP,
                 network_id=now.choices.external_network.id,
-                description=keys.floating_ip_description(now.recorded.uid),
+                description=keys.api_address_description(now.recorded.uid),
             )
         port = now.existing.ports.get(self.node)
         if found is None or not found.port_id or port is None or found.port_id != port.id:

@@ -23,14 +23,12 @@ def plan_machines(now: Situation, endpoint: Endpoint, pods: PodNetwork) -> Itera
                 # the control plane's machine takes longest: it is asked for before anything of the workers
                 needs.append(s.created(keys.server(first.name)))
             yield s.CreatePort(key=keys.port(node.name), after=tuple(needs), node=node, send_from=pods.send_from(node))
-    joins, made = now.lives(first.name), False
     for node in now.nodes:
         server = now.existing.servers.get(node.name)
         if server is not None and now.lives(node.name):
             if server.power is Power.OFF:
                 yield s.StartServer(key=keys.server(node.name), server_id=server.id)
             continue
-        made = True
         yield from _replace(now, node)
         yield s.CreateServer(
             key=keys.server(node.name),
@@ -38,9 +36,9 @@ def plan_machines(now: Situation, endpoint: Endpoint, pods: PodNetwork) -> Itera
             node=node,
             image_id=now.choices.image.id,
             flavor_id=now.choices.flavors[node.flavor].id,
-            first=not joins and node.name == first.name,
+            first=node.name == first.name,
         )
-    if joins and made and not now.recorded.token_fresh:
+    if now.renews_token:
         yield s.RenewToken(key=keys.TOKEN, after=(s.reached(s.API),))
 
 
@@ -56,7 +54,7 @@ def _replace(now: Situation, node: PlannedNode) -> Iterator[s.Step]:
     if server is not None:
         why = server.fault or "it is broken"
         yield s.Delete(key=keys.server(node.name), object_id=server.id, why=why)
-    if node.name in now.observed.kube_nodes:
+    if node.name in now.stale_nodes:
         after = (s.deleted(keys.server(node.name)), s.reached(s.API))
         yield s.DeleteNode(key=keys.node_object(node.name), after=after, node=node.name)
 

@@ -41,6 +41,21 @@ class Situation:
         """Whether the API has never answered yet, so that all machines begin together."""
         return not self.recorded.ready
 
+    @property
+    def missing(self) -> tuple[PlannedNode, ...]:
+        """Nodes whose machines are to be made."""
+        return tuple(node for node in self.nodes if not self.lives(node.name))
+
+    @property
+    def renews_token(self) -> bool:
+        """Whether machines join a control plane that exists, whose bootstrap token may end before they have joined."""
+        return self.lives(self.control_planes[0].name) and bool(self.missing) and not self.recorded.token_fresh
+
+    @property
+    def stale_nodes(self) -> tuple[str, ...]:
+        """Workers that are to be made and whose Node object of an earlier machine is still there."""
+        return tuple(node.name for node in self.missing if node.role == "worker" and node.name in self.observed.kube_nodes)
+
     def lives(self, name: str) -> bool:
         """Whether a machine of this name exists and is not broken."""
         server = self.existing.servers.get(name)

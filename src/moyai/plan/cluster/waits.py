@@ -16,9 +16,10 @@ def once_machines_boot(now: Situation) -> tuple[s.StepId, ...]:
     """What must be done before the things that no machine needs to boot: a new cluster's machines run first, since they take
     longest, and the cloud is free for them.
 
-    Not where nodes leave as well: their draining waits for the API, and the API for the router.
+    Not where the API is needed before a machine can be made, for the API waits for the router. Where nodes leave, their
+    draining waits for the API as well.
     """
-    if not now.makes_cluster:
+    if not now.makes_cluster or now.renews_token or now.stale_nodes:
         return ()
     if now.leaving:
         return tuple(s.created(keys.server(node.name)) for node in now.nodes)

@@ -11,6 +11,6 @@ def load_balancer_name(cluster: ClusterIdentity, service: Service) -> str:
     return f"{SERVICE_TAG_PREFIX}{cluster.name}_{service.namespace}_{service.name}"[:255]
 
 
-def floating_ip_description(cluster: ClusterIdentity, service_key: str) -> str:
+def service_address_description(cluster: ClusterIdentity, service_key: str) -> str:
     """With the UID first, so that it is never cut off: the description alone identifies the cluster."""
     return f"{cluster_tag(cluster.uid)} floating IP of service {service_key} of cluster {cluster.name}"[:255]

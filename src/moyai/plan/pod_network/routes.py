@@ -36,7 +36,7 @@ class RoutedPods:
         router = existing.router
         have = set(router.routes) if router is not None else set[Route]()
         add = tuple(sorted(wanted - have))
-        stale = tuple(sorted(route for route in have - wanted if within(route.destination, self.network.pod_cidr)))
+        stale = tuple(sorted(route for route in have - wanted if is_pod_route(route.destination, self.network.pod_cidr)))
         if add:
             # a next hop must be on one of the router's subnets
             after = (s.created(keys.ROUTER), s.created(keys.INTERFACE))
@@ -49,7 +49,7 @@ class RoutedPods:
         return {"etc/cni/net.d/10-moyai.conflist": conflist(node, mtu), "etc/moyai/masquerade.nft": masquerade(self.network)}
 
 
-def within(destination: str, pods: IPv4Network) -> bool:
+def is_pod_route(destination: str, pods: IPv4Network) -> bool:
     """Whether a route's destination lies in the cluster's pod range, so that the route is the cluster's own."""
     try:
         return IPv4Network(destination).subnet_of(pods)

@@ -287,7 +287,7 @@ class NspawnDriver(driver.ComputeDriver):
         record = self._record(instance)
         if self._machines.running(instance.uuid):
             return
-        # Ports may have changed while the machine was off; a power cycle makes them anew in any case.
+        # Ports may have changed while the machine was off; a power cycle recreates them in any case.
         record.ports = [guest.GuestPort.of(vif, index).dump() for index, vif in enumerate(network_info or [])]
         with _failing(exception.InstancePowerOnFailure):
             self._machines.save(record)

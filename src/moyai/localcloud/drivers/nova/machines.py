@@ -6,7 +6,7 @@ What always holds:
 - Everything that a machine needs to be started is in its record (``<machines_dir>/<host>/<uuid>/record.json``), so that a
   restarted nova-compute, or a rebooted host, runs it as before without asking anybody.
 - Network namespace, links, mounts, loop devices and control group exist only while the machine runs: ``down`` takes all of
-  them away, ``up`` makes all of them anew, or none.
+  them away, ``up`` recreates all of them, or none.
 - The end of a machine that nobody asked for is noticed at once (its pidfd), also of one that an earlier process started.
 
 Runs inside nova-compute: what waits, waits in eventlet's way.
@@ -295,7 +295,7 @@ class Machines:
         try:
             if code == REBOOT and (record := self.load(uuid)):
                 LOG.info("Machine %s reboots", uuid)
-                self.up(record)  # a power cycle: its namespace is made anew too
+                self.up(record)  # a power cycle: its namespace is recreated too
                 return
         except FAILURES:
             LOG.exception("Machine %s did not come back from its reboot", uuid)

@@ -117,7 +117,7 @@ class ImageStore:
         machine_id.parent.mkdir(exist_ok=True)
         machine_id.unlink(missing_ok=True)
         machine_id.touch()
-        machine_id.chmod(0o644)  # empty: each machine makes its own; "uninitialized" would enable all units anew
+        machine_id.chmod(0o644)  # empty: each machine makes its own; "uninitialized" would enable all units again
 
 
 def image_key(image) -> str:

@@ -121,7 +121,7 @@ class LoadBalancerAgent:
             self._on_death(key.data)
 
     def _begin(self) -> None:
-        """Make everything anew, and take away what no load balancer wants any more."""
+        """Recreate everything, and take away what no load balancer wants any more."""
         while not self._stopping.is_set():
             try:
                 wanted = self._store.everything()

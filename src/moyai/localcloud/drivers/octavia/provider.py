@@ -25,7 +25,7 @@ LOG = logging.getLogger(__name__)
 
 
 def _ask_extensions_once() -> None:
-    """Octavia makes its Neutron driver anew several times in a request, and each asks six times which extensions there are.
+    """Octavia recreates its Neutron driver several times in a request, and each asks six times which extensions there are.
 
     They change only with Neutron's configuration: one answer for this process does, and saves a good part of a create.
     """

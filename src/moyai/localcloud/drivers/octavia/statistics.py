@@ -1,6 +1,6 @@
 """Pure: HAProxy's and nftables' counters → what each listener gained since the last look.
 
-Counters begin anew with every process and rule set, so a number smaller than the last one is a new beginning, not a loss.
+Counters begin again with every process and rule set, so a number smaller than the last one is a new beginning, not a loss.
 """
 
 from __future__ import annotations

@@ -123,7 +123,7 @@ class UdpChecks:
         self._wake()
 
     def restart(self, owner: str) -> None:
-        """Drop the checks' sockets: the namespace was made anew. ``set`` starts them again."""
+        """Drop the checks' sockets: the namespace was recreated. ``set`` starts them again."""
         with self._lock:
             for one in self._running.pop(owner, {}).values():
                 self._end(one)
