@@ -68,8 +68,8 @@ class Stage:
 
     @asynccontextmanager
     async def run(self) -> AsyncGenerator[None]:
-        services = cache(self.kube, SERVICES, parse_service, metrics=self.metrics)
-        nodes = cache(self.kube, NODES, parse_node, metrics=self.metrics)
+        services = cache(self.kube, SERVICES, parse=parse_service, metrics=self.metrics)
+        nodes = cache(self.kube, NODES, parse=parse_node, metrics=self.metrics)
         events = EventRecorder(self.kube, component="test")
         controller = ServiceController(
             kube=self.kube,

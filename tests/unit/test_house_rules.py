@@ -17,7 +17,7 @@ SHORT = (
     *(f"tests/{kind}" for kind in ("bench", "cloud", "contract", "e2e", "fakes", "host", "netns", "simulate", "unit")),
 )
 #: Rooms in which every public function takes at most two arguments by position.
-ROOMS = ("diagnose", "images", "linux", "localcloud", "toolchain")
+ROOMS = ("bootstrap", "ccm", "core", "diagnose", "images", "linux", "localcloud", "runtime", "spec", "toolchain")
 #: Names and parameters of these are OpenStack's.
 OPENSTACKS = ("drivers/cinder/driver.py", "drivers/nova/driver.py", "drivers/octavia/provider.py")
 #: The parameters are those of a protocol of another room.

@@ -108,7 +108,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
 
 
 def _step() -> Progress:
-    return Progress("x", lambda _: None, lambda: 0.0)
+    return Progress("x", lambda _: None, elapsed=lambda: 0.0)
 
 
 def test_built_renamed_and_never_built_again(world: World) -> None:

@@ -87,7 +87,7 @@ def _release(server: _Server, content: bytes, folder: str = "x/bin") -> Release:
 
 
 def _step(events: list[Event]) -> Progress:
-    return Progress("tool", events.append, lambda: 0.0)
+    return Progress("tool", events.append, elapsed=lambda: 0.0)
 
 
 @pytest.mark.parametrize(("folder", "prefix"), [("x/bin", "x/bin/"), ("", "./"), ("", "")])

@@ -124,8 +124,8 @@ def controller_manager(
         metrics=metrics,
         clock=time,
         poll=poll,
-        nodes=cache(kube, NODES, parse_node, metrics=metrics),
-        services=cache(kube, SERVICES, parse_service, metrics=metrics),
+        nodes=cache(kube, NODES, parse=parse_node, metrics=metrics),
+        services=cache(kube, SERVICES, parse=parse_service, metrics=metrics),
         servers=Servers(calls.on(Threads("machines", _MACHINE_THREADS)), uid=config.cluster.cluster_uid, clock=time),
         events=EventRecorder(kube, component=NAME),
     )
@@ -198,7 +198,7 @@ def _node_lifecycle(shared: _Shared) -> _Wanted:
 
 
 def _fencing(shared: _Shared) -> _Wanted:
-    leases = cache(shared.kube, LEASES, parse_lease, metrics=shared.metrics, namespace=LEASE_NAMESPACE)
+    leases = cache(shared.kube, LEASES, parse=parse_lease, metrics=shared.metrics, namespace=LEASE_NAMESPACE)
     controller = FencingController(
         kube=shared.kube,
         nodes=shared.nodes,

@@ -30,7 +30,7 @@ class Event:
 class Progress:
     """A step under way: code inside it calls ``progress``."""
 
-    def __init__(self, name: str, emit: Callable[[Event], None], elapsed: Callable[[], float]) -> None:
+    def __init__(self, name: str, emit: Callable[[Event], None], *, elapsed: Callable[[], float]) -> None:
         self.name = name
         self._emit = emit
         self._elapsed = elapsed
@@ -73,7 +73,7 @@ class Reporter:
 
         self.emit(Event("started", name, detail))
         try:
-            yield Progress(name, self.emit, elapsed)
+            yield Progress(name, self.emit, elapsed=elapsed)
         except BaseException as error:
             self.emit(Event("failed", name, str(error) or type(error).__name__, seconds=elapsed()))
             raise

@@ -74,7 +74,7 @@ class Probes:
 
 
 def cache(
-    kube: Kube, resource: Resource, parse: Callable[[Json], T], *, metrics: Metrics, namespace: str | None = None
+    kube: Kube, resource: Resource, *, parse: Callable[[Json], T], metrics: Metrics, namespace: str | None = None
 ) -> Informer[T]:
     """An informer whose breaks are counted in ``moyai_watch_breaks_total``."""
 
