@@ -70,7 +70,8 @@ def _login(facts: AddonFacts, credential: Key) -> GlobalConfig:
     account = facts.account
     if not account.login_url:
         cloud = facts.cluster.spec.cloud
-        raise Terminal(f"cloud {cloud} does not say where its Keystone is", hint="its catalog needs an identity endpoint")
+        hint = "its service catalog needs an identity endpoint"
+        raise Terminal(f"cloud {cloud} does not say where the cluster logs in", hint=hint)
     return GlobalConfig(
         auth_url=account.login_url,
         region=account.region,

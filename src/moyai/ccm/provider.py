@@ -63,6 +63,6 @@ class ServiceProvider(Protocol):
         ...
 
     async def remove_orphans(self, alive: Callable[[], Collection[Service]]) -> None:
-        """Take away what was made for Services that are gone. ``alive`` is asked after the provider has listed what is there,
+        """Take away what was made for Services that are gone. ``alive`` is asked after the provider has listed its objects,
         so that nothing that was just made is taken for an orphan."""
         ...

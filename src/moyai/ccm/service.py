@@ -30,7 +30,7 @@ _log = logging.getLogger(__name__)
 FINALIZER = "service.kubernetes.io/load-balancer-cleanup"
 #: On a Service with a class: the class. The API drops spec.loadBalancerClass when the type changes away from LoadBalancer.
 CLASS_ANNOTATION = "moyai.dev/load-balancer-class"
-#: What is there is compared with what should be this often, also without any change.
+#: Seconds between two comparisons of the cloud with the Services, also without any change.
 RESYNC_SECONDS = 900.0
 #: Nodes come in groups: wait so long for more of them before the backends are compared.
 _NODE_SETTLE_SECONDS = 0.5

@@ -1,7 +1,7 @@
 """Everything that a cluster on the local cloud stands on: host packages, components, images, the cloud itself.
 
 One graph of tasks, so that downloads, builds, root file systems and OpenStack's environment are made side by side, each once:
-what is there is found and costs next to nothing, and then no network is needed. This is the place where toolchain, images,
+what was prepared before is found, which costs next to nothing and needs no network. This is the place where toolchain, images,
 local cloud and the OpenStack adapter meet; none of them knows the others.
 """
 

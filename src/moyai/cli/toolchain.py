@@ -22,7 +22,7 @@ _OUTPUT = click.option(
 @_OUTPUT
 @click.pass_context
 def toolchain(ctx: click.Context, output: str) -> None:
-    """The pinned upstream components: what is there and where it came from.
+    """The pinned upstream components: which are installed, and where they came from.
 
     Without a subcommand: list them. Nothing is fetched or built for that.
     """
@@ -42,7 +42,7 @@ def toolchain(ctx: click.Context, output: str) -> None:
 )
 @_OUTPUT
 def get(names: tuple[str, ...], source: str, output: str) -> None:
-    """Get what is missing of NAMES, or of all components; what is there is left as it is."""
+    """Get those of NAMES, or of all components, that are missing; installed ones stay as they are."""
     with reporter(cast(OutputFormat, output), title="toolchain") as progress:
         chain = Toolchain(default_paths(), progress, source=cast(Source, source))
         chain.ensure(names or chain.names)

@@ -2,7 +2,7 @@
 
 The shapes follow Octavia's (a load balancer has listeners, a listener a default pool, a pool members and a monitor), because
 that is what every OpenStack offers; other clouds fit the same tree. The same types describe what is wanted (ids empty) and
-what is there. Times are milliseconds where the name says ``_ms``, else seconds. None means: the cloud's default.
+what exists. Times are milliseconds where the name says ``_ms``, else seconds. None means: the cloud's default.
 """
 
 from __future__ import annotations

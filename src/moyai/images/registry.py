@@ -1,7 +1,7 @@
 """A registry of container images over HTTP (Docker Registry HTTP API v2): push archives into it, list what it holds.
 
 The cloud's registry is a mirror for every host name: containerd asks a mirror without the host, so an image is put there under
-its path alone, and ``example.org/team/app:1.0`` is found as ``team/app:1.0``. What is there already is not sent again.
+its path alone, and ``example.org/team/app:1.0`` is found as ``team/app:1.0``. Content that the registry has is not sent again.
 """
 
 from __future__ import annotations

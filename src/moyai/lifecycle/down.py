@@ -144,7 +144,7 @@ class _Down:
             return
         # looked at beside it: what Kubernetes takes away itself belongs into the report as well
         with ThreadPoolExecutor(max_workers=1) as pool:
-            looking = pool.submit(self._look, "what is there")
+            looking = pool.submit(self._look, "list what exists")
             self._delete_services(api)
             with suppress(MoyaiError):  # the look that counts comes after
                 looking.result()

@@ -56,7 +56,7 @@ def clear(config: LocalCloudConfig, paths: CloudPaths) -> None:
 
 
 def leftovers(config: LocalCloudConfig, paths: CloudPaths) -> list[str]:
-    """What is there of this cloud: processes, links, routes, loop devices, cgroups, mounts; one line each."""
+    """What this cloud has on the host: processes, links, routes, loop devices, cgroups, mounts; one line each."""
     found = [f"process {pid} ({_command(pid)})" for pid in _processes(paths)]
     found += host.leftovers(config)
     found += [f"loop device {device}" for device in _loops(paths)]

@@ -3,8 +3,8 @@
     toolchain = Toolchain(default_paths(), reporter)
     kubelet = toolchain.ensure(["kubernetes"])["kubernetes"].files["kubelet"]
 
-What is there is used as it is, without network. What is missing comes as the official release file where its host answers
-and its checksum is pinned, else it is built. Which components there are and how each is made: ``pins.toml``.
+An installed component is used as it is, without network. A missing one comes as the official release file where its host
+answers and its checksum is pinned, else it is built. Which components there are and how each is made: ``pins.toml``.
 """
 
 from __future__ import annotations

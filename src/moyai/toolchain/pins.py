@@ -2,7 +2,7 @@
 
 A pin's ``key`` changes whenever anything that decides the outcome changes (version, files, flags, go.mod, go.sum, main.go, the
 machine's architecture), so a component of another key is another component. Which of the two ways it came (release file
-or build) is not part of the key: what is there once is never fetched or built again.
+or build) is not part of the key: a component that was fetched or built once is never fetched or built again.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The toolchain as its users see it: what is there, what is missing, and getting it.
+"""The toolchain as its users see it: installed components, missing ones, and getting them.
 
 Components are got side by side: sources are fetched all at once, builds take turns in the order of ``pins.toml`` (small
 ones first, so that who waits for one of them can go on; Kubernetes, which takes longest, last).
@@ -31,7 +31,7 @@ GO = "go"
 
 @dataclass(frozen=True)
 class ListedComponent:
-    """One line of what is there: ``component`` is None while it is missing; ``folder`` is where it is or will be."""
+    """One line of the list: ``component`` is None while it is missing; ``folder`` is where it is or will be."""
 
     name: str
     version: str
@@ -74,7 +74,7 @@ class Toolchain:
         return self._store.find(self._pin(name))
 
     def list(self) -> list[ListedComponent]:
-        """Every component: what is there and where it came from, and what is missing."""
+        """Every component: installed, with its origin, or missing."""
         lines = [
             ListedComponent(pin.name, pin.version, self._store.path(pin), self._store.find(pin))
             for pin in self._pins.components.values()

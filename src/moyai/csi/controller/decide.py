@@ -1,6 +1,6 @@
 """What to do with a volume or snapshot, given what the cloud says of it. Pure: no calls, no clock.
 
-Every operation is: look, decide, do one step, wait. Each of the functions is asked again after a crash with what is there then,
+Every operation is: look, decide, do one step, wait. After a crash each function is asked again with the state of that moment,
 so none of them knows what was done before.
 """
 

@@ -2,7 +2,7 @@
 
 What always holds:
 
-- Each operation can be begun again at any time, by any process: it looks at what is there and goes on from it. A volume is
+- Each operation can be begun again at any time, by any process: it looks at the present state and goes on from it. A volume is
   found again by its name among those of this cluster, so that none is made twice.
 - Serial for a volume (by name while it is made, by id afterwards), parallel otherwise.
 - An operation returns when the cloud says that it is done, not when the cloud has accepted it.

@@ -4,7 +4,7 @@ What always holds:
 
 - A device is formatted only when it holds nothing, and nothing else is ever changed on a device whose content is not ours to
   know: a damaged or strange one is refused in a sentence.
-- Every step looks first at what is there, so each operation may be killed anywhere and begun again.
+- Every step looks first at the present state, so each operation may be killed anywhere and begun again.
 - What may only grow while it is not mounted grows before a first pod gets it, also where the kubelet leaves it staged from one
   pod to the next.
 - All of it blocks; callers use a worker thread, one at a time for a volume.
@@ -116,7 +116,7 @@ class NodeWork:
         if device is None:
             raise Refused("FAILED_PRECONDITION", f"volume {volume_id} is not attached to this node")
         if access.block and self._devices.number(target) == self._devices.number(device) and self._mounts.at(target):
-            return  # first of all: of what is there the kubelet has made binds of its own
+            return  # first of all: the kubelet has made binds of its own of an existing mount
         if access.mode == "SINGLE_NODE_SINGLE_WRITER":
             self._refuse_second(volume_id, device, staging, target)
         if access.block:

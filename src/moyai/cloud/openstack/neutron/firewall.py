@@ -47,7 +47,7 @@ class NeutronFirewall(NeutronBase):
     def create_security_group_rules(self, rules: Sequence[SecurityGroupRule]) -> list[SecurityGroupRule]:
         """One call for all; returns them all, those that were there before included.
 
-        Neutron makes all or, when one is there already, none: then what is there is read and the rest sent.
+        Neutron makes all or, when one is there already, none: then the existing ones are read and the rest sent.
         """
         wanted = {rule_key(rule): rule for rule in rules}
         missing = dict(wanted)

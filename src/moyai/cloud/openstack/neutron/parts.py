@@ -84,7 +84,7 @@ class NeutronTags(NeutronBase):
     """``cloud.capabilities.Tags``."""
 
     def add_tags(self, kind: Kind, object_id: str, tags: Sequence[str]) -> None:
-        """Add tags to what is there; tags already there stay."""
+        """Add tags to an object that exists; its other tags stay."""
         path = self._tag_path(kind, object_id)
         operation = f"tag {_words(kind)}"
         if self._has("tag-creation"):
