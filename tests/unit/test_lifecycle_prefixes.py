@@ -97,8 +97,8 @@ PLANS = {
         "3  add route 10.244.2.0/24 via 10.8.0.12",
         "4  wait until 3 machines run  (after 2)",
         "5  wait until 3 nodes are Ready  (after 2)",
-        "6  wait until moyai-cloud-controller-manager, coredns, kube-proxy run  (after 2)",
-        "7  wait until csi-cinder-controllerplugin, snapshot-controller, csi-cinder-nodeplugin run  (after 2)",
+        "6  wait until moyai-cloud-controller-manager, coredns, kube-proxy run  (after 5)",
+        "7  wait until csi-cinder-controllerplugin, snapshot-controller, csi-cinder-nodeplugin run  (after 5)",
     ],
     "scale down": [
         "change spec.nodePools[workers].replicas: 2 → 1 (live: machines are made or removed)",
@@ -114,8 +114,8 @@ PLANS = {
         "3  create server quickstart-workers-0 (m1.small in az1)  (after 1, 2)",
         "4  wait until 2 machines run  (after 3)",
         "5  wait until 2 nodes are Ready  (after 1, 2, 3)",
-        "6  wait until moyai-cloud-controller-manager, coredns, kube-proxy run  (after 1, 2, 3)",
-        "7  wait until csi-cinder-controllerplugin, snapshot-controller, csi-cinder-nodeplugin run  (after 1, 2, 3)",
+        "6  wait until moyai-cloud-controller-manager, coredns, kube-proxy run  (after 5)",
+        "7  wait until csi-cinder-controllerplugin, snapshot-controller, csi-cinder-nodeplugin run  (after 5)",
     ],
 }
 

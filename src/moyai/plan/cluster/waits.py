@@ -50,9 +50,10 @@ def plan_waits(now: Situation, steps: Sequence[s.Step], reachable: tuple[s.StepI
         yield s.WaitNodes(key=s.NODES, after=joined, nodes=names)
     for addon in now.addons:
         if began or kube is None or not kube.running >= addon.names:
+            # a DaemonSet does not count a node that has not joined yet
             yield s.WaitAddon(
                 key=addon.condition,
-                after=joined,
+                after=(s.reached(s.API), s.reached(s.NODES)),
                 addon=addon.name,
                 deployments=addon.deployments,
                 daemon_sets=addon.daemon_sets,
