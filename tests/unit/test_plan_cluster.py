@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from moyai.bootstrap.addons import ADDONS, addons_of
 from moyai.cloud.capabilities import Capability
-from moyai.cloud.model import Flavor, Image, Network, Port, PortUse, Quota, Router, SecurityGroupRule, Server
+from moyai.cloud.model import Flavor, Image, Network, Port, PortUse, Quota, Route, Router, SecurityGroupRule, Server
 from moyai.core.errors import MoyaiError, Terminal, UsageError
 from moyai.core.keys import Kind
 from moyai.plan import text
@@ -316,3 +316,10 @@ def test_the_order_of_down() -> None:
         "5  delete router quickstart-router  (after 1)",
         "6  delete network quickstart-network  (after 3, 4)",
     ]
+
+
+def test_a_route_of_another_family_in_the_router_counts_as_somebody_elses() -> None:
+    routes = (Route("fd00::/64", "fd01::1"), Route("192.168.0.0/24", "10.8.0.99"))
+    observed = replace(EMPTY, routers=(Router("r", "quickstart-router", routes=routes, tags=TAG),))
+    with pytest.raises(Terminal, match="30 nodes need 32 routes in one router, cloud moyai allows 30"):
+        plan_up(parse("spec: {nodePools: [{replicas: 29}]}"), observed, NEW)

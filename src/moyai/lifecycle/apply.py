@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import http.client
 import socket
+import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,7 +87,7 @@ def apply(files: Sequence[Path], kubectl: Path, kubeconfig: Path) -> list[str]:
 
 def wait(api: KubeApi, wanted: Awaited, *, clock: Clock, progress: Progress) -> list[ServiceEndpoint]:
     """Until everything of ``wanted`` is there and answers; returns where."""
-    abort = waits.Abort()
+    abort = threading.Event()
 
     def late(seconds: float, what: str) -> Terminal:
         return Terminal(f"waited {seconds:.0f} s for {what}", hint="`moyai kubectl describe` tells more")

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from moyai.cloud.capabilities import Capability, Cloud
-from moyai.cloud.model import Port, Quota
+from moyai.cloud.model import Port
 from moyai.core.errors import MoyaiError
 from moyai.core.ids import CLUSTER_TAG, Role, cluster_tag
 from moyai.kube.objects import Node, parse_daemon_set, parse_deployment, parse_node
@@ -30,7 +30,7 @@ def take(
 ) -> Observed:
     """The cloud as it is, for cluster ``name`` with this UID. ``plan_for`` ``down``: no flavors, images and quotas."""
     tag = cluster_tag(uid)
-    machines = cloud.machines
+    machines, offered = cloud.machines, cloud.capabilities()
     first: dict[str, Callable[[], Any]] = {
         "networks": cloud.networks.networks,
         "routers": cloud.networks.routers,
@@ -39,20 +39,20 @@ def take(
         "tagged_ports": lambda: cloud.networks.ports(tag=tag),
         "servers": lambda: machines.servers(tag=tag),
         "keypairs": machines.keypairs,
-        "credentials": lambda: _credentials(cloud, f"{name}-"),
-        "capabilities": cloud.capabilities,
     }
+    if Capability.CREDENTIALS in offered:
+        first["credentials"] = lambda: cloud.credentials.credentials(name_prefix=f"{name}-")
     if plan_for == "up":
         first |= {
             "flavors": machines.flavors,
             "zones": machines.zones,
             "images": cloud.images.images,
-            "quotas": lambda: _quotas(cloud),
             "account": lambda: _account(cloud),
         }
+        if Capability.QUOTAS in offered:
+            first["quotas"] = cloud.quotas.quotas
     else:
         # a cloud without load balancers or volumes has none of ours
-        offered = cloud.capabilities()
         if Capability.LOAD_BALANCERS in offered:
             first["load_balancers"] = cloud.load_balancers.load_balancers
         if Capability.DISKS in offered:
@@ -88,9 +88,9 @@ def take(
         snapshots=tuple(got.get("snapshots", ())),
         load_balancers=tuple(got.get("load_balancers", ())),
         keypairs=tuple(got["keypairs"]),
-        credentials=got["credentials"],
+        credentials=got.get("credentials", {}),
         quotas=tuple(got.get("quotas", ())),
-        capabilities=got["capabilities"],
+        capabilities=offered,
         account=got.get("account", AccountFacts()),
     )
 
@@ -142,11 +142,3 @@ def _kube_node(node: Node) -> KubeNode:
 def _account(cloud: Cloud) -> AccountFacts:
     account = cloud.account
     return AccountFacts(account.region(), account.login_url() or "", account.image_mirror() or "")
-
-
-def _credentials(cloud: Cloud, prefix: str) -> dict[str, str]:
-    return cloud.credentials.credentials(name_prefix=prefix) if Capability.CREDENTIALS in cloud.capabilities() else {}
-
-
-def _quotas(cloud: Cloud) -> list[Quota]:
-    return cloud.quotas.quotas() if Capability.QUOTAS in cloud.capabilities() else []

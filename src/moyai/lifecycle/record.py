@@ -223,16 +223,16 @@ class Record:
     def secret(self, name: str) -> str:
         """A secret kept beside the record, empty when there is none."""
         with self._lock:
-            return self._secrets().get(name, "")
+            return self.secrets().get(name, "")
 
     def keep_secret(self, name: str, value: str) -> None:
         with self._lock:
-            write_private(self.folder / "secrets.json", json.dumps({**self._secrets(), name: value}, indent=1))
+            write_private(self.folder / "secrets.json", json.dumps({**self.secrets(), name: value}, indent=1))
 
     def keep_token(self, token: str) -> None:
         """The bootstrap token that machines join with, which lives from now on."""
         with self._lock:
-            kept = {**self._secrets(), "token": token, "token made": self._clock.now().isoformat()}
+            kept = {**self.secrets(), "token": token, "token made": self._clock.now().isoformat()}
             write_private(self.folder / "secrets.json", json.dumps(kept, indent=1))
 
     @property
@@ -241,7 +241,8 @@ class Record:
         made = self.secret("token made")
         return bool(made) and self._clock.now() - datetime.fromisoformat(made) < TOKEN_FRESH
 
-    def _secrets(self) -> dict[str, str]:
+    def secrets(self) -> dict[str, str]:
+        """All secrets kept beside the record, in one read."""
         try:
             return cast("dict[str, str]", json.loads((self.folder / "secrets.json").read_text(encoding="utf-8")))
         except FileNotFoundError:

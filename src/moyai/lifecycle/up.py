@@ -157,11 +157,12 @@ def _ensure_secrets(record: Record) -> None:
 
 def _secrets(record: Record, authorities: pki.Pki) -> Secrets:
     """As they are on disk now: steps that ran before may have added some."""
+    kept = record.secrets()
     return Secrets(
         pki=authorities,
-        token=record.secret("token"),
-        unsealing_key=record.secret("key"),
-        credentials={key: record.secret(name) for key, name in SECRET_NAMES.items()},
+        token=kept["token"],
+        unsealing_key=kept["key"],
+        credentials={key: kept.get(name, "") for key, name in SECRET_NAMES.items()},
     )
 
 

@@ -16,23 +16,9 @@ from moyai.core.errors import MoyaiError, Terminal
 from moyai.core.ids import cluster_tag
 from moyai.core.progress import Progress
 from moyai.core.waiting import NotYet, until
-from moyai.core.waiting import Stopped as Stopped
 from moyai.kube.objects import Node, parse_daemon_set, parse_deployment, parse_node, parse_pod
 from moyai.kube.quick import KubeApi
 from moyai.kube.resources import DAEMON_SETS, DEPLOYMENTS, NODES, PODS
-
-__all__ = [
-    "Abort",
-    "Stopped",
-    "addons_run",
-    "api_answers",
-    "broken",
-    "last_lines",
-    "machines",
-    "node_states",
-    "nodes_ready",
-    "wait",
-]
 
 #: Seconds that each wait may take; generous, because a busy host is slow (and kubelets have waits of their own).
 MACHINE_TIMEOUT = 300.0
@@ -41,21 +27,20 @@ NODES_TIMEOUT = 300.0
 ADDONS_TIMEOUT = 300.0
 
 
-class Abort(threading.Event):
-    """Set when one wait has found that the others are pointless; they then end with ``Stopped``."""
-
-
 def wait(
     check: Callable[[], str],
     *,
     clock: Clock,
-    abort: Abort,
+    abort: threading.Event,
     progress: Progress,
     timeout: float,
     failed: Callable[[str], MoyaiError],
     interval: float = 0.5,
 ) -> None:
-    """Until ``check`` returns "" (what it returns else is what is still missing). ``failed`` makes the error of a time-out."""
+    """Until ``check`` returns "" (what it returns else is what is still missing). ``failed`` makes the error of a time-out.
+
+    ``abort`` is set when another wait has found that this one is pointless; it then ends with ``Stopped``.
+    """
 
     def look() -> NotYet | None:
         missing = check()
@@ -73,7 +58,7 @@ def wait(
 
 
 def machines(
-    compute: Machines, uid: str, names: Collection[str], *, clock: Clock, abort: Abort, progress: Progress
+    compute: Machines, uid: str, names: Collection[str], *, clock: Clock, abort: threading.Event, progress: Progress
 ) -> dict[str, Server]:
     """Wait until these servers run; Terminal with the cloud's own reason when one is broken."""
     seen: dict[str, Server] = {}
@@ -134,7 +119,9 @@ def last_lines(compute: Machines, server_id: str, count: int = 3) -> str:
     return " / ".join(line[-200:] for line in (lines[-count:] if not ours else [*ours[-1:], *lines[-count:]]))
 
 
-def api_answers(api: KubeApi, compute: Machines, server_id: str, *, clock: Clock, abort: Abort, progress: Progress) -> None:
+def api_answers(
+    api: KubeApi, compute: Machines, server_id: str, *, clock: Clock, abort: threading.Event, progress: Progress
+) -> None:
     """Wait until the API server is ready, asked through its public address."""
 
     def failed(_: str) -> MoyaiError:
@@ -157,7 +144,7 @@ def nodes_ready(
     servers: dict[str, str],
     *,
     clock: Clock,
-    abort: Abort,
+    abort: threading.Event,
     progress: Progress,
 ) -> None:
     """Wait until the nodes of these machines (name → server id) are Ready and known to the cloud controller manager."""
@@ -190,7 +177,7 @@ def addons_run(
     daemon_sets: Collection[str] = ("kube-proxy",),
     *,
     clock: Clock,
-    abort: Abort,
+    abort: threading.Event,
     progress: Progress,
 ) -> None:
     """Wait until these Deployments of kube-system have all their pods, and these DaemonSets theirs on every node."""

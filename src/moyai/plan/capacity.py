@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from ipaddress import IPv4Network
 
 from moyai.core.errors import Terminal
 from moyai.core.keys import Kind
@@ -16,6 +15,7 @@ from moyai.plan import keys
 from moyai.plan import steps as s
 from moyai.plan.nodes import PlannedNode
 from moyai.plan.observed import Observed
+from moyai.plan.routes import within
 from moyai.plan.steps import Step
 from moyai.spec.model import Cluster
 
@@ -90,4 +90,4 @@ def _foreign_routes(observed: Observed, steps: Sequence[Step], cluster: Cluster)
         return 0
     name = keys.object_name(cluster.name, keys.ROUTER)
     routes = [route for router in observed.routers if router.name == name for route in router.routes]
-    return sum(not IPv4Network(route.destination).subnet_of(cluster.spec.network.pod_cidr) for route in routes)
+    return sum(not within(route.destination, [str(cluster.spec.network.pod_cidr)]) for route in routes)

@@ -9,15 +9,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from graphlib import CycleError, TopologicalSorter
 from types import MappingProxyType
-from typing import TypeVar
 
 from moyai.core.keys import Key, Kind
 from moyai.plan.changes import Change
 from moyai.plan.demands import Choices
 from moyai.plan.nodes import PlannedNode
 from moyai.plan.steps import Step, StepId
-
-S = TypeVar("S", bound=Step)
 
 
 @dataclass(frozen=True)
@@ -34,9 +31,6 @@ class Made:
     def id(self, key: Key) -> str:
         """The id of the object; a plan's order sees to it that the object exists."""
         return self.ids[key]
-
-    def having(self, key: Key, object_id: str) -> Made:
-        return replace(self, ids=MappingProxyType({**self.ids, key: object_id}))
 
 
 @dataclass(frozen=True)
@@ -67,10 +61,6 @@ class Plan:
 
     def __bool__(self) -> bool:
         return bool(self.steps)
-
-    def of(self, kind: type[S]) -> tuple[S, ...]:
-        """The steps of one class."""
-        return tuple(step for step in self.steps if isinstance(step, kind))
 
 
 def ordered(steps: Iterable[Step]) -> tuple[Step, ...]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Protocol
 
 from moyai.cloud.capabilities import Capability
@@ -59,11 +60,11 @@ class KubeFacts:
     running: frozenset[str] = frozenset()
     reclaim_policy: str = ""
 
-    @property
+    @cached_property
     def names(self) -> frozenset[str]:
         return frozenset(node.name for node in self.nodes)
 
-    @property
+    @cached_property
     def in_service(self) -> frozenset[str]:
         """Nodes that are Ready and known."""
         return frozenset(node.name for node in self.nodes if node.ready and node.known)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import replace
+from types import MappingProxyType
 
 from moyai.cloud.capabilities import Cloud
 from moyai.core.clock import Clock
@@ -17,7 +18,6 @@ from moyai.core.keys import Key
 from moyai.core.progress import Progress
 from moyai.kube.quick import KubeApi
 from moyai.lifecycle.record import Record
-from moyai.lifecycle.waits import Abort
 from moyai.plan.graph import Made
 from moyai.plan.steps import Step
 
@@ -43,11 +43,14 @@ class Context:
         self.uid = uid
         self.tags = (cluster_tag(uid),)
         self.clock = clock
-        self.abort = Abort()
+        self.abort = threading.Event()
         self.notes: list[str] = []
         self._open_api = open_api
         self._api: KubeApi | None = None
-        self._made = made or Made()
+        start = made or Made()
+        self._ids = dict(start.ids)
+        # a view: what is made later is seen in it
+        self._made = replace(start, ids=MappingProxyType(self._ids))
         self._lock = threading.Lock()
 
     @property
@@ -67,8 +70,10 @@ class Context:
     def keep(self, key: Key, object_id: str, *, name: str = "", mtu: int = 0, api_address: str = "") -> None:
         """The object is made: known to later steps, and on record."""
         with self._lock:
-            made = self._made.having(key, object_id)
-            self._made = replace(made, network_mtu=mtu or made.network_mtu, api_address=api_address or made.api_address)
+            self._ids[key] = object_id
+            if mtu or api_address:
+                made = self._made
+                self._made = replace(made, network_mtu=mtu or made.network_mtu, api_address=api_address or made.api_address)
         if self.record is not None:
             self.record.made(key, object_id, name)
 

@@ -7,6 +7,7 @@ from typing import cast
 
 from moyai.core.errors import Terminal
 from moyai.core.progress import Progress
+from moyai.core.waiting import Stopped
 from moyai.lifecycle import waits
 from moyai.lifecycle.execute.context import Context, Handler
 from moyai.plan import keys
@@ -54,7 +55,7 @@ class Waiting:
                 abort=context.abort,
                 progress=progress,
             )
-        except waits.Stopped:
+        except Stopped:
             raise
         except Terminal as error:
             if step.required:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 
 from moyai.plan.addons import Addon
 from moyai.plan.changes import Change
@@ -32,7 +33,7 @@ class Situation:
     def spec(self) -> ClusterSpec:
         return self.cluster.spec
 
-    @property
+    @cached_property
     def control_planes(self) -> tuple[PlannedNode, ...]:
         return tuple(node for node in self.nodes if node.role == "control-plane")
 
@@ -41,7 +42,7 @@ class Situation:
         """Whether the API has never answered yet, so that all machines begin together."""
         return not self.recorded.ready
 
-    @property
+    @cached_property
     def missing(self) -> tuple[PlannedNode, ...]:
         """Nodes whose machines are to be made."""
         return tuple(node for node in self.nodes if not self.lives(node.name))
@@ -51,10 +52,10 @@ class Situation:
         """Whether machines join a control plane that exists, whose bootstrap token may end before they have joined."""
         return self.lives(self.control_planes[0].name) and bool(self.missing) and not self.recorded.token_fresh
 
-    @property
-    def stale_nodes(self) -> tuple[str, ...]:
+    @cached_property
+    def stale_nodes(self) -> frozenset[str]:
         """Workers that are to be made and whose Node object of an earlier machine is still there."""
-        return tuple(node.name for node in self.missing if node.role == "worker" and node.name in self.observed.kube_nodes)
+        return frozenset(node.name for node in self.missing if node.role == "worker") & self.observed.kube_nodes
 
     def lives(self, name: str) -> bool:
         """Whether a machine of this name exists and is not broken."""

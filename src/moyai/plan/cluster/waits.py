@@ -41,7 +41,7 @@ def plan_waits(now: Situation, steps: Sequence[s.Step], reachable: tuple[s.StepI
         yield s.WaitApi(key=s.API, after=(*reachable, *of_plane), node=plane.name)
     for node in now.control_planes:
         server = servers.get(node.name)
-        if server is None or UNSEALING_KEY in server.metadata or not now.lives(node.name):
+        if server is None or server.power.broken or UNSEALING_KEY in server.metadata:
             # the key has served: the machine has opened its secrets
             after = (s.created(keys.server(node.name)), s.reached(s.API))
             yield s.DeleteUnsealingKey(key=_unsealing_key(node.name), after=after, node=node.name)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Network
 
 from moyai.cloud.capabilities import Capability
 from moyai.cloud.model import Route, SourceAddress
@@ -13,6 +12,7 @@ from moyai.plan import keys
 from moyai.plan import steps as s
 from moyai.plan.existing import Existing
 from moyai.plan.nodes import PlannedNode
+from moyai.plan.routes import within
 from moyai.spec.model import NetworkSpec
 
 
@@ -36,7 +36,7 @@ class RoutedPods:
         router = existing.router
         have = set(router.routes) if router is not None else set[Route]()
         add = tuple(sorted(wanted - have))
-        stale = tuple(sorted(route for route in have - wanted if is_pod_route(route.destination, self.network.pod_cidr)))
+        stale = tuple(sorted(route for route in have - wanted if within(route.destination, [str(self.network.pod_cidr)])))
         if add:
             # a next hop must be on one of the router's subnets
             after = (s.created(keys.ROUTER), s.created(keys.INTERFACE))
@@ -47,14 +47,6 @@ class RoutedPods:
 
     def files(self, node: PlannedNode, *, mtu: int) -> Mapping[str, str]:
         return {"etc/cni/net.d/10-moyai.conflist": conflist(node, mtu), "etc/moyai/masquerade.nft": masquerade(self.network)}
-
-
-def is_pod_route(destination: str, pods: IPv4Network) -> bool:
-    """Whether a route's destination lies in the cluster's pod range, so that the route is the cluster's own."""
-    try:
-        return IPv4Network(destination).subnet_of(pods)
-    except ValueError:
-        return False
 
 
 def masquerade(network: NetworkSpec) -> str:
