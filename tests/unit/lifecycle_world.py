@@ -87,11 +87,13 @@ class World:
 
     def up(self, spec: str | Cluster = "") -> building.UpResult:
         cluster = parse(spec) if isinstance(spec, str) else spec
-        return building.up(cluster, self.cloud, self.paths, Reporter(clock=self.clock), clock=self.clock)
+        return building.up(cluster, self.cloud, paths=self.paths, reporter=Reporter(clock=self.clock), clock=self.clock)
 
     def down(self, name: str = "quickstart", uid: str = "") -> teardown.DownReport:
-        target, record = teardown.target_of(name, self.paths, self.cloud, uid)
-        return teardown.down(target, record, self.cloud, self.paths, Reporter(clock=self.clock), clock=self.clock)
+        target, record = teardown.target_of(name, self.paths, cloud=self.cloud, uid=uid)
+        return teardown.down(
+            target, record, cloud=self.cloud, paths=self.paths, reporter=Reporter(clock=self.clock), clock=self.clock
+        )
 
     def fail(self, name: str, fault: str) -> None:
         """The cloud finds a machine broken."""

@@ -70,12 +70,12 @@ def broken(world: World) -> None:
 
 
 def up_plan(spec: str) -> Callable[[World], Plan]:
-    return lambda world: building.preview(parse(spec), world.cloud, world.paths, clock=world.clock)
+    return lambda world: building.preview(parse(spec), world.cloud, paths=world.paths, clock=world.clock)
 
 
 def down_plan(world: World) -> Plan:
     try:
-        target, _ = teardown.target_of("quickstart", world.paths, world.cloud)
+        target, _ = teardown.target_of("quickstart", world.paths, cloud=world.cloud)
     except UsageError:
         return Plan()  # nothing of it is left
     return teardown.preview(target, world.cloud)

@@ -52,7 +52,7 @@ def test_up_makes_one_of_everything_and_again_nothing(world: World) -> None:
 def test_what_machines_do_not_need_to_boot_is_made_once_they_run(world: World) -> None:
     steps: list[tuple[str, str]] = []
     reporter = Reporter(lambda event: steps.append((event.kind, event.step)), clock=world.clock)
-    building.up(parse(""), world.cloud, world.paths, reporter, clock=world.clock)
+    building.up(parse(""), world.cloud, paths=world.paths, reporter=reporter, clock=world.clock)
     begun = [name for kind, name in steps if kind == "started"]
     booted = steps.index(("finished", s.MACHINES.name))
     late = ("gateway", "interface", "rules control-plane", "rules worker")
@@ -205,7 +205,7 @@ def test_a_cluster_of_an_older_moyai_is_carried_on(world: World) -> None:
     objects = {old.get(key, str(key)): {"begun": made.begun, "id": made.id} for key, made in record.objects.items()}
     assert {"network", "port quickstart-workers-0", "server quickstart-control-plane-0", "group worker"} <= set(objects)
     file.write_text(json.dumps({**data, "version": 1, "objects": objects}))
-    assert text.lines(building.preview(parse(""), world.cloud, world.paths)) == ["nothing to do"]
+    assert text.lines(building.preview(parse(""), world.cloud, paths=world.paths)) == ["nothing to do"]
     again = Record.open(world.paths, "quickstart")
     assert again is not None
     assert again.objects.keys() == record.objects.keys()
@@ -260,7 +260,7 @@ def test_two_at_once(world: World) -> None:
 
 
 def test_a_preview_changes_nothing(world: World) -> None:
-    plan = building.preview(parse(""), world.cloud, world.paths)
+    plan = building.preview(parse(""), world.cloud, paths=world.paths)
     assert world.mortal.changes == 0
     assert not world.paths.clusters.exists()
     assert text.lines(plan)[0].endswith("create network quickstart-network")

@@ -49,7 +49,7 @@ class Record:
     The file is written whole. Changes of several threads share a write: else the time for N objects would grow with N².
     """
 
-    def __init__(self, folder: Path, data: dict[str, Any], clock: Clock | None = None) -> None:
+    def __init__(self, folder: Path, data: dict[str, Any], *, clock: Clock | None = None) -> None:
         self.folder = folder
         self._data = data
         self._objects = read_objects(data["objects"])
@@ -61,7 +61,7 @@ class Record:
     # ---- opening
 
     @classmethod
-    def open(cls, paths: Paths, name: str, clock: Clock | None = None) -> Record | None:
+    def open(cls, paths: Paths, name: str, *, clock: Clock | None = None) -> Record | None:
         """The record of cluster ``name``, None when there is none."""
         folder = paths.clusters / name
         try:
@@ -73,10 +73,10 @@ class Record:
         known = current(cast("dict[str, Any]", data)) if isinstance(data, dict) else None
         if known is None:
             raise Terminal(f"record {folder / 'record.json'} was written by a later version of moyai, or by something else")
-        return cls(folder, known, clock)
+        return cls(folder, known, clock=clock)
 
     @classmethod
-    def create(cls, paths: Paths, name: str, spec: Mapping[str, Any], clock: Clock | None = None, *, uid: str = "") -> Record:
+    def create(cls, paths: Paths, name: str, *, spec: Mapping[str, Any], clock: Clock | None = None, uid: str = "") -> Record:
         """A new record; without ``uid`` a new one is drawn."""
         clock = clock or SystemClock()
         folder = paths.clusters / name
@@ -93,7 +93,7 @@ class Record:
             "seats": {},
             "objects": [],
         }
-        record = cls(folder, data, clock)
+        record = cls(folder, data, clock=clock)
         record._version += 1
         record._save()
         return record
@@ -164,7 +164,7 @@ class Record:
                 self._version += 1
         self._save()
 
-    def made(self, key: Key, object_id: str, name: str = "") -> None:
+    def made(self, key: Key, object_id: str, *, name: str = "") -> None:
         with self._lock:
             entry = self._objects.setdefault(key, {"begun": self._now()})
             entry["id"] = object_id

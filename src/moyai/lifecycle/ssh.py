@@ -17,7 +17,7 @@ from moyai.plan.nodes import CONTROL_PLANE_POOL, address_of, node_name
 USER = "debian"
 
 
-def ssh_command(record: Record, node: str, words: Sequence[str] = (), *, user: str = USER) -> list[str]:
+def ssh_command(record: Record, node: str, *, words: Sequence[str] = (), user: str = USER) -> list[str]:
     """The command line that logs in to a node; workers are reached through the control plane's floating address.
 
     ``node``: its name, with or without the cluster's in front.
@@ -29,7 +29,7 @@ def ssh_command(record: Record, node: str, words: Sequence[str] = (), *, user: s
         raise UsageError(f"cluster {cluster.name} has no node {node!r}", hint=f"there are {', '.join(sorted(seats)) or 'none'}")
     if not record.api_address:
         raise Terminal(f"cluster {cluster.name} is not reachable yet", hint="`moyai up` goes on building it")
-    plane = node_name(cluster.name, CONTROL_PLANE_POOL, 0)
+    plane = node_name(cluster.name, CONTROL_PLANE_POOL, number=0)
     common = [
         "ssh",
         "-i",

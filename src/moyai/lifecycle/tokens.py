@@ -16,7 +16,7 @@ from moyai.kube.resources import SECRETS
 TOKEN_LIFE = timedelta(hours=1)
 
 
-def add_token(api: KubeApi, token: str, clock: Clock) -> None:
+def add_token(api: KubeApi, token: str, *, clock: Clock) -> None:
     """Let ``token`` join nodes for an hour, as ``kubeadm token create`` does."""
     token_id, _, secret = token.partition(".")
     expires = (clock.now() + TOKEN_LIFE).strftime("%Y-%m-%dT%H:%M:%SZ")

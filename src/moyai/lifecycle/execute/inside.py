@@ -53,7 +53,7 @@ class Inside:
     def _token(self, _step: s.RenewToken, _: Progress) -> None:
         token = user_data.new_token()
         # the cluster first: a token that only the record has would keep machines out
-        add_token(self._context.api(), token, self._context.clock)
+        add_token(self._context.api(), token, clock=self._context.clock)
         self._context.require_record().keep_token(token)
 
     def _unsealing_key(self, step: s.DeleteUnsealingKey, _: Progress) -> None:

@@ -63,7 +63,9 @@ class Situation:
         return server is not None and not server.power.broken
 
 
-def leaving_nodes(observed: Observed, recorded: Recorded, existing: Existing, nodes: Iterable[PlannedNode]) -> tuple[str, ...]:
+def leaving_nodes(
+    observed: Observed, recorded: Recorded, *, existing: Existing, nodes: Iterable[PlannedNode]
+) -> tuple[str, ...]:
     """Names of nodes that exist, in whatever part, and are not among ``nodes``; the youngest first."""
     ports = {port.name for port in observed.ports if owns(recorded.uid, port) and port.use.deletable}
     seated = {name for name in recorded.seats if name in observed.kube_nodes}

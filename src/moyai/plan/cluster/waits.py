@@ -26,7 +26,7 @@ def once_machines_boot(now: Situation) -> tuple[s.StepId, ...]:
     return (s.reached(s.MACHINES),)
 
 
-def plan_waits(now: Situation, steps: Sequence[s.Step], reachable: tuple[s.StepId, ...]) -> Iterator[s.Step]:
+def plan_waits(now: Situation, steps: Sequence[s.Step], *, reachable: tuple[s.StepId, ...]) -> Iterator[s.Step]:
     """``steps``: all others of the plan. ``reachable``: what must be done before the API can answer."""
     plane = now.control_planes[0]
     began = tuple(step.id for step in steps if isinstance(step, s.CreateServer | s.StartServer))
