@@ -17,6 +17,7 @@ from moyai.core.progress import Reporter
 from moyai.lifecycle import down as teardown
 from moyai.lifecycle import up as building
 from moyai.lifecycle.record import Record
+from moyai.lifecycle.tokens import add_token
 from moyai.spec.load import parse
 from moyai.spec.model import Cluster
 from tests.fakes.clock import FakeClock
@@ -77,6 +78,9 @@ class World:
                 store = ObjectStore()
                 store.on_call = lambda _name, _after: self.mortal.check()
                 self.kubes[record.uid] = ClusterApi(store, self.cloud, cluster_tag(record.uid))
+                if token := record.secret("token"):
+                    # as `kubeadm init` makes it
+                    add_token(self.kubes[record.uid], token, self.clock)
             return self.kubes[record.uid]
 
         # what costs time on purpose on real disks and with real secrets
