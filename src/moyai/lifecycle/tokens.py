@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 from datetime import timedelta
+from typing import cast
 
 from moyai.core.clock import Clock
 from moyai.core.errors import Conflict
@@ -49,7 +50,7 @@ def token_ids(api: KubeApi, *, timeout: float | None = None) -> frozenset[str]:
     """The public halves of the tokens that moyai made and that the cluster still takes."""
     description = base64.b64encode(TOKEN_DESCRIPTION.encode()).decode()
     secrets = api.list(SECRETS, namespace=_NAMESPACE, fields=f"type={_TYPE}", timeout=timeout)
-    data = [secret.get("data") or {} for secret in secrets]
+    data = [cast("dict[str, str]", secret.get("data") or {}) for secret in secrets]
     return frozenset(_decoded(one["token-id"]) for one in data if one.get("description") == description and "token-id" in one)
 
 
