@@ -152,5 +152,5 @@ class QuickKubernetes:
 def chosen(found: Json, namespace: str | None, fields: str) -> bool:
     """Whether an object is in the namespace and fits the field selector."""
     field, _, wanted = fields.partition("=")
-    assert field in ("", "spec.nodeName")
-    return namespace in (None, found["metadata"].get("namespace")) and (not field or found["spec"].get("nodeName") == wanted)
+    fields_of = {"": "", "spec.nodeName": found.get("spec", {}).get("nodeName"), "type": found.get("type")}
+    return namespace in (None, found["metadata"].get("namespace")) and fields_of[field] == wanted

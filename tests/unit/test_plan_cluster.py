@@ -63,8 +63,9 @@ def test_the_plan_from_nothing() -> None:
         "24  wait until the Kubernetes API answers  (after 6, 7, 12, 22)",
         "25  delete the unsealing key from the metadata of server quickstart-control-plane-0  (after 12, 24)",
         "26  wait until 3 nodes are Ready  (after 15, 16, 24)",
-        "27  wait until moyai-cloud-controller-manager, coredns, kube-proxy run  (after 24, 26)",
-        "28  wait until csi-cinder-controllerplugin, snapshot-controller, csi-cinder-nodeplugin run  (after 24, 26)",
+        "27  delete the bootstrap token, since all nodes have joined  (after 26)",
+        "28  wait until moyai-cloud-controller-manager, coredns, kube-proxy run  (after 24, 26)",
+        "29  wait until csi-cinder-controllerplugin, snapshot-controller, csi-cinder-nodeplugin run  (after 24, 26)",
     ]
 
 

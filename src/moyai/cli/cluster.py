@@ -99,7 +99,8 @@ def status(cluster: str | None, output: str) -> None:
 @click.option(
     "--file", type=click.Path(path_type=Path), help="Which kubeconfig to merge into.  [default: $KUBECONFIG or ~/.kube/config]"
 )
-def kubeconfig(cluster: str | None, write: bool, *, file: Path | None) -> None:
+@click.option("--overwrite-existing", is_flag=True, help="Replace entries of the same name that lead to another cluster.")
+def kubeconfig(cluster: str | None, write: bool, *, file: Path | None, overwrite_existing: bool) -> None:
     """Print a cluster's kubeconfig, or merge it into yours."""
     from moyai.lifecycle import kubeconfig
 
@@ -108,7 +109,7 @@ def kubeconfig(cluster: str | None, write: bool, *, file: Path | None) -> None:
         click.echo(text, nl=False)
         return
     target = file or _user_kubeconfig()
-    context = kubeconfig.merge_kubeconfig(text, target)
+    context = kubeconfig.merge_kubeconfig(text, target, overwrite=overwrite_existing)
     click.echo(f"context {context} is in {target} and is the current one")
 
 
@@ -163,10 +164,12 @@ def down(cluster: str | None, yes: bool, *, uid: str, cloud_name: str, dry_run: 
         return
     if not yes and sys.stdin.isatty():
         click.confirm(f"Delete cluster {target.name} ({target.uid}) and everything in it?", abort=True, err=True)
+    file = record.folder / "kubeconfig" if record else None
+    entries = file.read_text(encoding="utf-8") if file and file.exists() else ""
     with display("json" if output == "json" else "text", title=f"down {target.name}") as progress:
         report = teardown.down(target, record, cloud=cloud, paths=paths, reporter=progress)
-    if not report.left:
-        kubeconfig.remove_from_kubeconfig(target.name, _user_kubeconfig())
+    if not report.left and entries:
+        kubeconfig.remove_from_kubeconfig(entries, _user_kubeconfig())
     _print_report(report, output)
     teardown.check(report)
 

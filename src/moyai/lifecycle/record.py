@@ -151,8 +151,18 @@ class Record:
         """What the planner asks of the past."""
         with self._lock:
             seats = {name: NodeSeat(**seat) for name, seat in self._data["seats"].items()}
+            token_id = self.secret("token").partition(".")[0]
             reached = self.api_address if (self.folder / "kubeconfig").exists() else ""
-            return Recorded(self.name, self.uid, seats, frozenset(self._objects), self.ready, reached, self.token_fresh)
+            return Recorded(
+                self.name,
+                self.uid,
+                seats,
+                frozenset(self._objects),
+                ready=self.ready,
+                api_address=reached,
+                token_fresh=self.token_fresh,
+                token_id=token_id,
+            )
 
     # ---- changing
 
@@ -235,11 +245,20 @@ class Record:
             kept = {**self.secrets(), "token": token, "token made": self._clock.now().isoformat()}
             write_private(self.folder / "secrets.json", json.dumps(kept, indent=1))
 
+    def forget_token(self) -> None:
+        """Machines that join later need another token."""
+        with self._lock:
+            kept = {name: value for name, value in self.secrets().items() if name not in ("token", "token made")}
+            write_private(self.folder / "secrets.json", json.dumps(kept, indent=1))
+
     @property
     def token_fresh(self) -> bool:
         """Whether the token lives long enough for a machine to boot and join."""
         made = self.secret("token made")
-        return bool(made) and self._clock.now() - datetime.fromisoformat(made) < TOKEN_FRESH
+        if not made:
+            return False
+        # an age below zero: the clock was set back, so that the age is not known
+        return timedelta() <= self._clock.now() - datetime.fromisoformat(made) < TOKEN_FRESH
 
     def secrets(self) -> dict[str, str]:
         """All secrets kept beside the record, in one read."""

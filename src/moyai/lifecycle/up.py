@@ -113,7 +113,7 @@ def _carry_out(
     # all that machines are told is on disk before the cloud is asked for anything
     authorities = pki.ensure(record.folder / "pki", clock)
     public_key = pki.ensure_ssh_key(record.folder)[1]
-    _ensure_secrets(record)
+    _ensure_secrets(record, token=not start.recorded.ready)
     record.seat({node.name: node.seat for node in plan.nodes})
     for name in plan.vacated:
         record.unseat(name)
@@ -148,8 +148,9 @@ def _carry_out(
     return tuple(context.notes)
 
 
-def _ensure_secrets(record: Record) -> None:
-    if not record.secret("token"):
+def _ensure_secrets(record: Record, *, token: bool) -> None:
+    """``token``: whether the control plane's machine is yet to be told one; later ones are made by a step."""
+    if token and not record.secret("token"):
         record.keep_token(user_data.new_token())
     if not record.secret("key"):
         record.keep_secret("key", secrets.token_urlsafe(32))
@@ -160,7 +161,7 @@ def _secrets(record: Record, authorities: pki.Pki) -> Secrets:
     kept = record.secrets()
     return Secrets(
         pki=authorities,
-        token=kept["token"],
+        token=kept.get("token", ""),
         unsealing_key=kept["key"],
         credentials={key: kept.get(name, "") for key, name in SECRET_NAMES.items()},
     )

@@ -48,6 +48,8 @@ def plan_waits(now: Situation, steps: Sequence[s.Step], *, reachable: tuple[s.St
     joined = (s.reached(s.API), *(one for one in began if one not in of_plane), *removed)
     if began or kube is None or not kube.in_service >= set(names):
         yield s.WaitNodes(key=s.NODES, after=joined, nodes=names)
+    if began or kube is None or kube.tokens:
+        yield s.RevokeTokens(key=keys.TOKEN, after=(s.reached(s.NODES), s.created(keys.TOKEN)))
     for addon in now.addons:
         if began or kube is None or not kube.running >= addon.names:
             # a DaemonSet does not count a node that has not joined yet
