@@ -37,7 +37,7 @@ def node(name: str, ready: str = "True") -> Json:
 
 
 class World:
-    """A recorded cluster whose cloud and API answer only when both have been asked."""
+    """A recorded cluster whose cloud and API answer only when all that is asked of them has been asked."""
 
     def __init__(self, paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
         cluster = validate({"metadata": {"name": "demo"}, "spec": {"nodePools": [{"replicas": 1}]}}, source="test")
@@ -60,7 +60,7 @@ class World:
         }
         self.refusal: MoyaiError | None = None
         self.finished = True
-        self._meeting = threading.Barrier(2, timeout=10)
+        self._meeting = threading.Barrier(5, timeout=10)
         monkeypatch.setattr(status, "open_api", self._open)
 
     def _open(self, record: Record) -> World | None:
@@ -68,8 +68,7 @@ class World:
         return self if self.finished else None
 
     def list(self, resource: Resource, *, namespace: str | None = None, timeout: float | None = None) -> list[Json]:
-        if resource == NODES:
-            self._meeting.wait()
+        self._meeting.wait()
         if self.refusal:
             raise self.refusal
         assert namespace == ("kube-system" if resource in (DEPLOYMENTS, DAEMON_SETS) else None)

@@ -123,14 +123,20 @@ def kube_facts(api: KubeApi | None) -> KubeFacts | None:
     """What the cluster's API says; None where there is none, or none that answers."""
     if api is None:
         return None
-    try:
-        nodes = [parse_node(one) for one in api.list(NODES, timeout=3)]
-        deployments = map(parse_deployment, api.list(DEPLOYMENTS, namespace="kube-system", timeout=3))
-        daemon_sets = map(parse_daemon_set, api.list(DAEMON_SETS, namespace="kube-system", timeout=3))
-        policy = reclaim_policy(api)
-        tokens = token_ids(api, timeout=3)
-    except MoyaiError:
-        return None
+    with ThreadPoolExecutor(5, thread_name_prefix="kube") as pool:
+        listed_nodes = pool.submit(api.list, NODES, timeout=3)
+        listed_deployments = pool.submit(api.list, DEPLOYMENTS, namespace="kube-system", timeout=3)
+        listed_daemon_sets = pool.submit(api.list, DAEMON_SETS, namespace="kube-system", timeout=3)
+        read_policy = pool.submit(reclaim_policy, api)
+        listed_tokens = pool.submit(token_ids, api, timeout=3)
+        try:
+            nodes = map(parse_node, listed_nodes.result())
+            deployments = map(parse_deployment, listed_deployments.result())
+            daemon_sets = map(parse_daemon_set, listed_daemon_sets.result())
+            policy = read_policy.result()
+            tokens = listed_tokens.result()
+        except MoyaiError:
+            return None
     running = frozenset(one.name for one in (*deployments, *daemon_sets) if one.done)
     return KubeFacts(nodes=tuple(map(_kube_node, nodes)), running=running, reclaim_policy=policy, tokens=tokens)
 
