@@ -2,7 +2,7 @@
 
 What always holds: routes are added and removed in one atomic call each; a route whose destination is outside of the cluster's
 pod range is never touched; a route to a machine that has no Node yet stays, and one to nothing is removed only after a while,
-because the lifecycle makes routes before machines.
+because the lifecycle makes routes before machines. ``plan.route_table`` decides.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from moyai.kube.objects import Node
 from moyai.kube.resources import NODES, Json
 from moyai.kube.watching import Kube
 from moyai.kube.workqueue import WorkQueue
-from moyai.plan.routes import missing_sources, plan_routes
+from moyai.plan.route_table import missing_sources, plan_routes
 from moyai.runtime.calls import CloudCalls
 from moyai.runtime.controllers import Part
 from moyai.runtime.reconciler import Result
