@@ -94,11 +94,11 @@ class FencingController:
             if new and (old is None or (old.uid, old.provider_id, fenced(old)) != (new.uid, new.provider_id, fenced(new))):
                 queue.add(key)
 
-        def lease_changed(key: str, old: Lease | None, new: Lease | None) -> None:
+        def lease_changed(_key: str, old: Lease | None, new: Lease | None) -> None:
             if new is None:
                 return
             now = self._clock.monotonic()
-            seen = self._seen.setdefault(key.rpartition("/")[2], _Seen(now))
+            seen = self._seen.setdefault(new.name, _Seen(now))
             if old is not None and old.renewed != new.renewed:
                 seen.last = now
 

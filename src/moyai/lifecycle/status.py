@@ -21,6 +21,7 @@ from moyai.kube.resources import DAEMON_SETS, DEPLOYMENTS, NODES
 from moyai.lifecycle.clusters import open_api
 from moyai.lifecycle.record import Record
 from moyai.lifecycle.services import balanced
+from moyai.plan.nodes import CONTROL_PLANE_POOL, pool_of_node
 from moyai.plan.rules import API_PORT
 
 _TIMEOUT = 5.0
@@ -167,14 +168,15 @@ def _nodes(record: Record, servers: list[Server] | None, kube: _Kube | None) -> 
     """The control plane first; a node is whatever the record, the cloud or both know."""
     machines = {server.name: server for server in servers or []}
     seats = record.recorded().seats
-    for name in sorted({*seats, *machines}, key=lambda name: ("-control-plane-" not in name, len(name), name)):
+    pools = {name: _pool(record, name, machines.get(name)) for name in {*seats, *machines}}
+    for name in sorted(pools, key=lambda name: (pools[name] != CONTROL_PLANE_POOL, len(name), name)):
         machine, seat = machines.get(name), seats.get(name)
         node = kube.nodes.get(name) if kube else None
         missing = "?" if servers is None else "gone"
-        pool = _pool(record, name, machine)
+        pool = pools[name]
         yield NodeStatus(
             name=name,
-            role="control-plane" if pool == "control-plane" else "worker",
+            role="control-plane" if pool == CONTROL_PLANE_POOL else "worker",
             pool=pool,
             zone=machine.zone if machine else seat.zone if seat else "",
             address=_address(machine) if machine else "",
@@ -187,8 +189,8 @@ def _nodes(record: Record, servers: list[Server] | None, kube: _Kube | None) -> 
 
 
 def _pool(record: Record, name: str, machine: Server | None) -> str:
-    """As the machine says, or by the node's name where there is none."""
-    return (machine.metadata.get(POOL_KEY) if machine else "") or name.removeprefix(f"{record.name}-").rpartition("-")[0]
+    """As the machine says, or by the node's name where there is none; empty where neither says it."""
+    return (machine.metadata.get(POOL_KEY) if machine else "") or pool_of_node(name, record.name) or ""
 
 
 def _address(machine: Server) -> str:

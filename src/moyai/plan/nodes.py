@@ -41,6 +41,24 @@ def node_name(cluster: str, pool: str, *, number: int) -> str:
     return f"{cluster}-{pool}-{number}"
 
 
+def cluster_of_node(name: str, pool: str) -> str | None:
+    """The cluster that ``node_name`` was given; None for a name that it did not make.
+
+    A server's metadata has its pool, but the cluster's UID instead of its name.
+    """
+    stem, _, number = name.rpartition("-")
+    return stem.removesuffix(f"-{pool}") if number.isdigit() and stem.endswith(f"-{pool}") else None
+
+
+def pool_of_node(name: str, cluster: str) -> str | None:
+    """The pool that ``node_name`` was given; None for a name that it did not make.
+
+    Of a node whose machine is gone only the name says its pool: the record has number and zone, and the spec may have changed.
+    """
+    stem, _, number = name.rpartition("-")
+    return stem.removeprefix(f"{cluster}-") if number.isdigit() and stem.startswith(f"{cluster}-") else None
+
+
 def address_of(node_cidr: IPv4Network, slot: int) -> IPv4Address:
     return node_cidr[FIRST_NODE_NUMBER + slot]
 

@@ -29,7 +29,7 @@ from moyai.cloud.model import (
     Subnet,
     Volume,
 )
-from moyai.core.ids import CLUSTER_TAG, Role, cluster_tag
+from moyai.core.ids import CLUSTER_TAG, Role, cluster_tag, tag_owner
 from moyai.core.keys import Key
 
 
@@ -144,8 +144,7 @@ class Recorded:
 
 def owner(tagged: Tagged) -> str | None:
     """The UID of the cluster that the object belongs to, None when it carries none."""
-    prefix = CLUSTER_TAG + "="
-    return next((tag.removeprefix(prefix) for tag in tagged.tags if tag.startswith(prefix)), None)
+    return next((uid for tag in tagged.tags if (uid := tag_owner(tag))), None)
 
 
 def owns(uid: str, tagged: Tagged) -> bool:

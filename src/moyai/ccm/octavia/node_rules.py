@@ -16,7 +16,7 @@ from moyai.core.errors import UsageError
 from moyai.core.ids import ClusterIdentity
 from moyai.kube.objects import Service
 from moyai.plan.load_balancer.settings import LoadBalancerSettings
-from moyai.plan.node_ports import desired_rules, plan_rules, rule_description
+from moyai.plan.node_ports import desired_rules, plan_rules, rule_description, service_of_rule
 from moyai.runtime.calls import CloudCalls
 from moyai.runtime.concurrency import side_by_side
 from moyai.runtime.listing import RecentList
@@ -62,9 +62,8 @@ class NodeRules:
         """Services that have rules, whether they still exist or not."""
         if not self._groups:
             return set()
-        prefix = rule_description(self._cluster, "")
         rules = await self._rules.get(max_age=0)
-        return {rule.description[len(prefix) :] for rule in rules if rule.description.startswith(prefix)}
+        return {key for rule in rules if (key := service_of_rule(self._cluster, rule.description))}
 
     async def _of(self, service_key: str, *, max_age: float) -> list[SecurityGroupRule]:
         description = rule_description(self._cluster, service_key)
