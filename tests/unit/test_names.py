@@ -102,7 +102,10 @@ def test_a_cluster_without_a_record_is_found_by_any_of_its_parts(world: World) -
 def test_a_cluster_whose_parts_were_all_renamed_is_found_under_such_a_name(world: World) -> None:
     uid = world.up().uid
     store = world.cloud.store
-    for table in (store.networks, store.routers, store.servers):
-        for one in [one for one in table if uid in str(one.tags)]:
-            table.put(replace(one, name="mine"))
+    for network in [one for one in store.networks if uid in str(one.tags)]:
+        store.networks.put(replace(network, name="mine"))
+    for router in list(store.routers):
+        store.routers.put(replace(router, name="mine"))
+    for server in list(store.servers):
+        store.servers.put(replace(server, name="mine"))
     assert observe.find_clusters(world.cloud) == {uid: "mine"}

@@ -7,7 +7,7 @@ off a server that is somebody else's. Thread-safe: steps run side by side.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TypeVar, cast
+from typing import TypeVar
 
 from moyai.cloud.load_balancers import BalancerState
 from moyai.cloud.model import DiskState, Power, Snapshot, Volume
@@ -18,7 +18,7 @@ from moyai.core.ids import CLUSTER_TAG
 from moyai.core.keys import Kind
 from moyai.core.progress import Progress
 from moyai.core.waiting import NotYet, until
-from moyai.lifecycle.execute.context import Context, Handler
+from moyai.lifecycle.execute.context import Context, Handler, handles
 from moyai.plan import steps as s
 
 #: Seconds after which a deletion that the cloud keeps refusing as "in use" is given up.
@@ -38,15 +38,14 @@ class Removing:
         self._context, self._cloud, self._clock = context, context.cloud, context.clock
 
     def handlers(self) -> Mapping[type[s.Step], Handler]:
-        return cast(
-            "Mapping[type[s.Step], Handler]",
-            {
-                s.Delete: self._delete,
-                s.RemoveRoutes: self._routes,
-                s.RemoveInterface: self._interface,
-                s.StopServer: self._stop,
-                s.DetachVolume: self._detach,
-            },
+        return dict(
+            [
+                handles(s.Delete, self._delete),
+                handles(s.RemoveRoutes, self._routes),
+                handles(s.RemoveInterface, self._interface),
+                handles(s.StopServer, self._stop),
+                handles(s.DetachVolume, self._detach),
+            ]
         )
 
     def _routes(self, step: s.RemoveRoutes, _: Progress) -> None:
