@@ -11,7 +11,7 @@ from moyai.core.errors import Conflict, NotFound, Retriable, Terminal
 from moyai.core.keys import Key
 from moyai.core.progress import Progress
 from moyai.lifecycle.execute.context import Context, Handler, handles
-from moyai.lifecycle.execute.removing import insist
+from moyai.lifecycle.execute.removing import retry_while_busy
 from moyai.lifecycle.record_format import SECRET_NAMES
 from moyai.plan import keys
 from moyai.plan import steps as s
@@ -149,7 +149,7 @@ class Making:
 
     def _attach(self, step: s.AttachFloatingIP, _: Progress) -> None:
         address, port = self._context.id(step.key), self._context.id(keys.port(step.node))
-        insist(lambda: self._cloud.addresses.associate_floating_ip(address, port), self._context.clock)
+        retry_while_busy(lambda: self._cloud.addresses.associate_floating_ip(address, port), self._context.clock)
 
     # ---- keys and credentials
 

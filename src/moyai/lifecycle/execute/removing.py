@@ -28,7 +28,7 @@ T = TypeVar("T")
 _BACKOFF = Backoff(base=0.2, factor=1.5, ceiling=2.0)
 
 
-def insist(call: Callable[[], T], clock: Clock) -> T:
+def retry_while_busy(call: Callable[[], T], clock: Clock) -> T:
     """Call again while the cloud says that something still uses the object, up to ``BUSY_TIMEOUT`` seconds."""
     return until(call, clock=clock, timeout=BUSY_TIMEOUT, pause=_BACKOFF, retry=(Conflict, Retriable))
 
@@ -49,17 +49,17 @@ class Removing:
         )
 
     def _routes(self, step: s.RemoveRoutes, _: Progress) -> None:
-        insist(lambda: self._cloud.pod_routing.remove_routes(step.router_id, step.routes), self._clock)
+        retry_while_busy(lambda: self._cloud.pod_routing.remove_routes(step.router_id, step.routes), self._clock)
 
     def _interface(self, step: s.RemoveInterface, _: Progress) -> None:
-        insist(lambda: self._cloud.networks.remove_router_interface(step.router_id, step.subnet_id), self._clock)
+        retry_while_busy(lambda: self._cloud.networks.remove_router_interface(step.router_id, step.subnet_id), self._clock)
 
     def _stop(self, step: s.StopServer, _: Progress) -> None:
         self._cloud.machines.stop_server(step.server_id)
         self._wait_for(lambda: self._stopped(step.server_id), f"{step.key} to stop")
 
     def _detach(self, step: s.DetachVolume, _: Progress) -> None:
-        insist(lambda: self._cloud.machines.detach_volume(step.server_id, step.volume_id), self._clock)
+        retry_while_busy(lambda: self._cloud.machines.detach_volume(step.server_id, step.volume_id), self._clock)
         self._wait_for(lambda: self._off(step.volume_id, step.server_id), f"{step.key} to come off {step.server}")
 
     def _delete(self, step: s.Delete, _: Progress) -> None:
@@ -80,7 +80,7 @@ class Removing:
         }
         if step.kind is Kind.VOLUME:
             self._free(step)
-        insist(lambda: calls[step.kind](identity), self._clock)
+        retry_while_busy(lambda: calls[step.kind](identity), self._clock)
         if step.kind is Kind.SERVER:
             self._wait_for(lambda: self._server_gone(identity), f"{step.key} to go")
         elif step.kind is Kind.LOAD_BALANCER:
