@@ -88,7 +88,7 @@ class RouteController:
             await self._call(self._cloud.pod_routing.add_routes, self._router_id, plan.add)
         await self._sources(nodes, ports)
         await self._conditions([node for node in nodes if node.name in plan.nodes])
-        return Result(again_after=_ORPHAN_SECONDS / 4 if self._orphans else _RESYNC_SECONDS)
+        return Result(requeue_after=_ORPHAN_SECONDS / 4 if self._orphans else _RESYNC_SECONDS)
 
     def _due(self, stale: Collection[Route]) -> list[Route]:
         """Of the routes that lead nowhere, those that have done so for long enough."""

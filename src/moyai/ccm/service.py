@@ -125,11 +125,11 @@ class ServiceController:
         try:
             if self._wants(service):
                 await self._ensure(service)
-                return Result(again_after=RESYNC_SECONDS)
+                return Result(requeue_after=RESYNC_SECONDS)
             await self._remove(service)
         except StillWorking as error:
             _log.info("service %s: %s", key, error)
-            return Result(again_after=error.again_after)
+            return Result(requeue_after=error.requeue_after)
         except NotFound as error:
             if self._services.get(key) is None:
                 return DONE

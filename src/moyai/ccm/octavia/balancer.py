@@ -169,7 +169,7 @@ class Balancers:
     def _slow(self, load_balancer_id: str, missing: str) -> Retriable:
         waited = self._clock.monotonic() - self._since.get(load_balancer_id, self._clock.monotonic())
         if waited <= self._patience:
-            return StillWorking(missing, again_after=_LOOK_AGAIN_SECONDS, object_id=load_balancer_id)
+            return StillWorking(missing, requeue_after=_LOOK_AGAIN_SECONDS, object_id=load_balancer_id)
         self._since.pop(load_balancer_id, None)
         return Retriable(f"{missing} after {waited:.0f} s", object_id=load_balancer_id)
 
