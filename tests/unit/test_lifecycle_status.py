@@ -19,7 +19,7 @@ from moyai.kube.resources import DAEMON_SETS, DEPLOYMENTS, NODES, SERVICES, Json
 from moyai.lifecycle import status
 from moyai.lifecycle.record import Record
 from moyai.lifecycle.status import AddonStatus, BalancedService, ClusterStatus
-from moyai.plan.observed import NodeSeat
+from moyai.plan.observed import NodeAllocation
 from moyai.spec.load import dump, validate
 
 PLANE, WORKER = "demo-control-plane-0", "demo-workers-0"
@@ -42,7 +42,7 @@ class World:
     def __init__(self, paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
         cluster = validate({"metadata": {"name": "demo"}, "spec": {"nodePools": [{"replicas": 1}]}}, source="test")
         self.record = Record.create(paths, "demo", spec=dump(cluster))
-        self.record.seat({PLANE: NodeSeat(10, "az1"), WORKER: NodeSeat(11, "az1")})
+        self.record.allocate({PLANE: NodeAllocation(10, "az1"), WORKER: NodeAllocation(11, "az1")})
         self.record.set_api_address("203.0.113.9")
         self.servers: list[Server] | MoyaiError = [machine(PLANE, "control-plane"), machine(WORKER, "workers")]
         self.objects: dict[Resource, list[Json]] = {

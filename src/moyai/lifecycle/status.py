@@ -167,10 +167,10 @@ def _by_name(addon: AddonStatus) -> str:
 def _nodes(record: Record, servers: list[Server] | None, kube: _Kube | None) -> Iterable[NodeStatus]:
     """The control plane first; a node is whatever the record, the cloud or both know."""
     machines = {server.name: server for server in servers or []}
-    seats = record.recorded().seats
-    pools = {name: _pool(record, name, machines.get(name)) for name in {*seats, *machines}}
+    allocations = record.recorded().allocations
+    pools = {name: _pool(record, name, machines.get(name)) for name in {*allocations, *machines}}
     for name in sorted(pools, key=lambda name: (pools[name] != CONTROL_PLANE_POOL, len(name), name)):
-        machine, seat = machines.get(name), seats.get(name)
+        machine, allocation = machines.get(name), allocations.get(name)
         node = kube.nodes.get(name) if kube else None
         missing = "?" if servers is None else "gone"
         pool = pools[name]
@@ -178,7 +178,7 @@ def _nodes(record: Record, servers: list[Server] | None, kube: _Kube | None) -> 
             name=name,
             role="control-plane" if pool == CONTROL_PLANE_POOL else "worker",
             pool=pool,
-            zone=machine.zone if machine else seat.zone if seat else "",
+            zone=machine.zone if machine else allocation.zone if allocation else "",
             address=_address(machine) if machine else "",
             machine=machine.status if machine else missing,
             node=_state(node) if kube else "unknown",

@@ -77,8 +77,8 @@ class WatchedNode:
 class Decision:
     """``reason``: a clause for users and logs. ``report``: whether users get an event.
 
-    ``requeue_after``: seconds to the next look. ``doubt``: why a silent node is not fenced; the same text for as long as the same
-    holds, so that it is reported once.
+    ``requeue_after``: seconds to the next look. ``doubt``: why a silent node is not fenced; the text is the same for as long as
+    the reason is, so that it is reported once.
     """
 
     action: Action

@@ -116,10 +116,10 @@ class Observed:
 
 
 @dataclass(frozen=True)
-class NodeSeat:
-    """What the record keeps of a node, so that it never moves: its number in the ranges, and its zone."""
+class NodeAllocation:
+    """What the record keeps of a node, so that it never moves: its index in the cluster's ranges, and its zone."""
 
-    slot: int
+    index: int
     zone: str
 
 
@@ -134,7 +134,7 @@ class Recorded:
 
     name: str
     uid: str
-    seats: Mapping[str, NodeSeat] = field(default_factory=dict[str, NodeSeat])
+    allocations: Mapping[str, NodeAllocation] = field(default_factory=dict[str, NodeAllocation])
     intended: frozenset[Key] = frozenset()
     ready: bool = False
     api_address: str = ""

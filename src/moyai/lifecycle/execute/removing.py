@@ -93,8 +93,8 @@ class Removing:
     def _forget(self, step: s.Delete) -> None:
         self._context.forget(step.key)
         if step.kind is Kind.PORT and self._context.record is not None:
-            # the port is the last of a node that leaves: its number is free
-            self._context.record.unseat(step.name)
+            # the port is the last of a node that leaves: its index is free
+            self._context.record.release(step.name)
 
     def _server_gone(self, server_id: str) -> bool:
         try:
