@@ -40,7 +40,7 @@ def test_the_cluster_is_read_from_the_name_of_its_object(cluster: str) -> None:
 @pytest.mark.parametrize("cluster", CLUSTERS)
 @pytest.mark.parametrize("pool", POOLS)
 def test_cluster_and_pool_are_read_from_the_name_of_a_node(cluster: str, pool: str) -> None:
-    name = node_name(cluster, pool, 12)
+    name = node_name(cluster, pool, ordinal=12)
     assert cluster_of_node(name, pool) == cluster
     assert pool_of_node(name, cluster) == pool
     for other in (f"{cluster}-{pool}", f"{cluster}-{pool}-x", "vm-1", "vm"):

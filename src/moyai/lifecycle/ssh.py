@@ -36,7 +36,7 @@ def ssh_command(record: Record, node: str, *, words: Sequence[str] = (), user: s
         raise UsageError(f"cluster {cluster.name} has no node {node!r}", hint=f"there are {', '.join(sorted(nodes)) or 'none'}")
     if not record.api_address:
         raise Terminal(f"cluster {cluster.name} is not reachable yet", hint="`moyai up` goes on building it")
-    plane = node_name(cluster.name, CONTROL_PLANE_POOL, number=0)
+    plane = node_name(cluster.name, CONTROL_PLANE_POOL, ordinal=0)
     common = [
         "ssh",
         "-i",
