@@ -12,14 +12,15 @@ import pytest
 
 from moyai.cloud.capabilities import Cloud
 from moyai.cloud.model import Address, Power, Server
-from moyai.core.errors import MoyaiError, Retriable
+from moyai.core.errors import MoyaiError, NotFound, Retriable
 from moyai.core.ids import POOL_KEY
 from moyai.core.paths import Paths
+from moyai.kube.quick import KubeApi
 from moyai.kube.resources import DAEMON_SETS, DEPLOYMENTS, NODES, SERVICES, Json, Resource
-from moyai.lifecycle import status
+from moyai.lifecycle import observe, status
 from moyai.lifecycle.record import Record
 from moyai.lifecycle.status import AddonStatus, BalancedService, ClusterStatus
-from moyai.plan.observed import NodeAllocation
+from moyai.plan.observed import KubeFacts, NodeAllocation
 from moyai.spec.load import dump, validate
 
 PLANE, WORKER = "demo-control-plane-0", "demo-workers-0"
@@ -147,3 +148,17 @@ def test_a_cluster_without_a_kubeconfig_was_never_finished(world: World, monkeyp
     world.finished = False
     monkeypatch.setattr(world, "_meeting", threading.Barrier(1))
     assert world.read().problems[0] == "the cluster was never finished: `moyai up` goes on"
+
+
+def test_up_asks_the_api_for_all_kinds_at_the_same_time() -> None:
+    meeting = threading.Barrier(4, timeout=10)
+
+    def listed(*_: object, **__: object) -> list[Json]:
+        meeting.wait()
+        return []
+
+    def shown(*_: object, **__: object) -> Json:
+        meeting.wait()
+        raise NotFound("no such class")
+
+    assert observe.kube_facts(cast("KubeApi", SimpleNamespace(list=listed, get=shown))) == KubeFacts()
