@@ -49,7 +49,7 @@ def test_cluster_and_pool_are_read_from_the_name_of_a_node(cluster: str, pool: s
 
 
 def test_a_unique_name_is_known_by_its_uid() -> None:
-    for name in (keys.unique_name("demo", "abc"), keys.unique_name("demo", "abc", "volumes")):
+    for name in (keys.unique_name("demo", "abc"), keys.unique_name("demo", "abc", what="volumes")):
         assert keys.is_unique_name(name, "abc")
         assert not keys.is_unique_name(name, "bc")
 
