@@ -151,7 +151,7 @@ def test_a_cluster_without_a_kubeconfig_was_never_finished(world: World, monkeyp
 
 
 def test_up_asks_the_api_for_all_kinds_at_the_same_time() -> None:
-    meeting = threading.Barrier(4, timeout=10)
+    meeting = threading.Barrier(5, timeout=10)
 
     def listed(*_: object, **__: object) -> list[Json]:
         meeting.wait()
