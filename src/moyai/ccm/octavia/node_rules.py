@@ -17,7 +17,7 @@ from moyai.kube.objects import Service
 from moyai.plan.load_balancer.settings import LoadBalancerSettings
 from moyai.plan.node_ports import desired_rules, plan_rules, rule_description
 from moyai.runtime.calls import CloudCalls
-from moyai.runtime.listing import RecentList
+from moyai.runtime.shared_reads import RecentList
 
 #: How old the shared list may be. Only what somebody else did since then is not in it.
 _RECENT_SECONDS = 10.0

@@ -77,7 +77,7 @@ class VolumeWork:
 
     async def _create(self, asked: VolumeRequest) -> ProvisionedVolume:
         wanted = await self._with_type(asked)
-        own = await self._cloud.own_volumes.fresh()
+        own = await self._cloud.own_volumes()
         named = [one for one in own if one.name == wanted.name]
         volume = decide.oldest(named)
         if volume and volume.state.broken and not volume.attached_server_ids:
@@ -100,11 +100,11 @@ class VolumeWork:
             if error.code == "INTERNAL":
                 raise await self._failed(volume.id, wanted.name, error) from error
             raise
-        zone_map = await self._cloud.zones.get()
+        zone_map = await self._cloud.zone_map()
         return ProvisionedVolume(ready, zone_map.for_volumes(ready.zone) if ready.zone else ())
 
     async def _make(self, wanted: VolumeRequest) -> Volume:
-        zone_map, source = await asyncio.gather(self._cloud.zones.get(), self._source(wanted))
+        zone_map, source = await asyncio.gather(self._cloud.zone_map(), self._source(wanted))
         least, source_zone = (source.size_gb, await self._zone_of(source)) if source else (1, "")
         size = choose_gb(wanted.size, least_gb=least)
         place = zones.choose(
@@ -153,10 +153,10 @@ class VolumeWork:
         several = any(access.several for access in wanted.accesses)
         if not (wanted.type_name or several):
             return wanted
-        known = await self._cloud.types.get()
+        known = await self._cloud.volume_types()
         chosen = next((one for one in known.values() if wanted.type_name in (one.name, one.id)), None)
         if wanted.type_name and chosen is None:
-            self._cloud.types.forget()
+            self._cloud.forget_volume_types()
             raise Refused("INVALID_ARGUMENT", f"the cloud has no volume type {wanted.type_name!r}: there are {_words(known)}")
         if several and (chosen is None or chosen.multiattach is False):
             fit = [name for name, one in known.items() if one.multiattach]
