@@ -191,7 +191,7 @@ def test_nobody_there(tmp_path: Path) -> None:
     with StrictRegistry() as gone:
         url = gone.url
     with pytest.raises(Retriable, match="does not answer"):
-        Registry(url, timeout=2).push(write(tmp_path / "a", docker()))
+        Registry(url, timeout=30).push(write(tmp_path / "a", docker()))
 
 
 @pytest.mark.parametrize("url", ["10.0.0.1:5001", "https://x", "ftp://x", "http://"])

@@ -18,6 +18,12 @@ def calls(threads: Threads | None = None) -> CloudCalls:
     return CloudCalls(cast("Any", None), Metrics(), threads=threads or Threads("test", 2))
 
 
+async def turns() -> None:
+    """Let every task go on until it waits for a thread or for an event."""
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
 # ---- calls
 
 
@@ -62,7 +68,7 @@ async def test_a_call_under_way_is_waited_for_when_its_task_is_cancelled() -> No
     task = asyncio.create_task(calls().call(create))
     await asyncio.to_thread(began.wait)
     task.cancel()
-    await asyncio.sleep(0.01)
+    await turns()
     assert not task.done()
     release.set()
     with pytest.raises(asyncio.CancelledError):
@@ -81,12 +87,12 @@ async def test_a_call_is_given_up_when_its_task_is_cancelled_twice_and_one_that_
     running = asyncio.create_task(made.call(hang))
     await asyncio.to_thread(began.wait)
     queued = asyncio.create_task(made.call(hang))
-    await asyncio.sleep(0)
+    await turns()
     try:
         queued.cancel()
         running.cancel()
         await asyncio.wait([queued])
-        await asyncio.sleep(0)
+        await turns()
         running.cancel()
         await asyncio.wait([running])
     finally:
@@ -101,7 +107,7 @@ async def test_the_first_error_is_raised_itself_and_the_other_tasks_end() -> Non
 
     async def long() -> None:
         try:
-            await asyncio.sleep(60)
+            await asyncio.Event().wait()
         finally:
             ended.append("long")
 
@@ -111,7 +117,7 @@ async def test_the_first_error_is_raised_itself_and_the_other_tasks_end() -> Non
     async def both() -> None:
         async with side_by_side() as group:
             group.create_task(long())
-            await asyncio.sleep(0)
+            await turns()
             group.create_task(fails())
 
     with pytest.raises(Retriable, match="busy"):

@@ -9,7 +9,6 @@ import errno
 import json
 import os
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -296,12 +295,11 @@ def test_tasks_hand_their_components_to_later_ones(world: World) -> None:
 
 
 def test_turns_go_to_the_lowest_number_and_one_at_a_time() -> None:
-    turns = Turns()
-    order: list[int] = []
     waiting = threading.Semaphore(0)
+    turns = Turns(on_wait=waiting.release)
+    order: list[int] = []
 
     def work(number: int) -> None:
-        waiting.release()
         with turns.take(number):
             order.append(number)
 
@@ -311,11 +309,9 @@ def test_turns_go_to_the_lowest_number_and_one_at_a_time() -> None:
             thread.start()
         for _ in threads:
             waiting.acquire()
-        while turns.waiting < len(threads):
-            time.sleep(0.001)
         assert order == []
     for thread in threads:
-        thread.join(5)
+        thread.join()
     assert order == [1, 2, 3]
 
 

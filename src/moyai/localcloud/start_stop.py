@@ -155,7 +155,6 @@ class _CloudStart:
             # that runs goes on, and is started as this version wants it when it ends
             self._write_plan(context, [])
             self.control.reload()
-            self.clock.sleep(0.5)
             self.control.wait_answer(20)
         self._wait(context, Api(self.config, context.secrets.admin))
         clouds_yaml.put(clouds_file, self.config, secrets=context.secrets)

@@ -14,7 +14,7 @@ import shutil
 import sys
 import tempfile
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -284,18 +284,16 @@ class GoToolchain:
 
 
 class Turns:
-    """A lock whose next holder is the waiter with the lowest number, not the one who came first."""
+    """A lock whose next holder is the waiter with the lowest number, not the waiter that came first.
 
-    def __init__(self) -> None:
+    ``on_wait`` is called for each waiter whose number counts from then on.
+    """
+
+    def __init__(self, *, on_wait: Callable[[], None] = lambda: None) -> None:
         self._condition = threading.Condition()
+        self._on_wait = on_wait
         self._waiting: list[int] = []
         self._taken = False
-
-    @property
-    def waiting(self) -> int:
-        """How many wait for their turn."""
-        with self._condition:
-            return len(self._waiting)
 
     def take(self, turn: int) -> _Turn:
         return _Turn(self, turn)
@@ -303,6 +301,8 @@ class Turns:
     def acquire(self, turn: int) -> None:
         with self._condition:
             self._waiting.append(turn)
+            if self._taken:
+                self._on_wait()
             self._condition.wait_for(lambda: not self._taken and min(self._waiting) == turn)
             self._waiting.remove(turn)
             self._taken = True
