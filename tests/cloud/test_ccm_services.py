@@ -36,7 +36,7 @@ INTERNAL = "service.beta.kubernetes.io/openstack-internal-load-balancer"
 
 
 class Stage:
-    """The API server, the cloud with its site, and who plays the cluster."""
+    """The API server, the cloud with its site, and the part that acts as the cluster."""
 
     def __init__(self, api: KubeApi, place: Site, cloud: OpenStackCloud) -> None:
         self.api, self.place, self.cloud = api, place, cloud

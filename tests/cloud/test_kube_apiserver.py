@@ -41,7 +41,7 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Generator[KubeApi]:
 
 @pytest.fixture(autouse=True)
 def _collected() -> Generator[None]:
-    """What a test leaves to the garbage collector is collected, and told, in that test and not in a later one."""
+    """Collect each test's garbage in the test itself, so that its warnings do not appear in a later test."""
     yield
     gc.collect()
 
@@ -150,7 +150,7 @@ async def test_one_of_two_leads_and_the_other_follows_when_the_lease_is_handed_b
         await first.release()
         await asyncio.wait_for(waiting, 3)
         assert second.leading
-        # taken away: who holds it must notice
+        # the lease is taken away: its holder must notice
         holding = asyncio.create_task(second.hold())
         lease = await kube.get(LEASES, NAME, namespace="kube-system")
         lease["spec"] |= {"holderIdentity": "thief", "leaseDurationSeconds": 60}

@@ -29,7 +29,7 @@ from moyai.localcloud.supervision import ServiceStatus
 #: Seconds after which a state that has not come counts as a failure; far more than a busy machine takes.
 PATIENCE = 120
 
-# listens on the Unix socket that its argument names, once a file beside it is there
+# waits for a file next to the socket's path, then listens on the Unix socket that its argument names
 SERVER = """
 import pathlib, socket, sys, time
 path = pathlib.Path(sys.argv[1])

@@ -1,4 +1,4 @@
-"""What machines are told: complete, small, and with no secret in the clear."""
+"""User data of machines: complete, small, and without a readable secret."""
 
 from __future__ import annotations
 

@@ -70,7 +70,7 @@ def test_more_than_two_arguments_go_by_keyword(room: str) -> None:
 #: The local cloud imports nothing of what runs on clouds, and its drivers run in OpenStack's own environment: behind that wall
 #: OpenStack's words mean OpenStack's objects.
 WALLED = "localcloud/"
-#: File names that had several meanings: whoever uses them says of which object.
+#: File names that say too little: at most one file may have each.
 AMBIGUOUS = {"cloud.py", "access.py", "config.py", "watch.py", "explain.py", "node.py"}
 
 

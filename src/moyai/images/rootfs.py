@@ -1,4 +1,4 @@
-"""The node's Debian: which packages, and what is taken out of them so that it boots as one machine among many on a host.
+"""The node's Debian: its packages, and the files removed from them so that many machines can boot from it on one host.
 
 Nothing of a certain host, cloud or cluster stays in it. Files are only added or unlinked here, never written in place:
 a finished root shares its files (hard links) with the cache.
@@ -73,7 +73,7 @@ def debian_root(cache: Cache, on_line: Callable[[str], None]) -> Path:
 
 
 def strip(root: Path) -> None:
-    """Take what is not a node's out of a fresh root file system, and mask units."""
+    """Remove the files that a node does not need from a fresh root file system, and mask units."""
     for pattern in _TAKEN_OUT:
         for path in root.glob(pattern):
             remove(path)

@@ -146,7 +146,7 @@ def plugged(name: str, link: Link) -> bool:
 
 
 def link_exists(interface: str) -> bool:
-    """Whether the caller's namespace has an interface of that name. (Not by /sys, which belongs to whoever mounted it.)"""
+    """Whether the caller's namespace has an interface of that name. (/sys would show the namespace that mounted it.)"""
     try:
         socket.if_nametoindex(interface)
     except OSError:

@@ -54,7 +54,7 @@ def listing(api: Api) -> list[ServiceAgent]:
 
 
 def wait(config: LocalCloudConfig, api: Api, *, clock: Clock, step: Progress, timeout: float) -> None:
-    """Return once all that is expected is alive. Raises MoyaiError that names what is not."""
+    """Return once all expected agents are alive. Raises MoyaiError, which names the missing agents."""
 
     def whole() -> bool | NotYet:
         missing = expected(config) - {(agent.kind, agent.host) for agent in listing(api) if agent.alive}

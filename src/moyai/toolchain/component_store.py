@@ -64,8 +64,8 @@ class ComponentStore:
     def make(self, pin: Pin, fill: Callable[[Path], str], *, on_wait: Callable[[str], None]) -> Component:
         """The component, made by ``fill`` unless it is there: ``fill`` puts the files in a folder and returns the origin.
 
-        Waits for another process that makes the same component, and tells ``on_wait`` which. Raises what ``fill``
-        raises, and MoyaiError when the disk is full or a file is missing afterwards.
+        Waits for another process that makes the same component, and calls ``on_wait`` with the name of that process. Raises
+        the errors of ``fill``, and MoyaiError if the disk is full or a file is missing afterwards.
         """
         with disk_errors(pin.name, self._root), self._lock(pin.name, on_wait):
             if found := self.find(pin):

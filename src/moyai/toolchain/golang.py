@@ -1,9 +1,9 @@
 """Go: finding or fetching one that is new enough, and building pinned modules with it.
 
-Every build uses moyai's own folders for sources and compiled packages (shared by all components, so that what two of
-them need is compiled once) and an environment of its own: what a user has set (GOFLAGS, GOWORK, GOOS …) cannot change a
-build. Only where modules come from (GOPROXY and its kind) is the user's to say. The versions of everything are in
-go.mod, their checksums in go.sum, and Go checks them.
+Every build uses moyai's own folders for sources and compiled packages. All components share the folders, so a common package is
+compiled once. A build has a fixed environment: the user's settings (GOFLAGS, GOWORK, GOOS …) cannot change it. Only the sources
+of modules (GOPROXY and related variables) are the user's choice. go.mod has all versions, go.sum has their checksums, and Go
+checks them.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ class GoToolchain:
             run([*_TIED, go.program, "list", "-deps", *common, *packages], env=env, cwd=modules.folder)
             step.progress("waiting for its turn to be built")
             with self._turns.take(turn):
-                step.progress("looking for what is compiled already")
+                step.progress("looking for compiled packages")
                 listed = run(
                     [
                         go.program,

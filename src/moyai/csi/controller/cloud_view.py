@@ -68,7 +68,7 @@ class CloudView:
         return await self._calls.call(function, *args, **kwargs)
 
     async def machine(self, server_id: str) -> Server:
-        """The server as it is now, in one look for all who ask at the same time. Raises NotFound."""
+        """The server as it is now. Callers that ask at the same time share one request. Raises NotFound."""
         look = self._machines.get(server_id)
         if look is None:
             look = self._machines[server_id] = SharedRead(lambda: self.call(self.machines.server, server_id), clock=self.clock)

@@ -54,7 +54,7 @@ class Poller(Generic[T]):
         self._task: asyncio.Task[None] | None = None
 
     def __len__(self) -> int:
-        """How many wait."""
+        """The number of calls that wait."""
         return len(self._waiters)
 
     async def until(self, object_id: str, done: Callable[[T | None], R | None], *, within: float, what: str) -> R:
@@ -104,7 +104,7 @@ class Poller(Generic[T]):
             await self._round(many=many)
             if not self._waiters:
                 return
-            # never at once again: the next round serves those who come now together with all others
+            # the next round does not begin at once, so that it also serves the calls that come meanwhile
             pause = self._poll.ceiling if many else self._poll.delay(0)
             await asyncio.sleep(pause)
             rest = self._poll.delay(attempt) - pause
@@ -119,8 +119,8 @@ class Poller(Generic[T]):
         try:
             seen = await self._look({one.object_id for one in waiting}, many=many)
         except Retriable as error:
-            # each has a deadline of its own
-            _log.warning("looking at what is waited for: %s", error)
+            # each call has its own deadline
+            _log.warning("the cloud cannot be asked about disks that calls wait for: %s", error)
             return
         except Exception as error:
             for one in waiting:

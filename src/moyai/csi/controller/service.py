@@ -151,7 +151,7 @@ class ControllerService:
         return pb.ControllerExpandVolumeResponse(capacity_bytes=volume.size_gb * GIB, node_expansion_required=not block)
 
     async def GetCapacity(self, request: pb.GetCapacityRequest) -> pb.GetCapacityResponse:
-        """What the project's quota leaves: how much disk the cloud has, it tells its administrators only."""
+        """The rest of the project's quota. The cloud reports the capacity of its disks to administrators only."""
         for capability in request.volume_capabilities:
             if wrong(messages.access(capability)):
                 return pb.GetCapacityResponse(available_capacity=0)
@@ -220,7 +220,7 @@ class ControllerService:
     async def _page(self, token: str, most: int) -> tuple[list[Volume], str]:
         paging.page((), str, token=token, most=most)  # before the cloud is asked
         listed = await self._cloud.all_volumes()
-        # what is on its way out or never came is no volume to anybody
+        # a volume that is being deleted or created is not listed
         alive = [one for one in listed if one.state not in (DiskState.DELETING, DiskState.CREATING)]
         return paging.page(alive, lambda one: one.id, token=token, most=most)
 

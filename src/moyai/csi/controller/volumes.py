@@ -81,7 +81,7 @@ class VolumeWork:
         named = [one for one in own if one.name == wanted.name]
         volume = decide.oldest(named)
         if volume and volume.state.broken and not volume.attached_server_ids:
-            # what an earlier try left; who asked was told of it then
+            # a volume that an earlier try left; that try returned its error
             await self._remove(volume.id)
             volume = None
         if volume:
@@ -136,7 +136,7 @@ class VolumeWork:
             if wanted.source_volume_id:
                 return await self._cloud.call(calls.volume, wanted.source_volume_id)
         except NotFound as error:
-            raise Refused("NOT_FOUND", f"what is to be copied is not there: {error}") from error
+            raise Refused("NOT_FOUND", f"the source of the copy does not exist: {error}") from error
         return None
 
     async def _zone_of(self, source: Volume | Snapshot) -> str:

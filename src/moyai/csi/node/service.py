@@ -28,7 +28,7 @@ _ABILITIES = (
 
 
 class NodeService:
-    """``instance`` tells which machine this is, once it is known; ``limit``: volumes a machine may have."""
+    """``instance`` returns this machine's identity, None until it is known. ``limit``: volumes that a machine may have."""
 
     def __init__(self, work: NodeWork, *, instance: Callable[[], Instance | None], limit: int) -> None:
         self._work, self._instance, self._limit = work, instance, limit

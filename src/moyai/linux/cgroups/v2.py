@@ -46,7 +46,7 @@ class GroupV2(Group):
     def procs_files(self, *, for_exec: bool = False) -> list[Path]:
         if not for_exec:
             return [self._folder / "cgroup.procs"]
-        # A leaf of its own: groups with children take no processes, and an OOM kill in init.scope would fail that unit.
+        # A separate leaf: groups with children take no processes, and an OOM kill in init.scope would fail that unit.
         leaf = self._folder / "payload" / _EXEC
         mkdir(leaf)
         return [leaf / "cgroup.procs"]

@@ -104,7 +104,7 @@ class MoyaiProvider(provider_base.ProviderDriver):
         }, []
 
     def loadbalancer_create(self, loadbalancer):
-        # what is refused here is rolled back by Octavia, which knows nothing of the port: moyai-lbd takes that away
+        # Octavia rolls a refused load balancer back, but it does not know the port: moyai-lbd deletes the port
         self._check(validate.balancer(loadbalancer.to_dict(recurse=True)))
         self._call(loadbalancer.loadbalancer_id)
 
