@@ -8,7 +8,7 @@ ZONE_KEY = f"topology.{DRIVER}/zone"
 CLUSTER_KEY = f"{DRIVER}/cluster"
 #: Parameters of a StorageClass.
 TYPE, AVAILABILITY = "type", "availability"
-#: In a volume's context: it was made without content, so that a node may format it whatever its blocks say.
+#: In a volume's context: the driver created the volume without content. A node may format it whatever its blocks contain.
 BLANK = f"{DRIVER}/blank"
 #: In the publish context of an attached volume: the device's path on the node.
 DEVICE_PATH = "DevicePath"

@@ -71,7 +71,7 @@ class Cache:
         return final
 
     def _make(self, kind: str, final: Path, make: Callable[[Path], None]) -> None:
-        # we hold the lock: whatever an earlier maker left half-made is dead
+        # this process has the lock: no other process works on a half-made entry
         for stale in self.folder.glob(f".tmp-{kind}.*"):
             # a program of a killed maker may still write there for a moment: then it goes the next time
             with contextlib.suppress(OSError):

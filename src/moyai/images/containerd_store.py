@@ -61,7 +61,7 @@ def import_images(containerd: Component, root: Path, *, archives: Sequence[Path]
 
                 def answers() -> bool | NotYet:
                     daemon.check()
-                    # the socket is there before the server answers on it
+                    # the socket exists before the server answers on it
                     ready = socket.exists() and run([*ctr, "version"], check=False).returncode == 0
                     return ready or NotYet("containerd to answer")
 

@@ -36,7 +36,7 @@ MASKED = (
     "systemd-timesyncd.service", "systemd-repart.service", "systemd-pcrphase.service", "systemd-pcrphase-sysinit.service",
     "systemd-pcrmachine.service", "systemd-tpm2-setup.service", "systemd-tpm2-setup-early.service", "systemd-pcrextend.socket",
     "systemd-pcrlock.socket", "systemd-hibernate-clear.service",
-    # nobody sits in front of it
+    # the machine has no keyboard and screen
     "systemd-logind.service", "console-getty.service", "getty.target", "getty-static.service", "systemd-firstboot.service",
     "systemd-ask-password-console.path", "systemd-ask-password-wall.path", "systemd-initctl.socket",
     # house-keeping of a machine that is replaced, not kept

@@ -80,7 +80,7 @@ class NamespaceInit:
 
     @classmethod
     def start(cls, argv: Sequence[str], *, log: Path, channel: int) -> NamespaceInit:
-        """Start ``argv`` as that process; it keeps the open file ``channel``. It ends with nobody but itself."""
+        """Start ``argv`` as that process; it keeps the open file ``channel``. It outlives its starter."""
         with log.open("ab") as output:
             outer = subprocess.Popen(
                 ["unshare", "--mount", "--net", "--pid", "--fork", "--mount-proc", *argv],

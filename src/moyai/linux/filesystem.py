@@ -69,7 +69,7 @@ def size(device: str) -> int:
 
 
 def make(device: str, kind: str) -> None:
-    """Make an empty file system. The tools refuse a device that is in use; XFS also one that holds something it knows."""
+    """Make an empty file system. The tools refuse a device in use. mkfs.xfs also refuses a device with a known content."""
     if kind == XFS:
         run(["mkfs.xfs", "-q", device], timeout=_LONG)
     else:

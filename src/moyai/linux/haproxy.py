@@ -137,7 +137,7 @@ class HAProxy:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def ask(self, command: str) -> str:
-        """Say one command to the runtime socket and return the answer. Raises OSError when nobody answers."""
+        """Send one command to the runtime socket and return the answer. Raises OSError if HAProxy does not answer."""
         with socket.socket(socket.AF_UNIX) as link:
             link.settimeout(3)
             link.connect(os.fspath(self.socket_path))

@@ -48,7 +48,7 @@ def devices() -> list[LoopDevice]:
         return []
     entries = cast("list[dict[str, str | bool | None]]", json.loads(listed)["loopdevices"])
     return [
-        # nobody here sets the flag when a device is made: it is the kernel's mark of one that was let go
+        # moyai never sets this flag: the kernel sets it on a device that was detached while it was open
         LoopDevice(str(entry["name"]), Path(str(file).removesuffix(" (deleted)")), entry.get("autoclear") in (True, "1"))
         for entry in entries
         if (file := entry["back-file"])

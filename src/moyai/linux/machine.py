@@ -127,7 +127,7 @@ class Host:
         return pid if _alive(pid) and self.group(name).holds(pid) else None
 
     def leader(self, folder: Path, name: str) -> int | None:
-        """The pid (as seen from here) of the machine's own PID 1, None before it is there or when it has ended."""
+        """The pid (as seen from here) of the machine's own PID 1, None before it has started and after it has ended."""
         pid = self.supervisor(folder, name)
         if pid is None:
             return None
@@ -301,7 +301,7 @@ class Host:
 
 
 def trim_console(path: Path) -> None:
-    """Keep a console log bounded: the last MiB of one that has grown beyond four. Its writer appends, so it goes on."""
+    """Cut a console log that has grown beyond four MiB to its last MiB. The writer appends, so it continues to write."""
     with contextlib.suppress(OSError):
         if path.stat().st_size <= CONSOLE_LIMIT:
             return

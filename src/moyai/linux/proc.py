@@ -40,7 +40,7 @@ class ProcessRecord:
         return time.time() - uptime + self.start / os.sysconf("SC_CLK_TCK") if self.alive() else 0.0
 
     def alive(self) -> bool:
-        """Whether this very process is there and no zombie."""
+        """Whether exactly this process still exists and is no zombie."""
         return self.boot == _BOOT_ID.read_text().strip() and self.start != 0 and start_time(self.pid) == self.start
 
 

@@ -1,4 +1,4 @@
-"""Waiting for the end of a process in an event loop, also of one that another process started."""
+"""Waits in an event loop for the end of a process. Another process may have started it."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ def expected(config: LocalCloudConfig) -> set[tuple[str, str]]:
 
 
 def listing(api: Api) -> list[ServiceAgent]:
-    """All agents, asked for side by side. The first questions also warm the services up."""
+    """All agents. The services are asked at the same time. The first requests also warm the services up."""
 
     def network() -> list[ServiceAgent]:
         found: list[dict[str, Any]] = api.get("neutron", "/v2.0/agents")["agents"]

@@ -41,7 +41,7 @@ def key(config: LocalCloudConfig, env: OpenStackEnv, *, paths: CloudPaths) -> st
 
 
 class DatabaseImages:
-    """Where snapshots are kept: in the cache; one that is gone is recreated."""
+    """The store of snapshots, in the cache. A deleted snapshot is recreated."""
 
     def __init__(self, paths: Paths) -> None:
         self._folder = paths.cache / "clouds"

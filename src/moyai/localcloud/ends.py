@@ -95,7 +95,7 @@ def _is_daemon(words: list[bytes]) -> bool:
 
 
 def _kill_strays(paths: CloudPaths) -> None:
-    """Wait until nobody of the cloud is left; a process outside its namespaces (a set-up step that was cut off) is killed."""
+    """Wait until all processes of the cloud have ended. Kill those outside its namespaces (an interrupted setup step)."""
 
     def nobody() -> bool | NotYet:
         left = _processes(paths)

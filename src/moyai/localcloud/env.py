@@ -115,7 +115,7 @@ def find(paths: Paths) -> OpenStackEnv | None:
 
 
 def ensure(paths: Paths, step: Progress | None = None) -> OpenStackEnv:
-    """Install the environment unless it is there. Needs a package index (or uv's cache) only when it is not.
+    """Install the environment if it is absent. Only then a package index (or uv's cache) is needed.
 
     Raises MoyaiError when uv is missing, or the installation or a patch fails; what was half done is done again next time.
     """

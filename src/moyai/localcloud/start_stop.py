@@ -303,7 +303,7 @@ def require_root() -> None:
 
 
 def locked(name: str, reporter: Reporter) -> contextlib.AbstractContextManager[None]:
-    """Keep other commands from changing this cloud meanwhile; says so when one that does must be waited for."""
+    """Keep other commands from changing this cloud meanwhile. A note names a command that must end first."""
     return file_lock(
         Path("/run/lock") / f"moyai-cloud-{name}.lock",
         lambda holder: reporter.note(f"cloud {name!r}: waiting for {holder}, which is at work on it"),

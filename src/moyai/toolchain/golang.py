@@ -1,4 +1,4 @@
-"""Go: finding or fetching one that is new enough, and building pinned modules with it.
+"""Go: finding or fetching a new enough version, and building pinned modules with it.
 
 Every build uses moyai's own folders for sources and compiled packages. All components share the folders, so a common package is
 compiled once. A build has a fixed environment: the user's settings (GOFLAGS, GOWORK, GOOS …) cannot change it. Only the sources

@@ -65,7 +65,7 @@ class Hosts:
     def _find_out(self, host: str, url: str) -> None:
         try:
             answered = self._ask(url)
-        except Exception:  # whatever keeps it from answering, the outcome is the same: it is built instead
+        except Exception:  # the reason does not matter: the component is built instead
             answered = False
         with self._lock:
             self._answers.setdefault(host, answered)

@@ -67,7 +67,7 @@ class Toolchain:
         return self._pin(name).version
 
     def find(self, name: str) -> Component | None:
-        """The component if it is there; never fetches or builds."""
+        """The component if it is installed; never fetches or builds."""
         if name == GO:
             go = self._go.installed()
             return Component(GO, go.version, go.origin, {"go": go.program}) if go else None

@@ -142,5 +142,5 @@ def _clear(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.suppress(FileNotFoundError):
         if not stat.S_ISSOCK(os.lstat(path).st_mode):
-            raise OSError(f"{path} is there and no socket")
+            raise OSError(f"{path} exists and is no socket")
         path.unlink()

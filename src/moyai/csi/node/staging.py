@@ -82,7 +82,7 @@ class NodeWork:
         if not kind:
             if access.read_only:
                 raise Refused("FAILED_PRECONDITION", f"volume {volume_id} is empty and is to be read only: write it first")
-            # what we made without content is ours to format, whatever blocks the cloud handed out
+            # the driver created the volume without content, so it may be formatted whatever its blocks contain
             if not blank and not self._devices.is_zero(device):
                 raise Refused(
                     "FAILED_PRECONDITION",

@@ -77,7 +77,7 @@ class Machines:
         self._watched: dict[str, int] = {}
 
     def start(self) -> None:
-        """Take over what earlier processes left: running machines are watched, one that wanted to reboot is started."""
+        """Take over the machines of earlier processes: watch running machines, and start a machine that was about to reboot."""
         for uuid in self.uuids():
             try:
                 if pid := self._host.supervisor(self.folder(uuid), uuid):
@@ -230,7 +230,7 @@ class Machines:
         record.volumes[volume_id] = volume
         try:
             with self._locked(volume_id):
-                self.save(record)  # first: a crash after the next step must not leave a loop device that nobody knows
+                self.save(record)  # first: a crash after the next step must not leave a loop device without a record
                 if self.running(record.uuid):
                     self._host.plug(self.folder(record.uuid), record.uuid, disk=disk(volume_id, volume))
         except BaseException:
@@ -279,7 +279,7 @@ class Machines:
         eventlet.spawn_n(self._await_end, uuid, pid)
 
     def _await_end(self, uuid: str, pid: int) -> None:
-        """Sleep until the kernel says that the machine's process has ended; act unless somebody asked for the end."""
+        """Wait until the kernel reports the end of the machine's process. Act if the end was not requested."""
         try:
             descriptor = os.pidfd_open(pid)
         except ProcessLookupError:

@@ -62,7 +62,7 @@ class ImageStore:
         return Unpacked(key, folder / "root", folder / "store"), made
 
     def prune(self, used: set[str], *, older_than: float) -> list[str]:
-        """Delete the images that no machine uses and that nobody asked for in the last ``older_than`` seconds."""
+        """Delete the images that no machine uses and that were not requested in the last ``older_than`` seconds."""
         gone = []
         for folder in self._folder.iterdir():
             if folder.name == _LOCKS or folder.name.endswith(_NEW):

@@ -203,7 +203,7 @@ class MoyaiProvider(provider_base.ProviderDriver):
             raise exceptions.UnsupportedOptionError(user_fault_string=text, operator_fault_string=text)
 
     def _call(self, balancer_id, verb="apply", *details):
-        """Say "look now". When nobody listens, moyai-lbd finds the work as soon as it runs again."""
+        """Trigger a scan of moyai-lbd. If moyai-lbd does not run, it finds the work when it starts again."""
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as call:
             call.setblocking(False)
             try:
