@@ -25,6 +25,7 @@ from moyai.runtime.metrics import Metrics
 from tests import sdk
 from tests.cloud.kube_api import KubeApi, kube_api
 from tests.cloud.lb_site import PORT, Site, curl, site
+from tests.fakes.running import running
 
 pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="looks into the cloud's namespaces"),
@@ -96,13 +97,10 @@ class Stage:
         manager = controller_manager(
             options, self.config, kube=kube, calls=CloudCalls(self.cloud, self.metrics), metrics=self.metrics
         )
-        stop = asyncio.Event()
-        task = asyncio.create_task(manager.run(stop))
         try:
-            yield manager
+            async with running(manager):
+                yield manager
         finally:
-            stop.set()
-            assert await task
             await kube.close()
 
     def left(self) -> list[str]:

@@ -27,6 +27,7 @@ from moyai.runtime.calls import CloudCalls
 from moyai.runtime.controllers import ControllerSet
 from moyai.runtime.metrics import Metrics
 from tests.cloud.kube_api import KubeApi, kube_api
+from tests.fakes.running import running
 from tests.unit.ccm_world import CONFIG, add_machine, cluster_cloud, node_object, server, service_object
 
 PLAIN: dict[str, Any] = {"type": "ClusterIP", "ports": [{"port": 80}]}
@@ -197,13 +198,8 @@ async def controllers(api: KubeApi, cloud: MemoryCloud, *names: str) -> AsyncGen
             metrics=metrics,
             poll=0.01,
         )
-        stop = asyncio.Event()
-        task = asyncio.create_task(manager.run(stop))
-        try:
+        async with running(manager):
             yield manager
-        finally:
-            stop.set()
-            assert await task
 
 
 async def test_nodes_are_initialised_and_follow_their_machines(api: KubeApi) -> None:
