@@ -81,7 +81,7 @@ class World:
                 self.kubes[record.uid] = ClusterApi(store, self.cloud, cluster_tag(record.uid))
                 if token := record.secret("token"):
                     # as `kubeadm init` makes it
-                    add_token(cast("KubeApi", self.kubes[record.uid]), token, self.clock)
+                    add_token(cast("KubeApi", self.kubes[record.uid]), token, clock=self.clock)
             return self.kubes[record.uid]
 
         # what costs time on purpose on real disks and with real secrets

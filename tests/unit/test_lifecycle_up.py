@@ -138,7 +138,7 @@ def test_a_token_that_the_cluster_lacks_is_given_to_no_machine(world: World, mad
     assert record is not None
     record.keep_token("abcdef.0123456789abcdef")
     record.keep_secret("token made", made)
-    plan = building.preview(parse("spec: {nodePools: [{replicas: 3}]}"), world.cloud, world.paths)
+    plan = building.preview(parse("spec: {nodePools: [{replicas: 3}]}"), world.cloud, paths=world.paths)
     assert any(isinstance(step, RenewToken) for step in plan.steps)
 
 

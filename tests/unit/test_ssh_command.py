@@ -18,7 +18,7 @@ from moyai.spec.load import dump, parse
 
 
 def _record(state: Path) -> Record:
-    record = Record.create(Paths(state / "cache", state), "quickstart", dump(parse("")))
+    record = Record.create(Paths(state / "cache", state), "quickstart", spec=dump(parse("")))
     record.seat({"quickstart-control-plane-0": NodeSeat(0, "az1"), "quickstart-workers-0": NodeSeat(1, "az1")})
     record.set_api_address("198.51.100.7")
     return record
