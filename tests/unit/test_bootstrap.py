@@ -17,7 +17,9 @@ from cryptography import x509
 
 from moyai.bootstrap import pki, user_data
 from moyai.ccm import manifests as ccm
-from moyai.ccm.settings import CcmConfig, GlobalConfig
+from moyai.ccm.settings import CcmConfig
+from moyai.cloud.openstack import ADAPTER
+from moyai.cloud.openstack.cloud_conf import GlobalConfig
 from moyai.core.clock import SystemClock
 from moyai.core.errors import Terminal
 from moyai.csi import manifests as csi
@@ -137,7 +139,7 @@ def test_the_real_add_ons_leave_room(authority: pki.Pki) -> None:
     addons = ccm.render(ccm.ManifestOptions("a" * 30, config, references.MOYAI, "10.244.0.0/16", api_server="10.8.0.10:6443"))
     images = {name: references.load().images[name] for name in csi.SIDECARS}
     options = csi.CsiManifestOptions(
-        "a" * 30, secrets.token_urlsafe(300), references.MOYAI, images, api_server="10.8.0.10:6443"
+        "a" * 30, ADAPTER.volume_names, secrets.token_urlsafe(300), references.MOYAI, images, api_server="10.8.0.10:6443"
     )
     script = user_data.first_control_plane(
         facts(authority, 0),

@@ -9,13 +9,15 @@ from typing import Any
 import pytest
 import yaml
 
+from moyai.cloud.openstack import ADAPTER
 from moyai.csi import manifests
 from moyai.csi.manifests import SIDECARS, CsiManifestOptions, render
-from moyai.csi.names import DRIVER
 from moyai.images import references
 
 IMAGES = {name: references.load().images[name] for name in SIDECARS}
-OPTIONS = CsiManifestOptions("demo", "[Global]\nsecret = hidden-word\n", references.MOYAI, IMAGES, api_server="10.0.0.5:6443")
+OPTIONS = CsiManifestOptions(
+    "demo", ADAPTER.volume_names, "[Global]\nsecret = hidden-word\n", references.MOYAI, IMAGES, api_server="10.0.0.5:6443"
+)
 
 
 def objects(options: CsiManifestOptions = OPTIONS) -> list[dict[str, Any]]:
@@ -58,7 +60,11 @@ def test_the_definitions_are_upstreams_with_their_licence() -> None:
 def test_the_driver_is_cinders_by_name() -> None:
     driver = find("CSIDriver", "cinder.csi.openstack.org")["spec"]
     assert driver["attachRequired"] is True
-    assert find("StorageClass", "csi-cinder")["provisioner"] == find("VolumeSnapshotClass", "csi-cinder")["driver"] == DRIVER
+    assert (
+        find("StorageClass", "csi-cinder")["provisioner"]
+        == find("VolumeSnapshotClass", "csi-cinder")["driver"]
+        == "cinder.csi.openstack.org"
+    )
 
 
 @pytest.mark.parametrize("policy", ["Delete", "Retain"])

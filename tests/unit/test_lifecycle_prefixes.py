@@ -98,7 +98,7 @@ PLANS = {
         "4  wait until 3 machines run  (after 2)",
         "5  wait until 3 nodes are Ready  (after 2)",
         "6  wait until moyai-cloud-controller-manager, coredns, kube-proxy run  (after 5)",
-        "7  wait until csi-cinder-controllerplugin, snapshot-controller, csi-cinder-nodeplugin run  (after 5)",
+        "7  wait until csi-memory-controllerplugin, snapshot-controller, csi-memory-nodeplugin run  (after 5)",
     ],
     "scale down": [
         "change spec.nodePools[workers].replicas: 2 → 1 (live: machines are made or removed)",
@@ -115,7 +115,7 @@ PLANS = {
         "4  wait until 2 machines run  (after 3)",
         "5  wait until 2 nodes are Ready  (after 1, 2, 3)",
         "6  wait until moyai-cloud-controller-manager, coredns, kube-proxy run  (after 5)",
-        "7  wait until csi-cinder-controllerplugin, snapshot-controller, csi-cinder-nodeplugin run  (after 5)",
+        "7  wait until csi-memory-controllerplugin, snapshot-controller, csi-memory-nodeplugin run  (after 5)",
     ],
 }
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from moyai.bootstrap import user_data
 from moyai.bootstrap.pki import Pki
+from moyai.cloud.adapter import Adapter
 from moyai.cloud.capabilities import Capability
 from moyai.core.errors import Terminal
 from moyai.core.ids import CLUSTER_TAG, POD_CIDR_KEY, POOL_KEY, ROLE_KEY, UNSEALING_KEY
@@ -45,6 +46,7 @@ class ClusterFacts:
     plan: Plan
     addons: tuple[Addon, ...]
     account: AccountFacts
+    adapter: Adapter
     capabilities: frozenset[Capability]
 
 
@@ -101,6 +103,7 @@ def _manifests(addon: Addon, node: PlannedNode, facts: ClusterFacts, *, made: Ma
             choices=choices,
             made=made,
             account=facts.account,
+            adapter=facts.adapter,
             api_server=f"{node.address}:{API_PORT}",
             capabilities=facts.capabilities,
             secrets=secrets.credentials,

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from moyai.cloud.load_balancers import LoadBalancers
 from moyai.cloud.model import (
@@ -39,6 +39,9 @@ from moyai.cloud.model import (
 )
 from moyai.core.errors import Terminal
 from moyai.core.keys import Kind
+
+if TYPE_CHECKING:
+    from moyai.cloud.adapter import Adapter
 
 
 class Capability(StrEnum):
@@ -322,7 +325,7 @@ class Account(Protocol):
 
 
 class Guest(Protocol):
-    """What a machine of a cloud knows of itself without logging in: ``cloud.factory.guest`` on the machine."""
+    """What a machine of a cloud knows of itself without logging in: ``Adapter.guest`` on the machine."""
 
     def instance(self) -> Instance | None:
         """Which machine this is; None while nothing tells. Blocks for some seconds."""
@@ -334,7 +337,12 @@ class Guest(Protocol):
 
 
 class Cloud(Protocol):
-    """One account at one cloud: what ``cloud.openstack.connect`` returns. Logs in at the first call, not before."""
+    """One account at one cloud: what ``cloud.factory`` connects to. Logs in at the first call, not before."""
+
+    @property
+    def adapter(self) -> Adapter:
+        """What kind of cloud it is."""
+        ...
 
     @property
     def name(self) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from moyai.cloud.adapter import VolumeNames
 from moyai.cloud.capabilities import Capability, Cloud
 from moyai.cloud.model import Port
 from moyai.core.errors import MoyaiError
@@ -118,15 +119,15 @@ def _all(pool: ThreadPoolExecutor, calls: Mapping[str, Callable[[], Any]]) -> di
     return {name: future.result() for name, future in futures.items()}
 
 
-def kube_facts(api: KubeApi | None) -> KubeFacts | None:
-    """What the cluster's API says; None where there is none, or none that answers."""
+def kube_facts(api: KubeApi | None, names: VolumeNames) -> KubeFacts | None:
+    """What the cluster's API says; None where there is none, or none that answers. ``names``: of the cloud's CSI driver."""
     if api is None:
         return None
     try:
         nodes = [parse_node(one) for one in api.list(NODES, timeout=3)]
         deployments = map(parse_deployment, api.list(DEPLOYMENTS, namespace="kube-system", timeout=3))
         daemon_sets = map(parse_daemon_set, api.list(DAEMON_SETS, namespace="kube-system", timeout=3))
-        policy = reclaim_policy(api)
+        policy = reclaim_policy(api, names)
     except MoyaiError:
         return None
     running = frozenset(one.name for one in (*deployments, *daemon_sets) if one.done)

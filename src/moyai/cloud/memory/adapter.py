@@ -26,6 +26,7 @@ from moyai.cloud.memory.clock import OwnTime
 from moyai.cloud.memory.disks import MemoryDisks
 from moyai.cloud.memory.firewall import MemoryFirewall
 from moyai.cloud.memory.images import MemoryImages
+from moyai.cloud.memory.kind import MemoryAdapter
 from moyai.cloud.memory.load_balancers import MemoryLoadBalancers
 from moyai.cloud.memory.machines import MemoryMachines
 from moyai.cloud.memory.networks import MemoryNetworks
@@ -60,6 +61,7 @@ class MemoryCloud:
 
     def _enter(self, session: Session, capabilities: frozenset[Capability], name: str) -> None:
         self.name, self.store, self._capabilities = name, session.store, capabilities
+        self.adapter = MemoryAdapter({name: self})
         self.machines = MemoryMachines(session)
         self.networks = MemoryNetworks(session)
         self.firewall = MemoryFirewall(session)
