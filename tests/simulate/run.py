@@ -242,7 +242,7 @@ class _Counting:
 
 
 def _about_nodes(call: str) -> bool:
-    return call.startswith(("machines.", "pod_routing.", "networks.router", "networks.ports", "networks.update_port")) or (
+    return call.startswith(("machines.", "pod_routing.", "routers.router", "networks.ports", "networks.update_port")) or (
         "nodes" in call.split()
     )
 

@@ -45,8 +45,8 @@ def furnished(cloud: MemoryCloud) -> MemoryCloud:
     store.give_out(SUBNET, "10.0.0.100", "10.0.0.200")
     store.groups.put(SecurityGroup("group-1", "nodes"))
     store.routers.put(Router("router-1", "router"))
-    cloud.networks.add_router_interface("router-1", SUBNET)
-    cloud.networks.set_router_gateway("router-1", external(cloud).id)
+    cloud.routers.add_router_interface("router-1", SUBNET)
+    cloud.routers.set_router_gateway("router-1", external(cloud).id)
     cloud.calls.clear()
     return cloud
 

@@ -89,13 +89,6 @@ def test_data_is_plain() -> None:
     assert json.loads(json.dumps(data)) == data
 
 
-@pytest.mark.parametrize("capability", [Capability.TAGS, Capability.CREDENTIALS, Capability.POD_ROUTING])
-def test_a_capability_that_a_cluster_cannot_do_without_is_missed_before_anything_is_made(capability: Capability) -> None:
-    observed = replace(EMPTY, capabilities=frozenset(Capability) - {capability})
-    with pytest.raises(MoyaiError, match=f"cloud moyai has no {capability}"):
-        plan_up(parse(""), observed, NEW)
-
-
 def test_a_cluster_does_without_volumes_and_load_balancers_and_the_plan_says_so() -> None:
     observed = replace(EMPTY, capabilities=frozenset(Capability) - {Capability.DISKS, Capability.LOAD_BALANCERS})
     addons = addons_of(NAMES, ready=False, intended=(), capabilities=observed.capabilities)

@@ -23,17 +23,17 @@ from moyai.plan.addons import Addon, AddonFacts
 
 
 def _controller_manifests(facts: AddonFacts) -> str:
-    spec, made = facts.cluster.spec, facts.made
+    spec, made, floating = facts.cluster.spec, facts.made, facts.choices.floating_network
     config = CcmConfig(
         _login(facts, keys.CONTROLLERS_CREDENTIAL),
         LoadBalancerConfig(
             enabled=Capability.LOAD_BALANCERS in facts.capabilities,
-            floating_network_id=facts.choices.floating_network.id,
+            floating_network_id=floating.id if floating else "",
             subnet_id=made.id(keys.SUBNET),
             lb_provider=spec.load_balancer.provider,
             create_monitor=spec.load_balancer.create_monitor,
         ),
-        RouteConfig(router_id=made.id(keys.ROUTER)),
+        RouteConfig(router_id=made.ids.get(keys.ROUTER, "")),
         ClusterConfig(
             cluster_uid=facts.uid,
             node_security_group_ids=(made.id(keys.security_group("worker")),),

@@ -65,9 +65,10 @@ def server_content(step: CreateServer, facts: ClusterFacts, *, made: Made, secre
         raise Terminal(f"machine {node.name}: a further control plane cannot join yet")
     if not step.first:
         return ServerContent(user_data.worker(told), metadata)
+    endpoint = endpoint_of((node.name,), cloud=facts.cluster.spec.cloud, capabilities=facts.capabilities)
     text = user_data.first_control_plane(
         told,
-        api_names=endpoint_of((node.name,)).names(made),
+        api_names=endpoint.names(made),
         addons={addon.name: _manifests(addon, node, facts, made=made, secrets=secrets) for addon in facts.addons},
         late={addon.name for addon in facts.addons if not addon.required},
         key=secrets.unsealing_key,

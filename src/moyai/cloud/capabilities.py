@@ -1,13 +1,25 @@
 """What moyai asks of an IaaS, cut by capability; an adapter (``cloud/openstack``, ``cloud/memory``) implements it.
 
-Every IaaS has machines, networks, a firewall, public addresses and images. The other capabilities are in the enumeration
+Every IaaS has machines, networks, a firewall and images. The other capabilities are in the enumeration
 ``Capability``: ``Cloud.capabilities`` says which of them a cloud has, so that plans can reason about an absence. A call to a
 capability that the cloud lacks raises ``CapabilityAbsent``.
 
 All calls block (callers in an event loop use a worker thread) and are safe to call from several threads. They raise
 ``core.errors``: NotFound, Conflict, Retriable, Terminal, with operation, object and request id. Deleting what is gone is
-success. Lists with ``tag`` return only objects that carry it. Creation takes the tags along, so that nothing is untagged
-for longer than the cloud itself makes it so.
+success.
+
+Ownership. What is made for a cluster is made with ``tags`` (machines, volumes and snapshots also with ``metadata``). Where the
+cloud has no tags the adapter records them in another way, in a description or in a name: that is its own matter. An adapter
+promises:
+
+- An object that was made with tags shows all of them in its field ``tags`` from then on, to every process and every login, and
+  an object that was not made so shows none of moyai's. The same holds for ``core.ids.CLUSTER_TAG`` in ``metadata``.
+- A list with ``tag`` returns all objects that show it, and no others.
+- The field ``name`` is what creation was asked for, character by character, whatever the cloud itself calls the object; a
+  floating IP has ``description`` instead.
+- A process that ends during a creation leaves nothing, or an object with its tags. Only with ``Capability.TAGS`` it may leave
+  an object with its name and without any tag: then the next run adds the tags (``Tags.add_tags``). Without
+  ``Capability.TAGS`` nothing is ever adopted or removed by its name alone.
 """
 
 from __future__ import annotations
@@ -45,8 +57,15 @@ if TYPE_CHECKING:
 
 
 class Capability(StrEnum):
-    """What a cloud may lack. The values are the words that messages use."""
+    """What a cloud may lack. The values are the words that messages use.
 
+    ``ROUTERS``: a router of the cluster's own leads from its network to an external one. ``FLOATING_IPS``: public addresses
+    are put on a port and taken off it while its machine runs. ``TAGS``: tags can be added to what exists; who owns an object
+    can be said on every cloud (see above).
+    """
+
+    ROUTERS = "routers"
+    FLOATING_IPS = "floating IPs"
     POD_ROUTING = "pod routes in the router"
     DISKS = "volumes"
     LOAD_BALANCERS = "load balancers"
@@ -126,6 +145,8 @@ class Machines(Protocol):
 
 
 class Tags(Protocol):
+    """Tags after the fact. To take tags along at creation is not part of it: every cloud does."""
+
     def add_tags(self, kind: Kind, object_id: str, tags: Sequence[str]) -> None:
         """Add tags to an object that exists; tags already there stay. Networks, subnets, routers,
         ports, security groups and floating IPs can be tagged after the fact: a crash may leave them untagged."""
@@ -133,7 +154,7 @@ class Tags(Protocol):
 
 
 class Networks(Protocol):
-    """Private networks: their subnets, the router that leads out of them, and the ports of machines."""
+    """Private networks: their subnets, and the ports of machines. Lists also show the external networks of the cloud."""
 
     def networks(self, *, tag: str | None = None, external: bool | None = None) -> list[Network]: ...
     def create_network(self, *, name: str, tags: Sequence[str]) -> Network: ...
@@ -153,13 +174,6 @@ class Networks(Protocol):
         ...
 
     def delete_subnet(self, subnet_id: str) -> None: ...
-    def routers(self, *, tag: str | None = None) -> list[Router]: ...
-    def router(self, router_id: str) -> Router: ...
-    def create_router(self, *, name: str, tags: Sequence[str]) -> Router: ...
-    def set_router_gateway(self, router_id: str, network_id: str) -> Router: ...
-    def delete_router(self, router_id: str) -> None: ...
-    def add_router_interface(self, router_id: str, subnet_id: str) -> None: ...
-    def remove_router_interface(self, router_id: str, subnet_id: str) -> None: ...
     def ports(
         self, *, tag: str | None = None, network_id: str | None = None, device_ids: Collection[str] | None = None
     ) -> list[Port]: ...
@@ -182,6 +196,18 @@ class Networks(Protocol):
         security_group_ids: Sequence[str] | None = None,
     ) -> Port: ...
     def delete_port(self, port_id: str) -> None: ...
+
+
+class Routers(Protocol):
+    """Routers of one's own that lead from private networks to an external one."""
+
+    def routers(self, *, tag: str | None = None) -> list[Router]: ...
+    def router(self, router_id: str) -> Router: ...
+    def create_router(self, *, name: str, tags: Sequence[str]) -> Router: ...
+    def set_router_gateway(self, router_id: str, network_id: str) -> Router: ...
+    def delete_router(self, router_id: str) -> None: ...
+    def add_router_interface(self, router_id: str, subnet_id: str) -> None: ...
+    def remove_router_interface(self, router_id: str, subnet_id: str) -> None: ...
 
 
 class PodRouting(Protocol):
@@ -357,6 +383,8 @@ class Cloud(Protocol):
     def machines(self) -> Machines: ...
     @property
     def networks(self) -> Networks: ...
+    @property
+    def routers(self) -> Routers: ...
     @property
     def firewall(self) -> Firewall: ...
     @property

@@ -34,13 +34,15 @@ def take(
     machines, offered = cloud.machines, cloud.capabilities()
     first: dict[str, Callable[[], Any]] = {
         "networks": cloud.networks.networks,
-        "routers": cloud.networks.routers,
         "groups": cloud.firewall.security_groups,
-        "floating_ips": cloud.addresses.floating_ips,
         "tagged_ports": lambda: cloud.networks.ports(tag=tag),
         "servers": lambda: machines.servers(tag=tag),
         "keypairs": machines.keypairs,
     }
+    if Capability.ROUTERS in offered:
+        first["routers"] = cloud.routers.routers
+    if Capability.FLOATING_IPS in offered:
+        first["floating_ips"] = cloud.addresses.floating_ips
     if Capability.CREDENTIALS in offered:
         first["credentials"] = lambda: cloud.credentials.credentials(name_prefix=f"{name}-")
     if plan_for == "up":
@@ -64,7 +66,7 @@ def take(
         ids = [n.id for n in got["networks"] if tag in n.tags or (n.name == own_name and owner(n) is None)]
         group_names = {keys.object_name(name, keys.security_group(role)) for role in ROLES}
         groups = [g.id for g in got["groups"] if tag in g.tags or (g.name in group_names and owner(g) is None)]
-        routers = [r.id for r in got["routers"] if tag in r.tags]
+        routers = [r.id for r in got.get("routers", ()) if tag in r.tags]
         listed_subnets = [pool.submit(cloud.networks.subnets, network_id=identity) for identity in ids]
         listed_ports = [pool.submit(cloud.networks.ports, network_id=identity) for identity in ids]
         if routers:
@@ -79,11 +81,11 @@ def take(
         images=tuple(got.get("images", ())),
         networks=tuple(got["networks"]),
         subnets=tuple(subnets.values()),
-        routers=tuple(got["routers"]),
+        routers=tuple(got.get("routers", ())),
         ports=tuple(ports.values()),
         groups=tuple(got["groups"]),
         rules=tuple(rules.result() if rules else ()),
-        floating_ips=tuple(got["floating_ips"]),
+        floating_ips=tuple(got.get("floating_ips", ())),
         servers=tuple(got["servers"]),
         volumes=tuple(got.get("volumes", ())),
         snapshots=tuple(got.get("snapshots", ())),
@@ -103,7 +105,7 @@ def find_clusters(cloud: Cloud) -> dict[str, str]:
         uid = owner(network)
         if uid:
             found[uid] = network.name.removesuffix(keys.object_name("", keys.NETWORK))
-    for router in cloud.networks.routers():
+    for router in cloud.routers.routers() if Capability.ROUTERS in cloud.capabilities() else ():
         uid = owner(router)
         if uid:
             found.setdefault(uid, router.name.removesuffix(keys.object_name("", keys.ROUTER)))

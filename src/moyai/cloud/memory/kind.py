@@ -92,7 +92,7 @@ class MemoryAdapter:
         """Nothing is slow to import."""
 
     def connect(self, name: str | None) -> MemoryCloud:
-        if name not in self.clouds:
+        if name is None or name not in self.clouds:
             raise UnknownCloud(f"no cloud in memory is called {name!r}", hint=f"in memory: {', '.join(self.clouds)}")
         return self.clouds[name]
 

@@ -19,6 +19,7 @@ from moyai.cloud.openstack.neutron.addresses import NeutronAddresses
 from moyai.cloud.openstack.neutron.firewall import NeutronFirewall
 from moyai.cloud.openstack.neutron.networks import NeutronNetworks
 from moyai.cloud.openstack.neutron.parts import NeutronTags
+from moyai.cloud.openstack.neutron.routers import NeutronRouters
 from moyai.cloud.openstack.neutron.routes import NeutronPodRouting
 from moyai.cloud.openstack.nova import NovaMachines
 from moyai.cloud.openstack.octavia import OctaviaLoadBalancers
@@ -39,6 +40,7 @@ class OpenStackCloud:
         self.session = session
         self.machines = NovaMachines(session)
         self.networks = NeutronNetworks(session)
+        self.routers = NeutronRouters(session)
         self.firewall = NeutronFirewall(session)
         self.addresses = NeutronAddresses(session)
         self.pod_routing = NeutronPodRouting(session)
@@ -75,7 +77,7 @@ class OpenStackAdapter:
 
     def load(self) -> None:
         # keystoneauth takes its time to import
-        import keystoneauth1.identity.v3
+        import keystoneauth1.identity.v3  # pyright: ignore[reportUnusedImport]
         import keystoneauth1.session  # noqa: F401  # pyright: ignore[reportUnusedImport]
 
     def connect(self, name: str | None) -> OpenStackCloud:
