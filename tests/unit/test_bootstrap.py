@@ -31,6 +31,7 @@ from moyai.spec.load import parse
 
 CLUSTER = parse("spec: {nodePools: [{labels: {tier: web}, taints: [{key: a, value: b, effect: NoSchedule}]}]}")
 NODES = wanted_nodes(CLUSTER, zones=("az1",), seats={})
+LIMIT = ADAPTER.user_data_limit
 TOKEN = "abcdef.0123456789abcdef"
 
 
@@ -41,7 +42,9 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> pki.Pki:
 
 def facts(authority: pki.Pki, number: int) -> user_data.NodeFacts:
     pool = CLUSTER.spec.node_pools[0] if number else None
-    return user_data.NodeFacts(CLUSTER, NODES[number], NODES[0].address, authority, TOKEN, pool, 1450, "http://10.255.0.1:5001")
+    return user_data.NodeFacts(
+        CLUSTER, NODES[number], NODES[0].address, authority, TOKEN, LIMIT, pool, 1450, "http://10.255.0.1:5001"
+    )
 
 
 def unpack(script: str) -> dict[str, bytes]:
@@ -130,7 +133,7 @@ def test_too_much_is_refused(authority: pki.Pki) -> None:
     import random
 
     noise = random.Random(1).randbytes(60_000).hex()
-    with pytest.raises(Terminal, match=r"user data of node quickstart-control-plane-0 would have \d+ bytes, clouds take 65535"):
+    with pytest.raises(Terminal, match=r"node quickstart-control-plane-0 would have \d+ bytes, the cloud takes 65535"):
         user_data.first_control_plane(facts(authority, 0), api_names=("198.51.100.7",), addons={"noise": noise}, key="k")
 
 
@@ -147,7 +150,7 @@ def test_the_real_add_ons_leave_room(authority: pki.Pki) -> None:
         addons={"controllers": addons, "volumes": csi.render(options)},
         key="k" * 43,
     )
-    assert len(base64.b64encode(script.encode())) < user_data.LIMIT * 2 // 3
+    assert len(base64.b64encode(script.encode())) < LIMIT * 2 // 3
 
 
 def test_no_mirror_no_file(authority: pki.Pki) -> None:

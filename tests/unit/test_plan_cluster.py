@@ -179,7 +179,7 @@ def test_the_classes_of_changes_are_complete_and_said() -> None:
             "{nodePools: [{replicas: 30}]}",
             EMPTY,
             Terminal,
-            "31 nodes need 31 routes in one router, cloud moyai allows 30 (spec.network.maxRoutes): have the operator raise the limit (max_routes) and say so in spec.network.maxRoutes, or use fewer nodes",
+            "31 nodes need 31 routes in one router, cloud moyai allows 30 (spec.network.maxRoutes): have the operator raise the limit and say so in spec.network.maxRoutes, or use fewer nodes",
         ),
         (
             "{}",

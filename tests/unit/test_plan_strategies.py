@@ -1,4 +1,4 @@
-"""What a plan says for a cloud that offers less than OpenStack: a strategy for each decision, or a refusal that names the lack."""
+"""What a plan says for a cloud that offers less than OpenStack: a strategy for each decision, or a refusal."""
 
 from __future__ import annotations
 

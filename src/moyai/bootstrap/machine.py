@@ -85,6 +85,7 @@ def _node_facts(node: PlannedNode, facts: ClusterFacts, *, made: Made, secrets: 
         control_plane_address=facts.plan.nodes[0].address,
         pki=secrets.pki,
         token=secrets.token,
+        limit=facts.adapter.user_data_limit,
         pool=pool if node.role == "worker" else None,
         mtu=made.network_mtu,
         mirror=facts.account.image_mirror,

@@ -101,6 +101,11 @@ class Adapter(Protocol):
     @property
     def volume_names(self) -> VolumeNames: ...
     @property
+    def user_data_limit(self) -> int:
+        """Bytes of a server's user data, counted after base64."""
+        ...
+
+    @property
     def login_type(self) -> type[Any]:
         """The dataclass whose fields are the keys of section ``[Global]``, and whose defaults are theirs."""
         ...

@@ -15,12 +15,12 @@ from moyai.cloud.capabilities import (
     Capability,
     CapabilityAbsent,
     Credentials,
-    Disks,
     PodRouting,
     Quotas,
     Routers,
     Tags,
 )
+from moyai.cloud.disks import Disks
 from moyai.cloud.load_balancers import LoadBalancers
 from moyai.cloud.memory.account import MemoryAccount, MemoryCredentials
 from moyai.cloud.memory.addresses import MemoryAddresses

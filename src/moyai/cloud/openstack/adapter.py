@@ -71,6 +71,8 @@ class OpenStackAdapter:
 
     name = "openstack"
     volume_names = VolumeNames("cinder.csi.openstack.org", objects="csi-cinder", container="cinder-csi-plugin")
+    #: Nova's.
+    user_data_limit = 65535
     login_type: type[Any] = GlobalConfig
     login_purpose = "The login is an application credential, or a user, a password and a project."
     login_meanings: Mapping[str, str] = MEANINGS

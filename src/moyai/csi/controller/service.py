@@ -227,7 +227,7 @@ class ControllerService:
 
 
 def _passed_on(parameters: Mapping[str, str]) -> dict[str, str]:
-    # Cinder takes 255 characters
+    # clouds take 255 characters
     return {name: parameters[key][:255] for key, name in PASSED_ON.items() if key in parameters}
 
 

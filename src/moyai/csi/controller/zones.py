@@ -1,8 +1,8 @@
 """Which zones of machines reach which zones of volumes, and in which zone a new volume is made. Pure.
 
-Nova and Cinder each have zones of their own. Where both call them alike, a machine reaches the volumes of its own zone. Where
-one of the two has a single zone, that one serves all of the other. Beyond that, what the cloud shows counts: a volume of zone V
-that hangs on a machine of zone M proves that M reaches V. Kubernetes only ever sees the machines' zones.
+Machines and volumes each have zones of their own. Where both are called alike, a machine reaches the volumes of its own zone.
+Where one of the two has a single zone, that one serves all of the other. Beyond that, what the cloud shows counts: a volume of
+zone V that hangs on a machine of zone M proves that M reaches V. Kubernetes only ever sees the machines' zones.
 """
 
 from __future__ import annotations
