@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
+from moyai.cloud.factory import provider_args
+from moyai.cloud.memory import MemoryAdapter
 from moyai.cloud.openstack import ADAPTER
 from moyai.csi import manifests
 from moyai.csi.manifests import SIDECARS, CsiManifestOptions, render
@@ -16,7 +18,13 @@ from moyai.images import references
 
 IMAGES = {name: references.load().images[name] for name in SIDECARS}
 OPTIONS = CsiManifestOptions(
-    "demo", ADAPTER.volume_names, "[Global]\nsecret = hidden-word\n", references.MOYAI, IMAGES, api_server="10.0.0.5:6443"
+    "demo",
+    ADAPTER.volume_names,
+    "[Global]\nsecret = hidden-word\n",
+    references.MOYAI,
+    IMAGES,
+    api_server="10.0.0.5:6443",
+    guest_folders=ADAPTER.guest_folders,
 )
 
 
@@ -152,3 +160,24 @@ def test_nothing_waits_for_kube_proxy() -> None:
             "containers"
         ][0]
     )
+
+
+def test_nothing_of_one_cloud_is_in_the_manifests_of_another() -> None:
+    adapter = MemoryAdapter({})
+    options = replace(
+        OPTIONS,
+        names=adapter.volume_names,
+        provider_args=provider_args(adapter.name),
+        guest_folders=("/run/own",),
+        image="image",
+        images={},
+        replicas=2,
+    )
+    found = [one for one in objects(options) if one["kind"] != "CustomResourceDefinition"]
+    assert [word for word in ("cinder", "openstack", "cloud-init") if word in yaml.safe_dump(found)] == []
+    for kind, name in (("Deployment", "csi-memory-controllerplugin"), ("DaemonSet", "csi-memory-nodeplugin")):
+        pod = find(kind, name, options)["spec"]["template"]["spec"]
+        driver = next(one for one in pod["containers"] if one["name"] == "memory-csi-plugin")
+        assert "--cloud-provider=memory" in driver["args"]
+    assert {"name": "own", "mountPath": "/run/own", "readOnly": True} in driver["volumeMounts"]
+    assert {"name": "own", "hostPath": {"path": "/run/own", "type": "DirectoryOrCreate"}} in pod["volumes"]

@@ -60,6 +60,7 @@ def _volume_manifests(facts: AddonFacts) -> str:
             cluster_name=facts.cluster.name,
             names=facts.adapter.volume_names,
             provider_args=provider_args(facts.adapter.name),
+            guest_folders=facts.adapter.guest_folders,
             cloud_conf=write_csi_config(config),
             image=references.MOYAI,
             images={name: known[name] for name in csi.SIDECARS},

@@ -142,6 +142,11 @@ class Adapter(Protocol):
         """
         ...
 
+    @property
+    def guest_folders(self) -> tuple[str, ...]:
+        """Folders of a machine that ``guest`` reads: the CSI driver's pod on each node has them mounted."""
+        ...
+
     def guest(self) -> Guest:
         """What this machine knows of itself. Asks nothing yet."""
         ...

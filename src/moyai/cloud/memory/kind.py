@@ -77,6 +77,7 @@ class MemoryAdapter:
     machine: Instance | None = None
     name: str = "memory"
     volume_names: VolumeNames = VOLUME_NAMES
+    guest_folders: tuple[str, ...] = ()
     user_data_limit: int = 65535
     login_type: type[Any] = MemoryKeys
     login_purpose: str = "The login is a credential."

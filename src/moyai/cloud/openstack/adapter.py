@@ -71,6 +71,7 @@ class OpenStackAdapter:
 
     name = "openstack"
     volume_names = VolumeNames("cinder.csi.openstack.org", objects="csi-cinder", container="cinder-csi-plugin")
+    guest_folders = ("/run/cloud-init",)
     #: Nova's.
     user_data_limit = 65535
     login_type: type[Any] = GlobalConfig

@@ -12,6 +12,7 @@ _KUBELET = "/var/lib/kubelet"
 
 def node(options: CsiManifestOptions) -> dict[str, Any]:
     names = options.names
+    folders = {folder.strip("/").rpartition("/")[2]: folder for folder in options.guest_folders}
     labels = {"app": names.node}
     container: dict[str, Any] = {
         "name": names.container,
@@ -37,7 +38,7 @@ def node(options: CsiManifestOptions) -> dict[str, Any]:
             # disks that come later must be seen here
             {"name": "dev", "mountPath": "/dev", "mountPropagation": "HostToContainer"},
             # which server this is, and in which zone
-            {"name": "cloud-init", "mountPath": "/run/cloud-init", "readOnly": True},
+            *({"name": name, "mountPath": folder, "readOnly": True} for name, folder in folders.items()),
         ],
         **probes(NODE_HEALTH),
     }
@@ -63,7 +64,10 @@ def node(options: CsiManifestOptions) -> dict[str, Any]:
                     "volumes": [
                         {"name": "kubelet", "hostPath": {"path": _KUBELET, "type": "Directory"}},
                         {"name": "dev", "hostPath": {"path": "/dev", "type": "Directory"}},
-                        {"name": "cloud-init", "hostPath": {"path": "/run/cloud-init", "type": "DirectoryOrCreate"}},
+                        *(
+                            {"name": name, "hostPath": {"path": folder, "type": "DirectoryOrCreate"}}
+                            for name, folder in folders.items()
+                        ),
                     ],
                 },
             },

@@ -16,8 +16,8 @@ SIDECARS = ("csi-attacher", "csi-provisioner", "csi-resizer", "csi-snapshotter",
 
 @dataclass(frozen=True)
 class CsiManifestOptions:
-    """``names``: the driver's. ``provider_args``: ``cloud.factory.provider_args``. ``cloud_conf``: the driver's configuration
-    file, with its secret. ``image``: the moyai OCI image.
+    """``names``: the driver's. ``provider_args``: ``cloud.factory.provider_args``. ``guest_folders``: ``Adapter.guest_folders``.
+    ``cloud_conf``: the driver's configuration file, with its secret. ``image``: the moyai OCI image.
 
     ``images``: short name → reference, for each of ``SIDECARS``; all are present in the node's store. ``api_server``:
     ``host:port`` of an API server address on the node network, with which the sidecars need not wait for kube-proxy (empty: by
@@ -35,6 +35,7 @@ class CsiManifestOptions:
     pull_policy: str = "IfNotPresent"
     log_level: str = "info"
     provider_args: tuple[str, ...] = ()
+    guest_folders: tuple[str, ...] = ()
 
     @property
     def controller_account(self) -> str:
