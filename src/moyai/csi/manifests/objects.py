@@ -16,7 +16,7 @@ SIDECARS = ("csi-attacher", "csi-provisioner", "csi-resizer", "csi-snapshotter",
 
 @dataclass(frozen=True)
 class CsiManifestOptions:
-    """``names``: the driver's. ``provider_args``: ``cloud.factory.provider_args``. ``guest_folders``: ``Adapter.guest_folders``.
+    """``names``: the driver's. ``provider_args``: by ``cloud.factory``. ``guest_folders``: the adapter's.
     ``cloud_conf``: the driver's configuration file, with its secret. ``image``: the moyai OCI image.
 
     ``images``: short name → reference, for each of ``SIDECARS``; all are present in the node's store. ``api_server``:
