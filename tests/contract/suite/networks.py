@@ -20,6 +20,21 @@ class Networks:
         assert [router.id for router in cloud.routers.routers(tag=site.tag)] == [site.router.id]
         assert [group.id for group in cloud.firewall.security_groups(tag=site.tag)] == [site.group.id]
         assert cloud.networks.networks(tag=cluster_tag(new_uid())) == []
+
+    def test_all_show_their_tags_and_the_names_that_were_asked_for(self, site: Site) -> None:
+        cloud, uid = site.cloud, site.uid
+        shown = {
+            (one.name, one.tags)
+            for one in (
+                *cloud.networks.networks(tag=site.tag),
+                *cloud.networks.subnets(tag=site.tag),
+                *cloud.routers.routers(tag=site.tag),
+                *cloud.firewall.security_groups(tag=site.tag),
+            )
+        }
+        asked = (site.network, site.subnet, site.router, site.group)
+        assert shown == {(one.name, (site.tag,)) for one in asked}
+        assert all(one.name.startswith(uid) for one in asked)
         assert site.router.external_address
         assert site.subnet.gateway == "10.77.0.1"
 
