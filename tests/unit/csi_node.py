@@ -24,11 +24,11 @@ def work(disks: FakeDisks, *, rescan: bool = False) -> NodeWork:
 
 
 def stage(disks: FakeDisks, access: VolumeAccess = WRITER, *, blank: bool = True) -> None:
-    work(disks).stage(ID, STAGING, access, {NAMES.blank_key: "true"} if blank else {}, {})
+    work(disks).stage(ID, STAGING, access=access, context={NAMES.blank_key: "true"} if blank else {}, published={})
 
 
 def publish(disks: FakeDisks, target: str = TARGET, access: VolumeAccess = WRITER, *, read_only: bool = False) -> None:
-    work(disks).publish(ID, STAGING, target, access, read_only=read_only)
+    work(disks).publish(ID, STAGING, target=target, access=access, read_only=read_only)
 
 
 def code(refused: pytest.ExceptionInfo[Refused]) -> str:

@@ -35,6 +35,7 @@ _PARTS = re.compile(r"PENDING_|^network:|^compute:|openstack://|extraroute|allow
 _ALLOWED = {
     ("ccm/", r".*[Oo]ctavia.*"): "the provider that makes Services of Octavia's load balancers, and who imports it",
     ("csi/", "DEGRADED"): "CSI's own word for the health of a volume",
+    ("plan/pod_network/", r"169\.254\.169\.254"): "where most clouds have a metadata service: pods are kept from it",
     ("kube/", "DELETED"): "Kubernetes' word in a watch",
     ("kube/", "ERROR"): "Kubernetes' word in a watch",
 }

@@ -64,33 +64,33 @@ def test_where_no_strategy_fits_the_cloud_the_plan_names_what_is_missing(lacks: 
     kind, message = REFUSALS[lacks]
     cloud = reduced(without=lacks)
     with pytest.raises(MoyaiError) as caught:
-        preview(parse(""), cloud, Paths(tmp_path / "cache", tmp_path / "state"))
+        preview(parse(""), cloud, paths=Paths(tmp_path / "cache", tmp_path / "state"))
     assert (type(caught.value), str(caught.value)) == (kind, message)
     assert not any("create" in call for call in cloud.calls)
 
 
 @pytest.mark.parametrize("lacks", sorted(DISPENSABLE))
 def test_a_cluster_does_without_the_others(lacks: Capability, tmp_path: Path) -> None:
-    assert preview(parse(""), reduced(without=lacks), Paths(tmp_path / "cache", tmp_path / "state"))
+    assert preview(parse(""), reduced(without=lacks), paths=Paths(tmp_path / "cache", tmp_path / "state"))
 
 
 def test_a_cloud_of_private_networks_and_addresses_on_machines_is_refused_one_strategy_after_the_other(tmp_path: Path) -> None:
     offered = BARE
     for lacks, (kind, message) in REFUSALS.items():
         with pytest.raises(kind) as caught:
-            preview(parse(""), reduced(to=offered), Paths(tmp_path / "cache", tmp_path / "state"))
+            preview(parse(""), reduced(to=offered), paths=Paths(tmp_path / "cache", tmp_path / "state"))
         assert str(caught.value) == message
         # as if there were a strategy that needs less
         offered |= {lacks}
-    assert preview(parse(""), reduced(to=offered), Paths(tmp_path / "cache", tmp_path / "state"))
+    assert preview(parse(""), reduced(to=offered), paths=Paths(tmp_path / "cache", tmp_path / "state"))
 
 
 def test_a_cloud_without_external_networks_is_refused_for_its_routers_first() -> None:
     observed = replace(EMPTY, networks=(), capabilities=frozenset(Capability) - {Capability.ROUTERS})
     with pytest.raises(Terminal, match="has no routers"):
-        plan_up(parse(""), observed, NEW)
+        plan_up(parse(""), observed, recorded=NEW)
     with pytest.raises(Terminal, match="has no external network"):
-        plan_up(parse(""), replace(EMPTY, networks=()), NEW)
+        plan_up(parse(""), replace(EMPTY, networks=()), recorded=NEW)
 
 
 INTENDED = frozenset({keys.NETWORK, keys.FLOATING_IP})
@@ -112,7 +112,7 @@ def nameless(uid: str, *, tags: bool) -> Observed:
 def test_an_object_without_owner_is_ours_by_its_name_only_where_tags_come_after_the_object(tags: bool) -> None:
     recorded = replace(NEW, intended=INTENDED)
     observed = nameless(recorded.uid, tags=tags)
-    found = find_existing("quickstart", observed, recorded)
+    found = find_existing("quickstart", observed, recorded=recorded)
     assert (found.network is not None, found.floating_ip is not None) == (tags, tags)
     assert {step.key for step in found.adopt} == (INTENDED if tags else set())
     gone = plan_down(observed, Target("quickstart", recorded.uid, INTENDED)).steps

@@ -95,10 +95,10 @@ def read_ccm_config(text: str, adapter: Adapter) -> CcmConfig:
     for section, raw in sections.items():
         kind, _, argument = section.partition(" ")
         if kind == "LoadBalancerClass":
-            classes[argument.strip().strip('"')] = parse_section(section, LoadBalancerClass, raw)
+            classes[argument.strip().strip('"')] = parse_section(section, LoadBalancerClass, raw=raw)
         elif section in _SECTIONS:
             name = _SECTIONS[section]
-            parts[name] = parse_section(section, _TYPES[name], raw)
+            parts[name] = parse_section(section, _TYPES[name], raw=raw)
     parts = {name: parts.get(name) or kind() for name, kind in _TYPES.items()}
     login = adapter.read_login(sections.get(LOGIN_SECTION, {}))
     config = CcmConfig(login, **parts, classes=classes)  # pyright: ignore[reportArgumentType]

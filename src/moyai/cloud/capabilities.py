@@ -145,7 +145,7 @@ class Machines(Protocol):
 class Tags(Protocol):
     """Tags after the fact. To take tags along at creation is not part of it: every cloud does."""
 
-    def add_tags(self, kind: Kind, object_id: str, tags: Sequence[str]) -> None:
+    def add_tags(self, kind: Kind, object_id: str, *, tags: Sequence[str]) -> None:
         """Add tags to an object that exists; tags already there stay. Networks, subnets, routers,
         ports, security groups and floating IPs can be tagged after the fact: a crash may leave them untagged."""
         ...

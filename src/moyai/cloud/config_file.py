@@ -48,7 +48,7 @@ def read_sections(text: str) -> dict[str, dict[str, str | None]]:
     return {section: dict(parser[section]) for section in parser.sections()}
 
 
-def parse_section(section: str, kind: type[T], raw: Mapping[str, str | None], *, aliases: Mapping[str, str] = _NO_ALIASES) -> T:
+def parse_section(section: str, kind: type[T], *, raw: Mapping[str, str | None], aliases: Mapping[str, str] = _NO_ALIASES) -> T:
     """A section's values as the frozen dataclass ``kind``; each field's default says of which type it is.
 
     ``aliases``: another name of a field → the field.

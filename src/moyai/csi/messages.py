@@ -57,7 +57,7 @@ def source(snapshot_id: str, volume_id: str) -> pb.VolumeContentSource | None:
     return None
 
 
-def volume(one: Volume, machine_zones: Iterable[str], names: VolumeNames) -> pb.Volume:
+def volume(one: Volume, machine_zones: Iterable[str], *, names: VolumeNames) -> pb.Volume:
     copied = one.snapshot_id or one.source_volume_id
     return pb.Volume(
         volume_id=one.id,

@@ -40,8 +40,8 @@ def read_csi_config(text: str, adapter: Adapter) -> CsiConfig:
     raw = read_sections(text)
     config = CsiConfig(
         cloud=adapter.read_login(raw.get(LOGIN_SECTION, {})),
-        storage=parse_section("BlockStorage", BlockStorageConfig, raw.get("BlockStorage", {})),
-        moyai=parse_section("Moyai", DriverConfig, raw.get("Moyai", {})),
+        storage=parse_section("BlockStorage", BlockStorageConfig, raw=raw.get("BlockStorage", {})),
+        moyai=parse_section("Moyai", DriverConfig, raw=raw.get("Moyai", {})),
     )
     if not 1 <= config.storage.node_volume_attach_limit <= _MOST_VOLUMES:
         raise UsageError(

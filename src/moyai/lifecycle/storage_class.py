@@ -20,7 +20,7 @@ def reclaim_policy(api: KubeApi, names: VolumeNames) -> str:
         return ""
 
 
-def set_reclaim_policy(api: KubeApi, names: VolumeNames, policy: Literal["Delete", "Retain"]) -> None:
+def set_reclaim_policy(api: KubeApi, names: VolumeNames, *, policy: Literal["Delete", "Retain"]) -> None:
     """Recreate the class under its name, since a policy cannot be changed in place.
 
     Volumes and claims that exist keep what they were made with.

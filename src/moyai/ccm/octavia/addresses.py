@@ -146,7 +146,7 @@ class FloatingIPs:
 
     async def _mark_kept(self, floating_ip_id: str) -> None:
         try:
-            await self._call(self._cloud.tags.add_tags, Kind.FLOATING_IP, floating_ip_id, [KEEP_TAG])
+            await self._call(self._cloud.tags.add_tags, Kind.FLOATING_IP, floating_ip_id, tags=[KEEP_TAG])
         except CapabilityAbsent as error:
             # unmarked, it would be removed as an orphan
             raise UsageError(

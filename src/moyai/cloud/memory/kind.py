@@ -99,7 +99,7 @@ class MemoryAdapter:
         return self.clouds[name]
 
     def read_login(self, section: Mapping[str, str | None]) -> MemoryLogin:
-        return MemoryLogin(parse_section(LOGIN_SECTION, MemoryKeys, section), self.clouds)
+        return MemoryLogin(parse_section(LOGIN_SECTION, MemoryKeys, raw=section), self.clouds)
 
     def issued_login(self, *, cloud: str, region: str, url: str, credential_id: str, secret: str) -> MemoryLogin:
         if not url:

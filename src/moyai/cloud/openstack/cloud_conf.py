@@ -89,7 +89,7 @@ class GlobalConfig:
 
 def read_login(section: Mapping[str, str | None]) -> GlobalConfig:
     """``section``: key → value as written. Raises UsageError for a wrong value."""
-    return parse_section(LOGIN_SECTION, GlobalConfig, section, aliases=_ALIASES)
+    return parse_section(LOGIN_SECTION, GlobalConfig, raw=section, aliases=_ALIASES)
 
 
 def log_in(config: GlobalConfig) -> CloudSession:

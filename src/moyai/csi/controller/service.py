@@ -46,8 +46,8 @@ class ControllerService:
         self,
         cloud: CloudView,
         volumes: VolumeWork,
-        snapshots: SnapshotWork,
         *,
+        snapshots: SnapshotWork,
         links: Callable[[str], tuple[str, ...]],
     ) -> None:
         self._cloud, self._volumes, self._snapshots, self._links = cloud, volumes, snapshots, links
@@ -77,7 +77,7 @@ class ControllerService:
                 metadata=_passed_on(parameters),
             )
         )
-        return pb.CreateVolumeResponse(volume=messages.volume(made.volume, made.machine_zones, self._cloud.names))
+        return pb.CreateVolumeResponse(volume=messages.volume(made.volume, made.machine_zones, names=self._cloud.names))
 
     async def DeleteVolume(self, request: pb.DeleteVolumeRequest) -> pb.DeleteVolumeResponse:
         await self._volumes.delete(need(request.volume_id, "volume id"))
@@ -125,7 +125,7 @@ class ControllerService:
         return pb.ListVolumesResponse(
             entries=[
                 pb.ListVolumesResponse.Entry(
-                    volume=messages.volume(one, zones.for_volumes(one.zone), self._cloud.names),
+                    volume=messages.volume(one, zones.for_volumes(one.zone), names=self._cloud.names),
                     status=pb.ListVolumesResponse.VolumeStatus(published_node_ids=one.attached_server_ids),
                 )
                 for one in shown
@@ -137,7 +137,7 @@ class ControllerService:
         volume = await self._there(need(request.volume_id, "volume id"))
         zones = await self._cloud.zones.get()
         return pb.ControllerGetVolumeResponse(
-            volume=messages.volume(volume, zones.for_volumes(volume.zone), self._cloud.names),
+            volume=messages.volume(volume, zones.for_volumes(volume.zone), names=self._cloud.names),
             status=pb.ControllerGetVolumeResponse.VolumeStatus(published_node_ids=volume.attached_server_ids),
         )
 
@@ -186,7 +186,7 @@ class ControllerService:
 
     async def CreateSnapshot(self, request: pb.CreateSnapshotRequest) -> pb.CreateSnapshotResponse:
         name, source = need(request.name, "name"), need(request.source_volume_id, "source volume id")
-        made = await self._snapshots.create(name, source, _passed_on(dict(request.parameters)))
+        made = await self._snapshots.create(name, source, metadata=_passed_on(dict(request.parameters)))
         return pb.CreateSnapshotResponse(snapshot=messages.snapshot(made))
 
     async def DeleteSnapshot(self, request: pb.DeleteSnapshotRequest) -> pb.DeleteSnapshotResponse:
