@@ -10,7 +10,7 @@ from typing import Any
 
 from moyai.ccm.app import CcmOptions, controller_manager
 from moyai.ccm.settings import CcmConfig, ClusterConfig, GlobalConfig, LoadBalancerConfig, RouteConfig
-from moyai.cloud.memory import MemoryCloud, Mortal
+from moyai.cloud.memory import Killed, MemoryCloud, Mortal
 from moyai.cloud.model import Address, FloatingIP, Network, Port, Power, Router, SecurityGroup, Server, Subnet
 from moyai.core.clock import Clock
 from moyai.core.ids import POD_CIDR_KEY, cluster_tag
@@ -206,3 +206,16 @@ class World:
             changed["metadata"]["annotations"] = {**changed["metadata"].get("annotations", {}), **spec.pop("annotations")}
         changed["spec"].update(spec)
         self.kube.put(SERVICES, changed)
+
+
+async def run_until_dead(world: World) -> None:
+    """Until the change at which the mortal of the world dies."""
+    try:
+        async with world.run():
+            for _ in range(200):
+                await asyncio.sleep(0.005)
+                if world.mortal.dead:
+                    break
+    except (Killed, BaseExceptionGroup):
+        pass
+    assert world.mortal.dead, "fewer changes than that are made"

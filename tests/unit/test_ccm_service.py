@@ -9,11 +9,10 @@ import pytest
 
 from moyai.ccm.service import FINALIZER
 from moyai.cloud.load_balancers import BalancerState, LoadBalancer
-from moyai.cloud.memory import Killed
 from moyai.cloud.model import FloatingIP, Port
 from moyai.core.ids import cluster_tag
 from moyai.kube.resources import NODES, SERVICES
-from tests.unit.ccm_world import SUBNET, UID, World, external, node_object, service_object
+from tests.unit.ccm_world import SUBNET, UID, World, external, node_object, run_until_dead, service_object
 
 pytestmark = pytest.mark.virtual_time
 
@@ -241,14 +240,14 @@ async def test_a_foreign_load_balancer_of_the_same_name_is_left_alone() -> None:
     assert list(world.store.balancers) == [other]
 
 
-async def test_what_belongs_to_services_that_are_gone_is_deleted_at_the_start() -> None:
+async def test_what_belongs_to_services_that_are_gone_is_deleted_by_the_second_look() -> None:
     world = World()
     world.kube.put(SERVICES, service_object())
     async with world.run():
         await world.until(world.address)
     world.kube.vanish(SERVICES, "web", "default")
     async with world.run():
-        await world.until(lambda: not world.store.balancers and not world.store.rules and not world.store.floating_ips)
+        await world.until(lambda: not world.store.balancers and not world.store.rules and not world.store.floating_ips, 300)
 
 
 async def test_two_services_share_a_load_balancer_and_only_take_their_own_away() -> None:
@@ -286,7 +285,7 @@ async def test_a_kill_after_any_change_while_it_is_made_doubles_nothing(steps: i
     world.die_with_kubernetes()
     world.kube.put(SERVICES, service_object())
     world.mortal.kill_at(steps)
-    await _run_until_dead(world)
+    await run_until_dead(world)
     world.mortal.revive()
     async with world.run():
         await world.until(world.address)
@@ -306,22 +305,10 @@ async def test_a_kill_after_any_change_while_it_is_removed_leaves_nothing(steps:
         await world.until(world.address)
     await world.kube.delete(SERVICES, "web", namespace="default")
     world.mortal.kill_at(steps)
-    await _run_until_dead(world)
+    await run_until_dead(world)
     world.mortal.revive()
     async with world.run():
         await world.until(lambda: not world.exists())
     assert not world.store.balancers
     assert not world.store.floating_ips
     assert not world.store.rules
-
-
-async def _run_until_dead(world: World) -> None:
-    try:
-        async with world.run():
-            for _ in range(200):
-                await asyncio.sleep(0.005)
-                if world.mortal.dead:
-                    break
-    except (Killed, BaseExceptionGroup):
-        pass
-    assert world.mortal.dead, "fewer changes than that are made"

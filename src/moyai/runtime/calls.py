@@ -17,7 +17,7 @@ from typing import ParamSpec, TypeVar
 
 from moyai.cloud.capabilities import Cloud
 from moyai.core.clock import Clock, SystemClock
-from moyai.core.errors import MoyaiError
+from moyai.core.errors import CredentialsRefused, MoyaiError
 from moyai.runtime.metrics import Metrics
 
 P = ParamSpec("P")
@@ -53,7 +53,8 @@ class CloudCalls:
     """A cloud as controllers use it: ``await calls.call(calls.cloud.machines.servers)``.
 
     ``region``: for the label of nodes, empty where the cloud has none. ``moyai_cloud_calls_total`` and
-    ``moyai_cloud_call_seconds`` count the calls.
+    ``moyai_cloud_call_seconds`` count the calls, ``moyai_cloud_credentials_refused_total`` those that the cloud refused
+    because of the credentials.
     """
 
     cloud: Cloud
@@ -75,6 +76,8 @@ class CloudCalls:
             return await self.threads.run(partial(function, *args, **kwargs))
         except MoyaiError as error:
             outcome = type(error).__name__.lower()
+            if isinstance(error, CredentialsRefused):
+                self.metrics.count("moyai_cloud_credentials_refused_total")
             raise
         except asyncio.CancelledError:
             outcome = "cancelled"

@@ -10,7 +10,7 @@ from moyai.core.errors import UsageError
 from moyai.core.ids import ClusterIdentity, cluster_tag
 from moyai.kube.objects import Node, Service, ServicePort
 from moyai.plan.load_balancer.eligibility import eligible_nodes, member_address
-from moyai.plan.load_balancer.names import load_balancer_name
+from moyai.plan.load_balancer.names import load_balancer_name, service_uid_tag
 from moyai.plan.load_balancer.settings import LoadBalancerSettings, MonitorSettings
 
 
@@ -23,7 +23,7 @@ def desired_load_balancer(
     return LoadBalancer(
         name=name,
         description=f"Kubernetes external service {service.key} from cluster {cluster.name}"[:255],
-        tags=(cluster_tag(cluster.uid), name),
+        tags=(cluster_tag(cluster.uid), name, service_uid_tag(service)),
         vip_subnet_id=settings.vip_subnet_id,
         vip_network_id=settings.vip_network_id,
         vip_port_id=settings.vip_port_id,

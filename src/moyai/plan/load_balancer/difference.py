@@ -103,11 +103,15 @@ _POOL_COMPARED = ("algorithm", "persistence")
 _MONITOR_COMPARED = ("delay", "timeout", "max_retries", "max_retries_down", "url_path", "http_method", "expected_codes")
 
 
-def plan_changes(desired: LoadBalancer, observed: LoadBalancer, *, shared: bool) -> list[BalancerChange]:
+def plan_changes(
+    desired: LoadBalancer, observed: LoadBalancer, *, shared: bool, names: Collection[str] = ()
+) -> list[BalancerChange]:
     """Changes in an order that never needs one port twice. ``shared``: others use the load balancer too, so only what carries
-    the Service's tag is ours. Raises UsageError when a port that is wanted belongs to somebody else.
+    the Service's tag is ours. ``names``: its tags, where they are more than the desired name. Raises UsageError when a port
+    that is wanted belongs to somebody else.
     """
-    owned = {one.key: one for one in observed.listeners if _ours(one.tags, desired.name, shared=shared)}
+    names = names or (desired.name,)
+    owned = {one.key: one for one in observed.listeners if _ours(one.tags, names, shared=shared)}
     foreign = {one.key for one in observed.listeners} - set(owned)
     wanted = {one.key: one for one in desired.listeners}
     removals: list[BalancerChange] = []
@@ -129,17 +133,17 @@ def plan_changes(desired: LoadBalancer, observed: LoadBalancer, *, shared: bool)
             )
         if key not in owned:
             additions.append(CreateListener(target))
-    removals += [DeletePool(pool.id) for pool in observed.loose_pools if _ours(pool.tags, desired.name, shared=shared)]
+    removals += [DeletePool(pool.id) for pool in observed.loose_pools if _ours(pool.tags, names, shared=shared)]
     return removals + changes + additions
 
 
-def _ours(tags: Collection[str], name: str, *, shared: bool) -> bool:
-    return name in tags or (not shared and not any(tag.startswith(SERVICE_TAG_PREFIX) for tag in tags))
+def _ours(tags: Collection[str], names: Collection[str], *, shared: bool) -> bool:
+    return any(name in tags for name in names) or (not shared and not any(tag.startswith(SERVICE_TAG_PREFIX) for tag in tags))
 
 
-def plan_removal(name: str, observed: LoadBalancer) -> list[BalancerChange]:
-    """Take a Service (by its tag ``name``) out of a load balancer that others use."""
-    return plan_changes(LoadBalancer(name=name), observed, shared=True)
+def plan_removal(names: Collection[str], observed: LoadBalancer) -> list[BalancerChange]:
+    """Take a Service (by its tags ``names``) out of a load balancer that others use."""
+    return plan_changes(LoadBalancer(name=""), observed, shared=True, names=names) if names else []
 
 
 def _differences(desired: object, observed: object, *, names: Iterable[str]) -> dict[str, Any]:
