@@ -10,7 +10,7 @@ import pytest
 
 from moyai.ccm.octavia.annotations import LOAD_BALANCER_ADDRESS, LOAD_BALANCER_ID, WRITTEN
 from moyai.ccm.service import CLASS_ANNOTATION, FINALIZER
-from moyai.cloud.load_balancers import BalancerState, LoadBalancer
+from moyai.cloud.load_balancers import BalancerState, Listener, LoadBalancer
 from moyai.cloud.model import FloatingIP, Port
 from moyai.core.ids import KEEP_TAG
 from moyai.kube.resources import SERVICES, Json
@@ -270,14 +270,18 @@ async def test_a_service_that_moves_to_another_load_balancer_and_back_leaves_not
 async def test_services_of_clusters_with_the_same_name_keep_apart_on_a_load_balancer_of_the_users() -> None:
     world = World()
     world.store.ports.put(Port("port-x", "", "net", "ACTIVE", ("10.0.0.50",), (SUBNET,)))
-    shared = LoadBalancer("users-own", id=NOBODYS, vip_port_id="port-x", vip_address="10.0.0.50", vip_subnet_id=SUBNET)
     tags = ("kube_service_demo_default_web", "moyai.service=of-the-other-cluster")
-    world.store.balancers.put(replace(shared, state=BalancerState.ACTIVE, tags=tags))
+    theirs = Listener("listener", "TCP", 81, tags=tags, id="theirs")
+    shared = LoadBalancer("users-own", id=NOBODYS, vip_port_id="port-x", vip_address="10.0.0.50", vip_subnet_id=SUBNET)
+    shared = replace(shared, state=BalancerState.ACTIVE, tags=tags, listeners=(theirs,))
+    world.store.balancers.put(shared)
     world.kube.put(SERVICES, service_object("web", annotations={LOAD_BALANCER_ID: NOBODYS}))
     async with world.run():
         await world.until(lambda: world.address("web"))
+        assert theirs in world.store.balancers[NOBODYS].listeners
         await delete(world, "web")
-        assert set(tags) <= set(world.store.balancers[NOBODYS].tags) | {tags[0]}
+    assert world.store.balancers[NOBODYS].listeners == (theirs,)
+    assert world.store.balancers[NOBODYS].tags == tags
 
 
 @pytest.mark.parametrize("earlier_version", [False, True])

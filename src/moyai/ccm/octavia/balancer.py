@@ -13,6 +13,7 @@ import logging
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 from moyai.ccm.provider import Report, StillWorking
 from moyai.cloud.load_balancers import BalancerState, Health, LoadBalancer
@@ -109,7 +110,7 @@ class Balancers:
 
     async def used(self, marks: ServiceMarks) -> list[LoadBalancer]:
         """All in which the Service has a part."""
-        found = [one for one in await self._call(self._calls.load_balancers, tag=marks.name) if marks.uses(one)]
+        found = [one for one in await self._call(self._calls.load_balancers, tag=marks.name) if marks.mine(one, one.tags)]
         known = {one.id for one in found}
         renamed = [one for one in await self._renamed.get(max_age=_EVER) if marks.owns(one) and one.id not in known]
         found += [now for one in renamed if (now := await self.head(one.id))]
@@ -202,8 +203,8 @@ class Balancers:
         """Change what differs; returns what was done in a user's words, empty when everything is as wanted."""
         await self.wait(found)
         observed = await self._call(self._calls.get, found.id)
-        alone, names = marks.alone(observed), marks.names(observed) or {marks.name}
-        changes = plan.plan_changes(desired, observed, shared=not alone, names=names)
+        mine = partial(marks.mine, observed)
+        changes = plan.plan_changes(desired, observed, shared=not marks.alone(observed), mine=mine)
         tags = marks.joined(observed)
         if tags != observed.tags:
             # before anything is made in it: what goes with the Service is found by its tag
@@ -283,7 +284,7 @@ class Balancers:
             raise LoadBalancerFailed(f"load balancer {found.name}, which others use too, is in ERROR", object_id=found.id)
         self.settled(found)
         observed = await self._call(self._calls.get, found.id)
-        await self._run_all(plan.plan_removal(marks.names(observed), observed), found)
+        await self._run_all(plan.plan_removal(partial(marks.mine, observed), observed), found)
         await self._call(self._calls.update, found.id, tags=marks.left(observed))
         # the others may have left in the meantime, of which only the cloud knows where another process works for them
         now = await self.wait(found)

@@ -8,7 +8,7 @@ UID as well, because Services of two clusters may have the same names.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from moyai.cloud.load_balancers import LoadBalancer
@@ -36,29 +36,24 @@ class ServiceMarks:
     def in_cluster(self, found: LoadBalancer) -> bool:
         return self.cluster in found.tags
 
-    def uses(self, found: LoadBalancer) -> bool:
-        """Whether the Service has or had a part in it."""
-        return self.uid in found.tags or bool(self.names(found) & set(found.tags))
+    def mine(self, found: LoadBalancer, tags: Collection[str]) -> bool:
+        """Whether what has these tags, the load balancer ``found`` or a part of it, is the Service's (too)."""
+        if self.in_cluster(found):
+            return any(service_key_of(one) == self.key for one in tags)
+        # earlier versions gave parts no UID
+        return self.uid in tags or (self.name in tags and not _uids(tags))
 
     def owns(self, found: LoadBalancer) -> bool:
         """Whether it was made for this Service."""
-        return self.in_cluster(found) and service_key_of(found.name) == self.key and self.uses(found)
+        return self.in_cluster(found) and service_key_of(found.name) == self.key and self.mine(found, found.tags)
 
     def others(self, found: LoadBalancer) -> tuple[str, ...]:
         """The tags of the other Services that use it."""
-        return tuple(sorted(set(_names(found.tags)) - self.names(found)))
+        return tuple(sorted(one for one in _names(found.tags) if service_key_of(one) != self.key))
 
     def alone(self, found: LoadBalancer) -> bool:
         """Whether all of it is the Service's own to change."""
         return self.owns(found) and not self.others(found)
-
-    def names(self, found: LoadBalancer) -> frozenset[str]:
-        """The names under which the Service's parts are tagged: today's, and those from before the cluster's name changed."""
-        if self.in_cluster(found):
-            return frozenset({self.name, *(tag for tag in _all_tags(found) if service_key_of(tag) == self.key)})
-        # from before load balancers were tagged with UIDs, or with ours
-        by_name = self.uid in found.tags or not any(tag.startswith(f"{SERVICE_UID_KEY}=") for tag in found.tags)
-        return frozenset({self.name}) if by_name else frozenset()
 
     def joined(self, found: LoadBalancer) -> tuple[str, ...]:
         """Its tags once the Service uses it; the same where nothing is missing."""
@@ -67,12 +62,17 @@ class ServiceMarks:
             missing.append(self.uid)
         if not missing:
             return found.tags
-        former = self.names(found) - {self.name}
-        return (*(tag for tag in found.tags if tag not in former), *missing)
+        # the cluster may have had another name before
+        former = {one for one in found.tags if self.in_cluster(found) and service_key_of(one) == self.key}
+        return (*(tag for tag in found.tags if tag not in former - {self.name}), *missing)
 
     def left(self, found: LoadBalancer) -> tuple[str, ...]:
         """Its tags once the Service uses it no more."""
-        return tuple(tag for tag in found.tags if tag not in self.names(found) and tag != self.uid)
+        rest = tuple(tag for tag in found.tags if tag != self.uid)
+        # on a load balancer without a cluster the name may be that of another cluster's Service as well, which has its own UID
+        if not self.in_cluster(found) and len(_names(rest)) <= len(_uids(rest)):
+            return rest
+        return tuple(tag for tag in rest if service_key_of(tag) != self.key)
 
 
 def made_for_a_service(found: LoadBalancer, cluster: str) -> bool:
@@ -94,11 +94,5 @@ def _names(tags: Iterable[str]) -> list[str]:
     return [tag for tag in tags if tag.startswith(SERVICE_TAG_PREFIX)]
 
 
-def _all_tags(found: LoadBalancer) -> Iterable[str]:
-    yield from found.tags
-    for listener in found.listeners:
-        yield from listener.tags
-        if listener.pool:
-            yield from listener.pool.tags
-    for pool in found.loose_pools:
-        yield from pool.tags
+def _uids(tags: Iterable[str]) -> list[str]:
+    return [tag for tag in tags if tag.startswith(f"{SERVICE_UID_KEY}=")]
