@@ -96,7 +96,7 @@ class OrphanRemoval:
             f"gone for good, delete in the cloud: {objects}"
         )
         _log.error("%s", message)
-        self._events.event(self._about, "Warning", "OrphansNotRemoved", message)
+        self._events.event(self._about, "Warning", reason="OrphansNotRemoved", message=message)
         return True
 
     async def _remove(self, provider: ServiceProvider, orphan: Orphan) -> None:

@@ -164,7 +164,7 @@ class ServiceController:
             deleting = self._wanted(service) is None
             reason = "DeleteLoadBalancerFailed" if deleting else "SyncLoadBalancerFailed"
             what = "Error deleting load balancer" if deleting else "Error syncing load balancer"
-            self._events.event(service.reference, "Warning", reason, f"{what}: {error}")
+            self._events.event(service.reference, "Warning", reason=reason, message=f"{what}: {error}")
 
     async def _ensure(self, service: Service, name: str) -> float:
         """Returns after how many seconds to come back."""
@@ -175,13 +175,13 @@ class ServiceController:
         if unknown := provider.unknown_annotations(service):
             self._warn(service, (("UnknownAnnotation", f"Without effect here: {', '.join(unknown)}"),), report=report)
         if not backends:
-            report("Warning", "UnAvailableLoadBalancer", "There are no available nodes for LoadBalancer")
+            report("Warning", reason="UnAvailableLoadBalancer", message="There are no available nodes for LoadBalancer")
         ensured = await provider.ensure(service, nodes, protect=partial(self._protect, service), report=report)
         moved = await self._publish(service, ensured)
         self._warn(service, ensured.remarks, report=report)
         if ensured.changes:
             shown = ensured.ingress.ip or ensured.ingress.hostname
-            report("Normal", "EnsuredLoadBalancer", f"Load balancer at {shown}: {'; '.join(ensured.changes)}")
+            report("Normal", reason="EnsuredLoadBalancer", message=f"Load balancer at {shown}: {'; '.join(ensured.changes)}")
         if self._queue and (ensured.changes or moved):
             for key in ensured.affected:
                 self._queue.add(key)
@@ -203,7 +203,7 @@ class ServiceController:
         report: Report = partial(self._events.event, service.reference)
         if service.key not in self._removing:
             self._removing.add(service.key)
-            report("Normal", "DeletingLoadBalancer", "Deleting load balancer")
+            report("Normal", reason="DeletingLoadBalancer", message="Deleting load balancer")
         self._backends.pop(service.key, None)
         await provider.remove(service, report=report)
         if not service.deleting and (service.type != "LoadBalancer" or service.load_balancer_class in self._providers):
@@ -216,7 +216,7 @@ class ServiceController:
             finalizers=[one for one in service.finalizers if one != FINALIZER],
         )
         self._removing.discard(service.key)
-        report("Normal", "DeletedLoadBalancer", "Deleted load balancer")
+        report("Normal", reason="DeletedLoadBalancer", message="Deleted load balancer")
         if self._queue and self._wanted(service) is not None:
             self._queue.add(service.key)
 
@@ -255,7 +255,7 @@ class ServiceController:
             meta["finalizers"] = [one for one in now.finalizers if one not in gone] + sorted(come - set(now.finalizers))
             meta["resourceVersion"] = now.version
         if meta:
-            await self._kube.patch(SERVICES, service.name, {"metadata": meta}, namespace=service.namespace)
+            await self._kube.patch(SERVICES, service.name, body={"metadata": meta}, namespace=service.namespace)
 
     async def _patch_status(self, service: Service, ingress: list[Ingress]) -> None:
         entries: list[Json] = []
@@ -263,7 +263,7 @@ class ServiceController:
             entry: Json = {"ip": one.ip} if one.ip else {"hostname": one.hostname}
             entries.append({**entry, **({"ipMode": one.ip_mode} if one.ip_mode else {})})
         body: Json = {"status": {"loadBalancer": {"ingress": entries or None}}}
-        await self._kube.patch(SERVICES, service.name, body, namespace=service.namespace, subresource="status")
+        await self._kube.patch(SERVICES, service.name, body=body, namespace=service.namespace, subresource="status")
 
     def _warn(self, service: Service, remarks: Collection[tuple[str, str]], *, report: Report) -> None:
         """Once for each message, until another one of the same reason comes."""
@@ -271,7 +271,7 @@ class ServiceController:
         for reason, message in remarks:
             if told.get(reason) != message:
                 told[reason] = message
-                report("Warning", reason, message)
+                report("Warning", reason=reason, message=message)
 
 
 def _routing_facts(node: Node | None) -> object:

@@ -95,9 +95,9 @@ def cache(
         metrics.count("moyai_unreadable_objects_total", resource=resource.plural)
         if events:
             message = f"This object is left alone, because it cannot be read ({type(why).__name__}: {why})"
-            events.event(reference(found, kind), "Warning", "Unreadable", message)
+            events.event(reference(found, kind), "Warning", reason="Unreadable", message=message)
 
-    return Informer(kube, resource, parse, namespace=namespace, on_break=broke, on_unreadable=unreadable)
+    return Informer(kube, resource, parse=parse, namespace=namespace, on_break=broke, on_unreadable=unreadable)
 
 
 class ControllerSet:

@@ -166,7 +166,7 @@ class FloatingIPs:
             case HandOverAddress():
                 self._all.put(await self._call(self._cloud.addresses.describe_floating_ip, change.id, change.description))
             case KeepAddress():
-                await self._call(self._cloud.tags.add_tags, Kind.FLOATING_IP, change.id, [KEEP_TAG])
+                await self._call(self._cloud.tags.add_tags, Kind.FLOATING_IP, change.id, tags=[KEEP_TAG])
                 self._all.forget()
             case CreateAddress():
                 raise AssertionError("created apart, for it alone has a result")

@@ -267,11 +267,12 @@ class Balancers:
             except Terminal as error:
                 _log.info("fail-over of %s did not help: %s", found.id, error)
             else:
-                report("Warning", "LoadBalancerFailover", f"Load balancer {found.id} is in ERROR, failing it over")
+                message = f"Load balancer {found.id} is in ERROR, failing it over"
+                report("Warning", reason="LoadBalancerFailover", message=message)
                 return self.later(found, "is failing over")
         if found.id not in self._deleted:
             message = f"Load balancer {found.id} is in ERROR, recreating it; a floating IP stays the same"
-            report("Warning", "LoadBalancerRebuilt", message)
+            report("Warning", reason="LoadBalancerRebuilt", message=message)
         return await self.delete(found)
 
     async def leave(self, found: LoadBalancer, *, marks: ServiceMarks) -> None:

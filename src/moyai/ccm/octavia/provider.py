@@ -159,7 +159,7 @@ class OctaviaProvider:
     async def _create(self, work: _Work, report: Report) -> Retriable:
         """Returns what brings the Service back, and with it the next look: that finds a double which another leader made."""
         wanted = work.wanted
-        report("Normal", "EnsuringLoadBalancer", f"Creating load balancer {wanted.name}")
+        report("Normal", reason="EnsuringLoadBalancer", message=f"Creating load balancer {wanted.name}")
         head = await self._balancers.create(wanted)
         nodes = len({member.address for one in wanted.listeners if one.pool for member in one.pool.members})
         created = _Created(wanted, f"created with {len(wanted.listeners)} ports and {nodes} nodes")
@@ -213,7 +213,8 @@ class OctaviaProvider:
                 again = error.again_after
             except MoyaiError as error:
                 again = _LEAVE_SECONDS
-                report("Warning", "FormerLoadBalancerStays", f"Load balancer {found.id} is not left yet: {error}")
+                message = f"Load balancer {found.id} is not left yet: {error}"
+                report("Warning", reason="FormerLoadBalancerStays", message=message)
         return again
 
     # --- taking away --------------------------------------------------------------------------------------------------
@@ -232,7 +233,7 @@ class OctaviaProvider:
         if not (late := [error for error in (one.result() for one in left) if error]):
             kept += await self._floating.release(marks, settings, found=None)
         for address in sorted(set(kept)):
-            report("Normal", "KeptFloatingIP", f"Floating IP {address} is kept")
+            report("Normal", reason="KeptFloatingIP", message=f"Floating IP {address} is kept")
         if late:
             raise late[0]
         for one in self._leaving.pop(service.key):
