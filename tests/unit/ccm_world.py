@@ -121,6 +121,7 @@ class World:
         self.cloud = cloud or cluster_cloud(mortal=self.mortal)
         self.store = self.cloud.store
         self.config = CONFIG
+        self.name = "demo"
         self.clock: Clock = FakeClock()
         for number in range(1, nodes + 1):
             self.add_machine(number)
@@ -153,7 +154,7 @@ class World:
         return controller_manager(
             CcmOptions(
                 Path("unused"),
-                "demo",
+                self.name,
                 ("10.244.0.0/16",),
                 controllers or ("service",),
                 bind="127.0.0.1:0",
