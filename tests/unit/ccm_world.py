@@ -162,7 +162,7 @@ class World:
             ),
             self.config,
             kube=self.kube,
-            calls=CloudCalls(self.cloud, metrics, "RegionOne"),
+            calls=CloudCalls(self.cloud, metrics, "RegionOne", clock=clock or self.clock),
             metrics=metrics,
             clock=clock or self.clock,
             poll=self.poll,

@@ -154,7 +154,8 @@ async def test_load_balancers_that_stay_pending_hold_no_other_service_up_and_the
         began = world.clock.monotonic()
         world.kube.put(SERVICES, service_object("quick"))
         await world.until(lambda: world.address("quick"), 60)
-        assert world.clock.monotonic() - began < 20
+        # its own load balancer takes a second
+        assert world.clock.monotonic() - began < 2
         assert not any("SyncLoadBalancerFailed" in one for one in world.events())
         await asyncio.sleep(60)
         assert any("SyncLoadBalancerFailed" in one and "is still busy" in one for one in world.events())

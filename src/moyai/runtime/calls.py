@@ -2,7 +2,8 @@
 
 What always holds: a caller has threads of its own (``CloudCalls.on``), so that calls that hang hold nobody else's; a call that
 is under way when its task is cancelled is waited for, because it cannot be taken back and the next look must see its effect.
-A task that is cancelled a second time gives the call up.
+A task that is cancelled a second time gives the call up. Credentials that the cloud refused are not shown to it again by
+everybody at once: for a second all callers get the same answer.
 """
 
 from __future__ import annotations
@@ -44,6 +45,18 @@ class Threads:
                 raise
 
 
+#: So long the cloud is not asked again after it refused the credentials.
+_REFUSED_SECONDS = 1.0
+
+
+@dataclass
+class _Refusal:
+    """``until``: by the clock, when the cloud may be asked again."""
+
+    error: CredentialsRefused | None = None
+    until: float = 0.0
+
+
 def _threads() -> Threads:
     return Threads("cloud", 8)
 
@@ -62,6 +75,7 @@ class CloudCalls:
     region: str = ""
     threads: Threads = field(default_factory=_threads)
     clock: Clock = field(default_factory=SystemClock)
+    _refusal: _Refusal = field(default_factory=_Refusal)
 
     def on(self, threads: Threads) -> CloudCalls:
         """The same cloud, called in other threads."""
@@ -71,6 +85,8 @@ class CloudCalls:
         """``function`` of the cloud, in a worker thread."""
         name = getattr(function, "__name__", "call")
         start = self.clock.monotonic()
+        if self._refusal.error and start < self._refusal.until:
+            raise self._refusal.error.with_traceback(None)
         outcome = "ok"
         try:
             return await self.threads.run(partial(function, *args, **kwargs))
@@ -78,6 +94,7 @@ class CloudCalls:
             outcome = type(error).__name__.lower()
             if isinstance(error, CredentialsRefused):
                 self.metrics.count("moyai_cloud_credentials_refused_total")
+                self._refusal.error, self._refusal.until = error, self.clock.monotonic() + _REFUSED_SECONDS
             raise
         except asyncio.CancelledError:
             outcome = "cancelled"
