@@ -230,9 +230,12 @@ class ServiceController:
     # --- the Service itself ---------------------------------------------------------------------------------------------
 
     async def _protect(self, service: Service) -> None:
-        if FINALIZER not in service.finalizers:
-            notes = {CLASS_ANNOTATION: service.load_balancer_class}
-            await self._patch_metadata(service, annotations=notes, finalizers=[*service.finalizers, FINALIZER])
+        name = service.load_balancer_class
+        notes = {} if service.annotations.get(CLASS_ANNOTATION) == name else {CLASS_ANNOTATION: name}
+        missing = FINALIZER not in service.finalizers
+        if missing or notes:
+            finalizers = [*service.finalizers, FINALIZER] if missing else None
+            await self._patch_metadata(service, annotations=notes, finalizers=finalizers)
 
     async def _patch_metadata(
         self,

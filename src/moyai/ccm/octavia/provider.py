@@ -245,6 +245,8 @@ class OctaviaProvider:
     ) -> StillWorking | None:
         """As ``_leave``; what takes its time is returned, so that it does not end what goes on beside it."""
         try:
+            if found.state is BalancerState.DELETING:
+                raise self._balancers.later(found, "is still being deleted")
             await self._leave(marks, found, settings=settings, kept=kept)
         except StillWorking as error:
             return error
