@@ -8,7 +8,8 @@ from typing import Any
 
 from tests.e2e.place import Place, until, web
 
-CONTROLLER = ("-n", "kube-system", "deployment/moyai-cloud-controller-manager")
+NAME = "moyai-cloud-controller-manager"
+CONTROLLER = ("-n", "kube-system", f"deployment/{NAME}")
 FINALIZER = "service.kubernetes.io/load-balancer-cleanup"
 
 
@@ -30,9 +31,8 @@ def pair(place: Place, first: str, second: str) -> str:
 @contextmanager
 def controller_stopped(place: Place) -> Generator[None]:
     place.cluster.kubectl("scale", *CONTROLLER, "--replicas=0")
-    place.cluster.kubectl(
-        "-n", "kube-system", "wait", "--for=delete", "pod", "-l", "app.kubernetes.io/name=moyai-cloud-controller-manager"
-    )
+    pods = ("-n", "kube-system", "pods", "-l", f"app.kubernetes.io/name={NAME}")
+    until(lambda: not place.cluster.get(*pods)["items"])
     try:
         yield
     finally:
