@@ -81,7 +81,7 @@ class World:
                 self.kubes[record.uid] = ClusterApi(store, self.cloud, cluster_tag(record.uid))
                 if token := record.secret("token"):
                     # as `kubeadm init` makes it
-                    add_token(cast("KubeApi", self.kubes[record.uid]), token, self.clock)
+                    add_token(cast("KubeApi", self.kubes[record.uid]), token, clock=self.clock)
             return self.kubes[record.uid]
 
         # what costs time on purpose on real disks and with real secrets
@@ -178,4 +178,4 @@ def with_disks(world: World, policy: str = "Delete") -> Disks:
 
 
 def kept(report: teardown.DownReport) -> list[tuple[str, str]]:
-    return sorted((line.kind, line.name) for line in report.lines if line.fate == "kept")
+    return sorted((entry.kind, entry.name) for entry in report.entries if entry.outcome == "kept")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from dataclasses import replace
 
 import pytest
 
 from moyai.ccm.octavia.annotations import LOAD_BALANCER_ID
-from moyai.cloud.load_balancers import BalancerState, LoadBalancer
+from moyai.cloud.load_balancers import BalancerState
 from moyai.cloud.memory import Delays
 from moyai.kube.leader import LeaderElection, LeaseTimes
 from moyai.kube.resources import LEASES, SERVICES
@@ -33,7 +34,7 @@ async def test_a_load_balancer_that_is_still_being_built_is_adopted_and_waited_f
             assert world.cloud.calls["load_balancers.create"] == 1
             assert not world.address()
             world.store.delays = Delays()
-            world.store.balancers.put(world.store.balancers[made.id].__class__(**{**vars(made), "state": BalancerState.ACTIVE}))
+            world.store.balancers.put(replace(made, state=BalancerState.ACTIVE))
             await world.until(world.address, 10)
     assert [one.id for one in world.store.balancers] == [made.id]
     assert len(world.floating()) == 1
@@ -51,9 +52,7 @@ async def test_of_two_load_balancers_the_one_that_answers_stays_and_the_other_go
     async with world.run():
         await world.until(world.address)
         (own,) = world.store.balancers
-        double = LoadBalancer(
-            **{**vars(own), "id": ids[answers], "vip_port_id": "", "state": BalancerState.BUSY, "status": "busy"}
-        )
+        double = replace(own, id=ids[answers], vip_port_id="", state=BalancerState.BUSY, status="busy")
         world.store.balancers.put(double)
         address = world.address()
         world.edit(sessionAffinity="ClientIP")
@@ -61,7 +60,7 @@ async def test_of_two_load_balancers_the_one_that_answers_stays_and_the_other_go
         await asyncio.sleep(10)
         assert own.id in world.store.balancers
         assert world.address() == address
-        world.store.balancers.put(LoadBalancer(**{**vars(double), "state": BalancerState.ACTIVE}))
+        world.store.balancers.put(replace(double, state=BalancerState.ACTIVE))
         # not at the next resync, which is a quarter of an hour away
         await world.until(lambda: [one.id for one in world.store.balancers] == [own.id], 30)
         assert world.address() == address

@@ -25,18 +25,18 @@ class Report(Protocol):
 
 
 class StillWorking(Retriable):
-    """What the provider asked for is under way; look again after ``again_after`` seconds. No failure, and no event."""
+    """What the provider asked for is under way; look again after ``requeue_after`` seconds. No failure, and no event."""
 
-    def __init__(self, message: str, *, again_after: float, object_id: str | None = None) -> None:
+    def __init__(self, message: str, *, requeue_after: float, object_id: str | None = None) -> None:
         super().__init__(message, object_id=object_id)
-        self.again_after = again_after
+        self.requeue_after = requeue_after
 
 
 @dataclass(frozen=True)
 class Ensured:
     """``ingress``: where the Service answers. ``annotations``: what the provider keeps on the Service. ``changes``: what was
     done, in a user's words; empty when everything was as it should be. ``remarks``: what the user is shown once (reason,
-    message). ``affected``: other Services (``namespace/name``) that the changes concern. ``again_after``: seconds until the
+    message). ``affected``: other Services (``namespace/name``) that the changes concern. ``requeue_after``: seconds until the
     provider has more to do."""
 
     ingress: Ingress
@@ -44,7 +44,7 @@ class Ensured:
     changes: tuple[str, ...] = ()
     remarks: tuple[tuple[str, str], ...] = ()
     affected: tuple[str, ...] = ()
-    again_after: float | None = None
+    requeue_after: float | None = None
 
 
 @dataclass(frozen=True)

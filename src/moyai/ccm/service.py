@@ -124,13 +124,15 @@ class ServiceController:
 
     def _changed(self, old: Service, new: Service) -> bool:
         """Whether somebody else changed something that matters."""
-        if self._essence(old) != self._essence(new) or (FINALIZER in old.finalizers and FINALIZER not in new.finalizers):
+        if self._without_outputs(old) != self._without_outputs(new) or (
+            FINALIZER in old.finalizers and FINALIZER not in new.finalizers
+        ):
             return True
         written = self._written.get(new.key, {})
         changed = (key for key in self._ours if old.annotations.get(key) != new.annotations.get(key))
         return any(key not in written or new.annotations.get(key) != written[key] for key in changed)
 
-    def _essence(self, service: Service) -> Service:
+    def _without_outputs(self, service: Service) -> Service:
         """Without what we write as well."""
         kept = {key: value for key, value in service.annotations.items() if key not in self._ours}
         return replace(service, version="", ingress=(), finalizers=(), annotations=kept)
@@ -147,10 +149,10 @@ class ServiceController:
                 await self._remove(service, held)
                 return DONE
             if wanted is not None:
-                return Result(again_after=await self._ensure(service, wanted))
+                return Result(requeue_after=await self._ensure(service, wanted))
         except StillWorking as error:
             _log.info("service %s: %s", key, error)
-            return Result(again_after=error.again_after)
+            return Result(requeue_after=error.requeue_after)
         except NotFound as error:
             if self._services.get(key) is None:
                 return DONE
@@ -158,7 +160,7 @@ class ServiceController:
         return DONE
 
     def failed(self, key: str, error: MoyaiError) -> None:
-        """Tell the user, as an event on the Service."""
+        """Report it to the user, as an event on the Service."""
         service = self._services.get(key)
         if service and not isinstance(error, Conflict):
             deleting = self._wanted(service) is None
@@ -185,7 +187,7 @@ class ServiceController:
         if self._queue and (ensured.changes or moved):
             for key in ensured.affected:
                 self._queue.add(key)
-        return min(RESYNC_SECONDS, ensured.again_after or RESYNC_SECONDS)
+        return min(RESYNC_SECONDS, ensured.requeue_after or RESYNC_SECONDS)
 
     async def _publish(self, service: Service, ensured: Ensured) -> bool:
         """Returns whether the address is another one than before."""

@@ -114,9 +114,9 @@ def _carry_out(
     authorities = pki.ensure(record.folder / "pki", clock)
     public_key = pki.ensure_ssh_key(record.folder)[1]
     _ensure_secrets(record, token=not start.recorded.ready)
-    record.seat({node.name: node.seat for node in plan.nodes})
-    for name in plan.vacated:
-        record.unseat(name)
+    record.allocate({node.name: node.allocation for node in plan.nodes})
+    for name in plan.released:
+        record.release(name)
     facts = ClusterFacts(
         cluster=cluster,
         uid=record.uid,

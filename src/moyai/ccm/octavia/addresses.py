@@ -33,15 +33,16 @@ from moyai.plan.floating_ips import (
     plan_release,
 )
 from moyai.plan.load_balancer.names import (
-    named_after,
+    names_service_of,
     service_address_description,
     service_address_mark,
-    service_key_of,
+    service_of_address,
+    service_of_name,
 )
 from moyai.plan.load_balancer.settings import LoadBalancerSettings
 from moyai.plan.load_balancer.sharing import ServiceMarks, made_for_a_service
 from moyai.runtime.calls import CloudCalls
-from moyai.runtime.listing import RecentList
+from moyai.runtime.shared_reads import RecentList
 
 #: How old the shared list may be. Only what somebody else did since then is not in it.
 _RECENT_SECONDS = 10.0
@@ -60,11 +61,10 @@ class FloatingIPs:
     async def made_for_services(self) -> list[tuple[str, FloatingIP]]:
         """Those that were made for Services and are not to be kept, each with its Service's ``namespace/name``, whether that
         still exists or not."""
-        head, _, tail = service_address_mark(self._cluster, "/").partition("/")
         return [
-            (one.description.removeprefix(head).partition(tail)[0], one)
+            (key, one)
             for one in await self._all.get(max_age=0)
-            if one.description.startswith(head) and KEEP_TAG not in one.tags
+            if (key := service_of_address(self._cluster, one.description)) and KEEP_TAG not in one.tags
         ]
 
     async def ensure(self, marks: ServiceMarks, settings: LoadBalancerSettings, *, found: LoadBalancer, new: bool) -> str:
@@ -103,7 +103,7 @@ class FloatingIPs:
     def _request(self, marks: ServiceMarks, settings: LoadBalancerSettings, found: LoadBalancer | None) -> AddressRequest:
         others = marks.others(found) if found else ()
         # on a load balancer of the user's there may be Services of other clusters
-        heirs = [one for one in others if found and (marks.in_cluster(found) or named_after(one, self._cluster))]
+        heirs = [one for one in others if found and (marks.in_cluster(found) or names_service_of(self._cluster.name, one))]
         return AddressRequest(
             description=service_address_description(self._cluster, marks.key),
             mark=service_address_mark(self._cluster, marks.key),
@@ -113,7 +113,7 @@ class FloatingIPs:
             public=not settings.internal,
             guest=found is not None and not made_for_a_service(found, marks.cluster),
             shared=bool(others),
-            heir=service_address_description(self._cluster, service_key_of(heirs[0])) if heirs else "",
+            heir=service_address_description(self._cluster, service_of_name(heirs[0])) if heirs else "",
         )
 
     async def _attached(self, port_id: str) -> list[FloatingIP]:

@@ -22,12 +22,12 @@ from moyai.core.errors import Conflict, NotFound, Retriable, Terminal, UsageErro
 from moyai.core.ids import ClusterIdentity, cluster_tag
 from moyai.core.waiting import NotYet, auntil
 from moyai.plan.load_balancer import difference as plan
-from moyai.plan.load_balancer.names import named_after
+from moyai.plan.load_balancer.names import names_service_of
 from moyai.plan.load_balancer.settings import LoadBalancerSettings
 from moyai.plan.load_balancer.sharing import ServiceMarks, another_cluster, made_for_a_service
 from moyai.plan.load_balancer.words import describe, explain
 from moyai.runtime.calls import CloudCalls
-from moyai.runtime.listing import RecentList
+from moyai.runtime.shared_reads import RecentList
 
 _log = logging.getLogger(__name__)
 
@@ -117,7 +117,7 @@ class Balancers:
         return [one for one in found if not another_cluster(one, self._tag) and one.state is not BalancerState.DELETED]
 
     async def _of_other_names(self) -> list[LoadBalancer]:
-        return [one for one in await self.of_cluster() if not named_after(one.name, self._cluster)]
+        return [one for one in await self.of_cluster() if not names_service_of(self._cluster.name, one.name)]
 
     async def _named(self, load_balancer_id: str) -> LoadBalancer:
         try:
@@ -142,7 +142,7 @@ class Balancers:
         StillWorking where another does."""
         if found.id in self._claimed:
             message = f"another Service is changing load balancer {found.name}"
-            raise StillWorking(message, again_after=_CLAIMED_SECONDS, object_id=found.id)
+            raise StillWorking(message, requeue_after=_CLAIMED_SECONDS, object_id=found.id)
         self._claimed.add(found.id)
         try:
             yield
@@ -156,7 +156,7 @@ class Balancers:
         waited = self._clock.monotonic() - self._since.setdefault(found.id, self._clock.monotonic())
         if waited <= self._patience:
             again = min(max(self._poll, waited * _LOOK_PART), _LOOK_MOST)
-            return StillWorking(f"load balancer {found.name} {what}", again_after=again, object_id=found.id)
+            return StillWorking(f"load balancer {found.name} {what}", requeue_after=again, object_id=found.id)
         self._since.pop(found.id, None)
         return Retriable(f"load balancer {found.name} {what} after {waited:.0f} s", object_id=found.id)
 

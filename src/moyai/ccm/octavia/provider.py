@@ -198,7 +198,7 @@ class OctaviaProvider:
             done.changes,
             remarks=work.remarks,
             affected=tuple(sorted(users(done.head) - {work.marks.key})),
-            again_after=await self._leave_former(work, holdings.former, report=report),
+            requeue_after=await self._leave_former(work, holdings.former, report=report),
         )
 
     async def _leave_former(self, work: _Work, former: Collection[LoadBalancer], *, report: Report) -> float | None:
@@ -210,7 +210,7 @@ class OctaviaProvider:
                 _log.info("service %s leaves load balancer %s", work.service.key, found.id)
                 await self._leave(work.marks, found, settings=work.settings, kept=[])
             except StillWorking as error:
-                again = error.again_after
+                again = error.requeue_after
             except MoyaiError as error:
                 again = _LEAVE_SECONDS
                 message = f"Load balancer {found.id} is not left yet: {error}"

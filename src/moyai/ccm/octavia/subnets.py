@@ -7,7 +7,7 @@ from collections.abc import Callable
 from moyai.cloud.model import Subnet
 from moyai.core.errors import UsageError
 from moyai.runtime.calls import CloudCalls
-from moyai.runtime.listing import RecentList
+from moyai.runtime.shared_reads import RecentList
 
 _KNOWN_SECONDS = 3600.0
 #: A subnet that is not in the list may be newer than it.

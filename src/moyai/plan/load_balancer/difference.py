@@ -13,7 +13,7 @@ from typing import Any
 
 from moyai.cloud.load_balancers import Listener, LoadBalancer, Member, Monitor, Pool
 from moyai.core.errors import UsageError
-from moyai.core.ids import SERVICE_TAG_PREFIX
+from moyai.plan.load_balancer.names import names_service
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ def plan_changes(
 
     def ours(tags: Collection[str]) -> bool:
         own = mine(tags) if mine else desired.name in tags
-        return own or (not shared and not any(tag.startswith(SERVICE_TAG_PREFIX) for tag in tags))
+        return own or (not shared and not any(map(names_service, tags)))
 
     owned = {one.key: one for one in observed.listeners if ours(one.tags)}
     foreign = {one.key for one in observed.listeners} - set(owned)

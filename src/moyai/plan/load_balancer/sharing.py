@@ -12,9 +12,15 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from moyai.cloud.load_balancers import LoadBalancer
-from moyai.core.ids import CLUSTER_TAG, SERVICE_TAG_PREFIX, ClusterIdentity, cluster_tag
+from moyai.core.ids import ClusterIdentity, cluster_tag, tag_owner
 from moyai.kube.objects import Service
-from moyai.plan.load_balancer.names import SERVICE_UID_KEY, load_balancer_name, service_key_of, service_uid_tag
+from moyai.plan.load_balancer.names import (
+    is_service_uid_tag,
+    load_balancer_name,
+    names_service,
+    service_of_name,
+    service_uid_tag,
+)
 
 
 @dataclass(frozen=True)
@@ -39,17 +45,17 @@ class ServiceMarks:
     def mine(self, found: LoadBalancer, tags: Collection[str]) -> bool:
         """Whether what has these tags, the load balancer ``found`` or a part of it, is the Service's (too)."""
         if self.in_cluster(found):
-            return any(service_key_of(one) == self.key for one in tags)
+            return any(service_of_name(one) == self.key for one in tags)
         # earlier versions gave parts no UID
         return self.uid in tags or (self.name in tags and not _uids(tags))
 
     def owns(self, found: LoadBalancer) -> bool:
         """Whether it was made for this Service."""
-        return self.in_cluster(found) and service_key_of(found.name) == self.key and self.mine(found, found.tags)
+        return self.in_cluster(found) and service_of_name(found.name) == self.key and self.mine(found, found.tags)
 
     def others(self, found: LoadBalancer) -> tuple[str, ...]:
         """The tags of the other Services that use it."""
-        return tuple(sorted(one for one in _names(found.tags) if service_key_of(one) != self.key))
+        return tuple(sorted(one for one in _names(found.tags) if service_of_name(one) != self.key))
 
     def alone(self, found: LoadBalancer) -> bool:
         """Whether all of it is the Service's own to change."""
@@ -63,7 +69,7 @@ class ServiceMarks:
         if not missing:
             return found.tags
         # the cluster may have had another name before
-        former = {one for one in found.tags if self.in_cluster(found) and service_key_of(one) == self.key}
+        former = {one for one in found.tags if self.in_cluster(found) and service_of_name(one) == self.key}
         return (*(tag for tag in found.tags if tag not in former - {self.name}), *missing)
 
     def left(self, found: LoadBalancer) -> tuple[str, ...]:
@@ -72,27 +78,27 @@ class ServiceMarks:
         # on a load balancer without a cluster the name may be that of another cluster's Service as well, which has its own UID
         if not self.in_cluster(found) and len(_names(rest)) <= len(_uids(rest)):
             return rest
-        return tuple(tag for tag in rest if service_key_of(tag) != self.key)
+        return tuple(tag for tag in rest if service_of_name(tag) != self.key)
 
 
 def made_for_a_service(found: LoadBalancer, cluster: str) -> bool:
     """Whether this cluster (its tag) made it, so that it goes with its last user."""
-    return cluster in found.tags and found.name.startswith(SERVICE_TAG_PREFIX)
+    return cluster in found.tags and names_service(found.name)
 
 
 def users(found: LoadBalancer) -> frozenset[str]:
     """``namespace/name`` of every Service that its tags name."""
-    return frozenset(service_key_of(one) for one in _names(found.tags))
+    return frozenset(service_of_name(one) for one in _names(found.tags))
 
 
 def another_cluster(found: LoadBalancer, cluster: str) -> str:
     """The tag of the cluster that it belongs to, where that is another one; else empty."""
-    return next((tag for tag in found.tags if tag.startswith(f"{CLUSTER_TAG}=") and tag != cluster), "")
+    return next((tag for tag in found.tags if tag_owner(tag) and tag != cluster), "")
 
 
 def _names(tags: Iterable[str]) -> list[str]:
-    return [tag for tag in tags if tag.startswith(SERVICE_TAG_PREFIX)]
+    return [tag for tag in tags if names_service(tag)]
 
 
 def _uids(tags: Iterable[str]) -> list[str]:
-    return [tag for tag in tags if tag.startswith(f"{SERVICE_UID_KEY}=")]
+    return [tag for tag in tags if is_service_uid_tag(tag)]
