@@ -214,7 +214,7 @@ async def run_until_dead(world: World) -> None:
     try:
         async with world.run():
             for _ in range(200):
-                await asyncio.sleep(0.005)
+                await world.clock.asleep(0.005)
                 if world.mortal.dead:
                     break
     except (Killed, BaseExceptionGroup):

@@ -30,7 +30,7 @@ async def test_a_load_balancer_that_is_still_being_built_is_adopted_and_waited_f
         (made,) = world.store.balancers
         # by whoever leads next: it knows nothing of the first
         async with world.run():
-            await asyncio.sleep(30)
+            await world.clock.asleep(30)
             assert world.cloud.calls["load_balancers.create"] == 1
             assert not world.address()
             world.store.delays = Delays()
@@ -57,7 +57,7 @@ async def test_of_two_load_balancers_the_one_that_answers_stays_and_the_other_go
         address = world.address()
         world.edit(sessionAffinity="ClientIP")
         await world.until(lambda: any(one.listeners[0].pool.persistence for one in world.store.balancers))  # pyright: ignore[reportOptionalMemberAccess]
-        await asyncio.sleep(10)
+        await world.clock.asleep(10)
         assert own.id in world.store.balancers
         assert world.address() == address
         world.store.balancers.put(replace(double, state=BalancerState.ACTIVE))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import pytest
@@ -47,7 +46,7 @@ async def test_ranges_of_both_families_let_in_those_of_the_load_balancers_family
         await world.until(world.address)
         assert listener_cidrs(world) == (V4,)
         world.pause = 1
-        await asyncio.sleep(2000)
+        await world.clock.asleep(2000)
         (event,) = [one for one in world.kube.all(EVENTS) if one["reason"] == "SourceRangesLeftOut"]
         assert (event["type"], event["count"]) == ("Warning", 1)
         assert V6 in event["message"]
@@ -65,7 +64,7 @@ async def test_only_ranges_of_the_wrong_family_make_nothing() -> None:
     world.kube.put(SERVICES, service_object(loadBalancerSourceRanges=[V6]))
     async with world.run():
         await world.until(lambda: any("no source range" in one for one in world.events()))
-        await asyncio.sleep(2)
+        await world.clock.asleep(2)
         assert not world.store.balancers
         world.edit(loadBalancerSourceRanges=[V6, V4])
         await world.until(world.address)
