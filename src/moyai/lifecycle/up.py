@@ -97,10 +97,12 @@ def _look(cluster: Cluster, cloud: Cloud, paths: Paths, *, clock: Clock) -> _Sta
     record = Record.open(paths, cluster.name, clock=clock)
     recorded = record.recorded() if record else Recorded(cluster.name, new_uid())
     with ThreadPoolExecutor(1, thread_name_prefix="look") as pool:
-        kube = pool.submit(observe.kube_facts, open_api(record) if record else None)
+        kube = pool.submit(observe.kube_facts, open_api(record) if record else None, cloud.adapter.volume_names)
         observed = observe.take(cloud, name=cluster.name, uid=recorded.uid)
         observed = replace(observed, kube=kube.result())
-    addons = addons_of(ready=recorded.ready, intended=recorded.intended, capabilities=observed.capabilities)
+    addons = addons_of(
+        cloud.adapter.volume_names, ready=recorded.ready, intended=recorded.intended, capabilities=observed.capabilities
+    )
     plan = plan_up(cluster, observed, recorded=recorded, addons=addons, before=record.spec if record else None)
     return _Start(record, recorded, observed, addons, plan)
 
@@ -123,6 +125,7 @@ def _carry_out(
         plan=plan,
         addons=start.addons,
         account=start.observed.account,
+        adapter=cloud.adapter,
         capabilities=start.observed.capabilities,
     )
 
