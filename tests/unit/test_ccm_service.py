@@ -259,6 +259,37 @@ async def test_a_creation_that_fails_is_tried_again() -> None:
     assert len(world.store.floating_ips) == 1
 
 
+async def test_what_an_earlier_version_made_is_carried_on_without_a_change() -> None:
+    """It knew no UIDs of Services, and wrote neither the class nor its own words into annotations of Services."""
+    world = World()
+    world.kube.put(SERVICES, service_object())
+    async with world.run():
+        await world.until(world.address)
+    made = only(world)
+    listener = made.listeners[0]
+    assert listener.pool
+    earlier = replace(listener, tags=(NAME,), pool=replace(listener.pool, tags=(NAME,)))
+    world.store.balancers.put(replace(made, tags=(cluster_tag(UID), NAME), listeners=(earlier,)))
+    found = world.service()
+    notes = {key: value for key, value in found["metadata"]["annotations"].items() if not key.startswith("moyai.dev/")}
+    world.kube.put(SERVICES, {**found, "metadata": {**found["metadata"], "annotations": notes}})
+    address = world.address()
+    world.cloud.calls.clear()
+    async with world.run():
+        await world.until(lambda: "moyai.dev/load-balancer-written" in world.service()["metadata"]["annotations"])
+        await asyncio.sleep(5)
+        changes = [one for one in world.cloud.calls if one.partition(".")[2].startswith(("create", "set", "update", "delete"))]
+        assert changes == []
+        assert world.address() == address
+        world.edit(sessionAffinity="ClientIP")
+        await world.until(lambda: only(world).listeners[0].pool.persistence)  # pyright: ignore[reportOptionalMemberAccess]
+        assert only(world).id == made.id
+        await world.kube.delete(SERVICES, "web", namespace="default")
+        await world.until(lambda: not world.exists())
+    assert not world.store.balancers
+    assert not world.store.floating_ips
+
+
 async def test_a_foreign_load_balancer_of_the_same_name_is_left_alone() -> None:
     world = World()
     other = LoadBalancer(NAME, id="foreign", tags=("moyai.cluster=other00000",), state=BalancerState.ACTIVE)

@@ -113,7 +113,7 @@ class Balancers:
         found = [one for one in await self._call(self._calls.load_balancers, tag=marks.name) if marks.mine(one, one.tags)]
         known = {one.id for one in found}
         renamed = [one for one in await self._renamed.get(max_age=_EVER) if marks.owns(one) and one.id not in known]
-        found += [now for one in renamed if (now := await self.head(one.id))]
+        found += [now for one in renamed if (now := await self.head(one.id)) and marks.mine(now, now.tags)]
         return [one for one in found if not another_cluster(one, self._tag) and one.state is not BalancerState.DELETED]
 
     async def _of_other_names(self) -> list[LoadBalancer]:
