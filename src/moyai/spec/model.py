@@ -152,7 +152,7 @@ class TaintSpec(Model):
     """A taint that the pool's nodes register with."""
 
     key: Annotated[str, AfterValidator(_taint_key)] = Field(
-        description="Key, such as example.com/gpu; not one of node.kubernetes.io, node.cloudprovider.kubernetes.io or moyai.dev."
+        description="Key, such as example.com/gpu; not of node.kubernetes.io, node.cloudprovider.kubernetes.io, moyai.dev."
     )
     value: Annotated[str, AfterValidator(_value)] = Field(
         default="", description="Value: at most 63 letters, digits, `-`, `_`, `.`; may be empty."
@@ -192,8 +192,8 @@ class NodePool(Model):
     labels: Labels = Field(
         default_factory=dict[str, str],
         description=(
-            "Labels that its nodes register with. Not those of moyai.dev, and of kubernetes.io and k8s.io only those that a node "
-            "may give itself (node.kubernetes.io, without instance-type)."
+            "Labels that its nodes register with: none of moyai.dev, and of kubernetes.io and k8s.io only those that a node may "
+            "give itself (node.kubernetes.io, without instance-type)."
         ),
     )
     taints: list[TaintSpec] = Field(
