@@ -11,7 +11,9 @@ import select
 import stat
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
+from moyai.core import yamlread
 from moyai.core.errors import UsageError
 
 #: Stands for standard input, as for other programs.
@@ -83,3 +85,19 @@ def _read(handle: int, name: str, *, limit: int, patience: Patience) -> bytes:
             break
         data += piece
     return bytes(data)
+
+
+def read_yaml(file: Path, *, should: str, limit: int = 16 << 20) -> list[Any]:
+    """The YAML documents in ``file``, without empty ones. Raises UsageError; see ``read_text``."""
+    try:
+        return [one for one in yamlread.read(read_text(file, limit=limit, should=should)) if one is not None]
+    except yamlread.YamlError as error:
+        raise UsageError(f"{file}{error.where}: {error.problem}, should be {should}") from None
+
+
+def read_mapping(file: Path, *, should: str) -> dict[str, Any]:
+    """The mapping that the YAML file holds, empty where it holds nothing. Raises UsageError; see ``read_text``."""
+    documents = read_yaml(file, should=should)
+    if len(documents) > 1 or not all(isinstance(one, dict) for one in documents):
+        raise UsageError(f"{file}: not one mapping, should be {should}")
+    return cast("dict[str, Any]", documents[0]) if documents else {}

@@ -9,12 +9,14 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any, cast
 
-import yaml
-
 from moyai.core import yamltext
 from moyai.core.errors import Terminal, UsageError
 from moyai.core.files import write_private
+from moyai.core.reading import read_mapping
+from moyai.core.yamlread import read_one
 from moyai.lifecycle.record import Record
+
+_SECTIONS = ("clusters", "users", "contexts")
 
 
 def kubeconfig_text(record: Record) -> str:
@@ -30,36 +32,27 @@ def merge_kubeconfig(text: str, file: Path) -> str:
 
     Entries of other names stay as they are; the file is written whole or not at all.
     """
-    new = cast("dict[str, Any]", yaml.safe_load(text))
-    try:
-        old: Any = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        old = None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UsageError(f"{file} cannot be read", hint=" ".join(str(error).split())[:200]) from None
-    if old is None:
-        old = {"apiVersion": "v1", "kind": "Config"}
-    if not isinstance(old, dict):
-        raise UsageError(f"{file} is no kubeconfig")
-    merged = cast("dict[str, Any]", old)
-    for section in ("clusters", "users", "contexts"):
+    new = cast("dict[str, Any]", read_one(text))
+    merged = _read(file) if file.exists() else {}
+    merged = merged or {"apiVersion": "v1", "kind": "Config"}
+    for section in _SECTIONS:
         mine: list[Any] = new[section]
         names = {str(entry["name"]) for entry in mine}
         merged[section] = [*_without(merged.get(section), names), *mine]
     merged["current-context"] = new["current-context"]
-    write_private(file, yamltext.dump(merged))
+    try:
+        write_private(file, yamltext.dump(merged))
+    except OSError as error:
+        raise UsageError(f"{file}: cannot be written ({error.strerror})") from None
     return str(new["current-context"])
 
 
 def remove_from_kubeconfig(name: str, file: Path) -> bool:
     """Take a cluster that is gone out of the user's kubeconfig; returns whether it was there. An odd file is left alone."""
     try:
-        content: Any = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        config = _read(file)
+    except UsageError:
         return False
-    if not isinstance(content, dict):
-        return False
-    config = cast("dict[str, Any]", content)
     gone = {"clusters": name, "users": f"{name}-admin", "contexts": name}
     found = False
     for section, entry_name in gone.items():
@@ -68,9 +61,19 @@ def remove_from_kubeconfig(name: str, file: Path) -> bool:
         config[section] = kept
     if found:
         if config.get("current-context") == name:
-            config["current-context"] = config["contexts"][0]["name"] if config["contexts"] else ""
+            first = next((entry for entry in config["contexts"] if isinstance(entry, dict)), {})
+            config["current-context"] = str(cast("dict[str, Any]", first).get("name", ""))
         write_private(file, yamltext.dump(config))
     return found
+
+
+def _read(file: Path) -> dict[str, Any]:
+    """A kubeconfig. Raises UsageError for a file that is none."""
+    config = read_mapping(file, should="a kubeconfig")
+    for section in _SECTIONS:
+        if not isinstance(config.get(section) or [], list):
+            raise UsageError(f"{file}: {section} is no list, should be a kubeconfig")
+    return config
 
 
 def _without(entries: Any, names: Collection[str]) -> list[Any]:

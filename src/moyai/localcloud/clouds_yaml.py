@@ -10,11 +10,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
-import yaml
-
 from moyai.core import yamltext
-from moyai.core.errors import MoyaiError
+from moyai.core.errors import MoyaiError, UsageError
 from moyai.core.files import write_private
+from moyai.core.reading import read_mapping
 from moyai.localcloud.layout import LocalCloudConfig
 from moyai.localcloud.secrets import Secrets
 
@@ -85,17 +84,11 @@ def _ours(entry: Any, config: LocalCloudConfig) -> bool:
 
 
 def _load(file: Path) -> dict[str, Any]:
-    try:
-        data: Any = yaml.safe_load(file.read_text())
-    except FileNotFoundError:
+    if not file.exists():
         return {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise MoyaiError(f"{file} is no valid YAML, it stays untouched", hint=" ".join(str(error).split())) from error
-    if data is None:
-        return {}
-    if not isinstance(data, dict) or not isinstance(cast("dict[str, Any]", data).get("clouds") or {}, dict):
-        raise MoyaiError(f"{file} is no clouds.yaml, it stays untouched", hint="expected a mapping 'clouds'")
-    found = cast("dict[str, Any]", data)
+    found = read_mapping(file, should="a clouds.yaml (it stays untouched)")
+    if not isinstance(found.get("clouds") or {}, dict):
+        raise UsageError(f"{file} is no clouds.yaml, it stays untouched", hint="expected a mapping 'clouds'")
     if found.get("clouds") is None:
         found.pop("clouds", None)
     return found

@@ -192,8 +192,8 @@ class NodePool(Model):
     labels: Labels = Field(
         default_factory=dict[str, str],
         description=(
-            "Labels that its nodes register with: none of moyai.dev, and of kubernetes.io and k8s.io only those that a node may "
-            "give itself (node.kubernetes.io, without instance-type)."
+            "Labels that its nodes register with: none of moyai.dev, and of kubernetes.io and k8s.io only those that a node "
+            "may give itself (node.kubernetes.io, without instance-type)."
         ),
     )
     taints: list[TaintSpec] = Field(
