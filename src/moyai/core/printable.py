@@ -1,14 +1,10 @@
 """Text of others for a terminal: names from a cloud, keys of a file, messages and logs of programs.
 
-A control character in such text could clear the screen, change the title, or hide a part of a line. It is shown by its number.
+A control character in such text could clear the screen, change the title, or hide a part of a line. It is shown by its number,
+and so is every character without a shape of its own.
 """
 
 from __future__ import annotations
-
-import unicodedata
-
-#: Control characters, marks that change the direction of writing, halves of characters, and what ends a line or a paragraph.
-_ESCAPED = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 
 
 def printable(text: str, keep: str = "") -> str:
@@ -16,8 +12,6 @@ def printable(text: str, keep: str = "") -> str:
     if text.isprintable():
         return text
     return "".join(
-        character.encode("unicode_escape").decode()
-        if unicodedata.category(character) in _ESCAPED and character not in keep
-        else character
+        character if character.isprintable() or character in keep else character.encode("unicode_escape").decode()
         for character in text
     )

@@ -9,6 +9,7 @@ Each field's description is the reference documentation (docs/reference/spec.md 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv4Network
 from typing import Annotated, Any, Literal, Self
 
@@ -120,15 +121,20 @@ def _labels(labels: dict[str, str], info: ValidationInfo) -> dict[str, str]:
 
 
 def _sources(ranges: list[IPv4Network], info: ValidationInfo) -> list[IPv4Network]:
-    seen: set[IPv4Network] = set()
     for number, cidr in enumerate(ranges if _is_new(info) else ()):
         home = special_home(cidr)
         if home:
             raise problem(f"a range that clients have, not one of {home}", at=(number,))
-        if cidr in seen:
-            raise problem("another range: it is in the list already", at=(number,))
-        seen.add(cidr)
+    _once(ranges if _is_new(info) else (), "range")
     return ranges
+
+
+def _once(items: Iterable[object], what: str, *, at: tuple[str | int, ...] = ()) -> None:
+    seen: set[object] = set()
+    for number, item in enumerate(items):
+        if item in seen:
+            raise problem(f"another {what}: it is in the list already", at=(*at, number))
+        seen.add(item)
 
 
 Name = Annotated[str, AfterValidator(_name)]
@@ -271,8 +277,7 @@ class NetworkSpec(Model):
                 raise problem("reachable from the machines, so not within podCIDR or serviceCIDR", at=("dns", number))
             if _is_new(info) and (home := special_home(server)):
                 raise problem(f"the address of a name server, not one of {home}", at=("dns", number))
-            if _is_new(info) and server in self.dns[:number]:
-                raise problem("another name server: it is in the list already", at=("dns", number))
+        _once(self.dns if _is_new(info) else (), "name server", at=("dns",))
         return self
 
     @property
