@@ -31,6 +31,16 @@ LIMIT = 65535
 DISCOVERY = "/etc/moyai/discovery.conf"
 
 
+class UserDataTooLarge(Terminal):
+    """``size``: bytes, as a cloud counts them. A plan is refused before it comes to this, see ``bootstrap.sizes``."""
+
+    def __init__(self, node: str, size: int) -> None:
+        super().__init__(
+            f"user data of node {node} would have {size} bytes, clouds take {LIMIT}", hint="fewer labels and taints in its pool"
+        )
+        self.size = size
+
+
 @dataclass(frozen=True)
 class NodeFacts:
     """What both kinds of nodes are told. ``mtu``: of the node network. ``mirror``: URL of a registry mirror, empty for none."""
@@ -139,13 +149,15 @@ def _script(facts: NodeFacts, own: Mapping[str, bytes]) -> str:
         "touch /var/lib/moyai/unpacked\nsystemctl daemon-reload\nfi\n"
         f"systemctl start --no-block {units}\n"
     )
-    size = len(base64.b64encode(text.encode()))
+    size = encoded_size(text)
     if size > LIMIT:
-        raise Terminal(
-            f"user data of node {facts.node.name} would have {size} bytes, clouds take {LIMIT}",
-            hint="fewer labels and taints in its pool",
-        )
+        raise UserDataTooLarge(facts.node.name, size)
     return text
+
+
+def encoded_size(text: str) -> int:
+    """Bytes of user data as a cloud counts them."""
+    return 4 * ((len(text.encode()) + 2) // 3)
 
 
 def _data(name: str, **values: str) -> bytes:

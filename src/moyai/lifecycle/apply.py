@@ -12,7 +12,7 @@ import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 from moyai.core.clock import Clock
 from moyai.core.errors import NotFound, Terminal, UsageError
@@ -64,16 +64,16 @@ def read(files: Sequence[Path]) -> Awaited:
 
 def _objects(file: Path) -> Iterable[Json]:
     for document in read_yaml(file, should=_MANIFESTS):
-        kind: Any = cast("Json", document).get("kind") if isinstance(document, dict) else None
-        if not isinstance(kind, str) or not isinstance(document.get("apiVersion"), str):
+        item = cast("Json", document) if isinstance(document, dict) else {}
+        if not isinstance(item.get("kind"), str) or not isinstance(item.get("apiVersion"), str):
             raise UsageError(f"{file.name}: a document without apiVersion and kind, should be {_MANIFESTS}")
-        item = cast("Json", document)
-        _check(file.name, kind, item)
+        _check(file.name, item)
         yield item
 
 
-def _check(file: str, kind: str, item: Json) -> None:
+def _check(file: str, item: Json) -> None:
     """What is waited for must be findable; all else is the API server's to judge. A List has no metadata of its own."""
+    kind = item["kind"]
     awaited = kind in ("Deployment", "Service")
     for field in ("metadata", "spec") if awaited else ("metadata",):
         if not isinstance(item.get(field) or {}, dict):

@@ -61,8 +61,8 @@ def remove_from_kubeconfig(name: str, file: Path) -> bool:
         config[section] = kept
     if found:
         if config.get("current-context") == name:
-            first = next((entry for entry in config["contexts"] if isinstance(entry, dict)), {})
-            config["current-context"] = str(cast("dict[str, Any]", first).get("name", ""))
+            names = [cast("dict[str, Any]", entry).get("name") for entry in config["contexts"] if isinstance(entry, dict)]
+            config["current-context"] = str(names[0]) if names else ""
         write_private(file, yamltext.dump(config))
     return found
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv4Network
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, cast
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, model_validator
 from pydantic.alias_generators import to_camel
@@ -42,7 +42,7 @@ def problem(should: str, *, at: tuple[str | int, ...] = ()) -> PydanticCustomErr
 
 def _is_new(info: ValidationInfo) -> bool:
     """Whether all rules hold: the cluster does not exist yet, or its spec comes from its user."""
-    return not (info.context or {}).get(RECORDED)
+    return not cast("dict[str, Any]", info.context or {}).get(RECORDED)
 
 
 def _dns_label(limit: int) -> AfterValidator:
