@@ -134,7 +134,7 @@ def admit(api: KubeApi, node: Json) -> None:
         api.patch(
             NODES,
             node["metadata"]["name"],
-            {"metadata": {"resourceVersion": version}, "spec": {"taints": rest or None}},
+            body={"metadata": {"resourceVersion": version}, "spec": {"taints": rest or None}},
         )
 
 

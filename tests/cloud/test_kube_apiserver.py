@@ -85,7 +85,9 @@ async def test_an_informer_follows_and_misses_no_deletion_while_the_api_server_i
     seen: list[tuple[str, str]] = []
     async with client(api.kubeconfig) as kube:
         breaks: list[str] = []
-        informer: Informer[Service] = Informer(kube, SERVICES, parse_service, on_break=lambda name, _why: breaks.append(name))
+        informer: Informer[Service] = Informer(
+            kube, SERVICES, parse=parse_service, on_break=lambda name, _why: breaks.append(name)
+        )
 
         def told(key: str, old: Service | None, new: Service | None) -> None:
             seen.append((key, "add" if old is None else "delete" if new is None else "change"))
@@ -125,7 +127,7 @@ async def test_errors_are_told_apart(api: KubeApi) -> None:
         with pytest.raises(Conflict):
             await kube.create(SERVICES, body, namespace="default")
         with pytest.raises(Conflict):
-            await kube.patch(SERVICES, "twice", {"metadata": {"resourceVersion": "1"}}, namespace="default")
+            await kube.patch(SERVICES, "twice", body={"metadata": {"resourceVersion": "1"}}, namespace="default")
         await kube.delete(SERVICES, "twice", namespace="default")
         await kube.delete(SERVICES, "twice", namespace="default")
     async with client(api.kubeconfig_of(NAME)) as kube:
@@ -157,7 +159,7 @@ async def test_one_of_two_leads_and_the_other_follows_when_the_lease_is_handed_b
         async with client(api.kubeconfig) as admin:
             while True:
                 try:
-                    await admin.replace(LEASES, NAME, lease, namespace="kube-system")
+                    await admin.replace(LEASES, NAME, body=lease, namespace="kube-system")
                     break
                 except Conflict:
                     lease = await kube.get(LEASES, NAME, namespace="kube-system")
@@ -173,8 +175,8 @@ async def test_the_same_event_again_raises_its_count(api: KubeApi) -> None:
         task = asyncio.create_task(recorder.run())
         about = Reference("Service", "told", "uid-told", "default")
         for _ in range(3):
-            recorder.event(about, "Warning", "Trouble", "It does not work: so and so")
-        recorder.event(about, "Normal", "Fine", "It works")
+            recorder.event(about, "Warning", reason="Trouble", message="It does not work: so and so")
+        recorder.event(about, "Normal", reason="Fine", message="It works")
         await recorder.flush(10)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)

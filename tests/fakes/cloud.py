@@ -37,7 +37,7 @@ def add_volume(cloud: MemoryCloud, name: str, **more: Any) -> Volume:
 def attach(cloud: MemoryCloud, name: str, server_id: str, *, metadata: Mapping[str, str] | None = None) -> Volume:
     """A volume in use by a server, whether that is there or not."""
     volume = add_volume(cloud, name, metadata=metadata or {})
-    return cloud.store.volumes.put(attached(volume, server_id, cloud.store.new_id()))
+    return cloud.store.volumes.put(attached(volume, server_id, attachment_id=cloud.store.new_id()))
 
 
 def named(table: Table[Any], name: str) -> Any:

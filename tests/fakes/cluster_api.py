@@ -90,9 +90,9 @@ class ClusterApi(QuickKubernetes):
             return []
         return [*found, *self._attachments()] if resource == VOLUME_ATTACHMENTS else found
 
-    def patch(self, resource: Resource, name: str, body: Mapping[str, Any], *, namespace: str | None = None) -> Json:
+    def patch(self, resource: Resource, name: str, *, body: Mapping[str, Any], namespace: str | None = None) -> Json:
         self.cordoned.append(name)
-        return super().patch(resource, name, body, namespace=namespace)
+        return super().patch(resource, name, body=body, namespace=namespace)
 
     def evict(self, namespace: str, pod: str) -> None:
         if pod in self.protected:

@@ -98,11 +98,11 @@ class _Simulation:
             return self._api if (record.folder / "kubeconfig").exists() else None
 
         def up() -> building.UpResult:
-            return building.up(cluster, self._cloud, paths, Reporter(clock=self._clock), clock=self._clock)
+            return building.up(cluster, self._cloud, paths=paths, reporter=Reporter(clock=self._clock), clock=self._clock)
 
         with patch.object(building, "open_api", open_api):
             start = time.monotonic()
-            building.preview(cluster, self._cloud, paths)
+            building.preview(cluster, self._cloud, paths=paths)
             planning = time.monotonic() - start
             with _Counting(self, "up", "node", self._nodes):
                 self._uid = up().uid

@@ -42,7 +42,7 @@ def furnished(cloud: MemoryCloud) -> MemoryCloud:
     store = cloud.store
     store.networks.put(Network("net", "net", (SUBNET,)))
     store.subnets.put(Subnet(SUBNET, "nodes", "net", "10.0.0.0/24", "10.0.0.254"))
-    store.give_out(SUBNET, "10.0.0.100", "10.0.0.200")
+    store.give_out(SUBNET, first="10.0.0.100", last="10.0.0.200")
     store.groups.put(SecurityGroup("group-1", "nodes"))
     store.routers.put(Router("router-1", "router"))
     cloud.networks.add_router_interface("router-1", SUBNET)

@@ -23,11 +23,11 @@ def work(disks: FakeDisks, *, rescan: bool = False) -> NodeWork:
 
 
 def stage(disks: FakeDisks, access: VolumeAccess = WRITER, *, blank: bool = True) -> None:
-    work(disks).stage(ID, STAGING, access, {BLANK: "true"} if blank else {}, {})
+    work(disks).stage(ID, STAGING, access=access, context={BLANK: "true"} if blank else {}, published={})
 
 
 def publish(disks: FakeDisks, target: str = TARGET, access: VolumeAccess = WRITER, *, read_only: bool = False) -> None:
-    work(disks).publish(ID, STAGING, target, access, read_only=read_only)
+    work(disks).publish(ID, STAGING, target=target, access=access, read_only=read_only)
 
 
 def code(refused: pytest.ExceptionInfo[Refused]) -> str:

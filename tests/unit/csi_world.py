@@ -47,7 +47,7 @@ class World:
         )
         self.volumes = VolumeWork(self.cloud, limit=self.limit, patience=self.patience, again=QUICK)
         self.snapshots = SnapshotWork(self.cloud, patience=self.patience)
-        self.controller = ControllerService(self.cloud, self.volumes, self.snapshots, links=disk_links)
+        self.controller = ControllerService(self.cloud, self.volumes, snapshots=self.snapshots, links=disk_links)
         return self
 
 

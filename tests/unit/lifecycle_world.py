@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -14,9 +14,11 @@ from moyai.cloud.model import DiskState, Image, PortUse, Power, Snapshot, Volume
 from moyai.core.ids import CLUSTER_TAG, cluster_tag
 from moyai.core.paths import Paths
 from moyai.core.progress import Reporter
+from moyai.kube.quick import KubeApi
 from moyai.lifecycle import down as teardown
 from moyai.lifecycle import up as building
 from moyai.lifecycle.record import Record
+from moyai.lifecycle.tokens import add_token
 from moyai.spec.load import parse
 from moyai.spec.model import Cluster
 from tests.fakes.clock import FakeClock
@@ -77,6 +79,9 @@ class World:
                 store = ObjectStore()
                 store.on_call = lambda _name, _after: self.mortal.check()
                 self.kubes[record.uid] = ClusterApi(store, self.cloud, cluster_tag(record.uid))
+                if token := record.secret("token"):
+                    # as `kubeadm init` makes it
+                    add_token(cast("KubeApi", self.kubes[record.uid]), token, clock=self.clock)
             return self.kubes[record.uid]
 
         # what costs time on purpose on real disks and with real secrets
@@ -87,11 +92,13 @@ class World:
 
     def up(self, spec: str | Cluster = "") -> building.UpResult:
         cluster = parse(spec) if isinstance(spec, str) else spec
-        return building.up(cluster, self.cloud, self.paths, Reporter(clock=self.clock), clock=self.clock)
+        return building.up(cluster, self.cloud, paths=self.paths, reporter=Reporter(clock=self.clock), clock=self.clock)
 
     def down(self, name: str = "quickstart", uid: str = "") -> teardown.DownReport:
-        target, record = teardown.target_of(name, self.paths, self.cloud, uid)
-        return teardown.down(target, record, self.cloud, self.paths, Reporter(clock=self.clock), clock=self.clock)
+        target, record = teardown.target_of(name, self.paths, cloud=self.cloud, uid=uid)
+        return teardown.down(
+            target, record, cloud=self.cloud, paths=self.paths, reporter=Reporter(clock=self.clock), clock=self.clock
+        )
 
     def fail(self, name: str, fault: str) -> None:
         """The cloud finds a machine broken."""

@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import secrets
+import sys
 import tarfile
 from dataclasses import replace
 from pathlib import Path
@@ -52,6 +53,16 @@ def _files(data: bytes) -> dict[str, bytes]:
         return {member.name: archive.extractfile(member).read() for member in archive.getmembers()}  # type: ignore[union-attr]
 
 
+def open_sealed(root: Path, files: dict[str, bytes], *, key: str) -> dict[str, bytes]:
+    """What is on the machine after it has opened its sealed files: path → content."""
+    for name, content in {**files, "var/lib/moyai/unsealing-key": key.encode()}.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(content)
+    script = root / user_data.TAKES_KEY
+    run([sys.executable, "-I", script, "open"], env={"MOYAI_ROOT": str(root)})
+    return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+
+
 def documents(text: bytes) -> dict[str, Any]:
     return {document["kind"]: document for document in yaml.safe_load_all(text)}
 
@@ -89,29 +100,7 @@ def test_a_control_plane_holds_secrets_only_sealed(authority: pki.Pki, tmp_path:
     for secret in (b"PRIVATE KEY", b"s3cr3t-word", TOKEN.encode(), authority.files["ca.key"][60:90]):
         assert secret not in everything
     # as the machine itself opens it
-    opened = tmp_path / "opened"
-    run(
-        [
-            "openssl",
-            "enc",
-            "-d",
-            "-aes-256-cbc",
-            "-pbkdf2",
-            "-iter",
-            "100000",
-            "-md",
-            "sha256",
-            "-a",
-            "-A",
-            "-pass",
-            "env:KEY",
-            "-out",
-            opened,
-        ],
-        stdin=files["etc/moyai/sealed"].decode(),
-        env={"KEY": "the key"},
-    )
-    sealed = _files(opened.read_bytes())
+    sealed = open_sealed(tmp_path, files, key="the key")
     assert {f"etc/kubernetes/pki/{name}" for name in authority.files} <= set(sealed)
     assert sealed["etc/moyai/addons/early/01-controllers.yaml"] == b"secret: s3cr3t-word"
     assert sealed["etc/moyai/addons/late/02-volumes.yaml"] == b"other: s3cr3t-word"
@@ -155,6 +144,12 @@ def test_no_mirror_no_file(authority: pki.Pki) -> None:
 def test_only_what_leaves_the_cluster_is_masqueraded() -> None:
     rule = masquerade(CLUSTER.spec.network)
     assert "ip saddr 10.244.0.0/16 ip daddr != { 10.244.0.0/16, 10.8.0.0/24, 10.96.0.0/16 }" in rule
+
+
+def test_the_metadata_service_is_closed_to_pods() -> None:
+    rules = masquerade(CLUSTER.spec.network)
+    forward = rules.partition("type filter hook forward")[2]
+    assert "ip saddr 10.244.0.0/16 ip daddr 169.254.169.254 counter reject" in forward
 
 
 def test_authorities_are_kept_and_a_half_made_pair_is_recreated(tmp_path: Path) -> None:

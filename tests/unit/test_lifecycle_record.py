@@ -18,7 +18,7 @@ from moyai.spec.load import dump, parse
 
 def made(tmp_path: Path) -> tuple[Paths, Record]:
     paths = Paths(tmp_path / "cache", tmp_path / "state")
-    return paths, Record.create(paths, "demo", dump(parse("")))
+    return paths, Record.create(paths, "demo", spec=dump(parse("")))
 
 
 def on_disk(paths: Paths) -> Record:

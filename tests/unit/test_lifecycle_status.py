@@ -41,7 +41,7 @@ class World:
 
     def __init__(self, paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
         cluster = validate({"metadata": {"name": "demo"}, "spec": {"nodePools": [{"replicas": 1}]}}, source="test")
-        self.record = Record.create(paths, "demo", dump(cluster))
+        self.record = Record.create(paths, "demo", spec=dump(cluster))
         self.record.seat({PLANE: NodeSeat(10, "az1"), WORKER: NodeSeat(11, "az1")})
         self.record.set_api_address("203.0.113.9")
         self.servers: list[Server] | MoyaiError = [machine(PLANE, "control-plane"), machine(WORKER, "workers")]

@@ -98,7 +98,7 @@ def test_tags_are_added_to_those_that_are_there(played: OpenStackServer, aliases
     one, many = f"{NET}/security-groups/g1/tags/moyai.cluster%3D0123456789", f"{NET}/security-groups/g1/tags"
     played.on("PUT", one, Answer(201))
     played.on("POST", many, Answer(201, {"tags": [TAG]}))
-    played.cloud().tags.add_tags(Kind.SECURITY_GROUP, "g1", [TAG])
+    played.cloud().tags.add_tags(Kind.SECURITY_GROUP, "g1", tags=[TAG])
     assert len(played.made("PUT", one)) == (0 if aliases else 1)
     assert len(played.made("POST", many)) == (1 if aliases else 0)
 

@@ -230,7 +230,7 @@ clouds:
 
 def identity(played: OpenStackServer, text: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """What Keystone is sent for a cloud.conf: (user, project)."""
-    config = parse_section("Global", GlobalConfig, read_sections(f"[Global]\nauth-url={played.url}/v3\n{text}")["Global"])
+    config = parse_section("Global", GlobalConfig, raw=read_sections(f"[Global]\nauth-url={played.url}/v3\n{text}")["Global"])
     log_in(config).project_id()
     auth = played.made("POST", "/v3/auth/tokens")[-1].json["auth"]
     assert auth["identity"]["methods"] == ["password"]

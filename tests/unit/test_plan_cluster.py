@@ -36,7 +36,7 @@ TAG = ("moyai.cluster=0123456789",)
 
 
 def test_the_plan_from_nothing() -> None:
-    assert text.lines(plan_up(parse(""), EMPTY, NEW, addons=ADDONS)) == [
+    assert text.lines(plan_up(parse(""), EMPTY, recorded=NEW, addons=ADDONS)) == [
         " 1  create network quickstart-network",
         " 2  create subnet quickstart-subnet 10.8.0.0/24  (after 1)",
         " 3  create router quickstart-router",
@@ -63,8 +63,9 @@ def test_the_plan_from_nothing() -> None:
         "24  wait until the Kubernetes API answers  (after 6, 7, 12, 22)",
         "25  delete the unsealing key from the metadata of server quickstart-control-plane-0  (after 12, 24)",
         "26  wait until 3 nodes are Ready  (after 15, 16, 24)",
-        "27  wait until moyai-cloud-controller-manager, coredns, kube-proxy run  (after 24, 26)",
-        "28  wait until csi-cinder-controllerplugin, snapshot-controller, csi-cinder-nodeplugin run  (after 24, 26)",
+        "27  delete the bootstrap token, since all nodes have joined  (after 26)",
+        "28  wait until moyai-cloud-controller-manager, coredns, kube-proxy run  (after 24, 26)",
+        "29  wait until csi-cinder-controllerplugin, snapshot-controller, csi-cinder-nodeplugin run  (after 24, 26)",
     ]
 
 
@@ -73,7 +74,7 @@ def test_nothing_to_do_is_said() -> None:
 
 
 def test_data_is_plain() -> None:
-    data = text.data(plan_up(parse(""), EMPTY, NEW))
+    data = text.data(plan_up(parse(""), EMPTY, recorded=NEW))
     assert data["steps"][1] == {
         "key": "subnet",
         "verb": "create",
@@ -91,13 +92,13 @@ def test_data_is_plain() -> None:
 def test_a_capability_that_a_cluster_cannot_do_without_is_missed_before_anything_is_made(capability: Capability) -> None:
     observed = replace(EMPTY, capabilities=frozenset(Capability) - {capability})
     with pytest.raises(MoyaiError, match=f"cloud moyai has no {capability}"):
-        plan_up(parse(""), observed, NEW)
+        plan_up(parse(""), observed, recorded=NEW)
 
 
 def test_a_cluster_does_without_volumes_and_load_balancers_and_the_plan_says_so() -> None:
     observed = replace(EMPTY, capabilities=frozenset(Capability) - {Capability.DISKS, Capability.LOAD_BALANCERS})
     addons = addons_of(ready=False, intended=(), capabilities=observed.capabilities)
-    plan = plan_up(parse(""), observed, NEW, addons=addons)
+    plan = plan_up(parse(""), observed, recorded=NEW, addons=addons)
     assert plan.notes == (
         "cloud moyai has no volumes: the CSI driver is left out, and claims of volumes stay pending",
         "cloud moyai has no load balancers: Services of type LoadBalancer stay pending",
@@ -196,12 +197,12 @@ def test_the_classes_of_changes_are_complete_and_said() -> None:
 )
 def test_what_the_cloud_cannot_do_is_refused(spec: str, observed: Observed, error: type[MoyaiError], message: str) -> None:
     with pytest.raises(error) as caught:
-        plan_up(parse(f"spec: {spec}"), observed, NEW)
+        plan_up(parse(f"spec: {spec}"), observed, recorded=NEW)
     assert str(caught.value) == message
 
 
 def test_an_unlimited_quota_is_no_limit() -> None:
-    assert plan_up(parse(""), replace(EMPTY, quotas=(Quota("cores", -1, 500, Kind.CPU),)), NEW)
+    assert plan_up(parse(""), replace(EMPTY, quotas=(Quota("cores", -1, 500, Kind.CPU),)), recorded=NEW)
 
 
 def test_seats_are_kept_and_the_lowest_free_number_taken() -> None:
@@ -244,7 +245,7 @@ def test_a_dropped_access_range_loses_its_rule_and_foreign_rules_stay() -> None:
     )
     egress = SecurityGroupRule("w", direction="egress", id="out")
     after = wanted_rules(parse("spec: {access: {apiCIDRs: [10.0.0.0/8]}}").spec)
-    add, remove = missing_rules(after, [*have, foreign, egress], {"control-plane": "c", "worker": "w"})
+    add, remove = missing_rules(after, [*have, foreign, egress], groups={"control-plane": "c", "worker": "w"})
     assert add == ()
     assert [rule.remote_cidr for rule in remove] == ["192.168.0.0/16"]
 
@@ -322,4 +323,4 @@ def test_a_route_of_another_family_in_the_router_counts_as_somebody_elses() -> N
     routes = (Route("fd00::/64", "fd01::1"), Route("192.168.0.0/24", "10.8.0.99"))
     observed = replace(EMPTY, routers=(Router("r", "quickstart-router", routes=routes, tags=TAG),))
     with pytest.raises(Terminal, match="30 nodes need 32 routes in one router, cloud moyai allows 30"):
-        plan_up(parse("spec: {nodePools: [{replicas: 29}]}"), observed, NEW)
+        plan_up(parse("spec: {nodePools: [{replicas: 29}]}"), observed, recorded=NEW)

@@ -43,7 +43,7 @@ def test_every_fence_has_silence_and_a_machine_that_is_off_behind_it() -> None:
     seen: set[str] = set()
     for policy, silence, machine, ready, silent in product(POLICIES, silences, machines, (True, False, None), (1, 5)):
         who = subject(silence, ready=ready, silent=silent, answering=3)
-        found = decide(who, machine, policy)
+        found = decide(who, machine, policy=policy)
         seen.add(found.action)
         assert found.again > 0
         may = policy != "off" and silence > 4.5
@@ -60,7 +60,7 @@ def test_every_fence_has_silence_and_a_machine_that_is_off_behind_it() -> None:
 @pytest.mark.parametrize("machine", [None, OFF, RUNNING, BETWEEN, PAUSED])
 @pytest.mark.parametrize("silence", [0.5, 100.0])
 def test_a_fence_is_lifted_as_soon_as_either_reason_is_gone(policy: Policy, machine: Evidence | None, silence: float) -> None:
-    found = decide(subject(silence, fenced=True), machine, policy).action
+    found = decide(subject(silence, fenced=True), machine, policy=policy).action
     if policy == "off":
         assert found == "lift"
     elif machine is None:
@@ -70,47 +70,47 @@ def test_a_fence_is_lifted_as_soon_as_either_reason_is_gone(policy: Policy, mach
 
 
 def test_after_a_restart_a_fence_is_not_lifted_because_little_was_heard_yet() -> None:
-    assert decide(subject(0, watched=0.1, fenced=True), OFF, "verify").action == "hold"
+    assert decide(subject(0, watched=0.1, fenced=True), OFF, policy="verify").action == "hold"
 
 
 def test_after_a_restart_silence_counts_from_the_first_look() -> None:
-    assert decide(subject(0, watched=1.0), OFF, "verify").action == "rest"
-    assert decide(subject(0, watched=5.0), OFF, "verify").action == "fence"
+    assert decide(subject(0, watched=1.0), OFF, policy="verify").action == "rest"
+    assert decide(subject(0, watched=5.0), OFF, policy="verify").action == "fence"
 
 
 def test_a_node_with_the_usual_lease_is_given_its_time() -> None:
-    assert decide(subject(14.0, period=10.0), OFF, "verify").action == "rest"
-    assert decide(subject(15.1, period=10.0), OFF, "verify").action == "fence"
+    assert decide(subject(14.0, period=10.0), OFF, policy="verify").action == "rest"
+    assert decide(subject(15.1, period=10.0), OFF, policy="verify").action == "fence"
 
 
 def test_a_node_without_a_lease_is_judged_by_its_condition() -> None:
     pulse = Pulse(None, 100.0, 10.0, leased=False)
     assert not suspicious(Subject(True, False, pulse))
-    assert decide(Subject(True, False, pulse), None, "verify").action == "rest"
-    assert decide(Subject(False, False, pulse), OFF, "verify").action == "fence"
+    assert decide(Subject(True, False, pulse), None, policy="verify").action == "rest"
+    assert decide(Subject(False, False, pulse), OFF, policy="verify").action == "fence"
 
 
 def test_the_next_look_of_a_quiet_node_is_when_it_would_be_late() -> None:
-    assert decide(subject(1.0), None, "verify").again == pytest.approx(3.55)
+    assert decide(subject(1.0), None, policy="verify").again == pytest.approx(3.55)
 
 
 def test_a_doubt_is_told_only_when_it_lasts_and_says_why() -> None:
-    assert not decide(subject(6.0), RUNNING, "verify").tell
-    found = decide(subject(16.0), RUNNING, "verify")
+    assert not decide(subject(6.0), RUNNING, policy="verify").tell
+    found = decide(subject(16.0), RUNNING, policy="verify")
     assert found.tell
     assert found.reason == "it has not answered for 16 s, but the cloud says that it runs"
-    assert found.doubt == decide(subject(17.0), RUNNING, "verify").doubt == "but the cloud says that it runs"
-    assert "cannot be asked" in decide(subject(16.0), None, "verify").reason
-    many = decide(subject(50.0, ready=False, silent=4, answering=1), RUNNING, "poweroff")
+    assert found.doubt == decide(subject(17.0), RUNNING, policy="verify").doubt == "but the cloud says that it runs"
+    assert "cannot be asked" in decide(subject(16.0), None, policy="verify").reason
+    many = decide(subject(50.0, ready=False, silent=4, answering=1), RUNNING, policy="poweroff")
     assert many.action == "wait"
     assert "4 of 5 nodes are silent" in many.reason
 
 
 def test_a_machine_that_is_being_changed_is_looked_at_each_second_and_told_only_when_it_takes_long() -> None:
-    assert decide(subject(100.0), BETWEEN, "poweroff") == Decision("wait", ANY, 1.0, False, "but the cloud says …")
-    assert decide(subject(125.0), BETWEEN, "verify").tell
+    assert decide(subject(100.0), BETWEEN, policy="poweroff") == Decision("wait", ANY, 1.0, False, "but the cloud says …")
+    assert decide(subject(125.0), BETWEEN, policy="verify").tell
 
 
 def test_a_long_silence_asks_the_cloud_less_often() -> None:
-    assert decide(subject(10.0), RUNNING, "verify").again == 1.0
-    assert decide(subject(100.0), RUNNING, "verify").again == 5.0
+    assert decide(subject(10.0), RUNNING, policy="verify").again == 1.0
+    assert decide(subject(100.0), RUNNING, policy="verify").again == 5.0

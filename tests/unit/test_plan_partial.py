@@ -78,7 +78,7 @@ def test_no_state_has_a_plan_that_waits_for_itself() -> None:
     planned = 0
     for seen, past in states():
         try:
-            plan = plan_up(CLUSTER, seen, past, addons=ADDONS)
+            plan = plan_up(CLUSTER, seen, recorded=past, addons=ADDONS)
         except Terminal:
             # a control plane that held the cluster's state and is lost
             assert past.ready
@@ -94,7 +94,7 @@ def test_a_first_build_is_carried_on_however_late(fresh: bool) -> None:
     """A worker could not be started, so the router's gateway was never set; meanwhile the bootstrap token has grown old."""
     seen = observed(plane=Power.RUNNING, worker=Power.FAILED, leaving=False, gateway=False, kube=None)
     past = Recorded("quickstart", "0123456789", token_fresh=fresh, intended=frozenset({keys.NETWORK}))
-    steps = [step.id for step in plan_up(CLUSTER, seen, past, addons=ADDONS).steps]
+    steps = [step.id for step in plan_up(CLUSTER, seen, recorded=past, addons=ADDONS).steps]
     created = s.created(keys.server(WORKER))
     assert created in steps
     assert (s.created(keys.TOKEN) in steps) is not fresh

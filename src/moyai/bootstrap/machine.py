@@ -1,7 +1,8 @@
 """What the server of one machine is made with: user data and metadata, rendered from facts alone.
 
 Pure: the same facts give the same text, but for the salt of the encrypted part. Always holds: a control plane's secrets are in
-its user data only encrypted, and the key to them is in the metadata, from where `up` deletes it once the API answers.
+its user data only encrypted. The key to them is in the metadata. The machine takes it from there before its services start, and
+`up` deletes it once the API answers.
 """
 
 from __future__ import annotations

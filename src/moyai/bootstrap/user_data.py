@@ -29,6 +29,7 @@ from moyai.spec.model import Cluster, NodePool
 #: What Nova takes, counted after encoding.
 LIMIT = 65535
 DISCOVERY = "/etc/moyai/discovery.conf"
+TAKES_KEY = "usr/local/lib/moyai/unsealing-key"
 
 
 class UserDataTooLarge(Terminal):
@@ -88,9 +89,11 @@ def first_control_plane(
         {
             "etc/moyai/sealed": seal(_tar(sealed, mode=0o600), key).encode(),
             "usr/local/lib/moyai/bootstrap": _data("bootstrap-control-plane", ADDRESS=facts.node.address),
-            "usr/local/lib/moyai/metadata-key": _data("metadata-key"),
+            TAKES_KEY: _data("unsealing-key"),
             **{f"{kubeadm.PATCHES.lstrip('/')}/{name}": text.encode() for name, text in kubeadm.patches().items()},
         },
+        # on every boot: cloud-init copies the metadata each time
+        first=f"python3 -I /{TAKES_KEY} take || true\n",
     )
 
 
@@ -125,7 +128,8 @@ def mirror_hosts(url: str) -> str:
     return f'[host."{url.rstrip("/")}"]\n  capabilities = ["pull", "resolve"]\n'
 
 
-def _script(facts: NodeFacts, own: Mapping[str, bytes]) -> str:
+def _script(facts: NodeFacts, own: Mapping[str, bytes], *, first: str = "") -> str:
+    """``first``: commands that run on every boot, before the machine's services start."""
     pods = pod_network_of(facts.cluster.spec)
     content = {
         **{name: text.encode() for name, text in pods.files(facts.node, mtu=facts.mtu).items()},
@@ -147,7 +151,7 @@ def _script(facts: NodeFacts, own: Mapping[str, bytes]) -> str:
         f"mkdir -p /var/lib/moyai {wants}\n"
         f"for unit in {units}; do ln -sfn /etc/systemd/system/$unit {wants}/$unit; done\n"
         "touch /var/lib/moyai/unpacked\nsystemctl daemon-reload\nfi\n"
-        f"systemctl start --no-block {units}\n"
+        f"{first}systemctl start --no-block {units}\n"
     )
     size = encoded_size(text)
     if size > LIMIT:

@@ -119,7 +119,7 @@ class FencingController:
         machine = None
         if suspicious(subject) and (self._policy != "off" or subject.fenced):
             machine = await self._ask(node)
-        decision = decide(subject, machine, self._policy)
+        decision = decide(subject, machine, policy=self._policy)
         match decision.action:
             case "fence":
                 return await self._fence(node, decision)
@@ -165,7 +165,7 @@ class FencingController:
         if decision.tell and self._told.get(node.name) != decision.doubt:
             self._told[node.name] = decision.doubt
             message = f"Node {node.name} keeps its pods and disks: {decision.reason}"
-            self._events.event(node.reference, "Warning", "NotFenced", message)
+            self._events.event(node.reference, "Warning", reason="NotFenced", message=message)
 
     # ---- fencing
 
@@ -187,7 +187,7 @@ class FencingController:
         self._metrics.count("moyai_fencing_total", action="fence")
         self._metrics.observe("moyai_fence_silence_seconds", self._pulse(node.name).silence)
         message = f"Node {node.name} is out of service, its pods and disks move: {decision.reason}"
-        self._events.event(node.reference, "Warning", "Fenced", message)
+        self._events.event(node.reference, "Warning", reason="Fenced", message=message)
         return await self._clear(node, decision)
 
     async def _renewed(self, name: str) -> bool:
@@ -215,7 +215,7 @@ class FencingController:
                 "lastTransitionTime": stamp,
             }
             body: Json = {"metadata": {"resourceVersion": fresh.version}, "status": {"conditions": [condition]}}
-            await self._kube.patch(NODES, node.name, body, kind="strategic", subresource="status")
+            await self._kube.patch(NODES, node.name, body=body, kind="strategic", subresource="status")
         found, _ = await self._kube.list(PODS, fields=f"spec.nodeName={node.name}")
         for pod in map(parse_pod, found):
             # Kubernetes chooses the pods that have to go (tolerations); they run no more, for their machine is off
@@ -224,7 +224,7 @@ class FencingController:
             try:
                 if pod.phase not in ("Succeeded", "Failed"):
                     failed: Json = {"status": {"phase": "Failed", "reason": "MachineOff"}}
-                    await self._kube.patch(PODS, pod.name, failed, namespace=pod.namespace, subresource="status")
+                    await self._kube.patch(PODS, pod.name, body=failed, namespace=pod.namespace, subresource="status")
                 await self._kube.delete(PODS, pod.name, namespace=pod.namespace, uid=pod.uid, grace=0)
             except NotFound:
                 continue
@@ -239,15 +239,15 @@ class FencingController:
         await self._patch(fresh, taints=others, stamp=None)
         self._fenced_at.pop(name, None)
         self._metrics.count("moyai_fencing_total", action="lift")
-        self._events.event(fresh.reference, "Normal", "FenceLifted", f"Node {name} is back in service: {why}")
+        self._events.event(fresh.reference, "Normal", reason="FenceLifted", message=f"Node {name} is back in service: {why}")
 
     async def _patch(self, node: Node, *, taints: list[Taint], stamp: str | None) -> None:
         meta: Json = {"resourceVersion": node.version, "annotations": {FENCED: stamp}}
-        await self._kube.patch(NODES, node.name, {"metadata": meta, "spec": {"taints": taint_list(taints)}})
+        await self._kube.patch(NODES, node.name, body={"metadata": meta, "spec": {"taints": taint_list(taints)}})
 
     async def _power_off(self, node: Node, decision: Decision) -> None:
         message = f"Node {node.name} is powered off: {decision.reason}"
-        self._events.event(node.reference, "Warning", "PoweringOff", message)
+        self._events.event(node.reference, "Warning", reason="PoweringOff", message=message)
         self._metrics.count("moyai_fencing_total", action="poweroff")
         await self._servers.stop(self._servers.id_of(node) or "")
 

@@ -102,7 +102,7 @@ class NodeController:
             message = (
                 f"Initialised by the cloud: {server.flavor_name} in zone {server.zone}, {self._servers.provider_id(server)}"
             )
-            self._events.event(node.reference, "Normal", "Synced", message)
+            self._events.event(node.reference, "Normal", reason="Synced", message=message)
         # what has just begun still changes: its kubelet writes as well, and a cloud may not know the addresses yet
         return Result(again_after=_SETTLE_SECONDS if fresh or not server.addresses else _RESYNC_SECONDS)
 
@@ -116,7 +116,7 @@ class NodeController:
             if server.addresses and addresses != [(one.type, one.address) for one in node.addresses]:
                 # merge, not strategic: a strategic patch would keep addresses that the server lost
                 body: Json = {"status": {"addresses": [{"type": kind, "address": text} for kind, text in addresses]}}
-                changed = await self._kube.patch(NODES, name, body, subresource="status")
+                changed = await self._kube.patch(NODES, name, body=body, subresource="status")
                 version = str(changed["metadata"]["resourceVersion"])
             patch = desired_patch(node, server, region=self._region, provider_id=self._servers.provider_id(server))
             if not patch:
@@ -124,7 +124,7 @@ class NodeController:
             # with the version, because the list of taints is replaced as a whole
             meta = {**patch.pop("metadata", {}), "resourceVersion": version}
             try:
-                await self._kube.patch(NODES, name, {**patch, "metadata": meta})
+                await self._kube.patch(NODES, name, body={**patch, "metadata": meta})
             except Conflict:
                 if attempt == _CONFLICTS - 1:
                     raise
@@ -218,7 +218,10 @@ class NodeLifecycleController:
             if await self._parting(node):
                 return Result(again_after=_FRESH_SECONDS)
             self._events.event(
-                node.reference, "Normal", "DeletingNode", f"Deleting node {node.name}: its server is gone from the cloud"
+                node.reference,
+                "Normal",
+                reason="DeletingNode",
+                message=f"Deleting node {node.name}: its server is gone from the cloud",
             )
             await self._kube.delete(NODES, node.name, uid=node.uid)
             return DONE
@@ -242,6 +245,8 @@ class NodeLifecycleController:
         others = [taint for taint in node.taints if taint.key != SHUTDOWN_TAINT.key]
         taints = [*others, SHUTDOWN_TAINT] if stopped else others
         body: Json = {"metadata": {"resourceVersion": node.version}, "spec": {"taints": taint_list(taints)}}
-        await self._kube.patch(NODES, node.name, body)
+        await self._kube.patch(NODES, node.name, body=body)
         what = "is shut off in the cloud" if stopped else "runs again in the cloud"
-        self._events.event(node.reference, "Normal", "NodeShutdown" if stopped else "NodeStarted", f"Node {node.name} {what}")
+        self._events.event(
+            node.reference, "Normal", reason="NodeShutdown" if stopped else "NodeStarted", message=f"Node {node.name} {what}"
+        )

@@ -14,10 +14,14 @@ from typing import Any, Literal, Protocol
 from moyai.core.errors import Retriable
 from moyai.kube.objects import Ingress, Node, Service
 
-#: Shows the user an event on the Service: type, reason, message.
-Report = Callable[[Literal["Normal", "Warning"], str, str], None]
 #: Keeps the Service object until its provider has removed everything.
 Protect = Callable[[], Coroutine[Any, Any, None]]
+
+
+class Report(Protocol):
+    """Shows the user an event on the Service."""
+
+    def __call__(self, kind: Literal["Normal", "Warning"], *, reason: str, message: str) -> None: ...
 
 
 class StillWorking(Retriable):

@@ -75,7 +75,7 @@ class RouteController:
             self._ports(ids),
         )
         live = {address.address for server in servers for address in server.addresses}
-        plan = plan_routes(nodes, router.routes, self._ranges, live_hops=live)
+        plan = plan_routes(nodes, router.routes, ranges=self._ranges, live_hops=live)
         taken = {route.destination for route in plan.add}
         due = self._due([route for route in plan.remove if route.destination not in taken])
         replaced = [route for route in plan.remove if route.destination in taken]
@@ -127,7 +127,7 @@ class RouteController:
                 "lastTransitionTime": stamp,
             }
             body: Json = {"status": {"conditions": [condition]}}
-            await self._kube.patch(NODES, node.name, body, kind="strategic", subresource="status")
+            await self._kube.patch(NODES, node.name, body=body, kind="strategic", subresource="status")
 
 
 def _routed(node: Node | None) -> object:

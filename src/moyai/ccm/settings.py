@@ -94,10 +94,10 @@ def read_ccm_config(text: str) -> CcmConfig:
     for section, raw in read_sections(text).items():
         kind, _, argument = section.partition(" ")
         if kind == "LoadBalancerClass":
-            classes[argument.strip().strip('"')] = parse_section(section, LoadBalancerClass, raw)
+            classes[argument.strip().strip('"')] = parse_section(section, LoadBalancerClass, raw=raw)
         elif section in _SECTIONS:
             name = _SECTIONS[section]
-            parts[name] = parse_section(section, _TYPES[name], raw)
+            parts[name] = parse_section(section, _TYPES[name], raw=raw)
     parts = {name: parts.get(name) or kind() for name, kind in _TYPES.items()}
     config = CcmConfig(**parts, classes=classes)  # pyright: ignore[reportArgumentType]
     if not config.cloud.auth_url:

@@ -34,7 +34,7 @@ def image() -> None:
 @click.option("--as", "name", help="Name for the image, instead of those in the archive.")
 @_CLOUD
 @_OUTPUT
-def load(file: Path, name: str | None, cloud: str, output: str) -> None:
+def load(file: Path, name: str | None, *, cloud: str, output: str) -> None:
     """Put the images of FILE, as `docker save` or an OCI archive has them, into the registry."""
     wanted = ImageReference.parse(name) if name else None
     registry = _registry(cloud)

@@ -59,7 +59,7 @@ def is_local(name: str, paths: Paths) -> bool:
     return not isinstance(clouds, dict) or name not in clouds
 
 
-def ensure_cluster_base(name: str, paths: Paths, reporter: Reporter, config: LocalCloudConfig | None = None) -> Cloud:
+def ensure_cluster_base(name: str, paths: Paths, *, reporter: Reporter, config: LocalCloudConfig | None = None) -> Cloud:
     """All that a cluster on local cloud ``name`` needs: components, the cloud running, node image and nginx in it.
 
     ``config``: how the cloud is made, where there is none of that name yet. Returns the cloud, logged in to.
@@ -75,7 +75,7 @@ def ensure_cluster_base(name: str, paths: Paths, reporter: Reporter, config: Loc
             return _upload(name, results[node_image.NODE], step)
 
     tasks = [
-        *cloud_tasks(config, paths, reporter, toolchain),
+        *cloud_tasks(config, paths, reporter=reporter, toolchain=toolchain),
         *_toolchain_tasks(toolchain, node_image.COMPONENTS),
         *node_image.tasks(paths, after=(PACKAGES,)),
         node_image.nginx_task(paths, after=(PACKAGES,)),
@@ -112,7 +112,7 @@ def ensure_everything(paths: Paths, reporter: Reporter, *, extra: Sequence[str] 
 
 
 def cloud_tasks(
-    config: LocalCloudConfig, paths: Paths, reporter: Reporter, toolchain: Toolchain, *, use_snapshot: bool = True
+    config: LocalCloudConfig, paths: Paths, *, reporter: Reporter, toolchain: Toolchain, use_snapshot: bool = True
 ) -> list[Task]:
     """The tasks that bring the local cloud up, from nothing if need be; the last is ``CLOUD``."""
     local.require_root()

@@ -123,7 +123,7 @@ class Machines(Protocol):
 
 
 class Tags(Protocol):
-    def add_tags(self, kind: Kind, object_id: str, tags: Sequence[str]) -> None:
+    def add_tags(self, kind: Kind, object_id: str, *, tags: Sequence[str]) -> None:
         """Add tags to an object that exists; tags already there stay. Networks, subnets, routers,
         ports, security groups and floating IPs can be tagged after the fact: a crash may leave them untagged."""
         ...

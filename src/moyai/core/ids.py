@@ -18,6 +18,8 @@ Role = Literal["control-plane", "worker"]
 POOL_KEY = "moyai.pool"
 #: Server metadata: the key that opens the encrypted part of a control plane's user data, until the machine has used it.
 UNSEALING_KEY = "moyai.key"
+#: Description of the bootstrap tokens that moyai makes, by which it knows them from those of other people.
+TOKEN_DESCRIPTION = "moyai: machines of this cluster join with it"
 #: Server metadata: the pod CIDR that the planner gave this node; the cloud controller manager copies it to the Node.
 POD_CIDR_KEY = "moyai.pod-cidr"
 #: Tag of a floating IP that outlives its Service and its cluster.

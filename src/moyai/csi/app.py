@@ -138,7 +138,10 @@ class Driver:
                 ignore_zones=config.storage.ignore_volume_az,
             )
             work = VolumeWork(self._cloud, limit=limit)
-            service("Controller", ControllerService(self._cloud, work, SnapshotWork(self._cloud), links=self._guest.disk_links))
+            service(
+                "Controller",
+                ControllerService(self._cloud, work, snapshots=SnapshotWork(self._cloud), links=self._guest.disk_links),
+            )
             self._missing["cloud"] = "the cloud has not answered yet"
             self._tasks["cloud"] = self._greet
             self.metrics.gauge("moyai_csi_volumes_waited_for", lambda: {(): float(len(self._cloud.volume_poller))})

@@ -38,9 +38,9 @@ def read_csi_config(text: str) -> CsiConfig:
     """Parse the file's text. Raises UsageError that names section, key and what would be right."""
     raw = read_sections(text)
     config = CsiConfig(
-        cloud=parse_section("Global", GlobalConfig, raw.get("Global", {})),
-        storage=parse_section("BlockStorage", BlockStorageConfig, raw.get("BlockStorage", {})),
-        moyai=parse_section("Moyai", DriverConfig, raw.get("Moyai", {})),
+        cloud=parse_section("Global", GlobalConfig, raw=raw.get("Global", {})),
+        storage=parse_section("BlockStorage", BlockStorageConfig, raw=raw.get("BlockStorage", {})),
+        moyai=parse_section("Moyai", DriverConfig, raw=raw.get("Moyai", {})),
     )
     if not 1 <= config.storage.node_volume_attach_limit <= _MOST_VOLUMES:
         raise UsageError(

@@ -84,7 +84,7 @@ def _check(file: str, item: Json) -> None:
             raise UsageError(f"{file}: {kind}: metadata.{field} is no text, should be the object's {field}")
 
 
-def apply(files: Sequence[Path], kubectl: Path, kubeconfig: Path) -> list[str]:
+def apply(files: Sequence[Path], *, kubectl: Path, kubeconfig: Path) -> list[str]:
     """Apply the manifests; returns kubectl's lines (``deployment.apps/web created``)."""
     words: list[str | Path] = [kubectl, "--kubeconfig", kubeconfig, "apply"]
     for file in files:

@@ -64,7 +64,7 @@ class DownReport:
         return {"name": self.name, "uid": self.uid, **counts, "objects": [asdict(line) for line in self.lines]}
 
 
-def target_of(name: str, paths: Paths, cloud: Cloud, uid: str = "") -> tuple[Target, Record | None]:
+def target_of(name: str, paths: Paths, *, cloud: Cloud, uid: str = "") -> tuple[Target, Record | None]:
     """Which cluster is meant: by its record, else by what the cloud holds. UsageError when there is none, or several."""
     record = Record.open(paths, name) if name else None
     if record is not None and uid in ("", record.uid):
@@ -97,19 +97,19 @@ def preview(target: Target, cloud: Cloud) -> Plan:
 def down(
     target: Target,
     record: Record | None,
+    *,
     cloud: Cloud,
     paths: Paths,
     reporter: Reporter,
-    *,
     clock: Clock | None = None,
 ) -> DownReport:
     """Remove the cluster; returns the report. Raises only when the cloud cannot be asked at all."""
     with locked(paths, target.name):
-        return _Down(target, record, cloud, reporter, clock or SystemClock()).run()
+        return _Down(target, record, cloud=cloud, reporter=reporter, clock=clock or SystemClock()).run()
 
 
 class _Down:
-    def __init__(self, target: Target, record: Record | None, cloud: Cloud, reporter: Reporter, clock: Clock) -> None:
+    def __init__(self, target: Target, record: Record | None, *, cloud: Cloud, reporter: Reporter, clock: Clock) -> None:
         self.target = target
         self.record = record
         self.cloud = cloud
@@ -199,7 +199,7 @@ class _Down:
         execute.carry_out(
             plan,
             execute.table(execute.Removing(context)),
-            self.reporter,
+            reporter=self.reporter,
             suffix=f" (again, {number})" if number else "",
             failed=failed,
         )

@@ -15,6 +15,7 @@ from moyai.kube.quick import KubeApi
 from moyai.kube.resources import DAEMON_SETS, DEPLOYMENTS, NODES
 from moyai.lifecycle.host_address import towards
 from moyai.lifecycle.storage_class import reclaim_policy
+from moyai.lifecycle.tokens import token_ids
 from moyai.plan import keys
 from moyai.plan.existing import ROLES
 from moyai.plan.observed import AccountFacts, KubeFacts, KubeNode, Observed, owner
@@ -152,10 +153,11 @@ def kube_facts(api: KubeApi | None) -> KubeFacts | None:
         deployments = map(parse_deployment, api.list(DEPLOYMENTS, namespace="kube-system", timeout=3))
         daemon_sets = map(parse_daemon_set, api.list(DAEMON_SETS, namespace="kube-system", timeout=3))
         policy = reclaim_policy(api)
+        tokens = token_ids(api, timeout=3)
     except MoyaiError:
         return None
     running = frozenset(one.name for one in (*deployments, *daemon_sets) if one.done)
-    return KubeFacts(nodes=tuple(map(_kube_node, nodes)), running=running, reclaim_policy=policy)
+    return KubeFacts(nodes=tuple(map(_kube_node, nodes)), running=running, reclaim_policy=policy, tokens=tokens)
 
 
 def _kube_node(node: Node) -> KubeNode:

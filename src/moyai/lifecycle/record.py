@@ -49,7 +49,7 @@ class Record:
     The file is written whole. Changes of several threads share a write: else the time for N objects would grow with N².
     """
 
-    def __init__(self, folder: Path, data: dict[str, Any], clock: Clock | None = None) -> None:
+    def __init__(self, folder: Path, data: dict[str, Any], *, clock: Clock | None = None) -> None:
         self.folder = folder
         self._data = data
         self._objects = read_objects(data["objects"])
@@ -61,7 +61,7 @@ class Record:
     # ---- opening
 
     @classmethod
-    def open(cls, paths: Paths, name: str, clock: Clock | None = None) -> Record | None:
+    def open(cls, paths: Paths, name: str, *, clock: Clock | None = None) -> Record | None:
         """The record of cluster ``name``, None when there is none."""
         folder = paths.clusters / name
         try:
@@ -73,10 +73,10 @@ class Record:
         known = current(cast("dict[str, Any]", data)) if isinstance(data, dict) else None
         if known is None:
             raise Terminal(f"record {folder / 'record.json'} was written by a later version of moyai, or by something else")
-        return cls(folder, known, clock)
+        return cls(folder, known, clock=clock)
 
     @classmethod
-    def create(cls, paths: Paths, name: str, spec: Mapping[str, Any], clock: Clock | None = None, *, uid: str = "") -> Record:
+    def create(cls, paths: Paths, name: str, *, spec: Mapping[str, Any], clock: Clock | None = None, uid: str = "") -> Record:
         """A new record; without ``uid`` a new one is drawn."""
         clock = clock or SystemClock()
         folder = paths.clusters / name
@@ -93,7 +93,7 @@ class Record:
             "seats": {},
             "objects": [],
         }
-        record = cls(folder, data, clock)
+        record = cls(folder, data, clock=clock)
         record._version += 1
         record._save()
         return record
@@ -151,8 +151,18 @@ class Record:
         """What the planner asks of the past."""
         with self._lock:
             seats = {name: NodeSeat(**seat) for name, seat in self._data["seats"].items()}
+            token_id = self.secret("token").partition(".")[0]
             reached = self.api_address if (self.folder / "kubeconfig").exists() else ""
-            return Recorded(self.name, self.uid, seats, frozenset(self._objects), self.ready, reached, self.token_fresh)
+            return Recorded(
+                self.name,
+                self.uid,
+                seats,
+                frozenset(self._objects),
+                ready=self.ready,
+                api_address=reached,
+                token_fresh=self.token_fresh,
+                token_id=token_id,
+            )
 
     # ---- changing
 
@@ -164,7 +174,7 @@ class Record:
                 self._version += 1
         self._save()
 
-    def made(self, key: Key, object_id: str, name: str = "") -> None:
+    def made(self, key: Key, object_id: str, *, name: str = "") -> None:
         with self._lock:
             entry = self._objects.setdefault(key, {"begun": self._now()})
             entry["id"] = object_id
@@ -235,11 +245,20 @@ class Record:
             kept = {**self.secrets(), "token": token, "token made": self._clock.now().isoformat()}
             write_private(self.folder / "secrets.json", json.dumps(kept, indent=1))
 
+    def forget_token(self) -> None:
+        """Machines that join later need another token."""
+        with self._lock:
+            kept = {name: value for name, value in self.secrets().items() if name not in ("token", "token made")}
+            write_private(self.folder / "secrets.json", json.dumps(kept, indent=1))
+
     @property
     def token_fresh(self) -> bool:
         """Whether the token lives long enough for a machine to boot and join."""
         made = self.secret("token made")
-        return bool(made) and self._clock.now() - datetime.fromisoformat(made) < TOKEN_FRESH
+        if not made:
+            return False
+        # an age below zero: the clock was set back, so that the age is not known
+        return timedelta() <= self._clock.now() - datetime.fromisoformat(made) < TOKEN_FRESH
 
     def secrets(self) -> dict[str, str]:
         """All secrets kept beside the record, in one read."""

@@ -61,19 +61,19 @@ class _Start:
     facts: ClusterFacts
 
 
-def preview(cluster: Cluster, cloud: Cloud, paths: Paths, *, clock: Clock | None = None) -> Plan:
+def preview(cluster: Cluster, cloud: Cloud, *, paths: Paths, clock: Clock | None = None) -> Plan:
     """The plan of ``up``, without doing anything."""
     return _look(cluster, cloud, paths, clock=clock or SystemClock()).plan
 
 
-def up(cluster: Cluster, cloud: Cloud, paths: Paths, reporter: Reporter, *, clock: Clock | None = None) -> UpResult:
+def up(cluster: Cluster, cloud: Cloud, *, paths: Paths, reporter: Reporter, clock: Clock | None = None) -> UpResult:
     """Bring ``cluster`` to its spec. Raises UsageError or Terminal; whatever is half-made then, the next call finishes."""
     clock = clock or SystemClock()
     with locked(paths, cluster.name):
         with reporter.step("look at the cloud"):
             start = _look(cluster, cloud, paths, clock=clock)
         plan, spec = start.plan, dump(cluster)
-        record = start.record or Record.create(paths, cluster.name, spec, clock, uid=start.recorded.uid)
+        record = start.record or Record.create(paths, cluster.name, spec=spec, clock=clock, uid=start.recorded.uid)
         late = _carry_out(start, cloud, record=record, reporter=reporter, clock=clock) if plan else ()
         # last: an interrupted change is seen again by the next run
         record.set_spec(spec)
@@ -94,7 +94,7 @@ def up(cluster: Cluster, cloud: Cloud, paths: Paths, reporter: Reporter, *, cloc
 
 def _look(cluster: Cluster, cloud: Cloud, paths: Paths, *, clock: Clock) -> _Start:
     """Read record, cloud and Kubernetes side by side, and plan."""
-    record = Record.open(paths, cluster.name, clock)
+    record = Record.open(paths, cluster.name, clock=clock)
     recorded = record.recorded() if record else Recorded(cluster.name, new_uid())
     with ThreadPoolExecutor(1, thread_name_prefix="look") as pool:
         kube = pool.submit(observe.kube_facts, open_api(record) if record else None)
@@ -103,7 +103,7 @@ def _look(cluster: Cluster, cloud: Cloud, paths: Paths, *, clock: Clock) -> _Sta
         observed = observe.take(cloud, name=cluster.name, uid=recorded.uid, ask_providers=provider)
         observed = replace(observed, kube=kube.result())
     addons = addons_of(ready=recorded.ready, intended=recorded.intended, capabilities=observed.capabilities)
-    plan = plan_up(cluster, observed, recorded, addons=addons, before=record.spec if record else None)
+    plan = plan_up(cluster, observed, recorded=recorded, addons=addons, before=record.spec if record else None)
     facts = ClusterFacts(
         cluster=cluster,
         uid=recorded.uid,
@@ -122,7 +122,7 @@ def _carry_out(start: _Start, cloud: Cloud, *, record: Record, reporter: Reporte
     # all that machines are told is on disk before the cloud is asked for anything
     authorities = pki.ensure(record.folder / "pki", clock)
     public_key = pki.ensure_ssh_key(record.folder)[1]
-    _ensure_secrets(record)
+    _ensure_secrets(record, token=not start.recorded.ready)
     record.seat({node.name: node.seat for node in plan.nodes})
     for name in plan.vacated:
         record.unseat(name)
@@ -143,14 +143,15 @@ def _carry_out(start: _Start, cloud: Cloud, *, record: Record, reporter: Reporte
         return False
 
     try:
-        execute.carry_out(plan, handlers, reporter, failed=failed)
+        execute.carry_out(plan, handlers, reporter=reporter, failed=failed)
     finally:
         context.abort.set()
     return tuple(context.notes)
 
 
-def _ensure_secrets(record: Record) -> None:
-    if not record.secret("token"):
+def _ensure_secrets(record: Record, *, token: bool) -> None:
+    """``token``: whether the control plane's machine is yet to be told one; later ones are made by a step."""
+    if token and not record.secret("token"):
         record.keep_token(user_data.new_token())
     if not record.secret("key"):
         record.keep_secret("key", secrets.token_urlsafe(32))
@@ -161,7 +162,7 @@ def _secrets(record: Record, authorities: pki.Pki) -> Secrets:
     kept = record.secrets()
     return Secrets(
         pki=authorities,
-        token=kept["token"],
+        token=kept.get("token", ""),
         unsealing_key=kept["key"],
         credentials={key: kept.get(name, "") for key, name in SECRET_NAMES.items()},
     )

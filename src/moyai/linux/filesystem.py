@@ -110,7 +110,7 @@ def grow_unmounted(device: str, kind: str) -> None:
         run(["resize2fs", device], timeout=_LONG)
 
 
-def grow_mounted(device: str, point: str, kind: str) -> None:
+def grow_mounted(device: str, point: str, *, kind: str) -> None:
     """Grow a mounted file system to its device's size. NotPermittedError where the kernel refuses that to us."""
     if kind == XFS:
         run(["xfs_growfs", point], timeout=_LONG)

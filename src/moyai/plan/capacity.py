@@ -55,7 +55,7 @@ def needed(observed: Observed, steps: Iterable[Step]) -> Counter[Kind]:
 
 
 def check_capacity(
-    cluster: Cluster, observed: Observed, steps: Sequence[Step], nodes: Sequence[PlannedNode], *, own_routes: int
+    cluster: Cluster, observed: Observed, *, steps: Sequence[Step], nodes: Sequence[PlannedNode], own_routes: int
 ) -> None:
     """Raises Terminal when the plan cannot fit. ``own_routes``: routes of the router that the pod network takes."""
     spec = cluster.spec

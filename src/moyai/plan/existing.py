@@ -67,7 +67,7 @@ class Existing:
         )
 
 
-def find_existing(cluster: str, observed: Observed, recorded: Recorded, *, nodes: Iterable[str] = ()) -> Existing:
+def find_existing(cluster: str, observed: Observed, *, recorded: Recorded, nodes: Iterable[str] = ()) -> Existing:
     """``nodes``: names of the nodes whose ports count when they are untagged."""
     uid = recorded.uid
     adopt: list[s.Adopt] = []
@@ -118,5 +118,5 @@ def credential_names(cluster: str, uid: str) -> dict[Key, str]:
     """Credential → its name in the cloud."""
     return {
         keys.CONTROLLERS_CREDENTIAL: keys.unique_name(cluster, uid),
-        keys.VOLUMES_CREDENTIAL: keys.unique_name(cluster, uid, "volumes"),
+        keys.VOLUMES_CREDENTIAL: keys.unique_name(cluster, uid, what="volumes"),
     }

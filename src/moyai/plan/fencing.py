@@ -95,7 +95,7 @@ def suspicious(subject: Subject) -> bool:
     return pulse.late and (pulse.leased or subject.ready is not True)
 
 
-def decide(subject: Subject, machine: Evidence | None, policy: Policy) -> Decision:
+def decide(subject: Subject, machine: Evidence | None, *, policy: Policy) -> Decision:
     """``machine`` None: the cloud did not answer (or was not asked, when nothing is suspicious)."""
     pulse = subject.pulse
     again = _BRISK_SECONDS if pulse.silence < _BRISK_UNTIL else _CALM_SECONDS

@@ -45,7 +45,7 @@ def object_name(cluster: str, key: Key) -> str:
     return f"{cluster}-{key.name or key.kind}"
 
 
-def unique_name(cluster: str, uid: str, what: str = "") -> str:
+def unique_name(cluster: str, uid: str, *, what: str = "") -> str:
     """Name of what cannot carry a tag (key pair, credential): it ends with the UID itself."""
     return f"{cluster}-{what}-{uid}" if what else f"{cluster}-{uid}"
 

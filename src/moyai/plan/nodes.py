@@ -37,7 +37,7 @@ class PlannedNode:
         return NodeSeat(self.slot, self.zone)
 
 
-def node_name(cluster: str, pool: str, number: int) -> str:
+def node_name(cluster: str, pool: str, *, number: int) -> str:
     return f"{cluster}-{pool}-{number}"
 
 
@@ -45,7 +45,7 @@ def address_of(node_cidr: IPv4Network, slot: int) -> IPv4Address:
     return node_cidr[FIRST_NODE_NUMBER + slot]
 
 
-def pod_cidr_of(pod_cidr: IPv4Network, prefix: int, slot: int) -> IPv4Network:
+def pod_cidr_of(pod_cidr: IPv4Network, prefix: int, *, slot: int) -> IPv4Network:
     size = 2 ** (32 - prefix)
     return IPv4Network((int(pod_cidr.network_address) + slot * size, prefix))
 
@@ -71,7 +71,7 @@ def wanted_nodes(
     taken |= {slot for address in used_addresses if (slot := slot_of(network.node_cidr, address)) is not None}
 
     def place(role: Role, pool: str, number: int, *, flavor: str, pool_zones: Sequence[str]) -> PlannedNode:
-        name = node_name(cluster.name, pool, number)
+        name = node_name(cluster.name, pool, number=number)
         seat = seats.get(name)
         if seat is None:
             slot = next((n for n in range(network.max_nodes) if n not in taken), None)
@@ -91,7 +91,7 @@ def wanted_nodes(
             zone=seat.zone,
             slot=seat.slot,
             address=str(address_of(network.node_cidr, seat.slot)),
-            pod_cidr=str(pod_cidr_of(network.pod_cidr, network.node_pod_prefix, seat.slot)),
+            pod_cidr=str(pod_cidr_of(network.pod_cidr, network.node_pod_prefix, slot=seat.slot)),
         )
 
     nodes: list[PlannedNode] = []

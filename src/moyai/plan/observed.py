@@ -53,12 +53,14 @@ class KubeNode:
 class KubeFacts:
     """What a cluster's API said. ``running``: names of Deployments and DaemonSets of kube-system that have all their pods.
 
-    ``reclaim_policy``: of the default StorageClass, empty where there is none.
+    ``reclaim_policy``: of the default StorageClass, empty where there is none. ``tokens``: ids of the bootstrap tokens that
+    moyai made and that are valid still.
     """
 
     nodes: tuple[KubeNode, ...] = ()
     running: frozenset[str] = frozenset()
     reclaim_policy: str = ""
+    tokens: frozenset[str] = frozenset()
 
     @cached_property
     def names(self) -> frozenset[str]:
@@ -132,7 +134,7 @@ class Recorded:
 
     ``ready``: the control plane has answered once, so its machine holds the cluster's state. ``api_address``: the address that
     the kubeconfig on disk leads to, empty while there is no kubeconfig. ``token_fresh``: the bootstrap token lives long enough
-    for machines that join now.
+    for machines that join now. ``token_id``: its public half, empty where there is no token.
     """
 
     name: str
@@ -142,6 +144,7 @@ class Recorded:
     ready: bool = False
     api_address: str = ""
     token_fresh: bool = False
+    token_id: str = ""
 
 
 def owner(tagged: Tagged) -> str | None:

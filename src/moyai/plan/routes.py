@@ -52,7 +52,7 @@ def desired_routes(nodes: Iterable[Node], ranges: Iterable[str]) -> dict[Route, 
 
 
 def plan_routes(
-    nodes: Iterable[Node], observed: Iterable[Route], ranges: Iterable[str], *, live_hops: Collection[str] = ()
+    nodes: Iterable[Node], observed: Iterable[Route], *, ranges: Iterable[str], live_hops: Collection[str] = ()
 ) -> RoutePlan:
     """``ranges``: the cluster's pod CIDRs. ``live_hops``: addresses of machines that are there, Node or not: a route to one of
     them stays (the machine is about to join) unless its pod CIDR is another node's.

@@ -15,10 +15,10 @@ class Firewall:
         group = cloud.firewall.create_security_group(name=f"{site.uid}-untagged", tags=[])
         try:
             assert group.tags == ()
-            cloud.tags.add_tags(Kind.SECURITY_GROUP, group.id, [site.tag, "other=1"])
+            cloud.tags.add_tags(Kind.SECURITY_GROUP, group.id, tags=[site.tag, "other=1"])
             found = next(one for one in cloud.firewall.security_groups(tag=site.tag) if one.id == group.id)
             assert found.tags == tuple(sorted([site.tag, "other=1"]))
-            cloud.tags.add_tags(Kind.SECURITY_GROUP, group.id, ["third=1"])
+            cloud.tags.add_tags(Kind.SECURITY_GROUP, group.id, tags=["third=1"])
             assert len(next(one for one in cloud.firewall.security_groups(tag=site.tag) if one.id == group.id).tags) == 3
         finally:
             cloud.firewall.delete_security_group(group.id)

@@ -136,7 +136,7 @@ class FloatingIPs:
                 await self._call(self._cloud.addresses.delete_floating_ip, change.id)
                 self._all.drop(change.id)
             case KeepAddress():
-                await self._call(self._cloud.tags.add_tags, Kind.FLOATING_IP, change.id, [KEEP_TAG])
+                await self._call(self._cloud.tags.add_tags, Kind.FLOATING_IP, change.id, tags=[KEEP_TAG])
                 self._all.forget()
             case CreateAddress():
                 raise AssertionError("created apart, for it alone has a result")

@@ -233,7 +233,9 @@ class Balancers:
             # it carries traffic: a fail-over keeps its address. Most clouds allow that to administrators only
             try:
                 await self._call(self._calls.failover, found.id)
-                report("Warning", "LoadBalancerFailover", f"Load balancer {found.id} is in ERROR, failing it over")
+                report(
+                    "Warning", reason="LoadBalancerFailover", message=f"Load balancer {found.id} is in ERROR, failing it over"
+                )
                 await self.wait(found.id)
             except (Terminal, LoadBalancerFailed) as error:
                 _log.info("fail-over of %s did not help: %s", found.id, error)
@@ -241,8 +243,8 @@ class Balancers:
                 return True
         report(
             "Warning",
-            "LoadBalancerRebuilt",
-            f"Load balancer {found.id} is in ERROR, recreating it; a floating IP stays the same",
+            reason="LoadBalancerRebuilt",
+            message=f"Load balancer {found.id} is in ERROR, recreating it; a floating IP stays the same",
         )
         await self._delete(found)
         return False

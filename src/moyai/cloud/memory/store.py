@@ -147,7 +147,7 @@ class Store:
             if not self.floating_ips.count("address", address):
                 return address
 
-    def give_out(self, subnet_id: str, first: str, last: str) -> None:
+    def give_out(self, subnet_id: str, *, first: str, last: str) -> None:
         """Let a subnet choose addresses from this range."""
         self.pools[subnet_id] = [(ip_address(first), ip_address(last))]
 

@@ -79,7 +79,7 @@ def read_sections(text: str) -> dict[str, dict[str, str | None]]:
     return {section: dict(parser[section]) for section in parser.sections()}
 
 
-def parse_section(section: str, kind: type[T], raw: Mapping[str, str | None]) -> T:
+def parse_section(section: str, kind: type[T], *, raw: Mapping[str, str | None]) -> T:
     """A section's values as the frozen dataclass ``kind``; each field's default says of which type it is."""
     known = {item.name: item.default for item in fields(kind)}  # pyright: ignore[reportArgumentType]
     values: dict[str, Any] = {}

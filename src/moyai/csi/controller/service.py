@@ -46,8 +46,8 @@ class ControllerService:
         self,
         cloud: CloudView,
         volumes: VolumeWork,
-        snapshots: SnapshotWork,
         *,
+        snapshots: SnapshotWork,
         links: Callable[[str], tuple[str, ...]],
     ) -> None:
         self._cloud, self._volumes, self._snapshots, self._links = cloud, volumes, snapshots, links
@@ -185,7 +185,7 @@ class ControllerService:
 
     async def CreateSnapshot(self, request: pb.CreateSnapshotRequest) -> pb.CreateSnapshotResponse:
         name, source = need(request.name, "name"), need(request.source_volume_id, "source volume id")
-        made = await self._snapshots.create(name, source, _passed_on(dict(request.parameters)))
+        made = await self._snapshots.create(name, source, metadata=_passed_on(dict(request.parameters)))
         return pb.CreateSnapshotResponse(snapshot=messages.snapshot(made))
 
     async def DeleteSnapshot(self, request: pb.DeleteSnapshotRequest) -> pb.DeleteSnapshotResponse:

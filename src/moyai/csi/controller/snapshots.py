@@ -18,7 +18,7 @@ class SnapshotWork:
         self._cloud, self._patience = cloud, patience
         self.serial = Serial()
 
-    async def create(self, name: str, volume_id: str, metadata: Mapping[str, str]) -> Snapshot:
+    async def create(self, name: str, volume_id: str, *, metadata: Mapping[str, str]) -> Snapshot:
         """The snapshot, ready or still CREATING (then whoever asked looks again)."""
         return await self.serial.run(f"name/{name}", lambda: self._create(name, volume_id, metadata))
 

@@ -56,7 +56,9 @@ class NodeService:
         if why := wrong(access):
             raise Refused("INVALID_ARGUMENT", why)
         context, published = dict(request.volume_context), dict(request.publish_context)
-        await self._do(volume_id, lambda: self._work.stage(volume_id, staging, access, context, published))
+        await self._do(
+            volume_id, lambda: self._work.stage(volume_id, staging, access=access, context=context, published=published)
+        )
         return pb.NodeStageVolumeResponse()
 
     async def NodeUnstageVolume(self, request: pb.NodeUnstageVolumeRequest) -> pb.NodeUnstageVolumeResponse:
@@ -71,7 +73,7 @@ class NodeService:
         staging = need(request.staging_target_path, "staging target path")
         await self._do(
             volume_id,
-            lambda: self._work.publish(volume_id, staging, target, access, read_only=request.readonly),
+            lambda: self._work.publish(volume_id, staging, target=target, access=access, read_only=request.readonly),
         )
         return pb.NodePublishVolumeResponse()
 
@@ -83,7 +85,7 @@ class NodeService:
     async def NodeExpandVolume(self, request: pb.NodeExpandVolumeRequest) -> pb.NodeExpandVolumeResponse:
         volume_id, path = need(request.volume_id, "volume id"), need(request.volume_path, "volume path")
         staging, required = request.staging_target_path, request.capacity_range.required_bytes
-        size = await self._do(volume_id, lambda: self._work.expand(volume_id, path, staging, required))
+        size = await self._do(volume_id, lambda: self._work.expand(volume_id, path, staging=staging, required=required))
         return pb.NodeExpandVolumeResponse(capacity_bytes=size)
 
     async def NodeGetVolumeStats(self, request: pb.NodeGetVolumeStatsRequest) -> pb.NodeGetVolumeStatsResponse:

@@ -60,7 +60,7 @@ class NodeWork:
     # ---- stage
 
     def stage(
-        self, volume_id: str, staging: str, access: VolumeAccess, context: Mapping[str, str], published: Mapping[str, str]
+        self, volume_id: str, staging: str, *, access: VolumeAccess, context: Mapping[str, str], published: Mapping[str, str]
     ) -> None:
         device = self._wait_for_device(volume_id, published)
         if access.block:
@@ -72,9 +72,9 @@ class NodeWork:
             return
         kind = self._prepare(volume_id, device, access, blank=context.get(BLANK) == "true")
         self._mounts.make_folder(staging)
-        self._mounts.mount(device, staging, kind, _options(kind, access))
+        self._mounts.mount(device, staging, kind=kind, options=_options(kind, access))
         if kind == XFS and not access.read_only:
-            self._filesystems.grow_mounted(device, staging, kind)
+            self._filesystems.grow_mounted(device, staging, kind=kind)
 
     def _prepare(self, volume_id: str, device: str, access: VolumeAccess, *, blank: bool) -> str:
         """A file system that is whole and as large as its device; its kind."""
@@ -111,7 +111,7 @@ class NodeWork:
 
     # ---- publish
 
-    def publish(self, volume_id: str, staging: str, target: str, access: VolumeAccess, *, read_only: bool) -> None:
+    def publish(self, volume_id: str, staging: str, *, target: str, access: VolumeAccess, read_only: bool) -> None:
         device = self._device(volume_id)
         if device is None:
             raise Refused("FAILED_PRECONDITION", f"volume {volume_id} is not attached to this node")
@@ -150,7 +150,7 @@ class NodeWork:
             self._mounts.make_file(note)
             self._mounts.unmount(staging)
         kind = self._prepare(volume_id, device, access, blank=False)
-        self._mounts.mount(device, staging, kind, _options(kind, access))
+        self._mounts.mount(device, staging, kind=kind, options=_options(kind, access))
         self._mounts.remove(note)
 
     def _in_use(self, device: str, staging: str) -> bool:
@@ -170,7 +170,7 @@ class NodeWork:
 
     # ---- grow
 
-    def expand(self, volume_id: str, path: str, staging: str, required: int) -> int:
+    def expand(self, volume_id: str, path: str, *, staging: str, required: int) -> int:
         """Bytes of the device, once its file system fills it."""
         device = self._device(volume_id)
         if device is None or not self._mounts.exists(path):
@@ -184,7 +184,7 @@ class NodeWork:
             raise Refused("NOT_FOUND", f"nothing is mounted at {path}")
         self._same(mounted, device, point)
         try:
-            self._filesystems.grow_mounted(device, point, mounted.fs_type)
+            self._filesystems.grow_mounted(device, point, kind=mounted.fs_type)
         except NotPermitted as error:
             raise Refused(
                 "FAILED_PRECONDITION",

@@ -75,7 +75,7 @@ class Context:
                 made = self._made
                 self._made = replace(made, network_mtu=mtu or made.network_mtu, api_address=api_address or made.api_address)
         if self.record is not None:
-            self.record.made(key, object_id, name)
+            self.record.made(key, object_id, name=name)
 
     def forget(self, key: Key) -> None:
         if self.record is not None:

@@ -12,7 +12,7 @@ from moyai.core.progress import Progress
 from moyai.lifecycle.drain import drain, forget_node
 from moyai.lifecycle.execute.context import Context, Handler
 from moyai.lifecycle.storage_class import set_reclaim_policy
-from moyai.lifecycle.tokens import add_token
+from moyai.lifecycle.tokens import add_token, revoke_tokens
 from moyai.plan import keys
 from moyai.plan import steps as s
 from moyai.plan.rules import API_PORT
@@ -32,6 +32,7 @@ class Inside:
                 s.DrainNode: self._drain,
                 s.DeleteNode: self._delete_node,
                 s.RenewToken: self._token,
+                s.RevokeTokens: self._revoke_tokens,
                 s.DeleteUnsealingKey: self._unsealing_key,
                 s.SetReclaimPolicy: self._reclaim_policy,
             },
@@ -53,8 +54,13 @@ class Inside:
     def _token(self, _step: s.RenewToken, _: Progress) -> None:
         token = user_data.new_token()
         # the cluster first: a token that only the record has would keep machines out
-        add_token(self._context.api(), token, self._context.clock)
+        add_token(self._context.api(), token, clock=self._context.clock)
         self._context.require_record().keep_token(token)
+
+    def _revoke_tokens(self, _step: s.RevokeTokens, _: Progress) -> None:
+        # the record first: machines that join later must not be given a token that the cluster refuses
+        self._context.require_record().forget_token()
+        revoke_tokens(self._context.api())
 
     def _unsealing_key(self, step: s.DeleteUnsealingKey, _: Progress) -> None:
         server_id = self._context.id(keys.server(step.node))

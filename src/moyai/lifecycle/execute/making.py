@@ -207,4 +207,4 @@ class Making:
         self._cloud.machines.start_server(step.server_id)
 
     def _adopt(self, step: s.Adopt, _: Progress) -> None:
-        self._cloud.tags.add_tags(step.key.kind, step.object_id, self._tags)
+        self._cloud.tags.add_tags(step.key.kind, step.object_id, tags=self._tags)

@@ -31,18 +31,24 @@ class Waiting:
 
     def _for_machines(self, step: s.WaitMachines, progress: Progress) -> None:
         context = self._context
-        waits.machines(self._machines, context.uid, step.nodes, clock=context.clock, abort=context.abort, progress=progress)
+        waits.machines(
+            self._machines, context.uid, names=step.nodes, clock=context.clock, abort=context.abort, progress=progress
+        )
 
     def _for_api(self, step: s.WaitApi, progress: Progress) -> None:
         context = self._context
         server_id = context.id(keys.server(step.node))
-        waits.api_answers(context.api(), self._machines, server_id, clock=context.clock, abort=context.abort, progress=progress)
+        waits.api_answers(
+            context.api(), self._machines, server_id=server_id, clock=context.clock, abort=context.abort, progress=progress
+        )
         context.require_record().set_ready()
 
     def _for_nodes(self, step: s.WaitNodes, progress: Progress) -> None:
         context = self._context
         servers = {name: context.id(keys.server(name)) for name in step.nodes}
-        waits.nodes_ready(context.api(), self._machines, servers, clock=context.clock, abort=context.abort, progress=progress)
+        waits.nodes_ready(
+            context.api(), self._machines, servers=servers, clock=context.clock, abort=context.abort, progress=progress
+        )
 
     def _for_addon(self, step: s.WaitAddon, progress: Progress) -> None:
         context = self._context
@@ -50,7 +56,7 @@ class Waiting:
             waits.addons_run(
                 context.api(),
                 step.deployments,
-                step.daemon_sets,
+                daemon_sets=step.daemon_sets,
                 clock=context.clock,
                 abort=context.abort,
                 progress=progress,

@@ -39,8 +39,8 @@ __all__ = ["plan_up", "situation"]
 def situation(
     cluster: Cluster,
     observed: Observed,
-    recorded: Recorded,
     *,
+    recorded: Recorded,
     addons: Iterable[Addon] = (),
     before: Mapping[str, Any] | None = None,
 ) -> Situation:
@@ -49,14 +49,14 @@ def situation(
     refuse_fixed(changes)
     choices = choose(cluster, observed)
     check_capabilities(cluster, observed)
-    refuse_taken_name(cluster, observed, recorded)
+    refuse_taken_name(cluster, observed, recorded=recorded)
     nodes = wanted_nodes(
         cluster,
         zones=observed.zones,
         seats=recorded.seats,
         used_addresses=[ip for port in observed.ports if port.name not in recorded.seats for ip in port.fixed_ips],
     )
-    existing = find_existing(cluster.name, observed, recorded, nodes=[node.name for node in nodes])
+    existing = find_existing(cluster.name, observed, recorded=recorded, nodes=[node.name for node in nodes])
     now = Situation(
         cluster=cluster,
         observed=observed,
@@ -64,7 +64,7 @@ def situation(
         choices=choices,
         nodes=nodes,
         existing=existing,
-        leaving=leaving_nodes(observed, recorded, existing, nodes),
+        leaving=leaving_nodes(observed, recorded, existing=existing, nodes=nodes),
         addons=tuple(addons),
         changes=changes,
     )
@@ -75,8 +75,8 @@ def situation(
 def plan_up(
     cluster: Cluster,
     observed: Observed,
-    recorded: Recorded,
     *,
+    recorded: Recorded,
     addons: Iterable[Addon] = (),
     before: Mapping[str, Any] | None = None,
 ) -> Plan:
@@ -85,7 +85,7 @@ def plan_up(
     ``addons``: those that the cluster has. ``before``: the spec on record, as ``spec.load.dump`` gives it.
     Raises UsageError or Terminal when the cluster cannot be.
     """
-    now = situation(cluster, observed, recorded, addons=addons, before=before)
+    now = situation(cluster, observed, recorded=recorded, addons=addons, before=before)
     endpoint = endpoint_of(tuple(node.name for node in now.control_planes))
     pods = pod_network_of(cluster.spec)
     steps = (
@@ -94,13 +94,13 @@ def plan_up(
         *plan_firewall(now),
         *endpoint.steps(now),
         *plan_credentials(now),
-        *plan_machines(now, endpoint, pods),
+        *plan_machines(now, endpoint, pods=pods),
         *pods.steps(now.nodes, existing=now.existing, leaving=now.leaving),
         *plan_removal(now),
         *plan_reclaim_policy(now),
     )
-    steps = ordered((*steps, *plan_waits(now, steps, endpoint.reachable_by())))
-    check_capacity(cluster, observed, steps, now.nodes, own_routes=pods.routes(now.nodes))
+    steps = ordered((*steps, *plan_waits(now, steps, reachable=endpoint.reachable_by())))
+    check_capacity(cluster, observed, steps=steps, nodes=now.nodes, own_routes=pods.routes(now.nodes))
     notes = (*flavor_notes(now), *capability_notes(cluster, observed), *reach_notes(now))
     return Plan(
         steps=steps,

@@ -14,7 +14,7 @@ from moyai.plan.nodes import PlannedNode
 from moyai.plan.pod_network import PodNetwork
 
 
-def plan_machines(now: Situation, endpoint: Endpoint, pods: PodNetwork) -> Iterator[s.Step]:
+def plan_machines(now: Situation, endpoint: Endpoint, *, pods: PodNetwork) -> Iterator[s.Step]:
     first = now.control_planes[0]
     for node in now.nodes:
         if node.name not in now.existing.ports:

@@ -43,7 +43,7 @@ def capability_notes(cluster: Cluster, observed: Observed) -> Iterator[str]:
             yield f"cloud {cluster.spec.cloud} has no {capability}: {what}"
 
 
-def refuse_taken_name(cluster: Cluster, observed: Observed, recorded: Recorded) -> None:
+def refuse_taken_name(cluster: Cluster, observed: Observed, *, recorded: Recorded) -> None:
     """Raises Terminal when another cluster, or somebody else's network, has the name."""
     if recorded.intended or any(server_owner(server) == recorded.uid for server in observed.servers):
         return

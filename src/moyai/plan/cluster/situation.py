@@ -50,7 +50,13 @@ class Situation:
     @property
     def renews_token(self) -> bool:
         """Whether machines join a control plane that exists, whose bootstrap token may end before they have joined."""
-        return self.lives(self.control_planes[0].name) and bool(self.missing) and not self.recorded.token_fresh
+        return self.lives(self.control_planes[0].name) and bool(self.missing) and not self._token_joins
+
+    @property
+    def _token_joins(self) -> bool:
+        """Whether the token on record lets machines join. What the cluster has counts more than the record and the clock."""
+        kube, past = self.observed.kube, self.recorded
+        return past.token_fresh and (kube is None or not past.ready or past.token_id in kube.tokens)
 
     @cached_property
     def stale_nodes(self) -> frozenset[str]:
@@ -63,7 +69,9 @@ class Situation:
         return server is not None and not server.power.broken
 
 
-def leaving_nodes(observed: Observed, recorded: Recorded, existing: Existing, nodes: Iterable[PlannedNode]) -> tuple[str, ...]:
+def leaving_nodes(
+    observed: Observed, recorded: Recorded, *, existing: Existing, nodes: Iterable[PlannedNode]
+) -> tuple[str, ...]:
     """Names of nodes that exist, in whatever part, and are not among ``nodes``; the youngest first."""
     ports = {port.name for port in observed.ports if owns(recorded.uid, port) and port.use.deletable}
     seated = {name for name in recorded.seats if name in observed.kube_nodes}

@@ -15,6 +15,8 @@ from moyai.plan.nodes import PlannedNode
 from moyai.plan.routes import within
 from moyai.spec.model import NetworkSpec
 
+METADATA_SERVICE = "169.254.169.254"
+
 
 @dataclass(frozen=True)
 class RoutedPods:
@@ -50,13 +52,19 @@ class RoutedPods:
 
 
 def masquerade(network: NetworkSpec) -> str:
-    """The nftables table that hides pods behind their node's address for what leaves the cluster, and only for that."""
+    """The nftables table for what pods send. It leaves the cluster with their node's address, and only then. It never reaches
+    the cloud's metadata service, which would give a pod the user data of its node.
+    """
     inside = f"{{ {network.pod_cidr}, {network.node_cidr}, {network.service_cidr} }}"
     return (
         "table ip moyai\ndelete table ip moyai\ntable ip moyai {\n"
         "  chain postrouting {\n"
         "    type nat hook postrouting priority srcnat; policy accept;\n"
         f"    ip saddr {network.pod_cidr} ip daddr != {inside} counter masquerade\n"
+        "  }\n"
+        "  chain forward {\n"
+        "    type filter hook forward priority filter; policy accept;\n"
+        f"    ip saddr {network.pod_cidr} ip daddr {METADATA_SERVICE} counter reject with icmp type admin-prohibited\n"
         "  }\n}\n"
     )
 
