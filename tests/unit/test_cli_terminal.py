@@ -65,7 +65,7 @@ def test_progress(live: bool) -> None:
     clock = FakeClock()
     if live:
         console = Console(file=out, width=200, force_terminal=False)
-        shown = display.LiveDisplay(HOSTILE, console, clock)
+        shown = display.LiveDisplay(HOSTILE, console, clock=clock)
         handle = shown.handle
     else:
         shown, console, handle = None, None, display.PlainDisplay(out, clock).handle

@@ -53,12 +53,16 @@ def _check_pool(number: int, pool: NodePool, size_with: Callable[[NodePool], int
     size = size_with(pool)
     if size <= LIMIT - _SLACK:
         return
-    labels = size - size_with(pool.model_copy(update={"labels": {}}))
-    taints = size - size_with(pool.model_copy(update={"taints": []}))
-    field = "labels" if labels >= taints else "taints"
+    takes = {
+        field: size - size_with(pool.model_copy(update={field: type(given)()}))
+        for field, given in (("labels", pool.labels), ("taints", pool.taints))
+        if given
+    }
+    parts = [f"{len(getattr(pool, field))} {field} take {taken}" for field, taken in takes.items()]
+    field = max(takes, key=lambda one: takes[one])
     raise UsageError(
         f"spec.nodePools[{number}].{field}: user data of this pool's nodes would have {size} bytes, clouds take {LIMIT} "
-        f"({len(pool.labels)} labels take {labels}, {len(pool.taints)} taints {taints})",
+        f"({', '.join(parts)})",
         hint=f"should be fewer or shorter {field}",
     )
 

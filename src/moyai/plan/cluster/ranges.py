@@ -58,10 +58,9 @@ def reach_notes(now: Situation) -> Iterator[str]:
 def _foreign(now: Situation) -> Iterator[tuple[IPv4Network, str]]:
     """(addresses, whose they are) of the cloud that the cluster's machines must reach."""
     outside = {network.id: network.name for network in (now.choices.external_network, now.choices.floating_network)}
-    for subnet in now.observed.subnets:
-        with suppress(ValueError):
-            if subnet.network_id in outside:
-                yield IPv4Network(subnet.cidr), f"a subnet of network {outside[subnet.network_id]}"
+    for identity, name in outside.items():
+        for cidr in _subnets(now, identity):
+            yield cidr, f"a subnet of network {name}"
     for floating_ip in now.observed.floating_ips:
         with suppress(ValueError):
             if floating_ip.network_id in outside:
@@ -84,7 +83,13 @@ def _host(url: str) -> str:
 
 def _is_translated(now: Situation, network_id: str, address: IPv4Address) -> bool:
     """Whether the cloud certainly sees another address: a private one does not get to a public network, nor the other way."""
-    subnets = [subnet for subnet in now.observed.subnets if subnet.network_id == network_id]
-    with suppress(ValueError):
-        return bool(subnets) and all(IPv4Network(subnet.cidr).is_private != address.is_private for subnet in subnets)
-    return False
+    ranges = tuple(_subnets(now, network_id))
+    return bool(ranges) and all(cidr.is_private != address.is_private for cidr in ranges)
+
+
+def _subnets(now: Situation, network_id: str) -> Iterator[IPv4Network]:
+    for subnet in now.observed.subnets:
+        if subnet.network_id == network_id:
+            # a subnet may be of IPv6
+            with suppress(ValueError):
+                yield IPv4Network(subnet.cidr)
