@@ -60,7 +60,7 @@ def _nodes(share: Path) -> dict[str, Any]:
         source="tests/host",
     )
     keys = pki.ensure(share / "pki", SystemClock())
-    nodes = wanted_nodes(cluster, zones=["az1"], seats={})
+    nodes = wanted_nodes(cluster, zones=["az1"], allocations={})
     token, key = user_data.new_token(), secrets.token_urlsafe(32)
     names = references.load()
     tags = {name: names.tag(name) for name in ("etcd", "coredns")}

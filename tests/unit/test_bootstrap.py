@@ -29,7 +29,7 @@ from moyai.plan.pod_network.routes import masquerade
 from moyai.spec.load import parse
 
 CLUSTER = parse("spec: {nodePools: [{labels: {tier: web}, taints: [{key: a, value: b, effect: NoSchedule}]}]}")
-NODES = wanted_nodes(CLUSTER, zones=("az1",), seats={})
+NODES = wanted_nodes(CLUSTER, zones=("az1",), allocations={})
 TOKEN = "abcdef.0123456789abcdef"
 
 

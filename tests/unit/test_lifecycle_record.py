@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +14,7 @@ from moyai.core.keys import Key, Kind
 from moyai.core.paths import Paths
 from moyai.lifecycle import record as module
 from moyai.lifecycle.record import Record
+from moyai.plan.observed import NodeAllocation
 from moyai.spec.load import dump, parse
 
 
@@ -37,6 +39,18 @@ def test_a_change_is_on_disk_when_its_call_returns(tmp_path: Path) -> None:
     assert on_disk(paths).objects[key].id == "id-1"
     record.forget(key)
     assert key not in on_disk(paths).objects
+
+
+def test_allocations_keep_their_form_on_disk(tmp_path: Path) -> None:
+    paths, record = made(tmp_path)
+    record.allocate({"demo-workers-0": NodeAllocation(1, "az1"), "demo-workers-1": NodeAllocation(2, "az2")})
+    file = record.folder / "record.json"
+    assert json.loads(file.read_text())["seats"] == {
+        "demo-workers-0": {"slot": 1, "zone": "az1"},
+        "demo-workers-1": {"slot": 2, "zone": "az2"},
+    }
+    record.release("demo-workers-0")
+    assert on_disk(paths).recorded().allocations == {"demo-workers-1": NodeAllocation(2, "az2")}
 
 
 def test_changes_of_many_threads_share_writes_and_none_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -123,9 +123,9 @@ def _carry_out(start: _Start, cloud: Cloud, *, record: Record, reporter: Reporte
     authorities = pki.ensure(record.folder / "pki", clock)
     public_key = pki.ensure_ssh_key(record.folder)[1]
     _ensure_secrets(record, token=not start.recorded.ready)
-    record.seat({node.name: node.seat for node in plan.nodes})
-    for name in plan.vacated:
-        record.unseat(name)
+    record.allocate({node.name: node.allocation for node in plan.nodes})
+    for name in plan.released:
+        record.release(name)
 
     def render(step: s.CreateServer, made: Made) -> ServerContent:
         return server_content(step, start.facts, made=made, secrets=_secrets(record, authorities))

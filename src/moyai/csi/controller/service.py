@@ -104,7 +104,7 @@ class ControllerService:
         need(request.volume_id, "volume id")
         if not request.volume_capabilities:
             raise Refused("INVALID_ARGUMENT", "no volume capability given")
-        volume = await self._there(request.volume_id)
+        volume = await self._require_volume(request.volume_id)
         for capability in request.volume_capabilities:
             access = messages.access(capability)
             why = wrong(access)
@@ -134,7 +134,7 @@ class ControllerService:
         )
 
     async def ControllerGetVolume(self, request: pb.ControllerGetVolumeRequest) -> pb.ControllerGetVolumeResponse:
-        volume = await self._there(need(request.volume_id, "volume id"))
+        volume = await self._require_volume(need(request.volume_id, "volume id"))
         zones = await self._cloud.zones.get()
         return pb.ControllerGetVolumeResponse(
             volume=messages.volume(volume, zones.for_volumes(volume.zone)),
@@ -162,7 +162,7 @@ class ControllerService:
             if not reach or (wanted and wanted not in reach):
                 return pb.GetCapacityResponse(available_capacity=0)
         quotas = {one.name: one for one in await self._cloud.call(self._cloud.disks.quotas)}
-        left = _left(quotas.get("gigabytes")) if _left(quotas.get("volumes")) else 0
+        left = _remaining(quotas.get("gigabytes")) if _remaining(quotas.get("volumes")) else 0
         return pb.GetCapacityResponse(available_capacity=left * GIB)
 
     # ---- health
@@ -170,7 +170,7 @@ class ControllerService:
     async def ControllerGetVolumeHealth(
         self, request: pb.ControllerGetVolumeHealthRequest
     ) -> pb.ControllerGetVolumeHealthResponse:
-        volume = await self._there(need(request.volume_id, "volume id"))
+        volume = await self._require_volume(need(request.volume_id, "volume id"))
         return pb.ControllerGetVolumeHealthResponse(volume_health=_health(volume))
 
     async def ControllerListVolumeHealth(
@@ -211,7 +211,7 @@ class ControllerService:
 
     # ---- helpers
 
-    async def _there(self, volume_id: str) -> Volume:
+    async def _require_volume(self, volume_id: str) -> Volume:
         try:
             return await self._cloud.call(self._cloud.disks.volume, volume_id)
         except NotFound as error:
@@ -221,8 +221,8 @@ class ControllerService:
         paging.page((), str, token=token, most=most)  # before the cloud is asked
         listed = await self._cloud.all_volumes.fresh()
         # what is on its way out or never came is no volume to anybody
-        alive = [one for one in listed if one.state not in (DiskState.DELETING, DiskState.CREATING)]
-        return paging.page(alive, lambda one: one.id, token=token, most=most)
+        listable = [one for one in listed if one.state not in (DiskState.DELETING, DiskState.CREATING)]
+        return paging.page(listable, lambda one: one.id, token=token, most=most)
 
 
 def _passed_on(parameters: Mapping[str, str]) -> dict[str, str]:
@@ -230,7 +230,7 @@ def _passed_on(parameters: Mapping[str, str]) -> dict[str, str]:
     return {name: parameters[key][:255] for key, name in PASSED_ON.items() if key in parameters}
 
 
-def _left(quota: Quota | None) -> int:
+def _remaining(quota: Quota | None) -> int:
     if quota is None or quota.limit < 0:
         return _NO_LIMIT
     return max(0, quota.limit - quota.used)

@@ -193,14 +193,14 @@ class VolumeWork:
             return
         if self._cloud.is_others(volume.metadata):
             raise Refused("FAILED_PRECONDITION", f"volume {volume_id} belongs to another cluster and is not deleted")
-        if why := decide.keep_because_of(volume, ()):
+        if why := decide.deletion_refusal(volume, ()):
             raise why
         if volume.state is not DiskState.DELETING:
             try:
                 await self._cloud.call(self._cloud.disks.delete_volume, volume_id)
             except (Terminal, Conflict) as error:
                 snapshots = await self._cloud.call(self._cloud.disks.snapshots, volume_id=volume_id)
-                raise (decide.keep_because_of(volume, snapshots) or refusal(error)) from error
+                raise (decide.deletion_refusal(volume, snapshots) or refusal(error)) from error
         await self._wait(volume_id, decide.deleted, f"volume {volume_id} to go")
 
     # ---- attach, detach
@@ -213,13 +213,13 @@ class VolumeWork:
             volume, server = await asyncio.gather(self._look(volume_id), self._cloud.machine(server_id))
         except NotFound as error:
             raise Refused("NOT_FOUND", f"volume {volume_id} or machine {server_id} is not there: {error}") from error
-        step = decide.attach(volume, server, coming=self._coming(server_id), limit=self._limit)
+        step = decide.attach(volume, server, attaching=self._attaching_to(server_id), limit=self._limit)
         if step == "wait":
             settled = await self._wait(volume_id, decide.settled, f"volume {volume_id} to settle")
             if settled == "gone":
                 raise Refused("NOT_FOUND", f"volume {volume_id} is gone")
             volume = settled
-            step = decide.attach(volume, server, coming=self._coming(server_id), limit=self._limit)
+            step = decide.attach(volume, server, attaching=self._attaching_to(server_id), limit=self._limit)
         if step == "done":
             return volume
         # decided and noted without a pause in between, so that no two calls decide on the same state
@@ -235,7 +235,7 @@ class VolumeWork:
             raise Refused("INTERNAL", f"the cloud did not attach volume {volume_id} to machine {server.name} ({server.status})")
         return volume
 
-    def _coming(self, server_id: str) -> set[str]:
+    def _attaching_to(self, server_id: str) -> set[str]:
         return {volume for volume, server in self._attaching.items() if server == server_id}
 
     async def _ask_to_attach(self, volume_id: str, server_id: str) -> None:
@@ -277,7 +277,7 @@ class VolumeWork:
     async def _take_off(self, volume: Volume, server_id: str, asked: set[str]) -> None:
         """Ask for the end of the attachments to the machine (empty: to any); ``asked``: machines that were asked before."""
         for one in [one for one in volume.attachments if server_id in ("", one.server_id)]:
-            if one.server_id in asked and await self._vanished(one.server_id):
+            if one.server_id in asked and await self._server_gone(one.server_id):
                 # the machine went without giving the volume back
                 await self._cloud.call(self._cloud.disks.forget_attachment, one.id)
             else:
@@ -291,7 +291,7 @@ class VolumeWork:
             # a machine that is being started, stopped or deleted refuses for a moment; what the next look shows decides
             _log.info("detaching volume %s from %s: %s", volume_id, server_id, error)
 
-    async def _vanished(self, server_id: str) -> bool:
+    async def _server_gone(self, server_id: str) -> bool:
         try:
             server = await self._cloud.call(self._cloud.machines.server, server_id)
         except NotFound:

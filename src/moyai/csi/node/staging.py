@@ -107,7 +107,7 @@ class NodeWork:
 
     def unstage(self, staging: str) -> None:
         self._mounts.unmount(staging)
-        self._mounts.remove(_note(staging))
+        self._mounts.remove(_marker(staging))
 
     # ---- publish
 
@@ -127,7 +127,7 @@ class NodeWork:
         staged = self._mounts.at(staging)
         if staged is not None:
             self._same(staged, device, staging)
-        elif not self._mounts.exists(_note(staging)):
+        elif not self._mounts.exists(_marker(staging)):
             raise Refused("FAILED_PRECONDITION", f"volume {volume_id} is not staged at {staging}")
         if mounted := self._mounts.at(target):
             self._same(mounted, device, target)
@@ -140,18 +140,18 @@ class NodeWork:
         self._mounts.bind(staging, target, read_only=read_only)
 
     def _grow_between_pods(self, volume_id: str, device: str, staging: str, access: VolumeAccess) -> None:
-        """Grow an ext4 that is staged and that no pod uses. A note beside it lets a try after a crash mount it again."""
-        note, staged = _note(staging), self._mounts.at(staging)
+        """Grow an ext4 that is staged and that no pod uses. A marker beside it lets a try after a crash mount it again."""
+        marker, staged = _marker(staging), self._mounts.at(staging)
         if staged is not None:
             wants = staged.fs_type == EXT4 and not staged.read_only and not self._in_use(device, staging)
             if not (wants and self._filesystems.wants_to_grow(device, EXT4)):
-                self._mounts.remove(note)
+                self._mounts.remove(marker)
                 return
-            self._mounts.make_file(note)
+            self._mounts.make_file(marker)
             self._mounts.unmount(staging)
         kind = self._prepare(volume_id, device, access, blank=False)
         self._mounts.mount(device, staging, kind=kind, options=_options(kind, access))
-        self._mounts.remove(note)
+        self._mounts.remove(marker)
 
     def _in_use(self, device: str, staging: str) -> bool:
         number = self._devices.number(device)
@@ -246,10 +246,10 @@ class NodeWork:
     # ---- devices
 
     def _device(self, volume_id: str, published: Mapping[str, str] | None = None) -> str | None:
-        told = (published or {}).get(DEVICE_PATH, "")
+        named = (published or {}).get(DEVICE_PATH, "")
         links = self._links(volume_id)
-        # another driver's controller may tell a place of its own; a bare /dev/vdX is the cloud's guess and may be another disk
-        return self._devices.find([*links, *([told] if told.startswith("/dev/disk/") and told not in links else [])])
+        # another driver's controller may name a path of its own; a bare /dev/vdX is the cloud's guess and may be another disk
+        return self._devices.find([*links, *([named] if named.startswith("/dev/disk/") and named not in links else [])])
 
     def _wait_for_device(self, volume_id: str, published: Mapping[str, str]) -> str:
         def late(_: NotYet) -> Refused:
@@ -269,7 +269,7 @@ class NodeWork:
             raise Refused("INTERNAL", f"at {path} another disk is mounted ({mounted.source})")
 
 
-def _note(staging: str) -> str:
+def _marker(staging: str) -> str:
     """Beside the place, not in it: a kubelet removes the place, which then must be empty."""
     return f"{staging}.growing"
 

@@ -1,4 +1,7 @@
-"""Mode ``routes``: the cloud's router has a route for each node's pod range, so that nothing is encapsulated."""
+"""Mode ``routes``: the cloud's router has a route for each node's pod range, so that nothing is encapsulated.
+
+These are the routes that `up` makes. While the cluster runs, the route controller keeps them by ``plan.route_table``.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from moyai.plan import keys
 from moyai.plan import steps as s
 from moyai.plan.existing import Existing
 from moyai.plan.nodes import PlannedNode
-from moyai.plan.routes import within
+from moyai.plan.route_table import within
 from moyai.spec.model import NetworkSpec
 
 METADATA_SERVICE = "169.254.169.254"
