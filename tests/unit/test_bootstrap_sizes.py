@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import re
 import string
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,11 @@ def _pool(labels: int = 0, taints: int = 0) -> Cluster:
     ],
 )
 def test_a_pool_whose_labels_or_taints_do_not_fit(world: World, labels: int, taints: int, field: str, takes: str) -> None:
-    for call in (lambda one: building.preview(one, world.cloud, paths=world.paths), world.up):
+    def preview(cluster: Cluster) -> object:
+        return building.preview(cluster, world.cloud, paths=world.paths)
+
+    calls: tuple[Callable[[Cluster], object], ...] = (preview, world.up)
+    for call in calls:
         with pytest.raises(UsageError) as caught:
             call(_pool(labels, taints))
         message = str(caught.value)

@@ -71,7 +71,7 @@ def test_progress(live: bool) -> None:
         shown, console, handle = None, None, display.PlainDisplay(out, clock).handle
     handle(Event("started", f"step {HOSTILE}", HOSTILE))
     handle(Event("note", "", f"note {HOSTILE}"))
-    with pytest.raises(ValueError, match="x"), Reporter(handle, clock).step("x"):
+    with pytest.raises(ValueError, match="x"), Reporter(handle, clock=clock).step("x"):
         raise ValueError(f"x {HOSTILE}")
     if shown and console:
         console.print(shown.render())

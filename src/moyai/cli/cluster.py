@@ -47,7 +47,9 @@ CLUSTER_VARIABLE = "MOYAI_CLUSTER"
 @click.option("--dry-run", is_flag=True, help="Show what would be done, and do nothing.")
 @_OUTPUT
 def up(spec: Path | None, dry_run: bool, *, output: str) -> None:
-    """Build the cluster of SPEC (a file, or a folder with cluster.yaml and manifests), or bring it to its spec.
+    """Build the cluster of SPEC (a file, - for standard input, or a folder with cluster.yaml and manifests).
+
+    A cluster that exists is brought to its spec.
 
     Without SPEC: one control plane and two workers, called quickstart, on the local cloud.
     """

@@ -15,7 +15,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol, cast
+from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
 from moyai.core.errors import MoyaiError, NotFound, Retriable, Terminal, UsageError
 from moyai.core.reading import read_mapping
@@ -271,7 +271,8 @@ def _configuration(kubeconfig: Path | None) -> SingleConfig:
 
     try:
         if kubeconfig:
-            found = KubeConfig.from_dict(read_mapping(kubeconfig, should="a kubeconfig"), fname=kubeconfig)
+            content = read_mapping(kubeconfig, should="a kubeconfig")
+            found = cast("KubeConfig", cast("Any", KubeConfig).from_dict(content, fname=kubeconfig))
         else:
             found = KubeConfig.from_service_account()
         chosen = found.get()

@@ -56,7 +56,7 @@ def load(path: Path | None) -> LoadedSpec:
     except OSError as error:
         raise UsageError(f"{file}: cannot be read ({error.strerror})") from None
     text = read_text(file, limit=MAX_SIZE, should="a cluster spec")
-    source = "standard input" if file == STANDARD_INPUT else file.name
+    source = "standard input" if file == STANDARD_INPUT else file.name if file.is_file() else str(file)
     return LoadedSpec(parse(text, source=source), file, manifests)
 
 
