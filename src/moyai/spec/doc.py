@@ -21,9 +21,9 @@ _HEAD = """\
 
 # The cluster spec
 
-`moyai up SPEC` reads a YAML file, standard input (`-`), or a folder with `cluster.yaml` (and manifests that are applied when the
-cluster is up). Every field has a default, so an empty spec is a whole cluster; a field that is not in these tables is refused. A wrong value is
-one line on standard error, exit code 2, and nothing is changed:
+`moyai up SPEC` reads a YAML file, standard input (`-`), or a folder with `cluster.yaml` (and manifests that are applied when
+the cluster is up). Every field has a default, so an empty spec is a whole cluster; a field that is not in these tables is
+refused. A wrong value is one line on standard error, exit code 2, and nothing is changed:
 
     cluster.yaml: spec.nodePools[0].replicas: -1, should be at least 0
 
