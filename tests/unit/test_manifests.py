@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from moyai.core.errors import UsageError
@@ -68,6 +68,9 @@ def test_odd_scalars_are_no_accident(tmp_path: Path, text: str) -> None:
         _read(tmp_path, text)
 
 
+@example(b"apiVersion: v1\nkind: Service\nmetadata: [a]")
+@example(b"!!bool zz")
+@example(b"a: 9" + b"9" * 6000)
 @given(st.binary(max_size=60) | st.text("[]{}:,&*!|>-? \n'\"apiVersionkdmt", max_size=80).map(str.encode))
 def test_any_bytes_are_read_or_refused(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
     said = ""

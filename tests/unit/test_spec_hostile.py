@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
@@ -150,7 +150,7 @@ def test_a_large_spec_is_answered_soon(kind: str) -> None:
     assert said.isprintable()
     assert len(said) < 500
     # some 2 s on the slowest machine that tests run on; what is quadratic takes minutes
-    assert time.process_time() - start < 15
+    assert time.process_time() - start < 8
 
 
 def test_the_spec_of_a_cluster_that_exists_need_not_keep_younger_rules() -> None:
@@ -199,6 +199,11 @@ VALUES: st.SearchStrategy[Any] = st.recursive(
 
 
 @given(st.binary(max_size=80) | YAML_LIKE)
+@example(b"spec: !!bool zz")
+@example(b"spec: 0x" + b"f" * 6000)
+@example(b'"\\e[2J": 1')
+@example(b"a: 2001-99-99")
+@example(b"=: 1")
 def test_any_bytes_are_a_spec_or_one_line(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
     file = tmp_path_factory.getbasetemp() / "any.yaml"
     file.write_bytes(content)
