@@ -1,4 +1,4 @@
-"""What the guest is told: two machines, with the very user data that ``moyai up`` gives a control plane and a worker."""
+"""The guest's task: two machines, with the user data that ``moyai up`` gives to a control plane and to a worker."""
 
 from __future__ import annotations
 

@@ -17,6 +17,7 @@ from moyai.kube.resources import EVENTS, NODES, SERVICES
 from moyai.runtime.controllers import ControllerSet, cache
 from moyai.runtime.metrics import Metrics
 from tests.fakes.kubernetes import Kubernetes
+from tests.fakes.running import running
 from tests.unit.ccm_world import node_object, service_object
 
 pytestmark = pytest.mark.virtual_time
@@ -81,14 +82,9 @@ class Stage:
         parts = ControllerSet(
             metrics=self.metrics, caches=[services, nodes], parts=[controller.part()], tasks={"events": events.run}
         )
-        stop = asyncio.Event()
-        running = asyncio.create_task(parts.run(stop))
-        try:
+        async with running(parts):
             await asyncio.sleep(1)
             yield
-        finally:
-            stop.set()
-            assert await running
 
     def service(self, name: str) -> Service:
         return parse_service(self.kube.find(SERVICES, name, "default"))

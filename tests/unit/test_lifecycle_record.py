@@ -1,4 +1,4 @@
-"""The record on disk: every change is there when its call returns, and many at once do not write one after the other."""
+"""The record on disk: every change is on disk when its call returns, and changes at the same time share one write."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_changes_of_many_threads_share_writes_and_none_is_lost(tmp_path: Path, m
 
     def slow(file: Path, content: str) -> None:
         writes.append(file.name)
-        while len(record.objects) < len(keys):  # whoever writes next finds the changes of all
+        while len(record.objects) < len(keys):  # the next writer finds all changes
             os.sched_yield()
         write(file, content)
 

@@ -1,4 +1,4 @@
-"""Who is fenced and who is not: every combination of what the cloud says and what Kubernetes sees of its lease."""
+"""Which nodes are fenced: every combination of the cloud's answer and the node's silence."""
 
 from __future__ import annotations
 

@@ -190,7 +190,7 @@ class Driver:
         attempt = 0
         while True:
             try:
-                known = await self._cloud.zones.get()
+                known = await self._cloud.zone_map()
                 break
             except MoyaiError as error:
                 self._missing["cloud"] = f"the cloud does not answer: {error}"

@@ -33,7 +33,7 @@ from moyai.plan.floating_ips import (
 from moyai.plan.load_balancer.names import service_address_description, service_of_address
 from moyai.plan.load_balancer.settings import LoadBalancerSettings
 from moyai.runtime.calls import CloudCalls
-from moyai.runtime.listing import RecentList
+from moyai.runtime.shared_reads import RecentList
 
 #: How old the shared list may be. Only what somebody else did since then is not in it.
 _RECENT_SECONDS = 10.0

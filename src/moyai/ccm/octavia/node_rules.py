@@ -19,7 +19,7 @@ from moyai.plan.load_balancer.settings import LoadBalancerSettings
 from moyai.plan.node_ports import desired_rules, plan_rules, rule_description, service_of_rule
 from moyai.runtime.calls import CloudCalls
 from moyai.runtime.concurrency import side_by_side
-from moyai.runtime.listing import RecentList
+from moyai.runtime.shared_reads import RecentList
 
 #: How old the shared list may be. Only what somebody else did since then is not in it.
 _RECENT_SECONDS = 10.0

@@ -29,13 +29,13 @@ _TRANSIENT = frozenset({DiskState.CREATING, DiskState.ATTACHING, DiskState.DETAC
 
 
 def oldest(found: Sequence[Volume]) -> Volume | None:
-    """Of several volumes of one name the first made, always the same one; one that is being deleted counts for nothing."""
+    """The oldest of several volumes of one name, so that every call chooses the same one. Volumes in deletion do not count."""
     alive = [one for one in found if one.state is not DiskState.DELETING]
     return min(alive, key=lambda one: (one.created, one.id), default=None)
 
 
 def adopt(volume: Volume, *, size: Range, type_name: str, snapshot_id: str, source_volume_id: str) -> None:
-    """ALREADY_EXISTS where the volume that has the name is another one than what is asked for."""
+    """Raise ALREADY_EXISTS if the volume of this name differs from the requested volume."""
     why = ""
     if not size.holds(volume.size_gb):
         why = f"{volume.size_gb} GiB"

@@ -121,7 +121,7 @@ class ControllerService:
 
     async def ListVolumes(self, request: pb.ListVolumesRequest) -> pb.ListVolumesResponse:
         shown, following = await self._page(request.starting_token, request.max_entries)
-        zones = await self._cloud.zones.get()
+        zones = await self._cloud.zone_map()
         return pb.ListVolumesResponse(
             entries=[
                 pb.ListVolumesResponse.Entry(
@@ -135,7 +135,7 @@ class ControllerService:
 
     async def ControllerGetVolume(self, request: pb.ControllerGetVolumeRequest) -> pb.ControllerGetVolumeResponse:
         volume = await self._require_volume(need(request.volume_id, "volume id"))
-        zones = await self._cloud.zones.get()
+        zones = await self._cloud.zone_map()
         return pb.ControllerGetVolumeResponse(
             volume=messages.volume(volume, zones.for_volumes(volume.zone)),
             status=pb.ControllerGetVolumeResponse.VolumeStatus(published_node_ids=volume.attached_server_ids),
@@ -151,13 +151,13 @@ class ControllerService:
         return pb.ControllerExpandVolumeResponse(capacity_bytes=volume.size_gb * GIB, node_expansion_required=not block)
 
     async def GetCapacity(self, request: pb.GetCapacityRequest) -> pb.GetCapacityResponse:
-        """What the project's quota leaves: how much disk the cloud has, it tells its administrators only."""
+        """The rest of the project's quota. The cloud reports the capacity of its disks to administrators only."""
         for capability in request.volume_capabilities:
             if wrong(messages.access(capability)):
                 return pb.GetCapacityResponse(available_capacity=0)
         topology = request.accessible_topology
         if request.HasField("accessible_topology") and (zones := messages.machine_zones([topology])):
-            reach = (await self._cloud.zones.get()).for_machines(zones[0])
+            reach = (await self._cloud.zone_map()).for_machines(zones[0])
             wanted = request.parameters.get(AVAILABILITY, "")
             if not reach or (wanted and wanted not in reach):
                 return pb.GetCapacityResponse(available_capacity=0)
@@ -176,7 +176,7 @@ class ControllerService:
     async def ControllerListVolumeHealth(
         self, request: pb.ControllerListVolumeHealthRequest
     ) -> pb.ControllerListVolumeHealthResponse:
-        listed = await self._cloud.own_volumes.fresh()
+        listed = await self._cloud.own_volumes()
         broken = [one for one in listed if _health(one).health_statuses]
         shown, following = paging.page(broken, lambda one: one.id, token=request.starting_token, most=request.max_entries)
         return pb.ControllerListVolumeHealthResponse(entries=[_health(one) for one in shown], next_token=following)
@@ -219,10 +219,10 @@ class ControllerService:
 
     async def _page(self, token: str, most: int) -> tuple[list[Volume], str]:
         paging.page((), str, token=token, most=most)  # before the cloud is asked
-        listed = await self._cloud.all_volumes.fresh()
-        # what is on its way out or never came is no volume to anybody
-        listable = [one for one in listed if one.state not in (DiskState.DELETING, DiskState.CREATING)]
-        return paging.page(listable, lambda one: one.id, token=token, most=most)
+        listed = await self._cloud.all_volumes()
+        # a volume that is being deleted or created is not listed
+        alive = [one for one in listed if one.state not in (DiskState.DELETING, DiskState.CREATING)]
+        return paging.page(alive, lambda one: one.id, token=token, most=most)
 
 
 def _passed_on(parameters: Mapping[str, str]) -> dict[str, str]:

@@ -77,11 +77,11 @@ class VolumeWork:
 
     async def _create(self, asked: VolumeRequest) -> ProvisionedVolume:
         wanted = await self._with_type(asked)
-        own = await self._cloud.own_volumes.fresh()
+        own = await self._cloud.own_volumes()
         named = [one for one in own if one.name == wanted.name]
         volume = decide.oldest(named)
         if volume and volume.state.broken and not volume.attached_server_ids:
-            # what an earlier try left; who asked was told of it then
+            # a volume that an earlier try left; that try returned its error
             await self._remove(volume.id)
             volume = None
         if volume:
@@ -100,11 +100,11 @@ class VolumeWork:
             if error.code == "INTERNAL":
                 raise await self._failed(volume.id, wanted.name, error) from error
             raise
-        zone_map = await self._cloud.zones.get()
+        zone_map = await self._cloud.zone_map()
         return ProvisionedVolume(ready, zone_map.for_volumes(ready.zone) if ready.zone else ())
 
     async def _make(self, wanted: VolumeRequest) -> Volume:
-        zone_map, source = await asyncio.gather(self._cloud.zones.get(), self._source(wanted))
+        zone_map, source = await asyncio.gather(self._cloud.zone_map(), self._source(wanted))
         least, source_zone = (source.size_gb, await self._zone_of(source)) if source else (1, "")
         size = choose_gb(wanted.size, least_gb=least)
         place = zones.choose(
@@ -136,7 +136,7 @@ class VolumeWork:
             if wanted.source_volume_id:
                 return await self._cloud.call(calls.volume, wanted.source_volume_id)
         except NotFound as error:
-            raise Refused("NOT_FOUND", f"what is to be copied is not there: {error}") from error
+            raise Refused("NOT_FOUND", f"the source of the copy does not exist: {error}") from error
         return None
 
     async def _zone_of(self, source: Volume | Snapshot) -> str:
@@ -153,10 +153,10 @@ class VolumeWork:
         several = any(access.several for access in wanted.accesses)
         if not (wanted.type_name or several):
             return wanted
-        known = await self._cloud.types.get()
+        known = await self._cloud.volume_types()
         chosen = next((one for one in known.values() if wanted.type_name in (one.name, one.id)), None)
         if wanted.type_name and chosen is None:
-            self._cloud.types.forget()
+            self._cloud.forget_volume_types()
             raise Refused("INVALID_ARGUMENT", f"the cloud has no volume type {wanted.type_name!r}: there are {_words(known)}")
         if several and (chosen is None or chosen.multiattach is False):
             fit = [name for name, one in known.items() if one.multiattach]

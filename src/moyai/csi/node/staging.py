@@ -1,13 +1,13 @@
-"""The node's work on volumes: stage (one mount a volume), publish (a bind of it for a pod), grow, measure, and back again.
+"""The node's work on volumes: stage (one mount for each volume), publish (a bind mount for a pod), grow, measure, and undo.
 
 What always holds:
 
-- A device is formatted only when it holds nothing, and nothing else is ever changed on a device whose content is not ours to
-  know: a damaged or strange one is refused in a sentence.
-- Every step looks first at the present state, so each operation may be killed anywhere and begun again.
-- What may only grow while it is not mounted grows before a first pod gets it, also where the kubelet leaves it staged from one
-  pod to the next.
-- All of it blocks; callers use a worker thread, one at a time for a volume.
+- A device is formatted only if it is empty. A device with a damaged or unknown content is refused with a message and is not
+  changed.
+- Every step first looks at the present state. An operation may therefore be killed at any moment and repeated.
+- A file system that can grow only while it is not mounted grows before its first pod gets it, also if the kubelet leaves the
+  volume staged between two pods.
+- All calls block. Callers use a worker thread, and run one call at a time for a volume.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from moyai.csi.names import BLANK, DEVICE_PATH, EXT4, FILE_SYSTEMS, XFS
 from moyai.csi.node.disks import Damaged, Mount, NodeDisks, NotPermitted, Usage
 
 _DEVICE_SECONDS = 15.0
-#: What /dev is: the kernel's own on a machine with a kernel of its own, an ordinary one in a machine that shares it.
+#: The file systems of /dev: devtmpfs on a machine with its own kernel, tmpfs in a machine that shares the host's kernel.
 _DEVICES = ("devtmpfs", "tmpfs")
 #: Binds that kubelet makes itself of what we published, for containers that use a part of a volume.
 _KUBELETS_OWN = "/volume-subpaths/"
@@ -82,7 +82,7 @@ class NodeWork:
         if not kind:
             if access.read_only:
                 raise Refused("FAILED_PRECONDITION", f"volume {volume_id} is empty and is to be read only: write it first")
-            # what we made without content is ours to format, whatever blocks the cloud handed out
+            # the driver created the volume without content, so it may be formatted whatever its blocks contain
             if not blank and not self._devices.is_zero(device):
                 raise Refused(
                     "FAILED_PRECONDITION",
@@ -116,7 +116,7 @@ class NodeWork:
         if device is None:
             raise Refused("FAILED_PRECONDITION", f"volume {volume_id} is not attached to this node")
         if access.block and self._devices.number(target) == self._devices.number(device) and self._mounts.at(target):
-            return  # first of all: the kubelet has made binds of its own of an existing mount
+            return  # before the mount is touched: the kubelet has bind mounts of it
         if access.mode == "SINGLE_NODE_SINGLE_WRITER":
             self._refuse_second(volume_id, device, staging, target)
         if access.block:
@@ -246,10 +246,10 @@ class NodeWork:
     # ---- devices
 
     def _device(self, volume_id: str, published: Mapping[str, str] | None = None) -> str | None:
-        named = (published or {}).get(DEVICE_PATH, "")
+        given = (published or {}).get(DEVICE_PATH, "")
         links = self._links(volume_id)
-        # another driver's controller may name a path of its own; a bare /dev/vdX is the cloud's guess and may be another disk
-        return self._devices.find([*links, *([named] if named.startswith("/dev/disk/") and named not in links else [])])
+        # another driver's controller may publish another link; a bare /dev/vdX is the cloud's guess and may be another disk
+        return self._devices.find([*links, *([given] if given.startswith("/dev/disk/") and given not in links else [])])
 
     def _wait_for_device(self, volume_id: str, published: Mapping[str, str]) -> str:
         def late(_: NotYet) -> Refused:
@@ -279,7 +279,7 @@ def _options(kind: str, access: VolumeAccess) -> list[str]:
     if access.read_only:
         options.append("ro")
         if access.several:
-            # one who only reads must not replay a log that another node may write
+            # a node that only reads must not replay a log that another node may write
             options.append("norecovery" if kind == XFS else "noload")
     if kind == XFS:
         # a clone beside its origin has the same UUID

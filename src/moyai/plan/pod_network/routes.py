@@ -18,7 +18,8 @@ from moyai.plan.nodes import PlannedNode
 from moyai.plan.route_table import within
 from moyai.spec.model import NetworkSpec
 
-METADATA_SERVICE = "169.254.169.254"
+#: Where clouds have their metadata service. Link-local addresses of a node are nothing that a pod needs.
+LINK_LOCAL = "169.254.0.0/16"
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ def masquerade(network: NetworkSpec) -> str:
         "  }\n"
         "  chain forward {\n"
         "    type filter hook forward priority filter; policy accept;\n"
-        f"    ip saddr {network.pod_cidr} ip daddr {METADATA_SERVICE} counter reject with icmp type admin-prohibited\n"
+        f"    ip saddr {network.pod_cidr} ip daddr {LINK_LOCAL} counter reject with icmp type admin-prohibited\n"
         "  }\n}\n"
     )
 
