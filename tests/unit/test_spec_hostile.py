@@ -226,23 +226,13 @@ def test_devices_are_answered(device: str) -> None:
     assert str(caught.value).startswith(device)
 
 
-def _write_later(pipe: Path, pieces: list[str]) -> threading.Thread:
-    def write() -> None:
-        with pipe.open("w") as stream:
-            for piece in pieces:
-                time.sleep(0.1)
-                stream.write(piece)
-                stream.flush()
-
-    thread = threading.Thread(target=write)
-    thread.start()
-    return thread
-
-
 def test_a_pipe_is_read_as_its_data_arrives(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
-    thread = _write_later(pipe, ["metadata: ", "{name: piped}"])
+    # more than a pipe holds: the writer goes on only as it is read
+    text = f"# {'x' * 300_000}\nmetadata: {{name: piped}}"
+    thread = threading.Thread(target=pipe.write_text, args=(text,))
+    thread.start()
     assert load(pipe).cluster.name == "piped"
     thread.join()
 
