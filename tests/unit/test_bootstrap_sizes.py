@@ -13,7 +13,7 @@ import pytest
 
 from moyai.bootstrap import sizes
 from moyai.bootstrap.machine import server_content
-from moyai.bootstrap.user_data import LIMIT, encoded_size
+from moyai.bootstrap.user_data import encoded_size
 from moyai.core.errors import UsageError
 from moyai.core.ids import is_dns_label
 from moyai.lifecycle import up as building
@@ -91,7 +91,8 @@ def test_what_a_plan_accepts_is_made(world: World, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(building, "server_content", measured)
     world.up(_pool(fitting))
     assert len(made) == 5
-    assert LIMIT - 2000 < max(made) <= LIMIT
+    limit = world.cloud.adapter.user_data_limit
+    assert limit - 2000 < max(made) <= limit
 
 
 def test_pools_that_certainly_fit_cost_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ from uuid import uuid4
 
 from moyai.bootstrap.machine import ClusterFacts, Secrets, server_content
 from moyai.bootstrap.pki import AUTHORITIES, Pki
-from moyai.bootstrap.user_data import LIMIT, UserDataTooLarge, encoded_size, new_token
+from moyai.bootstrap.user_data import UserDataTooLarge, encoded_size, new_token
 from moyai.core.errors import Terminal, UsageError
 from moyai.core.keys import Key
 from moyai.plan.graph import Made
@@ -25,33 +25,40 @@ from moyai.spec.model import NodePool
 
 #: Two renderings of the same facts differ by a few bytes, as random parts pack differently.
 _SLACK = 256
-#: Characters of labels and taints that fit in any case: user data without them take a tenth of the limit, and grow by less
-#: than twice what is added.
-_CERTAIN = 16_000
+#: The part of the limit that labels and taints may take unmeasured: user data without them take far less than half of the
+#: limit, and grow by less than twice what is added.
+_CERTAIN = 4
 #: More than a certificate or key of the cluster has.
 _LONGEST_PEM = 1000
 
 
 def check_user_data(facts: ClusterFacts) -> None:
     """Raises UsageError for the first machine of the plan whose user data a cloud would not take, with what takes the room."""
+    limit = facts.adapter.user_data_limit
     workers: dict[str, CreateServer] = {}
     for step in facts.plan.steps:
         if not isinstance(step, CreateServer):
             continue
         if step.node.role != "worker":
             size = _size(step, facts)
-            if size > LIMIT - _SLACK:
-                raise Terminal(f"user data of node {step.node.name} would have {size} bytes, clouds take {LIMIT}")
+            if size > limit - _SLACK:
+                raise Terminal(f"user data of node {step.node.name} would have {size} bytes, the cloud takes {limit}")
         elif len(step.node.name) >= len(workers.get(step.node.pool, step).node.name):
             workers[step.node.pool] = step
     for number, pool in enumerate(facts.cluster.spec.node_pools):
-        if pool.name in workers and _length(pool) > _CERTAIN:
-            _check_pool(number, pool, lambda one, step=workers[pool.name]: _size(step, _with_pool(facts, one)))
+        if pool.name in workers and _length(pool) > limit // _CERTAIN:
+            where = f"spec.nodePools[{number}]"
+            _check_pool(where, pool, limit=limit, size_with=_sizes(workers[pool.name], facts))
 
 
-def _check_pool(number: int, pool: NodePool, size_with: Callable[[NodePool], int]) -> None:
+def _sizes(step: CreateServer, facts: ClusterFacts) -> Callable[[NodePool], int]:
+    """Pool → size of the user data that ``step`` would have with it."""
+    return lambda pool: _size(step, _with_pool(facts, pool))
+
+
+def _check_pool(where: str, pool: NodePool, *, limit: int, size_with: Callable[[NodePool], int]) -> None:
     size = size_with(pool)
-    if size <= LIMIT - _SLACK:
+    if size <= limit - _SLACK:
         return
     takes = {
         field: size - size_with(pool.model_copy(update={field: type(given)()}))
@@ -61,7 +68,7 @@ def _check_pool(number: int, pool: NodePool, size_with: Callable[[NodePool], int
     parts = [f"{len(getattr(pool, field))} {field} take {taken}" for field, taken in takes.items()]
     field = max(takes, key=lambda one: takes[one])
     raise UsageError(
-        f"spec.nodePools[{number}].{field}: user data of this pool's nodes would have {size} bytes, clouds take {LIMIT} "
+        f"{where}.{field}: user data of this pool's nodes would have {size} bytes, the cloud takes {limit} "
         f"({', '.join(parts)})",
         hint=f"should be fewer or shorter {field}",
     )

@@ -26,8 +26,6 @@ from moyai.plan.pod_network import pod_network_of
 from moyai.plan.rules import API_PORT
 from moyai.spec.model import Cluster, NodePool
 
-#: What Nova takes, counted after encoding.
-LIMIT = 65535
 DISCOVERY = "/etc/moyai/discovery.conf"
 TAKES_KEY = "usr/local/lib/moyai/unsealing-key"
 
@@ -35,22 +33,25 @@ TAKES_KEY = "usr/local/lib/moyai/unsealing-key"
 class UserDataTooLarge(Terminal):
     """``size``: bytes, as a cloud counts them. A plan is refused before it comes to this, see ``bootstrap.sizes``."""
 
-    def __init__(self, node: str, size: int) -> None:
+    def __init__(self, node: str, size: int, *, limit: int) -> None:
         super().__init__(
-            f"user data of node {node} would have {size} bytes, clouds take {LIMIT}", hint="fewer labels and taints in its pool"
+            f"user data of node {node} would have {size} bytes, the cloud takes {limit}",
+            hint="fewer labels and taints in its pool",
         )
         self.size = size
 
 
 @dataclass(frozen=True)
 class NodeFacts:
-    """What both kinds of nodes are told. ``mtu``: of the node network. ``mirror``: URL of a registry mirror, empty for none."""
+    """What both kinds of nodes are told. ``limit``: bytes of user data that the cloud takes, counted after encoding. ``mtu``:
+    of the node network. ``mirror``: URL of a registry mirror, empty for none."""
 
     cluster: Cluster
     node: PlannedNode
     control_plane_address: str
     pki: Pki = field(repr=False)
     token: str = field(repr=False)
+    limit: int
     pool: NodePool | None = None
     mtu: int = 1500
     mirror: str = ""
@@ -154,8 +155,8 @@ def _script(facts: NodeFacts, own: Mapping[str, bytes], *, first: str = "") -> s
         f"{first}systemctl start --no-block {units}\n"
     )
     size = encoded_size(text)
-    if size > LIMIT:
-        raise UserDataTooLarge(facts.node.name, size)
+    if size > facts.limit:
+        raise UserDataTooLarge(facts.node.name, size, limit=facts.limit)
     return text
 
 

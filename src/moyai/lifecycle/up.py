@@ -97,12 +97,14 @@ def _look(cluster: Cluster, cloud: Cloud, paths: Paths, *, clock: Clock) -> _Sta
     record = Record.open(paths, cluster.name, clock=clock)
     recorded = record.recorded() if record else Recorded(cluster.name, new_uid())
     with ThreadPoolExecutor(1, thread_name_prefix="look") as pool:
-        kube = pool.submit(observe.kube_facts, open_api(record) if record else None)
+        kube = pool.submit(observe.kube_facts, open_api(record) if record else None, cloud.adapter.volume_names)
         # the provider of a cluster that exists is written in its controllers
         provider = not recorded.ready and bool(cluster.spec.load_balancer.provider)
         observed = observe.take(cloud, name=cluster.name, uid=recorded.uid, ask_providers=provider)
         observed = replace(observed, kube=kube.result())
-    addons = addons_of(ready=recorded.ready, intended=recorded.intended, capabilities=observed.capabilities)
+    addons = addons_of(
+        cloud.adapter.volume_names, ready=recorded.ready, intended=recorded.intended, capabilities=observed.capabilities
+    )
     plan = plan_up(cluster, observed, recorded=recorded, addons=addons, before=record.spec if record else None)
     facts = ClusterFacts(
         cluster=cluster,
@@ -110,6 +112,7 @@ def _look(cluster: Cluster, cloud: Cloud, paths: Paths, *, clock: Clock) -> _Sta
         plan=plan,
         addons=addons,
         account=observed.account,
+        adapter=cloud.adapter,
         capabilities=observed.capabilities,
     )
     check_user_data(facts)

@@ -40,8 +40,8 @@ def check_ranges(now: Situation) -> None:
 def reach_notes(now: Situation) -> Iterator[str]:
     """What shuts this host out, as far as it is known."""
     network = now.choices.external_network
-    address = now.observed.host_addresses.get(network.id, "")
-    if not address or _is_translated(now, network.id, IPv4Address(address)):
+    address = now.observed.host_addresses.get(network.id, "") if network else ""
+    if network is None or not address or _is_translated(now, network.id, IPv4Address(address)):
         return
     access = now.spec.access
     for field, ranges, what in (
@@ -57,7 +57,8 @@ def reach_notes(now: Situation) -> Iterator[str]:
 
 def _foreign(now: Situation) -> Iterator[tuple[IPv4Network, str]]:
     """(addresses, whose they are) of the cloud that the cluster's machines must reach."""
-    outside = {network.id: network.name for network in (now.choices.external_network, now.choices.floating_network)}
+    networks = (now.choices.external_network, now.choices.floating_network)
+    outside = {network.id: network.name for network in networks if network is not None}
     for identity, name in outside.items():
         for cidr in _subnets(now, identity):
             yield cidr, f"a subnet of network {name}"
