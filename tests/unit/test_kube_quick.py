@@ -136,7 +136,7 @@ def test_an_answer_that_is_not_the_apis_is_retriable(server: Server, kubeconfig:
     ],
 )
 def test_a_damaged_kubeconfig_is_one_line(text: str) -> None:
-    with pytest.raises(Terminal, match="the cluster's kubeconfig is damaged: delete it, and `moyai up` writes it again"):
+    with pytest.raises(Terminal, match="the cluster's kubeconfig is damaged: `moyai up` writes it again"):
         KubeApi(text)
 
 
