@@ -16,6 +16,7 @@ from pathlib import Path
 from moyai.bootstrap import pki, user_data
 from moyai.bootstrap.addons import addons_of
 from moyai.bootstrap.machine import ClusterFacts, Secrets, ServerContent, server_content
+from moyai.bootstrap.sizes import check_user_data
 from moyai.cloud.capabilities import Capability, Cloud
 from moyai.core.clock import Clock, SystemClock
 from moyai.core.ids import new_uid
@@ -27,7 +28,6 @@ from moyai.lifecycle.record import Record, locked
 from moyai.lifecycle.record_format import SECRET_NAMES
 from moyai.plan import keys
 from moyai.plan import steps as s
-from moyai.plan.addons import Addon
 from moyai.plan.cluster import plan_up
 from moyai.plan.graph import Made, Plan
 from moyai.plan.observed import Observed, Recorded
@@ -57,8 +57,8 @@ class _Start:
     record: Record | None
     recorded: Recorded
     observed: Observed
-    addons: tuple[Addon, ...]
     plan: Plan
+    facts: ClusterFacts
 
 
 def preview(cluster: Cluster, cloud: Cloud, *, paths: Paths, clock: Clock | None = None) -> Plan:
@@ -74,7 +74,7 @@ def up(cluster: Cluster, cloud: Cloud, *, paths: Paths, reporter: Reporter, cloc
             start = _look(cluster, cloud, paths, clock=clock)
         plan, spec = start.plan, dump(cluster)
         record = start.record or Record.create(paths, cluster.name, spec=spec, clock=clock, uid=start.recorded.uid)
-        late = _carry_out(start, cluster, cloud, record=record, reporter=reporter, clock=clock) if plan else ()
+        late = _carry_out(start, cloud, record=record, reporter=reporter, clock=clock) if plan else ()
         # last: an interrupted change is seen again by the next run
         record.set_spec(spec)
     notes = (*plan.notes, *_change_notes(start), *late)
@@ -98,18 +98,28 @@ def _look(cluster: Cluster, cloud: Cloud, paths: Paths, *, clock: Clock) -> _Sta
     recorded = record.recorded() if record else Recorded(cluster.name, new_uid())
     with ThreadPoolExecutor(1, thread_name_prefix="look") as pool:
         kube = pool.submit(observe.kube_facts, open_api(record) if record else None, cloud.adapter.volume_names)
-        observed = observe.take(cloud, name=cluster.name, uid=recorded.uid)
+        # the provider of a cluster that exists is written in its controllers
+        provider = not recorded.ready and bool(cluster.spec.load_balancer.provider)
+        observed = observe.take(cloud, name=cluster.name, uid=recorded.uid, ask_providers=provider)
         observed = replace(observed, kube=kube.result())
     addons = addons_of(
         cloud.adapter.volume_names, ready=recorded.ready, intended=recorded.intended, capabilities=observed.capabilities
     )
     plan = plan_up(cluster, observed, recorded=recorded, addons=addons, before=record.spec if record else None)
-    return _Start(record, recorded, observed, addons, plan)
+    facts = ClusterFacts(
+        cluster=cluster,
+        uid=recorded.uid,
+        plan=plan,
+        addons=addons,
+        account=observed.account,
+        adapter=cloud.adapter,
+        capabilities=observed.capabilities,
+    )
+    check_user_data(facts)
+    return _Start(record, recorded, observed, plan, facts)
 
 
-def _carry_out(
-    start: _Start, cluster: Cluster, cloud: Cloud, *, record: Record, reporter: Reporter, clock: Clock
-) -> tuple[str, ...]:
+def _carry_out(start: _Start, cloud: Cloud, *, record: Record, reporter: Reporter, clock: Clock) -> tuple[str, ...]:
     """Run the plan; returns what the user must hear of all the same."""
     plan = start.plan
     # all that machines are told is on disk before the cloud is asked for anything
@@ -119,18 +129,9 @@ def _carry_out(
     record.allocate({node.name: node.allocation for node in plan.nodes})
     for name in plan.released:
         record.release(name)
-    facts = ClusterFacts(
-        cluster=cluster,
-        uid=record.uid,
-        plan=plan,
-        addons=start.addons,
-        account=start.observed.account,
-        adapter=cloud.adapter,
-        capabilities=start.observed.capabilities,
-    )
 
     def render(step: s.CreateServer, made: Made) -> ServerContent:
-        return server_content(step, facts, made=made, secrets=_secrets(record, authorities))
+        return server_content(step, start.facts, made=made, secrets=_secrets(record, authorities))
 
     context = execute.Context(cloud, record, uid=record.uid, clock=clock, made=plan.made, open_api=lambda: open_api(record))
     handlers = execute.table(
