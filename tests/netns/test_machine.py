@@ -116,6 +116,22 @@ def test_everybody_in_the_machine_can_read_whatever_the_daemons_umask(
         host.remove(other.folder, "m1")
 
 
+def test_a_container_with_a_limit_above_its_machines_cpus_starts_and_stays_below_the_machines(
+    host: Host, machine: NspawnMachine
+) -> None:
+    booted(host, machine)
+    # as a kubelet and runc do it: a group for the container, below the machine's own
+    version = cgroups.detect()
+    mounted = "/sys/fs/cgroup/cpu" if version == "v1" else "/sys/fs/cgroup"
+    limit = "echo 400000 >$g/cpu.cfs_quota_us" if version == "v1" else "echo 400000 100000 >$g/cpu.max"
+    remount = f"mount -o remount,bind,rw $(realpath {mounted})"
+    sh(host, machine, f"{remount} 2>/dev/null; g={mounted}/container; mkdir $g && {limit}")
+    before = host.group("m1").usage().cpu_seconds
+    sh(host, machine, "for i in 1 2 3; do timeout 2 sh -c 'while :; do :; done' & done; wait")
+    used = host.group("m1").usage().cpu_seconds - before
+    assert used < 2 * machine.cpus * 1.15, "three busy processes for two seconds"
+
+
 def test_memory_ends_inside_only(host: Host, machine: NspawnMachine) -> None:
     leader = host.launch(machine)
     with pytest.raises(ProcessError, match="137"):
