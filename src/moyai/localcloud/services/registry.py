@@ -43,8 +43,6 @@ def services(context: Context) -> list[ServiceSpec]:
         return []
     environment = {"HOME": str(context.paths.state), "OTEL_TRACES_EXPORTER": "none"}
     return [
-        ServiceSpec(
-            name, (str(context.registry), "serve", context.conf(f"{name}.yml")), env=environment, port=PORTS[name]
-        )
+        ServiceSpec(name, (str(context.registry), "serve", context.conf(f"{name}.yml")), env=environment, port=PORTS[name])
         for name in ("registry", "registry-readonly")
     ]

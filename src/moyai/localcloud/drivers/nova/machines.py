@@ -28,10 +28,11 @@ from oslo_concurrency import lockutils
 from oslo_log import log as logging
 
 from moyai.linux import cgroups, loop, netns
+from moyai.linux.files import write_durably
 from moyai.linux.machine import REBOOT, GuestDisk, Host, MachineError, NspawnMachine, trim_console
 from moyai.linux.process import ProcessError, run
 from moyai.localcloud.drivers.nova import guest
-from moyai.localcloud.drivers.nova.unpacked_images import STORE, copy_store
+from moyai.localcloud.drivers.nova.image_tree import STORE, copy_store
 
 LOG = logging.getLogger(__name__)
 
@@ -105,10 +106,8 @@ class Machines:
         return _read(self.folder(uuid) / _RECORD)
 
     def save(self, record: MachineRecord) -> None:
-        path = self.folder(record.uuid) / _RECORD
-        new = path.with_suffix(".new")
-        new.write_text(json.dumps(asdict(record)))
-        new.rename(path)
+        """Write the record whole, also when the host loses power: a machine without a record is deleted."""
+        write_durably(self.folder(record.uuid) / _RECORD, json.dumps(asdict(record)))
 
     def records(self) -> list[MachineRecord]:
         return [record for path in self._folder.glob(f"*/{_RECORD}") if (record := _read(path))]
