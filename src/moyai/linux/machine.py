@@ -33,6 +33,11 @@ _CONSOLE_KEPT = 1 << 20
 _LOOPS = 128
 _BY_ID = "disk/by-id"
 _LOOP_MAJOR, _LOOP_CONTROL = 7, (10, 237)
+#: Capabilities over what the host has only once: its clock, its memory and ports, its accounting, its sleep, its security
+#: modules. A pod that asks for one of them by name does not start.
+_WITHHELD = ("sys_time", "sys_rawio", "sys_pacct", "wake_alarm", "block_suspend", "mac_admin", "mac_override")
+#: A word written to this file reboots the host, or ends it.
+_READ_ONLY = ("/proc/sysrq-trigger",)
 _POWEROFF = signal.SIGRTMIN + 4
 # Starts the machine as its child, notes the child's pid, and its exit code when it ends.
 _SUPERVISE = """exec </dev/null >>"$1/console.log" 2>&1; cd "$1" || exit 1; shift
@@ -173,6 +178,8 @@ class Host:
         for disk in disks:
             self._plug(leader, disk)
         binds = [f"mount --bind {hardware.INSIDE}/{name} {target}" for name, target in hardware.TARGETS.items()]
+        # a kernel may be built without the file
+        binds += [f"if [ -e {f} ]; then mount --bind {f} {f} && mount -o remount,bind,ro {f}; fi" for f in _READ_ONLY]
         self.run(machine.folder, machine.name, argv=["/bin/sh", "-c", " && ".join(binds)])
         return leader
 
@@ -201,10 +208,12 @@ class Host:
         environment = [
             "PATH=/usr/sbin:/usr/bin:/sbin:/bin",
             "SYSTEMD_SECCOMP=0",  # its filter forbids runc the kernel keyring
-            "SYSTEMD_NSPAWN_API_VFS_WRITABLE=yes",  # kube-proxy writes below /proc/sys/net
+            # of /proc/sys, only the machine's own network is writable; the rest and /sys are the whole host's
+            "SYSTEMD_NSPAWN_API_VFS_WRITABLE=network",
             f"SYSTEMD_NSPAWN_UNIFIED_HIERARCHY={1 if self._unified else 0}",
         ]
         flags = ["--register=no", "--keep-unit", "--settings=no", "--boot", "--capability=all", "--link-journal=no"]
+        flags += [f"--drop-capability={','.join(f'CAP_{name.upper()}' for name in _WITHHELD)}"]
         flags += ["--resolv-conf=off", "--timezone=off", "--console=read-only", "--bind=/dev/kmsg"]
         flags += [f"--directory={machine.root}", f"--machine={machine.name}", f"--hostname={machine.hostname}"]
         flags += [f"--bind={outside}:{inside}" for outside, inside in machine.binds]
@@ -232,7 +241,9 @@ class Host:
         leader = self.leader(folder, name)
         if leader is None:
             raise MachineError(f"machine {name} does not run")
-        enter = ["nsenter", "--target", str(leader), "--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "--", *argv]
+        withheld = ["setpriv", "--bounding-set", ",".join(f"-{name}" for name in _WITHHELD), "--"]
+        namespaces = ["--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup"]
+        enter = [*withheld, "nsenter", "--target", str(leader), *namespaces, "--", *argv]
         return self.group(name).joining(enter, for_exec=True)
 
     def run(self, folder: Path, name: str, *, argv: Sequence[str], timeout: float = 30.0) -> Completed:
