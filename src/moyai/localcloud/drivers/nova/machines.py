@@ -63,6 +63,7 @@ class MachineRecord:
     vcpus: int
     ports: list[dict] = field(default_factory=list)  # guest.GuestPort.dump()
     volumes: dict[str, dict] = field(default_factory=dict)  # volume id → {"file": …, "name": "vdb"}
+    suspended: bool = False  # of a machine that runs and is held still: by "suspend", not by "pause"
 
 
 class Machines:
@@ -140,6 +141,20 @@ class Machines:
     def freeze(self, uuid: str, frozen: bool) -> None:
         self._host.group(uuid).set_frozen(frozen)
 
+    def suspend(self, record: MachineRecord) -> None:
+        record.suspended = True
+        self.save(record)  # first: killed after the next step, the machine would else seem to be paused
+        self.freeze(record.uuid, True)
+
+    def resume(self, record: MachineRecord) -> bool:
+        """Whether the machine runs again; False: it ended meanwhile, with its host."""
+        running = self.running(record.uuid)
+        if running:
+            self.freeze(record.uuid, False)
+        record.suspended = False
+        self.save(record)
+        return running
+
     def write(self, uuid: str, path: str, *, text: str) -> None:
         """Change a file in the running machine."""
         self._host.write(self.folder(uuid), uuid, path=path, text=text)
@@ -157,6 +172,9 @@ class Machines:
         """Make everything that runs: namespace, links, loop devices, the machine; without ``launch`` only its links."""
         uuid, machine = record.uuid, self._machine(record)
         self.down(uuid, record)
+        if record.suspended:
+            record.suspended = False
+            self.save(record)
         try:
             netns.add(machine.netns)
             for port in record.ports:
