@@ -241,6 +241,17 @@ def test_the_registry_is_in_the_catalog_and_answers(site: Cloud) -> None:
         assert json.loads(answer.read()) == {}
 
 
+def test_a_user_has_ec2_credentials(site: Cloud) -> None:
+    user = site.admin.get("keystone", "/v3/users?name=demo")["users"][0]["id"]
+    path = f"/v3/users/{user}/credentials/OS-EC2"
+    made = site.demo.post("keystone", path, body={"tenant_id": site.demo.project_id()})["credential"]
+    for _ in range(3):  # the first answer fills Keystone's cache, the later ones come from it
+        assert made in site.demo.get("keystone", path)["credentials"]
+        assert site.demo.get("keystone", f"{path}/{made['access']}")["credential"] == made
+    site.demo.request("DELETE", "keystone", path=f"{path}/{made['access']}")
+    assert made not in site.demo.get("keystone", path)["credentials"]
+
+
 def test_up_on_a_running_cloud_changes_nothing_and_is_quick(site: Cloud, tmp_path: Path) -> None:
     before = {one.name: (one.pid, one.restarts) for one in status(site.config, default_paths()).services}
     start = time.monotonic()
