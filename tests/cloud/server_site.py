@@ -85,14 +85,16 @@ class Site:
     def node_image(self) -> Any:
         return next(image for image in self.user.image.images() if image.name.startswith("moyai-node-"))
 
-    def boot(self, name: str, *, zone: str = "az1", user_data: str = "", image: Any = None, flavor: str = "m1.tiny") -> Any:
-        """Ask for a server; it is deleted at the end of the module."""
+    def boot(
+        self, name: str, *, zone: str = "az1", user_data: str = "", image: Any = None, flavor: str = "m1.tiny", tag: str = ""
+    ) -> Any:
+        """Ask for a server; it is deleted at the end of the module. ``tag``: of its network interface."""
         data = {"user_data": base64.b64encode(user_data.encode()).decode()} if user_data else {}
         server = self.user.compute.create_server(
             name=f"{self.name}-{name}",
             image_id=(image or self.node_image()).id,
             flavor_id=self.user.compute.find_flavor(flavor, ignore_missing=False).id,
-            networks=[{"uuid": self.network.id}],
+            networks=[{"uuid": self.network.id, **({"tag": tag} if tag else {})}],
             security_groups=[{"name": self.name}],
             availability_zone=zone,
             **data,
