@@ -178,18 +178,18 @@ def test_a_running_guests_file_is_written_below_its_root_or_not_at_all(tmp_path:
     root = tmp_path / "root"
     (root / "etc").mkdir(parents=True)
     (root / "etc/resolv.conf").symlink_to(outside / "resolv.conf")
-    beneath.write(root, "/etc/resolv.conf", b"nameserver 192.0.2.1\n")
+    beneath.write(root, "/etc/resolv.conf", data=b"nameserver 192.0.2.1\n")
     assert (root / "etc/resolv.conf").read_text() == "nameserver 192.0.2.1\n"
     (root / "etc").rename(root / "old")
     (root / "etc").symlink_to(outside)
     with pytest.raises(OSError, match="symbolic links"):
-        beneath.write(root, "/etc/resolv.conf", b"nameserver 192.0.2.1\n")
+        beneath.write(root, "/etc/resolv.conf", data=b"nameserver 192.0.2.1\n")
     (root / "etc").unlink()
     (root / "etc").mkdir()
     subprocess.run(["mount", "--bind", outside, root / "etc"], check=True)
     try:
         with pytest.raises(OSError, match="cross-device"):
-            beneath.write(root, "/etc/resolv.conf", b"nameserver 192.0.2.1\n")
+            beneath.write(root, "/etc/resolv.conf", data=b"nameserver 192.0.2.1\n")
     finally:
         subprocess.run(["umount", root / "etc"], check=True)
 

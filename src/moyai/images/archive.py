@@ -153,7 +153,9 @@ class _ArchiveReader:
             return f"{_LAYER}+zstd", self._blob(name)
         if head.startswith(_GZIP):
             with self._open(name) as file:
-                unpacked = unpacking.limited(cast("IO[bytes]", gzip.GzipFile(fileobj=file)), self._path, self._most_unpacked)
+                unpacked = unpacking.limited(
+                    cast("IO[bytes]", gzip.GzipFile(fileobj=file)), self._path, most=self._most_unpacked
+                )
                 self._same(name, _digest(unpacked), diff_id)
             return f"{_LAYER}+gzip", self._blob(name)
         blob = self._blob(name)

@@ -58,7 +58,7 @@ def plain(path: Path, most_unpacked: int) -> Generator[IO[bytes]]:
     # without a name: it goes with this process, however that ends
     with tempfile.TemporaryFile(dir=path.parent if _writable(path.parent) else None) as whole:
         with opener(path) as packed:
-            unpacked = limited(packed, path, most_unpacked)
+            unpacked = limited(packed, path, most=most_unpacked)
             while chunk := unpacked.read(CHUNK):
                 system = os.fstatvfs(whole.fileno())
                 if system.f_bavail * system.f_frsize < _STAYS_FREE + len(chunk):
@@ -86,13 +86,13 @@ def members(tar: tarfile.TarFile, path: Path) -> Iterator[tarfile.TarInfo]:
         yield member
 
 
-def limited(file: IO[bytes], path: Path, most: int) -> IO[bytes]:
+def limited(file: IO[bytes], path: Path, *, most: int) -> IO[bytes]:
     """The same content, read in pieces; UsageError once it is longer than ``most`` bytes."""
-    return cast("IO[bytes]", _Limited(file, path, most))
+    return cast("IO[bytes]", _Limited(file, path, most=most))
 
 
 class _Limited:
-    def __init__(self, file: IO[bytes], path: Path, most: int) -> None:
+    def __init__(self, file: IO[bytes], path: Path, *, most: int) -> None:
         self._file, self._path, self._most, self._read = file, path, most, 0
 
     def read(self, size: int = -1, /) -> bytes:

@@ -108,7 +108,7 @@ def make_folder(name: str, descriptor: int, *, mode: int = 0o755, owner: tuple[i
         os.close(made)
 
 
-def write(root: Path, path: str, data: bytes, *, mode: int = 0o644) -> None:
+def write(root: Path, path: str, *, data: bytes, mode: int = 0o644) -> None:
     """Write a file below ``root``. An entry of that name, of whatever kind, is replaced in one step, never written to.
 
     Raises OSError as ``folder`` does.

@@ -95,7 +95,7 @@ class NspawnMachine:
     def put(self, path: str, data: str | bytes, *, mode: int = 0o644) -> None:
         """Write a file of the guest, before launch."""
         self.inside(path)
-        beneath.write(self.upper, path, data.encode() if isinstance(data, str) else data, mode=mode)
+        beneath.write(self.upper, path, data=data.encode() if isinstance(data, str) else data, mode=mode)
 
     @property
     def root(self) -> Path:
@@ -253,7 +253,7 @@ class Host:
     def write(self, folder: Path, name: str, *, path: str, text: str) -> None:
         """Write a (world-readable) file in the running machine. Raises OSError where its folder is a link or a mount."""
         if leader := self.leader(folder, name):
-            beneath.write(_root(leader), path, text.encode())
+            beneath.write(_root(leader), path, data=text.encode())
 
     def plug(self, folder: Path, name: str, *, disk: GuestDisk) -> None:
         """Show a block device to the running machine."""

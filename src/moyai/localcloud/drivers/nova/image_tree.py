@@ -52,7 +52,7 @@ def _split(new: Path) -> None:
         beneath.make_folder(store, inside)
     _real_folders(root, "etc")
     # empty: each machine makes its own; "uninitialized" would enable all units again
-    beneath.write(root, "etc/machine-id", b"")
+    beneath.write(root, "etc/machine-id", data=b"")
 
 
 def _real_folders(root: Path, path: str) -> None:
