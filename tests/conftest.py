@@ -38,7 +38,7 @@ def running_cloud() -> Generator[str]:
     """The tests' own cloud with the node image in it, for as long as it lasts; afterwards nothing of it may be left."""
     paths, reporter = default_paths(), Reporter(_say)
     folders = CloudPaths(paths.cloud(TEST_CLOUD.name))
-    prepare.ensure_cluster_base(TEST_CLOUD.name, paths, reporter, local.recorded(folders) or TEST_CLOUD)
+    prepare.ensure_cluster_base(TEST_CLOUD.name, paths, reporter=reporter, config=local.recorded(folders) or TEST_CLOUD)
     try:
         yield TEST_CLOUD.name
     finally:

@@ -48,7 +48,7 @@ class BenchCloud:
         """Node image and nginx into it, unpacked on the hypervisors; seconds."""
         reporter = Reporter(self.reporter.emit)
         with reporter.step("base"):
-            prepare.ensure_cluster_base(CONFIG.name, self.paths, reporter, CONFIG)
+            prepare.ensure_cluster_base(CONFIG.name, self.paths, reporter=reporter, config=CONFIG)
         return reporter.timings["base"]
 
     def stop(self) -> float:

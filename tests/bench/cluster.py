@@ -144,7 +144,7 @@ class BenchCluster:
         return done
 
     def remove(self) -> None:
-        """Whatever is there of it."""
+        """The existing objects of the cluster."""
         if self.record is not None:
             try:
                 self.down()
@@ -157,7 +157,7 @@ class BenchCluster:
         assert record is not None
         found: dict[str, dict[str, float]] = {}
         for name in names:
-            words = ssh_command(record, name, ["sudo", "sh", "-c", f"'{observe.JOURNAL}'"])
+            words = ssh_command(record, name, words=["sudo", "sh", "-c", f"'{observe.JOURNAL}'"])
             try:
                 found[name] = observe.journal(run(words, timeout=60).stdout)
             except ProcessError:

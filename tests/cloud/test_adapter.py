@@ -31,36 +31,7 @@ def site(openstack: OpenStackCloud) -> Generator[Site]:
         yield made
 
 
-class TestAccount(suite.Account):
-    pass
-
-
-class TestNetworks(suite.Networks):
-    pass
-
-
-class TestFirewall(suite.Firewall):
-    pass
-
-
-class TestAddresses(suite.Addresses):
-    pass
-
-
-class TestImages(suite.Images):
-    pass
-
-
-class TestMachines(suite.Machines):
-    pass
-
-
-class TestDisks(suite.Disks):
-    pass
-
-
-class TestLoadBalancers(suite.LoadBalancers):
-    pass
+globals().update(suite.for_runner(__name__))
 
 
 def test_a_service_that_the_catalog_lacks_has_no_address(openstack: OpenStackCloud) -> None:
@@ -79,7 +50,7 @@ def test_without_atomic_routes_none_is_lost_either(
     with ThreadPoolExecutor(4) as pool:
         added = [pool.submit(routing.add_routes, site.router.id, [route]) for route in routes]
     assert all(one.result() for one in added)
-    assert set(openstack.networks.router(site.router.id).routes) == set(routes)
+    assert set(openstack.routers.router(site.router.id).routes) == set(routes)
     assert routing.remove_routes(site.router.id, routes).routes == ()
 
 

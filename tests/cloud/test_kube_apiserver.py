@@ -27,6 +27,7 @@ from moyai.runtime.calls import CloudCalls
 from moyai.runtime.controllers import ControllerSet
 from moyai.runtime.metrics import Metrics
 from tests.cloud.kube_api import KubeApi, kube_api
+from tests.fakes.running import running
 from tests.unit.ccm_world import CONFIG, add_machine, cluster_cloud, node_object, server, service_object
 
 PLAIN: dict[str, Any] = {"type": "ClusterIP", "ports": [{"port": 80}]}
@@ -41,7 +42,7 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Generator[KubeApi]:
 
 @pytest.fixture(autouse=True)
 def _collected() -> Generator[None]:
-    """What a test leaves to the garbage collector is collected, and told, in that test and not in a later one."""
+    """Collect each test's garbage in the test itself, so that its warnings do not appear in a later test."""
     yield
     gc.collect()
 
@@ -85,7 +86,9 @@ async def test_an_informer_follows_and_misses_no_deletion_while_the_api_server_i
     seen: list[tuple[str, str]] = []
     async with client(api.kubeconfig) as kube:
         breaks: list[str] = []
-        informer: Informer[Service] = Informer(kube, SERVICES, parse_service, on_break=lambda name, _why: breaks.append(name))
+        informer: Informer[Service] = Informer(
+            kube, SERVICES, parse=parse_service, on_break=lambda name, _why: breaks.append(name)
+        )
 
         def told(key: str, old: Service | None, new: Service | None) -> None:
             seen.append((key, "add" if old is None else "delete" if new is None else "change"))
@@ -125,7 +128,7 @@ async def test_errors_are_told_apart(api: KubeApi) -> None:
         with pytest.raises(Conflict):
             await kube.create(SERVICES, body, namespace="default")
         with pytest.raises(Conflict):
-            await kube.patch(SERVICES, "twice", {"metadata": {"resourceVersion": "1"}}, namespace="default")
+            await kube.patch(SERVICES, "twice", body={"metadata": {"resourceVersion": "1"}}, namespace="default")
         await kube.delete(SERVICES, "twice", namespace="default")
         await kube.delete(SERVICES, "twice", namespace="default")
     async with client(api.kubeconfig_of(NAME)) as kube:
@@ -150,14 +153,14 @@ async def test_one_of_two_leads_and_the_other_follows_when_the_lease_is_handed_b
         await first.release()
         await asyncio.wait_for(waiting, 3)
         assert second.leading
-        # taken away: who holds it must notice
+        # the lease is taken away: its holder must notice
         holding = asyncio.create_task(second.hold())
         lease = await kube.get(LEASES, NAME, namespace="kube-system")
         lease["spec"] |= {"holderIdentity": "thief", "leaseDurationSeconds": 60}
         async with client(api.kubeconfig) as admin:
             while True:
                 try:
-                    await admin.replace(LEASES, NAME, lease, namespace="kube-system")
+                    await admin.replace(LEASES, NAME, body=lease, namespace="kube-system")
                     break
                 except Conflict:
                     lease = await kube.get(LEASES, NAME, namespace="kube-system")
@@ -173,8 +176,8 @@ async def test_the_same_event_again_raises_its_count(api: KubeApi) -> None:
         task = asyncio.create_task(recorder.run())
         about = Reference("Service", "told", "uid-told", "default")
         for _ in range(3):
-            recorder.event(about, "Warning", "Trouble", "It does not work: so and so")
-        recorder.event(about, "Normal", "Fine", "It works")
+            recorder.event(about, "Warning", reason="Trouble", message="It does not work: so and so")
+        recorder.event(about, "Normal", reason="Fine", message="It works")
         await recorder.flush(10)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
@@ -195,13 +198,8 @@ async def controllers(api: KubeApi, cloud: MemoryCloud, *names: str) -> AsyncGen
             metrics=metrics,
             poll=0.01,
         )
-        stop = asyncio.Event()
-        task = asyncio.create_task(manager.run(stop))
-        try:
+        async with running(manager):
             yield manager
-        finally:
-            stop.set()
-            assert await task
 
 
 async def test_nodes_are_initialised_and_follow_their_machines(api: KubeApi) -> None:

@@ -189,9 +189,9 @@ def use_policy(api: KubeApi, policy: str) -> None:
     before = base64.b64decode(api.get(SECRETS, CCM, namespace=CCM_NAMESPACE)["data"]["cloud.conf"]).decode()
     lines = [line for line in before.splitlines() if not line.startswith("fencing")]
     lines.insert(lines.index("[Moyai]") + 1, f"fencing = {policy}")
-    api.patch(SECRETS, CCM, {"stringData": {"cloud.conf": "\n".join(lines) + "\n"}}, namespace=CCM_NAMESPACE)
+    api.patch(SECRETS, CCM, body={"stringData": {"cloud.conf": "\n".join(lines) + "\n"}}, namespace=CCM_NAMESPACE)
     mark = {"spec": {"template": {"metadata": {"annotations": {"test/policy": policy}}}}}
-    api.patch(DEPLOYMENTS, CCM, mark, namespace=CCM_NAMESPACE)
+    api.patch(DEPLOYMENTS, CCM, body=mark, namespace=CCM_NAMESPACE)
 
     def running() -> bool:
         return parse_deployment(api.get(DEPLOYMENTS, CCM, namespace=CCM_NAMESPACE)).done

@@ -1,4 +1,4 @@
-"""Drives clusters by the command line only, as a user does, and asks the cloud itself what is there."""
+"""Controls clusters by the command line only, as a user does, and asks the cloud itself which objects exist."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class Cluster:
         for kind, items in (
             ("network", cloud.networks.networks()),
             ("subnet", cloud.networks.subnets()),
-            ("router", cloud.networks.routers()),
+            ("router", cloud.routers.routers()),
             ("group", cloud.firewall.security_groups()),
             ("port", cloud.networks.ports()),
             ("server", cloud.machines.servers()),

@@ -1,4 +1,4 @@
-"""The Kubernetes API of a cluster whose machines are in a cloud in memory: whoever runs is a node that is Ready."""
+"""The Kubernetes API of a cluster whose machines are in a cloud in memory. Each running machine is a Ready node."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from moyai.kube.resources import (
 from tests.fakes.kubernetes import QuickKubernetes
 from tests.fakes.object_store import ObjectStore
 
-_CSI = "cinder.csi.openstack.org"
+_CSI = "disks.memory.test"
 _RUNS = {"updatedReplicas": 1, "availableReplicas": 1}
-_ADD_ONS = ("moyai-cloud-controller-manager", "coredns", "csi-cinder-controllerplugin", "snapshot-controller")
+_ADD_ONS = ("moyai-cloud-controller-manager", "coredns", "csi-memory-controllerplugin", "snapshot-controller")
 
 
 class ClusterApi(QuickKubernetes):
@@ -47,10 +47,10 @@ class ClusterApi(QuickKubernetes):
         self.releasing = False
         for name in _ADD_ONS:
             self.deployment(name)
-        for name in ("kube-proxy", "csi-cinder-nodeplugin"):
+        for name in ("kube-proxy", "csi-memory-nodeplugin"):
             meta = {"name": name, "namespace": "kube-system"}
             store.put(DAEMON_SETS, {"metadata": meta, "status": {"numberReady": 1, "desiredNumberScheduled": 1}})
-        store.put(STORAGE_CLASSES, {"metadata": {"name": "csi-cinder"}, "reclaimPolicy": "Delete"})
+        store.put(STORAGE_CLASSES, {"metadata": {"name": "csi-memory"}, "reclaimPolicy": "Delete"})
         for server in cloud.store.servers.by("tag", tag):
             self._machine(None, server)
         cloud.store.servers.watch(self._machine)
@@ -90,9 +90,9 @@ class ClusterApi(QuickKubernetes):
             return []
         return [*found, *self._attachments()] if resource == VOLUME_ATTACHMENTS else found
 
-    def patch(self, resource: Resource, name: str, body: Mapping[str, Any], *, namespace: str | None = None) -> Json:
+    def patch(self, resource: Resource, name: str, *, body: Mapping[str, Any], namespace: str | None = None) -> Json:
         self.cordoned.append(name)
-        return super().patch(resource, name, body, namespace=namespace)
+        return super().patch(resource, name, body=body, namespace=namespace)
 
     def evict(self, namespace: str, pod: str) -> None:
         if pod in self.protected:

@@ -1,4 +1,4 @@
-"""A Kubernetes in memory: one store of objects, with the face that controllers see and the one that the lifecycle sees."""
+"""A Kubernetes in memory: one store of objects, with the clients of the controllers and of the lifecycle."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Kubernetes(ObjectStore):
     def __init__(self) -> None:
         super().__init__()
         self.break_watches = asyncio.Event()
-        #: After so many seconds without news a watch says that it is there still.
+        #: A watch sends a bookmark after so many seconds without an event.
         self.bookmark_seconds = float("inf")
 
     async def list(self, resource: Resource, *, namespace: str | None = None, fields: str = "") -> tuple[list[Json], str]:
@@ -75,7 +75,7 @@ class Kubernetes(ObjectStore):
         with self.call(f"create {resource.plural}"):
             return self.add(resource.plural, body, namespace)
 
-    async def replace(self, resource: Resource, name: str, body: Json, *, namespace: str | None = None) -> Json:
+    async def replace(self, resource: Resource, name: str, *, body: Json, namespace: str | None = None) -> Json:
         with self.call(f"replace {resource.plural}"):
             return self.exchange(*self.existing(resource.plural, name, namespace), body)
 
@@ -83,8 +83,8 @@ class Kubernetes(ObjectStore):
         self,
         resource: Resource,
         name: str,
-        body: Json | list[Json],
         *,
+        body: Json | list[Json],
         namespace: str | None = None,
         kind: PatchKind = "merge",
         subresource: str = "",
@@ -134,7 +134,7 @@ class QuickKubernetes:
         with self.store.call(f"create {resource.plural}"):
             return self.store.add(resource.plural, dict(body), namespace)
 
-    def patch(self, resource: Resource, name: str, body: Mapping[str, Any], *, namespace: str | None = None) -> Json:
+    def patch(self, resource: Resource, name: str, *, body: Mapping[str, Any], namespace: str | None = None) -> Json:
         with self.store.call(f"patch {resource.plural}"):
             key, have = self.store.existing(resource.plural, name, namespace)
             return self.store.exchange(key, have, merged(have, dict(body), strategic=True))
@@ -152,5 +152,5 @@ class QuickKubernetes:
 def chosen(found: Json, namespace: str | None, fields: str) -> bool:
     """Whether an object is in the namespace and fits the field selector."""
     field, _, wanted = fields.partition("=")
-    assert field in ("", "spec.nodeName")
-    return namespace in (None, found["metadata"].get("namespace")) and (not field or found["spec"].get("nodeName") == wanted)
+    fields_of = {"": "", "spec.nodeName": found.get("spec", {}).get("nodeName"), "type": found.get("type")}
+    return namespace in (None, found["metadata"].get("namespace")) and fields_of[field] == wanted

@@ -113,6 +113,8 @@ class ObjectStore:
         if key in self.objects:
             raise Conflict("already exists")
         made = copied(body)
+        if namespace:
+            made["metadata"]["namespace"] = namespace
         made["metadata"].setdefault("uid", f"uid-{self.version}")
         self._store("ADDED", key, made)
         return copied(made)

@@ -1,4 +1,4 @@
-"""What the guest is told: two machines, with the very user data that ``moyai up`` gives a control plane and a worker."""
+"""The guest's task: two machines, with the user data that ``moyai up`` gives to a control plane and to a worker."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 
 import moyai
 from moyai.bootstrap import pki, user_data
+from moyai.cloud.openstack import ADAPTER
 from moyai.core.clock import SystemClock
 from moyai.core.ids import UNSEALING_KEY
 from moyai.images import references
@@ -60,7 +61,7 @@ def _nodes(share: Path) -> dict[str, Any]:
         source="tests/host",
     )
     keys = pki.ensure(share / "pki", SystemClock())
-    nodes = wanted_nodes(cluster, zones=["az1"], seats={})
+    nodes = wanted_nodes(cluster, zones=["az1"], allocations={})
     token, key = user_data.new_token(), secrets.token_urlsafe(32)
     names = references.load()
     tags = {name: names.tag(name) for name in ("etcd", "coredns")}
@@ -74,6 +75,7 @@ def _nodes(share: Path) -> dict[str, Any]:
             control_plane_address=nodes[0].address,
             pki=keys,
             token=token,
+            limit=ADAPTER.user_data_limit,
             pool=pool,
             mtu=1450,
         )

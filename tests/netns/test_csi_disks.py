@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from moyai.cloud.openstack import ADAPTER
 from moyai.cloud.openstack.guest import disk_links
 from moyai.csi.access_modes import VolumeAccess
 from moyai.csi.errors import Refused
-from moyai.csi.names import BLANK
 from moyai.csi.node.disks import LinuxDevices, linux_disks
 from moyai.csi.node.staging import NodeWork
 from moyai.linux import filesystem, loop, mounts
@@ -20,6 +20,7 @@ from moyai.linux.process import ProcessError, run
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="mounts and loop devices")
 
+NAMES = ADAPTER.volume_names
 ID = "0a1b2c3d-4e5f-6789-abcd-ef0123456789"
 GIB = 1 << 30
 MIB = 1 << 20
@@ -61,7 +62,7 @@ def device(tmp_path: Path) -> Iterator[Device]:
 @pytest.fixture
 def node(tmp_path: Path) -> NodeWork:
     (tmp_path / "by-id").mkdir()
-    return NodeWork(linux_disks(HereDevices(tmp_path / "by-id")), links=disk_links, patience=1.0)
+    return NodeWork(linux_disks(HereDevices(tmp_path / "by-id")), names=NAMES, links=disk_links, patience=1.0)
 
 
 def show(tmp_path: Path, device: str, volume_id: str = ID) -> None:
@@ -117,9 +118,9 @@ def test_a_volume_s_whole_life(tmp_path: Path, device: Device, node: NodeWork, k
     access = VolumeAccess("SINGLE_NODE_WRITER", fs_type=kind)
     staging, target, reader = (str(tmp_path / name) for name in ("staging", "target", "reader"))
     for _ in range(2):
-        node.stage(ID, staging, access, {BLANK: "true"}, {})
-        node.publish(ID, staging, target, access, read_only=False)
-        node.publish(ID, staging, reader, access, read_only=True)
+        node.stage(ID, staging, access=access, context={NAMES.blank_key: "true"}, published={})
+        node.publish(ID, staging, target=target, access=access, read_only=False)
+        node.publish(ID, staging, target=reader, access=access, read_only=True)
     Path(target, "file").write_text("kept")
     assert Path(reader, "file").read_text() == "kept"
     with pytest.raises(OSError, match="Read-only"):
@@ -131,19 +132,19 @@ def test_a_volume_s_whole_life(tmp_path: Path, device: Device, node: NodeWork, k
 
     grow(tmp_path, "disk", disk, GIB)
     if kind == "xfs" or can_grow_in_use():
-        assert node.expand(ID, target, staging, GIB) == GIB
+        assert node.expand(ID, target, staging=staging, required=GIB) == GIB
     else:
         with pytest.raises(Refused, match="CAP_SYS_RESOURCE") as refused:
-            node.expand(ID, target, staging, GIB)
+            node.expand(ID, target, staging=staging, required=GIB)
         assert refused.value.code == "FAILED_PRECONDITION"
     for _ in range(2):
         node.unpublish(target)
         node.unpublish(reader)
         node.unstage(staging)
     assert not Path(target).exists()
-    node.stage(ID, staging, access, {}, {})
-    node.publish(ID, staging, target, access, read_only=False)
-    assert node.expand(ID, target, staging, GIB) == GIB
+    node.stage(ID, staging, access=access, context={}, published={})
+    node.publish(ID, staging, target=target, access=access, read_only=False)
+    assert node.expand(ID, target, staging=staging, required=GIB) == GIB
     grown = node.usage(ID, target)
     assert not isinstance(grown, int)
     assert grown.total > 800 * MIB
@@ -156,22 +157,22 @@ def test_a_raw_device(tmp_path: Path, device: Device, node: NodeWork) -> None:
     access = VolumeAccess("SINGLE_NODE_SINGLE_WRITER", block=True)
     target, second = str(tmp_path / "pods/1/dev"), str(tmp_path / "pods/2/dev")
     for _ in range(2):
-        node.stage(ID, str(tmp_path / "staging"), access, {}, {})
-        node.publish(ID, str(tmp_path / "staging"), target, access, read_only=False)
+        node.stage(ID, str(tmp_path / "staging"), access=access, context={}, published={})
+        node.publish(ID, str(tmp_path / "staging"), target=target, access=access, read_only=False)
     with Path(target).open("r+b") as file:
         file.write(b"raw")
     with Path(disk).open("rb") as file:
         assert file.read(3) == b"raw"
     assert node.usage(ID, target) == 64 * MIB
     with pytest.raises(Refused, match="for one pod"):
-        node.publish(ID, str(tmp_path / "staging"), second, access, read_only=False)
+        node.publish(ID, str(tmp_path / "staging"), target=second, access=access, read_only=False)
     grow(tmp_path, "disk", disk, 128 * MIB)
-    assert node.expand(ID, target, "", 128 * MIB) == 128 * MIB
+    assert node.expand(ID, target, staging="", required=128 * MIB) == 128 * MIB
     node.unpublish(target)
     assert not Path(target).exists()
     # now it holds something that nobody knows: never formatted unless it was made blank
     with pytest.raises(Refused, match="nothing was changed"):
-        node.stage(ID, str(tmp_path / "staging"), VolumeAccess("SINGLE_NODE_WRITER"), {}, {})
+        node.stage(ID, str(tmp_path / "staging"), access=VolumeAccess("SINGLE_NODE_WRITER"), context={}, published={})
     with Path(disk).open("rb") as file:
         assert file.read(3) == b"raw"
 
@@ -181,12 +182,12 @@ def test_a_damaged_file_system_is_mended_or_refused(tmp_path: Path, device: Devi
     show(tmp_path, disk)
     access = VolumeAccess("SINGLE_NODE_WRITER")
     staging = str(tmp_path / "staging")
-    node.stage(ID, staging, access, {BLANK: "true"}, {})
+    node.stage(ID, staging, access=access, context={NAMES.blank_key: "true"}, published={})
     node.unstage(staging)
     # marked as not cleanly unmounted, and a wrong count: what fsck repairs by itself
     run(["debugfs", "-w", "-R", "set_super_value free_blocks_count 1", disk])
     run(["debugfs", "-w", "-R", "set_super_value state 2", disk])
-    node.stage(ID, staging, access, {}, {})
+    node.stage(ID, staging, access=access, context={}, published={})
     usage = node.usage(ID, staging)
     assert not isinstance(usage, int)
     assert usage.available > 30 * MIB
@@ -194,7 +195,7 @@ def test_a_damaged_file_system_is_mended_or_refused(tmp_path: Path, device: Devi
     run(["debugfs", "-w", "-R", "clri <2>", disk])  # no root directory
     run(["debugfs", "-w", "-R", "set_super_value state 2", disk])
     with pytest.raises(Refused, match="damaged"):
-        node.stage(ID, staging, access, {}, {})
+        node.stage(ID, staging, access=access, context={}, published={})
     assert mounts.at(staging) is None
 
 
@@ -204,7 +205,7 @@ def test_a_clone_beside_its_origin(tmp_path: Path, device: Device, node: NodeWor
     origin = device("origin", 512 * MIB)
     show(tmp_path, origin)
     access = VolumeAccess("SINGLE_NODE_WRITER", fs_type="xfs")
-    node.stage(ID, str(tmp_path / "a"), access, {BLANK: "true"}, {})
+    node.stage(ID, str(tmp_path / "a"), access=access, context={NAMES.blank_key: "true"}, published={})
     Path(tmp_path, "a", "file").write_text("copied")
     run(["sync", "-f", tmp_path / "a"])
     run(["xfs_freeze", "-f", tmp_path / "a"])
@@ -216,7 +217,7 @@ def test_a_clone_beside_its_origin(tmp_path: Path, device: Device, node: NodeWor
     run(["dd", f"if={tmp_path / 'clone-source'}", f"of={clone}", "bs=1M", "conv=sparse,notrunc"])
     (tmp_path / "clone-source").unlink()
     show(tmp_path, clone, other)
-    node.stage(other, str(tmp_path / "b"), access, {}, {})
+    node.stage(other, str(tmp_path / "b"), access=access, context={}, published={})
     assert Path(tmp_path, "b", "file").read_text() == "copied"
     usage = node.usage(other, str(tmp_path / "b"))
     assert not isinstance(usage, int)
@@ -227,7 +228,7 @@ def test_a_disk_that_vanishes_under_its_mount(tmp_path: Path, device: Device, no
     disk = device("disk", 64 * MIB)
     show(tmp_path, disk)
     staging = str(tmp_path / "staging")
-    node.stage(ID, staging, VolumeAccess("SINGLE_NODE_WRITER"), {BLANK: "true"}, {})
+    node.stage(ID, staging, access=VolumeAccess("SINGLE_NODE_WRITER"), context={NAMES.blank_key: "true"}, published={})
     (tmp_path / "by-id" / Path(disk_links(ID)[0]).name).unlink()
     assert [one.reason for one in node.faults(ID, staging)] == ["DeviceGone"]
     node.unstage(staging)

@@ -18,7 +18,7 @@ from typing import Any
 from unittest.mock import patch
 
 from moyai.ccm.app import CcmOptions, controller_manager
-from moyai.ccm.settings import CcmConfig, ClusterConfig, GlobalConfig, LoadBalancerConfig, RouteConfig
+from moyai.ccm.settings import CcmConfig, ClusterConfig, LoadBalancerConfig, RouteConfig
 from moyai.cloud.memory import Delays, MemoryCloud
 from moyai.cloud.model import Image, Server
 from moyai.core.ids import cluster_tag
@@ -33,6 +33,7 @@ from moyai.spec.load import parse
 from tests.fakes.clock import FakeClock, VirtualLoop
 from tests.fakes.cluster_api import ClusterApi
 from tests.fakes.kubernetes import Kubernetes
+from tests.fakes.running import running
 from tests.simulate.figures import Phase, Run
 
 PODS = "10.128.0.0/14"
@@ -98,11 +99,11 @@ class _Simulation:
             return self._api if (record.folder / "kubeconfig").exists() else None
 
         def up() -> building.UpResult:
-            return building.up(cluster, self._cloud, paths, Reporter(clock=self._clock), clock=self._clock)
+            return building.up(cluster, self._cloud, paths=paths, reporter=Reporter(clock=self._clock), clock=self._clock)
 
         with patch.object(building, "open_api", open_api):
             start = time.monotonic()
-            building.preview(cluster, self._cloud, paths)
+            building.preview(cluster, self._cloud, paths=paths)
             planning = time.monotonic() - start
             with _Counting(self, "up", "node", self._nodes):
                 self._uid = up().uid
@@ -128,7 +129,7 @@ class _Simulation:
     async def _manager(self) -> AsyncGenerator[None]:
         store, tag = self._cloud.store, cluster_tag(self._uid)
         config = CcmConfig(
-            GlobalConfig(auth_url="http://cloud/v3", region="RegionOne"),
+            self._cloud.adapter.read_login({"url": "http://cloud/v3", "region": "RegionOne"}),
             LoadBalancerConfig(subnet_id=store.subnets.by("tag", tag)[0].id),
             RouteConfig(store.routers.by("tag", tag)[0].id),
             ClusterConfig(self._uid, tuple(one.id for one in store.groups.by("tag", tag) if one.name.endswith("worker"))),
@@ -147,14 +148,9 @@ class _Simulation:
         for one in list(self._kube.all(NODES)):
             self._kube.vanish(NODES, one["metadata"]["name"])
         self._kube.forget_history()
-        stop = asyncio.Event()
-        task = asyncio.create_task(manager.run(stop))
-        try:
+        async with running(manager):
             await asyncio.sleep(5)
             yield
-        finally:
-            stop.set()
-            await task
 
     def _join(self) -> None:
         for server in self._servers():
@@ -242,7 +238,7 @@ class _Counting:
 
 
 def _about_nodes(call: str) -> bool:
-    return call.startswith(("machines.", "pod_routing.", "networks.router", "networks.ports", "networks.update_port")) or (
+    return call.startswith(("machines.", "pod_routing.", "routers.router", "networks.ports", "networks.update_port")) or (
         "nodes" in call.split()
     )
 

@@ -1,4 +1,4 @@
-"""A machine's disks and mounts in memory. Every change is counted, and it can be told to die after any of them."""
+"""A machine's disks and mounts in memory. Every change is counted, and a test can end the process after any change."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ class FakeDisks:
             disk.fs_size = disk.size
             self._change("grow unmounted")
 
-    def grow_mounted(self, device: str, point: str, kind: str) -> None:
+    def grow_mounted(self, device: str, point: str, *, kind: str) -> None:
         disk = self.disks[device]
         if disk.fs_size < disk.size:
             if kind == "ext4" and not self.online:
@@ -151,7 +151,7 @@ class FakeDisks:
             disk.fs_size = disk.size
             self._change("grow mounted")
 
-    def mount(self, device: str, target: str, kind: str, options: Sequence[str]) -> None:
+    def mount(self, device: str, target: str, *, kind: str, options: Sequence[str]) -> None:
         assert target in self.folders
         assert self.disks[device].content == kind
         self.options[target] = list(options)

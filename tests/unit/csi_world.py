@@ -43,11 +43,12 @@ class World:
             clock=FakeClock(),
             cluster="demo",
             uid=UID,
+            names=self.raw.adapter.volume_names,
             poll=QUICK,
         )
         self.volumes = VolumeWork(self.cloud, limit=self.limit, patience=self.patience, again=QUICK)
         self.snapshots = SnapshotWork(self.cloud, patience=self.patience)
-        self.controller = ControllerService(self.cloud, self.volumes, self.snapshots, links=disk_links)
+        self.controller = ControllerService(self.cloud, self.volumes, snapshots=self.snapshots, links=disk_links)
         return self
 
 

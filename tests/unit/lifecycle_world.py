@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from moyai.bootstrap import pki
+from moyai.cloud.capabilities import Capability
 from moyai.cloud.memory import MemoryCloud
 from moyai.cloud.model import DiskState, Image, PortUse, Power, Snapshot, Volume
 from moyai.core.ids import CLUSTER_TAG, cluster_tag
 from moyai.core.paths import Paths
 from moyai.core.progress import Reporter
+from moyai.kube.quick import KubeApi
 from moyai.lifecycle import down as teardown
 from moyai.lifecycle import up as building
 from moyai.lifecycle.record import Record
+from moyai.lifecycle.tokens import add_token
 from moyai.spec.load import parse
 from moyai.spec.model import Cluster
 from tests.fakes.clock import FakeClock
@@ -46,9 +50,9 @@ def _no_fsync(handle: int) -> None:
     """Disks are slow."""
 
 
-def node_cloud() -> MemoryCloud:
+def node_cloud(*, capabilities: Collection[Capability] = tuple(Capability)) -> MemoryCloud:
     """A cloud that has the node image, and a mirror of container images."""
-    cloud = memory(looks=2)
+    cloud = memory(looks=2, capabilities=capabilities)
     cloud.account.mirror = "http://192.0.2.1:5001"
     properties = {"moyai_kubernetes_version": "1.37.1"}
     cloud.store.images.put(Image("img", "moyai-node-1.37.1", "ACTIVE", properties=properties))
@@ -58,9 +62,11 @@ def node_cloud() -> MemoryCloud:
 class World:
     """A cloud, a state folder, and the two commands."""
 
-    def __init__(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, capabilities: Collection[Capability] = tuple(Capability)
+    ) -> None:
         self.paths = Paths(tmp_path / "cache", tmp_path / "state")
-        self.cloud = node_cloud()
+        self.cloud = node_cloud(capabilities=capabilities)
         self.store = self.cloud.store
         self.mortal = self.cloud.mortal
         #: Names of volumes that were taken from a machine that still ran.
@@ -77,6 +83,9 @@ class World:
                 store = ObjectStore()
                 store.on_call = lambda _name, _after: self.mortal.check()
                 self.kubes[record.uid] = ClusterApi(store, self.cloud, cluster_tag(record.uid))
+                if token := record.secret("token"):
+                    # as `kubeadm init` makes it
+                    add_token(cast("KubeApi", self.kubes[record.uid]), token, clock=self.clock)
             return self.kubes[record.uid]
 
         # what costs time on purpose on real disks and with real secrets
@@ -87,11 +96,13 @@ class World:
 
     def up(self, spec: str | Cluster = "") -> building.UpResult:
         cluster = parse(spec) if isinstance(spec, str) else spec
-        return building.up(cluster, self.cloud, self.paths, Reporter(clock=self.clock), clock=self.clock)
+        return building.up(cluster, self.cloud, paths=self.paths, reporter=Reporter(clock=self.clock), clock=self.clock)
 
     def down(self, name: str = "quickstart", uid: str = "") -> teardown.DownReport:
-        target, record = teardown.target_of(name, self.paths, self.cloud, uid)
-        return teardown.down(target, record, self.cloud, self.paths, Reporter(clock=self.clock), clock=self.clock)
+        target, record = teardown.target_of(name, self.paths, cloud=self.cloud, uid=uid)
+        return teardown.down(
+            target, record, cloud=self.cloud, paths=self.paths, reporter=Reporter(clock=self.clock), clock=self.clock
+        )
 
     def fail(self, name: str, fault: str) -> None:
         """The cloud finds a machine broken."""
@@ -171,4 +182,4 @@ def with_disks(world: World, policy: str = "Delete") -> Disks:
 
 
 def kept(report: teardown.DownReport) -> list[tuple[str, str]]:
-    return sorted((line.kind, line.name) for line in report.lines if line.fate == "kept")
+    return sorted((entry.kind, entry.name) for entry in report.entries if entry.outcome == "kept")

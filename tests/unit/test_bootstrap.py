@@ -1,4 +1,4 @@
-"""What machines are told: complete, small, and with no secret in the clear."""
+"""User data of machines: complete, small, and without a readable secret."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import secrets
+import sys
 import tarfile
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,9 @@ from cryptography import x509
 
 from moyai.bootstrap import pki, user_data
 from moyai.ccm import manifests as ccm
-from moyai.ccm.settings import CcmConfig, GlobalConfig
+from moyai.ccm.settings import CcmConfig
+from moyai.cloud.openstack import ADAPTER
+from moyai.cloud.openstack.cloud_conf import GlobalConfig
 from moyai.core.clock import SystemClock
 from moyai.core.errors import Terminal
 from moyai.csi import manifests as csi
@@ -28,7 +31,8 @@ from moyai.plan.pod_network.routes import masquerade
 from moyai.spec.load import parse
 
 CLUSTER = parse("spec: {nodePools: [{labels: {tier: web}, taints: [{key: a, value: b, effect: NoSchedule}]}]}")
-NODES = wanted_nodes(CLUSTER, zones=("az1",), seats={})
+NODES = wanted_nodes(CLUSTER, zones=("az1",), allocations={})
+LIMIT = ADAPTER.user_data_limit
 TOKEN = "abcdef.0123456789abcdef"
 
 
@@ -39,17 +43,29 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> pki.Pki:
 
 def facts(authority: pki.Pki, number: int) -> user_data.NodeFacts:
     pool = CLUSTER.spec.node_pools[0] if number else None
-    return user_data.NodeFacts(CLUSTER, NODES[number], NODES[0].address, authority, TOKEN, pool, 1450, "http://10.255.0.1:5001")
+    return user_data.NodeFacts(
+        CLUSTER, NODES[number], NODES[0].address, authority, TOKEN, LIMIT, pool, 1450, "http://10.255.0.1:5001"
+    )
 
 
 def unpack(script: str) -> dict[str, bytes]:
-    packed = script.partition("<<'END' | tar -xz -C /\n")[2].partition("END\n")[0]
+    packed = script.partition("<<'END' | tar -xz -C /\n")[2].partition("\nEND\n")[0]
     return _files(base64.b64decode(packed))
 
 
 def _files(data: bytes) -> dict[str, bytes]:
     with tarfile.open(fileobj=io.BytesIO(data), mode="r:gz") as archive:
         return {member.name: archive.extractfile(member).read() for member in archive.getmembers()}  # type: ignore[union-attr]
+
+
+def open_sealed(root: Path, files: dict[str, bytes], *, key: str) -> dict[str, bytes]:
+    """What is on the machine after it has opened its sealed files: path → content."""
+    for name, content in {**files, "var/lib/moyai/unsealing-key": key.encode()}.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(content)
+    script = root / user_data.TAKES_KEY
+    run([sys.executable, "-I", script, "open"], env={"MOYAI_ROOT": str(root)})
+    return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
 
 
 def documents(text: bytes) -> dict[str, Any]:
@@ -89,29 +105,7 @@ def test_a_control_plane_holds_secrets_only_sealed(authority: pki.Pki, tmp_path:
     for secret in (b"PRIVATE KEY", b"s3cr3t-word", TOKEN.encode(), authority.files["ca.key"][60:90]):
         assert secret not in everything
     # as the machine itself opens it
-    opened = tmp_path / "opened"
-    run(
-        [
-            "openssl",
-            "enc",
-            "-d",
-            "-aes-256-cbc",
-            "-pbkdf2",
-            "-iter",
-            "100000",
-            "-md",
-            "sha256",
-            "-a",
-            "-A",
-            "-pass",
-            "env:KEY",
-            "-out",
-            opened,
-        ],
-        stdin=files["etc/moyai/sealed"].decode(),
-        env={"KEY": "the key"},
-    )
-    sealed = _files(opened.read_bytes())
+    sealed = open_sealed(tmp_path, files, key="the key")
     assert {f"etc/kubernetes/pki/{name}" for name in authority.files} <= set(sealed)
     assert sealed["etc/moyai/addons/early/01-controllers.yaml"] == b"secret: s3cr3t-word"
     assert sealed["etc/moyai/addons/late/02-volumes.yaml"] == b"other: s3cr3t-word"
@@ -128,7 +122,7 @@ def test_too_much_is_refused(authority: pki.Pki) -> None:
     import random
 
     noise = random.Random(1).randbytes(60_000).hex()
-    with pytest.raises(Terminal, match=r"user data of node quickstart-control-plane-0 would have \d+ bytes, clouds take 65535"):
+    with pytest.raises(Terminal, match=r"node quickstart-control-plane-0 would have \d+ bytes, the cloud takes 65535"):
         user_data.first_control_plane(facts(authority, 0), api_names=("198.51.100.7",), addons={"noise": noise}, key="k")
 
 
@@ -137,7 +131,7 @@ def test_the_real_add_ons_leave_room(authority: pki.Pki) -> None:
     addons = ccm.render(ccm.ManifestOptions("a" * 30, config, references.MOYAI, "10.244.0.0/16", api_server="10.8.0.10:6443"))
     images = {name: references.load().images[name] for name in csi.SIDECARS}
     options = csi.CsiManifestOptions(
-        "a" * 30, secrets.token_urlsafe(300), references.MOYAI, images, api_server="10.8.0.10:6443"
+        "a" * 30, ADAPTER.volume_names, secrets.token_urlsafe(300), references.MOYAI, images, api_server="10.8.0.10:6443"
     )
     script = user_data.first_control_plane(
         facts(authority, 0),
@@ -145,7 +139,7 @@ def test_the_real_add_ons_leave_room(authority: pki.Pki) -> None:
         addons={"controllers": addons, "volumes": csi.render(options)},
         key="k" * 43,
     )
-    assert len(base64.b64encode(script.encode())) < user_data.LIMIT * 2 // 3
+    assert len(base64.b64encode(script.encode())) < LIMIT * 2 // 3
 
 
 def test_no_mirror_no_file(authority: pki.Pki) -> None:
@@ -155,6 +149,12 @@ def test_no_mirror_no_file(authority: pki.Pki) -> None:
 def test_only_what_leaves_the_cluster_is_masqueraded() -> None:
     rule = masquerade(CLUSTER.spec.network)
     assert "ip saddr 10.244.0.0/16 ip daddr != { 10.244.0.0/16, 10.8.0.0/24, 10.96.0.0/16 }" in rule
+
+
+def test_the_metadata_service_is_closed_to_pods() -> None:
+    rules = masquerade(CLUSTER.spec.network)
+    forward = rules.partition("type filter hook forward")[2]
+    assert "ip saddr 10.244.0.0/16 ip daddr 169.254.0.0/16 counter reject" in forward
 
 
 def test_authorities_are_kept_and_a_half_made_pair_is_recreated(tmp_path: Path) -> None:

@@ -97,7 +97,7 @@ def test_a_raw_device_is_left_alone() -> None:
 def test_a_place_that_another_disk_has() -> None:
     disks = FakeDisks()
     disks.attach("other", content="ext4")
-    work(disks).stage("other", STAGING, WRITER, {}, {})
+    work(disks).stage("other", STAGING, access=WRITER, context={}, published={})
     disks.attach(ID, content="ext4")
     with pytest.raises(Refused, match="another disk"):
         stage(disks)
@@ -133,7 +133,7 @@ def test_a_raw_device_is_shown_as_a_file() -> None:
     assert disks.done == [f"bind {TARGET}"]
     assert disks.number(TARGET) == disk.number
     assert work(disks).usage(ID, TARGET) == 3 * GIB
-    assert work(disks).expand(ID, TARGET, "", 3 * GIB) == 3 * GIB
+    assert work(disks).expand(ID, TARGET, staging="", required=3 * GIB) == 3 * GIB
     work(disks).unpublish(TARGET)
     assert disks.files == set()
 

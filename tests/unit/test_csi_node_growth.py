@@ -20,7 +20,7 @@ def test_a_file_system_grows_in_use_or_when_it_is_mounted_next() -> None:
         publish(disks)
         disk.size = 2 * GIB
         for _ in range(2):
-            assert work(disks).expand(ID, TARGET, STAGING, 2 * GIB) == 2 * GIB
+            assert work(disks).expand(ID, TARGET, staging=STAGING, required=2 * GIB) == 2 * GIB
         assert disk.fs_size == 2 * GIB
         assert disks.done.count("grow mounted") == 1
 
@@ -30,14 +30,14 @@ def test_a_file_system_grows_in_use_or_when_it_is_mounted_next() -> None:
     publish(disks)
     disk.size = 2 * GIB
     with pytest.raises(Refused, match="mounted next") as refused:
-        work(disks).expand(ID, TARGET, STAGING, 2 * GIB)
+        work(disks).expand(ID, TARGET, staging=STAGING, required=2 * GIB)
     # the only code after which the kubelet writes the reason to the claim and waits for the next mount
     assert code(refused) == "FAILED_PRECONDITION"
     work(disks).unpublish(TARGET)
     work(disks).unstage(STAGING)
     stage(disks)
     publish(disks)
-    assert work(disks).expand(ID, TARGET, STAGING, 2 * GIB) == 2 * GIB
+    assert work(disks).expand(ID, TARGET, staging=STAGING, required=2 * GIB) == 2 * GIB
     assert disk.fs_size == 2 * GIB
 
 
@@ -53,7 +53,7 @@ def test_what_stays_staged_from_one_pod_to_the_next_grows_between_them() -> None
     work(disks).unpublish(SECOND)
     publish(disks, SECOND)
     assert disk.fs_size == 2 * GIB
-    assert work(disks).expand(ID, SECOND, STAGING, 2 * GIB) == 2 * GIB
+    assert work(disks).expand(ID, SECOND, staging=STAGING, required=2 * GIB) == 2 * GIB
     before = list(disks.done)
     work(disks).unpublish(SECOND)
     publish(disks)
@@ -100,9 +100,9 @@ def test_a_disk_that_has_not_grown_yet() -> None:
     stage(disks)
     publish(disks)
     with pytest.raises(Refused, match="still sees") as refused:
-        work(disks, rescan=True).expand(ID, TARGET, STAGING, 2 * GIB)
+        work(disks, rescan=True).expand(ID, TARGET, staging=STAGING, required=2 * GIB)
     assert code(refused) == "UNAVAILABLE"
     assert disks.rescans > 0
     with pytest.raises(Refused) as nowhere:
-        work(disks).expand(ID, "/nowhere", "", GIB)
+        work(disks).expand(ID, "/nowhere", staging="", required=GIB)
     assert code(nowhere) == "NOT_FOUND"

@@ -12,7 +12,6 @@ from moyai.cloud.memory import Killed
 from moyai.cloud.model import DiskState, VolumeType
 from moyai.core.ids import CLUSTER_TAG
 from moyai.csi.access_modes import VolumeAccess
-from moyai.csi.names import CLUSTER_KEY
 from moyai.csi.sizes import GIB, Range
 from tests.fakes.cloud import add_server, add_volume, memory
 from tests.unit.csi_world import UID, World, refused, wanted
@@ -29,7 +28,7 @@ async def test_a_volume_is_made_once_and_found_again() -> None:
     again = await world.again().volumes.create(wanted(size=Range(GIB + 1), preferred=["az1"], requisite=["az1", "az2"]))
     assert first.volume.id == again.volume.id
     assert (first.volume.size_gb, first.volume.zone, first.machine_zones) == (2, "az2", ("az2",))
-    assert first.volume.metadata == {CLUSTER_KEY: "demo", CLUSTER_TAG: UID}
+    assert first.volume.metadata == {"disks.memory.test/cluster": "demo", CLUSTER_TAG: UID}
     assert world.raw.store.volumes.ids() == [first.volume.id]
 
 
@@ -79,7 +78,7 @@ async def test_an_exhausted_quota_has_its_code() -> None:
 async def test_copies_lie_beside_their_source_and_are_no_smaller() -> None:
     world = World()
     source = add_volume(world.raw, "db", zone="az2", size_gb=3)
-    snapshot = await world.snapshots.create("snap", source.id, {})
+    snapshot = await world.snapshots.create("snap", source.id, metadata={})
     made = await world.volumes.create(wanted("a", snapshot_id=snapshot.id))
     clone = await world.volumes.create(wanted("b", source_volume_id=source.id, size=Range(4 * GIB)))
     assert (made.volume.zone, made.volume.size_gb) == ("az2", 3)
@@ -114,7 +113,7 @@ async def test_a_cloud_that_hides_its_types_is_believed() -> None:
 async def test_a_volume_with_snapshots_stays_and_says_why() -> None:
     world = World()
     volume = add_volume(world.raw, "data", metadata={CLUSTER_TAG: UID})
-    snapshot = await world.snapshots.create("snap-7", volume.id, {})
+    snapshot = await world.snapshots.create("snap-7", volume.id, metadata={})
     why = await refused(world.volumes.delete(volume.id))
     assert why.code == "FAILED_PRECONDITION"
     assert "snap-7" in why.message
@@ -143,11 +142,11 @@ async def test_extending() -> None:
 async def test_snapshots_are_made_once() -> None:
     world = World()
     one, two = add_volume(world.raw, "a"), add_volume(world.raw, "b")
-    made = await world.snapshots.create("snap", one.id, {})
-    assert (await world.again().snapshots.create("snap", one.id, {})).id == made.id
+    made = await world.snapshots.create("snap", one.id, metadata={})
+    assert (await world.again().snapshots.create("snap", one.id, metadata={})).id == made.id
     assert made.metadata[CLUSTER_TAG] == UID
-    assert (await refused(world.snapshots.create("snap", two.id, {}))).code == "ALREADY_EXISTS"
-    assert (await refused(world.snapshots.create("other", "none", {}))).code == "NOT_FOUND"
+    assert (await refused(world.snapshots.create("snap", two.id, metadata={}))).code == "ALREADY_EXISTS"
+    assert (await refused(world.snapshots.create("other", "none", metadata={}))).code == "NOT_FOUND"
 
 
 async def test_patience_ends() -> None:
@@ -191,7 +190,7 @@ class Claim:
         assert (await world.volumes.extend(self.volume, Range(2 * GIB))).size_gb == 2
 
     async def snap(self, world: World) -> None:
-        self.snapshot = (await world.snapshots.create("snap", self.volume, {})).id
+        self.snapshot = (await world.snapshots.create("snap", self.volume, metadata={})).id
 
     async def copy(self, world: World) -> None:
         self.clone = (await world.volumes.create(wanted("clone", snapshot_id=self.snapshot))).volume.id

@@ -50,7 +50,7 @@ async def running(informer: Informer[Service]) -> AsyncGenerator[list[str]]:
 
 
 def informer(kube: Kubernetes, **options: Any) -> Informer[Service]:
-    return Informer(kube, SERVICES, parse_service, backoff=QUICK, **options)
+    return Informer(kube, SERVICES, parse=parse_service, backoff=QUICK, **options)
 
 
 # --- informer
@@ -236,12 +236,12 @@ async def test_an_object_that_causes_too_many_events_is_cut_short() -> None:
     recorder = EventRecorder(kube, component="test", clock=clock)
     task = asyncio.create_task(recorder.run())
     for number in range(40):
-        recorder.event(ABOUT, "Normal", "Busy", f"message {number}")
-    recorder.event(Reference("Node", "n", "uid-2"), "Normal", "Other", "of another object")
+        recorder.event(ABOUT, "Normal", reason="Busy", message=f"message {number}")
+    recorder.event(Reference("Node", "n", "uid-2"), "Normal", reason="Other", message="of another object")
     await recorder.flush()
     assert len(kube.all(EVENTS)) == 26
     clock.sleep(300)
-    recorder.event(ABOUT, "Normal", "Busy", "after a rest")
+    recorder.event(ABOUT, "Normal", reason="Busy", message="after a rest")
     await recorder.flush()
     assert len(kube.all(EVENTS)) == 27
     task.cancel()
@@ -254,11 +254,11 @@ async def test_an_event_that_the_api_forgot_is_made_anew() -> None:
     kube = Kubernetes()
     recorder = EventRecorder(kube, component="test")
     task = asyncio.create_task(recorder.run())
-    recorder.event(ABOUT, "Normal", "Same", "again")
+    recorder.event(ABOUT, "Normal", reason="Same", message="again")
     await recorder.flush()
     (first,) = kube.all(EVENTS)
     kube.vanish(EVENTS, first["metadata"]["name"], "default")
-    recorder.event(ABOUT, "Normal", "Same", "again")
+    recorder.event(ABOUT, "Normal", reason="Same", message="again")
     await recorder.flush()
     (second,) = kube.all(EVENTS)
     assert second["count"] == 1
@@ -279,7 +279,7 @@ def test_a_node_nobody_has_heard_of_is_not_ready(status: str | None, ready: bool
 
 def test_paths_of_resources() -> None:
     assert SERVICES.path() == "/api/v1/services"
-    assert SERVICES.path("ns", "web", "status") == "/api/v1/namespaces/ns/services/web/status"
+    assert SERVICES.path("ns", "web", subresource="status") == "/api/v1/namespaces/ns/services/web/status"
     assert Resource("coordination.k8s.io", "v1", "leases", namespaced=True).path("ns", "x") == (
         "/apis/coordination.k8s.io/v1/namespaces/ns/leases/x"
     )

@@ -73,7 +73,7 @@ def test_calls_become_the_requests_of_their_resource(server: Server, kubeconfig:
     api.get(NODES, "w-0")
     api.list(PODS, fields="spec.nodeName=w-0", timeout=3)
     api.create(SECRETS, {"kind": "Secret"}, namespace="kube-system")
-    api.patch(NODES, "w-0", {"spec": {"unschedulable": True}})
+    api.patch(NODES, "w-0", body={"spec": {"unschedulable": True}})
     api.evict("shop", "db-0")
     api.delete(PODS, "db-0", namespace="shop", grace=0)
     api.delete(VOLUMES, "pvc-1")

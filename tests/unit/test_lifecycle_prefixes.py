@@ -70,12 +70,12 @@ def broken(world: World) -> None:
 
 
 def up_plan(spec: str) -> Callable[[World], Plan]:
-    return lambda world: building.preview(parse(spec), world.cloud, world.paths, clock=world.clock)
+    return lambda world: building.preview(parse(spec), world.cloud, paths=world.paths, clock=world.clock)
 
 
 def down_plan(world: World) -> Plan:
     try:
-        target, _ = teardown.target_of("quickstart", world.paths, world.cloud)
+        target, _ = teardown.target_of("quickstart", world.paths, cloud=world.cloud)
     except UsageError:
         return Plan()  # nothing of it is left
     return teardown.preview(target, world.cloud)
@@ -93,12 +93,14 @@ PLANS = {
     "scale up": [
         "change spec.nodePools[workers].replicas: 1 → 2 (live: machines are made or removed)",
         "1  create port quickstart-workers-1 10.8.0.12, pods 10.244.2.0/24",
-        "2  create server quickstart-workers-1 (m1.small in az2)  (after 1)",
-        "3  add route 10.244.2.0/24 via 10.8.0.12",
-        "4  wait until 3 machines run  (after 2)",
-        "5  wait until 3 nodes are Ready  (after 2)",
-        "6  wait until moyai-cloud-controller-manager, coredns, kube-proxy run  (after 5)",
-        "7  wait until csi-cinder-controllerplugin, snapshot-controller, csi-cinder-nodeplugin run  (after 5)",
+        "2  renew the bootstrap token for the machines that join",
+        "3  create server quickstart-workers-1 (m1.small in az2)  (after 1, 2)",
+        "4  add route 10.244.2.0/24 via 10.8.0.12",
+        "5  wait until 3 machines run  (after 3)",
+        "6  wait until 3 nodes are Ready  (after 3)",
+        "7  delete the bootstrap token, since all nodes have joined  (after 2, 6)",
+        "8  wait until moyai-cloud-controller-manager, coredns, kube-proxy run  (after 6)",
+        "9  wait until csi-memory-controllerplugin, snapshot-controller, csi-memory-nodeplugin run  (after 6)",
     ],
     "scale down": [
         "change spec.nodePools[workers].replicas: 2 → 1 (live: machines are made or removed)",
@@ -111,11 +113,13 @@ PLANS = {
     "replace": [
         "1  delete server quickstart-workers-0: No valid host was found",
         "2  delete node quickstart-workers-0  (after 1)",
-        "3  create server quickstart-workers-0 (m1.small in az1)  (after 1, 2)",
-        "4  wait until 2 machines run  (after 3)",
-        "5  wait until 2 nodes are Ready  (after 1, 2, 3)",
-        "6  wait until moyai-cloud-controller-manager, coredns, kube-proxy run  (after 5)",
-        "7  wait until csi-cinder-controllerplugin, snapshot-controller, csi-cinder-nodeplugin run  (after 5)",
+        "3  renew the bootstrap token for the machines that join",
+        "4  create server quickstart-workers-0 (m1.small in az1)  (after 1, 2, 3)",
+        "5  wait until 2 machines run  (after 4)",
+        "6  wait until 2 nodes are Ready  (after 1, 2, 4)",
+        "7  delete the bootstrap token, since all nodes have joined  (after 3, 6)",
+        "8  wait until moyai-cloud-controller-manager, coredns, kube-proxy run  (after 6)",
+        "9  wait until csi-memory-controllerplugin, snapshot-controller, csi-memory-nodeplugin run  (after 6)",
     ],
 }
 

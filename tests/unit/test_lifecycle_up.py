@@ -19,6 +19,7 @@ from moyai.lifecycle.record import Record, locked
 from moyai.plan import keys, text
 from moyai.plan import steps as s
 from moyai.plan.existing import ROLES
+from moyai.plan.steps import RenewToken
 from moyai.spec.load import dump, parse
 from tests.unit.lifecycle_world import World, whole
 
@@ -52,7 +53,7 @@ def test_up_makes_one_of_everything_and_again_nothing(world: World) -> None:
 def test_what_machines_do_not_need_to_boot_is_made_once_they_run(world: World) -> None:
     steps: list[tuple[str, str]] = []
     reporter = Reporter(lambda event: steps.append((event.kind, event.step)), clock=world.clock)
-    building.up(parse(""), world.cloud, world.paths, reporter, clock=world.clock)
+    building.up(parse(""), world.cloud, paths=world.paths, reporter=reporter, clock=world.clock)
     begun = [name for kind, name in steps if kind == "started"]
     booted = steps.index(("finished", s.MACHINES.name))
     late = ("gateway", "interface", "rules control-plane", "rules worker")
@@ -78,7 +79,7 @@ def test_scaling_up_keeps_addresses_and_down_drains(world: World) -> None:
     assert len(router.routes) == 3
     record = Record.open(world.paths, "quickstart")
     assert record is not None
-    assert set(record.recorded().seats) == {"quickstart-control-plane-0", "quickstart-workers-0", "quickstart-workers-1"}
+    assert set(record.recorded().allocations) == {"quickstart-control-plane-0", "quickstart-workers-0", "quickstart-workers-1"}
     # the free number is used again
     world.up("spec: {nodePools: [{replicas: 2}, {name: big, replicas: 1}]}")
     assert next(p for p in world.store.ports if p.name == "quickstart-big-0").fixed_ips == ("10.8.0.13",)
@@ -107,11 +108,38 @@ def test_a_protected_pod_keeps_its_node(world: World) -> None:
     assert world.names() == whole()
 
 
-def test_late_joiners_get_a_fresh_token(world: World) -> None:
+def test_late_joiners_get_a_token_of_their_own(world: World) -> None:
     world.up()
-    world.clock.sleep(3600)
+    before = world.kube().store.calls["create secrets"]
     world.up("spec: {nodePools: [{replicas: 3}]}")
-    assert len(world.kube().names(SECRETS)) == 1
+    assert world.kube().store.calls["create secrets"] == before + 1
+
+
+def test_nobody_can_join_a_cluster_once_its_nodes_have(world: World) -> None:
+    world.up()
+    assert world.kube().names(SECRETS) == []
+    world.up("spec: {nodePools: [{replicas: 3}]}")
+    assert world.kube().names(SECRETS) == []
+
+
+def test_tokens_of_other_people_stay(world: World) -> None:
+    world.up()
+    theirs = {"metadata": {"name": "bootstrap-token-theirs", "namespace": "kube-system"}, "data": {"token-id": "dGhlaXJz"}}
+    world.kube().store.put(SECRETS, {**theirs, "type": "bootstrap.kubernetes.io/token"})
+    world.up("spec: {nodePools: [{replicas: 3}]}")
+    assert world.kube().names(SECRETS) == ["bootstrap-token-theirs"]
+
+
+@pytest.mark.parametrize("made", ["2026-01-01T00:00:00+00:00", "2199-01-01T00:00:00+00:00"], ids=["long ago", "in the future"])
+def test_a_token_that_the_cluster_lacks_is_given_to_no_machine(world: World, made: str) -> None:
+    """Whatever the record and the clock say of it."""
+    world.up()
+    record = Record.open(world.paths, "quickstart")
+    assert record is not None
+    record.keep_token("abcdef.0123456789abcdef")
+    record.keep_secret("token made", made)
+    plan = building.preview(parse("spec: {nodePools: [{replicas: 3}]}"), world.cloud, paths=world.paths)
+    assert any(isinstance(step, RenewToken) for step in plan.steps)
 
 
 def test_a_server_in_error_is_told_and_replaced(world: World) -> None:
@@ -157,11 +185,11 @@ def test_a_changed_reclaim_policy_makes_the_default_class_anew(world: World) -> 
     record = Record.open(world.paths, "quickstart")
     assert record is not None
     record.set_spec(dump(parse("")))
-    kube.store.vanish(STORAGE_CLASSES, "csi-cinder")
+    kube.store.vanish(STORAGE_CLASSES, "csi-memory")
     assert world.up("spec: {volumes: {reclaimPolicy: Retain}}").changed
     assert policies() == ["Retain"]
     # taken away on purpose
-    kube.store.vanish(STORAGE_CLASSES, "csi-cinder")
+    kube.store.vanish(STORAGE_CLASSES, "csi-memory")
     assert not world.up("spec: {volumes: {reclaimPolicy: Retain}}").changed
     assert not policies()
 
@@ -169,11 +197,11 @@ def test_a_changed_reclaim_policy_makes_the_default_class_anew(world: World) -> 
 def test_a_cluster_whose_volumes_do_not_come_up_is_up_and_says_so(world: World) -> None:
     world.up()
     kube = world.kube()
-    kube.deployment("csi-cinder-controllerplugin", runs=False)
+    kube.deployment("csi-memory-controllerplugin", runs=False)
     again = world.up()
     assert "claims of volumes must wait" in again.notes[-1]
-    assert "csi-cinder-controllerplugin is not ready yet" in again.notes[-1]
-    kube.deployment("csi-cinder-controllerplugin")
+    assert "csi-memory-controllerplugin is not ready yet" in again.notes[-1]
+    kube.deployment("csi-memory-controllerplugin")
     assert not world.up().notes
     kube.deployment("coredns", runs=False)
     with pytest.raises(Terminal, match="coredns is not ready yet"):
@@ -205,7 +233,7 @@ def test_a_cluster_of_an_older_moyai_is_carried_on(world: World) -> None:
     objects = {old.get(key, str(key)): {"begun": made.begun, "id": made.id} for key, made in record.objects.items()}
     assert {"network", "port quickstart-workers-0", "server quickstart-control-plane-0", "group worker"} <= set(objects)
     file.write_text(json.dumps({**data, "version": 1, "objects": objects}))
-    assert text.lines(building.preview(parse(""), world.cloud, world.paths)) == ["nothing to do"]
+    assert text.lines(building.preview(parse(""), world.cloud, paths=world.paths)) == ["nothing to do"]
     again = Record.open(world.paths, "quickstart")
     assert again is not None
     assert again.objects.keys() == record.objects.keys()
@@ -260,7 +288,7 @@ def test_two_at_once(world: World) -> None:
 
 
 def test_a_preview_changes_nothing(world: World) -> None:
-    plan = building.preview(parse(""), world.cloud, world.paths)
+    plan = building.preview(parse(""), world.cloud, paths=world.paths)
     assert world.mortal.changes == 0
     assert not world.paths.clusters.exists()
     assert text.lines(plan)[0].endswith("create network quickstart-network")

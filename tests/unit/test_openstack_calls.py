@@ -98,7 +98,7 @@ def test_tags_are_added_to_those_that_are_there(played: OpenStackServer, aliases
     one, many = f"{NET}/security-groups/g1/tags/moyai.cluster%3D0123456789", f"{NET}/security-groups/g1/tags"
     played.on("PUT", one, Answer(201))
     played.on("POST", many, Answer(201, {"tags": [TAG]}))
-    played.cloud().tags.add_tags(Kind.SECURITY_GROUP, "g1", [TAG])
+    played.cloud().tags.add_tags(Kind.SECURITY_GROUP, "g1", tags=[TAG])
     assert len(played.made("PUT", one)) == (0 if aliases else 1)
     assert len(played.made("POST", many)) == (1 if aliases else 0)
 
@@ -212,10 +212,10 @@ def test_an_interface_that_is_there_is_no_error_and_a_real_refusal_is(played: Op
     played.on("PUT", f"{ROUTER}/add_router_interface", Answer(400, body))
     played.on("GET", f"{NET}/ports", {"ports": [PORT]}, {"ports": []})
     network = played.cloud()
-    network.networks.add_router_interface("r", "s1")
+    network.routers.add_router_interface("r", "s1")
     assert played.made("GET", f"{NET}/ports")[0].query == {"device_id": ["r"], "fixed_ips": ["subnet_id=s1"]}
     with pytest.raises(Terminal):
-        network.networks.add_router_interface("r", "s1")
+        network.routers.add_router_interface("r", "s1")
 
 
 # ports, floating IPs, quotas

@@ -11,16 +11,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moyai.bootstrap.addons import ADDONS, addons_of
+from moyai.bootstrap.addons import addons, addons_of
 from moyai.cloud.capabilities import Capability
 from moyai.cloud.model import Flavor, Image, Network, Port, PortUse, Quota, Route, Router, SecurityGroupRule, Server
+from moyai.cloud.openstack import ADAPTER
 from moyai.core.errors import MoyaiError, Terminal, UsageError
 from moyai.core.keys import Kind
 from moyai.plan import text
 from moyai.plan.changes import classify, unclassified
 from moyai.plan.cluster import plan_up
 from moyai.plan.nodes import allocation_pool, wanted_nodes
-from moyai.plan.observed import NodeSeat, Observed, Recorded
+from moyai.plan.observed import NodeAllocation, Observed, Recorded
 from moyai.plan.rules import missing_rules, wanted_rules
 from moyai.plan.teardown import Target, plan_down
 from moyai.spec.load import dump, parse
@@ -31,12 +32,13 @@ EMPTY = Observed(
     images=(Image("i", "moyai-node-1.37.1", "ACTIVE"),),
     networks=(Network("ext", "public", external=True),),
 )
+NAMES = ADAPTER.volume_names
 NEW = Recorded("quickstart", "0123456789")
 TAG = ("moyai.cluster=0123456789",)
 
 
 def test_the_plan_from_nothing() -> None:
-    assert text.lines(plan_up(parse(""), EMPTY, NEW, addons=ADDONS)) == [
+    assert text.lines(plan_up(parse(""), EMPTY, recorded=NEW, addons=addons(NAMES))) == [
         " 1  create network quickstart-network",
         " 2  create subnet quickstart-subnet 10.8.0.0/24  (after 1)",
         " 3  create router quickstart-router",
@@ -63,8 +65,9 @@ def test_the_plan_from_nothing() -> None:
         "24  wait until the Kubernetes API answers  (after 6, 7, 12, 22)",
         "25  delete the unsealing key from the metadata of server quickstart-control-plane-0  (after 12, 24)",
         "26  wait until 3 nodes are Ready  (after 15, 16, 24)",
-        "27  wait until moyai-cloud-controller-manager, coredns, kube-proxy run  (after 24, 26)",
-        "28  wait until csi-cinder-controllerplugin, snapshot-controller, csi-cinder-nodeplugin run  (after 24, 26)",
+        "27  delete the bootstrap token, since all nodes have joined  (after 26)",
+        "28  wait until moyai-cloud-controller-manager, coredns, kube-proxy run  (after 24, 26)",
+        "29  wait until csi-cinder-controllerplugin, snapshot-controller, csi-cinder-nodeplugin run  (after 24, 26)",
     ]
 
 
@@ -73,7 +76,7 @@ def test_nothing_to_do_is_said() -> None:
 
 
 def test_data_is_plain() -> None:
-    data = text.data(plan_up(parse(""), EMPTY, NEW))
+    data = text.data(plan_up(parse(""), EMPTY, recorded=NEW))
     assert data["steps"][1] == {
         "key": "subnet",
         "verb": "create",
@@ -85,19 +88,18 @@ def test_data_is_plain() -> None:
     waits = {step["key"]: step["after"] for step in data["steps"] if step["verb"] == "wait"}
     assert waits["machines boot"][0] == "server quickstart-control-plane-0"
     assert json.loads(json.dumps(data)) == data
-
-
-@pytest.mark.parametrize("capability", [Capability.TAGS, Capability.CREDENTIALS, Capability.POD_ROUTING])
-def test_a_capability_that_a_cluster_cannot_do_without_is_missed_before_anything_is_made(capability: Capability) -> None:
-    observed = replace(EMPTY, capabilities=frozenset(Capability) - {capability})
-    with pytest.raises(MoyaiError, match=f"cloud moyai has no {capability}"):
-        plan_up(parse(""), observed, NEW)
+    assert {key: data["nodes"][-1][key] for key in ("name", "number", "slot")} == {
+        "name": "quickstart-workers-1",
+        "number": 1,
+        "slot": 2,
+    }
+    assert list(data["nodes"][0]) == ["name", "role", "pool", "number", "flavor", "zone", "slot", "address", "pod_cidr"]
 
 
 def test_a_cluster_does_without_volumes_and_load_balancers_and_the_plan_says_so() -> None:
     observed = replace(EMPTY, capabilities=frozenset(Capability) - {Capability.DISKS, Capability.LOAD_BALANCERS})
-    addons = addons_of(ready=False, intended=(), capabilities=observed.capabilities)
-    plan = plan_up(parse(""), observed, NEW, addons=addons)
+    addons = addons_of(NAMES, ready=False, intended=(), capabilities=observed.capabilities)
+    plan = plan_up(parse(""), observed, recorded=NEW, addons=addons)
     assert plan.notes == (
         "cloud moyai has no volumes: the CSI driver is left out, and claims of volumes stay pending",
         "cloud moyai has no load balancers: Services of type LoadBalancer stay pending",
@@ -184,7 +186,7 @@ def test_the_classes_of_changes_are_complete_and_said() -> None:
             "{nodePools: [{replicas: 30}]}",
             EMPTY,
             Terminal,
-            "31 nodes need 31 routes in one router, cloud moyai allows 30 (spec.network.maxRoutes): have the operator raise the limit (max_routes) and say so in spec.network.maxRoutes, or use fewer nodes",
+            "31 nodes need 31 routes in one router, cloud moyai allows 30 (spec.network.maxRoutes): have the operator raise the limit and say so in spec.network.maxRoutes, or use fewer nodes",
         ),
         (
             "{}",
@@ -196,18 +198,18 @@ def test_the_classes_of_changes_are_complete_and_said() -> None:
 )
 def test_what_the_cloud_cannot_do_is_refused(spec: str, observed: Observed, error: type[MoyaiError], message: str) -> None:
     with pytest.raises(error) as caught:
-        plan_up(parse(f"spec: {spec}"), observed, NEW)
+        plan_up(parse(f"spec: {spec}"), observed, recorded=NEW)
     assert str(caught.value) == message
 
 
 def test_an_unlimited_quota_is_no_limit() -> None:
-    assert plan_up(parse(""), replace(EMPTY, quotas=(Quota("cores", -1, 500, Kind.CPU),)), NEW)
+    assert plan_up(parse(""), replace(EMPTY, quotas=(Quota("cores", -1, 500, Kind.CPU),)), recorded=NEW)
 
 
 def test_seats_are_kept_and_the_lowest_free_number_taken() -> None:
     cluster = parse("spec: {nodePools: [{replicas: 3}]}")
-    seats = {"quickstart-control-plane-0": NodeSeat(0, "az2"), "quickstart-workers-1": NodeSeat(5, "az1")}
-    nodes = wanted_nodes(cluster, zones=("az1", "az2"), seats=seats, used_addresses=["10.8.0.11"])
+    allocations = {"quickstart-control-plane-0": NodeAllocation(0, "az2"), "quickstart-workers-1": NodeAllocation(5, "az1")}
+    nodes = wanted_nodes(cluster, zones=("az1", "az2"), allocations=allocations, used_addresses=["10.8.0.11"])
     assert [(n.name, n.address, n.pod_cidr, n.zone) for n in nodes] == [
         ("quickstart-control-plane-0", "10.8.0.10", "10.244.0.0/24", "az2"),
         ("quickstart-workers-0", "10.8.0.12", "10.244.2.0/24", "az1"),
@@ -225,7 +227,7 @@ def test_nodes_never_share_anything(node_prefix: int, pod_prefix: int, replicas:
         )
     except UsageError:
         return
-    nodes = wanted_nodes(cluster, zones=("a",), seats={})
+    nodes = wanted_nodes(cluster, zones=("a",), allocations={})
     first, _ = allocation_pool(cluster.spec.network.node_cidr)
     assert len({node.address for node in nodes}) == len({node.pod_cidr for node in nodes}) == replicas + 1
     assert all(IPv4Network(node.pod_cidr).subnet_of(cluster.spec.network.pod_cidr) for node in nodes)
@@ -244,7 +246,7 @@ def test_a_dropped_access_range_loses_its_rule_and_foreign_rules_stay() -> None:
     )
     egress = SecurityGroupRule("w", direction="egress", id="out")
     after = wanted_rules(parse("spec: {access: {apiCIDRs: [10.0.0.0/8]}}").spec)
-    add, remove = missing_rules(after, [*have, foreign, egress], {"control-plane": "c", "worker": "w"})
+    add, remove = missing_rules(after, [*have, foreign, egress], groups={"control-plane": "c", "worker": "w"})
     assert add == ()
     assert [rule.remote_cidr for rule in remove] == ["192.168.0.0/16"]
 
@@ -322,4 +324,4 @@ def test_a_route_of_another_family_in_the_router_counts_as_somebody_elses() -> N
     routes = (Route("fd00::/64", "fd01::1"), Route("192.168.0.0/24", "10.8.0.99"))
     observed = replace(EMPTY, routers=(Router("r", "quickstart-router", routes=routes, tags=TAG),))
     with pytest.raises(Terminal, match="30 nodes need 32 routes in one router, cloud moyai allows 30"):
-        plan_up(parse("spec: {nodePools: [{replicas: 29}]}"), observed, NEW)
+        plan_up(parse("spec: {nodePools: [{replicas: 29}]}"), observed, recorded=NEW)

@@ -8,19 +8,19 @@ from dataclasses import replace
 
 import pytest
 
-from moyai.bootstrap.addons import ADDONS
+from moyai.bootstrap.addons import addons
 from moyai.cloud.model import FloatingIP, Network, Port, Power, Router, SecurityGroup, Server, Subnet
 from moyai.core.errors import Terminal
 from moyai.plan import keys
 from moyai.plan import steps as s
 from moyai.plan.cluster import plan_up
 from moyai.plan.nodes import wanted_nodes
-from moyai.plan.observed import KubeFacts, KubeNode, NodeSeat, Observed, Recorded
+from moyai.plan.observed import KubeFacts, KubeNode, NodeAllocation, Observed, Recorded
 from moyai.spec.load import parse
-from tests.unit.test_plan_cluster import EMPTY, TAG
+from tests.unit.test_plan_cluster import EMPTY, NAMES, TAG
 
 CLUSTER = parse("spec: {nodePools: [{replicas: 1}]}")
-NODES = wanted_nodes(CLUSTER, zones=("az1", "az2"), seats={})
+NODES = wanted_nodes(CLUSTER, zones=("az1", "az2"), allocations={})
 PLANE, WORKER, LEAVING = NODES[0].name, NODES[1].name, "quickstart-workers-1"
 API_ADDRESS = keys.api_address_description("0123456789")
 POWERS = (None, Power.RUNNING, Power.OFF, Power.FAILED)
@@ -61,11 +61,11 @@ def states() -> Iterator[tuple[Observed, Recorded]]:
     for plane, worker, leaving, gateway, kube, fresh, ready in itertools.product(
         POWERS, POWERS, flags, flags, answers, flags, flags
     ):
-        seats = {PLANE: NodeSeat(0, "az1"), WORKER: NodeSeat(1, "az1"), LEAVING: NodeSeat(2, "az1")}
+        allocations = {PLANE: NodeAllocation(0, "az1"), WORKER: NodeAllocation(1, "az1"), LEAVING: NodeAllocation(2, "az1")}
         past = Recorded(
             "quickstart",
             "0123456789",
-            seats,
+            allocations,
             frozenset({keys.NETWORK, keys.FLOATING_IP}),
             ready=ready,
             api_address="203.0.113.9" if ready else "",
@@ -78,7 +78,7 @@ def test_no_state_has_a_plan_that_waits_for_itself() -> None:
     planned = 0
     for seen, past in states():
         try:
-            plan = plan_up(CLUSTER, seen, past, addons=ADDONS)
+            plan = plan_up(CLUSTER, seen, recorded=past, addons=addons(NAMES))
         except Terminal:
             # a control plane that held the cluster's state and is lost
             assert past.ready
@@ -94,7 +94,7 @@ def test_a_first_build_is_carried_on_however_late(fresh: bool) -> None:
     """A worker could not be started, so the router's gateway was never set; meanwhile the bootstrap token has grown old."""
     seen = observed(plane=Power.RUNNING, worker=Power.FAILED, leaving=False, gateway=False, kube=None)
     past = Recorded("quickstart", "0123456789", token_fresh=fresh, intended=frozenset({keys.NETWORK}))
-    steps = [step.id for step in plan_up(CLUSTER, seen, past, addons=ADDONS).steps]
+    steps = [step.id for step in plan_up(CLUSTER, seen, recorded=past, addons=addons(NAMES)).steps]
     created = s.created(keys.server(WORKER))
     assert created in steps
     assert (s.created(keys.TOKEN) in steps) is not fresh

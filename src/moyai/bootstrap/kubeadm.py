@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from moyai.core import yamltext
+from moyai.core.ids import TOKEN_DESCRIPTION
 from moyai.plan.nodes import PlannedNode
 from moyai.plan.rules import API_PORT
 from moyai.spec.model import Cluster, NodePool
@@ -97,6 +98,7 @@ def init_config(facts: InitFacts) -> str:
                     "token": facts.token,
                     "ttl": f"{TOKEN_HOURS}h0m0s",
                     "usages": ["signing", "authentication"],
+                    "description": TOKEN_DESCRIPTION,
                     "groups": ["system:bootstrappers:kubeadm:default-node-token"],
                 }
             ],

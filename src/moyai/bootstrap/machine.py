@@ -1,7 +1,8 @@
 """What the server of one machine is made with: user data and metadata, rendered from facts alone.
 
 Pure: the same facts give the same text, but for the salt of the encrypted part. Always holds: a control plane's secrets are in
-its user data only encrypted, and the key to them is in the metadata, from where `up` deletes it once the API answers.
+its user data only encrypted. The key to them is in the metadata. The machine takes it from there before its services start, and
+`up` deletes it once the API answers.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from dataclasses import dataclass, field
 
 from moyai.bootstrap import user_data
 from moyai.bootstrap.pki import Pki
+from moyai.cloud.adapter import Adapter
 from moyai.cloud.capabilities import Capability
 from moyai.core.errors import Terminal
 from moyai.core.ids import CLUSTER_TAG, POD_CIDR_KEY, POOL_KEY, ROLE_KEY, UNSEALING_KEY
@@ -45,6 +47,7 @@ class ClusterFacts:
     plan: Plan
     addons: tuple[Addon, ...]
     account: AccountFacts
+    adapter: Adapter
     capabilities: frozenset[Capability]
 
 
@@ -58,14 +61,15 @@ def server_content(step: CreateServer, facts: ClusterFacts, *, made: Made, secre
     """What the server of ``step`` is made with; ``made`` has all that the step waits for."""
     node = step.node
     metadata = {CLUSTER_TAG: facts.uid, ROLE_KEY: node.role, POOL_KEY: node.pool, POD_CIDR_KEY: node.pod_cidr}
-    told = _node_facts(node, facts, made=made, secrets=secrets)
+    node_facts = _node_facts(node, facts, made=made, secrets=secrets)
     if node.role == "control-plane" and not step.first:
         raise Terminal(f"machine {node.name}: a further control plane cannot join yet")
     if not step.first:
-        return ServerContent(user_data.worker(told), metadata)
+        return ServerContent(user_data.worker(node_facts), metadata)
+    endpoint = endpoint_of((node.name,), cloud=facts.cluster.spec.cloud, capabilities=facts.capabilities)
     text = user_data.first_control_plane(
-        told,
-        api_names=endpoint_of((node.name,)).names(made),
+        node_facts,
+        api_names=endpoint.names(made),
         addons={addon.name: _manifests(addon, node, facts, made=made, secrets=secrets) for addon in facts.addons},
         late={addon.name for addon in facts.addons if not addon.required},
         key=secrets.unsealing_key,
@@ -82,6 +86,7 @@ def _node_facts(node: PlannedNode, facts: ClusterFacts, *, made: Made, secrets: 
         control_plane_address=facts.plan.nodes[0].address,
         pki=secrets.pki,
         token=secrets.token,
+        limit=facts.adapter.user_data_limit,
         pool=pool if node.role == "worker" else None,
         mtu=made.network_mtu,
         mirror=facts.account.image_mirror,
@@ -101,6 +106,7 @@ def _manifests(addon: Addon, node: PlannedNode, facts: ClusterFacts, *, made: Ma
             choices=choices,
             made=made,
             account=facts.account,
+            adapter=facts.adapter,
             api_server=f"{node.address}:{API_PORT}",
             capabilities=facts.capabilities,
             secrets=secrets.credentials,

@@ -8,6 +8,8 @@ the record but encrypted in the control plane's user data.
 from __future__ import annotations
 
 import base64
+import hashlib
+import hmac
 import os
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -101,13 +103,17 @@ def ensure_ssh_key(folder: Path) -> tuple[Path, str]:
 
 
 def seal(content: bytes, passphrase: str) -> str:
-    """Encrypt as ``openssl enc -aes-256-cbc -pbkdf2 -iter 100000 -md sha256 -a -A`` does; returns base64 text."""
+    """Two lines of text: the tag (HMAC-SHA256, hexadecimal), and the encrypted content as ``openssl enc -aes-256-cbc -pbkdf2
+    -iter 100000 -md sha256 -a -A`` writes it. The tag covers the second line: a change is noticed before anything is decrypted.
+    """
     salt = os.urandom(8)
     derived = PBKDF2HMAC(hashes.SHA256(), 48, salt, PBKDF2_ROUNDS).derive(passphrase.encode())
     padder = padding.PKCS7(128).padder()
     padded = padder.update(content) + padder.finalize()
     encryptor = Cipher(algorithms.AES(derived[:32]), modes.CBC(derived[32:])).encryptor()
-    return base64.b64encode(b"Salted__" + salt + encryptor.update(padded) + encryptor.finalize()).decode()
+    packed = base64.b64encode(b"Salted__" + salt + encryptor.update(padded) + encryptor.finalize())
+    tag = hmac.new(hashlib.sha256(b"moyai tag " + passphrase.encode()).digest(), packed, hashlib.sha256).hexdigest()
+    return f"{tag}\n{packed.decode()}"
 
 
 def _authority(private: ec.EllipticCurvePrivateKey, common_name: str, now: datetime) -> bytes:

@@ -26,20 +26,21 @@ from moyai.plan.pod_network import pod_network_of
 from moyai.plan.rules import API_PORT
 from moyai.spec.model import Cluster, NodePool
 
-#: What Nova takes, counted after encoding.
-LIMIT = 65535
 DISCOVERY = "/etc/moyai/discovery.conf"
+TAKES_KEY = "usr/local/lib/moyai/unsealing-key"
 
 
 @dataclass(frozen=True)
 class NodeFacts:
-    """What both kinds of nodes are told. ``mtu``: of the node network. ``mirror``: URL of a registry mirror, empty for none."""
+    """What both kinds of nodes are told. ``limit``: bytes of user data that the cloud takes, counted after encoding. ``mtu``:
+    of the node network. ``mirror``: URL of a registry mirror, empty for none."""
 
     cluster: Cluster
     node: PlannedNode
     control_plane_address: str
     pki: Pki = field(repr=False)
     token: str = field(repr=False)
+    limit: int
     pool: NodePool | None = None
     mtu: int = 1500
     mirror: str = ""
@@ -78,9 +79,11 @@ def first_control_plane(
         {
             "etc/moyai/sealed": seal(_tar(sealed, mode=0o600), key).encode(),
             "usr/local/lib/moyai/bootstrap": _data("bootstrap-control-plane", ADDRESS=facts.node.address),
-            "usr/local/lib/moyai/metadata-key": _data("metadata-key"),
+            TAKES_KEY: _data("unsealing-key"),
             **{f"{kubeadm.PATCHES.lstrip('/')}/{name}": text.encode() for name, text in kubeadm.patches().items()},
         },
+        # on every boot: cloud-init copies the metadata each time
+        first=f"python3 -I /{TAKES_KEY} take || true\n",
     )
 
 
@@ -115,7 +118,8 @@ def mirror_hosts(url: str) -> str:
     return f'[host."{url.rstrip("/")}"]\n  capabilities = ["pull", "resolve"]\n'
 
 
-def _script(facts: NodeFacts, own: Mapping[str, bytes]) -> str:
+def _script(facts: NodeFacts, own: Mapping[str, bytes], *, first: str = "") -> str:
+    """``first``: commands that run on every boot, before the machine's services start."""
     pods = pod_network_of(facts.cluster.spec)
     content = {
         **{name: text.encode() for name, text in pods.files(facts.node, mtu=facts.mtu).items()},
@@ -137,12 +141,12 @@ def _script(facts: NodeFacts, own: Mapping[str, bytes]) -> str:
         f"mkdir -p /var/lib/moyai {wants}\n"
         f"for unit in {units}; do ln -sfn /etc/systemd/system/$unit {wants}/$unit; done\n"
         "touch /var/lib/moyai/unpacked\nsystemctl daemon-reload\nfi\n"
-        f"systemctl start --no-block {units}\n"
+        f"{first}systemctl start --no-block {units}\n"
     )
     size = len(base64.b64encode(text.encode()))
-    if size > LIMIT:
+    if size > facts.limit:
         raise Terminal(
-            f"user data of node {facts.node.name} would have {size} bytes, clouds take {LIMIT}",
+            f"user data of node {facts.node.name} would have {size} bytes, the cloud takes {facts.limit}",
             hint="fewer labels and taints in its pool",
         )
     return text

@@ -14,18 +14,22 @@ from typing import Any, Literal, Protocol
 from moyai.core.errors import Retriable
 from moyai.kube.objects import Ingress, Node, Service
 
-#: Shows the user an event on the Service: type, reason, message.
-Report = Callable[[Literal["Normal", "Warning"], str, str], None]
 #: Keeps the Service object until its provider has removed everything.
 Protect = Callable[[], Coroutine[Any, Any, None]]
 
 
-class StillWorking(Retriable):
-    """What the provider asked for is under way; look again after ``again_after`` seconds. No failure, and no event."""
+class Report(Protocol):
+    """Shows the user an event on the Service."""
 
-    def __init__(self, message: str, *, again_after: float, object_id: str | None = None) -> None:
+    def __call__(self, kind: Literal["Normal", "Warning"], *, reason: str, message: str) -> None: ...
+
+
+class StillWorking(Retriable):
+    """What the provider asked for is under way; look again after ``requeue_after`` seconds. No failure, and no event."""
+
+    def __init__(self, message: str, *, requeue_after: float, object_id: str | None = None) -> None:
         super().__init__(message, object_id=object_id)
-        self.again_after = again_after
+        self.requeue_after = requeue_after
 
 
 @dataclass(frozen=True)

@@ -81,7 +81,7 @@ class ServiceController:
                 self._warned.pop(key, None)
                 self._removing.discard(key)
                 self._backends.pop(key, None)
-            elif self._concerns(new) and (old is None or self._essence(old) != self._essence(new)):
+            elif self._concerns(new) and (old is None or self._without_outputs(old) != self._without_outputs(new)):
                 queue.add(key)
 
         def node_changed(_key: str, old: Node | None, new: Node | None) -> None:
@@ -111,7 +111,7 @@ class ServiceController:
             and (FINALIZER in service.finalizers or not service.deleting)
         )
 
-    def _essence(self, service: Service) -> Service:
+    def _without_outputs(self, service: Service) -> Service:
         """Without what we write ourselves."""
         kept = {key: value for key, value in service.annotations.items() if key not in self._outputs}
         return replace(service, version="", ingress=(), finalizers=(), annotations=kept)
@@ -125,11 +125,11 @@ class ServiceController:
         try:
             if self._wants(service):
                 await self._ensure(service)
-                return Result(again_after=RESYNC_SECONDS)
+                return Result(requeue_after=RESYNC_SECONDS)
             await self._remove(service)
         except StillWorking as error:
             _log.info("service %s: %s", key, error)
-            return Result(again_after=error.again_after)
+            return Result(requeue_after=error.requeue_after)
         except NotFound as error:
             if self._services.get(key) is None:
                 return DONE
@@ -137,13 +137,13 @@ class ServiceController:
         return DONE
 
     def failed(self, key: str, error: MoyaiError) -> None:
-        """Tell the user, as an event on the Service."""
+        """Report it to the user, as an event on the Service."""
         service = self._services.get(key)
         if service and not isinstance(error, Conflict):
             deleting = not self._wants(service)
             reason = "DeleteLoadBalancerFailed" if deleting else "SyncLoadBalancerFailed"
             what = "Error deleting load balancer" if deleting else "Error syncing load balancer"
-            self._events.event(service.reference, "Warning", reason, f"{what}: {error}")
+            self._events.event(service.reference, "Warning", reason=reason, message=f"{what}: {error}")
 
     async def _ensure(self, service: Service) -> None:
         provider = self._providers[_class_of(service)]
@@ -152,12 +152,12 @@ class ServiceController:
         self._backends[service.key] = backends = provider.backends(nodes)(service)
         self._warn(service, provider=provider, report=report)
         if not backends:
-            report("Warning", "UnAvailableLoadBalancer", "There are no available nodes for LoadBalancer")
+            report("Warning", reason="UnAvailableLoadBalancer", message="There are no available nodes for LoadBalancer")
         ensured = await provider.ensure(service, nodes, protect=partial(self._protect, service), report=report)
         await self._publish(service, ensured)
         if ensured.changes:
             shown = ensured.ingress.ip or ensured.ingress.hostname
-            report("Normal", "EnsuredLoadBalancer", f"Load balancer at {shown}: {'; '.join(ensured.changes)}")
+            report("Normal", reason="EnsuredLoadBalancer", message=f"Load balancer at {shown}: {'; '.join(ensured.changes)}")
 
     async def _publish(self, service: Service, ensured: Ensured) -> None:
         have = tuple(replace(one, ip_mode=None if one.ip_mode == "VIP" else one.ip_mode) for one in service.ingress)
@@ -173,7 +173,7 @@ class ServiceController:
         report: Report = partial(self._events.event, service.reference)
         if service.key not in self._removing:
             self._removing.add(service.key)
-            report("Normal", "DeletingLoadBalancer", "Deleting load balancer")
+            report("Normal", reason="DeletingLoadBalancer", message="Deleting load balancer")
         self._backends.pop(service.key, None)
         await provider.remove(service, report=report)
         if not service.deleting:
@@ -185,7 +185,7 @@ class ServiceController:
             finalizers=[one for one in service.finalizers if one != FINALIZER],
         )
         self._removing.discard(service.key)
-        report("Normal", "DeletedLoadBalancer", "Deleted load balancer")
+        report("Normal", reason="DeletedLoadBalancer", message="Deleted load balancer")
 
     async def remove_orphans(self) -> None:
         """Remove what belongs to Services that are gone: their finalizer was taken off by hand, or they never came to be."""
@@ -223,7 +223,7 @@ class ServiceController:
             meta["finalizers"] = [one for one in now.finalizers if one not in gone] + sorted(come - set(now.finalizers))
             meta["resourceVersion"] = now.version
         if meta:
-            await self._kube.patch(SERVICES, service.name, {"metadata": meta}, namespace=service.namespace)
+            await self._kube.patch(SERVICES, service.name, body={"metadata": meta}, namespace=service.namespace)
 
     async def _patch_status(self, service: Service, ingress: list[Ingress]) -> None:
         entries: list[Json] = []
@@ -231,14 +231,14 @@ class ServiceController:
             entry: Json = {"ip": one.ip} if one.ip else {"hostname": one.hostname}
             entries.append({**entry, **({"ipMode": one.ip_mode} if one.ip_mode else {})})
         body: Json = {"status": {"loadBalancer": {"ingress": entries or None}}}
-        await self._kube.patch(SERVICES, service.name, body, namespace=service.namespace, subresource="status")
+        await self._kube.patch(SERVICES, service.name, body=body, namespace=service.namespace, subresource="status")
 
     def _warn(self, service: Service, *, provider: ServiceProvider, report: Report) -> None:
         """Once for each set of annotations without effect."""
         found = tuple(provider.unknown_annotations(service))
         if found and self._warned.get(service.key) != found:
             self._warned[service.key] = found
-            report("Warning", "UnknownAnnotation", f"Without effect here: {', '.join(found)}")
+            report("Warning", reason="UnknownAnnotation", message=f"Without effect here: {', '.join(found)}")
 
 
 def _class_of(service: Service) -> str:

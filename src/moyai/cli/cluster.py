@@ -44,7 +44,7 @@ CLUSTER_VARIABLE = "MOYAI_CLUSTER"
 @_SPEC
 @click.option("--dry-run", is_flag=True, help="Show what would be done, and do nothing.")
 @_OUTPUT
-def up(spec: Path | None, dry_run: bool, output: str) -> None:
+def up(spec: Path | None, dry_run: bool, *, output: str) -> None:
     """Build the cluster of SPEC (a file, or a folder with cluster.yaml and manifests), or bring it to its spec.
 
     Without SPEC: one control plane and two workers, called quickstart, on the local cloud.
@@ -61,8 +61,8 @@ def up(spec: Path | None, dry_run: bool, output: str) -> None:
     name = loaded.cluster.spec.cloud
     wanted = manifests.read(loaded.manifests)
     with display("json" if output == "json" else "text", title=f"cluster {loaded.cluster.name}") as progress:
-        cloud = prepare.ensure_cluster_base(name, paths, progress) if prepare.is_local(name, paths) else connect(name)
-        result = build(loaded.cluster, cloud, paths, progress)
+        cloud = prepare.ensure_cluster_base(name, paths, reporter=progress) if prepare.is_local(name, paths) else connect(name)
+        result = build(loaded.cluster, cloud, paths=paths, reporter=progress)
         changes, endpoints = _apply(loaded, wanted, result, paths, progress)
     unchanged = not result.changed and not changes
     _summary(result, changes, endpoints, output, unchanged=unchanged, example=bool(loaded.manifests))
@@ -99,7 +99,8 @@ def status(cluster: str | None, output: str) -> None:
 @click.option(
     "--file", type=click.Path(path_type=Path), help="Which kubeconfig to merge into.  [default: $KUBECONFIG or ~/.kube/config]"
 )
-def kubeconfig(cluster: str | None, write: bool, file: Path | None) -> None:
+@click.option("--overwrite-existing", is_flag=True, help="Replace entries of the same name that lead to another cluster.")
+def kubeconfig(cluster: str | None, write: bool, *, file: Path | None, overwrite_existing: bool) -> None:
     """Print a cluster's kubeconfig, or merge it into yours."""
     from moyai.lifecycle import kubeconfig
 
@@ -108,7 +109,7 @@ def kubeconfig(cluster: str | None, write: bool, file: Path | None) -> None:
         click.echo(text, nl=False)
         return
     target = file or _user_kubeconfig()
-    context = kubeconfig.merge_kubeconfig(text, target)
+    context = kubeconfig.merge_kubeconfig(text, target, overwrite=overwrite_existing)
     click.echo(f"context {context} is in {target} and is the current one")
 
 
@@ -130,12 +131,12 @@ def kubectl(words: tuple[str, ...]) -> None:
 @click.option("--user", default="debian", show_default=True, help="The image's login user.")
 @click.argument("node")
 @click.argument("words", nargs=-1, type=click.UNPROCESSED)
-def ssh(cluster: str | None, user: str, node: str, words: tuple[str, ...]) -> None:
+def ssh(cluster: str | None, user: str, *, node: str, words: tuple[str, ...]) -> None:
     """Log in to NODE, or run a command on it."""
     from moyai.lifecycle.ssh import ssh_command
     from moyai.linux.process import become
 
-    become(ssh_command(recorded(cluster), node, words, user=user))
+    become(ssh_command(recorded(cluster), node, words=words, user=user))
 
 
 @click.command()
@@ -145,7 +146,7 @@ def ssh(cluster: str | None, user: str, node: str, words: tuple[str, ...]) -> No
 @click.option("--cloud", "cloud_name", default="", help="Which cloud, when this machine has no record of the cluster.")
 @click.option("--dry-run", is_flag=True, help="Show what would be done, and do nothing.")
 @_OUTPUT
-def down(cluster: str | None, yes: bool, uid: str, cloud_name: str, dry_run: bool, output: str) -> None:
+def down(cluster: str | None, yes: bool, *, uid: str, cloud_name: str, dry_run: bool, output: str) -> None:
     """Remove a cluster with everything that hangs on it, and list what became of each object."""
     from moyai.lifecycle import down as teardown
     from moyai.lifecycle import kubeconfig
@@ -156,17 +157,19 @@ def down(cluster: str | None, yes: bool, uid: str, cloud_name: str, dry_run: boo
     name = _name(cluster, paths) if cluster or not uid else ""
     record = Record.open(paths, name) if name else None
     cloud = connect(cloud_name or (record.cloud if record else "moyai"))
-    target, record = teardown.target_of(name, paths, cloud, uid)
+    target, record = teardown.target_of(name, paths, cloud=cloud, uid=uid)
     if dry_run:
         plan = teardown.preview(target, cloud)
         click.echo(json.dumps(text.data(plan), indent=1) if output == "json" else "\n".join(text.lines(plan)))
         return
     if not yes and sys.stdin.isatty():
         click.confirm(f"Delete cluster {target.name} ({target.uid}) and everything in it?", abort=True, err=True)
+    file = record.folder / "kubeconfig" if record else None
+    entries = file.read_text(encoding="utf-8") if file and file.exists() else ""
     with display("json" if output == "json" else "text", title=f"down {target.name}") as progress:
-        report = teardown.down(target, record, cloud, paths, progress)
-    if not report.left:
-        kubeconfig.remove_from_kubeconfig(target.name, _user_kubeconfig())
+        report = teardown.down(target, record, cloud=cloud, paths=paths, reporter=progress)
+    if not report.left and entries:
+        kubeconfig.remove_from_kubeconfig(entries, _user_kubeconfig())
     _print_report(report, output)
     teardown.check(report)
 
@@ -176,9 +179,9 @@ def down(cluster: str | None, yes: bool, uid: str, cloud_name: str, dry_run: boo
 
 def connect(name: str) -> Cloud:
     """The cloud of this name; nothing is sent yet."""
-    from moyai.cloud.factory import connect as connect_cloud
+    from moyai.cloud.factory import ADAPTERS
 
-    return connect_cloud(name)
+    return ADAPTERS.connect(name)
 
 
 def _load(path: Path | None) -> LoadedSpec:
@@ -241,7 +244,7 @@ def _apply(
         return [], []
     assert isinstance(wanted, manifests.Awaited)
     with progress.step("apply manifests"):
-        lines = manifests.apply(loaded.manifests, _kubectl(paths), result.kubeconfig)
+        lines = manifests.apply(loaded.manifests, kubectl=_kubectl(paths), kubeconfig=result.kubeconfig)
     with progress.step("workloads answer") as step:
         endpoints = manifests.wait(KubeApi.from_file(result.kubeconfig), wanted, clock=SystemClock(), progress=step)
     return [line for line in lines if not line.endswith(" unchanged")], endpoints
@@ -258,7 +261,7 @@ def _show_plan(loaded: LoadedSpec, output: str) -> None:
         raise Terminal(
             f"the local cloud {name} does not run yet", hint="`moyai cloud up` starts it, and a plan needs to look at it"
         )
-    found = preview(loaded.cluster, connect(name), paths)
+    found = preview(loaded.cluster, connect(name), paths=paths)
     click.echo(json.dumps(text.data(found), indent=1) if output == "json" else "\n".join(text.lines(found)))
 
 
@@ -312,9 +315,10 @@ def _print_report(report: DownReport, output: str) -> None:
     if output == "json":
         click.echo(json.dumps(report.data(), indent=1))
         return
-    print_table(("FATE", "KIND", "NAME", "ID"), [(line.fate, line.kind, line.name, line.id) for line in report.lines])
-    for line in report.lines:
-        if line.why:
-            click.echo(f"{line.fate}: {line.kind} {line.name}: {line.why}")
+    rows = [(entry.outcome, entry.kind, entry.name, entry.id) for entry in report.entries]
+    print_table(("OUTCOME", "KIND", "NAME", "ID"), rows)
+    for entry in report.entries:
+        if entry.why:
+            click.echo(f"{entry.outcome}: {entry.kind} {entry.name}: {entry.why}")
     counts = report.data()
     click.echo(f"cluster {report.name}: {counts['gone']} gone, {counts['kept']} kept on purpose, {counts['left']} left")

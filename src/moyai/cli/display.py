@@ -112,7 +112,7 @@ _MARKS = {
 class LiveDisplay:
     """A table that is redrawn in place: what runs side by side with its progress, what is done, how much is left."""
 
-    def __init__(self, title: str, console: Console, clock: Clock | None = None) -> None:
+    def __init__(self, title: str, console: Console, *, clock: Clock | None = None) -> None:
         self._title = title
         self._clock = clock or SystemClock()
         self._start = self._clock.monotonic()

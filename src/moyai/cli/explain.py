@@ -24,7 +24,7 @@ _NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
 @click.option(
     "--output", "-o", type=click.Choice(["text", "json"]), default="text", show_default=True, help="Form of the output."
 )
-def explain(pod: str, cluster: str | None, namespace: str, output: str) -> None:
+def explain(pod: str, cluster: str | None, *, namespace: str, output: str) -> None:
     """Say why POD (or NAMESPACE/POD) does not run: its disks and their zone, the nodes, and what would help."""
     from moyai.cli.cluster import connect, recorded
     from moyai.diagnose.gather import read

@@ -42,7 +42,7 @@ def image() -> None:
 )
 @_CLOUD
 @_OUTPUT
-def load(file: Path, name: str | None, max_unpacked: int, cloud: str, output: str) -> None:
+def load(file: Path, name: str | None, *, max_unpacked: int, cloud: str, output: str) -> None:
     """Put the images of FILE, as `docker save` or an OCI archive has them, into the registry."""
     wanted = ImageReference.parse(name) if name else None
     registry = _registry(cloud)

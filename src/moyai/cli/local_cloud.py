@@ -48,6 +48,7 @@ def cloud() -> None:
 def up(
     name: str,
     management_cidr: str | None,
+    *,
     external_cidr: str | None,
     zones: str | None,
     outbound: bool | None,
@@ -66,7 +67,9 @@ def up(
         base.outbound if outbound is None else outbound,
     )
     with reporter(output, title=f"cloud {name}") as progress:
-        tasks = prepare.cloud_tasks(config, paths, progress, Toolchain(paths, progress), use_snapshot=use_snapshot)
+        tasks = prepare.cloud_tasks(
+            config, paths, reporter=progress, toolchain=Toolchain(paths, progress), use_snapshot=use_snapshot
+        )
         run_graph(tasks, progress, workers=len(tasks))
     click.echo(f"cloud {name} is up: `openstack --os-cloud {name} …`, APIs on {config.address}, floating IPs {config.external}")
 
@@ -75,7 +78,7 @@ def up(
 @_NAME
 @click.option("--keep", is_flag=True, help="End it, but keep its state: `up` brings the same cloud back.")
 @_OUTPUT
-def down(name: str, keep: bool, output: OutputFormat) -> None:
+def down(name: str, keep: bool, *, output: OutputFormat) -> None:
     """End the cloud, delete all that it holds, and prove that nothing is left on this host."""
     with reporter(output, title=f"cloud {name}") as progress:
         left = local.down(LocalCloudConfig(name), default_paths(), reporter=progress, keep=keep)
@@ -124,7 +127,7 @@ def _row(one: ServiceView) -> tuple[str, ...]:
     "--lines", "-n", type=click.IntRange(1, 100000), default=50, show_default=True, help="How many of the last lines."
 )
 @click.option("--follow", "-f", is_flag=True, help="Go on with new lines as they come.")
-def logs(name: str, service: str | None, lines: int, follow: bool) -> None:
+def logs(name: str, service: str | None, *, lines: int, follow: bool) -> None:
     """Print the end of SERVICE's log; without SERVICE, that of the supervisor, which tells what died."""
     folder = CloudPaths(default_paths().cloud(LocalCloudConfig(name).name)).log
     if not folder.exists():

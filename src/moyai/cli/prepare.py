@@ -63,7 +63,7 @@ def is_local(name: str, paths: Paths) -> bool:
     return not isinstance(clouds, dict) or name not in clouds
 
 
-def ensure_cluster_base(name: str, paths: Paths, reporter: Reporter, config: LocalCloudConfig | None = None) -> Cloud:
+def ensure_cluster_base(name: str, paths: Paths, *, reporter: Reporter, config: LocalCloudConfig | None = None) -> Cloud:
     """All that a cluster on local cloud ``name`` needs: components, the cloud running, node image and nginx in it.
 
     ``config``: how the cloud is made, where there is none of that name yet. Returns the cloud, logged in to.
@@ -79,7 +79,7 @@ def ensure_cluster_base(name: str, paths: Paths, reporter: Reporter, config: Loc
             return _upload(name, results[node_image.NODE], step)
 
     tasks = [
-        *cloud_tasks(config, paths, reporter, toolchain),
+        *cloud_tasks(config, paths, reporter=reporter, toolchain=toolchain),
         *_toolchain_tasks(toolchain, node_image.COMPONENTS),
         *node_image.tasks(paths, after=(PACKAGES,)),
         node_image.nginx_task(paths, after=(PACKAGES,)),
@@ -116,7 +116,7 @@ def ensure_everything(paths: Paths, reporter: Reporter, *, extra: Sequence[str] 
 
 
 def cloud_tasks(
-    config: LocalCloudConfig, paths: Paths, reporter: Reporter, toolchain: Toolchain, *, use_snapshot: bool = True
+    config: LocalCloudConfig, paths: Paths, *, reporter: Reporter, toolchain: Toolchain, use_snapshot: bool = True
 ) -> list[Task]:
     """The tasks that bring the local cloud up, from nothing if need be; the last is ``CLOUD``."""
     local.require_root()
@@ -149,16 +149,17 @@ def _toolchain_tasks(toolchain: Toolchain, names: Sequence[str]) -> list[Task]:
 
 def _upload(name: str, image: node_image.NodeImage, step: Progress) -> Cloud:
     """Put the node image into the local cloud; returns the cloud."""
-    # imported here: openstacksdk takes a third of a second, and nothing else in this module needs it
-    from moyai.cloud.openstack import connect
+    # imported here: nothing else in this module needs them; the local cloud is an OpenStack
+    from moyai.cloud import openstack
+    from moyai.cloud.factory import ADAPTERS
     from moyai.lifecycle.cloud_image import ensure_image
 
     def unpack(uploaded: Image) -> None:
         step.progress("unpacking on the hypervisors")
-        # only Nova has such a call, and only for administrators; so no protocol has it, and the local cloud is an OpenStack
-        connect(f"{name}-admin").machines.precache_image(uploaded.id)
+        # only Nova has such a call, and only for administrators; so no protocol has it
+        openstack.connect(f"{name}-admin").machines.precache_image(uploaded.id)
 
-    cloud = connect(name)
+    cloud = ADAPTERS.connect(name)
     ensure_image(cloud, image.path, version=image.version, key=image.key, progress=step, uploaded=unpack)
     return cloud
 

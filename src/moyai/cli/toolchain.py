@@ -41,7 +41,7 @@ def toolchain(ctx: click.Context, output: str) -> None:
     help="Official release files, builds from Go modules, or whichever can be had.",
 )
 @_OUTPUT
-def get(names: tuple[str, ...], source: str, output: str) -> None:
+def get(names: tuple[str, ...], source: str, *, output: str) -> None:
     """Get those of NAMES, or of all components, that are missing; installed ones stay as they are."""
     with reporter(cast(OutputFormat, output), title="toolchain") as progress:
         chain = Toolchain(default_paths(), progress, source=cast(Source, source))

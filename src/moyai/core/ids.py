@@ -18,6 +18,8 @@ Role = Literal["control-plane", "worker"]
 POOL_KEY = "moyai.pool"
 #: Server metadata: the key that opens the encrypted part of a control plane's user data, until the machine has used it.
 UNSEALING_KEY = "moyai.key"
+#: Description of the bootstrap tokens that moyai makes, by which it knows them from those of other people.
+TOKEN_DESCRIPTION = "moyai: machines of this cluster join with it"
 #: Server metadata: the pod CIDR that the planner gave this node; the cloud controller manager copies it to the Node.
 POD_CIDR_KEY = "moyai.pod-cidr"
 #: Tag of a floating IP that outlives its Service and its cluster.
@@ -44,6 +46,12 @@ def new_uid() -> str:
 def cluster_tag(uid: str) -> str:
     """The tag string that marks an object as the cluster's own."""
     return f"{CLUSTER_TAG}={uid}"
+
+
+def tag_owner(tag: str) -> str | None:
+    """The UID in a tag that ``cluster_tag`` made, None for any other tag."""
+    key, _, uid = tag.partition("=")
+    return uid if key == CLUSTER_TAG and uid else None
 
 
 def is_dns_label(name: str, *, max_length: int = 63) -> bool:

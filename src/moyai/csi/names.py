@@ -1,16 +1,10 @@
-"""The names by which Kubernetes, users and the cloud know this driver: those of Cinder CSI, so that what exists goes on."""
+"""The driver's names that are the same on every cloud. The others are in ``cloud.adapter.VolumeNames``."""
 
 from __future__ import annotations
 
-DRIVER = "cinder.csi.openstack.org"
-ZONE_KEY = f"topology.{DRIVER}/zone"
-#: Metadata of every volume and snapshot made: the cluster's name, as Cinder CSI writes it.
-CLUSTER_KEY = f"{DRIVER}/cluster"
 #: Parameters of a StorageClass.
 TYPE, AVAILABILITY = "type", "availability"
-#: In a volume's context: it was made without content, so that a node may format it whatever its blocks say.
-BLANK = f"{DRIVER}/blank"
-#: In what a node is told of an attached volume.
+#: In the publish context of an attached volume: the device's path on the node.
 DEVICE_PATH = "DevicePath"
 #: What the side-cars add to the parameters: claim and volume, for the metadata.
 PASSED_ON = {

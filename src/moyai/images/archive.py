@@ -1,8 +1,8 @@
 """Image archives as users have them, read for pushing: ``docker save`` (any version), OCI layouts as a tar, compressed or not.
 
-Nothing is unpacked: blobs are read out of the tar where they lie. What an archive says of itself is checked before
-it is used: digests are computed here, and a layer that is not what the image's configuration says is refused. An archive
-may be hostile: whatever is in it, the answer is its images or a UsageError of one line.
+Nothing is unpacked: blobs are read at their place in the tar. The module checks an archive before it uses it: it computes the
+digests, and it refuses a layer that differs from the image's configuration. An archive may be hostile: whatever it
+contains, the result is its images or a UsageError of one line.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class ArchivedImage:
 def read(path: Path, *, most_unpacked: int = unpacking.MOST_UNPACKED) -> Generator[list[ArchivedImage]]:
     """The images of an archive; their blobs can be read during the block.
 
-    ``most_unpacked``: bytes that the archive, and each of its layers, may unpack to. Raises UsageError for what is no image
+    ``most_unpacked``: bytes that the archive, and each of its layers, may unpack to. Raises UsageError if the file is no image
     archive, cannot be read, or is larger.
     """
     with contextlib.ExitStack() as stack:
@@ -212,7 +212,7 @@ class _ArchiveReader:
         member = self._members.get(name.removeprefix("./"))
         try:
             file = self._tar.extractfile(member) if member else None
-        except (KeyError, RecursionError):  # a link to what is not there, or links in a circle
+        except (KeyError, RecursionError):  # a link to a file that the archive does not contain, or links in a circle
             file = None
         if file is None:
             raise self._wrong(f"{name} is missing in it")

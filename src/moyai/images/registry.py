@@ -72,9 +72,9 @@ class Registry:
     ) -> list[Pushed]:
         """Put the images of an archive into the registry, under their own names or under ``name``.
 
-        ``most_unpacked``: bytes that the archive, and each of its layers, may unpack to. Raises UsageError for what is no
-        image archive, or has no name and gets none; Retriable while the registry does not answer; Terminal for what it
-        refuses.
+        ``most_unpacked``: bytes that the archive, and each of its layers, may unpack to. Raises UsageError if the file is no
+        image archive, or if an image has no name and ``name`` is absent; Retriable while the registry does not answer;
+        Terminal if the registry refuses an image.
         """
         with archive.read(file, most_unpacked=most_unpacked) as images, self._connection() as connection:
             if name and len(images) > 1:

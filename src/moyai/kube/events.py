@@ -62,7 +62,7 @@ class EventRecorder:
         self._known: OrderedDict[tuple[str, ...], _Known] = OrderedDict()
         self._buckets: OrderedDict[str, _Bucket] = OrderedDict()
 
-    def event(self, about: Reference, kind: Literal["Normal", "Warning"], reason: str, message: str) -> None:
+    def event(self, about: Reference, kind: Literal["Normal", "Warning"], *, reason: str, message: str) -> None:
         """``reason``: one CamelCase word. ``message``: one sentence for a user."""
         _log.log(
             logging.WARNING if kind == "Warning" else logging.INFO,
@@ -117,7 +117,7 @@ class EventRecorder:
             known.count += 1
             try:
                 body: Json = {"count": known.count, "lastTimestamp": stamp}
-                await self._kube.patch(EVENTS, known.name, body, namespace=namespace)
+                await self._kube.patch(EVENTS, known.name, body=body, namespace=namespace)
             except NotFound:
                 known.count = 1  # the API server forgets events after an hour
             else:

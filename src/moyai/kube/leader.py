@@ -98,7 +98,7 @@ class LeaderElection:
                 found = await self._kube.get(LEASES, self._name, namespace=self._namespace)
                 if found["spec"].get("holderIdentity") == self._identity:
                     spec = {**found["spec"], "holderIdentity": "", "leaseDurationSeconds": 1, "renewTime": self._now()}
-                    await self._kube.replace(LEASES, self._name, {**found, "spec": spec}, namespace=self._namespace)
+                    await self._kube.replace(LEASES, self._name, body={**found, "spec": spec}, namespace=self._namespace)
 
     async def _try(self) -> str:
         """Take or renew; sets ``leading``; returns who holds it."""
@@ -126,7 +126,7 @@ class LeaderElection:
         if not mine:
             changed |= {"acquireTime": self._now(), "leaseTransitions": int(spec.get("leaseTransitions") or 0) + 1}
         try:
-            answer = await self._kube.replace(LEASES, self._name, {**found, "spec": changed}, namespace=self._namespace)
+            answer = await self._kube.replace(LEASES, self._name, body={**found, "spec": changed}, namespace=self._namespace)
         except Conflict:
             # somebody else was quicker; if it was a lost answer of our own, the next try sees our name
             if mine:

@@ -77,7 +77,7 @@ class KubeApi:
         """Conflict where there is one of that name."""
         return self._object("POST", resource.path(namespace), body)
 
-    def patch(self, resource: Resource, name: str, body: Mapping[str, Any], *, namespace: str | None = None) -> Json:
+    def patch(self, resource: Resource, name: str, *, body: Mapping[str, Any], namespace: str | None = None) -> Json:
         """A strategic merge patch."""
         kind = "application/strategic-merge-patch+json"
         return self._object("PATCH", resource.path(namespace, name), body, content_type=kind)
@@ -92,7 +92,7 @@ class KubeApi:
     def evict(self, namespace: str, pod: str) -> None:
         """Ask a pod to leave its node. Retriable while a disruption budget forbids it; NotFound for a pod that is gone."""
         body = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": pod, "namespace": namespace}}
-        self._call("POST", PODS.path(namespace, pod, "eviction"), body)
+        self._call("POST", PODS.path(namespace, pod, subresource="eviction"), body)
 
     def _object(
         self,

@@ -22,7 +22,7 @@ class Resource:
     plural: str
     namespaced: bool
 
-    def path(self, namespace: str | None = None, name: str | None = None, subresource: str = "") -> str:
+    def path(self, namespace: str | None = None, name: str | None = None, *, subresource: str = "") -> str:
         """Without a namespace, a namespaced resource's path means all namespaces."""
         parts = ["/api" if not self.group else f"/apis/{self.group}", self.version]
         if namespace:

@@ -66,7 +66,7 @@ class Kube(Protocol):
 
     async def get(self, resource: Resource, name: str, *, namespace: str | None = None) -> Json: ...
     async def create(self, resource: Resource, body: Json, *, namespace: str | None = None) -> Json: ...
-    async def replace(self, resource: Resource, name: str, body: Json, *, namespace: str | None = None) -> Json:
+    async def replace(self, resource: Resource, name: str, *, body: Json, namespace: str | None = None) -> Json:
         """Conflict when ``metadata.resourceVersion`` is not the newest."""
         ...
 
@@ -74,8 +74,8 @@ class Kube(Protocol):
         self,
         resource: Resource,
         name: str,
-        body: Json | list[Json],
         *,
+        body: Json | list[Json],
         namespace: str | None = None,
         kind: PatchKind = "merge",
         subresource: str = "",
@@ -170,21 +170,21 @@ class KubeClient:
     async def create(self, resource: Resource, body: Json, *, namespace: str | None = None) -> Json:
         return await self._call("POST", resource.path(namespace), body=body)
 
-    async def replace(self, resource: Resource, name: str, body: Json, *, namespace: str | None = None) -> Json:
+    async def replace(self, resource: Resource, name: str, *, body: Json, namespace: str | None = None) -> Json:
         return await self._call("PUT", resource.path(namespace, name), body=body)
 
     async def patch(
         self,
         resource: Resource,
         name: str,
-        body: Json | list[Json],
         *,
+        body: Json | list[Json],
         namespace: str | None = None,
         kind: PatchKind = "merge",
         subresource: str = "",
     ) -> Json:
         return await self._call(
-            "PATCH", resource.path(namespace, name, subresource), body=body, content_type=_CONTENT_TYPES[kind]
+            "PATCH", resource.path(namespace, name, subresource=subresource), body=body, content_type=_CONTENT_TYPES[kind]
         )
 
     async def delete(

@@ -77,7 +77,7 @@ def _documents(file: Path) -> Iterable[Json]:
         yield cast("Json", document)
 
 
-def apply(files: Sequence[Path], kubectl: Path, kubeconfig: Path) -> list[str]:
+def apply(files: Sequence[Path], *, kubectl: Path, kubeconfig: Path) -> list[str]:
     """Apply the manifests; returns kubectl's lines (``deployment.apps/web created``)."""
     words: list[str | Path] = [kubectl, "--kubeconfig", kubeconfig, "apply"]
     for file in files:

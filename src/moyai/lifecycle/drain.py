@@ -35,7 +35,7 @@ def forget_node(api: KubeApi, name: str, *, clock: Clock) -> None:
 
 def cordon(api: KubeApi, name: str) -> None:
     """No new pod is placed on the node."""
-    api.patch(NODES, name, {"spec": {"unschedulable": True}})
+    api.patch(NODES, name, body={"spec": {"unschedulable": True}})
 
 
 def drain(api: KubeApi, name: str, *, clock: Clock, progress: Progress, timeout: float = DRAIN_TIMEOUT) -> None:

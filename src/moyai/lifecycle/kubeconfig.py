@@ -1,11 +1,12 @@
-"""A cluster's kubeconfig, and its place in the user's own.
+"""A cluster's kubeconfig, and its entries in the user's own.
 
-Always holds: entries of other clusters stay as they are; the user's file is written whole or not at all.
+Always holds: entries of other clusters stay as they are, also those of a cluster that only has the same name; the user's file
+is written whole or not at all.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,8 +14,10 @@ import yaml
 
 from moyai.core import yamltext
 from moyai.core.errors import Terminal, UsageError
-from moyai.core.files import write_private
+from moyai.core.user_files import editing
 from moyai.lifecycle.record import Record
+
+_SECTIONS = ("clusters", "users", "contexts")
 
 
 def kubeconfig_text(record: Record) -> str:
@@ -25,52 +28,91 @@ def kubeconfig_text(record: Record) -> str:
         raise Terminal(f"cluster {record.name} has no kubeconfig yet", hint="`moyai up` goes on building it") from None
 
 
-def merge_kubeconfig(text: str, file: Path) -> str:
+def merge_kubeconfig(text: str, file: Path, *, overwrite: bool = False) -> str:
     """Put the cluster into the user's kubeconfig, and make it the current one; returns the context's name.
 
-    Entries of other names stay as they are; the file is written whole or not at all.
+    Raises UsageError, and changes nothing, for a file that is no kubeconfig and, without ``overwrite``, for entries of the same
+    names that lead to another cluster.
     """
     new = cast("dict[str, Any]", yaml.safe_load(text))
-    try:
-        old: Any = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        old = None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UsageError(f"{file} cannot be read", hint=" ".join(str(error).split())[:200]) from None
-    if old is None:
-        old = {"apiVersion": "v1", "kind": "Config"}
-    if not isinstance(old, dict):
-        raise UsageError(f"{file} is no kubeconfig")
-    merged = cast("dict[str, Any]", old)
-    for section in ("clusters", "users", "contexts"):
-        mine: list[Any] = new[section]
-        names = {str(entry["name"]) for entry in mine}
-        merged[section] = [*_without(merged.get(section), names), *mine]
-    merged["current-context"] = new["current-context"]
-    write_private(file, yamltext.dump(merged))
+    with editing(file) as opened:
+        merged = _parsed(opened.read(), file) or {"apiVersion": "v1", "kind": "Config"}
+        if not overwrite:
+            _refuse_others(merged, new, file)
+        for section in _SECTIONS:
+            mine: list[Any] = new[section]
+            names = {str(entry["name"]) for entry in mine}
+            merged[section] = [*_without(merged.get(section), names), *mine]
+        merged["current-context"] = new["current-context"]
+        opened.write(yamltext.dump(merged))
     return str(new["current-context"])
 
 
-def remove_from_kubeconfig(name: str, file: Path) -> bool:
-    """Take a cluster that is gone out of the user's kubeconfig; returns whether it was there. An odd file is left alone."""
+def remove_from_kubeconfig(text: str, file: Path) -> bool:
+    """Take the entries of a cluster that is gone out of the user's kubeconfig; returns whether any was there.
+
+    ``text``: the kubeconfig that the cluster had. Entries of the same names that lead to another cluster stay, and so does a
+    file that is no kubeconfig.
+    """
     try:
-        content: Any = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        gone = _parsed(text, file)
+        with editing(file) as opened:
+            config = _parsed(opened.read(), file)
+            if gone is None or config is None or not _same_cluster(config, gone):
+                return False
+            for section in _SECTIONS:
+                config[section] = _without(config.get(section), _names(gone.get(section)))
+            if config.get("current-context") == gone.get("current-context"):
+                config["current-context"] = ""
+            opened.write(yamltext.dump(config))
+            return True
+    except UsageError:
         return False
+
+
+def _parsed(text: str | None, file: Path) -> dict[str, Any] | None:
+    """The kubeconfig in the text, None for an empty file or none. Raises UsageError for anything else."""
+    try:
+        content: Any = yaml.safe_load(text or "")
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise UsageError(f"{file} is no valid YAML", hint=" ".join(str(error).split())[:200]) from None
+    if content is None:
+        return None
     if not isinstance(content, dict):
-        return False
+        raise UsageError(f"{file} is no kubeconfig", hint="expected a mapping with clusters, users and contexts")
     config = cast("dict[str, Any]", content)
-    gone = {"clusters": name, "users": f"{name}-admin", "contexts": name}
-    found = False
-    for section, entry_name in gone.items():
-        kept = _without(config.get(section), {entry_name})
-        found |= len(kept) < len(config.get(section) or ())
-        config[section] = kept
-    if found:
-        if config.get("current-context") == name:
-            config["current-context"] = config["contexts"][0]["name"] if config["contexts"] else ""
-        write_private(file, yamltext.dump(config))
-    return found
+    for section in _SECTIONS:
+        if not isinstance(config.get(section) or [], list):
+            raise UsageError(f"{file} is no kubeconfig", hint=f"{section} should be a list")
+    return config
+
+
+def _refuse_others(config: Mapping[str, Any], new: Mapping[str, Any], file: Path) -> None:
+    taken = [name for section in _SECTIONS for name in _names(new[section]) if name in _names(config.get(section))]
+    if taken and not _same_cluster(config, new):
+        raise UsageError(
+            f"{file} has entries named {taken[0]!r} of another cluster",
+            hint="--overwrite-existing replaces them; --file names another kubeconfig",
+        )
+
+
+def _same_cluster(config: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether the entries of these names lead to the same cluster: one that its own authority vouches for."""
+    names = _names(other.get("clusters"))
+    return bool(names) and all(_authority(config, name) == _authority(other, name) for name in names)
+
+
+def _authority(config: Mapping[str, Any], name: str) -> Any:
+    for entry in cast("list[Any]", config.get("clusters") or []):
+        if isinstance(entry, dict) and cast("dict[str, Any]", entry).get("name") == name:
+            cluster: Any = cast("dict[str, Any]", entry).get("cluster")
+            return cast("dict[str, Any]", cluster).get("certificate-authority-data") if isinstance(cluster, dict) else None
+    return None
+
+
+def _names(entries: Any) -> list[str]:
+    found = [cast("dict[str, Any]", entry) for entry in cast("list[Any]", entries or []) if isinstance(entry, dict)]
+    return [str(entry["name"]) for entry in found if "name" in entry]
 
 
 def _without(entries: Any, names: Collection[str]) -> list[Any]:

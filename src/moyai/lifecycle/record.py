@@ -1,4 +1,4 @@
-"""What a cluster's maker remembers: identity, spec, seats of nodes, and every object that was ever begun.
+"""What a cluster's maker remembers: identity, spec, allocations of nodes, and every object that was ever begun.
 
 Folder ``<state>/clusters/NAME`` (0700; files 0600). Always holds: what is on disk is whole (written aside, fsynced, renamed),
 and an intent is on disk before the cloud is asked, so that whatever a kill leaves is found by name and adopted or removed.
@@ -24,8 +24,8 @@ from moyai.core.ids import is_dns_label, new_uid
 from moyai.core.keys import Key
 from moyai.core.locks import file_lock
 from moyai.core.paths import Paths
-from moyai.lifecycle.record_format import VERSION, current, read_objects, write_object
-from moyai.plan.observed import NodeSeat, Recorded
+from moyai.lifecycle.record_format import VERSION, current, read_allocations, read_objects, write_allocations, write_object
+from moyai.plan.observed import NodeAllocation, Recorded
 from moyai.spec.load import validate
 from moyai.spec.model import Cluster
 
@@ -49,7 +49,7 @@ class Record:
     The file is written whole. Changes of several threads share a write: else the time for N objects would grow with N².
     """
 
-    def __init__(self, folder: Path, data: dict[str, Any], clock: Clock | None = None) -> None:
+    def __init__(self, folder: Path, data: dict[str, Any], *, clock: Clock | None = None) -> None:
         self.folder = folder
         self._data = data
         self._objects = read_objects(data["objects"])
@@ -61,7 +61,7 @@ class Record:
     # ---- opening
 
     @classmethod
-    def open(cls, paths: Paths, name: str, clock: Clock | None = None) -> Record | None:
+    def open(cls, paths: Paths, name: str, *, clock: Clock | None = None) -> Record | None:
         """The record of cluster ``name``, None when there is none."""
         folder = paths.clusters / name
         try:
@@ -73,10 +73,10 @@ class Record:
         known = current(cast("dict[str, Any]", data)) if isinstance(data, dict) else None
         if known is None:
             raise Terminal(f"record {folder / 'record.json'} was written by a later version of moyai, or by something else")
-        return cls(folder, known, clock)
+        return cls(folder, known, clock=clock)
 
     @classmethod
-    def create(cls, paths: Paths, name: str, spec: Mapping[str, Any], clock: Clock | None = None, *, uid: str = "") -> Record:
+    def create(cls, paths: Paths, name: str, *, spec: Mapping[str, Any], clock: Clock | None = None, uid: str = "") -> Record:
         """A new record; without ``uid`` a new one is drawn."""
         clock = clock or SystemClock()
         folder = paths.make_state("clusters") / name
@@ -93,7 +93,7 @@ class Record:
             "seats": {},
             "objects": [],
         }
-        record = cls(folder, data, clock)
+        record = cls(folder, data, clock=clock)
         record._version += 1
         record._save()
         return record
@@ -150,9 +150,19 @@ class Record:
     def recorded(self) -> Recorded:
         """What the planner asks of the past."""
         with self._lock:
-            seats = {name: NodeSeat(**seat) for name, seat in self._data["seats"].items()}
+            allocations = read_allocations(self._data["seats"])
+            token_id = self.secret("token").partition(".")[0]
             reached = self.api_address if (self.folder / "kubeconfig").exists() else ""
-            return Recorded(self.name, self.uid, seats, frozenset(self._objects), self.ready, reached, self.token_fresh)
+            return Recorded(
+                self.name,
+                self.uid,
+                allocations,
+                frozenset(self._objects),
+                ready=self.ready,
+                api_address=reached,
+                token_fresh=self.token_fresh,
+                token_id=token_id,
+            )
 
     # ---- changing
 
@@ -164,7 +174,7 @@ class Record:
                 self._version += 1
         self._save()
 
-    def made(self, key: Key, object_id: str, name: str = "") -> None:
+    def made(self, key: Key, object_id: str, *, name: str = "") -> None:
         with self._lock:
             entry = self._objects.setdefault(key, {"begun": self._now()})
             entry["id"] = object_id
@@ -180,14 +190,15 @@ class Record:
                 self._version += 1
         self._save()
 
-    def seat(self, seats: Mapping[str, NodeSeat]) -> None:
+    def allocate(self, allocations: Mapping[str, NodeAllocation]) -> None:
+        """These nodes have these indices and zones until they are released."""
         with self._lock:
-            for name, seat in seats.items():
-                self._data["seats"][name] = {"slot": seat.slot, "zone": seat.zone}
+            self._data["seats"] |= write_allocations(allocations)
             self._version += 1
         self._save()
 
-    def unseat(self, name: str) -> None:
+    def release(self, name: str) -> None:
+        """Nothing of the node is left: its index is free for another node."""
         with self._lock:
             if self._data["seats"].pop(name, None) is not None:
                 self._version += 1
@@ -235,11 +246,20 @@ class Record:
             kept = {**self.secrets(), "token": token, "token made": self._clock.now().isoformat()}
             write_private(self.folder / "secrets.json", json.dumps(kept, indent=1))
 
+    def forget_token(self) -> None:
+        """Machines that join later need another token."""
+        with self._lock:
+            kept = {name: value for name, value in self.secrets().items() if name not in ("token", "token made")}
+            write_private(self.folder / "secrets.json", json.dumps(kept, indent=1))
+
     @property
     def token_fresh(self) -> bool:
         """Whether the token lives long enough for a machine to boot and join."""
         made = self.secret("token made")
-        return bool(made) and self._clock.now() - datetime.fromisoformat(made) < TOKEN_FRESH
+        if not made:
+            return False
+        # an age below zero: the clock was set back, so that the age is not known
+        return timedelta() <= self._clock.now() - datetime.fromisoformat(made) < TOKEN_FRESH
 
     def secrets(self) -> dict[str, str]:
         """All secrets kept beside the record, in one read."""

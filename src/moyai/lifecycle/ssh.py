@@ -1,11 +1,13 @@
 """The command line that logs in to a node.
 
-Always holds: only the cluster's own key is offered; a machine that was replaced has another host key, and is not taken for the
-one before it.
+Always holds: nothing that a user names is an option of ssh, and no character of a path is a token of ssh; only the cluster's
+own key is offered; a machine that was replaced has another host key, and is not taken for the one before it.
 """
 
 from __future__ import annotations
 
+import re
+import shlex
 from collections.abc import Sequence
 
 from moyai.core.errors import Terminal, UsageError
@@ -15,31 +17,36 @@ from moyai.plan.nodes import CONTROL_PLANE_POOL, address_of, node_name
 
 #: The login user of the node image (Debian's cloud-init default).
 USER = "debian"
+_USER = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}")
 
 
-def ssh_command(record: Record, node: str, words: Sequence[str] = (), *, user: str = USER) -> list[str]:
+def ssh_command(record: Record, node: str, *, words: Sequence[str] = (), user: str = USER) -> list[str]:
     """The command line that logs in to a node; workers are reached through the control plane's floating address.
 
     ``node``: its name, with or without the cluster's in front.
     """
+    if not _USER.fullmatch(user):
+        raise UsageError(
+            f"--user: {user!r} is no user's name", hint="should be letters, digits, '_', '.' or '-', a letter first"
+        )
     cluster = record.cluster
-    seats = record.recorded().seats
-    name = node if node in seats else f"{cluster.name}-{node}"
-    if name not in seats:
-        raise UsageError(f"cluster {cluster.name} has no node {node!r}", hint=f"there are {', '.join(sorted(seats)) or 'none'}")
+    nodes = record.recorded().allocations
+    name = node if node in nodes else f"{cluster.name}-{node}"
+    if name not in nodes:
+        raise UsageError(f"cluster {cluster.name} has no node {node!r}", hint=f"there are {', '.join(sorted(nodes)) or 'none'}")
     if not record.api_address:
         raise Terminal(f"cluster {cluster.name} is not reachable yet", hint="`moyai up` goes on building it")
-    plane = node_name(cluster.name, CONTROL_PLANE_POOL, 0)
+    plane = node_name(cluster.name, CONTROL_PLANE_POOL, ordinal=0)
     common = [
         "ssh",
         "-i",
-        str(record.folder / "id_ed25519"),
+        _literal(record.folder / "id_ed25519"),
         "-o",
         "IdentitiesOnly=yes",
         "-o",
         "StrictHostKeyChecking=accept-new",
         "-o",
-        f"UserKnownHostsFile={record.folder / 'known_hosts'}",
+        f'UserKnownHostsFile="{_literal(record.folder / "known_hosts")}"',
         "-o",
         "ConnectTimeout=10",
         "-o",
@@ -48,9 +55,15 @@ def ssh_command(record: Record, node: str, words: Sequence[str] = (), *, user: s
     first = [*common, "-o", f"HostKeyAlias={_alias(record, plane)}"]
     if name == plane:
         return [*first, f"{user}@{record.api_address}", *words]
-    address = str(address_of(cluster.spec.network.node_cidr, seats[name].slot))
-    jump = " ".join([*first, "-W", "%h:%p", f"{user}@{record.api_address}"])
+    address = str(address_of(cluster.spec.network.node_cidr, nodes[name].index))
+    # ssh replaces tokens in the whole command line before a shell takes it apart
+    jump = f"{_literal(shlex.join(first))} -W %h:%p {shlex.quote(f'{user}@{record.api_address}')}"
     return [*common, "-o", f"HostKeyAlias={_alias(record, name)}", "-o", f"ProxyCommand={jump}", f"{user}@{address}", *words]
+
+
+def _literal(text: object) -> str:
+    """As ssh takes it without looking for tokens in it (TOKENS in ssh_config(5))."""
+    return str(text).replace("%", "%%")
 
 
 def _alias(record: Record, name: str) -> str:

@@ -61,19 +61,19 @@ class _Start:
     plan: Plan
 
 
-def preview(cluster: Cluster, cloud: Cloud, paths: Paths, *, clock: Clock | None = None) -> Plan:
+def preview(cluster: Cluster, cloud: Cloud, *, paths: Paths, clock: Clock | None = None) -> Plan:
     """The plan of ``up``, without doing anything."""
     return _look(cluster, cloud, paths, clock=clock or SystemClock()).plan
 
 
-def up(cluster: Cluster, cloud: Cloud, paths: Paths, reporter: Reporter, *, clock: Clock | None = None) -> UpResult:
+def up(cluster: Cluster, cloud: Cloud, *, paths: Paths, reporter: Reporter, clock: Clock | None = None) -> UpResult:
     """Bring ``cluster`` to its spec. Raises UsageError or Terminal; whatever is half-made then, the next call finishes."""
     clock = clock or SystemClock()
     with locked(paths, cluster.name):
         with reporter.step("look at the cloud"):
             start = _look(cluster, cloud, paths, clock=clock)
         plan, spec = start.plan, dump(cluster)
-        record = start.record or Record.create(paths, cluster.name, spec, clock, uid=start.recorded.uid)
+        record = start.record or Record.create(paths, cluster.name, spec=spec, clock=clock, uid=start.recorded.uid)
         late = _carry_out(start, cluster, cloud, record=record, reporter=reporter, clock=clock) if plan else ()
         # last: an interrupted change is seen again by the next run
         record.set_spec(spec)
@@ -94,14 +94,16 @@ def up(cluster: Cluster, cloud: Cloud, paths: Paths, reporter: Reporter, *, cloc
 
 def _look(cluster: Cluster, cloud: Cloud, paths: Paths, *, clock: Clock) -> _Start:
     """Read record, cloud and Kubernetes side by side, and plan."""
-    record = Record.open(paths, cluster.name, clock)
+    record = Record.open(paths, cluster.name, clock=clock)
     recorded = record.recorded() if record else Recorded(cluster.name, new_uid())
     with ThreadPoolExecutor(1, thread_name_prefix="look") as pool:
-        kube = pool.submit(observe.kube_facts, open_api(record) if record else None)
+        kube = pool.submit(observe.kube_facts, open_api(record) if record else None, cloud.adapter.volume_names)
         observed = observe.take(cloud, name=cluster.name, uid=recorded.uid)
         observed = replace(observed, kube=kube.result())
-    addons = addons_of(ready=recorded.ready, intended=recorded.intended, capabilities=observed.capabilities)
-    plan = plan_up(cluster, observed, recorded, addons=addons, before=record.spec if record else None)
+    addons = addons_of(
+        cloud.adapter.volume_names, ready=recorded.ready, intended=recorded.intended, capabilities=observed.capabilities
+    )
+    plan = plan_up(cluster, observed, recorded=recorded, addons=addons, before=record.spec if record else None)
     return _Start(record, recorded, observed, addons, plan)
 
 
@@ -113,16 +115,17 @@ def _carry_out(
     # all that machines are told is on disk before the cloud is asked for anything
     authorities = pki.ensure(record.folder / "pki", clock)
     public_key = pki.ensure_ssh_key(record.folder)[1]
-    _ensure_secrets(record)
-    record.seat({node.name: node.seat for node in plan.nodes})
-    for name in plan.vacated:
-        record.unseat(name)
+    _ensure_secrets(record, token=not start.recorded.ready)
+    record.allocate({node.name: node.allocation for node in plan.nodes})
+    for name in plan.released:
+        record.release(name)
     facts = ClusterFacts(
         cluster=cluster,
         uid=record.uid,
         plan=plan,
         addons=start.addons,
         account=start.observed.account,
+        adapter=cloud.adapter,
         capabilities=start.observed.capabilities,
     )
 
@@ -142,14 +145,15 @@ def _carry_out(
         return False
 
     try:
-        execute.carry_out(plan, handlers, reporter, failed=failed)
+        execute.carry_out(plan, handlers, reporter=reporter, failed=failed)
     finally:
         context.abort.set()
     return tuple(context.notes)
 
 
-def _ensure_secrets(record: Record) -> None:
-    if not record.secret("token"):
+def _ensure_secrets(record: Record, *, token: bool) -> None:
+    """``token``: whether the control plane's machine is yet to be told one; later ones are made by a step."""
+    if token and not record.secret("token"):
         record.keep_token(user_data.new_token())
     if not record.secret("key"):
         record.keep_secret("key", secrets.token_urlsafe(32))
@@ -160,7 +164,7 @@ def _secrets(record: Record, authorities: pki.Pki) -> Secrets:
     kept = record.secrets()
     return Secrets(
         pki=authorities,
-        token=kept["token"],
+        token=kept.get("token", ""),
         unsealing_key=kept["key"],
         credentials={key: kept.get(name, "") for key, name in SECRET_NAMES.items()},
     )

@@ -58,7 +58,7 @@ def wait(
 
 
 def machines(
-    compute: Machines, uid: str, names: Collection[str], *, clock: Clock, abort: threading.Event, progress: Progress
+    compute: Machines, uid: str, *, names: Collection[str], clock: Clock, abort: threading.Event, progress: Progress
 ) -> dict[str, Server]:
     """Wait until these servers run; Terminal with the cloud's own reason when one is broken."""
     seen: dict[str, Server] = {}
@@ -68,16 +68,16 @@ def machines(
         nonlocal settled
         before, settled = settled, compute.settled_servers(tag=cluster_tag(uid)) & frozenset(names)
         if settled == before and len(settled) < len(names):
-            return said()
+            return still_missing()
         seen.clear()
         seen.update({server.name: server for server in compute.servers(tag=cluster_tag(uid)) if server.name in names})
         for server in seen.values():
             if server.power.broken:
                 abort.set()
                 raise broken(compute, server)
-        return said()
+        return still_missing()
 
-    def said() -> str:
+    def still_missing() -> str:
         waiting = sorted(name for name in names if name not in seen or seen[name].power is not Power.RUNNING)
         return f"{len(names) - len(waiting)} of {len(names)} machines run" if waiting else ""
 
@@ -93,7 +93,7 @@ def machines(
 def broken(compute: Machines, server: Server) -> Terminal:
     """A server that will not come to life: its fault and the end of its console, in one line."""
     console = last_lines(compute, server.id)
-    # Nova says ERROR an instant before it says why
+    # a cloud reports the failure an instant before its reason
     reason = server.fault or _fault(compute, server.id) or "the cloud gives no reason"
     return Terminal(
         f"server {server.name} is in {server.status}: {reason}" + (f"; its console ends with: {console}" if console else ""),
@@ -108,7 +108,7 @@ def _fault(compute: Machines, server_id: str) -> str:
         return ""
 
 
-def last_lines(compute: Machines, server_id: str, count: int = 3) -> str:
+def last_lines(compute: Machines, server_id: str, *, count: int = 3) -> str:
     """The end of a machine's console, joined to one line; empty when there is none."""
     try:
         text = compute.console_log(server_id, lines=30)
@@ -120,7 +120,7 @@ def last_lines(compute: Machines, server_id: str, count: int = 3) -> str:
 
 
 def api_answers(
-    api: KubeApi, compute: Machines, server_id: str, *, clock: Clock, abort: threading.Event, progress: Progress
+    api: KubeApi, compute: Machines, *, server_id: str, clock: Clock, abort: threading.Event, progress: Progress
 ) -> None:
     """Wait until the API server is ready, asked through its public address."""
 
@@ -141,8 +141,8 @@ def api_answers(
 def nodes_ready(
     api: KubeApi,
     compute: Machines,
-    servers: dict[str, str],
     *,
+    servers: dict[str, str],
     clock: Clock,
     abort: threading.Event,
     progress: Progress,
@@ -174,8 +174,8 @@ def node_states(nodes: Iterable[Node]) -> tuple[set[str], set[str]]:
 def addons_run(
     api: KubeApi,
     names: Collection[str],
-    daemon_sets: Collection[str] = ("kube-proxy",),
     *,
+    daemon_sets: Collection[str] = ("kube-proxy",),
     clock: Clock,
     abort: threading.Event,
     progress: Progress,

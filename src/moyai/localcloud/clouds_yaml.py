@@ -13,8 +13,8 @@ from typing import Any, cast
 import yaml
 
 from moyai.core import yamltext
-from moyai.core.errors import MoyaiError
-from moyai.core.files import write_private
+from moyai.core.errors import UsageError
+from moyai.core.user_files import editing
 from moyai.localcloud.layout import LocalCloudConfig
 from moyai.localcloud.secrets import Secrets
 
@@ -47,36 +47,35 @@ def entries(config: LocalCloudConfig, secrets: Secrets) -> dict[str, Any]:
 
 
 def put(file: Path, config: LocalCloudConfig, *, secrets: Secrets) -> None:
-    """Write our entries. Raises MoyaiError when one of that name is there that leads elsewhere."""
-    data = _load(file)
-    clouds: dict[str, Any] = data.setdefault("clouds", {})
+    """Write our entries. Raises UsageError when one of that name is there that leads elsewhere."""
     wanted = entries(config, secrets)
-    for name in wanted:
-        if name in clouds and not _ours(clouds[name], config):
-            raise MoyaiError(
-                f"{file} has an entry {name!r} that is another cloud's", hint="rename it, or give this cloud another name"
-            )
-    if all(clouds.get(name) == entry for name, entry in wanted.items()):
-        return
-    clouds.update(wanted)
-    _save(file, data)
+    with editing(file) as opened:
+        data = _parsed(opened.read(), file)
+        clouds: dict[str, Any] = data.setdefault("clouds", {})
+        for name in wanted:
+            if name in clouds and not _ours(clouds[name], config):
+                raise UsageError(
+                    f"{file} has an entry {name!r} that is another cloud's", hint="rename it, or give this cloud another name"
+                )
+        if any(clouds.get(name) != entry for name, entry in wanted.items()):
+            clouds.update(wanted)
+            opened.write(yamltext.dump(data))
 
 
 def remove(file: Path, config: LocalCloudConfig) -> None:
     """Take our entries out, and the file with the last of them; entries that lead elsewhere are not ours."""
     if not file.exists():
         return
-    data = _load(file)
-    clouds: dict[str, Any] = data.get("clouds") or {}
-    ours = [name for name in (config.name, f"{config.name}-admin") if name in clouds and _ours(clouds[name], config)]
-    if not ours:
-        return
-    for name in ours:
-        del clouds[name]
-    if clouds or set(data) - {"clouds"}:
-        _save(file, data)
-    else:
-        file.unlink()
+    with editing(file) as opened:
+        data = _parsed(opened.read(), file)
+        clouds: dict[str, Any] = data.get("clouds") or {}
+        ours = [name for name in (config.name, f"{config.name}-admin") if name in clouds and _ours(clouds[name], config)]
+        for name in ours:
+            del clouds[name]
+        if ours and (clouds or set(data) - {"clouds"}):
+            opened.write(yamltext.dump(data))
+        elif ours:
+            opened.remove()
 
 
 def _ours(entry: Any, config: LocalCloudConfig) -> bool:
@@ -84,24 +83,16 @@ def _ours(entry: Any, config: LocalCloudConfig) -> bool:
     return isinstance(auth, dict) and cast("dict[str, Any]", auth).get("auth_url") == config.auth_url
 
 
-def _load(file: Path) -> dict[str, Any]:
+def _parsed(text: str | None, file: Path) -> dict[str, Any]:
     try:
-        data: Any = yaml.safe_load(file.read_text())
-    except FileNotFoundError:
-        return {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise MoyaiError(f"{file} is no valid YAML, it stays untouched", hint=" ".join(str(error).split())) from error
+        data: Any = yaml.safe_load(text or "")
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise UsageError(f"{file} is no valid YAML, it stays untouched", hint=" ".join(str(error).split())[:200]) from error
     if data is None:
         return {}
     if not isinstance(data, dict) or not isinstance(cast("dict[str, Any]", data).get("clouds") or {}, dict):
-        raise MoyaiError(f"{file} is no clouds.yaml, it stays untouched", hint="expected a mapping 'clouds'")
+        raise UsageError(f"{file} is no clouds.yaml, it stays untouched", hint="expected a mapping 'clouds'")
     found = cast("dict[str, Any]", data)
     if found.get("clouds") is None:
         found.pop("clouds", None)
     return found
-
-
-def _save(file: Path, data: Mapping[str, Any]) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    target = file.resolve()  # a link stays a link
-    write_private(target, yamltext.dump(dict(data)))

@@ -15,7 +15,7 @@ from moyai.plan import keys
 from moyai.plan import steps as s
 from moyai.plan.nodes import PlannedNode
 from moyai.plan.observed import Observed
-from moyai.plan.routes import within
+from moyai.plan.route_table import within
 from moyai.plan.steps import Step
 from moyai.spec.model import Cluster
 
@@ -55,7 +55,7 @@ def needed(observed: Observed, steps: Iterable[Step]) -> Counter[Kind]:
 
 
 def check_capacity(
-    cluster: Cluster, observed: Observed, steps: Sequence[Step], nodes: Sequence[PlannedNode], *, own_routes: int
+    cluster: Cluster, observed: Observed, *, steps: Sequence[Step], nodes: Sequence[PlannedNode], own_routes: int
 ) -> None:
     """Raises Terminal when the plan cannot fit. ``own_routes``: routes of the router that the pod network takes."""
     spec = cluster.spec
@@ -64,7 +64,7 @@ def check_capacity(
         raise Terminal(
             f"{len(nodes)} nodes need {routes} routes in one router, cloud {spec.cloud} allows {spec.network.max_routes} "
             "(spec.network.maxRoutes)",
-            hint="have the operator raise the limit (max_routes) and say so in spec.network.maxRoutes, or use fewer nodes",
+            hint="have the operator raise the limit and say so in spec.network.maxRoutes, or use fewer nodes",
         )
     need = needed(observed, steps)
     short = [

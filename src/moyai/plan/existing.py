@@ -1,6 +1,7 @@
 """What of a cluster exists in the cloud already: each object by its key, and which of them an interrupted run left untagged.
 
-Always holds: an object is the cluster's by its tag, or by its name where an interrupted run of this cluster meant to make it;
+Always holds: an object is the cluster's by its tag, or, on a cloud that adds tags after the fact, by its name where an
+interrupted run of this cluster meant to make it;
 an object of another cluster is never taken.
 """
 
@@ -67,7 +68,7 @@ class Existing:
         )
 
 
-def find_existing(cluster: str, observed: Observed, recorded: Recorded, *, nodes: Iterable[str] = ()) -> Existing:
+def find_existing(cluster: str, observed: Observed, *, recorded: Recorded, nodes: Iterable[str] = ()) -> Existing:
     """``nodes``: names of the nodes whose ports count when they are untagged."""
     uid = recorded.uid
     adopt: list[s.Adopt] = []
@@ -79,7 +80,7 @@ def find_existing(cluster: str, observed: Observed, recorded: Recorded, *, nodes
             key=lambda item: item.id,
         )
         found = next((item for item in named if owns(uid, item)), None)
-        if found is None and key in recorded.intended:
+        if found is None and observed.may_be_untagged and key in recorded.intended:
             found = next((item for item in named if owner(item) is None), None)
             if found is not None:
                 shown = found.address if isinstance(found, FloatingIP) else name
@@ -118,5 +119,5 @@ def credential_names(cluster: str, uid: str) -> dict[Key, str]:
     """Credential → its name in the cloud."""
     return {
         keys.CONTROLLERS_CREDENTIAL: keys.unique_name(cluster, uid),
-        keys.VOLUMES_CREDENTIAL: keys.unique_name(cluster, uid, "volumes"),
+        keys.VOLUMES_CREDENTIAL: keys.unique_name(cluster, uid, what="volumes"),
     }

@@ -14,8 +14,14 @@ from moyai.kube.objects import Service
 
 
 def rule_description(cluster: ClusterIdentity, service_key: str) -> str:
-    """What ties a rule to its Service. Neutron allows 255 characters."""
+    """What ties a rule to its Service. Clouds allow 255 characters."""
     return f"{cluster_tag(cluster.uid)} service {service_key}"[:255]
+
+
+def service_of_rule(cluster: ClusterIdentity, description: str) -> str | None:
+    """The key of the Service that ``rule_description`` was given, None for any other description: rules have no tags."""
+    prefix = rule_description(cluster, "")
+    return description.removeprefix(prefix) if description.startswith(prefix) else None
 
 
 def desired_rules(

@@ -29,7 +29,7 @@ from moyai.cloud.model import (
     Subnet,
     Volume,
 )
-from moyai.core.ids import CLUSTER_TAG, Role, cluster_tag
+from moyai.core.ids import CLUSTER_TAG, Role, cluster_tag, tag_owner
 from moyai.core.keys import Key
 
 
@@ -53,12 +53,14 @@ class KubeNode:
 class KubeFacts:
     """What a cluster's API said. ``running``: names of Deployments and DaemonSets of kube-system that have all their pods.
 
-    ``reclaim_policy``: of the default StorageClass, empty where there is none.
+    ``reclaim_policy``: of the default StorageClass, empty where there is none. ``tokens``: ids of the bootstrap tokens that
+    moyai made and that are valid still.
     """
 
     nodes: tuple[KubeNode, ...] = ()
     running: frozenset[str] = frozenset()
     reclaim_policy: str = ""
+    tokens: frozenset[str] = frozenset()
 
     @cached_property
     def names(self) -> frozenset[str]:
@@ -108,16 +110,22 @@ class Observed:
     kube: KubeFacts | None = None
 
     @property
+    def may_be_untagged(self) -> bool:
+        """Whether an interrupted run may have left an object without its tags: then an object without any owner, under the name
+        that the run meant to give it, is the cluster's. Elsewhere tags come with the object, and a name proves nothing."""
+        return Capability.TAGS in self.capabilities
+
+    @property
     def kube_nodes(self) -> frozenset[str]:
         """Names of the Node objects; none where the API did not answer."""
         return self.kube.names if self.kube else frozenset()
 
 
 @dataclass(frozen=True)
-class NodeSeat:
-    """What the record keeps of a node, so that it never moves: its number in the ranges, and its zone."""
+class NodeAllocation:
+    """What the record keeps of a node, so that it never moves: its index in the cluster's ranges, and its zone."""
 
-    slot: int
+    index: int
     zone: str
 
 
@@ -127,22 +135,22 @@ class Recorded:
 
     ``ready``: the control plane has answered once, so its machine holds the cluster's state. ``api_address``: the address that
     the kubeconfig on disk leads to, empty while there is no kubeconfig. ``token_fresh``: the bootstrap token lives long enough
-    for machines that join now.
+    for machines that join now. ``token_id``: its public half, empty where there is no token.
     """
 
     name: str
     uid: str
-    seats: Mapping[str, NodeSeat] = field(default_factory=dict[str, NodeSeat])
+    allocations: Mapping[str, NodeAllocation] = field(default_factory=dict[str, NodeAllocation])
     intended: frozenset[Key] = frozenset()
     ready: bool = False
     api_address: str = ""
     token_fresh: bool = False
+    token_id: str = ""
 
 
 def owner(tagged: Tagged) -> str | None:
     """The UID of the cluster that the object belongs to, None when it carries none."""
-    prefix = CLUSTER_TAG + "="
-    return next((tag.removeprefix(prefix) for tag in tagged.tags if tag.startswith(prefix)), None)
+    return next((uid for tag in tagged.tags if (uid := tag_owner(tag))), None)
 
 
 def owns(uid: str, tagged: Tagged) -> bool:

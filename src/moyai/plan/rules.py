@@ -62,7 +62,7 @@ def _rule(
 
 
 def missing_rules(
-    wanted: Iterable[GroupRule], have: Iterable[SecurityGroupRule], groups: dict[Role, str]
+    wanted: Iterable[GroupRule], have: Iterable[SecurityGroupRule], *, groups: dict[Role, str]
 ) -> tuple[tuple[GroupRule, ...], tuple[SecurityGroupRule, ...]]:
     """(rules to add, rules of ours to remove), given the groups' ids; a group without an id has no rules yet."""
     have = [rule for rule in have if rule.direction == "ingress"]

@@ -81,7 +81,7 @@ def cache(
     def broke(plural: str, _why: str) -> None:
         metrics.count("moyai_watch_breaks_total", resource=plural)
 
-    return Informer(kube, resource, parse, namespace=namespace, on_break=broke)
+    return Informer(kube, resource, parse=parse, namespace=namespace, on_break=broke)
 
 
 class ControllerSet:

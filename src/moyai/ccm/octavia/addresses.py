@@ -12,6 +12,7 @@ import contextlib
 from fnmatch import fnmatchcase
 from typing import assert_never
 
+from moyai.cloud.capabilities import CapabilityAbsent
 from moyai.cloud.model import FloatingIP
 from moyai.core.errors import NotFound, UsageError
 from moyai.core.ids import KEEP_TAG, ClusterIdentity, cluster_tag
@@ -30,10 +31,10 @@ from moyai.plan.floating_ips import (
     plan_address,
     plan_release,
 )
-from moyai.plan.load_balancer.names import service_address_description
+from moyai.plan.load_balancer.names import service_address_description, service_of_address
 from moyai.plan.load_balancer.settings import LoadBalancerSettings
 from moyai.runtime.calls import CloudCalls
-from moyai.runtime.listing import RecentList
+from moyai.runtime.shared_reads import RecentList
 
 #: How old the shared list may be. Only what somebody else did since then is not in it.
 _RECENT_SECONDS = 10.0
@@ -51,11 +52,10 @@ class FloatingIPs:
 
     async def service_keys(self) -> set[str]:
         """Services for which a floating IP was made that is not to be kept, whether they still exist or not."""
-        head, _, tail = service_address_description(self._cluster, "/").partition("/")
         return {
-            one.description.removeprefix(head).removesuffix(tail)
+            key
             for one in await self._all.get(max_age=0)
-            if one.description.startswith(head) and KEEP_TAG not in one.tags
+            if (key := service_of_address(self._cluster, one.description)) and KEEP_TAG not in one.tags
         }
 
     async def ensure(self, service_key: str, settings: LoadBalancerSettings, *, port_id: str, new: bool) -> str:
@@ -136,12 +136,22 @@ class FloatingIPs:
                 await self._call(self._cloud.addresses.delete_floating_ip, change.id)
                 self._all.drop(change.id)
             case KeepAddress():
-                await self._call(self._cloud.tags.add_tags, Kind.FLOATING_IP, change.id, [KEEP_TAG])
+                await self._mark_kept(change.id)
                 self._all.forget()
             case CreateAddress():
                 raise AssertionError("created apart, for it alone has a result")
             case _:
                 assert_never(change)
+
+    async def _mark_kept(self, floating_ip_id: str) -> None:
+        try:
+            await self._call(self._cloud.tags.add_tags, Kind.FLOATING_IP, floating_ip_id, tags=[KEEP_TAG])
+        except CapabilityAbsent as error:
+            # unmarked, it would be removed as an orphan
+            raise UsageError(
+                f"floating IP {floating_ip_id} cannot be kept: {error.message}",
+                hint="on this cloud the annotation keep-floatingip works only from the creation of the Service on",
+            ) from error
 
     async def _subnet(self, network_id: str, pattern: str) -> str:
         if not pattern:

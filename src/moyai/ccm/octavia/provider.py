@@ -119,7 +119,7 @@ class OctaviaProvider:
 
     async def _create(self, work: _Work, report: Report) -> _Done:
         service, settings, wanted = work.service, work.settings, work.wanted
-        report("Normal", "EnsuringLoadBalancer", f"Creating load balancer {wanted.name}")
+        report("Normal", reason="EnsuringLoadBalancer", message=f"Creating load balancer {wanted.name}")
         head = await self._balancers.create(wanted)
         nodes = len({member.address for one in wanted.listeners if one.pool for member in one.pool.members})
         self._created[head.id] = f"created with {len(wanted.listeners)} ports and {nodes} nodes"
@@ -155,7 +155,7 @@ class OctaviaProvider:
             if found:
                 group.create_task(self._balancers.remove(found, name))
         for address in kept.result():
-            report("Normal", "KeptFloatingIP", f"Floating IP {address} is kept")
+            report("Normal", reason="KeptFloatingIP", message=f"Floating IP {address} is kept")
 
     async def _find_any(self, name: str, settings: LoadBalancerSettings) -> LoadBalancer | None:
         try:

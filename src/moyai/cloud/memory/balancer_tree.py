@@ -48,7 +48,7 @@ def parts(found: LoadBalancer) -> Iterator[str]:
             yield pool.monitor.id
 
 
-def change_listener(found: LoadBalancer, listener_id: str, changes: Mapping[str, Any]) -> LoadBalancer:
+def change_listener(found: LoadBalancer, listener_id: str, *, changes: Mapping[str, Any]) -> LoadBalancer:
     return replace(found, listeners=tuple(replace(one, **changes) if one.id == listener_id else one for one in found.listeners))
 
 
@@ -62,7 +62,7 @@ def without_listener(found: LoadBalancer, listener_id: str) -> LoadBalancer:
     )
 
 
-def change_pool(found: LoadBalancer, pool_id: str, change: Callable[[Pool], Pool]) -> LoadBalancer:
+def change_pool(found: LoadBalancer, pool_id: str, *, change: Callable[[Pool], Pool]) -> LoadBalancer:
     def changed(pool: Pool) -> Pool:
         return change(pool) if pool.id == pool_id else pool
 
@@ -81,8 +81,8 @@ def without_pool(found: LoadBalancer, pool_id: str) -> LoadBalancer:
     )
 
 
-def change_monitor(found: LoadBalancer, monitor_id: str, change: Callable[[Monitor], Monitor | None]) -> LoadBalancer:
+def change_monitor(found: LoadBalancer, monitor_id: str, *, change: Callable[[Monitor], Monitor | None]) -> LoadBalancer:
     pool_id = next(one.id for one in pools(found) if one.monitor and one.monitor.id == monitor_id)
     return change_pool(
-        found, pool_id, lambda pool: replace(pool, monitor=change(pool.monitor) if pool.monitor else pool.monitor)
+        found, pool_id, change=lambda pool: replace(pool, monitor=change(pool.monitor) if pool.monitor else pool.monitor)
     )

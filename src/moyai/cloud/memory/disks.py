@@ -193,7 +193,7 @@ class MemoryDisks(MemoryApi):
         ]
 
 
-def attached(volume: Volume, server_id: str, attachment_id: str) -> Volume:
+def attached(volume: Volume, server_id: str, *, attachment_id: str) -> Volume:
     """The volume at one more server."""
     attachments = (*volume.attachments, Attachment(server_id, attachment_id, "/dev/vdb"))
     return _with(volume, attachments)

@@ -10,13 +10,13 @@ from typing import Any
 from moyai.cloud.load_balancers import BalancerState, Health, Listener, LoadBalancer, Member, Monitor, Pool
 from moyai.cloud.memory import balancer_tree as tree
 from moyai.cloud.memory.addresses import unplug
-from moyai.cloud.memory.routers import MemoryRouters
+from moyai.cloud.memory.ranges import MemoryRanges
 from moyai.cloud.memory.session import api
 from moyai.cloud.model import Port, PortUse
 from moyai.core.errors import Conflict, NotFound, Terminal
 
 
-class MemoryLoadBalancers(MemoryRouters):
+class MemoryLoadBalancers(MemoryRanges):
     service = "load_balancers"
 
     @api
@@ -115,7 +115,7 @@ class MemoryLoadBalancers(MemoryRouters):
 
     @api
     def update_listener(self, listener_id: str, changes: Mapping[str, Any]) -> None:
-        self._alter(self._owner(listener_id), lambda one: tree.change_listener(one, listener_id, changes))
+        self._alter(self._owner(listener_id), lambda one: tree.change_listener(one, listener_id, changes=changes))
 
     @api
     def delete_listener(self, listener_id: str) -> None:
@@ -128,14 +128,16 @@ class MemoryLoadBalancers(MemoryRouters):
         def add(one: LoadBalancer) -> LoadBalancer:
             if any(other.pool for other in one.listeners if other.id == listener_id):
                 raise self._refused(Conflict, "Listener already has a default pool", listener_id)
-            return tree.change_listener(one, listener_id, {"pool": made})
+            return tree.change_listener(one, listener_id, changes={"pool": made})
 
         self._alter(self._owner(listener_id), add)
         return made
 
     @api
     def update_pool(self, pool_id: str, changes: Mapping[str, Any]) -> None:
-        self._alter(self._owner(pool_id), lambda one: tree.change_pool(one, pool_id, lambda pool: replace(pool, **changes)))
+        self._alter(
+            self._owner(pool_id), lambda one: tree.change_pool(one, pool_id, change=lambda pool: replace(pool, **changes))
+        )
 
     @api
     def delete_pool(self, pool_id: str) -> None:
@@ -148,7 +150,7 @@ class MemoryLoadBalancers(MemoryRouters):
             made = tuple(replace(one, id=known.get(one.key) or self._store.new_id()) for one in members)
             return replace(pool, members=made)
 
-        self._alter(self._owner(pool_id), lambda one: tree.change_pool(one, pool_id, change))
+        self._alter(self._owner(pool_id), lambda one: tree.change_pool(one, pool_id, change=change))
 
     @api
     def create_monitor(self, pool_id: str, wanted: Monitor) -> Monitor:
@@ -159,7 +161,7 @@ class MemoryLoadBalancers(MemoryRouters):
                 raise self._refused(Conflict, "This pool already has a health monitor", pool_id)
             return replace(pool, monitor=made)
 
-        self._alter(self._owner(pool_id), lambda one: tree.change_pool(one, pool_id, change))
+        self._alter(self._owner(pool_id), lambda one: tree.change_pool(one, pool_id, change=change))
         return made
 
     @api
@@ -167,12 +169,13 @@ class MemoryLoadBalancers(MemoryRouters):
         if "type" in changes:
             raise self._refused(Terminal, "the type of a health monitor cannot change", monitor_id)
         self._alter(
-            self._owner(monitor_id), lambda one: tree.change_monitor(one, monitor_id, lambda found: replace(found, **changes))
+            self._owner(monitor_id),
+            lambda one: tree.change_monitor(one, monitor_id, change=lambda found: replace(found, **changes)),
         )
 
     @api
     def delete_monitor(self, monitor_id: str) -> None:
-        self._remove(monitor_id, lambda one: tree.change_monitor(one, monitor_id, lambda _: None))
+        self._remove(monitor_id, lambda one: tree.change_monitor(one, monitor_id, change=lambda _: None))
 
     # ---- what happens inside
 

@@ -202,7 +202,7 @@ class MemoryMachines(MemoryApi):
         if failed or server_id not in store.servers:
             store.volumes.put(disk_at(volume, failed or DiskState.AVAILABLE))
             return
-        store.volumes.put(attached(volume, server_id, store.new_id()))
+        store.volumes.put(attached(volume, server_id, attachment_id=store.new_id()))
 
     @api
     def detach_volume(self, server_id: str, volume_id: str) -> None:

@@ -27,7 +27,7 @@ class MemoryTags(MemoryApi):
         }
 
     @api
-    def add_tags(self, kind: Kind, object_id: str, tags: Sequence[str]) -> None:
+    def add_tags(self, kind: Kind, object_id: str, *, tags: Sequence[str]) -> None:
         table = self._tables[kind]
         found = self._find(table, object_id)
         if set(tags) <= set(found.tags):

@@ -80,7 +80,9 @@ class CloudSession:
     def service(self, service_type: str, *, microversion: str = "") -> ServiceApi:
         """The API of ``service_type`` (``compute``, ``network``, ``load-balancer`` …), the same object each time."""
         with self._lock:
-            return self._services.setdefault((service_type, microversion), ServiceApi(self, service_type, microversion))
+            return self._services.setdefault(
+                (service_type, microversion), ServiceApi(self, service_type, microversion=microversion)
+            )
 
     def endpoint(self, service_type: str) -> str:
         """Base address of a service's API, with its version; Terminal when the cloud has no such service."""
@@ -186,7 +188,7 @@ class ServiceApi:
     ``operation`` says in words what is asked ("create port web-1"), for the error; ``object_id`` of what.
     """
 
-    def __init__(self, session: CloudSession, service_type: str, microversion: str) -> None:
+    def __init__(self, session: CloudSession, service_type: str, *, microversion: str) -> None:
         self.session = session
         self.type = service_type
         self.title = _NAMES.get(service_type, service_type)

@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import Callable
 from typing import TypeVar
 
+from moyai.cloud.adapter import VolumeNames
 from moyai.cloud.model import Instance
 from moyai.csi import messages
 from moyai.csi.access_modes import wrong
@@ -28,10 +29,11 @@ _ABILITIES = (
 
 
 class NodeService:
-    """``instance`` tells which machine this is, once it is known; ``limit``: volumes a machine may have."""
+    """``instance`` returns this machine's identity, None until it is known. ``limit``: volumes that a machine may have."""
 
-    def __init__(self, work: NodeWork, *, instance: Callable[[], Instance | None], limit: int) -> None:
+    def __init__(self, work: NodeWork, *, names: VolumeNames, instance: Callable[[], Instance | None], limit: int) -> None:
         self._work, self._instance, self._limit = work, instance, limit
+        self._zone_key = names.zone_key
         self._serial = Serial()
 
     async def NodeGetCapabilities(self, _: pb.NodeGetCapabilitiesRequest) -> pb.NodeGetCapabilitiesResponse:
@@ -46,7 +48,7 @@ class NodeService:
             raise Refused("UNAVAILABLE", "this machine does not know its id in the cloud yet")
         answer = pb.NodeGetInfoResponse(node_id=instance.id, max_volumes_per_node=self._limit)
         if instance.zone:
-            answer.accessible_topology.CopyFrom(messages.topologies([instance.zone])[0])
+            answer.accessible_topology.CopyFrom(messages.topologies([instance.zone], self._zone_key)[0])
         return answer
 
     async def NodeStageVolume(self, request: pb.NodeStageVolumeRequest) -> pb.NodeStageVolumeResponse:
@@ -56,7 +58,9 @@ class NodeService:
         if why := wrong(access):
             raise Refused("INVALID_ARGUMENT", why)
         context, published = dict(request.volume_context), dict(request.publish_context)
-        await self._do(volume_id, lambda: self._work.stage(volume_id, staging, access, context, published))
+        await self._do(
+            volume_id, lambda: self._work.stage(volume_id, staging, access=access, context=context, published=published)
+        )
         return pb.NodeStageVolumeResponse()
 
     async def NodeUnstageVolume(self, request: pb.NodeUnstageVolumeRequest) -> pb.NodeUnstageVolumeResponse:
@@ -71,7 +75,7 @@ class NodeService:
         staging = need(request.staging_target_path, "staging target path")
         await self._do(
             volume_id,
-            lambda: self._work.publish(volume_id, staging, target, access, read_only=request.readonly),
+            lambda: self._work.publish(volume_id, staging, target=target, access=access, read_only=request.readonly),
         )
         return pb.NodePublishVolumeResponse()
 
@@ -83,12 +87,12 @@ class NodeService:
     async def NodeExpandVolume(self, request: pb.NodeExpandVolumeRequest) -> pb.NodeExpandVolumeResponse:
         volume_id, path = need(request.volume_id, "volume id"), need(request.volume_path, "volume path")
         staging, required = request.staging_target_path, request.capacity_range.required_bytes
-        size = await self._do(volume_id, lambda: self._work.expand(volume_id, path, staging, required))
+        size = await self._do(volume_id, lambda: self._work.expand(volume_id, path, staging=staging, required=required))
         return pb.NodeExpandVolumeResponse(capacity_bytes=size)
 
     async def NodeGetVolumeStats(self, request: pb.NodeGetVolumeStatsRequest) -> pb.NodeGetVolumeStatsResponse:
         volume_id, path = need(request.volume_id, "volume id"), need(request.volume_path, "volume path")
-        # not serial: it changes nothing, and a kubelet that measures must not wait for one that mounts
+        # not serial: it changes nothing, and a measurement must not wait for a mount
         usage = await asyncio.to_thread(self._work.usage, volume_id, path)
         kind = pb.VolumeUsage
         if not isinstance(usage, Usage):

@@ -67,7 +67,7 @@ def texts(found: Mapping[str, object], key: str) -> tuple[str, ...]:
     return tuple(str(one) for one in cast("list[object]", value)) if isinstance(value, list) else ()
 
 
-def number(found: Mapping[str, object], key: str, default: int = 0) -> int:
+def number(found: Mapping[str, object], key: str, *, default: int = 0) -> int:
     value = found.get(key)
     return value if isinstance(value, int) else default
 

@@ -122,5 +122,5 @@ def parse_attachment(found: Json) -> VolumeAttachment:
 
 def parse_csi_node(found: Json) -> CsiNode:
     drivers = rows(part(found, "spec"), "drivers")
-    limits = {text(one, "name"): number(part(one, "allocatable"), "count", -1) for one in drivers}
+    limits = {text(one, "name"): number(part(one, "allocatable"), "count", default=-1) for one in drivers}
     return CsiNode(str(part(found, "metadata")["name"]), limits)

@@ -46,7 +46,7 @@ def parse_deployment(found: Json) -> Deployment:
     return Deployment(
         namespace=text(meta, "namespace"),
         name=str(meta["name"]),
-        wanted=number(spec, "replicas", 1),
+        wanted=number(spec, "replicas", default=1),
         updated=number(status, "updatedReplicas"),
         ready=number(status, "readyReplicas"),
         available=number(status, "availableReplicas"),

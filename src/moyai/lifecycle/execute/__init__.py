@@ -30,8 +30,8 @@ def table(*parts: Making | Removing | Inside | Waiting) -> Mapping[type[Step], H
 def carry_out(
     plan: Plan,
     handlers: Mapping[type[Step], Handler],
-    reporter: Reporter,
     *,
+    reporter: Reporter,
     suffix: str = "",
     failed: Callable[[Step, BaseException, Progress], bool] = lambda _step, _error, _progress: False,
 ) -> None:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import cast
 
 from moyai.bootstrap import pki, user_data
 from moyai.core.files import write_private
 from moyai.core.ids import UNSEALING_KEY
 from moyai.core.progress import Progress
 from moyai.lifecycle.drain import drain, forget_node
-from moyai.lifecycle.execute.context import Context, Handler
+from moyai.lifecycle.execute.context import Context, Handler, handles
 from moyai.lifecycle.storage_class import set_reclaim_policy
-from moyai.lifecycle.tokens import add_token
+from moyai.lifecycle.tokens import add_token, revoke_tokens
 from moyai.plan import keys
 from moyai.plan import steps as s
 from moyai.plan.rules import API_PORT
@@ -25,16 +24,16 @@ class Inside:
         self._context, self._authorities = context, authorities
 
     def handlers(self) -> Mapping[type[s.Step], Handler]:
-        return cast(
-            "Mapping[type[s.Step], Handler]",
-            {
-                s.WriteKubeconfig: self._kubeconfig,
-                s.DrainNode: self._drain,
-                s.DeleteNode: self._delete_node,
-                s.RenewToken: self._token,
-                s.DeleteUnsealingKey: self._unsealing_key,
-                s.SetReclaimPolicy: self._reclaim_policy,
-            },
+        return dict(
+            [
+                handles(s.WriteKubeconfig, self._kubeconfig),
+                handles(s.DrainNode, self._drain),
+                handles(s.DeleteNode, self._delete_node),
+                handles(s.RenewToken, self._token),
+                handles(s.RevokeTokens, self._revoke_tokens),
+                handles(s.DeleteUnsealingKey, self._unsealing_key),
+                handles(s.SetReclaimPolicy, self._reclaim_policy),
+            ]
         )
 
     def _kubeconfig(self, _step: s.WriteKubeconfig, _: Progress) -> None:
@@ -53,12 +52,17 @@ class Inside:
     def _token(self, _step: s.RenewToken, _: Progress) -> None:
         token = user_data.new_token()
         # the cluster first: a token that only the record has would keep machines out
-        add_token(self._context.api(), token, self._context.clock)
+        add_token(self._context.api(), token, clock=self._context.clock)
         self._context.require_record().keep_token(token)
+
+    def _revoke_tokens(self, _step: s.RevokeTokens, _: Progress) -> None:
+        # the record first: machines that join later must not be given a token that the cluster refuses
+        self._context.require_record().forget_token()
+        revoke_tokens(self._context.api())
 
     def _unsealing_key(self, step: s.DeleteUnsealingKey, _: Progress) -> None:
         server_id = self._context.id(keys.server(step.node))
         self._context.cloud.machines.delete_server_metadata(server_id, [UNSEALING_KEY])
 
     def _reclaim_policy(self, step: s.SetReclaimPolicy, _: Progress) -> None:
-        set_reclaim_policy(self._context.api(), step.policy)
+        set_reclaim_policy(self._context.api(), self._context.cloud.adapter.volume_names, policy=step.policy)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import cast
 
 from moyai.core.errors import Terminal
 from moyai.core.progress import Progress
 from moyai.core.waiting import Stopped
 from moyai.lifecycle import waits
-from moyai.lifecycle.execute.context import Context, Handler
+from moyai.lifecycle.execute.context import Context, Handler, handles
 from moyai.plan import keys
 from moyai.plan import steps as s
 
@@ -19,30 +18,35 @@ class Waiting:
         self._context, self._machines = context, context.cloud.machines
 
     def handlers(self) -> Mapping[type[s.Step], Handler]:
-        return cast(
-            "Mapping[type[s.Step], Handler]",
-            {
-                s.WaitMachines: self._for_machines,
-                s.WaitApi: self._for_api,
-                s.WaitNodes: self._for_nodes,
-                s.WaitAddon: self._for_addon,
-            },
+        return dict(
+            [
+                handles(s.WaitMachines, self._for_machines),
+                handles(s.WaitApi, self._for_api),
+                handles(s.WaitNodes, self._for_nodes),
+                handles(s.WaitAddon, self._for_addon),
+            ]
         )
 
     def _for_machines(self, step: s.WaitMachines, progress: Progress) -> None:
         context = self._context
-        waits.machines(self._machines, context.uid, step.nodes, clock=context.clock, abort=context.abort, progress=progress)
+        waits.machines(
+            self._machines, context.uid, names=step.nodes, clock=context.clock, abort=context.abort, progress=progress
+        )
 
     def _for_api(self, step: s.WaitApi, progress: Progress) -> None:
         context = self._context
         server_id = context.id(keys.server(step.node))
-        waits.api_answers(context.api(), self._machines, server_id, clock=context.clock, abort=context.abort, progress=progress)
+        waits.api_answers(
+            context.api(), self._machines, server_id=server_id, clock=context.clock, abort=context.abort, progress=progress
+        )
         context.require_record().set_ready()
 
     def _for_nodes(self, step: s.WaitNodes, progress: Progress) -> None:
         context = self._context
         servers = {name: context.id(keys.server(name)) for name in step.nodes}
-        waits.nodes_ready(context.api(), self._machines, servers, clock=context.clock, abort=context.abort, progress=progress)
+        waits.nodes_ready(
+            context.api(), self._machines, servers=servers, clock=context.clock, abort=context.abort, progress=progress
+        )
 
     def _for_addon(self, step: s.WaitAddon, progress: Progress) -> None:
         context = self._context
@@ -50,7 +54,7 @@ class Waiting:
             waits.addons_run(
                 context.api(),
                 step.deployments,
-                step.daemon_sets,
+                daemon_sets=step.daemon_sets,
                 clock=context.clock,
                 abort=context.abort,
                 progress=progress,

@@ -13,13 +13,13 @@ from typing import Any
 from moyai.plan.addons import Addon
 from moyai.plan.capacity import check_capacity
 from moyai.plan.changes import classify, refuse_fixed
-from moyai.plan.cluster.credentials import plan_credentials
+from moyai.plan.cluster.credentials import logins_of, plan_key_pair
 from moyai.plan.cluster.endpoint import endpoint_of
 from moyai.plan.cluster.firewall import plan_firewall
 from moyai.plan.cluster.machines import flavor_notes, plan_machines
-from moyai.plan.cluster.network import plan_network
+from moyai.plan.cluster.network import network_of
 from moyai.plan.cluster.reclaim_policy import plan_reclaim_policy
-from moyai.plan.cluster.removal import plan_removal, vacated
+from moyai.plan.cluster.removal import plan_removal, released
 from moyai.plan.cluster.requirements import capability_notes, check_capabilities, refuse_taken_name
 from moyai.plan.cluster.situation import Situation, leaving_nodes
 from moyai.plan.cluster.waits import plan_waits
@@ -38,24 +38,24 @@ __all__ = ["plan_up", "situation"]
 def situation(
     cluster: Cluster,
     observed: Observed,
-    recorded: Recorded,
     *,
+    recorded: Recorded,
     addons: Iterable[Addon] = (),
     before: Mapping[str, Any] | None = None,
 ) -> Situation:
     """All facts that a plan is made from; refuses what the cloud cannot do and what cannot change. See ``plan_up``."""
     changes = classify(before, dump(cluster)) if before else ()
     refuse_fixed(changes)
-    choices = choose(cluster, observed)
     check_capabilities(cluster, observed)
-    refuse_taken_name(cluster, observed, recorded)
+    choices = choose(cluster, observed, external=network_of(cluster.spec.cloud, observed.capabilities).external)
+    refuse_taken_name(cluster, observed, recorded=recorded)
     nodes = wanted_nodes(
         cluster,
         zones=observed.zones,
-        seats=recorded.seats,
-        used_addresses=[ip for port in observed.ports if port.name not in recorded.seats for ip in port.fixed_ips],
+        allocations=recorded.allocations,
+        used_addresses=[ip for port in observed.ports if port.name not in recorded.allocations for ip in port.fixed_ips],
     )
-    existing = find_existing(cluster.name, observed, recorded, nodes=[node.name for node in nodes])
+    existing = find_existing(cluster.name, observed, recorded=recorded, nodes=[node.name for node in nodes])
     return Situation(
         cluster=cluster,
         observed=observed,
@@ -63,7 +63,7 @@ def situation(
         choices=choices,
         nodes=nodes,
         existing=existing,
-        leaving=leaving_nodes(observed, recorded, existing, nodes),
+        leaving=leaving_nodes(observed, recorded, existing=existing, nodes=nodes),
         addons=tuple(addons),
         changes=changes,
     )
@@ -72,8 +72,8 @@ def situation(
 def plan_up(
     cluster: Cluster,
     observed: Observed,
-    recorded: Recorded,
     *,
+    recorded: Recorded,
     addons: Iterable[Addon] = (),
     before: Mapping[str, Any] | None = None,
 ) -> Plan:
@@ -82,22 +82,25 @@ def plan_up(
     ``addons``: those that the cluster has. ``before``: the spec on record, as ``spec.load.dump`` gives it.
     Raises UsageError or Terminal when the cluster cannot be.
     """
-    now = situation(cluster, observed, recorded, addons=addons, before=before)
-    endpoint = endpoint_of(tuple(node.name for node in now.control_planes))
+    now = situation(cluster, observed, recorded=recorded, addons=addons, before=before)
+    cloud, offered = cluster.spec.cloud, observed.capabilities
+    network, logins = network_of(cloud, offered), logins_of(cloud, offered)
+    endpoint = endpoint_of(tuple(node.name for node in now.control_planes), cloud=cloud, capabilities=offered)
     pods = pod_network_of(cluster.spec)
     steps = (
         *now.existing.adopt,
-        *plan_network(now),
+        *network.steps(now),
         *plan_firewall(now),
-        *endpoint.steps(now),
-        *plan_credentials(now),
-        *plan_machines(now, endpoint, pods),
+        *endpoint.steps(now, network),
+        *plan_key_pair(now),
+        *logins.steps(now),
+        *plan_machines(now, endpoint, pods=pods),
         *pods.steps(now.nodes, existing=now.existing, leaving=now.leaving),
         *plan_removal(now),
         *plan_reclaim_policy(now),
     )
-    steps = ordered((*steps, *plan_waits(now, steps, endpoint.reachable_by())))
-    check_capacity(cluster, observed, steps, now.nodes, own_routes=pods.routes(now.nodes))
+    steps = ordered((*steps, *plan_waits(now, steps, reachable=endpoint.reachable_by())))
+    check_capacity(cluster, observed, steps=steps, nodes=now.nodes, own_routes=pods.routes(now.nodes))
     notes = (*flavor_notes(now), *capability_notes(cluster, observed))
     return Plan(
         steps=steps,
@@ -106,5 +109,5 @@ def plan_up(
         choices=now.choices,
         changes=now.changes,
         notes=notes,
-        vacated=vacated(now, steps),
+        released=released(now, steps),
     )

@@ -19,7 +19,7 @@ def plan_firewall(now: Situation) -> Iterator[s.Step]:
         if role not in ids:
             key = keys.security_group(role)
             yield s.CreateGroup(key=key, role=role, name=keys.object_name(now.cluster.name, key))
-    add, remove = missing_rules(wanted_rules(now.spec), now.observed.rules, ids)
+    add, remove = missing_rules(wanted_rules(now.spec), now.observed.rules, groups=ids)
     for role in ROLES:
         # a step a group: clouds take rules of one group at a time
         mine = tuple(item for item in add if item.role == role)

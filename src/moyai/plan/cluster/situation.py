@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
+from moyai.cloud.model import Network
 from moyai.plan.addons import Addon
 from moyai.plan.changes import Change
 from moyai.plan.demands import Choices
@@ -33,6 +34,14 @@ class Situation:
     def spec(self) -> ClusterSpec:
         return self.cluster.spec
 
+    @property
+    def external_network(self) -> Network:
+        """For a network of machines that leads to one (``MachineNetwork.external``)."""
+        found = self.choices.external_network
+        if found is None:
+            raise ValueError("the machines' network leads to no external network, so none was chosen")
+        return found
+
     @cached_property
     def control_planes(self) -> tuple[PlannedNode, ...]:
         return tuple(node for node in self.nodes if node.role == "control-plane")
@@ -50,7 +59,13 @@ class Situation:
     @property
     def renews_token(self) -> bool:
         """Whether machines join a control plane that exists, whose bootstrap token may end before they have joined."""
-        return self.lives(self.control_planes[0].name) and bool(self.missing) and not self.recorded.token_fresh
+        return self.lives(self.control_planes[0].name) and bool(self.missing) and not self._token_joins
+
+    @property
+    def _token_joins(self) -> bool:
+        """Whether the token on record lets machines join. What the cluster has counts more than the record and the clock."""
+        kube, past = self.observed.kube, self.recorded
+        return past.token_fresh and (kube is None or not past.ready or past.token_id in kube.tokens)
 
     @cached_property
     def stale_nodes(self) -> frozenset[str]:
@@ -63,9 +78,11 @@ class Situation:
         return server is not None and not server.power.broken
 
 
-def leaving_nodes(observed: Observed, recorded: Recorded, existing: Existing, nodes: Iterable[PlannedNode]) -> tuple[str, ...]:
+def leaving_nodes(
+    observed: Observed, recorded: Recorded, *, existing: Existing, nodes: Iterable[PlannedNode]
+) -> tuple[str, ...]:
     """Names of nodes that exist, in whatever part, and are not among ``nodes``; the youngest first."""
     ports = {port.name for port in observed.ports if owns(recorded.uid, port) and port.use.deletable}
-    seated = {name for name in recorded.seats if name in observed.kube_nodes}
-    names = {*existing.servers, *ports, *seated} - {node.name for node in nodes}
+    registered = {name for name in recorded.allocations if name in observed.kube_nodes}
+    names = {*existing.servers, *ports, *registered} - {node.name for node in nodes}
     return tuple(sorted(names, key=lambda name: (len(name), name), reverse=True))

@@ -26,7 +26,7 @@ def once_machines_boot(now: Situation) -> tuple[s.StepId, ...]:
     return (s.reached(s.MACHINES),)
 
 
-def plan_waits(now: Situation, steps: Sequence[s.Step], reachable: tuple[s.StepId, ...]) -> Iterator[s.Step]:
+def plan_waits(now: Situation, steps: Sequence[s.Step], *, reachable: tuple[s.StepId, ...]) -> Iterator[s.Step]:
     """``steps``: all others of the plan. ``reachable``: what must be done before the API can answer."""
     plane = now.control_planes[0]
     began = tuple(step.id for step in steps if isinstance(step, s.CreateServer | s.StartServer))
@@ -48,6 +48,8 @@ def plan_waits(now: Situation, steps: Sequence[s.Step], reachable: tuple[s.StepI
     joined = (s.reached(s.API), *(one for one in began if one not in of_plane), *removed)
     if began or kube is None or not kube.in_service >= set(names):
         yield s.WaitNodes(key=s.NODES, after=joined, nodes=names)
+    if began or kube is None or kube.tokens:
+        yield s.RevokeTokens(key=keys.TOKEN, after=(s.reached(s.NODES), s.created(keys.TOKEN)))
     for addon in now.addons:
         if began or kube is None or not kube.running >= addon.names:
             # a DaemonSet does not count a node that has not joined yet

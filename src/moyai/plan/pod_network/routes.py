@@ -1,4 +1,7 @@
-"""Mode ``routes``: the cloud's router has a route for each node's pod range, so that nothing is encapsulated."""
+"""Mode ``routes``: the cloud's router has a route for each node's pod range, so that nothing is encapsulated.
+
+These are the routes that `up` makes. While the cluster runs, the route controller keeps them by ``plan.route_table``.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +15,11 @@ from moyai.plan import keys
 from moyai.plan import steps as s
 from moyai.plan.existing import Existing
 from moyai.plan.nodes import PlannedNode
-from moyai.plan.routes import within
+from moyai.plan.route_table import within
 from moyai.spec.model import NetworkSpec
+
+#: Where clouds have their metadata service. Link-local addresses of a node are nothing that a pod needs.
+LINK_LOCAL = "169.254.0.0/16"
 
 
 @dataclass(frozen=True)
@@ -50,13 +56,19 @@ class RoutedPods:
 
 
 def masquerade(network: NetworkSpec) -> str:
-    """The nftables table that hides pods behind their node's address for what leaves the cluster, and only for that."""
+    """The nftables table for what pods send. It leaves the cluster with their node's address, and only then. It never reaches
+    the cloud's metadata service, which would give a pod the user data of its node.
+    """
     inside = f"{{ {network.pod_cidr}, {network.node_cidr}, {network.service_cidr} }}"
     return (
         "table ip moyai\ndelete table ip moyai\ntable ip moyai {\n"
         "  chain postrouting {\n"
         "    type nat hook postrouting priority srcnat; policy accept;\n"
         f"    ip saddr {network.pod_cidr} ip daddr != {inside} counter masquerade\n"
+        "  }\n"
+        "  chain forward {\n"
+        "    type filter hook forward priority filter; policy accept;\n"
+        f"    ip saddr {network.pod_cidr} ip daddr {LINK_LOCAL} counter reject with icmp type admin-prohibited\n"
         "  }\n}\n"
     )
 

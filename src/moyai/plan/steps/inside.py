@@ -67,6 +67,17 @@ class RenewToken(Step):
 
 
 @dataclass(frozen=True, kw_only=True)
+class RevokeTokens(Step):
+    """Delete the bootstrap tokens that moyai has made: with one of them anybody could join a node to the cluster."""
+
+    verb: ClassVar[Verb] = Verb.DELETE
+
+    @property
+    def text(self) -> str:
+        return "delete the bootstrap token, since all nodes have joined"
+
+
+@dataclass(frozen=True, kw_only=True)
 class DeleteUnsealingKey(Step):
     """Take the key away that opens a control plane's secrets, which has served once the API answers."""
 

@@ -83,7 +83,7 @@ class NeutronBase:
 class NeutronTags(NeutronBase):
     """``cloud.capabilities.Tags``."""
 
-    def add_tags(self, kind: Kind, object_id: str, tags: Sequence[str]) -> None:
+    def add_tags(self, kind: Kind, object_id: str, *, tags: Sequence[str]) -> None:
         """Add tags to an object that exists; its other tags stay."""
         path = self._tag_path(kind, object_id)
         operation = f"tag {_words(kind)}"

@@ -1,6 +1,8 @@
-"""The router's extra routes that carry pod traffic: one a pod CIDR, via the node's address. Pure.
+"""The router's route table while a cluster runs: one route for each Node's pod CIDR, via the Node's address. Pure.
 
-A route is the cluster's own when its destination lies within the cluster's pod range; every other route is foreign and stays.
+The route controller keeps the table by these functions. `up` makes the first routes, from the spec's nodes
+(``plan.pod_network.routes``), before there is a Node. A route is the cluster's own when its destination lies within the
+cluster's pod range; every other route is foreign and stays.
 """
 
 from __future__ import annotations
@@ -52,7 +54,7 @@ def desired_routes(nodes: Iterable[Node], ranges: Iterable[str]) -> dict[Route, 
 
 
 def plan_routes(
-    nodes: Iterable[Node], observed: Iterable[Route], ranges: Iterable[str], *, live_hops: Collection[str] = ()
+    nodes: Iterable[Node], observed: Iterable[Route], *, ranges: Iterable[str], live_hops: Collection[str] = ()
 ) -> RoutePlan:
     """``ranges``: the cluster's pod CIDRs. ``live_hops``: addresses of machines that are there, Node or not: a route to one of
     them stays (the machine is about to join) unless its pod CIDR is another node's.
