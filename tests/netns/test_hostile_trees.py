@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import stat
 import subprocess
 import tarfile
@@ -12,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from moyai.linux import beneath
+from moyai.linux import beneath, proc
 from moyai.linux.machine import NspawnMachine
+from moyai.localcloud.drivers.nova import image_tree
 from moyai.localcloud.drivers.nova.image_tree import ImageRefused, copy_store, unpack
 
 Build = Callable[[tarfile.TarFile], None]
@@ -104,6 +106,28 @@ def test_an_init_behind_a_link_to_the_host_is_none(tmp_path: Path) -> None:
     links = [entry(name, tarfile.SYMTYPE, target=f"/usr/{name}") for name in ("sbin", "lib")]
     with pytest.raises(ImageRefused, match="no init"):
         unpack(archive(tmp_path / "image", *links), new)
+
+
+def test_an_image_that_would_fill_the_disk_is_refused_while_it_is_unpacked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    new = tmp_path / "new"
+    new.mkdir()
+    source = archive(tmp_path / "image", INIT, *(entry(f"f{n}", data=bytes(1 << 20)) for n in range(512)))
+    monkeypatch.setattr(image_tree, "_STAYS_FREE", shutil.disk_usage(tmp_path).free - (8 << 20))
+    monkeypatch.setattr(image_tree, "_LOOK_SECONDS", 0.01)
+    with pytest.raises(ImageRefused, match="free on the disk"):
+        unpack(source, new)
+    # the program that unpacked has ended
+    assert not [pid for pid in proc.pids() if str(source) in Path(f"/proc/{pid}/cmdline").read_text().split("\0")]
+
+
+def test_what_tar_says_is_told(tmp_path: Path) -> None:
+    new = tmp_path / "new"
+    new.mkdir()
+    (tmp_path / "image").write_bytes(b"BZh9" + b"x" * 1000)
+    with pytest.raises(ImageRefused, match=r"cannot be unpacked: tar: ended with 2: .*not recoverable"):
+        unpack(tmp_path / "image", new)
 
 
 def test_an_ordinary_root_with_merged_folders_is_taken(tmp_path: Path) -> None:

@@ -37,6 +37,15 @@ class Background:
         if code is not None:
             raise ProcessError(self._argv, f"ended with {code}", output=self._log.read_text(errors="replace"))
 
+    def done_within(self, seconds: float) -> bool:
+        """Wait ``seconds`` at most for the program's end; whether it has ended. Raises ProcessError for a code other than 0."""
+        try:
+            if self._process.wait(seconds):
+                self.check()
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
 
 @contextmanager
 def background(argv: Sequence[str | os.PathLike[str]], log: Path, *, grace: float = 10.0) -> Generator[Background]:

@@ -8,14 +8,19 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import stat
 from pathlib import Path
 
 from moyai.linux import beneath
+from moyai.linux.background import background
 from moyai.linux.process import ProcessError, run
 
 #: The container store. An overlay cannot lie on an overlay, so it is kept beside the root.
 STORE = "var/lib/containerd"
+#: Bytes that stay free on the disk: a small image may unpack to any size.
+_STAYS_FREE = 1 << 30
+_LOOK_SECONDS = 0.2
 _INITS = ("sbin/init", "usr/sbin/init", "usr/lib/systemd/systemd", "lib/systemd/systemd")
 
 
@@ -29,10 +34,15 @@ def unpack(source: Path, new: Path) -> None:
     root.mkdir()
     root.chmod(0o755)  # a tar without an entry for its root must not inherit this process's umask
     flags = ["--numeric-owner", "--force-local", "--xattrs", "--xattrs-include=*", "-xp"]
+    log = new / "tar.log"
     try:
-        run(["tar", *flags, "-C", root, "-f", source])
+        with background(["tar", *flags, "-C", root, "-f", source], log) as tar:
+            while not tar.done_within(_LOOK_SECONDS):
+                if shutil.disk_usage(root).free < _STAYS_FREE:
+                    raise ImageRefused(f"unpacked, it would leave less than {_STAYS_FREE >> 30} GiB free on the disk")
     except ProcessError as error:
         raise ImageRefused(f"it cannot be unpacked: {error}") from error
+    log.unlink()
     if not any(beneath.exists(root, name) for name in _INITS):
         raise ImageRefused("it holds no init (systemd): a tar of a root file system is wanted")
     try:
