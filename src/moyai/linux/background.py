@@ -13,7 +13,7 @@ from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from moyai.linux.process import ProcessError
+from moyai.linux.process import ProcessError, is_timeout
 
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None)
@@ -42,7 +42,9 @@ class Background:
         try:
             if self._process.wait(seconds):
                 self.check()
-        except subprocess.TimeoutExpired:
+        except Exception as error:
+            if not is_timeout(error):
+                raise
             return False
         return True
 
@@ -64,6 +66,8 @@ def background(argv: Sequence[str | os.PathLike[str]], log: Path, *, grace: floa
         process.terminate()
         try:
             process.wait(grace)
-        except subprocess.TimeoutExpired:
+        except Exception as error:
             process.kill()
             process.wait()
+            if not is_timeout(error):
+                raise
