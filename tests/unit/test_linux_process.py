@@ -26,7 +26,10 @@ def test_a_program_that_takes_too_long_is_ended(tmp_path: Path) -> None:
         assert not running.done_within(0.05)
     with background(["true"], tmp_path / "log") as running:
         assert running.done_within(10)
-    with background(["sh", "-c", "echo why; exit 3"], tmp_path / "log") as running, pytest.raises(ProcessError, match=r"3.*why"):
+    with (
+        background(["sh", "-c", "echo why; exit 3"], tmp_path / "log") as running,
+        pytest.raises(ProcessError, match=r"3.*why"),
+    ):
         running.done_within(10)
 
 
