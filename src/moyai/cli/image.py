@@ -15,6 +15,7 @@ from moyai.core.errors import UsageError
 from moyai.core.paths import default_paths
 from moyai.images.reference import ImageReference
 from moyai.images.registry import Registry
+from moyai.images.unpacking import MOST_UNPACKED
 from moyai.localcloud.layout import PORTS, CloudPaths
 from moyai.localcloud.start_stop import recorded
 
@@ -32,14 +33,22 @@ def image() -> None:
 @image.command()
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--as", "name", help="Name for the image, instead of those in the archive.")
+@click.option(
+    "--max-unpacked",
+    type=click.IntRange(min=1),
+    default=MOST_UNPACKED >> 30,
+    show_default=True,
+    metavar="GIB",
+    help="Refuse a compressed archive, or a compressed layer, that unpacks to more.",
+)
 @_CLOUD
 @_OUTPUT
-def load(file: Path, name: str | None, *, cloud: str, output: str) -> None:
+def load(file: Path, name: str | None, *, max_unpacked: int, cloud: str, output: str) -> None:
     """Put the images of FILE, as `docker save` or an OCI archive has them, into the registry."""
     wanted = ImageReference.parse(name) if name else None
     registry = _registry(cloud)
     with reporter(cast(OutputFormat, output), title="image") as progress, progress.step(f"load {file.name}") as step:
-        pushed = registry.push(file, step.progress, name=wanted)
+        pushed = registry.push(file, step.progress, name=wanted, most_unpacked=max_unpacked << 30)
     if output == "json":
         say(json.dumps([{"image": str(item.reference), "digest": item.digest, "sent": item.sent} for item in pushed]))
         return

@@ -101,8 +101,6 @@ def _say(text: str, code: int) -> int:
 
 
 def _keep_trace() -> Path:
-    folder = default_paths().state / "errors"
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    file = folder / f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{os.getpid()}.txt"
+    file = default_paths().make_state("errors") / f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{os.getpid()}.txt"
     file.write_text(traceback.format_exc())
     return file

@@ -90,8 +90,8 @@ class Record:
     def create(cls, paths: Paths, name: str, *, spec: Mapping[str, Any], clock: Clock | None = None, uid: str = "") -> Record:
         """A new record; without ``uid`` a new one is drawn."""
         clock = clock or SystemClock()
-        folder = paths.clusters / name
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        folder = paths.make_state("clusters") / name
+        folder.mkdir(exist_ok=True, mode=0o700)
         folder.chmod(0o700)
         data: dict[str, Any] = {
             "version": VERSION,
@@ -346,6 +346,5 @@ def locked(paths: Paths, name: str) -> Generator[None]:
     def refuse(holder: str) -> None:
         raise Terminal(f"another moyai ({holder}) is working on cluster {name}", hint="wait until it is done")
 
-    paths.clusters.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with file_lock(paths.clusters / f".{name}.lock", refuse):
+    with file_lock(paths.make_state("clusters") / f".{name}.lock", refuse):
         yield
