@@ -1,7 +1,8 @@
 """The record's form on disk, and how records of older versions of moyai are read.
 
 Format 2 names each object by kind and name. Format 1 named it by one string. A record of format 1 is read as it is and written
-in format 2 at its next change. Nothing else takes such a string apart.
+in format 2 at its next change. Nothing else takes such a string apart. A spec on record that has no section ``security`` is
+one of a cluster that was built before there was that section, and is read with the values that all clusters had then.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import Any, cast
 
 from moyai.core.keys import Key, Kind
 from moyai.plan import keys
+from moyai.spec.security import BEFORE
 
 VERSION = 2
 #: Keys of format 1 that stood for one object of a cluster.
@@ -30,17 +32,29 @@ _NAMED: Mapping[str, Kind] = {"port": Kind.PORT, "server": Kind.SERVER, "group":
 #: Names under which secrets stand in secrets.json, the same in both formats.
 SECRET_NAMES: Mapping[Key, str] = {keys.CONTROLLERS_CREDENTIAL: "credential", keys.VOLUMES_CREDENTIAL: "volumes-credential"}
 
+#: The name of the key that Secrets are stored with.
+ENCRYPTION_KEY = "encryption-key"
+
 
 def current(data: Mapping[str, Any]) -> dict[str, Any] | None:
     """The record in today's format; None for what no version of moyai wrote."""
     if data.get("version") == VERSION:
         rows = cast("list[dict[str, str]]", data.get("objects") or [])
-        return dict(data) if {row.get("kind") for row in rows} <= set(Kind) else None
+        return _with_security(data) if {row.get("kind") for row in rows} <= set(Kind) else None
     if data.get("version") != 1:
         return None
     old = cast("dict[str, dict[str, str]]", data.get("objects") or {})
     objects = [write_object(key, entry) for text, entry in old.items() if (key := _old_key(text)) is not None]
-    return {**data, "version": VERSION, "objects": objects}
+    return _with_security({**data, "version": VERSION, "objects": objects})
+
+
+def _with_security(data: Mapping[str, Any]) -> dict[str, Any]:
+    spec = data.get("spec")
+    inner = cast("dict[str, Any]", spec).get("spec") if isinstance(spec, dict) else None
+    if not isinstance(spec, dict) or not isinstance(inner, dict) or "security" in inner:
+        return dict(data)
+    before = BEFORE.model_dump(mode="json", by_alias=True)
+    return {**data, "spec": {**spec, "spec": {**inner, "security": before}}}
 
 
 def read_objects(rows: list[dict[str, str]]) -> dict[Key, dict[str, str]]:

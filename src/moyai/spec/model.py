@@ -11,11 +11,11 @@ import re
 from ipaddress import IPv4Address, IPv4Network
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
-from pydantic.alias_generators import to_camel
-from pydantic_core import PydanticCustomError
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from moyai.core.ids import is_dns_label
+from moyai.spec.base import Model, problem
+from moyai.spec.security import Security
 
 API_VERSION = "moyai.dev/v1alpha1"
 DEFAULT_KUBERNETES_VERSION = "1.37.1"
@@ -29,11 +29,6 @@ _LABEL_PREFIX = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
 _LABEL_WORD = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
 #: kubelets may give themselves only these names below kubernetes.io and k8s.io (admission plug-in NodeRestriction).
 _OWN_PREFIXES = ("kubelet.kubernetes.io", "node.kubernetes.io")
-
-
-def problem(should: str, *, at: tuple[str | int, ...] = ()) -> PydanticCustomError:
-    """An error that says what the value should be. ``at``: the faulty field below the model that raises it."""
-    return PydanticCustomError("moyai", "{should}", {"should": should, "at": at})
 
 
 def _dns_label(limit: int) -> AfterValidator:
@@ -100,14 +95,6 @@ Ip = Annotated[IPv4Address, BeforeValidator(_address)]
 Labels = Annotated[dict[str, str], AfterValidator(_labels)]
 
 
-class Model(BaseModel):
-    """Strict: no unknown fields, no guessing of types, never changed after validation."""
-
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, alias_generator=to_camel, populate_by_name=False, strict=True, validate_default=True
-    )
-
-
 class TaintSpec(Model):
     """A taint that the pool's nodes register with."""
 
@@ -158,7 +145,8 @@ class NodePool(Model):
 
 
 class NetworkSpec(Model):
-    """The cluster's addresses. Ranges must not overlap; other clusters may use the same ones."""
+    """The cluster's addresses. Ranges must not overlap; other clusters may use the same ones. NetworkPolicy objects have no
+    effect: the pod network does not enforce them."""
 
     node_cidr: Cidr = Field(
         default=IPv4Network("10.8.0.0/24"), alias="nodeCIDR", description="Range of the machines' subnet (/16 to /26)."
@@ -274,6 +262,7 @@ class ClusterSpec(Model):
     load_balancer: LoadBalancerSpec = Field(default_factory=LoadBalancerSpec, description="Load balancers of Services.")
     access: AccessSpec = Field(default_factory=AccessSpec, description="Who may reach the cluster.")
     volumes: Volumes = Field(default_factory=Volumes, description="Volumes made from inside the cluster.")
+    security: Security = Field(default_factory=Security, description="What nodes and the API server permit.")
 
     @model_validator(mode="after")
     def _check(self) -> Self:
