@@ -13,6 +13,7 @@ from moyai.bootstrap import api_server, kubeadm, kubelet
 from moyai.bootstrap.machine import ClusterFacts, Secrets, ServerContent, server_content
 from moyai.core.errors import Terminal, UsageError
 from moyai.core.yamltext import dump as yaml_text
+from moyai.images import node_image
 from moyai.lifecycle import up as building
 from moyai.lifecycle.record import Record
 from moyai.plan.changes import classify
@@ -20,6 +21,7 @@ from moyai.plan.graph import Made
 from moyai.plan.nodes import wanted_nodes
 from moyai.plan.steps import CreateServer
 from moyai.spec.load import dump, parse
+from moyai.spec.model import ClusterSpec
 from moyai.spec.security import BEFORE, Security
 from tests.unit.lifecycle_world import World
 from tests.unit.test_bootstrap import documents, unpack
@@ -61,8 +63,8 @@ def with_security(**fields: Any) -> str:
     return yaml_text({"spec": {"security": fields}})
 
 
-def security(**fields: Any) -> Security:
-    return parse(with_security(**fields)).spec.security
+def spec(version: str = "1.37.1", **fields: Any) -> ClusterSpec:
+    return parse(yaml_text({"spec": {"kubernetesVersion": version, "security": fields}})).spec
 
 
 def init_documents(text: str) -> dict[str, Any]:
@@ -71,8 +73,8 @@ def init_documents(text: str) -> dict[str, Any]:
     return documents(kubeadm.init_config(kubeadm.InitFacts(cluster, node, (), "abcdef.0123456789abcdef")).encode())
 
 
-@pytest.mark.parametrize("chosen", [Security(), BEFORE, *(security(**{name: off}) for name, (off, _, _) in SWITCHES.items())])
-def test_every_file_that_a_flag_names_is_on_the_machine_and_in_the_container(chosen: Security) -> None:
+@pytest.mark.parametrize("chosen", [spec(), spec(**OLD), *(spec(**{name: off}) for name, (off, _, _) in SWITCHES.items())])
+def test_every_file_that_a_flag_names_is_on_the_machine_and_in_the_container(chosen: ClusterSpec) -> None:
     files = api_server.files(chosen, encryption_key=KEY)
     named = {value for value in api_server.flags(chosen).values() if value.startswith(api_server.FOLDER)}
     assert named == {f"{api_server.FOLDER}/{name}" for name in files}
@@ -84,15 +86,15 @@ def test_every_file_that_a_flag_names_is_on_the_machine_and_in_the_container(cho
 @pytest.mark.parametrize("name", SWITCHES)
 def test_a_switch_takes_away_its_flags_and_its_file_and_nothing_else(name: str) -> None:
     off, flags, files = SWITCHES[name]
-    chosen = security(**{name: off})
-    assert api_server.flags(Security()).keys() - api_server.flags(chosen).keys() == flags
-    everything = api_server.files(Security(), encryption_key=KEY)
+    chosen = spec(**{name: off})
+    assert api_server.flags(spec()).keys() - api_server.flags(chosen).keys() == flags
+    everything = api_server.files(spec(), encryption_key=KEY)
     assert everything.keys() - api_server.files(chosen, encryption_key=KEY).keys() == files
 
 
 def test_what_machines_ask_for_without_credentials_is_answered() -> None:
     """A request of kubeadm's that is unauthorized is repeated until the deadline; only one that is forbidden lets it go on."""
-    config = yaml.safe_load(api_server.files(Security(), encryption_key=KEY)["authentication.yaml"])
+    config = yaml.safe_load(api_server.files(spec(), encryption_key=KEY)["authentication.yaml"])
     paths = {condition["path"] for condition in config["anonymous"]["conditions"]}
     folder = Path(kubeadm.__file__).with_name("data")
     asked = {"/livez", "/readyz"}  # of kubeadm's manifest
@@ -104,8 +106,26 @@ def test_what_machines_ask_for_without_credentials_is_answered() -> None:
     assert asked <= paths
 
 
+def test_what_limits_requests_without_credentials_is_written_for_the_version() -> None:
+    versions = {"1.37.1": "v1", "1.34.0": "v1", "1.33.2": "v1beta1", "1.32.0": "v1beta1"}
+    for version, wanted in versions.items():
+        found = api_server.files(spec(version), encryption_key=KEY)["authentication.yaml"]
+        assert yaml.safe_load(found)["apiVersion"] == f"apiserver.config.k8s.io/{wanted}"
+    assert "authentication.yaml" not in api_server.files(spec("1.31.4"), encryption_key=KEY)
+    assert "authentication-config" not in api_server.flags(spec("1.31.4"))
+
+
+def test_machines_have_the_kernel_settings_that_their_kubelets_demand() -> None:
+    """Also those of an image that is not moyai's; in moyai's, files stand in for the same settings of the host's kernel."""
+    script = (Path(kubeadm.__file__).with_name("data") / "kernel-settings").read_text()
+    settings = dict(line.split()[1:] for line in script.splitlines() if line.startswith("want "))
+    stand_ins = Path(node_image.__file__).with_name("node_files") / "etc/moyai/proc/sys"
+    found = {str(file.relative_to(stand_ins)): file.read_text().strip() for file in stand_ins.rglob("*") if file.is_file()}
+    assert settings == found
+
+
 def test_the_audit_log_never_has_a_body() -> None:
-    policy = yaml.safe_load(api_server.files(Security(), encryption_key=KEY)["audit.yaml"])
+    policy = yaml.safe_load(api_server.files(spec(), encryption_key=KEY)["audit.yaml"])
     assert {rule["level"] for rule in policy["rules"]} == {"None", "Metadata"}
     assert policy["rules"][-1] == {"level": "Metadata"}
     # what concerns Secrets is written down before a rule can leave it out
@@ -115,8 +135,8 @@ def test_the_audit_log_never_has_a_body() -> None:
 
 def test_no_cluster_is_made_without_the_key_that_it_is_to_encrypt_with() -> None:
     with pytest.raises(Terminal, match="has no key"):
-        api_server.files(Security(), encryption_key="")
-    assert "encryption.yaml" not in api_server.files(BEFORE, encryption_key="")
+        api_server.files(spec(), encryption_key="")
+    assert "encryption.yaml" not in api_server.files(spec(**OLD), encryption_key="")
 
 
 def test_the_kubelets_of_all_nodes_have_what_the_spec_says() -> None:
@@ -133,7 +153,7 @@ def test_the_kubelets_of_all_nodes_have_what_the_spec_says() -> None:
 
 
 def test_images_go_by_share_of_the_disk_where_the_spec_says_so() -> None:
-    found = kubelet.switches(security(imageGCHighThresholdPercent=85))
+    found = kubelet.switches(spec(imageGCHighThresholdPercent=85).security)
     assert (found["imageGCHighThresholdPercent"], found["imageGCLowThresholdPercent"]) == (85, 80)
 
 

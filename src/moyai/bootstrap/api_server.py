@@ -14,7 +14,8 @@ from typing import Any
 from moyai.bootstrap.kubelet import TLS_CIPHER_SUITES, TLS_MIN_VERSION
 from moyai.core import yamltext
 from moyai.core.errors import Terminal
-from moyai.spec.security import PodSecurity, Security
+from moyai.spec.model import ClusterSpec
+from moyai.spec.security import PodSecurity
 
 #: Where the files are, on the control plane and in the API server's container.
 FOLDER = "/etc/kubernetes/api-server"
@@ -32,15 +33,16 @@ def new_encryption_key() -> str:
     return base64.b64encode(secrets.token_bytes(_KEY_BYTES)).decode()
 
 
-def flags(security: Security) -> dict[str, str]:
+def flags(spec: ClusterSpec) -> dict[str, str]:
     """Flag → value."""
+    security = spec.security
     chosen = {
         "profiling": "false",
         "tls-min-version": TLS_MIN_VERSION,
         "tls-cipher-suites": ",".join(TLS_CIPHER_SUITES),
         "admission-control-config-file": f"{FOLDER}/{_ADMISSION}",
     }
-    if not security.anonymous_auth:
+    if _limits_anonymous(spec):
         chosen["authentication-config"] = f"{FOLDER}/{_AUTHENTICATION}"
     if security.encryption_at_rest:
         chosen["encryption-provider-config"] = f"{FOLDER}/{_ENCRYPTION}"
@@ -55,20 +57,22 @@ def flags(security: Security) -> dict[str, str]:
     return chosen
 
 
-def volumes(security: Security) -> list[dict[str, Any]]:
+def volumes(spec: ClusterSpec) -> list[dict[str, Any]]:
     """Folders of the control plane that the API server's container needs, as kubeadm's ``extraVolumes``."""
-    wanted = [{"name": "api-server", "hostPath": FOLDER, "mountPath": FOLDER, "readOnly": True, "pathType": "Directory"}]
-    if security.audit_log:
+    files = {"hostPath": FOLDER, "mountPath": FOLDER, "readOnly": True, "pathType": "Directory"}
+    wanted: list[dict[str, Any]] = [{"name": "api-server", **files}]
+    if spec.security.audit_log:
         folder = {"hostPath": AUDIT_FOLDER, "mountPath": AUDIT_FOLDER, "pathType": "DirectoryOrCreate"}
         wanted.append({"name": "audit-log", **folder})
     return wanted
 
 
-def files(security: Security, *, encryption_key: str) -> dict[str, str]:
+def files(spec: ClusterSpec, *, encryption_key: str) -> dict[str, str]:
     """File name below FOLDER → content. Raises Terminal where Secrets are to be encrypted and there is no key."""
+    security = spec.security
     content = {_ADMISSION: yamltext.dump(_admission(security.pod_security))}
-    if not security.anonymous_auth:
-        content[_AUTHENTICATION] = yamltext.dump(_authentication())
+    if _limits_anonymous(spec):
+        content[_AUTHENTICATION] = yamltext.dump(_authentication(spec))
     if security.audit_log:
         content[_AUDIT] = yamltext.dump(_audit_policy())
     if security.encryption_at_rest:
@@ -78,10 +82,19 @@ def files(security: Security, *, encryption_key: str) -> dict[str, str]:
     return content
 
 
-def _authentication() -> dict[str, Any]:
+def _minor(spec: ClusterSpec) -> int:
+    return int(spec.kubernetes_version.split(".")[1])
+
+
+def _limits_anonymous(spec: ClusterSpec) -> bool:
+    """An older API server cannot let requests without credentials in on some paths only, and needs some: kubelets' probes."""
+    return not spec.security.anonymous_auth and _minor(spec) >= 32
+
+
+def _authentication(spec: ClusterSpec) -> dict[str, Any]:
     conditions = [{"path": path} for path in ANONYMOUS_PATHS]
     return {
-        "apiVersion": "apiserver.config.k8s.io/v1",
+        "apiVersion": f"apiserver.config.k8s.io/{'v1' if _minor(spec) >= 34 else 'v1beta1'}",
         "kind": "AuthenticationConfiguration",
         "anonymous": {"enabled": True, "conditions": conditions},
     }

@@ -129,8 +129,8 @@ def init_config(facts: InitFacts) -> str:
             },
             "apiServer": {
                 "certSANs": sorted({*facts.api_names, node.address, "127.0.0.1", "localhost"}),
-                "extraArgs": _args(api_server.flags(spec.security)),
-                "extraVolumes": api_server.volumes(spec.security),
+                "extraArgs": _args(api_server.flags(spec)),
+                "extraVolumes": api_server.volumes(spec),
             },
             "controllerManager": {
                 "extraArgs": _args(

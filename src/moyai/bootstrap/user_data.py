@@ -72,7 +72,7 @@ def first_control_plane(
     sealed = {f"etc/kubernetes/pki/{name}": content for name, content in facts.pki.files.items()}
     init = kubeadm.InitFacts(facts.cluster, facts.node, tuple(api_names), facts.token, image_tags or {})
     sealed["etc/moyai/kubeadm.yaml"] = kubeadm.init_config(init).encode()
-    for name, text in api_server.files(facts.cluster.spec.security, encryption_key=encryption_key).items():
+    for name, text in api_server.files(facts.cluster.spec, encryption_key=encryption_key).items():
         sealed[f"{api_server.FOLDER.lstrip('/')}/{name}"] = text.encode()
     for number, (name, manifests) in enumerate(addons.items(), 1):
         if manifests:
@@ -132,15 +132,17 @@ def _script(facts: NodeFacts, own: Mapping[str, bytes], *, first: str = "") -> s
     pods = pod_network_of(facts.cluster.spec)
     content = {
         **{name: text.encode() for name, text in pods.files(facts.node, mtu=facts.mtu).items()},
+        "etc/systemd/system/moyai-kernel.service": _data("moyai-kernel.service"),
         "etc/systemd/system/moyai-network.service": _data("moyai-network.service"),
         "etc/systemd/system/moyai-bootstrap.service": _data("moyai-bootstrap.service"),
+        "usr/local/lib/moyai/kernel-settings": _data("kernel-settings"),
         "usr/local/lib/moyai/patiently": _data("patiently"),
         **own,
     }
     if facts.mirror:
         content["etc/containerd/certs.d/_default/hosts.toml"] = mirror_hosts(facts.mirror).encode()
     packed = base64.encodebytes(_tar(content)).decode()
-    units = "moyai-network.service moyai-bootstrap.service"
+    units = "moyai-kernel.service moyai-network.service moyai-bootstrap.service"
     wants = "/etc/systemd/system/multi-user.target.wants"
     text = (
         "#cloud-boothook\n#!/bin/sh\n"

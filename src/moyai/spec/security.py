@@ -72,7 +72,7 @@ class Security(Model):
     protect_kernel_defaults: bool = Field(
         default=True,
         description="Whether a kubelet refuses to start on a machine with other kernel settings than it needs, instead of "
-        "changing them. moyai's node image has these settings.",
+        "changing them. moyai sets them before the kubelet starts.",
     )
     eviction_hard: Annotated[dict[str, str], AfterValidator(_eviction)] = Field(
         default_factory=lambda: dict(EVICTION_HARD),
@@ -87,7 +87,7 @@ class Security(Model):
     anonymous_auth: bool = Field(
         default=False,
         description="Whether the API server takes requests without credentials on every path. `false`: only on /livez, /readyz "
-        "and /healthz, and for the ConfigMap that machines read before they join.",
+        "and /healthz, and for the ConfigMap that machines read before they join (Kubernetes 1.32 and later).",
     )
     audit_log: bool = Field(
         default=True,
