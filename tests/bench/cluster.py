@@ -144,7 +144,7 @@ class BenchCluster:
         return done
 
     def remove(self) -> None:
-        """Whatever is there of it."""
+        """The existing objects of the cluster."""
         if self.record is not None:
             try:
                 self.down()

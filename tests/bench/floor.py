@@ -118,7 +118,7 @@ def inner(folder: Path, root: str) -> None:
 def _work(folder: Path, root: str) -> None:
     cluster = validate(json.loads((folder / "cluster.json").read_text()), source="tests/bench")
     zones = [hypervisor.zone for hypervisor in CONFIG.hypervisors]
-    nodes = wanted_nodes(cluster, zones=zones, seats={})
+    nodes = wanted_nodes(cluster, zones=zones, allocations={})
     network = cluster.spec.network.node_cidr
     gateway = str(network[1])
     inside.prepare(CONFIG, folder)

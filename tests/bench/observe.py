@@ -1,4 +1,4 @@
-"""Watches a cluster come up, from outside and by the same means whoever builds it: one watch of nodes, one of pods.
+"""Watches a cluster start, from outside and in the same way for every builder: one watch of nodes, one of pods.
 
 Always holds: a milestone is the moment at which the API server told of it (watches, no polling, so that looking costs
 next to nothing); moments are seconds since 1970, as those in the machines' journals are.

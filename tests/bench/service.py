@@ -1,8 +1,9 @@
-"""From a Service to the first answer, against what Octavia itself needs; and how many API requests a Service costs.
+"""The time from a Service to the first answer, compared with Octavia's own time, and the number of API requests of a Service.
 
-The floor is the same load balancer (the very tree that the cloud controller manager made, to another NodePort of the same
-pods), made with one fully populated create, its floating IP attached at once, nobody waiting for anything but the answer.
-The security group rule of that NodePort is there beforehand. Both are asked in turns, so that they share the machine's moods.
+The floor is the same load balancer, created directly: the tree that the cloud controller manager created, with another NodePort
+of the same pods. One fully populated create makes it, its floating IP is attached at once, and only the answer is waited for.
+The security group rule of that NodePort exists beforehand. Both are measured in turns, so that changes in the machine's load
+affect both.
 """
 
 from __future__ import annotations

@@ -138,7 +138,7 @@ class VolumeBench:
 
 
 class _Looker:
-    """One look at the cloud for all who wait, every tenth of a second while somebody does."""
+    """One poll of the cloud for all waiting threads, every tenth of a second while any thread waits."""
 
     def __init__(self, look: Callable[[], list[Volume]]) -> None:
         self._look, self._stop = look, threading.Event()
@@ -158,7 +158,7 @@ class _Looker:
             try:
                 found = {one.id: one for one in self._look()}
             except Retriable:
-                continue  # who waits has a time limit of his own
+                continue  # each waiting thread has its own time limit
             with self._seen:
                 self._looked, self._volumes = True, found
                 self._seen.notify_all()

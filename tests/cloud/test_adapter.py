@@ -31,36 +31,7 @@ def site(openstack: OpenStackCloud) -> Generator[Site]:
         yield made
 
 
-class TestAccount(suite.Account):
-    pass
-
-
-class TestNetworks(suite.Networks):
-    pass
-
-
-class TestFirewall(suite.Firewall):
-    pass
-
-
-class TestAddresses(suite.Addresses):
-    pass
-
-
-class TestImages(suite.Images):
-    pass
-
-
-class TestMachines(suite.Machines):
-    pass
-
-
-class TestDisks(suite.Disks):
-    pass
-
-
-class TestLoadBalancers(suite.LoadBalancers):
-    pass
+globals().update(suite.for_runner(__name__))
 
 
 def test_a_service_that_the_catalog_lacks_has_no_address(openstack: OpenStackCloud) -> None:

@@ -25,6 +25,7 @@ from moyai.runtime.metrics import Metrics
 from tests import sdk
 from tests.cloud.kube_api import KubeApi, kube_api
 from tests.cloud.lb_site import PORT, Site, curl, site
+from tests.fakes.running import running
 
 pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="looks into the cloud's namespaces"),
@@ -36,7 +37,7 @@ INTERNAL = "service.beta.kubernetes.io/openstack-internal-load-balancer"
 
 
 class Stage:
-    """The API server, the cloud with its site, and who plays the cluster."""
+    """The API server, the cloud with its site, and the part that acts as the cluster."""
 
     def __init__(self, api: KubeApi, place: Site, cloud: OpenStackCloud) -> None:
         self.api, self.place, self.cloud = api, place, cloud
@@ -96,13 +97,10 @@ class Stage:
         manager = controller_manager(
             options, self.config, kube=kube, calls=CloudCalls(self.cloud, self.metrics), metrics=self.metrics
         )
-        stop = asyncio.Event()
-        task = asyncio.create_task(manager.run(stop))
         try:
-            yield manager
+            async with running(manager):
+                yield manager
         finally:
-            stop.set()
-            assert await task
             await kube.close()
 
     def left(self) -> list[str]:

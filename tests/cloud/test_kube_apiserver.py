@@ -27,6 +27,7 @@ from moyai.runtime.calls import CloudCalls
 from moyai.runtime.controllers import ControllerSet
 from moyai.runtime.metrics import Metrics
 from tests.cloud.kube_api import KubeApi, kube_api
+from tests.fakes.running import running
 from tests.unit.ccm_world import CONFIG, add_machine, cluster_cloud, node_object, server, service_object
 
 PLAIN: dict[str, Any] = {"type": "ClusterIP", "ports": [{"port": 80}]}
@@ -41,7 +42,7 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Generator[KubeApi]:
 
 @pytest.fixture(autouse=True)
 def _collected() -> Generator[None]:
-    """What a test leaves to the garbage collector is collected, and told, in that test and not in a later one."""
+    """Collect each test's garbage in the test itself, so that its warnings do not appear in a later test."""
     yield
     gc.collect()
 
@@ -152,7 +153,7 @@ async def test_one_of_two_leads_and_the_other_follows_when_the_lease_is_handed_b
         await first.release()
         await asyncio.wait_for(waiting, 3)
         assert second.leading
-        # taken away: who holds it must notice
+        # the lease is taken away: its holder must notice
         holding = asyncio.create_task(second.hold())
         lease = await kube.get(LEASES, NAME, namespace="kube-system")
         lease["spec"] |= {"holderIdentity": "thief", "leaseDurationSeconds": 60}
@@ -197,13 +198,8 @@ async def controllers(api: KubeApi, cloud: MemoryCloud, *names: str) -> AsyncGen
             metrics=metrics,
             poll=0.01,
         )
-        stop = asyncio.Event()
-        task = asyncio.create_task(manager.run(stop))
-        try:
+        async with running(manager):
             yield manager
-        finally:
-            stop.set()
-            assert await task
 
 
 async def test_nodes_are_initialised_and_follow_their_machines(api: KubeApi) -> None:

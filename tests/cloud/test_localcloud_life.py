@@ -212,7 +212,7 @@ def test_down_leaves_nothing_behind(life: Life) -> None:
 
 @pytest.fixture
 def world() -> Generator[str]:
-    """Somebody whom this host reaches, and who knows no way back but to this host's own address."""
+    """A peer that this host reaches. The peer has a route back only to this host's own address."""
     name = "t-life-world"
     # behind the route stands an unreachable one: nothing for the world leaves by the default route
     run(["ip", "route", "add", "unreachable", "198.18.7.0/30", "metric", str(host.FENCE_METRIC)])

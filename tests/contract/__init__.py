@@ -1,10 +1,10 @@
-"""What every adapter of ``cloud.capabilities.Cloud`` must do, told once and run on each of them.
+"""The contract that every adapter of ``cloud.capabilities.Cloud`` fulfils: written once, run on each adapter.
 
-``suite`` holds the tests as classes; a runner gives a ``site`` (``site.Site``) and inherits them:
+``suite`` holds the tests as classes. A runner provides a ``site`` (``site.Site``) and derives its classes from the suite's:
 ``tests/unit/test_contract_memory.py`` for the cloud in memory, ``tests/cloud/test_adapter.py`` for OpenStack.
 """
 
 import pytest
 
-# their asserts are to be told as those of test modules are
+# pytest shows the values of a failed assert only for modules that it rewrites
 pytest.register_assert_rewrite("tests.contract.site", "tests.contract.suite")

@@ -1,4 +1,4 @@
-"""Drives clusters by the command line only, as a user does, and asks the cloud itself what is there."""
+"""Controls clusters by the command line only, as a user does, and asks the cloud itself which objects exist."""
 
 from __future__ import annotations
 

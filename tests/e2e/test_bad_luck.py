@@ -1,4 +1,4 @@
-"""What goes wrong on a real cloud: told in one line, with the right exit code, and put right by the next `up` or `down`."""
+"""Faults of a real cloud: moyai reports each in one line with the right exit code, and the next `up` or `down` repairs it."""
 
 from __future__ import annotations
 

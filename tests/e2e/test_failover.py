@@ -78,7 +78,7 @@ def follow(zoned: Zoned, old: str, volume: str, *, since: float, within: float) 
 
 
 def moved(zoned: Zoned, url: str, writer: Writer, end: Callable[[Server], object]) -> tuple[str, str, dict[str, float]]:
-    """The database's machine ends by ``end``, and all that was acknowledged is there on another: (old, new, moments)."""
+    """``end`` ends the database's machine; another machine has all acknowledged rows. Returns (old, new, moments)."""
     api = zoned.api
     old, volume = place(api)
     server = zoned.server(old)

@@ -277,7 +277,7 @@ def test_snapshot_restore_and_clone(space: Space) -> None:
     )
     space.ready("restored", "cloned")
     assert (space.load("restored"), space.load("cloned")) == ("before", "after")
-    # a disk whose snapshot is there does not go, says why, and goes once the snapshot has gone
+    # a disk with a snapshot is not deleted and reports the reason; it is deleted after the snapshot
     volume, identity = space.get("pvc", "data")["spec"]["volumeName"], space.volume_of("data")
     space.kubectl("delete", "pvc", "data")
 

@@ -35,7 +35,7 @@ def add_volume(cloud: MemoryCloud, name: str, **more: Any) -> Volume:
 
 
 def attach(cloud: MemoryCloud, name: str, server_id: str, *, metadata: Mapping[str, str] | None = None) -> Volume:
-    """A volume in use by a server, whether that is there or not."""
+    """A volume in use by a server. The server does not have to exist."""
     volume = add_volume(cloud, name, metadata=metadata or {})
     return cloud.store.volumes.put(attached(volume, server_id, attachment_id=cloud.store.new_id()))
 

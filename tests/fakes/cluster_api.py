@@ -1,4 +1,4 @@
-"""The Kubernetes API of a cluster whose machines are in a cloud in memory: whoever runs is a node that is Ready."""
+"""The Kubernetes API of a cluster whose machines are in a cloud in memory. Each running machine is a Ready node."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A Kubernetes in memory: one store of objects, with the face that controllers see and the one that the lifecycle sees."""
+"""A Kubernetes in memory: one store of objects, with the clients of the controllers and of the lifecycle."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Kubernetes(ObjectStore):
     def __init__(self) -> None:
         super().__init__()
         self.break_watches = asyncio.Event()
-        #: After so many seconds without news a watch says that it is there still.
+        #: A watch sends a bookmark after so many seconds without an event.
         self.bookmark_seconds = float("inf")
 
     async def list(self, resource: Resource, *, namespace: str | None = None, fields: str = "") -> tuple[list[Json], str]:

@@ -1,4 +1,4 @@
-"""What the guest is told: two machines, with the very user data that ``moyai up`` gives a control plane and a worker."""
+"""The guest's task: two machines, with the user data that ``moyai up`` gives to a control plane and to a worker."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def _nodes(share: Path) -> dict[str, Any]:
         source="tests/host",
     )
     keys = pki.ensure(share / "pki", SystemClock())
-    nodes = wanted_nodes(cluster, zones=["az1"], seats={})
+    nodes = wanted_nodes(cluster, zones=["az1"], allocations={})
     token, key = user_data.new_token(), secrets.token_urlsafe(32)
     names = references.load()
     tags = {name: names.tag(name) for name in ("etcd", "coredns")}

@@ -139,7 +139,7 @@ def boot(guest: Guest, lab: Path, share: Path, *, timeout: float, memory_mb: int
     # Linux does not see that emulated time stamp counters agree; without them each look at the clock leaves the emulation.
     # The emulator remembers large pages only as one range, and forgets all it knows at each change within that.
     kernel = "root=/dev/vda rw console=ttyS0 mitigations=off tsc=reliable clocksource=tsc transparent_hugepage=never"
-    # who panics ends, instead of standing still until the time is up
+    # a guest that panics ends, instead of hanging until the time limit
     kernel += " panic=-1 quiet systemd.show_status=0"
     words += ["-append", kernel]
     for disk in (guest.root, lab):

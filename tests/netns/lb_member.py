@@ -38,7 +38,7 @@ class Tcp(socketserver.StreamRequestHandler):
 
 
 class Udp(socketserver.DatagramRequestHandler):
-    """Says its name and who asked."""
+    """Answers with its name and the client's address."""
 
     def handle(self) -> None:
         question = self.rfile.read().decode()

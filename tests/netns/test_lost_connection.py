@@ -64,7 +64,7 @@ def test_an_answer_that_never_comes_is_noticed(apart: None, tmp_path: Path) -> N
             with subprocess.Popen([*within[1], ASK], stdout=subprocess.PIPE, text=True) as asking:
                 _until(told, "asked")
                 began = time.monotonic()
-                # as when the translation is gone: packets of the old connection meet somebody who does not know it
+                # as without the address translation: the packets reach a host that does not know the connection
                 run(["ip", "netns", "exec", CLOUD, "nft", "-f", "-"], stdin=FORGET)
                 said = asking.communicate(timeout=150)[0]
         finally:

@@ -33,6 +33,7 @@ from moyai.spec.load import parse
 from tests.fakes.clock import FakeClock, VirtualLoop
 from tests.fakes.cluster_api import ClusterApi
 from tests.fakes.kubernetes import Kubernetes
+from tests.fakes.running import running
 from tests.simulate.figures import Phase, Run
 
 PODS = "10.128.0.0/14"
@@ -147,14 +148,9 @@ class _Simulation:
         for one in list(self._kube.all(NODES)):
             self._kube.vanish(NODES, one["metadata"]["name"])
         self._kube.forget_history()
-        stop = asyncio.Event()
-        task = asyncio.create_task(manager.run(stop))
-        try:
+        async with running(manager):
             await asyncio.sleep(5)
             yield
-        finally:
-            stop.set()
-            await task
 
     def _join(self) -> None:
         for server in self._servers():

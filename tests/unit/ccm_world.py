@@ -183,7 +183,7 @@ class World:
         while not condition():
             if asyncio.get_running_loop().time() > end:
                 raise AssertionError(f"did not come true; events: {self.events()}; calls: {self.cloud.calls}")
-            await asyncio.sleep(self.pause)
+            await self.clock.asleep(self.pause)
 
     def service(self, name: str = "web") -> Json:
         return self.kube.find(SERVICES, name, "default")

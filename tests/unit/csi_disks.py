@@ -1,4 +1,4 @@
-"""A machine's disks and mounts in memory. Every change is counted, and it can be told to die after any of them."""
+"""A machine's disks and mounts in memory. Every change is counted, and a test can end the process after any change."""
 
 from __future__ import annotations
 

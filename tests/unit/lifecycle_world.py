@@ -178,4 +178,4 @@ def with_disks(world: World, policy: str = "Delete") -> Disks:
 
 
 def kept(report: teardown.DownReport) -> list[tuple[str, str]]:
-    return sorted((line.kind, line.name) for line in report.lines if line.fate == "kept")
+    return sorted((entry.kind, entry.name) for entry in report.entries if entry.outcome == "kept")

@@ -1,4 +1,4 @@
-"""What machines are told: complete, small, and with no secret in the clear."""
+"""User data of machines: complete, small, and without a readable secret."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from moyai.plan.pod_network.routes import masquerade
 from moyai.spec.load import parse
 
 CLUSTER = parse("spec: {nodePools: [{labels: {tier: web}, taints: [{key: a, value: b, effect: NoSchedule}]}]}")
-NODES = wanted_nodes(CLUSTER, zones=("az1",), seats={})
+NODES = wanted_nodes(CLUSTER, zones=("az1",), allocations={})
 TOKEN = "abcdef.0123456789abcdef"
 ENCRYPTION_KEY = new_encryption_key()
 
@@ -155,7 +155,7 @@ def test_only_what_leaves_the_cluster_is_masqueraded() -> None:
 def test_the_metadata_service_is_closed_to_pods() -> None:
     rules = masquerade(CLUSTER.spec.network)
     forward = rules.partition("type filter hook forward")[2]
-    assert "ip saddr 10.244.0.0/16 ip daddr 169.254.169.254 counter reject" in forward
+    assert "ip saddr 10.244.0.0/16 ip daddr 169.254.0.0/16 counter reject" in forward
 
 
 def test_authorities_are_kept_and_a_half_made_pair_is_recreated(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from moyai.ccm.fencing import FENCED, LEASE_NAMESPACE, OUT_OF_SERVICE, bound
+from moyai.ccm.fencing import FENCED, LEASE_NAMESPACE, OUT_OF_SERVICE, in_use
 from moyai.cloud.model import Activity, Evidence, Power, Server
 from moyai.core.errors import Retriable
 from moyai.kube.objects import parse_node
@@ -257,8 +257,8 @@ async def test_a_node_whose_machine_is_gone_stays_until_its_disks_are_free() -> 
         world.store.servers.drop(server(3).id)
         await wait(20, 1, 2)
         assert world.fenced(3)
-        assert await bound(world.kube, "demo-3")
+        assert await in_use(world.kube, "demo-3")
         world.kube.vanish(VOLUME_ATTACHMENTS, "va")
-        assert not await bound(world.kube, "demo-3")
+        assert not await in_use(world.kube, "demo-3")
         await world.until(lambda: ("nodes", "", "demo-3") not in world.kube.objects)
     assert "DeletingNode" in world.reasons()

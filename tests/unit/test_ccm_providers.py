@@ -17,6 +17,7 @@ from moyai.kube.resources import EVENTS, NODES, SERVICES
 from moyai.runtime.controllers import ControllerSet, cache
 from moyai.runtime.metrics import Metrics
 from tests.fakes.kubernetes import Kubernetes
+from tests.fakes.running import running
 from tests.unit.ccm_world import node_object, service_object
 
 pytestmark = pytest.mark.virtual_time
@@ -81,14 +82,9 @@ class Stage:
         parts = ControllerSet(
             metrics=self.metrics, caches=[services, nodes], parts=[controller.part()], tasks={"events": events.run}
         )
-        stop = asyncio.Event()
-        running = asyncio.create_task(parts.run(stop))
-        try:
+        async with running(parts):
             await asyncio.sleep(1)
             yield
-        finally:
-            stop.set()
-            assert await running
 
     def service(self, name: str) -> Service:
         return parse_service(self.kube.find(SERVICES, name, "default"))
@@ -131,14 +127,14 @@ async def test_a_service_whose_type_changes_is_removed_by_the_provider_of_the_cl
 
 async def test_work_that_takes_long_comes_again_without_being_a_failure() -> None:
     stage = Stage()
-    stage.default.errors = [StillWorking("being built", again_after=30)] * 2
+    stage.default.errors = [StillWorking("being built", requeue_after=30)] * 2
     stage.kube.put(SERVICES, service_object("slow"))
     async with stage.run():
         await asyncio.sleep(40)
         assert stage.service("slow").ingress == ()
         await asyncio.sleep(30)
         assert stage.service("slow").ingress == (Ingress("203.0.113.1"),)
-        stage.default.errors = [StillWorking("being removed", again_after=30)] * 2
+        stage.default.errors = [StillWorking("being removed", requeue_after=30)] * 2
         await stage.kube.delete(SERVICES, "slow", namespace="default")
         await asyncio.sleep(70)
     assert ("services", "default", "slow") not in stage.kube.objects

@@ -124,7 +124,7 @@ async def test_a_change_of_nodes_reaches_only_the_services_whose_backends_change
 
         before = reconciled()
         for turn in range(3):
-            # nothing here changes who gets traffic
+            # no change in this phase affects which members get traffic
             node = node_object(1)
             node["metadata"]["labels"] = {"turn": str(turn)}
             world.kube.put(NODES, node)

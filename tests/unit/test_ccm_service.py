@@ -10,7 +10,7 @@ import pytest
 from moyai.ccm.service import FINALIZER
 from moyai.cloud.load_balancers import BalancerState, LoadBalancer
 from moyai.cloud.memory import Killed
-from moyai.cloud.model import FloatingIP, Port
+from moyai.cloud.model import FloatingIP, Port, SecurityGroup
 from moyai.core.ids import cluster_tag
 from moyai.kube.resources import NODES, SERVICES
 from tests.unit.ccm_world import SUBNET, UID, World, external, node_object, service_object
@@ -52,6 +52,21 @@ async def test_a_service_gets_a_whole_load_balancer_in_one_call_and_its_address_
         "firewall.create_security_group_rules",
         "load_balancers.create",
     ]
+
+
+async def test_node_ports_are_opened_in_each_group_of_the_nodes() -> None:
+    world = World()
+    world.store.groups.put(SecurityGroup("group-2", "more nodes"))
+    world.config = replace(world.config, cluster=replace(world.config.cluster, node_security_group_ids=("group-1", "group-2")))
+    world.kube.put(SERVICES, service_object())
+    async with world.run():
+        await world.until(world.address)
+        await world.until(lambda: len(world.store.rules) == 2)
+        assert {(rule.group_id, rule.port_min) for rule in world.store.rules} == {("group-1", 30080), ("group-2", 30080)}
+        await world.kube.delete(SERVICES, "web", namespace="default")
+        await world.until(lambda: not world.exists())
+    assert not world.store.rules
+    assert world.cloud.calls["firewall.create_security_group_rules"] == 2
 
 
 async def test_a_deleted_service_takes_all_with_it() -> None:

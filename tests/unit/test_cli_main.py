@@ -85,7 +85,7 @@ print("openstack" in sys.modules, "lightkube" in sys.modules)
 
 def test_plain_progress_says_what_runs_what_is_left_and_how_long_it_took() -> None:
     clock, out = FakeClock(), io.StringIO()
-    reporter = Reporter(display.PlainDisplay(out, clock).handle, clock)
+    reporter = Reporter(display.PlainDisplay(out, clock).handle, clock=clock)
     reporter.plan(["build", "load"])
     with reporter.step("build") as step:
         clock.sleep(5)

@@ -33,7 +33,10 @@ _PARTS = re.compile(r"PENDING_|^network:|^compute:|openstack://|extraroute|allow
 
 #: (beginning of the path, pattern of the word): why it may stand there.
 _ALLOWED = {
-    ("ccm/", r".*[Oo]ctavia.*"): "the provider that makes Services of Octavia's load balancers, and who imports it",
+    (
+        "ccm/",
+        r".*[Oo]ctavia.*",
+    ): "the provider that serves Services with Octavia's load balancers, and the modules that import it",
     ("csi/", "DEGRADED"): "CSI's own word for the health of a volume",
     ("kube/", "DELETED"): "Kubernetes' word in a watch",
     ("kube/", "ERROR"): "Kubernetes' word in a watch",

@@ -32,33 +32,4 @@ def site(memory: MemoryCloud) -> Generator[Site]:
         yield made
 
 
-class TestAccount(suite.Account):
-    pass
-
-
-class TestNetworks(suite.Networks):
-    pass
-
-
-class TestFirewall(suite.Firewall):
-    pass
-
-
-class TestAddresses(suite.Addresses):
-    pass
-
-
-class TestImages(suite.Images):
-    pass
-
-
-class TestMachines(suite.Machines):
-    pass
-
-
-class TestDisks(suite.Disks):
-    pass
-
-
-class TestLoadBalancers(suite.LoadBalancers):
-    pass
+globals().update(suite.for_runner(__name__))

@@ -115,7 +115,7 @@ def test_a_task_that_needs_itself_is_a_circle() -> None:
 def test_a_step_reports_its_time_and_its_failure() -> None:
     clock = FakeClock()
     seen: list[Event] = []
-    reporter = Reporter(seen.append, clock)
+    reporter = Reporter(seen.append, clock=clock)
     with reporter.step("build") as step:
         clock.sleep(2)
         step.progress("half", 0.5)
@@ -130,6 +130,23 @@ def test_a_step_reports_its_time_and_its_failure() -> None:
         ("failed", "load", "broken", 0.0),
     ]
     assert reporter.timings == {"build": 3.0}
+
+
+def test_every_sink_gets_every_event_in_the_same_order() -> None:
+    clock = FakeClock()
+    shown: list[Event] = []
+    written: list[Event] = []
+    late: list[Event] = []
+    reporter = Reporter(shown.append, written.append, clock=clock)
+    reporter.plan(["build"])
+    with reporter.step("build") as step:
+        reporter.attach(late.append)
+        clock.sleep(2)
+        step.progress("half", 0.5)
+    reporter.note("done")
+    assert [event.kind for event in shown] == ["planned", "started", "progress", "finished", "note"]
+    assert written == shown
+    assert late == shown[2:]
 
 
 @pytest.mark.parametrize(

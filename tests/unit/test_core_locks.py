@@ -1,4 +1,4 @@
-"""Locks between processes: one holder at a time; who waits is told for whom, who will not raises; a dead holder lets go."""
+"""Locks between processes: one holder at a time, callers learn who holds the lock, and a dead holder frees it."""
 
 from __future__ import annotations
 

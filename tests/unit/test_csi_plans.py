@@ -140,9 +140,9 @@ def attached(volume: Volume, *servers: str, state: DiskState = DiskState.IN_USE)
     )
 
 
-def attach(volume: Volume, *, has: tuple[str, ...] = (), coming: Collection[str] = (), limit: int = 256) -> str:
+def attach(volume: Volume, *, has: tuple[str, ...] = (), attaching: Collection[str] = (), limit: int = 256) -> str:
     server = Server("s1", "one", "ACTIVE", "az1", "m1.small", volume_ids=has)
-    return decide.attach(volume, server, coming=coming, limit=limit)
+    return decide.attach(volume, server, attaching=attaching, limit=limit)
 
 
 def test_attaching() -> None:
@@ -160,9 +160,9 @@ def test_attaching() -> None:
 
 
 def test_a_machine_is_full_with_its_volumes_and_those_on_their_way() -> None:
-    assert attach(VOLUME, has=("a",), coming={"b", VOLUME.id}, limit=3) == "attach"
+    assert attach(VOLUME, has=("a",), attaching={"b", VOLUME.id}, limit=3) == "attach"
     with pytest.raises(Refused, match="machine one has its 2 volumes already") as full:
-        attach(VOLUME, has=("a",), coming={"b"}, limit=2)
+        attach(VOLUME, has=("a",), attaching={"b"}, limit=2)
     assert code(full) == "RESOURCE_EXHAUSTED"
     assert attach(attached(VOLUME, "s1"), has=("a", "b", VOLUME.id), limit=2) == "done"
 
@@ -208,13 +208,13 @@ def test_another_volume_of_the_same_name(other: dict[str, object]) -> None:
 
 def test_what_depends_on_a_volume_is_named() -> None:
     many = [Snapshot(f"i{number}", f"snap-{number}", "AVAILABLE", VOLUME.id, 1) for number in range(7)]
-    why = decide.keep_because_of(VOLUME, many)
+    why = decide.deletion_refusal(VOLUME, many)
     assert why is not None
     assert why.code == "FAILED_PRECONDITION"
     assert "7 snapshots depend" in why.message
     assert "snap-0" in why.message
     assert "2 more" in why.message
-    assert decide.keep_because_of(VOLUME, []) is None
+    assert decide.deletion_refusal(VOLUME, []) is None
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Looks at the cloud that are shared, work that is serial: how often, in which order, and how late a change is seen."""
+"""The poller and serial work: how often the cloud is asked, how late a change is seen, and in which order work runs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import pytest
 
 from moyai.core.errors import NotFound, Retriable
-from moyai.csi.controller.polling import POLL, Cached, Poller, SharedRead
+from moyai.csi.controller.polling import POLL, Poller
 from moyai.csi.errors import Refused
 from moyai.csi.grpc.serial import Serial
 from tests.fakes.clock import FakeClock
@@ -88,43 +88,6 @@ async def test_an_object_that_is_gone_is_none_to_who_waits() -> None:
     with pytest.raises(Refused) as refused:
         await Things().ready("a")
     assert refused.value.code == "NOT_FOUND"
-
-
-async def test_a_cached_value_is_read_again_when_it_is_old_or_forgotten() -> None:
-    clock, reads = FakeClock(), list[float]()
-
-    async def read() -> int:
-        reads.append(clock.monotonic())
-        return len(reads)
-
-    cached = Cached(read, seconds=60, now=clock.monotonic)
-    assert [await cached.get(), await cached.get()] == [1, 1]
-    clock.sleep(61)
-    assert await cached.get() == 2
-    cached.forget()
-    assert await cached.get() == 3
-
-
-async def test_shared_reads_begin_after_they_were_asked_for() -> None:
-    running, began = 0, 0
-
-    async def read() -> int:
-        nonlocal running, began
-        began += 1
-        number = began
-        running += 1
-        assert running == 1
-        await asyncio.sleep(0.01)
-        running -= 1
-        return number
-
-    shared = SharedRead(read)
-    first = asyncio.create_task(shared.fresh())
-    await asyncio.sleep(0.001)
-    later = [asyncio.create_task(shared.fresh()) for _ in range(10)]
-    later[0].cancel()
-    assert await first == 1
-    assert set(await asyncio.gather(*later[1:])) == {2}
 
 
 async def test_one_at_a_time_for_a_key() -> None:

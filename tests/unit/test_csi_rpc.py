@@ -17,6 +17,8 @@ from google.protobuf.message import Message
 
 from moyai.cloud.memory import MemoryCloud
 from moyai.cloud.model import Instance
+from moyai.core.clock import SystemClock
+from moyai.core.waiting import NotYet, auntil
 from moyai.csi.app import CsiOptions, Driver
 from moyai.csi.grpc.server import probe
 from moyai.csi.names import DRIVER
@@ -47,7 +49,7 @@ class Client:
             request_serializer=_bytes,
             response_deserializer=answer.FromString,
         )
-        return await call(request, timeout=10)
+        return await call(request, timeout=60)
 
     async def refused(self, name: str, request: Any) -> str:
         with pytest.raises(grpc.aio.AioRpcError) as found:
@@ -86,9 +88,12 @@ async def world(sockets: Path) -> AsyncIterator[tuple[MemoryCloud, Path]]:
     )
     stop = asyncio.Event()
     running = asyncio.create_task(driver.run(stop))
-    async with asyncio.timeout(10):
-        while not (folder / f"{DRIVER}-reg.sock").exists() or await probe(sockets / "csi.sock"):
-            await asyncio.sleep(0.02)
+
+    async def serves() -> bool | NotYet:
+        wrong = await probe(sockets / "csi.sock")
+        return NotYet(wrong) if wrong else (folder / f"{DRIVER}-reg.sock").exists() or NotYet("the registration socket")
+
+    await auntil(serves, clock=SystemClock(), timeout=60, pause=0.02)
     yield raw, sockets
     stop.set()
     assert await running
@@ -129,9 +134,11 @@ async def test_the_node_service_alone_tells_what_the_driver_can_as_a_whole(socke
     driver = Driver(options, CsiConfig(), cloud=None, disks=as_disks(FakeDisks()), guest=KnownGuest(Instance("one", "az1")))
     stop = asyncio.Event()
     running = asyncio.create_task(driver.run(stop))
-    async with asyncio.timeout(10):
-        while not (sockets / "csi.sock").exists():
-            await asyncio.sleep(0.02)
+
+    async def listens() -> bool | NotYet:
+        return (sockets / "csi.sock").exists() or NotYet("the socket")
+
+    await auntil(listens, clock=SystemClock(), timeout=60, pause=0.02)
     identity, controller = (Client(sockets / "csi.sock", pb.DESCRIPTOR, name) for name in ("Identity", "Controller"))
     said = await identity("GetPluginCapabilities", pb.GetPluginCapabilitiesRequest())
     assert pb.PluginCapability.Service.CONTROLLER_SERVICE in [one.service.type for one in said.capabilities]

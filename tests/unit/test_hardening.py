@@ -69,7 +69,7 @@ def spec(version: str = "1.37.1", **fields: Any) -> ClusterSpec:
 
 def init_documents(text: str) -> dict[str, Any]:
     cluster = parse(text)
-    node = wanted_nodes(cluster, zones=("az1",), seats={})[0]
+    node = wanted_nodes(cluster, zones=("az1",), allocations={})[0]
     return documents(kubeadm.init_config(kubeadm.InitFacts(cluster, node, (), "abcdef.0123456789abcdef")).encode())
 
 

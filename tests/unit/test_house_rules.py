@@ -1,4 +1,4 @@
-"""Rules of the source that neither ruff nor import-linter can check: length of files, names, arguments by keyword."""
+"""Rules of the source that neither ruff nor import-linter can check: length of files, names, arguments by keyword, no sleep."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_more_than_two_arguments_go_by_keyword(room: str) -> None:
 #: The local cloud imports nothing of what runs on clouds, and its drivers run in OpenStack's own environment: behind that wall
 #: OpenStack's words mean OpenStack's objects.
 WALLED = "localcloud/"
-#: File names that had several meanings: whoever uses them says of which object.
+#: File names that say too little: at most one file may have each.
 AMBIGUOUS = {"cloud.py", "access.py", "config.py", "watch.py", "explain.py", "node.py"}
 
 
@@ -84,3 +84,45 @@ def test_a_file_name_that_says_too_little_stands_for_one_thing() -> None:
         if file.name in AMBIGUOUS:
             found[file.name].append(str(file))
     assert {name: files for name, files in found.items() if len(files) > 1} == {}
+
+
+def _called(node: ast.Call) -> str:
+    """The dotted name of the function that is called, "" where it has none."""
+    return ast.unparse(node.func) if isinstance(node.func, ast.Attribute | ast.Name) else ""
+
+
+def _pauses(tree: ast.Module) -> Iterator[int]:
+    """Lines that let real time pass: sleeps, and waits for an event that nobody else knows."""
+    virtual = any("pytest.mark.virtual_time" in ast.unparse(node) for node in tree.body if isinstance(node, ast.Assign))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module in ("time", "asyncio"):
+            if any(name.name == "sleep" for name in node.names):
+                yield node.lineno
+        elif isinstance(node, ast.Call):
+            name, arguments = _called(node), [ast.unparse(one) for one in (*node.args, *(one.value for one in node.keywords))]
+            # sleep(0) gives the other tasks a turn; on a virtual loop no second passes
+            sleeps = name == "time.sleep" or (name == "asyncio.sleep" and arguments != ["0"] and not virtual)
+            if sleeps or (name.endswith("Event().wait") and arguments):
+                yield node.lineno
+
+
+def test_unit_tests_do_not_sleep() -> None:
+    found = [
+        f"{file.name}:{line}" for file in (ROOT / "tests/unit").glob("*.py") for line in _pauses(ast.parse(file.read_text()))
+    ]
+    assert found == []
+
+
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        ("import time\ntime.sleep(0.1)", [2]),
+        ("from time import sleep", [1]),
+        ("await asyncio.sleep(0)\nawait asyncio.sleep(delay=1)", [2]),
+        ("pytestmark = pytest.mark.virtual_time\nawait asyncio.sleep(5)\ntime.sleep(5)", [3]),
+        ("threading.Event().wait(0.1)\nasyncio.Event().wait()", [1]),
+        ("clock.sleep(5)\nclock.asleep(5)", []),
+    ],
+)
+def test_the_rule_against_sleep_sees_each_form(text: str, lines: list[int]) -> None:
+    assert list(_pauses(ast.parse(text))) == lines

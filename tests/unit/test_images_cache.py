@@ -55,18 +55,21 @@ def test_two_at_once_make_it_once(tmp_path: Path) -> None:
 
 def test_who_waits_for_another_says_so(tmp_path: Path) -> None:
     said: list[str] = []
-    cache, began = Cache(tmp_path), threading.Event()
+    cache, began, waiting = Cache(tmp_path), threading.Event(), threading.Event()
 
     def slow(path: Path) -> None:
         began.set()
-        while not said:  # until the other one waits for us
-            threading.Event().wait(0.01)
+        waiting.wait()
         path.write_text("x")
+
+    def say(text: str) -> None:
+        said.append(text)
+        waiting.set()
 
     maker = threading.Thread(target=lambda: cache.get("thing", A, make=slow))
     maker.start()
     began.wait()
-    cache.get("thing", A, make=_file, say=said.append)
+    cache.get("thing", A, make=_file, say=say)
     maker.join()
     assert said == [f"waiting for process {os.getpid()}, which makes it"]
 

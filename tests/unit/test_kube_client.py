@@ -12,24 +12,30 @@ from moyai.kube.watching import KubeClient
 
 
 async def test_a_call_cancelled_in_its_tls_handshake_leaves_no_socket() -> None:
-    greeted, ended = asyncio.Event(), asyncio.Event()
+    greeted, refused, ended = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
-    async def never_answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def refuse_late(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(4096)
+        greeted.set()
+        await refused.wait()
+        writer.write(b"this is no TLS")
         while await reader.read(4096):
-            greeted.set()
+            pass
         ended.set()
         writer.close()
 
-    server = await asyncio.start_server(never_answer, "127.0.0.1", 0)
+    server = await asyncio.start_server(refuse_late, "127.0.0.1", 0)
     async with server:
         port = server.sockets[0].getsockname()[1]
-        client = KubeClient(httpx2.AsyncClient(base_url=f"https://127.0.0.1:{port}", timeout=0.3, trust_env=False))
+        client = KubeClient(httpx2.AsyncClient(base_url=f"https://127.0.0.1:{port}", timeout=60, trust_env=False))
         call = asyncio.create_task(client.list(NODES))
         await greeted.wait()
         call.cancel()
         with pytest.raises(asyncio.CancelledError):
             await call
+        # the handshake fails by itself after the call was cancelled
+        refused.set()
         await client.close()
         # seen from the other end: a socket that is only forgotten would stay open
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(60):
             await ended.wait()

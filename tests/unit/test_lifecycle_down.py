@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,8 +30,8 @@ def test_down_leaves_nothing_and_says_so(world: World) -> None:
     report = world.down()
     assert world.all_names() == []
     assert not report.left
-    assert {line.fate for line in report.lines} == {"gone"}
-    assert {line.kind for line in report.lines} >= {
+    assert {entry.outcome for entry in report.entries} == {"gone"}
+    assert {entry.kind for entry in report.entries} >= {
         "server",
         "port",
         "network",
@@ -41,6 +42,15 @@ def test_down_leaves_nothing_and_says_so(world: World) -> None:
         "credential",
     }
     assert Record.open(world.paths, result.name) is None
+
+
+def test_the_fields_that_programs_read_keep_their_names(world: World) -> None:
+    uid = world.up().uid
+    data = json.loads(json.dumps(world.down().data()))
+    assert (data["name"], data["uid"]) == ("quickstart", uid)
+    assert (data["gone"], data["kept"], data["left"]) == (len(data["objects"]), 0, 0)
+    network = next(one for one in data["objects"] if one["kind"] == "network")
+    assert network == {"kind": "network", "name": "quickstart-network", "id": network["id"], "fate": "gone", "why": ""}
 
 
 def test_everything_that_hangs_on_a_cluster_goes_and_others_stay(world: World) -> None:
@@ -70,7 +80,9 @@ def test_everything_that_hangs_on_a_cluster_goes_and_others_stay(world: World) -
     cloud.pod_routing.add_routes(router.id, [Route("192.168.0.0/24", "10.8.0.11")])
     report = world.down()
     assert not report.left, report.left
-    assert [(line.kind, line.name) for line in report.lines if line.fate == "kept"] == [("floating ip", "203.0.113.79")]
+    assert [(entry.kind, entry.name) for entry in report.entries if entry.outcome == "kept"] == [
+        ("floating ip", "203.0.113.79")
+    ]
     assert world.all_names() == sorted([*others, "fips ", "fips ", "volumes mine"])
     assert cloud.store.floating_ips["fip-user"].port_id == ""
 
@@ -79,7 +91,9 @@ def test_volumes_are_kept_when_the_spec_says_so(world: World) -> None:
     uid = world.up("spec: {volumes: {reclaimPolicy: Retain}}").uid
     vol = add_volume(world.cloud, "pvc-1", metadata={CLUSTER_TAG: uid})
     report = world.down()
-    assert [(line.fate, line.kind, line.name) for line in report.lines if line.fate != "gone"] == [("kept", "volume", "pvc-1")]
+    assert [(entry.outcome, entry.kind, entry.name) for entry in report.entries if entry.outcome != "gone"] == [
+        ("kept", "volume", "pvc-1")
+    ]
     assert world.store.volumes.ids() == [vol.id]
 
 
@@ -89,7 +103,7 @@ def test_down_deletes_the_snapshots_before_their_volume_and_leaves_the_users_dis
     assert not report.left, report.left
     assert kept(report) == [("volume", "precious")]
     assert {("volume", "pvc-own"), ("snapshot", "snapshot-1")} <= {
-        (line.kind, line.name) for line in report.lines if line.fate == "gone"
+        (entry.kind, entry.name) for entry in report.entries if entry.outcome == "gone"
     }
     assert world.all_names() == ["volumes precious"]
     # its machine was shut down first
@@ -125,8 +139,8 @@ def test_a_snapshot_that_is_not_the_clusters_keeps_its_volume(world: World) -> N
     world.store.snapshots.put(Snapshot("mine", "by-hand", "available", disks.own.id, 1, state=DiskState.AVAILABLE))
     report = world.down()
     assert not report.left
-    line = next(line for line in report.lines if line.name == "pvc-own")
-    assert (line.fate, line.why) == ("kept", "its snapshot by-hand was not made by the cluster")
+    entry = next(entry for entry in report.entries if entry.name == "pvc-own")
+    assert (entry.outcome, entry.why) == ("kept", "its snapshot by-hand was not made by the cluster")
     assert world.store.snapshots.ids() == ["mine"]
 
 
@@ -138,7 +152,7 @@ def test_without_a_record_volumes_stay(world: World) -> None:
     report = world.down("", record.uid)
     assert not report.left
     assert kept(report) == [("snapshot", "snapshot-1"), ("volume", "precious"), ("volume", "pvc-own")]
-    assert "no record" in next(line.why for line in report.lines if line.name == "pvc-own")
+    assert "no record" in next(entry.why for entry in report.entries if entry.name == "pvc-own")
 
 
 def test_volumes_at_a_vanished_server_go_and_those_at_a_strangers_are_left(world: World) -> None:
@@ -147,7 +161,7 @@ def test_volumes_at_a_vanished_server_go_and_those_at_a_strangers_are_left(world
     world.store.servers.put(Server("vm", "strangers-vm", "ACTIVE", "az1", "m1.small"))
     lent = attach(world.cloud, "pvc-lent", "vm", metadata={CLUSTER_TAG: uid})
     report = world.down()
-    assert [(line.kind, line.name) for line in report.left] == [("volume", "pvc-lent")]
+    assert [(entry.kind, entry.name) for entry in report.left] == [("volume", "pvc-lent")]
     assert "strangers-vm, which is not the cluster's" in report.left[0].why
     assert Record.open(world.paths, "quickstart") is not None
     world.store.volumes.put(detached(lent, "vm"))
@@ -162,7 +176,7 @@ def test_what_will_not_go_is_reported_and_keeps_the_record(world: World) -> None
     port = Port("foreign", "vm", subnet.network_id, "ACTIVE", ("10.8.0.99",), (subnet.id,), device_id="vm", use=PortUse.MACHINE)
     world.store.ports.put(port)
     report = world.down()
-    assert {line.kind for line in report.left} == {"network", "subnet"}
+    assert {entry.kind for entry in report.left} == {"network", "subnet"}
     with pytest.raises(
         MoyaiError, match=r"2 objects are left in the cloud: network quickstart-network, subnet quickstart-subnet"
     ):

@@ -1,7 +1,8 @@
-"""The record on disk: every change is there when its call returns, and many at once do not write one after the other."""
+"""The record on disk: every change is on disk when its call returns, and changes at the same time share one write."""
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +14,7 @@ from moyai.core.keys import Key, Kind
 from moyai.core.paths import Paths
 from moyai.lifecycle import record as module
 from moyai.lifecycle.record import Record
+from moyai.plan.observed import NodeAllocation
 from moyai.spec.load import dump, parse
 
 
@@ -39,6 +41,18 @@ def test_a_change_is_on_disk_when_its_call_returns(tmp_path: Path) -> None:
     assert key not in on_disk(paths).objects
 
 
+def test_allocations_keep_their_form_on_disk(tmp_path: Path) -> None:
+    paths, record = made(tmp_path)
+    record.allocate({"demo-workers-0": NodeAllocation(1, "az1"), "demo-workers-1": NodeAllocation(2, "az2")})
+    file = record.folder / "record.json"
+    assert json.loads(file.read_text())["seats"] == {
+        "demo-workers-0": {"slot": 1, "zone": "az1"},
+        "demo-workers-1": {"slot": 2, "zone": "az2"},
+    }
+    record.release("demo-workers-0")
+    assert on_disk(paths).recorded().allocations == {"demo-workers-1": NodeAllocation(2, "az2")}
+
+
 def test_changes_of_many_threads_share_writes_and_none_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     paths, record = made(tmp_path)
     keys = [Key(Kind.PORT, f"port-{number}") for number in range(24)]
@@ -46,7 +60,7 @@ def test_changes_of_many_threads_share_writes_and_none_is_lost(tmp_path: Path, m
 
     def slow(file: Path, content: str) -> None:
         writes.append(file.name)
-        while len(record.objects) < len(keys):  # whoever writes next finds the changes of all
+        while len(record.objects) < len(keys):  # the next writer finds all changes
             os.sched_yield()
         write(file, content)
 

@@ -12,14 +12,15 @@ import pytest
 
 from moyai.cloud.capabilities import Cloud
 from moyai.cloud.model import Address, Power, Server
-from moyai.core.errors import MoyaiError, Retriable
+from moyai.core.errors import MoyaiError, NotFound, Retriable
 from moyai.core.ids import POOL_KEY
 from moyai.core.paths import Paths
+from moyai.kube.quick import KubeApi
 from moyai.kube.resources import DAEMON_SETS, DEPLOYMENTS, NODES, SERVICES, Json, Resource
-from moyai.lifecycle import status
+from moyai.lifecycle import observe, status
 from moyai.lifecycle.record import Record
 from moyai.lifecycle.status import AddonStatus, BalancedService, ClusterStatus
-from moyai.plan.observed import NodeSeat
+from moyai.plan.observed import KubeFacts, NodeAllocation
 from moyai.spec.load import dump, validate
 
 PLANE, WORKER = "demo-control-plane-0", "demo-workers-0"
@@ -37,12 +38,12 @@ def node(name: str, ready: str = "True") -> Json:
 
 
 class World:
-    """A recorded cluster whose cloud and API answer only when both have been asked."""
+    """A recorded cluster whose cloud and API answer only when all that is asked of them has been asked."""
 
     def __init__(self, paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
         cluster = validate({"metadata": {"name": "demo"}, "spec": {"nodePools": [{"replicas": 1}]}}, source="test")
         self.record = Record.create(paths, "demo", spec=dump(cluster))
-        self.record.seat({PLANE: NodeSeat(10, "az1"), WORKER: NodeSeat(11, "az1")})
+        self.record.allocate({PLANE: NodeAllocation(10, "az1"), WORKER: NodeAllocation(11, "az1")})
         self.record.set_api_address("203.0.113.9")
         self.servers: list[Server] | MoyaiError = [machine(PLANE, "control-plane"), machine(WORKER, "workers")]
         self.objects: dict[Resource, list[Json]] = {
@@ -60,7 +61,7 @@ class World:
         }
         self.refusal: MoyaiError | None = None
         self.finished = True
-        self._meeting = threading.Barrier(2, timeout=10)
+        self._meeting = threading.Barrier(5, timeout=10)
         monkeypatch.setattr(status, "open_api", self._open)
 
     def _open(self, record: Record) -> World | None:
@@ -68,8 +69,7 @@ class World:
         return self if self.finished else None
 
     def list(self, resource: Resource, *, namespace: str | None = None, timeout: float | None = None) -> list[Json]:
-        if resource == NODES:
-            self._meeting.wait()
+        self._meeting.wait()
         if self.refusal:
             raise self.refusal
         assert namespace == ("kube-system" if resource in (DEPLOYMENTS, DAEMON_SETS) else None)
@@ -148,3 +148,17 @@ def test_a_cluster_without_a_kubeconfig_was_never_finished(world: World, monkeyp
     world.finished = False
     monkeypatch.setattr(world, "_meeting", threading.Barrier(1))
     assert world.read().problems[0] == "the cluster was never finished: `moyai up` goes on"
+
+
+def test_up_asks_the_api_for_all_kinds_at_the_same_time() -> None:
+    meeting = threading.Barrier(5, timeout=10)
+
+    def listed(*_: object, **__: object) -> list[Json]:
+        meeting.wait()
+        return []
+
+    def shown(*_: object, **__: object) -> Json:
+        meeting.wait()
+        raise NotFound("no such class")
+
+    assert observe.kube_facts(cast("KubeApi", SimpleNamespace(list=listed, get=shown))) == KubeFacts()

@@ -79,7 +79,7 @@ def test_scaling_up_keeps_addresses_and_down_drains(world: World) -> None:
     assert len(router.routes) == 3
     record = Record.open(world.paths, "quickstart")
     assert record is not None
-    assert set(record.recorded().seats) == {"quickstart-control-plane-0", "quickstart-workers-0", "quickstart-workers-1"}
+    assert set(record.recorded().allocations) == {"quickstart-control-plane-0", "quickstart-workers-0", "quickstart-workers-1"}
     # the free number is used again
     world.up("spec: {nodePools: [{replicas: 2}, {name: big, replicas: 1}]}")
     assert next(p for p in world.store.ports if p.name == "quickstart-big-0").fixed_ips == ("10.8.0.13",)

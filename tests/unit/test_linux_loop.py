@@ -9,6 +9,7 @@ import pytest
 
 from moyai.linux import loop
 from moyai.linux.process import Completed, ProcessError
+from tests.fakes.clock import FakeClock
 
 
 @pytest.fixture
@@ -65,11 +66,11 @@ def test_a_device_that_is_dying_is_waited_for_and_never_used_again(tmp_path: Pat
         return Completed(words, 0, json.dumps({"loopdevices": dying}) if looks < 4 else "", "")
 
     monkeypatch.setattr(loop, "run", run)
-    monkeypatch.setattr(loop, "_POLL_SECONDS", 0.001)
+    monkeypatch.setattr(loop, "time", FakeClock())
     assert loop.attach(tmp_path / "vol") == "/dev/loop7"
     looks = -1000
     with pytest.raises(ProcessError, match="still in use"):
-        loop.attach(tmp_path / "vol", timeout=0.01)
-    assert not loop.detach(tmp_path / "vol", timeout=0.01)
+        loop.attach(tmp_path / "vol", timeout=5)
+    assert not loop.detach(tmp_path / "vol", timeout=5)
     looks = 2  # one look finds it, the next does not
-    assert loop.detach(tmp_path / "vol", timeout=1)
+    assert loop.detach(tmp_path / "vol", timeout=5)

@@ -20,7 +20,7 @@ from moyai.plan import text
 from moyai.plan.changes import classify, unclassified
 from moyai.plan.cluster import plan_up
 from moyai.plan.nodes import allocation_pool, wanted_nodes
-from moyai.plan.observed import NodeSeat, Observed, Recorded
+from moyai.plan.observed import NodeAllocation, Observed, Recorded
 from moyai.plan.rules import missing_rules, wanted_rules
 from moyai.plan.teardown import Target, plan_down
 from moyai.spec.load import dump, parse
@@ -86,6 +86,12 @@ def test_data_is_plain() -> None:
     waits = {step["key"]: step["after"] for step in data["steps"] if step["verb"] == "wait"}
     assert waits["machines boot"][0] == "server quickstart-control-plane-0"
     assert json.loads(json.dumps(data)) == data
+    assert {key: data["nodes"][-1][key] for key in ("name", "number", "slot")} == {
+        "name": "quickstart-workers-1",
+        "number": 1,
+        "slot": 2,
+    }
+    assert list(data["nodes"][0]) == ["name", "role", "pool", "number", "flavor", "zone", "slot", "address", "pod_cidr"]
 
 
 @pytest.mark.parametrize("capability", [Capability.TAGS, Capability.CREDENTIALS, Capability.POD_ROUTING])
@@ -207,8 +213,8 @@ def test_an_unlimited_quota_is_no_limit() -> None:
 
 def test_seats_are_kept_and_the_lowest_free_number_taken() -> None:
     cluster = parse("spec: {nodePools: [{replicas: 3}]}")
-    seats = {"quickstart-control-plane-0": NodeSeat(0, "az2"), "quickstart-workers-1": NodeSeat(5, "az1")}
-    nodes = wanted_nodes(cluster, zones=("az1", "az2"), seats=seats, used_addresses=["10.8.0.11"])
+    allocations = {"quickstart-control-plane-0": NodeAllocation(0, "az2"), "quickstart-workers-1": NodeAllocation(5, "az1")}
+    nodes = wanted_nodes(cluster, zones=("az1", "az2"), allocations=allocations, used_addresses=["10.8.0.11"])
     assert [(n.name, n.address, n.pod_cidr, n.zone) for n in nodes] == [
         ("quickstart-control-plane-0", "10.8.0.10", "10.244.0.0/24", "az2"),
         ("quickstart-workers-0", "10.8.0.12", "10.244.2.0/24", "az1"),
@@ -226,7 +232,7 @@ def test_nodes_never_share_anything(node_prefix: int, pod_prefix: int, replicas:
         )
     except UsageError:
         return
-    nodes = wanted_nodes(cluster, zones=("a",), seats={})
+    nodes = wanted_nodes(cluster, zones=("a",), allocations={})
     first, _ = allocation_pool(cluster.spec.network.node_cidr)
     assert len({node.address for node in nodes}) == len({node.pod_cidr for node in nodes}) == replicas + 1
     assert all(IPv4Network(node.pod_cidr).subnet_of(cluster.spec.network.pod_cidr) for node in nodes)

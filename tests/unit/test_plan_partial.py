@@ -15,12 +15,12 @@ from moyai.plan import keys
 from moyai.plan import steps as s
 from moyai.plan.cluster import plan_up
 from moyai.plan.nodes import wanted_nodes
-from moyai.plan.observed import KubeFacts, KubeNode, NodeSeat, Observed, Recorded
+from moyai.plan.observed import KubeFacts, KubeNode, NodeAllocation, Observed, Recorded
 from moyai.spec.load import parse
 from tests.unit.test_plan_cluster import EMPTY, TAG
 
 CLUSTER = parse("spec: {nodePools: [{replicas: 1}]}")
-NODES = wanted_nodes(CLUSTER, zones=("az1", "az2"), seats={})
+NODES = wanted_nodes(CLUSTER, zones=("az1", "az2"), allocations={})
 PLANE, WORKER, LEAVING = NODES[0].name, NODES[1].name, "quickstart-workers-1"
 API_ADDRESS = keys.api_address_description("0123456789")
 POWERS = (None, Power.RUNNING, Power.OFF, Power.FAILED)
@@ -61,11 +61,11 @@ def states() -> Iterator[tuple[Observed, Recorded]]:
     for plane, worker, leaving, gateway, kube, fresh, ready in itertools.product(
         POWERS, POWERS, flags, flags, answers, flags, flags
     ):
-        seats = {PLANE: NodeSeat(0, "az1"), WORKER: NodeSeat(1, "az1"), LEAVING: NodeSeat(2, "az1")}
+        allocations = {PLANE: NodeAllocation(0, "az1"), WORKER: NodeAllocation(1, "az1"), LEAVING: NodeAllocation(2, "az1")}
         past = Recorded(
             "quickstart",
             "0123456789",
-            seats,
+            allocations,
             frozenset({keys.NETWORK, keys.FLOATING_IP}),
             ready=ready,
             api_address="203.0.113.9" if ready else "",

@@ -84,7 +84,7 @@ async def test_a_key_comes_again_by_itself_when_it_asks_to() -> None:
 
     async def reconcile(key: str) -> Result:
         times.append(asyncio.get_running_loop().time())
-        return Result(again_after=0.05)
+        return Result(requeue_after=0.05)
 
     controller = Controller("c", reconcile, metrics=Metrics())
     controller.queue.add("a")

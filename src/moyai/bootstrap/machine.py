@@ -61,13 +61,13 @@ def server_content(step: CreateServer, facts: ClusterFacts, *, made: Made, secre
     """What the server of ``step`` is made with; ``made`` has all that the step waits for."""
     node = step.node
     metadata = {CLUSTER_TAG: facts.uid, ROLE_KEY: node.role, POOL_KEY: node.pool, POD_CIDR_KEY: node.pod_cidr}
-    told = _node_facts(node, facts, made=made, secrets=secrets)
+    node_facts = _node_facts(node, facts, made=made, secrets=secrets)
     if node.role == "control-plane" and not step.first:
         raise Terminal(f"machine {node.name}: a further control plane cannot join yet")
     if not step.first:
-        return ServerContent(user_data.worker(told), metadata)
+        return ServerContent(user_data.worker(node_facts), metadata)
     text = user_data.first_control_plane(
-        told,
+        node_facts,
         api_names=endpoint_of((node.name,)).names(made),
         addons={addon.name: _manifests(addon, node, facts, made=made, secrets=secrets) for addon in facts.addons},
         late={addon.name for addon in facts.addons if not addon.required},

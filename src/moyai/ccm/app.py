@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, cast
 from uuid import uuid4
 
-from moyai.ccm.fencing import LEASE_NAMESPACE, FencingController, bound
+from moyai.ccm.fencing import LEASE_NAMESPACE, FencingController, in_use
 from moyai.ccm.manifests import NAME, NAMESPACE
 from moyai.ccm.nodes import NodeController, NodeLifecycleController
 from moyai.ccm.octavia.provider import OctaviaProvider
@@ -192,7 +192,7 @@ def _node_lifecycle(shared: _Shared) -> _Wanted:
         servers=shared.servers,
         events=shared.events,
         clock=shared.clock,
-        bound=partial(bound, shared.kube) if fences else None,
+        in_use=partial(in_use, shared.kube) if fences else None,
     )
     return _Wanted(controller.part())
 

@@ -26,7 +26,7 @@ from moyai.kube.objects import Lease, Node, Taint, parse_attachment, parse_lease
 from moyai.kube.resources import LEASES, NODES, PODS, VOLUME_ATTACHMENTS, Json
 from moyai.kube.watching import Kube
 from moyai.kube.workqueue import WorkQueue
-from moyai.plan.fencing import Decision, Policy, Pulse, Subject, decide, evidence_of, suspicious
+from moyai.plan.fencing import Decision, Heartbeat, Policy, WatchedNode, decide, evidence_of, suspicious
 from moyai.runtime.controllers import Part
 from moyai.runtime.metrics import Metrics
 from moyai.runtime.reconciler import DONE, Result
@@ -79,7 +79,8 @@ class FencingController:
         self._policy: Policy = policy
         self._clock = clock
         self._seen: dict[str, _Seen] = {}
-        self._told: dict[str, str] = {}
+        #: The doubt that users got an event about, by node.
+        self._reported: dict[str, str] = {}
         self._fenced_at: dict[str, float] = {}
         metrics.describe("moyai_fencing_total", "Nodes fenced, lifted and powered off")
         metrics.describe("moyai_fence_silence_seconds", "For how long a node was silent when it was fenced")
@@ -94,11 +95,11 @@ class FencingController:
             if new and (old is None or (old.uid, old.provider_id, fenced(old)) != (new.uid, new.provider_id, fenced(new))):
                 queue.add(key)
 
-        def lease_changed(key: str, old: Lease | None, new: Lease | None) -> None:
+        def lease_changed(_key: str, old: Lease | None, new: Lease | None) -> None:
             if new is None:
                 return
             now = self._clock.monotonic()
-            seen = self._seen.setdefault(key.rpartition("/")[2], _Seen(now))
+            seen = self._seen.setdefault(new.name, _Seen(now))
             if old is not None and old.renewed != new.renewed:
                 seen.last = now
 
@@ -110,48 +111,48 @@ class FencingController:
     async def reconcile(self, key: str) -> Result:
         node = self._nodes.get(key)
         if node is None or node.deleting:
-            for state in (self._seen, self._told, self._fenced_at):
+            for state in (self._seen, self._reported, self._fenced_at):
                 state.pop(key, None)
             return DONE
         if self._servers.id_of(node) is None:
             return DONE  # not (yet) this cloud's
-        subject = self._subject(node)
+        watched = self._watched(node)
         machine = None
-        if suspicious(subject) and (self._policy != "off" or subject.fenced):
+        if suspicious(watched) and (self._policy != "off" or watched.fenced):
             machine = await self._ask(node)
-        decision = decide(subject, machine, policy=self._policy)
+        decision = decide(watched, machine, policy=self._policy)
         match decision.action:
             case "fence":
                 return await self._fence(node, decision)
-            case "hold":
+            case "keep":
                 return await self._clear(node, decision)
             case "lift":
                 await self._lift(node.name, decision.reason)
             case "poweroff":
                 await self._power_off(node, decision)
             case "wait":
-                self._tell(node, decision)
-            case "rest":
-                self._told.pop(key, None)
-        return Result(again_after=decision.again)
+                self._report(node, decision)
+            case "none":
+                self._reported.pop(key, None)
+        return Result(requeue_after=decision.requeue_after)
 
-    def _subject(self, node: Node) -> Subject:
-        pulse = self._pulse(node.name)
-        subject = Subject(node.ready, fenced(node), pulse)
-        if self._policy != "poweroff" or not pulse.late:
-            return subject  # the others matter only to that policy
-        late = [self._pulse(one.name).late for one in self._nodes.all()]
-        return replace(subject, silent=sum(late), answering=len(late) - sum(late))
+    def _watched(self, node: Node) -> WatchedNode:
+        heartbeat = self._heartbeat(node.name)
+        watched = WatchedNode(node.ready, fenced(node), heartbeat)
+        if self._policy != "poweroff" or not heartbeat.overdue:
+            return watched  # the others matter only to that policy
+        overdue = [self._heartbeat(one.name).overdue for one in self._nodes.all()]
+        return replace(watched, silent=sum(overdue), answering=len(overdue) - sum(overdue))
 
-    def _pulse(self, name: str) -> Pulse:
+    def _heartbeat(self, name: str) -> Heartbeat:
         now = self._clock.monotonic()
         seen = self._seen.setdefault(name, _Seen(now))
         lease = self._leases.get(f"{LEASE_NAMESPACE}/{name}")
-        return Pulse(
-            heard=None if seen.last is None else now - seen.last,
-            watched=now - seen.first,
+        return Heartbeat(
+            since_renewal=None if seen.last is None else now - seen.last,
+            watched_for=now - seen.first,
             period=lease.seconds / _RENEWALS if lease and lease.seconds else _DEFAULT_PERIOD,
-            leased=lease is not None,
+            has_lease=lease is not None,
         )
 
     async def _ask(self, node: Node) -> Evidence | None:
@@ -161,9 +162,9 @@ class FencingController:
             _log.warning("the cloud cannot be asked about the machine of node %s: %s", node.name, error)
             return None
 
-    def _tell(self, node: Node, decision: Decision) -> None:
-        if decision.tell and self._told.get(node.name) != decision.doubt:
-            self._told[node.name] = decision.doubt
+    def _report(self, node: Node, decision: Decision) -> None:
+        if decision.report and self._reported.get(node.name) != decision.doubt:
+            self._reported[node.name] = decision.doubt
             message = f"Node {node.name} keeps its pods and disks: {decision.reason}"
             self._events.event(node.reference, "Warning", reason="NotFenced", message=message)
 
@@ -171,10 +172,10 @@ class FencingController:
 
     async def _fence(self, node: Node, decision: Decision) -> Result:
         if await self._renewed(node.name):
-            return Result(again_after=_CLEAR_SECONDS)
+            return Result(requeue_after=_CLEAR_SECONDS)
         fresh = parse_node(await self._kube.get(NODES, node.name))
         if fresh.uid != node.uid or fresh.deleting:
-            return Result(again_after=_CLEAR_SECONDS)
+            return Result(requeue_after=_CLEAR_SECONDS)
         stamp = self._clock.now().strftime("%Y-%m-%dT%H:%M:%SZ")
         others = [taint for taint in fresh.taints if taint.key != OUT_OF_SERVICE.key]
         await self._patch(fresh, taints=[*others, OUT_OF_SERVICE], stamp=stamp)
@@ -182,10 +183,10 @@ class FencingController:
         machine = evidence_of(await self._servers.ask(self._servers.id_of(node) or ""))
         if machine.activity is not Activity.OFF:
             await self._lift(node.name, f"the cloud says {machine.words}")
-            return Result(again_after=decision.again)
+            return Result(requeue_after=decision.requeue_after)
         self._fenced_at[node.name] = self._clock.monotonic()
         self._metrics.count("moyai_fencing_total", action="fence")
-        self._metrics.observe("moyai_fence_silence_seconds", self._pulse(node.name).silence)
+        self._metrics.observe("moyai_fence_silence_seconds", self._heartbeat(node.name).silence)
         message = f"Node {node.name} is out of service, its pods and disks move: {decision.reason}"
         self._events.event(node.reference, "Warning", reason="Fenced", message=message)
         return await self._clear(node, decision)
@@ -203,7 +204,7 @@ class FencingController:
         """Do at once what Kubernetes would do later for a node out of service."""
         fresh = parse_node(await self._kube.get(NODES, node.name))
         if not fenced(fresh):
-            return Result(again_after=_CLEAR_SECONDS)  # lifted a moment ago, which the cache does not know yet
+            return Result(requeue_after=_CLEAR_SECONDS)  # lifted a moment ago, which the cache does not know yet
         if fresh.ready is True:
             # disks are detached by force only from a node that is not ready; a kubelet that comes back says so itself
             stamp = self._clock.now().strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -230,8 +231,8 @@ class FencingController:
                 continue
             _log.info("pod %s/%s ended with the machine of node %s", pod.namespace, pod.name, node.name)
         since = self._fenced_at.setdefault(node.name, self._clock.monotonic())
-        young = self._clock.monotonic() - since < _CLEAR_FOR
-        return Result(again_after=_CLEAR_SECONDS if young else decision.again)
+        recent = self._clock.monotonic() - since < _CLEAR_FOR
+        return Result(requeue_after=_CLEAR_SECONDS if recent else decision.requeue_after)
 
     async def _lift(self, name: str, why: str) -> None:
         fresh = parse_node(await self._kube.get(NODES, name))
@@ -257,8 +258,8 @@ def fenced(node: Node) -> bool:
     return FENCED in node.annotations and any(taint.key == OUT_OF_SERVICE.key for taint in node.taints)
 
 
-async def bound(kube: Kube, name: str) -> bool:
-    """Whether pods that are to end, or disks, still hang on a node: its object must not go before them."""
+async def in_use(kube: Kube, name: str) -> bool:
+    """Whether pods that are to end, or disks, are still at a node: its object must not go before them."""
     pods, _ = await kube.list(PODS, fields=f"spec.nodeName={name}")
     if any(pod.deleting and not pod.static for pod in map(parse_pod, pods)):
         return True

@@ -46,7 +46,7 @@ _RECENT_SECONDS = 30.0
 _CONFLICTS = 10
 _WORKERS, _LIFECYCLE_WORKERS = 4, 2
 #: How long (seconds) a Node may outlive its machine, so that the disks and pods on it are freed.
-_PARTING_LEAST, _PARTING_MOST = 3.0, 120.0
+_DELETE_DELAY_LEAST, _DELETE_DELAY_MOST = 3.0, 120.0
 
 
 class NodeController:
@@ -95,7 +95,7 @@ class NodeController:
         if server is None:
             if fresh:
                 raise Retriable(f"the cloud has no server for node {node.name}", hint="its name must be the server's name")
-            return Result(again_after=_RESYNC_SECONDS)
+            return Result(requeue_after=_RESYNC_SECONDS)
         if not server.addresses:
             server = await self._servers.ask(server.id) or server
         if await self._apply(node.name, server):
@@ -104,7 +104,7 @@ class NodeController:
             )
             self._events.event(node.reference, "Normal", reason="Synced", message=message)
         # what has just begun still changes: its kubelet writes as well, and a cloud may not know the addresses yet
-        return Result(again_after=_SETTLE_SECONDS if fresh or not server.addresses else _RESYNC_SECONDS)
+        return Result(requeue_after=_SETTLE_SECONDS if fresh or not server.addresses else _RESYNC_SECONDS)
 
     async def _apply(self, name: str, server: Server) -> bool:
         """Make the Node say what the server is; True when it was not initialised before."""
@@ -176,7 +176,7 @@ def label_value(text: str) -> str:
 
 
 class NodeLifecycleController:
-    """``bound``: whether a Node must stay because something still hangs on it; asked when its machine is gone."""
+    """``in_use``: whether pods or disks are still at a Node, which must go after them; asked when its machine is gone."""
 
     def __init__(
         self,
@@ -186,14 +186,14 @@ class NodeLifecycleController:
         servers: Servers,
         events: EventRecorder,
         clock: Clock,
-        bound: Callable[[str], Awaitable[bool]] | None = None,
+        in_use: Callable[[str], Awaitable[bool]] | None = None,
     ) -> None:
         self._kube = kube
         self._nodes = nodes
         self._servers = servers
         self._events = events
         self._clock = clock
-        self._bound = bound
+        self._in_use = in_use
         self._gone: dict[str, float] = {}
 
     def part(self) -> Part:
@@ -215,8 +215,8 @@ class NodeLifecycleController:
             return DONE
         server = await self._servers.of(node, max_age=_FRESH_SECONDS)
         if server is None or server.power is Power.GONE:
-            if await self._parting(node):
-                return Result(again_after=_FRESH_SECONDS)
+            if await self._deletion_waits(node):
+                return Result(requeue_after=_FRESH_SECONDS)
             self._events.event(
                 node.reference,
                 "Normal",
@@ -228,17 +228,17 @@ class NodeLifecycleController:
         stopped = server.power in (Power.OFF, Power.SUSPENDED)
         if stopped != (SHUTDOWN_TAINT in node.taints):
             await self._taint(node.name, stopped)
-        return DONE if node.ready and not stopped else Result(again_after=_WATCH_SECONDS)
+        return DONE if node.ready and not stopped else Result(requeue_after=_WATCH_SECONDS)
 
-    async def _parting(self, node: Node) -> bool:
+    async def _deletion_waits(self, node: Node) -> bool:
         """Disks of a Node that is deleted too early are freed minutes later: its fence is forgotten with it."""
-        if self._bound is None:
+        if self._in_use is None:
             return False
         for uid in self._gone.keys() - {one.uid for one in self._nodes.all()}:
             del self._gone[uid]
         now = self._clock.monotonic()
         waited = now - self._gone.setdefault(node.uid, now)
-        return waited < _PARTING_LEAST or (waited < _PARTING_MOST and await self._bound(node.name))
+        return waited < _DELETE_DELAY_LEAST or (waited < _DELETE_DELAY_MOST and await self._in_use(node.name))
 
     async def _taint(self, name: str, stopped: bool) -> None:
         node = parse_node(await self._kube.get(NODES, name))

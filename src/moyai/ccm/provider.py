@@ -25,11 +25,11 @@ class Report(Protocol):
 
 
 class StillWorking(Retriable):
-    """What the provider asked for is under way; look again after ``again_after`` seconds. No failure, and no event."""
+    """What the provider asked for is under way; look again after ``requeue_after`` seconds. No failure, and no event."""
 
-    def __init__(self, message: str, *, again_after: float, object_id: str | None = None) -> None:
+    def __init__(self, message: str, *, requeue_after: float, object_id: str | None = None) -> None:
         super().__init__(message, object_id=object_id)
-        self.again_after = again_after
+        self.requeue_after = requeue_after
 
 
 @dataclass(frozen=True)

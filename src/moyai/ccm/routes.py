@@ -2,7 +2,7 @@
 
 What always holds: routes are added and removed in one atomic call each; a route whose destination is outside of the cluster's
 pod range is never touched; a route to a machine that has no Node yet stays, and one to nothing is removed only after a while,
-because the lifecycle makes routes before machines.
+because the lifecycle makes routes before machines. ``plan.route_table`` decides.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from moyai.kube.objects import Node
 from moyai.kube.resources import NODES, Json
 from moyai.kube.watching import Kube
 from moyai.kube.workqueue import WorkQueue
-from moyai.plan.routes import missing_sources, plan_routes
+from moyai.plan.route_table import missing_sources, plan_routes
 from moyai.runtime.calls import CloudCalls
 from moyai.runtime.controllers import Part
 from moyai.runtime.reconciler import Result
@@ -88,7 +88,7 @@ class RouteController:
             await self._call(self._cloud.pod_routing.add_routes, self._router_id, plan.add)
         await self._sources(nodes, ports)
         await self._conditions([node for node in nodes if node.name in plan.nodes])
-        return Result(again_after=_ORPHAN_SECONDS / 4 if self._orphans else _RESYNC_SECONDS)
+        return Result(requeue_after=_ORPHAN_SECONDS / 4 if self._orphans else _RESYNC_SECONDS)
 
     def _due(self, stale: Collection[Route]) -> list[Route]:
         """Of the routes that lead nowhere, those that have done so for long enough."""

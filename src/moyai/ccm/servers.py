@@ -8,7 +8,7 @@ from moyai.core.errors import NotFound
 from moyai.core.ids import cluster_tag
 from moyai.kube.objects import Node
 from moyai.runtime.calls import CloudCalls
-from moyai.runtime.listing import RecentList
+from moyai.runtime.shared_reads import RecentList
 
 
 class Servers:

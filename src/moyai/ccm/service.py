@@ -81,7 +81,7 @@ class ServiceController:
                 self._warned.pop(key, None)
                 self._removing.discard(key)
                 self._backends.pop(key, None)
-            elif self._concerns(new) and (old is None or self._essence(old) != self._essence(new)):
+            elif self._concerns(new) and (old is None or self._without_outputs(old) != self._without_outputs(new)):
                 queue.add(key)
 
         def node_changed(_key: str, old: Node | None, new: Node | None) -> None:
@@ -111,7 +111,7 @@ class ServiceController:
             and (FINALIZER in service.finalizers or not service.deleting)
         )
 
-    def _essence(self, service: Service) -> Service:
+    def _without_outputs(self, service: Service) -> Service:
         """Without what we write ourselves."""
         kept = {key: value for key, value in service.annotations.items() if key not in self._outputs}
         return replace(service, version="", ingress=(), finalizers=(), annotations=kept)
@@ -125,11 +125,11 @@ class ServiceController:
         try:
             if self._wants(service):
                 await self._ensure(service)
-                return Result(again_after=RESYNC_SECONDS)
+                return Result(requeue_after=RESYNC_SECONDS)
             await self._remove(service)
         except StillWorking as error:
             _log.info("service %s: %s", key, error)
-            return Result(again_after=error.again_after)
+            return Result(requeue_after=error.requeue_after)
         except NotFound as error:
             if self._services.get(key) is None:
                 return DONE
@@ -137,7 +137,7 @@ class ServiceController:
         return DONE
 
     def failed(self, key: str, error: MoyaiError) -> None:
-        """Tell the user, as an event on the Service."""
+        """Report it to the user, as an event on the Service."""
         service = self._services.get(key)
         if service and not isinstance(error, Conflict):
             deleting = not self._wants(service)

@@ -315,9 +315,10 @@ def _print_report(report: DownReport, output: str) -> None:
     if output == "json":
         click.echo(json.dumps(report.data(), indent=1))
         return
-    print_table(("FATE", "KIND", "NAME", "ID"), [(line.fate, line.kind, line.name, line.id) for line in report.lines])
-    for line in report.lines:
-        if line.why:
-            click.echo(f"{line.fate}: {line.kind} {line.name}: {line.why}")
+    rows = [(entry.outcome, entry.kind, entry.name, entry.id) for entry in report.entries]
+    print_table(("OUTCOME", "KIND", "NAME", "ID"), rows)
+    for entry in report.entries:
+        if entry.why:
+            click.echo(f"{entry.outcome}: {entry.kind} {entry.name}: {entry.why}")
     counts = report.data()
     click.echo(f"cluster {report.name}: {counts['gone']} gone, {counts['kept']} kept on purpose, {counts['left']} left")

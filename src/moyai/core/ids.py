@@ -48,6 +48,12 @@ def cluster_tag(uid: str) -> str:
     return f"{CLUSTER_TAG}={uid}"
 
 
+def tag_owner(tag: str) -> str | None:
+    """The UID in a tag that ``cluster_tag`` made, None for any other tag."""
+    key, _, uid = tag.partition("=")
+    return uid if key == CLUSTER_TAG and uid else None
+
+
 def is_dns_label(name: str, *, max_length: int = 63) -> bool:
     """Whether ``name`` can be part of a host name (RFC 1123, starting with a letter)."""
     return len(name) <= max_length and _DNS_LABEL.fullmatch(name) is not None

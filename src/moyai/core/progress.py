@@ -1,6 +1,7 @@
-"""How long work shows itself: code reports what it does to a ``Reporter``; the command line decides how that looks.
+"""How long work shows itself: code reports what it does to a ``Reporter``; its sinks decide how that looks.
 
-Events are data, in the order in which they happened, from any thread. A step's name is unique within one run.
+Events are data, from any thread. Every sink gets every event, in the order in which they happened. A step's name is unique
+within one run.
 """
 
 from __future__ import annotations
@@ -27,10 +28,14 @@ class Event:
     seconds: float = 0.0
 
 
+#: Shows an event, writes it down, or passes it on.
+Sink = Callable[[Event], None]
+
+
 class Progress:
     """A step under way: code inside it calls ``progress``."""
 
-    def __init__(self, name: str, emit: Callable[[Event], None], *, elapsed: Callable[[], float]) -> None:
+    def __init__(self, name: str, emit: Sink, *, elapsed: Callable[[], float]) -> None:
         self.name = name
         self._emit = emit
         self._elapsed = elapsed
@@ -41,18 +46,23 @@ class Progress:
 
 
 class Reporter:
-    """Hands events to its sink, one at a time. Without a sink it is silent; ``timings`` holds what each step took."""
+    """Hands events to its sinks, one at a time. Without sinks it is silent; ``timings`` holds what each step took."""
 
-    def __init__(self, sink: Callable[[Event], None] | None = None, clock: Clock | None = None) -> None:
-        self._sink = sink
+    def __init__(self, *sinks: Sink, clock: Clock | None = None) -> None:
+        self._sinks = list(sinks)
         self._clock = clock or SystemClock()
         self._lock = threading.Lock()
         self.timings: dict[str, float] = {}
 
+    def attach(self, sink: Sink) -> None:
+        """From now on ``sink`` gets the events too."""
+        with self._lock:
+            self._sinks.append(sink)
+
     def emit(self, event: Event) -> None:
         with self._lock:
-            if self._sink:
-                self._sink(event)
+            for sink in self._sinks:
+                sink(event)
 
     def plan(self, names: Sequence[str]) -> None:
         """Announce steps that are still to come, so that a display can tell what is left."""

@@ -143,7 +143,7 @@ class Driver:
                 ControllerService(self._cloud, work, snapshots=SnapshotWork(self._cloud), links=self._guest.disk_links),
             )
             self._missing["cloud"] = "the cloud has not answered yet"
-            self._tasks["cloud"] = self._greet
+            self._tasks["cloud"] = self._warm_up
             self.metrics.gauge("moyai_csi_volumes_waited_for", lambda: {(): float(len(self._cloud.volume_poller))})
         self._registration: Registration | None = None
         if options.node:
@@ -185,12 +185,12 @@ class Driver:
     def _not_registered(self) -> str:
         return self._registration.wrong() if self._registration else ""
 
-    async def _greet(self) -> None:
+    async def _warm_up(self) -> None:
         """Log in and learn the zones before the first request needs them; then nothing more."""
         attempt = 0
         while True:
             try:
-                known = await self._cloud.zones.get()
+                known = await self._cloud.zone_map()
                 break
             except MoyaiError as error:
                 self._missing["cloud"] = f"the cloud does not answer: {error}"

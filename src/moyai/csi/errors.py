@@ -35,7 +35,7 @@ class Refused(Exception):
 
 
 def refusal(error: Exception) -> Refused:
-    """``error`` as an answer. An error that nobody foresaw is INTERNAL."""
+    """``error`` as an answer. An unexpected error is INTERNAL."""
     if isinstance(error, Refused):
         return error
     if not isinstance(error, MoyaiError):

@@ -8,9 +8,9 @@ ZONE_KEY = f"topology.{DRIVER}/zone"
 CLUSTER_KEY = f"{DRIVER}/cluster"
 #: Parameters of a StorageClass.
 TYPE, AVAILABILITY = "type", "availability"
-#: In a volume's context: it was made without content, so that a node may format it whatever its blocks say.
+#: In a volume's context: the driver created the volume without content. A node may format it whatever its blocks contain.
 BLANK = f"{DRIVER}/blank"
-#: In what a node is told of an attached volume.
+#: In the publish context of an attached volume: the device's path on the node.
 DEVICE_PATH = "DevicePath"
 #: What the side-cars add to the parameters: claim and volume, for the metadata.
 PASSED_ON = {

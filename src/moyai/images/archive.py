@@ -1,7 +1,7 @@
 """Image archives as users have them, read for pushing: ``docker save`` (any version), OCI layouts as a tar, compressed or not.
 
-Nothing is unpacked: blobs are read out of the tar where they lie. What an archive says of itself is checked before
-it is used: digests are computed here, and a layer that is not what the image's configuration says is refused.
+Nothing is unpacked: blobs are read at their place in the tar. The module checks an archive before it uses it: it computes the
+digests, and it refuses a layer that differs from the image's configuration.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class ArchivedImage:
 
 @contextlib.contextmanager
 def read(path: Path) -> Generator[list[ArchivedImage]]:
-    """The images of an archive; their blobs can be read during the block. Raises UsageError for what is no image archive."""
+    """The images of an archive; their blobs can be read during the block. Raises UsageError if the file is no image archive."""
     with contextlib.ExitStack() as stack:
         try:
             plain = stack.enter_context(_plain(path))
@@ -221,7 +221,7 @@ class _ArchiveReader:
         member = self._members.get(name.removeprefix("./"))
         try:
             file = self._tar.extractfile(member) if member else None
-        except KeyError:  # a link to what is not there
+        except KeyError:  # a link to a file that the archive does not contain
             file = None
         if file is None:
             raise self._wrong(f"{name} is missing in it")

@@ -1,7 +1,7 @@
-"""Things that are made once per key of what goes into them, and kept as files or folders.
+"""A cache of files and folders. The key of an entry is computed from the inputs of the entry, and each key is made once.
 
-What stands under its final name is whole: it is made under a temporary name and renamed. One maker at a time per kind,
-across processes (a file lock); the second finds the first one's work. Of every kind the last used few are kept.
+An entry under its final name is whole: it is made under a temporary name and then renamed. A file lock allows one process at a
+time to make entries of a kind; the next process finds the entry. The most recently used entries of every kind are kept.
 """
 
 from __future__ import annotations
@@ -56,10 +56,10 @@ class Cache:
         keep: int = 2,
         say: Callable[[str], None] = lambda _: None,
     ) -> Path:
-        """The thing of this key, made by ``make(path)`` if it is not there.
+        """The entry of this key. ``make(path)`` makes an absent entry.
 
-        ``keep``: how many of this kind stay. ``say`` is told when another process is waited for. Raises what ``make`` raises,
-        and Terminal for what the disk refuses.
+        ``keep``: the number of entries of this kind that stay. ``say`` is called if the call waits for another process. Raises
+        the errors of ``make``, and Terminal if the disk refuses a write.
         """
         final = self.path(kind, key, suffix=suffix)
         if not final.exists():
@@ -71,7 +71,7 @@ class Cache:
         return final
 
     def _make(self, kind: str, final: Path, make: Callable[[Path], None]) -> None:
-        # we hold the lock: whatever an earlier maker left half-made is dead
+        # this process has the lock: no other process works on a half-made entry
         for stale in self.folder.glob(f".tmp-{kind}.*"):
             # a program of a killed maker may still write there for a moment: then it goes the next time
             with contextlib.suppress(OSError):
@@ -102,7 +102,7 @@ def _hint(error: OSError) -> str | None:
 
 
 def remove(path: Path) -> None:
-    """Delete a file or a folder with all in it; what is not there is fine."""
+    """Delete a file, or a folder with its content. An absent path is no error."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:

@@ -1,7 +1,7 @@
-"""A containerd store that holds images before any machine runs: made by the very containerd that the nodes run.
+"""A containerd store that contains images before any machine runs. The same containerd as on the nodes creates it.
 
-Images are unpacked and marked as managed and pinned for Kubernetes (no kubelet deletes them: nothing could bring them back);
-packed layers are dropped. containerd runs only meanwhile, with a root and a socket of its own and without its CRI part.
+Images are unpacked. They are marked as managed and as pinned, so no kubelet deletes them: a node could not fetch them again.
+Packed layers are dropped. containerd runs only during the import, with a separate root and socket and without its CRI part.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from moyai.linux.background import background
 from moyai.linux.process import ProcessError, run
 from moyai.toolchain import Component
 
-#: What is of no use for importing, or would make folders of its own on this host.
+#: Plugins that an import does not need, or that would create folders on this host.
 _DISABLED = (
     "io.containerd.cri.v1.images", "io.containerd.cri.v1.runtime", "io.containerd.grpc.v1.cri",
     "io.containerd.podsandbox.controller.v1.podsandbox", "io.containerd.internal.v1.opt", "io.containerd.nri.v1.nri",
@@ -61,7 +61,7 @@ def import_images(containerd: Component, root: Path, *, archives: Sequence[Path]
 
                 def answers() -> bool | NotYet:
                     daemon.check()
-                    # the socket is there before the server answers on it
+                    # the socket exists before the server answers on it
                     ready = socket.exists() and run([*ctr, "version"], check=False).returncode == 0
                     return ready or NotYet("containerd to answer")
 

@@ -199,7 +199,7 @@ def _place_programs(tree: Path, components: Mapping[str, Component]) -> None:
 
 
 def _folder(path: Path) -> None:
-    """Make a folder that everybody may enter, whatever our umask is; one that is there stays as it is."""
+    """Make a folder that everybody may enter, independent of the umask. An existing folder stays as it is."""
     for missing in reversed([one for one in (path, *path.parents) if not one.exists()]):
         missing.mkdir()
         missing.chmod(0o755)

@@ -1,7 +1,7 @@
 """OCI images written as docker archives (what ``docker save`` writes): plain Python, no daemon, no registry.
 
 Always the same bytes for the same input: entries sorted, times zero, owner root unless said otherwise, no host names.
-A layer is a plain (uncompressed) tar, so its digest is its diff id; compressing is left to who sends it.
+A layer is a plain (uncompressed) tar, so its digest is its diff id; the sender compresses it.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ def from_folder(
 ) -> list[Entry]:
     """The entries of a folder on disk, placed below ``under``; owned by root. Devices and sockets are left out.
 
-    ``skip`` is asked with each path relative to ``source``; what is below a skipped folder is not looked at. ``plain_modes``:
-    everybody may read (and run what its owner may run), whatever the umask was when the files were made.
+    ``skip`` gets each path relative to ``source``; files below a skipped folder are skipped too. ``plain_modes``: everybody may
+    read each file, and run each file that its owner may run, independent of the umask of the process that created the files.
     """
     found: list[Entry] = []
     for parent, folders, files in os.walk(source):

@@ -139,7 +139,7 @@ class Interpreter:
         self.version = self.name.removeprefix("python")
 
     def compile(self, source: Path, place: str) -> None:
-        """Compile all Python below ``source``, which will stand at ``place``; valid by content, whatever the dates."""
+        """Compile all Python below ``source``, which will be at ``place``. Validity depends on the content, not on dates."""
         loader = next(self._root.glob("lib64/ld-linux-*.so.*"), None) or next(self._root.glob("lib/ld-linux-*.so.*"))
         libraries = ":".join(
             str(path) for pattern in ("lib/*-linux-gnu", "usr/lib/*-linux-gnu") for path in self._root.glob(pattern)

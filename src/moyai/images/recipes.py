@@ -39,7 +39,7 @@ PROGRAMS: Mapping[str, tuple[str, Mapping[str, str], Sequence[str]]] = {
 
 
 def component_key(component: Component) -> list[object]:
-    """What tells one make of a component from another: its version and its folder (named by how it is made)."""
+    """The identity of a built component: its version, and its folder, whose name depends on how the component is built."""
     folders = sorted({path.parent.name for path in component.files.values()})
     return [component.name, component.version, folders]
 

@@ -26,7 +26,7 @@ class ImageReference:
 
     @classmethod
     def parse(cls, text: str) -> ImageReference:
-        """Raises UsageError for what is no name of an image; a digest (``@sha256:…``) is not taken: it cannot be given."""
+        """Raises UsageError if ``text`` is no image name, or names a digest (``@sha256:…``): nobody can choose a digest."""
         first, slash, rest = text.partition("/")
         # Docker's rule: the first part is a host when it looks like one
         if slash and ("." in first or ":" in first or first == "localhost"):

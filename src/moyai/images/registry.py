@@ -66,8 +66,8 @@ class Registry:
     ) -> list[Pushed]:
         """Put the images of an archive into the registry, under their own names or under ``name``.
 
-        Raises UsageError for what is no image archive, or has no name and gets none; Retriable while the registry does not
-        answer; Terminal for what it refuses.
+        Raises UsageError if the file is no image archive, or if an image has no name and ``name`` is absent; Retriable while
+        the registry does not answer; Terminal if the registry refuses an image.
         """
         with archive.read(file) as images, self._connection() as connection:
             if name and len(images) > 1:

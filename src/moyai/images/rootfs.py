@@ -1,4 +1,4 @@
-"""The node's Debian: which packages, and what is taken out of them so that it boots as one machine among many on a host.
+"""The node's Debian: its packages, and the files removed from them so that many machines can boot from it on one host.
 
 Nothing of a certain host, cloud or cluster stays in it. Files are only added or unlinked here, never written in place:
 a finished root shares its files (hard links) with the cache.
@@ -36,7 +36,7 @@ MASKED = (
     "systemd-timesyncd.service", "systemd-repart.service", "systemd-pcrphase.service", "systemd-pcrphase-sysinit.service",
     "systemd-pcrmachine.service", "systemd-tpm2-setup.service", "systemd-tpm2-setup-early.service", "systemd-pcrextend.socket",
     "systemd-pcrlock.socket", "systemd-hibernate-clear.service",
-    # nobody sits in front of it
+    # the machine has no keyboard and screen
     "systemd-logind.service", "console-getty.service", "getty.target", "getty-static.service", "systemd-firstboot.service",
     "systemd-ask-password-console.path", "systemd-ask-password-wall.path", "systemd-initctl.socket",
     # house-keeping of a machine that is replaced, not kept
@@ -73,7 +73,7 @@ def debian_root(cache: Cache, on_line: Callable[[str], None]) -> Path:
 
 
 def strip(root: Path) -> None:
-    """Take what is not a node's out of a fresh root file system, and mask units."""
+    """Remove the files that a node does not need from a fresh root file system, and mask units."""
     for pattern in _TAKEN_OUT:
         for path in root.glob(pattern):
             remove(path)

@@ -139,14 +139,14 @@ class Informer(Generic[T]):
             return
         fact = self._parse(found)
         self._cache[key] = (version, fact)
-        self._tell(key, known[1] if known else None, fact)
+        self._notify(key, known[1] if known else None, fact)
 
     def _drop(self, key: str) -> None:
         known = self._cache.pop(key, None)
         if known:
-            self._tell(key, known[1], None)
+            self._notify(key, known[1], None)
 
-    def _tell(self, key: str, old: T | None, new: T | None) -> None:
+    def _notify(self, key: str, old: T | None, new: T | None) -> None:
         for handler in self._handlers:
             try:
                 handler(key, old, new)

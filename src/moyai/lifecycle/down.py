@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
 
 from moyai.cloud.capabilities import Cloud
 from moyai.core.clock import Clock, SystemClock
@@ -32,36 +32,41 @@ from moyai.plan.teardown import Target, plan_down
 
 #: How often the cloud is looked at again before what is left is reported as left.
 ROUNDS = 4
-Fate = Literal["gone", "kept", "left"]
+Outcome = Literal["gone", "kept", "left"]
 
 
 @dataclass(frozen=True)
-class Line:
+class ReportEntry:
     """One object in the report. ``why``: why it was kept or is left."""
 
     kind: Kind
     name: str
     id: str
-    fate: Fate
+    outcome: Outcome
     why: str = ""
 
 
 @dataclass(frozen=True)
 class DownReport:
-    """``lines``: every object made or found, with what became of it, as the cloud lists it at the end."""
+    """``entries``: every object made or found, with what became of it, as the cloud lists it at the end."""
 
     name: str
     uid: str
-    lines: tuple[Line, ...]
+    entries: tuple[ReportEntry, ...]
     seconds: Mapping[str, float] = field(default_factory=dict[str, float])
 
     @property
-    def left(self) -> tuple[Line, ...]:
-        return tuple(line for line in self.lines if line.fate == "left")
+    def left(self) -> tuple[ReportEntry, ...]:
+        return tuple(entry for entry in self.entries if entry.outcome == "left")
 
     def data(self) -> dict[str, Any]:
-        counts = {fate: sum(line.fate == fate for line in self.lines) for fate in ("gone", "kept", "left")}
-        return {"name": self.name, "uid": self.uid, **counts, "objects": [asdict(line) for line in self.lines]}
+        """For ``--output json``, where an entry's outcome is called ``fate``."""
+        counts = {outcome: sum(entry.outcome == outcome for entry in self.entries) for outcome in get_args(Outcome)}
+        return {"name": self.name, "uid": self.uid, **counts, "objects": [_data(entry) for entry in self.entries]}
+
+
+def _data(entry: ReportEntry) -> dict[str, str]:
+    return {"kind": entry.kind, "name": entry.name, "id": entry.id, "fate": entry.outcome, "why": entry.why}
 
 
 def target_of(name: str, paths: Paths, *, cloud: Cloud, uid: str = "") -> tuple[Target, Record | None]:
@@ -208,28 +213,28 @@ class _Down:
         left = {(step.kind, step.object_id) for step in plan.steps if isinstance(step, Delete)}
         kept = {key: kept for key, kept in self.disks.items() if key not in self.met}
         kept |= {(kept.kind, kept.object_id): kept for kept in plan.kept}
-        lines = [
-            Line(kind, name, identity, "left", self.failures.get((kind, identity), "it is still listed"))
+        entries = [
+            ReportEntry(kind, name, identity, "left", self.failures.get((kind, identity), "it is still listed"))
             if (kind, identity) in left
-            else Line(kind, name, identity, "gone")
+            else ReportEntry(kind, name, identity, "gone")
             for (kind, identity), name in self.met.items()
         ]
-        lines += [Line(item.kind, item.name, item.object_id, "kept", item.why) for item in kept.values()]
-        known = {line.id for line in lines}
+        entries += [ReportEntry(item.kind, item.name, item.object_id, "kept", item.why) for item in kept.values()]
+        known = {entry.id for entry in entries}
         if self.record is not None:
             # made by an earlier `up` and gone before this `down` looked
             for made in self.record.objects.values():
                 if made.id and made.id not in known:
-                    lines.append(Line(made.key.kind, made.name or str(made.key), made.id, "gone"))
+                    entries.append(ReportEntry(made.key.kind, made.name or str(made.key), made.id, "gone"))
         order = {"left": 0, "kept": 1, "gone": 2}
-        lines.sort(key=lambda line: (order[line.fate], line.kind, line.name))
-        return DownReport(self.target.name, self.target.uid, tuple(lines), dict(self.reporter.timings))
+        entries.sort(key=lambda entry: (order[entry.outcome], entry.kind, entry.name))
+        return DownReport(self.target.name, self.target.uid, tuple(entries), dict(self.reporter.timings))
 
 
 def check(report: DownReport) -> None:
     """Raises Terminal when anything is left."""
     if report.left:
-        names = ", ".join(f"{line.kind} {line.name}" for line in report.left[:3])
+        names = ", ".join(f"{entry.kind} {entry.name}" for entry in report.left[:3])
         more = f" and {len(report.left) - 3} more" if len(report.left) > 3 else ""
         raise Terminal(
             f"cluster {report.name}: {len(report.left)} objects are left in the cloud: {names}{more}",

@@ -9,7 +9,7 @@ from typing import Any
 from moyai.cloud.capabilities import Capability, Cloud
 from moyai.cloud.model import Port
 from moyai.core.errors import MoyaiError
-from moyai.core.ids import CLUSTER_TAG, Role, cluster_tag
+from moyai.core.ids import POOL_KEY, Role, cluster_tag
 from moyai.kube.objects import Node, parse_daemon_set, parse_deployment, parse_node
 from moyai.kube.quick import KubeApi
 from moyai.kube.resources import DAEMON_SETS, DEPLOYMENTS, NODES
@@ -17,7 +17,8 @@ from moyai.lifecycle.storage_class import reclaim_policy
 from moyai.lifecycle.tokens import token_ids
 from moyai.plan import keys
 from moyai.plan.existing import ROLES
-from moyai.plan.observed import AccountFacts, KubeFacts, KubeNode, Observed, owner
+from moyai.plan.nodes import cluster_of_node
+from moyai.plan.observed import AccountFacts, KubeFacts, KubeNode, Observed, owner, server_owner
 
 WORKERS = 8
 
@@ -98,20 +99,27 @@ def take(
 
 def find_clusters(cloud: Cloud) -> dict[str, str]:
     """UID → name of every cluster that the cloud holds parts of, whether this machine has its record or not."""
-    found: dict[str, str] = {}
-    for network in cloud.networks.networks():
-        uid = owner(network)
+    with ThreadPoolExecutor(3, thread_name_prefix="clusters") as pool:
+        networks = pool.submit(cloud.networks.networks)
+        routers = pool.submit(cloud.networks.routers)
+        servers = pool.submit(cloud.machines.servers)
+        parts = [
+            *((owner(one), keys.cluster_of(one.name, keys.NETWORK), one.name) for one in networks.result()),
+            *((owner(one), keys.cluster_of(one.name, keys.ROUTER), one.name) for one in routers.result()),
+            *(
+                (server_owner(one), cluster_of_node(one.name, one.metadata.get(POOL_KEY, "")), one.name)
+                for one in servers.result()
+            ),
+        ]
+    named: dict[str, str] = {}
+    for uid, cluster, _ in parts:
+        if uid and cluster:
+            named.setdefault(uid, cluster)
+    for uid, _, name in parts:
+        # all that is left of the cluster has been renamed: it is found under that name
         if uid:
-            found[uid] = network.name.removesuffix(keys.object_name("", keys.NETWORK))
-    for router in cloud.networks.routers():
-        uid = owner(router)
-        if uid:
-            found.setdefault(uid, router.name.removesuffix(keys.object_name("", keys.ROUTER)))
-    for server in cloud.machines.servers():
-        uid = server.metadata.get(CLUSTER_TAG)
-        if uid:
-            found.setdefault(uid, server.name.rpartition("-")[0].removesuffix("-control-plane"))
-    return found
+            named.setdefault(uid, name)
+    return named
 
 
 def _all(pool: ThreadPoolExecutor, calls: Mapping[str, Callable[[], Any]]) -> dict[str, Any]:
@@ -123,14 +131,20 @@ def kube_facts(api: KubeApi | None) -> KubeFacts | None:
     """What the cluster's API says; None where there is none, or none that answers."""
     if api is None:
         return None
-    try:
-        nodes = [parse_node(one) for one in api.list(NODES, timeout=3)]
-        deployments = map(parse_deployment, api.list(DEPLOYMENTS, namespace="kube-system", timeout=3))
-        daemon_sets = map(parse_daemon_set, api.list(DAEMON_SETS, namespace="kube-system", timeout=3))
-        policy = reclaim_policy(api)
-        tokens = token_ids(api, timeout=3)
-    except MoyaiError:
-        return None
+    with ThreadPoolExecutor(5, thread_name_prefix="kube") as pool:
+        listed_nodes = pool.submit(api.list, NODES, timeout=3)
+        listed_deployments = pool.submit(api.list, DEPLOYMENTS, namespace="kube-system", timeout=3)
+        listed_daemon_sets = pool.submit(api.list, DAEMON_SETS, namespace="kube-system", timeout=3)
+        read_policy = pool.submit(reclaim_policy, api)
+        listed_tokens = pool.submit(token_ids, api, timeout=3)
+        try:
+            nodes = map(parse_node, listed_nodes.result())
+            deployments = map(parse_deployment, listed_deployments.result())
+            daemon_sets = map(parse_daemon_set, listed_daemon_sets.result())
+            policy = read_policy.result()
+            tokens = listed_tokens.result()
+        except MoyaiError:
+            return None
     running = frozenset(one.name for one in (*deployments, *daemon_sets) if one.done)
     return KubeFacts(nodes=tuple(map(_kube_node, nodes)), running=running, reclaim_policy=policy, tokens=tokens)
 

@@ -1,4 +1,4 @@
-"""What a cluster's maker remembers: identity, spec, seats of nodes, and every object that was ever begun.
+"""What a cluster's maker remembers: identity, spec, allocations of nodes, and every object that was ever begun.
 
 Folder ``<state>/clusters/NAME`` (0700; files 0600). Always holds: what is on disk is whole (written aside, fsynced, renamed),
 and an intent is on disk before the cloud is asked, so that whatever a kill leaves is found by name and adopted or removed.
@@ -24,8 +24,8 @@ from moyai.core.ids import is_dns_label, new_uid
 from moyai.core.keys import Key
 from moyai.core.locks import file_lock
 from moyai.core.paths import Paths
-from moyai.lifecycle.record_format import VERSION, current, read_objects, write_object
-from moyai.plan.observed import NodeSeat, Recorded
+from moyai.lifecycle.record_format import VERSION, current, read_allocations, read_objects, write_allocations, write_object
+from moyai.plan.observed import NodeAllocation, Recorded
 from moyai.spec.load import validate
 from moyai.spec.model import Cluster
 
@@ -150,13 +150,13 @@ class Record:
     def recorded(self) -> Recorded:
         """What the planner asks of the past."""
         with self._lock:
-            seats = {name: NodeSeat(**seat) for name, seat in self._data["seats"].items()}
+            allocations = read_allocations(self._data["seats"])
             token_id = self.secret("token").partition(".")[0]
             reached = self.api_address if (self.folder / "kubeconfig").exists() else ""
             return Recorded(
                 self.name,
                 self.uid,
-                seats,
+                allocations,
                 frozenset(self._objects),
                 ready=self.ready,
                 api_address=reached,
@@ -190,14 +190,15 @@ class Record:
                 self._version += 1
         self._save()
 
-    def seat(self, seats: Mapping[str, NodeSeat]) -> None:
+    def allocate(self, allocations: Mapping[str, NodeAllocation]) -> None:
+        """These nodes have these indices and zones until they are released."""
         with self._lock:
-            for name, seat in seats.items():
-                self._data["seats"][name] = {"slot": seat.slot, "zone": seat.zone}
+            self._data["seats"] |= write_allocations(allocations)
             self._version += 1
         self._save()
 
-    def unseat(self, name: str) -> None:
+    def release(self, name: str) -> None:
+        """Nothing of the node is left: its index is free for another node."""
         with self._lock:
             if self._data["seats"].pop(name, None) is not None:
                 self._version += 1

@@ -12,6 +12,7 @@ from typing import Any, cast
 
 from moyai.core.keys import Key, Kind
 from moyai.plan import keys
+from moyai.plan.observed import NodeAllocation
 from moyai.spec.security import BEFORE
 
 VERSION = 2
@@ -66,6 +67,15 @@ def read_objects(rows: list[dict[str, str]]) -> dict[Key, dict[str, str]]:
 
 def write_object(key: Key, entry: Mapping[str, str]) -> dict[str, str]:
     return {"kind": str(key.kind), **({"of": key.name} if key.name else {}), **entry}
+
+
+def read_allocations(rows: Mapping[str, Mapping[str, Any]]) -> dict[str, NodeAllocation]:
+    """Node → its allocation. On disk they are called ``seats``, and a node's index is called ``slot``."""
+    return {name: NodeAllocation(row["slot"], row["zone"]) for name, row in rows.items()}
+
+
+def write_allocations(allocations: Mapping[str, NodeAllocation]) -> dict[str, dict[str, Any]]:
+    return {name: {"slot": one.index, "zone": one.zone} for name, one in allocations.items()}
 
 
 def _old_key(text: str) -> Key | None:

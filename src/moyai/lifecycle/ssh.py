@@ -30,13 +30,13 @@ def ssh_command(record: Record, node: str, *, words: Sequence[str] = (), user: s
             f"--user: {user!r} is no user's name", hint="should be letters, digits, '_', '.' or '-', a letter first"
         )
     cluster = record.cluster
-    seats = record.recorded().seats
-    name = node if node in seats else f"{cluster.name}-{node}"
-    if name not in seats:
-        raise UsageError(f"cluster {cluster.name} has no node {node!r}", hint=f"there are {', '.join(sorted(seats)) or 'none'}")
+    nodes = record.recorded().allocations
+    name = node if node in nodes else f"{cluster.name}-{node}"
+    if name not in nodes:
+        raise UsageError(f"cluster {cluster.name} has no node {node!r}", hint=f"there are {', '.join(sorted(nodes)) or 'none'}")
     if not record.api_address:
         raise Terminal(f"cluster {cluster.name} is not reachable yet", hint="`moyai up` goes on building it")
-    plane = node_name(cluster.name, CONTROL_PLANE_POOL, number=0)
+    plane = node_name(cluster.name, CONTROL_PLANE_POOL, ordinal=0)
     common = [
         "ssh",
         "-i",
@@ -55,7 +55,7 @@ def ssh_command(record: Record, node: str, *, words: Sequence[str] = (), user: s
     first = [*common, "-o", f"HostKeyAlias={_alias(record, plane)}"]
     if name == plane:
         return [*first, f"{user}@{record.api_address}", *words]
-    address = str(address_of(cluster.spec.network.node_cidr, seats[name].slot))
+    address = str(address_of(cluster.spec.network.node_cidr, nodes[name].index))
     # ssh replaces tokens in the whole command line before a shell takes it apart
     jump = f"{_literal(shlex.join(first))} -W %h:%p {shlex.quote(f'{user}@{record.api_address}')}"
     return [*common, "-o", f"HostKeyAlias={_alias(record, name)}", "-o", f"ProxyCommand={jump}", f"{user}@{address}", *words]

@@ -1,7 +1,7 @@
 """How a cluster is: its machines as the cloud lists them, its nodes, add-ons and load balancers as Kubernetes does.
 
-Always holds: cloud and Kubernetes are read side by side, each without the other's answer; what cannot be asked is reported as
-unknown, never guessed; everything that is printed is in ``ClusterStatus`` as typed data.
+Always holds: the cloud and every kind of object in Kubernetes are read side by side, none waits for another's answer; what
+cannot be asked is reported as unknown, never guessed; everything that is printed is in ``ClusterStatus`` as typed data.
 """
 
 from __future__ import annotations
@@ -21,9 +21,12 @@ from moyai.kube.resources import DAEMON_SETS, DEPLOYMENTS, NODES
 from moyai.lifecycle.clusters import open_api
 from moyai.lifecycle.record import Record
 from moyai.lifecycle.services import balanced
+from moyai.plan.nodes import CONTROL_PLANE_POOL, pool_of_node
 from moyai.plan.rules import API_PORT
 
 _TIMEOUT = 5.0
+#: The servers in the cloud, and in Kubernetes nodes, Deployments, DaemonSets and Services.
+_LISTS = 5
 
 
 @dataclass(frozen=True)
@@ -99,9 +102,10 @@ def read(record: Record, cloud: Cloud) -> ClusterStatus:
     """The state of a recorded cluster. Raises only for a record that cannot be read."""
     cluster = record.cluster
     api = open_api(record)
-    with ThreadPoolExecutor(2, thread_name_prefix="status") as pool:
-        listing, asking = pool.submit(_servers, cloud, record.uid), pool.submit(_kube, api)
-        (servers, cloud_problem), (answer, kube, api_problem) = listing.result(), asking.result()
+    with ThreadPoolExecutor(_LISTS, thread_name_prefix="status") as pool:
+        listed = pool.submit(_servers, cloud, record.uid)
+        answer, kube, api_problem = _kube(api, pool)
+        servers, cloud_problem = listed.result()
     nodes = tuple(_nodes(record, servers, kube))
     addons = kube.addons if kube else ()
     return ClusterStatus(
@@ -138,14 +142,18 @@ def _servers(cloud: Cloud, uid: str) -> tuple[list[Server] | None, str]:
         return None, f"the cloud cannot be asked: {error}"
 
 
-def _kube(api: KubeApi | None) -> tuple[str, _Kube | None, str]:
+def _kube(api: KubeApi | None, pool: ThreadPoolExecutor) -> tuple[str, _Kube | None, str]:
     if api is None:
         return "not there yet", None, "the cluster was never finished: `moyai up` goes on"
+    listed_nodes = pool.submit(api.list, NODES, timeout=_TIMEOUT)
+    listed_deployments = pool.submit(api.list, DEPLOYMENTS, namespace="kube-system", timeout=_TIMEOUT)
+    listed_daemon_sets = pool.submit(api.list, DAEMON_SETS, namespace="kube-system", timeout=_TIMEOUT)
+    listed_services = pool.submit(balanced, api, timeout=_TIMEOUT)
     try:
-        nodes = map(parse_node, api.list(NODES, timeout=_TIMEOUT))
-        deployments = map(parse_deployment, api.list(DEPLOYMENTS, namespace="kube-system", timeout=_TIMEOUT))
-        daemon_sets = map(parse_daemon_set, api.list(DAEMON_SETS, namespace="kube-system", timeout=_TIMEOUT))
-        services = balanced(api)
+        nodes = map(parse_node, listed_nodes.result())
+        deployments = map(parse_deployment, listed_deployments.result())
+        daemon_sets = map(parse_daemon_set, listed_daemon_sets.result())
+        services = listed_services.result()
     except MoyaiError as error:
         return "no answer", None, str(error)
     addons = sorted((AddonStatus(one.name, one.ready, one.wanted) for one in (*deployments, *daemon_sets)), key=_by_name)
@@ -159,17 +167,18 @@ def _by_name(addon: AddonStatus) -> str:
 def _nodes(record: Record, servers: list[Server] | None, kube: _Kube | None) -> Iterable[NodeStatus]:
     """The control plane first; a node is whatever the record, the cloud or both know."""
     machines = {server.name: server for server in servers or []}
-    seats = record.recorded().seats
-    for name in sorted({*seats, *machines}, key=lambda name: ("-control-plane-" not in name, len(name), name)):
-        machine, seat = machines.get(name), seats.get(name)
+    allocations = record.recorded().allocations
+    pools = {name: _pool(record, name, machines.get(name)) for name in {*allocations, *machines}}
+    for name in sorted(pools, key=lambda name: (pools[name] != CONTROL_PLANE_POOL, len(name), name)):
+        machine, allocation = machines.get(name), allocations.get(name)
         node = kube.nodes.get(name) if kube else None
         missing = "?" if servers is None else "gone"
-        pool = _pool(record, name, machine)
+        pool = pools[name]
         yield NodeStatus(
             name=name,
-            role="control-plane" if pool == "control-plane" else "worker",
+            role="control-plane" if pool == CONTROL_PLANE_POOL else "worker",
             pool=pool,
-            zone=machine.zone if machine else seat.zone if seat else "",
+            zone=machine.zone if machine else allocation.zone if allocation else "",
             address=_address(machine) if machine else "",
             machine=machine.status if machine else missing,
             node=_state(node) if kube else "unknown",
@@ -180,8 +189,8 @@ def _nodes(record: Record, servers: list[Server] | None, kube: _Kube | None) -> 
 
 
 def _pool(record: Record, name: str, machine: Server | None) -> str:
-    """As the machine says, or by the node's name where there is none."""
-    return (machine.metadata.get(POOL_KEY) if machine else "") or name.removeprefix(f"{record.name}-").rpartition("-")[0]
+    """As the machine says, or by the node's name where there is none; empty where neither says it."""
+    return (machine.metadata.get(POOL_KEY) if machine else "") or pool_of_node(name, record.name) or ""
 
 
 def _address(machine: Server) -> str:

@@ -117,9 +117,9 @@ def _carry_out(start: _Start, cloud: Cloud, *, record: Record, reporter: Reporte
     public_key = pki.ensure_ssh_key(record.folder)[1]
     encrypted = start.cluster.spec.security.encryption_at_rest
     _ensure_secrets(record, token=not start.recorded.ready, encryption=encrypted and not start.recorded.ready)
-    record.seat({node.name: node.seat for node in plan.nodes})
-    for name in plan.vacated:
-        record.unseat(name)
+    record.allocate({node.name: node.allocation for node in plan.nodes})
+    for name in plan.released:
+        record.release(name)
     facts = ClusterFacts(
         cluster=start.cluster,
         uid=record.uid,

@@ -68,16 +68,16 @@ def machines(
         nonlocal settled
         before, settled = settled, compute.settled_servers(tag=cluster_tag(uid)) & frozenset(names)
         if settled == before and len(settled) < len(names):
-            return said()
+            return still_missing()
         seen.clear()
         seen.update({server.name: server for server in compute.servers(tag=cluster_tag(uid)) if server.name in names})
         for server in seen.values():
             if server.power.broken:
                 abort.set()
                 raise broken(compute, server)
-        return said()
+        return still_missing()
 
-    def said() -> str:
+    def still_missing() -> str:
         waiting = sorted(name for name in names if name not in seen or seen[name].power is not Power.RUNNING)
         return f"{len(names) - len(waiting)} of {len(names)} machines run" if waiting else ""
 

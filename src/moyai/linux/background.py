@@ -1,6 +1,6 @@
-"""A program that runs beside ours for a while: started, watched, and ended with the block that needs it.
+"""A program that runs during a block of code: it is started, watched, and ended with the block.
 
-It never outlives the process that started it: the kernel ends it when we die, even by SIGKILL.
+The program never outlives the process that started it. The kernel ends it when that process dies, even by SIGKILL.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Processes that outlive the call that starts them: services, a namespace's init, and how they are watched and ended.
+"""Processes that outlive the call that starts them (services, a namespace's init), and how they are watched and ended.
 
-Whoever starts a process here may die: the process goes on, and is found again by its record (``proc``). Standard library only,
-and little of it: a supervisor loads this on the way of every start.
+A process goes on when its starter dies, and is found again by its record (``proc``). The module imports only a small part of
+the standard library, because the supervisor loads it at every start of a cloud.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def in_network(name: str, argv: Sequence[str]) -> list[str]:
 
 
 def start(argv: Sequence[str], *, env: Mapping[str, str], log: Path) -> int:
-    """Start a program in a session of its own, with exactly this environment; its output is appended to ``log``.
+    """Start a program in a new session, with exactly this environment. Its output is appended to ``log``.
 
     Returns its pid; ``process_end.ended`` waits for it. Raises OSError when it cannot be started.
     """
@@ -40,7 +40,7 @@ def start(argv: Sequence[str], *, env: Mapping[str, str], log: Path) -> int:
         )
     finally:
         os.close(output)
-    # the pidfd is what is waited on; Popen's own bookkeeping would only complain
+    # callers wait for the pidfd; without a return code, Popen would warn that the process still runs
     process.returncode = 0
     return process.pid
 
@@ -80,7 +80,7 @@ class NamespaceInit:
 
     @classmethod
     def start(cls, argv: Sequence[str], *, log: Path, channel: int) -> NamespaceInit:
-        """Start ``argv`` as that process; it keeps the open file ``channel``. It ends with nobody but itself."""
+        """Start ``argv`` as that process; it keeps the open file ``channel``. It outlives its starter."""
         with log.open("ab") as output:
             outer = subprocess.Popen(
                 ["unshare", "--mount", "--net", "--pid", "--fork", "--mount-proc", *argv],

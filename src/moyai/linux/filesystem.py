@@ -1,4 +1,4 @@
-"""File systems on block devices: what is on a device, making, checking and growing ext4 and XFS.
+"""File systems on block devices: recognising the content, and creating, checking and growing ext4 and XFS.
 
 Nothing here is done twice by being called twice, and nothing is ever forced: the tools' own refusals stand.
 """
@@ -36,7 +36,7 @@ def content(device: str) -> str:
     """
     done = run(["blkid", "-p", "-o", "export", "-s", "TYPE", "-s", "PTTYPE", device], timeout=30, check=False)
     if done.returncode == 2 and not done.stderr.strip():
-        # 2 is both "nothing found" and "cannot be read": reading tells them apart
+        # 2 means "nothing found" or "cannot be read": reading distinguishes the two
         with open(device, "rb") as file:  # noqa: PTH123
             file.read(512)
         return ""
@@ -69,7 +69,7 @@ def size(device: str) -> int:
 
 
 def make(device: str, kind: str) -> None:
-    """Make an empty file system. The tools refuse a device that is in use; XFS also one that holds something it knows."""
+    """Make an empty file system. The tools refuse a device in use. mkfs.xfs also refuses a device with a known content."""
     if kind == XFS:
         run(["mkfs.xfs", "-q", device], timeout=_LONG)
     else:
@@ -92,14 +92,14 @@ def check(device: str, kind: str, *, whole: bool = False) -> None:
 
 
 def wants_to_grow(device: str, kind: str) -> bool:
-    """Whether an ext4 ends well before its device does. (XFS tells only when it is mounted: growing it is then no harm.)"""
+    """Whether an ext4 ends well before its device does. (XFS reports its size only while mounted; growing is then harmless.)"""
     if kind != EXT4:
         return True
     text = run(["dumpe2fs", "-h", device], timeout=60).stdout
     blocks = re.search(r"^Block count:\s+(\d+)", text, re.MULTILINE)
     block = re.search(r"^Block size:\s+(\d+)", text, re.MULTILINE)
     if not (blocks and block):
-        raise ProcessError(["dumpe2fs"], "tells no size", output=text[-200:])
+        raise ProcessError(["dumpe2fs"], "reports no size", output=text[-200:])
     return size(device) - int(blocks[1]) * int(block[1]) > _SLACK
 
 

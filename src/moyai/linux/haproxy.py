@@ -55,7 +55,7 @@ class HAProxy:
 
     @property
     def idle_path(self) -> Path:
-        """A socket for the one port of its own that HAProxy demands, even when it does nothing but checks."""
+        """A socket for the port that HAProxy demands, even if it only runs checks."""
         return self.socket_path.with_suffix(".n")
 
     @property
@@ -137,7 +137,7 @@ class HAProxy:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def ask(self, command: str) -> str:
-        """Say one command to the runtime socket and return the answer. Raises OSError when nobody answers."""
+        """Send one command to the runtime socket and return the answer. Raises OSError if HAProxy does not answer."""
         with socket.socket(socket.AF_UNIX) as link:
             link.settimeout(3)
             link.connect(os.fspath(self.socket_path))
@@ -218,7 +218,7 @@ def _listening(pid: int) -> set[str]:
 
 
 def _wait_deaf(pid: int, listening: set[str], within: float = 2.0) -> None:
-    """Return when the process has closed those sockets: it was told to, but under load takes some more clients meanwhile."""
+    """Return when the process has closed those sockets. Under load it still accepts some clients after the request to stop."""
     deadline = time.monotonic() + within
     while time.monotonic() < deadline:
         held: set[str] = set()

@@ -1,14 +1,15 @@
 """Loop devices: files as disks.
 
-Loop devices belong to the whole host, not to a namespace: they outlive a cloud that was killed. So whoever takes a cloud
-away calls ``detach_under`` with the folder that holds its files.
+Loop devices belong to the whole host, not to a namespace: they outlive a cloud that was killed. A process that removes a cloud
+therefore calls ``detach_under`` with the folder of the cloud's files.
 
-A device that is let go while something has it open (the mount of a machine that was killed is taken down by the kernel moments
-later) lives on until the last close. Such a one is dying: it is never used again, for it would vanish under its next user, and
-a second device of the same file would show stale data.
+A device that is detached while a process or a mount has it open lives on until the last close. For example, the kernel unmounts
+the disks of a killed machine moments later. Such a device is dying. It is never used again, because it would vanish while it is
+in use. A second device of the same file would show stale data.
 
-A device may have devices of its own upon it: a kubelet keeps a raw disk open by one. Nobody in a machine that was killed lets
-go of those, and they would keep the disk open for ever; so they go before the device they are upon, from outside.
+A second loop device may stand on a first one: a kubelet keeps a raw disk open in this way. After a machine was killed, no
+process detaches the second device, and it would keep the disk open for ever. It is therefore detached from outside, before the
+first one.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ def devices() -> list[LoopDevice]:
         return []
     entries = cast("list[dict[str, str | bool | None]]", json.loads(listed)["loopdevices"])
     return [
-        # nobody here sets the flag when a device is made: it is the kernel's mark of one that was let go
+        # moyai never sets this flag: the kernel sets it on a device that was detached while it was open
         LoopDevice(str(entry["name"]), Path(str(file).removesuffix(" (deleted)")), entry.get("autoclear") in (True, "1"))
         for entry in entries
         if (file := entry["back-file"])
@@ -72,8 +73,8 @@ def _of(file: Path) -> list[LoopDevice]:
 def attach(file: Path, *, timeout: float = 10.0) -> str:
     """Make a loop device of ``file`` and return its name; a device that stands for the file already is used again.
 
-    One that is dying is waited for, at most ``timeout`` seconds. Raises ProcessError when it stays, when the file cannot be
-    opened, or no device is to be had.
+    The call waits at most ``timeout`` seconds for the end of a dying device. Raises ProcessError if the dying device stays, if
+    the file cannot be opened, or if no device is free.
     """
     found: list[LoopDevice] = []
 
@@ -92,9 +93,9 @@ def refresh(device: str) -> None:
 
 
 def detach(file: Path, *, timeout: float = 0.0) -> bool:
-    """Free every device of ``file``; one that is still open is freed by the kernel at its last close.
+    """Free every device of ``file``. The kernel frees an open device at its last close.
 
-    That is waited for, at most ``timeout`` seconds; returns whether there is none left.
+    The call waits at most ``timeout`` seconds for that. Returns whether the file has no device left.
     """
     present = find(file)
     _let_go(present)
@@ -125,7 +126,7 @@ def _let_go(names: list[str]) -> None:
 
 
 def upon(names: list[str]) -> list[str]:
-    """The loop devices that stand for one of these devices, under whatever name whoever made them knows it."""
+    """The loop devices that stand for one of these devices, under any name of the device."""
     numbers = {number for name in names if (number := _number(name))}
     return [one.name for one in devices() if behind(one.name) in numbers] if numbers else []
 

@@ -1,10 +1,11 @@
-"""A machine: a whole Linux system (systemd and all) in namespaces of its own, started by systemd-nspawn.
+"""A machine: a whole Linux system, with systemd, in separate namespaces. systemd-nspawn starts it.
 
 What always holds:
 
-- A machine belongs to nobody's process tree but its own: it is started through a double fork, so that it goes on when
-  the daemon that launched it ends, and any later process finds it again by its folder and its control group.
-- Its root is an overlay: the image below is shared and never written, ``up`` takes what changes.
+- A machine is started through a double fork, so it is in no other process tree. It goes on when the daemon that launched it
+  ends. Any later process finds it by its folder and its control group.
+- Its root is an overlay. Machines share the image as the lower layer and never write to it. The folder ``up`` holds the
+  changes.
 - Folders that need a real file system (containerd's store: an overlay cannot lie on an overlay) are bound from outside.
 - ``launch`` returns with a machine whose init runs under all its limits, or leaves nothing behind and raises.
 """
@@ -126,7 +127,7 @@ class Host:
         return pid if _alive(pid) and self.group(name).holds(pid) else None
 
     def leader(self, folder: Path, name: str) -> int | None:
-        """The pid (as seen from here) of the machine's own PID 1, None before it is there or when it has ended."""
+        """The pid (as seen from here) of the machine's own PID 1, None before it has started and after it has ended."""
         pid = self.supervisor(folder, name)
         if pid is None:
             return None
@@ -278,7 +279,7 @@ class Host:
         self.clear(folder, name)
 
     def clear(self, folder: Path, name: str) -> None:
-        """Kill what is left of a machine's run and remove its control group, mount and notes. Its data stay."""
+        """Kill the remaining processes of a machine, and remove its control group, mount and notes. Its data stay."""
         group = self.group(name)
         try:
             group.kill()
@@ -300,7 +301,7 @@ class Host:
 
 
 def trim_console(path: Path) -> None:
-    """Keep a console log bounded: the last MiB of one that has grown beyond four. Its writer appends, so it goes on."""
+    """Cut a console log that has grown beyond four MiB to its last MiB. The writer appends, so it continues to write."""
     with contextlib.suppress(OSError):
         if path.stat().st_size <= CONSOLE_LIMIT:
             return

@@ -49,7 +49,7 @@ def path(name: str) -> Path:
 
 
 def exists(name: str) -> bool:
-    """Whether the namespace is there and really mounted (a plain file of that name is a left-over)."""
+    """Whether the namespace exists and is mounted. A plain file of that name is left over from a removed namespace."""
     return _inode(path(name)) is not None
 
 
@@ -132,13 +132,13 @@ def plug(name: str, link: Link) -> None:
 
 
 def unplug(outside: str) -> None:
-    """Delete the pair by its outer end, if it is there. (Deleting the namespace alone frees it only some time later.)"""
+    """Delete the pair by its outer end, if it exists. (The end of the namespace would free the pair only some time later.)"""
     if link_exists(outside):
         run(["ip", "link", "delete", outside], timeout=20, check=False)
 
 
 def plugged(name: str, link: Link) -> bool:
-    """Whether the pair is there with its inner end in the namespace, up, and with the wanted addresses."""
+    """Whether the pair exists, with its inner end in the namespace, up, and with the wanted addresses."""
     if not link_exists(link.outside) or not exists(name):
         return False
     shown = run(["ip", "-n", name, "-o", "address", "show", "up", "dev", link.inside], timeout=20, check=False)
@@ -146,7 +146,7 @@ def plugged(name: str, link: Link) -> bool:
 
 
 def link_exists(interface: str) -> bool:
-    """Whether the caller's namespace has an interface of that name. (Not by /sys, which belongs to whoever mounted it.)"""
+    """Whether the caller's namespace has an interface of that name. (/sys would show the namespace that mounted it.)"""
     try:
         socket.if_nametoindex(interface)
     except OSError:

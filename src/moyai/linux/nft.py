@@ -21,7 +21,7 @@ _WORD = re.compile(r"(src|dst|sport|dport)=(\S+)")
 
 @dataclass(frozen=True, order=True)
 class Flow:
-    """A UDP connection that the kernel remembers, without the client: where it was sent, and who is to answer."""
+    """A UDP connection that the kernel remembers, without the client: its destination, and the member that answers."""
 
     address: str
     port: int

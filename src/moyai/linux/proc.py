@@ -1,4 +1,4 @@
-"""Processes as the kernel shows them: who a pid is, beyond its number, and who lives in a namespace. Reads only."""
+"""Processes as the kernel shows them: the identity of a process beyond its pid, the processes of a namespace. Reads only."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 @dataclass(frozen=True)
 class ProcessRecord:
-    """One process for good: a pid is given out again, the three together are not."""
+    """The identity of one process. The kernel reuses a pid, but never the three values together."""
 
     pid: int
     start: int
@@ -40,7 +40,7 @@ class ProcessRecord:
         return time.time() - uptime + self.start / os.sysconf("SC_CLK_TCK") if self.alive() else 0.0
 
     def alive(self) -> bool:
-        """Whether this very process is there and no zombie."""
+        """Whether exactly this process still exists and is no zombie."""
         return self.boot == _BOOT_ID.read_text().strip() and self.start != 0 and start_time(self.pid) == self.start
 
 

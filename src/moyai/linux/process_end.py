@@ -1,4 +1,4 @@
-"""Waiting for the end of a process in an event loop, also of one that another process started."""
+"""Waits in an event loop for the end of a process. Another process may have started it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import signal
 
 
 async def ended(pid: int) -> str:
-    """Wait until the process has ended, whoever its parent is; returns how, as far as that can be known."""
+    """Wait until the process has ended, whichever process is its parent. Returns how it ended, as far as that can be known."""
     loop = asyncio.get_running_loop()
     try:
         descriptor = os.pidfd_open(pid)

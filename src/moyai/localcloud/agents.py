@@ -33,7 +33,7 @@ def expected(config: LocalCloudConfig) -> set[tuple[str, str]]:
 
 
 def listing(api: Api) -> list[ServiceAgent]:
-    """All agents, asked for side by side. The first questions also warm the services up."""
+    """All agents. The services are asked at the same time. The first requests also warm the services up."""
 
     def network() -> list[ServiceAgent]:
         found: list[dict[str, Any]] = api.get("neutron", "/v2.0/agents")["agents"]
@@ -54,7 +54,7 @@ def listing(api: Api) -> list[ServiceAgent]:
 
 
 def wait(config: LocalCloudConfig, api: Api, *, clock: Clock, step: Progress, timeout: float) -> None:
-    """Return once all that is expected is alive. Raises MoyaiError that names what is not."""
+    """Return once all expected agents are alive. Raises MoyaiError, which names the missing agents."""
 
     def whole() -> bool | NotYet:
         missing = expected(config) - {(agent.kind, agent.host) for agent in listing(api) if agent.alive}

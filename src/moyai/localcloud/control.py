@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,26 +14,43 @@ from moyai.core.errors import MoyaiError, Retriable
 from moyai.core.waiting import until
 from moyai.localcloud.supervision import ServiceStatus
 
+#: The supervisor answers a request within this time; a busy machine takes longer than an idle one.
+ANSWER_SECONDS = 10.0
+
+
+class _Silent(Retriable):
+    """The supervisor did not answer in time."""
+
+
+class _Ended(Retriable):
+    """The supervisor ended while it was asked."""
+
 
 class Control:
-    """A cloud's supervisor, as seen from the host. Raises Retriable when it does not answer."""
+    """A cloud's supervisor, as seen from the host. Raises Retriable when the supervisor does not answer or ends meanwhile."""
 
     def __init__(self, file: Path, clock: Clock | None = None) -> None:
         self._file = file
         self._clock = clock or SystemClock()
 
     def status(self) -> list[ServiceStatus]:
-        return next(self._ask({"do": "status"}, 10))
+        return next(self._ask({"do": "status"}, ANSWER_SECONDS))
 
     def release(self, names: Sequence[str]) -> None:
-        next(self._ask({"do": "release", "names": list(names)}, 10))
+        next(self._ask({"do": "release", "names": list(names)}, ANSWER_SECONDS))
 
     def restart(self, names: Sequence[str]) -> None:
-        next(self._ask({"do": "restart", "names": list(names)}, 10))
+        next(self._ask({"do": "restart", "names": list(names)}, ANSWER_SECONDS))
 
     def reload(self) -> None:
-        """Let the supervisor read its plan again; running services go on."""
-        next(self._ask({"do": "reload"}, 10))
+        """Let the supervisor end, so that the next one reads the plan again. Running services go on.
+
+        Returns once the supervisor has ended: ``wait_answer`` then waits for the next one.
+        """
+        answers = self._ask({"do": "reload"}, ANSWER_SECONDS)
+        next(answers)
+        with suppress(_Ended):
+            next(answers)
 
     def wait_ready(self, names: Collection[str], timeout: float, *, patience: int = 4) -> None:
         """Return once all are ready. Raises MoyaiError after ``timeout`` seconds, or when one dies again and again."""
@@ -51,7 +69,7 @@ class Control:
                         raise MoyaiError(f"{name} keeps dying ({service.last_exit})", hint=f"see `moyai cloud logs {name}`")
                 if self._clock.monotonic() > deadline:
                     break
-        except TimeoutError:
+        except _Silent:
             pass
         raise MoyaiError(f"not ready after {timeout:.0f} s: {', '.join(sorted(left))}", hint="see `moyai cloud logs`")
 
@@ -65,10 +83,14 @@ class Control:
             try:
                 channel.connect(str(self._file))
                 channel.sendall(json.dumps(request).encode() + b"\n")
+                with channel.makefile("rb") as stream:
+                    while line := stream.readline():
+                        answer: dict[str, Any] = json.loads(line)
+                        yield [ServiceStatus(**service) for service in answer["services"]]
+            except ConnectionResetError as error:
+                raise _Ended("the cloud's supervisor went away") from error
+            except TimeoutError as error:
+                raise _Silent(f"the cloud's supervisor does not answer within {timeout:.0f} s") from error
             except OSError as error:
                 raise Retriable(f"the cloud's supervisor does not answer ({error.strerror or error})") from error
-            with channel.makefile("rb") as stream:
-                while line := stream.readline():
-                    answer: dict[str, Any] = json.loads(line)
-                    yield [ServiceStatus(**service) for service in answer["services"]]
-        raise Retriable("the cloud's supervisor went away")
+        raise _Ended("the cloud's supervisor went away")

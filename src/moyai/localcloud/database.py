@@ -47,7 +47,7 @@ def relaxed(paths: CloudPaths, *, on: bool) -> None:
 
 
 def recover(folder: Path, scratch: Path) -> None:
-    """Bring a copied data folder to rest: crash recovery and a clean shutdown, with nobody connected."""
+    """Bring a copied data folder to rest: crash recovery and a clean shutdown, without clients."""
     argv = [
         "mariadbd",
         "--no-defaults",

@@ -1,8 +1,9 @@
-"""Snapshots of a cloud that nobody has used yet: its databases, keys and passwords, so that the next one needs no setting up.
+"""Snapshots of a cloud that nobody has used yet: its databases, keys and passwords. The next cloud needs no setup.
 
-Taken from the running cloud: MariaDB is held still for the moment of a copy (which then is what a crash would leave), and the
-copy is recovered and shut down on its own before it is packed; so what is kept is a database at rest. The key holds
-everything that the content depends on. Root's alone: it holds passwords.
+A snapshot is taken from the running cloud. MariaDB is suspended while its files are copied, so the copy is in the state that a
+crash would leave. A second MariaDB then recovers the copy and shuts it down, so the snapshot contains a cleanly closed
+database. The snapshot's key covers everything that its content depends on. Only root can read a snapshot, because it contains
+passwords.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ def key(config: LocalCloudConfig, env: OpenStackEnv, *, paths: CloudPaths) -> st
 
 
 class DatabaseImages:
-    """Where snapshots are kept: in the cache; one that is gone is recreated."""
+    """The store of snapshots, in the cache. A deleted snapshot is recreated."""
 
     def __init__(self, paths: Paths) -> None:
         self._folder = paths.cache / "clouds"
@@ -59,7 +60,7 @@ class DatabaseImages:
         (copy / "state").mkdir(parents=True, mode=0o700)
         (copy / "scratch").mkdir()
         server = _mariadb(paths)
-        # what is not yet on disk would be recovered as well, only slower
+        # recovery would also find changes that are not on disk yet, but it would take longer
         database.sql(paths, "SET GLOBAL innodb_max_dirty_pages_pct=0; FLUSH TABLES;")
         with daemons.suspended(server):
             run(["cp", "-a", "--reflink=auto", paths.state / "mysql", copy / "state" / "mysql"])

@@ -1,6 +1,7 @@
-"""Ending a cloud: everything that it has on the host goes, in an order in which nothing comes back; and what is left is told.
+"""Ends a cloud: removes everything that the cloud has on the host, and reports the objects that remain.
 
-Works from names and records only, never from what a former command remembers, so it is the same after a crash of any part.
+The order of the removals keeps any process from recreating a removed object. The module works from names and records only, not
+from the memory of an earlier command. It therefore works in the same way after a crash of any part.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from moyai.localcloud.layout import CloudPaths, LocalCloudConfig
 
 
 def end(config: LocalCloudConfig, paths: CloudPaths) -> None:
-    """Kill the cloud's init and with it everything inside; then free what is not bound to namespaces. Keeps the state."""
+    """Kill the cloud's init and with it everything inside; then free the objects outside of namespaces. Keeps the state."""
     record = proc.ProcessRecord.load(paths.init_record)
     if record is not None and record.alive():
         daemons.kill(record.pid)
@@ -94,7 +95,7 @@ def _is_daemon(words: list[bytes]) -> bool:
 
 
 def _kill_strays(paths: CloudPaths) -> None:
-    """Wait until nobody of the cloud is left; a process outside its namespaces (a set-up step that was cut off) is killed."""
+    """Wait until all processes of the cloud have ended. Kill those outside its namespaces (an interrupted setup step)."""
 
     def nobody() -> bool | NotYet:
         left = _processes(paths)

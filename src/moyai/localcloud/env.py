@@ -115,7 +115,7 @@ def find(paths: Paths) -> OpenStackEnv | None:
 
 
 def ensure(paths: Paths, step: Progress | None = None) -> OpenStackEnv:
-    """Install the environment unless it is there. Needs a package index (or uv's cache) only when it is not.
+    """Install the environment if it is absent. Only then a package index (or uv's cache) is needed.
 
     Raises MoyaiError when uv is missing, or the installation or a patch fails; what was half done is done again next time.
     """
@@ -145,7 +145,7 @@ def _install(env: OpenStackEnv, step: Progress | None) -> None:
     if env.root.exists():
         shutil.rmtree(env.root)
     env.root.parent.mkdir(parents=True, exist_ok=True)
-    # PYTHONPATH of the caller must not decide what is found here
+    # the caller's PYTHONPATH must not change which packages are found
     clean = {"PYTHONPATH": "", "VIRTUAL_ENV": str(env.root), "UV_NO_PROGRESS": "1"}
     try:
         say("Python", 0.0)
@@ -191,7 +191,7 @@ def apply_patch(site_packages: Path, patch: Patch) -> None:
 
 
 def link_package(folder: Path) -> None:
-    """Make ``folder`` a PYTHONPATH with the moyai that runs now and nothing else of ours: each cloud runs who started it."""
+    """Make ``folder`` a PYTHONPATH that contains only the running moyai, so that each cloud uses the moyai that started it."""
     folder.mkdir(exist_ok=True, mode=0o700)
     for name, text in BESIDE.items():
         file = folder / name

@@ -163,7 +163,7 @@ def _has_table(config: LocalCloudConfig) -> bool:
 
 
 def detach(config: LocalCloudConfig) -> None:
-    """Take the link, all routes and our packet filter away; what is not there is no error."""
+    """Remove the link, all routes and moyai's packet filter. An absent object is no error."""
     if _has_table(config):
         run(["nft", "delete", "table", "inet", table(config)])
     if config.link in links():

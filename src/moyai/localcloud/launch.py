@@ -1,7 +1,8 @@
 """Starts a cloud's namespace: ``python -m moyai.localcloud.launch ROOT``, ROOT being the cloud's folder.
 
-Runs in the host's namespaces (on systemd hosts in a delegated scope of its own), prepares the control group, starts the
-namespace's init, waits until that says that it stands, records it, and ends. An error is one line on standard error.
+The program runs in the host's namespaces, on systemd hosts in a separate delegated scope. It prepares the control group, starts
+the namespace's init, waits until the init reports that the namespace is ready, records the init, and ends. An error is one line
+on standard error.
 """
 
 from __future__ import annotations

@@ -41,7 +41,7 @@ def missing(wanted: Sequence[str]) -> list[str]:
 
 
 def ensure(step: Progress, *, extra: Sequence[str] = ()) -> list[str]:
-    """Install what is missing of ``names()`` and ``extra``; returns what was installed.
+    """Install the missing packages of ``names()`` and ``extra``. Returns the installed packages.
 
     Raises MoyaiError when the package sources do not answer or do not have a package.
     """

@@ -45,7 +45,7 @@ def load(file: Path) -> Secrets | None:
         data = json.loads(file.read_text())
     except FileNotFoundError:
         return None
-    # a cloud that an older moyai made has keys that nobody uses any more
+    # a cloud that an earlier version of moyai created has keys that are no longer used
     return Secrets(**{one.name: data[one.name] for one in fields(Secrets)})
 
 

@@ -1,8 +1,13 @@
 """The local cloud as a whole: ``up``, ``down``, ``status``, ``logs``, ``restart``, ``leftovers``.
 
-``up`` is idempotent and picks up what it finds: a running cloud is completed, one that was stopped (a reboot) goes on with its
-own state, none at all is restored from a snapshot or made from nothing. What an interrupted ``up`` left is told by the
-missing ``complete`` mark and recreated. One lock per cloud name: commands that change it wait for each other.
+``up`` is idempotent and continues from the state that it finds:
+
+- It completes a running cloud.
+- It restarts a stopped cloud (for example after a reboot) with the cloud's own state.
+- It restores an absent cloud from a snapshot, or creates it from nothing.
+- It recreates a cloud that an interrupted ``up`` left. Such a cloud lacks the marker file ``complete``.
+
+Each cloud name has one lock. Commands that change a cloud wait for each other.
 """
 
 from __future__ import annotations
@@ -151,11 +156,10 @@ class _CloudStart:
         context = self._render()
         self.control.wait_answer(20)
         if SupervisorPlan.load(self.paths.services_file).services != tuple(services(context)):
-            # the registry's program was not at hand when the cloud was made, or another version of moyai made it: a service
-            # that runs goes on, and is started as this version wants it when it ends
+            # The cloud was created without the registry's program, or by another version of moyai. A running service goes on.
+            # When it ends, the supervisor starts it as this version of moyai wants it.
             self._write_plan(context, [])
             self.control.reload()
-            self.clock.sleep(0.5)
             self.control.wait_answer(20)
         self._wait(context, Api(self.config, context.secrets.admin))
         clouds_yaml.put(clouds_file, self.config, secrets=context.secrets)
@@ -299,7 +303,7 @@ def require_root() -> None:
 
 
 def locked(name: str, reporter: Reporter) -> contextlib.AbstractContextManager[None]:
-    """Keep other commands from changing this cloud meanwhile; says so when one that does must be waited for."""
+    """Keep other commands from changing this cloud meanwhile. A note names a command that must end first."""
     return file_lock(
         Path("/run/lock") / f"moyai-cloud-{name}.lock",
         lambda holder: reporter.note(f"cloud {name!r}: waiting for {holder}, which is at work on it"),

@@ -1,4 +1,4 @@
-"""What the supervisor and those who talk to it agree on: a service, the plan of a cloud, a service's status.
+"""The data that the supervisor exchanges with moyai's commands: a service, the plan of a cloud, a service's status.
 
 The plan and the status cross a process boundary as JSON; they are parsed here and nowhere else. Standard library only, and
 little of it: the supervisor loads this on the way of every start.

@@ -1,14 +1,14 @@
-"""Starts a cloud's services, each as soon as what it needs is ready, and starts again what dies.
+"""Starts a cloud's services and restarts those that die. A service starts as soon as the services that it needs are ready.
 
-``python -m moyai.localcloud.supervisor ROOT``, inside the cloud's namespaces, below its init. What always holds:
+``python -m moyai.localcloud.supervisor ROOT`` runs inside the cloud's namespaces, below the cloud's init. What always holds:
 
-- A service runs at most once: its process is recorded (pid and start time) before anything else, and a supervisor that was
-  killed finds its services by these records and goes on watching them.
-- When a service's main process ends, what is left of its process group is ended too, before it is started again.
-  Machines and daemons that a service means to leave behind are in sessions of their own.
-- A restart is never silent: it is counted, logged and shown by ``status``.
+- A service runs at most once. Its process is recorded (pid and start time) before anything else. After a supervisor was killed,
+  the next one finds the services by these records and continues to watch them.
+- When a service's main process ends, the rest of its process group is ended before the service starts again. Machines and
+  daemons that outlive their service on purpose are in other sessions.
+- Every restart is counted, logged and shown by ``status``.
 
-Standard library only, and little of it: this is on the way of every start.
+The module imports only a small part of the standard library, because every start of a cloud waits for it.
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ class Supervised:
 
 
 class Supervisor:
-    """All services of one cloud, and the socket over which ``moyai cloud`` asks and tells."""
+    """All services of one cloud, and the socket that answers ``moyai cloud``."""
 
     def __init__(self, root: Path) -> None:
         self.root = root

@@ -84,7 +84,7 @@ def restore(cloud: str, *, record: Path = RECORD, proc_sys: Path = Path("/proc/s
             except OSError as error:
                 failed.append(f"sysctl {name} cannot be set back to {value}: {error.strerror}")
         for module in reversed(changes.modules):
-            # one that is still in use is not only ours any more
+            # a module that is still in use has other users than the cloud
             run(["modprobe", "--remove", module], check=False)
         changes.sysctls, changes.modules = {}, []
     return failed

@@ -15,7 +15,7 @@ from moyai.plan import keys
 from moyai.plan import steps as s
 from moyai.plan.nodes import PlannedNode
 from moyai.plan.observed import Observed
-from moyai.plan.routes import within
+from moyai.plan.route_table import within
 from moyai.plan.steps import Step
 from moyai.spec.model import Cluster
 

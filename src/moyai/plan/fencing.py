@@ -17,68 +17,74 @@ from moyai.cloud.model import NO_SERVER, Activity, Evidence, Server
 Policy = Literal["verify", "poweroff", "off"]
 POLICIES: tuple[Policy, ...] = ("verify", "poweroff", "off")
 
-Action = Literal["rest", "wait", "fence", "hold", "lift", "poweroff"]
+#: ``none``: the node answers. ``wait``: it is silent, but not fenced (yet). ``fence``: it is out of service from now on.
+#: ``keep``: the fence stays. ``lift``: it is back in service. ``poweroff``: its machine is powered off, to be fenced.
+Action = Literal["none", "wait", "fence", "keep", "lift", "poweroff"]
 
-#: A node that has missed its renewal by half of the period is asked about.
-_LATE = 1.5
+#: A node is silent for too long when its lease is older than so many periods of renewal: the cloud is asked about it.
+_GRACE_PERIODS = 1.5
 #: How long a machine that the cloud calls running has to be silent before policy ``poweroff`` ends it (seconds).
 POWEROFF_SECONDS = 40.0
-#: A silence is told to users only when it has lasted: a busy machine may be late by moments.
-TELL_SECONDS = 15.0
+#: A silence is reported to users only when it has lasted: a busy machine may be late by moments.
+REPORT_SECONDS = 15.0
 #: A machine that is being changed soon is something else, if only after the minute that a cloud gives a guest to end.
-TELL_BETWEEN_SECONDS = 120.0
-_BRISK_SECONDS, _BRISK_UNTIL, _CALM_SECONDS = 1.0, 60.0, 5.0
+REPORT_BETWEEN_SECONDS = 120.0
+#: A silent node is looked at again after the first number of seconds, after the third once it is silent for the second.
+_SHORT_SECONDS, _SHORT_UNTIL, _LONG_SECONDS = 1.0, 60.0, 5.0
 
 
 @dataclass(frozen=True)
-class Pulse:
-    """What Kubernetes hears of a node, by the observer's own clock (clocks of two machines are never compared).
+class Heartbeat:
+    """The renewals of a node's lease, by the observer's own clock (clocks of two machines are never compared).
 
-    ``heard``: seconds since a renewal of its lease was seen to happen, None when none was since it is watched; ``watched``:
-    seconds since then; ``period``: how often it renews; ``leased``: whether it has a lease at all.
+    ``since_renewal``: seconds since a renewal was seen to happen, None when none was since the node is watched;
+    ``watched_for``: seconds since the node is watched; ``period``: seconds between renewals; ``has_lease``: whether the node
+    has a lease at all.
     """
 
-    heard: float | None
-    watched: float
+    since_renewal: float | None
+    watched_for: float
     period: float = 10.0
-    leased: bool = True
+    has_lease: bool = True
 
     @property
     def silence(self) -> float:
-        """For how long nothing was heard, at least."""
-        return self.watched if self.heard is None else self.heard
+        """Seconds without a renewal, at least."""
+        return self.watched_for if self.since_renewal is None else self.since_renewal
 
     @property
-    def limit(self) -> float:
-        return self.period * _LATE
+    def grace(self) -> float:
+        """Seconds that a renewal may take before the node counts as silent."""
+        return self.period * _GRACE_PERIODS
 
     @property
-    def late(self) -> bool:
-        return self.silence > self.limit
+    def overdue(self) -> bool:
+        return self.silence > self.grace
 
 
 @dataclass(frozen=True)
-class Subject:
+class WatchedNode:
     """A node as Kubernetes has it. ``fenced``: by us. ``silent``, ``answering``: how many of all nodes are; this one counts."""
 
     ready: bool | None
     fenced: bool
-    pulse: Pulse
+    heartbeat: Heartbeat
     silent: int = 1
     answering: int = 1
 
 
 @dataclass(frozen=True)
 class Decision:
-    """``reason``: a clause for users and logs. ``tell``: whether it is worth an event. ``again``: seconds to the next look.
+    """``reason``: a clause for users and logs. ``report``: whether users get an event.
 
-    ``doubt``: why a silent node is not fenced; the same text for as long as the same holds, so that it is reported once.
+    ``requeue_after``: seconds to the next look. ``doubt``: why a silent node is not fenced; the text is the same for as long as
+    the reason is, so that it is reported once.
     """
 
     action: Action
     reason: str
-    again: float
-    tell: bool = False
+    requeue_after: float
+    report: bool = False
     doubt: str = ""
 
 
@@ -87,54 +93,54 @@ def evidence_of(server: Server | None) -> Evidence:
     return server.evidence if server else NO_SERVER
 
 
-def suspicious(subject: Subject) -> bool:
-    """Whether the cloud has to be asked: no word from the node, or it is fenced."""
-    pulse = subject.pulse
-    if subject.fenced:
+def suspicious(node: WatchedNode) -> bool:
+    """Whether the cloud has to be asked: the node's heartbeat is overdue, or the node is fenced."""
+    heartbeat = node.heartbeat
+    if node.fenced:
         return True
-    return pulse.late and (pulse.leased or subject.ready is not True)
+    return heartbeat.overdue and (heartbeat.has_lease or node.ready is not True)
 
 
-def decide(subject: Subject, machine: Evidence | None, *, policy: Policy) -> Decision:
+def decide(node: WatchedNode, machine: Evidence | None, *, policy: Policy) -> Decision:
     """``machine`` None: the cloud did not answer (or was not asked, when nothing is suspicious)."""
-    pulse = subject.pulse
-    again = _BRISK_SECONDS if pulse.silence < _BRISK_UNTIL else _CALM_SECONDS
-    if subject.fenced:
-        return _fenced(pulse, machine, policy)
-    if policy == "off" or not suspicious(subject):
-        due = pulse.limit - pulse.silence
-        return Decision("rest", "it answers", due + 0.05 if due > 0 else pulse.period)
-    tell = pulse.silence >= max(TELL_SECONDS, 2 * pulse.limit)
-    since = f"it has not answered for {pulse.silence:.0f} s"
+    heartbeat = node.heartbeat
+    requeue_after = _SHORT_SECONDS if heartbeat.silence < _SHORT_UNTIL else _LONG_SECONDS
+    if node.fenced:
+        return _fenced(heartbeat, machine, policy)
+    if policy == "off" or not suspicious(node):
+        due = heartbeat.grace - heartbeat.silence
+        return Decision("none", "it answers", due + 0.05 if due > 0 else heartbeat.period)
+    report = heartbeat.silence >= max(REPORT_SECONDS, 2 * heartbeat.grace)
+    since = f"it has not answered for {heartbeat.silence:.0f} s"
     if machine is None:
-        return _wait(since, "and the cloud cannot be asked about its machine", again, tell)
+        return _wait(since, "and the cloud cannot be asked about its machine", requeue_after, report)
     says = f"the cloud says {machine.words}"
     if machine.activity is Activity.OFF:
-        return Decision("fence", f"{since}, and {says}", again)
+        return Decision("fence", f"{since}, and {says}", requeue_after)
     if machine.activity is Activity.BETWEEN:
-        return _wait(since, f"but {says}", _BRISK_SECONDS, pulse.silence >= TELL_BETWEEN_SECONDS)
+        return _wait(since, f"but {says}", _SHORT_SECONDS, heartbeat.silence >= REPORT_BETWEEN_SECONDS)
     if policy == "poweroff" and machine.may_power_off:
-        if pulse.silence < POWEROFF_SECONDS or subject.ready is True:
-            return _wait(since, f"but {says}: it is powered off if it stays silent", again, tell=False)
-        if subject.silent > subject.answering:
-            why = f"{subject.silent} of {subject.silent + subject.answering} nodes are silent, so it may be us who are cut off"
-            return _wait(since, f"but {says}, and {why}", again, tell)
-        return Decision("poweroff", f"{since}, but {says}", again)
-    return _wait(since, f"but {says}", again, tell)
+        if heartbeat.silence < POWEROFF_SECONDS or node.ready is True:
+            return _wait(since, f"but {says}: it is powered off if it stays silent", requeue_after, report=False)
+        if node.silent > node.answering:
+            why = f"{node.silent} of {node.silent + node.answering} nodes are silent, so it may be us who are cut off"
+            return _wait(since, f"but {says}, and {why}", requeue_after, report)
+        return Decision("poweroff", f"{since}, but {says}", requeue_after)
+    return _wait(since, f"but {says}", requeue_after, report)
 
 
-def _wait(since: str, doubt: str, again: float, tell: bool) -> Decision:
-    return Decision("wait", f"{since}, {doubt}", again, tell, doubt)
+def _wait(since: str, doubt: str, requeue_after: float, report: bool) -> Decision:
+    return Decision("wait", f"{since}, {doubt}", requeue_after, report, doubt)
 
 
-def _fenced(pulse: Pulse, machine: Evidence | None, policy: Policy) -> Decision:
+def _fenced(heartbeat: Heartbeat, machine: Evidence | None, policy: Policy) -> Decision:
     if policy == "off":
-        return Decision("lift", "fencing is switched off", _CALM_SECONDS, tell=True)
+        return Decision("lift", "fencing is switched off", _LONG_SECONDS, report=True)
     if machine is None:
-        return Decision("hold", "the cloud cannot be asked about its machine, which was off", _CALM_SECONDS)
+        return Decision("keep", "the cloud cannot be asked about its machine, which was off", _LONG_SECONDS)
     says = f"the cloud says {machine.words}"
     if machine.activity is not Activity.OFF:
-        return Decision("lift", says, _CALM_SECONDS, tell=True)
-    if pulse.heard is not None and not pulse.late:
-        return Decision("lift", f"it answers, although {says}", _CALM_SECONDS, tell=True)
-    return Decision("hold", says, _CALM_SECONDS)
+        return Decision("lift", says, _LONG_SECONDS, report=True)
+    if heartbeat.since_renewal is not None and not heartbeat.overdue:
+        return Decision("lift", f"it answers, although {says}", _LONG_SECONDS, report=True)
+    return Decision("keep", says, _LONG_SECONDS)

@@ -47,7 +47,7 @@ class Kept:
 class Plan:
     """``made``: what exists already. ``notes``: lines for the user. ``choices``: None for the plan of a removal.
 
-    ``vacated``: names of nodes whose seats are free, because nothing of them is left.
+    ``released``: names of nodes whose allocations are free, because nothing of them is left.
     """
 
     steps: tuple[Step, ...] = ()
@@ -57,7 +57,7 @@ class Plan:
     changes: tuple[Change, ...] = ()
     notes: tuple[str, ...] = ()
     kept: tuple[Kept, ...] = ()
-    vacated: tuple[str, ...] = ()
+    released: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
         return bool(self.steps)

@@ -1,4 +1,8 @@
-"""The keys of a cluster's own objects, and what the cloud calls them."""
+"""The keys of a cluster's own objects, and what the cloud calls them.
+
+A name is taken apart only here, by the inverse of the function that makes it, and only where the fact stands nowhere else: the
+tags of a cluster's objects have its UID, not its name, so a cluster without a record here is called what its objects say.
+"""
 
 from __future__ import annotations
 
@@ -45,9 +49,20 @@ def object_name(cluster: str, key: Key) -> str:
     return f"{cluster}-{key.name or key.kind}"
 
 
+def cluster_of(name: str, key: Key) -> str | None:
+    """The cluster that ``object_name`` was given; None for a name that it did not make, for example of a renamed object."""
+    cluster, _, ending = name.rpartition(f"-{key.name or key.kind}")
+    return cluster if cluster and not ending else None
+
+
 def unique_name(cluster: str, uid: str, *, what: str = "") -> str:
     """Name of what cannot carry a tag (key pair, credential): it ends with the UID itself."""
     return f"{cluster}-{what}-{uid}" if what else f"{cluster}-{uid}"
+
+
+def is_unique_name(name: str, uid: str) -> bool:
+    """Whether ``unique_name`` made the name for the cluster with this UID."""
+    return name.endswith(f"-{uid}")
 
 
 def api_address_description(uid: str) -> str:

@@ -18,6 +18,12 @@ def rule_description(cluster: ClusterIdentity, service_key: str) -> str:
     return f"{cluster_tag(cluster.uid)} service {service_key}"[:255]
 
 
+def service_of_rule(cluster: ClusterIdentity, description: str) -> str | None:
+    """The key of the Service that ``rule_description`` was given, None for any other description: rules have no tags."""
+    prefix = rule_description(cluster, "")
+    return description.removeprefix(prefix) if description.startswith(prefix) else None
+
+
 def desired_rules(
     service: Service, cluster: ClusterIdentity, *, group_ids: Iterable[str], sources: Iterable[str]
 ) -> list[SecurityGroupRule]:

@@ -1,7 +1,7 @@
 """Which machines a spec means: names, zones, addresses and pod ranges, chosen once and then kept.
 
-Always holds: the same spec, seats and cloud give the same nodes; a node that has a seat keeps address, pod range and zone; a
-new node takes the lowest free number, and never an address that anything on the network has.
+Always holds: the same spec, allocations and cloud give the same nodes; an allocated node keeps address, pod range and zone; a
+new node takes the lowest free index, and never an address that anything on the network has.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from ipaddress import IPv4Address, IPv4Network
 
 from moyai.core.errors import UsageError
 from moyai.core.ids import Role
-from moyai.plan.observed import NodeSeat
+from moyai.plan.observed import NodeAllocation
 from moyai.spec.model import FIRST_NODE_NUMBER, Cluster
 
 CONTROL_PLANE_POOL = "control-plane"
@@ -20,40 +20,61 @@ CONTROL_PLANE_POOL = "control-plane"
 
 @dataclass(frozen=True)
 class PlannedNode:
-    """One machine to be. ``pool`` is ``control-plane`` for the control plane."""
+    """One machine to be. ``pool`` is ``control-plane`` for the control plane.
+
+    ``ordinal``: its number in the pool. ``index``: its place in the cluster's ranges, which decides address and pod range.
+    """
 
     name: str
     role: Role
     pool: str
-    number: int
+    ordinal: int
     flavor: str
     zone: str
-    slot: int
+    index: int
     address: str
     pod_cidr: str
 
     @property
-    def seat(self) -> NodeSeat:
-        return NodeSeat(self.slot, self.zone)
+    def allocation(self) -> NodeAllocation:
+        return NodeAllocation(self.index, self.zone)
 
 
-def node_name(cluster: str, pool: str, *, number: int) -> str:
-    return f"{cluster}-{pool}-{number}"
+def node_name(cluster: str, pool: str, *, ordinal: int) -> str:
+    return f"{cluster}-{pool}-{ordinal}"
 
 
-def address_of(node_cidr: IPv4Network, slot: int) -> IPv4Address:
-    return node_cidr[FIRST_NODE_NUMBER + slot]
+def cluster_of_node(name: str, pool: str) -> str | None:
+    """The cluster that ``node_name`` was given; None for a name that it did not make.
+
+    A server's metadata has its pool, but the cluster's UID instead of its name.
+    """
+    stem, _, ordinal = name.rpartition("-")
+    return stem.removesuffix(f"-{pool}") if ordinal.isdigit() and stem.endswith(f"-{pool}") else None
 
 
-def pod_cidr_of(pod_cidr: IPv4Network, prefix: int, *, slot: int) -> IPv4Network:
+def pool_of_node(name: str, cluster: str) -> str | None:
+    """The pool that ``node_name`` was given; None for a name that it did not make.
+
+    Of a node whose machine is gone only the name says its pool: the record has index and zone, and the spec may have changed.
+    """
+    stem, _, ordinal = name.rpartition("-")
+    return stem.removeprefix(f"{cluster}-") if ordinal.isdigit() and stem.startswith(f"{cluster}-") else None
+
+
+def address_of(node_cidr: IPv4Network, index: int) -> IPv4Address:
+    return node_cidr[FIRST_NODE_NUMBER + index]
+
+
+def pod_cidr_of(pod_cidr: IPv4Network, prefix: int, *, index: int) -> IPv4Network:
     size = 2 ** (32 - prefix)
-    return IPv4Network((int(pod_cidr.network_address) + slot * size, prefix))
+    return IPv4Network((int(pod_cidr.network_address) + index * size, prefix))
 
 
-def slot_of(node_cidr: IPv4Network, address: str) -> int | None:
-    """The number that an address stands for, None when it is no node's."""
-    slot = int(IPv4Address(address)) - int(node_cidr.network_address) - FIRST_NODE_NUMBER
-    return slot if 0 <= slot < node_cidr.num_addresses // 2 - FIRST_NODE_NUMBER else None
+def index_of(node_cidr: IPv4Network, address: str) -> int | None:
+    """The index that an address stands for, None when it is no node's."""
+    index = int(IPv4Address(address)) - int(node_cidr.network_address) - FIRST_NODE_NUMBER
+    return index if 0 <= index < node_cidr.num_addresses // 2 - FIRST_NODE_NUMBER else None
 
 
 def allocation_pool(node_cidr: IPv4Network) -> tuple[str, str]:
@@ -62,46 +83,46 @@ def allocation_pool(node_cidr: IPv4Network) -> tuple[str, str]:
 
 
 def wanted_nodes(
-    cluster: Cluster, *, zones: Sequence[str], seats: Mapping[str, NodeSeat], used_addresses: Collection[str] = ()
+    cluster: Cluster, *, zones: Sequence[str], allocations: Mapping[str, NodeAllocation], used_addresses: Collection[str] = ()
 ) -> tuple[PlannedNode, ...]:
     """The nodes of the spec, control plane first. ``used_addresses``: what other things on the network have."""
     spec = cluster.spec
     network = spec.network
-    taken = {seat.slot for seat in seats.values()}
-    taken |= {slot for address in used_addresses if (slot := slot_of(network.node_cidr, address)) is not None}
+    taken = {kept.index for kept in allocations.values()}
+    taken |= {index for address in used_addresses if (index := index_of(network.node_cidr, address)) is not None}
 
-    def place(role: Role, pool: str, number: int, *, flavor: str, pool_zones: Sequence[str]) -> PlannedNode:
-        name = node_name(cluster.name, pool, number=number)
-        seat = seats.get(name)
-        if seat is None:
-            slot = next((n for n in range(network.max_nodes) if n not in taken), None)
-            if slot is None:
+    def place(role: Role, pool: str, ordinal: int, *, flavor: str, pool_zones: Sequence[str]) -> PlannedNode:
+        name = node_name(cluster.name, pool, ordinal=ordinal)
+        kept = allocations.get(name)
+        if kept is None:
+            index = next((n for n in range(network.max_nodes) if n not in taken), None)
+            if index is None:
                 raise UsageError(
                     f"spec.network: no address or pod range is left for node {name}",
                     hint=f"nodeCIDR {network.node_cidr} and podCIDR {network.pod_cidr} hold {network.max_nodes} nodes",
                 )
-            taken.add(slot)
-            seat = NodeSeat(slot, pool_zones[number % len(pool_zones)] if pool_zones else "")
+            taken.add(index)
+            kept = NodeAllocation(index, pool_zones[ordinal % len(pool_zones)] if pool_zones else "")
         return PlannedNode(
             name=name,
             role=role,
             pool=pool,
-            number=number,
+            ordinal=ordinal,
             flavor=flavor,
-            zone=seat.zone,
-            slot=seat.slot,
-            address=str(address_of(network.node_cidr, seat.slot)),
-            pod_cidr=str(pod_cidr_of(network.pod_cidr, network.node_pod_prefix, slot=seat.slot)),
+            zone=kept.zone,
+            index=kept.index,
+            address=str(address_of(network.node_cidr, kept.index)),
+            pod_cidr=str(pod_cidr_of(network.pod_cidr, network.node_pod_prefix, index=kept.index)),
         )
 
     nodes: list[PlannedNode] = []
     plane = spec.control_plane
-    for number in range(plane.replicas):
+    for ordinal in range(plane.replicas):
         own = [plane.zone] if plane.zone else list(zones)
-        nodes.append(place("control-plane", CONTROL_PLANE_POOL, number, flavor=plane.flavor, pool_zones=own))
+        nodes.append(place("control-plane", CONTROL_PLANE_POOL, ordinal, flavor=plane.flavor, pool_zones=own))
     for pool in spec.node_pools:
         nodes += [
-            place("worker", pool.name, number, flavor=pool.flavor, pool_zones=pool.zones or zones)
-            for number in range(pool.replicas)
+            place("worker", pool.name, ordinal, flavor=pool.flavor, pool_zones=pool.zones or zones)
+            for ordinal in range(pool.replicas)
         ]
     return tuple(nodes)

@@ -29,7 +29,7 @@ from moyai.cloud.model import (
     Subnet,
     Volume,
 )
-from moyai.core.ids import CLUSTER_TAG, Role, cluster_tag
+from moyai.core.ids import CLUSTER_TAG, Role, cluster_tag, tag_owner
 from moyai.core.keys import Key
 
 
@@ -116,10 +116,10 @@ class Observed:
 
 
 @dataclass(frozen=True)
-class NodeSeat:
-    """What the record keeps of a node, so that it never moves: its number in the ranges, and its zone."""
+class NodeAllocation:
+    """What the record keeps of a node, so that it never moves: its index in the cluster's ranges, and its zone."""
 
-    slot: int
+    index: int
     zone: str
 
 
@@ -134,7 +134,7 @@ class Recorded:
 
     name: str
     uid: str
-    seats: Mapping[str, NodeSeat] = field(default_factory=dict[str, NodeSeat])
+    allocations: Mapping[str, NodeAllocation] = field(default_factory=dict[str, NodeAllocation])
     intended: frozenset[Key] = frozenset()
     ready: bool = False
     api_address: str = ""
@@ -144,8 +144,7 @@ class Recorded:
 
 def owner(tagged: Tagged) -> str | None:
     """The UID of the cluster that the object belongs to, None when it carries none."""
-    prefix = CLUSTER_TAG + "="
-    return next((tag.removeprefix(prefix) for tag in tagged.tags if tag.startswith(prefix)), None)
+    return next((uid for tag in tagged.tags if (uid := tag_owner(tag))), None)
 
 
 def owns(uid: str, tagged: Tagged) -> bool:

@@ -15,11 +15,12 @@ from typing import Literal
 
 from moyai.cloud.load_balancers import LoadBalancer
 from moyai.cloud.model import Port, PortUse, Power, Server, Snapshot, Volume
-from moyai.core.ids import CLUSTER_TAG, KEEP_TAG, ROLE_KEY, SERVICE_TAG_PREFIX
+from moyai.core.ids import CLUSTER_TAG, KEEP_TAG, ROLE_KEY
 from moyai.core.keys import Key, Kind
 from moyai.plan import keys
 from moyai.plan import steps as s
 from moyai.plan.graph import Kept, Plan, ordered
+from moyai.plan.load_balancer.names import names_service_of
 from moyai.plan.observed import Observed, owner, owns, server_owner
 from moyai.plan.steps import Delete, Step, StepId, Verb
 
@@ -109,7 +110,7 @@ class _Teardown:
         if name in self.now.keypairs:
             self._delete(Kind.KEY_PAIR, name, name)
         for credential, identity in self.now.credentials.items():
-            if credential.endswith(self.uid):
+            if keys.is_unique_name(credential, self.uid):
                 self._delete(Kind.CREDENTIAL, identity, credential)
         return Plan(ordered(self.steps), kept=tuple(self.kept))
 
@@ -124,13 +125,11 @@ class _Teardown:
         return step.id
 
     def _load_balancers(self) -> list[LoadBalancer]:
-        prefix = f"{SERVICE_TAG_PREFIX}{self.target.name}_"
-
         def ours(lb: LoadBalancer) -> bool:
             if owner(lb) is not None:
                 return owns(self.uid, lb)
             # an untagged one with a Service's name on our own subnet: made by an interrupted controller
-            return lb.name.startswith(prefix) and lb.vip_subnet_id in self.subnets
+            return names_service_of(self.target.name, lb.name) and lb.vip_subnet_id in self.subnets
 
         return [lb for lb in self.now.load_balancers if ours(lb)]
 

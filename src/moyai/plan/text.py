@@ -6,7 +6,11 @@ from dataclasses import asdict
 from typing import Any
 
 from moyai.plan.graph import Plan
+from moyai.plan.nodes import PlannedNode
 from moyai.plan.steps import Step, StepId
+
+#: Keys of a node in the data, where they are not the names of its fields.
+_NODE_KEYS = {"ordinal": "number", "index": "slot"}
 
 
 def lines(plan: Plan) -> list[str]:
@@ -42,7 +46,11 @@ def data(plan: Plan) -> dict[str, Any]:
             }
             for step in plan.steps
         ],
-        "nodes": [asdict(node) for node in plan.nodes],
+        "nodes": [_node(node) for node in plan.nodes],
         "kept": [asdict(kept) for kept in plan.kept],
         "notes": list(plan.notes),
     }
+
+
+def _node(node: PlannedNode) -> dict[str, Any]:
+    return {_NODE_KEYS.get(name, name): value for name, value in asdict(node).items()}

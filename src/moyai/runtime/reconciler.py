@@ -1,4 +1,4 @@
-"""The shape of every loop: a key comes in, the world is made so, and the key is done or comes again.
+"""The shape of every loop: a key comes in, the object's state is made as desired, and the key is done or comes again.
 
 ``reconcile`` is handed a key, never an event. What it raises decides what follows: Conflict and Retriable come again, later and
 later; Terminal comes again only after a long while (somebody may have raised a quota); UsageError waits for the object to
@@ -26,9 +26,9 @@ _CONFLICT_SECONDS = 0.1
 
 @dataclass(frozen=True)
 class Result:
-    """``again_after``: seconds until the key comes again by itself, None for not at all."""
+    """``requeue_after``: seconds until the key comes again by itself, None for not at all."""
 
-    again_after: float | None = None
+    requeue_after: float | None = None
 
 
 DONE = Result()
@@ -81,8 +81,8 @@ class Controller:
         try:
             result = await self._reconcile(key)
             self.queue.forget(key)
-            if result.again_after is not None:
-                self.queue.add_later(key, result.again_after)
+            if result.requeue_after is not None:
+                self.queue.add_later(key, result.requeue_after)
         except MoyaiError as error:
             outcome = type(error).__name__.lower()
             self._failed(key, error)

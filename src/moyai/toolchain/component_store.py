@@ -49,7 +49,7 @@ class ComponentStore:
         return self._root / pin.name / f"{pin.version}-{pin.key}"
 
     def find(self, pin: Pin) -> Component | None:
-        """The component if it is there and whole (every file of the size that was recorded), else None."""
+        """The component if it is whole (every file exists with its recorded size), else None."""
         folder = self.path(pin)
         try:
             manifest: dict[str, Any] = json.loads((folder / _MANIFEST).read_text())
@@ -62,10 +62,10 @@ class ComponentStore:
             return None
 
     def make(self, pin: Pin, fill: Callable[[Path], str], *, on_wait: Callable[[str], None]) -> Component:
-        """The component, made by ``fill`` unless it is there: ``fill`` puts the files in a folder and returns the origin.
+        """The component. ``fill`` makes an absent component: it puts the files in a folder and returns the origin.
 
-        Waits for another process that makes the same component, and tells ``on_wait`` which. Raises what ``fill``
-        raises, and MoyaiError when the disk is full or a file is missing afterwards.
+        Waits for another process that makes the same component, and calls ``on_wait`` with the name of that process. Raises
+        the errors of ``fill``, and MoyaiError if the disk is full or a file is missing afterwards.
         """
         with disk_errors(pin.name, self._root), self._lock(pin.name, on_wait):
             if found := self.find(pin):
@@ -78,7 +78,7 @@ class ComponentStore:
                 origin = fill(part)
                 self._seal(pin, part, origin)
                 target = self.path(pin)
-                if target.exists():  # of the right name, yet not whole: somebody deleted or cut files in it
+                if target.exists():  # the folder has the right name, but its files were deleted or cut
                     shutil.rmtree(target)
                 part.rename(target)
                 _sync(folder)

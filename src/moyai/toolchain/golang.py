@@ -1,9 +1,9 @@
-"""Go: finding or fetching one that is new enough, and building pinned modules with it.
+"""Go: finding or fetching a new enough version, and building pinned modules with it.
 
-Every build uses moyai's own folders for sources and compiled packages (shared by all components, so that what two of
-them need is compiled once) and an environment of its own: what a user has set (GOFLAGS, GOWORK, GOOS …) cannot change a
-build. Only where modules come from (GOPROXY and its kind) is the user's to say. The versions of everything are in
-go.mod, their checksums in go.sum, and Go checks them.
+Every build uses moyai's own folders for sources and compiled packages. All components share the folders, so a common package is
+compiled once. A build has a fixed environment: the user's settings (GOFLAGS, GOWORK, GOOS …) cannot change it. Only the sources
+of modules (GOPROXY and related variables) are the user's choice. go.mod has all versions, go.sum has their checksums, and Go
+checks them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import shutil
 import sys
 import tempfile
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -110,7 +110,7 @@ class GoToolchain:
             run([*_TIED, go.program, "list", "-deps", *common, *packages], env=env, cwd=modules.folder)
             step.progress("waiting for its turn to be built")
             with self._turns.take(turn):
-                step.progress("looking for what is compiled already")
+                step.progress("looking for compiled packages")
                 listed = run(
                     [
                         go.program,
@@ -284,18 +284,16 @@ class GoToolchain:
 
 
 class Turns:
-    """A lock whose next holder is the waiter with the lowest number, not the one who came first."""
+    """A lock whose next holder is the waiter with the lowest number, not the waiter that came first.
 
-    def __init__(self) -> None:
+    ``on_wait`` is called for each waiter whose number counts from then on.
+    """
+
+    def __init__(self, *, on_wait: Callable[[], None] = lambda: None) -> None:
         self._condition = threading.Condition()
+        self._on_wait = on_wait
         self._waiting: list[int] = []
         self._taken = False
-
-    @property
-    def waiting(self) -> int:
-        """How many wait for their turn."""
-        with self._condition:
-            return len(self._waiting)
 
     def take(self, turn: int) -> _Turn:
         return _Turn(self, turn)
@@ -303,6 +301,8 @@ class Turns:
     def acquire(self, turn: int) -> None:
         with self._condition:
             self._waiting.append(turn)
+            if self._taken:
+                self._on_wait()
             self._condition.wait_for(lambda: not self._taken and min(self._waiting) == turn)
             self._waiting.remove(turn)
             self._taken = True

@@ -1,7 +1,7 @@
 """Official release files: whether their host answers, and fetching one with its pinned checksum.
 
-A host is asked once per run, all hosts at the same time and in the background, so that where none answers nothing is
-lost but the few seconds that the answer may take. What does not have the pinned checksum is never unpacked.
+Each host is asked once per run, all hosts at the same time and in the background. If no host answers, only the few seconds of
+the time limit are lost. A file without the pinned checksum is never unpacked.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class ChecksumMismatch(MoyaiError):
 
 
 class Hosts:
-    """Which release hosts answer. ``ask(url)`` tells whether the file can be reached; it is given once per host."""
+    """Which release hosts answer. ``ask(url)`` returns whether the file can be reached; it is called once per host."""
 
     def __init__(self, ask: Callable[[str], bool] | None = None, *, patience: float = PROBE_SECONDS + 0.5) -> None:
         self._ask = ask or answers
@@ -59,13 +59,13 @@ class Hosts:
         host = urlsplit(url).netloc
         self._asked[host].wait(self._patience)
         with self._lock:
-            # decided once: an answer that comes later must not change what others were told
+            # decided once: a late answer must not contradict the answer that other callers got
             return self._answers.setdefault(host, False)
 
     def _find_out(self, host: str, url: str) -> None:
         try:
             answered = self._ask(url)
-        except Exception:  # whatever keeps it from answering, the outcome is the same: it is built instead
+        except Exception:  # the reason does not matter: the component is built instead
             answered = False
         with self._lock:
             self._answers.setdefault(host, answered)

@@ -1,7 +1,7 @@
 """The toolchain as its users see it: installed components, missing ones, and getting them.
 
-Components are got side by side: sources are fetched all at once, builds take turns in the order of ``pins.toml`` (small
-ones first, so that who waits for one of them can go on; Kubernetes, which takes longest, last).
+All sources are fetched at the same time. Builds take turns in the order of ``pins.toml``: small components come first, so that
+the tasks that wait for them can go on, and Kubernetes, which takes longest, comes last.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class Toolchain:
         return self._pin(name).version
 
     def find(self, name: str) -> Component | None:
-        """The component if it is there; never fetches or builds."""
+        """The component if it is installed; never fetches or builds."""
         if name == GO:
             go = self._go.installed()
             return Component(GO, go.version, go.origin, {"go": go.program}) if go else None
@@ -84,7 +84,7 @@ class Toolchain:
         return [*lines, ListedComponent(GO, go.version if go else self._pins.go.version, folder, go)]
 
     def ensure(self, names: Iterable[str]) -> dict[str, Component]:
-        """Get what is missing of ``names`` (side by side) and return where everything is.
+        """Get the missing components of ``names`` at the same time, and return all of them.
 
         Raises UsageError for an unknown name, else MoyaiError: no network, disk full, a wrong checksum.
         """
@@ -141,7 +141,7 @@ class Toolchain:
             except (Retriable, ChecksumMismatch) as error:
                 if self._source == "release":
                     raise
-                # a build has checksums of its own, so nothing is risked by going on; the user is told why it takes longer
+                # a build checks its own checksums, so it is safe to go on; the note explains why the run takes longer
                 self._reporter.note(f"{error}; it is built instead")
                 for path in target.iterdir():
                     path.unlink()

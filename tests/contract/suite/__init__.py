@@ -1,10 +1,22 @@
-"""The tests, by capability."""
+"""The tests, by capability: one class a capability, in a module of this package.
 
-from tests.contract.suite.account import Account as Account
-from tests.contract.suite.addresses import Addresses as Addresses
-from tests.contract.suite.disks import Disks as Disks
-from tests.contract.suite.firewall import Firewall as Firewall
-from tests.contract.suite.images import Images as Images
-from tests.contract.suite.load_balancers import LoadBalancers as LoadBalancers
-from tests.contract.suite.machines import Machines as Machines
-from tests.contract.suite.networks import Networks as Networks
+Every class of the package belongs to the contract. Both runners derive their test classes from ``for_runner``, so a new class
+runs on every adapter.
+"""
+
+from __future__ import annotations
+
+import inspect
+import pkgutil
+from importlib import import_module
+
+
+def for_runner(module: str) -> dict[str, type]:
+    """The contract's classes under names that pytest collects, as classes of the runner's module ``module``."""
+    found: dict[str, type] = {}
+    for part in pkgutil.iter_modules(__path__):
+        name = f"{__name__}.{part.name}"
+        for own in vars(import_module(name)).values():
+            if inspect.isclass(own) and own.__module__ == name and not own.__name__.startswith("_"):
+                found[f"Test{own.__name__}"] = type(f"Test{own.__name__}", (own,), {"__module__": module})
+    return found

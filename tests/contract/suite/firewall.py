@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from moyai.cloud.model import SecurityGroupRule
+from moyai.core.errors import Terminal
 from moyai.core.keys import Kind
 from tests.contract.site import Site
 
@@ -22,6 +25,19 @@ class Firewall:
             assert len(next(one for one in cloud.firewall.security_groups(tag=site.tag) if one.id == group.id).tags) == 3
         finally:
             cloud.firewall.delete_security_group(group.id)
+
+    def test_one_call_takes_rules_of_one_group_only(self, site: Site) -> None:
+        cloud = site.cloud
+        other = cloud.firewall.create_security_group(name=f"{site.uid}-other", tags=[site.tag])
+        try:
+            with pytest.raises(Terminal, match="one security profile"):
+                cloud.firewall.create_security_group_rules(
+                    [SecurityGroupRule(group, protocol="tcp", port_min=1, port_max=1) for group in (site.group.id, other.id)]
+                )
+            rules = cloud.firewall.security_group_rules([site.group.id, other.id])
+            assert not [rule for rule in rules if rule.direction == "ingress"]
+        finally:
+            cloud.firewall.delete_security_group(other.id)
 
     def test_rules_come_in_one_call_and_twice_is_once(self, site: Site) -> None:
         cloud = site.cloud

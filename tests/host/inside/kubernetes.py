@@ -43,7 +43,10 @@ class Api:
         return cast("Json", json.loads(said))
 
     def ask(self, path: str) -> Json:
-        """For who asks again: empty where no answer came. Emulated processors are slow, only the asker's deadline counts."""
+        """The answer, empty if none came.
+
+        The caller asks again until its own deadline, because emulated processors are slow.
+        """
         try:
             return self.call("GET", path)
         except OSError:
@@ -120,7 +123,7 @@ def check_pods(here: Host, machines: list[NspawnMachine], api: Api, image: str) 
         for machine in (control, worker):
             create(f"look-{machine.name}", machine.name, look, "128Mi")
         create("greedy", worker.name, "b=[bytearray(1<<20) for _ in range(4096)]", "48Mi")
-        # as a server does it ends when it is told to: PID 1 without a handler would keep its machine from stopping for a minute
+        # The process ends on SIGTERM, as a server does. PID 1 without a handler would delay the end of its machine by a minute.
         create("stays", worker.name, "import signal,sys;signal.signal(15,lambda *_:sys.exit());signal.pause()", "64Mi")
 
         def outcome(name: str) -> str | None:

@@ -30,10 +30,10 @@ from moyai.plan.floating_ips import (
     plan_address,
     plan_release,
 )
-from moyai.plan.load_balancer.names import service_address_description
+from moyai.plan.load_balancer.names import service_address_description, service_of_address
 from moyai.plan.load_balancer.settings import LoadBalancerSettings
 from moyai.runtime.calls import CloudCalls
-from moyai.runtime.listing import RecentList
+from moyai.runtime.shared_reads import RecentList
 
 #: How old the shared list may be. Only what somebody else did since then is not in it.
 _RECENT_SECONDS = 10.0
@@ -51,11 +51,10 @@ class FloatingIPs:
 
     async def service_keys(self) -> set[str]:
         """Services for which a floating IP was made that is not to be kept, whether they still exist or not."""
-        head, _, tail = service_address_description(self._cluster, "/").partition("/")
         return {
-            one.description.removeprefix(head).removesuffix(tail)
+            key
             for one in await self._all.get(max_age=0)
-            if one.description.startswith(head) and KEEP_TAG not in one.tags
+            if (key := service_of_address(self._cluster, one.description)) and KEEP_TAG not in one.tags
         }
 
     async def ensure(self, service_key: str, settings: LoadBalancerSettings, *, port_id: str, new: bool) -> str:

@@ -17,9 +17,10 @@ from moyai.ccm.provider import Report, StillWorking
 from moyai.cloud.load_balancers import BalancerState, Health, LoadBalancer
 from moyai.core.clock import Clock
 from moyai.core.errors import Conflict, NotFound, Retriable, Terminal, UsageError
-from moyai.core.ids import CLUSTER_TAG, SERVICE_TAG_PREFIX, ClusterIdentity, cluster_tag
+from moyai.core.ids import ClusterIdentity, cluster_tag, tag_owner
 from moyai.core.waiting import NotYet, auntil
 from moyai.plan.load_balancer import difference as plan
+from moyai.plan.load_balancer.names import names_service
 from moyai.plan.load_balancer.words import describe, explain
 from moyai.runtime.calls import CloudCalls
 
@@ -83,10 +84,9 @@ class Balancers:
             named = await self._call(self._calls.head, load_balancer_id)
         except NotFound:
             return None
-        tag = cluster_tag(self._cluster.uid)
-        others = [one for one in named.tags if one.startswith(CLUSTER_TAG + "=") and one != tag]
+        others = [uid for tag in named.tags if (uid := tag_owner(tag)) and uid != self._cluster.uid]
         if others:
-            raise UsageError(f"load balancer {load_balancer_id} belongs to another cluster ({others[0]})")
+            raise UsageError(f"load balancer {load_balancer_id} belongs to another cluster ({cluster_tag(others[0])})")
         return named
 
     def owned(self, found: LoadBalancer, name: str) -> bool:
@@ -95,7 +95,7 @@ class Balancers:
 
     def users(self, found: LoadBalancer, name: str) -> list[str]:
         """Tags of other Services that use it."""
-        return [tag for tag in found.tags if tag.startswith(SERVICE_TAG_PREFIX) and tag != name]
+        return [tag for tag in found.tags if names_service(tag) and tag != name]
 
     async def create(self, wanted: LoadBalancer) -> LoadBalancer:
         if not (wanted.vip_subnet_id or wanted.vip_network_id or wanted.vip_port_id):
@@ -169,7 +169,7 @@ class Balancers:
     def _slow(self, load_balancer_id: str, missing: str) -> Retriable:
         waited = self._clock.monotonic() - self._since.get(load_balancer_id, self._clock.monotonic())
         if waited <= self._patience:
-            return StillWorking(missing, again_after=_LOOK_AGAIN_SECONDS, object_id=load_balancer_id)
+            return StillWorking(missing, requeue_after=_LOOK_AGAIN_SECONDS, object_id=load_balancer_id)
         self._since.pop(load_balancer_id, None)
         return Retriable(f"{missing} after {waited:.0f} s", object_id=load_balancer_id)
 
@@ -251,7 +251,7 @@ class Balancers:
 
     async def remove(self, found: LoadBalancer, name: str) -> None:
         """The whole, where nobody else uses it; else only what is the Service's in it."""
-        mine = cluster_tag(self._cluster.uid) in found.tags and found.name.startswith(SERVICE_TAG_PREFIX)
+        mine = cluster_tag(self._cluster.uid) in found.tags and names_service(found.name)
         if mine and not self.users(found, name):
             await self._delete(found)
             return
@@ -275,4 +275,4 @@ class Balancers:
     async def of_cluster(self) -> list[LoadBalancer]:
         """All that carry the cluster's tag and were made for a Service."""
         found = await self._call(self._calls.load_balancers, tag=cluster_tag(self._cluster.uid))
-        return [one for one in found if one.name.startswith(SERVICE_TAG_PREFIX)]
+        return [one for one in found if names_service(one.name)]

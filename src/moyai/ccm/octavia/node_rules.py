@@ -6,6 +6,7 @@ listed once for all Services that ask within a short time, and own writes are en
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from ipaddress import ip_network
 
 from moyai.ccm.settings import CcmConfig
@@ -15,9 +16,10 @@ from moyai.core.errors import UsageError
 from moyai.core.ids import ClusterIdentity
 from moyai.kube.objects import Service
 from moyai.plan.load_balancer.settings import LoadBalancerSettings
-from moyai.plan.node_ports import desired_rules, plan_rules, rule_description
+from moyai.plan.node_ports import desired_rules, plan_rules, rule_description, service_of_rule
 from moyai.runtime.calls import CloudCalls
-from moyai.runtime.listing import RecentList
+from moyai.runtime.concurrency import side_by_side
+from moyai.runtime.shared_reads import RecentList
 
 #: How old the shared list may be. Only what somebody else did since then is not in it.
 _RECENT_SECONDS = 10.0
@@ -46,8 +48,7 @@ class NodeRules:
         sources = await self._sources(settings, found)
         desired = desired_rules(service, self._cluster, group_ids=self._groups, sources=sources)
         add, remove = plan_rules(desired, await self._of(service.key, max_age=_RECENT_SECONDS))
-        if add:
-            await self._create(add)
+        await self._create(add)
         for rule_id in remove:
             await self._delete(rule_id)
 
@@ -61,15 +62,23 @@ class NodeRules:
         """Services that have rules, whether they still exist or not."""
         if not self._groups:
             return set()
-        prefix = rule_description(self._cluster, "")
         rules = await self._rules.get(max_age=0)
-        return {rule.description[len(prefix) :] for rule in rules if rule.description.startswith(prefix)}
+        return {key for rule in rules if (key := service_of_rule(self._cluster, rule.description))}
 
     async def _of(self, service_key: str, *, max_age: float) -> list[SecurityGroupRule]:
         description = rule_description(self._cluster, service_key)
         return [rule for rule in await self._rules.get(max_age=max_age) if rule.description == description]
 
-    async def _create(self, rules: list[SecurityGroupRule]) -> None:
+    async def _create(self, rules: Iterable[SecurityGroupRule]) -> None:
+        """One call for each group: a call takes rules of one group only."""
+        by_group: dict[str, list[SecurityGroupRule]] = {}
+        for rule in rules:
+            by_group.setdefault(rule.group_id, []).append(rule)
+        async with side_by_side() as calls:
+            for of_group in by_group.values():
+                calls.create_task(self._create_in_group(of_group))
+
+    async def _create_in_group(self, rules: list[SecurityGroupRule]) -> None:
         try:
             self._rules.put(*await self._call(self._cloud.firewall.create_security_group_rules, rules))
         except BaseException:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
-from typing import Any, cast
+from typing import cast
 
 from moyai.cloud.model import (
     LONG_AGO,
@@ -30,9 +30,8 @@ from moyai.cloud.model import (
 )
 from moyai.cloud.openstack import disk_states
 from moyai.cloud.openstack import server_states as servers
+from moyai.cloud.openstack.session import Json
 from moyai.core.keys import Kind
-
-Json = dict[str, Any]
 
 
 def _text(value: object) -> str:

@@ -25,17 +25,17 @@ _USABLE = frozenset(
     }
 )
 #: It becomes something else by itself, soon.
-_PASSING = frozenset({DiskState.CREATING, DiskState.ATTACHING, DiskState.DETACHING, DiskState.BUSY})
+_TRANSIENT = frozenset({DiskState.CREATING, DiskState.ATTACHING, DiskState.DETACHING, DiskState.BUSY})
 
 
 def oldest(found: Sequence[Volume]) -> Volume | None:
-    """Of several volumes of one name the first made, always the same one; one that is being deleted counts for nothing."""
+    """The oldest of several volumes of one name, so that every call chooses the same one. Volumes in deletion do not count."""
     alive = [one for one in found if one.state is not DiskState.DELETING]
     return min(alive, key=lambda one: (one.created, one.id), default=None)
 
 
 def adopt(volume: Volume, *, size: Range, type_name: str, snapshot_id: str, source_volume_id: str) -> None:
-    """ALREADY_EXISTS where the volume that has the name is another one than what is asked for."""
+    """Raise ALREADY_EXISTS if the volume of this name differs from the requested volume."""
     why = ""
     if not size.holds(volume.size_gb):
         why = f"{volume.size_gb} GiB"
@@ -61,12 +61,12 @@ def created(volume: Volume | None) -> Volume | None:
 Attach = Literal["attach", "wait", "done"]
 
 
-def attach(volume: Volume, server: Server, *, coming: Collection[str], limit: int) -> Attach:
+def attach(volume: Volume, server: Server, *, attaching: Collection[str], limit: int) -> Attach:
     """FAILED_PRECONDITION when another machine has it, RESOURCE_EXHAUSTED when the machine has its ``limit``, INTERNAL when the
-    volume is broken. ``coming``: volumes that are on their way to the machine and that the cloud may not list there yet.
+    volume is broken. ``attaching``: volumes that are being attached to the machine and that the cloud may not list there yet.
     """
     step = _next(volume, server.id)
-    if step == "attach" and len({*server.volume_ids, *coming} - {volume.id}) >= limit:
+    if step == "attach" and len({*server.volume_ids, *attaching} - {volume.id}) >= limit:
         raise Refused("RESOURCE_EXHAUSTED", f"machine {server.name} has its {limit} volumes already")
     return step
 
@@ -74,7 +74,7 @@ def attach(volume: Volume, server: Server, *, coming: Collection[str], limit: in
 def _next(volume: Volume, server_id: str) -> Attach:
     if server_id in volume.attached_server_ids:
         return "wait" if volume.state.moving else "done"
-    if volume.state in _PASSING:
+    if volume.state in _TRANSIENT:
         return "wait"
     others = [one for one in volume.attached_server_ids if one != server_id]
     if others and not volume.multiattach:
@@ -125,7 +125,7 @@ def settled(volume: Volume | None) -> Volume | Literal["gone"] | None:
     """For waiting: the volume once it changes hands no more."""
     if volume is None:
         return "gone"
-    return None if volume.state in _PASSING else volume
+    return None if volume.state in _TRANSIENT else volume
 
 
 def extended(volume: Volume | None, size_gb: int) -> Volume | None:
@@ -152,7 +152,7 @@ def deleted(thing: Volume | Snapshot | None) -> Literal["gone"] | None:
     return None
 
 
-def keep_because_of(volume: Volume, snapshots: Collection[Snapshot]) -> Refused | None:
+def deletion_refusal(volume: Volume, snapshots: Collection[Snapshot]) -> Refused | None:
     """Why the volume cannot be deleted now, in a sentence that says what would help."""
     if volume.attached_server_ids:
         return Refused(

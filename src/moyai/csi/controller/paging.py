@@ -1,6 +1,6 @@
-"""Long answers in pages: everything is sorted by id, and a page's token is the last id that was given out. Pure.
+"""Long answers in pages: all objects are sorted by id, and a page's token is the last id of the page. Pure.
 
-So a page is right whatever was made or deleted meanwhile: nothing that stays is missed or told twice.
+Objects may be created or deleted between two pages. Every object that stays is listed exactly once.
 """
 
 from __future__ import annotations

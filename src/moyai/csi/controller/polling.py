@@ -1,7 +1,8 @@
-"""One look at the cloud for all callers: shared reads, and one poller for all waits.
+"""One poller for all calls that wait for a disk to change.
 
-Clouds send no events about disks, so a change is seen by looking. With fifty claims at once fifty loops would ask fifty times
-as often; here they share each look: one list of all volumes when several wait, a plain show when one does.
+Clouds send no events about disks, so the driver has to look for changes. Fifty loops for fifty claims would ask the cloud fifty
+times as often. The poller shares each look: it lists all volumes when several calls wait, and it shows one volume when one
+call waits.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from moyai.core.backoff import Backoff
 from moyai.core.errors import NotFound, Retriable
@@ -28,27 +29,6 @@ _MANY = 3
 #: A change is seen at most a quarter of its wait too late. The first looks are close to each other because Kubernetes looks for
 #: an attached volume half a second after it has asked for it, and then half a second later.
 POLL = Backoff(base=0.05, factor=1.3, ceiling=1.0)
-
-
-class SharedRead(Generic[T]):
-    """A read that all who ask at the same time share. Its result was read after it was asked for."""
-
-    def __init__(self, read: Callable[[], Awaitable[T]]) -> None:
-        self._read = read
-        self._running: asyncio.Task[T] | None = None
-        self._next: asyncio.Task[T] | None = None
-
-    async def fresh(self) -> T:
-        if self._next is None:
-            self._next = asyncio.create_task(self._after(self._running))
-        # a caller that gives up must not cancel the read of the others
-        return await asyncio.shield(self._next)
-
-    async def _after(self, running: asyncio.Task[T] | None) -> T:
-        if running:
-            await asyncio.wait([running])
-        self._running, self._next = self._next, None
-        return await self._read()
 
 
 @dataclass(eq=False)
@@ -74,7 +54,7 @@ class Poller(Generic[T]):
         self._task: asyncio.Task[None] | None = None
 
     def __len__(self) -> int:
-        """How many wait."""
+        """The number of calls that wait."""
         return len(self._waiters)
 
     async def until(self, object_id: str, done: Callable[[T | None], R | None], *, within: float, what: str) -> R:
@@ -124,7 +104,7 @@ class Poller(Generic[T]):
             await self._round(many=many)
             if not self._waiters:
                 return
-            # never at once again: the next round serves those who come now together with all others
+            # the next round does not begin at once, so that it also serves the calls that come meanwhile
             pause = self._poll.ceiling if many else self._poll.delay(0)
             await asyncio.sleep(pause)
             rest = self._poll.delay(attempt) - pause
@@ -139,8 +119,8 @@ class Poller(Generic[T]):
         try:
             seen = await self._look({one.object_id for one in waiting}, many=many)
         except Retriable as error:
-            # each has a deadline of its own
-            _log.warning("looking at what is waited for: %s", error)
+            # each call has its own deadline
+            _log.warning("the cloud cannot be asked about disks that calls wait for: %s", error)
             return
         except Exception as error:
             for one in waiting:
@@ -162,23 +142,3 @@ class Poller(Generic[T]):
 
         await asyncio.gather(*(show(one) for one in ids))
         return found
-
-
-class Cached(Generic[T]):
-    """A value that rarely changes, read again when it is older than ``seconds``."""
-
-    def __init__(self, read: Callable[[], Awaitable[T]], *, seconds: float, now: Callable[[], float]) -> None:
-        self._shared = SharedRead(read)
-        self._seconds, self._now = seconds, now
-        self._value: tuple[float, Any] | None = None
-
-    async def get(self) -> T:
-        if self._value and self._now() - self._value[0] < self._seconds:
-            return self._value[1]
-        start = self._now()
-        value = await self._shared.fresh()
-        self._value = (start, value)
-        return value
-
-    def forget(self) -> None:
-        self._value = None

@@ -104,7 +104,7 @@ class ControllerService:
         need(request.volume_id, "volume id")
         if not request.volume_capabilities:
             raise Refused("INVALID_ARGUMENT", "no volume capability given")
-        volume = await self._there(request.volume_id)
+        volume = await self._require_volume(request.volume_id)
         for capability in request.volume_capabilities:
             access = messages.access(capability)
             why = wrong(access)
@@ -121,7 +121,7 @@ class ControllerService:
 
     async def ListVolumes(self, request: pb.ListVolumesRequest) -> pb.ListVolumesResponse:
         shown, following = await self._page(request.starting_token, request.max_entries)
-        zones = await self._cloud.zones.get()
+        zones = await self._cloud.zone_map()
         return pb.ListVolumesResponse(
             entries=[
                 pb.ListVolumesResponse.Entry(
@@ -134,8 +134,8 @@ class ControllerService:
         )
 
     async def ControllerGetVolume(self, request: pb.ControllerGetVolumeRequest) -> pb.ControllerGetVolumeResponse:
-        volume = await self._there(need(request.volume_id, "volume id"))
-        zones = await self._cloud.zones.get()
+        volume = await self._require_volume(need(request.volume_id, "volume id"))
+        zones = await self._cloud.zone_map()
         return pb.ControllerGetVolumeResponse(
             volume=messages.volume(volume, zones.for_volumes(volume.zone)),
             status=pb.ControllerGetVolumeResponse.VolumeStatus(published_node_ids=volume.attached_server_ids),
@@ -151,18 +151,18 @@ class ControllerService:
         return pb.ControllerExpandVolumeResponse(capacity_bytes=volume.size_gb * GIB, node_expansion_required=not block)
 
     async def GetCapacity(self, request: pb.GetCapacityRequest) -> pb.GetCapacityResponse:
-        """What the project's quota leaves: how much disk the cloud has, it tells its administrators only."""
+        """The rest of the project's quota. The cloud reports the capacity of its disks to administrators only."""
         for capability in request.volume_capabilities:
             if wrong(messages.access(capability)):
                 return pb.GetCapacityResponse(available_capacity=0)
         topology = request.accessible_topology
         if request.HasField("accessible_topology") and (zones := messages.machine_zones([topology])):
-            reach = (await self._cloud.zones.get()).for_machines(zones[0])
+            reach = (await self._cloud.zone_map()).for_machines(zones[0])
             wanted = request.parameters.get(AVAILABILITY, "")
             if not reach or (wanted and wanted not in reach):
                 return pb.GetCapacityResponse(available_capacity=0)
         quotas = {one.name: one for one in await self._cloud.call(self._cloud.disks.quotas)}
-        left = _left(quotas.get("gigabytes")) if _left(quotas.get("volumes")) else 0
+        left = _remaining(quotas.get("gigabytes")) if _remaining(quotas.get("volumes")) else 0
         return pb.GetCapacityResponse(available_capacity=left * GIB)
 
     # ---- health
@@ -170,13 +170,13 @@ class ControllerService:
     async def ControllerGetVolumeHealth(
         self, request: pb.ControllerGetVolumeHealthRequest
     ) -> pb.ControllerGetVolumeHealthResponse:
-        volume = await self._there(need(request.volume_id, "volume id"))
+        volume = await self._require_volume(need(request.volume_id, "volume id"))
         return pb.ControllerGetVolumeHealthResponse(volume_health=_health(volume))
 
     async def ControllerListVolumeHealth(
         self, request: pb.ControllerListVolumeHealthRequest
     ) -> pb.ControllerListVolumeHealthResponse:
-        listed = await self._cloud.own_volumes.fresh()
+        listed = await self._cloud.own_volumes()
         broken = [one for one in listed if _health(one).health_statuses]
         shown, following = paging.page(broken, lambda one: one.id, token=request.starting_token, most=request.max_entries)
         return pb.ControllerListVolumeHealthResponse(entries=[_health(one) for one in shown], next_token=following)
@@ -211,7 +211,7 @@ class ControllerService:
 
     # ---- helpers
 
-    async def _there(self, volume_id: str) -> Volume:
+    async def _require_volume(self, volume_id: str) -> Volume:
         try:
             return await self._cloud.call(self._cloud.disks.volume, volume_id)
         except NotFound as error:
@@ -219,8 +219,8 @@ class ControllerService:
 
     async def _page(self, token: str, most: int) -> tuple[list[Volume], str]:
         paging.page((), str, token=token, most=most)  # before the cloud is asked
-        listed = await self._cloud.all_volumes.fresh()
-        # what is on its way out or never came is no volume to anybody
+        listed = await self._cloud.all_volumes()
+        # a volume that is being deleted or created is not listed
         alive = [one for one in listed if one.state not in (DiskState.DELETING, DiskState.CREATING)]
         return paging.page(alive, lambda one: one.id, token=token, most=most)
 
@@ -230,7 +230,7 @@ def _passed_on(parameters: Mapping[str, str]) -> dict[str, str]:
     return {name: parameters[key][:255] for key, name in PASSED_ON.items() if key in parameters}
 
 
-def _left(quota: Quota | None) -> int:
+def _remaining(quota: Quota | None) -> int:
     if quota is None or quota.limit < 0:
         return _NO_LIMIT
     return max(0, quota.limit - quota.used)

@@ -19,11 +19,11 @@ class SnapshotWork:
         self.serial = Serial()
 
     async def create(self, name: str, volume_id: str, *, metadata: Mapping[str, str]) -> Snapshot:
-        """The snapshot, ready or still CREATING (then whoever asked looks again)."""
+        """The snapshot, ready or still CREATING. The caller asks again for a snapshot in CREATING."""
         return await self.serial.run(f"name/{name}", lambda: self._create(name, volume_id, metadata))
 
     async def _create(self, name: str, volume_id: str, metadata: Mapping[str, str]) -> Snapshot:
-        listed = await self._cloud.all_snapshots.fresh()
+        listed = await self._cloud.all_snapshots()
         own = [
             one
             for one in listed
@@ -84,5 +84,5 @@ class SnapshotWork:
             return None
 
     async def list(self, *, source_volume_id: str = "") -> list[Snapshot]:
-        listed = await self._cloud.all_snapshots.fresh()
+        listed = await self._cloud.all_snapshots()
         return [one for one in listed if source_volume_id in ("", one.volume_id)]

@@ -77,11 +77,11 @@ class VolumeWork:
 
     async def _create(self, asked: VolumeRequest) -> ProvisionedVolume:
         wanted = await self._with_type(asked)
-        own = await self._cloud.own_volumes.fresh()
+        own = await self._cloud.own_volumes()
         named = [one for one in own if one.name == wanted.name]
         volume = decide.oldest(named)
         if volume and volume.state.broken and not volume.attached_server_ids:
-            # what an earlier try left; who asked was told of it then
+            # a volume that an earlier try left; that try returned its error
             await self._remove(volume.id)
             volume = None
         if volume:
@@ -100,11 +100,11 @@ class VolumeWork:
             if error.code == "INTERNAL":
                 raise await self._failed(volume.id, wanted.name, error) from error
             raise
-        zone_map = await self._cloud.zones.get()
+        zone_map = await self._cloud.zone_map()
         return ProvisionedVolume(ready, zone_map.for_volumes(ready.zone) if ready.zone else ())
 
     async def _make(self, wanted: VolumeRequest) -> Volume:
-        zone_map, source = await asyncio.gather(self._cloud.zones.get(), self._source(wanted))
+        zone_map, source = await asyncio.gather(self._cloud.zone_map(), self._source(wanted))
         least, source_zone = (source.size_gb, await self._zone_of(source)) if source else (1, "")
         size = choose_gb(wanted.size, least_gb=least)
         place = zones.choose(
@@ -136,7 +136,7 @@ class VolumeWork:
             if wanted.source_volume_id:
                 return await self._cloud.call(calls.volume, wanted.source_volume_id)
         except NotFound as error:
-            raise Refused("NOT_FOUND", f"what is to be copied is not there: {error}") from error
+            raise Refused("NOT_FOUND", f"the source of the copy does not exist: {error}") from error
         return None
 
     async def _zone_of(self, source: Volume | Snapshot) -> str:
@@ -153,10 +153,10 @@ class VolumeWork:
         several = any(access.several for access in wanted.accesses)
         if not (wanted.type_name or several):
             return wanted
-        known = await self._cloud.types.get()
+        known = await self._cloud.volume_types()
         chosen = next((one for one in known.values() if wanted.type_name in (one.name, one.id)), None)
         if wanted.type_name and chosen is None:
-            self._cloud.types.forget()
+            self._cloud.forget_volume_types()
             raise Refused("INVALID_ARGUMENT", f"the cloud has no volume type {wanted.type_name!r}: there are {_words(known)}")
         if several and (chosen is None or chosen.multiattach is False):
             fit = [name for name, one in known.items() if one.multiattach]
@@ -193,14 +193,14 @@ class VolumeWork:
             return
         if self._cloud.is_others(volume.metadata):
             raise Refused("FAILED_PRECONDITION", f"volume {volume_id} belongs to another cluster and is not deleted")
-        if why := decide.keep_because_of(volume, ()):
+        if why := decide.deletion_refusal(volume, ()):
             raise why
         if volume.state is not DiskState.DELETING:
             try:
                 await self._cloud.call(self._cloud.disks.delete_volume, volume_id)
             except (Terminal, Conflict) as error:
                 snapshots = await self._cloud.call(self._cloud.disks.snapshots, volume_id=volume_id)
-                raise (decide.keep_because_of(volume, snapshots) or refusal(error)) from error
+                raise (decide.deletion_refusal(volume, snapshots) or refusal(error)) from error
         await self._wait(volume_id, decide.deleted, f"volume {volume_id} to go")
 
     # ---- attach, detach
@@ -213,13 +213,13 @@ class VolumeWork:
             volume, server = await asyncio.gather(self._look(volume_id), self._cloud.machine(server_id))
         except NotFound as error:
             raise Refused("NOT_FOUND", f"volume {volume_id} or machine {server_id} is not there: {error}") from error
-        step = decide.attach(volume, server, coming=self._coming(server_id), limit=self._limit)
+        step = decide.attach(volume, server, attaching=self._attaching_to(server_id), limit=self._limit)
         if step == "wait":
             settled = await self._wait(volume_id, decide.settled, f"volume {volume_id} to settle")
             if settled == "gone":
                 raise Refused("NOT_FOUND", f"volume {volume_id} is gone")
             volume = settled
-            step = decide.attach(volume, server, coming=self._coming(server_id), limit=self._limit)
+            step = decide.attach(volume, server, attaching=self._attaching_to(server_id), limit=self._limit)
         if step == "done":
             return volume
         # decided and noted without a pause in between, so that no two calls decide on the same state
@@ -235,7 +235,7 @@ class VolumeWork:
             raise Refused("INTERNAL", f"the cloud did not attach volume {volume_id} to machine {server.name} ({server.status})")
         return volume
 
-    def _coming(self, server_id: str) -> set[str]:
+    def _attaching_to(self, server_id: str) -> set[str]:
         return {volume for volume, server in self._attaching.items() if server == server_id}
 
     async def _ask_to_attach(self, volume_id: str, server_id: str) -> None:
@@ -277,7 +277,7 @@ class VolumeWork:
     async def _take_off(self, volume: Volume, server_id: str, asked: set[str]) -> None:
         """Ask for the end of the attachments to the machine (empty: to any); ``asked``: machines that were asked before."""
         for one in [one for one in volume.attachments if server_id in ("", one.server_id)]:
-            if one.server_id in asked and await self._vanished(one.server_id):
+            if one.server_id in asked and await self._server_gone(one.server_id):
                 # the machine went without giving the volume back
                 await self._cloud.call(self._cloud.disks.forget_attachment, one.id)
             else:
@@ -291,7 +291,7 @@ class VolumeWork:
             # a machine that is being started, stopped or deleted refuses for a moment; what the next look shows decides
             _log.info("detaching volume %s from %s: %s", volume_id, server_id, error)
 
-    async def _vanished(self, server_id: str) -> bool:
+    async def _server_gone(self, server_id: str) -> bool:
         try:
             server = await self._cloud.call(self._cloud.machines.server, server_id)
         except NotFound:

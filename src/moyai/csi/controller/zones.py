@@ -1,8 +1,8 @@
 """Which zones of machines reach which zones of volumes, and in which zone a new volume is made. Pure.
 
-Nova and Cinder each have zones of their own. Where both call them alike, a machine reaches the volumes of its own zone. Where
-one of the two has a single zone, that one serves all of the other. Beyond that, what the cloud shows counts: a volume of zone V
-that hangs on a machine of zone M proves that M reaches V. Kubernetes only ever sees the machines' zones.
+Nova and Cinder have separate zones. If both have a zone of one name, machines of that zone reach volumes of that zone. If one
+of the two has a single zone, this zone reaches all zones of the other. In all other cases the attachments count: a volume of
+zone V that is attached to a machine of zone M proves that M reaches V. Kubernetes sees only the machines' zones.
 """
 
 from __future__ import annotations
@@ -71,19 +71,19 @@ def choose(
     """The place of a new volume.
 
     ``preferred`` and ``requisite``: machines' zones, from the scheduler. ``availability``: the zone of volumes that the
-    StorageClass demands. ``source``: the zone of what is copied; a copy is made beside it. RESOURCE_EXHAUSTED, whereupon the
-    scheduler looks for another node, when no zone of volumes fits.
+    StorageClass demands. ``source``: the zone of the volume or snapshot that is copied; the copy is created in the same
+    zone. Raises RESOURCE_EXHAUSTED if no zone of volumes fits; the scheduler then looks for another node.
     """
     if availability and source and availability != source:
         raise Refused(
-            "INVALID_ARGUMENT", f"the class wants the zone {availability}, but what is to be copied lies in the zone {source}"
+            "INVALID_ARGUMENT", f"the class wants the zone {availability}, but the source of the copy is in the zone {source}"
         )
     fixed = availability or source
     wanted = [*dict.fromkeys([*preferred, *requisite])]
     if fixed:
         reachable = zones.for_volumes(fixed)
         if requisite and not set(reachable) & set(requisite):
-            why = "what is to be copied lies" if source else "the class wants the volume"
+            why = "the source of the copy is" if source else "the class wants the volume"
             raise Refused("RESOURCE_EXHAUSTED", f"{why} in the zone {fixed}, which no machine in {_words(requisite)} reaches")
         return Place(fixed, reachable)
     for zone in wanted:

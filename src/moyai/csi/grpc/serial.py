@@ -1,4 +1,4 @@
-"""One operation at a time for a volume, any number side by side for different ones.
+"""One operation at a time for each volume. Operations on different volumes run at the same time.
 
 An operation that has begun runs to its end, also when its caller gives up meanwhile: what it asked the cloud for goes on
 anyway, and a second try beside it could make a thing twice. The second try waits for the first, and then finds what it made.
@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 class Serial:
-    """Keys are forgotten when nobody uses them."""
+    """A key without an operation is forgotten."""
 
     def __init__(self) -> None:
         self._locks: dict[str, tuple[asyncio.Lock, int]] = {}
@@ -35,7 +35,7 @@ class Serial:
             lock.release()
             self._give_back(key)
             if not done.cancelled():
-                # read, lest asyncio complains when nobody waits any more
+                # read, because asyncio reports an error that no caller reads
                 done.exception()
 
         task.add_done_callback(ended)

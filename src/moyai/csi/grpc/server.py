@@ -34,7 +34,7 @@ Method = Callable[[Any], Awaitable[Any]]
 
 
 class RpcServer:
-    """``services``: what is served, by its descriptor (``pb2.DESCRIPTOR.services_by_name``)."""
+    """``services``: a service's descriptor (``pb2.DESCRIPTOR.services_by_name``) and the object that serves it."""
 
     def __init__(self, services: Mapping[str, tuple[ServiceDescriptor, object]], *, metrics: Metrics) -> None:
         self._metrics = metrics
@@ -64,7 +64,7 @@ class RpcServer:
 
     async def run(self) -> None:
         """Until the server ends."""
-        # grpcio shares one future between all who wait; cancelled with one of us, `stop` would fail on it
+        # grpcio has one future for all callers that wait: if this task cancelled it, `stop` would fail
         await asyncio.shield(asyncio.ensure_future(self._server.wait_for_termination()))
 
     def _service(self, descriptor: ServiceDescriptor, served: object) -> grpc.GenericRpcHandler:
@@ -142,5 +142,5 @@ def _clear(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.suppress(FileNotFoundError):
         if not stat.S_ISSOCK(os.lstat(path).st_mode):
-            raise OSError(f"{path} is there and no socket")
+            raise OSError(f"{path} exists and is no socket")
         path.unlink()

@@ -77,7 +77,7 @@ def snapshot_controller(options: CsiManifestOptions) -> dict[str, Any]:
 
 
 def _election(options: CsiManifestOptions) -> list[str]:
-    # one copy has nobody to wait for: without an election it works at once after a restart
+    # a single copy needs no election: without one it works at once after a restart
     return ["--leader-election"] if options.replicas > 1 else []
 
 

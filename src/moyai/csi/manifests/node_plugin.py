@@ -55,7 +55,7 @@ def node(options: CsiManifestOptions) -> dict[str, Any]:
                     "hostNetwork": True,
                     "dnsPolicy": "Default",
                     "priorityClassName": "system-node-critical",
-                    # wherever a pod with a volume can run, whatever its node is tainted with
+                    # every node that can run a pod with a volume, whatever taints the node has
                     "tolerations": [{"operator": "Exists"}],
                     "terminationGracePeriodSeconds": 15,
                     "containers": [container],

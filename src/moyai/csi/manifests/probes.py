@@ -17,7 +17,7 @@ def probes(port: int) -> dict[str, Any]:
         }
 
     return {
-        # asked every second only until it answers once; a readiness probe would be asked for ever, and nobody would look
+        # a startup probe runs each second only until its first success; a readiness probe would run for ever without a use
         "startupProbe": probe(periodSeconds=1, failureThreshold=300),
         "livenessProbe": probe(periodSeconds=30, failureThreshold=4),
     }

@@ -183,7 +183,7 @@ class LinuxFilesystems:
         number = _number(device)
         if number is None:
             return 0
-        # in a machine without devices of its own the node's name is not the kernel's
+        # in a machine that shares the host's /dev, the name of the device node is not the kernel's name
         name = Path(os.path.realpath(f"/sys/dev/block/{number[0]}:{number[1]}")).name
         try:
             return int(Path(f"/sys/fs/ext4/{name}/errors_count").read_text())

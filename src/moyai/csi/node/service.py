@@ -28,7 +28,7 @@ _ABILITIES = (
 
 
 class NodeService:
-    """``instance`` tells which machine this is, once it is known; ``limit``: volumes a machine may have."""
+    """``instance`` returns this machine's identity, None until it is known. ``limit``: volumes that a machine may have."""
 
     def __init__(self, work: NodeWork, *, instance: Callable[[], Instance | None], limit: int) -> None:
         self._work, self._instance, self._limit = work, instance, limit
@@ -90,7 +90,7 @@ class NodeService:
 
     async def NodeGetVolumeStats(self, request: pb.NodeGetVolumeStatsRequest) -> pb.NodeGetVolumeStatsResponse:
         volume_id, path = need(request.volume_id, "volume id"), need(request.volume_path, "volume path")
-        # not serial: it changes nothing, and a kubelet that measures must not wait for one that mounts
+        # not serial: it changes nothing, and a measurement must not wait for a mount
         usage = await asyncio.to_thread(self._work.usage, volume_id, path)
         kind = pb.VolumeUsage
         if not isinstance(usage, Usage):

@@ -1,13 +1,13 @@
-"""The node's work on volumes: stage (one mount a volume), publish (a bind of it for a pod), grow, measure, and back again.
+"""The node's work on volumes: stage (one mount for each volume), publish (a bind mount for a pod), grow, measure, and undo.
 
 What always holds:
 
-- A device is formatted only when it holds nothing, and nothing else is ever changed on a device whose content is not ours to
-  know: a damaged or strange one is refused in a sentence.
-- Every step looks first at the present state, so each operation may be killed anywhere and begun again.
-- What may only grow while it is not mounted grows before a first pod gets it, also where the kubelet leaves it staged from one
-  pod to the next.
-- All of it blocks; callers use a worker thread, one at a time for a volume.
+- A device is formatted only if it is empty. A device with a damaged or unknown content is refused with a message and is not
+  changed.
+- Every step first looks at the present state. An operation may therefore be killed at any moment and repeated.
+- A file system that can grow only while it is not mounted grows before its first pod gets it, also if the kubelet leaves the
+  volume staged between two pods.
+- All calls block. Callers use a worker thread, and run one call at a time for a volume.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from moyai.csi.names import BLANK, DEVICE_PATH, EXT4, FILE_SYSTEMS, XFS
 from moyai.csi.node.disks import Damaged, Mount, NodeDisks, NotPermitted, Usage
 
 _DEVICE_SECONDS = 15.0
-#: What /dev is: the kernel's own on a machine with a kernel of its own, an ordinary one in a machine that shares it.
+#: The file systems of /dev: devtmpfs on a machine with its own kernel, tmpfs in a machine that shares the host's kernel.
 _DEVICES = ("devtmpfs", "tmpfs")
 #: Binds that kubelet makes itself of what we published, for containers that use a part of a volume.
 _KUBELETS_OWN = "/volume-subpaths/"
@@ -82,7 +82,7 @@ class NodeWork:
         if not kind:
             if access.read_only:
                 raise Refused("FAILED_PRECONDITION", f"volume {volume_id} is empty and is to be read only: write it first")
-            # what we made without content is ours to format, whatever blocks the cloud handed out
+            # the driver created the volume without content, so it may be formatted whatever its blocks contain
             if not blank and not self._devices.is_zero(device):
                 raise Refused(
                     "FAILED_PRECONDITION",
@@ -107,7 +107,7 @@ class NodeWork:
 
     def unstage(self, staging: str) -> None:
         self._mounts.unmount(staging)
-        self._mounts.remove(_note(staging))
+        self._mounts.remove(_marker(staging))
 
     # ---- publish
 
@@ -116,7 +116,7 @@ class NodeWork:
         if device is None:
             raise Refused("FAILED_PRECONDITION", f"volume {volume_id} is not attached to this node")
         if access.block and self._devices.number(target) == self._devices.number(device) and self._mounts.at(target):
-            return  # first of all: the kubelet has made binds of its own of an existing mount
+            return  # before the mount is touched: the kubelet has bind mounts of it
         if access.mode == "SINGLE_NODE_SINGLE_WRITER":
             self._refuse_second(volume_id, device, staging, target)
         if access.block:
@@ -127,7 +127,7 @@ class NodeWork:
         staged = self._mounts.at(staging)
         if staged is not None:
             self._same(staged, device, staging)
-        elif not self._mounts.exists(_note(staging)):
+        elif not self._mounts.exists(_marker(staging)):
             raise Refused("FAILED_PRECONDITION", f"volume {volume_id} is not staged at {staging}")
         if mounted := self._mounts.at(target):
             self._same(mounted, device, target)
@@ -140,18 +140,18 @@ class NodeWork:
         self._mounts.bind(staging, target, read_only=read_only)
 
     def _grow_between_pods(self, volume_id: str, device: str, staging: str, access: VolumeAccess) -> None:
-        """Grow an ext4 that is staged and that no pod uses. A note beside it lets a try after a crash mount it again."""
-        note, staged = _note(staging), self._mounts.at(staging)
+        """Grow an ext4 that is staged and that no pod uses. A marker beside it lets a try after a crash mount it again."""
+        marker, staged = _marker(staging), self._mounts.at(staging)
         if staged is not None:
             wants = staged.fs_type == EXT4 and not staged.read_only and not self._in_use(device, staging)
             if not (wants and self._filesystems.wants_to_grow(device, EXT4)):
-                self._mounts.remove(note)
+                self._mounts.remove(marker)
                 return
-            self._mounts.make_file(note)
+            self._mounts.make_file(marker)
             self._mounts.unmount(staging)
         kind = self._prepare(volume_id, device, access, blank=False)
         self._mounts.mount(device, staging, kind=kind, options=_options(kind, access))
-        self._mounts.remove(note)
+        self._mounts.remove(marker)
 
     def _in_use(self, device: str, staging: str) -> bool:
         number = self._devices.number(device)
@@ -246,10 +246,10 @@ class NodeWork:
     # ---- devices
 
     def _device(self, volume_id: str, published: Mapping[str, str] | None = None) -> str | None:
-        told = (published or {}).get(DEVICE_PATH, "")
+        given = (published or {}).get(DEVICE_PATH, "")
         links = self._links(volume_id)
-        # another driver's controller may tell a place of its own; a bare /dev/vdX is the cloud's guess and may be another disk
-        return self._devices.find([*links, *([told] if told.startswith("/dev/disk/") and told not in links else [])])
+        # another driver's controller may publish another link; a bare /dev/vdX is the cloud's guess and may be another disk
+        return self._devices.find([*links, *([given] if given.startswith("/dev/disk/") and given not in links else [])])
 
     def _wait_for_device(self, volume_id: str, published: Mapping[str, str]) -> str:
         def late(_: NotYet) -> Refused:
@@ -269,7 +269,7 @@ class NodeWork:
             raise Refused("INTERNAL", f"at {path} another disk is mounted ({mounted.source})")
 
 
-def _note(staging: str) -> str:
+def _marker(staging: str) -> str:
     """Beside the place, not in it: a kubelet removes the place, which then must be empty."""
     return f"{staging}.growing"
 
@@ -279,7 +279,7 @@ def _options(kind: str, access: VolumeAccess) -> list[str]:
     if access.read_only:
         options.append("ro")
         if access.several:
-            # one who only reads must not replay a log that another node may write
+            # a node that only reads must not replay a log that another node may write
             options.append("norecovery" if kind == XFS else "noload")
     if kind == XFS:
         # a clone beside its origin has the same UUID

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import replace
 from types import MappingProxyType
+from typing import TypeVar
 
 from moyai.cloud.capabilities import Cloud
 from moyai.core.clock import Clock
@@ -23,6 +24,17 @@ from moyai.plan.steps import Step
 
 #: Carries out one step; it may be called again at any time.
 Handler = Callable[[Step, Progress], None]
+S = TypeVar("S", bound=Step)
+
+
+def handles(kind: type[S], call: Callable[[S, Progress], None]) -> tuple[type[Step], Handler]:
+    """A row of the table from class of step to call: ``call`` takes steps of this class."""
+
+    def handler(step: Step, progress: Progress) -> None:
+        assert isinstance(step, kind)
+        call(step, progress)
+
+    return kind, handler
 
 
 class Context:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import cast
 
 from moyai.bootstrap import pki, user_data
 from moyai.core.files import write_private
 from moyai.core.ids import UNSEALING_KEY
 from moyai.core.progress import Progress
 from moyai.lifecycle.drain import drain, forget_node
-from moyai.lifecycle.execute.context import Context, Handler
+from moyai.lifecycle.execute.context import Context, Handler, handles
 from moyai.lifecycle.storage_class import set_reclaim_policy
 from moyai.lifecycle.tokens import add_token, revoke_tokens
 from moyai.plan import keys
@@ -25,17 +24,16 @@ class Inside:
         self._context, self._authorities = context, authorities
 
     def handlers(self) -> Mapping[type[s.Step], Handler]:
-        return cast(
-            "Mapping[type[s.Step], Handler]",
-            {
-                s.WriteKubeconfig: self._kubeconfig,
-                s.DrainNode: self._drain,
-                s.DeleteNode: self._delete_node,
-                s.RenewToken: self._token,
-                s.RevokeTokens: self._revoke_tokens,
-                s.DeleteUnsealingKey: self._unsealing_key,
-                s.SetReclaimPolicy: self._reclaim_policy,
-            },
+        return dict(
+            [
+                handles(s.WriteKubeconfig, self._kubeconfig),
+                handles(s.DrainNode, self._drain),
+                handles(s.DeleteNode, self._delete_node),
+                handles(s.RenewToken, self._token),
+                handles(s.RevokeTokens, self._revoke_tokens),
+                handles(s.DeleteUnsealingKey, self._unsealing_key),
+                handles(s.SetReclaimPolicy, self._reclaim_policy),
+            ]
         )
 
     def _kubeconfig(self, _step: s.WriteKubeconfig, _: Progress) -> None:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Protocol, TypeVar, cast
+from typing import Protocol, TypeVar
 
 from moyai.bootstrap.machine import ServerContent
 from moyai.core.errors import Conflict, NotFound, Retriable, Terminal
 from moyai.core.keys import Key
 from moyai.core.progress import Progress
-from moyai.lifecycle.execute.context import Context, Handler
-from moyai.lifecycle.execute.removing import insist
+from moyai.lifecycle.execute.context import Context, Handler, handles
+from moyai.lifecycle.execute.removing import retry_while_busy
 from moyai.lifecycle.record_format import SECRET_NAMES
 from moyai.plan import keys
 from moyai.plan import steps as s
@@ -36,27 +36,26 @@ class Making:
         self._public_key, self._render = public_key, render
 
     def handlers(self) -> Mapping[type[s.Step], Handler]:
-        return cast(
-            "Mapping[type[s.Step], Handler]",
-            {
-                s.CreateNetwork: self._network,
-                s.CreateSubnet: self._subnet,
-                s.CreateRouter: self._router,
-                s.SetGateway: self._gateway,
-                s.AddInterface: self._interface,
-                s.CreateGroup: self._group,
-                s.SetRules: self._rules,
-                s.CreatePort: self._port,
-                s.SetSendFrom: self._send_from,
-                s.AddRoutes: self._routes,
-                s.CreateFloatingIP: self._floating_ip,
-                s.AttachFloatingIP: self._attach,
-                s.CreateKeypair: self._keypair,
-                s.CreateCredential: self._credential,
-                s.CreateServer: self._server,
-                s.StartServer: self._start,
-                s.Adopt: self._adopt,
-            },
+        return dict(
+            [
+                handles(s.CreateNetwork, self._network),
+                handles(s.CreateSubnet, self._subnet),
+                handles(s.CreateRouter, self._router),
+                handles(s.SetGateway, self._gateway),
+                handles(s.AddInterface, self._interface),
+                handles(s.CreateGroup, self._group),
+                handles(s.SetRules, self._rules),
+                handles(s.CreatePort, self._port),
+                handles(s.SetSendFrom, self._send_from),
+                handles(s.AddRoutes, self._routes),
+                handles(s.CreateFloatingIP, self._floating_ip),
+                handles(s.AttachFloatingIP, self._attach),
+                handles(s.CreateKeypair, self._keypair),
+                handles(s.CreateCredential, self._credential),
+                handles(s.CreateServer, self._server),
+                handles(s.StartServer, self._start),
+                handles(s.Adopt, self._adopt),
+            ]
         )
 
     def _create(self, key: Key, name: str, call: Callable[[], T]) -> T:
@@ -150,7 +149,7 @@ class Making:
 
     def _attach(self, step: s.AttachFloatingIP, _: Progress) -> None:
         address, port = self._context.id(step.key), self._context.id(keys.port(step.node))
-        insist(lambda: self._cloud.addresses.associate_floating_ip(address, port), self._context.clock)
+        retry_while_busy(lambda: self._cloud.addresses.associate_floating_ip(address, port), self._context.clock)
 
     # ---- keys and credentials
 

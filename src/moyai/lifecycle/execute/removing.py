@@ -7,7 +7,7 @@ off a server that is somebody else's. Thread-safe: steps run side by side.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TypeVar, cast
+from typing import TypeVar
 
 from moyai.cloud.load_balancers import BalancerState
 from moyai.cloud.model import DiskState, Power, Snapshot, Volume
@@ -18,7 +18,7 @@ from moyai.core.ids import CLUSTER_TAG
 from moyai.core.keys import Kind
 from moyai.core.progress import Progress
 from moyai.core.waiting import NotYet, until
-from moyai.lifecycle.execute.context import Context, Handler
+from moyai.lifecycle.execute.context import Context, Handler, handles
 from moyai.plan import steps as s
 
 #: Seconds after which a deletion that the cloud keeps refusing as "in use" is given up.
@@ -28,7 +28,7 @@ T = TypeVar("T")
 _BACKOFF = Backoff(base=0.2, factor=1.5, ceiling=2.0)
 
 
-def insist(call: Callable[[], T], clock: Clock) -> T:
+def retry_while_busy(call: Callable[[], T], clock: Clock) -> T:
     """Call again while the cloud says that something still uses the object, up to ``BUSY_TIMEOUT`` seconds."""
     return until(call, clock=clock, timeout=BUSY_TIMEOUT, pause=_BACKOFF, retry=(Conflict, Retriable))
 
@@ -38,29 +38,28 @@ class Removing:
         self._context, self._cloud, self._clock = context, context.cloud, context.clock
 
     def handlers(self) -> Mapping[type[s.Step], Handler]:
-        return cast(
-            "Mapping[type[s.Step], Handler]",
-            {
-                s.Delete: self._delete,
-                s.RemoveRoutes: self._routes,
-                s.RemoveInterface: self._interface,
-                s.StopServer: self._stop,
-                s.DetachVolume: self._detach,
-            },
+        return dict(
+            [
+                handles(s.Delete, self._delete),
+                handles(s.RemoveRoutes, self._routes),
+                handles(s.RemoveInterface, self._interface),
+                handles(s.StopServer, self._stop),
+                handles(s.DetachVolume, self._detach),
+            ]
         )
 
     def _routes(self, step: s.RemoveRoutes, _: Progress) -> None:
-        insist(lambda: self._cloud.pod_routing.remove_routes(step.router_id, step.routes), self._clock)
+        retry_while_busy(lambda: self._cloud.pod_routing.remove_routes(step.router_id, step.routes), self._clock)
 
     def _interface(self, step: s.RemoveInterface, _: Progress) -> None:
-        insist(lambda: self._cloud.networks.remove_router_interface(step.router_id, step.subnet_id), self._clock)
+        retry_while_busy(lambda: self._cloud.networks.remove_router_interface(step.router_id, step.subnet_id), self._clock)
 
     def _stop(self, step: s.StopServer, _: Progress) -> None:
         self._cloud.machines.stop_server(step.server_id)
         self._wait_for(lambda: self._stopped(step.server_id), f"{step.key} to stop")
 
     def _detach(self, step: s.DetachVolume, _: Progress) -> None:
-        insist(lambda: self._cloud.machines.detach_volume(step.server_id, step.volume_id), self._clock)
+        retry_while_busy(lambda: self._cloud.machines.detach_volume(step.server_id, step.volume_id), self._clock)
         self._wait_for(lambda: self._off(step.volume_id, step.server_id), f"{step.key} to come off {step.server}")
 
     def _delete(self, step: s.Delete, _: Progress) -> None:
@@ -81,7 +80,7 @@ class Removing:
         }
         if step.kind is Kind.VOLUME:
             self._free(step)
-        insist(lambda: calls[step.kind](identity), self._clock)
+        retry_while_busy(lambda: calls[step.kind](identity), self._clock)
         if step.kind is Kind.SERVER:
             self._wait_for(lambda: self._server_gone(identity), f"{step.key} to go")
         elif step.kind is Kind.LOAD_BALANCER:
@@ -94,8 +93,8 @@ class Removing:
     def _forget(self, step: s.Delete) -> None:
         self._context.forget(step.key)
         if step.kind is Kind.PORT and self._context.record is not None:
-            # the port is the last of a node that leaves: its number is free
-            self._context.record.unseat(step.name)
+            # the port is the last of a node that leaves: its index is free
+            self._context.record.release(step.name)
 
     def _server_gone(self, server_id: str) -> bool:
         try:

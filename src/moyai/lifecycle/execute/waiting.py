@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import cast
 
 from moyai.core.errors import Terminal
 from moyai.core.progress import Progress
 from moyai.core.waiting import Stopped
 from moyai.lifecycle import waits
-from moyai.lifecycle.execute.context import Context, Handler
+from moyai.lifecycle.execute.context import Context, Handler, handles
 from moyai.plan import keys
 from moyai.plan import steps as s
 
@@ -19,14 +18,13 @@ class Waiting:
         self._context, self._machines = context, context.cloud.machines
 
     def handlers(self) -> Mapping[type[s.Step], Handler]:
-        return cast(
-            "Mapping[type[s.Step], Handler]",
-            {
-                s.WaitMachines: self._for_machines,
-                s.WaitApi: self._for_api,
-                s.WaitNodes: self._for_nodes,
-                s.WaitAddon: self._for_addon,
-            },
+        return dict(
+            [
+                handles(s.WaitMachines, self._for_machines),
+                handles(s.WaitApi, self._for_api),
+                handles(s.WaitNodes, self._for_nodes),
+                handles(s.WaitAddon, self._for_addon),
+            ]
         )
 
     def _for_machines(self, step: s.WaitMachines, progress: Progress) -> None:

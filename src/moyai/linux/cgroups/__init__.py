@@ -74,7 +74,7 @@ def scope_prefix(name: str, mount: Path = MOUNT) -> list[str]:
 
 
 def find(name: str, mount: Path = MOUNT) -> Root:
-    """The cloud's root by the cloud's name, whether it is there or not. ``str`` of it is what ``open_root`` takes."""
+    """The root of the cloud of this name, existing or not. ``open_root`` takes its ``str``."""
     if detect(mount) == "v1":
         return RootV1(mount, name)
     scope = scope_path(name, mount)

@@ -13,7 +13,7 @@ from pathlib import Path
 CPU_PERIOD_US = 100_000
 DAEMON = "daemon"
 JOIN_FAILED = 97
-# The shell joins (0 is "whoever writes") and becomes the program; no file is left open, no process behind.
+# The shell joins (0 is the process that writes) and becomes the program. No open file and no process remains.
 _JOIN = f'while [ "$1" != -- ]; do echo 0 >"$1" || exit {JOIN_FAILED}; shift; done; shift; exec "$@"'
 
 
@@ -123,7 +123,7 @@ class Group(ABC):
 
     @abstractmethod
     def holds(self, pid: int) -> bool:
-        """Whether process ``pid`` is in this group or beneath it: tells a machine's process from a recycled number."""
+        """Whether process ``pid`` is in this group or beneath it: distinguishes a machine's process from a reused pid."""
 
     def joining(self, argv: Sequence[str], *, for_exec: bool = False) -> list[str]:
         """The command line that joins the group and then becomes ``argv``; ends with 97 when it cannot join."""

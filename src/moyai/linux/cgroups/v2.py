@@ -46,7 +46,7 @@ class GroupV2(Group):
     def procs_files(self, *, for_exec: bool = False) -> list[Path]:
         if not for_exec:
             return [self._folder / "cgroup.procs"]
-        # A leaf of its own: groups with children take no processes, and an OOM kill in init.scope would fail that unit.
+        # A separate leaf: groups with children take no processes, and an OOM kill in init.scope would fail that unit.
         leaf = self._folder / "payload" / _EXEC
         mkdir(leaf)
         return [leaf / "cgroup.procs"]
@@ -104,7 +104,7 @@ class RootV2(Root):
     def prepare(self, *, enter: bool = True) -> None:
         if self._owner:
             for name in read(self.mount / "cgroup.controllers").split():
-                with contextlib.suppress(CgroupError):  # one that cannot be had is named below, when it is needed
+                with contextlib.suppress(CgroupError):  # a missing controller is reported below, if it is needed
                     write(self.mount / "cgroup.subtree_control", f"+{name}")
         mkdir(self.folder / DAEMON)
         for pid in read(self.folder / "cgroup.procs").split() if not self._owner else []:
@@ -140,6 +140,6 @@ class RootV2(Root):
         if os.getpid() in daemon.pids():
             raise CgroupError(f"{self.folder}: its own daemon cannot remove it")
         daemon.kill()
-        # systemd removes an empty scope by itself, together with its folder: either of us may be first.
+        # systemd too removes an empty scope, together with its folder: either may be first.
         with contextlib.suppress(FileNotFoundError):
             rmdir_tree(self.folder)

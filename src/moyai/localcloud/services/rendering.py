@@ -94,7 +94,7 @@ def concurrency(context: Context) -> Section:
 #: Nobody listens to notifications here; sending them costs a queue each.
 NO_NOTIFICATIONS: Section = {"driver": "noop"}
 
-#: RabbitMQ restarts empty after a crash of its own: find that out within seconds, not a minute.
+#: RabbitMQ restarts empty after a crash. With these settings a client notices that within seconds, not after a minute.
 RABBIT: Section = {"heartbeat_timeout_threshold": 20, "heartbeat_rate": 3, "kombu_reconnect_delay": 0.5}
 
 

@@ -19,7 +19,7 @@ from moyai.plan.cluster.firewall import plan_firewall
 from moyai.plan.cluster.machines import flavor_notes, plan_machines
 from moyai.plan.cluster.network import plan_network
 from moyai.plan.cluster.reclaim_policy import plan_reclaim_policy
-from moyai.plan.cluster.removal import plan_removal, vacated
+from moyai.plan.cluster.removal import plan_removal, released
 from moyai.plan.cluster.requirements import capability_notes, check_capabilities, refuse_taken_name
 from moyai.plan.cluster.situation import Situation, leaving_nodes
 from moyai.plan.cluster.waits import plan_waits
@@ -52,8 +52,8 @@ def situation(
     nodes = wanted_nodes(
         cluster,
         zones=observed.zones,
-        seats=recorded.seats,
-        used_addresses=[ip for port in observed.ports if port.name not in recorded.seats for ip in port.fixed_ips],
+        allocations=recorded.allocations,
+        used_addresses=[ip for port in observed.ports if port.name not in recorded.allocations for ip in port.fixed_ips],
     )
     existing = find_existing(cluster.name, observed, recorded=recorded, nodes=[node.name for node in nodes])
     return Situation(
@@ -106,5 +106,5 @@ def plan_up(
         choices=now.choices,
         changes=now.changes,
         notes=notes,
-        vacated=vacated(now, steps),
+        released=released(now, steps),
     )

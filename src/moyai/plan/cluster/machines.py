@@ -60,19 +60,19 @@ def _replace(now: Situation, node: PlannedNode) -> Iterator[s.Step]:
 
 
 def _needs(node: PlannedNode, endpoint: Endpoint) -> tuple[s.StepId, ...]:
-    """What a machine is told before it is made, and what stands in its way."""
+    """What must exist before a machine is created, since its user data names it, and what must be gone."""
     own = [s.created(keys.port(node.name)), s.created(keys.KEY_PAIR)]
     own += [s.deleted(keys.server(node.name)), s.deleted(keys.node_object(node.name))]
     if node.role == "worker":
         return (*own, s.created(keys.TOKEN))
-    told = (
+    named = (
         keys.CONTROLLERS_CREDENTIAL,
         keys.VOLUMES_CREDENTIAL,
         keys.ROUTER,
         keys.SUBNET,
         keys.security_group("worker"),
     )
-    return (*own, *map(s.created, told), *endpoint.known_by())
+    return (*own, *map(s.created, named), *endpoint.known_by())
 
 
 def flavor_notes(now: Situation) -> Iterator[str]:

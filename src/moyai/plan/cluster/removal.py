@@ -21,18 +21,18 @@ def plan_removal(now: Situation) -> Iterator[s.Step]:
         if name in now.existing.servers:
             yield s.Delete(key=server, after=(drained,), object_id=now.existing.servers[name].id)
         # an API that did not answer may have the Node all the same
-        unknown = now.observed.kube is None and now.recorded.ready and name in now.recorded.seats
+        unknown = now.observed.kube is None and now.recorded.ready and name in now.recorded.allocations
         if name in now.observed.kube_nodes or unknown:
             yield s.DeleteNode(key=node, after=(s.deleted(server), s.reached(s.API)), node=name)
         if name in ports:
-            # the address is free for another node once nothing leads to it; the port goes last, and with it the node's seat
+            # the address is free for another node once nothing leads to it; the port goes last, with the node's allocation
             routes = s.StepId(s.Verb.REMOVE, keys.ROUTES)
             after = (drained, s.deleted(server), s.deleted(node), routes)
             yield s.Delete(key=keys.port(name), after=after, object_id=ports[name].id)
 
 
-def vacated(now: Situation, steps: tuple[s.Step, ...]) -> tuple[str, ...]:
-    """Seats of nodes that are neither wanted nor touched by any step: nothing of them is left."""
+def released(now: Situation, steps: tuple[s.Step, ...]) -> tuple[str, ...]:
+    """Names of allocated nodes that are neither wanted nor touched by any step: nothing of them is left."""
     wanted = {node.name for node in now.nodes}
     named = {step.key.name for step in steps if step.key.kind in (Kind.SERVER, Kind.PORT, Kind.NODE)}
-    return tuple(name for name in now.recorded.seats if name not in wanted | named)
+    return tuple(name for name in now.recorded.allocations if name not in wanted | named)

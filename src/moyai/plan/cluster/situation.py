@@ -74,6 +74,6 @@ def leaving_nodes(
 ) -> tuple[str, ...]:
     """Names of nodes that exist, in whatever part, and are not among ``nodes``; the youngest first."""
     ports = {port.name for port in observed.ports if owns(recorded.uid, port) and port.use.deletable}
-    seated = {name for name in recorded.seats if name in observed.kube_nodes}
-    names = {*existing.servers, *ports, *seated} - {node.name for node in nodes}
+    registered = {name for name in recorded.allocations if name in observed.kube_nodes}
+    names = {*existing.servers, *ports, *registered} - {node.name for node in nodes}
     return tuple(sorted(names, key=lambda name: (len(name), name), reverse=True))

@@ -13,7 +13,7 @@ from typing import Any
 
 from moyai.cloud.load_balancers import Listener, LoadBalancer, Member, Monitor, Pool
 from moyai.core.errors import UsageError
-from moyai.core.ids import SERVICE_TAG_PREFIX
+from moyai.plan.load_balancer.names import names_service
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ def plan_changes(desired: LoadBalancer, observed: LoadBalancer, *, shared: bool)
 
 
 def _ours(tags: Collection[str], name: str, *, shared: bool) -> bool:
-    return name in tags or (not shared and not any(tag.startswith(SERVICE_TAG_PREFIX) for tag in tags))
+    return name in tags or (not shared and not any(map(names_service, tags)))
 
 
 def plan_removal(name: str, observed: LoadBalancer) -> list[BalancerChange]:

@@ -1,4 +1,8 @@
-"""Names and descriptions in the cloud by which a load balancer's parts are recognised as a Service's own."""
+"""Names and descriptions in the cloud by which a load balancer's parts are recognised as a Service's own.
+
+Only this module takes them apart again. A load balancer of an interrupted controller has no tag yet, and a floating IP has no
+tag for its Service, so its description alone says whose it is when the Service is gone.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +15,24 @@ def load_balancer_name(cluster: ClusterIdentity, service: Service) -> str:
     return f"{SERVICE_TAG_PREFIX}{cluster.name}_{service.namespace}_{service.name}"[:255]
 
 
+def names_service(text: str) -> bool:
+    """Whether a name or a tag is a Service's, of whatever cluster."""
+    return text.startswith(SERVICE_TAG_PREFIX)
+
+
+def names_service_of(cluster: str, text: str) -> bool:
+    """Whether a name or a tag is of a Service of the cluster that is called ``cluster``."""
+    return text.startswith(f"{SERVICE_TAG_PREFIX}{cluster}_")
+
+
 def service_address_description(cluster: ClusterIdentity, service_key: str) -> str:
     """With the UID first, so that it is never cut off: the description alone identifies the cluster."""
     return f"{cluster_tag(cluster.uid)} floating IP of service {service_key} of cluster {cluster.name}"[:255]
+
+
+def service_of_address(cluster: ClusterIdentity, description: str) -> str | None:
+    """The key of the Service that ``service_address_description`` was given, None for any other description."""
+    head, _, tail = service_address_description(cluster, "/").partition("/")
+    if not description.startswith(head):
+        return None
+    return description.removeprefix(head).removesuffix(tail)

@@ -1,4 +1,7 @@
-"""Mode ``routes``: the cloud's router has a route for each node's pod range, so that nothing is encapsulated."""
+"""Mode ``routes``: the cloud's router has a route for each node's pod range, so that nothing is encapsulated.
+
+These are the routes that `up` makes. While the cluster runs, the route controller keeps them by ``plan.route_table``.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +15,11 @@ from moyai.plan import keys
 from moyai.plan import steps as s
 from moyai.plan.existing import Existing
 from moyai.plan.nodes import PlannedNode
-from moyai.plan.routes import within
+from moyai.plan.route_table import within
 from moyai.spec.model import NetworkSpec
 
-METADATA_SERVICE = "169.254.169.254"
+#: Where clouds have their metadata service. Link-local addresses of a node are nothing that a pod needs.
+LINK_LOCAL = "169.254.0.0/16"
 
 
 @dataclass(frozen=True)
@@ -64,7 +68,7 @@ def masquerade(network: NetworkSpec) -> str:
         "  }\n"
         "  chain forward {\n"
         "    type filter hook forward priority filter; policy accept;\n"
-        f"    ip saddr {network.pod_cidr} ip daddr {METADATA_SERVICE} counter reject with icmp type admin-prohibited\n"
+        f"    ip saddr {network.pod_cidr} ip daddr {LINK_LOCAL} counter reject with icmp type admin-prohibited\n"
         "  }\n}\n"
     )
 

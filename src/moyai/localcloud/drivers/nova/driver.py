@@ -241,7 +241,7 @@ class NspawnDriver(driver.ComputeDriver):
         try:
             servers = guest.dhcp_servers(context, vifs)
             self._machines.write(instance.uuid, "/etc/resolv.conf", text=guest.resolv_conf(servers))
-        except Exception:  # the machine is good without; its log says what is missing
+        except Exception:  # the machine works without it; the log says so
             LOG.exception("No name server found", instance=instance)
 
     def _up_and_wait(self, instance, vifs, record: MachineRecord, *, launch: bool) -> None:

@@ -77,7 +77,7 @@ def tap(port_id: str) -> str:
 def plug(namespace: str, port: GuestPort) -> None:
     """Wire the port: veth into the machine's namespace, the other end into the bridge that the L2 agent watches."""
     netns.plug(namespace, port.link)
-    if not netns.link_exists(port.bridge):  # the agent makes it too, whoever comes first
+    if not netns.link_exists(port.bridge):  # the L2 agent creates the bridge too; either may be first
         run(["ip", "link", "add", port.bridge, "type", "bridge"], check=False)
     run(["ip", "link", "set", port.bridge, "up"])
     netns.enslave(port.link.outside, port.bridge)

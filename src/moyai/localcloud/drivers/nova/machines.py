@@ -7,7 +7,8 @@ What always holds:
   restarted nova-compute, or a rebooted host, runs it as before without asking anybody.
 - Network namespace, links, mounts, loop devices and control group exist only while the machine runs: ``down`` takes all of
   them away, ``up`` recreates all of them, or none.
-- The end of a machine that nobody asked for is noticed at once (its pidfd), also of one that an earlier process started.
+- A pidfd reports at once that a machine has ended without a request. This holds also for a machine that an earlier process
+  started.
 
 Runs inside nova-compute: what waits, waits in eventlet's way.
 """
@@ -40,7 +41,7 @@ _TRIM_SECONDS = 15
 _LET_GO_SECONDS = 10.0
 _RECORD = "record.json"
 _TRASH = ".deleted-"
-# Not for a machine made from a snapshot: whose it was, what hardware it had, which server it was told to be.
+# A snapshot leaves out the files that describe its origin: the owner, the hardware and the identity of the server.
 _NOT_IN_SNAPSHOT = (
     "./usr/lib/moyai/hardware",
     f"./{guest.SEED}",
@@ -65,7 +66,7 @@ class MachineRecord:
 
 
 class Machines:
-    """``base``: machines_dir; ``name``: this hypervisor's; ``on_end``: told the uuid of a machine that ended by itself."""
+    """``base``: machines_dir; ``name``: this hypervisor's; ``on_end``: gets the uuid of a machine that ended by itself."""
 
     def __init__(self, base: Path, name: str, *, cgroup: str, on_end: Callable[[str], None]) -> None:
         self._base = base
@@ -76,7 +77,7 @@ class Machines:
         self._watched: dict[str, int] = {}
 
     def start(self) -> None:
-        """Take over what earlier processes left: running machines are watched, one that wanted to reboot is started."""
+        """Take over the machines of earlier processes: watch running machines, and start a machine that was about to reboot."""
         for uuid in self.uuids():
             try:
                 if pid := self._host.supervisor(self.folder(uuid), uuid):
@@ -229,7 +230,7 @@ class Machines:
         record.volumes[volume_id] = volume
         try:
             with self._locked(volume_id):
-                self.save(record)  # first: a crash after the next step must not leave a loop device that nobody knows
+                self.save(record)  # first: a crash after the next step must not leave a loop device without a record
                 if self.running(record.uuid):
                     self._host.plug(self.folder(record.uuid), record.uuid, disk=disk(volume_id, volume))
         except BaseException:
@@ -254,7 +255,7 @@ class Machines:
 
     @contextlib.contextmanager
     def _locked(self, *volume_ids: str):
-        """One at a time on this host: who takes a volume away must not miss who takes it into use (several may have it)."""
+        """Lock volumes on this host. Several machines may use a volume: a detach must not miss an attach that just happens."""
         with contextlib.ExitStack() as stack:
             for volume_id in sorted(volume_ids):
                 lock = lockutils.lock(f"volume-{volume_id}", external=True, lock_path=str(self._base / "locks"))
@@ -266,8 +267,8 @@ class Machines:
         others = [record for record in self.records_everywhere() if record.uuid != uuid and volume_id in record.volumes]
         if any(self._host.group(record.uuid).exists() for record in others):
             return
-        # the kernel takes the mounts of a killed machine down, and writes what they hold, only after its last process: until
-        # then the disk is still in use, so nobody may be told that the machine has let go of it
+        # After the last process of a killed machine has ended, the kernel writes the mounts' data and unmounts them. Until then
+        # the disk is in use, so this call must not return.
         if not loop.detach(Path(volume["file"]), timeout=_LET_GO_SECONDS):
             LOG.warning("Volume %s is still open, %.0f s after machine %s let go of it", volume_id, _LET_GO_SECONDS, uuid)
 
@@ -278,7 +279,7 @@ class Machines:
         eventlet.spawn_n(self._await_end, uuid, pid)
 
     def _await_end(self, uuid: str, pid: int) -> None:
-        """Sleep until the kernel says that the machine's process has ended; act unless somebody asked for the end."""
+        """Wait until the kernel reports the end of the machine's process. Act if the end was not requested."""
         try:
             descriptor = os.pidfd_open(pid)
         except ProcessLookupError:

@@ -1,13 +1,13 @@
 # pyright: basic, reportMissingImports=false, reportAttributeAccessIssue=false
 # (pyright takes this folder for OpenStack's package of the same name)
-"""Unpacked images: what Glance holds, made into root file systems that machines share.
+"""Unpacked images: Glance's images as root file systems that machines share.
 
-An image is a tar (plain or compressed) of a root file system. It is unpacked once per content, however many machines ask
-at the same time and from whichever hypervisor of this host; a half-unpacked one is never seen (it appears by a rename).
-``root`` is every machine's lower layer; ``store`` is the image's /var/lib/containerd, taken out of it because an overlay
-cannot lie on an overlay: each machine gets a hard-linked copy, so it costs no time and no disk.
+An image is a tar (plain or compressed) of a root file system. Each content is unpacked once on this host, also when several
+machines or hypervisors ask for it at the same time. An unpacked image appears by a rename, so no process sees half of it.
+``root`` is the lower layer of every machine. ``store`` is the image's /var/lib/containerd. It is kept apart because an overlay
+cannot lie on an overlay. Each machine gets a hard-linked copy of it, which needs no time and no disk.
 
-Runs inside nova-compute.
+The module runs inside nova-compute.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class ImageStore:
         return Unpacked(key, folder / "root", folder / "store"), made
 
     def prune(self, used: set[str], *, older_than: float) -> list[str]:
-        """Delete the images that no machine uses and that nobody asked for in the last ``older_than`` seconds."""
+        """Delete the images that no machine uses and that were not requested in the last ``older_than`` seconds."""
         gone = []
         for folder in self._folder.iterdir():
             if folder.name == _LOCKS or folder.name.endswith(_NEW):
@@ -137,7 +137,7 @@ def local_file(image) -> Path | None:
 
 
 def check_format(image_id: str, path: Path) -> None:
-    """Refuse what is no tar before anything is unpacked, and say what was found."""
+    """Refuse a file that is no tar before anything is unpacked. The message names the format of the file."""
     with path.open("rb") as file:
         head = file.read(512)
     packed = next((name for magic, name in _PACKED.items() if head.startswith(magic)), None)

@@ -2,9 +2,10 @@
 
     python -m moyai.localcloud.drivers.octavia.agent --config-file octavia.conf
 
-The database is the queue: what is PENDING_* is to be done. The provider driver's datagram only says "look now"; when it is
-lost, the next scan finds the work. Kill anything at any time: nothing is lost, since every load balancer is applied as a whole
-and HAProxy is no child of this process. Serial for each load balancer, side by side across them.
+The database is the queue: every object in a PENDING status is work. The provider driver's datagram only triggers a scan. If the
+datagram is lost, the next regular scan finds the work. Any process may be killed at any time without a loss, because every load
+balancer is applied as a whole, and HAProxy is no child of this process. Work on one load balancer is serial. Work on different
+load balancers runs at the same time.
 """
 
 from __future__ import annotations
@@ -300,7 +301,7 @@ class LoadBalancerAgent:
         self._shown[balancer_id], self._health[balancer_id] = statuses, health
 
     def _count(self) -> None:
-        """Report what the listeners gained. The first look at one only tells where it stands, unless it is new."""
+        """Report the listeners' new traffic. The first look at an old listener only reads its counters."""
         gains: list[dict[str, int | str]] = []
         for balancer_id, balancer in list(self._trees.items()):
             plane = Plane(self._root, balancer_id)

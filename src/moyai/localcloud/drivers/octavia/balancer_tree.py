@@ -1,8 +1,8 @@
-"""A load balancer as the data plane sees it: plain values, read from Octavia once, handed to the pure planners.
+"""A load balancer for the data plane: plain values, read from Octavia once, for the pure planners.
 
-``status`` of every object is Octavia's provisioning status; what is PENDING_DELETE is still in the tree (its deletion must be
-reported) but no part of the data plane: ``live`` tells. The classes have Octavia's own names; the cloud adapter's classes of
-the same names stand on the other side of the wall (see ``moyai.localcloud.drivers``).
+``status`` of every object is Octavia's provisioning status. An object in PENDING_DELETE stays in the tree, because its
+deletion must be reported. It is no part of the data plane: its ``live`` is false. The classes have Octavia's names. The cloud
+adapter has other classes of the same names, on the other side of the wall (see ``moyai.localcloud.drivers``).
 """
 
 from __future__ import annotations

@@ -57,9 +57,10 @@ class Plane:
         self._plug_file.unlink(missing_ok=True)
 
     def apply(self, balancer: LoadBalancer, plug: vip_link.Plug, *, health: Health) -> None:
-        """Make it so. Raises ProcessError, OSError or NotWired, with the former state still serving where that is possible.
+        """Make the data plane match ``balancer``. Raises ProcessError, OSError or NotWired.
 
-        ``health``: what is known of the members (see `health_of`); who is not in it is taken to work.
+        After an error the former state continues to serve where that is possible.
+        ``health``: the known state of members (see `health_of`). A member without an entry counts as healthy.
         """
         if vip_link.ensure(self.id, plug):
             self._rules_file.unlink(missing_ok=True)  # a new namespace has none

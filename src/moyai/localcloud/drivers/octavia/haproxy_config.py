@@ -75,13 +75,13 @@ def render(balancer: LoadBalancer, files: haproxy.HAProxy, *, ping: str = "") ->
     )
     if sticky:
         head += f"peers {PEERS}\n    peer {haproxy.PEER} 127.0.0.1:1025\n"
-    # HAProxy demands at least one port of its own: this one is for a load balancer with nothing but checks
+    # HAProxy demands at least one port: this one is for a load balancer that has only checks
     head += f"frontend none\n    mode tcp\n    bind unix@{files.idle_path} mode 600\n    tcp-request connection reject\n"
     return Config(head + "".join(sections), frozenset(checked), _ping_program(balancer) if pings else None)
 
 
 def _ping_program(balancer: LoadBalancer) -> str:
-    """What HAProxy runs for each PING check. It is told the member's own address only, so the others stand here."""
+    """The script that HAProxy runs for each PING check. HAProxy passes only the member's address; the script has the rest."""
     others = [
         f"{member.id}) to={member.monitor_address} ;;"
         for pool in balancer.pools

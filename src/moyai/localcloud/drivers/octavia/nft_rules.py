@@ -27,7 +27,7 @@ Health = Mapping[str, bool | None]
 
 @dataclass(frozen=True)
 class Rules:
-    """``commands``: nftables' JSON commands, none when nothing is needed. ``answering``: by UDP port, who may answer for it."""
+    """``commands``: nftables' JSON commands; none if no rule is needed. ``answering``: by UDP port, the members that answer."""
 
     commands: tuple[Command, ...]
     answering: Mapping[int, frozenset[tuple[str, int]]]

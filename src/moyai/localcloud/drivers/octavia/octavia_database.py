@@ -1,10 +1,11 @@
 # pyright: basic, reportMissingImports=false, reportAttributeAccessIssue=false
 # (pyright takes this folder for OpenStack's package of the same name)
-"""Octavia's database as the load-balancer daemon needs it: what is wanted, and the reports.
+"""Octavia's database for the load-balancer daemon: it reads the desired state and writes reports.
 
-The one module (beside the provider driver) that knows Octavia's internals. Reading is ours: the provisioning status of every
-object, which Octavia's driver library hides, tells what is to be done, so the database itself is the queue and no message can
-be lost. Reports go through Octavia's own `DriverUpdater`, the code behind the driver library's status socket (quotas, rows).
+Only this module and the provider driver know Octavia's internals. The module reads the provisioning status of every object,
+which Octavia's driver library hides. The status says which work is to be done. So the database itself is the queue, and no
+message can be lost. Reports go through Octavia's `DriverUpdater`, the code behind the driver library's status socket (quotas,
+rows).
 """
 
 from __future__ import annotations

@@ -104,7 +104,7 @@ class MoyaiProvider(provider_base.ProviderDriver):
         }, []
 
     def loadbalancer_create(self, loadbalancer):
-        # what is refused here is rolled back by Octavia, which knows nothing of the port: moyai-lbd takes that away
+        # Octavia rolls a refused load balancer back, but it does not know the port: moyai-lbd deletes the port
         self._check(validate.balancer(loadbalancer.to_dict(recurse=True)))
         self._call(loadbalancer.loadbalancer_id)
 
@@ -203,7 +203,7 @@ class MoyaiProvider(provider_base.ProviderDriver):
             raise exceptions.UnsupportedOptionError(user_fault_string=text, operator_fault_string=text)
 
     def _call(self, balancer_id, verb="apply", *details):
-        """Say "look now". When nobody listens, moyai-lbd finds the work as soon as it runs again."""
+        """Trigger a scan of moyai-lbd. If moyai-lbd does not run, it finds the work when it starts again."""
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as call:
             call.setblocking(False)
             try:

@@ -30,7 +30,7 @@ def read() -> ProviderSettings:
 
 
 def prepare() -> ProviderSettings:
-    """For a process of its own: parse the command line, set up Octavia's configuration and logging."""
+    """Parse the command line of a separate process, and set up Octavia's configuration and logging."""
     from octavia.common import service
 
     service.prepare_service(sys.argv)

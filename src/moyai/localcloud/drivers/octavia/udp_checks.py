@@ -1,4 +1,4 @@
-"""UDP-CONNECT checks: a datagram is sent from the load balancer's namespace; a member works unless somebody says it does not.
+"""UDP-CONNECT checks: the load balancer's namespace sends a datagram. A member is healthy unless an error comes back.
 
 UDP knows no other sign: "port unreachable" from the member, "host unreachable" from a router or the own neighbour table (whose
 timings the namespace shortens). One socket for each member is kept, since such an answer may come later than the check's time.

@@ -107,7 +107,7 @@ def ensure(balancer_id: str, plug: Plug) -> bool:
         for key, value in (("retrans_time_ms", "200"), ("base_reachable_time_ms", "5000"), ("delay_first_probe_time", "1")):
             netns.sysctl(name, f"net/{family}/neigh/{INSIDE}/{key}", value=value)
     if netns.link_exists(plug.bridge):
-        # the network is already on this host: as Nova does, so that nobody waits for the agent's next look
+        # the network is already on this host: plugged as Nova does it, without waiting for the agent's next poll
         netns.enslave(plug.link.outside, plug.bridge)
     return True
 

@@ -1,6 +1,8 @@
-"""The router's extra routes that carry pod traffic: one a pod CIDR, via the node's address. Pure.
+"""The router's route table while a cluster runs: one route for each Node's pod CIDR, via the Node's address. Pure.
 
-A route is the cluster's own when its destination lies within the cluster's pod range; every other route is foreign and stays.
+The route controller keeps the table by these functions. `up` makes the first routes, from the spec's nodes
+(``plan.pod_network.routes``), before there is a Node. A route is the cluster's own when its destination lies within the
+cluster's pod range; every other route is foreign and stays.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""The planner of routes: own ones follow the nodes, foreign ones stay."""
+"""The planner of the router's route table: own routes follow the nodes, foreign ones stay."""
 
 from __future__ import annotations
 
 from moyai.cloud.model import Port, Route, SourceAddress
 from moyai.kube.objects import Node, NodeAddress
-from moyai.plan.routes import RoutePlan, missing_sources, plan_routes
+from moyai.plan.route_table import RoutePlan, missing_sources, plan_routes
 
 PODS = ("10.244.0.0/16",)
 
