@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from moyai.bootstrap import pki, user_data
+from moyai.cloud.openstack import ADAPTER
 from moyai.core.clock import SystemClock
 from moyai.core.ids import UNSEALING_KEY
 from moyai.core.paths import Paths
@@ -138,7 +139,14 @@ def _work(folder: Path, root: str) -> None:
         node = nodes[number]
         pool = next((pool for pool in cluster.spec.node_pools if pool.name == node.pool), None)
         facts = user_data.NodeFacts(
-            cluster=cluster, node=node, control_plane_address=nodes[0].address, pki=keys, token=token, pool=pool, mtu=1450
+            cluster=cluster,
+            node=node,
+            control_plane_address=nodes[0].address,
+            pki=keys,
+            token=token,
+            limit=ADAPTER.user_data_limit,
+            pool=pool,
+            mtu=1450,
         )
         if node.role == "control-plane":
             text = user_data.first_control_plane(

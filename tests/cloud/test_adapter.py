@@ -50,7 +50,7 @@ def test_without_atomic_routes_none_is_lost_either(
     with ThreadPoolExecutor(4) as pool:
         added = [pool.submit(routing.add_routes, site.router.id, [route]) for route in routes]
     assert all(one.result() for one in added)
-    assert set(openstack.networks.router(site.router.id).routes) == set(routes)
+    assert set(openstack.routers.router(site.router.id).routes) == set(routes)
     assert routing.remove_routes(site.router.id, routes).routes == ()
 
 

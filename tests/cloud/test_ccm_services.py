@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 
 from moyai.ccm.app import CcmOptions, controller_manager
-from moyai.ccm.settings import CcmConfig, ClusterConfig, GlobalConfig, LoadBalancerConfig
+from moyai.ccm.settings import CcmConfig, ClusterConfig, LoadBalancerConfig
 from moyai.cloud.load_balancers import LoadBalancer
 from moyai.cloud.openstack import OpenStackCloud, connect
+from moyai.cloud.openstack.cloud_conf import GlobalConfig
 from moyai.core.ids import cluster_tag, new_uid
 from moyai.kube.objects import parse_service
 from moyai.kube.watching import KubeClient

@@ -86,10 +86,12 @@ async def test_the_suite_passes_whole(place: Site, machine: Any, provider: OpenS
     # the folder's own name is longer than a socket's may be
     short = tmp_path / "f"
     short.symlink_to(folder)
-    config = CsiConfig(storage=BlockStorageConfig(node_volume_attach_limit=LIMIT), moyai=DriverConfig(cluster_uid=uid))
+    storage = BlockStorageConfig(node_volume_attach_limit=LIMIT)
+    config = CsiConfig(provider.adapter.read_login({}), storage, DriverConfig(cluster_uid=uid))
     driver = Driver(
         CsiOptions(endpoint=f"unix://{short / 'controller.sock'}", cluster="sanity", node=False),
         config,
+        adapter=provider.adapter,
         cloud=provider,
     )
     words = csi_sanity.words(

@@ -58,7 +58,7 @@ def building(cloud: Cloud, clock: Clock, log_in: Callable[[str, str], Cloud]) ->
         network = cloud.networks.create_network(name=f"{uid}-net", tags=tags)
         with ThreadPoolExecutor() as pool:
             group = pool.submit(cloud.firewall.create_security_group, name=f"{uid}-group", description="test", tags=tags)
-            router = pool.submit(cloud.networks.create_router, name=f"{uid}-router", tags=tags)
+            router = pool.submit(cloud.routers.create_router, name=f"{uid}-router", tags=tags)
             subnet = cloud.networks.create_subnet(
                 name=f"{uid}-subnet",
                 network_id=network.id,
@@ -67,9 +67,9 @@ def building(cloud: Cloud, clock: Clock, log_in: Callable[[str, str], Cloud]) ->
                 tags=tags,
             )
             made = Site(uid, cloud, clock, log_in, network, subnet, router.result(), group.result())
-        cloud.networks.add_router_interface(made.router.id, subnet.id)
-        cloud.networks.set_router_gateway(made.router.id, external.id)
-        yield replace(made, router=cloud.networks.router(made.router.id))
+        cloud.routers.add_router_interface(made.router.id, subnet.id)
+        cloud.routers.set_router_gateway(made.router.id, external.id)
+        yield replace(made, router=cloud.routers.router(made.router.id))
     finally:
         clear(cloud, clock, uid)
 
@@ -87,11 +87,11 @@ def clear(cloud: Cloud, clock: Clock, uid: str) -> None:
     for address in cloud.addresses.floating_ips(tag=tag):
         cloud.addresses.delete_floating_ip(address.id)
     subnets = cloud.networks.subnets(tag=tag)
-    for router in cloud.networks.routers(tag=tag):
+    for router in cloud.routers.routers(tag=tag):
         cloud.pod_routing.remove_routes(router.id, router.routes)
         for subnet in subnets:
-            cloud.networks.remove_router_interface(router.id, subnet.id)
-        cloud.networks.delete_router(router.id)
+            cloud.routers.remove_router_interface(router.id, subnet.id)
+        cloud.routers.delete_router(router.id)
     for port in cloud.networks.ports(tag=tag):
         cloud.networks.delete_port(port.id)
     for network in cloud.networks.networks(tag=tag):

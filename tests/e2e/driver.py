@@ -77,7 +77,7 @@ class Cluster:
         for kind, items in (
             ("network", cloud.networks.networks()),
             ("subnet", cloud.networks.subnets()),
-            ("router", cloud.networks.routers()),
+            ("router", cloud.routers.routers()),
             ("group", cloud.firewall.security_groups()),
             ("port", cloud.networks.ports()),
             ("server", cloud.machines.servers()),

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import yaml
 
+from moyai.cloud.openstack import ADAPTER
 from moyai.core.paths import default_paths
 from moyai.core.progress import Reporter
 from moyai.csi.manifests import SIDECARS, CsiManifestOptions, render
@@ -22,7 +23,7 @@ IMAGES = {name: references.load().images[name] for name in SIDECARS}
 def test_a_sidecar_takes_its_flags(name: str, replicas: int) -> None:
     component = recipes.PROGRAMS[name][0]
     program = Toolchain(default_paths(), Reporter()).ensure([component])[component].files[name]
-    options = replace(CsiManifestOptions("demo", "", references.MOYAI, IMAGES), replicas=replicas)
+    options = replace(CsiManifestOptions("demo", ADAPTER.volume_names, "", references.MOYAI, IMAGES), replicas=replicas)
     deployments = [one for one in yaml.safe_load_all(render(options)) if one["kind"] == "Deployment"]
     containers = [one for item in deployments for one in item["spec"]["template"]["spec"]["containers"]]
     (args,) = (one["args"] for one in containers if one["name"] == name)

@@ -15,12 +15,13 @@ from typing import Any
 import pytest
 
 from moyai.cloud.model import DiskState
+from moyai.cloud.openstack import ADAPTER
 from moyai.csi import manifests
-from moyai.csi.names import DRIVER, ZONE_KEY
 from moyai.images.references import MOYAI
 from tests.e2e.conftest import SharedCluster
 from tests.e2e.disks import until
 
+NAMES = ADAPTER.volume_names
 CLAIMS = 50
 GIB = 1 << 30
 #: The local cloud's volume type for disks of several machines.
@@ -68,7 +69,7 @@ class Space:
 
     def own_class(self, **more: Any) -> Mapping[str, Any]:
         """A StorageClass of the namespace's name; it goes with the test."""
-        made = {**manifests.storage_class("Delete"), "metadata": {"name": self.name}, **more}
+        made = {**manifests.storage_class(NAMES, "Delete"), "metadata": {"name": self.name}, **more}
         self.apply(made)
         return made
 
@@ -148,7 +149,7 @@ def test_a_disk_that_was_there_before_is_used_and_left_as_it_is(space: Space) ->
     volumes, name = space.cluster.cloud.disks, f"precious-{space.name}"
     disk = volumes.create_volume(name=name, size_gb=1, zone="az1", metadata={})
     until("the disk is there", lambda: volumes.volume(disk.id).state is DiskState.AVAILABLE, 60)
-    term = {"matchExpressions": [{"key": ZONE_KEY, "operator": "In", "values": ["az1"]}]}
+    term = {"matchExpressions": [{"key": NAMES.zone_key, "operator": "In", "values": ["az1"]}]}
     pv = {
         "apiVersion": "v1",
         "kind": "PersistentVolume",
@@ -158,7 +159,7 @@ def test_a_disk_that_was_there_before_is_used_and_left_as_it_is(space: Space) ->
             "accessModes": ["ReadWriteOnce"],
             "persistentVolumeReclaimPolicy": "Retain",
             "storageClassName": "",
-            "csi": {"driver": DRIVER, "volumeHandle": disk.id, "fsType": "ext4"},
+            "csi": {"driver": NAMES.driver, "volumeHandle": disk.id, "fsType": "ext4"},
             "nodeAffinity": {"required": {"nodeSelectorTerms": [term]}},
         },
     }
@@ -262,7 +263,7 @@ def test_snapshot_restore_and_clone(space: Space) -> None:
         "apiVersion": "snapshot.storage.k8s.io/v1",
         "kind": "VolumeSnapshot",
         "metadata": space.meta("moment"),
-        "spec": {"volumeSnapshotClassName": manifests.CLASS, "source": {"persistentVolumeClaimName": "data"}},
+        "spec": {"volumeSnapshotClassName": NAMES.default_class, "source": {"persistentVolumeClaimName": "data"}},
     }
     space.apply(snapshot)
     space.kubectl("wait", "volumesnapshot/moment", "--for=jsonpath={.status.readyToUse}=true", "--timeout=120s", timeout=140)
@@ -308,7 +309,7 @@ def test_fifty_claims_at_once(space: Space) -> None:
     until("all are gone", lambda: not found & {one.id for one in volumes.volumes()}, 180)
 
 
-@pytest.mark.parametrize("part", [manifests.CONTROLLER, manifests.NODE])
+@pytest.mark.parametrize("part", [NAMES.controller, NAMES.node])
 def test_killed_between_calls_it_goes_on_and_makes_nothing_twice(space: Space, part: str) -> None:
     names = [f"data-{number}" for number in range(3)]
     space.apply(*(space.claim(name) for name in names), *(space.pod(name, name) for name in names))

@@ -11,10 +11,8 @@ from typing import Any
 import pytest
 
 from moyai.cloud.model import DiskState, Snapshot
-from moyai.cloud.openstack import OpenStackCloud, connect
+from moyai.cloud.openstack import ADAPTER, OpenStackCloud, connect
 from moyai.core.ids import cluster_tag
-from moyai.csi import manifests
-from moyai.csi.names import DRIVER
 from tests.e2e.conftest import SharedCluster
 from tests.e2e.disks import Zoned, until
 from tests.e2e.driver import Cluster
@@ -58,7 +56,7 @@ def _own_disk_in_a_pod(space: Space, disk: str) -> None:
             "capacity": {"storage": "1Gi"},
             "accessModes": ["ReadWriteOnce"],
             "persistentVolumeReclaimPolicy": "Retain",
-            "csi": {"driver": DRIVER, "volumeHandle": disk, "fsType": "ext4"},
+            "csi": {"driver": ADAPTER.volume_names.driver, "volumeHandle": disk, "fsType": "ext4"},
         },
     }
     claim = space.claim("precious", storageClassName="", volumeName="precious")
@@ -74,7 +72,10 @@ def _snapshot(space: Space, cloud: OpenStackCloud) -> tuple[str, Snapshot]:
             "apiVersion": "snapshot.storage.k8s.io/v1",
             "kind": "VolumeSnapshot",
             "metadata": space.meta("moment"),
-            "spec": {"volumeSnapshotClassName": manifests.CLASS, "source": {"persistentVolumeClaimName": "data"}},
+            "spec": {
+                "volumeSnapshotClassName": ADAPTER.volume_names.default_class,
+                "source": {"persistentVolumeClaimName": "data"},
+            },
         }
     )
     space.kubectl("wait", "volumesnapshot/moment", "--for=jsonpath={.status.readyToUse}=true", "--timeout=120s")

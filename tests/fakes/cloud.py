@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
+from moyai.cloud.capabilities import Capability
 from moyai.cloud.memory import Delays, MemoryCloud, Mortal
 from moyai.cloud.memory.disks import attached, disk_at
 from moyai.cloud.memory.machines import powered
@@ -13,9 +14,11 @@ from moyai.cloud.memory.table import Table
 from moyai.cloud.model import DiskState, Server, Volume
 
 
-def memory(*, looks: int = 2, mortal: Mortal | None = None) -> MemoryCloud:
+def memory(
+    *, looks: int = 2, mortal: Mortal | None = None, capabilities: Collection[Capability] = tuple(Capability)
+) -> MemoryCloud:
     """A cloud in which whatever is asked for is done after so many further calls."""
-    cloud = MemoryCloud(delays=Delays.looks(looks), mortal=mortal)
+    cloud = MemoryCloud(delays=Delays.looks(looks), mortal=mortal, capabilities=capabilities)
     cloud.store.limits["gigabytes"] = 1000
     return cloud
 

@@ -23,9 +23,9 @@ from moyai.kube.resources import (
 from tests.fakes.kubernetes import QuickKubernetes
 from tests.fakes.object_store import ObjectStore
 
-_CSI = "cinder.csi.openstack.org"
+_CSI = "disks.memory.test"
 _RUNS = {"updatedReplicas": 1, "availableReplicas": 1}
-_ADD_ONS = ("moyai-cloud-controller-manager", "coredns", "csi-cinder-controllerplugin", "snapshot-controller")
+_ADD_ONS = ("moyai-cloud-controller-manager", "coredns", "csi-memory-controllerplugin", "snapshot-controller")
 
 
 class ClusterApi(QuickKubernetes):
@@ -47,10 +47,10 @@ class ClusterApi(QuickKubernetes):
         self.releasing = False
         for name in _ADD_ONS:
             self.deployment(name)
-        for name in ("kube-proxy", "csi-cinder-nodeplugin"):
+        for name in ("kube-proxy", "csi-memory-nodeplugin"):
             meta = {"name": name, "namespace": "kube-system"}
             store.put(DAEMON_SETS, {"metadata": meta, "status": {"numberReady": 1, "desiredNumberScheduled": 1}})
-        store.put(STORAGE_CLASSES, {"metadata": {"name": "csi-cinder"}, "reclaimPolicy": "Delete"})
+        store.put(STORAGE_CLASSES, {"metadata": {"name": "csi-memory"}, "reclaimPolicy": "Delete"})
         for server in cloud.store.servers.by("tag", tag):
             self._machine(None, server)
         cloud.store.servers.watch(self._machine)

@@ -10,6 +10,7 @@ from typing import Any
 
 import moyai
 from moyai.bootstrap import pki, user_data
+from moyai.cloud.openstack import ADAPTER
 from moyai.core.clock import SystemClock
 from moyai.core.ids import UNSEALING_KEY
 from moyai.images import references
@@ -74,6 +75,7 @@ def _nodes(share: Path) -> dict[str, Any]:
             control_plane_address=nodes[0].address,
             pki=keys,
             token=token,
+            limit=ADAPTER.user_data_limit,
             pool=pool,
             mtu=1450,
         )

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from moyai.cloud.openstack import ADAPTER
 from moyai.cloud.openstack.guest import disk_links
 from moyai.csi.access_modes import VolumeAccess
 from moyai.csi.errors import Refused
-from moyai.csi.names import BLANK
 from moyai.csi.node.disks import LinuxDevices, linux_disks
 from moyai.csi.node.staging import NodeWork
 from moyai.linux import filesystem, loop, mounts
@@ -20,6 +20,7 @@ from moyai.linux.process import ProcessError, run
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="mounts and loop devices")
 
+NAMES = ADAPTER.volume_names
 ID = "0a1b2c3d-4e5f-6789-abcd-ef0123456789"
 GIB = 1 << 30
 MIB = 1 << 20
@@ -61,7 +62,7 @@ def device(tmp_path: Path) -> Iterator[Device]:
 @pytest.fixture
 def node(tmp_path: Path) -> NodeWork:
     (tmp_path / "by-id").mkdir()
-    return NodeWork(linux_disks(HereDevices(tmp_path / "by-id")), links=disk_links, patience=1.0)
+    return NodeWork(linux_disks(HereDevices(tmp_path / "by-id")), names=NAMES, links=disk_links, patience=1.0)
 
 
 def show(tmp_path: Path, device: str, volume_id: str = ID) -> None:
@@ -117,7 +118,7 @@ def test_a_volume_s_whole_life(tmp_path: Path, device: Device, node: NodeWork, k
     access = VolumeAccess("SINGLE_NODE_WRITER", fs_type=kind)
     staging, target, reader = (str(tmp_path / name) for name in ("staging", "target", "reader"))
     for _ in range(2):
-        node.stage(ID, staging, access=access, context={BLANK: "true"}, published={})
+        node.stage(ID, staging, access=access, context={NAMES.blank_key: "true"}, published={})
         node.publish(ID, staging, target=target, access=access, read_only=False)
         node.publish(ID, staging, target=reader, access=access, read_only=True)
     Path(target, "file").write_text("kept")
@@ -181,7 +182,7 @@ def test_a_damaged_file_system_is_mended_or_refused(tmp_path: Path, device: Devi
     show(tmp_path, disk)
     access = VolumeAccess("SINGLE_NODE_WRITER")
     staging = str(tmp_path / "staging")
-    node.stage(ID, staging, access=access, context={BLANK: "true"}, published={})
+    node.stage(ID, staging, access=access, context={NAMES.blank_key: "true"}, published={})
     node.unstage(staging)
     # marked as not cleanly unmounted, and a wrong count: what fsck repairs by itself
     run(["debugfs", "-w", "-R", "set_super_value free_blocks_count 1", disk])
@@ -204,7 +205,7 @@ def test_a_clone_beside_its_origin(tmp_path: Path, device: Device, node: NodeWor
     origin = device("origin", 512 * MIB)
     show(tmp_path, origin)
     access = VolumeAccess("SINGLE_NODE_WRITER", fs_type="xfs")
-    node.stage(ID, str(tmp_path / "a"), access=access, context={BLANK: "true"}, published={})
+    node.stage(ID, str(tmp_path / "a"), access=access, context={NAMES.blank_key: "true"}, published={})
     Path(tmp_path, "a", "file").write_text("copied")
     run(["sync", "-f", tmp_path / "a"])
     run(["xfs_freeze", "-f", tmp_path / "a"])
@@ -227,7 +228,7 @@ def test_a_disk_that_vanishes_under_its_mount(tmp_path: Path, device: Device, no
     disk = device("disk", 64 * MIB)
     show(tmp_path, disk)
     staging = str(tmp_path / "staging")
-    node.stage(ID, staging, access=VolumeAccess("SINGLE_NODE_WRITER"), context={BLANK: "true"}, published={})
+    node.stage(ID, staging, access=VolumeAccess("SINGLE_NODE_WRITER"), context={NAMES.blank_key: "true"}, published={})
     (tmp_path / "by-id" / Path(disk_links(ID)[0]).name).unlink()
     assert [one.reason for one in node.faults(ID, staging)] == ["DeviceGone"]
     node.unstage(staging)

@@ -78,10 +78,12 @@ async def test_the_suite_passes_whole(place: Path, kind: str) -> None:
     server = add_server(raw, "node-1")
     raw.store.volumes.watch(Attacher(place, server.id))
     endpoint = f"unix://{place}/csi.sock"
-    config = CsiConfig(storage=BlockStorageConfig(node_volume_attach_limit=5), moyai=DriverConfig(cluster_uid="sanity"))
+    storage = BlockStorageConfig(node_volume_attach_limit=5)
+    config = CsiConfig(raw.adapter.read_login({}), storage, DriverConfig(cluster_uid="sanity"))
     driver = Driver(
         CsiOptions(endpoint=endpoint, cluster="sanity"),
         config,
+        adapter=raw.adapter,
         cloud=raw,
         disks=linux_disks(HereDevices(place / "by-id")),
         guest=KnownGuest(Instance(server.id, server.zone)),

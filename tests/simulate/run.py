@@ -18,7 +18,7 @@ from typing import Any
 from unittest.mock import patch
 
 from moyai.ccm.app import CcmOptions, controller_manager
-from moyai.ccm.settings import CcmConfig, ClusterConfig, GlobalConfig, LoadBalancerConfig, RouteConfig
+from moyai.ccm.settings import CcmConfig, ClusterConfig, LoadBalancerConfig, RouteConfig
 from moyai.cloud.memory import Delays, MemoryCloud
 from moyai.cloud.model import Image, Server
 from moyai.core.ids import cluster_tag
@@ -129,7 +129,7 @@ class _Simulation:
     async def _manager(self) -> AsyncGenerator[None]:
         store, tag = self._cloud.store, cluster_tag(self._uid)
         config = CcmConfig(
-            GlobalConfig(auth_url="http://cloud/v3", region="RegionOne"),
+            self._cloud.adapter.read_login({"url": "http://cloud/v3", "region": "RegionOne"}),
             LoadBalancerConfig(subnet_id=store.subnets.by("tag", tag)[0].id),
             RouteConfig(store.routers.by("tag", tag)[0].id),
             ClusterConfig(self._uid, tuple(one.id for one in store.groups.by("tag", tag) if one.name.endswith("worker"))),
@@ -238,7 +238,7 @@ class _Counting:
 
 
 def _about_nodes(call: str) -> bool:
-    return call.startswith(("machines.", "pod_routing.", "networks.router", "networks.ports", "networks.update_port")) or (
+    return call.startswith(("machines.", "pod_routing.", "routers.router", "networks.ports", "networks.update_port")) or (
         "nodes" in call.split()
     )
 

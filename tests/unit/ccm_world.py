@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from moyai.ccm.app import CcmOptions, controller_manager
-from moyai.ccm.settings import CcmConfig, ClusterConfig, GlobalConfig, LoadBalancerConfig, RouteConfig
-from moyai.cloud.memory import MemoryCloud, Mortal
+from moyai.ccm.settings import CcmConfig, ClusterConfig, LoadBalancerConfig, RouteConfig
+from moyai.cloud.memory import MemoryAdapter, MemoryCloud, Mortal
 from moyai.cloud.model import Address, FloatingIP, Network, Port, Power, Router, SecurityGroup, Server, Subnet
 from moyai.core.clock import Clock
 from moyai.core.ids import POD_CIDR_KEY, cluster_tag
@@ -26,7 +26,7 @@ from tests.fakes.kubernetes import Kubernetes
 UID = "abcdef0123"
 SUBNET = "00000000-0000-0000-0000-00000000000a"
 CONFIG = CcmConfig(
-    GlobalConfig(auth_url="http://cloud/v3", region="RegionOne"),
+    MemoryAdapter({}).read_login({"url": "http://cloud/v3", "region": "RegionOne"}),
     LoadBalancerConfig(subnet_id=SUBNET),
     RouteConfig("router-1"),
     ClusterConfig(UID, ("group-1",)),
@@ -45,8 +45,8 @@ def furnished(cloud: MemoryCloud) -> MemoryCloud:
     store.give_out(SUBNET, first="10.0.0.100", last="10.0.0.200")
     store.groups.put(SecurityGroup("group-1", "nodes"))
     store.routers.put(Router("router-1", "router"))
-    cloud.networks.add_router_interface("router-1", SUBNET)
-    cloud.networks.set_router_gateway("router-1", external(cloud).id)
+    cloud.routers.add_router_interface("router-1", SUBNET)
+    cloud.routers.set_router_gateway("router-1", external(cloud).id)
     cloud.calls.clear()
     return cloud
 

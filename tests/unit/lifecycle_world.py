@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -9,6 +10,7 @@ from typing import Any, cast
 import pytest
 
 from moyai.bootstrap import pki
+from moyai.cloud.capabilities import Capability
 from moyai.cloud.memory import MemoryCloud
 from moyai.cloud.model import DiskState, Image, PortUse, Power, Snapshot, Volume
 from moyai.core.ids import CLUSTER_TAG, cluster_tag
@@ -48,9 +50,9 @@ def _no_fsync(handle: int) -> None:
     """Disks are slow."""
 
 
-def node_cloud() -> MemoryCloud:
+def node_cloud(*, capabilities: Collection[Capability] = tuple(Capability)) -> MemoryCloud:
     """A cloud that has the node image, and a mirror of container images."""
-    cloud = memory(looks=2)
+    cloud = memory(looks=2, capabilities=capabilities)
     cloud.account.mirror = "http://192.0.2.1:5001"
     properties = {"moyai_kubernetes_version": "1.37.1"}
     cloud.store.images.put(Image("img", "moyai-node-1.37.1", "ACTIVE", properties=properties))
@@ -60,9 +62,11 @@ def node_cloud() -> MemoryCloud:
 class World:
     """A cloud, a state folder, and the two commands."""
 
-    def __init__(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, capabilities: Collection[Capability] = tuple(Capability)
+    ) -> None:
         self.paths = Paths(tmp_path / "cache", tmp_path / "state")
-        self.cloud = node_cloud()
+        self.cloud = node_cloud(capabilities=capabilities)
         self.store = self.cloud.store
         self.mortal = self.cloud.mortal
         #: Names of volumes that were taken from a machine that still ran.

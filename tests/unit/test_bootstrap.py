@@ -19,7 +19,9 @@ from cryptography import x509
 from moyai.bootstrap import pki, user_data
 from moyai.bootstrap.api_server import new_encryption_key
 from moyai.ccm import manifests as ccm
-from moyai.ccm.settings import CcmConfig, GlobalConfig
+from moyai.ccm.settings import CcmConfig
+from moyai.cloud.openstack import ADAPTER
+from moyai.cloud.openstack.cloud_conf import GlobalConfig
 from moyai.core.clock import SystemClock
 from moyai.core.errors import Terminal
 from moyai.csi import manifests as csi
@@ -31,6 +33,7 @@ from moyai.spec.load import parse
 
 CLUSTER = parse("spec: {nodePools: [{labels: {tier: web}, taints: [{key: a, value: b, effect: NoSchedule}]}]}")
 NODES = wanted_nodes(CLUSTER, zones=("az1",), allocations={})
+LIMIT = ADAPTER.user_data_limit
 TOKEN = "abcdef.0123456789abcdef"
 ENCRYPTION_KEY = new_encryption_key()
 
@@ -42,11 +45,13 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> pki.Pki:
 
 def facts(authority: pki.Pki, number: int) -> user_data.NodeFacts:
     pool = CLUSTER.spec.node_pools[0] if number else None
-    return user_data.NodeFacts(CLUSTER, NODES[number], NODES[0].address, authority, TOKEN, pool, 1450, "http://10.255.0.1:5001")
+    return user_data.NodeFacts(
+        CLUSTER, NODES[number], NODES[0].address, authority, TOKEN, LIMIT, pool, 1450, "http://10.255.0.1:5001"
+    )
 
 
 def unpack(script: str) -> dict[str, bytes]:
-    packed = script.partition("<<'END' | tar -xz -C /\n")[2].partition("END\n")[0]
+    packed = script.partition("<<'END' | tar -xz -C /\n")[2].partition("\nEND\n")[0]
     return _files(base64.b64decode(packed))
 
 
@@ -120,7 +125,7 @@ def test_too_much_is_refused(authority: pki.Pki) -> None:
     import random
 
     noise = random.Random(1).randbytes(60_000).hex()
-    with pytest.raises(Terminal, match=r"user data of node quickstart-control-plane-0 would have \d+ bytes, clouds take 65535"):
+    with pytest.raises(Terminal, match=r"node quickstart-control-plane-0 would have \d+ bytes, the cloud takes 65535"):
         user_data.first_control_plane(
             facts(authority, 0), api_names=("198.51.100.7",), addons={"noise": noise}, key="k", encryption_key="e"
         )
@@ -131,7 +136,7 @@ def test_the_real_add_ons_leave_room(authority: pki.Pki) -> None:
     addons = ccm.render(ccm.ManifestOptions("a" * 30, config, references.MOYAI, "10.244.0.0/16", api_server="10.8.0.10:6443"))
     images = {name: references.load().images[name] for name in csi.SIDECARS}
     options = csi.CsiManifestOptions(
-        "a" * 30, secrets.token_urlsafe(300), references.MOYAI, images, api_server="10.8.0.10:6443"
+        "a" * 30, ADAPTER.volume_names, secrets.token_urlsafe(300), references.MOYAI, images, api_server="10.8.0.10:6443"
     )
     script = user_data.first_control_plane(
         facts(authority, 0),
@@ -140,7 +145,7 @@ def test_the_real_add_ons_leave_room(authority: pki.Pki) -> None:
         key="k" * 43,
         encryption_key=ENCRYPTION_KEY,
     )
-    assert len(base64.b64encode(script.encode())) < user_data.LIMIT * 2 // 3
+    assert len(base64.b64encode(script.encode())) < LIMIT * 2 // 3
 
 
 def test_no_mirror_no_file(authority: pki.Pki) -> None:

@@ -10,13 +10,14 @@ from moyai.ccm.octavia.annotations import PREFIX, read_settings, unknown_annotat
 from moyai.ccm.settings import (
     CcmConfig,
     ClusterConfig,
-    GlobalConfig,
     LoadBalancerClass,
     LoadBalancerConfig,
     RouteConfig,
     read_ccm_config,
     write_ccm_config,
 )
+from moyai.cloud.openstack import ADAPTER
+from moyai.cloud.openstack.cloud_conf import GlobalConfig
 from moyai.core.errors import UsageError
 from moyai.kube.objects import Ingress, Service
 from moyai.plan.load_balancer.settings import LoadBalancerSettings, MonitorSettings
@@ -40,7 +41,7 @@ def test_what_is_written_is_read_again_secrets_with_odd_characters_too() -> None
         ClusterConfig("uid", ("g1", "g2")),
         {"gold": LoadBalancerClass(floating_network_id=ID)},
     )
-    assert read_ccm_config(write_ccm_config(config)) == config
+    assert read_ccm_config(write_ccm_config(config), ADAPTER) == config
 
 
 def test_a_file_of_the_upstream_controller_is_understood() -> None:
@@ -69,8 +70,10 @@ def test_a_file_of_the_upstream_controller_is_understood() -> None:
 
         [BlockStorage]
         bs-version=v3
-        """.replace("\n        ", "\n")
+        """.replace("\n        ", "\n"),
+        ADAPTER,
     )
+    assert isinstance(config.cloud, GlobalConfig)
     assert config.cloud.tls_insecure
     assert config.load_balancer.subnet_id == "sub"
     assert config.load_balancer.monitor_delay == 90
@@ -88,7 +91,7 @@ def test_a_file_of_the_upstream_controller_is_understood() -> None:
 )
 def test_what_is_wrong_in_the_file_is_named(text: str, says: str) -> None:
     with pytest.raises(UsageError, match=says):
-        read_ccm_config(text)
+        read_ccm_config(text, ADAPTER)
 
 
 def test_no_secret_is_in_a_repr() -> None:

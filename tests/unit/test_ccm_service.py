@@ -8,12 +8,14 @@ from dataclasses import replace
 import pytest
 
 from moyai.ccm.service import FINALIZER
+from moyai.cloud.capabilities import Capability
 from moyai.cloud.load_balancers import BalancerState, LoadBalancer
 from moyai.cloud.memory import Killed
 from moyai.cloud.model import FloatingIP, Port, SecurityGroup
 from moyai.core.ids import cluster_tag
 from moyai.kube.resources import NODES, SERVICES
-from tests.unit.ccm_world import SUBNET, UID, World, external, node_object, service_object
+from tests.fakes.cloud import memory
+from tests.unit.ccm_world import SUBNET, UID, World, external, furnished, node_object, service_object
 
 pytestmark = pytest.mark.virtual_time
 
@@ -96,6 +98,20 @@ async def test_a_kept_floating_ip_stays_and_one_of_the_users_is_never_deleted() 
     assert len(kept) == 2
     assert not any(one.port_id for one in kept.values())
     assert "moyai.keep=true" in next(one for one in kept.values() if one.id != "mine").tags
+
+
+async def test_where_nothing_can_be_tagged_later_an_address_is_kept_from_its_creation_on_or_the_service_says_why_not() -> None:
+    keep = {"loadbalancer.openstack.org/keep-floatingip": "true"}
+    world = World(cloud=furnished(memory(capabilities=frozenset(Capability) - {Capability.TAGS})))
+    world.kube.put(SERVICES, service_object(annotations=keep))
+    world.kube.put(SERVICES, service_object("late"))
+    async with world.run():
+        await world.until(lambda: world.address() and world.address("late"))
+        world.edit("late", annotations=keep)
+        await world.until(lambda: any("cannot be kept: cloud memory has no tags" in one for one in world.events()))
+        await world.kube.delete(SERVICES, "web", namespace="default")
+        await world.until(lambda: not world.exists())
+    assert ["moyai.keep=true" in one.tags for one in sorted(world.floating(), key=lambda one: one.port_id)] == [True, False]
 
 
 async def test_changing_a_service_away_from_load_balancer_cleans_up_and_back_makes_anew() -> None:

@@ -1,4 +1,6 @@
-"""The cloud in memory held to the contract of all adapters; no second passes but on its own clock."""
+"""The cloud in memory held to the contract of all adapters, also as a cloud that tags at creation only; no second passes but on
+its own clock.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +9,20 @@ from pathlib import Path
 
 import pytest
 
+from moyai.cloud.capabilities import Capability
 from moyai.cloud.memory import Delays, MemoryCloud
 from tests.contract import suite
 from tests.contract.site import Site, building
 from tests.fakes.clock import FakeClock
 
 
-@pytest.fixture(scope="module")
-def memory(tmp_path_factory: pytest.TempPathFactory) -> Generator[MemoryCloud]:
-    cloud = MemoryCloud(clock=FakeClock(), delays=Delays(server=20, volume=3, snapshot=3, balancer=8))
+@pytest.fixture(scope="module", params=[None, Capability.TAGS], ids=["whole", "no tags later"])
+def memory(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Generator[MemoryCloud]:
+    cloud = MemoryCloud(
+        clock=FakeClock(),
+        delays=Delays(server=20, volume=3, snapshot=3, balancer=8),
+        capabilities=frozenset(Capability) - {request.param},
+    )
     file: Path = tmp_path_factory.mktemp("image") / "node.tar"
     file.write_bytes(b"a machine's image")
     cloud.images.upload(

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.virtual_time
 async def test_the_service_speaks_csi() -> None:
     world = World()
     controller, server = world.controller, add_server(world.raw, "one", zone="az2")
-    zone = pb.Topology(segments={"topology.cinder.csi.openstack.org/zone": "az2"})
+    zone = pb.Topology(segments={"topology.disks.memory.test/zone": "az2"})
     made = await controller.CreateVolume(
         pb.CreateVolumeRequest(
             name="pvc-1",
@@ -56,7 +56,7 @@ async def test_the_service_speaks_csi() -> None:
     assert "one node at a time" in denied.message
     capacity = await controller.GetCapacity(pb.GetCapacityRequest())
     assert capacity.available_capacity == 998 * GIB
-    elsewhere = pb.Topology(segments={"topology.cinder.csi.openstack.org/zone": "nowhere"})
+    elsewhere = pb.Topology(segments={"topology.disks.memory.test/zone": "nowhere"})
     assert (await controller.GetCapacity(pb.GetCapacityRequest(accessible_topology=elsewhere))).available_capacity == 0
 
 

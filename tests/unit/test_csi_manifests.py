@@ -9,13 +9,23 @@ from typing import Any
 import pytest
 import yaml
 
+from moyai.cloud.factory import provider_args
+from moyai.cloud.memory import MemoryAdapter
+from moyai.cloud.openstack import ADAPTER
 from moyai.csi import manifests
 from moyai.csi.manifests import SIDECARS, CsiManifestOptions, render
-from moyai.csi.names import DRIVER
 from moyai.images import references
 
 IMAGES = {name: references.load().images[name] for name in SIDECARS}
-OPTIONS = CsiManifestOptions("demo", "[Global]\nsecret = hidden-word\n", references.MOYAI, IMAGES, api_server="10.0.0.5:6443")
+OPTIONS = CsiManifestOptions(
+    "demo",
+    ADAPTER.volume_names,
+    "[Global]\nsecret = hidden-word\n",
+    references.MOYAI,
+    IMAGES,
+    api_server="10.0.0.5:6443",
+    guest_folders=ADAPTER.guest_folders,
+)
 
 
 def objects(options: CsiManifestOptions = OPTIONS) -> list[dict[str, Any]]:
@@ -58,7 +68,11 @@ def test_the_definitions_are_upstreams_with_their_licence() -> None:
 def test_the_driver_is_cinders_by_name() -> None:
     driver = find("CSIDriver", "cinder.csi.openstack.org")["spec"]
     assert driver["attachRequired"] is True
-    assert find("StorageClass", "csi-cinder")["provisioner"] == find("VolumeSnapshotClass", "csi-cinder")["driver"] == DRIVER
+    assert (
+        find("StorageClass", "csi-cinder")["provisioner"]
+        == find("VolumeSnapshotClass", "csi-cinder")["driver"]
+        == "cinder.csi.openstack.org"
+    )
 
 
 @pytest.mark.parametrize("policy", ["Delete", "Retain"])
@@ -146,3 +160,24 @@ def test_nothing_waits_for_kube_proxy() -> None:
             "containers"
         ][0]
     )
+
+
+def test_nothing_of_one_cloud_is_in_the_manifests_of_another() -> None:
+    adapter = MemoryAdapter({})
+    options = replace(
+        OPTIONS,
+        names=adapter.volume_names,
+        provider_args=provider_args(adapter.name),
+        guest_folders=("/run/own",),
+        image="image",
+        images={},
+        replicas=2,
+    )
+    found = [one for one in objects(options) if one["kind"] != "CustomResourceDefinition"]
+    assert [word for word in ("cinder", "openstack", "cloud-init") if word in yaml.safe_dump(found)] == []
+    for kind, name in (("Deployment", "csi-memory-controllerplugin"), ("DaemonSet", "csi-memory-nodeplugin")):
+        pod = find(kind, name, options)["spec"]["template"]["spec"]
+        driver = next(one for one in pod["containers"] if one["name"] == "memory-csi-plugin")
+        assert "--cloud-provider=memory" in driver["args"]
+    assert {"name": "own", "mountPath": "/run/own", "readOnly": True} in driver["volumeMounts"]
+    assert {"name": "own", "hostPath": {"path": "/run/own", "type": "DirectoryOrCreate"}} in pod["volumes"]

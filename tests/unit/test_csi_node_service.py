@@ -9,12 +9,11 @@ import pytest
 
 from moyai.cloud.model import Instance
 from moyai.csi.errors import Refused
-from moyai.csi.names import BLANK
 from moyai.csi.node.service import NodeService
 from moyai.csi.proto import csi_pb2 as pb
 from moyai.linux import mounts
 from tests.unit.csi_disks import GIB, FakeDisks
-from tests.unit.csi_node import ID, STAGING, TARGET, code, publish, stage, work
+from tests.unit.csi_node import ID, NAMES, STAGING, TARGET, code, publish, stage, work
 from tests.unit.csi_world import capability
 
 # measure
@@ -45,7 +44,7 @@ def test_measures_and_illness() -> None:
 async def test_the_service_speaks_csi() -> None:
     disks = FakeDisks()
     disks.attach(ID)
-    node = NodeService(work(disks), instance=lambda: Instance("server-1", "az1"), limit=7)
+    node = NodeService(work(disks), names=NAMES, instance=lambda: Instance("server-1", "az1"), limit=7)
     info = await node.NodeGetInfo(pb.NodeGetInfoRequest())
     assert (info.node_id, info.max_volumes_per_node) == ("server-1", 7)
     assert info.accessible_topology.segments == {"topology.cinder.csi.openstack.org/zone": "az1"}
@@ -57,7 +56,7 @@ async def test_the_service_speaks_csi() -> None:
                         volume_id=ID,
                         staging_target_path=STAGING,
                         volume_capability=capability(),
-                        volume_context={BLANK: "true"},
+                        volume_context={NAMES.blank_key: "true"},
                     )
                 )
                 for _ in range(3)
@@ -80,7 +79,7 @@ async def test_the_service_speaks_csi() -> None:
 
 
 async def test_a_machine_that_does_not_know_itself_says_so() -> None:
-    node = NodeService(work(FakeDisks()), instance=lambda: None, limit=7)
+    node = NodeService(work(FakeDisks()), names=NAMES, instance=lambda: None, limit=7)
     with pytest.raises(Refused) as refused:
         await node.NodeGetInfo(pb.NodeGetInfoRequest())
     assert code(refused) == "UNAVAILABLE"

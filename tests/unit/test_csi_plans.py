@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from moyai.cloud.model import Attachment, DiskState, Server, Snapshot, Volume
+from moyai.cloud.openstack import ADAPTER
 from moyai.core.errors import Conflict, MoyaiError, NotFound, QuotaExceeded, Retriable, Terminal, UsageError
 from moyai.csi.access_modes import Mode, VolumeAccess, wrong
 from moyai.csi.controller import decide, zones
@@ -272,13 +273,13 @@ cluster-uid = abc
 [LoadBalancer]
 enabled = false
 """
-    config = read_csi_config(text)
+    config = read_csi_config(text, ADAPTER)
     assert config.storage.node_volume_attach_limit == 12
     assert config.storage.ignore_volume_az
-    assert read_csi_config(write_csi_config(config)) == config
-    assert read_csi_config("").storage.node_volume_attach_limit == 256
+    assert read_csi_config(write_csi_config(config), ADAPTER) == config
+    assert read_csi_config("", ADAPTER).storage.node_volume_attach_limit == 256
     with pytest.raises(UsageError, match="between 1 and 256"):
-        read_csi_config("[BlockStorage]\nnode-volume-attach-limit = 0")
+        read_csi_config("[BlockStorage]\nnode-volume-attach-limit = 0", ADAPTER)
 
 
 @pytest.mark.parametrize("text", ["unix:///csi/csi.sock", "unix:/csi/csi.sock", "/csi/csi.sock"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import tempfile
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,18 +16,17 @@ import pytest_asyncio
 from google.protobuf import message_factory
 from google.protobuf.message import Message
 
-from moyai.cloud.memory import MemoryCloud
+from moyai.cloud.memory import MemoryAdapter, MemoryCloud
 from moyai.cloud.model import Instance
 from moyai.core.clock import SystemClock
 from moyai.core.waiting import NotYet, auntil
 from moyai.csi.app import CsiOptions, Driver
 from moyai.csi.grpc.server import probe
-from moyai.csi.names import DRIVER
 from moyai.csi.proto import csi_pb2 as pb
 from moyai.csi.proto import registration_pb2 as registration
 from moyai.csi.settings import CsiConfig, DriverConfig
 from tests.fakes.cloud import add_server, memory
-from tests.unit.csi_disks import FakeDisks, KnownGuest, as_disks
+from tests.unit.csi_disks import FakeDisks, as_disks
 from tests.unit.csi_world import capability
 
 
@@ -81,17 +81,17 @@ async def world(sockets: Path) -> AsyncIterator[tuple[MemoryCloud, Path]]:
     )
     driver = Driver(
         options,
-        CsiConfig(moyai=DriverConfig(cluster_uid="0123456789")),
+        CsiConfig(raw.adapter.read_login({}), moyai=DriverConfig(cluster_uid="0123456789")),
+        adapter=replace(raw.adapter, machine=Instance(server.id, server.zone)),
         cloud=raw,
         disks=as_disks(FakeDisks()),
-        guest=KnownGuest(Instance(server.id, server.zone)),
     )
     stop = asyncio.Event()
     running = asyncio.create_task(driver.run(stop))
 
     async def serves() -> bool | NotYet:
         wrong = await probe(sockets / "csi.sock")
-        return NotYet(wrong) if wrong else (folder / f"{DRIVER}-reg.sock").exists() or NotYet("the registration socket")
+        return NotYet(wrong) if wrong else (folder / "disks.memory.test-reg.sock").exists() or NotYet("the registration socket")
 
     await auntil(serves, clock=SystemClock(), timeout=60, pause=0.02)
     yield raw, sockets
@@ -105,7 +105,7 @@ async def test_abilities_and_codes(world: tuple[MemoryCloud, Path]) -> None:
     assert socket.stat().st_mode & 0o777 == 0o600
     identity, controller, node = (Client(socket, pb.DESCRIPTOR, name) for name in ("Identity", "Controller", "Node"))
     info = await identity("GetPluginInfo", pb.GetPluginInfoRequest())
-    assert info.name == DRIVER
+    assert info.name == "disks.memory.test"
     abilities = await identity("GetPluginCapabilities", pb.GetPluginCapabilitiesRequest())
     assert len(abilities.capabilities) == 3
     assert (await controller("ControllerGetCapabilities", pb.ControllerGetCapabilitiesRequest())).capabilities
@@ -131,7 +131,8 @@ async def test_abilities_and_codes(world: tuple[MemoryCloud, Path]) -> None:
 
 async def test_the_node_service_alone_tells_what_the_driver_can_as_a_whole(sockets: Path) -> None:
     options = CsiOptions(endpoint=f"unix://{sockets}/csi.sock", cluster="demo", controller=False)
-    driver = Driver(options, CsiConfig(), cloud=None, disks=as_disks(FakeDisks()), guest=KnownGuest(Instance("one", "az1")))
+    adapter = MemoryAdapter({}, machine=Instance("one", "az1"))
+    driver = Driver(options, CsiConfig(adapter.read_login({})), adapter=adapter, cloud=None, disks=as_disks(FakeDisks()))
     stop = asyncio.Event()
     running = asyncio.create_task(driver.run(stop))
 
@@ -160,8 +161,8 @@ async def test_an_exhausted_quota_has_its_code(world: tuple[MemoryCloud, Path]) 
 
 async def test_the_kubelet_is_told(world: tuple[MemoryCloud, Path]) -> None:
     _, folder = world
-    kubelet = Client(folder / "registry" / f"{DRIVER}-reg.sock", registration.DESCRIPTOR, "Registration")
+    kubelet = Client(folder / "registry" / "disks.memory.test-reg.sock", registration.DESCRIPTOR, "Registration")
     info = await kubelet("GetInfo", registration.InfoRequest())
-    assert (info.type, info.name, info.endpoint) == ("CSIPlugin", DRIVER, "/var/lib/kubelet/plugins/csi.sock")
+    assert (info.type, info.name, info.endpoint) == ("CSIPlugin", "disks.memory.test", "/var/lib/kubelet/plugins/csi.sock")
     await kubelet("NotifyRegistrationStatus", registration.RegistrationStatus(plugin_registered=True))
     await kubelet.close()

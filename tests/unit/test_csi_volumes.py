@@ -12,7 +12,6 @@ from moyai.cloud.memory import Killed
 from moyai.cloud.model import DiskState, VolumeType
 from moyai.core.ids import CLUSTER_TAG
 from moyai.csi.access_modes import VolumeAccess
-from moyai.csi.names import CLUSTER_KEY
 from moyai.csi.sizes import GIB, Range
 from tests.fakes.cloud import add_server, add_volume, memory
 from tests.unit.csi_world import UID, World, refused, wanted
@@ -29,7 +28,7 @@ async def test_a_volume_is_made_once_and_found_again() -> None:
     again = await world.again().volumes.create(wanted(size=Range(GIB + 1), preferred=["az1"], requisite=["az1", "az2"]))
     assert first.volume.id == again.volume.id
     assert (first.volume.size_gb, first.volume.zone, first.machine_zones) == (2, "az2", ("az2",))
-    assert first.volume.metadata == {CLUSTER_KEY: "demo", CLUSTER_TAG: UID}
+    assert first.volume.metadata == {"disks.memory.test/cluster": "demo", CLUSTER_TAG: UID}
     assert world.raw.store.volumes.ids() == [first.volume.id]
 
 

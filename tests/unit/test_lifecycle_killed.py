@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from moyai.cloud.capabilities import Capability
 from moyai.cloud.memory import Killed
 from moyai.lifecycle import execute
 from tests.unit.lifecycle_world import World, count_changes, whole, with_disks
@@ -27,6 +28,25 @@ def test_up_killed_at_every_change_is_finished_by_the_next(
         world.up()
         assert world.names() == whole(), f"killed at change {number}"
         assert not world.up().changed
+        world.down()
+        assert world.all_names() == [], f"killed at change {number}"
+
+
+def test_up_killed_at_every_change_is_finished_also_where_nothing_can_be_tagged_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(execute, "WORKERS", 1)
+    capabilities = frozenset(Capability) - {Capability.TAGS}
+    world = World(tmp_path / "count", monkeypatch, capabilities=capabilities)
+    world.up()
+    for number in range(1, world.mortal.changes + 1):
+        world = World(tmp_path / f"{number}", monkeypatch, capabilities=capabilities)
+        world.mortal.kill_at(number, after=True)
+        with pytest.raises(Killed):
+            world.up()
+        world.mortal.revive()
+        world.up()
+        assert world.names() == whole(), f"killed at change {number}"
         world.down()
         assert world.all_names() == [], f"killed at change {number}"
 

@@ -100,7 +100,7 @@ PLANS = {
         "6  wait until 3 nodes are Ready  (after 3)",
         "7  delete the bootstrap token, since all nodes have joined  (after 2, 6)",
         "8  wait until moyai-cloud-controller-manager, coredns, kube-proxy run  (after 6)",
-        "9  wait until csi-cinder-controllerplugin, snapshot-controller, csi-cinder-nodeplugin run  (after 6)",
+        "9  wait until csi-memory-controllerplugin, snapshot-controller, csi-memory-nodeplugin run  (after 6)",
     ],
     "scale down": [
         "change spec.nodePools[workers].replicas: 2 → 1 (live: machines are made or removed)",
@@ -119,7 +119,7 @@ PLANS = {
         "6  wait until 2 nodes are Ready  (after 1, 2, 4)",
         "7  delete the bootstrap token, since all nodes have joined  (after 3, 6)",
         "8  wait until moyai-cloud-controller-manager, coredns, kube-proxy run  (after 6)",
-        "9  wait until csi-cinder-controllerplugin, snapshot-controller, csi-cinder-nodeplugin run  (after 6)",
+        "9  wait until csi-memory-controllerplugin, snapshot-controller, csi-memory-nodeplugin run  (after 6)",
     ],
 }
 

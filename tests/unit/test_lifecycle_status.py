@@ -12,6 +12,7 @@ import pytest
 
 from moyai.cloud.capabilities import Cloud
 from moyai.cloud.model import Address, Power, Server
+from moyai.cloud.openstack import ADAPTER
 from moyai.core.errors import MoyaiError, NotFound, Retriable
 from moyai.core.ids import POOL_KEY
 from moyai.core.paths import Paths
@@ -161,4 +162,5 @@ def test_up_asks_the_api_for_all_kinds_at_the_same_time() -> None:
         meeting.wait()
         raise NotFound("no such class")
 
-    assert observe.kube_facts(cast("KubeApi", SimpleNamespace(list=listed, get=shown))) == KubeFacts()
+    api = cast("KubeApi", SimpleNamespace(list=listed, get=shown))
+    assert observe.kube_facts(api, ADAPTER.volume_names) == KubeFacts()

@@ -185,11 +185,11 @@ def test_a_changed_reclaim_policy_makes_the_default_class_anew(world: World) -> 
     record = Record.open(world.paths, "quickstart")
     assert record is not None
     record.set_spec(dump(parse("")))
-    kube.store.vanish(STORAGE_CLASSES, "csi-cinder")
+    kube.store.vanish(STORAGE_CLASSES, "csi-memory")
     assert world.up("spec: {volumes: {reclaimPolicy: Retain}}").changed
     assert policies() == ["Retain"]
     # taken away on purpose
-    kube.store.vanish(STORAGE_CLASSES, "csi-cinder")
+    kube.store.vanish(STORAGE_CLASSES, "csi-memory")
     assert not world.up("spec: {volumes: {reclaimPolicy: Retain}}").changed
     assert not policies()
 
@@ -197,11 +197,11 @@ def test_a_changed_reclaim_policy_makes_the_default_class_anew(world: World) -> 
 def test_a_cluster_whose_volumes_do_not_come_up_is_up_and_says_so(world: World) -> None:
     world.up()
     kube = world.kube()
-    kube.deployment("csi-cinder-controllerplugin", runs=False)
+    kube.deployment("csi-memory-controllerplugin", runs=False)
     again = world.up()
     assert "claims of volumes must wait" in again.notes[-1]
-    assert "csi-cinder-controllerplugin is not ready yet" in again.notes[-1]
-    kube.deployment("csi-cinder-controllerplugin")
+    assert "csi-memory-controllerplugin is not ready yet" in again.notes[-1]
+    kube.deployment("csi-memory-controllerplugin")
     assert not world.up().notes
     kube.deployment("coredns", runs=False)
     with pytest.raises(Terminal, match="coredns is not ready yet"):

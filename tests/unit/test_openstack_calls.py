@@ -212,10 +212,10 @@ def test_an_interface_that_is_there_is_no_error_and_a_real_refusal_is(played: Op
     played.on("PUT", f"{ROUTER}/add_router_interface", Answer(400, body))
     played.on("GET", f"{NET}/ports", {"ports": [PORT]}, {"ports": []})
     network = played.cloud()
-    network.networks.add_router_interface("r", "s1")
+    network.routers.add_router_interface("r", "s1")
     assert played.made("GET", f"{NET}/ports")[0].query == {"device_id": ["r"], "fixed_ips": ["subnet_id=s1"]}
     with pytest.raises(Terminal):
-        network.networks.add_router_interface("r", "s1")
+        network.routers.add_router_interface("r", "s1")
 
 
 # ports, floating IPs, quotas

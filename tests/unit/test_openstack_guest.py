@@ -6,10 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from moyai.cloud import factory
+from moyai.cloud.factory import ADAPTERS
 from moyai.cloud.model import Instance
 from moyai.cloud.openstack.guest import OpenStackGuest, disk_links, find, from_json
-from moyai.csi.names import DRIVER
 
 
 @pytest.mark.parametrize(
@@ -55,4 +54,4 @@ def test_where_a_disk_shows() -> None:
 
 
 def test_the_drivers_name_leads_to_the_adapter_of_its_cloud() -> None:
-    assert isinstance(factory.guest(DRIVER), OpenStackGuest)
+    assert isinstance(ADAPTERS.named("openstack").guest(), OpenStackGuest)

@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 
 from moyai.cloud.capabilities import Capability
+from moyai.cloud.config_file import read_sections
 from moyai.cloud.openstack import ApplicationCredential, connect
 from moyai.cloud.openstack.adapter import OpenStackCloud
-from moyai.cloud.openstack.cloud_conf import GlobalConfig, log_in, parse_section, read_sections
+from moyai.cloud.openstack.cloud_conf import GlobalConfig, log_in, read_login
 from moyai.cloud.openstack.login import UserPassword, open_session
 from moyai.core.errors import NotFound, Retriable, Terminal, UsageError
 from tests.fakes.clock import FakeClock
@@ -216,7 +217,7 @@ clouds:
 
 def identity(played: OpenStackServer, text: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """What Keystone is sent for a cloud.conf: (user, project)."""
-    config = parse_section("Global", GlobalConfig, raw=read_sections(f"[Global]\nauth-url={played.url}/v3\n{text}")["Global"])
+    config = read_login(read_sections(f"[Global]\nauth-url={played.url}/v3\n{text}")["Global"])
     log_in(config).project_id()
     auth = played.made("POST", "/v3/auth/tokens")[-1].json["auth"]
     assert auth["identity"]["methods"] == ["password"]

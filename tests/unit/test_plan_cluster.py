@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moyai.bootstrap.addons import ADDONS, addons_of
+from moyai.bootstrap.addons import addons, addons_of
 from moyai.cloud.capabilities import Capability
 from moyai.cloud.model import Flavor, Image, Network, Port, PortUse, Quota, Route, Router, SecurityGroupRule, Server
+from moyai.cloud.openstack import ADAPTER
 from moyai.core.errors import MoyaiError, Terminal, UsageError
 from moyai.core.keys import Kind
 from moyai.plan import text
@@ -31,12 +32,13 @@ EMPTY = Observed(
     images=(Image("i", "moyai-node-1.37.1", "ACTIVE"),),
     networks=(Network("ext", "public", external=True),),
 )
+NAMES = ADAPTER.volume_names
 NEW = Recorded("quickstart", "0123456789")
 TAG = ("moyai.cluster=0123456789",)
 
 
 def test_the_plan_from_nothing() -> None:
-    assert text.lines(plan_up(parse(""), EMPTY, recorded=NEW, addons=ADDONS)) == [
+    assert text.lines(plan_up(parse(""), EMPTY, recorded=NEW, addons=addons(NAMES))) == [
         " 1  create network quickstart-network",
         " 2  create subnet quickstart-subnet 10.8.0.0/24  (after 1)",
         " 3  create router quickstart-router",
@@ -94,16 +96,9 @@ def test_data_is_plain() -> None:
     assert list(data["nodes"][0]) == ["name", "role", "pool", "number", "flavor", "zone", "slot", "address", "pod_cidr"]
 
 
-@pytest.mark.parametrize("capability", [Capability.TAGS, Capability.CREDENTIALS, Capability.POD_ROUTING])
-def test_a_capability_that_a_cluster_cannot_do_without_is_missed_before_anything_is_made(capability: Capability) -> None:
-    observed = replace(EMPTY, capabilities=frozenset(Capability) - {capability})
-    with pytest.raises(MoyaiError, match=f"cloud moyai has no {capability}"):
-        plan_up(parse(""), observed, recorded=NEW)
-
-
 def test_a_cluster_does_without_volumes_and_load_balancers_and_the_plan_says_so() -> None:
     observed = replace(EMPTY, capabilities=frozenset(Capability) - {Capability.DISKS, Capability.LOAD_BALANCERS})
-    addons = addons_of(ready=False, intended=(), capabilities=observed.capabilities)
+    addons = addons_of(NAMES, ready=False, intended=(), capabilities=observed.capabilities)
     plan = plan_up(parse(""), observed, recorded=NEW, addons=addons)
     assert plan.notes == (
         "cloud moyai has no volumes: the CSI driver is left out, and claims of volumes stay pending",
@@ -191,7 +186,7 @@ def test_the_classes_of_changes_are_complete_and_said() -> None:
             "{nodePools: [{replicas: 30}]}",
             EMPTY,
             Terminal,
-            "31 nodes need 31 routes in one router, cloud moyai allows 30 (spec.network.maxRoutes): have the operator raise the limit (max_routes) and say so in spec.network.maxRoutes, or use fewer nodes",
+            "31 nodes need 31 routes in one router, cloud moyai allows 30 (spec.network.maxRoutes): have the operator raise the limit and say so in spec.network.maxRoutes, or use fewer nodes",
         ),
         (
             "{}",

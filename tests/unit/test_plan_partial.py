@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from moyai.bootstrap.addons import ADDONS
+from moyai.bootstrap.addons import addons
 from moyai.cloud.model import FloatingIP, Network, Port, Power, Router, SecurityGroup, Server, Subnet
 from moyai.core.errors import Terminal
 from moyai.plan import keys
@@ -17,7 +17,7 @@ from moyai.plan.cluster import plan_up
 from moyai.plan.nodes import wanted_nodes
 from moyai.plan.observed import KubeFacts, KubeNode, NodeAllocation, Observed, Recorded
 from moyai.spec.load import parse
-from tests.unit.test_plan_cluster import EMPTY, TAG
+from tests.unit.test_plan_cluster import EMPTY, NAMES, TAG
 
 CLUSTER = parse("spec: {nodePools: [{replicas: 1}]}")
 NODES = wanted_nodes(CLUSTER, zones=("az1", "az2"), allocations={})
@@ -78,7 +78,7 @@ def test_no_state_has_a_plan_that_waits_for_itself() -> None:
     planned = 0
     for seen, past in states():
         try:
-            plan = plan_up(CLUSTER, seen, recorded=past, addons=ADDONS)
+            plan = plan_up(CLUSTER, seen, recorded=past, addons=addons(NAMES))
         except Terminal:
             # a control plane that held the cluster's state and is lost
             assert past.ready
@@ -94,7 +94,7 @@ def test_a_first_build_is_carried_on_however_late(fresh: bool) -> None:
     """A worker could not be started, so the router's gateway was never set; meanwhile the bootstrap token has grown old."""
     seen = observed(plane=Power.RUNNING, worker=Power.FAILED, leaving=False, gateway=False, kube=None)
     past = Recorded("quickstart", "0123456789", token_fresh=fresh, intended=frozenset({keys.NETWORK}))
-    steps = [step.id for step in plan_up(CLUSTER, seen, recorded=past, addons=ADDONS).steps]
+    steps = [step.id for step in plan_up(CLUSTER, seen, recorded=past, addons=addons(NAMES)).steps]
     created = s.created(keys.server(WORKER))
     assert created in steps
     assert (s.created(keys.TOKEN) in steps) is not fresh

@@ -1,4 +1,4 @@
-"""The add-ons that a cluster starts with. Another one is another entry of ``ADDONS``.
+"""The add-ons that a cluster starts with. Another one is another entry of ``addons``.
 
 Always holds: required add-ons are applied as soon as the API answers on its machine; the others after the name service runs,
 so that a cluster whose volumes do not work is a cluster all the same. The manifests hold the secrets of credentials.
@@ -10,9 +10,9 @@ from collections.abc import Collection
 
 from moyai.ccm import manifests as ccm
 from moyai.ccm.settings import CcmConfig, ClusterConfig, LoadBalancerConfig, RouteConfig
+from moyai.cloud.adapter import Login, VolumeNames
 from moyai.cloud.capabilities import Capability
-from moyai.cloud.openstack.cloud_conf import GlobalConfig
-from moyai.core.errors import Terminal
+from moyai.cloud.factory import provider_args
 from moyai.core.keys import Key
 from moyai.csi import manifests as csi
 from moyai.csi.settings import CsiConfig, DriverConfig, write_csi_config
@@ -23,17 +23,17 @@ from moyai.plan.addons import Addon, AddonFacts
 
 
 def _controller_manifests(facts: AddonFacts) -> str:
-    spec, made = facts.cluster.spec, facts.made
+    spec, made, floating = facts.cluster.spec, facts.made, facts.choices.floating_network
     config = CcmConfig(
         _login(facts, keys.CONTROLLERS_CREDENTIAL),
         LoadBalancerConfig(
             enabled=Capability.LOAD_BALANCERS in facts.capabilities,
-            floating_network_id=facts.choices.floating_network.id,
+            floating_network_id=floating.id if floating else "",
             subnet_id=made.id(keys.SUBNET),
             lb_provider=spec.load_balancer.provider,
             create_monitor=spec.load_balancer.create_monitor,
         ),
-        RouteConfig(router_id=made.id(keys.ROUTER)),
+        RouteConfig(router_id=made.ids.get(keys.ROUTER, "")),
         ClusterConfig(
             cluster_uid=facts.uid,
             node_security_group_ids=(made.id(keys.security_group("worker")),),
@@ -47,6 +47,7 @@ def _controller_manifests(facts: AddonFacts) -> str:
             image=references.MOYAI,
             pod_cidr=str(spec.network.pod_cidr),
             api_server=facts.api_server,
+            provider_args=provider_args(facts.adapter.name),
         )
     )
 
@@ -57,6 +58,9 @@ def _volume_manifests(facts: AddonFacts) -> str:
     return csi.render(
         csi.CsiManifestOptions(
             cluster_name=facts.cluster.name,
+            names=facts.adapter.volume_names,
+            provider_args=provider_args(facts.adapter.name),
+            guest_folders=facts.adapter.guest_folders,
             cloud_conf=write_csi_config(config),
             image=references.MOYAI,
             images={name: known[name] for name in csi.SIDECARS},
@@ -66,44 +70,43 @@ def _volume_manifests(facts: AddonFacts) -> str:
     )
 
 
-def _login(facts: AddonFacts, credential: Key) -> GlobalConfig:
-    account = facts.account
-    if not account.login_url:
-        cloud = facts.cluster.spec.cloud
-        hint = "its service catalog needs an identity endpoint"
-        raise Terminal(f"cloud {cloud} does not say where the cluster logs in", hint=hint)
-    return GlobalConfig(
-        auth_url=account.login_url,
-        region=account.region,
-        application_credential_id=facts.made.id(credential),
-        application_credential_secret=facts.secrets.get(credential, ""),
+def _login(facts: AddonFacts, credential: Key) -> Login:
+    return facts.adapter.issued_login(
+        cloud=facts.cluster.spec.cloud,
+        region=facts.account.region,
+        url=facts.account.login_url,
+        credential_id=facts.made.id(credential),
+        secret=facts.secrets.get(credential, ""),
     )
 
 
-#: In the order in which they are applied.
-ADDONS = (
-    Addon(
-        name="cloud controller manager",
-        condition=s.ADDONS,
-        deployments=(ccm.NAME, "coredns"),
-        daemon_sets=("kube-proxy",),
-        credential=keys.CONTROLLERS_CREDENTIAL,
-        manifests=_controller_manifests,
-    ),
-    Addon(
-        name="volumes",
-        condition=s.VOLUMES,
-        deployments=(csi.CONTROLLER, csi.SNAPSHOT_CONTROLLER),
-        daemon_sets=(csi.NODE,),
-        required=False,
-        needs=Capability.DISKS,
-        credential=keys.VOLUMES_CREDENTIAL,
-        manifests=_volume_manifests,
-    ),
-)
+def addons(names: VolumeNames) -> tuple[Addon, ...]:
+    """All that there are, in the order in which they are applied. ``names``: of the cloud's CSI driver."""
+    return (
+        Addon(
+            name="cloud controller manager",
+            condition=s.ADDONS,
+            deployments=(ccm.NAME, "coredns"),
+            daemon_sets=("kube-proxy",),
+            credential=keys.CONTROLLERS_CREDENTIAL,
+            manifests=_controller_manifests,
+        ),
+        Addon(
+            name="volumes",
+            condition=s.VOLUMES,
+            deployments=(names.controller, csi.SNAPSHOT_CONTROLLER),
+            daemon_sets=(names.node,),
+            required=False,
+            needs=Capability.DISKS,
+            credential=keys.VOLUMES_CREDENTIAL,
+            manifests=_volume_manifests,
+        ),
+    )
 
 
-def addons_of(*, ready: bool, intended: Collection[Key], capabilities: frozenset[Capability]) -> tuple[Addon, ...]:
+def addons_of(
+    names: VolumeNames, *, ready: bool, intended: Collection[Key], capabilities: frozenset[Capability]
+) -> tuple[Addon, ...]:
     """The add-ons of one cluster: those that it was built with, or, while it is not ``ready``, those that its cloud permits.
 
     A cluster has a credential for each add-on that reaches the cloud: a cluster of an older moyai has none for the CSI driver,
@@ -117,4 +120,4 @@ def addons_of(*, ready: bool, intended: Collection[Key], capabilities: frozenset
             return keys.secret(addon.credential) in intended
         return addon.needs is None or addon.needs in capabilities
 
-    return tuple(addon for addon in ADDONS if has(addon))
+    return tuple(addon for addon in addons(names) if has(addon))

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from moyai.bootstrap import user_data
 from moyai.bootstrap.pki import Pki
+from moyai.cloud.adapter import Adapter
 from moyai.cloud.capabilities import Capability
 from moyai.core.errors import Terminal
 from moyai.core.ids import CLUSTER_TAG, POD_CIDR_KEY, POOL_KEY, ROLE_KEY, UNSEALING_KEY
@@ -48,6 +49,7 @@ class ClusterFacts:
     plan: Plan
     addons: tuple[Addon, ...]
     account: AccountFacts
+    adapter: Adapter
     capabilities: frozenset[Capability]
 
 
@@ -66,9 +68,10 @@ def server_content(step: CreateServer, facts: ClusterFacts, *, made: Made, secre
         raise Terminal(f"machine {node.name}: a further control plane cannot join yet")
     if not step.first:
         return ServerContent(user_data.worker(node_facts), metadata)
+    endpoint = endpoint_of((node.name,), cloud=facts.cluster.spec.cloud, capabilities=facts.capabilities)
     text = user_data.first_control_plane(
         node_facts,
-        api_names=endpoint_of((node.name,)).names(made),
+        api_names=endpoint.names(made),
         addons={addon.name: _manifests(addon, node, facts, made=made, secrets=secrets) for addon in facts.addons},
         late={addon.name for addon in facts.addons if not addon.required},
         key=secrets.unsealing_key,
@@ -86,6 +89,7 @@ def _node_facts(node: PlannedNode, facts: ClusterFacts, *, made: Made, secrets: 
         control_plane_address=facts.plan.nodes[0].address,
         pki=secrets.pki,
         token=secrets.token,
+        limit=facts.adapter.user_data_limit,
         pool=pool if node.role == "worker" else None,
         mtu=made.network_mtu,
         mirror=facts.account.image_mirror,
@@ -105,6 +109,7 @@ def _manifests(addon: Addon, node: PlannedNode, facts: ClusterFacts, *, made: Ma
             choices=choices,
             made=made,
             account=facts.account,
+            adapter=facts.adapter,
             api_server=f"{node.address}:{API_PORT}",
             capabilities=facts.capabilities,
             secrets=secrets.credentials,

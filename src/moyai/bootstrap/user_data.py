@@ -26,21 +26,21 @@ from moyai.plan.pod_network import pod_network_of
 from moyai.plan.rules import API_PORT
 from moyai.spec.model import Cluster, NodePool
 
-#: What Nova takes, counted after encoding.
-LIMIT = 65535
 DISCOVERY = "/etc/moyai/discovery.conf"
 TAKES_KEY = "usr/local/lib/moyai/unsealing-key"
 
 
 @dataclass(frozen=True)
 class NodeFacts:
-    """What both kinds of nodes are told. ``mtu``: of the node network. ``mirror``: URL of a registry mirror, empty for none."""
+    """What both kinds of nodes are told. ``limit``: bytes of user data that the cloud takes, counted after encoding. ``mtu``:
+    of the node network. ``mirror``: URL of a registry mirror, empty for none."""
 
     cluster: Cluster
     node: PlannedNode
     control_plane_address: str
     pki: Pki = field(repr=False)
     token: str = field(repr=False)
+    limit: int
     pool: NodePool | None = None
     mtu: int = 1500
     mirror: str = ""
@@ -155,9 +155,9 @@ def _script(facts: NodeFacts, own: Mapping[str, bytes], *, first: str = "") -> s
         f"{first}systemctl start --no-block {units}\n"
     )
     size = len(base64.b64encode(text.encode()))
-    if size > LIMIT:
+    if size > facts.limit:
         raise Terminal(
-            f"user data of node {facts.node.name} would have {size} bytes, clouds take {LIMIT}",
+            f"user data of node {facts.node.name} would have {size} bytes, the cloud takes {facts.limit}",
             hint="fewer labels and taints in its pool",
         )
     return text

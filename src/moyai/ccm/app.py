@@ -25,8 +25,8 @@ from moyai.ccm.routes import RouteController
 from moyai.ccm.servers import Servers
 from moyai.ccm.service import ServiceController
 from moyai.ccm.settings import CONTROLLERS, CcmConfig, read_ccm_config
-from moyai.cloud.factory import connect_with
-from moyai.cloud.openstack.cloud_conf import read_text
+from moyai.cloud.adapter import Adapter
+from moyai.cloud.config_file import read_text
 from moyai.core.clock import Clock, SystemClock
 from moyai.core.errors import UsageError
 from moyai.core.ids import ClusterIdentity
@@ -62,16 +62,15 @@ class CcmOptions:
     log_level: str = "info"
 
 
-def main(options: CcmOptions) -> int:
+def main(options: CcmOptions, adapter: Adapter) -> int:
     """Runs until a signal (0) or until a part of it ends (1). Raises UsageError for what it cannot start with."""
-    config = _read(options)
-    secrets = (config.cloud.application_credential_secret, config.cloud.password)
-    set_up(options.log_level, secrets)
-    return asyncio.run(_main(options, config))
+    config = _read(options, adapter)
+    set_up(options.log_level, config.cloud.secrets)
+    return asyncio.run(_main(options, config, adapter))
 
 
-def _read(options: CcmOptions) -> CcmConfig:
-    config = read_ccm_config(read_text(options.cloud_config))
+def _read(options: CcmOptions, adapter: Adapter) -> CcmConfig:
+    config = read_ccm_config(read_text(options.cloud_config), adapter)
     for one in options.pod_ranges:
         try:
             ip_network(one)
@@ -87,21 +86,17 @@ def _read(options: CcmOptions) -> CcmConfig:
     return config
 
 
-async def _main(options: CcmOptions, config: CcmConfig) -> int:
-    # keystoneauth takes its time to import: beside the first list from Kubernetes nobody waits for it
-    threading.Thread(target=_import_client, name="import", daemon=True).start()
+async def _main(options: CcmOptions, config: CcmConfig, adapter: Adapter) -> int:
+    # a cloud's client takes its time to import: beside the connection to Kubernetes nobody waits for it
+    threading.Thread(target=adapter.load, name="import", daemon=True).start()
     metrics = Metrics()
     kube = KubeClient.connect(options.kubeconfig)
     try:
-        cloud = await asyncio.to_thread(connect_with, config.cloud)
+        cloud = await asyncio.to_thread(config.cloud.connect)
         calls = CloudCalls(cloud, metrics, config.cloud.region)
         return 0 if await controller_manager(options, config, kube=kube, calls=calls, metrics=metrics).run() else 1
     finally:
         await kube.close()
-
-
-def _import_client() -> None:
-    import moyai.cloud.openstack.session  # noqa: F401  # pyright: ignore[reportUnusedImport]
 
 
 def controller_manager(

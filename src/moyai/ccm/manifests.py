@@ -26,7 +26,8 @@ class ManifestOptions:
 
     ``pod_cidr``: the whole cluster's pod range; router routes within it are the cluster's own. ``api_server``: ``host:port`` of
     an API server address on the node network; with it the controllers need not wait for kube-proxy (empty: by the Service's
-    address). ``pull_policy``: ``IfNotPresent`` or ``Never``. ``controllers``: which of ``CONTROLLERS`` run.
+    address). ``pull_policy``: ``IfNotPresent`` or ``Never``. ``controllers``: which of ``CONTROLLERS`` run. ``provider_args``:
+    ``cloud.factory.provider_args``.
     """
 
     cluster_name: str
@@ -38,6 +39,7 @@ class ManifestOptions:
     pull_policy: str = "IfNotPresent"
     log_level: str = "info"
     controllers: tuple[str, ...] = CONTROLLERS
+    provider_args: tuple[str, ...] = ()
 
 
 def render(options: ManifestOptions) -> str:
@@ -148,6 +150,7 @@ def _deployment(options: ManifestOptions) -> dict[str, Any]:
         "command": ["moyai", "ccm"],
         "args": [
             f"--cloud-config={CONFIG_PATH}",
+            *options.provider_args,
             f"--cluster-name={options.cluster_name}",
             f"--cluster-cidr={options.pod_cidr}",
             f"--controllers={','.join(options.controllers)}",

@@ -70,7 +70,7 @@ class RouteController:
         nodes = self._nodes.all()
         ids = [one for one in (self._servers.id_of(node) for node in nodes) if one]
         router, servers, ports = await asyncio.gather(
-            self._call(self._cloud.networks.router, self._router_id),
+            self._call(self._cloud.routers.router, self._router_id),
             self._servers.all(max_age=5),
             self._ports(ids),
         )

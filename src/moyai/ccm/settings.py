@@ -1,14 +1,15 @@
 """cloud.conf: the cloud controller manager's configuration file, in the format of openstack-cloud-controller-manager.
 
 Sections ``[Global]`` (how to reach the cloud), ``[LoadBalancer]`` (defaults for Services), ``[Route]``, and ``[Moyai]``, which
-upstream ignores. What holds for every such file: ``cloud.openstack.cloud_conf``.
+upstream ignores. What holds for every such file: ``cloud.config_file``.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from moyai.cloud.openstack.cloud_conf import GlobalConfig, parse_section, read_sections, write_section
+from moyai.cloud.adapter import Adapter, Login
+from moyai.cloud.config_file import LOGIN_SECTION, parse_section, read_sections, write_section
 from moyai.core.errors import UsageError
 from moyai.plan.fencing import POLICIES
 
@@ -71,27 +72,27 @@ class LoadBalancerClass:
 
 @dataclass(frozen=True)
 class CcmConfig:
-    cloud: GlobalConfig
+    cloud: Login
     load_balancer: LoadBalancerConfig = LoadBalancerConfig()
     route: RouteConfig = RouteConfig()
     cluster: ClusterConfig = ClusterConfig()
     classes: dict[str, LoadBalancerClass] = field(default_factory=dict[str, LoadBalancerClass])
 
 
-_SECTIONS = {"Global": "cloud", "LoadBalancer": "load_balancer", "Route": "route", "Moyai": "cluster"}
+_SECTIONS = {"LoadBalancer": "load_balancer", "Route": "route", "Moyai": "cluster"}
 _TYPES: dict[str, type] = {
-    "cloud": GlobalConfig,
     "load_balancer": LoadBalancerConfig,
     "route": RouteConfig,
     "cluster": ClusterConfig,
 }
 
 
-def read_ccm_config(text: str) -> CcmConfig:
+def read_ccm_config(text: str, adapter: Adapter) -> CcmConfig:
     """Parse the file's text. Raises UsageError that names section, key and what would be right."""
+    sections = read_sections(text)
     parts: dict[str, object] = {}
     classes: dict[str, LoadBalancerClass] = {}
-    for section, raw in read_sections(text).items():
+    for section, raw in sections.items():
         kind, _, argument = section.partition(" ")
         if kind == "LoadBalancerClass":
             classes[argument.strip().strip('"')] = parse_section(section, LoadBalancerClass, raw=raw)
@@ -99,9 +100,10 @@ def read_ccm_config(text: str) -> CcmConfig:
             name = _SECTIONS[section]
             parts[name] = parse_section(section, _TYPES[name], raw=raw)
     parts = {name: parts.get(name) or kind() for name, kind in _TYPES.items()}
-    config = CcmConfig(**parts, classes=classes)  # pyright: ignore[reportArgumentType]
-    if not config.cloud.auth_url:
-        raise UsageError("cloud config has no auth-url", hint="give it in section [Global]")
+    login = adapter.read_login(sections.get(LOGIN_SECTION, {}))
+    config = CcmConfig(login, **parts, classes=classes)  # pyright: ignore[reportArgumentType]
+    if login.missing:
+        raise UsageError(f"cloud config has no {login.missing}", hint=f"give it in section [{LOGIN_SECTION}]")
     if config.cluster.fencing not in POLICIES:
         hint = f"there are: {', '.join(POLICIES)}"
         raise UsageError(f"cloud config: [Moyai] fencing = {config.cluster.fencing!r} is no policy", hint=hint)
@@ -110,7 +112,7 @@ def read_ccm_config(text: str) -> CcmConfig:
 
 def write_ccm_config(config: CcmConfig) -> str:
     """The file's text: what differs from the defaults."""
-    lines: list[str] = []
+    lines = config.cloud.lines()
     for section, name in _SECTIONS.items():
         lines += write_section(f"[{section}]", getattr(config, name))
     for name, chosen in config.classes.items():

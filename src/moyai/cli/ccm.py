@@ -10,6 +10,7 @@ import click
 
 @click.command(hidden=True)
 @click.option("--cloud-config", type=click.Path(path_type=Path, dir_okay=False), required=True, help="cloud.conf")
+@click.option("--cloud-provider", default="openstack", show_default=True, help="The kind of cloud.")
 @click.option("--cluster-name", default="kubernetes", show_default=True, help="In the names of load balancers.")
 @click.option("--cluster-cidr", default="", help="Pod CIDRs of the whole cluster, with commas between.")
 @click.option("--controllers", default="node,node-lifecycle,fencing,route,service", show_default=True)
@@ -20,6 +21,7 @@ import click
 def ccm(
     *,
     cloud_config: Path,
+    cloud_provider: str,
     cluster_name: str,
     cluster_cidr: str,
     controllers: str,
@@ -30,6 +32,7 @@ def ccm(
 ) -> None:
     """Run the cloud controller manager."""
     from moyai.ccm.app import CcmOptions, main
+    from moyai.cloud.factory import ADAPTERS
 
     def words(text: str) -> tuple[str, ...]:
         return tuple(part.strip() for part in text.split(",") if part.strip())
@@ -44,4 +47,4 @@ def ccm(
         leader_elect=leader_elect,
         log_level=log_level,
     )
-    sys.exit(main(options))
+    sys.exit(main(options, ADAPTERS.named(cloud_provider)))

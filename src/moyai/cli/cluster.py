@@ -179,9 +179,9 @@ def down(cluster: str | None, yes: bool, *, uid: str, cloud_name: str, dry_run: 
 
 def connect(name: str) -> Cloud:
     """The cloud of this name; nothing is sent yet."""
-    from moyai.cloud.factory import connect as connect_cloud
+    from moyai.cloud.factory import ADAPTERS
 
-    return connect_cloud(name)
+    return ADAPTERS.connect(name)
 
 
 def _load(path: Path | None) -> LoadedSpec:

@@ -11,6 +11,7 @@ import click
 @click.command(hidden=True)
 @click.option("--endpoint", default="unix:///csi/csi.sock", show_default=True, help="The socket that is served.")
 @click.option("--cloud-config", type=click.Path(path_type=Path, dir_okay=False), help="cloud.conf; for the controller service.")
+@click.option("--cloud-provider", default="openstack", show_default=True, help="The kind of cloud.")
 @click.option("--cluster", default="kubernetes", show_default=True, help="In the metadata of volumes.")
 @click.option("--provide-controller-service", "controller", type=bool, default=True, show_default=True)
 @click.option("--provide-node-service", "node", type=bool, default=True, show_default=True)
@@ -34,6 +35,7 @@ def csi(
     *,
     endpoint: str,
     cloud_config: Path | None,
+    cloud_provider: str,
     cluster: str,
     controller: bool,
     node: bool,
@@ -44,6 +46,7 @@ def csi(
     log_level: str,
 ) -> None:
     """Run the CSI driver."""
+    from moyai.cloud.factory import ADAPTERS
     from moyai.csi.app import CsiOptions, main
 
     options = CsiOptions(
@@ -58,4 +61,4 @@ def csi(
         volume_limit=node_volume_attach_limit,
         log_level=log_level,
     )
-    sys.exit(main(options))
+    sys.exit(main(options, ADAPTERS.named(cloud_provider)))

@@ -149,16 +149,17 @@ def _toolchain_tasks(toolchain: Toolchain, names: Sequence[str]) -> list[Task]:
 
 def _upload(name: str, image: node_image.NodeImage, step: Progress) -> Cloud:
     """Put the node image into the local cloud; returns the cloud."""
-    # imported here: openstacksdk takes a third of a second, and nothing else in this module needs it
-    from moyai.cloud.openstack import connect
+    # imported here: nothing else in this module needs them; the local cloud is an OpenStack
+    from moyai.cloud import openstack
+    from moyai.cloud.factory import ADAPTERS
     from moyai.lifecycle.cloud_image import ensure_image
 
     def unpack(uploaded: Image) -> None:
         step.progress("unpacking on the hypervisors")
-        # only Nova has such a call, and only for administrators; so no protocol has it, and the local cloud is an OpenStack
-        connect(f"{name}-admin").machines.precache_image(uploaded.id)
+        # only Nova has such a call, and only for administrators; so no protocol has it
+        openstack.connect(f"{name}-admin").machines.precache_image(uploaded.id)
 
-    cloud = connect(name)
+    cloud = ADAPTERS.connect(name)
     ensure_image(cloud, image.path, version=image.version, key=image.key, progress=step, uploaded=unpack)
     return cloud
 

@@ -1,13 +1,25 @@
 """What moyai asks of an IaaS, cut by capability; an adapter (``cloud/openstack``, ``cloud/memory``) implements it.
 
-Every IaaS has machines, networks, a firewall, public addresses and images. The other capabilities are in the enumeration
+Every IaaS has machines, networks, a firewall and images. The other capabilities are in the enumeration
 ``Capability``: ``Cloud.capabilities`` says which of them a cloud has, so that plans can reason about an absence. A call to a
 capability that the cloud lacks raises ``CapabilityAbsent``.
 
 All calls block (callers in an event loop use a worker thread) and are safe to call from several threads. They raise
 ``core.errors``: NotFound, Conflict, Retriable, Terminal, with operation, object and request id. Deleting what is gone is
-success. Lists with ``tag`` return only objects that carry it. Creation takes the tags along, so that nothing is untagged
-for longer than the cloud itself makes it so.
+success.
+
+Ownership. What is made for a cluster is made with ``tags`` (machines, volumes and snapshots also with ``metadata``). Where the
+cloud has no tags the adapter records them in another way, in a description or in a name: that is its own matter. An adapter
+promises:
+
+- An object that was made with tags shows all of them in its field ``tags`` from then on, to every process and every login, and
+  an object that was not made so shows none of moyai's. The same holds for ``core.ids.CLUSTER_TAG`` in ``metadata``.
+- A list with ``tag`` returns all objects that show it, and no others.
+- The field ``name`` is what creation was asked for, character by character, whatever the cloud itself calls the object; a
+  floating IP has ``description`` instead.
+- A process that ends during a creation leaves nothing, or an object with its tags. Only with ``Capability.TAGS`` it may leave
+  an object with its name and without any tag: then the next run adds the tags (``Tags.add_tags``). Without
+  ``Capability.TAGS`` nothing is ever adopted or removed by its name alone.
 """
 
 from __future__ import annotations
@@ -15,8 +27,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
+from moyai.cloud.disks import Disks
 from moyai.cloud.load_balancers import LoadBalancers
 from moyai.cloud.model import (
     Flavor,
@@ -31,19 +44,26 @@ from moyai.cloud.model import (
     SecurityGroup,
     SecurityGroupRule,
     Server,
-    Snapshot,
     SourceAddress,
     Subnet,
-    Volume,
-    VolumeType,
 )
 from moyai.core.errors import Terminal
 from moyai.core.keys import Kind
 
+if TYPE_CHECKING:
+    from moyai.cloud.adapter import Adapter
+
 
 class Capability(StrEnum):
-    """What a cloud may lack. The values are the words that messages use."""
+    """What a cloud may lack. The values are the words that messages use.
 
+    ``ROUTERS``: a router of the cluster's own leads from its network to an external one. ``FLOATING_IPS``: public addresses
+    are put on a port and taken off it while its machine runs. ``TAGS``: tags can be added to what exists; who owns an object
+    can be said on every cloud (see above).
+    """
+
+    ROUTERS = "routers"
+    FLOATING_IPS = "floating IPs"
     POD_ROUTING = "pod routes in the router"
     DISKS = "volumes"
     LOAD_BALANCERS = "load balancers"
@@ -123,6 +143,8 @@ class Machines(Protocol):
 
 
 class Tags(Protocol):
+    """Tags after the fact. To take tags along at creation is not part of it: every cloud does."""
+
     def add_tags(self, kind: Kind, object_id: str, *, tags: Sequence[str]) -> None:
         """Add tags to an object that exists; tags already there stay. Networks, subnets, routers,
         ports, security groups and floating IPs can be tagged after the fact: a crash may leave them untagged."""
@@ -130,7 +152,7 @@ class Tags(Protocol):
 
 
 class Networks(Protocol):
-    """Private networks: their subnets, the router that leads out of them, and the ports of machines."""
+    """Private networks: their subnets, and the ports of machines. Lists also show the external networks of the cloud."""
 
     def networks(self, *, tag: str | None = None, external: bool | None = None) -> list[Network]: ...
     def create_network(self, *, name: str, tags: Sequence[str]) -> Network: ...
@@ -150,13 +172,6 @@ class Networks(Protocol):
         ...
 
     def delete_subnet(self, subnet_id: str) -> None: ...
-    def routers(self, *, tag: str | None = None) -> list[Router]: ...
-    def router(self, router_id: str) -> Router: ...
-    def create_router(self, *, name: str, tags: Sequence[str]) -> Router: ...
-    def set_router_gateway(self, router_id: str, network_id: str) -> Router: ...
-    def delete_router(self, router_id: str) -> None: ...
-    def add_router_interface(self, router_id: str, subnet_id: str) -> None: ...
-    def remove_router_interface(self, router_id: str, subnet_id: str) -> None: ...
     def ports(
         self, *, tag: str | None = None, network_id: str | None = None, device_ids: Collection[str] | None = None
     ) -> list[Port]: ...
@@ -179,6 +194,18 @@ class Networks(Protocol):
         security_group_ids: Sequence[str] | None = None,
     ) -> Port: ...
     def delete_port(self, port_id: str) -> None: ...
+
+
+class Routers(Protocol):
+    """Routers of one's own that lead from private networks to an external one."""
+
+    def routers(self, *, tag: str | None = None) -> list[Router]: ...
+    def router(self, router_id: str) -> Router: ...
+    def create_router(self, *, name: str, tags: Sequence[str]) -> Router: ...
+    def set_router_gateway(self, router_id: str, network_id: str) -> Router: ...
+    def delete_router(self, router_id: str) -> None: ...
+    def add_router_interface(self, router_id: str, subnet_id: str) -> None: ...
+    def remove_router_interface(self, router_id: str, subnet_id: str) -> None: ...
 
 
 class PodRouting(Protocol):
@@ -231,62 +258,6 @@ class Images(Protocol):
     def delete_image(self, image_id: str) -> None: ...
 
 
-class Disks(Protocol):
-    """Volumes, their attachment excepted, and snapshots of them."""
-
-    def volumes(self, *, metadata: Mapping[str, str] | None = None, name: str | None = None) -> list[Volume]:
-        """Only those that have all of ``metadata``, and that are called ``name``."""
-        ...
-
-    def volume(self, volume_id: str) -> Volume: ...
-    def create_volume(
-        self,
-        *,
-        name: str,
-        size_gb: int,
-        zone: str = "",
-        type_name: str = "",
-        metadata: Mapping[str, str],
-        snapshot_id: str = "",
-        source_volume_id: str = "",
-    ) -> Volume:
-        """Ask for a volume, empty or with the content of one snapshot or volume; returns while it is still CREATING."""
-        ...
-
-    def extend_volume(self, volume_id: str, size_gb: int) -> None:
-        """Ask for it, also while the volume is in use; returns before it is done."""
-        ...
-
-    def delete_volume(self, volume_id: str) -> None:
-        """Ask for it; returns before it is gone."""
-        ...
-
-    def forget_attachment(self, attachment_id: str) -> None:
-        """Free a volume of a server that does not exist any more; Conflict when it does."""
-        ...
-
-    def snapshots(self, *, volume_id: str | None = None, name: str | None = None) -> list[Snapshot]: ...
-    def snapshot(self, snapshot_id: str) -> Snapshot: ...
-    def create_snapshot(self, *, name: str, volume_id: str, metadata: Mapping[str, str]) -> Snapshot:
-        """Ask for a snapshot, also of a volume in use; returns while it is still CREATING."""
-        ...
-
-    def delete_snapshot(self, snapshot_id: str) -> None:
-        """Ask for it; returns before it is gone."""
-        ...
-
-    def types(self) -> list[VolumeType]: ...
-    def zones(self) -> list[str]:
-        """Availability zones that can take volumes now."""
-        ...
-
-    def faults(self, object_id: str) -> list[str]:
-        """What the cloud says went wrong with a volume or snapshot, newest first; empty where it keeps no such messages."""
-        ...
-
-    def quotas(self) -> list[Quota]: ...
-
-
 class Credentials(Protocol):
     """Credentials that the parts inside a cluster log in with, instead of with the user's own."""
 
@@ -322,7 +293,7 @@ class Account(Protocol):
 
 
 class Guest(Protocol):
-    """What a machine of a cloud knows of itself without logging in: ``cloud.factory.guest`` on the machine."""
+    """What a machine of a cloud knows of itself without logging in: ``Adapter.guest`` on the machine."""
 
     def instance(self) -> Instance | None:
         """Which machine this is; None while nothing tells. Blocks for some seconds."""
@@ -334,7 +305,12 @@ class Guest(Protocol):
 
 
 class Cloud(Protocol):
-    """One account at one cloud: what ``cloud.openstack.connect`` returns. Logs in at the first call, not before."""
+    """One account at one cloud: what ``cloud.factory`` connects to. Logs in at the first call, not before."""
+
+    @property
+    def adapter(self) -> Adapter:
+        """What kind of cloud it is."""
+        ...
 
     @property
     def name(self) -> str:
@@ -349,6 +325,8 @@ class Cloud(Protocol):
     def machines(self) -> Machines: ...
     @property
     def networks(self) -> Networks: ...
+    @property
+    def routers(self) -> Routers: ...
     @property
     def firewall(self) -> Firewall: ...
     @property

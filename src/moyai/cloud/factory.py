@@ -1,45 +1,62 @@
-"""The one place where adapters are constructed: a cloud by the user's name for it, or by a cluster's ``cloud.conf``.
-
-Nothing is sent before the first call, and an adapter is imported only when a cloud of its kind is asked for.
-"""
+"""The table of adapters, and the one place where adapters are imported: only when a cloud of their kind is asked for."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Mapping
+from importlib import import_module
+from typing import cast
 
-from moyai.cloud.capabilities import Cloud, Guest
+from moyai.cloud.adapter import Adapter, UnknownCloud
+from moyai.cloud.capabilities import Cloud
+from moyai.core.errors import UsageError
 
-if TYPE_CHECKING:
-    from moyai.cloud.openstack.cloud_conf import GlobalConfig
-
-
-def connect(name: str | None = None) -> Cloud:
-    """The cloud of the entry ``name`` in clouds.yaml (None: ``OS_CLOUD``, or the only entry).
-
-    Raises UsageError for an entry that is not there or not complete.
-    """
-    from moyai.cloud import openstack
-
-    return openstack.connect(name)
+#: The adapter that is meant where none is named: files and manifests that are older than the table name none.
+DEFAULT = "openstack"
 
 
-def guest(driver: str) -> Guest:
-    """What this machine knows of itself, by the name of the CSI driver of its cloud. KeyError for a driver of no adapter."""
-    return _GUESTS[driver]()
+def provider_args(name: str) -> tuple[str, ...]:
+    """The argument by which a part inside a cluster knows its adapter: none for the default, since an image of an earlier moyai
+    does not know the flag."""
+    return () if name == DEFAULT else (f"--cloud-provider={name}",)
 
 
-def _openstack_guest() -> Guest:
-    from moyai.cloud.openstack.guest import OpenStackGuest
+class Adapters:
+    """Name → what returns the adapter. A name of the user's is asked for in this order."""
 
-    return OpenStackGuest()
+    def __init__(self, table: Mapping[str, Callable[[], Adapter]]) -> None:
+        self._table = table
+
+    def __iter__(self) -> Iterator[Adapter]:
+        return (make() for make in self._table.values())
+
+    def named(self, name: str) -> Adapter:
+        """Raises UsageError for a name that is not in the table."""
+        if name not in self._table:
+            raise UsageError(f"there is no cloud provider {name!r}", hint=f"there are: {', '.join(self._table)}")
+        return self._table[name]()
+
+    def connect(self, name: str | None = None) -> Cloud:
+        """The cloud that the user calls ``name`` (None: the one that the user's configuration chooses).
+
+        Nothing is sent before the first call. Raises UsageError for a cloud that no adapter knows, and for an entry that is not
+        complete.
+        """
+        unknown: list[UnknownCloud] = []
+        for adapter in self:
+            try:
+                return adapter.connect(name)
+            except UnknownCloud as error:
+                unknown.append(error)
+        raise UsageError(unknown[0].message, hint="; ".join(error.hint for error in unknown if error.hint))
 
 
-_GUESTS = {"cinder.csi.openstack.org": _openstack_guest}
+def _package(path: str) -> Callable[[], Adapter]:
+    """The adapter ``ADAPTER`` of a package."""
+    return lambda: cast("Adapter", import_module(path).ADAPTER)
 
 
-def connect_with(config: GlobalConfig) -> Cloud:
-    """The cloud that section ``[Global]`` of a cluster's cloud.conf describes. Raises UsageError where something is missing."""
-    from moyai.cloud.openstack.adapter import OpenStackCloud
-    from moyai.cloud.openstack.cloud_conf import log_in
-
-    return OpenStackCloud(log_in(config))
+ADAPTERS = Adapters(
+    {
+        "openstack": _package("moyai.cloud.openstack"),
+    }
+)

@@ -1,1 +1,1 @@
-"""The CSI driver for OpenStack Cinder: a claim becomes a disk, and the disk follows its pod."""
+"""The CSI driver: a claim becomes a disk, and the disk follows its pod."""

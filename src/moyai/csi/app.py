@@ -15,10 +15,10 @@ from pathlib import Path
 
 from google.protobuf.descriptor import ServiceDescriptor
 
-from moyai.cloud import factory
+from moyai.cloud.adapter import Adapter
 from moyai.cloud.capabilities import Cloud, Guest
+from moyai.cloud.config_file import LOGIN_SECTION, read_text
 from moyai.cloud.model import Instance
-from moyai.cloud.openstack.cloud_conf import read_text
 from moyai.core.backoff import Backoff
 from moyai.core.clock import Clock, SystemClock
 from moyai.core.errors import MoyaiError, UsageError
@@ -28,7 +28,6 @@ from moyai.csi.controller.snapshots import SnapshotWork
 from moyai.csi.controller.volumes import VolumeWork
 from moyai.csi.grpc.server import RpcServer, socket_path
 from moyai.csi.identity import IdentityService
-from moyai.csi.names import DRIVER
 from moyai.csi.node.disks import NodeDisks, linux_disks
 from moyai.csi.node.registration import Registration
 from moyai.csi.node.service import NodeService
@@ -68,24 +67,24 @@ class CsiOptions:
     log_level: str = "info"
 
 
-def main(options: CsiOptions) -> int:
+def main(options: CsiOptions, adapter: Adapter) -> int:
     """Runs until a signal (0) or until a part of it ends (1). Raises UsageError for what it cannot start with."""
-    config = _read(options)
-    set_up(options.log_level, (config.cloud.application_credential_secret, config.cloud.password))
-    return asyncio.run(_main(options, config))
+    config = _read(options, adapter)
+    set_up(options.log_level, config.cloud.secrets)
+    return asyncio.run(_main(options, config, adapter))
 
 
-def _read(options: CsiOptions) -> CsiConfig:
+def _read(options: CsiOptions, adapter: Adapter) -> CsiConfig:
     if not (options.controller or options.node):
         raise UsageError("neither the controller nor the node service is to be provided", hint="leave one of them on")
     try:
         socket_path(options.endpoint)
     except ValueError as error:
         raise UsageError(f"--endpoint: {error}") from None
-    config = read_csi_config(read_text(options.cloud_config) if options.cloud_config else "")
+    config = read_csi_config(read_text(options.cloud_config) if options.cloud_config else "", adapter)
     if options.controller:
-        if not config.cloud.auth_url:
-            raise UsageError("the controller service needs a cloud config with auth-url in section [Global]")
+        if key := config.cloud.missing:
+            raise UsageError(f"the controller service needs a cloud config with {key} in section [{LOGIN_SECTION}]")
         if not config.moyai.cluster_uid:
             raise UsageError(
                 "cloud config has no cluster-uid",
@@ -94,12 +93,12 @@ def _read(options: CsiOptions) -> CsiConfig:
     return config
 
 
-async def _main(options: CsiOptions, config: CsiConfig) -> int:
+async def _main(options: CsiOptions, config: CsiConfig, adapter: Adapter) -> int:
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(max_workers=_THREADS, thread_name_prefix="csi"))
     cloud: Cloud | None = None
     if options.controller:
-        cloud = await asyncio.to_thread(factory.connect_with, config.cloud)
-    return 0 if await Driver(options, config, cloud=cloud).run() else 1
+        cloud = await asyncio.to_thread(config.cloud.connect)
+    return 0 if await Driver(options, config, adapter=adapter, cloud=cloud).run() else 1
 
 
 class Driver:
@@ -110,13 +109,15 @@ class Driver:
         options: CsiOptions,
         config: CsiConfig,
         *,
+        adapter: Adapter,
         cloud: Cloud | None,
         disks: NodeDisks | None = None,
         guest: Guest | None = None,
         clock: Clock | None = None,
     ) -> None:
         self._options = options
-        self._guest = guest or factory.guest(DRIVER)
+        self._names = names = adapter.volume_names
+        self._guest = guest or adapter.guest()
         self._instance: Instance | None = None
         self._missing: dict[str, str] = {}
         self.metrics = Metrics()
@@ -127,7 +128,7 @@ class Driver:
         def service(name: str, served: object) -> None:
             services[name] = (pb.DESCRIPTOR.services_by_name[name], served)
 
-        service("Identity", IdentityService(not_ready=self._not_ready))
+        service("Identity", IdentityService(names, not_ready=self._not_ready))
         if cloud:
             self._cloud = CloudView(
                 cloud,
@@ -135,6 +136,7 @@ class Driver:
                 clock=clock or SystemClock(),
                 cluster=options.cluster,
                 uid=config.moyai.cluster_uid,
+                names=names,
                 ignore_zones=config.storage.ignore_volume_az,
             )
             work = VolumeWork(self._cloud, limit=limit)
@@ -147,8 +149,9 @@ class Driver:
             self.metrics.gauge("moyai_csi_volumes_waited_for", lambda: {(): float(len(self._cloud.volume_poller))})
         self._registration: Registration | None = None
         if options.node:
-            staging = NodeWork(disks or linux_disks(), links=self._guest.disk_links, rescan=config.storage.rescan_on_resize)
-            service("Node", NodeService(staging, instance=lambda: self._instance, limit=limit))
+            links, rescan = self._guest.disk_links, config.storage.rescan_on_resize
+            staging = NodeWork(disks or linux_disks(), names=names, links=links, rescan=rescan)
+            service("Node", NodeService(staging, names=names, instance=lambda: self._instance, limit=limit))
             self._missing["instance"] = "this machine does not know its id in the cloud yet"
             self._tasks["identity"] = self._identify
         self._server = RpcServer(services, metrics=self.metrics)
@@ -206,7 +209,7 @@ class Driver:
         attempt = 0
         while (found := await asyncio.to_thread(self._guest.instance)) is None:
             if attempt == 0:
-                _log.warning("neither cloud-init nor the metadata service knows which machine this is; asking again")
+                _log.warning("this machine does not know yet which one of the cloud it is; asking again")
             await asyncio.sleep(_AGAIN.delay(attempt))
             attempt += 1
         self._instance = found
@@ -214,8 +217,9 @@ class Driver:
         _log.info("this is machine %s in zone %s", found.id, found.zone or "(none)")
         options = self._options
         if options.kubelet_path and options.registration_dir:
-            socket = options.registration_dir / f"{DRIVER}-reg.sock"
+            driver = self._names.driver
+            socket = options.registration_dir / f"{driver}-reg.sock"
             # its calls are not CSI calls: they are not counted with them
-            self._registration = Registration(socket=socket, endpoint=options.kubelet_path, metrics=Metrics())
+            self._registration = Registration(driver=driver, socket=socket, endpoint=options.kubelet_path, metrics=Metrics())
             await self._registration.run()
         await asyncio.Event().wait()

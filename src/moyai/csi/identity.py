@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from moyai import __version__
-from moyai.csi.names import DRIVER
+from moyai.cloud.adapter import VolumeNames
 from moyai.csi.proto import csi_pb2 as pb
 
 
 class IdentityService:
     """``not_ready`` returns the reason why the driver is not ready, empty when it is."""
 
-    def __init__(self, *, not_ready: Callable[[], str]) -> None:
-        self._not_ready = not_ready
+    def __init__(self, names: VolumeNames, *, not_ready: Callable[[], str]) -> None:
+        self._driver, self._not_ready = names.driver, not_ready
 
     async def GetPluginInfo(self, _: pb.GetPluginInfoRequest) -> pb.GetPluginInfoResponse:  # noqa: N802 - CSI's name
-        return pb.GetPluginInfoResponse(name=DRIVER, vendor_version=__version__)
+        return pb.GetPluginInfoResponse(name=self._driver, vendor_version=__version__)
 
     async def GetPluginCapabilities(self, _: pb.GetPluginCapabilitiesRequest) -> pb.GetPluginCapabilitiesResponse:  # noqa: N802
         # of the driver as a whole, whichever service this process has: so CSI wants it

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import cast, get_args
 
+from moyai.cloud.adapter import VolumeNames
 from moyai.cloud.model import LONG_AGO, DiskState, Snapshot, Volume
 from moyai.csi.access_modes import Mode, VolumeAccess
 from moyai.csi.errors import Refused
-from moyai.csi.names import BLANK, ZONE_KEY
 from moyai.csi.proto import csi_pb2 as pb
 from moyai.csi.sizes import GIB, Range
 
@@ -39,13 +39,13 @@ def size_range(given: pb.CapacityRange) -> Range:
     return Range(given.required_bytes, given.limit_bytes)
 
 
-def machine_zones(topologies: Iterable[pb.Topology]) -> tuple[str, ...]:
-    """The zones in topologies, in their order, each once; a topology of another driver's keys says nothing to us."""
-    return tuple(dict.fromkeys(one.segments[ZONE_KEY] for one in topologies if ZONE_KEY in one.segments))
+def machine_zones(topologies: Iterable[pb.Topology], key: str) -> tuple[str, ...]:
+    """The zones in topologies, in their order, each once; a topology of another driver's ``key`` says nothing to us."""
+    return tuple(dict.fromkeys(one.segments[key] for one in topologies if key in one.segments))
 
 
-def topologies(zones: Iterable[str]) -> list[pb.Topology]:
-    return [pb.Topology(segments={ZONE_KEY: zone}) for zone in zones]
+def topologies(zones: Iterable[str], key: str) -> list[pb.Topology]:
+    return [pb.Topology(segments={key: zone}) for zone in zones]
 
 
 def source(snapshot_id: str, volume_id: str) -> pb.VolumeContentSource | None:
@@ -57,14 +57,14 @@ def source(snapshot_id: str, volume_id: str) -> pb.VolumeContentSource | None:
     return None
 
 
-def volume(one: Volume, machine_zones: Iterable[str]) -> pb.Volume:
+def volume(one: Volume, machine_zones: Iterable[str], *, names: VolumeNames) -> pb.Volume:
     copied = one.snapshot_id or one.source_volume_id
     return pb.Volume(
         volume_id=one.id,
         capacity_bytes=one.size_gb * GIB,
-        volume_context={} if copied else {BLANK: "true"},
+        volume_context={} if copied else {names.blank_key: "true"},
         content_source=source(one.snapshot_id, one.source_volume_id),
-        accessible_topology=topologies(machine_zones),
+        accessible_topology=topologies(machine_zones, names.zone_key),
     )
 
 

@@ -1,15 +1,9 @@
-"""The names by which Kubernetes, users and the cloud know this driver: those of Cinder CSI, so that what exists goes on."""
+"""The driver's names that are the same on every cloud. The others are in ``cloud.adapter.VolumeNames``."""
 
 from __future__ import annotations
 
-DRIVER = "cinder.csi.openstack.org"
-ZONE_KEY = f"topology.{DRIVER}/zone"
-#: Metadata of every volume and snapshot made: the cluster's name, as Cinder CSI writes it.
-CLUSTER_KEY = f"{DRIVER}/cluster"
 #: Parameters of a StorageClass.
 TYPE, AVAILABILITY = "type", "availability"
-#: In a volume's context: the driver created the volume without content. A node may format it whatever its blocks contain.
-BLANK = f"{DRIVER}/blank"
 #: In the publish context of an attached volume: the device's path on the node.
 DEVICE_PATH = "DevicePath"
 #: What the side-cars add to the parameters: claim and volume, for the metadata.

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from moyai.cloud.openstack.cloud_conf import GlobalConfig, parse_section, read_sections, write_section
+from moyai.cloud.adapter import Adapter, Login
+from moyai.cloud.config_file import LOGIN_SECTION, parse_section, read_sections, write_section
 from moyai.core.errors import UsageError
 
 _MOST_VOLUMES = 256
@@ -29,16 +30,16 @@ class DriverConfig:
 
 @dataclass(frozen=True)
 class CsiConfig:
-    cloud: GlobalConfig = field(default_factory=GlobalConfig)
+    cloud: Login
     storage: BlockStorageConfig = field(default_factory=BlockStorageConfig)
     moyai: DriverConfig = field(default_factory=DriverConfig)
 
 
-def read_csi_config(text: str) -> CsiConfig:
+def read_csi_config(text: str, adapter: Adapter) -> CsiConfig:
     """Parse the file's text. Raises UsageError that names section, key and what would be right."""
     raw = read_sections(text)
     config = CsiConfig(
-        cloud=parse_section("Global", GlobalConfig, raw=raw.get("Global", {})),
+        cloud=adapter.read_login(raw.get(LOGIN_SECTION, {})),
         storage=parse_section("BlockStorage", BlockStorageConfig, raw=raw.get("BlockStorage", {})),
         moyai=parse_section("Moyai", DriverConfig, raw=raw.get("Moyai", {})),
     )
@@ -52,5 +53,6 @@ def read_csi_config(text: str) -> CsiConfig:
 
 def write_csi_config(config: CsiConfig) -> str:
     """The file's text: what differs from the defaults."""
-    parts = (("[Global]", config.cloud), ("[BlockStorage]", config.storage), ("[Moyai]", config.moyai))
-    return "\n".join(line for title, part in parts for line in write_section(title, part)) + "\n"
+    parts = (("[BlockStorage]", config.storage), ("[Moyai]", config.moyai))
+    lines = [*config.cloud.lines(), *(line for title, part in parts for line in write_section(title, part))]
+    return "\n".join(lines) + "\n"

@@ -7,6 +7,7 @@ resources) is left to the scheduler's own words, so an empty answer means "no re
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -14,12 +15,18 @@ from typing import Literal
 from moyai.kube.objects.node import CONTROL_PLANE, UNINITIALIZED, Taint
 from moyai.kube.objects.scheduling import PodRequirements, Terms, matches
 
-#: Where a node is: the well-known label first, then the CSI driver's own.
-ZONE_LABELS = (
-    "topology.kubernetes.io/zone",
-    "topology.cinder.csi.openstack.org/zone",
-    "failure-domain.beta.kubernetes.io/zone",
+#: Where a node is: the well-known label first, then the label of a CSI driver (of whichever cloud).
+_ZONE_LABELS = tuple(
+    map(
+        re.compile,
+        (r"topology\.kubernetes\.io/zone", r"topology\..*\bcsi\b.*/zone", r"failure-domain\.beta\.kubernetes\.io/zone"),
+    )
 )
+
+
+def _is_zone(label: str) -> bool:
+    return any(known.fullmatch(label) for known in _ZONE_LABELS)
+
 
 Kind = Literal["zone", "driver", "ready", "cordoned", "taint", "selector", "cpu", "memory", "pods", "attach"]
 _MI = 1 << 20
@@ -37,7 +44,7 @@ class Disk:
 
     @property
     def zones(self) -> tuple[str, ...]:
-        found = [value for term in self.terms for one in term if one.key in ZONE_LABELS for value in one.values]
+        found = [value for term in self.terms for one in term if _is_zone(one.key) for value in one.values]
         return tuple(dict.fromkeys(found))
 
 
@@ -62,7 +69,8 @@ class CandidateNode:
 
     @property
     def zone(self) -> str:
-        return next((self.labels[key] for key in ZONE_LABELS if key in self.labels), "")
+        found = (self.labels[key] for known in _ZONE_LABELS for key in sorted(self.labels) if known.fullmatch(key))
+        return next(found, "")
 
 
 @dataclass(frozen=True)

@@ -174,7 +174,8 @@ class _Down:
         if not staying or api is None:
             return False
         with self.reporter.step("volumes that stay") as progress:
-            try_release(api, staying, clock=self.clock, progress=progress)
+            driver = self.cloud.adapter.volume_names.driver
+            try_release(api, staying, driver=driver, clock=self.clock, progress=progress)
         return True
 
     def _look(self, name: str) -> Plan:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from moyai.cloud.adapter import VolumeNames
 from moyai.cloud.capabilities import Capability, Cloud
 from moyai.cloud.model import Port
 from moyai.core.errors import MoyaiError
@@ -35,13 +36,15 @@ def take(
     machines, offered = cloud.machines, cloud.capabilities()
     first: dict[str, Callable[[], Any]] = {
         "networks": cloud.networks.networks,
-        "routers": cloud.networks.routers,
         "groups": cloud.firewall.security_groups,
-        "floating_ips": cloud.addresses.floating_ips,
         "tagged_ports": lambda: cloud.networks.ports(tag=tag),
         "servers": lambda: machines.servers(tag=tag),
         "keypairs": machines.keypairs,
     }
+    if Capability.ROUTERS in offered:
+        first["routers"] = cloud.routers.routers
+    if Capability.FLOATING_IPS in offered:
+        first["floating_ips"] = cloud.addresses.floating_ips
     if Capability.CREDENTIALS in offered:
         first["credentials"] = lambda: cloud.credentials.credentials(name_prefix=f"{name}-")
     if plan_for == "up":
@@ -65,7 +68,7 @@ def take(
         ids = [n.id for n in got["networks"] if tag in n.tags or (n.name == own_name and owner(n) is None)]
         group_names = {keys.object_name(name, keys.security_group(role)) for role in ROLES}
         groups = [g.id for g in got["groups"] if tag in g.tags or (g.name in group_names and owner(g) is None)]
-        routers = [r.id for r in got["routers"] if tag in r.tags]
+        routers = [r.id for r in got.get("routers", ()) if tag in r.tags]
         listed_subnets = [pool.submit(cloud.networks.subnets, network_id=identity) for identity in ids]
         listed_ports = [pool.submit(cloud.networks.ports, network_id=identity) for identity in ids]
         if routers:
@@ -80,11 +83,11 @@ def take(
         images=tuple(got.get("images", ())),
         networks=tuple(got["networks"]),
         subnets=tuple(subnets.values()),
-        routers=tuple(got["routers"]),
+        routers=tuple(got.get("routers", ())),
         ports=tuple(ports.values()),
         groups=tuple(got["groups"]),
         rules=tuple(rules.result() if rules else ()),
-        floating_ips=tuple(got["floating_ips"]),
+        floating_ips=tuple(got.get("floating_ips", ())),
         servers=tuple(got["servers"]),
         volumes=tuple(got.get("volumes", ())),
         snapshots=tuple(got.get("snapshots", ())),
@@ -101,11 +104,11 @@ def find_clusters(cloud: Cloud) -> dict[str, str]:
     """UID → name of every cluster that the cloud holds parts of, whether this machine has its record or not."""
     with ThreadPoolExecutor(3, thread_name_prefix="clusters") as pool:
         networks = pool.submit(cloud.networks.networks)
-        routers = pool.submit(cloud.networks.routers)
+        routers = pool.submit(cloud.routers.routers) if Capability.ROUTERS in cloud.capabilities() else None
         servers = pool.submit(cloud.machines.servers)
         parts = [
             *((owner(one), keys.cluster_of(one.name, keys.NETWORK), one.name) for one in networks.result()),
-            *((owner(one), keys.cluster_of(one.name, keys.ROUTER), one.name) for one in routers.result()),
+            *((owner(one), keys.cluster_of(one.name, keys.ROUTER), one.name) for one in (routers.result() if routers else ())),
             *(
                 (server_owner(one), cluster_of_node(one.name, one.metadata.get(POOL_KEY, "")), one.name)
                 for one in servers.result()
@@ -127,15 +130,15 @@ def _all(pool: ThreadPoolExecutor, calls: Mapping[str, Callable[[], Any]]) -> di
     return {name: future.result() for name, future in futures.items()}
 
 
-def kube_facts(api: KubeApi | None) -> KubeFacts | None:
-    """What the cluster's API says; None where there is none, or none that answers."""
+def kube_facts(api: KubeApi | None, names: VolumeNames) -> KubeFacts | None:
+    """What the cluster's API says; None where there is none, or none that answers. ``names``: of the cloud's CSI driver."""
     if api is None:
         return None
     with ThreadPoolExecutor(5, thread_name_prefix="kube") as pool:
         listed_nodes = pool.submit(api.list, NODES, timeout=3)
         listed_deployments = pool.submit(api.list, DEPLOYMENTS, namespace="kube-system", timeout=3)
         listed_daemon_sets = pool.submit(api.list, DAEMON_SETS, namespace="kube-system", timeout=3)
-        read_policy = pool.submit(reclaim_policy, api)
+        read_policy = pool.submit(reclaim_policy, api, names)
         listed_tokens = pool.submit(token_ids, api, timeout=3)
         try:
             nodes = map(parse_node, listed_nodes.result())

@@ -14,7 +14,6 @@ from moyai.core.clock import Clock
 from moyai.core.errors import MoyaiError
 from moyai.core.progress import Progress
 from moyai.core.waiting import NotYet, until
-from moyai.csi.names import DRIVER
 from moyai.kube.objects import parse_attachment, parse_node, parse_pod, parse_volume
 from moyai.kube.quick import KubeApi
 from moyai.kube.resources import NODES, PODS, VOLUME_ATTACHMENTS, VOLUMES
@@ -25,13 +24,14 @@ TIMEOUT = 60.0
 
 
 def release(
-    api: KubeApi, volume_ids: Collection[str], *, clock: Clock, progress: Progress, timeout: float = TIMEOUT
+    api: KubeApi, volume_ids: Collection[str], *, driver: str, clock: Clock, progress: Progress, timeout: float = TIMEOUT
 ) -> list[str]:
-    """End the pods that use these volumes; returns the names of the PersistentVolumes that are attached all the same."""
+    """End the pods that use these volumes of the CSI driver ``driver``; returns the names of the PersistentVolumes that are
+    attached all the same."""
     claims = {
         volume.name: volume.claim
         for volume in map(parse_volume, api.list(VOLUMES))
-        if volume.claim and volume.driver == DRIVER and volume.handle in volume_ids
+        if volume.claim and volume.driver == driver and volume.handle in volume_ids
     }
     if not claims:
         return []
@@ -46,7 +46,7 @@ def release(
 
     def look() -> NotYet | None:
         nonlocal left
-        left = _attached(api, claims)
+        left = _attached(api, claims, driver)
         return NotYet(f"{len(left)} volumes are still attached") if left else None
 
     with suppress(TimeoutError):
@@ -54,13 +54,13 @@ def release(
     return left
 
 
-def try_release(api: KubeApi, volume_ids: Collection[str], *, clock: Clock, progress: Progress) -> None:
+def try_release(api: KubeApi, volume_ids: Collection[str], *, driver: str, clock: Clock, progress: Progress) -> None:
     """The same, for an API that may not answer any more."""
     try:
         if not api.ready(timeout=2):
             progress.progress("the API does not answer; their machines are shut down")
             return
-        left = release(api, volume_ids, clock=clock, progress=progress)
+        left = release(api, volume_ids, driver=driver, clock=clock, progress=progress)
     except MoyaiError as error:
         progress.progress(f"{error.message}; their machines are shut down")
         return
@@ -68,10 +68,10 @@ def try_release(api: KubeApi, volume_ids: Collection[str], *, clock: Clock, prog
         progress.progress(f"{', '.join(left)} did not come off in time; their machines are shut down")
 
 
-def _attached(api: KubeApi, volumes: Collection[str]) -> list[str]:
+def _attached(api: KubeApi, volumes: Collection[str], driver: str) -> list[str]:
     """Which of these PersistentVolumes our driver still has, or is to have, at a node."""
     there = map(parse_attachment, api.list(VOLUME_ATTACHMENTS))
-    return sorted(one.volume for one in there if one.attacher == DRIVER and one.volume in volumes)
+    return sorted(one.volume for one in there if one.attacher == driver and one.volume in volumes)
 
 
 def _timed_out(seen: NotYet) -> Exception:

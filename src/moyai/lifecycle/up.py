@@ -101,10 +101,12 @@ def _look(cluster: Cluster, cloud: Cloud, paths: Paths, *, clock: Clock) -> _Sta
     recorded = record.recorded() if record else Recorded(cluster.name, new_uid())
     cluster = carried_on(cluster, record.spec) if record else cluster
     with ThreadPoolExecutor(1, thread_name_prefix="look") as pool:
-        kube = pool.submit(observe.kube_facts, open_api(record) if record else None)
+        kube = pool.submit(observe.kube_facts, open_api(record) if record else None, cloud.adapter.volume_names)
         observed = observe.take(cloud, name=cluster.name, uid=recorded.uid)
         observed = replace(observed, kube=kube.result())
-    addons = addons_of(ready=recorded.ready, intended=recorded.intended, capabilities=observed.capabilities)
+    addons = addons_of(
+        cloud.adapter.volume_names, ready=recorded.ready, intended=recorded.intended, capabilities=observed.capabilities
+    )
     plan = plan_up(cluster, observed, recorded=recorded, addons=addons, before=record.spec if record else None)
     return _Start(cluster, record, recorded, observed, addons, plan)
 
@@ -126,6 +128,7 @@ def _carry_out(start: _Start, cloud: Cloud, *, record: Record, reporter: Reporte
         plan=plan,
         addons=start.addons,
         account=start.observed.account,
+        adapter=cloud.adapter,
         capabilities=start.observed.capabilities,
     )
 

@@ -93,7 +93,7 @@ def machines(
 def broken(compute: Machines, server: Server) -> Terminal:
     """A server that will not come to life: its fault and the end of its console, in one line."""
     console = last_lines(compute, server.id)
-    # Nova says ERROR an instant before it says why
+    # a cloud reports the failure an instant before its reason
     reason = server.fault or _fault(compute, server.id) or "the cloud gives no reason"
     return Terminal(
         f"server {server.name} is in {server.status}: {reason}" + (f"; its console ends with: {console}" if console else ""),

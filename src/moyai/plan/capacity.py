@@ -64,7 +64,7 @@ def check_capacity(
         raise Terminal(
             f"{len(nodes)} nodes need {routes} routes in one router, cloud {spec.cloud} allows {spec.network.max_routes} "
             "(spec.network.maxRoutes)",
-            hint="have the operator raise the limit (max_routes) and say so in spec.network.maxRoutes, or use fewer nodes",
+            hint="have the operator raise the limit and say so in spec.network.maxRoutes, or use fewer nodes",
         )
     need = needed(observed, steps)
     short = [

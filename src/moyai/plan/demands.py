@@ -20,16 +20,20 @@ LEAST_WORKER_MB = 400
 
 @dataclass(frozen=True)
 class Choices:
-    """``flavors``: by name, those that the spec uses."""
+    """``flavors``: by name, those that the spec uses. ``external_network`` and ``floating_network``: None where the machines'
+    network needs none."""
 
     flavors: Mapping[str, Flavor]
     image: Image
-    external_network: Network
-    floating_network: Network
+    external_network: Network | None = None
+    floating_network: Network | None = None
 
 
-def choose(cluster: Cluster, observed: Observed) -> Choices:
-    """Everything that the spec names, or a UsageError for the first thing that is not there."""
+def choose(cluster: Cluster, observed: Observed, *, external: bool) -> Choices:
+    """Everything that the spec names, or a UsageError for the first thing that is not there.
+
+    ``external``: whether the machines' network leads to an external network of the cloud.
+    """
     spec = cluster.spec
     flavors: dict[str, Flavor] = {}
     uses = [("spec.controlPlane", spec.control_plane.flavor, LEAST_CONTROL_PLANE_MB)]
@@ -58,15 +62,15 @@ def choose(cluster: Cluster, observed: Observed) -> Choices:
         raise UsageError(
             f"spec.kubernetesVersion: {spec.kubernetes_version!r}, should be {made_for!r}, which image {image.name} holds"
         )
-    external = _network(observed, "spec.network.externalNetwork", spec.network.external_network, spec.cloud)
+    if not external:
+        return Choices(flavors=flavors, image=image)
+    network = _network(observed, "spec.network.externalNetwork", spec.network.external_network, spec.cloud)
     floating = spec.load_balancer.floating_network
     return Choices(
         flavors=flavors,
         image=image,
-        external_network=external,
-        floating_network=_network(observed, "spec.loadBalancer.floatingNetwork", floating, spec.cloud)
-        if floating
-        else external,
+        external_network=network,
+        floating_network=_network(observed, "spec.loadBalancer.floatingNetwork", floating, spec.cloud) if floating else network,
     )
 
 

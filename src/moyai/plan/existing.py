@@ -1,6 +1,7 @@
 """What of a cluster exists in the cloud already: each object by its key, and which of them an interrupted run left untagged.
 
-Always holds: an object is the cluster's by its tag, or by its name where an interrupted run of this cluster meant to make it;
+Always holds: an object is the cluster's by its tag, or, on a cloud that adds tags after the fact, by its name where an
+interrupted run of this cluster meant to make it;
 an object of another cluster is never taken.
 """
 
@@ -79,7 +80,7 @@ def find_existing(cluster: str, observed: Observed, *, recorded: Recorded, nodes
             key=lambda item: item.id,
         )
         found = next((item for item in named if owns(uid, item)), None)
-        if found is None and key in recorded.intended:
+        if found is None and observed.may_be_untagged and key in recorded.intended:
             found = next((item for item in named if owner(item) is None), None)
             if found is not None:
                 shown = found.address if isinstance(found, FloatingIP) else name

@@ -14,7 +14,7 @@ from moyai.kube.objects import Service
 
 
 def rule_description(cluster: ClusterIdentity, service_key: str) -> str:
-    """What ties a rule to its Service. Neutron allows 255 characters."""
+    """What ties a rule to its Service. Clouds allow 255 characters."""
     return f"{cluster_tag(cluster.uid)} service {service_key}"[:255]
 
 

@@ -110,6 +110,12 @@ class Observed:
     kube: KubeFacts | None = None
 
     @property
+    def may_be_untagged(self) -> bool:
+        """Whether an interrupted run may have left an object without its tags: then an object without any owner, under the name
+        that the run meant to give it, is the cluster's. Elsewhere tags come with the object, and a name proves nothing."""
+        return Capability.TAGS in self.capabilities
+
+    @property
     def kube_nodes(self) -> frozenset[str]:
         """Names of the Node objects; none where the API did not answer."""
         return self.kube.names if self.kube else frozenset()

@@ -75,7 +75,7 @@ class _Teardown:
         """By tag, or untagged under the name that an interrupted run meant to give it."""
         if owns(self.uid, item):  # type: ignore[arg-type]
             return True
-        if owner(item) is not None:  # type: ignore[arg-type]
+        if owner(item) is not None or not self.now.may_be_untagged:  # type: ignore[arg-type]
             return False
         name = str(getattr(item, "name", ""))
         return any(key in self.target.intended and name == keys.object_name(self.target.name, key) for key in wanted)
@@ -137,7 +137,8 @@ class _Teardown:
         own_ports = {port.id for port in self.now.ports if port.network_id in self.networks}
         gone: list[StepId] = []
         for fip in self.now.floating_ips:
-            begun = fip.description == keys.api_address_description(self.uid) and owner(fip) is None
+            named = fip.description == keys.api_address_description(self.uid)
+            begun = named and owner(fip) is None and self.now.may_be_untagged
             if KEEP_TAG in fip.tags and (owns(self.uid, fip) or fip.port_id in own_ports):
                 self.kept.append(Kept(Kind.FLOATING_IP, fip.id, fip.address, "its Service asked to keep it"))
             elif owns(self.uid, fip) or begun:

@@ -170,7 +170,7 @@ class NetworkSpec(Model):
     )
     max_routes: Annotated[int, Field(ge=1, le=10000)] = Field(
         default=30,
-        description="How many extra routes the cloud allows a router (Neutron's `max_routes`, which its API does not tell).",
+        description="How many routes the cloud allows in one router, which its API does not report (OpenStack: `max_routes`).",
     )
 
     @model_validator(mode="after")

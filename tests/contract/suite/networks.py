@@ -17,9 +17,24 @@ class Networks:
         cloud = site.cloud
         assert [network.id for network in cloud.networks.networks(tag=site.tag)] == [site.network.id]
         assert [subnet.id for subnet in cloud.networks.subnets(tag=site.tag)] == [site.subnet.id]
-        assert [router.id for router in cloud.networks.routers(tag=site.tag)] == [site.router.id]
+        assert [router.id for router in cloud.routers.routers(tag=site.tag)] == [site.router.id]
         assert [group.id for group in cloud.firewall.security_groups(tag=site.tag)] == [site.group.id]
         assert cloud.networks.networks(tag=cluster_tag(new_uid())) == []
+
+    def test_all_show_their_tags_and_the_names_that_were_asked_for(self, site: Site) -> None:
+        cloud, uid = site.cloud, site.uid
+        shown = {
+            (one.name, one.tags)
+            for one in (
+                *cloud.networks.networks(tag=site.tag),
+                *cloud.networks.subnets(tag=site.tag),
+                *cloud.routers.routers(tag=site.tag),
+                *cloud.firewall.security_groups(tag=site.tag),
+            )
+        }
+        asked = (site.network, site.subnet, site.router, site.group)
+        assert shown == {(one.name, (site.tag,)) for one in asked}
+        assert all(one.name.startswith(uid) for one in asked)
         assert site.router.external_address
         assert site.subnet.gateway == "10.77.0.1"
 
@@ -46,19 +61,19 @@ class Networks:
         with ThreadPoolExecutor(6) as pool:
             added = [pool.submit(cloud.pod_routing.add_routes, site.router.id, [route]) for route in routes]
         assert all(one.result() for one in added)
-        assert set(cloud.networks.router(site.router.id).routes) == set(routes)
+        assert set(cloud.routers.router(site.router.id).routes) == set(routes)
         assert set(cloud.pod_routing.add_routes(site.router.id, routes[:2]).routes) == set(routes)
         cloud.pod_routing.remove_routes(site.router.id, routes[1:])
         assert cloud.pod_routing.remove_routes(site.router.id, routes).routes == ()
 
     def test_a_router_in_use_is_a_conflict_and_its_interface_comes_once(self, site: Site) -> None:
         cloud = site.cloud
-        cloud.networks.add_router_interface(site.router.id, site.subnet.id)
+        cloud.routers.add_router_interface(site.router.id, site.subnet.id)
         with pytest.raises(Conflict) as caught:
-            cloud.networks.delete_router(site.router.id)
+            cloud.routers.delete_router(site.router.id)
         assert caught.value.request_id
         with pytest.raises(NotFound):
-            cloud.networks.add_router_interface(site.router.id, "00000000-0000-0000-0000-000000000000")
+            cloud.routers.add_router_interface(site.router.id, "00000000-0000-0000-0000-000000000000")
 
     def test_too_many_source_addresses_are_refused_in_the_clouds_words(self, site: Site) -> None:
         port = site.port("pairs")

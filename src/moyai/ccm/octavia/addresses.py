@@ -12,6 +12,7 @@ import contextlib
 from fnmatch import fnmatchcase
 from typing import assert_never
 
+from moyai.cloud.capabilities import CapabilityAbsent
 from moyai.cloud.model import FloatingIP
 from moyai.core.errors import NotFound, UsageError
 from moyai.core.ids import KEEP_TAG, ClusterIdentity, cluster_tag
@@ -135,12 +136,22 @@ class FloatingIPs:
                 await self._call(self._cloud.addresses.delete_floating_ip, change.id)
                 self._all.drop(change.id)
             case KeepAddress():
-                await self._call(self._cloud.tags.add_tags, Kind.FLOATING_IP, change.id, tags=[KEEP_TAG])
+                await self._mark_kept(change.id)
                 self._all.forget()
             case CreateAddress():
                 raise AssertionError("created apart, for it alone has a result")
             case _:
                 assert_never(change)
+
+    async def _mark_kept(self, floating_ip_id: str) -> None:
+        try:
+            await self._call(self._cloud.tags.add_tags, Kind.FLOATING_IP, floating_ip_id, tags=[KEEP_TAG])
+        except CapabilityAbsent as error:
+            # unmarked, it would be removed as an orphan
+            raise UsageError(
+                f"floating IP {floating_ip_id} cannot be kept: {error.message}",
+                hint="on this cloud the annotation keep-floatingip works only from the creation of the Service on",
+            ) from error
 
     async def _subnet(self, network_id: str, pattern: str) -> str:
         if not pattern:

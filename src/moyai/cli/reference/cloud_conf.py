@@ -10,7 +10,9 @@ from dataclasses import fields
 from typing import Any
 
 from moyai.ccm.settings import ClusterConfig, LoadBalancerClass, LoadBalancerConfig, RouteConfig
-from moyai.cloud.openstack.cloud_conf import GlobalConfig
+from moyai.cloud.adapter import Adapter
+from moyai.cloud.config_file import LOGIN_SECTION
+from moyai.cloud.factory import ADAPTERS
 from moyai.csi.settings import BlockStorageConfig, DriverConfig
 
 _HEAD = """\
@@ -45,31 +47,6 @@ _NETWORKS = {
 
 #: (section, who reads it, what it is for, the dataclasses that parse it, key → meaning)
 _SECTIONS: tuple[tuple[str, str, str, tuple[type[Any], ...], dict[str, str]], ...] = (
-    (
-        "Global",
-        f"{_CCM}, {_CSI}",
-        "How to reach the cloud: with an application credential, or with a user, a password and a project.",
-        (GlobalConfig,),
-        {
-            "auth_url": "URL of Keystone. Required.",
-            "region": "Region; empty: the only one in the catalog.",
-            "application_credential_id": "Id of the application credential. It has priority over a user.",
-            "application_credential_secret": "Secret of the application credential.",
-            "user_id": "Id of the user.",
-            "username": "Name of the user; needs no `user-id`.",
-            "password": "Password of the user.",
-            "tenant_name": "Name of the project; also `project-name`.",
-            "tenant_id": "Id of the project; also `project-id`.",
-            "user_domain_id": "Domain of the user, by id.",
-            "user_domain_name": "Domain of the user, by name; without any domain: the domain `default`.",
-            "tenant_domain_id": "Domain of the project, by id; also `project-domain-id`.",
-            "tenant_domain_name": "Domain of the project, by name; empty: `domain-*`, then the user's domain.",
-            "domain_id": "Domain of user and project where these have none of their own, by id.",
-            "domain_name": "Domain of user and project where these have none of their own, by name.",
-            "ca_file": "File with the authorities for TLS; empty: the system's.",
-            "tls_insecure": "Whether certificates of the cloud are not verified.",
-        },
-    ),
     (
         "LoadBalancer",
         _CCM,
@@ -133,7 +110,13 @@ _SECTIONS: tuple[tuple[str, str, str, tuple[type[Any], ...], dict[str, str]], ..
 
 def render() -> str:
     """The page as Markdown."""
-    return "\n".join([_HEAD, *(_section(*section) for section in _SECTIONS)])
+    return "\n".join([_HEAD, *(_login(adapter) for adapter in ADAPTERS), *(_section(*section) for section in _SECTIONS)])
+
+
+def _login(adapter: Adapter) -> str:
+    """The one section that each kind of cloud has its own keys for."""
+    purpose = f"How to reach a cloud of the provider `{adapter.name}`. {adapter.login_purpose}"
+    return _section(LOGIN_SECTION, f"{_CCM}, {_CSI}", purpose, (adapter.login_type,), dict(adapter.login_meanings))
 
 
 def _section(name: str, readers: str, purpose: str, kinds: tuple[type[Any], ...], meanings: dict[str, str]) -> str:

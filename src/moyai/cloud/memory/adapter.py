@@ -11,14 +11,16 @@ from collections.abc import Callable, Collection
 from typing import Any, NoReturn, cast
 
 from moyai.cloud.capabilities import (
+    Addresses,
     Capability,
     CapabilityAbsent,
     Credentials,
-    Disks,
     PodRouting,
     Quotas,
+    Routers,
     Tags,
 )
+from moyai.cloud.disks import Disks
 from moyai.cloud.load_balancers import LoadBalancers
 from moyai.cloud.memory.account import MemoryAccount, MemoryCredentials
 from moyai.cloud.memory.addresses import MemoryAddresses
@@ -26,12 +28,14 @@ from moyai.cloud.memory.clock import OwnTime
 from moyai.cloud.memory.disks import MemoryDisks
 from moyai.cloud.memory.firewall import MemoryFirewall
 from moyai.cloud.memory.images import MemoryImages
+from moyai.cloud.memory.kind import MemoryAdapter
 from moyai.cloud.memory.load_balancers import MemoryLoadBalancers
 from moyai.cloud.memory.machines import MemoryMachines
 from moyai.cloud.memory.networks import MemoryNetworks
 from moyai.cloud.memory.orders import Delays, Faults, Mortal
 from moyai.cloud.memory.pod_routing import MemoryPodRouting
 from moyai.cloud.memory.quotas import MemoryQuotas
+from moyai.cloud.memory.routers import MemoryRouters
 from moyai.cloud.memory.session import Session
 from moyai.cloud.memory.store import Store
 from moyai.cloud.memory.tags import MemoryTags
@@ -55,17 +59,20 @@ class MemoryCloud:
         name: str = "memory",
     ) -> None:
         store = Store(clock=clock or OwnTime(), delays=delays or Delays(), mortal=mortal or Mortal())
+        store.tags_later = Capability.TAGS in capabilities
         store.networks.put(Network(store.new_id(), "public", external=True))
         self._enter(Session(store), frozenset(capabilities), name)
 
     def _enter(self, session: Session, capabilities: frozenset[Capability], name: str) -> None:
         self.name, self.store, self._capabilities = name, session.store, capabilities
+        self.adapter = MemoryAdapter({name: self})
         self.machines = MemoryMachines(session)
         self.networks = MemoryNetworks(session)
         self.firewall = MemoryFirewall(session)
-        self.addresses = MemoryAddresses(session)
+        self.addresses = cast("Addresses", self._if_there(Capability.FLOATING_IPS, MemoryAddresses, session))
         self.images = MemoryImages(session)
         self.account = MemoryAccount(session)
+        self.routers = cast("Routers", self._if_there(Capability.ROUTERS, MemoryRouters, session))
         self.pod_routing = cast("PodRouting", self._if_there(Capability.POD_ROUTING, MemoryPodRouting, session))
         self.disks = cast("Disks", self._if_there(Capability.DISKS, MemoryDisks, session))
         self.load_balancers = cast("LoadBalancers", self._if_there(Capability.LOAD_BALANCERS, MemoryLoadBalancers, session))

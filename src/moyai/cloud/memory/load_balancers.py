@@ -10,13 +10,13 @@ from typing import Any
 from moyai.cloud.load_balancers import BalancerState, Health, Listener, LoadBalancer, Member, Monitor, Pool
 from moyai.cloud.memory import balancer_tree as tree
 from moyai.cloud.memory.addresses import unplug
-from moyai.cloud.memory.routers import MemoryRouters
+from moyai.cloud.memory.ranges import MemoryRanges
 from moyai.cloud.memory.session import api
 from moyai.cloud.model import Port, PortUse
 from moyai.core.errors import Conflict, NotFound, Terminal
 
 
-class MemoryLoadBalancers(MemoryRouters):
+class MemoryLoadBalancers(MemoryRanges):
     service = "load_balancers"
 
     @api

@@ -1,4 +1,4 @@
-"""Networks, subnets and ports, as Neutron has them; with ``routers.MemoryRouters`` they are ``capabilities.Networks``."""
+"""Networks, subnets and ports, as Neutron has them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from moyai.cloud.memory.addresses import unplug
-from moyai.cloud.memory.routers import MemoryRouters
+from moyai.cloud.memory.ranges import MemoryRanges
 from moyai.cloud.memory.session import api
 from moyai.cloud.model import Network, Port, PortUse, SourceAddress, Subnet
 from moyai.core.errors import Conflict, Terminal
@@ -17,7 +17,9 @@ from moyai.core.errors import Conflict, Terminal
 _PAIRS = 10
 
 
-class MemoryNetworks(MemoryRouters):
+class MemoryNetworks(MemoryRanges):
+    service = "networks"
+
     @api
     def networks(self, *, tag: str | None = None, external: bool | None = None) -> list[Network]:
         return [one for one in self._listed(self._store.networks, tag) if external in (None, one.external)]

@@ -69,17 +69,19 @@ class MemoryApi:
         return found
 
     def _make(self, table: Table[Any], item: Item, tags: Sequence[str], *, also: Callable[[], object] = lambda: None) -> Item:
-        """Make, then tag: two changes, as Neutron needs them. Who dies between them leaves an object without tags.
+        """Make, then tag: two changes, as Neutron needs them. Who dies between them leaves an object without tags. A cloud that
+        cannot tag what exists makes it with its tags.
 
         ``also``: what the cloud itself makes along with the object.
         """
+        tagged = replace(cast("Any", item), tags=tuple(sorted(tags)))
         with self._change():
-            table.put(item)
+            table.put(item if self._store.tags_later else tagged)
             also()
-        if not tags:
-            return item
+        if not (tags and self._store.tags_later):
+            return tagged
         with self._change():
-            return table.put(replace(cast("Any", item), tags=tuple(sorted(tags))))
+            return table.put(tagged)
 
     @staticmethod
     def _listed(table: Table[Any], tag: str | None) -> list[Any]:

@@ -66,7 +66,7 @@ DISK_QUOTAS: Mapping[str, Kind | None] = {"volumes": Kind.VOLUME, "gigabytes": N
 
 
 class Store:
-    """``limits``: quota's name → limit; -1 or not named: none."""
+    """``limits``: quota's name → limit; -1 or not named: none. ``tags_later``: an object exists an instant before its tags."""
 
     def __init__(self, *, clock: Clock, delays: Delays, mortal: Mortal) -> None:
         self.lock = threading.RLock()
@@ -76,6 +76,7 @@ class Store:
         #: How many objects the answers to those calls held.
         self.answered: Counter[str] = Counter()
         self.limits: dict[str, int] = {}
+        self.tags_later = True
         self.used: Counter[str] = Counter()
         self.zones: tuple[str, ...] = ("az1", "az2")
         self.volume_zones: tuple[str, ...] = ("az1", "az2")

@@ -1,27 +1,19 @@
-"""cloud.conf, the file with which the parts inside a cluster reach the cloud: its form, its section ``[Global]``, the login.
-
-It is the format of OpenStack's own cloud provider. Each part reads the sections it knows, into frozen dataclasses whose fields
-are the keys (``-`` for ``_``). Unknown sections and keys are left alone, so that an existing file keeps working; a wrong value
-of a known key is a UsageError that names section, key and what would be right.
-"""
+"""Section ``[Global]`` of cloud.conf, as OpenStack's own cloud provider has it, and the login that it describes."""
 
 from __future__ import annotations
 
-import configparser
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
+from moyai.cloud.config_file import LOGIN_SECTION, parse_section, write_section
 from moyai.core.errors import UsageError
-from moyai.core.truth import truth
 
 if TYPE_CHECKING:
+    from moyai.cloud.openstack.adapter import OpenStackCloud
     from moyai.cloud.openstack.login import ApplicationCredential, UserPassword
     from moyai.cloud.openstack.session import CloudSession
-
-T = TypeVar("T")
 
 _ALIASES = {
     "tenant": "tenant_name",
@@ -30,12 +22,32 @@ _ALIASES = {
     "project_domain_id": "tenant_domain_id",
     "project_domain_name": "tenant_domain_name",
 }
-_DURATION = re.compile(r"(?:(\d+)m)?(?:(\d+)s)?")
+#: Key → meaning, for the reference.
+MEANINGS: Mapping[str, str] = {
+    "auth_url": "URL of Keystone. Required.",
+    "region": "Region; empty: the only one in the catalog.",
+    "application_credential_id": "Id of the application credential. It has priority over a user.",
+    "application_credential_secret": "Secret of the application credential.",
+    "user_id": "Id of the user.",
+    "username": "Name of the user; needs no `user-id`.",
+    "password": "Password of the user.",
+    "tenant_name": "Name of the project; also `project-name`.",
+    "tenant_id": "Id of the project; also `project-id`.",
+    "user_domain_id": "Domain of the user, by id.",
+    "user_domain_name": "Domain of the user, by name; without any domain: the domain `default`.",
+    "tenant_domain_id": "Domain of the project, by id; also `project-domain-id`.",
+    "tenant_domain_name": "Domain of the project, by name; empty: `domain-*`, then the user's domain.",
+    "domain_id": "Domain of user and project where these have none of their own, by id.",
+    "domain_name": "Domain of user and project where these have none of their own, by name.",
+    "ca_file": "File with the authorities for TLS; empty: the system's.",
+    "tls_insecure": "Whether certificates of the cloud are not verified.",
+}
 
 
 @dataclass(frozen=True)
 class GlobalConfig:
-    """The login: an application credential, or a user with password and project. Either may be empty, not both.
+    """Implements ``cloud.adapter.Login``: an application credential, or a user with password and project. Either may be empty,
+    not both.
 
     ``domain_*`` stands for the domains of user and project that are not named themselves.
     """
@@ -58,56 +70,26 @@ class GlobalConfig:
     ca_file: str = ""
     tls_insecure: bool = False
 
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        return (self.application_credential_secret, self.password)
 
-def read_text(path: Path) -> str:
-    """The file's text; UsageError where it cannot be read."""
-    try:
-        return path.read_text()
-    except OSError as error:
-        raise UsageError(f"cloud config {path} cannot be read ({error.strerror})") from error
+    @property
+    def missing(self) -> str:
+        return "" if self.auth_url else "auth-url"
 
+    def lines(self) -> list[str]:
+        return write_section(f"[{LOGIN_SECTION}]", self)
 
-def read_sections(text: str) -> dict[str, dict[str, str | None]]:
-    """Section → key → value as written. Raises UsageError for what is no such file."""
-    parser = configparser.ConfigParser(
-        interpolation=None, strict=False, allow_no_value=True, inline_comment_prefixes=None, comment_prefixes=("#", ";")
-    )
-    try:
-        parser.read_string(text)
-    except configparser.Error as error:
-        raise UsageError(f"cloud config cannot be read: {' '.join(str(error).split())}") from None
-    return {section: dict(parser[section]) for section in parser.sections()}
+    def connect(self) -> OpenStackCloud:
+        from moyai.cloud.openstack.adapter import OpenStackCloud
+
+        return OpenStackCloud(log_in(self))
 
 
-def parse_section(section: str, kind: type[T], *, raw: Mapping[str, str | None]) -> T:
-    """A section's values as the frozen dataclass ``kind``; each field's default says of which type it is."""
-    known = {item.name: item.default for item in fields(kind)}  # pyright: ignore[reportArgumentType]
-    values: dict[str, Any] = {}
-    for key, given in raw.items():
-        name = key.replace("-", "_")
-        name = _ALIASES.get(name, name)
-        if name in known:
-            values[name] = _value(f"[{section}] {key}", given, known[name])
-    return kind(**values)
-
-
-def write_section(title: str, part: object) -> list[str]:
-    """The lines of a section: what differs from the defaults; none where nothing does."""
-    lines = [title]
-    for item in fields(part):  # pyright: ignore[reportArgumentType]
-        value = getattr(part, item.name)
-        if value == item.default:
-            continue
-        if isinstance(value, tuple):
-            text = ",".join(str(one) for one in value)  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
-        elif isinstance(value, bool):
-            text = str(value).lower()
-        elif isinstance(value, int):
-            text = str(value)
-        else:
-            text = '"' + str(value).replace("\\", "\\\\").replace('"', '\\"') + '"'
-        lines.append(f"{item.name.replace('_', '-')} = {text}")
-    return [*lines, ""] if len(lines) > 1 else []
+def read_login(section: Mapping[str, str | None]) -> GlobalConfig:
+    """``section``: key → value as written. Raises UsageError for a wrong value."""
+    return parse_section(LOGIN_SECTION, GlobalConfig, raw=section, aliases=_ALIASES)
 
 
 def log_in(config: GlobalConfig) -> CloudSession:
@@ -154,28 +136,3 @@ def _credential(config: GlobalConfig) -> ApplicationCredential | UserPassword:
         ca_file=config.ca_file,
         insecure=config.tls_insecure,
     )
-
-
-def _value(where: str, given: str | None, default: object) -> object:
-    text = "true" if given is None else _unquote(given.strip())
-    if isinstance(default, bool):
-        said = truth(text)
-        if said is None:
-            raise UsageError(f"cloud config: {where} = {text!r} is neither true nor false")
-        return said
-    if isinstance(default, int):
-        match = _DURATION.fullmatch(text)
-        if text.isdigit():
-            return int(text)
-        if match and text:
-            return int(match[1] or 0) * 60 + int(match[2] or 0)
-        raise UsageError(f"cloud config: {where} = {text!r} is no whole number of seconds", hint="write 5s or 1m30s")
-    if isinstance(default, tuple):
-        return tuple(part.strip() for part in text.split(",") if part.strip())
-    return text
-
-
-def _unquote(text: str) -> str:
-    if len(text) >= 2 and text[0] == text[-1] == '"':
-        return re.sub(r"\\(.)", r"\1", text[1:-1])
-    return text

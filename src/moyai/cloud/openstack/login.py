@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from moyai.cloud.adapter import UnknownCloud
 from moyai.cloud.openstack.session import CONNECT_SECONDS, READ_SECONDS, CloudSession
 from moyai.core.clock import Clock
 from moyai.core.errors import UsageError
@@ -168,9 +169,9 @@ def _from_clouds_yaml(cloud: str | None, clock: Clock | None) -> CloudSession:
     listed = f"there are: {', '.join(names)}" if names else f"there is none; it is looked for in {_config_folders()}"
     wanted = cloud or cast("str | None", cast("Any", config).default_cloud)
     if not wanted or wanted == "defaults":
-        raise UsageError("no cloud named", hint=f"name an entry of clouds.yaml; {listed}")
+        raise UnknownCloud("no cloud named", hint=f"name an entry of clouds.yaml; {listed}")
     if wanted not in names:
-        raise UsageError(f"clouds.yaml has no cloud {wanted!r}", hint=listed)
+        raise UnknownCloud(f"clouds.yaml has no cloud {wanted!r}", hint=listed)
     try:
         with warnings.catch_warnings():
             # openstacksdk 4.22 warns about an argument that only it gives, to itself
@@ -205,11 +206,11 @@ def _mount_pool(keystone: KeystoneSession) -> None:
         (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, _PROBES),
     ]
 
-    class Adapter(TCPKeepAliveAdapter):
+    class _Pool(TCPKeepAliveAdapter):
         def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
             # pieces of 1 MB instead of 16 kB: an image upload sends gigabytes
             super().init_poolmanager(*args, **{**kwargs, "blocksize": 1 << 20, "socket_options": options})
 
     for scheme in ("https://", "http://"):
         # as many kept connections as worker threads: with fewer, urllib3 throws away and reconnects
-        cast("Any", keystone).mount(scheme, Adapter(pool_connections=16, pool_maxsize=_POOL))
+        cast("Any", keystone).mount(scheme, _Pool(pool_connections=16, pool_maxsize=_POOL))

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import ParamSpec, TypeVar
 
+from moyai.cloud.adapter import VolumeNames
 from moyai.cloud.capabilities import Cloud
 from moyai.cloud.model import Server, Snapshot, Volume, VolumeType
 from moyai.core.backoff import Backoff
@@ -14,7 +15,6 @@ from moyai.core.errors import NotFound
 from moyai.core.ids import CLUSTER_TAG
 from moyai.csi.controller import zones
 from moyai.csi.controller.polling import POLL, Poller
-from moyai.csi.names import CLUSTER_KEY
 from moyai.runtime.calls import CloudCalls, Threads
 from moyai.runtime.metrics import Metrics
 from moyai.runtime.shared_reads import SharedRead
@@ -39,6 +39,7 @@ class CloudView:
         clock: Clock,
         cluster: str,
         uid: str,
+        names: VolumeNames,
         ignore_zones: bool = False,
         poll: Backoff = POLL,
     ) -> None:
@@ -46,9 +47,10 @@ class CloudView:
         self.clock = clock
         disks = cloud.disks
         self._calls = CloudCalls(cloud, metrics, threads=Threads("cloud", _THREADS), clock=clock)
-        self.mark: dict[str, str] = {CLUSTER_KEY: cluster, **({CLUSTER_TAG: uid} if uid else {})}
+        self.names = names
+        self.mark: dict[str, str] = {names.cluster_key: cluster, **({CLUSTER_TAG: uid} if uid else {})}
         # distinguishes our volumes from others': a name may be used twice, a UID is not
-        self._own = {CLUSTER_TAG: uid} if uid else {CLUSTER_KEY: cluster}
+        self._own = {CLUSTER_TAG: uid} if uid else {names.cluster_key: cluster}
         self._ignore_zones = ignore_zones
         self._own_volumes = SharedRead(lambda: self.call(disks.volumes, metadata=self._own), clock=clock)
         self._all_volumes = SharedRead(lambda: self.call(disks.volumes), clock=clock)

@@ -62,7 +62,7 @@ class ControllerService:
 
     async def CreateVolume(self, request: pb.CreateVolumeRequest) -> pb.CreateVolumeResponse:
         parameters = dict(request.parameters)
-        content = request.volume_content_source
+        content, zone_key = request.volume_content_source, self._cloud.names.zone_key
         made = await self._volumes.create(
             VolumeRequest(
                 name=need(request.name, "name"),
@@ -70,14 +70,14 @@ class ControllerService:
                 size=messages.size_range(request.capacity_range),
                 type_name=parameters.get(TYPE, ""),
                 availability=parameters.get(AVAILABILITY, ""),
-                preferred=messages.machine_zones(request.accessibility_requirements.preferred),
-                requisite=messages.machine_zones(request.accessibility_requirements.requisite),
+                preferred=messages.machine_zones(request.accessibility_requirements.preferred, zone_key),
+                requisite=messages.machine_zones(request.accessibility_requirements.requisite, zone_key),
                 snapshot_id=content.snapshot.snapshot_id,
                 source_volume_id=content.volume.volume_id,
                 metadata=_passed_on(parameters),
             )
         )
-        return pb.CreateVolumeResponse(volume=messages.volume(made.volume, made.machine_zones))
+        return pb.CreateVolumeResponse(volume=messages.volume(made.volume, made.machine_zones, names=self._cloud.names))
 
     async def DeleteVolume(self, request: pb.DeleteVolumeRequest) -> pb.DeleteVolumeResponse:
         await self._volumes.delete(need(request.volume_id, "volume id"))
@@ -125,7 +125,7 @@ class ControllerService:
         return pb.ListVolumesResponse(
             entries=[
                 pb.ListVolumesResponse.Entry(
-                    volume=messages.volume(one, zones.for_volumes(one.zone)),
+                    volume=messages.volume(one, zones.for_volumes(one.zone), names=self._cloud.names),
                     status=pb.ListVolumesResponse.VolumeStatus(published_node_ids=one.attached_server_ids),
                 )
                 for one in shown
@@ -137,7 +137,7 @@ class ControllerService:
         volume = await self._require_volume(need(request.volume_id, "volume id"))
         zones = await self._cloud.zone_map()
         return pb.ControllerGetVolumeResponse(
-            volume=messages.volume(volume, zones.for_volumes(volume.zone)),
+            volume=messages.volume(volume, zones.for_volumes(volume.zone), names=self._cloud.names),
             status=pb.ControllerGetVolumeResponse.VolumeStatus(published_node_ids=volume.attached_server_ids),
         )
 
@@ -156,7 +156,8 @@ class ControllerService:
             if wrong(messages.access(capability)):
                 return pb.GetCapacityResponse(available_capacity=0)
         topology = request.accessible_topology
-        if request.HasField("accessible_topology") and (zones := messages.machine_zones([topology])):
+        zone_key = self._cloud.names.zone_key
+        if request.HasField("accessible_topology") and (zones := messages.machine_zones([topology], zone_key)):
             reach = (await self._cloud.zone_map()).for_machines(zones[0])
             wanted = request.parameters.get(AVAILABILITY, "")
             if not reach or (wanted and wanted not in reach):
@@ -226,7 +227,7 @@ class ControllerService:
 
 
 def _passed_on(parameters: Mapping[str, str]) -> dict[str, str]:
-    # Cinder takes 255 characters
+    # clouds take 255 characters
     return {name: parameters[key][:255] for key, name in PASSED_ON.items() if key in parameters}
 
 

@@ -1,8 +1,8 @@
 """Which zones of machines reach which zones of volumes, and in which zone a new volume is made. Pure.
 
-Nova and Cinder have separate zones. If both have a zone of one name, machines of that zone reach volumes of that zone. If one
-of the two has a single zone, this zone reaches all zones of the other. In all other cases the attachments count: a volume of
-zone V that is attached to a machine of zone M proves that M reaches V. Kubernetes sees only the machines' zones.
+Machines and volumes have separate zones. If both have a zone of one name, machines of that zone reach volumes of that zone. If
+one of the two has a single zone, this zone reaches all zones of the other. In all other cases the attachments count: a volume
+of zone V that is attached to a machine of zone M proves that M reaches V. Kubernetes sees only the machines' zones.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """The CSI driver's own objects in Kubernetes, which ``lifecycle`` applies once the API answers.
 
 Controller (with the upstream sidecars), node plug-in, snapshot controller, their rights, the CSIDriver object, the default
-classes and the definitions of snapshots. All may be applied again at any time. Names are those of Cinder CSI's own
-manifests. The rights are those that the sidecars use and no more; the driver itself has none, and no node but the control
-plane gets the cloud's credential. The text holds the credential's secret (in the Secret): treat it as one.
+classes and the definitions of snapshots. All may be applied again at any time. Names are those of the driver that such clouds
+already have (``VolumeNames``). The rights are those that the sidecars use and no more; the driver itself has none, and no node
+but the control plane gets the cloud's credential. The text holds the credential's secret (in the Secret): treat it as one.
 """
 
 from __future__ import annotations
@@ -15,11 +15,7 @@ from moyai.csi.manifests.classes import csi_driver, definitions, snapshot_class,
 from moyai.csi.manifests.controller_plugin import controller, snapshot_controller
 from moyai.csi.manifests.node_plugin import node
 from moyai.csi.manifests.objects import (
-    CLASS,
-    CONTROLLER,
     NAMESPACE,
-    NODE,
-    SECRET,
     SIDECARS,
     SNAPSHOT_CONTROLLER,
     CsiManifestOptions,
@@ -28,11 +24,7 @@ from moyai.csi.manifests.objects import (
 from moyai.csi.manifests.rights import accounts, rights
 
 __all__ = [
-    "CLASS",
-    "CONTROLLER",
     "NAMESPACE",
-    "NODE",
-    "SECRET",
     "SIDECARS",
     "SNAPSHOT_CONTROLLER",
     "CsiManifestOptions",
@@ -46,15 +38,15 @@ def render(options: CsiManifestOptions) -> str:
     """All objects as one YAML stream, the definitions of snapshots first: the provisioner looks for them when it starts."""
     objects = (
         _secret(options),
-        *accounts(),
+        *accounts(options),
         *rights(options),
-        csi_driver(),
-        storage_class(options.reclaim_policy),
+        csi_driver(options.names),
+        storage_class(options.names, options.reclaim_policy),
         controller(options),
         node(options),
         snapshot_controller(options),
         # last: its kind is known only a moment after its definition was taken
-        snapshot_class(options.reclaim_policy),
+        snapshot_class(options.names, options.reclaim_policy),
     )
     return "---\n".join([*definitions(), yamltext.dump(*objects)])
 
@@ -63,7 +55,7 @@ def _secret(options: CsiManifestOptions) -> dict[str, Any]:
     return {
         "apiVersion": "v1",
         "kind": "Secret",
-        "metadata": meta(SECRET),
+        "metadata": meta(options.names, options.names.secret),
         "type": "Opaque",
         "stringData": {"cloud.conf": options.cloud_conf},
     }

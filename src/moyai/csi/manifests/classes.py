@@ -5,8 +5,8 @@ from __future__ import annotations
 from importlib import resources
 from typing import Any, Literal
 
-from moyai.csi.manifests.objects import CLASS, meta
-from moyai.csi.names import DRIVER
+from moyai.cloud.adapter import VolumeNames
+from moyai.csi.manifests.objects import meta
 
 
 def definitions() -> list[str]:
@@ -17,34 +17,38 @@ def definitions() -> list[str]:
     return [file.read_text(encoding="utf-8") for file in files]
 
 
-def storage_class(reclaim_policy: Literal["Delete", "Retain"]) -> dict[str, Any]:
+def storage_class(names: VolumeNames, reclaim_policy: Literal["Delete", "Retain"]) -> dict[str, Any]:
     """The default StorageClass. Its policy cannot be changed in place: a changed one is a new object of the same name."""
     return {
         "apiVersion": "storage.k8s.io/v1",
         "kind": "StorageClass",
-        "metadata": meta(CLASS, namespaced=False, annotations={"storageclass.kubernetes.io/is-default-class": "true"}),
-        "provisioner": DRIVER,
+        "metadata": _default_class(names, "storageclass.kubernetes.io"),
+        "provisioner": names.driver,
         "reclaimPolicy": reclaim_policy,
         "volumeBindingMode": "WaitForFirstConsumer",
         "allowVolumeExpansion": True,
     }
 
 
-def snapshot_class(deletion_policy: Literal["Delete", "Retain"]) -> dict[str, Any]:
+def snapshot_class(names: VolumeNames, deletion_policy: Literal["Delete", "Retain"]) -> dict[str, Any]:
     return {
         "apiVersion": "snapshot.storage.k8s.io/v1",
         "kind": "VolumeSnapshotClass",
-        "metadata": meta(CLASS, namespaced=False, annotations={"snapshot.storage.kubernetes.io/is-default-class": "true"}),
-        "driver": DRIVER,
+        "metadata": _default_class(names, "snapshot.storage.kubernetes.io"),
+        "driver": names.driver,
         "deletionPolicy": deletion_policy,
     }
 
 
-def csi_driver() -> dict[str, Any]:
+def _default_class(names: VolumeNames, group: str) -> dict[str, Any]:
+    return meta(names, names.default_class, namespaced=False, annotations={f"{group}/is-default-class": "true"})
+
+
+def csi_driver(names: VolumeNames) -> dict[str, Any]:
     return {
         "apiVersion": "storage.k8s.io/v1",
         "kind": "CSIDriver",
-        "metadata": meta(DRIVER, namespaced=False),
+        "metadata": meta(names, names.driver, namespaced=False),
         "spec": {
             "attachRequired": True,
             "podInfoOnMount": True,

@@ -8,14 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from moyai.csi.manifests.objects import (
-    CONTROLLER,
-    CONTROLLER_ACCOUNT,
-    SECRET,
-    SNAPSHOT_CONTROLLER,
-    CsiManifestOptions,
-    meta,
-)
+from moyai.csi.manifests.objects import SNAPSHOT_CONTROLLER, CsiManifestOptions, meta
 from moyai.csi.manifests.probes import CONTROLLER_HEALTH, probes
 
 CONFIG_PATH = "/etc/moyai/cloud.conf"
@@ -24,7 +17,7 @@ _TIMEOUT = "--timeout=3m"
 #: client-go's own 5 requests a second would make fifty claims at once wait for each other.
 _RATE = ("--kube-api-qps=100", "--kube-api-burst=200")
 _RETRIES = ("--retry-interval-start=500ms", "--retry-interval-max=30s")
-#: Group snapshots are not offered by Cinder's driver; the gate would have the controllers wait for their definitions.
+#: The driver offers no group snapshots; the gate would have the controllers wait for their definitions.
 _NO_GROUPS = "--feature-gates=CSIVolumeGroupSnapshot=false"
 _SOCKET_FOLDER = {"name": "socket", "mountPath": "/csi"}
 _NOBODY = 65534
@@ -33,11 +26,12 @@ _NOBODY = 65534
 def controller(options: CsiManifestOptions) -> dict[str, Any]:
     driver = _container(
         options,
-        "cinder-csi-plugin",
+        options.names.container,
         [
             "--endpoint=unix:///csi/csi.sock",
             f"--cloud-config={CONFIG_PATH}",
             f"--cluster={options.cluster_name}",
+            *options.provider_args,
             "--provide-node-service=false",
             f"--http-endpoint=127.0.0.1:{CONTROLLER_HEALTH}",
             f"--log-level={options.log_level}",
@@ -65,9 +59,9 @@ def controller(options: CsiManifestOptions) -> dict[str, Any]:
     ]
     volumes: list[dict[str, Any]] = [
         {"name": "socket", "emptyDir": {}},
-        {"name": "config", "secret": {"secretName": SECRET, "defaultMode": 0o440}},
+        {"name": "config", "secret": {"secretName": options.names.secret, "defaultMode": 0o440}},
     ]
-    return _deployment(options, CONTROLLER, CONTROLLER_ACCOUNT, containers, volumes)
+    return _deployment(options, options.names.controller, options.controller_account, containers, volumes)
 
 
 def snapshot_controller(options: CsiManifestOptions) -> dict[str, Any]:
@@ -137,7 +131,7 @@ def _deployment(
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
-        "metadata": meta(name),
+        "metadata": meta(options.names, name),
         "spec": {
             "replicas": options.replicas,
             "revisionHistoryLimit": 2,

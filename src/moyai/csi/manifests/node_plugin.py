@@ -4,26 +4,28 @@ from __future__ import annotations
 
 from typing import Any
 
-from moyai.csi.manifests.objects import NODE, NODE_ACCOUNT, CsiManifestOptions, meta
+from moyai.csi.manifests.objects import CsiManifestOptions, meta
 from moyai.csi.manifests.probes import NODE_HEALTH, probes
-from moyai.csi.names import DRIVER
 
 _KUBELET = "/var/lib/kubelet"
 
 
 def node(options: CsiManifestOptions) -> dict[str, Any]:
-    labels = {"app": NODE}
+    names = options.names
+    folders = {folder.strip("/").rpartition("/")[2]: folder for folder in options.guest_folders}
+    labels = {"app": names.node}
     container: dict[str, Any] = {
-        "name": "cinder-csi-plugin",
+        "name": names.container,
         "image": options.image,
         "imagePullPolicy": options.pull_policy,
         "command": ["moyai", "csi"],
         "args": [
             # within the kubelet's own folder, which is mounted under its own name: the kubelet finds the socket by this path
-            f"--endpoint=unix://{_KUBELET}/plugins/{DRIVER}/csi.sock",
-            f"--kubelet-registration-path={_KUBELET}/plugins/{DRIVER}/csi.sock",
+            f"--endpoint=unix://{_KUBELET}/plugins/{names.driver}/csi.sock",
+            f"--kubelet-registration-path={_KUBELET}/plugins/{names.driver}/csi.sock",
             f"--registration-dir={_KUBELET}/plugins_registry",
             f"--cluster={options.cluster_name}",
+            *options.provider_args,
             "--provide-controller-service=false",
             f"--http-endpoint=127.0.0.1:{NODE_HEALTH}",
             f"--log-level={options.log_level}",
@@ -36,21 +38,21 @@ def node(options: CsiManifestOptions) -> dict[str, Any]:
             # disks that come later must be seen here
             {"name": "dev", "mountPath": "/dev", "mountPropagation": "HostToContainer"},
             # which server this is, and in which zone
-            {"name": "cloud-init", "mountPath": "/run/cloud-init", "readOnly": True},
+            *({"name": name, "mountPath": folder, "readOnly": True} for name, folder in folders.items()),
         ],
         **probes(NODE_HEALTH),
     }
     return {
         "apiVersion": "apps/v1",
         "kind": "DaemonSet",
-        "metadata": meta(NODE),
+        "metadata": meta(names, names.node),
         "spec": {
             "selector": {"matchLabels": labels},
             "updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": "10%"}},
             "template": {
                 "metadata": {"labels": labels},
                 "spec": {
-                    "serviceAccountName": NODE_ACCOUNT,
+                    "serviceAccountName": options.node_account,
                     "automountServiceAccountToken": False,
                     "hostNetwork": True,
                     "dnsPolicy": "Default",
@@ -62,7 +64,10 @@ def node(options: CsiManifestOptions) -> dict[str, Any]:
                     "volumes": [
                         {"name": "kubelet", "hostPath": {"path": _KUBELET, "type": "Directory"}},
                         {"name": "dev", "hostPath": {"path": "/dev", "type": "Directory"}},
-                        {"name": "cloud-init", "hostPath": {"path": "/run/cloud-init", "type": "DirectoryOrCreate"}},
+                        *(
+                            {"name": name, "hostPath": {"path": folder, "type": "DirectoryOrCreate"}}
+                            for name, folder in folders.items()
+                        ),
                     ],
                 },
             },

@@ -1,4 +1,4 @@
-"""Options of the driver's manifests, and the names that several of its objects share."""
+"""Options of the driver's manifests, and what several of its objects share."""
 
 from __future__ import annotations
 
@@ -6,21 +6,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from moyai.cloud.adapter import VolumeNames
+
 NAMESPACE = "kube-system"
-CONTROLLER = "csi-cinder-controllerplugin"
-NODE = "csi-cinder-nodeplugin"
 SNAPSHOT_CONTROLLER = "snapshot-controller"
-#: The default StorageClass, and the default VolumeSnapshotClass.
-CLASS = "csi-cinder"
-SECRET = "csi-cinder-cloud-config"
-CONTROLLER_ACCOUNT, NODE_ACCOUNT = "csi-cinder-controller-sa", "csi-cinder-node-sa"
 #: Short names of the images that are used beside moyai's own.
 SIDECARS = ("csi-attacher", "csi-provisioner", "csi-resizer", "csi-snapshotter", "snapshot-controller")
 
 
 @dataclass(frozen=True)
 class CsiManifestOptions:
-    """``cloud_conf``: the driver's configuration file, with its secret. ``image``: the moyai OCI image.
+    """``names``: the driver's. ``provider_args``: by ``cloud.factory``. ``guest_folders``: the adapter's.
+    ``cloud_conf``: the driver's configuration file, with its secret. ``image``: the moyai OCI image.
 
     ``images``: short name → reference, for each of ``SIDECARS``; all are present in the node's store. ``api_server``:
     ``host:port`` of an API server address on the node network, with which the sidecars need not wait for kube-proxy (empty: by
@@ -28,6 +25,7 @@ class CsiManifestOptions:
     """
 
     cluster_name: str
+    names: VolumeNames
     cloud_conf: str = field(repr=False)
     image: str
     images: Mapping[str, str]
@@ -36,11 +34,23 @@ class CsiManifestOptions:
     replicas: int = 1
     pull_policy: str = "IfNotPresent"
     log_level: str = "info"
+    provider_args: tuple[str, ...] = ()
+    guest_folders: tuple[str, ...] = ()
+
+    @property
+    def controller_account(self) -> str:
+        return f"{self.names.objects}-controller-sa"
+
+    @property
+    def node_account(self) -> str:
+        return f"{self.names.objects}-node-sa"
 
 
-def meta(name: str, *, namespaced: bool = True, annotations: Mapping[str, str] | None = None) -> dict[str, Any]:
+def meta(
+    names: VolumeNames, name: str, *, namespaced: bool = True, annotations: Mapping[str, str] | None = None
+) -> dict[str, Any]:
     meta: dict[str, Any] = {"name": name}
     if namespaced:
         meta["namespace"] = NAMESPACE
-    meta["labels"] = {"app.kubernetes.io/name": "csi-cinder", "app.kubernetes.io/managed-by": "moyai"}
+    meta["labels"] = {"app.kubernetes.io/name": names.objects, "app.kubernetes.io/managed-by": "moyai"}
     return {**meta, "annotations": dict(annotations)} if annotations else meta

@@ -5,22 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from moyai.csi.manifests.objects import (
-    CONTROLLER_ACCOUNT,
-    NAMESPACE,
-    NODE_ACCOUNT,
-    SNAPSHOT_CONTROLLER,
-    CsiManifestOptions,
-    meta,
-)
+from moyai.cloud.adapter import VolumeNames
+from moyai.csi.manifests.objects import NAMESPACE, SNAPSHOT_CONTROLLER, CsiManifestOptions, meta
 
 
-def accounts() -> list[dict[str, Any]]:
-    names = (CONTROLLER_ACCOUNT, NODE_ACCOUNT, SNAPSHOT_CONTROLLER)
+def accounts(options: CsiManifestOptions) -> list[dict[str, Any]]:
+    accounts = (options.controller_account, options.node_account, SNAPSHOT_CONTROLLER)
     return [
         # the node's account has no rights and needs no token; pods of the other accounts ask for theirs
-        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": meta(name), "automountServiceAccountToken": False}
-        for name in names
+        {
+            "apiVersion": "v1",
+            "kind": "ServiceAccount",
+            "metadata": meta(options.names, name),
+            "automountServiceAccountToken": False,
+        }
+        for name in accounts
     ]
 
 
@@ -53,21 +52,24 @@ def rights(options: CsiManifestOptions) -> list[dict[str, Any]]:
         _rule(snapshots, ["volumesnapshotcontents", "volumesnapshots"], f"{read} create update patch delete"),
         _rule(snapshots, ["volumesnapshotcontents/status", "volumesnapshots/status"], "update patch"),
     ]
+    names, account = options.names, options.controller_account
     objects = [
-        *_bound("system:csi-cinder-controller", controller, CONTROLLER_ACCOUNT),
-        *_bound("system:snapshot-controller", snapshot_controller, SNAPSHOT_CONTROLLER),
+        *_bound(names, f"system:{names.objects}-controller", controller, account),
+        *_bound(names, "system:snapshot-controller", snapshot_controller, SNAPSHOT_CONTROLLER),
     ]
     if options.replicas > 1:
         lease = [_rule("coordination.k8s.io", ["leases"], "get watch list delete update create")]
-        objects += _bound("csi-cinder-controller", lease, CONTROLLER_ACCOUNT, namespaced=True)
-        objects += _bound(SNAPSHOT_CONTROLLER, lease, SNAPSHOT_CONTROLLER, namespaced=True)
+        objects += _bound(names, f"{names.objects}-controller", lease, account, namespaced=True)
+        objects += _bound(names, SNAPSHOT_CONTROLLER, lease, SNAPSHOT_CONTROLLER, namespaced=True)
     return objects
 
 
-def _bound(name: str, rules: list[dict[str, Any]], account: str, *, namespaced: bool = False) -> list[dict[str, Any]]:
+def _bound(
+    names: VolumeNames, name: str, rules: list[dict[str, Any]], account: str, *, namespaced: bool = False
+) -> list[dict[str, Any]]:
     """A role and its binding to one account."""
     group, kind = "rbac.authorization.k8s.io", "Role" if namespaced else "ClusterRole"
-    head = meta(name, namespaced=namespaced)
+    head = meta(names, name, namespaced=namespaced)
     return [
         {"apiVersion": f"{group}/v1", "kind": kind, "metadata": head, "rules": rules},
         {

@@ -12,7 +12,6 @@ from pathlib import Path
 
 from moyai.core.backoff import Backoff
 from moyai.csi.grpc.server import RpcServer
-from moyai.csi.names import DRIVER
 from moyai.csi.proto import registration_pb2 as pb
 from moyai.runtime.metrics import Metrics
 
@@ -22,10 +21,12 @@ _AGAIN = Backoff(base=2.0, ceiling=60.0)
 
 
 class Registration:
-    """``socket``: where the kubelet looks (``plugins_registry``); ``endpoint``: the driver's socket as the kubelet sees it."""
+    """``driver``: its name. ``socket``: where the kubelet looks (``plugins_registry``); ``endpoint``: the driver's socket as
+    the kubelet sees it."""
 
-    def __init__(self, *, socket: Path, endpoint: str, metrics: Metrics, again: Backoff = _AGAIN) -> None:
-        self._socket, self._endpoint, self._metrics, self._again = socket, endpoint, metrics, again
+    def __init__(self, *, driver: str, socket: Path, endpoint: str, metrics: Metrics, again: Backoff = _AGAIN) -> None:
+        self._driver, self._socket, self._endpoint = driver, socket, endpoint
+        self._metrics, self._again = metrics, again
         self._answered = asyncio.Event()
         self._wrong = "the kubelet has not answered yet"
 
@@ -34,7 +35,7 @@ class Registration:
         return self._wrong
 
     async def GetInfo(self, _: pb.InfoRequest) -> pb.PluginInfo:  # noqa: N802 - the kubelet's name
-        return pb.PluginInfo(type="CSIPlugin", name=DRIVER, endpoint=self._endpoint, supported_versions=["1.0.0"])
+        return pb.PluginInfo(type="CSIPlugin", name=self._driver, endpoint=self._endpoint, supported_versions=["1.0.0"])
 
     async def NotifyRegistrationStatus(self, status: pb.RegistrationStatus) -> pb.RegistrationStatusResponse:  # noqa: N802
         self._wrong = "" if status.plugin_registered else f"the kubelet refuses the plug-in: {status.error}"

@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import Callable
 from typing import TypeVar
 
+from moyai.cloud.adapter import VolumeNames
 from moyai.cloud.model import Instance
 from moyai.csi import messages
 from moyai.csi.access_modes import wrong
@@ -30,8 +31,9 @@ _ABILITIES = (
 class NodeService:
     """``instance`` returns this machine's identity, None until it is known. ``limit``: volumes that a machine may have."""
 
-    def __init__(self, work: NodeWork, *, instance: Callable[[], Instance | None], limit: int) -> None:
+    def __init__(self, work: NodeWork, *, names: VolumeNames, instance: Callable[[], Instance | None], limit: int) -> None:
         self._work, self._instance, self._limit = work, instance, limit
+        self._zone_key = names.zone_key
         self._serial = Serial()
 
     async def NodeGetCapabilities(self, _: pb.NodeGetCapabilitiesRequest) -> pb.NodeGetCapabilitiesResponse:
@@ -46,7 +48,7 @@ class NodeService:
             raise Refused("UNAVAILABLE", "this machine does not know its id in the cloud yet")
         answer = pb.NodeGetInfoResponse(node_id=instance.id, max_volumes_per_node=self._limit)
         if instance.zone:
-            answer.accessible_topology.CopyFrom(messages.topologies([instance.zone])[0])
+            answer.accessible_topology.CopyFrom(messages.topologies([instance.zone], self._zone_key)[0])
         return answer
 
     async def NodeStageVolume(self, request: pb.NodeStageVolumeRequest) -> pb.NodeStageVolumeResponse:

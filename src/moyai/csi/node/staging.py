@@ -16,11 +16,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from moyai.cloud.adapter import VolumeNames
 from moyai.core.clock import Clock, SystemClock
 from moyai.core.waiting import NotYet, until
 from moyai.csi.access_modes import VolumeAccess
 from moyai.csi.errors import Refused
-from moyai.csi.names import BLANK, DEVICE_PATH, EXT4, FILE_SYSTEMS, XFS
+from moyai.csi.names import DEVICE_PATH, EXT4, FILE_SYSTEMS, XFS
 from moyai.csi.node.disks import Damaged, Mount, NodeDisks, NotPermitted, Usage
 
 _DEVICE_SECONDS = 15.0
@@ -49,12 +50,14 @@ class NodeWork:
         self,
         disks: NodeDisks,
         *,
+        names: VolumeNames,
         links: Callable[[str], tuple[str, ...]],
         rescan: bool = False,
         patience: float = _DEVICE_SECONDS,
         clock: Clock | None = None,
     ) -> None:
         self._devices, self._mounts, self._filesystems = disks.devices, disks.mounts, disks.filesystems
+        self._blank = names.blank_key
         self._links, self._rescan, self._patience, self._clock = links, rescan, patience, clock or SystemClock()
 
     # ---- stage
@@ -70,7 +73,7 @@ class NodeWork:
             if access.fs_type and mounted.fs_type != access.fs_type:
                 raise Refused("ALREADY_EXISTS", f"volume {volume_id} is mounted already, as {mounted.fs_type}")
             return
-        kind = self._prepare(volume_id, device, access, blank=context.get(BLANK) == "true")
+        kind = self._prepare(volume_id, device, access, blank=context.get(self._blank) == "true")
         self._mounts.make_folder(staging)
         self._mounts.mount(device, staging, kind=kind, options=_options(kind, access))
         if kind == XFS and not access.read_only:

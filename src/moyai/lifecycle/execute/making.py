@@ -86,13 +86,13 @@ class Making:
         )
 
     def _router(self, step: s.CreateRouter, _: Progress) -> None:
-        self._create(step.key, step.name, lambda: self._cloud.networks.create_router(name=step.name, tags=self._tags))
+        self._create(step.key, step.name, lambda: self._cloud.routers.create_router(name=step.name, tags=self._tags))
 
     def _gateway(self, step: s.SetGateway, _: Progress) -> None:
-        self._cloud.networks.set_router_gateway(self._context.id(keys.ROUTER), step.network_id)
+        self._cloud.routers.set_router_gateway(self._context.id(keys.ROUTER), step.network_id)
 
     def _interface(self, _step: s.AddInterface, _: Progress) -> None:
-        self._cloud.networks.add_router_interface(self._context.id(keys.ROUTER), self._context.id(keys.SUBNET))
+        self._cloud.routers.add_router_interface(self._context.id(keys.ROUTER), self._context.id(keys.SUBNET))
 
     def _routes(self, step: s.AddRoutes, _: Progress) -> None:
         self._cloud.pod_routing.add_routes(self._context.id(keys.ROUTER), step.routes)

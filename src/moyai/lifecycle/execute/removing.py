@@ -52,7 +52,7 @@ class Removing:
         retry_while_busy(lambda: self._cloud.pod_routing.remove_routes(step.router_id, step.routes), self._clock)
 
     def _interface(self, step: s.RemoveInterface, _: Progress) -> None:
-        retry_while_busy(lambda: self._cloud.networks.remove_router_interface(step.router_id, step.subnet_id), self._clock)
+        retry_while_busy(lambda: self._cloud.routers.remove_router_interface(step.router_id, step.subnet_id), self._clock)
 
     def _stop(self, step: s.StopServer, _: Progress) -> None:
         self._cloud.machines.stop_server(step.server_id)
@@ -67,7 +67,7 @@ class Removing:
         calls: dict[Kind, Callable[[str], None]] = {
             Kind.NETWORK: cloud.networks.delete_network,
             Kind.SUBNET: cloud.networks.delete_subnet,
-            Kind.ROUTER: cloud.networks.delete_router,
+            Kind.ROUTER: cloud.routers.delete_router,
             Kind.PORT: cloud.networks.delete_port,
             Kind.SECURITY_GROUP: cloud.firewall.delete_security_group,
             Kind.FLOATING_IP: cloud.addresses.delete_floating_ip,

@@ -13,11 +13,11 @@ from typing import Any
 from moyai.plan.addons import Addon
 from moyai.plan.capacity import check_capacity
 from moyai.plan.changes import classify, refuse_fixed
-from moyai.plan.cluster.credentials import plan_credentials
+from moyai.plan.cluster.credentials import logins_of, plan_key_pair
 from moyai.plan.cluster.endpoint import endpoint_of
 from moyai.plan.cluster.firewall import plan_firewall
 from moyai.plan.cluster.machines import flavor_notes, plan_machines
-from moyai.plan.cluster.network import plan_network
+from moyai.plan.cluster.network import network_of
 from moyai.plan.cluster.reclaim_policy import plan_reclaim_policy
 from moyai.plan.cluster.removal import plan_removal, released
 from moyai.plan.cluster.requirements import capability_notes, check_capabilities, refuse_taken_name
@@ -46,8 +46,8 @@ def situation(
     """All facts that a plan is made from; refuses what the cloud cannot do and what cannot change. See ``plan_up``."""
     changes = classify(before, dump(cluster)) if before else ()
     refuse_fixed(changes)
-    choices = choose(cluster, observed)
     check_capabilities(cluster, observed)
+    choices = choose(cluster, observed, external=network_of(cluster.spec.cloud, observed.capabilities).external)
     refuse_taken_name(cluster, observed, recorded=recorded)
     nodes = wanted_nodes(
         cluster,
@@ -83,14 +83,17 @@ def plan_up(
     Raises UsageError or Terminal when the cluster cannot be.
     """
     now = situation(cluster, observed, recorded=recorded, addons=addons, before=before)
-    endpoint = endpoint_of(tuple(node.name for node in now.control_planes))
+    cloud, offered = cluster.spec.cloud, observed.capabilities
+    network, logins = network_of(cloud, offered), logins_of(cloud, offered)
+    endpoint = endpoint_of(tuple(node.name for node in now.control_planes), cloud=cloud, capabilities=offered)
     pods = pod_network_of(cluster.spec)
     steps = (
         *now.existing.adopt,
-        *plan_network(now),
+        *network.steps(now),
         *plan_firewall(now),
-        *endpoint.steps(now),
-        *plan_credentials(now),
+        *endpoint.steps(now, network),
+        *plan_key_pair(now),
+        *logins.steps(now),
         *plan_machines(now, endpoint, pods=pods),
         *pods.steps(now.nodes, existing=now.existing, leaving=now.leaving),
         *plan_removal(now),

@@ -1,8 +1,9 @@
-"""Where the Kubernetes API is reached. Today's way is a floating IP on the port of the only control plane.
+"""Where the Kubernetes API is reached: a strategy, chosen by what the cloud offers. Today's is a floating IP on the port of the
+only control plane.
 
-Another way (a listener of the cloud's load balancer, a virtual address between balancers of our own) is another class here: it
-says which steps make it, what a control plane's machine must know before it is made, and what must be done before anybody can
-reach the API.
+Another way (a listener of the cloud's load balancer, a virtual address between balancers of our own, a public address on the
+machine itself) is another class here, and one more case of ``endpoint_of``. It says which steps make it, what a control plane's
+machine must know before it is made, and what must be done before anybody can reach the API.
 """
 
 from __future__ import annotations
@@ -11,15 +12,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
+from moyai.cloud.capabilities import Capability
+from moyai.core.errors import Terminal
 from moyai.plan import keys
 from moyai.plan import steps as s
+from moyai.plan.cluster.network import MachineNetwork
 from moyai.plan.cluster.situation import Situation
 from moyai.plan.graph import Made
 
 
 class Endpoint(Protocol):
-    def steps(self, now: Situation) -> Iterator[s.Step]:
-        """What makes the endpoint."""
+    def steps(self, now: Situation, network: MachineNetwork) -> Iterator[s.Step]:
+        """What makes the endpoint. ``network``: the machines'."""
         ...
 
     def known_by(self) -> tuple[s.StepId, ...]:
@@ -41,19 +45,19 @@ class FloatingIPEndpoint:
 
     node: str
 
-    def steps(self, now: Situation) -> Iterator[s.Step]:
+    def steps(self, now: Situation, network: MachineNetwork) -> Iterator[s.Step]:
         found = now.existing.floating_ip
         if found is None:
             yield s.CreateFloatingIP(
                 key=keys.FLOATING_IP,
-                network_id=now.choices.external_network.id,
+                network_id=now.external_network.id,
                 description=keys.api_address_description(now.recorded.uid),
             )
         port = now.existing.ports.get(self.node)
         if found is None or not found.port_id or port is None or found.port_id != port.id:
-            # a cloud attaches it only where a router leads out
-            needs = (keys.FLOATING_IP, keys.port(self.node), keys.INTERFACE, keys.GATEWAY)
-            yield s.AttachFloatingIP(key=keys.FLOATING_IP, after=tuple(map(s.created, needs)), node=self.node)
+            # a cloud attaches it only where the network leads out
+            after = (s.created(keys.FLOATING_IP), s.created(keys.port(self.node)), *network.leads_out())
+            yield s.AttachFloatingIP(key=keys.FLOATING_IP, after=after, node=self.node)
         if found is None or found.address != now.recorded.api_address:
             yield s.WriteKubeconfig(key=keys.KUBECONFIG, after=self.known_by())
 
@@ -68,6 +72,11 @@ class FloatingIPEndpoint:
         return (made.api_address,)
 
 
-def endpoint_of(planes: tuple[str, ...]) -> Endpoint:
-    """The endpoint of a cluster with these control planes."""
-    return FloatingIPEndpoint(planes[0])
+def endpoint_of(planes: tuple[str, ...], *, cloud: str, capabilities: frozenset[Capability]) -> Endpoint:
+    """The endpoint of a cluster with these control planes, on a cloud that offers this. Raises Terminal where there is none."""
+    if Capability.FLOATING_IPS in capabilities:
+        return FloatingIPEndpoint(planes[0])
+    raise Terminal(
+        f"cloud {cloud} has no {Capability.FLOATING_IPS}: moyai leads to the Kubernetes API in no other way",
+        hint="use a cloud with floating IPs",
+    )

@@ -1,4 +1,4 @@
-"""What a cloud must offer, and what a cluster does without where the cloud lacks it."""
+"""What a cloud must offer to one of the strategies, and what a cluster does without where the cloud lacks it."""
 
 from __future__ import annotations
 
@@ -7,18 +7,13 @@ from collections.abc import Iterator, Mapping
 from moyai.cloud.capabilities import Capability
 from moyai.core.errors import Terminal, UsageError
 from moyai.plan import keys
+from moyai.plan.cluster.credentials import logins_of
+from moyai.plan.cluster.endpoint import endpoint_of
+from moyai.plan.cluster.network import network_of
 from moyai.plan.observed import Observed, Recorded, owner, server_owner
 from moyai.plan.pod_network import pod_network_of
 from moyai.spec.model import Cluster
 
-#: Without these no cluster can be made: the reason, and what would help.
-_REQUIRED: Mapping[Capability, tuple[str, str]] = {
-    Capability.TAGS: ("objects of the cluster could not be told from others'", "use a cloud with tags"),
-    Capability.CREDENTIALS: (
-        "the parts inside the cluster could not log in without your own password",
-        "have the operator allow application credentials",
-    ),
-}
 #: A cluster lives without these.
 _OPTIONAL: Mapping[Capability, str] = {
     Capability.DISKS: "the CSI driver is left out, and claims of volumes stay pending",
@@ -27,14 +22,14 @@ _OPTIONAL: Mapping[Capability, str] = {
 
 
 def check_capabilities(cluster: Cluster, observed: Observed) -> None:
-    """Raises UsageError or Terminal for the first capability that the cluster cannot do without."""
+    """Raises UsageError or Terminal for the first thing that no strategy can do with what the cloud offers."""
+    cloud, offered = cluster.spec.cloud, observed.capabilities
     needs = pod_network_of(cluster.spec).needs
-    if needs is not None and needs not in observed.capabilities:
-        mode = cluster.spec.network.mode
-        raise UsageError(f"spec.network.mode: {mode!r}, cloud {cluster.spec.cloud} has no {needs}")
-    for capability, (why, hint) in _REQUIRED.items():
-        if capability not in observed.capabilities:
-            raise Terminal(f"cloud {cluster.spec.cloud} has no {capability}: {why}", hint=hint)
+    if needs is not None and needs not in offered:
+        raise UsageError(f"spec.network.mode: {cluster.spec.network.mode!r}, cloud {cloud} has no {needs}")
+    network_of(cloud, offered)
+    endpoint_of((cluster.name,), cloud=cloud, capabilities=offered)
+    logins_of(cloud, offered)
 
 
 def capability_notes(cluster: Cluster, observed: Observed) -> Iterator[str]:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
+from moyai.cloud.model import Network
 from moyai.plan.addons import Addon
 from moyai.plan.changes import Change
 from moyai.plan.demands import Choices
@@ -32,6 +33,14 @@ class Situation:
     @property
     def spec(self) -> ClusterSpec:
         return self.cluster.spec
+
+    @property
+    def external_network(self) -> Network:
+        """For a network of machines that leads to one (``MachineNetwork.external``)."""
+        found = self.choices.external_network
+        if found is None:
+            raise ValueError("the machines' network leads to no external network, so none was chosen")
+        return found
 
     @cached_property
     def control_planes(self) -> tuple[PlannedNode, ...]:

@@ -1,4 +1,4 @@
-"""Neutron: networks, subnets, ports; with ``RouterCalls`` they are ``cloud.capabilities.Networks``."""
+"""Neutron: networks, subnets, ports."""
 
 from __future__ import annotations
 
@@ -7,12 +7,11 @@ from typing import Any
 
 from moyai.cloud.model import Network, Port, SourceAddress, Subnet
 from moyai.cloud.openstack import parse
-from moyai.cloud.openstack.neutron.parts import IDS_PER_QUERY
-from moyai.cloud.openstack.neutron.routers import RouterCalls
+from moyai.cloud.openstack.neutron.parts import IDS_PER_QUERY, NeutronBase
 from moyai.core.keys import Kind
 
 
-class NeutronNetworks(RouterCalls):
+class NeutronNetworks(NeutronBase):
     def networks(self, *, tag: str | None = None, external: bool | None = None) -> list[Network]:
         params: dict[str, str | Sequence[str]] = {}
         if tag:

@@ -1,4 +1,4 @@
-"""Neutron: routers and their interfaces. Part of ``networks.NeutronNetworks``."""
+"""Neutron: routers and their interfaces. ``cloud.capabilities.Routers``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from moyai.core.errors import Conflict, NotFound, Terminal
 from moyai.core.keys import Kind
 
 
-class RouterCalls(NeutronBase):
+class NeutronRouters(NeutronBase):
     def routers(self, *, tag: str | None = None) -> list[Router]:
         rows = self._neutron.list("/routers", "routers", operation="list routers", params=self._own(tag))
         return [parse.router(row) for row in rows]
