@@ -157,6 +157,17 @@ def test_images_go_by_share_of_the_disk_where_the_spec_says_so() -> None:
     assert (found["imageGCHighThresholdPercent"], found["imageGCLowThresholdPercent"]) == (85, 80)
 
 
+def test_machines_are_logged_in_to_with_keys_and_forward_no_x11() -> None:
+    text = (Path(node_image.__file__).with_name("node_files") / "etc/ssh/sshd_config.d/10-moyai.conf").read_text()
+    settings = dict(line.split() for line in text.splitlines() if not line.startswith("#"))
+    assert {settings[name] for name in ("PasswordAuthentication", "KbdInteractiveAuthentication", "X11Forwarding")} == {"no"}
+
+
+def test_the_explanation_names_every_switch() -> None:
+    text = (Path(__file__).parents[2] / "docs/explanation/security.md").read_text()
+    assert [field.alias for field in Security.model_fields.values() if str(field.alias) not in text] == []
+
+
 def test_profiles_are_open_nowhere() -> None:
     cluster = init_documents("")["ClusterConfiguration"]
     for part in ("apiServer", "controllerManager", "scheduler"):
