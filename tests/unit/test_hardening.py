@@ -198,17 +198,21 @@ def test_a_cluster_without_encryption_has_no_key(world: World) -> None:
 # ---- clusters that were built before there was the section
 
 
-def built_before(world: World) -> None:
-    """A cluster whose record is one of before."""
+def built_before(world: World, *fields: str) -> None:
+    """A cluster whose record is one of before there were these ``fields``, or the whole section."""
     world.up(with_security(**OLD))
     file = world.paths.clusters / "quickstart/record.json"
     data = json.loads(file.read_text())
-    del data["spec"]["spec"]["security"]
+    for field in fields:
+        del data["spec"]["spec"]["security"][field]
+    if not fields:
+        del data["spec"]["spec"]["security"]
     file.write_text(json.dumps(data))
 
 
-def test_a_cluster_of_before_has_nothing_to_do(world: World) -> None:
-    built_before(world)
+@pytest.mark.parametrize("fields", [(), ("auditLog", "podPidsLimit")], ids=["no section", "fewer fields"])
+def test_a_cluster_of_before_has_nothing_to_do(world: World, fields: tuple[str, ...]) -> None:
+    built_before(world, *fields)
     plan = building.preview(parse(""), world.cloud, paths=world.paths, clock=world.clock)
     assert not plan
     assert plan.changes == ()

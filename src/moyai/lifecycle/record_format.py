@@ -1,8 +1,8 @@
 """The record's form on disk, and how records of older versions of moyai are read.
 
 Format 2 names each object by kind and name. Format 1 named it by one string. A record of format 1 is read as it is and written
-in format 2 at its next change. Nothing else takes such a string apart. A spec on record that has no section ``security`` is
-one of a cluster that was built before there was that section, and is read with the values that all clusters had then.
+in format 2 at its next change. Nothing else takes such a string apart. What a spec on record lacks of the
+section ``security`` has the value that all clusters had before there was that field.
 """
 
 from __future__ import annotations
@@ -52,10 +52,11 @@ def current(data: Mapping[str, Any]) -> dict[str, Any] | None:
 def _with_security(data: Mapping[str, Any]) -> dict[str, Any]:
     spec = data.get("spec")
     inner = cast("dict[str, Any]", spec).get("spec") if isinstance(spec, dict) else None
-    if not isinstance(spec, dict) or not isinstance(inner, dict) or "security" in inner:
+    if not isinstance(spec, dict) or not isinstance(inner, dict):
         return dict(data)
-    before = BEFORE.model_dump(mode="json", by_alias=True)
-    return {**data, "spec": {**spec, "spec": {**inner, "security": before}}}
+    known = cast("dict[str, Any]", inner.get("security") or {})
+    security = {**BEFORE.model_dump(mode="json", by_alias=True), **known}
+    return {**data, "spec": {**spec, "spec": {**inner, "security": security}}}
 
 
 def read_objects(rows: list[dict[str, str]]) -> dict[Key, dict[str, str]]:

@@ -100,7 +100,7 @@ class Security(Model):
     pod_security: PodSecurity = Field(default_factory=PodSecurity, description="Pod Security Standards.")
 
 
-#: What clusters have that were built before there was the section.
+#: What clusters have that were built before there was the section, or a field of it.
 BEFORE = Security.model_validate(
     {
         "seccompDefault": False,
