@@ -116,19 +116,22 @@ BEFORE = Security.model_validate(
 )
 
 
-def kept(given: Security, has: Mapping[str, Any]) -> Security:
-    """``given``, with the values that a cluster ``has`` (a dumped section) in the place of those that the spec leaves out."""
+def kept(given: Security, has: object) -> Security:
+    """``given``, with what a cluster ``has`` in the place of the fields that the spec leaves out. ``has``: a dumped section."""
     return _merged(given, has)
 
 
-def _merged(given: _M, has: Mapping[str, Any]) -> _M:
+def _merged(given: _M, has: object) -> _M:
+    if not isinstance(has, Mapping):
+        return given
+    has = cast("Mapping[str, Any]", has)
     values: dict[str, Any] = {}
     for name, field in type(given).model_fields.items():
         alias, value = field.alias or name, getattr(given, name)
         if alias not in has:
             continue
         if isinstance(value, Model):
-            values[name] = _merged(value, cast("Mapping[str, Any]", has[alias]))
+            values[name] = _merged(value, has[alias])
         elif name not in given.model_fields_set:
             values[name] = has[alias]
     return given.model_copy(update=values)
