@@ -113,7 +113,7 @@ def current(data: object) -> dict[str, Any]:
 
 def _with_security(data: dict[str, Any]) -> dict[str, Any]:
     inner = cast("dict[str, Any]", data["spec"]["spec"])
-    known = inner.get("security") or {}
+    known: object = inner.get("security") or {}
     if not isinstance(known, dict):
         return data
     security = {**BEFORE.model_dump(mode="json", by_alias=True), **cast("dict[str, Any]", known)}
