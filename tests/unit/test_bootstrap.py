@@ -16,7 +16,7 @@ import pytest
 import yaml
 from cryptography import x509
 
-from moyai.bootstrap import pki, user_data
+from moyai.bootstrap import kubeadm, pki, user_data
 from moyai.bootstrap.api_server import new_encryption_key
 from moyai.ccm import manifests as ccm
 from moyai.ccm.settings import CcmConfig
@@ -30,6 +30,7 @@ from moyai.linux.process import run
 from moyai.plan.nodes import wanted_nodes
 from moyai.plan.pod_network.routes import masquerade
 from moyai.spec.load import parse
+from moyai.spec.model import NodePool, TaintSpec
 
 CLUSTER = parse("spec: {nodePools: [{labels: {tier: web}, taints: [{key: a, value: b, effect: NoSchedule}]}]}")
 NODES = wanted_nodes(CLUSTER, zones=("az1",), allocations={})
@@ -185,3 +186,12 @@ def test_tokens_have_kubeadms_form() -> None:
     import re
 
     assert all(re.fullmatch(r"[a-z0-9]{6}\.[a-z0-9]{16}", user_data.new_token()) for _ in range(50))
+
+
+def test_a_pool_cannot_take_moyais_own_labels_or_change_the_type_of_a_value() -> None:
+    taints = [TaintSpec(key="a", value=value, effect="NoSchedule") for value in ("y", "1e3", "08")]
+    # as in the record of an older cluster
+    pool = NodePool().model_copy(update={"labels": {"moyai.dev/pool": "other", "x": "y"}, "taints": taints})
+    config = kubeadm.join_config(NODES[1], pool, token=TOKEN, discovery_file="/x")
+    assert "moyai.dev/pool=workers,x=y" in config
+    assert all(f"value: '{value}'" in config for value in ("y", "1e3", "08")), "Go's readers take them for other types"

@@ -73,7 +73,8 @@ def _args(values: dict[str, str]) -> list[dict[str, str]]:
 
 
 def _registration(node: PlannedNode, pool: NodePool | None) -> dict[str, Any]:
-    labels = {POOL_LABEL: node.pool, **(pool.labels if pool else {})}
+    own = {POOL_LABEL: node.pool}
+    labels = own | (pool.labels if pool else {}) | own
     registration: dict[str, Any] = {
         "name": node.name,
         "criSocket": SOCKET,

@@ -30,6 +30,17 @@ DISCOVERY = "/etc/moyai/discovery.conf"
 TAKES_KEY = "usr/local/lib/moyai/unsealing-key"
 
 
+class UserDataTooLarge(Terminal):
+    """``size``: bytes, as a cloud counts them. A plan is refused before it comes to this, see ``bootstrap.sizes``."""
+
+    def __init__(self, node: str, size: int, *, limit: int) -> None:
+        super().__init__(
+            f"user data of node {node} would have {size} bytes, the cloud takes {limit}",
+            hint="fewer labels and taints in its pool",
+        )
+        self.size = size
+
+
 @dataclass(frozen=True)
 class NodeFacts:
     """What both kinds of nodes are told. ``limit``: bytes of user data that the cloud takes, counted after encoding. ``mtu``:
@@ -154,13 +165,15 @@ def _script(facts: NodeFacts, own: Mapping[str, bytes], *, first: str = "") -> s
         "touch /var/lib/moyai/unpacked\nsystemctl daemon-reload\nfi\n"
         f"{first}systemctl start --no-block {units}\n"
     )
-    size = len(base64.b64encode(text.encode()))
+    size = encoded_size(text)
     if size > facts.limit:
-        raise Terminal(
-            f"user data of node {facts.node.name} would have {size} bytes, the cloud takes {facts.limit}",
-            hint="fewer labels and taints in its pool",
-        )
+        raise UserDataTooLarge(facts.node.name, size, limit=facts.limit)
     return text
+
+
+def encoded_size(text: str) -> int:
+    """Bytes of user data as a cloud counts them."""
+    return 4 * ((len(text.encode()) + 2) // 3)
 
 
 def _data(name: str, **values: str) -> bytes:

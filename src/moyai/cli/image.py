@@ -10,6 +10,7 @@ import click
 
 from moyai.cli.display import OutputFormat, reporter
 from moyai.cli.tables import print_table
+from moyai.cli.terminal import say
 from moyai.core.errors import UsageError
 from moyai.core.paths import default_paths
 from moyai.images.reference import ImageReference
@@ -40,10 +41,10 @@ def load(file: Path, name: str | None, *, cloud: str, output: str) -> None:
     with reporter(cast(OutputFormat, output), title="image") as progress, progress.step(f"load {file.name}") as step:
         pushed = registry.push(file, step.progress, name=wanted)
     if output == "json":
-        click.echo(json.dumps([{"image": str(item.reference), "digest": item.digest, "sent": item.sent} for item in pushed]))
+        say(json.dumps([{"image": str(item.reference), "digest": item.digest, "sent": item.sent} for item in pushed]))
         return
     for item in pushed:
-        click.echo(f"{item.reference} {item.digest[:19]}{'' if item.sent else ' (was there)'}")
+        say(f"{item.reference} {item.digest[:19]}{'' if item.sent else ' (was there)'}")
 
 
 @image.command("list")
@@ -54,7 +55,7 @@ def list_(cloud: str, output: str) -> None:
     found = _registry(cloud).list()
     if output == "json":
         data = [{"path": item.path, "tag": item.tag, "digest": item.digest, "size": item.size} for item in found]
-        click.echo(json.dumps(data))
+        say(json.dumps(data))
         return
     rows = [(item.path, item.tag, item.digest[:19], f"{item.size / 1e6:.1f} MB") for item in found]
     print_table(("IMAGE", "TAG", "DIGEST", "SIZE"), rows, right={"SIZE"})
@@ -67,7 +68,7 @@ def remove(name: str, cloud: str) -> None:
     """Take the image NAME out of the registry; nodes that hold it already keep it."""
     reference = ImageReference.parse(name)
     _registry(cloud).delete(reference)
-    click.echo(f"{reference} removed")
+    say(f"{reference} removed")
 
 
 def _registry(cloud: str) -> Registry:

@@ -17,6 +17,7 @@ from pathlib import Path
 import click
 
 from moyai import __version__
+from moyai.cli.terminal import say
 from moyai.core.errors import MoyaiError
 from moyai.core.paths import default_paths
 from moyai.linux.process import ProcessError
@@ -95,7 +96,7 @@ def run(arguments: list[str]) -> int:
 
 
 def _say(text: str, code: int) -> int:
-    click.echo(f"moyai: {' '.join(text.split())}", err=True)
+    say(f"moyai: {' '.join(text.split())}", err=True)
     return code
 
 

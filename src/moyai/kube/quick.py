@@ -19,9 +19,8 @@ from pathlib import Path
 from typing import Any, cast
 from urllib.parse import urlencode
 
-import yaml
-
 from moyai.core.errors import NotFound, Retriable, Terminal
+from moyai.core.yamlread import read_one
 from moyai.kube.errors import not_json, refusal
 from moyai.kube.resources import PODS, Json, Resource
 
@@ -32,7 +31,7 @@ class KubeApi:
     def __init__(self, kubeconfig: str, *, timeout: float = 10.0) -> None:
         """Terminal for a kubeconfig that does not hold one cluster with certificates."""
         try:
-            config = yaml.safe_load(kubeconfig)
+            config = read_one(kubeconfig)
             cluster = config["clusters"][0]["cluster"]
             user = config["users"][0]["user"]
             self.server = str(cluster["server"])
@@ -40,7 +39,7 @@ class KubeApi:
             self._host, self._port, self._timeout = host, int(port), timeout
             self._context = ssl.create_default_context(cadata=_decoded(cluster["certificate-authority-data"]))
             self._log_in(_decoded(user["client-certificate-data"]) + _decoded(user["client-key-data"]))
-        except (yaml.YAMLError, KeyError, IndexError, TypeError, ValueError, RecursionError, binascii.Error, ssl.SSLError):
+        except (KeyError, IndexError, TypeError, ValueError, binascii.Error, ssl.SSLError):
             raise Terminal("the cluster's kubeconfig is damaged", hint="`moyai up` writes it again") from None
 
     def _log_in(self, client: str) -> None:

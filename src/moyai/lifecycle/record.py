@@ -146,7 +146,7 @@ class Record:
     @property
     def cluster(self) -> Cluster:
         """The same, validated. Raises UsageError for a spec that this version of moyai does not take."""
-        return validate(self.spec, source="record")
+        return validate(self.spec, source="record", recorded=True)
 
     @property
     def cloud(self) -> str:

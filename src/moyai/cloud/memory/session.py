@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Concatenate, ParamSpec, TypeVar, cast
 
 from moyai.cloud.memory.store import Store
 from moyai.cloud.memory.table import Table
-from moyai.core.errors import MoyaiError, NotFound, Terminal
+from moyai.core.errors import CredentialsRefused, MoyaiError, NotFound
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -36,7 +36,7 @@ class Session:
             store.calls[name] += 1
             store.catch_up()
             if self.credential and self.credential not in {one for one, _ in store.credentials.values()}:
-                raise Terminal("the application credential is not known", request_id=store.new_request())
+                raise CredentialsRefused("the application credential is not known", request_id=store.new_request())
             failure = store.faults.failure(name)
             if failure and not failure.after:
                 raise failure.error
