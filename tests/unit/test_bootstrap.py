@@ -17,6 +17,7 @@ import yaml
 from cryptography import x509
 
 from moyai.bootstrap import kubeadm, pki, user_data
+from moyai.bootstrap.api_server import new_encryption_key
 from moyai.ccm import manifests as ccm
 from moyai.ccm.settings import CcmConfig
 from moyai.cloud.openstack import ADAPTER
@@ -35,6 +36,7 @@ CLUSTER = parse("spec: {nodePools: [{labels: {tier: web}, taints: [{key: a, valu
 NODES = wanted_nodes(CLUSTER, zones=("az1",), allocations={})
 LIMIT = ADAPTER.user_data_limit
 TOKEN = "abcdef.0123456789abcdef"
+ENCRYPTION_KEY = new_encryption_key()
 
 
 @pytest.fixture(scope="module")
@@ -99,11 +101,12 @@ def test_a_control_plane_holds_secrets_only_sealed(authority: pki.Pki, tmp_path:
         addons={"controllers": "secret: s3cr3t-word", "volumes": "other: s3cr3t-word"},
         late=("volumes",),
         key="the key",
+        encryption_key=ENCRYPTION_KEY,
         image_tags={"etcd": "3.7.3-0"},
     )
     files = unpack(script)
     everything = b"".join(files.values()) + script.encode()
-    for secret in (b"PRIVATE KEY", b"s3cr3t-word", TOKEN.encode(), authority.files["ca.key"][60:90]):
+    for secret in (b"PRIVATE KEY", b"s3cr3t-word", TOKEN.encode(), ENCRYPTION_KEY.encode(), authority.files["ca.key"][60:90]):
         assert secret not in everything
     # as the machine itself opens it
     sealed = open_sealed(tmp_path, files, key="the key")
@@ -124,7 +127,9 @@ def test_too_much_is_refused(authority: pki.Pki) -> None:
 
     noise = random.Random(1).randbytes(60_000).hex()
     with pytest.raises(Terminal, match=r"node quickstart-control-plane-0 would have \d+ bytes, the cloud takes 65535"):
-        user_data.first_control_plane(facts(authority, 0), api_names=("198.51.100.7",), addons={"noise": noise}, key="k")
+        user_data.first_control_plane(
+            facts(authority, 0), api_names=("198.51.100.7",), addons={"noise": noise}, key="k", encryption_key="e"
+        )
 
 
 def test_the_real_add_ons_leave_room(authority: pki.Pki) -> None:
@@ -139,6 +144,7 @@ def test_the_real_add_ons_leave_room(authority: pki.Pki) -> None:
         api_names=("198.51.100.7",),
         addons={"controllers": addons, "volumes": csi.render(options)},
         key="k" * 43,
+        encryption_key=ENCRYPTION_KEY,
     )
     assert len(base64.b64encode(script.encode())) < LIMIT * 2 // 3
 

@@ -170,14 +170,14 @@ def test_metrics_are_in_the_format_that_scrapers_read() -> None:
 
 
 def test_no_secret_reaches_a_log_line_not_even_in_a_traceback() -> None:
-    formatter = JsonFormatter(['hid"den', ""])
+    formatter = JsonFormatter(['hid"qzx', ""])
     try:
-        raise ValueError('refused: hid"den')
+        raise ValueError('refused: hid"qzx')
     except ValueError as error:
         info = (ValueError, error, error.__traceback__)
-    record = logging.LogRecord("moyai.x", logging.ERROR, "f", 1, 'the secret is hid"den', None, info)
+    record = logging.LogRecord("moyai.x", logging.ERROR, "f", 1, 'the secret is hid"qzx', None, info)
     text = formatter.format(record)
-    assert "den" not in text.replace("hidden", "")
+    assert "qzx" not in text
     found = json.loads(text)
     assert found["msg"] == "the secret is ***"
     assert found["logger"] == "x"

@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
 
+from moyai.bootstrap.api_server import new_encryption_key
 from moyai.bootstrap.machine import ClusterFacts, Secrets, server_content
 from moyai.bootstrap.pki import AUTHORITIES, Pki
 from moyai.bootstrap.user_data import UserDataTooLarge, encoded_size, new_token
@@ -94,6 +95,7 @@ def _size(step: CreateServer, facts: ClusterFacts) -> int:
         pki=_pki(),
         token=new_token(),
         unsealing_key=secrets.token_urlsafe(32),
+        encryption_key=new_encryption_key(),
         credentials=_Any(lambda: secrets.token_urlsafe(64)),
     )
     try:

@@ -17,7 +17,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
 
-from moyai.bootstrap import kubeadm
+from moyai.bootstrap import api_server, kubeadm
 from moyai.bootstrap.pki import Pki, seal
 from moyai.core import yamltext
 from moyai.core.errors import Terminal
@@ -71,9 +71,11 @@ def first_control_plane(
     addons: Mapping[str, str],
     late: Collection[str] = (),
     key: str,
+    encryption_key: str = "",
     image_tags: Mapping[str, str] | None = None,
 ) -> str:
-    """User data of the machine that begins a cluster. ``key``: opens the encrypted part.
+    """User data of the machine that begins a cluster. ``key``: opens the encrypted part. ``encryption_key``: Secrets are stored
+    with it.
 
     ``api_names``: names and addresses that lead to the API from outside. ``addons``: name → manifests, with their secrets, in
     the order in which they are applied; those in ``late`` are applied last, once the cluster itself runs.
@@ -81,6 +83,8 @@ def first_control_plane(
     sealed = {f"etc/kubernetes/pki/{name}": content for name, content in facts.pki.files.items()}
     init = kubeadm.InitFacts(facts.cluster, facts.node, tuple(api_names), facts.token, image_tags or {})
     sealed["etc/moyai/kubeadm.yaml"] = kubeadm.init_config(init).encode()
+    for name, text in api_server.files(facts.cluster.spec, encryption_key=encryption_key).items():
+        sealed[f"{api_server.FOLDER.lstrip('/')}/{name}"] = text.encode()
     for number, (name, manifests) in enumerate(addons.items(), 1):
         if manifests:
             folder = "late" if name in late else "early"
@@ -91,7 +95,7 @@ def first_control_plane(
             "etc/moyai/sealed": seal(_tar(sealed, mode=0o600), key).encode(),
             "usr/local/lib/moyai/bootstrap": _data("bootstrap-control-plane", ADDRESS=facts.node.address),
             TAKES_KEY: _data("unsealing-key"),
-            **{f"{kubeadm.PATCHES.lstrip('/')}/{name}": text.encode() for name, text in kubeadm.patches().items()},
+            **_patches(kubeadm.control_plane_patches()),
         },
         # on every boot: cloud-init copies the metadata each time
         first=f"python3 -I /{TAKES_KEY} take || true\n",
@@ -109,8 +113,13 @@ def worker(facts: NodeFacts) -> str:
             "etc/moyai/kubeadm.yaml": config.encode(),
             DISCOVERY.lstrip("/"): _discovery(facts, endpoint).encode(),
             "usr/local/lib/moyai/bootstrap": _data("bootstrap-worker", ENDPOINT=endpoint),
+            **_patches(kubeadm.worker_patches(facts.cluster.spec.security)),
         },
     )
+
+
+def _patches(patches: Mapping[str, str]) -> dict[str, bytes]:
+    return {f"{kubeadm.PATCHES.lstrip('/')}/{name}": text.encode() for name, text in patches.items()}
 
 
 def _discovery(facts: NodeFacts, endpoint: str) -> str:
@@ -134,15 +143,17 @@ def _script(facts: NodeFacts, own: Mapping[str, bytes], *, first: str = "") -> s
     pods = pod_network_of(facts.cluster.spec)
     content = {
         **{name: text.encode() for name, text in pods.files(facts.node, mtu=facts.mtu).items()},
+        "etc/systemd/system/moyai-kernel.service": _data("moyai-kernel.service"),
         "etc/systemd/system/moyai-network.service": _data("moyai-network.service"),
         "etc/systemd/system/moyai-bootstrap.service": _data("moyai-bootstrap.service"),
+        "usr/local/lib/moyai/kernel-settings": _data("kernel-settings"),
         "usr/local/lib/moyai/patiently": _data("patiently"),
         **own,
     }
     if facts.mirror:
         content["etc/containerd/certs.d/_default/hosts.toml"] = mirror_hosts(facts.mirror).encode()
     packed = base64.encodebytes(_tar(content)).decode()
-    units = "moyai-network.service moyai-bootstrap.service"
+    units = "moyai-kernel.service moyai-network.service moyai-bootstrap.service"
     wants = "/etc/systemd/system/multi-user.target.wants"
     text = (
         "#cloud-boothook\n#!/bin/sh\n"

@@ -1,7 +1,8 @@
 """The record's form on disk, and how records of older versions of moyai are read.
 
 Format 2 names each object by kind and name. Format 1 named it by one string. A record of format 1 is read as it is and written
-in format 2 at its next change. Nothing else takes such a string apart.
+in format 2 at its next change. Nothing else takes such a string apart. What a spec on record lacks of the
+section ``security`` has the value that all clusters had before there was that field.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError
 from moyai.core.keys import Key, Kind
 from moyai.plan import keys
 from moyai.plan.observed import NodeAllocation
+from moyai.spec.security import BEFORE
 
 VERSION = 2
 #: Keys of format 1 that stood for one object of a cluster.
@@ -33,6 +35,9 @@ _SINGLE: Mapping[str, Key] = {
 _NAMED: Mapping[str, Kind] = {"port": Kind.PORT, "server": Kind.SERVER, "group": Kind.SECURITY_GROUP}
 #: Names under which secrets stand in secrets.json, the same in both formats.
 SECRET_NAMES: Mapping[Key, str] = {keys.CONTROLLERS_CREDENTIAL: "credential", keys.VOLUMES_CREDENTIAL: "volumes-credential"}
+
+#: The name of the key that Secrets are stored with.
+ENCRYPTION_KEY = "encryption-key"
 
 
 class _Object(BaseModel):
@@ -103,7 +108,16 @@ def current(data: object) -> dict[str, Any]:
     unknown = sorted({one.kind for one in form.objects} - set(Kind))
     if unknown:
         raise Unreadable(f"it names what only a later version of moyai knows: {', '.join(unknown)}")
-    return found
+    return _with_security(found)
+
+
+def _with_security(data: dict[str, Any]) -> dict[str, Any]:
+    inner = cast("dict[str, Any]", data["spec"]["spec"])
+    known: object = inner.get("security") or {}
+    if not isinstance(known, dict):
+        return data
+    security = {**BEFORE.model_dump(mode="json", by_alias=True), **cast("dict[str, Any]", known)}
+    return {**data, "spec": {**data["spec"], "spec": {**inner, "security": security}}}
 
 
 def read_objects(rows: list[dict[str, str]]) -> dict[Key, dict[str, str]]:

@@ -17,7 +17,7 @@ from moyai.spec.load import dump
 from moyai.spec.model import Cluster
 
 _HEAD = """\
-<!-- Written by `python -m moyai.spec.doc`; edit the descriptions in src/moyai/spec/model.py. -->
+<!-- Written by `python -m moyai.spec.doc`; edit the descriptions in src/moyai/spec. -->
 
 # The cluster spec
 
@@ -28,8 +28,9 @@ refused. A wrong value is one line on standard error, exit code 2, and nothing i
     cluster.yaml: spec.nodePools[0].replicas: -1, should be at least 0
 
 What may change while the cluster exists: `nodePools` (replicas, pools; labels, taints and flavors count for new nodes),
-`access`, `volumes.reclaimPolicy`, `network.maxRoutes`. Everything else is built into addresses, certificates and nodes, and a
-changed value is refused.
+`access`, `volumes.reclaimPolicy`, `network.maxRoutes`, and of `security` what kubelets have (`seccompDefault`, `podPidsLimit`,
+`protectKernelDefaults`, `evictionHard`, `imageGCHighThresholdPercent`; they count for new nodes). Everything else is built into
+addresses, certificates and nodes, and a changed value is refused.
 
 A spec is one YAML document of at most 1 MiB, 100,000 values and 20 levels. An alias (`*name`) counts as often as it is used.
 Values mean what they mean in Kubernetes manifests: `yes` is true, `1:30` and `2001-01-01` are text. A key that stands twice is
@@ -108,7 +109,8 @@ def _default(field: FieldInfo, where: str, defaults: dict[str, Any]) -> str:
         for part in where.split("."):
             value = value[part]
     if isinstance(value, dict) and value:
-        return "see below"
+        pairs = cast("dict[str, Any]", value).items()
+        return "see below" if _model(field.annotation)[0] else ", ".join(f"`{name}: {item}`" for name, item in pairs)
     if isinstance(value, list) and value:
         return (
             ", ".join(f"`{item}`" for item in cast("list[Any]", value))

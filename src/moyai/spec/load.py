@@ -8,7 +8,7 @@ stands twice is an error rather than a silent choice.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -21,6 +21,7 @@ from moyai.core.printable import printable
 from moyai.core.reading import STANDARD_INPUT, read_text
 from moyai.core.yamlread import Limits, YamlError, read
 from moyai.spec.model import RECORDED, Cluster
+from moyai.spec.security import kept
 
 SPEC_FILE = "cluster.yaml"
 MAX_SIZE = 1 << 20
@@ -190,6 +191,13 @@ def _field_model(model: type[BaseModel], alias: str) -> type[BaseModel] | None:
                 if isinstance(candidate, type) and issubclass(candidate, BaseModel):
                     return candidate
     return None
+
+
+def carried_on(cluster: Cluster, before: Mapping[str, Any]) -> Cluster:
+    """The spec of a cluster that exists: what it leaves out of ``security`` is as in ``before``, the dumped spec that the
+    cluster has."""
+    security = kept(cluster.spec.security, before["spec"].get("security", {}))
+    return cluster.model_copy(update={"spec": cluster.spec.model_copy(update={"security": security})})
 
 
 def dump(cluster: Cluster) -> dict[str, Any]:

@@ -13,13 +13,13 @@ from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv4Network
 from typing import Annotated, Any, Literal, Self, cast
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, model_validator
-from pydantic.alias_generators import to_camel
-from pydantic_core import PydanticCustomError
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, model_validator
 
 from moyai.core.ids import is_dns_label
 from moyai.spec.addresses import special_home, special_overlap
+from moyai.spec.base import Model, problem
 from moyai.spec.kubernetes import is_key, is_value, label_taken, taint_taken
+from moyai.spec.security import Security
 
 API_VERSION = "moyai.dev/v1alpha1"
 DEFAULT_KUBERNETES_VERSION = "1.37.1"
@@ -33,11 +33,6 @@ MAX_POOL_NAME = 20
 #: What every cloud takes as the name of an object.
 MAX_NAME = 255
 _LABEL_VALUE = "at most 63 letters, digits, '-', '_', '.', a letter or digit at either end"
-
-
-def problem(should: str, *, at: tuple[str | int, ...] = ()) -> PydanticCustomError:
-    """An error that says what the value should be. ``at``: the faulty field below the model that raises it."""
-    return PydanticCustomError("moyai", "{should}", {"should": should, "at": at})
 
 
 def _is_new(info: ValidationInfo) -> bool:
@@ -146,14 +141,6 @@ Labels = Annotated[dict[str, str], AfterValidator(_labels)]
 Sources = Annotated[list[Cidr], AfterValidator(_sources)]
 
 
-class Model(BaseModel):
-    """Strict: no unknown fields, no guessing of types, never changed after validation."""
-
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, alias_generator=to_camel, populate_by_name=False, strict=True, validate_default=True
-    )
-
-
 class TaintSpec(Model):
     """A taint that the pool's nodes register with."""
 
@@ -223,7 +210,8 @@ class NodePool(Model):
 
 
 class NetworkSpec(Model):
-    """The cluster's addresses. Ranges must not overlap; other clusters may use the same ones.
+    """The cluster's addresses. Ranges must not overlap; other clusters may use the same ones. NetworkPolicy objects have no
+    effect: the pod network does not enforce them.
 
     A range must not reach into 0.0.0.0/8, 127.0.0.0/8, 169.254.0.0/16 (with the cloud's metadata service), 224.0.0.0/4 or
     240.0.0.0/4, nor into the external network or to the addresses of the cloud's APIs, as far as the cloud shows them.
@@ -349,6 +337,7 @@ class ClusterSpec(Model):
     load_balancer: LoadBalancerSpec = Field(default_factory=LoadBalancerSpec, description="Load balancers of Services.")
     access: AccessSpec = Field(default_factory=AccessSpec, description="Who may reach the cluster.")
     volumes: Volumes = Field(default_factory=Volumes, description="Volumes made from inside the cluster.")
+    security: Security = Field(default_factory=Security, description="What nodes and the API server permit.")
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -152,7 +152,7 @@ class OctaviaProvider:
             return family(addresses[0]) if addresses else 4
         if settings.vip_subnet_id:
             return family(await self._subnets.cidr(settings.vip_subnet_id))
-        # Octavia chooses a subnet of IPv4 where the network has one
+        # the cloud chooses a subnet of IPv4 where the network has one
         ranges = await self._subnets.of_network(settings.vip_network_id)
         return min(map(family, ranges), default=4)
 
