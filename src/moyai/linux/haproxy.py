@@ -205,6 +205,28 @@ class HAProxy:
         return found
 
 
+def word(text: str) -> str:
+    """A text as one word of the configuration that means exactly this text. Raises ValueError for NUL, which none can hold.
+
+    Source: HAProxy's configuration manual, "Quoting and escaping".
+    """
+    if "\0" in text:
+        raise ValueError("HAProxy's configuration cannot hold a NUL character")
+    parts = (rf"'\x{ord(one):02x}'" if ord(one) < 32 or ord(one) == 127 else r"'\''" if one == "'" else one for one in text)
+    return f"'{''.join(parts)}'"
+
+
+def argument(text: str) -> str:
+    """A text as one argument of a sample fetch: `word` is still to be applied to the whole expression."""
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
+
+
+def plain_format(text: str) -> str:
+    """A text where HAProxy takes a log format: nothing in it is an expression."""
+    return text.replace("%", "%%")
+
+
 def _listening(pid: int) -> set[str]:
     """The TCP sockets (as links in /proc name them) that the process listens on, with others of its namespace."""
     found: set[str] = set()

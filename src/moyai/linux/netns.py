@@ -19,6 +19,7 @@ from moyai.linux.process import run
 
 FOLDER = Path("/run/netns")
 _CLONE_NEWNET = 0x40000000
+_TABLES = 100  # the first routing table (and rule preference) of addresses that have gateways of their own
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -129,6 +130,29 @@ def plug(name: str, link: Link) -> None:
         lines += [f"route replace {destination} via {hop} dev {link.inside} onlink" for destination, hop in one.routes]
     run(["ip", "link", "set", link.outside, "up"], timeout=20)
     run(["ip", "-n", name, "-batch", "-"], stdin="\n".join(lines) + "\n", timeout=20)
+    for option, rules in _source_routing(link).items():
+        # the rules of an earlier pair are still there, unlike its routes
+        former = [f"rule delete {one.removeprefix('rule add ')}" for one in rules if one.startswith("rule add ")]
+        run(["ip", "-n", name, option, "-force", "-batch", "-"], stdin="\n".join(former) + "\n", timeout=20, check=False)
+        run(["ip", "-n", name, option, "-batch", "-"], stdin="\n".join(rules) + "\n", timeout=20)
+
+
+def _source_routing(link: Link) -> dict[str, list[str]]:
+    """Where a family has addresses of several subnets, an answer goes by the gateway of the address that was asked.
+
+    The commands by ip's option for the family.
+    """
+    found: dict[str, list[str]] = {}
+    for option, six in (("-4", False), ("-6", True)):
+        addresses = [one for one in link.addresses if (":" in one.address) == six]
+        for table, one in enumerate(addresses if len(addresses) > 1 else (), _TABLES):
+            lines = found.setdefault(option, [])
+            # what is nearer than a default route is the same for all
+            lines.append(f"rule add from {one.address} lookup main suppress_prefixlength 0 pref {table}")
+            if one.gateway:
+                lines.append(f"route replace default via {one.gateway} dev {link.inside} onlink table {table}")
+                lines.append(f"rule add from {one.address} lookup {table} pref {table + _TABLES}")
+    return found
 
 
 def unplug(outside: str) -> None:

@@ -61,8 +61,9 @@ class Plane:
 
         ``health``: what is known of the members (see `health_of`); who is not in it is taken to work.
         """
-        if vip_link.ensure(self.id, plug):
-            self._rules_file.unlink(missing_ok=True)  # a new namespace has none
+        if vip_link.ensure(self.id, plug) and self._rules() is not None:
+            # a new namespace has none of them; where only the link is new, the former ones are still there
+            self._rules_file.write_text("")
         # the rules first: a port is not answered before its allowed_cidrs hold
         self.apply_rules(balancer, health)
         config = haproxy_config.render(balancer, self.haproxy, ping=str(self._ping))
@@ -87,9 +88,10 @@ class Plane:
                 self._rules_file.unlink(missing_ok=True)
         if not rules.answering and not self._udp_seen():
             return
-        for flow in nft.udp_flows(self.namespace, balancer.vip_address):
-            if (flow.answered_by, flow.answered_from) not in rules.answering.get(flow.port, frozenset()):
-                nft.forget(self.namespace, flow)
+        for vip in balancer.vips:
+            for flow in nft.udp_flows(self.namespace, vip):
+                if (flow.answered_by, flow.answered_from) not in rules.answering.get(flow.port, frozenset()):
+                    nft.forget(self.namespace, flow)
         self._note_udp(bool(rules.answering))
 
     def unplug(self) -> None:
@@ -147,15 +149,13 @@ def health_of(balancer: LoadBalancer, rows: list[Row]) -> dict[str, bool | None]
     by_name = {(row.proxy, row.server): row for row in rows}
     found: dict[str, bool | None] = {}
     for listener in balancer.live_listeners:
-        pool = balancer.pool(listener.pool_id)
-        if pool is None or pool.live_monitor is None:
-            continue
-        for member in pool.live_members:
-            row = by_name.get((backend_name(pool.id, listener.id), member.id))
-            if row is None or row.status == "no check":
-                continue
-            # "UP 1/3" and "DOWN 1/2" are on their way; the word is what holds now. INI: the first check has not ended
-            found[member.id] = None if row.check == "INI" else _WORKS.get(row.status.split()[0])
+        for pool in balancer.pools_of(listener):
+            for member in pool.live_members if pool.live_monitor else ():
+                row = by_name.get((backend_name(pool.id, listener.id), member.id))
+                if row is None or row.status == "no check":
+                    continue
+                # "UP 1/3" and "DOWN 1/2" are on their way; the word is what holds now. INI: the first check has not ended
+                found[member.id] = None if row.check == "INI" else _WORKS.get(row.status.split()[0])
     return found
 
 
