@@ -56,14 +56,18 @@ class Plane:
         """Ask Neutron again the next time."""
         self._plug_file.unlink(missing_ok=True)
 
-    def apply(self, balancer: LoadBalancer, plug: vip_link.Plug, *, health: Health) -> None:
-        """Make it so. Raises ProcessError, OSError or NotWired, with the former state still serving where that is possible.
-
-        ``health``: what is known of the members (see `health_of`); who is not in it is taken to work.
-        """
+    def place(self, plug: vip_link.Plug) -> None:
+        """Make namespace and link where they are missing or wrong."""
         if vip_link.ensure(self.id, plug) and self._rules() is not None:
             # a new namespace has none of them; where only the link is new, the former ones are still there
             self._rules_file.write_text("")
+
+    def apply(self, balancer: LoadBalancer, plug: vip_link.Plug, *, health: Health) -> None:
+        """Make it so, in its `place`. Raises ProcessError, OSError or NotWired, with the former state still serving where that
+        is possible.
+
+        ``health``: what is known of the members (see `health_of`); who is not in it is taken to work.
+        """
         # the rules first: a port is not answered before its allowed_cidrs hold
         self.apply_rules(balancer, health)
         config = haproxy_config.render(balancer, self.haproxy, ping=str(self._ping))
@@ -97,7 +101,8 @@ class Plane:
     def unplug(self) -> None:
         """Take processes, link and namespace away; the files stay."""
         self.haproxy.stop()
-        vip_link.remove(self.id, self.plug)
+        # HAProxy is ended; only its checks by ping may still run
+        vip_link.remove(self.id, self.plug, empty=not self._ping.exists())
         self._rules_file.unlink(missing_ok=True)
 
     def remove(self) -> None:

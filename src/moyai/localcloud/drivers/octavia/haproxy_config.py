@@ -64,6 +64,7 @@ def render(balancer: LoadBalancer, files: haproxy.HAProxy, *, ping: str = "") ->
     head = files.header(checks_by_program=pings) + (
         "defaults\n"
         "    load-server-state-from-file global\n"
+        "    log global\n"
         "    option log-health-checks\n"
         "    option redispatch\n"
         "    option splice-auto\n"

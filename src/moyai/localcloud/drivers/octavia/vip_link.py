@@ -118,11 +118,11 @@ def wait_wired(plug: Plug, within: float = WIRED_WITHIN) -> None:
     while netns.master(plug.link.outside) is None:
         if time.monotonic() > deadline:
             raise NotWired(f"port {plug.port_id} is in no bridge after {within:.0f} s: is Neutron's agent on this host alive?")
-        time.sleep(0.1)
+        time.sleep(0.05)
 
 
-def remove(balancer_id: str, plug: Plug | None) -> None:
-    """Take away link and namespace."""
+def remove(balancer_id: str, plug: Plug | None, *, empty: bool) -> None:
+    """Take away link and namespace. ``empty``: no process is in the namespace."""
     if plug is not None:
         netns.unplug(plug.link.outside)
-    netns.remove(namespace(balancer_id))
+    netns.remove(namespace(balancer_id), empty=empty)
