@@ -159,11 +159,15 @@ class Site:
             assert time.monotonic() < deadline
             time.sleep(0.05)
 
-    def floating(self, balancer: Any) -> str:
-        """A floating IP on the VIP."""
+    def floating(self, balancer: Any, vip: str | None = None) -> str:
+        """A floating IP on the VIP, or on that additional one."""
         net = self.user.network
         public = net.find_network("public", ignore_missing=False)
-        made = net.create_ip(floating_network_id=public.id, port_id=balancer.vip_port_id)
+        made = net.create_ip(
+            floating_network_id=public.id,
+            port_id=balancer.vip_port_id,
+            fixed_ip_address=vip or balancer.vip_address,
+        )
         self.undo.callback(net.delete_ip, made)
         return cast(str, made.floating_ip_address)
 
