@@ -37,10 +37,13 @@ class Gate:
         self._closed = folder / "closed"
         self._closed.touch()
         program = folder / "haproxy"
-        program.write_text(
-            f'#!/bin/sh\ncase "$*" in *{word}*) : >{folder}/waits.$$; while test -e {folder}/closed; do sleep 0.05; done;; esac\n'
-            f'rm -f {folder}/waits.$$\nexec {folder}/real "$@"\n'
-        )
+        lines = [
+            "#!/bin/sh",
+            f'case "$*" in *"{word}"*) : >{folder}/waits.$$; while test -e {folder}/closed; do sleep 0.05; done;; esac',
+            f"rm -f {folder}/waits.$$",
+            f'exec {folder}/real "$@"',
+        ]
+        program.write_text("\n".join(lines) + "\n")
         program.chmod(0o755)
 
     @property
