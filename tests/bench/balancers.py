@@ -61,7 +61,7 @@ class BalancerBench:
         every = 0.05 if count == 1 else 0.25
         with ThreadPoolExecutor(count) as threads:
             began = time.monotonic()
-            ids = [one.id for one in threads.map(lambda n: balancers.create(self._tree(n)), range(count))]
+            ids = [one.id for one in threads.map(balancers.create, [self._tree(number) for number in range(count)])]
             _until(f"{count} load balancers to be ACTIVE", lambda: self._states().count(BalancerState.ACTIVE) == count, every)
             found = {made(count): time.monotonic() - began}
             began = time.monotonic()

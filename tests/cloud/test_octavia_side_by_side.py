@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -55,7 +55,7 @@ class Gate:
 
 
 @contextmanager
-def gate(place: Site, word: str) -> Iterator[Gate]:
+def gate(place: Site, word: str) -> Generator[Gate]:
     # in the cloud's own state, which its processes see where the host does
     folder = default_paths().state / "clouds" / place.cloud / "state" / "gate"
     folder.mkdir()
@@ -108,7 +108,7 @@ def test_eight_are_made_and_deleted_side_by_side(place: Site) -> None:
         ports = {one.vip_port_id for one in lbs}
         assert len(ports) == 8
         assert {one.provisioning_status for one in place.user.load_balancer.load_balancers(name=place.name)} == {"ACTIVE"}
-        list(threads.map(lambda one: place.delete(one.id), lbs))
+        list(threads.map(place.delete, [one.id for one in lbs]))
     left = {one.id for one in place.admin.network.ports(network_id=place.network.id)}
     assert not ports & left
     namespaces = run([*place.inside, "ip", "netns", "list"]).stdout

@@ -93,10 +93,10 @@ def test_an_haproxy_that_is_slow_or_hangs_holds_nobody_else(cloud: Cloud, monkey
     settled(cloud, hanging)
     pid = cloud.plane(hanging).haproxy.pid()
     assert pid is not None
+    held = Held(monkeypatch)
+    held.ids = {slow.id}
     os.kill(pid, signal.SIGSTOP)  # neither serves nor answers questions, until this is over
     try:
-        held = Held(monkeypatch)
-        held.ids = {slow.id}
         ask(cloud, slow)
         assert held.together.acquire(timeout=20)
         ask(cloud, *others, changed(hanging, 0, weight=7))
@@ -145,7 +145,12 @@ def test_without_changes_nothing_but_each_ones_statistics_is_asked(cloud: Cloud,
     until("online", lambda: all(cloud.store.operating.get(one.id) == "ONLINE" for one in members))
     asked: list[str] = []
     rows = haproxy.HAProxy.rows
-    monkeypatch.setattr(haproxy.HAProxy, "rows", lambda self: (asked.append(self.folder.name), rows(self))[1])
+
+    def counted(one: haproxy.HAProxy) -> list[haproxy.Row]:
+        asked.append(one.folder.name)
+        return rows(one)
+
+    monkeypatch.setattr(haproxy.HAProxy, "rows", counted)
     monkeypatch.setattr("moyai.localcloud.drivers.octavia.keeper.LOOK", 600.0)
     until("the planned looks", lambda: set(asked) >= {one.id for one in lbs})
     asked.clear()
@@ -156,15 +161,19 @@ def test_without_changes_nothing_but_each_ones_statistics_is_asked(cloud: Cloud,
 
 
 def test_no_process_is_searched_for_unless_a_start_was_cut_off(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
-    searches: list[Path] = []
-    search = haproxy.HAProxy._processes  # pyright: ignore[reportPrivateUsage]
+    searches: list[str] = []
+    search, inside = haproxy.HAProxy._processes, netns.pids  # pyright: ignore[reportPrivateUsage]
 
-    def searched(self: haproxy.HAProxy) -> list[int]:
-        searches.append(self.folder)
-        return search(self)
+    def searched(one: haproxy.HAProxy) -> list[int]:
+        searches.append(one.folder.name)
+        return search(one)
+
+    def searched_namespace(name: str) -> list[int]:
+        searches.append(name)
+        return inside(name)
 
     monkeypatch.setattr(haproxy.HAProxy, "_processes", searched)
-    monkeypatch.setattr(netns, "pids", lambda name: searches.append(name) or [])
+    monkeypatch.setattr(netns, "pids", searched_namespace)
     lb, other = several(cloud, 2)
     ask(cloud, lb)
     settled(cloud, lb)
@@ -180,7 +189,7 @@ def test_no_process_is_searched_for_unless_a_start_was_cut_off(cloud: Cloud, mon
     (folder / "haproxy.starting").touch()
     (folder / "haproxy.pid").unlink()
     cloud.delete(other)
-    assert searches == [folder]
+    assert searches == [other.id]
     assert ended(stray)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 from moyai.localcloud.drivers.octavia.keyed_work import KeyedWork
@@ -46,7 +46,7 @@ class Jobs:
 
 
 @contextmanager
-def working(jobs: Jobs, workers: int) -> Iterator[KeyedWork[str]]:
+def working(jobs: Jobs, workers: int) -> Generator[KeyedWork[str]]:
     jobs.work = KeyedWork(jobs.do, workers=workers)
     jobs.work.start()
     try:
@@ -153,9 +153,12 @@ def test_a_failure_ends_only_itself_and_after_the_end_nothing_begins() -> None:
 def test_nothing_is_lost_and_nothing_overlaps_under_load() -> None:
     jobs = Jobs()
     with working(jobs, 8) as work:
-        adders = [
-            threading.Thread(target=lambda n=n: [work.add(str(key), f"{n} {key}") for key in range(50)]) for n in range(4)
-        ]
+
+        def add(number: int) -> None:
+            for key in range(50):
+                work.add(str(key), f"{number} {key}")
+
+        adders = [threading.Thread(target=add, args=(number,)) for number in range(4)]
         for one in adders:
             one.start()
         for one in adders:
