@@ -72,14 +72,16 @@ class FakeStore:
         return replace(thing, operating=self.operating.get(thing.id, "OFFLINE"))
 
     def report(self, status: dict[str, list[dict[str, str]]]) -> None:
-        for kind, things in status.items():
+        for things in status.values():
             for one in things:
                 if one.get("operating_status"):
                     self.operating[one["id"]] = one["operating_status"]
                 if one.get("provisioning_status"):
                     self.provisioning[one["id"]] = one["provisioning_status"]
-                    if kind == "loadbalancers" and one["provisioning_status"] == m.DELETED:
-                        del self.trees[one["id"]]
+
+    def deleted(self, balancer_id: str) -> None:
+        self.provisioning[balancer_id] = m.DELETED
+        del self.trees[balancer_id]
 
     def statistics(self, gains: list[dict[str, int | str]]) -> None:
         for one in gains:

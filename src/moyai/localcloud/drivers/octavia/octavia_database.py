@@ -115,6 +115,36 @@ class OctaviaDatabase:
         if answer["status_code"] != 200:
             raise RuntimeError(f"Octavia refuses a status: {answer.get('fault_string')}")
 
+    def deleted(self, balancer_id: str) -> None:
+        """Note that it is gone, with everything in it; nothing happens when that is noted already.
+
+        One transaction instead of one for each object: `DriverUpdater` reads the whole tree again for each of them.
+        """
+        repository = repositories.Repositories()
+        with db_api.session().begin() as session:
+            row = session.get(models.LoadBalancer, balancer_id)
+            if row is None or row.provisioning_status == balancer_tree.DELETED:
+                return
+            members = [member for pool in row.pools for member in pool.members]
+            monitors = [pool.health_monitor for pool in row.pools if pool.health_monitor]
+            # the quotas first, as the API locks them before a load balancer
+            for kind, rows in (
+                (data_models.LoadBalancer, [row]),
+                (data_models.Listener, row.listeners),
+                (data_models.Pool, row.pools),
+                (data_models.Member, members),
+                (data_models.HealthMonitor, monitors),
+            ):
+                if rows:
+                    repository.decrement_quota(session, kind, row.project_id, quantity=len(rows))
+            for policy in [policy for listener in row.listeners for policy in listener.l7policies]:
+                # Octavia counts only those that were made one by one; one at a time, its count stops at nothing
+                for kind in (data_models.L7Policy, *[data_models.L7Rule] * len(policy.l7rules)):
+                    repository.decrement_quota(session, kind, row.project_id)
+            for one in (*row.listeners, *row.pools):
+                session.delete(one)
+            row.provisioning_status = balancer_tree.DELETED
+
     def statistics(self, gains: list[dict[str, int | str]]) -> None:
         """Add what listeners gained to their statistics."""
         objects = [
