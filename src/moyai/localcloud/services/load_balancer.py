@@ -37,6 +37,12 @@ def files(context: Context) -> dict[str, str]:
             "default_provider_driver": provider_names.MOYAI,
             "allow_tls_terminated_listeners": False,
         },
+        # Octavia makes these for each call and uses them for amphorae only
+        "controller_worker": {
+            "compute_driver": "compute_noop_driver",
+            "image_driver": "image_noop_driver",
+            "volume_driver": "volume_noop_driver",
+        },
         "moyai": {"lb_dir": state / "lb", "lb_host": context.config.hypervisors[0].host},
         "oslo_messaging": {"topic": "octavia_prov"},
         # no certificate authority: there are no amphorae to talk to

@@ -17,7 +17,7 @@ from octavia.network.drivers.neutron import base as neutron_base
 from octavia_lib.api.drivers import exceptions, provider_base
 from openstack import exceptions as sdk_exceptions
 
-from moyai.localcloud.drivers.octavia import provider_settings, validate
+from moyai.localcloud.drivers.octavia import provider_settings, quota_locks, validate
 from moyai.localcloud.drivers.octavia.agent import SOCKET
 from moyai.localcloud.drivers.octavia.octavia_database import DEVICE_OWNER, OctaviaDatabase, device_id, vip_port_name
 from moyai.localcloud.drivers.octavia.vip_link import TAKEN, PortBefore
@@ -42,6 +42,7 @@ def _ask_extensions_once() -> None:
 
 
 _ask_extensions_once()
+quota_locks.take_at_commit()
 
 
 class MoyaiProvider(provider_base.ProviderDriver):
