@@ -136,6 +136,10 @@ def plug(name: str, link: Link) -> None:
         lines += [f"route replace {destination} via {hop} dev {link.inside} onlink" for destination, hop in one.routes]
     run(["ip", "link", "set", link.outside, "up"], timeout=20)
     run(["ip", "-n", name, "-batch", "-"], stdin="\n".join(lines) + "\n", timeout=20)
+
+
+def route_by_source(name: str, link: Link) -> None:
+    """Where a family has addresses of several subnets, let an answer leave by the gateway of the address that was asked."""
     for option, rules in _source_routing(link).items():
         # the rules of an earlier pair are still there, unlike its routes
         former = [f"rule delete {one.removeprefix('rule add ')}" for one in rules if one.startswith("rule add ")]
@@ -144,10 +148,7 @@ def plug(name: str, link: Link) -> None:
 
 
 def _source_routing(link: Link) -> dict[str, list[str]]:
-    """Where a family has addresses of several subnets, an answer goes by the gateway of the address that was asked.
-
-    The commands by ip's option for the family.
-    """
+    """The commands by ip's option for the family."""
     found: dict[str, list[str]] = {}
     for option, six in (("-4", False), ("-6", True)):
         addresses = [one for one in link.addresses if (":" in one.address) == six]

@@ -36,6 +36,7 @@ class Plane:
         self._plug_file = self.folder / "plug.json"
         self._rules_file = self.folder / "rules.json"
         self._ping = self.folder / "ping-check"
+        self._placed = self.folder / "placed"  # the link is finished
 
     @property
     def plug(self) -> vip_link.Plug | None:
@@ -57,10 +58,16 @@ class Plane:
         self._plug_file.unlink(missing_ok=True)
 
     def place(self, plug: vip_link.Plug) -> None:
-        """Make namespace and link where they are missing or wrong."""
-        if vip_link.ensure(self.id, plug) and self._rules() is not None:
-            # a new namespace has none of them; where only the link is new, the former ones are still there
-            self._rules_file.write_text("")
+        """Make namespace and link where they are missing or wrong, and finish what was cut off."""
+        if not vip_link.plugged(self.id, plug):
+            self._placed.unlink(missing_ok=True)
+            if self._rules() is not None:
+                # a new namespace has none of them; where only the link is new, the former ones are still there
+                self._rules_file.write_text("")
+            vip_link.make(self.id, plug)
+        if not self._placed.exists():
+            vip_link.finish(self.id, plug)
+            self._placed.touch()
 
     def apply(self, balancer: LoadBalancer, plug: vip_link.Plug, *, health: Health) -> None:
         """Make it so, in its `place`. Raises ProcessError, OSError or NotWired, with the former state still serving where that
@@ -104,6 +111,7 @@ class Plane:
         # HAProxy is ended; only its checks by ping may still run
         vip_link.remove(self.id, self.plug, empty=not self._ping.exists())
         self._rules_file.unlink(missing_ok=True)
+        self._placed.unlink(missing_ok=True)
 
     def remove(self) -> None:
         """Take everything away: processes, link, namespace, files."""
