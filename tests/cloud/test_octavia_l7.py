@@ -81,6 +81,10 @@ def test_policies_made_with_the_load_balancer_and_one_by_one(place: Site) -> Non
     place.wait(lb)
     assert answer(address, "/away") == "200"
     assert len(list(api.l7_policies(listener_id=listener))) == 2
+    rejecting = next(one for one in api.l7_policies(listener_id=listener) if one.action == "REJECT")
+    with pytest.raises(exceptions.HttpException, match="regular expression"):  # which Python knows and HAProxy does not
+        api.create_l7_rule(rejecting, **rule("PATH", r"\u0041", "REGEX"))
+    assert api.get_load_balancer(lb.id).provisioning_status == "ACTIVE"
     api.delete_listener(listener)
     place.wait(lb)
     assert list(api.l7_policies(listener_id=listener)) == []

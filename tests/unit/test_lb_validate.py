@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import Any
 
 import pytest
 
+from moyai.linux import haproxy
 from moyai.localcloud.drivers.octavia import validate as v
 
 
@@ -81,3 +83,19 @@ def test_what_it_can_do() -> None:
 def test_what_it_refuses(problem: str | None, words: str) -> None:
     assert problem is not None
     assert words in problem
+
+
+def test_patterns_of_a_whole_tree_are_found() -> None:
+    rules = [{"compare_type": "REGEX", "value": "^/a"}, {"compare_type": "EQUAL_TO", "value": "b"}]
+    listener = {"l7policies": [{"rules": rules}, {"rules": []}, {}]}
+    assert (
+        v.patterns({"listeners": [listener, {"l7policies": None}]}) == v.patterns(listener) == v.patterns(rules[0]) == ["^/a"]
+    )
+
+
+@pytest.mark.skipif(shutil.which("haproxy") is None, reason="HAProxy is not installed")
+def test_haproxy_says_which_patterns_it_knows() -> None:
+    assert haproxy.refuses_pattern(r"^/(?P<x>a)\d+' #$") is None
+    said = haproxy.refuses_pattern("(?<=a+)b")
+    assert said is not None
+    assert "lookbehind" in said

@@ -273,6 +273,18 @@ def plain_format(text: str) -> str:
     return text.replace("%", "%%")
 
 
+def refuses_pattern(pattern: str) -> str | None:
+    """What HAProxy says against a regular expression (it has PCRE's); None when it takes it."""
+    config = (
+        "defaults\n    mode http\n    timeout client 1s\n    timeout connect 1s\n    timeout server 1s\n"
+        f"frontend f\n    bind 127.0.0.1:1\n    acl a path -m reg -- {word(pattern)}\n    http-request deny if a\n"
+    )
+    done = run(["haproxy", "-c", "-f", "/dev/stdin"], stdin=config, timeout=30, check=False)
+    if done.returncode == 0:
+        return None
+    return next((line.rpartition(" : ")[2] for line in done.stderr.splitlines() if "regex" in line), "HAProxy refuses it")
+
+
 def _listening(pid: int) -> set[str]:
     """The TCP sockets (as links in /proc name them) that the process listens on, with others of its namespace."""
     found: set[str] = set()

@@ -17,6 +17,7 @@ from octavia.network.drivers.neutron import base as neutron_base
 from octavia_lib.api.drivers import exceptions, provider_base
 from openstack import exceptions as sdk_exceptions
 
+from moyai.linux import haproxy
 from moyai.localcloud.drivers.octavia import provider_settings, quota_locks, validate
 from moyai.localcloud.drivers.octavia.agent import SOCKET
 from moyai.localcloud.drivers.octavia.octavia_database import DEVICE_OWNER, OctaviaDatabase, device_id, vip_port_name
@@ -121,7 +122,9 @@ class MoyaiProvider(provider_base.ProviderDriver):
 
     def loadbalancer_create(self, loadbalancer):
         # what is refused here is rolled back by Octavia, which knows nothing of the port: moyai-lbd takes that away
-        self._check(validate.balancer(loadbalancer.to_dict(recurse=True)))
+        data = loadbalancer.to_dict(recurse=True)
+        self._check(validate.balancer(data))
+        self._check_patterns(data)
         self._call(loadbalancer.loadbalancer_id)
 
     def loadbalancer_update(self, old_loadbalancer, new_loadbalancer):
@@ -137,7 +140,9 @@ class MoyaiProvider(provider_base.ProviderDriver):
     # ---- listeners
 
     def listener_create(self, listener):
-        self._check(validate.listener(listener.to_dict(recurse=True)))
+        data = listener.to_dict(recurse=True)
+        self._check(validate.listener(data))
+        self._check_patterns(data)
         self._call(listener.loadbalancer_id)
 
     def listener_update(self, old_listener, new_listener):
@@ -200,11 +205,11 @@ class MoyaiProvider(provider_base.ProviderDriver):
         self._change_of_policy(OctaviaDatabase().place_of_policy(l7policy.l7policy_id))
 
     def l7rule_create(self, l7rule):
-        self._check(validate.l7_rule(l7rule.to_dict()))
+        self._check_rule(l7rule.to_dict())
         self._change_of_policy(OctaviaDatabase().place_of_policy(l7rule.l7policy_id))
 
     def l7rule_update(self, old_l7rule, new_l7rule):
-        self._check(validate.l7_rule(_merged(old_l7rule, new_l7rule)))
+        self._check_rule(_merged(old_l7rule, new_l7rule))
         self._change_of_policy(OctaviaDatabase().place_of_policy(old_l7rule.l7policy_id))
 
     def l7rule_delete(self, l7rule):
@@ -235,7 +240,18 @@ class MoyaiProvider(provider_base.ProviderDriver):
     def _change_of_policy(self, place, policy=None):
         place = self._found(place, "listener or L7 policy")
         self._check(validate.l7_policy(policy or {}, place.protocol))
+        self._check_patterns(policy or {})
         self._call(place.balancer_id)
+
+    def _check_rule(self, rule):
+        self._check(validate.l7_rule(rule))
+        self._check_patterns(rule)
+
+    def _check_patterns(self, data):
+        """Octavia checks regular expressions as Python's; those that HAProxy refuses would break the load balancer."""
+        for pattern in validate.patterns(data):
+            if problem := haproxy.refuses_pattern(pattern):
+                self._check(f"the regular expression {pattern}: {problem}")
 
     @staticmethod
     def _found(place, what):

@@ -106,6 +106,13 @@ def l7_rule(data: Data) -> str | None:
     return None
 
 
+def patterns(data: Data) -> list[str]:
+    """The regular expressions of all L7 rules in a load balancer, listener, policy or rule; only HAProxy can judge them."""
+    below = [one for key in ("listeners", "l7policies", "rules") for one in data.get(key) or ()]
+    own = [str(data["value"])] if data.get("compare_type") == "REGEX" and data.get("value") else []
+    return own + [pattern for one in below for pattern in patterns(one)]
+
+
 def flavor(data: Data | None) -> str | None:
     """A flavor's metadata: those of Octavia's own driver are taken where they change nothing that a user could notice."""
     given = data or {}
