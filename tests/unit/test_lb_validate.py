@@ -87,7 +87,7 @@ def test_what_it_refuses(problem: str | None, words: str) -> None:
 
 def test_patterns_of_a_whole_tree_are_found() -> None:
     rules = [{"compare_type": "REGEX", "value": "^/a"}, {"compare_type": "EQUAL_TO", "value": "b"}]
-    listener = {"l7policies": [{"rules": rules}, {"rules": []}, {}]}
+    listener: dict[str, Any] = {"l7policies": [{"rules": rules}, {"rules": []}, {}]}
     assert (
         v.patterns({"listeners": [listener, {"l7policies": None}]}) == v.patterns(listener) == v.patterns(rules[0]) == ["^/a"]
     )
