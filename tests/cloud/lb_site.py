@@ -193,6 +193,15 @@ def curl(address: str, *options: str, port: int = 80) -> str:
     return run(["curl", "-s", "-m", "3", *options, f"http://{address}:{port}/"], check=False).stdout
 
 
+def first_answer(address: str, within: float = 20.0) -> str:
+    """Which member answers first: a floating IP leads somewhere only some time after it was made."""
+    deadline = time.monotonic() + within
+    while not (name := name_of(curl(address))):
+        assert time.monotonic() < deadline, f"{address} does not answer within {within} s"
+        time.sleep(0.1)
+    return name
+
+
 @contextlib.contextmanager
 def site(cloud: str, folder: Path) -> Generator[Site]:
     """Build it, take it away."""

@@ -15,7 +15,7 @@ import pytest
 from moyai.core.paths import default_paths
 from moyai.linux.process import run
 from tests import sdk
-from tests.cloud.lb_site import PORT, Site, curl, name_of, site
+from tests.cloud.lb_site import PORT, Site, first_answer, site
 
 pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="looks into the cloud's namespaces"),
@@ -88,7 +88,7 @@ def test_an_haproxy_that_is_slow_to_start_holds_nobody_else(place: Site) -> None
         api.put(f"/lbaas/pools/{pool}/members", json={"members": [member]})
         until("the slow one waits", lambda: held.waiting)
         other = place.wait(place.create(place.tree()))
-        assert name_of(curl(place.floating(other))) in place.members
+        assert first_answer(place.floating(other)) in place.members
         place.delete(other.id)
         assert api.get_load_balancer(slow.id).provisioning_status == "PENDING_UPDATE"
         assert held.waiting
