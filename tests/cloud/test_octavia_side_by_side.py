@@ -67,7 +67,8 @@ def gate(place: Site, word: str) -> Generator[Gate]:
             yield made
         finally:
             made.open()
-            run([*place.inside, "umount", "/usr/sbin/haproxy"])
+            # lazily: a shell that waited a moment ago may still have the file open
+            run([*place.inside, "umount", "--lazy", "/usr/sbin/haproxy"])
     finally:
         shutil.rmtree(folder)
 
