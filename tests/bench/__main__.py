@@ -23,12 +23,12 @@ from moyai.core.errors import MoyaiError
 from moyai.core.paths import default_paths
 from moyai.core.progress import Event, Reporter
 from moyai.linux.process import ProcessError
+from tests.bench import balancers, floor, observe, service, volumes
 from tests.bench import cluster as clusters
-from tests.bench import floor, observe, service, volumes
 from tests.bench.cloud import CONFIG, BenchCloud
 from tests.bench.figures import Figure, Samples, table
 
-PARTS = ("cloud", "floor", "up", "service", "volumes", "down")
+PARTS = ("cloud", "floor", "balancers", "up", "service", "volumes", "down")
 #: The most that is wanted: seconds, or times the floor.
 CLOUD_GOALS = {"from nothing": 100.0, "from a snapshot": 50.0}
 UP_GOALS = {observe.DNS: 1.2}
@@ -59,6 +59,7 @@ class Bench:
         self.direct = Samples("service")
         self.bare_volumes = Samples("volumes")
         self.calls = Samples("service")
+        self.one_balancer = Samples("balancers")
 
     def _event(self, event: Event) -> None:
         if event.kind in ("finished", "failed") and (self.verbose or event.kind == "failed"):
@@ -79,6 +80,8 @@ class Bench:
             if self.wanted - {"floor"}:
                 undo.callback(self.cloud.remove)
                 self._cloud()
+            if "balancers" in self.wanted:
+                self._balancers()
             if self.wanted & {"up", "service", "volumes", "down"}:
                 self._clusters(folder)
 
@@ -100,6 +103,23 @@ class Bench:
             self._add("cloud", {how: timings["whole"]})
             if from_nothing:
                 self._add("cloud", {"down": self.cloud.stop()})
+
+    def _balancers(self) -> None:
+        with balancers.BalancerBench(CONFIG.name) as measure:
+            _say("load balancers: the first on this cloud (not measured)")
+            measure.measure(1)
+            for count in (*[1] * self.runs, *balancers.COUNTS):
+                _say(f"load balancers: {count}")
+                phases = measure.measure(count)
+                self._add("balancers", phases)
+                if count == 1:
+                    self._one_alone(phases)
+
+    def _one_alone(self, phases: Mapping[str, float]) -> None:
+        """What several at once are compared with."""
+        for count in balancers.COUNTS[1:2]:
+            alone = {balancers.made(count): phases[balancers.made(1)], balancers.deleted(count): phases[balancers.deleted(1)]}
+            self.one_balancer.add(alone, _load())
 
     def _clusters(self, folder: Path) -> None:
         _say("node image and nginx into the cloud")
@@ -169,6 +189,8 @@ class Bench:
             found += samples["cloud"].figures(goals=CLOUD_GOALS)
         if "floor" in wanted and "up" not in wanted:
             found += samples["floor"].figures()
+        if "balancers" in wanted:
+            found += samples["balancers"].figures(floor=self.one_balancer, goals=balancers.GOALS)
         if "up" in wanted:
             goals = {**UP_GOALS, clusters.AGAIN: AGAIN_GOAL}
             found += samples["up"].figures(floor=samples["floor"], goals=goals)
@@ -193,7 +215,7 @@ def _ordered(phases: Mapping[str, float]) -> dict[str, float]:
 @click.option("--output", type=click.Choice(["text", "json"]), default="text", show_default=True, help="Form of the output.")
 @click.option("--verbose", is_flag=True, help="Say what each step took while it runs.")
 def main(only: tuple[str, ...], runs: int, services: int, output: str, verbose: bool) -> None:
-    """Measure the local cloud, `moyai up` and `down`, Services and volumes, against what they cannot be faster than."""
+    """Measure the local cloud, load balancers, `moyai up` and `down`, Services and volumes, against what is possible."""
     if os.geteuid() != 0:
         raise click.UsageError("machines and namespaces need root")
     bench = Bench(frozenset(only or PARTS), runs, services)

@@ -159,11 +159,15 @@ class Site:
             assert time.monotonic() < deadline
             time.sleep(0.05)
 
-    def floating(self, balancer: Any) -> str:
-        """A floating IP on the VIP."""
+    def floating(self, balancer: Any, vip: str | None = None) -> str:
+        """A floating IP on the VIP, or on that additional one."""
         net = self.user.network
         public = net.find_network("public", ignore_missing=False)
-        made = net.create_ip(floating_network_id=public.id, port_id=balancer.vip_port_id)
+        made = net.create_ip(
+            floating_network_id=public.id,
+            port_id=balancer.vip_port_id,
+            fixed_ip_address=vip or balancer.vip_address,
+        )
         self.undo.callback(net.delete_ip, made)
         return cast(str, made.floating_ip_address)
 
@@ -187,6 +191,15 @@ def name_of(body: str) -> str:
 def curl(address: str, *options: str, port: int = 80) -> str:
     """What the host gets from there, an empty text for nothing."""
     return run(["curl", "-s", "-m", "3", *options, f"http://{address}:{port}/"], check=False).stdout
+
+
+def first_answer(address: str, within: float = 20.0) -> str:
+    """Which member answers first: a floating IP leads somewhere only some time after it was made."""
+    deadline = time.monotonic() + within
+    while not (name := name_of(curl(address))):
+        assert time.monotonic() < deadline, f"{address} does not answer within {within} s"
+        time.sleep(0.1)
+    return name
 
 
 @contextlib.contextmanager

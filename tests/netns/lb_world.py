@@ -40,6 +40,7 @@ class FakeStore:
     statistics_seen: dict[str, dict[str, int]] = field(default_factory=dict[str, dict[str, int]])
     tidied: str | None = None
     released: list[str] = field(default_factory=list[str])
+    addresses: dict[str, tuple[netns.LinkAddress, ...]] = field(default_factory=dict[str, "tuple[netns.LinkAddress, ...]"])
 
     def want(self, tree: m.LoadBalancer) -> None:
         """As the API commits a change: the load balancer waits for it."""
@@ -71,14 +72,16 @@ class FakeStore:
         return replace(thing, operating=self.operating.get(thing.id, "OFFLINE"))
 
     def report(self, status: dict[str, list[dict[str, str]]]) -> None:
-        for kind, things in status.items():
+        for things in status.values():
             for one in things:
                 if one.get("operating_status"):
                     self.operating[one["id"]] = one["operating_status"]
                 if one.get("provisioning_status"):
                     self.provisioning[one["id"]] = one["provisioning_status"]
-                    if kind == "loadbalancers" and one["provisioning_status"] == m.DELETED:
-                        del self.trees[one["id"]]
+
+    def deleted(self, balancer_id: str) -> None:
+        self.provisioning[balancer_id] = m.DELETED
+        del self.trees[balancer_id]
 
     def statistics(self, gains: list[dict[str, int | str]]) -> None:
         for one in gains:
@@ -92,7 +95,7 @@ class FakeStore:
 
     def plug(self, port_id: str) -> Plug:
         mac = "fa:16:3e:" + ":".join(port_id[n : n + 2] for n in (0, 2, 4))
-        return Plug(port_id, mac, NETWORK, 1450, (netns.LinkAddress(VIP, 24),))
+        return Plug(port_id, mac, NETWORK, 1450, self.addresses.get(port_id, (netns.LinkAddress(VIP, 24),)))
 
     def release_port(self, balancer_id: str, port_id: str, taken: PortBefore | None) -> None:
         self.released.append(port_id)
@@ -174,9 +177,9 @@ class World:
             server.kill()
             server.communicate()
 
-    def curl(self, *options: str, port: int = 80, client: str = CLIENT, path: str = "/") -> str:
-        """The body that the client gets from the VIP, or an empty text when it gets none."""
-        words = ["curl", "-s", "-m", "3", *options, f"http://{VIP}:{port}{path}"]
+    def curl(self, *options: str, port: int = 80, client: str = CLIENT, path: str = "/", to: str = VIP) -> str:
+        """The body that the client gets from that address, or an empty text when it gets none."""
+        words = ["curl", "-s", "-m", "3", *options, f"http://{f'[{to}]' if ':' in to else to}:{port}{path}"]
         return run([*netns.prefix(self.ns(client)), *words], timeout=30, check=False).stdout
 
     def names(self, count: int, *options: str, port: int = 80, client: str = CLIENT) -> list[str]:
@@ -187,7 +190,7 @@ class World:
     def _name(body: str) -> str:
         return next((line.removeprefix("name=") for line in body.splitlines() if line.startswith("name=")), "")
 
-    def ask(self, count: int, *, port: int = 53, client: str = CLIENT, same_source: bool = False) -> list[str]:
+    def ask(self, count: int, *, port: int = 53, client: str = CLIENT, same_source: bool = False, to: str = VIP) -> list[str]:
         """Which members answered ``count`` datagrams, each (mostly) from another source port ("" for none)."""
         script = (
             "import socket\n"
@@ -195,7 +198,7 @@ class World:
             f"for n in range({count}):\n"
             f"    if s is None or not {same_source}:\n"
             "        s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.settimeout(0.4)\n"
-            f"    s.connect(('{VIP}', {port}))\n"
+            f"    s.connect(('{to}', {port}))\n"
             "    try:\n"
             "        s.send(b'q%d' % n); print(s.recv(999).decode())\n"
             "    except OSError: print('')\n"

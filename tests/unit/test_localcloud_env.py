@@ -62,3 +62,18 @@ def test_a_patch_that_does_not_fit_is_an_error(tmp_path: Path, text: str) -> Non
 def test_a_patch_of_a_missing_file_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(MoyaiError, match="occurs 0 times"):
         env.apply_patch(tmp_path, PATCH)
+
+
+def test_names_of_octavias_own_driver_lead_to_ours(tmp_path: Path) -> None:
+    """The lines are those of Octavia's release; the provider's own name comes with our package."""
+    theirs = "octavia.api.drivers.amphora_driver.v2.driver:AmphoraProviderDriver"
+    patches = [one for one in env.PATCHES if one.file.startswith("octavia-")]
+    (file,) = {tmp_path / one.file for one in patches}
+    file.parent.mkdir()
+    names = ("amphora", "amphorav2", "octavia")
+    file.write_text("".join(["[octavia.api.drivers]\n", *(f"{name} = {theirs}\n" for name in names), "x = y\n"]))
+    for one in patches:
+        env.apply_patch(tmp_path, one)
+    ours = env.BESIDE["moyai_drivers-1.0.dist-info/entry_points.txt"].splitlines()[1].removeprefix("moyai = ")
+    assert file.read_text().splitlines()[1:4] == [f"amphora = {ours}", f"amphorav2 = {theirs}", f"octavia = {ours}"]
+    assert f"octavia=={file.parent.name.removeprefix('octavia-').removesuffix('.dist-info')}" in env.lock_text()

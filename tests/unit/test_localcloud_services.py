@@ -89,6 +89,12 @@ def test_every_api_demands_tokens(context: Context) -> None:
         assert section["service_token_roles_required"] == "true"
 
 
+def test_the_load_balancer_provider_is_offered_under_octavias_names_too(context: Context) -> None:
+    api = parsed(files(context)["octavia.conf"])["api_settings"]
+    assert [one.split(":")[0] for one in api["enabled_provider_drivers"].split(",")] == ["moyai", "amphora", "octavia"]
+    assert api["default_provider_driver"] == "moyai"
+
+
 def test_what_is_waited_for_exists_and_leads_nowhere_in_a_circle(context: Context) -> None:
     plan = {service.name: service for service in services(context)}
     done: set[str] = set()

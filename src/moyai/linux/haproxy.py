@@ -4,7 +4,9 @@ What always holds: the configuration is validated before it is used; the running
 configuration it runs, so applying the same one again does nothing; a reload hands the listening sockets (``-x``) and the
 servers' states to the new process, while the old one (``-sf``) finishes the connections it has.
 
-The processes are daemons of their own: the caller may die and come back, and finds them by their pid file.
+The processes are daemons of their own: the caller may die and come back, and finds them by files: one names the process that
+serves, one those that reloads left behind to finish their connections. Nobody searches the machine's processes, whose number
+grows with that of the load balancers, except after a start that was cut off.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import contextlib
 import csv
 import hashlib
 import os
+import select
 import shutil
 import signal
 import socket
@@ -25,6 +28,10 @@ from moyai.linux.process import ProcessError, run
 
 PEER = "moyai"  # the name by which a process finds itself among the peers, to inherit its predecessor's stick tables
 _STATE_HEADER = "1\n"
+LOG_ADDRESS = (
+    "127.0.0.1",
+    1026,
+)  # in the namespace: what the checks find is written there at once, one datagram for each finding
 
 
 @dataclass(frozen=True)
@@ -52,6 +59,8 @@ class HAProxy:
         self.socket_path = socket_path
         self._config = folder / "haproxy.cfg"
         self._pid = folder / "haproxy.pid"
+        self._former = folder / "haproxy.former"  # of an earlier version's process, there is none
+        self._starting = folder / "haproxy.starting"
 
     @property
     def idle_path(self) -> Path:
@@ -70,6 +79,7 @@ class HAProxy:
             f"    stats socket {self.socket_path} mode 600 level admin expose-fd listeners",
             "    stats timeout 30s",
             f"    server-state-file {self.state_path}",
+            f"    log {LOG_ADDRESS[0]}:{LOG_ADDRESS[1]} format raw local0 notice",
             "    nbthread 1",
             "    fd-hard-limit 65536",  # the tables are sized by it; where the hard limit is 10^9 they would eat the memory
             "    hard-stop-after 30m",  # for what a reload leaves behind
@@ -85,11 +95,9 @@ class HAProxy:
         """The running process, or None. A number in a pid file of before a reboot is not mistaken for it."""
         try:
             pid = int(self._pid.read_text().split()[0])
-            words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-            state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
         except (OSError, ValueError, IndexError):
             return None
-        return pid if os.fsencode(self._config) in words and state not in "ZX" else None
+        return pid if self._is_ours(pid) else None
 
     def apply(self, config: str, checked: frozenset[str] = frozenset()) -> bool:
         """Let exactly this configuration run. ``checked``: the backends whose servers' states are worth handing over.
@@ -103,30 +111,32 @@ class HAProxy:
         if old is not None and self.running_digest() == digest:
             return False
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if old is None:
+            self._end_all()
+            self._config.write_text(text)
+            self._save_state(frozenset())
+            self._start()  # it looks at the configuration itself, and there is no former process to spare
+            return True
         fresh = self.folder / "haproxy.cfg.new"
         fresh.write_text(text)
-        self._save_state(checked if old is not None else frozenset())
+        self._save_state(checked)
         run(["haproxy", "-c", "-q", "-L", PEER, "-f", fresh], timeout=30)
         fresh.replace(self._config)
-        start = [*netns.prefix(self.namespace), "haproxy", "-D", "-q", "-L", PEER, "-f", self._config, "-p", self._pid]
-        if old is None:
-            self._end_strays()
-            run(start, timeout=30)
-        else:
-            listening = _listening(old)
-            try:
-                run([*start, "-x", self.socket_path, "-sf", str(old)], timeout=30)
-                _wait_deaf(old, listening)
-            except ProcessError:
-                # the old one died, or does not answer, between our look at it and now
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(old, signal.SIGKILL)
-                run(start, timeout=30)
+        listening = _listening(old)
+        self._note_former(old)
+        try:
+            self._start("-x", self.socket_path, "-sf", str(old))
+            _wait_deaf(old, listening)
+        except ProcessError:
+            # the old one died, or does not answer, between our look at it and now
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(old, signal.SIGKILL)
+            self._start()
         return True
 
     def stop(self) -> None:
         """End the process and what reloads left of former ones; nothing happens when none runs."""
-        self._end_strays()
+        self._end_all()
         self._pid.unlink(missing_ok=True)
 
     def remove(self) -> None:
@@ -184,25 +194,95 @@ class HAProxy:
                         lines.append(line)
         self.state_path.write_text(_STATE_HEADER + "".join(line + "\n" for line in lines))
 
-    def _end_strays(self) -> None:
-        """End every HAProxy of this folder, also those that no pid file names (killed between fork and note)."""
+    def _start(self, *options: str | os.PathLike[str]) -> None:
+        words = [*netns.prefix(self.namespace), "haproxy", "-D", "-q", "-L", PEER, "-f", self._config, "-p", self._pid]
+        self._former.touch()
+        self._starting.touch()
+        run([*words, *options], timeout=30)
+        self._starting.unlink()
+
+    def _note_former(self, pid: int) -> None:
+        """Remember a process that a reload leaves behind, before it is left."""
+        pids = {one for one in (*self._left_behind(), pid) if self._is_ours(one)}
+        fresh = self._former.with_suffix(".new")
+        fresh.write_text(" ".join(map(str, sorted(pids))))
+        fresh.replace(self._former)
+
+    def _left_behind(self) -> list[int]:
+        try:
+            return [int(one) for one in self._former.read_text().split()]
+        except (OSError, ValueError):
+            return []
+
+    def _end_all(self) -> None:
+        """End the process that serves and those before it, and wait for their end."""
+        if not self._config.exists():
+            return  # none was ever started
+        # a start that was cut off, or an earlier version, may have left a process that no file names
+        searched = self._starting.exists() or not self._former.exists()
+        pids = self._processes() if searched else [*self._left_behind(), *([pid] if (pid := self.pid()) else [])]
         deadline = time.monotonic() + 5
-        while (left := self._processes()) and time.monotonic() < deadline:
-            for pid in left:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-            time.sleep(0.005)
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                descriptor = os.pidfd_open(pid)
+                try:
+                    # the descriptor holds the process that it is asked about: the number cannot become another's meanwhile
+                    if self._is_ours(pid):
+                        signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+                        end = select.poll()
+                        end.register(descriptor, select.POLLIN)
+                        end.poll(max(0.0, deadline - time.monotonic()) * 1000)
+                finally:
+                    os.close(descriptor)
+        self._former.write_text("")
+        self._starting.unlink(missing_ok=True)
+
+    def _is_ours(self, pid: int) -> bool:
+        """Whether the process runs this configuration. A zombie runs nothing."""
+        try:
+            words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+            state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+        except (OSError, IndexError):
+            return False
+        return os.fsencode(self._config) in words and state not in "ZX"
 
     def _processes(self) -> list[int]:
-        found: list[int] = []
-        for entry in Path("/proc").iterdir():
-            if entry.name.isdigit():
-                with contextlib.suppress(OSError, IndexError):
-                    words = (entry / "cmdline").read_bytes().split(b"\0")
-                    state = (entry / "stat").read_text().rsplit(")", 1)[1].split()[0]
-                    if os.fsencode(self._config) in words and state not in "ZX":
-                        found.append(int(entry.name))
-        return found
+        entries = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
+        return [pid for pid in entries if self._is_ours(pid)]
+
+
+def word(text: str) -> str:
+    """A text as one word of the configuration that means exactly this text. Raises ValueError for NUL, which none can hold.
+
+    Source: HAProxy's configuration manual, "Quoting and escaping".
+    """
+    if "\0" in text:
+        raise ValueError("HAProxy's configuration cannot hold a NUL character")
+    parts = (rf"'\x{ord(one):02x}'" if ord(one) < 32 or ord(one) == 127 else r"'\''" if one == "'" else one for one in text)
+    return f"'{''.join(parts)}'"
+
+
+def argument(text: str) -> str:
+    """A text as one argument of a sample fetch: `word` is still to be applied to the whole expression."""
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
+
+
+def plain_format(text: str) -> str:
+    """A text where HAProxy takes a log format: nothing in it is an expression."""
+    return text.replace("%", "%%")
+
+
+def refuses_pattern(pattern: str) -> str | None:
+    """What HAProxy says against a regular expression (it has PCRE's); None when it takes it."""
+    config = (
+        "defaults\n    mode http\n    timeout client 1s\n    timeout connect 1s\n    timeout server 1s\n"
+        f"frontend f\n    bind 127.0.0.1:1\n    acl a path -m reg -- {word(pattern)}\n    http-request deny if a\n"
+    )
+    done = run(["haproxy", "-c", "-f", "/dev/stdin"], stdin=config, timeout=30, check=False)
+    if done.returncode == 0:
+        return None
+    return next((line.rpartition(" : ")[2] for line in done.stderr.splitlines() if "regex" in line), "HAProxy refuses it")
 
 
 def _listening(pid: int) -> set[str]:

@@ -10,6 +10,7 @@ import ctypes
 import os
 import signal
 import socket
+import struct
 import time
 from collections.abc import Generator
 from dataclasses import dataclass
@@ -19,6 +20,9 @@ from moyai.linux.process import run
 
 FOLDER = Path("/run/netns")
 _CLONE_NEWNET = 0x40000000
+# rtnetlink(7), linux/rtnetlink.h and linux/if_link.h
+_NETLINK_ROUTE, _RTM_NEWLINK, _RTM_GETLINK, _NLM_F_REQUEST, _IFLA_MASTER = 0, 16, 18, 1, 10
+_TABLES = 100  # the first routing table (and rule preference) of addresses that have gateways of their own
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -69,12 +73,15 @@ def add(name: str) -> None:
     run(["ip", "-n", name, "link", "set", "lo", "up"], timeout=20)
 
 
-def remove(name: str) -> None:
-    """End all processes in the namespace, then take it away; nothing happens when it is not there."""
+def remove(name: str, *, empty: bool = False) -> None:
+    """End all processes in the namespace, then take it away; nothing happens when it is not there.
+
+    ``empty``: the caller knows that no process is in it. Then the machine's processes are not searched.
+    """
     if not path(name).exists():
         return
     deadline = time.monotonic() + 5
-    while (left := pids(name)) and time.monotonic() < deadline:
+    while not empty and (left := pids(name)) and time.monotonic() < deadline:
         for pid in left:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -131,6 +138,30 @@ def plug(name: str, link: Link) -> None:
     run(["ip", "-n", name, "-batch", "-"], stdin="\n".join(lines) + "\n", timeout=20)
 
 
+def route_by_source(name: str, link: Link) -> None:
+    """Where a family has addresses of several subnets, let an answer leave by the gateway of the address that was asked."""
+    for option, rules in _source_routing(link).items():
+        # the rules of an earlier pair are still there, unlike its routes
+        former = [f"rule delete {one.removeprefix('rule add ')}" for one in rules if one.startswith("rule add ")]
+        run(["ip", "-n", name, option, "-force", "-batch", "-"], stdin="\n".join(former) + "\n", timeout=20, check=False)
+        run(["ip", "-n", name, option, "-batch", "-"], stdin="\n".join(rules) + "\n", timeout=20)
+
+
+def _source_routing(link: Link) -> dict[str, list[str]]:
+    """The commands by ip's option for the family."""
+    found: dict[str, list[str]] = {}
+    for option, six in (("-4", False), ("-6", True)):
+        addresses = [one for one in link.addresses if (":" in one.address) == six]
+        for table, one in enumerate(addresses if len(addresses) > 1 else (), _TABLES):
+            lines = found.setdefault(option, [])
+            # what is nearer than a default route is the same for all
+            lines.append(f"rule add from {one.address} lookup main suppress_prefixlength 0 pref {table}")
+            if one.gateway:
+                lines.append(f"route replace default via {one.gateway} dev {link.inside} onlink table {table}")
+                lines.append(f"rule add from {one.address} lookup {table} pref {table + _TABLES}")
+    return found
+
+
 def unplug(outside: str) -> None:
     """Delete the pair by its outer end, if it exists. (The end of the namespace would free the pair only some time later.)"""
     if link_exists(outside):
@@ -155,9 +186,33 @@ def link_exists(interface: str) -> bool:
 
 
 def master(interface: str) -> str | None:
-    """The bridge that an interface of the caller's namespace belongs to."""
-    shown = run(["ip", "-o", "link", "show", "dev", interface], timeout=20, check=False).stdout.split()
-    return shown[shown.index("master") + 1] if "master" in shown else None
+    """The bridge that an interface of the caller's namespace belongs to.
+
+    Asked of the kernel directly: whoever waits for a bridge asks often, and a program for each look would cost more than all
+    else that is done for the interface.
+    """
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_ROUTE) as kernel:
+        try:
+            index = socket.if_nametoindex(interface)
+        except OSError:
+            return None
+        body = struct.pack("=BxHiII", socket.AF_UNSPEC, 0, index, 0, 0)
+        kernel.settimeout(5)
+        kernel.sendto(struct.pack("=IHHII", 16 + len(body), _RTM_GETLINK, _NLM_F_REQUEST, 1, 0) + body, (0, 0))
+        answer = kernel.recv(65536)
+    if struct.unpack_from("=H", answer, 4)[0] != _RTM_NEWLINK:
+        return None  # it went meanwhile
+    # a header, the link's fixed part, then attributes: length, type, value, each padded to four bytes
+    at = 32
+    while at + 4 <= len(answer):
+        length, kind = struct.unpack_from("=HH", answer, at)
+        if length < 4:
+            break
+        if kind == _IFLA_MASTER:
+            with contextlib.suppress(OSError):
+                return socket.if_indextoname(struct.unpack_from("=I", answer, at + 4)[0])
+        at += (length + 3) & ~3
+    return None
 
 
 def enslave(interface: str, bridge: str) -> None:

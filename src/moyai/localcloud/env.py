@@ -21,12 +21,14 @@ from moyai.core.errors import MoyaiError
 from moyai.core.paths import Paths
 from moyai.core.progress import Progress
 from moyai.linux.process import ProcessError, run, stream
+from moyai.localcloud.drivers.octavia import provider_names
 
 PYTHON = "3.11"
 #: Debian 12's own, before any other that uv would find: it is built with optimisations that one built by hand often lacks,
 #: in which Neutron's calls take 1.2 to 1.35 times as long (measured).
 _DEBIANS = Path(f"/usr/bin/python{PYTHON}")
 _MARKER = ".complete"
+_PROVIDER = "moyai.localcloud.drivers.octavia.provider:MoyaiProvider"
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,16 @@ PATCHES = (
         "            time.sleep(0.01)\n",
         "RPC answers are taken when they come",
     ),
+    # tools, flavors and charts name Octavia's own driver, which needs virtual machines: these names lead to our provider
+    *(
+        Patch(
+            "octavia-15.1.0.dist-info/entry_points.txt",
+            f"\n{name} = octavia.api.drivers.amphora_driver.v2.driver:AmphoraProviderDriver\n",
+            f"\n{name} = {_PROVIDER}\n",
+            f"the provider {name} is ours",
+        )
+        for name in provider_names.ALIASES
+    ),
 )
 
 #: Files written into site-packages: Nova takes drivers only from its own package.
@@ -55,9 +67,7 @@ SHIMS = {"nova/virt/moyai_nspawn.py": "from moyai.localcloud.drivers.nova.driver
 #: Files written beside the link to our package: what an installed moyai would tell Octavia of its provider.
 BESIDE = {
     "moyai_drivers-1.0.dist-info/METADATA": "Metadata-Version: 2.1\nName: moyai-drivers\nVersion: 1.0\n",
-    "moyai_drivers-1.0.dist-info/entry_points.txt": (
-        "[octavia.api.drivers]\nmoyai = moyai.localcloud.drivers.octavia.provider:MoyaiProvider\n"
-    ),
+    "moyai_drivers-1.0.dist-info/entry_points.txt": (f"[octavia.api.drivers]\n{provider_names.MOYAI} = {_PROVIDER}\n"),
 }
 
 

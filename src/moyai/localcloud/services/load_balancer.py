@@ -5,6 +5,7 @@ There is no amphora, worker, health manager or driver agent: the daemon does wha
 
 from __future__ import annotations
 
+from moyai.localcloud.drivers.octavia import provider_names
 from moyai.localcloud.layout import PORTS
 from moyai.localcloud.services.rendering import (
     NO_NOTIFICATIONS,
@@ -27,9 +28,20 @@ def files(context: Context) -> dict[str, str]:
             "bind_host": context.config.address,
             "bind_port": PORTS["octavia"],
             "auth_strategy": "keystone",
-            "enabled_provider_drivers": "moyai:HAProxy and nftables in a network namespace of this host",
-            "default_provider_driver": "moyai",
+            "enabled_provider_drivers": ",".join(
+                [
+                    f"{provider_names.MOYAI}:HAProxy and nftables in a network namespace of this host",
+                    *(f"{name}:Another name of {provider_names.MOYAI}" for name in provider_names.ALIASES),
+                ]
+            ),
+            "default_provider_driver": provider_names.MOYAI,
             "allow_tls_terminated_listeners": False,
+        },
+        # Octavia makes these for each call and uses them for amphorae only
+        "controller_worker": {
+            "compute_driver": "compute_noop_driver",
+            "image_driver": "image_noop_driver",
+            "volume_driver": "volume_noop_driver",
         },
         "moyai": {"lb_dir": state / "lb", "lb_host": context.config.hypervisors[0].host},
         "oslo_messaging": {"topic": "octavia_prov"},

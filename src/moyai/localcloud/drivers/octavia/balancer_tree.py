@@ -93,12 +93,42 @@ class Pool(Thing):
 
 
 @dataclass(frozen=True, kw_only=True)
+class L7Rule(Thing):
+    """A condition on a request. ``key``: the name of the header or cookie. ``invert``: it holds where it does not match."""
+
+    type: str
+    compare_type: str
+    value: str
+    key: str | None = None
+    invert: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class L7Policy(Thing):
+    """What happens to requests for which all rules hold. Which of the ``redirect_`` fields counts follows from the action."""
+
+    action: str
+    position: int = 1
+    rules: tuple[L7Rule, ...] = ()
+    redirect_pool_id: str | None = None
+    redirect_url: str | None = None
+    redirect_prefix: str | None = None
+    redirect_http_code: int | None = None
+
+    @property
+    def live_rules(self) -> tuple[L7Rule, ...]:
+        """The rules that must hold, always in the same order."""
+        return tuple(sorted((one for one in self.rules if one.live), key=lambda one: one.id))
+
+
+@dataclass(frozen=True, kw_only=True)
 class Listener(Thing):
     """A port that is answered. Timeouts in milliseconds; ``connection_limit`` None: none."""
 
     protocol: str
     port: int
     pool_id: str | None = None
+    policies: tuple[L7Policy, ...] = ()
     connection_limit: int | None = None
     allowed_cidrs: tuple[str, ...] = ()
     insert_headers: tuple[str, ...] = ()
@@ -107,22 +137,41 @@ class Listener(Thing):
     timeout_member_data: int = 50000
     timeout_tcp_inspect: int = 0
 
+    @property
+    def live_policies(self) -> tuple[L7Policy, ...]:
+        """The policies that can apply, by position. A policy without a rule applies to nothing."""
+        return tuple(
+            sorted((one for one in self.policies if one.live and one.live_rules), key=lambda one: (one.position, one.id))
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class LoadBalancer(Thing):
-    """The whole tree, with the VIP's place in Neutron."""
+    """The whole tree, with the VIP's place in Neutron. ``additional_vips``: further addresses of the same port."""
 
     project_id: str | None = None
     vip_address: str
     vip_port_id: str
     vip_subnet_id: str | None = None
     vip_network_id: str | None = None
+    additional_vips: tuple[str, ...] = ()
     listeners: tuple[Listener, ...] = ()
     pools: tuple[Pool, ...] = field(default=())
 
     def pool(self, pool_id: str | None) -> Pool | None:
         """The pool of that id, if it is part of the data plane."""
         return next((one for one in self.pools if one.id == pool_id and one.live), None)
+
+    def pools_of(self, listener: Listener) -> tuple[Pool, ...]:
+        """The live pools that the listener can send clients to: its own first, then those of its policies; each once."""
+        wanted = [listener.pool_id, *(one.redirect_pool_id for one in listener.live_policies)]
+        found = {one.id: one for one in map(self.pool, wanted) if one is not None}
+        return tuple(found.values())
+
+    @property
+    def vips(self) -> tuple[str, ...]:
+        """All addresses that the listeners answer on, the VIP first."""
+        return (self.vip_address, *sorted(self.additional_vips))
 
     @property
     def live_listeners(self) -> tuple[Listener, ...]:
@@ -131,17 +180,30 @@ class LoadBalancer(Thing):
 
 
 def things(balancer: LoadBalancer) -> list[tuple[str, Thing]]:
-    """Every object of the tree with its kind in Octavia's words, children before parents. What is in a pool goes with it."""
+    """Every object of the tree with its kind in Octavia's words, children before parents.
+
+    What is in a pool goes with the pool, and what belongs to a listener goes with the listener.
+    """
     found: list[tuple[str, Thing]] = []
     for pool in balancer.pools:
         inner: list[tuple[str, Thing]] = [("members", one) for one in pool.members]
         if pool.monitor:
             inner.append(("healthmonitors", pool.monitor))
-        if pool.status == PENDING_DELETE:
-            inner = [(kind, replace(one, status=PENDING_DELETE)) for kind, one in inner]
-        found += [*inner, ("pools", pool)]
-    found += [("listeners", one) for one in balancer.listeners]
+        found += [*_with(pool, inner), ("pools", pool)]
+    for listener in balancer.listeners:
+        inner = []
+        for policy in listener.policies:
+            rules: list[tuple[str, Thing]] = [("l7rules", one) for one in policy.rules]
+            inner += [*_with(policy, rules), ("l7policies", policy)]
+        found += [*_with(listener, inner), ("listeners", listener)]
     return [*found, ("loadbalancers", balancer)]
+
+
+def _with(parent: Thing, children: list[tuple[str, Thing]]) -> list[tuple[str, Thing]]:
+    """The children; they are to be deleted where the parent is."""
+    if parent.status != PENDING_DELETE:
+        return children
+    return [(kind, replace(one, status=PENDING_DELETE)) for kind, one in children]
 
 
 def backend_name(pool_id: str, listener_id: str) -> str:

@@ -36,6 +36,7 @@ class Plane:
         self._plug_file = self.folder / "plug.json"
         self._rules_file = self.folder / "rules.json"
         self._ping = self.folder / "ping-check"
+        self._placed = self.folder / "placed"  # the link is finished
 
     @property
     def plug(self) -> vip_link.Plug | None:
@@ -56,14 +57,24 @@ class Plane:
         """Ask Neutron again the next time."""
         self._plug_file.unlink(missing_ok=True)
 
-    def apply(self, balancer: LoadBalancer, plug: vip_link.Plug, *, health: Health) -> None:
-        """Make the data plane match ``balancer``. Raises ProcessError, OSError or NotWired.
+    def place(self, plug: vip_link.Plug) -> None:
+        """Make namespace and link where they are missing or wrong, and finish what was cut off."""
+        if not vip_link.plugged(self.id, plug):
+            self._placed.unlink(missing_ok=True)
+            if self._rules() is not None:
+                # a new namespace has none of them; where only the link is new, the former ones are still there
+                self._rules_file.write_text("")
+            vip_link.make(self.id, plug)
+        if not self._placed.exists():
+            vip_link.finish(self.id, plug)
+            self._placed.touch()
 
-        After an error the former state continues to serve where that is possible.
-        ``health``: the known state of members (see `health_of`). A member without an entry counts as healthy.
+    def apply(self, balancer: LoadBalancer, plug: vip_link.Plug, *, health: Health) -> None:
+        """Make it so, in its `place`. Raises ProcessError, OSError or NotWired, with the former state still serving where that
+        is possible.
+
+        ``health``: what is known of the members (see `health_of`); who is not in it is taken to work.
         """
-        if vip_link.ensure(self.id, plug):
-            self._rules_file.unlink(missing_ok=True)  # a new namespace has none
         # the rules first: a port is not answered before its allowed_cidrs hold
         self.apply_rules(balancer, health)
         config = haproxy_config.render(balancer, self.haproxy, ping=str(self._ping))
@@ -88,16 +99,19 @@ class Plane:
                 self._rules_file.unlink(missing_ok=True)
         if not rules.answering and not self._udp_seen():
             return
-        for flow in nft.udp_flows(self.namespace, balancer.vip_address):
-            if (flow.answered_by, flow.answered_from) not in rules.answering.get(flow.port, frozenset()):
-                nft.forget(self.namespace, flow)
+        for vip in balancer.vips:
+            for flow in nft.udp_flows(self.namespace, vip):
+                if (flow.answered_by, flow.answered_from) not in rules.answering.get(flow.port, frozenset()):
+                    nft.forget(self.namespace, flow)
         self._note_udp(bool(rules.answering))
 
     def unplug(self) -> None:
         """Take processes, link and namespace away; the files stay."""
         self.haproxy.stop()
-        vip_link.remove(self.id, self.plug)
+        # HAProxy is ended; only its checks by ping may still run
+        vip_link.remove(self.id, self.plug, empty=not self._ping.exists())
         self._rules_file.unlink(missing_ok=True)
+        self._placed.unlink(missing_ok=True)
 
     def remove(self) -> None:
         """Take everything away: processes, link, namespace, files."""
@@ -148,15 +162,13 @@ def health_of(balancer: LoadBalancer, rows: list[Row]) -> dict[str, bool | None]
     by_name = {(row.proxy, row.server): row for row in rows}
     found: dict[str, bool | None] = {}
     for listener in balancer.live_listeners:
-        pool = balancer.pool(listener.pool_id)
-        if pool is None or pool.live_monitor is None:
-            continue
-        for member in pool.live_members:
-            row = by_name.get((backend_name(pool.id, listener.id), member.id))
-            if row is None or row.status == "no check":
-                continue
-            # "UP 1/3" and "DOWN 1/2" are on their way; the word is what holds now. INI: the first check has not ended
-            found[member.id] = None if row.check == "INI" else _WORKS.get(row.status.split()[0])
+        for pool in balancer.pools_of(listener):
+            for member in pool.live_members if pool.live_monitor else ():
+                row = by_name.get((backend_name(pool.id, listener.id), member.id))
+                if row is None or row.status == "no check":
+                    continue
+                # "UP 1/3" and "DOWN 1/2" are on their way; the word is what holds now. INI: the first check has not ended
+                found[member.id] = None if row.check == "INI" else _WORKS.get(row.status.split()[0])
     return found
 
 

@@ -1,7 +1,8 @@
 """Pure: a load balancer's tree → the text of its HAProxy configuration.
 
 The same tree gives the same text, byte for byte, so a changed text means a changed load balancer. Everything that comes from
-a user is an id, a number or was checked by Octavia and by the driver (`validate`): no text can break out of its place.
+a user is an id, a number, a quoted text (`l7_policies`) or was checked by Octavia and by the driver (`validate`): no text can
+break out of its place.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from moyai.linux import haproxy
+from moyai.localcloud.drivers.octavia import l7_policies
 from moyai.localcloud.drivers.octavia.balancer_tree import Listener, LoadBalancer, Member, Monitor, Pool, backend_name
 
 _BALANCE = {
@@ -46,25 +48,23 @@ def render(balancer: LoadBalancer, files: haproxy.HAProxy, *, ping: str = "") ->
     checked: set[str] = set()
     sticky = False
     for listener in balancer.live_listeners:
-        pool = balancer.pool(listener.pool_id)
-        name = backend_name(pool.id, listener.id) if pool else None
-        if listener.protocol == "UDP":
-            if pool and pool.live_monitor and pool.live_monitor.type in UDP_CHECKED_BY_HAPROXY:
-                sections.append(_backend(balancer.vip_address, pool, listener, ping))
-                checked.add(backend_name(pool.id, listener.id))
-            continue
-        sections.append(_frontend(balancer, listener, name))
-        if pool:
-            sections.append(_backend(balancer.vip_address, pool, listener, ping))
-            sticky = sticky or (pool.persistence is not None and pool.persistence.type in ("SOURCE_IP", "APP_COOKIE"))
+        udp = listener.protocol == "UDP"
+        if not udp:
+            sections.append(_frontend(balancer, listener))
+        for pool in balancer.pools_of(listener):
+            if udp and not (pool.live_monitor and pool.live_monitor.type in UDP_CHECKED_BY_HAPROXY):
+                continue
+            sections.append(_backend(balancer, pool, listener, ping))
             if pool.live_monitor:
                 checked.add(backend_name(pool.id, listener.id))
+            sticky = sticky or (pool.persistence is not None and pool.persistence.type in ("SOURCE_IP", "APP_COOKIE"))
     if not sections:
         return Config(None, frozenset())
     pings = any("external-check command" in one for one in sections)
     head = files.header(checks_by_program=pings) + (
         "defaults\n"
         "    load-server-state-from-file global\n"
+        "    log global\n"
         "    option log-health-checks\n"
         "    option redispatch\n"
         "    option splice-auto\n"
@@ -94,13 +94,12 @@ def _ping_program(balancer: LoadBalancer) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _frontend(balancer: LoadBalancer, listener: Listener, backend: str | None) -> str:
+def _frontend(balancer: LoadBalancer, listener: Listener) -> str:
     http = listener.protocol in _HTTP_LISTENERS
-    address = f"[{balancer.vip_address}]" if ":" in balancer.vip_address else balancer.vip_address
     lines = [
         f"frontend {listener.id}",
         f"    mode {'http' if http else 'tcp'}",
-        f"    bind {address}:{listener.port}",
+        *(f"    bind {_literal(vip)}:{listener.port}" for vip in balancer.vips),
         f"    timeout client {listener.timeout_client_data}ms",
     ]
     if listener.connection_limit is not None:
@@ -109,15 +108,17 @@ def _frontend(balancer: LoadBalancer, listener: Listener, backend: str | None) -
     if listener.timeout_tcp_inspect:
         lines.append(f"    tcp-request inspect-delay {listener.timeout_tcp_inspect}ms")
     if http:
-        if "X-Forwarded-For" in listener.insert_headers:
-            lines.append("    option forwardfor")
-        lines += [f"    http-request set-header {_HEADERS[name]}" for name in listener.insert_headers if name in _HEADERS]
-    if backend:
-        lines.append(f"    default_backend {backend}")
+        lines += [f"    {line}" for line in l7_policies.lines(balancer, listener)]
+    if pool := balancer.pool(listener.pool_id):
+        lines.append(f"    default_backend {backend_name(pool.id, listener.id)}")
     return "\n".join(lines) + "\n"
 
 
-def _backend(vip: str, pool: Pool, listener: Listener, ping: str) -> str:
+def _literal(address: str) -> str:
+    return f"[{address}]" if ":" in address else address
+
+
+def _backend(balancer: LoadBalancer, pool: Pool, listener: Listener, ping: str) -> str:
     http = listener.protocol in _HTTP_LISTENERS  # the pool's protocol may be HTTP under a TCP listener: the listener decides
     lines = [
         f"backend {backend_name(pool.id, listener.id)}",
@@ -127,7 +128,13 @@ def _backend(vip: str, pool: Pool, listener: Listener, ping: str) -> str:
         f"    timeout server {listener.timeout_member_data}ms",
         "    option allbackups",
     ]
-    lines += _persistence(pool, http=http, address_type="ipv6" if ":" in vip else "ip")
+    if http:
+        # here and not in the frontend: a policy's rules see what the client sent
+        if "X-Forwarded-For" in listener.insert_headers:
+            lines.append("    option forwardfor")
+        lines += [f"    http-request set-header {_HEADERS[name]}" for name in listener.insert_headers if name in _HEADERS]
+    # a table of IPv6 addresses takes clients of both families
+    lines += _persistence(pool, http=http, address_type="ipv6" if any(":" in vip for vip in balancer.vips) else "ip")
     check = ""
     if monitor := pool.live_monitor:
         check_lines, check = _monitor(monitor, ping)
@@ -186,8 +193,7 @@ def _monitor(monitor: Monitor, ping: str) -> tuple[list[str], str]:
 
 
 def _server(pool: Pool, member: Member, check: str) -> str:
-    address = f"[{member.address}]" if ":" in member.address else member.address
-    line = f"    server {member.id} {address}:{member.port} weight {member.weight}{check}"
+    line = f"    server {member.id} {_literal(member.address)}:{member.port} weight {member.weight}{check}"
     if check and member.monitor_address:
         line += f" addr {member.monitor_address}"
     if check and member.monitor_port:

@@ -40,18 +40,23 @@ def render(balancer: LoadBalancer, health: Health) -> Rules:
     count: list[Command] = []
     answering: dict[int, frozenset[tuple[str, int]]] = {}
     for listener in balancer.live_listeners:
-        guard += _guard(balancer, listener)
+        for vip in balancer.vips:
+            guard += _guard(vip, listener)
         if listener.protocol != "UDP":
             continue
+        if listener.connection_limit is not None:
+            many = {"ct count": {"val": listener.connection_limit, "inv": True}}
+            guard.append(nft.rule(TABLE, _GUARD, *_new(listener), many, {"drop": None}))
         pool = balancer.pool(listener.pool_id)
         members = pool.live_members if pool else ()
         answering[listener.port] = frozenset((one.address, one.port) for one in members if health.get(one.id) is not False)
-        chosen = choose(members, health)
-        to = _to(balancer, listener)
-        if pool is None or not chosen:
-            guard.append(nft.rule(TABLE, _GUARD, *to, {"drop": None}))
-        else:
-            dispatch.append(nft.rule(TABLE, _DISPATCH, *to, _dnat(balancer.vip_address, pool, chosen)))
+        for vip in balancer.vips:
+            # the kernel translates within a family only
+            chosen = choose([one for one in members if _ip(one.address) == _ip(vip)], health)
+            if pool is None or not chosen:
+                guard.append(nft.rule(TABLE, _GUARD, *_to(vip, listener), {"drop": None}))
+            else:
+                dispatch.append(nft.rule(TABLE, _DISPATCH, *_to(vip, listener), _dnat(vip, pool, chosen)))
         count += [_count(listener, direction) for direction in ("original", "reply")]
     if not guard and not dispatch:
         return Rules((), answering)
@@ -98,30 +103,30 @@ def _bid(slot: int, member: Member) -> float:
     return -member.weight / math.log((int.from_bytes(digest, "big") + 1) / (2**64 + 1))
 
 
-def _ip(balancer_vip: str) -> str:
-    return "ip6" if ":" in balancer_vip else "ip"
+def _ip(address: str) -> str:
+    return "ip6" if ":" in address else "ip"
 
 
-def _to(balancer: LoadBalancer, listener: Listener) -> tuple[Command, ...]:
-    """New connections to this listener."""
+def _new(listener: Listener) -> tuple[Command, ...]:
+    """New connections to this listener, at any VIP."""
     protocol = "udp" if listener.protocol == "UDP" else "tcp"
-    return (
-        nft.match({"ct": {"key": "state"}}, "new", operator="in"),
-        nft.match(nft.payload(_ip(balancer.vip_address), "daddr"), balancer.vip_address),
-        nft.match(nft.payload(protocol, "dport"), listener.port),
-    )
+    state = nft.match({"ct": {"key": "state"}}, "new", operator="in")
+    return state, nft.match(nft.payload(protocol, "dport"), listener.port)
 
 
-def _guard(balancer: LoadBalancer, listener: Listener) -> Iterable[Command]:
-    to = _to(balancer, listener)
+def _to(vip: str, listener: Listener) -> tuple[Command, ...]:
+    """New connections to this listener at this VIP."""
+    return (*_new(listener), nft.match(nft.payload(_ip(vip), "daddr"), vip))
+
+
+def _guard(vip: str, listener: Listener) -> Iterable[Command]:
+    to = _to(vip, listener)
     if listener.allowed_cidrs:
-        allowed = _networks(listener.allowed_cidrs, ipaddress.ip_address(balancer.vip_address).version)
+        allowed = _networks(listener.allowed_cidrs, ipaddress.ip_address(vip).version)
         if not any(one.prefixlen == 0 for one in allowed):
             inside = {"set": [{"prefix": {"addr": str(one.network_address), "len": one.prefixlen}} for one in allowed]}
-            others = (nft.match(nft.payload(_ip(balancer.vip_address), "saddr"), inside, operator="!="),) if allowed else ()
+            others = (nft.match(nft.payload(_ip(vip), "saddr"), inside, operator="!="),) if allowed else ()
             yield nft.rule(TABLE, _GUARD, *to, *others, {"drop": None})
-    if listener.protocol == "UDP" and listener.connection_limit is not None:
-        yield nft.rule(TABLE, _GUARD, *to, {"ct count": {"val": listener.connection_limit, "inv": True}}, {"drop": None})
 
 
 def _networks(cidrs: Iterable[str], version: int) -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:

@@ -24,20 +24,27 @@ from octavia.statistics import stats_base
 from openstack import exceptions as sdk_exceptions
 
 from moyai.linux.netns import LinkAddress
-from moyai.localcloud.drivers.octavia import balancer_tree
+from moyai.localcloud.drivers.octavia import balancer_tree, provider_names
 from moyai.localcloud.drivers.octavia.vip_link import Plug, PortBefore
 
 LOG = logging.getLogger(__name__)
-PROVIDER = "moyai"
 DEVICE_OWNER = "Octavia"
 
 
 @dataclass(frozen=True)
 class PoolPlace:
-    """Where a pool belongs: its load balancer, the VIP, and the pool's protocol."""
+    """Where a pool belongs: its load balancer, the VIPs, and the pool's protocol."""
 
     balancer_id: str
-    vip_address: str | None
+    vips: tuple[str, ...]
+    protocol: str
+
+
+@dataclass(frozen=True)
+class ListenerPlace:
+    """Where a listener belongs: its load balancer, and the listener's protocol."""
+
+    balancer_id: str
     protocol: str
 
 
@@ -49,7 +56,7 @@ class OctaviaDatabase:
         balancer = models.LoadBalancer
         with db_api.session().begin() as session:
             rows = session.query(balancer.id).filter(
-                balancer.provider == PROVIDER, balancer.provisioning_status.like("PENDING_%")
+                balancer.provider.in_(provider_names.ALL), balancer.provisioning_status.like("PENDING_%")
             )
             return [row.id for row in rows]
 
@@ -58,7 +65,7 @@ class OctaviaDatabase:
         balancer = models.LoadBalancer
         with db_api.session().begin() as session:
             rows = session.query(balancer.id).filter(
-                balancer.provider == PROVIDER, balancer.provisioning_status != balancer_tree.DELETED
+                balancer.provider.in_(provider_names.ALL), balancer.provisioning_status != balancer_tree.DELETED
             )
             return [row.id for row in rows]
 
@@ -77,7 +84,7 @@ class OctaviaDatabase:
         """The whole tree, read in one transaction; None when it does not exist or is deleted."""
         with db_api.session().begin() as session:
             row = session.get(models.LoadBalancer, balancer_id)
-            if row is None or row.provider != PROVIDER or row.provisioning_status == balancer_tree.DELETED:
+            if row is None or row.provider not in provider_names.ALL or row.provisioning_status == balancer_tree.DELETED:
                 return None
             return _balancer(row)
 
@@ -87,14 +94,57 @@ class OctaviaDatabase:
             row = session.get(models.Pool, pool_id)
             if row is None:
                 return None
-            vip = row.load_balancer.vip
-            return PoolPlace(row.load_balancer_id, vip.ip_address if vip else None, row.protocol)
+            balancer = row.load_balancer
+            vips = [balancer.vip, *balancer.additional_vips]
+            return PoolPlace(row.load_balancer_id, tuple(one.ip_address for one in vips if one.ip_address), row.protocol)
+
+    def place_of_listener(self, listener_id: str) -> ListenerPlace | None:
+        """Where a listener belongs; None when there is no such listener."""
+        with db_api.session().begin() as session:
+            row = session.get(models.Listener, listener_id)
+            return ListenerPlace(row.load_balancer_id, row.protocol) if row is not None else None
+
+    def place_of_policy(self, policy_id: str) -> ListenerPlace | None:
+        """Where an L7 policy's listener belongs; None when there is no such policy."""
+        with db_api.session().begin() as session:
+            row = session.get(models.L7Policy, policy_id)
+            return ListenerPlace(row.listener.load_balancer_id, row.listener.protocol) if row is not None else None
 
     def report(self, status: dict[str, list[dict[str, str]]]) -> None:
         """Write statuses: by kind, a list of id, ``provisioning_status``, ``operating_status``. RuntimeError when refused."""
         answer = DriverUpdater().update_loadbalancer_status(status)
         if answer["status_code"] != 200:
             raise RuntimeError(f"Octavia refuses a status: {answer.get('fault_string')}")
+
+    def deleted(self, balancer_id: str) -> None:
+        """Note that it is gone, with everything in it; nothing happens when that is noted already.
+
+        One transaction instead of one for each object: `DriverUpdater` reads the whole tree again for each of them.
+        """
+        repository = repositories.Repositories()
+        with db_api.session().begin() as session:
+            row = session.get(models.LoadBalancer, balancer_id)
+            if row is None or row.provisioning_status == balancer_tree.DELETED:
+                return
+            members = [member for pool in row.pools for member in pool.members]
+            monitors = [pool.health_monitor for pool in row.pools if pool.health_monitor]
+            # the quotas first, as the API locks them before a load balancer
+            for kind, rows in (
+                (data_models.LoadBalancer, [row]),
+                (data_models.Listener, row.listeners),
+                (data_models.Pool, row.pools),
+                (data_models.Member, members),
+                (data_models.HealthMonitor, monitors),
+            ):
+                if rows:
+                    repository.decrement_quota(session, kind, row.project_id, quantity=len(rows))
+            for policy in [policy for listener in row.listeners for policy in listener.l7policies]:
+                # Octavia counts only those that were made one by one; one at a time, its count stops at nothing
+                for kind in (data_models.L7Policy, *[data_models.L7Rule] * len(policy.l7rules)):
+                    repository.decrement_quota(session, kind, row.project_id)
+            for one in (*row.listeners, *row.pools):
+                session.delete(one)
+            row.provisioning_status = balancer_tree.DELETED
 
     def statistics(self, gains: list[dict[str, int | str]]) -> None:
         """Add what listeners gained to their statistics."""
@@ -186,6 +236,7 @@ def _balancer(row: Any) -> balancer_tree.LoadBalancer:
         vip_port_id=row.vip.port_id,
         vip_subnet_id=row.vip.subnet_id,
         vip_network_id=row.vip.network_id,
+        additional_vips=tuple(one.ip_address for one in row.additional_vips),
         listeners=tuple(_listener(one) for one in row.listeners),
         pools=tuple(_pool(one) for one in row.pools),
     )
@@ -199,6 +250,7 @@ def _listener(row: Any) -> balancer_tree.Listener:
         protocol=row.protocol,
         port=row.protocol_port,
         pool_id=row.default_pool_id,
+        policies=tuple(_policy(one) for one in row.l7policies),
         connection_limit=limit if limit is not None and limit >= 0 else None,
         allowed_cidrs=tuple(sorted(one.cidr for one in row.allowed_cidrs)),
         insert_headers=tuple(sorted(name for name, value in headers.items() if str(value).lower() == "true")),
@@ -206,6 +258,25 @@ def _listener(row: Any) -> balancer_tree.Listener:
         timeout_member_connect=row.timeout_member_connect or 5000,
         timeout_member_data=row.timeout_member_data or 50000,
         timeout_tcp_inspect=row.timeout_tcp_inspect or 0,
+    )
+
+
+def _policy(row: Any) -> balancer_tree.L7Policy:
+    return balancer_tree.L7Policy(
+        **_base(row),
+        action=row.action,
+        position=row.position,
+        rules=tuple(_rule(one) for one in row.l7rules),
+        redirect_pool_id=row.redirect_pool_id,
+        redirect_url=row.redirect_url,
+        redirect_prefix=row.redirect_prefix,
+        redirect_http_code=row.redirect_http_code,
+    )
+
+
+def _rule(row: Any) -> balancer_tree.L7Rule:
+    return balancer_tree.L7Rule(
+        **_base(row), type=row.type, compare_type=row.compare_type, value=row.value, key=row.key, invert=bool(row.invert)
     )
 
 

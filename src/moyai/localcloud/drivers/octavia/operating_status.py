@@ -2,7 +2,8 @@
 
 A member: OFFLINE when switched off or not in use, NO_MONITOR without checks, DRAINING with weight 0, else ONLINE or ERROR by
 its checks (OFFLINE until the first one). A pool: ERROR when no member can be used, DEGRADED when some cannot. A listener is
-what its pool is; a load balancer is ERROR when all its listeners are, DEGRADED when some are not ONLINE.
+ERROR when all pools that it uses are, DEGRADED when some are not ONLINE; a load balancer is so by its listeners. L7 policies
+and rules are ONLINE when switched on.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ ONLINE, OFFLINE, DEGRADED, ERROR = "ONLINE", "OFFLINE", "DEGRADED", "ERROR"
 NO_MONITOR, DRAINING = "NO_MONITOR", "DRAINING"
 
 Statuses = dict[str, dict[str, str]]  # kind (as Octavia's driver library names it) → id → operating status
-KINDS = ("members", "healthmonitors", "pools", "listeners", "loadbalancers")
+KINDS = ("members", "healthmonitors", "pools", "l7rules", "l7policies", "listeners", "loadbalancers")
 
 
 def derive(balancer: LoadBalancer, health: Mapping[str, bool | None]) -> Statuses:
@@ -24,7 +25,7 @@ def derive(balancer: LoadBalancer, health: Mapping[str, bool | None]) -> Statuse
     ``health``: by member id, whether its checks say that it works; None: not checked yet.
     """
     found: Statuses = {kind: {} for kind in KINDS}
-    used = {listener.pool_id for listener in balancer.live_listeners}
+    used = {pool.id for listener in balancer.live_listeners for pool in balancer.pools_of(listener)}
     for pool in balancer.pools:
         if pool.status == "PENDING_DELETE":
             continue
@@ -37,8 +38,16 @@ def derive(balancer: LoadBalancer, health: Mapping[str, bool | None]) -> Statuse
         counting = [of_members[one.id] for one in members if one.enabled]
         found["pools"][pool.id] = _pool(counting) if in_use else OFFLINE
     for listener in balancer.listeners:
-        if listener.status != "PENDING_DELETE":
-            found["listeners"][listener.id] = _listener(listener, balancer, found["pools"])
+        if listener.status == "PENDING_DELETE":
+            continue
+        found["listeners"][listener.id] = _listener(listener, balancer, found["pools"])
+        for policy in listener.policies:
+            if policy.status == "PENDING_DELETE":
+                continue
+            found["l7policies"][policy.id] = ONLINE if policy.enabled else OFFLINE
+            for rule in policy.rules:
+                if rule.status != "PENDING_DELETE":
+                    found["l7rules"][rule.id] = ONLINE if rule.enabled else OFFLINE
     found["loadbalancers"][balancer.id] = (
         _worst(found["listeners"][one.id] for one in balancer.live_listeners) if balancer.enabled else OFFLINE
     )
@@ -71,8 +80,7 @@ def _pool(members: list[str]) -> str:
 def _listener(listener: Listener, balancer: LoadBalancer, pools: Mapping[str, str]) -> str:
     if not listener.enabled or not balancer.enabled:
         return OFFLINE
-    pool = balancer.pool(listener.pool_id)
-    return pools[pool.id] if pool else ONLINE
+    return _worst(pools[pool.id] for pool in balancer.pools_of(listener))
 
 
 def _worst(statuses: Iterable[str]) -> str:

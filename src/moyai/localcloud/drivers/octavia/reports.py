@@ -37,21 +37,6 @@ def failed(balancer: LoadBalancer) -> Report:
     return report
 
 
-def deleted(balancer: LoadBalancer) -> list[Report]:
-    """The whole tree is gone: several reports, to be sent in this order, children before parents."""
-    gone = {"provisioning_status": DELETED}
-    pools = balancer.pools
-    return [
-        {
-            "members": [{"id": one.id, **gone} for pool in pools for one in pool.members],
-            "healthmonitors": [{"id": pool.monitor.id, **gone} for pool in pools if pool.monitor],
-            "listeners": [{"id": one.id, **gone} for one in balancer.listeners],
-        },
-        {"pools": [{"id": one.id, **gone} for one in pools]},
-        {"loadbalancers": [{"id": balancer.id, **gone}]},
-    ]
-
-
 def changes(shown: Statuses, found: Statuses) -> Report:
     """The operating statuses that differ from those reported last."""
     report: Report = {}

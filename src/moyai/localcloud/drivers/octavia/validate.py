@@ -17,6 +17,23 @@ ALGORITHMS = ("LEAST_CONNECTIONS", "ROUND_ROBIN", "SOURCE_IP", "SOURCE_IP_PORT")
 UDP_ALGORITHMS = ("ROUND_ROBIN", "SOURCE_IP", "SOURCE_IP_PORT")
 MONITORS = ("HTTP", "HTTPS", "PING", "TCP", "TLS-HELLO", "UDP-CONNECT")
 HEADERS = ("X-Forwarded-For", "X-Forwarded-Port", "X-Forwarded-Proto")
+L7_LISTENERS = ("HTTP",)
+L7_ACTIONS = ("REDIRECT_PREFIX", "REDIRECT_TO_POOL", "REDIRECT_TO_URL", "REJECT")
+L7_RULES = ("COOKIE", "FILE_TYPE", "HEADER", "HOST_NAME", "PATH")
+#: What flavors and availability zones of Octavia's own driver can say, and what of it is taken. All but the SR-IOV port is
+#: about the virtual machines of that driver; a load balancer here is a process that is started again when it dies.
+FLAVOR = {
+    "loadbalancer_topology": "Accepted and without effect: one process serves, and is started again when it dies.",
+    "compute_flavor": "Accepted and without effect: there is no virtual machine.",
+    "amp_image_tag": "Accepted and without effect: there is no virtual machine.",
+    "sriov_vip": "Only false: VIP ports are virtual.",
+}
+ZONE = {
+    "compute_zone": "Accepted and without effect: all load balancers are on one host.",
+    "management_network": "Accepted and without effect: there is no virtual machine.",
+    "valid_vip_networks": "The networks that VIPs may be in.",
+}
+TOPOLOGIES = ("SINGLE", "ACTIVE_STANDBY")
 _TLS_OF_LISTENER = (
     "default_tls_container_ref",
     "sni_container_refs",
@@ -27,10 +44,8 @@ _TLS_OF_LISTENER = (
 _TLS_OF_POOL = ("tls_enabled", "tls_container_ref", "ca_tls_container_ref", "crl_container_ref")
 
 
-def vips(vip: Data, additional: Sequence[Data]) -> str | None:
-    """The VIP and additional VIPs of a new load balancer."""
-    if additional:
-        return "additional VIPs: make a load balancer for each address"
+def vips(vip: Data) -> str | None:
+    """The VIP of a new load balancer. Additional VIPs need no check: they are further addresses of the same port."""
     return "a QoS policy on the VIP" if vip.get("vip_qos_policy_id") else None
 
 
@@ -38,15 +53,14 @@ def balancer(data: Data) -> str | None:
     """A load balancer, with all that came with it in one call."""
     if data.get("vip_qos_policy_id"):
         return "a QoS policy on the VIP"
-    if data.get("additional_vips"):
-        return "additional VIPs: make a load balancer for each address"
     if data.get("vip_sg_ids"):
         return "security groups on the VIP: use allowed_cidrs"
-    vip = data.get("vip_address")
+    vips = [data.get("vip_address"), *(one.get("ip_address") for one in data.get("additional_vips") or ())]
+    addresses = [one for one in vips if one]
     return _first(
         *(listener(one) for one in data.get("listeners") or ()),
-        *(pool(one, vip) for one in data.get("pools") or ()),
-        *(pool(one["default_pool"], vip) for one in data.get("listeners") or () if one.get("default_pool")),
+        *(pool(one, addresses) for one in data.get("pools") or ()),
+        *(pool(one["default_pool"], addresses) for one in data.get("listeners") or () if one.get("default_pool")),
     )
 
 
@@ -59,8 +73,9 @@ def listener(data: Data) -> str | None:
     for key in _TLS_OF_LISTENER:
         if data.get(key):
             return f"{key} (there is no Barbican to hold certificates)"
-    if data.get("l7policies"):
-        return "L7 policies"
+    for one in data.get("l7policies") or ():
+        if problem := l7_policy(one, protocol):
+            return problem
     headers: Data = data.get("insert_headers") or {}
     unknown = sorted(name for name, on in headers.items() if _true(on) and name not in HEADERS)
     if unknown:
@@ -68,8 +83,54 @@ def listener(data: Data) -> str | None:
     return None
 
 
-def pool(data: Data, vip: str | None = None) -> str | None:
-    """A pool with its members and monitor."""
+def l7_policy(data: Data, protocol: str | None) -> str | None:
+    """An L7 policy, with all rules that come with it, of a listener of that protocol."""
+    if protocol and protocol not in L7_LISTENERS:
+        return f"L7 policies of listeners of protocol {protocol}; supported: {', '.join(L7_LISTENERS)}"
+    if (action := data.get("action")) and action not in L7_ACTIONS:
+        return f"L7 policies with the action {action}; supported: {', '.join(L7_ACTIONS)}"
+    for key in ("redirect_url", "redirect_prefix"):
+        if bad := _unfit(data.get(key), blanks=""):
+            return f"a {key} with {bad}"
+    return _first(*(l7_rule(one) for one in data.get("rules") or ()))
+
+
+def l7_rule(data: Data) -> str | None:
+    """An L7 rule. Octavia itself has checked which types of rules and comparisons go together."""
+    if (kind := data.get("type")) and kind not in L7_RULES:
+        why = " (there is no Barbican to hold certificates)" if kind.startswith("SSL_") else ""
+        return f"L7 rules of type {kind}{why}; supported: {', '.join(L7_RULES)}"
+    for key in ("key", "value"):
+        if bad := _unfit(data.get(key), blanks=" \t" if key == "value" else ""):
+            return f"an L7 rule whose {key} has {bad}"
+    return None
+
+
+def patterns(data: Data) -> list[str]:
+    """The regular expressions of all L7 rules in a load balancer, listener, policy or rule; only HAProxy can judge them."""
+    below = [one for key in ("listeners", "l7policies", "rules") for one in data.get(key) or ()]
+    own = [str(data["value"])] if data.get("compare_type") == "REGEX" and data.get("value") else []
+    return own + [pattern for one in below for pattern in patterns(one)]
+
+
+def flavor(data: Data | None) -> str | None:
+    """A flavor's metadata: those of Octavia's own driver are taken where they change nothing that a user could notice."""
+    given = data or {}
+    topology = given.get("loadbalancer_topology")
+    if topology is not None and topology not in TOPOLOGIES:
+        return f"the loadbalancer_topology {topology}; supported: {', '.join(TOPOLOGIES)}"
+    if _true(given.get("sriov_vip")):
+        return "sriov_vip: VIP ports are virtual"
+    return _unknown("flavor", given, FLAVOR)
+
+
+def zone(data: Data | None) -> str | None:
+    """An availability zone's metadata."""
+    return _unknown("availability zone", data or {}, ZONE)
+
+
+def pool(data: Data, vips: Sequence[str] = ()) -> str | None:
+    """A pool with its members and monitor, behind these VIPs (as far as they are known)."""
     protocol, algorithm = data.get("protocol"), data.get("lb_algorithm")
     if protocol and protocol not in POOL_PROTOCOLS:
         return f"pools of protocol {protocol}; supported: {', '.join(POOL_PROTOCOLS)}"
@@ -91,17 +152,17 @@ def pool(data: Data, vip: str | None = None) -> str | None:
     if bad := text_problem(how.get("cookie_name")):
         return f"a cookie_name with {bad}"
     return _first(
-        *(member(one, protocol, vip=vip) for one in data.get("members") or ()),
+        *(member(one, protocol, vips=vips) for one in data.get("members") or ()),
         monitor(data["healthmonitor"]) if data.get("healthmonitor") else None,
     )
 
 
-def member(data: Data, protocol: str | None, *, vip: str | None) -> str | None:
-    """A member of a pool of that protocol, behind that VIP."""
+def member(data: Data, protocol: str | None, *, vips: Sequence[str]) -> str | None:
+    """A member of a pool of that protocol, behind these VIPs."""
     if data.get("vnic_type") not in (None, "", "normal"):
         return f"members with vnic_type {data['vnic_type']}"
     address = data.get("address")
-    if protocol == "UDP" and address and vip and _version(address) != _version(vip):
+    if protocol == "UDP" and address and vips and _version(address) not in map(_version, vips):
         return "UDP members whose IP version differs from the VIP's"
     return None
 
@@ -117,11 +178,6 @@ def monitor(data: Data) -> str | None:
     return None
 
 
-def no_choice(what: str, data: Data | None) -> str | None:
-    """A flavor or a zone: nothing can be chosen."""
-    return f"the {what} setting {sorted(data)[0]}" if data else None
-
-
 def text_problem(value: object, *, spaces: bool = False) -> str | None:
     """What in a text would not pass unharmed through HAProxy's configuration."""
     if not isinstance(value, str):
@@ -131,6 +187,21 @@ def text_problem(value: object, *, spaces: bool = False) -> str | None:
     if any(not one.isprintable() or ord(one) > 126 or (one == " " and not spaces) for one in value):
         return "a blank, control or non-ASCII character"
     return None
+
+
+def _unfit(value: object, *, blanks: str) -> str | None:
+    """What of a text can be part of no request and no answer. All else is quoted (`l7_policies`)."""
+    if not isinstance(value, str):
+        return None
+    bad = next(
+        (one for one in value if (not one.isprintable() and one not in blanks) or (one.isspace() and one not in blanks)), None
+    )
+    return f"the character {bad!r}" if bad is not None else None
+
+
+def _unknown(what: str, data: Data, known: Mapping[str, str]) -> str | None:
+    others = sorted(set(data) - set(known))
+    return f"the {what} setting {others[0]}; supported: {', '.join(known)}" if others else None
 
 
 def _true(value: object) -> bool:

@@ -90,11 +90,14 @@ def namespace(balancer_id: str) -> str:
     return PREFIX + balancer_id
 
 
-def ensure(balancer_id: str, plug: Plug) -> bool:
-    """Make namespace and link where they are missing or wrong. Returns whether anything was made."""
+def plugged(balancer_id: str, plug: Plug) -> bool:
+    """Whether namespace and link are there, with all addresses."""
+    return netns.plugged(namespace(balancer_id), plug.link)
+
+
+def make(balancer_id: str, plug: Plug) -> None:
+    """Make namespace and link, again if need be."""
     name = namespace(balancer_id)
-    if netns.plugged(name, plug.link):
-        return False
     netns.add(name)
     # an address that arrives with the first packet must be known before anything may pass
     netns.sysctl(name, "net/ipv4/ip_forward", value="1")
@@ -102,6 +105,12 @@ def ensure(balancer_id: str, plug: Plug) -> bool:
     netns.sysctl(name, "net/ipv4/ip_local_port_range", value="10240 65535")
     netns.sysctl(name, "net/ipv4/tcp_tw_reuse", value="1")
     netns.plug(name, plug.link)
+
+
+def finish(balancer_id: str, plug: Plug) -> None:
+    """Give the link routes by source, the neighbours' timings, and its bridge. May be done any number of times."""
+    name = namespace(balancer_id)
+    netns.route_by_source(name, plug.link)
     for family in ("ipv4", "ipv6"):
         # a member's host that vanished is noticed within seconds, not within a minute
         for key, value in (("retrans_time_ms", "200"), ("base_reachable_time_ms", "5000"), ("delay_first_probe_time", "1")):
@@ -109,20 +118,21 @@ def ensure(balancer_id: str, plug: Plug) -> bool:
     if netns.link_exists(plug.bridge):
         # the network is already on this host: plugged as Nova does it, without waiting for the agent's next poll
         netns.enslave(plug.link.outside, plug.bridge)
-    return True
 
 
-def wait_wired(plug: Plug, within: float = WIRED_WITHIN) -> None:
+def wait_wired(plug: Plug) -> None:
     """Return when the port is in a bridge. Raises NotWired."""
-    deadline = time.monotonic() + within
+    deadline = time.monotonic() + WIRED_WITHIN
     while netns.master(plug.link.outside) is None:
         if time.monotonic() > deadline:
-            raise NotWired(f"port {plug.port_id} is in no bridge after {within:.0f} s: is Neutron's agent on this host alive?")
-        time.sleep(0.1)
+            raise NotWired(
+                f"port {plug.port_id} is in no bridge after {WIRED_WITHIN:.0f} s: is Neutron's agent on this host alive?"
+            )
+        time.sleep(0.05)
 
 
-def remove(balancer_id: str, plug: Plug | None) -> None:
-    """Take away link and namespace."""
+def remove(balancer_id: str, plug: Plug | None, *, empty: bool) -> None:
+    """Take away link and namespace. ``empty``: no process is in the namespace."""
     if plug is not None:
         netns.unplug(plug.link.outside)
-    netns.remove(namespace(balancer_id))
+    netns.remove(namespace(balancer_id), empty=empty)
