@@ -83,6 +83,8 @@ def test_v1_machines_with_fewer_cpus_than_the_host_are_spread_over_them(
         root.create(f"m{number}", cpus=cpus)
     files = [v1 / f"cpuset/moyai-test/m{number}/cpuset.cpus" for number in range(len(wanted))]
     assert [file.read_text() if file.exists() else None for file in files] == given
+    numbers = [root.group(f"m{number}").cpus() for number, file in enumerate(files) if file.exists()]
+    assert numbers == [tuple(map(int, text.split(","))) for text in given if text]
 
 
 def test_v1_names_the_controllers_that_are_missing(v1: Path) -> None:

@@ -7,6 +7,7 @@ Limits are enforced by control groups; but kubelet, and people, read ``/proc/mem
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 # Where the files lie inside a machine, and what they stand for.
@@ -28,23 +29,23 @@ def meminfo(memory_bytes: int) -> str:
     return "".join(lines) + "HugePages_Total:       0\nHugePages_Free:        0\nHugepagesize:       2048 kB\n"
 
 
-def cpuinfo(host: str, cpus: int) -> str:
-    """``/proc/cpuinfo`` with ``cpus`` processors of the host's kind; ``host`` is the host's own text."""
+def cpuinfo(host: str, cpus: Sequence[int]) -> str:
+    """``/proc/cpuinfo`` with processors of these numbers, of the host's kind; ``host`` is the host's own text."""
     sections = [section for section in host.strip().split("\n\n") if section.startswith("processor")]
     if not sections:
         return host
     result: list[str] = []
-    for number in range(cpus):
+    for number in cpus:
         lines = sections[number % len(sections)].splitlines()
         numbered = {"processor": number, "core id": number, "apicid": number, "initial apicid": number, "physical id": 0}
-        numbered |= {"siblings": cpus, "cpu cores": cpus}
+        numbered |= {"siblings": len(cpus), "cpu cores": len(cpus)}
         kept = [(line.split(":", 1)[0], line) for line in lines]
         result.append("\n".join(f"{key}: {numbered[key.strip()]}" if key.strip() in numbered else line for key, line in kept))
     return "\n\n".join(result) + "\n\n"
 
 
-def write(folder: Path, *, memory_bytes: int, cpus: int) -> None:
-    """Write the whole tree into ``folder`` (what ``INSIDE`` will be), replacing what has that name.
+def write(folder: Path, *, memory_bytes: int, cpus: Sequence[int]) -> None:
+    """Write the whole tree into ``folder`` (what ``INSIDE`` will be), replacing what has that name. ``cpus``: their numbers.
 
     Raises OSError when the older tree does not go: the guest could have made links in it.
     """
@@ -67,7 +68,7 @@ def write(folder: Path, *, memory_bytes: int, cpus: int) -> None:
         "cpu/kernel_max": "8191\n",
     }
     files |= {f"cpu/{name}": f"{_span(cpus)}\n" for name in ("online", "possible", "present")}
-    for cpu in range(cpus):
+    for cpu in cpus:
         files |= {
             f"cpu/cpu{cpu}/online": "1\n",
             f"cpu/cpu{cpu}/topology/core_id": f"{cpu}\n",
@@ -82,9 +83,12 @@ def write(folder: Path, *, memory_bytes: int, cpus: int) -> None:
         path.write_text(text)
     for made in (folder, *folder.rglob("*")):  # whatever the daemon's umask: everybody in the machine reads these
         made.chmod(0o755 if made.is_dir() else 0o444)
-    for cpu in range(cpus):
+    for cpu in cpus:
         (folder / f"node/node0/cpu{cpu}").symlink_to(f"../../cpu/cpu{cpu}")
 
 
-def _span(cpus: int) -> str:
-    return f"0-{cpus - 1}" if cpus > 1 else "0"
+def _span(cpus: Sequence[int]) -> str:
+    """As the kernel writes a list of CPUs, which also takes single numbers where they follow each other."""
+    if len(cpus) > 1 and list(cpus) == list(range(cpus[0], cpus[-1] + 1)):
+        return f"{cpus[0]}-{cpus[-1]}"
+    return ",".join(map(str, cpus))

@@ -168,7 +168,9 @@ class Host:
     def _launch(self, machine: NspawnMachine, disks: Sequence[GuestDisk], timeout: float) -> int:
         self.clear(machine.folder, machine.name)
         group = self._root.create(machine.name, memory_bytes=machine.memory_bytes, cpus=machine.cpus)
-        hardware.write(machine.inside(hardware.INSIDE), memory_bytes=machine.memory_bytes, cpus=machine.cpus)
+        # kubelet gives its pods' groups the CPUs that it reads here, by their numbers
+        numbers = group.cpus() or range(machine.cpus)
+        hardware.write(machine.inside(hardware.INSIDE), memory_bytes=machine.memory_bytes, cpus=numbers)
         self._mount(machine)
         log_start = machine.console.stat().st_size if machine.console.exists() else 0
         argv = group.joining(self._nspawn(machine))

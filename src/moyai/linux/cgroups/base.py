@@ -92,6 +92,10 @@ class Group(ABC):
     def limit(self, *, memory_bytes: int | None, cpus: float | None) -> None:
         """Set the limits; they may change while processes run. None: no limit."""
 
+    def cpus(self) -> tuple[int, ...] | None:
+        """The host's numbers of the CPUs that the group is restricted to; None where it may run on all of them."""
+        return None
+
     @abstractmethod
     def procs_files(self, *, for_exec: bool = False) -> list[Path]:
         """The files a joining process writes itself into; ``for_exec``: beside a machine that already runs."""

@@ -69,6 +69,12 @@ class GroupV1(Group):
         self._root.assign_cpus(self._folders["cpuset"], cpus)
         write(self._folders["cpu"] / "cpu.shares", str(max(2, round((cpus or 1) * SHARES))))
 
+    def cpus(self) -> tuple[int, ...] | None:
+        own, all_of_root = (
+            _cpu_list(read(folder / "cpuset.cpus")) for folder in (self._folders["cpuset"], self._root.folders["cpuset"])
+        )
+        return tuple(sorted(own)) if len(own) < len(all_of_root) else None
+
     def procs_files(self, *, for_exec: bool = False) -> list[Path]:
         del for_exec  # processes may stand beside child groups here
         return [folder / "cgroup.procs" for folder in self._folders.values()]
