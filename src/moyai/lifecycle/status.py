@@ -13,11 +13,14 @@ from typing import Any
 
 from moyai.cloud.capabilities import Cloud
 from moyai.cloud.model import Power, Server
+from moyai.core.clock import Clock, SystemClock
 from moyai.core.errors import MoyaiError
 from moyai.core.ids import POOL_KEY, cluster_tag
 from moyai.kube.objects import Node, Service, parse_daemon_set, parse_deployment, parse_node
 from moyai.kube.quick import KubeApi
 from moyai.kube.resources import DAEMON_SETS, DEPLOYMENTS, NODES
+from moyai.lifecycle import certificates
+from moyai.lifecycle.certificates import CertificateStatus
 from moyai.lifecycle.clusters import open_api
 from moyai.lifecycle.record import Record
 from moyai.lifecycle.services import balanced
@@ -25,8 +28,8 @@ from moyai.plan.nodes import CONTROL_PLANE_POOL, pool_of_node
 from moyai.plan.rules import API_PORT
 
 _TIMEOUT = 5.0
-#: The servers in the cloud, and in Kubernetes nodes, Deployments, DaemonSets and Services.
-_LISTS = 5
+#: The servers in the cloud; in Kubernetes nodes, Deployments, DaemonSets and Services; and the API server's certificate.
+_READS = 6
 
 
 @dataclass(frozen=True)
@@ -81,6 +84,7 @@ class ClusterStatus:
     nodes: tuple[NodeStatus, ...] = ()
     addons: tuple[AddonStatus, ...] = ()
     services: tuple[BalancedService, ...] = ()
+    certificates: tuple[CertificateStatus, ...] = ()
     problems: tuple[str, ...] = ()
 
     def data(self) -> dict[str, Any]:
@@ -98,16 +102,20 @@ class _Kube:
     services: tuple[Service, ...]
 
 
-def read(record: Record, cloud: Cloud) -> ClusterStatus:
+def read(record: Record, cloud: Cloud, *, clock: Clock | None = None) -> ClusterStatus:
     """The state of a recorded cluster. Raises only for a record that cannot be read."""
-    cluster = record.cluster
+    cluster, now = record.cluster, (clock or SystemClock()).now()
     api = open_api(record)
-    with ThreadPoolExecutor(_LISTS, thread_name_prefix="status") as pool:
+    with ThreadPoolExecutor(_READS, thread_name_prefix="status") as pool:
         listed = pool.submit(_servers, cloud, record.uid)
+        certified = pool.submit(certificates.known, record.folder, api, timeout=_TIMEOUT)
         answer, kube, api_problem = _kube(api, pool)
         servers, cloud_problem = listed.result()
+        known = certified.result()
     nodes = tuple(_nodes(record, servers, kube))
     addons = kube.addons if kube else ()
+    control_plane = next((node.name for node in nodes if node.role == "control-plane"), "")
+    ending = [certificate.problem(now, control_plane=control_plane) for certificate in known]
     return ClusterStatus(
         name=record.name,
         uid=record.uid,
@@ -118,7 +126,8 @@ def read(record: Record, cloud: Cloud) -> ClusterStatus:
         nodes=nodes,
         addons=addons,
         services=tuple(BalancedService(one.key, one.address, one.tcp_ports) for one in kube.services) if kube else (),
-        problems=tuple(filter(None, (cloud_problem, api_problem, *_problems(nodes, addons)))),
+        certificates=tuple(certificate.status(now) for certificate in known),
+        problems=tuple(filter(None, (cloud_problem, api_problem, *_problems(nodes, addons), *ending))),
     )
 
 
