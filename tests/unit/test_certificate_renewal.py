@@ -73,8 +73,8 @@ def machine(tmp_path: Path) -> Path:
     (tmp_path / "etc/kubernetes/kubelet.conf").write_text(yaml.safe_dump(kubelet))
     manifests = tmp_path / "etc/kubernetes/manifests"
     manifests.mkdir()
-    for name, annotations in (("etcd", {"annotations": {"kubeadm.kubernetes.io/x": "y"}}), ("kube-scheduler", {})):
-        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, **annotations}, "spec": {"containers": []}}
+    for name, more in (("etcd", {"annotations": {"kubeadm.kubernetes.io/x": "y"}}), ("kube-scheduler", {})):
+        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, **more}, "spec": {"containers": []}}
         (manifests / f"{name}.yaml").write_text(yaml.safe_dump(pod))
         (manifests / f"{name}.yaml").chmod(0o600)
     (tmp_path / "var/lib/moyai").mkdir(parents=True)
@@ -132,13 +132,13 @@ def test_a_failed_renewal_restarts_nothing_and_is_tried_again(machine: Path) -> 
 
 
 def test_static_pods_are_made_again_once_each_and_keep_all_else(machine: Path) -> None:
-    namespace: dict[str, object] = {}
+    written: dict[str, int] = {}
     program = f"import sys; sys.argv = ['x', 'check']\n{SCRIPT.read_text()}\nrestart('2027-01-01T00:00:00Z')\n"
     for _ in range(2):
         subprocess.run([sys.executable, "-I", "-c", program], env={"MOYAI_ROOT": str(machine), **os.environ}, check=True)
         now = {name: (machine / "etc/kubernetes/manifests" / name).stat() for name in manifests(machine)}
-        assert not namespace or {name: stat.st_ino for name, stat in now.items()} == namespace
-        namespace = {name: stat.st_ino for name, stat in now.items()}
+        assert not written or {name: stat.st_ino for name, stat in now.items()} == written
+        written = {name: stat.st_ino for name, stat in now.items()}
     found = manifests(machine)
     assert sorted(found) == ["etcd.yaml", "kube-scheduler.yaml"], "no file beside them that kubelet would read"
     assert found["etcd.yaml"]["annotations"] == {"kubeadm.kubernetes.io/x": "y", ANNOTATION: "2027-01-01T00:00:00Z"}

@@ -62,7 +62,7 @@ class World:
         }
         self.refusal: MoyaiError | None = None
         self.finished = True
-        self._meeting = threading.Barrier(5, timeout=10)
+        self._meeting = threading.Barrier(6, timeout=10)
         monkeypatch.setattr(status, "open_api", self._open)
 
     def _open(self, record: Record) -> World | None:
@@ -75,6 +75,10 @@ class World:
             raise self.refusal
         assert namespace == ("kube-system" if resource in (DEPLOYMENTS, DAEMON_SETS) else None)
         return self.objects[resource]
+
+    def serving_certificate(self, *, timeout: float) -> bytes:
+        self._meeting.wait()
+        raise Retriable("it shows none")
 
     def _listed(self, tag: str) -> list[Server]:
         assert tag.endswith(self.record.uid)
@@ -110,7 +114,8 @@ def test_the_fields_that_programs_read_keep_their_form(world: World) -> None:
     assert data["addon_pods"][0] == {"name": "coredns", "ready": 2, "wanted": 2}
     assert data["services"] == [{"service": "shop/web", "address": "203.0.113.20", "ports": [80, 443]}]
     assert set(data) == {
-        "name", "uid", "cloud", "kubernetes", "api", "api_url", "nodes", "addons", "addon_pods", "services", "problems",
+        "name", "uid", "cloud", "kubernetes", "api", "api_url", "nodes", "addons", "addon_pods", "services",
+        "certificates", "problems",
     }  # fmt: skip
     assert {"name", "role", "pool", "zone", "address", "machine", "node", "version", "fault"} <= set(data["nodes"][0])
 

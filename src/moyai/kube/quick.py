@@ -26,7 +26,6 @@ from moyai.core.errors import NotFound, Retriable, Terminal
 from moyai.kube.errors import not_json, refusal
 from moyai.kube.resources import PODS, Json, Resource
 
-
 #: OpenSSL's X509_V_ERR_CERT_HAS_EXPIRED.
 _EXPIRED = 10
 

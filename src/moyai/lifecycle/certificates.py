@@ -63,9 +63,9 @@ class Certificate:
         if self.source == "derived" or not self.life.overdue(now):
             return ""
         return (
-            f"{fact} and was not renewed by its machine: `moyai ssh {control_plane}`, "
-            "then `sudo systemctl status moyai-certificates`; a cluster of an earlier version of moyai has no such unit: "
-            "docs/how-to/certificates.md has the commands that renew its certificates"
+            f"{fact} and was not renewed by its machine: `moyai ssh {control_plane}`, there "
+            "`sudo systemctl status moyai-certificates` says why; a machine of an earlier version of moyai has no such unit: "
+            "`sudo kubeadm certs renew all` and a restart of the machine do it"
         )
 
 

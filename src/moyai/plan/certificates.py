@@ -14,8 +14,8 @@ RENEWED_BELOW = 1 / 3
 #: The share below which a certificate that should have been renewed is reported: lower, so that a machine that was switched off
 #: for some weeks has time to renew its certificates first.
 REPORTED_BELOW = 1 / 4
-#: The life of a leaf certificate. Some versions of kubeadm let a renewed certificate begin when its authority began: what is older
-#: than this was no part of the certificate's life.
+#: The life of a leaf certificate. Some versions of kubeadm let a renewed certificate begin when its authority began: what is
+#: older than this was no part of the certificate's life.
 YEAR = timedelta(days=365)
 
 

@@ -138,8 +138,8 @@ class Recorded:
     ``ready``: the control plane has answered once, so its machine holds the cluster's state. ``api_address``: the address that
     the kubeconfig on disk leads to, empty while there is no kubeconfig. ``token_fresh``: the bootstrap token lives long enough
     for machines that join now. ``token_id``: its public half, empty where there is no token. ``kubeconfig_life``: of the client
-    certificate in the kubeconfig on disk, None while there is no kubeconfig. ``now``: when all this was read, None where nothing
-    is on record.
+    certificate in the kubeconfig on disk, None while there is no kubeconfig. ``now``: when all this was read, None where
+    nothing is on record.
     """
 
     name: str
