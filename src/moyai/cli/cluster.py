@@ -309,6 +309,10 @@ def _print_status(found: ClusterStatus) -> None:
         click.echo()
         head = ("CERTIFICATE", "ENDS", "DAYS LEFT", "RENEWED BY")
         print_table(head, [(one.name, one.ends[:10], str(one.days_left), one.renewed_by) for one in found.certificates])
+    if found.credentials:
+        click.echo()
+        rows = [(one.name, "its part" if one.limited else "all roles", one.expires[:10] or "-") for one in found.credentials]
+        print_table(("CREDENTIAL", "MAY CALL", "ENDS"), rows)
     if found.problems:
         click.echo()
         for problem in found.problems:

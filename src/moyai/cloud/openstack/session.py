@@ -115,6 +115,43 @@ class CloudSession:
         """Whether the cloud has a service: an address is configured, or the catalog names one. Asks the service nothing."""
         return bool(self._override(service_type) or self.catalog_url(service_type))
 
+    def catalog_types(self, service_type: str) -> list[str]:
+        """The types under which the catalog has a service: its own, and those that it once had. Asks the service nothing."""
+        import os_service_types
+
+        known = os_service_types.ServiceTypes().get_all_types(service_type)
+        with self.guard("read the service catalog"):
+            catalog = cast("Any", self.keystone.auth).get_access(self.keystone).service_catalog.catalog
+        named = {str(service["type"]) for service in catalog}
+        return [kind for kind in known if kind in named] or [service_type]
+
+    def role_names(self) -> list[str]:
+        """The roles that whoever is logged in has in the project, implied ones included."""
+        with self.guard("authenticate"):
+            return sorted(cast("Any", self.keystone.auth).get_access(self.keystone).role_names)
+
+    def with_credential(self, credential_id: str, secret: str) -> CloudSession:
+        """The same cloud, reached the same way, as an application credential sees it."""
+        from keystoneauth1 import session as ksa_session
+        from keystoneauth1.identity import v3
+
+        auth = v3.ApplicationCredential(
+            auth_url=cast("Any", self.keystone.auth).auth_url,
+            application_credential_id=credential_id,
+            application_credential_secret=secret,
+        )
+        own = cast("Any", self.keystone)
+        keystone = ksa_session.Session(auth=auth, verify=own.verify, cert=own.cert, app_name="moyai")
+        cast("Any", keystone).timeout = own.timeout
+        return CloudSession(
+            name=self.name,
+            keystone=keystone,
+            region=self.region,
+            interface=self._interface,
+            override=self._override,
+            clock=self.clock,
+        )
+
     def region_name(self) -> str:
         """The region that is configured, else the one that Keystone is in."""
         if self.region:
