@@ -24,7 +24,7 @@ from moyai.core.keys import Kind
 from tests.unit.openstack_server import Answer, OpenStackServer, openstack_server
 
 PATH = "/v3/users/u1/application_credentials"
-RULE = SecurityGroupRule("", "g", "ingress", "IPv4", "tcp", 1, 2, "10.0.0.0/8")
+RULE = SecurityGroupRule("g", protocol="tcp", port_min=1, port_max=2)
 BALANCER = LoadBalancer("b")
 BASES = {"/compute/v2.1": "compute", "/network/v2.0": "network", "/volume/v3": "block-storage", "/lb/v2": "load-balancer"}
 

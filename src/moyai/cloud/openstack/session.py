@@ -17,10 +17,11 @@ import logging
 import math
 import threading
 import urllib.parse
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
+from moyai.cloud.openstack.connections import cause, never_sent, unanswered
 from moyai.cloud.openstack.errors import error_from_response
 from moyai.core.backoff import Backoff
 from moyai.core.clock import Clock, SystemClock
@@ -211,7 +212,7 @@ class CloudSession:
             ) from error
         except (ksa.ConnectFailure, ksa.UnknownConnectionError, ksa.DiscoveryFailure) as error:
             raise Retriable(
-                f"the cloud {self.name} cannot be reached ({_cause(error)})", operation=operation, object_id=object_id
+                f"the cloud {self.name} cannot be reached ({cause(error)})", operation=operation, object_id=object_id
             ) from error
         except ksa.EndpointNotFound as error:
             raise Terminal(f"the cloud {self.name} lacks a service: {error}", operation=operation) from error
@@ -345,7 +346,7 @@ class ServiceApi:
             with self.session.guard(operation, object_id):
                 response = self.session.keystone.request(url, method, raise_exc=False, **request)
         except Retriable as error:
-            if not (_unanswered(error) and (method != "POST" or _never_sent(error))):
+            if not (unanswered(error) and (method != "POST" or never_sent(error))):
                 raise
             _log.debug("%s: %s", operation, error.message)
             return NotYet(error.message, error=error)
@@ -391,38 +392,3 @@ def _retry_after(response: requests.Response) -> float:
         return min(30.0, float(response.headers.get("Retry-After", "0")))
     except ValueError:
         return 0.0
-
-
-def _unanswered(error: BaseException) -> bool:
-    """Whether the connection failed, as against an answer that says so."""
-    from keystoneauth1 import exceptions as ksa
-
-    return isinstance(error.__cause__, ksa.ConnectFailure | ksa.ConnectTimeout)
-
-
-def _never_sent(error: BaseException) -> bool:
-    """Whether a failed request certainly never reached the cloud: no connection came about."""
-    from urllib3.exceptions import NameResolutionError, NewConnectionError
-
-    return any(isinstance(one, NewConnectionError | NameResolutionError) for one in _chain(error))
-
-
-def _cause(error: BaseException) -> str:
-    """The shortest true reason for a connection that failed: the operating system's own words."""
-    for one in _chain(error):
-        if isinstance(one, OSError) and one.strerror:
-            return one.strerror
-    return " ".join(str(error).split())[:200]
-
-
-def _chain(error: BaseException) -> Iterator[BaseException]:
-    """An exception, what it was raised from, and those that requests and urllib3 keep as arguments and reasons."""
-    seen: set[int] = set()
-    waiting: list[object] = [error]
-    while waiting:
-        one = waiting.pop(0)
-        if not isinstance(one, BaseException) or id(one) in seen:
-            continue
-        seen.add(id(one))
-        yield one
-        waiting += [getattr(one, "reason", None), one.__cause__, one.__context__, *one.args]
