@@ -7,7 +7,7 @@ middleware matches.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Collection, Generator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
@@ -173,14 +173,14 @@ def test_nobody_may_delete_machines_or_networks_or_touch_accounts(use: Use) -> N
     assert not [path for _, (_, path) in rules if "**" in path], "which would match any number of parts"
 
 
-def rules(base: str, **more: Any) -> list[Rule]:
-    given: dict[str, Any] = {
-        "offered": {"block-storage", "compute", "network"},
-        "atomic_routes": True,
-        "base": lambda service: base if service == "block-storage" else "/v2.0",
-        "types": lambda service: ["block-storage", "volumev3"] if service == "block-storage" else [service],
-    }
-    return rules_of(Use.VOLUMES, **{**given, **more})
+def rules(base: str, offered: Collection[str] = ("block-storage", "compute", "network")) -> list[Rule]:
+    def types(service: str) -> list[str]:
+        return ["block-storage", "volumev3"] if service == "block-storage" else [service]
+
+    def path(service: str) -> str:
+        return base if service == "block-storage" else "/v2.0"
+
+    return rules_of(Use.VOLUMES, offered=offered, atomic_routes=True, base=path, types=types)
 
 
 def test_rules_name_each_type_and_each_path_that_a_service_may_see() -> None:
@@ -192,7 +192,7 @@ def test_rules_name_each_type_and_each_path_that_a_service_may_see() -> None:
         ("volumev3", "/v3/p1/snapshots"),
     }
     assert {rule.path for rule in rules("/v3") if rule.method == "POST" and "snap" in rule.path} == {"/v3/snapshots"}
-    assert not [rule for rule in rules("/v3", offered={"compute"}) if rule.service != "compute"]
+    assert not [rule for rule in rules("/v3", offered=["compute"]) if rule.service != "compute"]
     # Keystone's database takes 128
     assert max(len(rule.path) for rule in rules("/block-storage/v3/" + "0" * 32)) <= 128
     assert len(set(rules("/v3"))) == len(rules("/v3"))
