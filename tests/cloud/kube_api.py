@@ -10,7 +10,7 @@ import socket
 import subprocess
 import time
 import urllib.request
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,7 +96,8 @@ class KubeApi:
 
 
 @contextmanager
-def kube_api(folder: Path) -> Generator[KubeApi]:
+def kube_api(folder: Path, *, flags: Mapping[str, str] | None = None) -> Generator[KubeApi]:
+    """``flags``: of the API server, beside those that it needs here."""
     components = Toolchain(default_paths(), Reporter()).ensure(["etcd", "kubernetes"])
     etcd_port, peer_port, port = _free_port(), _free_port(), _free_port()
     with (folder / "etcd.log").open("wb") as log:
@@ -140,6 +141,7 @@ def kube_api(folder: Path) -> Generator[KubeApi]:
             "--authorization-mode=RBAC",
             "--endpoint-reconciler-type=none",
             "--disable-admission-plugins=ServiceAccount",
+            *(f"--{name}={value}" for name, value in (flags or {}).items()),
         ],
     )
     _kubeconfig(api.kubeconfig, api.url, folder, _TOKEN)

@@ -19,7 +19,7 @@ from moyai.linux.process import run
 from moyai.localcloud import secrets
 from moyai.localcloud import start_stop as local
 from moyai.localcloud.api import Api
-from moyai.localcloud.layout import FLAVORS, CloudPaths
+from moyai.localcloud.layout import FLAVORS, PORTS, REACHABLE_BY_MACHINES, CloudPaths
 from moyai.localcloud.status import status
 
 
@@ -159,8 +159,12 @@ def test_machines_reach_the_apis_but_neither_the_bus_nor_the_host_nor_beyond(sit
     def reach(address: str, port: int) -> str:
         return site.inside("/usr/bin/env", "python3", "-c", CONNECT, address, str(port), netns=outsider).strip()
 
-    assert reach(site.config.address, 5000) == "open"
-    assert reach(site.config.address, 5672) == "closed"
+    for service, port in PORTS.items():
+        # of the registry's two listeners, the read-only one answers at both ports
+        expected = "open" if service in (*REACHABLE_BY_MACHINES, "registry") else "closed"
+        assert (service, reach(site.config.address, port)) == (service, expected)
+    # the address that faces the machines has no service at all
+    assert reach(site.config.external_gateway, 5000) == "closed"
     # the host listens there, for this test only
     import socket
 
@@ -170,6 +174,64 @@ def test_machines_reach_the_apis_but_neither_the_bus_nor_the_host_nor_beyond(sit
         assert "unreachable default" in site.inside("ip", "route")
 
 
+DATAGRAM = """
+import socket, sys
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as channel:
+    channel.settimeout(1)
+    channel.connect((sys.argv[1], int(sys.argv[2])))
+    channel.send(b"x")
+    try:
+        channel.recv(1)
+    except ConnectionRefusedError:
+        print("arrived")  # the kernel says that nobody listens
+    except TimeoutError:
+        print("dropped")
+"""
+
+
+def test_no_datagram_of_a_machine_arrives_so_nobody_sends_frames_into_the_tunnels(site: Cloud, outsider: str) -> None:
+    def send(netns: str) -> str:
+        # a port that nothing listens on: the kernel answers what gets through
+        return site.inside("/usr/bin/env", "python3", "-c", DATAGRAM, site.config.address, "9", netns=netns).strip()
+
+    assert send(outsider) == "dropped"
+    assert send("hv2") == "arrived"
+
+
+WRITE = """
+import http.client, sys
+for method, path in (
+    ("POST", "/v2/planted/blobs/uploads/"),
+    ("PUT", "/v2/planted/manifests/latest"),
+    ("PATCH", "/v2/planted/blobs/uploads/1"),
+    ("DELETE", "/v2/planted/manifests/latest"),
+    ("DELETE", "/v2/planted/blobs/sha256:" + 64 * "0"),
+    ("GET", "/v2/"),
+):
+    connection = http.client.HTTPConnection(sys.argv[1], int(sys.argv[2]), timeout=5)
+    connection.request(method, path)
+    print(method, connection.getresponse().status)
+"""
+
+
+@pytest.mark.parametrize("port", ["registry", "registry-readonly"])
+def test_machines_read_the_registry_and_cannot_change_it(site: Cloud, outsider: str, port: str) -> None:
+    argv = ("/usr/bin/env", "python3", "-c", WRITE, site.config.address, str(PORTS[port]))
+    lines = site.inside(*argv, netns=outsider).splitlines()
+    assert lines[-1] == "GET 200"
+    assert {line.split()[1] for line in lines[:-1]} <= {"404", "405"}, lines
+
+
+def test_the_host_writes_to_the_registry(site: Cloud) -> None:
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    request = urllib.request.Request(site.config.url("registry", "/v2/t/blobs/uploads/"), data=b"", method="POST")
+    with opener.open(request, timeout=10) as answer:
+        assert answer.status == 202
+    # another hypervisor's network namespace is not the host
+    registry = (site.config.address, str(PORTS["registry"]))
+    assert site.inside("/usr/bin/env", "python3", "-c", CONNECT, *registry, netns="hv2").strip() == "closed"
+
+
 def test_the_registry_is_in_the_catalog_and_answers(site: Cloud) -> None:
     services = site.admin.get("keystone", "/v3/services?type=container-registry")["services"]
     endpoints = site.admin.get("keystone", f"/v3/endpoints?service_id={services[0]['id']}&interface=public")["endpoints"]
@@ -177,6 +239,17 @@ def test_the_registry_is_in_the_catalog_and_answers(site: Cloud) -> None:
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     with opener.open(site.config.url("registry", "/v2/"), timeout=10) as answer:
         assert json.loads(answer.read()) == {}
+
+
+def test_a_user_has_ec2_credentials(site: Cloud) -> None:
+    user = site.admin.get("keystone", "/v3/users?name=demo")["users"][0]["id"]
+    path = f"/v3/users/{user}/credentials/OS-EC2"
+    made = site.demo.post("keystone", path, body={"tenant_id": site.demo.project_id()})["credential"]
+    for _ in range(3):  # the first answer fills Keystone's cache, the later ones come from it
+        assert made in site.demo.get("keystone", path)["credentials"]
+        assert site.demo.get("keystone", f"{path}/{made['access']}")["credential"] == made
+    site.demo.request("DELETE", "keystone", path=f"{path}/{made['access']}")
+    assert made not in site.demo.get("keystone", path)["credentials"]
 
 
 def test_up_on_a_running_cloud_changes_nothing_and_is_quick(site: Cloud, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -120,6 +121,72 @@ def test_stop_start_reboot_pause(place: Site, three: list[Any]) -> None:
     place.booted(server)
 
 
+def test_a_suspended_server_is_held_still_over_a_restart_of_nova_compute(place: Site, three: list[Any]) -> None:
+    server, compute = three[0], place.user.compute
+    place.booted(server)
+    boot = place.sh(server, "cat /proc/sys/kernel/random/boot_id")
+    place.sh(server, "nohup sh -c 'while sleep 0.2; do date +%s.%N >/root/ticks; done' >/dev/null 2>&1 &")
+    compute.suspend_server(server)
+    place.wait(server, "SUSPENDED")
+    ticks = place.machine(server) / "up/root/ticks"
+    last = ticks.read_text()
+    _restarted(place)
+    # Nova's periodic comparison with the hypervisor has passed over it
+    time.sleep(35)
+    found = place.admin.compute.get_server(server.id)
+    assert (found.status, found.power_state, found.task_state) == ("SUSPENDED", 7, None)
+    assert ticks.read_text() == last
+    compute.resume_server(server)
+    place.wait(server, "ACTIVE")
+    assert place.sh(server, "cat /proc/sys/kernel/random/boot_id") == boot
+    until("it goes on", lambda: ticks.read_text() != last)
+
+
+def test_a_suspended_machine_that_ended_with_its_host_is_started_by_resume(place: Site, three: list[Any]) -> None:
+    server = three[0]
+    place.user.compute.suspend_server(server)
+    place.wait(server, "SUSPENDED")
+    old = _nova_compute(place)
+    for pid in old:
+        os.kill(pid, 9)
+    place.end(server)
+    until("nova-compute is back", lambda: set(_nova_compute(place)) - set(old), 60)
+    assert place.status(server) == ("SUSPENDED", None)
+    place.user.compute.resume_server(server)
+    place.wait(server, "ACTIVE", 90)
+    place.booted(server)
+
+
+def _restarted(place: Site) -> None:
+    old = _nova_compute(place)
+    for pid in old:
+        os.kill(pid, 9)
+    until("nova-compute is back", lambda: set(_nova_compute(place)) - set(old), 60)
+    until("it reports", lambda: all(one.state == "up" for one in place.admin.compute.services(binary="nova-compute")), 60)
+
+
+def test_a_device_has_the_tag_that_it_was_attached_with(place: Site) -> None:
+    volume = place.volume(1)
+    (server,) = place.active(place.boot("tags", tag="front"))
+
+    def devices(command: str) -> dict[str, list[str]]:
+        text = place.sh(server, command)
+        return {one.get("serial") or one["type"]: one["tags"] for one in json.loads(text).get("devices", [])}
+
+    served = "curl -sf -m 20 http://169.254.169.254/openstack/latest/meta_data.json"
+    assert devices("cat /var/lib/cloud/seed/config_drive/openstack/latest/meta_data.json") == {"nic": ["front"]}
+    until("the service answers", lambda: place.run(server, served).returncode == 0)
+    place.user.compute.create_volume_attachment(server, volume_id=volume.id, tag="data")
+    # the metadata service remembers its answers for a while
+    until("the tag is told", lambda: devices(served) == {"nic": ["front"], volume.id: ["data"]}, 60)
+    place.user.compute.delete_volume_attachment(server, volume.id)
+    until("it is gone", lambda: devices(served) == {"nic": ["front"]}, 60)
+    body = {"interfaceAttachment": {"net_id": place.network.id, "tag": "back"}}
+    answer = place.user.compute.post(f"/servers/{server.id}/os-interface", json=body, microversion="2.49")
+    assert answer.status_code == 200, answer.text
+    place.delete(server)
+
+
 def test_reboot_and_poweroff_from_within(place: Site, three: list[Any]) -> None:
     server = three[1]
     boot = place.sh(server, "cat /proc/sys/kernel/random/boot_id")
@@ -225,12 +292,21 @@ def test_what_cannot_be_done_is_refused(place: Site, three: list[Any]) -> None:
     larger = compute.find_flavor("m1.small", ignore_missing=False)
     for refused in (
         lambda: compute.resize_server(server, larger.id),
-        lambda: compute.suspend_server(server),
         lambda: compute.rescue_server(server),
     ):
         with pytest.raises((exceptions.ForbiddenException, exceptions.BadRequestException, exceptions.ConflictException)):
             refused()
     assert place.status(server) == ("ACTIVE", None)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "kind"),
+    [("vnc", "novnc"), ("serial", "serial"), ("spice", "spice-html5"), ("mks", "webmks")],
+)
+def test_a_remote_console_is_refused_in_novas_way(place: Site, three: list[Any], protocol: str, kind: str) -> None:
+    body = {"remote_console": {"protocol": protocol, "type": kind}}
+    answer = place.user.compute.post(f"/servers/{three[0].id}/remote-consoles", json=body, microversion="2.8")
+    assert answer.status_code == 400, answer.text
 
 
 def test_an_image_that_is_no_root_file_system(place: Site) -> None:

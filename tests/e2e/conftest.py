@@ -22,6 +22,7 @@ from moyai.core.progress import Reporter
 from moyai.toolchain import Toolchain
 from tests.e2e.disks import Zoned
 from tests.e2e.driver import MOYAI, Cluster
+from tests.e2e.place import Place
 
 #: Progress lines at which the shared cluster's first `up`s are killed: ports made, machines booting, the router half made.
 MOMENTS = ("✓ port", "… machines boot", "… gateway")
@@ -83,6 +84,18 @@ def shared(cloud_name: str, request: pytest.FixtureRequest) -> SharedCluster:
     made = SharedCluster(given, "", connect(cloud_name))
     uid = json.loads(made.moyai("status", given, "--output", "json"))["uid"]
     return SharedCluster(given, uid, made.cloud)
+
+
+@pytest.fixture(scope="module")
+def place(shared: SharedCluster) -> Generator[Place]:
+    """A namespace with two pods, one on each worker, for Services; nothing of them is left in the end."""
+    made = Place(shared)
+    try:
+        made.start()
+        yield made
+    finally:
+        shared.kubectl("delete", "namespace", made.name, "--ignore-not-found", "--timeout=180s", timeout=200)
+    assert made.left() == []
 
 
 @pytest.fixture(scope="session")

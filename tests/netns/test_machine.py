@@ -116,6 +116,58 @@ def test_everybody_in_the_machine_can_read_whatever_the_daemons_umask(
         host.remove(other.folder, "m1")
 
 
+def test_a_container_with_a_limit_above_its_machines_cpus_starts_and_stays_below_the_machines(
+    host: Host, machine: NspawnMachine
+) -> None:
+    booted(host, machine)
+    # as a kubelet and runc do it: a group for the container, below the machine's own
+    version = cgroups.detect()
+    mounted = "/sys/fs/cgroup/cpu" if version == "v1" else "/sys/fs/cgroup"
+    limit = "echo 400000 >$g/cpu.cfs_quota_us" if version == "v1" else "echo 400000 100000 >$g/cpu.max"
+    remount = f"mount -o remount,bind,rw $(realpath {mounted})"
+    sh(host, machine, f"{remount} 2>/dev/null; g={mounted}/container; mkdir $g && {limit}")
+    before = host.group("m1").usage().cpu_seconds
+    sh(host, machine, "for i in 1 2 3; do timeout 2 sh -c 'while :; do :; done' & done; wait")
+    used = host.group("m1").usage().cpu_seconds - before
+    assert used < 2 * machine.cpus * 1.15, "three busy processes for two seconds"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        # each is the host's, not the machine's; the value is the present one, should it be written after all
+        "cat /proc/sys/kernel/core_pattern | tee /proc/sys/kernel/core_pattern",
+        "cat /proc/sys/vm/swappiness | tee /proc/sys/vm/swappiness",
+        "cat /sys/kernel/mm/transparent_hugepage/enabled >/sys/kernel/profiling",
+        "echo h >/proc/sysrq-trigger",
+        "date --set=@$(date +%s)",
+        "head -c 1 /proc/kcore",
+    ],
+)
+def test_the_host_cannot_be_changed_in_passing(host: Host, machine: NspawnMachine, change: str) -> None:
+    booted(host, machine)
+    with pytest.raises(ProcessError):
+        sh(host, machine, f"set -o pipefail 2>/dev/null; {change}")
+
+
+def test_what_is_the_machines_own_can_be_changed(host: Host, machine: NspawnMachine) -> None:
+    booted(host, machine)
+    for change in (
+        "echo 1 >/proc/sys/net/ipv4/ip_forward",
+        "echo 1 >/proc/sys/net/ipv4/conf/all/forwarding",
+        # as machine-prep covers a value that a kubelet writes
+        "cp /proc/sys/vm/overcommit_memory /run/own && mount --bind /run/own /proc/sys/vm/overcommit_memory"
+        " && echo 1 >/proc/sys/vm/overcommit_memory",
+        # as containerd makes a pod's view of the kernel
+        "unshare --pid --mount --uts --ipc --fork sh -c 'mount -t proc proc /mnt && echo 5 >/mnt/sys/kernel/shmmni'",
+        "mount -t sysfs sysfs /mnt && umount /mnt",
+        "mount --make-rshared /",
+        "hostname other",
+    ):
+        sh(host, machine, change)
+    assert Path("/proc/sys/vm/overcommit_memory").read_text() != "9"
+
+
 def test_memory_ends_inside_only(host: Host, machine: NspawnMachine) -> None:
     leader = host.launch(machine)
     with pytest.raises(ProcessError, match="137"):

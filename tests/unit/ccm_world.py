@@ -11,7 +11,7 @@ from typing import Any
 from moyai.ccm.app import CcmOptions, controller_manager
 from moyai.ccm.settings import CcmConfig, ClusterConfig, LoadBalancerConfig, RouteConfig
 from moyai.cloud.credentials import Use
-from moyai.cloud.memory import MemoryAdapter, MemoryCloud, Mortal
+from moyai.cloud.memory import Killed, MemoryAdapter, MemoryCloud, Mortal
 from moyai.cloud.model import Address, FloatingIP, Network, Port, Power, Router, SecurityGroup, Server, Subnet
 from moyai.core.clock import Clock
 from moyai.core.ids import POD_CIDR_KEY, cluster_tag
@@ -124,6 +124,7 @@ class World:
         #: As the controllers see it.
         self.inside = limited(self.cloud, Use.CONTROLLERS)
         self.config = CONFIG
+        self.name = "demo"
         self.clock: Clock = FakeClock()
         for number in range(1, nodes + 1):
             self.add_machine(number)
@@ -156,7 +157,7 @@ class World:
         return controller_manager(
             CcmOptions(
                 Path("unused"),
-                "demo",
+                self.name,
                 ("10.244.0.0/16",),
                 controllers or ("service",),
                 bind="127.0.0.1:0",
@@ -164,7 +165,7 @@ class World:
             ),
             self.config,
             kube=self.kube,
-            calls=CloudCalls(self.inside, metrics, "RegionOne"),
+            calls=CloudCalls(self.inside, metrics, "RegionOne", clock=clock or self.clock),
             metrics=metrics,
             clock=clock or self.clock,
             poll=self.poll,
@@ -209,3 +210,16 @@ class World:
             changed["metadata"]["annotations"] = {**changed["metadata"].get("annotations", {}), **spec.pop("annotations")}
         changed["spec"].update(spec)
         self.kube.put(SERVICES, changed)
+
+
+async def run_until_dead(world: World) -> None:
+    """Until the change at which the mortal of the world dies."""
+    try:
+        async with world.run():
+            for _ in range(200):
+                await world.clock.asleep(0.005)
+                if world.mortal.dead:
+                    break
+    except (Killed, BaseExceptionGroup):
+        pass
+    assert world.mortal.dead, "fewer changes than that are made"

@@ -21,6 +21,8 @@ from moyai.lifecycle import down as teardown
 from moyai.lifecycle import up as building
 from moyai.lifecycle.record import Record
 from moyai.lifecycle.tokens import add_token
+from moyai.plan.graph import Plan
+from moyai.plan.teardown import Target
 from moyai.spec.load import parse
 from moyai.spec.model import Cluster
 from tests.fakes.clock import FakeClock
@@ -98,8 +100,13 @@ class World:
         cluster = parse(spec) if isinstance(spec, str) else spec
         return building.up(cluster, self.cloud, paths=self.paths, reporter=Reporter(clock=self.clock), clock=self.clock)
 
+    def preview(self, spec: str = "") -> Plan:
+        return building.preview(parse(spec), self.cloud, paths=self.paths, clock=self.clock)
+
     def down(self, name: str = "quickstart", uid: str = "") -> teardown.DownReport:
-        target, record = teardown.target_of(name, self.paths, cloud=self.cloud, uid=uid)
+        return self.tear_down(*teardown.target_of(name, self.paths, cloud=self.cloud, uid=uid))
+
+    def tear_down(self, target: Target, record: Record | None) -> teardown.DownReport:
         return teardown.down(
             target, record, cloud=self.cloud, paths=self.paths, reporter=Reporter(clock=self.clock), clock=self.clock
         )

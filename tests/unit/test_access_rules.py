@@ -58,6 +58,7 @@ def plays(cloud: OpenStackCloud) -> Mapping[str, Callable[[], object]]:
         "addresses.floating_ips": cloud.addresses.floating_ips,
         "addresses.create_floating_ip": lambda: cloud.addresses.create_floating_ip(network_id="n", tags=["t"]),
         "addresses.associate_floating_ip": lambda: cloud.addresses.associate_floating_ip("f", "p"),
+        "addresses.describe_floating_ip": lambda: cloud.addresses.describe_floating_ip("f", "d"),
         "addresses.delete_floating_ip": lambda: cloud.addresses.delete_floating_ip("f"),
         "tags.add_tags": lambda: cloud.tags.add_tags(Kind.FLOATING_IP, "f", tags=["moyai.keep=true"]),
         "load_balancers.load_balancers": balancers.load_balancers,

@@ -16,7 +16,8 @@ import pytest
 import yaml
 from cryptography import x509
 
-from moyai.bootstrap import pki, user_data
+from moyai.bootstrap import kubeadm, pki, user_data
+from moyai.bootstrap.api_server import new_encryption_key
 from moyai.ccm import manifests as ccm
 from moyai.ccm.settings import CcmConfig
 from moyai.cloud.openstack import ADAPTER
@@ -29,11 +30,13 @@ from moyai.linux.process import run
 from moyai.plan.nodes import wanted_nodes
 from moyai.plan.pod_network.routes import masquerade
 from moyai.spec.load import parse
+from moyai.spec.model import NodePool, TaintSpec
 
 CLUSTER = parse("spec: {nodePools: [{labels: {tier: web}, taints: [{key: a, value: b, effect: NoSchedule}]}]}")
 NODES = wanted_nodes(CLUSTER, zones=("az1",), allocations={})
 LIMIT = ADAPTER.user_data_limit
 TOKEN = "abcdef.0123456789abcdef"
+ENCRYPTION_KEY = new_encryption_key()
 
 
 @pytest.fixture(scope="module")
@@ -98,11 +101,12 @@ def test_a_control_plane_holds_secrets_only_sealed(authority: pki.Pki, tmp_path:
         addons={"controllers": "secret: s3cr3t-word", "volumes": "other: s3cr3t-word"},
         late=("volumes",),
         key="the key",
+        encryption_key=ENCRYPTION_KEY,
         image_tags={"etcd": "3.7.3-0"},
     )
     files = unpack(script)
     everything = b"".join(files.values()) + script.encode()
-    for secret in (b"PRIVATE KEY", b"s3cr3t-word", TOKEN.encode(), authority.files["ca.key"][60:90]):
+    for secret in (b"PRIVATE KEY", b"s3cr3t-word", TOKEN.encode(), ENCRYPTION_KEY.encode(), authority.files["ca.key"][60:90]):
         assert secret not in everything
     # as the machine itself opens it
     sealed = open_sealed(tmp_path, files, key="the key")
@@ -123,7 +127,9 @@ def test_too_much_is_refused(authority: pki.Pki) -> None:
 
     noise = random.Random(1).randbytes(60_000).hex()
     with pytest.raises(Terminal, match=r"node quickstart-control-plane-0 would have \d+ bytes, the cloud takes 65535"):
-        user_data.first_control_plane(facts(authority, 0), api_names=("198.51.100.7",), addons={"noise": noise}, key="k")
+        user_data.first_control_plane(
+            facts(authority, 0), api_names=("198.51.100.7",), addons={"noise": noise}, key="k", encryption_key="e"
+        )
 
 
 def test_the_real_add_ons_leave_room(authority: pki.Pki) -> None:
@@ -138,6 +144,7 @@ def test_the_real_add_ons_leave_room(authority: pki.Pki) -> None:
         api_names=("198.51.100.7",),
         addons={"controllers": addons, "volumes": csi.render(options)},
         key="k" * 43,
+        encryption_key=ENCRYPTION_KEY,
     )
     assert len(base64.b64encode(script.encode())) < LIMIT * 2 // 3
 
@@ -179,3 +186,12 @@ def test_tokens_have_kubeadms_form() -> None:
     import re
 
     assert all(re.fullmatch(r"[a-z0-9]{6}\.[a-z0-9]{16}", user_data.new_token()) for _ in range(50))
+
+
+def test_a_pool_cannot_take_moyais_own_labels_or_change_the_type_of_a_value() -> None:
+    taints = [TaintSpec(key="a", value=value, effect="NoSchedule") for value in ("y", "1e3", "08")]
+    # as in the record of an older cluster
+    pool = NodePool().model_copy(update={"labels": {"moyai.dev/pool": "other", "x": "y"}, "taints": taints})
+    config = kubeadm.join_config(NODES[1], pool, token=TOKEN, discovery_file="/x")
+    assert "moyai.dev/pool=workers,x=y" in config
+    assert all(f"value: '{value}'" in config for value in ("y", "1e3", "08")), "Go's readers take them for other types"

@@ -9,9 +9,10 @@ import pytest
 
 from moyai.ccm.nodes import desired_addresses, desired_patch, label_value
 from moyai.cloud.model import Address, Power, Route
+from moyai.core.errors import CredentialsRefused
 from moyai.kube.objects import Node, Taint, parse_node
-from moyai.kube.resources import NODES
-from tests.unit.ccm_world import World, node_object, server
+from moyai.kube.resources import EVENTS, NODES, SERVICES
+from tests.unit.ccm_world import World, node_object, server, service_object
 
 pytestmark = pytest.mark.virtual_time
 
@@ -170,3 +171,39 @@ async def test_routes_are_added_in_one_call_pairs_and_conditions_follow_foreign_
     assert foreign in world.store.routers["router-1"].routes
     assert world.cloud.calls["pod_routing.add_routes"] == 1
     assert world.cloud.calls["pod_routing.remove_routes"] == 0
+
+
+async def test_a_node_without_a_server_is_told_so() -> None:
+    world = World(nodes=0)
+    world.kube.put(NODES, node_object(7, initialised=False))
+    async with world.run("node"):
+        await world.until(lambda: any("the cloud has no server for node demo-7" in one for one in world.events()))
+        (event,) = [one for one in world.kube.all(EVENTS) if one["reason"] == "SyncNodeFailed"]
+        assert (event["type"], event["involvedObject"]["kind"], event["involvedObject"]["name"]) == (
+            "Warning",
+            "Node",
+            "demo-7",
+        )
+        assert "its name must be the server's name" in event["message"]
+        world.add_machine(7)
+        await world.until(lambda: parsed(world, "demo-7").provider_id)
+
+
+async def test_credentials_that_are_refused_are_told_counted_and_tried_again_soon() -> None:
+    world = World(nodes=1)
+    world.pause = 0.1
+    refused = CredentialsRefused("Keystone: the request you have made requires authentication")
+    for call in ("machines.servers", "load_balancers.load_balancers"):
+        world.cloud.faults.fail_next(call, refused, times=1000)
+    world.kube.put(NODES, node_object(2, initialised=False))
+    world.add_machine(2)
+    world.kube.put(SERVICES, service_object())
+    async with world.run("node", "service") as manager:
+        await asyncio.sleep(60)
+        assert manager.metrics.value("moyai_cloud_credentials_refused_total") > 5
+        for kind in ("SyncNodeFailed", "SyncLoadBalancerFailed"):
+            assert any(one.startswith(kind) and "requires authentication" in one for one in world.events()), kind
+        world.cloud.faults.clear()
+        began = asyncio.get_running_loop().time()
+        await world.until(lambda: parsed(world, "demo-2").provider_id and world.address(), 60)
+        assert asyncio.get_running_loop().time() - began < 20

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from moyai.ccm.provider import Ensured, Protect, Report, StillWorking
+from moyai.ccm.provider import Ensured, Inventory, Orphan, Protect, Report, StillWorking
 from moyai.ccm.service import CLASS_ANNOTATION, FINALIZER, ServiceController
 from moyai.core.errors import Terminal
 from moyai.kube.events import EventRecorder
@@ -35,7 +35,7 @@ class Provider:
         self.address = address
         self.errors: list[Exception] = []
         self.calls: list[str] = []
-        self.protected: list[bool] = []
+        self.made: set[Orphan] = set()
 
     def unknown_annotations(self, service: Service) -> Sequence[str]:
         return [key for key in service.annotations if key.startswith("example.org/odd")]
@@ -52,8 +52,14 @@ class Provider:
     async def remove(self, service: Service, *, report: Report) -> None:
         self._call("remove", service)
 
-    async def remove_orphans(self, alive: Callable[[], Collection[Service]]) -> None:
-        self.calls.append("orphans " + " ".join(sorted(one.key for one in alive())))
+    async def inventory(self, alive: Callable[[], Collection[str]]) -> Inventory:
+        keys = frozenset(alive())
+        gone = frozenset(one for one in self.made if one.services.isdisjoint(keys))
+        return Inventory(frozenset[str]().union(*(one.services for one in self.made)), gone)
+
+    async def remove_orphan(self, orphan: Orphan) -> None:
+        self.calls.append(f"orphan {orphan.id}")
+        self.made.discard(orphan)
 
     def _call(self, name: str, service: Service) -> None:
         self.calls.append(f"{name} {service.key}")
@@ -99,8 +105,8 @@ async def test_the_class_chooses_the_provider_and_an_unknown_one_is_left_alone()
     stage.kube.put(SERVICES, service_object("named", loadBalancerClass=CLASS))
     stage.kube.put(SERVICES, service_object("foreign", loadBalancerClass="example.org/other"))
     async with stage.run():
-        assert sorted(stage.default.calls) == ["ensure default/plain", "orphans default/plain"]
-        assert sorted(stage.announced.calls) == ["ensure default/named", "orphans default/named"]
+        assert sorted(stage.default.calls) == ["ensure default/plain"]
+        assert sorted(stage.announced.calls) == ["ensure default/named"]
         assert stage.service("plain").ingress == (Ingress("203.0.113.1"),)
         named = stage.service("named")
         assert named.ingress == (Ingress("198.51.100.1"),)

@@ -10,12 +10,11 @@ import pytest
 from moyai.ccm.service import FINALIZER
 from moyai.cloud.capabilities import Capability
 from moyai.cloud.load_balancers import BalancerState, LoadBalancer
-from moyai.cloud.memory import Killed
 from moyai.cloud.model import FloatingIP, Port, SecurityGroup
 from moyai.core.ids import cluster_tag
 from moyai.kube.resources import NODES, SERVICES
 from tests.fakes.cloud import memory
-from tests.unit.ccm_world import SUBNET, UID, World, external, furnished, node_object, service_object
+from tests.unit.ccm_world import SUBNET, UID, World, external, furnished, node_object, run_until_dead, service_object
 
 pytestmark = pytest.mark.virtual_time
 
@@ -260,6 +259,37 @@ async def test_a_creation_that_fails_is_tried_again() -> None:
     assert len(world.store.floating_ips) == 1
 
 
+async def test_what_an_earlier_version_made_is_carried_on_without_a_change() -> None:
+    """It knew no UIDs of Services, and wrote neither the class nor its own words into annotations of Services."""
+    world = World()
+    world.kube.put(SERVICES, service_object())
+    async with world.run():
+        await world.until(world.address)
+    made = only(world)
+    listener = made.listeners[0]
+    assert listener.pool
+    earlier = replace(listener, tags=(NAME,), pool=replace(listener.pool, tags=(NAME,)))
+    world.store.balancers.put(replace(made, tags=(cluster_tag(UID), NAME), listeners=(earlier,)))
+    found = world.service()
+    notes = {key: value for key, value in found["metadata"]["annotations"].items() if not key.startswith("moyai.dev/")}
+    world.kube.put(SERVICES, {**found, "metadata": {**found["metadata"], "annotations": notes}})
+    address = world.address()
+    world.cloud.calls.clear()
+    async with world.run():
+        await world.until(lambda: "moyai.dev/load-balancer-written" in world.service()["metadata"]["annotations"])
+        await asyncio.sleep(5)
+        changes = [one for one in world.cloud.calls if one.partition(".")[2].startswith(("create", "set", "update", "delete"))]
+        assert changes == []
+        assert world.address() == address
+        world.edit(sessionAffinity="ClientIP")
+        await world.until(lambda: only(world).listeners[0].pool.persistence)  # pyright: ignore[reportOptionalMemberAccess]
+        assert only(world).id == made.id
+        await world.kube.delete(SERVICES, "web", namespace="default")
+        await world.until(lambda: not world.exists())
+    assert not world.store.balancers
+    assert not world.store.floating_ips
+
+
 async def test_a_foreign_load_balancer_of_the_same_name_is_left_alone() -> None:
     world = World()
     other = LoadBalancer(NAME, id="foreign", tags=("moyai.cluster=other00000",), state=BalancerState.ACTIVE)
@@ -272,14 +302,14 @@ async def test_a_foreign_load_balancer_of_the_same_name_is_left_alone() -> None:
     assert list(world.store.balancers) == [other]
 
 
-async def test_what_belongs_to_services_that_are_gone_is_deleted_at_the_start() -> None:
+async def test_what_belongs_to_services_that_are_gone_is_deleted_by_the_second_look() -> None:
     world = World()
     world.kube.put(SERVICES, service_object())
     async with world.run():
         await world.until(world.address)
     world.kube.vanish(SERVICES, "web", "default")
     async with world.run():
-        await world.until(lambda: not world.store.balancers and not world.store.rules and not world.store.floating_ips)
+        await world.until(lambda: not world.store.balancers and not world.store.rules and not world.store.floating_ips, 300)
 
 
 async def test_two_services_share_a_load_balancer_and_only_take_their_own_away() -> None:
@@ -317,7 +347,7 @@ async def test_a_kill_after_any_change_while_it_is_made_doubles_nothing(steps: i
     world.die_with_kubernetes()
     world.kube.put(SERVICES, service_object())
     world.mortal.kill_at(steps)
-    await _run_until_dead(world)
+    await run_until_dead(world)
     world.mortal.revive()
     async with world.run():
         await world.until(world.address)
@@ -337,22 +367,10 @@ async def test_a_kill_after_any_change_while_it_is_removed_leaves_nothing(steps:
         await world.until(world.address)
     await world.kube.delete(SERVICES, "web", namespace="default")
     world.mortal.kill_at(steps)
-    await _run_until_dead(world)
+    await run_until_dead(world)
     world.mortal.revive()
     async with world.run():
         await world.until(lambda: not world.exists())
     assert not world.store.balancers
     assert not world.store.floating_ips
     assert not world.store.rules
-
-
-async def _run_until_dead(world: World) -> None:
-    try:
-        async with world.run():
-            for _ in range(200):
-                await asyncio.sleep(0.005)
-                if world.mortal.dead:
-                    break
-    except (Killed, BaseExceptionGroup):
-        pass
-    assert world.mortal.dead, "fewer changes than that are made"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -56,6 +57,38 @@ def test_folders_follow_the_environment() -> None:
     assert default_paths({"HOME": "/h"}).toolchain == Path("/h/.cache/moyai/toolchain")
     assert default_paths({"HOME": "/h", "XDG_STATE_HOME": "/s"}).clusters == Path("/s/moyai/clusters")
     assert default_paths({"HOME": "/h", "MOYAI_STATE_DIR": "/m"}).cloud("x") == Path("/m/clouds/x")
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+@pytest.mark.parametrize("name", ["clusters", "clouds", "errors"])
+def test_nobody_else_enters_the_state_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for variable in ("XDG_STATE_HOME", "MOYAI_STATE_DIR"):
+        monkeypatch.delenv(variable, raising=False)
+    paths = default_paths()
+    folder = paths.make_state(name)
+    assert folder == paths.state / name
+    assert (mode(folder), mode(paths.state)) == (0o700, 0o700)
+    # an earlier version of moyai left them open
+    for one in (folder, paths.state):
+        one.chmod(0o755)
+    paths.make_state(name)
+    assert (mode(folder), mode(paths.state)) == (0o700, 0o700)
+
+
+def test_a_folder_of_the_users_that_is_given_as_state_folder_keeps_its_mode(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MOYAI_STATE_DIR", str(tmp_path))
+    tmp_path.chmod(0o777)
+    assert mode(default_paths().make_state("clouds")) == 0o700
+    assert mode(tmp_path) == 0o777
+    monkeypatch.setenv("MOYAI_STATE_DIR", str(tmp_path / "new/state"))
+    default_paths().make_state("clouds")
+    assert mode(tmp_path / "new/state") == 0o700
 
 
 def _task(name: str, order: list[str], *after: str) -> Task:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 import httpx2
 import pytest
 
+from moyai.core.errors import UsageError
 from moyai.kube.resources import NODES
 from moyai.kube.watching import KubeClient
 
@@ -39,3 +41,26 @@ async def test_a_call_cancelled_in_its_tls_handshake_leaves_no_socket() -> None:
         # seen from the other end: a socket that is only forgotten would stay open
         async with asyncio.timeout(60):
             await ended.wait()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "5",
+        "{",
+        "contexts: 5",
+        "clusters: 5",
+        "{clusters: [a], contexts: [], users: []}",
+        "{clusters: [{name: a}], contexts: []}",
+        "{clusters: [{name: a, cluster: 5}], contexts: [{name: a, context: {cluster: a, user: a}}], current-context: a}",
+        "!!bool zz",
+        "[" * 3000,
+    ],
+)
+def test_an_odd_kubeconfig_is_one_line(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "config"
+    file.write_text(text)
+    with pytest.raises(UsageError) as caught:
+        KubeClient.connect(file)
+    assert str(caught.value).isprintable()

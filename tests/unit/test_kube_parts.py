@@ -138,6 +138,40 @@ async def test_a_handler_that_fails_does_not_stop_the_others() -> None:
         await until(lambda: seen == ["+default/a"])
 
 
+async def test_an_object_that_cannot_be_read_ends_nothing_and_what_was_known_of_it_stays() -> None:
+    kube = Kubernetes()
+    told: list[str] = []
+
+    def parse(found: Json) -> Service:
+        if found["spec"].get("odd"):
+            raise KeyError("ports")
+        return parse_service(found)
+
+    def unreadable(found: Json, why: Exception) -> None:
+        told.append(f"{found['metadata']['name']} {why!r}")
+
+    odd = service_object("odd", odd=True)
+    kube.put(SERVICES, odd)
+    kube.put(SERVICES, service_object("web"))
+    cache = Informer(kube, SERVICES, parse=parse, backoff=QUICK, on_unreadable=unreadable)
+    async with running(cache) as seen:
+        assert [one.key for one in cache.all()] == ["default/web"]
+        assert list(cache.unreadable) == ["default/odd"]
+        kube.put(SERVICES, service_object("web", odd=True))
+        await until(lambda: len(told) == 2)
+        # listed again it is reported once
+        kube.break_watches.set()
+        kube.put(SERVICES, service_object("next"))
+        await until(lambda: "+default/next" in seen)
+        kube.break_watches.clear()
+        assert told == ["odd KeyError('ports')", "web KeyError('ports')"]
+        assert {one.key for one in cache.all()} == {"default/web", "default/next"}
+        kube.put(SERVICES, service_object("odd"))
+        kube.vanish(SERVICES, "web", "default")
+        await until(lambda: "-default/web" in seen and "+default/odd" in seen)
+        assert not cache.unreadable
+
+
 # --- work queue
 
 

@@ -122,9 +122,21 @@ def test_an_answer_that_is_not_the_apis_is_retriable(server: Server, kubeconfig:
         KubeApi(kubeconfig).list(NODES)
 
 
-@pytest.mark.parametrize("text", ["", "{", "clusters: []", "clusters: [{cluster: {server: nowhere}}]\nusers: [{user: {}}]"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "5",
+        "clusters: []",
+        "clusters: 5",
+        "clusters: !!bool zz",
+        "[" * 3000,
+        "clusters: [{cluster: {server: nowhere}}]\nusers: [{user: {}}]",
+    ],
+)
 def test_a_damaged_kubeconfig_is_one_line(text: str) -> None:
-    with pytest.raises(Terminal, match="the cluster's kubeconfig is damaged: delete it, and `moyai up` writes it again"):
+    with pytest.raises(Terminal, match="the cluster's kubeconfig is damaged: `moyai up` writes it again"):
         KubeApi(text)
 
 

@@ -247,7 +247,7 @@ def test_a_record_that_names_unknown_objects_is_refused_in_one_line(world: World
     file = world.paths.clusters / "quickstart" / "record.json"
     data = json.loads(file.read_text())
     file.write_text(json.dumps({**data, "objects": [{"kind": "hovercraft", "begun": ""}]}))
-    with pytest.raises(Terminal, match=r"record .* was written by a later version of moyai, or by something else"):
+    with pytest.raises(Terminal, match=r"record .* it names what only a later version of moyai knows: hovercraft"):
         world.up()
 
 

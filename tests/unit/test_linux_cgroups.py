@@ -51,10 +51,38 @@ def test_v1_root_has_cpus_and_memory_nodes_for_its_children(v1: Path) -> None:
 def test_v1_limits(v1: Path) -> None:
     cgroups.prepare("moyai-test", v1).create("m1", memory_bytes=512 << 20, cpus=1.5)
     assert (v1 / "memory/moyai-test/m1/memory.limit_in_bytes").read_text() == str(512 << 20)
-    assert (v1 / "cpu/moyai-test/m1/cpu.cfs_quota_us").read_text() == "150000"
     # a machine weighs as its processors do, all together more than one of the cloud's services
     assert (v1 / "cpu/moyai-test/m1/cpu.shares").read_text() == "1536"
     assert (v1 / "cpu/moyai-test/cpu.shares").read_text() == "8192"
+
+
+def test_v1_never_sets_a_quota_since_no_container_could_have_a_larger_one(v1: Path) -> None:
+    root = cgroups.prepare("moyai-test", v1)
+    for number, cpus in enumerate((0.5, 1, 2, 4, None)):
+        root.create(f"m{number}", cpus=cpus)
+    assert len(root.names()) == 5
+    assert list(v1.glob("**/cpu.cfs_quota_us")) == []
+
+
+@pytest.mark.parametrize(
+    ("available", "wanted", "given"),
+    [
+        ("0-3", [1, 1, 1, 1, 1], ["0", "1", "2", "3", "0"]),
+        ("0-3", [2, 1, 1, 2], ["0,1", "2", "3", "0,1"]),
+        # the host is the limit: nothing to restrict, and no weight for the choice of others
+        ("0-1", [2, 4, 1, 1], [None, None, "0", "1"]),
+        ("2,5-7", [1.5, 1], ["2,5", "6"]),
+    ],
+)
+def test_v1_machines_with_fewer_cpus_than_the_host_are_spread_over_them(
+    v1: Path, available: str, wanted: list[float], given: list[str | None]
+) -> None:
+    (v1 / "cpuset/cpuset.cpus").write_text(f"{available}\n")
+    root = cgroups.prepare("moyai-test", v1)
+    for number, cpus in enumerate(wanted):
+        root.create(f"m{number}", cpus=cpus)
+    files = [v1 / f"cpuset/moyai-test/m{number}/cpuset.cpus" for number in range(len(wanted))]
+    assert [file.read_text() if file.exists() else None for file in files] == given
 
 
 def test_v1_names_the_controllers_that_are_missing(v1: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from moyai.localcloud import inside, secrets
 from moyai.localcloud.env import OpenStackEnv
-from moyai.localcloud.layout import MAX_ROUTES, CloudPaths, LocalCloudConfig
+from moyai.localcloud.layout import MAX_ROUTES, PORTS, REACHABLE_BY_MACHINES, CloudPaths, LocalCloudConfig
 from moyai.localcloud.services import files, services
 from moyai.localcloud.services.rendering import Context, ini
 from moyai.localcloud.supervision import SupervisorPlan
@@ -132,9 +132,35 @@ def test_ini_writes_what_oslo_config_reads() -> None:
     assert text == "[a]\nflag = true\noff = false\nmany = x,y\ndollar = p$$w\n"
 
 
+#: Why a service may be reached from a machine, for every port of the cloud.
+CLOSED_TO_MACHINES = {
+    "nova-metadata": "the metadata agent asks it, on behalf of a machine that it knows",
+    "registry": "whoever reaches it may write",
+    "rabbitmq": "the message bus of the services",
+}
+
+
+def test_machines_reach_only_services_that_change_nothing_without_a_token(context: Context) -> None:
+    assert set(REACHABLE_BY_MACHINES) | set(CLOSED_TO_MACHINES) == set(PORTS)
+    assert not set(REACHABLE_BY_MACHINES) & set(CLOSED_TO_MACHINES)
+    accepted = re.search(r"ip daddr 10\.1\.0\.1 tcp dport \{ ([0-9, ]+) \} accept\n    drop\n", inside.filter_rules(CONFIG))
+    assert accepted
+    assert {int(port) for port in accepted[1].split(",")} == {PORTS[name] for name in REACHABLE_BY_MACHINES}
+    assert "readonly:\n      enabled: true" in files(context)["registry-readonly.yml"]
+
+
+def test_who_asks_for_the_registry_from_a_machine_gets_the_one_that_cannot_be_written() -> None:
+    rules = inside.filter_rules(CONFIG)
+    assert "iifname os-br-ex ip daddr 10.1.0.1 tcp dport 5001 dnat ip to 10.1.0.1:5002" in rules
+    assert "tcp dport 5001 iifname != lo ip saddr != 10.1.0.254 drop" in rules
+
+
+def test_the_filter_replaces_itself_as_a_whole() -> None:
+    assert inside.filter_rules(CONFIG).startswith("add table inet moyai\ndelete table inet moyai\ntable inet moyai {\n")
+
+
 def test_the_message_bus_is_closed_to_machines_and_the_host_to_both() -> None:
     rules = inside.filter_rules(CONFIG)
-    assert "tcp dport 5672 iifname os-br-ex drop" in rules
     assert "iifname os-br-ex oifname os-br-mgmt drop" in rules
     assert "ip daddr != 10.1.0.0/24 accept" not in rules
     opened = inside.filter_rules(LocalCloudConfig(outbound=True))

@@ -384,3 +384,9 @@ def test_an_image_that_somebody_else_deletes_at_the_same_time_is_deleted(played:
     played.cloud().images.delete_image("m")
     with pytest.raises(Terminal):
         played.cloud().images.delete_image("m")
+
+
+def test_providers_are_names(played: OpenStackServer) -> None:
+    found = [{"name": "amphora", "description": "The Octavia Amphora driver."}, {"name": "ovn", "description": ""}]
+    played.on("GET", "/lb/v2/lbaas/providers", {"providers": found})
+    assert played.cloud().load_balancers.providers() == ["amphora", "ovn"]

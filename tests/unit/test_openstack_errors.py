@@ -7,7 +7,7 @@ import json
 import pytest
 
 from moyai.cloud.openstack.errors import cloud_words, error_from_response, quota_names
-from moyai.core.errors import Conflict, MoyaiError, NotFound, QuotaExceeded, Retriable, Terminal
+from moyai.core.errors import Conflict, CredentialsRefused, MoyaiError, NotFound, QuotaExceeded, Retriable, Terminal
 
 
 def error_of(status: int, body: object, service: str = "Neutron") -> MoyaiError:
@@ -61,7 +61,7 @@ def test_an_exhausted_quota_is_terminal_and_named(status: int, body: object, nam
     ("status", "kind"),
     [
         (400, Terminal),
-        (401, Terminal),
+        (401, CredentialsRefused),
         (403, Terminal),
         (404, NotFound),
         (406, Terminal),

@@ -180,9 +180,23 @@ def test_an_entry_that_is_not_complete_is_a_usage_error(tmp_path: Path, monkeypa
         connect("bad")
 
 
-def test_a_broken_clouds_yaml_is_a_usage_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    clouds_yaml(tmp_path, "clouds: [:", monkeypatch)
-    with pytest.raises(UsageError, match=r"clouds\.yaml cannot be read: .*line 1"):
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("clouds: [:", r"clouds\.yaml:1:10: not valid YAML: .*, should be a clouds\.yaml"),
+        ("clouds: !!bool zz", "should be a mapping of names to mappings"),
+        ("[a]", "not one mapping, should be a clouds.yaml"),
+        ("clouds: {moyai: 5}", "should be a mapping of names to mappings"),
+        ("clouds: {moyai: {auth: 5}}", "not complete"),
+        ("clouds: {moyai: {auth: {auth_url: 5}}}", "not complete"),
+        ("clouds: {moyai: {profile: 5}}", "not complete"),
+    ],
+)
+def test_a_broken_clouds_yaml_is_a_usage_error(
+    text: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clouds_yaml(tmp_path, text, monkeypatch)
+    with pytest.raises(UsageError, match=message):
         connect("moyai")
 
 

@@ -109,7 +109,7 @@ def test_in_a_shared_one_only_what_is_tagged_is_ours() -> None:
     users = Listener("y", "TCP", 8443, id="users")
     observed = replace(made(wanted()), listeners=(*made(wanted()).listeners, theirs, users))
     assert steps(wanted(), observed, shared=True) == []
-    removed = [describe(one) for one in plan.plan_removal(wanted().name, observed)]
+    removed = [describe(one) for one in plan.plan_removal(lambda tags: wanted().name in tags, observed)]
     assert len(removed) == 1
     with pytest.raises(UsageError, match=r"TCP port 443 .* is taken"):
         steps(wanted(replace(WEB, ports=(ServicePort("s", "TCP", 443, 30443),))), observed, shared=True)

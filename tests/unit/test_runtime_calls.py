@@ -8,10 +8,11 @@ from typing import Any, cast
 
 import pytest
 
-from moyai.core.errors import NotFound, Retriable
+from moyai.core.errors import CredentialsRefused, NotFound, Retriable
 from moyai.runtime.calls import CloudCalls, Threads
 from moyai.runtime.concurrency import side_by_side
 from moyai.runtime.metrics import Metrics
+from tests.fakes.clock import FakeClock
 
 
 def calls(threads: Threads | None = None) -> CloudCalls:
@@ -42,6 +43,30 @@ async def test_calls_are_counted_by_name_and_outcome() -> None:
     assert made.metrics.value("moyai_cloud_calls_total", call="servers", outcome="ok") == 1
     assert made.metrics.value("moyai_cloud_calls_total", call="server", outcome="notfound") == 1
     assert made.metrics.value("moyai_cloud_call_seconds_count", call="servers") == 1
+
+
+async def test_credentials_that_were_refused_are_not_shown_again_by_everybody_at_once() -> None:
+    clock, asked = FakeClock(), list[str]()
+    made = CloudCalls(cast("Any", None), Metrics(), threads=Threads("test", 2), clock=clock)
+    others = made.on(Threads("others", 2))
+
+    def servers() -> str:
+        asked.append("servers")
+        if len(asked) < 3:
+            raise CredentialsRefused("401")
+        return "list"
+
+    for caller in (made, others, made):
+        with pytest.raises(CredentialsRefused):
+            await caller.call(servers)
+    assert asked == ["servers"]
+    clock.sleep(1.1)
+    with pytest.raises(CredentialsRefused):
+        await others.call(servers)
+    clock.sleep(1.1)
+    assert await made.call(servers) == "list"
+    assert await others.call(servers) == "list"
+    assert made.metrics.value("moyai_cloud_credentials_refused_total") == 2
 
 
 async def test_calls_that_hang_hold_only_those_who_share_their_threads() -> None:

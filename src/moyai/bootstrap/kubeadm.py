@@ -1,7 +1,6 @@
 """kubeadm's configuration files (v1beta4) for the control plane and for workers.
 
-Pure: facts in, YAML out. What the machines are (flavor, cloud) plays no part; what the machines of the local
-cloud need (cgroup v1, no CAP_SYS_RESOURCE, shared disks) is in the kubelet's configuration, where it does no harm elsewhere.
+Pure: facts in, YAML out. What the machines are (flavor, cloud) plays no part.
 """
 
 from __future__ import annotations
@@ -10,11 +9,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from moyai.bootstrap import api_server, kubelet
 from moyai.core import yamltext
 from moyai.core.ids import TOKEN_DESCRIPTION
 from moyai.plan.nodes import PlannedNode
 from moyai.plan.rules import API_PORT
 from moyai.spec.model import Cluster, NodePool
+from moyai.spec.security import Security
 
 SOCKET = "unix:///run/containerd/containerd.sock"
 POOL_LABEL = "moyai.dev/pool"
@@ -30,18 +31,25 @@ TIMEOUTS = {
     "tlsBootstrap": "15m0s",
     "discovery": "15m0s",
 }
-#: Where kubeadm finds, on the control plane, what it is to change in its own manifests.
+#: Where kubeadm finds what it is to change in its own manifests and in the kubelet's configuration.
 PATCHES = "/etc/moyai/patches"
+#: Pods that have ended and that nobody deleted, such as those of Jobs: the oldest beyond these go.
+TERMINATED_PODS = 1000
 
 
-def patches() -> dict[str, str]:
-    """The files of PATCHES, by name.
+def control_plane_patches() -> dict[str, str]:
+    """The control plane's files in PATCHES, by name.
 
     CoreDNS's probe has no period of its own: one that comes a moment too early costs the kubelet's default of 10 s.
     """
     probe = {"name": "coredns", "readinessProbe": {"periodSeconds": 1}}
     deployment = {"spec": {"template": {"spec": {"containers": [probe]}}}}
     return {"corednsdeployment0+strategic.yaml": yamltext.dump(deployment)}
+
+
+def worker_patches(security: Security) -> dict[str, str]:
+    """A worker's files in PATCHES, by name. The control plane has the same in its own configuration."""
+    return {kubelet.PATCH_FILE: kubelet.patch(security)}
 
 
 @dataclass(frozen=True)
@@ -65,7 +73,8 @@ def _args(values: dict[str, str]) -> list[dict[str, str]]:
 
 
 def _registration(node: PlannedNode, pool: NodePool | None) -> dict[str, Any]:
-    labels = {POOL_LABEL: node.pool, **(pool.labels if pool else {})}
+    own = {POOL_LABEL: node.pool}
+    labels = own | (pool.labels if pool else {}) | own
     registration: dict[str, Any] = {
         "name": node.name,
         "criSocket": SOCKET,
@@ -119,7 +128,11 @@ def init_config(facts: InitFacts) -> str:
                 "serviceSubnet": str(spec.network.service_cidr),
                 "dnsDomain": "cluster.local",
             },
-            "apiServer": {"certSANs": sorted({*facts.api_names, node.address, "127.0.0.1", "localhost"})},
+            "apiServer": {
+                "certSANs": sorted({*facts.api_names, node.address, "127.0.0.1", "localhost"}),
+                "extraArgs": _args(api_server.flags(spec)),
+                "extraVolumes": api_server.volumes(spec),
+            },
             "controllerManager": {
                 "extraArgs": _args(
                     {
@@ -129,13 +142,15 @@ def init_config(facts: InitFacts) -> str:
                         "kube-api-qps": "300",
                         "kube-api-burst": "600",
                         "leader-elect": "false",
+                        "profiling": "false",
+                        "terminated-pod-gc-threshold": str(TERMINATED_PODS),
                     }
                 )
             },
             **_image_tags(facts.image_tags),
-            "scheduler": {"extraArgs": _args({"leader-elect": "false"})},
+            "scheduler": {"extraArgs": _args({"leader-elect": "false", "profiling": "false"})},
         },
-        _kubelet(spec.network.node_pod_prefix),
+        kubelet.configuration(spec.security, pod_prefix=spec.network.node_pod_prefix),
         {
             "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
             "kind": "KubeProxyConfiguration",
@@ -164,32 +179,7 @@ def join_config(node: PlannedNode, pool: NodePool | None, *, token: str, discove
             "kind": "JoinConfiguration",
             "discovery": {"file": {"kubeConfigPath": discovery_file}, "tlsBootstrapToken": token},
             "nodeRegistration": _registration(node, pool),
+            "patches": {"directory": PATCHES},
             "timeouts": TIMEOUTS,
         },
     )
-
-
-def _kubelet(pod_prefix: int) -> dict[str, Any]:
-    return {
-        "apiVersion": "kubelet.config.k8s.io/v1beta1",
-        "kind": "KubeletConfiguration",
-        "cgroupDriver": "cgroupfs",
-        "failCgroupV1": False,
-        "failSwapOn": False,
-        "oomScoreAdj": 0,
-        "serializeImagePulls": False,
-        "maxPods": min(110, 2 ** (32 - pod_prefix) - 3),
-        # what changed, such as a disk in use for which its pod waits, is told soon; what did not, rarely
-        "nodeStatusUpdateFrequency": "1s",
-        "nodeStatusReportFrequency": "5m",
-        # renewed every quarter of it: the cloud controller manager asks the cloud about a node that has missed one renewal
-        "nodeLeaseDurationSeconds": 12,
-        "imageGCHighThresholdPercent": 100,
-        "imageGCLowThresholdPercent": 99,
-        "evictionHard": {
-            "memory.available": "50Mi",
-            "nodefs.available": "1%",
-            "nodefs.inodesFree": "1%",
-            "imagefs.available": "1%",
-        },
-    }

@@ -30,11 +30,13 @@ from moyai.spec.model import Cluster
 
 @dataclass(frozen=True)
 class Secrets:
-    """``token``: the bootstrap token. ``unsealing_key``: opens the encrypted part. ``credentials``: credential → its secret."""
+    """``token``: the bootstrap token. ``unsealing_key``: opens the encrypted part. ``encryption_key``: Secrets are stored with
+    it, empty for a cluster that stores them as they are. ``credentials``: credential → its secret."""
 
     pki: Pki = field(repr=False)
     token: str = field(repr=False)
     unsealing_key: str = field(repr=False)
+    encryption_key: str = field(repr=False)
     credentials: Mapping[Key, str] = field(repr=False, default_factory=dict[Key, str])
 
 
@@ -73,6 +75,7 @@ def server_content(step: CreateServer, facts: ClusterFacts, *, made: Made, secre
         addons={addon.name: _manifests(addon, node, facts, made=made, secrets=secrets) for addon in facts.addons},
         late={addon.name for addon in facts.addons if not addon.required},
         key=secrets.unsealing_key,
+        encryption_key=secrets.encryption_key,
         image_tags=_image_tags(facts.cluster),
     )
     return ServerContent(text, {**metadata, UNSEALING_KEY: secrets.unsealing_key})

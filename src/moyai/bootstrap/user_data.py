@@ -17,7 +17,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
 
-from moyai.bootstrap import kubeadm
+from moyai.bootstrap import api_server, kubeadm
 from moyai.bootstrap.pki import Pki, seal
 from moyai.core import yamltext
 from moyai.core.errors import Terminal
@@ -28,6 +28,17 @@ from moyai.spec.model import Cluster, NodePool
 
 DISCOVERY = "/etc/moyai/discovery.conf"
 TAKES_KEY = "usr/local/lib/moyai/unsealing-key"
+
+
+class UserDataTooLarge(Terminal):
+    """``size``: bytes, as a cloud counts them. A plan is refused before it comes to this, see ``bootstrap.sizes``."""
+
+    def __init__(self, node: str, size: int, *, limit: int) -> None:
+        super().__init__(
+            f"user data of node {node} would have {size} bytes, the cloud takes {limit}",
+            hint="fewer labels and taints in its pool",
+        )
+        self.size = size
 
 
 @dataclass(frozen=True)
@@ -60,9 +71,11 @@ def first_control_plane(
     addons: Mapping[str, str],
     late: Collection[str] = (),
     key: str,
+    encryption_key: str = "",
     image_tags: Mapping[str, str] | None = None,
 ) -> str:
-    """User data of the machine that begins a cluster. ``key``: opens the encrypted part.
+    """User data of the machine that begins a cluster. ``key``: opens the encrypted part. ``encryption_key``: Secrets are stored
+    with it.
 
     ``api_names``: names and addresses that lead to the API from outside. ``addons``: name → manifests, with their secrets, in
     the order in which they are applied; those in ``late`` are applied last, once the cluster itself runs.
@@ -70,6 +83,8 @@ def first_control_plane(
     sealed = {f"etc/kubernetes/pki/{name}": content for name, content in facts.pki.files.items()}
     init = kubeadm.InitFacts(facts.cluster, facts.node, tuple(api_names), facts.token, image_tags or {})
     sealed["etc/moyai/kubeadm.yaml"] = kubeadm.init_config(init).encode()
+    for name, text in api_server.files(facts.cluster.spec, encryption_key=encryption_key).items():
+        sealed[f"{api_server.FOLDER.lstrip('/')}/{name}"] = text.encode()
     for number, (name, manifests) in enumerate(addons.items(), 1):
         if manifests:
             folder = "late" if name in late else "early"
@@ -83,7 +98,7 @@ def first_control_plane(
             "usr/local/lib/moyai/renew-certificates": _data("renew-certificates"),
             "etc/systemd/system/moyai-certificates.service": _data("moyai-certificates.service"),
             "etc/systemd/system/moyai-certificates.timer": _data("moyai-certificates.timer"),
-            **{f"{kubeadm.PATCHES.lstrip('/')}/{name}": text.encode() for name, text in kubeadm.patches().items()},
+            **_patches(kubeadm.control_plane_patches()),
         },
         units=("moyai-certificates.timer",),
         # on every boot: cloud-init copies the metadata each time
@@ -102,8 +117,13 @@ def worker(facts: NodeFacts) -> str:
             "etc/moyai/kubeadm.yaml": config.encode(),
             DISCOVERY.lstrip("/"): _discovery(facts, endpoint).encode(),
             "usr/local/lib/moyai/bootstrap": _data("bootstrap-worker", ENDPOINT=endpoint),
+            **_patches(kubeadm.worker_patches(facts.cluster.spec.security)),
         },
     )
+
+
+def _patches(patches: Mapping[str, str]) -> dict[str, bytes]:
+    return {f"{kubeadm.PATCHES.lstrip('/')}/{name}": text.encode() for name, text in patches.items()}
 
 
 def _discovery(facts: NodeFacts, endpoint: str) -> str:
@@ -127,15 +147,17 @@ def _script(facts: NodeFacts, own: Mapping[str, bytes], *, units: Sequence[str] 
     pods = pod_network_of(facts.cluster.spec)
     content = {
         **{name: text.encode() for name, text in pods.files(facts.node, mtu=facts.mtu).items()},
+        "etc/systemd/system/moyai-kernel.service": _data("moyai-kernel.service"),
         "etc/systemd/system/moyai-network.service": _data("moyai-network.service"),
         "etc/systemd/system/moyai-bootstrap.service": _data("moyai-bootstrap.service"),
+        "usr/local/lib/moyai/kernel-settings": _data("kernel-settings"),
         "usr/local/lib/moyai/patiently": _data("patiently"),
         **own,
     }
     if facts.mirror:
         content["etc/containerd/certs.d/_default/hosts.toml"] = mirror_hosts(facts.mirror).encode()
     packed = base64.encodebytes(_tar(content)).decode()
-    started = " ".join(("moyai-network.service", "moyai-bootstrap.service", *units))
+    started = " ".join(("moyai-kernel.service", "moyai-network.service", "moyai-bootstrap.service", *units))
     wants = "/etc/systemd/system/multi-user.target.wants"
     text = (
         "#cloud-boothook\n#!/bin/sh\n"
@@ -147,13 +169,15 @@ def _script(facts: NodeFacts, own: Mapping[str, bytes], *, units: Sequence[str] 
         "touch /var/lib/moyai/unpacked\nsystemctl daemon-reload\nfi\n"
         f"{first}systemctl start --no-block {started}\n"
     )
-    size = len(base64.b64encode(text.encode()))
+    size = encoded_size(text)
     if size > facts.limit:
-        raise Terminal(
-            f"user data of node {facts.node.name} would have {size} bytes, the cloud takes {facts.limit}",
-            hint="fewer labels and taints in its pool",
-        )
+        raise UserDataTooLarge(facts.node.name, size, limit=facts.limit)
     return text
+
+
+def encoded_size(text: str) -> int:
+    """Bytes of user data as a cloud counts them."""
+    return 4 * ((len(text.encode()) + 2) // 3)
 
 
 def _data(name: str, **values: str) -> bytes:

@@ -10,7 +10,7 @@ import asyncio
 import socket
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from ipaddress import ip_network
 from pathlib import Path
@@ -21,6 +21,7 @@ from moyai.ccm.fencing import LEASE_NAMESPACE, FencingController, in_use
 from moyai.ccm.manifests import NAME, NAMESPACE
 from moyai.ccm.nodes import NodeController, NodeLifecycleController
 from moyai.ccm.octavia.provider import OctaviaProvider
+from moyai.ccm.orphans import OrphanRemoval
 from moyai.ccm.routes import RouteController
 from moyai.ccm.servers import Servers
 from moyai.ccm.service import ServiceController
@@ -33,7 +34,7 @@ from moyai.core.ids import ClusterIdentity
 from moyai.kube.events import EventRecorder
 from moyai.kube.informer import Informer
 from moyai.kube.leader import LeaderElection
-from moyai.kube.objects import Node, Service, parse_lease, parse_node, parse_service
+from moyai.kube.objects import Node, Reference, Service, parse_lease, parse_node, parse_service
 from moyai.kube.resources import LEASES, NODES, SERVICES
 from moyai.kube.watching import Kube, KubeClient
 from moyai.plan.fencing import Policy
@@ -43,6 +44,7 @@ from moyai.runtime.logs import set_up
 from moyai.runtime.metrics import Metrics
 
 #: Threads for blocking calls: as many as the workers of these controllers can use at once, so that none waits for another.
+#: Nodes and fencing share theirs, because they share one list of the machines.
 _MACHINE_THREADS = 12
 _ROUTE_THREADS = 4
 _BALANCER_THREADS = 16
@@ -111,6 +113,7 @@ def controller_manager(
 ) -> ControllerSet:
     """All controllers of one cluster that ``options`` and ``config`` ask for. ``poll``: see ``OctaviaProvider``."""
     time = clock or SystemClock()
+    events = EventRecorder(kube, component=NAME)
     shared = _Shared(
         options=options,
         config=config,
@@ -119,10 +122,10 @@ def controller_manager(
         metrics=metrics,
         clock=time,
         poll=poll,
-        nodes=cache(kube, NODES, parse=parse_node, metrics=metrics),
-        services=cache(kube, SERVICES, parse=parse_service, metrics=metrics),
+        nodes=cache(kube, NODES, parse=parse_node, metrics=metrics, kind="Node", events=events),
+        services=cache(kube, SERVICES, parse=parse_service, metrics=metrics, kind="Service", events=events),
         servers=Servers(calls.on(Threads("machines", _MACHINE_THREADS)), uid=config.cluster.cluster_uid, clock=time),
-        events=EventRecorder(kube, component=NAME),
+        events=events,
     )
     made = [build(shared) for name, build in _BUILDERS.items() if name in options.controllers]
     wanted = [one for one in made if one is not None]
@@ -235,7 +238,14 @@ def _service(shared: _Shared) -> _Wanted | None:
     controller = ServiceController(
         kube=shared.kube, services=shared.services, nodes=shared.nodes, providers={"": octavia}, events=shared.events
     )
-    return _Wanted(controller.part())
+    orphans = OrphanRemoval(
+        providers={"": octavia},
+        alive=controller.alive,
+        events=shared.events,
+        metrics=shared.metrics,
+        about=Reference("Deployment", NAME, "", NAMESPACE),
+    )
+    return _Wanted(replace(controller.part(), periodic=[orphans.periodic()]))
 
 
 #: Name of a controller (``CONTROLLERS``) → what makes it; None: the configuration has nothing for it to do.

@@ -10,13 +10,14 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 from moyai.ccm.servers import Servers
 from moyai.ccm.taints import taint_list
 from moyai.cloud.model import Power, Server
 from moyai.core.clock import Clock
-from moyai.core.errors import Conflict, Retriable
+from moyai.core.errors import Conflict, MoyaiError, Retriable
 from moyai.core.ids import POD_CIDR_KEY
 from moyai.kube.events import EventRecorder
 from moyai.kube.informer import Informer
@@ -63,7 +64,8 @@ class NodeController:
         self._first_seen: dict[str, float] = {}
 
     def part(self) -> Part:
-        return Part("node", self.reconcile, self.watch, workers=_WORKERS)
+        on_error = partial(_failed, self._nodes, self._events)
+        return Part("node", self.reconcile, self.watch, workers=_WORKERS, on_error=on_error)
 
     def watch(self, queue: WorkQueue) -> None:
         def changed(key: str, old: Node | None, new: Node | None) -> None:
@@ -133,6 +135,14 @@ class NodeController:
         return False
 
 
+def _failed(nodes: Informer[Node], events: EventRecorder, key: str, error: MoyaiError) -> None:
+    """Tell the user, as an event on the Node: no server of its name, credentials that the cloud refuses …"""
+    node = nodes.get(key)
+    if node and not isinstance(error, Conflict):
+        message = f"The cloud cannot say what this node is: {error}"
+        events.event(node.reference, "Warning", reason="SyncNodeFailed", message=message)
+
+
 def initialised(node: Node) -> bool:
     return bool(node.provider_id) and not node.uninitialized
 
@@ -197,7 +207,8 @@ class NodeLifecycleController:
         self._gone: dict[str, float] = {}
 
     def part(self) -> Part:
-        return Part("node-lifecycle", self.reconcile, self.watch, workers=_LIFECYCLE_WORKERS)
+        on_error = partial(_failed, self._nodes, self._events)
+        return Part("node-lifecycle", self.reconcile, self.watch, workers=_LIFECYCLE_WORKERS, on_error=on_error)
 
     def watch(self, queue: WorkQueue) -> None:
         def changed(key: str, old: Node | None, new: Node | None) -> None:

@@ -35,11 +35,34 @@ class StillWorking(Retriable):
 @dataclass(frozen=True)
 class Ensured:
     """``ingress``: where the Service answers. ``annotations``: what the provider keeps on the Service. ``changes``: what was
-    done, in a user's words; empty when everything was as it should be."""
+    done, in a user's words; empty when everything was as it should be. ``remarks``: what the user is shown once (reason,
+    message). ``affected``: other Services (``namespace/name``) that the changes concern. ``requeue_after``: seconds until the
+    provider has more to do."""
 
     ingress: Ingress
     annotations: Mapping[str, str] = field(default_factory=dict[str, str])
     changes: tuple[str, ...] = ()
+    remarks: tuple[tuple[str, str], ...] = ()
+    affected: tuple[str, ...] = ()
+    requeue_after: float | None = None
+
+
+@dataclass(frozen=True)
+class Orphan:
+    """Something that was made for ``services`` (``namespace/name``), none of which exists any more. ``kind`` and ``id`` tell it
+    from all others."""
+
+    kind: str
+    id: str
+    services: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """``services``: all that something was made for. ``orphans``: what of it belongs to no Service that is alive."""
+
+    services: frozenset[str]
+    orphans: frozenset[Orphan]
 
 
 class ServiceProvider(Protocol):
@@ -66,7 +89,11 @@ class ServiceProvider(Protocol):
         """Take away all that was made for the Service. Raises StillWorking instead of waiting for long."""
         ...
 
-    async def remove_orphans(self, alive: Callable[[], Collection[Service]]) -> None:
-        """Take away what was made for Services that are gone. ``alive`` is asked after the provider has listed its objects,
-        so that nothing that was just made is taken for an orphan."""
+    async def inventory(self, alive: Callable[[], Collection[str]]) -> Inventory:
+        """What was made for Services. ``alive`` (``namespace/name``) is asked after the provider has listed its objects, so
+        that nothing that was just made is taken for an orphan."""
+        ...
+
+    async def remove_orphan(self, orphan: Orphan) -> None:
+        """Take away what the last ``inventory`` has as an orphan. Raises StillWorking instead of waiting for long."""
         ...

@@ -18,8 +18,10 @@ import click
 from moyai.cli.display import reporter as display
 from moyai.cli.display import seconds
 from moyai.cli.tables import print_table
+from moyai.cli.terminal import say, say_lines
 from moyai.core.errors import Terminal, UsageError
 from moyai.core.paths import Paths, default_paths
+from moyai.core.printable import printable
 from moyai.core.progress import Reporter
 
 if TYPE_CHECKING:
@@ -45,7 +47,9 @@ CLUSTER_VARIABLE = "MOYAI_CLUSTER"
 @click.option("--dry-run", is_flag=True, help="Show what would be done, and do nothing.")
 @_OUTPUT
 def up(spec: Path | None, dry_run: bool, *, output: str) -> None:
-    """Build the cluster of SPEC (a file, or a folder with cluster.yaml and manifests), or bring it to its spec.
+    """Build the cluster of SPEC (a file, - for standard input, or a folder with cluster.yaml and manifests).
+
+    A cluster that exists is brought to its spec.
 
     Without SPEC: one control plane and two workers, called quickstart, on the local cloud.
     """
@@ -86,7 +90,7 @@ def status(cluster: str | None, output: str) -> None:
     record = recorded(cluster)
     found = read(record, connect(record.cloud))
     if output == "json":
-        click.echo(json.dumps(found.data(), indent=1))
+        say(json.dumps(found.data(), indent=1))
     else:
         _print_status(found)
     if found.problems:
@@ -106,11 +110,11 @@ def kubeconfig(cluster: str | None, write: bool, *, file: Path | None, overwrite
 
     text = kubeconfig.kubeconfig_text(recorded(cluster))
     if not write and file is None:
-        click.echo(text, nl=False)
+        say(text, end="")
         return
     target = file or _user_kubeconfig()
     context = kubeconfig.merge_kubeconfig(text, target, overwrite=overwrite_existing)
-    click.echo(f"context {context} is in {target} and is the current one")
+    say(f"context {context} is in {target} and is the current one")
 
 
 @click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False, "help_option_names": []})
@@ -160,10 +164,10 @@ def down(cluster: str | None, yes: bool, *, uid: str, cloud_name: str, dry_run: 
     target, record = teardown.target_of(name, paths, cloud=cloud, uid=uid)
     if dry_run:
         plan = teardown.preview(target, cloud)
-        click.echo(json.dumps(text.data(plan), indent=1) if output == "json" else "\n".join(text.lines(plan)))
+        say_lines(text.lines(plan)) if output == "text" else say(json.dumps(text.data(plan), indent=1))
         return
     if not yes and sys.stdin.isatty():
-        click.confirm(f"Delete cluster {target.name} ({target.uid}) and everything in it?", abort=True, err=True)
+        click.confirm(printable(f"Delete cluster {target.name} ({target.uid}) and everything in it?"), abort=True, err=True)
     file = record.folder / "kubeconfig" if record else None
     entries = file.read_text(encoding="utf-8") if file and file.exists() else ""
     with display("json" if output == "json" else "text", title=f"down {target.name}") as progress:
@@ -262,7 +266,7 @@ def _show_plan(loaded: LoadedSpec, output: str) -> None:
             f"the local cloud {name} does not run yet", hint="`moyai cloud up` starts it, and a plan needs to look at it"
         )
     found = preview(loaded.cluster, connect(name), paths=paths)
-    click.echo(json.dumps(text.data(found), indent=1) if output == "json" else "\n".join(text.lines(found)))
+    say_lines(text.lines(found)) if output == "text" else say(json.dumps(text.data(found), indent=1))
 
 
 def _summary(
@@ -271,38 +275,38 @@ def _summary(
     if output == "json":
         data = asdict(result) | {"kubeconfig": str(result.kubeconfig), "seconds": dict(result.seconds)}
         data |= {"changed": not unchanged, "manifests": changes, "endpoints": [asdict(end) for end in endpoints]}
-        click.echo(json.dumps(data, indent=1))
+        say(json.dumps(data, indent=1))
         return
     if unchanged:
-        click.echo(f"cluster {result.name} is as its spec says: nothing to do")
+        say(f"cluster {result.name} is as its spec says: nothing to do")
     else:
-        click.echo(f"cluster {result.name} is up: {len(result.nodes)} nodes, API {result.api}")
+        say(f"cluster {result.name} is up: {len(result.nodes)} nodes, API {result.api}")
     for end in endpoints:
-        click.echo(f"  {end.service} answers at {end.url}")
-    click.echo(f"  kubeconfig  {result.kubeconfig}")
+        say(f"  {end.service} answers at {end.url}")
+    say(f"  kubeconfig  {result.kubeconfig}")
     if unchanged:
         return
     slow = sorted(result.seconds.items(), key=lambda item: -item[1])
     phases = ", ".join(f"{name} {seconds(value)}" for name, value in slow[:6])
-    click.echo(f"  longest     {phases}")
+    say(f"  longest     {phases}")
     tries = ["moyai kubectl get nodes -o wide", "moyai status", f"moyai ssh {result.nodes[-1]}"]
     if endpoints:
         tries.insert(0, f"curl {endpoints[0].url}")
     elif not example:
         tries.append("moyai up examples/quickstart")
-    click.echo("  try         " + "\n              ".join(tries))
+    say("  try         " + "\n              ".join(tries))
 
 
 def _print_status(found: ClusterStatus) -> None:
-    click.echo(f"cluster {found.name} ({found.uid}) on cloud {found.cloud}, Kubernetes {found.kubernetes}")
-    click.echo(f"API {found.api_url or '-'}: {found.api}\n")
+    say(f"cluster {found.name} ({found.uid}) on cloud {found.cloud}, Kubernetes {found.kubernetes}")
+    say(f"API {found.api_url or '-'}: {found.api}\n")
     rows = [(n.name, n.pool, n.zone, n.address or "-", n.machine, n.node, n.version or "-") for n in found.nodes]
     print_table(("NODE", "POOL", "ZONE", "ADDRESS", "MACHINE", "NODE STATE", "VERSION"), rows)
     if found.addons:
-        click.echo()
+        say()
         print_table(("ADD-ON", "READY"), [(addon.name, addon.count) for addon in found.addons])
     if found.services:
-        click.echo()
+        say()
         head = ("LOAD BALANCER OF", "ADDRESS", "PORTS")
         print_table(head, [(one.service, one.address or "-", ",".join(map(str, one.ports))) for one in found.services])
     if found.certificates:
@@ -314,19 +318,19 @@ def _print_status(found: ClusterStatus) -> None:
         rows = [(one.name, "its part" if one.limited else "all roles", one.expires[:10] or "-") for one in found.credentials]
         print_table(("CREDENTIAL", "MAY CALL", "ENDS"), rows)
     if found.problems:
-        click.echo()
+        say()
         for problem in found.problems:
-            click.echo(f"! {problem}")
+            say(f"! {problem}")
 
 
 def _print_report(report: DownReport, output: str) -> None:
     if output == "json":
-        click.echo(json.dumps(report.data(), indent=1))
+        say(json.dumps(report.data(), indent=1))
         return
     rows = [(entry.outcome, entry.kind, entry.name, entry.id) for entry in report.entries]
     print_table(("OUTCOME", "KIND", "NAME", "ID"), rows)
     for entry in report.entries:
         if entry.why:
-            click.echo(f"{entry.outcome}: {entry.kind} {entry.name}: {entry.why}")
+            say(f"{entry.outcome}: {entry.kind} {entry.name}: {entry.why}")
     counts = report.data()
-    click.echo(f"cluster {report.name}: {counts['gone']} gone, {counts['kept']} kept on purpose, {counts['left']} left")
+    say(f"cluster {report.name}: {counts['gone']} gone, {counts['kept']} kept on purpose, {counts['left']} left")

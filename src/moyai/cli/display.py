@@ -18,6 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from moyai.core.clock import Clock, SystemClock
+from moyai.core.printable import printable
 from moyai.core.progress import Event, Reporter
 
 OutputFormat = Literal["text", "json"]
@@ -85,7 +86,7 @@ class PlainDisplay:
                 self._line(event.detail)
 
     def _line(self, text: str) -> None:
-        _write(self._stream, f"{self._clock.monotonic() - self._start:6.1f}s {' '.join(text.split())}")
+        _write(self._stream, f"{self._clock.monotonic() - self._start:6.1f}s {printable(' '.join(text.split()))}")
 
 
 def _detail(event: Event) -> str:
@@ -121,7 +122,7 @@ class LiveDisplay:
 
     def handle(self, event: Event) -> None:
         if event.kind == "note":
-            self.live.console.print(event.detail, highlight=False)
+            self.live.console.print(Text(printable(event.detail)))
             return
         row = self._rows.setdefault(event.step, _Row("planned"))
         match event.kind:
@@ -141,7 +142,8 @@ class LiveDisplay:
         now = self._clock.monotonic()
         left = sum(row.state == "planned" for row in self._rows.values())
         head = f"{self._title}  {seconds(now - self._start)}" + (f", {left} still to come" if left else "")
-        table = Table(title=head.strip(), title_justify="left", box=None, show_header=False, padding=(0, 1))
+        title = Text(printable(head.strip()), "table.title")
+        table = Table(title=title, title_justify="left", box=None, show_header=False, padding=(0, 1))
         for name, row in self._rows.items():
             if row.state == "planned":
                 continue
@@ -149,6 +151,9 @@ class LiveDisplay:
             took = seconds(now - row.since if row.state == "running" else row.took)
             share = f"{row.fraction:.0%} " if row.fraction is not None else ""
             table.add_row(
-                Text(mark, style), name, Text(took, "dim"), Text(share + row.detail, "dim", overflow="ellipsis", no_wrap=True)
+                Text(mark, style),
+                Text(printable(name)),
+                Text(took, "dim"),
+                Text(share + printable(row.detail), "dim", overflow="ellipsis", no_wrap=True),
             )
         return table

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from moyai.cli.terminal import say, say_lines
 from moyai.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def explain(pod: str, cluster: str | None, *, namespace: str, output: str) -> No
         return connect(record.cloud).machines.zones()
 
     found = read(record, name, namespace=given or namespace or "default", zones=zones)
-    click.echo(json.dumps(asdict(found), indent=1) if output == "json" else "\n".join(_lines(found)))
+    say_lines(_lines(found)) if output == "text" else say(json.dumps(asdict(found), indent=1))
 
 
 def _split(pod: str) -> tuple[str, str]:

@@ -10,10 +10,12 @@ import click
 
 from moyai.cli.display import OutputFormat, reporter
 from moyai.cli.tables import print_table
+from moyai.cli.terminal import say
 from moyai.core.errors import UsageError
 from moyai.core.paths import default_paths
 from moyai.images.reference import ImageReference
 from moyai.images.registry import Registry
+from moyai.images.unpacking import MOST_UNPACKED
 from moyai.localcloud.layout import PORTS, CloudPaths
 from moyai.localcloud.start_stop import recorded
 
@@ -31,19 +33,27 @@ def image() -> None:
 @image.command()
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--as", "name", help="Name for the image, instead of those in the archive.")
+@click.option(
+    "--max-unpacked",
+    type=click.IntRange(min=1),
+    default=MOST_UNPACKED >> 30,
+    show_default=True,
+    metavar="GIB",
+    help="Refuse a compressed archive, or a compressed layer, that unpacks to more.",
+)
 @_CLOUD
 @_OUTPUT
-def load(file: Path, name: str | None, *, cloud: str, output: str) -> None:
+def load(file: Path, name: str | None, *, max_unpacked: int, cloud: str, output: str) -> None:
     """Put the images of FILE, as `docker save` or an OCI archive has them, into the registry."""
     wanted = ImageReference.parse(name) if name else None
     registry = _registry(cloud)
     with reporter(cast(OutputFormat, output), title="image") as progress, progress.step(f"load {file.name}") as step:
-        pushed = registry.push(file, step.progress, name=wanted)
+        pushed = registry.push(file, step.progress, name=wanted, most_unpacked=max_unpacked << 30)
     if output == "json":
-        click.echo(json.dumps([{"image": str(item.reference), "digest": item.digest, "sent": item.sent} for item in pushed]))
+        say(json.dumps([{"image": str(item.reference), "digest": item.digest, "sent": item.sent} for item in pushed]))
         return
     for item in pushed:
-        click.echo(f"{item.reference} {item.digest[:19]}{'' if item.sent else ' (was there)'}")
+        say(f"{item.reference} {item.digest[:19]}{'' if item.sent else ' (was there)'}")
 
 
 @image.command("list")
@@ -54,7 +64,7 @@ def list_(cloud: str, output: str) -> None:
     found = _registry(cloud).list()
     if output == "json":
         data = [{"path": item.path, "tag": item.tag, "digest": item.digest, "size": item.size} for item in found]
-        click.echo(json.dumps(data))
+        say(json.dumps(data))
         return
     rows = [(item.path, item.tag, item.digest[:19], f"{item.size / 1e6:.1f} MB") for item in found]
     print_table(("IMAGE", "TAG", "DIGEST", "SIZE"), rows, right={"SIZE"})
@@ -67,7 +77,7 @@ def remove(name: str, cloud: str) -> None:
     """Take the image NAME out of the registry; nodes that hold it already keep it."""
     reference = ImageReference.parse(name)
     _registry(cloud).delete(reference)
-    click.echo(f"{reference} removed")
+    say(f"{reference} removed")
 
 
 def _registry(cloud: str) -> Registry:

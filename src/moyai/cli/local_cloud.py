@@ -12,6 +12,7 @@ import click
 from moyai.cli import prepare
 from moyai.cli.display import OutputFormat, reporter, seconds
 from moyai.cli.tables import print_table
+from moyai.cli.terminal import say
 from moyai.core.errors import MoyaiError, NotFound, UsageError
 from moyai.core.graph import run_graph
 from moyai.core.paths import default_paths
@@ -71,7 +72,7 @@ def up(
             config, paths, reporter=progress, toolchain=Toolchain(paths, progress), use_snapshot=use_snapshot
         )
         run_graph(tasks, progress, workers=len(tasks))
-    click.echo(f"cloud {name} is up: `openstack --os-cloud {name} …`, APIs on {config.address}, floating IPs {config.external}")
+    say(f"cloud {name} is up: `openstack --os-cloud {name} …`, APIs on {config.address}, floating IPs {config.external}")
 
 
 @cloud.command("down")
@@ -84,7 +85,7 @@ def down(name: str, keep: bool, *, output: OutputFormat) -> None:
         left = local.down(LocalCloudConfig(name), default_paths(), reporter=progress, keep=keep)
     if left:
         raise MoyaiError(f"left behind: {'; '.join(left)}")
-    click.echo(f"cloud {name} is gone: no process, namespace, link, route, mount, loop device or control group of it is left")
+    say(f"cloud {name} is gone: no process, namespace, link, route, mount, loop device or control group of it is left")
 
 
 @cloud.command("status")
@@ -94,24 +95,24 @@ def show(name: str, output: OutputFormat) -> int:
     """Show services, agents and addresses. Exit code 1 unless all is well."""
     view = status(LocalCloudConfig(name), default_paths())
     if output == "json":
-        click.echo(json.dumps(as_json(view), indent=1))
+        say(json.dumps(as_json(view), indent=1))
     else:
         _print(view)
     return 0 if view.condition == "running" else 1
 
 
 def _print(view: CloudStatus) -> None:
-    click.echo(f"cloud {view.name}: {view.condition}")
+    say(f"cloud {view.name}: {view.condition}")
     for problem in view.problems:
-        click.echo(f"  ! {problem}")
+        say(f"  ! {problem}")
     if not view.services:
         return
     head = ("SERVICE", "PHASE", "PID", "UP FOR", "RESTARTS", "MB", "LAST END")
     print_table(head, map(_row, view.services), right={"PID", "UP FOR", "RESTARTS", "MB"})
     alive = sum(agent.alive for agent in view.agents)
-    click.echo(f"{alive} of {len(view.agents)} agents alive, {len(view.machines)} machines, {view.memory >> 20} MB in all")
+    say(f"{alive} of {len(view.agents)} agents alive, {len(view.machines)} machines, {view.memory >> 20} MB in all")
     for what, value in view.addresses.items():
-        click.echo(f"  {what:<18} {value}")
+        say(f"  {what:<18} {value}")
 
 
 def _row(one: ServiceView) -> tuple[str, ...]:
@@ -141,7 +142,7 @@ def logs(name: str, service: str | None, *, lines: int, follow: bool) -> None:
 
 def _tail(file: Path, lines: int, follow: bool) -> None:
     with contextlib.suppress(KeyboardInterrupt):
-        stream(["tail", f"--lines={lines}", *(["--follow=name", "--retry"] if follow else []), file], click.echo)
+        stream(["tail", f"--lines={lines}", *(["--follow=name", "--retry"] if follow else []), file], say)
 
 
 @cloud.command("restart")

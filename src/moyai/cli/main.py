@@ -17,6 +17,7 @@ from pathlib import Path
 import click
 
 from moyai import __version__
+from moyai.cli.terminal import say
 from moyai.core.errors import MoyaiError
 from moyai.core.paths import default_paths
 from moyai.linux.process import ProcessError
@@ -95,13 +96,11 @@ def run(arguments: list[str]) -> int:
 
 
 def _say(text: str, code: int) -> int:
-    click.echo(f"moyai: {' '.join(text.split())}", err=True)
+    say(f"moyai: {' '.join(text.split())}", err=True)
     return code
 
 
 def _keep_trace() -> Path:
-    folder = default_paths().state / "errors"
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    file = folder / f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{os.getpid()}.txt"
+    file = default_paths().make_state("errors") / f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{os.getpid()}.txt"
     file.write_text(traceback.format_exc())
     return file

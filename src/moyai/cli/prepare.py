@@ -9,16 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import click
-import yaml
 
 from moyai.cli.display import reporter as display
-from moyai.core.errors import MoyaiError, UsageError
+from moyai.core.errors import MoyaiError
 from moyai.core.graph import Task, run_graph
 from moyai.core.paths import Paths, default_paths
 from moyai.core.progress import Progress, Reporter
+from moyai.core.reading import read_mapping
 from moyai.images import node_image
 from moyai.localcloud import env, packages
 from moyai.localcloud import start_stop as local
@@ -53,13 +53,9 @@ def is_local(name: str, paths: Paths) -> bool:
     if name != DEFAULT_CLOUD:
         return False
     file = user_file()
-    try:
-        content: Any = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    if not file.exists():
         return True
-    except (OSError, yaml.YAMLError) as error:
-        raise UsageError(f"{file} cannot be read", hint=" ".join(str(error).split())) from error
-    clouds: Any = cast("dict[str, Any]", content).get("clouds") if isinstance(content, dict) else None
+    clouds: Any = read_mapping(file, should="a clouds.yaml").get("clouds")
     return not isinstance(clouds, dict) or name not in clouds
 
 

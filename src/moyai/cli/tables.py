@@ -7,18 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 
-import click
+from moyai.cli.terminal import say
+from moyai.core.printable import printable
 
 
 def print_table(head: Sequence[str], rows: Iterable[Sequence[str]], *, right: Collection[str] = ()) -> None:
     """Print ``rows`` below ``head``. Columns whose heads are in ``right`` are aligned to the right (numbers)."""
     for line in lines(head, rows, right=right):
-        click.echo(line)
+        say(line)
 
 
 def lines(head: Sequence[str], rows: Iterable[Sequence[str]], *, right: Collection[str] = ()) -> list[str]:
     """The table's lines, without spaces at their ends."""
-    table = [tuple(head), *(tuple(row) for row in rows)]
+    table = [tuple(head), *(tuple(map(printable, row)) for row in rows)]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     columns = list(zip(head, widths, strict=True))
     return [

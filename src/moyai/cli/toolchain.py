@@ -9,6 +9,7 @@ import click
 
 from moyai.cli.display import OutputFormat, reporter
 from moyai.cli.tables import print_table
+from moyai.cli.terminal import say
 from moyai.core.paths import default_paths
 from moyai.core.progress import Reporter
 from moyai.toolchain import ListedComponent, Source, Toolchain
@@ -55,21 +56,21 @@ def clean(output: str) -> None:
     """Remove older versions, and the sources and compiled packages that builds left; components stay."""
     removed, freed = Toolchain(default_paths(), Reporter()).clean()
     if output == "json":
-        click.echo(json.dumps({"removed": [str(path) for path in removed], "freed_bytes": freed}))
+        say(json.dumps({"removed": [str(path) for path in removed], "freed_bytes": freed}))
         return
     for path in removed:
-        click.echo(f"removed {path}")
-    click.echo(f"{_size(freed)} of sources and compiled packages removed")
+        say(f"removed {path}")
+    say(f"{_size(freed)} of sources and compiled packages removed")
 
 
 def _show(lines: list[ListedComponent], output: str) -> None:
     if output == "json":
-        click.echo(json.dumps([_as_json(line) for line in lines], indent=2))
+        say(json.dumps([_as_json(line) for line in lines], indent=2))
         return
     print_table(("NAME", "VERSION", "SIZE", "ORIGIN", "PATH"), map(_row, lines), right={"SIZE"})
     if missing := [line.name for line in lines if line.component is None]:
         hint = "`moyai toolchain get` gets them; `moyai up` gets those that it needs."
-        click.echo(f"missing: {', '.join(missing)}. {hint}", err=True)
+        say(f"missing: {', '.join(missing)}. {hint}", err=True)
 
 
 def _row(line: ListedComponent) -> tuple[str, ...]:

@@ -29,7 +29,7 @@ CALLS: Mapping[Use, frozenset[str]] = {
             "routers.router", "pod_routing.add_routes", "pod_routing.remove_routes",
             "firewall.security_group_rules", "firewall.create_security_group_rules", "firewall.delete_security_group_rule",
             "addresses.floating_ips", "addresses.create_floating_ip", "addresses.associate_floating_ip",
-            "addresses.delete_floating_ip", "tags.add_tags",
+            "addresses.describe_floating_ip", "addresses.delete_floating_ip", "tags.add_tags",
             "load_balancers.load_balancers", "load_balancers.head", "load_balancers.get", "load_balancers.create",
             "load_balancers.update", "load_balancers.delete", "load_balancers.failover",
             "load_balancers.create_listener", "load_balancers.update_listener", "load_balancers.delete_listener",

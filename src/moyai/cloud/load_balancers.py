@@ -147,6 +147,10 @@ class LoadBalancers(Protocol):
         """Without their listeners, in one call."""
         ...
 
+    def providers(self) -> list[str]:
+        """Names that ``LoadBalancer.provider`` may have when a load balancer is made."""
+        ...
+
     def head(self, load_balancer_id: str) -> LoadBalancer:
         """One cheap call, without the tree: for waiting. Raises NotFound."""
         ...

@@ -65,6 +65,11 @@ class Terminal(MoyaiError):
     """Will not go right by itself: a refused request, a server in ERROR, an exhausted quota."""
 
 
+class CredentialsRefused(Terminal):
+    """The cloud does not accept who we say we are. A command ends; what keeps running logs in again: keys rotate, and the
+    service that checks them restarts."""
+
+
 class QuotaExceeded(Terminal):
     """The project has no more of what was asked for."""
 

@@ -42,6 +42,21 @@ class Paths:
         """The folder of the local cloud ``name``."""
         return self.state / "clouds" / name
 
+    def make_state(self, name: str) -> Path:
+        """The folder ``name`` of the state folder, made if need be; nobody but its owner enters either of them.
+
+        A state folder that existed before and that MOYAI_STATE_DIR names keeps its mode: it may be anything, ``/tmp`` too.
+        """
+        ours = self.state == default_paths({**os.environ, "MOYAI_STATE_DIR": ""}).state or not self.state.exists()
+        self.state.mkdir(parents=True, exist_ok=True, mode=0o700)
+        folder = self.state / name
+        folder.mkdir(exist_ok=True, mode=0o700)
+        for one in (folder, self.state) if ours else (folder,):
+            status = one.stat()
+            if status.st_uid == os.geteuid() and status.st_mode & 0o077:
+                one.chmod(0o700)
+        return folder
+
 
 def default_paths(environ: Mapping[str, str] = os.environ) -> Paths:
     """The folders for this user, from the environment."""

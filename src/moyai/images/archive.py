@@ -1,20 +1,18 @@
 """Image archives as users have them, read for pushing: ``docker save`` (any version), OCI layouts as a tar, compressed or not.
 
 Nothing is unpacked: blobs are read at their place in the tar. The module checks an archive before it uses it: it computes the
-digests, and it refuses a layer that differs from the image's configuration.
+digests, and it refuses a layer that differs from the image's configuration. An archive may be hostile: whatever it
+contains, the result is its images or a UsageError of one line.
 """
 
 from __future__ import annotations
 
-import bz2
 import contextlib
 import gzip
 import hashlib
 import json
 import lzma
-import shutil
 import tarfile
-import tempfile
 import zlib
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,6 +20,7 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 from moyai.core.errors import UsageError
+from moyai.images import unpacking
 from moyai.images.reference import ImageReference
 
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
@@ -30,17 +29,14 @@ DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 DOCKER_INDEX = "application/vnd.docker.distribution.manifest.list.v2+json"
 _CONFIG = "application/vnd.oci.image.config.v1+json"
 _LAYER = "application/vnd.oci.image.layer.v1.tar"
+_OCI_NAME = "org.opencontainers.image.ref.name"
+_GZIP, _ZSTD = unpacking.GZIP, unpacking.ZSTD
 
-_GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
-#: First bytes → how to open a compressed archive.
-_COMPRESSED: Mapping[bytes, Callable[[Path], IO[bytes]]] = {
-    _GZIP: lambda path: cast(IO[bytes], gzip.GzipFile(path)),
-    b"BZh": lambda path: cast(IO[bytes], bz2.BZ2File(path)),
-    b"\xfd7zXZ": lambda path: cast(IO[bytes], lzma.LZMAFile(path)),  # noqa: SIM115 (the caller has the with)
-}
-_CHUNK = 1 << 20
+_MANIFESTS, _INDEXES = (OCI_MANIFEST, DOCKER_MANIFEST), (OCI_INDEX, DOCKER_INDEX)
 #: A manifest or configuration larger than this is none.
 _MOST_JSON = 8 << 20
+#: An index of indexes of indexes has this depth; real ones have one or two levels.
+_DEEPEST = 4
 
 
 @dataclass(frozen=True)
@@ -75,52 +71,34 @@ class ArchivedImage:
 
 
 @contextlib.contextmanager
-def read(path: Path) -> Generator[list[ArchivedImage]]:
-    """The images of an archive; their blobs can be read during the block. Raises UsageError if the file is no image archive."""
+def read(path: Path, *, most_unpacked: int = unpacking.MOST_UNPACKED) -> Generator[list[ArchivedImage]]:
+    """The images of an archive; their blobs can be read during the block.
+
+    ``most_unpacked``: bytes that the archive, and each of its layers, may unpack to. Raises UsageError if the file is no image
+    archive, cannot be read, or is larger.
+    """
     with contextlib.ExitStack() as stack:
         try:
-            plain = stack.enter_context(_plain(path))
+            plain = stack.enter_context(unpacking.plain(path, most_unpacked))
             tar = stack.enter_context(tarfile.open(fileobj=plain, mode="r:"))
-            images = _ArchiveReader(tar, path).images()
-        except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile) as error:
+            images = _ArchiveReader(tar, path, most_unpacked=most_unpacked).images()
+        # tarfile itself raises ValueError and others for odd numbers in headers; bz2 an OSError without a number
+        except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, ValueError, OverflowError, OSError) as error:
+            if isinstance(error, OSError) and error.errno:
+                raise UsageError(f"{path} cannot be read: {error.strerror}") from error
             raise UsageError(
-                f"{path} is no image archive", hint=f"`docker save` or `skopeo copy … oci-archive:` makes one ({error})"
+                f"{path} is no image archive",
+                hint=f"`docker save` or `skopeo copy … oci-archive:` makes one ({_printable(str(error))})",
             ) from error
         yield images
 
 
-@contextlib.contextmanager
-def _plain(path: Path) -> Generator[IO[bytes]]:
-    """The tar itself, uncompressed into a temporary file if need be (a layer is read twice, so it must be seekable)."""
-    with path.open("rb") as file:
-        head = file.read(6)
-        if head.startswith(_ZSTD):
-            raise UsageError(f"{path} is compressed with zstd", hint=f"`zstd -d {path.name}` first")
-        opener = next((function for magic, function in _COMPRESSED.items() if head.startswith(magic)), None)
-        if opener is None:
-            file.seek(0)
-            yield file
-            return
-    with tempfile.TemporaryFile(dir=path.parent if _writable(path.parent) else None) as whole:
-        with opener(path) as packed:
-            shutil.copyfileobj(packed, whole, _CHUNK)
-        whole.seek(0)
-        yield whole
-
-
-def _writable(folder: Path) -> bool:
-    try:
-        with tempfile.TemporaryFile(dir=folder):
-            return True
-    except OSError:
-        return False
-
-
 class _ArchiveReader:
-    def __init__(self, tar: tarfile.TarFile, path: Path) -> None:
+    def __init__(self, tar: tarfile.TarFile, path: Path, *, most_unpacked: int) -> None:
         self._tar = tar
         self._path = path
-        self._members = {member.name.removeprefix("./"): member for member in tar.getmembers()}
+        self._most_unpacked = most_unpacked
+        self._members = {member.name.removeprefix("./"): member for member in unpacking.members(tar, path)}
 
     def images(self) -> list[ArchivedImage]:
         if "manifest.json" in self._members:
@@ -154,7 +132,13 @@ class _ArchiveReader:
         }
         content = json.dumps(document, separators=(",", ":")).encode()
         manifest = Manifest(OCI_MANIFEST, content, [config, *(blob for _, blob in layers)])
-        return ArchivedImage(manifest, [ImageReference.parse(tag) for tag in tags])
+        return ArchivedImage(manifest, [self._reference(tag) for tag in tags])
+
+    def _reference(self, text: str) -> ImageReference:
+        try:
+            return ImageReference.parse(text)
+        except UsageError as error:
+            raise self._wrong(str(error)) from error
 
     def _diff_ids(self, config_name: str) -> list[str]:
         try:
@@ -169,7 +153,10 @@ class _ArchiveReader:
             return f"{_LAYER}+zstd", self._blob(name)
         if head.startswith(_GZIP):
             with self._open(name) as file:
-                self._same(name, _digest(cast(IO[bytes], gzip.GzipFile(fileobj=file))), diff_id)
+                unpacked = unpacking.limited(
+                    cast("IO[bytes]", gzip.GzipFile(fileobj=file)), self._path, most=self._most_unpacked
+                )
+                self._same(name, _digest(unpacked), diff_id)
             return f"{_LAYER}+gzip", self._blob(name)
         blob = self._blob(name)
         self._same(name, blob.digest, diff_id)
@@ -180,14 +167,16 @@ class _ArchiveReader:
     def _layout(self) -> list[ArchivedImage]:
         found: list[ArchivedImage] = []
         for item in _objects(self._object("index.json").get("manifests")):
-            annotations: Mapping[str, str] = item.get("annotations") or {}
-            name = annotations.get("io.containerd.image.name") or annotations.get("org.opencontainers.image.ref.name", "")
+            annotations = self._as_object(item.get("annotations") or {}, "annotations")
+            name = str(annotations.get("io.containerd.image.name") or annotations.get(_OCI_NAME) or "")
             # a bare tag ("latest") names no repository: --as is asked for then
-            references = [ImageReference.parse(name)] if "/" in name or ":" in name else []
+            references = [self._reference(name)] if "/" in name or ":" in name else []
             found.append(ArchivedImage(self._manifest(item), references))
         return found
 
-    def _manifest(self, item: Mapping[str, Any]) -> Manifest:
+    def _manifest(self, item: Mapping[str, Any], depth: int = 0) -> Manifest:
+        if depth > _DEEPEST:
+            raise self._wrong(f"an index holds an index that holds an index, more than {_DEEPEST} deep")
         blob = self._digested(item)
         if blob.size > _MOST_JSON:
             raise self._wrong(f"a manifest of {blob.size} bytes")
@@ -195,13 +184,15 @@ class _ArchiveReader:
             content = file.read()
         document = self._as_object(self._parse(content, blob.digest), blob.digest)
         kind = str(document.get("mediaType") or item.get("mediaType") or OCI_MANIFEST)
-        if kind not in (OCI_INDEX, DOCKER_INDEX):
+        if kind not in (*_MANIFESTS, *_INDEXES):
+            raise self._wrong(f"a manifest of type {kind}")
+        if kind in _MANIFESTS:
             parts = [*_objects([document.get("config")]), *_objects(document.get("layers"))]
             return Manifest(kind, content, [self._digested(part) for part in parts])
         children = [part for part in _objects(document.get("manifests")) if self._name(part) in self._members]
         if not children:
             raise self._wrong("its index names only images that are not in it")
-        manifests = [self._manifest(part) for part in children]
+        manifests = [self._manifest(part, depth + 1) for part in children]
         if len(children) < len(_objects(document.get("manifests"))):
             # exported for one platform only: a registry takes no index with holes, so that platform's image it is
             return manifests[0]
@@ -221,7 +212,7 @@ class _ArchiveReader:
         member = self._members.get(name.removeprefix("./"))
         try:
             file = self._tar.extractfile(member) if member else None
-        except KeyError:  # a link to a file that the archive does not contain
+        except (KeyError, RecursionError):  # a link to a file that the archive does not contain, or links in a circle
             file = None
         if file is None:
             raise self._wrong(f"{name} is missing in it")
@@ -235,7 +226,9 @@ class _ArchiveReader:
 
     def _json(self, name: str) -> Any:
         with self._open(name) as file:
-            content = file.read(_MOST_JSON)
+            content = file.read(_MOST_JSON + 1)
+        if len(content) > _MOST_JSON:
+            raise self._wrong(f"{name} is larger than {_MOST_JSON >> 20} MiB")
         return self._parse(content, name)
 
     def _object(self, name: str) -> dict[str, Any]:
@@ -243,26 +236,32 @@ class _ArchiveReader:
 
     def _as_object(self, value: Any, name: str) -> dict[str, Any]:
         if not isinstance(value, dict):
-            raise self._wrong(f"{name} is not what it should be")
+            raise self._wrong(f"{name}: a JSON object is wanted")
         return cast("dict[str, Any]", value)
 
     def _parse(self, content: bytes, name: str) -> Any:
         try:
             return json.loads(content)
-        except ValueError as error:
-            raise self._wrong(f"{name} is no JSON") from error  # UnicodeDecodeError is a ValueError, too
+        except (ValueError, RecursionError) as error:
+            raise self._wrong(f"{name} is no JSON, or nested too deeply") from error  # UnicodeDecodeError is a ValueError, too
 
     def _same(self, name: str, found: str, said: str) -> None:
         if found != said:
             raise self._wrong(f"{name} is damaged: {found} where {said} is meant")
 
     def _wrong(self, why: str) -> UsageError:
-        return UsageError(f"{self._path} is no image archive that can be used", hint=why)
+        return UsageError(f"{self._path} is no image archive that can be used", hint=_printable(why))
+
+
+def _printable(text: str) -> str:
+    """Text of the archive for a terminal: on one line, without control sequences, and not without end."""
+    shown = "".join(char if char.isprintable() else repr(char)[1:-1] for char in text[:300])
+    return shown if len(text) <= 300 else f"{shown}…"
 
 
 def _digest(file: IO[bytes]) -> str:
     found = hashlib.sha256()
-    while chunk := file.read(_CHUNK):
+    while chunk := file.read(unpacking.CHUNK):
         found.update(chunk)
     return f"sha256:{found.hexdigest()}"
 

@@ -20,6 +20,7 @@ from moyai.core.errors import NotFound, Retriable, Terminal, UsageError
 from moyai.images import archive
 from moyai.images.archive import Blob, Manifest
 from moyai.images.reference import ImageReference
+from moyai.images.unpacking import MOST_UNPACKED
 
 _ACCEPT = ", ".join((archive.OCI_MANIFEST, archive.OCI_INDEX, archive.DOCKER_MANIFEST, archive.DOCKER_INDEX))
 _CHUNK = 1 << 20
@@ -62,14 +63,20 @@ class Registry:
         self._host, self._port, self._timeout = parts.hostname, parts.port or 80, timeout
 
     def push(
-        self, file: Path, on_progress: Callable[[str], None] = lambda _: None, *, name: ImageReference | None = None
+        self,
+        file: Path,
+        on_progress: Callable[[str], None] = lambda _: None,
+        *,
+        name: ImageReference | None = None,
+        most_unpacked: int = MOST_UNPACKED,
     ) -> list[Pushed]:
         """Put the images of an archive into the registry, under their own names or under ``name``.
 
-        Raises UsageError if the file is no image archive, or if an image has no name and ``name`` is absent; Retriable while
-        the registry does not answer; Terminal if the registry refuses an image.
+        ``most_unpacked``: bytes that the archive, and each of its layers, may unpack to. Raises UsageError if the file is no
+        image archive, or if an image has no name and ``name`` is absent; Retriable while the registry does not answer;
+        Terminal if the registry refuses an image.
         """
-        with archive.read(file) as images, self._connection() as connection:
+        with archive.read(file, most_unpacked=most_unpacked) as images, self._connection() as connection:
             if name and len(images) > 1:
                 raise UsageError(f"{file} holds {len(images)} images: one name cannot be given to all of them")
             if not name and (nameless := [image for image in images if not image.references]):

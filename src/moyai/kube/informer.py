@@ -2,7 +2,8 @@
 
 Always holds: after every break of the watch that could have lost something (410, an error in the stream) everything is listed
 again and compared with the cache, so that handlers hear of each object that came, changed or went. A watch that breaks
-again and again, or hears nothing, is counted, logged and makes ``healthy`` false: an alarm, not a silence.
+again and again, or hears nothing, is counted, logged and makes ``healthy`` false: an alarm, not a silence. An object that
+``parse`` fails on ends nothing: it is reported, and what was known of it before stays known.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Generic, TypeVar
 
 from moyai.core.backoff import Backoff
@@ -22,6 +23,8 @@ from moyai.kube.resources import Json, Resource
 from moyai.kube.watching import Kube
 
 T = TypeVar("T")
+#: Called with an object as the API has it, and why it cannot be read.
+Unreadable = Callable[[Json, Exception], None]
 #: Called with (key, old, new): old None for what came, new None for what went. In the event loop; must not block.
 Handler = Callable[[str, T | None, T | None], None]
 
@@ -49,6 +52,7 @@ class Informer(Generic[T]):
         namespace: str | None = None,
         clock: Clock | None = None,
         on_break: Callable[[str, str], None] = lambda _resource, _why: None,
+        on_unreadable: Unreadable = lambda _object, _why: None,
         silence_seconds: float = _SILENCE_SECONDS,
         backoff: Backoff | None = None,
     ) -> None:
@@ -59,10 +63,13 @@ class Informer(Generic[T]):
         self._namespace = namespace
         self._clock = clock or SystemClock()
         self._on_break = on_break
+        self._on_unreadable = on_unreadable
         self._silence = silence_seconds
         self._backoff = backoff or Backoff(base=0.2, ceiling=10)
         self._handlers: list[Handler[T]] = []
         self._cache: dict[str, tuple[str, T]] = {}
+        #: Key → version of what could not be parsed.
+        self._unreadable: dict[str, str] = {}
         self._broken_since: float | None = self._clock.monotonic()
 
     def add_handler(self, handler: Handler[T]) -> None:
@@ -75,6 +82,11 @@ class Informer(Generic[T]):
 
     def all(self) -> list[T]:
         return [fact for _, fact in self._cache.values()]
+
+    @property
+    def unreadable(self) -> Collection[str]:
+        """Keys of objects that exist and cannot be parsed; in ``all`` they are missing, or as they were before."""
+        return self._unreadable.keys()
 
     @property
     def healthy(self) -> bool:
@@ -113,7 +125,7 @@ class Informer(Generic[T]):
             key = object_key(found)
             seen.add(key)
             self._take(key, found)
-        for key in [key for key in self._cache if key not in seen]:
+        for key in [key for key in (*self._cache, *self._unreadable) if key not in seen]:
             self._drop(key)
         self.synced.set()
         return version
@@ -137,11 +149,20 @@ class Informer(Generic[T]):
         known = self._cache.get(key)
         if known and known[0] == version and version:
             return
-        fact = self._parse(found)
+        try:
+            fact = self._parse(found)
+        except Exception as error:
+            if self._unreadable.get(key) != version:
+                _log.exception("%s of %s cannot be read", key, self.resource.plural)
+                self._unreadable[key] = version
+                self._on_unreadable(found, error)
+            return
+        self._unreadable.pop(key, None)
         self._cache[key] = (version, fact)
         self._notify(key, known[1] if known else None, fact)
 
     def _drop(self, key: str) -> None:
+        self._unreadable.pop(key, None)
         known = self._cache.pop(key, None)
         if known:
             self._notify(key, known[1], None)

@@ -20,9 +20,8 @@ from pathlib import Path
 from typing import Any, cast
 from urllib.parse import urlencode
 
-import yaml
-
 from moyai.core.errors import NotFound, Retriable, Terminal
+from moyai.core.yamlread import read_one
 from moyai.kube.errors import not_json, refusal
 from moyai.kube.resources import PODS, Json, Resource
 
@@ -36,17 +35,19 @@ class KubeApi:
     def __init__(self, kubeconfig: str, *, timeout: float = 10.0) -> None:
         """Terminal for a kubeconfig that does not hold one cluster with certificates."""
         try:
-            config = yaml.safe_load(kubeconfig)
+            config = read_one(kubeconfig)
             cluster = config["clusters"][0]["cluster"]
             user = config["users"][0]["user"]
             self.server = str(cluster["server"])
             host, _, port = self.server.removeprefix("https://").rpartition(":")
             self._host, self._port, self._timeout = host, int(port), timeout
             self._context = ssl.create_default_context(cadata=_decoded(cluster["certificate-authority-data"]))
-            client = _decoded(user["client-certificate-data"]) + _decoded(user["client-key-data"])
-        except (yaml.YAMLError, KeyError, IndexError, TypeError, ValueError, binascii.Error, ssl.SSLError):
-            raise Terminal("the cluster's kubeconfig is damaged", hint="delete it, and `moyai up` writes it again") from None
-        # Python loads client certificates from files only; this one is readable by its owner alone and deleted at once
+            self._log_in(_decoded(user["client-certificate-data"]) + _decoded(user["client-key-data"]))
+        except (KeyError, IndexError, TypeError, ValueError, binascii.Error, ssl.SSLError):
+            raise Terminal("the cluster's kubeconfig is damaged", hint="`moyai up` writes it again") from None
+
+    def _log_in(self, client: str) -> None:
+        """Python loads client certificates from files only; this one is readable by its owner alone and deleted at once."""
         with tempfile.TemporaryDirectory(prefix="moyai-") as folder:
             file = Path(folder) / "client.pem"
             handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

@@ -15,9 +15,10 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol, cast
+from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
 from moyai.core.errors import MoyaiError, NotFound, Retriable, Terminal, UsageError
+from moyai.core.reading import read_mapping
 from moyai.kube.errors import not_json, refusal, status_error
 from moyai.kube.resources import Json, Resource
 
@@ -265,14 +266,17 @@ async def _put_away(sending: asyncio.Future[httpx2.Response]) -> None:
 
 
 def _configuration(kubeconfig: Path | None) -> SingleConfig:
-    import yaml
     from lightkube.config.kubeconfig import KubeConfig
     from lightkube.core.exceptions import ConfigError
 
     try:
-        found = KubeConfig.from_file(kubeconfig) if kubeconfig else KubeConfig.from_service_account()
+        if kubeconfig:
+            content = read_mapping(kubeconfig, should="a kubeconfig")
+            found = cast("KubeConfig", cast("Any", KubeConfig).from_dict(content, fname=kubeconfig))
+        else:
+            found = KubeConfig.from_service_account()
         chosen = found.get()
-    except (ConfigError, OSError, ValueError, KeyError, yaml.YAMLError) as error:
+    except (ConfigError, OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         hint = "run it in a pod with a service account, or name a kubeconfig"
         raise UsageError(f"no way into a Kubernetes cluster ({error})", hint=hint) from error
     if chosen is None:

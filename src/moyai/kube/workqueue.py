@@ -54,11 +54,11 @@ class WorkQueue:
             timer.cancel()
         self._timers[key] = loop.call_at(due, self.add, key)
 
-    def add_failed(self, key: str) -> float:
-        """Later and later with every failure; returns after how many seconds."""
+    def add_failed(self, key: str, *, at_most: float = float("inf")) -> float:
+        """Later and later with every failure, but after ``at_most`` seconds; returns after how many."""
         count = self._failures.get(key, 0)
         self._failures[key] = count + 1
-        delay = self._backoff.delay(count)
+        delay = min(self._backoff.delay(count), at_most)
         self.add_later(key, delay)
         return delay
 

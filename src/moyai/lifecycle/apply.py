@@ -14,11 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
-import yaml
-
 from moyai.core.clock import Clock
 from moyai.core.errors import NotFound, Terminal, UsageError
 from moyai.core.progress import Progress
+from moyai.core.reading import read_yaml
 from moyai.kube.objects import Service, parse_deployment, parse_service
 from moyai.kube.objects.meta import part, text
 from moyai.kube.quick import KubeApi
@@ -29,6 +28,7 @@ from moyai.linux.process import run
 DEPLOYMENTS_TIMEOUT = 300.0
 ADDRESS_TIMEOUT = 180.0
 ANSWER_TIMEOUT = 120.0
+_MANIFESTS = "Kubernetes manifests"
 
 
 @dataclass(frozen=True)
@@ -52,29 +52,36 @@ def read(files: Sequence[Path]) -> Awaited:
     deployments: list[tuple[str, str]] = []
     services: list[tuple[str, str]] = []
     for file in files:
-        for item in _documents(file):
+        for item in _objects(file):
             meta = part(item, "metadata")
             place = (text(meta, "namespace") or "default", text(meta, "name"))
-            if item.get("kind") == "Deployment":
+            if item["kind"] == "Deployment":
                 deployments.append(place)
-            if item.get("kind") == "Service" and part(item, "spec").get("type") == "LoadBalancer":
+            if item["kind"] == "Service" and part(item, "spec").get("type") == "LoadBalancer":
                 services.append(place)
     return Awaited(tuple(deployments), tuple(services))
 
 
-def _documents(file: Path) -> Iterable[Json]:
-    try:
-        documents = list(yaml.safe_load_all(file.read_text(encoding="utf-8")))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f":{mark.line + 1}" if mark else ""
-        raise UsageError(f"{file.name}{line}: not valid YAML, should be Kubernetes manifests") from None
-    for document in documents:
-        if document is None:
-            continue
-        if not isinstance(document, dict) or "kind" not in document or "apiVersion" not in document:
-            raise UsageError(f"{file.name}: a document without apiVersion and kind, should be Kubernetes manifests")
-        yield cast("Json", document)
+def _objects(file: Path) -> Iterable[Json]:
+    for document in read_yaml(file, should=_MANIFESTS):
+        item = cast("Json", document) if isinstance(document, dict) else {}
+        if not isinstance(item.get("kind"), str) or not isinstance(item.get("apiVersion"), str):
+            raise UsageError(f"{file.name}: a document without apiVersion and kind, should be {_MANIFESTS}")
+        _check(file.name, item)
+        yield item
+
+
+def _check(file: str, item: Json) -> None:
+    """What is waited for must be findable; all else is the API server's to judge. A List has no metadata of its own."""
+    kind = item["kind"]
+    awaited = kind in ("Deployment", "Service")
+    for field in ("metadata", "spec") if awaited else ("metadata",):
+        if not isinstance(item.get(field) or {}, dict):
+            raise UsageError(f"{file}: {kind}: {field} is no mapping, should be {_MANIFESTS}")
+    meta = part(item, "metadata")
+    for field in ("name", "namespace"):
+        if not isinstance(meta.get(field, ""), str) or (field == "name" and awaited and not meta.get(field)):
+            raise UsageError(f"{file}: {kind}: metadata.{field} is no text, should be the object's {field}")
 
 
 def apply(files: Sequence[Path], *, kubectl: Path, kubeconfig: Path) -> list[str]:

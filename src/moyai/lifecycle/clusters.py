@@ -19,6 +19,6 @@ def require(paths: Paths, name: str) -> Record:
 
 
 def open_api(record: Record) -> KubeApi | None:
-    """The API of a recorded cluster, None when its address is not known yet. Nothing is sent."""
-    file = record.folder / "kubeconfig"
-    return KubeApi.from_file(file) if file.exists() else None
+    """The API of a recorded cluster, None when there is no kubeconfig yet, or a damaged one. Nothing is sent."""
+    text = record.kubeconfig
+    return KubeApi(text) if text else None

@@ -73,8 +73,7 @@ def target_of(name: str, paths: Paths, *, cloud: Cloud, uid: str = "") -> tuple[
     """Which cluster is meant: by its record, else by what the cloud holds. UsageError when there is none, or several."""
     record = Record.open(paths, name) if name else None
     if record is not None and uid in ("", record.uid):
-        policy = record.cluster.spec.volumes.reclaim_policy
-        return Target(record.name, record.uid, record.recorded().intended, policy), record
+        return _recorded_target(record), record
     found = observe.find_clusters(cloud)
     if uid:
         if uid not in found:
@@ -86,6 +85,14 @@ def target_of(name: str, paths: Paths, *, cloud: Cloud, uid: str = "") -> tuple[
     if same:
         raise UsageError(f"several clusters {name!r} are in this cloud", hint=f"choose one by --uid: {', '.join(sorted(same))}")
     raise UsageError(f"there is no cluster {name!r}, neither a record here nor anything in the cloud", hint=_there(found))
+
+
+def _recorded_target(record: Record) -> Target:
+    try:
+        policy = record.cluster.spec.volumes.reclaim_policy
+    except UsageError:
+        policy = None
+    return Target(record.name, record.uid, record.intended, policy)
 
 
 def _there(found: Mapping[str, str]) -> str:
@@ -108,8 +115,21 @@ def down(
     reporter: Reporter,
     clock: Clock | None = None,
 ) -> DownReport:
-    """Remove the cluster; returns the report. Raises only when the cloud cannot be asked at all."""
+    """Remove the cluster; returns the report. Raises Terminal when the cloud cannot be asked at all, or when another cluster
+    has got the name of the one that was meant.
+    """
     with locked(paths, target.name):
+        # since the target was chosen, and a question answered, another command may have removed the cluster and made it again
+        now = Record.open(paths, target.name, clock=clock)
+        if now is not None and now.uid == target.uid:
+            target, record = _recorded_target(now), now
+        elif now is not None and record is not None:
+            raise Terminal(
+                f"cluster {target.name} ({target.uid}) was removed meanwhile, and {now.uid} was made under its name",
+                hint="`moyai down` again removes that one",
+            )
+        else:
+            record = None
         return _Down(target, record, cloud=cloud, reporter=reporter, clock=clock or SystemClock()).run()
 
 

@@ -10,11 +10,10 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, cast
 
-import yaml
-
 from moyai.core import yamltext
 from moyai.core.errors import Terminal, UsageError
 from moyai.core.user_files import editing
+from moyai.core.yamlread import YamlError, read_one
 from moyai.lifecycle.record import Record
 
 _SECTIONS = ("clusters", "users", "contexts")
@@ -34,7 +33,7 @@ def merge_kubeconfig(text: str, file: Path, *, overwrite: bool = False) -> str:
     Raises UsageError, and changes nothing, for a file that is no kubeconfig and, without ``overwrite``, for entries of the same
     names that lead to another cluster.
     """
-    new = cast("dict[str, Any]", yaml.safe_load(text))
+    new = cast("dict[str, Any]", read_one(text))
     with editing(file) as opened:
         merged = _parsed(opened.read(), file) or {"apiVersion": "v1", "kind": "Config"}
         if not overwrite:
@@ -73,9 +72,9 @@ def remove_from_kubeconfig(text: str, file: Path) -> bool:
 def _parsed(text: str | None, file: Path) -> dict[str, Any] | None:
     """The kubeconfig in the text, None for an empty file or none. Raises UsageError for anything else."""
     try:
-        content: Any = yaml.safe_load(text or "")
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise UsageError(f"{file} is no valid YAML", hint=" ".join(str(error).split())[:200]) from None
+        content: Any = read_one(text or "")
+    except YamlError as error:
+        raise UsageError(f"{file}{error.where}: {error.problem}") from None
     if content is None:
         return None
     if not isinstance(content, dict):
@@ -120,6 +119,6 @@ def _without(entries: Any, names: Collection[str]) -> list[Any]:
     kept: list[Any] = []
     for entry in cast("list[Any]", entries or []):
         name = cast("dict[str, Any]", entry).get("name") if isinstance(entry, dict) else None
-        if name not in names:
+        if not isinstance(name, str) or name not in names:
             kept.append(entry)
     return kept

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from moyai.cloud.adapter import VolumeNames
 from moyai.cloud.capabilities import Capability, Cloud
-from moyai.cloud.model import Port
-from moyai.core.errors import MoyaiError
+from moyai.cloud.model import Port, Subnet
+from moyai.core.errors import MoyaiError, Terminal
 from moyai.core.ids import POOL_KEY, Role, cluster_tag
 from moyai.kube.objects import Node, parse_daemon_set, parse_deployment, parse_node
 from moyai.kube.quick import KubeApi
 from moyai.kube.resources import DAEMON_SETS, DEPLOYMENTS, NODES
+from moyai.lifecycle.host_address import towards
 from moyai.lifecycle.storage_class import reclaim_policy
 from moyai.lifecycle.tokens import token_ids
 from moyai.plan import keys
@@ -30,8 +31,12 @@ def take(
     name: str,
     uid: str,
     plan_for: str = "up",
+    ask_providers: bool = False,
 ) -> Observed:
-    """The cloud as it is, for cluster ``name`` with this UID. ``plan_for`` ``down``: no flavors, images and quotas."""
+    """The cloud as it is, for cluster ``name`` with this UID. ``plan_for`` ``down``: no flavors, images and quotas.
+
+    ``ask_providers``: whether it matters which load balancer providers the cloud has.
+    """
     tag = cluster_tag(uid)
     machines, offered = cloud.machines, cloud.capabilities()
     first: dict[str, Callable[[], Any]] = {
@@ -56,6 +61,8 @@ def take(
         }
         if Capability.QUOTAS in offered:
             first["quotas"] = cloud.quotas.quotas
+        if ask_providers and Capability.LOAD_BALANCERS in offered:
+            first["balancer_providers"] = lambda: _providers(cloud)
     else:
         # a cloud without load balancers or volumes has none of ours
         if Capability.LOAD_BALANCERS in offered:
@@ -69,7 +76,8 @@ def take(
         group_names = {keys.object_name(name, keys.security_group(role)) for role in ROLES}
         groups = [g.id for g in got["groups"] if tag in g.tags or (g.name in group_names and owner(g) is None)]
         routers = [r.id for r in got.get("routers", ()) if tag in r.tags]
-        listed_subnets = [pool.submit(cloud.networks.subnets, network_id=identity) for identity in ids]
+        external = [n.id for n in got["networks"] if n.external] if plan_for == "up" else []
+        listed_subnets = [pool.submit(cloud.networks.subnets, network_id=identity) for identity in (*ids, *external)]
         listed_ports = [pool.submit(cloud.networks.ports, network_id=identity) for identity in ids]
         if routers:
             listed_ports.append(pool.submit(cloud.networks.ports, device_ids=routers))
@@ -95,9 +103,26 @@ def take(
         keypairs=tuple(got["keypairs"]),
         credentials=got.get("credentials", {}),
         quotas=tuple(got.get("quotas", ())),
+        balancer_providers=tuple(got.get("balancer_providers", ())),
+        host_addresses=_host_addresses(subnets.values(), external),
         capabilities=offered,
         account=got.get("account", AccountFacts()),
     )
+
+
+def _providers(cloud: Cloud) -> list[str]:
+    try:
+        return cloud.load_balancers.providers()
+    except Terminal:
+        # not every account may ask
+        return []
+
+
+def _host_addresses(subnets: Iterable[Subnet], networks: Collection[str]) -> dict[str, str]:
+    """Network → this host's own address on the way there, of those networks whose addresses the cloud shows."""
+    gateways = {one.network_id: one.gateway for one in subnets if one.network_id in networks and one.gateway}
+    found = {network: towards(gateway) for network, gateway in gateways.items()}
+    return {network: address for network, address in found.items() if address}
 
 
 def find_clusters(cloud: Cloud) -> dict[str, str]:

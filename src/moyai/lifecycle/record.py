@@ -24,13 +24,24 @@ from moyai.core.ids import is_dns_label, new_uid
 from moyai.core.keys import Key
 from moyai.core.locks import file_lock
 from moyai.core.paths import Paths
-from moyai.lifecycle.record_format import VERSION, current, read_allocations, read_objects, write_allocations, write_object
+from moyai.kube.quick import KubeApi
+from moyai.lifecycle.record_format import (
+    VERSION,
+    Unreadable,
+    current,
+    read_allocations,
+    read_objects,
+    write_allocations,
+    write_object,
+)
 from moyai.plan.observed import NodeAllocation, Recorded
 from moyai.spec.load import validate
 from moyai.spec.model import Cluster
 
 #: A token is renewed when it has lived so long: what is left of its hour must be enough for a machine to boot and join.
 TOKEN_FRESH = timedelta(minutes=30)
+_SECRETS_DAMAGED = "put it back from a backup; without one, `moyai down` still removes the cluster"
+_DAMAGED = "put it back from a backup; `moyai down --cloud CLOUD --uid UID` removes a cluster whose record is moved away"
 
 
 @dataclass(frozen=True)
@@ -64,23 +75,23 @@ class Record:
     def open(cls, paths: Paths, name: str, *, clock: Clock | None = None) -> Record | None:
         """The record of cluster ``name``, None when there is none."""
         folder = paths.clusters / name
+        file = folder / "record.json"
         try:
-            data = json.loads((folder / "record.json").read_text(encoding="utf-8"))
+            known = current(json.loads(file.read_text(encoding="utf-8")))
+            if known["name"] != name:
+                raise Unreadable(f"it is that of cluster {known['name']!r}")
         except FileNotFoundError:
             return None
-        except (OSError, ValueError) as error:
-            raise Terminal(f"record {folder / 'record.json'} cannot be read ({error})") from None
-        known = current(cast("dict[str, Any]", data)) if isinstance(data, dict) else None
-        if known is None:
-            raise Terminal(f"record {folder / 'record.json'} was written by a later version of moyai, or by something else")
+        except (OSError, ValueError, RecursionError, Unreadable) as error:
+            raise Terminal(f"record {file} cannot be read: {' '.join(str(error).split())[:200]}", hint=_DAMAGED) from None
         return cls(folder, known, clock=clock)
 
     @classmethod
     def create(cls, paths: Paths, name: str, *, spec: Mapping[str, Any], clock: Clock | None = None, uid: str = "") -> Record:
         """A new record; without ``uid`` a new one is drawn."""
         clock = clock or SystemClock()
-        folder = paths.clusters / name
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        folder = paths.make_state("clusters") / name
+        folder.mkdir(exist_ok=True, mode=0o700)
         folder.chmod(0o700)
         data: dict[str, Any] = {
             "version": VERSION,
@@ -135,7 +146,7 @@ class Record:
     @property
     def cluster(self) -> Cluster:
         """The same, validated. Raises UsageError for a spec that this version of moyai does not take."""
-        return validate(self.spec, source="record")
+        return validate(self.spec, source="record", recorded=True)
 
     @property
     def cloud(self) -> str:
@@ -147,21 +158,40 @@ class Record:
         with self._lock:
             return {key: MadeObject(key, **value) for key, value in self._objects.items()}
 
+    @property
+    def allocations(self) -> dict[str, NodeAllocation]:
+        """Node → its allocation."""
+        with self._lock:
+            return read_allocations(self._data["seats"])
+
+    @property
+    def intended(self) -> frozenset[Key]:
+        """Objects whose making was begun at some time."""
+        with self._lock:
+            return frozenset(self._objects)
+
+    @property
+    def kubeconfig(self) -> str | None:
+        """The administrator's kubeconfig, None where there is none, or one that cannot be used: `up` writes it again."""
+        try:
+            text = (self.folder / "kubeconfig").read_text(encoding="utf-8")
+            KubeApi(text)
+        except (OSError, ValueError, Terminal):
+            return None
+        return text
+
     def recorded(self) -> Recorded:
         """What the planner asks of the past."""
         with self._lock:
-            allocations = read_allocations(self._data["seats"])
-            token_id = self.secret("token").partition(".")[0]
-            reached = self.api_address if (self.folder / "kubeconfig").exists() else ""
             return Recorded(
                 self.name,
                 self.uid,
-                allocations,
-                frozenset(self._objects),
+                self.allocations,
+                self.intended,
                 ready=self.ready,
-                api_address=reached,
+                api_address=self.api_address if self.kubeconfig else "",
                 token_fresh=self.token_fresh,
-                token_id=token_id,
+                token_id=self.secret("token").partition(".")[0],
             )
 
     # ---- changing
@@ -226,8 +256,24 @@ class Record:
         self._save()
 
     def remove(self) -> None:
-        """The cluster is gone: take its keys and its record away."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        """The cluster is gone: take its keys away, and its record last, so that an interrupted removal is seen.
+
+        Raises Terminal when anything stays.
+        """
+        last = self.folder / "record.json"
+        try:
+            for one in self.folder.iterdir():
+                if one.is_dir() and not one.is_symlink():
+                    shutil.rmtree(one)
+                elif one != last:
+                    one.unlink()
+            last.unlink(missing_ok=True)
+            self.folder.rmdir()
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            text = f"the cluster is gone, but its keys in {self.folder} cannot be removed: {error}"
+            raise Terminal(text, hint="remove the folder by hand") from None
 
     # ---- secrets
 
@@ -262,11 +308,17 @@ class Record:
         return timedelta() <= self._clock.now() - datetime.fromisoformat(made) < TOKEN_FRESH
 
     def secrets(self) -> dict[str, str]:
-        """All secrets kept beside the record, in one read."""
+        """All secrets kept beside the record, in one read. Terminal where they are damaged."""
+        file = self.folder / "secrets.json"
         try:
-            return cast("dict[str, str]", json.loads((self.folder / "secrets.json").read_text(encoding="utf-8")))
+            found: Any = json.loads(file.read_text(encoding="utf-8"))
+            if not isinstance(found, dict) or {type(value) for value in cast("dict[str, Any]", found).values()} - {str}:
+                raise ValueError("expected an object of strings")
         except FileNotFoundError:
             return {}
+        except (OSError, ValueError, RecursionError) as error:
+            raise Terminal(f"{file} cannot be read: {' '.join(str(error).split())[:200]}", hint=_SECRETS_DAMAGED) from None
+        return cast("dict[str, str]", found)
 
     def _now(self) -> str:
         return self._clock.now().isoformat(timespec="seconds")
@@ -294,6 +346,5 @@ def locked(paths: Paths, name: str) -> Generator[None]:
     def refuse(holder: str) -> None:
         raise Terminal(f"another moyai ({holder}) is working on cluster {name}", hint="wait until it is done")
 
-    paths.clusters.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with file_lock(paths.clusters / f".{name}.lock", refuse):
+    with file_lock(paths.make_state("clusters") / f".{name}.lock", refuse):
         yield

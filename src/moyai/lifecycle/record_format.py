@@ -1,17 +1,22 @@
 """The record's form on disk, and how records of older versions of moyai are read.
 
 Format 2 names each object by kind and name. Format 1 named it by one string. A record of format 1 is read as it is and written
-in format 2 at its next change. Nothing else takes such a string apart.
+in format 2 at its next change. Nothing else takes such a string apart. What a spec on record lacks of the
+section ``security`` has the value that all clusters had before there was that field.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, cast
+from datetime import datetime
+from typing import Annotated, Any, cast
+
+from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError
 
 from moyai.core.keys import Key, Kind
 from moyai.plan import keys
 from moyai.plan.observed import NodeAllocation
+from moyai.spec.security import BEFORE
 
 VERSION = 2
 #: Keys of format 1 that stood for one object of a cluster.
@@ -31,17 +36,88 @@ _NAMED: Mapping[str, Kind] = {"port": Kind.PORT, "server": Kind.SERVER, "group":
 #: Names under which secrets stand in secrets.json, the same in both formats.
 SECRET_NAMES: Mapping[Key, str] = {keys.CONTROLLERS_CREDENTIAL: "credential", keys.VOLUMES_CREDENTIAL: "volumes-credential"}
 
+#: The name of the key that Secrets are stored with.
+ENCRYPTION_KEY = "encryption-key"
 
-def current(data: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The record in today's format; None for what no version of moyai wrote."""
-    if data.get("version") == VERSION:
-        rows = cast("list[dict[str, str]]", data.get("objects") or [])
-        return dict(data) if {row.get("kind") for row in rows} <= set(Kind) else None
-    if data.get("version") != 1:
-        return None
-    old = cast("dict[str, dict[str, str]]", data.get("objects") or {})
-    objects = [write_object(key, entry) for text, entry in old.items() if (key := _old_key(text)) is not None]
-    return {**data, "version": VERSION, "objects": objects}
+
+class _Object(BaseModel):
+    model_config = ConfigDict(strict=True, extra="allow")
+    kind: str
+    begun: str
+    of: str = ""
+    id: str = ""
+    name: str = ""
+
+
+class _Seat(BaseModel):
+    model_config = ConfigDict(strict=True)
+    slot: int
+    zone: str
+
+
+class _InCloud(BaseModel):
+    cloud: Annotated[str, Strict()]
+
+
+class _Spec(BaseModel):
+    """Only what is read without the whole spec being valid: a later version of moyai may have another idea of the rest."""
+
+    spec: _InCloud
+
+
+class _Form(BaseModel):
+    """What a record must have on disk, so that nothing that reads it later fails in the middle."""
+
+    model_config = ConfigDict(strict=True, extra="allow")
+    name: str
+    uid: str
+    created: str
+    ready: str
+    api_address: str = Field(alias="apiAddress")
+    spec: _Spec
+    seats: dict[str, _Seat]
+    objects: list[_Object]
+
+
+class Unreadable(Exception):
+    """No record of this version or an earlier one. The message says what is wrong."""
+
+
+def current(data: object) -> dict[str, Any]:
+    """The record in today's format. Raises Unreadable for anything else."""
+    if not isinstance(data, dict):
+        raise Unreadable("it is no JSON object")
+    found = cast("dict[str, Any]", data)
+    version = found.get("version")
+    if version == 1 and isinstance(found.get("objects") or {}, dict):
+        old = cast("dict[str, dict[str, str]]", found.get("objects") or {})
+        objects = [write_object(key, entry) for text, entry in old.items() if (key := _old_key(text)) is not None]
+        found = {**found, "version": VERSION, "objects": objects}
+    elif version != VERSION:
+        raise Unreadable(
+            f"its version is {version!r}, this moyai knows {VERSION}: a later version has written it, or something else"
+        )
+    try:
+        form = _Form.model_validate(found)
+        datetime.fromisoformat(form.created)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise Unreadable(f"{'.'.join(map(str, first['loc']))}: {first['msg'].lower()}") from None
+    except ValueError as error:
+        raise Unreadable(f"created: {error}") from None
+    unknown = sorted({one.kind for one in form.objects} - set(Kind))
+    if unknown:
+        raise Unreadable(f"it names what only a later version of moyai knows: {', '.join(unknown)}")
+    return _with_security(found)
+
+
+def _with_security(data: dict[str, Any]) -> dict[str, Any]:
+    inner = cast("dict[str, Any]", data["spec"]["spec"])
+    known: object = inner.get("security") or {}
+    if not isinstance(known, dict):
+        return data
+    security = {**BEFORE.model_dump(mode="json", by_alias=True), **cast("dict[str, Any]", known)}
+    return {**data, "spec": {**data["spec"], "spec": {**inner, "security": security}}}
 
 
 def read_objects(rows: list[dict[str, str]]) -> dict[Key, dict[str, str]]:

@@ -30,7 +30,7 @@ def ssh_command(record: Record, node: str, *, words: Sequence[str] = (), user: s
             f"--user: {user!r} is no user's name", hint="should be letters, digits, '_', '.' or '-', a letter first"
         )
     cluster = record.cluster
-    nodes = record.recorded().allocations
+    nodes = record.allocations
     name = node if node in nodes else f"{cluster.name}-{node}"
     if name not in nodes:
         raise UsageError(f"cluster {cluster.name} has no node {node!r}", hint=f"there are {', '.join(sorted(nodes)) or 'none'}")

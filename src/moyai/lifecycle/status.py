@@ -218,7 +218,7 @@ def _by_name(addon: AddonStatus) -> str:
 def _nodes(record: Record, servers: list[Server] | None, kube: _Kube | None) -> Iterable[NodeStatus]:
     """The control plane first; a node is whatever the record, the cloud or both know."""
     machines = {server.name: server for server in servers or []}
-    allocations = record.recorded().allocations
+    allocations = record.allocations
     pools = {name: _pool(record, name, machines.get(name)) for name in {*allocations, *machines}}
     for name in sorted(pools, key=lambda name: (pools[name] != CONTROL_PLANE_POOL, len(name), name)):
         machine, allocation = machines.get(name), allocations.get(name)

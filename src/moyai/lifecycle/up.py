@@ -15,7 +15,9 @@ from pathlib import Path
 
 from moyai.bootstrap import pki, user_data
 from moyai.bootstrap.addons import addons_of
+from moyai.bootstrap.api_server import new_encryption_key
 from moyai.bootstrap.machine import ClusterFacts, Secrets, ServerContent, server_content
+from moyai.bootstrap.sizes import check_user_data
 from moyai.cloud.capabilities import Capability, Cloud
 from moyai.core.clock import Clock, SystemClock
 from moyai.core.ids import new_uid
@@ -25,15 +27,14 @@ from moyai.lifecycle import execute, observe
 from moyai.lifecycle.certificates import kubeconfig_life
 from moyai.lifecycle.clusters import open_api
 from moyai.lifecycle.record import Record, locked
-from moyai.lifecycle.record_format import SECRET_NAMES
+from moyai.lifecycle.record_format import ENCRYPTION_KEY, SECRET_NAMES
 from moyai.plan import keys
 from moyai.plan import steps as s
-from moyai.plan.addons import Addon
 from moyai.plan.cluster import plan_up
 from moyai.plan.graph import Made, Plan
 from moyai.plan.observed import Observed, Recorded
 from moyai.plan.rules import API_PORT
-from moyai.spec.load import dump
+from moyai.spec.load import carried_on, dump
 from moyai.spec.model import Cluster
 
 
@@ -53,13 +54,14 @@ class UpResult:
 
 @dataclass(frozen=True)
 class _Start:
-    """Where a cluster stands before ``up`` does anything, and what is to be done."""
+    """Where a cluster stands before ``up`` does anything, and what is to be done. ``facts``: with the cluster as its spec has
+    it, and as it was built where the spec says nothing of its security."""
 
     record: Record | None
     recorded: Recorded
     observed: Observed
-    addons: tuple[Addon, ...]
     plan: Plan
+    facts: ClusterFacts
 
 
 def preview(cluster: Cluster, cloud: Cloud, *, paths: Paths, clock: Clock | None = None) -> Plan:
@@ -73,9 +75,9 @@ def up(cluster: Cluster, cloud: Cloud, *, paths: Paths, reporter: Reporter, cloc
     with locked(paths, cluster.name):
         with reporter.step("look at the cloud"):
             start = _look(cluster, cloud, paths, clock=clock)
-        plan, spec = start.plan, dump(cluster)
+        plan, spec = start.plan, dump(start.facts.cluster)
         record = start.record or Record.create(paths, cluster.name, spec=spec, clock=clock, uid=start.recorded.uid)
-        late = _carry_out(start, cluster, cloud, record=record, reporter=reporter, clock=clock) if plan else ()
+        late = _carry_out(start, cloud, record=record, reporter=reporter, clock=clock) if plan else ()
         # last: an interrupted change is seen again by the next run
         record.set_spec(spec)
     notes = (*plan.notes, *_change_notes(start), *late)
@@ -99,41 +101,44 @@ def _look(cluster: Cluster, cloud: Cloud, paths: Paths, *, clock: Clock) -> _Sta
     recorded = record.recorded() if record else Recorded(cluster.name, new_uid())
     if record:
         recorded = replace(recorded, kubeconfig_life=kubeconfig_life(record.folder), now=clock.now())
+    cluster = carried_on(cluster, record.spec) if record else cluster
     with ThreadPoolExecutor(1, thread_name_prefix="look") as pool:
         kube = pool.submit(observe.kube_facts, open_api(record) if record else None, cloud.adapter.volume_names)
-        observed = observe.take(cloud, name=cluster.name, uid=recorded.uid)
+        # the provider of a cluster that exists is written in its controllers
+        provider = not recorded.ready and bool(cluster.spec.load_balancer.provider)
+        observed = observe.take(cloud, name=cluster.name, uid=recorded.uid, ask_providers=provider)
         observed = replace(observed, kube=kube.result())
     addons = addons_of(
         cloud.adapter.volume_names, ready=recorded.ready, intended=recorded.intended, capabilities=observed.capabilities
     )
     plan = plan_up(cluster, observed, recorded=recorded, addons=addons, before=record.spec if record else None)
-    return _Start(record, recorded, observed, addons, plan)
+    facts = ClusterFacts(
+        cluster=cluster,
+        uid=recorded.uid,
+        plan=plan,
+        addons=addons,
+        account=observed.account,
+        adapter=cloud.adapter,
+        capabilities=observed.capabilities,
+    )
+    check_user_data(facts)
+    return _Start(record, recorded, observed, plan, facts)
 
 
-def _carry_out(
-    start: _Start, cluster: Cluster, cloud: Cloud, *, record: Record, reporter: Reporter, clock: Clock
-) -> tuple[str, ...]:
+def _carry_out(start: _Start, cloud: Cloud, *, record: Record, reporter: Reporter, clock: Clock) -> tuple[str, ...]:
     """Run the plan; returns what the user must hear of all the same."""
     plan = start.plan
     # all that machines are told is on disk before the cloud is asked for anything
     authorities = pki.ensure(record.folder / "pki", clock)
     public_key = pki.ensure_ssh_key(record.folder)[1]
-    _ensure_secrets(record, token=not start.recorded.ready)
+    encrypted = start.facts.cluster.spec.security.encryption_at_rest
+    _ensure_secrets(record, token=not start.recorded.ready, encryption=encrypted and not start.recorded.ready)
     record.allocate({node.name: node.allocation for node in plan.nodes})
     for name in plan.released:
         record.release(name)
-    facts = ClusterFacts(
-        cluster=cluster,
-        uid=record.uid,
-        plan=plan,
-        addons=start.addons,
-        account=start.observed.account,
-        adapter=cloud.adapter,
-        capabilities=start.observed.capabilities,
-    )
 
     def render(step: s.CreateServer, made: Made) -> ServerContent:
-        return server_content(step, facts, made=made, secrets=_secrets(record, authorities))
+        return server_content(step, start.facts, made=made, secrets=_secrets(record, authorities))
 
     context = execute.Context(cloud, record, uid=record.uid, clock=clock, made=plan.made, open_api=lambda: open_api(record))
     handlers = execute.table(
@@ -154,12 +159,17 @@ def _carry_out(
     return tuple(context.notes)
 
 
-def _ensure_secrets(record: Record, *, token: bool) -> None:
-    """``token``: whether the control plane's machine is yet to be told one; later ones are made by a step."""
+def _ensure_secrets(record: Record, *, token: bool, encryption: bool) -> None:
+    """``token``: whether the control plane's machine is yet to be told one; later ones are made by a step.
+
+    ``encryption``: whether it is to store Secrets encrypted. The key is made once: what is stored needs it for ever.
+    """
     if token and not record.secret("token"):
         record.keep_token(user_data.new_token())
     if not record.secret("key"):
         record.keep_secret("key", secrets.token_urlsafe(32))
+    if encryption and not record.secret(ENCRYPTION_KEY):
+        record.keep_secret(ENCRYPTION_KEY, new_encryption_key())
 
 
 def _secrets(record: Record, authorities: pki.Pki) -> Secrets:
@@ -169,6 +179,7 @@ def _secrets(record: Record, authorities: pki.Pki) -> Secrets:
         pki=authorities,
         token=kept.get("token", ""),
         unsealing_key=kept["key"],
+        encryption_key=kept.get(ENCRYPTION_KEY, ""),
         credentials={key: kept.get(name, "") for key, name in SECRET_NAMES.items()},
     )
 

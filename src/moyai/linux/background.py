@@ -13,7 +13,7 @@ from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from moyai.linux.process import ProcessError
+from moyai.linux.process import ProcessError, is_timeout
 
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None)
@@ -37,6 +37,17 @@ class Background:
         if code is not None:
             raise ProcessError(self._argv, f"ended with {code}", output=self._log.read_text(errors="replace"))
 
+    def done_within(self, seconds: float) -> bool:
+        """Wait ``seconds`` at most for the program's end; whether it has ended. Raises ProcessError for a code other than 0."""
+        try:
+            if self._process.wait(seconds):
+                self.check()
+        except Exception as error:
+            if not is_timeout(error):
+                raise
+            return False
+        return True
+
 
 @contextmanager
 def background(argv: Sequence[str | os.PathLike[str]], log: Path, *, grace: float = 10.0) -> Generator[Background]:
@@ -55,6 +66,8 @@ def background(argv: Sequence[str | os.PathLike[str]], log: Path, *, grace: floa
         process.terminate()
         try:
             process.wait(grace)
-        except subprocess.TimeoutExpired:
+        except Exception as error:
             process.kill()
             process.wait()
+            if not is_timeout(error):
+                raise

@@ -44,8 +44,15 @@ def cpuinfo(host: str, cpus: int) -> str:
 
 
 def write(folder: Path, *, memory_bytes: int, cpus: int) -> None:
-    """Write the whole tree into ``folder`` (what ``INSIDE`` will be), replacing an older one."""
-    shutil.rmtree(folder, ignore_errors=True)
+    """Write the whole tree into ``folder`` (what ``INSIDE`` will be), replacing what has that name.
+
+    Raises OSError when the older tree does not go: the guest could have made links in it.
+    """
+    if folder.is_dir() and not folder.is_symlink():
+        shutil.rmtree(folder)
+    else:
+        folder.unlink(missing_ok=True)
+    folder.mkdir(parents=True)
     files = {
         "meminfo": meminfo(memory_bytes),
         "cpuinfo": cpuinfo(Path("/proc/cpuinfo").read_text(), cpus),

@@ -21,7 +21,7 @@ from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from moyai.linux import hardware
+from moyai.linux import beneath, hardware
 from moyai.linux.cgroups import CgroupError, Group, Root, detect
 from moyai.linux.process import Completed, ProcessError, run
 
@@ -32,7 +32,13 @@ CONSOLE_LIMIT = 4 << 20
 _CONSOLE_KEPT = 1 << 20
 #: How many loop devices a machine knows; the kernel numbers them for the whole host, the lowest free one first.
 _LOOPS = 128
+_BY_ID = "disk/by-id"
 _LOOP_MAJOR, _LOOP_CONTROL = 7, (10, 237)
+#: Capabilities over what the host has only once: its clock, its memory and ports, its accounting, its sleep, its security
+#: modules. A pod that asks for one of them by name does not start.
+_WITHHELD = ("sys_time", "sys_rawio", "sys_pacct", "wake_alarm", "block_suspend", "mac_admin", "mac_override")
+#: A word written to this file reboots the host, or ends it.
+_READ_ONLY = ("/proc/sysrq-trigger",)
 _POWEROFF = signal.SIGRTMIN + 4
 # Starts the machine as its child, notes the child's pid, and its exit code when it ends.
 _SUPERVISE = """exec </dev/null >>"$1/console.log" 2>&1; cd "$1" || exit 1; shift
@@ -74,24 +80,23 @@ class NspawnMachine:
         """Where a file of the guest is put before launch; its folders are made as the image has them, else world-readable.
 
         A folder in the upper layer replaces the image's owner and mode too: with the daemon's umask, no service of the guest
-        but root's could enter it.
+        but root's could enter it. All its folders are real ones: a link that the guest made of one is replaced.
         """
-        below = Path()
-        for part in (None, *Path(path.lstrip("/")).parts[:-1]):
-            below = below / part if part else below
-            made, like = self.upper / below, self.lower / below
-            if not made.is_dir():
-                made.mkdir(parents=part is None)
-                status = like.stat() if like.is_dir() else None
-                os.chown(made, status.st_uid if status else 0, status.st_gid if status else 0)
-                made.chmod(stat.S_IMODE(status.st_mode) if status else 0o755)
+        self.upper.parent.mkdir(parents=True, exist_ok=True)
+        below = ""
+        for part in ("", *Path(path.lstrip("/")).parts[:-1]):
+            parent, below = below, f"{below}/{part}" if part else below
+            like = beneath.status(self.lower, below)
+            like = like if like and stat.S_ISDIR(like.st_mode) else None
+            owner, mode = ((like.st_uid, like.st_gid), stat.S_IMODE(like.st_mode)) if like else ((0, 0), 0o755)
+            with beneath.folder(self.upper if part else self.folder, parent) as descriptor:
+                beneath.make_folder(part or self.upper.name, descriptor, mode=mode, owner=owner)
         return self.upper / path.lstrip("/")
 
     def put(self, path: str, data: str | bytes, *, mode: int = 0o644) -> None:
         """Write a file of the guest, before launch."""
-        file = self.inside(path)
-        file.write_bytes(data.encode() if isinstance(data, str) else data)
-        file.chmod(mode)
+        self.inside(path)
+        beneath.write(self.upper, path, data=data.encode() if isinstance(data, str) else data, mode=mode)
 
     @property
     def root(self) -> Path:
@@ -174,6 +179,8 @@ class Host:
         for disk in disks:
             self._plug(leader, disk)
         binds = [f"mount --bind {hardware.INSIDE}/{name} {target}" for name, target in hardware.TARGETS.items()]
+        # a kernel may be built without the file
+        binds += [f"if [ -e {f} ]; then mount --bind {f} {f} && mount -o remount,bind,ro {f}; fi" for f in _READ_ONLY]
         self.run(machine.folder, machine.name, argv=["/bin/sh", "-c", " && ".join(binds)])
         return leader
 
@@ -202,10 +209,12 @@ class Host:
         environment = [
             "PATH=/usr/sbin:/usr/bin:/sbin:/bin",
             "SYSTEMD_SECCOMP=0",  # its filter forbids runc the kernel keyring
-            "SYSTEMD_NSPAWN_API_VFS_WRITABLE=yes",  # kube-proxy writes below /proc/sys/net
+            # of /proc/sys, only the machine's own network is writable; the rest and /sys are the whole host's
+            "SYSTEMD_NSPAWN_API_VFS_WRITABLE=network",
             f"SYSTEMD_NSPAWN_UNIFIED_HIERARCHY={1 if self._unified else 0}",
         ]
         flags = ["--register=no", "--keep-unit", "--settings=no", "--boot", "--capability=all", "--link-journal=no"]
+        flags += [f"--drop-capability={','.join(f'CAP_{name.upper()}' for name in _WITHHELD)}"]
         flags += ["--resolv-conf=off", "--timezone=off", "--console=read-only", "--bind=/dev/kmsg"]
         flags += [f"--directory={machine.root}", f"--machine={machine.name}", f"--hostname={machine.hostname}"]
         flags += [f"--bind={outside}:{inside}" for outside, inside in machine.binds]
@@ -233,7 +242,9 @@ class Host:
         leader = self.leader(folder, name)
         if leader is None:
             raise MachineError(f"machine {name} does not run")
-        enter = ["nsenter", "--target", str(leader), "--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "--", *argv]
+        withheld = ["setpriv", "--bounding-set", ",".join(f"-{name}" for name in _WITHHELD), "--"]
+        namespaces = ["--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup"]
+        enter = [*withheld, "nsenter", "--target", str(leader), *namespaces, "--", *argv]
         return self.group(name).joining(enter, for_exec=True)
 
     def run(self, folder: Path, name: str, *, argv: Sequence[str], timeout: float = 30.0) -> Completed:
@@ -241,9 +252,9 @@ class Host:
         return run(self.exec_argv(folder, name, argv=argv), timeout=timeout)
 
     def write(self, folder: Path, name: str, *, path: str, text: str) -> None:
-        """Write a (world-readable) file in the running machine."""
+        """Write a (world-readable) file in the running machine. Raises OSError where its folder is a link or a mount."""
         if leader := self.leader(folder, name):
-            Path(f"/proc/{leader}/root/{path.lstrip('/')}").write_text(text)
+            beneath.write(_root(leader), path, data=text.encode())
 
     def plug(self, folder: Path, name: str, *, disk: GuestDisk) -> None:
         """Show a block device to the running machine."""
@@ -253,17 +264,23 @@ class Host:
     def unplug(self, folder: Path, name: str, *, disk: GuestDisk) -> None:
         """Take a block device out of the running machine's /dev."""
         if leader := self.leader(folder, name):
-            for path in _disk_paths(leader, disk):
-                path.unlink(missing_ok=True)
+            for path in (disk.name, f"{_BY_ID}/{_link_name(disk)}"):
+                parent, _, entry = path.rpartition("/")
+                # a folder that is not there, or that the guest made a link of, holds nothing of ours
+                with contextlib.suppress(OSError), beneath.folder(_root(leader), f"dev/{parent}", mounts=True) as descriptor:
+                    os.unlink(entry, dir_fd=descriptor)
 
     def _plug(self, leader: int, disk: GuestDisk) -> None:
-        node, link = _disk_paths(leader, disk)
-        node.unlink(missing_ok=True)
-        os.mknod(node, stat.S_IFBLK, Path(disk.device).stat().st_rdev)
-        node.chmod(0o660)
-        link.parent.mkdir(parents=True, exist_ok=True)
-        link.unlink(missing_ok=True)
-        link.symlink_to(f"/dev/{disk.name}")
+        root, number = _root(leader), Path(disk.device).stat().st_rdev
+        with beneath.folder(root, "dev", mounts=True) as dev:
+            beneath.make_device(disk.name, dev, kind=stat.S_IFBLK, number=number)
+            beneath.make_folder("disk", dev)
+        with beneath.folder(root, "dev/disk", mounts=True) as parent:
+            beneath.make_folder("by-id", parent)
+        with beneath.folder(root, f"dev/{_BY_ID}", mounts=True) as links:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(_link_name(disk), dir_fd=links)
+            os.symlink(f"/dev/{disk.name}", _link_name(disk), dir_fd=links)
 
     # ---- end
 
@@ -315,16 +332,20 @@ def trim_console(path: Path) -> None:
 
 def _loop_nodes(leader: int) -> None:
     """Loop devices as on any machine: a kubelet keeps a pod's raw disk open by one. Here nothing makes nodes when one comes."""
-    dev = Path(f"/proc/{leader}/root/dev")
     nodes = [("loop-control", stat.S_IFCHR, _LOOP_CONTROL)]
     nodes += [(f"loop{number}", stat.S_IFBLK, (_LOOP_MAJOR, number)) for number in range(_LOOPS)]
-    for name, kind, number in nodes:
-        os.mknod(dev / name, kind | 0o660, os.makedev(*number))
+    with beneath.folder(_root(leader), "dev", mounts=True) as dev:
+        for name, kind, number in nodes:
+            beneath.make_device(name, dev, kind=kind, number=os.makedev(*number))
 
 
-def _disk_paths(leader: int, disk: GuestDisk) -> tuple[Path, Path]:
-    dev = Path(f"/proc/{leader}/root/dev")
-    return dev / disk.name, dev / "disk/by-id" / f"virtio-{disk.disk_id[:20]}"
+def _root(leader: int) -> Path:
+    """The root of a running machine. Its content belongs to the guest: only ``beneath`` opens paths below it."""
+    return Path(f"/proc/{leader}/root")
+
+
+def _link_name(disk: GuestDisk) -> str:
+    return f"virtio-{disk.disk_id[:20]}"
 
 
 def _alive(pid: int) -> bool:

@@ -65,11 +65,18 @@ def run(
         raise ProcessError(words, f"not found ({error.filename})") from error
     except OSError as error:
         raise ProcessError(words, f"cannot be started ({error})") from error
-    except subprocess.TimeoutExpired as error:
+    except Exception as error:
+        if not is_timeout(error):
+            raise
         raise ProcessError(words, f"not done after {timeout:.0f} s") from error
     if check and done.returncode:
         raise ProcessError(words, f"ended with {done.returncode}", output=done.stderr or done.stdout)
     return Completed(tuple(words), done.returncode, done.stdout, done.stderr)
+
+
+def is_timeout(error: Exception) -> bool:
+    """Whether a wait for a program has taken too long. Under eventlet, the exception is of another class of the same name."""
+    return any(kind.__name__ == subprocess.TimeoutExpired.__name__ for kind in type(error).__mro__)
 
 
 def stream(

@@ -10,11 +10,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
-import yaml
-
 from moyai.core import yamltext
 from moyai.core.errors import UsageError
 from moyai.core.user_files import editing
+from moyai.core.yamlread import YamlError, read_one
 from moyai.localcloud.layout import LocalCloudConfig
 from moyai.localcloud.secrets import Secrets
 
@@ -85,9 +84,9 @@ def _ours(entry: Any, config: LocalCloudConfig) -> bool:
 
 def _parsed(text: str | None, file: Path) -> dict[str, Any]:
     try:
-        data: Any = yaml.safe_load(text or "")
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise UsageError(f"{file} is no valid YAML, it stays untouched", hint=" ".join(str(error).split())[:200]) from error
+        data: Any = read_one(text or "")
+    except YamlError as error:
+        raise UsageError(f"{file}{error.where}: {error.problem}; the file stays untouched") from None
     if data is None:
         return {}
     if not isinstance(data, dict) or not isinstance(cast("dict[str, Any]", data).get("clouds") or {}, dict):

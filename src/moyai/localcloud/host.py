@@ -17,7 +17,7 @@ from typing import Any
 
 from moyai.core.errors import MoyaiError, UsageError
 from moyai.linux.process import ProcessError, run
-from moyai.localcloud.inside import UPLINK
+from moyai.localcloud.inside import UPLINK, filter_rules
 from moyai.localcloud.layout import LocalCloudConfig
 from moyai.localcloud.services.network import MANAGEMENT_BRIDGE
 
@@ -105,7 +105,10 @@ def attach(config: LocalCloudConfig, init: int) -> None:
         found = None
     if found is None:
         run(["ip", "link", "add", config.link, "type", "veth", "peer", "name", UPLINK, "netns", str(init)])
-    run(["nsenter", f"--net=/proc/{init}/ns/net", "ip", "link", "set", UPLINK, "master", MANAGEMENT_BRIDGE, "up"])
+    inside = ["nsenter", f"--net=/proc/{init}/ns/net"]
+    run([*inside, "ip", "link", "set", UPLINK, "master", MANAGEMENT_BRIDGE, "up"])
+    # a cloud that an earlier version of moyai started has that version's packet filter
+    run([*inside, "nft", "-f", "-"], stdin=filter_rules(config))
     ipv6 = Path(f"/proc/sys/net/ipv6/conf/{config.link}/disable_ipv6")
     if ipv6.exists():
         ipv6.write_text("1")

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from moyai.linux.process import run
-from moyai.localcloud.layout import PORTS, Hypervisor, LocalCloudConfig
+from moyai.localcloud.layout import PORTS, REACHABLE_BY_MACHINES, VXLAN_PORT, Hypervisor, LocalCloudConfig
 from moyai.localcloud.services.network import EXTERNAL_BRIDGE, MANAGEMENT_BRIDGE
 
 #: The cloud's end of the veth to the host.
@@ -92,17 +92,38 @@ def hypervisor_links(config: LocalCloudConfig, hypervisor: Hypervisor) -> str:
 
 
 def filter_rules(config: LocalCloudConfig) -> str:
-    """nftables: the message bus is for hypervisors only, and machines open no connection to the host."""
+    """nftables, replaced as a whole: which of the cloud's services machines, the host and hypervisors reach.
+
+    Machines reach the services of ``REACHABLE_BY_MACHINES`` and nothing else: neither the message bus nor the tunnels between
+    the hypervisors, into which anybody could send frames for any network. They open no connection to the host. The writable
+    registry and the port of the read-only one are told apart by the sender, so that both have the address in the catalog.
+    """
     outbound = (
         f"iifname {EXTERNAL_BRIDGE} oifname {MANAGEMENT_BRIDGE} ip daddr != {config.management} accept"
         if config.outbound
         else ""
     )
-    return f"""table inet moyai {{
+    reachable = ", ".join(str(PORTS[name]) for name in REACHABLE_BY_MACHINES)
+    writable, readonly = PORTS["registry"], PORTS["registry-readonly"]
+    return f"""add table inet moyai
+delete table inet moyai
+table inet moyai {{
+  chain prerouting {{
+    type nat hook prerouting priority dstnat; policy accept;
+    iifname {EXTERNAL_BRIDGE} ip daddr {config.address} tcp dport {writable} dnat ip to {config.address}:{readonly}
+  }}
   chain input {{
     type filter hook input priority -10; policy accept;
-    tcp dport {PORTS["rabbitmq"]} iifname {EXTERNAL_BRIDGE} drop
+    iifname {EXTERNAL_BRIDGE} jump machines
+    tcp dport {writable} iifname != lo ip saddr != {config.host_address} drop
     tcp dport {PORTS["rabbitmq"]} ip saddr {config.host_address} drop
+    udp dport {VXLAN_PORT} ip saddr {config.host_address} drop
+  }}
+  chain machines {{
+    ct state established,related accept
+    meta l4proto {{ icmp, ipv6-icmp }} accept
+    ip daddr {config.address} tcp dport {{ {reachable} }} accept
+    drop
   }}
   chain forward {{
     type filter hook forward priority -10; policy accept;

@@ -28,8 +28,16 @@ PORTS: Mapping[str, int] = {
     "cinder": 8776,
     "octavia": 9876,
     "registry": 5001,
+    "registry-readonly": 5002,
     "rabbitmq": 5672,
 }
+
+#: Services that machines and pods may reach. Each of them changes nothing without a token, or nothing at all. Machines that
+#: ask for the registry's port get the read-only registry.
+REACHABLE_BY_MACHINES = ("keystone", "glance", "placement", "nova", "neutron", "cinder", "octavia", "registry-readonly")
+
+#: UDP port of the tunnels between the hypervisors (the Linux kernel's and Neutron's default).
+VXLAN_PORT = 8472
 
 #: Neutron's and Nova's limits. Real ones, so that a cluster that cannot fit is refused as on any cloud; sized for a
 #: laptop's clusters: 100 extra routes a router (Neutron: 30) carry a cluster of 100 nodes, address pairs stay Neutron's 10.

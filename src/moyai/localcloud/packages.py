@@ -2,11 +2,12 @@
 
 Always holds: installing starts no daemon and leaves none enabled (MariaDB, RabbitMQ and HAProxy are run by the local cloud,
 in its own namespace, with its own configuration); a package that was there before is not touched. With nothing missing, no
-network is used.
+network is used. Whenever moyai is killed, the next ``ensure`` gives the host its own policy-rc.d back.
 """
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
@@ -14,13 +15,21 @@ from importlib import resources
 from pathlib import Path
 
 from moyai.core.errors import MoyaiError
+from moyai.core.locks import file_lock
 from moyai.core.progress import Progress
 from moyai.linux.process import ProcessError, run, stream
 
 #: Daemons that these packages would enable at boot.
 _DAEMONS = ("mariadb", "rabbitmq-server", "haproxy", "keepalived", "epmd")
 _POLICY = Path("/usr/sbin/policy-rc.d")
-_INSTALL = (
+_MARK = "# Written by moyai while it installs packages"
+_OURS = f"""#!/bin/sh
+{_MARK}: no package starts a daemon meanwhile. If moyai was killed, the next
+# `moyai prepare` removes this file, and puts the host's own, policy-rc.d.before-moyai, back.
+exit 101
+"""
+_LOCK = Path("/run/lock/moyai-packages.lock")
+_APT_INSTALL = (
     *("apt-get", "install", "--yes", "--no-install-recommends"),
     *("-o", "DPkg::Lock::Timeout=300", "-o", "Dpkg::Options::=--force-confold"),
 )
@@ -45,14 +54,21 @@ def ensure(step: Progress, *, extra: Sequence[str] = ()) -> list[str]:
 
     Raises MoyaiError when the package sources do not answer or do not have a package.
     """
-    wanted = missing([*names(), *extra])
-    if not wanted:
+    if not missing([*names(), *extra]) and not _left_behind():
         return []
+    with file_lock(_LOCK, lambda holder: step.progress(f"waits for {holder}, which installs packages")):
+        put_policy_back()
+        # another moyai may have installed them meanwhile
+        wanted = missing([*names(), *extra])
+        return _install(wanted, step) if wanted else []
+
+
+def _install(wanted: list[str], step: Progress) -> list[str]:
     environment = {"DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C.UTF-8"}
     try:
         step.progress("reading package lists")
         run(["apt-get", "update", "-qq", "-o", "DPkg::Lock::Timeout=300"], env=environment)
-        with _no_daemon_starts():
+        with no_daemon_starts():
             seen = 0
 
             def show(line: str) -> None:
@@ -62,7 +78,7 @@ def ensure(step: Progress, *, extra: Sequence[str] = ()) -> list[str]:
                     # each package shows twice; dependencies come on top, so the share stays an estimate below 1
                     step.progress(f"{found[1].lower()} {found[2]}", min(0.95, seen / (6 * len(wanted))))
 
-            stream([*_INSTALL, *wanted], show, env=environment)
+            stream([*_APT_INSTALL, *wanted], show, env=environment)
     except ProcessError as error:
         raise MoyaiError(
             f"installing Debian packages failed: {error}", hint=f"by hand: apt-get install {' '.join(wanted)}"
@@ -72,18 +88,48 @@ def ensure(step: Progress, *, extra: Sequence[str] = ()) -> list[str]:
 
 
 @contextmanager
-def _no_daemon_starts() -> Generator[None]:
+def no_daemon_starts(policy: Path = _POLICY) -> Generator[None]:
     """While it lasts, packages' scripts start nothing (invoke-rc.d asks policy-rc.d; 101 means: forbidden)."""
-    before = _POLICY.read_text() if _POLICY.exists() else None
-    _POLICY.write_text("#!/bin/sh\nexit 101\n")
-    _POLICY.chmod(0o755)
+    put_policy_back(policy)
+    before, new = _before(policy), _new(policy)
+    if os.path.lexists(policy):
+        os.link(policy, before, follow_symlinks=False)
+    new.write_text(_OURS)
+    new.chmod(0o755)
+    new.replace(policy)
     try:
         yield
     finally:
-        if before is None:
-            _POLICY.unlink(missing_ok=True)
-        else:
-            _POLICY.write_text(before)
+        put_policy_back(policy)
+
+
+def put_policy_back(policy: Path = _POLICY) -> None:
+    """Remove a policy-rc.d of ours and restore the one before it; after a kill at any moment, and as often as one likes."""
+    before = _before(policy)
+    _new(policy).unlink(missing_ok=True)
+    if not _left_behind(policy):
+        # killed after the host's own was linked, before ours was put in its place
+        before.unlink(missing_ok=True)
+    elif os.path.lexists(before):
+        before.replace(policy)
+    else:
+        policy.unlink()
+
+
+def _before(policy: Path) -> Path:
+    return policy.with_name(f"{policy.name}.before-moyai")
+
+
+def _new(policy: Path) -> Path:
+    return policy.with_name(f"{policy.name}.new-by-moyai")
+
+
+def _left_behind(policy: Path = _POLICY) -> bool:
+    """Whether policy-rc.d is moyai's."""
+    try:
+        return not policy.is_symlink() and f"\n{_MARK}" in policy.read_text()
+    except (OSError, UnicodeDecodeError):
+        return False
 
 
 def _disable_daemons(installed: Sequence[str]) -> None:

@@ -77,6 +77,7 @@ def up(
     with locked(config.name, reporter):
         ends.refuse_foreign(config, folders)
         _check_same(config, folders)
+        paths.make_state("clouds")
         running = _init(folders)
         if running is None:
             host.check_ranges(config)
@@ -168,7 +169,6 @@ class _CloudStart:
         # what a former run left in run/ means nothing in new namespaces
         shutil.rmtree(self.paths.run, ignore_errors=True)
         of_hypervisors = [f"state/nova-{hypervisor.host}" for hypervisor in self.config.hypervisors]
-        self.paths.root.parent.mkdir(parents=True, exist_ok=True)
         for name in ("", *_SUBFOLDERS, *of_hypervisors):
             # one by one: folders made on the way to another would be open to all
             (self.paths.root / name).mkdir(exist_ok=True, mode=0o700)

@@ -20,6 +20,8 @@ _RANGES = "addresses of nodes, pods and Services are made from it"
 _MACHINE = "it is what the machine was made with, and the machine holds the cluster's state"
 _CONTROLLERS = "the cloud controller manager was deployed with it"
 _MACHINES = "machines are made or removed"
+_API_SERVER = "the API server was started with it"
+_KUBELET = "a kubelet is configured when its machine is made"
 #: Fields below ``spec`` that stay as they were, each with the reason.
 _FIXED: Mapping[str, str] = {
     "cloud": "the cluster's objects are in that cloud",
@@ -38,9 +40,21 @@ _FIXED: Mapping[str, str] = {
     "loadBalancer.floatingNetwork": _CONTROLLERS,
     "loadBalancer.createMonitor": _CONTROLLERS,
     "volumes.fencing": _CONTROLLERS,
+    "security.anonymousAuth": _API_SERVER,
+    "security.auditLog": _API_SERVER,
+    "security.encryptionAtRest": "the API server was started with it, and has stored Secrets",
+    "security.podSecurity": _API_SERVER,
+}
+#: Fields that a node has from its start to its end.
+_ROLLING: Mapping[str, str] = {
+    "security.seccompDefault": _KUBELET,
+    "security.podPidsLimit": _KUBELET,
+    "security.protectKernelDefaults": _KUBELET,
+    "security.evictionHard": _KUBELET,
+    "security.imageGCHighThresholdPercent": _KUBELET,
 }
 #: Fields of a node pool that a node has from its start to its end.
-_ROLLING: Mapping[str, str] = {
+_ROLLING_IN_POOL: Mapping[str, str] = {
     "flavor": "a machine keeps its flavor",
     "zones": "a machine keeps its zone",
     "labels": "a node registers with them",
@@ -92,11 +106,12 @@ def unclassified(spec: Mapping[str, Any]) -> set[str]:
         inner = cast("dict[str, Any]", value) if isinstance(value, dict) else None
         paths |= {name} if inner is None else {f"{name}.{field}" for field in inner}
     pool = {f"nodePools.{field}" for field in spec["nodePools"][0]} - {"nodePools.name", "nodePools.replicas"}
-    return (paths - {"nodePools"} - set(_FIXED) - set(_LIVE)) | (pool - {f"nodePools.{field}" for field in _ROLLING})
+    known = {"nodePools", *_FIXED, *_ROLLING, *_LIVE}
+    return (paths - known) | (pool - {f"nodePools.{field}" for field in _ROLLING_IN_POOL})
 
 
 def _changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Change]:
-    classes: tuple[tuple[ChangeClass, Mapping[str, str]], ...] = (("fixed", _FIXED), ("live", _LIVE))
+    classes: tuple[tuple[ChangeClass, Mapping[str, str]], ...] = (("fixed", _FIXED), ("rolling", _ROLLING), ("live", _LIVE))
     for kind, fields in classes:
         for path, reason in fields.items():
             before, after = _at(old, path), _at(new, path)
@@ -115,7 +130,7 @@ def _changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Change]
             continue
         if earlier["replicas"] != later["replicas"]:
             yield Change(f"{where}.replicas", earlier["replicas"], later["replicas"], "live", _MACHINES)
-        for path, reason in _ROLLING.items():
+        for path, reason in _ROLLING_IN_POOL.items():
             if earlier[path] != later[path]:
                 yield Change(f"{where}.{path}", earlier[path], later[path], "rolling", reason)
 

@@ -1,4 +1,4 @@
-"""What a spec asks of a cloud by name, found in it: flavors, zones, image, external network.
+"""What a spec asks of a cloud by name, found in it: flavors, zones, image, external network, load balancer provider.
 
 A name that the cloud has not is a UsageError that names what it does have: the spec is wrong, and nothing was changed.
 """
@@ -62,6 +62,10 @@ def choose(cluster: Cluster, observed: Observed, *, external: bool) -> Choices:
         raise UsageError(
             f"spec.kubernetesVersion: {spec.kubernetes_version!r}, should be {made_for!r}, which image {image.name} holds"
         )
+    provider = spec.load_balancer.provider
+    if provider and observed.balancer_providers and provider not in observed.balancer_providers:
+        what = "load balancer provider"
+        raise _absent("spec.loadBalancer.provider", provider, what, observed.balancer_providers, spec.cloud)
     if not external:
         return Choices(flavors=flavors, image=image)
     network = _network(observed, "spec.network.externalNetwork", spec.network.external_network, spec.cloud)

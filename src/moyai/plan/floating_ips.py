@@ -1,13 +1,15 @@
 """The floating IP of a Service's load balancer: which one it gets, which ones it lets go. Pure.
 
 What always holds: a floating IP that the user made is used and let go, never deleted; one that was made for the Service (its
-description says so) is deleted with it unless it is to be kept; a floating IP that another port uses is never taken.
+description says so) is deleted with it unless it is to be kept; a floating IP that another port uses is neither taken nor
+deleted; on a port that others use too nothing is let go but what was made for the Service, and where they go on using it that
+is handed to one of them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from moyai.cloud.model import FloatingIP
 from moyai.core.errors import UsageError
@@ -16,14 +18,23 @@ from moyai.core.ids import KEEP_TAG
 
 @dataclass(frozen=True)
 class AddressRequest:
-    """``description``: marks the floating IPs that were made for the Service. ``address``: the one that the user asks for,
-    empty for any. ``keep``: it outlives the Service. ``public`` False: the load balancer is to have none."""
+    """``description``: of the floating IPs that are made for the Service; ``mark``: how the descriptions begin of those that
+    were, where that is less. ``address``: the one that the user asks for, empty for any. ``keep``: it outlives the Service.
+    ``public`` False: the load balancer is to have none.
+
+    ``guest``: the port's load balancer was not made here. ``shared``: other Services use it too. ``heir``: the description of
+    the one among those that takes the address over, empty where there is none.
+    """
 
     description: str
     port_id: str = ""
     address: str = ""
     keep: bool = False
     public: bool = True
+    mark: str = ""
+    guest: bool = False
+    shared: bool = False
+    heir: str = ""
 
 
 @dataclass(frozen=True)
@@ -55,7 +66,15 @@ class KeepAddress:
     id: str
 
 
-AddressChange = CreateAddress | AttachAddress | DetachAddress | DeleteAddress | KeepAddress
+@dataclass(frozen=True)
+class HandOverAddress:
+    """From now on it was made for the Service that ``description`` names."""
+
+    id: str
+    description: str
+
+
+AddressChange = CreateAddress | AttachAddress | DetachAddress | DeleteAddress | KeepAddress | HandOverAddress
 
 
 @dataclass(frozen=True)
@@ -73,7 +92,9 @@ def is_settled(request: AddressRequest, attached: Iterable[FloatingIP]) -> bool:
     current = _on_port(request, attached)
     if current is None:
         return not request.public
-    return request.public and request.address in ("", current.address)
+    if not request.public:
+        return not _may_let_go(request, current)
+    return request.address in ("", current.address)
 
 
 def must_be_fresh(request: AddressRequest, known: Iterable[FloatingIP]) -> bool:
@@ -88,9 +109,15 @@ def plan_address(request: AddressRequest, observed: Iterable[FloatingIP]) -> Add
     known = list(observed)
     current = _on_port(request, known)
     if not request.public:
-        return plan_release(request, known) if current else AddressPlan()
+        own = current is not None and _may_let_go(request, current)
+        return plan_release(replace(request, shared=False), known) if own else AddressPlan()
     if current and request.address in ("", current.address):
         return AddressPlan(_keep(request, current), current.address)
+    if current and (request.shared or not _may_let_go(request, current)):
+        raise UsageError(
+            f"the load balancer has the address {current.address}, which is not this Service's alone",
+            hint=f"ask for no other than {current.address}, or leave load-balancer-id out",
+        )
     chosen = _choose(request, known)
     released = plan_release(request, [one for one in known if one != chosen]) if current else AddressPlan()
     if chosen is None:
@@ -105,17 +132,22 @@ def plan_release(request: AddressRequest, observed: Iterable[FloatingIP]) -> Add
     changes: list[AddressChange] = []
     kept: list[str] = []
     for found in observed:
-        own = _made_for(request, found)
-        if not (own or (request.port_id and found.port_id == request.port_id)):
-            continue
-        if own and not request.keep:
+        own, here = _made_for(request, found), bool(request.port_id) and found.port_id == request.port_id
+        if own and (not found.port_id or (here and not request.shared)) and not request.keep:
             changes.append(DeleteAddress(found.id))
-            continue
-        kept.append(found.address)
-        changes += _keep(request, found)
-        if found.port_id:
-            changes.append(DetachAddress(found.id))
+        elif own and here and request.shared and request.heir and not request.keep:
+            changes.append(HandOverAddress(found.id, request.heir))
+        elif own or (here and _may_let_go(request, found)):
+            kept.append(found.address)
+            changes += _keep(request, found)
+            if here and not request.shared:
+                changes.append(DetachAddress(found.id))
     return AddressPlan(tuple(changes), kept=tuple(kept))
+
+
+def _may_let_go(request: AddressRequest, attached: FloatingIP) -> bool:
+    """Of what is on the port: all of it where the port is the Service's alone, else what was made for the Service."""
+    return _made_for(request, attached) or not (request.shared or request.guest)
 
 
 def _on_port(request: AddressRequest, observed: Iterable[FloatingIP]) -> FloatingIP | None:
@@ -123,7 +155,7 @@ def _on_port(request: AddressRequest, observed: Iterable[FloatingIP]) -> Floatin
 
 
 def _made_for(request: AddressRequest, found: FloatingIP) -> bool:
-    return found.description == request.description
+    return found.description.startswith(request.mark) if request.mark else found.description == request.description
 
 
 def _choose(request: AddressRequest, known: Iterable[FloatingIP]) -> FloatingIP | None:

@@ -85,7 +85,10 @@ class AccountFacts:
 
 @dataclass(frozen=True)
 class Observed:
-    """``keypairs``: names. ``credentials``: name → id of application credentials.
+    """``keypairs``: names. ``credentials``: name → id of application credentials. ``subnets``: also the external networks'.
+
+    ``balancer_providers``: empty where they were not asked for, or the cloud does not tell. ``host_addresses``: external
+    network's id → this host's own address on the way there, where it is known.
 
     ``kube``: None when the cluster's API did not answer, or there is none.
     """
@@ -107,6 +110,8 @@ class Observed:
     keypairs: tuple[str, ...] = ()
     credentials: Mapping[str, str] = field(default_factory=dict[str, str])
     quotas: tuple[Quota, ...] = ()
+    balancer_providers: tuple[str, ...] = ()
+    host_addresses: Mapping[str, str] = field(default_factory=dict[str, str])
     capabilities: frozenset[Capability] = frozenset(Capability)
     account: AccountFacts = AccountFacts()
     kube: KubeFacts | None = None

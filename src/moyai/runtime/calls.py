@@ -2,7 +2,8 @@
 
 What always holds: a caller has threads of its own (``CloudCalls.on``), so that calls that hang hold nobody else's; a call that
 is under way when its task is cancelled is waited for, because it cannot be taken back and the next look must see its effect.
-A task that is cancelled a second time gives the call up.
+A task that is cancelled a second time gives the call up. Credentials that the cloud refused are not shown to it again by
+everybody at once: for a second all callers get the same answer.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import ParamSpec, TypeVar
 
 from moyai.cloud.capabilities import Cloud
 from moyai.core.clock import Clock, SystemClock
-from moyai.core.errors import MoyaiError
+from moyai.core.errors import CredentialsRefused, MoyaiError
 from moyai.runtime.metrics import Metrics
 
 P = ParamSpec("P")
@@ -44,6 +45,18 @@ class Threads:
                 raise
 
 
+#: So long the cloud is not asked again after it refused the credentials.
+_REFUSED_SECONDS = 1.0
+
+
+@dataclass
+class _Refusal:
+    """``until``: by the clock, when the cloud may be asked again."""
+
+    error: CredentialsRefused | None = None
+    until: float = 0.0
+
+
 def _threads() -> Threads:
     return Threads("cloud", 8)
 
@@ -53,7 +66,8 @@ class CloudCalls:
     """A cloud as controllers use it: ``await calls.call(calls.cloud.machines.servers)``.
 
     ``region``: for the label of nodes, empty where the cloud has none. ``moyai_cloud_calls_total`` and
-    ``moyai_cloud_call_seconds`` count the calls.
+    ``moyai_cloud_call_seconds`` count the calls, ``moyai_cloud_credentials_refused_total`` those that the cloud refused
+    because of the credentials.
     """
 
     cloud: Cloud
@@ -61,6 +75,7 @@ class CloudCalls:
     region: str = ""
     threads: Threads = field(default_factory=_threads)
     clock: Clock = field(default_factory=SystemClock)
+    _refusal: _Refusal = field(default_factory=_Refusal)
 
     def on(self, threads: Threads) -> CloudCalls:
         """The same cloud, called in other threads."""
@@ -70,11 +85,16 @@ class CloudCalls:
         """``function`` of the cloud, in a worker thread."""
         name = getattr(function, "__name__", "call")
         start = self.clock.monotonic()
+        if self._refusal.error and start < self._refusal.until:
+            raise self._refusal.error.with_traceback(None)
         outcome = "ok"
         try:
             return await self.threads.run(partial(function, *args, **kwargs))
         except MoyaiError as error:
             outcome = type(error).__name__.lower()
+            if isinstance(error, CredentialsRefused):
+                self.metrics.count("moyai_cloud_credentials_refused_total")
+                self._refusal.error, self._refusal.until = error, self.clock.monotonic() + _REFUSED_SECONDS
             raise
         except asyncio.CancelledError:
             outcome = "cancelled"

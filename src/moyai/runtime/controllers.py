@@ -15,8 +15,10 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from moyai.core.errors import MoyaiError, Retriable, UsageError
+from moyai.kube.events import EventRecorder
 from moyai.kube.informer import Informer
 from moyai.kube.leader import LeaderElection
+from moyai.kube.objects import reference
 from moyai.kube.resources import Json, Resource
 from moyai.kube.watching import Kube
 from moyai.kube.workqueue import WorkQueue
@@ -74,14 +76,28 @@ class Probes:
 
 
 def cache(
-    kube: Kube, resource: Resource, *, parse: Callable[[Json], T], metrics: Metrics, namespace: str | None = None
+    kube: Kube,
+    resource: Resource,
+    *,
+    parse: Callable[[Json], T],
+    metrics: Metrics,
+    namespace: str | None = None,
+    kind: str = "",
+    events: EventRecorder | None = None,
 ) -> Informer[T]:
-    """An informer whose breaks are counted in ``moyai_watch_breaks_total``."""
+    """An informer whose breaks are counted in ``moyai_watch_breaks_total``, and objects that cannot be read in
+    ``moyai_unreadable_objects_total``. With ``events`` there is one on each of these; ``kind`` is theirs."""
 
     def broke(plural: str, _why: str) -> None:
         metrics.count("moyai_watch_breaks_total", resource=plural)
 
-    return Informer(kube, resource, parse=parse, namespace=namespace, on_break=broke)
+    def unreadable(found: Json, why: Exception) -> None:
+        metrics.count("moyai_unreadable_objects_total", resource=resource.plural)
+        if events:
+            message = f"This object is left alone, because it cannot be read ({type(why).__name__}: {why})"
+            events.event(reference(found, kind), "Warning", reason="Unreadable", message=message)
+
+    return Informer(kube, resource, parse=parse, namespace=namespace, on_break=broke, on_unreadable=unreadable)
 
 
 class ControllerSet:
@@ -109,6 +125,7 @@ class ControllerSet:
         self._probes = probes
         self._at_end = at_end
         self._leading = False
+        self._working = False
         self._periodic = [one for part in parts for one in part.periodic]
         self.controllers: dict[str, Controller] = {}
         for part in parts:
@@ -128,7 +145,8 @@ class ControllerSet:
         try:
             return await run_until_stopped(tasks, stop=stop)
         finally:
-            if self._election:
+            # with a call under way the lease is not handed over: who leads next must find what the call makes
+            if self._election and not self._working:
                 await self._election.release()
             if health:
                 await health.stop()
@@ -150,7 +168,7 @@ class ControllerSet:
         await asyncio.gather(*(one.synced.wait() for one in self._caches), *(_tried(one) for one in self._warm_ups))
         if self._election:
             await self._election.acquire()
-        self._leading = True
+        self._leading = self._working = True
         _log.info("starting: %s", ", ".join(self.controllers))
         try:
             async with asyncio.TaskGroup() as group:
@@ -161,6 +179,7 @@ class ControllerSet:
                     for task in tasks:
                         task.cancel()
         finally:
+            self._working = False
             self._leading = False
             if self._at_end:
                 await self._at_end()
@@ -177,6 +196,8 @@ class ControllerSet:
         metrics.describe("moyai_reconcile_total", "Reconciles by controller and outcome")
         metrics.describe("moyai_reconcile_seconds", "How long a reconcile takes, waiting for the cloud included")
         metrics.describe("moyai_cloud_calls_total", "Calls to the cloud by name and outcome")
+        metrics.describe("moyai_cloud_credentials_refused_total", "Calls that the cloud refused because of the credentials")
+        metrics.describe("moyai_unreadable_objects_total", "Objects of Kubernetes that could not be read, by resource")
         metrics.describe("moyai_watch_breaks_total", "Watches that broke, after which everything was listed again")
         metrics.describe("moyai_watch_up", "1 while the watch of a resource is alive")
         metrics.gauge("moyai_watch_up", lambda: {(("resource", one.resource.plural),): float(one.healthy) for one in caches})

@@ -1,8 +1,8 @@
 """The shape of every loop: a key comes in, the object's state is made as desired, and the key is done or comes again.
 
 ``reconcile`` is handed a key, never an event. What it raises decides what follows: Conflict and Retriable come again, later and
-later; Terminal comes again only after a long while (somebody may have raised a quota); UsageError waits for the object to
-change. Keys are worked on side by side, one key never twice at a time.
+later; so does CredentialsRefused, never much later; Terminal comes again only after a long while (somebody may have raised a
+quota); UsageError waits for the object to change. Keys are worked on side by side, one key never twice at a time.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from moyai.core.clock import Clock, SystemClock
-from moyai.core.errors import Conflict, MoyaiError, NotFound, Retriable, UsageError
+from moyai.core.errors import Conflict, CredentialsRefused, MoyaiError, NotFound, Retriable, UsageError
 from moyai.kube.workqueue import WorkQueue
 from moyai.runtime.metrics import Metrics
 
@@ -22,6 +22,8 @@ _log = logging.getLogger(__name__)
 #: How long a Terminal error rests before it is tried again.
 TERMINAL_SECONDS = 300.0
 _CONFLICT_SECONDS = 0.1
+#: The longest that refused credentials rest: nodes must not wait for it once they are accepted again.
+REFUSED_SECONDS = 15.0
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,8 @@ class Controller:
             self.queue.add_failed(key)
             delay = _CONFLICT_SECONDS
             self.queue.add_later(key, delay)
+        elif isinstance(error, CredentialsRefused):
+            delay = self.queue.add_failed(key, at_most=REFUSED_SECONDS)
         elif isinstance(error, Retriable | NotFound):
             delay = self.queue.add_failed(key)
         elif isinstance(error, UsageError):

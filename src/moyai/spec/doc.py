@@ -17,19 +17,28 @@ from moyai.spec.load import dump
 from moyai.spec.model import Cluster
 
 _HEAD = """\
-<!-- Written by `python -m moyai.spec.doc`; edit the descriptions in src/moyai/spec/model.py. -->
+<!-- Written by `python -m moyai.spec.doc`; edit the descriptions in src/moyai/spec. -->
 
 # The cluster spec
 
-`moyai up SPEC` reads a YAML file, or a folder with `cluster.yaml` (and manifests that are applied when the cluster is up).
-Every field has a default, so an empty spec is a whole cluster; a field that is not in these tables is refused. A wrong value is
-one line on standard error, exit code 2, and nothing is changed:
+`moyai up SPEC` reads a YAML file, standard input (`-`), or a folder with `cluster.yaml` (and manifests that are applied when
+the cluster is up). Every field has a default, so an empty spec is a whole cluster; a field that is not in these tables is
+refused. A wrong value is one line on standard error, exit code 2, and nothing is changed:
 
     cluster.yaml: spec.nodePools[0].replicas: -1, should be at least 0
 
 What may change while the cluster exists: `nodePools` (replicas, pools; labels, taints and flavors count for new nodes),
-`access`, `volumes.reclaimPolicy`, `network.maxRoutes`. Everything else is built into addresses, certificates and nodes, and a
-changed value is refused.
+`access`, `volumes.reclaimPolicy`, `network.maxRoutes`, and of `security` what kubelets have (`seccompDefault`, `podPidsLimit`,
+`protectKernelDefaults`, `evictionHard`, `imageGCHighThresholdPercent`; they count for new nodes). Everything else is built into
+addresses, certificates and nodes, and a changed value is refused.
+
+A spec is one YAML document of at most 1 MiB, 100,000 values and 20 levels. An alias (`*name`) counts as often as it is used.
+Values mean what they mean in Kubernetes manifests: `yes` is true, `1:30` and `2001-01-01` are text. A key that stands twice is
+refused, and so is a number that begins with 0: readers of YAML disagree about the value of `010`.
+
+`up` refuses, before it makes anything, what the cloud cannot carry: names that the cloud does not have, ranges that the cloud
+itself uses, more than its quotas allow, and labels and taints that do not fit into the user data of a server (65,535 bytes,
+encoded; some 300 long labels fit).
 """
 
 
@@ -100,7 +109,8 @@ def _default(field: FieldInfo, where: str, defaults: dict[str, Any]) -> str:
         for part in where.split("."):
             value = value[part]
     if isinstance(value, dict) and value:
-        return "see below"
+        pairs = cast("dict[str, Any]", value).items()
+        return "see below" if _model(field.annotation)[0] else ", ".join(f"`{name}: {item}`" for name, item in pairs)
     if isinstance(value, list) and value:
         return (
             ", ".join(f"`{item}`" for item in cast("list[Any]", value))

@@ -1,29 +1,32 @@
 """From a file (or a folder, or nothing) to a validated ``Cluster``, with every error as one clear line.
 
 Always holds: whatever the input, either a ``Cluster`` comes back or a UsageError of the form
-``FILE: PATH: VALUE, should be WHAT``; nothing is changed anywhere. YAML is read by the safe loader, and a key that
+``FILE: PATH: VALUE, should be WHAT``, in time that grows with the length of the input; nothing is changed anywhere. A key that
 stands twice is an error rather than a silent choice.
 """
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from moyai.core.errors import UsageError
-from moyai.spec.model import Cluster
+from moyai.core.printable import printable
+from moyai.core.reading import STANDARD_INPUT, read_text
+from moyai.core.yamlread import Limits, YamlError, read
+from moyai.spec.model import RECORDED, Cluster
+from moyai.spec.security import kept
 
 SPEC_FILE = "cluster.yaml"
 MAX_SIZE = 1 << 20
-#: A spec is five deep; references (YAML's ``*``) could make it endless.
-MAX_DEPTH = 20
+#: A spec is five deep, and one of 500 pools with 20 labels each has 25,000 values.
+LIMITS = Limits(values=100_000, depth=20, strict=True)
 
 
 @dataclass(frozen=True)
@@ -35,20 +38,11 @@ class LoadedSpec:
     manifests: tuple[Path, ...] = ()
 
 
-class _StrictLoader(yaml.SafeLoader):
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[str] = set()
-        for key_node, _ in node.value:
-            if isinstance(key_node, yaml.ScalarNode):
-                key = str(key_node.value)
-                if key in seen and key != "<<":
-                    raise yaml.constructor.ConstructorError(None, None, f"{key!r} stands twice", key_node.start_mark)
-                seen.add(key)
-        return cast("dict[Any, Any]", super().construct_mapping(node, deep=deep))
-
-
 def load(path: Path | None) -> LoadedSpec:
-    """The spec at ``path``: a file, or a folder with ``cluster.yaml`` and manifests. None: the default spec."""
+    """The spec at ``path``: a file, ``-`` for standard input, or a folder with ``cluster.yaml`` and manifests.
+
+    None: the default spec.
+    """
     if path is None:
         return LoadedSpec(Cluster())
     manifests: tuple[Path, ...] = ()
@@ -60,53 +54,46 @@ def load(path: Path | None) -> LoadedSpec:
             manifests = tuple(p for p in found if p.name != SPEC_FILE)
             if not file.exists():
                 raise UsageError(f"{path}: no {SPEC_FILE} in this folder")
-        if file.stat().st_size > MAX_SIZE:
-            raise UsageError(f"{file}: larger than 1 MiB, should be a cluster spec")
-        text = file.read_text(encoding="utf-8")
-    except UnicodeDecodeError:
-        raise UsageError(f"{file}: not UTF-8 text") from None
     except OSError as error:
         raise UsageError(f"{file}: cannot be read ({error.strerror})") from None
-    return LoadedSpec(parse(text, source=file.name), file, manifests)
+    text = read_text(file, limit=MAX_SIZE, should="a cluster spec")
+    source = "standard input" if file == STANDARD_INPUT else file.name if file.is_file() else str(file)
+    return LoadedSpec(parse(text, source=source), file, manifests)
 
 
 def parse(text: str, *, source: str = SPEC_FILE) -> Cluster:
     """The spec in ``text``; ``source`` is how errors call it."""
     try:
-        documents = list(yaml.load_all(text, Loader=_StrictLoader))
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark
-        where = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
-        raise UsageError(f"{source}{where}: not valid YAML: {' '.join((error.problem or 'cannot be read').split())}") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise UsageError(f"{source}: not valid YAML: {' '.join(str(error).split())[:200]}") from None
-    documents = [document for document in documents if document is not None]
+        documents = [document for document in read(text, LIMITS) if document is not None]
+    except YamlError as error:
+        raise UsageError(f"{source}{error.where}: {error.problem}") from None
     if len(documents) > 1:
         raise UsageError(f"{source}: {len(documents)} documents, should be one")
     return validate(documents[0] if documents else {}, source=source)
 
 
-def validate(document: object, *, source: str) -> Cluster:
-    """The spec in a document already read."""
+def validate(document: object, *, source: str, recorded: bool = False) -> Cluster:
+    """The spec in a document already read.
+
+    ``recorded``: a cluster was made from it, so that it need not keep rules that are younger than the cluster.
+    """
     if not isinstance(document, dict):
         raise UsageError(f"{source}: {_show(document)}, should be a mapping with apiVersion, kind, metadata and spec")
     try:
-        return Cluster.model_validate(_without_none(cast("dict[Any, Any]", document)))
+        return Cluster.model_validate(_without_none(cast("dict[Any, Any]", document)), context={RECORDED: recorded})
     except RecursionError:
-        raise UsageError(f"{source}: nested more than {MAX_DEPTH} deep, or within itself") from None
+        raise UsageError(f"{source}: nested more than {LIMITS.depth} deep") from None
     except ValidationError as error:
-        raise UsageError(f"{source}: {_line(error.errors()[0], cast('dict[Any, Any]', document))}") from None
+        first = error.errors(include_url=False)[0]
+        raise UsageError(f"{source}: {_line(first, cast('dict[Any, Any]', document))}") from None
 
 
-def _without_none(value: Any, depth: int = 0) -> Any:
+def _without_none(value: Any) -> Any:
     """``spec:`` with nothing behind it means "the default", as it does in Kubernetes; so does an explicit null."""
-    if depth > MAX_DEPTH:
-        raise RecursionError
     if isinstance(value, dict):
-        items = cast("dict[Any, Any]", value).items()
-        return {key: _without_none(item, depth + 1) for key, item in items if item is not None}
+        return {key: _without_none(item) for key, item in cast("dict[Any, Any]", value).items() if item is not None}
     if isinstance(value, list):
-        return [_without_none(item, depth + 1) for item in cast("list[Any]", value)]
+        return [_without_none(item) for item in cast("list[Any]", value)]
     return value
 
 
@@ -131,7 +118,7 @@ def _line(error: ErrorDetails, document: dict[Any, Any]) -> str:
 _SHOULD = {
     "int_type": "a whole number",
     "int_from_float": "a whole number",
-    "string_type": "text",
+    "string_type": "text, in quotes",
     "bool_type": "true or false",
     "list_type": "a list",
     "dict_type": "a mapping of names to text",
@@ -146,8 +133,9 @@ _SHOULD = {
 def _where(location: Sequence[str | int]) -> str:
     text = ""
     for part in location:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
-    return text or "the file"
+        name = part if isinstance(part, int) else printable(part)
+        text += f"[{name}]" if isinstance(part, int) else f".{name}" if text else str(name)
+    return _short(text, 200) or "the file"
 
 
 def _lookup(document: Any, location: Sequence[str | int], otherwise: Any) -> str:
@@ -169,8 +157,11 @@ def _show(value: Any) -> str:
         return "a list" if value else "an empty list"
     if value is None:
         return "empty"
-    text = repr(value) if isinstance(value, str) else str(value)
-    return text if len(text) <= 60 else text[:57] + "…"
+    return _short(repr(value) if isinstance(value, str) else str(value))
+
+
+def _short(text: str, most: int = 60) -> str:
+    return text if len(text) <= most else f"{text[: most - 3]}…"
 
 
 def _suggest(location: Sequence[str | int]) -> str:
@@ -200,6 +191,13 @@ def _field_model(model: type[BaseModel], alias: str) -> type[BaseModel] | None:
                 if isinstance(candidate, type) and issubclass(candidate, BaseModel):
                     return candidate
     return None
+
+
+def carried_on(cluster: Cluster, before: Mapping[str, Any]) -> Cluster:
+    """The spec of a cluster that exists: what it leaves out of ``security`` is as in ``before``, the dumped spec that the
+    cluster has."""
+    security = kept(cluster.spec.security, before["spec"].get("security", {}))
+    return cluster.model_copy(update={"spec": cluster.spec.model_copy(update={"security": security})})
 
 
 def dump(cluster: Cluster) -> dict[str, Any]:

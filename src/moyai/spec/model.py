@@ -1,39 +1,43 @@
 """The cluster spec as validated models: what a user may write in ``cluster.yaml``, with every default.
 
 Always holds: an empty spec is a whole cluster; an unknown field is refused; what a model accepts, the planner can use
-without asking again (names are DNS labels, ranges do not overlap, the pod ranges fit). Field names in YAML are camelCase.
+without asking again (names are DNS labels, ranges do not overlap, the pod ranges fit), and nodes can register with it. The
+spec of a cluster that exists need not keep rules that are younger than the cluster. Field names in YAML are camelCase.
 Each field's description is the reference documentation (docs/reference/spec.md is generated from here).
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv4Network
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, cast
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
-from pydantic.alias_generators import to_camel
-from pydantic_core import PydanticCustomError
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, model_validator
 
 from moyai.core.ids import is_dns_label
+from moyai.spec.addresses import special_home, special_overlap
+from moyai.spec.base import Model, problem
+from moyai.spec.kubernetes import is_key, is_value, label_taken, taint_taken
+from moyai.spec.security import Security
 
 API_VERSION = "moyai.dev/v1alpha1"
 DEFAULT_KUBERNETES_VERSION = "1.37.1"
+#: Key of a validation's context: true for the spec of a cluster that exists.
+RECORDED = "recorded"
 #: Address numbers below this one in the node subnet stay free: the gateway and what an operator may want there.
 FIRST_NODE_NUMBER = 10
 #: Names of servers are host names (63) and get "-<pool>-<number>" behind the cluster's name.
 MAX_CLUSTER_NAME = 30
 MAX_POOL_NAME = 20
-
-_LABEL_PREFIX = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
-_LABEL_WORD = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
-#: kubelets may give themselves only these names below kubernetes.io and k8s.io (admission plug-in NodeRestriction).
-_OWN_PREFIXES = ("kubelet.kubernetes.io", "node.kubernetes.io")
+#: What every cloud takes as the name of an object.
+MAX_NAME = 255
+_LABEL_VALUE = "at most 63 letters, digits, '-', '_', '.', a letter or digit at either end"
 
 
-def problem(should: str, *, at: tuple[str | int, ...] = ()) -> PydanticCustomError:
-    """An error that says what the value should be. ``at``: the faulty field below the model that raises it."""
-    return PydanticCustomError("moyai", "{should}", {"should": should, "at": at})
+def _is_new(info: ValidationInfo) -> bool:
+    """Whether all rules hold: the cluster does not exist yet, or its spec comes from its user."""
+    return not cast("dict[str, Any]", info.context or {}).get(RECORDED)
 
 
 def _dns_label(limit: int) -> AfterValidator:
@@ -69,50 +73,83 @@ def _version(value: Any) -> str:
     return value.removeprefix("v")
 
 
-def _nonempty(value: str) -> str:
-    if not value.strip() or len(value) > 255:
-        raise problem("a name of 1 to 255 characters")
+def _name(value: str, info: ValidationInfo) -> str:
+    if not value.strip() or len(value) > MAX_NAME:
+        raise problem(f"a name of 1 to {MAX_NAME} characters")
+    return _printable(value, info)
+
+
+def _printable(value: str, info: ValidationInfo) -> str:
+    if _is_new(info) and (len(value) > MAX_NAME or not value.isprintable()):
+        raise problem(f"a name of at most {MAX_NAME} characters, none of them a control character")
     return value
 
 
-def check_label_key(key: str) -> str:
-    prefix, slash, word = key.rpartition("/")
-    if (slash and not _LABEL_PREFIX.fullmatch(prefix)) or not _LABEL_WORD.fullmatch(word):
+def _key(key: str, info: ValidationInfo) -> str:
+    if _is_new(info) and not is_key(key):
         raise problem(f"keys such as example.com/name, not {key!r}")
     return key
 
 
-def _labels(value: dict[str, str]) -> dict[str, str]:
-    for key, text in value.items():
-        check_label_key(key)
-        prefix = key.rpartition("/")[0]
-        reserved = any(prefix == root or prefix.endswith("." + root) for root in ("kubernetes.io", "k8s.io"))
-        if reserved and not any(prefix == own or prefix.endswith("." + own) for own in _OWN_PREFIXES):
-            raise problem("under another key: a node may not give itself labels of kubernetes.io or k8s.io", at=(key,))
-        if text and not _LABEL_WORD.fullmatch(text):
-            raise problem("at most 63 letters, digits, '-', '_', '.', a letter or digit at either end", at=(key,))
+def _value(value: str, info: ValidationInfo) -> str:
+    if _is_new(info) and not is_value(value):
+        raise problem(_LABEL_VALUE)
     return value
 
 
-Name = Annotated[str, AfterValidator(_nonempty)]
+def _taint_key(key: str, info: ValidationInfo) -> str:
+    taken = taint_taken(_key(key, info))
+    if _is_new(info) and taken:
+        raise problem(f"another key: {taken}")
+    return key
+
+
+def _labels(labels: dict[str, str], info: ValidationInfo) -> dict[str, str]:
+    for key, value in labels.items():
+        _key(key, info)
+        taken = label_taken(key)
+        if _is_new(info) and taken:
+            raise problem(f"under another key: {taken}", at=(key,))
+        if _is_new(info) and not is_value(value):
+            raise problem(_LABEL_VALUE, at=(key,))
+    return labels
+
+
+def _sources(ranges: list[IPv4Network], info: ValidationInfo) -> list[IPv4Network]:
+    for number, cidr in enumerate(ranges if _is_new(info) else ()):
+        home = special_home(cidr)
+        if home:
+            raise problem(f"a range that clients have, not one of {home}", at=(number,))
+    _once(ranges if _is_new(info) else (), "range")
+    return ranges
+
+
+def _once(items: Iterable[object], what: str, *, at: tuple[str | int, ...] = ()) -> None:
+    seen: set[object] = set()
+    for number, item in enumerate(items):
+        if item in seen:
+            raise problem(f"another {what}: it is in the list already", at=(*at, number))
+        seen.add(item)
+
+
+Name = Annotated[str, AfterValidator(_name)]
+#: May be empty.
+Choice = Annotated[str, AfterValidator(_printable)]
 Cidr = Annotated[IPv4Network, BeforeValidator(_network)]
 Ip = Annotated[IPv4Address, BeforeValidator(_address)]
 Labels = Annotated[dict[str, str], AfterValidator(_labels)]
-
-
-class Model(BaseModel):
-    """Strict: no unknown fields, no guessing of types, never changed after validation."""
-
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, alias_generator=to_camel, populate_by_name=False, strict=True, validate_default=True
-    )
+Sources = Annotated[list[Cidr], AfterValidator(_sources)]
 
 
 class TaintSpec(Model):
     """A taint that the pool's nodes register with."""
 
-    key: Annotated[str, AfterValidator(check_label_key)] = Field(description="Key, such as example.com/gpu.")
-    value: str = Field(default="", description="Value; may be empty.")
+    key: Annotated[str, AfterValidator(_taint_key)] = Field(
+        description="Key, such as example.com/gpu; not of node.kubernetes.io, node.cloudprovider.kubernetes.io, moyai.dev."
+    )
+    value: Annotated[str, AfterValidator(_value)] = Field(
+        default="", description="Value: at most 63 letters, digits, `-`, `_`, `.`; may be empty."
+    )
     effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] = Field(
         description="What it does to pods without a toleration."
     )
@@ -125,7 +162,7 @@ class ControlPlane(Model):
     flavor: Name = Field(
         default="m1.medium", description="The cloud's flavor for them: at least 2 CPUs' worth of work and 1.5 GB."
     )
-    zone: str = Field(default="", description="Availability zone; empty: the first zone that the cloud offers.")
+    zone: Choice = Field(default="", description="Availability zone; empty: the first zone that the cloud offers.")
 
     @model_validator(mode="after")
     def _only_one(self) -> Self:
@@ -145,20 +182,40 @@ class NodePool(Model):
         default_factory=list[str], description="Availability zones its nodes take turns in; empty: all that the cloud offers."
     )
     replicas: Annotated[int, Field(ge=0, le=500)] = Field(default=2, description="How many nodes (0 to 500).")
-    labels: Labels = Field(default_factory=dict[str, str], description="Labels that its nodes register with.")
-    taints: list[TaintSpec] = Field(default_factory=list[TaintSpec], description="Taints that its nodes register with.")
+    labels: Labels = Field(
+        default_factory=dict[str, str],
+        description=(
+            "Labels that its nodes register with: none of moyai.dev, and of kubernetes.io and k8s.io only those that a node "
+            "may give itself (node.kubernetes.io, without instance-type)."
+        ),
+    )
+    taints: list[TaintSpec] = Field(
+        default_factory=list[TaintSpec],
+        description="Taints that its nodes register with; each key once with each effect.",
+    )
 
     @model_validator(mode="after")
-    def _check(self) -> Self:
+    def _check(self, info: ValidationInfo) -> Self:
         if self.name == "control-plane":
             raise problem("another name: control-plane is the control plane's own", at=("name",))
         if len(set(self.zones)) != len(self.zones):
             raise problem("zones, each of them once", at=("zones",))
+        seen: dict[tuple[str, str], int] = {}
+        for number, taint in enumerate(self.taints if _is_new(info) else ()):
+            first = seen.setdefault((taint.key, taint.effect), number)
+            if first != number:
+                should = f"another key or effect: taints[{first}] has both {taint.key} and {taint.effect}"
+                raise problem(should, at=("taints", number, "key"))
         return self
 
 
 class NetworkSpec(Model):
-    """The cluster's addresses. Ranges must not overlap; other clusters may use the same ones."""
+    """The cluster's addresses. Ranges must not overlap; other clusters may use the same ones. NetworkPolicy objects have no
+    effect: the pod network does not enforce them.
+
+    A range must not reach into 0.0.0.0/8, 127.0.0.0/8, 169.254.0.0/16 (with the cloud's metadata service), 224.0.0.0/4 or
+    240.0.0.0/4, nor into the external network or to the addresses of the cloud's APIs, as far as the cloud shows them.
+    """
 
     node_cidr: Cidr = Field(
         default=IPv4Network("10.8.0.0/24"), alias="nodeCIDR", description="Range of the machines' subnet (/16 to /26)."
@@ -174,11 +231,11 @@ class NetworkSpec(Model):
         default="routes",
         description="How pods of different nodes reach each other: `routes`, over the cloud's router, without encapsulation.",
     )
-    external_network: str = Field(
+    external_network: Choice = Field(
         default="", description="The cloud's external network that the router leads to; empty: the only one there is."
     )
     dns: list[Ip] = Field(
-        default_factory=list[IPv4Address], description="Name servers of the machines; empty: the cloud's own."
+        default_factory=list[IPv4Address], description="Name servers of the machines, 3 at most; empty: the cloud's own."
     )
     max_routes: Annotated[int, Field(ge=1, le=10000)] = Field(
         default=30,
@@ -186,7 +243,7 @@ class NetworkSpec(Model):
     )
 
     @model_validator(mode="after")
-    def _check(self) -> Self:
+    def _check(self, info: ValidationInfo) -> Self:
         for field, cidr, least, most in (
             ("nodeCIDR", self.node_cidr, 16, 26),
             ("podCIDR", self.pod_cidr, 8, 24),
@@ -194,6 +251,9 @@ class NetworkSpec(Model):
         ):
             if not least <= cidr.prefixlen <= most:
                 raise problem(f"a range of /{least} to /{most}", at=(field,))
+            special = special_overlap(cidr) if _is_new(info) else ""
+            if special:
+                raise problem(f"apart from {special}", at=(field,))
         if self.node_pod_prefix <= self.pod_cidr.prefixlen:
             raise problem(f"longer than podCIDR's prefix, /{self.pod_cidr.prefixlen}", at=("nodePodPrefix",))
         ranges = {"nodeCIDR": self.node_cidr, "podCIDR": self.pod_cidr, "serviceCIDR": self.service_cidr}
@@ -203,6 +263,9 @@ class NetworkSpec(Model):
         for number, server in enumerate(self.dns):
             if server in self.pod_cidr or server in self.service_cidr:
                 raise problem("reachable from the machines, so not within podCIDR or serviceCIDR", at=("dns", number))
+            if _is_new(info) and (home := special_home(server)):
+                raise problem(f"the address of a name server, not one of {home}", at=("dns", number))
+        _once(self.dns if _is_new(info) else (), "name server", at=("dns",))
         return self
 
     @property
@@ -214,20 +277,20 @@ class NetworkSpec(Model):
 class LoadBalancerSpec(Model):
     """Load balancers for Services of `type: LoadBalancer`."""
 
-    provider: str = Field(default="", description="The cloud's load balancer provider; empty: its default.")
-    floating_network: str = Field(default="", description="Network of their floating addresses; empty: externalNetwork.")
+    provider: Choice = Field(default="", description="The cloud's load balancer provider; empty: its default.")
+    floating_network: Choice = Field(default="", description="Network of their floating addresses; empty: externalNetwork.")
     create_monitor: bool = Field(default=True, description="Whether members are health-checked.")
 
 
 class AccessSpec(Model):
     """Who may reach the cluster from outside."""
 
-    api_cidrs: list[Cidr] = Field(
+    api_cidrs: Sources = Field(
         default_factory=lambda: [IPv4Network("0.0.0.0/0")],
         alias="apiCIDRs",
         description="Ranges that may reach the API (port 6443).",
     )
-    ssh_cidrs: list[Cidr] = Field(
+    ssh_cidrs: Sources = Field(
         default_factory=lambda: [IPv4Network("0.0.0.0/0")],
         alias="sshCIDRs",
         description="Ranges that may log in to the control plane by SSH (keys only); the workers are reached through it.",
@@ -267,13 +330,14 @@ class ClusterSpec(Model):
     kubernetes_version: Annotated[str, BeforeValidator(_version)] = Field(
         default=DEFAULT_KUBERNETES_VERSION, description="Kubernetes version; the node image must hold it."
     )
-    image: str = Field(default="", description="Name or id of the node image; empty: moyai-node-<kubernetesVersion>.")
+    image: Choice = Field(default="", description="Name or id of the node image; empty: moyai-node-<kubernetesVersion>.")
     control_plane: ControlPlane = Field(default_factory=ControlPlane, description="The control plane.")
     node_pools: list[NodePool] = Field(default_factory=lambda: [NodePool()], description="The workers; empty: none.")
     network: NetworkSpec = Field(default_factory=NetworkSpec, description="Addresses and routing.")
     load_balancer: LoadBalancerSpec = Field(default_factory=LoadBalancerSpec, description="Load balancers of Services.")
     access: AccessSpec = Field(default_factory=AccessSpec, description="Who may reach the cluster.")
     volumes: Volumes = Field(default_factory=Volumes, description="Volumes made from inside the cluster.")
+    security: Security = Field(default_factory=Security, description="What nodes and the API server permit.")
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -18,6 +18,8 @@ class Addresses:
             assert cloud.addresses.associate_floating_ip(address.id, None).port_id == ""
             assert [one.id for one in cloud.addresses.floating_ips(tag=site.tag)] == [address.id]
             assert cloud.addresses.associate_floating_ip(address.id, port.id).fixed_ip == port.fixed_ips[0]
+            described = cloud.addresses.describe_floating_ip(address.id, "another's")
+            assert (described.description, described.port_id) == ("another's", port.id)
         finally:
             cloud.addresses.delete_floating_ip(address.id)
             cloud.networks.delete_port(port.id)

@@ -47,6 +47,7 @@ class LoadBalancers:
         assert [one.id for one in balancers.load_balancers(tag=site.tag)] == [made.id]
         assert [one.id for one in balancers.load_balancers(name=f"{site.uid}-lb")] == [made.id]
         assert (found.vip_subnet_id, found.vip_port_id) == (site.subnet.id, made.vip_port_id)
+        assert found.provider in balancers.providers()
         (listener,) = found.listeners
         assert (listener.protocol, listener.port, listener.allowed_cidrs) == ("TCP", 80, ("10.0.0.0/8",))
         pool = listener.pool

@@ -13,6 +13,7 @@ from fnmatch import fnmatchcase
 from typing import assert_never
 
 from moyai.cloud.capabilities import CapabilityAbsent
+from moyai.cloud.load_balancers import LoadBalancer
 from moyai.cloud.model import FloatingIP
 from moyai.core.errors import NotFound, UsageError
 from moyai.core.ids import KEEP_TAG, ClusterIdentity, cluster_tag
@@ -25,14 +26,22 @@ from moyai.plan.floating_ips import (
     CreateAddress,
     DeleteAddress,
     DetachAddress,
+    HandOverAddress,
     KeepAddress,
     is_settled,
     must_be_fresh,
     plan_address,
     plan_release,
 )
-from moyai.plan.load_balancer.names import service_address_description, service_of_address
+from moyai.plan.load_balancer.names import (
+    names_service_of,
+    service_address_description,
+    service_address_mark,
+    service_of_address,
+    service_of_name,
+)
 from moyai.plan.load_balancer.settings import LoadBalancerSettings
+from moyai.plan.load_balancer.sharing import ServiceMarks, made_for_a_service
 from moyai.runtime.calls import CloudCalls
 from moyai.runtime.shared_reads import RecentList
 
@@ -50,19 +59,20 @@ class FloatingIPs:
             lambda: self._call(self._cloud.addresses.floating_ips), key=lambda one: one.id, clock=calls.clock
         )
 
-    async def service_keys(self) -> set[str]:
-        """Services for which a floating IP was made that is not to be kept, whether they still exist or not."""
-        return {
-            key
+    async def made_for_services(self) -> list[tuple[str, FloatingIP]]:
+        """Those that were made for Services and are not to be kept, each with its Service's ``namespace/name``, whether that
+        still exists or not."""
+        return [
+            (key, one)
             for one in await self._all.get(max_age=0)
             if (key := service_of_address(self._cluster, one.description)) and KEEP_TAG not in one.tags
-        }
+        ]
 
-    async def ensure(self, service_key: str, settings: LoadBalancerSettings, *, port_id: str, new: bool) -> str:
+    async def ensure(self, marks: ServiceMarks, settings: LoadBalancerSettings, *, found: LoadBalancer, new: bool) -> str:
         """The floating address of the load balancer's port, made or found; empty for an internal one. ``new``: the port was
         created just now, so that nothing can be attached to it."""
-        request = self._request(service_key, settings, port_id=port_id)
-        attached = [] if new else await self._attached(port_id)
+        request = self._request(marks, settings, found)
+        attached = [] if new else await self._attached(found.vip_port_id)
         observed = attached
         if not is_settled(request, attached):
             observed = await self._known(attached, max_age=_RECENT_SECONDS)
@@ -71,21 +81,40 @@ class FloatingIPs:
         plan = plan_address(request, observed)
         return await self._carry_out(plan, request=request, settings=settings) or plan.address
 
-    async def release(self, service_key: str, settings: LoadBalancerSettings, *, port_id: str) -> tuple[str, ...]:
-        """Let go of what the Service has; returns the addresses that are kept. ``port_id``: empty where there is none."""
-        request = self._request(service_key, settings, port_id=port_id)
-        attached = await self._attached(port_id) if port_id else []
-        plan = plan_release(request, await self._known(attached, max_age=_RECENT_SECONDS))
+    async def release(
+        self, marks: ServiceMarks, settings: LoadBalancerSettings, *, found: LoadBalancer | None
+    ) -> tuple[str, ...]:
+        """Let go of what the Service has on the load balancer's port, or, without one, of all that it has; returns the
+        addresses that are kept."""
+        request = self._request(marks, settings, found)
+        if found:
+            known = await self._attached(found.vip_port_id) if found.vip_port_id else []
+        else:
+            known = await self._all.get(max_age=_RECENT_SECONDS)
+            if must_be_fresh(request, known):
+                known = await self._all.get(max_age=0)
+        plan = plan_release(request, known)
         await self._carry_out(plan, request=request, settings=settings)
         return plan.kept
 
-    def _request(self, service_key: str, settings: LoadBalancerSettings, *, port_id: str) -> AddressRequest:
+    async def delete(self, floating_ip_id: str) -> None:
+        """One that the last ``made_for_services`` had."""
+        await self._change(DeleteAddress(floating_ip_id))
+
+    def _request(self, marks: ServiceMarks, settings: LoadBalancerSettings, found: LoadBalancer | None) -> AddressRequest:
+        others = marks.others(found) if found else ()
+        # on a load balancer of the user's there may be Services of other clusters
+        heirs = [one for one in others if found and (marks.in_cluster(found) or names_service_of(self._cluster.name, one))]
         return AddressRequest(
-            description=service_address_description(self._cluster, service_key),
-            port_id=port_id,
+            description=service_address_description(self._cluster, marks.key),
+            mark=service_address_mark(self._cluster, marks.key),
+            port_id=found.vip_port_id if found else "",
             address=settings.floating_address,
             keep=settings.keep_floating_ip,
             public=not settings.internal,
+            guest=found is not None and not made_for_a_service(found, marks.cluster),
+            shared=bool(others),
+            heir=service_address_description(self._cluster, service_of_name(heirs[0])) if heirs else "",
         )
 
     async def _attached(self, port_id: str) -> list[FloatingIP]:
@@ -135,6 +164,8 @@ class FloatingIPs:
             case DeleteAddress():
                 await self._call(self._cloud.addresses.delete_floating_ip, change.id)
                 self._all.drop(change.id)
+            case HandOverAddress():
+                self._all.put(await self._call(self._cloud.addresses.describe_floating_ip, change.id, change.description))
             case KeepAddress():
                 await self._mark_kept(change.id)
                 self._all.forget()

@@ -20,9 +20,11 @@ from moyai.plan.load_balancer.settings import LoadBalancerSettings, MonitorSetti
 PREFIX = "loadbalancer.openstack.org/"
 INTERNAL = "service.beta.kubernetes.io/openstack-internal-load-balancer"
 SOURCE_RANGES = "service.beta.kubernetes.io/load-balancer-source-ranges"
-#: Written by the controller: where the load balancer is.
+#: Written by the controller: where the load balancer is. A user may write them too, as a wish.
 LOAD_BALANCER_ID = PREFIX + "load-balancer-id"
 LOAD_BALANCER_ADDRESS = PREFIX + "load-balancer-address"
+#: Which values of the two the controller wrote: those are no wishes, wherever a backup takes them.
+WRITTEN = "moyai.dev/load-balancer-written"
 
 _HOST = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*")
 _NOT_SUPPORTED = {
@@ -121,6 +123,7 @@ def read_settings(service: Service, config: CcmConfig) -> LoadBalancerSettings:
     chosen = _chosen_class(reader, config)
     internal = reader.flag(INTERNAL, default=defaults.internal_lb)
     wanted = _wanted_address(service, reader)
+    balancer, certain = _wanted_balancer(service, reader)
     subnet = reader.uuid("subnet-id", "" if reader.has("network-id") else chosen.subnet_id or defaults.subnet_id)
     proxy = _proxy_protocol(reader)
     forwarded = reader.flag("x-forwarded-for", default=False)
@@ -150,7 +153,8 @@ def read_settings(service: Service, config: CcmConfig) -> LoadBalancerSettings:
         proxy_protocol=proxy,
         x_forwarded_for=forwarded,
         monitor=_monitor(reader, config),
-        load_balancer_id=reader.uuid("load-balancer-id", ""),
+        load_balancer_id=balancer if certain else "",
+        presumed_load_balancer_id="" if certain else balancer,
         hostname=_hostname(reader),
         source_ranges=_source_ranges(service, reader),
         node_selector=_node_selector(reader),
@@ -168,8 +172,32 @@ def settings_for_removal(service: Service, config: CcmConfig) -> LoadBalancerSet
         return read_settings(service, config)
     except UsageError:
         reader = _Reader(service.annotations)
-        keep = truth(reader.text("keep-floatingip")) is True
-        return LoadBalancerSettings(keep_floating_ip=keep, load_balancer_id=reader.text("load-balancer-id"))
+        return LoadBalancerSettings(keep_floating_ip=truth(reader.text("keep-floatingip")) is True)
+
+
+def outputs(service: Service, *, load_balancer_id: str, address: str, wished: bool) -> dict[str, str]:
+    """What the controller keeps on the Service. ``wished``: the user chose the load balancer, so that its id is the user's."""
+    written = [] if wished else [load_balancer_id]
+    said = service.annotations.get(LOAD_BALANCER_ADDRESS)
+    if said != address or said in _written(service) or _unmarked(service):
+        written.append(address)  # else they are the user's own words
+    return {LOAD_BALANCER_ID: load_balancer_id, LOAD_BALANCER_ADDRESS: address, WRITTEN: ",".join(written)}
+
+
+def _written(service: Service) -> frozenset[str]:
+    return frozenset(service.annotations.get(WRITTEN, "").split(",")) - {""}
+
+
+def _unmarked(service: Service) -> bool:
+    """Whether both are set and nothing says by whom: versions that wrote no ``WRITTEN`` always wrote both."""
+    return WRITTEN not in service.annotations and {LOAD_BALANCER_ID, LOAD_BALANCER_ADDRESS} <= set(service.annotations)
+
+
+def _wanted_balancer(service: Service, reader: _Reader) -> tuple[str, bool]:
+    """The load balancer that the user asks for, and whether it is certain that the user does."""
+    if reader.text("load-balancer-id") in _written(service):
+        return "", True
+    return reader.uuid("load-balancer-id", ""), not _unmarked(service)
 
 
 def _chosen_class(reader: _Reader, config: CcmConfig) -> LoadBalancerClass:
@@ -183,10 +211,10 @@ def _chosen_class(reader: _Reader, config: CcmConfig) -> LoadBalancerClass:
 
 
 def _wanted_address(service: Service, reader: _Reader) -> str:
-    # the annotation is written by the controller too; only before the first address is it a wish
     value, where = service.load_balancer_ip, "spec.loadBalancerIP"
-    if not value and not service.ingress:
+    if not value and not service.ingress and not _unmarked(service):
         value, where = reader.text("load-balancer-address"), LOAD_BALANCER_ADDRESS
+        value = "" if value in _written(service) else value
     if value:
         try:
             ip_address(value)
@@ -250,7 +278,7 @@ def _source_ranges(service: Service, reader: _Reader) -> tuple[str, ...]:
         except ValueError:
             raise UsageError(f"{where} holds {text!r}", hint="it must be a list of CIDRs such as 192.0.2.0/24") from None
     # everybody, written out, is the same as no limit
-    return () if "0.0.0.0/0" in found else tuple(sorted(found))
+    return () if "0.0.0.0/0" in found and found <= {"0.0.0.0/0", "::/0"} else tuple(sorted(found))
 
 
 def _node_selector(reader: _Reader) -> dict[str, str | None]:

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from ipaddress import ip_network
 
+from moyai.ccm.octavia.subnets import Subnets
 from moyai.ccm.settings import CcmConfig
 from moyai.cloud.load_balancers import LoadBalancer
-from moyai.cloud.model import SecurityGroupRule, Subnet
-from moyai.core.errors import UsageError
+from moyai.cloud.model import SecurityGroupRule
 from moyai.core.ids import ClusterIdentity
 from moyai.kube.objects import Service
 from moyai.plan.load_balancer.settings import LoadBalancerSettings
@@ -23,22 +23,18 @@ from moyai.runtime.shared_reads import RecentList
 
 #: How old the shared list may be. Only what somebody else did since then is not in it.
 _RECENT_SECONDS = 10.0
-#: A subnet's range never changes.
-_SUBNETS_SECONDS = 3600.0
 
 
 class NodeRules:
-    def __init__(self, calls: CloudCalls, *, cluster: ClusterIdentity, config: CcmConfig) -> None:
+    def __init__(self, calls: CloudCalls, *, cluster: ClusterIdentity, config: CcmConfig, subnets: Subnets) -> None:
         self._cloud, self._call = calls.cloud, calls.call
+        self._subnets = subnets
         self._cluster = cluster
         self._groups = config.cluster.node_security_group_ids if config.load_balancer.manage_security_groups else ()
         self._rules: RecentList[SecurityGroupRule] = RecentList(
             lambda: self._call(self._cloud.firewall.security_group_rules, self._groups),
             key=lambda one: one.id,
             clock=calls.clock,
-        )
-        self._subnets: RecentList[Subnet] = RecentList(
-            lambda: self._call(self._cloud.networks.subnets), key=lambda one: one.id, clock=calls.clock
         )
 
     async def ensure(self, service: Service, settings: LoadBalancerSettings, *, found: LoadBalancer) -> None:
@@ -100,14 +96,8 @@ class NodeRules:
         subnets = [one for one in (settings.member_subnet_id, settings.vip_subnet_id) if one]
         if not subnets and found.vip_subnet_id:
             subnets = [found.vip_subnet_id]
-        ranges = [await self._cidr(one) for one in dict.fromkeys(subnets)]
+        ranges = [await self._subnets.cidr(one) for one in dict.fromkeys(subnets)]
         if (found.provider or settings.provider) == "ovn":
-            ranges += settings.source_ranges or ("0.0.0.0/0",)
+            everybody = "::/0" if ":" in found.vip_address else "0.0.0.0/0"
+            ranges += settings.source_ranges or (everybody,)
         return sorted({str(ip_network(one, strict=False)) for one in ranges if one})
-
-    async def _cidr(self, subnet_id: str) -> str:
-        for max_age in (_SUBNETS_SECONDS, _RECENT_SECONDS):
-            for subnet in await self._subnets.get(max_age=max_age):
-                if subnet.id == subnet_id:
-                    return subnet.cidr
-        raise UsageError(f"subnet {subnet_id} is not in the cloud", hint="check subnet-id and member-subnet-id")

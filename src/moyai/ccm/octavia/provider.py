@@ -1,8 +1,9 @@
 """Services by load balancers of the cloud: the tree, its floating IP, and the rules that let it reach the nodes.
 
 What always holds: every look reads the cloud's own state, so that a kill between any two calls leaves nothing double and
-nothing behind; the address and the rules are made while the cloud still builds the load balancer; calls per Service do not grow
-with the number of Services.
+nothing behind; a Service has a part in its target alone, and leaves every other load balancer once the target stands; the
+address and the rules are made while the cloud still builds the load balancer; calls per Service do not grow with the number of
+Services.
 """
 
 from __future__ import annotations
@@ -15,37 +16,48 @@ from moyai.ccm.octavia.addresses import FloatingIPs
 from moyai.ccm.octavia.annotations import (
     LOAD_BALANCER_ADDRESS,
     LOAD_BALANCER_ID,
+    WRITTEN,
+    outputs,
     read_node_selector,
     read_settings,
     settings_for_removal,
     unknown_annotations,
 )
-from moyai.ccm.octavia.balancer import Balancers, LoadBalancerFailed
+from moyai.ccm.octavia.balancer import Balancers, Holdings
 from moyai.ccm.octavia.node_rules import NodeRules
-from moyai.ccm.provider import Ensured, Protect, Report, StillWorking
+from moyai.ccm.octavia.subnets import Subnets
+from moyai.ccm.provider import Ensured, Inventory, Orphan, Protect, Report, StillWorking
 from moyai.ccm.settings import CcmConfig
 from moyai.cloud.load_balancers import BalancerState, LoadBalancer
 from moyai.core.clock import Clock
-from moyai.core.errors import UsageError
+from moyai.core.errors import MoyaiError, Retriable, UsageError
 from moyai.core.ids import ClusterIdentity
 from moyai.kube.objects import Ingress, Node, Service
 from moyai.plan.load_balancer.desired import desired_load_balancer
 from moyai.plan.load_balancer.eligibility import Backends
-from moyai.plan.load_balancer.names import load_balancer_name
 from moyai.plan.load_balancer.settings import LoadBalancerSettings
+from moyai.plan.load_balancer.sharing import ServiceMarks, users
+from moyai.plan.load_balancer.source_ranges import family, fitting_ranges
 from moyai.runtime.calls import CloudCalls
 from moyai.runtime.concurrency import side_by_side
 
 _log = logging.getLogger(__name__)
 
 
+#: A load balancer that is to be left and cannot be yet is looked at again after so long.
+_LEAVE_SECONDS = 5.0
+_BALANCER, _ADDRESS, _RULES = "load balancer", "floating IP", "security group rules"
+
+
 @dataclass(frozen=True)
 class _Work:
-    """One Service and what it asks for."""
+    """One Service and what it asks for. ``remarks``: what of it has no effect."""
 
     service: Service
+    marks: ServiceMarks
     settings: LoadBalancerSettings
     wanted: LoadBalancer
+    remarks: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -55,21 +67,34 @@ class _Done:
     changes: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class _Created:
+    """Not reported as ensured yet. ``address`` None: it was not made yet."""
+
+    wanted: LoadBalancer
+    words: str
+    address: str | None = None
+
+
 class OctaviaProvider:
     """``poll``: seconds between two looks at a load balancer that the cloud changes."""
 
-    output_annotations = frozenset({LOAD_BALANCER_ID, LOAD_BALANCER_ADDRESS})
+    output_annotations = frozenset({LOAD_BALANCER_ID, LOAD_BALANCER_ADDRESS, WRITTEN})
 
     def __init__(
         self, *, calls: CloudCalls, config: CcmConfig, cluster: ClusterIdentity, clock: Clock, poll: float = 0.2
     ) -> None:
+        self._cloud, self._call = calls.cloud, calls.call
         self._config = config
         self._cluster = cluster
+        self._subnets = Subnets(calls)
         self._balancers = Balancers(calls, cluster=cluster, clock=clock, poll=poll)
         self._floating = FloatingIPs(calls, cluster)
-        self._rules = NodeRules(calls, cluster=cluster, config=config)
-        #: Created, but not reported as ensured yet: by id, in a user's words.
-        self._created: dict[str, str] = {}
+        self._rules = NodeRules(calls, cluster=cluster, config=config, subnets=self._subnets)
+        #: By the load balancer's id.
+        self._created: dict[str, _Created] = {}
+        #: By Service: load balancers that it is leaving.
+        self._leaving: dict[str, set[str]] = {}
 
     def unknown_annotations(self, service: Service) -> Sequence[str]:
         return unknown_annotations(service)
@@ -89,108 +114,179 @@ class OctaviaProvider:
 
     async def ensure(self, service: Service, nodes: Collection[Node], *, protect: Protect, report: Report) -> Ensured:
         settings = read_settings(service, self._config)
+        marks = ServiceMarks.of(service, self._cluster)
         wanted = desired_load_balancer(service, nodes, settings=settings, cluster=self._cluster)
-        work = _Work(service, settings, wanted)
         async with side_by_side() as group:
-            look = group.create_task(self._balancers.adopt(wanted.name, settings.load_balancer_id))
+            preferred = service.annotations.get(LOAD_BALANCER_ID, "")
+            look = group.create_task(self._balancers.holdings(marks, settings, preferred=preferred))
             group.create_task(protect())
-        found = look.result()
-        if found is None and settings.load_balancer_id and not service.annotations.get(LOAD_BALANCER_ADDRESS):
-            raise UsageError(
-                f"annotation {LOAD_BALANCER_ID} is {settings.load_balancer_id!r}",
-                hint="it must be the id of a load balancer that is in the cloud",
-            )
-        found = await self._usable(found, wanted.name, report=report) if found else None
-        done = await (self._create(work, report) if found is None else self._update(work, found))
-        created = self._created.pop(done.head.id, "")
-        return _ensured(work, replace(done, changes=(created, *done.changes)) if created else done)
+        holdings = look.result()
+        fitting, remarks = await self._fitting(settings, holdings.target)
+        if fitting != settings:
+            wanted = desired_load_balancer(service, nodes, settings=fitting, cluster=self._cluster)
+        work = _Work(service, marks, fitting, wanted, remarks)
+        if holdings.target is None:
+            raise await self._create(work, report)
+        with self._balancers.claim(holdings.target):
+            done = await self._update(work, holdings.target, report=report)
+        return await self._ensured(work, done, holdings=holdings, report=report)
 
-    async def _usable(self, found: LoadBalancer, name: str, *, report: Report) -> LoadBalancer | None:
-        """Mended where it can be; None: it is gone and has to be recreated."""
-        self._balancers.yield_if_slow(found)
-        if found.state is BalancerState.DELETING:
-            await self._balancers.wait_gone(found.id)
-            return None
-        if found.state is not BalancerState.FAILED:
-            return found
-        if not self._balancers.owned(found, name):
-            raise LoadBalancerFailed(f"load balancer {found.name}, which others use too, is in ERROR", object_id=found.id)
-        return found if await self._balancers.rebuild(found, report) else None
+    async def _fitting(
+        self, settings: LoadBalancerSettings, found: LoadBalancer | None
+    ) -> tuple[LoadBalancerSettings, tuple[tuple[str, str], ...]]:
+        """The settings with those source ranges alone that are of the load balancer's family, and what to say of the rest."""
+        if not settings.source_ranges:
+            return settings, ()
+        version = family(found.vip_address) if found and found.vip_address else await self._family(settings)
+        fits, left_out = fitting_ranges(settings.source_ranges, version)
+        message = f"Without effect, because the load balancer's address is of IPv{version}: {', '.join(left_out)}"
+        return replace(settings, source_ranges=fits), ((("SourceRangesLeftOut", message),) if left_out else ())
 
-    async def _create(self, work: _Work, report: Report) -> _Done:
-        service, settings, wanted = work.service, work.settings, work.wanted
+    async def _family(self, settings: LoadBalancerSettings) -> int:
+        """Of a load balancer that is to be created."""
+        if settings.vip_address:
+            return family(settings.vip_address)
+        if settings.vip_port_id:
+            ports = await self._call(self._cloud.networks.ports)
+            addresses = [address for one in ports if one.id == settings.vip_port_id for address in one.fixed_ips]
+            return family(addresses[0]) if addresses else 4
+        if settings.vip_subnet_id:
+            return family(await self._subnets.cidr(settings.vip_subnet_id))
+        # the cloud chooses a subnet of IPv4 where the network has one
+        ranges = await self._subnets.of_network(settings.vip_network_id)
+        return min(map(family, ranges), default=4)
+
+    async def _create(self, work: _Work, report: Report) -> Retriable:
+        """Returns what brings the Service back, and with it the next look: that finds a double which another leader made."""
+        wanted = work.wanted
         report("Normal", reason="EnsuringLoadBalancer", message=f"Creating load balancer {wanted.name}")
         head = await self._balancers.create(wanted)
         nodes = len({member.address for one in wanted.listeners if one.pool for member in one.pool.members})
-        self._created[head.id] = f"created with {len(wanted.listeners)} ports and {nodes} nodes"
+        created = _Created(wanted, f"created with {len(wanted.listeners)} ports and {nodes} nodes")
+        self._created[head.id] = created
         async with side_by_side() as group:
-            address = group.create_task(
-                self._floating.ensure(service.key, settings, port_id=head.vip_port_id, new=not settings.vip_port_id)
-            )
-            group.create_task(self._rules.ensure(service, settings, found=head))
-            group.create_task(self._balancers.wait(head.id))
-        return _Done(head, address.result())
+            new = not work.settings.vip_port_id
+            address = group.create_task(self._floating.ensure(work.marks, work.settings, found=head, new=new))
+            group.create_task(self._rules.ensure(work.service, work.settings, found=head))
+        self._created[head.id] = replace(created, address=address.result())
+        return self._balancers.later(head, "is being built")
 
-    async def _update(self, work: _Work, found: LoadBalancer) -> _Done:
-        service, settings, wanted = work.service, work.settings, work.wanted
-        shared = not self._balancers.owned(found, wanted.name)
+    async def _update(self, work: _Work, found: LoadBalancer, *, report: Report) -> _Done:
+        if found.state is BalancerState.FAILED:
+            raise await self._balancers.rebuild(found, marks=work.marks, report=report)
+        self._balancers.settled(found)
+        created = self._created.get(found.id)
+        if created and created.address is not None and created.wanted == work.wanted:
+            # nothing can differ yet
+            del self._created[found.id]
+            return _Done(found, created.address, (created.words,))
         async with side_by_side() as group:
-            address = group.create_task(self._floating.ensure(service.key, settings, port_id=found.vip_port_id, new=False))
-            group.create_task(self._rules.ensure(service, settings, found=found))
-            changes = group.create_task(self._balancers.apply(wanted, found.id, shared=shared))
-        return _Done(found, address.result(), tuple(changes.result()))
+            address = group.create_task(self._floating.ensure(work.marks, work.settings, found=found, new=False))
+            group.create_task(self._rules.ensure(work.service, work.settings, found=found))
+            changes = group.create_task(self._balancers.apply(work.wanted, found, marks=work.marks))
+        self._created.pop(found.id, None)
+        words = (created.words,) if created else ()
+        return _Done(found, address.result(), (*words, *changes.result()))
+
+    async def _ensured(self, work: _Work, done: _Done, *, holdings: Holdings, report: Report) -> Ensured:
+        settings = work.settings
+        shown = done.address or done.head.vip_address
+        mode = "Proxy" if settings.proxy_protocol else None
+        return Ensured(
+            Ingress(hostname=settings.hostname) if settings.hostname else Ingress(ip=shown, ip_mode=mode),
+            outputs(work.service, load_balancer_id=done.head.id, address=shown, wished=not holdings.own),
+            done.changes,
+            remarks=work.remarks,
+            affected=tuple(sorted(users(done.head) - {work.marks.key})),
+            requeue_after=await self._leave_former(work, holdings.former, report=report),
+        )
+
+    async def _leave_former(self, work: _Work, former: Collection[LoadBalancer], *, report: Report) -> float | None:
+        """From doubles, and from load balancers that the user named before. Returns after how long there is more to do: the
+        Service answers meanwhile."""
+        again: float | None = None
+        for found in former:
+            try:
+                _log.info("service %s leaves load balancer %s", work.service.key, found.id)
+                await self._leave(work.marks, found, settings=work.settings, kept=[])
+            except StillWorking as error:
+                again = error.requeue_after
+            except MoyaiError as error:
+                again = _LEAVE_SECONDS
+                message = f"Load balancer {found.id} is not left yet: {error}"
+                report("Warning", reason="FormerLoadBalancerStays", message=message)
+        return again
 
     # --- taking away --------------------------------------------------------------------------------------------------
 
     async def remove(self, service: Service, *, report: Report) -> None:
         settings = settings_for_removal(service, self._config)
-        name = load_balancer_name(self._cluster, service)
-        found = await self._find_any(name, settings)
-        if found:
-            self._balancers.yield_if_slow(found)
-        port = found.vip_port_id if found and self._balancers.owned(found, name) else ""
+        marks = ServiceMarks.of(service, self._cluster)
+        used = await self._balancers.used(marks)
+        leaving = self._leaving.setdefault(service.key, set())
+        leaving.update(one.id for one in used)
+        kept: list[str] = []
         async with side_by_side() as group:
-            kept = group.create_task(self._floating.release(service.key, settings, port_id=port))
-            group.create_task(self._rules.remove(service.key))
-            if found:
-                group.create_task(self._balancers.remove(found, name))
-        for address in kept.result():
+            rules = group.create_task(self._rules.remove(service.key))
+            left = [group.create_task(self._left(marks, one, settings=settings, kept=kept)) for one in used]
+        rules.result()
+        if not (late := [error for error in (one.result() for one in left) if error]):
+            kept += await self._floating.release(marks, settings, found=None)
+        for address in sorted(set(kept)):
             report("Normal", reason="KeptFloatingIP", message=f"Floating IP {address} is kept")
+        if late:
+            raise late[0]
+        for one in self._leaving.pop(service.key):
+            self._balancers.forget(one)
+            self._created.pop(one, None)
 
-    async def _find_any(self, name: str, settings: LoadBalancerSettings) -> LoadBalancer | None:
+    async def _left(
+        self, marks: ServiceMarks, found: LoadBalancer, *, settings: LoadBalancerSettings, kept: list[str]
+    ) -> StillWorking | None:
+        """As ``_leave``; what takes its time is returned, so that it does not end what goes on beside it."""
         try:
-            return await self._balancers.adopt(name, settings.load_balancer_id)
-        except UsageError:
-            return None
+            if found.state is BalancerState.DELETING:
+                raise self._balancers.later(found, "is still being deleted")
+            await self._leave(marks, found, settings=settings, kept=kept)
+        except StillWorking as error:
+            return error
+        return None
 
-    async def remove_orphans(self, alive: Callable[[], Collection[Service]]) -> None:
+    async def _leave(
+        self, marks: ServiceMarks, found: LoadBalancer, *, settings: LoadBalancerSettings, kept: list[str]
+    ) -> None:
+        """``kept`` gets the addresses that were let go without being deleted."""
+        with self._balancers.claim(found):
+            now = await self._balancers.head(found.id)
+            if now:
+                kept += await self._floating.release(marks, settings, found=now)
+                await self._balancers.leave(now, marks=marks)
+
+    # --- orphans ------------------------------------------------------------------------------------------------------
+
+    async def inventory(self, alive: Callable[[], Collection[str]]) -> Inventory:
         balancers = await self._balancers.of_cluster()
-        with_rules = await self._rules.service_keys()
-        with_addresses = await self._floating.service_keys()
-        services = alive()
-        keys = {one.key for one in services}
-        names = {load_balancer_name(self._cluster, one) for one in services}
-        slow: StillWorking | None = None
-        for found in balancers:
-            if not {found.name, *self._balancers.users(found, found.name)} & names:
-                _log.warning("load balancer %s has no Service any more, deleting it", found.name)
-                try:
-                    await self._balancers.remove(found, found.name)
-                except StillWorking as error:
-                    slow = error
-        for key in sorted(with_rules - keys):
-            _log.warning("security group rules of Service %s, which is gone, are deleted", key)
-            await self._rules.remove(key)
-        for key in sorted(with_addresses - keys):
-            _log.warning("the floating IP of Service %s, which is gone, is deleted", key)
-            await self._floating.release(key, LoadBalancerSettings(), port_id="")
-        if slow:
-            raise slow
+        ruled = await self._rules.service_keys()
+        addresses = await self._floating.made_for_services()
+        keys = frozenset(alive())
+        gone = {one.vip_port_id: one for one in balancers if not users(one) & keys}
+        found = [Orphan(_BALANCER, one.id, users(one)) for one in gone.values()]
+        found += [Orphan(_RULES, key, frozenset({key})) for key in ruled - keys]
+        found += [
+            Orphan(_ADDRESS, one.id, frozenset({key}))
+            for key, one in addresses
+            # on any other port it serves somebody, whoever put it there
+            if key not in keys and (not one.port_id or one.port_id in gone)
+        ]
+        services = ruled.union(*map(users, balancers), (key for key, _ in addresses))
+        return Inventory(frozenset(services), frozenset(found))
 
-
-def _ensured(work: _Work, done: _Done) -> Ensured:
-    settings = work.settings
-    shown = done.address or done.head.vip_address
-    mode = "Proxy" if settings.proxy_protocol else None
-    ingress = Ingress(hostname=settings.hostname) if settings.hostname else Ingress(ip=shown, ip_mode=mode)
-    return Ensured(ingress, {LOAD_BALANCER_ID: done.head.id, LOAD_BALANCER_ADDRESS: shown}, done.changes)
+    async def remove_orphan(self, orphan: Orphan) -> None:
+        match orphan.kind:
+            case "load balancer":
+                if (found := await self._balancers.head(orphan.id)) and users(found) <= orphan.services:
+                    raise await self._balancers.delete(found)
+            case "floating IP":
+                await self._floating.delete(orphan.id)
+            case _:
+                await self._rules.remove(orphan.id)

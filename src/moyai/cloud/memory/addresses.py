@@ -57,6 +57,12 @@ class MemoryAddresses(MemoryApi):
         return changed
 
     @api
+    def describe_floating_ip(self, floating_ip_id: str, description: str) -> FloatingIP:
+        found: FloatingIP = self._find(self._store.floating_ips, floating_ip_id)
+        with self._change():
+            return self._store.floating_ips.put(replace(found, description=description))
+
+    @api
     def delete_floating_ip(self, floating_ip_id: str) -> None:
         found = self._store.floating_ips.get(floating_ip_id)
         if found is None:

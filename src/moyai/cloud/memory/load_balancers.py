@@ -25,6 +25,10 @@ class MemoryLoadBalancers(MemoryRanges):
         return [tree.head(one) for one in found if tag is None or tag in one.tags]
 
     @api
+    def providers(self) -> list[str]:
+        return ["memory"]
+
+    @api
     def head(self, load_balancer_id: str) -> LoadBalancer:
         return tree.head(self._find(self._store.balancers, load_balancer_id))
 

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Concatenate, ParamSpec, TypeVar, cast
 from moyai.cloud.credentials import CALLS
 from moyai.cloud.memory.store import Store
 from moyai.cloud.memory.table import Table
-from moyai.core.errors import MoyaiError, NotFound, Terminal
+from moyai.core.errors import CredentialsRefused, MoyaiError, NotFound
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -50,9 +50,9 @@ class Session:
         uses = (one.use for one in self.store.credentials.values() if one.id == self.credential)
         use = next(uses, None)
         if use is None:
-            raise Terminal("the application credential is not known", request_id=self.store.new_request())
+            raise CredentialsRefused("the application credential is not known", request_id=self.store.new_request())
         if name not in CALLS[use] and name.partition(".")[0] not in ("account", "credentials"):
-            raise Terminal(f"the application credential may not call {name}", request_id=self.store.new_request())
+            raise CredentialsRefused(f"the application credential may not call {name}", request_id=self.store.new_request())
 
 
 class MemoryApi:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, cast
 
-from moyai.core.errors import Conflict, MoyaiError, NotFound, QuotaExceeded, Retriable, Terminal
+from moyai.core.errors import Conflict, CredentialsRefused, MoyaiError, NotFound, QuotaExceeded, Retriable, Terminal
 
 #: Nova: "Quota exceeded for cores, ram: Requested …"; Neutron: "Quota exceeded for resources: ['port']."; Octavia: "Quota
 #: has been met for resources: Load Balancer"; Cinder: "VolumeSizeExceedsAvailableQuota: …" and "Maximum number of
@@ -68,7 +68,7 @@ def _classify(status: int, kind: str, words: str) -> tuple[type[MoyaiError], str
         return Conflict, None
     if status == 401:
         return (
-            Terminal,
+            CredentialsRefused,
             "the cloud does not accept these credentials: check the clouds.yaml entry or the application credential",
         )
     if status == 403:

@@ -18,6 +18,7 @@ from moyai.cloud.adapter import UnknownCloud
 from moyai.cloud.openstack.session import CONNECT_SECONDS, READ_SECONDS, CloudSession
 from moyai.core.clock import Clock
 from moyai.core.errors import UsageError
+from moyai.core.reading import read_mapping
 
 if TYPE_CHECKING:
     from keystoneauth1.identity.v3 import Auth
@@ -146,9 +147,12 @@ def _named(whose: str, domain: Domain) -> dict[str, str]:
     return {f"{whose}_id": domain.id} if domain.id else {f"{whose}_name": domain.name}
 
 
+#: What openstacksdk raises for a value of another type than it expects.
+_MISREAD = (TypeError, ValueError, LookupError, AttributeError)
+
+
 def _from_clouds_yaml(cloud: str | None, clock: Clock | None) -> CloudSession:
     import openstack.config
-    import yaml
     from keystoneauth1 import exceptions as ksa
     from openstack import exceptions as sdk
     from openstack.config import loader
@@ -156,14 +160,14 @@ def _from_clouds_yaml(cloud: str | None, clock: Clock | None) -> CloudSession:
     # openstacksdk skips a file that it cannot parse, and then says that the cloud is not there
     for file in map(Path, [os.environ.get("OS_CLIENT_CONFIG_FILE") or "", *loader.CONFIG_FILES]):
         if file.is_file() and file.suffix != ".json":
-            try:
-                yaml.safe_load(file.read_text())
-            except (yaml.YAMLError, OSError, UnicodeDecodeError) as error:
-                raise UsageError(f"{file} cannot be read: {' '.join(str(error).split())}") from error
+            clouds: Any = read_mapping(file, should="a clouds.yaml").get("clouds") or {}
+            entries = cast("dict[Any, Any]", clouds).items() if isinstance(clouds, dict) else [(None, None)]
+            if not all(isinstance(key, str) and isinstance(entry, dict) for key, entry in entries):
+                raise UsageError(f"{file}: clouds: should be a mapping of names to mappings")
             break
     try:
         config = openstack.config.OpenStackConfig(app_name="moyai")
-    except (sdk.ConfigException, OSError) as error:
+    except (sdk.ConfigException, OSError, *_MISREAD) as error:
         raise UsageError(f"clouds.yaml cannot be read: {' '.join(str(error).split())}") from error
     names = sorted(name for name in config.get_cloud_names() if name != "defaults")
     listed = f"there are: {', '.join(names)}" if names else f"there is none; it is looked for in {_config_folders()}"
@@ -178,7 +182,7 @@ def _from_clouds_yaml(cloud: str | None, clock: Clock | None) -> CloudSession:
             warnings.simplefilter("ignore")
             region = config.get_one(cloud=wanted)
         keystone = region.get_session()
-    except (sdk.ConfigException, ksa.ClientException, TypeError, ValueError) as error:
+    except (sdk.ConfigException, ksa.ClientException, OSError, *_MISREAD) as error:
         raise UsageError(f"the cloud {wanted!r} of clouds.yaml is not complete: {' '.join(str(error).split())}") from error
     return CloudSession(
         name=wanted,

@@ -81,6 +81,10 @@ class OctaviaLoadBalancers:
         found = self._octavia.list("/lbaas/loadbalancers", "loadbalancers", operation="list load balancers", params=params)
         return [_load_balancer(one) for one in found]
 
+    def providers(self) -> list[str]:
+        found = self._octavia.list("/lbaas/providers", "providers", operation="list load balancer providers")
+        return [str(one["name"]) for one in found]
+
     def head(self, load_balancer_id: str) -> LoadBalancer:
         answer = self._octavia.get(
             f"/lbaas/loadbalancers/{load_balancer_id}", operation="read load balancer", object_id=load_balancer_id

@@ -5,7 +5,7 @@ the memory that one of objects takes.
 """
 
 from moyai.kube.objects.event import ObjectEvent, parse_event
-from moyai.kube.objects.meta import Reference, condition, object_key
+from moyai.kube.objects.meta import Reference, condition, object_key, reference
 from moyai.kube.objects.node import UNINITIALIZED, Lease, Node, NodeAddress, Taint, parse_lease, parse_node
 from moyai.kube.objects.pod import Container, Pod, parse_pod
 from moyai.kube.objects.service import Ingress, Service, ServicePort, parse_service
@@ -57,4 +57,5 @@ __all__ = [
     "parse_service",
     "parse_storage_class",
     "parse_volume",
+    "reference",
 ]

@@ -30,6 +30,12 @@ def object_key(found: Json) -> str:
     return f"{namespace}/{meta['name']}" if namespace else str(meta["name"])
 
 
+def reference(found: Json, kind: str) -> Reference:
+    """Of an object of this kind; lists do not say it of each."""
+    meta = part(found, "metadata")
+    return Reference(kind, text(meta, "name"), text(meta, "uid"), text(meta, "namespace"))
+
+
 def condition(found: Json, kind: str) -> bool | None:
     """An object's status condition, None where there is none of this kind. ``Unknown`` counts as no: nobody has heard of the
     object for a while."""

@@ -1,15 +1,21 @@
-"""Control groups, version 1: a hierarchy for each controller, all joined by each machine."""
+"""Control groups, version 1: a hierarchy for each controller, all joined by each machine.
+
+A machine's CPUs are limited by the set of CPUs that it may run on, never by a quota: version 1 refuses a quota of a group
+below that is larger, so a container whose limit is above its machine's CPUs would not start. A machine with as many CPUs
+as the host, or more, needs no limit.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import math
 import os
 import signal
 import time
 from pathlib import Path
 
 from moyai.linux.cgroups.base import (
-    CPU_PERIOD_US,
     CgroupError,
     CgroupUsage,
     Group,
@@ -33,9 +39,16 @@ SHARES = 1024
 ROOT_SHARES = 8 * SHARES
 
 
+def _cpu_list(text: str) -> list[int]:
+    """The CPUs of a list as the kernel writes it: ``0,2-3``."""
+    ranges = [part.split("-") for part in text.split(",") if part]
+    return [cpu for ends in ranges for cpu in range(int(ends[0]), int(ends[-1]) + 1)]
+
+
 class GroupV1(Group):
     def __init__(self, root: RootV1, name: str) -> None:
         super().__init__(name)
+        self._root = root
         self._folders = {controller: folder / name for controller, folder in root.folders.items()}
         self._path = f"/{root.relative}/{name}"
 
@@ -53,8 +66,7 @@ class GroupV1(Group):
         write(memory / "memory.limit_in_bytes", value)
         if swap.exists():
             write(swap, value)
-        write(self._folders["cpu"] / "cpu.cfs_period_us", str(CPU_PERIOD_US))
-        write(self._folders["cpu"] / "cpu.cfs_quota_us", str(round(cpus * CPU_PERIOD_US)) if cpus else "-1")
+        self._root.assign_cpus(self._folders["cpuset"], cpus)
         write(self._folders["cpu"] / "cpu.shares", str(max(2, round((cpus or 1) * SHARES))))
 
     def procs_files(self, *, for_exec: bool = False) -> list[Path]:
@@ -133,6 +145,28 @@ class RootV1(Root):
             hierarchy = folder / "memory.use_hierarchy"
             if name == "memory" and hierarchy.exists() and read(hierarchy) != "1":
                 write(hierarchy, "1")
+
+    def assign_cpus(self, group: Path, cpus: float | None) -> None:
+        """Restrict a group without children to so many CPUs (rounded up) that the fewest other groups have."""
+        top = self.folders["cpuset"]
+        available = _cpu_list(read(top / "cpuset.cpus"))
+        if not cpus or cpus >= len(available):
+            return  # a new group has the CPUs of the one above
+        folder = os.open(top, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX)  # two machines that start at the same time get different CPUs
+            load = dict.fromkeys(available, 0)
+            for other in top.glob("*/cpuset.cpus"):
+                # a group may end meanwhile, or be so new that its file is empty
+                with contextlib.suppress(CgroupError):
+                    taken = _cpu_list(read(other))
+                    if other.parent != group and len(taken) < len(available):
+                        for cpu in taken:
+                            load[cpu] = load.get(cpu, 0) + 1
+            chosen = sorted(available, key=lambda cpu: (load[cpu], cpu))[: math.ceil(cpus)]
+            write(group / "cpuset.cpus", ",".join(map(str, sorted(chosen))))
+        finally:
+            os.close(folder)
 
     def group(self, name: str) -> GroupV1:
         return GroupV1(self, name)

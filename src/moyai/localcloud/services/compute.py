@@ -19,7 +19,6 @@ from moyai.localcloud.supervision import ServiceSpec
 
 _REFUSED = (
     "os_compute_api:os-rescue",
-    "os_compute_api:os-suspend-server:suspend",
     "os_compute_api:servers:resize",
     "os_compute_api:os-migrate-server:migrate",
     "os_compute_api:os-migrate-server:migrate_live",

@@ -16,7 +16,8 @@ def files(context: Context) -> dict[str, str]:
             "fernet_tokens": {"key_repository": keys / "fernet"},
             "fernet_receipts": {"key_repository": keys / "receipts"},
             "credential": {"key_repository": keys / "credential"},
-            "cache": {"enabled": True, "backend": "dogpile.cache.memory"},
+            # copies: Keystone changes some of the values that it gets from its cache, credentials among them
+            "cache": {"enabled": True, "backend": "dogpile.cache.memory_pickle"},
             # the hash of a random 128-bit password gains nothing from many rounds, and each log-in pays for them
             "identity": {"password_hash_rounds": 5},
             "database": database(context, "keystone"),

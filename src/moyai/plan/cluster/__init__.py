@@ -18,6 +18,7 @@ from moyai.plan.cluster.endpoint import endpoint_of, renewal_notes
 from moyai.plan.cluster.firewall import plan_firewall
 from moyai.plan.cluster.machines import flavor_notes, plan_machines
 from moyai.plan.cluster.network import network_of
+from moyai.plan.cluster.ranges import check_ranges, reach_notes
 from moyai.plan.cluster.reclaim_policy import plan_reclaim_policy
 from moyai.plan.cluster.removal import plan_removal, released
 from moyai.plan.cluster.requirements import capability_notes, check_capabilities, refuse_taken_name
@@ -56,7 +57,7 @@ def situation(
         used_addresses=[ip for port in observed.ports if port.name not in recorded.allocations for ip in port.fixed_ips],
     )
     existing = find_existing(cluster.name, observed, recorded=recorded, nodes=[node.name for node in nodes])
-    return Situation(
+    now = Situation(
         cluster=cluster,
         observed=observed,
         recorded=recorded,
@@ -67,6 +68,8 @@ def situation(
         addons=tuple(addons),
         changes=changes,
     )
+    check_ranges(now)
+    return now
 
 
 def plan_up(
@@ -101,7 +104,7 @@ def plan_up(
     )
     steps = ordered((*steps, *plan_waits(now, steps, reachable=endpoint.reachable_by())))
     check_capacity(cluster, observed, steps=steps, nodes=now.nodes, own_routes=pods.routes(now.nodes))
-    notes = (*flavor_notes(now), *capability_notes(cluster, observed), *renewal_notes(steps))
+    notes = (*flavor_notes(now), *capability_notes(cluster, observed), *reach_notes(now), *renewal_notes(steps))
     return Plan(
         steps=steps,
         nodes=now.nodes,

@@ -10,7 +10,7 @@ from moyai.core.errors import UsageError
 from moyai.core.ids import ClusterIdentity, cluster_tag
 from moyai.kube.objects import Node, Service, ServicePort
 from moyai.plan.load_balancer.eligibility import eligible_nodes, member_address
-from moyai.plan.load_balancer.names import load_balancer_name
+from moyai.plan.load_balancer.names import load_balancer_name, service_uid_tag
 from moyai.plan.load_balancer.settings import LoadBalancerSettings, MonitorSettings
 
 
@@ -19,11 +19,13 @@ def desired_load_balancer(
 ) -> LoadBalancer:
     """The whole tree as it should be. Raises UsageError for what no load balancer can do."""
     name = load_balancer_name(cluster, service)
-    tree = _Tree(name=name, service=service, settings=settings, nodes=eligible_nodes(nodes, settings.node_selector))
+    tags = (name, service_uid_tag(service))
+    chosen = eligible_nodes(nodes, settings.node_selector)
+    tree = _Tree(name=name, tags=tags, service=service, settings=settings, nodes=chosen)
     return LoadBalancer(
         name=name,
         description=f"Kubernetes external service {service.key} from cluster {cluster.name}"[:255],
-        tags=(cluster_tag(cluster.uid), name),
+        tags=(cluster_tag(cluster.uid), *tags),
         vip_subnet_id=settings.vip_subnet_id,
         vip_network_id=settings.vip_network_id,
         vip_port_id=settings.vip_port_id,
@@ -38,6 +40,7 @@ def desired_load_balancer(
 @dataclass(frozen=True)
 class _Tree:
     name: str
+    tags: tuple[str, ...]
     service: Service
     settings: LoadBalancerSettings
     nodes: Sequence[Node]
@@ -66,7 +69,7 @@ class _Tree:
             timeout_member_data_ms=settings.timeout_member_data_ms if tcp else None,
             timeout_tcp_inspect_ms=settings.timeout_tcp_inspect_ms if tcp else None,
             insert_headers={"X-Forwarded-For": "true"} if http else {},
-            tags=(self.name,),
+            tags=self.tags,
         )
 
     def _part_name(self, part: str, port: ServicePort) -> str:
@@ -96,7 +99,7 @@ class _Tree:
             ),
             monitor=self._monitor(port),
             persistence="SOURCE_IP" if service.client_affinity else "",
-            tags=(self.name,),
+            tags=self.tags,
         )
 
     def _monitor(self, port: ServicePort) -> Monitor | None:

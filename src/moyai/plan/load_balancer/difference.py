@@ -7,7 +7,7 @@ batch per pool; an object that is as desired yields no change.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -103,11 +103,23 @@ _POOL_COMPARED = ("algorithm", "persistence")
 _MONITOR_COMPARED = ("delay", "timeout", "max_retries", "max_retries_down", "url_path", "http_method", "expected_codes")
 
 
-def plan_changes(desired: LoadBalancer, observed: LoadBalancer, *, shared: bool) -> list[BalancerChange]:
+#: Whether what has these tags is the Service's.
+Mine = Callable[[Collection[str]], bool]
+
+
+def plan_changes(
+    desired: LoadBalancer, observed: LoadBalancer, *, shared: bool, mine: Mine | None = None
+) -> list[BalancerChange]:
     """Changes in an order that never needs one port twice. ``shared``: others use the load balancer too, so only what carries
-    the Service's tag is ours. Raises UsageError when a port that is wanted belongs to somebody else.
+    the Service's tag is ours. ``mine`` None: its tag is the desired name. Raises UsageError when a port that is wanted belongs
+    to somebody else.
     """
-    owned = {one.key: one for one in observed.listeners if _ours(one.tags, desired.name, shared=shared)}
+
+    def ours(tags: Collection[str]) -> bool:
+        own = mine(tags) if mine else desired.name in tags
+        return own or (not shared and not any(map(names_service, tags)))
+
+    owned = {one.key: one for one in observed.listeners if ours(one.tags)}
     foreign = {one.key for one in observed.listeners} - set(owned)
     wanted = {one.key: one for one in desired.listeners}
     removals: list[BalancerChange] = []
@@ -129,17 +141,13 @@ def plan_changes(desired: LoadBalancer, observed: LoadBalancer, *, shared: bool)
             )
         if key not in owned:
             additions.append(CreateListener(target))
-    removals += [DeletePool(pool.id) for pool in observed.loose_pools if _ours(pool.tags, desired.name, shared=shared)]
+    removals += [DeletePool(pool.id) for pool in observed.loose_pools if ours(pool.tags)]
     return removals + changes + additions
 
 
-def _ours(tags: Collection[str], name: str, *, shared: bool) -> bool:
-    return name in tags or (not shared and not any(map(names_service, tags)))
-
-
-def plan_removal(name: str, observed: LoadBalancer) -> list[BalancerChange]:
-    """Take a Service (by its tag ``name``) out of a load balancer that others use."""
-    return plan_changes(LoadBalancer(name=name), observed, shared=True)
+def plan_removal(mine: Mine, observed: LoadBalancer) -> list[BalancerChange]:
+    """Take a Service out of a load balancer that others use."""
+    return plan_changes(LoadBalancer(name=""), observed, shared=True, mine=mine)
 
 
 def _differences(desired: object, observed: object, *, names: Iterable[str]) -> dict[str, Any]:

@@ -21,7 +21,9 @@ class LoadBalancerSettings:
     """What configuration and annotations say about one Service's load balancer, checked.
 
     Times in milliseconds. ``floating_subnet``: a pattern for the name of the subnet. ``floating_address``: the address that the
-    user asks for. ``proxy_protocol``: empty, PROXY or PROXYV2. ``load_balancer_id``: an existing load balancer to use.
+    user asks for. ``proxy_protocol``: empty, PROXY or PROXYV2. ``load_balancer_id``: an existing load balancer to use;
+    ``presumed_load_balancer_id``: one that the user asks for or that was written for the Service earlier, which is not known.
+    ``source_ranges``: CIDRs of both families.
     """
 
     internal: bool = False
@@ -48,6 +50,7 @@ class LoadBalancerSettings:
     x_forwarded_for: bool = False
     monitor: MonitorSettings | None = MonitorSettings()
     load_balancer_id: str = ""
+    presumed_load_balancer_id: str = ""
     hostname: str = ""
     source_ranges: tuple[str, ...] = ()
     node_selector: Mapping[str, str | None] = field(default_factory=dict[str, "str | None"])

@@ -42,12 +42,15 @@ class NeutronAddresses(NeutronBase):
         return parse.floating_ip(self._create(Kind.FLOATING_IP, address or description, body, tags))
 
     def associate_floating_ip(self, floating_ip_id: str, port_id: str | None) -> FloatingIP:
-        changed = self._neutron.put(
-            f"/floatingips/{floating_ip_id}",
-            {"floatingip": {"port_id": port_id}},
-            operation="associate floating IP" if port_id else "disassociate floating IP",
-            object_id=floating_ip_id,
-        )
+        words = "associate floating IP" if port_id else "disassociate floating IP"
+        return self._change_floating_ip(floating_ip_id, {"port_id": port_id}, operation=words)
+
+    def describe_floating_ip(self, floating_ip_id: str, description: str) -> FloatingIP:
+        return self._change_floating_ip(floating_ip_id, {"description": description}, operation="describe floating IP")
+
+    def _change_floating_ip(self, floating_ip_id: str, changes: dict[str, Any], *, operation: str) -> FloatingIP:
+        path = f"/floatingips/{floating_ip_id}"
+        changed = self._neutron.put(path, {"floatingip": changes}, operation=operation, object_id=floating_ip_id)
         return parse.floating_ip(changed["floatingip"])
 
     def delete_floating_ip(self, floating_ip_id: str) -> None:

@@ -19,7 +19,7 @@ from cinder.volume import configuration, driver, volume_utils
 from oslo_config import cfg
 from oslo_utils import units
 
-from moyai.linux import loop
+from moyai.linux import files, loop
 from moyai.linux.process import ProcessError, run
 
 OPTIONS = [cfg.StrOpt("moyai_volumes_dir", help="The folder that holds this back end's volumes, one file each.")]
@@ -89,7 +89,9 @@ class FileDriver(driver.VolumeDriver):
                 run(["cp", "--sparse=always", "--reflink=auto", source, new])
             if size is not None:
                 os.truncate(new, size)
-            new.rename(target)
+            # Cinder's database, which says that the volume is there, survives a loss of power: so must the file
+            files.sync(new)
+            files.rename_durably(new, target)
         except (OSError, ProcessError) as error:
             new.unlink(missing_ok=True)
             raise exception.VolumeBackendAPIException(data=f"{target.name}: {error}") from error

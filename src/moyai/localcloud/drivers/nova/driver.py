@@ -3,8 +3,8 @@
 """Nova's driver for machines that are systemd-nspawn systems on this host.
 
 It translates: what a server is (``guest``, ``unpacked_images``) and what happens to it (``machines``) is beside it.
-A server boots what Glance holds, nothing else; and what cannot be done (resize, migration, suspend, rescue, boot from
-volume …) is refused, never answered with success.
+A server boots what Glance holds, nothing else; and what cannot be done (resize, migration, rescue, boot from volume …) is
+refused, never answered with success.
 
 Loaded by nova-compute as ``nova.virt.moyai_nspawn.NspawnDriver``.
 """
@@ -12,10 +12,6 @@ Loaded by nova-compute as ``nova.virt.moyai_nspawn.NspawnDriver``.
 from __future__ import annotations
 
 import contextlib
-import json
-import os
-import platform
-import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,14 +23,13 @@ import nova.virt.node
 from nova import exception
 from nova.compute import power_state, task_states
 from nova.image import glance
-from nova.objects import fields
 from nova.virt import driver, hardware
 from nova.virt import event as virtevent
 from oslo_config import cfg
 from oslo_log import log as logging
 
 from moyai.linux import netns
-from moyai.localcloud.drivers.nova import guest
+from moyai.localcloud.drivers.nova import guest, host_resources
 from moyai.localcloud.drivers.nova.machines import FAILURES, MachineRecord, Machines
 from moyai.localcloud.drivers.nova.unpacked_images import ImageStore
 
@@ -56,6 +51,9 @@ class NspawnDriver(driver.ComputeDriver):
         "supports_attach_interface": True,
         "supports_extend_volume": True,
         "supports_multiattach": True,
+        "supports_device_tagging": True,
+        "supports_tagged_attach_interface": True,
+        "supports_tagged_attach_volume": True,
         "supports_image_type_raw": True,
     }
 
@@ -82,44 +80,12 @@ class NspawnDriver(driver.ComputeDriver):
         return f"up {float(Path('/proc/uptime').read_text().split()[0]):.0f} s"
 
     def get_available_resource(self, nodename):
-        records = self._machines.records()
-        disk = shutil.disk_usage(CONF.moyai.machines_dir)
-        return {
-            "vcpus": os.cpu_count() or 1,
-            "memory_mb": _memory_mb(),
-            "local_gb": disk.total >> 30,
-            "vcpus_used": sum(record.vcpus for record in records),
-            "memory_mb_used": sum(record.memory_mb for record in records),
-            "local_gb_used": disk.used >> 30,
-            "disk_available_least": disk.free >> 30,
-            "hypervisor_type": "lxc",
-            "hypervisor_version": 1,
-            "hypervisor_hostname": nodename,
-            "uuid": nova.virt.node.get_local_node_uuid(),
-            "cpu_info": json.dumps({"arch": platform.machine()}),
-            "supported_instances": [(platform.machine(), fields.HVType.LXC, fields.VMMode.EXE)],
-            "numa_topology": None,
-        }
+        return host_resources.available(self._machines.records(), nodename)
 
     def update_provider_tree(self, provider_tree, nodename, allocations=None):
         ratios = self._get_allocation_ratios(provider_tree.data(nodename).inventory)
-        totals = {"VCPU": os.cpu_count() or 1, "MEMORY_MB": _memory_mb()}
-        totals["DISK_GB"] = shutil.disk_usage(CONF.moyai.machines_dir).total >> 30
-        reserved = {"VCPU": CONF.reserved_host_cpus, "MEMORY_MB": CONF.reserved_host_memory_mb}
-        reserved["DISK_GB"] = self._get_reserved_host_disk_gb_from_config()
-        inventory = {}
-        for name, total in totals.items():
-            # A machine may have more CPUs than the host (they are shares of it), never more memory.
-            most = total if name == "MEMORY_MB" else int(total * ratios[name])
-            inventory[name] = {
-                "total": total,
-                "min_unit": 1,
-                "max_unit": max(1, most),
-                "step_size": 1,
-                "allocation_ratio": ratios[name],
-                "reserved": reserved[name],
-            }
-        provider_tree.update_inventory(nodename, inventory)
+        reserved = {"DISK_GB": self._get_reserved_host_disk_gb_from_config()}
+        provider_tree.update_inventory(nodename, host_resources.inventory(ratios, reserved))
         traits = set(provider_tree.data(nodename).traits)
         for trait, supported in self.capabilities_as_traits().items():
             (traits.add if supported else traits.discard)(trait)
@@ -168,11 +134,12 @@ class NspawnDriver(driver.ComputeDriver):
         return record
 
     def get_info(self, instance, use_cache=True):
-        self._record(instance)
+        record = self._record(instance)
         if not self._machines.running(instance.uuid):
             return hardware.InstanceInfo(state=power_state.SHUTDOWN)
+        held = power_state.SUSPENDED if record.suspended else power_state.PAUSED
         frozen = self._machines.frozen(instance.uuid)
-        return hardware.InstanceInfo(state=power_state.PAUSED if frozen else power_state.RUNNING)
+        return hardware.InstanceInfo(state=held if frozen else power_state.RUNNING)
 
     def get_console_output(self, context, instance):
         return self._machines.console(instance.uuid)
@@ -216,6 +183,7 @@ class NspawnDriver(driver.ComputeDriver):
                 times.append(time.monotonic())
                 folder.wait()
                 record = _record_of(instance, image.key, vifs, block_device_info)
+                instance.device_metadata = guest.device_metadata(context, instance)
                 machine = self._machines.create(record)
                 guest.write_files(
                     machine, instance, network_info=vifs, injected_files=injected_files, admin_password=admin_password
@@ -315,6 +283,17 @@ class NspawnDriver(driver.ComputeDriver):
     def unpause(self, instance):
         self._machines.freeze(instance.uuid, False)
 
+    def suspend(self, context, instance):
+        """Held still like a paused machine, and in memory too: a container's memory cannot be written to disk."""
+        with _failing(exception.InstanceSuspendFailure):
+            self._machines.suspend(self._record(instance))
+
+    def resume(self, context, instance, network_info, block_device_info=None):
+        """A machine that the host's end took along starts again."""
+        with _failing(exception.InstanceResumeFailure):
+            if not self._machines.resume(self._record(instance)):
+                self.power_on(context, instance, network_info, block_device_info)
+
     def migrate_disk_and_power_off(
         self,
         context,
@@ -344,11 +323,18 @@ class NspawnDriver(driver.ComputeDriver):
         index = next(number for number in range(len(taken) + 1) if f"eth{number}" not in taken)
         with _failing(exception.InterfaceAttachFailed, instance_uuid=instance.uuid):
             self._machines.add_port(record, guest.GuestPort.of(vif, index))
+        self._tell_tags(context, instance)
 
     def detach_interface(self, context, instance, vif):
         with _failing(exception.InterfaceDetachFailed, instance_uuid=instance.uuid):
             if not self._machines.remove_port(self._record(instance), vif["id"]):
                 raise exception.InterfaceDetachFailed(instance_uuid=instance.uuid)
+
+    @staticmethod
+    def _tell_tags(context, instance) -> None:
+        """Let the metadata service say which tag each device was attached with. (Nova removes those that are detached.)"""
+        instance.device_metadata = guest.device_metadata(context, instance)
+        instance.save()
 
     # ---- volumes
 
@@ -356,6 +342,7 @@ class NspawnDriver(driver.ComputeDriver):
         volume_id, volume = guest.volume_of(connection_info, mountpoint)
         with _failing(exception.VolumeAttachFailed, volume_id=volume_id):
             self._machines.add_volume(self._record(instance), volume_id, volume=volume)
+        self._tell_tags(context, instance)
 
     def detach_volume(self, context, connection_info, instance, mountpoint, encryption=None):
         if not self._machines.remove_volume(self._record(instance), connection_info["serial"]):
@@ -376,10 +363,6 @@ def _failing(kind, **details) -> Iterator[None]:
     except FAILURES as error:
         LOG.exception("%s", kind.__name__)
         raise kind(reason=str(error), **details) from error
-
-
-def _memory_mb() -> int:
-    return int(Path("/proc/meminfo").read_text().split()[1]) >> 10
 
 
 def _record_of(instance, image_key: str, vifs, block_device_info) -> MachineRecord:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from nova import exception
+from nova import exception, objects
 from nova.api.metadata import base as instance_metadata
 from nova.network import neutron
 from nova.virt import driver
@@ -120,6 +120,21 @@ def nameservers(network_info) -> list[str]:
 
 def _unique(values: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(values))
+
+
+def device_metadata(context, instance):
+    """The devices that were given a tag, as the metadata service lists them; None without any."""
+    ports = objects.VirtualInterfaceList.get_by_instance_uuid(context, instance.uuid)
+    found = [
+        objects.NetworkInterfaceMetadata(mac=port.address, tags=[port.tag]) for port in ports if "tag" in port and port.tag
+    ]
+    disks = objects.BlockDeviceMappingList.get_by_instance_uuid(context, instance.uuid)
+    found += [
+        objects.DiskMetadata(serial=disk.volume_id, path=disk.device_name, tags=[disk.tag])
+        for disk in disks
+        if disk.tag and disk.volume_id
+    ]
+    return objects.InstanceDeviceMetadata(devices=found) if found else None
 
 
 def volume_of(connection_info, mountpoint: str) -> tuple[str, dict]:

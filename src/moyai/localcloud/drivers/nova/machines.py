@@ -29,10 +29,11 @@ from oslo_concurrency import lockutils
 from oslo_log import log as logging
 
 from moyai.linux import cgroups, loop, netns
+from moyai.linux.files import write_durably
 from moyai.linux.machine import REBOOT, GuestDisk, Host, MachineError, NspawnMachine, trim_console
 from moyai.linux.process import ProcessError, run
 from moyai.localcloud.drivers.nova import guest
-from moyai.localcloud.drivers.nova.unpacked_images import STORE, copy_store
+from moyai.localcloud.drivers.nova.image_tree import STORE, copy_store
 
 LOG = logging.getLogger(__name__)
 
@@ -63,6 +64,7 @@ class MachineRecord:
     vcpus: int
     ports: list[dict] = field(default_factory=list)  # guest.GuestPort.dump()
     volumes: dict[str, dict] = field(default_factory=dict)  # volume id → {"file": …, "name": "vdb"}
+    suspended: bool = False  # of a machine that runs and is held still: by "suspend", not by "pause"
 
 
 class Machines:
@@ -106,10 +108,8 @@ class Machines:
         return _read(self.folder(uuid) / _RECORD)
 
     def save(self, record: MachineRecord) -> None:
-        path = self.folder(record.uuid) / _RECORD
-        new = path.with_suffix(".new")
-        new.write_text(json.dumps(asdict(record)))
-        new.rename(path)
+        """Write the record whole, also when the host loses power: a machine without a record is deleted."""
+        write_durably(self.folder(record.uuid) / _RECORD, json.dumps(asdict(record)))
 
     def records(self) -> list[MachineRecord]:
         return [record for path in self._folder.glob(f"*/{_RECORD}") if (record := _read(path))]
@@ -142,6 +142,20 @@ class Machines:
     def freeze(self, uuid: str, frozen: bool) -> None:
         self._host.group(uuid).set_frozen(frozen)
 
+    def suspend(self, record: MachineRecord) -> None:
+        record.suspended = True
+        self.save(record)  # first: killed after the next step, the machine would else seem to be paused
+        self.freeze(record.uuid, True)
+
+    def resume(self, record: MachineRecord) -> bool:
+        """Whether the machine runs again; False: it ended meanwhile, with its host."""
+        running = self.running(record.uuid)
+        if running:
+            self.freeze(record.uuid, False)
+        record.suspended = False
+        self.save(record)
+        return running
+
     def write(self, uuid: str, path: str, *, text: str) -> None:
         """Change a file in the running machine."""
         self._host.write(self.folder(uuid), uuid, path=path, text=text)
@@ -159,6 +173,9 @@ class Machines:
         """Make everything that runs: namespace, links, loop devices, the machine; without ``launch`` only its links."""
         uuid, machine = record.uuid, self._machine(record)
         self.down(uuid, record)
+        if record.suspended:
+            record.suspended = False
+            self.save(record)
         try:
             netns.add(machine.netns)
             for port in record.ports:

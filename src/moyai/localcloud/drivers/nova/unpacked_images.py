@@ -23,14 +23,13 @@ from nova import exception
 from oslo_concurrency import lockutils
 from oslo_log import log as logging
 
-from moyai.linux.process import ProcessError, run
+from moyai.linux.process import run
+from moyai.localcloud.drivers.nova import image_tree
 
 LOG = logging.getLogger(__name__)
 
-STORE = "var/lib/containerd"
 _LOCKS, _NEW = "locks", ".new"
 _PACKED = {b"\x28\xb5\x2f\xfd": "zstd", b"\x1f\x8b": "gzip", b"\xfd7zXZ\x00": "xz", b"BZh": "bzip2"}
-_INITS = ("sbin/init", "usr/sbin/init", "usr/lib/systemd/systemd", "lib/systemd/systemd")
 
 
 @dataclass(frozen=True)
@@ -79,45 +78,23 @@ class ImageStore:
         started = time.monotonic()
         new = folder.with_suffix(_NEW)
         run(["rm", "-rf", "--one-file-system", new])
-        (new / "root").mkdir(parents=True)
-        (new / "root").chmod(0o755)  # a tar without an entry for its root must not inherit this process's umask
+        new.mkdir(mode=0o700)
         try:
             source = local_file(image)
             if source is None:
                 source = new / "image"
                 self._image_api.download(context, image["id"], dest_path=str(source))
             check_format(image["id"], source)
-            flags = ["--numeric-owner", "--xattrs", "--xattrs-include=*", "-xp"]
             try:
-                run(["tar", *flags, "-C", new / "root", "-f", source])
-            except ProcessError as error:
-                raise exception.ImageUnacceptable(image_id=image["id"], reason=f"it cannot be unpacked: {error}") from error
-            if not any(os.path.lexists(new / "root" / name) for name in _INITS):
-                raise exception.ImageUnacceptable(
-                    image_id=image["id"], reason="it holds no init (systemd): a tar of a root file system is wanted"
-                )
+                image_tree.unpack(source, new)
+            except image_tree.ImageRefused as error:
+                raise exception.ImageUnacceptable(image_id=image["id"], reason=str(error)) from error
             (new / "image").unlink(missing_ok=True)
-            self._split(new)
             new.rename(folder)
         except BaseException:  # also eventlet's Timeout and GreenletExit: nothing half-made may stay
             shutil.rmtree(new, ignore_errors=True)
             raise
         LOG.info("Image %s unpacked in %.1f s", image["id"], time.monotonic() - started)
-
-    @staticmethod
-    def _split(new: Path) -> None:
-        inside, store = new / "root" / STORE, new / "store"
-        if inside.is_dir() and not inside.is_symlink():
-            inside.rename(store)
-        else:
-            store.mkdir()
-        inside.mkdir(parents=True, exist_ok=True)
-        inside.chmod(0o755)
-        machine_id = new / "root" / "etc/machine-id"
-        machine_id.parent.mkdir(exist_ok=True)
-        machine_id.unlink(missing_ok=True)
-        machine_id.touch()
-        machine_id.chmod(0o644)  # empty: each machine makes its own; "uninitialized" would enable all units again
 
 
 def image_key(image) -> str:
@@ -148,10 +125,3 @@ def check_format(image_id: str, path: Path) -> None:
     raise exception.ImageUnacceptable(
         image_id=image_id, reason=f"it is {found}; machines boot from a tar (plain, zstd, gzip, xz) of a root file system"
     )
-
-
-def copy_store(store: Path, target: Path) -> None:
-    """Give a machine its own container store: everything hard-linked, the databases copied for real."""
-    run(["cp", "-al", f"{store}/.", target])
-    for source in store.rglob("*.db"):
-        run(["cp", "-p", "--remove-destination", source, target / source.relative_to(store)])

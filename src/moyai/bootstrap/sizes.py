@@ -1,0 +1,123 @@
+"""Whether a cloud takes what machines are told: asked of a plan, before anything is made.
+
+Always holds: what is measured is rendered as it will be for the machine, with stand-ins of full length for what is not known
+yet (ids, keys, secrets); stand-ins are random, as text that repeats itself would pack better than the real ones.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from base64 import b64encode
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from uuid import uuid4
+
+from moyai.bootstrap.api_server import new_encryption_key
+from moyai.bootstrap.machine import ClusterFacts, Secrets, server_content
+from moyai.bootstrap.pki import AUTHORITIES, Pki
+from moyai.bootstrap.user_data import UserDataTooLarge, encoded_size, new_token
+from moyai.core.errors import Terminal, UsageError
+from moyai.core.keys import Key
+from moyai.plan.graph import Made
+from moyai.plan.steps import CreateServer
+from moyai.spec.model import NodePool
+
+#: Two renderings of the same facts differ by a few bytes, as random parts pack differently.
+_SLACK = 256
+#: The part of the limit that labels and taints may take unmeasured: user data without them take far less than half of the
+#: limit, and grow by less than twice what is added.
+_CERTAIN = 4
+#: More than a certificate or key of the cluster has.
+_LONGEST_PEM = 1000
+
+
+def check_user_data(facts: ClusterFacts) -> None:
+    """Raises UsageError for the first machine of the plan whose user data a cloud would not take, with what takes the room."""
+    limit = facts.adapter.user_data_limit
+    workers: dict[str, CreateServer] = {}
+    for step in facts.plan.steps:
+        if not isinstance(step, CreateServer):
+            continue
+        if step.node.role != "worker":
+            size = _size(step, facts)
+            if size > limit - _SLACK:
+                raise Terminal(f"user data of node {step.node.name} would have {size} bytes, the cloud takes {limit}")
+        elif len(step.node.name) >= len(workers.get(step.node.pool, step).node.name):
+            workers[step.node.pool] = step
+    for number, pool in enumerate(facts.cluster.spec.node_pools):
+        if pool.name in workers and _length(pool) > limit // _CERTAIN:
+            where = f"spec.nodePools[{number}]"
+            _check_pool(where, pool, limit=limit, size_with=_sizes(workers[pool.name], facts))
+
+
+def _sizes(step: CreateServer, facts: ClusterFacts) -> Callable[[NodePool], int]:
+    """Pool → size of the user data that ``step`` would have with it."""
+    return lambda pool: _size(step, _with_pool(facts, pool))
+
+
+def _check_pool(where: str, pool: NodePool, *, limit: int, size_with: Callable[[NodePool], int]) -> None:
+    size = size_with(pool)
+    if size <= limit - _SLACK:
+        return
+    takes = {
+        field: size - size_with(pool.model_copy(update={field: type(given)()}))
+        for field, given in (("labels", pool.labels), ("taints", pool.taints))
+        if given
+    }
+    parts = [f"{len(getattr(pool, field))} {field} take {taken}" for field, taken in takes.items()]
+    field = max(takes, key=lambda one: takes[one])
+    raise UsageError(
+        f"{where}.{field}: user data of this pool's nodes would have {size} bytes, the cloud takes {limit} "
+        f"({', '.join(parts)})",
+        hint=f"should be fewer or shorter {field}",
+    )
+
+
+def _length(pool: NodePool) -> int:
+    labels = sum(len(key) + len(value) for key, value in pool.labels.items())
+    # each taint has three keys of its own
+    return labels + sum(len(taint.key) + len(taint.value) + 50 for taint in pool.taints)
+
+
+def _with_pool(facts: ClusterFacts, pool: NodePool) -> ClusterFacts:
+    spec = facts.cluster.spec
+    pools = [pool if one.name == pool.name else one for one in spec.node_pools]
+    cluster = facts.cluster.model_copy(update={"spec": spec.model_copy(update={"node_pools": pools})})
+    return replace(facts, cluster=cluster)
+
+
+def _size(step: CreateServer, facts: ClusterFacts) -> int:
+    """Bytes of the user data of ``step``, as a cloud counts them."""
+    made = Made(_Any(lambda: str(uuid4())), network_mtu=9000, api_address="255.255.255.255")
+    told = Secrets(
+        pki=_pki(),
+        token=new_token(),
+        unsealing_key=secrets.token_urlsafe(32),
+        encryption_key=new_encryption_key(),
+        credentials=_Any(lambda: secrets.token_urlsafe(64)),
+    )
+    try:
+        return encoded_size(server_content(step, facts, made=made, secrets=told).user_data)
+    except UserDataTooLarge as error:
+        return error.size
+
+
+class _Any(dict[Key, str]):
+    """Has a value for every key."""
+
+    def __init__(self, value: Callable[[], str]) -> None:
+        super().__init__()
+        self._value = value
+
+    def __missing__(self, key: Key) -> str:
+        return self._value()
+
+    def get(self, key: Key, default: object = None, /) -> str:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return self._value()
+
+
+def _pki() -> Pki:
+    names = [f"{name}.{kind}" for name in AUTHORITIES for kind in ("crt", "key")]
+    return Pki(Path(), {name: b64encode(os.urandom(_LONGEST_PEM * 3 // 4)) for name in (*names, "sa.pub", "sa.key")})

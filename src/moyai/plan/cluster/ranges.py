@@ -1,0 +1,96 @@
+"""A cluster's ranges against the cloud's own addresses, and against this host's.
+
+Always holds: a cluster that exists keeps its ranges; a new one is refused, before anything is made, where its nodes or pods
+could not tell an address of the cloud from one of their own. What the cloud does not show cannot be compared.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import suppress
+from ipaddress import IPv4Address, IPv4Network
+
+from moyai.core.errors import UsageError
+from moyai.plan.cluster.situation import Situation
+
+#: What the C library of a machine takes from resolv.conf, and kubelet hands to pods.
+MOST_NAME_SERVERS = 3
+_ADDRESS_IN_URL = re.compile(r"[a-z]+://([0-9.]+)(?:[:/]|$)")
+
+
+def check_ranges(now: Situation) -> None:
+    """Raises UsageError for a range of a new cluster that is the cloud's own, and for name servers that nobody would ask."""
+    if now.existing.subnet is not None:
+        return
+    network = now.spec.network
+    if len(network.dns) > MOST_NAME_SERVERS:
+        raise UsageError(
+            f"spec.network.dns: {len(network.dns)} name servers, should be at most {MOST_NAME_SERVERS}: "
+            "a machine's resolv.conf takes no more"
+        )
+    foreign = tuple(_foreign(now))
+    ranges = {"nodeCIDR": network.node_cidr, "podCIDR": network.pod_cidr, "serviceCIDR": network.service_cidr}
+    for field, cidr in ranges.items():
+        for other, whose in foreign:
+            if cidr.overlaps(other):
+                raise UsageError(f"spec.network.{field}: '{cidr}', should be apart from {other}, {whose}")
+
+
+def reach_notes(now: Situation) -> Iterator[str]:
+    """What shuts this host out, as far as it is known."""
+    network = now.choices.external_network
+    address = now.observed.host_addresses.get(network.id, "") if network else ""
+    if network is None or not address or _is_translated(now, network.id, IPv4Address(address)):
+        return
+    access = now.spec.access
+    for field, ranges, what in (
+        ("apiCIDRs", access.api_cidrs, "`up` waits in vain for the API, and no command reaches it"),
+        ("sshCIDRs", access.ssh_cidrs, "`moyai ssh` does not get through"),
+    ):
+        if ranges and not any(IPv4Address(address) in cidr for cidr in ranges):
+            yield (
+                f"spec.access.{field} leaves out {address}, this host's address on the way to network {network.name}: unless "
+                f"the cloud sees this host at another address, {what}"
+            )
+
+
+def _foreign(now: Situation) -> Iterator[tuple[IPv4Network, str]]:
+    """(addresses, whose they are) of the cloud that the cluster's machines must reach."""
+    networks = (now.choices.external_network, now.choices.floating_network)
+    outside = {network.id: network.name for network in networks if network is not None}
+    for identity, name in outside.items():
+        for cidr in _subnets(now, identity):
+            yield cidr, f"a subnet of network {name}"
+    for floating_ip in now.observed.floating_ips:
+        with suppress(ValueError):
+            if floating_ip.network_id in outside:
+                yield IPv4Network(floating_ip.address), f"a floating address of network {outside[floating_ip.network_id]}"
+    account, cloud = now.observed.account, now.spec.cloud
+    for url, what in (
+        (account.login_url, "where the APIs of cloud {} are"),
+        (account.image_mirror, "the image mirror of cloud {}"),
+    ):
+        # a name may lead to several addresses, and elsewhere tomorrow
+        with suppress(ValueError):
+            yield IPv4Network(_host(url)), what.format(cloud)
+
+
+def _host(url: str) -> str:
+    """The host of a URL where it is an IPv4 address, else nothing."""
+    found = _ADDRESS_IN_URL.match(url)
+    return found[1] if found else ""
+
+
+def _is_translated(now: Situation, network_id: str, address: IPv4Address) -> bool:
+    """Whether the cloud certainly sees another address: a private one does not get to a public network, nor the other way."""
+    ranges = tuple(_subnets(now, network_id))
+    return bool(ranges) and all(cidr.is_private != address.is_private for cidr in ranges)
+
+
+def _subnets(now: Situation, network_id: str) -> Iterator[IPv4Network]:
+    for subnet in now.observed.subnets:
+        if subnet.network_id == network_id:
+            # a subnet may be of IPv6
+            with suppress(ValueError):
+                yield IPv4Network(subnet.cidr)

@@ -1,0 +1,71 @@
+"""Source ranges of a Service, of one family or of both, on a load balancer that has one address."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from moyai.core.errors import UsageError
+from moyai.kube.resources import EVENTS, SERVICES
+from moyai.plan.load_balancer.source_ranges import fitting_ranges
+from tests.unit.ccm_world import World, service_object
+
+V4, V6 = "198.51.100.0/24", "2001:db8:7::/48"
+
+
+def listener_cidrs(world: World) -> tuple[str, ...]:
+    (balancer,) = world.store.balancers
+    return balancer.listeners[0].allowed_cidrs
+
+
+def test_the_family_of_the_address_decides_and_nobody_is_let_in_by_an_empty_list() -> None:
+    assert fitting_ranges((V4, V6), 4) == ((V4,), (V6,))
+    assert fitting_ranges((V4, V6), 6) == ((V6,), (V4,))
+    assert fitting_ranges((), 4) == ((), ())
+    # everybody of the one family is no limit of it, and says nothing of the other
+    assert fitting_ranges(("0.0.0.0/0", V4, V6), 4) == ((), (V6,))
+    assert fitting_ranges(("0.0.0.0/0", V6), 6) == ((V6,), ("0.0.0.0/0",))
+    for version, only in ((4, V6), (6, V4), (4, "::/0")):
+        with pytest.raises(UsageError, match=f"no source range .* is of IPv{version}"):
+            fitting_ranges((only,), version)
+
+
+@pytest.mark.virtual_time
+async def test_ranges_of_both_families_let_in_those_of_the_load_balancers_family_and_an_event_names_the_rest() -> None:
+    world = World()
+    created = world.cloud.load_balancers.create
+
+    def strict(wanted: Any) -> Any:
+        assert not any(":" in one for listener in wanted.listeners for one in listener.allowed_cidrs)
+        return created(wanted)
+
+    world.inside.load_balancers.create = strict  # pyright: ignore[reportAttributeAccessIssue]
+    world.kube.put(SERVICES, service_object(loadBalancerSourceRanges=[V4, V6]))
+    async with world.run():
+        await world.until(world.address)
+        assert listener_cidrs(world) == (V4,)
+        world.pause = 1
+        await world.clock.asleep(2000)
+        (event,) = [one for one in world.kube.all(EVENTS) if one["reason"] == "SourceRangesLeftOut"]
+        assert (event["type"], event["count"]) == ("Warning", 1)
+        assert V6 in event["message"]
+        assert V4 not in event["message"]
+        world.edit(loadBalancerSourceRanges=[V6])
+        await world.until(lambda: any("no source range" in one and "SyncLoadBalancerFailed" in one for one in world.events()))
+        assert listener_cidrs(world) == (V4,)
+        world.edit(loadBalancerSourceRanges=["0.0.0.0/0", "::/0"])
+        await world.until(lambda: listener_cidrs(world) == ())
+
+
+@pytest.mark.virtual_time
+async def test_only_ranges_of_the_wrong_family_make_nothing() -> None:
+    world = World()
+    world.kube.put(SERVICES, service_object(loadBalancerSourceRanges=[V6]))
+    async with world.run():
+        await world.until(lambda: any("no source range" in one for one in world.events()))
+        await world.clock.asleep(2)
+        assert not world.store.balancers
+        world.edit(loadBalancerSourceRanges=[V6, V4])
+        await world.until(world.address)
+        assert listener_cidrs(world) == (V4,)
