@@ -310,11 +310,11 @@ def _print_status(found: ClusterStatus) -> None:
         head = ("LOAD BALANCER OF", "ADDRESS", "PORTS")
         print_table(head, [(one.service, one.address or "-", ",".join(map(str, one.ports))) for one in found.services])
     if found.certificates:
-        click.echo()
+        say()
         head = ("CERTIFICATE", "ENDS", "DAYS LEFT", "RENEWED BY")
         print_table(head, [(one.name, one.ends[:10], str(one.days_left), one.renewed_by) for one in found.certificates])
     if found.credentials:
-        click.echo()
+        say()
         rows = [(one.name, "its part" if one.limited else "all roles", one.expires[:10] or "-") for one in found.credentials]
         print_table(("CREDENTIAL", "MAY CALL", "ENDS"), rows)
     if found.problems:

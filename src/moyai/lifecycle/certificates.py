@@ -14,10 +14,9 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Literal
 
-import yaml
-
 from moyai.bootstrap import pki
 from moyai.core.errors import MoyaiError
+from moyai.core.yamlread import read_one
 from moyai.kube.quick import KubeApi
 from moyai.plan.certificates import YEAR, Life
 
@@ -77,9 +76,9 @@ def known(folder: Path, api: KubeApi | None, *, timeout: float) -> tuple[Certifi
 def kubeconfig_life(folder: Path) -> Life | None:
     """Of the administrator's client certificate; None where there is no kubeconfig that can be read."""
     try:
-        config = yaml.safe_load((folder / "kubeconfig").read_text(encoding="utf-8"))
+        config = read_one((folder / "kubeconfig").read_text(encoding="utf-8"))
         return pki.life(base64.b64decode(config["users"][0]["user"]["client-certificate-data"]))
-    except (OSError, yaml.YAMLError, KeyError, IndexError, TypeError, ValueError, binascii.Error):
+    except (OSError, KeyError, IndexError, TypeError, ValueError, binascii.Error):
         return None
 
 
