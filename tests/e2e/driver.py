@@ -86,7 +86,7 @@ class Cluster:
             mine = (f"{self.name}-", f"kube_service_{self.name}_")
             found.update(f"{kind} {item.name}" for item in items if item.name.startswith(mine))
         found.update(f"key {name}" for name in cloud.machines.keypairs() if name.startswith(f"{self.name}-"))
-        found.update(f"credential {name}" for name in cloud.credentials.credentials(name_prefix=f"{self.name}-"))
+        found.update(f"credential {one.name}" for one in cloud.credentials.credentials(name_prefix=f"{self.name}-"))
         return found
 
     def floating_ips(self, uid: str) -> list[str]:

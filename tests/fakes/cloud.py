@@ -7,9 +7,11 @@ from dataclasses import replace
 from typing import Any
 
 from moyai.cloud.capabilities import Capability
+from moyai.cloud.credentials import Use
 from moyai.cloud.memory import Delays, MemoryCloud, Mortal
 from moyai.cloud.memory.disks import attached, disk_at
 from moyai.cloud.memory.machines import powered
+from moyai.cloud.memory.store import StoredCredential
 from moyai.cloud.memory.table import Table
 from moyai.cloud.model import DiskState, Server, Volume
 
@@ -21,6 +23,13 @@ def memory(
     cloud = MemoryCloud(delays=Delays.looks(looks), mortal=mortal, capabilities=capabilities)
     cloud.store.limits["gigabytes"] = 1000
     return cloud
+
+
+def limited(cloud: MemoryCloud, use: Use) -> MemoryCloud:
+    """The same cloud, as a part inside a cluster sees it: it may make the calls of its use alone."""
+    made = StoredCredential(f"inside-{use.name}", "secret", use)
+    cloud.store.credentials[made.id] = made
+    return cloud.log_in(made.id, made.secret)
 
 
 def add_server(cloud: MemoryCloud, name: str, zone: str = "az1") -> Server:

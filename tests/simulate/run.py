@@ -103,7 +103,7 @@ class _Simulation:
 
         with patch.object(building, "open_api", open_api):
             start = time.monotonic()
-            building.preview(cluster, self._cloud, paths=paths)
+            building.preview(cluster, self._cloud, paths=paths, clock=self._clock)
             planning = time.monotonic() - start
             with _Counting(self, "up", "node", self._nodes):
                 self._uid = up().uid

@@ -10,6 +10,7 @@ from typing import Any
 
 from moyai.ccm.app import CcmOptions, controller_manager
 from moyai.ccm.settings import CcmConfig, ClusterConfig, LoadBalancerConfig, RouteConfig
+from moyai.cloud.credentials import Use
 from moyai.cloud.memory import Killed, MemoryAdapter, MemoryCloud, Mortal
 from moyai.cloud.model import Address, FloatingIP, Network, Port, Power, Router, SecurityGroup, Server, Subnet
 from moyai.core.clock import Clock
@@ -20,7 +21,7 @@ from moyai.runtime.calls import CloudCalls
 from moyai.runtime.controllers import ControllerSet
 from moyai.runtime.metrics import Metrics
 from tests.fakes.clock import FakeClock
-from tests.fakes.cloud import memory
+from tests.fakes.cloud import limited, memory
 from tests.fakes.kubernetes import Kubernetes
 
 UID = "abcdef0123"
@@ -120,6 +121,8 @@ class World:
         self.mortal = Mortal()
         self.cloud = cloud or cluster_cloud(mortal=self.mortal)
         self.store = self.cloud.store
+        #: As the controllers see it.
+        self.inside = limited(self.cloud, Use.CONTROLLERS)
         self.config = CONFIG
         self.name = "demo"
         self.clock: Clock = FakeClock()
@@ -162,7 +165,7 @@ class World:
             ),
             self.config,
             kube=self.kube,
-            calls=CloudCalls(self.cloud, metrics, "RegionOne", clock=clock or self.clock),
+            calls=CloudCalls(self.inside, metrics, "RegionOne", clock=clock or self.clock),
             metrics=metrics,
             clock=clock or self.clock,
             poll=self.poll,

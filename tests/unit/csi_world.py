@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import pytest
 
+from moyai.cloud.credentials import Use
 from moyai.cloud.memory import MemoryCloud
 from moyai.cloud.openstack.guest import disk_links
 from moyai.core.backoff import Backoff
@@ -20,7 +21,7 @@ from moyai.csi.errors import Refused
 from moyai.csi.proto import csi_pb2 as pb
 from moyai.runtime.metrics import Metrics
 from tests.fakes.clock import FakeClock
-from tests.fakes.cloud import memory
+from tests.fakes.cloud import limited, memory
 
 UID = "0123456789"
 QUICK = Backoff(base=0.001, ceiling=0.002)
@@ -38,7 +39,7 @@ class World:
 
     def again(self) -> World:
         self.cloud = CloudView(
-            self.raw,
+            limited(self.raw, Use.VOLUMES),
             metrics=Metrics(),
             clock=FakeClock(),
             cluster="demo",

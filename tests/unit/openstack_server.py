@@ -58,6 +58,8 @@ class OpenStackServer:
         self.requests: list[Request] = []
         #: Services that the catalog does not name.
         self.without: frozenset[str] = frozenset()
+        #: Of whoever logs in.
+        self.roles: tuple[str, ...] = ("load-balancer_member", "member")
         self._answers: dict[tuple[str, str], list[Answer]] = {}
         self._lock = threading.Lock()
         self.clock = FakeClock()
@@ -99,6 +101,7 @@ class OpenStackServer:
             "expires_at": "2099-01-01T00:00:00.000000Z",
             "issued_at": "2026-01-01T00:00:00.000000Z",
             "user": {"id": "u1", "name": "u", "domain": {"id": "default", "name": "Default"}},
+            "roles": [{"id": name, "name": name} for name in self.roles],
             "project": {"id": PROJECT, "name": "p", "domain": {"id": "default", "name": "Default"}},
             "catalog": catalog,
         }

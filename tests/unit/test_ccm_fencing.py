@@ -140,7 +140,7 @@ async def test_a_cloud_that_does_not_answer_is_doubt() -> None:
     def down(**_: Any) -> list[Server]:
         raise Retriable("no answer")
 
-    world.cloud.machines.servers = down  # pyright: ignore[reportAttributeAccessIssue]
+    world.inside.machines.servers = down  # pyright: ignore[reportAttributeAccessIssue]
     world.machine(1, **OFF)
     async with world.running() as wait:
         await wait(30, 2, 3)
@@ -226,7 +226,7 @@ async def test_where_the_spec_allows_it_what_does_not_answer_is_powered_off_firs
         stopped.append(server_id)
         world.machine(1, **OFF)
 
-    world.cloud.machines.stop_server = stop_server  # pyright: ignore[reportAttributeAccessIssue]
+    world.inside.machines.stop_server = stop_server  # pyright: ignore[reportAttributeAccessIssue]
     async with world.running() as wait:
         await wait(2, 1, 2, 3)
         await wait(35, 2, 3)

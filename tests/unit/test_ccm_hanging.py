@@ -21,7 +21,7 @@ async def test_calls_that_hang_hold_neither_nodes_nor_fencing_up() -> None:
         release.wait()
         return []
 
-    world.cloud.load_balancers.load_balancers = hang  # pyright: ignore[reportAttributeAccessIssue]
+    world.inside.load_balancers.load_balancers = hang  # pyright: ignore[reportAttributeAccessIssue]
     for number in range(30):
         world.kube.put(SERVICES, service_object(f"s{number}"))
     async with world.run("service", "node", "fencing", "node-lifecycle"):

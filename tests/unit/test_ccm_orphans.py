@@ -57,7 +57,7 @@ async def test_a_service_that_is_created_while_the_cloud_is_listed_loses_nothing
             return found
         return listed(**query)
 
-    world.cloud.load_balancers.load_balancers = slow  # pyright: ignore[reportAttributeAccessIssue]
+    world.inside.load_balancers.load_balancers = slow  # pyright: ignore[reportAttributeAccessIssue]
     async with world.run():
         await world.until(lambda: world.exists("s0") and world.address("s0"))
         before = state(world)

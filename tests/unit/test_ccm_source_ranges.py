@@ -40,7 +40,7 @@ async def test_ranges_of_both_families_let_in_those_of_the_load_balancers_family
         assert not any(":" in one for listener in wanted.listeners for one in listener.allowed_cidrs)
         return created(wanted)
 
-    world.cloud.load_balancers.create = strict  # pyright: ignore[reportAttributeAccessIssue]
+    world.inside.load_balancers.create = strict  # pyright: ignore[reportAttributeAccessIssue]
     world.kube.put(SERVICES, service_object(loadBalancerSourceRanges=[V4, V6]))
     async with world.run():
         await world.until(world.address)

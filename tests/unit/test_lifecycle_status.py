@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import threading
+from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
-from moyai.cloud.capabilities import Cloud
+from moyai.cloud.capabilities import Capability, Cloud
+from moyai.cloud.credentials import Credential
 from moyai.cloud.model import Address, Power, Server
 from moyai.cloud.openstack import ADAPTER
 from moyai.core.errors import MoyaiError, NotFound, Retriable
@@ -20,9 +22,10 @@ from moyai.kube.quick import KubeApi
 from moyai.kube.resources import DAEMON_SETS, DEPLOYMENTS, NODES, SERVICES, Json, Resource
 from moyai.lifecycle import observe, status
 from moyai.lifecycle.record import Record
-from moyai.lifecycle.status import AddonStatus, BalancedService, ClusterStatus
+from moyai.lifecycle.status import AddonStatus, BalancedService, ClusterStatus, CredentialStatus
 from moyai.plan.observed import KubeFacts, NodeAllocation
 from moyai.spec.load import dump, validate
+from tests.fakes.clock import FakeClock
 
 PLANE, WORKER = "demo-control-plane-0", "demo-workers-0"
 
@@ -60,9 +63,10 @@ class World:
                 {"metadata": {"name": "inner", "namespace": "shop"}, "spec": {"type": "ClusterIP"}},
             ],
         }
+        self.credentials: list[Credential] = []
         self.refusal: MoyaiError | None = None
         self.finished = True
-        self._meeting = threading.Barrier(5, timeout=10)
+        self._meeting = threading.Barrier(7, timeout=10)
         monkeypatch.setattr(status, "open_api", self._open)
 
     def _open(self, record: Record) -> World | None:
@@ -76,6 +80,10 @@ class World:
         assert namespace == ("kube-system" if resource in (DEPLOYMENTS, DAEMON_SETS) else None)
         return self.objects[resource]
 
+    def serving_certificate(self, *, timeout: float) -> bytes:
+        self._meeting.wait()
+        raise Retriable("it shows none")
+
     def _listed(self, tag: str) -> list[Server]:
         assert tag.endswith(self.record.uid)
         self._meeting.wait()
@@ -84,7 +92,14 @@ class World:
         return self.servers
 
     def read(self) -> ClusterStatus:
-        return status.read(self.record, cast("Cloud", SimpleNamespace(machines=SimpleNamespace(servers=self._listed))))
+        parts = {"machines": SimpleNamespace(servers=self._listed), "credentials": SimpleNamespace(credentials=self._issued)}
+        cloud = SimpleNamespace(capabilities=lambda: frozenset(Capability), **parts)
+        return status.read(self.record, cast("Cloud", cloud), clock=FakeClock())
+
+    def _issued(self, *, name_prefix: str) -> list[Credential]:
+        assert name_prefix == "demo-"
+        self._meeting.wait()
+        return self.credentials
 
 
 @pytest.fixture
@@ -110,7 +125,8 @@ def test_the_fields_that_programs_read_keep_their_form(world: World) -> None:
     assert data["addon_pods"][0] == {"name": "coredns", "ready": 2, "wanted": 2}
     assert data["services"] == [{"service": "shop/web", "address": "203.0.113.20", "ports": [80, 443]}]
     assert set(data) == {
-        "name", "uid", "cloud", "kubernetes", "api", "api_url", "nodes", "addons", "addon_pods", "services", "problems",
+        "name", "uid", "cloud", "kubernetes", "api", "api_url", "nodes", "addons", "addon_pods", "services",
+        "certificates", "credentials", "problems",
     }  # fmt: skip
     assert {"name", "role", "pool", "zone", "address", "machine", "node", "version", "fault"} <= set(data["nodes"][0])
 
@@ -128,6 +144,23 @@ def test_what_is_not_well_is_a_problem_each(world: World) -> None:
         "add-on coredns has 1/2 pods ready",
     )
     assert found.nodes[1].pool == "workers"
+
+
+def test_credentials_of_the_cluster_are_shown_with_their_end(world: World) -> None:
+    uid, now = world.record.uid, FakeClock().now()
+    world.credentials = [
+        Credential("c2", f"demo-volumes-{uid}", limited=True, expires=now + timedelta(days=20)),
+        Credential("c1", f"demo-{uid}", expires=now + timedelta(days=40)),
+        Credential("c3", "demo-9999999999", expires=now),
+    ]
+    found = world.read()
+    assert found.credentials == (
+        CredentialStatus(f"demo-{uid}", limited=False, expires="2026-02-10T00:00:00+00:00"),
+        CredentialStatus(f"demo-volumes-{uid}", limited=True, expires="2026-01-21T00:00:00+00:00"),
+    )
+    assert found.problems == (
+        f"application credential demo-volumes-{uid} ends on 2026-01-21: the cluster cannot reach the cloud without it",
+    )
 
 
 def test_a_cloud_that_does_not_answer_leaves_its_part_unknown(world: World) -> None:

@@ -138,7 +138,7 @@ def test_a_token_that_the_cluster_lacks_is_given_to_no_machine(world: World, mad
     assert record is not None
     record.keep_token("abcdef.0123456789abcdef")
     record.keep_secret("token made", made)
-    plan = building.preview(parse("spec: {nodePools: [{replicas: 3}]}"), world.cloud, paths=world.paths)
+    plan = building.preview(parse("spec: {nodePools: [{replicas: 3}]}"), world.cloud, paths=world.paths, clock=world.clock)
     assert any(isinstance(step, RenewToken) for step in plan.steps)
 
 
@@ -233,7 +233,7 @@ def test_a_cluster_of_an_older_moyai_is_carried_on(world: World) -> None:
     objects = {old.get(key, str(key)): {"begun": made.begun, "id": made.id} for key, made in record.objects.items()}
     assert {"network", "port quickstart-workers-0", "server quickstart-control-plane-0", "group worker"} <= set(objects)
     file.write_text(json.dumps({**data, "version": 1, "objects": objects}))
-    assert text.lines(building.preview(parse(""), world.cloud, paths=world.paths)) == ["nothing to do"]
+    assert text.lines(building.preview(parse(""), world.cloud, paths=world.paths, clock=world.clock)) == ["nothing to do"]
     again = Record.open(world.paths, "quickstart")
     assert again is not None
     assert again.objects.keys() == record.objects.keys()
@@ -288,7 +288,7 @@ def test_two_at_once(world: World) -> None:
 
 
 def test_a_preview_changes_nothing(world: World) -> None:
-    plan = building.preview(parse(""), world.cloud, paths=world.paths)
+    plan = building.preview(parse(""), world.cloud, paths=world.paths, clock=world.clock)
     assert world.mortal.changes == 0
     assert not world.paths.clusters.exists()
     assert text.lines(plan)[0].endswith("create network quickstart-network")

@@ -25,6 +25,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from moyai.core import yamltext
 from moyai.core.clock import Clock
 from moyai.core.files import write_private
+from moyai.plan.certificates import Life
 
 #: Files of the control plane's folder /etc/kubernetes/pki that are made here; kubeadm makes the rest from them.
 AUTHORITIES = {"ca": "kubernetes", "front-proxy-ca": "front-proxy-ca", "etcd/ca": "etcd-ca"}
@@ -86,6 +87,13 @@ def admin_kubeconfig(pki: Pki, *, name: str, server: str, clock: Clock) -> str:
             "contexts": [{"name": name, "context": {"cluster": name, "user": user}}],
         },
     )
+
+
+def life(certificate: bytes) -> Life:
+    """From when until when a certificate counts, PEM or DER. ValueError for something else."""
+    pem = b"-----BEGIN CERTIFICATE-----" in certificate
+    read = x509.load_pem_x509_certificate(certificate) if pem else x509.load_der_x509_certificate(certificate)
+    return Life(read.not_valid_before_utc, read.not_valid_after_utc)
 
 
 def ensure_ssh_key(folder: Path) -> tuple[Path, str]:

@@ -95,8 +95,12 @@ def first_control_plane(
             "etc/moyai/sealed": seal(_tar(sealed, mode=0o600), key).encode(),
             "usr/local/lib/moyai/bootstrap": _data("bootstrap-control-plane", ADDRESS=facts.node.address),
             TAKES_KEY: _data("unsealing-key"),
+            "usr/local/lib/moyai/renew-certificates": _data("renew-certificates"),
+            "etc/systemd/system/moyai-certificates.service": _data("moyai-certificates.service"),
+            "etc/systemd/system/moyai-certificates.timer": _data("moyai-certificates.timer"),
             **_patches(kubeadm.control_plane_patches()),
         },
+        units=("moyai-certificates.timer",),
         # on every boot: cloud-init copies the metadata each time
         first=f"python3 -I /{TAKES_KEY} take || true\n",
     )
@@ -138,8 +142,8 @@ def mirror_hosts(url: str) -> str:
     return f'[host."{url.rstrip("/")}"]\n  capabilities = ["pull", "resolve"]\n'
 
 
-def _script(facts: NodeFacts, own: Mapping[str, bytes], *, first: str = "") -> str:
-    """``first``: commands that run on every boot, before the machine's services start."""
+def _script(facts: NodeFacts, own: Mapping[str, bytes], *, units: Sequence[str] = (), first: str = "") -> str:
+    """``units``: started besides those of all nodes. ``first``: commands that run on every boot, before services start."""
     pods = pod_network_of(facts.cluster.spec)
     content = {
         **{name: text.encode() for name, text in pods.files(facts.node, mtu=facts.mtu).items()},
@@ -153,7 +157,7 @@ def _script(facts: NodeFacts, own: Mapping[str, bytes], *, first: str = "") -> s
     if facts.mirror:
         content["etc/containerd/certs.d/_default/hosts.toml"] = mirror_hosts(facts.mirror).encode()
     packed = base64.encodebytes(_tar(content)).decode()
-    units = "moyai-kernel.service moyai-network.service moyai-bootstrap.service"
+    started = " ".join(("moyai-kernel.service", "moyai-network.service", "moyai-bootstrap.service", *units))
     wants = "/etc/systemd/system/multi-user.target.wants"
     text = (
         "#cloud-boothook\n#!/bin/sh\n"
@@ -161,9 +165,9 @@ def _script(facts: NodeFacts, own: Mapping[str, bytes], *, first: str = "") -> s
         "set -e\nif [ ! -e /var/lib/moyai/unpacked ]; then\n"
         "base64 -d <<'END' | tar -xz -C /\n" + packed + "END\n"
         f"mkdir -p /var/lib/moyai {wants}\n"
-        f"for unit in {units}; do ln -sfn /etc/systemd/system/$unit {wants}/$unit; done\n"
+        f"for unit in {started}; do ln -sfn /etc/systemd/system/$unit {wants}/$unit; done\n"
         "touch /var/lib/moyai/unpacked\nsystemctl daemon-reload\nfi\n"
-        f"{first}systemctl start --no-block {units}\n"
+        f"{first}systemctl start --no-block {started}\n"
     )
     size = encoded_size(text)
     if size > facts.limit:

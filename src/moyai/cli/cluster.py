@@ -84,7 +84,7 @@ def plan(spec: Path | None, output: str) -> None:
 @_WHICH
 @_OUTPUT
 def status(cluster: str | None, output: str) -> None:
-    """Nodes, machines, add-ons and load balancers of a cluster. Exit code 1 when something is not well."""
+    """Nodes, machines, add-ons, load balancers and certificates of a cluster. Exit code 1 when something is not well."""
     from moyai.lifecycle.status import read
 
     record = recorded(cluster)
@@ -309,6 +309,14 @@ def _print_status(found: ClusterStatus) -> None:
         say()
         head = ("LOAD BALANCER OF", "ADDRESS", "PORTS")
         print_table(head, [(one.service, one.address or "-", ",".join(map(str, one.ports))) for one in found.services])
+    if found.certificates:
+        say()
+        head = ("CERTIFICATE", "ENDS", "DAYS LEFT", "RENEWED BY")
+        print_table(head, [(one.name, one.ends[:10], str(one.days_left), one.renewed_by) for one in found.certificates])
+    if found.credentials:
+        say()
+        rows = [(one.name, "its part" if one.limited else "all roles", one.expires[:10] or "-") for one in found.credentials]
+        print_table(("CREDENTIAL", "MAY CALL", "ENDS"), rows)
     if found.problems:
         say()
         for problem in found.problems:

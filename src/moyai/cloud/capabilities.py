@@ -29,6 +29,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from moyai.cloud.credentials import Credentials
 from moyai.cloud.disks import Disks
 from moyai.cloud.load_balancers import LoadBalancers
 from moyai.cloud.model import (
@@ -257,20 +258,6 @@ class Images(Protocol):
         self, *, name: str, file: Path, disk_format: str, container_format: str, properties: Mapping[str, str]
     ) -> Image: ...
     def delete_image(self, image_id: str) -> None: ...
-
-
-class Credentials(Protocol):
-    """Credentials that the parts inside a cluster log in with, instead of with the user's own."""
-
-    def create_credential(self, *, name: str, roles: Sequence[str], description: str) -> tuple[str, str]:
-        """Returns (id, secret); the secret cannot be read again."""
-        ...
-
-    def credentials(self, *, name_prefix: str) -> dict[str, str]:
-        """Name → id of this user's credentials whose name starts so."""
-        ...
-
-    def delete_credential(self, credential_id: str) -> None: ...
 
 
 class Quotas(Protocol):

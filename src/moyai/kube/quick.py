@@ -12,6 +12,7 @@ import binascii
 import http.client
 import json
 import os
+import socket
 import ssl
 import tempfile
 from collections.abc import Mapping
@@ -23,6 +24,9 @@ from moyai.core.errors import NotFound, Retriable, Terminal
 from moyai.core.yamlread import read_one
 from moyai.kube.errors import not_json, refusal
 from moyai.kube.resources import PODS, Json, Resource
+
+#: OpenSSL's X509_V_ERR_CERT_HAS_EXPIRED.
+_EXPIRED = 10
 
 
 class KubeApi:
@@ -62,6 +66,25 @@ class KubeApi:
         except (Retriable, Terminal):
             return False
         return True
+
+    def serving_certificate(self, *, timeout: float = 5.0) -> bytes:
+        """The certificate that the API server shows, DER. Whoever asks shows none, and believes nothing that is said with it.
+
+        Retriable where nothing answers.
+        """
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        try:
+            with (
+                socket.create_connection((self._host, self._port), timeout=timeout) as stream,
+                context.wrap_socket(stream) as shown,
+            ):
+                found = shown.getpeercert(binary_form=True)
+        except OSError as error:
+            raise Retriable(f"the API at {self.server} does not answer ({_reason(error)})") from None
+        if not found:
+            raise Retriable(f"the API at {self.server} shows no certificate")
+        return found
 
     def get(self, resource: Resource, name: str, *, namespace: str | None = None, timeout: float | None = None) -> Json:
         return self._object("GET", resource.path(namespace, name), timeout=timeout)
@@ -132,6 +155,9 @@ class KubeApi:
             answer = connection.getresponse()
             data = answer.read()
         except ssl.SSLCertVerificationError as error:
+            if error.verify_code == _EXPIRED:
+                hint = "`moyai status` shows when each certificate ends, and how it is renewed"
+                raise Terminal(f"the certificate of the API at {self.server} has ended", hint=hint) from None
             raise Terminal(f"the API at {self.server} is not this cluster's ({error.verify_message})") from None
         except (OSError, http.client.HTTPException) as error:
             raise Retriable(f"the API at {self.server} does not answer ({_reason(error)})", operation=operation) from None

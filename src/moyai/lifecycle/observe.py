@@ -51,7 +51,7 @@ def take(
     if Capability.FLOATING_IPS in offered:
         first["floating_ips"] = cloud.addresses.floating_ips
     if Capability.CREDENTIALS in offered:
-        first["credentials"] = lambda: cloud.credentials.credentials(name_prefix=f"{name}-")
+        first["credentials"] = lambda: {one.name: one.id for one in cloud.credentials.credentials(name_prefix=f"{name}-")}
     if plan_for == "up":
         first |= {
             "flavors": machines.flavors,

@@ -9,24 +9,32 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
 from typing import Any
 
-from moyai.cloud.capabilities import Cloud
+from moyai.cloud.capabilities import Capability, Cloud
+from moyai.cloud.credentials import Credential
 from moyai.cloud.model import Power, Server
+from moyai.core.clock import Clock, SystemClock
 from moyai.core.errors import MoyaiError
 from moyai.core.ids import POOL_KEY, cluster_tag
 from moyai.kube.objects import Node, Service, parse_daemon_set, parse_deployment, parse_node
 from moyai.kube.quick import KubeApi
 from moyai.kube.resources import DAEMON_SETS, DEPLOYMENTS, NODES
+from moyai.lifecycle import certificates
+from moyai.lifecycle.certificates import CertificateStatus
 from moyai.lifecycle.clusters import open_api
 from moyai.lifecycle.record import Record
 from moyai.lifecycle.services import balanced
+from moyai.plan.keys import is_unique_name
 from moyai.plan.nodes import CONTROL_PLANE_POOL, pool_of_node
 from moyai.plan.rules import API_PORT
 
 _TIMEOUT = 5.0
-#: The servers in the cloud, and in Kubernetes nodes, Deployments, DaemonSets and Services.
-_LISTS = 5
+#: How long before its end a credential is reported.
+_EXPIRY_NOTICE = timedelta(days=30)
+#: In the cloud servers and credentials; in Kubernetes nodes, Deployments, DaemonSets and Services; the API's certificate.
+_READS = 7
 
 
 @dataclass(frozen=True)
@@ -69,6 +77,16 @@ class BalancedService:
 
 
 @dataclass(frozen=True)
+class CredentialStatus:
+    """What a part inside the cluster logs in to the cloud with. ``limited``: it may make the calls of its part alone.
+    ``expires``: ISO 8601, empty for one that never ends."""
+
+    name: str
+    limited: bool
+    expires: str
+
+
+@dataclass(frozen=True)
 class ClusterStatus:
     """``api``: ready or why not. ``problems``: empty when all is well."""
 
@@ -81,6 +99,8 @@ class ClusterStatus:
     nodes: tuple[NodeStatus, ...] = ()
     addons: tuple[AddonStatus, ...] = ()
     services: tuple[BalancedService, ...] = ()
+    certificates: tuple[CertificateStatus, ...] = ()
+    credentials: tuple[CredentialStatus, ...] = ()
     problems: tuple[str, ...] = ()
 
     def data(self) -> dict[str, Any]:
@@ -98,16 +118,24 @@ class _Kube:
     services: tuple[Service, ...]
 
 
-def read(record: Record, cloud: Cloud) -> ClusterStatus:
+def read(record: Record, cloud: Cloud, *, clock: Clock | None = None) -> ClusterStatus:
     """The state of a recorded cluster. Raises only for a record that cannot be read."""
-    cluster = record.cluster
+    cluster, now = record.cluster, (clock or SystemClock()).now()
     api = open_api(record)
-    with ThreadPoolExecutor(_LISTS, thread_name_prefix="status") as pool:
+    with ThreadPoolExecutor(_READS, thread_name_prefix="status") as pool:
         listed = pool.submit(_servers, cloud, record.uid)
+        issued = pool.submit(_credentials, cloud, record)
+        certified = pool.submit(certificates.known, record.folder, api, timeout=_TIMEOUT)
         answer, kube, api_problem = _kube(api, pool)
         servers, cloud_problem = listed.result()
+        known, credentials = certified.result(), issued.result()
     nodes = tuple(_nodes(record, servers, kube))
     addons = kube.addons if kube else ()
+    control_plane = next((node.name for node in nodes if node.role == "control-plane"), "")
+    ending = [
+        *(certificate.problem(now, control_plane=control_plane) for certificate in known),
+        *(_expiry(credential, now) for credential in credentials),
+    ]
     return ClusterStatus(
         name=record.name,
         uid=record.uid,
@@ -118,7 +146,11 @@ def read(record: Record, cloud: Cloud) -> ClusterStatus:
         nodes=nodes,
         addons=addons,
         services=tuple(BalancedService(one.key, one.address, one.tcp_ports) for one in kube.services) if kube else (),
-        problems=tuple(filter(None, (cloud_problem, api_problem, *_problems(nodes, addons)))),
+        certificates=tuple(certificate.status(now) for certificate in known),
+        credentials=tuple(
+            CredentialStatus(one.name, one.limited, one.expires.isoformat() if one.expires else "") for one in credentials
+        ),
+        problems=tuple(filter(None, (cloud_problem, api_problem, *_problems(nodes, addons), *ending))),
     )
 
 
@@ -140,6 +172,25 @@ def _servers(cloud: Cloud, uid: str) -> tuple[list[Server] | None, str]:
         return cloud.machines.servers(tag=cluster_tag(uid)), ""
     except MoyaiError as error:
         return None, f"the cloud cannot be asked: {error}"
+
+
+def _credentials(cloud: Cloud, record: Record) -> list[Credential]:
+    """The cluster's own; none where the cloud does not answer, which is reported for its servers."""
+    try:
+        if Capability.CREDENTIALS not in cloud.capabilities():
+            return []
+        listed = cloud.credentials.credentials(name_prefix=f"{record.name}-")
+    except MoyaiError:
+        return []
+    return sorted((one for one in listed if is_unique_name(one.name, record.uid)), key=lambda one: one.name)
+
+
+def _expiry(credential: Credential, now: datetime) -> str:
+    ends = credential.expires
+    if ends is None or ends - now > _EXPIRY_NOTICE:
+        return ""
+    verb = "ends" if ends > now else "ended"
+    return f"application credential {credential.name} {verb} on {ends:%Y-%m-%d}: the cluster cannot reach the cloud without it"
 
 
 def _kube(api: KubeApi | None, pool: ThreadPoolExecutor) -> tuple[str, _Kube | None, str]:

@@ -24,6 +24,7 @@ from moyai.core.ids import new_uid
 from moyai.core.paths import Paths
 from moyai.core.progress import Progress, Reporter
 from moyai.lifecycle import execute, observe
+from moyai.lifecycle.certificates import kubeconfig_life
 from moyai.lifecycle.clusters import open_api
 from moyai.lifecycle.record import Record, locked
 from moyai.lifecycle.record_format import ENCRYPTION_KEY, SECRET_NAMES
@@ -98,6 +99,8 @@ def _look(cluster: Cluster, cloud: Cloud, paths: Paths, *, clock: Clock) -> _Sta
     """Read record, cloud and Kubernetes side by side, and plan."""
     record = Record.open(paths, cluster.name, clock=clock)
     recorded = record.recorded() if record else Recorded(cluster.name, new_uid())
+    if record:
+        recorded = replace(recorded, kubeconfig_life=kubeconfig_life(record.folder), now=clock.now())
     cluster = carried_on(cluster, record.spec) if record else cluster
     with ThreadPoolExecutor(1, thread_name_prefix="look") as pool:
         kube = pool.submit(observe.kube_facts, open_api(record) if record else None, cloud.adapter.volume_names)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import cached_property
 from typing import Protocol
 
@@ -31,6 +32,7 @@ from moyai.cloud.model import (
 )
 from moyai.core.ids import CLUSTER_TAG, Role, cluster_tag, tag_owner
 from moyai.core.keys import Key
+from moyai.plan.certificates import Life
 
 
 class Tagged(Protocol):
@@ -140,7 +142,9 @@ class Recorded:
 
     ``ready``: the control plane has answered once, so its machine holds the cluster's state. ``api_address``: the address that
     the kubeconfig on disk leads to, empty while there is no kubeconfig. ``token_fresh``: the bootstrap token lives long enough
-    for machines that join now. ``token_id``: its public half, empty where there is no token.
+    for machines that join now. ``token_id``: its public half, empty where there is no token. ``kubeconfig_life``: of the client
+    certificate in the kubeconfig on disk, None while there is no kubeconfig. ``now``: when all this was read, None where
+    nothing is on record.
     """
 
     name: str
@@ -151,6 +155,14 @@ class Recorded:
     api_address: str = ""
     token_fresh: bool = False
     token_id: str = ""
+    kubeconfig_life: Life | None = None
+    now: datetime | None = None
+
+    @property
+    def kubeconfig_due(self) -> Life | None:
+        """The life of the kubeconfig's certificate where it is to be renewed, else None."""
+        life = self.kubeconfig_life
+        return life if life is not None and self.now is not None and life.due(self.now) else None
 
 
 def owner(tagged: Tagged) -> str | None:

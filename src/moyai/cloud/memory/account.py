@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
+from moyai.cloud.credentials import Credential, IssuedCredential, Use
 from moyai.cloud.memory.session import MemoryApi, api
+from moyai.cloud.memory.store import StoredCredential
 from moyai.core.errors import Conflict, Terminal
 
 
@@ -36,7 +36,7 @@ class MemoryCredentials(MemoryApi):
     service = "credentials"
 
     @api
-    def create_credential(self, *, name: str, roles: Sequence[str], description: str) -> tuple[str, str]:
+    def create_credential(self, *, name: str, use: Use, description: str) -> IssuedCredential:
         store = self._store
         if self._session.credential:
             raise self._refused(Terminal, "the cloud's policy refuses this: an application credential may not make others")
@@ -44,16 +44,17 @@ class MemoryCredentials(MemoryApi):
             raise self._refused(Conflict, f"an application credential {name} exists already")
         with self._change():
             made = store.new_id()
-            store.credentials[name] = made, f"secret-of-{made}"
-            return store.credentials[name]
+            store.credentials[name] = StoredCredential(made, f"secret-of-{made}", use)
+            return IssuedCredential(made, store.credentials[name].secret)
 
     @api
-    def credentials(self, *, name_prefix: str) -> dict[str, str]:
-        return {name: made for name, (made, _) in self._store.credentials.items() if name.startswith(name_prefix)}
+    def credentials(self, *, name_prefix: str) -> list[Credential]:
+        found = self._store.credentials.items()
+        return [Credential(one.id, name, limited=True) for name, one in found if name.startswith(name_prefix)]
 
     @api
     def delete_credential(self, credential_id: str) -> None:
         credentials = self._store.credentials
-        if name := next((name for name, (made, _) in credentials.items() if made == credential_id), ""):
+        if name := next((name for name, one in credentials.items() if one.id == credential_id), ""):
             with self._change():
                 del credentials[name]

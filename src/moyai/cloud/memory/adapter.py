@@ -85,7 +85,7 @@ class MemoryCloud:
 
     def log_in(self, credential_id: str, secret: str) -> MemoryCloud:
         """The same cloud, as an application credential sees it. A wrong one is refused at the first call."""
-        known = (credential_id, secret) in self.store.credentials.values()
+        known = any((one.id, one.secret) == (credential_id, secret) for one in self.store.credentials.values())
         other = object.__new__(MemoryCloud)
         other._enter(Session(self.store, credential_id if known else "?"), self._capabilities, self.name)
         return other

@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Concatenate, ParamSpec, TypeVar, cast
 
+from moyai.cloud.credentials import CALLS
 from moyai.cloud.memory.store import Store
 from moyai.cloud.memory.table import Table
 from moyai.core.errors import CredentialsRefused, MoyaiError, NotFound
@@ -35,14 +36,23 @@ class Session:
             store.mortal.check()
             store.calls[name] += 1
             store.catch_up()
-            if self.credential and self.credential not in {one for one, _ in store.credentials.values()}:
-                raise CredentialsRefused("the application credential is not known", request_id=store.new_request())
+            if self.credential:
+                self._check(name)
             failure = store.faults.failure(name)
             if failure and not failure.after:
                 raise failure.error
             yield
             if failure:
                 raise failure.error
+
+    def _check(self, name: str) -> None:
+        """Refuse what the application credential may not call. What makes further ones has words of its own."""
+        uses = (one.use for one in self.store.credentials.values() if one.id == self.credential)
+        use = next(uses, None)
+        if use is None:
+            raise CredentialsRefused("the application credential is not known", request_id=self.store.new_request())
+        if name not in CALLS[use] and name.partition(".")[0] not in ("account", "credentials"):
+            raise CredentialsRefused(f"the application credential may not call {name}", request_id=self.store.new_request())
 
 
 class MemoryApi:

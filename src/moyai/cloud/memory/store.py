@@ -10,10 +10,12 @@ import itertools
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from ipaddress import IPv4Network, ip_address, ip_network
 from typing import Any
 from uuid import UUID
 
+from moyai.cloud.credentials import Use
 from moyai.cloud.load_balancers import LoadBalancer
 from moyai.cloud.memory import table
 from moyai.cloud.memory.orders import Delays, Faults, Mortal
@@ -63,6 +65,15 @@ QUOTAS: Mapping[str, Kind | None] = {
     "security_group_rule": Kind.RULES,
 }
 DISK_QUOTAS: Mapping[str, Kind | None] = {"volumes": Kind.VOLUME, "gigabytes": None, "snapshots": Kind.SNAPSHOT}
+
+
+@dataclass(frozen=True)
+class StoredCredential:
+    """An application credential; it may make the calls of its use alone."""
+
+    id: str
+    secret: str = field(repr=False)
+    use: Use
 
 
 class Store:
@@ -122,8 +133,8 @@ class Store:
         #: Id of a server → what is being done to it.
         self.tasks: dict[str, str] = {}
         self.keypairs: dict[str, str] = {}
-        #: Name of an application credential → (id, secret).
-        self.credentials: dict[str, tuple[str, str]] = {}
+        #: By name.
+        self.credentials: dict[str, StoredCredential] = {}
         #: What the cloud says went wrong with a volume or snapshot.
         self.messages: dict[str, list[str]] = {}
 

@@ -2,10 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+import urllib.parse
+from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from typing import cast
 
-from moyai.cloud.openstack.session import CloudSession
-from moyai.core.errors import NotFound
+from moyai.cloud.credentials import Credential, IssuedCredential, Use
+from moyai.cloud.openstack import access_rules
+from moyai.cloud.openstack.access_rules import PROBES, Rule
+from moyai.cloud.openstack.session import CloudSession, Json
+from moyai.core.backoff import Backoff
+from moyai.core.errors import Conflict, NotFound
+from moyai.core.waiting import until
+
+_ROLES: Mapping[Use, tuple[str, ...]] = {Use.CONTROLLERS: ("member", "load-balancer_member"), Use.VOLUMES: ("member",)}
+_TRIES = 4
+_AGAIN = Backoff(base=0.1, ceiling=1)
 
 
 class KeystoneAccount:
@@ -30,25 +44,79 @@ class KeystoneCredentials:
         self._session = session
         self._keystone = session.service("identity")
 
-    def create_credential(self, *, name: str, roles: Sequence[str], description: str) -> tuple[str, str]:
-        made = self._keystone.post(
-            self._path(),
-            {
-                "application_credential": {
-                    "name": name,
-                    "description": description,
-                    "unrestricted": False,
-                    # none named means all that this user has
-                    **({"roles": [{"name": role} for role in roles]} if roles else {}),
-                }
-            },
-            operation=f"create application credential {name}",
-        )["application_credential"]
-        return str(made["id"]), str(made["secret"])
+    def create_credential(self, *, name: str, use: Use, description: str) -> IssuedCredential:
+        """Limited by roles and by access rules, as far as the cloud lets itself be limited."""
+        roles, notes = self._roles(name, use)
+        rules = self._rules(use)
+        made = self._create(name, description, roles=roles, rules=rules)
+        if not made.get("access_rules"):
+            notes.append(f"{_may_call_all(name)}: this cloud's Keystone knows no access rules (OpenStack Train has them)")
+        elif blind := self._services_without_rules(made, {rule.service for rule in rules}):
+            # such a service refuses whatever comes with a limited credential
+            self.delete_credential(str(made["id"]))
+            made = self._create(name, description, roles=roles, rules=[])
+            named = ", ".join(sorted(blind))
+            notes.append(
+                f"{_may_call_all(name)}: no access rules are checked by {named} "
+                "(the cloud's operator sets service_type in section [keystone_authtoken] of the service)"
+            )
+        return IssuedCredential(str(made["id"]), str(made["secret"]), tuple(notes))
 
-    def credentials(self, *, name_prefix: str) -> dict[str, str]:
+    def _create(self, name: str, description: str, *, roles: Sequence[str], rules: Sequence[Rule]) -> Json:
+        wanted: Json = {
+            "name": name,
+            "description": description,
+            "unrestricted": False,
+            "roles": [{"name": role} for role in roles],
+        }
+        if rules:
+            wanted["access_rules"] = [rule._asdict() for rule in rules]
+
+        def create() -> Json:
+            operation = f"create application credential {name}"
+            return self._keystone.post(self._path(), {"application_credential": wanted}, operation=operation)
+
+        # two credentials made at the same time may each bring the same new rule; Keystone refuses the second, and then has it
+        made = until(create, clock=self._session.clock, timeout=math.inf, pause=_AGAIN, tries=_TRIES, retry=(Conflict,))
+        return cast("Json", made["application_credential"])
+
+    def _roles(self, name: str, use: Use) -> tuple[list[str], list[str]]:
+        """The roles that a use needs; where the user lacks one of them all that the user has, and a note that says so."""
+        own = self._session.role_names()
+        missing = [role for role in _ROLES[use] if role not in own]
+        if not missing:
+            return list(_ROLES[use]), []
+        note = f"application credential {name} has all your roles ({', '.join(own)}): you have no role {', '.join(missing)}"
+        return own, [note]
+
+    def _rules(self, use: Use) -> list[Rule]:
+        session = self._session
+        return access_rules.rules_of(
+            use,
+            offered={service for service in PROBES if session.offers(service)},
+            atomic_routes="extraroute-atomic" in session.service("network").extensions(),
+            base=lambda service: urllib.parse.urlsplit(session.endpoint(service)).path,
+            types=session.catalog_types,
+        )
+
+    def _services_without_rules(self, made: Json, types: Collection[str]) -> set[str]:
+        """Services that refuse the credential what its rules allow."""
+        limited = self._session.with_credential(str(made["id"]), str(made["secret"]))
+        with limited.guard("try the application credential", str(made["id"])):
+            limited.keystone.get_token()
+        probed = [service for service in PROBES if set(types) & set(self._session.catalog_types(service))]
+
+        def refused(service: str) -> bool:
+            with limited.guard("try the application credential", str(made["id"])):
+                url = f"{self._session.endpoint(service)}{PROBES[service]}?limit=1"
+                return bool(limited.keystone.request(url, "GET", raise_exc=False).status_code == 401)
+
+        with ThreadPoolExecutor(len(PROBES), thread_name_prefix="probe") as pool:
+            return {service for service, blind in zip(probed, pool.map(refused, probed), strict=True) if blind}
+
+    def credentials(self, *, name_prefix: str) -> list[Credential]:
         rows = self._keystone.list(self._path(), "application_credentials", operation="list application credentials")
-        return {row["name"]: row["id"] for row in rows if row["name"].startswith(name_prefix)}
+        return [_credential(row) for row in rows if row["name"].startswith(name_prefix)]
 
     def delete_credential(self, credential_id: str) -> None:
         try:
@@ -60,3 +128,14 @@ class KeystoneCredentials:
 
     def _path(self) -> str:
         return f"/users/{self._session.user_id()}/application_credentials"
+
+
+def _may_call_all(name: str) -> str:
+    return f"application credential {name} may call all that its roles allow"
+
+
+def _credential(row: Json) -> Credential:
+    ends = row.get("expires_at")
+    # Keystone's times are UTC, and do not say so
+    expires = datetime.fromisoformat(str(ends).rstrip("Z")).replace(tzinfo=UTC) if ends else None
+    return Credential(str(row["id"]), str(row["name"]), limited=bool(row.get("access_rules")), expires=expires)

@@ -17,10 +17,11 @@ import logging
 import math
 import threading
 import urllib.parse
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
+from moyai.cloud.openstack.connections import cause, never_sent, unanswered
 from moyai.cloud.openstack.errors import error_from_response
 from moyai.core.backoff import Backoff
 from moyai.core.clock import Clock, SystemClock
@@ -115,6 +116,43 @@ class CloudSession:
         """Whether the cloud has a service: an address is configured, or the catalog names one. Asks the service nothing."""
         return bool(self._override(service_type) or self.catalog_url(service_type))
 
+    def catalog_types(self, service_type: str) -> list[str]:
+        """The types under which the catalog has a service: its own, and those that it once had. Asks the service nothing."""
+        import os_service_types
+
+        known = os_service_types.ServiceTypes().get_all_types(service_type)
+        with self.guard("read the service catalog"):
+            catalog = cast("Any", self.keystone.auth).get_access(self.keystone).service_catalog.catalog
+        named = {str(service["type"]) for service in catalog}
+        return [kind for kind in known if kind in named] or [service_type]
+
+    def role_names(self) -> list[str]:
+        """The roles that whoever is logged in has in the project, implied ones included."""
+        with self.guard("authenticate"):
+            return sorted(cast("Any", self.keystone.auth).get_access(self.keystone).role_names)
+
+    def with_credential(self, credential_id: str, secret: str) -> CloudSession:
+        """The same cloud, reached the same way, as an application credential sees it."""
+        from keystoneauth1 import session as ksa_session
+        from keystoneauth1.identity import v3
+
+        auth = v3.ApplicationCredential(
+            auth_url=cast("Any", self.keystone.auth).auth_url,
+            application_credential_id=credential_id,
+            application_credential_secret=secret,
+        )
+        own = cast("Any", self.keystone)
+        keystone = ksa_session.Session(auth=auth, verify=own.verify, cert=own.cert, app_name="moyai")
+        cast("Any", keystone).timeout = own.timeout
+        return CloudSession(
+            name=self.name,
+            keystone=keystone,
+            region=self.region,
+            interface=self._interface,
+            override=self._override,
+            clock=self.clock,
+        )
+
     def region_name(self) -> str:
         """The region that is configured, else the one that Keystone is in."""
         if self.region:
@@ -174,7 +212,7 @@ class CloudSession:
             ) from error
         except (ksa.ConnectFailure, ksa.UnknownConnectionError, ksa.DiscoveryFailure) as error:
             raise Retriable(
-                f"the cloud {self.name} cannot be reached ({_cause(error)})", operation=operation, object_id=object_id
+                f"the cloud {self.name} cannot be reached ({cause(error)})", operation=operation, object_id=object_id
             ) from error
         except ksa.EndpointNotFound as error:
             raise Terminal(f"the cloud {self.name} lacks a service: {error}", operation=operation) from error
@@ -308,7 +346,7 @@ class ServiceApi:
             with self.session.guard(operation, object_id):
                 response = self.session.keystone.request(url, method, raise_exc=False, **request)
         except Retriable as error:
-            if not (_unanswered(error) and (method != "POST" or _never_sent(error))):
+            if not (unanswered(error) and (method != "POST" or never_sent(error))):
                 raise
             _log.debug("%s: %s", operation, error.message)
             return NotYet(error.message, error=error)
@@ -354,38 +392,3 @@ def _retry_after(response: requests.Response) -> float:
         return min(30.0, float(response.headers.get("Retry-After", "0")))
     except ValueError:
         return 0.0
-
-
-def _unanswered(error: BaseException) -> bool:
-    """Whether the connection failed, as against an answer that says so."""
-    from keystoneauth1 import exceptions as ksa
-
-    return isinstance(error.__cause__, ksa.ConnectFailure | ksa.ConnectTimeout)
-
-
-def _never_sent(error: BaseException) -> bool:
-    """Whether a failed request certainly never reached the cloud: no connection came about."""
-    from urllib3.exceptions import NameResolutionError, NewConnectionError
-
-    return any(isinstance(one, NewConnectionError | NameResolutionError) for one in _chain(error))
-
-
-def _cause(error: BaseException) -> str:
-    """The shortest true reason for a connection that failed: the operating system's own words."""
-    for one in _chain(error):
-        if isinstance(one, OSError) and one.strerror:
-            return one.strerror
-    return " ".join(str(error).split())[:200]
-
-
-def _chain(error: BaseException) -> Iterator[BaseException]:
-    """An exception, what it was raised from, and those that requests and urllib3 keep as arguments and reasons."""
-    seen: set[int] = set()
-    waiting: list[object] = [error]
-    while waiting:
-        one = waiting.pop(0)
-        if not isinstance(one, BaseException) or id(one) in seen:
-            continue
-        seen.add(id(one))
-        yield one
-        waiting += [getattr(one, "reason", None), one.__cause__, one.__context__, *one.args]

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Protocol, TypeVar
 
 from moyai.bootstrap.machine import ServerContent
-from moyai.core.errors import Conflict, NotFound, Retriable, Terminal
+from moyai.core.errors import Conflict
 from moyai.core.keys import Key
 from moyai.core.progress import Progress
 from moyai.lifecycle.execute.context import Context, Handler, handles
@@ -166,19 +166,14 @@ class Making:
 
     def _credential(self, step: s.CreateCredential, _: Progress) -> None:
         record, credentials = self._context.require_record(), self._cloud.credentials
-        stale = step.stale_id or credentials.credentials(name_prefix=step.name).get(step.name)
-        if stale:
+        named = (one.id for one in credentials.credentials(name_prefix=step.name) if one.name == step.name)
+        if stale := step.stale_id or next(named, ""):
             credentials.delete_credential(stale)
         self._context.intend(step.key, step.name)
-        try:
-            made = credentials.create_credential(name=step.name, roles=step.roles, description=step.purpose)
-        except (Retriable, NotFound):
-            raise
-        except Terminal:
-            # a cloud without these roles gives it all that its user has
-            made = credentials.create_credential(name=step.name, roles=(), description=step.purpose)
-        record.keep_secret(SECRET_NAMES[step.key], made[1])
-        self._context.keep(step.key, made[0], name=step.name)
+        made = credentials.create_credential(name=step.name, use=step.use, description=step.purpose)
+        self._context.notes.extend(made.notes)
+        record.keep_secret(SECRET_NAMES[step.key], made.secret)
+        self._context.keep(step.key, made.id, name=step.name)
         # only a credential whose secret is on disk is worth keeping: the planner asks for this key
         record.intend(keys.secret(step.key))
 

@@ -58,9 +58,22 @@ def ini(sections: Mapping[str, Section]) -> str:
     return "\n".join(lines)
 
 
+#: User of a service → the service's type in the catalog.
+_TYPES: Mapping[str, str] = {
+    "glance": "image",
+    "placement": "placement",
+    "nova": "compute",
+    "neutron": "network",
+    "cinder": "block-storage",
+    "octavia": "load-balancer",
+}
+
+
 def auth_token(context: Context, user: str) -> Section:
-    """Every request needs a token that Keystone vouches for."""
+    """Every request needs a token that Keystone vouches for. The type is what access rules of application credentials name:
+    without it a service refuses such a credential."""
     return {
+        "service_type": _TYPES[user],
         "www_authenticate_uri": context.config.auth_url,
         **client(context, user),
         "service_token_roles": "service",

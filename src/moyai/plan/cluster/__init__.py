@@ -14,7 +14,7 @@ from moyai.plan.addons import Addon
 from moyai.plan.capacity import check_capacity
 from moyai.plan.changes import classify, refuse_fixed
 from moyai.plan.cluster.credentials import logins_of, plan_key_pair
-from moyai.plan.cluster.endpoint import endpoint_of
+from moyai.plan.cluster.endpoint import endpoint_of, renewal_notes
 from moyai.plan.cluster.firewall import plan_firewall
 from moyai.plan.cluster.machines import flavor_notes, plan_machines
 from moyai.plan.cluster.network import network_of
@@ -104,7 +104,7 @@ def plan_up(
     )
     steps = ordered((*steps, *plan_waits(now, steps, reachable=endpoint.reachable_by())))
     check_capacity(cluster, observed, steps=steps, nodes=now.nodes, own_routes=pods.routes(now.nodes))
-    notes = (*flavor_notes(now), *capability_notes(cluster, observed), *reach_notes(now))
+    notes = (*flavor_notes(now), *capability_notes(cluster, observed), *reach_notes(now), *renewal_notes(steps))
     return Plan(
         steps=steps,
         nodes=now.nodes,

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Protocol
 
 from moyai.cloud.capabilities import Capability
+from moyai.cloud.credentials import Use
 from moyai.core.errors import Terminal
 from moyai.core.keys import Key
 from moyai.plan import keys
@@ -18,11 +19,8 @@ from moyai.plan import steps as s
 from moyai.plan.cluster.situation import Situation
 from moyai.plan.existing import credential_names
 
-#: Credential → who has it, and the roles that it needs; a cloud without these roles gives it all of its user's.
-_PURPOSES: Mapping[Key, tuple[str, tuple[str, ...]]] = {
-    keys.CONTROLLERS_CREDENTIAL: ("cloud controller manager", ("member", "load-balancer_member")),
-    keys.VOLUMES_CREDENTIAL: ("CSI driver", ("member",)),
-}
+#: Credential → who logs in with it.
+_USES: Mapping[Key, Use] = {keys.CONTROLLERS_CREDENTIAL: Use.CONTROLLERS, keys.VOLUMES_CREDENTIAL: Use.VOLUMES}
 
 
 class Logins(Protocol):
@@ -60,8 +58,8 @@ def _credentials(now: Situation) -> Iterator[s.Step]:
     for key, name in credential_names(now.cluster.name, now.recorded.uid).items():
         if key not in wanted or key in now.existing.credentials:
             continue
-        who, roles = _PURPOSES[key]
+        use = _USES[key]
         # one whose secret was never recorded is of no use
         stale = now.observed.credentials.get(name, "")
-        purpose = f"{who} of moyai cluster {now.cluster.name}"
-        yield s.CreateCredential(key=key, name=name, purpose=purpose, roles=roles, stale_id=stale)
+        purpose = f"{use} of moyai cluster {now.cluster.name}"
+        yield s.CreateCredential(key=key, name=name, purpose=purpose, use=use, stale_id=stale)

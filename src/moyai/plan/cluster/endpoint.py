@@ -8,7 +8,7 @@ machine must know before it is made, and what must be done before anybody can re
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -58,8 +58,11 @@ class FloatingIPEndpoint:
             # a cloud attaches it only where the network leads out
             after = (s.created(keys.FLOATING_IP), s.created(keys.port(self.node)), *network.leads_out())
             yield s.AttachFloatingIP(key=keys.FLOATING_IP, after=after, node=self.node)
+        due = now.recorded.kubeconfig_due
         if found is None or found.address != now.recorded.api_address:
             yield s.WriteKubeconfig(key=keys.KUBECONFIG, after=self.known_by())
+        elif due is not None:
+            yield s.WriteKubeconfig(key=keys.KUBECONFIG, why=f"its certificate ends on {due.end_day}")
 
     def known_by(self) -> tuple[s.StepId, ...]:
         return (s.created(keys.FLOATING_IP),)
@@ -80,3 +83,9 @@ def endpoint_of(planes: tuple[str, ...], *, cloud: str, capabilities: frozenset[
         f"cloud {cloud} has no {Capability.FLOATING_IPS}: moyai leads to the Kubernetes API in no other way",
         hint="use a cloud with floating IPs",
     )
+
+
+def renewal_notes(steps: Iterable[s.Step]) -> Iterator[str]:
+    """What a user does about a kubeconfig that is written again, of which copies may exist elsewhere."""
+    if any(isinstance(step, s.WriteKubeconfig) and step.why for step in steps):
+        yield "copies of the old kubeconfig end soon: `moyai kubeconfig --write` puts the renewed one into your own"

@@ -26,13 +26,14 @@ def reached(condition: Key) -> StepId:
 
 @dataclass(frozen=True, kw_only=True)
 class WriteKubeconfig(Step):
-    """Put the API's address on record, and a kubeconfig for it beside it."""
+    """Put the API's address on record, and a kubeconfig for it beside it. ``why``: where one exists, the reason for another."""
 
     verb: ClassVar[Verb] = Verb.WRITE
+    why: str = ""
 
     @property
     def text(self) -> str:
-        return "write the administrator's kubeconfig"
+        return "write the administrator's kubeconfig" + (f": {self.why}" if self.why else "")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from moyai.cloud.credentials import Use
 from moyai.cloud.model import Route, SecurityGroupRule, SourceAddress
 from moyai.core.ids import Role
 from moyai.plan.nodes import PlannedNode
@@ -169,12 +170,12 @@ class CreateKeypair(Step):
 
 @dataclass(frozen=True, kw_only=True)
 class CreateCredential(Step):
-    """``stale_id``: one whose secret was never recorded, to be deleted first. ``roles`` empty: all that the user has."""
+    """``use``: whose calls it may make. ``stale_id``: one whose secret was never recorded, to be deleted first."""
 
     verb: ClassVar[Verb] = Verb.CREATE
     name: str
     purpose: str
-    roles: tuple[str, ...] = ()
+    use: Use
     stale_id: str = ""
 
     @property

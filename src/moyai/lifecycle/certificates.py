@@ -1,0 +1,105 @@
+"""When a cluster's certificates end, as far as it can be known without logging in to a machine.
+
+Always holds: an end that was read is told apart from one that follows from another. kubeadm makes the control plane's leaf
+certificates in one go, and `kubeadm certs renew all` renews them in one go: so they end when the API server's own does.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Literal
+
+from moyai.bootstrap import pki
+from moyai.core.errors import MoyaiError
+from moyai.core.yamlread import read_one
+from moyai.kube.quick import KubeApi
+from moyai.plan.certificates import YEAR, Life
+
+#: How an end is known: from the files on record, from the TLS handshake, or from another certificate that was made with it.
+Source = Literal["record", "handshake", "derived"]
+#: Who renews a certificate before it ends.
+Renewal = Literal["moyai up", "the control plane's machine", "nobody"]
+
+
+@dataclass(frozen=True)
+class CertificateStatus:
+    """``begins`` and ``ends``: ISO 8601, UTC. ``days_left``: whole days, below zero after the end."""
+
+    name: str
+    begins: str
+    ends: str
+    days_left: int
+    source: Source
+    renewed_by: Renewal
+
+
+@dataclass(frozen=True)
+class Certificate:
+    name: str
+    life: Life
+    source: Source
+    renewed_by: Renewal
+
+    def status(self, now: datetime) -> CertificateStatus:
+        begins, ends = (moment.isoformat() for moment in (self.life.begins, self.life.ends))
+        return CertificateStatus(self.name, begins, ends, self.life.left(now).days, self.source, self.renewed_by)
+
+    def problem(self, now: datetime, *, control_plane: str) -> str:
+        """What is wrong and what to do about it; empty while nothing is. ``control_plane``: the machine's name."""
+        ended = self.life.left(now) <= timedelta()
+        fact = f"certificate {self.name} {'ended' if ended else 'ends'} on {self.life.end_day}"
+        if self.renewed_by == "moyai up":
+            return f"{fact}: `moyai up` renews it" if self.life.due(now) else ""
+        if self.renewed_by == "nobody":
+            # what it signs from now on would outlive it
+            outlived = self.life.left(now) < YEAR
+            return f"{fact}: build a new cluster before, the authorities of this one cannot be replaced" if outlived else ""
+        if self.source == "derived" or not self.life.overdue(now):
+            return ""
+        return (
+            f"{fact} and was not renewed by its machine: `moyai ssh {control_plane}`, there "
+            "`sudo systemctl status moyai-certificates` says why; a machine of an earlier version of moyai has no such unit: "
+            "`sudo kubeadm certs renew all` and a restart of the machine do it"
+        )
+
+
+def known(folder: Path, api: KubeApi | None, *, timeout: float) -> tuple[Certificate, ...]:
+    """The certificates of a cluster whose record is in ``folder``; what cannot be read is left out."""
+    return (*_recorded(folder), *_served(api, timeout))
+
+
+def kubeconfig_life(folder: Path) -> Life | None:
+    """Of the administrator's client certificate; None where there is no kubeconfig that can be read."""
+    try:
+        config = read_one((folder / "kubeconfig").read_text(encoding="utf-8"))
+        return pki.life(base64.b64decode(config["users"][0]["user"]["client-certificate-data"]))
+    except (OSError, KeyError, IndexError, TypeError, ValueError, binascii.Error):
+        return None
+
+
+def _recorded(folder: Path) -> Iterator[Certificate]:
+    life = kubeconfig_life(folder)
+    if life is not None:
+        yield Certificate("kubeconfig", life, "record", "moyai up")
+    for name in pki.AUTHORITIES:
+        try:
+            yield Certificate(f"{name}.crt", pki.life((folder / "pki" / f"{name}.crt").read_bytes()), "record", "nobody")
+        except (OSError, ValueError):
+            continue
+
+
+def _served(api: KubeApi | None, timeout: float) -> Iterator[Certificate]:
+    if api is None:
+        return
+    try:
+        life = pki.life(api.serving_certificate(timeout=timeout))
+    except (MoyaiError, ValueError):
+        # that the API does not answer is reported where it is asked for its objects
+        return
+    yield Certificate("apiserver.crt", life, "handshake", "the control plane's machine")
+    yield Certificate("others of the control plane", life, "derived", "the control plane's machine")
