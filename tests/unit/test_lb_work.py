@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Generator
 from contextlib import contextmanager
 
+from moyai.core.clock import SystemClock
+from moyai.core.waiting import NotYet, until
 from moyai.localcloud.drivers.octavia.keyed_work import KeyedWork
 
 SECONDS = 5.0
@@ -103,8 +105,12 @@ def test_work_can_take_what_was_added_since_it_began() -> None:
         assert jobs.begins("a")
         work.add("a", "apply")
         gate.set()
-        while work.busy("a"):
-            threading.Event().wait(0.001)
+        until(
+            lambda: NotYet("the work on a") if work.busy("a") else True,
+            clock=SystemClock(),
+            timeout=SECONDS,
+            pause=0.001,
+        )
     assert jobs.done == [("a", frozenset({"port", "apply"}))]
 
 
