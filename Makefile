@@ -8,7 +8,7 @@ up: setup
 setup:
 	@./scripts/setup
 
-# Under a minute: style, types, layers, unit tests; types and tests beside each other, as each keeps one core busy.
+# About a minute: style, types, layers, unit tests; types and tests beside each other, as each keeps one core busy.
 check:
 	@$(MAKE) --no-print-directory -j2 --output-sync=target style types unit
 
@@ -16,6 +16,7 @@ check:
 test: setup
 	.venv/bin/moyai prepare --tests
 	$(MAKE) check
+	.venv/bin/pytest -q -n 2 -m exhaustive tests/unit
 	.venv/bin/python -m tests
 	$(MAKE) test-host RELEASES=12
 
@@ -45,7 +46,7 @@ types:
 	.venv/bin/pyright --warnings
 
 unit:
-	.venv/bin/pytest -q -n 2 tests/unit
+	.venv/bin/pytest -q -n 2 -m "not exhaustive" tests/unit
 
 format:
 	.venv/bin/ruff check --fix src tests

@@ -23,6 +23,8 @@ from moyai.core.errors import MoyaiError, Terminal
 from moyai.core.keys import Kind
 from tests.unit.openstack_server import Answer, OpenStackServer, openstack_server
 
+pytestmark = pytest.mark.exhaustive
+
 PATH = "/v3/users/u1/application_credentials"
 RULE = SecurityGroupRule("g", protocol="tcp", port_min=1, port_max=2)
 BALANCER = LoadBalancer("b")

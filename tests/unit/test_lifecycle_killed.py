@@ -11,6 +11,8 @@ from moyai.cloud.memory import Killed
 from moyai.lifecycle import execute
 from tests.unit.lifecycle_world import World, count_changes, whole, with_disks
 
+pytestmark = pytest.mark.exhaustive
+
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 def test_up_killed_at_every_change_is_finished_by_the_next(

@@ -21,6 +21,8 @@ from moyai.spec.load import parse
 from tests.fakes.clock import FakeClock
 from tests.unit.lifecycle_world import World
 
+pytestmark = pytest.mark.exhaustive
+
 Table = Callable[..., Mapping[type[Step], execute.Handler]]
 SMALL, LARGE = "spec: {nodePools: [{replicas: 1}]}", "spec: {nodePools: [{replicas: 2}]}"
 

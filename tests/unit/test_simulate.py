@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.simulate.figures import Phase, Run, growing
 from tests.simulate.run import simulate
+
+pytestmark = pytest.mark.exhaustive
 
 
 def test_calls_for_one_node_or_service_do_not_grow_with_their_number(tmp_path: Path) -> None:
