@@ -76,6 +76,7 @@ class Credentials:
             cloud.networks.delete_port(port.id)
             site.until(lambda: cloud.disks.volume(volume.id).state is DiskState.AVAILABLE, 60)
             cloud.disks.delete_volume(volume.id)
+            site.until(lambda: volume.id not in {one.id for one in cloud.disks.volumes()}, 60)
 
     def test_a_limited_credential_does_the_work_of_the_cloud_controller_manager(self, site: Site) -> None:
         cloud = site.cloud
