@@ -128,7 +128,7 @@ def test_what_is_dumped_reads_again() -> None:
         ("spec: {network: {maxRoutes: 0}}", "spec.network.maxRoutes: 0, should be at least 1"),
         (
             "spec: {access: {apiCIDRs: []}}",
-            "spec.access.apiCIDRs: an empty list, should be at least one range: without it nobody, and moyai neither, reaches the API",
+            "spec.access.apiCIDRs: an empty list, should be at least one range: without a range neither moyai nor anybody else reaches the API",
         ),
         ("spec: {loadBalancer: {createMonitor: 'no'}}", "spec.loadBalancer.createMonitor: 'no', should be true or false"),
         ("spec: {volumes: {reclaimPolicy: keep}}", "spec.volumes.reclaimPolicy: 'keep', should be 'Delete' or 'Retain'"),

@@ -1,1 +1,1 @@
-"""What a machine is told so that it becomes a node: user data, kubeadm configuration, certificates."""
+"""The input that turns a machine into a node: user data, kubeadm configuration, certificates."""

@@ -55,7 +55,7 @@ def configuration(security: Security, *, pod_prefix: int) -> dict[str, Any]:
         "oomScoreAdj": 0,
         "serializeImagePulls": False,
         "maxPods": min(110, 2 ** (32 - pod_prefix) - 3),
-        # what changed, such as a disk in use for which its pod waits, is told soon; what did not, rarely
+        # a change, such as a disk in use for which its pod waits, is reported soon; no change is reported rarely
         "nodeStatusUpdateFrequency": "1s",
         "nodeStatusReportFrequency": "5m",
         # renewed every quarter of it: the cloud controller manager asks the cloud about a node that has missed one renewal

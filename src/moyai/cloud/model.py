@@ -190,7 +190,7 @@ class PortUse(StrEnum):
 
 @dataclass(frozen=True)
 class Port:
-    """``device_id``: the machine or router whose it is."""
+    """``device_id``: the machine or router that owns it."""
 
     id: str
     name: str

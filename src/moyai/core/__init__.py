@@ -1,1 +1,1 @@
-"""What every other part stands on: time, errors, names, progress. Standard library and PyYAML (``yamltext``) only."""
+"""The base of every other part: time, errors, names, progress. Only ``yamltext`` and ``yamlread`` use a library: PyYAML."""

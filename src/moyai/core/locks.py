@@ -13,7 +13,8 @@ from pathlib import Path
 def file_lock(path: Path, on_wait: Callable[[str], None]) -> Generator[None]:
     """Hold the lock on ``path`` against other processes and threads, waiting for it if need be; makes its folder.
 
-    ``on_wait`` is told before the wait who holds it ("process 4711"), if somebody does; who will not wait raises there.
+    ``on_wait`` is called before a wait, with the holder's name ("process 4711"). A caller that does not want to wait raises
+    an error there.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)

@@ -1,6 +1,6 @@
 """What a planner for clusters looks at: the cloud as it is, and what the record says was meant.
 
-Plain facts, taken at one time by ``lifecycle.snapshot``. Lists hold what the whole project has (``ports``: what is on the
+Plain facts, taken at one time by ``lifecycle.observe``. Lists hold what the whole project has (``ports``: what is on the
 cluster's network and whatever carries its tag; ``rules``: those of the cluster's groups), because a name that is taken and an
 object that a crash left without its tag can only be seen so. The helpers here say whose an object is.
 """

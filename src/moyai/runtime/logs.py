@@ -13,7 +13,6 @@ from collections.abc import Collection
 from datetime import UTC, datetime
 
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
-LEVELS = tuple(_LEVELS)
 
 
 class JsonFormatter(logging.Formatter):

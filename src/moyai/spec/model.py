@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from typing import Annotated, Any, Literal, Self, cast
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, model_validator
@@ -53,11 +53,12 @@ def _network(value: Any) -> IPv4Network:
     if isinstance(value, IPv4Network):
         return value
     try:
-        return IPv4Network(value if isinstance(value, str) and "/" in value else "?")
-    except ValueError as error:
-        if "host bits set" in str(error):
-            raise problem(f"{IPv4Network(str(value), strict=False)} (the first address of the range)") from None
+        address = IPv4Interface(value if isinstance(value, str) and "/" in value else "?")
+    except ValueError:
         raise problem("an IPv4 range such as 10.8.0.0/24") from None
+    if address.ip != address.network.network_address:
+        raise problem(f"{address.network} (the first address of the range)")
+    return address.network
 
 
 def _address(value: Any) -> IPv4Address:
@@ -299,7 +300,9 @@ class AccessSpec(Model):
     @model_validator(mode="after")
     def _check(self) -> Self:
         if not self.api_cidrs:
-            raise problem("at least one range: without it nobody, and moyai neither, reaches the API", at=("apiCIDRs",))
+            raise problem(
+                "at least one range: without a range neither moyai nor anybody else reaches the API", at=("apiCIDRs",)
+            )
         return self
 
 

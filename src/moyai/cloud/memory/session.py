@@ -79,8 +79,8 @@ class MemoryApi:
         return found
 
     def _make(self, table: Table[Any], item: Item, tags: Sequence[str], *, also: Callable[[], object] = lambda: None) -> Item:
-        """Make, then tag: two changes, as Neutron needs them. Who dies between them leaves an object without tags. A cloud that
-        cannot tag what exists makes it with its tags.
+        """Make, then tag: two changes, as Neutron needs them. A caller that dies between them leaves an object without
+        tags. A cloud that cannot tag what exists makes it with its tags.
 
         ``also``: what the cloud itself makes along with the object.
         """

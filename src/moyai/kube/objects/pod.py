@@ -1,4 +1,4 @@
-"""Pods, as far as anybody looks at them: where they are, whose they are, and how their containers fare."""
+"""The parts of a pod that moyai reads: its node, its owner, and the state of its containers."""
 
 from __future__ import annotations
 

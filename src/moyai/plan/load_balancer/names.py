@@ -1,7 +1,7 @@
 """Names, tags and descriptions in the cloud by which a load balancer's parts are recognised as a Service's own.
 
 Only this module takes them apart again. A load balancer of an interrupted controller has no tag yet, and a floating IP has no
-tag for its Service, so its description alone says whose it is when the Service is gone.
+tag for its Service, so its description alone names its owner when the Service is gone.
 """
 
 from __future__ import annotations

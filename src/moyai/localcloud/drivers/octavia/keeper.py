@@ -24,7 +24,7 @@ from moyai.localcloud.drivers.octavia.udp_checks import UdpChecks
 
 LOG = logging.getLogger(__name__)
 TRIES = 5
-LOOK = 5.0  # seconds between two looks at statistics and health; a change of health is told at once
+LOOK = 5.0  # seconds between two looks at statistics and health; a change of health is reported at once
 
 
 class WantedState(Protocol):

@@ -23,8 +23,9 @@ from dataclasses import dataclass, field
 from moyai.linux import netns
 
 LOG = logging.getLogger(__name__)
-# a neighbour is given up after three asks of 0.2 s (see vip_link): shorter silence says nothing about a host that was away
-_SILENCE_AFTER_LOSS = 0.9
+# a neighbour is given up after three asks of 0.2 s (see vip_link), later on a busy host: shorter silence says nothing about a
+# host that was away
+_SILENCE_AFTER_LOSS = 2.0
 _ERRORS_TOO = {socket.AF_INET: (socket.SOL_IP, 11), socket.AF_INET6: (socket.IPPROTO_IPV6, 25)}  # IP_RECVERR, IPV6_RECVERR
 
 
