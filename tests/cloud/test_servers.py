@@ -126,9 +126,10 @@ def test_a_suspended_server_is_held_still_over_a_restart_of_nova_compute(place: 
     place.booted(server)
     boot = place.sh(server, "cat /proc/sys/kernel/random/boot_id")
     place.sh(server, "nohup sh -c 'while sleep 0.2; do date +%s.%N >/root/ticks; done' >/dev/null 2>&1 &")
+    ticks = place.machine(server) / "up/root/ticks"
+    until("it ticks", ticks.exists)
     compute.suspend_server(server)
     place.wait(server, "SUSPENDED")
-    ticks = place.machine(server) / "up/root/ticks"
     last = ticks.read_text()
     _restarted(place)
     # Nova's periodic comparison with the hypervisor has passed over it
