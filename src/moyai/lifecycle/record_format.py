@@ -40,13 +40,15 @@ SECRET_NAMES: Mapping[Key, str] = {keys.CONTROLLERS_CREDENTIAL: "credential", ke
 ENCRYPTION_KEY = "encryption-key"
 
 
-class _Object(BaseModel):
+class ObjectForm(BaseModel):
+    """One object of a record. The descriptions are those of the reference."""
+
     model_config = ConfigDict(strict=True, extra="allow")
-    kind: str
-    begun: str
-    of: str = ""
-    id: str = ""
-    name: str = ""
+    kind: str = Field(description="kind of the object, in the words of `moyai down`'s report")
+    of: str = Field("", description="the object's own name, where a cluster has several of a kind")
+    begun: str = Field(description="time when its creation was begun; it is on disk before the cloud is asked")
+    name: str = Field("", description="its name in the cloud")
+    id: str = Field("", description="its id in the cloud; absent while it is not known")
 
 
 class _Seat(BaseModel):
@@ -65,18 +67,21 @@ class _Spec(BaseModel):
     spec: _InCloud
 
 
-class _Form(BaseModel):
-    """What a record must have on disk, so that nothing that reads it later fails in the middle."""
+class RecordForm(BaseModel):
+    """What a record must have on disk, so that nothing that reads it later fails in the middle. The descriptions are those of
+    the reference.
+    """
 
     model_config = ConfigDict(strict=True, extra="allow")
-    name: str
-    uid: str
-    created: str
-    ready: str
-    api_address: str = Field(alias="apiAddress")
-    spec: _Spec
-    seats: dict[str, _Seat]
-    objects: list[_Object]
+    version: int = Field(description=f"version of this format: {VERSION}")
+    name: str = Field(description="the cluster's name")
+    uid: str = Field(description="the cluster's UID, in every tag `moyai.cluster=<uid>`")
+    created: str = Field(description="time when the record was created")
+    ready: str = Field(description="time when the control plane first answered; empty before")
+    api_address: str = Field(alias="apiAddress", description="the API's floating IP; empty before it is known")
+    spec: _Spec = Field(description="the spec of the last `up`, with all defaults, in the form of [the spec](spec.md)")
+    seats: dict[str, _Seat] = Field(description="for each node: its index in the address ranges (`slot`) and its zone (`zone`)")
+    objects: list[ObjectForm] = Field(description="every object whose creation was begun")
 
 
 class Unreadable(Exception):
@@ -98,7 +103,7 @@ def current(data: object) -> dict[str, Any]:
             f"its version is {version!r}, this moyai knows {VERSION}: a later version has written it, or something else"
         )
     try:
-        form = _Form.model_validate(found)
+        form = RecordForm.model_validate(found)
         datetime.fromisoformat(form.created)
     except ValidationError as error:
         first = error.errors()[0]

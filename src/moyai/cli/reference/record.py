@@ -1,0 +1,105 @@
+"""docs/reference/record.md: its tables of fields are written from the forms that a record is read with.
+
+Always holds: every field that is read has a description there.
+"""
+
+from __future__ import annotations
+
+from typing import get_origin
+
+from pydantic import BaseModel
+
+from moyai.lifecycle.record_format import ObjectForm, RecordForm
+
+_HEAD = """\
+<!-- Written by `python -m moyai.cli.reference docs/reference`; edit src/moyai/cli/reference/record.py. -->
+
+# The cluster's record
+
+The record is what moyai remembers about a cluster, on the machine where `moyai up` ran. It is the folder
+`~/.local/state/moyai/clusters/<name>/`. The environment variable `MOYAI_STATE_DIR` replaces `~/.local/state/moyai`.
+[State and ownership](../explanation/state-and-ownership.md) explains what the record is for.
+
+The folder has the mode 0700, its files 0600. Each file is written under another name, synced to disk and renamed. A
+file is therefore always complete.
+
+## Files
+
+| file | content |
+| --- | --- |
+| `record.json` | identity, spec, indices and zones of nodes, objects |
+| `secrets.json` | secrets that cannot be read from the cloud again |
+| `kubeconfig` | the administrator's access to the cluster |
+| `pki/` | authorities (`ca`, `front-proxy-ca`, `etcd/ca`), and the key of service accounts (`sa.key`, `sa.pub`) |
+| `id_ed25519` | the private SSH key for all nodes |
+| `known_hosts` | the SSH host keys that `moyai ssh` has seen |
+
+The file `~/.local/state/moyai/clusters/.<name>.lock`, outside the folder, is the lock. While a process holds it,
+another `up` or `down` of the same cluster ends with an error.
+
+`moyai down` deletes the folder when nothing of the cluster is left in the cloud.
+
+## `record.json`
+
+"""
+
+_OBJECT = """
+An object has these fields:
+
+"""
+
+_TAIL = """\
+
+The kinds of objects:
+
+| `kind` | `of` | object |
+| --- | --- | --- |
+| `network`, `subnet`, `router` | | the cluster's network, subnet and router |
+| `security group` | `control-plane`, `worker` | the security groups |
+| `port`, `server` | the node's name | port and server of a node |
+| `floating ip` | | the API's floating IP |
+| `key pair` | | the SSH key pair |
+| `credential` | `controllers`, `volumes` | the credentials of the cloud controller manager and of the CSI driver |
+| `secret` | as `credential` | a mark that the credential's secret is in `secrets.json` |
+
+When a node or an object is removed, its entry is deleted.
+
+## `secrets.json`
+
+| key | content |
+| --- | --- |
+| `credential`, `volumes-credential` | secrets of the application credentials, which the cloud shows only once |
+| `token`, `token made` | bootstrap token for joining nodes, and when it was created |
+| `key` | key of the encrypted part of the control plane's user data |
+| `encryption-key` | key that encrypts Secrets in etcd (`spec.security.encryptionAtRest`); a copy of etcd needs it |
+
+## Compatibility
+
+A newer moyai reads records of version 1 that an older one wrote. A field that the older version did not write has its
+default, and in `spec.security` the value that clusters had before there was the field. If a record has another version,
+moyai refuses it with an error and changes nothing.
+
+Do not edit these files. To continue work on another machine, copy the whole folder.
+
+A record of format 1 named an object by one text, such as `port <node>` or `key-pair`. moyai reads such a record and
+writes it in format 2 at its next change. An older moyai refuses a record of format 2.
+"""
+
+
+def render() -> str:
+    """The page as Markdown. Raises ValueError for a field without a description."""
+    return "".join([_HEAD, _table(RecordForm), _OBJECT, _table(ObjectForm), _TAIL])
+
+
+def _table(form: type[BaseModel]) -> str:
+    rows = ["| field | type | content |", "| --- | --- | --- |"]
+    for name, field in form.model_fields.items():
+        if not field.description:
+            raise ValueError(f"{form.__name__}.{name} has no description")
+        rows.append(f"| `{field.alias or name}` | {_type(field.annotation)} | {field.description} |")
+    return "\n".join(rows) + "\n"
+
+
+def _type(annotation: object) -> str:
+    known: dict[object, str] = {str: "text", int: "number", list: "list", dict: "mapping"}
+    return known.get(get_origin(annotation) or annotation, "mapping")
