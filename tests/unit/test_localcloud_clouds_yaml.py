@@ -29,7 +29,7 @@ def content(file: Path) -> Any:
 def test_entries_are_put_into_a_new_private_file_and_taken_out_with_it(file: Path) -> None:
     values = secrets.generate()
     clouds_yaml.put(file, CONFIG, secrets=values)
-    assert stat.S_IMODE(file.stat().st_mode) & 0o007 == 0
+    assert stat.S_IMODE(file.stat().st_mode) & 0o077 == 0
     assert content(file)["clouds"]["moyai"]["auth"]["password"] == values.demo
     assert content(file)["clouds"]["moyai-admin"]["auth"]["project_name"] == "admin"
     clouds_yaml.remove(file, CONFIG)

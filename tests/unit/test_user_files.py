@@ -70,8 +70,8 @@ def test_a_link_stays_a_link_and_the_file_behind_it_is_changed(tmp_path: Path, t
     assert yaml.safe_load(target.read_text())["current-context"] == "quickstart"
 
 
-@pytest.mark.parametrize(("before", "after"), [(0o640, 0o640), (0o600, 0o600), (0o644, 0o640), (None, 0o600)])
-def test_a_file_keeps_its_mode_and_is_closed_to_everybody_else(
+@pytest.mark.parametrize(("before", "after"), [(0o640, 0o600), (0o600, 0o600), (0o644, 0o600), (0o400, 0o400), (None, 0o600)])
+def test_a_file_keeps_its_owners_rights_and_is_closed_to_everybody_else(
     before: int | None, after: int, tmp_path: Path, text: str
 ) -> None:
     file = tmp_path / "config"

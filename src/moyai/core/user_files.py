@@ -1,7 +1,7 @@
 """Files that belong to the user and in which moyai keeps entries of its own: a kubeconfig, a clouds.yaml.
 
 Always holds: a link stays a link, and the file behind it is changed; what is no regular file is refused, never replaced; an
-existing file keeps its owner and its mode, but for the rights of everybody else; two processes of moyai change a file one after
+existing file keeps its owner and its mode, but for the rights of group and others; two processes of moyai change a file one after
 the other.
 """
 
@@ -61,7 +61,7 @@ class UserFile:
         with _refusing(self.named):
             before = self._status()
             # moyai's entries are credentials
-            write_private(self.target, content, mode=stat.S_IMODE(before.st_mode) & ~0o007 if before else 0o600)
+            write_private(self.target, content, mode=stat.S_IMODE(before.st_mode) & ~0o077 if before else 0o600)
             if before and (before.st_uid, before.st_gid) != (os.geteuid(), os.getegid()):
                 with suppress(PermissionError):
                     os.chown(self.target, before.st_uid, before.st_gid)
