@@ -1,8 +1,8 @@
 """Files that belong to the user and in which moyai keeps entries of its own: a kubeconfig, a clouds.yaml.
 
 Always holds: a link stays a link, and the file behind it is changed; what is no regular file is refused, never replaced; an
-existing file keeps its owner and its mode, but for the rights of group and others; two processes of moyai change a file one after
-the other.
+existing file keeps its owner and its mode, but for the rights of group and others; two processes of moyai change a file one
+after the other.
 """
 
 from __future__ import annotations
