@@ -158,7 +158,7 @@ def test_too_many_routes_are_refused_and_told_what_helps(cluster: Cluster, tmp_p
     file.write_text(json.dumps({"metadata": {"name": "wrong"}, "spec": {"cloud": cluster.cloud, "nodePools": pools}}))
     done = cluster.moyai("plan", str(file), expect=1)
     assert "41 nodes need 41 routes in one router" in done.stderr
-    assert "max_routes" in done.stderr
+    assert "maxRoutes" in done.stderr
 
 
 def test_scaling_adds_then_drains_and_removes(cluster: Cluster) -> None:
