@@ -39,7 +39,7 @@ class Gate:
         program = folder / "haproxy"
         lines = [
             "#!/bin/sh",
-            f'case "$*" in *"{word}"*) : >{folder}/waits.$$; while test -e {folder}/closed; do sleep 0.05; done;; esac',
+            f'case " $* " in *"{word}"*) : >{folder}/waits.$$; while test -e {folder}/closed; do sleep 0.05; done;; esac',
             f"rm -f {folder}/waits.$$",
             f'exec {folder}/real "$@"',
         ]
