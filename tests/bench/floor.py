@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from moyai.bootstrap import pki, user_data
+from moyai.bootstrap.api_server import new_encryption_key
 from moyai.cloud.openstack import ADAPTER
 from moyai.core.clock import SystemClock
 from moyai.core.ids import UNSEALING_KEY
@@ -150,7 +151,12 @@ def _work(folder: Path, root: str) -> None:
         )
         if node.role == "control-plane":
             text = user_data.first_control_plane(
-                facts, api_names=(node.address,), addons={"controllers": _ADDON}, key=key, image_tags=tags
+                facts,
+                api_names=(node.address,),
+                addons={"controllers": _ADDON},
+                key=key,
+                encryption_key=new_encryption_key(),
+                image_tags=tags,
             )
             flavor, meta = cluster.spec.control_plane.flavor, {UNSEALING_KEY: key}
         else:

@@ -10,6 +10,7 @@ from typing import Any
 
 import moyai
 from moyai.bootstrap import pki, user_data
+from moyai.bootstrap.api_server import new_encryption_key
 from moyai.cloud.openstack import ADAPTER
 from moyai.core.clock import SystemClock
 from moyai.core.ids import UNSEALING_KEY
@@ -82,7 +83,12 @@ def _nodes(share: Path) -> dict[str, Any]:
         first = node.role == "control-plane"
         text = (
             user_data.first_control_plane(
-                facts, api_names=(node.address,), addons={"controllers": _ADDON}, key=key, image_tags=tags
+                facts,
+                api_names=(node.address,),
+                addons={"controllers": _ADDON},
+                key=key,
+                encryption_key=new_encryption_key(),
+                image_tags=tags,
             )
             if first
             else user_data.worker(facts)
