@@ -97,6 +97,8 @@ def filter_rules(config: LocalCloudConfig) -> str:
     Machines reach the services of ``REACHABLE_BY_MACHINES`` and nothing else: neither the message bus nor the tunnels between
     the hypervisors, into which anybody could send frames for any network. They open no connection to the host. The writable
     registry and the port of the read-only one are told apart by the sender, so that both have the address in the catalog.
+
+    ICMP and ICMPv6 stand as numbers, 1 and 58: a host without /etc/protocols does not know their names.
     """
     outbound = (
         f"iifname {EXTERNAL_BRIDGE} oifname {MANAGEMENT_BRIDGE} ip daddr != {config.management} accept"
@@ -121,7 +123,7 @@ table inet moyai {{
   }}
   chain machines {{
     ct state established,related accept
-    meta l4proto {{ icmp, ipv6-icmp }} accept
+    meta l4proto {{ 1, 58 }} accept
     ip daddr {config.address} tcp dport {{ {reachable} }} accept
     drop
   }}
