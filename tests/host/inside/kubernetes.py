@@ -116,7 +116,7 @@ def check_pods(here: Host, machines: list[NspawnMachine], api: Api, image: str) 
         "import socket,ssl,urllib.request as u;"
         "a=socket.getaddrinfo('kubernetes.default.svc.cluster.local',443)[0][4][0];"
         "c=ssl._create_unverified_context();"
-        "print(a,u.urlopen('https://kubernetes.default.svc.cluster.local/version',context=c,timeout=20).status)"
+        "print(a,u.urlopen('https://kubernetes.default.svc.cluster.local/readyz',context=c,timeout=20).status)"
     )
     wait("the default service account", lambda: "" if api.items("/api/v1/namespaces/default/serviceaccounts") else None, 120)
     with trying("pods resolve names and reach a Service, on both nodes; memory of a pod ends in the pod") as detail:
