@@ -20,5 +20,4 @@ def require(paths: Paths, name: str) -> Record:
 
 def open_api(record: Record) -> KubeApi | None:
     """The API of a recorded cluster, None when there is no kubeconfig yet, or a damaged one. Nothing is sent."""
-    text = record.kubeconfig
-    return KubeApi(text) if text else None
+    return record.api()

@@ -68,6 +68,8 @@ class Record:
         self._lock = threading.RLock()
         self._writing = threading.Lock()
         self._version, self._written = 0, 0
+        self._api: KubeApi | None = None
+        self._api_text: str | None = None
 
     # ---- opening
 
@@ -170,15 +172,23 @@ class Record:
         with self._lock:
             return frozenset(self._objects)
 
-    @property
-    def kubeconfig(self) -> str | None:
-        """The administrator's kubeconfig, None where there is none, or one that cannot be used: `up` writes it again."""
+    def api(self) -> KubeApi | None:
+        """The cluster's API, None where there is no kubeconfig, or one that cannot be used: `up` writes it again.
+
+        Nothing is sent. The kubeconfig is taken apart once for each content.
+        """
         try:
             text = (self.folder / "kubeconfig").read_text(encoding="utf-8")
-            KubeApi(text)
-        except (OSError, ValueError, Terminal):
+        except (OSError, ValueError):
             return None
-        return text
+        with self._lock:
+            if text != self._api_text:
+                try:
+                    self._api = KubeApi(text)
+                except Terminal:
+                    self._api = None
+                self._api_text = text
+            return self._api
 
     def recorded(self) -> Recorded:
         """What the planner asks of the past."""
@@ -189,7 +199,7 @@ class Record:
                 self.allocations,
                 self.intended,
                 ready=self.ready,
-                api_address=self.api_address if self.kubeconfig else "",
+                api_address=self.api_address if self.api() else "",
                 token_fresh=self.token_fresh,
                 token_id=self.secret("token").partition(".")[0],
             )
@@ -284,19 +294,19 @@ class Record:
 
     def keep_secret(self, name: str, value: str) -> None:
         with self._lock:
-            write_private(self.folder / "secrets.json", json.dumps({**self.secrets(), name: value}, indent=1))
+            self._write_secrets({**self.secrets(), name: value})
 
     def keep_token(self, token: str) -> None:
         """The bootstrap token that machines join with, which lives from now on."""
         with self._lock:
             kept = {**self.secrets(), "token": token, "token made": self._clock.now().isoformat()}
-            write_private(self.folder / "secrets.json", json.dumps(kept, indent=1))
+            self._write_secrets(kept)
 
     def forget_token(self) -> None:
         """Machines that join later need another token."""
         with self._lock:
             kept = {name: value for name, value in self.secrets().items() if name not in ("token", "token made")}
-            write_private(self.folder / "secrets.json", json.dumps(kept, indent=1))
+            self._write_secrets(kept)
 
     @property
     def token_fresh(self) -> bool:
@@ -319,6 +329,9 @@ class Record:
         except (OSError, ValueError, RecursionError) as error:
             raise Terminal(f"{file} cannot be read: {' '.join(str(error).split())[:200]}", hint=_SECRETS_DAMAGED) from None
         return cast("dict[str, str]", found)
+
+    def _write_secrets(self, secrets: Mapping[str, str]) -> None:
+        write_private(self.folder / "secrets.json", json.dumps(secrets, indent=1))
 
     def _now(self) -> str:
         return self._clock.now().isoformat(timespec="seconds")
