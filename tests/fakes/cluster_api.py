@@ -25,7 +25,7 @@ from tests.fakes.kubernetes import QuickKubernetes
 from tests.fakes.object_store import ObjectStore
 
 _CSI = "disks.memory.test"
-_RUNS = {"updatedReplicas": 1, "availableReplicas": 1}
+_RUNS = {"readyReplicas": 1, "updatedReplicas": 1, "availableReplicas": 1}
 _ADD_ONS = ("moyai-cloud-controller-manager", "coredns", "csi-memory-controllerplugin", "snapshot-controller")
 
 
