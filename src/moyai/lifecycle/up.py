@@ -40,7 +40,8 @@ from moyai.spec.model import Cluster
 
 @dataclass(frozen=True)
 class UpResult:
-    """``changed``: whether anything was done. ``seconds``: what each step took, by name."""
+    """``changed``: whether anything was done. ``seconds``: how long each step was under way, by name. ``own_seconds``: how long
+    without what it waited for others."""
 
     name: str
     uid: str
@@ -49,6 +50,7 @@ class UpResult:
     api: str
     nodes: tuple[str, ...]
     seconds: Mapping[str, float]
+    own_seconds: Mapping[str, float]
     notes: tuple[str, ...] = ()
 
 
@@ -91,6 +93,7 @@ def up(cluster: Cluster, cloud: Cloud, *, paths: Paths, reporter: Reporter, cloc
         api=f"https://{record.api_address}:{API_PORT}",
         nodes=tuple(node.name for node in plan.nodes),
         seconds=dict(reporter.timings),
+        own_seconds=dict(reporter.own),
         notes=notes,
     )
 
