@@ -9,6 +9,7 @@ from moyai.cloud.memory import MemoryCloud
 from moyai.cloud.memory.disks import detached
 from moyai.cloud.model import Power, Server, Volume
 from moyai.core.errors import Retriable
+from moyai.kube.objects.meta import part
 from moyai.kube.objects.node import CONTROL_PLANE
 from moyai.kube.resources import (
     DAEMON_SETS,
@@ -93,7 +94,7 @@ class ClusterApi(QuickKubernetes):
         return [*found, *self._attachments()] if resource == VOLUME_ATTACHMENTS else found
 
     def patch(self, resource: Resource, name: str, *, body: Mapping[str, Any], namespace: str | None = None) -> Json:
-        if (body.get("spec") or {}).get("unschedulable"):
+        if part(body, "spec").get("unschedulable"):
             self.cordoned.append(name)
         return super().patch(resource, name, body=body, namespace=namespace)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -12,9 +12,10 @@ import pytest
 
 from moyai.cli.main import run
 from moyai.cloud.capabilities import Cloud
-from moyai.cloud.model import DiskState, Volume
+from moyai.cloud.model import DiskState, Server, Volume
 from moyai.core.errors import NotFound, Retriable, UsageError
 from moyai.diagnose.gather import gather
+from moyai.diagnose.pod_facts import Facts
 from moyai.diagnose.pods import explain
 from moyai.kube.objects import scheduling
 from moyai.kube.quick import KubeApi
@@ -109,14 +110,26 @@ def world(**spec: Any) -> Api:
     )
 
 
-def cloud(**more: Any) -> Callable[[], Cloud]:
-    """A cloud with two zones, and with what ``more`` gives."""
-    machines = SimpleNamespace(zones=lambda: ["az2", "az1"], server=more.pop("server", None))
-    return lambda: cast("Cloud", SimpleNamespace(machines=machines, **more))
+def cloud(disk: Volume | None = None) -> Callable[[], Cloud]:
+    """A cloud with two zones and one disk, or none. Its only machine is called ``by-hand``."""
+
+    def volume(_: str) -> Volume:
+        if disk is None:
+            raise NotFound("no such volume")
+        return disk
+
+    def server(identity: str) -> Server:
+        return Server(identity, "by-hand", "ACTIVE", "az1", "m1")
+
+    machines = SimpleNamespace(zones=lambda: ["az2", "az1"], server=server)
+    return lambda: cast("Cloud", SimpleNamespace(machines=machines, disks=SimpleNamespace(volume=volume)))
 
 
-def read(api: Api, name: str = "db-0", **more: Any) -> Any:
-    return gather(cast("KubeApi", api), name, spec=SPEC, namespace="shop", **{"cloud": cloud(), **more})
+EMPTY = cloud()
+
+
+def read(api: Api, name: str = "db-0", *, cloud: Callable[[], Cloud] = EMPTY, wanted: Mapping[str, str] | None = None) -> Facts:
+    return gather(cast("KubeApi", api), name, spec=SPEC, namespace="shop", cloud=cloud, wanted=wanted)
 
 
 def test_what_the_api_has_becomes_the_sentence() -> None:
@@ -157,11 +170,8 @@ REFUSED = {"attachError": {"message": "rpc error: code = FailedPrecondition desc
 
 
 def test_a_volume_that_was_deleted_in_the_cloud_does_not_come_by_itself() -> None:
-    def volume(_: str) -> Volume:
-        raise NotFound("no such volume")
-
     error = {"attachError": {"message": "rpc error: code = NotFound desc = volume v-1 or machine m is not there"}}
-    found = explain(read(unattached(**error), cloud=cloud(disks=SimpleNamespace(volume=volume))))
+    found = explain(read(unattached(**error), cloud=cloud()))
     assert found.cause == "volume-gone"
     assert found.summary == (
         "Pod shop/db-0 is Pending: the disk of its claim data (volume pvc-1, v-1 in the cloud) does not exist any more: it was "
@@ -175,15 +185,14 @@ def test_a_volume_that_was_deleted_in_the_cloud_does_not_come_by_itself() -> Non
 
 def test_a_disk_that_somebody_attached_elsewhere_names_the_machine() -> None:
     at = Volume("v-1", "pvc-1", "in-use", 1, attached_server_ids=("7f3a",), state=DiskState.IN_USE)
-    server = lambda _: SimpleNamespace(name="by-hand")  # noqa: E731
-    found = explain(read(unattached(**REFUSED), cloud=cloud(server=server, disks=SimpleNamespace(volume=lambda _: at))))
+    found = explain(read(unattached(**REFUSED), cloud=cloud(at)))
     assert "is attached to machine by-hand, and not by Kubernetes" in found.summary
     assert found.help == ("detach volume v-1 from machine by-hand in the cloud: then it comes to w-1 by itself",)
 
 
 def test_a_broken_disk_is_the_operators() -> None:
     broken = Volume("v-1", "pvc-1", "error", 1, state=DiskState.FAILED)
-    found = explain(read(unattached(), cloud=cloud(disks=SimpleNamespace(volume=lambda _: broken))))
+    found = explain(read(unattached(), cloud=cloud(broken)))
     assert "is in error in the cloud" in found.summary
     assert "the cloud's operator" in found.help[0]
 

@@ -140,6 +140,17 @@ def test_an_api_that_does_not_answer_is_waited_for_before_a_machine_is_removed(w
     assert before == {f"drain node {SECOND}", f"exclude node {SECOND}", f"load balancers without {SECOND}"}
 
 
+def test_pods_of_a_machine_that_is_held_still_are_not_waited_for(world: World) -> None:
+    world.power(SECOND, Power.SUSPENDED)
+    node = world.kube().store.find(NODES, SECOND)
+    status = {"conditions": [{"type": "Ready", "status": "Unknown"}]}
+    world.kube().store.put(NODES, {**node, "status": status})
+    world.kube().pod("web", node=SECOND)
+    world.kube().protected.add("web")
+    shrink(world)
+    assert [one.name for one in world.store.servers] == [PLANE, FIRST]
+
+
 def test_a_load_balancer_is_not_waited_for_where_the_cloud_has_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     world = World(tmp_path, monkeypatch, capabilities=frozenset(Capability) - {Capability.LOAD_BALANCERS})
     world.up()

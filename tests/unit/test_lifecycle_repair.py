@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from moyai.cloud.credentials import Credential
 from moyai.cloud.model import Power
 from moyai.core.errors import Terminal
 from moyai.kube.objects import parse_node
+from moyai.kube.quick import KubeApi
 from moyai.kube.resources import DEPLOYMENTS, NODES
 from moyai.lifecycle import drain, status
 from moyai.lifecycle import up as building
@@ -29,8 +31,12 @@ Harm = Callable[[World], object]
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     made = World(tmp_path, monkeypatch)
+
+    def open_api(record: Record) -> KubeApi | None:
+        return building.open_api(record)
+
     # the same way in for both commands
-    monkeypatch.setattr(status, "open_api", lambda record: building.open_api(record))
+    monkeypatch.setattr(status, "open_api", open_api)
     made.up()
     made.clock.sleep(JOIN_TIME.total_seconds())
     return made
@@ -222,7 +228,11 @@ def test_a_worker_that_never_joined_gets_its_own_token_again(world: World) -> No
 def test_a_certificate_and_a_credential_that_end_soon_are_in_the_plan(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     listed = world.cloud.credentials.credentials(name_prefix="quickstart-")
     ending = [replace(one, expires=world.clock.now() + timedelta(days=3)) for one in listed]
-    monkeypatch.setattr(world.cloud.credentials, "credentials", lambda *, name_prefix: ending)
+
+    def credentials(*, name_prefix: str) -> list[Credential]:
+        return [one for one in ending if one.name.startswith(name_prefix)]
+
+    monkeypatch.setattr(world.cloud.credentials, "credentials", credentials)
     note = f"note: application credential {listed[0].name} ends on"
     assert any(line.startswith(note) for line in lines(world))
     world.clock.sleep(timedelta(days=9.5 * 365).total_seconds())

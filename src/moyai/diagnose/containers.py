@@ -31,7 +31,7 @@ def _image_help(reason: str, message: str) -> list[str]:
     if reason == "ErrImageNeverPull":
         return ["let the pod pull it (`imagePullPolicy: IfNotPresent`): the node does not hold it"]
     text = message.lower()
-    return next(([help_] for words, help_ in _IMAGE_HELP if any(word in text for word in words)), [])
+    return [help_ for words, help_ in _IMAGE_HELP if any(word in text for word in words)][:1]
 
 
 def containers(case: Case) -> Explanation | None:

@@ -228,7 +228,9 @@ def _missing(wanted: Mapping[str, str], nodes: Iterable[Json]) -> Iterable[Missi
 
 def _cloud_disks(found: _Found, node: str, cloud: Callable[[], Cloud]) -> Mapping[str, CloudDisk]:
     """What the cloud says of the disks that do not come to the node; nothing where it does not answer."""
-    awaited = found.unattached(node) if node else {}
+    if not node:
+        return {}
+    awaited = found.unattached(node)
     try:
         return {name: _cloud_disk(cloud(), handle) for name, handle in awaited.items()}
     except MoyaiError:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from moyai.cloud.capabilities import Capability
+from moyai.cloud.model import Power
 from moyai.core.keys import Kind
 from moyai.plan import keys
 from moyai.plan import steps as s
@@ -44,8 +45,9 @@ def leave_service(now: Situation, name: str) -> Iterator[s.Step]:
         return
     node, kube, unknown = keys.node_object(name), now.observed.kube, _unknown(now)
     known = kube.node(name) if kube else None
-    # a machine that its cloud calls broken may do its work all the same
-    works = now.lives(name) or (known is not None and known.ready)
+    # a machine that its cloud calls broken may do its work all the same; pods of one that is held still never leave it
+    still = server.power in (Power.SUSPENDED, Power.HELD)
+    works = (now.lives(name) and not still) or (known is not None and known.ready)
     drained = s.StepId(s.Verb.DRAIN, node)
     if works and (known is not None or unknown):
         yield s.DrainNode(key=node, after=(s.reached(s.API),), node=name)
