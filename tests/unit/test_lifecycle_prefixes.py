@@ -86,16 +86,10 @@ def planeless(world: World) -> None:
     world.kube().delete(NODES, "quickstart-control-plane-0")
 
 
-def asleep(world: World) -> None:
-    """A machine that somebody paused, and one that somebody shut off."""
+def set_aside(world: World) -> None:
+    """A machine that somebody paused, and a node that a run began to remove and that is wanted again."""
     world.up(LARGE)
     world.power("quickstart-workers-0", Power.SUSPENDED)
-    world.power("quickstart-workers-1", Power.OFF)
-
-
-def half_drained(world: World) -> None:
-    """A node that a run began to remove, and that is wanted again."""
-    world.up(LARGE)
     drain.cordon(world.api(), "quickstart-workers-1")
     drain.exclude(world.api(), "quickstart-workers-1")
 
@@ -125,8 +119,7 @@ CASES: dict[str, tuple[Callable[[World], None], Callable[[World], Plan], Callabl
     "down": (small, down_plan, lambda world: world.down()),
     "repair": (neglected, up_plan(LARGE), lambda world: world.up(LARGE)),
     "repair the control plane": (planeless, up_plan(SMALL), lambda world: world.up(SMALL)),
-    "wake": (asleep, up_plan(LARGE), lambda world: world.up(LARGE)),
-    "removal called off": (half_drained, up_plan(LARGE), lambda world: world.up(LARGE)),
+    "take back": (set_aside, up_plan(LARGE), lambda world: world.up(LARGE)),
     "grow while a node is missing": (one_missing, up_plan(LARGE), lambda world: world.up(LARGE)),
 }
 
