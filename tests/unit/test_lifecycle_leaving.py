@@ -64,7 +64,7 @@ class Balanced:
     def members(self) -> list[str]:
         (listener,) = self.world.cloud.load_balancers.get(self.id).listeners
         assert listener.pool
-        return [one.name for one in listener.pool.members]
+        return sorted(one.name for one in listener.pool.members)
 
     def _called(self, name: str, after: bool) -> None:
         if not (self.follows and after and name == "patch nodes"):

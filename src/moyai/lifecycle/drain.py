@@ -81,6 +81,8 @@ def mark_control_plane(api: KubeApi, name: str, *, clock: Clock, progress: Progr
             node = parse_node(api.get(NODES, name))
         except NotFound:
             return NotYet(f"node {name} is not registered yet")
+        if node.control_plane:
+            return None  # it has them, but for what somebody took away on purpose
         taints = [*node.taints, *(() if _KEPT in node.taints else (_KEPT,))]
         labels = {CONTROL_PLANE: "", EXCLUDE_LABEL: ""}
         meta = {"resourceVersion": node.version, "labels": labels} if node.version else {"labels": labels}

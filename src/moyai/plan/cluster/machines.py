@@ -61,7 +61,7 @@ def _replace(now: Situation, node: PlannedNode) -> Iterator[s.Step]:
         )
     if server is not None:
         why = server.fault or "it is broken"
-        if node.name in now.observed.kube_nodes:
+        if node.name in now.stale_nodes:
             yield from leave_service(now, node.name)
         yield s.Delete(key=keys.server(node.name), after=out_of_service(node.name), object_id=server.id, why=why)
     if node.name in now.stale_nodes:

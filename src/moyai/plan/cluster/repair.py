@@ -37,7 +37,15 @@ _NETWORK = (
 def plan_repair(now: Situation, steps: Sequence[s.Step]) -> Iterator[s.Step]:
     """``steps``: what mends the network and the machines themselves."""
     kube = now.observed.kube
-    if kube is None or now.makes_cluster:
+    if now.makes_cluster:
+        return
+    for node in now.control_planes:
+        known = kube.node(node.name) if kube else None
+        # an API that does not answer says nothing of the marks either
+        if now.lives(node.name) and (known is None or known.role == "worker"):
+            after = (s.StepId(s.Verb.RESTART, keys.server(node.name)), s.reached(s.API))
+            yield s.MarkControlPlane(key=keys.node_object(node.name), after=after, node=node.name)
+    if kube is None:
         return
     quiet = not any(isinstance(step, _NETWORK) for step in steps)
     for node in now.nodes:
@@ -47,9 +55,6 @@ def plan_repair(now: Situation, steps: Sequence[s.Step]) -> Iterator[s.Step]:
             # a token comes over the API, which the restart of a control plane is to bring back
             token = (s.created(keys.TOKEN),) if node.role == "worker" else ()
             yield s.RestartServer(key=key, after=(s.StepId(s.Verb.RESUME, key), *token), server_id=server.id, why=why)
-        if node.role == "control-plane" and (known is None or known.role == "worker") and now.lives(node.name):
-            after = (s.StepId(s.Verb.RESTART, keys.server(node.name)), s.reached(s.API))
-            yield s.MarkControlPlane(key=keys.node_object(node.name), after=after, node=node.name)
         if known is not None and known.removing and now.lives(node.name):
             yield s.UncordonNode(key=keys.node_object(node.name), after=(s.reached(s.API),), node=node.name)
 

@@ -41,9 +41,11 @@ def plan_waits(now: Situation, steps: Sequence[s.Step], *, reachable: tuple[s.St
     of_plane = tuple(one for one in began if one.key == keys.server(plane.name))
     kube = now.observed.kube
     if of_plane or kube is None or not now.recorded.ready:
-        # the API that answers must not be the one that is about to end
-        restarted = (s.reached(s.MACHINES),) if s.StepId(s.Verb.RESTART, keys.server(plane.name)) in began else ()
-        yield s.WaitApi(key=s.API, after=(*reachable, *of_plane, *restarted), node=plane.name)
+        restart = s.StepId(s.Verb.RESTART, keys.server(plane.name))
+        if restart in began:
+            # the API that answers must not be the one that is about to end
+            yield s.WaitMachines(key=s.PLANE, after=(restart,), nodes=(plane.name,))
+        yield s.WaitApi(key=s.API, after=(*reachable, *of_plane, s.reached(s.PLANE)), node=plane.name)
     for node in now.control_planes:
         server = servers.get(node.name)
         if server is None or server.power.broken or UNSEALING_KEY in server.metadata:
@@ -55,7 +57,8 @@ def plan_waits(now: Situation, steps: Sequence[s.Step], *, reachable: tuple[s.St
     joined = (s.reached(s.API), s.reached(s.MACHINES), marked, *removed)
     if began or kube is None or not kube.in_service >= set(names):
         yield s.WaitNodes(key=s.NODES, after=joined, nodes=names)
-    if began or kube is None or kube.tokens:
+    joins = any(isinstance(step, s.CreateServer | s.RenewToken) for step in steps)
+    if joins or (now.recorded.token_id if kube is None else kube.tokens):
         yield s.RevokeTokens(key=keys.TOKEN, after=(s.reached(s.NODES), s.created(keys.TOKEN)))
     gone = _gone(now)
     for addon in now.addons:

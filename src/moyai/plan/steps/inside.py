@@ -13,6 +13,7 @@ from moyai.plan.steps.base import Step, StepId, Verb
 
 #: The conditions, as a display shows them.
 MACHINES = Key(Kind.CONDITION, "machines boot")
+PLANE = Key(Kind.CONDITION, "control plane boots")
 API = Key(Kind.CONDITION, "Kubernetes API answers")
 NODES = Key(Kind.CONDITION, "nodes Ready")
 ADDONS = Key(Kind.CONDITION, "add-ons run")
