@@ -35,7 +35,7 @@ _LONGEST_PEM = 1000
 
 def check_user_data(facts: ClusterFacts) -> None:
     """Raises UsageError for the first machine of the plan whose user data a cloud would not take, with what takes the room."""
-    limit = facts.adapter.user_data_limit
+    limit = facts.cloud_kind.user_data_limit
     workers: dict[str, CreateServer] = {}
     for step in facts.plan.steps:
         if not isinstance(step, CreateServer):

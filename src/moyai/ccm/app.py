@@ -94,7 +94,7 @@ async def _main(options: CcmOptions, config: CcmConfig, adapter: Adapter) -> int
     metrics = Metrics()
     kube = KubeClient.connect(options.kubeconfig)
     try:
-        cloud = await asyncio.to_thread(config.cloud.connect)
+        cloud = await asyncio.to_thread(adapter.log_in, config.cloud)
         calls = CloudCalls(cloud, metrics, config.cloud.region)
         return 0 if await controller_manager(options, config, kube=kube, calls=calls, metrics=metrics).run() else 1
     finally:

@@ -27,10 +27,11 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from moyai.cloud.credentials import Credentials
 from moyai.cloud.disks import Disks
+from moyai.cloud.kind import CloudKind
 from moyai.cloud.load_balancers import LoadBalancers
 from moyai.cloud.model import (
     Flavor,
@@ -50,9 +51,6 @@ from moyai.cloud.model import (
 )
 from moyai.core.errors import Terminal
 from moyai.core.keys import Kind
-
-if TYPE_CHECKING:
-    from moyai.cloud.adapter import Adapter
 
 
 class Capability(StrEnum):
@@ -296,10 +294,7 @@ class Cloud(Protocol):
     """One account at one cloud: what ``cloud.factory`` connects to. Logs in at the first call, not before."""
 
     @property
-    def adapter(self) -> Adapter:
-        """What kind of cloud it is."""
-        ...
-
+    def kind(self) -> CloudKind: ...
     @property
     def name(self) -> str:
         """What the user calls the cloud."""

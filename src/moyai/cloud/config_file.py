@@ -3,7 +3,7 @@
 It is the format of OpenStack's own cloud provider. Each part reads the sections it knows, into frozen dataclasses whose fields
 are the keys (``-`` for ``_``). Unknown sections and keys are left alone, so that an existing file keeps working; a wrong value
 of a known key is a UsageError that names section, key and what would be right. The section with the login is the adapter's:
-``cloud.adapter.Login``.
+``cloud.kind.Login``.
 """
 
 from __future__ import annotations

@@ -97,7 +97,7 @@ async def _main(options: CsiOptions, config: CsiConfig, adapter: Adapter) -> int
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(max_workers=_THREADS, thread_name_prefix="csi"))
     cloud: Cloud | None = None
     if options.controller:
-        cloud = await asyncio.to_thread(config.cloud.connect)
+        cloud = await asyncio.to_thread(adapter.log_in, config.cloud)
     return 0 if await Driver(options, config, adapter=adapter, cloud=cloud).run() else 1
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from moyai.cloud.adapter import VolumeNames
+from moyai.cloud.kind import VolumeNames
 from moyai.csi.manifests.objects import NAMESPACE, SNAPSHOT_CONTROLLER, CsiManifestOptions, meta
 
 

@@ -28,9 +28,9 @@ from moyai.cloud.memory.clock import OwnTime
 from moyai.cloud.memory.disks import MemoryDisks
 from moyai.cloud.memory.firewall import MemoryFirewall
 from moyai.cloud.memory.images import MemoryImages
-from moyai.cloud.memory.kind import MemoryAdapter
 from moyai.cloud.memory.load_balancers import MemoryLoadBalancers
 from moyai.cloud.memory.machines import MemoryMachines
+from moyai.cloud.memory.memory_kind import MemoryKind
 from moyai.cloud.memory.networks import MemoryNetworks
 from moyai.cloud.memory.orders import Delays, Faults, Mortal
 from moyai.cloud.memory.pod_routing import MemoryPodRouting
@@ -65,7 +65,7 @@ class MemoryCloud:
 
     def _enter(self, session: Session, capabilities: frozenset[Capability], name: str) -> None:
         self.name, self.store, self._capabilities = name, session.store, capabilities
-        self.adapter = MemoryAdapter({name: self})
+        self.kind = MemoryKind()
         self.machines = MemoryMachines(session)
         self.networks = MemoryNetworks(session)
         self.firewall = MemoryFirewall(session)
