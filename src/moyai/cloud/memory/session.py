@@ -68,17 +68,17 @@ class MemoryApi:
         """Around each change: counted, and the place where the caller may die."""
         return self._store.mortal.change()
 
-    def _refused(self, kind: type[E], words: str, object_id: str = "") -> E:
+    def _refused(self, kind: type[E], words: str, *, object_id: str = "") -> E:
         """The error for a refused call. Returned, not raised."""
         return kind(words, object_id=object_id or None, request_id=self._store.new_request())
 
     def _find(self, table: Table[Any], object_id: str) -> Any:
         found = table.get(object_id)
         if found is None:
-            raise self._refused(NotFound, f"the cloud knows no such object: {object_id}", object_id)
+            raise self._refused(NotFound, f"the cloud knows no such object: {object_id}", object_id=object_id)
         return found
 
-    def _make(self, table: Table[Any], item: Item, tags: Sequence[str], *, also: Callable[[], object] = lambda: None) -> Item:
+    def _make(self, table: Table[Any], item: Item, *, tags: Sequence[str], also: Callable[[], object] = lambda: None) -> Item:
         """Make, then tag: two changes, as Neutron needs them. A caller that dies between them leaves an object without
         tags. A cloud that cannot tag what exists makes it with its tags.
 

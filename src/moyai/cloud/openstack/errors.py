@@ -47,13 +47,13 @@ def error_from_response(
     """
     kind, words = cloud_words(body)
     text = f"{service}: {words}" if words else f"{service} answered {status}"
-    error, hint = _classify(status, kind, words)
+    error, hint = _classify(status, kind, words=words)
     if error is NotFound and not words:
         text = f"{service} knows no such object"
     return error(text, hint=hint, operation=operation, object_id=object_id or None, request_id=request_id or None)
 
 
-def _classify(status: int, kind: str, words: str) -> tuple[type[MoyaiError], str | None]:
+def _classify(status: int, kind: str, *, words: str) -> tuple[type[MoyaiError], str | None]:
     if kind == "OverQuota" or (status in (403, 409, 413) and _QUOTA.search(words)):
         names = quota_names(words)
         return (
