@@ -55,7 +55,7 @@ def tune(cloud: str, *, outbound: bool = False, record: Path = RECORD, proc_sys:
         if cloud not in changes.clouds:
             changes.clouds.append(cloud)
         for module, trial in MODULES.items():
-            if not _present(module) and not _load(module, changes, record, proc_sys) and not _works(trial):
+            if not _present(module) and not _load(module, changes, record=record, proc_sys=proc_sys) and not _works(trial):
                 missing.append(f"kernel module {module} cannot be loaded")
         wanted = {name: least for name, least in AT_LEAST.items() if int((proc_sys / name).read_text()) < least}
         if outbound and (proc_sys / "net/ipv4/ip_forward").read_text().strip() == "0":
@@ -101,7 +101,7 @@ def _works(trial: tuple[str, ...]) -> bool:
     return run(["unshare", "--net", *trial], check=False).returncode == 0
 
 
-def _load(module: str, changes: Changes, record: Path, proc_sys: Path) -> bool:
+def _load(module: str, changes: Changes, *, record: Path, proc_sys: Path) -> bool:
     _save(record, Changes(changes.sysctls, [*changes.modules, module], changes.clouds))
     try:
         run(["modprobe", module])
