@@ -72,7 +72,7 @@ def server_content(step: CreateServer, facts: ClusterFacts, *, made: Made, secre
     text = user_data.first_control_plane(
         node_facts,
         api_names=endpoint.names(made),
-        addons={addon.name: _manifests(addon, node, facts, made=made, secrets=secrets) for addon in facts.addons},
+        addons={addon.name: _manifests(addon, node, facts=facts, made=made, secrets=secrets) for addon in facts.addons},
         late={addon.name for addon in facts.addons if not addon.required},
         key=secrets.unsealing_key,
         encryption_key=secrets.encryption_key,
@@ -96,7 +96,7 @@ def _node_facts(node: PlannedNode, facts: ClusterFacts, *, made: Made, secrets: 
     )
 
 
-def _manifests(addon: Addon, node: PlannedNode, facts: ClusterFacts, *, made: Made, secrets: Secrets) -> str:
+def _manifests(addon: Addon, node: PlannedNode, *, facts: ClusterFacts, made: Made, secrets: Secrets) -> str:
     if addon.manifests is None:
         return ""
     choices = facts.plan.choices

@@ -68,7 +68,7 @@ def main(options: CcmOptions, adapter: Adapter) -> int:
     """Runs until a signal (0) or until a part of it ends (1). Raises UsageError for what it cannot start with."""
     config = _read(options, adapter)
     set_up(options.log_level, config.cloud.secrets)
-    return asyncio.run(_main(options, config, adapter))
+    return asyncio.run(_main(options, config, adapter=adapter))
 
 
 def _read(options: CcmOptions, adapter: Adapter) -> CcmConfig:
@@ -88,7 +88,7 @@ def _read(options: CcmOptions, adapter: Adapter) -> CcmConfig:
     return config
 
 
-async def _main(options: CcmOptions, config: CcmConfig, adapter: Adapter) -> int:
+async def _main(options: CcmOptions, config: CcmConfig, *, adapter: Adapter) -> int:
     # a cloud's client takes its time to import: beside the connection to Kubernetes nobody waits for it
     threading.Thread(target=adapter.load, name="import", daemon=True).start()
     metrics = Metrics()

@@ -137,10 +137,10 @@ def logs(name: str, service: str | None, *, lines: int, follow: bool) -> None:
     chosen = service or "supervisor"
     if chosen not in names:
         raise UsageError(f"no log of {chosen!r}", hint=f"one of {', '.join(names)}")
-    _tail(folder / f"{chosen}.log", lines, follow)
+    _tail(folder / f"{chosen}.log", lines, follow=follow)
 
 
-def _tail(file: Path, lines: int, follow: bool) -> None:
+def _tail(file: Path, lines: int, *, follow: bool) -> None:
     with contextlib.suppress(KeyboardInterrupt):
         stream(["tail", f"--lines={lines}", *(["--follow=name", "--retry"] if follow else []), file], say)
 
