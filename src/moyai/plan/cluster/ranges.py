@@ -41,7 +41,7 @@ def reach_notes(now: Situation) -> Iterator[str]:
     """What shuts this host out, as far as it is known."""
     network = now.choices.external_network
     address = now.observed.host_addresses.get(network.id, "") if network else ""
-    if network is None or not address or _is_translated(now, network.id, IPv4Address(address)):
+    if network is None or not address or _is_translated(now, network.id, address=IPv4Address(address)):
         return
     access = now.spec.access
     for field, ranges, what in (
@@ -82,7 +82,7 @@ def _host(url: str) -> str:
     return found[1] if found else ""
 
 
-def _is_translated(now: Situation, network_id: str, address: IPv4Address) -> bool:
+def _is_translated(now: Situation, network_id: str, *, address: IPv4Address) -> bool:
     """Whether the cloud certainly sees another address: a private one does not get to a public network, nor the other way."""
     ranges = tuple(_subnets(now, network_id))
     return bool(ranges) and all(cidr.is_private != address.is_private for cidr in ranges)
