@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-SCRIPT = files("moyai.bootstrap") / "data" / "renew-certificates"
+SCRIPT = files("moyai.bootstrap") / "data" / "renew_certificates.py"
 YEAR = timedelta(days=365)
 LEAVES = ("pki/apiserver.crt", "pki/etcd/server.crt", "controller-manager.conf")
 ANNOTATION = "moyai.dev/certificates-renewed"

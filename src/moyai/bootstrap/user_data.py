@@ -94,8 +94,8 @@ def first_control_plane(
         {
             "etc/moyai/sealed": seal(_tar(sealed, mode=0o600), key).encode(),
             "usr/local/lib/moyai/bootstrap": _data("bootstrap-control-plane", ADDRESS=facts.node.address),
-            TAKES_KEY: _data("unsealing-key"),
-            "usr/local/lib/moyai/renew-certificates": _data("renew-certificates"),
+            TAKES_KEY: _data("unsealing_key.py"),
+            "usr/local/lib/moyai/renew-certificates": _data("renew_certificates.py"),
             "etc/systemd/system/moyai-certificates.service": _data("moyai-certificates.service"),
             "etc/systemd/system/moyai-certificates.timer": _data("moyai-certificates.timer"),
             **_patches(kubeadm.control_plane_patches()),
