@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import tomllib
 from collections import defaultdict
 from collections.abc import Iterator
@@ -22,6 +23,10 @@ ROOMS = sorted({file.relative_to(ROOT / "src/moyai").parts[0] for file in (ROOT 
 ORDERED = 5
 #: Names and parameters of these are OpenStack's.
 OPENSTACKS = ("drivers/cinder/driver.py", "drivers/nova/driver.py", "drivers/octavia/provider.py")
+#: File and function whose caller, a library, hands more arguments over by position.
+DICTATED = {("quota_locks.py", "_check_quota_met")}
+#: Here private functions still take more than two arguments by position.
+NOT_YET = re.compile(r"/csi/(controller|node)/|/diagnose/|/lifecycle/|/drivers/octavia/")
 
 
 @pytest.mark.parametrize("part", SHORT)
@@ -33,6 +38,13 @@ def test_no_file_is_longer_than_the_limit(part: str) -> None:
     }
     assert lengths, f"no file in {part}"
     assert {name: lines for name, lines in lengths.items() if lines > LINES} == {}
+
+
+def test_python_stands_in_files_that_style_and_types_check() -> None:
+    others = [one for one in (ROOT / "src").rglob("*") if one.is_file() and one.suffix not in (".py", ".pyi", ".pyc", ".go")]
+    assert others, "no data files"
+    python = re.compile(rb"^(import \w+|from [\w.]+ import .+|def \w+\(.*|class \w+.*:)$", re.MULTILINE)
+    assert [str(one) for one in others if python.search(one.read_bytes())] == []
 
 
 def test_a_folder_of_many_modules_has_layers_that_name_each_of_them() -> None:
@@ -69,9 +81,11 @@ def test_more_than_two_arguments_go_by_keyword(room: str) -> None:
         if str(file).endswith(OPENSTACKS):
             continue
         for function, method in _functions(ast.parse(file.read_text())):
-            public = not function.name.startswith("_") or function.name == "__init__"
+            private = function.name.startswith("_") and function.name != "__init__"
+            if (private and NOT_YET.search(str(file))) or (file.name, function.name) in DICTATED:
+                continue
             # with *arguments, what stands before them can be handed over by position only
-            if public and not function.args.vararg and _positional(function, method=method) > 2:
+            if not function.args.vararg and _positional(function, method=method) > 2:
                 found.append(f"{file.name}:{function.lineno} {function.name}")
     assert found == []
 
