@@ -1,4 +1,4 @@
-"""The table of adapters: who is asked for a cloud, what is imported for it, and how the parts inside a cluster find theirs."""
+"""The table of adapters: which of them is asked, what is imported for it, and how the parts inside a cluster find theirs."""
 
 from __future__ import annotations
 

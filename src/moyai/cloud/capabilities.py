@@ -57,8 +57,8 @@ class Capability(StrEnum):
     """What a cloud may lack. The values are the words that messages use.
 
     ``ROUTERS``: a router of the cluster's own leads from its network to an external one. ``FLOATING_IPS``: public addresses
-    are put on a port and taken off it while its machine runs. ``TAGS``: tags can be added to what exists; who owns an object
-    can be said on every cloud (see above).
+    are put on a port and taken off it while its machine runs. ``TAGS``: tags can be added to what exists; the owner of an
+    object can be read on every cloud (see above).
     """
 
     ROUTERS = "routers"
@@ -265,7 +265,7 @@ class Quotas(Protocol):
 
 
 class Account(Protocol):
-    """Where and as whom moyai works."""
+    """The region and the project in which moyai works."""
 
     def project_id(self) -> str: ...
     def region(self) -> str: ...
@@ -282,7 +282,7 @@ class Guest(Protocol):
     """What a machine of a cloud knows of itself without logging in: ``Adapter.guest`` on the machine."""
 
     def instance(self) -> Instance | None:
-        """Which machine this is; None while nothing tells. Blocks for some seconds."""
+        """Which machine this is; None while no source names it. Blocks for some seconds."""
         ...
 
     def disk_links(self, volume_id: str) -> tuple[str, ...]:

@@ -40,7 +40,7 @@ def unplaced(case: Case) -> Explanation:
     facts = case.facts
     if case.pod.gates:
         why = f"it is held back by its scheduling gates {', '.join(case.pod.gates)}"
-        return case.say("gated", why, "whoever set them takes them away")
+        return case.say("gated", why, "the controller that set them must remove them")
     if not facts.nodes:
         return case.say("no-node", "the cluster has no node", "raise `replicas` of a pool and run `moyai up`")
     judged = tuple(_Judged(node, obstacles(node, facts.requirements, disks=facts.disks)) for node in facts.nodes)
@@ -58,8 +58,8 @@ def _unknown(case: Case, judged: tuple[_Judged, ...], free: list[str]) -> Explan
 
 
 def _no_place(case: Case, judged: tuple[_Judged, ...]) -> Explanation:
-    whose = f"none of the {len(judged)} nodes takes it" if len(judged) > 1 else "the only node does not take it"
-    why = f"{whose}: {'; '.join(map(str, judged))}"
+    verdict = f"none of the {len(judged)} nodes takes it" if len(judged) > 1 else "the only node does not take it"
+    why = f"{verdict}: {'; '.join(map(str, judged))}"
     help_ = advice(case.facts.pools, [one.obstacles for one in judged])
     return case.say("no-place", why, *help_, nodes=tuple(one.verdict for one in judged))
 

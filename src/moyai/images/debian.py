@@ -50,7 +50,7 @@ def host_sources() -> Sources:
         targets = run(["apt-get", "indextargets", "--format", _TARGET_FORMAT]).stdout
         settings = run(["apt-config", "dump"]).stdout
     except ProcessError as error:
-        raise Terminal(f"apt does not tell its sources: {error}") from error
+        raise Terminal(f"apt does not list its sources: {error}") from error
     lines = source_lines(targets, name, read=lambda path: Path(path).read_text(errors="replace"))
     if not lines:
         raise Terminal(f"apt has no source for Debian {name} main", hint="see /etc/apt/sources.list.d")

@@ -122,7 +122,7 @@ class Registry:
         if known.status == 200:
             return 0
         begun = self._call(connection, "POST", path=f"/v2/{path}/blobs/uploads/", body=b"", expect=(202,))
-        # the registry says where to; only the path counts, as we know whom we talk to
+        # the registry names the URL to send to; only its path counts, since the connection to the registry is open
         where = urllib.parse.urlsplit(begun.headers["location"])
         query = urllib.parse.urlencode([*urllib.parse.parse_qsl(where.query), ("digest", blob.digest)])
         headers = {"Content-Type": "application/octet-stream", "Content-Length": str(blob.size)}

@@ -19,7 +19,7 @@ from moyai.linux.process import ProcessError, run
 RECORD = Path("/run/moyai/host.json")
 #: Lower limits: containerd, kubelet and systemd of each machine watch files.
 AT_LEAST = {"fs/inotify/max_user_instances": 8192, "fs/inotify/max_user_watches": 1048576}
-#: Kernel modules, and how to tell in a network namespace that is thrown away that a kernel without modules has it built in.
+#: Kernel modules, each with a command that succeeds, in a network namespace of its own, on a kernel that has it built in.
 MODULES: dict[str, tuple[str, ...]] = {
     # does not load by itself: without it a pod does not reach a Service whose endpoint is on its own node
     "br_netfilter": ("test", "-e", "/proc/sys/net/bridge"),

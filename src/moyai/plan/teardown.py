@@ -144,11 +144,11 @@ class _Teardown:
             if KEEP_TAG in fip.tags and (owns(self.uid, fip) or fip.port_id in own_ports):
                 self.kept.append(Kept(Kind.FLOATING_IP, fip.id, fip.address, "its Service asked to keep it"))
             elif owns(self.uid, fip) or begun:
-                # the API's own one is nobody's business any more; those of Services are their controller's while it lives
+                # no controller uses the API's own address; those of Services belong to their controller while it lives
                 own = fip.description == keys.api_address_description(self.uid)
                 gone.append(self._delete(Kind.FLOATING_IP, fip.id, name=fip.address, after=() if own else after))
             elif fip.port_id in own_ports:
-                # somebody's own address on one of our ports: it stays his, and comes free with the port
+                # a user's own address on a port of the cluster: it stays, and becomes free when the port goes
                 self.kept.append(Kept(Kind.FLOATING_IP, fip.id, fip.address, "not made by the cluster"))
         return gone
 

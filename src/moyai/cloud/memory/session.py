@@ -1,4 +1,6 @@
-"""How a call reaches the store: counted, at its time, failing or dying where that was ordered, by somebody who may make it."""
+"""How a call reaches the store: it is counted, it takes its time, it fails or dies where a test orders that, and it needs a
+login that may make it.
+"""
 
 from __future__ import annotations
 

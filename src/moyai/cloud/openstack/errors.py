@@ -1,6 +1,6 @@
 """What a failed call to OpenStack means for its caller: one pure translation from status and body to ``core.errors``.
 
-The cloud's own words are kept in the message, on one line. Quotas are told apart from everything else, because the
+The cloud's own words are kept in the message, on one line. Quotas have an error of their own, because the
 services disagree on the status for them: Nova, Octavia and Keystone answer 403, Neutron 409, Cinder 413.
 """
 

@@ -75,7 +75,7 @@ def server(data: Json) -> Server:
         addresses=tuple(addresses),
         metadata={str(key): _text(value) for key, value in cast("Json", data.get("metadata") or {}).items()},
         tags=_tags(data),
-        # the hypervisor's name is for admins; others get a hash of it, good enough to tell hosts apart
+        # the hypervisor's name is for admins; others get a hash of it, which distinguishes hosts well enough
         host=_text(data.get("OS-EXT-SRV-ATTR:host") or data.get("hostId")),
         fault=fault,
         delete_failed=status == "ERROR" and "delete" in fault.lower(),
@@ -290,7 +290,7 @@ def snapshot(data: Json) -> Snapshot:
 
 
 def volume_type(data: Json) -> VolumeType:
-    """Who is no administrator sees some of the extra specs, or none at all (then nothing is known)."""
+    """A user who is no administrator sees some of the extra specs, or none at all (then nothing is known)."""
     if "extra_specs" not in data:
         return VolumeType(id=data["id"], name=_text(data.get("name")))
     specs = cast("Json", data["extra_specs"] or {})

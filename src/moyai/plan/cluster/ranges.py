@@ -1,7 +1,7 @@
 """A cluster's ranges against the cloud's own addresses, and against this host's.
 
 Always holds: a cluster that exists keeps its ranges; a new one is refused, before anything is made, where its nodes or pods
-could not tell an address of the cloud from one of their own. What the cloud does not show cannot be compared.
+would take an address of the cloud for one of their own. What the cloud does not show cannot be compared.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ def check_ranges(now: Situation) -> None:
     foreign = tuple(_foreign(now))
     ranges = {"nodeCIDR": network.node_cidr, "podCIDR": network.pod_cidr, "serviceCIDR": network.service_cidr}
     for field, cidr in ranges.items():
-        for other, whose in foreign:
+        for other, meaning in foreign:
             if cidr.overlaps(other):
-                raise UsageError(f"spec.network.{field}: '{cidr}', should be apart from {other}, {whose}")
+                raise UsageError(f"spec.network.{field}: '{cidr}', should be apart from {other}, {meaning}")
 
 
 def reach_notes(now: Situation) -> Iterator[str]:
@@ -56,7 +56,7 @@ def reach_notes(now: Situation) -> Iterator[str]:
 
 
 def _foreign(now: Situation) -> Iterator[tuple[IPv4Network, str]]:
-    """(addresses, whose they are) of the cloud that the cluster's machines must reach."""
+    """Ranges of the cloud that the cluster's machines must reach, each with its meaning."""
     networks = (now.choices.external_network, now.choices.floating_network)
     outside = {network.id: network.name for network in networks if network is not None}
     for identity, name in outside.items():

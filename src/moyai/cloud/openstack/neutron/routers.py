@@ -48,7 +48,7 @@ class NeutronRouters(NeutronBase):
         except NotFound:
             raise
         except (Conflict, Terminal):
-            # 400 "Router already has a port on subnet", 409 when the gateway's address is taken: by whom decides
+            # 400 "Router already has a port on subnet"; 409 when the gateway's address is taken: this router may have it
             params = {"device_id": router_id, "fixed_ips": f"subnet_id={subnet_id}"}
             if not self._neutron.list("/ports", "ports", operation="list router ports", params=params):
                 raise
