@@ -87,7 +87,7 @@ def run(arguments: list[str]) -> int:
     except ProcessError as error:
         return _say(str(error), 1)
     except BrokenPipeError:
-        # the reader of our output has ended: nothing is left to write, and Python must not try at exit
+        # whoever read our output is gone: nothing is left to be said, and Python must not try at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except Exception as error:

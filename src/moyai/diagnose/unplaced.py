@@ -58,8 +58,8 @@ def _unknown(case: Case, judged: tuple[_Judged, ...], free: list[str]) -> Explan
 
 
 def _no_place(case: Case, judged: tuple[_Judged, ...]) -> Explanation:
-    verdict = f"none of the {len(judged)} nodes takes it" if len(judged) > 1 else "the only node does not take it"
-    why = f"{verdict}: {'; '.join(map(str, judged))}"
+    whose = f"none of the {len(judged)} nodes takes it" if len(judged) > 1 else "the only node does not take it"
+    why = f"{whose}: {'; '.join(map(str, judged))}"
     help_ = advice(case.facts.pools, [one.obstacles for one in judged])
     return case.say("no-place", why, *help_, nodes=tuple(one.verdict for one in judged))
 

@@ -125,9 +125,7 @@ def api_answers(
     """Wait until the API server is ready, asked through its public address."""
 
     def failed(_: str) -> MoyaiError:
-        return _late(
-            f"the API at {api.server} to answer", API_TIMEOUT, compute=compute, machines={server_id: "the control plane"}
-        )
+        return _late(f"the API at {api.server} to answer", API_TIMEOUT, compute, {server_id: "the control plane"})
 
     wait(
         lambda: "" if api.ready() else f"{api.server} does not answer yet",
@@ -162,9 +160,7 @@ def nodes_ready(
         return f"the cloud controller manager has not met {', '.join(missing_names)} yet" if missing_names else ""
 
     def failed(missing: str) -> MoyaiError:
-        return _late(
-            f"nodes: {missing}", NODES_TIMEOUT, compute=compute, machines={servers[name]: name for name in missing_names[:1]}
-        )
+        return _late(f"nodes: {missing}", NODES_TIMEOUT, compute, {servers[name]: name for name in missing_names[:1]})
 
     wait(check, clock=clock, abort=abort, progress=progress, timeout=NODES_TIMEOUT, failed=failed)
 
@@ -221,6 +217,6 @@ def _pod_trouble(api: KubeApi, namespace: str = "kube-system") -> str:
     return ""
 
 
-def _late(what: str, timeout: float, *, compute: Machines, machines: dict[str, str]) -> Terminal:
+def _late(what: str, timeout: float, compute: Machines, machines: dict[str, str]) -> Terminal:
     consoles = [f"console of {name}: {last_lines(compute, server_id)}" for server_id, name in machines.items()]
     return Terminal(f"waited {timeout:.0f} s for {what}; {'; '.join(consoles)}", hint="`moyai up` goes on from here")
