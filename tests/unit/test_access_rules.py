@@ -98,7 +98,7 @@ def plays(cloud: OpenStackCloud) -> Mapping[str, Callable[[], object]]:
 
 
 def answers(played: OpenStackServer, *extensions: str) -> None:
-    """What calls must be told so that they send the next request of theirs."""
+    """The answers that calls need so that they send their next request."""
     played.on("GET", "/network/v2.0/extensions", {"extensions": [{"alias": one} for one in extensions]})
     router = {"router": {"id": "r", "routes": [{"destination": "10.2.0.0/24", "nexthop": "10.1.0.2"}], "revision_number": 1}}
     played.on("GET", "/network/v2.0/routers/r", router)

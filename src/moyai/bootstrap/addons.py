@@ -10,9 +10,9 @@ from collections.abc import Collection
 
 from moyai.ccm import manifests as ccm
 from moyai.ccm.settings import CcmConfig, ClusterConfig, LoadBalancerConfig, RouteConfig
-from moyai.cloud.adapter import Login, VolumeNames
 from moyai.cloud.capabilities import Capability
 from moyai.cloud.factory import provider_args
+from moyai.cloud.kind import Login, VolumeNames
 from moyai.core.keys import Key
 from moyai.csi import manifests as csi
 from moyai.csi.settings import CsiConfig, DriverConfig, write_csi_config
@@ -47,7 +47,7 @@ def _controller_manifests(facts: AddonFacts) -> str:
             image=references.MOYAI,
             pod_cidr=str(spec.network.pod_cidr),
             api_server=facts.api_server,
-            provider_args=provider_args(facts.adapter.name),
+            provider_args=provider_args(facts.cloud_kind.name),
         )
     )
 
@@ -58,9 +58,9 @@ def _volume_manifests(facts: AddonFacts) -> str:
     return csi.render(
         csi.CsiManifestOptions(
             cluster_name=facts.cluster.name,
-            names=facts.adapter.volume_names,
-            provider_args=provider_args(facts.adapter.name),
-            guest_folders=facts.adapter.guest_folders,
+            names=facts.cloud_kind.volume_names,
+            provider_args=provider_args(facts.cloud_kind.name),
+            guest_folders=facts.cloud_kind.guest_folders,
             cloud_conf=write_csi_config(config),
             image=references.MOYAI,
             images={name: known[name] for name in csi.SIDECARS},
@@ -71,7 +71,7 @@ def _volume_manifests(facts: AddonFacts) -> str:
 
 
 def _login(facts: AddonFacts, credential: Key) -> Login:
-    return facts.adapter.issued_login(
+    return facts.cloud_kind.issued_login(
         cloud=facts.cluster.spec.cloud,
         region=facts.account.region,
         url=facts.account.login_url,

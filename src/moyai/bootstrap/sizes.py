@@ -1,4 +1,4 @@
-"""Whether a cloud takes what machines are told: asked of a plan, before anything is made.
+"""Whether the user data of a plan's machines is small enough for the cloud: checked before anything is made.
 
 Always holds: what is measured is rendered as it will be for the machine, with stand-ins of full length for what is not known
 yet (ids, keys, secrets); stand-ins are random, as text that repeats itself would pack better than the real ones.
@@ -35,7 +35,7 @@ _LONGEST_PEM = 1000
 
 def check_user_data(facts: ClusterFacts) -> None:
     """Raises UsageError for the first machine of the plan whose user data a cloud would not take, with what takes the room."""
-    limit = facts.adapter.user_data_limit
+    limit = facts.cloud_kind.user_data_limit
     workers: dict[str, CreateServer] = {}
     for step in facts.plan.steps:
         if not isinstance(step, CreateServer):
@@ -91,7 +91,7 @@ def _with_pool(facts: ClusterFacts, pool: NodePool) -> ClusterFacts:
 def _size(step: CreateServer, facts: ClusterFacts) -> int:
     """Bytes of the user data of ``step``, as a cloud counts them."""
     made = Made(_Any(lambda: str(uuid4())), network_mtu=9000, api_address="255.255.255.255")
-    told = Secrets(
+    stand_ins = Secrets(
         pki=_pki(),
         token=new_token(),
         unsealing_key=secrets.token_urlsafe(32),
@@ -99,7 +99,7 @@ def _size(step: CreateServer, facts: ClusterFacts) -> int:
         credentials=_Any(lambda: secrets.token_urlsafe(64)),
     )
     try:
-        return encoded_size(server_content(step, facts, made=made, secrets=told).user_data)
+        return encoded_size(server_content(step, facts, made=made, secrets=stand_ins).user_data)
     except UserDataTooLarge as error:
         return error.size
 

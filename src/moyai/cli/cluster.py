@@ -67,9 +67,9 @@ def up(spec: Path | None, dry_run: bool, *, output: str) -> None:
     with display("json" if output == "json" else "text", title=f"cluster {loaded.cluster.name}") as progress:
         cloud = prepare.ensure_cluster_base(name, paths, reporter=progress) if prepare.is_local(name, paths) else connect(name)
         result = build(loaded.cluster, cloud, paths=paths, reporter=progress)
-        changes, endpoints = _apply(loaded, wanted, result, paths, progress)
+        changes, endpoints = _apply(loaded, wanted, result=result, paths=paths, progress=progress)
     unchanged = not result.changed and not changes
-    _summary(result, changes, endpoints, output, unchanged=unchanged, example=bool(loaded.manifests))
+    _summary(result, changes, endpoints=endpoints, output=output, unchanged=unchanged, example=bool(loaded.manifests))
 
 
 @click.command()
@@ -237,7 +237,7 @@ def _user_kubeconfig() -> Path:
 
 
 def _apply(
-    loaded: LoadedSpec, wanted: object, result: UpResult, paths: Paths, progress: Reporter
+    loaded: LoadedSpec, wanted: object, *, result: UpResult, paths: Paths, progress: Reporter
 ) -> tuple[list[str], list[ServiceEndpoint]]:
     """Apply the manifests beside the spec and wait for them; returns (kubectl's lines about changes, where Services answer)."""
     from moyai.core.clock import SystemClock
@@ -270,7 +270,7 @@ def _show_plan(loaded: LoadedSpec, output: str) -> None:
 
 
 def _summary(
-    result: UpResult, changes: list[str], endpoints: list[ServiceEndpoint], output: str, *, unchanged: bool, example: bool
+    result: UpResult, changes: list[str], *, endpoints: list[ServiceEndpoint], output: str, unchanged: bool, example: bool
 ) -> None:
     if output == "json":
         data = asdict(result) | {"kubeconfig": str(result.kubeconfig), "seconds": dict(result.seconds)}

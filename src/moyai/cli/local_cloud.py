@@ -129,7 +129,7 @@ def _row(one: ServiceView) -> tuple[str, ...]:
 )
 @click.option("--follow", "-f", is_flag=True, help="Go on with new lines as they come.")
 def logs(name: str, service: str | None, *, lines: int, follow: bool) -> None:
-    """Print the end of SERVICE's log; without SERVICE, that of the supervisor, which tells what died."""
+    """Print the end of SERVICE's log; without SERVICE, that of the supervisor, which names the services that died."""
     folder = CloudPaths(default_paths().cloud(LocalCloudConfig(name).name)).log
     if not folder.exists():
         raise NotFound(f"there is no cloud {name!r}")
@@ -137,10 +137,10 @@ def logs(name: str, service: str | None, *, lines: int, follow: bool) -> None:
     chosen = service or "supervisor"
     if chosen not in names:
         raise UsageError(f"no log of {chosen!r}", hint=f"one of {', '.join(names)}")
-    _tail(folder / f"{chosen}.log", lines, follow)
+    _tail(folder / f"{chosen}.log", lines, follow=follow)
 
 
-def _tail(file: Path, lines: int, follow: bool) -> None:
+def _tail(file: Path, lines: int, *, follow: bool) -> None:
     with contextlib.suppress(KeyboardInterrupt):
         stream(["tail", f"--lines={lines}", *(["--follow=name", "--retry"] if follow else []), file], say)
 

@@ -194,7 +194,7 @@ class _Down:
         if not staying or api is None:
             return False
         with self.reporter.step("volumes that stay") as progress:
-            driver = self.cloud.adapter.volume_names.driver
+            driver = self.cloud.kind.volume_names.driver
             try_release(api, staying, driver=driver, clock=self.clock, progress=progress)
         return True
 

@@ -6,8 +6,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from moyai.cloud.adapter import VolumeNames
 from moyai.cloud.capabilities import Capability, Cloud
+from moyai.cloud.kind import VolumeNames
 from moyai.cloud.model import Port, Subnet
 from moyai.core.errors import MoyaiError, Terminal
 from moyai.core.ids import POOL_KEY, Role, cluster_tag

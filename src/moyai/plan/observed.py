@@ -2,7 +2,7 @@
 
 Plain facts, taken at one time by ``lifecycle.observe``. Lists hold what the whole project has (``ports``: what is on the
 cluster's network and whatever carries its tag; ``rules``: those of the cluster's groups), because a name that is taken and an
-object that a crash left without its tag can only be seen so. The helpers here say whose an object is.
+object that a crash left without its tag can only be seen so. The helpers here name the owner of an object.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ class AccountFacts:
 class Observed:
     """``keypairs``: names. ``credentials``: name → id of application credentials. ``subnets``: also the external networks'.
 
-    ``balancer_providers``: empty where they were not asked for, or the cloud does not tell. ``host_addresses``: external
+    ``balancer_providers``: empty where they were not asked for, or the cloud does not list them. ``host_addresses``: external
     network's id → this host's own address on the way there, where it is known.
 
     ``kube``: None when the cluster's API did not answer, or there is none.

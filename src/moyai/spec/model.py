@@ -284,7 +284,7 @@ class LoadBalancerSpec(Model):
 
 
 class AccessSpec(Model):
-    """Who may reach the cluster from outside."""
+    """Addresses outside that may reach the cluster."""
 
     api_cidrs: Sources = Field(
         default_factory=lambda: [IPv4Network("0.0.0.0/0")],
@@ -338,7 +338,7 @@ class ClusterSpec(Model):
     node_pools: list[NodePool] = Field(default_factory=lambda: [NodePool()], description="The workers; empty: none.")
     network: NetworkSpec = Field(default_factory=NetworkSpec, description="Addresses and routing.")
     load_balancer: LoadBalancerSpec = Field(default_factory=LoadBalancerSpec, description="Load balancers of Services.")
-    access: AccessSpec = Field(default_factory=AccessSpec, description="Who may reach the cluster.")
+    access: AccessSpec = Field(default_factory=AccessSpec, description="Addresses outside that may reach the cluster.")
     volumes: Volumes = Field(default_factory=Volumes, description="Volumes made from inside the cluster.")
     security: Security = Field(default_factory=Security, description="What nodes and the API server permit.")
 

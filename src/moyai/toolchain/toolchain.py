@@ -118,7 +118,7 @@ class Toolchain:
             step.progress(f"waiting for {holder}, which makes it")
             self._reporter.note(f"{name}: waiting for {holder}, which makes it")
 
-        return self._store.make(pin, lambda target: self._fill(pin, target, step), on_wait=on_wait)
+        return self._store.make(pin, lambda target: self._fill(pin, target, step=step), on_wait=on_wait)
 
     def clean(self) -> tuple[list[Path], int]:
         """Remove older versions, and sources and compiled packages; returns the folders and the bytes of the latter."""
@@ -134,7 +134,7 @@ class Toolchain:
             raise UsageError(f"no component is called {name!r}", hint=f"there are {', '.join(self.names)}")
         return pin
 
-    def _fill(self, pin: Pin, target: Path, step: Progress) -> str:
+    def _fill(self, pin: Pin, target: Path, *, step: Progress) -> str:
         if pin.release and self._from_release(pin, pin.release):
             try:
                 return fetch(pin, pin.release, target=target, step=step)

@@ -1,6 +1,6 @@
 """Everything that a cloud in memory holds, and what goes on in it as time passes.
 
-Always holds: whoever reads or writes has the lock; what is due by the clock has happened before a call sees anything.
+Always holds: a thread that reads or writes has the lock; what is due by the clock has happened before a call sees anything.
 """
 
 from __future__ import annotations
@@ -145,7 +145,7 @@ class Store:
         self._count_use()
 
     def new_id(self) -> str:
-        """A UUID; the same calls give the same ids, and the first digits alone tell ids apart."""
+        """A UUID; the same calls give the same ids, and no two ids have the same first digits."""
         number = next(self._numbers)
         return str(UUID(int=(number << 96) | (4 << 76) | (8 << 60) | number))
 

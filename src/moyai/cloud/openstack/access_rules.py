@@ -1,7 +1,7 @@
 """What the calls of ``cloud.credentials.CALLS`` are in OpenStack: Keystone's access rules of an application credential.
 
 A rule is a service, a method and a path. Always holds: all that the adapter sends for a call has a rule, and each rule is used
-(a unit test plays every call). A rule cannot look into a request's body: whoever may stop a server may call all its actions.
+(a unit test plays every call). A rule cannot look into a request's body: with the right to stop a server come all its actions.
 Sources: keystonemiddleware's ``auth_token`` matches the path of a request from its first slash on, prefixes of the deployment
 included; ``*`` stands for one part of a path; the type of the service is what the service itself is configured with.
 """

@@ -5,15 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from moyai.cloud.config_file import LOGIN_SECTION, parse_section, write_section
+from moyai.cloud.openstack.login import ApplicationCredential, Domain, UserPassword, open_session
+from moyai.cloud.openstack.session import CloudSession
 from moyai.core.errors import UsageError
-
-if TYPE_CHECKING:
-    from moyai.cloud.openstack.adapter import OpenStackCloud
-    from moyai.cloud.openstack.login import ApplicationCredential, UserPassword
-    from moyai.cloud.openstack.session import CloudSession
 
 _ALIASES = {
     "tenant": "tenant_name",
@@ -46,7 +42,7 @@ MEANINGS: Mapping[str, str] = {
 
 @dataclass(frozen=True)
 class GlobalConfig:
-    """Implements ``cloud.adapter.Login``: an application credential, or a user with password and project. Either may be empty,
+    """Implements ``cloud.kind.Login``: an application credential, or a user with password and project. Either may be empty,
     not both.
 
     ``domain_*`` stands for the domains of user and project that are not named themselves.
@@ -81,11 +77,6 @@ class GlobalConfig:
     def lines(self) -> list[str]:
         return write_section(f"[{LOGIN_SECTION}]", self)
 
-    def connect(self) -> OpenStackCloud:
-        from moyai.cloud.openstack.adapter import OpenStackCloud
-
-        return OpenStackCloud(log_in(self))
-
 
 def read_login(section: Mapping[str, str | None]) -> GlobalConfig:
     """``section``: key → value as written. Raises UsageError for a wrong value."""
@@ -94,16 +85,12 @@ def read_login(section: Mapping[str, str | None]) -> GlobalConfig:
 
 def log_in(config: GlobalConfig) -> CloudSession:
     """A session at the cloud; nothing is sent before the first call. UsageError for a configuration that lacks something."""
-    from moyai.cloud.openstack.login import open_session
-
     if config.ca_file and not Path(config.ca_file).is_file():
         raise UsageError(f"cloud config: ca-file {config.ca_file} is not there")
     return open_session(credential=_credential(config))
 
 
 def _credential(config: GlobalConfig) -> ApplicationCredential | UserPassword:
-    from moyai.cloud.openstack.login import ApplicationCredential, Domain, UserPassword
-
     if config.application_credential_id and config.application_credential_secret:
         return ApplicationCredential(
             auth_url=config.auth_url,

@@ -27,7 +27,7 @@ def controller(options: CsiManifestOptions) -> dict[str, Any]:
     driver = _container(
         options,
         options.names.container,
-        [
+        args=[
             "--endpoint=unix:///csi/csi.sock",
             f"--cloud-config={CONFIG_PATH}",
             f"--cluster={options.cluster_name}",
@@ -55,19 +55,22 @@ def controller(options: CsiManifestOptions) -> dict[str, Any]:
     }
     containers = [driver]
     containers += [
-        _container(options, name, [*common, *args], memory="20Mi", mounts=[_SOCKET_FOLDER]) for name, args in sidecars.items()
+        _container(options, name, args=[*common, *args], memory="20Mi", mounts=[_SOCKET_FOLDER])
+        for name, args in sidecars.items()
     ]
     volumes: list[dict[str, Any]] = [
         {"name": "socket", "emptyDir": {}},
         {"name": "config", "secret": {"secretName": options.names.secret, "defaultMode": 0o440}},
     ]
-    return _deployment(options, options.names.controller, options.controller_account, containers, volumes)
+    return _deployment(
+        options, options.names.controller, account=options.controller_account, containers=containers, volumes=volumes
+    )
 
 
 def snapshot_controller(options: CsiManifestOptions) -> dict[str, Any]:
     args = [*_RATE, *_RETRIES, "--worker-threads=20", _NO_GROUPS, *_election(options)]
-    container = _container(options, SNAPSHOT_CONTROLLER, args, memory="20Mi")
-    return _deployment(options, SNAPSHOT_CONTROLLER, SNAPSHOT_CONTROLLER, [container], [])
+    container = _container(options, SNAPSHOT_CONTROLLER, args=args, memory="20Mi")
+    return _deployment(options, SNAPSHOT_CONTROLLER, account=SNAPSHOT_CONTROLLER, containers=[container], volumes=[])
 
 
 def _election(options: CsiManifestOptions) -> list[str]:
@@ -78,8 +81,8 @@ def _election(options: CsiManifestOptions) -> list[str]:
 def _container(
     options: CsiManifestOptions,
     name: str,
-    args: list[str],
     *,
+    args: list[str],
     memory: str,
     mounts: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
@@ -109,7 +112,7 @@ def _container(
 
 
 def _deployment(
-    options: CsiManifestOptions, name: str, account: str, containers: list[dict[str, Any]], volumes: list[dict[str, Any]]
+    options: CsiManifestOptions, name: str, *, account: str, containers: list[dict[str, Any]], volumes: list[dict[str, Any]]
 ) -> dict[str, Any]:
     labels = {"app": name}
     pod: dict[str, Any] = {

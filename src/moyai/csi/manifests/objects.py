@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from moyai.cloud.adapter import VolumeNames
+from moyai.cloud.kind import VolumeNames
 
 NAMESPACE = "kube-system"
 SNAPSHOT_CONTROLLER = "snapshot-controller"

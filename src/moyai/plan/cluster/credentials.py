@@ -32,7 +32,7 @@ class Logins(Protocol):
 def logins_of(cloud: str, capabilities: frozenset[Capability]) -> Logins:
     """The strategy for a cloud that offers this. Raises Terminal where there is none."""
     if Capability.CREDENTIALS in capabilities:
-        return IssuedCredentials()
+        return CredentialForEachPart()
     raise Terminal(
         f"cloud {cloud} has no {Capability.CREDENTIALS}: "
         "the parts inside the cluster could not log in without your own password",
@@ -40,7 +40,7 @@ def logins_of(cloud: str, capabilities: frozenset[Capability]) -> Logins:
     )
 
 
-class IssuedCredentials:
+class CredentialForEachPart:
     """A credential of the cloud for each add-on that reaches it."""
 
     def steps(self, now: Situation) -> Iterator[s.Step]:

@@ -51,8 +51,8 @@ def refuse_taken_name(cluster: Cluster, observed: Observed, *, recorded: Recorde
                 if other
                 else f"network {network.id} has that name and is no cluster's"
             )
-            whose = f"by cluster {other}" if other else "by somebody else's network"
+            by = f"by cluster {other}" if other else "by somebody else's network"
             raise Terminal(
-                f"metadata.name: {cluster.name!r} is taken in cloud {cloud} {whose}",
+                f"metadata.name: {cluster.name!r} is taken in cloud {cloud} {by}",
                 hint=f"choose another name; {hint}",
             )

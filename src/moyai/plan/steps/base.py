@@ -33,7 +33,7 @@ class Verb(StrEnum):
 
 @dataclass(frozen=True, order=True)
 class StepId:
-    """``detail`` tells steps apart that do the same to one object."""
+    """``detail`` is different for steps that do the same to one object."""
 
     verb: Verb
     key: Key
