@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from moyai.cloud.openstack import ApplicationCredential, OpenStackCloud
-from moyai.cloud.openstack.login import open_session
+from moyai.cloud.openstack.login import Way, open_session
 from tests.fakes.clock import FakeClock
 
 PROJECT = "p1"
@@ -72,8 +72,8 @@ class OpenStackServer:
         return [one for one in self.requests if (one.method, one.path) == (method, path)]
 
     def cloud(self) -> OpenStackCloud:
-        credential = ApplicationCredential(auth_url=f"{self.url}/v3", id="c", secret="s", region="R1")
-        return OpenStackCloud(open_session(credential=credential, clock=self.clock))
+        credential = ApplicationCredential(auth_url=f"{self.url}/v3", id="c", secret="s")
+        return OpenStackCloud(open_session(credential=credential, way=Way(region="R1"), clock=self.clock))
 
     def answer(self, request: Request) -> Answer:
         with self._lock:

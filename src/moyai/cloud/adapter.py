@@ -12,7 +12,11 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from moyai.cloud.capabilities import Cloud, Guest
+from moyai.cloud.credentials import Reach
 from moyai.core.errors import UsageError
+
+#: In a part's container: here is its configuration file, and beside it what the file names.
+LOGIN_FOLDER = "/etc/moyai"
 
 
 class UnknownCloud(UsageError):
@@ -79,6 +83,16 @@ class Login(Protocol):
         ...
 
     @property
+    def files(self) -> Mapping[str, str]:
+        """Name → content of the files in ``LOGIN_FOLDER`` that the section names; secrets, maybe."""
+        ...
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """Variables that a part's process needs to reach the cloud; secrets, maybe."""
+        ...
+
+    @property
     def missing(self) -> str:
         """The first required key that the section lacks; empty: none."""
         ...
@@ -136,9 +150,10 @@ class Adapter(Protocol):
         """``section``: key → value as written, of ``[Global]``. Raises UsageError for a value of the wrong type."""
         ...
 
-    def issued_login(self, *, cloud: str, region: str, url: str, credential_id: str, secret: str) -> Login:
-        """The login with a credential that ``Credentials.create_credential`` made. ``cloud``: the user's name for it, for
-        messages; ``region`` and ``url`` are ``Account``'s, ``url`` empty where the cloud does not publish it: then Terminal.
+    def issued_login(self, *, cloud: str, region: str, url: str, credential_id: str, secret: str, reach: Reach) -> Login:
+        """The login with a credential that ``Credentials`` made or handed over. ``cloud``: the user's name for it, for
+        messages; ``region``, ``url`` and ``reach`` are ``Account``'s, ``url`` empty where the cloud does not publish it: then
+        Terminal.
         """
         ...
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from moyai.cloud.adapter import UnknownCloud, VolumeNames
 from moyai.cloud.config_file import LOGIN_SECTION, parse_section, write_section
+from moyai.cloud.credentials import DIRECT, Reach
 from moyai.cloud.model import Instance
 from moyai.core.errors import Terminal, UsageError
 
@@ -33,6 +34,7 @@ class MemoryLogin:
 
     keys: MemoryKeys
     clouds: Mapping[str, MemoryCloud] = field(repr=False, compare=False)
+    reach: Reach = DIRECT
 
     @property
     def region(self) -> str:
@@ -41,6 +43,14 @@ class MemoryLogin:
     @property
     def secrets(self) -> tuple[str, ...]:
         return (self.keys.credential_secret,)
+
+    @property
+    def files(self) -> Mapping[str, str]:
+        return {"authorities.pem": self.reach.authorities} if self.reach.authorities else {}
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        return self.reach.proxies
 
     @property
     def missing(self) -> str:
@@ -101,10 +111,10 @@ class MemoryAdapter:
     def read_login(self, section: Mapping[str, str | None]) -> MemoryLogin:
         return MemoryLogin(parse_section(LOGIN_SECTION, MemoryKeys, raw=section), self.clouds)
 
-    def issued_login(self, *, cloud: str, region: str, url: str, credential_id: str, secret: str) -> MemoryLogin:
+    def issued_login(self, *, cloud: str, region: str, url: str, credential_id: str, secret: str, reach: Reach) -> MemoryLogin:
         if not url:
             raise Terminal(f"cloud {cloud} does not say where the cluster logs in")
-        return MemoryLogin(MemoryKeys(url, region, credential_id, secret), self.clouds)
+        return MemoryLogin(MemoryKeys(url, region, credential_id, secret), self.clouds, reach)
 
     def guest(self) -> MemoryGuest:
         return MemoryGuest(self.machine)

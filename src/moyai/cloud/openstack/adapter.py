@@ -9,12 +9,13 @@ from typing import Any
 
 from moyai.cloud.adapter import VolumeNames
 from moyai.cloud.capabilities import Capability
+from moyai.cloud.credentials import Reach
 from moyai.cloud.openstack.cinder import CinderDisks
-from moyai.cloud.openstack.cloud_conf import MEANINGS, GlobalConfig, read_login
+from moyai.cloud.openstack.cloud_conf import MEANINGS, GlobalConfig, IssuedLogin, issued_login, read_login
 from moyai.cloud.openstack.glance import GlanceImages
 from moyai.cloud.openstack.guest import OpenStackGuest
 from moyai.cloud.openstack.keystone import KeystoneAccount, KeystoneCredentials
-from moyai.cloud.openstack.login import ApplicationCredential, open_session
+from moyai.cloud.openstack.login import PLAIN_WAY, ApplicationCredential, Way, open_session
 from moyai.cloud.openstack.neutron.addresses import NeutronAddresses
 from moyai.cloud.openstack.neutron.firewall import NeutronFirewall
 from moyai.cloud.openstack.neutron.networks import NeutronNetworks
@@ -58,12 +59,15 @@ class OpenStackCloud:
         return frozenset(set(Capability) - absent)
 
 
-def connect(cloud: str | None = None, *, credential: ApplicationCredential | None = None) -> OpenStackCloud:
-    """The cloud of the entry ``cloud`` in clouds.yaml (None: ``OS_CLOUD``, or the only entry), or of an application credential.
+def connect(
+    cloud: str | None = None, *, credential: ApplicationCredential | None = None, way: Way = PLAIN_WAY
+) -> OpenStackCloud:
+    """The cloud of the entry ``cloud`` in clouds.yaml (None: ``OS_CLOUD``, or the only entry), or of an application credential,
+    reached by ``way``.
 
     Nothing is sent before the first call. Raises UsageError for an entry that is not there or not complete.
     """
-    return OpenStackCloud(open_session(cloud, credential=credential))
+    return OpenStackCloud(open_session(cloud, credential=credential, way=way))
 
 
 class OpenStackAdapter:
@@ -89,16 +93,11 @@ class OpenStackAdapter:
     def read_login(self, section: Mapping[str, str | None]) -> GlobalConfig:
         return read_login(section)
 
-    def issued_login(self, *, cloud: str, region: str, url: str, credential_id: str, secret: str) -> GlobalConfig:
+    def issued_login(self, *, cloud: str, region: str, url: str, credential_id: str, secret: str, reach: Reach) -> IssuedLogin:
         if not url:
             hint = "its service catalog needs an identity endpoint"
             raise Terminal(f"cloud {cloud} does not say where the cluster logs in", hint=hint)
-        return GlobalConfig(
-            auth_url=url,
-            region=region,
-            application_credential_id=credential_id,
-            application_credential_secret=secret,
-        )
+        return issued_login(url=url, region=region, credential_id=credential_id, secret=secret, reach=reach)
 
     def guest(self) -> OpenStackGuest:
         return OpenStackGuest()
