@@ -72,7 +72,7 @@ def up(
             config, paths, reporter=progress, toolchain=Toolchain(paths, progress), use_snapshot=use_snapshot
         )
         run_graph(tasks, progress, workers=len(tasks))
-    say(f"cloud {name} is up: `openstack --os-cloud {name} …`, APIs on {config.address}, floating IPs {config.external}")
+    say(f"cloud {name} is up: `moyai openstack --os-cloud {name} …`, APIs on {config.address}, floating IPs {config.external}")
 
 
 @cloud.command("down")

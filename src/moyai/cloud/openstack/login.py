@@ -159,8 +159,8 @@ def _named(whose: str, domain: Domain) -> dict[str, str]:
     return {f"{whose}_id": domain.id} if domain.id else {f"{whose}_name": domain.name}
 
 
-#: What openstacksdk raises for a value of another type than it expects.
-_MISREAD = (TypeError, ValueError, LookupError, AttributeError)
+#: What openstacksdk raises for a value of another type than it expects, and for a kind of login whose library is not installed.
+_MISREAD = (TypeError, ValueError, LookupError, AttributeError, ImportError)
 
 
 def _from_clouds_yaml(cloud: str | None, clock: Clock | None) -> CloudSession:

@@ -64,7 +64,8 @@ def _restricted(
     if not secret_of(session):
         why = f"it is a token of the application credential {name}, which may not make others; a token ends within hours"
         return OwnLogin(may_issue=False, refusal=why)
-    if missing := _uncovered(requests(), own.get("access_rules") or ()):
+    given = own.get("access_rules") or ()
+    if missing := _uncovered(requests(), given) if given else []:
         named = ", ".join(f"{rule.method} {rule.path} of {rule.service}" for rule in missing[:_NAMED])
         more = f" and {len(missing) - _NAMED} more" if len(missing) > _NAMED else ""
         why = f"the access rules of the application credential {name} lack {named}{more}"
@@ -87,7 +88,7 @@ def _lacking_roles(session: CloudSession, name: str) -> Iterable[str]:
 
 
 def _uncovered(requests: Iterable[Collection[Rule]], given: Sequence[Mapping[str, str]]) -> list[Rule]:
-    """The requests that a credential with these rules may not send, each by one of its rules; none where it has no rules."""
+    """The requests that a credential with these rules may not send, each by one of its rules."""
     patterns = [(one["service"], one["method"], _pattern(one["path"])) for one in given]
 
     def covered(rule: Rule) -> bool:
@@ -97,7 +98,7 @@ def _uncovered(requests: Iterable[Collection[Rule]], given: Sequence[Mapping[str
             for service, method, pattern in patterns
         )
 
-    return [next(iter(rules)) for rules in requests if not any(map(covered, rules))] if patterns else []
+    return [next(iter(rules)) for rules in requests if not any(map(covered, rules))]
 
 
 def _pattern(path: str) -> re.Pattern[str]:
