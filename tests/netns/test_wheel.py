@@ -1,4 +1,4 @@
-"""An ordinary user with an installed wheel: no root, no Go, no compiler, a home of their own, and a PATH that is not all theirs.
+"""An ordinary user with an installed wheel: no root, no Go, no compiler, a home of their own, a PATH that is not all theirs.
 
 The wheel is built as a user gets it, and installed into a fresh environment; then another user runs every command. What needs
 root or what is not there is one line with its exit code; nothing is written outside of the user's home.
@@ -11,6 +11,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,9 +50,11 @@ class Ordinary:
             "LANG": "C.UTF-8",
             **variables,
         }
-        identity = ["--reuid", str(USER), "--regid", str(USER), "--clear-groups", "--no-new-privs"]
         done = subprocess.run(
-            ["setpriv", *identity, "moyai", *words],
+            [self._folder / "env/bin/moyai", *words],
+            user=USER,
+            group=USER,
+            extra_groups=[],
             capture_output=True,
             text=True,
             check=False,
@@ -75,18 +78,16 @@ class Ordinary:
 
 
 @pytest.fixture(scope="module")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> Generator[Path]:
+def installed() -> Generator[Path]:
     """A fresh environment with the wheel in it, which everybody may read."""
-    folder = tmp_path_factory.mktemp("wheel")
-    for parent in (folder, *folder.parents):
-        # pytest's folders are their owner's alone
-        if parent.is_relative_to(Path("/tmp").resolve()) and parent != Path("/tmp").resolve():
-            parent.chmod(parent.stat().st_mode | 0o055)
+    # pytest's own folders are their owner's alone
+    folder = Path(tempfile.mkdtemp(prefix="moyai-wheel-"))
+    folder.chmod(0o755)
     uv = uv_program()
     environ = {**os.environ, "PYTHONPATH": ""}
 
     def call(*words: str | Path) -> None:
-        subprocess.run([uv, *words], check=True, env=environ, cwd=ROOT)
+        subprocess.run([uv, *words], check=True, env=environ, cwd=ROOT, umask=0o022)
 
     call("build", "--quiet", "--wheel", "--out-dir", folder / "dist", ROOT)
     # links instead of copies would lead into root's own folders

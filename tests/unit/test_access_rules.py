@@ -22,8 +22,8 @@ from moyai.cloud.openstack.access_rules import (
     CALLED,
     IN_THE_CALLERS_NAME,
     WITHOUT_ATOMIC_ROUTES,
-    Deployment,
     Rule,
+    RuleFacts,
     rules_of,
     split,
 )
@@ -191,7 +191,7 @@ def rules(base: str, offered: Collection[str] = ("block-storage", "compute", "ne
     def path(service: str) -> str:
         return base if service == "block-storage" else "/v2.0"
 
-    return rules_of(Use.VOLUMES, Deployment(offered, atomic_routes=True, base=path, types=types))
+    return rules_of(Use.VOLUMES, RuleFacts(offered, atomic_routes=True, base=path, types=types))
 
 
 def test_rules_name_each_type_and_each_path_that_a_service_may_see() -> None:

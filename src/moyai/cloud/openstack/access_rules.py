@@ -100,7 +100,7 @@ class Rule(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Deployment:
+class RuleFacts:
     """What rules depend on. ``offered``: the services that the cloud has. ``atomic_routes``: whether Neutron has that
     extension. ``base``: the path of an API's base address. ``types``: the types under which a service stands in the catalog."""
 
@@ -110,22 +110,22 @@ class Deployment:
     types: Callable[[str], Collection[str]]
 
 
-def rules_of(use: Use, cloud: Deployment) -> list[Rule]:
+def rules_of(use: Use, cloud: RuleFacts) -> list[Rule]:
     """All rules of a use."""
     tables = [*_called(use, cloud), IN_THE_CALLERS_NAME[use]]
     return list(dict.fromkeys(rule for rules in _alternatives(tables, cloud) for rule in rules))
 
 
-def requests_of(use: Use, cloud: Deployment) -> list[list[Rule]]:
+def requests_of(use: Use, cloud: RuleFacts) -> list[list[Rule]]:
     """What a use itself sends: for each request its rules, of which the service looks for one."""
     return list(_alternatives(_called(use, cloud), cloud))
 
 
-def _called(use: Use, cloud: Deployment) -> list[_Table]:
+def _called(use: Use, cloud: RuleFacts) -> list[_Table]:
     return [CALLED[use], *([WITHOUT_ATOMIC_ROUTES] if use is Use.CONTROLLERS and not cloud.atomic_routes else [])]
 
 
-def _alternatives(tables: Collection[_Table], cloud: Deployment) -> Iterator[list[Rule]]:
+def _alternatives(tables: Collection[_Table], cloud: RuleFacts) -> Iterator[list[Rule]]:
     for table in tables:
         for service, lines in table.items():
             if service not in cloud.offered:

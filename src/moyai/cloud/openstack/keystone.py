@@ -11,7 +11,7 @@ from typing import cast
 
 from moyai.cloud.credentials import Credential, IssuedCredential, OwnLogin, Reach, Use
 from moyai.cloud.openstack import access_rules
-from moyai.cloud.openstack.access_rules import PROBES, Deployment, Rule
+from moyai.cloud.openstack.access_rules import PROBES, Rule, RuleFacts
 from moyai.cloud.openstack.own_login import own_login, secret_of
 from moyai.cloud.openstack.reach import reach_of
 from moyai.cloud.openstack.session import CloudSession, Json
@@ -53,7 +53,7 @@ class KeystoneCredentials:
         return own_login(
             self._session,
             credentials=lambda: self.credentials(name_prefix=""),
-            requests=lambda: [rules for use in Use for rules in access_rules.requests_of(use, self._deployment())],
+            requests=lambda: [rules for use in Use for rules in access_rules.requests_of(use, self._rule_facts())],
             path=self._path(),
         )
 
@@ -110,11 +110,11 @@ class KeystoneCredentials:
         return own, [note]
 
     def _rules(self, use: Use) -> list[Rule]:
-        return access_rules.rules_of(use, self._deployment())
+        return access_rules.rules_of(use, self._rule_facts())
 
-    def _deployment(self) -> Deployment:
+    def _rule_facts(self) -> RuleFacts:
         session = self._session
-        return Deployment(
+        return RuleFacts(
             offered={service for service in PROBES if session.offers(service)},
             atomic_routes="extraroute-atomic" in session.service("network").extensions(),
             base=lambda service: urllib.parse.urlsplit(session.endpoint(service)).path,
