@@ -116,9 +116,13 @@ def open_session(
 
 
 def _from_credential(credential: ApplicationCredential | UserPassword, way: Way, clock: Clock | None) -> CloudSession:
+    import urllib3
     from keystoneauth1 import session as ksa_session
 
     verify: bool | str = False if way.insecure else way.ca_file or True
+    if way.insecure:
+        # it was asked for; as openstacksdk does, nothing is said of it at each request
+        urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
     cert = (way.cert_file, way.key_file) if way.key_file else way.cert_file or None
     return CloudSession(
         name=credential.auth_url,
