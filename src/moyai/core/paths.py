@@ -60,8 +60,13 @@ class Paths:
 
 
 def home_folder(environ: Mapping[str, str] = os.environ) -> Path:
-    """This user's, by ``HOME``, else by the system's list of users."""
-    return Path(environ.get("HOME") or pwd.getpwuid(os.geteuid()).pw_dir)
+    """This user's, by ``HOME``, else by the system's list of users. Who is not in it gets the folder that never exists."""
+    if home := environ.get("HOME"):
+        return Path(home)
+    try:
+        return Path(pwd.getpwuid(os.geteuid()).pw_dir)
+    except KeyError:
+        return Path("/nonexistent")
 
 
 def default_paths(environ: Mapping[str, str] = os.environ) -> Paths:
