@@ -63,5 +63,5 @@ def test_a_program_that_is_nowhere_is_not_found_although_a_folder_of_the_path_ma
     monkeypatch.setattr(subprocess, "run", denied)
     with pytest.raises(ProcessError, match="no-such-program: not found"):
         run(["no-such-program"])
-    with pytest.raises(ProcessError, match="cannot be started .*Permission denied"):
+    with pytest.raises(ProcessError, match=r"cannot be started .*Permission denied"):
         run(["/etc/hostname"])
