@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from requests.utils import should_bypass_proxies
 
 from moyai.cli import cluster, main
+from moyai.cli.local_way import go_past_proxies
 from moyai.core.paths import Paths
 from moyai.lifecycle.record import Record
 from moyai.localcloud import env
+from moyai.localcloud.layout import CloudPaths, LocalCloudConfig
 from moyai.spec.load import dump, parse
 from moyai.spec.model import Cluster
 
@@ -78,7 +80,7 @@ def test_the_clusters_cloud_goes_before_the_local_one(paths: Paths, monkeypatch:
     assert moyai("openstack")[0] == "moyai"
     local = paths.cloud("here")
     local.mkdir(parents=True)
-    (local / "cloud.json").write_text(json.dumps({}))
+    (local / "cloud.json").write_text(LocalCloudConfig("here").to_json())
     assert moyai("openstack")[0] == "here"
     record(paths, "demo", "elsewhere")
     assert moyai("openstack")[0] == "elsewhere"
@@ -137,3 +139,25 @@ def test_a_spec_that_names_a_cloud_is_not_overruled(paths: Paths, tmp_path: Path
     monkeypatch.setenv("OS_AUTH_URL", "http://x")
     assert cloud_of("spec: {cloud: mine}") == "mine"
     assert cloud_of("spec: {}") == "envvars"
+
+
+# ---- past proxies
+
+
+@pytest.mark.parametrize("already", ["", "example.org"])
+def test_a_local_cloud_is_reached_past_the_environments_proxies(already: str, paths: Paths) -> None:
+    config = LocalCloudConfig("here", "10.200.0.0/24", "10.201.0.0/24")
+    paths.cloud("here").mkdir(parents=True)
+    CloudPaths(paths.cloud("here")).record.write_text(config.to_json())
+    environ = {"HTTP_PROXY": "http://proxy:1", "NO_PROXY": already}
+    for _ in range(2):
+        go_past_proxies("here", paths, environ)
+    assert environ["no_proxy"] == environ["NO_PROXY"] == ",".join(filter(None, [already, "10.200.0.0/24", "10.201.0.0/24"]))
+    for address in (config.auth_url, "https://10.201.0.7:6443"):
+        assert should_bypass_proxies(address, no_proxy=environ["NO_PROXY"])
+
+
+def test_the_proxies_of_another_cloud_stay_as_they_are(paths: Paths) -> None:
+    environ = {"HTTP_PROXY": "http://proxy:1"}
+    go_past_proxies("mine", paths, environ)
+    assert environ == {"HTTP_PROXY": "http://proxy:1"}

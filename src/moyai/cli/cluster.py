@@ -131,13 +131,17 @@ def kubectl(words: tuple[str, ...]) -> None:
     It is the pinned kubectl if that is installed, else the first one on the PATH within one minor version of the cluster's API
     server, else the pinned one is fetched.
     """
+    from moyai.cli.local_way import go_past_proxies
     from moyai.linux.process import become
 
     record = recorded(None)
     file = record.folder / "kubeconfig"
     if not file.exists():
         raise Terminal(f"cluster {record.name} has no kubeconfig yet", hint="`moyai up` goes on building it")
-    become([_kubectl(default_paths(), record.cluster), *words], env={"KUBECONFIG": str(file)})
+    paths = default_paths()
+    program = _kubectl(paths, record.cluster)
+    go_past_proxies(record.cloud, paths)
+    become([program, *words], env={"KUBECONFIG": str(file)})
 
 
 @click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
@@ -201,7 +205,10 @@ def chosen_cloud(environ: Mapping[str, str] = os.environ) -> str:
 
 def connect(name: str) -> Cloud:
     """The cloud of this name; nothing is sent yet."""
+    from moyai.cli.local_way import go_past_proxies
     from moyai.cloud.factory import ADAPTERS
+
+    go_past_proxies(name, default_paths())
 
     return ADAPTERS.connect(name)
 

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 import click
 
 from moyai.cli.cluster import CLUSTER_VARIABLE, chosen_cloud, recorded
+from moyai.cli.local_way import go_past_proxies
 from moyai.core.errors import Terminal, UsageError
 from moyai.core.paths import Paths, default_paths
 
@@ -34,8 +35,11 @@ def openstack(words: tuple[str, ...]) -> None:
 
     paths = default_paths()
     program, env = _client(paths)
-    if not any(word.startswith(_CHOOSES) for word in words) and not chosen_cloud():
-        env["OS_CLOUD"] = cloud_meant(paths)
+    if not any(word.startswith(_CHOOSES) for word in words):
+        cloud = chosen_cloud() or cloud_meant(paths)
+        go_past_proxies(cloud, paths)
+        if not chosen_cloud():
+            env["OS_CLOUD"] = cloud
     become([program, *words], env=env)
 
 
