@@ -18,7 +18,15 @@ from moyai.cloud.credentials import CALLS, Credential, Use
 from moyai.cloud.load_balancers import Listener, LoadBalancer, Member, Monitor, Pool
 from moyai.cloud.model import Route, SecurityGroupRule
 from moyai.cloud.openstack import OpenStackCloud
-from moyai.cloud.openstack.access_rules import CALLED, IN_THE_CALLERS_NAME, WITHOUT_ATOMIC_ROUTES, Rule, rules_of, split
+from moyai.cloud.openstack.access_rules import (
+    CALLED,
+    IN_THE_CALLERS_NAME,
+    WITHOUT_ATOMIC_ROUTES,
+    Rule,
+    RuleFacts,
+    rules_of,
+    split,
+)
 from moyai.core.errors import MoyaiError, Terminal
 from moyai.core.keys import Kind
 from tests.unit.openstack_server import Answer, OpenStackServer, openstack_server
@@ -183,7 +191,7 @@ def rules(base: str, offered: Collection[str] = ("block-storage", "compute", "ne
     def path(service: str) -> str:
         return base if service == "block-storage" else "/v2.0"
 
-    return rules_of(Use.VOLUMES, offered=offered, atomic_routes=True, base=path, types=types)
+    return rules_of(Use.VOLUMES, RuleFacts(offered, atomic_routes=True, base=path, types=types))
 
 
 def test_rules_name_each_type_and_each_path_that_a_service_may_see() -> None:

@@ -11,7 +11,7 @@ import pytest
 from moyai.ccm.settings import CcmConfig, ClusterConfig, read_ccm_config, write_ccm_config
 from moyai.cli.ccm import ccm
 from moyai.cli.csi import csi
-from moyai.cloud.credentials import Use
+from moyai.cloud.credentials import DIRECT, Use
 from moyai.cloud.factory import ADAPTERS, DEFAULT, Adapters, provider_args
 from moyai.cloud.memory import MemoryAdapter, MemoryCloud
 from moyai.core.errors import Terminal, UsageError
@@ -75,7 +75,7 @@ def test_the_parts_inside_a_cluster_log_in_with_what_was_written_for_them(kind: 
     use = Use.CONTROLLERS if kind == "ccm" else Use.VOLUMES
     made = cloud.credentials.create_credential(name="c", use=use, description="")
     login = adapter.issued_login(
-        cloud="mine", region="r", url=cloud.account.login_url() or "", credential_id=made.id, secret=made.secret
+        cloud="mine", region="r", url=cloud.account.login_url() or "", credential_id=made.id, secret=made.secret, reach=DIRECT
     )
     if kind == "ccm":
         text = write_ccm_config(CcmConfig(login, cluster=ClusterConfig("uid")))

@@ -48,6 +48,7 @@ def _controller_manifests(facts: AddonFacts) -> str:
             pod_cidr=str(spec.network.pod_cidr),
             api_server=facts.api_server,
             provider_args=provider_args(facts.cloud_kind.name),
+            environment=_environment(config.cloud, facts),
         )
     )
 
@@ -62,6 +63,8 @@ def _volume_manifests(facts: AddonFacts) -> str:
             provider_args=provider_args(facts.cloud_kind.name),
             guest_folders=facts.cloud_kind.guest_folders,
             cloud_conf=write_csi_config(config),
+            login_files=config.cloud.files,
+            environment=_environment(config.cloud, facts),
             image=references.MOYAI,
             images={name: known[name] for name in csi.SIDECARS},
             api_server=facts.api_server,
@@ -77,7 +80,18 @@ def _login(facts: AddonFacts, credential: Key) -> Login:
         url=facts.account.login_url,
         credential_id=facts.made.id(credential),
         secret=facts.secrets.get(credential, ""),
+        reach=facts.account.reach,
     )
+
+
+def _environment(login: Login, facts: AddonFacts) -> dict[str, str]:
+    """The login's variables, so that a proxy which leads to the cloud is not asked for the Kubernetes API."""
+    found = dict(login.environment)
+    if found:
+        host = facts.api_server.rpartition(":")[0].strip("[]")
+        direct = (found.get("NO_PROXY", ""), "localhost", "127.0.0.1", host, "kubernetes.default.svc")
+        found["NO_PROXY"] = ",".join(filter(None, direct))
+    return found
 
 
 def addons(names: VolumeNames) -> tuple[Addon, ...]:

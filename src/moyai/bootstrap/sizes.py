@@ -43,6 +43,13 @@ def check_user_data(facts: ClusterFacts) -> None:
         if step.node.role != "worker":
             size = _size(step, facts)
             if size > limit - _SLACK:
+                way = facts.account.reach
+                if len(way.authorities) + len(way.certificate) > limit // _CERTAIN:
+                    raise UsageError(
+                        f"user data of node {step.node.name} would have {size} bytes, the cloud takes {limit}: "
+                        f"the certificates of cloud {facts.cluster.spec.cloud} take most of them",
+                        hint="give `cacert` a file with only the authorities that sign the cloud's own certificates",
+                    )
                 raise Terminal(f"user data of node {step.node.name} would have {size} bytes, the cloud takes {limit}")
         elif len(step.node.name) >= len(workers.get(step.node.pool, step).node.name):
             workers[step.node.pool] = step

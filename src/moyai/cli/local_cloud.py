@@ -72,7 +72,7 @@ def up(
             config, paths, reporter=progress, toolchain=Toolchain(paths, progress), use_snapshot=use_snapshot
         )
         run_graph(tasks, progress, workers=len(tasks))
-    say(f"cloud {name} is up: `openstack --os-cloud {name} …`, APIs on {config.address}, floating IPs {config.external}")
+    say(f"cloud {name} is up: `moyai openstack --os-cloud {name} …`, APIs on {config.address}, floating IPs {config.external}")
 
 
 @cloud.command("down")
@@ -93,6 +93,7 @@ def down(name: str, keep: bool, *, output: OutputFormat) -> None:
 @_OUTPUT
 def show(name: str, output: OutputFormat) -> int:
     """Show services, agents and addresses. Exit code 1 unless all is well."""
+    local.require_root()
     view = status(LocalCloudConfig(name), default_paths())
     if output == "json":
         say(json.dumps(as_json(view), indent=1))
@@ -150,4 +151,5 @@ def _tail(file: Path, lines: int, *, follow: bool) -> None:
 @click.argument("services", nargs=-1, required=True)
 def restart(name: str, services: tuple[str, ...]) -> None:
     """Restart SERVICES of the cloud."""
+    local.require_root()
     local.restart(LocalCloudConfig(name), default_paths(), names=services)

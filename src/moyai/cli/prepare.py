@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from moyai.cli.display import reporter as display
+from moyai.cli.local_way import go_past_proxies
 from moyai.core.errors import MoyaiError
 from moyai.core.graph import Task, run_graph
 from moyai.core.paths import Paths, default_paths
@@ -155,6 +156,7 @@ def _upload(name: str, image: node_image.NodeImage, *, step: Progress) -> Cloud:
         # only Nova has such a call, and only for administrators; so no protocol has it
         openstack.connect(f"{name}-admin").machines.precache_image(uploaded.id)
 
+    go_past_proxies(name, default_paths())
     cloud = ADAPTERS.connect(name)
     ensure_image(cloud, image.path, version=image.version, key=image.key, progress=step, uploaded=unpack)
     return cloud

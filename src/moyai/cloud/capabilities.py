@@ -29,7 +29,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
 
-from moyai.cloud.credentials import Credentials
+from moyai.cloud.credentials import Credentials, Reach
 from moyai.cloud.disks import Disks
 from moyai.cloud.kind import CloudKind
 from moyai.cloud.load_balancers import LoadBalancers
@@ -271,6 +271,10 @@ class Account(Protocol):
     def region(self) -> str: ...
     def login_url(self) -> str | None:
         """Where the parts inside a cluster log in; None where the cloud does not publish it."""
+        ...
+
+    def reach(self) -> Reach:
+        """How this client reaches the cloud. Raises UsageError for a file of the configuration that cannot be read."""
         ...
 
     def image_mirror(self) -> str | None:

@@ -6,8 +6,14 @@ It knows no ``Cloud``. What connects to one is ``cloud.adapter``, which stands o
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
+
+from moyai.cloud.credentials import Reach
+
+#: In a part's container: here is its configuration file, and beside it what the file names.
+LOGIN_FOLDER = "/etc/moyai"
 
 
 @dataclass(frozen=True)
@@ -70,6 +76,16 @@ class Login(Protocol):
         ...
 
     @property
+    def files(self) -> Mapping[str, str]:
+        """Name → content of the files in ``LOGIN_FOLDER`` that the section names; secrets, maybe."""
+        ...
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """Variables that a part's process needs to reach the cloud; secrets, maybe."""
+        ...
+
+    @property
     def missing(self) -> str:
         """The first required key that the section lacks; empty: none."""
         ...
@@ -97,8 +113,9 @@ class CloudKind(Protocol):
         """Folders of a machine that ``Adapter.guest`` reads: the CSI driver's pod on each node has them mounted."""
         ...
 
-    def issued_login(self, *, cloud: str, region: str, url: str, credential_id: str, secret: str) -> Login:
-        """The login with a credential that ``Credentials.create_credential`` made. ``cloud``: the user's name for it, for
-        messages; ``region`` and ``url`` are ``Account``'s, ``url`` empty where the cloud does not publish it: then Terminal.
+    def issued_login(self, *, cloud: str, region: str, url: str, credential_id: str, secret: str, reach: Reach) -> Login:
+        """The login with a credential that ``Credentials`` made or handed over. ``cloud``: the user's name for it, for
+        messages; ``region``, ``url`` and ``reach`` are ``Account``'s, ``url`` empty where the cloud does not publish it: then
+        Terminal.
         """
         ...

@@ -106,7 +106,9 @@ def _look(cluster: Cluster, cloud: Cloud, paths: Paths, *, clock: Clock) -> _Sta
         kube = pool.submit(observe.kube_facts, open_api(record) if record else None, cloud.kind.volume_names)
         # the provider of a cluster that exists is written in its controllers
         provider = not recorded.ready and bool(cluster.spec.load_balancer.provider)
-        observed = observe.take(cloud, name=cluster.name, uid=recorded.uid, ask_providers=provider)
+        observed = observe.take(
+            cloud, name=cluster.name, uid=recorded.uid, ask_providers=provider, ask_login=not recorded.ready
+        )
         observed = replace(observed, kube=kube.result())
     addons = addons_of(
         cloud.kind.volume_names, ready=recorded.ready, intended=recorded.intended, capabilities=observed.capabilities

@@ -14,6 +14,7 @@ from functools import cached_property
 from typing import Protocol
 
 from moyai.cloud.capabilities import Capability
+from moyai.cloud.credentials import DIRECT, MAY_ISSUE, OwnLogin, Reach
 from moyai.cloud.load_balancers import LoadBalancer
 from moyai.cloud.model import (
     Flavor,
@@ -76,11 +77,12 @@ class KubeFacts:
 
 @dataclass(frozen=True)
 class AccountFacts:
-    """Where the parts inside a cluster reach the cloud; empty where the cloud does not publish it."""
+    """Where and how the parts inside a cluster reach the cloud; empty where the cloud does not publish it."""
 
     region: str = ""
     login_url: str = ""
     image_mirror: str = ""
+    reach: Reach = DIRECT
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,8 @@ class Observed:
     ``balancer_providers``: empty where they were not asked for, or the cloud does not list them. ``host_addresses``: external
     network's id → this host's own address on the way there, where it is known.
 
-    ``kube``: None when the cluster's API did not answer, or there is none.
+    ``login``: what the user's own login can do, where that was asked for. ``kube``: None when the cluster's API did not answer,
+    or there is none.
     """
 
     flavors: tuple[Flavor, ...] = ()
@@ -114,6 +117,7 @@ class Observed:
     host_addresses: Mapping[str, str] = field(default_factory=dict[str, str])
     capabilities: frozenset[Capability] = frozenset(Capability)
     account: AccountFacts = AccountFacts()
+    login: OwnLogin = MAY_ISSUE
     kube: KubeFacts | None = None
 
     @property

@@ -328,7 +328,8 @@ class ClusterSpec(Model):
 
     cloud: Name = Field(
         default="moyai",
-        description="Entry of clouds.yaml (left out: `$OS_CLOUD` if set); `moyai` is the local cloud, which `moyai up` starts.",
+        description="Entry of clouds.yaml (left out: `$OS_CLOUD` if set, else the cloud of `OS_*` variables if `$OS_AUTH_URL` "
+        "is set); `moyai` is the local cloud, which `moyai up` starts. `envvars` is the cloud of `OS_*` variables.",
     )
     kubernetes_version: Annotated[str, BeforeValidator(_version)] = Field(
         default=DEFAULT_KUBERNETES_VERSION, description="Kubernetes version; the node image must hold it."

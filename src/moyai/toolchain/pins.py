@@ -12,7 +12,7 @@ import json
 import platform
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
@@ -93,6 +93,14 @@ def architecture(machine: str | None = None) -> Architecture:
             return "arm64"
         case other:
             raise ValueError(f"no Kubernetes node components for {other} machines")
+
+
+def single(pin: Pin, program: str) -> Pin:
+    """One program of a component as a component of its own, which comes in the same ways and has the same key."""
+    modules = pin.modules
+    if modules is None or program not in pin.files:
+        raise ValueError(f"{pin.name}: no Go program {program}")
+    return replace(pin, name=program, files=(program,), modules=replace(modules, files={program: modules.files[program]}))
 
 
 def load_pins(arch: Architecture | None = None) -> Pins:

@@ -10,7 +10,7 @@ from moyai.cloud.adapter import UnknownCloud
 from moyai.cloud.config_file import LOGIN_SECTION, parse_section
 from moyai.cloud.kind import Login
 from moyai.cloud.memory.memory_cloud import MemoryCloud
-from moyai.cloud.memory.memory_kind import MemoryKind, MemoryLogin
+from moyai.cloud.memory.memory_kind import MemoryKeys, MemoryKind, MemoryLogin
 from moyai.cloud.model import Instance
 from moyai.core.errors import UsageError
 
@@ -34,7 +34,7 @@ class MemoryAdapter(MemoryKind):
 
     clouds: Mapping[str, MemoryCloud] = field(default_factory=dict[str, MemoryCloud])
     machine: Instance | None = None
-    login_type: type[Any] = MemoryLogin
+    login_type: type[Any] = MemoryKeys
     login_purpose: str = "The login is a credential."
     login_meanings: Mapping[str, str] = field(
         default_factory=lambda: {
@@ -54,15 +54,15 @@ class MemoryAdapter(MemoryKind):
         return self.clouds[name]
 
     def read_login(self, section: Mapping[str, str | None]) -> MemoryLogin:
-        return parse_section(LOGIN_SECTION, MemoryLogin, raw=section)
+        return MemoryLogin(parse_section(LOGIN_SECTION, MemoryKeys, raw=section))
 
     def log_in(self, login: Login) -> MemoryCloud:
         if not isinstance(login, MemoryLogin):
             raise TypeError(f"not a login of a cloud in memory: {type(login).__name__}")
-        found = next((cloud for cloud in self.clouds.values() if cloud.account.login == login.url), None)
+        found = next((cloud for cloud in self.clouds.values() if cloud.account.login == login.keys.url), None)
         if found is None:
-            raise UsageError(f"there is no cloud in memory at {login.url}")
-        return found.log_in(login.credential_id, login.credential_secret)
+            raise UsageError(f"there is no cloud in memory at {login.keys.url}")
+        return found.log_in(login.keys.credential_id, login.keys.credential_secret)
 
     def guest(self) -> MemoryGuest:
         return MemoryGuest(self.machine)

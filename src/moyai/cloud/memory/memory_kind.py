@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from moyai.cloud.config_file import LOGIN_SECTION, write_section
+from moyai.cloud.credentials import DIRECT, Reach
 from moyai.cloud.kind import VolumeNames
 from moyai.core.errors import Terminal
 
@@ -12,25 +14,44 @@ VOLUME_NAMES = VolumeNames("disks.memory.test", objects="csi-memory", container=
 
 
 @dataclass(frozen=True)
-class MemoryLogin:
-    """Implements ``cloud.kind.Login``. The fields are the keys of section ``[Global]``; ``url`` is the account's
-    ``login_url``."""
+class MemoryKeys:
+    """The keys of section ``[Global]``. ``url`` is the account's ``login_url``."""
 
     url: str = ""
     region: str = ""
     credential_id: str = ""
     credential_secret: str = field(default="", repr=False)
 
+
+@dataclass(frozen=True)
+class MemoryLogin:
+    """Implements ``cloud.kind.Login``."""
+
+    keys: MemoryKeys
+    reach: Reach = DIRECT
+
+    @property
+    def region(self) -> str:
+        return self.keys.region
+
     @property
     def secrets(self) -> tuple[str, ...]:
-        return (self.credential_secret,)
+        return (self.keys.credential_secret,)
+
+    @property
+    def files(self) -> Mapping[str, str]:
+        return {"authorities.pem": self.reach.authorities} if self.reach.authorities else {}
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        return self.reach.proxies
 
     @property
     def missing(self) -> str:
-        return "" if self.url else "url"
+        return "" if self.keys.url else "url"
 
     def lines(self) -> list[str]:
-        return write_section(f"[{LOGIN_SECTION}]", self)
+        return write_section(f"[{LOGIN_SECTION}]", self.keys)
 
 
 @dataclass(frozen=True)
@@ -42,7 +63,7 @@ class MemoryKind:
     guest_folders: tuple[str, ...] = ()
     user_data_limit: int = 65535
 
-    def issued_login(self, *, cloud: str, region: str, url: str, credential_id: str, secret: str) -> MemoryLogin:
+    def issued_login(self, *, cloud: str, region: str, url: str, credential_id: str, secret: str, reach: Reach) -> MemoryLogin:
         if not url:
             raise Terminal(f"cloud {cloud} does not say where the cluster logs in")
-        return MemoryLogin(url, region, credential_id=credential_id, credential_secret=secret)
+        return MemoryLogin(MemoryKeys(url, region, credential_id, secret), reach)

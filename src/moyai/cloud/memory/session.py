@@ -49,10 +49,11 @@ class Session:
 
     def _check(self, name: str) -> None:
         """Refuse what the application credential may not call. What makes further ones has words of its own."""
-        uses = (one.use for one in self.store.credentials.values() if one.id == self.credential)
-        use = next(uses, None)
-        if use is None:
+        own = next((one for one in self.store.credentials.values() if one.id == self.credential), None)
+        if own is None:
             raise CredentialsRefused("the application credential is not known", request_id=self.store.new_request())
+        if (use := own.use) is None:
+            return
         if name not in CALLS[use] and name.partition(".")[0] not in ("account", "credentials"):
             raise CredentialsRefused(f"the application credential may not call {name}", request_id=self.store.new_request())
 

@@ -69,11 +69,13 @@ DISK_QUOTAS: Mapping[str, Kind | None] = {"volumes": Kind.VOLUME, "gigabytes": N
 
 @dataclass(frozen=True)
 class StoredCredential:
-    """An application credential; it may make the calls of its use alone."""
+    """An application credential. It may make the calls of its use alone; one of the user's own has none, and may make all.
+    ``unrestricted``: it may make and delete credentials."""
 
     id: str
     secret: str = field(repr=False)
-    use: Use
+    use: Use | None
+    unrestricted: bool = False
 
 
 class Store:

@@ -69,7 +69,8 @@ def _classify(status: int, kind: str, *, words: str) -> tuple[type[MoyaiError], 
     if status == 401:
         return (
             CredentialsRefused,
-            "the cloud does not accept these credentials: check the clouds.yaml entry or the application credential",
+            "the cloud does not accept these credentials: "
+            "check the clouds.yaml entry, or the application credential and its access rules",
         )
     if status == 403:
         return Terminal, "the cloud's policy refuses this: the user lacks a role, or the application credential is limited"

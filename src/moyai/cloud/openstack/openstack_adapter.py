@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from moyai.cloud.kind import Login
-from moyai.cloud.openstack.cloud_conf import MEANINGS, GlobalConfig, log_in, read_login
+from moyai.cloud.openstack.cloud_conf import MEANINGS, GlobalConfig, IssuedLogin, log_in, read_login
 from moyai.cloud.openstack.guest import OpenStackGuest
 from moyai.cloud.openstack.openstack_cloud import OpenStackCloud, connect
 from moyai.cloud.openstack.openstack_kind import OpenStackKind
@@ -31,9 +31,10 @@ class OpenStackAdapter(OpenStackKind):
         return read_login(section)
 
     def log_in(self, login: Login) -> OpenStackCloud:
-        if not isinstance(login, GlobalConfig):
+        config = login.config if isinstance(login, IssuedLogin) else login
+        if not isinstance(config, GlobalConfig):
             raise TypeError(f"not a login of OpenStack: {type(login).__name__}")
-        return OpenStackCloud(log_in(login))
+        return OpenStackCloud(log_in(config))
 
     def guest(self) -> OpenStackGuest:
         return OpenStackGuest()

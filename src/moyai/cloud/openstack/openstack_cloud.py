@@ -6,7 +6,7 @@ from moyai.cloud.capabilities import Capability
 from moyai.cloud.openstack.cinder import CinderDisks
 from moyai.cloud.openstack.glance import GlanceImages
 from moyai.cloud.openstack.keystone import KeystoneAccount, KeystoneCredentials
-from moyai.cloud.openstack.login import ApplicationCredential, open_session
+from moyai.cloud.openstack.login import PLAIN_WAY, ApplicationCredential, Way, open_session
 from moyai.cloud.openstack.neutron.addresses import NeutronAddresses
 from moyai.cloud.openstack.neutron.firewall import NeutronFirewall
 from moyai.cloud.openstack.neutron.networks import NeutronNetworks
@@ -50,9 +50,12 @@ class OpenStackCloud:
         return frozenset(set(Capability) - absent)
 
 
-def connect(cloud: str | None = None, *, credential: ApplicationCredential | None = None) -> OpenStackCloud:
-    """The cloud of the entry ``cloud`` in clouds.yaml (None: ``OS_CLOUD``, or the only entry), or of an application credential.
+def connect(
+    cloud: str | None = None, *, credential: ApplicationCredential | None = None, way: Way = PLAIN_WAY
+) -> OpenStackCloud:
+    """The cloud of the entry ``cloud`` in clouds.yaml (None: ``OS_CLOUD``, or the only entry), or of an application credential,
+    reached by ``way``.
 
     Nothing is sent before the first call. Raises UsageError for an entry that is not there or not complete.
     """
-    return OpenStackCloud(open_session(cloud, credential=credential))
+    return OpenStackCloud(open_session(cloud, credential=credential, way=way))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from moyai.cloud.credentials import Reach
 from moyai.cloud.kind import VolumeNames
-from moyai.cloud.openstack.cloud_conf import GlobalConfig
+from moyai.cloud.openstack.cloud_conf import IssuedLogin, issued_login
 from moyai.core.errors import Terminal
 
 
@@ -16,13 +17,8 @@ class OpenStackKind:
     #: Nova's.
     user_data_limit = 65535
 
-    def issued_login(self, *, cloud: str, region: str, url: str, credential_id: str, secret: str) -> GlobalConfig:
+    def issued_login(self, *, cloud: str, region: str, url: str, credential_id: str, secret: str, reach: Reach) -> IssuedLogin:
         if not url:
             hint = "its service catalog needs an identity endpoint"
             raise Terminal(f"cloud {cloud} does not say where the cluster logs in", hint=hint)
-        return GlobalConfig(
-            auth_url=url,
-            region=region,
-            application_credential_id=credential_id,
-            application_credential_secret=secret,
-        )
+        return issued_login(url=url, region=region, credential_id=credential_id, secret=secret, reach=reach)

@@ -8,10 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from moyai.cloud.kind import LOGIN_FOLDER
 from moyai.csi.manifests.objects import SNAPSHOT_CONTROLLER, CsiManifestOptions, meta
 from moyai.csi.manifests.probes import CONTROLLER_HEALTH, probes
+from moyai.kube.objects import secret_variables
 
-CONFIG_PATH = "/etc/moyai/cloud.conf"
+CONFIG_PATH = f"{LOGIN_FOLDER}/cloud.conf"
 #: Long enough for a clone of a large volume; a call that takes longer is asked for again and finds its work in progress.
 _TIMEOUT = "--timeout=3m"
 #: client-go's own 5 requests a second would make fifty claims at once wait for each other.
@@ -37,9 +39,12 @@ def controller(options: CsiManifestOptions) -> dict[str, Any]:
             f"--log-level={options.log_level}",
         ],
         memory="80Mi",
-        mounts=[_SOCKET_FOLDER, {"name": "config", "mountPath": CONFIG_PATH.rpartition("/")[0], "readOnly": True}],
+        mounts=[_SOCKET_FOLDER, {"name": "config", "mountPath": LOGIN_FOLDER, "readOnly": True}],
     )
     driver |= {"command": ["moyai", "csi"], **probes(CONTROLLER_HEALTH)}
+    # of the containers this one alone speaks to the cloud
+    if variables := secret_variables(options.environment, secret=options.names.secret):
+        driver["env"] = [*variables, *driver.get("env", ())]
     common = ["--csi-address=/csi/csi.sock", _TIMEOUT, *_RATE, *_RETRIES, *_election(options)]
     sidecars = {
         "csi-provisioner": [

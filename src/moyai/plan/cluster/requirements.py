@@ -29,7 +29,7 @@ def check_capabilities(cluster: Cluster, observed: Observed) -> None:
         raise UsageError(f"spec.network.mode: {cluster.spec.network.mode!r}, cloud {cloud} has no {needs}")
     network_of(cloud, offered)
     endpoint_of((cluster.name,), cloud=cloud, capabilities=offered)
-    logins_of(cloud, offered)
+    logins_of(cloud, offered, own=observed.login)
 
 
 def capability_notes(cluster: Cluster, observed: Observed) -> Iterator[str]:
