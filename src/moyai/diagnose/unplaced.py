@@ -40,7 +40,7 @@ def unplaced(case: Case) -> Explanation:
     facts = case.facts
     if case.pod.gates:
         why = f"it is held back by its scheduling gates {', '.join(case.pod.gates)}"
-        return case.say("gated", why, "whoever set them takes them away")
+        return case.say("gated", why, "the controller that set them must remove them")
     if not facts.nodes:
         help_ = comes_back(facts.missing) or [more_nodes(facts.pools)]
         return case.say("no-node", f"the cluster has no node{_absent(facts.missing)}", *help_)

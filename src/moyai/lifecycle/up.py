@@ -107,15 +107,17 @@ def _look(cluster: Cluster, cloud: Cloud, paths: Paths, *, clock: Clock) -> _Sta
     cluster = carried_on(cluster, record.spec) if record else cluster
     api = open_api(record) if record else None
     with ThreadPoolExecutor(2, thread_name_prefix="look") as pool:
-        kube = pool.submit(observe.kube_facts, api, cloud.adapter.volume_names)
+        kube = pool.submit(observe.kube_facts, api, cloud.kind.volume_names)
         certified = pool.submit(certificates.known, record.folder, api, timeout=3) if record and record.ready else None
         # the provider of a cluster that exists is written in its controllers
         provider = not recorded.ready and bool(cluster.spec.load_balancer.provider)
-        observed = observe.take(cloud, name=cluster.name, uid=recorded.uid, ask_providers=provider)
+        observed = observe.take(
+            cloud, name=cluster.name, uid=recorded.uid, ask_providers=provider, ask_login=not recorded.ready
+        )
         observed = replace(observed, kube=kube.result())
         known = certified.result() if certified else ()
     addons = addons_of(
-        cloud.adapter.volume_names, ready=recorded.ready, intended=recorded.intended, capabilities=observed.capabilities
+        cloud.kind.volume_names, ready=recorded.ready, intended=recorded.intended, capabilities=observed.capabilities
     )
     plan = plan_up(cluster, observed, recorded=recorded, addons=addons, before=record.spec if record else None)
     endings = _endings(known, observed, uid=recorded.uid, plane=plan.nodes[0].name, clock=clock)
@@ -126,7 +128,7 @@ def _look(cluster: Cluster, cloud: Cloud, paths: Paths, *, clock: Clock) -> _Sta
         plan=plan,
         addons=addons,
         account=observed.account,
-        adapter=cloud.adapter,
+        cloud_kind=cloud.kind,
         capabilities=observed.capabilities,
     )
     check_user_data(facts)

@@ -129,14 +129,14 @@ class NovaMachines:
             return
 
     def stop_server(self, server_id: str) -> None:
-        self._power(server_id, "os-stop", "SHUTOFF")
+        self._power(server_id, "os-stop", goal="SHUTOFF")
 
     def start_server(self, server_id: str) -> None:
-        self._power(server_id, "os-start", "ACTIVE")
+        self._power(server_id, "os-start", goal="ACTIVE")
 
     def resume_server(self, server_id: str) -> None:
         if action := WAKES.get(self.server(server_id).status):
-            self._power(server_id, action, "ACTIVE")
+            self._power(server_id, action, goal="ACTIVE")
 
     def reboot_server(self, server_id: str) -> None:
         self._act(server_id, {"reboot": {"type": "SOFT"}}, operation="reboot server")
@@ -144,7 +144,7 @@ class NovaMachines:
     def _act(self, server_id: str, action: Mapping[str, Any], *, operation: str) -> None:
         self._nova.post(f"/servers/{server_id}/action", dict(action), operation=operation, object_id=server_id)
 
-    def _power(self, server_id: str, action: str, goal: str) -> None:
+    def _power(self, server_id: str, action: str, *, goal: str) -> None:
         try:
             self._act(server_id, {action: None}, operation=f"{action.removeprefix('os-')} server")
         except Conflict:

@@ -1,6 +1,6 @@
 """The steps of cluster plans, as data: what is done to which object, and what must be done before."""
 
-from moyai.plan.steps.base import Step, StepId, Verb, created, deleted
+from moyai.plan.steps.base import Step, StepId, Verb, created, deleted, handed_over
 from moyai.plan.steps.inside import (
     ADDONS,
     API,
@@ -41,6 +41,7 @@ from moyai.plan.steps.making import (
     CreateServer,
     CreateSubnet,
     GroupRule,
+    HandOverCredential,
     RestartServer,
     ResumeServer,
     SetGateway,
@@ -77,6 +78,7 @@ __all__ = [
     "DrainNode",
     "ExcludeNode",
     "GroupRule",
+    "HandOverCredential",
     "MarkControlPlane",
     "RemoveInterface",
     "RemoveRoutes",
@@ -103,5 +105,6 @@ __all__ = [
     "balancers_without",
     "created",
     "deleted",
+    "handed_over",
     "reached",
 ]

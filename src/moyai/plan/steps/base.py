@@ -25,6 +25,7 @@ class Verb(StrEnum):
     RESUME = "resume"
     RESTART = "restart"
     WRITE = "write"
+    HAND_OVER = "hand over"
     DRAIN = "drain"
     UNCORDON = "uncordon"
     EXCLUDE = "exclude"
@@ -37,7 +38,7 @@ class Verb(StrEnum):
 
 @dataclass(frozen=True, order=True)
 class StepId:
-    """``detail`` tells steps apart that do the same to one object."""
+    """``detail`` is different for steps that do the same to one object."""
 
     verb: Verb
     key: Key
@@ -73,6 +74,11 @@ class Step:
 def created(key: Key) -> StepId:
     """The step that creates the object."""
     return StepId(Verb.CREATE, key)
+
+
+def handed_over(key: Key) -> StepId:
+    """The step that gives a part of the cluster the user's own credential."""
+    return StepId(Verb.HAND_OVER, key)
 
 
 def deleted(key: Key) -> StepId:
