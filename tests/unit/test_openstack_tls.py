@@ -17,7 +17,7 @@ from cryptography.x509.oid import NameOID
 
 from moyai.cloud.config_file import read_sections
 from moyai.cloud.credentials import DIRECT, Reach
-from moyai.cloud.openstack import ADAPTER, OpenStackCloud, cloud_conf
+from moyai.cloud.openstack import ADAPTER, adapter, cloud_conf
 from moyai.core.errors import MoyaiError, Terminal
 from tests.unit.openstack_server import OpenStackServer, openstack_server
 
@@ -82,7 +82,7 @@ def played(folder: Path) -> Generator[OpenStackServer]:
         yield server
 
 
-def part(folder: Path, played: OpenStackServer, way: Reach) -> OpenStackCloud:
+def part(folder: Path, played: OpenStackServer, way: Reach) -> adapter.OpenStackCloud:
     """The cloud as a part sees it, by the text and the files that its Secret holds."""
     url = f"{played.url}/v3"
     login = ADAPTER.issued_login(cloud="c", region="R1", url=url, credential_id="i", secret="s", reach=way)
