@@ -141,9 +141,11 @@ def attached(volume: Volume, *servers: str, state: DiskState = DiskState.IN_USE)
     )
 
 
-def attach(volume: Volume, *, has: tuple[str, ...] = (), attaching: Collection[str] = (), limit: int = 256) -> str:
+def attach(
+    volume: Volume, *, several: bool = False, has: tuple[str, ...] = (), attaching: Collection[str] = (), limit: int = 256
+) -> str:
     server = Server("s1", "one", "ACTIVE", "az1", "m1.small", volume_ids=has)
-    return decide.attach(volume, server, attaching=attaching, limit=limit)
+    return decide.attach(volume, server, several=several, attaching=attaching, limit=limit)
 
 
 def test_attaching() -> None:
@@ -151,10 +153,11 @@ def test_attaching() -> None:
     assert attach(attached(VOLUME, "s1")) == "done"
     assert attach(attached(VOLUME, "s1", state=DiskState.DETACHING)) == "wait"
     assert attach(replace(VOLUME, state=DiskState.ATTACHING)) == "wait"
-    assert attach(replace(attached(VOLUME, "s2"), multiattach=True)) == "attach"
-    with pytest.raises(Refused, match="attached to machine s2") as refused:
-        attach(attached(VOLUME, "s2"))
-    assert code(refused) == "FAILED_PRECONDITION"
+    assert attach(replace(attached(VOLUME, "s2"), multiattach=True), several=True) == "attach"
+    for volume, several in ((attached(VOLUME, "s2"), True), (replace(attached(VOLUME, "s2"), multiattach=True), False)):
+        with pytest.raises(Refused, match="attached to machine s2") as refused:
+            attach(volume, several=several)
+        assert code(refused) == "FAILED_PRECONDITION"
     with pytest.raises(Refused) as broken:
         attach(replace(VOLUME, state=DiskState.FAILED))
     assert code(broken) == "INTERNAL"

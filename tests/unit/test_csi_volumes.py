@@ -14,7 +14,7 @@ from moyai.core.ids import CLUSTER_TAG
 from moyai.csi.access_modes import VolumeAccess
 from moyai.csi.sizes import GIB, Range
 from tests.fakes.cloud import add_server, add_volume, memory
-from tests.unit.csi_world import UID, World, refused, wanted
+from tests.unit.csi_world import UID, WRITER, World, refused, wanted
 
 pytestmark = pytest.mark.virtual_time
 
@@ -125,7 +125,7 @@ async def test_a_volume_with_snapshots_stays_and_says_why() -> None:
 async def test_a_volume_in_use_stays() -> None:
     world = World()
     server, volume = add_server(world.raw, "one"), add_volume(world.raw, "data")
-    await world.volumes.attach(volume.id, server.id)
+    await world.volumes.attach(volume.id, server.id, access=WRITER)
     assert (await refused(world.volumes.delete(volume.id))).code == "FAILED_PRECONDITION"
 
 
@@ -184,7 +184,7 @@ class Claim:
         self.volume = (await world.volumes.create(wanted())).volume.id
 
     async def attach(self, world: World) -> None:
-        await world.volumes.attach(self.volume, self.server)
+        await world.volumes.attach(self.volume, self.server, access=WRITER)
 
     async def extend(self, world: World) -> None:
         assert (await world.volumes.extend(self.volume, Range(2 * GIB))).size_gb == 2

@@ -14,7 +14,7 @@ from moyai.csi.controller.cloud_view import CloudView
 from moyai.csi.controller.snapshots import SnapshotWork
 from moyai.csi.controller.volumes import VolumeRequest, VolumeWork
 from moyai.csi.errors import Refused, need
-from moyai.csi.names import AVAILABILITY, DEVICE_PATH, PASSED_ON, TYPE
+from moyai.csi.names import ALONE, AVAILABILITY, DEVICE_PATH, PASSED_ON, TYPE
 from moyai.csi.proto import csi_pb2 as pb
 from moyai.csi.sizes import GIB
 
@@ -89,8 +89,9 @@ class ControllerService:
         access = messages.one_access(request.HasField("volume_capability"), request.volume_capability)
         if why := wrong(access):
             raise Refused("INVALID_ARGUMENT", why)
-        await self._volumes.attach(request.volume_id, request.node_id)
-        return pb.ControllerPublishVolumeResponse(publish_context={DEVICE_PATH: self._links(request.volume_id)[0]})
+        alone = await self._volumes.attach(request.volume_id, request.node_id, access=access)
+        context = {DEVICE_PATH: self._links(request.volume_id)[0], **({ALONE: "true"} if alone else {})}
+        return pb.ControllerPublishVolumeResponse(publish_context=context)
 
     async def ControllerUnpublishVolume(
         self, request: pb.ControllerUnpublishVolumeRequest

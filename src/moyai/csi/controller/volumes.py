@@ -205,23 +205,37 @@ class VolumeWork:
 
     # ---- attach, detach
 
-    async def attach(self, volume_id: str, server_id: str) -> Volume:
-        return await self.serial.run(volume_id, lambda: self._attach(volume_id, server_id))
+    async def attach(self, volume_id: str, server_id: str, *, access: VolumeAccess) -> bool:
+        """True if the machine was the only one that had the volume once it was attached, as asked for by the several readers
+        of one volume (see ``node.mounting``); no later machine gets this answer while this one has the volume."""
+        return await self.serial.run(volume_id, lambda: self._attach_and_look(volume_id, server_id, access))
 
-    async def _attach(self, volume_id: str, server_id: str) -> Volume:
+    async def _attach_and_look(self, volume_id: str, server_id: str, access: VolumeAccess) -> bool:
+        await self._attach(volume_id, server_id, several=access.several)
+        if not (access.several and access.read_only) or access.block:
+            return False
+        # after the attachment, and from the cloud: of two processes that attach at once, at most one sees itself alone
+        return set((await self._look(volume_id)).attached_server_ids) == {server_id}
+
+    async def _attach(self, volume_id: str, server_id: str, *, several: bool) -> None:
         try:
             volume, server = await asyncio.gather(self._look(volume_id), self._cloud.machine(server_id))
         except NotFound as error:
             raise Refused("NOT_FOUND", f"volume {volume_id} or machine {server_id} is not there: {error}") from error
-        step = decide.attach(volume, server, attaching=self._attaching_to(server_id), limit=self._limit)
+
+        def next_step() -> decide.Attach:
+            attaching = self._attaching_to(server_id)
+            return decide.attach(volume, server, several=several, attaching=attaching, limit=self._limit)
+
+        step = next_step()
         if step == "wait":
             settled = await self._wait(volume_id, decide.settled, f"volume {volume_id} to settle")
             if settled == "gone":
                 raise Refused("NOT_FOUND", f"volume {volume_id} is gone")
             volume = settled
-            step = decide.attach(volume, server, attaching=self._attaching_to(server_id), limit=self._limit)
+            step = next_step()
         if step == "done":
-            return volume
+            return
         # decided and noted without a pause in between, so that no two calls decide on the same state
         self._attaching[volume_id] = server_id
         try:
@@ -233,7 +247,6 @@ class VolumeWork:
             del self._attaching[volume_id]
         if outcome == "failed":
             raise Refused("INTERNAL", f"the cloud did not attach volume {volume_id} to machine {server.name} ({server.status})")
-        return volume
 
     def _attaching_to(self, server_id: str) -> set[str]:
         return {volume for volume, server in self._attaching.items() if server == server_id}

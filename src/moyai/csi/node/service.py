@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -13,11 +14,13 @@ from moyai.csi import messages
 from moyai.csi.access_modes import wrong
 from moyai.csi.errors import Refused, need
 from moyai.csi.grpc.serial import Serial
-from moyai.csi.node.disks import Usage
+from moyai.csi.node.disks import DiskError, Usage
 from moyai.csi.node.staging import NodeWork
 from moyai.csi.proto import csi_pb2 as pb
 
 T = TypeVar("T")
+
+_log = logging.getLogger(__name__)
 
 _ABILITIES = (
     "STAGE_UNSTAGE_VOLUME",
@@ -58,6 +61,7 @@ class NodeService:
         if why := wrong(access):
             raise Refused("INVALID_ARGUMENT", why)
         context, published = dict(request.volume_context), dict(request.publish_context)
+        await self.clear_stale()
         await self._do(
             volume_id, lambda: self._work.stage(volume_id, staging, access=access, context=context, published=published)
         )
@@ -112,6 +116,15 @@ class NodeService:
         for fault in faults:
             health.health_statuses.add(status=fault.kind, reason=fault.reason, message=fault.message)
         return pb.NodeGetVolumeHealthResponse(volume_health=health)
+
+    async def clear_stale(self) -> None:
+        """Unmount what is left of disks that are gone. What cannot be read or unmounted is logged, and hinders nothing else."""
+        try:
+            volumes = await asyncio.to_thread(self._work.stale)
+            for volume_id in volumes:
+                await self._do(volume_id, lambda volume_id=volume_id: self._work.clear_stale(volume_id))
+        except DiskError as error:
+            _log.warning("mounts of disks that are gone cannot be looked for: %s", error)
 
     async def _do(self, volume_id: str, work: Callable[[], T]) -> T:
         return await self._serial.run(volume_id, lambda: asyncio.to_thread(work))
