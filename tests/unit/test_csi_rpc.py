@@ -165,4 +165,10 @@ async def test_the_kubelet_is_told(world: tuple[MemoryCloud, Path]) -> None:
     info = await kubelet("GetInfo", registration.InfoRequest())
     assert (info.type, info.name, info.endpoint) == ("CSIPlugin", "disks.memory.test", "/var/lib/kubelet/plugins/csi.sock")
     await kubelet("NotifyRegistrationStatus", registration.RegistrationStatus(plugin_registered=True))
+    node = Client(folder / "csi.sock", pb.DESCRIPTOR, "Node")
+    assert len((await node("NodeGetInfo", pb.NodeGetInfoRequest())).accessible_topology.segments) == 2
+    collision = "topology value collision: topology.kubernetes.io/zone"
+    await kubelet("NotifyRegistrationStatus", registration.RegistrationStatus(plugin_registered=False, error=collision))
+    assert len((await node("NodeGetInfo", pb.NodeGetInfoRequest())).accessible_topology.segments) == 1
+    await node.close()
     await kubelet.close()

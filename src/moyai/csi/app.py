@@ -223,6 +223,12 @@ class Driver:
             driver = self._names.driver
             socket = options.registration_dir / f"{driver}-reg.sock"
             # its calls are not CSI calls: they are not counted with them
-            self._registration = Registration(driver=driver, socket=socket, endpoint=options.kubelet_path, metrics=Metrics())
+            self._registration = Registration(
+                driver=driver,
+                socket=socket,
+                endpoint=options.kubelet_path,
+                metrics=Metrics(),
+                refused=self._node.refused_by_kubelet,
+            )
             await self._registration.run()
         await asyncio.Event().wait()

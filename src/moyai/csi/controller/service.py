@@ -62,7 +62,7 @@ class ControllerService:
 
     async def CreateVolume(self, request: pb.CreateVolumeRequest) -> pb.CreateVolumeResponse:
         parameters = dict(request.parameters)
-        content, zone_key = request.volume_content_source, self._cloud.names.zone_key
+        content, names = request.volume_content_source, self._cloud.names
         made = await self._volumes.create(
             VolumeRequest(
                 name=need(request.name, "name"),
@@ -70,14 +70,14 @@ class ControllerService:
                 size=messages.size_range(request.capacity_range),
                 type_name=parameters.get(TYPE, ""),
                 availability=parameters.get(AVAILABILITY, ""),
-                preferred=messages.machine_zones(request.accessibility_requirements.preferred, zone_key),
-                requisite=messages.machine_zones(request.accessibility_requirements.requisite, zone_key),
+                preferred=messages.machine_zones(request.accessibility_requirements.preferred, names),
+                requisite=messages.machine_zones(request.accessibility_requirements.requisite, names),
                 snapshot_id=content.snapshot.snapshot_id,
                 source_volume_id=content.volume.volume_id,
                 metadata=_passed_on(parameters),
             )
         )
-        return pb.CreateVolumeResponse(volume=messages.volume(made.volume, made.machine_zones, names=self._cloud.names))
+        return pb.CreateVolumeResponse(volume=messages.volume(made.volume, made.machine_zones, names=names))
 
     async def DeleteVolume(self, request: pb.DeleteVolumeRequest) -> pb.DeleteVolumeResponse:
         await self._volumes.delete(need(request.volume_id, "volume id"))
@@ -156,9 +156,8 @@ class ControllerService:
         for capability in request.volume_capabilities:
             if wrong(messages.access(capability)):
                 return pb.GetCapacityResponse(available_capacity=0)
-        topology = request.accessible_topology
-        zone_key = self._cloud.names.zone_key
-        if request.HasField("accessible_topology") and (zones := messages.machine_zones([topology], zone_key)):
+        if request.HasField("accessible_topology"):
+            zones = messages.machine_zones([request.accessible_topology], self._cloud.names)
             reach = (await self._cloud.zone_map()).for_machines(zones[0])
             wanted = request.parameters.get(AVAILABILITY, "")
             if not reach or (wanted and wanted not in reach):

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from moyai.cloud.adapter import VolumeNames
 from moyai.cloud.model import Instance
+from moyai.core.ids import ZONE_LABEL
 from moyai.csi import messages
 from moyai.csi.access_modes import wrong
 from moyai.csi.errors import Refused, need
@@ -36,7 +37,7 @@ class NodeService:
 
     def __init__(self, work: NodeWork, *, names: VolumeNames, instance: Callable[[], Instance | None], limit: int) -> None:
         self._work, self._instance, self._limit = work, instance, limit
-        self._zone_key = names.zone_key
+        self._names, self._standard_zone = names, True
         self._serial = Serial()
 
     async def NodeGetCapabilities(self, _: pb.NodeGetCapabilitiesRequest) -> pb.NodeGetCapabilitiesResponse:
@@ -51,8 +52,16 @@ class NodeService:
             raise Refused("UNAVAILABLE", "this machine does not know its id in the cloud yet")
         answer = pb.NodeGetInfoResponse(node_id=instance.id, max_volumes_per_node=self._limit)
         if instance.zone:
-            answer.accessible_topology.CopyFrom(messages.topologies([instance.zone], self._zone_key)[0])
+            topology = messages.node_topology(instance.zone, self._names, standard=self._standard_zone)
+            answer.accessible_topology.CopyFrom(topology)
         return answer
+
+    def refused_by_kubelet(self, why: str) -> None:
+        """The kubelet did not register the driver. It does not where a label of the Node says another zone than the driver;
+        the standard label is not the driver's, so the driver then offers its own key alone."""
+        if self._standard_zone and ZONE_LABEL in why:
+            _log.warning("the label %s of this Node says another zone: the driver does not offer this key", ZONE_LABEL)
+            self._standard_zone = False
 
     async def NodeStageVolume(self, request: pb.NodeStageVolumeRequest) -> pb.NodeStageVolumeResponse:
         volume_id = need(request.volume_id, "volume id")
