@@ -18,14 +18,14 @@ from typing import Literal, TypeVar
 
 from moyai.cloud.model import DiskState, Power, Snapshot, Volume
 from moyai.core.backoff import Backoff
-from moyai.core.errors import Conflict, MoyaiError, NotFound, Retriable, Terminal
+from moyai.core.errors import Conflict, MoyaiError, NotFound, Retriable, SizeRefused, Terminal
 from moyai.core.waiting import NotYet, auntil
 from moyai.csi.access_modes import VolumeAccess, check
 from moyai.csi.controller import decide, zones
 from moyai.csi.controller.cloud_view import CloudView
 from moyai.csi.errors import Refused, refusal
 from moyai.csi.grpc.serial import Serial
-from moyai.csi.sizes import Range, choose_gb
+from moyai.csi.sizes import Range, choose_gb, refused_by_type
 
 R = TypeVar("R")
 
@@ -114,16 +114,19 @@ class VolumeWork:
             availability=wanted.availability,
             source=source_zone,
         )
-        return await self._cloud.call(
-            self._cloud.disks.create_volume,
-            name=wanted.name,
-            size_gb=size,
-            zone=place.zone,
-            type_name=wanted.type_name,
-            metadata={**wanted.metadata, **self._cloud.mark},
-            snapshot_id=wanted.snapshot_id,
-            source_volume_id=wanted.source_volume_id,
-        )
+        try:
+            return await self._cloud.call(
+                self._cloud.disks.create_volume,
+                name=wanted.name,
+                size_gb=size,
+                zone=place.zone,
+                type_name=wanted.type_name,
+                metadata={**wanted.metadata, **self._cloud.mark},
+                snapshot_id=wanted.snapshot_id,
+                source_volume_id=wanted.source_volume_id,
+            )
+        except SizeRefused as error:
+            raise refused_by_type(error, type_name=wanted.type_name, size_gb=size) from error
 
     async def _source(self, wanted: VolumeRequest) -> Volume | Snapshot | None:
         calls = self._cloud.disks
@@ -322,7 +325,10 @@ class VolumeWork:
         if volume.size_gb >= size:
             return volume
         if volume.state is not DiskState.EXTENDING:
-            await self._cloud.call(self._cloud.disks.extend_volume, volume_id, size)
+            try:
+                await self._cloud.call(self._cloud.disks.extend_volume, volume_id, size)
+            except SizeRefused as error:
+                raise refused_by_type(error, type_name=volume.type_name, size_gb=size, grows=True) from error
         grown = await self._wait(volume_id, lambda seen: decide.extended(seen, size), f"volume {volume_id} to grow")
         if grown.size_gb < size:
             raise Refused("ABORTED", f"volume {volume_id} was extended to {grown.size_gb} GiB meanwhile")
