@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-#: Parameters of a StorageClass.
+#: Parameters of a StorageClass; a VolumeAttributesClass has the type alone.
 TYPE, AVAILABILITY = "type", "availability"
 #: In the publish context of an attached volume: the device's path on the node.
 DEVICE_PATH = "DevicePath"

@@ -143,6 +143,19 @@ def extended(volume: Volume | None, size_gb: int) -> Volume | None:
     raise Refused("INTERNAL", f"the cloud did not extend volume {volume.id} beyond {volume.size_gb} GiB")
 
 
+def retyped(volume: Volume | None, type_name: str) -> Volume | None:
+    """For waiting, after the cloud was asked to change the type."""
+    if volume is None:
+        raise Refused("NOT_FOUND", "the volume is gone")
+    if volume.state.broken:
+        raise Refused("INTERNAL", f"volume {volume.id} is in {volume.status}")
+    if volume.state is DiskState.BUSY or volume.state.moving:
+        return None
+    if volume.type_name == type_name:
+        return volume
+    raise Refused("INTERNAL", f"the cloud left volume {volume.id} with the type {volume.type_name or '(none)'}")
+
+
 def deleted(thing: Volume | Snapshot | None) -> Literal["gone"] | None:
     """For waiting, after the cloud was asked to delete."""
     if thing is None:

@@ -33,6 +33,7 @@ _ABILITIES = (
     "CLONE_VOLUME",
     "EXPAND_VOLUME",
     "GET_VOLUME",
+    "MODIFY_VOLUME",
     "GET_VOLUME_HEALTH",
     "LIST_VOLUME_HEALTH",
     "SINGLE_NODE_MULTI_WRITER",
@@ -68,7 +69,7 @@ class ControllerService:
                 name=need(request.name, "name"),
                 accesses=messages.accesses(request.volume_capabilities),
                 size=messages.size_range(request.capacity_range),
-                type_name=parameters.get(TYPE, ""),
+                type_name=_attributes(request.mutable_parameters) or parameters.get(TYPE, ""),
                 availability=parameters.get(AVAILABILITY, ""),
                 preferred=messages.machine_zones(request.accessibility_requirements.preferred, names),
                 requisite=messages.machine_zones(request.accessibility_requirements.requisite, names),
@@ -166,6 +167,15 @@ class ControllerService:
         left = _remaining(quotas.get("gigabytes")) if _remaining(quotas.get("volumes")) else 0
         return pb.GetCapacityResponse(available_capacity=left * GIB)
 
+    async def ControllerModifyVolume(self, request: pb.ControllerModifyVolumeRequest) -> pb.ControllerModifyVolumeResponse:
+        need(request.volume_id, "volume id")
+        if wanted := _attributes(request.mutable_parameters):
+            try:
+                await self._volumes.change_type(request.volume_id, wanted)
+            except NotFound as error:
+                raise Refused("NOT_FOUND", f"volume {request.volume_id} is not there: {error}") from error
+        return pb.ControllerModifyVolumeResponse()
+
     # ---- health
 
     async def ControllerGetVolumeHealth(
@@ -229,6 +239,18 @@ class ControllerService:
 def _passed_on(parameters: Mapping[str, str]) -> dict[str, str]:
     # clouds take 255 characters
     return {name: parameters[key][:255] for key, name in PASSED_ON.items() if key in parameters}
+
+
+def _attributes(parameters: Mapping[str, str]) -> str:
+    """The volume type that a VolumeAttributesClass asks for; empty: none. What a type promises, its QoS included, is the
+    cloud's: nothing else of a volume can be changed."""
+    if wrong := sorted(parameters.keys() - {TYPE}):
+        raise Refused(
+            "INVALID_ARGUMENT",
+            f"a VolumeAttributesClass of this driver has the parameter {TYPE} (a volume type of the cloud) and no other: "
+            f"{', '.join(wrong)}",
+        )
+    return parameters.get(TYPE, "")
 
 
 def _remaining(quota: Quota | None) -> int:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, TypeVar
 
-from moyai.cloud.model import DiskState, Power, Snapshot, Volume
+from moyai.cloud.model import DiskState, Power, Snapshot, Volume, VolumeType
 from moyai.core.backoff import Backoff
 from moyai.core.errors import Conflict, MoyaiError, NotFound, Retriable, SizeRefused, Terminal
 from moyai.core.waiting import NotYet, auntil
@@ -157,10 +157,7 @@ class VolumeWork:
         if not (wanted.type_name or several):
             return wanted
         known = await self._cloud.volume_types()
-        chosen = next((one for one in known.values() if wanted.type_name in (one.name, one.id)), None)
-        if wanted.type_name and chosen is None:
-            self._cloud.forget_volume_types()
-            raise Refused("INVALID_ARGUMENT", f"the cloud has no volume type {wanted.type_name!r}: there are {_words(known)}")
+        chosen = await self._type(wanted.type_name) if wanted.type_name else None
         if several and (chosen is None or chosen.multiattach is False):
             fit = [name for name, one in known.items() if one.multiattach]
             hint = f"one of {_words(fit)}" if fit else "one whose extra spec multiattach is true"
@@ -333,6 +330,42 @@ class VolumeWork:
         if grown.size_gb < size:
             raise Refused("ABORTED", f"volume {volume_id} was extended to {grown.size_gb} GiB meanwhile")
         return grown
+
+    async def change_type(self, volume_id: str, type_name: str) -> None:
+        """Give the volume another type, which may be named by its id. INVALID_ARGUMENT where the cloud has no such type,
+        FAILED_PRECONDITION, in the cloud's words, where the volume cannot have it now."""
+        await self.serial.run(volume_id, lambda: self._change_type(volume_id, type_name))
+
+    async def _change_type(self, volume_id: str, type_name: str) -> None:
+        volume = await self._look(volume_id)
+        chosen = await self._type(type_name)
+        if volume.type_name == chosen.name:
+            return
+        if volume.state is not DiskState.BUSY:
+            try:
+                await self._cloud.call(self._cloud.disks.change_volume_type, volume_id, chosen.name)
+            except SizeRefused as error:
+                raise refused_by_type(error, type_name=chosen.name, size_gb=volume.size_gb, grows=True) from error
+            except NotFound:
+                raise
+            except Terminal as error:
+                raise Refused("FAILED_PRECONDITION", str(error)) from error
+        try:
+            await self._wait(
+                volume_id, lambda seen: decide.retyped(seen, chosen.name), f"volume {volume_id} to change its type"
+            )
+        except Refused as error:
+            faults = await self._cloud.call(self._cloud.disks.faults, volume_id) if error.code == "INTERNAL" else []
+            raise Refused(error.code, f"{error.message}: {faults[0]}") if faults else error from error
+
+    async def _type(self, type_name: str) -> VolumeType:
+        """The type of a name or an id. INVALID_ARGUMENT where the cloud has none."""
+        known = await self._cloud.volume_types()
+        chosen = next((one for one in known.values() if type_name in (one.name, one.id)), None)
+        if chosen is None:
+            self._cloud.forget_volume_types()
+            raise Refused("INVALID_ARGUMENT", f"the cloud has no volume type {type_name!r}: there are {_words(known)}")
+        return chosen
 
     async def find(self, volume_id: str) -> Volume | None:
         try:
