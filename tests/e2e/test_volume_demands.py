@@ -66,7 +66,7 @@ def test_readers_of_a_snapshot_of_a_live_disk_see_all_that_was_synced(space: Spa
     space.python("writer", _WRITE)
     space.apply(snapshot(space, "live", "source"))
     space.kubectl("wait", "volumesnapshot/live", "--for=jsonpath={.status.readyToUse}=true", "--timeout=120s", timeout=140)
-    many = {"storageClassName": space.name, "accessModes": ["ReadOnlyMany"], "dataSource": of_snapshot("live")}
+    many: dict[str, Any] = {"storageClassName": space.name, "accessModes": ["ReadOnlyMany"], "dataSource": of_snapshot("live")}
     pods = [space.pod(name, "readers", **where) for name, where in places.items()]
     for pod in pods:
         pod["spec"]["volumes"][0]["persistentVolumeClaim"]["readOnly"] = True

@@ -13,7 +13,7 @@ import contextlib
 import ctypes
 import errno
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass
 
 _FSOPEN, _FSCONFIG = 430, 431  # the same on every architecture that Debian 12 has
@@ -39,11 +39,11 @@ class RefusedOption:
     why: str
 
 
-def refused(fs_type: str, options: Iterable[str]) -> list[RefusedOption]:
-    """The options (each may hold several, separated by commas) that ``fs_type`` refuses. Raises OSError where this kernel has
+def refused(kind: str, options: Iterable[str]) -> list[RefusedOption]:
+    """The options (each may hold several, separated by commas) that a file system refuses. Raises OSError where this kernel has
     no contexts (ENOSYS), or no such file system (ENODEV)."""
     found: list[RefusedOption] = []
-    with _context(fs_type) as context:
+    with _context(kind) as context:
         for option in (one.strip() for text in options for one in text.split(",")):
             if option and option not in _OF_MOUNT and not option.startswith(_OF_MOUNT_WITH_VALUE):
                 why = _set(context, option)
@@ -52,21 +52,21 @@ def refused(fs_type: str, options: Iterable[str]) -> list[RefusedOption]:
     return found
 
 
-def is_known(fs_type: str) -> bool:
+def is_known(kind: str) -> bool:
     """Whether the kernel has the file system, or loads it when it is asked for."""
     try:
-        with _context(fs_type):
+        with _context(kind):
             return True
     except OSError as error:
         return error.errno != errno.ENODEV
 
 
 @contextlib.contextmanager
-def _context(fs_type: str) -> Iterator[int]:
-    opened = int(_libc.syscall(ctypes.c_long(_FSOPEN), ctypes.c_char_p(fs_type.encode()), ctypes.c_uint(_CLOEXEC)))
+def _context(kind: str) -> Generator[int]:
+    opened = int(_libc.syscall(ctypes.c_long(_FSOPEN), ctypes.c_char_p(kind.encode()), ctypes.c_uint(_CLOEXEC)))
     if opened < 0:
         number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number), fs_type)
+        raise OSError(number, os.strerror(number), kind)
     try:
         yield opened
     finally:
