@@ -8,6 +8,7 @@ from moyai.cloud.memory import Killed
 from moyai.csi.access_modes import VolumeAccess
 from moyai.csi.errors import Refused
 from moyai.csi.names import ALONE
+from moyai.linux.process import ProcessError
 from tests.unit.csi_disks import FakeDisks
 from tests.unit.csi_node import ID, STAGING, TARGET, code, publish, work
 
@@ -48,6 +49,26 @@ def test_another_machine_waits_until_the_disk_itself_is_settled(kind: str) -> No
     disk.unsettled = False
     stage(disks, {})
     assert disks.done == [f"mount {STAGING}"]
+
+
+def test_a_journal_that_is_being_written_elsewhere_cannot_always_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    disks = FakeDisks()
+    disks.attach(ID, content="xfs")
+    answers = [ProcessError(["xfs_logprint"], "reports no state of the log"), False, True]
+
+    def is_settled(*_: object) -> bool:
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(disks, "is_settled", is_settled)
+    stage(disks, {})
+    assert disks.done == [f"mount {STAGING}"]
+    answers[:] = [ProcessError(["xfs_logprint"], "cannot be read")] * 1000
+    work(disks).unstage(STAGING)
+    with pytest.raises(Refused, match=r"is not replayed yet \(xfs_logprint: cannot be read\)"):
+        stage(disks, {})
 
 
 def test_a_settled_disk_is_never_written() -> None:

@@ -103,10 +103,10 @@ class FileSystemMounter:
 
     def _settle(self, volume_id: str, device: str, target: str, *, kind: str, alone: bool) -> None:
         """Return once the journal of the disk is settled; replay it where this machine is the one that does so."""
-        if self._filesystems.is_settled(device, kind):
-            return
         if not alone:
             self._wait_for_other(volume_id, device, kind)
+            return
+        if self._filesystems.is_settled(device, kind):
             return
         if self._devices.is_read_only(device):
             raise Refused(
@@ -122,13 +122,16 @@ class FileSystemMounter:
 
     def _wait_for_other(self, volume_id: str, device: str, kind: str) -> None:
         def settled() -> bool | NotYet:
-            return self._filesystems.is_settled(device, kind) or NotYet("its journal")
+            try:
+                return self._filesystems.is_settled(device, kind) or NotYet("")
+            except DiskError as error:
+                return NotYet(f" ({_line(error)})")  # a journal that another machine writes at this moment cannot be read
 
-        def late(_: NotYet) -> Refused:
+        def late(last: NotYet) -> Refused:
             return Refused(
                 "UNAVAILABLE",
-                f"the journal of volume {volume_id} is not replayed yet: the disk was copied or lost while it was in use. The "
-                "machine that had the disk first replays the journal, and the others wait for it. If no machine does, delete "
+                f"the journal of volume {volume_id} is not replayed yet{last.missing}: the disk was copied or lost while it was in "
+                "use. The machine that had the disk first replays the journal, and the others wait for it. If no machine does, delete "
                 "all pods that use the claim, so that the disk is detached everywhere: the next pod's machine then replays it",
             )
 

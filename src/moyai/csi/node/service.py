@@ -23,6 +23,9 @@ T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
 
+#: How long (seconds) a stage waits for the unmounting of other volumes' disks that are gone.
+_CLEARING_SECONDS = 10.0
+
 _ABILITIES = (
     "STAGE_UNSTAGE_VOLUME",
     "GET_VOLUME_STATS",
@@ -127,13 +130,21 @@ class NodeService:
         return pb.NodeGetVolumeHealthResponse(volume_health=health)
 
     async def clear_stale(self) -> None:
-        """Unmount what is left of disks that are gone. What cannot be read or unmounted is logged, and hinders nothing else."""
+        """Unmount what is left of disks that are gone. What cannot be read or unmounted is logged, and hinders nothing else: an
+        unmount that takes long goes on beside what follows."""
         try:
             volumes = await asyncio.to_thread(self._work.stale)
-            for volume_id in volumes:
-                await self._do(volume_id, lambda volume_id=volume_id: self._work.clear_stale(volume_id))
         except DiskError as error:
             _log.warning("mounts of disks that are gone cannot be looked for: %s", error)
+            return
+        if volumes:
+            await asyncio.wait([asyncio.create_task(self._clear(one)) for one in volumes], timeout=_CLEARING_SECONDS)
+
+    async def _clear(self, volume_id: str) -> None:
+        try:
+            await self._do(volume_id, lambda: self._work.clear_stale(volume_id))
+        except DiskError as error:
+            _log.warning("what is left of volume %s cannot be unmounted: %s", volume_id, error)
 
     async def _do(self, volume_id: str, work: Callable[[], T]) -> T:
         return await self._serial.run(volume_id, lambda: asyncio.to_thread(work))
