@@ -130,9 +130,10 @@ class FileSystemMounter:
         def late(last: NotYet) -> Refused:
             return Refused(
                 "UNAVAILABLE",
-                f"the journal of volume {volume_id} is not replayed yet{last.missing}: the disk was copied or lost while it was in "
-                "use. The machine that had the disk first replays the journal, and the others wait for it. If no machine does, delete "
-                "all pods that use the claim, so that the disk is detached everywhere: the next pod's machine then replays it",
+                f"the journal of volume {volume_id} is not replayed yet{last.missing}: the disk was copied or lost while it "
+                "was in use. The machine that had the disk first replays the journal, and the others wait for it. If no "
+                "machine does, delete all pods that use the claim, so that the disk is detached everywhere: the next pod's "
+                "machine then replays it",
             )
 
         until(settled, clock=self._clock, timeout=self._patience, pause=_SETTLE_PAUSE, retry=(), late=late)
