@@ -169,11 +169,10 @@ class ControllerService:
 
     async def ControllerModifyVolume(self, request: pb.ControllerModifyVolumeRequest) -> pb.ControllerModifyVolumeResponse:
         need(request.volume_id, "volume id")
-        if wanted := _attributes(request.mutable_parameters):
-            try:
-                await self._volumes.change_type(request.volume_id, wanted)
-            except NotFound as error:
-                raise Refused("NOT_FOUND", f"volume {request.volume_id} is not there: {error}") from error
+        wanted = _attributes(request.mutable_parameters)
+        await self._require_volume(request.volume_id)
+        if wanted:
+            await self._volumes.change_type(request.volume_id, wanted)
         return pb.ControllerModifyVolumeResponse()
 
     # ---- health
