@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 from moyai.cloud.openstack import ADAPTER
 from tests.cloud.server_site import Site
@@ -27,7 +28,7 @@ def test_a_disk_whose_node_object_was_deleted_is_mounted_there_again(space: Spac
         states = {one["metadata"]["name"]: one["status"].get("conditions", []) for one in found}
         return any(one["type"] == "Ready" and one["status"] == "True" for one in states.get(node, []))
 
-    where = {"nodeSelector": {"kubernetes.io/hostname": node}}
+    where: dict[str, Any] = {"nodeSelector": {"kubernetes.io/hostname": node}}
     space.apply(space.claim("data"), space.pod("first", **where))
     space.ready("first")
     space.store("first", "kept")
