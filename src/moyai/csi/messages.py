@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import cast, get_args
 
-from moyai.cloud.adapter import VolumeNames
+from moyai.cloud.kind import VolumeNames
 from moyai.cloud.model import LONG_AGO, DiskState, Snapshot, Volume
 from moyai.core.ids import ZONE_LABEL
 from moyai.csi.access_modes import Mode, VolumeAccess

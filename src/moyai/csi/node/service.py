@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable
 from typing import TypeVar
 
-from moyai.cloud.adapter import VolumeNames
+from moyai.cloud.kind import VolumeNames
 from moyai.cloud.model import Instance
 from moyai.core.ids import ZONE_LABEL
 from moyai.csi import messages
