@@ -25,6 +25,8 @@ POD_CIDR_KEY = "moyai.pod-cidr"
 #: Annotation of a Node that `up` removes: what was done to it before its machine goes, so that a removal that is called off can
 #: be undone.
 REMOVAL_KEY = "moyai.dev/removal"
+#: Label of a Node: the zone of its machine, by Kubernetes' own name. The CSI driver offers it as a key of topologies, too.
+ZONE_LABEL = "topology.kubernetes.io/zone"
 #: Tag of a floating IP that outlives its Service and its cluster.
 KEEP_TAG = "moyai.keep=true"
 #: Begins the name and the tag of what belongs to a Service of type LoadBalancer, as in openstack-cloud-controller-manager.
