@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 import shutil
 import subprocess
 import sys
@@ -23,13 +22,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from moyai.bootstrap import pki, user_data
-from moyai.bootstrap.api_server import new_encryption_key
-from moyai.cloud.openstack import ADAPTER
+from moyai.bootstrap import pki
 from moyai.core.clock import SystemClock
-from moyai.core.ids import UNSEALING_KEY
 from moyai.core.paths import Paths
-from moyai.images import references
 from moyai.linux import cgroups, netns
 from moyai.linux.machine import Host, NspawnMachine
 from moyai.linux.process import run
@@ -38,6 +33,7 @@ from moyai.localcloud.layout import FLAVORS, LocalCloudConfig
 from moyai.plan.nodes import wanted_nodes
 from moyai.spec.load import dump, validate
 from moyai.spec.model import Cluster
+from tests.bare_machines import MTU, BareCluster
 from tests.bench import observe
 
 #: Ranges are those of the benchmarks' cloud: the two never run at the same time.
@@ -46,7 +42,6 @@ RUN = "machines run"
 _BRIDGE = "brnodes"
 _STORE = "var/lib/containerd"
 _SECONDS = 600
-_ADDON = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: moyai-bench, namespace: kube-system}\n"
 
 
 class FloorError(Exception):
@@ -132,48 +127,26 @@ def _work(folder: Path, root: str) -> None:
     kubeconfig = folder / "kubeconfig"
     server = f"https://{nodes[0].address}:6443"
     kubeconfig.write_text(pki.admin_kubeconfig(keys, name=cluster.name, server=server, clock=SystemClock()))
-    token, key = user_data.new_token(), secrets.token_urlsafe(32)
-    tags = {name: references.load().tag(name) for name in ("etcd", "coredns")}
+    told_by = BareCluster(cluster, nodes, keys)
     here = Host(cgroups.open_root(root))
 
     def start(number: int) -> NspawnMachine:
         node = nodes[number]
-        pool = next((pool for pool in cluster.spec.node_pools if pool.name == node.pool), None)
-        facts = user_data.NodeFacts(
-            cluster=cluster,
-            node=node,
-            control_plane_address=nodes[0].address,
-            pki=keys,
-            token=token,
-            limit=ADAPTER.user_data_limit,
-            pool=pool,
-            mtu=1450,
-        )
-        if node.role == "control-plane":
-            text = user_data.first_control_plane(
-                facts,
-                api_names=(node.address,),
-                addons={"controllers": _ADDON},
-                key=key,
-                encryption_key=new_encryption_key(),
-                image_tags=tags,
-            )
-            flavor, meta = cluster.spec.control_plane.flavor, {UNSEALING_KEY: key}
-        else:
-            assert pool is not None
-            text, flavor, meta = user_data.worker(facts), pool.flavor, {}
+        pools = {pool.name: pool.flavor for pool in cluster.spec.node_pools}
+        flavor = pools[node.pool] if node.role == "worker" else cluster.spec.control_plane.flavor
         cpus, memory_mb = next((cpus, memory) for name, cpus, memory, _ in FLAVORS if name == flavor)
         machine = _machine(folder, node.name, cpus=cpus, memory_mb=memory_mb)
         seed = "var/lib/cloud/seed/config_drive/openstack/latest"
-        data: dict[str, Any] = {"uuid": str(uuid.uuid4()), "name": node.name, "hostname": node.name, "meta": meta}
+        data: dict[str, Any] = {"uuid": str(uuid.uuid4()), "name": node.name, "hostname": node.name}
+        data["meta"] = told_by.metadata(node)
         machine.put("etc/hostname", f"{node.name}\n")
         machine.put("etc/resolv.conf", f"nameserver {gateway}\n")
         machine.put(f"{seed}/meta_data.json", json.dumps(data), mode=0o600)
-        machine.put(f"{seed}/user_data", text, mode=0o600)
+        machine.put(f"{seed}/user_data", told_by.user_data(node), mode=0o600)
         netns.add(machine.netns)
         address = netns.LinkAddress(node.address, network.prefixlen, gateway)
         mac = f"fa:16:3e:00:00:{number + 1:02x}"
-        netns.plug(machine.netns, netns.Link(f"tap{number}", "eth0", mac, 1450, (address,)))
+        netns.plug(machine.netns, netns.Link(f"tap{number}", "eth0", mac, MTU, (address,)))
         netns.enslave(f"tap{number}", _BRIDGE)
         here.launch(machine, timeout=120)
         return machine

@@ -9,6 +9,8 @@ from moyai.cloud.memory import MemoryCloud
 from moyai.cloud.memory.disks import detached
 from moyai.cloud.model import Power, Server, Volume
 from moyai.core.errors import Retriable
+from moyai.kube.objects.meta import part
+from moyai.kube.objects.node import CONTROL_PLANE
 from moyai.kube.resources import (
     DAEMON_SETS,
     DEPLOYMENTS,
@@ -24,12 +26,12 @@ from tests.fakes.kubernetes import QuickKubernetes
 from tests.fakes.object_store import ObjectStore
 
 _CSI = "disks.memory.test"
-_RUNS = {"updatedReplicas": 1, "availableReplicas": 1}
+_RUNS = {"readyReplicas": 1, "updatedReplicas": 1, "availableReplicas": 1}
 _ADD_ONS = ("moyai-cloud-controller-manager", "coredns", "csi-memory-controllerplugin", "snapshot-controller")
 
 
 class ClusterApi(QuickKubernetes):
-    """The add-ons run from the beginning. Nodes are listed while a machine of the control plane runs.
+    """The add-ons run from the beginning. Nothing is listed while no machine of the control plane runs.
 
     ``protected``: names of pods that a disruption budget keeps. ``mounted``: nodes at which another driver's disk stays for
     so many looks. ``evicted`` and ``cordoned`` tell what was done, in order. ``releasing``: a volume is being let go of as the
@@ -40,6 +42,7 @@ class ClusterApi(QuickKubernetes):
         super().__init__(store)
         self._cloud, self._tag = cloud, tag
         self._planes: set[str] = set()
+        self._marked: set[str] = set()
         self.protected: set[str] = set()
         self.mounted: dict[str, int] = {}
         self.evicted: list[str] = []
@@ -86,12 +89,13 @@ class ClusterApi(QuickKubernetes):
         self, resource: Resource, *, namespace: str | None = None, fields: str = "", timeout: float | None = None
     ) -> list[Json]:
         found = super().list(resource, namespace=namespace, fields=fields)
-        if resource == NODES and not self._planes:
-            return []
+        if not self._planes:
+            raise Retriable(f"the API at {self.server} does not answer")
         return [*found, *self._attachments()] if resource == VOLUME_ATTACHMENTS else found
 
     def patch(self, resource: Resource, name: str, *, body: Mapping[str, Any], namespace: str | None = None) -> Json:
-        self.cordoned.append(name)
+        if part(body, "spec").get("unschedulable"):
+            self.cordoned.append(name)
         return super().patch(resource, name, body=body, namespace=namespace)
 
     def evict(self, namespace: str, pod: str) -> None:
@@ -135,5 +139,13 @@ class ClusterApi(QuickKubernetes):
         # a Node object outlives its machine
         there = self.store.objects.get((NODES.plural, "", server.name))
         if runs or there:
+            kept: Json = there or {"metadata": {"name": server.name, **self._registered(server.name)}, "spec": {}}
             status = {"conditions": [{"type": "Ready", "status": str(runs)}]}
-            self.store.put(NODES, {"metadata": {"name": server.name}, "spec": {}, "status": status})
+            self.store.put(NODES, {**kept, "status": status})
+
+    def _registered(self, name: str) -> Json:
+        """What a Node has at first: kubeadm marks that of a control plane once."""
+        if "control-plane" not in name or name in self._marked:
+            return {}
+        self._marked.add(name)
+        return {"labels": {CONTROL_PLANE: ""}}

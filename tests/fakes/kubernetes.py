@@ -120,6 +120,9 @@ class QuickKubernetes:
         with self.store.call("get readyz"):
             return True
 
+    def serving_certificate(self, *, timeout: float = 5.0) -> bytes:
+        raise Retriable("nothing here speaks TLS")
+
     def get(self, resource: Resource, name: str, *, namespace: str | None = None, timeout: float | None = None) -> Json:
         with self.store.call(f"get {resource.plural}"):
             return copied(self.store.existing(resource.plural, name, namespace)[1])

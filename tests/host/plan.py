@@ -3,25 +3,18 @@
 from __future__ import annotations
 
 import json
-import secrets
 import shutil
 from pathlib import Path
 from typing import Any
 
 import moyai
-from moyai.bootstrap import pki, user_data
-from moyai.bootstrap.api_server import new_encryption_key
-from moyai.cloud.openstack import ADAPTER
+from moyai.bootstrap import pki
 from moyai.core.clock import SystemClock
-from moyai.core.ids import UNSEALING_KEY
 from moyai.images import references
 from moyai.plan.nodes import wanted_nodes
 from moyai.spec.load import validate
+from tests.bare_machines import BareCluster
 
-_ADDON = """apiVersion: v1
-kind: ConfigMap
-metadata: {name: moyai-try, namespace: kube-system}
-"""
 # Each change of process empties what the emulator knows of addresses, and its processors are a twentieth as fast: longer turns.
 _RUN = """cd /share
 sched=/sys/kernel/debug/sched
@@ -63,37 +56,12 @@ def _nodes(share: Path) -> dict[str, Any]:
     )
     keys = pki.ensure(share / "pki", SystemClock())
     nodes = wanted_nodes(cluster, zones=["az1"], allocations={})
-    token, key = user_data.new_token(), secrets.token_urlsafe(32)
-    names = references.load()
-    tags = {name: names.tag(name) for name in ("etcd", "coredns")}
+    told_by = BareCluster(cluster, nodes, keys)
     network = cluster.spec.network.node_cidr
     told: list[dict[str, Any]] = []
     for number, node in enumerate(nodes):
-        pool = next((pool for pool in cluster.spec.node_pools if pool.name == node.pool), None)
-        facts = user_data.NodeFacts(
-            cluster=cluster,
-            node=node,
-            control_plane_address=nodes[0].address,
-            pki=keys,
-            token=token,
-            limit=ADAPTER.user_data_limit,
-            pool=pool,
-            mtu=1450,
-        )
         first = node.role == "control-plane"
-        text = (
-            user_data.first_control_plane(
-                facts,
-                api_names=(node.address,),
-                addons={"controllers": _ADDON},
-                key=key,
-                encryption_key=new_encryption_key(),
-                image_tags=tags,
-            )
-            if first
-            else user_data.worker(facts)
-        )
-        (share / f"user-data-{number}").write_text(text)
+        (share / f"user-data-{number}").write_text(told_by.user_data(node))
         told.append(
             {
                 "name": node.name,
@@ -102,7 +70,7 @@ def _nodes(share: Path) -> dict[str, Any]:
                 "mac": f"fa:16:3e:00:00:{number + 1:02x}",
                 "memory_mb": 2560 if first else 768,
                 "cpus": 2,
-                "metadata": {"moyai.role": node.role, **({UNSEALING_KEY: key} if first else {})},
+                "metadata": {"moyai.role": node.role, **told_by.metadata(node)},
                 "user_data": f"user-data-{number}",
             }
         )

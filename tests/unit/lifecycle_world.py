@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,6 +18,7 @@ from moyai.core.ids import CLUSTER_TAG, cluster_tag
 from moyai.core.paths import Paths
 from moyai.core.progress import Reporter
 from moyai.kube.quick import KubeApi
+from moyai.kube.resources import NODES
 from moyai.lifecycle import down as teardown
 from moyai.lifecycle import up as building
 from moyai.lifecycle.record import Record
@@ -115,6 +117,21 @@ class World:
         """The cloud finds a machine broken."""
         server = named(self.store.servers, name)
         self.store.servers.put(replace(server, status="ERROR", power=Power.FAILED, fault=fault))
+
+    def power(self, name: str, power: Power) -> None:
+        """Somebody does this to a machine in the cloud."""
+        server = named(self.store.servers, name)
+        self.store.servers.put(replace(server, status=power.value, power=power))
+
+    def silence(self, name: str, *, minutes: float) -> None:
+        """A node whose kubelet has not been heard of for so long, although its machine runs."""
+        moment = (self.clock.now() - timedelta(minutes=minutes)).isoformat()
+        node = self.kube().store.find(NODES, name)
+        status = {"conditions": [{"type": "Ready", "status": "Unknown", "lastTransitionTime": moment}]}
+        self.kube().store.put(NODES, {**node, "status": status})
+
+    def api(self) -> KubeApi:
+        return cast("KubeApi", self.kube())
 
     def _torn(self, before: Volume | None, after: Volume | None) -> None:
         if before is None or any(one.releasing for one in self.kubes.values()):

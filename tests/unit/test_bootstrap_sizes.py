@@ -95,7 +95,7 @@ def test_what_a_plan_accepts_is_made(world: World, monkeypatch: pytest.MonkeyPat
     assert limit - 2000 < max(made) <= limit
 
 
-def test_pools_that_certainly_fit_cost_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_certainly_fits_is_rendered_once_when_its_machine_is_made(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     rendered: list[str] = []
 
     def counting(step: Any, facts: Any, **more: Any) -> Any:
@@ -104,6 +104,10 @@ def test_pools_that_certainly_fit_cost_nothing(world: World, monkeypatch: pytest
 
     monkeypatch.setattr(sizes, "server_content", counting)
     building.preview(parse("spec: {nodePools: [{name: a}, {name: b}, {name: c}]}"), world.cloud, paths=world.paths)
+    assert rendered == []
+    # a spec of which this is not certain
+    monkeypatch.setattr(sizes, "_CERTAIN_OF_PLANE", 10**6)
+    building.preview(parse("spec: {nodePools: [{name: a}]}"), world.cloud, paths=world.paths)
     assert rendered == ["quickstart-control-plane-0"]
 
 

@@ -161,8 +161,9 @@ def api_server(tmp_path: Path, *, ends: datetime) -> Generator[int]:
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "kube-apiserver")])
     builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key()).serial_number(1)
-    here = x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))])
-    builder = builder.add_extension(here, critical=False)
+    # an address that it is not reached by, and the name that kubeadm puts into every such certificate
+    names = x509.SubjectAlternativeName([x509.IPAddress(ip_address("203.0.113.9")), x509.DNSName("kubernetes")])
+    builder = builder.add_extension(names, critical=False)
     certificate = builder.not_valid_before(ends - YEAR).not_valid_after(ends).sign(key, hashes.SHA256())
     plain = serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()
     (tmp_path / "pem").write_bytes(
@@ -217,6 +218,16 @@ def test_an_ended_serving_certificate_is_called_so(tmp_path: Path) -> None:
         # the authority that signed it is believed, so that its end alone is wrong
         api._context.load_verify_locations(tmp_path / "pem")  # pyright: ignore[reportPrivateUsage]
         with pytest.raises(Terminal, match="has ended"):
+            api._call("GET", "/readyz")  # pyright: ignore[reportPrivateUsage]
+
+
+def test_an_api_that_has_got_another_address_is_believed_by_its_name(tmp_path: Path) -> None:
+    """The floating IP of the API was deleted: its certificate has the address of the old one."""
+    with api_server(tmp_path, ends=datetime.now(UTC) + YEAR / 2) as port:
+        api = kube_api(tmp_path, port)
+        api._context.load_verify_locations(tmp_path / "pem")  # pyright: ignore[reportPrivateUsage]
+        # it is taken for the cluster's own: what is missing is an answer
+        with pytest.raises(Retriable, match="does not answer"):
             api._call("GET", "/readyz")  # pyright: ignore[reportPrivateUsage]
 
 

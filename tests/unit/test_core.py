@@ -16,6 +16,7 @@ from moyai.core.backoff import Backoff
 from moyai.core.errors import Conflict, Retriable, Terminal, UsageError
 from moyai.core.graph import Task, run_graph
 from moyai.core.ids import cluster_tag, is_dns_label, new_uid
+from moyai.core.locks import file_lock
 from moyai.core.paths import default_paths
 from moyai.core.progress import Event, Progress, Reporter
 from moyai.core.truth import truth
@@ -163,6 +164,28 @@ def test_a_step_reports_its_time_and_its_failure() -> None:
         ("failed", "load", "broken", 0.0),
     ]
     assert reporter.timings == {"build": 3.0}
+
+
+def test_the_time_that_a_step_waits_for_others_is_not_its_own(tmp_path: Path) -> None:
+    clock = FakeClock()
+    reporter = Reporter(clock=clock)
+    with reporter.step("whole") as whole:
+        clock.sleep(1)
+        with reporter.step("part"):
+            clock.sleep(10)
+        with whole.waiting(), whole.waiting():
+            clock.sleep(100)
+
+        def inner(_: object, step: Progress) -> None:
+            with step.waiting():
+                clock.sleep(1000)
+            clock.sleep(2)
+
+        run_graph([Task("inner", inner)], reporter)
+        with file_lock(tmp_path / "lock", lambda _: None, waiting=reporter.waiting):
+            clock.sleep(5)
+    assert reporter.timings == {"part": 10, "inner": 1002, "whole": 1118}
+    assert reporter.own == {"part": 10, "inner": 2, "whole": 6}
 
 
 def test_every_sink_gets_every_event_in_the_same_order() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import subprocess
 import sys
@@ -15,6 +14,7 @@ import pytest
 from moyai.bootstrap import pki
 from moyai.core.clock import SystemClock
 from moyai.core.errors import Conflict, MoyaiError, NotFound, Retriable, Terminal
+from moyai.kube import quick
 from moyai.kube.errors import Gone, status_error
 from moyai.kube.quick import KubeApi
 from moyai.kube.resources import CLAIMS, NODES, PODS, SECRETS, VOLUMES
@@ -34,7 +34,7 @@ class Server:
 
     reason = "Reason"
 
-    def connect(self, host: str, port: int, *, timeout: float, context: object) -> Server:
+    def connect(self, host: str, port: int, *, name: str, timeout: float, tls: object) -> Server:
         assert (host, port) == ("203.0.113.9", 6443)
         self.timeouts.append(timeout)
         return self
@@ -64,7 +64,7 @@ def kubeconfig(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Server:
     made = Server()
-    monkeypatch.setattr(http.client, "HTTPSConnection", made.connect)
+    monkeypatch.setattr(quick, "Connection", made.connect)
     return made
 
 

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
 from moyai.cli.main import run
+from moyai.cloud.capabilities import Cloud
+from moyai.cloud.model import DiskState, Server, Volume
 from moyai.core.errors import NotFound, Retriable, UsageError
 from moyai.diagnose.gather import gather
+from moyai.diagnose.pod_facts import Facts
 from moyai.diagnose.pods import explain
 from moyai.kube.objects import scheduling
 from moyai.kube.quick import KubeApi
@@ -105,12 +110,26 @@ def world(**spec: Any) -> Api:
     )
 
 
-def zones() -> list[str]:
-    return ["az2", "az1"]
+def cloud(disk: Volume | None = None) -> Callable[[], Cloud]:
+    """A cloud with two zones and one disk, or none. Its only machine is called ``by-hand``."""
+
+    def volume(_: str) -> Volume:
+        if disk is None:
+            raise NotFound("no such volume")
+        return disk
+
+    def server(identity: str) -> Server:
+        return Server(identity, "by-hand", "ACTIVE", "az1", "m1")
+
+    machines = SimpleNamespace(zones=lambda: ["az2", "az1"], server=server)
+    return lambda: cast("Cloud", SimpleNamespace(machines=machines, disks=SimpleNamespace(volume=volume)))
 
 
-def read(api: Api, name: str = "db-0") -> Any:
-    return gather(cast("KubeApi", api), name, spec=SPEC, namespace="shop", zones=zones)
+EMPTY = cloud()
+
+
+def read(api: Api, name: str = "db-0", *, cloud: Callable[[], Cloud] = EMPTY, wanted: Mapping[str, str] | None = None) -> Facts:
+    return gather(cast("KubeApi", api), name, spec=SPEC, namespace="shop", cloud=cloud, wanted=wanted)
 
 
 def test_what_the_api_has_becomes_the_sentence() -> None:
@@ -128,11 +147,79 @@ def test_what_the_api_has_becomes_the_sentence() -> None:
 
 
 def test_a_cloud_that_does_not_answer_makes_the_advice_vaguer_not_the_answer_fail() -> None:
-    def down() -> list[str]:
+    def down() -> Cloud:
         raise Retriable("no answer")
 
-    facts = gather(cast("KubeApi", world()), "db-0", spec=SPEC, namespace="shop", zones=down)
+    facts = read(world(), cloud=down)
     assert "until a node comes up in az1" in explain(facts).help[0]
+
+
+def unattached(**more: Any) -> Api:
+    """The pod has a node, and its disk is not attached to it."""
+    api = world(nodeName="w-1")
+    api.answers["/api/v1/persistentvolumes/pvc-1"]["spec"]["csi"]["volumeHandle"] = "v-1"
+    status = {"attached": False, **more}
+    source = {"persistentVolumeName": "pvc-1"}
+    attachment = {"metadata": {"name": "va"}, "spec": {"nodeName": "w-1", "attacher": DRIVER, "source": source}}
+    api.answers["/apis/storage.k8s.io/v1/volumeattachments"] = {"items": [{**attachment, "status": status}]}
+    api.answers["/api/v1/nodes"] = {"items": [node("w-1", "az1")]}
+    return api
+
+
+REFUSED = {"attachError": {"message": "rpc error: code = FailedPrecondition desc = volume v-1 is attached to machine 7f3a"}}
+
+
+def test_a_volume_that_was_deleted_in_the_cloud_does_not_come_by_itself() -> None:
+    error = {"attachError": {"message": "rpc error: code = NotFound desc = volume v-1 or machine m is not there"}}
+    found = explain(read(unattached(**error), cloud=cloud()))
+    assert found.cause == "volume-gone"
+    assert found.summary == (
+        "Pod shop/db-0 is Pending: the disk of its claim data (volume pvc-1, v-1 in the cloud) does not exist any more: it was "
+        "deleted in the cloud."
+    )
+    assert found.help == (
+        "restore its content from a snapshot or a backup into a new claim, and let the pod use that",
+        "`moyai kubectl -n shop delete pvc data` and create the claim again, for an empty disk",
+    )
+
+
+def test_a_disk_that_somebody_attached_elsewhere_names_the_machine() -> None:
+    at = Volume("v-1", "pvc-1", "in-use", 1, attached_server_ids=("7f3a",), state=DiskState.IN_USE)
+    found = explain(read(unattached(**REFUSED), cloud=cloud(at)))
+    assert "is attached to machine by-hand, and not by Kubernetes" in found.summary
+    assert found.help == ("detach volume v-1 from machine by-hand in the cloud: then it comes to w-1 by itself",)
+
+
+def test_a_broken_disk_is_the_operators() -> None:
+    broken = Volume("v-1", "pvc-1", "error", 1, state=DiskState.FAILED)
+    found = explain(read(unattached(), cloud=cloud(broken)))
+    assert "is in error in the cloud" in found.summary
+    assert "the cloud's operator" in found.help[0]
+
+
+@pytest.mark.parametrize(
+    ("message", "help_"),
+    [
+        ("rpc error: code = Unavailable desc = the cloud does not answer", ("it is tried again by itself",)),
+        ("rpc error: code = ResourceExhausted desc = machine w-1 has its 25 volumes already",
+         ("end a pod on w-1 that has a disk: then this one comes by itself",)),
+        ("rpc error: code = Internal desc = something odd", ()),
+        ("something odd", ()),
+    ],
+)  # fmt: skip
+def test_what_helps_follows_from_the_refusal_and_nothing_is_made_up(message: str, help_: tuple[str, ...]) -> None:
+    def down() -> Cloud:
+        raise Retriable("no answer")
+
+    found = explain(read(unattached(attachError={"message": message}), cloud=down))
+    assert (found.cause, found.help) == ("attach-failed", help_)
+
+
+def test_a_node_that_the_spec_has_and_nobody_sees_is_named_before_a_larger_pool() -> None:
+    facts = read(world(), wanted={"w-1": "az1", "w-2": "az2", "w-3": "az3"})
+    found = explain(facts)
+    assert found.summary.endswith("w-2 (az2) cannot reach it; node w-1 (az1) is missing.")
+    assert found.help == ("`moyai up` brings node w-1 back",)
 
 
 def test_the_largest_starter_counts_where_it_asks_for_more() -> None:

@@ -26,7 +26,7 @@ from moyai.cloud.model import (
 from moyai.cloud.openstack import parse
 from moyai.cloud.openstack.neutron.firewall import rule_key
 from moyai.cloud.openstack.nova import encode_user_data
-from moyai.core.errors import Conflict, Retriable, Terminal, UsageError
+from moyai.core.errors import Retriable, Terminal, UsageError
 from moyai.core.keys import Kind
 from tests.unit.openstack_server import Answer, OpenStackServer, openstack_server
 
@@ -343,16 +343,6 @@ def test_long_user_data_is_compressed_and_what_cannot_fit_is_refused() -> None:
     noise = "".join(random.Random(1).choices(string.printable, k=200_000))
     with pytest.raises(UsageError, match="user data of n is too long"):
         encode_user_data("n", noise)
-
-
-def test_stopping_what_is_stopped_is_success(played: OpenStackServer) -> None:
-    body = {"conflictingRequest": {"code": 409, "message": "Cannot 'stop' instance i1 while it is in vm_state stopped"}}
-    played.on("POST", "/compute/v2.1/servers/i1/action", Answer(409, body))
-    played.on("GET", "/compute/v2.1/servers/i1", {"server": {**SERVER, "status": "SHUTOFF"}})
-    compute = played.cloud().machines
-    compute.stop_server("i1")
-    with pytest.raises(Conflict):
-        compute.start_server("i1")
 
 
 # images, volumes, identity

@@ -82,7 +82,10 @@ def test_the_words_name_all_that_was_said() -> None:
         ("ERROR", Power.FAILED),
         ("UNKNOWN", Power.FAILED),
         ("SOFT_DELETED", Power.GONE),
-        ("REBOOT", Power.UNKNOWN),
+        ("REBOOT", Power.STARTING),
+        ("RESCUE", Power.HELD),
+        ("VERIFY_RESIZE", Power.HELD),
+        ("MIGRATING", Power.UNKNOWN),
         ("", Power.UNKNOWN),
     ],
 )

@@ -64,7 +64,7 @@ def test_the_plan_from_nothing() -> None:
         "23  add route 10.244.0.0/24 via 10.8.0.10, add route 10.244.1.0/24 via 10.8.0.11, add route 10.244.2.0/24 via 10.8.0.12  (after 3, 19)",
         "24  wait until the Kubernetes API answers  (after 6, 7, 12, 22)",
         "25  delete the unsealing key from the metadata of server quickstart-control-plane-0  (after 12, 24)",
-        "26  wait until 3 nodes are Ready  (after 15, 16, 24)",
+        "26  wait until 3 nodes are Ready  (after 17, 24)",
         "27  delete the bootstrap token, since all nodes have joined  (after 26)",
         "28  wait until moyai-cloud-controller-manager, coredns, kube-proxy run  (after 24, 26)",
         "29  wait until csi-cinder-controllerplugin, snapshot-controller, csi-cinder-nodeplugin run  (after 24, 26)",

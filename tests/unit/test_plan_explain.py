@@ -10,7 +10,7 @@ import pytest
 from moyai.core.errors import Terminal
 from moyai.diagnose.advice import more_nodes
 from moyai.diagnose.placement import CandidateNode, Disk, cores, obstacles
-from moyai.diagnose.pod_facts import ClaimFacts, Facts, PoolFacts
+from moyai.diagnose.pod_facts import ClaimFacts, Facts, MissingNode, PoolFacts
 from moyai.diagnose.pods import explain
 from moyai.kube.objects import Container, ObjectEvent, Pod, StorageClass, Taint, VolumeAttachment
 from moyai.kube.objects.scheduling import PodRequirements as Needs
@@ -70,7 +70,7 @@ def test_every_node_of_the_zone_is_told_with_what_keeps_it() -> None:
         "no node there takes the pod: plane-0 is kept for the control plane (node-role.kubernetes.io/control-plane:NoSchedule)"
         "; w-0 is not Ready; w-1 (az2) cannot reach it"
     ) in found.summary
-    assert "`moyai up` starts those that are off" in found.help[0]
+    assert found.help[0] == "`moyai status` says what the machine of w-0 does, and `moyai up` starts or restarts it"
     assert "raise `replicas`" in found.help[1]
     assert not any("toleration" in text for text in found.help)
 
@@ -158,6 +158,31 @@ def test_claims(claim: ClaimFacts, cause: str, text: str) -> None:
     assert text in found.summary
 
 
+@pytest.mark.parametrize(
+    ("message", "help_"),
+    [
+        ("failed to provision volume with StorageClass \"x\": rpc error: code = InvalidArgument desc = the cloud has no volume "
+         "type 'fast': there are slow",
+         ("create StorageClass csi-cinder or claim c again without what the reason names: as they are, none fits",)),
+        ("rpc error: code = ResourceExhausted desc = quota exceeded",
+         ("delete volumes, or have the cloud's operator make room or raise the quota: then it is made by itself",)),
+        ("rpc error: code = NotFound desc = the source of the copy does not exist",
+         ("create claim c again from a source that exists",)),
+        ("rpc error: code = DeadlineExceeded desc = it took too long", ("it is tried again by itself",)),
+        ("requested volume size 104857600 is less than the size 1073741824 for the source snapshot s",
+         ("create claim c again and ask for at least 1Gi, the size of its source",)),
+        ("rpc error: code = Internal desc = odd", ()),
+        ("quota exceeded for gigabytes", ()),
+    ],
+)  # fmt: skip
+def test_what_helps_a_claim_follows_from_the_refusal(message: str, help_: tuple[str, ...]) -> None:
+    event = ObjectEvent("Warning", "ProvisioningFailed", message)
+    claim = ClaimFacts("c", phase="Pending", class_name="csi-cinder", storage=CLASS, events=(event,))
+    found = explain(facts(node("w-0", "az1"), claims=(claim,), disks=()))
+    assert (found.cause, found.help) == ("provisioning-failed", help_)
+    assert "rpc error" not in found.summary
+
+
 def test_without_a_default_class_that_is_the_reason() -> None:
     claim = ClaimFacts("c", phase="Pending")
     found = explain(facts(node("w-0", "az1"), claims=(claim,), disks=(), classes=("a", "b")))
@@ -241,6 +266,33 @@ def test_other_causes(pod: Pod, cause: str, text: str) -> None:
     assert found.cause == cause
     assert text in found.summary
     assert found.summary.startswith("Pod shop/db-0 is ")
+
+
+@pytest.mark.parametrize(
+    ("reason", "message", "help_"),
+    [
+        ("ErrImagePull", "manifest unknown", "correct the image's name or tag"),
+        ("ImagePullBackOff", "pull access denied", "give the pod `imagePullSecrets`"),
+        ("ErrImagePull", "dial tcp 10.0.0.1:443: i/o timeout", "the node does not reach that registry"),
+        ("InvalidImageName", "", "correct the image's name"),
+        ("ErrImageNeverPull", "", "let the pod pull it"),
+        ("ErrImagePull", "odd", None),
+    ],
+)
+def test_what_helps_an_image_follows_from_what_the_registry_said(reason: str, message: str, help_: str | None) -> None:
+    pod = container(waiting=reason, message=message)
+    found = explain(facts(node("w-0", "az1"), pod=pod, claims=(), disks=()))
+    assert [text.startswith(help_ or "") for text in found.help] == ([True] if help_ else [])
+
+
+def test_a_cluster_whose_only_worker_is_missing_gets_it_back() -> None:
+    missing = (MissingNode("w-0", "az1"),)
+    found = explain(facts(claims=(), disks=(), missing=missing))
+    assert (found.cause, found.help) == ("no-node", ("`moyai up` brings node w-0 back",))
+    full = explain(facts(node("w-1", "az1", ready=False), claims=(), disks=(), missing=missing))
+    assert full.summary.endswith("w-1 is not Ready; node w-0 (az1) is missing.")
+    gone = Pod("shop", "db-0", phase="Running", node="w-0")
+    assert explain(facts(node("w-1", "az1"), pod=gone, claims=(), disks=(), missing=missing)).help == full.help
 
 
 def test_nothing_found_is_said_with_the_last_events() -> None:

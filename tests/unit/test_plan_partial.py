@@ -23,7 +23,7 @@ CLUSTER = parse("spec: {nodePools: [{replicas: 1}]}")
 NODES = wanted_nodes(CLUSTER, zones=("az1", "az2"), allocations={})
 PLANE, WORKER, LEAVING = NODES[0].name, NODES[1].name, "quickstart-workers-1"
 API_ADDRESS = keys.api_address_description("0123456789")
-POWERS = (None, Power.RUNNING, Power.OFF, Power.FAILED)
+POWERS = (None, Power.RUNNING, Power.OFF, Power.SUSPENDED, Power.FAILED)
 
 
 def server(name: str, power: Power) -> Server:

@@ -30,6 +30,8 @@ from moyai.plan.certificates import Life
 #: Files of the control plane's folder /etc/kubernetes/pki that are made here; kubeadm makes the rest from them.
 AUTHORITIES = {"ca": "kubernetes", "front-proxy-ca": "front-proxy-ca", "etcd/ca": "etcd-ca"}
 YEARS = 10
+#: A name that kubeadm puts into the certificate of every API server.
+API_NAME = "kubernetes"
 #: Certificates begin a while ago, because machines' clocks differ.
 LEEWAY = timedelta(minutes=10)
 PBKDF2_ROUNDS = 100_000
@@ -68,16 +70,20 @@ def ensure(folder: Path, clock: Clock) -> Pki:
 
 
 def admin_kubeconfig(pki: Pki, *, name: str, server: str, clock: Clock) -> str:
-    """A kubeconfig for the cluster's administrator, with a client certificate of its own that the authority signs here."""
+    """A kubeconfig for the cluster's administrator, with a client certificate of its own that the authority signs here.
+
+    The API is believed by a name that kubeadm puts into its certificate: its address outside may change.
+    """
     private = ec.generate_private_key(ec.SECP256R1())
     certificate = _client_certificate(pki, private, user="moyai-admin", group="system:masters", now=clock.now())
     user = f"{name}-admin"
+    cluster = {"server": server, "tls-server-name": API_NAME, "certificate-authority-data": _b64(pki.ca)}
     return yamltext.dump(
         {
             "apiVersion": "v1",
             "kind": "Config",
             "current-context": name,
-            "clusters": [{"name": name, "cluster": {"server": server, "certificate-authority-data": _b64(pki.ca)}}],
+            "clusters": [{"name": name, "cluster": cluster}],
             "users": [
                 {
                     "name": user,

@@ -22,13 +22,15 @@ from moyai.core.errors import Terminal, UsageError
 from moyai.core.keys import Key
 from moyai.plan.graph import Made
 from moyai.plan.steps import CreateServer
-from moyai.spec.model import NodePool
+from moyai.spec.model import Cluster, NodePool
 
 #: Two renderings of the same facts differ by a few bytes, as random parts pack differently.
 _SLACK = 256
 #: The part of the limit that labels and taints may take unmeasured: user data without them take far less than half of the
 #: limit, and grow by less than twice what is added.
 _CERTAIN = 4
+#: The same of the spec's part in a control plane's user data, which take less than two thirds of the limit without it.
+_CERTAIN_OF_PLANE = 8
 #: More than a certificate or key of the cluster has.
 _LONGEST_PEM = 1000
 
@@ -41,6 +43,8 @@ def check_user_data(facts: ClusterFacts) -> None:
         if not isinstance(step, CreateServer):
             continue
         if step.node.role != "worker":
+            if _length_of_spec(facts.cluster) <= limit // _CERTAIN_OF_PLANE:
+                continue  # rendered once, when the machine is made: encrypting its secrets takes the longest part of a plan
             size = _size(step, facts)
             if size > limit - _SLACK:
                 way = facts.account.reach
@@ -86,6 +90,11 @@ def _length(pool: NodePool) -> int:
     labels = sum(len(key) + len(value) for key, value in pool.labels.items())
     # each taint has three keys of its own
     return labels + sum(len(taint.key) + len(taint.value) + 50 for taint in pool.taints)
+
+
+def _length_of_spec(cluster: Cluster) -> int:
+    """Of all that a control plane may be told: pools are the workers' matter, and who may connect is the firewall's."""
+    return len(cluster.spec.model_dump_json(exclude={"node_pools", "access"}))
 
 
 def _with_pool(facts: ClusterFacts, pool: NodePool) -> ClusterFacts:

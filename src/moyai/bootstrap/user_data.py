@@ -71,11 +71,11 @@ def first_control_plane(
     addons: Mapping[str, str],
     late: Collection[str] = (),
     key: str,
-    encryption_key: str = "",
+    encryption_key: str,
     image_tags: Mapping[str, str] | None = None,
 ) -> str:
     """User data of the machine that begins a cluster. ``key``: opens the encrypted part. ``encryption_key``: Secrets are stored
-    with it.
+    with it, empty where the spec wants them as they are.
 
     ``api_names``: names and addresses that lead to the API from outside. ``addons``: name → manifests, with their secrets, in
     the order in which they are applied; those in ``late`` are applied last, once the cluster itself runs.

@@ -319,7 +319,7 @@ def _summary(
     say(f"  kubeconfig  {result.kubeconfig}")
     if unchanged:
         return
-    slow = sorted(result.seconds.items(), key=lambda item: -item[1])
+    slow = sorted(result.own_seconds.items(), key=lambda item: -item[1])
     phases = ", ".join(f"{name} {seconds(value)}" for name, value in slow[:6])
     say(f"  longest     {phases}")
     tries = ["moyai kubectl get nodes -o wide", "moyai status", f"moyai ssh {result.nodes[-1]}"]

@@ -34,11 +34,7 @@ def explain(pod: str, cluster: str | None, *, namespace: str, output: str) -> No
     if given and namespace and given != namespace:
         raise UsageError(f"namespace {namespace} and pod {pod}: two namespaces", hint="name one")
     record = recorded(cluster)
-
-    def zones() -> list[str]:
-        return connect(record.cloud).machines.zones()
-
-    found = read(record, name, namespace=given or namespace or "default", zones=zones)
+    found = read(record, name, namespace=given or namespace or "default", cloud=lambda: connect(record.cloud))
     say_lines(_lines(found)) if output == "text" else say(json.dumps(asdict(found), indent=1))
 
 

@@ -58,6 +58,8 @@ class Power(StrEnum):
     #: It holds its memory and does not execute; the cloud wakes it by another call than the one that starts a machine.
     SUSPENDED = "suspended"
     OFF = "off"
+    #: It stays as it is until somebody decides in the cloud what becomes of it.
+    HELD = "held"
     #: It will not come to life by itself.
     FAILED = "failed"
     GONE = "gone"

@@ -43,7 +43,7 @@ def run_graph(tasks: Iterable[Task], reporter: Reporter, *, workers: int = 8) ->
         with reporter.step(task.name) as step:
             return task.run(results, step)
 
-    with ThreadPoolExecutor(max_workers=workers, thread_name_prefix="task") as pool:
+    with reporter.waiting(), ThreadPoolExecutor(max_workers=workers, thread_name_prefix="task") as pool:
         while running or (waiting and error is None):
             if error is None:
                 ready = [task for task in waiting.values() if all(name in results for name in task.after)]

@@ -5,16 +5,18 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 
 @contextmanager
-def file_lock(path: Path, on_wait: Callable[[str], None]) -> Generator[None]:
+def file_lock(
+    path: Path, on_wait: Callable[[str], None], *, waiting: Callable[[], AbstractContextManager[None]] = nullcontext
+) -> Generator[None]:
     """Hold the lock on ``path`` against other processes and threads, waiting for it if need be; makes its folder.
 
     ``on_wait`` is called before a wait, with the holder's name ("process 4711"). A caller that does not want to wait raises
-    an error there.
+    an error there. ``waiting``: runs around the wait.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
@@ -23,7 +25,8 @@ def file_lock(path: Path, on_wait: Callable[[str], None]) -> Generator[None]:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             on_wait(f"process {os.pread(handle, 32, 0).decode(errors='replace').strip() or '?'}")
-            fcntl.flock(handle, fcntl.LOCK_EX)
+            with waiting():
+                fcntl.flock(handle, fcntl.LOCK_EX)
         os.ftruncate(handle, 0)
         os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
         yield

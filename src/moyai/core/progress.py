@@ -1,14 +1,14 @@
 """How long work shows itself: code reports what it does to a ``Reporter``; its sinks decide how that looks.
 
 Events are data, from any thread. Every sink gets every event, in the order in which they happened. A step's name is unique
-within one run.
+within one run. The time in which a step only waits for another one (its turn, a lock, steps that run inside it) is not its own.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Literal
 
@@ -39,6 +39,21 @@ class Progress:
         self.name = name
         self._emit = emit
         self._elapsed = elapsed
+        self._waits = 0
+        #: Seconds in which the step waited for others.
+        self.waited = 0.0
+
+    @contextmanager
+    def waiting(self) -> Generator[None]:
+        """While the block runs, the step does nothing itself, but waits for another one."""
+        self._waits += 1
+        begun = self._elapsed()
+        try:
+            yield
+        finally:
+            self._waits -= 1
+            if not self._waits:
+                self.waited += self._elapsed() - begun
 
     def progress(self, detail: str, fraction: float | None = None) -> None:
         """Say what is being done within the step, and how much of it is done (0 to 1) where known."""
@@ -46,13 +61,16 @@ class Progress:
 
 
 class Reporter:
-    """Hands events to its sinks, one at a time. Without sinks it is silent; ``timings`` holds what each step took."""
+    """Hands events to its sinks, one at a time. Without sinks it is silent. ``timings``: how long each step was under way;
+    ``own``: how long without what it waited for others."""
 
     def __init__(self, *sinks: Sink, clock: Clock | None = None) -> None:
         self._sinks = list(sinks)
         self._clock = clock or SystemClock()
         self._lock = threading.Lock()
+        self._here = threading.local()
         self.timings: dict[str, float] = {}
+        self.own: dict[str, float] = {}
 
     def attach(self, sink: Sink) -> None:
         """From now on ``sink`` gets the events too."""
@@ -82,10 +100,24 @@ class Reporter:
             return self._clock.monotonic() - start
 
         self.emit(Event("started", name, detail))
-        try:
-            yield Progress(name, self.emit, elapsed=elapsed)
-        except BaseException as error:
-            self.emit(Event("failed", name, str(error) or type(error).__name__, seconds=elapsed()))
-            raise
+        progress = Progress(name, self.emit, elapsed=elapsed)
+        with self.waiting():
+            outer, self._here.step = self._step(), progress
+            try:
+                yield progress
+            except BaseException as error:
+                self.emit(Event("failed", name, str(error) or type(error).__name__, seconds=elapsed()))
+                raise
+            finally:
+                self._here.step = outer
         self.timings[name] = elapsed()
+        self.own[name] = self.timings[name] - progress.waited
         self.emit(Event("finished", name, seconds=self.timings[name]))
+
+    def waiting(self) -> AbstractContextManager[None]:
+        """While the block runs, the step of this thread, if there is one, waits for others."""
+        step = self._step()
+        return step.waiting() if step else nullcontext()
+
+    def _step(self) -> Progress | None:
+        return getattr(self._here, "step", None)

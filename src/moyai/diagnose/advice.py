@@ -5,23 +5,31 @@ Always holds: a pool is named only where one more of its nodes would come up in 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from moyai.diagnose.placement import Obstacle
-from moyai.diagnose.pod_facts import PoolFacts
+from moyai.diagnose.pod_facts import MissingNode, PoolFacts, several
 
 
-def advice(pools: tuple[PoolFacts, ...], reasons: Iterable[tuple[Obstacle, ...]], *, zones: tuple[str, ...] = ()) -> list[str]:
-    """What would help, from the nodes that are kept by the fewest reasons."""
-    listed = [why for why in reasons if why]
+def advice(
+    pools: tuple[PoolFacts, ...], reasons: Mapping[str, tuple[Obstacle, ...]], *, zones: tuple[str, ...] = ()
+) -> list[str]:
+    """What would help, from the nodes that are kept by the fewest reasons. ``reasons``: by node."""
+    listed = {node: why for node, why in reasons.items() if why}
     if not listed:
         return []
-    kinds = {one.kind for why in listed for one in why if len(why) == min(map(len, listed))}
+    fewest = min(map(len, listed.values()))
+    kept: dict[str, list[str]] = {}
+    for node, why in listed.items():
+        for one in why if len(why) == fewest else ():
+            kept.setdefault(one.kind, []).append(node)
+    kinds = kept.keys()
     found: list[str] = []
     if "ready" in kinds:
-        found.append("`moyai status` says what the machines do, and `moyai up` starts those that are off")
+        names = several(kept["ready"])
+        found.append(f"`moyai status` says what the machine of {names} does, and `moyai up` starts or restarts it")
     if "cordoned" in kinds:
-        found.append("`moyai kubectl uncordon NODE` lets pods in again")
+        found.append(f"`moyai kubectl uncordon {kept['cordoned'][0]}` lets pods in again")
     if kinds & {"cpu", "memory"}:
         found.append("lower the pod's requests, or " + more_nodes(pools, zones))
     elif kinds & {"attach", "pods"}:
@@ -31,8 +39,15 @@ def advice(pools: tuple[PoolFacts, ...], reasons: Iterable[tuple[Obstacle, ...]]
     if "selector" in kinds:
         found.append("change the pod's selector, or give a pool of the spec these labels (new nodes get them)")
     if "driver" in kinds:
-        found.append("`moyai kubectl -n kube-system get daemonsets` says whether the volume driver runs everywhere")
+        where = f"--field-selector spec.nodeName={kept['driver'][0]}"
+        found.append(f"`moyai kubectl -n kube-system get pods {where}` shows what the volume driver's pod does there")
     return found
+
+
+def comes_back(missing: Iterable[MissingNode]) -> list[str]:
+    """What brings nodes back that the cluster should have; empty where none is missing."""
+    names = [one.name for one in missing]
+    return [f"`moyai up` brings node {several(names)} back"] if names else []
 
 
 def more_nodes(pools: tuple[PoolFacts, ...], zones: tuple[str, ...] = ()) -> str:

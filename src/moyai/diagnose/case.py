@@ -39,7 +39,3 @@ class Case:
 def line(text: str) -> str:
     """Somebody else's message as a part of a sentence."""
     return " ".join(text.split()).rstrip(".")
-
-
-def several(names: list[str]) -> str:
-    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from moyai.diagnose.case import Case, line
+from moyai.diagnose.case import Case
 from moyai.diagnose.pod_facts import ClaimFacts, Explanation
+from moyai.diagnose.refusals import provisioning_help, refusal
 
 
 def claims(case: Case) -> Explanation | None:
@@ -31,8 +32,9 @@ def _unbound(case: Case, claim: ClaimFacts) -> Explanation | None:
         why = f"its claim {claim.name} asks for StorageClass {claim.class_name}, and there is none of that name"
         return case.say("class-missing", why, f"create it, or create the claim again with another ({known})")
     if failed:
-        why = f"no disk could be made for its claim {claim.name} ({claim.class_name}): {line(failed.message)}"
-        return case.say("provisioning-failed", why, "it is tried again by itself; the reason is the cloud's own")
+        why = f"no disk could be made for its claim {claim.name} ({claim.class_name}): {refusal(failed.message).words}"
+        help_ = provisioning_help(failed.message, claim=claim.name, class_name=claim.class_name)
+        return case.say("provisioning-failed", why, *help_)
     if claim.storage.waits and not case.pod.node:
         return None  # made where the pod is placed: what keeps it is the place
     why = f"the disk of its claim {claim.name} is being made by {claim.storage.provisioner}"

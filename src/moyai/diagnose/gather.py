@@ -13,9 +13,10 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
 
+from moyai.cloud.capabilities import Cloud
 from moyai.core.errors import MoyaiError, NotFound, Terminal, UsageError
 from moyai.diagnose.placement import CandidateNode, Disk
-from moyai.diagnose.pod_facts import ClaimFacts, Explanation, Facts, PoolFacts
+from moyai.diagnose.pod_facts import ClaimFacts, CloudDisk, Explanation, Facts, MissingNode, PoolFacts
 from moyai.diagnose.pods import explain
 from moyai.kube.objects import (
     Claim,
@@ -50,21 +51,33 @@ from moyai.kube.resources import (
 )
 from moyai.lifecycle.clusters import open_api
 from moyai.lifecycle.record import Record
+from moyai.plan.nodes import node_name
 from moyai.spec.model import ClusterSpec
 
 T = TypeVar("T")
 
 
-def read(record: Record, pod: str, *, namespace: str, zones: Callable[[], list[str]]) -> Explanation:
-    """``zones``: asks the cloud for its zones; only called where an answer needs it. UsageError for a pod that is not there."""
+def read(record: Record, pod: str, *, namespace: str, cloud: Callable[[], Cloud]) -> Explanation:
+    """``cloud``: connects; only called where an answer needs the cloud. UsageError for a pod that is not there."""
     api = open_api(record)
     if api is None:
         raise Terminal(f"cluster {record.name} was never finished", hint="`moyai up` goes on building it")
-    return explain(gather(api, pod, spec=record.cluster.spec, namespace=namespace, zones=zones))
+    cluster, places = record.cluster, record.allocations
+    workers = [node_name(cluster.name, pool.name, ordinal=n) for pool in cluster.spec.node_pools for n in range(pool.replicas)]
+    wanted = {name: places[name].zone if name in places else "" for name in workers}
+    return explain(gather(api, pod, spec=cluster.spec, namespace=namespace, cloud=cloud, wanted=wanted))
 
 
-def gather(api: KubeApi, name: str, *, spec: ClusterSpec, namespace: str, zones: Callable[[], list[str]]) -> Facts:
-    """The facts of pod ``name``. UsageError where there is none."""
+def gather(
+    api: KubeApi,
+    name: str,
+    *,
+    spec: ClusterSpec,
+    namespace: str,
+    cloud: Callable[[], Cloud],
+    wanted: Mapping[str, str] | None = None,
+) -> Facts:
+    """The facts of pod ``name``. UsageError where there is none. ``wanted``: the workers that the spec has → their zones."""
     try:
         body = api.get(PODS, name, namespace=namespace)
     except NotFound:
@@ -82,7 +95,9 @@ def gather(api: KubeApi, name: str, *, spec: ClusterSpec, namespace: str, zones:
         disks=disks,
         nodes=tuple(found.node_facts()),
         attachments=tuple(one for one in found.attachments if one.volume in volumes),
-        pools=_pools(spec, zones if zoned else list),
+        pools=_pools(spec, (lambda: cloud().machines.zones()) if zoned else list),
+        missing=tuple(_missing(wanted or {}, found.nodes)),
+        cloud_disks=_cloud_disks(found, pod.node, cloud),
         classes=tuple(sorted(found.classes)),
         default_class=next((one.name for one in found.classes.values() if one.default), ""),
         events=found.events,
@@ -106,6 +121,11 @@ class _Found:
     volumes: Mapping[str, PersistentVolume]
     events: tuple[ObjectEvent, ...]
     claim_events: Mapping[str, tuple[ObjectEvent, ...]]
+
+    def unattached(self, node: str) -> Mapping[str, str]:
+        """Volume → its id in the cloud, of those that Kubernetes has not attached to the node."""
+        there = {one.volume for one in self.attachments if one.node == node and one.attached}
+        return {name: one.handle for name, one in self.volumes.items() if one.handle and name not in there}
 
     def claim_facts(self) -> Iterable[ClaimFacts]:
         for name, claim in self.claims.items():
@@ -199,6 +219,39 @@ def _maybe(
         return parse(api.get(resource, name, namespace=namespace))
     except NotFound:
         return None
+
+
+def _missing(wanted: Mapping[str, str], nodes: Iterable[Json]) -> Iterable[MissingNode]:
+    there = {parse_node(one).name for one in nodes}
+    return (MissingNode(name, zone) for name, zone in wanted.items() if name not in there)
+
+
+def _cloud_disks(found: _Found, node: str, cloud: Callable[[], Cloud]) -> Mapping[str, CloudDisk]:
+    """What the cloud says of the disks that do not come to the node; nothing where it does not answer."""
+    if not node:
+        return {}
+    awaited = found.unattached(node)
+    try:
+        return {name: _cloud_disk(cloud(), handle) for name, handle in awaited.items()}
+    except MoyaiError:
+        return {}  # the side-cars' own words are all that is known then
+
+
+def _cloud_disk(cloud: Cloud, handle: str) -> CloudDisk:
+    try:
+        volume = cloud.disks.volume(handle)
+    except NotFound:
+        return CloudDisk(handle, found=False)
+    machines = tuple(_machine_name(cloud, one) for one in volume.attached_server_ids)
+    return CloudDisk(handle, status=volume.status, broken=volume.state.broken, machines=machines)
+
+
+def _machine_name(cloud: Cloud, server_id: str) -> str:
+    """The id where the machine is gone, or somebody else's."""
+    try:
+        return cloud.machines.server(server_id).name or server_id
+    except NotFound:
+        return server_id
 
 
 def _others(api: KubeApi, name: str) -> str:

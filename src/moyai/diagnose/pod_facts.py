@@ -5,6 +5,7 @@ Always holds: frozen and complete. ``diagnose.gather`` fills them from the API, 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from moyai.diagnose.placement import CandidateNode, Disk
@@ -27,6 +28,26 @@ class ClaimFacts:
 
 
 @dataclass(frozen=True)
+class CloudDisk:
+    """What the cloud says of a disk. ``handle``: its id there. ``found``: whether there is such a disk. ``status``: the cloud's
+    own word. ``machines``: names of those that have it, as the cloud calls them."""
+
+    handle: str
+    found: bool = True
+    status: str = ""
+    broken: bool = False
+    machines: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class MissingNode:
+    """A worker that the cluster has a place for, and no Node object."""
+
+    name: str
+    zone: str
+
+
+@dataclass(frozen=True)
 class PoolFacts:
     """``zones``: those its nodes take turns in, in order; empty when not known."""
 
@@ -38,7 +59,8 @@ class PoolFacts:
 @dataclass(frozen=True)
 class Facts:
     """Everything that is looked at. ``disks``: of the pod's bound claims. ``attachments``: of these disks.
-    ``classes``: names of all StorageClasses."""
+    ``classes``: names of all StorageClasses. ``cloud_disks``: by volume; empty where the cloud was not asked or did not answer.
+    """
 
     pod: Pod
     requirements: PodRequirements = field(default_factory=PodRequirements)
@@ -47,6 +69,8 @@ class Facts:
     nodes: tuple[CandidateNode, ...] = ()
     attachments: tuple[VolumeAttachment, ...] = ()
     pools: tuple[PoolFacts, ...] = ()
+    missing: tuple[MissingNode, ...] = ()
+    cloud_disks: Mapping[str, CloudDisk] = field(default_factory=dict[str, CloudDisk])
     classes: tuple[str, ...] = ()
     default_class: str = ""
     events: tuple[ObjectEvent, ...] = ()
@@ -74,3 +98,8 @@ class Explanation:
     zone: str = ""
     nodes: tuple[NodeVerdict, ...] = ()
     events: tuple[ObjectEvent, ...] = ()
+
+
+def several(names: list[str]) -> str:
+    """The first of them, and how many more there are."""
+    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from moyai.diagnose.advice import comes_back
 from moyai.diagnose.attaching import attaching
 from moyai.diagnose.case import Case, line
 from moyai.diagnose.claims import claims
@@ -54,19 +55,24 @@ def _leaving(case: Case) -> Explanation:
         return case.say("node-gone", why)
     if node is not None and not node.ready:
         why = f"its node {node.name} does not answer, so nobody can say that its containers have ended"
-        help_ = "`moyai status` says what its machine does; `moyai up` starts a machine that is off"
-        return case.say("node-not-ready", why, help_)
+        return case.say("node-not-ready", why, _restart(node.name))
     return case.say("terminating", "it was deleted, and its containers have not ended yet")
 
 
 def _placed(case: Case) -> Explanation:
     pod = case.pod
     node = next((one for one in case.facts.nodes if one.name == pod.node), None)
-    if node is None or not node.ready:
-        what = "is gone" if node is None else "does not answer"
-        help_ = "`moyai status` says what its machine does; `moyai up` starts a machine that is off"
-        return case.say("node-not-ready", f"its node {pod.node} {what}", help_)
+    if node is None:
+        missing = [one for one in case.facts.missing if one.name == pod.node]
+        why = f"its node {pod.node} is gone, and Kubernetes deletes the pod within a minute"
+        return case.say("node-not-ready", why, *comes_back(missing))
+    if not node.ready:
+        return case.say("node-not-ready", f"its node {pod.node} does not answer", _restart(pod.node))
     return attaching(case) or containers(case) or _last(case)
+
+
+def _restart(node: str) -> str:
+    return f"`moyai status` says what the machine of node {node} does, and `moyai up` starts or restarts it"
 
 
 def _last(case: Case) -> Explanation:

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from moyai.diagnose.advice import advice, more_nodes
-from moyai.diagnose.case import Case, line, several
+from moyai.diagnose.advice import advice, comes_back, more_nodes
+from moyai.diagnose.case import Case, line
 from moyai.diagnose.placement import CandidateNode, Disk, Obstacle, obstacles
-from moyai.diagnose.pod_facts import Explanation, NodeVerdict
+from moyai.diagnose.pod_facts import Explanation, MissingNode, NodeVerdict, several
 
 #: What does not end by itself: a node that has it does not take the pod when it is Ready, free or uncordoned either.
 _LASTING = frozenset({"taint", "selector", "driver"})
@@ -42,13 +42,20 @@ def unplaced(case: Case) -> Explanation:
         why = f"it is held back by its scheduling gates {', '.join(case.pod.gates)}"
         return case.say("gated", why, "the controller that set them must remove them")
     if not facts.nodes:
-        return case.say("no-node", "the cluster has no node", "raise `replicas` of a pool and run `moyai up`")
+        help_ = comes_back(facts.missing) or [more_nodes(facts.pools)]
+        return case.say("no-node", f"the cluster has no node{_absent(facts.missing)}", *help_)
     judged = tuple(_Judged(node, obstacles(node, facts.requirements, disks=facts.disks)) for node in facts.nodes)
     for disk in facts.disks:
         if disk.zones and not any(one.reaches(disk) and not one.obstacles for one in judged):
             return _zone(case, disk, judged)
     free = [one.node.name for one in judged if not one.obstacles]
     return _unknown(case, judged, free) if free else _no_place(case, judged)
+
+
+def _absent(missing: tuple[MissingNode, ...]) -> str:
+    """The end of a sentence about nodes: those that the cluster should have and that nobody sees."""
+    names = several([f"{one.name} ({one.zone})" if one.zone else one.name for one in missing])
+    return f"; node {names} is missing" if missing else ""
 
 
 def _unknown(case: Case, judged: tuple[_Judged, ...], free: list[str]) -> Explanation:
@@ -59,8 +66,9 @@ def _unknown(case: Case, judged: tuple[_Judged, ...], free: list[str]) -> Explan
 
 def _no_place(case: Case, judged: tuple[_Judged, ...]) -> Explanation:
     whose = f"none of the {len(judged)} nodes takes it" if len(judged) > 1 else "the only node does not take it"
-    why = f"{whose}: {'; '.join(map(str, judged))}"
-    help_ = advice(case.facts.pools, [one.obstacles for one in judged])
+    missing = case.facts.missing
+    why = f"{whose}: {'; '.join(map(str, judged))}{_absent(missing)}"
+    help_ = comes_back(missing) or advice(case.facts.pools, {one.node.name: one.obstacles for one in judged})
     return case.say("no-place", why, *help_, nodes=tuple(one.verdict for one in judged))
 
 
@@ -74,8 +82,11 @@ def _zone(case: Case, disk: Disk, judged: tuple[_Judged, ...]) -> Explanation:
     if away:
         others = sorted({node.zone or "no zone" for node in away})
         why += f"; {several([node.name for node in away])} ({', '.join(others)}) cannot reach it"
-    help_ = advice(case.facts.pools, [one.obstacles for one in here if not one.lasting], zones=disk.zones)
-    if not any("raise `replicas`" in one for one in help_):
+    missing = tuple(one for one in case.facts.missing if one.zone in disk.zones)
+    why += _absent(missing)
+    passing = {one.node.name: one.obstacles for one in here if not one.lasting}
+    help_ = comes_back(missing) or advice(case.facts.pools, passing, zones=disk.zones)
+    if not missing and not any("raise `replicas`" in one for one in help_):
         help_.append(more_nodes(case.facts.pools, disk.zones))
     nodes = tuple(one.verdict for one in judged)
     return case.say("zone", why, *help_, volume=disk.volume, zone=zone, nodes=nodes)

@@ -29,6 +29,18 @@ from moyai.kube.resources import PODS, Json, Resource
 _EXPIRED = 10
 
 
+class Connection(http.client.HTTPSConnection):
+    """To a server that is believed by another name than the one that it is reached by."""
+
+    def __init__(self, host: str, port: int, *, name: str, timeout: float, tls: ssl.SSLContext) -> None:
+        super().__init__(host, port, timeout=timeout, context=tls)
+        self._name, self._tls = name, tls
+
+    def connect(self) -> None:
+        http.client.HTTPConnection.connect(self)
+        self.sock = self._tls.wrap_socket(self.sock, server_hostname=self._name)
+
+
 class KubeApi:
     """Calls with one cluster's kubeconfig. Each call has a connection of its own: safe from several threads."""
 
@@ -41,6 +53,8 @@ class KubeApi:
             self.server = str(cluster["server"])
             host, _, port = self.server.removeprefix("https://").rpartition(":")
             self._host, self._port, self._timeout = host, int(port), timeout
+            #: The name that the server's certificate must carry.
+            self._name = str(cluster.get("tls-server-name") or host)
             self._context = ssl.create_default_context(cadata=_decoded(cluster["certificate-authority-data"]))
             self._log_in(_decoded(user["client-certificate-data"]) + _decoded(user["client-key-data"]))
         except (KeyError, IndexError, TypeError, ValueError, binascii.Error, ssl.SSLError):
@@ -145,9 +159,7 @@ class KubeApi:
         content_type: str = "application/json",
         timeout: float | None = None,
     ) -> bytes:
-        connection = http.client.HTTPSConnection(
-            self._host, self._port, timeout=timeout or self._timeout, context=self._context
-        )
+        connection = Connection(self._host, self._port, name=self._name, timeout=timeout or self._timeout, tls=self._context)
         operation = f"{method} {path}"
         try:
             headers = {"Accept": "application/json"} | ({"Content-Type": content_type} if body is not None else {})

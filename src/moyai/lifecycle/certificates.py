@@ -1,4 +1,4 @@
-"""When a cluster's certificates end, as far as it can be known without logging in to a machine.
+"""When a cluster's certificates and credentials end, as far as it can be known without logging in to a machine.
 
 Always holds: an end that was read is told apart from one that follows from another. kubeadm makes the control plane's leaf
 certificates in one go, and `kubeadm certs renew all` renews them in one go: so they end when the API server's own does.
@@ -20,6 +20,8 @@ from moyai.core.yamlread import read_one
 from moyai.kube.quick import KubeApi
 from moyai.plan.certificates import YEAR, Life
 
+#: How long before its end a credential is reported.
+_EXPIRY_NOTICE = timedelta(days=30)
 #: How an end is known: from the files on record, from the TLS handshake, or from another certificate that was made with it.
 Source = Literal["record", "handshake", "derived"]
 #: Who renews a certificate before it ends.
@@ -66,6 +68,14 @@ class Certificate:
             "`sudo systemctl status moyai-certificates` says why; a machine of an earlier version of moyai has no such unit: "
             "`sudo kubeadm certs renew all` and a restart of the machine do it"
         )
+
+
+def credential_problem(name: str, ends: datetime | None, *, now: datetime) -> str:
+    """What is wrong with an application credential's end; empty while it is far away, or where there is none."""
+    if ends is None or ends - now > _EXPIRY_NOTICE:
+        return ""
+    verb = "ends" if ends > now else "ended"
+    return f"application credential {name} {verb} on {ends:%Y-%m-%d}: the cluster cannot reach the cloud without it"
 
 
 def known(folder: Path, api: KubeApi | None, *, timeout: float) -> tuple[Certificate, ...]:

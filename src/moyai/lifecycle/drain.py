@@ -1,7 +1,8 @@
-"""Taking a node out of service: cordon it, evict its pods, wait for its disks, and delete its Node object.
+"""Taking a node out of service: cordon it, evict its pods, wait for its disks, exclude it from load balancers, and delete its
+Node object. And putting it back, when it is wanted after all.
 
 Always holds: disruption budgets are respected; a Node object goes after its disks, because Kubernetes does not detach disks
-from a Node that is gone.
+from a Node that is gone; an annotation on the Node says what was done to it, so that what somebody else did is never undone.
 """
 
 from __future__ import annotations
@@ -9,13 +10,17 @@ from __future__ import annotations
 from collections.abc import Iterable
 from contextlib import suppress
 
+from moyai.ccm.taints import taint_list
 from moyai.core.clock import Clock
-from moyai.core.errors import NotFound, Retriable, Terminal
+from moyai.core.errors import Conflict, NotFound, Retriable, Terminal
+from moyai.core.ids import REMOVAL_KEY
 from moyai.core.progress import Progress
 from moyai.core.waiting import NotYet, until
-from moyai.kube.objects import Pod, parse_attachment, parse_pod
+from moyai.kube.objects import Node, Pod, Taint, parse_attachment, parse_node, parse_pod
+from moyai.kube.objects.node import CONTROL_PLANE
 from moyai.kube.quick import KubeApi
-from moyai.kube.resources import NODES, PODS, VOLUME_ATTACHMENTS
+from moyai.kube.resources import NODES, PODS, VOLUME_ATTACHMENTS, Json
+from moyai.plan.load_balancer.eligibility import EXCLUDE_LABEL
 
 #: Seconds in which pods must leave a node that is removed, disruption budgets included.
 DRAIN_TIMEOUT = 180.0
@@ -23,6 +28,10 @@ DRAIN_TIMEOUT = 180.0
 #: reports every 10 s which it has, and a machine that is gone is fenced by the cloud controller manager. Without either
 #: Kubernetes gives them to another node after 6 minutes.
 DISKS_TIMEOUT = 60.0
+#: What the annotation says was done.
+_CORDONED, _EXCLUDED = "cordoned", "excluded"
+#: Keeps pods off the control plane.
+_KEPT = Taint(CONTROL_PLANE, "NoSchedule")
 #: Seconds between two looks, and while a disruption budget refuses.
 _PAUSE, _REFUSED_PAUSE = 0.5, 2.0
 
@@ -34,8 +43,65 @@ def forget_node(api: KubeApi, name: str, *, clock: Clock) -> None:
 
 
 def cordon(api: KubeApi, name: str) -> None:
-    """No new pod is placed on the node."""
-    api.patch(NODES, name, body={"spec": {"unschedulable": True}})
+    """No new pod is placed on the node. NotFound where there is none."""
+    node = parse_node(api.get(NODES, name))
+    if not node.cordoned:
+        note = _noted(node, _CORDONED)
+        api.patch(NODES, name, body={"metadata": {"annotations": note}, "spec": {"unschedulable": True}})
+
+
+def exclude(api: KubeApi, name: str) -> None:
+    """Load balancers send nothing more to the node, whichever cloud controller manager makes them."""
+    with suppress(NotFound):
+        node = parse_node(api.get(NODES, name))
+        if EXCLUDE_LABEL not in node.labels:
+            meta = {"annotations": _noted(node, _EXCLUDED), "labels": {EXCLUDE_LABEL: ""}}
+            api.patch(NODES, name, body={"metadata": meta})
+
+
+def restore(api: KubeApi, name: str) -> None:
+    """Undo ``cordon`` and ``exclude``, as far as they did it."""
+    with suppress(NotFound):
+        done = parse_node(api.get(NODES, name)).annotations.get(REMOVAL_KEY, "").split(",")
+        meta: Json = {"annotations": {REMOVAL_KEY: None}}
+        if _EXCLUDED in done:
+            meta["labels"] = {EXCLUDE_LABEL: None}
+        spec: Json = {"unschedulable": None} if _CORDONED in done else {}
+        api.patch(NODES, name, body={"metadata": meta, "spec": spec})
+
+
+def mark_control_plane(api: KubeApi, name: str, *, clock: Clock, progress: Progress, timeout: float) -> None:
+    """Give the Node what `kubeadm init` gives it and no kubelet registers with, as soon as it is registered.
+
+    Terminal where it is not registered in time. Source: kubeadm's phase mark-control-plane.
+    """
+
+    def look() -> NotYet | None:
+        try:
+            node = parse_node(api.get(NODES, name))
+        except NotFound:
+            return NotYet(f"node {name} is not registered yet")
+        if node.control_plane:
+            return None  # it has them, but for what somebody took away on purpose
+        taints = [*node.taints, *(() if _KEPT in node.taints else (_KEPT,))]
+        labels = {CONTROL_PLANE: "", EXCLUDE_LABEL: ""}
+        meta = {"resourceVersion": node.version, "labels": labels} if node.version else {"labels": labels}
+        try:
+            api.patch(NODES, name, body={"metadata": meta, "spec": {"taints": taint_list(taints)}})
+        except Conflict:
+            return NotYet(f"node {name} changes at the moment")
+        return None
+
+    def late(seen: NotYet) -> Terminal:
+        return Terminal(f"waited {timeout:.0f} s: {seen.missing}", hint=f"`moyai ssh {name} journalctl -u kubelet` says why")
+
+    until(look, clock=clock, timeout=timeout, pause=_PAUSE, on_wait=progress.progress, late=late)
+
+
+def _noted(node: Node, what: str) -> dict[str, str]:
+    """The annotation of a node to which one more thing is done."""
+    done = [one for one in node.annotations.get(REMOVAL_KEY, "").split(",") if one]
+    return {REMOVAL_KEY: ",".join(dict.fromkeys((*done, what)))}
 
 
 def drain(api: KubeApi, name: str, *, clock: Clock, progress: Progress, timeout: float = DRAIN_TIMEOUT) -> None:

@@ -11,7 +11,7 @@ from moyai.cloud.credentials import OwnLogin
 from moyai.cloud.kind import VolumeNames
 from moyai.cloud.model import Port, Subnet
 from moyai.core.errors import MoyaiError, Terminal
-from moyai.core.ids import POOL_KEY, Role, cluster_tag
+from moyai.core.ids import POOL_KEY, REMOVAL_KEY, Role, cluster_tag
 from moyai.kube.objects import Node, parse_daemon_set, parse_deployment, parse_node
 from moyai.kube.quick import KubeApi
 from moyai.kube.resources import DAEMON_SETS, DEPLOYMENTS, NODES
@@ -20,6 +20,7 @@ from moyai.lifecycle.storage_class import reclaim_policy
 from moyai.lifecycle.tokens import token_ids
 from moyai.plan import keys
 from moyai.plan.existing import ROLES
+from moyai.plan.load_balancer.eligibility import EXCLUDE_LABEL
 from moyai.plan.nodes import cluster_of_node
 from moyai.plan.observed import AccountFacts, KubeFacts, KubeNode, Observed, owner, server_owner
 
@@ -54,7 +55,7 @@ def take(
     if Capability.FLOATING_IPS in offered:
         first["floating_ips"] = cloud.addresses.floating_ips
     if Capability.CREDENTIALS in offered:
-        first["credentials"] = lambda: {one.name: one.id for one in cloud.credentials.credentials(name_prefix=f"{name}-")}
+        first["credentials"] = lambda: cloud.credentials.credentials(name_prefix=f"{name}-")
     if plan_for == "up":
         first |= {
             "flavors": machines.flavors,
@@ -106,7 +107,8 @@ def take(
         snapshots=tuple(got.get("snapshots", ())),
         load_balancers=tuple(got.get("load_balancers", ())),
         keypairs=tuple(got["keypairs"]),
-        credentials=got.get("credentials", {}),
+        credentials={one.name: one.id for one in got.get("credentials", ())},
+        credential_ends={one.name: one.expires for one in got.get("credentials", ()) if one.expires},
         quotas=tuple(got.get("quotas", ())),
         balancer_providers=tuple(got.get("balancer_providers", ())),
         host_addresses=_host_addresses(subnets.values(), external),
@@ -173,20 +175,36 @@ def kube_facts(api: KubeApi | None, names: VolumeNames) -> KubeFacts | None:
         listed_tokens = pool.submit(token_ids, api, timeout=3)
         try:
             nodes = map(parse_node, listed_nodes.result())
-            deployments = map(parse_deployment, listed_deployments.result())
-            daemon_sets = map(parse_daemon_set, listed_daemon_sets.result())
+            deployments = [parse_deployment(one) for one in listed_deployments.result()]
+            daemon_sets = [parse_daemon_set(one) for one in listed_daemon_sets.result()]
             policy = read_policy.result()
             tokens = listed_tokens.result()
         except MoyaiError:
             return None
-    running = frozenset(one.name for one in (*deployments, *daemon_sets) if one.done)
-    return KubeFacts(nodes=tuple(map(_kube_node, nodes)), running=running, reclaim_policy=policy, tokens=tokens)
+    workloads = (*deployments, *daemon_sets)
+    return KubeFacts(
+        nodes=tuple(map(_kube_node, nodes)),
+        running=frozenset(one.name for one in workloads if one.done),
+        reclaim_policy=policy,
+        tokens=tokens,
+        workloads=frozenset(one.name for one in workloads),
+    )
 
 
 def _kube_node(node: Node) -> KubeNode:
     role: Role = "control-plane" if node.control_plane else "worker"
     version = node.kubelet.removeprefix("v")
-    return KubeNode(node.name, ready=bool(node.ready), known=not node.uninitialized, version=version, role=role)
+    return KubeNode(
+        node.name,
+        ready=bool(node.ready),
+        known=not node.uninitialized,
+        version=version,
+        role=role,
+        ready_since=node.ready_since,
+        cordoned=node.cordoned,
+        removing=REMOVAL_KEY in node.annotations,
+        excluded=EXCLUDE_LABEL in node.labels,
+    )
 
 
 def _account(cloud: Cloud) -> AccountFacts:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import shutil
 import threading
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -21,7 +21,7 @@ from moyai.core.clock import Clock, SystemClock
 from moyai.core.errors import Terminal, UsageError
 from moyai.core.files import write_private
 from moyai.core.ids import is_dns_label, new_uid
-from moyai.core.keys import Key
+from moyai.core.keys import Key, Kind
 from moyai.core.locks import file_lock
 from moyai.core.paths import Paths
 from moyai.kube.quick import KubeApi
@@ -34,12 +34,16 @@ from moyai.lifecycle.record_format import (
     write_allocations,
     write_object,
 )
+from moyai.lifecycle.tokens import halves
+from moyai.plan import keys
 from moyai.plan.observed import NodeAllocation, Recorded
 from moyai.spec.load import validate
 from moyai.spec.model import Cluster
 
 #: A token is renewed when it has lived so long: what is left of its hour must be enough for a machine to boot and join.
 TOKEN_FRESH = timedelta(minutes=30)
+#: How long a machine that was started may take until its node is Ready: as long as kubeadm waits on it.
+JOIN_TIME = timedelta(minutes=15)
 _SECRETS_DAMAGED = "put it back from a backup; without one, `moyai down` still removes the cluster"
 _DAMAGED = "put it back from a backup; `moyai down --cloud CLOUD --uid UID` removes a cluster whose record is moved away"
 
@@ -193,6 +197,7 @@ class Record:
     def recorded(self) -> Recorded:
         """What the planner asks of the past."""
         with self._lock:
+            awaited = {key.name: entry["begun"] for key, entry in self._objects.items() if key.kind is Kind.NODE}
             return Recorded(
                 self.name,
                 self.uid,
@@ -201,8 +206,18 @@ class Record:
                 ready=self.ready,
                 api_address=self.api_address if self.api() else "",
                 token_fresh=self.token_fresh,
-                token_id=self.secret("token").partition(".")[0],
+                token_id=halves(self.secret("token"))[0],
+                awaited=frozenset(awaited),
+                joining=frozenset(name for name, begun in awaited.items() if not self._past(begun)),
+                applied=self.ready and self._past(self._data["ready"]),
             )
+
+    def _past(self, begun: str) -> bool:
+        """Whether all that a machine does at its start is done, if it began then."""
+        try:
+            return self._clock.now() - datetime.fromisoformat(begun) >= JOIN_TIME
+        except (TypeError, ValueError):
+            return True  # edited by hand: nothing is waited for because of it
 
     # ---- changing
 
@@ -222,6 +237,17 @@ class Record:
                 entry["name"] = name
             self._version += 1
         self._save()
+
+    def await_node(self, name: str) -> None:
+        """The machine of this node starts now; the node is to be seen Ready soon (``seen``)."""
+        with self._lock:
+            self._objects[keys.node_object(name)] = {"begun": self._now()}
+            self._version += 1
+        self._save()
+
+    def seen(self, names: Iterable[str]) -> None:
+        """These nodes are Ready."""
+        self.forget(*map(keys.node_object, names))
 
     def forget(self, *gone: Key) -> None:
         """The objects are gone from the cloud."""

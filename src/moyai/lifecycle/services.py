@@ -1,16 +1,25 @@
-"""Services of type LoadBalancer, as a cluster lists them, and their orderly end before the cluster goes."""
+"""Services of type LoadBalancer, as a cluster lists them; their orderly end before the cluster goes, and that of their way to a
+node before its machine goes.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from contextlib import suppress
 
+from moyai.cloud.load_balancers import BalancerState, LoadBalancers
 from moyai.core.clock import Clock
-from moyai.core.errors import MoyaiError
+from moyai.core.errors import MoyaiError, NotFound
 from moyai.core.progress import Progress
 from moyai.core.waiting import NotYet, until
 from moyai.kube.objects import Service, parse_service
 from moyai.kube.quick import KubeApi
 from moyai.kube.resources import SERVICES
+from moyai.plan.observed import owns
+
+#: Seconds in which load balancers must let go of a node. The cloud controller manager tells them within a second; a cloud may
+#: have many of them to change.
+BALANCERS_TIMEOUT = 120.0
 
 
 def balanced(api: KubeApi, *, timeout: float | None = None) -> list[Service]:
@@ -35,3 +44,47 @@ def delete_balanced(api: KubeApi, *, clock: Clock, progress: Progress, timeout: 
             report = progress.progress
             until(look, clock=clock, timeout=timeout, pause=0.3, retry=(), on_wait=report, late=lambda _: TimeoutError())
     return [service.key for service in left]
+
+
+def leave_balancers(
+    api: KubeApi, balancers: LoadBalancers, *, uid: str, addresses: Collection[str], clock: Clock, progress: Progress
+) -> str:
+    """Wait until no load balancer that serves the cluster sends to these addresses; after the time-out, returns which still do.
+
+    These are those that the cloud controller manager made, and those of somebody else that a Service names.
+    """
+    known: list[str] | None = None
+
+    def look() -> NotYet | None:
+        nonlocal known
+        if known is None:
+            named = {value for service in balanced(api, timeout=5) for value in service.annotations.values()}
+            known = [one.id for one in balancers.load_balancers() if owns(uid, one) or one.id in named]
+        sending = {identity: name for identity in known if (name := _sends(balancers, identity, addresses))}
+        # none of the others takes the node back: it is excluded
+        known = list(sending)
+        return NotYet(", ".join(sorted(sending.values())[:3])) if sending else None
+
+    def say(names: str) -> None:
+        progress.progress(f"load balancers still send to it: {names}")
+
+    late: list[str] = []
+
+    def give_up(seen: NotYet) -> Exception:
+        late.append(seen.missing)
+        return seen.error or TimeoutError()
+
+    with suppress(TimeoutError):
+        until(look, clock=clock, timeout=BALANCERS_TIMEOUT, pause=0.5, on_wait=say, late=give_up)
+    return late[0] if late else ""
+
+
+def _sends(balancers: LoadBalancers, identity: str, addresses: Collection[str]) -> str:
+    """The name of the load balancer if it sends to one of the addresses, or is still being told not to."""
+    try:
+        tree = balancers.get(identity)
+    except NotFound:
+        return ""
+    pools = [*(listener.pool for listener in tree.listeners if listener.pool), *tree.loose_pools]
+    member = any(one.address in addresses for pool in pools for one in pool.members)
+    return tree.name or identity if member or tree.state is BalancerState.BUSY else ""

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from datetime import datetime, timedelta
 from typing import Any
 
 from moyai.cloud.capabilities import Capability, Cloud
@@ -17,7 +16,7 @@ from moyai.cloud.credentials import Credential
 from moyai.cloud.model import Power, Server
 from moyai.core.clock import Clock, SystemClock
 from moyai.core.errors import MoyaiError
-from moyai.core.ids import POOL_KEY, cluster_tag
+from moyai.core.ids import POOL_KEY, REMOVAL_KEY, cluster_tag
 from moyai.core.keys import Kind
 from moyai.kube.objects import Node, Service, parse_daemon_set, parse_deployment, parse_node
 from moyai.kube.quick import KubeApi
@@ -32,8 +31,6 @@ from moyai.plan.nodes import CONTROL_PLANE_POOL, pool_of_node
 from moyai.plan.rules import API_PORT
 
 _TIMEOUT = 5.0
-#: How long before its end a credential is reported.
-_EXPIRY_NOTICE = timedelta(days=30)
 #: In the cloud servers and credentials; in Kubernetes nodes, Deployments, DaemonSets and Services; the API's certificate.
 _READS = 7
 
@@ -135,7 +132,7 @@ def read(record: Record, cloud: Cloud, *, clock: Clock | None = None) -> Cluster
     control_plane = next((node.name for node in nodes if node.role == "control-plane"), "")
     ending = [
         *(certificate.problem(now, control_plane=control_plane) for certificate in known),
-        *(_expiry(credential, now) for credential in credentials),
+        *(certificates.credential_problem(one.name, one.expires, now=now) for one in credentials),
     ]
     return ClusterStatus(
         name=record.name,
@@ -151,7 +148,7 @@ def read(record: Record, cloud: Cloud, *, clock: Clock | None = None) -> Cluster
         credentials=tuple(
             CredentialStatus(one.name, one.limited, one.expires.isoformat() if one.expires else "") for one in credentials
         ),
-        problems=tuple(filter(None, (cloud_problem, api_problem, *_problems(nodes, addons), *ending))),
+        problems=tuple(filter(None, (cloud_problem, api_problem, *_problems(nodes, addons), *_left(record, kube), *ending))),
     )
 
 
@@ -166,6 +163,14 @@ def _problems(nodes: Iterable[NodeStatus], addons: Iterable[AddonStatus]) -> Ite
     for addon in addons:
         if addon.ready != addon.wanted:
             yield f"add-on {addon.name} has {addon.count} pods ready"
+
+
+def _left(record: Record, kube: _Kube | None) -> Iterable[str]:
+    """Nodes that are out of service since a removal that did not come to its end."""
+    for name in sorted(record.allocations):
+        node = kube.nodes.get(name) if kube else None
+        if node is not None and REMOVAL_KEY in node.annotations:
+            yield f"node {name} takes no pods: its removal was begun and did not end; `moyai up` ends it or takes it back"
 
 
 def _servers(cloud: Cloud, uid: str) -> tuple[list[Server] | None, str]:
@@ -187,14 +192,6 @@ def _credentials(cloud: Cloud, record: Record) -> list[Credential]:
         return []
     used = (one for one in listed if one.id in given or is_unique_name(one.name, record.uid))
     return sorted(used, key=lambda one: one.name)
-
-
-def _expiry(credential: Credential, now: datetime) -> str:
-    ends = credential.expires
-    if ends is None or ends - now > _EXPIRY_NOTICE:
-        return ""
-    verb = "ends" if ends > now else "ended"
-    return f"application credential {credential.name} {verb} on {ends:%Y-%m-%d}: the cluster cannot reach the cloud without it"
 
 
 def _kube(api: KubeApi | None, pool: ThreadPoolExecutor) -> tuple[str, _Kube | None, str]:

@@ -20,12 +20,18 @@ TOKEN_LIFE = timedelta(hours=1)
 _TYPE, _NAMESPACE, _PREFIX = "bootstrap.kubernetes.io/token", "kube-system", "bootstrap-token-"
 
 
+def halves(token: str) -> tuple[str, str]:
+    """A token's public half, its id, and its secret one; both empty for no token."""
+    public, _, secret = token.partition(".")
+    return public, secret
+
+
 def add_token(api: KubeApi, token: str, *, clock: Clock) -> None:
     """Let ``token`` join nodes for an hour, as ``kubeadm token create`` does."""
-    token_id, _, secret = token.partition(".")
+    public, secret = halves(token)
     expires = (clock.now() + TOKEN_LIFE).strftime("%Y-%m-%dT%H:%M:%SZ")
     values = {
-        "token-id": token_id,
+        "token-id": public,
         "token-secret": secret,
         "expiration": expires,
         "usage-bootstrap-authentication": "true",
@@ -36,7 +42,7 @@ def add_token(api: KubeApi, token: str, *, clock: Clock) -> None:
     body = {
         "apiVersion": "v1",
         "kind": "Secret",
-        "metadata": {"name": f"{_PREFIX}{token_id}"},
+        "metadata": {"name": f"{_PREFIX}{public}"},
         "type": _TYPE,
         "data": {key: base64.b64encode(value.encode()).decode() for key, value in values.items()},
     }
@@ -56,8 +62,8 @@ def token_ids(api: KubeApi, *, timeout: float | None = None) -> frozenset[str]:
 
 def revoke_tokens(api: KubeApi) -> None:
     """Delete them all; tokens of other people stay."""
-    for token_id in token_ids(api):
-        api.delete(SECRETS, f"{_PREFIX}{token_id}", namespace=_NAMESPACE)
+    for public in token_ids(api):
+        api.delete(SECRETS, f"{_PREFIX}{public}", namespace=_NAMESPACE)
 
 
 def _decoded(value: str) -> str:

@@ -8,7 +8,7 @@ nothing to do.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,8 +23,8 @@ from moyai.core.clock import Clock, SystemClock
 from moyai.core.ids import new_uid
 from moyai.core.paths import Paths
 from moyai.core.progress import Progress, Reporter
-from moyai.lifecycle import execute, observe
-from moyai.lifecycle.certificates import kubeconfig_life
+from moyai.lifecycle import certificates, execute, observe
+from moyai.lifecycle.certificates import Certificate, credential_problem, kubeconfig_life
 from moyai.lifecycle.clusters import open_api
 from moyai.lifecycle.record import Record, locked
 from moyai.lifecycle.record_format import ENCRYPTION_KEY, SECRET_NAMES
@@ -40,7 +40,8 @@ from moyai.spec.model import Cluster
 
 @dataclass(frozen=True)
 class UpResult:
-    """``changed``: whether anything was done. ``seconds``: what each step took, by name."""
+    """``changed``: whether anything was done. ``seconds``: how long each step was under way, by name. ``own_seconds``: how long
+    without what it waited for others."""
 
     name: str
     uid: str
@@ -49,6 +50,7 @@ class UpResult:
     api: str
     nodes: tuple[str, ...]
     seconds: Mapping[str, float]
+    own_seconds: Mapping[str, float]
     notes: tuple[str, ...] = ()
 
 
@@ -91,6 +93,7 @@ def up(cluster: Cluster, cloud: Cloud, *, paths: Paths, reporter: Reporter, cloc
         api=f"https://{record.api_address}:{API_PORT}",
         nodes=tuple(node.name for node in plan.nodes),
         seconds=dict(reporter.timings),
+        own_seconds=dict(reporter.own),
         notes=notes,
     )
 
@@ -102,18 +105,23 @@ def _look(cluster: Cluster, cloud: Cloud, paths: Paths, *, clock: Clock) -> _Sta
     if record:
         recorded = replace(recorded, kubeconfig_life=kubeconfig_life(record.folder), now=clock.now())
     cluster = carried_on(cluster, record.spec) if record else cluster
-    with ThreadPoolExecutor(1, thread_name_prefix="look") as pool:
-        kube = pool.submit(observe.kube_facts, open_api(record) if record else None, cloud.kind.volume_names)
+    api = open_api(record) if record else None
+    with ThreadPoolExecutor(2, thread_name_prefix="look") as pool:
+        kube = pool.submit(observe.kube_facts, api, cloud.kind.volume_names)
+        certified = pool.submit(certificates.known, record.folder, api, timeout=3) if record and record.ready else None
         # the provider of a cluster that exists is written in its controllers
         provider = not recorded.ready and bool(cluster.spec.load_balancer.provider)
         observed = observe.take(
             cloud, name=cluster.name, uid=recorded.uid, ask_providers=provider, ask_login=not recorded.ready
         )
         observed = replace(observed, kube=kube.result())
+        known = certified.result() if certified else ()
     addons = addons_of(
         cloud.kind.volume_names, ready=recorded.ready, intended=recorded.intended, capabilities=observed.capabilities
     )
     plan = plan_up(cluster, observed, recorded=recorded, addons=addons, before=record.spec if record else None)
+    endings = _endings(known, observed, uid=recorded.uid, plane=plan.nodes[0].name, clock=clock)
+    plan = replace(plan, notes=(*plan.notes, *endings))
     facts = ClusterFacts(
         cluster=cluster,
         uid=recorded.uid,
@@ -127,6 +135,17 @@ def _look(cluster: Cluster, cloud: Cloud, paths: Paths, *, clock: Clock) -> _Sta
     return _Start(record, recorded, observed, plan, facts)
 
 
+def _endings(known: Iterable[Certificate], observed: Observed, *, uid: str, plane: str, clock: Clock) -> Iterator[str]:
+    """Certificates and credentials that end soon, and that no step of a plan renews. ``plane``: the control plane's machine."""
+    now = clock.now()
+    ends = observed.credential_ends.items()
+    problems = (
+        *(one.problem(now, control_plane=plane) for one in known if one.renewed_by != "moyai up"),
+        *(credential_problem(name, end, now=now) for name, end in ends if keys.is_unique_name(name, uid)),
+    )
+    yield from filter(None, problems)
+
+
 def _carry_out(start: _Start, cloud: Cloud, *, record: Record, reporter: Reporter, clock: Clock) -> tuple[str, ...]:
     """Run the plan; returns what the user must hear of all the same."""
     plan = start.plan
@@ -138,6 +157,8 @@ def _carry_out(start: _Start, cloud: Cloud, *, record: Record, reporter: Reporte
     record.allocate({node.name: node.allocation for node in plan.nodes})
     for name in plan.released:
         record.release(name)
+    if start.observed.kube:
+        record.seen(start.observed.kube.in_service)
 
     def render(step: s.CreateServer, made: Made) -> ServerContent:
         return server_content(step, start.facts, made=made, secrets=_secrets(record, authorities))

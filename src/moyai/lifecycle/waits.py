@@ -160,7 +160,11 @@ def nodes_ready(
         return f"the cloud controller manager has not met {', '.join(missing_names)} yet" if missing_names else ""
 
     def failed(missing: str) -> MoyaiError:
-        return _late(f"nodes: {missing}", NODES_TIMEOUT, compute, {servers[name]: name for name in missing_names[:1]})
+        named = {servers[name]: name for name in missing_names[:1]}
+        # the kubelet knows best; a machine that never comes is made again once it is gone
+        why = [f"`moyai ssh {name} sudo journalctl -u kubelet` says why" for name in named.values()]
+        hint = "; ".join((*why, "`moyai up` goes on from here, and makes a machine again that is deleted in the cloud"))
+        return _late(f"nodes: {missing}", NODES_TIMEOUT, compute, named, hint=hint)
 
     wait(check, clock=clock, abort=abort, progress=progress, timeout=NODES_TIMEOUT, failed=failed)
 
@@ -217,6 +221,13 @@ def _pod_trouble(api: KubeApi, namespace: str = "kube-system") -> str:
     return ""
 
 
-def _late(what: str, timeout: float, compute: Machines, machines: dict[str, str]) -> Terminal:
+def _late(
+    what: str,
+    timeout: float,
+    compute: Machines,
+    machines: dict[str, str],
+    *,
+    hint: str = "`moyai up` goes on from here",
+) -> Terminal:
     consoles = [f"console of {name}: {last_lines(compute, server_id)}" for server_id, name in machines.items()]
-    return Terminal(f"waited {timeout:.0f} s for {what}; {'; '.join(consoles)}", hint="`moyai up` goes on from here")
+    return Terminal(f"waited {timeout:.0f} s for {what}; {'; '.join(consoles)}", hint=hint)

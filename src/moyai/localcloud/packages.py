@@ -56,7 +56,7 @@ def ensure(step: Progress, *, extra: Sequence[str] = ()) -> list[str]:
     """
     if not missing([*names(), *extra]) and not _left_behind():
         return []
-    with file_lock(_LOCK, lambda holder: step.progress(f"waits for {holder}, which installs packages")):
+    with file_lock(_LOCK, lambda holder: step.progress(f"waits for {holder}, which installs packages"), waiting=step.waiting):
         put_policy_back()
         # another moyai may have installed them meanwhile
         wanted = missing([*names(), *extra])

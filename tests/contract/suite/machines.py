@@ -75,6 +75,10 @@ class Machines:
         compute.stop_server(server.id)
         compute.start_server(server.id)
         site.until(lambda: compute.server(server.id).power is Power.RUNNING, 60)
+        compute.resume_server(server.id)
+        compute.reboot_server(server.id)
+        assert compute.server(server.id).power is Power.STARTING
+        site.until(lambda: compute.server(server.id).power is Power.RUNNING, 120)
         compute.delete_server(server.id)
         site.until(lambda: not compute.servers(tag=site.tag), 60)
         compute.delete_server(server.id)

@@ -61,6 +61,7 @@ The kinds of objects:
 | `key pair` | | the SSH key pair |
 | `credential` | `controllers`, `volumes` | the credentials of the cloud controller manager and of the CSI driver |
 | `secret` | as `credential` | the credential's secret is in `secrets.json`; with `id`: it is the user's own |
+| `node` | the node's name | a mark that the node's machine was started, until `up` has seen the node Ready |
 
 When a node or an object is removed, its entry is deleted.
 

@@ -148,6 +148,33 @@ class MemoryMachines(MemoryApi):
     def start_server(self, server_id: str) -> None:
         self._power(server_id, on=True)
 
+    @api
+    def resume_server(self, server_id: str) -> None:
+        store = self._store
+        server: Server = self._find(store.servers, server_id)
+        if server.power is not Power.SUSPENDED:
+            return
+        with self._change():
+            self._busy(server, "resuming")
+            store.later(store.delays.server, lambda: self._runs(server_id, "resuming"))
+
+    @api
+    def reboot_server(self, server_id: str) -> None:
+        store = self._store
+        server: Server = self._find(store.servers, server_id)
+        task = store.tasks.get(server_id, "")
+        if server.power is not Power.RUNNING or task:
+            raise self._refused(Conflict, f"Cannot 'reboot' while it is {server.status} {task}".rstrip(), server_id)
+        with self._change():
+            self._busy(_at(server, Power.STARTING), "rebooting")
+            store.later(store.delays.server, lambda: self._runs(server_id, "rebooting"))
+
+    def _runs(self, server_id: str, task: str) -> None:
+        server = self._store.servers.get(server_id)
+        if server is not None and self._store.tasks.get(server_id) == task:
+            del self._store.tasks[server_id]
+            self._store.servers.put(powered(server, on=True))
+
     def _power(self, server_id: str, *, on: bool) -> None:
         store = self._store
         server: Server = self._find(store.servers, server_id)

@@ -10,6 +10,7 @@ from typing import Any
 
 from moyai.cloud.model import Flavor, Power, Quota, Server
 from moyai.cloud.openstack import parse, provider_ids
+from moyai.cloud.openstack.server_states import WAKES
 from moyai.cloud.openstack.session import CloudSession, Params
 from moyai.core.errors import Conflict, NotFound, UsageError
 
@@ -133,10 +134,19 @@ class NovaMachines:
     def start_server(self, server_id: str) -> None:
         self._power(server_id, "os-start", goal="ACTIVE")
 
+    def resume_server(self, server_id: str) -> None:
+        if action := WAKES.get(self.server(server_id).status):
+            self._power(server_id, action, goal="ACTIVE")
+
+    def reboot_server(self, server_id: str) -> None:
+        self._act(server_id, {"reboot": {"type": "SOFT"}}, operation="reboot server")
+
+    def _act(self, server_id: str, action: Mapping[str, Any], *, operation: str) -> None:
+        self._nova.post(f"/servers/{server_id}/action", dict(action), operation=operation, object_id=server_id)
+
     def _power(self, server_id: str, action: str, *, goal: str) -> None:
-        operation = f"{action.removeprefix('os-')} server"
         try:
-            self._nova.post(f"/servers/{server_id}/action", {action: None}, operation=operation, object_id=server_id)
+            self._act(server_id, {action: None}, operation=f"{action.removeprefix('os-')} server")
         except Conflict:
             # Nova refuses to stop what is stopped; for us that is done
             if self.server(server_id).status != goal:

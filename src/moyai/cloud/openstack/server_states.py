@@ -14,6 +14,8 @@ from moyai.cloud.model import NO_SERVER, Activity, Evidence, Power
 _POWER = {
     "BUILD": Power.STARTING,
     "REBUILD": Power.STARTING,
+    "REBOOT": Power.STARTING,
+    "HARD_REBOOT": Power.STARTING,
     "ACTIVE": Power.RUNNING,
     "SHUTOFF": Power.OFF,
     "STOPPED": Power.OFF,
@@ -21,11 +23,16 @@ _POWER = {
     "SUSPENDED": Power.SUSPENDED,
     "SHELVED": Power.SUSPENDED,
     "SHELVED_OFFLOADED": Power.SUSPENDED,
+    "RESCUE": Power.HELD,
+    "VERIFY_RESIZE": Power.HELD,
     "ERROR": Power.FAILED,
     "UNKNOWN": Power.FAILED,
     "DELETED": Power.GONE,
     "SOFT_DELETED": Power.GONE,
 }
+
+#: Status of a suspended server → the call that wakes it.
+WAKES = {"PAUSED": "unpause", "SUSPENDED": "resume", "SHELVED": "unshelve", "SHELVED_OFFLOADED": "unshelve"}
 
 #: power_state. 0 is "pending", which says nothing.
 _HYPERVISOR = {"1": "running", "3": "paused", "4": "shutdown", "6": "crashed", "7": "suspended"}

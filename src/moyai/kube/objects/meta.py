@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import cast
 
 from moyai.kube.resources import Json
@@ -41,6 +42,17 @@ def condition(found: Json, kind: str) -> bool | None:
     object for a while."""
     status = next((text(one, "status") for one in rows(part(found, "status"), "conditions") if one.get("type") == kind), None)
     return None if status is None else status == "True"
+
+
+def since(found: Json, kind: str) -> datetime | None:
+    """When a status condition became what it is, by the clock of the cluster; None where nothing says it."""
+    conditions = rows(part(found, "status"), "conditions")
+    said = next((text(one, "lastTransitionTime") for one in conditions if one.get("type") == kind), "")
+    try:
+        moment = datetime.fromisoformat(said)
+    except ValueError:
+        return None
+    return moment if moment.tzinfo else None
 
 
 def deleting(found: Json) -> bool:

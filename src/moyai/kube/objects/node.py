@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 
-from moyai.kube.objects.meta import Reference, condition, deleting, part, rows, text, text_map, texts
+from moyai.kube.objects.meta import Reference, condition, deleting, part, rows, since, text, text_map, texts
 from moyai.kube.resources import Json
 
 #: The taint of a node that the cloud controller manager has not initialised yet: a kubelet with an external cloud provider
@@ -33,8 +34,8 @@ class NodeAddress:
 
 @dataclass(frozen=True)
 class Node:
-    """``ready`` None: not said yet. ``network_unavailable``: the condition's status where there is one. ``kubelet``: its
-    kubelet's version, ``v1.37.1``."""
+    """``ready`` None: not said yet. ``ready_since``: when that began, by the cluster's clock. ``network_unavailable``: the
+    condition's status where there is one. ``kubelet``: its kubelet's version, ``v1.37.1``."""
 
     name: str
     uid: str
@@ -46,6 +47,7 @@ class Node:
     addresses: tuple[NodeAddress, ...] = ()
     pod_cidrs: tuple[str, ...] = ()
     ready: bool | None = None
+    ready_since: datetime | None = None
     network_unavailable: bool | None = None
     deleting: bool = False
     cordoned: bool = False
@@ -94,6 +96,7 @@ def parse_node(found: Json) -> Node:
         addresses=tuple(NodeAddress(str(one["type"]), str(one["address"])) for one in rows(status, "addresses")),
         pod_cidrs=cidrs,
         ready=condition(found, "Ready"),
+        ready_since=since(found, "Ready"),
         network_unavailable=condition(found, "NetworkUnavailable"),
         deleting=deleting(found),
         cordoned=bool(spec.get("unschedulable")),

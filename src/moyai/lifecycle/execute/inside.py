@@ -8,7 +8,8 @@ from moyai.bootstrap import pki, user_data
 from moyai.core.files import write_private
 from moyai.core.ids import UNSEALING_KEY
 from moyai.core.progress import Progress
-from moyai.lifecycle.drain import drain, forget_node
+from moyai.lifecycle import waits
+from moyai.lifecycle.drain import drain, exclude, forget_node, mark_control_plane, restore
 from moyai.lifecycle.execute.context import Context, Handler, handles
 from moyai.lifecycle.storage_class import set_reclaim_policy
 from moyai.lifecycle.tokens import add_token, revoke_tokens
@@ -28,6 +29,9 @@ class Inside:
             [
                 handles(s.WriteKubeconfig, self._kubeconfig),
                 handles(s.DrainNode, self._drain),
+                handles(s.ExcludeNode, self._exclude),
+                handles(s.UncordonNode, self._uncordon),
+                handles(s.MarkControlPlane, self._mark),
                 handles(s.DeleteNode, self._delete_node),
                 handles(s.RenewToken, self._token),
                 handles(s.RevokeTokens, self._revoke_tokens),
@@ -46,11 +50,22 @@ class Inside:
     def _drain(self, step: s.DrainNode, progress: Progress) -> None:
         drain(self._context.api(), step.node, clock=self._context.clock, progress=progress)
 
+    def _exclude(self, step: s.ExcludeNode, _: Progress) -> None:
+        exclude(self._context.api(), step.node)
+
+    def _uncordon(self, step: s.UncordonNode, _: Progress) -> None:
+        restore(self._context.api(), step.node)
+
+    def _mark(self, step: s.MarkControlPlane, progress: Progress) -> None:
+        context = self._context
+        mark_control_plane(context.api(), step.node, clock=context.clock, progress=progress, timeout=waits.NODES_TIMEOUT)
+
     def _delete_node(self, step: s.DeleteNode, _: Progress) -> None:
         forget_node(self._context.api(), step.node, clock=self._context.clock)
+        self._context.forget(step.key)
 
-    def _token(self, _step: s.RenewToken, _: Progress) -> None:
-        token = user_data.new_token()
+    def _token(self, step: s.RenewToken, _: Progress) -> None:
+        token = (self._context.require_record().secret("token") if step.keep else "") or user_data.new_token()
         # the cluster first: a token that only the record has would keep machines out
         add_token(self._context.api(), token, clock=self._context.clock)
         self._context.require_record().keep_token(token)

@@ -55,6 +55,8 @@ class Making:
                 handles(s.HandOverCredential, self._hand_over),
                 handles(s.CreateServer, self._server),
                 handles(s.StartServer, self._start),
+                handles(s.ResumeServer, self._resume),
+                handles(s.RestartServer, self._restart),
                 handles(s.Adopt, self._adopt),
             ]
         )
@@ -191,6 +193,7 @@ class Making:
 
     def _server(self, step: s.CreateServer, _: Progress) -> None:
         node, content = step.node, self._render(step, self._context.made)
+        self._context.await_node(node.name)
         self._create(
             step.key,
             node.name,
@@ -208,7 +211,17 @@ class Making:
         )
 
     def _start(self, step: s.StartServer, _: Progress) -> None:
+        self._context.await_node(step.key.name)
         self._cloud.machines.start_server(step.server_id)
+
+    def _resume(self, step: s.ResumeServer, _: Progress) -> None:
+        self._context.await_node(step.key.name)
+        self._cloud.machines.resume_server(step.server_id)
+
+    def _restart(self, step: s.RestartServer, _: Progress) -> None:
+        retry_while_busy(lambda: self._cloud.machines.reboot_server(step.server_id), self._context.clock)
+        # afterwards: a node that is awaited is not restarted, and a second reboot does less harm than none
+        self._context.await_node(step.key.name)
 
     def _adopt(self, step: s.Adopt, _: Progress) -> None:
         self._cloud.tags.add_tags(step.key.kind, step.object_id, tags=self._tags)

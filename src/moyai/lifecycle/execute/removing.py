@@ -95,6 +95,7 @@ class Removing:
         if step.kind is Kind.PORT and self._context.record is not None:
             # the port is the last of a node that leaves: its index is free
             self._context.record.release(step.name)
+            self._context.record.seen([step.name])
 
     def _server_gone(self, server_id: str) -> bool:
         try:

@@ -9,6 +9,7 @@ from moyai.core.progress import Progress
 from moyai.core.waiting import Stopped
 from moyai.lifecycle import waits
 from moyai.lifecycle.execute.context import Context, Handler, handles
+from moyai.lifecycle.services import BALANCERS_TIMEOUT, leave_balancers
 from moyai.plan import keys
 from moyai.plan import steps as s
 
@@ -23,6 +24,7 @@ class Waiting:
                 handles(s.WaitMachines, self._for_machines),
                 handles(s.WaitApi, self._for_api),
                 handles(s.WaitNodes, self._for_nodes),
+                handles(s.WaitBalancers, self._for_balancers),
                 handles(s.WaitAddon, self._for_addon),
             ]
         )
@@ -47,6 +49,23 @@ class Waiting:
         waits.nodes_ready(
             context.api(), self._machines, servers=servers, clock=context.clock, abort=context.abort, progress=progress
         )
+        context.require_record().seen(step.nodes)
+
+    def _for_balancers(self, step: s.WaitBalancers, progress: Progress) -> None:
+        context = self._context
+        late = leave_balancers(
+            context.api(),
+            context.cloud.load_balancers,
+            uid=context.uid,
+            addresses=step.addresses,
+            clock=context.clock,
+            progress=progress,
+        )
+        if late:
+            context.notes.append(
+                f"load balancers {late} still sent to node {step.node} after {BALANCERS_TIMEOUT:.0f} s: "
+                "its machine was removed all the same, and requests may have been lost"
+            )
 
     def _for_addon(self, step: s.WaitAddon, progress: Progress) -> None:
         context = self._context

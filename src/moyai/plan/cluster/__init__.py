@@ -16,14 +16,15 @@ from moyai.plan.changes import classify, refuse_fixed
 from moyai.plan.cluster.credentials import login_notes, logins_of, plan_key_pair
 from moyai.plan.cluster.endpoint import endpoint_of, renewal_notes
 from moyai.plan.cluster.firewall import plan_firewall
-from moyai.plan.cluster.machines import flavor_notes, plan_machines
+from moyai.plan.cluster.machines import flavor_notes, held_notes, plan_machines
 from moyai.plan.cluster.network import network_of
 from moyai.plan.cluster.ranges import check_ranges, reach_notes
 from moyai.plan.cluster.reclaim_policy import plan_reclaim_policy
 from moyai.plan.cluster.removal import plan_removal, released
+from moyai.plan.cluster.repair import cordon_notes, plan_repair
 from moyai.plan.cluster.requirements import capability_notes, check_capabilities, refuse_taken_name
 from moyai.plan.cluster.situation import Situation, leaving_nodes
-from moyai.plan.cluster.waits import plan_waits
+from moyai.plan.cluster.waits import addon_notes, plan_waits
 from moyai.plan.demands import choose
 from moyai.plan.existing import find_existing
 from moyai.plan.graph import Plan, ordered
@@ -102,10 +103,14 @@ def plan_up(
         *plan_removal(now),
         *plan_reclaim_policy(now),
     )
+    steps = (*steps, *plan_repair(now, steps))
     steps = ordered((*steps, *plan_waits(now, steps, reachable=endpoint.reachable_by())))
     check_capacity(cluster, observed, steps=steps, nodes=now.nodes, own_routes=pods.routes(now.nodes))
     notes = (
         *flavor_notes(now),
+        *held_notes(now),
+        *cordon_notes(now),
+        *addon_notes(now),
         *capability_notes(cluster, observed),
         *login_notes(now),
         *reach_notes(now),

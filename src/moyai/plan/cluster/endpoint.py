@@ -60,7 +60,8 @@ class FloatingIPEndpoint:
             yield s.AttachFloatingIP(key=keys.FLOATING_IP, after=after, node=self.node)
         due = now.recorded.kubeconfig_due
         if found is None or found.address != now.recorded.api_address:
-            yield s.WriteKubeconfig(key=keys.KUBECONFIG, after=self.known_by())
+            moved = "the API gets another address" if now.recorded.api_address else ""
+            yield s.WriteKubeconfig(key=keys.KUBECONFIG, after=self.known_by(), why=moved)
         elif due is not None:
             yield s.WriteKubeconfig(key=keys.KUBECONFIG, why=f"its certificate ends on {due.end_day}")
 
@@ -88,4 +89,6 @@ def endpoint_of(planes: tuple[str, ...], *, cloud: str, capabilities: frozenset[
 def renewal_notes(steps: Iterable[s.Step]) -> Iterator[str]:
     """What a user does about a kubeconfig that is written again, of which copies may exist elsewhere."""
     if any(isinstance(step, s.WriteKubeconfig) and step.why for step in steps):
-        yield "copies of the old kubeconfig end soon: `moyai kubeconfig --write` puts the renewed one into your own"
+        moved = any(isinstance(step, s.CreateFloatingIP) for step in steps)
+        ends = "lead to the old address" if moved else "end soon"
+        yield f"copies of the old kubeconfig {ends}: `moyai kubeconfig --write` puts the renewed one into your own"

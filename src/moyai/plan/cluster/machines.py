@@ -9,6 +9,7 @@ from moyai.core.errors import Terminal
 from moyai.plan import keys
 from moyai.plan import steps as s
 from moyai.plan.cluster.endpoint import Endpoint
+from moyai.plan.cluster.removal import leave_service, out_of_service
 from moyai.plan.cluster.situation import Situation
 from moyai.plan.nodes import PlannedNode
 from moyai.plan.pod_network import PodNetwork
@@ -28,6 +29,13 @@ def plan_machines(now: Situation, endpoint: Endpoint, *, pods: PodNetwork) -> It
         if server is not None and now.lives(node.name):
             if server.power is Power.OFF:
                 yield s.StartServer(key=keys.server(node.name), server_id=server.id)
+            elif server.power is Power.SUSPENDED:
+                yield s.ResumeServer(key=keys.server(node.name), server_id=server.id)
+            elif server.power is Power.HELD and node.role == "control-plane":
+                raise Terminal(
+                    f"the control plane's machine {node.name} is in {server.status}, and its API does not answer",
+                    hint="end that state in the cloud, then run `moyai up` again",
+                )
             continue
         yield from _replace(now, node)
         yield s.CreateServer(
@@ -39,7 +47,7 @@ def plan_machines(now: Situation, endpoint: Endpoint, *, pods: PodNetwork) -> It
             first=node.name == first.name,
         )
     if now.renews_token:
-        yield s.RenewToken(key=keys.TOKEN, after=(s.reached(s.API),))
+        yield s.RenewToken(key=keys.TOKEN, after=(s.reached(s.API),), keep=bool(now.unjoined))
 
 
 def _replace(now: Situation, node: PlannedNode) -> Iterator[s.Step]:
@@ -53,7 +61,9 @@ def _replace(now: Situation, node: PlannedNode) -> Iterator[s.Step]:
         )
     if server is not None:
         why = server.fault or "it is broken"
-        yield s.Delete(key=keys.server(node.name), object_id=server.id, why=why)
+        if node.name in now.stale_nodes:
+            yield from leave_service(now, node.name)
+        yield s.Delete(key=keys.server(node.name), after=out_of_service(node.name), object_id=server.id, why=why)
     if node.name in now.stale_nodes:
         after = (s.deleted(keys.server(node.name)), s.reached(s.API))
         yield s.DeleteNode(key=keys.node_object(node.name), after=after, node=node.name)
@@ -68,6 +78,13 @@ def _needs(node: PlannedNode, endpoint: Endpoint) -> tuple[s.StepId, ...]:
     credentials = (keys.CONTROLLERS_CREDENTIAL, keys.VOLUMES_CREDENTIAL)
     named = (*credentials, keys.ROUTER, keys.SUBNET, keys.security_group("worker"))
     return (*own, *map(s.created, named), *map(s.handed_over, credentials), *endpoint.known_by())
+
+
+def held_notes(now: Situation) -> Iterator[str]:
+    """Machines that only their user can put to work again, and that nothing waits for."""
+    for name in sorted(now.held):
+        status = now.existing.servers[name].status
+        yield f"machine {name} is in {status}, which `up` does not end: end it in the cloud, then run `moyai up` again"
 
 
 def flavor_notes(now: Situation) -> Iterator[str]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
-from moyai.cloud.model import Network
+from moyai.cloud.model import Network, Power
 from moyai.plan.addons import Addon
 from moyai.plan.changes import Change
 from moyai.plan.demands import Choices
@@ -59,7 +59,23 @@ class Situation:
     @property
     def renews_token(self) -> bool:
         """Whether machines join a control plane that exists, whose bootstrap token may end before they have joined."""
-        return self.lives(self.control_planes[0].name) and bool(self.missing) and not self._token_joins
+        joins = self.missing or self.unjoined
+        return self.lives(self.control_planes[0].name) and bool(joins) and not self._token_joins
+
+    @cached_property
+    def unjoined(self) -> tuple[PlannedNode, ...]:
+        """Workers whose machines were told the token on record, and that have not joined with it yet."""
+        kube, past = self.observed.kube, self.recorded
+        if kube is None or not past.token_id:
+            return ()
+        names = past.awaited - kube.names
+        return tuple(node for node in self.nodes if node.name in names and node.role == "worker" and self.lives(node.name))
+
+    @cached_property
+    def held(self) -> frozenset[str]:
+        """Wanted nodes whose machines stay as they are until somebody decides in the cloud what becomes of them."""
+        servers = self.existing.servers
+        return frozenset(n.name for n in self.nodes if n.name in servers and servers[n.name].power is Power.HELD)
 
     @property
     def _token_joins(self) -> bool:

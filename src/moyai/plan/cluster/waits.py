@@ -11,6 +11,9 @@ from moyai.plan import keys
 from moyai.plan import steps as s
 from moyai.plan.cluster.situation import Situation
 
+#: Steps after which a machine boots, or goes on.
+_BEGINS = (s.CreateServer, s.StartServer, s.ResumeServer, s.RestartServer)
+
 
 def once_machines_boot(now: Situation) -> tuple[s.StepId, ...]:
     """What must be done before the things that no machine needs to boot: a new cluster's machines run first, since they take
@@ -29,38 +32,71 @@ def once_machines_boot(now: Situation) -> tuple[s.StepId, ...]:
 def plan_waits(now: Situation, steps: Sequence[s.Step], *, reachable: tuple[s.StepId, ...]) -> Iterator[s.Step]:
     """``steps``: all others of the plan. ``reachable``: what must be done before the API can answer."""
     plane = now.control_planes[0]
-    began = tuple(step.id for step in steps if isinstance(step, s.CreateServer | s.StartServer))
+    began = tuple(step.id for step in steps if isinstance(step, _BEGINS))
     removed = tuple(step.id for step in steps if step.key.kind in (Kind.SERVER, Kind.NODE) and step.verb is s.Verb.DELETE)
-    names = tuple(node.name for node in now.nodes)
+    names = tuple(node.name for node in now.nodes if node.name not in now.held)
     servers = now.existing.servers
     if began or any(name in servers and servers[name].power is not Power.RUNNING for name in names):
         yield s.WaitMachines(key=s.MACHINES, after=began, nodes=names)
     of_plane = tuple(one for one in began if one.key == keys.server(plane.name))
     kube = now.observed.kube
     if of_plane or kube is None or not now.recorded.ready:
-        yield s.WaitApi(key=s.API, after=(*reachable, *of_plane), node=plane.name)
+        restart = s.StepId(s.Verb.RESTART, keys.server(plane.name))
+        if restart in began:
+            # the API that answers must not be the one that is about to end
+            yield s.WaitMachines(key=s.PLANE, after=(restart,), nodes=(plane.name,))
+        yield s.WaitApi(key=s.API, after=(*reachable, *of_plane, s.reached(s.PLANE)), node=plane.name)
     for node in now.control_planes:
         server = servers.get(node.name)
         if server is None or server.power.broken or UNSEALING_KEY in server.metadata:
             # the key has served: the machine has opened its secrets
             after = (s.created(keys.server(node.name)), s.reached(s.API))
             yield s.DeleteUnsealingKey(key=_unsealing_key(node.name), after=after, node=node.name)
-    joined = (s.reached(s.API), *(one for one in began if one not in of_plane), *removed)
+    marked = s.StepId(s.Verb.SET, keys.node_object(plane.name))
+    # a node is Ready after its machine runs: the time until then is the machine's
+    joined = (s.reached(s.API), s.reached(s.MACHINES), marked, *removed)
     if began or kube is None or not kube.in_service >= set(names):
         yield s.WaitNodes(key=s.NODES, after=joined, nodes=names)
-    if began or kube is None or kube.tokens:
+    joins = any(isinstance(step, s.CreateServer | s.RenewToken) for step in steps)
+    if joins or (now.recorded.token_id if kube is None else kube.tokens):
         yield s.RevokeTokens(key=keys.TOKEN, after=(s.reached(s.NODES), s.created(keys.TOKEN)))
+    gone = _gone(now)
     for addon in now.addons:
-        if began or kube is None or not kube.running >= addon.names:
+        if began or kube is None or not kube.running >= addon.names - gone:
             # a DaemonSet does not count a node that has not joined yet
             yield s.WaitAddon(
                 key=addon.condition,
                 after=(s.reached(s.API), s.reached(s.NODES)),
                 addon=addon.name,
-                deployments=addon.deployments,
-                daemon_sets=addon.daemon_sets,
+                deployments=tuple(name for name in addon.deployments if name not in gone),
+                daemon_sets=tuple(name for name in addon.daemon_sets if name not in gone),
                 required=addon.required,
             )
+
+
+def addon_notes(now: Situation) -> Iterator[str]:
+    """What in kube-system no wait would bring: add-ons that somebody deleted, and what others have put there."""
+    kube = now.observed.kube
+    if kube is None:
+        return
+    gone = _gone(now)
+    for name in sorted(gone):
+        yield (
+            f"{name} of kube-system is gone, and `up` applies add-ons only to a new cluster: restore it from a copy, or build "
+            "the cluster again with `moyai down` and `moyai up`"
+        )
+    for name in sorted(kube.workloads - kube.running - _own(now)):
+        yield f"{name} of kube-system, which is not moyai's, lacks pods: `moyai explain -n kube-system POD` says why"
+
+
+def _own(now: Situation) -> frozenset[str]:
+    return frozenset(name for addon in now.addons for name in addon.names)
+
+
+def _gone(now: Situation) -> frozenset[str]:
+    """Add-ons of ours that were applied and are not there any more."""
+    kube = now.observed.kube
+    return _own(now) - kube.workloads if kube is not None and now.recorded.applied else frozenset()
 
 
 def _unsealing_key(node: str) -> Key:

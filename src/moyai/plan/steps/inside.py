@@ -13,10 +13,16 @@ from moyai.plan.steps.base import Step, StepId, Verb
 
 #: The conditions, as a display shows them.
 MACHINES = Key(Kind.CONDITION, "machines boot")
+PLANE = Key(Kind.CONDITION, "control plane boots")
 API = Key(Kind.CONDITION, "Kubernetes API answers")
 NODES = Key(Kind.CONDITION, "nodes Ready")
 ADDONS = Key(Kind.CONDITION, "add-ons run")
 VOLUMES = Key(Kind.CONDITION, "volumes ready")
+
+
+def balancers_without(node: str) -> Key:
+    """The condition that no load balancer sends to the node."""
+    return Key(Kind.CONDITION, f"load balancers without {node}")
 
 
 def reached(condition: Key) -> StepId:
@@ -49,6 +55,42 @@ class DrainNode(Step):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ExcludeNode(Step):
+    """Let load balancers send nothing more to a node, by the label that all cloud controller managers follow."""
+
+    verb: ClassVar[Verb] = Verb.EXCLUDE
+    node: str
+
+    @property
+    def text(self) -> str:
+        return f"exclude {self.key} from load balancers"
+
+
+@dataclass(frozen=True, kw_only=True)
+class UncordonNode(Step):
+    """Undo what an earlier `up` did to a node that it was to remove, and that is wanted again."""
+
+    verb: ClassVar[Verb] = Verb.UNCORDON
+    node: str
+
+    @property
+    def text(self) -> str:
+        return f"uncordon {self.key}, whose removal was begun and is no longer wanted"
+
+
+@dataclass(frozen=True, kw_only=True)
+class MarkControlPlane(Step):
+    """Give the Node of a control plane the labels and the taint that kubeadm gave it, and that no kubelet registers with."""
+
+    verb: ClassVar[Verb] = Verb.SET
+    node: str
+
+    @property
+    def text(self) -> str:
+        return f"mark {self.key} as the control plane's, once it is registered"
+
+
+@dataclass(frozen=True, kw_only=True)
 class DeleteNode(Step):
     """Delete the Node object of a machine that is gone, once its disks are off it."""
 
@@ -58,9 +100,13 @@ class DeleteNode(Step):
 
 @dataclass(frozen=True, kw_only=True)
 class RenewToken(Step):
-    """Give the cluster a bootstrap token that lives long enough for machines that join later."""
+    """Give the cluster a bootstrap token that lives long enough for machines that join later.
+
+    ``keep``: the one on record, which machines that have not joined yet were told.
+    """
 
     verb: ClassVar[Verb] = Verb.CREATE
+    keep: bool = False
 
     @property
     def text(self) -> str:
@@ -136,6 +182,19 @@ class WaitNodes(Step):
     @property
     def text(self) -> str:
         return f"wait until {_count(self.nodes, 'node')} {'is' if len(self.nodes) == 1 else 'are'} Ready"
+
+
+@dataclass(frozen=True, kw_only=True)
+class WaitBalancers(Step):
+    """Until no load balancer sends to a node that goes. ``addresses``: the node's."""
+
+    verb: ClassVar[Verb] = Verb.WAIT
+    node: str
+    addresses: tuple[str, ...]
+
+    @property
+    def text(self) -> str:
+        return f"wait until no load balancer sends to node {self.node}"
 
 
 @dataclass(frozen=True, kw_only=True)

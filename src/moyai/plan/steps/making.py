@@ -219,6 +219,27 @@ class StartServer(Step):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ResumeServer(Step):
+    """Let a machine go on that is paused, suspended or shelved."""
+
+    verb: ClassVar[Verb] = Verb.RESUME
+    server_id: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class RestartServer(Step):
+    """Reboot a machine whose kubelet does not do its work. ``why``: what shows it."""
+
+    verb: ClassVar[Verb] = Verb.RESTART
+    server_id: str
+    why: str
+
+    @property
+    def text(self) -> str:
+        return f"restart {self.key}: {self.why}"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Adopt(Step):
     """Tag an object that an interrupted run left untagged."""
 
