@@ -62,7 +62,10 @@ class CSource:
 
 @dataclass(frozen=True)
 class Pin:
-    """One component: at least one of ``modules`` and ``c``, and a release file where its checksum is pinned."""
+    """One component: at least one of ``modules`` and ``c``, and a release file where its checksum is pinned.
+
+    ``tests_only``: nothing but moyai's own tests needs it.
+    """
 
     name: str
     version: str
@@ -71,6 +74,7 @@ class Pin:
     release: Release | None = None
     modules: Modules | None = None
     c: CSource | None = None
+    tests_only: bool = False
 
 
 @dataclass(frozen=True)
@@ -151,12 +155,14 @@ def _pin(name: str, table: Mapping[str, Any], modules_folder: Path, arch: Archit
     built = modules or c
     if built is None:
         raise ValueError(f"pins.toml: {name}: neither modules nor a C source to build it from")
-    return Pin(name, table["version"], files, _key(table, built.folder, arch), release, modules, c)
+    tests_only = table.get("tests_only", False)
+    return Pin(name, table["version"], files, _key(table, built.folder, arch), release, modules, c, tests_only)
 
 
 def _key(table: Mapping[str, Any], folder: Path, arch: Architecture) -> str:
-    # the release table is left out: adding a checksum later must not throw away what was built
-    deciding = {name: value for name, value in table.items() if name != "release"}
+    # the release table is left out: adding a checksum later must not throw away what was built;
+    # nor does it matter who needs the component
+    deciding = {name: value for name, value in table.items() if name not in ("release", "tests_only")}
     digest = hashlib.sha256(json.dumps([LAYOUT, arch, deciding], sort_keys=True).encode())
     for file in sorted([folder / "go.mod", folder / "go.sum", *folder.glob("*.go")]):
         digest.update(file.read_bytes())
