@@ -1,7 +1,7 @@
 """Runs Kubernetes' own tests against a cluster: the pinned ginkgo and e2e.test, its log, and a time after which it ends.
 
-Ginkgo is ended with SIGTERM and a time of grace: when it is started in the background, it ignores SIGINT, and it waits for a test
-even if the test ignores the end.
+Ginkgo is ended with SIGTERM and a time of grace: when it is started in the background, it ignores SIGINT, and it waits for a
+test even if the test ignores the end.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The images that Kubernetes' own end-to-end tests start, made from the tests' programs and Debian's packages.
 
-Upstream makes most of them on Alpine Linux. These have Debian instead, so a test that asks for Alpine itself cannot pass. All else
-that upstream's Dockerfiles put into an image (programs, users, files, entry point) is in it as well. One archive holds all
+Upstream makes most of them on Alpine Linux. These have Debian instead, so a test that asks for Alpine itself cannot pass. All
+else that upstream's Dockerfiles put into an image (programs, users, files, entry point) is in it as well. One archive holds all
 images, so that a layer of several images is kept once.
 
 Left out are images that no test of the parts in tests/conformance starts: volume/nfs, volume/iscsi, resource-consumer,
