@@ -162,5 +162,6 @@ def to_json(kept: Kept) -> str:
 
 
 def from_json(text: str) -> Kept:
-    data = json.loads(text)
-    return Kept(data["versions"], data["totals"], [Result(**{"seconds": 0.0, **one}) for one in data["results"]])
+    data: dict[str, Any] = json.loads(text)
+    rows: list[dict[str, Any]] = data["results"]
+    return Kept(data["versions"], data["totals"], [Result(**({"seconds": 0.0} | row)) for row in rows])
