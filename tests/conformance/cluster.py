@@ -47,7 +47,7 @@ class Site:
         prepare.ensure_cluster_base(config.name, self.paths, reporter=self.reporter, config=config)
         with self.reporter.step("the tests' images into the registry") as step:
             load_images(archive, config, say=step.progress)
-        self._moyai("up", str(SPEC), "--cloud", config.name)
+        self._moyai("up", str(SPEC))
         return Target(self.paths.clusters / cluster_name() / "kubeconfig", workers())
 
     def end(self) -> None:

@@ -11,8 +11,8 @@ import pytest
 
 from moyai.images.oci import (
     Entry,
-    Image,
     ImageConfig,
+    ImageContent,
     Layer,
     folder,
     from_folder,
@@ -132,7 +132,7 @@ def test_the_same_layer_may_stand_twice(tmp_path: Path) -> None:
 
 def test_an_archive_of_several_images_has_a_shared_layer_once(tmp_path: Path) -> None:
     base, top = (write_layer([Entry(name, content=b"1")], tmp_path / name) for name in ("base", "top"))
-    one, two = Image(["a:1"], [base, top], ImageConfig()), Image(["b:1", "b:2"], [base], ImageConfig(user="1"))
+    one, two = ImageContent(["a:1"], [base, top], ImageConfig()), ImageContent(["b:1", "b:2"], [base], ImageConfig(user="1"))
     ids = write_images(tmp_path / "images", [one, two])
     with tarfile.open(tmp_path / "images") as tar:
         manifest = json.loads(_read(tar, "manifest.json"))

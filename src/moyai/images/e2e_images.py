@@ -22,7 +22,7 @@ from moyai.core.paths import Paths
 from moyai.core.progress import Progress
 from moyai.images import base_files, nginx, recipes
 from moyai.images.cache import Cache, key_of, remove
-from moyai.images.oci import Entry, Image, ImageConfig, Layer, folder, link, write_images, write_layer
+from moyai.images.oci import Entry, ImageConfig, ImageContent, Layer, folder, link, write_images, write_layer
 from moyai.linux.process import run
 from moyai.toolchain import TASK_PREFIX, Component
 
@@ -99,9 +99,8 @@ def archive(cache: Cache, components: Mapping[str, Component], *, on_line: Calla
                 stack.callback(remove, path)
                 written[name] = write_layer(entries, path)
             on_line("the archive")
-            write_images(
-                target, [Image(NAMES[name], [written[layer] for layer in layers], config) for name, layers, config in _images()]
-            )
+            images = [ImageContent(NAMES[name], [written[one] for one in layers], config) for name, layers, config in _images()]
+            write_images(target, images)
 
     return cache.get("e2e", key, make=make, suffix=".tar", keep=1, say=on_line)
 

@@ -178,7 +178,7 @@ def config_json(config: ImageConfig, diff_ids: Sequence[str]) -> bytes:
 
 
 @dataclass(frozen=True)
-class Image:
+class ImageContent:
     """One image of an archive: its names, its layers from the lowest to the highest, how it runs."""
 
     tags: Sequence[str]
@@ -188,10 +188,10 @@ class Image:
 
 def write_archive(path: Path, *, tags: Sequence[str], layers: Sequence[Layer], config: ImageConfig) -> str:
     """Write a docker archive of one image under ``tags``; returns the image's id (``sha256:…``)."""
-    return write_images(path, [Image(tags, layers, config)])[0]
+    return write_images(path, [ImageContent(tags, layers, config)])[0]
 
 
-def write_images(path: Path, images: Sequence[Image]) -> list[str]:
+def write_images(path: Path, images: Sequence[ImageContent]) -> list[str]:
     """Write a docker archive; returns the images' ids (``sha256:…``). A layer of several images is written once."""
     entries: dict[str, Entry] = {}
     manifest: list[dict[str, Any]] = []
