@@ -163,6 +163,8 @@ def _write(kept: Kept) -> None:
         kept = dataclasses.replace(kept, results=merged(before.results, kept.results))
     KEPT.write_text(to_json(kept))
     _bundle(KEPT.parent, kept)
+    readme = ROOT / "README.md"
+    readme.write_text(page.with_summary(readme.read_text(), kept))
     # the page is the same on every host
     expected = read_expected((HERE / "expected.toml").read_text(), lacks=lambda _: True)
     (REFERENCE / "conformance.md").write_text(page.page(kept, list(PARTS.values()), expected))

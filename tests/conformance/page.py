@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from xml.etree import ElementTree
@@ -10,6 +11,7 @@ from tests.conformance.parts import Part
 from tests.conformance.results import Expected, Kept, Result, judge
 
 _SUITE = "Kubernetes e2e suite"
+_SUMMARY = re.compile(r"\d+ of \d+ `\[Conformance\]` tests of Kubernetes [\d.]+ pass")
 PAGE_HEAD = """<!-- Written by `python -m tests.conformance --write` from docs/reference/conformance/results.json. -->
 
 # Conformance
@@ -39,6 +41,14 @@ def summary(kept: Kept) -> str:
     found = [one for one in kept.results if one.suite == "conformance" and one.name in names]
     passed = sum(one.state == "passed" for one in found)
     return f"{passed} of {len(names)} `[Conformance]` tests of Kubernetes {kept.versions['kubernetes']} pass"
+
+
+def with_summary(text: str, kept: Kept) -> str:
+    """The README's text with the summary of these results. Raises ValueError where it has none."""
+    changed, count = _SUMMARY.subn(lambda _: summary(kept), text)
+    if count != 1:
+        raise ValueError(f"README.md has {count} sentences like {summary(kept)!r}, should be one")
+    return changed
 
 
 def _parts(kept: Kept, parts: Sequence[Part], expected: Sequence[Expected]) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from xml.etree import ElementTree
 
+import pytest
+
 from tests.conformance import page
 from tests.conformance.__main__ import KEPT, REFERENCE
 from tests.conformance.parts import HERE, parts, quick_names
@@ -52,6 +54,13 @@ def test_the_page_names_failures_reasons_and_tests_that_passed_later() -> None:
 
 def test_the_summary_counts_all_of_conformance() -> None:
     assert page.summary(KEPT_RESULTS) == "1 of 2 `[Conformance]` tests of Kubernetes 1.37.1 pass"
+
+
+def test_the_summary_stands_in_the_readme_once() -> None:
+    text = "Before: 0 of 9 `[Conformance]` tests of Kubernetes 1.36.0 pass, after."
+    assert page.with_summary(text, KEPT_RESULTS) == f"Before: {page.summary(KEPT_RESULTS)}, after."
+    with pytest.raises(ValueError, match="README.md has 2 sentences"):
+        page.with_summary(text + text, KEPT_RESULTS)
 
 
 def test_junit_has_the_tests_of_conformance_in_ginkgos_form() -> None:
