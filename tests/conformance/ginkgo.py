@@ -136,3 +136,4 @@ def _ginkgo(words: Sequence[str], folder: Path, seconds: float) -> Generator[sub
         for timer in timers:
             timer.cancel()
         process.wait()
+        _lines(process).close()

@@ -59,7 +59,7 @@ def test_the_summary_counts_all_of_conformance() -> None:
 def test_the_summary_stands_in_the_readme_once() -> None:
     text = "Before: 0 of 9 `[Conformance]` tests of Kubernetes 1.36.0 pass, after."
     assert page.with_summary(text, KEPT_RESULTS) == f"Before: {page.summary(KEPT_RESULTS)}, after."
-    with pytest.raises(ValueError, match="README.md has 2 sentences"):
+    with pytest.raises(ValueError, match=r"README\.md has 2 sentences"):
         page.with_summary(text + text, KEPT_RESULTS)
 
 
