@@ -111,7 +111,8 @@ def main(
     folder.mkdir(parents=True, exist_ok=True)
     expected = read_expected((HERE / "expected.toml").read_text(), lacks=lacks)
     run = Run(folder, Programs.ensure(paths, reporter), expected, ends, processes)
-    specs = {part.name: run.programs.specs(part) for part in PARTS.values()}
+    listed = {words: run.programs.specs(words) for words in {tuple(part.words) for part in PARTS.values()}}
+    specs = {part.name: listed[tuple(part.words)] for part in PARTS.values()}
     wanted = [part for part in PARTS.values() if part.name in (names or PARTS)]
     for part in wanted:
         _forget(run.store, part, specs[part.name], failed=failed, afresh=afresh)

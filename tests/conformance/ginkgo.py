@@ -44,11 +44,11 @@ class Programs:
         e2e = made["e2e"].files
         return cls(e2e["ginkgo"], e2e["e2e.test"], made["kubernetes"].files["kubectl"])
 
-    def specs(self, part: Part) -> list[Spec]:
-        """All tests that e2e.test has with the part's words. No cluster is asked."""
+    def specs(self, more: Sequence[str]) -> list[Spec]:
+        """All tests that e2e.test has with the options ``more``. No cluster is asked."""
         with tempfile.TemporaryDirectory() as folder:
             report = Path(folder) / "report.json"
-            words = [self.tests, "--ginkgo.dry-run", "--ginkgo.silence-skips", f"--ginkgo.json-report={report}", *part.words]
+            words = [self.tests, "--ginkgo.dry-run", "--ginkgo.silence-skips", f"--ginkgo.json-report={report}", *more]
             run(words, cwd=Path(folder))
             return read_specs(json.loads(report.read_text()))
 
