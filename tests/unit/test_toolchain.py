@@ -248,6 +248,9 @@ def test_tests_become_a_program_and_data_is_copied(world: World) -> None:
     assert flags in build
     assert flags in test
     assert test.startswith("test -c -vet=off ")
+    # what the tests of the programs import is in no go.mod
+    listed = [line for line in world.calls() if line.startswith("list -deps")]
+    assert [" -test " in line for line in listed] == ["example.org/e2e" in line for line in listed] == [False, True] * 2
 
 
 def test_what_only_go_test_compiles_is_no_package_to_build() -> None:
