@@ -73,7 +73,9 @@ def _parts(kept: Kept, parts: Sequence[Part], expected: Sequence[Expected]) -> s
 def _failures(kept: Kept, expected: Sequence[Expected]) -> str:
     verdict = judge(kept.results, expected)
     rows = [(one.suite, one.name, _cell(one.said)) for one in verdict.wrong]
-    text = _table(("suite", "test", "message"), rows) if rows else "There are none but those of the next section.\n"
+    text = (
+        _table(("suite", "test", "message"), rows) if rows else "Each test that ran and did not pass is in the next section.\n"
+    )
     unsteady = [(one.suite, one.name, str(one.failures)) for one in kept.results if one.state == "passed" and one.failures]
     if unsteady:
         text += "\nThese tests passed, but failed before:\n\n" + _table(("suite", "test", "failed runs"), unsteady)

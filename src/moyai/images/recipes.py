@@ -67,7 +67,7 @@ def program_image(cache: Cache, name: str, *, tag: str, component: Component, ro
         elif name != "pause":
             entries += base_files.certificates(root)
         program = [Entry(path, 0o755, content=component.files[file]) for file, path in programs.items()]
-        _write(target, tag, [entries, program], ImageConfig(entrypoint=entrypoint))
+        _write(target, tag, layers=[entries, program], config=ImageConfig(entrypoint=entrypoint))
 
     return cache.get(name, key, make=make, suffix=".tar")
 
@@ -84,7 +84,7 @@ def nginx_image(cache: Cache, tag: str, *, on_line: Callable[[str], None]) -> Pa
     key = key_of("nginx", _FORMAT, tag, root.name, [repr(entry) for entry in nginx.files()])
 
     def make(target: Path) -> None:
-        _write(target, tag, [nginx_packages(root), nginx.files()], nginx.CONFIG)
+        _write(target, tag, layers=[nginx_packages(root), nginx.files()], config=nginx.CONFIG)
 
     return cache.get("nginx", key, make=make, suffix=".tar", say=on_line)
 
@@ -98,7 +98,7 @@ def nginx_packages(root: Path) -> list[Entry]:
     ]
 
 
-def _write(target: Path, tag: str, layers: Sequence[Sequence[Entry]], config: ImageConfig) -> None:
+def _write(target: Path, tag: str, *, layers: Sequence[Sequence[Entry]], config: ImageConfig) -> None:
     made: list[Path] = []
     try:
         written: list[Layer] = []
