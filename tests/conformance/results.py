@@ -25,7 +25,7 @@ class Result:
     suite: str
     name: str
     state: State
-    seconds: float
+    seconds: float = 0.0
     said: str = ""
     commit: str = ""
     failures: int = 0
@@ -164,4 +164,4 @@ def to_json(kept: Kept) -> str:
 def from_json(text: str) -> Kept:
     data: dict[str, Any] = json.loads(text)
     rows: list[dict[str, Any]] = data["results"]
-    return Kept(data["versions"], data["totals"], [Result(**({"seconds": 0.0} | row)) for row in rows])
+    return Kept(data["versions"], data["totals"], [Result(**row) for row in rows])
