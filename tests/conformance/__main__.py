@@ -7,6 +7,7 @@ the tests that have no result. Exit code 1: a test failed that is not expected t
 from __future__ import annotations
 
 import dataclasses
+import signal
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -106,6 +107,8 @@ def main(
 ) -> None:
     """Run Kubernetes' own tests against a cluster of their own; needs root."""
     ends = time.monotonic() + minutes * 60
+    # in the background SIGINT is ignored: SIGTERM ends a run as Ctrl-C does, with cloud and cluster
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     paths, reporter = default_paths(), Reporter(_event)
     folder = results or paths.make_state("conformance")
     folder.mkdir(parents=True, exist_ok=True)
