@@ -16,7 +16,10 @@ LINES = 400
 #: Parts in which no file is longer.
 SHORT = (
     "src/moyai",
-    *(f"tests/{kind}" for kind in ("bench", "cloud", "contract", "e2e", "fakes", "host", "netns", "simulate", "unit")),
+    *(
+        f"tests/{kind}"
+        for kind in ("bench", "cloud", "conformance", "contract", "e2e", "fakes", "host", "netns", "simulate", "unit")
+    ),
 )
 ROOMS = sorted({file.relative_to(ROOT / "src/moyai").parts[0] for file in (ROOT / "src/moyai").glob("*/**/*.py")})
 #: A folder with so many modules has an order of its own, which import-linter checks.

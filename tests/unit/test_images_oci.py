@@ -9,7 +9,18 @@ from pathlib import Path
 
 import pytest
 
-from moyai.images.oci import Entry, ImageConfig, Layer, folder, from_folder, link, write_archive, write_layer
+from moyai.images.oci import (
+    Entry,
+    ImageConfig,
+    ImageContent,
+    Layer,
+    folder,
+    from_folder,
+    link,
+    write_archive,
+    write_images,
+    write_layer,
+)
 
 
 def _tree(root: Path) -> Path:
@@ -117,6 +128,22 @@ def test_the_same_layer_may_stand_twice(tmp_path: Path) -> None:
     write_archive(tmp_path / "image", tags=["a:1"], layers=[layer, Layer(layer.path, layer.digest)], config=ImageConfig())
     with tarfile.open(tmp_path / "image") as tar:
         assert len(json.loads(_read(tar, "manifest.json"))[0]["Layers"]) == 2
+
+
+def test_an_archive_of_several_images_has_a_shared_layer_once(tmp_path: Path) -> None:
+    base, top = (write_layer([Entry(name, content=b"1")], tmp_path / name) for name in ("base", "top"))
+    one, two = ImageContent(["a:1"], [base, top], ImageConfig()), ImageContent(["b:1", "b:2"], [base], ImageConfig(user="1"))
+    ids = write_images(tmp_path / "images", [one, two])
+    with tarfile.open(tmp_path / "images") as tar:
+        manifest = json.loads(_read(tar, "manifest.json"))
+        names = tar.getnames()
+    assert [item["RepoTags"] for item in manifest] == [["a:1"], ["b:1", "b:2"]]
+    assert manifest[0]["Layers"][0] == manifest[1]["Layers"][0]
+    assert len(names) == len(set(names)) == 1 + 2 + 2
+    assert ids == [f"sha256:{item['Config'].removesuffix('.json')}" for item in manifest]
+    write_archive(tmp_path / "alone", tags=["a:1"], layers=[base, top], config=ImageConfig())
+    with tarfile.open(tmp_path / "alone") as tar:
+        assert json.loads(_read(tar, "manifest.json")) == manifest[:1]
 
 
 def _read(tar: tarfile.TarFile, name: str) -> bytes:

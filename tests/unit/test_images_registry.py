@@ -27,6 +27,7 @@ class StrictRegistry(ThreadingHTTPServer):
         self.blobs: dict[tuple[str, str], bytes] = {}
         self.manifests: dict[tuple[str, str], tuple[str, bytes]] = {}
         self.uploads = 0
+        self.mounts = True
         self.failing: tuple[int, bytes] | None = None
 
     @property
@@ -62,7 +63,10 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(200 if (found[1], found[2]) in here.blobs else 404)
         elif found := re.fullmatch(r"/v2/(.+)/blobs/uploads/(\w*)", url.path):
             query = dict(urllib.parse.parse_qsl(url.query))
-            if self.command == "POST":
+            if self.command == "POST" and here.mounts and (query.get("from"), query.get("mount")) in here.blobs:
+                here.blobs[found[1], query["mount"]] = here.blobs[query["from"], query["mount"]]
+                self._answer(201)
+            elif self.command == "POST":
                 self._answer(202, Location=f"{here.url}/v2/{found[1]}/blobs/uploads/u1?_state=a%3D%3D")
             elif query.get("_state") == "a==" and query.get("digest") == sha(body):
                 here.blobs[found[1], query["digest"]] = body
@@ -133,6 +137,17 @@ def test_what_is_there_is_not_sent_again(tmp_path: Path, server: StrictRegistry)
     assert [item.sent > 0 for item in registry.push(path)] == [True, False]
     assert [item.sent for item in registry.push(path)] == [0, 0]
     assert server.uploads == 2
+
+
+@pytest.mark.parametrize(("mounts", "uploads"), [(True, 2), (False, 4)])
+def test_a_blob_of_two_paths_is_sent_once_where_the_registry_mounts_it(
+    tmp_path: Path, server: StrictRegistry, mounts: bool, uploads: int
+) -> None:
+    server.mounts = mounts
+    pushed = Registry(server.url).push(write(tmp_path / "a", docker(["one:1", "two:1"])))
+    assert [item.sent > 0 for item in pushed] == [True, not mounts]
+    assert server.uploads == uploads
+    assert {path for path, _ in server.blobs} == {"library/one", "library/two"}
 
 
 def test_a_name_can_be_given(tmp_path: Path, server: StrictRegistry) -> None:

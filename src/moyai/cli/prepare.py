@@ -20,7 +20,7 @@ from moyai.core.graph import Task, run_graph
 from moyai.core.paths import Paths, default_paths
 from moyai.core.progress import Progress, Reporter
 from moyai.core.reading import read_mapping
-from moyai.images import node_image
+from moyai.images import e2e_images, node_image
 from moyai.localcloud import env, packages
 from moyai.localcloud import start_stop as local
 from moyai.localcloud.clouds_yaml import user_file
@@ -43,8 +43,6 @@ PACKAGES, ENVIRONMENT, CLOUD, UPLOAD, PUSH = (
 )
 #: Components that need a C compiler and libraries of the host.
 _COMPILED = ("runc", "pause")
-#: Components that no cluster needs.
-TEST_COMPONENTS = ("csi-sanity",)
 
 
 def is_local(name: str, paths: Paths) -> bool:
@@ -92,24 +90,33 @@ def ensure_cluster_base(name: str, paths: Paths, *, reporter: Reporter, config: 
 def prepare(output: str, tests: bool) -> None:
     """Fetch and build all that `up` needs, and start nothing: afterwards `up` needs no network."""
     with display("json" if output == "json" else "text", title="prepare") as progress:
-        ensure_everything(default_paths(), progress, extra=TEST_COMPONENTS if tests else ())
+        ensure_everything(default_paths(), progress, tests=tests)
 
 
-def ensure_everything(paths: Paths, reporter: Reporter, *, extra: Sequence[str] = ()) -> None:
+def ensure_everything(paths: Paths, reporter: Reporter, *, tests: bool = False) -> None:
     """Get and make all that ``up`` needs, but start nothing: afterwards ``up`` needs no network.
 
-    ``extra``: components beside.
+    ``tests``: and the components and images that only moyai's own tests need.
     """
     local.require_root()
     toolchain = Toolchain(paths, reporter)
+    names = ("registry", *node_image.COMPONENTS, *(toolchain.test_names if tests else ()))
     tasks = [
         _packages_task(),
         _environment_task(paths),
-        *_toolchain_tasks(toolchain, ("registry", *node_image.COMPONENTS, *extra)),
+        *_toolchain_tasks(toolchain, names),
         *node_image.tasks(paths, after=(PACKAGES,)),
         node_image.nginx_task(paths, after=(PACKAGES,)),
+        *([e2e_images.task(paths, after=(PACKAGES,))] if tests else []),
     ]
     run_graph(tasks, reporter, workers=len(tasks))
+
+
+def ensure_e2e_images(paths: Paths, reporter: Reporter) -> Path:
+    """The archive of the images that Kubernetes' own tests start, made if it is missing."""
+    toolchain = Toolchain(paths, reporter)
+    tasks = [_packages_task(), *_toolchain_tasks(toolchain, e2e_images.COMPONENTS), e2e_images.task(paths, after=(PACKAGES,))]
+    return run_graph(tasks, reporter, workers=len(tasks))[e2e_images.E2E]
 
 
 def cloud_tasks(

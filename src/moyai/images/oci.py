@@ -177,23 +177,35 @@ def config_json(config: ImageConfig, diff_ids: Sequence[str]) -> bytes:
     return json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
 
 
+@dataclass(frozen=True)
+class ImageContent:
+    """One image of an archive: its names, its layers from the lowest to the highest, how it runs."""
+
+    tags: Sequence[str]
+    layers: Sequence[Layer]
+    config: ImageConfig
+
+
 def write_archive(path: Path, *, tags: Sequence[str], layers: Sequence[Layer], config: ImageConfig) -> str:
     """Write a docker archive of one image under ``tags``; returns the image's id (``sha256:…``)."""
-    document = config_json(config, [layer.digest for layer in layers])
-    image_id = hashlib.sha256(document).hexdigest()
-    manifest = [
-        {
-            "Config": f"{image_id}.json",
-            "RepoTags": list(tags),
-            "Layers": [f"{layer.digest.removeprefix('sha256:')}.tar" for layer in layers],
-        }
-    ]
-    entries = {
-        f"{image_id}.json": Entry("", content=document),
-        "manifest.json": Entry("", content=json.dumps(manifest, separators=(",", ":")).encode()),
-        **{f"{layer.digest.removeprefix('sha256:')}.tar": Entry("", content=layer.path) for layer in layers},
-    }
+    return write_images(path, [ImageContent(tags, layers, config)])[0]
+
+
+def write_images(path: Path, images: Sequence[ImageContent]) -> list[str]:
+    """Write a docker archive; returns the images' ids (``sha256:…``). A layer of several images is written once."""
+    entries: dict[str, Entry] = {}
+    manifest: list[dict[str, Any]] = []
+    ids: list[str] = []
+    for image in images:
+        document = config_json(image.config, [layer.digest for layer in image.layers])
+        image_id = hashlib.sha256(document).hexdigest()
+        names = [f"{layer.digest.removeprefix('sha256:')}.tar" for layer in image.layers]
+        manifest.append({"Config": f"{image_id}.json", "RepoTags": list(image.tags), "Layers": names})
+        entries[f"{image_id}.json"] = Entry("", content=document)
+        entries |= {name: Entry("", content=layer.path) for name, layer in zip(names, image.layers, strict=True)}
+        ids.append(f"sha256:{image_id}")
+    entries["manifest.json"] = Entry("", content=json.dumps(manifest, separators=(",", ":")).encode())
     with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as tar:
         for name in sorted(entries):
             _add(tar, name, entry=entries[name])
-    return f"sha256:{image_id}"
+    return ids

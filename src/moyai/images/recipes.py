@@ -84,14 +84,18 @@ def nginx_image(cache: Cache, tag: str, *, on_line: Callable[[str], None]) -> Pa
     key = key_of("nginx", _FORMAT, tag, root.name, [repr(entry) for entry in nginx.files()])
 
     def make(target: Path) -> None:
-        debian_entries = [
-            *base_files.users([("nginx", 101)]),
-            *base_files.packages(root, without=nginx.WITHOUT),
-            *base_files.certificates(root),
-        ]
-        _write(target, tag, layers=[debian_entries, nginx.files()], config=nginx.CONFIG)
+        _write(target, tag, layers=[nginx_packages(root), nginx.files()], config=nginx.CONFIG)
 
     return cache.get("nginx", key, make=make, suffix=".tar", say=on_line)
+
+
+def nginx_packages(root: Path) -> list[Entry]:
+    """The layer below nginx' own files, out of the unpacked ``NGINX_PACKAGES``."""
+    return [
+        *base_files.users([("nginx", 101)]),
+        *base_files.packages(root, without=nginx.WITHOUT),
+        *base_files.certificates(root),
+    ]
 
 
 def _write(target: Path, tag: str, *, layers: Sequence[Sequence[Entry]], config: ImageConfig) -> None:

@@ -82,10 +82,13 @@ class Registry:
             if not name and (nameless := [image for image in images if not image.references]):
                 raise UsageError(f"{file} holds {len(nameless)} image(s) without a name", hint="give one by --as NAME:TAG")
             done: list[Pushed] = []
+            held: dict[str, str] = {}
             for image in images:
                 for reference in [name] if name else image.references:
                     on_progress(f"{reference.path}:{reference.tag}")
-                    sent = self._push_manifest(connection, reference.path, manifest=image.manifest, tag=reference.tag)
+                    sent = self._push_manifest(
+                        connection, reference.path, manifest=image.manifest, tag=reference.tag, held=held
+                    )
                     done.append(Pushed(reference, image.manifest.digest, sent))
             return done
 
@@ -109,19 +112,29 @@ class Registry:
 
     # pushing
 
-    def _push_manifest(self, connection: http.client.HTTPConnection, path: str, *, manifest: Manifest, tag: str) -> int:
-        sent = sum(self._push_manifest(connection, path, manifest=child, tag=child.digest) for child in manifest.children)
+    def _push_manifest(
+        self, connection: http.client.HTTPConnection, path: str, *, manifest: Manifest, tag: str, held: dict[str, str]
+    ) -> int:
+        """Bytes sent. ``held``: digest → path under which the registry has the blob; this call's blobs are added."""
+        sent = sum(
+            self._push_manifest(connection, path, manifest=child, tag=child.digest, held=held) for child in manifest.children
+        )
         for blob in manifest.blobs:
-            sent += self._push_blob(connection, path, blob=blob)
+            sent += self._push_blob(connection, path, blob=blob, elsewhere=held.get(blob.digest))
+            held[blob.digest] = path
         headers = {"Content-Type": manifest.media_type}
         self._call(connection, "PUT", path=f"/v2/{path}/manifests/{tag}", body=manifest.content, headers=headers, expect=(201,))
         return sent
 
-    def _push_blob(self, connection: http.client.HTTPConnection, path: str, *, blob: Blob) -> int:
+    def _push_blob(self, connection: http.client.HTTPConnection, path: str, *, blob: Blob, elsewhere: str | None) -> int:
         known = self._call(connection, "HEAD", path=f"/v2/{path}/blobs/{blob.digest}", expect=(200, 404))
         if known.status == 200:
             return 0
-        begun = self._call(connection, "POST", path=f"/v2/{path}/blobs/uploads/", body=b"", expect=(202,))
+        # a registry takes a blob from another of its paths, or, if it does not do that, begins an upload
+        asked = f"?{urllib.parse.urlencode({'mount': blob.digest, 'from': elsewhere})}" if elsewhere else ""
+        begun = self._call(connection, "POST", path=f"/v2/{path}/blobs/uploads/{asked}", body=b"", expect=(201, 202))
+        if begun.status == 201:
+            return 0
         # the registry names the URL to send to; only its path counts, since the connection to the registry is open
         where = urllib.parse.urlsplit(begun.headers["location"])
         query = urllib.parse.urlencode([*urllib.parse.parse_qsl(where.query), ("digest", blob.digest)])

@@ -36,7 +36,9 @@ class Release:
 class Modules:
     """A build from Go modules in ``folder`` (with go.mod and go.sum). ``files``: our name → Go package.
 
-    ``host_libraries``: pkg-config names of C libraries that it is linked with; with any, it is built with cgo.
+    ``tests``: our name → Go package, whose tests become a program (``go test -c``). ``data``: our name → ``MODULE//PATH`` of a
+    file that is copied out of a module's source. ``host_libraries``: pkg-config names of C libraries that it is linked with;
+    with any, it is built with cgo.
     """
 
     folder: Path
@@ -44,6 +46,8 @@ class Modules:
     stamps: Mapping[str, str] = field(default_factory=dict[str, str])
     tags: tuple[str, ...] = ()
     host_libraries: tuple[str, ...] = ()
+    tests: Mapping[str, str] = field(default_factory=dict[str, str])
+    data: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 @dataclass(frozen=True)
@@ -58,7 +62,10 @@ class CSource:
 
 @dataclass(frozen=True)
 class Pin:
-    """One component: at least one of ``modules`` and ``c``, and a release file where its checksum is pinned."""
+    """One component: at least one of ``modules`` and ``c``, and a release file where its checksum is pinned.
+
+    ``tests_only``: nothing but moyai's own tests needs it.
+    """
 
     name: str
     version: str
@@ -67,6 +74,7 @@ class Pin:
     release: Release | None = None
     modules: Modules | None = None
     c: CSource | None = None
+    tests_only: bool = False
 
 
 @dataclass(frozen=True)
@@ -143,20 +151,26 @@ def _pin(name: str, table: Mapping[str, Any], *, modules_folder: Path, arch: Arc
             part.get("stamps", {}),
             tuple(part.get("tags", ())),
             tuple(part.get("host_libraries", ())),
+            part.get("tests", {}),
+            part.get("data", {}),
         )
-        files = tuple(modules.files)
+        if unplaced := [place for place in modules.data.values() if not all(place.partition("//"))]:
+            raise ValueError(f"pins.toml: {name}: {unplaced[0]}, should be MODULE//PATH")
+        files = (*modules.files, *modules.tests, *modules.data)
     if "c" in table:
         part = table["c"]
         c = CSource(modules_folder / part["folder"], part["module"], part["source"], tuple(part["flags"]))
     built = modules or c
     if built is None:
         raise ValueError(f"pins.toml: {name}: neither modules nor a C source to build it from")
-    return Pin(name, table["version"], files, _key(table, built.folder, arch=arch), release, modules, c)
+    tests_only = table.get("tests_only", False)
+    return Pin(name, table["version"], files, _key(table, built.folder, arch=arch), release, modules, c, tests_only)
 
 
 def _key(table: Mapping[str, Any], folder: Path, *, arch: Architecture) -> str:
-    # the release table is left out: adding a checksum later must not throw away what was built
-    deciding = {name: value for name, value in table.items() if name != "release"}
+    # the release table is left out: adding a checksum later must not throw away what was built;
+    # nor does it matter who needs the component
+    deciding = {name: value for name, value in table.items() if name not in ("release", "tests_only")}
     digest = hashlib.sha256(json.dumps([LAYOUT, arch, deciding], sort_keys=True).encode())
     for file in sorted([folder / "go.mod", folder / "go.sum", *folder.glob("*.go")]):
         digest.update(file.read_bytes())

@@ -34,12 +34,16 @@ SINGLES: Mapping[str, str] = {"kubectl": "kubernetes"}
 
 @dataclass(frozen=True)
 class ListedComponent:
-    """One line of the list: ``component`` is None while it is missing; ``folder`` is where it is or will be."""
+    """One line of the list: ``component`` is None while it is missing; ``folder`` is where it is or will be.
+
+    ``tests_only``: nothing but moyai's own tests needs it.
+    """
 
     name: str
     version: str
     folder: Path
     component: Component | None
+    tests_only: bool = False
 
 
 class Toolchain:
@@ -65,6 +69,11 @@ class Toolchain:
         """All components, in the order in which they are best got (Go last: it is got when it is needed)."""
         return [*self._pins.components, GO]
 
+    @property
+    def test_names(self) -> list[str]:
+        """The components that nothing but moyai's own tests needs."""
+        return [pin.name for pin in self._pins.components.values() if pin.tests_only]
+
     def version(self, name: str) -> str:
         """The pinned version of a component."""
         return self._pin(name).version
@@ -79,7 +88,7 @@ class Toolchain:
     def list(self) -> list[ListedComponent]:
         """Every component: installed, with its origin, or missing."""
         lines = [
-            ListedComponent(pin.name, pin.version, self._store.path(pin), self._store.find(pin))
+            ListedComponent(pin.name, pin.version, self._store.path(pin), self._store.find(pin), pin.tests_only)
             for pin in self._pins.components.values()
         ]
         go = self.find(GO)
