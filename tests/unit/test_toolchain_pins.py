@@ -31,15 +31,17 @@ CONTRACT = {
     "csi-resizer": {"csi-resizer"},
     "csi-snapshotter": {"csi-snapshotter", "snapshot-controller"},
     "csi-sanity": {"csi-sanity"},
+    "openstack-cloud-controller-manager": {"openstack-cloud-controller-manager"},
 }
 
 
 @pytest.mark.parametrize("arch", ["amd64", "arm64"])
 def test_what_ships_is_what_was_agreed(arch: str) -> None:
     pins = load_pins("amd64" if arch == "amd64" else "arm64")
-    assert set(pins.components) == {*CONTRACT, "cni-plugins"}
+    assert set(pins.components) == {*CONTRACT, "cni-plugins", "gophercloud"}
     for name, files in CONTRACT.items():
         assert set(pins.components[name].files) == files
+    assert {"compute.v2", "loadbalancer.v2", "networking.v2"} <= set(pins.components["gophercloud"].files)
     assert {"bridge", "host-local", "loopback", "portmap"} <= set(pins.components["cni-plugins"].files)
     assert version_tuple(pins.go.version) >= version_tuple(pins.go.needed)
     assert re.fullmatch("[0-9a-f]{64}", pins.go.sha256)
