@@ -14,7 +14,7 @@ LINES = 400
 #: Parts in which no file is longer.
 SHORT = (
     "src/moyai",
-    *(f"tests/{kind}" for kind in ("bench", "cloud", "contract", "e2e", "fakes", "host", "netns", "simulate", "unit")),
+    *(f"tests/{kind}" for kind in ("bench", "cloud", "contract", "e2e", "fakes", "host", "netns", "peers", "simulate", "unit")),
 )
 ROOMS = sorted({file.relative_to(ROOT / "src/moyai").parts[0] for file in (ROOT / "src/moyai").glob("*/**/*.py")})
 #: Names and parameters of these are OpenStack's.
