@@ -39,9 +39,6 @@ case "$*" in
     for word in "$@"; do case "$word" in -o=*) out=${word#-o=};; esac; done
     echo one; echo two
     echo "program one" > "$out/first"; echo "program two" > "$out/server";;
-  test*)
-    for word in "$@"; do case "$word" in -o=*) out=${word#-o=};; esac; done
-    echo "tests of $word" > "$out";;
 esac
 """
 
@@ -111,22 +108,6 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
 
 def _step() -> Progress:
     return Progress("x", lambda _: None, elapsed=lambda: 0.0)
-
-
-def test_tests_of_packages_become_programs_of_names_of_their_own(world: World) -> None:
-    text = _PINS.replace("[small.modules.files]", "[small.modules.tests]")
-    world.pins = parse_pins(text, world.root, arch="amd64")
-    made = world.chain().ensure(["small"])["small"]
-    assert {name: path.read_text() for name, path in made.files.items()} == {
-        "first": "tests of example.org/cmd/first\n",
-        "second": "tests of example.org/server/v3\n",
-    }
-    calls = world.calls()
-    assert not any(call.startswith("build") for call in calls)
-    compiled = [call for call in calls if call.startswith("test -c")]
-    assert len(compiled) == 2
-    assert all("-tags=x,y" in call and "-trimpath" in call for call in compiled)
-    assert [call for call in calls if call.startswith("list -deps -test")], "the sources of the tests are got as well"
 
 
 def test_built_renamed_and_never_built_again(world: World) -> None:

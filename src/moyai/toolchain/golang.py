@@ -38,9 +38,6 @@ _FROM_USER = ("GOPROXY", "GOSUMDB", "GONOSUMDB", "GONOPROXY", "GOPRIVATE", "GOIN
 #: Ends a build with moyai, also when moyai is killed: else it would go on for minutes beside the next run's build.
 _TIED = ("setpriv", "--pdeathsig", "TERM", "--") if shutil.which("setpriv") else ()
 
-#: What ``go list`` says of each package that will be compiled: its path, and how many files it has.
-_STALE = "{{if .Stale}}{{.ImportPath}} {{len .GoFiles}}{{end}}"
-
 #: Part of a build's progress that compiling is; the rest is linking, which says nothing while it runs.
 _COMPILING = 0.85
 
@@ -104,32 +101,38 @@ class GoToolchain:
             self._check_host(name, modules.host_libraries)
         env = self._env(cgo=bool(modules.host_libraries))
         tags = [f"-tags={','.join(modules.tags)}"] if modules.tags else []
-        programs, tests = sorted(modules.files.values()), sorted(modules.tests.values())
+        packages = sorted(modules.files.values())
         # debugging symbols would be stripped in the end: not making them saves an eighth of all compiling (measured)
         common = ["-trimpath", "-gcflags=all=-dwarf=false", *tags]
-        # `-test` for the tests alone: the tests of a program need modules that the program does not need
-        wanted = [["-deps", *common, *programs]] if programs else []
-        wanted += [["-deps", "-test", *common, *tests]] if tests else []
         step.progress("getting sources")
         try:
             # fetches exactly the sources that the programs need (`go mod download` would fetch several times that)
-            for words in wanted:
-                run([*_TIED, go.program, "list", *words], env=env, cwd=modules.folder)
+            run([*_TIED, go.program, "list", "-deps", *common, *packages], env=env, cwd=modules.folder)
             step.progress("waiting for its turn to be built")
             with self._turns.take(turn):
                 step.progress("looking for compiled packages")
-                listed = "".join(
-                    run([go.program, "list", "-f", _STALE, *words], env=env, cwd=modules.folder).stdout for words in wanted
-                )
+                listed = run(
+                    [
+                        go.program,
+                        "list",
+                        "-deps",
+                        *common,
+                        "-f",
+                        "{{if .Stale}}{{.ImportPath}} {{len .GoFiles}}{{end}}",
+                        *packages,
+                    ],
+                    env=env,
+                    cwd=modules.folder,
+                ).stdout
                 watch = _Compiling(listed, step)
                 static = ["-linkmode=external", "-extldflags=-static"] if modules.host_libraries else []
-                stamps = [f"-X={variable}={value}" for variable, value in sorted(modules.stamps.items())]
-                flags = ["-v", *common, f"-ldflags={' '.join(['-s', '-w', *static, *stamps])}"]
-                builds = [["build", *flags, f"-o={target}/", *programs]] if programs else []
-                # two packages' tests may have one name (`v2.test`), so each is compiled for itself
-                builds += [["test", "-c", *flags, f"-o={target / file}", package] for file, package in modules.tests.items()]
-                for words in builds:
-                    stream([*_TIED, go.program, *words], watch.line, env=env, cwd=modules.folder)
+                flags = ["-s", "-w", *static, *(f"-X={variable}={value}" for variable, value in sorted(modules.stamps.items()))]
+                stream(
+                    [*_TIED, go.program, "build", "-v", *common, f"-ldflags={' '.join(flags)}", f"-o={target}/", *packages],
+                    watch.line,
+                    env=env,
+                    cwd=modules.folder,
+                )
         except ProcessError as error:
             raise self.explain(name, error) from error
         for file, package in modules.files.items():

@@ -36,14 +36,12 @@ class Release:
 class Modules:
     """A build from Go modules in ``folder`` (with go.mod and go.sum). ``files``: our name → Go package.
 
-    ``tests``: our name → Go package whose tests become a program (``go test -c``).
     ``host_libraries``: pkg-config names of C libraries that it is linked with; with any, it is built with cgo.
     """
 
     folder: Path
     files: Mapping[str, str]
     stamps: Mapping[str, str] = field(default_factory=dict[str, str])
-    tests: Mapping[str, str] = field(default_factory=dict[str, str])
     tags: tuple[str, ...] = ()
     host_libraries: tuple[str, ...] = ()
 
@@ -133,13 +131,12 @@ def _pin(name: str, table: Mapping[str, Any], modules_folder: Path, arch: Archit
         part = table["modules"]
         modules = Modules(
             modules_folder / part["folder"],
-            part.get("files", {}),
+            part["files"],
             part.get("stamps", {}),
-            part.get("tests", {}),
             tuple(part.get("tags", ())),
             tuple(part.get("host_libraries", ())),
         )
-        files = (*modules.files, *modules.tests)
+        files = tuple(modules.files)
     if "c" in table:
         part = table["c"]
         c = CSource(modules_folder / part["folder"], part["module"], part["source"], tuple(part["flags"]))
