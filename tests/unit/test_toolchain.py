@@ -5,6 +5,7 @@ Go is played by a script that answers as Go does and records how it was called; 
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import json
 import os
@@ -39,6 +40,7 @@ case "$*" in
     for word in "$@"; do case "$word" in -o=*) out=${word#-o=};; esac; done
     echo one; echo two
     echo "program one" > "$out/first"; echo "program two" > "$out/server";;
+  test*) for word in "$@"; do case "$word" in -o=*) echo "all tests" > "${word#-o=}";; esac; done;;
 esac
 """
 
@@ -221,6 +223,36 @@ def test_what_fails_is_one_clear_line(world: World, output: str, line: str) -> N
     assert world.chain().find("small") is None
     (world.root / "fails").unlink()
     assert world.chain().ensure(["small"])["small"].size > 0
+
+
+def test_tests_become_a_program_and_data_is_copied(world: World) -> None:
+    modules = world.pins.components["small"].modules
+    assert modules
+    (world.root / "source/pages").mkdir(parents=True)
+    (world.root / "source/pages/data.json").write_text("{}")
+    tests, data = {"e2e.test": "example.org/e2e"}, {"one.json": "example.org//pages/data.json"}
+    more = dataclasses.replace(modules, tests=tests, data=data)
+    out = world.root / "out"
+    out.mkdir()
+    GoToolchain(world.paths, world.pins.go, arch="amd64").build("small", more, target=out, step=_step())
+    assert {path.name: path.read_text().strip() for path in out.iterdir()} == {
+        "first": "program one",
+        "second": "program two",
+        "e2e.test": "all tests",
+        "one.json": "{}",
+    }
+    build, test = (next(line for line in world.calls() if line.startswith(word)) for word in ("build", "test"))
+    # `go build` compiles all that the tests import, and `go test` then only links: with the same flags, or nothing is reused
+    assert build.endswith(" example.org/cmd/first example.org/server/v3 one two")
+    flags = " -trimpath -gcflags=all=-dwarf=false -tags=x,y -ldflags=-s -w -X=example.org/version.Version=v1.0 "
+    assert flags in build
+    assert flags in test
+    assert test.startswith("test -c -vet=off ")
+
+
+def test_what_only_go_test_compiles_is_no_package_to_build() -> None:
+    listed = "a.org/x 3\na.org/x [a.org/x.test] 4\na.org/x_test [a.org/x.test] 1\na.org/x.test 1\n\na.org/y 2\n"
+    assert golang.stale_packages(listed) == {"a.org/x": 3, "a.org/y": 2}
 
 
 def test_a_missing_c_library_names_the_packages(world: World) -> None:

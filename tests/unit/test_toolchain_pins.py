@@ -32,7 +32,11 @@ CONTRACT = {
     "csi-snapshotter": {"csi-snapshotter", "snapshot-controller"},
     "csi-sanity": {"csi-sanity"},
     "openstack-cloud-controller-manager": {"openstack-cloud-controller-manager"},
-}
+    "e2e": {
+        "e2e.test", "ginkgo", "agnhost", "nnp", "regression-issue-74839", "sample-apiserver", "localhost.crt", "localhost.key",
+        "kitten.jpg", "kitten.json", "nautilus.jpg", "nautilus.json",
+    },
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("arch", ["amd64", "arm64"])
@@ -47,8 +51,19 @@ def test_what_ships_is_what_was_agreed(arch: str) -> None:
     assert re.fullmatch("[0-9a-f]{64}", pins.go.sha256)
 
 
-def test_kubernetes_comes_last_because_it_takes_longest() -> None:
-    assert list(load_pins("amd64").components)[-1] == "kubernetes"
+def test_kubernetes_comes_last_because_it_takes_longest_and_its_tests_after_it() -> None:
+    assert list(load_pins("amd64").components)[-2:] == ["kubernetes", "e2e"]
+
+
+def test_kubernetes_and_its_tests_are_of_one_version() -> None:
+    components = load_pins("amd64").components
+    assert components["e2e"].version == components["kubernetes"].version
+    asked = [(pin.modules.folder / "go.mod").read_text() for name in ("kubernetes", "e2e") if (pin := components[name]).modules]
+    kubernetes, tests = (dict(re.findall(r"^\t(\S+) (v\S+)", text, re.MULTILINE)) for text in asked)
+    differing = {name for name in kubernetes.keys() & tests.keys() if kubernetes[name] != tests[name]}
+    # a package of another version is compiled once more
+    assert not differing
+    assert len(kubernetes.keys() & tests.keys()) > 100
 
 
 def test_every_version_is_the_one_that_go_mod_requires() -> None:
@@ -135,6 +150,7 @@ def test_the_go_that_is_needed_is_the_newest_that_a_module_asks_for(modules: Pat
         ("0" * 64, "0" * 63, "SHA-256 of 64 digits"),
         ("https:", "http:", "https address"),
         ("tool.modules", "tool.moduls", "neither modules nor a C source"),
+        ("[tool.release.amd64]", '[tool.modules.data]\nx = "m/x"\n[tool.release.amd64]', "m/x, should be MODULE//PATH"),
     ],
 )
 def test_a_wrong_pin_is_refused(modules: Path, old: str, new: str, line: str) -> None:

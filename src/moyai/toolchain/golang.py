@@ -102,37 +102,42 @@ class GoToolchain:
         env = self._env(cgo=bool(modules.host_libraries))
         tags = [f"-tags={','.join(modules.tags)}"] if modules.tags else []
         packages = sorted(modules.files.values())
+        tests = sorted(modules.tests.values())
         # debugging symbols would be stripped in the end: not making them saves an eighth of all compiling (measured)
         common = ["-trimpath", "-gcflags=all=-dwarf=false", *tags]
+        listing = [go.program, "list", "-deps", *(["-test"] if tests else []), *common]
         step.progress("getting sources")
         try:
             # fetches exactly the sources that the programs need (`go mod download` would fetch several times that)
-            run([*_TIED, go.program, "list", "-deps", *common, *packages], env=env, cwd=modules.folder)
+            run([*_TIED, *listing, *packages, *tests], env=env, cwd=modules.folder)
             step.progress("waiting for its turn to be built")
             with self._turns.take(turn):
                 step.progress("looking for compiled packages")
-                listed = run(
-                    [
-                        go.program,
-                        "list",
-                        "-deps",
-                        *common,
-                        "-f",
-                        "{{if .Stale}}{{.ImportPath}} {{len .GoFiles}}{{end}}",
-                        *packages,
-                    ],
-                    env=env,
-                    cwd=modules.folder,
-                ).stdout
-                watch = _Compiling(listed, step)
+                form = "{{if .Stale}}{{.ImportPath}} {{len .GoFiles}}{{end}}"
+                listed = run([*listing, "-f", form, *packages, *tests], env=env, cwd=modules.folder).stdout
+                stale = stale_packages(listed)
+                watch = _Compiling(stale, step)
                 static = ["-linkmode=external", "-extldflags=-static"] if modules.host_libraries else []
                 flags = ["-s", "-w", *static, *(f"-X={variable}={value}" for variable, value in sorted(modules.stamps.items()))]
-                stream(
-                    [*_TIED, go.program, "build", "-v", *common, f"-ldflags={' '.join(flags)}", f"-o={target}/", *packages],
-                    watch.line,
-                    env=env,
-                    cwd=modules.folder,
-                )
+                link = f"-ldflags={' '.join(flags)}"
+                # `go test` does not say which package it compiles, so `go build` compiles what the tests import
+                wanted = sorted({*packages, *(stale if tests else ())})
+                if wanted:
+                    stream(
+                        [*_TIED, go.program, "build", "-v", *common, link, f"-o={target}/", *wanted],
+                        watch.line,
+                        env=env,
+                        cwd=modules.folder,
+                    )
+                for file, package in modules.tests.items():
+                    step.progress(f"linking {file}", _COMPILING)
+                    # without -vet=off every package that the tests import is vetted, which takes as long as compiling it
+                    words = ["test", "-c", "-vet=off", *common, link, f"-o={target / file}", package]
+                    run([*_TIED, go.program, *words], env=env, cwd=modules.folder)
+            for file, place in modules.data.items():
+                module, _, path = place.partition("//")
+                where = run([go.program, "list", "-m", "-f={{.Dir}}", module], env=env, cwd=modules.folder).stdout.strip()
+                shutil.copyfile(Path(where) / path, target / file)
         except ProcessError as error:
             raise self.explain(name, error) from error
         for file, package in modules.files.items():
@@ -325,13 +330,20 @@ class _Turn:
         self.turns.release()
 
 
+def stale_packages(listed: str) -> dict[str, int]:
+    """Packages to compile → number of their source files, out of lines ``PATH FILES`` of ``go list``.
+
+    Left out is what only ``go test`` compiles: the variants for a test (``PATH [PACKAGE.test] FILES``) and its main package.
+    """
+    found = (line.split(" ") for line in listed.splitlines() if line.strip())
+    return {words[0]: int(words[1]) for words in found if len(words) == 2 and not words[0].endswith(".test")}
+
+
 class _Compiling:
     """Turns what ``go build -v`` prints (each package as its compilation starts) into progress, weighed by source files."""
 
-    def __init__(self, stale: str, step: Progress) -> None:
-        self._weights: Mapping[str, int] = {
-            path: int(files) for path, _, files in (line.partition(" ") for line in stale.splitlines() if line.strip())
-        }
+    def __init__(self, stale: Mapping[str, int], step: Progress) -> None:
+        self._weights = stale
         self._total = max(1, sum(self._weights.values()))
         self._done = 0
         self._count = 0

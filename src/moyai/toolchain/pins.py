@@ -36,7 +36,9 @@ class Release:
 class Modules:
     """A build from Go modules in ``folder`` (with go.mod and go.sum). ``files``: our name → Go package.
 
-    ``host_libraries``: pkg-config names of C libraries that it is linked with; with any, it is built with cgo.
+    ``tests``: our name → Go package, whose tests become a program (``go test -c``). ``data``: our name → ``MODULE//PATH`` of a
+    file that is copied out of a module's source. ``host_libraries``: pkg-config names of C libraries that it is linked with;
+    with any, it is built with cgo.
     """
 
     folder: Path
@@ -44,6 +46,8 @@ class Modules:
     stamps: Mapping[str, str] = field(default_factory=dict[str, str])
     tags: tuple[str, ...] = ()
     host_libraries: tuple[str, ...] = ()
+    tests: Mapping[str, str] = field(default_factory=dict[str, str])
+    data: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 @dataclass(frozen=True)
@@ -135,8 +139,12 @@ def _pin(name: str, table: Mapping[str, Any], modules_folder: Path, arch: Archit
             part.get("stamps", {}),
             tuple(part.get("tags", ())),
             tuple(part.get("host_libraries", ())),
+            part.get("tests", {}),
+            part.get("data", {}),
         )
-        files = tuple(modules.files)
+        if unplaced := [place for place in modules.data.values() if not all(place.partition("//"))]:
+            raise ValueError(f"pins.toml: {name}: {unplaced[0]}, should be MODULE//PATH")
+        files = (*modules.files, *modules.tests, *modules.data)
     if "c" in table:
         part = table["c"]
         c = CSource(modules_folder / part["folder"], part["module"], part["source"], tuple(part["flags"]))
