@@ -140,6 +140,11 @@ def test_the_key_changes_with_what_decides_the_outcome(modules: Path) -> None:
         key = new
 
 
+def test_a_component_may_be_tests_alone(modules: Path) -> None:
+    text = _TEXT.replace("[tool.modules.files]", "[tool.modules.tests]")
+    assert parse_pins(text, modules, arch="arm64").components["tool"].files == ("tool",)
+
+
 def test_the_go_that_is_needed_is_the_newest_that_a_module_asks_for(modules: Path) -> None:
     assert parse_pins(_TEXT.format(sha="0" * 64), modules, arch="amd64").go.needed == "1.26.4"
 

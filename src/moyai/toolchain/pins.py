@@ -135,7 +135,7 @@ def _pin(name: str, table: Mapping[str, Any], modules_folder: Path, arch: Archit
         part = table["modules"]
         modules = Modules(
             modules_folder / part["folder"],
-            part["files"],
+            part.get("files", {}),
             part.get("stamps", {}),
             tuple(part.get("tags", ())),
             tuple(part.get("host_libraries", ())),
