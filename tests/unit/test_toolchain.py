@@ -39,7 +39,7 @@ case "$*" in
     [ -e "@ROOT@/fails" ] && { cat "@ROOT@/fails"; exit 1; }
     for word in "$@"; do case "$word" in -o=*) out=${word#-o=};; esac; done
     echo one; echo two
-    echo "program one" > "$out/first"; echo "program two" > "$out/server";;
+    [ -z "$out" ] || { echo "program one" > "$out/first"; echo "program two" > "$out/server"; };;
   test*) for word in "$@"; do case "$word" in -o=*) echo "all tests" > "${word#-o=}";; esac; done;;
 esac
 """
@@ -248,6 +248,16 @@ def test_tests_become_a_program_and_data_is_copied(world: World) -> None:
     assert flags in build
     assert flags in test
     assert test.startswith("test -c -vet=off ")
+
+
+def test_tests_alone_write_no_programs(world: World) -> None:
+    world.pins = parse_pins(_PINS.replace("[small.modules.files]", "[small.modules.tests]"), world.root, arch="amd64")
+    made = world.chain().ensure(["small"])["small"]
+    assert {name: path.read_text() for name, path in made.files.items()} == {"first": "all tests\n", "second": "all tests\n"}
+    [build] = [line for line in world.calls() if line.startswith("build")]
+    # Go refuses a folder for programs where there are none
+    assert "-o=" not in build
+    assert build.endswith(" one two")
 
 
 def test_what_only_go_test_compiles_is_no_package_to_build() -> None:

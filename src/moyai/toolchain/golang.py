@@ -123,8 +123,10 @@ class GoToolchain:
                 # `go test` does not say which package it compiles, so `go build` compiles what the tests import
                 wanted = sorted({*packages, *(stale if tests else ())})
                 if wanted:
+                    # without a program there is nothing to write, and Go refuses a folder for it
+                    into = [f"-o={target}/"] if packages else []
                     stream(
-                        [*_TIED, go.program, "build", "-v", *common, link, f"-o={target}/", *wanted],
+                        [*_TIED, go.program, "build", "-v", *common, link, *into, *wanted],
                         watch.line,
                         env=env,
                         cwd=modules.folder,
