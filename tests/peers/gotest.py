@@ -17,6 +17,9 @@ _BEGIN = re.compile(r"=== (?:RUN|CONT|NAME)\s+(\S+)")
 _END = re.compile(r"--- (PASS|FAIL|SKIP): (\S+) \(([\d.]+)s\)")
 _STATES: dict[str, State] = {"PASS": "passed", "FAIL": "failed", "SKIP": "skipped"}
 _LOGGED = re.compile(r"\s*(\S+\.go:\d+: )?(.*)")
+#: Where a test says why it failed, before it tells what it cleans up.
+_FAILURE = re.compile(r"Failure in |Unable to |panic: ")
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 
 @dataclass(frozen=True)
@@ -52,12 +55,21 @@ def _result(package: str, name: str, end: tuple[State, float] | None, lines: Seq
 
 
 def last_words(lines: Sequence[str], limit: int = 400) -> str:
-    """The end of what a test said, from its last place in the source on, without folders."""
-    kept: list[str] = []
-    for line in reversed(lines):
-        found = _LOGGED.fullmatch(line)
-        assert found
-        kept.append(found.group(2).strip())
-        if found.group(1):
-            break
-    return " ".join(reversed(kept))[-limit:]
+    """Why a test failed: its last line that says so, or else the end of what it said, without colours and places."""
+    plain = [_COLOURS.sub("", line) for line in lines]
+    begin = next((n for n in reversed(range(len(plain))) if _FAILURE.search(plain[n])), None)
+    if begin is None:
+        begin = next((n for n in reversed(range(len(plain))) if _place(plain[n])), 0)
+    end = next((n for n in range(begin + 1, len(plain)) if _place(plain[n])), len(plain))
+    return " ".join(_words(line) for line in plain[begin:end])[:limit].strip()
+
+
+def _place(line: str) -> bool:
+    found = _LOGGED.fullmatch(line)
+    return bool(found and found.group(1))
+
+
+def _words(line: str) -> str:
+    found = _LOGGED.fullmatch(line)
+    assert found
+    return found.group(2).strip()

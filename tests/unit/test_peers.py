@@ -52,7 +52,17 @@ def test_what_a_test_said_last_is_kept_from_its_place_in_the_source_on() -> None
     assert said["TestGood"] == ""
     assert said["TestBad"].startswith('Expected OK, got {"badRequest": "no"}')
     assert said["TestLeftOut"] == "must be a non-admin to run this test"
-    assert said["TestHangs"].startswith("waits")
+    assert said["TestHangs"] == "panic: test timed out after 20m0s"
+
+
+def test_the_failure_counts_and_not_what_was_cleaned_up_after_it() -> None:
+    lines = [
+        "    a.go:1: first",
+        "    b_test.go:2: \x1b[1;31mFailure in b_test.go, line 2: got",
+        "        404\x1b[0m",
+        "    c.go:3: Deleted x",
+    ]
+    assert gotest.last_words(lines) == "Failure in b_test.go, line 2: got 404"
 
 
 def expected(failed: str = "", skipped: str = "") -> Expected:
@@ -70,7 +80,7 @@ def test_what_is_on_the_list_is_no_problem() -> None:
     ("failed", "skipped", "problem"),
     [
         ("TestHangs TestNeverBegun", "TestLeftOut", "compute/v2 TestBad failed: Expected OK"),
-        ("TestBad TestNeverBegun", "TestLeftOut", "compute/v2 TestHangs cut off: waits"),
+        ("TestBad TestNeverBegun", "TestLeftOut", "compute/v2 TestHangs cut off: panic: test timed out"),
         ("TestBad TestHangs TestNeverBegun", "", "compute/v2 TestLeftOut skipped: must be a non-admin"),
         # a skipped test is not one that fails: the reason would be untrue
         ("TestBad TestHangs TestNeverBegun TestLeftOut", "", "compute/v2 TestLeftOut skipped: must be a non-admin"),
