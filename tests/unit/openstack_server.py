@@ -6,6 +6,8 @@ Whether the adapter speaks to an OpenStack is proved against a real one, in test
 from __future__ import annotations
 
 import json
+import ssl
+import sys
 import threading
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -15,7 +17,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from moyai.cloud.openstack import ApplicationCredential, OpenStackCloud
-from moyai.cloud.openstack.login import open_session
+from moyai.cloud.openstack.login import Way, open_session
 from tests.fakes.clock import FakeClock
 
 PROJECT = "p1"
@@ -72,8 +74,8 @@ class OpenStackServer:
         return [one for one in self.requests if (one.method, one.path) == (method, path)]
 
     def cloud(self) -> OpenStackCloud:
-        credential = ApplicationCredential(auth_url=f"{self.url}/v3", id="c", secret="s", region="R1")
-        return OpenStackCloud(open_session(credential=credential, clock=self.clock))
+        credential = ApplicationCredential(auth_url=f"{self.url}/v3", id="c", secret="s")
+        return OpenStackCloud(open_session(credential=credential, way=Way(region="R1"), clock=self.clock))
 
     def answer(self, request: Request) -> Answer:
         with self._lock:
@@ -109,7 +111,9 @@ class OpenStackServer:
 
 
 @contextmanager
-def openstack_server() -> Generator[OpenStackServer]:
+def openstack_server(tls: ssl.SSLContext | None = None) -> Generator[OpenStackServer]:
+    """``tls``: how the server speaks TLS; None: it does not."""
+
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
@@ -137,10 +141,20 @@ def openstack_server() -> Generator[OpenStackServer]:
 
         do_GET = do_POST = do_PUT = do_DELETE = _serve  # noqa: N815 - the base class looks for these names
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    class Server(ThreadingHTTPServer):
+        def handle_error(self, request: Any, client_address: Any) -> None:
+            # a handshake that fails is the client's to tell
+            if not isinstance(sys.exception(), ssl.SSLError):
+                super().handle_error(request, client_address)
+
+    server = Server(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
     host, port = server.server_address[:2]
     played = OpenStackServer((str(host), int(port)))
+    if tls:
+        # the handshake is each connection's own thread's work
+        server.socket = tls.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+        played.url = played.url.replace("http:", "https:")
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()
     try:

@@ -12,7 +12,6 @@ import os
 import sys
 import traceback
 from datetime import UTC, datetime
-from pathlib import Path
 
 import click
 
@@ -29,7 +28,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "status": ("moyai.cli.cluster:status", "Clusters, their nodes, machines and load balancers."),
     "explain": ("moyai.cli.explain:explain", "Why a pod does not run, and what would help."),
     "kubeconfig": ("moyai.cli.cluster:kubeconfig", "Print a cluster's kubeconfig, or merge it into yours."),
-    "kubectl": ("moyai.cli.cluster:kubectl", "Run the pinned kubectl against a cluster."),
+    "kubectl": ("moyai.cli.cluster:kubectl", "Run kubectl against a cluster."),
+    "openstack": ("moyai.cli.openstack:openstack", "Run the OpenStack client on a cluster's cloud, or on the local cloud."),
     "ssh": ("moyai.cli.cluster:ssh", "Log in to a node."),
     "down": ("moyai.cli.cluster:down", "Remove a cluster with everything that hangs on it, and prove it."),
     "prepare": ("moyai.cli.prepare:prepare", "Fetch and build all that `up` needs, and start nothing."),
@@ -86,12 +86,14 @@ def run(arguments: list[str]) -> int:
         return _say(str(error), error.exit_code)
     except ProcessError as error:
         return _say(str(error), 1)
+    except PermissionError as error:
+        return _say(f"{error.filename}: {error.strerror}", 1)
     except BrokenPipeError:
         # whoever read our output is gone: nothing is left to be said, and Python must not try at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except Exception as error:
-        return _say(f"unforeseen error, please report it: {type(error).__name__}: {error}; details in {_keep_trace()}", 1)
+        return _say(f"unforeseen error, please report it: {type(error).__name__}: {error}; details {_keep_trace()}", 1)
     return result if isinstance(result, int) else 0
 
 
@@ -100,7 +102,11 @@ def _say(text: str, code: int) -> int:
     return code
 
 
-def _keep_trace() -> Path:
-    file = default_paths().make_state("errors") / f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{os.getpid()}.txt"
-    file.write_text(traceback.format_exc())
-    return file
+def _keep_trace() -> str:
+    """Where the traceback is."""
+    try:
+        file = default_paths().make_state("errors") / f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{os.getpid()}.txt"
+        file.write_text(traceback.format_exc())
+    except OSError as error:
+        return f"are not kept ({error.strerror}: {error.filename})"
+    return f"in {file}"
