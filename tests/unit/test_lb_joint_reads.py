@@ -32,29 +32,32 @@ def ask(threads: ThreadPoolExecutor, reads: JointReads, source: Source, name: st
     return threads.submit(reads.fresh, name, source.read)
 
 
-def waiting(reads: JointReads, name: str, count: int) -> None:
-    """Return once ``count`` threads wait for the next read."""
-    for _ in range(10_000):
-        if reads.waiting(name) == count:
-            return
-        threading.Event().wait(0.001)
-    raise AssertionError("nobody came")
+class Waiting:
+    """Counts the callers that wait."""
+
+    def __init__(self) -> None:
+        self._came = threading.Semaphore(0)
+        self.reads = JointReads(on_wait=self._came.release)
+
+    def for_callers(self, count: int) -> None:
+        for _ in range(count):
+            assert self._came.acquire(timeout=10)
 
 
 def test_what_asks_while_a_read_runs_shares_the_next_one() -> None:
-    reads, source = JointReads(), Source()
+    waiting, source = Waiting(), Source()
+    reads = waiting.reads
     with ThreadPoolExecutor(8) as threads:
         first = ask(threads, reads, source)
         assert source.begun.acquire(timeout=10)
         others = [ask(threads, reads, source) for _ in range(5)]
-        waiting(reads, "a", 5)
+        waiting.for_callers(5)
         source.let.release()
         assert first.result(10) == "a 1"
         assert source.begun.acquire(timeout=10)
         source.let.release()
         assert [one.result(10) for one in others] == ["a 2"] * 5
     assert source.reads == 2
-    assert reads.waiting("a") == 0
 
 
 def test_different_things_do_not_wait_for_each_other() -> None:
@@ -74,16 +77,16 @@ def test_one_after_the_other_asks_again() -> None:
 
 
 def test_an_error_is_everybodys_and_the_next_read_works() -> None:
-    reads, source = JointReads(), Source()
+    waiting, source = Waiting(), Source()
+    reads = waiting.reads
     with ThreadPoolExecutor(8) as threads:
         first = ask(threads, reads, source, "broken")
         assert source.begun.acquire(timeout=10)
         others = [ask(threads, reads, source, "broken") for _ in range(3)]
-        waiting(reads, "broken", 3)
+        waiting.for_callers(3)
         source.let.release(2)
         for one, number in [(first, 1), *((one, 2) for one in others)]:
             with pytest.raises(ValueError, match=f"read {number}"):
                 one.result(10)
-    assert reads.waiting("broken") == 0
     source.let.release()
     assert reads.fresh("a", source.read) == "a 3"

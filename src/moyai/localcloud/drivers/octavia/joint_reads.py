@@ -30,9 +30,10 @@ class _Thing:
 
 
 class JointReads:
-    """Safe to use from several threads."""
+    """Safe to use from several threads. ``on_wait`` is called for each caller that waits for a read which has not begun."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, on_wait: Callable[[], None] = lambda: None) -> None:
+        self._on_wait = on_wait
         self._changed = threading.Condition()
         self._things: dict[str, _Thing] = {}
 
@@ -42,6 +43,8 @@ class JointReads:
             thing = self._things.setdefault(name, _Thing())
             mine = thing.next
             mine.askers += 1
+            if thing.running:
+                self._on_wait()
             self._changed.wait_for(lambda: mine.done or not (mine.begun or thing.running))
             if mine.done:
                 return self._result(mine)
@@ -56,11 +59,6 @@ class JointReads:
                 del self._things[name]
             self._changed.notify_all()
             return self._result(mine)
-
-    def waiting(self, name: str) -> int:
-        """How many callers wait for a read that has not begun."""
-        with self._changed:
-            return self._things[name].next.askers if name in self._things else 0
 
     @staticmethod
     def _result(done: _Round) -> Any:
