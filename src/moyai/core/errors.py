@@ -74,5 +74,12 @@ class QuotaExceeded(Terminal):
     """The project has no more of what was asked for."""
 
 
+class SizeRefused(Terminal):
+    """A size is outside of what the cloud offers. ``least_gb``, ``most_gb``: the bound in GiB, where the cloud names it."""
+
+    least_gb: int | None = None
+    most_gb: int | None = None
+
+
 class NotFound(Terminal):
     """The object does not exist (any more)."""

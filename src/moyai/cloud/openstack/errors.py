@@ -11,7 +11,16 @@ import re
 from collections.abc import Mapping
 from typing import Any, cast
 
-from moyai.core.errors import Conflict, CredentialsRefused, MoyaiError, NotFound, QuotaExceeded, Retriable, Terminal
+from moyai.core.errors import (
+    Conflict,
+    CredentialsRefused,
+    MoyaiError,
+    NotFound,
+    QuotaExceeded,
+    Retriable,
+    SizeRefused,
+    Terminal,
+)
 
 #: Nova: "Quota exceeded for cores, ram: Requested …"; Neutron: "Quota exceeded for resources: ['port']."; Octavia: "Quota
 #: has been met for resources: Load Balancer"; Cinder: "VolumeSizeExceedsAvailableQuota: …" and "Maximum number of
@@ -24,6 +33,10 @@ _QUOTA_NAMES = (
     re.compile(r"for quota '?(?P<names>[\w, -]+)'?", re.IGNORECASE),
     re.compile(r"quota exceeded for (?P<names>[\w, ]+?):", re.IGNORECASE),
     re.compile(r"exceeds? allowed (?P<names>[\w ]+?) quota", re.IGNORECASE),
+)
+#: Cinder, of a volume type's extra specs provisioning:min_vol_size and provisioning:max_vol_size.
+_TYPE_SIZE = re.compile(
+    r"is less than the minimum required size of '(?P<least>\d+)'|is greater than the maximum allowable size of '(?P<most>\d+)'"
 )
 #: Neutron answers 409 to what no waiting will mend.
 _TERMINAL_TYPES = frozenset({"IpAddressGenerationFailure", "OverlappingAllocationPools", "InvalidInput"})
@@ -50,7 +63,10 @@ def error_from_response(
     error, hint = _classify(status, kind, words=words)
     if error is NotFound and not words:
         text = f"{service} knows no such object"
-    return error(text, hint=hint, operation=operation, object_id=object_id or None, request_id=request_id or None)
+    made = error(text, hint=hint, operation=operation, object_id=object_id or None, request_id=request_id or None)
+    if isinstance(made, SizeRefused) and (bounds := _TYPE_SIZE.search(words)):
+        made.least_gb, made.most_gb = (int(one) if one else None for one in bounds.groups())
+    return made
 
 
 def _classify(status: int, kind: str, *, words: str) -> tuple[type[MoyaiError], str | None]:
@@ -60,6 +76,8 @@ def _classify(status: int, kind: str, *, words: str) -> tuple[type[MoyaiError], 
             QuotaExceeded,
             f"raise the project's quota of {names} or free some" if names else "raise the project's quota or free some",
         )
+    if status == 400 and _TYPE_SIZE.search(words):
+        return SizeRefused, None
     if status == 404:
         return NotFound, None
     if kind in _TERMINAL_TYPES:
