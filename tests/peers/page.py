@@ -30,7 +30,7 @@ local cloud. It builds both from Go modules and creates a cloud of its own (`pee
 No measured figure makes a run fail.
 
 ```
-make peers                                          # everything: about an hour on two cores
+make peers                                          # everything
 make peers PEERS="--only acceptance"                # or `race`
 make peers PEERS="--only acceptance --package loadbalancer/v2"
 make peers PEERS="--keep"                           # and write this page from the results
