@@ -1,5 +1,5 @@
 # What a user and CI call. Everything else is `moyai`.
-.PHONY: up check test test-host conformance bench simulate lint style types unit format setup
+.PHONY: up check test test-host conformance bench peers simulate lint style types unit format setup
 
 up: setup
 	moyai up examples/quickstart
@@ -35,6 +35,11 @@ conformance: setup
 # Measures cloud, `up`, Services and `down` against their floors, on a cloud of its own; BENCH="--only up --output json". Needs root.
 bench: setup
 	.venv/bin/python -m tests.bench $(BENCH)
+
+# moyai's cloud controller manager against OpenStack's on one cluster, and gophercloud's acceptance tests on the local cloud;
+# PEERS="--only acceptance --keep". Fails if a test fails that is not expected to. Needs root.
+peers: setup
+	.venv/bin/python -m tests.peers $(PEERS)
 
 # Clusters and Services by the hundred, all in memory: what they cost, and whether calls per node or Service grow. Two minutes.
 simulate:

@@ -19,7 +19,7 @@ from typing import TypeVar
 from moyai.linux import netns
 from moyai.linux.process import run
 from moyai.localcloud.drivers.octavia import balancer_tree as m
-from moyai.localcloud.drivers.octavia.vip_link import Plug, PortBefore
+from moyai.localcloud.drivers.octavia.vip_link import MadePort, Plug, PortBefore
 
 NETWORK = "11111111-2222-3333-4444-555555555555"
 VIP = "10.99.0.10"
@@ -93,11 +93,11 @@ class FakeStore:
     def tidy(self, host: str) -> None:
         self.tidied = host
 
-    def plug(self, port_id: str) -> Plug:
+    def plug(self, port_id: str, *, made: MadePort | None = None) -> Plug:
         mac = "fa:16:3e:" + ":".join(port_id[n : n + 2] for n in (0, 2, 4))
         return Plug(port_id, mac, NETWORK, 1450, self.addresses.get(port_id, (netns.LinkAddress(VIP, 24),)))
 
-    def release_port(self, balancer_id: str, port_id: str, taken: PortBefore | None) -> None:
+    def release_port(self, balancer_id: str, port_id: str, *, taken: PortBefore | None, made: MadePort | None) -> None:
         self.released.append(port_id)
 
 

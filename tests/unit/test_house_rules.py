@@ -18,7 +18,7 @@ SHORT = (
     "src/moyai",
     *(
         f"tests/{kind}"
-        for kind in ("bench", "cloud", "conformance", "contract", "e2e", "fakes", "host", "netns", "simulate", "unit")
+        for kind in ("bench", "cloud", "conformance", "contract", "e2e", "fakes", "host", "netns", "peers", "simulate", "unit")
     ),
 )
 ROOMS = sorted({file.relative_to(ROOT / "src/moyai").parts[0] for file in (ROOT / "src/moyai").glob("*/**/*.py")})

@@ -16,6 +16,7 @@ import pytest
 
 from moyai.cloud.credentials import DIRECT, OwnLogin
 from moyai.cloud.openstack import ADAPTER, OpenStackCloud, connect
+from moyai.cloud.openstack.authorities import authorities
 from moyai.core.errors import CredentialsRefused, Terminal, UsageError
 from tests.unit.openstack_server import Answer, OpenStackServer, openstack_server
 
@@ -240,24 +241,20 @@ def test_a_cloud_whose_certificates_are_not_checked_is_so_for_the_parts_too(
     assert "tls-insecure = true" in login.lines()
 
 
-def test_a_bundle_of_the_environment_counts_where_clouds_yaml_names_none(
+def test_a_bundle_of_the_environment_counts_where_the_cloud_speaks_https_and_clouds_yaml_names_none(
     played: OpenStackServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "env.pem").write_text(PEM)
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "env.pem"))
-    assert played.cloud().account.reach().authorities == PEM
+    assert authorities(True, ["http://k/v3", "https://n"], cloud="c") == PEM
+    assert authorities(True, ["http://k/v3"], cloud="c") == ""
+    assert played.cloud().account.reach().authorities == "", "the played cloud has no certificate"
 
 
-def test_a_bundle_too_large_for_user_data_is_refused_unless_every_part_has_it_anyway(
-    played: OpenStackServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    public = Path(certifi.where()).read_text()
-    (tmp_path / "system.pem").write_text(public)
-    cloud = by_clouds_yaml(played, tmp_path, monkeypatch, cacert=str(tmp_path / "system.pem"))
-    assert cloud.account.reach().authorities == ""
-    (tmp_path / "system.pem").write_text(public + PEM)
+def test_a_bundle_too_large_for_user_data_is_refused_where_the_clouds_certificates_cannot_be_seen(tmp_path: Path) -> None:
+    (tmp_path / "system.pem").write_text(Path(certifi.where()).read_text() + PEM)
     with pytest.raises(UsageError, match=r"`cacert`: .*system\.pem holds \d+ certificates, more than .* user data can hold"):
-        cloud.account.reach()
+        authorities(str(tmp_path / "system.pem"), ["https://127.0.0.1:1/v3"], cloud="c")
 
 
 @pytest.mark.parametrize(("text", "says"), [(None, "cannot be read"), ("nothing", "holds no certificate")])

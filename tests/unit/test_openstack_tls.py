@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
 
+import certifi
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -18,8 +19,9 @@ from cryptography.x509.oid import NameOID
 from moyai.cloud.config_file import read_sections
 from moyai.cloud.credentials import DIRECT, Reach
 from moyai.cloud.openstack import ADAPTER, cloud_conf
+from moyai.cloud.openstack.authorities import authorities
 from moyai.cloud.openstack.openstack_cloud import OpenStackCloud
-from moyai.core.errors import MoyaiError, Terminal
+from moyai.core.errors import MoyaiError, Terminal, UsageError
 from tests.unit.openstack_server import OpenStackServer, openstack_server
 
 ADDRESS = "127.0.0.1"
@@ -118,3 +120,14 @@ def test_an_address_of_ones_own_goes_before_the_catalogs(folder: Path, played: O
     way = Reach(authorities=AUTHORITY.text, certificate=CLIENT.whole, endpoints={"compute": f"{played.url}/other"})
     assert part(folder, played, way).machines.flavors() == []
     assert len(played.made("GET", "/other/flavors/detail")) == 1
+
+
+def test_of_a_whole_systems_bundle_the_parts_get_the_authority_that_the_cloud_leads_to(
+    folder: Path, played: OpenStackServer
+) -> None:
+    bundle = folder / "system.pem"
+    bundle.write_text(Path(certifi.where()).read_text() + AUTHORITY.text)
+    assert authorities(str(bundle), [f"{played.url}/v3", f"{played.url}/network"], cloud="c") == AUTHORITY.text
+    bundle.write_text(Path(certifi.where()).read_text())
+    with pytest.raises(UsageError, match="more than a machine's user data can hold"):
+        authorities(str(bundle), [f"{played.url}/v3"], cloud="c")

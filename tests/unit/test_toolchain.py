@@ -39,7 +39,7 @@ case "$*" in
     [ -e "@ROOT@/fails" ] && { cat "@ROOT@/fails"; exit 1; }
     for word in "$@"; do case "$word" in -o=*) out=${word#-o=};; esac; done
     echo one; echo two
-    echo "program one" > "$out/first"; echo "program two" > "$out/server";;
+    [ -z "$out" ] || { echo "program one" > "$out/first"; echo "program two" > "$out/server"; };;
   test*) for word in "$@"; do case "$word" in -o=*) echo "all tests" > "${word#-o=}";; esac; done;;
 esac
 """
@@ -251,6 +251,13 @@ def test_tests_become_a_program_and_data_is_copied(world: World) -> None:
     # what the tests of the programs import is in no go.mod
     listed = [line for line in world.calls() if line.startswith("list -deps")]
     assert [" -test " in line for line in listed] == ["example.org/e2e" in line for line in listed] == [False, True] * 2
+
+
+def test_tests_alone_write_no_programs(world: World) -> None:
+    world.pins = parse_pins(_PINS.replace("[small.modules.files]", "[small.modules.tests]"), world.root, arch="amd64")
+    assert world.chain().ensure(["small"])["small"].files["first"].read_text() == "all tests\n"
+    [build] = [line for line in world.calls() if line.startswith("build")]
+    assert "-o=" not in build, "Go refuses a folder for programs where there are none"
 
 
 def test_what_only_go_test_compiles_is_no_package_to_build() -> None:

@@ -31,6 +31,7 @@ CONTRACT = {
     "csi-resizer": {"csi-resizer"},
     "csi-snapshotter": {"csi-snapshotter", "snapshot-controller"},
     "csi-sanity": {"csi-sanity"},
+    "openstack-cloud-controller-manager": {"openstack-cloud-controller-manager"},
     "e2e": {
         "e2e.test", "ginkgo", "agnhost", "nnp", "regression-issue-74839", "sample-apiserver", "localhost.crt", "localhost.key",
         "kitten.jpg", "kitten.json", "nautilus.jpg", "nautilus.json",
@@ -41,9 +42,10 @@ CONTRACT = {
 @pytest.mark.parametrize("arch", ["amd64", "arm64"])
 def test_what_ships_is_what_was_agreed(arch: str) -> None:
     pins = load_pins("amd64" if arch == "amd64" else "arm64")
-    assert set(pins.components) == {*CONTRACT, "cni-plugins"}
+    assert set(pins.components) == {*CONTRACT, "cni-plugins", "gophercloud"}
     for name, files in CONTRACT.items():
         assert set(pins.components[name].files) == files
+    assert {"compute.v2", "loadbalancer.v2", "networking.v2"} <= set(pins.components["gophercloud"].files)
     assert {"bridge", "host-local", "loopback", "portmap"} <= set(pins.components["cni-plugins"].files)
     assert version_tuple(pins.go.version) >= version_tuple(pins.go.needed)
     assert re.fullmatch("[0-9a-f]{64}", pins.go.sha256)
@@ -136,6 +138,11 @@ def test_the_key_changes_with_what_decides_the_outcome(modules: Path) -> None:
         new = _key(modules, text)
         assert new != key
         key = new
+
+
+def test_a_component_may_be_tests_alone(modules: Path) -> None:
+    text = _TEXT.replace("[tool.modules.files]", "[tool.modules.tests]")
+    assert parse_pins(text, modules, arch="arm64").components["tool"].files == ("tool",)
 
 
 def test_the_go_that_is_needed_is_the_newest_that_a_module_asks_for(modules: Path) -> None:

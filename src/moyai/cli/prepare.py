@@ -100,7 +100,7 @@ def ensure_everything(paths: Paths, reporter: Reporter, *, tests: bool = False) 
     """
     local.require_root()
     toolchain = Toolchain(paths, reporter)
-    names = ("registry", *node_image.COMPONENTS, *(toolchain.test_names if tests else ()))
+    names = ("registry", *node_image.COMPONENTS, *(toolchain.needed_by("test") if tests else ()))
     tasks = [
         _packages_task(),
         _environment_task(paths),

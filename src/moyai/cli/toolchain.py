@@ -46,7 +46,7 @@ def get(names: tuple[str, ...], source: str, *, output: str) -> None:
     """Get those of NAMES, or of all that clusters need, that are missing; installed ones stay as they are."""
     with reporter(cast(OutputFormat, output), title="toolchain") as progress:
         chain = Toolchain(default_paths(), progress, source=cast(Source, source))
-        chain.ensure(names or [name for name in chain.names if name not in chain.test_names])
+        chain.ensure(names or chain.own_names)
     _show([line for line in chain.list() if not names or line.name in names], output)
 
 
@@ -68,7 +68,7 @@ def _show(lines: list[ListedComponent], output: str) -> None:
         say(json.dumps([_as_json(line) for line in lines], indent=2))
         return
     print_table(("NAME", "VERSION", "SIZE", "ORIGIN", "PATH"), map(_row, lines), right={"SIZE"})
-    if missing := [line.name for line in lines if line.component is None and not line.tests_only]:
+    if missing := [line.name for line in lines if line.component is None and not line.needed_by]:
         hint = "`moyai toolchain get` gets them; `moyai up` gets those that it needs."
         say(f"missing: {', '.join(missing)}. {hint}", err=True)
 

@@ -108,7 +108,7 @@ class GoToolchain:
         # debugging symbols would be stripped in the end: not making them saves an eighth of all compiling (measured)
         common = ["-trimpath", "-gcflags=all=-dwarf=false", *tags]
         # -test for the tests alone: the tests of the programs need modules that go.mod does not have
-        listings = [packages, *([["-test", *tests]] if tests else [])]
+        listings = [words for words in (packages, ["-test", *tests] if tests else []) if words]
         step.progress("getting sources")
         try:
             # fetches exactly the sources that the programs need (`go mod download` would fetch several times that)
@@ -128,12 +128,10 @@ class GoToolchain:
                 # `go test` does not say which package it compiles, so `go build` compiles what the tests import
                 wanted = sorted({*packages, *(stale if tests else ())})
                 if wanted:
-                    stream(
-                        [*_TIED, go.program, "build", "-v", *common, link, f"-o={target}/", *wanted],
-                        watch.line,
-                        env=env,
-                        cwd=modules.folder,
-                    )
+                    # Go refuses a folder for programs where there are none
+                    into = [f"-o={target}/"] if packages else []
+                    words = [*_TIED, go.program, "build", "-v", *common, link, *into, *wanted]
+                    stream(words, watch.line, env=env, cwd=modules.folder)
                 for file, package in modules.tests.items():
                     step.progress(f"linking {file}", _COMPILING)
                     # without -vet=off every package that the tests import is vetted, which takes as long as compiling it

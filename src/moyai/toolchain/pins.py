@@ -64,7 +64,7 @@ class CSource:
 class Pin:
     """One component: at least one of ``modules`` and ``c``, and a release file where its checksum is pinned.
 
-    ``tests_only``: nothing but moyai's own tests needs it.
+    ``needed_by``: empty for what moyai needs; else the make target of moyai's own tests that alone needs it.
     """
 
     name: str
@@ -74,7 +74,7 @@ class Pin:
     release: Release | None = None
     modules: Modules | None = None
     c: CSource | None = None
-    tests_only: bool = False
+    needed_by: str = ""
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,7 @@ def _pin(name: str, table: Mapping[str, Any], *, modules_folder: Path, arch: Arc
         part = table["modules"]
         modules = Modules(
             modules_folder / part["folder"],
-            part["files"],
+            part.get("files", {}),
             part.get("stamps", {}),
             tuple(part.get("tags", ())),
             tuple(part.get("host_libraries", ())),
@@ -163,14 +163,15 @@ def _pin(name: str, table: Mapping[str, Any], *, modules_folder: Path, arch: Arc
     built = modules or c
     if built is None:
         raise ValueError(f"pins.toml: {name}: neither modules nor a C source to build it from")
-    tests_only = table.get("tests_only", False)
-    return Pin(name, table["version"], files, _key(table, built.folder, arch=arch), release, modules, c, tests_only)
+    return Pin(
+        name, table["version"], files, _key(table, built.folder, arch=arch), release, modules, c, table.get("needed_by", "")
+    )
 
 
 def _key(table: Mapping[str, Any], folder: Path, *, arch: Architecture) -> str:
     # the release table is left out: adding a checksum later must not throw away what was built;
     # nor does it matter who needs the component
-    deciding = {name: value for name, value in table.items() if name not in ("release", "tests_only")}
+    deciding = {name: value for name, value in table.items() if name not in ("release", "needed_by")}
     digest = hashlib.sha256(json.dumps([LAYOUT, arch, deciding], sort_keys=True).encode())
     for file in sorted([folder / "go.mod", folder / "go.sum", *folder.glob("*.go")]):
         digest.update(file.read_bytes())

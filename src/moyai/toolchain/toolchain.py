@@ -36,14 +36,14 @@ SINGLES: Mapping[str, str] = {"kubectl": "kubernetes"}
 class ListedComponent:
     """One line of the list: ``component`` is None while it is missing; ``folder`` is where it is or will be.
 
-    ``tests_only``: nothing but moyai's own tests needs it.
+    ``needed_by``: empty for what moyai needs; else the make target of moyai's own tests that alone needs it.
     """
 
     name: str
     version: str
     folder: Path
     component: Component | None
-    tests_only: bool = False
+    needed_by: str = ""
 
 
 class Toolchain:
@@ -70,9 +70,13 @@ class Toolchain:
         return [*self._pins.components, GO]
 
     @property
-    def test_names(self) -> list[str]:
-        """The components that nothing but moyai's own tests needs."""
-        return [pin.name for pin in self._pins.components.values() if pin.tests_only]
+    def own_names(self) -> list[str]:
+        """As ``names``, without what only moyai's own tests need."""
+        return [name for name in self.names if name == GO or not self._pins.components[name].needed_by]
+
+    def needed_by(self, target: str) -> list[str]:
+        """The components that a make target of moyai's own tests needs and moyai does not."""
+        return [pin.name for pin in self._pins.components.values() if pin.needed_by == target]
 
     def version(self, name: str) -> str:
         """The pinned version of a component."""
@@ -88,7 +92,7 @@ class Toolchain:
     def list(self) -> list[ListedComponent]:
         """Every component: installed, with its origin, or missing."""
         lines = [
-            ListedComponent(pin.name, pin.version, self._store.path(pin), self._store.find(pin), pin.tests_only)
+            ListedComponent(pin.name, pin.version, self._store.path(pin), self._store.find(pin), pin.needed_by)
             for pin in self._pins.components.values()
         ]
         go = self.find(GO)

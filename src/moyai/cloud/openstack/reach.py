@@ -8,24 +8,18 @@ from __future__ import annotations
 
 import ipaddress
 import os
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 from urllib.parse import urlsplit
 
 from moyai.cloud.credentials import Reach
+from moyai.cloud.openstack.authorities import authorities, read
 from moyai.cloud.openstack.session import CloudSession
-from moyai.core.errors import UsageError
 
 #: Services that the parts call.
 _SERVICES = ("compute", "network", "block-storage", "load-balancer")
-#: requests takes them where clouds.yaml names no ``cacert``.
-_BUNDLE_VARIABLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 _PROXY_VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
-_CERTIFICATE = re.compile(r"-----BEGIN (?:TRUSTED )?CERTIFICATE-----.+?-----END (?:TRUSTED )?CERTIFICATE-----", re.DOTALL)
-#: User data hold it twice and take 64 kB.
-_MOST_AUTHORITIES = 24_000
 
 
 def reach_of(session: CloudSession) -> Reach:
@@ -37,7 +31,7 @@ def reach_of(session: CloudSession) -> Reach:
         notes.append("the cloud controller manager and the CSI driver get your client certificate with its key (cert and key)")
     interface = session.interface(None)
     return Reach(
-        authorities=_authorities(session),
+        authorities=authorities(keystone.verify, _addresses(session), cloud=session.name),
         certificate=certificate,
         insecure=keystone.verify is False,
         interface=_joined(interface) if _joined(interface) != "public" else "",
@@ -47,48 +41,10 @@ def reach_of(session: CloudSession) -> Reach:
     )
 
 
-def _authorities(session: CloudSession) -> str:
-    verify: Any = cast("Any", session.keystone).verify
-    source = "`cacert`"
-    if verify is True or verify is None:
-        source = next((name for name in _BUNDLE_VARIABLES if os.environ.get(name)), "")
-        verify = os.environ[source] if source else ""
-    if not verify:
-        return ""
-    path = Path(str(verify))
-    files = sorted(path.iterdir()) if path.is_dir() else [path]
-    found = list(dict.fromkeys(one for file in files for one in _CERTIFICATE.findall(_read(file, source))))
-    if not found:
-        raise UsageError(f"cloud {session.name}: {source}: {path} holds no certificate", hint="should be a file in PEM form")
-    text = "\n".join(found) + "\n"
-    if len(text) <= _MOST_AUTHORITIES:
-        return text
-    if not set(found) - set(_CERTIFICATE.findall(_systems())):
-        # the parts' own image has them
-        return ""
-    raise UsageError(
-        f"cloud {session.name}: {source}: {path} holds {len(found)} certificates, more than a machine's user data can hold",
-        hint="name a file with only the authorities that sign the cloud's own certificates",
-    )
-
-
-def _systems() -> str:
-    import certifi
-
-    return Path(certifi.where()).read_text(encoding="ascii", errors="replace")
-
-
 def _client_certificate(session: CloudSession) -> str:
     cert: Any = cast("Any", session.keystone).cert
     files = [cert] if isinstance(cert, str) else list(cast("Sequence[str]", cert or ()))
-    return "\n".join(_read(Path(file), "`cert` and `key`").strip() for file in files) + ("\n" if files else "")
-
-
-def _read(file: Path, source: str) -> str:
-    try:
-        return file.read_text(encoding="utf-8", errors="replace")
-    except OSError as error:
-        raise UsageError(f"{source} of the cloud's configuration: {file} cannot be read ({error.strerror})") from None
+    return "\n".join(read(Path(file), "`cert` and `key`").strip() for file in files) + ("\n" if files else "")
 
 
 def _joined(interface: str | Sequence[str] | None) -> str:
@@ -108,13 +64,18 @@ def _endpoints(session: CloudSession) -> dict[str, str]:
     return {service: session.endpoint(service) for service in alone}
 
 
+def _addresses(session: CloudSession) -> list[str]:
+    """Of the services that the parts call, as far as the cloud has them."""
+    found = (session.override(service) or session.catalog_url(service) for service in ("identity", *_SERVICES))
+    return [url for url in found if url]
+
+
 def _proxies(session: CloudSession) -> tuple[dict[str, str], list[str]]:
     """The environment's proxies if one of them leads to the cloud; and notes about those that lead nowhere from a cluster."""
     from requests.utils import get_environ_proxies, select_proxy
 
-    urls = [session.override("identity") or session.catalog_url("identity")]
-    urls += [session.override(service) or session.catalog_url(service) for service in _SERVICES]
-    used = {proxy for url in urls if url and (proxy := select_proxy(url, get_environ_proxies(url, no_proxy=None)))}
+    urls = _addresses(session)
+    used = {proxy for url in urls if (proxy := select_proxy(url, get_environ_proxies(url, no_proxy=None)))}
     if not used:
         return {}, []
     if here := sorted(_shown(proxy) for proxy in used if _on_this_host(proxy)):

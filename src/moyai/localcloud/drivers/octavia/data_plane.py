@@ -48,6 +48,11 @@ class Plane:
         """What the user's own VIP port was before, if it is one."""
         return vip_link.PortBefore.read(self.folder / vip_link.TAKEN)
 
+    @property
+    def port_made(self) -> vip_link.MadePort | None:
+        """The VIP's port as Neutron made it, if the driver had it made."""
+        return vip_link.MadePort.read(self.folder / vip_link.MADE)
+
     def keep(self, plug: vip_link.Plug) -> None:
         """Keep Neutron's answer about the port."""
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -36,8 +36,10 @@ class WantedState(Protocol):
     def load(self, balancer_id: str) -> LoadBalancer | None: ...
     def report(self, status: reports.Report) -> None: ...
     def deleted(self, balancer_id: str) -> None: ...
-    def plug(self, port_id: str) -> vip_link.Plug: ...
-    def release_port(self, balancer_id: str, port_id: str, *, taken: vip_link.PortBefore | None) -> None: ...
+    def plug(self, port_id: str, *, made: vip_link.MadePort | None = None) -> vip_link.Plug: ...
+    def release_port(
+        self, balancer_id: str, port_id: str, *, taken: vip_link.PortBefore | None, made: vip_link.MadePort | None
+    ) -> None: ...
     def statistics(self, gains: list[dict[str, int | str]]) -> None: ...
     def tidy(self, host: str) -> None: ...
 
@@ -114,7 +116,7 @@ class Keeper:
             LOG.warning("load balancer %s was not created after all: its port goes", self.id)
             self._plane.unplug()
             for port_id in ports:
-                self._store.release_port(self.id, port_id, taken=self._plane.port_before)
+                self._release(port_id)
             self._plane.remove()
             return
         if any(one.verb == "ended" for one in calls):
@@ -126,7 +128,7 @@ class Keeper:
     def _prepare(self, port_id: str) -> None:
         """Plug the VIP's port while the API still writes."""
         try:
-            plug = self._store.plug(port_id)
+            plug = self._store.plug(port_id, made=self._plane.port_made)
             self._plane.keep(plug)
             self._plane.place(plug)
         except Exception:
@@ -180,12 +182,15 @@ class Keeper:
         there = plane.there()
         plane.unplug()
         if balancer is not None:
-            self._store.release_port(self.id, balancer.vip_port_id, taken=plane.port_before)
+            self._release(balancer.vip_port_id)
         plane.remove()
         if there:
             LOG.info("load balancer %s is gone", self.id)
         if balancer is not None:
             self._store.deleted(self.id)
+
+    def _release(self, port_id: str) -> None:
+        self._store.release_port(self.id, port_id, taken=self._plane.port_before, made=self._plane.port_made)
 
     def _succeeded(self, balancer: LoadBalancer) -> None:
         health = self._known(balancer)

@@ -25,7 +25,8 @@ from openstack import exceptions as sdk_exceptions
 
 from moyai.linux.netns import LinkAddress
 from moyai.localcloud.drivers.octavia import balancer_tree, provider_names
-from moyai.localcloud.drivers.octavia.vip_link import Plug, PortBefore
+from moyai.localcloud.drivers.octavia.joint_reads import JointReads
+from moyai.localcloud.drivers.octavia.vip_link import MadePort, Plug, PortBefore
 
 LOG = logging.getLogger(__name__)
 DEVICE_OWNER = "Octavia"
@@ -50,6 +51,10 @@ class ListenerPlace:
 
 class OctaviaDatabase:
     """Reads and writes Octavia's database and asks Neutron. Safe to use from several threads."""
+
+    def __init__(self) -> None:
+        # load balancers that are made side by side mostly have their VIPs in one subnet
+        self._reads = JointReads()
 
     def pending(self) -> list[str]:
         """The load balancers of ours that wait for something to be done."""
@@ -156,21 +161,29 @@ class OctaviaDatabase:
         ]
         stats_base.update_stats_via_driver(objects, deltas=True)
 
-    def plug(self, port_id: str) -> Plug:
-        """Ask Neutron where the VIP's port is to be plugged."""
+    def plug(self, port_id: str, *, made: MadePort | None = None) -> Plug:
+        """Ask Neutron where the VIP's port is to be plugged. ``made``: what Neutron said of it a moment ago."""
         network = clients.NeutronAuth.get_neutron_client().network
-        port = network.get_port(port_id)
+        if made is None or made.port_id != port_id:
+            port = network.get_port(port_id)
+            fixed_ips = tuple((one["subnet_id"], one["ip_address"]) for one in port.fixed_ips)
+            made = MadePort(port.id, port.mac_address, port.network_id, fixed_ips)
         addresses = []
-        for fixed in port.fixed_ips:
-            subnet = network.get_subnet(fixed["subnet_id"])
+        for subnet_id, address in made.fixed_ips:
+            subnet = self._reads.fresh(subnet_id, network.get_subnet)
             routes = tuple((route["destination"], route["nexthop"]) for route in subnet.host_routes or [])
-            addresses.append(LinkAddress(fixed["ip_address"], int(subnet.cidr.split("/")[1]), subnet.gateway_ip, routes))
-        mtu = network.get_network(port.network_id).mtu or 1500
-        return Plug(port.id, port.mac_address, port.network_id, mtu, tuple(addresses))
+            addresses.append(LinkAddress(address, int(subnet.cidr.split("/")[1]), subnet.gateway_ip, routes))
+        mtu = self._reads.fresh(made.network_id, network.get_network).mtu or 1500
+        return Plug(made.port_id, made.mac, made.network_id, mtu, tuple(addresses))
 
-    def release_port(self, balancer_id: str, port_id: str, *, taken: PortBefore | None = None) -> None:
+    def release_port(
+        self, balancer_id: str, port_id: str, *, taken: PortBefore | None = None, made: MadePort | None = None
+    ) -> None:
         """Delete the VIP's port if the driver made it; a user's own port becomes again what it was (``taken``)."""
         network = clients.NeutronAuth.get_neutron_client().network
+        if made is not None and made.port_id == port_id:
+            network.delete_port(port_id, ignore_missing=True)
+            return
         try:
             port = network.get_port(port_id)
         except sdk_exceptions.NotFoundException:

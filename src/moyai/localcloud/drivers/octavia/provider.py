@@ -13,36 +13,19 @@ import os
 import socket
 
 from octavia.common import clients
-from octavia.network.drivers.neutron import base as neutron_base
 from octavia_lib.api.drivers import exceptions, provider_base
 from openstack import exceptions as sdk_exceptions
 
 from moyai.linux import haproxy
-from moyai.localcloud.drivers.octavia import provider_settings, quota_locks, validate
+from moyai.localcloud.drivers.octavia import api_calls, provider_settings, quota_locks, validate
 from moyai.localcloud.drivers.octavia.agent import SOCKET
 from moyai.localcloud.drivers.octavia.octavia_database import DEVICE_OWNER, OctaviaDatabase, device_id, vip_port_name
-from moyai.localcloud.drivers.octavia.vip_link import TAKEN, PortBefore
+from moyai.localcloud.drivers.octavia.vip_link import MADE, TAKEN, MadePort, PortBefore
 
 LOG = logging.getLogger(__name__)
 
 
-def _ask_extensions_once() -> None:
-    """Octavia recreates its Neutron driver several times in a request, and each asks six times which extensions there are.
-
-    They change only with Neutron's configuration: one answer for this process does, and saves a good part of a create.
-    """
-    ask = neutron_base.BaseNeutronDriver._check_extension_enabled
-    known: dict[str, bool] = {}
-
-    def answer(self, extension_alias):
-        if extension_alias not in known:
-            known[extension_alias] = ask(self, extension_alias)
-        return known[extension_alias]
-
-    neutron_base.BaseNeutronDriver._check_extension_enabled = answer
-
-
-_ask_extensions_once()
+api_calls.save()
 quota_locks.take_at_commit()
 
 
@@ -90,7 +73,7 @@ class MoyaiProvider(provider_base.ProviderDriver):
 
     def _make_port(self, loadbalancer_id, project_id, network_id, wanted):
         places = [{key: one[key] for key in ("subnet_id", "ip_address") if one.get(key)} for one in wanted]
-        return clients.NeutronAuth.get_neutron_client().network.create_port(
+        port = clients.NeutronAuth.get_neutron_client().network.create_port(
             name=vip_port_name(loadbalancer_id),
             network_id=network_id,
             project_id=project_id,
@@ -101,6 +84,9 @@ class MoyaiProvider(provider_base.ProviderDriver):
             is_port_security_enabled=False,
             **({"fixed_ips": places} if all(places) else {}),
         )
+        fixed = tuple((one["subnet_id"], one["ip_address"]) for one in port.fixed_ips)
+        MadePort(port.id, port.mac_address, port.network_id, fixed).save(self._settings.folder / loadbalancer_id / MADE)
+        return port
 
     def _take_port(self, loadbalancer_id, port_id, wanted):
         network = clients.NeutronAuth.get_neutron_client().network

@@ -15,7 +15,9 @@ from moyai.linux import netns
 
 PREFIX = "moyai-lb-"
 INSIDE = "vip"
-TAKEN = "port-before.json"  # in a load balancer's folder: `PortBefore`
+# in a load balancer's folder
+TAKEN = "port-before.json"  # `PortBefore`
+MADE = "port-made.json"  # `MadePort`
 WIRED_WITHIN = 30.0  # seconds for Neutron's agent to put the port into its bridge
 
 
@@ -83,6 +85,33 @@ class PortBefore:
         except (OSError, ValueError):
             return None
         return PortBefore(data["secured"], tuple(data["groups"]))
+
+
+@dataclass(frozen=True)
+class MadePort:
+    """A port as Neutron made it for the driver. ``fixed_ips``: (subnet's id, address)."""
+
+    port_id: str
+    mac: str
+    network_id: str
+    fixed_ips: tuple[tuple[str, str], ...]
+
+    def save(self, file: Path) -> None:
+        """Keep it in a file, whole or not at all."""
+        file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        fresh = file.with_suffix(".new")
+        fresh.write_text(json.dumps(asdict(self)))
+        fresh.replace(file)
+
+    @staticmethod
+    def read(file: Path) -> MadePort | None:
+        """Read it back; None when there is no such file or it is not whole."""
+        try:
+            data = json.loads(file.read_text())
+            fixed_ips = tuple((subnet, address) for subnet, address in data["fixed_ips"])
+            return MadePort(data["port_id"], data["mac"], data["network_id"], fixed_ips)
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
 
 
 def namespace(balancer_id: str) -> str:
