@@ -1,0 +1,74 @@
+"""``python -m tests.chaos [--only NAME]… [--output json]``: the scenarios, on a local cloud of their own. Needs root.
+
+``MOYAI_TEST_CLOUD`` names a running local cloud to use instead. Exit code 1 when a case did not end as it should. Progress goes
+to standard error, the results to standard output.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+
+from moyai import __version__
+from moyai.localcloud.layout import LocalCloudConfig
+from tests.chaos import kills
+from tests.chaos.results import Results
+from tests.conftest import running_cloud
+
+CONFIG = LocalCloudConfig(name="chaos", management_cidr="10.226.0.0/24", external_cidr="10.226.1.0/24")
+SCENARIOS = (kills.NAME,)
+
+
+def _say(text: str) -> None:
+    click.echo(f"{datetime.now(UTC):%H:%M:%S} {text}", err=True)
+
+
+@click.command()
+@click.option(
+    "--only", multiple=True, type=click.Choice(SCENARIOS), help="Run only this scenario (may be given several times)."
+)
+@click.option("--seed", type=int, default=1, show_default=True, help="Of the moments at which `up` is killed.")
+@click.option("--kills", "count", type=click.IntRange(1, 200), default=20, show_default=True, help="How often `up` is killed.")
+@click.option("--first", type=click.IntRange(1, 200), default=1, show_default=True, help="The kill to begin with.")
+@click.option("--last", type=click.IntRange(1, 200), help="The kill to end with.")
+@click.option("--output", type=click.Choice(["text", "json"]), default="text", show_default=True, help="Form of the output.")
+def main(only: tuple[str, ...], seed: int, *, count: int, first: int, last: int | None, output: str) -> None:
+    """Break things for minutes and look whether moyai puts them right."""
+    if os.geteuid() != 0:
+        raise click.UsageError("machines and namespaces need root")
+    results, began, load = Results(_say), time.time(), os.getloadavg()
+    wanted = only or SCENARIOS
+    given = os.environ.get("MOYAI_TEST_CLOUD")
+    with tempfile.TemporaryDirectory(prefix="moyai-chaos-") as folder, running_cloud(CONFIG, given=given) as cloud:
+        for name in wanted:
+            if name == kills.NAME:
+                kills.run(results, cloud, Path(folder), seed=seed, kills=count, first=first, last=last or count)
+    about = {
+        "moyai": __version__,
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seconds": round(time.time() - began),
+        "processors": os.cpu_count(),
+        "load before": [round(value, 1) for value in load],
+        "load after": [round(value, 1) for value in os.getloadavg()],
+        "faults": len(results.faults),
+    }
+    if output == "json":
+        click.echo(json.dumps({**about, "results": [one.data() for one in results.found]}, indent=1))
+    else:
+        click.echo(
+            f"moyai {__version__}, {about['processors']} processors, {about['seconds']} s, {len(results.faults)} faults\n"
+        )
+        click.echo("\n".join(one.line() for one in results.found))
+    if results.faults:
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
