@@ -209,7 +209,7 @@ mkdir -p "$2/go/bin" "$2/go/{tool}" && cp {world.root}/go-to-install "$2/go/bin/
          "small cannot be built: a source is not what was pinned: example.org/x@v1.0.0: expected h1:A=, got h1:B="),
         ("go: example.org/x@v1: Get \"https://p/x\": dial tcp: lookup p: no such host\n",
          "small cannot be built: the Go module proxy does not answer: look at the network"),
-        ("write /tmp/x: no space left on device\n", "small cannot be built: no room left on the disk of .*MOYAI_CACHE_DIR"),
+        ("write /tmp/x: no space left on device\n", "small cannot be built: no space left on the disk of .*MOYAI_CACHE_DIR"),
         ("x.go:1:1: syntax error\n", "small cannot be built: go: ended with 1: x.go:1:1: syntax error"),
     ],
 )  # fmt: skip
@@ -357,5 +357,5 @@ def test_a_full_disk_while_a_release_is_fetched(world: World, monkeypatch: pytes
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(chain_module, "fetch", full)
-    with pytest.raises(MoyaiError, match="small: no room left on the disk"):
+    with pytest.raises(MoyaiError, match="small: no space left on the disk"):
         world.chain(with_release=True).ensure(["small"])

@@ -74,5 +74,9 @@ class QuotaExceeded(Terminal):
     """The project has no more of what was asked for."""
 
 
+class NoSpace(Terminal):
+    """A file system has no room for a file, or the user's share of it is used up."""
+
+
 class NotFound(Terminal):
     """The object does not exist (any more)."""

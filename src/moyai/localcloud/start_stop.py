@@ -113,17 +113,14 @@ class _CloudStart:
 
     def run(self, running: int | None, *, use_snapshot: bool, clouds_file: Path) -> None:
         complete = self.paths.root / "complete"
-        if running is not None and not complete.exists():
-            # an `up` was interrupted while it made the cloud: nobody has used it yet
-            ends.end(self.config, self.paths)
-            running = None
-        if running is not None:
+        if running is not None and complete.exists():
             self._complete(running, clouds_file)
             return
+        # also a namespace that an interrupted `up` started and had not put on record yet
+        ends.end(self.config, self.paths)
         if not complete.exists():
+            # an `up` was interrupted while it made the cloud: nobody has used it yet
             ends.clear(self.config, self.paths)
-        else:
-            ends.end(self.config, self.paths)
         self._folders()
         key = database_image.key(self.config, self.environment, paths=self.paths)
         if complete.exists():

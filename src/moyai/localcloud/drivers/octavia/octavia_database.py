@@ -158,7 +158,7 @@ class OctaviaDatabase:
 
     def plug(self, port_id: str) -> Plug:
         """Ask Neutron where the VIP's port is to be plugged."""
-        network = clients.NeutronAuth.get_neutron_client().network
+        network = neutron()
         port = network.get_port(port_id)
         addresses = []
         for fixed in port.fixed_ips:
@@ -170,7 +170,7 @@ class OctaviaDatabase:
 
     def release_port(self, balancer_id: str, port_id: str, *, taken: PortBefore | None = None) -> None:
         """Delete the VIP's port if the driver made it; a user's own port becomes again what it was (``taken``)."""
-        network = clients.NeutronAuth.get_neutron_client().network
+        network = neutron()
         try:
             port = network.get_port(port_id)
         except sdk_exceptions.NotFoundException:
@@ -190,7 +190,7 @@ class OctaviaDatabase:
 
     def tidy(self, host: str) -> None:
         """Delete VIP ports whose load balancer never came to be (Octavia rolled it back), and rows long deleted."""
-        network = clients.NeutronAuth.get_neutron_client().network
+        network = neutron()
         old = datetime.datetime.now(datetime.UTC) - datetime.timedelta(minutes=5)
         for port in network.ports(device_owner=DEVICE_OWNER):
             balancer_id = (port.device_id or "").removeprefix("lb-")
@@ -207,6 +207,23 @@ class OctaviaDatabase:
         with db_api.session().begin() as session:
             for balancer_id in rows.get_all_deleted_expiring(session, exp_age=datetime.timedelta(days=7)):
                 rows.delete(session, id=balancer_id)
+
+
+def neutron() -> Any:
+    """Neutron's API, with this process's login.
+
+    A login keeps the catalog of its moment for as long as its token lives. A process that logged in before Neutron was in the
+    catalog logs in again.
+    """
+    connection = clients.NeutronAuth.get_neutron_client()
+    auth, interface = connection.session.auth, connection.config.get_interface("network")
+    catalog = auth.get_access(connection.session).service_catalog
+    if not catalog.get_endpoint_data_list(service_type="network", interface=interface):
+        LOG.warning("the catalog of this login lacks Neutron: logging in again")
+        auth.invalidate()
+        clients.NeutronAuth.neutron_client = None
+        connection = clients.NeutronAuth.get_neutron_client()
+    return connection.network
 
 
 def vip_port_name(balancer_id: str) -> str:
