@@ -18,12 +18,12 @@ import click
 
 from moyai import __version__
 from moyai.localcloud.layout import LocalCloudConfig
-from tests.chaos import kills
+from tests.chaos import kills, leaders, outage, together
 from tests.chaos.results import Results
 from tests.conftest import running_cloud
 
 CONFIG = LocalCloudConfig(name="chaos", management_cidr="10.226.0.0/24", external_cidr="10.226.1.0/24")
-SCENARIOS = (kills.NAME,)
+SCENARIOS = (kills.NAME, together.NAME, leaders.NAME, outage.NAME)
 
 
 def _say(text: str) -> None:
@@ -38,8 +38,22 @@ def _say(text: str) -> None:
 @click.option("--kills", "count", type=click.IntRange(1, 200), default=20, show_default=True, help="How often `up` is killed.")
 @click.option("--first", type=click.IntRange(1, 200), default=1, show_default=True, help="The kill to begin with.")
 @click.option("--last", type=click.IntRange(1, 200), help="The kill to end with.")
+@click.option(
+    "--count", "many", type=click.IntRange(4, 100), default=20, show_default=True, help="Services and claims that come and go."
+)
+@click.option("--minutes", type=click.FloatRange(0.5, 120), default=10, show_default=True, help="How long the cloud is gone.")
 @click.option("--output", type=click.Choice(["text", "json"]), default="text", show_default=True, help="Form of the output.")
-def main(only: tuple[str, ...], seed: int, *, count: int, first: int, last: int | None, output: str) -> None:
+def main(
+    only: tuple[str, ...],
+    seed: int,
+    *,
+    count: int,
+    first: int,
+    last: int | None,
+    many: int,
+    minutes: float,
+    output: str,
+) -> None:
     """Break things for minutes and look whether moyai puts them right."""
     if os.geteuid() != 0:
         raise click.UsageError("machines and namespaces need root")
@@ -47,9 +61,15 @@ def main(only: tuple[str, ...], seed: int, *, count: int, first: int, last: int 
     wanted = only or SCENARIOS
     given = os.environ.get("MOYAI_TEST_CLOUD")
     with tempfile.TemporaryDirectory(prefix="moyai-chaos-") as folder, running_cloud(CONFIG, given=given) as cloud:
-        for name in wanted:
-            if name == kills.NAME:
-                kills.run(results, cloud, Path(folder), seed=seed, kills=count, first=first, last=last or count)
+        place = Path(folder)
+        if kills.NAME in wanted:
+            kills.run(results, cloud, place / kills.NAME, seed=seed, kills=count, first=first, last=last or count)
+        if together.NAME in wanted:
+            together.run(results, cloud, place / together.NAME)
+        if leaders.NAME in wanted:
+            leaders.run(results, cloud, place / leaders.NAME, count=many)
+        if outage.NAME in wanted:
+            outage.run(results, cloud, place / outage.NAME, minutes=minutes)
     about = {
         "moyai": __version__,
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
