@@ -13,7 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from moyai.cloud.openstack import connect
 from moyai.core.paths import default_paths
@@ -76,7 +76,7 @@ class Place:
             except ValueError:
                 continue
             if isinstance(one, dict) and "kind" in one:
-                found.append(one)
+                found.append(cast("dict[str, Any]", one))
         return found
 
     def under_way(self) -> list[str]:
