@@ -1,9 +1,9 @@
 """The cloud's APIs gone for minutes under a running cluster: its machines, networks, load balancers and disks go on.
 
-For the first half nothing answers the cluster's machines any more, for the second half every connection is refused. What
-always holds meanwhile: pods answer through their load balancer, no node is tainted, removed or not Ready, no volume is detached, no Service
-loses its address, no log is flooded, no memory grows without end. After the return, what waited is made within a minute, and
-nothing was removed.
+For the first half nothing answers the cluster's machines any more, for the second half every connection is refused. Meanwhile
+pods answer through their load balancer, no node is tainted, removed or not Ready, no volume is detached, no Service loses its
+address, no log is flooded, no memory grows without end. After the return, what waited is made within a minute, and nothing
+was removed.
 """
 
 from __future__ import annotations

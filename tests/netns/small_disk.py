@@ -98,8 +98,8 @@ def every_shortage(
     *,
     prepare: Callable[[Path], Any],
     act: Callable[[Any], None],
-    intact: Callable[[Any], None],
-    done: Callable[[Any], None],
+    intact: Callable[[Any], object],
+    done: Callable[[Any], object],
     says: Callable[[BaseException, SmallDisk], None] = one_line,
 ) -> int:
     """Run ``act`` with ever more room, each time in a new folder, until it succeeds; returns how often it failed.

@@ -215,7 +215,7 @@ def test_the_toolchains_store(tmp_path: Path, shortage: Shortage) -> None:
         tmp_path,
         shortage,
         prepare=lambda folder: ComponentStore(folder / "toolchain"),
-        act=lambda store: store.make(pin, fill, on_wait=lambda _: None),
+        act=lambda store: store.make(pin, fill, on_wait=str),
         intact=intact,
         done=done,
     )
