@@ -1,5 +1,5 @@
 # What a user and CI call. Everything else is `moyai`.
-.PHONY: up check test test-host bench simulate lint style types unit format setup
+.PHONY: up check test test-host bench chaos simulate lint style types unit format setup
 
 up: setup
 	moyai up examples/quickstart
@@ -30,6 +30,11 @@ test-host: setup
 # Measures cloud, `up`, Services and `down` against their floors, on a cloud of its own; BENCH="--only up --output json". Needs root.
 bench: setup
 	.venv/bin/python -m tests.bench $(BENCH)
+
+# `up` killed at random moments, two commands at once, leaders killed under load, the cloud gone for ten minutes; on a cloud of its
+# own; CHAOS="--only kills --seed 7 --output json". About an hour and a half; needs root.
+chaos: setup
+	.venv/bin/python -m tests.chaos $(CHAOS)
 
 # Clusters and Services by the hundred, all in memory: what they cost, and whether calls per node or Service grow. Two minutes.
 simulate:

@@ -97,7 +97,7 @@ def every_shortage(
     shortage: Shortage,
     *,
     prepare: Callable[[Path], Any],
-    act: Callable[[Any], None],
+    act: Callable[[Any], object],
     intact: Callable[[Any], object],
     done: Callable[[Any], object],
     says: Callable[[BaseException, SmallDisk], None] = one_line,
