@@ -7,7 +7,16 @@ import json
 import pytest
 
 from moyai.cloud.openstack.errors import cloud_words, error_from_response, quota_names
-from moyai.core.errors import Conflict, CredentialsRefused, MoyaiError, NotFound, QuotaExceeded, Retriable, Terminal
+from moyai.core.errors import (
+    Conflict,
+    CredentialsRefused,
+    MoyaiError,
+    NotFound,
+    QuotaExceeded,
+    Retriable,
+    Terminal,
+    Unreachable,
+)
 
 
 def error_of(status: int, body: object, service: str = "Neutron") -> MoyaiError:
@@ -69,9 +78,9 @@ def test_an_exhausted_quota_is_terminal_and_named(status: int, body: object, nam
         (412, Conflict),
         (429, Retriable),
         (500, Retriable),
-        (502, Retriable),
-        (503, Retriable),
-        (504, Retriable),
+        (502, Unreachable),
+        (503, Unreachable),
+        (504, Unreachable),
     ],
 )
 def test_a_status_becomes_the_class_that_says_what_to_do(status: int, kind: type[MoyaiError]) -> None:

@@ -11,7 +11,16 @@ import re
 from collections.abc import Mapping
 from typing import Any, cast
 
-from moyai.core.errors import Conflict, CredentialsRefused, MoyaiError, NotFound, QuotaExceeded, Retriable, Terminal
+from moyai.core.errors import (
+    Conflict,
+    CredentialsRefused,
+    MoyaiError,
+    NotFound,
+    QuotaExceeded,
+    Retriable,
+    Terminal,
+    Unreachable,
+)
 
 #: Nova: "Quota exceeded for cores, ram: Requested …"; Neutron: "Quota exceeded for resources: ['port']."; Octavia: "Quota
 #: has been met for resources: Load Balancer"; Cinder: "VolumeSizeExceedsAvailableQuota: …" and "Maximum number of
@@ -28,7 +37,9 @@ _QUOTA_NAMES = (
 #: Neutron answers 409 to what no waiting will mend.
 _TERMINAL_TYPES = frozenset({"IpAddressGenerationFailure", "OverlappingAllocationPools", "InvalidInput"})
 
-_TEMPORARY = frozenset({408, 423, 425, 429, 500, 502, 503, 504})
+_TEMPORARY = frozenset({408, 423, 425, 429, 500})
+#: A proxy's answers for a service that does not answer, and a service's own while it is out of order.
+_GONE = frozenset({502, 503, 504})
 
 
 def error_from_response(
@@ -75,6 +86,8 @@ def _classify(status: int, kind: str, words: str) -> tuple[type[MoyaiError], str
         return Terminal, "the cloud's policy refuses this: the user lacks a role, or the application credential is limited"
     if status == 406:
         return Terminal, "the cloud is older than OpenStack Queens (2018)"
+    if status in _GONE:
+        return Unreachable, None
     if status in _TEMPORARY or status >= 500:
         return Retriable, None
     return Terminal, None
