@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from moyai.core.clock import SystemClock
-from moyai.core.errors import MoyaiError, Retriable
+from moyai.core.errors import MoyaiError, Retriable, Terminal
 from moyai.core.waiting import NotYet, until
 from moyai.linux import proc
 from moyai.localcloud.control import Control
@@ -273,6 +273,19 @@ def test_a_service_that_cannot_be_put_on_record_does_not_run(site: Site) -> None
     shutil.rmtree(blocked.parent)
     site.control.wait_ready(["one"], PATIENCE)
     site.until(lambda: runs(mark) == 1)
+
+
+def test_a_release_that_cannot_be_put_on_record_is_refused_in_one_line(site: Site) -> None:
+    site.plan(sleeper("held"), held=("held",))
+    site.start()
+    blocked = site.root / "run" / "released.new" / "full"
+    blocked.mkdir(parents=True)
+    with pytest.raises(Terminal, match=r"/run/released cannot be written: Is a directory"):
+        site.control.release(["held"])
+    assert site["held"].phase == "held"
+    shutil.rmtree(blocked.parent)
+    site.control.release(["held"])
+    site.control.wait_ready(["held"], PATIENCE)
 
 
 def test_a_service_gets_exactly_its_environment_and_no_input(site: Site) -> None:

@@ -5,6 +5,7 @@ Loaded also in OpenStack's own environment and by the supervisor: standard libra
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -24,8 +25,8 @@ def write_whole(path: Path, text: str) -> None:
 
 def _write(path: Path, text: str, *, mode: int, durable: bool) -> None:
     new = path.with_name(f"{path.name}.new")
-    new.unlink(missing_ok=True)
     try:
+        new.unlink(missing_ok=True)
         with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w") as file:
             file.write(text)
             if durable:
@@ -35,7 +36,8 @@ def _write(path: Path, text: str, *, mode: int, durable: bool) -> None:
         if durable:
             sync(path.parent)
     except OSError as error:
-        new.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            new.unlink()
         raise OSError(error.errno, os.strerror(error.errno or 0), os.fspath(path)) from None
 
 
