@@ -36,8 +36,11 @@ def _say(text: str) -> None:
 )
 @click.option("--seed", type=int, default=1, show_default=True, help="Of the moments at which `up` is killed.")
 @click.option("--kills", "count", type=click.IntRange(1, 200), default=20, show_default=True, help="How often `up` is killed.")
-@click.option("--first", type=click.IntRange(1, 200), default=1, show_default=True, help="The kill to begin with.")
-@click.option("--last", type=click.IntRange(1, 200), help="The kill to end with.")
+@click.option(
+    "--each", type=click.IntRange(1, 20), default=1, show_default=True, help="How often one cluster's `up` is killed."
+)
+@click.option("--first", type=click.IntRange(1, 200), default=1, show_default=True, help="The killed cluster to begin with.")
+@click.option("--last", type=click.IntRange(1, 200), help="The killed cluster to end with.")
 @click.option(
     "--count", "many", type=click.IntRange(4, 100), default=20, show_default=True, help="Services and claims that come and go."
 )
@@ -48,6 +51,7 @@ def main(
     seed: int,
     *,
     count: int,
+    each: int,
     first: int,
     last: int | None,
     many: int,
@@ -63,7 +67,7 @@ def main(
     with tempfile.TemporaryDirectory(prefix="moyai-chaos-") as folder, running_cloud(CONFIG, given=given) as cloud:
         place = Path(folder)
         if kills.NAME in wanted:
-            kills.run(results, cloud, place / kills.NAME, seed=seed, kills=count, first=first, last=last or count)
+            kills.run(results, cloud, place / kills.NAME, seed=seed, kills=count, each=each, first=first, last=last)
         if together.NAME in wanted:
             together.run(results, cloud, place / together.NAME)
         if leaders.NAME in wanted:

@@ -1,14 +1,17 @@
 """`up` killed with SIGKILL at random moments: the next `up` finishes, nothing is doubled or orphaned, `down` leaves nothing.
 
 The moments are spread over the measured length of one undisturbed `up`: one at random in each of as many parts as there are
-kills. The seed makes them the same again, as parts of that length.
+kills. The seed makes them the same again, as parts of that length. A cluster may be killed several times before it is finished:
+then the next `up` is killed as much later as its moment is later.
 """
 
 from __future__ import annotations
 
 import contextlib
+import math
 import random
 import subprocess
+from itertools import pairwise
 from pathlib import Path
 
 from tests.chaos.results import Result, Results, insist
@@ -23,8 +26,14 @@ def moments(seed: int, kills: int) -> list[float]:
     return [(number + chance.random()) / kills for number in range(kills)]
 
 
-def run(results: Results, cloud: str, folder: Path, *, seed: int, kills: int, first: int, last: int) -> None:
-    """Each kill is one case; only those from number ``first`` to ``last`` run."""
+def clusters(seed: int, kills: int, *, each: int) -> list[list[float]]:
+    """The moments of each cluster, ascending, ``each`` of them where they come out even."""
+    count = math.ceil(kills / each)
+    return [moments(seed, kills)[number::count] for number in range(count)]
+
+
+def run(results: Results, cloud: str, folder: Path, *, seed: int, kills: int, each: int, first: int, last: int | None) -> None:
+    """Each cluster is one case; only those from number ``first`` to ``last`` run."""
     before = census(cloud)
     length = 0.0
     with results.case(NAME, "an undisturbed `up`") as result:
@@ -41,13 +50,15 @@ def run(results: Results, cloud: str, folder: Path, *, seed: int, kills: int, fi
         insist(census(cloud) == before, f"`down` left {census(cloud) - before}")
     if not length:
         return
-    for number, share in enumerate(moments(seed, kills), 1):
-        if not first <= number <= last:
+    planned = clusters(seed, kills, each=each)
+    for number, shares in enumerate(planned, 1):
+        if not first <= number <= (last or len(planned)):
             continue
-        with results.case(NAME, f"{number} of {kills}, seed {seed}") as result, contextlib.ExitStack() as undo:
+        with results.case(NAME, f"cluster {number} of {len(planned)}, seed {seed}") as result, contextlib.ExitStack() as undo:
             place = Place(folder / str(number), cloud)
             undo.callback(place.remove)
-            _kill(place, share * length, result)
+            for before_it, share in pairwise((0.0, *shares)):
+                _kill(place, (share - before_it) * length, result)
             with result.timed("next up"):
                 place.up()
             place.check(wanted)
