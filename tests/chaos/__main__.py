@@ -41,6 +41,7 @@ def _say(text: str) -> None:
 )
 @click.option("--first", type=click.IntRange(1, 200), default=1, show_default=True, help="The killed cluster to begin with.")
 @click.option("--last", type=click.IntRange(1, 200), help="The killed cluster to end with.")
+@click.option("--length", type=click.FloatRange(1), help="Seconds of an undisturbed `up`, which then is not built.")
 @click.option(
     "--count", "many", type=click.IntRange(4, 100), default=20, show_default=True, help="Services and claims that come and go."
 )
@@ -54,6 +55,7 @@ def main(
     each: int,
     first: int,
     last: int | None,
+    length: float | None,
     many: int,
     minutes: float,
     output: str,
@@ -67,7 +69,8 @@ def main(
     with tempfile.TemporaryDirectory(prefix="moyai-chaos-") as folder, running_cloud(CONFIG, given=given) as cloud:
         place = Path(folder)
         if kills.NAME in wanted:
-            kills.run(results, cloud, place / kills.NAME, seed=seed, kills=count, each=each, first=first, last=last)
+            asked = kills.Kills(seed, count, each, first, last, length)
+            kills.run(results, cloud, place / kills.NAME, asked)
         if together.NAME in wanted:
             together.run(results, cloud, place / together.NAME)
         if leaders.NAME in wanted:

@@ -7,15 +7,16 @@ then the next `up` is killed as much later as its moment is later.
 
 from __future__ import annotations
 
-import contextlib
 import math
 import random
 import subprocess
+from contextlib import ExitStack
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
 from tests.chaos.results import Result, Results, insist
-from tests.chaos.site import Place, census
+from tests.chaos.site import Place, Shape, census
 
 NAME = "kills"
 
@@ -32,39 +33,59 @@ def clusters(seed: int, kills: int, *, each: int) -> list[list[float]]:
     return [moments(seed, kills)[number::count] for number in range(count)]
 
 
-def run(results: Results, cloud: str, folder: Path, *, seed: int, kills: int, each: int, first: int, last: int | None) -> None:
-    """Each cluster is one case; only those from number ``first`` to ``last`` run."""
-    before = census(cloud)
-    length = 0.0
-    with results.case(NAME, "an undisturbed `up`") as result:
-        place = Place(folder / "undisturbed", cloud)
-        with contextlib.ExitStack() as undo:
-            undo.callback(place.remove)
-            with result.timed("up"):
-                place.up()
-            length = result.times["up"]
-            wanted = place.shape()
-            place.check(wanted)
-            with result.timed("down"):
-                place.down()
-        insist(census(cloud) == before, f"`down` left {census(cloud) - before}")
-    if not length:
+@dataclass(frozen=True)
+class Kills:
+    """``kills`` of `up`, ``each`` of them of one cluster. ``first`` and ``last``: the clusters that are built.
+
+    ``length``: seconds of an undisturbed `up` as an earlier run measured it. Then none is built, and the clusters are compared
+    with each other.
+    """
+
+    seed: int
+    kills: int
+    each: int = 1
+    first: int = 1
+    last: int | None = None
+    length: float | None = None
+
+
+def run(results: Results, cloud: str, folder: Path, asked: Kills) -> None:
+    """Each cluster is one case."""
+    before, wanted, length = census(cloud), Shape(), asked.length
+    if length is None:
+        with results.case(NAME, "an undisturbed `up`") as result:
+            length, wanted = _undisturbed(Place(folder / "undisturbed", cloud), result)
+            insist(census(cloud) == before, f"`down` left {census(cloud) - before}")
+    if length is None:
         return
-    planned = clusters(seed, kills, each=each)
+    planned = clusters(asked.seed, asked.kills, each=asked.each)
     for number, shares in enumerate(planned, 1):
-        if not first <= number <= (last or len(planned)):
+        if not asked.first <= number <= (asked.last or len(planned)):
             continue
-        with results.case(NAME, f"cluster {number} of {len(planned)}, seed {seed}") as result, contextlib.ExitStack() as undo:
+        with results.case(NAME, f"cluster {number} of {len(planned)}, seed {asked.seed}") as result, ExitStack() as undo:
             place = Place(folder / str(number), cloud)
             undo.callback(place.remove)
-            for before_it, share in pairwise((0.0, *shares)):
-                _kill(place, (share - before_it) * length, result)
-            with result.timed("next up"):
+            for earlier, share in pairwise((0.0, *shares)):
+                _kill(place, (share - earlier) * length, result)
+            with result.timed("last up"):
                 place.up()
+            wanted = wanted or place.shape()
             place.check(wanted)
             with result.timed("down"):
                 place.down()
             insist(census(cloud) == before, f"`down` left {census(cloud) - before}, and lost {before - census(cloud)}")
+
+
+def _undisturbed(place: Place, result: Result) -> tuple[float, Shape]:
+    with ExitStack() as undo:
+        undo.callback(place.remove)
+        with result.timed("up"):
+            place.up()
+        wanted = place.shape()
+        place.check(wanted)
+        with result.timed("down"):
+            place.down()
+    return result.times["up"], wanted
 
 
 def _kill(place: Place, seconds: float, result: Result) -> None:

@@ -138,6 +138,7 @@ class Place:
     def check(self, wanted: Shape) -> None:
         """Broken unless the cluster is as an undisturbed `up` builds it, and `plan` has nothing to do."""
         found = self.shape()
+        insist(set(found.values()) <= {1}, f"doubled: {[name for name, count in found.items() if count > 1]}")
         more, less = found - wanted, wanted - found
         insist(found == wanted, f"too many: {dict(more)}, missing: {dict(less)}")
         plan = json.loads(self.cluster.moyai("plan", str(self.cluster.folder), "--output", "json").stdout)
