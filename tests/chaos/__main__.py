@@ -30,6 +30,25 @@ def _say(text: str) -> None:
     click.echo(f"{datetime.now(UTC):%H:%M:%S} {text}", err=True)
 
 
+def _show(results: Results, output: str, began: float, load: tuple[float, float, float]) -> None:
+    about = {
+        "moyai": __version__,
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seconds": round(time.time() - began),
+        "processors": os.cpu_count(),
+        "load before": [round(value, 1) for value in load],
+        "load after": [round(value, 1) for value in os.getloadavg()],
+        "faults": len(results.faults),
+    }
+    if output == "json":
+        click.echo(json.dumps({**about, "results": [one.data() for one in results.found]}, indent=1))
+    else:
+        click.echo(
+            f"moyai {__version__}, {about['processors']} processors, {about['seconds']} s, {len(results.faults)} faults\n"
+        )
+        click.echo("\n".join(one.line() for one in results.found))
+
+
 @click.command()
 @click.option(
     "--only", multiple=True, type=click.Choice(SCENARIOS), help="Run only this scenario (may be given several times)."
@@ -66,33 +85,21 @@ def main(
     results, began, load = Results(_say), time.time(), os.getloadavg()
     wanted = only or SCENARIOS
     given = os.environ.get("MOYAI_TEST_CLOUD")
-    with tempfile.TemporaryDirectory(prefix="moyai-chaos-") as folder, running_cloud(CONFIG, given=given) as cloud:
-        place = Path(folder)
-        if kills.NAME in wanted:
-            asked = kills.Kills(seed, count, each, first, last, length)
-            kills.run(results, cloud, place / kills.NAME, asked)
-        if together.NAME in wanted:
-            together.run(results, cloud, place / together.NAME)
-        if leaders.NAME in wanted:
-            leaders.run(results, cloud, place / leaders.NAME, count=many)
-        if outage.NAME in wanted:
-            outage.run(results, cloud, place / outage.NAME, minutes=minutes)
-    about = {
-        "moyai": __version__,
-        "at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "seconds": round(time.time() - began),
-        "processors": os.cpu_count(),
-        "load before": [round(value, 1) for value in load],
-        "load after": [round(value, 1) for value in os.getloadavg()],
-        "faults": len(results.faults),
-    }
-    if output == "json":
-        click.echo(json.dumps({**about, "results": [one.data() for one in results.found]}, indent=1))
-    else:
-        click.echo(
-            f"moyai {__version__}, {about['processors']} processors, {about['seconds']} s, {len(results.faults)} faults\n"
-        )
-        click.echo("\n".join(one.line() for one in results.found))
+    try:
+        with tempfile.TemporaryDirectory(prefix="moyai-chaos-") as folder, running_cloud(CONFIG, given=given) as cloud:
+            place = Path(folder)
+            if kills.NAME in wanted:
+                asked = kills.Kills(seed, count, each, first, last, length)
+                kills.run(results, cloud, place / kills.NAME, asked)
+            if together.NAME in wanted:
+                together.run(results, cloud, place / together.NAME)
+            if leaders.NAME in wanted:
+                leaders.run(results, cloud, place / leaders.NAME, count=many)
+            if outage.NAME in wanted:
+                outage.run(results, cloud, place / outage.NAME, minutes=minutes)
+    finally:
+        # also of a run that was interrupted
+        _show(results, output, began, load)
     if results.faults:
         sys.exit(1)
 

@@ -53,6 +53,7 @@ class Place:
         self.cluster = Cluster(folder, cloud, workers=workers, manifests=manifests)
         self.name, self.cloud = self.cluster.name, cloud
         self.log = folder / "up.log"
+        self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def record(self) -> Record | None:
@@ -62,7 +63,8 @@ class Place:
         """Start a command; what it says goes to ``log``."""
         environment = {**os.environ, "MOYAI_CLUSTER": self.name}
         with self.log.open("wb") as log:
-            return subprocess.Popen([*MOYAI, *words], stdout=log, stderr=log, env=environment)
+            self._process = subprocess.Popen([*MOYAI, *words], stdout=log, stderr=log, env=environment)
+        return self._process
 
     def start_up(self) -> subprocess.Popen[bytes]:
         return self.start("up", str(self.cluster.folder), "--output", "json")
@@ -114,7 +116,10 @@ class Place:
         insist(left == 0, f"`down` left {left} objects: {done.stdout[-1500:]}")
 
     def remove(self) -> None:
-        """What a case that went wrong left."""
+        """What a case that went wrong, or was interrupted, left."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
         if self.record is not None:
             self.cluster.moyai("down", self.name, "--yes")
 
