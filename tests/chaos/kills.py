@@ -51,12 +51,12 @@ class Kills:
 
 def run(results: Results, cloud: str, folder: Path, asked: Kills) -> None:
     """Each cluster is one case."""
-    before, wanted, length = census(cloud), Shape(), asked.length
-    if length is None:
+    before, wanted, length = census(cloud), Shape(), asked.length or 0.0
+    if not length:
         with results.case(NAME, "an undisturbed `up`") as result:
             length, wanted = _undisturbed(Place(folder / "undisturbed", cloud), result)
             insist(census(cloud) == before, f"`down` left {census(cloud) - before}")
-    if length is None:
+    if not length:
         return
     planned = clusters(asked.seed, asked.kills, each=asked.each)
     for number, shares in enumerate(planned, 1):
