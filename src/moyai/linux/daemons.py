@@ -21,8 +21,8 @@ def in_network(name: str, argv: Sequence[str]) -> list[str]:
     return ["/usr/bin/nsenter", f"--net=/run/netns/{name}", *argv]
 
 
-#: Becomes the program once a line arrives on its input. Its end means that whoever holds the process has died, or has given up.
-#: The shell adds PWD to the environment.
+#: Becomes the program once a line arrives on its input. An input that ends means that the process's starter has died, or has
+#: given up. The shell itself adds PWD to the environment.
 _GATE = 'read -r _ || exit 0; unset PWD; exec "$@" </dev/null'
 
 
@@ -55,8 +55,7 @@ def held(argv: Sequence[str], *, env: Mapping[str, str], log: Path) -> Generator
         with process.stdin as gate:
             yield process.pid
             with contextlib.suppress(BrokenPipeError):  # it was killed meanwhile: its watcher sees that
-                gate.write(b"\n")
-                gate.flush()
+                os.write(gate.fileno(), b"\n")
     except BaseException:
         process.wait()
         raise
