@@ -20,6 +20,7 @@ from moyai import __version__
 from moyai.localcloud.layout import LocalCloudConfig
 from tests.chaos import kills, leaders, outage, together
 from tests.chaos.results import Results
+from tests.chaos.site import standing
 from tests.conftest import running_cloud
 
 CONFIG = LocalCloudConfig(name="chaos", management_cidr="10.226.0.0/24", external_cidr="10.226.1.0/24")
@@ -93,10 +94,12 @@ def main(
                 kills.run(results, cloud, place / kills.NAME, asked)
             if together.NAME in wanted:
                 together.run(results, cloud, place / together.NAME)
-            if leaders.NAME in wanted:
-                leaders.run(results, cloud, place / leaders.NAME, count=many)
-            if outage.NAME in wanted:
-                outage.run(results, cloud, place / outage.NAME, minutes=minutes)
+            if {leaders.NAME, outage.NAME} & set(wanted):
+                with standing(results, cloud, place / "standing") as cluster:
+                    if leaders.NAME in wanted:
+                        leaders.run(results, cluster, place, count=many)
+                    if outage.NAME in wanted:
+                        outage.run(results, cluster, place, minutes=minutes)
     finally:
         # also of a run that was interrupted
         _show(results, output, began, load)

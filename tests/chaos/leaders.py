@@ -5,7 +5,6 @@ Nothing is doubled: each Service has one load balancer and one address of its ow
 
 from __future__ import annotations
 
-import contextlib
 from collections import Counter
 from collections.abc import Callable, Collection
 from pathlib import Path
@@ -19,33 +18,23 @@ NAME = "leaders"
 PATIENCE = 600.0
 
 
-def run(results: Results, cloud: str, folder: Path, *, count: int) -> None:
-    """``count`` Services and as many claims."""
-    before = census(cloud)
-    with contextlib.ExitStack() as undo:
-        place = Place(folder / "cluster", cloud)
-        undo.callback(place.remove)
-        load = Load(place, folder, name="many", services=count, claims=count)
-        with results.case(NAME, f"{count} Services and {count} claims come") as result:
-            with result.timed("up"):
-                place.up()
-            prepare(place)
-            alone = census(cloud)
-            with result.timed("all there"):
-                load.make()
-                _killed_midway(load, place, result)
-                _all(load.addresses, load.services)
-                _all(load.bound, load.claims)
-            _once_each(load, census(cloud) - alone)
-        with results.case(NAME, f"{count} Services and {count} claims go") as result, result.timed("all gone"):
-            load.delete()
-            _gone_midway(load, place, result)
-            eventually(lambda: not load.left(), PATIENCE, late=lambda: ", ".join(load.left()))
-            eventually(lambda: census(cloud) == alone, 120, late=lambda: f"{census(cloud) - alone} is left")
-        with results.case(NAME, "`down`") as result:
-            with result.timed("down"):
-                place.down()
-            insist(census(cloud) == before, f"left {census(cloud) - before}, lost {before - census(cloud)}")
+def run(results: Results, place: Place, folder: Path, *, count: int) -> None:
+    """``count`` Services and as many claims, in a running cluster."""
+    alone = census(place.cloud)
+    load = Load(place, folder, name="many", services=count, claims=count)
+    with results.case(NAME, f"{count} Services and {count} claims come") as result:
+        prepare(place)
+        with result.timed("all there"):
+            load.make()
+            _killed_midway(load, place, result)
+            _all(load.addresses, load.services)
+            _all(load.bound, load.claims)
+        _once_each(load, census(place.cloud) - alone)
+    with results.case(NAME, f"{count} Services and {count} claims go") as result, result.timed("all gone"):
+        load.delete()
+        _gone_midway(load, place, result)
+        eventually(lambda: not load.left(), PATIENCE, late=lambda: ", ".join(load.left()))
+        eventually(lambda: census(place.cloud) == alone, 120, late=lambda: f"{census(place.cloud) - alone} is left")
 
 
 def _killed_midway(load: Load, place: Place, result: Result) -> None:

@@ -44,42 +44,32 @@ class Look:
     addresses: frozenset[tuple[str, str]]
 
 
-def run(results: Results, cloud: str, folder: Path, *, minutes: float) -> None:
-    """``minutes``: how long the cloud is gone."""
-    before = census(cloud)
-    with contextlib.ExitStack() as undo:
-        place = Place(folder / "cluster", cloud)
-        undo.callback(place.remove)
-        kept = Load(place, folder, name="kept", services=1, claims=1)
-        waiting = Load(place, folder, name="waiting", services=1, claims=1)
-        with results.case(NAME, f"the cloud's APIs gone for {minutes:g} minutes") as result:
-            with result.timed("up"):
-                place.up()
-            prepare(place)
-            kept.make()
-            _mount(place, kept)
-            eventually(kept.addresses, 180, late=lambda: "the first Service has no address")
-            (address,) = kept.addresses().values()
-            eventually(lambda: _answers(address), 60, late=lambda: f"{address} does not answer")
-            objects, look, memory = census(cloud), _look(place), _memory(place)
-            gone = datetime.now(UTC)
-            with result.timed("gone"):
-                for how in ("drop", "reject with tcp reset"):
-                    with _cut_off(cloud, how):
-                        waiting.make()
-                        _watch(place, address, look, seconds=minutes * 30)
-            began = time.monotonic()
-            eventually(waiting.addresses, MADE, late=lambda: "the waiting Service has no address")
-            result.times["Service after the return"] = time.monotonic() - began
-            eventually(waiting.bound, MADE, late=lambda: "the waiting claim has no volume")
-            result.times["claim after the return"] = time.monotonic() - began
-            _quiet(place, gone, minutes, result)
-            _small(memory, _memory(place), result)
-            insist(not objects - census(cloud), f"removed: {objects - census(cloud)}")
-        with results.case(NAME, "`down` after the return") as result:
-            with result.timed("down"):
-                place.down()
-            insist(census(cloud) == before, f"left {census(cloud) - before}, lost {before - census(cloud)}")
+def run(results: Results, place: Place, folder: Path, *, minutes: float) -> None:
+    """``minutes``: how long the cloud is gone from a running cluster."""
+    kept = Load(place, folder, name="kept", services=1, claims=1)
+    waiting = Load(place, folder, name="waiting", services=1, claims=1)
+    with results.case(NAME, f"the cloud's APIs gone for {minutes:g} minutes") as result:
+        prepare(place)
+        kept.make()
+        _mount(place, kept)
+        eventually(kept.addresses, 180, late=lambda: "the first Service has no address")
+        (address,) = kept.addresses().values()
+        eventually(lambda: _answers(address), 60, late=lambda: f"{address} does not answer")
+        objects, look, memory = census(place.cloud), _look(place), _memory(place)
+        gone = datetime.now(UTC)
+        with result.timed("gone"):
+            for how in ("drop", "reject with tcp reset"):
+                with _cut_off(place.cloud, how):
+                    waiting.make()
+                    _watch(place, address, look, seconds=minutes * 30)
+        began = time.monotonic()
+        eventually(waiting.addresses, MADE, late=lambda: "the waiting Service has no address")
+        result.times["Service after the return"] = time.monotonic() - began
+        eventually(waiting.bound, MADE, late=lambda: "the waiting claim has no volume")
+        result.times["claim after the return"] = time.monotonic() - began
+        _quiet(place, gone, minutes, result)
+        _small(memory, _memory(place), result)
+        insist(not objects - census(place.cloud), f"removed: {objects - census(place.cloud)}")
 
 
 @contextlib.contextmanager

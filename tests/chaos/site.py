@@ -11,14 +11,15 @@ import os
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
 from moyai.cloud.openstack import connect
 from moyai.core.paths import default_paths
 from moyai.lifecycle.record import Record
-from tests.chaos.results import Broken, insist
+from tests.chaos.results import Broken, Results, insist
 from tests.e2e.driver import MOYAI, TIMEOUT, Cluster
 
 Shape = Counter[str]
@@ -151,6 +152,22 @@ class Place:
 
     def _plain(self, text: str, record: Record) -> str:
         return text.replace(self.name, "NAME").replace(record.uid, "UID")
+
+
+@contextmanager
+def standing(results: Results, cloud: str, folder: Path) -> Generator[Place]:
+    """A cluster for several scenarios, which leaves nothing in the end."""
+    before, place = census(cloud), Place(folder, cloud)
+    try:
+        with results.case("cluster", "`up`") as result, result.timed("up"):
+            place.up()
+        yield place
+        with results.case("cluster", "`down`") as result:
+            with result.timed("down"):
+                place.down()
+            insist(census(cloud) == before, f"left {census(cloud) - before}, lost {before - census(cloud)}")
+    finally:
+        place.remove()
 
 
 def eventually(true: Callable[[], Any], seconds: float, *, late: Callable[[], str]) -> float:
