@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -57,11 +57,11 @@ def run(results: Results, place: Place, folder: Path, *, minutes: float) -> None
         eventually(lambda: _answers(address), 60, late=lambda: f"{address} does not answer")
         objects, look, memory = census(place.cloud), _look(place), _memory(place)
         gone = datetime.now(UTC)
-        with result.timed("gone"):
+        with result.timed("gone"), _cut_off(place.cloud) as answer:
+            waiting.make()
             for how in ("drop", "reject with tcp reset"):
-                with _cut_off(place.cloud, how):
-                    waiting.make()
-                    _watch(place, address, look, seconds=minutes * 30)
+                answer(how)
+                _watch(place, address, look, seconds=minutes * 30)
         began = time.monotonic()
         eventually(waiting.addresses, MADE, late=lambda: "the waiting Service has no address")
         result.times["Service after the return"] = time.monotonic() - began
@@ -73,24 +73,33 @@ def run(results: Results, place: Place, folder: Path, *, minutes: float) -> None
 
 
 @contextlib.contextmanager
-def _cut_off(cloud: str, verdict: str) -> Generator[None]:
-    """The cloud's machines reach none of its services while the block runs; their own networks go on."""
+def _cut_off(cloud: str) -> Generator[Callable[[str], None]]:
+    """The cloud's machines reach none of its services while the block runs; their own networks go on.
+
+    The block gets a call that changes how their packets end, in one step: nft's words.
+    """
     paths = CloudPaths(default_paths().cloud(cloud))
     config, init = local.recorded(paths), proc.ProcessRecord.load(paths.init_record)
     assert config is not None
     assert init is not None
     inside = ["nsenter", f"--net=/proc/{init.pid}/ns/net", "nft"]
     ports = ", ".join(str(port) for port in sorted(set(PORTS.values())))
-    rules = f"""table inet {_TABLE} {{
+
+    def answer(verdict: str) -> None:
+        rules = f"""add table inet {_TABLE}
+delete table inet {_TABLE}
+table inet {_TABLE} {{
   chain input {{
     type filter hook input priority -20; policy accept;
     iifname {EXTERNAL_BRIDGE} ip daddr {config.address} tcp dport {{ {ports} }} {verdict}
   }}
 }}
 """
-    run_program([*inside, "-f", "-"], stdin=rules)
+        run_program([*inside, "-f", "-"], stdin=rules)
+
+    answer("drop")
     try:
-        yield
+        yield answer
     finally:
         run_program([*inside, "delete", "table", "inet", _TABLE])
 
