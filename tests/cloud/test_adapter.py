@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from moyai.cloud.model import Route
-from moyai.cloud.openstack import ApplicationCredential, OpenStackCloud, connect
+from moyai.cloud.openstack import ApplicationCredential, OpenStackCloud, Way, connect
 from moyai.core.clock import SystemClock
 from moyai.core.errors import UsageError
 from tests.contract import suite
@@ -25,7 +25,8 @@ def site(openstack: OpenStackCloud) -> Generator[Site]:
     def log_in(credential_id: str, secret: str) -> OpenStackCloud:
         auth_url = openstack.account.login_url()
         assert auth_url
-        return connect(credential=ApplicationCredential(auth_url, credential_id, secret, openstack.account.region()))
+        way = Way(region=openstack.account.region())
+        return connect(credential=ApplicationCredential(auth_url, credential_id, secret), way=way)
 
     with building(openstack, SystemClock(), log_in) as made:
         yield made

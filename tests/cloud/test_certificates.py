@@ -21,7 +21,7 @@ from moyai.core.paths import default_paths
 from moyai.core.progress import Reporter
 from moyai.toolchain import Toolchain
 
-SCRIPT = files("moyai.bootstrap") / "data" / "renew-certificates"
+SCRIPT = files("moyai.bootstrap") / "data" / "renew_certificates.py"
 ANNOTATION = "moyai.dev/certificates-renewed"
 
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from moyai.cloud.openstack import OpenStackCloud, connect
+from moyai.cloud.openstack import ADAPTER, OpenStackCloud, connect
 from moyai.core.ids import CLUSTER_TAG, new_uid
 from moyai.csi.app import CsiOptions, Driver
 from moyai.csi.settings import BlockStorageConfig, CsiConfig, DriverConfig
@@ -87,11 +87,11 @@ async def test_the_suite_passes_whole(place: Site, machine: Any, provider: OpenS
     short = tmp_path / "f"
     short.symlink_to(folder)
     storage = BlockStorageConfig(node_volume_attach_limit=LIMIT)
-    config = CsiConfig(provider.adapter.read_login({}), storage, DriverConfig(cluster_uid=uid))
+    config = CsiConfig(ADAPTER.read_login({}), storage, DriverConfig(cluster_uid=uid))
     driver = Driver(
         CsiOptions(endpoint=f"unix://{short / 'controller.sock'}", cluster="sanity", node=False),
         config,
-        adapter=provider.adapter,
+        adapter=ADAPTER,
         cloud=provider,
     )
     words = csi_sanity.words(

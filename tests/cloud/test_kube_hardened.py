@@ -1,4 +1,4 @@
-"""A real API server with the flags and files that a cluster gets: who is let in, what is stored, what is written down."""
+"""A real API server with a cluster's flags and files: which users it lets in, how it stores Secrets, what it logs."""
 
 from __future__ import annotations
 

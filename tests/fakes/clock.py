@@ -5,7 +5,7 @@ other tasks a turn, however long they would have to wait.
 
 Where several tasks wait side by side their order matters. A module marked ``pytest.mark.virtual_time`` runs its tests on a
 ``VirtualLoop``: time stands still while any task or worker thread has something to do, and then jumps to the next timer
-(``asyncio.sleep``, ``asyncio.timeout``, ``call_later`` and ``asleep`` alike). A ``FakeClock`` made there tells the loop's time.
+(``asyncio.sleep``, ``asyncio.timeout``, ``call_later`` and ``asleep`` alike). A ``FakeClock`` made there shows the loop's time.
 looptime has such a loop too, but jumps while a worker thread runs, so the cloud's calls would time out.
 Not for tests with sockets: nobody outside of the process waits for the jumps.
 """
@@ -20,7 +20,7 @@ from concurrent.futures import Executor
 from datetime import UTC, datetime
 from typing import Any
 
-#: The shortest step that the loop tells from nothing.
+#: The shortest step that moves the loop's time.
 _INSTANT = 1e-6
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from moyai.cloud.memory import MemoryAdapter
 from moyai.cloud.model import Instance, Volume
 from moyai.cloud.openstack.guest import disk_links
 from moyai.csi.app import CsiOptions, Driver
@@ -74,16 +75,16 @@ def place(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.mark.parametrize("kind", ["mount", "block"])
 async def test_the_suite_passes_whole(place: Path, kind: str) -> None:
-    raw = memory(looks=1)
+    raw, adapter = memory(looks=1), MemoryAdapter()
     server = add_server(raw, "node-1")
     raw.store.volumes.watch(Attacher(place, server.id))
     endpoint = f"unix://{place}/csi.sock"
     storage = BlockStorageConfig(node_volume_attach_limit=5)
-    config = CsiConfig(raw.adapter.read_login({}), storage, DriverConfig(cluster_uid="sanity"))
+    config = CsiConfig(adapter.read_login({}), storage, DriverConfig(cluster_uid="sanity"))
     driver = Driver(
         CsiOptions(endpoint=endpoint, cluster="sanity"),
         config,
-        adapter=raw.adapter,
+        adapter=adapter,
         cloud=raw,
         disks=linux_disks(HereDevices(place / "by-id")),
         guest=KnownGuest(Instance(server.id, server.zone)),

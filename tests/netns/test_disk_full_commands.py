@@ -85,7 +85,7 @@ def test_an_error_whose_details_cannot_be_kept(tmp_path: Path) -> None:
         done = subprocess.run([sys.executable, "-c", broken, "status"], env=environment, stderr=subprocess.PIPE, check=False)
         line = said(done, 1)
         assert "unforeseen error" in line
-        assert "its details cannot be kept" in line
+        assert "details are not kept" in line
         assert "No space left on device" in line
 
     on_small_disk(mount, body)

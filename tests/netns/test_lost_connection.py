@@ -1,7 +1,7 @@
-"""A connection to the cloud that a router has forgotten: the answer never comes, and who waits for it must notice soon.
+"""A connection to the cloud that a router has forgotten: the answer never comes, and the client must notice soon.
 
-That is what a floating IP does to the connections of its machine: the router's address translation forgets them. Who writes is
-told at once; who waits for an answer hears nothing, ever, unless the connection is probed.
+That is what a floating IP does to the connections of its machine: the router's address translation forgets them. A client
+that writes gets an error at once. A client that waits for an answer gets nothing, ever, unless it probes the connection.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from unittest.mock import patch
 
 from moyai.ccm.app import CcmOptions, controller_manager
 from moyai.ccm.settings import CcmConfig, ClusterConfig, LoadBalancerConfig, RouteConfig
-from moyai.cloud.memory import Delays, MemoryCloud
+from moyai.cloud.memory import Delays, MemoryAdapter, MemoryCloud
 from moyai.cloud.model import Image, Server
 from moyai.core.ids import cluster_tag
 from moyai.core.paths import Paths
@@ -129,7 +129,7 @@ class _Simulation:
     async def _manager(self) -> AsyncGenerator[None]:
         store, tag = self._cloud.store, cluster_tag(self._uid)
         config = CcmConfig(
-            self._cloud.adapter.read_login({"url": "http://cloud/v3", "region": "RegionOne"}),
+            MemoryAdapter().read_login({"url": "http://cloud/v3", "region": "RegionOne"}),
             LoadBalancerConfig(subnet_id=store.subnets.by("tag", tag)[0].id),
             RouteConfig(store.routers.by("tag", tag)[0].id),
             ClusterConfig(self._uid, tuple(one.id for one in store.groups.by("tag", tag) if one.name.endswith("worker"))),

@@ -27,7 +27,7 @@ from tests.fakes.kubernetes import Kubernetes
 UID = "abcdef0123"
 SUBNET = "00000000-0000-0000-0000-00000000000a"
 CONFIG = CcmConfig(
-    MemoryAdapter({}).read_login({"url": "http://cloud/v3", "region": "RegionOne"}),
+    MemoryAdapter().read_login({"url": "http://cloud/v3", "region": "RegionOne"}),
     LoadBalancerConfig(subnet_id=SUBNET),
     RouteConfig("router-1"),
     ClusterConfig(UID, ("group-1",)),

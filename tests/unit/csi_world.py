@@ -44,7 +44,7 @@ class World:
             clock=FakeClock(),
             cluster="demo",
             uid=UID,
-            names=self.raw.adapter.volume_names,
+            names=self.raw.kind.volume_names,
             poll=QUICK,
         )
         self.volumes = VolumeWork(self.cloud, limit=self.limit, patience=self.patience, again=QUICK)

@@ -6,6 +6,7 @@ Whether the adapter speaks to an OpenStack is proved against a real one, in test
 from __future__ import annotations
 
 import json
+import ssl
 import threading
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from moyai.cloud.openstack import ApplicationCredential, OpenStackCloud
-from moyai.cloud.openstack.login import open_session
+from moyai.cloud.openstack.login import Way, open_session
 from tests.fakes.clock import FakeClock
 
 PROJECT = "p1"
@@ -72,8 +73,8 @@ class OpenStackServer:
         return [one for one in self.requests if (one.method, one.path) == (method, path)]
 
     def cloud(self) -> OpenStackCloud:
-        credential = ApplicationCredential(auth_url=f"{self.url}/v3", id="c", secret="s", region="R1")
-        return OpenStackCloud(open_session(credential=credential, clock=self.clock))
+        credential = ApplicationCredential(auth_url=f"{self.url}/v3", id="c", secret="s")
+        return OpenStackCloud(open_session(credential=credential, way=Way(region="R1"), clock=self.clock))
 
     def answer(self, request: Request) -> Answer:
         with self._lock:
@@ -109,7 +110,9 @@ class OpenStackServer:
 
 
 @contextmanager
-def openstack_server() -> Generator[OpenStackServer]:
+def openstack_server(tls: ssl.SSLContext | None = None) -> Generator[OpenStackServer]:
+    """``tls``: how the server speaks TLS; None: it does not."""
+
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
@@ -141,6 +144,11 @@ def openstack_server() -> Generator[OpenStackServer]:
     server.daemon_threads = True
     host, port = server.server_address[:2]
     played = OpenStackServer((str(host), int(port)))
+    if tls:
+        # the handshake is each connection's own thread's work, and one that fails is the client's to tell
+        server.socket = tls.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+        server.handle_error = lambda *_: None
+        played.url = played.url.replace("http:", "https:")
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()
     try:

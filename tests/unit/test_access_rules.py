@@ -18,7 +18,15 @@ from moyai.cloud.credentials import CALLS, Credential, Use
 from moyai.cloud.load_balancers import Listener, LoadBalancer, Member, Monitor, Pool
 from moyai.cloud.model import Route, SecurityGroupRule
 from moyai.cloud.openstack import OpenStackCloud
-from moyai.cloud.openstack.access_rules import CALLED, IN_THE_CALLERS_NAME, WITHOUT_ATOMIC_ROUTES, Rule, rules_of, split
+from moyai.cloud.openstack.access_rules import (
+    CALLED,
+    IN_THE_CALLERS_NAME,
+    WITHOUT_ATOMIC_ROUTES,
+    Rule,
+    RuleFacts,
+    rules_of,
+    split,
+)
 from moyai.core.errors import MoyaiError, Terminal
 from moyai.core.keys import Kind
 from tests.unit.openstack_server import Answer, OpenStackServer, openstack_server
@@ -98,7 +106,7 @@ def plays(cloud: OpenStackCloud) -> Mapping[str, Callable[[], object]]:
 
 
 def answers(played: OpenStackServer, *extensions: str) -> None:
-    """What calls must be told so that they send the next request of theirs."""
+    """The answers that calls need so that they send their next request."""
     played.on("GET", "/network/v2.0/extensions", {"extensions": [{"alias": one} for one in extensions]})
     router = {"router": {"id": "r", "routes": [{"destination": "10.2.0.0/24", "nexthop": "10.1.0.2"}], "revision_number": 1}}
     played.on("GET", "/network/v2.0/routers/r", router)
@@ -183,7 +191,7 @@ def rules(base: str, offered: Collection[str] = ("block-storage", "compute", "ne
     def path(service: str) -> str:
         return base if service == "block-storage" else "/v2.0"
 
-    return rules_of(Use.VOLUMES, offered=offered, atomic_routes=True, base=path, types=types)
+    return rules_of(Use.VOLUMES, RuleFacts(offered, atomic_routes=True, base=path, types=types))
 
 
 def test_rules_name_each_type_and_each_path_that_a_service_may_see() -> None:

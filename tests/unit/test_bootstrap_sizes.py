@@ -91,7 +91,7 @@ def test_what_a_plan_accepts_is_made(world: World, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(building, "server_content", measured)
     world.up(_pool(fitting))
     assert len(made) == 5
-    limit = world.cloud.adapter.user_data_limit
+    limit = world.cloud.kind.user_data_limit
     assert limit - 2000 < max(made) <= limit
 
 

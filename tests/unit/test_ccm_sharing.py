@@ -1,4 +1,4 @@
-"""Load balancers, addresses and rules that several Services share: whose they are, and what is a user's wish."""
+"""Load balancers, addresses and rules that several Services share: their owner, and which of them a user asked for."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-SCRIPT = files("moyai.bootstrap") / "data" / "renew-certificates"
+SCRIPT = files("moyai.bootstrap") / "data" / "renew_certificates.py"
 YEAR = timedelta(days=365)
 LEAVES = ("pki/apiserver.crt", "pki/etcd/server.crt", "controller-manager.conf")
 ANNOTATION = "moyai.dev/certificates-renewed"
@@ -63,7 +63,7 @@ def check(root: Path) -> list[str]:
 
 @pytest.fixture
 def machine(tmp_path: Path) -> Path:
-    """A control plane whose leaves are new, and whose authorities are old: they are nobody's to renew."""
+    """A control plane whose leaves are new, and whose authorities are old: nothing renews them."""
     for name in ("pki/ca.crt", "pki/front-proxy-ca.crt", "pki/etcd/ca.crt"):
         put(tmp_path, name, certificate(left=timedelta(days=3), life=10 * YEAR))
     for name in LEAVES:

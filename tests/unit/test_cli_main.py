@@ -61,6 +61,26 @@ def test_an_unforeseen_error_shows_no_traceback_but_keeps_it(
     assert str(kept) in shown
 
 
+def test_a_place_that_may_not_be_entered_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _failing(monkeypatch, PermissionError(13, "Permission denied", "/root/.cache"))
+    assert main.run(["x"]) == 1
+    assert capsys.readouterr().err == "moyai: /root/.cache: Permission denied\n"
+
+
+def test_a_traceback_that_cannot_be_kept_is_still_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("MOYAI_STATE_DIR", str(tmp_path / "file"))
+    _failing(monkeypatch, ZeroDivisionError("by zero"))
+    assert main.run(["x"]) == 1
+    shown = capsys.readouterr().err
+    assert shown.count("\n") == 1
+    assert "by zero; details are not kept (" in shown
+
+
 def test_an_unknown_command_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
     assert main.run(["nonsense"]) == 2
     assert capsys.readouterr().err == "moyai: No such command 'nonsense'.\n"

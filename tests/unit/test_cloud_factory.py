@@ -1,4 +1,4 @@
-"""The table of adapters: who is asked for a cloud, what is imported for it, and how the parts inside a cluster find theirs."""
+"""The table of adapters: which of them is asked, what is imported for it, and how the parts inside a cluster find theirs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from moyai.ccm.settings import CcmConfig, ClusterConfig, read_ccm_config, write_ccm_config
 from moyai.cli.ccm import ccm
 from moyai.cli.csi import csi
-from moyai.cloud.credentials import Use
+from moyai.cloud.credentials import DIRECT, Use
 from moyai.cloud.factory import ADAPTERS, DEFAULT, Adapters, provider_args
 from moyai.cloud.memory import MemoryAdapter, MemoryCloud
 from moyai.core.errors import Terminal, UsageError
@@ -20,7 +20,7 @@ from moyai.csi.settings import CsiConfig, read_csi_config, write_csi_config
 
 def table(*clouds: MemoryCloud) -> Adapters:
     """A second kind of cloud, in front of OpenStack."""
-    memory = MemoryAdapter({cloud.name: cloud for cloud in clouds})
+    memory = MemoryAdapter(clouds={cloud.name: cloud for cloud in clouds})
     return Adapters({"memory": lambda: memory, "openstack": lambda: ADAPTERS.named("openstack")})
 
 
@@ -38,7 +38,7 @@ def test_a_cloud_is_its_adapters_and_the_others_are_not_asked_for_it() -> None:
 
 
 def test_a_cloud_that_one_adapter_does_not_know_may_be_anothers(no_clouds_yaml: None) -> None:
-    assert table(MemoryCloud(name="mine")).connect("theirs").adapter.name == "openstack"
+    assert table(MemoryCloud(name="mine")).connect("theirs").kind.name == "openstack"
 
 
 def test_a_cloud_that_no_adapter_knows_is_refused_with_the_clouds_of_all(no_clouds_yaml: None) -> None:
@@ -75,7 +75,7 @@ def test_the_parts_inside_a_cluster_log_in_with_what_was_written_for_them(kind: 
     use = Use.CONTROLLERS if kind == "ccm" else Use.VOLUMES
     made = cloud.credentials.create_credential(name="c", use=use, description="")
     login = adapter.issued_login(
-        cloud="mine", region="r", url=cloud.account.login_url() or "", credential_id=made.id, secret=made.secret
+        cloud="mine", region="r", url=cloud.account.login_url() or "", credential_id=made.id, secret=made.secret, reach=DIRECT
     )
     if kind == "ccm":
         text = write_ccm_config(CcmConfig(login, cluster=ClusterConfig("uid")))
@@ -86,7 +86,7 @@ def test_the_parts_inside_a_cluster_log_in_with_what_was_written_for_them(kind: 
     assert read == login
     assert made.secret in read.secrets
     assert made.secret not in repr(login) + repr(made)
-    inside = read.connect()
+    inside = adapter.log_in(read)
     assert inside.machines.servers() == []
     with pytest.raises(Terminal, match="may not make others"):
         inside.credentials.create_credential(name="d", use=use, description="")
@@ -94,7 +94,7 @@ def test_the_parts_inside_a_cluster_log_in_with_what_was_written_for_them(kind: 
 
 def test_a_file_without_a_login_names_the_key_of_its_own_kind_of_cloud() -> None:
     with pytest.raises(UsageError, match=r"cloud config has no url: give it in section \[Global\]"):
-        read_ccm_config("", MemoryAdapter({}))
+        read_ccm_config("", MemoryAdapter())
     with pytest.raises(UsageError, match=r"cloud config has no auth-url: give it in section \[Global\]"):
         read_ccm_config("", ADAPTERS.named("openstack"))
 

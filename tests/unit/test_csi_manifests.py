@@ -163,7 +163,7 @@ def test_nothing_waits_for_kube_proxy() -> None:
 
 
 def test_nothing_of_one_cloud_is_in_the_manifests_of_another() -> None:
-    adapter = MemoryAdapter({})
+    adapter = MemoryAdapter()
     options = replace(
         OPTIONS,
         names=adapter.volume_names,

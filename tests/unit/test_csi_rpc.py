@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import tempfile
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -79,10 +78,11 @@ async def world(sockets: Path) -> AsyncIterator[tuple[MemoryCloud, Path]]:
         kubelet_path="/var/lib/kubelet/plugins/csi.sock",
         registration_dir=folder,
     )
+    adapter = MemoryAdapter(machine=Instance(server.id, server.zone))
     driver = Driver(
         options,
-        CsiConfig(raw.adapter.read_login({}), moyai=DriverConfig(cluster_uid="0123456789")),
-        adapter=replace(raw.adapter, machine=Instance(server.id, server.zone)),
+        CsiConfig(adapter.read_login({}), moyai=DriverConfig(cluster_uid="0123456789")),
+        adapter=adapter,
         cloud=raw,
         disks=as_disks(FakeDisks()),
     )
@@ -131,7 +131,7 @@ async def test_abilities_and_codes(world: tuple[MemoryCloud, Path]) -> None:
 
 async def test_the_node_service_alone_tells_what_the_driver_can_as_a_whole(sockets: Path) -> None:
     options = CsiOptions(endpoint=f"unix://{sockets}/csi.sock", cluster="demo", controller=False)
-    adapter = MemoryAdapter({}, machine=Instance("one", "az1"))
+    adapter = MemoryAdapter(machine=Instance("one", "az1"))
     driver = Driver(options, CsiConfig(adapter.read_login({})), adapter=adapter, cloud=None, disks=as_disks(FakeDisks()))
     stop = asyncio.Event()
     running = asyncio.create_task(driver.run(stop))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from moyai.cli.main import COMMANDS
 from moyai.cli.reference import PAGES, commands
 
 REPOSITORY = Path(__file__).parents[2]
@@ -47,6 +48,23 @@ def test_every_relative_link_leads_to_a_file_and_a_heading(page: Path) -> None:
         target = (page.parent / file).resolve() if file else page
         assert target.exists(), f"{_name(page)} links to {link}, and there is no such file"
         assert not anchor or anchor in _anchors(target), f"{_name(page)} links to {link}, and there is no such heading"
+
+
+#: A command of the page's own, as against the words of another program.
+_COMMAND = re.compile(r"(?:^(?:[$#] )?(?:[A-Z_]+=\S+ )*|\$\()([a-z][\w-]*)(?: (\S+))?", re.MULTILINE)
+_BLOCK = re.compile(r"^ *```[a-z]*\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
+GUIDES = [page for page in PAPERS if page not in RECORDS]
+
+
+@pytest.mark.parametrize("page", GUIDES, ids=_name)
+def test_commands_work_as_they_stand(page: Path) -> None:
+    """Each command of moyai exists, and the OpenStack client is called by the command that every installed moyai has."""
+    text = page.read_text(encoding="utf-8")
+    lines = [*(_BLOCK.findall(text)), *re.findall(r"`([^`\n]+)`", text)]
+    for program, word in (found for line in lines for found in _COMMAND.findall(line)):
+        assert program != "openstack" or not word, f"{_name(page)}: openstack {word}"
+        known = word in COMMANDS or not re.match("[a-z]", word)
+        assert program != "moyai" or known, f"{_name(page)}: moyai {word}"
 
 
 def test_the_index_names_every_page() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import re
+import tomllib
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,8 +19,14 @@ SHORT = (
     *(f"tests/{kind}" for kind in ("bench", "cloud", "contract", "e2e", "fakes", "host", "netns", "simulate", "unit")),
 )
 ROOMS = sorted({file.relative_to(ROOT / "src/moyai").parts[0] for file in (ROOT / "src/moyai").glob("*/**/*.py")})
+#: A folder with so many modules has an order of its own, which import-linter checks.
+ORDERED = 5
 #: Names and parameters of these are OpenStack's.
 OPENSTACKS = ("drivers/cinder/driver.py", "drivers/nova/driver.py", "drivers/octavia/provider.py")
+#: File and function whose caller, a library, hands more arguments over by position.
+DICTATED = {("quota_locks.py", "_check_quota_met")}
+#: Here private functions still take more than two arguments by position.
+NOT_YET = re.compile(r"/csi/(controller|node)/|/diagnose/|/lifecycle/(up|status|waits|execute/making)\.py$")
 
 
 @pytest.mark.parametrize("part", SHORT)
@@ -30,6 +38,27 @@ def test_no_file_is_longer_than_the_limit(part: str) -> None:
     }
     assert lengths, f"no file in {part}"
     assert {name: lines for name, lines in lengths.items() if lines > LINES} == {}
+
+
+def test_python_stands_in_files_that_style_and_types_check() -> None:
+    others = [one for one in (ROOT / "src").rglob("*") if one.is_file() and one.suffix not in (".py", ".pyi", ".pyc", ".go")]
+    assert others, "no data files"
+    python = re.compile(rb"^(import \w+|from [\w.]+ import .+|def \w+\(.*|class \w+.*:)$", re.MULTILINE)
+    assert [str(one) for one in others if python.search(one.read_bytes())] == []
+
+
+def test_a_folder_of_many_modules_has_layers_that_name_each_of_them() -> None:
+    found: set[str] = set()
+    for folder in (ROOT / "src/moyai").glob("**/"):
+        modules = [one for one in folder.iterdir() if one.name not in ("__init__.py", "__main__.py")]
+        modules = [one for one in modules if one.suffix == ".py" or (one / "__init__.py").exists()]
+        if len(modules) >= ORDERED:
+            found.add(".".join(folder.relative_to(ROOT / "src").parts))
+    linter = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
+    assert linter["exclude_type_checking_imports"] is False
+    contracts = [one for one in linter["contracts"] if one["type"] == "layers" and one.get("exhaustive")]
+    # the rooms themselves have a contract without a container
+    assert found - {container for one in contracts for container in one["containers"]} == {"moyai"}
 
 
 def _functions(tree: ast.AST, *, method: bool = False) -> Iterator[tuple[ast.FunctionDef | ast.AsyncFunctionDef, bool]]:
@@ -52,9 +81,11 @@ def test_more_than_two_arguments_go_by_keyword(room: str) -> None:
         if str(file).endswith(OPENSTACKS):
             continue
         for function, method in _functions(ast.parse(file.read_text())):
-            public = not function.name.startswith("_") or function.name == "__init__"
+            private = function.name.startswith("_") and function.name != "__init__"
+            if (private and NOT_YET.search(str(file))) or (file.name, function.name) in DICTATED:
+                continue
             # with *arguments, what stands before them can be handed over by position only
-            if public and not function.args.vararg and _positional(function, method=method) > 2:
+            if not function.args.vararg and _positional(function, method=method) > 2:
                 found.append(f"{file.name}:{function.lineno} {function.name}")
     assert found == []
 
@@ -63,7 +94,7 @@ def test_more_than_two_arguments_go_by_keyword(room: str) -> None:
 #: OpenStack's words mean OpenStack's objects.
 WALLED = "localcloud/"
 #: File names that say too little: at most one file may have each.
-AMBIGUOUS = {"cloud.py", "access.py", "config.py", "watch.py", "explain.py", "node.py"}
+AMBIGUOUS = {"adapter.py", "kind.py", "cloud.py", "access.py", "config.py", "watch.py", "explain.py", "node.py"}
 
 
 def test_a_class_name_means_one_thing() -> None:

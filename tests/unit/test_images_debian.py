@@ -1,4 +1,4 @@
-"""The host's own sources are read as apt tells them; a fresh root is made fit to be many machines."""
+"""The host's own sources are read as apt lists them; a fresh root is made fit to be many machines."""
 
 from __future__ import annotations
 

@@ -192,7 +192,7 @@ def test_a_pod_that_is_not_there_is_one_line_with_those_that_are() -> None:
 def test_a_wrong_question_is_one_line(
     words: list[str], line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    monkeypatch.setenv("MOYAI_STATE_DIR", str(tmp_path))
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("MOYAI_STATE_DIR", str(tmp_path / "state"))
     monkeypatch.delenv("MOYAI_CLUSTER", raising=False)

@@ -52,3 +52,16 @@ def test_another_failure_is_not_taken_for_one(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(subprocess, "run", fails)
     with pytest.raises(ZeroDivisionError):
         run(["true"], timeout=5)
+
+
+def test_a_program_that_is_nowhere_is_not_found_although_a_folder_of_the_path_may_not_be_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def denied(*_: Any, **__: Any) -> Any:
+        raise PermissionError(13, "Permission denied", "no-such-program")
+
+    monkeypatch.setattr(subprocess, "run", denied)
+    with pytest.raises(ProcessError, match="no-such-program: not found"):
+        run(["no-such-program"])
+    with pytest.raises(ProcessError, match=r"cannot be started .*Permission denied"):
+        run(["/etc/hostname"])

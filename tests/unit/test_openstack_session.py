@@ -14,9 +14,9 @@ import pytest
 from moyai.cloud.capabilities import Capability
 from moyai.cloud.config_file import read_sections
 from moyai.cloud.openstack import ApplicationCredential, connect
-from moyai.cloud.openstack.adapter import OpenStackCloud
 from moyai.cloud.openstack.cloud_conf import GlobalConfig, log_in, read_login
 from moyai.cloud.openstack.login import UserPassword, open_session
+from moyai.cloud.openstack.openstack_cloud import OpenStackCloud
 from moyai.core.errors import NotFound, Retriable, Terminal, UsageError
 from tests.fakes.clock import FakeClock
 from tests.unit.openstack_server import Answer, OpenStackServer, openstack_server

@@ -17,7 +17,7 @@ from moyai.bootstrap.user_data import new_token
 
 KEY = "k3y-that-opens-the-authorities-0123456789_-A"
 PASSWORD = "N0vaPassw0rd"
-SCRIPT = files("moyai.bootstrap") / "data" / "unsealing-key"
+SCRIPT = files("moyai.bootstrap") / "data" / "unsealing_key.py"
 KEPT = "var/lib/moyai/unsealing-key"
 
 

@@ -186,4 +186,6 @@ def test_yaml_is_read_in_one_place_only() -> None:
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "yaml"
         if "load" in node.attr or node.attr in {"parse", "compose", "scan"}
     ]
-    assert [where for where in found if not where.startswith("src/moyai/core/yamlread.py")] == []
+    # a node has no moyai: its programs read kubeadm's own files with PyYAML
+    allowed = ("src/moyai/core/yamlread.py", "src/moyai/bootstrap/data/")
+    assert [where for where in found if not where.startswith(allowed)] == []

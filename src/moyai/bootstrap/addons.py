@@ -10,9 +10,9 @@ from collections.abc import Collection
 
 from moyai.ccm import manifests as ccm
 from moyai.ccm.settings import CcmConfig, ClusterConfig, LoadBalancerConfig, RouteConfig
-from moyai.cloud.adapter import Login, VolumeNames
 from moyai.cloud.capabilities import Capability
 from moyai.cloud.factory import provider_args
+from moyai.cloud.kind import Login, VolumeNames
 from moyai.core.keys import Key
 from moyai.csi import manifests as csi
 from moyai.csi.settings import CsiConfig, DriverConfig, write_csi_config
@@ -47,7 +47,8 @@ def _controller_manifests(facts: AddonFacts) -> str:
             image=references.MOYAI,
             pod_cidr=str(spec.network.pod_cidr),
             api_server=facts.api_server,
-            provider_args=provider_args(facts.adapter.name),
+            provider_args=provider_args(facts.cloud_kind.name),
+            environment=_environment(config.cloud, facts),
         )
     )
 
@@ -58,10 +59,12 @@ def _volume_manifests(facts: AddonFacts) -> str:
     return csi.render(
         csi.CsiManifestOptions(
             cluster_name=facts.cluster.name,
-            names=facts.adapter.volume_names,
-            provider_args=provider_args(facts.adapter.name),
-            guest_folders=facts.adapter.guest_folders,
+            names=facts.cloud_kind.volume_names,
+            provider_args=provider_args(facts.cloud_kind.name),
+            guest_folders=facts.cloud_kind.guest_folders,
             cloud_conf=write_csi_config(config),
+            login_files=config.cloud.files,
+            environment=_environment(config.cloud, facts),
             image=references.MOYAI,
             images={name: known[name] for name in csi.SIDECARS},
             api_server=facts.api_server,
@@ -71,13 +74,24 @@ def _volume_manifests(facts: AddonFacts) -> str:
 
 
 def _login(facts: AddonFacts, credential: Key) -> Login:
-    return facts.adapter.issued_login(
+    return facts.cloud_kind.issued_login(
         cloud=facts.cluster.spec.cloud,
         region=facts.account.region,
         url=facts.account.login_url,
         credential_id=facts.made.id(credential),
         secret=facts.secrets.get(credential, ""),
+        reach=facts.account.reach,
     )
+
+
+def _environment(login: Login, facts: AddonFacts) -> dict[str, str]:
+    """The login's variables, so that a proxy which leads to the cloud is not asked for the Kubernetes API."""
+    found = dict(login.environment)
+    if found:
+        host = facts.api_server.rpartition(":")[0].strip("[]")
+        direct = (found.get("NO_PROXY", ""), "localhost", "127.0.0.1", host, "kubernetes.default.svc")
+        found["NO_PROXY"] = ",".join(filter(None, direct))
+    return found
 
 
 def addons(names: VolumeNames) -> tuple[Addon, ...]:

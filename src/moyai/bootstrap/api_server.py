@@ -133,7 +133,7 @@ def _admission(levels: PodSecurity) -> dict[str, Any]:
 
 
 def _audit_policy() -> dict[str, Any]:
-    """Who did what to which object, and never a body: bodies would carry Secrets and tokens.
+    """Each request with its user and its object, and never a body: bodies would carry Secrets and tokens.
 
     What the cluster's own parts do all the time is left out: it would turn the log over within hours.
     """

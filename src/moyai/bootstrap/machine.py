@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 
 from moyai.bootstrap import user_data
 from moyai.bootstrap.pki import Pki
-from moyai.cloud.adapter import Adapter
 from moyai.cloud.capabilities import Capability
+from moyai.cloud.kind import CloudKind
 from moyai.core.errors import Terminal
 from moyai.core.ids import CLUSTER_TAG, POD_CIDR_KEY, POOL_KEY, ROLE_KEY, UNSEALING_KEY
 from moyai.core.keys import Key
@@ -49,7 +49,7 @@ class ClusterFacts:
     plan: Plan
     addons: tuple[Addon, ...]
     account: AccountFacts
-    adapter: Adapter
+    cloud_kind: CloudKind
     capabilities: frozenset[Capability]
 
 
@@ -72,7 +72,7 @@ def server_content(step: CreateServer, facts: ClusterFacts, *, made: Made, secre
     text = user_data.first_control_plane(
         node_facts,
         api_names=endpoint.names(made),
-        addons={addon.name: _manifests(addon, node, facts, made=made, secrets=secrets) for addon in facts.addons},
+        addons={addon.name: _manifests(addon, node, facts=facts, made=made, secrets=secrets) for addon in facts.addons},
         late={addon.name for addon in facts.addons if not addon.required},
         key=secrets.unsealing_key,
         encryption_key=secrets.encryption_key,
@@ -89,14 +89,14 @@ def _node_facts(node: PlannedNode, facts: ClusterFacts, *, made: Made, secrets: 
         control_plane_address=facts.plan.nodes[0].address,
         pki=secrets.pki,
         token=secrets.token,
-        limit=facts.adapter.user_data_limit,
+        limit=facts.cloud_kind.user_data_limit,
         pool=pool if node.role == "worker" else None,
         mtu=made.network_mtu,
         mirror=facts.account.image_mirror,
     )
 
 
-def _manifests(addon: Addon, node: PlannedNode, facts: ClusterFacts, *, made: Made, secrets: Secrets) -> str:
+def _manifests(addon: Addon, node: PlannedNode, *, facts: ClusterFacts, made: Made, secrets: Secrets) -> str:
     if addon.manifests is None:
         return ""
     choices = facts.plan.choices
@@ -109,7 +109,7 @@ def _manifests(addon: Addon, node: PlannedNode, facts: ClusterFacts, *, made: Ma
             choices=choices,
             made=made,
             account=facts.account,
-            adapter=facts.adapter,
+            cloud_kind=facts.cloud_kind,
             api_server=f"{node.address}:{API_PORT}",
             capabilities=facts.capabilities,
             secrets=secrets.credentials,

@@ -55,7 +55,7 @@ def ensure(folder: Path, clock: Clock) -> Pki:
         if not crt.exists():
             private = ec.generate_private_key(ec.SECP256R1())
             write_private(key, _pem(private))
-            write_private(crt, _authority(private, common_name, clock.now()))
+            write_private(crt, _authority(private, common_name, now=clock.now()))
         files[f"{name}.crt"], files[f"{name}.key"] = crt.read_bytes(), key.read_bytes()
     public, private_file = folder / "sa.pub", folder / "sa.key"
     if not public.exists():
@@ -70,7 +70,7 @@ def ensure(folder: Path, clock: Clock) -> Pki:
 def admin_kubeconfig(pki: Pki, *, name: str, server: str, clock: Clock) -> str:
     """A kubeconfig for the cluster's administrator, with a client certificate of its own that the authority signs here."""
     private = ec.generate_private_key(ec.SECP256R1())
-    certificate = _client_certificate(pki, private, "moyai-admin", "system:masters", clock.now())
+    certificate = _client_certificate(pki, private, user="moyai-admin", group="system:masters", now=clock.now())
     user = f"{name}-admin"
     return yamltext.dump(
         {
@@ -124,9 +124,9 @@ def seal(content: bytes, passphrase: str) -> str:
     return f"{tag}\n{packed.decode()}"
 
 
-def _authority(private: ec.EllipticCurvePrivateKey, common_name: str, now: datetime) -> bytes:
+def _authority(private: ec.EllipticCurvePrivateKey, common_name: str, *, now: datetime) -> bytes:
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
-    builder = _builder(name, name, private.public_key(), now, timedelta(days=365 * YEARS))
+    builder = _builder(name, name, public=private.public_key(), now=now, life=timedelta(days=365 * YEARS))
     builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
     builder = builder.add_extension(_usage(authority=True), critical=True)
     builder = builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(private.public_key()), critical=False)
@@ -135,12 +135,12 @@ def _authority(private: ec.EllipticCurvePrivateKey, common_name: str, now: datet
     return builder.sign(private, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
 
 
-def _client_certificate(pki: Pki, private: ec.EllipticCurvePrivateKey, user: str, group: str, now: datetime) -> bytes:
+def _client_certificate(pki: Pki, private: ec.EllipticCurvePrivateKey, *, user: str, group: str, now: datetime) -> bytes:
     authority = x509.load_pem_x509_certificate(pki.ca)
     authority_key = serialization.load_pem_private_key(pki.files["ca.key"], None)
     assert isinstance(authority_key, ec.EllipticCurvePrivateKey)
     subject = x509.Name([x509.NameAttribute(NameOID.ORGANIZATION_NAME, group), x509.NameAttribute(NameOID.COMMON_NAME, user)])
-    builder = _builder(subject, authority.subject, private.public_key(), now, timedelta(days=365))
+    builder = _builder(subject, authority.subject, public=private.public_key(), now=now, life=timedelta(days=365))
     builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
     builder = builder.add_extension(_usage(authority=False), critical=True)
     builder = builder.add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
@@ -148,7 +148,7 @@ def _client_certificate(pki: Pki, private: ec.EllipticCurvePrivateKey, user: str
 
 
 def _builder(
-    subject: x509.Name, issuer: x509.Name, public: ec.EllipticCurvePublicKey, now: datetime, life: timedelta
+    subject: x509.Name, issuer: x509.Name, *, public: ec.EllipticCurvePublicKey, now: datetime, life: timedelta
 ) -> x509.CertificateBuilder:
     return (
         x509.CertificateBuilder()

@@ -1,4 +1,4 @@
-"""Whether a cloud takes what machines are told: asked of a plan, before anything is made.
+"""Whether the user data of a plan's machines is small enough for the cloud: checked before anything is made.
 
 Always holds: what is measured is rendered as it will be for the machine, with stand-ins of full length for what is not known
 yet (ids, keys, secrets); stand-ins are random, as text that repeats itself would pack better than the real ones.
@@ -35,7 +35,7 @@ _LONGEST_PEM = 1000
 
 def check_user_data(facts: ClusterFacts) -> None:
     """Raises UsageError for the first machine of the plan whose user data a cloud would not take, with what takes the room."""
-    limit = facts.adapter.user_data_limit
+    limit = facts.cloud_kind.user_data_limit
     workers: dict[str, CreateServer] = {}
     for step in facts.plan.steps:
         if not isinstance(step, CreateServer):
@@ -43,6 +43,13 @@ def check_user_data(facts: ClusterFacts) -> None:
         if step.node.role != "worker":
             size = _size(step, facts)
             if size > limit - _SLACK:
+                way = facts.account.reach
+                if len(way.authorities) + len(way.certificate) > limit // _CERTAIN:
+                    raise UsageError(
+                        f"user data of node {step.node.name} would have {size} bytes, the cloud takes {limit}: "
+                        f"the certificates of cloud {facts.cluster.spec.cloud} take most of them",
+                        hint="give `cacert` a file with only the authorities that sign the cloud's own certificates",
+                    )
                 raise Terminal(f"user data of node {step.node.name} would have {size} bytes, the cloud takes {limit}")
         elif len(step.node.name) >= len(workers.get(step.node.pool, step).node.name):
             workers[step.node.pool] = step
@@ -91,7 +98,7 @@ def _with_pool(facts: ClusterFacts, pool: NodePool) -> ClusterFacts:
 def _size(step: CreateServer, facts: ClusterFacts) -> int:
     """Bytes of the user data of ``step``, as a cloud counts them."""
     made = Made(_Any(lambda: str(uuid4())), network_mtu=9000, api_address="255.255.255.255")
-    told = Secrets(
+    stand_ins = Secrets(
         pki=_pki(),
         token=new_token(),
         unsealing_key=secrets.token_urlsafe(32),
@@ -99,7 +106,7 @@ def _size(step: CreateServer, facts: ClusterFacts) -> int:
         credentials=_Any(lambda: secrets.token_urlsafe(64)),
     )
     try:
-        return encoded_size(server_content(step, facts, made=made, secrets=told).user_data)
+        return encoded_size(server_content(step, facts, made=made, secrets=stand_ins).user_data)
     except UserDataTooLarge as error:
         return error.size
 

@@ -1,4 +1,4 @@
-"""User data: all that a machine is told, so that it becomes a node with nobody logging in.
+"""User data: all that a machine needs to become a node without a login by anybody.
 
 One cloud-boothook script, which cloud-init runs as soon as it has read the user data: it unpacks files and starts
 moyai-bootstrap.service beside the minutes of other start-up work. Always holds: secrets of the control plane are in it only
@@ -43,7 +43,7 @@ class UserDataTooLarge(Terminal):
 
 @dataclass(frozen=True)
 class NodeFacts:
-    """What both kinds of nodes are told. ``limit``: bytes of user data that the cloud takes, counted after encoding. ``mtu``:
+    """The facts for both kinds of nodes. ``limit``: bytes of user data that the cloud takes, counted after encoding. ``mtu``:
     of the node network. ``mirror``: URL of a registry mirror, empty for none."""
 
     cluster: Cluster
@@ -94,8 +94,8 @@ def first_control_plane(
         {
             "etc/moyai/sealed": seal(_tar(sealed, mode=0o600), key).encode(),
             "usr/local/lib/moyai/bootstrap": _data("bootstrap-control-plane", ADDRESS=facts.node.address),
-            TAKES_KEY: _data("unsealing-key"),
-            "usr/local/lib/moyai/renew-certificates": _data("renew-certificates"),
+            TAKES_KEY: _data("unsealing_key.py"),
+            "usr/local/lib/moyai/renew-certificates": _data("renew_certificates.py"),
             "etc/systemd/system/moyai-certificates.service": _data("moyai-certificates.service"),
             "etc/systemd/system/moyai-certificates.timer": _data("moyai-certificates.timer"),
             **_patches(kubeadm.control_plane_patches()),

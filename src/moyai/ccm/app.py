@@ -68,7 +68,7 @@ def main(options: CcmOptions, adapter: Adapter) -> int:
     """Runs until a signal (0) or until a part of it ends (1). Raises UsageError for what it cannot start with."""
     config = _read(options, adapter)
     set_up(options.log_level, config.cloud.secrets)
-    return asyncio.run(_main(options, config, adapter))
+    return asyncio.run(_main(options, config, adapter=adapter))
 
 
 def _read(options: CcmOptions, adapter: Adapter) -> CcmConfig:
@@ -88,13 +88,13 @@ def _read(options: CcmOptions, adapter: Adapter) -> CcmConfig:
     return config
 
 
-async def _main(options: CcmOptions, config: CcmConfig, adapter: Adapter) -> int:
+async def _main(options: CcmOptions, config: CcmConfig, *, adapter: Adapter) -> int:
     # a cloud's client takes its time to import: beside the connection to Kubernetes nobody waits for it
     threading.Thread(target=adapter.load, name="import", daemon=True).start()
     metrics = Metrics()
     kube = KubeClient.connect(options.kubeconfig)
     try:
-        cloud = await asyncio.to_thread(config.cloud.connect)
+        cloud = await asyncio.to_thread(adapter.log_in, config.cloud)
         calls = CloudCalls(cloud, metrics, config.cloud.region)
         return 0 if await controller_manager(options, config, kube=kube, calls=calls, metrics=metrics).run() else 1
     finally:

@@ -6,18 +6,20 @@ more. The text holds the application credential's secret (in the Secret): treat 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from moyai.ccm.settings import CONTROLLERS, CcmConfig, write_ccm_config
+from moyai.cloud.kind import LOGIN_FOLDER
 from moyai.core import yamltext
-from moyai.kube.objects import UNINITIALIZED
+from moyai.kube.objects import UNINITIALIZED, secret_variables
 
 NAME = "moyai-cloud-controller-manager"
 NAMESPACE = "kube-system"
 #: openstack-cloud-controller-manager's port for its health and metrics.
 PORT = 10258
-CONFIG_PATH = "/etc/moyai/cloud.conf"
+CONFIG_PATH = f"{LOGIN_FOLDER}/cloud.conf"
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,8 @@ class ManifestOptions:
     ``pod_cidr``: the whole cluster's pod range; router routes within it are the cluster's own. ``api_server``: ``host:port`` of
     an API server address on the node network; with it the controllers need not wait for kube-proxy (empty: by the Service's
     address). ``pull_policy``: ``IfNotPresent`` or ``Never``. ``controllers``: which of ``CONTROLLERS`` run. ``provider_args``:
-    ``cloud.factory.provider_args``.
+    ``cloud.factory.provider_args``. ``environment``: variables with which the controllers reach the cloud; they are in the
+    Secret.
     """
 
     cluster_name: str
@@ -40,6 +43,7 @@ class ManifestOptions:
     log_level: str = "info"
     controllers: tuple[str, ...] = CONTROLLERS
     provider_args: tuple[str, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
 
 
 def render(options: ManifestOptions) -> str:
@@ -135,7 +139,11 @@ def _secret(options: ManifestOptions) -> dict[str, Any]:
         "kind": "Secret",
         "metadata": _meta(),
         "type": "Opaque",
-        "stringData": {"cloud.conf": write_ccm_config(options.config)},
+        "stringData": {
+            "cloud.conf": write_ccm_config(options.config),
+            **options.config.cloud.files,
+            **options.environment,
+        },
     }
 
 
@@ -176,13 +184,16 @@ def _deployment(options: ManifestOptions) -> dict[str, Any]:
             "failureThreshold": 6,
         },
         "readinessProbe": {"httpGet": {**probe, "path": "/readyz"}, "periodSeconds": 5, "timeoutSeconds": 5},
-        "volumeMounts": [{"name": "config", "mountPath": CONFIG_PATH.rpartition("/")[0], "readOnly": True}],
+        "volumeMounts": [{"name": "config", "mountPath": LOGIN_FOLDER, "readOnly": True}],
     }
+    variables = secret_variables(options.environment, secret=NAME)
     if host:
-        container["env"] = [
+        variables += [
             {"name": "KUBERNETES_SERVICE_HOST", "value": host.strip("[]")},
             {"name": "KUBERNETES_SERVICE_PORT", "value": port},
         ]
+    if variables:
+        container["env"] = variables
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",

@@ -64,7 +64,7 @@ class NodeController:
         self._first_seen: dict[str, float] = {}
 
     def part(self) -> Part:
-        on_error = partial(_failed, self._nodes, self._events)
+        on_error = partial(_failed, nodes=self._nodes, events=self._events)
         return Part("node", self.reconcile, self.watch, workers=_WORKERS, on_error=on_error)
 
     def watch(self, queue: WorkQueue) -> None:
@@ -135,7 +135,7 @@ class NodeController:
         return False
 
 
-def _failed(nodes: Informer[Node], events: EventRecorder, key: str, error: MoyaiError) -> None:
+def _failed(key: str, error: MoyaiError, *, nodes: Informer[Node], events: EventRecorder) -> None:
     """Tell the user, as an event on the Node: no server of its name, credentials that the cloud refuses …"""
     node = nodes.get(key)
     if node and not isinstance(error, Conflict):
@@ -207,7 +207,7 @@ class NodeLifecycleController:
         self._gone: dict[str, float] = {}
 
     def part(self) -> Part:
-        on_error = partial(_failed, self._nodes, self._events)
+        on_error = partial(_failed, nodes=self._nodes, events=self._events)
         return Part("node-lifecycle", self.reconcile, self.watch, workers=_LIFECYCLE_WORKERS, on_error=on_error)
 
     def watch(self, queue: WorkQueue) -> None:

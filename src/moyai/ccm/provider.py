@@ -49,8 +49,7 @@ class Ensured:
 
 @dataclass(frozen=True)
 class Orphan:
-    """Something that was made for ``services`` (``namespace/name``), none of which exists any more. ``kind`` and ``id`` tell it
-    from all others."""
+    """An object of ``services`` (``namespace/name``), none of which exists any more. ``kind`` and ``id`` identify it."""
 
     kind: str
     id: str

@@ -3,7 +3,7 @@
 What always holds: the finalizer is on the Service before its provider makes anything, together with the annotation that says
 which provider that is, and the same provider takes it off when all is gone, whatever type or class the Service has by then; a
 Service whose class (spec.loadBalancerClass) has no provider here is otherwise not touched; the status shows an address only
-once it answers; what the controller wrote itself is told from a user's change of the same annotation; a change of nodes queues
+once it answers; the controller's own value of an annotation is distinguished from a user's; a change of nodes queues
 only the Services whose backends it changes, and a burst of changes is one.
 """
 
@@ -272,10 +272,10 @@ class ServiceController:
 
     def _warn(self, service: Service, remarks: Collection[tuple[str, str]], *, report: Report) -> None:
         """Once for each message, until another one of the same reason comes."""
-        told = self._warned.setdefault(service.key, {})
+        reported = self._warned.setdefault(service.key, {})
         for reason, message in remarks:
-            if told.get(reason) != message:
-                told[reason] = message
+            if reported.get(reason) != message:
+                reported[reason] = message
                 report("Warning", reason=reason, message=message)
 
 

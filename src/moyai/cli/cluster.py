@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,7 +21,7 @@ from moyai.cli.display import seconds
 from moyai.cli.tables import print_table
 from moyai.cli.terminal import say, say_lines
 from moyai.core.errors import Terminal, UsageError
-from moyai.core.paths import Paths, default_paths
+from moyai.core.paths import Paths, default_paths, home_folder
 from moyai.core.printable import printable
 from moyai.core.progress import Reporter
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from moyai.lifecycle.status import ClusterStatus
     from moyai.lifecycle.up import UpResult
     from moyai.spec.load import LoadedSpec
+    from moyai.spec.model import Cluster
 
 _OUTPUT = click.option(
     "--output", "-o", type=click.Choice(["text", "json"]), default="text", show_default=True, help="Form of the output."
@@ -63,13 +65,17 @@ def up(spec: Path | None, dry_run: bool, *, output: str) -> None:
 
     paths = default_paths()
     name = loaded.cluster.spec.cloud
-    wanted = manifests.read(loaded.manifests)
+    wanted, local = manifests.read(loaded.manifests), prepare.is_local(name, paths)
+    # a cloud of one's own needs kubectl for manifests alone: it is looked for before anything is made
+    program = _kubectl(paths, loaded.cluster) if loaded.manifests and not local else None
     with display("json" if output == "json" else "text", title=f"cluster {loaded.cluster.name}") as progress:
-        cloud = prepare.ensure_cluster_base(name, paths, reporter=progress) if prepare.is_local(name, paths) else connect(name)
+        cloud = prepare.ensure_cluster_base(name, paths, reporter=progress) if local else connect(name)
         result = build(loaded.cluster, cloud, paths=paths, reporter=progress)
-        changes, endpoints = _apply(loaded, wanted, result, paths, progress)
+        if loaded.manifests and local:
+            program = _kubectl(paths, loaded.cluster)
+        changes, endpoints = _apply(loaded, wanted, result=result, program=program, progress=progress)
     unchanged = not result.changed and not changes
-    _summary(result, changes, endpoints, output, unchanged=unchanged, example=bool(loaded.manifests))
+    _summary(result, changes, endpoints=endpoints, output=output, unchanged=unchanged, example=bool(loaded.manifests))
 
 
 @click.command()
@@ -120,14 +126,22 @@ def kubeconfig(cluster: str | None, write: bool, *, file: Path | None, overwrite
 @click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False, "help_option_names": []})
 @click.argument("words", nargs=-1, type=click.UNPROCESSED)
 def kubectl(words: tuple[str, ...]) -> None:
-    """Run the pinned kubectl against a cluster; which one: $MOYAI_CLUSTER, else the only one there is."""
+    """Run kubectl against a cluster; which one: $MOYAI_CLUSTER, else the only one there is.
+
+    It is the pinned kubectl if that is installed, else the first one on the PATH within one minor version of the cluster's API
+    server, else the pinned one is fetched.
+    """
+    from moyai.cli.local_way import go_past_proxies
     from moyai.linux.process import become
 
     record = recorded(None)
     file = record.folder / "kubeconfig"
     if not file.exists():
         raise Terminal(f"cluster {record.name} has no kubeconfig yet", hint="`moyai up` goes on building it")
-    become([_kubectl(default_paths()), *words], env={"KUBECONFIG": str(file)})
+    paths = default_paths()
+    program = _kubectl(paths, record.cluster)
+    go_past_proxies(record.cloud, paths)
+    become([program, *words], env={"KUBECONFIG": str(file)})
 
 
 @click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
@@ -181,19 +195,30 @@ def down(cluster: str | None, yes: bool, *, uid: str, cloud_name: str, dry_run: 
 # ---- what the commands share
 
 
+def chosen_cloud(environ: Mapping[str, str] = os.environ) -> str:
+    """The cloud that the environment chooses for every OpenStack client; empty: none.
+
+    Without $OS_CLOUD, variables like $OS_AUTH_URL are a cloud of their own, which openstacksdk calls ``envvars``.
+    """
+    return environ.get("OS_CLOUD") or ("envvars" if environ.get("OS_AUTH_URL") else "")
+
+
 def connect(name: str) -> Cloud:
     """The cloud of this name; nothing is sent yet."""
+    from moyai.cli.local_way import go_past_proxies
     from moyai.cloud.factory import ADAPTERS
+
+    go_past_proxies(name, default_paths())
 
     return ADAPTERS.connect(name)
 
 
 def _load(path: Path | None) -> LoadedSpec:
-    """The spec; where it names no cloud, $OS_CLOUD does, as for every OpenStack client."""
+    """The spec; where it names no cloud, $OS_CLOUD or $OS_AUTH_URL does, as for every OpenStack client."""
     from moyai.spec.load import load
 
     loaded = load(path)
-    spec, chosen = loaded.cluster.spec, os.environ.get("OS_CLOUD")
+    spec, chosen = loaded.cluster.spec, chosen_cloud()
     if not chosen or "cloud" in spec.model_fields_set:
         return loaded
     return replace(loaded, cluster=loaded.cluster.model_copy(update={"spec": spec.model_copy(update={"cloud": chosen})}))
@@ -225,30 +250,38 @@ def recorded(given: str | None) -> Record:
     return require(paths, _name(given, paths))
 
 
-def _kubectl(paths: Paths) -> Path:
-    from moyai.toolchain import Toolchain
+def _kubectl(paths: Paths, cluster: Cluster) -> Path:
+    """The kubectl for a cluster; progress is shown only where it must be got."""
+    from moyai.toolchain import Toolchain, find_kubectl, get_kubectl
 
-    return Toolchain(paths, Reporter()).ensure(["kubernetes"])["kubernetes"].files["kubectl"]
+    server = cluster.spec.kubernetes_version
+    if found := find_kubectl(Toolchain(paths, Reporter()), server=server):
+        return found
+    with display("text", title="kubectl") as progress:
+        return get_kubectl(Toolchain(paths, progress), server=server, reporter=progress)
 
 
 def _user_kubeconfig() -> Path:
     chosen = [entry for entry in os.environ.get("KUBECONFIG", "").split(os.pathsep) if entry]
-    return Path(chosen[0]) if chosen else Path(os.environ.get("HOME", "/root")) / ".kube" / "config"
+    return Path(chosen[0]) if chosen else home_folder() / ".kube" / "config"
 
 
 def _apply(
-    loaded: LoadedSpec, wanted: object, result: UpResult, paths: Paths, progress: Reporter
+    loaded: LoadedSpec, wanted: object, *, result: UpResult, program: Path | None, progress: Reporter
 ) -> tuple[list[str], list[ServiceEndpoint]]:
-    """Apply the manifests beside the spec and wait for them; returns (kubectl's lines about changes, where Services answer)."""
+    """Apply the manifests beside the spec with ``program`` (None: there are none) and wait for them.
+
+    Returns (kubectl's lines about changes, where Services answer).
+    """
     from moyai.core.clock import SystemClock
     from moyai.kube.quick import KubeApi
     from moyai.lifecycle import apply as manifests
 
-    if not loaded.manifests:
+    if program is None:
         return [], []
     assert isinstance(wanted, manifests.Awaited)
     with progress.step("apply manifests"):
-        lines = manifests.apply(loaded.manifests, kubectl=_kubectl(paths), kubeconfig=result.kubeconfig)
+        lines = manifests.apply(loaded.manifests, kubectl=program, kubeconfig=result.kubeconfig)
     with progress.step("workloads answer") as step:
         endpoints = manifests.wait(KubeApi.from_file(result.kubeconfig), wanted, clock=SystemClock(), progress=step)
     return [line for line in lines if not line.endswith(" unchanged")], endpoints
@@ -270,7 +303,7 @@ def _show_plan(loaded: LoadedSpec, output: str) -> None:
 
 
 def _summary(
-    result: UpResult, changes: list[str], endpoints: list[ServiceEndpoint], output: str, *, unchanged: bool, example: bool
+    result: UpResult, changes: list[str], *, endpoints: list[ServiceEndpoint], output: str, unchanged: bool, example: bool
 ) -> None:
     if output == "json":
         data = asdict(result) | {"kubeconfig": str(result.kubeconfig), "seconds": dict(result.seconds)}

@@ -72,7 +72,7 @@ def up(
             config, paths, reporter=progress, toolchain=Toolchain(paths, progress), use_snapshot=use_snapshot
         )
         run_graph(tasks, progress, workers=len(tasks))
-    say(f"cloud {name} is up: `openstack --os-cloud {name} …`, APIs on {config.address}, floating IPs {config.external}")
+    say(f"cloud {name} is up: `moyai openstack --os-cloud {name} …`, APIs on {config.address}, floating IPs {config.external}")
 
 
 @cloud.command("down")
@@ -93,6 +93,7 @@ def down(name: str, keep: bool, *, output: OutputFormat) -> None:
 @_OUTPUT
 def show(name: str, output: OutputFormat) -> int:
     """Show services, agents and addresses. Exit code 1 unless all is well."""
+    local.require_root()
     view = status(LocalCloudConfig(name), default_paths())
     if output == "json":
         say(json.dumps(as_json(view), indent=1))
@@ -129,7 +130,7 @@ def _row(one: ServiceView) -> tuple[str, ...]:
 )
 @click.option("--follow", "-f", is_flag=True, help="Go on with new lines as they come.")
 def logs(name: str, service: str | None, *, lines: int, follow: bool) -> None:
-    """Print the end of SERVICE's log; without SERVICE, that of the supervisor, which tells what died."""
+    """Print the end of SERVICE's log; without SERVICE, that of the supervisor, which names the services that died."""
     folder = CloudPaths(default_paths().cloud(LocalCloudConfig(name).name)).log
     if not folder.exists():
         raise NotFound(f"there is no cloud {name!r}")
@@ -137,10 +138,10 @@ def logs(name: str, service: str | None, *, lines: int, follow: bool) -> None:
     chosen = service or "supervisor"
     if chosen not in names:
         raise UsageError(f"no log of {chosen!r}", hint=f"one of {', '.join(names)}")
-    _tail(folder / f"{chosen}.log", lines, follow)
+    _tail(folder / f"{chosen}.log", lines, follow=follow)
 
 
-def _tail(file: Path, lines: int, follow: bool) -> None:
+def _tail(file: Path, lines: int, *, follow: bool) -> None:
     with contextlib.suppress(KeyboardInterrupt):
         stream(["tail", f"--lines={lines}", *(["--follow=name", "--retry"] if follow else []), file], say)
 
@@ -150,4 +151,5 @@ def _tail(file: Path, lines: int, follow: bool) -> None:
 @click.argument("services", nargs=-1, required=True)
 def restart(name: str, services: tuple[str, ...]) -> None:
     """Restart SERVICES of the cloud."""
+    local.require_root()
     local.restart(LocalCloudConfig(name), default_paths(), names=services)

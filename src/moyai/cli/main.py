@@ -13,7 +13,6 @@ import shutil
 import sys
 import traceback
 from datetime import UTC, datetime
-from pathlib import Path
 
 import click
 
@@ -31,7 +30,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "status": ("moyai.cli.cluster:status", "Clusters, their nodes, machines and load balancers."),
     "explain": ("moyai.cli.explain:explain", "Why a pod does not run, and what would help."),
     "kubeconfig": ("moyai.cli.cluster:kubeconfig", "Print a cluster's kubeconfig, or merge it into yours."),
-    "kubectl": ("moyai.cli.cluster:kubectl", "Run the pinned kubectl against a cluster."),
+    "kubectl": ("moyai.cli.cluster:kubectl", "Run kubectl against a cluster."),
+    "openstack": ("moyai.cli.openstack:openstack", "Run the OpenStack client on a cluster's cloud, or on the local cloud."),
     "ssh": ("moyai.cli.cluster:ssh", "Log in to a node."),
     "down": ("moyai.cli.cluster:down", "Remove a cluster with everything that hangs on it, and prove it."),
     "prepare": ("moyai.cli.prepare:prepare", "Fetch and build all that `up` needs, and start nothing."),
@@ -93,6 +93,8 @@ def run(arguments: list[str]) -> int:
         return _say(str(error), error.exit_code)
     except ProcessError as error:
         return _say(str(error), 1)
+    except PermissionError as error:
+        return _say(f"{error.filename}: {error.strerror}", 1)
     except BrokenPipeError:
         # whoever read our output is gone: nothing is left to be said
         _leave_output()
@@ -100,7 +102,7 @@ def run(arguments: list[str]) -> int:
     except Exception as error:
         if isinstance(error, OSError) and error.errno in FULL:
             return _say(str(no_space(error, error.filename or _full_folders())), NoSpace.exit_code)
-        return _say(f"unforeseen error, please report it: {type(error).__name__}: {error}; {_keep_trace()}", 1)
+        return _say(f"unforeseen error, please report it: {type(error).__name__}: {error}; details {_keep_trace()}", 1)
     return result if isinstance(result, int) else 0
 
 
@@ -123,11 +125,11 @@ def _full_folders() -> str:
 
 
 def _keep_trace() -> str:
-    """Where the details are. They are less important than the line that says so."""
+    """Where the traceback is. It is less important than the line that says so."""
     text = traceback.format_exc()
     try:
         file = default_paths().make_state("errors") / f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{os.getpid()}.txt"
         write_private(file, text)
     except (OSError, MoyaiError) as error:
-        return f"its details cannot be kept ({error})"
-    return f"details in {file}"
+        return f"are not kept ({error})"
+    return f"in {file}"

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from moyai.cli.display import reporter as display
+from moyai.cli.local_way import go_past_proxies
 from moyai.core.errors import MoyaiError
 from moyai.core.graph import Task, run_graph
 from moyai.core.paths import Paths, default_paths
@@ -72,7 +73,7 @@ def ensure_cluster_base(name: str, paths: Paths, *, reporter: Reporter, config: 
     def upload(results: Mapping[str, Any], step: Progress) -> Cloud:
         # two at once would both find it missing
         with local.locked(name, reporter):
-            return _upload(name, results[node_image.NODE], step)
+            return _upload(name, results[node_image.NODE], step=step)
 
     tasks = [
         *cloud_tasks(config, paths, reporter=reporter, toolchain=toolchain),
@@ -80,7 +81,7 @@ def ensure_cluster_base(name: str, paths: Paths, *, reporter: Reporter, config: 
         *node_image.tasks(paths, after=(PACKAGES,)),
         node_image.nginx_task(paths, after=(PACKAGES,)),
         Task(UPLOAD, upload, (CLOUD, node_image.NODE)),
-        Task(PUSH, lambda results, step: _push(config, results[node_image.NGINX], step), (CLOUD, node_image.NGINX)),
+        Task(PUSH, lambda results, step: _push(config, results[node_image.NGINX], step=step), (CLOUD, node_image.NGINX)),
     ]
     return run_graph(tasks, reporter, workers=len(tasks))[UPLOAD]
 
@@ -143,7 +144,7 @@ def _toolchain_tasks(toolchain: Toolchain, names: Sequence[str]) -> list[Task]:
     return [*toolchain.tasks(plain), *(toolchain.tasks(compiled, after=(PACKAGES,)) if compiled else [])]
 
 
-def _upload(name: str, image: node_image.NodeImage, step: Progress) -> Cloud:
+def _upload(name: str, image: node_image.NodeImage, *, step: Progress) -> Cloud:
     """Put the node image into the local cloud; returns the cloud."""
     # imported here: nothing else in this module needs them; the local cloud is an OpenStack
     from moyai.cloud import openstack
@@ -155,12 +156,13 @@ def _upload(name: str, image: node_image.NodeImage, step: Progress) -> Cloud:
         # only Nova has such a call, and only for administrators; so no protocol has it
         openstack.connect(f"{name}-admin").machines.precache_image(uploaded.id)
 
+    go_past_proxies(name, default_paths())
     cloud = ADAPTERS.connect(name)
     ensure_image(cloud, image.path, version=image.version, key=image.key, progress=step, uploaded=unpack)
     return cloud
 
 
-def _push(config: LocalCloudConfig, archive: Path, step: Progress) -> None:
+def _push(config: LocalCloudConfig, archive: Path, *, step: Progress) -> None:
     from moyai.images.registry import Registry
 
     try:

@@ -27,10 +27,11 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
-from moyai.cloud.credentials import Credentials
+from moyai.cloud.credentials import Credentials, Reach
 from moyai.cloud.disks import Disks
+from moyai.cloud.kind import CloudKind
 from moyai.cloud.load_balancers import LoadBalancers
 from moyai.cloud.model import (
     Flavor,
@@ -51,16 +52,13 @@ from moyai.cloud.model import (
 from moyai.core.errors import Terminal
 from moyai.core.keys import Kind
 
-if TYPE_CHECKING:
-    from moyai.cloud.adapter import Adapter
-
 
 class Capability(StrEnum):
     """What a cloud may lack. The values are the words that messages use.
 
     ``ROUTERS``: a router of the cluster's own leads from its network to an external one. ``FLOATING_IPS``: public addresses
-    are put on a port and taken off it while its machine runs. ``TAGS``: tags can be added to what exists; who owns an object
-    can be said on every cloud (see above).
+    are put on a port and taken off it while its machine runs. ``TAGS``: tags can be added to what exists; the owner of an
+    object can be read on every cloud (see above).
     """
 
     ROUTERS = "routers"
@@ -267,12 +265,16 @@ class Quotas(Protocol):
 
 
 class Account(Protocol):
-    """Where and as whom moyai works."""
+    """The region and the project in which moyai works."""
 
     def project_id(self) -> str: ...
     def region(self) -> str: ...
     def login_url(self) -> str | None:
         """Where the parts inside a cluster log in; None where the cloud does not publish it."""
+        ...
+
+    def reach(self) -> Reach:
+        """How this client reaches the cloud. Raises UsageError for a file of the configuration that cannot be read."""
         ...
 
     def image_mirror(self) -> str | None:
@@ -284,7 +286,7 @@ class Guest(Protocol):
     """What a machine of a cloud knows of itself without logging in: ``Adapter.guest`` on the machine."""
 
     def instance(self) -> Instance | None:
-        """Which machine this is; None while nothing tells. Blocks for some seconds."""
+        """Which machine this is; None while no source names it. Blocks for some seconds."""
         ...
 
     def disk_links(self, volume_id: str) -> tuple[str, ...]:
@@ -296,10 +298,7 @@ class Cloud(Protocol):
     """One account at one cloud: what ``cloud.factory`` connects to. Logs in at the first call, not before."""
 
     @property
-    def adapter(self) -> Adapter:
-        """What kind of cloud it is."""
-        ...
-
+    def kind(self) -> CloudKind: ...
     @property
     def name(self) -> str:
         """What the user calls the cloud."""

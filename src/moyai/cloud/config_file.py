@@ -3,7 +3,7 @@
 It is the format of OpenStack's own cloud provider. Each part reads the sections it knows, into frozen dataclasses whose fields
 are the keys (``-`` for ``_``). Unknown sections and keys are left alone, so that an existing file keeps working; a wrong value
 of a known key is a UsageError that names section, key and what would be right. The section with the login is the adapter's:
-``cloud.adapter.Login``.
+``cloud.kind.Login``.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def parse_section(section: str, kind: type[T], *, raw: Mapping[str, str | None],
         name = key.replace("-", "_")
         name = aliases.get(name, name)
         if name in known:
-            values[name] = _value(f"[{section}] {key}", given, known[name])
+            values[name] = _value(f"[{section}] {key}", given, default=known[name])
     return kind(**values)
 
 
@@ -82,7 +82,7 @@ def write_section(title: str, part: object) -> list[str]:
     return [*lines, ""] if len(lines) > 1 else []
 
 
-def _value(where: str, given: str | None, default: object) -> object:
+def _value(where: str, given: str | None, *, default: object) -> object:
     text = "true" if given is None else _unquote(given.strip())
     if isinstance(default, bool):
         said = truth(text)

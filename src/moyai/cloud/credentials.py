@@ -1,7 +1,8 @@
-"""Credentials that the parts inside a cluster log in with, instead of with the user's own; and the calls that each part makes.
+"""How the parts inside a cluster log in: with which credential, by which way, and which calls each part makes.
 
 ``CALLS`` is the one list of those calls. An adapter limits a credential to them as far as its cloud can. Where the cloud
-cannot, ``IssuedCredential.notes`` says so: a credential that may do more than asked for is never made silently.
+cannot, ``IssuedCredential.notes`` says so: a credential that may do more than asked for is never made silently. A part gets
+the user's own login only where that is a credential which may not make others (``OwnLogin.given``).
 """
 
 from __future__ import annotations
@@ -68,7 +69,53 @@ class IssuedCredential:
     notes: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class OwnLogin:
+    """What the user's own login can do for the parts inside a cluster.
+
+    ``may_issue``: it may make credentials for them. ``given``: the name of the credential that it is itself, where the parts
+    can use that instead; empty: they cannot. ``refusal``: why neither is possible, one line. ``notes``: sentences for the user.
+    """
+
+    may_issue: bool = True
+    given: str = ""
+    refusal: str = ""
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Reach:
+    """By which way the user's client reaches the cloud's addresses; the parts inside a cluster go the same way.
+
+    ``authorities``: certificates (PEM) that sign the cloud's; empty: those of the system. ``certificate``: a client's
+    certificate with its key (PEM), empty: none. ``insecure``: the cloud's certificates are not checked. ``interface``: which of
+    a service's addresses in the catalog is used; empty: the public one. ``endpoints``: service → address, of those that the
+    catalog does not decide. ``proxies``: environment variable → value. ``notes``: sentences for the user about what the parts
+    get of his own, or do without.
+    """
+
+    authorities: str = ""
+    certificate: str = field(default="", repr=False)
+    insecure: bool = False
+    interface: str = ""
+    endpoints: Mapping[str, str] = field(default_factory=dict[str, str])
+    proxies: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
+    notes: tuple[str, ...] = ()
+
+
+#: A login that may make credentials; the plain way: the public addresses of the catalog, the system's authorities, no proxy.
+MAY_ISSUE, DIRECT = OwnLogin(), Reach()
+
+
 class Credentials(Protocol):
+    def own_login(self) -> OwnLogin:
+        """What the user's own login can do for the parts inside a cluster. Nothing is made."""
+        ...
+
+    def own_credential(self) -> IssuedCredential:
+        """The credential that the user is logged in with. Raises Terminal where it is none (``OwnLogin.given``)."""
+        ...
+
     def create_credential(self, *, name: str, use: Use, description: str) -> IssuedCredential:
         """A credential that may make the calls of ``use``. Its secret cannot be read again. A taken name raises Conflict."""
         ...

@@ -15,7 +15,7 @@ from typing import Literal
 
 from moyai.core.keys import Kind
 
-#: Stands for a date that the cloud did not tell.
+#: Stands for a date that the cloud does not give.
 LONG_AGO = datetime.fromtimestamp(0, UTC)
 
 
@@ -99,7 +99,7 @@ NO_SERVER = Evidence(Activity.OFF, "that its server is gone")
 
 @dataclass(frozen=True)
 class Instance:
-    """A machine as it finds out itself: ``id`` is the server's; ``zone`` empty where nothing tells one."""
+    """A machine as it finds out itself: ``id`` is the server's; ``zone`` is empty where no source names it."""
 
     id: str
     zone: str
@@ -273,7 +273,7 @@ class DiskState(StrEnum):
 
 @dataclass(frozen=True)
 class Attachment:
-    """A volume at a server. ``id`` is the volume service's own word for it, empty where the cloud does not tell."""
+    """A volume at a server. ``id`` is the volume service's own word for it, empty where the cloud does not give it."""
 
     server_id: str
     id: str = ""

@@ -8,6 +8,7 @@ machines hard-link image content.
 from __future__ import annotations
 
 import os
+import pwd
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,9 +62,19 @@ class Paths:
         return folder
 
 
+def home_folder(environ: Mapping[str, str] = os.environ) -> Path:
+    """This user's, by ``HOME``, else by the system's list of users. Who is not in it gets the folder that never exists."""
+    if home := environ.get("HOME"):
+        return Path(home)
+    try:
+        return Path(pwd.getpwuid(os.geteuid()).pw_dir)
+    except KeyError:
+        return Path("/nonexistent")
+
+
 def default_paths(environ: Mapping[str, str] = os.environ) -> Paths:
     """The folders for this user, from the environment."""
-    home = Path(environ.get("HOME", "/root"))
+    home = home_folder(environ)
     cache = environ.get("MOYAI_CACHE_DIR") or Path(environ.get("XDG_CACHE_HOME") or home / ".cache") / "moyai"
     state = environ.get("MOYAI_STATE_DIR") or Path(environ.get("XDG_STATE_HOME") or home / ".local/state") / "moyai"
     return Paths(cache=Path(cache), state=Path(state))

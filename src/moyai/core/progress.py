@@ -65,7 +65,7 @@ class Reporter:
                 sink(event)
 
     def plan(self, names: Sequence[str]) -> None:
-        """Announce steps that are still to come, so that a display can tell what is left."""
+        """Announce steps that are still to come, so that a display can show how many are left."""
         for name in names:
             self.emit(Event("planned", name))
 

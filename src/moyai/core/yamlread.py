@@ -161,9 +161,9 @@ class _Reader:
             raise _error(f"more than {self._limits.values} values (an alias counts as often as it is used)", mark)
         if len(self._open) + height > self._limits.depth:
             raise self._too_deep(mark)
-        self._put(parent, value, mark)
+        self._put(parent, value, mark=mark)
 
-    def _put(self, parent: _Container, value: Any, mark: Any) -> None:
+    def _put(self, parent: _Container, value: Any, *, mark: Any) -> None:
         content = parent.content
         if isinstance(content, list):
             content.append(value)

@@ -71,7 +71,7 @@ def main(options: CsiOptions, adapter: Adapter) -> int:
     """Runs until a signal (0) or until a part of it ends (1). Raises UsageError for what it cannot start with."""
     config = _read(options, adapter)
     set_up(options.log_level, config.cloud.secrets)
-    return asyncio.run(_main(options, config, adapter))
+    return asyncio.run(_main(options, config, adapter=adapter))
 
 
 def _read(options: CsiOptions, adapter: Adapter) -> CsiConfig:
@@ -93,11 +93,11 @@ def _read(options: CsiOptions, adapter: Adapter) -> CsiConfig:
     return config
 
 
-async def _main(options: CsiOptions, config: CsiConfig, adapter: Adapter) -> int:
+async def _main(options: CsiOptions, config: CsiConfig, *, adapter: Adapter) -> int:
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(max_workers=_THREADS, thread_name_prefix="csi"))
     cloud: Cloud | None = None
     if options.controller:
-        cloud = await asyncio.to_thread(config.cloud.connect)
+        cloud = await asyncio.to_thread(adapter.log_in, config.cloud)
     return 0 if await Driver(options, config, adapter=adapter, cloud=cloud).run() else 1
 
 

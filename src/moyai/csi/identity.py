@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from moyai import __version__
-from moyai.cloud.adapter import VolumeNames
+from moyai.cloud.kind import VolumeNames
 from moyai.csi.proto import csi_pb2 as pb
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import cast, get_args
 
-from moyai.cloud.adapter import VolumeNames
+from moyai.cloud.kind import VolumeNames
 from moyai.cloud.model import LONG_AGO, DiskState, Snapshot, Volume
 from moyai.csi.access_modes import Mode, VolumeAccess
 from moyai.csi.errors import Refused

@@ -1,4 +1,4 @@
-"""The driver's names that are the same on every cloud. The others are in ``cloud.adapter.VolumeNames``."""
+"""The driver's names that are the same on every cloud. The others are in ``cloud.kind.VolumeNames``."""
 
 from __future__ import annotations
 

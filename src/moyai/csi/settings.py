@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from moyai.cloud.adapter import Adapter, Login
+from moyai.cloud.adapter import Adapter
 from moyai.cloud.config_file import LOGIN_SECTION, parse_section, read_sections, write_section
+from moyai.cloud.kind import Login
 from moyai.core.errors import UsageError
 
 _MOST_VOLUMES = 256

@@ -40,7 +40,7 @@ def unplaced(case: Case) -> Explanation:
     facts = case.facts
     if case.pod.gates:
         why = f"it is held back by its scheduling gates {', '.join(case.pod.gates)}"
-        return case.say("gated", why, "whoever set them takes them away")
+        return case.say("gated", why, "the controller that set them must remove them")
     if not facts.nodes:
         return case.say("no-node", "the cluster has no node", "raise `replicas` of a pool and run `moyai up`")
     judged = tuple(_Judged(node, obstacles(node, facts.requirements, disks=facts.disks)) for node in facts.nodes)

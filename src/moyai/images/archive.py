@@ -156,10 +156,10 @@ class _ArchiveReader:
                 unpacked = unpacking.limited(
                     cast("IO[bytes]", gzip.GzipFile(fileobj=file)), self._path, most=self._most_unpacked
                 )
-                self._same(name, _digest(unpacked), diff_id)
+                self._same(name, _digest(unpacked), said=diff_id)
             return f"{_LAYER}+gzip", self._blob(name)
         blob = self._blob(name)
-        self._same(name, blob.digest, diff_id)
+        self._same(name, blob.digest, said=diff_id)
         return _LAYER, blob
 
     # OCI layout: index.json → manifests (or indexes of them) → blobs/sha256/…
@@ -200,7 +200,7 @@ class _ArchiveReader:
 
     def _digested(self, item: Mapping[str, Any]) -> Blob:
         blob = self._blob(self._name(item))
-        self._same(self._name(item), blob.digest, str(item.get("digest")))
+        self._same(self._name(item), blob.digest, said=str(item.get("digest")))
         return blob
 
     def _name(self, item: Mapping[str, Any]) -> str:
@@ -245,7 +245,7 @@ class _ArchiveReader:
         except (ValueError, RecursionError) as error:
             raise self._wrong(f"{name} is no JSON, or nested too deeply") from error  # UnicodeDecodeError is a ValueError, too
 
-    def _same(self, name: str, found: str, said: str) -> None:
+    def _same(self, name: str, found: str, *, said: str) -> None:
         if found != said:
             raise self._wrong(f"{name} is damaged: {found} where {said} is meant")
 

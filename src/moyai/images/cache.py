@@ -68,12 +68,12 @@ class Cache:
                 file_lock(self.folder / f".lock-{kind}", lambda holder: say(f"waiting for {holder}, which makes it")),
             ):
                 if not final.exists():
-                    self._make(kind, final, make)
-                    self._prune(kind, suffix, keep, final)
+                    self._make(kind, final, make=make)
+                    self._prune(kind, suffix, keep=keep, newest=final)
         os.utime(final)
         return final
 
-    def _make(self, kind: str, final: Path, make: Callable[[Path], None]) -> None:
+    def _make(self, kind: str, final: Path, *, make: Callable[[Path], None]) -> None:
         # this process has the lock: no other process works on a half-made entry
         for stale in self.folder.glob(f".tmp-{kind}.*"):
             # a program of a killed maker may still write there for a moment: then it goes the next time
@@ -89,7 +89,7 @@ class Cache:
             with contextlib.suppress(OSError):
                 remove(temporary)
 
-    def _prune(self, kind: str, suffix: str, keep: int, newest: Path) -> None:
+    def _prune(self, kind: str, suffix: str, *, keep: int, newest: Path) -> None:
         found = [
             path
             for path in self.folder.glob(f"{kind}-*")

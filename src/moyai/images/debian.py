@@ -50,7 +50,7 @@ def host_sources() -> Sources:
         targets = run(["apt-get", "indextargets", "--format", _TARGET_FORMAT]).stdout
         settings = run(["apt-config", "dump"]).stdout
     except ProcessError as error:
-        raise Terminal(f"apt does not tell its sources: {error}") from error
+        raise Terminal(f"apt does not list its sources: {error}") from error
     lines = source_lines(targets, name, read=lambda path: Path(path).read_text(errors="replace"))
     if not lines:
         raise Terminal(f"apt has no source for Debian {name} main", hint="see /etc/apt/sources.list.d")
@@ -92,15 +92,17 @@ def _signed_by(text: str, line: int) -> str:
 
 def bootstrap(sources: Sources, packages: Sequence[str], *, target: Path, on_line: Callable[[str], None]) -> None:
     """Make a configured minimal Debian with ``packages`` in the new folder ``target``. About 40 s."""
-    _mmdebstrap("minbase", sources, packages, target, on_line)
+    _mmdebstrap("minbase", sources, packages=packages, target=target, on_line=on_line)
 
 
 def extract(sources: Sources, packages: Sequence[str], *, target: Path, on_line: Callable[[str], None]) -> None:
     """Unpack ``packages`` and what they depend on into the new folder ``target``. About 7 s."""
-    _mmdebstrap("extract", sources, packages, target, on_line)
+    _mmdebstrap("extract", sources, packages=packages, target=target, on_line=on_line)
 
 
-def _mmdebstrap(variant: str, sources: Sources, packages: Sequence[str], target: Path, on_line: Callable[[str], None]) -> None:
+def _mmdebstrap(
+    variant: str, sources: Sources, *, packages: Sequence[str], target: Path, on_line: Callable[[str], None]
+) -> None:
     # it ends with us, even if we are killed
     words = [
         "setpriv",

@@ -84,10 +84,10 @@ def tasks(paths: Paths, *, after: tuple[str, ...] = ()) -> list[Task]:
 
     def base(results: Mapping[str, Any], step: Progress) -> Path:
         components = {name: results[TASK_PREFIX + name] for name in COMPONENTS}
-        return _base(cache, components, results[ROOT], results[PROXY], step.progress)
+        return _base(cache, components, root=results[ROOT], proxy=results[PROXY], say=step.progress)
 
     def node(results: Mapping[str, Any], step: Progress) -> NodeImage:
-        return _node(cache, results[TASK_PREFIX + "containerd"], results[BASE], results[MOYAI], step.progress)
+        return _node(cache, results[TASK_PREFIX + "containerd"], base=results[BASE], moyai=results[MOYAI], say=step.progress)
 
     def tools(_: Mapping[str, Any], step: Progress) -> Path:
         return recipes.debian_tree(cache, "kube-proxy", packages=recipes.KUBE_PROXY_PACKAGES, on_line=step.progress)
@@ -107,7 +107,7 @@ def nginx_task(paths: Paths, *, after: tuple[str, ...] = ()) -> Task:
     return Task(NGINX, lambda _, step: recipes.nginx_image(cache, references.NGINX, on_line=step.progress), after)
 
 
-def _base(cache: Cache, components: Mapping[str, Component], root: Path, proxy: Path, say: Callable[[str], None]) -> Path:
+def _base(cache: Cache, components: Mapping[str, Component], *, root: Path, proxy: Path, say: Callable[[str], None]) -> Path:
     """The folder of the node image without moyai: ``base.tar.zst`` and ``store``."""
     names = references.load()
     kubeadm = components["kubernetes"].files["kubeadm"]
@@ -139,7 +139,7 @@ def _base(cache: Cache, components: Mapping[str, Component], root: Path, proxy: 
         import_images(components["containerd"], target / "store", archives=archives)
         _copy_linked(target / "store", tree / _STORE)
         say("packing")
-        _pack(tree, [path for path, _ in _walk(tree)], target / "base.tar.zst", date=date, last=False)
+        _pack(tree, [path for path, _ in _walk(tree)], target=target / "base.tar.zst", date=date, last=False)
         (target / "version").write_text(version)
         (target / "date").write_text(str(date))
         shutil.rmtree(tree)
@@ -147,7 +147,7 @@ def _base(cache: Cache, components: Mapping[str, Component], root: Path, proxy: 
     return cache.get("node-base", key, make=make, say=say)
 
 
-def _node(cache: Cache, containerd: Component, base: Path, moyai: Path, say: Callable[[str], None]) -> NodeImage:
+def _node(cache: Cache, containerd: Component, *, base: Path, moyai: Path, say: Callable[[str], None]) -> NodeImage:
     key = key_of("node", _FORMAT, base.name, moyai.name)
 
     def make(target: Path) -> None:
@@ -159,7 +159,7 @@ def _node(cache: Cache, containerd: Component, base: Path, moyai: Path, say: Cal
             known = {(info.st_dev, info.st_ino) for _, info in _walk(base / "store")}
             added = [path for path, info in _walk(work / _STORE) if (info.st_dev, info.st_ino) not in known]
             say("packing")
-            _pack(work / _STORE, added, work / "tail", date=int((base / "date").read_text()), last=True, prefix=_STORE)
+            _pack(work / _STORE, added, target=work / "tail", date=int((base / "date").read_text()), last=True, prefix=_STORE)
             with target.open("wb") as whole:
                 for part in (base / "base.tar.zst", work / "tail"):
                     with part.open("rb") as file:
@@ -230,7 +230,7 @@ def _walk(folder: Path) -> list[tuple[str, os.stat_result]]:
     return sorted(found, key=lambda item: item[0])
 
 
-def _pack(tree: Path, paths: Sequence[str], target: Path, *, date: int, last: bool, prefix: str = "") -> None:
+def _pack(tree: Path, paths: Sequence[str], *, target: Path, date: int, last: bool, prefix: str = "") -> None:
     top = tree.parents[len(Path(prefix).parts) - 1] if prefix else tree
     listing = target.with_name(f"{target.name}.list")
     names = [(Path(prefix) / path).as_posix() for path in paths]

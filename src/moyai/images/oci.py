@@ -95,7 +95,7 @@ def write_layer(entries: Iterable[Entry], path: Path) -> Layer:
         hashing = _Hashing(raw)
         with tarfile.open(fileobj=cast(BinaryIO, hashing), mode="w|", format=tarfile.PAX_FORMAT) as tar:
             for name in sorted(wanted):
-                _add(tar, name, wanted[name])
+                _add(tar, name, entry=wanted[name])
     return Layer(path, hashing.digest())
 
 
@@ -117,7 +117,7 @@ class _Hashing(io.RawIOBase):
         return f"sha256:{self._sha.hexdigest()}"
 
 
-def _add(tar: tarfile.TarFile, name: str, entry: Entry) -> None:
+def _add(tar: tarfile.TarFile, name: str, *, entry: Entry) -> None:
     info = tarfile.TarInfo(name)
     info.mode, info.uid, info.gid = entry.mode, entry.uid, entry.gid
     if entry.kind == "folder":
@@ -195,5 +195,5 @@ def write_archive(path: Path, *, tags: Sequence[str], layers: Sequence[Layer], c
     }
     with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as tar:
         for name in sorted(entries):
-            _add(tar, name, entries[name])
+            _add(tar, name, entry=entries[name])
     return f"sha256:{image_id}"

@@ -67,7 +67,7 @@ def program_image(cache: Cache, name: str, *, tag: str, component: Component, ro
         elif name != "pause":
             entries += base_files.certificates(root)
         program = [Entry(path, 0o755, content=component.files[file]) for file, path in programs.items()]
-        _write(target, tag, [entries, program], ImageConfig(entrypoint=entrypoint))
+        _write(target, tag, layers=[entries, program], config=ImageConfig(entrypoint=entrypoint))
 
     return cache.get(name, key, make=make, suffix=".tar")
 
@@ -89,12 +89,12 @@ def nginx_image(cache: Cache, tag: str, *, on_line: Callable[[str], None]) -> Pa
             *base_files.packages(root, without=nginx.WITHOUT),
             *base_files.certificates(root),
         ]
-        _write(target, tag, [debian_entries, nginx.files()], nginx.CONFIG)
+        _write(target, tag, layers=[debian_entries, nginx.files()], config=nginx.CONFIG)
 
     return cache.get("nginx", key, make=make, suffix=".tar", say=on_line)
 
 
-def _write(target: Path, tag: str, layers: Sequence[Sequence[Entry]], config: ImageConfig) -> None:
+def _write(target: Path, tag: str, *, layers: Sequence[Sequence[Entry]], config: ImageConfig) -> None:
     made: list[Path] = []
     try:
         written: list[Layer] = []

@@ -85,7 +85,7 @@ class Registry:
             for image in images:
                 for reference in [name] if name else image.references:
                     on_progress(f"{reference.path}:{reference.tag}")
-                    sent = self._push_manifest(connection, reference.path, image.manifest, reference.tag)
+                    sent = self._push_manifest(connection, reference.path, manifest=image.manifest, tag=reference.tag)
                     done.append(Pushed(reference, image.manifest.digest, sent))
             return done
 
@@ -93,58 +93,58 @@ class Registry:
         """All images, by path and tag."""
         with self._connection() as connection:
             found: list[ListedImage] = []
-            for path in self._pages(connection, "/v2/_catalog?n=100", "repositories"):
+            for path in self._pages(connection, "/v2/_catalog?n=100", key="repositories"):
                 try:
-                    tags = sorted(self._pages(connection, f"/v2/{path}/tags/list", "tags"))
+                    tags = sorted(self._pages(connection, f"/v2/{path}/tags/list", key="tags"))
                 except NotFound:  # a repository whose images were all deleted
                     continue
-                found += [self._describe(connection, path, tag) for tag in tags]
+                found += [self._describe(connection, path, tag=tag) for tag in tags]
             return sorted(found, key=lambda item: (item.path, item.tag))
 
     def delete(self, reference: ImageReference) -> None:
         """Take an image (this digest: all tags of it) out of the registry. Raises NotFound where it is not there."""
         with self._connection() as connection:
-            digest = self._describe(connection, reference.path, reference.tag).digest
-            self._call(connection, "DELETE", f"/v2/{reference.path}/manifests/{digest}", expect=(202, 404))
+            digest = self._describe(connection, reference.path, tag=reference.tag).digest
+            self._call(connection, "DELETE", path=f"/v2/{reference.path}/manifests/{digest}", expect=(202, 404))
 
     # pushing
 
-    def _push_manifest(self, connection: http.client.HTTPConnection, path: str, manifest: Manifest, tag: str) -> int:
-        sent = sum(self._push_manifest(connection, path, child, child.digest) for child in manifest.children)
+    def _push_manifest(self, connection: http.client.HTTPConnection, path: str, *, manifest: Manifest, tag: str) -> int:
+        sent = sum(self._push_manifest(connection, path, manifest=child, tag=child.digest) for child in manifest.children)
         for blob in manifest.blobs:
-            sent += self._push_blob(connection, path, blob)
+            sent += self._push_blob(connection, path, blob=blob)
         headers = {"Content-Type": manifest.media_type}
-        self._call(connection, "PUT", f"/v2/{path}/manifests/{tag}", body=manifest.content, headers=headers, expect=(201,))
+        self._call(connection, "PUT", path=f"/v2/{path}/manifests/{tag}", body=manifest.content, headers=headers, expect=(201,))
         return sent
 
-    def _push_blob(self, connection: http.client.HTTPConnection, path: str, blob: Blob) -> int:
-        known = self._call(connection, "HEAD", f"/v2/{path}/blobs/{blob.digest}", expect=(200, 404))
+    def _push_blob(self, connection: http.client.HTTPConnection, path: str, *, blob: Blob) -> int:
+        known = self._call(connection, "HEAD", path=f"/v2/{path}/blobs/{blob.digest}", expect=(200, 404))
         if known.status == 200:
             return 0
-        begun = self._call(connection, "POST", f"/v2/{path}/blobs/uploads/", body=b"", expect=(202,))
-        # the registry says where to; only the path counts, as we know whom we talk to
+        begun = self._call(connection, "POST", path=f"/v2/{path}/blobs/uploads/", body=b"", expect=(202,))
+        # the registry names the URL to send to; only its path counts, since the connection to the registry is open
         where = urllib.parse.urlsplit(begun.headers["location"])
         query = urllib.parse.urlencode([*urllib.parse.parse_qsl(where.query), ("digest", blob.digest)])
         headers = {"Content-Type": "application/octet-stream", "Content-Length": str(blob.size)}
         with blob.open() as content:
-            self._call(connection, "PUT", f"{where.path}?{query}", body=_chunks(content), headers=headers, expect=(201,))
+            self._call(connection, "PUT", path=f"{where.path}?{query}", body=_chunks(content), headers=headers, expect=(201,))
         return blob.size
 
     # listing
 
-    def _describe(self, connection: http.client.HTTPConnection, path: str, tag: str) -> ListedImage:
-        answer = self._call(connection, "GET", f"/v2/{path}/manifests/{tag}", headers={"Accept": _ACCEPT}, expect=(200,))
+    def _describe(self, connection: http.client.HTTPConnection, path: str, *, tag: str) -> ListedImage:
+        answer = self._call(connection, "GET", path=f"/v2/{path}/manifests/{tag}", headers={"Accept": _ACCEPT}, expect=(200,))
         digest = answer.headers.get("docker-content-digest", "")
         document = _document(answer)
         if children := document.get("manifests"):
-            return ListedImage(path, tag, digest, self._describe(connection, path, children[0]["digest"]).size)
+            return ListedImage(path, tag, digest, self._describe(connection, path, tag=children[0]["digest"]).size)
         parts: list[Mapping[str, Any]] = [document.get("config", {}), *document.get("layers", [])]
         return ListedImage(path, tag, digest, sum(int(part.get("size", 0)) for part in parts))
 
-    def _pages(self, connection: http.client.HTTPConnection, path: str, key: str) -> Iterator[str]:
+    def _pages(self, connection: http.client.HTTPConnection, path: str, *, key: str) -> Iterator[str]:
         following: str | None = path
         while following:
-            answer = self._call(connection, "GET", following, expect=(200,))
+            answer = self._call(connection, "GET", path=following, expect=(200,))
             yield from cast("list[str]", _document(answer).get(key) or [])
             link = re.match(r'<([^>]+)>\s*;\s*rel="?next', answer.headers.get("link", ""))
             following = link[1] if link else None
@@ -164,8 +164,8 @@ class Registry:
         self,
         connection: http.client.HTTPConnection,
         method: str,
-        path: str,
         *,
+        path: str,
         expect: tuple[int, ...],
         body: bytes | Iterator[bytes] | None = None,
         headers: Mapping[str, str] | None = None,

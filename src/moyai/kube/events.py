@@ -1,4 +1,4 @@
-"""Events on objects: how a controller tells a user what is happening.
+"""Events on objects: how a controller reports to a user what is happening.
 
 Recording never blocks and never fails the work: events go out one after the other in the background. The same event again
 raises the count of the first; an object that causes too many is cut short (a burst of 25, then one in five minutes, as

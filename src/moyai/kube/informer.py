@@ -159,15 +159,15 @@ class Informer(Generic[T]):
             return
         self._unreadable.pop(key, None)
         self._cache[key] = (version, fact)
-        self._notify(key, known[1] if known else None, fact)
+        self._notify(key, known[1] if known else None, new=fact)
 
     def _drop(self, key: str) -> None:
         self._unreadable.pop(key, None)
         known = self._cache.pop(key, None)
         if known:
-            self._notify(key, known[1], None)
+            self._notify(key, known[1], new=None)
 
-    def _notify(self, key: str, old: T | None, new: T | None) -> None:
+    def _notify(self, key: str, old: T | None, *, new: T | None) -> None:
         for handler in self._handlers:
             try:
                 handler(key, old, new)

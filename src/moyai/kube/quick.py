@@ -96,35 +96,35 @@ class KubeApi:
 
     def create(self, resource: Resource, body: Mapping[str, Any], *, namespace: str | None = None) -> Json:
         """Conflict where there is one of that name."""
-        return self._object("POST", resource.path(namespace), body)
+        return self._object("POST", resource.path(namespace), body=body)
 
     def patch(self, resource: Resource, name: str, *, body: Mapping[str, Any], namespace: str | None = None) -> Json:
         """A strategic merge patch."""
         kind = "application/strategic-merge-patch+json"
-        return self._object("PATCH", resource.path(namespace, name), body, content_type=kind)
+        return self._object("PATCH", resource.path(namespace, name), body=body, content_type=kind)
 
     def delete(self, resource: Resource, name: str, *, namespace: str | None = None, grace: int | None = None) -> None:
         """``grace``: seconds for a pod to end. An object that is gone is success."""
         try:
-            self._call("DELETE", resource.path(namespace, name), None if grace is None else {"gracePeriodSeconds": grace})
+            self._call("DELETE", resource.path(namespace, name), body=None if grace is None else {"gracePeriodSeconds": grace})
         except NotFound:
             return
 
     def evict(self, namespace: str, pod: str) -> None:
         """Ask a pod to leave its node. Retriable while a disruption budget forbids it; NotFound for a pod that is gone."""
         body = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": pod, "namespace": namespace}}
-        self._call("POST", PODS.path(namespace, pod, subresource="eviction"), body)
+        self._call("POST", PODS.path(namespace, pod, subresource="eviction"), body=body)
 
     def _object(
         self,
         method: str,
         path: str,
-        body: Mapping[str, Any] | None = None,
         *,
+        body: Mapping[str, Any] | None = None,
         content_type: str = "application/json",
         timeout: float | None = None,
     ) -> Json:
-        data = self._call(method, path, body, content_type=content_type, timeout=timeout)
+        data = self._call(method, path, body=body, content_type=content_type, timeout=timeout)
         try:
             value: object = json.loads(data)
         except ValueError:
@@ -137,8 +137,8 @@ class KubeApi:
         self,
         method: str,
         path: str,
-        body: Mapping[str, Any] | None = None,
         *,
+        body: Mapping[str, Any] | None = None,
         content_type: str = "application/json",
         timeout: float | None = None,
     ) -> bytes:

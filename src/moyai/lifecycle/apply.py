@@ -97,7 +97,7 @@ def wait(api: KubeApi, wanted: Awaited, *, clock: Clock, progress: Progress) -> 
     abort = threading.Event()
 
     def late(seconds: float, what: str) -> Terminal:
-        return Terminal(f"waited {seconds:.0f} s for {what}", hint="`moyai kubectl describe` tells more")
+        return Terminal(f"waited {seconds:.0f} s for {what}", hint="`moyai kubectl describe` says more")
 
     waits.wait(
         lambda: _missing_deployment(api, wanted),

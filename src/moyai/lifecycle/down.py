@@ -194,7 +194,7 @@ class _Down:
         if not staying or api is None:
             return False
         with self.reporter.step("volumes that stay") as progress:
-            driver = self.cloud.adapter.volume_names.driver
+            driver = self.cloud.kind.volume_names.driver
             try_release(api, staying, driver=driver, clock=self.clock, progress=progress)
         return True
 
@@ -245,7 +245,7 @@ class _Down:
         if self.record is not None:
             # made by an earlier `up` and gone before this `down` looked
             for made in self.record.objects.values():
-                if made.id and made.id not in known:
+                if made.id and made.id not in known and made.key.kind is not Kind.SECRET:
                     entries.append(ReportEntry(made.key.kind, made.name or str(made.key), made.id, "gone"))
         order = {"left": 0, "kept": 1, "gone": 2}
         entries.sort(key=lambda entry: (order[entry.outcome], entry.kind, entry.name))

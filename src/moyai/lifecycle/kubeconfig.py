@@ -37,7 +37,7 @@ def merge_kubeconfig(text: str, file: Path, *, overwrite: bool = False) -> str:
     with editing(file) as opened:
         merged = _parsed(opened.read(), file) or {"apiVersion": "v1", "kind": "Config"}
         if not overwrite:
-            _refuse_others(merged, new, file)
+            _refuse_others(merged, new, file=file)
         for section in _SECTIONS:
             mine: list[Any] = new[section]
             names = {str(entry["name"]) for entry in mine}
@@ -86,7 +86,7 @@ def _parsed(text: str | None, file: Path) -> dict[str, Any] | None:
     return config
 
 
-def _refuse_others(config: Mapping[str, Any], new: Mapping[str, Any], file: Path) -> None:
+def _refuse_others(config: Mapping[str, Any], new: Mapping[str, Any], *, file: Path) -> None:
     taken = [name for section in _SECTIONS for name in _names(new[section]) if name in _names(config.get(section))]
     if taken and not _same_cluster(config, new):
         raise UsageError(

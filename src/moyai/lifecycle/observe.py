@@ -6,8 +6,9 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from moyai.cloud.adapter import VolumeNames
 from moyai.cloud.capabilities import Capability, Cloud
+from moyai.cloud.credentials import OwnLogin
+from moyai.cloud.kind import VolumeNames
 from moyai.cloud.model import Port, Subnet
 from moyai.core.errors import MoyaiError, Terminal
 from moyai.core.ids import POOL_KEY, Role, cluster_tag
@@ -32,10 +33,12 @@ def take(
     uid: str,
     plan_for: str = "up",
     ask_providers: bool = False,
+    ask_login: bool = False,
 ) -> Observed:
     """The cloud as it is, for cluster ``name`` with this UID. ``plan_for`` ``down``: no flavors, images and quotas.
 
-    ``ask_providers``: whether it matters which load balancer providers the cloud has.
+    ``ask_providers``: whether it matters which load balancer providers the cloud has. ``ask_login``: whether it matters what
+    the user's own login can do.
     """
     tag = cluster_tag(uid)
     machines, offered = cloud.machines, cloud.capabilities()
@@ -61,6 +64,8 @@ def take(
         }
         if Capability.QUOTAS in offered:
             first["quotas"] = cloud.quotas.quotas
+        if ask_login and Capability.CREDENTIALS in offered:
+            first["login"] = cloud.credentials.own_login
         if ask_providers and Capability.LOAD_BALANCERS in offered:
             first["balancer_providers"] = lambda: _providers(cloud)
     else:
@@ -107,6 +112,7 @@ def take(
         host_addresses=_host_addresses(subnets.values(), external),
         capabilities=offered,
         account=got.get("account", AccountFacts()),
+        login=got.get("login", OwnLogin()),
     )
 
 
@@ -185,4 +191,4 @@ def _kube_node(node: Node) -> KubeNode:
 
 def _account(cloud: Cloud) -> AccountFacts:
     account = cloud.account
-    return AccountFacts(account.region(), account.login_url() or "", account.image_mirror() or "")
+    return AccountFacts(account.region(), account.login_url() or "", account.image_mirror() or "", account.reach())

@@ -46,7 +46,7 @@ def release(
 
     def look() -> NotYet | None:
         nonlocal left
-        left = _attached(api, claims, driver)
+        left = _attached(api, claims, driver=driver)
         return NotYet(f"{len(left)} volumes are still attached") if left else None
 
     with suppress(TimeoutError):
@@ -68,7 +68,7 @@ def try_release(api: KubeApi, volume_ids: Collection[str], *, driver: str, clock
         progress.progress(f"{', '.join(left)} did not come off in time; their machines are shut down")
 
 
-def _attached(api: KubeApi, volumes: Collection[str], driver: str) -> list[str]:
+def _attached(api: KubeApi, volumes: Collection[str], *, driver: str) -> list[str]:
     """Which of these PersistentVolumes our driver still has, or is to have, at a node."""
     there = map(parse_attachment, api.list(VOLUME_ATTACHMENTS))
     return sorted(one.volume for one in there if one.attacher == driver and one.volume in volumes)

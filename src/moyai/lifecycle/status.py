@@ -18,6 +18,7 @@ from moyai.cloud.model import Power, Server
 from moyai.core.clock import Clock, SystemClock
 from moyai.core.errors import MoyaiError
 from moyai.core.ids import POOL_KEY, cluster_tag
+from moyai.core.keys import Kind
 from moyai.kube.objects import Node, Service, parse_daemon_set, parse_deployment, parse_node
 from moyai.kube.quick import KubeApi
 from moyai.kube.resources import DAEMON_SETS, DEPLOYMENTS, NODES
@@ -175,14 +176,17 @@ def _servers(cloud: Cloud, uid: str) -> tuple[list[Server] | None, str]:
 
 
 def _credentials(cloud: Cloud, record: Record) -> list[Credential]:
-    """The cluster's own; none where the cloud does not answer, which is reported for its servers."""
+    """The cluster's own and those of the user that it logs in with; none where the cloud does not answer, which is reported for
+    its servers."""
+    given = {made.id for key, made in record.objects.items() if key.kind is Kind.SECRET and made.id}
     try:
         if Capability.CREDENTIALS not in cloud.capabilities():
             return []
-        listed = cloud.credentials.credentials(name_prefix=f"{record.name}-")
+        listed = cloud.credentials.credentials(name_prefix="" if given else f"{record.name}-")
     except MoyaiError:
         return []
-    return sorted((one for one in listed if is_unique_name(one.name, record.uid)), key=lambda one: one.name)
+    used = (one for one in listed if one.id in given or is_unique_name(one.name, record.uid))
+    return sorted(used, key=lambda one: one.name)
 
 
 def _expiry(credential: Credential, now: datetime) -> str:

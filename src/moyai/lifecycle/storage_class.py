@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from moyai.cloud.adapter import VolumeNames
+from moyai.cloud.kind import VolumeNames
 from moyai.core.errors import Conflict, NotFound
 from moyai.csi import manifests as csi
 from moyai.kube.objects import parse_storage_class

@@ -103,13 +103,15 @@ def _look(cluster: Cluster, cloud: Cloud, paths: Paths, *, clock: Clock) -> _Sta
         recorded = replace(recorded, kubeconfig_life=kubeconfig_life(record.folder), now=clock.now())
     cluster = carried_on(cluster, record.spec) if record else cluster
     with ThreadPoolExecutor(1, thread_name_prefix="look") as pool:
-        kube = pool.submit(observe.kube_facts, open_api(record) if record else None, cloud.adapter.volume_names)
+        kube = pool.submit(observe.kube_facts, open_api(record) if record else None, cloud.kind.volume_names)
         # the provider of a cluster that exists is written in its controllers
         provider = not recorded.ready and bool(cluster.spec.load_balancer.provider)
-        observed = observe.take(cloud, name=cluster.name, uid=recorded.uid, ask_providers=provider)
+        observed = observe.take(
+            cloud, name=cluster.name, uid=recorded.uid, ask_providers=provider, ask_login=not recorded.ready
+        )
         observed = replace(observed, kube=kube.result())
     addons = addons_of(
-        cloud.adapter.volume_names, ready=recorded.ready, intended=recorded.intended, capabilities=observed.capabilities
+        cloud.kind.volume_names, ready=recorded.ready, intended=recorded.intended, capabilities=observed.capabilities
     )
     plan = plan_up(cluster, observed, recorded=recorded, addons=addons, before=record.spec if record else None)
     facts = ClusterFacts(
@@ -118,7 +120,7 @@ def _look(cluster: Cluster, cloud: Cloud, paths: Paths, *, clock: Clock) -> _Sta
         plan=plan,
         addons=addons,
         account=observed.account,
-        adapter=cloud.adapter,
+        cloud_kind=cloud.kind,
         capabilities=observed.capabilities,
     )
     check_user_data(facts)

@@ -296,7 +296,7 @@ def _listening(pid: int) -> set[str]:
     return found
 
 
-def _wait_deaf(pid: int, listening: set[str], within: float = 2.0) -> None:
+def _wait_deaf(pid: int, listening: set[str], *, within: float = 2.0) -> None:
     """Return when the process has closed those sockets. Under load it still accepts some clients after the request to stop."""
     deadline = time.monotonic() + within
     while time.monotonic() < deadline:

@@ -159,13 +159,13 @@ class Host:
         if self.supervisor(machine.folder, machine.name):
             raise MachineError(f"machine {machine.name} runs already")
         try:
-            return self._launch(machine, disks, timeout)
+            return self._launch(machine, disks, timeout=timeout)
         except (MachineError, CgroupError, ProcessError, OSError) as error:
             with contextlib.suppress(MachineError):
                 self.clear(machine.folder, machine.name)
             raise MachineError(f"machine {machine.name} does not start: {error}") from error
 
-    def _launch(self, machine: NspawnMachine, disks: Sequence[GuestDisk], timeout: float) -> int:
+    def _launch(self, machine: NspawnMachine, disks: Sequence[GuestDisk], *, timeout: float) -> int:
         self.clear(machine.folder, machine.name)
         group = self._root.create(machine.name, memory_bytes=machine.memory_bytes, cpus=machine.cpus)
         # kubelet gives its pods' groups the CPUs that it reads here, by their numbers
@@ -175,7 +175,7 @@ class Host:
         log_start = machine.console.stat().st_size if machine.console.exists() else 0
         argv = group.joining(self._nspawn(machine))
         run(["setsid", "--fork", "/bin/sh", "-c", _SUPERVISE, "moyai-machine", machine.folder, *argv])
-        leader = self._wait_for_leader(machine, timeout, log_start)
+        leader = self._wait_for_leader(machine, timeout, log_start=log_start)
         group.verify(leader)
         _loop_nodes(leader)
         for disk in disks:
@@ -224,7 +224,7 @@ class Host:
         enter = ["nsenter", f"--net={namespace}", "systemd-nspawn", *flags, f"--network-namespace-path={namespace}"]
         return ["/usr/bin/env", "-i", *environment, *enter]
 
-    def _wait_for_leader(self, machine: NspawnMachine, timeout: float, log_start: int) -> int:
+    def _wait_for_leader(self, machine: NspawnMachine, timeout: float, *, log_start: int) -> int:
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:
             if leader := self.leader(machine.folder, machine.name):

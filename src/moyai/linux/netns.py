@@ -188,8 +188,8 @@ def link_exists(interface: str) -> bool:
 def master(interface: str) -> str | None:
     """The bridge that an interface of the caller's namespace belongs to.
 
-    Asked of the kernel directly: whoever waits for a bridge asks often, and a program for each look would cost more than all
-    else that is done for the interface.
+    The kernel answers directly: a caller that waits for a bridge asks often, and a program for each look would cost more than
+    all else that is done for the interface.
     """
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_ROUTE) as kernel:
         try:

@@ -6,6 +6,7 @@ Arguments are never joined into a shell line; secrets go by ``stdin`` or ``env``
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -64,7 +65,7 @@ def run(
     except FileNotFoundError as error:
         raise ProcessError(words, f"not found ({error.filename})") from error
     except OSError as error:
-        raise ProcessError(words, f"cannot be started ({error})") from error
+        raise ProcessError(words, _not_started(words[0], error)) from error
     except Exception as error:
         if not is_timeout(error):
             raise
@@ -104,7 +105,7 @@ def stream(
             cwd=cwd,
         )
     except OSError as error:
-        raise ProcessError(words, f"cannot be started ({error})") from error
+        raise ProcessError(words, _not_started(words[0], error)) from error
     with process:
         assert process.stdout is not None
         for line in process.stdout:
@@ -125,4 +126,11 @@ def become(argv: Sequence[str | os.PathLike[str]], *, env: Mapping[str, str] | N
     except FileNotFoundError as error:
         raise ProcessError(words, "not found") from error
     except OSError as error:
-        raise ProcessError(words, f"cannot be started ({error})") from error
+        raise ProcessError(words, _not_started(words[0], error)) from error
+
+
+def _not_started(program: str, error: OSError) -> str:
+    """Why. Where a folder of the PATH may not be read, the kernel says of a program that is nowhere: permission denied."""
+    if isinstance(error, PermissionError) and "/" not in program and shutil.which(program) is None:
+        return "not found"
+    return f"cannot be started ({error})"

@@ -12,6 +12,7 @@ from typing import Any, cast
 
 from moyai.core import yamltext
 from moyai.core.errors import UsageError
+from moyai.core.paths import home_folder
 from moyai.core.user_files import editing
 from moyai.core.yamlread import YamlError, read_one
 from moyai.localcloud.layout import LocalCloudConfig
@@ -21,7 +22,7 @@ from moyai.localcloud.secrets import Secrets
 def user_file(environ: Mapping[str, str] = os.environ) -> Path:
     """Where openstacksdk looks for it: OS_CLIENT_CONFIG_FILE, else the user's configuration folder."""
     named = environ.get("OS_CLIENT_CONFIG_FILE")
-    base = environ.get("XDG_CONFIG_HOME") or Path(environ.get("HOME", "/root")) / ".config"
+    base = environ.get("XDG_CONFIG_HOME") or home_folder(environ) / ".config"
     return Path(named) if named else Path(base) / "openstack" / "clouds.yaml"
 
 

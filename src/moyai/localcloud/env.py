@@ -65,7 +65,7 @@ PATCHES = (
 #: Files written into site-packages: Nova takes drivers only from its own package.
 SHIMS = {"nova/virt/moyai_nspawn.py": "from moyai.localcloud.drivers.nova.driver import NspawnDriver  # noqa: F401\n"}
 
-#: Files written beside the link to our package: what an installed moyai would tell Octavia of its provider.
+#: Files beside the link to our package: the metadata by which Octavia finds the provider of an installed package.
 BESIDE = {
     "moyai_drivers-1.0.dist-info/METADATA": "Metadata-Version: 2.1\nName: moyai-drivers\nVersion: 1.0\n",
     "moyai_drivers-1.0.dist-info/entry_points.txt": (f"[octavia.api.drivers]\n{provider_names.MOYAI} = {_PROVIDER}\n"),

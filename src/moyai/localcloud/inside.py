@@ -95,8 +95,8 @@ def filter_rules(config: LocalCloudConfig) -> str:
     """nftables, replaced as a whole: which of the cloud's services machines, the host and hypervisors reach.
 
     Machines reach the services of ``REACHABLE_BY_MACHINES`` and nothing else: neither the message bus nor the tunnels between
-    the hypervisors, into which anybody could send frames for any network. They open no connection to the host. The writable
-    registry and the port of the read-only one are told apart by the sender, so that both have the address in the catalog.
+    the hypervisors, into which anybody could send frames for any network. They open no connection to the host. The sender
+    decides between the writable registry and the read-only one, so that both have the address in the catalog.
 
     ICMP and ICMPv6 stand as numbers, 1 and 58: a host without /etc/protocols does not know their names.
     """

@@ -266,7 +266,7 @@ INSERT INTO host_mappings (created_at, cell_id, host) VALUES {hosts};
 
         return until(attempt, clock=self._clock, timeout=timeout, pause=0.5)
 
-    def _until(self, what: str, true: Callable[[], bool], timeout: float = 240) -> None:
+    def _until(self, what: str, true: Callable[[], bool], *, timeout: float = 240) -> None:
         def late(_: NotYet) -> MoyaiError:
             return MoyaiError(f"{what} did not come up within {timeout:.0f} s", hint="see `moyai cloud logs`")
 

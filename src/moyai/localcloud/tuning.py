@@ -19,7 +19,7 @@ from moyai.linux.process import ProcessError, run
 RECORD = Path("/run/moyai/host.json")
 #: Lower limits: containerd, kubelet and systemd of each machine watch files.
 AT_LEAST = {"fs/inotify/max_user_instances": 8192, "fs/inotify/max_user_watches": 1048576}
-#: Kernel modules, and how to tell in a network namespace that is thrown away that a kernel without modules has it built in.
+#: Kernel modules, each with a command that succeeds, in a network namespace of its own, on a kernel that has it built in.
 MODULES: dict[str, tuple[str, ...]] = {
     # does not load by itself: without it a pod does not reach a Service whose endpoint is on its own node
     "br_netfilter": ("test", "-e", "/proc/sys/net/bridge"),
@@ -55,7 +55,7 @@ def tune(cloud: str, *, outbound: bool = False, record: Path = RECORD, proc_sys:
         if cloud not in changes.clouds:
             changes.clouds.append(cloud)
         for module, trial in MODULES.items():
-            if not _present(module) and not _load(module, changes, record, proc_sys) and not _works(trial):
+            if not _present(module) and not _load(module, changes, record=record, proc_sys=proc_sys) and not _works(trial):
                 missing.append(f"kernel module {module} cannot be loaded")
         wanted = {name: least for name, least in AT_LEAST.items() if int((proc_sys / name).read_text()) < least}
         if outbound and (proc_sys / "net/ipv4/ip_forward").read_text().strip() == "0":
@@ -101,7 +101,7 @@ def _works(trial: tuple[str, ...]) -> bool:
     return run(["unshare", "--net", *trial], check=False).returncode == 0
 
 
-def _load(module: str, changes: Changes, record: Path, proc_sys: Path) -> bool:
+def _load(module: str, changes: Changes, *, record: Path, proc_sys: Path) -> bool:
     _save(record, Changes(changes.sysctls, [*changes.modules, module], changes.clouds))
     try:
         run(["modprobe", module])

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from moyai.cloud.adapter import Adapter
 from moyai.cloud.capabilities import Capability
+from moyai.cloud.kind import CloudKind
 from moyai.core.keys import Key
 from moyai.plan.demands import Choices
 from moyai.plan.graph import Made
@@ -16,15 +16,14 @@ from moyai.spec.model import Cluster
 
 @dataclass(frozen=True)
 class AddonFacts:
-    """What manifests are made from. ``adapter``: the cloud's. ``api_server``: ``host:port`` on the node network. ``secrets``:
-    credential → its secret."""
+    """What manifests are made from. ``api_server``: ``host:port`` on the node network. ``secrets``: credential → its secret."""
 
     cluster: Cluster
     uid: str
     choices: Choices
     made: Made
     account: AccountFacts
-    adapter: Adapter
+    cloud_kind: CloudKind
     api_server: str
     capabilities: frozenset[Capability]
     secrets: Mapping[Key, str] = field(repr=False, default_factory=dict[Key, str])

@@ -59,7 +59,7 @@ def check_capacity(
 ) -> None:
     """Raises Terminal when the plan cannot fit. ``own_routes``: routes of the router that the pod network takes."""
     spec = cluster.spec
-    routes = own_routes + _foreign_routes(observed, steps, cluster)
+    routes = own_routes + _foreign_routes(observed, steps, cluster=cluster)
     if own_routes and routes > spec.network.max_routes:
         raise Terminal(
             f"{len(nodes)} nodes need {routes} routes in one router, cloud {spec.cloud} allows {spec.network.max_routes} "
@@ -84,7 +84,7 @@ def check_capacity(
         )
 
 
-def _foreign_routes(observed: Observed, steps: Sequence[Step], cluster: Cluster) -> int:
+def _foreign_routes(observed: Observed, steps: Sequence[Step], *, cluster: Cluster) -> int:
     """Routes in the cluster's router that somebody else put there."""
     if any(isinstance(step, s.CreateRouter) for step in steps):
         return 0

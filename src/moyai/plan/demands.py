@@ -41,7 +41,9 @@ def choose(cluster: Cluster, observed: Observed, *, external: bool) -> Choices:
     for where, name, least in uses:
         flavor = next((flavor for flavor in observed.flavors if name in (flavor.name, flavor.id)), None)
         if flavor is None:
-            raise _absent(f"{where}.flavor", name, "flavor", (flavor.name for flavor in observed.flavors), spec.cloud)
+            raise _absent(
+                f"{where}.flavor", name, what="flavor", offered=(flavor.name for flavor in observed.flavors), cloud=spec.cloud
+            )
         if flavor.memory_mb < least:
             raise UsageError(f"{where}.flavor: {name!r} has {flavor.memory_mb} MB, should have at least {least} MB")
         flavors[name] = flavor
@@ -50,11 +52,11 @@ def choose(cluster: Cluster, observed: Observed, *, external: bool) -> Choices:
         zones += [(f"spec.nodePools[{number}].zones[{n}]", zone) for n, zone in enumerate(pool.zones)]
     for where, zone in zones:
         if zone not in observed.zones:
-            raise _absent(where, zone, "zone", observed.zones, spec.cloud)
+            raise _absent(where, zone, what="zone", offered=observed.zones, cloud=spec.cloud)
     image = next((image for image in observed.images if spec.image_name in (image.name, image.id)), None)
     if image is None:
         where = "spec.image" if spec.image else "spec.kubernetesVersion"
-        raise _absent(where, spec.image_name, "image", (image.name for image in observed.images), spec.cloud)
+        raise _absent(where, spec.image_name, what="image", offered=(image.name for image in observed.images), cloud=spec.cloud)
     if not image.ready:
         raise Terminal(f"image {image.name} is {image.status.lower()} in cloud {spec.cloud}", hint="it must be active")
     made_for = image.properties.get("moyai_kubernetes_version")
@@ -65,25 +67,27 @@ def choose(cluster: Cluster, observed: Observed, *, external: bool) -> Choices:
     provider = spec.load_balancer.provider
     if provider and observed.balancer_providers and provider not in observed.balancer_providers:
         what = "load balancer provider"
-        raise _absent("spec.loadBalancer.provider", provider, what, observed.balancer_providers, spec.cloud)
+        raise _absent("spec.loadBalancer.provider", provider, what=what, offered=observed.balancer_providers, cloud=spec.cloud)
     if not external:
         return Choices(flavors=flavors, image=image)
-    network = _network(observed, "spec.network.externalNetwork", spec.network.external_network, spec.cloud)
+    network = _network(observed, "spec.network.externalNetwork", name=spec.network.external_network, cloud=spec.cloud)
     floating = spec.load_balancer.floating_network
     return Choices(
         flavors=flavors,
         image=image,
         external_network=network,
-        floating_network=_network(observed, "spec.loadBalancer.floatingNetwork", floating, spec.cloud) if floating else network,
+        floating_network=_network(observed, "spec.loadBalancer.floatingNetwork", name=floating, cloud=spec.cloud)
+        if floating
+        else network,
     )
 
 
-def _network(observed: Observed, where: str, name: str, cloud: str) -> Network:
+def _network(observed: Observed, where: str, *, name: str, cloud: str) -> Network:
     external = sorted((network for network in observed.networks if network.external), key=lambda network: network.name)
     if name:
         found = next((network for network in external if name in (network.name, network.id)), None)
         if found is None:
-            raise _absent(where, name, "external network", (network.name for network in external), cloud)
+            raise _absent(where, name, what="external network", offered=(network.name for network in external), cloud=cloud)
         return found
     if len(external) == 1:
         return external[0]
@@ -95,7 +99,7 @@ def _network(observed: Observed, where: str, name: str, cloud: str) -> Network:
     raise UsageError(f"{where}: left out, should be one of {names}: cloud {cloud} has several external networks")
 
 
-def _absent(where: str, name: str, what: str, offered: Iterable[str], cloud: str) -> UsageError:
+def _absent(where: str, name: str, *, what: str, offered: Iterable[str], cloud: str) -> UsageError:
     names = sorted(offered)
     shown = ", ".join(names[:12]) + (", …" if len(names) > 12 else "")
     choice = f"should be one of {shown}" if names else "there is none at all"

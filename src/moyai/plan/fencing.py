@@ -106,34 +106,34 @@ def decide(node: WatchedNode, machine: Evidence | None, *, policy: Policy) -> De
     heartbeat = node.heartbeat
     requeue_after = _SHORT_SECONDS if heartbeat.silence < _SHORT_UNTIL else _LONG_SECONDS
     if node.fenced:
-        return _fenced(heartbeat, machine, policy)
+        return _fenced(heartbeat, machine, policy=policy)
     if policy == "off" or not suspicious(node):
         due = heartbeat.grace - heartbeat.silence
         return Decision("none", "it answers", due + 0.05 if due > 0 else heartbeat.period)
     report = heartbeat.silence >= max(REPORT_SECONDS, 2 * heartbeat.grace)
     since = f"it has not answered for {heartbeat.silence:.0f} s"
     if machine is None:
-        return _wait(since, "and the cloud cannot be asked about its machine", requeue_after, report)
+        return _wait(since, "and the cloud cannot be asked about its machine", requeue_after=requeue_after, report=report)
     says = f"the cloud says {machine.words}"
     if machine.activity is Activity.OFF:
         return Decision("fence", f"{since}, and {says}", requeue_after)
     if machine.activity is Activity.BETWEEN:
-        return _wait(since, f"but {says}", _SHORT_SECONDS, heartbeat.silence >= REPORT_BETWEEN_SECONDS)
+        return _wait(since, f"but {says}", requeue_after=_SHORT_SECONDS, report=heartbeat.silence >= REPORT_BETWEEN_SECONDS)
     if policy == "poweroff" and machine.may_power_off:
         if heartbeat.silence < POWEROFF_SECONDS or node.ready is True:
-            return _wait(since, f"but {says}: it is powered off if it stays silent", requeue_after, report=False)
+            return _wait(since, f"but {says}: it is powered off if it stays silent", requeue_after=requeue_after, report=False)
         if node.silent > node.answering:
             why = f"{node.silent} of {node.silent + node.answering} nodes are silent, so it may be us who are cut off"
-            return _wait(since, f"but {says}, and {why}", requeue_after, report)
+            return _wait(since, f"but {says}, and {why}", requeue_after=requeue_after, report=report)
         return Decision("poweroff", f"{since}, but {says}", requeue_after)
-    return _wait(since, f"but {says}", requeue_after, report)
+    return _wait(since, f"but {says}", requeue_after=requeue_after, report=report)
 
 
-def _wait(since: str, doubt: str, requeue_after: float, report: bool) -> Decision:
+def _wait(since: str, doubt: str, *, requeue_after: float, report: bool) -> Decision:
     return Decision("wait", f"{since}, {doubt}", requeue_after, report, doubt)
 
 
-def _fenced(heartbeat: Heartbeat, machine: Evidence | None, policy: Policy) -> Decision:
+def _fenced(heartbeat: Heartbeat, machine: Evidence | None, *, policy: Policy) -> Decision:
     if policy == "off":
         return Decision("lift", "fencing is switched off", _LONG_SECONDS, report=True)
     if machine is None:

@@ -2,7 +2,7 @@
 
 Plain facts, taken at one time by ``lifecycle.observe``. Lists hold what the whole project has (``ports``: what is on the
 cluster's network and whatever carries its tag; ``rules``: those of the cluster's groups), because a name that is taken and an
-object that a crash left without its tag can only be seen so. The helpers here say whose an object is.
+object that a crash left without its tag can only be seen so. The helpers here name the owner of an object.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from functools import cached_property
 from typing import Protocol
 
 from moyai.cloud.capabilities import Capability
+from moyai.cloud.credentials import DIRECT, MAY_ISSUE, OwnLogin, Reach
 from moyai.cloud.load_balancers import LoadBalancer
 from moyai.cloud.model import (
     Flavor,
@@ -76,21 +77,23 @@ class KubeFacts:
 
 @dataclass(frozen=True)
 class AccountFacts:
-    """Where the parts inside a cluster reach the cloud; empty where the cloud does not publish it."""
+    """Where and how the parts inside a cluster reach the cloud; empty where the cloud does not publish it."""
 
     region: str = ""
     login_url: str = ""
     image_mirror: str = ""
+    reach: Reach = DIRECT
 
 
 @dataclass(frozen=True)
 class Observed:
     """``keypairs``: names. ``credentials``: name → id of application credentials. ``subnets``: also the external networks'.
 
-    ``balancer_providers``: empty where they were not asked for, or the cloud does not tell. ``host_addresses``: external
+    ``balancer_providers``: empty where they were not asked for, or the cloud does not list them. ``host_addresses``: external
     network's id → this host's own address on the way there, where it is known.
 
-    ``kube``: None when the cluster's API did not answer, or there is none.
+    ``login``: what the user's own login can do, where that was asked for. ``kube``: None when the cluster's API did not answer,
+    or there is none.
     """
 
     flavors: tuple[Flavor, ...] = ()
@@ -114,6 +117,7 @@ class Observed:
     host_addresses: Mapping[str, str] = field(default_factory=dict[str, str])
     capabilities: frozenset[Capability] = frozenset(Capability)
     account: AccountFacts = AccountFacts()
+    login: OwnLogin = MAY_ISSUE
     kube: KubeFacts | None = None
 
     @property

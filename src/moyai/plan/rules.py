@@ -30,27 +30,27 @@ def _rules(spec: ClusterSpec) -> Iterator[GroupRule]:
     plane: Role = "control-plane"
     worker: Role = "worker"
     for cidr in spec.access.api_cidrs:
-        yield _rule(plane, "API", "tcp", (API_PORT, API_PORT), cidr=str(cidr))
+        yield _rule(plane, "API", protocol="tcp", ports=(API_PORT, API_PORT), cidr=str(cidr))
     for cidr in spec.access.ssh_cidrs:
-        yield _rule(plane, "SSH", "tcp", (22, 22), cidr=str(cidr))
-    yield _rule(plane, "control planes", None, None, remote=plane)
-    yield _rule(worker, "control planes", None, None, remote=plane)
-    yield _rule(worker, "workers", None, None, remote=worker)
-    yield _rule(worker, "pods", None, None, cidr=str(spec.network.pod_cidr))
+        yield _rule(plane, "SSH", protocol="tcp", ports=(22, 22), cidr=str(cidr))
+    yield _rule(plane, "control planes", protocol=None, ports=None, remote=plane)
+    yield _rule(worker, "control planes", protocol=None, ports=None, remote=plane)
+    yield _rule(worker, "workers", protocol=None, ports=None, remote=worker)
+    yield _rule(worker, "pods", protocol=None, ports=None, cidr=str(spec.network.pod_cidr))
     for ports in _TCP_BUT_ETCD:
-        yield _rule(plane, "workers, but for etcd", "tcp", ports, remote=worker)
-        yield _rule(plane, "pods, but for etcd", "tcp", ports, cidr=str(spec.network.pod_cidr))
+        yield _rule(plane, "workers, but for etcd", protocol="tcp", ports=ports, remote=worker)
+        yield _rule(plane, "pods, but for etcd", protocol="tcp", ports=ports, cidr=str(spec.network.pod_cidr))
     for protocol in ("udp", "icmp"):
-        yield _rule(plane, "workers", protocol, None, remote=worker)
-        yield _rule(plane, "pods", protocol, None, cidr=str(spec.network.pod_cidr))
+        yield _rule(plane, "workers", protocol=protocol, ports=None, remote=worker)
+        yield _rule(plane, "pods", protocol=protocol, ports=None, cidr=str(spec.network.pod_cidr))
 
 
 def _rule(
     role: Role,
     what: str,
+    *,
     protocol: str | None,
     ports: tuple[int, int] | None,
-    *,
     cidr: str | None = None,
     remote: Role | None = None,
 ) -> GroupRule:

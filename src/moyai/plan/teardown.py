@@ -86,36 +86,38 @@ class _Teardown:
         machines = {server.id: self._machine(server) for server in plane_servers}
         planes = list(machines.values())
         machines |= {server.id: self._machine(server, planes) for server in self.servers.values() if server.id not in machines}
-        balancers = [self._delete(Kind.LOAD_BALANCER, lb.id, lb.name, planes) for lb in self._load_balancers()]
+        balancers = [self._delete(Kind.LOAD_BALANCER, lb.id, name=lb.name, after=planes) for lb in self._load_balancers()]
         addresses = self._floating_ips([*planes, *balancers])
         self._volumes(list(machines.values()), planes)
         ports = [
-            self._delete(Kind.PORT, port.id, port.name or port.id, [*self._machine_of(port, machines), *planes, *balancers])
+            self._delete(
+                Kind.PORT, port.id, name=port.name or port.id, after=[*self._machine_of(port, machines), *planes, *balancers]
+            )
             for port in self.now.ports
             if self._deletable(port)
         ]
         routers = self._routers(planes, addresses)
         subnets = [
-            self._delete(Kind.SUBNET, subnet.id, subnet.name, [*ports, *routers, *balancers])
+            self._delete(Kind.SUBNET, subnet.id, name=subnet.name, after=[*ports, *routers, *balancers])
             for subnet in self.now.subnets
             if subnet.id in self.subnets
         ]
         for network in self.now.networks:
             if network.id in self.networks:
-                self._delete(Kind.NETWORK, network.id, network.name, [*subnets, *ports])
+                self._delete(Kind.NETWORK, network.id, name=network.name, after=[*subnets, *ports])
         for group in self.now.groups:
             if self._ours(group, keys.security_group("control-plane"), keys.security_group("worker")):
-                self._delete(Kind.SECURITY_GROUP, group.id, group.name, [*machines.values(), *balancers, *ports])
+                self._delete(Kind.SECURITY_GROUP, group.id, name=group.name, after=[*machines.values(), *balancers, *ports])
         name = keys.unique_name(self.target.name, self.uid)
         if name in self.now.keypairs:
-            self._delete(Kind.KEY_PAIR, name, name)
+            self._delete(Kind.KEY_PAIR, name, name=name)
         for credential, identity in self.now.credentials.items():
             if keys.is_unique_name(credential, self.uid):
-                self._delete(Kind.CREDENTIAL, identity, credential)
+                self._delete(Kind.CREDENTIAL, identity, name=credential)
         return Plan(ordered(self.steps), kept=tuple(self.kept))
 
     def _delete(
-        self, kind: Kind, identity: str, name: str, after: Iterable[StepId] = (), *, attached_to: tuple[str, ...] = ()
+        self, kind: Kind, identity: str, *, name: str, after: Iterable[StepId] = (), attached_to: tuple[str, ...] = ()
     ) -> StepId:
         key, detail = Key(kind, name), ""
         if any(step.id == s.deleted(key) for step in self.steps):
@@ -142,11 +144,11 @@ class _Teardown:
             if KEEP_TAG in fip.tags and (owns(self.uid, fip) or fip.port_id in own_ports):
                 self.kept.append(Kept(Kind.FLOATING_IP, fip.id, fip.address, "its Service asked to keep it"))
             elif owns(self.uid, fip) or begun:
-                # the API's own one is nobody's business any more; those of Services are their controller's while it lives
+                # no controller uses the API's own address; those of Services belong to their controller while it lives
                 own = fip.description == keys.api_address_description(self.uid)
-                gone.append(self._delete(Kind.FLOATING_IP, fip.id, fip.address, () if own else after))
+                gone.append(self._delete(Kind.FLOATING_IP, fip.id, name=fip.address, after=() if own else after))
             elif fip.port_id in own_ports:
-                # somebody's own address on one of our ports: it stays his, and comes free with the port
+                # a user's own address on a port of the cluster: it stays, and becomes free when the port goes
                 self.kept.append(Kept(Kind.FLOATING_IP, fip.id, fip.address, "not made by the cluster"))
         return gone
 
@@ -154,7 +156,7 @@ class _Teardown:
         """The end of a machine; what outlives it is taken off it first, and not while a controller may put it back."""
         staying = [volume for volume in self.now.volumes if server.id in volume.attached_server_ids and self._why_kept(volume)]
         if not staying:
-            return self._delete(Kind.SERVER, server.id, server.name)
+            return self._delete(Kind.SERVER, server.id, name=server.name)
         before = tuple(planes)
         if server.power is not Power.OFF and not server.power.broken:
             stop = s.StopServer(key=Key(Kind.SERVER, server.name), after=before, server_id=server.id)
@@ -172,7 +174,7 @@ class _Teardown:
             )
             self.steps.append(step)
             detached.append(step.id)
-        return self._delete(Kind.SERVER, server.id, server.name, detached)
+        return self._delete(Kind.SERVER, server.id, name=server.name, after=detached)
 
     def _mine(self, item: Volume | Snapshot) -> bool:
         return item.metadata.get(CLUSTER_TAG) == self.uid
@@ -199,7 +201,7 @@ class _Teardown:
                 continue
             name = snap.name or snap.id
             if self.target.volumes == "Delete":
-                gone.setdefault(snap.volume_id, []).append(self._delete(Kind.SNAPSHOT, snap.id, name, planes))
+                gone.setdefault(snap.volume_id, []).append(self._delete(Kind.SNAPSHOT, snap.id, name=name, after=planes))
             else:
                 self.kept.append(Kept(Kind.SNAPSHOT, snap.id, name, self._policy()))
         for volume in self.now.volumes:
@@ -210,7 +212,9 @@ class _Teardown:
                 self.kept.append(Kept(Kind.VOLUME, volume.id, name, why))
             else:
                 attached = tuple(volume.attached_server_ids)
-                self._delete(Kind.VOLUME, volume.id, name, [*machines, *gone.get(volume.id, ())], attached_to=attached)
+                self._delete(
+                    Kind.VOLUME, volume.id, name=name, after=[*machines, *gone.get(volume.id, ())], attached_to=attached
+                )
 
     def _deletable(self, port: Port) -> bool:
         if not port.use.deletable:
@@ -249,5 +253,5 @@ class _Teardown:
                             )
                         )
                         plugs.append(off)
-            gone.append(self._delete(Kind.ROUTER, router.id, router.name, [*need, *plugs]))
+            gone.append(self._delete(Kind.ROUTER, router.id, name=router.name, after=[*need, *plugs]))
         return gone

@@ -101,8 +101,8 @@ def cache(
 
 
 class ControllerSet:
-    """``tasks`` (name → start) run from the start to the end, whoever leads. ``warm_ups`` run beside the first lists, once; an
-    error of ours in them is logged. ``at_end``: called when the controllers stop, before the ``tasks`` do.
+    """``tasks`` (name → start) run from the start to the end, with and without the lease. ``warm_ups`` run beside the first
+    lists, once; an error of ours in them is logged. ``at_end``: called when the controllers stop, before the ``tasks`` do.
     """
 
     def __init__(
@@ -145,7 +145,7 @@ class ControllerSet:
         try:
             return await run_until_stopped(tasks, stop=stop)
         finally:
-            # with a call under way the lease is not handed over: who leads next must find what the call makes
+            # with a call under way the lease is not handed over: the next leader must find the object that the call makes
             if self._election and not self._working:
                 await self._election.release()
             if health:

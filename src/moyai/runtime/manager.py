@@ -1,7 +1,7 @@
 """Runs the long-living tasks of one process together: start, stop by signal, and an end when one of them ends.
 
-No task outlives the others: a task that ends or fails ends the whole, so that whoever started the process (the kubelet) starts
-it again; a half-dead process that looks alive is worse than none.
+No task outlives the others: a task that ends or fails ends the whole process, so that the kubelet starts the process again. A
+half-dead process that looks alive is worse than none.
 """
 
 from __future__ import annotations

@@ -101,16 +101,16 @@ class RecentList(Generic[T]):
         self._writes.clear()
         found = {self._key(one): one for one in await self._read()}
         for key, written in self._writes.items():
-            _write(found, key, written)
+            _write(found, key, written=written)
         self._listed = found
         return found
 
     def _enter(self, key: str, written: T | None) -> None:
         self._writes[key] = written
-        _write(self._listed, key, written)
+        _write(self._listed, key, written=written)
 
 
-def _write(listed: dict[str, T], key: str, written: T | None) -> None:
+def _write(listed: dict[str, T], key: str, *, written: T | None) -> None:
     if written is None:
         listed.pop(key, None)
     else:

@@ -60,9 +60,8 @@ def render() -> str:
         for name, field in model.model_fields.items():
             alias = field.alias or name
             where = f"{path}.{alias}" if path else alias
-            rows.append(
-                f"| `{alias}` | {_type(field.annotation)} | {_default(field, where, defaults)} | {field.description or ''} |"
-            )
+            default = _default(field, where, defaults=defaults)
+            rows.append(f"| `{alias}` | {_type(field.annotation)} | {default} | {field.description or ''} |")
             inner, is_list = _model(field.annotation)
             if inner is not None:
                 queue.append((where + ("[]" if is_list else ""), inner))
@@ -99,7 +98,7 @@ def _plural(word: str) -> str:
     return {"range": "ranges", "address": "addresses", "mapping": "mappings", "text": "texts"}.get(word, word)
 
 
-def _default(field: FieldInfo, where: str, defaults: dict[str, Any]) -> str:
+def _default(field: FieldInfo, where: str, *, defaults: dict[str, Any]) -> str:
     if field.is_required():
         return "(required)"
     value: Any = defaults

@@ -102,7 +102,7 @@ def _line(error: ErrorDetails, document: dict[Any, Any]) -> str:
     location = (*error["loc"], *cast("Sequence[str | int]", context.get("at", ())))
     location = tuple(part for part in location if part != "[key]")
     where = _where(location)
-    found = _lookup(document, location, error["input"])
+    found = _lookup(document, location, otherwise=error["input"])
     kind = error["type"]
     if kind == "extra_forbidden":
         return f"{where}: unknown field{_suggest(location)}"
@@ -138,7 +138,7 @@ def _where(location: Sequence[str | int]) -> str:
     return _short(text, 200) or "the file"
 
 
-def _lookup(document: Any, location: Sequence[str | int], otherwise: Any) -> str:
+def _lookup(document: Any, location: Sequence[str | int], *, otherwise: Any) -> str:
     value = document
     for part in location:
         try:

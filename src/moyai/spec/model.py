@@ -284,7 +284,7 @@ class LoadBalancerSpec(Model):
 
 
 class AccessSpec(Model):
-    """Who may reach the cluster from outside."""
+    """Addresses outside that may reach the cluster."""
 
     api_cidrs: Sources = Field(
         default_factory=lambda: [IPv4Network("0.0.0.0/0")],
@@ -328,7 +328,8 @@ class ClusterSpec(Model):
 
     cloud: Name = Field(
         default="moyai",
-        description="Entry of clouds.yaml (left out: `$OS_CLOUD` if set); `moyai` is the local cloud, which `moyai up` starts.",
+        description="Entry of clouds.yaml (left out: `$OS_CLOUD` if set, else the cloud of `OS_*` variables if `$OS_AUTH_URL` "
+        "is set); `moyai` is the local cloud, which `moyai up` starts. `envvars` is the cloud of `OS_*` variables.",
     )
     kubernetes_version: Annotated[str, BeforeValidator(_version)] = Field(
         default=DEFAULT_KUBERNETES_VERSION, description="Kubernetes version; the node image must hold it."
@@ -338,7 +339,7 @@ class ClusterSpec(Model):
     node_pools: list[NodePool] = Field(default_factory=lambda: [NodePool()], description="The workers; empty: none.")
     network: NetworkSpec = Field(default_factory=NetworkSpec, description="Addresses and routing.")
     load_balancer: LoadBalancerSpec = Field(default_factory=LoadBalancerSpec, description="Load balancers of Services.")
-    access: AccessSpec = Field(default_factory=AccessSpec, description="Who may reach the cluster.")
+    access: AccessSpec = Field(default_factory=AccessSpec, description="Addresses outside that may reach the cluster.")
     volumes: Volumes = Field(default_factory=Volumes, description="Volumes made from inside the cluster.")
     security: Security = Field(default_factory=Security, description="What nodes and the API server permit.")
 

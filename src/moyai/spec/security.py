@@ -91,8 +91,8 @@ class Security(Model):
     )
     audit_log: bool = Field(
         default=True,
-        description="Whether the API server writes who did what to /var/log/kubernetes/audit on the control plane: never "
-        "contents, at most 1.1 GB.",
+        description="Whether the API server logs every request, with its user and its object, in /var/log/kubernetes/audit "
+        "on the control plane: never contents, at most 1.1 GB.",
     )
     encryption_at_rest: bool = Field(
         default=True, description="Whether Secrets are encrypted in etcd, with a key in the cluster's record."

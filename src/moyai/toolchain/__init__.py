@@ -11,7 +11,20 @@ from __future__ import annotations
 
 from moyai.toolchain.component_store import Component
 from moyai.toolchain.golang import HOST_PACKAGES
+from moyai.toolchain.kubectl import find_kubectl, get_kubectl
 from moyai.toolchain.pins import Pin, Pins, load_pins
 from moyai.toolchain.toolchain import TASK_PREFIX, ListedComponent, Source, Toolchain
 
-__all__ = ["HOST_PACKAGES", "TASK_PREFIX", "Component", "ListedComponent", "Pin", "Pins", "Source", "Toolchain", "load_pins"]
+__all__ = [
+    "HOST_PACKAGES",
+    "TASK_PREFIX",
+    "Component",
+    "ListedComponent",
+    "Pin",
+    "Pins",
+    "Source",
+    "Toolchain",
+    "find_kubectl",
+    "get_kubectl",
+    "load_pins",
+]

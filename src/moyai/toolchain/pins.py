@@ -12,7 +12,7 @@ import json
 import platform
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
@@ -95,6 +95,14 @@ def architecture(machine: str | None = None) -> Architecture:
             raise ValueError(f"no Kubernetes node components for {other} machines")
 
 
+def single(pin: Pin, program: str) -> Pin:
+    """One program of a component as a component of its own, which comes in the same ways and has the same key."""
+    modules = pin.modules
+    if modules is None or program not in pin.files:
+        raise ValueError(f"{pin.name}: no Go program {program}")
+    return replace(pin, name=program, files=(program,), modules=replace(modules, files={program: modules.files[program]}))
+
+
 def load_pins(arch: Architecture | None = None) -> Pins:
     """Read the pins that moyai ships with. Raises ValueError or KeyError where the file is wrong."""
     folder = Path(str(resources.files("moyai.toolchain")))
@@ -105,7 +113,7 @@ def parse_pins(text: str, modules_folder: Path, *, arch: Architecture) -> Pins:
     """The pins in ``text`` (TOML); Go modules are in folders below ``modules_folder``."""
     tables = tomllib.loads(text)
     go = tables.pop("go")
-    components = {name: _pin(name, table, modules_folder, arch) for name, table in tables.items()}
+    components = {name: _pin(name, table, modules_folder=modules_folder, arch=arch) for name, table in tables.items()}
     folders = {part.folder for pin in components.values() for part in (pin.modules, pin.c) if part}
     needed = max((_go_line(folder) for folder in folders), key=version_tuple, default="1.26")
     return Pins(components, GoPin(go["version"], go["sha256"][arch], needed))
@@ -120,7 +128,7 @@ def version_tuple(version: str) -> tuple[int, ...]:
     return tuple(parts)
 
 
-def _pin(name: str, table: Mapping[str, Any], modules_folder: Path, arch: Architecture) -> Pin:
+def _pin(name: str, table: Mapping[str, Any], *, modules_folder: Path, arch: Architecture) -> Pin:
     release = modules = c = None
     files: tuple[str, ...] = (name,)
     if arch in table.get("release", {}):
@@ -143,10 +151,10 @@ def _pin(name: str, table: Mapping[str, Any], modules_folder: Path, arch: Archit
     built = modules or c
     if built is None:
         raise ValueError(f"pins.toml: {name}: neither modules nor a C source to build it from")
-    return Pin(name, table["version"], files, _key(table, built.folder, arch), release, modules, c)
+    return Pin(name, table["version"], files, _key(table, built.folder, arch=arch), release, modules, c)
 
 
-def _key(table: Mapping[str, Any], folder: Path, arch: Architecture) -> str:
+def _key(table: Mapping[str, Any], folder: Path, *, arch: Architecture) -> str:
     # the release table is left out: adding a checksum later must not throw away what was built
     deciding = {name: value for name, value in table.items() if name != "release"}
     digest = hashlib.sha256(json.dumps([LAYOUT, arch, deciding], sort_keys=True).encode())

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from moyai.core.errors import MoyaiError, Retriable, UsageError
 from moyai.core.graph import Task, run_graph
@@ -17,7 +18,7 @@ from moyai.core.paths import Paths
 from moyai.core.progress import Progress, Reporter
 from moyai.toolchain.component_store import Component, ComponentStore
 from moyai.toolchain.golang import GoToolchain
-from moyai.toolchain.pins import Architecture, Pin, Pins, Release, architecture, load_pins
+from moyai.toolchain.pins import Architecture, Pin, Pins, Release, architecture, load_pins, single
 from moyai.toolchain.release import ChecksumMismatch, Hosts, fetch
 
 #: Where a missing component may come from: ``auto`` is the release file where it can be had, else a build.
@@ -27,6 +28,8 @@ Source = Literal["auto", "release", "modules"]
 TASK_PREFIX = "toolchain: "
 
 GO = "go"
+#: Program → the component it is of: programs that are of use without the rest of it.
+SINGLES: Mapping[str, str] = {"kubectl": "kubernetes"}
 
 
 @dataclass(frozen=True)
@@ -118,11 +121,40 @@ class Toolchain:
             step.progress(f"waiting for {holder}, which makes it")
             self._reporter.note(f"{name}: waiting for {holder}, which makes it")
 
-        return self._store.make(pin, lambda target: self._fill(pin, target, step), on_wait=on_wait)
+        return self._store.make(pin, lambda target: self._fill(pin, target, step=step), on_wait=on_wait)
+
+    def find_program(self, program: str) -> Path | None:
+        """One of ``SINGLES`` if it is installed, with its component or alone; never fetches or builds."""
+        whole = self.find(SINGLES[program])
+        component = whole or self._store.find(self._single(program))
+        return component.files[program] if component else None
+
+    def get_program(self, program: str, step: Progress) -> Path:
+        """One of ``SINGLES`` alone, got if it is missing: as a release, or built where this machine has Go.
+
+        Raises MoyaiError where neither is possible.
+        """
+        if found := self.find_program(program):
+            return found
+        pin = self._single(program)
+        release = pin.release
+        if not (release and self._hosts.answer(release.url)) and self._go.installed() is None:
+            why = f"{urlsplit(release.url).netloc} does not answer" if release else "it has no release file"
+            raise MoyaiError(f"{program} cannot be fetched: {why}, and this machine has no Go to build it with")
+
+        def on_wait(holder: str) -> None:
+            step.progress(f"waiting for {holder}, which makes it")
+
+        component = self._store.make(pin, lambda target: self._fill(pin, target, step), on_wait=on_wait)
+        return component.files[program]
+
+    def _single(self, program: str) -> Pin:
+        return single(self._pin(SINGLES[program]), program)
 
     def clean(self) -> tuple[list[Path], int]:
         """Remove older versions, and sources and compiled packages; returns the folders and the bytes of the latter."""
-        return self._store.remove_others(self._pins.components), self._go.clean()
+        kept = {**self._pins.components, **{program: self._single(program) for program in SINGLES}}
+        return self._store.remove_others(kept), self._go.clean()
 
     def _run(self, name: str) -> Callable[[Mapping[str, Any], Progress], Component]:
         self._pin(name) if name != GO else None
@@ -134,7 +166,7 @@ class Toolchain:
             raise UsageError(f"no component is called {name!r}", hint=f"there are {', '.join(self.names)}")
         return pin
 
-    def _fill(self, pin: Pin, target: Path, step: Progress) -> str:
+    def _fill(self, pin: Pin, target: Path, *, step: Progress) -> str:
         if pin.release and self._from_release(pin, pin.release):
             try:
                 return fetch(pin, pin.release, target=target, step=step)
@@ -146,9 +178,8 @@ class Toolchain:
                 for path in target.iterdir():
                     path.unlink()
         if pin.modules:
-            return self._go.build(
-                pin.name, pin.modules, target=target, step=step, turn=list(self._pins.components).index(pin.name)
-            )
+            turn = list(self._pins.components).index(SINGLES.get(pin.name, pin.name))
+            return self._go.build(pin.name, pin.modules, target=target, step=step, turn=turn)
         assert pin.c is not None  # parse_pins sees to it
         return self._go.build_c(pin.name, pin.c, target=target, step=step)
 

@@ -1,4 +1,4 @@
-"""Who one is, and what there is."""
+"""The account: project, region, quotas."""
 
 from __future__ import annotations
 

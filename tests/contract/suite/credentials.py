@@ -26,7 +26,11 @@ class Credentials:
             limited = site.log_in(made.id, made.secret)
             assert limited.account.project_id() == cloud.account.project_id()
             assert limited.networks.networks(external=True)
-            # an application credential may not make further ones
+            # an application credential may not make further ones, and one of a single part cannot serve the others
+            own = limited.credentials.own_login()
+            assert (own.may_issue, own.given) == (False, "")
+            assert "application credential" in own.refusal
+            assert cloud.credentials.own_login().may_issue
             with pytest.raises(Terminal):
                 limited.credentials.create_credential(name=f"{name}-2", use=Use.VOLUMES, description="test")
         finally:

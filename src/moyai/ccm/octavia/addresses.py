@@ -71,7 +71,7 @@ class FloatingIPs:
     async def ensure(self, marks: ServiceMarks, settings: LoadBalancerSettings, *, found: LoadBalancer, new: bool) -> str:
         """The floating address of the load balancer's port, made or found; empty for an internal one. ``new``: the port was
         created just now, so that nothing can be attached to it."""
-        request = self._request(marks, settings, found)
+        request = self._request(marks, settings, found=found)
         attached = [] if new else await self._attached(found.vip_port_id)
         observed = attached
         if not is_settled(request, attached):
@@ -86,7 +86,7 @@ class FloatingIPs:
     ) -> tuple[str, ...]:
         """Let go of what the Service has on the load balancer's port, or, without one, of all that it has; returns the
         addresses that are kept."""
-        request = self._request(marks, settings, found)
+        request = self._request(marks, settings, found=found)
         if found:
             known = await self._attached(found.vip_port_id) if found.vip_port_id else []
         else:
@@ -101,7 +101,7 @@ class FloatingIPs:
         """One that the last ``made_for_services`` had."""
         await self._change(DeleteAddress(floating_ip_id))
 
-    def _request(self, marks: ServiceMarks, settings: LoadBalancerSettings, found: LoadBalancer | None) -> AddressRequest:
+    def _request(self, marks: ServiceMarks, settings: LoadBalancerSettings, *, found: LoadBalancer | None) -> AddressRequest:
         others = marks.others(found) if found else ()
         # on a load balancer of the user's there may be Services of other clusters
         heirs = [one for one in others if found and (marks.in_cluster(found) or names_service_of(self._cluster.name, one))]

@@ -189,7 +189,7 @@ def _written(service: Service) -> frozenset[str]:
 
 
 def _unmarked(service: Service) -> bool:
-    """Whether both are set and nothing says by whom: versions that wrote no ``WRITTEN`` always wrote both."""
+    """Whether both are set and their author is unknown: versions that wrote no ``WRITTEN`` always wrote both."""
     return WRITTEN not in service.annotations and {LOAD_BALANCER_ID, LOAD_BALANCER_ADDRESS} <= set(service.annotations)
 
 

@@ -1,8 +1,8 @@
 """Makes one load balancer in the cloud as it should be, and takes it away.
 
 What always holds: before a load balancer is created it is looked for by its Service's tag, so that one from a call whose answer
-was lost is adopted, never doubled; a load balancer of another cluster is never touched; whom it belongs to is decided by
-``plan.load_balancer.sharing`` from tags that were read after the load balancer was claimed; a load balancer that has failed is
+was lost is adopted, never doubled; a load balancer of another cluster is never touched; ``plan.load_balancer.sharing``
+decides its owner, from tags that were read after the load balancer was claimed; a load balancer that has failed is
 rebuilt, because the cloud lets nobody mend it; nobody waits here for a load balancer that is being built or deleted
 (``StillWorking``: it is looked at again later), and after a change no longer than ``hold``.
 """
@@ -138,8 +138,8 @@ class Balancers:
 
     @contextmanager
     def claim(self, found: LoadBalancer) -> Generator[None]:
-        """Of several Services that use a load balancer one changes it at a time: who uses it is read, then written. Raises
-        StillWorking where another does."""
+        """Of several Services that use a load balancer one changes it at a time, since its users are first read, then written.
+        Raises StillWorking while another Service changes it."""
         if found.id in self._claimed:
             message = f"another Service is changing load balancer {found.name}"
             raise StillWorking(message, requeue_after=_CLAIMED_SECONDS, object_id=found.id)

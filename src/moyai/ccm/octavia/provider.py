@@ -275,7 +275,7 @@ class OctaviaProvider:
         found += [
             Orphan(_ADDRESS, one.id, frozenset({key}))
             for key, one in addresses
-            # on any other port it serves somebody, whoever put it there
+            # an address on any other port is in use
             if key not in keys and (not one.port_id or one.port_id in gone)
         ]
         services = ruled.union(*map(users, balancers), (key for key, _ in addresses))

@@ -6,7 +6,8 @@ ValueError.
 
 from __future__ import annotations
 
-from dataclasses import fields
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from typing import Any
 
 from moyai.ccm.settings import ClusterConfig, LoadBalancerClass, LoadBalancerConfig, RouteConfig
@@ -45,9 +46,21 @@ _NETWORKS = {
     "member_subnet_id": "Subnet from which the load balancers reach their members.",
 }
 
+
 #: (section, who reads it, what it is for, the dataclasses that parse it, key → meaning)
-_SECTIONS: tuple[tuple[str, str, str, tuple[type[Any], ...], dict[str, str]], ...] = (
-    (
+@dataclass(frozen=True)
+class _Section:
+    """``types``: the dataclasses whose fields are its keys. ``meanings``: key → its meaning."""
+
+    name: str
+    readers: str
+    purpose: str
+    types: tuple[type[Any], ...]
+    meanings: Mapping[str, str]
+
+
+_SECTIONS: tuple[_Section, ...] = (
+    _Section(
         "LoadBalancer",
         _CCM,
         "Defaults for Services of type LoadBalancer. [Annotations](load-balancer-annotations.md) of a Service have priority.",
@@ -69,21 +82,21 @@ _SECTIONS: tuple[tuple[str, str, str, tuple[type[Any], ...], dict[str, str]], ..
             "manage_security_groups": "Whether NodePorts are opened in `[Moyai] node-security-group-ids`.",
         },
     ),
-    (
+    _Section(
         'LoadBalancerClass "NAME"',
         _CCM,
         "A named choice of networks. A Service selects it with the annotation `loadbalancer.openstack.org/class`.",
         (LoadBalancerClass,),
         _NETWORKS,
     ),
-    (
+    _Section(
         "Route",
         _CCM,
         "The pod network's routes.",
         (RouteConfig,),
         {"router_id": "Router that gets one route for each node; empty: the controller sets no routes."},
     ),
-    (
+    _Section(
         "BlockStorage",
         _CSI,
         "Volumes.",
@@ -94,7 +107,7 @@ _SECTIONS: tuple[tuple[str, str, str, tuple[type[Any], ...], dict[str, str]], ..
             "rescan_on_resize": "Whether nodes ask the kernel for a disk's size again before they grow its file system.",
         },
     ),
-    (
+    _Section(
         "Moyai",
         f"{_CCM}, {_CSI}",
         "What only moyai needs. OpenStack's cloud provider ignores this section.",
@@ -110,24 +123,26 @@ _SECTIONS: tuple[tuple[str, str, str, tuple[type[Any], ...], dict[str, str]], ..
 
 def render() -> str:
     """The page as Markdown."""
-    return "\n".join([_HEAD, *(_login(adapter) for adapter in ADAPTERS), *(_section(*section) for section in _SECTIONS)])
+    return "\n".join([_HEAD, *(_login(adapter) for adapter in ADAPTERS), *(_section(section) for section in _SECTIONS)])
 
 
 def _login(adapter: Adapter) -> str:
     """The one section that each kind of cloud has its own keys for."""
     purpose = f"How to reach a cloud of the provider `{adapter.name}`. {adapter.login_purpose}"
-    return _section(LOGIN_SECTION, f"{_CCM}, {_CSI}", purpose, (adapter.login_type,), dict(adapter.login_meanings))
+    return _section(_Section(LOGIN_SECTION, f"{_CCM}, {_CSI}", purpose, (adapter.login_type,), adapter.login_meanings))
 
 
-def _section(name: str, readers: str, purpose: str, kinds: tuple[type[Any], ...], meanings: dict[str, str]) -> str:
-    defaults: dict[str, object] = {item.name: item.default for kind in kinds for item in fields(kind)}
+def _section(section: _Section) -> str:
+    name, meanings = section.name, section.meanings
+    defaults: dict[str, object] = {item.name: item.default for kind in section.types for item in fields(kind)}
     if wrong := sorted(set(meanings) ^ set(defaults)):
         raise ValueError(f"[{name}]: {', '.join(wrong)}: either a key without a meaning, or a meaning without a key")
     rows = [
         f"| `{key.replace('_', '-')}` | {_type(default)} | {_default(default)} | {meanings[key]} |"
         for key, default in defaults.items()
     ]
-    head = f"## `[{name}]`\n\n{purpose} Read by: {readers}.\n\n| key | type | default | meaning |\n| --- | --- | --- | --- |"
+    read_by = f"{section.purpose} Read by: {section.readers}."
+    head = f"## `[{name}]`\n\n{read_by}\n\n| key | type | default | meaning |\n| --- | --- | --- | --- |"
     return "\n".join([head, *rows]) + "\n"
 
 

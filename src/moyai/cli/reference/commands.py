@@ -33,7 +33,8 @@ Commands with further meanings of an exit code say so below.
 | variable | meaning |
 | --- | --- |
 | `MOYAI_CLUSTER` | The cluster of commands that are called without one. |
-| `OS_CLOUD` | The cloud of a spec without `spec.cloud`. |
+| `OS_CLOUD` | The cloud of a spec without `spec.cloud`, and of `moyai openstack`. |
+| `OS_AUTH_URL` and other `OS_*` | A cloud named `envvars`. Without `OS_CLOUD` it has the same effect. |
 | `KUBECONFIG` | The kubeconfig that `moyai kubeconfig` and `moyai down` change. |
 | `MOYAI_CACHE_DIR` | The folder of components and images (default: `~/.cache/moyai`). |
 | `MOYAI_STATE_DIR` | The folder of records and local clouds (default: `~/.local/state/moyai`). |
@@ -51,6 +52,7 @@ EXIT_CODES = {
     "moyai status": "1 when something in the cluster is not well.",
     "moyai explain": "0 when the command found an answer, even if the answer is that the pod cannot run.",
     "moyai kubectl": "that of kubectl.",
+    "moyai openstack": "that of the OpenStack client.",
     "moyai ssh": "that of ssh, which is that of the command on the node.",
     "moyai down": "1 when an object of the cluster is left.",
     "moyai cloud status": "1 unless the cloud runs and all of its parts are well.",

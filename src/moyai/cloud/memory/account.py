@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from moyai.cloud.credentials import Credential, IssuedCredential, Use
+from moyai.cloud.credentials import CALLS, Credential, IssuedCredential, OwnLogin, Reach, Use
 from moyai.cloud.memory.session import MemoryApi, api
 from moyai.cloud.memory.store import StoredCredential
 from moyai.core.errors import Conflict, Terminal
@@ -14,6 +14,7 @@ class MemoryAccount(MemoryApi):
     #: Documentation's addresses (RFC 5737): nothing answers there.
     login = "http://192.0.2.1:5000/v3"
     mirror: str | None = None
+    way = Reach()
 
     @api
     def project_id(self) -> str:
@@ -28,6 +29,10 @@ class MemoryAccount(MemoryApi):
         return self.login
 
     @api
+    def reach(self) -> Reach:
+        return self.way
+
+    @api
     def image_mirror(self) -> str | None:
         return self.mirror
 
@@ -36,9 +41,33 @@ class MemoryCredentials(MemoryApi):
     service = "credentials"
 
     @api
+    def own_login(self) -> OwnLogin:
+        found = self._own()
+        if found is None or found[1].unrestricted:
+            return OwnLogin()
+        name, own = found
+        missing = sorted(call for use in Use for call in CALLS[use] if own.use and call not in CALLS[own.use])
+        if missing:
+            return OwnLogin(may_issue=False, refusal=f"application credential {name} may not call {', '.join(missing)}")
+        return OwnLogin(may_issue=False, given=name)
+
+    @api
+    def own_credential(self) -> IssuedCredential:
+        found = self._own()
+        if found is None:
+            raise self._refused(Terminal, "the login is no application credential")
+        return IssuedCredential(found[1].id, found[1].secret)
+
+    def _own(self) -> tuple[str, StoredCredential] | None:
+        """Name and credential that the caller is logged in with."""
+        stored = self._store.credentials.items()
+        return next(((name, one) for name, one in stored if one.id == self._session.credential), None)
+
+    @api
     def create_credential(self, *, name: str, use: Use, description: str) -> IssuedCredential:
         store = self._store
-        if self._session.credential:
+        own = self._own()
+        if own is not None and not own[1].unrestricted:
             raise self._refused(Terminal, "the cloud's policy refuses this: an application credential may not make others")
         if name in store.credentials:
             raise self._refused(Conflict, f"an application credential {name} exists already")
@@ -50,7 +79,7 @@ class MemoryCredentials(MemoryApi):
     @api
     def credentials(self, *, name_prefix: str) -> list[Credential]:
         found = self._store.credentials.items()
-        return [Credential(one.id, name, limited=True) for name, one in found if name.startswith(name_prefix)]
+        return [Credential(one.id, name, limited=one.use is not None) for name, one in found if name.startswith(name_prefix)]
 
     @api
     def delete_credential(self, credential_id: str) -> None:

@@ -41,7 +41,7 @@ class MemoryAddresses(MemoryApi):
         made = FloatingIP(
             store.new_id(), address or store.public_address(), "DOWN", network_id=network_id, description=description
         )
-        made = self._make(store.floating_ips, _at(made, port), tags)
+        made = self._make(store.floating_ips, _at(made, port), tags=tags)
         if port:
             show_addresses(store, port.device_id)
         return made
@@ -80,7 +80,7 @@ class MemoryAddresses(MemoryApi):
         if not any(one.external_network_id == network_id for one in found if one):
             raise self._refused(NotFound, f"External network {network_id} is not reachable from the subnet of port {port_id}")
         if any(one.id != but for one in store.floating_ips.by("port", port_id)):
-            raise self._refused(Conflict, f"Cannot associate: port {port_id} has a floating IP already", port_id)
+            raise self._refused(Conflict, f"Cannot associate: port {port_id} has a floating IP already", object_id=port_id)
         return port
 
 

@@ -95,7 +95,7 @@ class MemoryDisks(MemoryApi):
         volume: Volume = self._find(store.volumes, volume_id)
         if volume.state not in (DiskState.AVAILABLE, DiskState.IN_USE) or size_gb <= volume.size_gb:
             words = f"Invalid volume: status {volume.status}, size {volume.size_gb}"
-            raise self._refused(Terminal, words, volume_id)
+            raise self._refused(Terminal, words, object_id=volume_id)
         store.take("gigabytes", size_gb - volume.size_gb)
         with self._change():
             store.volumes.put(disk_at(volume, DiskState.EXTENDING))
@@ -115,7 +115,7 @@ class MemoryDisks(MemoryApi):
             return
         if not (volume.state is DiskState.AVAILABLE or volume.state.broken) or store.snapshots.count("volume", volume_id):
             words = f"Invalid volume: it is {volume.status}; it must be available or error and must not have snapshots."
-            raise self._refused(Terminal, words, volume_id)
+            raise self._refused(Terminal, words, object_id=volume_id)
         with self._change():
             store.volumes.put(disk_at(volume, DiskState.DELETING))
             store.later(store.delays.volume, lambda: store.volumes.drop(volume_id) and None)
@@ -126,7 +126,7 @@ class MemoryDisks(MemoryApi):
         for volume in store.volumes.by("attachment", attachment_id):
             server_id = next(one.server_id for one in volume.attachments if one.id == attachment_id)
             if server_id in store.servers:
-                raise self._refused(Conflict, "Detach volume from instance using the Compute API", volume.id)
+                raise self._refused(Conflict, "Detach volume from instance using the Compute API", object_id=volume.id)
             with self._change():
                 store.volumes.put(detached(volume, server_id))
 

@@ -28,7 +28,7 @@ class MemoryFirewall(MemoryApi):
             store.rules.put(SecurityGroupRule(group.id, direction="egress", ethertype="IPv4", id=store.new_id()))
             store.rules.put(SecurityGroupRule(group.id, direction="egress", ethertype="IPv6", id=store.new_id()))
 
-        return self._make(store.groups, group, tags, also=along)
+        return self._make(store.groups, group, tags=tags, also=along)
 
     @api
     def delete_security_group(self, group_id: str) -> None:
@@ -36,7 +36,7 @@ class MemoryFirewall(MemoryApi):
         if group_id not in store.groups:
             return
         if store.ports.count("group", group_id):
-            raise self._refused(Conflict, f"Security Group {group_id} in use.", group_id)
+            raise self._refused(Conflict, f"Security Group {group_id} in use.", object_id=group_id)
         with self._change():
             store.groups.drop(group_id)
             for rule in (*store.rules.by("group", group_id), *store.rules.by("remote", group_id)):

@@ -102,7 +102,7 @@ class MemoryLoadBalancers(MemoryRanges):
 
     @api
     def failover(self, load_balancer_id: str) -> None:
-        raise self._refused(Terminal, "Policy does not allow this request to be performed.", load_balancer_id)
+        raise self._refused(Terminal, "Policy does not allow this request to be performed.", object_id=load_balancer_id)
 
     @api
     def create_listener(self, load_balancer_id: str, wanted: Listener) -> Listener:
@@ -111,7 +111,7 @@ class MemoryLoadBalancers(MemoryRanges):
         def add(one: LoadBalancer) -> LoadBalancer:
             if any(other.key == made.key for other in one.listeners):
                 words = f"Another Listener on this Load Balancer is already using protocol_port {made.port}"
-                raise self._refused(Conflict, words, load_balancer_id)
+                raise self._refused(Conflict, words, object_id=load_balancer_id)
             return replace(one, listeners=(*one.listeners, made))
 
         self._alter(load_balancer_id, add)
@@ -131,7 +131,7 @@ class MemoryLoadBalancers(MemoryRanges):
 
         def add(one: LoadBalancer) -> LoadBalancer:
             if any(other.pool for other in one.listeners if other.id == listener_id):
-                raise self._refused(Conflict, "Listener already has a default pool", listener_id)
+                raise self._refused(Conflict, "Listener already has a default pool", object_id=listener_id)
             return tree.change_listener(one, listener_id, changes={"pool": made})
 
         self._alter(self._owner(listener_id), add)
@@ -162,7 +162,7 @@ class MemoryLoadBalancers(MemoryRanges):
 
         def change(pool: Pool) -> Pool:
             if pool.monitor:
-                raise self._refused(Conflict, "This pool already has a health monitor", pool_id)
+                raise self._refused(Conflict, "This pool already has a health monitor", object_id=pool_id)
             return replace(pool, monitor=made)
 
         self._alter(self._owner(pool_id), lambda one: tree.change_pool(one, pool_id, change=change))
@@ -171,7 +171,7 @@ class MemoryLoadBalancers(MemoryRanges):
     @api
     def update_monitor(self, monitor_id: str, changes: Mapping[str, Any]) -> None:
         if "type" in changes:
-            raise self._refused(Terminal, "the type of a health monitor cannot change", monitor_id)
+            raise self._refused(Terminal, "the type of a health monitor cannot change", object_id=monitor_id)
         self._alter(
             self._owner(monitor_id),
             lambda one: tree.change_monitor(one, monitor_id, change=lambda found: replace(found, **changes)),
@@ -186,7 +186,7 @@ class MemoryLoadBalancers(MemoryRanges):
     def _owner(self, part: str) -> str:
         found = self._store.balancer_parts.get(part)
         if found is None:
-            raise self._refused(NotFound, f"the cloud knows no such object: {part}", part)
+            raise self._refused(NotFound, f"the cloud knows no such object: {part}", object_id=part)
         return found
 
     def _alter(self, balancer_id: str, change: Callable[[LoadBalancer], LoadBalancer]) -> None:
@@ -204,7 +204,9 @@ class MemoryLoadBalancers(MemoryRanges):
             self._alter(self._owner(part), change)
 
     def _immutable(self, balancer_id: str) -> Conflict:
-        return self._refused(Conflict, f"Load Balancer {balancer_id} is immutable and cannot be updated.", balancer_id)
+        return self._refused(
+            Conflict, f"Load Balancer {balancer_id} is immutable and cannot be updated.", object_id=balancer_id
+        )
 
     def _put(self, balancer: LoadBalancer) -> None:
         parts = self._store.balancer_parts

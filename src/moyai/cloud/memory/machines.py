@@ -95,7 +95,7 @@ class MemoryMachines(MemoryApi):
     def _free_port(self, port_id: str) -> Port:
         port: Port = self._find(self._store.ports, port_id)
         if port.device_id:
-            raise self._refused(Conflict, f"Port {port_id} is still in use", port_id)
+            raise self._refused(Conflict, f"Port {port_id} is still in use", object_id=port_id)
         return port
 
     def _built(self, server_id: str, why: str) -> None:
@@ -157,7 +157,7 @@ class MemoryMachines(MemoryApi):
             return
         if server.power is not begin or task:
             words = f"Cannot '{'start' if on else 'stop'}' while it is {server.status} {task}".rstrip()
-            raise self._refused(Conflict, words, server_id)
+            raise self._refused(Conflict, words, object_id=server_id)
         with self._change():
             self._busy(server, "powering-on" if on else "powering-off")
             store.later(store.delays.server, lambda: self._powered(server_id, on=on))
@@ -185,16 +185,18 @@ class MemoryMachines(MemoryApi):
         self._find(store.servers, server_id)
         volume = self._find(store.volumes, volume_id)
         if not (volume.state is DiskState.AVAILABLE or (volume.multiattach and volume.state is DiskState.IN_USE)):
-            raise self._refused(Terminal, f"Invalid volume: status must be available, it is {volume.status}", volume_id)
+            raise self._refused(
+                Terminal, f"Invalid volume: status must be available, it is {volume.status}", object_id=volume_id
+            )
         if server_id in volume.attached_server_ids:
-            raise self._refused(Terminal, "Invalid volume: already attached", volume_id)
+            raise self._refused(Terminal, "Invalid volume: already attached", object_id=volume_id)
         why, was = store.faults.breakage("machines.attach_volume", volume.name), volume.state
         with self._change():
             if was is DiskState.AVAILABLE:
                 store.volumes.put(disk_at(volume, DiskState.ATTACHING))
-            store.later(store.delays.volume, lambda: self._attached(server_id, volume_id, was if why else None))
+            store.later(store.delays.volume, lambda: self._attached(server_id, volume_id, failed=was if why else None))
 
-    def _attached(self, server_id: str, volume_id: str, failed: DiskState | None) -> None:
+    def _attached(self, server_id: str, volume_id: str, *, failed: DiskState | None) -> None:
         store = self._store
         volume = store.volumes.get(volume_id)
         if volume is None:
@@ -211,7 +213,7 @@ class MemoryMachines(MemoryApi):
         if server_id not in store.servers or volume is None or server_id not in volume.attached_server_ids:
             return
         if volume.state is not DiskState.IN_USE:
-            raise self._refused(Conflict, f"Invalid volume: it is {volume.status}", volume_id)
+            raise self._refused(Conflict, f"Invalid volume: it is {volume.status}", object_id=volume_id)
         with self._change():
             store.volumes.put(disk_at(volume, DiskState.DETACHING))
             store.later(store.delays.volume, lambda: self._detached(server_id, volume_id))

@@ -27,7 +27,7 @@ class MemoryNetworks(MemoryRanges):
     @api
     def create_network(self, *, name: str, tags: Sequence[str]) -> Network:
         self._store.take("network")
-        return self._make(self._store.networks, Network(self._store.new_id(), name, mtu=1450), tags)
+        return self._make(self._store.networks, Network(self._store.new_id(), name, mtu=1450), tags=tags)
 
     @api
     def delete_network(self, network_id: str) -> None:
@@ -35,7 +35,7 @@ class MemoryNetworks(MemoryRanges):
         if network_id not in store.networks:
             return
         if used := self._in_use("network", network_id):
-            raise self._refused(Conflict, f"network {network_id} is in use: port {used}", network_id)
+            raise self._refused(Conflict, f"network {network_id} is in use: port {used}", object_id=network_id)
         with self._change():
             for subnet in store.subnets.by("network", network_id):
                 self._drop_subnet(subnet)
@@ -63,7 +63,7 @@ class MemoryNetworks(MemoryRanges):
         wanted: Any = ipaddress.ip_network(cidr)
         for other in store.subnets.by("network", network_id):
             if wanted.overlaps(ipaddress.ip_network(other.cidr)):
-                raise self._refused(Terminal, f"cidr {cidr} overlaps with subnet {other.id}", network_id)
+                raise self._refused(Terminal, f"cidr {cidr} overlaps with subnet {other.id}", object_id=network_id)
         store.take("subnet")
         subnet = Subnet(store.new_id(), name, network_id, cidr, str(wanted[1]))
         pools = [(ipaddress.ip_address(first), ipaddress.ip_address(last)) for first, last in allocation_pools]
@@ -74,7 +74,7 @@ class MemoryNetworks(MemoryRanges):
             port = Port(store.new_id(), "", network_id, "ACTIVE", (self._choose(subnet),), (subnet.id,))
             store.ports.put(replace(port, use=PortUse.CLOUD, device_id="dhcp"))
 
-        return self._make(store.subnets, subnet, tags, also=along)
+        return self._make(store.subnets, subnet, tags=tags, also=along)
 
     @api
     def delete_subnet(self, subnet_id: str) -> None:
@@ -82,7 +82,7 @@ class MemoryNetworks(MemoryRanges):
         if subnet is None:
             return
         if used := self._in_use("subnet", subnet_id):
-            raise self._refused(Conflict, f"subnet {subnet_id} is in use: port {used}", subnet_id)
+            raise self._refused(Conflict, f"subnet {subnet_id} is in use: port {used}", object_id=subnet_id)
         with self._change():
             self._drop_subnet(subnet)
 
@@ -142,7 +142,7 @@ class MemoryNetworks(MemoryRanges):
             security_group_ids=tuple(sorted(security_group_ids)),
         )
         mac = "fa:16:3e:" + ":".join(port.id[start : start + 2] for start in (2, 4, 6))
-        return self._make(store.ports, replace(port, mac=mac), tags)
+        return self._make(store.ports, replace(port, mac=mac), tags=tags)
 
     def _pairs(self, pairs: Sequence[SourceAddress]) -> tuple[SourceAddress, ...]:
         if len(pairs) > _PAIRS:
@@ -172,7 +172,7 @@ class MemoryNetworks(MemoryRanges):
             return
         if not port.use.deletable:
             words = f"Port {port_id} cannot be deleted directly via the port API: it is there for the {port.use.value}."
-            raise self._refused(Conflict, words, port_id)
+            raise self._refused(Conflict, words, object_id=port_id)
         with self._change():
             unplug(self._store, port_id)
             self._store.ports.drop(port_id)

@@ -30,7 +30,7 @@ class MemoryPodRouting(MemoryApi):
         for route in new:
             if not any(ipaddress.ip_address(route.nexthop) in one for one in connected):
                 words = f"Invalid format for routes: the nexthop is not connected with router: {route.nexthop}"
-                raise self._refused(Terminal, words, router_id)
+                raise self._refused(Terminal, words, object_id=router_id)
         with self._change():
             return self._store.routers.put(replace(router, routes=tuple(sorted({*router.routes, *new}))))
 

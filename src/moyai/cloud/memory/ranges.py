@@ -16,9 +16,11 @@ class MemoryRanges(MemoryApi):
         ports, network = self._store.ports, subnet.network_id
         if wish:
             if ipaddress.ip_address(wish) not in ipaddress.ip_network(subnet.cidr):
-                raise self._refused(Terminal, f"IP address {wish} is not a valid IP for the specified subnet.", subnet.id)
+                raise self._refused(
+                    Terminal, f"IP address {wish} is not a valid IP for the specified subnet.", object_id=subnet.id
+                )
             if ports.count("address", f"{network} {wish}"):
-                raise self._refused(Conflict, f"IP address {wish} already allocated in subnet {subnet.id}", subnet.id)
+                raise self._refused(Conflict, f"IP address {wish} already allocated in subnet {subnet.id}", object_id=subnet.id)
             return wish
         pools: list[tuple[Any, Any]] = self._store.pools.get(subnet.id, [])
         # from where the last search ended, then once more from the start
@@ -34,4 +36,4 @@ class MemoryRanges(MemoryApi):
                         self._store.cursors[subnet.id] = number if first == pools[0][0] else 0
                         return address
                 number = 0
-        raise self._refused(Terminal, f"No more IP addresses available on network {network}.", subnet.id)
+        raise self._refused(Terminal, f"No more IP addresses available on network {network}.", object_id=subnet.id)

@@ -26,7 +26,7 @@ class MemoryRouters(MemoryRanges):
     @api
     def create_router(self, *, name: str, tags: Sequence[str]) -> Router:
         self._store.take("router")
-        return self._make(self._store.routers, Router(self._store.new_id(), name), tags)
+        return self._make(self._store.routers, Router(self._store.new_id(), name), tags=tags)
 
     @api
     def set_router_gateway(self, router_id: str, network_id: str) -> Router:
@@ -43,7 +43,7 @@ class MemoryRouters(MemoryRanges):
         if router_id not in self._store.routers:
             return
         if self._store.ports.count("device", router_id):
-            raise self._refused(Conflict, f"Router {router_id} still has ports", router_id)
+            raise self._refused(Conflict, f"Router {router_id} still has ports", object_id=router_id)
         with self._change():
             self._store.routers.drop(router_id)
 
@@ -69,10 +69,10 @@ class MemoryRouters(MemoryRanges):
         inside = ipaddress.ip_network(subnet.cidr)
         if any(ipaddress.ip_address(route.nexthop) in inside for route in router.routes):
             words = f"Router interface for subnet {subnet_id} cannot be deleted, as it is required by one or more routes."
-            raise self._refused(Conflict, words, router_id)
+            raise self._refused(Conflict, words, object_id=router_id)
         if any(store.floating_ips.count("port", one.id) for one in store.ports.by("subnet", subnet_id)):
             words = f"Router interface for subnet {subnet_id} cannot be deleted, as it is required by one or more floating IPs."
-            raise self._refused(Conflict, words, router_id)
+            raise self._refused(Conflict, words, object_id=router_id)
         with self._change():
             store.ports.drop(port.id)
 

@@ -1,4 +1,6 @@
-"""How a call reaches the store: counted, at its time, failing or dying where that was ordered, by somebody who may make it."""
+"""How a call reaches the store: it is counted, it takes its time, it fails or dies where a test orders that, and it needs a
+login that may make it.
+"""
 
 from __future__ import annotations
 
@@ -47,10 +49,11 @@ class Session:
 
     def _check(self, name: str) -> None:
         """Refuse what the application credential may not call. What makes further ones has words of its own."""
-        uses = (one.use for one in self.store.credentials.values() if one.id == self.credential)
-        use = next(uses, None)
-        if use is None:
+        own = next((one for one in self.store.credentials.values() if one.id == self.credential), None)
+        if own is None:
             raise CredentialsRefused("the application credential is not known", request_id=self.store.new_request())
+        if (use := own.use) is None:
+            return
         if name not in CALLS[use] and name.partition(".")[0] not in ("account", "credentials"):
             raise CredentialsRefused(f"the application credential may not call {name}", request_id=self.store.new_request())
 
@@ -68,17 +71,17 @@ class MemoryApi:
         """Around each change: counted, and the place where the caller may die."""
         return self._store.mortal.change()
 
-    def _refused(self, kind: type[E], words: str, object_id: str = "") -> E:
+    def _refused(self, kind: type[E], words: str, *, object_id: str = "") -> E:
         """The error for a refused call. Returned, not raised."""
         return kind(words, object_id=object_id or None, request_id=self._store.new_request())
 
     def _find(self, table: Table[Any], object_id: str) -> Any:
         found = table.get(object_id)
         if found is None:
-            raise self._refused(NotFound, f"the cloud knows no such object: {object_id}", object_id)
+            raise self._refused(NotFound, f"the cloud knows no such object: {object_id}", object_id=object_id)
         return found
 
-    def _make(self, table: Table[Any], item: Item, tags: Sequence[str], *, also: Callable[[], object] = lambda: None) -> Item:
+    def _make(self, table: Table[Any], item: Item, *, tags: Sequence[str], also: Callable[[], object] = lambda: None) -> Item:
         """Make, then tag: two changes, as Neutron needs them. A caller that dies between them leaves an object without
         tags. A cloud that cannot tag what exists makes it with its tags.
 

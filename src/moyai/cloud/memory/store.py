@@ -1,6 +1,6 @@
 """Everything that a cloud in memory holds, and what goes on in it as time passes.
 
-Always holds: whoever reads or writes has the lock; what is due by the clock has happened before a call sees anything.
+Always holds: a thread that reads or writes has the lock; what is due by the clock has happened before a call sees anything.
 """
 
 from __future__ import annotations
@@ -69,11 +69,13 @@ DISK_QUOTAS: Mapping[str, Kind | None] = {"volumes": Kind.VOLUME, "gigabytes": N
 
 @dataclass(frozen=True)
 class StoredCredential:
-    """An application credential; it may make the calls of its use alone."""
+    """An application credential. It may make the calls of its use alone; one of the user's own has none, and may make all.
+    ``unrestricted``: it may make and delete credentials."""
 
     id: str
     secret: str = field(repr=False)
-    use: Use
+    use: Use | None
+    unrestricted: bool = False
 
 
 class Store:
@@ -145,7 +147,7 @@ class Store:
         self._count_use()
 
     def new_id(self) -> str:
-        """A UUID; the same calls give the same ids, and the first digits alone tell ids apart."""
+        """A UUID; the same calls give the same ids, and no two ids have the same first digits."""
         number = next(self._numbers)
         return str(UUID(int=(number << 96) | (4 << 76) | (8 << 60) | number))
 

@@ -58,21 +58,21 @@ class Table(Generic[T]):
         """Add it, or put it in the place of the object with its id."""
         before = self._items.get(item.id)
         self._items[item.id] = item
-        self._reindex(item.id, before, item)
+        self._reindex(item.id, before, after=item)
         return item
 
     def drop(self, object_id: str) -> T | None:
         """Remove it; returns it, or None where it was not there."""
         before = self._items.pop(object_id, None)
         if before is not None:
-            self._reindex(object_id, before, None)
+            self._reindex(object_id, before, after=None)
         return before
 
     def watch(self, watcher: Watcher[T]) -> None:
         """``watcher`` hears of every change from now on."""
         self._watchers.append(watcher)
 
-    def _reindex(self, object_id: str, before: T | None, after: T | None) -> None:
+    def _reindex(self, object_id: str, before: T | None, *, after: T | None) -> None:
         for name, keys_of in self._keys.items():
             old = set(keys_of(before)) if before is not None else set[str]()
             new = set(keys_of(after)) if after is not None else set[str]()

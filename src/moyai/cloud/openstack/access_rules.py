@@ -1,7 +1,7 @@
 """What the calls of ``cloud.credentials.CALLS`` are in OpenStack: Keystone's access rules of an application credential.
 
 A rule is a service, a method and a path. Always holds: all that the adapter sends for a call has a rule, and each rule is used
-(a unit test plays every call). A rule cannot look into a request's body: whoever may stop a server may call all its actions.
+(a unit test plays every call). A rule cannot look into a request's body: with the right to stop a server come all its actions.
 Sources: keystonemiddleware's ``auth_token`` matches the path of a request from its first slash on, prefixes of the deployment
 included; ``*`` stands for one part of a path; the type of the service is what the service itself is configured with.
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from moyai.cloud.credentials import Use
@@ -98,31 +99,40 @@ class Rule(NamedTuple):
     path: str
 
 
-def rules_of(
-    use: Use,
-    *,
-    offered: Collection[str],
-    atomic_routes: bool,
-    base: Callable[[str], str],
-    types: Callable[[str], Collection[str]],
-) -> list[Rule]:
-    """All rules of a use.
+@dataclass(frozen=True)
+class RuleFacts:
+    """What rules depend on. ``offered``: the services that the cloud has. ``atomic_routes``: whether Neutron has that
+    extension. ``base``: the path of an API's base address. ``types``: the types under which a service stands in the catalog."""
 
-    ``offered``: the services that the cloud has. ``base``: the path of an API's base address. ``types``: the types under which
-    a service stands in the catalog.
-    """
-    tables = [CALLED[use], IN_THE_CALLERS_NAME[use]]
-    if use is Use.CONTROLLERS and not atomic_routes:
-        tables.append(WITHOUT_ATOMIC_ROUTES)
-    found: dict[Rule, None] = {}
+    offered: Collection[str]
+    atomic_routes: bool
+    base: Callable[[str], str]
+    types: Callable[[str], Collection[str]]
+
+
+def rules_of(use: Use, cloud: RuleFacts) -> list[Rule]:
+    """All rules of a use."""
+    tables = [*_called(use, cloud), IN_THE_CALLERS_NAME[use]]
+    return list(dict.fromkeys(rule for rules in _alternatives(tables, cloud) for rule in rules))
+
+
+def requests_of(use: Use, cloud: RuleFacts) -> list[list[Rule]]:
+    """What a use itself sends: for each request its rules, of which the service looks for one."""
+    return list(_alternatives(_called(use, cloud), cloud))
+
+
+def _called(use: Use, cloud: RuleFacts) -> list[_Table]:
+    return [CALLED[use], *([WITHOUT_ATOMIC_ROUTES] if use is Use.CONTROLLERS and not cloud.atomic_routes else [])]
+
+
+def _alternatives(tables: Collection[_Table], cloud: RuleFacts) -> Iterator[list[Rule]]:
     for table in tables:
         for service, lines in table.items():
-            if service not in offered:
+            if service not in cloud.offered:
                 continue
-            for prefix in _prefixes(base(service)):
-                for kind in types(service):
-                    found |= {Rule(kind, method, prefix + path): None for method, path in split(lines)}
-    return list(found)
+            places = [(kind, prefix) for prefix in _prefixes(cloud.base(service)) for kind in cloud.types(service)]
+            for method, path in split(lines):
+                yield [Rule(kind, method, prefix + path) for kind, prefix in places]
 
 
 def split(lines: Collection[str]) -> Iterator[tuple[str, str]]:

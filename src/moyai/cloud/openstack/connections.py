@@ -1,4 +1,4 @@
-"""What became of a request whose connection failed, as the exceptions of requests, urllib3 and keystoneauth tell it."""
+"""Why a request failed whose connection failed: read from the exceptions of requests, urllib3 and keystoneauth."""
 
 from __future__ import annotations
 

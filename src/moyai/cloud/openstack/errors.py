@@ -1,6 +1,6 @@
 """What a failed call to OpenStack means for its caller: one pure translation from status and body to ``core.errors``.
 
-The cloud's own words are kept in the message, on one line. Quotas are told apart from everything else, because the
+The cloud's own words are kept in the message, on one line. Quotas have an error of their own, because the
 services disagree on the status for them: Nova, Octavia and Keystone answer 403, Neutron 409, Cinder 413.
 """
 
@@ -58,13 +58,13 @@ def error_from_response(
     """
     kind, words = cloud_words(body)
     text = f"{service}: {words}" if words else f"{service} answered {status}"
-    error, hint = _classify(status, kind, words)
+    error, hint = _classify(status, kind, words=words)
     if error is NotFound and not words:
         text = f"{service} knows no such object"
     return error(text, hint=hint, operation=operation, object_id=object_id or None, request_id=request_id or None)
 
 
-def _classify(status: int, kind: str, words: str) -> tuple[type[MoyaiError], str | None]:
+def _classify(status: int, kind: str, *, words: str) -> tuple[type[MoyaiError], str | None]:
     if kind == "OverQuota" or (status in (403, 409, 413) and _QUOTA.search(words)):
         names = quota_names(words)
         return (
@@ -80,7 +80,8 @@ def _classify(status: int, kind: str, words: str) -> tuple[type[MoyaiError], str
     if status == 401:
         return (
             CredentialsRefused,
-            "the cloud does not accept these credentials: check the clouds.yaml entry or the application credential",
+            "the cloud does not accept these credentials: "
+            "check the clouds.yaml entry, or the application credential and its access rules",
         )
     if status == 403:
         return Terminal, "the cloud's policy refuses this: the user lacks a role, or the application credential is limited"

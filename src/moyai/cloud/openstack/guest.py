@@ -53,13 +53,13 @@ def fetch(url: str = METADATA_URL) -> str:
 
 
 def find(notes: Sequence[Path] = NOTES, get: Callable[[], str] = fetch) -> Instance | None:
-    """This machine, None while nothing tells. Blocks for some seconds."""
+    """This machine, None while no source names it. Blocks for some seconds."""
     for note in notes:
         try:
             found = from_json(note.read_text())
         except OSError:
             continue
-        # without a zone the note is only half of what is needed; the cloud may tell more
+        # a file without a zone is not enough; the cloud may know the zone
         if found and found.zone:
             return found
     try:

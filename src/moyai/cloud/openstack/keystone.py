@@ -9,12 +9,14 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import cast
 
-from moyai.cloud.credentials import Credential, IssuedCredential, Use
+from moyai.cloud.credentials import Credential, IssuedCredential, OwnLogin, Reach, Use
 from moyai.cloud.openstack import access_rules
-from moyai.cloud.openstack.access_rules import PROBES, Rule
+from moyai.cloud.openstack.access_rules import PROBES, Rule, RuleFacts
+from moyai.cloud.openstack.own_login import own_login, secret_of
+from moyai.cloud.openstack.reach import reach_of
 from moyai.cloud.openstack.session import CloudSession, Json
 from moyai.core.backoff import Backoff
-from moyai.core.errors import Conflict, NotFound
+from moyai.core.errors import Conflict, NotFound, Terminal
 from moyai.core.waiting import until
 
 _ROLES: Mapping[Use, tuple[str, ...]] = {Use.CONTROLLERS: ("member", "load-balancer_member"), Use.VOLUMES: ("member",)}
@@ -33,7 +35,10 @@ class KeystoneAccount:
         return self._session.region_name()
 
     def login_url(self) -> str | None:
-        return self._session.catalog_url("identity")
+        return self._session.override("identity") or self._session.catalog_url("identity")
+
+    def reach(self) -> Reach:
+        return reach_of(self._session)
 
     def image_mirror(self) -> str | None:
         return self._session.catalog_url("container-registry")
@@ -43,6 +48,21 @@ class KeystoneCredentials:
     def __init__(self, session: CloudSession) -> None:
         self._session = session
         self._keystone = session.service("identity")
+
+    def own_login(self) -> OwnLogin:
+        return own_login(
+            self._session,
+            credentials=lambda: self.credentials(name_prefix=""),
+            requests=lambda: [rules for use in Use for rules in access_rules.requests_of(use, self._rule_facts())],
+            path=self._path(),
+        )
+
+    def own_credential(self) -> IssuedCredential:
+        """Its id and its secret, as the user's configuration has it."""
+        identity, secret = self._session.access().application_credential_id, secret_of(self._session)
+        if not (identity and secret):
+            raise Terminal(f"the login of the cloud {self._session.name} is no application credential")
+        return IssuedCredential(str(identity), secret)
 
     def create_credential(self, *, name: str, use: Use, description: str) -> IssuedCredential:
         """Limited by roles and by access rules, as far as the cloud lets itself be limited."""
@@ -90,9 +110,11 @@ class KeystoneCredentials:
         return own, [note]
 
     def _rules(self, use: Use) -> list[Rule]:
+        return access_rules.rules_of(use, self._rule_facts())
+
+    def _rule_facts(self) -> RuleFacts:
         session = self._session
-        return access_rules.rules_of(
-            use,
+        return RuleFacts(
             offered={service for service in PROBES if session.offers(service)},
             atomic_routes="extraroute-atomic" in session.service("network").extensions(),
             base=lambda service: urllib.parse.urlsplit(session.endpoint(service)).path,

@@ -10,6 +10,7 @@ import logging
 import os
 import socket
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -33,15 +34,11 @@ _PROBE_AFTER, _PROBE_EVERY, _PROBES = 5, 5, 3
 
 @dataclass(frozen=True)
 class ApplicationCredential:
-    """How the parts inside a cluster reach the cloud. ``auth_url`` is Keystone's; ``insecure`` skips TLS checks."""
+    """How the parts inside a cluster log in to the cloud. ``auth_url`` is Keystone's."""
 
     auth_url: str
     id: str
     secret: str
-    region: str = ""
-    interface: str = "public"
-    ca_file: str = ""
-    insecure: bool = False
 
     def __repr__(self) -> str:
         return f"ApplicationCredential(auth_url={self.auth_url!r}, id={self.id!r})"
@@ -74,20 +71,34 @@ class UserPassword:
     project_id: str = ""
     project_name: str = ""
     project_domain: Domain = Domain()
+
+
+@dataclass(frozen=True)
+class Way:
+    """By which way a credential's session reaches the cloud. ``interface``: which addresses of the catalog, the first that
+    there is. ``endpoints``: service → address that goes before the catalog's. ``insecure`` skips TLS checks."""
+
     region: str = ""
-    interface: str = "public"
+    interface: tuple[str, ...] = ("public",)
     ca_file: str = ""
+    cert_file: str = ""
+    key_file: str = ""
     insecure: bool = False
+    endpoints: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+PLAIN_WAY = Way()
 
 
 def open_session(
     cloud: str | None = None,
     *,
     credential: ApplicationCredential | UserPassword | None = None,
+    way: Way = PLAIN_WAY,
     clock: Clock | None = None,
 ) -> CloudSession:
     """A session for the entry ``cloud`` of clouds.yaml (None: ``OS_CLOUD``, the only entry, or ``OS_*`` variables), or
-    for a credential. Nothing is sent before the first call.
+    for a credential, which goes by ``way``. Nothing is sent before the first call.
 
     Raises UsageError for an entry that is not there or not complete.
     """
@@ -96,7 +107,7 @@ def open_session(
         logger = logging.getLogger(name)
         if not logger.handlers:
             logger.addHandler(logging.NullHandler())
-    session = _from_credential(credential, clock) if credential else _from_clouds_yaml(cloud, clock)
+    session = _from_credential(credential, way, clock) if credential else _from_clouds_yaml(cloud, clock)
     keystone = session.keystone
     # for what keystoneauth asks by itself, tokens above all
     cast("Any", keystone).timeout = (CONNECT_SECONDS, READ_SECONDS)
@@ -104,16 +115,21 @@ def open_session(
     return session
 
 
-def _from_credential(credential: ApplicationCredential | UserPassword, clock: Clock | None) -> CloudSession:
+def _from_credential(credential: ApplicationCredential | UserPassword, way: Way, clock: Clock | None) -> CloudSession:
+    import urllib3
     from keystoneauth1 import session as ksa_session
 
-    auth = _auth(credential)
-    verify: bool | str = False if credential.insecure else credential.ca_file or True
+    verify: bool | str = False if way.insecure else way.ca_file or True
+    if way.insecure:
+        # it was asked for; as openstacksdk does, nothing is said of it at each request
+        urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
+    cert = (way.cert_file, way.key_file) if way.key_file else way.cert_file or None
     return CloudSession(
         name=credential.auth_url,
-        keystone=ksa_session.Session(auth=auth, verify=verify, app_name="moyai"),
-        region=credential.region or None,
-        interface=lambda _service: credential.interface,
+        keystone=ksa_session.Session(auth=_auth(credential), verify=verify, cert=cert, app_name="moyai"),
+        region=way.region or None,
+        interface=lambda _service: way.interface,
+        override=way.endpoints.get,
         clock=clock,
     )
 
@@ -147,13 +163,14 @@ def _named(whose: str, domain: Domain) -> dict[str, str]:
     return {f"{whose}_id": domain.id} if domain.id else {f"{whose}_name": domain.name}
 
 
-#: What openstacksdk raises for a value of another type than it expects.
-_MISREAD = (TypeError, ValueError, LookupError, AttributeError)
+#: What openstacksdk raises for a value of another type than it expects, and for a kind of login whose library is not installed.
+_MISREAD = (TypeError, ValueError, LookupError, AttributeError, ImportError)
 
 
 def _from_clouds_yaml(cloud: str | None, clock: Clock | None) -> CloudSession:
     import openstack.config
     from keystoneauth1 import exceptions as ksa
+    from keystoneauth1.identity.base import BaseIdentityPlugin
     from openstack import exceptions as sdk
     from openstack.config import loader
 
@@ -184,12 +201,23 @@ def _from_clouds_yaml(cloud: str | None, clock: Clock | None) -> CloudSession:
         keystone = region.get_session()
     except (sdk.ConfigException, ksa.ClientException, OSError, *_MISREAD) as error:
         raise UsageError(f"the cloud {wanted!r} of clouds.yaml is not complete: {' '.join(str(error).split())}") from error
+    if not isinstance(keystone.auth, BaseIdentityPlugin):
+        raise UsageError(
+            f"the cloud {wanted!r} of clouds.yaml: auth_type {region.config.get('auth_type')!r} leads past Keystone",
+            hint="moyai logs in at Keystone, by password, application credential or token",
+        )
+
+    def override(service: str) -> str | None:
+        # openstacksdk takes the address of the login for Keystone's API where no project is named; it may lack the version
+        named = service != "identity" or {"identity_endpoint_override", "identity_endpoint"} & set(region.config)
+        return region.get_endpoint(service) if named else None
+
     return CloudSession(
         name=wanted,
         keystone=keystone,
         region=region.get_region_name(),
         interface=region.get_interface,
-        override=region.get_endpoint,
+        override=override,
         clock=clock,
     )
 

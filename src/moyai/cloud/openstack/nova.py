@@ -128,12 +128,12 @@ class NovaMachines:
             return
 
     def stop_server(self, server_id: str) -> None:
-        self._power(server_id, "os-stop", "SHUTOFF")
+        self._power(server_id, "os-stop", goal="SHUTOFF")
 
     def start_server(self, server_id: str) -> None:
-        self._power(server_id, "os-start", "ACTIVE")
+        self._power(server_id, "os-start", goal="ACTIVE")
 
-    def _power(self, server_id: str, action: str, goal: str) -> None:
+    def _power(self, server_id: str, action: str, *, goal: str) -> None:
         operation = f"{action.removeprefix('os-')} server"
         try:
             self._nova.post(f"/servers/{server_id}/action", {action: None}, operation=operation, object_id=server_id)

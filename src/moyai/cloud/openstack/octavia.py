@@ -129,7 +129,7 @@ class OctaviaLoadBalancers:
                 monitor = _monitor(answer["healthmonitor"])
             except NotFound:
                 monitor = None  # deleted between the two calls
-        return _pool(found, tuple(_member(one) for one in members), monitor)
+        return _pool(found, tuple(_member(one) for one in members), monitor=monitor)
 
     def create(self, wanted: LoadBalancer) -> LoadBalancer:
         body: Json = {
@@ -164,7 +164,13 @@ class OctaviaLoadBalancers:
         body: Json = {key: value for key, value in (("description", description), ("name", name)) if value is not None}
         if tags is not None:
             body["tags"] = list(tags)
-        self._put(f"/lbaas/loadbalancers/{load_balancer_id}", "loadbalancer", body, "change load balancer", load_balancer_id)
+        self._put(
+            f"/lbaas/loadbalancers/{load_balancer_id}",
+            "loadbalancer",
+            body=body,
+            operation="change load balancer",
+            object_id=load_balancer_id,
+        )
 
     def delete(self, load_balancer_id: str) -> None:
         try:
@@ -194,15 +200,15 @@ class OctaviaLoadBalancers:
         body: Json = {_LISTENER_KEYS.get(key, key): _plain(value) for key, value in changes.items()}
         if "allowed_cidrs" in body:
             body["allowed_cidrs"] = body["allowed_cidrs"] or None
-        self._put(f"/lbaas/listeners/{listener_id}", "listener", body, "change listener", listener_id)
+        self._put(f"/lbaas/listeners/{listener_id}", "listener", body=body, operation="change listener", object_id=listener_id)
 
     def delete_listener(self, listener_id: str) -> None:
-        self._delete(f"/lbaas/listeners/{listener_id}", "delete listener", listener_id)
+        self._delete(f"/lbaas/listeners/{listener_id}", "delete listener", object_id=listener_id)
 
     def create_pool(self, wanted: Pool, *, listener_id: str) -> Pool:
         body = {**_pool_body(wanted, tree=False), "listener_id": listener_id}
         answer = self._octavia.post("/lbaas/pools", {"pool": body}, operation="create pool", object_id=wanted.name)
-        return _pool(answer["pool"], (), None)
+        return _pool(answer["pool"], (), monitor=None)
 
     def update_pool(self, pool_id: str, changes: Mapping[str, Any]) -> None:
         body: Json = {}
@@ -213,14 +219,18 @@ class OctaviaLoadBalancers:
                 body["session_persistence"] = {"type": value} if value else None
             else:
                 body[key] = _plain(value)
-        self._put(f"/lbaas/pools/{pool_id}", "pool", body, "change pool", pool_id)
+        self._put(f"/lbaas/pools/{pool_id}", "pool", body=body, operation="change pool", object_id=pool_id)
 
     def delete_pool(self, pool_id: str) -> None:
-        self._delete(f"/lbaas/pools/{pool_id}", "delete pool", pool_id)
+        self._delete(f"/lbaas/pools/{pool_id}", "delete pool", object_id=pool_id)
 
     def set_members(self, pool_id: str, members: Sequence[Member]) -> None:
         self._put(
-            f"/lbaas/pools/{pool_id}/members", "members", [_member_body(one) for one in members], "set members of pool", pool_id
+            f"/lbaas/pools/{pool_id}/members",
+            "members",
+            body=[_member_body(one) for one in members],
+            operation="set members of pool",
+            object_id=pool_id,
         )
 
     def create_monitor(self, pool_id: str, wanted: Monitor) -> Monitor:
@@ -233,15 +243,21 @@ class OctaviaLoadBalancers:
         return _monitor(answer["healthmonitor"])
 
     def update_monitor(self, monitor_id: str, changes: Mapping[str, Any]) -> None:
-        self._put(f"/lbaas/healthmonitors/{monitor_id}", "healthmonitor", dict(changes), "change health monitor", monitor_id)
+        self._put(
+            f"/lbaas/healthmonitors/{monitor_id}",
+            "healthmonitor",
+            body=dict(changes),
+            operation="change health monitor",
+            object_id=monitor_id,
+        )
 
     def delete_monitor(self, monitor_id: str) -> None:
-        self._delete(f"/lbaas/healthmonitors/{monitor_id}", "delete health monitor", monitor_id)
+        self._delete(f"/lbaas/healthmonitors/{monitor_id}", "delete health monitor", object_id=monitor_id)
 
-    def _put(self, path: str, key: str, body: Json | list[Json], operation: str, object_id: str) -> None:
+    def _put(self, path: str, key: str, *, body: Json | list[Json], operation: str, object_id: str) -> None:
         self._octavia.put(path, {key: body}, operation=operation, object_id=object_id)
 
-    def _delete(self, path: str, operation: str, object_id: str) -> None:
+    def _delete(self, path: str, operation: str, *, object_id: str) -> None:
         try:
             self._octavia.delete(path, operation=operation, object_id=object_id)
         except NotFound:
@@ -295,7 +311,7 @@ def _listener(found: Json, pools: Mapping[str, Pool]) -> Listener:
     )
 
 
-def _pool(found: Json, members: tuple[Member, ...], monitor: Monitor | None) -> Pool:
+def _pool(found: Json, members: tuple[Member, ...], *, monitor: Monitor | None) -> Pool:
     return Pool(
         name=_text(found, "name"),
         protocol=_text(found, "protocol"),

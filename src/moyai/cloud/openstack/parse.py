@@ -75,7 +75,7 @@ def server(data: Json) -> Server:
         addresses=tuple(addresses),
         metadata={str(key): _text(value) for key, value in cast("Json", data.get("metadata") or {}).items()},
         tags=_tags(data),
-        # the hypervisor's name is for admins; others get a hash of it, good enough to tell hosts apart
+        # the hypervisor's name is for admins; others get a hash of it, which distinguishes hosts well enough
         host=_text(data.get("OS-EXT-SRV-ATTR:host") or data.get("hostId")),
         fault=fault,
         delete_failed=status == "ERROR" and "delete" in fault.lower(),
@@ -290,7 +290,7 @@ def snapshot(data: Json) -> Snapshot:
 
 
 def volume_type(data: Json) -> VolumeType:
-    """Who is no administrator sees some of the extra specs, or none at all (then nothing is known)."""
+    """A user who is no administrator sees some of the extra specs, or none at all (then nothing is known)."""
     if "extra_specs" not in data:
         return VolumeType(id=data["id"], name=_text(data.get("name")))
     specs = cast("Json", data["extra_specs"] or {})
@@ -345,7 +345,7 @@ def volume_quotas(data: Json) -> list[Quota]:
 def _limits(data: Json, names: Mapping[str, tuple[str, str]]) -> list[Quota]:
     absolute = cast("Json", cast("Json", data.get("limits") or {}).get("absolute") or {})
     return [
-        _quota(name, int(absolute[limit]), int(absolute.get(used) or 0))
+        _quota(name, int(absolute[limit]), used=int(absolute.get(used) or 0))
         for name, (limit, used) in names.items()
         if absolute.get(limit) is not None
     ]
@@ -357,13 +357,13 @@ def network_quotas(data: Json) -> list[Quota]:
     for name, value in sorted(cast("Json", data.get("quota") or {}).items()):
         if isinstance(value, dict):
             row = cast("Json", value)
-            found.append(_quota(name, int(row["limit"]), int(row.get("used") or 0) + int(row.get("reserved") or 0)))
+            found.append(_quota(name, int(row["limit"]), used=int(row.get("used") or 0) + int(row.get("reserved") or 0)))
         elif isinstance(value, int):
-            found.append(_quota(name, value, 0))
+            found.append(_quota(name, value, used=0))
     return found
 
 
-def _quota(name: str, limit: int, used: int) -> Quota:
+def _quota(name: str, limit: int, *, used: int) -> Quota:
     return Quota(name, limit, used, _COUNTED.get(name))
 
 

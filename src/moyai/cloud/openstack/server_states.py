@@ -61,10 +61,12 @@ def evidence(*, status: str, state: str, hypervisor: str, task: str) -> Evidence
     seen = _HYPERVISOR.get(hypervisor, "")
     said = (status, state or "no state", f"power {seen or 'not known'}", task)
     words = "that its server is " + ", ".join(one for one in said if one)
-    return Evidence(_activity(state, seen, task), words, may_power_off=state == "active" and not task and seen not in _DARK)
+    return Evidence(
+        _activity(state, seen, task=task), words, may_power_off=state == "active" and not task and seen not in _DARK
+    )
 
 
-def _activity(state: str, seen: str, task: str) -> Activity:
+def _activity(state: str, seen: str, *, task: str) -> Activity:
     calm = not task or task in _QUIET_TASKS
     if state == "shelved_offloaded" and calm:
         return Activity.OFF

@@ -57,7 +57,11 @@ _VERSIONS = {"compute": "2.1", "network": "2", "image": "2", "block-storage": "3
 
 
 class CloudSession:
-    """An authenticated way into one cloud. ``name``: what the user calls it. Make it with ``login.open_session``."""
+    """An authenticated way into one cloud. ``name``: what the user calls it. Make it with ``login.open_session``.
+
+    ``interface``: service → which of its addresses in the catalog is used (of None: where a service has no choice of its own).
+    ``override``: service → its configured address, whatever the catalog says.
+    """
 
     def __init__(
         self,
@@ -65,15 +69,15 @@ class CloudSession:
         name: str,
         keystone: KeystoneSession,
         region: str | None,
-        interface: Callable[[str], str | Sequence[str] | None],
+        interface: Callable[[str | None], str | Sequence[str] | None],
         override: Callable[[str], str | None] = lambda _service: None,
         clock: Clock | None = None,
     ) -> None:
         self.name = name
         self.keystone = keystone
         self.region = region
-        self._interface = interface
-        self._override = override
+        self.interface = interface
+        self.override = override
         self.clock: Clock = clock or SystemClock()
         self._lock = threading.Lock()
         self._services: dict[tuple[str, str], ServiceApi] = {}
@@ -87,12 +91,12 @@ class CloudSession:
 
     def endpoint(self, service_type: str) -> str:
         """Base address of a service's API, with its version; Terminal when the cloud has no such service."""
-        if override := self._override(service_type):
+        if override := self.override(service_type):
             return override.rstrip("/")
         with self.guard(f"find the {service_type} service"):
             wanted: dict[str, Any] = {
                 "service_type": service_type,
-                "interface": self._interface(service_type),
+                "interface": self.interface(service_type),
                 "region_name": self.region,
             }
             if version := _VERSIONS.get(service_type):
@@ -104,32 +108,40 @@ class CloudSession:
             )
         return url.rstrip("/")
 
+    def access(self) -> Any:
+        """What Keystone said at the login (keystoneauth's AccessInfo). Terminal for a login that belongs to no project."""
+        with self.guard("authenticate"):
+            access = cast("Any", self.keystone.auth).get_access(self.keystone)
+        if not access.project_scoped:
+            whose = "the system" if access.system_scoped else "a domain" if access.domain_scoped else "no project"
+            raise Terminal(
+                f"the login of the cloud {self.name} belongs to {whose}, and moyai works in a project",
+                hint="name a project in clouds.yaml (project_name with project_domain_name, or project_id)",
+            )
+        return access
+
     def catalog_url(self, service_type: str) -> str | None:
         """The address of a service as the catalog has it, None where there is none. Asks the service nothing."""
+        catalog = self.access().service_catalog
         with self.guard("read the service catalog"):
-            auth = cast("Any", self.keystone.auth)
-            catalog = auth.get_access(self.keystone).service_catalog
-            urls = catalog.get_urls(service_type=service_type, interface=self._interface(service_type), region_name=self.region)
+            urls = catalog.get_urls(service_type=service_type, interface=self.interface(service_type), region_name=self.region)
         return str(urls[0]) if urls else None
 
     def offers(self, service_type: str) -> bool:
         """Whether the cloud has a service: an address is configured, or the catalog names one. Asks the service nothing."""
-        return bool(self._override(service_type) or self.catalog_url(service_type))
+        return bool(self.catalog_url(service_type) or self.override(service_type))
 
     def catalog_types(self, service_type: str) -> list[str]:
         """The types under which the catalog has a service: its own, and those that it once had. Asks the service nothing."""
         import os_service_types
 
         known = os_service_types.ServiceTypes().get_all_types(service_type)
-        with self.guard("read the service catalog"):
-            catalog = cast("Any", self.keystone.auth).get_access(self.keystone).service_catalog.catalog
-        named = {str(service["type"]) for service in catalog}
+        named = {str(service["type"]) for service in self.access().service_catalog.catalog}
         return [kind for kind in known if kind in named] or [service_type]
 
     def role_names(self) -> list[str]:
         """The roles that whoever is logged in has in the project, implied ones included."""
-        with self.guard("authenticate"):
-            return sorted(cast("Any", self.keystone.auth).get_access(self.keystone).role_names)
+        return sorted(self.access().role_names)
 
     def with_credential(self, credential_id: str, secret: str) -> CloudSession:
         """The same cloud, reached the same way, as an application credential sees it."""
@@ -148,8 +160,8 @@ class CloudSession:
             name=self.name,
             keystone=keystone,
             region=self.region,
-            interface=self._interface,
-            override=self._override,
+            interface=self.interface,
+            override=self.override,
             clock=self.clock,
         )
 
@@ -157,28 +169,19 @@ class CloudSession:
         """The region that is configured, else the one that Keystone is in."""
         if self.region:
             return self.region
-        with self.guard("read the service catalog"):
-            catalog = cast("Any", self.keystone.auth).get_access(self.keystone).service_catalog.catalog
         regions = [
             str(endpoint.get("region") or endpoint.get("region_id") or "")
-            for service in catalog
+            for service in self.access().service_catalog.catalog
             if service["type"] == "identity"
             for endpoint in service["endpoints"]
         ]
         return regions[0] if regions else ""
 
     def project_id(self) -> str:
-        with self.guard("authenticate"):
-            found = self.keystone.get_project_id()
-        if not found:
-            raise Terminal(
-                f"the credentials of the cloud {self.name} belong to no project", hint="name a project in clouds.yaml"
-            )
-        return found
+        return str(self.access().project_id)
 
     def user_id(self) -> str:
-        with self.guard("authenticate"):
-            return self.keystone.get_user_id() or ""
+        return str(self.access().user_id)
 
     @contextmanager
     def guard(self, operation: str, object_id: str = "") -> Generator[None]:

@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import ParamSpec, TypeVar
 
-from moyai.cloud.adapter import VolumeNames
 from moyai.cloud.capabilities import Cloud
+from moyai.cloud.kind import VolumeNames
 from moyai.cloud.model import Server, Snapshot, Volume, VolumeType
 from moyai.core.backoff import Backoff
 from moyai.core.clock import Clock

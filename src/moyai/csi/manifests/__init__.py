@@ -57,5 +57,5 @@ def _secret(options: CsiManifestOptions) -> dict[str, Any]:
         "kind": "Secret",
         "metadata": meta(options.names, options.names.secret),
         "type": "Opaque",
-        "stringData": {"cloud.conf": options.cloud_conf},
+        "stringData": {"cloud.conf": options.cloud_conf, **options.login_files, **options.environment},
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import resources
 from typing import Any, Literal
 
-from moyai.cloud.adapter import VolumeNames
+from moyai.cloud.kind import VolumeNames
 from moyai.csi.manifests.objects import meta
 
 

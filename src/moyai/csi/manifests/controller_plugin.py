@@ -8,10 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from moyai.cloud.kind import LOGIN_FOLDER
 from moyai.csi.manifests.objects import SNAPSHOT_CONTROLLER, CsiManifestOptions, meta
 from moyai.csi.manifests.probes import CONTROLLER_HEALTH, probes
+from moyai.kube.objects import secret_variables
 
-CONFIG_PATH = "/etc/moyai/cloud.conf"
+CONFIG_PATH = f"{LOGIN_FOLDER}/cloud.conf"
 #: Long enough for a clone of a large volume; a call that takes longer is asked for again and finds its work in progress.
 _TIMEOUT = "--timeout=3m"
 #: client-go's own 5 requests a second would make fifty claims at once wait for each other.
@@ -27,7 +29,7 @@ def controller(options: CsiManifestOptions) -> dict[str, Any]:
     driver = _container(
         options,
         options.names.container,
-        [
+        args=[
             "--endpoint=unix:///csi/csi.sock",
             f"--cloud-config={CONFIG_PATH}",
             f"--cluster={options.cluster_name}",
@@ -37,9 +39,12 @@ def controller(options: CsiManifestOptions) -> dict[str, Any]:
             f"--log-level={options.log_level}",
         ],
         memory="80Mi",
-        mounts=[_SOCKET_FOLDER, {"name": "config", "mountPath": CONFIG_PATH.rpartition("/")[0], "readOnly": True}],
+        mounts=[_SOCKET_FOLDER, {"name": "config", "mountPath": LOGIN_FOLDER, "readOnly": True}],
     )
     driver |= {"command": ["moyai", "csi"], **probes(CONTROLLER_HEALTH)}
+    # of the containers this one alone speaks to the cloud
+    if variables := secret_variables(options.environment, secret=options.names.secret):
+        driver["env"] = [*variables, *driver.get("env", ())]
     common = ["--csi-address=/csi/csi.sock", _TIMEOUT, *_RATE, *_RETRIES, *_election(options)]
     sidecars = {
         "csi-provisioner": [
@@ -55,19 +60,22 @@ def controller(options: CsiManifestOptions) -> dict[str, Any]:
     }
     containers = [driver]
     containers += [
-        _container(options, name, [*common, *args], memory="20Mi", mounts=[_SOCKET_FOLDER]) for name, args in sidecars.items()
+        _container(options, name, args=[*common, *args], memory="20Mi", mounts=[_SOCKET_FOLDER])
+        for name, args in sidecars.items()
     ]
     volumes: list[dict[str, Any]] = [
         {"name": "socket", "emptyDir": {}},
         {"name": "config", "secret": {"secretName": options.names.secret, "defaultMode": 0o440}},
     ]
-    return _deployment(options, options.names.controller, options.controller_account, containers, volumes)
+    return _deployment(
+        options, options.names.controller, account=options.controller_account, containers=containers, volumes=volumes
+    )
 
 
 def snapshot_controller(options: CsiManifestOptions) -> dict[str, Any]:
     args = [*_RATE, *_RETRIES, "--worker-threads=20", _NO_GROUPS, *_election(options)]
-    container = _container(options, SNAPSHOT_CONTROLLER, args, memory="20Mi")
-    return _deployment(options, SNAPSHOT_CONTROLLER, SNAPSHOT_CONTROLLER, [container], [])
+    container = _container(options, SNAPSHOT_CONTROLLER, args=args, memory="20Mi")
+    return _deployment(options, SNAPSHOT_CONTROLLER, account=SNAPSHOT_CONTROLLER, containers=[container], volumes=[])
 
 
 def _election(options: CsiManifestOptions) -> list[str]:
@@ -78,8 +86,8 @@ def _election(options: CsiManifestOptions) -> list[str]:
 def _container(
     options: CsiManifestOptions,
     name: str,
-    args: list[str],
     *,
+    args: list[str],
     memory: str,
     mounts: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
@@ -109,7 +117,7 @@ def _container(
 
 
 def _deployment(
-    options: CsiManifestOptions, name: str, account: str, containers: list[dict[str, Any]], volumes: list[dict[str, Any]]
+    options: CsiManifestOptions, name: str, *, account: str, containers: list[dict[str, Any]], volumes: list[dict[str, Any]]
 ) -> dict[str, Any]:
     labels = {"app": name}
     pod: dict[str, Any] = {

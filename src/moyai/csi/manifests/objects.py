@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from moyai.cloud.adapter import VolumeNames
+from moyai.cloud.kind import VolumeNames
 
 NAMESPACE = "kube-system"
 SNAPSHOT_CONTROLLER = "snapshot-controller"
@@ -21,7 +21,9 @@ class CsiManifestOptions:
 
     ``images``: short name → reference, for each of ``SIDECARS``; all are present in the node's store. ``api_server``:
     ``host:port`` of an API server address on the node network, with which the sidecars need not wait for kube-proxy (empty: by
-    the Service's address). ``reclaim_policy``: of the default classes, and so of the volumes of these classes.
+    the Service's address). ``login_files`` (name → content) and ``environment`` (variables): what the driver needs beside that
+    file to reach the cloud; they are in the same Secret. ``reclaim_policy``: of the default classes, and so of the volumes of
+    these classes.
     """
 
     cluster_name: str
@@ -36,6 +38,8 @@ class CsiManifestOptions:
     log_level: str = "info"
     provider_args: tuple[str, ...] = ()
     guest_folders: tuple[str, ...] = ()
+    login_files: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
+    environment: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
 
     @property
     def controller_account(self) -> str:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from moyai.cloud.adapter import VolumeNames
+from moyai.cloud.kind import VolumeNames
 from moyai.core.clock import Clock, SystemClock
 from moyai.core.waiting import NotYet, until
 from moyai.csi.access_modes import VolumeAccess

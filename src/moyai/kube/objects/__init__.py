@@ -21,7 +21,7 @@ from moyai.kube.objects.storage import (
     parse_storage_class,
     parse_volume,
 )
-from moyai.kube.objects.workload import DaemonSet, Deployment, parse_daemon_set, parse_deployment
+from moyai.kube.objects.workload import DaemonSet, Deployment, parse_daemon_set, parse_deployment, secret_variables
 
 __all__ = [
     "UNINITIALIZED",
@@ -58,4 +58,5 @@ __all__ = [
     "parse_storage_class",
     "parse_volume",
     "reference",
+    "secret_variables",
 ]

@@ -1,7 +1,8 @@
-"""Deployments and DaemonSets: how many of their pods there are, and whether that is all."""
+"""Deployments and DaemonSets: how many of their pods there are, whether that is all, and what containers are given."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from moyai.kube.objects.meta import number, part, text
@@ -62,3 +63,8 @@ def parse_daemon_set(found: Json) -> DaemonSet:
         wanted=number(status, "desiredNumberScheduled"),
         ready=number(status, "numberReady"),
     )
+
+
+def secret_variables(names: Iterable[str], *, secret: str) -> list[Json]:
+    """Entries of a container's ``env`` whose values are the keys of the same names in a Secret."""
+    return [{"name": name, "valueFrom": {"secretKeyRef": {"name": secret, "key": name}}} for name in names]

@@ -89,6 +89,11 @@ class Context:
         if self.record is not None:
             self.record.made(key, object_id, name=name)
 
+    def use(self, key: Key, object_id: str) -> None:
+        """An object that is not the cluster's serves as ``key`` in later steps; it is not on record."""
+        with self._lock:
+            self._ids[key] = object_id
+
     def forget(self, key: Key) -> None:
         if self.record is not None:
             self.record.forget(key)

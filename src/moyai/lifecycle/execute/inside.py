@@ -65,4 +65,4 @@ class Inside:
         self._context.cloud.machines.delete_server_metadata(server_id, [UNSEALING_KEY])
 
     def _reclaim_policy(self, step: s.SetReclaimPolicy, _: Progress) -> None:
-        set_reclaim_policy(self._context.api(), self._context.cloud.adapter.volume_names, policy=step.policy)
+        set_reclaim_policy(self._context.api(), self._context.cloud.kind.volume_names, policy=step.policy)

@@ -52,6 +52,7 @@ class Making:
                 handles(s.AttachFloatingIP, self._attach),
                 handles(s.CreateKeypair, self._keypair),
                 handles(s.CreateCredential, self._credential),
+                handles(s.HandOverCredential, self._hand_over),
                 handles(s.CreateServer, self._server),
                 handles(s.StartServer, self._start),
                 handles(s.Adopt, self._adopt),
@@ -169,6 +170,8 @@ class Making:
         named = (one.id for one in credentials.credentials(name_prefix=step.name) if one.name == step.name)
         if stale := step.stale_id or next(named, ""):
             credentials.delete_credential(stale)
+        # the secret of an earlier run's, maybe the user's own
+        self._context.forget(keys.secret(step.key))
         self._context.intend(step.key, step.name)
         made = credentials.create_credential(name=step.name, use=step.use, description=step.purpose)
         self._context.notes.extend(made.notes)
@@ -176,6 +179,13 @@ class Making:
         self._context.keep(step.key, made.id, name=step.name)
         # only a credential whose secret is on disk is worth keeping: the planner asks for this key
         record.intend(keys.secret(step.key))
+
+    def _hand_over(self, step: s.HandOverCredential, _: Progress) -> None:
+        record, own = self._context.require_record(), self._cloud.credentials.own_credential()
+        record.keep_secret(SECRET_NAMES[step.key], own.secret)
+        self._context.use(step.key, own.id)
+        # the record has the credential as a secret alone: as an object it would be the cluster's, and go with it
+        record.made(keys.secret(step.key), own.id, name=step.name)
 
     # ---- machines
 

@@ -87,7 +87,7 @@ class Removing:
             self._wait_for(lambda: self._balancer_gone(identity), f"{step.key} to go")
         elif step.kind in (Kind.VOLUME, Kind.SNAPSHOT):
             show = cloud.disks.volume if step.kind is Kind.VOLUME else cloud.disks.snapshot
-            self._wait_for(lambda: self._disk_gone(step.kind, identity, show), f"{step.key} to go")
+            self._wait_for(lambda: self._disk_gone(step.kind, identity, show=show), f"{step.key} to go")
         self._forget(step)
 
     def _forget(self, step: s.Delete) -> None:
@@ -149,7 +149,7 @@ class Removing:
         except NotFound:
             return True
 
-    def _disk_gone(self, kind: Kind, identity: str, show: Callable[[str], Volume | Snapshot]) -> bool:
+    def _disk_gone(self, kind: Kind, identity: str, *, show: Callable[[str], Volume | Snapshot]) -> bool:
         try:
             disk = show(identity)
         except NotFound:

@@ -21,12 +21,12 @@ _READONLY = """  maintenance:
 
 def files(context: Context) -> dict[str, str]:
     return {
-        "registry.yml": _config(context, "registry", "  delete:\n    enabled: true\n"),
-        "registry-readonly.yml": _config(context, "registry-readonly", _READONLY),
+        "registry.yml": _config(context, "registry", storage="  delete:\n    enabled: true\n"),
+        "registry-readonly.yml": _config(context, "registry-readonly", storage=_READONLY),
     }
 
 
-def _config(context: Context, name: str, storage: str) -> str:
+def _config(context: Context, name: str, *, storage: str) -> str:
     return f"""version: 0.1
 log:
   level: warn

@@ -13,7 +13,7 @@ from typing import Any
 from moyai.plan.addons import Addon
 from moyai.plan.capacity import check_capacity
 from moyai.plan.changes import classify, refuse_fixed
-from moyai.plan.cluster.credentials import logins_of, plan_key_pair
+from moyai.plan.cluster.credentials import login_notes, logins_of, plan_key_pair
 from moyai.plan.cluster.endpoint import endpoint_of, renewal_notes
 from moyai.plan.cluster.firewall import plan_firewall
 from moyai.plan.cluster.machines import flavor_notes, plan_machines
@@ -87,7 +87,7 @@ def plan_up(
     """
     now = situation(cluster, observed, recorded=recorded, addons=addons, before=before)
     cloud, offered = cluster.spec.cloud, observed.capabilities
-    network, logins = network_of(cloud, offered), logins_of(cloud, offered)
+    network, logins = network_of(cloud, offered), logins_of(cloud, offered, own=observed.login)
     endpoint = endpoint_of(tuple(node.name for node in now.control_planes), cloud=cloud, capabilities=offered)
     pods = pod_network_of(cluster.spec)
     steps = (
@@ -104,7 +104,13 @@ def plan_up(
     )
     steps = ordered((*steps, *plan_waits(now, steps, reachable=endpoint.reachable_by())))
     check_capacity(cluster, observed, steps=steps, nodes=now.nodes, own_routes=pods.routes(now.nodes))
-    notes = (*flavor_notes(now), *capability_notes(cluster, observed), *reach_notes(now), *renewal_notes(steps))
+    notes = (
+        *flavor_notes(now),
+        *capability_notes(cluster, observed),
+        *login_notes(now),
+        *reach_notes(now),
+        *renewal_notes(steps),
+    )
     return Plan(
         steps=steps,
         nodes=now.nodes,

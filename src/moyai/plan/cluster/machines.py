@@ -65,14 +65,9 @@ def _needs(node: PlannedNode, endpoint: Endpoint) -> tuple[s.StepId, ...]:
     own += [s.deleted(keys.server(node.name)), s.deleted(keys.node_object(node.name))]
     if node.role == "worker":
         return (*own, s.created(keys.TOKEN))
-    named = (
-        keys.CONTROLLERS_CREDENTIAL,
-        keys.VOLUMES_CREDENTIAL,
-        keys.ROUTER,
-        keys.SUBNET,
-        keys.security_group("worker"),
-    )
-    return (*own, *map(s.created, named), *endpoint.known_by())
+    credentials = (keys.CONTROLLERS_CREDENTIAL, keys.VOLUMES_CREDENTIAL)
+    named = (*credentials, keys.ROUTER, keys.SUBNET, keys.security_group("worker"))
+    return (*own, *map(s.created, named), *map(s.handed_over, credentials), *endpoint.known_by())
 
 
 def flavor_notes(now: Situation) -> Iterator[str]:

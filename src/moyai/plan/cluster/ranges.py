@@ -1,7 +1,7 @@
 """A cluster's ranges against the cloud's own addresses, and against this host's.
 
 Always holds: a cluster that exists keeps its ranges; a new one is refused, before anything is made, where its nodes or pods
-could not tell an address of the cloud from one of their own. What the cloud does not show cannot be compared.
+would take an address of the cloud for one of their own. What the cloud does not show cannot be compared.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ def check_ranges(now: Situation) -> None:
     foreign = tuple(_foreign(now))
     ranges = {"nodeCIDR": network.node_cidr, "podCIDR": network.pod_cidr, "serviceCIDR": network.service_cidr}
     for field, cidr in ranges.items():
-        for other, whose in foreign:
+        for other, meaning in foreign:
             if cidr.overlaps(other):
-                raise UsageError(f"spec.network.{field}: '{cidr}', should be apart from {other}, {whose}")
+                raise UsageError(f"spec.network.{field}: '{cidr}', should be apart from {other}, {meaning}")
 
 
 def reach_notes(now: Situation) -> Iterator[str]:
     """What shuts this host out, as far as it is known."""
     network = now.choices.external_network
     address = now.observed.host_addresses.get(network.id, "") if network else ""
-    if network is None or not address or _is_translated(now, network.id, IPv4Address(address)):
+    if network is None or not address or _is_translated(now, network.id, address=IPv4Address(address)):
         return
     access = now.spec.access
     for field, ranges, what in (
@@ -56,7 +56,7 @@ def reach_notes(now: Situation) -> Iterator[str]:
 
 
 def _foreign(now: Situation) -> Iterator[tuple[IPv4Network, str]]:
-    """(addresses, whose they are) of the cloud that the cluster's machines must reach."""
+    """Ranges of the cloud that the cluster's machines must reach, each with its meaning."""
     networks = (now.choices.external_network, now.choices.floating_network)
     outside = {network.id: network.name for network in networks if network is not None}
     for identity, name in outside.items():
@@ -82,7 +82,7 @@ def _host(url: str) -> str:
     return found[1] if found else ""
 
 
-def _is_translated(now: Situation, network_id: str, address: IPv4Address) -> bool:
+def _is_translated(now: Situation, network_id: str, *, address: IPv4Address) -> bool:
     """Whether the cloud certainly sees another address: a private one does not get to a public network, nor the other way."""
     ranges = tuple(_subnets(now, network_id))
     return bool(ranges) and all(cidr.is_private != address.is_private for cidr in ranges)

@@ -29,7 +29,7 @@ def check_capabilities(cluster: Cluster, observed: Observed) -> None:
         raise UsageError(f"spec.network.mode: {cluster.spec.network.mode!r}, cloud {cloud} has no {needs}")
     network_of(cloud, offered)
     endpoint_of((cluster.name,), cloud=cloud, capabilities=offered)
-    logins_of(cloud, offered)
+    logins_of(cloud, offered, own=observed.login)
 
 
 def capability_notes(cluster: Cluster, observed: Observed) -> Iterator[str]:
@@ -51,8 +51,8 @@ def refuse_taken_name(cluster: Cluster, observed: Observed, *, recorded: Recorde
                 if other
                 else f"network {network.id} has that name and is no cluster's"
             )
-            whose = f"by cluster {other}" if other else "by somebody else's network"
+            by = f"by cluster {other}" if other else "by somebody else's network"
             raise Terminal(
-                f"metadata.name: {cluster.name!r} is taken in cloud {cloud} {whose}",
+                f"metadata.name: {cluster.name!r} is taken in cloud {cloud} {by}",
                 hint=f"choose another name; {hint}",
             )

@@ -1,9 +1,9 @@
-"""Who uses a load balancer, and what of it is whose. Pure: it is decided from the tags that the cloud shows, and only here.
+"""The Services that use a load balancer, and the owner of each of its parts. Pure: only the tags that the cloud shows decide.
 
-What always holds: a load balancer that was made for a Service lives for as long as any Service uses it, whoever it was made
-for; within a cluster (its unique tag) a Service is known by namespace and name, so that neither a change of the cluster's name
-nor a Service that was deleted and created again loses its load balancer; on a load balancer without that tag it is known by its
-UID as well, because Services of two clusters may have the same names.
+What always holds: a load balancer that was made for a Service lives for as long as any Service uses it, also another one;
+within a cluster (its unique tag) a Service is known by namespace and name, so that neither a change of the cluster's name nor a
+Service that was deleted and created again loses its load balancer; on a load balancer without that tag it is known by its UID
+as well, because Services of two clusters may have the same names.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The steps of cluster plans, as data: what is done to which object, and what must be done before."""
 
-from moyai.plan.steps.base import Step, StepId, Verb, created, deleted
+from moyai.plan.steps.base import Step, StepId, Verb, created, deleted, handed_over
 from moyai.plan.steps.inside import (
     ADDONS,
     API,
@@ -35,6 +35,7 @@ from moyai.plan.steps.making import (
     CreateServer,
     CreateSubnet,
     GroupRule,
+    HandOverCredential,
     SetGateway,
     SetRules,
     SetSendFrom,
@@ -67,6 +68,7 @@ __all__ = [
     "DetachVolume",
     "DrainNode",
     "GroupRule",
+    "HandOverCredential",
     "RemoveInterface",
     "RemoveRoutes",
     "RenewToken",
@@ -87,5 +89,6 @@ __all__ = [
     "WriteKubeconfig",
     "created",
     "deleted",
+    "handed_over",
     "reached",
 ]

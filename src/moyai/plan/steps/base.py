@@ -23,6 +23,7 @@ class Verb(StrEnum):
     ATTACH = "attach"
     START = "start"
     WRITE = "write"
+    HAND_OVER = "hand over"
     DRAIN = "drain"
     STOP = "stop"
     DETACH = "detach"
@@ -33,7 +34,7 @@ class Verb(StrEnum):
 
 @dataclass(frozen=True, order=True)
 class StepId:
-    """``detail`` tells steps apart that do the same to one object."""
+    """``detail`` is different for steps that do the same to one object."""
 
     verb: Verb
     key: Key
@@ -69,6 +70,11 @@ class Step:
 def created(key: Key) -> StepId:
     """The step that creates the object."""
     return StepId(Verb.CREATE, key)
+
+
+def handed_over(key: Key) -> StepId:
+    """The step that gives a part of the cluster the user's own credential."""
+    return StepId(Verb.HAND_OVER, key)
 
 
 def deleted(key: Key) -> StepId:

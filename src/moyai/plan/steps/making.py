@@ -184,6 +184,19 @@ class CreateCredential(Step):
 
 
 @dataclass(frozen=True, kw_only=True)
+class HandOverCredential(Step):
+    """``name``: of the credential that the user is logged in with. ``use``: which part gets it. It stays the user's own."""
+
+    verb: ClassVar[Verb] = Verb.HAND_OVER
+    name: str
+    use: Use
+
+    @property
+    def text(self) -> str:
+        return f"give your application credential {self.name} to the {self.use}"
+
+
+@dataclass(frozen=True, kw_only=True)
 class CreateServer(Step):
     """``first``: this machine begins a new cluster; otherwise it joins the one that exists."""
 

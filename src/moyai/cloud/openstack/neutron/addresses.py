@@ -39,7 +39,7 @@ class NeutronAddresses(NeutronBase):
             body["floating_ip_address"] = address
         if subnet_id:
             body["subnet_id"] = subnet_id
-        return parse.floating_ip(self._create(Kind.FLOATING_IP, address or description, body, tags))
+        return parse.floating_ip(self._create(Kind.FLOATING_IP, address or description, body=body, tags=tags))
 
     def associate_floating_ip(self, floating_ip_id: str, port_id: str | None) -> FloatingIP:
         words = "associate floating IP" if port_id else "disassociate floating IP"

@@ -27,7 +27,9 @@ class NeutronFirewall(NeutronBase):
         return [parse.security_group(row) for row in rows]
 
     def create_security_group(self, *, name: str, description: str = "", tags: Sequence[str]) -> SecurityGroup:
-        return parse.security_group(self._create(Kind.SECURITY_GROUP, name, {"name": name, "description": description}, tags))
+        return parse.security_group(
+            self._create(Kind.SECURITY_GROUP, name, body={"name": name, "description": description}, tags=tags)
+        )
 
     def delete_security_group(self, group_id: str) -> None:
         self._delete(Kind.SECURITY_GROUP, group_id)

@@ -22,7 +22,7 @@ class NeutronNetworks(NeutronBase):
         return [parse.network(row) for row in rows]
 
     def create_network(self, *, name: str, tags: Sequence[str]) -> Network:
-        return parse.network(self._create(Kind.NETWORK, name, {"name": name}, tags))
+        return parse.network(self._create(Kind.NETWORK, name, body={"name": name}, tags=tags))
 
     def delete_network(self, network_id: str) -> None:
         self._delete(Kind.NETWORK, network_id)
@@ -57,7 +57,7 @@ class NeutronNetworks(NeutronBase):
             body["dns_nameservers"] = list(dns)
         if allocation_pools:
             body["allocation_pools"] = [{"start": first, "end": last} for first, last in allocation_pools]
-        return parse.subnet(self._create(Kind.SUBNET, name, body, tags))
+        return parse.subnet(self._create(Kind.SUBNET, name, body=body, tags=tags))
 
     def delete_subnet(self, subnet_id: str) -> None:
         self._delete(Kind.SUBNET, subnet_id)
@@ -96,7 +96,7 @@ class NeutronNetworks(NeutronBase):
             body["security_groups"] = list(security_group_ids)
         if send_from:
             body["allowed_address_pairs"] = _pairs(send_from)
-        return parse.port(self._create(Kind.PORT, name, body, tags))
+        return parse.port(self._create(Kind.PORT, name, body=body, tags=tags))
 
     def update_port(
         self,

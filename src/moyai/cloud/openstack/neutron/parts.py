@@ -40,7 +40,7 @@ class NeutronBase:
         self._session = session
         self._neutron = session.service("network")
 
-    def _create(self, kind: Kind, name: str, body: Json, tags: Sequence[str]) -> Json:
+    def _create(self, kind: Kind, name: str, *, body: Json, tags: Sequence[str]) -> Json:
         """Make and tag one object; its JSON, tags included."""
         key = _FIELDS.get(kind, str(kind))
         at_once = kind is Kind.PORT and bool(tags) and self._has("tag-ports-during-bulk-creation")

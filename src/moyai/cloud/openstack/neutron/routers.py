@@ -21,7 +21,7 @@ class NeutronRouters(NeutronBase):
         return parse.router(self._router(router_id))
 
     def create_router(self, *, name: str, tags: Sequence[str]) -> Router:
-        return parse.router(self._create(Kind.ROUTER, name, {"name": name}, tags))
+        return parse.router(self._create(Kind.ROUTER, name, body={"name": name}, tags=tags))
 
     def set_router_gateway(self, router_id: str, network_id: str) -> Router:
         """Put the router on an external network; the one that it is on already is no error."""
@@ -48,7 +48,7 @@ class NeutronRouters(NeutronBase):
         except NotFound:
             raise
         except (Conflict, Terminal):
-            # 400 "Router already has a port on subnet", 409 when the gateway's address is taken: by whom decides
+            # 400 "Router already has a port on subnet"; 409 when the gateway's address is taken: this router may have it
             params = {"device_id": router_id, "fixed_ips": f"subnet_id={subnet_id}"}
             if not self._neutron.list("/ports", "ports", operation="list router ports", params=params):
                 raise

@@ -18,14 +18,14 @@ _ROUTE_TRIES = 8
 class NeutronPodRouting(NeutronBase):
     def add_routes(self, router_id: str, routes: Collection[Route]) -> Router:
         """Atomic also for a cloud without extraroute-atomic: there by the router's revision number."""
-        return self._change_routes(router_id, "add_extraroutes", "add router routes", add=routes, remove=())
+        return self._change_routes(router_id, "add_extraroutes", operation="add router routes", add=routes, remove=())
 
     def remove_routes(self, router_id: str, routes: Collection[Route]) -> Router:
         """Routes that are not there are no error."""
-        return self._change_routes(router_id, "remove_extraroutes", "remove router routes", add=(), remove=routes)
+        return self._change_routes(router_id, "remove_extraroutes", operation="remove router routes", add=(), remove=routes)
 
     def _change_routes(
-        self, router_id: str, action: str, operation: str, *, add: Collection[Route], remove: Collection[Route]
+        self, router_id: str, action: str, *, operation: str, add: Collection[Route], remove: Collection[Route]
     ) -> Router:
         if self._has("extraroute-atomic"):
             changed = self._neutron.put(

@@ -199,7 +199,7 @@ class Machines:
         netns.remove(namespace(uuid))
         for volume_id, volume in record.volumes.items() if record else []:
             with self._locked(volume_id):
-                self._free(volume_id, volume, uuid)
+                self._free(volume_id, volume, uuid=uuid)
 
     def remove(self, uuid: str) -> None:
         """End the machine at once and delete everything of it; its (many, hard-linked) files go in the background."""
@@ -261,7 +261,7 @@ class Machines:
             return False
         with self._locked(volume_id):
             self._host.unplug(self.folder(record.uuid), record.uuid, disk=GuestDisk(volume["name"], volume_id, ""))
-            self._free(volume_id, volume, record.uuid)
+            self._free(volume_id, volume, uuid=record.uuid)
             del record.volumes[volume_id]
             self.save(record)
         return True
@@ -279,7 +279,7 @@ class Machines:
                 stack.enter_context(lock)
             yield
 
-    def _free(self, volume_id: str, volume: dict, uuid: str) -> None:
+    def _free(self, volume_id: str, volume: dict, *, uuid: str) -> None:
         """Free the volume's loop device, unless another running machine has the same (multi-attached) volume."""
         others = [record for record in self.records_everywhere() if record.uuid != uuid and volume_id in record.volumes]
         if any(self._host.group(record.uuid).exists() for record in others):

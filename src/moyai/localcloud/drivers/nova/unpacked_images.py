@@ -56,7 +56,7 @@ class ImageStore:
             folder = self._folder / key
             made = not folder.exists()
             if made:
-                self._unpack(context, image, folder)
+                self._unpack(context, image, folder=folder)
             os.utime(folder)  # "last used", for prune
         return Unpacked(key, folder / "root", folder / "store"), made
 
@@ -74,7 +74,7 @@ class ImageStore:
                     gone.append(folder.name)
         return gone
 
-    def _unpack(self, context, image, folder: Path) -> None:
+    def _unpack(self, context, image, *, folder: Path) -> None:
         started = time.monotonic()
         new = folder.with_suffix(_NEW)
         run(["rm", "-rf", "--one-file-system", new])

@@ -54,7 +54,7 @@ def render(balancer: LoadBalancer, files: haproxy.HAProxy, *, ping: str = "") ->
         for pool in balancer.pools_of(listener):
             if udp and not (pool.live_monitor and pool.live_monitor.type in UDP_CHECKED_BY_HAPROXY):
                 continue
-            sections.append(_backend(balancer, pool, listener, ping))
+            sections.append(_backend(balancer, pool, listener=listener, ping=ping))
             if pool.live_monitor:
                 checked.add(backend_name(pool.id, listener.id))
             sticky = sticky or (pool.persistence is not None and pool.persistence.type in ("SOURCE_IP", "APP_COOKIE"))
@@ -118,7 +118,7 @@ def _literal(address: str) -> str:
     return f"[{address}]" if ":" in address else address
 
 
-def _backend(balancer: LoadBalancer, pool: Pool, listener: Listener, ping: str) -> str:
+def _backend(balancer: LoadBalancer, pool: Pool, *, listener: Listener, ping: str) -> str:
     http = listener.protocol in _HTTP_LISTENERS  # the pool's protocol may be HTTP under a TCP listener: the listener decides
     lines = [
         f"backend {backend_name(pool.id, listener.id)}",
@@ -140,7 +140,7 @@ def _backend(balancer: LoadBalancer, pool: Pool, listener: Listener, ping: str) 
         check_lines, check = _monitor(monitor, ping)
         lines += check_lines
     for member in pool.live_members:
-        lines.append(_server(pool, member, check))
+        lines.append(_server(pool, member, check=check))
     return "\n".join(lines) + "\n"
 
 
@@ -192,7 +192,7 @@ def _monitor(monitor: Monitor, ping: str) -> tuple[list[str], str]:
     return lines, words
 
 
-def _server(pool: Pool, member: Member, check: str) -> str:
+def _server(pool: Pool, member: Member, *, check: str) -> str:
     line = f"    server {member.id} {_literal(member.address)}:{member.port} weight {member.weight}{check}"
     if check and member.monitor_address:
         line += f" addr {member.monitor_address}"

@@ -21,13 +21,13 @@ def lines(balancer: LoadBalancer, listener: Listener) -> list[str]:
     """The frontend's lines, without indentation. Policies whose pool is switched off are left out, as Octavia does."""
     found: list[str] = []
     for policy in sorted(listener.live_policies, key=lambda one: _RANK[one.action]):
-        if action := _action(policy, balancer, listener):
+        if action := _action(policy, balancer, listener=listener):
             found += [_rule(one) for one in policy.live_rules]
             found.append(f"{action} if {' '.join(('!' if one.invert else '') + one.id for one in policy.live_rules)}")
     return found
 
 
-def _action(policy: L7Policy, balancer: LoadBalancer, listener: Listener) -> str | None:
+def _action(policy: L7Policy, balancer: LoadBalancer, *, listener: Listener) -> str | None:
     if policy.action == "REJECT":
         return "http-request deny"
     if policy.action == "REDIRECT_TO_POOL":

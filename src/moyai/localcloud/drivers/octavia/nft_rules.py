@@ -56,7 +56,7 @@ def render(balancer: LoadBalancer, health: Health) -> Rules:
             if pool is None or not chosen:
                 guard.append(nft.rule(TABLE, _GUARD, *_to(vip, listener), {"drop": None}))
             else:
-                dispatch.append(nft.rule(TABLE, _DISPATCH, *_to(vip, listener), _dnat(vip, pool, chosen)))
+                dispatch.append(nft.rule(TABLE, _DISPATCH, *_to(vip, listener), _dnat(vip, pool, members=chosen)))
         count += [_count(listener, direction) for direction in ("original", "reply")]
     if not guard and not dispatch:
         return Rules((), answering)
@@ -137,7 +137,7 @@ def _networks(cidrs: Iterable[str], version: int) -> list[ipaddress.IPv4Network 
     return [*ipaddress.collapse_addresses(one for one in all_of_them if isinstance(one, ipaddress.IPv6Network))]
 
 
-def _dnat(vip: str, pool: Pool, members: Sequence[Member]) -> Command:
+def _dnat(vip: str, pool: Pool, *, members: Sequence[Member]) -> Command:
     source = nft.payload(_ip(vip), "saddr")
     if pool.persistence is not None or pool.algorithm == "SOURCE_IP":
         table, key = slots(members), {"jhash": {"mod": SLOTS, "seed": _SEED, "expr": source}}

@@ -31,7 +31,7 @@ def derive(balancer: LoadBalancer, health: Mapping[str, bool | None]) -> Statuse
             continue
         in_use = pool.live and pool.id in used
         members = [one for one in pool.members if one.status != "PENDING_DELETE"]
-        of_members = {one.id: _member(one, pool, health, in_use=in_use) for one in members}
+        of_members = {one.id: _member(one, pool, health=health, in_use=in_use) for one in members}
         found["members"].update(of_members)
         if pool.monitor is not None and pool.monitor.status != "PENDING_DELETE":
             found["healthmonitors"][pool.monitor.id] = ONLINE if pool.monitor.enabled else OFFLINE
@@ -40,7 +40,7 @@ def derive(balancer: LoadBalancer, health: Mapping[str, bool | None]) -> Statuse
     for listener in balancer.listeners:
         if listener.status == "PENDING_DELETE":
             continue
-        found["listeners"][listener.id] = _listener(listener, balancer, found["pools"])
+        found["listeners"][listener.id] = _listener(listener, balancer, pools=found["pools"])
         for policy in listener.policies:
             if policy.status == "PENDING_DELETE":
                 continue
@@ -54,7 +54,7 @@ def derive(balancer: LoadBalancer, health: Mapping[str, bool | None]) -> Statuse
     return found
 
 
-def _member(member: Member, pool: Pool, health: Mapping[str, bool | None], *, in_use: bool) -> str:
+def _member(member: Member, pool: Pool, *, health: Mapping[str, bool | None], in_use: bool) -> str:
     if not member.enabled or not pool.enabled:
         return OFFLINE
     if pool.live_monitor is None:
@@ -77,7 +77,7 @@ def _pool(members: list[str]) -> str:
     return DEGRADED if bad else ONLINE
 
 
-def _listener(listener: Listener, balancer: LoadBalancer, pools: Mapping[str, str]) -> str:
+def _listener(listener: Listener, balancer: LoadBalancer, *, pools: Mapping[str, str]) -> str:
     if not listener.enabled or not balancer.enabled:
         return OFFLINE
     return _worst(pools[pool.id] for pool in balancer.pools_of(listener))

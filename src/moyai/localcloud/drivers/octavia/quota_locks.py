@@ -38,7 +38,7 @@ def _check_quota_met(self, session, _class, project_id, count=1):
     self.quotas.ensure_project_exists(project_id)
     name, _ = _COUNTED[_class]
     row = session.query(models.Quotas).filter_by(project_id=project_id).populate_existing().first()
-    if _over(row, name, (getattr(row, f"in_use_{name}") or 0) + count):
+    if _over(row, name, total=(getattr(row, f"in_use_{name}") or 0) + count):
         return True
     if _OPEN not in session.info:
         session.info[_OPEN] = []
@@ -61,7 +61,7 @@ def _take(session):
             # nothing was counted yet: the objects are, with those of this transaction among them
             alive = model.provisioning_status != "DELETED"
             total = session.query(model).filter(model.project_id == project_id, alive).count()
-        if _over(row, name, total):
+        if _over(row, name, total=total):
             raise exceptions.QuotaException(resource=kind._name())
         setattr(row, f"in_use_{name}", total)
         session.flush()
@@ -71,7 +71,7 @@ def _forget(session, _previous):
     session.info[_OPEN] = []
 
 
-def _over(row, name, total):
+def _over(row, name, *, total):
     quota = getattr(row, name)
     limit = getattr(cfg.CONF.quotas, f"default_{name}_quota") if quota is None else quota
     return limit != -1 and total > limit

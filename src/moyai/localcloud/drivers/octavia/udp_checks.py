@@ -118,7 +118,7 @@ class UdpChecks:
                         link.setsockopt(*_ERRORS_TOO[family], 1)  # "host unreachable" as well, which is else kept back
                         running = _Running(owner, check, link, Count(check.rise, check.fall))
                         present[check] = running
-                        self._plan(0, running, "send")
+                        self._plan(0, running, what="send")
             if not present:
                 del self._running[owner]
         self._wake()
@@ -138,7 +138,7 @@ class UdpChecks:
         with contextlib.suppress(BlockingIOError):
             os.write(self._wake_write, b"x")
 
-    def _plan(self, delay: float, running: _Running, what: str) -> None:
+    def _plan(self, delay: float, running: _Running, *, what: str) -> None:
         heapq.heappush(self._due, (time.monotonic() + delay, next(self._number), running, what))
 
     def _end(self, running: _Running) -> None:
@@ -169,7 +169,7 @@ class UdpChecks:
 
     def _send(self, running: _Running) -> bool:
         check = running.check
-        self._plan(check.delay, running, "send")
+        self._plan(check.delay, running, what="send")
         running.failed = False
         try:
             running.link.connect((check.address, check.port))
@@ -179,7 +179,7 @@ class UdpChecks:
         with contextlib.suppress(KeyError):
             self._selector.register(running.link, selectors.EVENT_READ, running)
         silence = max(check.timeout, _SILENCE_AFTER_LOSS) if running.lost else check.timeout
-        self._plan(min(silence, max(check.delay, check.timeout) - 0.001), running, "judge")
+        self._plan(min(silence, max(check.delay, check.timeout) - 0.001), running, what="judge")
         return False
 
     def _answer(self, running: _Running) -> bool:

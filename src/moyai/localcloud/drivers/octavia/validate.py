@@ -121,12 +121,12 @@ def flavor(data: Data | None) -> str | None:
         return f"the loadbalancer_topology {topology}; supported: {', '.join(TOPOLOGIES)}"
     if _true(given.get("sriov_vip")):
         return "sriov_vip: VIP ports are virtual"
-    return _unknown("flavor", given, FLAVOR)
+    return _unknown("flavor", given, known=FLAVOR)
 
 
 def zone(data: Data | None) -> str | None:
     """An availability zone's metadata."""
-    return _unknown("availability zone", data or {}, ZONE)
+    return _unknown("availability zone", data or {}, known=ZONE)
 
 
 def pool(data: Data, vips: Sequence[str] = ()) -> str | None:
@@ -199,7 +199,7 @@ def _unfit(value: object, *, blanks: str) -> str | None:
     return f"the character {bad!r}" if bad is not None else None
 
 
-def _unknown(what: str, data: Data, known: Mapping[str, str]) -> str | None:
+def _unknown(what: str, data: Data, *, known: Mapping[str, str]) -> str | None:
     others = sorted(set(data) - set(known))
     return f"the {what} setting {others[0]}; supported: {', '.join(known)}" if others else None
 

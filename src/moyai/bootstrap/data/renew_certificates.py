@@ -1,25 +1,28 @@
 """Renews the certificates of a control plane once less than a third of their life is left. Run as root, twice a day, by
 moyai-certificates.timer. Needs what cloud-init needs (Python, PyYAML), openssl and kubeadm.
 
-kubeadm renews all certificates that it has made; the authorities stay. A program that read an old certificate goes on with it, so
-the static pods are made again: each manifest gets an annotation with the time, in one rename, and kubelet replaces the pod. A
-manifest is never missing. Killed at any moment, the next run finishes: MARKER stands until all manifests are written.
+kubeadm renews all certificates that it has made; the authorities stay. A program that read an old certificate goes on with it.
+Therefore the static pods are recreated: each manifest gets an annotation with the time, in one rename, and kubelet replaces the
+pod. A manifest is never missing. Killed at any moment, the next run finishes: MARKER stands until all manifests are written.
 """
+
 import base64
 import os
 import ssl
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from pathlib import Path
 
 import yaml
 
-ROOT = os.environ.get("MOYAI_ROOT", "/")
-KUBERNETES = os.path.join(ROOT, "etc/kubernetes")
-MARKER = os.path.join(ROOT, "var/lib/moyai/renewing-certificates")
+ROOT = Path(os.environ.get("MOYAI_ROOT", "/"))
+KUBERNETES = ROOT / "etc/kubernetes"
+MARKER = ROOT / "var/lib/moyai/renewing-certificates"
 #: The bootstrap has ended: before, the certificates are new and the manifests are kubeadm's to write.
-DONE = os.path.join(ROOT, "var/lib/moyai/done")
-AUTHORITIES = ("ca.crt", "front-proxy-ca.crt", os.path.join("etcd", "ca.crt"))
+DONE = ROOT / "var/lib/moyai/done"
+AUTHORITIES = ("ca.crt", "front-proxy-ca.crt", "etcd/ca.crt")
 #: kubelet renews its own.
 CONFIGS = ("admin.conf", "super-admin.conf", "controller-manager.conf", "scheduler.conf")
 ANNOTATION = "moyai.dev/certificates-renewed"
@@ -28,28 +31,20 @@ SHARE = 1 / 3
 YEAR = 365 * 86400
 
 
-def certificates():
-    """Name and content of each certificate that kubeadm renews."""
-    folder = os.path.join(KUBERNETES, "pki")
-    for parent, _, names in os.walk(folder):
-        for name in names:
-            path = os.path.join(parent, name)
-            if name.endswith(".crt") and os.path.relpath(path, folder) not in AUTHORITIES:
-                yield path, read(path)
-    for name in CONFIGS:
-        path = os.path.join(KUBERNETES, name)
-        if os.path.exists(path):
-            for user in yaml.safe_load(read(path))["users"]:
+def certificates() -> Iterator[tuple[Path, bytes]]:
+    """File and content of each certificate that kubeadm renews."""
+    folder = KUBERNETES / "pki"
+    for path in folder.rglob("*.crt"):
+        if str(path.relative_to(folder)) not in AUTHORITIES:
+            yield path, path.read_bytes()
+    for path in (KUBERNETES / name for name in CONFIGS):
+        if path.exists():
+            for user in yaml.safe_load(path.read_bytes())["users"]:
                 if data := user["user"].get("client-certificate-data"):
                     yield path, base64.b64decode(data)
 
 
-def read(path):
-    with open(path, "rb") as stream:
-        return stream.read()
-
-
-def life(certificate):
+def life(certificate: bytes) -> tuple[float, float]:
     """Begin and end, in seconds since 1970."""
     command = ["openssl", "x509", "-noout", "-startdate", "-enddate"]
     answer = subprocess.run(command, input=certificate, stdout=subprocess.PIPE, check=True).stdout.decode()
@@ -57,9 +52,9 @@ def life(certificate):
     return ssl.cert_time_to_seconds(dates["notBefore"]), ssl.cert_time_to_seconds(dates["notAfter"])
 
 
-def due():
-    """The certificates of whose life less than a third is left."""
-    found = []
+def due() -> list[Path]:
+    """The files whose certificates have less than a third of their life left."""
+    found: list[Path] = []
     for path, content in certificates():
         begins, ends = life(content)
         if ends - time.time() < min(ends - begins, YEAR) * SHARE:
@@ -67,57 +62,54 @@ def due():
     return found
 
 
-def write(path, text):
+def write(path: Path, text: str) -> None:
     """Whole or not at all, with the mode that the file has, 0600 for a new file."""
-    mode = os.stat(path).st_mode & 0o777 if os.path.exists(path) else 0o600
-    folder = os.path.dirname(path)
+    mode = path.stat().st_mode & 0o777 if path.exists() else 0o600
     # kubelet takes no file whose name begins with a dot for a manifest
-    beside = os.path.join(folder, "." + os.path.basename(path) + ".new")
-    with open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "w") as stream:
+    beside = path.with_name(f".{path.name}.new")
+    with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "w") as stream:
         stream.write(text)
         stream.flush()
         os.fsync(stream.fileno())
-    os.replace(beside, path)
-    descriptor = os.open(folder, os.O_RDONLY)
+    beside.replace(path)
+    descriptor = os.open(path.parent, os.O_RDONLY)
     os.fsync(descriptor)
     os.close(descriptor)
 
 
-def restart(moment):
+def restart(moment: str) -> None:
     """Have kubelet make all static pods again."""
-    folder = os.path.join(KUBERNETES, "manifests")
-    for name in sorted(os.listdir(folder)):
-        if name.endswith(".yaml") and not name.startswith("."):
-            path = os.path.join(folder, name)
-            pod = yaml.safe_load(read(path))
+    for path in sorted((KUBERNETES / "manifests").iterdir()):
+        if path.suffix == ".yaml" and not path.name.startswith("."):
+            pod = yaml.safe_load(path.read_bytes())
             annotations = pod["metadata"].setdefault("annotations", {})
             if annotations.get(ANNOTATION) != moment:
                 annotations[ANNOTATION] = moment
                 write(path, yaml.safe_dump(pod, sort_keys=False))
 
 
-def renew():
+def renew() -> None:
     """Renew and restart; the marker keeps the moment, so that a run after an interruption restarts nothing twice."""
-    if not os.path.exists(MARKER):
+    if not MARKER.exists():
         write(MARKER, time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
-    root = [] if ROOT == "/" else ["--rootfs", ROOT]
+    root = [] if Path("/") == ROOT else ["--rootfs", str(ROOT)]
     subprocess.run(["kubeadm", "certs", "renew", "all", *root], check=True)
     if old := due():
         # where an authority's key is missing kubeadm says so and succeeds; a restart would change nothing
-        sys.exit(f"moyai: kubeadm has not renewed {', '.join(old)}")
-    restart(read(MARKER).decode())
-    os.remove(MARKER)
+        sys.exit(f"moyai: kubeadm has not renewed {', '.join(map(str, old))}")
+    restart(MARKER.read_text())
+    MARKER.unlink()
 
 
-def main():
-    if not os.path.exists(DONE):
+def main() -> None:
+    if not DONE.exists():
         return
     wanted = due()
     if sys.argv[1:] == ["check"]:
         for path in wanted:
             print(path)
         return
-    if wanted or os.path.exists(MARKER):
+    if wanted or MARKER.exists():
         print(f"moyai: renewing the control plane's certificates, {len(wanted)} of them end soon", flush=True)
         renew()
         print("moyai: certificates renewed, static pods restart")

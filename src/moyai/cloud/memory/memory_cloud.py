@@ -28,9 +28,9 @@ from moyai.cloud.memory.clock import OwnTime
 from moyai.cloud.memory.disks import MemoryDisks
 from moyai.cloud.memory.firewall import MemoryFirewall
 from moyai.cloud.memory.images import MemoryImages
-from moyai.cloud.memory.kind import MemoryAdapter
 from moyai.cloud.memory.load_balancers import MemoryLoadBalancers
 from moyai.cloud.memory.machines import MemoryMachines
+from moyai.cloud.memory.memory_kind import MemoryKind
 from moyai.cloud.memory.networks import MemoryNetworks
 from moyai.cloud.memory.orders import Delays, Faults, Mortal
 from moyai.cloud.memory.pod_routing import MemoryPodRouting
@@ -61,24 +61,26 @@ class MemoryCloud:
         store = Store(clock=clock or OwnTime(), delays=delays or Delays(), mortal=mortal or Mortal())
         store.tags_later = Capability.TAGS in capabilities
         store.networks.put(Network(store.new_id(), "public", external=True))
-        self._enter(Session(store), frozenset(capabilities), name)
+        self._enter(Session(store), frozenset(capabilities), name=name)
 
-    def _enter(self, session: Session, capabilities: frozenset[Capability], name: str) -> None:
+    def _enter(self, session: Session, capabilities: frozenset[Capability], *, name: str) -> None:
         self.name, self.store, self._capabilities = name, session.store, capabilities
-        self.adapter = MemoryAdapter({name: self})
+        self.kind = MemoryKind()
         self.machines = MemoryMachines(session)
         self.networks = MemoryNetworks(session)
         self.firewall = MemoryFirewall(session)
-        self.addresses = cast("Addresses", self._if_there(Capability.FLOATING_IPS, MemoryAddresses, session))
+        self.addresses = cast("Addresses", self._if_there(Capability.FLOATING_IPS, MemoryAddresses, session=session))
         self.images = MemoryImages(session)
         self.account = MemoryAccount(session)
-        self.routers = cast("Routers", self._if_there(Capability.ROUTERS, MemoryRouters, session))
-        self.pod_routing = cast("PodRouting", self._if_there(Capability.POD_ROUTING, MemoryPodRouting, session))
-        self.disks = cast("Disks", self._if_there(Capability.DISKS, MemoryDisks, session))
-        self.load_balancers = cast("LoadBalancers", self._if_there(Capability.LOAD_BALANCERS, MemoryLoadBalancers, session))
-        self.credentials = cast("Credentials", self._if_there(Capability.CREDENTIALS, MemoryCredentials, session))
-        self.quotas = cast("Quotas", self._if_there(Capability.QUOTAS, MemoryQuotas, session))
-        self.tags = cast("Tags", self._if_there(Capability.TAGS, MemoryTags, session))
+        self.routers = cast("Routers", self._if_there(Capability.ROUTERS, MemoryRouters, session=session))
+        self.pod_routing = cast("PodRouting", self._if_there(Capability.POD_ROUTING, MemoryPodRouting, session=session))
+        self.disks = cast("Disks", self._if_there(Capability.DISKS, MemoryDisks, session=session))
+        self.load_balancers = cast(
+            "LoadBalancers", self._if_there(Capability.LOAD_BALANCERS, MemoryLoadBalancers, session=session)
+        )
+        self.credentials = cast("Credentials", self._if_there(Capability.CREDENTIALS, MemoryCredentials, session=session))
+        self.quotas = cast("Quotas", self._if_there(Capability.QUOTAS, MemoryQuotas, session=session))
+        self.tags = cast("Tags", self._if_there(Capability.TAGS, MemoryTags, session=session))
 
     def capabilities(self) -> frozenset[Capability]:
         return self._capabilities
@@ -87,7 +89,7 @@ class MemoryCloud:
         """The same cloud, as an application credential sees it. A wrong one is refused at the first call."""
         known = any((one.id, one.secret) == (credential_id, secret) for one in self.store.credentials.values())
         other = object.__new__(MemoryCloud)
-        other._enter(Session(self.store, credential_id if known else "?"), self._capabilities, self.name)
+        other._enter(Session(self.store, credential_id if known else "?"), self._capabilities, name=self.name)
         return other
 
     # ---- orders
@@ -108,7 +110,7 @@ class MemoryCloud:
     def mortal(self) -> Mortal:
         return self.store.mortal
 
-    def _if_there(self, capability: Capability, make: Callable[[Session], Any], session: Session) -> Any:
+    def _if_there(self, capability: Capability, make: Callable[[Session], Any], *, session: Session) -> Any:
         return make(session) if capability in self._capabilities else _Absent(self.name, capability)
 
 

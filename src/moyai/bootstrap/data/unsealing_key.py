@@ -6,6 +6,7 @@ take   moves the key from the server's metadata to KEPT, which root alone can re
 open   verifies the sealed file and unpacks it into /. Exits 1 with one line when the file was changed or the key is another.
 drop   deletes KEPT, once the cluster runs.
 """
+
 import hashlib
 import hmac
 import json
@@ -13,14 +14,17 @@ import os
 import subprocess
 import sys
 import urllib.request
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import Any, cast
 
 NAME = "moyai.key"
-ROOT = os.environ.get("MOYAI_ROOT", "/")
-KEPT = os.path.join(ROOT, "var/lib/moyai/unsealing-key")
-SERVED = os.path.join(ROOT, "var/lib/moyai/cluster")
-SEALED = os.path.join(ROOT, "etc/moyai/sealed")
+ROOT = Path(os.environ.get("MOYAI_ROOT", "/"))
+KEPT = ROOT / "var/lib/moyai/unsealing-key"
+SERVED = ROOT / "var/lib/moyai/cluster"
+SEALED = ROOT / "etc/moyai/sealed"
 #: Where cloud-init keeps copies of the metadata: JSON, and a pickle of the same strings.
-COPIES = (os.path.join(ROOT, "run/cloud-init"), os.path.join(ROOT, "var/lib/cloud"))
+COPIES = (ROOT / "run/cloud-init", ROOT / "var/lib/cloud")
 URL = "http://169.254.169.254/openstack/latest/meta_data.json"
 #: Passwords that a cloud makes up for the machine's accounts stand beside the key.
 ALSO = ("admin_pass",)
@@ -28,42 +32,44 @@ ALSO = ("admin_pass",)
 SHORTEST = 8
 
 
-def values(data, name):
+def values(data: Any, name: str) -> Iterator[str]:
     """All strings that stand under `name`, at any depth."""
+    parts: Collection[Any] = ()
     if isinstance(data, dict):
-        if isinstance(data.get(name), str) and data[name]:
-            yield data[name]
-        data = list(data.values())
-    if isinstance(data, list):
-        for part in data:
-            yield from values(part, name)
+        table = cast("dict[str, Any]", data)
+        if isinstance(table.get(name), str) and table[name]:
+            yield table[name]
+        parts = table.values()
+    elif isinstance(data, list):
+        parts = cast("list[Any]", data)
+    for part in parts:
+        yield from values(part, name)
 
 
-def copies():
+def copies() -> Iterator[Path]:
+    """All files of cloud-init's, which may come and go meanwhile."""
     for top in COPIES:
         for folder, _, names in os.walk(top):
-            for name in names:
-                path = os.path.join(folder, name)
-                if os.path.isfile(path) and not os.path.islink(path):
+            for path in (Path(folder, name) for name in names):
+                if path.is_file() and not path.is_symlink():
                     yield path
 
 
-def read(path):
+def read(path: Path) -> bytes:
     try:
-        with open(path, "rb") as stream:
-            return stream.read()
+        return path.read_bytes()
     except OSError:
         return b""
 
 
-def parsed(content):
+def parsed(content: bytes) -> Any:
     try:
         return json.loads(content)
     except ValueError:
         return None
 
 
-def from_service():
+def from_service() -> Any:
     try:
         with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(URL, timeout=3) as answer:
             return parsed(answer.read())
@@ -71,43 +77,43 @@ def from_service():
         return None
 
 
-def take():
-    found = [data for path in copies() if path.endswith(".json") and (data := parsed(read(path))) is not None]
+def take() -> int:
+    found = [data for path in copies() if path.suffix == ".json" and (data := parsed(read(path))) is not None]
     keys = [key for data in found for key in values(data, NAME) if set(key) != {"x"}]
     kept = read(KEPT).decode()
-    if not kept and not os.path.exists(SERVED):
+    if not kept and not SERVED.exists():
         kept = next(iter(keys), "") or next(values(from_service(), NAME), "")
         if kept:
             keep(kept)
     secrets = {*keys, *(value for data in found for name in ALSO for value in values(data, name)), kept} - {""}
     for path in copies():
         overwrite(path, [secret.encode() for secret in secrets if len(secret) >= SHORTEST])
-    return 0 if kept or os.path.exists(SERVED) else 1
+    return 0 if kept or SERVED.exists() else 1
 
 
-def keep(key):
-    os.makedirs(os.path.dirname(KEPT), mode=0o755, exist_ok=True)
-    descriptor = os.open(KEPT + ".new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w") as stream:
+def keep(key: str) -> None:
+    KEPT.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    beside = KEPT.with_name(f"{KEPT.name}.new")
+    with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as stream:
         stream.write(key)
         stream.flush()
         os.fsync(stream.fileno())
-    os.replace(KEPT + ".new", KEPT)
+    beside.replace(KEPT)
 
 
-def overwrite(path, secrets):
+def overwrite(path: Path, secrets: Collection[bytes]) -> None:
     """In place and with the same length, so that a pickle stays one, and the file keeps its owner and mode."""
     content = before = read(path)
     for secret in secrets:
         content = content.replace(secret, b"x" * len(secret))
     if content != before:
-        with open(path, "r+b") as stream:
+        with path.open("r+b") as stream:
             stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())
 
 
-def unseal():
+def unseal() -> int:
     key = read(KEPT)
     tag, _, packed = read(SEALED).partition(b"\n")
     wanted = hmac.new(hashlib.sha256(b"moyai tag " + key).digest(), packed, hashlib.sha256).hexdigest().encode()
@@ -123,9 +129,8 @@ def unseal():
     return 0
 
 
-def drop():
-    if os.path.exists(KEPT):
-        os.remove(KEPT)
+def drop() -> int:
+    KEPT.unlink(missing_ok=True)
     return 0
 
 

@@ -1,0 +1,119 @@
+"""A part inside a cluster at a cloud whose certificate a private authority has signed: real TLS, by the part's own files."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Generator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from moyai.cloud.config_file import read_sections
+from moyai.cloud.credentials import DIRECT, Reach
+from moyai.cloud.openstack import ADAPTER, adapter, cloud_conf
+from moyai.core.errors import MoyaiError, Terminal
+from tests.unit.openstack_server import OpenStackServer, openstack_server
+
+ADDRESS = "127.0.0.1"
+
+
+@dataclass(frozen=True)
+class Signed:
+    certificate: x509.Certificate
+    key: ec.EllipticCurvePrivateKey
+
+    @property
+    def text(self) -> str:
+        return self.certificate.public_bytes(serialization.Encoding.PEM).decode()
+
+    @property
+    def whole(self) -> str:
+        encoding, form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
+        return self.text + self.key.private_bytes(encoding, form, serialization.NoEncryption()).decode()
+
+
+def signed(name: str, authority: Signed | None = None) -> Signed:
+    """A certificate for ``ADDRESS``, by an authority or, without one, an authority's own."""
+    key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(authority.certificate.subject if authority else subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.BasicConstraints(ca=authority is None, path_length=None), critical=True)
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address(ADDRESS))]), critical=False)
+    )
+    return Signed(builder.sign(authority.key if authority else key, hashes.SHA256()), key)
+
+
+AUTHORITY = signed("authority")
+CLIENT = signed("client", AUTHORITY)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where a part has its files."""
+    monkeypatch.setattr(cloud_conf, "LOGIN_FOLDER", str(tmp_path / "part"))
+    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+        monkeypatch.delenv(name, raising=False)
+    return tmp_path
+
+
+@pytest.fixture
+def played(folder: Path) -> Generator[OpenStackServer]:
+    """A cloud that asks for a client's certificate."""
+    (folder / "server.pem").write_text(signed("cloud", AUTHORITY).whole)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "server.pem")
+    context.load_verify_locations(cadata=AUTHORITY.text)
+    context.verify_mode = ssl.CERT_REQUIRED
+    with openstack_server(context) as server:
+        yield server
+
+
+def part(folder: Path, played: OpenStackServer, way: Reach) -> adapter.OpenStackCloud:
+    """The cloud as a part sees it, by the text and the files that its Secret holds."""
+    url = f"{played.url}/v3"
+    login = ADAPTER.issued_login(cloud="c", region="R1", url=url, credential_id="i", secret="s", reach=way)
+    place = folder / "part"
+    place.mkdir()
+    for name, text in login.files.items():
+        (place / name).write_text(text)
+    return ADAPTER.read_login(read_sections("\n".join(login.lines()))["Global"]).connect()
+
+
+def test_a_part_reaches_a_cloud_with_a_private_authority_and_client_certificates(folder: Path, played: OpenStackServer) -> None:
+    way = replace(DIRECT, authorities=AUTHORITY.text, certificate=CLIENT.whole)
+    assert part(folder, played, way).account.project_id() == "p1"
+
+
+def test_without_the_authority_the_cloud_is_not_believed(folder: Path, played: OpenStackServer) -> None:
+    with pytest.raises(Terminal, match="a certificate that is not trusted"):
+        part(folder, played, replace(DIRECT, certificate=CLIENT.whole)).account.project_id()
+
+
+def test_without_the_clients_certificate_the_cloud_does_not_answer(folder: Path, played: OpenStackServer) -> None:
+    with pytest.raises(MoyaiError):
+        part(folder, played, replace(DIRECT, authorities=AUTHORITY.text)).account.project_id()
+
+
+def test_a_part_that_does_not_check_certificates_needs_no_authority(folder: Path, played: OpenStackServer) -> None:
+    assert part(folder, played, Reach(insecure=True, certificate=CLIENT.whole)).account.project_id() == "p1"
+
+
+def test_an_address_of_ones_own_goes_before_the_catalogs(folder: Path, played: OpenStackServer) -> None:
+    played.on("GET", "/other/flavors/detail", {"flavors": []})
+    way = Reach(authorities=AUTHORITY.text, certificate=CLIENT.whole, endpoints={"compute": f"{played.url}/other"})
+    assert part(folder, played, way).machines.flavors() == []
+    assert len(played.made("GET", "/other/flavors/detail")) == 1
