@@ -151,7 +151,7 @@ def test_a_local_cloud_is_reached_past_the_environments_proxies(already: str, pa
     CloudPaths(paths.cloud("here")).record.write_text(config.to_json())
     environ = {"HTTP_PROXY": "http://proxy:1", "NO_PROXY": already}
     for _ in range(2):
-        go_past_proxies("here", paths, environ)
+        go_past_proxies("here", paths, environ=environ)
     assert environ["no_proxy"] == environ["NO_PROXY"] == ",".join(filter(None, [already, "10.200.0.0/24", "10.201.0.0/24"]))
     for address in (config.auth_url, "https://10.201.0.7:6443"):
         assert should_bypass_proxies(address, no_proxy=environ["NO_PROXY"])
@@ -159,5 +159,5 @@ def test_a_local_cloud_is_reached_past_the_environments_proxies(already: str, pa
 
 def test_the_proxies_of_another_cloud_stay_as_they_are(paths: Paths) -> None:
     environ = {"HTTP_PROXY": "http://proxy:1"}
-    go_past_proxies("mine", paths, environ)
+    go_past_proxies("mine", paths, environ=environ)
     assert environ == {"HTTP_PROXY": "http://proxy:1"}

@@ -33,9 +33,14 @@ OUTPUT = "the output of a program, read by its starter only"
 AGAIN = "written again before each use"
 TRASH = "gives a folder that is to be deleted another name"
 PACKAGE = "of a Python environment that counts only with its marker, which is written last"
+NODE = "on a node, which has none of moyai's packages: written aside, synced and renamed there"
+ERASED = "overwrites a secret where it stands, so that the disk has it no more"
 PAGES = "a contributor's command"
 
 KNOWN: dict[str, str] = {
+    "bootstrap.data.renew_certificates:write": NODE,
+    "bootstrap.data.unsealing_key:keep": NODE,
+    "bootstrap.data.unsealing_key:overwrite": ERASED,
     "bootstrap.user_data:_tar": MEMORY,
     "cli.main:_leave_output": KERNEL,
     "cli.reference.__main__:": PAGES,

@@ -14,7 +14,7 @@ from moyai.localcloud.layout import CloudPaths, LocalCloudConfig
 _VARIABLES = ("no_proxy", "NO_PROXY")
 
 
-def go_past_proxies(cloud: str, paths: Paths, environ: MutableMapping[str, str] = os.environ) -> None:
+def go_past_proxies(cloud: str, paths: Paths, *, environ: MutableMapping[str, str] = os.environ) -> None:
     """Except the addresses of a local cloud from the environment's proxies; nothing changes for another cloud."""
     try:
         config = LocalCloudConfig.from_json(CloudPaths(paths.cloud(cloud)).record.read_text())

@@ -13,6 +13,7 @@ import shutil
 import sys
 import traceback
 from datetime import UTC, datetime
+from pathlib import Path
 
 import click
 

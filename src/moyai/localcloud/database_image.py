@@ -62,13 +62,13 @@ class DatabaseImages:
         for left in self._folder.glob(f".{key}.*"):  # of a process that was killed: the cloud's lock lets one at a time in
             left.unlink()
         try:
-            self._take(copy, fresh, paths)
+            self._take(copy, fresh, paths=paths)
             rename_durably(fresh, self._file(key))
         finally:
             fresh.unlink(missing_ok=True)
             shutil.rmtree(copy, ignore_errors=True)
 
-    def _take(self, copy: Path, fresh: Path, paths: CloudPaths) -> None:
+    def _take(self, copy: Path, fresh: Path, *, paths: CloudPaths) -> None:
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         shutil.rmtree(copy, ignore_errors=True)
         (copy / "state").mkdir(parents=True, mode=0o700)

@@ -107,7 +107,7 @@ def open_session(
         logger = logging.getLogger(name)
         if not logger.handlers:
             logger.addHandler(logging.NullHandler())
-    session = _from_credential(credential, way, clock) if credential else _from_clouds_yaml(cloud, clock)
+    session = _from_credential(credential, way, clock=clock) if credential else _from_clouds_yaml(cloud, clock)
     keystone = session.keystone
     # for what keystoneauth asks by itself, tokens above all
     cast("Any", keystone).timeout = (CONNECT_SECONDS, READ_SECONDS)
@@ -115,7 +115,7 @@ def open_session(
     return session
 
 
-def _from_credential(credential: ApplicationCredential | UserPassword, way: Way, clock: Clock | None) -> CloudSession:
+def _from_credential(credential: ApplicationCredential | UserPassword, way: Way, *, clock: Clock | None) -> CloudSession:
     import urllib3
     from keystoneauth1 import session as ksa_session
 

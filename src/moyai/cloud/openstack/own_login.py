@@ -38,7 +38,7 @@ def own_login(
     pass. ``path``: where Keystone makes credentials."""
     access = session.access()
     if access.application_credential_id and access.application_credential.get("restricted", True):
-        return _restricted(session, access, credentials(), requests)
+        return _restricted(session, access, credentials=credentials(), requests=requests)
     if access.trust_scoped and access.user_id != access.trustor_user_id:
         return OwnLogin(may_issue=False, refusal="it is by a trust without impersonation, which lets nobody make credentials")
     found = _ask_policy(session, path)
@@ -56,6 +56,7 @@ def secret_of(session: CloudSession) -> str:
 def _restricted(
     session: CloudSession,
     access: Any,
+    *,
     credentials: Iterable[Credential],
     requests: Callable[[], Iterable[Collection[Rule]]],
 ) -> OwnLogin:
