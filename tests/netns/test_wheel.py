@@ -207,6 +207,14 @@ def test_openstack_is_the_users_own_on_the_clusters_cloud(user: Ordinary) -> Non
     assert user.run("openstack", "server", "list").out == "mine: server list\n"
 
 
+def test_a_clouds_yaml_that_may_not_be_read_is_passed_over(user: Ordinary) -> None:
+    auth = {"OS_AUTH_URL": "http://127.0.0.1:1/v3", "OS_USERNAME": "u", "OS_PASSWORD": "p", "OS_PROJECT_ID": "p"}
+    hidden = str(user.secret / "clouds.yaml")
+    answer = user.run("plan", OS_CLIENT_CONFIG_FILE=hidden, **auth)
+    assert "the cloud envvars cannot be reached" in answer.err
+    assert "Permission denied" not in answer.err
+
+
 def test_without_a_home_in_the_environment_nothing_is_looked_for_in_roots(user: Ordinary) -> None:
     answer = user.run("status", HOME="")
     assert answer.code in (1, 2)

@@ -7,6 +7,7 @@ import json
 import random
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -146,11 +147,11 @@ def test_the_way_to_the_cloud_is_in_every_parts_manifests(world: World) -> None:
     )
     for addon in addons(world.cloud.kind.volume_names):
         assert addon.manifests is not None
-        objects = [one for one in read(addon.manifests(facts)) if isinstance(one, dict)]
+        objects: list[Any] = [one for one in read(addon.manifests(facts)) if isinstance(one, dict)]
         secret = next(one for one in objects if one["kind"] == "Secret")
         assert secret["stringData"]["authorities.pem"] == "PEM"
         assert secret["stringData"]["NO_PROXY"] == "example.org,localhost,127.0.0.1,10.0.0.9,kubernetes.default.svc"
-        with_proxy = [
+        with_proxy: list[str] = [
             container["name"]
             for one in objects
             if one["kind"] in ("Deployment", "DaemonSet")

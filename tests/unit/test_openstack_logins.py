@@ -145,7 +145,7 @@ def test_a_trust_without_impersonation_is_refused(played: OpenStackServer) -> No
 def test_logins_that_end_soon_or_hang_on_groups_are_noted(played: OpenStackServer) -> None:
     played.on("POST", CREDENTIALS, Answer(400, {}))
     soon = played.clock.now().replace(microsecond=0).strftime("%Y-%m-%dT%H:%M:%S.000000Z")
-    user = {"id": "u1", "name": "u", "domain": {"id": "d", "name": "D"}, "OS-FEDERATION": {"groups": []}}
+    user: dict[str, Any] = {"id": "u1", "name": "u", "domain": {"id": "d", "name": "D"}, "OS-FEDERATION": {"groups": []}}
     notes = logged_in(played, methods=["token"], expires_at=soon, user=user).credentials.own_login().notes
     assert [note.split(" ")[3] for note in notes] == ["a", "federated:"]
 

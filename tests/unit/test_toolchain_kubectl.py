@@ -130,7 +130,10 @@ def test_kubectl_alone_is_built_where_there_is_go(chain: Toolchain, program: Pro
         (target / "kubectl").write_text("kubectl")
         return "built"
 
-    monkeypatch.setattr(golang.GoToolchain, "installed", lambda _: golang.Go(Path("go"), "1.30", "this machine"))
+    def installed(_self: object) -> golang.Go:
+        return golang.Go(Path("go"), "1.30", "this machine")
+
+    monkeypatch.setattr(golang.GoToolchain, "installed", installed)
     monkeypatch.setattr(golang.GoToolchain, "build", build)
     get_kubectl(chain, server="1.37.1", reporter=Reporter())
     assert built == [{"kubectl": "k8s.io/kubernetes/cmd/kubectl"}]

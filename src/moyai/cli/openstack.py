@@ -52,7 +52,7 @@ def _client(paths: Paths) -> tuple[str, dict[str, str]]:
         return found.program("openstack"), {"PYTHONPATH": ""}
     if program := shutil.which("openstack"):
         return program, {}
-    hint = "`pipx install python-openstackclient` installs it; `moyai cloud up` has one as well"
+    hint = "`pipx install python-openstackclient` installs it; `moyai cloud up` installs one as well"
     raise Terminal("there is no OpenStack client on this machine", hint=hint)
 
 

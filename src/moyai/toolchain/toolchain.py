@@ -153,7 +153,10 @@ class Toolchain:
 
     def clean(self) -> tuple[list[Path], int]:
         """Remove older versions, and sources and compiled packages; returns the folders and the bytes of the latter."""
-        kept = {**self._pins.components, **{program: self._single(program) for program in SINGLES}}
+        kept = {
+            **self._pins.components,
+            **{program: self._single(program) for program, of in SINGLES.items() if of in self._pins.components},
+        }
         return self._store.remove_others(kept), self._go.clean()
 
     def _run(self, name: str) -> Callable[[Mapping[str, Any], Progress], Component]:

@@ -60,7 +60,7 @@ The kinds of objects:
 | `floating ip` | | the API's floating IP |
 | `key pair` | | the SSH key pair |
 | `credential` | `controllers`, `volumes` | the credentials of the cloud controller manager and of the CSI driver |
-| `secret` | as `credential` | a mark that its secret is in `secrets.json`; with `id` and `name`: it is the user's own |
+| `secret` | as `credential` | the credential's secret is in `secrets.json`; with `id`: it is the user's own |
 
 When a node or an object is removed, its entry is deleted.
 

@@ -176,7 +176,7 @@ def _from_clouds_yaml(cloud: str | None, clock: Clock | None) -> CloudSession:
 
     # openstacksdk skips a file that it cannot parse, and then says that the cloud is not there
     for file in map(Path, [os.environ.get("OS_CLIENT_CONFIG_FILE") or "", *loader.CONFIG_FILES]):
-        if file.is_file() and file.suffix != ".json":
+        if _may_be_read(file) and file.suffix != ".json":
             clouds: Any = read_mapping(file, should="a clouds.yaml").get("clouds") or {}
             entries = cast("dict[Any, Any]", clouds).items() if isinstance(clouds, dict) else [(None, None)]
             if not all(isinstance(key, str) and isinstance(entry, dict) for key, entry in entries):
@@ -220,6 +220,14 @@ def _from_clouds_yaml(cloud: str | None, clock: Clock | None) -> CloudSession:
         override=override,
         clock=clock,
     )
+
+
+def _may_be_read(file: Path) -> bool:
+    """openstacksdk passes over a file that it may not read, for example of the operator's in /etc/openstack."""
+    try:
+        return file.is_file() and os.access(file, os.R_OK)
+    except PermissionError:
+        return False
 
 
 def _config_folders() -> str:
