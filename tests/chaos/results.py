@@ -73,6 +73,9 @@ class Results:
             yield result
         except Exception as error:
             result.fault = " ".join(f"{error if isinstance(error, Broken) else repr(error)}".split())[:2000]
+        except BaseException as error:
+            result.fault = f"interrupted ({type(error).__name__})"
+            raise
         finally:
             result.load = os.getloadavg()[0]
             self.found.append(result)

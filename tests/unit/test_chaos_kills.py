@@ -31,8 +31,10 @@ def test_a_case_that_raises_is_a_fault_and_the_next_case_runs() -> None:
     results = Results(said.append)
     with results.case("kills", "one"):
         raise AssertionError("two\nlines")
+    with pytest.raises(KeyboardInterrupt), results.case("kills", "cut off"):
+        raise KeyboardInterrupt
     with results.case("kills", "two") as result:
         result.facts.append("a fact")
-    assert [one.case for one in results.faults] == ["one"]
+    assert [one.case for one in results.faults] == ["one", "cut off"]
     assert said[1] == "kills: one  FAULT: AssertionError('two\\nlines')"
-    assert said[3] == "kills: two  a fact  ok"
+    assert said[-1] == "kills: two  a fact  ok"
