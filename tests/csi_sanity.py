@@ -15,10 +15,6 @@ from moyai.toolchain.toolchain import Toolchain
 #: not have either. Exactly these: one that is offered one day must leave this list.
 NOT_OFFERED = frozenset(
     {
-        # retyping a volume
-        "Modify volume not supported",
-        "Modify Volume not supported",
-        "ControllerModifyVolume not supported",
         # several volumes at one moment
         "GroupControllerService not supported",
         # the pod's own mount is read-only instead
@@ -28,6 +24,8 @@ NOT_OFFERED = frozenset(
     }
 )
 
+#: The parameters of a VolumeAttributesClass, for a file: the type that the suite's volumes change to.
+ATTRIBUTES = "type: files-multiattach"
 #: What the suite's authors have switched off themselves.
 PENDING = frozenset(
     {"pagination should detect volumes added between pages and accept tokens when the last volume from a page is deleted"}
@@ -43,10 +41,19 @@ def binary() -> Path:
 
 
 def words(
-    program: str, *, endpoint: str, controller: str, folder: str, size: int, kind: str, report: str, more: tuple[str, ...] = ()
+    program: str,
+    *,
+    endpoint: str,
+    controller: str,
+    folder: str,
+    size: int,
+    kind: str,
+    report: str,
+    attributes: str,
+    more: tuple[str, ...] = (),
 ) -> list[str]:
     """The command line. ``folder``: where targets are made; ``size``: bytes of the volumes; ``kind``: ``mount`` or ``block``;
-    ``report``: the file that will say what became of each spec."""
+    ``report``: the file that will say what became of each spec. ``attributes``: a file of the text ``ATTRIBUTES``."""
     return [
         program,
         f"--csi.endpoint={endpoint}",
@@ -58,6 +65,7 @@ def words(
         f"--csi.testvolumeaccesstype={kind}",
         "--csi.testinvalidlistvolumesstartingtoken=no-token",
         "--csi.testnodevolumeattachlimit",
+        f"--csi.testvolumemutableparameters={attributes}",
         "--ginkgo.v",
         "--ginkgo.no-color",
         f"--ginkgo.json-report={report}",

@@ -102,8 +102,9 @@ async def test_the_suite_passes_whole(place: Site, machine: Any, provider: OpenS
         size=GIB,
         kind="mount",
         report=f"{FOLDER}/report.json",
+        attributes=f"{PLACES}/attributes.yaml",
     )
-    place.sh(machine, f"mkdir -p {PLACES}")
+    place.sh(machine, f"mkdir -p {PLACES} && echo '{csi_sanity.ATTRIBUTES}' > {PLACES}/attributes.yaml")
     stop = asyncio.Event()
     serving = asyncio.create_task(driver.run(stop))
     try:

@@ -23,6 +23,7 @@ from moyai.toolchain import Toolchain
 from tests.e2e.disks import Zoned
 from tests.e2e.driver import MOYAI, Cluster
 from tests.e2e.place import Place
+from tests.e2e.space import Space, delete_namespaces
 
 #: Progress lines at which the shared cluster's first `up`s are killed: ports made, machines booting, the router half made.
 MOMENTS = ("✓ port", "… machines boot", "… gateway")
@@ -96,6 +97,20 @@ def place(shared: SharedCluster) -> Generator[Place]:
     finally:
         shared.kubectl("delete", "namespace", made.name, "--ignore-not-found", "--timeout=180s", timeout=200)
     assert made.left() == []
+
+
+@pytest.fixture(scope="module")
+def spaces(shared: SharedCluster) -> Generator[list[str]]:
+    made: list[str] = []
+    yield made
+    delete_namespaces(shared, made)
+
+
+@pytest.fixture
+def space(shared: SharedCluster, spaces: list[str]) -> Space:
+    made = Space(shared)
+    spaces.append(made.name)
+    return made
 
 
 @pytest.fixture(scope="session")

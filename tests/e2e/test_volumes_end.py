@@ -16,7 +16,7 @@ from moyai.core.ids import cluster_tag
 from tests.e2e.conftest import SharedCluster
 from tests.e2e.disks import Zoned, until
 from tests.e2e.driver import Cluster
-from tests.e2e.test_volumes import Space
+from tests.e2e.space import Space
 
 _ANYWHERE = [{"operator": "Exists"}]
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
+import stat
 import struct
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 import pytest
@@ -13,6 +16,7 @@ from moyai.cloud.openstack import ADAPTER
 from moyai.cloud.openstack.guest import disk_links
 from moyai.csi.access_modes import VolumeAccess
 from moyai.csi.errors import Refused
+from moyai.csi.names import ALONE
 from moyai.csi.node.disks import LinuxDevices, linux_disks
 from moyai.csi.node.staging import NodeWork
 from moyai.linux import filesystem, loop, mounts
@@ -29,9 +33,10 @@ Device = Callable[[str, int], str]
 
 
 class HereDevices(LinuxDevices):
-    """The machine's devices, but links to disks are looked for in a folder of the test."""
+    """The machine's devices, but links to disks (and device nodes in ``dev``) are looked for in a folder of the test."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, dev: Path = Path("/dev")) -> None:
+        super().__init__(str(dev))
         self._folder = folder
 
     def find(self, links: Sequence[str]) -> str | None:
@@ -40,13 +45,14 @@ class HereDevices(LinuxDevices):
 
 @pytest.fixture
 def device(tmp_path: Path) -> Iterator[Device]:
-    """``device(name, bytes)`` makes a disk; at the end all that is mounted of it is undone."""
+    """``device(name, bytes)`` makes a disk (0: of a file that exists); at the end all that is mounted of it is undone."""
     files: list[Path] = []
 
     def make(name: str, size: int) -> str:
         file = tmp_path / name
-        with file.open("wb") as opened:
-            opened.truncate(size)
+        if size:
+            with file.open("wb") as opened:
+                opened.truncate(size)
         files.append(file)
         return loop.attach(file)
 
@@ -233,3 +239,148 @@ def test_a_disk_that_vanishes_under_its_mount(tmp_path: Path, device: Device, no
     assert [one.reason for one in node.faults(ID, staging)] == ["DeviceGone"]
     node.unstage(staging)
     assert mounts.at(staging) is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "flags", "named"),
+    [
+        ("ext4", ("noatime", "notaime"), "ext4 refuses a mount option: 'notaime' (Unknown parameter 'notaime')"),
+        ("xfs", ("notaime",), "xfs refuses a mount option: 'notaime' (Unknown parameter 'notaime')"),
+        ("ext4", ("data=nonsense",), "ext4 refuses a mount option: 'data=nonsense' (Bad value for 'data')"),
+        (
+            "ext4",
+            ("nouuid,discard=yes",),
+            "'nouuid' (Unknown parameter 'nouuid'), 'discard=yes' (Unexpected value for 'discard')",
+        ),
+        ("xfs", ("logbsize=3",), "was not mounted as xfs with logbsize=3: mount: "),
+    ],
+)
+def test_mount_options_that_the_kernel_refuses_are_named(
+    tmp_path: Path, device: Device, node: NodeWork, kind: str, flags: tuple[str, ...], named: str
+) -> None:
+    show(tmp_path, device("disk", 512 * MIB))
+    staging, blank = str(tmp_path / "staging"), {NAMES.blank_key: "true"}
+    wrong = VolumeAccess("SINGLE_NODE_WRITER", fs_type=kind, flags=flags)
+    with pytest.raises(Refused) as refused:
+        node.stage(ID, staging, access=wrong, context=blank, published={})
+    assert named in refused.value.message
+    assert "mountOptions of the PersistentVolume" in refused.value.message
+    assert mounts.at(staging) is None
+    right = VolumeAccess("SINGLE_NODE_WRITER", fs_type=kind, flags=("noatime", "nodev,lazytime"))
+    node.stage(ID, staging, access=right, context=blank, published={})
+    assert mounts.at(staging)
+
+
+def machine(tmp_path: Path, name: str, device: str) -> NodeWork:
+    """A machine of its own: it sees the disk by its own device, with its own cache."""
+    links, dev = tmp_path / name / "by-id", tmp_path / name / "dev"
+    for folder in (links, dev, tmp_path / name / "csi/1"):
+        folder.mkdir(parents=True)
+    plug(tmp_path / name, device, "vdb")
+    (tmp_path / name / "csi/1/vol_data.json").write_text(json.dumps({"volumeHandle": ID, "driverName": NAMES.driver}))
+    disks = linux_disks(HereDevices(links, dev))
+    return NodeWork(disks, names=NAMES, links=disk_links, patience=10.0, folder=str(tmp_path / name / "csi"))
+
+
+def plug(folder: Path, device: str, name: str) -> None:
+    os.mknod(folder / "dev" / name, 0o600 | stat.S_IFBLK, Path(device).stat().st_rdev)
+    (folder / "by-id" / Path(disk_links(ID)[0]).name).symlink_to(folder / "dev" / name)
+
+
+def unplug(folder: Path, name: str) -> None:
+    (folder / "by-id" / Path(disk_links(ID)[0]).name).unlink()
+    (folder / "dev" / name).unlink()
+
+
+@pytest.mark.parametrize("kind", ["ext4", "xfs"])
+def test_readers_of_a_copy_of_a_live_disk_see_what_its_writer_synced(
+    tmp_path: Path, device: Device, node: NodeWork, kind: str
+) -> None:
+    """Two machines stage at the same moment; one was chosen to replay the journal."""
+    show(tmp_path, device("live", 512 * MIB))
+    live = tmp_path / "staged"
+    writer = VolumeAccess("SINGLE_NODE_WRITER", fs_type=kind)
+    node.stage(ID, str(live), access=writer, context={NAMES.blank_key: "true"}, published={})
+    with (live / "word").open("w") as file:
+        file.write("hello")
+        file.flush()
+        os.fsync(file.fileno())
+    run(["cp", "--sparse=always", tmp_path / "live", tmp_path / "copied"])  # while it is in use
+    first = device("copied", 0)
+    second = run(["losetup", "--find", "--show", tmp_path / "copied"]).stdout.strip()
+    assert not filesystem.is_settled(first, kind)
+    one, two = machine(tmp_path, "one", first), machine(tmp_path, "two", second)
+    readers = VolumeAccess("MULTI_NODE_READER_ONLY")
+    places = [tmp_path / name / "csi/1/globalmount" for name in ("one", "two")]
+    with ThreadPoolExecutor() as pool:
+        waits = pool.submit(two.stage, ID, str(places[1]), access=readers, context={}, published={})
+        assert not wait([waits], timeout=0.5).done, "a machine that was not chosen reads what nobody replayed"
+        one.stage(ID, str(places[0]), access=readers, context={}, published={ALONE: "true"})
+        waits.result(10)
+    assert [(place / "word").read_text() for place in places] == ["hello", "hello"]
+    before = Path(tmp_path / "copied").read_bytes()
+    for work, place in ((one, places[0]), (two, places[1])):
+        work.unstage(str(place))
+        work.stage(ID, str(place), access=readers, context={}, published={ALONE: "true"})
+        assert {one.name for one in place.parent.iterdir()} == {"globalmount", "vol_data.json"}
+    assert Path(tmp_path / "copied").read_bytes() == before, "a settled disk was written"
+
+
+@pytest.mark.parametrize("kind", ["ext4", "xfs"])
+def test_a_copy_of_a_live_disk_that_may_not_be_written_is_refused(
+    tmp_path: Path, device: Device, node: NodeWork, kind: str
+) -> None:
+    show(tmp_path, device("live", 512 * MIB))
+    writer = VolumeAccess("SINGLE_NODE_WRITER", fs_type=kind)
+    node.stage(ID, str(tmp_path / "staged"), access=writer, context={NAMES.blank_key: "true"}, published={})
+    (tmp_path / "staged/word").write_text("hello")
+    run(["sync", "-f", tmp_path / "staged"])
+    run(["cp", "--sparse=always", tmp_path / "live", tmp_path / "copied"])
+    # not by blockdev: the kernel would keep that for the next file of the loop device
+    copy = run(["losetup", "--find", "--show", "--read-only", tmp_path / "copied"]).stdout.strip()
+    assert device("copied", 0) == copy
+    assert filesystem.is_read_only(copy)
+    reader, access = machine(tmp_path, "one", copy), VolumeAccess("MULTI_NODE_READER_ONLY")
+    with pytest.raises(Refused, match="attached read-only"):
+        reader.stage(ID, str(tmp_path / "r"), access=access, context={}, published={ALONE: "true"})
+
+
+def test_a_mount_of_a_disk_that_is_gone_is_cleared_and_the_disk_comes_back(tmp_path: Path, device: Device) -> None:
+    """The driver was away while the cloud took the disk: the mount holds the device, so the cloud cannot attach it again."""
+    disk = device("disk", 64 * MIB)
+    node = machine(tmp_path, "one", disk)
+    staging, target = str(tmp_path / "one/csi/1/globalmount"), str(tmp_path / "one/pod")
+    writer = VolumeAccess("SINGLE_NODE_WRITER")
+    node.stage(ID, staging, access=writer, context={NAMES.blank_key: "true"}, published={})
+    node.publish(ID, staging, target=target, access=writer, read_only=False)
+    Path(target, "word").write_text("kept")
+    assert node.stale() == [], "the disk is there"
+    unplug(tmp_path / "one", "vdb")
+    loop.detach(tmp_path / "disk")
+    with pytest.raises(ProcessError, match="still in use"):
+        loop.attach(tmp_path / "disk", timeout=0.3)
+    assert node.stale() == [ID]
+    node.clear_stale(ID)
+    assert mounts.at(staging) is None
+    assert mounts.at(target) is None
+    assert node.stale() == []
+    plug(tmp_path / "one", loop.attach(tmp_path / "disk", timeout=5), "vdb")
+    node.stage(ID, staging, access=writer, context={}, published={})
+    node.publish(ID, staging, target=target, access=writer, read_only=False)
+    assert Path(target, "word").read_text() == "kept"
+
+
+def test_a_disk_that_comes_back_under_another_number_takes_the_place_of_its_old_mount(tmp_path: Path, device: Device) -> None:
+    """As with a hot-unplug of a real disk: the old device lives as long as its mount, and the new one has a new number."""
+    node = machine(tmp_path, "one", device("old", 64 * MIB))
+    staging, target = str(tmp_path / "one/csi/1/globalmount"), str(tmp_path / "one/pod")
+    writer = VolumeAccess("SINGLE_NODE_WRITER")
+    node.stage(ID, staging, access=writer, context={NAMES.blank_key: "true"}, published={})
+    node.publish(ID, staging, target=target, access=writer, read_only=False)
+    unplug(tmp_path / "one", "vdb")
+    plug(tmp_path / "one", device("new", 64 * MIB), "vdc")
+    node.stage(ID, staging, access=writer, context={NAMES.blank_key: "true"}, published={})
+    node.publish(ID, staging, target=target, access=writer, read_only=False)
+    number = (tmp_path / "one/dev/vdc").stat().st_rdev
+    shown = [mounts.at(place) for place in (staging, target)]
+    assert [one and os.makedev(*one.device) for one in shown] == [number, number]

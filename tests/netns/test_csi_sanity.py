@@ -92,6 +92,7 @@ async def test_the_suite_passes_whole(place: Path, kind: str) -> None:
     stop = asyncio.Event()
     serving = asyncio.create_task(driver.run(stop))
     program = str(csi_sanity.binary())
+    (place / "attributes.yaml").write_text(csi_sanity.ATTRIBUTES)
     words = csi_sanity.words(
         program,
         endpoint=endpoint,
@@ -100,6 +101,7 @@ async def test_the_suite_passes_whole(place: Path, kind: str) -> None:
         size=GIB,
         kind=kind,
         report=str(place / "report.json"),
+        attributes=str(place / "attributes.yaml"),
     )
     try:
         done = await asyncio.to_thread(run, words, timeout=300, check=False)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import errno
 import posixpath
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from moyai.cloud.memory import Killed
 from moyai.cloud.model import Instance
 from moyai.cloud.openstack.guest import disk_links
-from moyai.csi.node.disks import Damaged, Mount, NodeDisks, NotPermitted, Usage
+from moyai.csi.node.disks import Damaged, Mount, NodeDisks, NotPermitted, RefusedOption, Usage
+from moyai.linux.process import ProcessError
 
 GIB = 1 << 30
 
@@ -24,6 +25,11 @@ class Disk:
     zero: bool = True
     damaged: bool = False
     sick: bool = False
+    #: Its journal holds what must be replayed; a mount to write replays it, and says so when it ends.
+    unsettled: bool = False
+    read_only: bool = False
+    #: Unplugged, though mounts of it may live on.
+    gone: bool = False
 
 
 #: The number of the file system that /dev is.
@@ -44,6 +50,11 @@ class FakeDisks:
     done: list[str] = field(default_factory=list[str])
     options: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
     rescans: int = 0
+    #: Mount options that the kernel refuses, with its words; the file systems that it has.
+    wrong_options: dict[str, str] = field(default_factory=dict[str, str])
+    known: tuple[str, ...] = ("ext4", "xfs")
+    busy: set[str] = field(default_factory=set[str])
+    volumes_at: dict[str, str] = field(default_factory=dict[str, str])
     error_count: int = 0
     die_after: int | None = None
 
@@ -55,6 +66,10 @@ class FakeDisks:
         self.disks[device] = disk
         self.links[disk_links(volume_id)[0]] = device
         return disk
+
+    def unplug(self, volume_id: str) -> None:
+        """The disk goes, whatever is mounted of it."""
+        self.disks[self.links.pop(disk_links(volume_id)[0])].gone = True
 
     def _change(self, what: str) -> None:
         self.done.append(what)
@@ -79,6 +94,26 @@ class FakeDisks:
         number = self.number(device)
         assert number is not None
         return self._of(number).size
+
+    def present(self, numbers: Collection[tuple[int, int]]) -> set[tuple[int, int]]:
+        return {one.number for one in self.disks.values() if not one.gone} & set(numbers)
+
+    def is_read_only(self, device: str) -> bool:
+        return self.disks[device].read_only
+
+    def is_settled(self, device: str, kind: str) -> bool:
+        disk = self.disks[device]
+        assert not any(one.device == disk.number and not one.read_only for one in self.table), "read while it is mounted"
+        return not disk.unsettled
+
+    def is_known(self, kind: str) -> bool:
+        return kind in self.known
+
+    def refused_options(self, kind: str, options: Sequence[str]) -> list[RefusedOption]:
+        return [RefusedOption(one, self.wrong_options[one]) for one in options if one in self.wrong_options]
+
+    def volume_at(self, staging: str) -> str:
+        return self.volumes_at.get(posixpath.dirname(staging), "")
 
     def rescan(self, device: str) -> None:
         self.rescans += 1
@@ -153,7 +188,17 @@ class FakeDisks:
 
     def mount(self, device: str, target: str, *, kind: str, options: Sequence[str]) -> None:
         assert target in self.folders
-        assert self.disks[device].content == kind
+        disk = self.disks[device]
+        assert disk.content == kind
+        if kind not in self.known or set(options) & self.wrong_options.keys():
+            raise ProcessError(["mount"], "ended with 32", output="wrong fs type, bad option, bad superblock")
+        if "ro" not in options:
+            assert not disk.read_only, "a disk that is read-only was mounted to write"
+            disk.unsettled = True
+        elif not {"noload", "norecovery"} & set(options):
+            disk.unsettled = False
+        else:
+            assert not disk.unsettled, "mounted to be read without what its journal holds"
         self.options[target] = list(options)
         self.table.append(Mount(target, "/", self.disks[device].number, kind, device, "ro" in options))
         self._change(f"mount {target}")
@@ -175,8 +220,12 @@ class FakeDisks:
             self._change(f"read-only {target}")
 
     def unmount(self, target: str) -> None:
-        if self.at(target):
+        if target in self.busy:
+            raise ProcessError(["umount"], "ended with 32", output="target is busy")
+        if mounted := self.at(target):
             self.table = [one for one in self.table if one.point != target]
+            if not mounted.read_only and not any(one.device == mounted.device for one in self.table) and mounted.device != _DEV:
+                self._of(mounted.device).unsettled = False
             self._change(f"unmount {target}")
 
 

@@ -92,6 +92,7 @@ def plays(cloud: OpenStackCloud) -> Mapping[str, Callable[[], object]]:
         "disks.volume": lambda: disks.volume("v"),
         "disks.create_volume": lambda: disks.create_volume(name="v", size_gb=1, metadata={}),
         "disks.extend_volume": lambda: disks.extend_volume("v", 2),
+        "disks.change_volume_type": lambda: disks.change_volume_type("v", "t"),
         "disks.delete_volume": lambda: disks.delete_volume("v"),
         "disks.forget_attachment": lambda: disks.forget_attachment("a"),
         "disks.snapshots": disks.snapshots,

@@ -9,7 +9,7 @@ from moyai.core.ids import CLUSTER_TAG
 from moyai.csi.proto import csi_pb2 as pb
 from moyai.csi.sizes import GIB
 from tests.fakes.cloud import add_server, add_volume
-from tests.unit.csi_world import UID, World, capability
+from tests.unit.csi_world import UID, WRITER, World, capability, refused
 
 pytestmark = pytest.mark.virtual_time
 
@@ -68,3 +68,90 @@ async def test_a_broken_volume_is_ill() -> None:
     assert [one.volume_id for one in listed.entries] == [ill.id]
     health = await world.controller.ControllerGetVolumeHealth(pb.ControllerGetVolumeHealthRequest(volume_id=well.id))
     assert not health.volume_health.health_statuses
+
+
+OWN, STANDARD = "topology.disks.memory.test/zone", "topology.kubernetes.io/zone"
+
+
+@pytest.mark.parametrize(
+    ("terms", "zone"),
+    [
+        ([{STANDARD: "az2"}], "az2"),
+        ([{OWN: "az2"}], "az2"),
+        ([{OWN: "az2", STANDARD: "az2"}], "az2"),
+        ([{OWN: "az1", STANDARD: "az2"}, {STANDARD: "az2"}], "az2"),
+    ],
+)
+async def test_a_class_may_name_zones_by_every_key_that_nodes_have(terms: list[dict[str, str]], zone: str) -> None:
+    world = World()
+    asked = [pb.Topology(segments=one) for one in terms]
+    made = await world.controller.CreateVolume(
+        pb.CreateVolumeRequest(
+            name="pvc-1",
+            volume_capabilities=[capability()],
+            accessibility_requirements=pb.TopologyRequirement(requisite=asked, preferred=asked),
+        )
+    )
+    # a volume keeps its node affinity for ever: by the key that nodes of every version of the driver have
+    assert [dict(one.segments) for one in made.volume.accessible_topology] == [{OWN: zone}]
+    capacity = await world.controller.GetCapacity(pb.GetCapacityRequest(accessible_topology=asked[-1]))
+    assert capacity.available_capacity > 0
+
+
+@pytest.mark.parametrize("term", [{"topology.kubernetes.io/region": "r"}, {OWN: "az1", STANDARD: "az2"}])
+async def test_a_class_that_names_no_zone_is_refused_instead_of_served_anywhere(term: dict[str, str]) -> None:
+    world = World()
+    asked = [pb.Topology(segments=term)]
+    why = await refused(
+        world.controller.CreateVolume(
+            pb.CreateVolumeRequest(
+                name="pvc-1",
+                volume_capabilities=[capability()],
+                accessibility_requirements=pb.TopologyRequirement(requisite=asked, preferred=asked),
+            )
+        )
+    )
+    assert why.code == "INVALID_ARGUMENT"
+    assert f"the keys of this driver are {STANDARD} and {OWN}" in why.message
+    assert not world.raw.store.volumes
+
+
+async def test_a_volume_attributes_class_chooses_the_type() -> None:
+    world = World()
+    made = await world.controller.CreateVolume(
+        pb.CreateVolumeRequest(
+            name="pvc-1",
+            volume_capabilities=[capability()],
+            parameters={"type": "files"},
+            mutable_parameters={"type": "files-multiattach"},
+        )
+    )
+    assert world.raw.store.volumes[made.volume.volume_id].type_name == "files-multiattach"
+
+    async def change(volume_id: str = made.volume.volume_id, **parameters: str) -> None:
+        request = pb.ControllerModifyVolumeRequest(volume_id=volume_id, mutable_parameters=parameters)
+        await world.controller.ControllerModifyVolume(request)
+
+    for _ in range(2):
+        await change(type="files")
+    assert world.raw.store.volumes[made.volume.volume_id].type_name == "files"
+    assert world.raw.calls["disks.change_volume_type"] == 1
+    other = await refused(change(type="files", iops="300"))
+    assert (other.code, "iops" in other.message) == ("INVALID_ARGUMENT", True)
+    unknown = await refused(change(type="gold"))
+    assert (unknown.code, "there are files, files-multiattach" in unknown.message) == ("INVALID_ARGUMENT", True)
+    assert (await refused(change("none", type="files"))).code == "NOT_FOUND"
+    # what the cloud cannot do to a volume in use is in the cloud's words
+    server = add_server(world.raw, "one")
+    await world.volumes.attach(made.volume.volume_id, server.id, access=WRITER)
+    in_use = await refused(change(type="files-multiattach"))
+    assert (in_use.code, "only allowed on available volumes" in in_use.message) == ("FAILED_PRECONDITION", True)
+
+
+async def test_a_type_that_the_cloud_does_not_give_is_told_with_its_reason() -> None:
+    world = World()
+    volume = add_volume(world.raw, "data")
+    world.raw.faults.break_next("disks.change_volume_type", "No valid back end")
+    why = await refused(world.volumes.change_type(volume.id, "files-multiattach"))
+    assert (why.code, "No valid back end" in why.message) == ("INTERNAL", True)
+    await world.volumes.change_type(volume.id, "files-multiattach")

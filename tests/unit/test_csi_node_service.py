@@ -41,13 +41,28 @@ def test_measures_and_illness() -> None:
 # the service itself
 
 
+@pytest.mark.parametrize(
+    ("why", "kept"),
+    [
+        ('topology value collision: driver reported "topology.kubernetes.io/zone":"az1" but existing label is …"az2"', False),
+        ("the API server does not answer", True),
+    ],
+)
+async def test_a_node_whose_standard_label_says_another_zone_keeps_the_driver_s_own_key(why: str, kept: bool) -> None:
+    node = NodeService(work(FakeDisks()), names=NAMES, instance=lambda: Instance("server-1", "az1"), limit=7)
+    node.refused_by_kubelet(why)
+    keys = set((await node.NodeGetInfo(pb.NodeGetInfoRequest())).accessible_topology.segments)
+    assert keys == {NAMES.zone_key, *(["topology.kubernetes.io/zone"] if kept else [])}
+
+
 async def test_the_service_speaks_csi() -> None:
     disks = FakeDisks()
     disks.attach(ID)
     node = NodeService(work(disks), names=NAMES, instance=lambda: Instance("server-1", "az1"), limit=7)
     info = await node.NodeGetInfo(pb.NodeGetInfoRequest())
     assert (info.node_id, info.max_volumes_per_node) == ("server-1", 7)
-    assert info.accessible_topology.segments == {"topology.cinder.csi.openstack.org/zone": "az1"}
+    own, standard = "topology.cinder.csi.openstack.org/zone", "topology.kubernetes.io/zone"
+    assert info.accessible_topology.segments == {own: "az1", standard: "az1"}
     for _ in range(2):
         await asyncio.gather(
             *(

@@ -20,7 +20,7 @@ from moyai.csi.controller.paging import page
 from moyai.csi.errors import Refused, refusal
 from moyai.csi.grpc.server import socket_path
 from moyai.csi.settings import read_csi_config, write_csi_config
-from moyai.csi.sizes import GIB, Range, choose_gb
+from moyai.csi.sizes import GIB, Range, choose_gb, quantity
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 VOLUME = Volume(
@@ -50,18 +50,50 @@ def test_the_size_is_the_smallest_whole_gib_that_holds(required: int, least: int
     assert chosen == least or (chosen - 1) * GIB < required
 
 
-@pytest.mark.parametrize(("required", "limit", "least"), [(GIB + 1, GIB + 2, 1), (0, GIB - 1, 1), (0, 2 * GIB, 3)])
-def test_no_size_between_the_bounds(required: int, limit: int, least: int) -> None:
-    with pytest.raises(Refused) as refused:
+@pytest.mark.parametrize(
+    ("required", "limit", "least", "says"),
+    [
+        (GIB + 1, GIB + 2, 1, "the claim's limit of 1073741826 is below 2Gi: .*spec.resources.limits.storage: 2Gi"),
+        (0, 100 << 20, 1, "the claim's limit of 100Mi is below 1Gi: .*spec.resources.limits.storage: 1Gi"),
+        (0, 2 * GIB, 3, "the source of the copy has 3Gi, more than the claim's limit of 2Gi: .*limits.storage: 3Gi"),
+    ],
+)
+def test_no_size_between_the_bounds_says_what_the_claim_would_have_to_say(
+    required: int, limit: int, least: int, says: str
+) -> None:
+    with pytest.raises(Refused, match=says) as refused:
         choose_gb(Range(required, limit), least_gb=least)
     assert code(refused) == "OUT_OF_RANGE"
 
 
-@pytest.mark.parametrize(("required", "limit"), [(2, 1), (-1, 0), (0, -1)])
-def test_a_range_that_is_none(required: int, limit: int) -> None:
-    with pytest.raises(Refused) as refused:
+@pytest.mark.parametrize(
+    ("required", "limit", "says"),
+    [
+        (2 * GIB, 500 << 20, "asks for 2Gi in spec.resources.requests.storage, more than the 500Mi in its"),
+        (-1, 0, "negative"),
+        (0, -1, "negative"),
+    ],
+)
+def test_a_range_that_is_none(required: int, limit: int, says: str) -> None:
+    with pytest.raises(Refused, match=says) as refused:
         Range(required, limit)
     assert code(refused) == "INVALID_ARGUMENT"
+
+
+@pytest.mark.parametrize(
+    ("size", "words"),
+    [
+        (GIB, "1Gi"),
+        (100 << 20, "100Mi"),
+        (3 << 40, "3Ti"),
+        (1536 << 20, "1536Mi"),
+        (4096, "4Ki"),
+        (GIB + 1, "1073741825"),
+        (0, "0"),
+    ],
+)
+def test_sizes_are_in_the_claim_s_own_unit(size: int, words: str) -> None:
+    assert quantity(size) == words
 
 
 # zones
@@ -141,9 +173,11 @@ def attached(volume: Volume, *servers: str, state: DiskState = DiskState.IN_USE)
     )
 
 
-def attach(volume: Volume, *, has: tuple[str, ...] = (), attaching: Collection[str] = (), limit: int = 256) -> str:
+def attach(
+    volume: Volume, *, several: bool = False, has: tuple[str, ...] = (), attaching: Collection[str] = (), limit: int = 256
+) -> str:
     server = Server("s1", "one", "ACTIVE", "az1", "m1.small", volume_ids=has)
-    return decide.attach(volume, server, attaching=attaching, limit=limit)
+    return decide.attach(volume, server, several=several, attaching=attaching, limit=limit)
 
 
 def test_attaching() -> None:
@@ -151,10 +185,11 @@ def test_attaching() -> None:
     assert attach(attached(VOLUME, "s1")) == "done"
     assert attach(attached(VOLUME, "s1", state=DiskState.DETACHING)) == "wait"
     assert attach(replace(VOLUME, state=DiskState.ATTACHING)) == "wait"
-    assert attach(replace(attached(VOLUME, "s2"), multiattach=True)) == "attach"
-    with pytest.raises(Refused, match="attached to machine s2") as refused:
-        attach(attached(VOLUME, "s2"))
-    assert code(refused) == "FAILED_PRECONDITION"
+    assert attach(replace(attached(VOLUME, "s2"), multiattach=True), several=True) == "attach"
+    for volume, several in ((attached(VOLUME, "s2"), True), (replace(attached(VOLUME, "s2"), multiattach=True), False)):
+        with pytest.raises(Refused, match="attached to machine s2") as refused:
+            attach(volume, several=several)
+        assert code(refused) == "FAILED_PRECONDITION"
     with pytest.raises(Refused) as broken:
         attach(replace(VOLUME, state=DiskState.FAILED))
     assert code(broken) == "INTERNAL"

@@ -119,7 +119,8 @@ async def test_abilities_and_codes(world: tuple[MemoryCloud, Path]) -> None:
     assert await controller.refused("ControllerExpandVolume", expand) == "NOT_FOUND"
     publish = pb.ControllerPublishVolumeRequest(volume_id="none", node_id="none", volume_capability=capability())
     assert await controller.refused("ControllerPublishVolume", publish) == "NOT_FOUND"
-    assert await controller.refused("ControllerModifyVolume", pb.ControllerModifyVolumeRequest()) == "UNIMPLEMENTED"
+    group = pb.ControllerModifyVolumeRequest(volume_id="none", mutable_parameters={"type": "files"})
+    assert await controller.refused("ControllerModifyVolume", group) == "NOT_FOUND"
     stats = pb.NodeGetVolumeStatsRequest(volume_id="none", volume_path="some/path")
     assert await node.refused("NodeGetVolumeStats", stats) == "NOT_FOUND"
     assert await node.refused("NodeStageVolume", pb.NodeStageVolumeRequest(volume_id="a")) == "INVALID_ARGUMENT"
@@ -165,4 +166,10 @@ async def test_the_kubelet_is_told(world: tuple[MemoryCloud, Path]) -> None:
     info = await kubelet("GetInfo", registration.InfoRequest())
     assert (info.type, info.name, info.endpoint) == ("CSIPlugin", "disks.memory.test", "/var/lib/kubelet/plugins/csi.sock")
     await kubelet("NotifyRegistrationStatus", registration.RegistrationStatus(plugin_registered=True))
+    node = Client(folder / "csi.sock", pb.DESCRIPTOR, "Node")
+    assert len((await node("NodeGetInfo", pb.NodeGetInfoRequest())).accessible_topology.segments) == 2
+    collision = "topology value collision: topology.kubernetes.io/zone"
+    await kubelet("NotifyRegistrationStatus", registration.RegistrationStatus(plugin_registered=False, error=collision))
+    assert len((await node("NodeGetInfo", pb.NodeGetInfoRequest())).accessible_topology.segments) == 1
+    await node.close()
     await kubelet.close()

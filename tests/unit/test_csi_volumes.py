@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,11 +11,12 @@ import pytest
 
 from moyai.cloud.memory import Killed
 from moyai.cloud.model import DiskState, VolumeType
+from moyai.core.errors import SizeRefused
 from moyai.core.ids import CLUSTER_TAG
 from moyai.csi.access_modes import VolumeAccess
 from moyai.csi.sizes import GIB, Range
 from tests.fakes.cloud import add_server, add_volume, memory
-from tests.unit.csi_world import UID, World, refused, wanted
+from tests.unit.csi_world import UID, WRITER, World, refused, wanted
 
 pytestmark = pytest.mark.virtual_time
 
@@ -125,7 +127,7 @@ async def test_a_volume_with_snapshots_stays_and_says_why() -> None:
 async def test_a_volume_in_use_stays() -> None:
     world = World()
     server, volume = add_server(world.raw, "one"), add_volume(world.raw, "data")
-    await world.volumes.attach(volume.id, server.id)
+    await world.volumes.attach(volume.id, server.id, access=WRITER)
     assert (await refused(world.volumes.delete(volume.id))).code == "FAILED_PRECONDITION"
 
 
@@ -137,6 +139,29 @@ async def test_extending() -> None:
     assert (await world.volumes.extend(volume.id, Range(2 * GIB))).size_gb == 3
     assert world.raw.calls["disks.extend_volume"] == 1
     assert (await refused(world.volumes.extend(volume.id, Range(3 * GIB + 1, 4 * GIB - 1)))).code == "OUT_OF_RANGE"
+
+
+@pytest.mark.parametrize(
+    ("bounds", "says"),
+    [
+        ({"least_gb": 8}, "have at least 8Gi, and the claim asks for 2Gi: .*spec.resources.requests.storage: 8Gi or more"),
+        ({"most_gb": 1}, "have at most 1Gi, and the claim asks for 2Gi: .*spec.resources.requests.storage: 1Gi or less"),
+    ],
+)
+async def test_a_size_that_the_type_refuses_is_answered_with_the_size_to_ask_for(bounds: dict[str, int], says: str) -> None:
+    world = World()
+    volume = add_volume(world.raw, "data")
+    for call in ("disks.create_volume", "disks.extend_volume"):
+        error = SizeRefused("Cinder: Specified volume size …")
+        for name, value in bounds.items():
+            setattr(error, name, value)
+        world.raw.faults.fail_next(call, error)
+    size = Range(2 * GIB)
+    for asks in (world.volumes.create(wanted(type_name="files", size=size)), world.volumes.extend(volume.id, size)):
+        why = await refused(asks)
+        assert why.code == "OUT_OF_RANGE"
+        assert re.search(says, why.message), why.message
+    assert len(world.raw.store.volumes) == 1
 
 
 async def test_snapshots_are_made_once() -> None:
@@ -184,7 +209,7 @@ class Claim:
         self.volume = (await world.volumes.create(wanted())).volume.id
 
     async def attach(self, world: World) -> None:
-        await world.volumes.attach(self.volume, self.server)
+        await world.volumes.attach(self.volume, self.server, access=WRITER)
 
     async def extend(self, world: World) -> None:
         assert (await world.volumes.extend(self.volume, Range(2 * GIB))).size_gb == 2

@@ -14,6 +14,7 @@ from moyai.core.errors import (
     NotFound,
     QuotaExceeded,
     Retriable,
+    SizeRefused,
     Terminal,
     Unreachable,
 )
@@ -114,3 +115,17 @@ def test_the_words_of_every_service_are_found(body: object, words: str) -> None:
 
 def test_words_without_a_quota_name_none() -> None:
     assert quota_names("Policy doesn't allow this") == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "least", "most"),
+    [
+        ("Specified volume size of '1' is less than the minimum required size of '8' for volume type 'fast'.", 8, None),
+        ("Specified volume size of '9' is greater than the maximum allowable size of '4' for volume type 'fast'.", None, 4),
+    ],
+)
+def test_a_size_that_a_volume_type_refuses_has_its_bound(words: str, least: int | None, most: int | None) -> None:
+    error = error_of(400, {"badRequest": {"code": 400, "message": f"Invalid input received: {words}"}}, "Cinder")
+    assert isinstance(error, SizeRefused)
+    assert (error.least_gb, error.most_gb) == (least, most)
+    assert words in str(error)

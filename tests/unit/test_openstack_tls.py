@@ -17,7 +17,8 @@ from cryptography.x509.oid import NameOID
 
 from moyai.cloud.config_file import read_sections
 from moyai.cloud.credentials import DIRECT, Reach
-from moyai.cloud.openstack import ADAPTER, adapter, cloud_conf
+from moyai.cloud.openstack import ADAPTER, cloud_conf
+from moyai.cloud.openstack.openstack_cloud import OpenStackCloud
 from moyai.core.errors import MoyaiError, Terminal
 from tests.unit.openstack_server import OpenStackServer, openstack_server
 
@@ -82,7 +83,7 @@ def played(folder: Path) -> Generator[OpenStackServer]:
         yield server
 
 
-def part(folder: Path, played: OpenStackServer, way: Reach) -> adapter.OpenStackCloud:
+def part(folder: Path, played: OpenStackServer, way: Reach) -> OpenStackCloud:
     """The cloud as a part sees it, by the text and the files that its Secret holds."""
     url = f"{played.url}/v3"
     login = ADAPTER.issued_login(cloud="c", region="R1", url=url, credential_id="i", secret="s", reach=way)
@@ -90,7 +91,7 @@ def part(folder: Path, played: OpenStackServer, way: Reach) -> adapter.OpenStack
     place.mkdir()
     for name, text in login.files.items():
         (place / name).write_text(text)
-    return ADAPTER.read_login(read_sections("\n".join(login.lines()))["Global"]).connect()
+    return ADAPTER.log_in(ADAPTER.read_login(read_sections("\n".join(login.lines()))["Global"]))
 
 
 def test_a_part_reaches_a_cloud_with_a_private_authority_and_client_certificates(folder: Path, played: OpenStackServer) -> None:

@@ -18,7 +18,7 @@ from moyai.ccm.taints import taint_list
 from moyai.cloud.model import Power, Server
 from moyai.core.clock import Clock
 from moyai.core.errors import Conflict, MoyaiError, Retriable
-from moyai.core.ids import POD_CIDR_KEY
+from moyai.core.ids import POD_CIDR_KEY, ZONE_LABEL
 from moyai.kube.events import EventRecorder
 from moyai.kube.informer import Informer
 from moyai.kube.objects import UNINITIALIZED, Node, Taint, parse_node
@@ -31,7 +31,6 @@ from moyai.runtime.reconciler import DONE, Result
 _log = logging.getLogger(__name__)
 
 SHUTDOWN_TAINT = Taint("node.cloudprovider.kubernetes.io/shutdown", "NoSchedule")
-ZONE_LABEL = "topology.kubernetes.io/zone"
 REGION_LABEL = "topology.kubernetes.io/region"
 TYPE_LABEL = "node.kubernetes.io/instance-type"
 _PROVIDED_IP = "alpha.kubernetes.io/provided-node-ip"

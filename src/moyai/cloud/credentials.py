@@ -43,6 +43,7 @@ CALLS: Mapping[Use, frozenset[str]] = {
         {
             "machines.servers", "machines.server", "machines.zones", "machines.attach_volume", "machines.detach_volume",
             "disks.volumes", "disks.volume", "disks.create_volume", "disks.extend_volume", "disks.delete_volume",
+            "disks.change_volume_type",
             "disks.forget_attachment", "disks.snapshots", "disks.snapshot", "disks.create_snapshot", "disks.delete_snapshot",
             "disks.types", "disks.zones", "disks.faults", "disks.quotas",
         }

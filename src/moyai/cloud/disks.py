@@ -34,6 +34,11 @@ class Disks(Protocol):
         """Ask for it, also while the volume is in use; returns before it is done."""
         ...
 
+    def change_volume_type(self, volume_id: str, type_name: str) -> None:
+        """Ask for another type of a volume where it is; returns before it is done. Terminal where the type needs the volume's
+        content somewhere else, or does not fit a volume in use."""
+        ...
+
     def delete_volume(self, volume_id: str) -> None:
         """Ask for it; returns before it is gone."""
         ...

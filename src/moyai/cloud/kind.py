@@ -31,7 +31,7 @@ class VolumeNames:
 
     @property
     def zone_key(self) -> str:
-        """Label of a Node and key of a topology."""
+        """Label of a Node and key of a topology, beside ``core.ids.ZONE_LABEL``."""
         return f"topology.{self.driver}/zone"
 
     @property

@@ -82,5 +82,12 @@ class NoSpace(Terminal):
     """A file system has no room for a file, or the user's share of it is used up."""
 
 
+class SizeRefused(Terminal):
+    """A size is outside of what the cloud offers. ``least_gb``, ``most_gb``: the bound in GiB, where the cloud names it."""
+
+    least_gb: int | None = None
+    most_gb: int | None = None
+
+
 class NotFound(Terminal):
     """The object does not exist (any more)."""

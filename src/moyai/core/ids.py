@@ -22,6 +22,8 @@ UNSEALING_KEY = "moyai.key"
 TOKEN_DESCRIPTION = "moyai: machines of this cluster join with it"
 #: Server metadata: the pod CIDR that the planner gave this node; the cloud controller manager copies it to the Node.
 POD_CIDR_KEY = "moyai.pod-cidr"
+#: Label of a Node: the zone of its machine, by Kubernetes' own name. The CSI driver offers it as a key of topologies, too.
+ZONE_LABEL = "topology.kubernetes.io/zone"
 #: Tag of a floating IP that outlives its Service and its cluster.
 KEEP_TAG = "moyai.keep=true"
 #: Begins the name and the tag of what belongs to a Service of type LoadBalancer, as in openstack-cloud-controller-manager.

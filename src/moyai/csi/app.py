@@ -151,7 +151,8 @@ class Driver:
         if options.node:
             links, rescan = self._guest.disk_links, config.storage.rescan_on_resize
             staging = NodeWork(disks or linux_disks(), names=names, links=links, rescan=rescan)
-            service("Node", NodeService(staging, names=names, instance=lambda: self._instance, limit=limit))
+            self._node = NodeService(staging, names=names, instance=lambda: self._instance, limit=limit)
+            service("Node", self._node)
             self._missing["instance"] = "this machine does not know its id in the cloud yet"
             self._tasks["identity"] = self._identify
         self._server = RpcServer(services, metrics=self.metrics)
@@ -215,11 +216,19 @@ class Driver:
         self._instance = found
         del self._missing["instance"]
         _log.info("this is machine %s in zone %s", found.id, found.zone or "(none)")
+        # before the kubelet's first call: a mount that an earlier driver left can keep the cloud from attaching its disk again
+        await self._node.clear_stale()
         options = self._options
         if options.kubelet_path and options.registration_dir:
             driver = self._names.driver
             socket = options.registration_dir / f"{driver}-reg.sock"
             # its calls are not CSI calls: they are not counted with them
-            self._registration = Registration(driver=driver, socket=socket, endpoint=options.kubelet_path, metrics=Metrics())
+            self._registration = Registration(
+                driver=driver,
+                socket=socket,
+                endpoint=options.kubelet_path,
+                metrics=Metrics(),
+                refused=self._node.refused_by_kubelet,
+            )
             await self._registration.run()
         await asyncio.Event().wait()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from moyai.core.errors import Conflict, MoyaiError, NotFound, QuotaExceeded, Retriable, UsageError
+from moyai.core.errors import Conflict, MoyaiError, NotFound, QuotaExceeded, Retriable, SizeRefused, UsageError
 
 Code = Literal[
     "INVALID_ARGUMENT",
@@ -46,6 +46,8 @@ def refusal(error: Exception) -> Refused:
 def _code(error: MoyaiError) -> Code:
     if isinstance(error, QuotaExceeded):
         return "RESOURCE_EXHAUSTED"
+    if isinstance(error, SizeRefused):
+        return "OUT_OF_RANGE"
     if isinstance(error, NotFound):
         return "NOT_FOUND"
     if isinstance(error, Conflict):

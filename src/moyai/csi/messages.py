@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import cast, get_args
 
 from moyai.cloud.kind import VolumeNames
 from moyai.cloud.model import LONG_AGO, DiskState, Snapshot, Volume
+from moyai.core.ids import ZONE_LABEL
 from moyai.csi.access_modes import Mode, VolumeAccess
 from moyai.csi.errors import Refused
 from moyai.csi.proto import csi_pb2 as pb
@@ -39,13 +40,32 @@ def size_range(given: pb.CapacityRange) -> Range:
     return Range(given.required_bytes, given.limit_bytes)
 
 
-def machine_zones(topologies: Iterable[pb.Topology], key: str) -> tuple[str, ...]:
-    """The zones in topologies, in their order, each once; a topology of another driver's ``key`` says nothing to us."""
-    return tuple(dict.fromkeys(one.segments[key] for one in topologies if key in one.segments))
+def machine_zones(topologies: Sequence[pb.Topology], names: VolumeNames) -> tuple[str, ...]:
+    """The zones in topologies, in their order, each once. A topology may name the zone by the driver's own key, by Kubernetes'
+    standard key, or by both. INVALID_ARGUMENT where topologies are given and none of them names a zone that can be."""
+    keys = (names.zone_key, ZONE_LABEL)
+    named = [{one.segments[key] for key in keys if key in one.segments} for one in topologies]
+    zones = tuple(dict.fromkeys(found.pop() for found in named if len(found) == 1))
+    if topologies and not zones:
+        given = ", ".join(sorted({key for one in topologies for key in one.segments}))
+        raise Refused(
+            "INVALID_ARGUMENT",
+            f"no zone is named by the allowed topologies, whose keys are {given or '(none)'}: the keys of this driver are "
+            f"{ZONE_LABEL} and {names.zone_key}, with one zone under both",
+        )
+    return zones
 
 
-def topologies(zones: Iterable[str], key: str) -> list[pb.Topology]:
-    return [pb.Topology(segments={key: zone}) for zone in zones]
+def node_topology(zone: str, names: VolumeNames, *, standard: bool) -> pb.Topology:
+    """The keys that a node is registered with: the classes' ``allowedTopologies`` can name only these. ``standard``: also
+    Kubernetes' own key."""
+    return pb.Topology(segments={names.zone_key: zone, **({ZONE_LABEL: zone} if standard else {})})
+
+
+def volume_topologies(zones: Iterable[str], names: VolumeNames) -> list[pb.Topology]:
+    """For the node affinity of a volume, which never changes: by the driver's own key alone, which nodes of every version of
+    the driver have."""
+    return [pb.Topology(segments={names.zone_key: zone}) for zone in zones]
 
 
 def source(snapshot_id: str, volume_id: str) -> pb.VolumeContentSource | None:
@@ -64,7 +84,7 @@ def volume(one: Volume, machine_zones: Iterable[str], *, names: VolumeNames) -> 
         capacity_bytes=one.size_gb * GIB,
         volume_context={} if copied else {names.blank_key: "true"},
         content_source=source(one.snapshot_id, one.source_volume_id),
-        accessible_topology=topologies(machine_zones, names.zone_key),
+        accessible_topology=volume_topologies(machine_zones, names),
     )
 
 

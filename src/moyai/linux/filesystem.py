@@ -1,16 +1,17 @@
-"""File systems on block devices: recognising the content, and creating, checking and growing ext4 and XFS.
+"""File systems on block devices: recognising the content and the state of the journal; creating, checking, growing ext4, XFS.
 
 Nothing here is done twice by being called twice, and nothing is ever forced: the tools' own refusals stand.
 """
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import re
 import struct
 
-from moyai.linux.process import ProcessError, run
+from moyai.linux.process import ProcessError, run, stream
 
 EXT4, XFS = "ext4", "xfs"
 _BLKGETSIZE64 = 0x80081272
@@ -18,6 +19,9 @@ _PIECE = 1 << 20
 #: What a file system may leave of its device without being meant to grow.
 _SLACK = 16 << 20
 _LONG = 600.0
+#: Of ext4's superblock: where it begins, where the features stand without which nobody may mount, and "the journal is in use".
+_SUPERBLOCK, _SUPERBLOCK_BYTES, _INCOMPATIBLE, _NEEDS_RECOVERY = 1024, 1024, 0x60, 0x4
+_BLKROGET = 0x125E
 _REFUSED = re.compile(r"not permitted|permission denied", re.IGNORECASE)
 
 
@@ -66,6 +70,52 @@ def size(device: str) -> int:
         return int(struct.unpack("Q", fcntl.ioctl(descriptor, _BLKGETSIZE64, b"\0" * 8))[0])
     finally:
         os.close(descriptor)
+
+
+def is_read_only(device: str) -> bool:
+    """Whether the kernel lets nobody write to a block device."""
+    descriptor = os.open(device, os.O_RDONLY)
+    try:
+        return bool(struct.unpack("i", fcntl.ioctl(descriptor, _BLKROGET, bytes(4)))[0])
+    finally:
+        os.close(descriptor)
+
+
+def is_settled(device: str, kind: str) -> bool:
+    """Whether the journal of an ext4 or XFS that is not mounted here holds nothing that has to be replayed.
+
+    A kernel that mounts the file system to write makes this false at once, and true with its last write when it unmounts it.
+    The device is read anew: another machine may write to the disk. Raises ProcessError, OSError.
+    """
+    if kind == XFS:
+        return _xfs_log_is_clean(device)
+    descriptor = os.open(device, os.O_RDONLY)
+    try:
+        os.posix_fadvise(descriptor, 0, _SUPERBLOCK + _SUPERBLOCK_BYTES, os.POSIX_FADV_DONTNEED)
+        block = os.pread(descriptor, _SUPERBLOCK_BYTES, _SUPERBLOCK)
+    finally:
+        os.close(descriptor)
+    return not struct.unpack_from("<I", block, _INCOMPATIBLE)[0] & _NEEDS_RECOVERY
+
+
+class _StateFoundError(Exception):
+    """Ends xfs_logprint at the line that matters: what follows is the whole content of the log."""
+
+
+def _xfs_log_is_clean(device: str) -> bool:
+    state = ""
+
+    def look(line: str) -> None:
+        nonlocal state
+        if found := re.search(r"log tail: .* state: <(\w+)>", line):
+            state = found[1]
+            raise _StateFoundError
+
+    with contextlib.suppress(_StateFoundError):
+        stream(["xfs_logprint", "-t", device], look)
+    if not state:
+        raise ProcessError(["xfs_logprint", "-t", device], "reports no state of the log")
+    return state == "CLEAN"
 
 
 def make(device: str, kind: str) -> None:

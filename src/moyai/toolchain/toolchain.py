@@ -145,7 +145,7 @@ class Toolchain:
         def on_wait(holder: str) -> None:
             step.progress(f"waiting for {holder}, which makes it")
 
-        component = self._store.make(pin, lambda target: self._fill(pin, target, step), on_wait=on_wait)
+        component = self._store.make(pin, lambda target: self._fill(pin, target, step=step), on_wait=on_wait)
         return component.files[program]
 
     def _single(self, program: str) -> Pin:

@@ -71,6 +71,26 @@ class Disks:
         disks.delete_volume(source.id)
         site.until(lambda: gone(site, source.id), 60)
 
+    def test_a_volume_changes_its_type_where_it_is(self, site: Site) -> None:
+        disks = site.cloud.disks
+        made = volume(site, "typed")
+        try:
+            other = next(one for one in disks.types() if one.name != made.type_name and one.multiattach is not made.multiattach)
+            with pytest.raises(Terminal):
+                disks.change_volume_type(made.id, "no-such-type")
+            disks.change_volume_type(made.id, other.name)
+            site.until(lambda: disks.volume(made.id).state is DiskState.AVAILABLE, 60)
+            assert disks.volume(made.id).type_name == other.name
+            if other.multiattach is not None:
+                assert disks.volume(made.id).multiattach is other.multiattach
+            with pytest.raises(Terminal):
+                disks.change_volume_type(made.id, other.name)
+        finally:
+            disks.delete_volume(made.id)
+        site.until(lambda: gone(site, made.id), 60)
+        with pytest.raises(NotFound):
+            disks.change_volume_type(NOBODY, made.type_name)
+
     def test_a_volume_or_snapshot_that_is_not_there(self, site: Site) -> None:
         disks = site.cloud.disks
         with pytest.raises(NotFound):

@@ -108,6 +108,35 @@ class MemoryDisks(MemoryApi):
             self._store.volumes.put(replace(disk_at(volume, state), size_gb=size_gb))
 
     @api
+    def change_volume_type(self, volume_id: str, type_name: str) -> None:
+        store = self._store
+        volume: Volume = self._find(store.volumes, volume_id)
+        kind = {one.name: one for one in store.volume_types}.get(type_name)
+        if kind is None:
+            raise self._refused(Terminal, f"Invalid volume_type passed: {type_name}.", object_id=volume_id)
+        if volume.type_name == type_name or volume.state not in (DiskState.AVAILABLE, DiskState.IN_USE):
+            raise self._refused(
+                Terminal, f"Retype needs volume to be in available or in-use state: {volume.status}", object_id=volume_id
+            )
+        if volume.multiattach != bool(kind.multiattach) and volume.state is not DiskState.AVAILABLE:
+            words = "Invalid volume_type passed, retypes affecting multiattach are only allowed on available volumes"
+            raise self._refused(Terminal, words, object_id=volume_id)
+        why = store.faults.breakage("disks.change_volume_type", volume.name)
+        with self._change():
+            store.volumes.put(disk_at(volume, DiskState.BUSY))
+            store.later(
+                store.delays.volume, lambda: self._of_type(volume_id, type_name, multiattach=bool(kind.multiattach), why=why)
+            )
+
+    def _of_type(self, volume_id: str, type_name: str, *, multiattach: bool, why: str) -> None:
+        volume = self._store.volumes.get(volume_id)
+        if volume is not None and volume.state is DiskState.BUSY:
+            back = disk_at(volume, DiskState.IN_USE if volume.attachments else DiskState.AVAILABLE)
+            if why:
+                self._store.messages.setdefault(volume_id, []).insert(0, why)
+            self._store.volumes.put(back if why else replace(back, type_name=type_name, multiattach=multiattach))
+
+    @api
     def delete_volume(self, volume_id: str) -> None:
         store = self._store
         volume = store.volumes.get(volume_id)

@@ -68,6 +68,15 @@ class CinderDisks:
             object_id=volume_id,
         )
 
+    def change_volume_type(self, volume_id: str, type_name: str) -> None:
+        self._newer.post(
+            f"/volumes/{volume_id}/action",
+            # a migration would copy the whole volume, and the snapshots of a volume forbid it
+            {"os-retype": {"new_type": type_name, "migration_policy": "never"}},
+            operation=f"change volume type to {type_name}",
+            object_id=volume_id,
+        )
+
     def delete_volume(self, volume_id: str) -> None:
         try:
             self._cinder.delete(f"/volumes/{volume_id}", operation="delete volume", object_id=volume_id)

@@ -21,6 +21,7 @@ _STATES = {
     "UPLOADING": DiskState.BUSY,
     "BACKING-UP": DiskState.BUSY,
     "MAINTENANCE": DiskState.BUSY,
+    "RETYPING": DiskState.BUSY,
     "DELETING": DiskState.DELETING,
     "DELETED": DiskState.DELETING,
     "ERROR": DiskState.FAILED,

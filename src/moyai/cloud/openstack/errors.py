@@ -18,6 +18,7 @@ from moyai.core.errors import (
     NotFound,
     QuotaExceeded,
     Retriable,
+    SizeRefused,
     Terminal,
     Unreachable,
 )
@@ -33,6 +34,10 @@ _QUOTA_NAMES = (
     re.compile(r"for quota '?(?P<names>[\w, -]+)'?", re.IGNORECASE),
     re.compile(r"quota exceeded for (?P<names>[\w, ]+?):", re.IGNORECASE),
     re.compile(r"exceeds? allowed (?P<names>[\w ]+?) quota", re.IGNORECASE),
+)
+#: Cinder, of a volume type's extra specs provisioning:min_vol_size and provisioning:max_vol_size.
+_TYPE_SIZE = re.compile(
+    r"is less than the minimum required size of '(?P<least>\d+)'|is greater than the maximum allowable size of '(?P<most>\d+)'"
 )
 #: Neutron answers 409 to what no waiting will mend.
 _TERMINAL_TYPES = frozenset({"IpAddressGenerationFailure", "OverlappingAllocationPools", "InvalidInput"})
@@ -61,7 +66,10 @@ def error_from_response(
     error, hint = _classify(status, kind, words=words)
     if error is NotFound and not words:
         text = f"{service} knows no such object"
-    return error(text, hint=hint, operation=operation, object_id=object_id or None, request_id=request_id or None)
+    made = error(text, hint=hint, operation=operation, object_id=object_id or None, request_id=request_id or None)
+    if isinstance(made, SizeRefused) and (bounds := _TYPE_SIZE.search(words)):
+        made.least_gb, made.most_gb = (int(one) if one else None for one in bounds.groups())
+    return made
 
 
 def _classify(status: int, kind: str, *, words: str) -> tuple[type[MoyaiError], str | None]:
@@ -71,6 +79,8 @@ def _classify(status: int, kind: str, *, words: str) -> tuple[type[MoyaiError], 
             QuotaExceeded,
             f"raise the project's quota of {names} or free some" if names else "raise the project's quota or free some",
         )
+    if status == 400 and _TYPE_SIZE.search(words):
+        return SizeRefused, None
     if status == 404:
         return NotFound, None
     if kind in _TERMINAL_TYPES:

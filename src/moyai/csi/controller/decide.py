@@ -61,25 +61,26 @@ def created(volume: Volume | None) -> Volume | None:
 Attach = Literal["attach", "wait", "done"]
 
 
-def attach(volume: Volume, server: Server, *, attaching: Collection[str], limit: int) -> Attach:
+def attach(volume: Volume, server: Server, *, several: bool, attaching: Collection[str], limit: int) -> Attach:
     """FAILED_PRECONDITION when another machine has it, RESOURCE_EXHAUSTED when the machine has its ``limit``, INTERNAL when the
-    volume is broken. ``attaching``: volumes that are being attached to the machine and that the cloud may not list there yet.
+    volume is broken. ``several``: it is to be used by several machines at once. ``attaching``: volumes that are being attached
+    to the machine and that the cloud may not list there yet.
     """
-    step = _next(volume, server.id)
+    step = _next(volume, server.id, several=several and volume.multiattach)
     if step == "attach" and len({*server.volume_ids, *attaching} - {volume.id}) >= limit:
         raise Refused("RESOURCE_EXHAUSTED", f"machine {server.name} has its {limit} volumes already")
     return step
 
 
-def _next(volume: Volume, server_id: str) -> Attach:
+def _next(volume: Volume, server_id: str, *, several: bool) -> Attach:
     if server_id in volume.attached_server_ids:
         return "wait" if volume.state.moving else "done"
     if volume.state in _TRANSIENT:
         return "wait"
     others = [one for one in volume.attached_server_ids if one != server_id]
-    if others and not volume.multiattach:
+    if others and not several:
         raise Refused("FAILED_PRECONDITION", f"volume {volume.id} is attached to machine {others[0]}")
-    if volume.state is DiskState.AVAILABLE or (volume.multiattach and volume.state is DiskState.IN_USE):
+    if volume.state is DiskState.AVAILABLE or (several and volume.state is DiskState.IN_USE):
         return "attach"
     if volume.state is DiskState.EXTENDING:
         return "wait"
@@ -140,6 +141,19 @@ def extended(volume: Volume | None, size_gb: int) -> Volume | None:
         return volume
     # the cloud has given it back ungrown
     raise Refused("INTERNAL", f"the cloud did not extend volume {volume.id} beyond {volume.size_gb} GiB")
+
+
+def retyped(volume: Volume | None, type_name: str) -> Volume | None:
+    """For waiting, after the cloud was asked to change the type."""
+    if volume is None:
+        raise Refused("NOT_FOUND", "the volume is gone")
+    if volume.state.broken:
+        raise Refused("INTERNAL", f"volume {volume.id} is in {volume.status}")
+    if volume.state is DiskState.BUSY or volume.state.moving:
+        return None
+    if volume.type_name == type_name:
+        return volume
+    raise Refused("INTERNAL", f"the cloud left volume {volume.id} with the type {volume.type_name or '(none)'}")
 
 
 def deleted(thing: Volume | Snapshot | None) -> Literal["gone"] | None:

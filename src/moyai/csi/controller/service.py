@@ -14,7 +14,7 @@ from moyai.csi.controller.cloud_view import CloudView
 from moyai.csi.controller.snapshots import SnapshotWork
 from moyai.csi.controller.volumes import VolumeRequest, VolumeWork
 from moyai.csi.errors import Refused, need
-from moyai.csi.names import AVAILABILITY, DEVICE_PATH, PASSED_ON, TYPE
+from moyai.csi.names import ALONE, AVAILABILITY, DEVICE_PATH, PASSED_ON, TYPE
 from moyai.csi.proto import csi_pb2 as pb
 from moyai.csi.sizes import GIB
 
@@ -33,6 +33,7 @@ _ABILITIES = (
     "CLONE_VOLUME",
     "EXPAND_VOLUME",
     "GET_VOLUME",
+    "MODIFY_VOLUME",
     "GET_VOLUME_HEALTH",
     "LIST_VOLUME_HEALTH",
     "SINGLE_NODE_MULTI_WRITER",
@@ -62,22 +63,22 @@ class ControllerService:
 
     async def CreateVolume(self, request: pb.CreateVolumeRequest) -> pb.CreateVolumeResponse:
         parameters = dict(request.parameters)
-        content, zone_key = request.volume_content_source, self._cloud.names.zone_key
+        content, names = request.volume_content_source, self._cloud.names
         made = await self._volumes.create(
             VolumeRequest(
                 name=need(request.name, "name"),
                 accesses=messages.accesses(request.volume_capabilities),
                 size=messages.size_range(request.capacity_range),
-                type_name=parameters.get(TYPE, ""),
+                type_name=_attributes(request.mutable_parameters) or parameters.get(TYPE, ""),
                 availability=parameters.get(AVAILABILITY, ""),
-                preferred=messages.machine_zones(request.accessibility_requirements.preferred, zone_key),
-                requisite=messages.machine_zones(request.accessibility_requirements.requisite, zone_key),
+                preferred=messages.machine_zones(request.accessibility_requirements.preferred, names),
+                requisite=messages.machine_zones(request.accessibility_requirements.requisite, names),
                 snapshot_id=content.snapshot.snapshot_id,
                 source_volume_id=content.volume.volume_id,
                 metadata=_passed_on(parameters),
             )
         )
-        return pb.CreateVolumeResponse(volume=messages.volume(made.volume, made.machine_zones, names=self._cloud.names))
+        return pb.CreateVolumeResponse(volume=messages.volume(made.volume, made.machine_zones, names=names))
 
     async def DeleteVolume(self, request: pb.DeleteVolumeRequest) -> pb.DeleteVolumeResponse:
         await self._volumes.delete(need(request.volume_id, "volume id"))
@@ -89,8 +90,9 @@ class ControllerService:
         access = messages.one_access(request.HasField("volume_capability"), request.volume_capability)
         if why := wrong(access):
             raise Refused("INVALID_ARGUMENT", why)
-        await self._volumes.attach(request.volume_id, request.node_id)
-        return pb.ControllerPublishVolumeResponse(publish_context={DEVICE_PATH: self._links(request.volume_id)[0]})
+        alone = await self._volumes.attach(request.volume_id, request.node_id, access=access)
+        context = {DEVICE_PATH: self._links(request.volume_id)[0], **({ALONE: "true"} if alone else {})}
+        return pb.ControllerPublishVolumeResponse(publish_context=context)
 
     async def ControllerUnpublishVolume(
         self, request: pb.ControllerUnpublishVolumeRequest
@@ -155,9 +157,8 @@ class ControllerService:
         for capability in request.volume_capabilities:
             if wrong(messages.access(capability)):
                 return pb.GetCapacityResponse(available_capacity=0)
-        topology = request.accessible_topology
-        zone_key = self._cloud.names.zone_key
-        if request.HasField("accessible_topology") and (zones := messages.machine_zones([topology], zone_key)):
+        if request.HasField("accessible_topology"):
+            zones = messages.machine_zones([request.accessible_topology], self._cloud.names)
             reach = (await self._cloud.zone_map()).for_machines(zones[0])
             wanted = request.parameters.get(AVAILABILITY, "")
             if not reach or (wanted and wanted not in reach):
@@ -165,6 +166,14 @@ class ControllerService:
         quotas = {one.name: one for one in await self._cloud.call(self._cloud.disks.quotas)}
         left = _remaining(quotas.get("gigabytes")) if _remaining(quotas.get("volumes")) else 0
         return pb.GetCapacityResponse(available_capacity=left * GIB)
+
+    async def ControllerModifyVolume(self, request: pb.ControllerModifyVolumeRequest) -> pb.ControllerModifyVolumeResponse:
+        need(request.volume_id, "volume id")
+        wanted = _attributes(request.mutable_parameters)
+        await self._require_volume(request.volume_id)
+        if wanted:
+            await self._volumes.change_type(request.volume_id, wanted)
+        return pb.ControllerModifyVolumeResponse()
 
     # ---- health
 
@@ -229,6 +238,18 @@ class ControllerService:
 def _passed_on(parameters: Mapping[str, str]) -> dict[str, str]:
     # clouds take 255 characters
     return {name: parameters[key][:255] for key, name in PASSED_ON.items() if key in parameters}
+
+
+def _attributes(parameters: Mapping[str, str]) -> str:
+    """The volume type that a VolumeAttributesClass asks for; empty: none. What a type promises, its QoS included, is the
+    cloud's: nothing else of a volume can be changed."""
+    if wrong := sorted(parameters.keys() - {TYPE}):
+        raise Refused(
+            "INVALID_ARGUMENT",
+            f"a VolumeAttributesClass of this driver has the parameter {TYPE} (a volume type of the cloud) and no other: "
+            f"{', '.join(wrong)}",
+        )
+    return parameters.get(TYPE, "")
 
 
 def _remaining(quota: Quota | None) -> int:

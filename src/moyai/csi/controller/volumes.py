@@ -16,16 +16,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, TypeVar
 
-from moyai.cloud.model import DiskState, Power, Snapshot, Volume
+from moyai.cloud.model import DiskState, Power, Snapshot, Volume, VolumeType
 from moyai.core.backoff import Backoff
-from moyai.core.errors import Conflict, MoyaiError, NotFound, Retriable, Terminal
+from moyai.core.errors import Conflict, MoyaiError, NotFound, Retriable, SizeRefused, Terminal
 from moyai.core.waiting import NotYet, auntil
 from moyai.csi.access_modes import VolumeAccess, check
 from moyai.csi.controller import decide, zones
 from moyai.csi.controller.cloud_view import CloudView
 from moyai.csi.errors import Refused, refusal
 from moyai.csi.grpc.serial import Serial
-from moyai.csi.sizes import Range, choose_gb
+from moyai.csi.sizes import Range, choose_gb, refused_by_type
 
 R = TypeVar("R")
 
@@ -114,16 +114,19 @@ class VolumeWork:
             availability=wanted.availability,
             source=source_zone,
         )
-        return await self._cloud.call(
-            self._cloud.disks.create_volume,
-            name=wanted.name,
-            size_gb=size,
-            zone=place.zone,
-            type_name=wanted.type_name,
-            metadata={**wanted.metadata, **self._cloud.mark},
-            snapshot_id=wanted.snapshot_id,
-            source_volume_id=wanted.source_volume_id,
-        )
+        try:
+            return await self._cloud.call(
+                self._cloud.disks.create_volume,
+                name=wanted.name,
+                size_gb=size,
+                zone=place.zone,
+                type_name=wanted.type_name,
+                metadata={**wanted.metadata, **self._cloud.mark},
+                snapshot_id=wanted.snapshot_id,
+                source_volume_id=wanted.source_volume_id,
+            )
+        except SizeRefused as error:
+            raise refused_by_type(error, type_name=wanted.type_name, size_gb=size) from error
 
     async def _source(self, wanted: VolumeRequest) -> Volume | Snapshot | None:
         calls = self._cloud.disks
@@ -154,10 +157,7 @@ class VolumeWork:
         if not (wanted.type_name or several):
             return wanted
         known = await self._cloud.volume_types()
-        chosen = next((one for one in known.values() if wanted.type_name in (one.name, one.id)), None)
-        if wanted.type_name and chosen is None:
-            self._cloud.forget_volume_types()
-            raise Refused("INVALID_ARGUMENT", f"the cloud has no volume type {wanted.type_name!r}: there are {_words(known)}")
+        chosen = await self._type(wanted.type_name) if wanted.type_name else None
         if several and (chosen is None or chosen.multiattach is False):
             fit = [name for name, one in known.items() if one.multiattach]
             hint = f"one of {_words(fit)}" if fit else "one whose extra spec multiattach is true"
@@ -205,23 +205,37 @@ class VolumeWork:
 
     # ---- attach, detach
 
-    async def attach(self, volume_id: str, server_id: str) -> Volume:
-        return await self.serial.run(volume_id, lambda: self._attach(volume_id, server_id))
+    async def attach(self, volume_id: str, server_id: str, *, access: VolumeAccess) -> bool:
+        """True if the machine was the only one that had the volume once it was attached, as asked for by the several readers
+        of one volume (see ``node.mounting``); no later machine gets this answer while this one has the volume."""
+        return await self.serial.run(volume_id, lambda: self._attach_and_look(volume_id, server_id, access))
 
-    async def _attach(self, volume_id: str, server_id: str) -> Volume:
+    async def _attach_and_look(self, volume_id: str, server_id: str, access: VolumeAccess) -> bool:
+        await self._attach(volume_id, server_id, several=access.several)
+        if not (access.several and access.read_only) or access.block:
+            return False
+        # after the attachment, and from the cloud: of two processes that attach at once, at most one sees itself alone
+        return set((await self._look(volume_id)).attached_server_ids) == {server_id}
+
+    async def _attach(self, volume_id: str, server_id: str, *, several: bool) -> None:
         try:
             volume, server = await asyncio.gather(self._look(volume_id), self._cloud.machine(server_id))
         except NotFound as error:
             raise Refused("NOT_FOUND", f"volume {volume_id} or machine {server_id} is not there: {error}") from error
-        step = decide.attach(volume, server, attaching=self._attaching_to(server_id), limit=self._limit)
+
+        def next_step() -> decide.Attach:
+            attaching = self._attaching_to(server_id)
+            return decide.attach(volume, server, several=several, attaching=attaching, limit=self._limit)
+
+        step = next_step()
         if step == "wait":
             settled = await self._wait(volume_id, decide.settled, f"volume {volume_id} to settle")
             if settled == "gone":
                 raise Refused("NOT_FOUND", f"volume {volume_id} is gone")
             volume = settled
-            step = decide.attach(volume, server, attaching=self._attaching_to(server_id), limit=self._limit)
+            step = next_step()
         if step == "done":
-            return volume
+            return
         # decided and noted without a pause in between, so that no two calls decide on the same state
         self._attaching[volume_id] = server_id
         try:
@@ -233,7 +247,6 @@ class VolumeWork:
             del self._attaching[volume_id]
         if outcome == "failed":
             raise Refused("INTERNAL", f"the cloud did not attach volume {volume_id} to machine {server.name} ({server.status})")
-        return volume
 
     def _attaching_to(self, server_id: str) -> set[str]:
         return {volume for volume, server in self._attaching.items() if server == server_id}
@@ -309,11 +322,50 @@ class VolumeWork:
         if volume.size_gb >= size:
             return volume
         if volume.state is not DiskState.EXTENDING:
-            await self._cloud.call(self._cloud.disks.extend_volume, volume_id, size)
+            try:
+                await self._cloud.call(self._cloud.disks.extend_volume, volume_id, size)
+            except SizeRefused as error:
+                raise refused_by_type(error, type_name=volume.type_name, size_gb=size, grows=True) from error
         grown = await self._wait(volume_id, lambda seen: decide.extended(seen, size), f"volume {volume_id} to grow")
         if grown.size_gb < size:
             raise Refused("ABORTED", f"volume {volume_id} was extended to {grown.size_gb} GiB meanwhile")
         return grown
+
+    async def change_type(self, volume_id: str, type_name: str) -> None:
+        """Give the volume another type, which may be named by its id. INVALID_ARGUMENT where the cloud has no such type,
+        FAILED_PRECONDITION, in the cloud's words, where the volume cannot have it now."""
+        await self.serial.run(volume_id, lambda: self._change_type(volume_id, type_name))
+
+    async def _change_type(self, volume_id: str, type_name: str) -> None:
+        volume = await self._look(volume_id)
+        chosen = await self._type(type_name)
+        if volume.type_name == chosen.name:
+            return
+        if volume.state is not DiskState.BUSY:
+            try:
+                await self._cloud.call(self._cloud.disks.change_volume_type, volume_id, chosen.name)
+            except SizeRefused as error:
+                raise refused_by_type(error, type_name=chosen.name, size_gb=volume.size_gb, grows=True) from error
+            except NotFound:
+                raise
+            except Terminal as error:
+                raise Refused("FAILED_PRECONDITION", str(error)) from error
+        try:
+            await self._wait(
+                volume_id, lambda seen: decide.retyped(seen, chosen.name), f"volume {volume_id} to change its type"
+            )
+        except Refused as error:
+            faults = await self._cloud.call(self._cloud.disks.faults, volume_id) if error.code == "INTERNAL" else []
+            raise Refused(error.code, f"{error.message}: {faults[0]}") if faults else error from error
+
+    async def _type(self, type_name: str) -> VolumeType:
+        """The type of a name or an id. INVALID_ARGUMENT where the cloud has none."""
+        known = await self._cloud.volume_types()
+        chosen = next((one for one in known.values() if type_name in (one.name, one.id)), None)
+        if chosen is None:
+            self._cloud.forget_volume_types()
+            raise Refused("INVALID_ARGUMENT", f"the cloud has no volume type {type_name!r}: there are {_words(known)}")
+        return chosen
 
     async def find(self, volume_id: str) -> Volume | None:
         try:

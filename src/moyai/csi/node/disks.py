@@ -6,14 +6,16 @@ A small interface for each, so that the decisions on top can be tested in every 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from moyai.linux import filesystem, mounts
+from moyai.linux import filesystem, mount_options, mounts
+from moyai.linux.mount_options import RefusedOption
 from moyai.linux.mounts import Mount
 from moyai.linux.process import ProcessError
 
@@ -27,6 +29,7 @@ __all__ = [
     "Mounts",
     "NodeDisks",
     "NotPermitted",
+    "RefusedOption",
     "Usage",
     "linux_disks",
 ]
@@ -35,6 +38,7 @@ Damaged = filesystem.DamagedError
 NotPermitted = filesystem.NotPermittedError
 #: What goes wrong with devices and tools, in their own words.
 DiskError = (ProcessError, OSError)
+_LOOP = 7
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,10 @@ class BlockDevices(Protocol):
         ...
 
     def is_zero(self, device: str) -> bool: ...
+    def is_read_only(self, device: str) -> bool: ...
+    def present(self, numbers: Collection[tuple[int, int]]) -> set[tuple[int, int]]:
+        """Those of the numbers that are block devices of the machine; a device that only a mount keeps alive is none."""
+        ...
 
 
 class Mounts(Protocol):
@@ -74,6 +82,10 @@ class Mounts(Protocol):
     def mount(self, device: str, target: str, *, kind: str, options: Sequence[str]) -> None: ...
     def bind(self, source: str, target: str, *, read_only: bool) -> None: ...
     def unmount(self, target: str) -> None: ...
+    def volume_at(self, staging: str) -> str:
+        """The volume that the kubelet has staged at a path, by its own notes beside it; empty where it has none."""
+        ...
+
     def exists(self, path: str) -> bool: ...
     def make_folder(self, path: str) -> None: ...
     def make_file(self, path: str) -> None: ...
@@ -85,6 +97,18 @@ class Mounts(Protocol):
 class Filesystems(Protocol):
     def content(self, device: str) -> str:
         """The file system or other format that a device holds, empty where none is known."""
+        ...
+
+    def is_settled(self, device: str, kind: str) -> bool:
+        """Whether the journal of a file system that is not mounted here holds nothing that has to be replayed."""
+        ...
+
+    def is_known(self, kind: str) -> bool:
+        """Whether the kernel has the file system."""
+        ...
+
+    def refused_options(self, kind: str, options: Sequence[str]) -> list[RefusedOption]:
+        """Mount options that the kernel refuses for the file system. Raises DiskError where the kernel does not say."""
         ...
 
     def make(self, device: str, kind: str) -> None: ...
@@ -113,8 +137,21 @@ def linux_disks(devices: BlockDevices | None = None) -> NodeDisks:
 
 
 class LinuxDevices:
+    """``dev``: the folder of the machine's device nodes."""
+
     size = staticmethod(filesystem.size)
     is_zero = staticmethod(filesystem.is_zero)
+    is_read_only = staticmethod(filesystem.is_read_only)
+
+    def __init__(self, dev: str = "/dev") -> None:
+        self._dev = dev
+
+    def present(self, numbers: Collection[tuple[int, int]]) -> set[tuple[int, int]]:
+        # a loop device is the host's, and sysfs lists it in every machine; of all others the kernel knows best
+        known = {(a, b) for a, b in numbers if a != _LOOP and Path(f"/sys/dev/block/{a}:{b}").exists()}
+        if len(known) < len(numbers):
+            known |= {number for one in os.scandir(self._dev) if (number := _number(one.path))} & set(numbers)
+        return known
 
     def find(self, links: Sequence[str]) -> str | None:
         for link in links:
@@ -142,6 +179,13 @@ class LinuxMounts:
     def bind(self, source: str, target: str, *, read_only: bool) -> None:
         mounts.bind(source, target, read_only=read_only)
 
+    def volume_at(self, staging: str) -> str:
+        try:
+            notes = json.loads((Path(staging).parent / "vol_data.json").read_text(encoding="utf-8"))
+            return str(notes["volumeHandle"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return ""
+
     def exists(self, path: str) -> bool:
         return os.path.lexists(path)
 
@@ -160,6 +204,9 @@ class LinuxMounts:
 
 class LinuxFilesystems:
     content = staticmethod(filesystem.content)
+    is_settled = staticmethod(filesystem.is_settled)
+    is_known = staticmethod(mount_options.is_known)
+    refused_options = staticmethod(mount_options.refused)
     make = staticmethod(filesystem.make)
     wants_to_grow = staticmethod(filesystem.wants_to_grow)
     grow_unmounted = staticmethod(filesystem.grow_unmounted)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from pathlib import Path
 
 from moyai.core.backoff import Backoff
@@ -22,11 +23,20 @@ _AGAIN = Backoff(base=2.0, ceiling=60.0)
 
 class Registration:
     """``driver``: its name. ``socket``: where the kubelet looks (``plugins_registry``); ``endpoint``: the driver's socket as
-    the kubelet sees it."""
+    the kubelet sees it. ``refused`` is called with the kubelet's words when it refuses."""
 
-    def __init__(self, *, driver: str, socket: Path, endpoint: str, metrics: Metrics, again: Backoff = _AGAIN) -> None:
+    def __init__(
+        self,
+        *,
+        driver: str,
+        socket: Path,
+        endpoint: str,
+        metrics: Metrics,
+        refused: Callable[[str], None],
+        again: Backoff = _AGAIN,
+    ) -> None:
         self._driver, self._socket, self._endpoint = driver, socket, endpoint
-        self._metrics, self._again = metrics, again
+        self._metrics, self._on_refused, self._again = metrics, refused, again
         self._answered = asyncio.Event()
         self._wrong = "the kubelet has not answered yet"
 
@@ -39,6 +49,8 @@ class Registration:
 
     async def NotifyRegistrationStatus(self, status: pb.RegistrationStatus) -> pb.RegistrationStatusResponse:  # noqa: N802
         self._wrong = "" if status.plugin_registered else f"the kubelet refuses the plug-in: {status.error}"
+        if not status.plugin_registered:
+            self._on_refused(status.error)
         self._answered.set()
         return pb.RegistrationStatusResponse()
 

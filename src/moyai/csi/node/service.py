@@ -4,20 +4,27 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from typing import TypeVar
 
 from moyai.cloud.kind import VolumeNames
 from moyai.cloud.model import Instance
+from moyai.core.ids import ZONE_LABEL
 from moyai.csi import messages
 from moyai.csi.access_modes import wrong
 from moyai.csi.errors import Refused, need
 from moyai.csi.grpc.serial import Serial
-from moyai.csi.node.disks import Usage
+from moyai.csi.node.disks import DiskError, Usage
 from moyai.csi.node.staging import NodeWork
 from moyai.csi.proto import csi_pb2 as pb
 
 T = TypeVar("T")
+
+_log = logging.getLogger(__name__)
+
+#: How long (seconds) a stage waits for the unmounting of other volumes' disks that are gone.
+_CLEARING_SECONDS = 10.0
 
 _ABILITIES = (
     "STAGE_UNSTAGE_VOLUME",
@@ -33,7 +40,7 @@ class NodeService:
 
     def __init__(self, work: NodeWork, *, names: VolumeNames, instance: Callable[[], Instance | None], limit: int) -> None:
         self._work, self._instance, self._limit = work, instance, limit
-        self._zone_key = names.zone_key
+        self._names, self._standard_zone = names, True
         self._serial = Serial()
 
     async def NodeGetCapabilities(self, _: pb.NodeGetCapabilitiesRequest) -> pb.NodeGetCapabilitiesResponse:
@@ -48,8 +55,16 @@ class NodeService:
             raise Refused("UNAVAILABLE", "this machine does not know its id in the cloud yet")
         answer = pb.NodeGetInfoResponse(node_id=instance.id, max_volumes_per_node=self._limit)
         if instance.zone:
-            answer.accessible_topology.CopyFrom(messages.topologies([instance.zone], self._zone_key)[0])
+            topology = messages.node_topology(instance.zone, self._names, standard=self._standard_zone)
+            answer.accessible_topology.CopyFrom(topology)
         return answer
+
+    def refused_by_kubelet(self, why: str) -> None:
+        """The kubelet did not register the driver. It does not where a label of the Node says another zone than the driver;
+        the standard label is not the driver's, so the driver then offers its own key alone."""
+        if self._standard_zone and ZONE_LABEL in why:
+            _log.warning("the label %s of this Node says another zone: the driver does not offer this key", ZONE_LABEL)
+            self._standard_zone = False
 
     async def NodeStageVolume(self, request: pb.NodeStageVolumeRequest) -> pb.NodeStageVolumeResponse:
         volume_id = need(request.volume_id, "volume id")
@@ -58,6 +73,7 @@ class NodeService:
         if why := wrong(access):
             raise Refused("INVALID_ARGUMENT", why)
         context, published = dict(request.volume_context), dict(request.publish_context)
+        await self.clear_stale()
         await self._do(
             volume_id, lambda: self._work.stage(volume_id, staging, access=access, context=context, published=published)
         )
@@ -112,6 +128,23 @@ class NodeService:
         for fault in faults:
             health.health_statuses.add(status=fault.kind, reason=fault.reason, message=fault.message)
         return pb.NodeGetVolumeHealthResponse(volume_health=health)
+
+    async def clear_stale(self) -> None:
+        """Unmount what is left of disks that are gone. What cannot be read or unmounted is logged, and hinders nothing else: an
+        unmount that takes long goes on beside what follows."""
+        try:
+            volumes = await asyncio.to_thread(self._work.stale)
+        except DiskError as error:
+            _log.warning("mounts of disks that are gone cannot be looked for: %s", error)
+            return
+        if volumes:
+            await asyncio.wait([asyncio.create_task(self._clear(one)) for one in volumes], timeout=_CLEARING_SECONDS)
+
+    async def _clear(self, volume_id: str) -> None:
+        try:
+            await self._do(volume_id, lambda: self._work.clear_stale(volume_id))
+        except DiskError as error:
+            _log.warning("what is left of volume %s cannot be unmounted: %s", volume_id, error)
 
     async def _do(self, volume_id: str, work: Callable[[], T]) -> T:
         return await self._serial.run(volume_id, lambda: asyncio.to_thread(work))

@@ -2,8 +2,7 @@
 
 What always holds:
 
-- A device is formatted only if it is empty. A device with a damaged or unknown content is refused with a message and is not
-  changed.
+- What a device holds is ``mounting``'s to decide, and a disk that is gone is ``stale``'s to recognise.
 - Every step first looks at the present state. An operation may therefore be killed at any moment and repeated.
 - A file system that can grow only while it is not mounted grows before its first pod gets it, also if the kubelet leaves the
   volume staged between two pods.
@@ -21,8 +20,10 @@ from moyai.core.clock import Clock, SystemClock
 from moyai.core.waiting import NotYet, until
 from moyai.csi.access_modes import VolumeAccess
 from moyai.csi.errors import Refused
-from moyai.csi.names import DEVICE_PATH, EXT4, FILE_SYSTEMS, XFS
-from moyai.csi.node.disks import Damaged, Mount, NodeDisks, NotPermitted, Usage
+from moyai.csi.names import DEVICE_PATH, EXT4
+from moyai.csi.node.disks import Mount, NodeDisks, NotPermitted, Usage
+from moyai.csi.node.mounting import FileSystemMounter
+from moyai.csi.node.stale import StaleMounts, staging_folder
 
 _DEVICE_SECONDS = 15.0
 #: The file systems of /dev: devtmpfs on a machine with its own kernel, tmpfs in a machine that shares the host's kernel.
@@ -43,7 +44,8 @@ class Fault:
 class NodeWork:
     """``links``: where a volume shows, the likeliest place first.
 
-    ``rescan``: the kernel does not notice by itself that a disk has grown.
+    ``rescan``: the kernel does not notice by itself that a disk has grown. ``folder``: below it the kubelet stages volumes
+    of this driver (empty: where kubelets do).
     """
 
     def __init__(
@@ -54,11 +56,23 @@ class NodeWork:
         links: Callable[[str], tuple[str, ...]],
         rescan: bool = False,
         patience: float = _DEVICE_SECONDS,
+        folder: str = "",
         clock: Clock | None = None,
     ) -> None:
         self._devices, self._mounts, self._filesystems = disks.devices, disks.mounts, disks.filesystems
         self._blank = names.blank_key
         self._links, self._rescan, self._patience, self._clock = links, rescan, patience, clock or SystemClock()
+        self._mounter = FileSystemMounter(disks, patience=patience, clock=self._clock)
+        self._stale = StaleMounts(disks, folder=folder or staging_folder(names.driver), links=links)
+
+    # ---- disks that are gone
+
+    def stale(self) -> list[str]:
+        """Volumes that are staged although their disk is not attached any more; ``clear_stale`` undoes what is left of one."""
+        return self._stale.volumes()
+
+    def clear_stale(self, volume_id: str) -> None:
+        self._stale.clear(volume_id)
 
     # ---- stage
 
@@ -68,47 +82,15 @@ class NodeWork:
         device = self._wait_for_device(volume_id, published)
         if access.block:
             return
-        if mounted := self._mounts.at(staging):
-            self._same(mounted, device, staging)
+        if mounted := self._mounted(device, staging):
             if access.fs_type and mounted.fs_type != access.fs_type:
                 raise Refused("ALREADY_EXISTS", f"volume {volume_id} is mounted already, as {mounted.fs_type}")
             return
-        kind = self._prepare(volume_id, device, access, blank=context.get(self._blank) == "true")
-        self._mounts.make_folder(staging)
-        self._mounts.mount(device, staging, kind=kind, options=_options(kind, access))
-        if kind == XFS and not access.read_only:
-            self._filesystems.grow_mounted(device, staging, kind=kind)
-
-    def _prepare(self, volume_id: str, device: str, access: VolumeAccess, *, blank: bool) -> str:
-        """A file system that is whole and as large as its device; its kind."""
-        kind = self._filesystems.content(device)
-        if not kind:
-            if access.read_only:
-                raise Refused("FAILED_PRECONDITION", f"volume {volume_id} is empty and is to be read only: write it first")
-            # the driver created the volume without content, so it may be formatted whatever its blocks contain
-            if not blank and not self._devices.is_zero(device):
-                raise Refused(
-                    "FAILED_PRECONDITION",
-                    f"volume {volume_id} holds data that is no file system known here; nothing was changed. Use it with "
-                    "volumeMode Block, or wipe it",
-                )
-            self._filesystems.make(device, access.file_system)
-            return access.file_system
-        if kind not in FILE_SYSTEMS:
-            raise Refused("FAILED_PRECONDITION", f"volume {volume_id} holds {kind}, which is not mounted here; it is unchanged")
-        if access.fs_type and access.fs_type != kind:
-            raise Refused("FAILED_PRECONDITION", f"volume {volume_id} holds {kind}, not {access.fs_type}; it is unchanged")
-        if not access.read_only:
-            try:
-                self._filesystems.check(device, kind)
-                self._filesystems.grow_unmounted(device, kind)
-            except Damaged as error:
-                raise Refused(
-                    "INTERNAL", f"the file system of volume {volume_id} is damaged, and was not mounted: {error}"
-                ) from error
-        return kind
+        blank = context.get(self._blank) == "true"
+        self._mounter.mount(volume_id, device, target=staging, access=access, blank=blank, published=published)
 
     def unstage(self, staging: str) -> None:
+        self._mounter.clear(staging)
         self._mounts.unmount(staging)
         self._mounts.remove(_marker(staging))
 
@@ -118,7 +100,7 @@ class NodeWork:
         device = self._device(volume_id)
         if device is None:
             raise Refused("FAILED_PRECONDITION", f"volume {volume_id} is not attached to this node")
-        if access.block and self._devices.number(target) == self._devices.number(device) and self._mounts.at(target):
+        if access.block and self._is_shown(device, target):
             return  # before the mount is touched: the kubelet has bind mounts of it
         if access.mode == "SINGLE_NODE_SINGLE_WRITER":
             self._refuse_second(volume_id, device, staging, target)
@@ -127,13 +109,12 @@ class NodeWork:
             self._mounts.bind(device, target, read_only=False)
             return
         read_only = read_only or access.read_only
-        staged = self._mounts.at(staging)
-        if staged is not None:
-            self._same(staged, device, staging)
-        elif not self._mounts.exists(_marker(staging)):
+        if (staged := self._mounts.at(staging)) and self._is_left_over(staged.device, device):
+            # the disk went and came back while the kubelet took it for staged: it is mounted again below
+            self._mounts.make_file(_marker(staging))
+        if self._mounted(device, staging) is None and not self._mounts.exists(_marker(staging)):
             raise Refused("FAILED_PRECONDITION", f"volume {volume_id} is not staged at {staging}")
-        if mounted := self._mounts.at(target):
-            self._same(mounted, device, target)
+        if mounted := self._mounted(device, target):
             if mounted.read_only and not read_only:
                 raise Refused("ALREADY_EXISTS", f"volume {volume_id} is at {target} already, to be read only")
             if mounted.read_only == read_only:
@@ -152,8 +133,7 @@ class NodeWork:
                 return
             self._mounts.make_file(marker)
             self._mounts.unmount(staging)
-        kind = self._prepare(volume_id, device, access, blank=False)
-        self._mounts.mount(device, staging, kind=kind, options=_options(kind, access))
+        self._mounter.mount(volume_id, device, target=staging, access=access)
         self._mounts.remove(marker)
 
     def _in_use(self, device: str, staging: str) -> bool:
@@ -182,10 +162,9 @@ class NodeWork:
         if self._devices.number(path):
             return size
         point = staging if staging and self._mounts.at(staging) else path
-        mounted = self._mounts.at(point)
+        mounted = self._mounted(device, point)
         if mounted is None:
             raise Refused("NOT_FOUND", f"nothing is mounted at {path}")
-        self._same(mounted, device, point)
         try:
             self._filesystems.grow_mounted(device, point, kind=mounted.fs_type)
         except NotPermitted as error:
@@ -267,24 +246,34 @@ class NodeWork:
             late=late,
         )
 
-    def _same(self, mounted: Mount, device: str, path: str) -> None:
-        if mounted.device != self._devices.number(device):
-            raise Refused("INTERNAL", f"at {path} another disk is mounted ({mounted.source})")
+    def _mounted(self, device: str, path: str) -> Mount | None:
+        """The device's mount at a path. What is left there of a disk that is gone is unmounted; INTERNAL for another disk."""
+        mounted = self._mounts.at(path)
+        if mounted is None or not self._is_left_over(mounted.device, device, path):
+            return mounted
+        self._mounts.unmount(path)
+        return None
+
+    def _is_shown(self, device: str, target: str) -> bool:
+        """Whether a raw device is at a path. What is left there of a disk that is gone is unmounted; INTERNAL for another."""
+        shown = self._devices.number(target)
+        if shown is None or self._mounts.at(target) is None:
+            return False
+        if not self._is_left_over(shown, device, target):
+            return True
+        self._mounts.unmount(target)
+        return False
+
+    def _is_left_over(self, number: tuple[int, int], device: str, path: str = "") -> bool:
+        """Whether a number is not the device's, and its disk is gone. INTERNAL, where a path is given, if its disk is there."""
+        if number == self._devices.number(device):
+            return False
+        gone = self._stale.is_gone(number)
+        if path and not gone:
+            raise Refused("INTERNAL", f"at {path} another disk is mounted ({number[0]}:{number[1]})")
+        return gone
 
 
 def _marker(staging: str) -> str:
     """Beside the place, not in it: a kubelet removes the place, which then must be empty."""
     return f"{staging}.growing"
-
-
-def _options(kind: str, access: VolumeAccess) -> list[str]:
-    options = list(access.flags)
-    if access.read_only:
-        options.append("ro")
-        if access.several:
-            # a node that only reads must not replay a log that another node may write
-            options.append("norecovery" if kind == XFS else "noload")
-    if kind == XFS:
-        # a clone beside its origin has the same UUID
-        options.append("nouuid")
-    return options

@@ -74,6 +74,13 @@ class FileDriver(driver.VolumeDriver):
     def extend_volume(self, volume, new_size):
         os.truncate(self._file(volume), new_size * units.Gi)
 
+    def retype(self, context, volume, new_type, diff, host):
+        """All types of a back end are the same file: only what Cinder and Nova make of the type changes."""
+        if host["host"] != volume.host:
+            return False, None
+        changed = diff.get("extra_specs", {}).get("multiattach")
+        return True, {"multiattach": "true" in str(changed[1]).lower()} if changed else None
+
     def revert_to_snapshot(self, context, volume, snapshot):
         self._fill(volume, self._file(snapshot))
 

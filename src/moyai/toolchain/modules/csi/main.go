@@ -159,7 +159,7 @@ func controllers(
 	if inTree != "" {
 		settings = append(settings, controller.AdditionalProvisionerNames([]string{inTree}))
 	}
-	volumes := controller.NewProvisionController(ctx, kube, name, provisioner, settings...)
+	volumes := controller.NewProvisionController(ctx, kube, name, inClaimsWords{provisioner.(whole)}, settings...)
 	queue := workqueue.NewTypedRateLimitingQueueWithConfig(limiter(), workqueue.TypedRateLimitingQueueConfig[string]{Name: "claims"})
 	cloned := provisioning.NewCloningProtectionController(kube, claims.Lister(), claims.Informer(), queue, able)
 	var sources *provisioning.SnapshotFinalizerController
