@@ -1,5 +1,5 @@
 # What a user and CI call. Everything else is `moyai`.
-.PHONY: up check test test-host conformance bench peers simulate lint style types unit format setup
+.PHONY: up check test test-host conformance bench peers chaos simulate lint style types unit format setup
 
 up: setup
 	moyai up examples/quickstart
@@ -40,6 +40,11 @@ bench: setup
 # PEERS="--only acceptance --keep". Fails if a test fails that is not expected to. Needs root.
 peers: setup
 	.venv/bin/python -m tests.peers $(PEERS)
+
+# `up` killed at random moments, two commands at once, leaders killed under load, the cloud gone for ten minutes; on a cloud of its
+# own; CHAOS="--only kills --seed 7 --output json". About an hour and a half; needs root.
+chaos: setup
+	.venv/bin/python -m tests.chaos $(CHAOS)
 
 # Clusters and Services by the hundred, all in memory: what they cost, and whether calls per node or Service grow. Two minutes.
 simulate:

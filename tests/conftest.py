@@ -10,6 +10,7 @@ test asks for it and goes with the last, and its going is a test as well: whatev
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Generator
 from contextlib import contextmanager
 
@@ -30,30 +31,33 @@ TEST_CLOUD = LocalCloudConfig(name="test", management_cidr="10.254.0.0/24", exte
 
 def _say(event: Event) -> None:
     if event.kind in ("finished", "failed", "note"):
-        print(f"[{event.kind} {event.step} {event.seconds:.1f} s {event.detail}]", flush=True)
+        print(f"[{event.kind} {event.step} {event.seconds:.1f} s {event.detail}]", file=sys.stderr, flush=True)
 
 
 @contextmanager
-def running_cloud() -> Generator[str]:
-    """The tests' own cloud with the node image in it, for as long as it lasts; afterwards nothing of it may be left."""
+def running_cloud(config: LocalCloudConfig = TEST_CLOUD, *, given: str | None = None) -> Generator[str]:
+    """A cloud of the tests' own with the node image in it, for as long as it lasts; afterwards nothing of it may be left.
+
+    ``given``: a running cloud to use instead.
+    """
+    if given:
+        yield given
+        return
     paths, reporter = default_paths(), Reporter(_say)
-    folders = CloudPaths(paths.cloud(TEST_CLOUD.name))
-    prepare.ensure_cluster_base(TEST_CLOUD.name, paths, reporter=reporter, config=local.recorded(folders) or TEST_CLOUD)
+    folders = CloudPaths(paths.cloud(config.name))
+    prepare.ensure_cluster_base(config.name, paths, reporter=reporter, config=local.recorded(folders) or config)
     try:
-        yield TEST_CLOUD.name
+        yield config.name
     finally:
-        left = local.down(TEST_CLOUD, paths, reporter=reporter)
+        left = local.down(config, paths, reporter=reporter)
     assert left == []
 
 
 @pytest.fixture(scope="session")
 def cloud_name() -> Generator[str]:
     """The name of a running cloud with the node image in it."""
-    if given := os.environ.get("MOYAI_TEST_CLOUD"):
-        yield given
-    else:
-        with running_cloud() as name:
-            yield name
+    with running_cloud(given=os.environ.get("MOYAI_TEST_CLOUD")) as name:
+        yield name
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -14,16 +14,18 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
 
+from moyai.core.clock import SystemClock
 from moyai.core.errors import UsageError
 from moyai.core.paths import Paths, default_paths
 from moyai.core.progress import Reporter
+from moyai.core.waiting import NotYet, until
 from moyai.linux import proc
 from moyai.linux.process import run
 from moyai.localcloud import database_image, env, host, secrets
@@ -43,6 +45,7 @@ import sys
 from pathlib import Path
 from moyai.core.paths import Paths
 from moyai.core.progress import Reporter
+from moyai.core.waiting import NotYet, until
 from moyai.localcloud import start_stop
 from moyai.localcloud.layout import LocalCloudConfig
 cache, state, clouds = map(Path, sys.argv[1:4])
@@ -85,6 +88,9 @@ class Life:
         inner = next(one.pid for one in self.control.status() if one.name == service)
         return proc.members(self.init())[inner]
 
+    def until(self, true: Callable[[], object], seconds: float) -> None:
+        until(lambda: bool(true()) or NotYet("it"), clock=SystemClock(), timeout=seconds, pause=0.5)
+
     def supervisor(self) -> int:
         def line(pid: int) -> bytes:
             return Path(f"/proc/{pid}/cmdline").read_bytes()
@@ -121,11 +127,26 @@ def test_an_up_that_is_killed_is_gone_on_with_and_the_cloud_is_made(life: Life) 
         process.wait(8)
     process.kill()
     process.wait()
+    # killed between the namespace's start and its record: the next `up` must find it all the same, and not start a second one
+    life.folders.init_record.unlink(missing_ok=True)
     seconds = life.up()
+    assert inits(life) == [life.init()]
     print(f"cloud from nothing: {seconds:.1f} s")
     assert status(CONFIG, life.paths).condition == "running"
     entry = yaml.safe_load(life.clouds_file.read_text())["clouds"]["life"]
     assert entry["auth"]["auth_url"] == CONFIG.auth_url
+
+
+def inits(life: Life) -> list[int]:
+    """The first processes of this cloud's namespaces."""
+    words = [b"moyai.localcloud.init", os.fsencode(life.folders.root)]
+    found: list[int] = []
+    for pid in proc.pids():
+        with contextlib.suppress(OSError):
+            line = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+            if all(word in line for word in words) and b"unshare" not in line[0]:
+                found.append(pid)
+    return found
 
 
 def test_of_two_at_once_the_second_waits_and_says_so(life: Life) -> None:
@@ -170,6 +191,44 @@ def test_whatever_is_killed_comes_back(life: Life) -> None:
     assert view.condition == "running", view.problems
     counted = {one.name: one.restarts for one in view.services}
     assert all(counted[name] >= 1 for name in victims)
+
+
+def test_the_load_balancer_daemon_logs_in_again_when_its_catalog_lacks_neutron(life: Life) -> None:
+    """It may log in before Neutron is in the catalog, and a login keeps the catalog that it got."""
+    values = secrets.load(life.folders.secrets)
+    assert values is not None
+    admin, user = Api(CONFIG, values.admin), life.api()
+    (service,) = admin.get("keystone", "/v3/services?type=network")["services"]
+    endpoints = admin.get("keystone", f"/v3/endpoints?service_id={service['id']}")["endpoints"]
+
+    def enable(enabled: bool) -> None:
+        for endpoint in endpoints:
+            body = {"endpoint": {"enabled": enabled}}
+            admin.request("PATCH", "keystone", path=f"/v3/endpoints/{endpoint['id']}", body=body)
+
+    log = life.folders.log / "moyai-lbd.log"
+    start = log.stat().st_size
+    enable(False)
+    try:
+        life.control.restart(["moyai-lbd"])
+        life.until(lambda: b"the catalog of this login lacks Neutron" in log.read_bytes()[start:], 60)
+    finally:
+        enable(True)
+    network = user.post("neutron", "/v2.0/networks", body={"network": {"name": "late"}})["network"]["id"]
+    subnet = {"network_id": network, "ip_version": 4, "cidr": "10.99.0.0/24"}
+    subnet_id = user.post("neutron", "/v2.0/subnets", body={"subnet": subnet})["subnet"]["id"]
+    wanted = {"loadbalancer": {"name": "late", "vip_subnet_id": subnet_id}}
+    path = "/v2.0/lbaas/loadbalancers"
+    path += "/" + user.post("octavia", path, body=wanted)["loadbalancer"]["id"]
+
+    def status_of() -> str:
+        return user.get("octavia", path)["loadbalancer"]["provisioning_status"]
+
+    life.until(lambda: not status_of().startswith("PENDING"), 120)
+    assert status_of() == "ACTIVE"
+    user.request("DELETE", "octavia", path=path)
+    life.until(lambda: not user.get("octavia", "/v2.0/lbaas/loadbalancers")["loadbalancers"], 60)
+    user.request("DELETE", "neutron", path=f"/v2.0/networks/{network}")
 
 
 def test_a_host_that_is_started_anew_gets_the_same_cloud_back(life: Life) -> None:

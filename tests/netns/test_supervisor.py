@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from moyai.core.clock import SystemClock
-from moyai.core.errors import MoyaiError, Retriable
+from moyai.core.errors import MoyaiError, Retriable, Terminal
 from moyai.core.waiting import NotYet, until
 from moyai.linux import proc
 from moyai.localcloud.control import Control
@@ -217,3 +217,89 @@ def test_time_runs_out_with_the_names_of_what_is_missing(site: Site) -> None:
     site.start()
     with pytest.raises(MoyaiError, match=r"not ready after 0 s: slow"):
         site.control.wait_ready(["slow"], 0.3)
+
+
+# ---- a service is on record before it runs
+
+#: The supervisor, which dies or meets a full disk as soon as the process of a service exists.
+UNLUCKY = """
+import os, signal, sys
+from moyai.linux import proc
+from moyai.localcloud import supervisor
+made = proc.ProcessRecord.of
+def of(pid):
+    {fault}
+    return made(pid)
+proc.ProcessRecord.of = of
+supervisor.main()
+"""
+
+
+def runs(mark: Path) -> int:
+    """How often the service has begun to run."""
+    return len(mark.read_text()) if mark.exists() else 0
+
+
+def marking(mark: Path) -> dict[str, Any]:
+    return {"name": "one", "argv": ["/bin/sh", "-c", f"printf x >> {mark}; exec sleep 60"]}
+
+
+def test_a_supervisor_killed_before_a_service_is_on_record_starts_it_once(site: Site) -> None:
+    mark = site.root / "run" / "mark"
+    site.plan(marking(mark))
+    unlucky = UNLUCKY.format(fault="os.kill(os.getpid(), signal.SIGKILL)")
+    for _ in range(3):
+        done = subprocess.run([sys.executable, "-c", unlucky, str(site.root)], check=False, timeout=PATIENCE)
+        assert done.returncode == -signal.SIGKILL
+    assert not (site.root / "run" / "services" / "one.json").exists()
+    site.start()
+    site.control.wait_ready(["one"], PATIENCE)
+    site.until(lambda: runs(mark) == 1)
+    assert not [pid for pid in proc.pids() if str(mark).encode() in _command_line(pid)]
+    assert site["one"].restarts == 0
+
+
+def test_a_service_that_cannot_be_put_on_record_does_not_run(site: Site) -> None:
+    """As on a full disk: it is tried again, and runs once there is room."""
+    mark = site.root / "run" / "mark"
+    site.plan(marking(mark))
+    record = site.root / "run" / "services" / "one.json"
+    blocked = record.with_name("one.json.new") / "full"
+    blocked.mkdir(parents=True)
+    site.start()
+    site.until(lambda: "cannot be started" in site["one"].last_exit)
+    assert runs(mark) == 0
+    assert not [pid for pid in proc.pids() if str(mark).encode() in _command_line(pid)]
+    shutil.rmtree(blocked.parent)
+    site.control.wait_ready(["one"], PATIENCE)
+    site.until(lambda: runs(mark) == 1)
+
+
+def test_a_release_that_cannot_be_put_on_record_is_refused_in_one_line(site: Site) -> None:
+    site.plan(sleeper("held"), held=("held",))
+    site.start()
+    blocked = site.root / "run" / "released.new" / "full"
+    blocked.mkdir(parents=True)
+    with pytest.raises(Terminal, match=r"/run/released cannot be written: Is a directory"):
+        site.control.release(["held"])
+    assert site["held"].phase == "held"
+    shutil.rmtree(blocked.parent)
+    site.control.release(["held"])
+    site.control.wait_ready(["held"], PATIENCE)
+
+
+def test_a_service_gets_exactly_its_environment_and_no_input(site: Site) -> None:
+    file = site.root / "run" / "environment"
+    script = (
+        f"{{ tr '\\0' '\\n' </proc/self/environ; readlink /proc/self/fd/0; }} >{file}.new; mv {file}.new {file}; exec sleep 60"
+    )
+    site.plan({"name": "one", "argv": ["/bin/sh", "-c", script], "env": {"MARK": "a b"}})
+    site.start()
+    site.until(file.exists)
+    assert sorted(file.read_text().split("\n")) == sorted(["", "MARK=a b", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "/dev/null"])
+
+
+def _command_line(pid: int) -> bytes:
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    return b""

@@ -281,6 +281,7 @@ def test_a_wrong_question_is_one_line(
 ) -> None:
     monkeypatch.setenv("MOYAI_STATE_DIR", str(tmp_path))
     monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("MOYAI_STATE_DIR", str(tmp_path / "state"))
     monkeypatch.delenv("MOYAI_CLUSTER", raising=False)
     assert run(["explain", *words]) == 2
     captured = capsys.readouterr()

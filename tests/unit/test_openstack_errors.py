@@ -16,6 +16,7 @@ from moyai.core.errors import (
     Retriable,
     SizeRefused,
     Terminal,
+    Unreachable,
 )
 
 
@@ -78,9 +79,9 @@ def test_an_exhausted_quota_is_terminal_and_named(status: int, body: object, nam
         (412, Conflict),
         (429, Retriable),
         (500, Retriable),
-        (502, Retriable),
-        (503, Retriable),
-        (504, Retriable),
+        (502, Unreachable),
+        (503, Unreachable),
+        (504, Unreachable),
     ],
 )
 def test_a_status_becomes_the_class_that_says_what_to_do(status: int, kind: type[MoyaiError]) -> None:

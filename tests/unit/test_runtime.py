@@ -10,13 +10,14 @@ from itertools import pairwise
 import pytest
 
 from moyai.core.backoff import Backoff
-from moyai.core.errors import Conflict, CredentialsRefused, MoyaiError, NotFound, Retriable, Terminal, UsageError
+from moyai.core.errors import Conflict, CredentialsRefused, MoyaiError, NotFound, Retriable, Terminal, Unreachable, UsageError
 from moyai.kube.workqueue import WorkQueue
 from moyai.runtime.health import HealthServer
 from moyai.runtime.logs import JsonFormatter
 from moyai.runtime.manager import run_until_stopped
 from moyai.runtime.metrics import Metrics
 from moyai.runtime.reconciler import DONE, Controller, Result
+from tests.fakes.clock import FakeClock
 
 pytestmark = pytest.mark.virtual_time
 
@@ -72,6 +73,24 @@ async def test_refused_credentials_are_tried_again_within_seconds_however_long_t
     assert tries[3] - tries[0] < 2
     assert max(after - before for before, after in pairwise(tries)) < 15.1
     assert len(tries) < 40
+
+
+async def test_a_cloud_that_is_gone_for_long_is_asked_again_within_seconds_and_fills_no_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    tries: dict[str, list[float]] = {}
+
+    async def reconcile(key: str) -> Result:
+        tries.setdefault(key, []).append(asyncio.get_running_loop().time())
+        raise Unreachable("the cloud cannot be reached")
+
+    controller = Controller("c", reconcile, metrics=Metrics(), clock=FakeClock())
+    for number in range(50):
+        controller.queue.add(str(number))
+    await drive(controller, 600)
+    for moments in tries.values():
+        assert max(after - before for before, after in pairwise(moments)) < 20.1
+    assert len([one for one in caplog.records if "cannot be reached" in one.message]) <= 11
 
 
 async def test_keys_run_side_by_side_but_never_one_key_twice() -> None:

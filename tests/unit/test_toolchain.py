@@ -1,4 +1,4 @@
-"""The toolchain: release file or build, side by side, in turns; builds that a user's settings cannot change.
+"""The toolchain: release file or build, side by side; builds that a user's settings cannot change.
 
 Go is played by a script that answers as Go does and records how it was called; the real one builds in tests/e2e.
 """
@@ -9,7 +9,6 @@ import dataclasses
 import errno
 import json
 import os
-import threading
 from pathlib import Path
 
 import pytest
@@ -20,10 +19,9 @@ from moyai.core.errors import MoyaiError, Retriable, UsageError
 from moyai.core.graph import run_graph
 from moyai.core.paths import Paths
 from moyai.core.progress import Event, Progress, Reporter
-from moyai.linux.process import ProcessError
 from moyai.toolchain import TASK_PREFIX, Toolchain, golang
 from moyai.toolchain import toolchain as chain_module
-from moyai.toolchain.golang import GoToolchain, Turns
+from moyai.toolchain.golang import GoToolchain
 from moyai.toolchain.pins import GoPin, Pin, Pins, Release, parse_pins
 from moyai.toolchain.release import ChecksumMismatch, Hosts
 
@@ -211,7 +209,7 @@ mkdir -p "$2/go/bin" "$2/go/{tool}" && cp {world.root}/go-to-install "$2/go/bin/
          "small cannot be built: a source is not what was pinned: example.org/x@v1.0.0: expected h1:A=, got h1:B="),
         ("go: example.org/x@v1: Get \"https://p/x\": dial tcp: lookup p: no such host\n",
          "small cannot be built: the Go module proxy does not answer: look at the network"),
-        ("write /tmp/x: no space left on device\n", "small cannot be built: no room left on the disk of .*MOYAI_CACHE_DIR"),
+        ("write /tmp/x: no space left on device\n", "small cannot be built: no space left on the disk of .*MOYAI_CACHE_DIR"),
         ("x.go:1:1: syntax error\n", "small cannot be built: go: ended with 1: x.go:1:1: syntax error"),
     ],
 )  # fmt: skip
@@ -336,35 +334,6 @@ def test_tasks_hand_their_components_to_later_ones(world: World) -> None:
     assert results[TASK_PREFIX + "go"].version == "1.26.8"
 
 
-def test_turns_go_to_the_lowest_number_and_one_at_a_time() -> None:
-    waiting = threading.Semaphore(0)
-    turns = Turns(on_wait=waiting.release)
-    order: list[int] = []
-
-    def work(number: int) -> None:
-        with turns.take(number):
-            order.append(number)
-
-    with turns.take(9):
-        threads = [threading.Thread(target=work, args=(number,)) for number in (3, 1, 2)]
-        for thread in threads:
-            thread.start()
-        for _ in threads:
-            waiting.acquire()
-        assert order == []
-    for thread in threads:
-        thread.join()
-    assert order == [1, 2, 3]
-
-
-def test_a_failed_build_gives_its_turn_back() -> None:
-    turns = Turns()
-    with pytest.raises(ProcessError), turns.take(0):
-        raise ProcessError(["go"], "ended with 1")
-    with turns.take(1):
-        pass
-
-
 def test_clean_keeps_components_and_removes_what_builds_left(world: World) -> None:
     chain = world.chain()
     made = chain.ensure(["small"])["small"]
@@ -399,5 +368,5 @@ def test_a_full_disk_while_a_release_is_fetched(world: World, monkeypatch: pytes
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(chain_module, "fetch", full)
-    with pytest.raises(MoyaiError, match="small: no room left on the disk"):
+    with pytest.raises(MoyaiError, match="small: no space left on the disk"):
         world.chain(with_release=True).ensure(["small"])

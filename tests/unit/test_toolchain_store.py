@@ -93,7 +93,7 @@ def test_a_missing_program_is_said(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("number", "line"),
-    [(errno.ENOSPC, "tool: no room left on the disk of .* make room"), (errno.EROFS, "tool cannot be written below")],
+    [(errno.ENOSPC, "tool: no space left on the disk of .* make room"), (errno.EROFS, "tool cannot be written below")],
 )
 def test_a_disk_that_takes_nothing_is_one_clear_line(tmp_path: Path, number: int, line: str) -> None:
     def full(folder: Path) -> str:

@@ -22,14 +22,14 @@ from moyai.core.errors import Terminal, UsageError
 from moyai.core.keys import Key
 from moyai.plan.graph import Made
 from moyai.plan.steps import CreateServer
-from moyai.spec.model import Cluster, NodePool
+from moyai.spec.model import NodePool
 
 #: Two renderings of the same facts differ by a few bytes, as random parts pack differently.
 _SLACK = 256
 #: The part of the limit that labels and taints may take unmeasured: user data without them take far less than half of the
 #: limit, and grow by less than twice what is added.
 _CERTAIN = 4
-#: The same of the spec's part in a control plane's user data, which take less than two thirds of the limit without it.
+#: The same of the user's part in a control plane's user data, which take less than two thirds of the limit without it.
 _CERTAIN_OF_PLANE = 8
 #: More than a certificate or key of the cluster has.
 _LONGEST_PEM = 1000
@@ -43,7 +43,7 @@ def check_user_data(facts: ClusterFacts) -> None:
         if not isinstance(step, CreateServer):
             continue
         if step.node.role != "worker":
-            if _length_of_spec(facts.cluster) <= limit // _CERTAIN_OF_PLANE:
+            if _length_of_users_part(facts) <= limit // _CERTAIN_OF_PLANE:
                 continue  # rendered once, when the machine is made: encrypting its secrets takes the longest part of a plan
             size = _size(step, facts)
             if size > limit - _SLACK:
@@ -92,9 +92,12 @@ def _length(pool: NodePool) -> int:
     return labels + sum(len(taint.key) + len(taint.value) + 50 for taint in pool.taints)
 
 
-def _length_of_spec(cluster: Cluster) -> int:
-    """Of all that a control plane may be told: pools are the workers' matter, and who may connect is the firewall's."""
-    return len(cluster.spec.model_dump_json(exclude={"node_pools", "access"}))
+def _length_of_users_part(facts: ClusterFacts) -> int:
+    """Of all in a control plane's user data that has no fixed length: the spec, without the pools, which are the workers'
+    matter, and without access, which is the firewall's; and what the cloud's login brings."""
+    way = facts.account.reach
+    spec = facts.cluster.spec.model_dump_json(exclude={"node_pools", "access"})
+    return len(spec) + len(way.authorities) + len(way.certificate)
 
 
 def _with_pool(facts: ClusterFacts, pool: NodePool) -> ClusterFacts:

@@ -18,6 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from moyai.core.clock import Clock, SystemClock
+from moyai.core.files import FULL
 from moyai.core.printable import printable
 from moyai.core.progress import Event, Reporter
 
@@ -48,8 +49,13 @@ def seconds(value: float) -> str:
 
 
 def _write(stream: TextIO, line: str) -> None:
-    stream.write(line + "\n")
-    stream.flush()
+    try:
+        stream.write(line + "\n")
+        stream.flush()
+    except OSError as error:
+        # the work goes on without the line
+        if error.errno not in FULL:
+            raise
 
 
 class PlainDisplay:

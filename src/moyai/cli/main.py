@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import importlib
 import os
+import shutil
 import sys
 import traceback
 from datetime import UTC, datetime
+from pathlib import Path
 
 import click
 
 from moyai import __version__
-from moyai.cli.terminal import say
-from moyai.core.errors import MoyaiError
+from moyai.cli.terminal import OutputFull, say
+from moyai.core.errors import MoyaiError, NoSpace
+from moyai.core.files import FULL, no_space, write_private
 from moyai.core.paths import default_paths
 from moyai.linux.process import ProcessError
 
@@ -40,6 +43,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "csi": ("moyai.cli.csi:csi", "Run the CSI driver (inside a cluster)."),
 }
 HIDDEN = frozenset({"ccm", "csi"})
+#: A file system with fewer bytes free counts as full.
+_NO_ROOM = 1 << 20
 
 
 class LazyGroup(click.Group):
@@ -82,6 +87,9 @@ def run(arguments: list[str]) -> int:
         return _say("interrupted; the same command goes on where this one stood", 130)
     except KeyboardInterrupt:
         return _say("interrupted; the same command goes on where this one stood", 130)
+    except OutputFull as error:
+        _leave_output()
+        return _say(str(error), error.exit_code)
     except MoyaiError as error:
         return _say(str(error), error.exit_code)
     except ProcessError as error:
@@ -89,10 +97,12 @@ def run(arguments: list[str]) -> int:
     except PermissionError as error:
         return _say(f"{error.filename}: {error.strerror}", 1)
     except BrokenPipeError:
-        # whoever read our output is gone: nothing is left to be said, and Python must not try at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # whoever read our output is gone: nothing is left to be said
+        _leave_output()
         return 1
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in FULL:
+            return _say(str(no_space(error, error.filename or _full_folders())), NoSpace.exit_code)
         return _say(f"unforeseen error, please report it: {type(error).__name__}: {error}; details {_keep_trace()}", 1)
     return result if isinstance(result, int) else 0
 
@@ -102,11 +112,25 @@ def _say(text: str, code: int) -> int:
     return code
 
 
+def _leave_output() -> None:
+    """Python must not try at exit to write what standard output did not take."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _full_folders() -> str:
+    """For a write whose file nobody named: where there is no room."""
+    paths = default_paths()
+    asked = {place for place in (paths.state, paths.cache, Path(os.environ.get("TMPDIR", "/tmp"))) if place.exists()}
+    full = [str(place) for place in sorted(asked) if shutil.disk_usage(place).free < _NO_ROOM]
+    return f"a file in {' or '.join(full)}" if full else "a file"
+
+
 def _keep_trace() -> str:
-    """Where the traceback is."""
+    """Where the traceback is. It is less important than the line that says so."""
+    text = traceback.format_exc()
     try:
         file = default_paths().make_state("errors") / f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{os.getpid()}.txt"
-        file.write_text(traceback.format_exc())
-    except OSError as error:
-        return f"are not kept ({error.strerror}: {error.filename})"
+        write_private(file, text)
+    except (OSError, MoyaiError) as error:
+        return f"are not kept ({error})"
     return f"in {file}"

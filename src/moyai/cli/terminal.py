@@ -1,4 +1,8 @@
-"""The commands' one way to standard output and standard error: nothing that a terminal would obey gets through."""
+"""The commands' one way to standard output and standard error: nothing that a terminal would obey gets through.
+
+Either may lead to a file on a full disk. A result that is not written is an error; a line of progress that is not written is
+none, for the work goes on.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +10,24 @@ from collections.abc import Iterable
 
 import click
 
+from moyai.core.errors import NoSpace
+from moyai.core.files import FULL, no_space
 from moyai.core.printable import printable
 
 
+class OutputFull(NoSpace):
+    """Standard output leads to a file that a full disk does not take."""
+
+
 def say(text: str = "", *, err: bool = False, end: str = "\n") -> None:
-    """Print ``text``, which may have several lines. ``err``: to standard error."""
-    click.echo(printable(text, keep="\n\t") + end, err=err, nl=False)
+    """Print ``text``, which may have several lines. ``err``: to standard error. Raises OutputFull."""
+    try:
+        click.echo(printable(text, keep="\n\t") + end, err=err, nl=False)
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        if not err:
+            raise OutputFull(str(no_space(error, "standard output"))) from None
 
 
 def say_lines(lines: Iterable[str]) -> None:

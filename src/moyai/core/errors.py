@@ -57,6 +57,10 @@ class Retriable(MoyaiError):
     """Went wrong now, may go right later: a time-out, a 5xx, a resource that is still busy."""
 
 
+class Unreachable(Retriable):
+    """The cloud, or a service of it, does not answer, or a proxy answers in its place. Whatever waits goes on soon after."""
+
+
 class Conflict(Retriable):
     """Somebody else changed the object meanwhile (409, an immutable state): read it again, then again."""
 
@@ -72,6 +76,10 @@ class CredentialsRefused(Terminal):
 
 class QuotaExceeded(Terminal):
     """The project has no more of what was asked for."""
+
+
+class NoSpace(Terminal):
+    """A file system has no room for a file, or the user's share of it is used up."""
 
 
 class SizeRefused(Terminal):

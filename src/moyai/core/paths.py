@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from moyai.core.files import naming
+
 
 @dataclass(frozen=True)
 class Paths:
@@ -49,9 +51,10 @@ class Paths:
         A state folder that existed before and that MOYAI_STATE_DIR names keeps its mode: it may be anything, ``/tmp`` too.
         """
         ours = self.state == default_paths({**os.environ, "MOYAI_STATE_DIR": ""}).state or not self.state.exists()
-        self.state.mkdir(parents=True, exist_ok=True, mode=0o700)
         folder = self.state / name
-        folder.mkdir(exist_ok=True, mode=0o700)
+        with naming(folder):
+            self.state.mkdir(parents=True, exist_ok=True, mode=0o700)
+            folder.mkdir(exist_ok=True, mode=0o700)
         for one in (folder, self.state) if ours else (folder,):
             status = one.stat()
             if status.st_uid == os.geteuid() and status.st_mode & 0o077:

@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from moyai.core.errors import UsageError
-from moyai.core.files import write_private
+from moyai.core.files import FULL, no_space, write_private
 
 #: More is no configuration file.
 _LIMIT = 16 << 20
@@ -86,6 +86,8 @@ def _refusing(file: Path) -> Generator[None]:
     try:
         yield
     except OSError as error:
+        if error.errno in FULL:
+            raise no_space(error, file) from None
         raise UsageError(f"{file} cannot be used: {error.strerror or error}") from None
     except UnicodeDecodeError:
         raise UsageError(f"{file} is no text") from None

@@ -7,7 +7,6 @@ time to make entries of a kind; the next process finds the entry. The most recen
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import json
 import os
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from moyai.core.errors import Terminal
+from moyai.core.files import FULL, naming, rename_durably
 from moyai.core.locks import file_lock
 
 
@@ -63,7 +63,10 @@ class Cache:
         """
         final = self.path(kind, key, suffix=suffix)
         if not final.exists():
-            with file_lock(self.folder / f".lock-{kind}", lambda holder: say(f"waiting for {holder}, which makes it")):
+            with (
+                naming(self.folder),
+                file_lock(self.folder / f".lock-{kind}", lambda holder: say(f"waiting for {holder}, which makes it")),
+            ):
                 if not final.exists():
                     self._make(kind, final, make=make)
                     self._prune(kind, suffix, keep=keep, newest=final)
@@ -79,7 +82,7 @@ class Cache:
         temporary = self.folder / f".tmp-{kind}.{os.getpid()}"
         try:
             make(temporary)
-            temporary.rename(final)
+            rename_durably(temporary, final)
         except OSError as error:
             raise Terminal(f"{kind} cannot be made in {self.folder}: {error.strerror or error}", hint=_hint(error)) from error
         finally:
@@ -98,7 +101,7 @@ class Cache:
 
 
 def _hint(error: OSError) -> str | None:
-    return "free some space, or set MOYAI_CACHE_DIR to another disk" if error.errno == errno.ENOSPC else None
+    return "free some space, or set MOYAI_CACHE_DIR to another disk" if error.errno in FULL else None
 
 
 def remove(path: Path) -> None:

@@ -14,7 +14,6 @@ import json
 import os
 import socket
 import ssl
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -61,13 +60,11 @@ class KubeApi:
             raise Terminal("the cluster's kubeconfig is damaged", hint="`moyai up` writes it again") from None
 
     def _log_in(self, client: str) -> None:
-        """Python loads client certificates from files only; this one is readable by its owner alone and deleted at once."""
-        with tempfile.TemporaryDirectory(prefix="moyai-") as folder:
-            file = Path(folder) / "client.pem"
-            handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(handle, "w") as stream:
-                stream.write(client)
-            self._context.load_cert_chain(file)
+        """Python loads client certificates from files only; this one is in memory, so that a kill leaves no key on a disk."""
+        with os.fdopen(os.memfd_create("client.pem"), "w") as stream:
+            stream.write(client)
+            stream.flush()
+            self._context.load_cert_chain(f"/proc/self/fd/{stream.fileno()}")
 
     @classmethod
     def from_file(cls, file: Path, *, timeout: float = 10.0) -> KubeApi:

@@ -19,7 +19,7 @@ from typing import Any, cast
 
 from moyai.core.clock import Clock, SystemClock
 from moyai.core.errors import Terminal, UsageError
-from moyai.core.files import write_private
+from moyai.core.files import naming, write_private
 from moyai.core.ids import is_dns_label, new_uid
 from moyai.core.keys import Key, Kind
 from moyai.core.locks import file_lock
@@ -97,7 +97,8 @@ class Record:
         """A new record; without ``uid`` a new one is drawn."""
         clock = clock or SystemClock()
         folder = paths.make_state("clusters") / name
-        folder.mkdir(exist_ok=True, mode=0o700)
+        with naming(folder):
+            folder.mkdir(exist_ok=True, mode=0o700)
         folder.chmod(0o700)
         data: dict[str, Any] = {
             "version": VERSION,

@@ -60,7 +60,7 @@ def leave_balancers(
         if known is None:
             named = {value for service in balanced(api, timeout=5) for value in service.annotations.values()}
             known = [one.id for one in balancers.load_balancers() if owns(uid, one) or one.id in named]
-        sending = {identity: name for identity in known if (name := _sends(balancers, identity, addresses))}
+        sending = {identity: name for identity in known if (name := _sends(balancers, identity, addresses=addresses))}
         # none of the others takes the node back: it is excluded
         known = list(sending)
         return NotYet(", ".join(sorted(sending.values())[:3])) if sending else None
@@ -79,7 +79,7 @@ def leave_balancers(
     return late[0] if late else ""
 
 
-def _sends(balancers: LoadBalancers, identity: str, addresses: Collection[str]) -> str:
+def _sends(balancers: LoadBalancers, identity: str, *, addresses: Collection[str]) -> str:
     """The name of the load balancer if it sends to one of the addresses, or is still being told not to."""
     try:
         tree = balancers.get(identity)

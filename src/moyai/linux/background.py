@@ -6,6 +6,7 @@ The program never outlives the process that started it. The kernel ends it when 
 from __future__ import annotations
 
 import ctypes
+import functools
 import os
 import signal
 import subprocess
@@ -19,8 +20,10 @@ _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None)
 
 
-def _die_with_parent() -> None:
+def _die_with(parent: int) -> None:
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != parent:  # it died before the kernel knew of this
+        os._exit(1)
 
 
 class Background:
@@ -56,7 +59,11 @@ def background(argv: Sequence[str | os.PathLike[str]], log: Path, *, grace: floa
     with log.open("wb") as output:
         try:
             process = subprocess.Popen(
-                words, stdin=subprocess.DEVNULL, stdout=output, stderr=output, preexec_fn=_die_with_parent
+                words,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                preexec_fn=functools.partial(_die_with, os.getpid()),
             )
         except OSError as error:
             raise ProcessError(words, f"cannot be started ({error})") from error

@@ -7,6 +7,7 @@ the standard library, because the supervisor loads it at every start of a cloud.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import signal
 import subprocess
@@ -20,18 +21,27 @@ def in_network(name: str, argv: Sequence[str]) -> list[str]:
     return ["/usr/bin/nsenter", f"--net=/run/netns/{name}", *argv]
 
 
-def start(argv: Sequence[str], *, env: Mapping[str, str], log: Path) -> int:
+#: Becomes the program once a line arrives on its input. An input that ends means that the process's starter has died, or has
+#: given up. The shell itself adds PWD to the environment.
+_GATE = 'read -r _ || exit 0; unset PWD; exec "$@" </dev/null'
+
+
+@contextmanager
+def held(argv: Sequence[str], *, env: Mapping[str, str], log: Path) -> Generator[int]:
     """Start a program in a new session, with exactly this environment. Its output is appended to ``log``.
 
-    Returns its pid; ``process_end.ended`` waits for it. Raises OSError when it cannot be started.
+    The block gets the pid before the program runs, to put it on record; ``process_end.ended`` waits for its end. The process
+    becomes the program after the block. It ends without having become the program when the block raises or when this process
+    dies in it. Raises OSError when the program cannot be started.
     """
+    _find(argv[0], env.get("PATH", os.defpath))
     output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     try:
         process = subprocess.Popen(
-            argv,
+            ["/bin/sh", "-c", _GATE, "sh", *argv],
             env=env,
             cwd="/",
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,
             stdout=output,
             stderr=output,
             start_new_session=True,
@@ -40,9 +50,24 @@ def start(argv: Sequence[str], *, env: Mapping[str, str], log: Path) -> int:
         )
     finally:
         os.close(output)
+    assert process.stdin is not None
+    try:
+        with process.stdin as gate:
+            yield process.pid
+            with contextlib.suppress(BrokenPipeError):  # it was killed meanwhile: its watcher sees that
+                os.write(gate.fileno(), b"\n")
+    except BaseException:
+        process.wait()
+        raise
     # callers wait for the pidfd; without a return code, Popen would warn that the process still runs
     process.returncode = 0
-    return process.pid
+
+
+def _find(program: str, path: str) -> None:
+    """Raise FileNotFoundError unless there is such a program."""
+    places = [program] if "/" in program else [f"{folder}/{program}" for folder in path.split(":")]
+    if not any(os.access(place, os.X_OK) for place in places):
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), program)
 
 
 def send(pid: int, name: str) -> None:

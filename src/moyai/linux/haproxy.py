@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from moyai.linux import netns
+from moyai.linux.files import write_whole
 from moyai.linux.process import ProcessError, run
 
 PEER = "moyai"  # the name by which a process finds itself among the peers, to inherit its predecessor's stick tables
@@ -113,15 +114,15 @@ class HAProxy:
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         if old is None:
             self._end_all()
-            self._config.write_text(text)
+            write_whole(self._config, text)
             self._save_state(frozenset())
             self._start()  # it looks at the configuration itself, and there is no former process to spare
             return True
-        fresh = self.folder / "haproxy.cfg.new"
-        fresh.write_text(text)
+        fresh = self.folder / "haproxy.cfg.checked"
+        write_whole(fresh, text)
         self._save_state(checked)
         run(["haproxy", "-c", "-q", "-L", PEER, "-f", fresh], timeout=30)
-        fresh.replace(self._config)
+        fresh.rename(self._config)
         listening = _listening(old)
         self._note_former(old)
         try:
@@ -192,7 +193,7 @@ class HAProxy:
                     words = line.split()
                     if line.startswith("#") or (len(words) > 1 and words[1] in checked):
                         lines.append(line)
-        self.state_path.write_text(_STATE_HEADER + "".join(line + "\n" for line in lines))
+        write_whole(self.state_path, _STATE_HEADER + "".join(line + "\n" for line in lines))
 
     def _start(self, *options: str | os.PathLike[str]) -> None:
         words = [*netns.prefix(self.namespace), "haproxy", "-D", "-q", "-L", PEER, "-f", self._config, "-p", self._pid]
@@ -204,9 +205,7 @@ class HAProxy:
     def _note_former(self, pid: int) -> None:
         """Remember a process that a reload leaves behind, before it is left."""
         pids = {one for one in (*self._left_behind(), pid) if self._is_ours(one)}
-        fresh = self._former.with_suffix(".new")
-        fresh.write_text(" ".join(map(str, sorted(pids))))
-        fresh.replace(self._former)
+        write_whole(self._former, " ".join(map(str, sorted(pids))))
 
     def _left_behind(self) -> list[int]:
         try:
@@ -234,7 +233,7 @@ class HAProxy:
                         end.poll(max(0.0, deadline - time.monotonic()) * 1000)
                 finally:
                     os.close(descriptor)
-        self._former.write_text("")
+        write_whole(self._former, "")
         self._starting.unlink(missing_ok=True)
 
     def _is_ours(self, pid: int) -> bool:

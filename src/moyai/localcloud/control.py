@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from moyai.core.clock import Clock, SystemClock
-from moyai.core.errors import MoyaiError, Retriable
+from moyai.core.errors import MoyaiError, Retriable, Terminal
 from moyai.core.waiting import until
 from moyai.localcloud.supervision import ServiceStatus
 
@@ -27,7 +27,10 @@ class _Ended(Retriable):
 
 
 class Control:
-    """A cloud's supervisor, as seen from the host. Raises Retriable when the supervisor does not answer or ends meanwhile."""
+    """A cloud's supervisor, as seen from the host.
+
+    Raises Retriable when the supervisor does not answer or ends meanwhile, Terminal for what it cannot do.
+    """
 
     def __init__(self, file: Path, clock: Clock | None = None) -> None:
         self._file = file
@@ -86,6 +89,8 @@ class Control:
                 with channel.makefile("rb") as stream:
                     while line := stream.readline():
                         answer: dict[str, Any] = json.loads(line)
+                        if "error" in answer:
+                            raise Terminal(answer["error"])
                         yield [ServiceStatus(**service) for service in answer["services"]]
             except ConnectionResetError as error:
                 raise _Ended("the cloud's supervisor went away") from error

@@ -14,6 +14,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+from moyai.core.files import rename_durably
 from moyai.core.paths import Paths
 from moyai.linux import daemons, proc
 from moyai.linux.process import run
@@ -53,9 +54,22 @@ class DatabaseImages:
         return self._file(key).exists()
 
     def take(self, key: str, paths: CloudPaths) -> None:
-        """Copy, recover, pack. The cloud goes on running; its database pauses for less than a second."""
+        """Copy, recover, pack. The cloud goes on running; its database pauses for less than a second.
+
+        Raises OSError, NoSpace and ProcessError for what the disk refuses; nothing half made then stays.
+        """
+        copy, fresh = paths.root / "snapshot", self._folder / f".{key}.{os.getpid()}"
+        for left in self._folder.glob(f".{key}.*"):  # of a process that was killed: the cloud's lock lets one at a time in
+            left.unlink()
+        try:
+            self._take(copy, fresh, paths=paths)
+            rename_durably(fresh, self._file(key))
+        finally:
+            fresh.unlink(missing_ok=True)
+            shutil.rmtree(copy, ignore_errors=True)
+
+    def _take(self, copy: Path, fresh: Path, *, paths: CloudPaths) -> None:
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        copy = paths.root / "snapshot"
         shutil.rmtree(copy, ignore_errors=True)
         (copy / "state").mkdir(parents=True, mode=0o700)
         (copy / "scratch").mkdir()
@@ -73,11 +87,8 @@ class DatabaseImages:
                 (copy / "state" / entry.name).mkdir(mode=0o700)
                 shutil.copy2(entry / "compute_id", copy / "state" / entry.name / "compute_id")
         shutil.copy2(paths.secrets, copy / "secrets.json")
-        fresh = self._folder / f".{key}.{os.getpid()}"
         fresh.touch(mode=0o600)
         run(["tar", "--zstd", "--sparse", "-cf", fresh, "-C", copy, "state", "secrets.json"], timeout=120)
-        fresh.replace(self._file(key))
-        shutil.rmtree(copy)
 
     def restore(self, key: str, paths: CloudPaths) -> None:
         """Unpack into a cloud's empty folder."""

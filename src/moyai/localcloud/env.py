@@ -18,6 +18,7 @@ from pathlib import Path
 
 import moyai
 from moyai.core.errors import MoyaiError
+from moyai.core.files import naming, write_private
 from moyai.core.paths import Paths
 from moyai.core.progress import Progress
 from moyai.linux.process import ProcessError, run, stream
@@ -161,7 +162,7 @@ def _install(env: OpenStackEnv, step: Progress | None) -> None:
         say("Python", 0.0)
         run([uv, "venv", "--quiet", "--python", interpreter(), env.root], env=clean)
         lock = env.root / "openstack.lock"
-        lock.write_text(lock_text())
+        write_private(lock, lock_text())
         say("packages", 0.05)
         stream(
             [uv, "pip", "install", "--require-hashes", "--python", env.python, "--requirement", lock],
@@ -174,15 +175,18 @@ def _install(env: OpenStackEnv, step: Progress | None) -> None:
         apply_patch(env.site_packages, patch)
     for name, text in SHIMS.items():
         file = env.site_packages / name
-        file.parent.mkdir(exist_ok=True)
-        file.write_text(text)
+        with naming(file):
+            file.parent.mkdir(exist_ok=True)
+            file.write_text(text)
     say("compile", 0.6)
     # bytecode is written now, once, rather than by eighteen services side by side at their first start; a test file in
     # some package that does not compile is no reason to stop
     jobs = str(os.cpu_count() or 1)
     compileall = [env.python, "-m", "compileall", "-q", "-j", jobs, "-x", r"[/\\]tests?[/\\]", env.site_packages]
     run(compileall, check=False)
-    (env.root / _MARKER).write_text("installed, patched and compiled\n")
+    # the marker must not be on the disk before the thousands of files that it stands for
+    os.sync()
+    write_private(env.root / _MARKER, "installed, patched and compiled\n")
 
 
 def apply_patch(site_packages: Path, patch: Patch) -> None:
@@ -196,8 +200,9 @@ def apply_patch(site_packages: Path, patch: Patch) -> None:
         )
     # uv hard-links files from its cache: write a new file, or the cache would be changed too
     fresh = file.with_suffix(".moyai")
-    fresh.write_text(text.replace(patch.old, patch.new))
-    fresh.replace(file)
+    with naming(file):
+        fresh.write_text(text.replace(patch.old, patch.new))
+        fresh.replace(file)
 
 
 def link_package(folder: Path) -> None:
@@ -206,8 +211,7 @@ def link_package(folder: Path) -> None:
     for name, text in BESIDE.items():
         file = folder / name
         if not file.exists() or file.read_text() != text:
-            file.parent.mkdir(exist_ok=True)
-            file.write_text(text)
+            write_private(file, text)
     package = Path(moyai.__file__).resolve().parent
     link = folder / "moyai"
     if link.is_symlink() and link.readlink() == package:

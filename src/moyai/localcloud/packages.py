@@ -15,6 +15,7 @@ from importlib import resources
 from pathlib import Path
 
 from moyai.core.errors import MoyaiError
+from moyai.core.files import naming, rename_durably
 from moyai.core.locks import file_lock
 from moyai.core.progress import Progress
 from moyai.linux.process import ProcessError, run, stream
@@ -94,9 +95,10 @@ def no_daemon_starts(policy: Path = _POLICY) -> Generator[None]:
     before, new = _before(policy), _new(policy)
     if os.path.lexists(policy):
         os.link(policy, before, follow_symlinks=False)
-    new.write_text(_OURS)
-    new.chmod(0o755)
-    new.replace(policy)
+    with naming(policy):
+        new.write_text(_OURS)
+        new.chmod(0o755)
+        rename_durably(new, policy)
     try:
         yield
     finally:

@@ -13,6 +13,7 @@ from typing import Any
 
 from moyai.core.clock import Clock
 from moyai.core.errors import Conflict, MoyaiError
+from moyai.core.files import naming, write_private
 from moyai.core.graph import Task
 from moyai.core.progress import Progress
 from moyai.core.waiting import NotYet, until
@@ -105,10 +106,10 @@ class Setup:
         try:
             done = run([self._context.env.program(program), *arguments], env=env, timeout=300)
         except ProcessError as error:
-            with log.open("a") as file:
+            with naming(log), log.open("a") as file:
                 file.write(f"{error}\n{error.output}\n")
             raise MoyaiError(f"{program} {arguments[-2]} {arguments[-1]} failed: {error}", hint=f"see {log}") from error
-        with log.open("a") as file:
+        with naming(log), log.open("a") as file:
             file.write(done.stdout + done.stderr)
 
     def _simple(self, _: str, program: str, config: str, *arguments: str) -> Callable[[], None]:
@@ -119,10 +120,8 @@ class Setup:
         # two keys each, as keystone-manage fernet_setup and credential_setup write them, without their nine seconds
         for folder in ("fernet", "receipts", "credential"):
             keys = context.paths.state / "keystone" / folder
-            keys.mkdir(parents=True, exist_ok=True, mode=0o700)
             for number in ("0", "1"):
-                (keys / number).write_bytes(base64.urlsafe_b64encode(os.urandom(32)))
-                (keys / number).chmod(0o600)
+                write_private(keys / number, base64.urlsafe_b64encode(os.urandom(32)))
         directory = ("--config-dir", context.conf("keystone"))
         self._manage("keystone-manage", *directory, "db_sync")
         url = context.config.url("keystone", "/v3/")
@@ -164,7 +163,7 @@ INSERT INTO host_mappings (created_at, cell_id, host) VALUES {hosts};
         context, api = self._context, self._api
         step.progress("waits for Keystone")
         self._control.wait_ready(["keystone"], 120)
-        step.progress("users, roles, endpoints")
+        step.progress("endpoints, users, roles")
 
         def post(path: str, kind: str, **fields: Any) -> str:
             return api.post("keystone", f"/v3/{path}", body={kind: fields})[kind]["id"]
@@ -172,6 +171,19 @@ INSERT INTO host_mappings (created_at, cell_id, host) VALUES {hosts};
         def grant(project: str, user: str, role: str) -> None:
             api.request("PUT", "keystone", path=f"/v3/projects/{project}/users/{user}/roles/{role}")
 
+        # before the users: a service logs in as soon as its user exists, and keeps the catalog that it then gets for an hour
+        for name, kind, port, path in _CATALOG:
+            identifier = post("services", "service", name=name, type=kind)
+            for interface in ("public", "internal", "admin"):
+                url = context.config.url(port, path)
+                post(
+                    "endpoints",
+                    "endpoint",
+                    service_id=identifier,
+                    interface=interface,
+                    url=url,
+                    region_id=context.config.region,
+                )
         roles = {role["name"]: role["id"] for role in api.get("keystone", "/v3/roles")["roles"]}
         for name in ("service", "load-balancer_admin", "load-balancer_member"):
             if name not in roles:
@@ -189,18 +201,6 @@ INSERT INTO host_mappings (created_at, cell_id, host) VALUES {hosts};
         project = api.get("keystone", "/v3/projects?name=admin")["projects"][0]["id"]
         grant(project, admin, roles["load-balancer_admin"])
         grant(demo, admin, roles["admin"])
-        for name, kind, port, path in _CATALOG:
-            identifier = post("services", "service", name=name, type=kind)
-            for interface in ("public", "internal", "admin"):
-                url = context.config.url(port, path)
-                post(
-                    "endpoints",
-                    "endpoint",
-                    service_id=identifier,
-                    interface=interface,
-                    url=url,
-                    region_id=context.config.region,
-                )
 
     # ---- what users find in their cloud
 

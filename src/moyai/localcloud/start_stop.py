@@ -21,7 +21,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from moyai.core.clock import Clock, SystemClock
-from moyai.core.errors import MoyaiError, UsageError
+from moyai.core.errors import MoyaiError, NoSpace, UsageError
 from moyai.core.files import write_private
 from moyai.core.graph import run_graph
 from moyai.core.locks import file_lock
@@ -113,17 +113,14 @@ class _CloudStart:
 
     def run(self, running: int | None, *, use_snapshot: bool, clouds_file: Path) -> None:
         complete = self.paths.root / "complete"
-        if running is not None and not complete.exists():
-            # an `up` was interrupted while it made the cloud: nobody has used it yet
-            ends.end(self.config, self.paths)
-            running = None
-        if running is not None:
+        if running is not None and complete.exists():
             self._complete(running, clouds_file)
             return
+        # also a namespace that an interrupted `up` started and had not put on record yet
+        ends.end(self.config, self.paths)
         if not complete.exists():
+            # an `up` was interrupted while it made the cloud: nobody has used it yet
             ends.clear(self.config, self.paths)
-        else:
-            ends.end(self.config, self.paths)
         self._folders()
         key = database_image.key(self.config, self.environment, paths=self.paths)
         if complete.exists():
@@ -147,9 +144,16 @@ class _CloudStart:
         self._wait(context, api)
         if how == "new" and use_snapshot:
             with self.reporter.step("cloud: snapshot for next time"):
-                self.store.take(key, self.paths)
+                self._snapshot(key)
         complete.touch()
         clouds_yaml.put(clouds_file, self.config, secrets=context.secrets)
+
+    def _snapshot(self, key: str) -> None:
+        """The cloud is whole without it: the next new one only takes longer."""
+        try:
+            self.store.take(key, self.paths)
+        except (OSError, NoSpace, ProcessError) as error:
+            self.reporter.note(f"cloud {self.config.name!r}: no snapshot is kept for the next time: {error}")
 
     def _complete(self, init: int, clouds_file: Path) -> None:
         """The cloud runs: put right what may be missing around it, and wait until it is whole."""

@@ -2,8 +2,10 @@
 
 ``python -m moyai.localcloud.supervisor ROOT`` runs inside the cloud's namespaces, below the cloud's init. What always holds:
 
-- A service runs at most once. Its process is recorded (pid and start time) before anything else. After a supervisor was killed,
-  the next one finds the services by these records and continues to watch them.
+- A service runs at most once. Its process waits until it is recorded (pid and start time) before it becomes the service, and
+  ends if the supervisor dies before that. After a supervisor was killed, the next one finds the services by these records and
+  continues to watch them.
+- A full disk ends no supervisor: a service that cannot be recorded is not started, and is tried again.
 - When a service's main process ends, the rest of its process group is ended before the service starts again. Machines and
   daemons that outlive their service on purpose are in other sessions.
 - Every restart is counted, logged and shown by ``status``.
@@ -27,6 +29,7 @@ from typing import Any
 
 from moyai.core.backoff import Backoff
 from moyai.linux import daemons, proc, process_end
+from moyai.linux.files import write_durably
 from moyai.localcloud.supervision import Phase, ServiceSpec, ServiceStatus, SupervisorPlan
 
 #: A log is cut when it has grown to this many bytes; one older part is kept.
@@ -105,9 +108,10 @@ class Supervised:
     def _start(self) -> proc.ProcessRecord:
         argv = daemons.in_network(self.spec.netns, self.spec.argv) if self.spec.netns else self.spec.argv
         environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", **self.spec.env}
-        record = proc.ProcessRecord.of(daemons.start(argv, env=environment, log=self._supervisor.log_file(self.name)))
-        kept = {"process": asdict(record), "restarts": self.state.restarts, "last_exit": self.state.last_exit}
-        _write(self._record, json.dumps(kept))
+        with daemons.held(argv, env=environment, log=self._supervisor.log_file(self.name)) as pid:
+            record = proc.ProcessRecord.of(pid)
+            kept = {"process": asdict(record), "restarts": self.state.restarts, "last_exit": self.state.last_exit}
+            write_durably(self._record, json.dumps(kept))
         return record
 
     async def _wait_ready(self) -> None:
@@ -148,8 +152,9 @@ class Supervisor:
         return self.root / "log" / f"{name}.log"
 
     def say(self, text: str) -> None:
-        sys.stderr.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
-        sys.stderr.flush()
+        with contextlib.suppress(OSError):
+            sys.stderr.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
+            sys.stderr.flush()
 
     def changed(self) -> None:
         for event in self._watchers:
@@ -195,8 +200,12 @@ class Supervisor:
         names = [name for name in request.get("names", []) if name in self.services]
         match request.get("do"):
             case "release":
-                with (self.root / "run" / "released").open("a") as file:
-                    file.writelines(f"{name}\n" for name in names)
+                released = self.root / "run" / "released"
+                try:
+                    write_durably(released, "".join(f"{name}\n" for name in [*_read_lines(released), *names]))
+                except OSError as error:
+                    await send({"error": f"{error.filename} cannot be written: {error.strerror}"})
+                    return
                 for name in names:
                     self.services[name].released.set()
                 await send(self.status())
@@ -233,17 +242,15 @@ class Supervisor:
 
 
 def _cut(file: Path) -> None:
+    """Empty a log that has grown, and keep its content as the older part; where the disk is full, room is worth more."""
     older = file.with_suffix(".log.1")
-    with file.open("rb") as source, older.open("wb") as target:
-        while block := source.read(1 << 20):
-            target.write(block)
+    try:
+        with file.open("rb") as source, older.open("wb") as target:
+            while block := source.read(1 << 20):
+                target.write(block)
+    except OSError:
+        older.unlink(missing_ok=True)
     os.truncate(file, 0)
-
-
-def _write(file: Path, text: str) -> None:
-    fresh = file.with_suffix(".new")
-    fresh.write_text(text)
-    fresh.replace(file)
 
 
 def _read_lines(file: Path) -> list[str]:

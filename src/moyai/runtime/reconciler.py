@@ -1,8 +1,10 @@
 """The shape of every loop: a key comes in, the object's state is made as desired, and the key is done or comes again.
 
 ``reconcile`` is handed a key, never an event. What it raises decides what follows: Conflict and Retriable come again, later and
-later; so does CredentialsRefused, never much later; Terminal comes again only after a long while (somebody may have raised a
-quota); UsageError waits for the object to change. Keys are worked on side by side, one key never twice at a time.
+later; so do CredentialsRefused and Unreachable, never much later, for whatever waited must go on soon once the cloud is back.
+Terminal comes again only after a long while (somebody may have raised a quota); UsageError waits for the object to change. Keys
+are worked on side by side, one key never twice at a time. A cloud that is gone is one line a minute in the log, however many
+keys wait for it.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from moyai.core.clock import Clock, SystemClock
-from moyai.core.errors import Conflict, CredentialsRefused, MoyaiError, NotFound, Retriable, UsageError
+from moyai.core.errors import Conflict, CredentialsRefused, MoyaiError, NotFound, Retriable, Unreachable, UsageError
 from moyai.kube.workqueue import WorkQueue
 from moyai.runtime.metrics import Metrics
 
@@ -24,6 +26,8 @@ TERMINAL_SECONDS = 300.0
 _CONFLICT_SECONDS = 0.1
 #: The longest that refused credentials rest: nodes must not wait for it once they are accepted again.
 REFUSED_SECONDS = 15.0
+#: The longest that a key rests while the cloud does not answer, and the least time between two lines of the log about that.
+UNREACHABLE_SECONDS, _QUIET_SECONDS = 20.0, 60.0
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,7 @@ class Controller:
         self._workers = workers
         self._on_error = on_error
         self._clock = clock or SystemClock()
+        self._quiet_until = float("-inf")
 
     async def run(self) -> None:
         try:
@@ -103,6 +108,11 @@ class Controller:
             self.queue.add_later(key, delay)
         elif isinstance(error, CredentialsRefused):
             delay = self.queue.add_failed(key, at_most=REFUSED_SECONDS)
+        elif isinstance(error, Unreachable):
+            delay = self.queue.add_failed(key, at_most=UNREACHABLE_SECONDS)
+            if self._clock.monotonic() < self._quiet_until:
+                return
+            self._quiet_until = self._clock.monotonic() + _QUIET_SECONDS
         elif isinstance(error, Retriable | NotFound):
             delay = self.queue.add_failed(key)
         elif isinstance(error, UsageError):

@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Generator, Mapping
@@ -19,7 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from moyai.core.errors import MoyaiError
+from moyai.core.errors import MoyaiError, NoSpace
+from moyai.core.files import FULL, rename_durably
 from moyai.core.locks import file_lock
 from moyai.toolchain.pins import Pin
 
@@ -80,8 +80,7 @@ class ComponentStore:
                 target = self.path(pin)
                 if target.exists():  # the folder has the right name, but its files were deleted or cut
                     shutil.rmtree(target)
-                part.rename(target)
-                _sync(folder)
+                rename_durably(part, target)
             finally:
                 shutil.rmtree(part, ignore_errors=True)
         found = self.find(pin)
@@ -114,17 +113,13 @@ class ComponentStore:
             path.chmod(0o755)
             with path.open("rb") as file:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
-                os.fsync(file.fileno())
             files[name] = {"size": path.stat().st_size, "sha256": digest}
         for extra in part.iterdir():
             if extra.name not in files:
                 shutil.rmtree(extra) if extra.is_dir() else extra.unlink()
         with (part / _MANIFEST).open("w") as file:
             json.dump({"name": pin.name, "version": pin.version, "origin": origin, "files": files}, file, indent=1)
-            file.flush()
-            os.fsync(file.fileno())
         part.chmod(0o755)
-        _sync(part)
 
 
 @contextmanager
@@ -133,7 +128,7 @@ def disk_errors(what: str, folder: Path) -> Generator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in FULL:
             raise disk_full(what, folder) from error
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise MoyaiError(f"{what} cannot be written below {folder}", hint=error.strerror) from error
@@ -143,15 +138,7 @@ def disk_errors(what: str, folder: Path) -> Generator[None]:
 def disk_full(what: str, folder: Path) -> MoyaiError:
     """The error for a disk without room."""
     free = shutil.disk_usage(folder).free if folder.exists() else 0
-    return MoyaiError(
-        f"{what}: no room left on the disk of {folder} ({free / 1e9:.1f} GB free)",
+    return NoSpace(
+        f"{what}: no space left on the disk of {folder} ({free / 1e9:.1f} GB free)",
         hint="about 12 GB are needed; make room or set MOYAI_CACHE_DIR to a larger disk, then run it again",
     )
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

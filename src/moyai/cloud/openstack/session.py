@@ -25,7 +25,7 @@ from moyai.cloud.openstack.connections import cause, never_sent, unanswered
 from moyai.cloud.openstack.errors import error_from_response
 from moyai.core.backoff import Backoff
 from moyai.core.clock import Clock, SystemClock
-from moyai.core.errors import MoyaiError, Retriable, Terminal
+from moyai.core.errors import MoyaiError, Retriable, Terminal, Unreachable
 from moyai.core.waiting import NotYet, until
 
 if TYPE_CHECKING:
@@ -210,11 +210,11 @@ class CloudSession:
                 operation=operation,
             ) from error
         except ksa.ConnectTimeout as error:
-            raise Retriable(
+            raise Unreachable(
                 f"the cloud {self.name} did not answer in time", operation=operation, object_id=object_id
             ) from error
         except (ksa.ConnectFailure, ksa.UnknownConnectionError, ksa.DiscoveryFailure) as error:
-            raise Retriable(
+            raise Unreachable(
                 f"the cloud {self.name} cannot be reached ({cause(error)})", operation=operation, object_id=object_id
             ) from error
         except ksa.EndpointNotFound as error:

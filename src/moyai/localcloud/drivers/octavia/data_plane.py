@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from moyai.linux import netns, nft
+from moyai.linux.files import write_durably, write_whole
 from moyai.linux.haproxy import HAProxy, Row
 from moyai.localcloud.drivers.octavia import haproxy_config, nft_rules, vip_link
 from moyai.localcloud.drivers.octavia.balancer_tree import LoadBalancer, backend_name
@@ -68,7 +69,7 @@ class Plane:
             self._placed.unlink(missing_ok=True)
             if self._rules() is not None:
                 # a new namespace has none of them; where only the link is new, the former ones are still there
-                self._rules_file.write_text("")
+                write_whole(self._rules_file, "")
             vip_link.make(self.id, plug)
         if not self._placed.exists():
             vip_link.finish(self.id, plug)
@@ -99,7 +100,7 @@ class Plane:
             if rules.commands or self._rules() is not None:
                 nft.replace_table(self.namespace, nft_rules.TABLE, commands=rules.commands)
             if rules.commands:
-                self._rules_file.write_text(text)
+                write_whole(self._rules_file, text)
             else:
                 self._rules_file.unlink(missing_ok=True)
         if not rules.answering and not self._udp_seen():
@@ -156,10 +157,7 @@ class Plane:
 
     def _write_program(self, text: str) -> None:
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        fresh = self.folder / "ping-check.new"
-        fresh.write_text(text)
-        fresh.chmod(0o755)
-        fresh.replace(self._ping)
+        write_durably(self._ping, text, mode=0o755)
 
 
 def health_of(balancer: LoadBalancer, rows: list[Row]) -> dict[str, bool | None]:

@@ -163,7 +163,7 @@ class OctaviaDatabase:
 
     def plug(self, port_id: str, *, made: MadePort | None = None) -> Plug:
         """Ask Neutron where the VIP's port is to be plugged. ``made``: what Neutron said of it a moment ago."""
-        network = clients.NeutronAuth.get_neutron_client().network
+        network = neutron()
         if made is None or made.port_id != port_id:
             port = network.get_port(port_id)
             fixed_ips = tuple((one["subnet_id"], one["ip_address"]) for one in port.fixed_ips)
@@ -180,7 +180,7 @@ class OctaviaDatabase:
         self, balancer_id: str, port_id: str, *, taken: PortBefore | None = None, made: MadePort | None = None
     ) -> None:
         """Delete the VIP's port if the driver made it; a user's own port becomes again what it was (``taken``)."""
-        network = clients.NeutronAuth.get_neutron_client().network
+        network = neutron()
         if made is not None and made.port_id == port_id:
             network.delete_port(port_id, ignore_missing=True)
             return
@@ -203,7 +203,7 @@ class OctaviaDatabase:
 
     def tidy(self, host: str) -> None:
         """Delete VIP ports whose load balancer never came to be (Octavia rolled it back), and rows long deleted."""
-        network = clients.NeutronAuth.get_neutron_client().network
+        network = neutron()
         old = datetime.datetime.now(datetime.UTC) - datetime.timedelta(minutes=5)
         for port in network.ports(device_owner=DEVICE_OWNER):
             balancer_id = (port.device_id or "").removeprefix("lb-")
@@ -220,6 +220,23 @@ class OctaviaDatabase:
         with db_api.session().begin() as session:
             for balancer_id in rows.get_all_deleted_expiring(session, exp_age=datetime.timedelta(days=7)):
                 rows.delete(session, id=balancer_id)
+
+
+def neutron() -> Any:
+    """Neutron's API, with this process's login.
+
+    A login keeps the catalog of its moment for as long as its token lives. A process that logged in before Neutron was in the
+    catalog logs in again.
+    """
+    connection = clients.NeutronAuth.get_neutron_client()
+    auth, interface = connection.session.auth, connection.config.get_interface("network")
+    catalog = auth.get_access(connection.session).service_catalog
+    if not catalog.get_endpoint_data_list(service_type="network", interface=interface):
+        LOG.warning("the catalog of this login lacks Neutron: logging in again")
+        auth.invalidate()
+        clients.NeutronAuth.neutron_client = None
+        connection = clients.NeutronAuth.get_neutron_client()
+    return connection.network
 
 
 def vip_port_name(balancer_id: str) -> str:

@@ -12,14 +12,19 @@ import logging
 import os
 import socket
 
-from octavia.common import clients
 from octavia_lib.api.drivers import exceptions, provider_base
 from openstack import exceptions as sdk_exceptions
 
 from moyai.linux import haproxy
 from moyai.localcloud.drivers.octavia import api_calls, provider_settings, quota_locks, validate
 from moyai.localcloud.drivers.octavia.agent import SOCKET
-from moyai.localcloud.drivers.octavia.octavia_database import DEVICE_OWNER, OctaviaDatabase, device_id, vip_port_name
+from moyai.localcloud.drivers.octavia.octavia_database import (
+    DEVICE_OWNER,
+    OctaviaDatabase,
+    device_id,
+    neutron,
+    vip_port_name,
+)
 from moyai.localcloud.drivers.octavia.vip_link import MADE, TAKEN, MadePort, PortBefore
 
 LOG = logging.getLogger(__name__)
@@ -73,7 +78,7 @@ class MoyaiProvider(provider_base.ProviderDriver):
 
     def _make_port(self, loadbalancer_id, project_id, network_id, wanted):
         places = [{key: one[key] for key in ("subnet_id", "ip_address") if one.get(key)} for one in wanted]
-        port = clients.NeutronAuth.get_neutron_client().network.create_port(
+        port = neutron().create_port(
             name=vip_port_name(loadbalancer_id),
             network_id=network_id,
             project_id=project_id,
@@ -89,7 +94,7 @@ class MoyaiProvider(provider_base.ProviderDriver):
         return port
 
     def _take_port(self, loadbalancer_id, port_id, wanted):
-        network = clients.NeutronAuth.get_neutron_client().network
+        network = neutron()
         port = network.get_port(port_id)
         for one in wanted[1:]:
             if _fixed(port, one) is None:

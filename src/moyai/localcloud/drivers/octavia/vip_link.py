@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from moyai.linux import netns
+from moyai.linux.files import write_durably
 
 PREFIX = "moyai-lb-"
 INSIDE = "vip"
@@ -47,9 +48,7 @@ class Plug:
 
     def save(self, file: Path) -> None:
         """Keep it in a file."""
-        fresh = file.with_suffix(".new")
-        fresh.write_text(json.dumps(asdict(self)))
-        fresh.replace(file)
+        write_durably(file, json.dumps(asdict(self)))
 
     @staticmethod
     def read(file: Path) -> Plug | None:
@@ -75,7 +74,7 @@ class PortBefore:
     def save(self, file: Path) -> None:
         """Keep it in a file."""
         file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        file.write_text(json.dumps({"secured": self.secured, "groups": self.groups}))
+        write_durably(file, json.dumps({"secured": self.secured, "groups": self.groups}))
 
     @staticmethod
     def read(file: Path) -> PortBefore | None:
@@ -97,11 +96,9 @@ class MadePort:
     fixed_ips: tuple[tuple[str, str], ...]
 
     def save(self, file: Path) -> None:
-        """Keep it in a file, whole or not at all."""
+        """Keep it in a file."""
         file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        fresh = file.with_suffix(".new")
-        fresh.write_text(json.dumps(asdict(self)))
-        fresh.replace(file)
+        write_durably(file, json.dumps(asdict(self)))
 
     @staticmethod
     def read(file: Path) -> MadePort | None:
