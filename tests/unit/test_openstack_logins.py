@@ -93,6 +93,26 @@ def test_access_rules_that_leave_out_what_the_parts_send_are_refused_by_name(pla
     assert own.refusal.endswith(" more")
 
 
+def test_access_rules_that_do_not_let_a_credential_look_at_itself_are_enough_for_the_parts(played: OpenStackServer) -> None:
+    verbs, kinds = ("GET", "PUT", "POST", "DELETE"), ("compute", "network", "block-storage", "load-balancer")
+    everything = [{"service": kind, "method": verb, "path": "/**"} for kind in kinds for verb in verbs]
+    cloud = logged_in(played, **credential(access_rules=everything))
+    played.on("GET", CREDENTIALS, Answer(401, {"error": {"message": "The request you have made requires authentication."}}))
+    own = cloud.credentials.own_login()
+    assert own.given == "mine"
+    assert own.notes[0].endswith("the cluster needs it as long as it lives"), "its end cannot be seen"
+
+
+def test_access_rules_under_which_the_requests_cannot_even_be_known_are_refused(played: OpenStackServer) -> None:
+    cloud = logged_in(played, **credential(access_rules=[{"service": "compute", "method": "GET", "path": "/**"}]))
+    refusal = Answer(401, {"error": {"message": "The request you have made requires authentication."}})
+    for path in (CREDENTIALS, EXTENSIONS):
+        played.on("GET", path, refusal)
+    own = cloud.credentials.own_login()
+    assert (own.may_issue, own.given) == (False, "")
+    assert own.refusal.startswith("the access rules of the application credential mine ")
+
+
 def test_access_rules_are_understood_as_keystone_understands_them(played: OpenStackServer) -> None:
     verbs, kinds = ("GET", "PUT", "POST", "DELETE"), ("compute", "network", "block-storage", "load-balancer")
     everything = [{"service": kind, "method": verb, "path": "/**"} for kind in kinds for verb in verbs]

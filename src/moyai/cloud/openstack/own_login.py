@@ -18,6 +18,7 @@ from moyai.cloud.credentials import Credential, OwnLogin
 from moyai.cloud.openstack.access_rules import Rule
 from moyai.cloud.openstack.errors import error_from_response
 from moyai.cloud.openstack.session import CloudSession, Json
+from moyai.core.errors import CredentialsRefused
 
 #: A token that ends earlier may end before a cluster is up.
 _SHORT = timedelta(minutes=20)
@@ -38,7 +39,7 @@ def own_login(
     pass. ``path``: where Keystone makes credentials."""
     access = session.access()
     if access.application_credential_id and access.application_credential.get("restricted", True):
-        return _restricted(session, access, credentials=credentials(), requests=requests)
+        return _restricted(session, access, credentials=credentials, requests=requests)
     if access.trust_scoped and access.user_id != access.trustor_user_id:
         return OwnLogin(may_issue=False, refusal="it is by a trust without impersonation, which lets nobody make credentials")
     found = _ask_policy(session, path)
@@ -57,7 +58,7 @@ def _restricted(
     session: CloudSession,
     access: Any,
     *,
-    credentials: Iterable[Credential],
+    credentials: Callable[[], Iterable[Credential]],
     requests: Callable[[], Iterable[Collection[Rule]]],
 ) -> OwnLogin:
     own: Mapping[str, Any] = access.application_credential
@@ -66,12 +67,17 @@ def _restricted(
         why = f"it is a token of the application credential {name}, which may not make others; a token ends within hours"
         return OwnLogin(may_issue=False, refusal=why)
     given = own.get("access_rules") or ()
-    if missing := _uncovered(requests(), given) if given else []:
+    try:
+        missing = _uncovered(requests(), given) if given else []
+    except CredentialsRefused as error:
+        why = f"the access rules of the application credential {name} let nobody see which requests there are: {error.message}"
+        return OwnLogin(may_issue=False, refusal=why)
+    if missing:
         named = ", ".join(f"{rule.method} {rule.path} of {rule.service}" for rule in missing[:_NAMED])
         more = f" and {len(missing) - _NAMED} more" if len(missing) > _NAMED else ""
         why = f"the access rules of the application credential {name} lack {named}{more}"
         return OwnLogin(may_issue=False, refusal=why)
-    ends = next((one.expires for one in credentials if one.id == own["id"]), None)
+    ends = _end(str(own["id"]), credentials)
     until = f", and ends on {ends:%Y-%m-%d %H:%M} UTC" if ends else ""
     parts = "the cloud controller manager and the CSI driver"
     note = (
@@ -79,6 +85,14 @@ def _restricted(
         f"the cluster needs it as long as it lives{until}"
     )
     return OwnLogin(may_issue=False, given=name, notes=(note, *_lacking_roles(session, name)))
+
+
+def _end(identity: str, credentials: Callable[[], Iterable[Credential]]) -> datetime | None:
+    """When a credential ends; None also where its access rules do not let it look at itself."""
+    try:
+        return next((one.expires for one in credentials() if one.id == identity), None)
+    except CredentialsRefused:
+        return None
 
 
 def _lacking_roles(session: CloudSession, name: str) -> Iterable[str]:
