@@ -32,8 +32,8 @@ def pair(place: Place, first: str, second: str) -> str:
 def controller_stopped(place: Place) -> Generator[None]:
     place.cluster.kubectl("scale", *CONTROLLER, "--replicas=0")
     pods = ("-n", "kube-system", "pods", "-l", f"app.kubernetes.io/name={NAME}")
-    until(lambda: not place.cluster.get(*pods)["items"])
     try:
+        until(lambda: not place.cluster.get(*pods)["items"])
         yield
     finally:
         place.cluster.kubectl("scale", *CONTROLLER, "--replicas=1")

@@ -14,7 +14,7 @@ from moyai.cloud.model import Power
 from moyai.core.errors import Terminal
 from moyai.kube.objects import parse_node
 from moyai.kube.quick import KubeApi
-from moyai.kube.resources import DEPLOYMENTS, NODES
+from moyai.kube.resources import DEPLOYMENTS, NODES, PODS
 from moyai.lifecycle import drain, status
 from moyai.lifecycle import up as building
 from moyai.lifecycle.record import JOIN_TIME, Record
@@ -147,6 +147,17 @@ def test_a_control_plane_that_comes_back_keeps_pods_and_load_balancers_off_it(wo
     node = parse_node(world.kube().get(NODES, PLANE))
     assert EXCLUDE_LABEL in node.labels
     assert [(one.key, one.effect) for one in node.taints] == [("node-role.kubernetes.io/control-plane", "NoSchedule")]
+
+
+def test_pods_that_a_control_plane_without_labels_refused_are_deleted(world: World) -> None:
+    world.kube().delete(NODES, PLANE)
+    for name, why in (("refused", "NodeAffinity"), ("evicted", "Evicted")):
+        world.kube().pod(name, node=PLANE)
+        world.kube().patch(PODS, name, body={"status": {"phase": "Failed", "reason": why}}, namespace="default")
+    world.up()
+    pods = {pod["metadata"]["name"] for pod in world.kube().list(PODS, fields=f"spec.nodeName={PLANE}")}
+    assert "refused" not in pods
+    assert "evicted" in pods, "what moyai did not cause is for people to see"
 
 
 #: What only a person can decide, and the sentence that says so.

@@ -32,6 +32,8 @@ DISKS_TIMEOUT = 60.0
 _CORDONED, _EXCLUDED = "cordoned", "excluded"
 #: Keeps pods off the control plane.
 _KEPT = Taint(CONTROL_PLANE, "NoSchedule")
+#: The kubelet's reason for a pod whose node selector or affinity its node does not match.
+_UNMATCHED = "NodeAffinity"
 #: Seconds between two looks, and while a disruption budget refuses.
 _PAUSE, _REFUSED_PAUSE = 0.5, 2.0
 
@@ -71,7 +73,8 @@ def restore(api: KubeApi, name: str) -> None:
 
 
 def mark_control_plane(api: KubeApi, name: str, *, clock: Clock, progress: Progress, timeout: float) -> None:
-    """Give the Node what `kubeadm init` gives it and no kubelet registers with, as soon as it is registered.
+    """Give the Node what `kubeadm init` gives it and no kubelet registers with, as soon as it is registered; and delete the
+    pods that the kubelet refused before, as their node selectors matched no label.
 
     Terminal where it is not registered in time. Source: kubeadm's phase mark-control-plane.
     """
@@ -96,6 +99,11 @@ def mark_control_plane(api: KubeApi, name: str, *, clock: Clock, progress: Progr
         return Terminal(f"waited {timeout:.0f} s: {seen.missing}", hint=f"`moyai ssh {name} journalctl -u kubelet` says why")
 
     until(look, clock=clock, timeout=timeout, pause=_PAUSE, on_wait=progress.progress, late=late)
+    # a Deployment has made others in their place, and nobody else deletes them
+    for pod in map(parse_pod, api.list(PODS, fields=f"spec.nodeName={name}")):
+        if pod.phase == "Failed" and pod.reason == _UNMATCHED:
+            with suppress(NotFound):
+                api.delete(PODS, pod.name, namespace=pod.namespace)
 
 
 def _noted(node: Node, what: str) -> dict[str, str]:
