@@ -53,11 +53,11 @@ def test_the_page_names_failures_reasons_and_tests_that_passed_later() -> None:
 
 
 def test_the_summary_counts_all_of_conformance() -> None:
-    assert page.summary(KEPT_RESULTS) == "1 of 2 `[Conformance]` tests of Kubernetes 1.37.1 pass"
+    assert page.summary(KEPT_RESULTS) == "Of the 2 `[Conformance]` tests of Kubernetes 1.37.1, 2 have a result: 1 passed"
 
 
 def test_the_summary_stands_in_the_readme_once() -> None:
-    text = "Before: 0 of 9 `[Conformance]` tests of Kubernetes 1.36.0 pass, after."
+    text = "Before: Of the 9 `[Conformance]` tests of Kubernetes 1.36.0, 3 have a result: 0 passed, after."
     assert page.with_summary(text, KEPT_RESULTS) == f"Before: {page.summary(KEPT_RESULTS)}, after."
     with pytest.raises(ValueError, match=r"README\.md has 2 sentences"):
         page.with_summary(text + text, KEPT_RESULTS)
