@@ -31,7 +31,9 @@ def pair(place: Place, first: str, second: str) -> str:
 @contextmanager
 def controller_stopped(place: Place) -> Generator[None]:
     place.cluster.kubectl("scale", *CONTROLLER, "--replicas=0")
-    pods = ("-n", "kube-system", "pods", "-l", f"app.kubernetes.io/name={NAME}")
+    # a pod that has failed runs no controller, and no Deployment deletes it
+    running = ("--field-selector=status.phase!=Failed", "-l", f"app.kubernetes.io/name={NAME}")
+    pods = ("-n", "kube-system", "pods", *running)
     try:
         until(lambda: not place.cluster.get(*pods)["items"])
         yield
