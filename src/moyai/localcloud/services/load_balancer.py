@@ -54,8 +54,8 @@ def files(context: Context) -> dict[str, str]:
         "database": database(context, "octavia"),
         "keystone_authtoken": auth_token(context, "octavia"),
         "service_auth": client(context, "octavia"),
-        # without it Octavia logs in to Keystone at each call, to find Neutron in the catalog
-        "neutron": {**client(context, "octavia"), "endpoint_override": context.config.url("neutron")},
+        # no endpoint_override: with it a client that is made before Neutron answers keeps an address without a version
+        "neutron": client(context, "octavia"),
         "nova": client(context, "octavia"),
         "glance": client(context, "octavia"),
     }
