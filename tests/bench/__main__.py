@@ -27,6 +27,7 @@ from tests.bench import balancers, floor, observe, service, volumes
 from tests.bench import cluster as clusters
 from tests.bench.cloud import CONFIG, BenchCloud
 from tests.bench.figures import Figure, Samples, table
+from tests.conditions import conditions
 
 PARTS = ("cloud", "floor", "balancers", "up", "service", "volumes", "down")
 #: The most that is wanted: seconds, or times the floor.
@@ -226,15 +227,7 @@ def main(only: tuple[str, ...], runs: int, services: int, output: str, verbose: 
         bench.run()
     except (MoyaiError, ProcessError, floor.FloorError, clusters.CommandFailed, TimeoutError, RuntimeError) as error:
         failure = " ".join(str(error).split())
-    about = {
-        "moyai": __version__,
-        "at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "seconds": round(time.time() - began),
-        "processors": os.cpu_count(),
-        "load before": [round(value, 1) for value in load],
-        "load after": [round(value, 1) for value in os.getloadavg()],
-        "failure": failure,
-    }
+    about = {**conditions(began=began, load=load), "failure": failure}
     figures = bench.results()
     if output == "json":
         click.echo(json.dumps({**about, "figures": [one.data() for one in figures], "details": bench.details}, indent=1))

@@ -21,6 +21,7 @@ from moyai.localcloud.layout import LocalCloudConfig
 from tests.chaos import kills, leaders, outage, together
 from tests.chaos.results import Results
 from tests.chaos.site import standing
+from tests.conditions import conditions
 from tests.conftest import running_cloud
 
 CONFIG = LocalCloudConfig(name="chaos", management_cidr="10.226.0.0/24", external_cidr="10.226.1.0/24")
@@ -32,15 +33,7 @@ def _say(text: str) -> None:
 
 
 def _show(results: Results, output: str, began: float, load: tuple[float, float, float]) -> None:
-    about = {
-        "moyai": __version__,
-        "at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "seconds": round(time.time() - began),
-        "processors": os.cpu_count(),
-        "load before": [round(value, 1) for value in load],
-        "load after": [round(value, 1) for value in os.getloadavg()],
-        "faults": len(results.faults),
-    }
+    about = {**conditions(began=began, load=load), "faults": len(results.faults)}
     if output == "json":
         click.echo(json.dumps({**about, "results": [one.data() for one in results.found]}, indent=1))
     else:

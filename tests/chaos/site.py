@@ -20,7 +20,7 @@ from moyai.cloud.openstack import connect
 from moyai.core.paths import default_paths
 from moyai.lifecycle.record import Record
 from tests.chaos.results import Broken, Results, insist
-from tests.e2e.driver import MOYAI, TIMEOUT, Cluster
+from tests.e2e.driver import MOYAI, TIMEOUT, Cluster, named_objects
 
 Shape = Counter[str]
 
@@ -28,15 +28,8 @@ Shape = Counter[str]
 def census(cloud_name: str) -> Shape:
     """Everything that the project has in the cloud, by kind and name."""
     cloud = connect(cloud_name)
-    found: Shape = Counter()
+    found: Shape = Counter(f"{kind} {name}" for kind, name in named_objects(cloud))
     for kind, items in (
-        ("network", cloud.networks.networks()),
-        ("subnet", cloud.networks.subnets()),
-        ("router", cloud.routers.routers()),
-        ("group", cloud.firewall.security_groups()),
-        ("port", cloud.networks.ports()),
-        ("server", cloud.machines.servers()),
-        ("balancer", cloud.load_balancers.load_balancers()),
         ("volume", cloud.disks.volumes()),
         ("snapshot", cloud.disks.snapshots()),
         ("credential", cloud.credentials.credentials(name_prefix="")),

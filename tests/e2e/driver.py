@@ -10,10 +10,11 @@ import signal
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from moyai.cloud.openstack import connect
+from moyai.cloud.openstack import OpenStackCloud, connect
 from moyai.core.ids import cluster_tag
 from moyai.images import references
 
@@ -21,6 +22,20 @@ ROOT = Path(__file__).parents[2]
 MOYAI = [sys.executable, "-c", "from moyai.cli.main import main; main()"]
 #: Seconds; generous, for busy machines.
 TIMEOUT = 900
+
+
+def named_objects(cloud: OpenStackCloud) -> Iterator[tuple[str, str]]:
+    """Kind and name of everything in the project that a cluster is built of and that has a name of its own."""
+    for kind, items in (
+        ("network", cloud.networks.networks()),
+        ("subnet", cloud.networks.subnets()),
+        ("router", cloud.routers.routers()),
+        ("group", cloud.firewall.security_groups()),
+        ("port", cloud.networks.ports()),
+        ("server", cloud.machines.servers()),
+        ("balancer", cloud.load_balancers.load_balancers()),
+    ):
+        yield from ((kind, item.name) for item in items)
 
 
 class Cluster:
@@ -73,18 +88,8 @@ class Cluster:
     def objects(self) -> Counter[str]:
         """How often each name of this cluster is in the cloud."""
         cloud = connect(self.cloud)
-        found: Counter[str] = Counter()
-        for kind, items in (
-            ("network", cloud.networks.networks()),
-            ("subnet", cloud.networks.subnets()),
-            ("router", cloud.routers.routers()),
-            ("group", cloud.firewall.security_groups()),
-            ("port", cloud.networks.ports()),
-            ("server", cloud.machines.servers()),
-            ("balancer", cloud.load_balancers.load_balancers()),
-        ):
-            mine = (f"{self.name}-", f"kube_service_{self.name}_")
-            found.update(f"{kind} {item.name}" for item in items if item.name.startswith(mine))
+        mine = (f"{self.name}-", f"kube_service_{self.name}_")
+        found = Counter(f"{kind} {name}" for kind, name in named_objects(cloud) if name.startswith(mine))
         found.update(f"key {name}" for name in cloud.machines.keypairs() if name.startswith(f"{self.name}-"))
         found.update(f"credential {one.name}" for one in cloud.credentials.credentials(name_prefix=f"{self.name}-"))
         return found

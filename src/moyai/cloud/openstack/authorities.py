@@ -49,7 +49,9 @@ def authorities(verify: Any, urls: Iterable[str], *, cloud: str) -> str:
     if len(text) <= _MOST:
         return text
     try:
-        return "\n".join(dict.fromkeys(_root(url, text) for url in secure)) + "\n"
+        # a cloud often has all its services at one address
+        hosts = dict.fromkeys((parts.hostname or "", parts.port or 443) for parts in map(urlsplit, secure))
+        return "\n".join(dict.fromkeys(_root(host, text) for host in hosts)) + "\n"
     except OSError:
         # an address behind a proxy, say: nobody here sees which authority it is that counts
         raise UsageError(
@@ -66,13 +68,12 @@ def read(file: Path, source: str) -> str:
         raise UsageError(f"{source} of the cloud's configuration: {file} cannot be read ({error.strerror})") from None
 
 
-def _root(url: str, trusted: str) -> str:
-    """The trusted authority at the end of the address's chain. Raises OSError where there is no connection or no trust."""
-    parts = urlsplit(url)
+def _root(host: tuple[str, int], trusted: str) -> str:
+    """The trusted authority at the end of the chain of a name and port. Raises OSError for no connection and for no trust."""
     context = ssl.create_default_context(cadata=trusted)
     with (
-        socket.create_connection((parts.hostname or "", parts.port or 443), timeout=_CONNECT_SECONDS) as plain,
-        context.wrap_socket(plain, server_hostname=parts.hostname) as secure,
+        socket.create_connection(host, timeout=_CONNECT_SECONDS) as plain,
+        context.wrap_socket(plain, server_hostname=host[0]) as secure,
     ):
         # public from Python 3.13 on; before, it is there without the name
         chain = cast("Any", secure)._sslobj.get_verified_chain()
