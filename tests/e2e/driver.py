@@ -73,11 +73,13 @@ class Cluster:
         words = [*MOYAI, "up", str(self.folder)]
         with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
             assert process.stderr is not None
+            said: list[str] = []
             for line in process.stderr:
+                said.append(line)
                 if moment in line:
                     break
             process.send_signal(signal.SIGKILL)
-        assert process.returncode == -signal.SIGKILL, f"{moment!r} was never said"
+        assert process.returncode == -signal.SIGKILL, f"{moment!r} was never said:\n{''.join(said)}"
 
     def status(self) -> Any:
         return json.loads(self.moyai("status", self.name, "--output", "json").stdout)

@@ -1,8 +1,13 @@
-"""Mounts of disks that are gone: undone at the driver's start and before each stage; a disk that is there keeps its mounts."""
+"""Mounts of disks that are gone: undone at the driver's start, before each stage, and once no process holds them.
+
+A disk that is attached keeps its mounts.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import posixpath
+import threading
 
 import pytest
 
@@ -11,6 +16,7 @@ from moyai.cloud.model import Instance
 from moyai.csi.access_modes import VolumeAccess
 from moyai.csi.errors import Refused
 from moyai.csi.node.service import NodeService
+from moyai.csi.node.staging import NodeWork
 from moyai.csi.node.stale import staging_folder
 from moyai.csi.proto import csi_pb2 as pb
 from tests.unit.csi_disks import GIB, FakeDisks
@@ -37,8 +43,8 @@ def points(disks: FakeDisks) -> list[str]:
     return [one.point for one in disks.table]
 
 
-def service(disks: FakeDisks) -> NodeService:
-    return NodeService(work(disks), names=NAMES, instance=lambda: Instance("server-1", "az1"), limit=7)
+def service(disks: FakeDisks, node: NodeWork | None = None) -> NodeService:
+    return NodeService(node or work(disks), names=NAMES, instance=lambda: Instance("server-1", "az1"), limit=7)
 
 
 def two(disks: FakeDisks) -> None:
@@ -74,6 +80,43 @@ async def test_a_mount_that_cannot_go_hinders_nothing_else() -> None:
     disks.busy.add("/k/pods/p9/mount")
     await service(disks).clear_stale()
     assert points(disks) == [place(ID), TARGET, "/k/pods/p9/mount"]
+
+
+async def test_a_mount_that_a_container_held_at_the_driver_s_start_goes_without_a_stage() -> None:
+    """A cloud may attach the disk nowhere while it is held, and without an attachment no volume is staged."""
+    disks = FakeDisks()
+    two(disks)
+    disks.busy.update({"/k/pods/p9/mount", place(OTHER)})
+    looking = asyncio.create_task(service(disks).keep_clear(0.01))
+    try:
+        await asyncio.sleep(0.1)
+        assert len(points(disks)) == 4
+        disks.busy.clear()
+        for _ in range(500):
+            if len(points(disks)) == 2:
+                break
+            await asyncio.sleep(0.01)
+        assert points(disks) == [place(ID), TARGET]
+    finally:
+        looking.cancel()
+
+
+async def test_an_unmount_that_hangs_is_begun_once() -> None:
+    disks, begun, end = FakeDisks(), list[str](), threading.Event()
+    two(disks)
+    node = work(disks)
+
+    def hang(volume_id: str) -> None:
+        begun.append(volume_id)
+        end.wait(30)
+
+    node.clear_stale = hang
+    served = service(disks, node)
+    looks = [asyncio.create_task(served.clear_stale()) for _ in range(3)]
+    await asyncio.sleep(0.2)
+    end.set()
+    await asyncio.gather(*looks)
+    assert begun == [OTHER]
 
 
 def test_a_disk_that_comes_back_as_another_device_is_staged_and_published_anew() -> None:

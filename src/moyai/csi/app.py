@@ -45,6 +45,8 @@ _THREADS = 32
 #: Seconds that a running call has left when the process is to end. The next try finds whatever the call began.
 _GRACE = 5.0
 _AGAIN = Backoff(base=0.5, ceiling=15.0)
+#: Between two looks for mounts of disks that are gone. A look reads one table of the kernel.
+_STALE_MOUNTS_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -155,6 +157,7 @@ class Driver:
             service("Node", self._node)
             self._missing["instance"] = "this machine does not know its id in the cloud yet"
             self._tasks["identity"] = self._identify
+            self._tasks["stale mounts"] = lambda: self._node.keep_clear(_STALE_MOUNTS_SECONDS)
         self._server = RpcServer(services, metrics=self.metrics)
 
     async def run(self, stop: asyncio.Event | None = None) -> bool:

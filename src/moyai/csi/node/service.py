@@ -42,6 +42,7 @@ class NodeService:
         self._work, self._instance, self._limit = work, instance, limit
         self._names, self._standard_zone = names, True
         self._serial = Serial()
+        self._clearing: dict[str, asyncio.Task[None]] = {}
 
     async def NodeGetCapabilities(self, _: pb.NodeGetCapabilitiesRequest) -> pb.NodeGetCapabilitiesResponse:
         rpc = pb.NodeServiceCapability.RPC
@@ -129,22 +130,37 @@ class NodeService:
             health.health_statuses.add(status=fault.kind, reason=fault.reason, message=fault.message)
         return pb.NodeGetVolumeHealthResponse(volume_health=health)
 
+    async def keep_clear(self, every: float) -> None:
+        """Look for stale mounts every so many seconds, for ever.
+
+        A container that outlives the driver's start can hold a mount open, and a disk can be lost later. Staging would clear
+        them too, but a cloud that sees its disk in use attaches it nowhere, and then no volume is ever staged.
+        """
+        while True:
+            await asyncio.sleep(every)
+            await self.clear_stale()
+
     async def clear_stale(self) -> None:
         """Unmount what is left of disks that are gone. What cannot be read or unmounted is logged, and hinders nothing else: an
-        unmount that takes long goes on beside what follows."""
+        unmount that takes long goes on beside what follows, and is not begun twice."""
         try:
-            volumes = await asyncio.to_thread(self._work.stale)
+            stale = await asyncio.to_thread(self._work.stale)
         except DiskError as error:
             _log.warning("mounts of disks that are gone cannot be looked for: %s", error)
             return
-        if volumes:
-            await asyncio.wait([asyncio.create_task(self._clear(one)) for one in volumes], timeout=_CLEARING_SECONDS)
+        for volume_id in stale:
+            if volume_id not in self._clearing:
+                self._clearing[volume_id] = asyncio.create_task(self._clear(volume_id))
+        if found := [self._clearing[volume_id] for volume_id in stale]:
+            await asyncio.wait(found, timeout=_CLEARING_SECONDS)
 
     async def _clear(self, volume_id: str) -> None:
         try:
             await self._do(volume_id, lambda: self._work.clear_stale(volume_id))
         except DiskError as error:
             _log.warning("what is left of volume %s cannot be unmounted: %s", volume_id, error)
+        finally:
+            del self._clearing[volume_id]
 
     async def _do(self, volume_id: str, work: Callable[[], T]) -> T:
         return await self._serial.run(volume_id, lambda: asyncio.to_thread(work))
