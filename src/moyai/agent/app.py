@@ -11,19 +11,24 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+from moyai.agent.pod_network.controller import PodNetworkController
 from moyai.agent.settings import AgentOptions, check_options
 from moyai.core.clock import Clock, SystemClock
+from moyai.core.reading import read_text
 from moyai.kube.events import EventRecorder
 from moyai.kube.informer import Informer
 from moyai.kube.objects import Node, parse_node
 from moyai.kube.resources import NODES
 from moyai.kube.watching import Kube, KubeClient
+from moyai.plan.node_network import read_net_conf
 from moyai.runtime.controllers import ControllerSet, Part, Probes, Task, cache
 from moyai.runtime.health import Check
 from moyai.runtime.logs import set_up
 from moyai.runtime.metrics import Metrics
 
 COMPONENT = "moyai-agent"
+#: Bytes; the file has a handful of lines.
+_NET_CONF_LIMIT = 65536
 
 
 def main(options: AgentOptions) -> int:
@@ -68,8 +73,23 @@ class Wanted:
     ready: Mapping[str, Check] = field(default_factory=dict[str, Check])
 
 
+def _pod_network(shared: Shared) -> Wanted:
+    path = shared.options.net_conf
+    assert path is not None, "check_options"
+    controller = PodNetworkController(
+        kube=shared.kube,
+        nodes=shared.nodes,
+        node=shared.node,
+        conf=read_net_conf(read_text(path, limit=_NET_CONF_LIMIT, should="the network's configuration")),
+        events=shared.events,
+        metrics=shared.metrics,
+        clock=shared.clock,
+    )
+    return Wanted(controller.part(), tasks={"kernel events": controller.listen}, ready={"pod network": controller.not_ready})
+
+
 #: Name of a controller (``settings.CONTROLLERS``) → what makes it.
-_BUILDERS: Mapping[str, Callable[[Shared], Wanted]] = {}
+_BUILDERS: Mapping[str, Callable[[Shared], Wanted]] = {"pod-network": _pod_network}
 
 
 def agent(options: AgentOptions, *, kube: Kube, metrics: Metrics, clock: Clock | None = None) -> ControllerSet:
