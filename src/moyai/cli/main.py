@@ -39,10 +39,11 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "cloud": ("moyai.cli.local_cloud:cloud", "The local cloud: a real OpenStack on this machine."),
     "toolchain": ("moyai.cli.toolchain:toolchain", "The pinned upstream components and where they came from."),
     "image": ("moyai.cli.image:image", "OCI images in the local cloud's registry."),
+    "agent": ("moyai.cli.agent:agent", "Run the agent of a node (inside a cluster)."),
     "ccm": ("moyai.cli.ccm:ccm", "Run the cloud controller manager (inside a cluster)."),
     "csi": ("moyai.cli.csi:csi", "Run the CSI driver (inside a cluster)."),
 }
-HIDDEN = frozenset({"ccm", "csi"})
+HIDDEN = frozenset({"agent", "ccm", "csi"})
 #: A file system with fewer bytes free counts as full.
 _NO_ROOM = 1 << 20
 

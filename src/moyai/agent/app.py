@@ -1,0 +1,114 @@
+"""The agent as a process: the list of its controllers, run until a signal.
+
+There is no election: every node's agent works for its own node. A controller is one entry of ``_BUILDERS``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from moyai.agent.pod_network.controller import PodNetworkController
+from moyai.agent.settings import AgentOptions, check_options
+from moyai.core.clock import Clock, SystemClock
+from moyai.core.reading import read_text
+from moyai.kube.events import EventRecorder
+from moyai.kube.informer import Informer
+from moyai.kube.objects import Node, parse_node
+from moyai.kube.resources import NODES
+from moyai.kube.watching import Kube, KubeClient
+from moyai.plan.node_network import read_net_conf
+from moyai.runtime.controllers import ControllerSet, Part, Probes, Task, cache
+from moyai.runtime.health import Check
+from moyai.runtime.logs import set_up
+from moyai.runtime.metrics import Metrics
+
+COMPONENT = "moyai-agent"
+#: Bytes; the file has a handful of lines.
+_NET_CONF_LIMIT = 65536
+
+
+def main(options: AgentOptions) -> int:
+    """Runs until a signal (0) or until a part of it ends (1). Raises UsageError for what it cannot start with."""
+    check_options(options)
+    set_up(options.log_level)
+    return asyncio.run(_main(options))
+
+
+async def _main(options: AgentOptions) -> int:
+    kube = KubeClient.connect(options.kubeconfig)
+    try:
+        return 0 if await agent(options, kube=kube, metrics=Metrics()).run() else 1
+    finally:
+        await kube.close()
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What several controllers use. ``node``: name of the Node that this machine is."""
+
+    options: AgentOptions
+    kube: Kube
+    metrics: Metrics
+    clock: Clock
+    nodes: Informer[Node]
+    events: EventRecorder
+
+    @property
+    def node(self) -> str:
+        return self.options.node
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A controller: the part of the set, the caches that only it needs, tasks that run beside it (name → start), and what it
+    adds to the readiness of the process (name → check)."""
+
+    part: Part
+    caches: tuple[Informer[Any], ...] = ()
+    tasks: Mapping[str, Task] = field(default_factory=dict[str, Task])
+    ready: Mapping[str, Check] = field(default_factory=dict[str, Check])
+
+
+def _pod_network(shared: Shared) -> Wanted:
+    path = shared.options.net_conf
+    assert path is not None, "check_options"
+    controller = PodNetworkController(
+        kube=shared.kube,
+        nodes=shared.nodes,
+        node=shared.node,
+        conf=read_net_conf(read_text(path, limit=_NET_CONF_LIMIT, should="the network's configuration")),
+        events=shared.events,
+        metrics=shared.metrics,
+        clock=shared.clock,
+    )
+    return Wanted(controller.part(), tasks={"kernel events": controller.listen}, ready={"pod network": controller.not_ready})
+
+
+#: Name of a controller (``settings.CONTROLLERS``) → what makes it.
+_BUILDERS: Mapping[str, Callable[[Shared], Wanted]] = {"pod-network": _pod_network}
+
+
+def agent(options: AgentOptions, *, kube: Kube, metrics: Metrics, clock: Clock | None = None) -> ControllerSet:
+    """All controllers of one node that ``options`` ask for."""
+    events = EventRecorder(kube, component=COMPONENT)
+    shared = Shared(
+        options=options,
+        kube=kube,
+        metrics=metrics,
+        clock=clock or SystemClock(),
+        nodes=cache(kube, NODES, parse=parse_node, metrics=metrics, kind="Node", events=events),
+        events=events,
+    )
+    wanted = [build(shared) for name, build in _BUILDERS.items() if name in options.controllers]
+    return ControllerSet(
+        metrics=metrics,
+        caches=[shared.nodes, *(informer for one in wanted for informer in one.caches)],
+        parts=[one.part for one in wanted],
+        tasks={"events": events.run, **{name: task for one in wanted for name, task in one.tasks.items()}},
+        probes=Probes(options.bind, ready={name: check for one in wanted for name, check in one.ready.items()}),
+        at_end=partial(events.flush, 1.0),
+    )
