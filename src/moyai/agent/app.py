@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+from moyai.agent.policy import PolicyController
 from moyai.agent.settings import AgentOptions, check_options
 from moyai.core.clock import Clock, SystemClock
 from moyai.kube.events import EventRecorder
@@ -68,8 +69,13 @@ class Wanted:
     ready: Mapping[str, Check] = field(default_factory=dict[str, Check])
 
 
+def _policy(shared: Shared) -> Wanted:
+    made = PolicyController(kube=shared.kube, node=shared.node, nodes=shared.nodes, metrics=shared.metrics, clock=shared.clock)
+    return Wanted(made.part, caches=made.caches)
+
+
 #: Name of a controller (``settings.CONTROLLERS``) → what makes it.
-_BUILDERS: Mapping[str, Callable[[Shared], Wanted]] = {}
+_BUILDERS: Mapping[str, Callable[[Shared], Wanted]] = {"policy": _policy}
 
 
 def agent(options: AgentOptions, *, kube: Kube, metrics: Metrics, clock: Clock | None = None) -> ControllerSet:

@@ -1,7 +1,7 @@
 """The connections that the kernel tracks, read and forgotten by netlink (linux/netfilter/nfnetlink_conntrack.h).
 
-Always holds: addresses and ports are those behind the translation of destinations, as chains at hook forward see them; a connection is
-forgotten by its own identifier, so that a later one of the same ports is left alone.
+Always holds: addresses and ports are those behind the translation of destinations, as chains at hook forward see them; a
+connection is forgotten by its own identifier, so that a later one of the same ports is left alone.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ _NAMES = {6: "tcp", 17: "udp", 132: "sctp", 1: "icmp", 58: "icmpv6"}
 
 @dataclass(frozen=True)
 class Connection:
-    """``source``: who began it. ``destination``, ``port``: who answers it. ``protocol``: tcp, udp, sctp, or another name or number.
-    ``identity``: what the kernel finds it by."""
+    """``source``: who began it. ``destination``, ``port``: who answers it. ``protocol``: its name (tcp) or else its
+    number. ``identity``: what the kernel finds it by."""
 
     source: str
     destination: str

@@ -94,8 +94,8 @@ class Delta:
 
     @property
     def may_forbid(self) -> bool:
-        """Whether something that was permitted may not be any more: a chain is another one, an element has gone, or an address is
-        now a pod's that policies select."""
+        """Whether something that was permitted may not be any more: a chain changed, an element went, or an address
+        is now a pod's that policies select."""
         mapped = any(self.kinds[name].value.startswith("map") for name in self.added)
         return bool(self.chains or self.removed or mapped)
 
