@@ -51,7 +51,7 @@ class Cluster:
             one
             for one in self.policies.values()
             if one["metadata"]["namespace"] == pod["metadata"]["namespace"]
-            and kind in one["spec"]["policyTypes"]
+            and kind in types(one["spec"])
             and selects(one["spec"]["podSelector"], pod["metadata"]["labels"])
         ]
         if not mine:
@@ -84,6 +84,11 @@ class Cluster:
         return selects(peer.get("podSelector", {}), other["metadata"]["labels"])
 
 
+def types(spec: Json) -> list[str]:
+    """Ingress always, unless the policy says otherwise; Egress where it has a rule for that."""
+    return spec.get("policyTypes") or (["Ingress", "Egress"] if spec.get("egress") else ["Ingress"])
+
+
 def selects(selector: Json, labels: dict[str, str]) -> bool:
     if any(labels.get(key) != value for key, value in selector.get("matchLabels", {}).items()):
         return False
@@ -108,7 +113,7 @@ def port_matches(said: Json, receiver: Json | None, port: tuple[str, int]) -> bo
     if wanted is None:
         return True
     if isinstance(wanted, str):
-        ports = receiver["spec"]["containers"][0]["ports"] if receiver else []
+        ports: list[Json] = receiver["spec"]["containers"][0]["ports"] if receiver else []
         return any(p["name"] == wanted and p.get("protocol", "TCP") == protocol and p["containerPort"] == number for p in ports)
     return wanted <= number <= said.get("endPort", wanted)
 

@@ -9,7 +9,7 @@ import errno
 import select
 import socket
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -154,7 +154,7 @@ class World:
 
 
 @contextmanager
-def world() -> Iterator[World]:
+def world() -> Generator[World]:
     """Everybody reaches everybody until there is a policy."""
     names = [_switch(), *(_space(node) for node in NODES), *(_space(f"{ns}/{name}") for ns, name, _ in PODS)]
     made = World(Cluster())

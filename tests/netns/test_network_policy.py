@@ -144,11 +144,8 @@ def test_a_connection_lives_through_changes_that_permit_it(net: World) -> None:
     net.hear(policy("p", ingress=[{"from": [{"podSelector": labelled(pod="b")}]}]))
     client, server = net.connect("red/b", "red/a", port=80)
     for number in range(5):
-        net.hear(
-            policy(
-                "p", ingress=[{"from": [{"podSelector": labelled(pod="b")}], "ports": [{"port": 80 - number, "endPort": 80}]}]
-            )
-        )
+        ports = [{"port": 80 - number, "endPort": 80}]
+        net.hear(policy("p", ingress=[{"from": [{"podSelector": labelled(pod="b")}], "ports": ports}]))
         client.sendall(b"again")
         assert server.recv(10) == b"again"
     client.close()
@@ -215,10 +212,8 @@ def test_a_refused_transaction_changes_nothing(net: World) -> None:
     before = ruleset("n1")
     node = net.nodes["n1"]
     node.index.set_policy("red/q", parse_policy(policy("q", ingress=[{}])))
-    commands = [
-        *changes(node.index.table.take()),
-        {"delete": {"chain": {"family": "inet", "table": "moyai-policy", "name": "no"}}},
-    ]
+    wrong = {"delete": {"chain": {"family": "inet", "table": "moyai-policy", "name": "no"}}}
+    commands = [*changes(node.index.table.take()), wrong]
     with pytest.raises(Retriable, match="refuses the table"):
         node.kernel.apply(commands)
     assert ruleset("n1") == before

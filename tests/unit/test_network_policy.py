@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -209,15 +210,15 @@ def test_policies_share_the_set_of_a_selector_however_it_is_written() -> None:
 @pytest.mark.parametrize(
     ("spec", "ingress", "egress"),
     [
-        ({}, True, False),
-        ({"egress": [{}]}, True, True),
-        ({"egress": []}, True, False),
-        ({"policyTypes": ["Egress"]}, False, True),
-        ({"policyTypes": ["Ingress"], "egress": [{}]}, True, False),
+        ("{}", True, False),
+        ('{"egress": [{}]}', True, True),
+        ('{"egress": []}', True, False),
+        ('{"policyTypes": ["Egress"]}', False, True),
+        ('{"policyTypes": ["Ingress"], "egress": [{}]}', True, False),
     ],
 )
-def test_policy_types_left_out_are_ingress_and_egress_where_there_is_a_rule(spec: Json, ingress: bool, egress: bool) -> None:
-    found = parse_policy(policy(**spec))
+def test_policy_types_left_out_are_ingress_and_egress_where_there_is_a_rule(spec: str, ingress: bool, egress: bool) -> None:
+    found = parse_policy(policy(**json.loads(spec)))
     assert (found.ingress is not None, found.egress is not None) == (ingress, egress)
 
 

@@ -48,7 +48,6 @@ DAEMON_SETS = Resource("apps", "v1", "daemonsets", namespaced=True)
 NETWORK_POLICIES = Resource("networking.k8s.io", "v1", "networkpolicies", namespaced=True)
 LEASES = Resource("coordination.k8s.io", "v1", "leases", namespaced=True)
 STORAGE_CLASSES = Resource("storage.k8s.io", "v1", "storageclasses", namespaced=False)
-CSI_NAMESPACES = Resource("", "v1", "namespaces", namespaced=False)
-NODES = Resource("storage.k8s.io", "v1", "csinodes", namespaced=False)
+CSI_NODES = Resource("storage.k8s.io", "v1", "csinodes", namespaced=False)
 #: Which disk is, or is to be, at which node.
 VOLUME_ATTACHMENTS = Resource("storage.k8s.io", "v1", "volumeattachments", namespaced=False)

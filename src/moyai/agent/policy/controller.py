@@ -29,6 +29,7 @@ from moyai.kube.objects import (
 from moyai.kube.resources import NAMESPACES, NETWORK_POLICIES, PODS
 from moyai.kube.watching import Kube
 from moyai.kube.workqueue import WorkQueue
+from moyai.linux.conntrack import Connection
 from moyai.plan.network_policy.commands import changes, removal, whole
 from moyai.plan.network_policy.index import PolicyIndex
 from moyai.runtime.controllers import Part, cache
@@ -114,7 +115,8 @@ class PolicyController:
         return self._kernel
 
     async def _cut(self, kernel: PolicyKernel) -> None:
-        index, forbidden = self._index, []
+        index = self._index
+        forbidden: list[Connection] = []
         for count, one in enumerate(await asyncio.to_thread(kernel.connections)):
             if count % _TURN == _TURN - 1:
                 await asyncio.sleep(0)

@@ -116,7 +116,7 @@ class PolicyIndex:
         if source == destination:
             return True
         receiver = self._pods.owner(destination)
-        number = {name: n for p, name, n in receiver.ports if p == protocol}.get if receiver else {}.get
+        numbers = {name: n for p, name, n in receiver.ports if p == protocol} if receiver else dict[str, int]()
         for address, peer, incoming in ((source, destination, False), (destination, source, True)):
             for direction, keys in self._local.get(address, ()):
                 if direction is not incoming:
@@ -128,7 +128,7 @@ class PolicyIndex:
                     peer=peer,
                     port=(protocol, port),
                     is_one_of=lambda one, other=other: other is not None and self._pods.matches(one, other),
-                    named=number,
+                    named=numbers.get,
                 ):
                     return False
         return True
