@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,10 +41,19 @@ def named_objects(cloud: OpenStackCloud) -> Iterator[tuple[str, str]]:
 class Cluster:
     """One cluster. ``folder`` holds its spec and, with ``manifests``, the quickstart's web server."""
 
-    def __init__(self, folder: Path, cloud: str, *, workers: int = 2, manifests: bool = False) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        cloud: str,
+        *,
+        workers: int = 2,
+        manifests: bool = False,
+        network: Mapping[str, Any] | None = None,
+    ) -> None:
         self.name = f"e2e-{secrets.token_hex(3)}"
         self.cloud = cloud
         self.folder = folder
+        self._network = dict(network or {})
         folder.mkdir(parents=True, exist_ok=True)
         self.write(workers)
         if manifests:
@@ -52,7 +61,7 @@ class Cluster:
 
     def write(self, workers: int) -> None:
         pools = [{"name": "workers", "replicas": workers}] if workers else []
-        spec = {"cloud": self.cloud, "nodePools": pools}
+        spec = {"cloud": self.cloud, "nodePools": pools, "network": self._network}
         (self.folder / "cluster.yaml").write_text(json.dumps({"metadata": {"name": self.name}, "spec": spec}))
 
     def moyai(self, *words: str, expect: int = 0, timeout: float = TIMEOUT) -> subprocess.CompletedProcess[str]:

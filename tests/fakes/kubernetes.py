@@ -92,7 +92,8 @@ class Kubernetes(ObjectStore):
         assert isinstance(body, dict)
         with self.call(f"patch {resource.plural} {subresource}".strip()):
             key, have = self.existing(resource.plural, name, namespace)
-            parts = ("status",) if subresource == "status" else ("metadata", "spec", "count", "lastTimestamp")
+            # metadata of a Node is taken with its status, as flannel and kubelets rely on it
+            parts = ("metadata", "status") if subresource == "status" else ("metadata", "spec", "count", "lastTimestamp")
             changed = dict(have)
             for part in parts:
                 if part in body:

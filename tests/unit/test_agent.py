@@ -27,7 +27,7 @@ def test_wrong_options_are_refused_in_one_line(options: AgentOptions, message: s
 
 
 def test_the_command_without_a_cluster_says_so(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["agent", "--node-name=n"]) == 2
+    assert run(["agent", "--node-name=n", "--net-config-path=x"]) == 2
     assert "no way into a Kubernetes cluster" in capsys.readouterr().err
 
 

@@ -28,7 +28,7 @@ from moyai.csi import manifests as csi
 from moyai.images import references
 from moyai.linux.process import run
 from moyai.plan.nodes import wanted_nodes
-from moyai.plan.pod_network.routes import masquerade
+from moyai.plan.pod_network.node_files import rules
 from moyai.spec.load import parse
 from moyai.spec.model import NodePool, TaintSpec
 
@@ -154,13 +154,13 @@ def test_no_mirror_no_file(authority: pki.Pki) -> None:
 
 
 def test_only_what_leaves_the_cluster_is_masqueraded() -> None:
-    rule = masquerade(CLUSTER.spec.network)
+    rule = rules(CLUSTER.spec.network, masquerade=True)
     assert "ip saddr 10.244.0.0/16 ip daddr != { 10.244.0.0/16, 10.8.0.0/24, 10.96.0.0/16 }" in rule
 
 
 def test_the_metadata_service_is_closed_to_pods() -> None:
-    rules = masquerade(CLUSTER.spec.network)
-    forward = rules.partition("type filter hook forward")[2]
+    table = rules(CLUSTER.spec.network, masquerade=True)
+    forward = table.partition("type filter hook forward")[2]
     assert "ip saddr 10.244.0.0/16 ip daddr 169.254.0.0/16 counter reject" in forward
 
 

@@ -98,7 +98,7 @@ def test_data_is_plain() -> None:
 
 def test_a_cluster_does_without_volumes_and_load_balancers_and_the_plan_says_so() -> None:
     observed = replace(EMPTY, capabilities=frozenset(Capability) - {Capability.DISKS, Capability.LOAD_BALANCERS})
-    addons = addons_of(NAMES, ready=False, intended=(), capabilities=observed.capabilities)
+    addons = addons_of(NAMES, spec=parse("").spec, ready=False, intended=(), capabilities=observed.capabilities)
     plan = plan_up(parse(""), observed, recorded=NEW, addons=addons)
     assert plan.notes == (
         "cloud moyai has no volumes: the CSI driver is left out, and claims of volumes stay pending",

@@ -124,7 +124,11 @@ def test_what_is_dumped_reads_again() -> None:
             "spec: {network: {dns: [10.96.0.10]}}",
             "spec.network.dns[0]: '10.96.0.10', should be reachable from the machines, so not within podCIDR or serviceCIDR",
         ),
-        ("spec: {network: {mode: vxlan}}", "spec.network.mode: 'vxlan', should be 'routes'"),
+        (
+            "spec: {network: {mode: vlan}}",
+            "spec.network.mode: 'vlan', should be 'routes', 'host-gw', 'vxlan', 'auto' or 'none'",
+        ),
+        ("spec: {network: {vxlan: {vni: 0}}}", "spec.network.vxlan.vni: 0, should be at least 1"),
         ("spec: {network: {maxRoutes: 0}}", "spec.network.maxRoutes: 0, should be at least 1"),
         (
             "spec: {access: {apiCIDRs: []}}",

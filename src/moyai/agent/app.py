@@ -11,20 +11,25 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from moyai.agent.policy import PolicyController
+from moyai.agent.pod_network.controller import PodNetworkController
+from moyai.agent.policy import PolicyController, take_away
 from moyai.agent.settings import AgentOptions, check_options
 from moyai.core.clock import Clock, SystemClock
+from moyai.core.reading import read_text
 from moyai.kube.events import EventRecorder
 from moyai.kube.informer import Informer
 from moyai.kube.objects import Node, parse_node
 from moyai.kube.resources import NODES
 from moyai.kube.watching import Kube, KubeClient
+from moyai.plan.node_network import read_net_conf
 from moyai.runtime.controllers import ControllerSet, Part, Probes, Task, cache
 from moyai.runtime.health import Check
 from moyai.runtime.logs import set_up
 from moyai.runtime.metrics import Metrics
 
 COMPONENT = "moyai-agent"
+#: Bytes; the file has a handful of lines.
+_NET_CONF_LIMIT = 65536
 
 
 def main(options: AgentOptions) -> int:
@@ -69,13 +74,28 @@ class Wanted:
     ready: Mapping[str, Check] = field(default_factory=dict[str, Check])
 
 
+def _pod_network(shared: Shared) -> Wanted:
+    path = shared.options.net_conf
+    assert path is not None, "check_options"
+    controller = PodNetworkController(
+        kube=shared.kube,
+        nodes=shared.nodes,
+        node=shared.node,
+        conf=read_net_conf(read_text(path, limit=_NET_CONF_LIMIT, should="the network's configuration")),
+        events=shared.events,
+        metrics=shared.metrics,
+        clock=shared.clock,
+    )
+    return Wanted(controller.part(), tasks={"kernel events": controller.listen}, ready={"pod network": controller.not_ready})
+
+
 def _policy(shared: Shared) -> Wanted:
     made = PolicyController(kube=shared.kube, node=shared.node, nodes=shared.nodes, metrics=shared.metrics, clock=shared.clock)
     return Wanted(made.part, caches=made.caches)
 
 
 #: Name of a controller (``settings.CONTROLLERS``) → what makes it.
-_BUILDERS: Mapping[str, Callable[[Shared], Wanted]] = {"policy": _policy}
+_BUILDERS: Mapping[str, Callable[[Shared], Wanted]] = {"pod-network": _pod_network, "policy": _policy}
 
 
 def agent(options: AgentOptions, *, kube: Kube, metrics: Metrics, clock: Clock | None = None) -> ControllerSet:
@@ -95,6 +115,7 @@ def agent(options: AgentOptions, *, kube: Kube, metrics: Metrics, clock: Clock |
         caches=[shared.nodes, *(informer for one in wanted for informer in one.caches)],
         parts=[one.part for one in wanted],
         tasks={"events": events.run, **{name: task for one in wanted for name, task in one.tasks.items()}},
+        warm_ups=() if "policy" in options.controllers else (take_away,),
         probes=Probes(options.bind, ready={name: check for one in wanted for name, check in one.ready.items()}),
         at_end=partial(events.flush, 1.0),
     )

@@ -9,16 +9,18 @@ from pathlib import Path
 from moyai.core.errors import UsageError
 
 #: The controllers that there are, in the order of the start.
-CONTROLLERS: tuple[str, ...] = ("policy",)
+CONTROLLERS: tuple[str, ...] = ("pod-network", "policy")
 
 
 @dataclass(frozen=True)
 class AgentOptions:
-    """``node``: name of the Node that this machine is. ``bind``: ``host:port`` of probes and metrics. ``kubeconfig`` None: as a
+    """``node``: name of the Node that this machine is. ``net_conf``: file of the pod network's configuration, in flannel's
+    format; None where that controller does not run. ``bind``: ``host:port`` of probes and metrics. ``kubeconfig`` None: as a
     pod of the cluster."""
 
     node: str
     controllers: tuple[str, ...] = CONTROLLERS
+    net_conf: Path | None = None
     bind: str = "127.0.0.1:9810"
     kubeconfig: Path | None = None
     log_level: str = "info"
@@ -28,5 +30,7 @@ def check_options(options: AgentOptions, known: Collection[str] = CONTROLLERS) -
     """Raises UsageError for options that the agent cannot start with. ``known``: names of controllers."""
     if not options.node:
         raise UsageError("no --node-name", hint="give the name of this machine's Node; the environment's NODE_NAME counts too")
+    if "pod-network" in options.controllers and options.net_conf is None:
+        raise UsageError("no --net-config-path", hint="name the pod network's configuration, in the format of net-conf.json")
     if unknown := sorted(set(options.controllers) - set(known)):
         raise UsageError(f"there is no controller {unknown[0]!r}", hint=f"there are: {', '.join(known)}")

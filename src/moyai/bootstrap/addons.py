@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from moyai.agent import manifests as agent
 from moyai.ccm import manifests as ccm
 from moyai.ccm.settings import CcmConfig, ClusterConfig, LoadBalancerConfig, RouteConfig
 from moyai.cloud.capabilities import Capability
@@ -20,6 +21,9 @@ from moyai.images import references
 from moyai.plan import keys
 from moyai.plan import steps as s
 from moyai.plan.addons import Addon, AddonFacts
+from moyai.plan.node_network import write_net_conf
+from moyai.plan.pod_network import pod_network_of
+from moyai.spec.model import ClusterSpec
 
 
 def _controller_manifests(facts: AddonFacts) -> str:
@@ -33,7 +37,7 @@ def _controller_manifests(facts: AddonFacts) -> str:
             lb_provider=spec.load_balancer.provider,
             create_monitor=spec.load_balancer.create_monitor,
         ),
-        RouteConfig(router_id=made.ids.get(keys.ROUTER, "")),
+        RouteConfig(router_id=made.ids.get(keys.ROUTER, "") if pod_network_of(spec).needs is Capability.POD_ROUTING else ""),
         ClusterConfig(
             cluster_uid=facts.uid,
             node_security_group_ids=(made.id(keys.security_group("worker")),),
@@ -50,6 +54,15 @@ def _controller_manifests(facts: AddonFacts) -> str:
             provider_args=provider_args(facts.cloud_kind.name),
             environment=_environment(config.cloud, facts),
         )
+    )
+
+
+def _agent_manifests(facts: AddonFacts) -> str:
+    conf = pod_network_of(facts.cluster.spec).conf
+    if conf is None:
+        return ""
+    return agent.render(
+        agent.AgentManifestOptions(net_conf=write_net_conf(conf), image=references.MOYAI, api_server=facts.api_server)
     )
 
 
@@ -94,22 +107,27 @@ def _environment(login: Login, facts: AddonFacts) -> dict[str, str]:
     return found
 
 
-def addons(names: VolumeNames) -> tuple[Addon, ...]:
-    """All that there are, in the order in which they are applied. ``names``: of the cloud's CSI driver."""
+def addons(names: VolumeNames, *, agents: bool = False) -> tuple[Addon, ...]:
+    """All that there are, in the order in which they are applied. ``names``: of the cloud's CSI driver. ``agents``: whether
+    each node has an agent."""
+    pod_network = Addon(name="pod network", condition=s.PODS, daemon_sets=(agent.NAME,), manifests=_agent_manifests)
     return (
         Addon(
             name="cloud controller manager",
             condition=s.ADDONS,
             deployments=(ccm.NAME, "coredns"),
             daemon_sets=("kube-proxy",),
+            after_network=frozenset({"coredns"}),
             credential=keys.CONTROLLERS_CREDENTIAL,
             manifests=_controller_manifests,
         ),
+        *((pod_network,) if agents else ()),
         Addon(
             name="volumes",
             condition=s.VOLUMES,
             deployments=(names.controller, csi.SNAPSHOT_CONTROLLER),
             daemon_sets=(names.node,),
+            after_network=frozenset({names.controller, csi.SNAPSHOT_CONTROLLER, names.node}),
             required=False,
             needs=Capability.DISKS,
             credential=keys.VOLUMES_CREDENTIAL,
@@ -119,9 +137,15 @@ def addons(names: VolumeNames) -> tuple[Addon, ...]:
 
 
 def addons_of(
-    names: VolumeNames, *, ready: bool, intended: Collection[Key], capabilities: frozenset[Capability]
+    names: VolumeNames,
+    *,
+    spec: ClusterSpec,
+    ready: bool,
+    intended: Collection[Key],
+    capabilities: frozenset[Capability],
 ) -> tuple[Addon, ...]:
     """The add-ons of one cluster: those that it was built with, or, while it is not ``ready``, those that its cloud permits.
+    ``spec``: the cluster's.
 
     A cluster has a credential for each add-on that reaches the cloud: a cluster of an older moyai has none for the CSI driver,
     whose images its machines do not hold.
@@ -134,4 +158,5 @@ def addons_of(
             return keys.secret(addon.credential) in intended
         return addon.needs is None or addon.needs in capabilities
 
-    return tuple(addon for addon in addons(names) if has(addon))
+    agents = pod_network_of(spec).conf is not None
+    return tuple(addon for addon in addons(names, agents=agents) if has(addon))

@@ -93,7 +93,9 @@ def first_control_plane(
         facts,
         {
             "etc/moyai/sealed": seal(_tar(sealed, mode=0o600), key).encode(),
-            "usr/local/lib/moyai/bootstrap": _data("bootstrap-control-plane", ADDRESS=facts.node.address),
+            "usr/local/lib/moyai/bootstrap": _data(
+                "bootstrap-control-plane", ADDRESS=facts.node.address, PATIENCE=_patience(facts)
+            ),
             TAKES_KEY: _data("unsealing_key.py"),
             "usr/local/lib/moyai/renew-certificates": _data("renew_certificates.py"),
             "etc/systemd/system/moyai-certificates.service": _data("moyai-certificates.service"),
@@ -104,6 +106,11 @@ def first_control_plane(
         # on every boot: cloud-init copies the metadata each time
         first=f"python3 -I /{TAKES_KEY} take || true\n",
     )
+
+
+def _patience(facts: NodeFacts) -> str:
+    """How long late add-ons wait for the name service, which cannot run where the pod network is yet to be installed."""
+    return "60s" if pod_network_of(facts.cluster.spec).ready else "1s"
 
 
 def worker(facts: NodeFacts) -> str:

@@ -13,16 +13,30 @@ from moyai.agent.settings import CONTROLLERS, AgentOptions
 @click.command(hidden=True)
 @click.option("--node-name", envvar="NODE_NAME", default="", help="Name of this machine's Node.")
 @click.option("--controllers", default=",".join(CONTROLLERS), show_default=True, help="With commas between.")
+@click.option(
+    "--net-config-path",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="The pod network's configuration, in the format of flannel's net-conf.json.",
+)
 @click.option("--bind", default="127.0.0.1:9810", show_default=True, help="Where probes and metrics are served.")
 @click.option("--kubeconfig", type=click.Path(path_type=Path, dir_okay=False), help="Default: as a pod of the cluster.")
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", show_default=True)
-def agent(*, node_name: str, controllers: str, bind: str, kubeconfig: Path | None, log_level: str) -> None:
+def agent(
+    *,
+    node_name: str,
+    controllers: str,
+    net_config_path: Path | None,
+    bind: str,
+    kubeconfig: Path | None,
+    log_level: str,
+) -> None:
     """Run the agent of a node."""
     from moyai.agent.app import main
 
     options = AgentOptions(
         node=node_name,
         controllers=tuple(part.strip() for part in controllers.split(",") if part.strip()),
+        net_conf=net_config_path,
         bind=bind,
         kubeconfig=kubeconfig,
         log_level=log_level,

@@ -201,6 +201,9 @@ class Networks(Protocol):
         security_group_ids: Sequence[str] | None = None,
     ) -> Port: ...
     def delete_port(self, port_id: str) -> None: ...
+    def sources_allowed(self) -> bool:
+        """Whether the cloud knows ``send_from``: ports that may send from other addresses than their own."""
+        ...
 
 
 class Routers(Protocol):

@@ -35,11 +35,12 @@ def take(
     plan_for: str = "up",
     ask_providers: bool = False,
     ask_login: bool = False,
+    ask_sources: bool = False,
 ) -> Observed:
     """The cloud as it is, for cluster ``name`` with this UID. ``plan_for`` ``down``: no flavors, images and quotas.
 
     ``ask_providers``: whether it matters which load balancer providers the cloud has. ``ask_login``: whether it matters what
-    the user's own login can do.
+    the user's own login can do. ``ask_sources``: whether it matters if ports can be allowed to send from other addresses.
     """
     tag = cluster_tag(uid)
     machines, offered = cloud.machines, cloud.capabilities()
@@ -65,6 +66,8 @@ def take(
         }
         if Capability.QUOTAS in offered:
             first["quotas"] = cloud.quotas.quotas
+        if ask_sources:
+            first["sources_allowed"] = cloud.networks.sources_allowed
         if ask_login and Capability.CREDENTIALS in offered:
             first["login"] = cloud.credentials.own_login
         if ask_providers and Capability.LOAD_BALANCERS in offered:
@@ -115,6 +118,7 @@ def take(
         capabilities=offered,
         account=got.get("account", AccountFacts()),
         login=got.get("login", OwnLogin()),
+        sources_allowed=got.get("sources_allowed", True),
     )
 
 

@@ -33,6 +33,7 @@ from moyai.plan import steps as s
 from moyai.plan.cluster import plan_up
 from moyai.plan.graph import Made, Plan
 from moyai.plan.observed import Observed, Recorded
+from moyai.plan.pod_network.choice import choose_mode
 from moyai.plan.rules import API_PORT
 from moyai.spec.load import carried_on, dump
 from moyai.spec.model import Cluster
@@ -111,17 +112,30 @@ def _look(cluster: Cluster, cloud: Cloud, paths: Paths, *, clock: Clock) -> _Sta
         certified = pool.submit(certificates.known, record.folder, api, timeout=3) if record and record.ready else None
         # the provider of a cluster that exists is written in its controllers
         provider = not recorded.ready and bool(cluster.spec.load_balancer.provider)
+        # the default needs what every cloud has, and asks for nothing
+        sources = not recorded.ready and cluster.spec.network.mode in ("auto", "host-gw", "vxlan")
         observed = observe.take(
-            cloud, name=cluster.name, uid=recorded.uid, ask_providers=provider, ask_login=not recorded.ready
+            cloud,
+            name=cluster.name,
+            uid=recorded.uid,
+            ask_providers=provider,
+            ask_login=not recorded.ready,
+            ask_sources=sources,
         )
         observed = replace(observed, kube=kube.result())
         known = certified.result() if certified else ()
+    choice = choose_mode(cluster, observed)
+    cluster = choice.cluster
     addons = addons_of(
-        cloud.kind.volume_names, ready=recorded.ready, intended=recorded.intended, capabilities=observed.capabilities
+        cloud.kind.volume_names,
+        spec=cluster.spec,
+        ready=recorded.ready,
+        intended=recorded.intended,
+        capabilities=observed.capabilities,
     )
     plan = plan_up(cluster, observed, recorded=recorded, addons=addons, before=record.spec if record else None)
     endings = _endings(known, observed, uid=recorded.uid, plane=plan.nodes[0].name, clock=clock)
-    plan = replace(plan, notes=(*plan.notes, *endings))
+    plan = replace(plan, notes=(*filter(None, [choice.note]), *plan.notes, *endings))
     facts = ClusterFacts(
         cluster=cluster,
         uid=recorded.uid,

@@ -146,16 +146,22 @@ def nodes_ready(
     clock: Clock,
     abort: threading.Event,
     progress: Progress,
+    network: bool = True,
 ) -> None:
-    """Wait until the nodes of these machines (name → server id) are Ready and known to the cloud controller manager."""
+    """Wait until the nodes of these machines (name → server id) are Ready and known to the cloud controller manager.
+
+    ``network`` false: they are registered and known; Ready they become by a pod network of their user's.
+    """
 
     missing_names: list[str] = []
 
     def check() -> str:
-        ready, initialised = node_states(map(parse_node, api.list(NODES)))
-        missing_names[:] = sorted(set(servers) - ready)
+        nodes = tuple(map(parse_node, api.list(NODES)))
+        ready, initialised = node_states(nodes)
+        missing_names[:] = sorted(set(servers) - (ready if network else {node.name for node in nodes}))
         if missing_names:
-            return f"{len(servers) - len(missing_names)} of {len(servers)} nodes are Ready"
+            state = "Ready" if network else "registered"
+            return f"{len(servers) - len(missing_names)} of {len(servers)} nodes are {state}"
         missing_names[:] = sorted(set(servers) - initialised)
         return f"the cloud controller manager has not met {', '.join(missing_names)} yet" if missing_names else ""
 

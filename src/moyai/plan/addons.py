@@ -33,6 +33,8 @@ class AddonFacts:
 class Addon:
     """``condition``: what `up` waits for: these Deployments and DaemonSets of kube-system with all their pods.
 
+    ``after_network``: those of them whose pods start only on nodes that are Ready.
+
     ``required``: a cluster is not up without it. ``manifests``: None where kubeadm installs it. ``needs``: the capability
     without which the cloud has no use for it. ``credential``: with which it reaches the cloud.
     """
@@ -41,6 +43,7 @@ class Addon:
     condition: Key
     deployments: tuple[str, ...] = ()
     daemon_sets: tuple[str, ...] = ()
+    after_network: frozenset[str] = frozenset()
     required: bool = True
     needs: Capability | None = None
     credential: Key | None = None

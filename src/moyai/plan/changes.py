@@ -34,6 +34,7 @@ _FIXED: Mapping[str, str] = {
     "network.nodePodPrefix": _RANGES,
     "network.serviceCIDR": _RANGES,
     "network.mode": "every node's pod network is made for it",
+    "network.vxlan": "every node's pod network is made for it",
     "network.externalNetwork": "the router and the API's address are on it",
     "network.dns": "the machines' subnet hands it out",
     "loadBalancer.provider": _CONTROLLERS,

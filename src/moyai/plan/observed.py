@@ -87,6 +87,11 @@ class KubeFacts:
         return frozenset(node.name for node in self.nodes)
 
     @cached_property
+    def registered(self) -> frozenset[str]:
+        """Nodes that are known, Ready or not."""
+        return frozenset(node.name for node in self.nodes if node.known)
+
+    @cached_property
     def in_service(self) -> frozenset[str]:
         """Nodes that are Ready and known."""
         return frozenset(node.name for node in self.nodes if node.ready and node.known)
@@ -110,7 +115,8 @@ class Observed:
     network's id → this host's own address on the way there, where it is known.
 
     ``credential_ends``: name → when the application credential ends, of those that do. ``login``: what the user's own login can
-    do, where that was asked for. ``kube``: None when the cluster's API did not answer, or there is none.
+    do, where that was asked for. ``sources_allowed``: whether ports can be allowed to send from other addresses than their own,
+    where that was asked for. ``kube``: None when the cluster's API did not answer, or there is none.
     """
 
     flavors: tuple[Flavor, ...] = ()
@@ -136,6 +142,7 @@ class Observed:
     capabilities: frozenset[Capability] = frozenset(Capability)
     account: AccountFacts = AccountFacts()
     login: OwnLogin = MAY_ISSUE
+    sources_allowed: bool = True
     kube: KubeFacts | None = None
 
     @property

@@ -21,9 +21,10 @@ MARK = "moyai cluster: "
 _TCP_BUT_ETCD = ((1, 2378), (2382, 65535))
 
 
-def wanted_rules(spec: ClusterSpec) -> tuple[GroupRule, ...]:
-    """All rules that the cluster's groups have at its start."""
-    return tuple(_rules(spec))
+def wanted_rules(spec: ClusterSpec, *, bare: bool = True) -> tuple[GroupRule, ...]:
+    """All rules that the cluster's groups have at its start. ``bare``: whether packets come with pods' addresses."""
+    rules = _rules(spec)
+    return tuple(rules if bare else (one for one in rules if one.rule.remote_cidr != str(spec.network.pod_cidr)))
 
 
 def _rules(spec: ClusterSpec) -> Iterator[GroupRule]:

@@ -194,10 +194,13 @@ def _field_model(model: type[BaseModel], alias: str) -> type[BaseModel] | None:
 
 
 def carried_on(cluster: Cluster, before: Mapping[str, Any]) -> Cluster:
-    """The spec of a cluster that exists: what it leaves out of ``security`` is as in ``before``, the dumped spec that the
-    cluster has."""
+    """The spec of a cluster that exists: what it leaves out of ``security``, and what it leaves to moyai (``network.mode``), is
+    as in ``before``, the dumped spec that the cluster has."""
     security = kept(cluster.spec.security, before["spec"].get("security", {}))
-    return cluster.model_copy(update={"spec": cluster.spec.model_copy(update={"security": security})})
+    network = cluster.spec.network
+    if network.mode == "auto":
+        network = network.model_copy(update={"mode": before["spec"]["network"]["mode"]})
+    return cluster.model_copy(update={"spec": cluster.spec.model_copy(update={"security": security, "network": network})})
 
 
 def dump(cluster: Cluster) -> dict[str, Any]:

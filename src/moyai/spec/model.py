@@ -19,6 +19,7 @@ from moyai.core.ids import is_dns_label
 from moyai.spec.addresses import special_home, special_overlap
 from moyai.spec.base import Model, problem
 from moyai.spec.kubernetes import is_key, is_value, label_taken, taint_taken
+from moyai.spec.pod_network import Mode, VxlanSpec
 from moyai.spec.security import Security
 
 API_VERSION = "moyai.dev/v1alpha1"
@@ -228,10 +229,14 @@ class NetworkSpec(Model):
     service_cidr: Cidr = Field(
         default=IPv4Network("10.96.0.0/16"), alias="serviceCIDR", description="Range of ClusterIPs (/12 to /24)."
     )
-    mode: Literal["routes"] = Field(
+    mode: Mode = Field(
         default="routes",
-        description="How pods of different nodes reach each other: `routes`, over the cloud's router, without encapsulation.",
+        description="How pods of different nodes reach each other. `routes`: over the cloud's router. `host-gw`: from "
+        "machine to machine, whose ports must be allowed to send from pods' addresses. `vxlan`: encapsulated in UDP. `auto`: "
+        "the cheaper of `host-gw` and `vxlan` that the cloud permits, decided when the cluster is made. `none`: you install a "
+        "CNI plugin.",
     )
+    vxlan: VxlanSpec = Field(default_factory=VxlanSpec, description="For mode `vxlan`.")
     external_network: Choice = Field(
         default="", description="The cloud's external network that the router leads to; empty: the only one there is."
     )

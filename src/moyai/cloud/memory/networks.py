@@ -176,3 +176,7 @@ class MemoryNetworks(MemoryRanges):
         with self._change():
             unplug(self._store, port_id)
             self._store.ports.drop(port_id)
+
+    @api
+    def sources_allowed(self) -> bool:
+        return self._store.sources_allowed

@@ -90,6 +90,7 @@ class Store:
         self.answered: Counter[str] = Counter()
         self.limits: dict[str, int] = {}
         self.tags_later = True
+        self.sources_allowed = True
         self.used: Counter[str] = Counter()
         self.zones: tuple[str, ...] = ("az1", "az2")
         self.volume_zones: tuple[str, ...] = ("az1", "az2")

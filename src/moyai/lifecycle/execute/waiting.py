@@ -47,7 +47,13 @@ class Waiting:
         context = self._context
         servers = {name: context.id(keys.server(name)) for name in step.nodes}
         waits.nodes_ready(
-            context.api(), self._machines, servers=servers, clock=context.clock, abort=context.abort, progress=progress
+            context.api(),
+            self._machines,
+            servers=servers,
+            clock=context.clock,
+            abort=context.abort,
+            progress=progress,
+            network=step.ready,
         )
         context.require_record().seen(step.nodes)
 

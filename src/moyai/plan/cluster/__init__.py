@@ -94,7 +94,7 @@ def plan_up(
     steps = (
         *now.existing.adopt,
         *network.steps(now),
-        *plan_firewall(now),
+        *plan_firewall(now, pods),
         *endpoint.steps(now, network),
         *plan_key_pair(now),
         *logins.steps(now),
@@ -103,8 +103,8 @@ def plan_up(
         *plan_removal(now),
         *plan_reclaim_policy(now),
     )
-    steps = (*steps, *plan_repair(now, steps))
-    steps = ordered((*steps, *plan_waits(now, steps, reachable=endpoint.reachable_by())))
+    steps = (*steps, *plan_repair(now, steps, pods=pods))
+    steps = ordered((*steps, *plan_waits(now, steps, reachable=endpoint.reachable_by(), pods=pods)))
     check_capacity(cluster, observed, steps=steps, nodes=now.nodes, own_routes=pods.routes(now.nodes))
     notes = (
         *flavor_notes(now),

@@ -16,6 +16,7 @@ from moyai.plan import steps as s
 from moyai.plan.cluster.situation import Situation
 from moyai.plan.nodes import PlannedNode
 from moyai.plan.observed import KubeFacts
+from moyai.plan.pod_network import PodNetwork
 
 #: How long a node may be not Ready before its machine is restarted: by then Kubernetes has told its pods to leave.
 UNREADY_LIMIT = timedelta(minutes=5)
@@ -34,7 +35,7 @@ _NETWORK = (
 )
 
 
-def plan_repair(now: Situation, steps: Sequence[s.Step]) -> Iterator[s.Step]:
+def plan_repair(now: Situation, steps: Sequence[s.Step], *, pods: PodNetwork) -> Iterator[s.Step]:
     """``steps``: what mends the network and the machines themselves."""
     kube = now.observed.kube
     if now.makes_cluster:
@@ -47,7 +48,8 @@ def plan_repair(now: Situation, steps: Sequence[s.Step]) -> Iterator[s.Step]:
             yield s.MarkControlPlane(key=keys.node_object(node.name), after=after, node=node.name)
     if kube is None:
         return
-    quiet = not any(isinstance(step, _NETWORK) for step in steps)
+    # a node without a pod network of its user's is not Ready either, and no restart would change that
+    quiet = pods.ready and not any(isinstance(step, _NETWORK) for step in steps)
     for node in now.nodes:
         known, server = kube.node(node.name), now.existing.servers.get(node.name)
         if server is not None and (why := _restart_reason(now, node, kube=kube, quiet=quiet)):

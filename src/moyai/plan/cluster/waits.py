@@ -10,6 +10,7 @@ from moyai.core.keys import Key, Kind
 from moyai.plan import keys
 from moyai.plan import steps as s
 from moyai.plan.cluster.situation import Situation
+from moyai.plan.pod_network import PodNetwork
 
 #: Steps after which a machine boots, or goes on.
 _BEGINS = (s.CreateServer, s.StartServer, s.ResumeServer, s.RestartServer)
@@ -29,7 +30,9 @@ def once_machines_boot(now: Situation) -> tuple[s.StepId, ...]:
     return (s.reached(s.MACHINES),)
 
 
-def plan_waits(now: Situation, steps: Sequence[s.Step], *, reachable: tuple[s.StepId, ...]) -> Iterator[s.Step]:
+def plan_waits(
+    now: Situation, steps: Sequence[s.Step], *, reachable: tuple[s.StepId, ...], pods: PodNetwork
+) -> Iterator[s.Step]:
     """``steps``: all others of the plan. ``reachable``: what must be done before the API can answer."""
     plane = now.control_planes[0]
     began = tuple(step.id for step in steps if isinstance(step, _BEGINS))
@@ -55,21 +58,24 @@ def plan_waits(now: Situation, steps: Sequence[s.Step], *, reachable: tuple[s.St
     marked = s.StepId(s.Verb.SET, keys.node_object(plane.name))
     # a node is Ready after its machine runs: the time until then is the machine's
     joined = (s.reached(s.API), s.reached(s.MACHINES), marked, *removed)
-    if began or kube is None or not kube.in_service >= set(names):
-        yield s.WaitNodes(key=s.NODES, after=joined, nodes=names)
+    if began or kube is None or not (kube.in_service if pods.ready else kube.registered) >= set(names):
+        yield s.WaitNodes(key=s.NODES, after=joined, nodes=names, ready=pods.ready)
     joins = any(isinstance(step, s.CreateServer | s.RenewToken) for step in steps)
     if joins or (now.recorded.token_id if kube is None else kube.tokens):
         yield s.RevokeTokens(key=keys.TOKEN, after=(s.reached(s.NODES), s.created(keys.TOKEN)))
-    gone = _gone(now)
     for addon in now.addons:
-        if began or kube is None or not kube.running >= addon.names - gone:
+        # nobody waits for what only a pod network of the user's would bring
+        left_out = _gone(now) if pods.ready else _gone(now) | addon.after_network
+        if addon.names <= left_out:
+            continue
+        if began or kube is None or not kube.running >= addon.names - left_out:
             # a DaemonSet does not count a node that has not joined yet
             yield s.WaitAddon(
                 key=addon.condition,
                 after=(s.reached(s.API), s.reached(s.NODES)),
                 addon=addon.name,
-                deployments=tuple(name for name in addon.deployments if name not in gone),
-                daemon_sets=tuple(name for name in addon.daemon_sets if name not in gone),
+                deployments=tuple(name for name in addon.deployments if name not in left_out),
+                daemon_sets=tuple(name for name in addon.daemon_sets if name not in left_out),
                 required=addon.required,
             )
 

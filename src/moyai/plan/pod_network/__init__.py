@@ -1,6 +1,7 @@
 """How pods of different nodes reach each other: a strategy for each mode, one module a mode.
 
-A strategy says what it needs of the cloud (what ports may send from, routes), and what a node is configured with. It is pure.
+A strategy says what it needs of the cloud (what ports may send from, routes), what a node is configured with, and what the
+nodes' agents do. It is pure.
 """
 
 from __future__ import annotations
@@ -11,8 +12,12 @@ from typing import Protocol
 from moyai.cloud.capabilities import Capability
 from moyai.cloud.model import SourceAddress
 from moyai.plan.existing import Existing
+from moyai.plan.node_network import NetworkConf
 from moyai.plan.nodes import PlannedNode
+from moyai.plan.pod_network.host_gw import GatewayPods
 from moyai.plan.pod_network.routes import RoutedPods
+from moyai.plan.pod_network.unmanaged import UnmanagedPods
+from moyai.plan.pod_network.vxlan import TunnelledPods
 from moyai.plan.steps import Step
 from moyai.spec.model import ClusterSpec
 
@@ -21,6 +26,21 @@ class PodNetwork(Protocol):
     @property
     def needs(self) -> Capability | None:
         """What the cloud must offer."""
+        ...
+
+    @property
+    def bare(self) -> bool:
+        """Whether packets of pods are on the machines' network with the pods' own addresses."""
+        ...
+
+    @property
+    def conf(self) -> NetworkConf | None:
+        """What the nodes' agents are told; None where they have no part in it."""
+        ...
+
+    @property
+    def ready(self) -> bool:
+        """Whether nodes become Ready by what moyai does."""
         ...
 
     def send_from(self, node: PlannedNode) -> tuple[SourceAddress, ...]:
@@ -41,5 +61,16 @@ class PodNetwork(Protocol):
 
 
 def pod_network_of(spec: ClusterSpec) -> PodNetwork:
-    """The strategy that ``spec.network.mode`` names."""
-    return RoutedPods(spec.network)
+    """The strategy that ``spec.network.mode`` names; ``auto`` has been decided before (``choice``)."""
+    network = spec.network
+    match network.mode:
+        case "routes":
+            return RoutedPods(network)
+        case "host-gw":
+            return GatewayPods(network)
+        case "vxlan":
+            return TunnelledPods(network)
+        case "none":
+            return UnmanagedPods(network)
+        case "auto":
+            raise ValueError("the mode of the pod network has not been decided")

@@ -18,6 +18,7 @@ API = Key(Kind.CONDITION, "Kubernetes API answers")
 NODES = Key(Kind.CONDITION, "nodes Ready")
 ADDONS = Key(Kind.CONDITION, "add-ons run")
 VOLUMES = Key(Kind.CONDITION, "volumes ready")
+PODS = Key(Kind.CONDITION, "pod network ready")
 
 
 def balancers_without(node: str) -> Key:
@@ -174,14 +175,16 @@ class WaitApi(Step):
 
 @dataclass(frozen=True, kw_only=True)
 class WaitNodes(Step):
-    """``nodes``: names of nodes that must be Ready and known to the cloud controller manager."""
+    """``nodes``: names of nodes that must be known to the cloud controller manager, and Ready unless ``ready`` is false."""
 
     verb: ClassVar[Verb] = Verb.WAIT
     nodes: tuple[str, ...]
+    ready: bool = True
 
     @property
     def text(self) -> str:
-        return f"wait until {_count(self.nodes, 'node')} {'is' if len(self.nodes) == 1 else 'are'} Ready"
+        state = "Ready" if self.ready else "registered"
+        return f"wait until {_count(self.nodes, 'node')} {'is' if len(self.nodes) == 1 else 'are'} {state}"
 
 
 @dataclass(frozen=True, kw_only=True)

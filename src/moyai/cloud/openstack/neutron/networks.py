@@ -116,6 +116,9 @@ class NeutronNetworks(NeutronBase):
     def delete_port(self, port_id: str) -> None:
         self._delete(Kind.PORT, port_id)
 
+    def sources_allowed(self) -> bool:
+        return "allowed-address-pairs" in self._neutron.extensions()
+
 
 def _pairs(pairs: Sequence[SourceAddress]) -> list[dict[str, str]]:
     return [{"ip_address": pair.address, **({"mac_address": pair.mac} if pair.mac else {})} for pair in pairs]

@@ -1,0 +1,150 @@
+"""The agent's own objects in Kubernetes: its DaemonSet, its configuration, and the rights of its controllers.
+
+Everything is in ``kube-system`` and may be applied again at any time. There is no secret in it. The rights are those that the
+controllers use and no more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from moyai.agent.settings import CONTROLLERS
+from moyai.core import yamltext
+
+NAME = "moyai-agent"
+NAMESPACE = "kube-system"
+#: On the loopback of the machine, beside those of the CSI driver.
+PORT = 9810
+CONFIG_FOLDER = "/etc/kube-flannel"
+NET_CONF = "net-conf.json"
+
+
+def _rule(group: str, resources: str, *, verbs: str) -> dict[str, Any]:
+    return {"apiGroups": [group], "resources": resources.split(), "verbs": verbs.split()}
+
+
+#: Controller → its rules.
+RIGHTS: Mapping[str, tuple[dict[str, Any], ...]] = {
+    "pod-network": (
+        _rule("", "nodes", verbs="get list watch"),
+        _rule("", "nodes/status", verbs="patch"),
+        _rule("", "events", verbs="create patch"),
+    ),
+    "policy": (
+        _rule("", "nodes namespaces pods", verbs="get list watch"),
+        _rule("networking.k8s.io", "networkpolicies", verbs="get list watch"),
+    ),
+}
+
+
+@dataclass(frozen=True)
+class AgentManifestOptions:
+    """``net_conf``: text of net-conf.json. ``image``: the moyai OCI image, present in the node's store. ``api_server``:
+    ``host:port`` on the node network: the agent does not wait for kube-proxy."""
+
+    net_conf: str
+    image: str
+    api_server: str
+    controllers: tuple[str, ...] = CONTROLLERS
+    pull_policy: str = "IfNotPresent"
+    log_level: str = "info"
+
+
+def render(options: AgentManifestOptions) -> str:
+    """All objects as one YAML stream."""
+    return yamltext.dump(*_account(options), _configuration(options), _daemon_set(options))
+
+
+def _meta(name: str = NAME, *, namespaced: bool = True) -> dict[str, Any]:
+    meta: dict[str, Any] = {"name": name, "labels": {"app.kubernetes.io/name": NAME, "app.kubernetes.io/managed-by": "moyai"}}
+    return {**meta, "namespace": NAMESPACE} if namespaced else meta
+
+
+def _account(options: AgentManifestOptions) -> tuple[dict[str, Any], ...]:
+    group, role = "rbac.authorization.k8s.io", f"system:{NAME}"
+    rules = [rule for name in options.controllers for rule in RIGHTS[name]]
+    return (
+        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": _meta()},
+        {
+            "apiVersion": f"{group}/v1",
+            "kind": "ClusterRole",
+            "metadata": _meta(role, namespaced=False),
+            "rules": [rule for number, rule in enumerate(rules) if rule not in rules[:number]],
+        },
+        {
+            "apiVersion": f"{group}/v1",
+            "kind": "ClusterRoleBinding",
+            "metadata": _meta(role, namespaced=False),
+            "roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": role},
+            "subjects": [{"kind": "ServiceAccount", "name": NAME, "namespace": NAMESPACE}],
+        },
+    )
+
+
+def _configuration(options: AgentManifestOptions) -> dict[str, Any]:
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": _meta(), "data": {NET_CONF: options.net_conf}}
+
+
+def _daemon_set(options: AgentManifestOptions) -> dict[str, Any]:
+    labels = {"app.kubernetes.io/name": NAME}
+    host, _, port = options.api_server.rpartition(":")
+
+    def probe(path: str, **when: int) -> dict[str, Any]:
+        return {"httpGet": {"host": "127.0.0.1", "port": PORT, "scheme": "HTTP", "path": path}, "timeoutSeconds": 5, **when}
+
+    container: dict[str, Any] = {
+        "name": "agent",
+        "image": options.image,
+        "imagePullPolicy": options.pull_policy,
+        "command": ["moyai", "agent"],
+        "args": [
+            f"--net-config-path={CONFIG_FOLDER}/{NET_CONF}",
+            f"--controllers={','.join(options.controllers)}",
+            f"--bind=127.0.0.1:{PORT}",
+            f"--log-level={options.log_level}",
+        ],
+        "env": [
+            {"name": "NODE_NAME", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}},
+            {"name": "KUBERNETES_SERVICE_HOST", "value": host.strip("[]")},
+            {"name": "KUBERNETES_SERVICE_PORT", "value": port},
+        ],
+        "resources": {"requests": {"cpu": "5m", "memory": "50Mi"}},
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            # the kernel's network needs root with these capabilities, and nothing else of root
+            "capabilities": {"drop": ["ALL"], "add": ["NET_ADMIN", "NET_RAW"]},
+            "readOnlyRootFilesystem": True,
+        },
+        # without a start-up probe the kubelet would ask ten seconds later
+        "startupProbe": probe("/readyz", periodSeconds=1, failureThreshold=600),
+        "livenessProbe": probe("/healthz", periodSeconds=30, failureThreshold=4),
+        "readinessProbe": probe("/readyz", periodSeconds=10),
+        "volumeMounts": [{"name": "config", "mountPath": CONFIG_FOLDER, "readOnly": True}],
+    }
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "DaemonSet",
+        "metadata": _meta(),
+        "spec": {
+            "selector": {"matchLabels": labels},
+            # the kernel forwards without the agent: a restart loses no packet
+            "updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": "10%"}},
+            "template": {
+                "metadata": {"labels": labels},
+                "spec": {
+                    "serviceAccountName": NAME,
+                    "hostNetwork": True,
+                    "dnsPolicy": "Default",
+                    "priorityClassName": "system-node-critical",
+                    # every node that can run a pod, whatever taints the node has
+                    "tolerations": [{"operator": "Exists"}],
+                    "securityContext": {"seccompProfile": {"type": "RuntimeDefault"}},
+                    "terminationGracePeriodSeconds": 10,
+                    "containers": [container],
+                    "volumes": [{"name": "config", "configMap": {"name": NAME}}],
+                },
+            },
+        },
+    }

@@ -1,0 +1,244 @@
+"""The controller of a node's pod network: Node objects in, the kernel's state out, this node's announcement to the others.
+
+Always holds: what it believes of the kernel is what it read or made itself; a report of the kernel that contradicts it makes it
+read anew, so that nothing is polled. Between two changes of a Node it holds one table in memory and does nothing. Other nodes
+hear of this one only after its own tunnel stands.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, replace
+
+from moyai.agent.pod_network.kernel import Indices, apply, contradicts, find_uplink, observe, reason, subject
+from moyai.core.backoff import Backoff
+from moyai.core.clock import Clock
+from moyai.core.errors import Retriable
+from moyai.kube.events import EventRecorder
+from moyai.kube.informer import Informer
+from moyai.kube.objects import Node
+from moyai.kube.resources import NODES, Json
+from moyai.kube.watching import Kube
+from moyai.kube.workqueue import WorkQueue
+from moyai.linux.netlink import Events, KernelChange, Netlink
+from moyai.plan.node_network import (
+    Me,
+    NetworkConf,
+    ObservedNetwork,
+    PeerReader,
+    Put,
+    Remove,
+    Uplink,
+    announcement,
+    desired,
+    difference,
+    me_of,
+    relevant,
+    tunnel_name,
+    without_obstacles,
+)
+from moyai.runtime.controllers import Part
+from moyai.runtime.metrics import Metrics
+from moyai.runtime.reconciler import DONE, Result
+
+_log = logging.getLogger(__name__)
+
+KEY = "pod network"
+#: The kernel is read anew this often, in case it has changed without a report.
+_RESYNC_SECONDS = 600.0
+#: After a failure whose end the kernel does not report.
+_FAILED_SECONDS = 10.0
+_AGAIN = Backoff(base=0.2, ceiling=10.0)
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What the kernel has, as read or made. ``address``: the node's. ``at``: when it was read, by the clock."""
+
+    address: str
+    network: ObservedNetwork
+    indices: Indices
+    uplink: Uplink
+    at: float
+
+
+class PodNetworkController:
+    """``node``: name of this machine's Node. ``namespace``: of the kernel's network, None: the process's own."""
+
+    def __init__(
+        self,
+        *,
+        kube: Kube,
+        nodes: Informer[Node],
+        node: str,
+        conf: NetworkConf,
+        events: EventRecorder,
+        metrics: Metrics,
+        clock: Clock,
+        namespace: str | None = None,
+    ) -> None:
+        self._kube, self._nodes, self._node, self._conf = kube, nodes, node, conf
+        self._events, self._metrics, self._clock, self._namespace = events, metrics, clock, namespace
+        self._queue: WorkQueue | None = None
+        self._netlink: Netlink | None = None
+        self._open = asyncio.Event()
+        self._known: _Known | None = None
+        #: Reports of the kernel that came while its state was known in part only: the last of each thing.
+        self._waiting: dict[object, KernelChange] = {}
+        self._reader = PeerReader(conf)
+        self._missing = "the kernel has not been read yet"
+        self._problems: dict[str, str] = {}
+        self._peers = 0
+        metrics.describe("moyai_agent_kernel_steps_total", "Changes of the node's kernel by kind")
+        metrics.describe("moyai_agent_kernel_reads_total", "How often the kernel's state was read as a whole")
+        metrics.describe("moyai_agent_peers", "Other nodes that this node's pods can reach, and those left out")
+        metrics.gauge(
+            "moyai_agent_peers",
+            lambda: {
+                (("state", "reached"),): float(self._peers),
+                (("state", "left out"),): float(len(self._problems)),
+            },
+        )
+
+    def part(self) -> Part:
+        return Part("pod-network", self.reconcile, self.watch)
+
+    def watch(self, queue: WorkQueue) -> None:
+        self._queue = queue
+
+        def changed(_key: str, old: Node | None, new: Node | None) -> None:
+            if relevant(old) != relevant(new):
+                queue.add(KEY)
+
+        self._nodes.add_handler(changed)
+
+    def not_ready(self) -> str:
+        """What is missing, empty for nothing."""
+        return self._missing
+
+    async def listen(self) -> None:
+        """Holds the sockets to the kernel and hears its reports. Works until cancelled."""
+        attempt = 0
+        while True:
+            try:
+                async with AsyncExitStack() as stack:
+                    netlink = await stack.enter_async_context(Netlink.open(self._namespace))
+                    events = stack.enter_context(Events.open(own=netlink.port, namespace=self._namespace))
+                    self._netlink = netlink
+                    self._open.set()
+                    self._read_again()
+                    async for change in events.changes():
+                        attempt = 0
+                        self._hear(change)
+            except OSError as error:
+                _log.warning("the kernel's reports broke off: %s", error)
+            finally:
+                self._open.clear()
+            await asyncio.sleep(_AGAIN.delay(attempt))
+            attempt += 1
+
+    def _hear(self, change: KernelChange) -> None:
+        known = self._known
+        if known is None:
+            self._waiting[subject(change)] = change
+        elif contradicts(change, known.network, indices=known.indices, uplink=known.uplink):
+            _log.info("the kernel reports %s%s", "the end of " if change.gone else "", change.fact)
+            self._read_again()
+
+    def _read_again(self) -> None:
+        self._known = None
+        if self._queue is not None:
+            self._queue.add(KEY)
+
+    async def reconcile(self, _key: str) -> Result:
+        node = self._nodes.get(self._node)
+        me = me_of(node, self._conf) if node else f"there is no Node {self._node}"
+        if node is None or isinstance(me, str):
+            self._missing = str(me)
+            return DONE  # the Node's next change brings it back
+        await self._open.wait()
+        netlink = self._netlink
+        assert netlink is not None
+        try:
+            failure = await self._bring_about(netlink, me)
+        except OSError as error:
+            self._known = None
+            self._missing = f"the kernel refuses: {reason(error)}"
+            self._events.event(node.reference, "Warning", reason="PodNetworkFailed", message=self._missing)
+            raise Retriable(self._missing) from error
+        if failure:
+            self._missing = failure
+            self._events.event(node.reference, "Warning", reason="PodNetworkFailed", message=failure)
+            return Result(requeue_after=_FAILED_SECONDS)
+        await self._announce(me, node)
+        self._missing = ""
+        return Result(requeue_after=_RESYNC_SECONDS)
+
+    async def _bring_about(self, netlink: Netlink, me: Me) -> str:
+        """Returns why there can be no network, empty where it stands."""
+        known, self._known = self._known, None
+        now = self._clock.monotonic()
+        if known is None or now - known.at >= _RESYNC_SECONDS or known.address != me.address:
+            # what was reported before is in what is read now
+            self._waiting.clear()
+            uplink = await find_uplink(netlink, me.address)
+            name = tunnel_name(self._conf.vni) if self._conf.backend == "vxlan" else None
+            found, indices = await observe(netlink, tunnel=name, uplink=uplink)
+            known = _Known(me.address, found, indices, uplink=uplink, at=now)
+            self._metrics.count("moyai_agent_kernel_reads_total")
+        peers = self._reader.peers(self._nodes.all(), me)
+        want = desired(me, peers.peers, uplink=known.uplink, conf=self._conf)
+        if known.network.occupied:
+            return f"a device of kind {known.network.occupied} has the name {tunnel_name(self._conf.vni)} of the tunnel"
+        if want.failure:
+            return want.failure
+        network, obstacles = without_obstacles(want.network, known.network)
+        problems = {**peers.problems, **want.problems}
+        for route in obstacles:
+            problems |= {f"route {route.destination}": f"there is a route to {route.destination} of somebody else's"}
+        indices = known.indices
+        for step in difference(network, known.network):
+            indices = await apply(netlink, step, indices=indices)
+            what = type(step.entry).__name__ if isinstance(step, Put | Remove) else "Link"
+            self._metrics.count("moyai_agent_kernel_steps_total", step=type(step).__name__, what=what)
+        made = ObservedNetwork(network, foreign={route.key: route for route in obstacles})
+        self._known = replace(known, network=made, indices=indices)
+        self._peers = len(peers.peers) - len(want.problems)
+        self._report(problems)
+        waiting, self._waiting = self._waiting, {}
+        for change in waiting.values():
+            self._hear(change)
+        return ""
+
+    def _report(self, problems: dict[str, str]) -> None:
+        """Tell the user of what is left out. All agents see it; the first by name says it."""
+        for name, why in problems.items():
+            if self._problems.get(name) == why:
+                continue
+            _log.warning("%s is left out of the pod network: %s", name, why)
+            about = self._nodes.get(name)
+            first = min((one.name for one in self._nodes.all() if one.name != name), default="")
+            if about and self._node == first:
+                message = f"Pods of other nodes do not reach this node's: {why}"
+                self._events.event(about.reference, "Warning", reason="LeftOutOfPodNetwork", message=message)
+        self._problems = problems
+
+    async def _announce(self, me: Me, node: Node) -> None:
+        """As flannel does it: annotations, and the condition that says that the node's network is there."""
+        said = announcement(me, self._conf)
+        if not said.missing(node) and node.network_unavailable is False:
+            return
+        stamp = self._clock.now().strftime("%Y-%m-%dT%H:%M:%SZ")
+        condition: Json = {
+            "type": "NetworkUnavailable",
+            "status": "False",
+            "reason": "PodNetworkIsUp",
+            "message": f"moyai's agent: {self._conf.backend}",
+            "lastTransitionTime": stamp,
+            "lastHeartbeatTime": stamp,
+        }
+        body: Json = {"metadata": {"annotations": dict(said.annotations)}, "status": {"conditions": [condition]}}
+        await self._kube.patch(NODES, self._node, body=body, kind="strategic", subresource="status")
+        _log.info("node %s announced as %s %s", self._node, self._conf.backend, said.annotations)

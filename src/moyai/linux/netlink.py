@@ -1,0 +1,352 @@
+"""Links, addresses, neighbours, forwarding entries and IPv4 routes of a network namespace, by rtnetlink (pyroute2).
+
+Always holds: a call changes one thing, in one request, and is repeated without harm: what stands is replaced, what is gone is
+gone. Failures are OSError with the kernel's number. pyroute2 is imported on first use: it takes a tenth of a second.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import socket
+import struct
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator
+from contextlib import asynccontextmanager, contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any, Self, cast
+
+from moyai.linux import netns
+
+# linux/rtnetlink.h, linux/neighbour.h, linux/if.h
+_RTN_UNICAST, _RTN_UNREACHABLE, _MAIN_TABLE = 1, 7, 254
+_AF_INET, _AF_BRIDGE = 2, 7
+_RTNH_F_ONLINK = 0x4
+_NUD_PERMANENT, _NUD_NOARP, _NTF_SELF = 0x80, 0x40, 0x02
+_IFF_UP = 0x1
+_NETLINK_ROUTE = 0
+#: struct nlmsghdr: length, type, flags, sequence, port of who caused it.
+_HEADER = struct.Struct("=IHHII")
+#: Bytes: of the largest report, and of what may wait to be read.
+_DATAGRAM, _BUFFER = 1 << 16, 1 << 22
+_RTMGRP_LINK, _RTMGRP_NEIGH, _RTMGRP_IPV4_IFADDR, _RTMGRP_IPV4_ROUTE = 0x1, 0x4, 0x10, 0x40
+_GONE = (errno.ENOENT, errno.ESRCH, errno.ENODEV, errno.EADDRNOTAVAIL)
+
+
+@dataclass(frozen=True)
+class VxlanOptions:
+    vni: int
+    port: int
+    local: str
+    parent: int
+    learning: bool
+
+
+@dataclass(frozen=True)
+class KernelLink:
+    """``kind``: ``vxlan``, ``veth`` …, empty for a device of hardware. ``alias``: free text that a user or program set."""
+
+    index: int
+    name: str
+    kind: str
+    mtu: int
+    mac: str
+    up: bool
+    alias: str = ""
+    vxlan: VxlanOptions | None = None
+
+
+@dataclass(frozen=True)
+class KernelAddress:
+    """Of IPv4."""
+
+    index: int
+    address: str
+    prefix: int
+
+
+@dataclass(frozen=True)
+class KernelRoute:
+    """Of IPv4, in the main table. ``index``: of its device, 0 where it leads nowhere (``unreachable``) or to several."""
+
+    destination: str
+    protocol: int
+    metric: int = 0
+    gateway: str = ""
+    index: int = 0
+    unreachable: bool = False
+
+
+@dataclass(frozen=True)
+class KernelNeighbour:
+    """A permanent entry: ``address`` has ``mac``, or, of the forwarding table, frames for ``mac`` go to ``address``."""
+
+    index: int
+    address: str
+    mac: str
+    forwarding: bool
+
+
+Fact = KernelLink | KernelAddress | KernelRoute | KernelNeighbour
+
+
+@dataclass(frozen=True)
+class KernelChange:
+    """What the kernel reports: ``fact`` is there, or gone."""
+
+    fact: Fact
+    gone: bool
+
+
+class Netlink:
+    """``async with Netlink.open() as netlink``. ``namespace``: path or name of another one than the process's own."""
+
+    def __init__(self, route: Any) -> None:
+        self._route = route
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, namespace: str | None = None) -> AsyncGenerator[Self]:
+        async with _socket(namespace) as route:
+            # the kernel gives the socket its port with the first request
+            await route.link("get", ifname="lo")
+            yield cls(route)
+
+    @property
+    def port(self) -> int:
+        """By which the kernel knows who makes a change."""
+        return int(self._route.getsockname()[0])
+
+    async def links(self) -> list[KernelLink]:
+        return [_link(one) async for one in self._dump("link")]
+
+    async def addresses(self, index: int | None = None) -> list[KernelAddress]:
+        """Of one link, or of all."""
+        wanted = {} if index is None else {"index": index}
+        found = [_address(one) async for one in self._dump("addr", family=_AF_INET, **wanted)]
+        return [one for one in found if one]
+
+    async def routes(self) -> list[KernelRoute]:
+        found = [_route(one) async for one in self._dump("route", family=_AF_INET, table=_MAIN_TABLE)]
+        return [one for one in found if one]
+
+    async def neighbours(self, index: int) -> list[KernelNeighbour]:
+        """The permanent ones of a link, and its forwarding entries."""
+        found = [_neighbour(one) async for one in self._dump("neigh", family=_AF_INET, ifindex=index)]
+        found += [_neighbour(one) async for one in self._dump("fdb", ifindex=index)]
+        return [one for one in found if one]
+
+    async def create_vxlan(self, name: str, options: VxlanOptions, *, mac: str, mtu: int) -> None:
+        """As flannel makes it. EEXIST where the name or the VNI and port are taken."""
+        await self._call(
+            "link",
+            "add",
+            ifname=name,
+            kind="vxlan",
+            vxlan_id=options.vni,
+            vxlan_local=options.local,
+            vxlan_link=options.parent,
+            vxlan_port=options.port,
+            vxlan_learning=options.learning,
+            address=mac,
+            mtu=mtu,
+        )
+
+    async def adjust_link(self, index: int, *, mtu: int, alias: str) -> None:
+        """Set MTU and alias, and put it up."""
+        await self._call("link", "set", index=index, mtu=mtu, ifalias=alias, state="up")
+
+    async def delete_link(self, index: int) -> None:
+        await self._remove("link", "del", index=index)
+
+    async def put_address(self, address: KernelAddress) -> None:
+        await self._call("addr", "replace", index=address.index, address=address.address, prefixlen=address.prefix)
+
+    async def delete_address(self, address: KernelAddress) -> None:
+        await self._remove("addr", "del", index=address.index, address=address.address, prefixlen=address.prefix)
+
+    async def put_neighbour(self, entry: KernelNeighbour) -> None:
+        await self._call("neigh", "replace", **_entry(entry))
+
+    async def delete_neighbour(self, entry: KernelNeighbour) -> None:
+        await self._remove("neigh", "del", **_entry(entry))
+
+    async def put_route(self, route: KernelRoute, *, onlink: bool = False) -> None:
+        """``onlink``: the gateway is a neighbour, whatever the addresses of the link say."""
+        await self._call("route", "replace", **_words(route, onlink=onlink))
+
+    async def delete_route(self, route: KernelRoute) -> None:
+        await self._remove("route", "del", **_words(route))
+
+    async def _dump(self, what: str, **chosen: Any) -> AsyncIterator[Any]:
+        with _kernel_words(f"list {what}"):
+            async for one in await getattr(self._route, what)("dump", **chosen):
+                yield one
+
+    async def _call(self, what: str, verb: str, **words: Any) -> None:
+        with _kernel_words(f"{verb} {what} {_told(words)}"):
+            await getattr(self._route, what)(verb, **words)
+
+    async def _remove(self, what: str, verb: str, **words: Any) -> None:
+        try:
+            await self._call(what, verb, **words)
+        except OSError as error:
+            if error.errno not in _GONE:
+                raise
+
+
+class Events:
+    """What the kernel reports of links, permanent neighbours, forwarding entries, addresses and routes of IPv4.
+
+    ``with Events.open() as events``: from then on nothing is missed. ``OSError`` (ENOBUFS) where the kernel had more to say
+    than the socket holds: then what was said is lost, and the state is to be read anew. A socket of its own, because
+    pyroute2 would decode each report, also those of our own changes.
+    """
+
+    def __init__(self, reports: socket.socket, own: int) -> None:
+        from pyroute2.netlink.rtnl.marshal import (  # pyright: ignore[reportMissingTypeStubs]
+            MarshalRtnl,  # pyright: ignore[reportUnknownVariableType]
+        )
+
+        self._reports, self._own = reports, own
+        self._marshal = cast("Any", MarshalRtnl)()
+
+    @classmethod
+    @contextmanager
+    def open(cls, *, own: int = 0, namespace: str | None = None) -> Generator[Self]:
+        """``own``: port of a ``Netlink`` whose changes are not reported, where the kernel names who made them."""
+        with netns.inside(namespace) if namespace else nullcontext():
+            reports = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, _NETLINK_ROUTE)
+        with reports:
+            reports.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
+            reports.bind((0, _RTMGRP_LINK | _RTMGRP_NEIGH | _RTMGRP_IPV4_IFADDR | _RTMGRP_IPV4_ROUTE))
+            yield cls(reports, own)
+
+    async def changes(self) -> AsyncIterator[KernelChange]:
+        loop = asyncio.get_running_loop()
+        while True:
+            data = await loop.sock_recv(self._reports, _DATAGRAM)
+            for message in self._foreign(data):
+                if change := _change(message):
+                    yield change
+
+    def _foreign(self, data: bytes) -> Iterator[Any]:
+        offset = 0
+        while offset + _HEADER.size <= len(data):
+            length, _, _, _, port = _HEADER.unpack_from(data, offset)
+            if length < _HEADER.size:
+                return
+            if not (port and port == self._own):
+                yield from self._marshal.parse(data[offset : offset + length])
+            offset += (length + 3) & ~3
+
+
+@asynccontextmanager
+async def _socket(namespace: str | None) -> AsyncGenerator[Any]:
+    from pyroute2 import AsyncIPRoute  # pyright: ignore[reportMissingTypeStubs, reportUnknownVariableType]
+
+    route = cast("Any", AsyncIPRoute)(**({"netns": namespace} if namespace else {}))
+    async with route as opened:
+        yield opened
+
+
+@contextmanager
+def _kernel_words(doing: str) -> Generator[None]:
+    """Turns pyroute2's error into OSError with the kernel's number; ``doing``: what was asked."""
+    from pyroute2 import NetlinkError  # pyright: ignore[reportMissingTypeStubs]
+
+    try:
+        yield
+    except NetlinkError as error:
+        number = abs(cast("int", cast("Any", error).code))
+        raise OSError(number, f"{doing}: {os.strerror(number)}") from error
+
+
+def _told(words: dict[str, Any]) -> str:
+    return " ".join(f"{key}={value}" for key, value in words.items())
+
+
+def _entry(entry: KernelNeighbour) -> dict[str, Any]:
+    words = {"ifindex": entry.index, "dst": entry.address, "lladdr": entry.mac}
+    if entry.forwarding:
+        # the calls named fdb leave these out when they replace
+        return {**words, "family": _AF_BRIDGE, "state": _NUD_PERMANENT | _NUD_NOARP, "flags": _NTF_SELF}
+    return {**words, "state": "permanent"}
+
+
+def _words(route: KernelRoute, *, onlink: bool = False) -> dict[str, Any]:
+    words: dict[str, Any] = {"dst": route.destination, "proto": route.protocol}
+    if route.metric:
+        words["priority"] = route.metric
+    if route.unreachable:
+        return {**words, "type": "unreachable"}
+    words |= {"oif": route.index}
+    if route.gateway:
+        words["gateway"] = route.gateway
+    return {**words, "flags": _RTNH_F_ONLINK} if onlink else words
+
+
+def _link(message: Any) -> KernelLink:
+    information = message.get_attr("IFLA_LINKINFO")
+    kind = (information.get_attr("IFLA_INFO_KIND") or "") if information else ""
+    data = information.get_attr("IFLA_INFO_DATA") if kind == "vxlan" else None
+    vxlan = None
+    if data:
+        vxlan = VxlanOptions(
+            vni=data.get_attr("IFLA_VXLAN_ID") or 0,
+            port=data.get_attr("IFLA_VXLAN_PORT") or 0,
+            local=data.get_attr("IFLA_VXLAN_LOCAL") or "",
+            parent=data.get_attr("IFLA_VXLAN_LINK") or 0,
+            learning=bool(data.get_attr("IFLA_VXLAN_LEARNING")),
+        )
+    return KernelLink(
+        index=message["index"],
+        name=message.get_attr("IFLA_IFNAME") or "",
+        kind=kind,
+        mtu=message.get_attr("IFLA_MTU") or 0,
+        mac=message.get_attr("IFLA_ADDRESS") or "",
+        up=bool(message["flags"] & _IFF_UP),
+        alias=message.get_attr("IFLA_IFALIAS") or "",
+        vxlan=vxlan,
+    )
+
+
+def _address(message: Any) -> KernelAddress | None:
+    text = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
+    return KernelAddress(message["index"], text, message["prefixlen"]) if text and message["family"] == _AF_INET else None
+
+
+def _route(message: Any) -> KernelRoute | None:
+    table = message.get_attr("RTA_TABLE") or message["table"]
+    if table != _MAIN_TABLE or message["family"] != _AF_INET or message["type"] not in (_RTN_UNICAST, _RTN_UNREACHABLE):
+        return None
+    unreachable = message["type"] == _RTN_UNREACHABLE
+    return KernelRoute(
+        destination=f"{message.get_attr('RTA_DST') or '0.0.0.0'}/{message['dst_len']}",
+        protocol=message["proto"],
+        metric=message.get_attr("RTA_PRIORITY") or 0,
+        gateway=message.get_attr("RTA_GATEWAY") or "",
+        index=0 if unreachable else message.get_attr("RTA_OIF") or 0,
+        unreachable=unreachable,
+    )
+
+
+def _neighbour(message: Any) -> KernelNeighbour | None:
+    forwarding = message["family"] == _AF_BRIDGE
+    address, mac = message.get_attr("NDA_DST") or "", message.get_attr("NDA_LLADDR") or ""
+    # what is reported as gone is not permanent any more, and may have no MAC address
+    gone = message["event"] == "RTM_DELNEIGH"
+    known = gone or (mac and message["state"] & _NUD_PERMANENT)
+    if message["family"] not in (_AF_INET, _AF_BRIDGE) or not address or not known:
+        return None
+    return KernelNeighbour(message["ifindex"], address, mac, forwarding)
+
+
+def _change(message: Any) -> KernelChange | None:
+    event = str(message["event"])
+    parse = next((found for name, found in _PARSERS.items() if name in event), None)
+    fact = parse(message) if parse else None
+    return KernelChange(fact, event.startswith("RTM_DEL")) if fact else None
+
+
+_PARSERS = {"LINK": _link, "ADDR": _address, "ROUTE": _route, "NEIGH": _neighbour}

@@ -1,0 +1,69 @@
+"""One node's part of the pod network: from Node objects and settings to links, addresses, neighbours, forwarding entries and
+routes of the kernel, and to the steps that are missing.
+
+Pure. Always holds: the steps lead from any observed state to the desired one, also from a state that an earlier agent left
+between two steps; what others made is in no step, unless it leads where the desired state leads as well.
+"""
+
+from moyai.plan.node_network.desired import Desired, desired
+from moyai.plan.node_network.difference import difference, without_obstacles
+from moyai.plan.node_network.flannel import Announcement, PeerReader, Peers, announcement, me_of, peers_of, relevant
+from moyai.plan.node_network.model import (
+    UNREACHABLE_METRIC,
+    AdjustTunnel,
+    CreateTunnel,
+    DeleteLink,
+    Forwarding,
+    KernelStep,
+    Me,
+    Neighbour,
+    NodeNetwork,
+    ObservedNetwork,
+    Peer,
+    PodRoute,
+    Put,
+    Remove,
+    RouteDevice,
+    Tunnel,
+    TunnelAddress,
+    Uplink,
+)
+from moyai.plan.node_network.net_conf import OVERHEAD, Backend, NetworkConf, read_net_conf, tunnel_name, write_net_conf
+
+__all__ = [
+    "OVERHEAD",
+    "UNREACHABLE_METRIC",
+    "AdjustTunnel",
+    "Announcement",
+    "Backend",
+    "CreateTunnel",
+    "DeleteLink",
+    "Desired",
+    "Forwarding",
+    "KernelStep",
+    "Me",
+    "Neighbour",
+    "NetworkConf",
+    "NodeNetwork",
+    "ObservedNetwork",
+    "Peer",
+    "PeerReader",
+    "Peers",
+    "PodRoute",
+    "Put",
+    "Remove",
+    "RouteDevice",
+    "Tunnel",
+    "TunnelAddress",
+    "Uplink",
+    "announcement",
+    "desired",
+    "difference",
+    "me_of",
+    "peers_of",
+    "read_net_conf",
+    "relevant",
+    "tunnel_name",
+    "without_obstacles",
+    "write_net_conf",
+]

@@ -1,0 +1,76 @@
+"""What a node's kernel is to have, for each backend."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from ipaddress import IPv4Address, IPv4Network
+
+from moyai.plan.node_network.model import (
+    UNREACHABLE_METRIC,
+    Entry,
+    Forwarding,
+    Me,
+    Neighbour,
+    NodeNetwork,
+    Peer,
+    PodRoute,
+    Tunnel,
+    TunnelAddress,
+    Uplink,
+)
+from moyai.plan.node_network.net_conf import LEAST_MTU, OVERHEAD, NetworkConf, tunnel_name
+
+
+@dataclass(frozen=True)
+class Desired:
+    """``problems``: name of a peer that cannot be reached in this way → why. ``failure``: why there is no network at all."""
+
+    network: NodeNetwork = field(default_factory=NodeNetwork)
+    problems: Mapping[str, str] = field(default_factory=dict[str, str])
+    failure: str = ""
+
+
+def desired(me: Me, peers: Iterable[Peer], *, uplink: Uplink, conf: NetworkConf) -> Desired:
+    base: set[Entry] = {PodRoute(conf.network, metric=UNREACHABLE_METRIC)}
+    tunnel: Tunnel | None = None
+    if conf.backend == "vxlan":
+        mtu = (conf.mtu or uplink.mtu) - OVERHEAD
+        if mtu < LEAST_MTU:
+            return Desired(
+                failure=f"the machines' network carries {conf.mtu or uplink.mtu} bytes ({uplink.name}), which leaves {mtu} to "
+                f"pods in VXLAN: it should carry {LEAST_MTU + OVERHEAD} at least"
+            )
+        base.add(TunnelAddress(_first(me.pod_cidr)))
+        tunnel = Tunnel(
+            tunnel_name(conf.vni), vni=conf.vni, port=conf.port, local=me.address, parent=uplink.index, mac=me.mac, mtu=mtu
+        )
+    problems: dict[str, str] = {}
+    parts: list[frozenset[Entry]] = [frozenset(base)]
+    for peer in peers:
+        part = _entries(peer, uplink.subnets, conf=conf)
+        parts.append(part)
+        if not part:
+            problems[peer.name] = (
+                f"its address {peer.address} is on none of this node's subnets ({', '.join(uplink.subnets)}): "
+                "host-gw reaches only machines of the same subnet, vxlan reaches all"
+            )
+    return Desired(NodeNetwork(tunnel, frozenset[Entry]().union(*parts)), problems)
+
+
+@lru_cache(maxsize=8192)
+def _entries(peer: Peer, subnets: tuple[str, ...], *, conf: NetworkConf) -> frozenset[Entry]:
+    """One peer's; empty where it cannot be reached. Kept: a change of one node among a thousand makes one peer's anew."""
+    near = any(IPv4Address(peer.address) in IPv4Network(subnet, strict=False) for subnet in subnets)
+    direct = PodRoute(peer.pod_cidr, peer.address, "uplink")
+    if conf.backend == "host-gw":
+        return frozenset({direct} if near else ())
+    # with a direct route too: then only a route differs between the two ways
+    gateway = _first(peer.pod_cidr)
+    route = direct if near and conf.direct_routing else PodRoute(peer.pod_cidr, gateway, "tunnel")
+    return frozenset({Neighbour(gateway, peer.mac), Forwarding(peer.mac, peer.address), route})
+
+
+def _first(cidr: str) -> str:
+    return str(IPv4Network(cidr).network_address)

@@ -1,0 +1,92 @@
+"""``net-conf.json``: the network's configuration in flannel's format, which the agent reads and which the spec becomes.
+
+Backends are ``vxlan`` and ``host-gw``. Source of keys and defaults: flannel's documentation of its configuration and backends.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from ipaddress import IPv4Network
+from typing import Any, Literal, cast
+
+from moyai.core.errors import UsageError
+
+Backend = Literal["vxlan", "host-gw"]
+BACKENDS: tuple[Backend, ...] = ("vxlan", "host-gw")
+#: The kernel's own port for VXLAN, which flannel takes as well; IANA's is 4789.
+PORT = 8472
+VNI = 1
+#: Bytes that VXLAN over IPv4 adds to a packet.
+OVERHEAD = 50
+#: Below this a network does not carry what IP promises to applications (RFC 8200's minimum; DNS over UDP expects it too).
+LEAST_MTU = 1280
+_NOT_YET = ("GBP", "Learning")
+
+
+@dataclass(frozen=True)
+class NetworkConf:
+    """``network``: the range of all pods. ``mtu``: of the machines' network, 0: what the kernel says. ``direct_routing``: peers
+    on the same subnet are reached without encapsulation."""
+
+    network: str
+    backend: Backend
+    vni: int = VNI
+    port: int = PORT
+    mtu: int = 0
+    direct_routing: bool = False
+
+
+def tunnel_name(vni: int) -> str:
+    return f"flannel.{vni}"
+
+
+def read_net_conf(text: str) -> NetworkConf:
+    """Raises UsageError that names the key and what would be right."""
+    try:
+        found = json.loads(text)
+    except ValueError as error:
+        raise UsageError(f"net-conf.json is no JSON ({error})") from None
+    if not isinstance(found, dict):
+        raise UsageError("net-conf.json: should be an object with Network and Backend")
+    whole = cast("Mapping[str, Any]", found)
+    backend = cast("Mapping[str, Any]", whole.get("Backend") or {})
+    if whole.get("EnableIPv4") is False or whole.get("EnableIPv6"):
+        raise UsageError("net-conf.json: EnableIPv6, should be left out: the pod network is of IPv4")
+    for key in _NOT_YET:
+        if backend.get(key):
+            raise UsageError(f"net-conf.json: Backend.{key}: {backend[key]!r}, should be left out or false")
+    kind = str(backend.get("Type") or "udp")
+    if kind not in BACKENDS:
+        raise UsageError(f"net-conf.json: Backend.Type: {kind!r}, should be one of {', '.join(BACKENDS)}")
+    try:
+        network = str(IPv4Network(str(whole.get("Network"))))
+    except ValueError:
+        raise UsageError(f"net-conf.json: Network: {whole.get('Network')!r}, should be a range such as 10.244.0.0/16") from None
+    return NetworkConf(
+        network,
+        kind,
+        vni=_number(backend, "VNI", default=VNI, most=2**24 - 1),
+        # 0 means the kernel's own
+        port=_number(backend, "Port", default=PORT, most=65535) or PORT,
+        mtu=_number(backend, "MTU", default=0, most=65535),
+        direct_routing=bool(backend.get("DirectRouting")),
+    )
+
+
+def write_net_conf(conf: NetworkConf) -> str:
+    """The file's text, with all that a backend knows."""
+    backend: dict[str, Any] = {"Type": conf.backend}
+    if conf.backend == "vxlan":
+        backend |= {"VNI": conf.vni, "Port": conf.port, "DirectRouting": conf.direct_routing}
+    if conf.mtu:
+        backend["MTU"] = conf.mtu
+    return json.dumps({"Network": conf.network, "Backend": backend}, indent=2) + "\n"
+
+
+def _number(found: Mapping[str, Any], key: str, *, default: int, most: int) -> int:
+    value = found.get(key, default)
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= most:
+        raise UsageError(f"net-conf.json: Backend.{key}: {value!r}, should be a number from 0 to {most}")
+    return value

@@ -1,0 +1,23 @@
+"""Ports that may send from pods' addresses: what every mode without encapsulation needs of the cloud."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from moyai.cloud.model import SourceAddress
+from moyai.plan import keys
+from moyai.plan import steps as s
+from moyai.plan.existing import Existing
+from moyai.plan.nodes import PlannedNode
+
+
+def own_range(node: PlannedNode) -> tuple[SourceAddress, ...]:
+    return (SourceAddress(node.pod_cidr),)
+
+
+def allow_sources(nodes: Sequence[PlannedNode], existing: Existing) -> Iterator[s.Step]:
+    """For ports that exist; a new one is made so."""
+    for node in nodes:
+        port = existing.ports.get(node.name)
+        if port is not None and {pair.address for pair in port.send_from} != {node.pod_cidr}:
+            yield s.SetSendFrom(key=keys.port(node.name), port_id=port.id, send_from=own_range(node))
