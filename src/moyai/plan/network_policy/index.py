@@ -244,8 +244,9 @@ class PolicyIndex:
                 for family in FAMILIES:
                     self.table.add_set(names.pods(peer, family), Kind(f"address {family}"))
                 self._peer_watchers.add(peer, peer)
+                sets = {family: names.pods(peer, family) for family in FAMILIES}
                 for address in self._pods.selected(peer):
-                    self.table.put(names.pods(peer, _family(address)), address)
+                    self.table.put(sets[_family(address)], address)
         for port in made.ports:
             self._ports[port] = self._ports.get(port, 0) + 1
             if self._ports[port] == 1:
