@@ -12,7 +12,7 @@ import pytest
 from moyai.kube.objects.policy import parse_policy, parse_policy_pod
 from moyai.plan.network_policy import names
 from moyai.plan.network_policy.index import PolicyIndex
-from moyai.plan.network_policy.ruleset import Delta, Match, Rule, Table, Verdict
+from moyai.plan.network_policy.ruleset import ChainRule, Delta, Match, PolicyTable, Verdict
 from tests.network_policies import NODE, NUMBERS, OUTSIDE, PROTOCOLS, Cluster, Dice, Json
 
 
@@ -21,7 +21,7 @@ class Kernel:
 
     def __init__(self) -> None:
         self.elements: dict[str, dict[Any, str]] = {}
-        self.chains: dict[str, tuple[Rule, ...]] = {}
+        self.chains: dict[str, tuple[ChainRule, ...]] = {}
 
     def apply(self, delta: Delta) -> None:
         for name in delta.new_sets:
@@ -277,4 +277,4 @@ def test_only_what_may_forbid_something_has_connections_looked_at() -> None:
 
 
 def test_a_table_without_changes_has_no_difference() -> None:
-    assert not Table().take()
+    assert not PolicyTable().take()

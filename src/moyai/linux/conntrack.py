@@ -24,7 +24,7 @@ _NAMES = {6: "tcp", 17: "udp", 132: "sctp", 1: "icmp", 58: "icmpv6"}
 
 
 @dataclass(frozen=True)
-class Connection:
+class TrackedConnection:
     """``source``: who began it. ``destination``, ``port``: who answers it. ``protocol``: its name (tcp) or else its
     number. ``identity``: what the kernel finds it by."""
 
@@ -45,22 +45,22 @@ class Conntrack:
         self._socket.settimeout(10)
         self._sequence = 0
 
-    def connections(self) -> list[Connection]:
+    def connections(self) -> list[TrackedConnection]:
         """All of both families."""
-        found: list[Connection] = []
+        found: list[TrackedConnection] = []
         for family in (socket.AF_INET, socket.AF_INET6):
-            for body in self._ask(_GET, _REQUEST | _DUMP, struct.pack("=BBH", family, 0, 0)):
+            for body in self._ask(_GET, _REQUEST | _DUMP, body=struct.pack("=BBH", family, 0, 0)):
                 connection = _parsed(body)
                 if connection:
                     found.append(connection)
         return found
 
-    def forget(self, connections: Iterable[Connection]) -> int:
+    def forget(self, connections: Iterable[TrackedConnection]) -> int:
         """The next packet of each is looked at as a first one. Returns how many there still were."""
         count = 0
         for one in connections:
             try:
-                for _ in self._ask(_DELETE, _REQUEST | _ACK, struct.pack("=BBH", one.family, 0, 0) + one.identity):
+                for _ in self._ask(_DELETE, _REQUEST | _ACK, body=struct.pack("=BBH", one.family, 0, 0) + one.identity):
                     pass
                 count += 1
             except OSError as error:
@@ -71,7 +71,7 @@ class Conntrack:
     def close(self) -> None:
         self._socket.close()
 
-    def _ask(self, kind: int, flags: int, body: bytes) -> Iterator[bytes]:
+    def _ask(self, kind: int, flags: int, *, body: bytes) -> Iterator[bytes]:
         self._sequence += 1
         self._socket.send(struct.pack("=IHHII", 16 + len(body), kind, flags, self._sequence, 0) + body)
         while True:
@@ -93,13 +93,13 @@ class Conntrack:
                 yield payload
 
 
-def _parsed(body: bytes) -> Connection | None:
+def _parsed(body: bytes) -> TrackedConnection | None:
     parts = dict(_attributes(body, 4))
     if _ORIGINAL not in parts or _REPLY not in parts:
         return None
     asked, answered = _tuple(parts[_ORIGINAL]), _tuple(parts[_REPLY])
     identity = b"".join(_attribute(kind, parts[kind]) for kind in (_ORIGINAL, _ID, _ZONE) if kind in parts)
-    return Connection(
+    return TrackedConnection(
         source=asked[0],
         destination=answered[0],
         protocol=_NAMES.get(asked[1], str(asked[1])),

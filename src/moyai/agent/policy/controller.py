@@ -29,7 +29,7 @@ from moyai.kube.objects import (
 from moyai.kube.resources import NAMESPACES, NETWORK_POLICIES, PODS
 from moyai.kube.watching import Kube
 from moyai.kube.workqueue import WorkQueue
-from moyai.linux.conntrack import Connection
+from moyai.linux.conntrack import TrackedConnection
 from moyai.plan.network_policy.commands import changes, removal, whole
 from moyai.plan.network_policy.index import PolicyIndex
 from moyai.runtime.controllers import Part, cache
@@ -70,10 +70,10 @@ class PolicyController:
         policies: Informer[NetworkPolicy] = cache(kube, NETWORK_POLICIES, parse=parse_policy, metrics=metrics)
         namespaces: Informer[PolicyNamespace] = cache(kube, NAMESPACES, parse=parse_policy_namespace, metrics=metrics)
         pods: Informer[PolicyPod] = cache(kube, PODS, parse=parse_policy_pod, metrics=metrics)
-        policies.add_handler(self._policy)
-        namespaces.add_handler(self._namespace)
-        pods.add_handler(self._pod)
-        nodes.add_handler(self._ranges)
+        policies.add_handler(lambda key, _old, new: self._policy(key, new))
+        namespaces.add_handler(lambda key, _old, new: self._namespace(key, new))
+        pods.add_handler(lambda key, _old, new: self._pod(key, new))
+        nodes.add_handler(lambda key, _old, new: self._ranges(key, new))
         self.caches: tuple[Informer[Any], ...] = (policies, namespaces, pods)
         self.part = Part("policy", self.reconcile, watch=self._watch)
         metrics.describe("moyai_policy_apply_seconds", "How long the kernel takes for a change of the policies' table")
@@ -116,7 +116,7 @@ class PolicyController:
 
     async def _cut(self, kernel: PolicyKernel) -> None:
         index = self._index
-        forbidden: list[Connection] = []
+        forbidden: list[TrackedConnection] = []
         for count, one in enumerate(await asyncio.to_thread(kernel.connections)):
             if count % _TURN == _TURN - 1:
                 await asyncio.sleep(0)
@@ -137,19 +137,19 @@ class PolicyController:
         if self._queue is not None:
             self._queue.add(_TABLE)
 
-    def _policy(self, key: str, _old: NetworkPolicy | None, new: NetworkPolicy | None) -> None:
+    def _policy(self, key: str, new: NetworkPolicy | None) -> None:
         self._index.set_policy(key, new)
         self._changed()
 
-    def _namespace(self, key: str, _old: PolicyNamespace | None, new: PolicyNamespace | None) -> None:
+    def _namespace(self, key: str, new: PolicyNamespace | None) -> None:
         self._index.set_namespace(key, new.labels if new else None)
         self._changed()
 
-    def _pod(self, key: str, _old: PolicyPod | None, new: PolicyPod | None) -> None:
+    def _pod(self, key: str, new: PolicyPod | None) -> None:
         self._index.set_pod(key, new)
         self._changed()
 
-    def _ranges(self, key: str, _old: Node | None, new: Node | None) -> None:
+    def _ranges(self, key: str, new: Node | None) -> None:
         if key == self._node:
             self._index.set_ranges(new.pod_cidrs if new else ())
             self._changed()

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from moyai.core.errors import Retriable
 from moyai.linux import sysctl
-from moyai.linux.conntrack import Connection, Conntrack
+from moyai.linux.conntrack import Conntrack, TrackedConnection
 from moyai.linux.libnftables import Nftables, NftError
 
 #: Packets between two pods on one bridge pass the chains of forward only with these.
@@ -25,11 +25,11 @@ class PolicyKernel(Protocol):
         """One transaction. Raises Retriable."""
         ...
 
-    def connections(self) -> list[Connection]:
+    def connections(self) -> list[TrackedConnection]:
         """Those that pass this node; not those that begin or end at the node itself. Raises Retriable."""
         ...
 
-    def cut(self, connections: Iterable[Connection]) -> int:
+    def cut(self, connections: Iterable[TrackedConnection]) -> int:
         """Returns how many there still were. Raises Retriable."""
         ...
 
@@ -57,7 +57,7 @@ class ThisKernel:
         except NftError as error:
             raise Retriable(f"the kernel refuses the table of network policies ({error})") from error
 
-    def connections(self) -> list[Connection]:
+    def connections(self) -> list[TrackedConnection]:
         try:
             found = self._tracked.connections()
         except OSError as error:
@@ -65,7 +65,7 @@ class ThisKernel:
         mine = {address for address in {a for one in found for a in (one.source, one.destination)} if _is_own(address)}
         return [one for one in found if one.source not in mine and one.destination not in mine]
 
-    def cut(self, connections: Iterable[Connection]) -> int:
+    def cut(self, connections: Iterable[TrackedConnection]) -> int:
         try:
             return self._tracked.forget(connections)
         except OSError as error:

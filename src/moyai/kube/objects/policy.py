@@ -20,7 +20,7 @@ PROTOCOLS = ("tcp", "udp", "sctp")
 
 
 @dataclass(frozen=True, order=True)
-class Requirement:
+class LabelRequirement:
     """``operator``: In, NotIn, Exists, DoesNotExist. An operator of another name is never met."""
 
     key: str
@@ -46,7 +46,7 @@ class Requirement:
 class Selector:
     """All requirements have to be met; without any, everything is selected."""
 
-    requirements: tuple[Requirement, ...] = ()
+    requirements: tuple[LabelRequirement, ...] = ()
 
     def matches(self, labels: Mapping[str, str]) -> bool:
         return all(one.met(labels) for one in self.requirements)
@@ -78,7 +78,7 @@ class Block:
 
 
 @dataclass(frozen=True)
-class Port:
+class PolicyPort:
     """Of a protocol: all ports (``first`` 0 and no name), a range, or the port that each pod calls ``name``."""
 
     protocol: str
@@ -95,7 +95,7 @@ class PolicyRule:
     """``peers`` None: everyone. ``ports`` None: everything that is sent, of each protocol."""
 
     peers: tuple[Peer, ...] | None = None
-    ports: tuple[Port, ...] | None = None
+    ports: tuple[PolicyPort, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -177,9 +177,9 @@ def parse_policy_namespace(found: Json) -> PolicyNamespace:
 
 def parse_selector(found: Json) -> Selector:
     """Of a LabelSelector."""
-    equal = [Requirement(key, "In", (value,)) for key, value in text_map(found, "matchLabels").items()]
+    equal = [LabelRequirement(key, "In", (value,)) for key, value in text_map(found, "matchLabels").items()]
     said = [
-        Requirement(text(one, "key"), text(one, "operator"), tuple(sorted(texts(one, "values"))))
+        LabelRequirement(text(one, "key"), text(one, "operator"), tuple(sorted(texts(one, "values"))))
         for one in rows(found, "matchExpressions")
     ]
     return Selector(tuple(sorted({*equal, *said})))
@@ -207,20 +207,20 @@ def _peers(found: Json, namespace: str) -> list[Peer]:
     return []
 
 
-def _port(found: Json) -> Port:
+def _port(found: Json) -> PolicyPort:
     protocol, port = _protocol(found), found.get("port")
     if port is None:
-        return Port(protocol)
+        return PolicyPort(protocol)
     if isinstance(port, str) and not port.isdigit():
-        return Port(protocol, name=port)
-    return Port(protocol, int(port), int(found.get("endPort") or port))
+        return PolicyPort(protocol, name=port)
+    return PolicyPort(protocol, int(port), int(found.get("endPort") or port))
 
 
 def _protocol(found: Json) -> str:
     return intern((text(found, "protocol") or "TCP").lower())
 
 
-def _single(one: Requirement) -> bool:
+def _single(one: LabelRequirement) -> bool:
     return one.operator == "In" and len(one.values) == 1
 
 

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from moyai.plan.network_policy import names
-from moyai.plan.network_policy.ruleset import Delta, Element, Kind, Match, Ports, Rule, Verdict
+from moyai.plan.network_policy.ruleset import ChainRule, Delta, Element, Match, Ports, SetKind, Verdict
 
 Command = dict[str, Any]
 _IN_TABLE = {"family": "inet", "table": names.TABLE}
@@ -69,18 +69,18 @@ def _rewritten(delta: Delta) -> Iterator[str]:
     return (name for name in delta.chains if name not in new)
 
 
-def _set(name: str, kind: Kind) -> Command:
+def _set(name: str, kind: SetKind) -> Command:
     return {"add": {"map" if kind.value.startswith("map") else "set": {**_IN_TABLE, "name": name, **_TYPES[kind.value]}}}
 
 
-def _elements(verb: str, of: Mapping[str, Mapping[Element, str]], *, kinds: Mapping[str, Kind]) -> Iterator[Command]:
+def _elements(verb: str, of: Mapping[str, Mapping[Element, str]], *, kinds: Mapping[str, SetKind]) -> Iterator[Command]:
     for name, held in of.items():
         elements = [_element(element, target, kind=kinds[name]) for element, target in held.items()]
         for start in range(0, len(elements), _BATCH):
             yield {verb: {"element": {**_IN_TABLE, "name": name, "elem": elements[start : start + _BATCH]}}}
 
 
-def _element(element: Element, target: str, *, kind: Kind) -> Any:
+def _element(element: Element, target: str, *, kind: SetKind) -> Any:
     if kind.value.startswith("map"):
         return [element, {"goto": {"target": target}}]
     if isinstance(element, tuple):
@@ -88,7 +88,7 @@ def _element(element: Element, target: str, *, kind: Kind) -> Any:
     return _prefix(element) if kind.value.startswith("range") else element
 
 
-def _rule(chain: str, rule: Rule) -> Command:
+def _rule(chain: str, rule: ChainRule) -> Command:
     expressions = _match(rule.match)
     if rule.counted:
         expressions.append({"counter": None})

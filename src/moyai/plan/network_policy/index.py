@@ -12,18 +12,18 @@ from moyai.kube.objects.policy import NetworkPolicy, PodPeer, PolicyPod, PolicyR
 from moyai.plan.network_policy import names
 from moyai.plan.network_policy.pods import PodIndex, Watchers
 from moyai.plan.network_policy.rules import FAMILIES, Compiled, NamedPort, compiled, permits
-from moyai.plan.network_policy.ruleset import Kind, Rule, Table, Verdict
+from moyai.plan.network_policy.ruleset import ChainRule, PolicyTable, SetKind, Verdict
 
 #: Whether what is sent to the pods is meant, and the policies that select them for that direction.
 _Group = tuple[bool, tuple[str, ...]]
-_DENIED = Rule(verdict=Verdict.DROP, counted=True, comment="no policy permits it")
+_DENIED = ChainRule(verdict=Verdict.DROP, counted=True, comment="no policy permits it")
 
 
 class PolicyIndex:
     """``node``: whose pods are guarded. ``table`` has what is desired."""
 
     def __init__(self, node: str) -> None:
-        self.table = Table()
+        self.table = PolicyTable()
         self._node = node
         self._pods = PodIndex()
         self._policies: dict[str, NetworkPolicy] = {}
@@ -39,12 +39,12 @@ class PolicyIndex:
         self._peer_watchers: Watchers[PodPeer] = Watchers()
         self._ports: dict[NamedPort, int] = {}
         for family in FAMILIES:
-            self.table.add_set(names.isolated_to(family), Kind(f"map {family}"))
-            self.table.add_set(names.isolated_from(family), Kind(f"map {family}"))
-            self.table.add_set(names.isolated(family), Kind(f"address {family}"))
-            self.table.add_set(names.here(family), Kind(f"address {family}"))
-            self.table.add_set(names.itself(family), Kind(f"pair {family}"))
-            self.table.add_set(names.ranges(family), Kind(f"range {family}"))
+            self.table.add_set(names.isolated_to(family), SetKind(f"map {family}"))
+            self.table.add_set(names.isolated_from(family), SetKind(f"map {family}"))
+            self.table.add_set(names.isolated(family), SetKind(f"address {family}"))
+            self.table.add_set(names.here(family), SetKind(f"address {family}"))
+            self.table.add_set(names.itself(family), SetKind(f"pair {family}"))
+            self.table.add_set(names.ranges(family), SetKind(f"range {family}"))
 
     @property
     def policies(self) -> int:
@@ -187,7 +187,7 @@ class PolicyIndex:
         chains = {incoming: names.group_chain(incoming, keys) for incoming, keys in groups}
         for incoming, name in ((True, names.isolated_to(family)), (False, names.isolated_from(family))):
             if incoming in chains:
-                self.table.put(name, address, chains[incoming])
+                self.table.put(name, address, target=chains[incoming])
             else:
                 self.table.discard(name, address)
         for name, element, wanted in (
@@ -209,7 +209,7 @@ class PolicyIndex:
             self._uses[incoming, key] = self._uses.get((incoming, key), 0) + 1
             if self._uses[incoming, key] == 1:
                 self._write(incoming, key)
-        jumps = tuple(Rule(jump=names.policy_chain(incoming, key)) for key in keys)
+        jumps = tuple(ChainRule(jump=names.policy_chain(incoming, key)) for key in keys)
         self.table.set_chain(names.group_chain(*group), (*jumps, _DENIED))
 
     def _exit(self, group: _Group) -> None:
@@ -242,7 +242,7 @@ class PolicyIndex:
             self._peers[peer] = self._peers.get(peer, 0) + 1
             if self._peers[peer] == 1:
                 for family in FAMILIES:
-                    self.table.add_set(names.pods(peer, family), Kind(f"address {family}"))
+                    self.table.add_set(names.pods(peer, family), SetKind(f"address {family}"))
                 self._peer_watchers.add(peer, peer)
                 sets = {family: names.pods(peer, family) for family in FAMILIES}
                 for address in self._pods.selected(peer):
@@ -252,7 +252,7 @@ class PolicyIndex:
             if self._ports[port] == 1:
                 protocol, name, local = port
                 for family in FAMILIES:
-                    self.table.add_set(names.named_port(protocol, name, local=local, family=family), Kind(f"port {family}"))
+                    self.table.add_set(names.named_port(protocol, name, local=local, family=family), SetKind(f"port {family}"))
                 for address, number in self._pods.with_port(protocol, name):
                     if not local or self._is_local(self._pods.owner(address)):
                         where = names.named_port(protocol, name, local=local, family=_family(address))

@@ -9,9 +9,9 @@ import ipaddress
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
-from moyai.kube.objects.policy import Block, Peer, PodPeer, PolicyRule, Port
+from moyai.kube.objects.policy import Block, Peer, PodPeer, PolicyPort, PolicyRule
 from moyai.plan.network_policy import names
-from moyai.plan.network_policy.ruleset import Match, Ports, Rule, Verdict
+from moyai.plan.network_policy.ruleset import ChainRule, Match, Ports, Verdict
 
 FAMILIES = (4, 6)
 #: (protocol, name, whether only pods of this node count)
@@ -21,18 +21,20 @@ _COMMENT = 120
 
 @dataclass(frozen=True)
 class Compiled:
-    rules: tuple[Rule, ...]
+    rules: tuple[ChainRule, ...]
     peers: frozenset[PodPeer]
     ports: frozenset[NamedPort]
 
 
 def compiled(rules: tuple[PolicyRule, ...], *, incoming: bool, key: str) -> Compiled:
     """``incoming``: the rules' peers are the senders. ``key``: the policy's, for the counter's comment."""
-    made: list[Rule] = []
+    made: list[ChainRule] = []
     for rule in rules:
         for peer in _peers(rule.peers, incoming):
             for ports in _ports(rule.ports, incoming):
-                made += [Rule(match, Verdict.ACCEPT, counted=True, comment=key[:_COMMENT]) for match in _joined(peer, ports)]
+                made += [
+                    ChainRule(match, Verdict.ACCEPT, counted=True, comment=key[:_COMMENT]) for match in _joined(peer, ports)
+                ]
     return Compiled(
         tuple(dict.fromkeys(made)),
         peers=frozenset(one for rule in rules for one in rule.peers or () if isinstance(one, PodPeer)),
@@ -50,10 +52,10 @@ def permits(
 ) -> bool:
     """Whether a rule accepts a packet. ``port``: (protocol, destination port). ``is_one_of``: whether the pod at ``peer`` is
     such a one. ``named``: the number of the receiver's port of that name and protocol."""
-    return any(_is_peer(rule.peers, peer, is_one_of) and _is_port(rule.ports, port, named) for rule in rules)
+    return any(_is_peer(rule.peers, peer, is_one_of=is_one_of) and _is_port(rule.ports, port, named=named) for rule in rules)
 
 
-def _is_peer(peers: tuple[Peer, ...] | None, address: str, is_one_of: Callable[[PodPeer], bool]) -> bool:
+def _is_peer(peers: tuple[Peer, ...] | None, address: str, *, is_one_of: Callable[[PodPeer], bool]) -> bool:
     if peers is None:
         return True
     return any(_within(one, address) if isinstance(one, Block) else is_one_of(one) for one in peers)
@@ -64,7 +66,7 @@ def _within(block: Block, address: str) -> bool:
     return one in ipaddress.ip_network(block.cidr) and not any(one in ipaddress.ip_network(no) for no in block.excepts)
 
 
-def _is_port(ports: tuple[Port, ...] | None, port: tuple[str, int], named: Callable[[str], int | None]) -> bool:
+def _is_port(ports: tuple[PolicyPort, ...] | None, port: tuple[str, int], *, named: Callable[[str], int | None]) -> bool:
     if ports is None:
         return True
     protocol, number = port
@@ -91,7 +93,7 @@ def _peers(peers: tuple[Peer, ...] | None, incoming: bool) -> Iterator[Match]:
             yield from (Match(family, incoming, addresses=names.pods(one, family)) for family in FAMILIES)
 
 
-def _ports(ports: tuple[Port, ...] | None, incoming: bool) -> Iterator[Match]:
+def _ports(ports: tuple[PolicyPort, ...] | None, incoming: bool) -> Iterator[Match]:
     """What a packet's port may be; ``family`` is set where the form depends on it."""
     if ports is None:
         yield Match()

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 
-class Kind(StrEnum):
+class SetKind(StrEnum):
     """What a set holds: addresses of a family, pairs of address and port, ranges, or a map from address to chain."""
 
     ADDRESS_4 = "address 4"
@@ -66,7 +66,7 @@ EVERY_PACKET = Match()
 
 
 @dataclass(frozen=True)
-class Rule:
+class ChainRule:
     """``jump``: a chain to look through instead of a verdict. ``comment``: at most 120 characters."""
 
     match: Match = EVERY_PACKET
@@ -80,14 +80,14 @@ class Rule:
 class Delta:
     """What to do so that the table holds what is desired. Elements carry the chain that they lead to, empty in plain sets."""
 
-    new_sets: Mapping[str, Kind] = field(default_factory=dict[str, Kind])
+    new_sets: Mapping[str, SetKind] = field(default_factory=dict[str, SetKind])
     gone_sets: tuple[str, ...] = ()
-    chains: Mapping[str, tuple[Rule, ...]] = field(default_factory=dict[str, tuple[Rule, ...]])
+    chains: Mapping[str, tuple[ChainRule, ...]] = field(default_factory=dict[str, tuple[ChainRule, ...]])
     new_chains: tuple[str, ...] = ()
     gone_chains: tuple[str, ...] = ()
     added: Mapping[str, Mapping[Element, str]] = field(default_factory=dict[str, Mapping[Element, str]])
     removed: Mapping[str, Mapping[Element, str]] = field(default_factory=dict[str, Mapping[Element, str]])
-    kinds: Mapping[str, Kind] = field(default_factory=dict[str, Kind])
+    kinds: Mapping[str, SetKind] = field(default_factory=dict[str, SetKind])
 
     def __bool__(self) -> bool:
         return bool(self.new_sets or self.gone_sets or self.chains or self.gone_chains or self.added or self.removed)
@@ -105,18 +105,18 @@ class Delta:
         return not (self.new_sets or self.gone_sets or self.chains or self.gone_chains)
 
 
-class Table:
+class PolicyTable:
     """What the table is to hold. Sets and chains are made before they are filled; ``take`` returns the difference."""
 
     def __init__(self) -> None:
-        self.kinds: dict[str, Kind] = {}
+        self.kinds: dict[str, SetKind] = {}
         self.elements: dict[str, dict[Element, str]] = {}
-        self.chains: dict[str, tuple[Rule, ...]] = {}
-        self._sets_before: dict[str, Kind | None] = {}
-        self._chains_before: dict[str, tuple[Rule, ...] | None] = {}
+        self.chains: dict[str, tuple[ChainRule, ...]] = {}
+        self._sets_before: dict[str, SetKind | None] = {}
+        self._chains_before: dict[str, tuple[ChainRule, ...] | None] = {}
         self._elements_before: dict[str, dict[Element, str | None]] = {}
 
-    def add_set(self, name: str, kind: Kind) -> None:
+    def add_set(self, name: str, kind: SetKind) -> None:
         self._sets_before.setdefault(name, self.kinds.get(name))
         self.kinds[name] = kind
         self.elements.setdefault(name, {})
@@ -127,7 +127,7 @@ class Table:
         self._sets_before.setdefault(name, self.kinds.get(name))
         del self.kinds[name], self.elements[name]
 
-    def put(self, name: str, element: Element, target: str = "") -> None:
+    def put(self, name: str, element: Element, *, target: str = "") -> None:
         held = self.elements[name]
         if held.get(element) != target:
             self._elements_before.setdefault(name, {}).setdefault(element, held.get(element))
@@ -139,7 +139,7 @@ class Table:
             self._elements_before.setdefault(name, {}).setdefault(element, held[element])
             del held[element]
 
-    def set_chain(self, name: str, rules: tuple[Rule, ...]) -> None:
+    def set_chain(self, name: str, rules: tuple[ChainRule, ...]) -> None:
         if self.chains.get(name) != rules:
             self._chains_before.setdefault(name, self.chains.get(name))
             self.chains[name] = rules
