@@ -276,6 +276,8 @@ def machine(tmp_path: Path, name: str, device: str) -> NodeWork:
     links, dev = tmp_path / name / "by-id", tmp_path / name / "dev"
     for folder in (links, dev, tmp_path / name / "csi/1"):
         folder.mkdir(parents=True)
+    # nodes of loop devices stand in every machine, whatever disks it has
+    os.mknod(dev / Path(device).name, 0o600 | stat.S_IFBLK, Path(device).stat().st_rdev)
     plug(tmp_path / name, device, "vdb")
     (tmp_path / name / "csi/1/vol_data.json").write_text(json.dumps({"volumeHandle": ID, "driverName": NAMES.driver}))
     disks = linux_disks(HereDevices(links, dev))

@@ -19,9 +19,12 @@ from moyai.csi.node.service import NodeService
 from moyai.csi.node.staging import NodeWork
 from moyai.csi.node.stale import staging_folder
 from moyai.csi.proto import csi_pb2 as pb
+from tests.fakes.clock import FakeClock
 from tests.unit.csi_disks import GIB, FakeDisks
 from tests.unit.csi_node import BLOCK, ID, NAMES, TARGET, WRITER, code, work
 from tests.unit.csi_world import capability
+
+pytestmark = pytest.mark.virtual_time
 
 OTHER = "1a1b2c3d-4e5f-6789-abcd-ef0123456789"
 FOLDER = staging_folder(NAMES.driver)
@@ -87,21 +90,19 @@ async def test_a_mount_that_a_container_held_at_the_driver_s_start_goes_without_
     disks = FakeDisks()
     two(disks)
     disks.busy.update({"/k/pods/p9/mount", place(OTHER)})
-    looking = asyncio.create_task(service(disks).keep_clear(0.01))
+    clock, looking = FakeClock(), asyncio.create_task(service(disks).keep_clear(60))
     try:
-        await asyncio.sleep(0.1)
+        await clock.advance(150)
         assert len(points(disks)) == 4
         disks.busy.clear()
-        for _ in range(500):
-            if len(points(disks)) == 2:
-                break
-            await asyncio.sleep(0.01)
+        await clock.advance(60)
         assert points(disks) == [place(ID), TARGET]
     finally:
         looking.cancel()
 
 
-async def test_an_unmount_that_hangs_is_begun_once() -> None:
+async def test_an_unmount_that_hangs_is_begun_once_and_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("moyai.csi.node.service._CLEARING_SECONDS", 0)
     disks, begun, end = FakeDisks(), list[str](), threading.Event()
     two(disks)
     node = work(disks)
@@ -112,10 +113,10 @@ async def test_an_unmount_that_hangs_is_begun_once() -> None:
 
     node.clear_stale = hang
     served = service(disks, node)
-    looks = [asyncio.create_task(served.clear_stale()) for _ in range(3)]
-    await asyncio.sleep(0.2)
+    for _ in range(3):
+        await served.clear_stale()
     end.set()
-    await asyncio.gather(*looks)
+    await asyncio.gather(*(asyncio.all_tasks() - {asyncio.current_task()}))
     assert begun == [OTHER]
 
 

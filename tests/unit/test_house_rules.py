@@ -28,8 +28,6 @@ ORDERED = 5
 OPENSTACKS = ("drivers/cinder/driver.py", "drivers/nova/driver.py", "drivers/octavia/provider.py")
 #: File and function whose caller, a library, hands more arguments over by position.
 DICTATED = {("quota_locks.py", "_check_quota_met")}
-#: Here private functions still take more than two arguments by position.
-NOT_YET = re.compile(r"/csi/(controller|node)/|/diagnose/|/lifecycle/(up|status|waits|execute/making)\.py$")
 
 
 @pytest.mark.parametrize("part", SHORT)
@@ -84,8 +82,7 @@ def test_more_than_two_arguments_go_by_keyword(room: str) -> None:
         if str(file).endswith(OPENSTACKS):
             continue
         for function, method in _functions(ast.parse(file.read_text())):
-            private = function.name.startswith("_") and function.name != "__init__"
-            if (private and NOT_YET.search(str(file))) or (file.name, function.name) in DICTATED:
+            if (file.name, function.name) in DICTATED:
                 continue
             # with *arguments, what stands before them can be handed over by position only
             if not function.args.vararg and _positional(function, method=method) > 2:

@@ -11,13 +11,15 @@ import yaml
 
 from moyai.agent.manifests import AgentManifestOptions, render
 from moyai.bootstrap.addons import addons
+from moyai.cloud.model import Port, SourceAddress
 from moyai.cloud.openstack import ADAPTER
 from moyai.core.errors import UsageError
 from moyai.core.paths import Paths
 from moyai.lifecycle.up import preview
-from moyai.plan import keys
 from moyai.plan import steps as s
+from moyai.plan.changes import classify
 from moyai.plan.cluster import plan_up
+from moyai.plan.existing import Existing
 from moyai.plan.graph import Plan
 from moyai.plan.node_network import NetworkConf, write_net_conf
 from moyai.plan.observed import KubeFacts, KubeNode, Observed
@@ -141,10 +143,24 @@ def test_what_the_cloud_cannot_carry_is_refused_with_what_would_do(network: str,
     assert not any("create" in call for call in cloud.calls)
 
 
-def test_a_lost_source_address_is_put_back_in_the_modes_that_need_it() -> None:
-    plan = planned("host-gw")
-    assert not [step for step in plan.steps if isinstance(step, s.SetSendFrom)]
-    assert keys.port(plan.nodes[0].name)
+@pytest.mark.parametrize(("mode", "back"), [("routes", True), ("host-gw", True), ("vxlan", False), ("none", False)])
+def test_a_lost_source_address_is_put_back_in_the_modes_that_need_it(mode: str, back: bool) -> None:
+    node = planned(mode).nodes[0]
+    existing = Existing(ports={node.name: Port("p", node.name, "net", "ACTIVE")})
+    pods = pod_network_of(parse(f"spec: {{network: {{mode: {mode}}}}}").spec)
+    steps = [one for one in pods.steps([node], existing=existing, leaving=()) if isinstance(one, s.SetSendFrom)]
+    assert [(one.port_id, one.send_from) for one in steps] == ([("p", (SourceAddress("10.244.0.0/24"),))] if back else [])
+
+
+def test_a_cluster_of_a_moyai_without_these_modes_goes_on_as_it_is() -> None:
+    before = dump(parse(""))
+    del before["spec"]["network"]["vxlan"]
+    assert classify(before, dump(carried_on(parse(""), before))) == ()
+    # what is built into nodes stays
+    (change,) = classify(before, dump(parse("spec: {network: {mode: vxlan}}")))
+    assert (change.path, change.kind) == ("spec.network.mode", "fixed")
+    # a spec that leaves the choice to moyai asks for what the cluster has
+    assert carried_on(parse("spec: {network: {mode: auto}}"), before).spec.network.mode == "routes"
 
 
 def test_the_agents_objects_are_its_rights_its_configuration_and_a_pod_on_every_node() -> None:

@@ -29,13 +29,13 @@ def _unattached(case: Case, disk: Disk) -> Explanation | None:
     claim = next((one for one in case.facts.claims if one.name == disk.claim), ClaimFacts(disk.claim))
     other = next((one for one in here if one.node != node), None)
     if other is not None and claim.exclusive:
-        return _elsewhere(case, disk, other)
-    if found := _taken(case, disk, {one.node for one in here}):
+        return _elsewhere(case, disk, other=other)
+    if found := _taken(case, disk, known={one.node for one in here}):
         return found
     if own is not None and own.error:
         said = refusal(own.error)
         why = f"the disk of its claim {disk.claim} cannot be attached to {node}: {said.words}"
-        return case.say("attach-failed", why, *_attach_help(case, disk, said), volume=disk.volume)
+        return case.say("attach-failed", why, *_attach_help(case, disk, said=said), volume=disk.volume)
     return None
 
 
@@ -61,7 +61,7 @@ def _lost(case: Case, disk: Disk) -> Explanation | None:
     )
 
 
-def _taken(case: Case, disk: Disk, known: set[str]) -> Explanation | None:
+def _taken(case: Case, disk: Disk, *, known: set[str]) -> Explanation | None:
     """A machine has the disk to which Kubernetes did not attach it. ``known``: nodes to which Kubernetes does."""
     there = case.facts.cloud_disks.get(disk.volume)
     others = [one for one in there.machines if one not in {*known, case.pod.node}] if there else []
@@ -72,7 +72,7 @@ def _taken(case: Case, disk: Disk, known: set[str]) -> Explanation | None:
     return case.say("attached-elsewhere", why, help_, volume=disk.volume)
 
 
-def _attach_help(case: Case, disk: Disk, said: Refusal) -> list[str]:
+def _attach_help(case: Case, disk: Disk, *, said: Refusal) -> list[str]:
     node = case.pod.node
     if said.passes:
         return [BY_ITSELF]
@@ -92,7 +92,7 @@ def _unmounted(case: Case) -> Explanation | None:
     return case.say("mount-failed", line(failed.message), *help_)
 
 
-def _elsewhere(case: Case, disk: Disk, other: VolumeAttachment) -> Explanation:
+def _elsewhere(case: Case, disk: Disk, *, other: VolumeAttachment) -> Explanation:
     holder = next((one for one in case.facts.nodes if one.name == other.node), None)
     why = f"the disk of its claim {disk.claim} (volume {disk.volume}) is still attached to {other.node}"
     zone = " or ".join(disk.zones)

@@ -47,7 +47,6 @@ from moyai.kube.resources import (
     VOLUME_ATTACHMENTS,
     VOLUMES,
     Json,
-    Resource,
 )
 from moyai.lifecycle.clusters import open_api
 from moyai.lifecycle.record import Record
@@ -97,7 +96,7 @@ def gather(
         attachments=tuple(one for one in found.attachments if one.volume in volumes),
         pools=_pools(spec, (lambda: cloud().machines.zones()) if zoned else list),
         missing=tuple(_missing(wanted or {}, found.nodes)),
-        cloud_disks=_cloud_disks(found, pod.node, cloud),
+        cloud_disks=_cloud_disks(found, pod.node, cloud=cloud),
         classes=tuple(sorted(found.classes)),
         default_class=next((one.name for one in found.classes.values() if one.default), ""),
         events=found.events,
@@ -195,9 +194,9 @@ def _fetch(api: KubeApi, body: Json, *, namespace: str) -> _Found:
         lists["pods"] = partial(api.list, PODS)
     with ThreadPoolExecutor(len(lists), thread_name_prefix="explain") as pool:
         tasks = {key: pool.submit(call) for key, call in lists.items()}
-        claims = {name: _maybe(api, CLAIMS, name, parse_claim, namespace=namespace) for name in pod.claims}
+        claims = {name: _maybe(partial(api.get, CLAIMS, name, namespace=namespace), parse_claim) for name in pod.claims}
         names = {claim.volume for claim in claims.values() if claim and claim.volume}
-        volumes = {name: _maybe(api, VOLUMES, name, parse_volume) for name in sorted(names)}
+        volumes = {name: _maybe(partial(api.get, VOLUMES, name), parse_volume) for name in sorted(names)}
         found = {key: task.result() for key, task in tasks.items()}
     return _Found(
         nodes=found["nodes"],
@@ -212,11 +211,9 @@ def _fetch(api: KubeApi, body: Json, *, namespace: str) -> _Found:
     )
 
 
-def _maybe(
-    api: KubeApi, resource: Resource, name: str, parse: Callable[[Json], T], *, namespace: str | None = None
-) -> T | None:
+def _maybe(get: Callable[[], Json], parse: Callable[[Json], T]) -> T | None:
     try:
-        return parse(api.get(resource, name, namespace=namespace))
+        return parse(get())
     except NotFound:
         return None
 
@@ -226,7 +223,7 @@ def _missing(wanted: Mapping[str, str], nodes: Iterable[Json]) -> Iterable[Missi
     return (MissingNode(name, zone) for name, zone in wanted.items() if name not in there)
 
 
-def _cloud_disks(found: _Found, node: str, cloud: Callable[[], Cloud]) -> Mapping[str, CloudDisk]:
+def _cloud_disks(found: _Found, node: str, *, cloud: Callable[[], Cloud]) -> Mapping[str, CloudDisk]:
     """What the cloud says of the disks that do not come to the node; nothing where it does not answer."""
     if not node:
         return {}

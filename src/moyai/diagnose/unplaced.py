@@ -47,9 +47,9 @@ def unplaced(case: Case) -> Explanation:
     judged = tuple(_Judged(node, obstacles(node, facts.requirements, disks=facts.disks)) for node in facts.nodes)
     for disk in facts.disks:
         if disk.zones and not any(one.reaches(disk) and not one.obstacles for one in judged):
-            return _zone(case, disk, judged)
+            return _zone(case, disk, judged=judged)
     free = [one.node.name for one in judged if not one.obstacles]
-    return _unknown(case, judged, free) if free else _no_place(case, judged)
+    return _unknown(case, judged, free=free) if free else _no_place(case, judged)
 
 
 def _absent(missing: tuple[MissingNode, ...]) -> str:
@@ -58,7 +58,7 @@ def _absent(missing: tuple[MissingNode, ...]) -> str:
     return f"; node {names} is missing" if missing else ""
 
 
-def _unknown(case: Case, judged: tuple[_Judged, ...], free: list[str]) -> Explanation:
+def _unknown(case: Case, judged: tuple[_Judged, ...], *, free: list[str]) -> Explanation:
     said = f", but the scheduler says: {line(case.pod.scheduler)}" if case.pod.scheduler else " yet"
     why = f"no reason is known here why {several(free)} does not take it{said}"
     return case.say("unknown", why, nodes=tuple(one.verdict for one in judged))
@@ -72,7 +72,7 @@ def _no_place(case: Case, judged: tuple[_Judged, ...]) -> Explanation:
     return case.say("no-place", why, *help_, nodes=tuple(one.verdict for one in judged))
 
 
-def _zone(case: Case, disk: Disk, judged: tuple[_Judged, ...]) -> Explanation:
+def _zone(case: Case, disk: Disk, *, judged: tuple[_Judged, ...]) -> Explanation:
     """A disk that only nodes of some zones can reach, and none of them takes the pod."""
     zone = " or ".join(disk.zones)
     here = [one for one in judged if one.reaches(disk)]

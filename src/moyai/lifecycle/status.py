@@ -127,7 +127,7 @@ def read(record: Record, cloud: Cloud, *, clock: Clock | None = None) -> Cluster
         answer, kube, api_problem = _kube(api, pool)
         servers, cloud_problem = listed.result()
         known, credentials = certified.result(), issued.result()
-    nodes = tuple(_nodes(record, servers, kube))
+    nodes = tuple(_nodes(record, servers, kube=kube))
     addons = kube.addons if kube else ()
     control_plane = next((node.name for node in nodes if node.role == "control-plane"), "")
     ending = [
@@ -216,11 +216,11 @@ def _by_name(addon: AddonStatus) -> str:
     return addon.name
 
 
-def _nodes(record: Record, servers: list[Server] | None, kube: _Kube | None) -> Iterable[NodeStatus]:
+def _nodes(record: Record, servers: list[Server] | None, *, kube: _Kube | None) -> Iterable[NodeStatus]:
     """The control plane first; a node is whatever the record, the cloud or both know."""
     machines = {server.name: server for server in servers or []}
     allocations = record.allocations
-    pools = {name: _pool(record, name, machines.get(name)) for name in {*allocations, *machines}}
+    pools = {name: _pool(record, name, machine=machines.get(name)) for name in {*allocations, *machines}}
     for name in sorted(pools, key=lambda name: (pools[name] != CONTROL_PLANE_POOL, len(name), name)):
         machine, allocation = machines.get(name), allocations.get(name)
         node = kube.nodes.get(name) if kube else None
@@ -240,7 +240,7 @@ def _nodes(record: Record, servers: list[Server] | None, kube: _Kube | None) -> 
         )
 
 
-def _pool(record: Record, name: str, machine: Server | None) -> str:
+def _pool(record: Record, name: str, *, machine: Server | None) -> str:
     """As the machine says, or by the node's name where there is none; empty where neither says it."""
     return (machine.metadata.get(POOL_KEY) if machine else "") or pool_of_node(name, record.name) or ""
 

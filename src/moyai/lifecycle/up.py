@@ -69,7 +69,7 @@ class _Start:
 
 def preview(cluster: Cluster, cloud: Cloud, *, paths: Paths, clock: Clock | None = None) -> Plan:
     """The plan of ``up``, without doing anything."""
-    return _look(cluster, cloud, paths, clock=clock or SystemClock()).plan
+    return _look(cluster, cloud, paths=paths, clock=clock or SystemClock()).plan
 
 
 def up(cluster: Cluster, cloud: Cloud, *, paths: Paths, reporter: Reporter, clock: Clock | None = None) -> UpResult:
@@ -77,7 +77,7 @@ def up(cluster: Cluster, cloud: Cloud, *, paths: Paths, reporter: Reporter, cloc
     clock = clock or SystemClock()
     with locked(paths, cluster.name):
         with reporter.step("look at the cloud"):
-            start = _look(cluster, cloud, paths, clock=clock)
+            start = _look(cluster, cloud, paths=paths, clock=clock)
         plan, spec = start.plan, dump(start.facts.cluster)
         record = start.record or Record.create(paths, cluster.name, spec=spec, clock=clock, uid=start.recorded.uid)
         late = _carry_out(start, cloud, record=record, reporter=reporter, clock=clock) if plan else ()
@@ -99,7 +99,7 @@ def up(cluster: Cluster, cloud: Cloud, *, paths: Paths, reporter: Reporter, cloc
     )
 
 
-def _look(cluster: Cluster, cloud: Cloud, paths: Paths, *, clock: Clock) -> _Start:
+def _look(cluster: Cluster, cloud: Cloud, *, paths: Paths, clock: Clock) -> _Start:
     """Read record, cloud and Kubernetes side by side, and plan."""
     record = Record.open(paths, cluster.name, clock=clock)
     recorded = record.recorded() if record else Recorded(cluster.name, new_uid())

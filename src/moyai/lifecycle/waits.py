@@ -125,7 +125,9 @@ def api_answers(
     """Wait until the API server is ready, asked through its public address."""
 
     def failed(_: str) -> MoyaiError:
-        return _late(f"the API at {api.server} to answer", API_TIMEOUT, compute, {server_id: "the control plane"})
+        return _late(
+            f"the API at {api.server} to answer", compute, timeout=API_TIMEOUT, machines={server_id: "the control plane"}
+        )
 
     wait(
         lambda: "" if api.ready() else f"{api.server} does not answer yet",
@@ -170,7 +172,7 @@ def nodes_ready(
         # the kubelet knows best; a machine that never comes is made again once it is gone
         why = [f"`moyai ssh {name} sudo journalctl -u kubelet` says why" for name in named.values()]
         hint = "; ".join((*why, "`moyai up` goes on from here, and makes a machine again that is deleted in the cloud"))
-        return _late(f"nodes: {missing}", NODES_TIMEOUT, compute, named, hint=hint)
+        return _late(f"nodes: {missing}", compute, timeout=NODES_TIMEOUT, machines=named, hint=hint)
 
     wait(check, clock=clock, abort=abort, progress=progress, timeout=NODES_TIMEOUT, failed=failed)
 
@@ -229,10 +231,10 @@ def _pod_trouble(api: KubeApi, namespace: str = "kube-system") -> str:
 
 def _late(
     what: str,
-    timeout: float,
     compute: Machines,
-    machines: dict[str, str],
     *,
+    timeout: float,
+    machines: dict[str, str],
     hint: str = "`moyai up` goes on from here",
 ) -> Terminal:
     consoles = [f"console of {name}: {last_lines(compute, server_id)}" for server_id, name in machines.items()]

@@ -44,6 +44,7 @@ class Networks:
         try:
             assert port.tags == (site.tag,)
             assert port.fixed_ips == ("10.77.0.10",)
+            assert cloud.networks.sources_allowed()
             changed = cloud.networks.update_port(port.id, send_from=[SourceAddress("10.244.3.0/24")])
             assert changed.send_from == (SourceAddress("10.244.3.0/24"),)
             assert cloud.networks.update_port(port.id, send_from=[]).send_from == ()

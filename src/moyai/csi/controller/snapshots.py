@@ -20,9 +20,9 @@ class SnapshotWork:
 
     async def create(self, name: str, volume_id: str, *, metadata: Mapping[str, str]) -> Snapshot:
         """The snapshot, ready or still CREATING. The caller asks again for a snapshot in CREATING."""
-        return await self.serial.run(f"name/{name}", lambda: self._create(name, volume_id, metadata))
+        return await self.serial.run(f"name/{name}", lambda: self._create(name, volume_id, metadata=metadata))
 
-    async def _create(self, name: str, volume_id: str, metadata: Mapping[str, str]) -> Snapshot:
+    async def _create(self, name: str, volume_id: str, *, metadata: Mapping[str, str]) -> Snapshot:
         listed = await self._cloud.all_snapshots()
         own = [
             one

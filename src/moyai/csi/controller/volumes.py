@@ -95,10 +95,12 @@ class VolumeWork:
         else:
             volume = await self._make(wanted)
         try:
-            ready = decide.created(volume) or await self._wait(volume.id, decide.created, f"volume {wanted.name} to be made")
+            ready = decide.created(volume) or await self._wait(
+                volume.id, decide.created, what=f"volume {wanted.name} to be made"
+            )
         except Refused as error:
             if error.code == "INTERNAL":
-                raise await self._failed(volume.id, wanted.name, error) from error
+                raise await self._failed(volume, error) from error
             raise
         zone_map = await self._cloud.zone_map()
         return ProvisionedVolume(ready, zone_map.for_volumes(ready.zone) if ready.zone else ())
@@ -168,19 +170,19 @@ class VolumeWork:
             )
         return replace(wanted, type_name=chosen.name) if chosen else wanted
 
-    async def _failed(self, volume_id: str, name: str, error: Refused) -> Refused:
+    async def _failed(self, volume: Volume, error: Refused) -> Refused:
         """What to tell of a volume that came to nothing; it is taken away, so that the next try begins again."""
-        faults = await self._cloud.call(self._cloud.disks.faults, volume_id)
+        faults = await self._cloud.call(self._cloud.disks.faults, volume.id)
         try:
-            await self._remove(volume_id)
+            await self._remove(volume.id)
         except (MoyaiError, Refused) as left:
-            _log.warning("volume %s (%s), which the cloud could not make, is still there: %s", volume_id, name, left)
-        words = f"the cloud could not make volume {name}: {faults[0] if faults else error.message}"
+            _log.warning("volume %s (%s), which the cloud could not make, is still there: %s", volume.id, volume.name, left)
+        words = f"the cloud could not make volume {volume.name}: {faults[0] if faults else error.message}"
         return Refused("RESOURCE_EXHAUSTED" if faults else "INTERNAL", words)
 
     async def _remove(self, volume_id: str) -> None:
         await self._cloud.call(self._cloud.disks.delete_volume, volume_id)
-        await self._wait(volume_id, decide.deleted, f"volume {volume_id} to go")
+        await self._wait(volume_id, decide.deleted, what=f"volume {volume_id} to go")
 
     # ---- delete
 
@@ -201,16 +203,16 @@ class VolumeWork:
             except (Terminal, Conflict) as error:
                 snapshots = await self._cloud.call(self._cloud.disks.snapshots, volume_id=volume_id)
                 raise (decide.deletion_refusal(volume, snapshots) or refusal(error)) from error
-        await self._wait(volume_id, decide.deleted, f"volume {volume_id} to go")
+        await self._wait(volume_id, decide.deleted, what=f"volume {volume_id} to go")
 
     # ---- attach, detach
 
     async def attach(self, volume_id: str, server_id: str, *, access: VolumeAccess) -> bool:
         """True if the machine was the only one that had the volume once it was attached, as asked for by the several readers
         of one volume (see ``node.mounting``); no later machine gets this answer while this one has the volume."""
-        return await self.serial.run(volume_id, lambda: self._attach_and_look(volume_id, server_id, access))
+        return await self.serial.run(volume_id, lambda: self._attach_and_look(volume_id, server_id, access=access))
 
-    async def _attach_and_look(self, volume_id: str, server_id: str, access: VolumeAccess) -> bool:
+    async def _attach_and_look(self, volume_id: str, server_id: str, *, access: VolumeAccess) -> bool:
         await self._attach(volume_id, server_id, several=access.several)
         if not (access.several and access.read_only) or access.block:
             return False
@@ -229,7 +231,7 @@ class VolumeWork:
 
         step = next_step()
         if step == "wait":
-            settled = await self._wait(volume_id, decide.settled, f"volume {volume_id} to settle")
+            settled = await self._wait(volume_id, decide.settled, what=f"volume {volume_id} to settle")
             if settled == "gone":
                 raise Refused("NOT_FOUND", f"volume {volume_id} is gone")
             volume = settled
@@ -241,7 +243,7 @@ class VolumeWork:
         try:
             await self._ask_to_attach(volume_id, server_id)
             outcome = await self._wait(
-                volume_id, lambda seen: decide.attached(seen, server_id), f"volume {volume_id} on machine {server.name}"
+                volume_id, lambda seen: decide.attached(seen, server_id), what=f"volume {volume_id} on machine {server.name}"
             )
         finally:
             del self._attaching[volume_id]
@@ -274,9 +276,9 @@ class VolumeWork:
         async def come_free() -> Literal["free"] | NotYet:
             nonlocal volume
             if volume is not None and decide.detach(volume, server_id) == "detach":
-                await self._take_off(volume, server_id, asked)
+                await self._take_off(volume, server_id, asked=asked)
             if decide.detach(volume, server_id) != "done":
-                seen = await self._wait(volume_id, decide.settled, f"volume {volume_id} to come free")
+                seen = await self._wait(volume_id, decide.settled, what=f"volume {volume_id} to come free")
                 volume = None if seen == "gone" else seen
             if volume is None or decide.detach(volume, server_id) == "done":
                 return "free"
@@ -287,7 +289,7 @@ class VolumeWork:
 
         await auntil(come_free, clock=self._cloud.clock, timeout=self._patience, pause=self._again, retry=(), late=late)
 
-    async def _take_off(self, volume: Volume, server_id: str, asked: set[str]) -> None:
+    async def _take_off(self, volume: Volume, server_id: str, *, asked: set[str]) -> None:
         """Ask for the end of the attachments to the machine (empty: to any); ``asked``: machines that were asked before."""
         for one in [one for one in volume.attachments if server_id in ("", one.server_id)]:
             if one.server_id in asked and await self._server_gone(one.server_id):
@@ -326,7 +328,7 @@ class VolumeWork:
                 await self._cloud.call(self._cloud.disks.extend_volume, volume_id, size)
             except SizeRefused as error:
                 raise refused_by_type(error, type_name=volume.type_name, size_gb=size, grows=True) from error
-        grown = await self._wait(volume_id, lambda seen: decide.extended(seen, size), f"volume {volume_id} to grow")
+        grown = await self._wait(volume_id, lambda seen: decide.extended(seen, size), what=f"volume {volume_id} to grow")
         if grown.size_gb < size:
             raise Refused("ABORTED", f"volume {volume_id} was extended to {grown.size_gb} GiB meanwhile")
         return grown
@@ -352,7 +354,7 @@ class VolumeWork:
                 raise Refused("FAILED_PRECONDITION", str(error)) from error
         try:
             await self._wait(
-                volume_id, lambda seen: decide.retyped(seen, chosen.name), f"volume {volume_id} to change its type"
+                volume_id, lambda seen: decide.retyped(seen, chosen.name), what=f"volume {volume_id} to change its type"
             )
         except Refused as error:
             faults = await self._cloud.call(self._cloud.disks.faults, volume_id) if error.code == "INTERNAL" else []
@@ -375,12 +377,12 @@ class VolumeWork:
 
     async def _look(self, volume_id: str) -> Volume:
         """The volume as it is now, seen in one look with all that others wait for. Raises NotFound."""
-        (seen,) = await self._wait(volume_id, lambda volume: (volume,), f"a look at volume {volume_id}")
+        (seen,) = await self._wait(volume_id, lambda volume: (volume,), what=f"a look at volume {volume_id}")
         if seen is None:
             raise NotFound(f"volume {volume_id} is not there")
         return seen
 
-    async def _wait(self, volume_id: str, done: Callable[[Volume | None], R | None], what: str) -> R:
+    async def _wait(self, volume_id: str, done: Callable[[Volume | None], R | None], *, what: str) -> R:
         return await self._cloud.volume_poller.until(volume_id, done, within=self._patience, what=what)
 
 

@@ -147,10 +147,13 @@ class LinuxDevices:
         self._dev = dev
 
     def present(self, numbers: Collection[tuple[int, int]]) -> set[tuple[int, int]]:
-        # a loop device is the host's, and sysfs lists it in every machine; of all others the kernel knows best
+        # A machine of the local cloud has its disks as loop devices of the host, under a disk's names. Sysfs lists the host's
+        # loop devices in every machine, and nodes loop0, loop1, … stand in every /dev: neither says that it has the disk.
+        # Of all other devices the kernel knows best.
         known = {(a, b) for a, b in numbers if a != _LOOP and Path(f"/sys/dev/block/{a}:{b}").exists()}
         if len(known) < len(numbers):
-            known |= {number for one in os.scandir(self._dev) if (number := _number(one.path))} & set(numbers)
+            nodes = [one.path for one in os.scandir(self._dev) if not one.name.startswith("loop")]
+            known |= {number for path in nodes if (number := _number(path))} & set(numbers)
         return known
 
     def find(self, links: Sequence[str]) -> str | None:

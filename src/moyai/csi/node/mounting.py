@@ -17,6 +17,7 @@ What always holds:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from moyai.core.clock import Clock
 from moyai.core.waiting import NotYet, until
@@ -30,6 +31,15 @@ _WHOSE_OPTIONS = (
     "mount options come from mountOptions of the PersistentVolume, which has them from its StorageClass: correct both, the "
     "class for later claims"
 )
+
+
+@dataclass(frozen=True)
+class _FileSystem:
+    """The file system that a volume's device has or is to get."""
+
+    volume_id: str
+    device: str
+    kind: str
 
 
 class FileSystemMounter:
@@ -51,21 +61,21 @@ class FileSystemMounter:
     ) -> None:
         """``blank``: the volume was made without content. ``published``: what the controller says of the attachment."""
         self.clear(target)
-        kind = self._prepare(volume_id, device, access, blank=blank)
+        file_system = self._prepare(volume_id, device, access=access, blank=blank)
         self._mounts.make_folder(target)
         if access.read_only and access.several:
-            self._settle(volume_id, device, target, kind=kind, alone=(published or {}).get(ALONE) == "true")
-        self._mount(volume_id, device, target, kind=kind, flags=access.flags, own=_own_options(kind, access))
-        if kind == XFS and not access.read_only:
-            self._filesystems.grow_mounted(device, target, kind=kind)
+            self._settle(file_system, target, alone=(published or {}).get(ALONE) == "true")
+        self._mount(file_system, target, flags=access.flags, own=_own_options(file_system.kind, access))
+        if file_system.kind == XFS and not access.read_only:
+            self._filesystems.grow_mounted(device, target, kind=XFS)
 
     def clear(self, target: str) -> None:
         """Undo what a process that was killed while it replayed a journal has left; unmounting ends the replay."""
         self._mounts.unmount(_replaying(target))
         self._mounts.remove(_replaying(target))
 
-    def _prepare(self, volume_id: str, device: str, access: VolumeAccess, *, blank: bool) -> str:
-        """A file system that is whole and as large as its device; its kind."""
+    def _prepare(self, volume_id: str, device: str, *, access: VolumeAccess, blank: bool) -> _FileSystem:
+        """A file system that is whole and as large as its device."""
         kind = self._filesystems.content(device)
         if not kind:
             if access.read_only:
@@ -77,8 +87,9 @@ class FileSystemMounter:
                     f"volume {volume_id} holds data that is no file system known here; nothing was changed. Use it with "
                     "volumeMode Block, or wipe it",
                 )
-            self._make(volume_id, device, access.file_system)
-            return access.file_system
+            made = _FileSystem(volume_id, device, access.file_system)
+            self._make(made)
+            return made
         if kind not in FILE_SYSTEMS:
             raise Refused("FAILED_PRECONDITION", f"volume {volume_id} holds {kind}, which is not mounted here; it is unchanged")
         if access.fs_type and access.fs_type != kind:
@@ -91,48 +102,49 @@ class FileSystemMounter:
                 raise Refused(
                     "INTERNAL", f"the file system of volume {volume_id} is damaged, and was not mounted: {error}"
                 ) from error
-        return kind
+        return _FileSystem(volume_id, device, kind)
 
-    def _make(self, volume_id: str, device: str, kind: str) -> None:
+    def _make(self, wanted: _FileSystem) -> None:
         try:
-            self._filesystems.make(device, kind)
+            self._filesystems.make(wanted.device, wanted.kind)
         except DiskError as error:
-            raise Refused("INTERNAL", f"volume {volume_id} could not be formatted as {kind}: {_line(error)}") from error
+            why = f"volume {wanted.volume_id} could not be formatted as {wanted.kind}: {_line(error)}"
+            raise Refused("INTERNAL", why) from error
 
     # ---- journals, for readers on several machines
 
-    def _settle(self, volume_id: str, device: str, target: str, *, kind: str, alone: bool) -> None:
+    def _settle(self, file_system: _FileSystem, target: str, *, alone: bool) -> None:
         """Return once the journal of the disk is settled; replay it where this machine is the one that does so."""
         if not alone:
-            self._wait_for_other(volume_id, device, kind)
+            self._wait_for_other(file_system)
             return
-        if self._filesystems.is_settled(device, kind):
+        if self._filesystems.is_settled(file_system.device, file_system.kind):
             return
-        if self._devices.is_read_only(device):
+        if self._devices.is_read_only(file_system.device):
             raise Refused(
                 "FAILED_PRECONDITION",
-                f"volume {volume_id} was copied or lost while it was in use, and its journal must be replayed before it is "
-                "read, but the disk is attached read-only: use it with access mode ReadWriteOnce once, or copy it again while "
-                "no pod writes to it",
+                f"volume {file_system.volume_id} was copied or lost while it was in use, and its journal must be replayed "
+                "before it is read, but the disk is attached read-only: use it with access mode ReadWriteOnce once, or copy it "
+                "again while no pod writes to it",
             )
         place = _replaying(target)
         self._mounts.make_folder(place)
-        self._mount(volume_id, device, place, kind=kind, flags=(), own=["rw", *_identity(kind)])
+        self._mount(file_system, place, flags=(), own=["rw", *_identity(file_system.kind)])
         self.clear(target)
 
-    def _wait_for_other(self, volume_id: str, device: str, kind: str) -> None:
+    def _wait_for_other(self, file_system: _FileSystem) -> None:
         def settled() -> bool | NotYet:
             try:
-                return self._filesystems.is_settled(device, kind) or NotYet("")
+                return self._filesystems.is_settled(file_system.device, file_system.kind) or NotYet("")
             except DiskError as error:
                 return NotYet(f" ({_line(error)})")  # a journal that another machine writes at this moment cannot be read
 
         def late(last: NotYet) -> Refused:
             return Refused(
                 "UNAVAILABLE",
-                f"the journal of volume {volume_id} is not replayed yet{last.missing}: the disk was copied or lost while it "
-                "was in use. The machine that had the disk first replays the journal, and the others wait for it. If no "
-                "machine does, delete all pods that use the claim, so that the disk is detached everywhere: the next pod's "
+                f"the journal of volume {file_system.volume_id} is not replayed yet{last.missing}: the disk was copied or lost "
+                "while it was in use. The machine that had the disk first replays the journal, and the others wait for it. If "
+                "no machine does, delete all pods that use the claim, so that the disk is detached everywhere: the next pod's "
                 "machine then replays it",
             )
 
@@ -140,15 +152,15 @@ class FileSystemMounter:
 
     # ---- mounting, in the user's words
 
-    def _mount(self, volume_id: str, device: str, target: str, *, kind: str, flags: Sequence[str], own: Sequence[str]) -> None:
+    def _mount(self, file_system: _FileSystem, target: str, *, flags: Sequence[str], own: Sequence[str]) -> None:
         """``flags``: the user's options; ``own``: the driver's."""
         try:
-            self._mounts.mount(device, target, kind=kind, options=[*flags, *own])
+            self._mounts.mount(file_system.device, target, kind=file_system.kind, options=[*flags, *own])
         except DiskError as error:
-            raise self._explained(error, volume_id, kind=kind, flags=flags) from error
+            raise self._explained(error, file_system, flags=flags) from error
 
-    def _explained(self, error: Exception, volume_id: str, *, kind: str, flags: Sequence[str]) -> Refused:
-        begin = f"volume {volume_id} was not mounted"
+    def _explained(self, error: Exception, file_system: _FileSystem, *, flags: Sequence[str]) -> Refused:
+        kind, begin = file_system.kind, f"volume {file_system.volume_id} was not mounted"
         try:
             wrong = self._filesystems.refused_options(kind, flags)
         except DiskError:

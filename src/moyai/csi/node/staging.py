@@ -103,7 +103,7 @@ class NodeWork:
         if access.block and self._is_shown(device, target):
             return  # before the mount is touched: the kubelet has bind mounts of it
         if access.mode == "SINGLE_NODE_SINGLE_WRITER":
-            self._refuse_second(volume_id, device, staging, target)
+            self._refuse_second(volume_id, device, staging=staging, target=target)
         if access.block:
             self._mounts.make_file(target)
             self._mounts.bind(device, target, read_only=False)
@@ -119,11 +119,11 @@ class NodeWork:
                 raise Refused("ALREADY_EXISTS", f"volume {volume_id} is at {target} already, to be read only")
             if mounted.read_only == read_only:
                 return
-        self._grow_between_pods(volume_id, device, staging, access)
+        self._grow_between_pods(volume_id, device, staging=staging, access=access)
         self._mounts.make_folder(target)
         self._mounts.bind(staging, target, read_only=read_only)
 
-    def _grow_between_pods(self, volume_id: str, device: str, staging: str, access: VolumeAccess) -> None:
+    def _grow_between_pods(self, volume_id: str, device: str, *, staging: str, access: VolumeAccess) -> None:
         """Grow an ext4 that is staged and that no pod uses. A marker beside it lets a try after a crash mount it again."""
         marker, staged = _marker(staging), self._mounts.at(staging)
         if staged is not None:
@@ -144,7 +144,7 @@ class NodeWork:
         self._mounts.unmount(target)
         self._mounts.remove(target)
 
-    def _refuse_second(self, volume_id: str, device: str, staging: str, target: str) -> None:
+    def _refuse_second(self, volume_id: str, device: str, *, staging: str, target: str) -> None:
         number = self._devices.number(device)
         for one in self._mounts.all():
             mine = one.device == number or (one.fs_type in _DEVICES and self._devices.number(one.point) == number)
@@ -158,7 +158,7 @@ class NodeWork:
         device = self._device(volume_id)
         if device is None or not self._mounts.exists(path):
             raise Refused("NOT_FOUND", f"volume {volume_id} is not at {path} of this node")
-        size = self._wait_for_size(volume_id, device, required)
+        size = self._wait_for_size(volume_id, device, required=required)
         if self._devices.number(path):
             return size
         point = staging if staging and self._mounts.at(staging) else path
@@ -176,7 +176,7 @@ class NodeWork:
             ) from error
         return size
 
-    def _wait_for_size(self, volume_id: str, device: str, required: int) -> int:
+    def _wait_for_size(self, volume_id: str, device: str, *, required: int) -> int:
         def large_enough() -> int | NotYet:
             if self._rescan:
                 self._devices.rescan(device)
@@ -249,7 +249,7 @@ class NodeWork:
     def _mounted(self, device: str, path: str) -> Mount | None:
         """The device's mount at a path. What is left there of a disk that is gone is unmounted; INTERNAL for another disk."""
         mounted = self._mounts.at(path)
-        if mounted is None or not self._is_left_over(mounted.device, device, path):
+        if mounted is None or not self._is_left_over(mounted.device, device, path=path):
             return mounted
         self._mounts.unmount(path)
         return None
@@ -259,12 +259,12 @@ class NodeWork:
         shown = self._devices.number(target)
         if shown is None or self._mounts.at(target) is None:
             return False
-        if not self._is_left_over(shown, device, target):
+        if not self._is_left_over(shown, device, path=target):
             return True
         self._mounts.unmount(target)
         return False
 
-    def _is_left_over(self, number: tuple[int, int], device: str, path: str = "") -> bool:
+    def _is_left_over(self, number: tuple[int, int], device: str, *, path: str = "") -> bool:
         """Whether a number is not the device's, and its disk is gone. INTERNAL, where a path is given, if its disk is there."""
         if number == self._devices.number(device):
             return False

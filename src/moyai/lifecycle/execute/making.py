@@ -61,7 +61,7 @@ class Making:
             ]
         )
 
-    def _create(self, key: Key, name: str, call: Callable[[], T]) -> T:
+    def _create(self, key: Key, name: str, *, call: Callable[[], T]) -> T:
         self._context.intend(key, name)
         made = call()
         self._context.keep(key, made.id, name=name)
@@ -78,7 +78,7 @@ class Making:
         self._create(
             step.key,
             step.name,
-            lambda: self._cloud.networks.create_subnet(
+            call=lambda: self._cloud.networks.create_subnet(
                 name=step.name,
                 network_id=self._context.id(keys.NETWORK),
                 cidr=step.cidr,
@@ -89,7 +89,7 @@ class Making:
         )
 
     def _router(self, step: s.CreateRouter, _: Progress) -> None:
-        self._create(step.key, step.name, lambda: self._cloud.routers.create_router(name=step.name, tags=self._tags))
+        self._create(step.key, step.name, call=lambda: self._cloud.routers.create_router(name=step.name, tags=self._tags))
 
     def _gateway(self, step: s.SetGateway, _: Progress) -> None:
         self._cloud.routers.set_router_gateway(self._context.id(keys.ROUTER), step.network_id)
@@ -105,7 +105,7 @@ class Making:
         self._create(
             step.key,
             step.name,
-            lambda: self._cloud.firewall.create_security_group(name=step.name, description=text, tags=self._tags),
+            call=lambda: self._cloud.firewall.create_security_group(name=step.name, description=text, tags=self._tags),
         )
 
     def _rules(self, step: s.SetRules, _: Progress) -> None:
@@ -127,7 +127,7 @@ class Making:
         self._create(
             step.key,
             node.name,
-            lambda: self._cloud.networks.create_port(
+            call=lambda: self._cloud.networks.create_port(
                 name=node.name,
                 network_id=self._context.id(keys.NETWORK),
                 subnet_id=self._context.id(keys.SUBNET),
@@ -197,7 +197,7 @@ class Making:
         self._create(
             step.key,
             node.name,
-            lambda: self._cloud.machines.create_server(
+            call=lambda: self._cloud.machines.create_server(
                 name=node.name,
                 image_id=step.image_id,
                 flavor_id=step.flavor_id,
