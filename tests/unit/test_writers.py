@@ -78,6 +78,7 @@ KNOWN: dict[str, str] = {
     "linux.machine:Host._plug": AGAIN,
     "linux.machine:trim_console": LOG,
     "linux.netns:sysctl": KERNEL,
+    "linux.sysctl:put": KERNEL,
     "localcloud.database_image:DatabaseImages._take": ASIDE,
     "localcloud.drivers.cinder.driver:FileDriver._copy": ASIDE,
     "localcloud.drivers.nova.image_tree:_split": ASIDE,

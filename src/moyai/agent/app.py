@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any
 
 from moyai.agent.pod_network.controller import PodNetworkController
+from moyai.agent.policy import PolicyController, take_away
 from moyai.agent.settings import AgentOptions, check_options
 from moyai.core.clock import Clock, SystemClock
 from moyai.core.reading import read_text
@@ -88,8 +89,13 @@ def _pod_network(shared: Shared) -> Wanted:
     return Wanted(controller.part(), tasks={"kernel events": controller.listen}, ready={"pod network": controller.not_ready})
 
 
+def _policy(shared: Shared) -> Wanted:
+    made = PolicyController(kube=shared.kube, node=shared.node, nodes=shared.nodes, metrics=shared.metrics, clock=shared.clock)
+    return Wanted(made.part, caches=made.caches)
+
+
 #: Name of a controller (``settings.CONTROLLERS``) → what makes it.
-_BUILDERS: Mapping[str, Callable[[Shared], Wanted]] = {"pod-network": _pod_network}
+_BUILDERS: Mapping[str, Callable[[Shared], Wanted]] = {"pod-network": _pod_network, "policy": _policy}
 
 
 def agent(options: AgentOptions, *, kube: Kube, metrics: Metrics, clock: Clock | None = None) -> ControllerSet:
@@ -109,6 +115,7 @@ def agent(options: AgentOptions, *, kube: Kube, metrics: Metrics, clock: Clock |
         caches=[shared.nodes, *(informer for one in wanted for informer in one.caches)],
         parts=[one.part for one in wanted],
         tasks={"events": events.run, **{name: task for one in wanted for name, task in one.tasks.items()}},
+        warm_ups=() if "policy" in options.controllers else (take_away,),
         probes=Probes(options.bind, ready={name: check for one in wanted for name, check in one.ready.items()}),
         at_end=partial(events.flush, 1.0),
     )

@@ -32,6 +32,10 @@ RIGHTS: Mapping[str, tuple[dict[str, Any], ...]] = {
         _rule("", "nodes/status", verbs="patch"),
         _rule("", "events", verbs="create patch"),
     ),
+    "policy": (
+        _rule("", "nodes namespaces pods", verbs="get list watch"),
+        _rule("networking.k8s.io", "networkpolicies", verbs="get list watch"),
+    ),
 }
 
 

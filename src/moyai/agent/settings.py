@@ -9,7 +9,7 @@ from pathlib import Path
 from moyai.core.errors import UsageError
 
 #: The controllers that there are, in the order of the start.
-CONTROLLERS: tuple[str, ...] = ("pod-network",)
+CONTROLLERS: tuple[str, ...] = ("pod-network", "policy")
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from moyai.linux.process import ProcessError, run
 
 _FORMAT = 3
 #: Python, and what the CSI node plug-in makes, checks, grows and mounts file systems with.
-PACKAGES = ("python3", "e2fsprogs", "mount", "util-linux", "xfsprogs")
+PACKAGES = ("python3", "e2fsprogs", "libnftables1", "mount", "util-linux", "xfsprogs")
 LOCK = Path(__file__).with_name("requirements-runtime.lock")
 SOURCE = Path(moyai.__file__).parent
 

@@ -35,6 +35,7 @@ class Resource:
         return "/".join(parts)
 
 
+NAMESPACES = Resource("", "v1", "namespaces", namespaced=False)
 NODES = Resource("", "v1", "nodes", namespaced=False)
 PODS = Resource("", "v1", "pods", namespaced=True)
 SERVICES = Resource("", "v1", "services", namespaced=True)
@@ -44,6 +45,7 @@ CLAIMS = Resource("", "v1", "persistentvolumeclaims", namespaced=True)
 VOLUMES = Resource("", "v1", "persistentvolumes", namespaced=False)
 DEPLOYMENTS = Resource("apps", "v1", "deployments", namespaced=True)
 DAEMON_SETS = Resource("apps", "v1", "daemonsets", namespaced=True)
+NETWORK_POLICIES = Resource("networking.k8s.io", "v1", "networkpolicies", namespaced=True)
 LEASES = Resource("coordination.k8s.io", "v1", "leases", namespaced=True)
 STORAGE_CLASSES = Resource("storage.k8s.io", "v1", "storageclasses", namespaced=False)
 CSI_NODES = Resource("storage.k8s.io", "v1", "csinodes", namespaced=False)

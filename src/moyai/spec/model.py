@@ -212,8 +212,8 @@ class NodePool(Model):
 
 
 class NetworkSpec(Model):
-    """The cluster's addresses. Ranges must not overlap; other clusters may use the same ones. NetworkPolicy objects have no
-    effect: the pod network does not enforce them.
+    """The cluster's addresses. Ranges must not overlap; other clusters may use the same ones. NetworkPolicy objects have an
+    effect in the modes host-gw and vxlan.
 
     A range must not reach into 0.0.0.0/8, 127.0.0.0/8, 169.254.0.0/16 (with the cloud's metadata service), 224.0.0.0/4 or
     240.0.0.0/4, nor into the external network or to the addresses of the cloud's APIs, as far as the cloud shows them.

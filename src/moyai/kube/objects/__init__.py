@@ -8,6 +8,14 @@ from moyai.kube.objects.event import ObjectEvent, parse_event
 from moyai.kube.objects.meta import Reference, condition, object_key, reference
 from moyai.kube.objects.node import UNINITIALIZED, Lease, Node, NodeAddress, Taint, parse_lease, parse_node
 from moyai.kube.objects.pod import Container, Pod, parse_pod
+from moyai.kube.objects.policy import (
+    NetworkPolicy,
+    PolicyNamespace,
+    PolicyPod,
+    parse_policy,
+    parse_policy_namespace,
+    parse_policy_pod,
+)
 from moyai.kube.objects.service import Ingress, Service, ServicePort, parse_service
 from moyai.kube.objects.storage import (
     Claim,
@@ -32,11 +40,14 @@ __all__ = [
     "Deployment",
     "Ingress",
     "Lease",
+    "NetworkPolicy",
     "Node",
     "NodeAddress",
     "ObjectEvent",
     "PersistentVolume",
     "Pod",
+    "PolicyNamespace",
+    "PolicyPod",
     "Reference",
     "Service",
     "ServicePort",
@@ -54,6 +65,9 @@ __all__ = [
     "parse_lease",
     "parse_node",
     "parse_pod",
+    "parse_policy",
+    "parse_policy_namespace",
+    "parse_policy_pod",
     "parse_service",
     "parse_storage_class",
     "parse_volume",

@@ -1,0 +1,164 @@
+"""Keeps this node's table of network policies as the cluster's policies, namespaces and pods demand.
+
+Always holds: the first transaction of a process replaces the whole table, so whatever an earlier process left is gone without a
+gap; so does the first one after a failure. Each later one is a difference. Connections that are no longer permitted are cut
+after the transaction that forbids them, and looked for again when the cutting failed. Nothing is applied before all caches are
+full: until then the former table stands.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from moyai.agent.policy.kernel import PolicyKernel, ThisKernel
+from moyai.core.clock import Clock, SystemClock
+from moyai.core.errors import Retriable
+from moyai.kube.informer import Informer
+from moyai.kube.objects import (
+    NetworkPolicy,
+    Node,
+    PolicyNamespace,
+    PolicyPod,
+    parse_policy,
+    parse_policy_namespace,
+    parse_policy_pod,
+)
+from moyai.kube.resources import NAMESPACES, NETWORK_POLICIES, PODS
+from moyai.kube.watching import Kube
+from moyai.kube.workqueue import WorkQueue
+from moyai.linux.conntrack import TrackedConnection
+from moyai.plan.network_policy.commands import changes, removal, whole
+from moyai.plan.network_policy.index import PolicyIndex
+from moyai.runtime.controllers import Part, cache
+from moyai.runtime.metrics import Metrics
+from moyai.runtime.reconciler import DONE, Result
+
+_log = logging.getLogger(__name__)
+
+#: The one key of the queue: the table is one object.
+_TABLE = "table"
+#: So many connections are judged before other work of the process gets its turn.
+_TURN = 500
+
+
+class PolicyController:
+    """``node``: whose pods are guarded. ``caches`` and ``part`` are for a ``ControllerSet``. ``kernel`` is opened at the first
+    transaction."""
+
+    def __init__(
+        self,
+        *,
+        kube: Kube,
+        node: str,
+        nodes: Informer[Node],
+        metrics: Metrics,
+        clock: Clock | None = None,
+        kernel: Callable[[], PolicyKernel] = ThisKernel,
+    ) -> None:
+        self._index = PolicyIndex(node)
+        self._node = node
+        self._metrics = metrics
+        self._clock = clock or SystemClock()
+        self._open = kernel
+        self._kernel: PolicyKernel | None = None
+        self._standing = False
+        self._to_judge = False
+        self._queue: WorkQueue | None = None
+        policies: Informer[NetworkPolicy] = cache(kube, NETWORK_POLICIES, parse=parse_policy, metrics=metrics)
+        namespaces: Informer[PolicyNamespace] = cache(kube, NAMESPACES, parse=parse_policy_namespace, metrics=metrics)
+        pods: Informer[PolicyPod] = cache(kube, PODS, parse=parse_policy_pod, metrics=metrics)
+        policies.add_handler(lambda key, _old, new: self._policy(key, new))
+        namespaces.add_handler(lambda key, _old, new: self._namespace(key, new))
+        pods.add_handler(lambda key, _old, new: self._pod(key, new))
+        nodes.add_handler(lambda key, _old, new: self._ranges(key, new))
+        self.caches: tuple[Informer[Any], ...] = (policies, namespaces, pods)
+        self.part = Part("policy", self.reconcile, watch=self._watch)
+        metrics.describe("moyai_policy_apply_seconds", "How long the kernel takes for a change of the policies' table")
+        metrics.describe("moyai_policy_cut_total", "Connections that were cut because no policy permits them any more")
+        metrics.describe("moyai_policies", "Network policies in the cluster")
+        metrics.describe("moyai_policy_addresses", "Addresses of this node's pods that a network policy selects")
+        metrics.gauge("moyai_policies", lambda: {(): float(self._index.policies)})
+        metrics.gauge("moyai_policy_addresses", lambda: {(): float(self._index.isolated)})
+
+    async def reconcile(self, _key: str) -> Result:
+        """Bring the kernel up to date. Raises Retriable; then the next call replaces the whole table."""
+        kernel = await self._opened()
+        table = self._index.table
+        delta = table.take() if self._standing else table.everything()
+        if delta or not self._standing:
+            commands = changes(delta) if self._standing else whole(delta)
+            self._to_judge = self._to_judge or not self._standing or delta.may_forbid
+            self._standing = False
+            start = self._clock.monotonic()
+            await asyncio.to_thread(kernel.apply, commands)
+            self._standing = True
+            self._metrics.observe("moyai_policy_apply_seconds", self._clock.monotonic() - start)
+        if self._to_judge and self._index.isolated:
+            # a change that comes meanwhile sets it again
+            self._to_judge = False
+            try:
+                await self._cut(kernel)
+            except Retriable:
+                self._to_judge = True
+                raise
+        return DONE
+
+    async def _opened(self) -> PolicyKernel:
+        if self._kernel is None:
+            kernel = await asyncio.to_thread(self._open)
+            if not await asyncio.to_thread(kernel.see_bridged):
+                _log.error("the kernel module br_netfilter is not loaded: policies do not hold between pods of this node")
+            self._kernel = kernel
+        return self._kernel
+
+    async def _cut(self, kernel: PolicyKernel) -> None:
+        index = self._index
+        forbidden: list[TrackedConnection] = []
+        for count, one in enumerate(await asyncio.to_thread(kernel.connections)):
+            if count % _TURN == _TURN - 1:
+                await asyncio.sleep(0)
+            if not index.is_isolated(one.source) and not index.is_isolated(one.destination):
+                continue
+            if not index.permits(one.source, one.destination, protocol=one.protocol, port=one.port):
+                forbidden.append(one)
+        if forbidden:
+            count = await asyncio.to_thread(kernel.cut, forbidden)
+            self._metrics.count("moyai_policy_cut_total", count)
+            _log.info("%d connections are no longer permitted and were cut", count)
+
+    def _watch(self, queue: WorkQueue) -> None:
+        self._queue = queue
+        queue.add(_TABLE)
+
+    def _changed(self) -> None:
+        if self._queue is not None:
+            self._queue.add(_TABLE)
+
+    def _policy(self, key: str, new: NetworkPolicy | None) -> None:
+        self._index.set_policy(key, new)
+        self._changed()
+
+    def _namespace(self, key: str, new: PolicyNamespace | None) -> None:
+        self._index.set_namespace(key, new.labels if new else None)
+        self._changed()
+
+    def _pod(self, key: str, new: PolicyPod | None) -> None:
+        self._index.set_pod(key, new)
+        self._changed()
+
+    def _ranges(self, key: str, new: Node | None) -> None:
+        if key == self._node:
+            self._index.set_ranges(new.pod_cidrs if new else ())
+            self._changed()
+
+
+async def take_away(kernel: Callable[[], PolicyKernel] = ThisKernel) -> None:
+    """Policies are switched off on this node: nothing is forbidden any more. Raises Retriable."""
+
+    def remove() -> None:
+        kernel().apply(removal())
+
+    await asyncio.to_thread(remove)

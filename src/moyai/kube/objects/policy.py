@@ -1,0 +1,244 @@
+"""Network policies, and the little of namespaces and pods that they look at.
+
+Selectors are canonical: two that say the same in another order are equal, so that a set by selector is kept
+once.
+A field that this version does not know never widens what a policy permits: a peer of an unknown kind is nobody.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from sys import intern
+
+from moyai.kube.objects.meta import deleting, part, rows, text, text_map, texts
+from moyai.kube.resources import Json
+
+PROTOCOLS = ("tcp", "udp", "sctp")
+
+
+@dataclass(frozen=True, order=True)
+class LabelRequirement:
+    """``operator``: In, NotIn, Exists, DoesNotExist. An operator of another name is never met."""
+
+    key: str
+    operator: str
+    values: tuple[str, ...] = ()
+
+    def met(self, labels: Mapping[str, str]) -> bool:
+        value = labels.get(self.key)
+        match self.operator:
+            case "In":
+                return value in self.values
+            case "NotIn":
+                return value not in self.values
+            case "Exists":
+                return value is not None
+            case "DoesNotExist":
+                return value is None
+            case _:
+                return False
+
+
+@dataclass(frozen=True)
+class Selector:
+    """All requirements have to be met; without any, everything is selected."""
+
+    requirements: tuple[LabelRequirement, ...] = ()
+
+    def matches(self, labels: Mapping[str, str]) -> bool:
+        return all(one.met(labels) for one in self.requirements)
+
+    @property
+    def anchor(self) -> tuple[str, str] | None:
+        """A label that each selected object has, None where there is no such label."""
+        return next(((one.key, one.values[0]) for one in self.requirements if _single(one)), None)
+
+
+EVERYTHING = Selector()
+
+
+@dataclass(frozen=True)
+class PodPeer:
+    """Pods of the namespace of this name, or of the namespaces that ``namespaces`` selects (then ``namespace`` is empty)."""
+
+    pods: Selector = EVERYTHING
+    namespace: str = ""
+    namespaces: Selector = EVERYTHING
+
+
+@dataclass(frozen=True)
+class Block:
+    """Addresses of a range without some ranges in it, all as ``address/length``."""
+
+    cidr: str
+    excepts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class PolicyPort:
+    """Of a protocol: all ports (``first`` 0 and no name), a range, or the port that each pod calls ``name``."""
+
+    protocol: str
+    first: int = 0
+    last: int = 0
+    name: str = ""
+
+
+Peer = PodPeer | Block
+
+
+@dataclass(frozen=True)
+class PolicyRule:
+    """``peers`` None: everyone. ``ports`` None: everything that is sent, of each protocol."""
+
+    peers: tuple[Peer, ...] | None = None
+    ports: tuple[PolicyPort, ...] | None = None
+
+
+@dataclass(frozen=True)
+class NetworkPolicy:
+    """``ingress``, ``egress`` None: the policy says nothing about that direction. Empty: it permits nothing."""
+
+    namespace: str
+    name: str
+    pods: Selector
+    ingress: tuple[PolicyRule, ...] | None = None
+    egress: tuple[PolicyRule, ...] | None = None
+
+    @property
+    def key(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+    @property
+    def subject(self) -> PodPeer:
+        return PodPeer(self.pods, namespace=self.namespace)
+
+
+@dataclass(frozen=True)
+class PolicyPod:
+    """``addresses`` is empty for a pod on its node's network and for one that has ended: policies do not see them.
+    ``ports``: (protocol, name, number). ``ending``: another pod may have its address already."""
+
+    namespace: str
+    name: str
+    node: str
+    labels: Mapping[str, str]
+    addresses: tuple[str, ...] = ()
+    ports: tuple[tuple[str, str, int], ...] = ()
+    ending: bool = False
+
+    @property
+    def key(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+
+@dataclass(frozen=True)
+class PolicyNamespace:
+    name: str
+    labels: Mapping[str, str]
+
+
+def parse_policy(found: Json) -> NetworkPolicy:
+    meta, spec = part(found, "metadata"), part(found, "spec")
+    namespace = text(meta, "namespace")
+    kinds = texts(spec, "policyTypes") or ("Ingress", *(("Egress",) if rows(spec, "egress") else ()))
+    return NetworkPolicy(
+        namespace,
+        text(meta, "name"),
+        pods=parse_selector(part(spec, "podSelector")),
+        ingress=_rules(spec, "ingress", side="from", namespace=namespace) if "Ingress" in kinds else None,
+        egress=_rules(spec, "egress", side="to", namespace=namespace) if "Egress" in kinds else None,
+    )
+
+
+def parse_policy_pod(found: Json) -> PolicyPod:
+    meta, spec, status = (part(found, key) for key in ("metadata", "spec", "status"))
+    seen = not spec.get("hostNetwork") and text(status, "phase") not in ("Succeeded", "Failed")
+    addresses = [text(one, "ip") for one in rows(status, "podIPs")] or [text(status, "podIP")]
+    containers = [*rows(spec, "containers"), *(one for one in rows(spec, "initContainers") if one.get("restartPolicy"))]
+    named = (one for container in containers for one in rows(container, "ports") if one.get("name"))
+    return PolicyPod(
+        namespace=intern(text(meta, "namespace")),
+        name=text(meta, "name"),
+        node=intern(text(spec, "nodeName")),
+        labels=_shared(tuple(sorted(text_map(meta, "labels").items()))),
+        addresses=tuple(_address(one) for one in addresses if one) if seen else (),
+        ports=_known(tuple((_protocol(one), text(one, "name"), int(one["containerPort"])) for one in named)),
+        ending=deleting(found),
+    )
+
+
+def parse_policy_namespace(found: Json) -> PolicyNamespace:
+    return PolicyNamespace(text(part(found, "metadata"), "name"), text_map(found, "metadata", "labels"))
+
+
+def parse_selector(found: Json) -> Selector:
+    """Of a LabelSelector."""
+    equal = [LabelRequirement(key, "In", (value,)) for key, value in text_map(found, "matchLabels").items()]
+    said = [
+        LabelRequirement(text(one, "key"), text(one, "operator"), tuple(sorted(texts(one, "values"))))
+        for one in rows(found, "matchExpressions")
+    ]
+    return Selector(tuple(sorted({*equal, *said})))
+
+
+def _rules(spec: Json, direction: str, *, side: str, namespace: str) -> tuple[PolicyRule, ...]:
+    return tuple(
+        PolicyRule(
+            peers=tuple(peer for one in rows(rule, side) for peer in _peers(one, namespace)) if rule.get(side) else None,
+            ports=tuple(_port(one) for one in rows(rule, "ports")) if rule.get("ports") else None,
+        )
+        for rule in rows(spec, direction)
+    )
+
+
+def _peers(found: Json, namespace: str) -> list[Peer]:
+    if "ipBlock" in found:
+        block = part(found, "ipBlock")
+        return [Block(_network(text(block, "cidr")), tuple(sorted(_network(one) for one in texts(block, "except"))))]
+    if found.get("namespaceSelector") is not None:
+        pods = parse_selector(part(found, "podSelector"))
+        return [PodPeer(pods, namespaces=parse_selector(part(found, "namespaceSelector")))]
+    if found.get("podSelector") is not None:
+        return [PodPeer(parse_selector(part(found, "podSelector")), namespace=namespace)]
+    return []
+
+
+def _port(found: Json) -> PolicyPort:
+    protocol, port = _protocol(found), found.get("port")
+    if port is None:
+        return PolicyPort(protocol)
+    if isinstance(port, str) and not port.isdigit():
+        return PolicyPort(protocol, name=port)
+    return PolicyPort(protocol, int(port), int(found.get("endPort") or port))
+
+
+def _protocol(found: Json) -> str:
+    return intern((text(found, "protocol") or "TCP").lower())
+
+
+def _single(one: LabelRequirement) -> bool:
+    return one.operator == "In" and len(one.values) == 1
+
+
+@lru_cache(maxsize=4096)
+def _shared(labels: tuple[tuple[str, str], ...]) -> Mapping[str, str]:
+    """The pods of one ReplicaSet have one mapping."""
+    return {intern(key): intern(value) for key, value in labels}
+
+
+@lru_cache(maxsize=4096)
+def _known(ports: tuple[tuple[str, str, int], ...]) -> tuple[tuple[str, str, int], ...]:
+    return ports
+
+
+def _address(said: str) -> str:
+    return str(ipaddress.ip_address(said))
+
+
+def _network(said: str) -> str:
+    """With the bits behind the length cleared, as the API server accepts ranges that have some."""
+    return str(ipaddress.ip_network(said, strict=False))

@@ -1,0 +1,68 @@
+"""Names of the table's sets, maps and chains.
+
+Always holds: a name follows from its meaning alone, so that a new process gives the same names; nftables takes each of them.
+"""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+
+from moyai.kube.objects.policy import PodPeer
+
+TABLE = "moyai-policy"
+#: Longer names of policies are replaced by a digest; nftables takes 255 bytes.
+_LONGEST = 200
+
+
+def pods(peer: PodPeer, family: int) -> str:
+    """The set of the pods that a selector selects."""
+    return f"pods-{_digest(repr(peer))}-{family}"
+
+
+def named_port(protocol: str, name: str, *, local: bool, family: int) -> str:
+    """The set of (address, port) of the pods with a port of that name: all, or those of this node."""
+    return f"port-{'here' if local else 'all'}-{protocol}-{name}-{family}"
+
+
+def isolated_to(family: int) -> str:
+    """The map from a pod's address to the chain of what may be sent to it."""
+    return f"to-{family}"
+
+
+def isolated_from(family: int) -> str:
+    """The map from a pod's address to the chain of what it may send."""
+    return f"from-{family}"
+
+
+def isolated(family: int) -> str:
+    """The set of this node's pods that a policy selects."""
+    return f"isolated-{family}"
+
+
+def itself(family: int) -> str:
+    """The set of pairs of such a pod's address with itself."""
+    return f"itself-{family}"
+
+
+def here(family: int) -> str:
+    """The set of this node's pods that the table is complete for."""
+    return f"here-{family}"
+
+
+def ranges(family: int) -> str:
+    """The set of the ranges of this node's pods, empty while there is no policy."""
+    return f"ranges-{family}"
+
+
+def policy_chain(incoming: bool, key: str) -> str:
+    name = f"{'in' if incoming else 'out'}/{key}"
+    return name if len(name) <= _LONGEST else f"{'in' if incoming else 'out'}/{_digest(key)}"
+
+
+def group_chain(incoming: bool, policies: tuple[str, ...]) -> str:
+    """The chain of the pods that exactly these policies select."""
+    return f"{'to' if incoming else 'from'}/{_digest(repr(policies))}"
+
+
+def _digest(meaning: str) -> str:
+    return blake2b(meaning.encode(), digest_size=8).hexdigest()

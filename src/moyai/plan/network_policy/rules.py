@@ -1,0 +1,131 @@
+"""A policy's direction as rules of its chain, and the sets that they refer to; the same decision for a single packet.
+
+Always holds: a rule accepts or says nothing; what no rule of a pod's policies accepts is dropped at the end of the pod's chain.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+
+from moyai.kube.objects.policy import Block, Peer, PodPeer, PolicyPort, PolicyRule
+from moyai.plan.network_policy import names
+from moyai.plan.network_policy.ruleset import ChainRule, Match, Ports, Verdict
+
+FAMILIES = (4, 6)
+#: (protocol, name, whether only pods of this node count)
+NamedPort = tuple[str, str, bool]
+_COMMENT = 120
+
+
+@dataclass(frozen=True)
+class Compiled:
+    rules: tuple[ChainRule, ...]
+    peers: frozenset[PodPeer]
+    ports: frozenset[NamedPort]
+
+
+def compiled(rules: tuple[PolicyRule, ...], *, incoming: bool, key: str) -> Compiled:
+    """``incoming``: the rules' peers are the senders. ``key``: the policy's, for the counter's comment."""
+    made: list[ChainRule] = []
+    for rule in rules:
+        for peer in _peers(rule.peers, incoming):
+            for ports in _ports(rule.ports, incoming):
+                made += [
+                    ChainRule(match, Verdict.ACCEPT, counted=True, comment=key[:_COMMENT]) for match in _joined(peer, ports)
+                ]
+    return Compiled(
+        tuple(dict.fromkeys(made)),
+        peers=frozenset(one for rule in rules for one in rule.peers or () if isinstance(one, PodPeer)),
+        ports=frozenset((one.protocol, one.name, incoming) for rule in rules for one in rule.ports or () if one.name),
+    )
+
+
+def permits(
+    rules: Iterable[PolicyRule],
+    *,
+    peer: str,
+    port: tuple[str, int],
+    is_one_of: Callable[[PodPeer], bool],
+    named: Callable[[str], int | None],
+) -> bool:
+    """Whether a rule accepts a packet. ``port``: (protocol, destination port). ``is_one_of``: whether the pod at ``peer`` is
+    such a one. ``named``: the number of the receiver's port of that name and protocol."""
+    return any(_is_peer(rule.peers, peer, is_one_of=is_one_of) and _is_port(rule.ports, port, named=named) for rule in rules)
+
+
+def _is_peer(peers: tuple[Peer, ...] | None, address: str, *, is_one_of: Callable[[PodPeer], bool]) -> bool:
+    if peers is None:
+        return True
+    return any(_within(one, address) if isinstance(one, Block) else is_one_of(one) for one in peers)
+
+
+def _within(block: Block, address: str) -> bool:
+    one = ipaddress.ip_address(address)
+    return one in ipaddress.ip_network(block.cidr) and not any(one in ipaddress.ip_network(no) for no in block.excepts)
+
+
+def _is_port(ports: tuple[PolicyPort, ...] | None, port: tuple[str, int], *, named: Callable[[str], int | None]) -> bool:
+    if ports is None:
+        return True
+    protocol, number = port
+    for one in ports:
+        if one.protocol != protocol:
+            continue
+        if one.name:
+            if named(one.name) == number:
+                return True
+        elif not one.first or one.first <= number <= one.last:
+            return True
+    return False
+
+
+def _peers(peers: tuple[Peer, ...] | None, incoming: bool) -> Iterator[Match]:
+    if peers is None:
+        yield Match(source=incoming)
+        return
+    for one in peers:
+        if isinstance(one, Block):
+            family = ipaddress.ip_network(one.cidr).version
+            yield Match(family, incoming, cidr=one.cidr, excepts=_collapsed(one.excepts))
+        else:
+            yield from (Match(family, incoming, addresses=names.pods(one, family)) for family in FAMILIES)
+
+
+def _ports(ports: tuple[PolicyPort, ...] | None, incoming: bool) -> Iterator[Match]:
+    """What a packet's port may be; ``family`` is set where the form depends on it."""
+    if ports is None:
+        yield Match()
+        return
+    for protocol in sorted({one.protocol for one in ports}):
+        mine = [one for one in ports if one.protocol == protocol]
+        ranges = [(one.first, one.last) for one in mine if not one.name]
+        if ranges:
+            yield Match(ports=Ports(protocol, () if (0, 0) in ranges else _merged(ranges)))
+        for name in sorted({one.name for one in mine if one.name}):
+            for family in FAMILIES:
+                yield Match(family, named=(protocol, names.named_port(protocol, name, local=incoming, family=family)))
+
+
+def _joined(peer: Match, ports: Match) -> Iterator[Match]:
+    if not peer.family or not ports.family or peer.family == ports.family:
+        yield replace(peer, family=peer.family or ports.family, ports=ports.ports, named=ports.named)
+
+
+def _merged(ranges: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
+    """Without overlaps, which an nftables set refuses."""
+    found: list[tuple[int, int]] = []
+    for first, last in sorted(ranges):
+        if found and first <= found[-1][1] + 1:
+            found[-1] = (found[-1][0], max(found[-1][1], last))
+        else:
+            found.append((first, last))
+    return tuple(found)
+
+
+def _collapsed(cidrs: Iterable[str]) -> tuple[str, ...]:
+    networks = [ipaddress.ip_network(one) for one in cidrs]
+    four = ipaddress.collapse_addresses(one for one in networks if isinstance(one, ipaddress.IPv4Network))
+    six = ipaddress.collapse_addresses(one for one in networks if isinstance(one, ipaddress.IPv6Network))
+    return tuple(str(one) for one in (*four, *six))

@@ -1,0 +1,222 @@
+"""Network policies in the real kernel: two nodes with pods, each pair of pods probed at two ports by TCP and UDP."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from moyai.core.errors import Retriable
+from moyai.kube.objects.policy import parse_policy, parse_policy_pod
+from moyai.plan.network_policy.commands import changes
+from tests.netns.policy_world import NODES, World, ping, planner, ruleset, switch_off, world
+
+Json = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[World]:
+    with world() as made:
+        yield made
+
+
+@pytest.fixture
+def net(shared: World) -> Iterator[World]:
+    yield shared
+    shared.hear()
+
+
+def policy(name: str, pods: Json | None = None, *, namespace: str = "red", **spec: Any) -> Json:
+    return {"metadata": {"namespace": namespace, "name": name}, "spec": {"podSelector": pods or {}, **spec}}
+
+
+def labelled(**labels: str) -> Json:
+    return {"matchLabels": labels}
+
+
+NONE: Json = {"policyTypes": ["Ingress"]}
+CASES: dict[str, list[Json]] = {
+    "nothing is sent to any pod of the namespace": [policy("p", **NONE)],
+    "no pod of the namespace sends anything": [policy("p", policyTypes=["Egress"])],
+    "both": [policy("p", policyTypes=["Ingress", "Egress"])],
+    "everything is permitted": [policy("p", ingress=[{}], egress=[{}])],
+    "a rule for everyone beats a policy without rules": [policy("p", **NONE), policy("q", labelled(pod="a"), ingress=[{}])],
+    "from pods of the same namespace": [policy("p", ingress=[{"from": [{"podSelector": labelled(pod="b")}]}])],
+    "from pods by an expression": [
+        policy(
+            "p",
+            ingress=[{"from": [{"podSelector": {"matchExpressions": [{"key": "pod", "operator": "NotIn", "values": ["b"]}]}}]}],
+        )
+    ],
+    "from a namespace": [policy("p", ingress=[{"from": [{"namespaceSelector": labelled(name="blue")}]}])],
+    "from a pod in a namespace": [
+        policy("p", ingress=[{"from": [{"namespaceSelector": labelled(name="blue"), "podSelector": labelled(pod="e")}]}])
+    ],
+    "from a pod or a namespace": [
+        policy(
+            "p",
+            ingress=[{"from": [{"namespaceSelector": labelled(name="blue")}, {"podSelector": labelled(pod="b")}]}],
+        )
+    ],
+    "one port of one protocol": [policy("p", ingress=[{"ports": [{"port": 80, "protocol": "TCP"}]}])],
+    "one protocol, all ports": [policy("p", ingress=[{"ports": [{"protocol": "UDP"}]}])],
+    "a range of ports": [policy("p", ingress=[{"ports": [{"port": 81, "endPort": 90, "protocol": "UDP"}]}])],
+    "a port by its name, to the pod": [policy("p", ingress=[{"ports": [{"port": "web"}]}])],
+    "a port by its name, from the pod": [policy("p", egress=[{"ports": [{"port": "web"}]}], policyTypes=["Egress"])],
+    "sources and ports of one rule belong together": [
+        policy(
+            "p",
+            labelled(pod="a"),
+            ingress=[
+                {"from": [{"podSelector": labelled(pod="b")}], "ports": [{"port": 80}]},
+                {"from": [{"podSelector": labelled(pod="d")}], "ports": [{"port": 81}]},
+            ],
+        )
+    ],
+    "to a pod on another node": [policy("p", egress=[{"to": [{"podSelector": labelled(pod="d")}]}], policyTypes=["Egress"])],
+    "to a range without a part of it": [
+        policy(
+            "p",
+            egress=[{"to": [{"ipBlock": {"cidr": "10.244.0.0/16", "except": ["10.244.1.4/32", "10.244.2.2/31"]}}]}],
+            policyTypes=["Egress"],
+        )
+    ],
+    "from every address but some": [
+        policy("p", ingress=[{"from": [{"ipBlock": {"cidr": "0.0.0.0/0", "except": ["10.244.1.0/24"]}}]}])
+    ],
+    "the sender's policy forbids what the receiver's permits": [
+        policy("p", labelled(pod="a"), ingress=[{}]),
+        policy("q", policyTypes=["Egress"], namespace="blue"),
+    ],
+    "policies add to each other": [
+        policy("p", ingress=[{"from": [{"podSelector": labelled(pod="b")}]}]),
+        policy("q", ingress=[{"from": [{"namespaceSelector": labelled(name="blue")}], "ports": [{"port": 80}]}]),
+    ],
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_every_pair_of_pods_reaches_each_other_where_kubernetes_defines_so(net: World, case: str) -> None:
+    net.hear(*CASES[case])
+    for protocol in ("TCP", "UDP"):
+        assert net.flows(protocol) == net.expected(protocol), f"{protocol}: {case}"
+
+
+def test_without_policies_everyone_reaches_everyone(net: World) -> None:
+    assert all(net.flows("TCP").values())
+    assert all(net.flows("UDP").values())
+
+
+def test_a_node_reaches_its_pods_whatever_the_policies_say(net: World) -> None:
+    net.hear(policy("p", policyTypes=["Ingress", "Egress"]))
+    assert ping("n1", "10.244.1.2")
+    assert not ping("n2", "10.244.1.2")
+
+
+def test_the_node_keeps_its_connections_to_pods_when_others_are_cut(net: World) -> None:
+    assert ping("n1", "10.244.1.2")
+    net.hear(policy("p", policyTypes=["Ingress", "Egress"]))
+    found = net.nodes["n1"].kernel.connections()
+    assert not any("10.244.1.1" in (one.source, one.destination) for one in found)
+
+
+@pytest.mark.parametrize(("source", "destination"), [("red/b", "red/a"), ("red/d", "red/a"), ("red/a", "blue/e")])
+def test_a_connection_that_is_no_longer_permitted_ends_and_no_other(net: World, source: str, destination: str) -> None:
+    client, server = net.connect(source, destination, port=80)
+    kept, kept_server = net.connect("blue/c", "blue/e", port=80)
+    client.sendall(b"before")
+    assert server.recv(10) == b"before"
+    key = "Ingress" if destination.startswith("red") else "Egress"
+    net.hear(policy("p", policyTypes=[key]))
+    for sender, receiver in ((client, server), (server, client)):
+        sender.sendall(b"after")
+        with pytest.raises(TimeoutError):
+            receiver.recv(10)
+    kept.sendall(b"after")
+    assert kept_server.recv(10) == b"after"
+    for one in (client, server, kept, kept_server):
+        one.close()
+
+
+def test_a_connection_lives_through_changes_that_permit_it(net: World) -> None:
+    net.hear(policy("p", ingress=[{"from": [{"podSelector": labelled(pod="b")}]}]))
+    client, server = net.connect("red/b", "red/a", port=80)
+    for number in range(5):
+        ports = [{"port": 80 - number, "endPort": 80}]
+        net.hear(policy("p", ingress=[{"from": [{"podSelector": labelled(pod="b")}], "ports": ports}]))
+        client.sendall(b"again")
+        assert server.recv(10) == b"again"
+    client.close()
+    server.close()
+
+
+def test_no_packet_of_a_permitted_flow_is_lost_while_policies_are_replaced(net: World) -> None:
+    sender = net.socket_in("red/b", socket.SOCK_DGRAM)
+    receiver = net.datagrams["red/a", 80]
+    receiver.settimeout(1)
+    for number in range(30):
+        permit = policy("p", ingress=[{"from": [{"podSelector": labelled(pod="b")}]}])
+        other = policy("q", labelled(pod="a"), ingress=[{"ports": [{"port": 1000 + number}]}])
+        net.hear(*([permit, other] if number % 2 else [permit]))
+        word = f"packet {number}".encode()
+        # from a new port each time, so that no remembered connection carries it
+        with net.socket_in("red/b", socket.SOCK_DGRAM) as fresh:
+            fresh.sendto(word, (net.addresses["red/a"], 80))
+        assert receiver.recv(100) == word
+    sender.close()
+
+
+def test_an_agent_that_starts_again_finds_the_table_of_the_last_one_and_makes_it_its_own(net: World) -> None:
+    net.hear(policy("old", policyTypes=["Ingress"]), policy("stays", ingress=[{"ports": [{"port": 80}]}]))
+    del net.cluster.policies["red/old"]
+    for number, name in enumerate(NODES, 1):
+        net.nodes[name].kernel.close()
+        net.nodes[name] = planner(net, name, number)
+    assert "old" in ruleset("n1")  # until its first transaction nothing changes
+    for name in NODES:
+        net.nodes[name].apply()
+    assert "red/old" not in ruleset("n1")
+    assert net.flows("TCP") == net.expected("TCP")
+
+
+def test_a_pod_that_is_not_known_yet_has_no_traffic_until_it_is(net: World) -> None:
+    net.hear(policy("p", labelled(pod="c"), ingress=[{}]))
+    for node in net.nodes.values():
+        node.index.set_pod("red/a", None)
+        node.apply()
+    try:
+        flows = net.flows("TCP")
+        assert not any(passes for (a, b, _), passes in flows.items() if a != b and "red/a" in (a, b))
+        assert all(passes for (a, b, _), passes in flows.items() if "red/a" not in (a, b))
+    finally:
+        for node in net.nodes.values():
+            node.index.set_pod("red/a", parse_policy_pod(net.cluster.pods["red/a"]))
+            node.apply()
+    assert net.flows("TCP") == net.expected("TCP")
+
+
+def test_switched_off_nothing_of_the_table_is_left(net: World) -> None:
+    net.hear(policy("p", policyTypes=["Ingress", "Egress"]))
+    for node in net.nodes.values():
+        switch_off(node)
+        node.standing = False
+    assert ruleset("n1").strip() == ""
+    assert all(net.flows("TCP").values())
+    switch_off(net.nodes["n1"])  # twice does no harm
+
+
+def test_a_refused_transaction_changes_nothing(net: World) -> None:
+    net.hear(policy("p", policyTypes=["Ingress"]))
+    before = ruleset("n1")
+    node = net.nodes["n1"]
+    node.index.set_policy("red/q", parse_policy(policy("q", ingress=[{}])))
+    wrong = {"delete": {"chain": {"family": "inet", "table": "moyai-policy", "name": "no"}}}
+    commands = [*changes(node.index.table.take()), wrong]
+    with pytest.raises(Retriable, match="refuses the table"):
+        node.kernel.apply(commands)
+    assert ruleset("n1") == before
+    node.index.set_policy("red/q", None)
+    node.standing = False
+    node.apply()

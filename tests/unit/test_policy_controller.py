@@ -1,0 +1,165 @@
+"""The controller of network policies: from objects in the API to transactions of a kernel that keeps what it is told."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from moyai.agent.policy import PolicyController, take_away
+from moyai.core.errors import Retriable
+from moyai.kube.informer import Informer
+from moyai.kube.objects import Node, parse_node
+from moyai.kube.resources import NAMESPACES, NETWORK_POLICIES, NODES, PODS
+from moyai.linux.conntrack import TrackedConnection
+from moyai.runtime.controllers import ControllerSet
+from moyai.runtime.metrics import Metrics
+from tests.fakes.kubernetes import Kubernetes
+
+Json = dict[str, Any]
+WEB, FAR, CLIENT = "10.244.1.2", "10.244.2.2", "10.244.2.3"
+
+
+def flow(source: str, destination: str = WEB, *, port: int = 80) -> TrackedConnection:
+    return TrackedConnection(
+        source, destination, "tcp", port=port, family=2, identity=f"{source} {destination} {port}".encode()
+    )
+
+
+@dataclass
+class Kernel:
+    """``refusals``: how many transactions it refuses from now on; ``uncut``: how many cuts."""
+
+    applied: list[Sequence[Mapping[str, Any]]] = field(default_factory=list[Sequence[Mapping[str, Any]]])
+    tracked: list[TrackedConnection] = field(default_factory=list[TrackedConnection])
+    refusals: int = 0
+    uncut: int = 0
+    news: asyncio.Event = field(default_factory=asyncio.Event)
+    loop: asyncio.AbstractEventLoop | None = None
+
+    def see_bridged(self) -> bool:
+        return True
+
+    def apply(self, commands: Sequence[Mapping[str, Any]]) -> None:
+        if self.refusals:
+            self.refusals -= 1
+            raise Retriable("the kernel refuses the table of network policies (busy)")
+        self.applied.append(commands)
+        self._tell()
+
+    def connections(self) -> list[TrackedConnection]:
+        return list(self.tracked)
+
+    def cut(self, connections: Iterable[TrackedConnection]) -> int:
+        if self.uncut:
+            self.uncut -= 1
+            raise Retriable("connections that are no longer permitted cannot be cut (busy)")
+        gone = list(connections)
+        self.tracked = [one for one in self.tracked if one not in gone]
+        self._tell()
+        return len(gone)
+
+    @property
+    def wholes(self) -> int:
+        return sum(any("table" in command.get("delete", {}) for command in one) for one in self.applied)
+
+    def _tell(self) -> None:
+        if self.loop:
+            self.loop.call_soon_threadsafe(self.news.set)
+
+
+@dataclass
+class Running:
+    kube: Kubernetes
+    kernel: Kernel
+    metrics: Metrics
+
+    async def until(self, condition: Callable[[Kernel], object]) -> None:
+        """Waits for news of the kernel until the condition is true."""
+        async with asyncio.timeout(10):
+            while not condition(self.kernel):
+                self.kernel.news.clear()
+                await self.kernel.news.wait()
+
+
+@asynccontextmanager
+async def running(kube: Kubernetes, kernel: Kernel) -> AsyncGenerator[Running]:
+    metrics, stop = Metrics(), asyncio.Event()
+    kernel.loop = asyncio.get_running_loop()
+    nodes: Informer[Node] = Informer(kube, NODES, parse=parse_node)
+    made = PolicyController(kube=kube, node="n1", nodes=nodes, metrics=metrics, kernel=lambda: kernel)
+    task = asyncio.create_task(ControllerSet(metrics=metrics, caches=[nodes, *made.caches], parts=[made.part]).run(stop))
+    try:
+        yield Running(kube, kernel, metrics)
+    finally:
+        stop.set()
+        await task
+
+
+def policy(name: str = "web", **spec: Any) -> Json:
+    return {"metadata": {"name": name, "namespace": "red"}, "spec": {"podSelector": {}, **spec}}
+
+
+@pytest.fixture
+def kube() -> Kubernetes:
+    found = Kubernetes()
+    found.add(NODES.plural, {"metadata": {"name": "n1"}, "spec": {"podCIDRs": ["10.244.1.0/24"]}}, None)
+    found.add(NAMESPACES.plural, {"metadata": {"name": "red", "labels": {}}}, None)
+    for name, address, node in (("web", WEB, "n1"), ("far", FAR, "n2"), ("client", CLIENT, "n2")):
+        pod = {
+            "metadata": {"name": name, "namespace": "red", "labels": {"app": name}},
+            "spec": {"nodeName": node},
+            "status": {"podIP": address, "phase": "Running"},
+        }
+        found.add(PODS.plural, pod, "red")
+    return found
+
+
+async def test_a_policy_that_comes_is_one_transaction_and_cuts_what_it_forbids_alone(kube: Kubernetes) -> None:
+    permitted, forbidden, foreign = flow(CLIENT), flow(FAR), flow("10.244.2.9", "10.244.2.8")
+    kernel = Kernel(tracked=[permitted, forbidden, foreign])
+    async with running(kube, kernel) as one:
+        await one.until(lambda kernel: kernel.applied)
+        assert kernel.wholes == 1
+        rule = {"from": [{"podSelector": {"matchLabels": {"app": "client"}}}]}
+        kube.add(NETWORK_POLICIES.plural, policy(ingress=[rule]), "red")
+        await one.until(lambda kernel: len(kernel.tracked) == 2)
+        assert kernel.tracked == [permitted, foreign]
+        assert (len(kernel.applied), kernel.wholes) == (2, 1)
+
+
+async def test_after_a_refused_transaction_the_whole_table_is_replaced(kube: Kubernetes) -> None:
+    kernel = Kernel()
+    async with running(kube, kernel) as one:
+        await one.until(lambda kernel: kernel.applied)
+        kernel.refusals = 1
+        kube.add(NETWORK_POLICIES.plural, policy(), "red")
+        await one.until(lambda kernel: kernel.wholes == 2)
+        assert "in/red/web" in str(kernel.applied[-1])
+
+
+async def test_connections_that_could_not_be_cut_are_looked_for_again(kube: Kubernetes) -> None:
+    kernel = Kernel(tracked=[flow(FAR)], uncut=1)
+    kube.add(NETWORK_POLICIES.plural, policy(), "red")
+    async with running(kube, kernel) as one:
+        await one.until(lambda kernel: not kernel.tracked)
+    assert len(kernel.applied) == 1  # the table itself was right
+
+
+async def test_a_process_that_starts_cuts_what_an_earlier_one_left(kube: Kubernetes) -> None:
+    kube.add(NETWORK_POLICIES.plural, policy(ingress=[{"ports": [{"port": 80}]}]), "red")
+    kernel = Kernel(tracked=[flow(FAR, port=81), flow(FAR)])
+    async with running(kube, kernel) as one:
+        await one.until(lambda kernel: len(kernel.tracked) == 1)
+    assert kernel.tracked == [flow(FAR)]
+
+
+async def test_switched_off_the_table_goes_in_one_transaction() -> None:
+    kernel = Kernel()
+    await take_away(lambda: kernel)
+    assert len(kernel.applied) == 1
+    assert "delete" in kernel.applied[0][-1]
