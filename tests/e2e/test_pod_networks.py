@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import tempfile
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -38,8 +39,39 @@ while True:
 """
 
 
+#: Selects all pods of the namespace, and lets nothing in.
+SILENCE = {
+    "apiVersion": "networking.k8s.io/v1",
+    "kind": "NetworkPolicy",
+    "metadata": {"name": "silence", "namespace": "default"},
+    "spec": {"podSelector": {}, "policyTypes": ["Ingress"]},
+}
+
+
 def asks(address: str) -> str:
     return f"import socket; print(socket.create_connection(({address!r}, 8080), 5).recv(100).decode())"
+
+
+def tries(address: str) -> str:
+    """Says whether there is an answer; a pod has no way out before its node knows its address."""
+    return f"""
+import socket, time
+found = "silence"
+for _ in range(5):
+    try:
+        found = "answer" if socket.create_connection(({address!r}, 8080), 2).recv(100) else "nothing"
+        break
+    except OSError:
+        time.sleep(1)
+print(found)
+"""
+
+
+def apply(cluster: Cluster, made: Mapping[str, Any]) -> None:
+    with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+        json.dump(made, file)
+        file.flush()
+        cluster.kubectl("apply", "-f", file.name)
 
 
 @contextmanager
@@ -73,7 +105,7 @@ def agents_ready(cluster: Cluster) -> bool:
     return shown.get("numberReady", 0) == shown["desiredNumberScheduled"]
 
 
-def test_vxlan_pods_talk_in_packets_with_the_vni_and_an_agent_that_is_killed_brings_back_what_was_lost(
+def test_vxlan_pods_talk_in_packets_with_the_vni_obey_policies_and_a_killed_agent_brings_back_what_was_lost(
     cloud_name: str, tmp_path: Path
 ) -> None:
     with cluster_with(cloud_name, tmp_path, mode="vxlan", vxlan={"vni": 77}) as cluster:
@@ -85,6 +117,14 @@ def test_vxlan_pods_talk_in_packets_with_the_vni_and_an_agent_that_is_killed_bri
         address = cluster.pod_address(server)
         client = cluster.python("workers-1", asks(address))
         assert f"77 {client} {address}" in cluster.kubectl("logs", sniffer)
+        apply(cluster, SILENCE)
+        until(lambda: cluster.python("workers-1", tries(address)) == "silence", 60)
+        # nor a pod of the same node
+        assert cluster.python("workers-0", tries(address)) == "silence"
+        open_port = {"podSelector": {}, "ingress": [{"from": [{"podSelector": {}}], "ports": [{"port": 8080}]}]}
+        apply(cluster, {**SILENCE, "spec": open_port})
+        until(lambda: cluster.python("workers-1", tries(address)) == "answer", 60)
+        cluster.kubectl("delete", "networkpolicy", "silence")
         before = restarts(cluster)
         # the agent's process ends without a farewell, and the kernel's part is gone when it comes back
         harm = "sudo pkill -KILL -f '^[^ ]*python3[^ ]* .*moyai agent'; sudo ip link delete flannel.77"
