@@ -182,7 +182,8 @@ async def test_a_key_added_twice_comes_once_and_again_when_added_meanwhile() -> 
     assert await queue.get() == "a"
     queue.add("a")
     assert await queue.get() == "b"
-    assert len(queue) == 0
+    assert queue.waiting == 0
+    assert queue, "an empty queue counts as none"
     queue.done("a")
     assert await queue.get() == "a"
     assert not queue.idle

@@ -184,7 +184,7 @@ class ServiceController:
         if ensured.changes:
             shown = ensured.ingress.ip or ensured.ingress.hostname
             report("Normal", reason="EnsuredLoadBalancer", message=f"Load balancer at {shown}: {'; '.join(ensured.changes)}")
-        if self._queue and (ensured.changes or moved):
+        if self._queue is not None and (ensured.changes or moved):
             for key in ensured.affected:
                 self._queue.add(key)
         return min(RESYNC_SECONDS, ensured.requeue_after or RESYNC_SECONDS)
@@ -219,7 +219,7 @@ class ServiceController:
         )
         self._removing.discard(service.key)
         report("Normal", reason="DeletedLoadBalancer", message="Deleted load balancer")
-        if self._queue and self._wanted(service) is not None:
+        if self._queue is not None and self._wanted(service) is not None:
             self._queue.add(service.key)
 
     def alive(self, name: str) -> list[str]:

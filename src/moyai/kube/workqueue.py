@@ -23,7 +23,9 @@ class WorkQueue:
         self._failures: dict[str, int] = {}
         self._wake = asyncio.Event()
 
-    def __len__(self) -> int:
+    # no __len__: an empty queue would count as false, where a caller asks whether it was given one
+    @property
+    def waiting(self) -> int:
         """How many keys wait for a worker now."""
         return len(self._ready)
 

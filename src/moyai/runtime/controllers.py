@@ -202,7 +202,7 @@ class ControllerSet:
         metrics.describe("moyai_watch_up", "1 while the watch of a resource is alive")
         metrics.gauge("moyai_watch_up", lambda: {(("resource", one.resource.plural),): float(one.healthy) for one in caches})
         metrics.gauge(
-            "moyai_queue_length", lambda: {(("controller", key),): len(one.queue) for key, one in controllers.items()}
+            "moyai_queue_length", lambda: {(("controller", key),): one.queue.waiting for key, one in controllers.items()}
         )
         metrics.gauge("moyai_leading", lambda: {(): float(self._leading)})
 
