@@ -25,7 +25,7 @@ from tests.conformance import page
 from tests.conformance.cluster import Site, commit, lacks, versions
 from tests.conformance.ginkgo import Programs, Target, command, run_tests
 from tests.conformance.log import Outcome
-from tests.conformance.parts import HERE, Part, Spec, parts, pending
+from tests.conformance.parts import HERE, LEAST_PROCESSES, Part, Spec, parts, pending
 from tests.conformance.results import Expected, Kept, Store, from_json, judge, merged, read_expected, to_json
 
 ROOT = HERE.parents[1]
@@ -90,7 +90,9 @@ class Run:
 @click.option("--failed", is_flag=True, help="Run the failed tests of the parts again, beside those without a result.")
 @click.option("--afresh", is_flag=True, help="Forget the results of the parts first.")
 @click.option("--minutes", type=float, default=60 * 24, help="Stop after this time; the next run goes on.")
-@click.option("--processes", type=click.IntRange(min=1), help="How many tests run at once, instead of the part's number.")
+@click.option(
+    "--processes", type=click.IntRange(min=LEAST_PROCESSES), help="How many tests run at once, instead of the part's number."
+)
 @click.option("--keep", is_flag=True, help="Leave cloud and cluster for the next run.")
 @click.option("--results", type=click.Path(path_type=Path), help="Folder for results and logs.")
 @click.option("--write", is_flag=True, help="Write the results into docs/reference.")

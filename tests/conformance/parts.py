@@ -17,6 +17,8 @@ HERE = Path(__file__).parent
 ALONE = frozenset({"Serial", "Slow", "Disruptive"})
 #: A pattern longer than this is split: Linux allows 128 KiB in one argument.
 _LONGEST_PATTERN = 64 << 10
+#: One process writes another log than several do (`log`).
+LEAST_PROCESSES = 2
 #: What ginkgo puts before a test's name when it compares it with a pattern.
 _SUITE = "Kubernetes e2e suite"
 _SPECIAL = re.compile(r"[.*+?^$|(){}\[\]\\]")
@@ -91,7 +93,8 @@ def parts() -> Mapping[str, Part]:
     made = (
         Part("quick", "the sample of `make test`", "conformance", 4, lambda spec: spec.name in quick),
         Part("conformance", "`[Conformance]` without Serial, Slow and Disruptive", "conformance", 6, _conformance),
-        Part("serial", "`[Conformance]`, Serial, Slow or Disruptive", "conformance", 1, _serial),
+        # ginkgo runs what is Serial alone, after all that is not
+        Part("serial", "`[Conformance]`, Serial, Slow or Disruptive", "conformance", LEAST_PROCESSES, _serial),
         Part("loadbalancer", "Services of type LoadBalancer", "loadbalancer", 3, _load_balancers),
         Part(
             "storage-immediate", "the CSI driver, volumes bound at once", "storage-immediate", 4, _storage, storage("immediate")

@@ -40,7 +40,7 @@ while True:
 
 
 #: Selects all pods of the namespace, and lets nothing in.
-SILENCE = {
+SILENCE: dict[str, Any] = {
     "apiVersion": "networking.k8s.io/v1",
     "kind": "NetworkPolicy",
     "metadata": {"name": "silence", "namespace": "default"},
@@ -121,7 +121,7 @@ def test_vxlan_pods_talk_in_packets_with_the_vni_obey_policies_and_a_killed_agen
         until(lambda: cluster.python("workers-1", tries(address)) == "silence", 60)
         # nor a pod of the same node
         assert cluster.python("workers-0", tries(address)) == "silence"
-        open_port = {"podSelector": {}, "ingress": [{"from": [{"podSelector": {}}], "ports": [{"port": 8080}]}]}
+        open_port: dict[str, Any] = {"podSelector": {}, "ingress": [{"from": [{"podSelector": {}}], "ports": [{"port": 8080}]}]}
         apply(cluster, {**SILENCE, "spec": open_port})
         until(lambda: cluster.python("workers-1", tries(address)) == "answer", 60)
         cluster.kubectl("delete", "networkpolicy", "silence")
