@@ -174,4 +174,9 @@ def test_the_agents_objects_are_its_rights_its_configuration_and_a_pod_on_every_
     (container,) = pod["containers"]
     assert container["securityContext"]["capabilities"] == {"drop": ["ALL"], "add": ["NET_ADMIN", "NET_RAW"]}
     verbs = {resource: rule["verbs"] for rule in objects["ClusterRole"]["rules"] for resource in rule["resources"]}
-    assert verbs == {"nodes": ["get", "list", "watch"], "nodes/status": ["patch"], "events": ["create", "patch"]}
+    read = ["get", "list", "watch"]
+    assert verbs == {
+        **dict.fromkeys(("nodes", "namespaces", "pods", "networkpolicies"), read),
+        "nodes/status": ["patch"],
+        "events": ["create", "patch"],
+    }
