@@ -177,7 +177,7 @@ def down(cluster: str | None, yes: bool, *, uid: str, cloud_name: str, dry_run: 
     cloud = connect(cloud_name or (record.cloud if record else "moyai"))
     target, record = teardown.target_of(name, paths, cloud=cloud, uid=uid)
     if dry_run:
-        plan = teardown.preview(target, cloud)
+        plan = teardown.preview(target, record, cloud=cloud)
         say_lines(text.lines(plan)) if output == "text" else say(json.dumps(text.data(plan), indent=1))
         return
     if not yes and sys.stdin.isatty():

@@ -35,6 +35,10 @@ class Kind(StrEnum):
     MEMORY = "MB of memory"
     #: A Node object in Kubernetes.
     NODE = "node"
+    #: A Service in Kubernetes, named with its namespace.
+    SERVICE = "service"
+    #: A pod in Kubernetes, named with its namespace.
+    POD = "pod"
     #: A bootstrap token in Kubernetes.
     TOKEN = "bootstrap token"
     #: A secret that the cloud reports only once and that is on disk here.

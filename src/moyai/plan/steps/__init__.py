@@ -1,6 +1,15 @@
 """The steps of cluster plans, as data: what is done to which object, and what must be done before."""
 
 from moyai.plan.steps.base import Step, StepId, Verb, created, deleted, handed_over
+from moyai.plan.steps.ending import (
+    SERVICES_GONE,
+    VOLUMES_RELEASED,
+    CordonNode,
+    DeletePod,
+    DeleteService,
+    WaitReleased,
+    WaitServices,
+)
 from moyai.plan.steps.inside import (
     ADDONS,
     API,
@@ -50,7 +59,7 @@ from moyai.plan.steps.making import (
     SetSendFrom,
     StartServer,
 )
-from moyai.plan.steps.removing import Delete, DetachVolume, RemoveInterface, RemoveRoutes, StopServer
+from moyai.plan.steps.removing import Delete, DetachVolume, RemoveInterface, RemoveRoutes, StopServer, WaitFree
 
 __all__ = [
     "ADDONS",
@@ -59,11 +68,14 @@ __all__ = [
     "NODES",
     "PLANE",
     "PODS",
+    "SERVICES_GONE",
     "VOLUMES",
+    "VOLUMES_RELEASED",
     "AddInterface",
     "AddRoutes",
     "Adopt",
     "AttachFloatingIP",
+    "CordonNode",
     "CreateCredential",
     "CreateFloatingIP",
     "CreateGroup",
@@ -75,6 +87,8 @@ __all__ = [
     "CreateSubnet",
     "Delete",
     "DeleteNode",
+    "DeletePod",
+    "DeleteService",
     "DeleteUnsealingKey",
     "DetachVolume",
     "DrainNode",
@@ -101,8 +115,11 @@ __all__ = [
     "WaitAddon",
     "WaitApi",
     "WaitBalancers",
+    "WaitFree",
     "WaitMachines",
     "WaitNodes",
+    "WaitReleased",
+    "WaitServices",
     "WriteKubeconfig",
     "balancers_without",
     "created",
