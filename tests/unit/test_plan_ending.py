@@ -11,17 +11,20 @@ from moyai.core.errors import Retriable
 from moyai.core.keys import Kind
 from moyai.kube.resources import PODS, SERVICES
 from moyai.lifecycle import down as teardown
+from moyai.lifecycle import execute
 from moyai.plan import steps as s
 from moyai.plan import text
 from moyai.plan.ending import plan_ending
 from moyai.plan.graph import Plan
 from tests.unit.lifecycle_world import World, in_use, kept
 
-ENDING = (s.DeleteService, s.WaitServices, s.CordonNode, s.DeletePod, s.WaitReleased)
+ENDING = (s.DeleteService, s.WaitServices, s.CordonNode, s.DeletePods, s.WaitReleased)
 
 
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    # machines are made in the order of their names
+    monkeypatch.setattr(execute, "WORKERS", 1)
     made = World(tmp_path, monkeypatch)
     in_use(made)
     return made
@@ -40,7 +43,7 @@ def test_a_dry_run_shows_services_pods_and_waits(world: World) -> None:
         " 4  cordon node quickstart-control-plane-0  (after 3)",
         " 5  cordon node quickstart-workers-0  (after 3)",
         " 6  cordon node quickstart-workers-1  (after 3)",
-        " 7  delete pod default/database, which uses a volume that outlives the cluster  (after 4, 5, 6)",
+        " 7  delete the pods that use volumes which outlive the cluster: pv-of-database  (after 4, 5, 6)",
         " 8  wait until Kubernetes has detached the volumes that outlive the cluster  (after 7)",
         " 9  delete server quickstart-control-plane-0  (after 8)",
         "10  stop server quickstart-workers-0 if a volume that outlives it is still attached  (after 9)",
@@ -62,7 +65,7 @@ def test_programs_read_the_same_steps(world: World) -> None:
         "does": "delete service default/web",
         "after": [],
     }
-    assert (found[7]["verb"], found[7]["after"]) == ("wait", ["delete pod default/database"])
+    assert (found[7]["verb"], found[7]["after"]) == ("wait", ["delete pods with volumes that stay"])
 
 
 def test_nothing_is_taken_from_the_cloud_before(world: World) -> None:
@@ -86,6 +89,20 @@ def test_down_does_it_and_stops_only_machines_whose_volumes_are_still_attached(w
     (kube,) = world.kubes.values()
     assert (kube.names(SERVICES), kube.names(PODS)) == ([], [])
     assert (world.cloud.calls["machines.stop_server"], world.torn) == (1, [])
+
+
+def test_a_pod_that_came_after_the_look_ends_too(world: World) -> None:
+    (kube,) = world.kubes.values()
+    claim = {"name": "data", "persistentVolumeClaim": {"claimName": "claim-of-database"}}
+
+    def come(name: str, after: bool) -> None:
+        if name == "delete services" and not after and "database-2" not in kube.names(PODS):
+            kube.store.on_call = lambda _name, _after: None
+            kube.pod("database-2", volumes=[claim])
+
+    kube.store.on_call = come
+    assert not world.down().left
+    assert (kube.names(PODS), world.cloud.calls["machines.stop_server"], world.torn) == ([], 1, [])
 
 
 def test_without_an_answer_the_cloud_alone_is_asked_and_the_plan_says_so(world: World) -> None:

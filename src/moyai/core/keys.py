@@ -37,8 +37,8 @@ class Kind(StrEnum):
     NODE = "node"
     #: A Service in Kubernetes, named with its namespace.
     SERVICE = "service"
-    #: A pod in Kubernetes, named with its namespace.
-    POD = "pod"
+    #: Those that use volumes.
+    PODS = "pods"
     #: A bootstrap token in Kubernetes.
     TOKEN = "bootstrap token"
     #: A secret that the cloud reports only once and that is on disk here.
@@ -54,7 +54,7 @@ class Kind(StrEnum):
     @property
     def plural(self) -> str:
         """The word for several of them."""
-        return str(self) if self in (Kind.RULES, Kind.ROUTES, Kind.MEMORY) else f"{self}s"
+        return str(self) if self in (Kind.RULES, Kind.ROUTES, Kind.PODS, Kind.MEMORY) else f"{self}s"
 
 
 @dataclass(frozen=True, order=True)

@@ -13,9 +13,9 @@ from moyai.cloud.kind import VolumeNames
 from moyai.cloud.model import Port, Subnet
 from moyai.core.errors import MoyaiError, Terminal
 from moyai.core.ids import POOL_KEY, REMOVAL_KEY, Role, cluster_tag
-from moyai.kube.objects import Node, parse_daemon_set, parse_deployment, parse_node, parse_pod, parse_volume
+from moyai.kube.objects import Node, parse_daemon_set, parse_deployment, parse_node, parse_volume
 from moyai.kube.quick import KubeApi
-from moyai.kube.resources import DAEMON_SETS, DEPLOYMENTS, NODES, PODS, VOLUMES
+from moyai.kube.resources import DAEMON_SETS, DEPLOYMENTS, NODES, VOLUMES
 from moyai.lifecycle.host_address import towards
 from moyai.lifecycle.services import balanced
 from moyai.lifecycle.storage_class import reclaim_policy
@@ -202,16 +202,15 @@ def kube_use(api: KubeApi | None, names: VolumeNames) -> KubeUse | None:
     try:
         if api is None or not api.ready(timeout=2):
             return None
-        with ThreadPoolExecutor(4, thread_name_prefix="kube") as pool:
+        with ThreadPoolExecutor(3, thread_name_prefix="kube") as pool:
             listed_services = pool.submit(balanced, api, timeout=3)
-            listed_nodes, listed_pods, listed_volumes = (pool.submit(api.list, kind) for kind in (NODES, PODS, VOLUMES))
+            listed_nodes, listed_volumes = (pool.submit(api.list, kind) for kind in (NODES, VOLUMES))
             services = listed_services.result()
             nodes = [node for node in map(parse_node, listed_nodes.result()) if not node.cordoned]
-            pods = [pod for pod in map(parse_pod, listed_pods.result()) if pod.claims]
             volumes = [one for one in map(parse_volume, listed_volumes.result()) if one.claim and one.driver == names.driver]
     except MoyaiError:
         return None
-    return KubeUse(tuple(services), tuple(node.name for node in nodes), pods=tuple(pods), volumes=tuple(volumes))
+    return KubeUse(tuple(services), tuple(node.name for node in nodes), volumes=tuple(volumes))
 
 
 def _kube_node(node: Node) -> KubeNode:

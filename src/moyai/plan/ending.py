@@ -35,19 +35,13 @@ def _services(in_use: KubeUse) -> tuple[s.Step, ...]:
 
 
 def _volumes(in_use: KubeUse, staying: Collection[str], *, after: tuple[s.StepId, ...]) -> tuple[s.Step, ...]:
-    claims = {one.name: one.claim for one in in_use.volumes if one.handle in staying}
+    claims = {one.name: one.claim for one in in_use.volumes if one.claim and one.handle in staying}
     if not claims:
         return ()
-    used = set(claims.values())
+    names = tuple(sorted(claims))
     cordons = [s.CordonNode(key=keys.node_object(name), after=after, node=name) for name in in_use.open_nodes]
-    after = _ids(cordons) or after
-    pods = [
-        s.DeletePod(key=Key(Kind.POD, pod.key), after=after, namespace=pod.namespace, pod=pod.name)
-        for pod in in_use.pods
-        if any((pod.namespace, claim) in used for claim in pod.claims)
-    ]
-    wait = s.WaitReleased(key=s.VOLUMES_RELEASED, after=_ids(pods) or after, volumes=tuple(sorted(claims)))
-    return (*cordons, *pods, wait)
+    pods = s.DeletePods(key=s.PODS_OF_VOLUMES, after=_ids(cordons) or after, volumes=names, claims=frozenset(claims.values()))
+    return (*cordons, pods, s.WaitReleased(key=s.VOLUMES_RELEASED, after=(pods.id,), volumes=names))
 
 
 def _ids(steps: Iterable[s.Step]) -> tuple[s.StepId, ...]:

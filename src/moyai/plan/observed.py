@@ -33,7 +33,7 @@ from moyai.cloud.model import (
 )
 from moyai.core.ids import CLUSTER_TAG, Role, cluster_tag, tag_owner
 from moyai.core.keys import Key
-from moyai.kube.objects import PersistentVolume, Pod, Service
+from moyai.kube.objects import PersistentVolume, Service
 from moyai.plan.certificates import Life
 
 
@@ -102,13 +102,12 @@ class KubeFacts:
 class KubeUse:
     """What a cluster's API said of what must end in order before the cluster goes.
 
-    ``services``: those of type LoadBalancer. ``open_nodes``: names of the nodes that take new pods. ``pods``: those that use a
-    claim. ``volumes``: the claimed PersistentVolumes of the cloud's CSI driver.
+    ``services``: those of type LoadBalancer. ``open_nodes``: names of the nodes that take new pods. ``volumes``: the claimed
+    PersistentVolumes of the cloud's CSI driver.
     """
 
     services: tuple[Service, ...] = ()
     open_nodes: tuple[str, ...] = ()
-    pods: tuple[Pod, ...] = ()
     volumes: tuple[PersistentVolume, ...] = ()
 
 

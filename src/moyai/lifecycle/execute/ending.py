@@ -11,6 +11,7 @@ from contextlib import suppress
 
 from moyai.core.errors import NotFound
 from moyai.core.progress import Progress
+from moyai.kube.objects import parse_pod
 from moyai.kube.resources import PODS, SERVICES
 from moyai.lifecycle.drain import cordon
 from moyai.lifecycle.execute.context import Context, Handler, handles
@@ -29,7 +30,7 @@ class Ending:
                 handles(s.DeleteService, self._delete_service),
                 handles(s.WaitServices, self._for_services),
                 handles(s.CordonNode, self._cordon),
-                handles(s.DeletePod, self._delete_pod),
+                handles(s.DeletePods, self._delete_pods),
                 handles(s.WaitReleased, self._for_volumes),
             ]
         )
@@ -47,8 +48,11 @@ class Ending:
         with suppress(NotFound):
             cordon(self._context.api(), step.node)
 
-    def _delete_pod(self, step: s.DeletePod, _: Progress) -> None:
-        self._context.api().delete(PODS, step.pod, namespace=step.namespace)
+    def _delete_pods(self, step: s.DeletePods, _: Progress) -> None:
+        api = self._context.api()
+        for pod in map(parse_pod, api.list(PODS)):
+            if step.claims.intersection((pod.namespace, name) for name in pod.claims):
+                api.delete(PODS, pod.name, namespace=pod.namespace)
 
     def _for_volumes(self, step: s.WaitReleased, progress: Progress) -> None:
         context = self._context

@@ -2,10 +2,11 @@
 
 from moyai.plan.steps.base import Step, StepId, Verb, created, deleted, handed_over
 from moyai.plan.steps.ending import (
+    PODS_OF_VOLUMES,
     SERVICES_GONE,
     VOLUMES_RELEASED,
     CordonNode,
-    DeletePod,
+    DeletePods,
     DeleteService,
     WaitReleased,
     WaitServices,
@@ -68,6 +69,7 @@ __all__ = [
     "NODES",
     "PLANE",
     "PODS",
+    "PODS_OF_VOLUMES",
     "SERVICES_GONE",
     "VOLUMES",
     "VOLUMES_RELEASED",
@@ -87,7 +89,7 @@ __all__ = [
     "CreateSubnet",
     "Delete",
     "DeleteNode",
-    "DeletePod",
+    "DeletePods",
     "DeleteService",
     "DeleteUnsealingKey",
     "DetachVolume",

@@ -9,6 +9,7 @@ from typing import ClassVar
 from moyai.core.keys import Key, Kind
 from moyai.plan.steps.base import Step, Verb
 
+PODS_OF_VOLUMES = Key(Kind.PODS, "with volumes that stay")
 #: The conditions, as a display shows them.
 SERVICES_GONE = Key(Kind.CONDITION, "load balancers of Services gone")
 VOLUMES_RELEASED = Key(Kind.CONDITION, "volumes that stay released")
@@ -44,16 +45,20 @@ class CordonNode(Step):
 
 
 @dataclass(frozen=True, kw_only=True)
-class DeletePod(Step):
-    """End a pod that uses a volume which outlives the cluster."""
+class DeletePods(Step):
+    """End the pods that use volumes which outlive the cluster, as they are when the step runs: others may have taken the place
+    of those that were seen. ``volumes``: names of PersistentVolumes. ``claims``: (namespace, name) of their claims.
+    """
 
     verb: ClassVar[Verb] = Verb.DELETE
-    namespace: str
-    pod: str
+    volumes: tuple[str, ...]
+    claims: frozenset[tuple[str, str]]
 
     @property
     def text(self) -> str:
-        return f"delete {self.key}, which uses a volume that outlives the cluster"
+        many = len(self.volumes) > 3
+        which = f"{len(self.volumes)} volumes" if many else ", ".join(self.volumes)
+        return f"delete the pods that use volumes which outlive the cluster: {which}"
 
 
 @dataclass(frozen=True, kw_only=True)
