@@ -244,7 +244,7 @@ def test_a_certificate_and_a_credential_that_end_soon_are_in_the_plan(world: Wor
         return [one for one in ending if one.name.startswith(name_prefix)]
 
     monkeypatch.setattr(world.cloud.credentials, "credentials", credentials)
-    note = f"note: application credential {listed[0].name} ends on"
+    note = f"note: credential {listed[0].name} ends on"
     assert any(line.startswith(note) for line in lines(world))
     world.clock.sleep(timedelta(days=9.5 * 365).total_seconds())
     assert any("build a new cluster before" in line for line in lines(world))

@@ -159,7 +159,7 @@ def test_credentials_of_the_cluster_are_shown_with_their_end(world: World) -> No
         CredentialStatus(f"demo-volumes-{uid}", limited=True, expires="2026-01-21T00:00:00+00:00"),
     )
     assert found.problems == (
-        f"application credential demo-volumes-{uid} ends on 2026-01-21: the cluster cannot reach the cloud without it",
+        f"credential demo-volumes-{uid} ends on 2026-01-21: the cluster cannot reach the cloud without it",
     )
 
 

@@ -71,11 +71,11 @@ class Certificate:
 
 
 def credential_problem(name: str, ends: datetime | None, *, now: datetime) -> str:
-    """What is wrong with an application credential's end; empty while it is far away, or where there is none."""
+    """What is wrong with a credential's end; empty while it is far away, or where there is none."""
     if ends is None or ends - now > _EXPIRY_NOTICE:
         return ""
     verb = "ends" if ends > now else "ended"
-    return f"application credential {name} {verb} on {ends:%Y-%m-%d}: the cluster cannot reach the cloud without it"
+    return f"credential {name} {verb} on {ends:%Y-%m-%d}: the cluster cannot reach the cloud without it"
 
 
 def known(folder: Path, api: KubeApi | None, *, timeout: float) -> tuple[Certificate, ...]:
