@@ -16,8 +16,8 @@ from typing import Annotated, Any, Literal, Self, cast
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, model_validator
 
 from moyai.core.ids import is_dns_label
-from moyai.spec.addresses import special_home, special_overlap
 from moyai.spec.base import Model, problem
+from moyai.spec.forbidden_ranges import special_home, special_overlap
 from moyai.spec.kubernetes import is_key, is_value, label_taken, taint_taken
 from moyai.spec.pod_network import Mode, VxlanSpec
 from moyai.spec.security import Security

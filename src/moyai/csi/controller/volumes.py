@@ -25,7 +25,7 @@ from moyai.csi.controller import decide, zones
 from moyai.csi.controller.cloud_view import CloudView
 from moyai.csi.errors import Refused, refusal
 from moyai.csi.grpc.serial import Serial
-from moyai.csi.sizes import Range, choose_gb, refused_by_type
+from moyai.csi.volume_sizes import Range, choose_gb, refused_by_type
 
 R = TypeVar("R")
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network
 
-from moyai.plan.node_network.model import (
+from moyai.plan.node_network.net_conf import LEAST_MTU, OVERHEAD, NetworkConf, tunnel_name
+from moyai.plan.node_network.node_state import (
     UNREACHABLE_METRIC,
     Entry,
     Forwarding,
@@ -20,7 +21,6 @@ from moyai.plan.node_network.model import (
     TunnelAddress,
     Uplink,
 )
-from moyai.plan.node_network.net_conf import LEAST_MTU, OVERHEAD, NetworkConf, tunnel_name
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from moyai.plan.node_network.model import (
+from moyai.plan.node_network.node_state import (
     AdjustTunnel,
     CreateTunnel,
     DeleteLink,

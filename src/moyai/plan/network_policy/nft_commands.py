@@ -13,7 +13,7 @@ import ipaddress
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from moyai.plan.network_policy import names
+from moyai.plan.network_policy import table_names as names
 from moyai.plan.network_policy.ruleset import ChainRule, Delta, Element, Match, Ports, SetKind, Verdict
 
 Command = dict[str, Any]
