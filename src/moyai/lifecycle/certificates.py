@@ -1,6 +1,6 @@
 """When a cluster's certificates and credentials end, as far as it can be known without logging in to a machine.
 
-Always holds: an end that was read is told apart from one that follows from another. kubeadm makes the control plane's leaf
+Always holds: an end that was read is distinguished from one that follows from another. kubeadm makes the control plane's leaf
 certificates in one go, and `kubeadm certs renew all` renews them in one go: so they end when the API server's own does.
 """
 

@@ -25,7 +25,7 @@ _USES: Mapping[Key, Use] = {keys.CONTROLLERS_CREDENTIAL: Use.CONTROLLERS, keys.V
 
 class Logins(Protocol):
     def steps(self, now: Situation) -> Iterator[s.Step]:
-        """What must be made for the parts inside the cluster before a control plane is told how they log in."""
+        """What must be made for the parts inside the cluster before a control plane's user data says how they log in."""
         ...
 
 

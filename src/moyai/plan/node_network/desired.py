@@ -61,7 +61,7 @@ def desired(me: Me, peers: Iterable[Peer], *, uplink: Uplink, conf: NetworkConf)
 
 @lru_cache(maxsize=8192)
 def _entries(peer: Peer, subnets: tuple[str, ...], *, conf: NetworkConf) -> frozenset[Entry]:
-    """One peer's; empty where it cannot be reached. Kept: a change of one node among a thousand makes one peer's anew."""
+    """One peer's; empty where it cannot be reached. Kept, so that a change of one node among a thousand computes one peer's."""
     near = any(IPv4Address(peer.address) in IPv4Network(subnet, strict=False) for subnet in subnets)
     direct = PodRoute(peer.pod_cidr, peer.address, "uplink")
     if conf.backend == "host-gw":

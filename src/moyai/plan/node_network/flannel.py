@@ -81,7 +81,7 @@ def peers_of(nodes: Iterable[Node], me: Me, *, conf: NetworkConf) -> Peers:
 
 
 class PeerReader:
-    """``peers_of``, again and again over nodes of which most are the same objects as before: those are not read again."""
+    """``peers_of`` for repeated calls: a Node that is the same object as in the call before is not parsed again."""
 
     def __init__(self, conf: NetworkConf) -> None:
         self._conf = conf
