@@ -1,8 +1,8 @@
 """The controller of a node's pod network: Node objects in, the kernel's state out, this node's announcement to the others.
 
 Always holds: what it believes of the kernel is what it read or made itself. If a report of the kernel contradicts that, it
-reads the kernel again, so nothing is polled. Between two changes of a Node it holds one table in memory and does nothing. Other nodes
-hear of this one only after its own tunnel stands.
+reads the kernel again, so nothing is polled. Between two changes of a Node it holds one table in memory and does nothing. Other
+nodes hear of this one only after its own tunnel stands.
 """
 
 from __future__ import annotations
