@@ -7,7 +7,7 @@ import pytest
 from moyai.cloud.model import DiskState
 from moyai.core.ids import CLUSTER_TAG
 from moyai.csi.proto import csi_pb2 as pb
-from moyai.csi.sizes import GIB
+from moyai.csi.volume_sizes import GIB
 from tests.fakes.cloud import add_server, add_volume
 from tests.unit.csi_world import UID, WRITER, World, capability, refused
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from moyai.kube.objects.policy import parse_policy, parse_policy_pod
-from moyai.plan.network_policy import names
+from moyai.plan.network_policy import table_names as names
 from moyai.plan.network_policy.index import PolicyIndex
 from moyai.plan.network_policy.ruleset import ChainRule, Delta, Match, PolicyTable, Verdict
 from tests.network_policies import NODE, NUMBERS, OUTSIDE, PROTOCOLS, Cluster, Dice, Json

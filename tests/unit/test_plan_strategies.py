@@ -44,8 +44,8 @@ REFUSALS = {
     ),
     Capability.CREDENTIALS: (
         Terminal,
-        "cloud moyai has no application credentials: the parts inside the cluster could not log in without your own password: "
-        "have the operator allow application credentials",
+        "cloud moyai has no credentials for programs: the parts inside the cluster could not log in without your own password: "
+        "have the operator allow credentials for programs",
     ),
 }
 

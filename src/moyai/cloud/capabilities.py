@@ -66,7 +66,7 @@ class Capability(StrEnum):
     POD_ROUTING = "pod routes in the router"
     DISKS = "volumes"
     LOAD_BALANCERS = "load balancers"
-    CREDENTIALS = "application credentials"
+    CREDENTIALS = "credentials for programs"
     QUOTAS = "quotas"
     TAGS = "tags"
 

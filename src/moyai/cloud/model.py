@@ -149,7 +149,7 @@ class Subnet:
 
 @dataclass(frozen=True, order=True)
 class Route:
-    """A router's extra route: ``destination`` (CIDR) via ``nexthop``."""
+    """A route that a router has: ``destination`` (CIDR) via ``nexthop``."""
 
     destination: str
     nexthop: str

@@ -17,8 +17,8 @@ from moyai.kube.quick import KubeApi
 from moyai.kube.resources import SERVICES
 from moyai.plan.observed import owns
 
-#: Seconds in which load balancers must let go of a node. The cloud controller manager tells them within a second; a cloud may
-#: have many of them to change.
+#: Seconds in which load balancers must let go of a node. The cloud controller manager asks for it within a second; a cloud may
+#: have many load balancers to change.
 BALANCERS_TIMEOUT = 120.0
 #: Seconds in which a cluster's controller must have removed the load balancers of all its Services before the cluster goes.
 SERVICES_TIMEOUT = 10.0
@@ -79,7 +79,7 @@ def leave_balancers(
 
 
 def _sends(balancers: LoadBalancers, identity: str, *, addresses: Collection[str]) -> str:
-    """The name of the load balancer if it sends to one of the addresses, or is still being told not to."""
+    """The name of the load balancer if it sends to one of the addresses, or is still being changed."""
     try:
         tree = balancers.get(identity)
     except NotFound:

@@ -198,8 +198,8 @@ class Netlink:
 class Events:
     """What the kernel reports of links, permanent neighbours, forwarding entries, addresses and routes of IPv4.
 
-    ``with Events.open() as events``: from then on nothing is missed. ``OSError`` (ENOBUFS) where the kernel had more to say
-    than the socket holds: then what was said is lost, and the state is to be read anew. A socket of its own, because
+    ``with Events.open() as events``: from then on nothing is missed. ``OSError`` (ENOBUFS) where the kernel reported more
+    than the socket holds: then reports are lost, and the state is to be read again. A socket of its own, because
     pyroute2 would decode each report, also those of our own changes.
     """
 

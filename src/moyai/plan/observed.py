@@ -123,12 +123,12 @@ class AccountFacts:
 
 @dataclass(frozen=True)
 class Observed:
-    """``keypairs``: names. ``credentials``: name → id of application credentials. ``subnets``: also the external networks'.
+    """``keypairs``: names. ``credentials``: name → id. ``subnets``: also the external networks'.
 
     ``balancer_providers``: empty where they were not asked for, or the cloud does not list them. ``host_addresses``: external
     network's id → this host's own address on the way there, where it is known.
 
-    ``credential_ends``: name → when the application credential ends, of those that do. ``login``: what the user's own login can
+    ``credential_ends``: name → when the credential ends, of those that do. ``login``: what the user's own login can
     do, where that was asked for. ``sources_allowed``: whether ports can be allowed to send from other addresses than their own,
     where that was asked for. ``kube``: None when the cluster's API did not answer, or there is none.
     ``in_use``: the same, for a removal alone.

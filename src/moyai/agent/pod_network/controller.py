@@ -1,8 +1,8 @@
 """The controller of a node's pod network: Node objects in, the kernel's state out, this node's announcement to the others.
 
-Always holds: what it believes of the kernel is what it read or made itself; a report of the kernel that contradicts it makes it
-read anew, so that nothing is polled. Between two changes of a Node it holds one table in memory and does nothing. Other nodes
-hear of this one only after its own tunnel stands.
+Always holds: what it believes of the kernel is what it read or made itself. If a report of the kernel contradicts that, it
+reads the kernel again, so nothing is polled. Between two changes of a Node it holds one table in memory and does nothing. Other
+nodes hear of this one only after its own tunnel stands.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ from moyai.runtime.reconciler import DONE, Result
 _log = logging.getLogger(__name__)
 
 KEY = "pod network"
-#: The kernel is read anew this often, in case it has changed without a report.
+#: The kernel is read again this often, in case it has changed without a report.
 _RESYNC_SECONDS = 600.0
 #: After a failure whose end the kernel does not report.
 _FAILED_SECONDS = 10.0
@@ -197,7 +197,7 @@ class PodNetworkController:
         network, obstacles = without_obstacles(want.network, known.network)
         problems = {**peers.problems, **want.problems}
         for route in obstacles:
-            problems |= {f"route {route.destination}": f"there is a route to {route.destination} of somebody else's"}
+            problems |= {f"route {route.destination}": f"another program has a route to {route.destination}"}
         indices = known.indices
         for step in difference(network, known.network):
             indices = await apply(netlink, step, indices=indices)

@@ -30,8 +30,8 @@ from moyai.kube.resources import NAMESPACES, NETWORK_POLICIES, PODS
 from moyai.kube.watching import Kube
 from moyai.kube.workqueue import WorkQueue
 from moyai.linux.conntrack import TrackedConnection
-from moyai.plan.network_policy.commands import changes, removal, whole
 from moyai.plan.network_policy.index import PolicyIndex
+from moyai.plan.network_policy.nft_commands import changes, removal, whole
 from moyai.runtime.controllers import Part, cache
 from moyai.runtime.metrics import Metrics
 from moyai.runtime.reconciler import DONE, Result

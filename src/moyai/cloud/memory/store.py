@@ -11,6 +11,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from ipaddress import IPv4Network, ip_address, ip_network
 from typing import Any
 from uuid import UUID
@@ -70,12 +71,13 @@ DISK_QUOTAS: Mapping[str, Kind | None] = {"volumes": Kind.VOLUME, "gigabytes": N
 @dataclass(frozen=True)
 class StoredCredential:
     """An application credential. It may make the calls of its use alone; one of the user's own has none, and may make all.
-    ``unrestricted``: it may make and delete credentials."""
+    ``unrestricted``: it may make and delete credentials. ``expires``: None for one that never ends."""
 
     id: str
     secret: str = field(repr=False)
     use: Use | None
     unrestricted: bool = False
+    expires: datetime | None = None
 
 
 class Store:

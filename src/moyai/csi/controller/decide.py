@@ -11,7 +11,7 @@ from typing import Literal
 
 from moyai.cloud.model import DiskState, Server, Snapshot, Volume
 from moyai.csi.errors import Refused
-from moyai.csi.sizes import Range
+from moyai.csi.volume_sizes import Range
 
 #: It has its content.
 _USABLE = frozenset(

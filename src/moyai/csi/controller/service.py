@@ -16,7 +16,7 @@ from moyai.csi.controller.volumes import VolumeRequest, VolumeWork
 from moyai.csi.errors import Refused, need
 from moyai.csi.names import ALONE, AVAILABILITY, DEVICE_PATH, PASSED_ON, TYPE
 from moyai.csi.proto import csi_pb2 as pb
-from moyai.csi.sizes import GIB
+from moyai.csi.volume_sizes import GIB
 
 #: What a project without a limit may make, as far as we know: the largest number that CSI can say, in whole GiB.
 _NO_LIMIT = (1 << 33) - 1

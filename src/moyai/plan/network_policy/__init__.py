@@ -1,5 +1,5 @@
 """Network policies as sets, maps and chains of nftables: pure, and by increments.
 
-``index`` is told of namespaces, pods and policies one by one and keeps the desired ``ruleset``; ``commands`` is its text for
-the kernel. Always holds: what a change costs depends on what it touches, never on how many policies and pods there are.
+``index`` takes namespaces, pods and policies one by one and keeps the desired ``ruleset``. ``nft_commands`` is its text for the
+kernel. Always holds: what a change costs depends on what it touches, never on how many policies and pods there are.
 """

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from moyai.kube.objects.policy import NetworkPolicy, PodPeer, PolicyPod, PolicyRule
-from moyai.plan.network_policy import names
-from moyai.plan.network_policy.pods import PodIndex, Watchers
-from moyai.plan.network_policy.rules import FAMILIES, Compiled, NamedPort, compiled, permits
+from moyai.plan.network_policy import table_names as names
+from moyai.plan.network_policy.compiled import FAMILIES, Compiled, NamedPort, compiled, permits
+from moyai.plan.network_policy.pod_index import PodIndex, Watchers
 from moyai.plan.network_policy.ruleset import ChainRule, PolicyTable, SetKind, Verdict
 
 #: Whether what is sent to the pods is meant, and the policies that select them for that direction.

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network
 
-from moyai.plan.node_network.model import (
+from moyai.plan.node_network.net_conf import LEAST_MTU, OVERHEAD, NetworkConf, tunnel_name
+from moyai.plan.node_network.node_state import (
     UNREACHABLE_METRIC,
     Entry,
     Forwarding,
@@ -20,7 +21,6 @@ from moyai.plan.node_network.model import (
     TunnelAddress,
     Uplink,
 )
-from moyai.plan.node_network.net_conf import LEAST_MTU, OVERHEAD, NetworkConf, tunnel_name
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def desired(me: Me, peers: Iterable[Peer], *, uplink: Uplink, conf: NetworkConf)
 
 @lru_cache(maxsize=8192)
 def _entries(peer: Peer, subnets: tuple[str, ...], *, conf: NetworkConf) -> frozenset[Entry]:
-    """One peer's; empty where it cannot be reached. Kept: a change of one node among a thousand makes one peer's anew."""
+    """One peer's; empty where it cannot be reached. Kept, so that a change of one node among a thousand computes one peer's."""
     near = any(IPv4Address(peer.address) in IPv4Network(subnet, strict=False) for subnet in subnets)
     direct = PodRoute(peer.pod_cidr, peer.address, "uplink")
     if conf.backend == "host-gw":

@@ -16,8 +16,8 @@ from ipaddress import IPv4Address, IPv4Network
 from typing import Any, cast
 
 from moyai.kube.objects import Node
-from moyai.plan.node_network.model import Me, Peer
 from moyai.plan.node_network.net_conf import NetworkConf
+from moyai.plan.node_network.node_state import Me, Peer
 
 _PREFIX = "flannel.alpha.coreos.com/"
 MANAGED, BACKEND_TYPE, BACKEND_DATA = f"{_PREFIX}kube-subnet-manager", f"{_PREFIX}backend-type", f"{_PREFIX}backend-data"
@@ -81,7 +81,7 @@ def peers_of(nodes: Iterable[Node], me: Me, *, conf: NetworkConf) -> Peers:
 
 
 class PeerReader:
-    """``peers_of``, again and again over nodes of which most are the same objects as before: those are not read again."""
+    """``peers_of`` for repeated calls: a Node that is the same object as in the call before is not parsed again."""
 
     def __init__(self, conf: NetworkConf) -> None:
         self._conf = conf

@@ -35,7 +35,7 @@ class PodNetwork(Protocol):
 
     @property
     def conf(self) -> NetworkConf | None:
-        """What the nodes' agents are told; None where they have no part in it."""
+        """The configuration of the nodes' agents; None where they have no part in it."""
         ...
 
     @property

@@ -103,7 +103,7 @@ class DeleteNode(Step):
 class RenewToken(Step):
     """Give the cluster a bootstrap token that lives long enough for machines that join later.
 
-    ``keep``: the one on record, which machines that have not joined yet were told.
+    ``keep``: the token on record, with which machines are still to join.
     """
 
     verb: ClassVar[Verb] = Verb.CREATE

@@ -13,13 +13,13 @@ import ipaddress
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from moyai.plan.network_policy import names
+from moyai.plan.network_policy import table_names as names
 from moyai.plan.network_policy.ruleset import ChainRule, Delta, Element, Match, Ports, SetKind, Verdict
 
 Command = dict[str, Any]
 _IN_TABLE = {"family": "inet", "table": names.TABLE}
 _TABLE: Command = {"table": {"family": "inet", "name": names.TABLE}}
-#: Before the chains of priority filter (0), so that a packet that goes anyway costs those nothing.
+#: Before the chains of priority filter (0): a packet that is dropped here costs those chains nothing.
 _PRIORITIES = {"sent": -2, "received": -1}
 _IP = {4: "ip", 6: "ip6"}
 _TYPES: Mapping[str, Any] = {
@@ -147,7 +147,7 @@ def _frame() -> Iterator[Command]:
                 comment="a pod that is not known yet",
             )
         for family, ip in _IP.items():
-            # a connection that was cut would else begin anew in its middle, from whichever side may send
+            # otherwise a connection that was cut would begin again in its middle, from the side that may send
             for end in ("saddr", "daddr") if name == "sent" else ():
                 yield _add(
                     name,
