@@ -24,6 +24,7 @@ from moyai.spec.model import NetworkSpec
 class GatewayPods:
     network: NetworkSpec
     needs: Capability | None = None
+    needs_sources: bool = True
     bare: bool = True
     ready: bool = True
 

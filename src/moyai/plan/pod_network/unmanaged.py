@@ -23,6 +23,7 @@ from moyai.spec.model import NetworkSpec
 class UnmanagedPods:
     network: NetworkSpec
     needs: Capability | None = None
+    needs_sources: bool = True
     bare: bool = True
     conf: NetworkConf | None = None
     ready: bool = False

@@ -27,6 +27,10 @@ class TunnelledPods:
     ready: bool = True
 
     @property
+    def needs_sources(self) -> bool:
+        return self.network.vxlan.direct_routing
+
+    @property
     def bare(self) -> bool:
         return self.network.vxlan.direct_routing
 
