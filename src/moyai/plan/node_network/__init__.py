@@ -7,7 +7,7 @@ between two steps; what others made is in no step, unless it leads where the des
 
 from moyai.plan.node_network.desired import Desired, desired
 from moyai.plan.node_network.difference import difference, without_obstacles
-from moyai.plan.node_network.flannel import Announcement, PeerReader, Peers, announcement, me_of, peers_of, relevant
+from moyai.plan.node_network.flannel import Announcement, LeftOut, PeerReader, Peers, announcement, me_of, relevant
 from moyai.plan.node_network.model import (
     UNREACHABLE_METRIC,
     AdjustTunnel,
@@ -41,6 +41,7 @@ __all__ = [
     "Desired",
     "Forwarding",
     "KernelStep",
+    "LeftOut",
     "Me",
     "Neighbour",
     "NetworkConf",
@@ -60,7 +61,6 @@ __all__ = [
     "desired",
     "difference",
     "me_of",
-    "peers_of",
     "read_net_conf",
     "relevant",
     "tunnel_name",
