@@ -157,10 +157,18 @@ class PolicyController:
             self._changed()
 
 
-async def take_away(kernel: Callable[[], PolicyKernel] = ThisKernel) -> None:
-    """Policies are switched off on this node: nothing is forbidden any more. Raises Retriable."""
+def removal_part(kernel: Callable[[], PolicyKernel] = ThisKernel) -> Part:
+    """The controller of a node without network policies: it takes the table away, and tries again until that has succeeded."""
 
     def remove() -> None:
-        kernel().apply(removal())
+        opened = kernel()
+        try:
+            opened.apply(removal())
+        finally:
+            opened.close()
 
-    await asyncio.to_thread(remove)
+    async def reconcile(_key: str) -> Result:
+        await asyncio.to_thread(remove)
+        return DONE
+
+    return Part("policy-removal", reconcile, watch=lambda queue: queue.add(_TABLE))
