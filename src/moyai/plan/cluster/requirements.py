@@ -8,7 +8,7 @@ from moyai.cloud.capabilities import Capability
 from moyai.core.errors import Terminal
 from moyai.plan import keys
 from moyai.plan.cluster.credentials import logins_of
-from moyai.plan.cluster.endpoint import endpoint_of
+from moyai.plan.cluster.endpoint import check_endpoint
 from moyai.plan.cluster.network import network_of
 from moyai.plan.observed import Observed, Recorded, owner, server_owner
 from moyai.plan.pod_network.choice import refuse_mode
@@ -26,7 +26,7 @@ def check_capabilities(cluster: Cluster, observed: Observed) -> None:
     cloud, offered = cluster.spec.cloud, observed.capabilities
     refuse_mode(cluster, observed)
     network_of(cloud, offered)
-    endpoint_of((cluster.name,), cloud=cloud, capabilities=offered)
+    check_endpoint(cloud, offered)
     logins_of(cloud, offered, own=observed.login)
 
 

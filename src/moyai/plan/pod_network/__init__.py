@@ -34,6 +34,11 @@ class PodNetwork(Protocol):
         ...
 
     @property
+    def by_router(self) -> bool:
+        """Whether the cloud's router leads to pods, by routes that the route controller keeps."""
+        ...
+
+    @property
     def bare(self) -> bool:
         """Whether packets of pods are on the machines' network with the pods' own addresses."""
         ...

@@ -25,6 +25,7 @@ class GatewayPods:
     network: NetworkSpec
     needs: Capability | None = None
     needs_sources: bool = True
+    by_router: bool = False
     bare: bool = True
     ready: bool = True
 

@@ -24,6 +24,7 @@ class UnmanagedPods:
     network: NetworkSpec
     needs: Capability | None = None
     needs_sources: bool = True
+    by_router: bool = False
     bare: bool = True
     conf: NetworkConf | None = None
     ready: bool = False

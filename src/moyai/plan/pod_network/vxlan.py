@@ -24,6 +24,7 @@ from moyai.spec.model import NetworkSpec
 class TunnelledPods:
     network: NetworkSpec
     needs: Capability | None = None
+    by_router: bool = False
     ready: bool = True
 
     @property
