@@ -31,7 +31,7 @@ BARE = frozenset({Capability.DISKS, Capability.LOAD_BALANCERS})
 REFUSALS = {
     Capability.POD_ROUTING: (
         UsageError,
-        "spec.network.mode: 'routes', cloud moyai has no pod routes in the router",
+        "spec.network.mode: 'routes', should be 'host-gw': cloud moyai has no pod routes in the router",
     ),
     Capability.ROUTERS: (
         Terminal,

@@ -74,8 +74,8 @@ class Capability(StrEnum):
 class CapabilityAbsent(Terminal):
     """The cloud lacks the capability that was called."""
 
-    def __init__(self, cloud: str, capability: Capability) -> None:
-        super().__init__(f"cloud {cloud} has no {capability.value}")
+    def __init__(self, cloud: str, capability: Capability, *, hint: str | None = None) -> None:
+        super().__init__(f"cloud {cloud} has no {capability.value}", hint=hint)
         self.capability = capability
 
 

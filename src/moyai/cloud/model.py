@@ -160,7 +160,6 @@ class Router:
     id: str
     name: str
     external_network_id: str = ""
-    external_address: str = ""
     routes: tuple[Route, ...] = ()
     tags: tuple[str, ...] = ()
 

@@ -11,7 +11,7 @@ from moyai.cloud.capabilities import Capability, Cloud
 from moyai.cloud.credentials import OwnLogin
 from moyai.cloud.kind import VolumeNames
 from moyai.cloud.model import Port, Subnet
-from moyai.core.errors import MoyaiError, Terminal
+from moyai.core.errors import MoyaiError, NotFound, PermissionRefused
 from moyai.core.ids import POOL_KEY, REMOVAL_KEY, Role, cluster_tag
 from moyai.kube.objects import Node, parse_daemon_set, parse_deployment, parse_node, parse_volume
 from moyai.kube.quick import KubeApi
@@ -127,8 +127,8 @@ def take(
 def _providers(cloud: Cloud) -> list[str]:
     try:
         return cloud.load_balancers.providers()
-    except Terminal:
-        # not every account may ask
+    except (PermissionRefused, NotFound):
+        # not every account may ask, and an old cloud does not list them
         return []
 
 

@@ -112,15 +112,13 @@ def _look(cluster: Cluster, cloud: Cloud, *, paths: Paths, clock: Clock) -> _Sta
         certified = pool.submit(certificates.known, record.folder, api, timeout=3) if record and record.ready else None
         # the provider of a cluster that exists is written in its controllers
         provider = not recorded.ready and bool(cluster.spec.load_balancer.provider)
-        # the default needs what every cloud has, and asks for nothing
-        sources = not recorded.ready and cluster.spec.network.mode in ("auto", "host-gw", "vxlan")
         observed = observe.take(
             cloud,
             name=cluster.name,
             uid=recorded.uid,
             ask_providers=provider,
             ask_login=not recorded.ready,
-            ask_sources=sources,
+            ask_sources=not recorded.ready,
         )
         observed = replace(observed, kube=kube.result())
         known = certified.result() if certified else ()

@@ -16,17 +16,20 @@ from moyai.agent.pod_network.kernel import Indices, apply, contradicts, find_upl
 from moyai.core.backoff import Backoff
 from moyai.core.clock import Clock
 from moyai.core.errors import Retriable
+from moyai.core.keys import Key, Kind
 from moyai.kube.events import EventRecorder
 from moyai.kube.informer import Informer
-from moyai.kube.objects import Node
+from moyai.kube.objects import Node, network_available
 from moyai.kube.resources import NODES, Json
 from moyai.kube.watching import Kube
 from moyai.kube.workqueue import WorkQueue
 from moyai.linux.netlink import Events, KernelChange, Netlink
 from moyai.plan.node_network import (
+    LeftOut,
     Me,
     NetworkConf,
     ObservedNetwork,
+    PeerEntries,
     PeerReader,
     Put,
     Remove,
@@ -54,7 +57,7 @@ _AGAIN = Backoff(base=0.2, ceiling=10.0)
 
 
 @dataclass(frozen=True)
-class _Known:
+class _KnownKernel:
     """What the kernel has, as read or made. ``address``: the node's. ``at``: when it was read, by the clock."""
 
     address: str
@@ -84,12 +87,13 @@ class PodNetworkController:
         self._queue: WorkQueue | None = None
         self._netlink: Netlink | None = None
         self._open = asyncio.Event()
-        self._known: _Known | None = None
+        self._known: _KnownKernel | None = None
         #: Reports of the kernel that came while its state was known in part only: the last of each thing.
         self._waiting: dict[object, KernelChange] = {}
-        self._reader = PeerReader(conf)
+        self._reader, self._entries = PeerReader(conf), PeerEntries()
         self._missing = "the kernel has not been read yet"
-        self._problems: dict[str, str] = {}
+        #: A node, or a route of ours in whose place is another → why it is left out.
+        self._problems: dict[Key, str] = {}
         self._peers = 0
         metrics.describe("moyai_agent_kernel_steps_total", "Changes of the node's kernel by kind")
         metrics.describe("moyai_agent_kernel_reads_total", "How often the kernel's state was read as a whole")
@@ -154,9 +158,12 @@ class PodNetworkController:
 
     async def reconcile(self, _key: str) -> Result:
         node = self._nodes.get(self._node)
-        me = me_of(node, self._conf) if node else f"there is no Node {self._node}"
-        if node is None or isinstance(me, str):
-            self._missing = str(me)
+        if node is None:
+            self._missing = f"there is no Node {self._node}"
+            return DONE  # it brings the key back when it comes
+        me = me_of(node, self._conf)
+        if isinstance(me, LeftOut):
+            self._missing = me.why
             return DONE  # the Node's next change brings it back
         await self._open.wait()
         netlink = self._netlink
@@ -186,18 +193,18 @@ class PodNetworkController:
             uplink = await find_uplink(netlink, me.address)
             name = tunnel_name(self._conf.vni) if self._conf.backend == "vxlan" else None
             found, indices = await observe(netlink, tunnel=name, uplink=uplink)
-            known = _Known(me.address, found, indices, uplink=uplink, at=now)
+            known = _KnownKernel(me.address, found, indices, uplink=uplink, at=now)
             self._metrics.count("moyai_agent_kernel_reads_total")
         peers = self._reader.peers(self._nodes.all(), me)
-        want = desired(me, peers.peers, uplink=known.uplink, conf=self._conf)
+        want = desired(me, peers.peers, uplink=known.uplink, conf=self._conf, entries=self._entries)
         if known.network.occupied:
             return f"a device of kind {known.network.occupied} has the name {tunnel_name(self._conf.vni)} of the tunnel"
         if want.failure:
             return want.failure
         network, obstacles = without_obstacles(want.network, known.network)
-        problems = {**peers.problems, **want.problems}
+        problems = {Key(Kind.NODE, name): why for name, why in {**peers.problems, **want.problems}.items()}
         for route in obstacles:
-            problems |= {f"route {route.destination}": f"another program has a route to {route.destination}"}
+            problems[Key(Kind.ROUTES, route.destination)] = f"another program has a route to {route.destination}"
         indices = known.indices
         for step in difference(network, known.network):
             indices = await apply(netlink, step, indices=indices)
@@ -212,14 +219,14 @@ class PodNetworkController:
             self._hear(change)
         return ""
 
-    def _report(self, problems: dict[str, str]) -> None:
-        """Tell the user of what is left out. All agents see it; the first by name says it."""
-        for name, why in problems.items():
-            if self._problems.get(name) == why:
+    def _report(self, problems: dict[Key, str]) -> None:
+        """Tell the user of what is left out. All agents see a node that is; the first by name says it."""
+        for key, why in problems.items():
+            if self._problems.get(key) == why:
                 continue
-            _log.warning("%s is left out of the pod network: %s", name, why)
-            about = self._nodes.get(name)
-            first = min((one.name for one in self._nodes.all() if one.name != name), default="")
+            _log.warning("%s: left out of the pod network: %s", key, why)
+            about = self._nodes.get(key.name) if key.kind is Kind.NODE else None
+            first = min((one.name for one in self._nodes.all() if one.name != key.name), default="")
             if about and self._node == first:
                 message = f"Pods of other nodes do not reach this node's: {why}"
                 self._events.event(about.reference, "Warning", reason="LeftOutOfPodNetwork", message=message)
@@ -230,15 +237,9 @@ class PodNetworkController:
         said = announcement(me, self._conf)
         if not said.missing(node) and node.network_unavailable is False:
             return
-        stamp = self._clock.now().strftime("%Y-%m-%dT%H:%M:%SZ")
-        condition: Json = {
-            "type": "NetworkUnavailable",
-            "status": "False",
-            "reason": "PodNetworkIsUp",
-            "message": f"moyai's agent: {self._conf.backend}",
-            "lastTransitionTime": stamp,
-            "lastHeartbeatTime": stamp,
-        }
+        condition = network_available(
+            reason="PodNetworkIsUp", message=f"moyai's agent: {self._conf.backend}", now=self._clock.now()
+        )
         body: Json = {"metadata": {"annotations": dict(said.annotations)}, "status": {"conditions": [condition]}}
         await self._kube.patch(NODES, self._node, body=body, kind="strategic", subresource="status")
         _log.info("node %s announced as %s %s", self._node, self._conf.backend, said.annotations)

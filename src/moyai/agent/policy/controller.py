@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from moyai.agent.policy.kernel import PolicyKernel, ThisKernel
@@ -18,6 +19,7 @@ from moyai.core.clock import Clock, SystemClock
 from moyai.core.errors import Retriable
 from moyai.kube.informer import Informer
 from moyai.kube.objects import (
+    Alike,
     NetworkPolicy,
     Node,
     PolicyNamespace,
@@ -69,7 +71,7 @@ class PolicyController:
         self._queue: WorkQueue | None = None
         policies: Informer[NetworkPolicy] = cache(kube, NETWORK_POLICIES, parse=parse_policy, metrics=metrics)
         namespaces: Informer[PolicyNamespace] = cache(kube, NAMESPACES, parse=parse_policy_namespace, metrics=metrics)
-        pods: Informer[PolicyPod] = cache(kube, PODS, parse=parse_policy_pod, metrics=metrics)
+        pods: Informer[PolicyPod] = cache(kube, PODS, parse=partial(parse_policy_pod, alike=Alike()), metrics=metrics)
         policies.add_handler(lambda key, _old, new: self._policy(key, new))
         namespaces.add_handler(lambda key, _old, new: self._namespace(key, new))
         pods.add_handler(lambda key, _old, new: self._pod(key, new))
@@ -155,10 +157,18 @@ class PolicyController:
             self._changed()
 
 
-async def take_away(kernel: Callable[[], PolicyKernel] = ThisKernel) -> None:
-    """Policies are switched off on this node: nothing is forbidden any more. Raises Retriable."""
+def removal_part(kernel: Callable[[], PolicyKernel] = ThisKernel) -> Part:
+    """The controller of a node without network policies: it takes the table away, and tries again until that has succeeded."""
 
     def remove() -> None:
-        kernel().apply(removal())
+        opened = kernel()
+        try:
+            opened.apply(removal())
+        finally:
+            opened.close()
 
-    await asyncio.to_thread(remove)
+    async def reconcile(_key: str) -> Result:
+        await asyncio.to_thread(remove)
+        return DONE
+
+    return Part("policy-removal", reconcile, watch=lambda queue: queue.add(_TABLE))

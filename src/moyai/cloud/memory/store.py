@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from enum import StrEnum
 from ipaddress import IPv4Network, ip_address, ip_network
 from typing import Any
 from uuid import UUID
@@ -66,6 +67,16 @@ QUOTAS: Mapping[str, Kind | None] = {
     "security_group_rule": Kind.RULES,
 }
 DISK_QUOTAS: Mapping[str, Kind | None] = {"volumes": Kind.VOLUME, "gigabytes": None, "snapshots": Kind.SNAPSHOT}
+
+
+class ServerTask(StrEnum):
+    """What is being done to a server. The values are the words of refusals."""
+
+    DELETING = "deleting"
+    RESUMING = "resuming"
+    REBOOTING = "rebooting"
+    POWERING_ON = "powering-on"
+    POWERING_OFF = "powering-off"
 
 
 @dataclass(frozen=True)
@@ -136,7 +147,7 @@ class Store:
         #: Id of a load balancer's listener, pool or monitor → the load balancer's.
         self.balancer_parts: dict[str, str] = {}
         #: Id of a server → what is being done to it.
-        self.tasks: dict[str, str] = {}
+        self.tasks: dict[str, ServerTask] = {}
         self.keypairs: dict[str, str] = {}
         #: By name.
         self.credentials: dict[str, StoredCredential] = {}

@@ -258,12 +258,16 @@ def _remaining(quota: Quota | None) -> int:
     return max(0, quota.limit - quota.used)
 
 
+#: What programs that read a volume's health compare.
+_REASONS = {DiskState.FAILED: "VolumeFailed", DiskState.DEGRADED: "VolumeDegraded"}
+
+
 def _health(volume: Volume) -> pb.VolumeHealth:
     health = pb.VolumeHealth(volume_id=volume.id)
     if volume.state.broken:
         health.health_statuses.add(
             status=pb.INACCESSIBLE if volume.state is DiskState.FAILED else pb.DEGRADED,
-            reason="".join(word.capitalize() for word in volume.status.replace("_", "-").split("-")),
+            reason=_REASONS[volume.state],
             message=f"the cloud says that volume {volume.id} is in {volume.status}",
         )
     return health

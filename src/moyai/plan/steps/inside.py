@@ -202,13 +202,15 @@ class WaitBalancers(Step):
 
 @dataclass(frozen=True, kw_only=True)
 class WaitAddon(Step):
-    """``required``: without it the cluster is not up; otherwise what is missing is reported, and `up` succeeds."""
+    """``required``: without it the cluster is not up; otherwise what is missing is reported, and `up` succeeds. ``without``:
+    what users lack then, as a sentence."""
 
     verb: ClassVar[Verb] = Verb.WAIT
     addon: str
     deployments: tuple[str, ...]
     daemon_sets: tuple[str, ...]
     required: bool = True
+    without: str = ""
 
     @property
     def text(self) -> str:
