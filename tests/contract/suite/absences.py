@@ -7,7 +7,16 @@ from typing import Any, get_type_hints
 
 from moyai.cloud.capabilities import Capability, CapabilityAbsent
 from moyai.cloud.disks import Disks
-from moyai.cloud.load_balancers import Listener, LoadBalancer, LoadBalancers, Monitor, Pool
+from moyai.cloud.load_balancers import (
+    BalancingAlgorithm,
+    CheckType,
+    Listener,
+    LoadBalancer,
+    LoadBalancers,
+    Monitor,
+    Pool,
+    TrafficProtocol,
+)
 from tests.contract.site import Site
 
 NOBODY = "00000000-0000-4000-8000-00000000dead"
@@ -17,9 +26,9 @@ _ARGUMENTS: dict[type, Any] = {
     str: NOBODY,
     int: 1,
     LoadBalancer: LoadBalancer("none"),
-    Listener: Listener("none", "TCP", 80),
-    Pool: Pool("none", "TCP", "ROUND_ROBIN"),
-    Monitor: Monitor("TCP", delay=5, timeout=3, max_retries=1, max_retries_down=3),
+    Listener: Listener("none", TrafficProtocol.TCP, 80),
+    Pool: Pool("none", TrafficProtocol.TCP, BalancingAlgorithm.ROUND_ROBIN),
+    Monitor: Monitor(CheckType.TCP, delay=5, timeout=3, max_retries=1, max_retries_down=3),
 }
 
 
