@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from moyai.kube.objects.policy import parse_policy, parse_policy_pod
+from moyai.kube.objects.policy import Alike, parse_policy, parse_policy_pod
 from moyai.linux import netns
 from moyai.linux.libnftables import Nftables
 from moyai.plan.network_policy.commands import changes, whole
@@ -63,11 +63,12 @@ def main(policies: int, pods: int) -> None:
     nodes = max(1, pods // _LOCAL)
     made = [pod(number, applications=applications, nodes=nodes) for number in range(pods)]
     index = PolicyIndex("node0")
+    alike = Alike()
     start = time.perf_counter()
     for number in range(_NAMESPACES):
         index.set_namespace(f"ns{number}", {"name": f"ns{number}"})
     for one in made:
-        index.set_pod(_key(one), parse_policy_pod(one))
+        index.set_pod(_key(one), parse_policy_pod(one, alike))
     for number in range(policies):
         one = policy(number, applications=applications)
         index.set_policy(_key(one), parse_policy(one))

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from moyai.kube.objects.policy import parse_policy, parse_policy_pod
+from moyai.kube.objects.policy import Alike, parse_policy, parse_policy_pod
 from moyai.plan.network_policy import names
 from moyai.plan.network_policy.index import PolicyIndex
 from moyai.plan.network_policy.ruleset import ChainRule, Delta, Match, PolicyTable, Verdict
@@ -278,3 +278,13 @@ def test_only_what_may_forbid_something_has_connections_looked_at() -> None:
 
 def test_a_table_without_changes_has_no_difference() -> None:
     assert not PolicyTable().take()
+
+
+def test_pods_that_are_kept_together_share_equal_labels_and_others_do_not() -> None:
+    alike = Alike()
+    one, two = (parse_policy_pod(pod(name, f"10.0.0.{number}"), alike) for number, name in enumerate(("one", "two"), 1))
+    assert one.labels is two.labels
+    assert one.ports is two.ports
+    other = parse_policy_pod(pod("three", "10.0.0.3"))
+    assert other.labels == one.labels
+    assert other.labels is not one.labels

@@ -23,6 +23,7 @@ from moyai.plan.node_network import (
     NodeNetwork,
     ObservedNetwork,
     Peer,
+    PeerEntries,
     PodRoute,
     Put,
     Remove,
@@ -254,3 +255,13 @@ def test_from_any_state_of_an_earlier_agent_cut_anywhere_the_next_pass_reaches_t
     assert difference(wanted, state) == ()
     assert state.network == wanted
     assert state.strays == frozenset()
+
+
+def test_what_is_remembered_of_peers_is_never_another_answer() -> None:
+    entries = PeerEntries()
+    far = peer(2, address="192.0.2.2")
+    for conf in (VXLAN, DIRECT, HOST_GW, VXLAN):
+        for uplink in (UPLINK, replace(UPLINK, subnets=("192.0.2.0/24",))):
+            for peers in ([peer(1), far], [peer(1)], [peer(1, mac="02:00:00:00:00:99"), far]):
+                kept = desired(ME, peers, uplink=uplink, conf=conf, entries=entries)
+                assert kept == desired(ME, peers, uplink=uplink, conf=conf)

@@ -27,6 +27,7 @@ from moyai.plan.node_network import (
     Me,
     NetworkConf,
     ObservedNetwork,
+    PeerEntries,
     PeerReader,
     Put,
     Remove,
@@ -87,7 +88,7 @@ class PodNetworkController:
         self._known: _Known | None = None
         #: Reports of the kernel that came while its state was known in part only: the last of each thing.
         self._waiting: dict[object, KernelChange] = {}
-        self._reader = PeerReader(conf)
+        self._reader, self._entries = PeerReader(conf), PeerEntries()
         self._missing = "the kernel has not been read yet"
         self._problems: dict[str, str] = {}
         self._peers = 0
@@ -189,7 +190,7 @@ class PodNetworkController:
             known = _Known(me.address, found, indices, uplink=uplink, at=now)
             self._metrics.count("moyai_agent_kernel_reads_total")
         peers = self._reader.peers(self._nodes.all(), me)
-        want = desired(me, peers.peers, uplink=known.uplink, conf=self._conf)
+        want = desired(me, peers.peers, uplink=known.uplink, conf=self._conf, entries=self._entries)
         if known.network.occupied:
             return f"a device of kind {known.network.occupied} has the name {tunnel_name(self._conf.vni)} of the tunnel"
         if want.failure:

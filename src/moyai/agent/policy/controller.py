@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from moyai.agent.policy.kernel import PolicyKernel, ThisKernel
@@ -18,6 +19,7 @@ from moyai.core.clock import Clock, SystemClock
 from moyai.core.errors import Retriable
 from moyai.kube.informer import Informer
 from moyai.kube.objects import (
+    Alike,
     NetworkPolicy,
     Node,
     PolicyNamespace,
@@ -69,7 +71,7 @@ class PolicyController:
         self._queue: WorkQueue | None = None
         policies: Informer[NetworkPolicy] = cache(kube, NETWORK_POLICIES, parse=parse_policy, metrics=metrics)
         namespaces: Informer[PolicyNamespace] = cache(kube, NAMESPACES, parse=parse_policy_namespace, metrics=metrics)
-        pods: Informer[PolicyPod] = cache(kube, PODS, parse=parse_policy_pod, metrics=metrics)
+        pods: Informer[PolicyPod] = cache(kube, PODS, parse=partial(parse_policy_pod, alike=Alike()), metrics=metrics)
         policies.add_handler(lambda key, _old, new: self._policy(key, new))
         namespaces.add_handler(lambda key, _old, new: self._namespace(key, new))
         pods.add_handler(lambda key, _old, new: self._pod(key, new))

@@ -9,6 +9,7 @@ from moyai.kube.objects.meta import Reference, condition, object_key, reference
 from moyai.kube.objects.node import UNINITIALIZED, Lease, Node, NodeAddress, Taint, parse_lease, parse_node
 from moyai.kube.objects.pod import Container, Pod, parse_pod
 from moyai.kube.objects.policy import (
+    Alike,
     NetworkPolicy,
     PolicyNamespace,
     PolicyPod,
@@ -33,6 +34,7 @@ from moyai.kube.objects.workload import DaemonSet, Deployment, parse_daemon_set,
 
 __all__ = [
     "UNINITIALIZED",
+    "Alike",
     "Claim",
     "Container",
     "CsiNode",

@@ -14,42 +14,18 @@ from functools import lru_cache
 from sys import intern
 
 from moyai.kube.objects.meta import deleting, part, rows, text, text_map, texts
+from moyai.kube.objects.scheduling import Requirement
 from moyai.kube.resources import Json
-
-PROTOCOLS = ("tcp", "udp", "sctp")
-
-
-@dataclass(frozen=True, order=True)
-class LabelRequirement:
-    """``operator``: In, NotIn, Exists, DoesNotExist. An operator of another name is never met."""
-
-    key: str
-    operator: str
-    values: tuple[str, ...] = ()
-
-    def met(self, labels: Mapping[str, str]) -> bool:
-        value = labels.get(self.key)
-        match self.operator:
-            case "In":
-                return value in self.values
-            case "NotIn":
-                return value not in self.values
-            case "Exists":
-                return value is not None
-            case "DoesNotExist":
-                return value is None
-            case _:
-                return False
 
 
 @dataclass(frozen=True)
 class Selector:
     """All requirements have to be met; without any, everything is selected."""
 
-    requirements: tuple[LabelRequirement, ...] = ()
+    requirements: tuple[Requirement, ...] = ()
 
     def matches(self, labels: Mapping[str, str]) -> bool:
-        return all(one.met(labels) for one in self.requirements)
+        return all(one.holds(labels) for one in self.requirements)
 
     @property
     def anchor(self) -> tuple[str, str] | None:
@@ -58,6 +34,8 @@ class Selector:
 
 
 EVERYTHING = Selector()
+#: So many different labels, and ports, are remembered.
+_ALIKE = 4096
 
 
 @dataclass(frozen=True)
@@ -154,19 +132,31 @@ def parse_policy(found: Json) -> NetworkPolicy:
     )
 
 
-def parse_policy_pod(found: Json) -> PolicyPod:
+class Alike:
+    """Labels and ports that many pods have in common, each in memory once: the pods of one ReplicaSet have one mapping. The
+    owner of the pods has it."""
+
+    def __init__(self) -> None:
+        self.labels = lru_cache(_ALIKE)(_labels)
+        self.ports = lru_cache(_ALIKE)(_same)
+
+
+def parse_policy_pod(found: Json, alike: Alike | None = None) -> PolicyPod:
+    """``alike``: of the pods that are kept together."""
     meta, spec, status = (part(found, key) for key in ("metadata", "spec", "status"))
     seen = not spec.get("hostNetwork") and text(status, "phase") not in ("Succeeded", "Failed")
     addresses = [text(one, "ip") for one in rows(status, "podIPs")] or [text(status, "podIP")]
     containers = [*rows(spec, "containers"), *(one for one in rows(spec, "initContainers") if one.get("restartPolicy"))]
+    labels = tuple(sorted(text_map(meta, "labels").items()))
     named = (one for container in containers for one in rows(container, "ports") if one.get("name"))
+    ports = tuple((_protocol(one), text(one, "name"), int(one["containerPort"])) for one in named)
     return PolicyPod(
         namespace=intern(text(meta, "namespace")),
         name=text(meta, "name"),
         node=intern(text(spec, "nodeName")),
-        labels=_shared(tuple(sorted(text_map(meta, "labels").items()))),
+        labels=alike.labels(labels) if alike else _labels(labels),
         addresses=tuple(_address(one) for one in addresses if one) if seen else (),
-        ports=_known(tuple((_protocol(one), text(one, "name"), int(one["containerPort"])) for one in named)),
+        ports=alike.ports(ports) if alike else ports,
         ending=deleting(found),
     )
 
@@ -177,9 +167,9 @@ def parse_policy_namespace(found: Json) -> PolicyNamespace:
 
 def parse_selector(found: Json) -> Selector:
     """Of a LabelSelector."""
-    equal = [LabelRequirement(key, "In", (value,)) for key, value in text_map(found, "matchLabels").items()]
+    equal = [Requirement(key, "In", (value,)) for key, value in text_map(found, "matchLabels").items()]
     said = [
-        LabelRequirement(text(one, "key"), text(one, "operator"), tuple(sorted(texts(one, "values"))))
+        Requirement(text(one, "key"), text(one, "operator"), tuple(sorted(texts(one, "values"))))
         for one in rows(found, "matchExpressions")
     ]
     return Selector(tuple(sorted({*equal, *said})))
@@ -220,18 +210,15 @@ def _protocol(found: Json) -> str:
     return intern((text(found, "protocol") or "TCP").lower())
 
 
-def _single(one: LabelRequirement) -> bool:
+def _single(one: Requirement) -> bool:
     return one.operator == "In" and len(one.values) == 1
 
 
-@lru_cache(maxsize=4096)
-def _shared(labels: tuple[tuple[str, str], ...]) -> Mapping[str, str]:
-    """The pods of one ReplicaSet have one mapping."""
-    return {intern(key): intern(value) for key, value in labels}
+def _labels(found: tuple[tuple[str, str], ...]) -> Mapping[str, str]:
+    return {intern(key): intern(value) for key, value in found}
 
 
-@lru_cache(maxsize=4096)
-def _known(ports: tuple[tuple[str, str, int], ...]) -> tuple[tuple[str, str, int], ...]:
+def _same(ports: tuple[tuple[str, str, int], ...]) -> tuple[tuple[str, str, int], ...]:
     return ports
 
 

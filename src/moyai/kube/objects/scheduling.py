@@ -14,9 +14,10 @@ from moyai.kube.quantities import parse_quantity
 from moyai.kube.resources import Json
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, order=True)
 class Requirement:
-    """One line of a node selector term. ``operator``: In, NotIn, Exists, DoesNotExist, Gt, Lt."""
+    """One line of a selector of labels. ``operator``: In, NotIn, Exists, DoesNotExist, and for nodes also Gt and Lt. One of
+    another name never holds."""
 
     key: str
     operator: str

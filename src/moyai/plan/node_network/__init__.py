@@ -1,11 +1,14 @@
 """One node's part of the pod network: from Node objects and settings to links, addresses, neighbours, forwarding entries and
 routes of the kernel, and to the steps that are missing.
 
-Pure. Always holds: the steps lead from any observed state to the desired one, also from a state that an earlier agent left
+Nothing here reads or changes anything outside of its arguments and itself. ``PeerReader`` and ``PeerEntries`` remember their
+last answer, so that the next one is cheap; what they remember changes no answer.
+
+Always holds: the steps lead from any observed state to the desired one, also from a state that an earlier agent left
 between two steps; what others made is in no step, unless it leads where the desired state leads as well.
 """
 
-from moyai.plan.node_network.desired import Desired, desired
+from moyai.plan.node_network.desired import Desired, PeerEntries, desired
 from moyai.plan.node_network.difference import difference, without_obstacles
 from moyai.plan.node_network.flannel import Announcement, PeerReader, Peers, announcement, me_of, peers_of, relevant
 from moyai.plan.node_network.model import (
@@ -47,6 +50,7 @@ __all__ = [
     "NodeNetwork",
     "ObservedNetwork",
     "Peer",
+    "PeerEntries",
     "PeerReader",
     "Peers",
     "PodRoute",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network
 
 from moyai.plan.node_network.model import (
@@ -32,7 +31,8 @@ class Desired:
     failure: str = ""
 
 
-def desired(me: Me, peers: Iterable[Peer], *, uplink: Uplink, conf: NetworkConf) -> Desired:
+def desired(me: Me, peers: Iterable[Peer], *, uplink: Uplink, conf: NetworkConf, entries: PeerEntries | None = None) -> Desired:
+    """``entries``: of the calls before, where there were some."""
     base: set[Entry] = {PodRoute(conf.network, metric=UNREACHABLE_METRIC)}
     tunnel: Tunnel | None = None
     if conf.backend == "vxlan":
@@ -48,8 +48,7 @@ def desired(me: Me, peers: Iterable[Peer], *, uplink: Uplink, conf: NetworkConf)
         )
     problems: dict[str, str] = {}
     parts: list[frozenset[Entry]] = [frozenset(base)]
-    for peer in peers:
-        part = _entries(peer, uplink.subnets, conf=conf)
+    for peer, part in (entries or PeerEntries()).of(peers, uplink.subnets, conf=conf).items():
         parts.append(part)
         if not part:
             problems[peer.name] = (
@@ -59,9 +58,22 @@ def desired(me: Me, peers: Iterable[Peer], *, uplink: Uplink, conf: NetworkConf)
     return Desired(NodeNetwork(tunnel, frozenset[Entry]().union(*parts)), problems)
 
 
-@lru_cache(maxsize=8192)
+class PeerEntries:
+    """The entries of all peers, as they were at the last call: a change of one node among many makes those of one peer."""
+
+    def __init__(self) -> None:
+        self._way: tuple[tuple[str, ...], NetworkConf] | None = None
+        self._held: Mapping[Peer, frozenset[Entry]] = {}
+
+    def of(self, peers: Iterable[Peer], subnets: tuple[str, ...], *, conf: NetworkConf) -> Mapping[Peer, frozenset[Entry]]:
+        """Peer → its entries, empty where it cannot be reached."""
+        before = self._held if self._way == (subnets, conf) else {}
+        found = {one: before[one] if one in before else _entries(one, subnets, conf=conf) for one in peers}
+        self._way, self._held = (subnets, conf), found
+        return found
+
+
 def _entries(peer: Peer, subnets: tuple[str, ...], *, conf: NetworkConf) -> frozenset[Entry]:
-    """One peer's; empty where it cannot be reached. Kept: a change of one node among a thousand makes one peer's anew."""
     near = any(IPv4Address(peer.address) in IPv4Network(subnet, strict=False) for subnet in subnets)
     direct = PodRoute(peer.pod_cidr, peer.address, "uplink")
     if conf.backend == "host-gw":
