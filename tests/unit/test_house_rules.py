@@ -104,7 +104,7 @@ def test_a_class_name_means_one_thing() -> None:
         if WALLED in where or "proto" in file.parts:
             continue
         for node in ast.walk(ast.parse(file.read_text())):
-            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+            if isinstance(node, ast.ClassDef):
                 found[node.name].append(where)
     assert {name: files for name, files in found.items() if len(files) > 1} == {}
 

@@ -22,7 +22,7 @@ from moyai.core.clock import Clock
 from moyai.core.errors import MoyaiError, NotFound
 from moyai.kube.events import EventRecorder
 from moyai.kube.informer import Informer
-from moyai.kube.objects import Lease, Node, Taint, parse_attachment, parse_lease, parse_node, parse_pod
+from moyai.kube.objects import Lease, Node, Taint, parse_attachment, parse_lease, parse_node, parse_pod, stamp
 from moyai.kube.resources import LEASES, NODES, PODS, VOLUME_ATTACHMENTS, Json
 from moyai.kube.watching import Kube
 from moyai.kube.workqueue import WorkQueue
@@ -176,9 +176,8 @@ class FencingController:
         fresh = parse_node(await self._kube.get(NODES, node.name))
         if fresh.uid != node.uid or fresh.deleting:
             return Result(requeue_after=_CLEAR_SECONDS)
-        stamp = self._clock.now().strftime("%Y-%m-%dT%H:%M:%SZ")
         others = [taint for taint in fresh.taints if taint.key != OUT_OF_SERVICE.key]
-        await self._patch(fresh, taints=[*others, OUT_OF_SERVICE], stamp=stamp)
+        await self._patch(fresh, taints=[*others, OUT_OF_SERVICE], since=stamp(self._clock.now()))
         # it may have been started since it was asked about
         machine = evidence_of(await self._servers.ask(self._servers.id_of(node) or ""))
         if machine.activity is not Activity.OFF:
@@ -207,13 +206,12 @@ class FencingController:
             return Result(requeue_after=_CLEAR_SECONDS)  # lifted a moment ago, which the cache does not know yet
         if fresh.ready is True:
             # disks are detached by force only from a node that is not ready; a kubelet that comes back says so itself
-            stamp = self._clock.now().strftime("%Y-%m-%dT%H:%M:%SZ")
             condition: Json = {
                 "type": "Ready",
                 "status": "Unknown",
                 "reason": "MachineOff",
                 "message": "The cloud says that the machine is off",
-                "lastTransitionTime": stamp,
+                "lastTransitionTime": stamp(self._clock.now()),
             }
             body: Json = {"metadata": {"resourceVersion": fresh.version}, "status": {"conditions": [condition]}}
             await self._kube.patch(NODES, node.name, body=body, kind="strategic", subresource="status")
@@ -237,13 +235,13 @@ class FencingController:
     async def _lift(self, name: str, why: str) -> None:
         fresh = parse_node(await self._kube.get(NODES, name))
         others = [taint for taint in fresh.taints if taint.key != OUT_OF_SERVICE.key]
-        await self._patch(fresh, taints=others, stamp=None)
+        await self._patch(fresh, taints=others, since=None)
         self._fenced_at.pop(name, None)
         self._metrics.count("moyai_fencing_total", action="lift")
         self._events.event(fresh.reference, "Normal", reason="FenceLifted", message=f"Node {name} is back in service: {why}")
 
-    async def _patch(self, node: Node, *, taints: list[Taint], stamp: str | None) -> None:
-        meta: Json = {"resourceVersion": node.version, "annotations": {FENCED: stamp}}
+    async def _patch(self, node: Node, *, taints: list[Taint], since: str | None) -> None:
+        meta: Json = {"resourceVersion": node.version, "annotations": {FENCED: since}}
         await self._kube.patch(NODES, node.name, body={"metadata": meta, "spec": {"taints": taint_list(taints)}})
 
     async def _power_off(self, node: Node, decision: Decision) -> None:

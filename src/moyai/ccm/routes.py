@@ -15,7 +15,7 @@ from moyai.ccm.servers import Servers
 from moyai.cloud.model import Port, Route
 from moyai.core.clock import Clock
 from moyai.kube.informer import Informer
-from moyai.kube.objects import Node
+from moyai.kube.objects import Node, network_available
 from moyai.kube.resources import NODES, Json
 from moyai.kube.watching import Kube
 from moyai.kube.workqueue import WorkQueue
@@ -117,15 +117,9 @@ class RouteController:
         for node in nodes:
             if node.network_unavailable is False:
                 continue
-            stamp = self._clock.now().strftime("%Y-%m-%dT%H:%M:%SZ")
-            condition: Json = {
-                "type": "NetworkUnavailable",
-                "status": "False",
-                "reason": "RouteCreated",
-                "message": "The router has a route to the node's pods",
-                "lastHeartbeatTime": stamp,
-                "lastTransitionTime": stamp,
-            }
+            condition = network_available(
+                reason="RouteCreated", message="The router has a route to the node's pods", now=self._clock.now()
+            )
             body: Json = {"status": {"conditions": [condition]}}
             await self._kube.patch(NODES, node.name, body=body, kind="strategic", subresource="status")
 

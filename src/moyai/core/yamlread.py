@@ -62,7 +62,7 @@ class YamlError(ValueError):
 
 def read(text: str, limits: Limits | None = None) -> list[Any]:
     """The documents in ``text``. Raises YamlError."""
-    reader = _Reader(limits or Limits())
+    reader = _DocumentReader(limits or Limits())
     if len(_DIRECTIVE.findall(text)) > _MOST_DIRECTIVES:
         raise YamlError(f"more than {_MOST_DIRECTIVES} directives (lines that begin with %)")
     try:
@@ -99,7 +99,7 @@ class _Container:
     merged: list[Any] = field(default_factory=list[Any])
 
 
-class _Reader:
+class _DocumentReader:
     def __init__(self, limits: Limits) -> None:
         self.documents: list[Any] = []
         self._limits = limits

@@ -17,7 +17,7 @@ from typing import Literal
 
 from moyai.core.clock import Clock, SystemClock
 from moyai.core.errors import MoyaiError, NotFound
-from moyai.kube.objects import Reference
+from moyai.kube.objects import Reference, stamp
 from moyai.kube.resources import EVENTS, Json
 from moyai.kube.watching import Kube
 
@@ -40,7 +40,9 @@ class _Occurrence:
 
 
 @dataclass
-class _Known:
+class _Sent:
+    """An event that the API has. ``count``: how often it happened."""
+
     name: str
     count: int
 
@@ -59,7 +61,7 @@ class EventRecorder:
         self._component = component
         self._clock = clock or SystemClock()
         self._waiting: asyncio.Queue[_Occurrence] = asyncio.Queue(maxsize=500)
-        self._known: OrderedDict[tuple[str, ...], _Known] = OrderedDict()
+        self._known: OrderedDict[tuple[str, ...], _Sent] = OrderedDict()
         self._buckets: OrderedDict[str, _Bucket] = OrderedDict()
 
     def event(self, about: Reference, kind: Literal["Normal", "Warning"], *, reason: str, message: str) -> None:
@@ -74,9 +76,8 @@ class EventRecorder:
         )
         if not self._allowed(about):
             return
-        stamp = self._clock.now().strftime("%Y-%m-%dT%H:%M:%SZ")
         with contextlib.suppress(asyncio.QueueFull):
-            self._waiting.put_nowait(_Occurrence(about, kind, reason, message[:_MESSAGE_LIMIT], stamp))
+            self._waiting.put_nowait(_Occurrence(about, kind, reason, message[:_MESSAGE_LIMIT], stamp(self._clock.now())))
 
     async def run(self) -> None:
         while True:
@@ -146,6 +147,6 @@ class EventRecorder:
             },
             namespace=namespace,
         )
-        self._known[same] = _Known(name, 1)
+        self._known[same] = _Sent(name, 1)
         while len(self._known) > _KEPT:
             self._known.popitem(last=False)

@@ -13,6 +13,7 @@ from typing import cast
 from moyai.core.clock import Clock
 from moyai.core.errors import Conflict
 from moyai.core.ids import TOKEN_DESCRIPTION
+from moyai.kube.objects import stamp
 from moyai.kube.quick import KubeApi
 from moyai.kube.resources import SECRETS
 
@@ -29,7 +30,7 @@ def halves(token: str) -> tuple[str, str]:
 def add_token(api: KubeApi, token: str, *, clock: Clock) -> None:
     """Let ``token`` join nodes for an hour, as ``kubeadm token create`` does."""
     public, secret = halves(token)
-    expires = (clock.now() + TOKEN_LIFE).strftime("%Y-%m-%dT%H:%M:%SZ")
+    expires = stamp(clock.now() + TOKEN_LIFE)
     values = {
         "token-id": public,
         "token-secret": secret,

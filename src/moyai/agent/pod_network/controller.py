@@ -18,7 +18,7 @@ from moyai.core.clock import Clock
 from moyai.core.errors import Retriable
 from moyai.kube.events import EventRecorder
 from moyai.kube.informer import Informer
-from moyai.kube.objects import Node
+from moyai.kube.objects import Node, network_available
 from moyai.kube.resources import NODES, Json
 from moyai.kube.watching import Kube
 from moyai.kube.workqueue import WorkQueue
@@ -55,7 +55,7 @@ _AGAIN = Backoff(base=0.2, ceiling=10.0)
 
 
 @dataclass(frozen=True)
-class _Known:
+class _KnownKernel:
     """What the kernel has, as read or made. ``address``: the node's. ``at``: when it was read, by the clock."""
 
     address: str
@@ -85,7 +85,7 @@ class PodNetworkController:
         self._queue: WorkQueue | None = None
         self._netlink: Netlink | None = None
         self._open = asyncio.Event()
-        self._known: _Known | None = None
+        self._known: _KnownKernel | None = None
         #: Reports of the kernel that came while its state was known in part only: the last of each thing.
         self._waiting: dict[object, KernelChange] = {}
         self._reader, self._entries = PeerReader(conf), PeerEntries()
@@ -187,7 +187,7 @@ class PodNetworkController:
             uplink = await find_uplink(netlink, me.address)
             name = tunnel_name(self._conf.vni) if self._conf.backend == "vxlan" else None
             found, indices = await observe(netlink, tunnel=name, uplink=uplink)
-            known = _Known(me.address, found, indices, uplink=uplink, at=now)
+            known = _KnownKernel(me.address, found, indices, uplink=uplink, at=now)
             self._metrics.count("moyai_agent_kernel_reads_total")
         peers = self._reader.peers(self._nodes.all(), me)
         want = desired(me, peers.peers, uplink=known.uplink, conf=self._conf, entries=self._entries)
@@ -231,15 +231,9 @@ class PodNetworkController:
         said = announcement(me, self._conf)
         if not said.missing(node) and node.network_unavailable is False:
             return
-        stamp = self._clock.now().strftime("%Y-%m-%dT%H:%M:%SZ")
-        condition: Json = {
-            "type": "NetworkUnavailable",
-            "status": "False",
-            "reason": "PodNetworkIsUp",
-            "message": f"moyai's agent: {self._conf.backend}",
-            "lastTransitionTime": stamp,
-            "lastHeartbeatTime": stamp,
-        }
+        condition = network_available(
+            reason="PodNetworkIsUp", message=f"moyai's agent: {self._conf.backend}", now=self._clock.now()
+        )
         body: Json = {"metadata": {"annotations": dict(said.annotations)}, "status": {"conditions": [condition]}}
         await self._kube.patch(NODES, self._node, body=body, kind="strategic", subresource="status")
         _log.info("node %s announced as %s %s", self._node, self._conf.backend, said.annotations)

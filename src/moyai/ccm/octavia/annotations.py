@@ -67,7 +67,7 @@ KNOWN = frozenset(
 )
 
 
-class _Reader:
+class _Annotations:
     def __init__(self, annotations: Mapping[str, str]) -> None:
         self._annotations = annotations
 
@@ -119,7 +119,7 @@ def unknown_annotations(service: Service) -> list[str]:
 def read_settings(service: Service, config: CcmConfig) -> LoadBalancerSettings:
     """What is to be made for the Service. Raises UsageError for the first thing that is wrong."""
     defaults = config.load_balancer
-    reader = _Reader(service.annotations)
+    reader = _Annotations(service.annotations)
     chosen = _chosen_class(reader, config)
     internal = reader.flag(INTERNAL, default=defaults.internal_lb)
     wanted = _wanted_address(service, reader)
@@ -163,7 +163,7 @@ def read_settings(service: Service, config: CcmConfig) -> LoadBalancerSettings:
 
 def read_node_selector(service: Service) -> dict[str, str | None]:
     """Only the annotation ``node-selector``."""
-    return _node_selector(_Reader(service.annotations))
+    return _node_selector(_Annotations(service.annotations))
 
 
 def settings_for_removal(service: Service, config: CcmConfig) -> LoadBalancerSettings:
@@ -171,7 +171,7 @@ def settings_for_removal(service: Service, config: CcmConfig) -> LoadBalancerSet
     try:
         return read_settings(service, config)
     except UsageError:
-        reader = _Reader(service.annotations)
+        reader = _Annotations(service.annotations)
         return LoadBalancerSettings(keep_floating_ip=truth(reader.text("keep-floatingip")) is True)
 
 
@@ -193,14 +193,14 @@ def _unmarked(service: Service) -> bool:
     return WRITTEN not in service.annotations and {LOAD_BALANCER_ID, LOAD_BALANCER_ADDRESS} <= set(service.annotations)
 
 
-def _wanted_balancer(service: Service, reader: _Reader) -> tuple[str, bool]:
+def _wanted_balancer(service: Service, reader: _Annotations) -> tuple[str, bool]:
     """The load balancer that the user asks for, and whether it is certain that the user does."""
     if reader.text("load-balancer-id") in _written(service):
         return "", True
     return reader.uuid("load-balancer-id", ""), not _unmarked(service)
 
 
-def _chosen_class(reader: _Reader, config: CcmConfig) -> LoadBalancerClass:
+def _chosen_class(reader: _Annotations, config: CcmConfig) -> LoadBalancerClass:
     name = reader.text("class")
     if not name:
         return LoadBalancerClass()
@@ -210,7 +210,7 @@ def _chosen_class(reader: _Reader, config: CcmConfig) -> LoadBalancerClass:
     return config.classes[name]
 
 
-def _wanted_address(service: Service, reader: _Reader) -> str:
+def _wanted_address(service: Service, reader: _Annotations) -> str:
     value, where = service.load_balancer_ip, "spec.loadBalancerIP"
     if not value and not service.ingress and not _unmarked(service):
         value, where = reader.text("load-balancer-address"), LOAD_BALANCER_ADDRESS
@@ -223,7 +223,7 @@ def _wanted_address(service: Service, reader: _Reader) -> str:
     return value
 
 
-def _proxy_protocol(reader: _Reader) -> str:
+def _proxy_protocol(reader: _Annotations) -> str:
     value = reader.text("proxy-protocol").lower()
     if value in ("v2", "proxyv2"):
         return "PROXYV2"
@@ -234,7 +234,7 @@ def _proxy_protocol(reader: _Reader) -> str:
     return "PROXY" if truth(value) else ""
 
 
-def _algorithm(reader: _Reader, default: str) -> str:
+def _algorithm(reader: _Annotations, default: str) -> str:
     value = reader.text("lb-method", default).upper()
     known = ("ROUND_ROBIN", "LEAST_CONNECTIONS", "SOURCE_IP", "SOURCE_IP_PORT")
     if value not in known:
@@ -242,7 +242,7 @@ def _algorithm(reader: _Reader, default: str) -> str:
     return value
 
 
-def _monitor(reader: _Reader, config: CcmConfig) -> MonitorSettings | None:
+def _monitor(reader: _Annotations, config: CcmConfig) -> MonitorSettings | None:
     defaults = config.load_balancer
     settings = MonitorSettings(
         delay=reader.number("health-monitor-delay", defaults.monitor_delay, low=1, high=3600),
@@ -258,14 +258,14 @@ def _monitor(reader: _Reader, config: CcmConfig) -> MonitorSettings | None:
     return settings if reader.flag("enable-health-monitor", default=defaults.create_monitor) else None
 
 
-def _hostname(reader: _Reader) -> str:
+def _hostname(reader: _Annotations) -> str:
     value = reader.text("hostname").lower()
     if value and (len(value) > 253 or not _HOST.fullmatch(value)):
         raise reader.wrong("hostname", "a host name such as app.example.org")
     return value
 
 
-def _source_ranges(service: Service, reader: _Reader) -> tuple[str, ...]:
+def _source_ranges(service: Service, reader: _Annotations) -> tuple[str, ...]:
     where = "spec.loadBalancerSourceRanges"
     given = service.source_ranges
     if not given and reader.has(SOURCE_RANGES):
@@ -281,7 +281,7 @@ def _source_ranges(service: Service, reader: _Reader) -> tuple[str, ...]:
     return () if "0.0.0.0/0" in found and found <= {"0.0.0.0/0", "::/0"} else tuple(sorted(found))
 
 
-def _node_selector(reader: _Reader) -> dict[str, str | None]:
+def _node_selector(reader: _Annotations) -> dict[str, str | None]:
     selector: dict[str, str | None] = {}
     for part in reader.text("node-selector").split(","):
         key, equals, value = part.strip().partition("=")

@@ -5,8 +5,8 @@ the memory that one of objects takes.
 """
 
 from moyai.kube.objects.event import ObjectEvent, parse_event
-from moyai.kube.objects.meta import Reference, condition, object_key, reference
-from moyai.kube.objects.node import UNINITIALIZED, Lease, Node, NodeAddress, Taint, parse_lease, parse_node
+from moyai.kube.objects.meta import Reference, condition, object_key, reference, stamp
+from moyai.kube.objects.node import UNINITIALIZED, Lease, Node, NodeAddress, Taint, network_available, parse_lease, parse_node
 from moyai.kube.objects.pod import Container, Pod, parse_pod
 from moyai.kube.objects.policy import (
     Alike,
@@ -57,6 +57,7 @@ __all__ = [
     "Taint",
     "VolumeAttachment",
     "condition",
+    "network_available",
     "object_key",
     "parse_attachment",
     "parse_claim",
@@ -75,4 +76,5 @@ __all__ = [
     "parse_volume",
     "reference",
     "secret_variables",
+    "stamp",
 ]

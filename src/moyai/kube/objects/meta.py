@@ -24,6 +24,11 @@ class Reference:
     namespace: str = ""
 
 
+def stamp(moment: datetime) -> str:
+    """As the API writes a moment (of UTC), in whole seconds."""
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
 def object_key(found: Json) -> str:
     """``namespace/name``, or ``name`` for what has no namespace."""
     meta = part(found, "metadata")

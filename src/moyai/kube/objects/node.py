@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from moyai.kube.objects.meta import Reference, condition, deleting, part, rows, since, text, text_map, texts
+from moyai.kube.objects.meta import Reference, condition, deleting, part, rows, since, stamp, text, text_map, texts
 from moyai.kube.resources import Json
 
 #: The taint of a node that the cloud controller manager has not initialised yet: a kubelet with an external cloud provider
@@ -111,3 +111,15 @@ def parse_lease(found: Json) -> Lease:
         renewed=text(spec, "renewTime"),
         seconds=int(spec.get("leaseDurationSeconds") or 0),
     )
+
+
+def network_available(*, reason: str, message: str, now: datetime) -> Json:
+    """The condition by which a node's status says that its pods and those of other nodes reach each other."""
+    return {
+        "type": "NetworkUnavailable",
+        "status": "False",
+        "reason": reason,
+        "message": message,
+        "lastTransitionTime": stamp(now),
+        "lastHeartbeatTime": stamp(now),
+    }
