@@ -10,7 +10,7 @@ kubelet's probes away. The verdict accept ends one chain alone, so a packet pass
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from moyai.plan.network_policy import names
@@ -189,17 +189,3 @@ def _prefix(cidr: str) -> Any:
     address, _, length = cidr.partition("/")
     full = 128 if ":" in address else 32
     return address if int(length) == full else {"prefix": {"addr": address, "len": int(length)}}
-
-
-def counted(listed: Iterable[Mapping[str, Any]]) -> dict[tuple[str, str], tuple[int, int]]:
-    """(chain, comment) → packets and bytes of the counting rules in nftables' JSON of the table."""
-    found: dict[tuple[str, str], tuple[int, int]] = {}
-    for item in listed:
-        rule = item.get("rule", {})
-        for expression in rule.get("expr", ()):
-            counter = expression.get("counter")
-            if counter:
-                key = (str(rule["chain"]), str(rule.get("comment", "")))
-                packets, size = found.get(key, (0, 0))
-                found[key] = (packets + counter["packets"], size + counter["bytes"])
-    return found

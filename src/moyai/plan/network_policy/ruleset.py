@@ -25,10 +25,6 @@ class SetKind(StrEnum):
     MAP_4 = "map 4"
     MAP_6 = "map 6"
 
-    @property
-    def family(self) -> int:
-        return int(self.value[-1])
-
 
 #: An address, a range, (address, port), or (source, destination).
 Element = str | tuple[str, int] | tuple[str, str]
