@@ -67,7 +67,7 @@ class PeerEntries:
 
     def of(self, peers: Iterable[Peer], subnets: tuple[str, ...], *, conf: NetworkConf) -> Mapping[Peer, frozenset[Entry]]:
         """Peer → its entries, empty where it cannot be reached."""
-        before = self._held if self._way == (subnets, conf) else {}
+        before = self._held if self._way == (subnets, conf) else dict[Peer, frozenset[Entry]]()
         found = {one: before[one] if one in before else _entries(one, subnets, conf=conf) for one in peers}
         self._way, self._held = (subnets, conf), found
         return found
