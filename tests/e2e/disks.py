@@ -85,11 +85,6 @@ class Zoned(Cluster):
     def inside(self, server: Server, command: str) -> str:
         return Site(self.cloud, None, None).sh(server, command)
 
-    def apply(self, *objects: Json) -> None:
-        file = self.folder / "objects.json"
-        file.write_text(json.dumps({"apiVersion": "v1", "kind": "List", "items": list(objects)}))
-        self.kubectl("apply", "-f", str(file))
-
     def namespace(self, name: str) -> Json:
         return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
 

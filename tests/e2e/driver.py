@@ -17,6 +17,7 @@ from typing import Any
 from moyai.cloud.openstack import OpenStackCloud, connect
 from moyai.core.ids import cluster_tag
 from moyai.images import references
+from moyai.kube.resources import Json
 
 ROOT = Path(__file__).parents[2]
 MOYAI = [sys.executable, "-c", "from moyai.cli.main import main; main()"]
@@ -95,6 +96,11 @@ class Cluster:
 
     def kubectl(self, *words: str, expect: int = 0) -> str:
         return self.moyai("kubectl", *words, expect=expect).stdout
+
+    def apply(self, *objects: Json) -> None:
+        file = self.folder / "objects.json"
+        file.write_text(json.dumps({"apiVersion": "v1", "kind": "List", "items": list(objects)}))
+        self.kubectl("apply", "-f", str(file))
 
     def objects(self) -> Counter[str]:
         """How often each name of this cluster is in the cloud."""

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import tempfile
-import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tests.e2e.disks import until
 from tests.e2e.driver import Cluster
 
 #: Answers each connection with the client's address.
@@ -67,13 +66,6 @@ print(found)
 """
 
 
-def apply(cluster: Cluster, made: Mapping[str, Any]) -> None:
-    with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
-        json.dump(made, file)
-        file.flush()
-        cluster.kubectl("apply", "-f", file.name)
-
-
 @contextmanager
 def cluster_with(cloud: str, folder: Path, **network: Any) -> Generator[Cluster]:
     made = Cluster(folder, cloud, network=network)
@@ -84,13 +76,6 @@ def cluster_with(cloud: str, folder: Path, **network: Any) -> Generator[Cluster]
             report = json.loads(made.moyai("down", made.name, "--yes", "--output", "json").stdout)
             assert report["left"] == 0
     assert not made.objects()
-
-
-def until(true: Callable[[], bool], seconds: float) -> None:
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end, "it did not come"
-        time.sleep(1)
 
 
 def restarts(cluster: Cluster) -> int:
@@ -117,19 +102,19 @@ def test_vxlan_pods_talk_in_packets_with_the_vni_obey_policies_and_a_killed_agen
         address = cluster.pod_address(server)
         client = cluster.python("workers-1", asks(address))
         assert f"77 {client} {address}" in cluster.kubectl("logs", sniffer)
-        apply(cluster, SILENCE)
-        until(lambda: cluster.python("workers-1", tries(address)) == "silence", 60)
+        cluster.apply(SILENCE)
+        until("the policy is applied", lambda: cluster.python("workers-1", tries(address)) == "silence", 60)
         # nor a pod of the same node
         assert cluster.python("workers-0", tries(address)) == "silence"
         open_port: dict[str, Any] = {"podSelector": {}, "ingress": [{"from": [{"podSelector": {}}], "ports": [{"port": 8080}]}]}
-        apply(cluster, {**SILENCE, "spec": open_port})
-        until(lambda: cluster.python("workers-1", tries(address)) == "answer", 60)
+        cluster.apply({**SILENCE, "spec": open_port})
+        until("the port is open", lambda: cluster.python("workers-1", tries(address)) == "answer", 60)
         cluster.kubectl("delete", "networkpolicy", "silence")
         before = restarts(cluster)
         # the agent's process ends without a farewell, and the kernel's part is gone when it comes back
         harm = "sudo pkill -KILL -f '^[^ ]*python3[^ ]* .*moyai agent'; sudo ip link delete flannel.77"
         cluster.moyai("ssh", f"{cluster.name}-workers-0", harm)
-        until(lambda: restarts(cluster) > before and agents_ready(cluster), 60)
+        until("the agent is back", lambda: restarts(cluster) > before and agents_ready(cluster), 60)
         assert cluster.python("workers-1", asks(address)) != ""
         # and while it runs, the kernel's own report brings it back
         cluster.moyai("ssh", f"{cluster.name}-workers-0", "sudo ip route flush proto 77")
