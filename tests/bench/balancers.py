@@ -13,7 +13,17 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import Any
 
-from moyai.cloud.load_balancers import BalancerState, Listener, LoadBalancer, Member, Monitor, Pool
+from moyai.cloud.load_balancers import (
+    BalancerState,
+    BalancingAlgorithm,
+    CheckType,
+    Listener,
+    LoadBalancer,
+    Member,
+    Monitor,
+    Pool,
+    TrafficProtocol,
+)
 from moyai.cloud.openstack import connect
 
 #: How many are asked for at once.
@@ -74,9 +84,9 @@ class BalancerBench:
 
     def _tree(self, number: int) -> LoadBalancer:
         members = tuple(Member(f"10.79.0.{250 + n}", 80, subnet_id=self._subnet, name=f"m{n}") for n in range(2))
-        monitor = Monitor("TCP", delay=5, timeout=3, max_retries=2, name="bench")
-        pool = Pool("pool", "TCP", "ROUND_ROBIN", members=members, monitor=monitor)
-        listener = Listener("listener", "TCP", 80, pool=pool)
+        monitor = Monitor(CheckType.TCP, delay=5, timeout=3, max_retries=2, name="bench")
+        pool = Pool("pool", TrafficProtocol.TCP, BalancingAlgorithm.ROUND_ROBIN, members=members, monitor=monitor)
+        listener = Listener("listener", TrafficProtocol.TCP, 80, pool=pool)
         return LoadBalancer(f"{self._name}-{number}", vip_subnet_id=self._subnet, tags=(self._name,), listeners=(listener,))
 
 

@@ -16,8 +16,8 @@ import click
 from moyai.kube.objects.policy import Alike, parse_policy, parse_policy_pod
 from moyai.linux import netns
 from moyai.linux.libnftables import Nftables
-from moyai.plan.network_policy.commands import changes, whole
 from moyai.plan.network_policy.index import PolicyIndex
+from moyai.plan.network_policy.nft_commands import changes, whole
 
 _SPACE = "bench-policies"
 _NAMESPACES = 100

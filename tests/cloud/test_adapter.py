@@ -7,8 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from moyai.cloud.capabilities import Capability
 from moyai.cloud.model import Route
 from moyai.cloud.openstack import ApplicationCredential, OpenStackCloud, Way, connect
+from moyai.cloud.openstack.session import CloudSession
 from moyai.core.clock import SystemClock
 from moyai.core.errors import UsageError
 from tests.contract import suite
@@ -20,6 +22,22 @@ def openstack(cloud_name: str) -> OpenStackCloud:
     return connect(cloud_name)
 
 
+def lacking(openstack: OpenStackCloud, capability: Capability) -> OpenStackCloud:
+    """The same cloud for a login that finds no address of the capability's service in the catalog: its interface is one that no
+    service has."""
+    own = openstack.session
+    service = {Capability.DISKS: "block-storage", Capability.LOAD_BALANCERS: "load-balancer"}[capability]
+    return OpenStackCloud(
+        CloudSession(
+            name=own.name,
+            keystone=own.keystone,
+            region=own.region,
+            interface=lambda asked: "none" if asked == service else own.interface(asked),
+            override=lambda asked: None if asked == service else own.override(asked),
+        )
+    )
+
+
 @pytest.fixture(scope="module")
 def site(openstack: OpenStackCloud) -> Generator[Site]:
     def log_in(credential_id: str, secret: str) -> OpenStackCloud:
@@ -28,7 +46,7 @@ def site(openstack: OpenStackCloud) -> Generator[Site]:
         way = Way(region=openstack.account.region())
         return connect(credential=ApplicationCredential(auth_url, credential_id, secret), way=way)
 
-    with building(openstack, SystemClock(), log_in) as made:
+    with building(openstack, SystemClock(), log_in=log_in, lacking=lambda one: lacking(openstack, one)) as made:
         yield made
 
 

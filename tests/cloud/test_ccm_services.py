@@ -14,7 +14,7 @@ import pytest
 
 from moyai.ccm.app import CcmOptions, controller_manager
 from moyai.ccm.settings import CcmConfig, ClusterConfig, LoadBalancerConfig
-from moyai.cloud.load_balancers import LoadBalancer
+from moyai.cloud.load_balancers import CheckType, LoadBalancer, SessionPersistence, TrafficProtocol
 from moyai.cloud.openstack import OpenStackCloud, connect
 from moyai.cloud.openstack.cloud_conf import GlobalConfig
 from moyai.core.ids import cluster_tag, new_uid
@@ -205,18 +205,18 @@ async def test_every_change_is_made_once_and_then_nothing_differs(stage: Stage) 
         await until(lambda: len(stage.tree("wide").listeners) == 3)
         await settled(stage, manager, "wide")
         tree = stage.tree("wide")
-        web = next(one for one in tree.listeners if one.key == ("TCP", 80))
+        web = next(one for one in tree.listeners if one.key == (TrafficProtocol.TCP, 80))
         assert web.connection_limit == -1
         assert web.timeout_client_data_ms == 70000
         assert set(web.allowed_cidrs) == {"198.18.0.0/15", "192.0.2.0/24"}
         assert web.pool
-        assert web.pool.persistence == "SOURCE_IP"
+        assert web.pool.persistence is SessionPersistence.SOURCE_ADDRESS
         assert web.pool.monitor
         assert web.pool.monitor.delay == 9
-        udp = next(one for one in tree.listeners if one.protocol == "UDP")
+        udp = next(one for one in tree.listeners if one.protocol is TrafficProtocol.UDP)
         assert udp.pool
         assert udp.pool.monitor
-        assert udp.pool.monitor.type == "UDP-CONNECT"
+        assert udp.pool.monitor.type is CheckType.UDP
         # the host is not in the ranges: it is refused, and let in again when they go
         assert curl(stage.address("wide")) == ""
         stage.change(

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-from moyai.cloud.capabilities import Cloud
+from moyai.cloud.capabilities import Capability, Cloud
 from moyai.cloud.load_balancers import BalancerState
 from moyai.cloud.model import Network, Port, Router, SecurityGroup, Subnet
 from moyai.core.clock import Clock
@@ -19,12 +19,14 @@ from moyai.core.ids import cluster_tag, new_uid
 
 @dataclass(frozen=True)
 class Site:
-    """``clock``: what the cloud's time follows. ``log_in``: the cloud as an application credential (id, secret) sees it."""
+    """``clock``: what the cloud's time follows. ``log_in``: the cloud as an application credential (id, secret) sees it.
+    ``lacking``: a cloud of the same kind without one of the capabilities that a cloud of this kind may lack."""
 
     uid: str
     cloud: Cloud
     clock: Clock
     log_in: Callable[[str, str], Cloud]
+    lacking: Callable[[Capability], Cloud]
     network: Network
     subnet: Subnet
     router: Router
@@ -49,7 +51,9 @@ class Site:
 
 
 @contextmanager
-def building(cloud: Cloud, clock: Clock, log_in: Callable[[str, str], Cloud]) -> Generator[Site]:
+def building(
+    cloud: Cloud, clock: Clock, *, log_in: Callable[[str, str], Cloud], lacking: Callable[[Capability], Cloud]
+) -> Generator[Site]:
     """A site that is taken away again, whatever happens."""
     uid = new_uid()
     tags = [cluster_tag(uid)]
@@ -66,7 +70,7 @@ def building(cloud: Cloud, clock: Clock, log_in: Callable[[str, str], Cloud]) ->
                 allocation_pools=[("10.77.0.128", "10.77.0.254")],
                 tags=tags,
             )
-            made = Site(uid, cloud, clock, log_in, network, subnet, router.result(), group.result())
+            made = Site(uid, cloud, clock, log_in, lacking, network, subnet, router.result(), group.result())
         cloud.routers.add_router_interface(made.router.id, subnet.id)
         cloud.routers.set_router_gateway(made.router.id, external.id)
         yield replace(made, router=cloud.routers.router(made.router.id))

@@ -122,6 +122,7 @@ class QuickKubernetes:
             return True
 
     def serving_certificate(self, *, timeout: float = 5.0) -> bytes:
+        self.store.on_call("get certificate", False)
         raise Retriable("nothing here speaks TLS")
 
     def get(self, resource: Resource, name: str, *, namespace: str | None = None, timeout: float | None = None) -> Json:
@@ -156,5 +157,12 @@ class QuickKubernetes:
 def chosen(found: Json, namespace: str | None, fields: str) -> bool:
     """Whether an object is in the namespace and fits the field selector."""
     field, _, wanted = fields.partition("=")
-    fields_of = {"": "", "spec.nodeName": found.get("spec", {}).get("nodeName"), "type": found.get("type")}
+    about = found.get("involvedObject", {})
+    fields_of = {
+        "": "",
+        "spec.nodeName": found.get("spec", {}).get("nodeName"),
+        "type": found.get("type"),
+        "involvedObject.uid": about.get("uid"),
+        "involvedObject.kind": about.get("kind"),
+    }
     return namespace in (None, found["metadata"].get("namespace")) and fields_of[field] == wanted

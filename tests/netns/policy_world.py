@@ -18,8 +18,8 @@ from moyai.agent.policy.kernel import ThisKernel
 from moyai.kube.objects.policy import parse_policy, parse_policy_pod
 from moyai.linux import netns
 from moyai.linux.process import run
-from moyai.plan.network_policy.commands import changes, removal, whole
 from moyai.plan.network_policy.index import PolicyIndex
+from moyai.plan.network_policy.nft_commands import changes, removal, whole
 from tests.network_policies import Cluster
 
 NODES = ("n1", "n2")

@@ -10,7 +10,7 @@ import pytest
 
 from moyai.core.errors import Retriable
 from moyai.kube.objects.policy import parse_policy, parse_policy_pod
-from moyai.plan.network_policy.commands import changes
+from moyai.plan.network_policy.nft_commands import changes
 from tests.netns.policy_world import NODES, World, ping, planner, ruleset, switch_off, world
 
 Json = dict[str, Any]

@@ -170,7 +170,7 @@ async def test_what_is_deleted_comes_back_by_the_kernels_report_and_without_poll
 
 async def state(machine: Machine, conf: NetworkConf, world: Agents) -> tuple[object, ...]:
     """What is missing in the machine's kernel."""
-    from moyai.plan.node_network import me_of, peers_of
+    from moyai.plan.node_network import PeerReader, me_of
 
     nodes = [parse_node(one) for one in world.kube.all(NODES)]
     me = me_of(next(one for one in nodes if one.name == machine.name), conf)
@@ -178,7 +178,7 @@ async def state(machine: Machine, conf: NetworkConf, world: Agents) -> tuple[obj
     async with Netlink.open(machine.net) as netlink:
         uplink = await find_uplink(netlink, me.address)
         found, _ = await observe(netlink, tunnel=tunnel_name(conf.vni) if conf.backend == "vxlan" else None, uplink=uplink)
-    want = desired(me, peers_of(nodes, me, conf=conf).peers, uplink=uplink, conf=conf)
+    want = desired(me, PeerReader(conf).peers(nodes, me).peers, uplink=uplink, conf=conf)
     return difference(without_obstacles(want.network, found)[0], found)
 
 

@@ -12,13 +12,14 @@ import pytest
 
 from moyai.bootstrap import pki
 from moyai.cloud.capabilities import Capability
+from moyai.cloud.load_balancers import LoadBalancer
 from moyai.cloud.memory import MemoryCloud
 from moyai.cloud.model import DiskState, Image, PortUse, Power, Snapshot, Volume
 from moyai.core.ids import CLUSTER_TAG, cluster_tag
 from moyai.core.paths import Paths
 from moyai.core.progress import Reporter
 from moyai.kube.quick import KubeApi
-from moyai.kube.resources import NODES
+from moyai.kube.resources import NODES, SERVICES
 from moyai.lifecycle import down as teardown
 from moyai.lifecycle import up as building
 from moyai.lifecycle.record import Record
@@ -203,6 +204,20 @@ def with_disks(world: World, policy: str = "Delete") -> Disks:
     static = attach(world.cloud, "precious", second.id)
     snap = Snapshot("snap", "snapshot-1", "available", own.id, 1, metadata={CLUSTER_TAG: uid}, state=DiskState.AVAILABLE)
     return Disks(own, static, world.store.snapshots.put(snap))
+
+
+def in_use(world: World) -> None:
+    """Services with a load balancer, a pod with a disk that stays, and a disk that stays and that no pod uses."""
+    disks = with_disks(world, "Retain")
+    world.kube().claim("database", disks.own)
+    tag = cluster_tag(next(iter(world.kubes)))
+    subnet = next(one.id for one in world.store.subnets if tag in one.tags)
+    for name in ("web", "chat"):
+        spec = {"type": "LoadBalancer"}
+        world.kube().store.put(SERVICES, {"metadata": {"namespace": "default", "name": name}, "spec": spec})
+        made = LoadBalancer(name=f"kube_service_quickstart_default_{name}", vip_subnet_id=subnet, tags=(tag,))
+        world.cloud.load_balancers.create(made)
+    world.store.settle()
 
 
 def kept(report: teardown.DownReport) -> list[tuple[str, str]]:

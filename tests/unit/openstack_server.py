@@ -87,7 +87,8 @@ class OpenStackServer:
                 return Answer(404, {"NeutronError": {"message": f"nothing recorded for {request.method} {request.path}"}})
             return waiting.pop(0) if len(waiting) > 1 else waiting[0]
 
-    def token(self) -> Answer:
+    def token(self, volumes: str = _SERVICES["block-storage"]) -> Answer:
+        """``volumes``: the path that the catalog has for the service of volumes."""
         catalog = [
             {
                 "type": kind,
@@ -95,7 +96,7 @@ class OpenStackServer:
                 "id": kind,
                 "endpoints": [{"interface": "public", "region": "R1", "region_id": "R1", "url": self.url + path, "id": kind}],
             }
-            for kind, path in _SERVICES.items()
+            for kind, path in {**_SERVICES, "block-storage": volumes}.items()
             if kind not in self.without
         ]
         token = {

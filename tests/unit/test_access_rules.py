@@ -15,7 +15,16 @@ from typing import Any
 import pytest
 
 from moyai.cloud.credentials import CALLS, Credential, Use
-from moyai.cloud.load_balancers import Listener, LoadBalancer, Member, Monitor, Pool
+from moyai.cloud.load_balancers import (
+    BalancingAlgorithm,
+    CheckType,
+    Listener,
+    LoadBalancer,
+    Member,
+    Monitor,
+    Pool,
+    TrafficProtocol,
+)
 from moyai.cloud.model import Route, SecurityGroupRule
 from moyai.cloud.openstack import OpenStackCloud
 from moyai.cloud.openstack.access_rules import (
@@ -36,6 +45,7 @@ pytestmark = pytest.mark.exhaustive
 PATH = "/v3/users/u1/application_credentials"
 RULE = SecurityGroupRule("g", protocol="tcp", port_min=1, port_max=2)
 BALANCER = LoadBalancer("b")
+POOL = Pool("p", TrafficProtocol.TCP, BalancingAlgorithm.ROUND_ROBIN)
 BASES = {"/compute/v2.1": "compute", "/network/v2.0": "network", "/volume/v3": "block-storage", "/lb/v2": "load-balancer"}
 
 
@@ -78,14 +88,14 @@ def plays(cloud: OpenStackCloud) -> Mapping[str, Callable[[], object]]:
         "load_balancers.update": lambda: balancers.update("b", tags=[]),
         "load_balancers.delete": lambda: balancers.delete("b"),
         "load_balancers.failover": lambda: balancers.failover("b"),
-        "load_balancers.create_listener": lambda: balancers.create_listener("b", Listener("l", "TCP", 1)),
+        "load_balancers.create_listener": lambda: balancers.create_listener("b", Listener("l", TrafficProtocol.TCP, 1)),
         "load_balancers.update_listener": lambda: balancers.update_listener("l", {}),
         "load_balancers.delete_listener": lambda: balancers.delete_listener("l"),
-        "load_balancers.create_pool": lambda: balancers.create_pool(Pool("p", "TCP", "ROUND_ROBIN"), listener_id="l"),
+        "load_balancers.create_pool": lambda: balancers.create_pool(POOL, listener_id="l"),
         "load_balancers.update_pool": lambda: balancers.update_pool("p", {}),
         "load_balancers.delete_pool": lambda: balancers.delete_pool("p"),
         "load_balancers.set_members": lambda: balancers.set_members("p", [Member("10.0.0.1", 1)]),
-        "load_balancers.create_monitor": lambda: balancers.create_monitor("p", Monitor("TCP", 1, 1, 1)),
+        "load_balancers.create_monitor": lambda: balancers.create_monitor("p", Monitor(CheckType.TCP, 1, 1, 1)),
         "load_balancers.update_monitor": lambda: balancers.update_monitor("m", {}),
         "load_balancers.delete_monitor": lambda: balancers.delete_monitor("m"),
         "disks.volumes": disks.volumes,

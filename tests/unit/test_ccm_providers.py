@@ -58,7 +58,7 @@ class Provider:
         return Inventory(frozenset[str]().union(*(one.services for one in self.made)), gone)
 
     async def remove_orphan(self, orphan: Orphan) -> None:
-        self.calls.append(f"orphan {orphan.id}")
+        self.calls.append(f"orphan {orphan.key.name}")
         self.made.discard(orphan)
 
     def _call(self, name: str, service: Service) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from moyai.ccm.service import FINALIZER
 from moyai.cloud.capabilities import Capability
-from moyai.cloud.load_balancers import BalancerState, LoadBalancer
+from moyai.cloud.load_balancers import BalancerState, LoadBalancer, SessionPersistence
 from moyai.cloud.model import FloatingIP, Port, SecurityGroup
 from moyai.core.ids import cluster_tag
 from moyai.kube.resources import NODES, SERVICES
@@ -246,7 +246,7 @@ async def test_a_load_balancer_in_error_is_made_anew_and_the_floating_ip_stays()
         await world.until(lambda: all(one.port_id for one in world.floating()))
         assert world.address() == address
         assert only(world).listeners[0].pool
-        assert only(world).listeners[0].pool.persistence == "SOURCE_IP"  # pyright: ignore[reportOptionalMemberAccess]
+        assert only(world).listeners[0].pool.persistence is SessionPersistence.SOURCE_ADDRESS  # pyright: ignore[reportOptionalMemberAccess]
 
 
 async def test_a_creation_that_fails_is_tried_again() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from moyai.ccm.octavia.annotations import LOAD_BALANCER_ADDRESS, LOAD_BALANCER_ID, WRITTEN
 from moyai.ccm.service import CLASS_ANNOTATION, FINALIZER
-from moyai.cloud.load_balancers import BalancerState, Listener, LoadBalancer
+from moyai.cloud.load_balancers import BalancerState, Listener, LoadBalancer, TrafficProtocol
 from moyai.cloud.model import FloatingIP, Port
 from moyai.core.ids import KEEP_TAG
 from moyai.kube.resources import SERVICES, Json
@@ -272,7 +272,7 @@ async def test_services_of_clusters_with_the_same_name_keep_apart_on_a_load_bala
     world = World()
     world.store.ports.put(Port("port-x", "", "net", "ACTIVE", ("10.0.0.50",), (SUBNET,)))
     tags = ("kube_service_demo_default_web", "moyai.service=of-the-other-cluster")
-    theirs = Listener("listener", "TCP", 81, tags=tags, id="theirs")
+    theirs = Listener("listener", TrafficProtocol.TCP, 81, tags=tags, id="theirs")
     shared = LoadBalancer("users-own", id=NOBODYS, vip_port_id="port-x", vip_address="10.0.0.50", vip_subnet_id=SUBNET)
     shared = replace(shared, state=BalancerState.ACTIVE, tags=tags, listeners=(theirs,))
     world.store.balancers.put(shared)

@@ -36,7 +36,7 @@ def _failing(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
         (UsageError("spec.name: 'A' is no name", hint="lower case"), 2, "moyai: spec.name: 'A' is no name: lower case\n"),
         (Terminal("quota is used up"), 1, "moyai: quota is used up\n"),
         (ProcessError(["/bin/tar"], "ended with 2", output="tar: no\n"), 1, "moyai: tar: ended with 2: tar: no\n"),
-        (KeyboardInterrupt(), 130, "moyai: interrupted; the same command goes on where this one stood\n"),
+        (KeyboardInterrupt(), 130, "moyai: interrupted; run the same command again to continue\n"),
     ],
 )
 def test_an_error_is_one_line_and_a_code(

@@ -35,7 +35,10 @@ def memory(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequ
 
 @pytest.fixture(scope="module")
 def site(memory: MemoryCloud) -> Generator[Site]:
-    with building(memory, memory.store.clock, memory.log_in) as made:
+    def lacking(capability: Capability) -> MemoryCloud:
+        return MemoryCloud(capabilities=memory.capabilities() - {capability})
+
+    with building(memory, memory.store.clock, log_in=memory.log_in, lacking=lacking) as made:
         yield made
 
 

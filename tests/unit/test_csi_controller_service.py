@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from moyai.cloud.model import DiskState
 from moyai.core.ids import CLUSTER_TAG
 from moyai.csi.proto import csi_pb2 as pb
-from moyai.csi.sizes import GIB
+from moyai.csi.volume_sizes import GIB
 from tests.fakes.cloud import add_server, add_volume
 from tests.unit.csi_world import UID, WRITER, World, capability, refused
 
@@ -58,6 +60,20 @@ async def test_the_service_speaks_csi() -> None:
     assert capacity.available_capacity == 998 * GIB
     elsewhere = pb.Topology(segments={"topology.disks.memory.test/zone": "nowhere"})
     assert (await controller.GetCapacity(pb.GetCapacityRequest(accessible_topology=elsewhere))).available_capacity == 0
+
+
+@pytest.mark.parametrize("word", ["ERROR_EXTENDING", "error-of-another-cloud"])
+@pytest.mark.parametrize(("state", "reason"), [(DiskState.FAILED, "VolumeFailed"), (DiskState.DEGRADED, "VolumeDegraded")])
+async def test_the_reason_of_an_ill_volume_follows_from_its_state_and_not_from_the_clouds_word(
+    state: DiskState, reason: str, word: str
+) -> None:
+    world = World()
+    ill = add_volume(world.raw, "a", metadata={CLUSTER_TAG: UID}, state=state)
+    world.raw.store.volumes.put(replace(ill, status=word))
+    health = await world.controller.ControllerGetVolumeHealth(pb.ControllerGetVolumeHealthRequest(volume_id=ill.id))
+    (said,) = health.volume_health.health_statuses
+    assert said.reason == reason
+    assert word in said.message
 
 
 async def test_a_broken_volume_is_ill() -> None:

@@ -20,7 +20,7 @@ from moyai.csi.controller.paging import page
 from moyai.csi.errors import Refused, refusal
 from moyai.csi.grpc.server import socket_path
 from moyai.csi.settings import read_csi_config, write_csi_config
-from moyai.csi.sizes import GIB, Range, choose_gb, quantity
+from moyai.csi.volume_sizes import GIB, Range, choose_gb, quantity
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 VOLUME = Volume(

@@ -14,7 +14,7 @@ from moyai.cloud.model import DiskState, VolumeType
 from moyai.core.errors import SizeRefused
 from moyai.core.ids import CLUSTER_TAG
 from moyai.csi.access_modes import VolumeAccess
-from moyai.csi.sizes import GIB, Range
+from moyai.csi.volume_sizes import GIB, Range
 from tests.fakes.cloud import add_server, add_volume, memory
 from tests.unit.csi_world import UID, WRITER, World, refused, wanted
 

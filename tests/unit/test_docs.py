@@ -99,6 +99,18 @@ def test_a_generated_page_is_what_the_code_says(name: str) -> None:
     )
 
 
+def test_the_page_of_the_agents_metrics_has_each_that_its_controllers_describe() -> None:
+    code = REPOSITORY / "src/moyai"
+    files = [*(code / "agent").rglob("*.py"), code / "runtime/controllers.py"]
+    sources = [one.read_text(encoding="utf-8") for one in files]
+    described = {name for text in sources for name in re.findall(r'\.describe\(\s*"(\w+)"', text)}
+    page = (DOCS / "reference/agent-metrics.md").read_text(encoding="utf-8")
+    # the agent does not call the cloud
+    described = {name for name in described if not name.startswith("moyai_cloud_")}
+    assert described
+    assert set(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE)) == described
+
+
 def test_exit_codes_are_of_commands_that_exist() -> None:
     assert set(commands.EXIT_CODES) <= set(commands.paths())
 

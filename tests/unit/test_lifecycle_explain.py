@@ -5,45 +5,39 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
 from moyai.cli.main import run
 from moyai.cloud.capabilities import Cloud
+from moyai.cloud.memory.machines import powered
 from moyai.cloud.model import DiskState, Server, Volume
-from moyai.core.errors import NotFound, Retriable, UsageError
+from moyai.core.errors import Retriable, UsageError
 from moyai.diagnose.gather import gather
 from moyai.diagnose.pod_facts import Facts
 from moyai.diagnose.pods import explain
 from moyai.kube.objects import scheduling
 from moyai.kube.quick import KubeApi
-from moyai.kube.resources import Json, Resource
+from moyai.kube.resources import (
+    CLAIMS,
+    CSI_NODES,
+    EVENTS,
+    NODES,
+    PODS,
+    STORAGE_CLASSES,
+    VOLUME_ATTACHMENTS,
+    VOLUMES,
+    Json,
+)
 from moyai.spec.load import validate
+from tests.fakes.cloud import memory
+from tests.fakes.kubernetes import QuickKubernetes
+from tests.fakes.object_store import ObjectStore
 
 ZONE = "topology.cinder.csi.openstack.org/zone"
 DRIVER = "cinder.csi.openstack.org"
 SPEC = validate({"metadata": {"name": "q"}, "spec": {"nodePools": [{"replicas": 1}]}}, source="test").spec
-
-
-class Api:
-    """Answers by path; field selectors are not looked at."""
-
-    def __init__(self, answers: dict[str, Json]) -> None:
-        self.answers = answers
-
-    def get(self, resource: Resource, name: str, *, namespace: str | None = None, timeout: float | None = None) -> Json:
-        path = resource.path(namespace, name)
-        try:
-            return self.answers[path]
-        except KeyError:
-            raise NotFound(f"{path} not found") from None
-
-    def list(
-        self, resource: Resource, *, namespace: str | None = None, fields: str = "", timeout: float | None = None
-    ) -> list[Json]:
-        return cast("list[Json]", self.answers.get(resource.path(namespace), {}).get("items", []))
 
 
 def node(name: str, zone: str) -> Json:
@@ -64,7 +58,7 @@ def pod(name: str, **spec: Any) -> Json:
     return {"metadata": meta, "spec": {**plain, **spec}, "status": {"phase": "Pending"}}
 
 
-def world(**spec: Any) -> Api:
+def world(**spec: Any) -> QuickKubernetes:
     volume = {
         "metadata": {"name": "pvc-1"},
         "spec": {
@@ -75,7 +69,7 @@ def world(**spec: Any) -> Api:
         },
     }
     claim = {
-        "metadata": {"name": "data", "uid": "c1"},
+        "metadata": {"name": "data", "namespace": "shop", "uid": "c1"},
         "spec": {"volumeName": "pvc-1", "storageClassName": "csi-cinder", "accessModes": ["ReadWriteOnce"]},
         "status": {"phase": "Bound"},
     }
@@ -90,45 +84,42 @@ def world(**spec: Any) -> Api:
         "status": {"attached": True},
     }
     events: list[Json] = [
-        {"metadata": {}, "type": "Warning", "reason": "Later", "message": "b", "lastTimestamp": "2026-01-02T00:00:00Z"},
-        {"metadata": {}, "type": "Normal", "reason": "First", "message": "a", "eventTime": "2026-01-01T00:00:00.5Z"},
+        {"type": "Warning", "reason": "Later", "message": "b", "lastTimestamp": "2026-01-02T00:00:00Z"},
+        {"type": "Normal", "reason": "First", "message": "a", "eventTime": "2026-01-01T00:00:00.5Z"},
+        {"type": "Warning", "reason": "OfAnotherPod", "message": "c", "lastTimestamp": "2026-01-02T00:00:00Z"},
     ]
     db = pod("db-0", **spec)
     drivers = [{"name": DRIVER, "nodeID": "x", "allocatable": {"count": 25}}]
-    return Api(
-        {
-            "/api/v1/namespaces/shop/pods/db-0": db,
-            "/api/v1/namespaces/shop/persistentvolumeclaims/data": claim,
-            "/api/v1/persistentvolumes/pvc-1": volume,
-            "/api/v1/nodes": {"items": [node("w-2", "az2")]},
-            "/api/v1/pods": {"items": [db, pod("busy", nodeName="w-2")]},
-            "/apis/storage.k8s.io/v1/storageclasses": {"items": [storage]},
-            "/apis/storage.k8s.io/v1/volumeattachments": {"items": [attachment]},
-            "/apis/storage.k8s.io/v1/csinodes": {"items": [{"metadata": {"name": "w-2"}, "spec": {"drivers": drivers}}]},
-            "/api/v1/namespaces/shop/events": {"items": events},
-        }
-    )
+    made = QuickKubernetes(ObjectStore())
+    for body in (db, pod("busy", nodeName="w-2")):
+        made.store.put(PODS, body)
+    for number, event in enumerate(events):
+        about = {"kind": "Pod", "uid": "uid-busy" if event["reason"] == "OfAnotherPod" else "uid-db-0"}
+        made.store.put(EVENTS, {**event, "metadata": {"name": f"e-{number}", "namespace": "shop"}, "involvedObject": about})
+    made.store.put(CLAIMS, claim)
+    made.store.put(VOLUMES, volume)
+    made.store.put(NODES, node("w-2", "az2"))
+    made.store.put(STORAGE_CLASSES, storage)
+    made.store.put(VOLUME_ATTACHMENTS, attachment)
+    made.store.put(CSI_NODES, {"metadata": {"name": "w-2"}, "spec": {"drivers": drivers}})
+    return made
 
 
 def cloud(disk: Volume | None = None) -> Callable[[], Cloud]:
     """A cloud with two zones and one disk, or none. Its only machine is called ``by-hand``."""
-
-    def volume(_: str) -> Volume:
-        if disk is None:
-            raise NotFound("no such volume")
-        return disk
-
-    def server(identity: str) -> Server:
-        return Server(identity, "by-hand", "ACTIVE", "az1", "m1")
-
-    machines = SimpleNamespace(zones=lambda: ["az2", "az1"], server=server)
-    return lambda: cast("Cloud", SimpleNamespace(machines=machines, disks=SimpleNamespace(volume=volume)))
+    made = memory()
+    made.store.servers.put(powered(Server("7f3a", "by-hand", "", "az1", "m1"), on=True))
+    if disk is not None:
+        made.store.volumes.put(disk)
+    return lambda: made
 
 
 EMPTY = cloud()
 
 
-def read(api: Api, name: str = "db-0", *, cloud: Callable[[], Cloud] = EMPTY, wanted: Mapping[str, str] | None = None) -> Facts:
+def read(
+    api: QuickKubernetes, name: str = "db-0", *, cloud: Callable[[], Cloud] = EMPTY, wanted: Mapping[str, str] | None = None
+) -> Facts:
     return gather(cast("KubeApi", api), name, spec=SPEC, namespace="shop", cloud=cloud, wanted=wanted)
 
 
@@ -143,7 +134,7 @@ def test_what_the_api_has_becomes_the_sentence() -> None:
     found = explain(facts)
     assert found.cause == "zone"
     assert "(volume pvc-1) is in zone az1, where the cluster has no node; w-2 (az2) cannot reach it." in found.summary
-    assert "of pool workers from 1 to 2 in the spec, for a node in az1" in found.help[0]
+    assert "of pool workers from 1 to 3 in the spec, for a node in az1 (its nodes take turns in az1, az2)" in found.help[0]
 
 
 def test_a_cloud_that_does_not_answer_makes_the_advice_vaguer_not_the_answer_fail() -> None:
@@ -154,15 +145,16 @@ def test_a_cloud_that_does_not_answer_makes_the_advice_vaguer_not_the_answer_fai
     assert "until a node comes up in az1" in explain(facts).help[0]
 
 
-def unattached(**more: Any) -> Api:
+def unattached(**more: Any) -> QuickKubernetes:
     """The pod has a node, and its disk is not attached to it."""
     api = world(nodeName="w-1")
-    api.answers["/api/v1/persistentvolumes/pvc-1"]["spec"]["csi"]["volumeHandle"] = "v-1"
+    api.store.find(VOLUMES, "pvc-1")["spec"]["csi"]["volumeHandle"] = "v-1"
     status = {"attached": False, **more}
     source = {"persistentVolumeName": "pvc-1"}
     attachment = {"metadata": {"name": "va"}, "spec": {"nodeName": "w-1", "attacher": DRIVER, "source": source}}
-    api.answers["/apis/storage.k8s.io/v1/volumeattachments"] = {"items": [{**attachment, "status": status}]}
-    api.answers["/api/v1/nodes"] = {"items": [node("w-1", "az1")]}
+    api.store.put(VOLUME_ATTACHMENTS, {**attachment, "status": status})
+    api.store.vanish(NODES, "w-2")
+    api.store.put(NODES, node("w-1", "az1"))
     return api
 
 
@@ -233,10 +225,10 @@ def test_the_largest_starter_counts_where_it_asks_for_more() -> None:
 
 def test_a_claim_and_a_volume_that_are_not_there_are_facts() -> None:
     api = world()
-    del api.answers["/api/v1/namespaces/shop/persistentvolumeclaims/data"]
+    api.store.vanish(CLAIMS, "data", "shop")
     assert explain(read(api)).cause == "claim-missing"
     api = world()
-    del api.answers["/api/v1/persistentvolumes/pvc-1"]
+    api.store.vanish(VOLUMES, "pvc-1")
     assert read(api).disks == ()
 
 
@@ -253,7 +245,7 @@ def test_containers_and_node_names_are_read() -> None:
     api = world(nodeName="w-2")
     state = {"name": "db", "restartCount": 3, "state": {"waiting": {"reason": "CrashLoopBackOff"}},
              "lastState": {"terminated": {"reason": "Error", "exitCode": 3}}}  # fmt: skip
-    api.answers["/api/v1/namespaces/shop/pods/db-0"]["status"] = {"phase": "Running", "containerStatuses": [state]}
+    api.store.find(PODS, "db-0", "shop")["status"] = {"phase": "Running", "containerStatuses": [state]}
     facts = read(api)
     assert (facts.pod.containers[0].image, facts.pod.containers[0].ended, facts.pod.containers[0].restarts) == (
         "db:1", "exit code 3", 3,

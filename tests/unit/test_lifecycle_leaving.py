@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from moyai.cloud.capabilities import Capability
-from moyai.cloud.load_balancers import BalancerState, Listener, LoadBalancer, Member, Pool
+from moyai.cloud.load_balancers import BalancerState, BalancingAlgorithm, Listener, LoadBalancer, Member, Pool, TrafficProtocol
 from moyai.cloud.model import Power
 from moyai.core.ids import cluster_tag
 from moyai.kube.objects import parse_node
@@ -38,11 +38,11 @@ class Balanced:
         self.world, self.follows = world, follows
         record = Record.open(world.paths, "quickstart", clock=world.clock)
         assert record is not None
-        pool = Pool("p", "TCP", "ROUND_ROBIN", tuple(self._members()))
+        pool = Pool("p", TrafficProtocol.TCP, BalancingAlgorithm.ROUND_ROBIN, tuple(self._members()))
         tree = LoadBalancer(
             "web",
             vip_subnet_id=next(one.id for one in world.store.subnets if one.name == "quickstart-subnet"),
-            listeners=(Listener("l", "TCP", 80, pool),),
+            listeners=(Listener("l", TrafficProtocol.TCP, 80, pool),),
             tags=(cluster_tag(record.uid),),
         )
         self.id = world.cloud.load_balancers.create(tree).id

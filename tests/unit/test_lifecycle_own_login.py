@@ -49,9 +49,9 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
 def test_the_plan_says_that_the_parts_get_the_users_own_credential(world: World) -> None:
     logged_in(world)
     shown = "\n".join(text.lines(world.preview()))
-    assert "give your application credential mine to the cloud controller manager\n" in shown
-    assert "give your application credential mine to the CSI driver\n" in shown
-    assert "create application credential" not in shown
+    assert "give your credential mine to the cloud controller manager\n" in shown
+    assert "give your credential mine to the CSI driver\n" in shown
+    assert "create credential" not in shown
 
 
 def test_the_cluster_is_built_and_goes_again_and_the_credential_stays(world: World) -> None:

@@ -11,6 +11,7 @@ import pytest
 from moyai.cloud.memory import Killed, MemoryCloud
 from moyai.cloud.model import Power
 from moyai.core.errors import UsageError
+from moyai.core.keys import Kind
 from moyai.core.progress import Progress
 from moyai.kube.resources import NODES
 from moyai.lifecycle import down as teardown
@@ -18,10 +19,10 @@ from moyai.lifecycle import drain, execute
 from moyai.lifecycle import up as building
 from moyai.plan import text
 from moyai.plan.graph import Plan
-from moyai.plan.steps import Step, StepId, Verb, WaitBalancers
+from moyai.plan.steps import Delete, DeletePods, DetachVolume, Step, StepId, StopServer, Verb, WaitBalancers
 from moyai.spec.load import parse
 from tests.fakes.clock import FakeClock
-from tests.unit.lifecycle_world import World
+from tests.unit.lifecycle_world import World, in_use, with_disks
 
 pytestmark = pytest.mark.exhaustive
 
@@ -99,16 +100,36 @@ def one_missing(world: World) -> None:
     world.kube().delete(NODES, "quickstart-workers-0")
 
 
+def doomed(world: World) -> None:
+    """A disk that goes with its cluster, at a machine, with a snapshot."""
+    with_disks(world)
+
+
+def silent(world: World) -> None:
+    """As in use, but Kubernetes does not answer any more."""
+    in_use(world)
+    world.power("quickstart-control-plane-0", Power.OFF)
+
+
 def up_plan(spec: str) -> Callable[[World], Plan]:
     return lambda world: building.preview(parse(spec), world.cloud, paths=world.paths, clock=world.clock)
 
 
 def down_plan(world: World) -> Plan:
     try:
-        target, _ = teardown.target_of("quickstart", world.paths, cloud=world.cloud)
+        target, record = teardown.target_of("quickstart", world.paths, cloud=world.cloud)
     except UsageError:
         return Plan()  # nothing of it is left
-    return teardown.preview(target, world.cloud)
+    return teardown.preview(target, record, cloud=world.cloud)
+
+
+def came_about(world: World, step: Step) -> bool:
+    """Whether something else has done what the step is for: Kubernetes takes volumes off a machine, and the cloud deletes the
+    port of a load balancer with it."""
+    if isinstance(step, Delete):
+        return step.kind is Kind.PORT and step.object_id not in world.store.ports
+    volumes = step.volume_ids if isinstance(step, StopServer) else (step.volume_id,) if isinstance(step, DetachVolume) else ()
+    return bool(volumes) and not any(world.store.volumes[one].attached_server_ids for one in volumes)
 
 
 CASES: dict[str, tuple[Callable[[World], None], Callable[[World], Plan], Callable[[World], object]]] = {
@@ -117,6 +138,9 @@ CASES: dict[str, tuple[Callable[[World], None], Callable[[World], Plan], Callabl
     "scale down": (large, up_plan(SMALL), lambda world: world.up(SMALL)),
     "replace": (broken, up_plan(SMALL), lambda world: world.up(SMALL)),
     "down": (small, down_plan, lambda world: world.down()),
+    "down in use": (in_use, down_plan, lambda world: world.down()),
+    "down with a disk that goes": (doomed, down_plan, lambda world: world.down()),
+    "down without Kubernetes": (silent, down_plan, lambda world: world.down()),
     "repair": (neglected, up_plan(LARGE), lambda world: world.up(LARGE)),
     "repair the control plane": (planeless, up_plan(SMALL), lambda world: world.up(SMALL)),
     "take back": (set_aside, up_plan(LARGE), lambda world: world.up(LARGE)),
@@ -197,11 +221,12 @@ def test_the_next_plan_is_exactly_the_rest(name: str, after: bool, tmp_path: Pat
         rest = plan(world)
         left = {step.id: step.text for step in whole.steps if step.id not in cut.done}
         found = {step.id: step.text for step in rest.steps}
-        # pods may have come back to a node whose machine still runs; load balancers are asked only by the step itself
-        again = {step.id for step in whole.steps if step.verb is Verb.DRAIN or isinstance(step, WaitBalancers)}
+        # pods may have come back to a node whose machine still runs, or to a volume; load balancers are asked only by the step
+        again = {step.id for step in whole.steps if step.verb is Verb.DRAIN or isinstance(step, (DeletePods, WaitBalancers))}
         assert found.keys() - again <= left.keys(), f"cut at step {number}"
         # a wait is not planned where its condition came true meanwhile
-        missing = {one for one in left.keys() - found.keys() if one.verb is not Verb.WAIT}
+        done = {step.id for step in whole.steps if came_about(world, step)}
+        missing = {one for one in left.keys() - found.keys() - done if one.verb is not Verb.WAIT}
         assert not missing, f"cut at step {number}"
         assert {one: found[one] for one in found.keys() & left.keys()} == {one: left[one] for one in found.keys() & left.keys()}
         edges = {step.id: set(step.after) & found.keys() for step in whole.steps}
@@ -220,4 +245,6 @@ def test_every_step_has_a_call() -> None:
         execute.Making(context, public_key="", render=None),  # type: ignore[arg-type]
         execute.Inside(context, authorities=None),  # type: ignore[arg-type]
     )
-    assert classes(Step) == set(execute.table(*parts, execute.Removing(context), execute.Waiting(context)))
+    assert classes(Step) == set(
+        execute.table(*parts, execute.Ending(context), execute.Removing(context), execute.Waiting(context))
+    )

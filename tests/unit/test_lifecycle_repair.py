@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from moyai.cloud.credentials import Credential
 from moyai.cloud.model import Power
 from moyai.core.errors import Terminal
 from moyai.kube.objects import parse_node
@@ -236,15 +235,10 @@ def test_a_worker_that_never_joined_gets_its_own_token_again(world: World) -> No
     assert lines(world) == ["nothing to do"]
 
 
-def test_a_certificate_and_a_credential_that_end_soon_are_in_the_plan(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    listed = world.cloud.credentials.credentials(name_prefix="quickstart-")
-    ending = [replace(one, expires=world.clock.now() + timedelta(days=3)) for one in listed]
-
-    def credentials(*, name_prefix: str) -> list[Credential]:
-        return [one for one in ending if one.name.startswith(name_prefix)]
-
-    monkeypatch.setattr(world.cloud.credentials, "credentials", credentials)
-    note = f"note: application credential {listed[0].name} ends on"
+def test_a_certificate_and_a_credential_that_end_soon_are_in_the_plan(world: World) -> None:
+    name, stored = next((name, one) for name, one in world.store.credentials.items() if name.startswith("quickstart-"))
+    world.store.credentials[name] = replace(stored, expires=world.clock.now() + timedelta(days=3))
+    note = f"note: credential {name} ends on"
     assert any(line.startswith(note) for line in lines(world))
     world.clock.sleep(timedelta(days=9.5 * 365).total_seconds())
     assert any("build a new cluster before" in line for line in lines(world))

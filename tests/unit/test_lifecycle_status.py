@@ -4,28 +4,32 @@ from __future__ import annotations
 
 import json
 import threading
-from datetime import timedelta
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime, timedelta
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
-from moyai.cloud.capabilities import Capability, Cloud
-from moyai.cloud.credentials import Credential
+from moyai.cloud.credentials import Use
+from moyai.cloud.memory import Delays, MemoryCloud
+from moyai.cloud.memory.store import StoredCredential
 from moyai.cloud.model import Address, Power, Server
 from moyai.cloud.openstack import ADAPTER
-from moyai.core.errors import MoyaiError, NotFound, Retriable
-from moyai.core.ids import POOL_KEY
+from moyai.core.errors import MoyaiError, Retriable
+from moyai.core.ids import POOL_KEY, cluster_tag
 from moyai.core.paths import Paths
 from moyai.kube.quick import KubeApi
-from moyai.kube.resources import DAEMON_SETS, DEPLOYMENTS, NODES, SERVICES, Json, Resource
+from moyai.kube.resources import DAEMON_SETS, DEPLOYMENTS, NODES, SERVICES, Json
 from moyai.lifecycle import observe, status
 from moyai.lifecycle.record import Record
 from moyai.lifecycle.status import AddonStatus, BalancedService, ClusterStatus, CredentialStatus
 from moyai.plan.observed import KubeFacts, NodeAllocation
 from moyai.spec.load import dump, validate
 from tests.fakes.clock import FakeClock
+from tests.fakes.kubernetes import QuickKubernetes
+from tests.fakes.object_store import ObjectStore
 
 PLANE, WORKER = "demo-control-plane-0", "demo-workers-0"
 
@@ -36,70 +40,94 @@ def machine(name: str, pool: str, power: Power = Power.RUNNING, **more: Any) -> 
     return Server(f"id-{name}", name, word, "az1", "m1", (address,), {POOL_KEY: pool}, power=power, **more)
 
 
+class MeetingClock(FakeClock):
+    """Each call of a cloud that takes time waits in ``meet``."""
+
+    def __init__(self, meet: Callable[[], None]) -> None:
+        super().__init__()
+        self._meet = meet
+
+    def sleep(self, seconds: float, *, wake: threading.Event | None = None) -> None:
+        self._meet()
+
+
 def node(name: str, ready: str = "True") -> Json:
     conditions = [{"type": "Ready", "status": ready}]
     return {"metadata": {"name": name}, "status": {"conditions": conditions, "nodeInfo": {"kubeletVersion": "v1.37.1"}}}
 
 
+def kubernetes(meet: Callable[[], object]) -> QuickKubernetes:
+    """An empty Kubernetes, each call of which waits in ``meet``."""
+    made = QuickKubernetes(ObjectStore())
+
+    def called(_name: str, after: bool) -> None:
+        if not after:
+            meet()
+
+    made.store.on_call = called
+    return made
+
+
 class World:
-    """A recorded cluster whose cloud and API answer only when all that is asked of them has been asked."""
+    """A recorded cluster whose cloud and API answer only when all that is asked of them has been asked.
+
+    ``refusal``: the API answers each call with it.
+    """
 
     def __init__(self, paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
         cluster = validate({"metadata": {"name": "demo"}, "spec": {"nodePools": [{"replicas": 1}]}}, source="test")
         self.record = Record.create(paths, "demo", spec=dump(cluster))
         self.record.allocate({PLANE: NodeAllocation(10, "az1"), WORKER: NodeAllocation(11, "az1")})
         self.record.set_api_address("203.0.113.9")
-        self.servers: list[Server] | MoyaiError = [machine(PLANE, "control-plane"), machine(WORKER, "workers")]
-        self.objects: dict[Resource, list[Json]] = {
-            NODES: [node(PLANE), node(WORKER)],
-            DEPLOYMENTS: [{"metadata": {"name": "coredns"}, "spec": {"replicas": 2}, "status": {"readyReplicas": 2}}],
-            DAEMON_SETS: [{"metadata": {"name": "kube-proxy"}, "status": {"numberReady": 2, "desiredNumberScheduled": 2}}],
-            SERVICES: [
-                {
-                    "metadata": {"name": "web", "namespace": "shop"},
-                    "spec": {"type": "LoadBalancer", "ports": [{"port": 80}, {"port": 443}]},
-                    "status": {"loadBalancer": {"ingress": [{"ip": "203.0.113.20"}]}},
-                },
-                {"metadata": {"name": "inner", "namespace": "shop"}, "spec": {"type": "ClusterIP"}},
-            ],
-        }
-        self.credentials: list[Credential] = []
+        self.cloud = MemoryCloud(clock=MeetingClock(self._meet), delays=Delays(call=1))
+        self.machines(machine(PLANE, "control-plane"), machine(WORKER, "workers"))
+        self.cloud.store.servers.put(machine("of-another-cluster", "workers"))
+        self.kube = kubernetes(self._ask)
+        for one in (node(PLANE), node(WORKER)):
+            self.kube.store.put(NODES, one)
+        self.deployment("coredns", ready=2)
+        self.deployment("of-the-user", ready=0, namespace="shop")
+        numbers = {"numberReady": 2, "desiredNumberScheduled": 2}
+        self.kube.store.put(DAEMON_SETS, {"metadata": {"name": "kube-proxy", "namespace": "kube-system"}, "status": numbers})
+        web = {"type": "LoadBalancer", "ports": [{"port": 80}, {"port": 443}]}
+        address = {"loadBalancer": {"ingress": [{"ip": "203.0.113.20"}]}}
+        self.kube.store.put(SERVICES, {"metadata": {"name": "web", "namespace": "shop"}, "spec": web, "status": address})
+        self.kube.store.put(SERVICES, {"metadata": {"name": "inner", "namespace": "shop"}, "spec": {"type": "ClusterIP"}})
         self.refusal: MoyaiError | None = None
         self.finished = True
         self._meeting = threading.Barrier(7, timeout=10)
         monkeypatch.setattr(status, "open_api", self._open)
 
-    def _open(self, record: Record) -> World | None:
-        assert record is self.record
-        return self if self.finished else None
+    def machines(self, *machines: Server) -> None:
+        """From now on these are the cluster's machines in the cloud."""
+        servers, tag = self.cloud.store.servers, cluster_tag(self.record.uid)
+        for one in list(servers.by("tag", tag)):
+            servers.drop(one.id)
+        for one in machines:
+            servers.put(replace(one, tags=(tag,)))
 
-    def list(self, resource: Resource, *, namespace: str | None = None, timeout: float | None = None) -> list[Json]:
-        self._meeting.wait()
-        if self.refusal:
-            raise self.refusal
-        assert namespace == ("kube-system" if resource in (DEPLOYMENTS, DAEMON_SETS) else None)
-        return self.objects[resource]
+    def deployment(self, name: str, *, ready: int, namespace: str = "kube-system") -> None:
+        meta = {"name": name, "namespace": namespace}
+        self.kube.store.put(DEPLOYMENTS, {"metadata": meta, "spec": {"replicas": 2}, "status": {"readyReplicas": ready}})
 
-    def serving_certificate(self, *, timeout: float) -> bytes:
-        self._meeting.wait()
-        raise Retriable("it shows none")
-
-    def _listed(self, tag: str) -> list[Server]:
-        assert tag.endswith(self.record.uid)
-        self._meeting.wait()
-        if isinstance(self.servers, MoyaiError):
-            raise self.servers
-        return self.servers
+    def credential(self, identity: str, name: str, *, limited: bool, expires: datetime) -> None:
+        use = Use.CONTROLLERS if limited else None
+        self.cloud.store.credentials[name] = StoredCredential(identity, "secret", use, expires=expires)
 
     def read(self) -> ClusterStatus:
-        parts = {"machines": SimpleNamespace(servers=self._listed), "credentials": SimpleNamespace(credentials=self._issued)}
-        cloud = SimpleNamespace(capabilities=lambda: frozenset(Capability), **parts)
-        return status.read(self.record, cast("Cloud", cloud), clock=FakeClock())
+        return status.read(self.record, self.cloud, clock=FakeClock())
 
-    def _issued(self, *, name_prefix: str) -> list[Credential]:
-        assert name_prefix == "demo-"
+    def _open(self, record: Record) -> QuickKubernetes | None:
+        assert record is self.record
+        return self.kube if self.finished else None
+
+    def _meet(self) -> None:
         self._meeting.wait()
-        return self.credentials
+
+    def _ask(self) -> None:
+        self._meet()
+        if self.refusal:
+            raise self.refusal
 
 
 @pytest.fixture
@@ -132,9 +160,10 @@ def test_the_fields_that_programs_read_keep_their_form(world: World) -> None:
 
 
 def test_what_is_not_well_is_a_problem_each(world: World) -> None:
-    world.servers = [machine(PLANE, "control-plane", Power.FAILED, fault="no host")]
-    world.objects[NODES] = [node(PLANE, "Unknown")]
-    world.objects[DEPLOYMENTS][0]["status"] = {"readyReplicas": 1}
+    world.machines(machine(PLANE, "control-plane", Power.FAILED, fault="no host"))
+    world.kube.store.put(NODES, node(PLANE, "Unknown"))
+    world.kube.store.vanish(NODES, WORKER)
+    world.deployment("coredns", ready=1)
     found = world.read()
     assert found.problems == (
         f"machine {PLANE} is ERROR: no host",
@@ -148,23 +177,21 @@ def test_what_is_not_well_is_a_problem_each(world: World) -> None:
 
 def test_credentials_of_the_cluster_are_shown_with_their_end(world: World) -> None:
     uid, now = world.record.uid, FakeClock().now()
-    world.credentials = [
-        Credential("c2", f"demo-volumes-{uid}", limited=True, expires=now + timedelta(days=20)),
-        Credential("c1", f"demo-{uid}", expires=now + timedelta(days=40)),
-        Credential("c3", "demo-9999999999", expires=now),
-    ]
+    world.credential("c2", f"demo-volumes-{uid}", limited=True, expires=now + timedelta(days=20))
+    world.credential("c1", f"demo-{uid}", limited=False, expires=now + timedelta(days=40))
+    world.credential("c3", "demo-9999999999", limited=True, expires=now)
     found = world.read()
     assert found.credentials == (
         CredentialStatus(f"demo-{uid}", limited=False, expires="2026-02-10T00:00:00+00:00"),
         CredentialStatus(f"demo-volumes-{uid}", limited=True, expires="2026-01-21T00:00:00+00:00"),
     )
     assert found.problems == (
-        f"application credential demo-volumes-{uid} ends on 2026-01-21: the cluster cannot reach the cloud without it",
+        f"credential demo-volumes-{uid} ends on 2026-01-21: the cluster cannot reach the cloud without it",
     )
 
 
 def test_a_cloud_that_does_not_answer_leaves_its_part_unknown(world: World) -> None:
-    world.servers = Retriable("no answer")
+    world.cloud.faults.fail_next("machines.servers", Retriable("no answer"))
     found = world.read()
     assert found.problems == ("the cloud cannot be asked: no answer",)
     assert [(one.machine, one.running, one.node) for one in found.nodes] == [("?", None, "Ready")] * 2
@@ -178,22 +205,13 @@ def test_an_api_that_does_not_answer_leaves_its_part_unknown(world: World) -> No
 
 
 def test_a_cluster_without_a_kubeconfig_was_never_finished(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    world.servers = []
+    world.machines()
     world.finished = False
     monkeypatch.setattr(world, "_meeting", threading.Barrier(1))
     assert world.read().problems[0] == "the cluster was never finished: `moyai up` goes on"
 
 
 def test_up_asks_the_api_for_all_kinds_at_the_same_time() -> None:
-    meeting = threading.Barrier(5, timeout=10)
-
-    def listed(*_: object, **__: object) -> list[Json]:
-        meeting.wait()
-        return []
-
-    def shown(*_: object, **__: object) -> Json:
-        meeting.wait()
-        raise NotFound("no such class")
-
-    api = cast("KubeApi", SimpleNamespace(list=listed, get=shown))
-    assert observe.kube_facts(api, ADAPTER.volume_names) == KubeFacts()
+    api = kubernetes(threading.Barrier(5, timeout=10).wait)
+    assert observe.kube_facts(cast("KubeApi", api), ADAPTER.volume_names) == KubeFacts()
+    assert sum(api.store.calls.values()) == 5

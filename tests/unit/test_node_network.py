@@ -17,6 +17,7 @@ from moyai.plan.node_network import (
     DeleteLink,
     Forwarding,
     KernelStep,
+    LeftOut,
     Me,
     Neighbour,
     NetworkConf,
@@ -24,6 +25,7 @@ from moyai.plan.node_network import (
     ObservedNetwork,
     Peer,
     PeerEntries,
+    PeerReader,
     PodRoute,
     Put,
     Remove,
@@ -32,7 +34,6 @@ from moyai.plan.node_network import (
     desired,
     difference,
     me_of,
-    peers_of,
     read_net_conf,
     relevant,
     without_obstacles,
@@ -93,11 +94,11 @@ def test_a_configuration_that_cannot_be_is_refused_with_the_key(text: str, messa
 
 def test_nodes_that_announced_themselves_are_peers() -> None:
     silent = replace(node(3), annotations={})
-    assert peers_of([node(1), node(2), silent], ME, conf=VXLAN).peers == (peer(1), peer(2))
+    assert PeerReader(VXLAN).peers([node(1), node(2), silent], ME).peers == (peer(1), peer(2))
     # no tunnel, no announcement needed: the Node's own address
-    assert [one.name for one in peers_of([silent], ME, conf=HOST_GW).peers] == ["n3"]
+    assert [one.name for one in PeerReader(HOST_GW).peers([silent], ME).peers] == ["n3"]
     moved = node(1, public_ip_overwrite="192.0.2.1")
-    assert peers_of([moved], ME, conf=VXLAN).peers == (peer(1, address="192.0.2.1"),)
+    assert PeerReader(VXLAN).peers([moved], ME).peers == (peer(1, address="192.0.2.1"),)
 
 
 @pytest.mark.parametrize(
@@ -116,7 +117,7 @@ def test_nodes_that_announced_themselves_are_peers() -> None:
     ],
 )
 def test_a_node_with_a_half_written_or_contradictory_announcement_is_left_out_with_the_reason(bad: Node, why: str) -> None:
-    found = peers_of([bad, node(2)], ME, conf=VXLAN)
+    found = PeerReader(VXLAN).peers([bad, node(2)], ME)
     assert [one.name for one in found.peers] == ["n2"]
     assert why in found.problems["n1"]
 
@@ -133,7 +134,7 @@ def test_a_node_announces_what_others_read_and_keeps_its_mac_address() -> None:
     assert told.missing(fresh)
     announced = replace(fresh, annotations=told.annotations)
     assert not told.missing(announced)
-    (seen,) = peers_of([announced], ME, conf=VXLAN).peers
+    (seen,) = PeerReader(VXLAN).peers([announced], ME).peers
     assert (seen.mac, seen.address, seen.pod_cidr) == (me.mac, me.address, me.pod_cidr)
     # flannel was here before: its tunnel's address stays
     kept = me_of(node(5), VXLAN)
@@ -143,8 +144,8 @@ def test_a_node_announces_what_others_read_and_keeps_its_mac_address() -> None:
 
 
 def test_what_a_node_lacks_is_named() -> None:
-    assert me_of(Node("n", "u"), VXLAN) == "the Node has no pod range (spec.podCIDR) yet"
-    assert me_of(Node("n", "u", pod_cidrs=("10.244.1.0/24",)), VXLAN) == "the Node has no InternalIP yet"
+    assert me_of(Node("n", "u"), VXLAN) == LeftOut("the Node has no pod range (spec.podCIDR) yet")
+    assert me_of(Node("n", "u", pod_cidrs=("10.244.1.0/24",)), VXLAN) == LeftOut("the Node has no InternalIP yet")
 
 
 def test_only_what_matters_here_is_a_reason_to_look() -> None:

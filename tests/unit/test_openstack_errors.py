@@ -12,6 +12,7 @@ from moyai.core.errors import (
     CredentialsRefused,
     MoyaiError,
     NotFound,
+    PermissionRefused,
     QuotaExceeded,
     Retriable,
     SizeRefused,
@@ -72,7 +73,7 @@ def test_an_exhausted_quota_is_terminal_and_named(status: int, body: object, nam
     [
         (400, Terminal),
         (401, CredentialsRefused),
-        (403, Terminal),
+        (403, PermissionRefused),
         (404, NotFound),
         (406, Terminal),
         (409, Conflict),

@@ -11,13 +11,16 @@ from typing import Any
 
 import pytest
 
-from moyai.cloud.capabilities import Capability
+from moyai.cloud.capabilities import Capability, CapabilityAbsent
 from moyai.cloud.config_file import read_sections
+from moyai.cloud.disks import Disks
+from moyai.cloud.load_balancers import LoadBalancers
 from moyai.cloud.openstack import ApplicationCredential, connect
 from moyai.cloud.openstack.cloud_conf import GlobalConfig, log_in, read_login
 from moyai.cloud.openstack.login import UserPassword, open_session
 from moyai.cloud.openstack.openstack_cloud import OpenStackCloud
 from moyai.core.errors import NotFound, Retriable, Terminal, UsageError
+from tests.contract.suite.absences import silent
 from tests.fakes.clock import FakeClock
 from tests.unit.openstack_server import Answer, OpenStackServer, openstack_server
 
@@ -208,6 +211,29 @@ def test_a_capability_whose_service_the_catalog_lacks_is_absent(played: OpenStac
     assert played.cloud().capabilities() == frozenset(Capability)
     played.without = frozenset({"block-storage", "load-balancer"})
     assert frozenset(Capability) - played.cloud().capabilities() == {Capability.DISKS, Capability.LOAD_BALANCERS}
+
+
+@pytest.mark.parametrize(
+    ("protocol", "capability"),
+    [(Disks, Capability.DISKS), (LoadBalancers, Capability.LOAD_BALANCERS)],
+    ids=["disks", "load balancers"],
+)
+def test_every_call_of_an_absent_capability_says_which_one_is_absent(
+    played: OpenStackServer, protocol: type, capability: Capability
+) -> None:
+    played.without = frozenset({"block-storage", "load-balancer"})
+    cloud = played.cloud()
+    part = cloud.disks if capability is Capability.DISKS else cloud.load_balancers
+    assert silent(part, protocol, capability) == []
+
+
+def test_a_service_in_an_unknown_version_is_no_absence(played: OpenStackServer) -> None:
+    played.on("POST", "/v3/auth/tokens", played.token("/volume/v2"))
+    cloud = played.cloud()
+    assert Capability.DISKS in cloud.capabilities()
+    with pytest.raises(Terminal) as caught:
+        cloud.disks.volumes()
+    assert not isinstance(caught.value, CapabilityAbsent)
 
 
 def test_a_service_whose_address_is_configured_is_there_without_the_catalog(

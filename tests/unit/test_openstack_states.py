@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from moyai.cloud.load_balancers import BalancerState, Health
+from moyai.cloud.load_balancers import (
+    BalancerState,
+    BalancingAlgorithm,
+    CheckType,
+    Health,
+    SessionPersistence,
+    TrafficProtocol,
+)
 from moyai.cloud.model import NO_SERVER, Activity, DiskState, Evidence, PortUse, Power
-from moyai.cloud.openstack import disk_states, octavia, parse, server_states
+from moyai.cloud.openstack import disk_states, octavia_words, parse, server_states
 from moyai.cloud.openstack.provider_ids import provider_id, server_id
 
 _NUMBERS = {"": "0", "running": "1", "paused": "3", "shutdown": "4", "crashed": "6", "suspended": "7"}
@@ -129,12 +136,26 @@ def test_a_status_of_a_volume_is_read_as_its_state(status: str, state: DiskState
     ],
 )
 def test_a_provisioning_status_is_read_as_a_balancers_state(status: str, state: BalancerState) -> None:
-    assert octavia.state(status) is state
+    assert octavia_words.state(status) is state
+
+
+def test_each_word_of_a_load_balancer_is_read_as_the_value_that_writes_it() -> None:
+    read_back = {
+        TrafficProtocol: (octavia_words.PROTOCOLS, octavia_words.protocol),
+        BalancingAlgorithm: (octavia_words.ALGORITHMS, octavia_words.algorithm),
+        SessionPersistence: (octavia_words.PERSISTENCES, octavia_words.persistence),
+        CheckType: (octavia_words.CHECKS, octavia_words.check),
+    }
+    for values, (written, read) in read_back.items():
+        assert set(written) == {one for one in values if one and one.name != "OTHER"}
+        assert {value: read(word) for value, word in written.items()} == {value: value for value in written}
+        assert read("A_WORD_OF_A_LATER_VERSION").name == "OTHER"
+    assert octavia_words.persistence("") is SessionPersistence.NONE
 
 
 def test_an_operating_status_is_read_as_health() -> None:
     words = ("ONLINE", "DEGRADED", "ERROR", "OFFLINE", "NO_MONITOR")
-    assert [octavia.health(word) for word in words] == [
+    assert [octavia_words.health(word) for word in words] == [
         Health.ONLINE,
         Health.DEGRADED,
         Health.FAILED,

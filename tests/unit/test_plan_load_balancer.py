@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moyai.cloud.load_balancers import Listener, LoadBalancer, LoadBalancers, Member
+from moyai.cloud.load_balancers import BalancingAlgorithm, Listener, LoadBalancer, LoadBalancers, Member, TrafficProtocol
 from moyai.cloud.model import SecurityGroupRule
 from moyai.core.errors import UsageError
 from moyai.core.ids import ClusterIdentity
@@ -67,7 +67,7 @@ def test_nodes_change_as_one_batch() -> None:
 
 
 def test_each_setting_is_one_step_and_back_to_default_too() -> None:
-    observed = made(wanted(connection_limit=5, source_ranges=("10.0.0.0/8",), algorithm="SOURCE_IP"))
+    observed = made(wanted(connection_limit=5, source_ranges=("10.0.0.0/8",), algorithm=BalancingAlgorithm.SOURCE_ADDRESS))
     assert [one.split()[0] for one in steps(wanted(), observed)] == ["UpdateListener", "UpdatePool"]
     (first, _) = plan.plan_changes(wanted(), observed, shared=False)
     assert isinstance(first, plan.UpdateListener)
@@ -75,7 +75,7 @@ def test_each_setting_is_one_step_and_back_to_default_too() -> None:
 
 
 def test_another_protocol_in_the_pool_replaces_the_pool_only() -> None:
-    found = [one.split()[0] for one in steps(wanted(proxy_protocol="PROXYV2"), made(wanted()))]
+    found = [one.split()[0] for one in steps(wanted(proxy_protocol=TrafficProtocol.PROXY_V2), made(wanted()))]
     assert found == ["DeletePool", "CreatePool"]
 
 
@@ -105,8 +105,8 @@ def test_what_an_interrupted_change_left_is_finished_or_removed() -> None:
 
 
 def test_in_a_shared_one_only_what_is_tagged_is_ours() -> None:
-    theirs = Listener("x", "TCP", 443, id="theirs", tags=("kube_service_demo_default_other",))
-    users = Listener("y", "TCP", 8443, id="users")
+    theirs = Listener("x", TrafficProtocol.TCP, 443, id="theirs", tags=("kube_service_demo_default_other",))
+    users = Listener("y", TrafficProtocol.TCP, 8443, id="users")
     observed = replace(made(wanted()), listeners=(*made(wanted()).listeners, theirs, users))
     assert steps(wanted(), observed, shared=True) == []
     removed = [describe(one) for one in plan.plan_removal(lambda tags: wanted().name in tags, observed)]

@@ -11,6 +11,7 @@ import yaml
 
 from moyai.agent.manifests import AgentManifestOptions, render
 from moyai.bootstrap.addons import addons
+from moyai.cloud.capabilities import Capability
 from moyai.cloud.model import Port, SourceAddress
 from moyai.cloud.openstack import ADAPTER
 from moyai.core.errors import UsageError
@@ -131,8 +132,11 @@ def test_auto_is_the_cheapest_that_the_cloud_permits_and_says_why(allowed: bool,
 @pytest.mark.parametrize(
     ("network", "message"),
     [
+        ("mode: routes", "spec.network.mode: 'routes', should be 'vxlan'"),
         ("mode: host-gw", "spec.network.mode: 'host-gw', should be 'vxlan'"),
+        ("mode: none", "spec.network.mode: 'none', should be 'vxlan'"),
         ("mode: vxlan, vxlan: {directRouting: true}", "spec.network.vxlan.directRouting: true, should be false"),
+        ("mode: auto, vxlan: {directRouting: true}", "spec.network.vxlan.directRouting: true, should be false"),
     ],
 )
 def test_what_the_cloud_cannot_carry_is_refused_with_what_would_do(network: str, message: str, tmp_path: Path) -> None:
@@ -141,6 +145,31 @@ def test_what_the_cloud_cannot_carry_is_refused_with_what_would_do(network: str,
     with pytest.raises(UsageError, match=f"{message}: cloud moyai does not let ports send"):
         preview(parse(f"spec: {{network: {{{network}}}}}"), cloud, paths=Paths(tmp_path / "cache", tmp_path / "state"))
     assert not any("create" in call for call in cloud.calls)
+
+
+@pytest.mark.parametrize(("mode", "allowed"), [*((mode, True) for mode in (*MODES, "auto")), ("vxlan", False), ("auto", False)])
+def test_the_ports_of_every_mode_that_is_not_refused_are_ports_that_the_cloud_makes(
+    mode: str, allowed: bool, tmp_path: Path
+) -> None:
+    cloud = node_cloud()
+    cloud.store.sources_allowed = allowed
+    cluster = parse(f"spec: {{network: {{mode: {mode}}}}}")
+    plan = preview(cluster, cloud, paths=Paths(tmp_path / "cache", tmp_path / "state"))
+    network = cloud.networks.create_network(name="net", tags=[])
+    subnet = cloud.networks.create_subnet(name="subnet", network_id=network.id, cidr="10.8.0.0/24", tags=[])
+    for step in plan.steps:
+        if isinstance(step, s.CreatePort):
+            cloud.networks.create_port(
+                name=step.key.name, network_id=network.id, subnet_id=subnet.id, send_from=step.send_from, tags=[]
+            )
+
+
+def test_where_the_router_takes_no_routes_the_mode_that_would_do_depends_on_the_ports(tmp_path: Path) -> None:
+    for allowed, would_do in ((True, "host-gw"), (False, "vxlan")):
+        cloud = node_cloud(capabilities=frozenset(Capability) - {Capability.POD_ROUTING})
+        cloud.store.sources_allowed = allowed
+        with pytest.raises(UsageError, match=f"'routes', should be '{would_do}': cloud moyai has no pod routes in the router"):
+            preview(parse(""), cloud, paths=Paths(tmp_path / "cache", tmp_path / "state"))
 
 
 @pytest.mark.parametrize(("mode", "back"), [("routes", True), ("host-gw", True), ("vxlan", False), ("none", False)])

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from moyai.cloud.model import Flavor, FloatingIP, Image, Network, Subnet
-from moyai.core.errors import Terminal, UsageError
+from moyai.core.errors import PermissionRefused, UsageError
 from moyai.core.ids import cluster_tag
 from moyai.lifecycle import up as building
 from moyai.lifecycle.host_address import towards
@@ -134,7 +134,7 @@ def test_the_clouds_addresses_are_read_before_anything_is_made(world: World) -> 
 
 
 def test_an_account_that_may_not_list_providers_builds_with_any(world: World) -> None:
-    world.cloud.faults.fail_next("load_balancers.providers", Terminal("policy"))
+    world.cloud.faults.fail_next("load_balancers.providers", PermissionRefused("policy"))
     assert building.preview(parse("spec: {loadBalancer: {provider: any}}"), world.cloud, paths=world.paths)
 
 

@@ -31,7 +31,7 @@ BARE = frozenset({Capability.DISKS, Capability.LOAD_BALANCERS})
 REFUSALS = {
     Capability.POD_ROUTING: (
         UsageError,
-        "spec.network.mode: 'routes', cloud moyai has no pod routes in the router",
+        "spec.network.mode: 'routes', should be 'host-gw': cloud moyai has no pod routes in the router",
     ),
     Capability.ROUTERS: (
         Terminal,
@@ -44,8 +44,8 @@ REFUSALS = {
     ),
     Capability.CREDENTIALS: (
         Terminal,
-        "cloud moyai has no application credentials: the parts inside the cluster could not log in without your own password: "
-        "have the operator allow application credentials",
+        "cloud moyai has no credentials for programs: the parts inside the cluster could not log in without your own password: "
+        "have the operator allow credentials for programs",
     ),
 }
 

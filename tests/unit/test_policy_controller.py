@@ -6,16 +6,20 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from moyai.agent.policy import PolicyController, take_away
+from moyai.agent.app import agent
+from moyai.agent.policy import PolicyController, removal_part
+from moyai.agent.settings import AgentOptions
 from moyai.core.errors import Retriable
 from moyai.kube.informer import Informer
 from moyai.kube.objects import Node, parse_node
 from moyai.kube.resources import NAMESPACES, NETWORK_POLICIES, NODES, PODS
 from moyai.linux.conntrack import TrackedConnection
+from moyai.plan.node_network import NetworkConf, write_net_conf
 from moyai.runtime.controllers import ControllerSet
 from moyai.runtime.metrics import Metrics
 from tests.fakes.kubernetes import Kubernetes
@@ -38,6 +42,7 @@ class Kernel:
     tracked: list[TrackedConnection] = field(default_factory=list[TrackedConnection])
     refusals: int = 0
     uncut: int = 0
+    closed: int = 0
     news: asyncio.Event = field(default_factory=asyncio.Event)
     loop: asyncio.AbstractEventLoop | None = None
 
@@ -62,6 +67,9 @@ class Kernel:
         self.tracked = [one for one in self.tracked if one not in gone]
         self._tell()
         return len(gone)
+
+    def close(self) -> None:
+        self.closed += 1
 
     @property
     def wholes(self) -> int:
@@ -159,8 +167,31 @@ async def test_a_process_that_starts_cuts_what_an_earlier_one_left(kube: Kuberne
     assert kernel.tracked == [flow(FAR)]
 
 
-async def test_switched_off_the_table_goes_in_one_transaction() -> None:
-    kernel = Kernel()
-    await take_away(lambda: kernel)
+async def test_switched_off_the_table_goes_in_one_transaction_however_often_the_kernel_refuses_at_first() -> None:
+    kernel, stop = Kernel(refusals=3), asyncio.Event()
+    kernel.loop = asyncio.get_running_loop()
+    task = asyncio.create_task(ControllerSet(metrics=Metrics(), parts=[removal_part(lambda: kernel)]).run(stop))
+    try:
+        async with asyncio.timeout(10):
+            await kernel.news.wait()
+    finally:
+        stop.set()
+        await task
     assert len(kernel.applied) == 1
     assert "delete" in kernel.applied[0][-1]
+    assert kernel.closed == 4
+
+
+def test_an_agent_without_policies_removes_their_table_and_one_without_controllers_leaves_the_kernel_alone(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "net-conf.json"
+    path.write_text(write_net_conf(NetworkConf("10.244.0.0/16", "host-gw")))
+
+    def controllers(*names: str) -> set[str]:
+        options = AgentOptions("n1", names, net_conf=path, bind="127.0.0.1:0")
+        return set(agent(options, kube=Kubernetes(), metrics=Metrics()).controllers)
+
+    assert controllers("pod-network") == {"pod-network", "policy-removal"}
+    assert controllers("pod-network", "policy") == {"pod-network", "policy"}
+    assert controllers() == set()

@@ -1,18 +1,17 @@
 """The agent as a process: the list of its controllers, run until a signal.
 
-There is no election: every node's agent works for its own node. A controller is one entry of ``_BUILDERS``.
+There is no election: every node's agent works for its own node. A controller is one entry of ``_BUILDERS``. An agent that has
+no controller of network policies removes the table that an earlier one left.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from functools import partial
-from typing import Any
+from dataclasses import dataclass
 
 from moyai.agent.pod_network.controller import PodNetworkController
-from moyai.agent.policy import PolicyController, take_away
+from moyai.agent.policy import PolicyController, removal_part
 from moyai.agent.settings import AgentOptions, check_options
 from moyai.core.clock import Clock, SystemClock
 from moyai.core.reading import read_text
@@ -22,8 +21,7 @@ from moyai.kube.objects import Node, parse_node
 from moyai.kube.resources import NODES
 from moyai.kube.watching import Kube, KubeClient
 from moyai.plan.node_network import read_net_conf
-from moyai.runtime.controllers import ControllerSet, Part, Probes, Task, cache
-from moyai.runtime.health import Check
+from moyai.runtime.controllers import ControllerSet, Wanted, cache, controller_set
 from moyai.runtime.logs import set_up
 from moyai.runtime.metrics import Metrics
 
@@ -63,17 +61,6 @@ class Shared:
         return self.options.node
 
 
-@dataclass(frozen=True)
-class Wanted:
-    """A controller: the part of the set, the caches that only it needs, tasks that run beside it (name → start), and what it
-    adds to the readiness of the process (name → check)."""
-
-    part: Part
-    caches: tuple[Informer[Any], ...] = ()
-    tasks: Mapping[str, Task] = field(default_factory=dict[str, Task])
-    ready: Mapping[str, Check] = field(default_factory=dict[str, Check])
-
-
 def _pod_network(shared: Shared) -> Wanted:
     path = shared.options.net_conf
     assert path is not None, "check_options"
@@ -110,12 +97,6 @@ def agent(options: AgentOptions, *, kube: Kube, metrics: Metrics, clock: Clock |
         events=events,
     )
     wanted = [build(shared) for name, build in _BUILDERS.items() if name in options.controllers]
-    return ControllerSet(
-        metrics=metrics,
-        caches=[shared.nodes, *(informer for one in wanted for informer in one.caches)],
-        parts=[one.part for one in wanted],
-        tasks={"events": events.run, **{name: task for one in wanted for name, task in one.tasks.items()}},
-        warm_ups=() if "policy" in options.controllers else (take_away,),
-        probes=Probes(options.bind, ready={name: check for one in wanted for name, check in one.ready.items()}),
-        at_end=partial(events.flush, 1.0),
-    )
+    if wanted and "policy" not in options.controllers:
+        wanted.append(Wanted(removal_part()))
+    return controller_set(wanted, metrics=metrics, events=events, bind=options.bind, shared=[shared.nodes])

@@ -1,4 +1,4 @@
-"""What the agent is told at its start: which node it is on, and which controllers run."""
+"""The options with which the agent starts: the node that it is on, and the controllers that run."""
 
 from __future__ import annotations
 

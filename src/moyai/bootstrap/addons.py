@@ -37,7 +37,7 @@ def _controller_manifests(facts: AddonFacts) -> str:
             lb_provider=spec.load_balancer.provider,
             create_monitor=spec.load_balancer.create_monitor,
         ),
-        RouteConfig(router_id=made.ids.get(keys.ROUTER, "") if pod_network_of(spec).needs is Capability.POD_ROUTING else ""),
+        RouteConfig(router_id=made.ids.get(keys.ROUTER, "") if pod_network_of(spec).by_router else ""),
         ClusterConfig(
             cluster_uid=facts.uid,
             node_security_group_ids=(made.id(keys.security_group("worker")),),
@@ -132,6 +132,7 @@ def addons(names: VolumeNames, *, agents: bool = False) -> tuple[Addon, ...]:
             needs=Capability.DISKS,
             credential=keys.VOLUMES_CREDENTIAL,
             manifests=_volume_manifests,
+            without="claims of volumes must wait",
         ),
     )
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 from uuid import uuid4
 
 from moyai.ccm.fencing import LEASE_NAMESPACE, FencingController, in_use
@@ -39,7 +39,7 @@ from moyai.kube.resources import LEASES, NODES, SERVICES
 from moyai.kube.watching import Kube, KubeClient
 from moyai.plan.fencing import Policy
 from moyai.runtime.calls import CloudCalls, Threads
-from moyai.runtime.controllers import ControllerSet, Part, Probes, cache
+from moyai.runtime.controllers import ControllerSet, Wanted, cache, controller_set
 from moyai.runtime.logs import set_up
 from moyai.runtime.metrics import Metrics
 
@@ -129,15 +129,14 @@ def controller_manager(
     )
     made = [build(shared) for name, build in _BUILDERS.items() if name in options.controllers]
     wanted = [one for one in made if one is not None]
-    return ControllerSet(
+    return controller_set(
+        wanted,
         metrics=metrics,
-        caches=[shared.nodes, shared.services, *(informer for one in wanted for informer in one.caches)],
-        parts=[one.part for one in wanted],
-        tasks={"events": shared.events.run},
+        events=events,
+        bind=options.bind,
+        shared=[shared.nodes, shared.services],
         warm_ups=[partial(_log_in, shared.servers)] if "node" in options.controllers else [],
         election=_election(kube) if options.leader_elect else None,
-        probes=Probes(options.bind),
-        at_end=partial(shared.events.flush, 1.0),
     )
 
 
@@ -162,15 +161,7 @@ class _Shared:
         return cast("Policy", self.config.cluster.fencing)
 
 
-@dataclass(frozen=True)
-class _Wanted:
-    """A controller, and the caches that only it needs."""
-
-    part: Part
-    caches: tuple[Informer[Any], ...] = ()
-
-
-def _node(shared: _Shared) -> _Wanted:
+def _node(shared: _Shared) -> Wanted:
     controller = NodeController(
         kube=shared.kube,
         nodes=shared.nodes,
@@ -179,10 +170,10 @@ def _node(shared: _Shared) -> _Wanted:
         events=shared.events,
         clock=shared.clock,
     )
-    return _Wanted(controller.part())
+    return Wanted(controller.part())
 
 
-def _node_lifecycle(shared: _Shared) -> _Wanted:
+def _node_lifecycle(shared: _Shared) -> Wanted:
     fences = "fencing" in shared.options.controllers and shared.policy != "off"
     controller = NodeLifecycleController(
         kube=shared.kube,
@@ -192,10 +183,10 @@ def _node_lifecycle(shared: _Shared) -> _Wanted:
         clock=shared.clock,
         in_use=partial(in_use, shared.kube) if fences else None,
     )
-    return _Wanted(controller.part())
+    return Wanted(controller.part())
 
 
-def _fencing(shared: _Shared) -> _Wanted:
+def _fencing(shared: _Shared) -> Wanted:
     leases = cache(shared.kube, LEASES, parse=parse_lease, metrics=shared.metrics, namespace=LEASE_NAMESPACE)
     controller = FencingController(
         kube=shared.kube,
@@ -207,10 +198,10 @@ def _fencing(shared: _Shared) -> _Wanted:
         policy=shared.policy,
         clock=shared.clock,
     )
-    return _Wanted(controller.part(), (leases,))
+    return Wanted(controller.part(), (leases,))
 
 
-def _route(shared: _Shared) -> _Wanted | None:
+def _route(shared: _Shared) -> Wanted | None:
     if not (shared.config.route.router_id and shared.options.pod_ranges):
         return None
     controller = RouteController(
@@ -222,10 +213,10 @@ def _route(shared: _Shared) -> _Wanted | None:
         ranges=shared.options.pod_ranges,
         clock=shared.clock,
     )
-    return _Wanted(controller.part())
+    return Wanted(controller.part())
 
 
-def _service(shared: _Shared) -> _Wanted | None:
+def _service(shared: _Shared) -> Wanted | None:
     if not shared.config.load_balancer.enabled:
         return None
     octavia = OctaviaProvider(
@@ -245,11 +236,11 @@ def _service(shared: _Shared) -> _Wanted | None:
         metrics=shared.metrics,
         about=Reference("Deployment", NAME, "", NAMESPACE),
     )
-    return _Wanted(replace(controller.part(), periodic=[orphans.periodic()]))
+    return Wanted(replace(controller.part(), periodic=[orphans.periodic()]))
 
 
 #: Name of a controller (``CONTROLLERS``) → what makes it; None: the configuration has nothing for it to do.
-_BUILDERS: dict[str, Callable[[_Shared], _Wanted | None]] = {
+_BUILDERS: dict[str, Callable[[_Shared], Wanted | None]] = {
     "node": _node,
     "node-lifecycle": _node_lifecycle,
     "fencing": _fencing,

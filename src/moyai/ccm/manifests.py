@@ -1,7 +1,7 @@
 """The cloud controller manager's own objects in Kubernetes: what ``lifecycle`` applies once the API answers.
 
 Everything is in ``kube-system`` and may be applied again at any time. The rights are those that the controllers use and no
-more. The text holds the application credential's secret (in the Secret): treat it as one.
+more. The text holds the credential's secret (in the Secret): treat it as one.
 """
 
 from __future__ import annotations

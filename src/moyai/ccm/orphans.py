@@ -79,7 +79,7 @@ class OrphanRemoval:
                 continue
             self._held.discard(name)
             again = again or bool(inventory.orphans)
-            for orphan in sorted(before & inventory.orphans, key=lambda one: (one.kind, one.id)):
+            for orphan in sorted(before & inventory.orphans, key=lambda one: one.key):
                 # a Service of that name may have come since it was listed
                 if orphan.services.isdisjoint(self._alive(name)):
                     await self._remove(provider, orphan)
@@ -89,7 +89,7 @@ class OrphanRemoval:
         gone = sorted(frozenset[str]().union(*(one.services for one in inventory.orphans)))
         if len(gone) <= _FEW or 2 * len(gone) <= len(inventory.services):
             return False
-        objects = ", ".join(sorted(f"{one.kind} {one.id}" for one in inventory.orphans))
+        objects = ", ".join(sorted(str(one.key) for one in inventory.orphans))
         message = (
             f"Nothing is removed: {len(gone)} of the {len(inventory.services)} Services that the cloud has something for are "
             f"not in this cluster, as after the loss of etcd or the restore of an older copy ({', '.join(gone)}). If they are "
@@ -101,13 +101,13 @@ class OrphanRemoval:
 
     async def _remove(self, provider: ServiceProvider, orphan: Orphan) -> None:
         gone = ", ".join(sorted(orphan.services))
-        _log.warning("%s %s is removed: its Service (%s) does not exist", orphan.kind, orphan.id, gone)
-        self._metrics.count("moyai_orphans_removed_total", kind=orphan.kind)
+        _log.warning("%s is removed: its Service (%s) does not exist", orphan.key, gone)
+        self._metrics.count("moyai_orphans_removed_total", kind=orphan.key.kind)
         try:
             await provider.remove_orphan(orphan)
         except (StillWorking, Conflict) as error:
-            _log.info("%s %s: %s", orphan.kind, orphan.id, error)
+            _log.info("%s: %s", orphan.key, error)
 
     def _counted(self) -> dict[tuple[tuple[str, str], ...], float]:
-        kinds = Counter(one.kind for found in self._found.values() for one in found)
+        kinds = Counter(one.key.kind for found in self._found.values() for one in found)
         return {(("kind", kind),): float(number) for kind, number in kinds.items()}

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from moyai.core.errors import Retriable
+from moyai.core.keys import Key
 from moyai.kube.objects import Ingress, Node, Service
 
 #: Keeps the Service object until its provider has removed everything.
@@ -49,10 +50,10 @@ class Ensured:
 
 @dataclass(frozen=True)
 class Orphan:
-    """An object of ``services`` (``namespace/name``), none of which exists any more. ``kind`` and ``id`` identify it."""
+    """An object of ``services`` (``namespace/name``), none of which exists any more. ``key``: its kind, and its id in the
+    cloud."""
 
-    kind: str
-    id: str
+    key: Key
     services: frozenset[str]
 
 

@@ -165,7 +165,7 @@ def ssh(cluster: str | None, user: str, *, node: str, words: tuple[str, ...]) ->
 @click.option("--dry-run", is_flag=True, help="Show what would be done, and do nothing.")
 @_OUTPUT
 def down(cluster: str | None, yes: bool, *, uid: str, cloud_name: str, dry_run: bool, output: str) -> None:
-    """Remove a cluster with everything that hangs on it, and list what became of each object."""
+    """Remove a cluster with everything that belongs to it, and list what became of each object."""
     from moyai.lifecycle import down as teardown
     from moyai.lifecycle import kubeconfig
     from moyai.lifecycle.record import Record
@@ -177,7 +177,7 @@ def down(cluster: str | None, yes: bool, *, uid: str, cloud_name: str, dry_run: 
     cloud = connect(cloud_name or (record.cloud if record else "moyai"))
     target, record = teardown.target_of(name, paths, cloud=cloud, uid=uid)
     if dry_run:
-        plan = teardown.preview(target, cloud)
+        plan = teardown.preview(target, record, cloud=cloud)
         say_lines(text.lines(plan)) if output == "text" else say(json.dumps(text.data(plan), indent=1))
         return
     if not yes and sys.stdin.isatty():

@@ -34,7 +34,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "kubectl": ("moyai.cli.cluster:kubectl", "Run kubectl against a cluster."),
     "openstack": ("moyai.cli.openstack:openstack", "Run the OpenStack client on a cluster's cloud, or on the local cloud."),
     "ssh": ("moyai.cli.cluster:ssh", "Log in to a node."),
-    "down": ("moyai.cli.cluster:down", "Remove a cluster with everything that hangs on it, and prove it."),
+    "down": (
+        "moyai.cli.cluster:down",
+        "Remove a cluster with everything that belongs to it, and list what became of each object.",
+    ),
     "prepare": ("moyai.cli.prepare:prepare", "Fetch and build all that `up` needs, and start nothing."),
     "cloud": ("moyai.cli.local_cloud:cloud", "The local cloud: a real OpenStack on this machine."),
     "toolchain": ("moyai.cli.toolchain:toolchain", "The pinned upstream components and where they came from."),
@@ -85,9 +88,9 @@ def run(arguments: list[str]) -> int:
     except click.ClickException as error:
         return _say(error.format_message(), error.exit_code)
     except click.Abort:
-        return _say("interrupted; the same command goes on where this one stood", 130)
+        return _say("interrupted; run the same command again to continue", 130)
     except KeyboardInterrupt:
-        return _say("interrupted; the same command goes on where this one stood", 130)
+        return _say("interrupted; run the same command again to continue", 130)
     except OutputFull as error:
         _leave_output()
         return _say(str(error), error.exit_code)

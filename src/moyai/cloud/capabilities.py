@@ -66,7 +66,7 @@ class Capability(StrEnum):
     POD_ROUTING = "pod routes in the router"
     DISKS = "volumes"
     LOAD_BALANCERS = "load balancers"
-    CREDENTIALS = "application credentials"
+    CREDENTIALS = "credentials for programs"
     QUOTAS = "quotas"
     TAGS = "tags"
 
@@ -74,8 +74,8 @@ class Capability(StrEnum):
 class CapabilityAbsent(Terminal):
     """The cloud lacks the capability that was called."""
 
-    def __init__(self, cloud: str, capability: Capability) -> None:
-        super().__init__(f"cloud {cloud} has no {capability.value}")
+    def __init__(self, cloud: str, capability: Capability, *, hint: str | None = None) -> None:
+        super().__init__(f"cloud {cloud} has no {capability.value}", hint=hint)
         self.capability = capability
 
 

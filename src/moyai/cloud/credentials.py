@@ -89,10 +89,10 @@ class Reach:
     """By which way the user's client reaches the cloud's addresses; the parts inside a cluster go the same way.
 
     ``authorities``: certificates (PEM) that sign the cloud's; empty: those of the system. ``certificate``: a client's
-    certificate with its key (PEM), empty: none. ``insecure``: the cloud's certificates are not checked. ``interface``: which of
-    a service's addresses in the catalog is used; empty: the public one. ``endpoints``: service → address, of those that the
-    catalog does not decide. ``proxies``: environment variable → value. ``notes``: sentences for the user about what the parts
-    get of his own, or do without.
+    certificate with its key (PEM), empty: none. ``insecure``: the cloud's certificates are not checked. ``interface``: the
+    adapter's word for which of a service's several addresses is used; empty: the public one. ``endpoints``: service → address,
+    where the user's configuration names the address. ``proxies``: environment variable → value. ``notes``: sentences for the
+    user about what the parts get of his own, or do without.
     """
 
     authorities: str = ""
@@ -104,7 +104,7 @@ class Reach:
     notes: tuple[str, ...] = ()
 
 
-#: A login that may make credentials; the plain way: the public addresses of the catalog, the system's authorities, no proxy.
+#: A login that may make credentials; the plain way: the public addresses, the system's authorities, no proxy.
 MAY_ISSUE, DIRECT = OwnLogin(), Reach()
 
 

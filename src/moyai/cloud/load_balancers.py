@@ -1,8 +1,8 @@
 """Load balancers of a cloud: what one looks like, and what moyai asks for them.
 
-The shapes follow Octavia's (a load balancer has listeners, a listener a default pool, a pool members and a monitor), because
-that is what every OpenStack offers; other clouds fit the same tree. The same types describe what is wanted (ids empty) and
-what exists. Times are milliseconds where the name says ``_ms``, else seconds. None means: the cloud's default.
+A load balancer has listeners, a listener has a default pool, a pool has members and a monitor (ADR 0082 says why). The same
+types describe what is wanted (ids empty) and what exists. Times are milliseconds where the name says ``_ms``, else seconds.
+None means: the cloud's default.
 """
 
 from __future__ import annotations
@@ -37,6 +37,52 @@ class Health(StrEnum):
     UNKNOWN = "unknown"
 
 
+class TrafficProtocol(StrEnum):
+    """What a listener takes, and what a pool sends to its members. The values are the words that messages use."""
+
+    TCP = "TCP"
+    UDP = "UDP"
+    SCTP = "SCTP"
+    HTTP = "HTTP"
+    #: TCP, and the client's address by the PROXY protocol; pools only.
+    PROXY_V1 = "PROXY protocol version 1"
+    PROXY_V2 = "PROXY protocol version 2"
+    #: One that moyai never asks for.
+    OTHER = "another protocol"
+
+
+class BalancingAlgorithm(StrEnum):
+    """Which member gets the next connection."""
+
+    ROUND_ROBIN = "round robin"
+    LEAST_CONNECTIONS = "least connections"
+    SOURCE_ADDRESS = "source address"
+    SOURCE_ADDRESS_AND_PORT = "source address and port"
+    #: One that moyai never asks for.
+    OTHER = "another algorithm"
+
+
+class SessionPersistence(StrEnum):
+    """Which connections go to the same member. ``NONE`` is false."""
+
+    NONE = ""
+    #: All of one client's address.
+    SOURCE_ADDRESS = "source address"
+    #: One that moyai never asks for.
+    OTHER = "another persistence"
+
+
+class CheckType(StrEnum):
+    """By what a monitor sees that a member works."""
+
+    TCP = "TCP"
+    UDP = "UDP"
+    SCTP = "SCTP"
+    HTTP = "HTTP"
+    #: One that moyai never asks for.
+    OTHER = "another check"
+
+
 @dataclass(frozen=True)
 class Member:
     """One backend. ``monitor_port`` None: the health check goes to ``port``."""
@@ -58,9 +104,9 @@ class Member:
 
 @dataclass(frozen=True)
 class Monitor:
-    """``type``: TCP, UDP-CONNECT, HTTP … ``delay`` and ``timeout`` in seconds."""
+    """``delay`` and ``timeout`` in seconds."""
 
-    type: str
+    type: CheckType
     delay: int
     timeout: int
     max_retries: int
@@ -74,14 +120,12 @@ class Monitor:
 
 @dataclass(frozen=True)
 class Pool:
-    """``persistence``: empty or ``SOURCE_IP``. ``protocol``: TCP, UDP, HTTP, PROXY, PROXYV2 …"""
-
     name: str
-    protocol: str
-    algorithm: str
+    protocol: TrafficProtocol
+    algorithm: BalancingAlgorithm
     members: tuple[Member, ...] = ()
     monitor: Monitor | None = None
-    persistence: str = ""
+    persistence: SessionPersistence = SessionPersistence.NONE
     tags: tuple[str, ...] = ()
     id: str = ""
 
@@ -91,7 +135,7 @@ class Listener:
     """``allowed_cidrs`` empty: everybody. ``connection_limit`` -1: none."""
 
     name: str
-    protocol: str
+    protocol: TrafficProtocol
     port: int
     pool: Pool | None = None
     allowed_cidrs: tuple[str, ...] = ()
@@ -105,9 +149,10 @@ class Listener:
     id: str = ""
 
     @property
-    def key(self) -> tuple[str, int]:
+    def key(self) -> tuple[TrafficProtocol, int]:
         """What no two listeners of a load balancer may share: transport and port."""
-        return ("UDP" if self.protocol in ("UDP", "SCTP") else "TCP"), self.port
+        datagrams = self.protocol in (TrafficProtocol.UDP, TrafficProtocol.SCTP)
+        return (TrafficProtocol.UDP if datagrams else TrafficProtocol.TCP), self.port
 
 
 @dataclass(frozen=True)

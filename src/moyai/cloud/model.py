@@ -149,7 +149,7 @@ class Subnet:
 
 @dataclass(frozen=True, order=True)
 class Route:
-    """A router's extra route: ``destination`` (CIDR) via ``nexthop``."""
+    """A route that a router has: ``destination`` (CIDR) via ``nexthop``."""
 
     destination: str
     nexthop: str
@@ -160,7 +160,6 @@ class Router:
     id: str
     name: str
     external_network_id: str = ""
-    external_address: str = ""
     routes: tuple[Route, ...] = ()
     tags: tuple[str, ...] = ()
 

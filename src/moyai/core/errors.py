@@ -74,6 +74,10 @@ class CredentialsRefused(Terminal):
     service that checks them restarts."""
 
 
+class PermissionRefused(Terminal):
+    """The cloud knows the account, and does not permit it to make this call."""
+
+
 class QuotaExceeded(Terminal):
     """The project has no more of what was asked for."""
 

@@ -35,6 +35,10 @@ class Kind(StrEnum):
     MEMORY = "MB of memory"
     #: A Node object in Kubernetes.
     NODE = "node"
+    #: A Service in Kubernetes, named with its namespace.
+    SERVICE = "service"
+    #: Those that use volumes.
+    PODS = "pods"
     #: A bootstrap token in Kubernetes.
     TOKEN = "bootstrap token"
     #: A secret that the cloud reports only once and that is on disk here.
@@ -50,7 +54,7 @@ class Kind(StrEnum):
     @property
     def plural(self) -> str:
         """The word for several of them."""
-        return str(self) if self in (Kind.RULES, Kind.ROUTES, Kind.MEMORY) else f"{self}s"
+        return str(self) if self in (Kind.RULES, Kind.ROUTES, Kind.PODS, Kind.MEMORY) else f"{self}s"
 
 
 @dataclass(frozen=True, order=True)

@@ -11,7 +11,7 @@ from moyai.core.ids import ZONE_LABEL
 from moyai.csi.access_modes import Mode, VolumeAccess
 from moyai.csi.errors import Refused
 from moyai.csi.proto import csi_pb2 as pb
-from moyai.csi.sizes import GIB, Range
+from moyai.csi.volume_sizes import GIB, Range
 
 
 def access(capability: pb.VolumeCapability) -> VolumeAccess:

@@ -1,6 +1,6 @@
 """When a cluster's certificates and credentials end, as far as it can be known without logging in to a machine.
 
-Always holds: an end that was read is told apart from one that follows from another. kubeadm makes the control plane's leaf
+Always holds: an end that was read is distinguished from one that follows from another. kubeadm makes the control plane's leaf
 certificates in one go, and `kubeadm certs renew all` renews them in one go: so they end when the API server's own does.
 """
 
@@ -71,11 +71,11 @@ class Certificate:
 
 
 def credential_problem(name: str, ends: datetime | None, *, now: datetime) -> str:
-    """What is wrong with an application credential's end; empty while it is far away, or where there is none."""
+    """What is wrong with a credential's end; empty while it is far away, or where there is none."""
     if ends is None or ends - now > _EXPIRY_NOTICE:
         return ""
     verb = "ends" if ends > now else "ended"
-    return f"application credential {name} {verb} on {ends:%Y-%m-%d}: the cluster cannot reach the cloud without it"
+    return f"credential {name} {verb} on {ends:%Y-%m-%d}: the cluster cannot reach the cloud without it"
 
 
 def known(folder: Path, api: KubeApi | None, *, timeout: float) -> tuple[Certificate, ...]:

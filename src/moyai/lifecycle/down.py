@@ -1,16 +1,16 @@
 """``down``: remove a cluster with everything that hangs on it, and prove it.
 
-Looks, plans, carries out, and looks again until nothing is left or nothing moves any more. Always holds: what carries another
-UID is never touched; one thing that will not go does not keep the others; the report is listed again from the cloud at the
-end, never from what the calls said; the record stays as long as anything is left.
+Looks, plans, carries out, and looks again until nothing is left or nothing moves any more. Only the first look asks Kubernetes,
+so only the first plan has steps that go through it. Always holds: what carries another UID is never touched; one thing that
+will not go does not keep the others; the report is listed again from the cloud at the end, never from what the calls said; the
+record stays as long as anything is left.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
 from moyai.cloud.capabilities import Cloud
@@ -23,8 +23,6 @@ from moyai.kube.quick import KubeApi
 from moyai.lifecycle import execute, observe
 from moyai.lifecycle.clusters import open_api
 from moyai.lifecycle.record import Record, locked
-from moyai.lifecycle.release_volumes import try_release
-from moyai.lifecycle.services import delete_balanced
 from moyai.plan import steps as s
 from moyai.plan.graph import Kept, Plan
 from moyai.plan.steps import Delete, StepId
@@ -32,6 +30,10 @@ from moyai.plan.teardown import Target, plan_down
 
 #: How often the cloud is looked at again before what is left is reported as left.
 ROUNDS = 4
+_SILENT = (
+    "the Kubernetes API does not answer: load balancers are removed in the cloud itself, and machines are shut down before "
+    "volumes that stay are detached"
+)
 Outcome = Literal["gone", "kept", "left"]
 
 
@@ -101,9 +103,25 @@ def _there(found: Mapping[str, str]) -> str:
     )
 
 
-def preview(target: Target, cloud: Cloud) -> Plan:
+def preview(target: Target, record: Record | None, *, cloud: Cloud) -> Plan:
     """The plan of ``down``, without doing anything."""
-    return plan_down(observe.take(cloud, name=target.name, uid=target.uid, plan_for="down"), target)
+    return _planned(target, cloud, api=_api_of(record))
+
+
+def _api_of(record: Record | None) -> KubeApi | None:
+    """The way into the cluster; None without a record or a kubeconfig. Nothing is sent."""
+    return open_api(record) if record is not None else None
+
+
+def _planned(target: Target, cloud: Cloud, *, api: KubeApi | None) -> Plan:
+    """Read the cloud, and Kubernetes beside it where there is a way into the cluster, and plan."""
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="look") as pool:
+        asked = pool.submit(observe.kube_use, api, cloud.kind.volume_names)
+        observed = observe.take(cloud, name=target.name, uid=target.uid, plan_for="down")
+        observed = replace(observed, in_use=asked.result())
+    plan = plan_down(observed, target)
+    silent = api is not None and observed.in_use is None
+    return replace(plan, notes=(*plan.notes, _SILENT)) if silent and plan else plan
 
 
 def down(
@@ -140,16 +158,15 @@ class _Down:
         self.cloud = cloud
         self.reporter = reporter
         self.clock = clock
+        self.api = _api_of(record)
         self.failures: dict[tuple[Kind, str], str] = {}
         self.met: dict[tuple[Kind, str], str] = {}
         #: Disks that stay, also those that hang on nothing of the cluster any more in the end.
         self.disks: dict[tuple[Kind, str], Kept] = {}
 
     def run(self) -> DownReport:
-        self._services()
-        plan = self._look("look at the cloud")
-        if self._release(plan):
-            plan = self._look("look at the cloud again")
+        # Kubernetes is asked once: what does not end through it then goes in the cloud itself
+        plan = self._look("look at the cloud", api=self.api)
         before: set[StepId] | None = None
         for number in range(ROUNDS):
             if not plan or (before is not None and before == {step.id for step in plan.steps} and number > 1):
@@ -162,46 +179,11 @@ class _Down:
             self.record.remove()
         return report
 
-    def _services(self) -> None:
-        """Services go first, through Kubernetes, while its controller can still clean up as it was asked to."""
-        api = open_api(self.record) if self.record is not None else None
-        if api is None:
-            return
-        # looked at beside it: what Kubernetes takes away itself belongs into the report as well
-        with ThreadPoolExecutor(max_workers=1) as pool:
-            looking = pool.submit(self._look, "list what exists")
-            self._delete_services(api)
-            with suppress(MoyaiError):  # the look that counts comes after
-                looking.result()
-
-    def _delete_services(self, api: KubeApi) -> None:
-        with self.reporter.step("load balancers of Services") as progress:
-            try:
-                if not api.ready(timeout=2):
-                    progress.progress("the API does not answer; they are removed in the cloud itself")
-                    return
-                left = delete_balanced(api, clock=self.clock, progress=progress)
-            except MoyaiError as error:
-                progress.progress(f"{one_line(error)}; they are removed in the cloud itself")
-                return
-            if left:
-                progress.progress(f"{', '.join(left)} did not go in time; removed in the cloud itself")
-
-    def _release(self, plan: Plan) -> bool:
-        """Volumes that outlive the cluster come off its nodes by Kubernetes, while it still can; True if there are any."""
-        staying = {step.volume_id for step in plan.steps if isinstance(step, s.DetachVolume)}
-        api = open_api(self.record) if self.record is not None else None
-        if not staying or api is None:
-            return False
-        with self.reporter.step("volumes that stay") as progress:
-            driver = self.cloud.kind.volume_names.driver
-            try_release(api, staying, driver=driver, clock=self.clock, progress=progress)
-        return True
-
-    def _look(self, name: str) -> Plan:
-        with self.reporter.step(name):
-            observed = observe.take(self.cloud, name=self.target.name, uid=self.target.uid, plan_for="down")
-            plan = plan_down(observed, self.target)
+    def _look(self, name: str, *, api: KubeApi | None = None) -> Plan:
+        with self.reporter.step(name) as progress:
+            plan = _planned(self.target, self.cloud, api=api)
+            for note in plan.notes:
+                progress.progress(note)
         for step in plan.steps:
             if isinstance(step, Delete):
                 self.met[(step.kind, step.object_id)] = step.name
@@ -211,7 +193,7 @@ class _Down:
         return plan
 
     def _carry_out(self, plan: Plan, number: int) -> None:
-        context = execute.Context(self.cloud, None, uid=self.target.uid, clock=self.clock)
+        context = execute.Context(self.cloud, None, uid=self.target.uid, clock=self.clock, open_api=lambda: self.api)
 
         def failed(step: s.Step, error: BaseException, progress: Progress) -> bool:
             if not isinstance(error, MoyaiError):
@@ -224,7 +206,7 @@ class _Down:
 
         execute.carry_out(
             plan,
-            execute.table(execute.Removing(context)),
+            execute.table(execute.Ending(context), execute.Removing(context)),
             reporter=self.reporter,
             suffix=f" (again, {number})" if number else "",
             failed=failed,

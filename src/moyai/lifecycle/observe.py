@@ -1,4 +1,5 @@
-"""Reads from the cloud what the planner looks at: side by side, two rounds, since some lists need the network's id."""
+"""Reads from cloud and Kubernetes what planners look at. The cloud is read side by side in two rounds, since some lists need
+the network's id."""
 
 from __future__ import annotations
 
@@ -10,19 +11,20 @@ from moyai.cloud.capabilities import Capability, Cloud
 from moyai.cloud.credentials import OwnLogin
 from moyai.cloud.kind import VolumeNames
 from moyai.cloud.model import Port, Subnet
-from moyai.core.errors import MoyaiError, Terminal
+from moyai.core.errors import MoyaiError, NotFound, PermissionRefused
 from moyai.core.ids import POOL_KEY, REMOVAL_KEY, Role, cluster_tag
-from moyai.kube.objects import Node, parse_daemon_set, parse_deployment, parse_node
+from moyai.kube.objects import Node, parse_daemon_set, parse_deployment, parse_node, parse_volume
 from moyai.kube.quick import KubeApi
-from moyai.kube.resources import DAEMON_SETS, DEPLOYMENTS, NODES
+from moyai.kube.resources import DAEMON_SETS, DEPLOYMENTS, NODES, VOLUMES
 from moyai.lifecycle.host_address import towards
+from moyai.lifecycle.services import balanced
 from moyai.lifecycle.storage_class import reclaim_policy
 from moyai.lifecycle.tokens import token_ids
 from moyai.plan import keys
 from moyai.plan.existing import ROLES
 from moyai.plan.load_balancer.eligibility import EXCLUDE_LABEL
 from moyai.plan.nodes import cluster_of_node
-from moyai.plan.observed import AccountFacts, KubeFacts, KubeNode, Observed, owner, server_owner
+from moyai.plan.observed import AccountFacts, KubeFacts, KubeNode, KubeUse, Observed, owner, server_owner
 
 WORKERS = 8
 
@@ -125,8 +127,8 @@ def take(
 def _providers(cloud: Cloud) -> list[str]:
     try:
         return cloud.load_balancers.providers()
-    except Terminal:
-        # not every account may ask
+    except (PermissionRefused, NotFound):
+        # not every account may ask, and an old cloud does not list them
         return []
 
 
@@ -193,6 +195,22 @@ def kube_facts(api: KubeApi | None, names: VolumeNames) -> KubeFacts | None:
         tokens=tokens,
         workloads=frozenset(one.name for one in workloads),
     )
+
+
+def kube_use(api: KubeApi | None, names: VolumeNames) -> KubeUse | None:
+    """What must end in order inside a cluster that goes; None where there is no API, or none that answers."""
+    try:
+        if api is None or not api.ready(timeout=2):
+            return None
+        with ThreadPoolExecutor(3, thread_name_prefix="kube") as pool:
+            listed_services = pool.submit(balanced, api, timeout=3)
+            listed_nodes, listed_volumes = (pool.submit(api.list, kind) for kind in (NODES, VOLUMES))
+            services = listed_services.result()
+            nodes = [node for node in map(parse_node, listed_nodes.result()) if not node.cordoned]
+            volumes = [one for one in map(parse_volume, listed_volumes.result()) if one.claim and one.driver == names.driver]
+    except MoyaiError:
+        return None
+    return KubeUse(tuple(services), tuple(node.name for node in nodes), volumes=tuple(volumes))
 
 
 def _kube_node(node: Node) -> KubeNode:

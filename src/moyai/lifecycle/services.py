@@ -17,9 +17,11 @@ from moyai.kube.quick import KubeApi
 from moyai.kube.resources import SERVICES
 from moyai.plan.observed import owns
 
-#: Seconds in which load balancers must let go of a node. The cloud controller manager tells them within a second; a cloud may
-#: have many of them to change.
+#: Seconds in which load balancers must let go of a node. The cloud controller manager asks for it within a second; a cloud may
+#: have many load balancers to change.
 BALANCERS_TIMEOUT = 120.0
+#: Seconds in which a cluster's controller must have removed the load balancers of all its Services before the cluster goes.
+SERVICES_TIMEOUT = 10.0
 
 
 def balanced(api: KubeApi, *, timeout: float | None = None) -> list[Service]:
@@ -27,23 +29,20 @@ def balanced(api: KubeApi, *, timeout: float | None = None) -> list[Service]:
     return [service for service in map(parse_service, api.list(SERVICES, timeout=timeout)) if service.balanced]
 
 
-def delete_balanced(api: KubeApi, *, clock: Clock, progress: Progress, timeout: float = 10.0) -> list[str]:
-    """Delete the Services of type LoadBalancer and wait for their end; returns those that are still there."""
-    left = balanced(api, timeout=3)
-    for service in left:
-        api.delete(SERVICES, service.name, namespace=service.namespace)
+def services_end(api: KubeApi, services: Collection[str], *, clock: Clock, progress: Progress) -> list[str]:
+    """Wait until these Services (namespace/name) of type LoadBalancer are gone; after the time-out, or when the API ends
+    meanwhile, returns those that were still there."""
+    left = list(services)
 
     def look() -> NotYet | None:
         nonlocal left
-        left = balanced(api, timeout=3)
+        left = [service.key for service in balanced(api, timeout=3) if service.key in services]
         return NotYet(f"{len(left)} load balancers are still there") if left else None
 
-    # an API that ends meanwhile ends the wait too: the cloud is asked next
     with suppress(MoyaiError, TimeoutError):
-        if left:
-            report = progress.progress
-            until(look, clock=clock, timeout=timeout, pause=0.3, retry=(), on_wait=report, late=lambda _: TimeoutError())
-    return [service.key for service in left]
+        report = progress.progress
+        until(look, clock=clock, timeout=SERVICES_TIMEOUT, pause=0.3, retry=(), on_wait=report, late=lambda _: TimeoutError())
+    return left
 
 
 def leave_balancers(
@@ -80,7 +79,7 @@ def leave_balancers(
 
 
 def _sends(balancers: LoadBalancers, identity: str, *, addresses: Collection[str]) -> str:
-    """The name of the load balancer if it sends to one of the addresses, or is still being told not to."""
+    """The name of the load balancer if it sends to one of the addresses, or is still being changed."""
     try:
         tree = balancers.get(identity)
     except NotFound:

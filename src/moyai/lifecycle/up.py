@@ -112,15 +112,13 @@ def _look(cluster: Cluster, cloud: Cloud, *, paths: Paths, clock: Clock) -> _Sta
         certified = pool.submit(certificates.known, record.folder, api, timeout=3) if record and record.ready else None
         # the provider of a cluster that exists is written in its controllers
         provider = not recorded.ready and bool(cluster.spec.load_balancer.provider)
-        # the default needs what every cloud has, and asks for nothing
-        sources = not recorded.ready and cluster.spec.network.mode in ("auto", "host-gw", "vxlan")
         observed = observe.take(
             cloud,
             name=cluster.name,
             uid=recorded.uid,
             ask_providers=provider,
             ask_login=not recorded.ready,
-            ask_sources=sources,
+            ask_sources=not recorded.ready,
         )
         observed = replace(observed, kube=kube.result())
         known = certified.result() if certified else ()
@@ -163,7 +161,7 @@ def _endings(known: Iterable[Certificate], observed: Observed, *, uid: str, plan
 def _carry_out(start: _Start, cloud: Cloud, *, record: Record, reporter: Reporter, clock: Clock) -> tuple[str, ...]:
     """Run the plan; returns what the user must hear of all the same."""
     plan = start.plan
-    # all that machines are told is on disk before the cloud is asked for anything
+    # all secrets of the machines' user data are on disk before the cloud is asked for anything
     authorities = pki.ensure(record.folder / "pki", clock)
     public_key = pki.ensure_ssh_key(record.folder)[1]
     encrypted = start.facts.cluster.spec.security.encryption_at_rest
@@ -197,7 +195,7 @@ def _carry_out(start: _Start, cloud: Cloud, *, record: Record, reporter: Reporte
 
 
 def _ensure_secrets(record: Record, *, token: bool, encryption: bool) -> None:
-    """``token``: whether the control plane's machine is yet to be told one; later ones are made by a step.
+    """``token``: whether the control plane's user data is yet to be made with a token; later tokens are made by a step.
 
     ``encryption``: whether it is to store Secrets encrypted. The key is made once: what is stored needs it for ever.
     """

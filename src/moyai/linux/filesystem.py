@@ -85,7 +85,7 @@ def is_settled(device: str, kind: str) -> bool:
     """Whether the journal of an ext4 or XFS that is not mounted here holds nothing that has to be replayed.
 
     A kernel that mounts the file system to write makes this false at once, and true with its last write when it unmounts it.
-    The device is read anew: another machine may write to the disk. Raises ProcessError, OSError.
+    The device is read again each time: another machine may write to the disk. Raises ProcessError, OSError.
     """
     if kind == XFS:
         return _xfs_log_is_clean(device)

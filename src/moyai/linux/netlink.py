@@ -11,7 +11,7 @@ import errno
 import os
 import socket
 import struct
-from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Self, cast
@@ -198,8 +198,8 @@ class Netlink:
 class Events:
     """What the kernel reports of links, permanent neighbours, forwarding entries, addresses and routes of IPv4.
 
-    ``with Events.open() as events``: from then on nothing is missed. ``OSError`` (ENOBUFS) where the kernel had more to say
-    than the socket holds: then what was said is lost, and the state is to be read anew. A socket of its own, because
+    ``with Events.open() as events``: from then on nothing is missed. ``OSError`` (ENOBUFS) where the kernel reported more
+    than the socket holds: then reports are lost, and the state is to be read again. A socket of its own, because
     pyroute2 would decode each report, also those of our own changes.
     """
 
@@ -343,10 +343,19 @@ def _neighbour(message: Any) -> KernelNeighbour | None:
 
 
 def _change(message: Any) -> KernelChange | None:
-    event = str(message["event"])
-    parse = next((found for name, found in _PARSERS.items() if name in event), None)
+    parse, gone = _REPORTS.get(message["event"], (None, False))
     fact = parse(message) if parse else None
-    return KernelChange(fact, event.startswith("RTM_DEL")) if fact else None
+    return KernelChange(fact, gone) if fact else None
 
 
-_PARSERS = {"LINK": _link, "ADDR": _address, "ROUTE": _route, "NEIGH": _neighbour}
+#: Type of a report (linux/rtnetlink.h) → what reads it, and whether it is about the end of something.
+_REPORTS: Mapping[str, tuple[Callable[[Any], Fact | None], bool]] = {
+    "RTM_NEWLINK": (_link, False),
+    "RTM_DELLINK": (_link, True),
+    "RTM_NEWADDR": (_address, False),
+    "RTM_DELADDR": (_address, True),
+    "RTM_NEWROUTE": (_route, False),
+    "RTM_DELROUTE": (_route, True),
+    "RTM_NEWNEIGH": (_neighbour, False),
+    "RTM_DELNEIGH": (_neighbour, True),
+}

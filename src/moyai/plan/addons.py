@@ -36,7 +36,8 @@ class Addon:
     ``after_network``: those of them whose pods start only on nodes that are Ready.
 
     ``required``: a cluster is not up without it. ``manifests``: None where kubeadm installs it. ``needs``: the capability
-    without which the cloud has no use for it. ``credential``: with which it reaches the cloud.
+    without which the cloud has no use for it. ``credential``: with which it reaches the cloud. ``without``: what users
+    lack while it does not run, where that is more than its name says.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Addon:
     needs: Capability | None = None
     credential: Key | None = None
     manifests: Callable[[AddonFacts], str] | None = None
+    without: str = ""
 
     @property
     def names(self) -> frozenset[str]:

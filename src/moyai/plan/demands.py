@@ -58,7 +58,10 @@ def choose(cluster: Cluster, observed: Observed, *, external: bool) -> Choices:
         where = "spec.image" if spec.image else "spec.kubernetesVersion"
         raise _absent(where, spec.image_name, what="image", offered=(image.name for image in observed.images), cloud=spec.cloud)
     if not image.ready:
-        raise Terminal(f"image {image.name} is {image.status.lower()} in cloud {spec.cloud}", hint="it must be active")
+        raise Terminal(
+            f"image {image.name} is {image.status.lower()} in cloud {spec.cloud}",
+            hint="wait until the cloud has it ready, or upload it again",
+        )
     made_for = image.properties.get("moyai_kubernetes_version")
     if made_for and made_for != spec.kubernetes_version:
         raise UsageError(

@@ -33,6 +33,7 @@ from moyai.cloud.model import (
 )
 from moyai.core.ids import CLUSTER_TAG, Role, cluster_tag, tag_owner
 from moyai.core.keys import Key
+from moyai.kube.objects import PersistentVolume, Service
 from moyai.plan.certificates import Life
 
 
@@ -98,6 +99,19 @@ class KubeFacts:
 
 
 @dataclass(frozen=True)
+class KubeUse:
+    """What a cluster's API said of what must end in order before the cluster goes.
+
+    ``services``: those of type LoadBalancer. ``open_nodes``: names of the nodes that take new pods. ``volumes``: the claimed
+    PersistentVolumes of the cloud's CSI driver.
+    """
+
+    services: tuple[Service, ...] = ()
+    open_nodes: tuple[str, ...] = ()
+    volumes: tuple[PersistentVolume, ...] = ()
+
+
+@dataclass(frozen=True)
 class AccountFacts:
     """Where and how the parts inside a cluster reach the cloud; empty where the cloud does not publish it."""
 
@@ -109,14 +123,15 @@ class AccountFacts:
 
 @dataclass(frozen=True)
 class Observed:
-    """``keypairs``: names. ``credentials``: name → id of application credentials. ``subnets``: also the external networks'.
+    """``keypairs``: names. ``credentials``: name → id. ``subnets``: also the external networks'.
 
     ``balancer_providers``: empty where they were not asked for, or the cloud does not list them. ``host_addresses``: external
     network's id → this host's own address on the way there, where it is known.
 
-    ``credential_ends``: name → when the application credential ends, of those that do. ``login``: what the user's own login can
+    ``credential_ends``: name → when the credential ends, of those that do. ``login``: what the user's own login can
     do, where that was asked for. ``sources_allowed``: whether ports can be allowed to send from other addresses than their own,
     where that was asked for. ``kube``: None when the cluster's API did not answer, or there is none.
+    ``in_use``: the same, for a removal alone.
     """
 
     flavors: tuple[Flavor, ...] = ()
@@ -144,6 +159,7 @@ class Observed:
     login: OwnLogin = MAY_ISSUE
     sources_allowed: bool = True
     kube: KubeFacts | None = None
+    in_use: KubeUse | None = None
 
     @property
     def may_be_untagged(self) -> bool:

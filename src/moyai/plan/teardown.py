@@ -1,16 +1,18 @@
 """From a cloud as it is to the steps that remove a cluster: the plan of ``down``.
 
 Pure. Always holds: a plan removes objects that carry the cluster's UID, and objects without any UID on the cluster's own
-network. An object of another UID is never in a plan. The order is the one that clouds insist on. The control plane goes first,
-since its controllers would recreate the rest. Load balancers follow, then floating IPs and routes, without which no router lets
-go of its interface, then router, ports, subnet, network, groups. The spec's policy decides about volumes and their snapshots;
-they stay where it is not known. A machine is shut down before a disk that outlives it is detached from it.
+network. An object of another UID is never in a plan. Where the Kubernetes API answers, Services of type LoadBalancer and pods
+with volumes that outlive the cluster end through it before all else (``plan.ending``), since that needs the machines, the
+credentials and the API's address. From there the order is the one that clouds insist on. The control plane goes first, since
+its controllers would recreate the rest. Load balancers follow, then floating IPs and routes, without which no router lets go of
+its interface, then router, ports, subnet, network, groups. The spec's policy decides about volumes and their snapshots; they
+stay where it is not known. A machine is shut down before a disk that outlives it is detached from it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from moyai.cloud.load_balancers import LoadBalancer
@@ -19,6 +21,7 @@ from moyai.core.ids import CLUSTER_TAG, KEEP_TAG, ROLE_KEY
 from moyai.core.keys import Key, Kind
 from moyai.plan import keys
 from moyai.plan import steps as s
+from moyai.plan.ending import plan_ending
 from moyai.plan.graph import Kept, Plan, ordered
 from moyai.plan.load_balancer.names import names_service_of
 from moyai.plan.observed import Observed, owner, owns, server_owner
@@ -70,6 +73,8 @@ class _Teardown:
         self.subnets = {n.id for n in observed.subnets if self._ours(n, keys.SUBNET) or n.network_id in self.networks}
         self.routers = [r for r in observed.routers if self._ours(r, keys.ROUTER)]
         self.servers = {server.id: server for server in observed.servers if server_owner(server) == self.uid}
+        staying = {volume.id for server in self.servers.values() for volume in self._staying(server)}
+        self.ending = plan_ending(observed.in_use, staying)
 
     def _ours(self, item: object, *wanted: Key) -> bool:
         """By tag, or untagged under the name that an interrupted run meant to give it."""
@@ -114,15 +119,15 @@ class _Teardown:
         for credential, identity in self.now.credentials.items():
             if keys.is_unique_name(credential, self.uid):
                 self._delete(Kind.CREDENTIAL, identity, name=credential)
-        return Plan(ordered(self.steps), kept=tuple(self.kept))
+        ended = tuple(step.id for step in self.ending[-1:])
+        removal = [step if step.after else replace(step, after=ended) for step in self.steps]
+        return Plan(ordered([*self.ending, *removal]), kept=tuple(self.kept))
 
-    def _delete(
-        self, kind: Kind, identity: str, *, name: str, after: Iterable[StepId] = (), attached_to: tuple[str, ...] = ()
-    ) -> StepId:
+    def _delete(self, kind: Kind, identity: str, *, name: str, after: Iterable[StepId] = ()) -> StepId:
         key, detail = Key(kind, name), ""
         if any(step.id == s.deleted(key) for step in self.steps):
             detail = f"({identity})"
-        step = Delete(key=key, after=tuple(after), detail=detail, object_id=identity, attached_to=attached_to)
+        step = Delete(key=key, after=tuple(after), detail=detail, object_id=identity)
         self.steps.append(step)
         return step.id
 
@@ -154,12 +159,13 @@ class _Teardown:
 
     def _machine(self, server: Server, planes: Iterable[StepId] = ()) -> StepId:
         """The end of a machine; what outlives it is taken off it first, and not while a controller may put it back."""
-        staying = [volume for volume in self.now.volumes if server.id in volume.attached_server_ids and self._why_kept(volume)]
+        staying = self._staying(server)
         if not staying:
             return self._delete(Kind.SERVER, server.id, name=server.name)
         before = tuple(planes)
         if server.power is not Power.OFF and not server.power.broken:
-            stop = s.StopServer(key=Key(Kind.SERVER, server.name), after=before, server_id=server.id)
+            volumes = tuple(volume.id for volume in staying)
+            stop = s.StopServer(key=Key(Kind.SERVER, server.name), after=before, server_id=server.id, volume_ids=volumes)
             self.steps.append(stop)
             before = (stop.id,)
         detached: list[StepId] = []
@@ -175,6 +181,9 @@ class _Teardown:
             self.steps.append(step)
             detached.append(step.id)
         return self._delete(Kind.SERVER, server.id, name=server.name, after=detached)
+
+    def _staying(self, server: Server) -> list[Volume]:
+        return [volume for volume in self.now.volumes if server.id in volume.attached_server_ids and self._why_kept(volume)]
 
     def _mine(self, item: Volume | Snapshot) -> bool:
         return item.metadata.get(CLUSTER_TAG) == self.uid
@@ -211,10 +220,15 @@ class _Teardown:
             if why:
                 self.kept.append(Kept(Kind.VOLUME, volume.id, name, why))
             else:
-                attached = tuple(volume.attached_server_ids)
-                self._delete(
-                    Kind.VOLUME, volume.id, name=name, after=[*machines, *gone.get(volume.id, ())], attached_to=attached
-                )
+                free = [self._free(volume, machines)] if volume.attached_server_ids else []
+                self._delete(Kind.VOLUME, volume.id, name=name, after=[*machines, *free, *gone.get(volume.id, ())])
+
+    def _free(self, volume: Volume, machines: list[StepId]) -> StepId:
+        key = Key(Kind.CONDITION, f"volume {volume.name or volume.id} free")
+        detail = f"({volume.id})" if any(step.id == s.reached(key) for step in self.steps) else ""
+        step = s.WaitFree(key=key, after=tuple(machines), detail=detail, volume=volume.name or volume.id, volume_id=volume.id)
+        self.steps.append(step)
+        return step.id
 
     def _deletable(self, port: Port) -> bool:
         if not port.use.deletable:

@@ -12,6 +12,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeVar
 
 from moyai.core.errors import MoyaiError, Retriable, UsageError
@@ -35,6 +36,8 @@ _log = logging.getLogger(__name__)
 
 #: A periodic task that failed with Retriable is repeated after this long.
 _RETRY_SECONDS = 60.0
+#: What is left of events when a process ends may take so long.
+_FLUSH_SECONDS = 1.0
 
 
 def _ignore(_key: str, _error: MoyaiError) -> None:
@@ -72,6 +75,17 @@ class Probes:
 
     bind: str
     live: Mapping[str, Check] = field(default_factory=dict[str, Check])
+    ready: Mapping[str, Check] = field(default_factory=dict[str, Check])
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A controller as a process takes it on: its part of the set, the caches that only it needs, tasks that run beside it
+    (name → start), and what it adds to the readiness of the process (name → check)."""
+
+    part: Part
+    caches: tuple[Informer[Any], ...] = ()
+    tasks: Mapping[str, Task] = field(default_factory=dict[str, Task])
     ready: Mapping[str, Check] = field(default_factory=dict[str, Check])
 
 
@@ -205,6 +219,30 @@ class ControllerSet:
             "moyai_queue_length", lambda: {(("controller", key),): one.queue.waiting for key, one in controllers.items()}
         )
         metrics.gauge("moyai_leading", lambda: {(): float(self._leading)})
+
+
+def controller_set(
+    wanted: Sequence[Wanted],
+    *,
+    metrics: Metrics,
+    events: EventRecorder,
+    bind: str,
+    shared: Sequence[Informer[Any]] = (),
+    warm_ups: Sequence[Task] = (),
+    election: LeaderElection | None = None,
+) -> ControllerSet:
+    """The controllers of one process. ``shared``: caches that several of them use. ``events`` are sent from the start to the
+    end, and those that wait when the controllers stop are sent first. ``bind``: see ``Probes``."""
+    return ControllerSet(
+        metrics=metrics,
+        caches=[*shared, *(informer for one in wanted for informer in one.caches)],
+        parts=[one.part for one in wanted],
+        tasks={"events": events.run, **{name: task for one in wanted for name, task in one.tasks.items()}},
+        warm_ups=warm_ups,
+        election=election,
+        probes=Probes(bind, ready={name: check for one in wanted for name, check in one.ready.items()}),
+        at_end=partial(events.flush, _FLUSH_SECONDS),
+    )
 
 
 async def _tried(warm_up: Task) -> None:

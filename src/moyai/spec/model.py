@@ -16,8 +16,8 @@ from typing import Annotated, Any, Literal, Self, cast
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, model_validator
 
 from moyai.core.ids import is_dns_label
-from moyai.spec.addresses import special_home, special_overlap
 from moyai.spec.base import Model, problem
+from moyai.spec.forbidden_ranges import special_home, special_overlap
 from moyai.spec.kubernetes import is_key, is_value, label_taken, taint_taken
 from moyai.spec.pod_network import Mode, VxlanSpec
 from moyai.spec.security import Security
@@ -329,7 +329,7 @@ class Volumes(Model):
 
 
 class ClusterSpec(Model):
-    """What the cluster is to be."""
+    """The machines, network, access and add-ons of the cluster."""
 
     cloud: Name = Field(
         default="moyai",
@@ -384,7 +384,9 @@ class Cluster(Model):
     api_version: Literal["moyai.dev/v1alpha1"] = Field(default=API_VERSION, description="Version of this format.")
     kind: Literal["Cluster"] = Field(default="Cluster", description="Always Cluster.")
     metadata: Metadata = Field(default_factory=Metadata, description="The cluster's name.")
-    spec: ClusterSpec = Field(default_factory=ClusterSpec, description="What the cluster is to be.")
+    spec: ClusterSpec = Field(
+        default_factory=ClusterSpec, description="The machines, network, access and add-ons of the cluster."
+    )
 
     @property
     def name(self) -> str:

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from moyai.cloud.load_balancers import BalancerState, Listener, LoadBalancer, Member, Monitor, Pool
+from moyai.cloud.load_balancers import (
+    BalancerState,
+    BalancingAlgorithm,
+    CheckType,
+    Listener,
+    LoadBalancer,
+    Member,
+    Monitor,
+    Pool,
+    TrafficProtocol,
+)
 from moyai.core.errors import Conflict, NotFound
 from tests.contract.site import Site
 
@@ -27,9 +37,9 @@ def changed(site: Site, balancer_id: str) -> LoadBalancer:
 
 def tree(site: Site) -> LoadBalancer:
     members = tuple(Member(f"10.77.0.{number}", 30080, site.subnet.id, name=f"m{number}") for number in (11, 12))
-    monitor = Monitor("TCP", delay=5, timeout=3, max_retries=1, max_retries_down=3)
-    pool = Pool("pool-80", "TCP", "ROUND_ROBIN", members, monitor)
-    listener = Listener("listener-80", "TCP", 80, pool, allowed_cidrs=("10.0.0.0/8",))
+    monitor = Monitor(CheckType.TCP, delay=5, timeout=3, max_retries=1, max_retries_down=3)
+    pool = Pool("pool-80", TrafficProtocol.TCP, BalancingAlgorithm.ROUND_ROBIN, members, monitor)
+    listener = Listener("listener-80", TrafficProtocol.TCP, 80, pool, allowed_cidrs=("10.0.0.0/8",))
     return LoadBalancer(f"{site.uid}-lb", vip_subnet_id=site.subnet.id, tags=(site.tag,), listeners=(listener,))
 
 
@@ -49,20 +59,22 @@ class LoadBalancers:
         assert (found.vip_subnet_id, found.vip_port_id) == (site.subnet.id, made.vip_port_id)
         assert found.provider in balancers.providers()
         (listener,) = found.listeners
-        assert (listener.protocol, listener.port, listener.allowed_cidrs) == ("TCP", 80, ("10.0.0.0/8",))
+        assert (listener.protocol, listener.port, listener.allowed_cidrs) == (TrafficProtocol.TCP, 80, ("10.0.0.0/8",))
         pool = listener.pool
         assert pool
         assert {one.key for one in pool.members} == {("10.77.0.11", 30080), ("10.77.0.12", 30080)}
         assert pool.monitor
-        assert (pool.monitor.type, pool.monitor.delay) == ("TCP", 5)
+        assert (pool.monitor.type, pool.monitor.delay) == (CheckType.TCP, 5)
 
         balancers.set_members(pool.id, [Member("10.77.0.13", 30080, site.subnet.id, name="m13")])
         changed(site, made.id)
         with pytest.raises(Conflict):
-            balancers.create_listener(made.id, Listener("again", "TCP", 80))
-        second = balancers.create_listener(made.id, Listener("listener-81", "TCP", 81))
+            balancers.create_listener(made.id, Listener("again", TrafficProtocol.TCP, 80))
+        second = balancers.create_listener(made.id, Listener("listener-81", TrafficProtocol.TCP, 81))
         changed(site, made.id)
-        other = balancers.create_pool(Pool("pool-81", "TCP", "ROUND_ROBIN"), listener_id=second.id)
+        other = balancers.create_pool(
+            Pool("pool-81", TrafficProtocol.TCP, BalancingAlgorithm.ROUND_ROBIN), listener_id=second.id
+        )
         found = changed(site, made.id)
         pools = {one.port: one.pool for one in found.listeners}
         assert pools[80]
@@ -91,6 +103,6 @@ class LoadBalancers:
         with pytest.raises(NotFound):
             balancers.get(NOBODY)
         with pytest.raises(NotFound):
-            balancers.create_listener(NOBODY, Listener("none", "TCP", 80))
+            balancers.create_listener(NOBODY, Listener("none", TrafficProtocol.TCP, 80))
         balancers.delete(NOBODY)
         balancers.delete_listener(NOBODY)

@@ -1,8 +1,8 @@
 """The controller of a node's pod network: Node objects in, the kernel's state out, this node's announcement to the others.
 
-Always holds: what it believes of the kernel is what it read or made itself; a report of the kernel that contradicts it makes it
-read anew, so that nothing is polled. Between two changes of a Node it holds one table in memory and does nothing. Other nodes
-hear of this one only after its own tunnel stands.
+Always holds: what it believes of the kernel is what it read or made itself. If a report of the kernel contradicts that, it
+reads the kernel again, so nothing is polled. Between two changes of a Node it holds one table in memory and does nothing. Other
+nodes hear of this one only after its own tunnel stands.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from moyai.agent.pod_network.kernel import Indices, apply, contradicts, find_upl
 from moyai.core.backoff import Backoff
 from moyai.core.clock import Clock
 from moyai.core.errors import Retriable
+from moyai.core.keys import Key, Kind
 from moyai.kube.events import EventRecorder
 from moyai.kube.informer import Informer
 from moyai.kube.objects import Node, network_available
@@ -24,6 +25,7 @@ from moyai.kube.watching import Kube
 from moyai.kube.workqueue import WorkQueue
 from moyai.linux.netlink import Events, KernelChange, Netlink
 from moyai.plan.node_network import (
+    LeftOut,
     Me,
     NetworkConf,
     ObservedNetwork,
@@ -47,7 +49,7 @@ from moyai.runtime.reconciler import DONE, Result
 _log = logging.getLogger(__name__)
 
 KEY = "pod network"
-#: The kernel is read anew this often, in case it has changed without a report.
+#: The kernel is read again this often, in case it has changed without a report.
 _RESYNC_SECONDS = 600.0
 #: After a failure whose end the kernel does not report.
 _FAILED_SECONDS = 10.0
@@ -90,7 +92,8 @@ class PodNetworkController:
         self._waiting: dict[object, KernelChange] = {}
         self._reader, self._entries = PeerReader(conf), PeerEntries()
         self._missing = "the kernel has not been read yet"
-        self._problems: dict[str, str] = {}
+        #: A node, or a route of ours in whose place is another → why it is left out.
+        self._problems: dict[Key, str] = {}
         self._peers = 0
         metrics.describe("moyai_agent_kernel_steps_total", "Changes of the node's kernel by kind")
         metrics.describe("moyai_agent_kernel_reads_total", "How often the kernel's state was read as a whole")
@@ -155,9 +158,12 @@ class PodNetworkController:
 
     async def reconcile(self, _key: str) -> Result:
         node = self._nodes.get(self._node)
-        me = me_of(node, self._conf) if node else f"there is no Node {self._node}"
-        if node is None or isinstance(me, str):
-            self._missing = str(me)
+        if node is None:
+            self._missing = f"there is no Node {self._node}"
+            return DONE  # it brings the key back when it comes
+        me = me_of(node, self._conf)
+        if isinstance(me, LeftOut):
+            self._missing = me.why
             return DONE  # the Node's next change brings it back
         await self._open.wait()
         netlink = self._netlink
@@ -196,9 +202,9 @@ class PodNetworkController:
         if want.failure:
             return want.failure
         network, obstacles = without_obstacles(want.network, known.network)
-        problems = {**peers.problems, **want.problems}
+        problems = {Key(Kind.NODE, name): why for name, why in {**peers.problems, **want.problems}.items()}
         for route in obstacles:
-            problems |= {f"route {route.destination}": f"there is a route to {route.destination} of somebody else's"}
+            problems[Key(Kind.ROUTES, route.destination)] = f"another program has a route to {route.destination}"
         indices = known.indices
         for step in difference(network, known.network):
             indices = await apply(netlink, step, indices=indices)
@@ -213,14 +219,14 @@ class PodNetworkController:
             self._hear(change)
         return ""
 
-    def _report(self, problems: dict[str, str]) -> None:
-        """Tell the user of what is left out. All agents see it; the first by name says it."""
-        for name, why in problems.items():
-            if self._problems.get(name) == why:
+    def _report(self, problems: dict[Key, str]) -> None:
+        """Tell the user of what is left out. All agents see a node that is; the first by name says it."""
+        for key, why in problems.items():
+            if self._problems.get(key) == why:
                 continue
-            _log.warning("%s is left out of the pod network: %s", name, why)
-            about = self._nodes.get(name)
-            first = min((one.name for one in self._nodes.all() if one.name != name), default="")
+            _log.warning("%s: left out of the pod network: %s", key, why)
+            about = self._nodes.get(key.name) if key.kind is Kind.NODE else None
+            first = min((one.name for one in self._nodes.all() if one.name != key.name), default="")
             if about and self._node == first:
                 message = f"Pods of other nodes do not reach this node's: {why}"
                 self._events.event(about.reference, "Warning", reason="LeftOutOfPodNetwork", message=message)

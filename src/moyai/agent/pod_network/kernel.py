@@ -128,7 +128,7 @@ async def apply(netlink: Netlink, step: KernelStep, *, indices: Indices) -> Indi
 
 
 def contradicts(change: KernelChange, known: ObservedNetwork, *, indices: Indices, uplink: Uplink) -> bool:
-    """Whether what the kernel reports cannot follow from what the agent did last: then the kernel is to be read anew."""
+    """Whether what the kernel reports cannot follow from what the agent did last: then it is to be read again."""
     fact, have = change.fact, known.network
     match fact:
         case KernelRoute():

@@ -1,5 +1,5 @@
 """Network policies of the pods on this node: informers feed the planner, the kernel gets its differences."""
 
-from moyai.agent.policy.controller import PolicyController, take_away
+from moyai.agent.policy.controller import PolicyController, removal_part
 
-__all__ = ["PolicyController", "take_away"]
+__all__ = ["PolicyController", "removal_part"]

@@ -32,8 +32,8 @@ from moyai.kube.resources import NAMESPACES, NETWORK_POLICIES, PODS
 from moyai.kube.watching import Kube
 from moyai.kube.workqueue import WorkQueue
 from moyai.linux.conntrack import TrackedConnection
-from moyai.plan.network_policy.commands import changes, removal, whole
 from moyai.plan.network_policy.index import PolicyIndex
+from moyai.plan.network_policy.nft_commands import changes, removal, whole
 from moyai.runtime.controllers import Part, cache
 from moyai.runtime.metrics import Metrics
 from moyai.runtime.reconciler import DONE, Result
@@ -157,10 +157,18 @@ class PolicyController:
             self._changed()
 
 
-async def take_away(kernel: Callable[[], PolicyKernel] = ThisKernel) -> None:
-    """Policies are switched off on this node: nothing is forbidden any more. Raises Retriable."""
+def removal_part(kernel: Callable[[], PolicyKernel] = ThisKernel) -> Part:
+    """The controller of a node without network policies: it takes the table away, and tries again until that has succeeded."""
 
     def remove() -> None:
-        kernel().apply(removal())
+        opened = kernel()
+        try:
+            opened.apply(removal())
+        finally:
+            opened.close()
 
-    await asyncio.to_thread(remove)
+    async def reconcile(_key: str) -> Result:
+        await asyncio.to_thread(remove)
+        return DONE
+
+    return Part("policy-removal", reconcile, watch=lambda queue: queue.add(_TABLE))

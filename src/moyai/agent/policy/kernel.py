@@ -33,6 +33,10 @@ class PolicyKernel(Protocol):
         """Returns how many there still were. Raises Retriable."""
         ...
 
+    def close(self) -> None:
+        """Gives back what was opened; no call comes after it."""
+        ...
+
 
 class ThisKernel:
     """Raises Retriable where the process has no rights or the machine no nftables."""

@@ -12,7 +12,7 @@ import contextlib
 from fnmatch import fnmatchcase
 from typing import assert_never
 
-from moyai.cloud.capabilities import CapabilityAbsent
+from moyai.cloud.capabilities import Capability
 from moyai.cloud.load_balancers import LoadBalancer
 from moyai.cloud.model import FloatingIP
 from moyai.core.errors import NotFound, UsageError
@@ -175,14 +175,13 @@ class FloatingIPs:
                 assert_never(change)
 
     async def _mark_kept(self, floating_ip_id: str) -> None:
-        try:
-            await self._call(self._cloud.tags.add_tags, Kind.FLOATING_IP, floating_ip_id, tags=[KEEP_TAG])
-        except CapabilityAbsent as error:
+        if Capability.TAGS not in await self._call(self._cloud.capabilities):
             # unmarked, it would be removed as an orphan
             raise UsageError(
-                f"floating IP {floating_ip_id} cannot be kept: {error.message}",
+                f"floating IP {floating_ip_id} cannot be kept: cloud {self._cloud.name} has no {Capability.TAGS}",
                 hint="on this cloud the annotation keep-floatingip works only from the creation of the Service on",
-            ) from error
+            )
+        await self._call(self._cloud.tags.add_tags, Kind.FLOATING_IP, floating_ip_id, tags=[KEEP_TAG])
 
     async def _subnet(self, network_id: str, pattern: str) -> str:
         if not pattern:

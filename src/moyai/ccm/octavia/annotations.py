@@ -12,6 +12,7 @@ from ipaddress import ip_address, ip_network
 from uuid import UUID
 
 from moyai.ccm.settings import CcmConfig, LoadBalancerClass
+from moyai.cloud.load_balancers import BalancingAlgorithm, TrafficProtocol
 from moyai.core.errors import UsageError
 from moyai.core.truth import truth
 from moyai.kube.objects import Service
@@ -26,6 +27,13 @@ LOAD_BALANCER_ADDRESS = PREFIX + "load-balancer-address"
 #: Which values of the two the controller wrote: those are no wishes, wherever a backup takes them.
 WRITTEN = "moyai.dev/load-balancer-written"
 
+#: What ``lb-method`` may be, here and in cloud.conf.
+_ALGORITHMS = {
+    "ROUND_ROBIN": BalancingAlgorithm.ROUND_ROBIN,
+    "LEAST_CONNECTIONS": BalancingAlgorithm.LEAST_CONNECTIONS,
+    "SOURCE_IP": BalancingAlgorithm.SOURCE_ADDRESS,
+    "SOURCE_IP_PORT": BalancingAlgorithm.SOURCE_ADDRESS_AND_PORT,
+}
 _HOST = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*")
 _NOT_SUPPORTED = {
     "default-tls-container-ref": "terminate TLS in an ingress or gateway behind the load balancer",
@@ -223,23 +231,22 @@ def _wanted_address(service: Service, reader: _Annotations) -> str:
     return value
 
 
-def _proxy_protocol(reader: _Annotations) -> str:
+def _proxy_protocol(reader: _Annotations) -> TrafficProtocol | None:
     value = reader.text("proxy-protocol").lower()
     if value in ("v2", "proxyv2"):
-        return "PROXYV2"
+        return TrafficProtocol.PROXY_V2
     if value in ("v1", "proxyv1"):
-        return "PROXY"
+        return TrafficProtocol.PROXY_V1
     if value and truth(value) is None:
         raise reader.wrong("proxy-protocol", '"true" (version 1), "v1", "v2" or "false"')
-    return "PROXY" if truth(value) else ""
+    return TrafficProtocol.PROXY_V1 if truth(value) else None
 
 
-def _algorithm(reader: _Annotations, default: str) -> str:
-    value = reader.text("lb-method", default).upper()
-    known = ("ROUND_ROBIN", "LEAST_CONNECTIONS", "SOURCE_IP", "SOURCE_IP_PORT")
-    if value not in known:
-        raise reader.wrong("lb-method", f"one of {', '.join(known)}")
-    return value
+def _algorithm(reader: _Annotations, default: str) -> BalancingAlgorithm:
+    found = _ALGORITHMS.get(reader.text("lb-method", default).upper())
+    if found is None:
+        raise reader.wrong("lb-method", f"one of {', '.join(_ALGORITHMS)}")
+    return found
 
 
 def _monitor(reader: _Annotations, config: CcmConfig) -> MonitorSettings | None:

@@ -32,6 +32,7 @@ from moyai.cloud.load_balancers import BalancerState, LoadBalancer
 from moyai.core.clock import Clock
 from moyai.core.errors import MoyaiError, Retriable, UsageError
 from moyai.core.ids import ClusterIdentity
+from moyai.core.keys import Key, Kind
 from moyai.kube.objects import Ingress, Node, Service
 from moyai.plan.load_balancer.desired import desired_load_balancer
 from moyai.plan.load_balancer.eligibility import Backends
@@ -46,7 +47,6 @@ _log = logging.getLogger(__name__)
 
 #: A load balancer that is to be left and cannot be yet is looked at again after so long.
 _LEAVE_SECONDS = 5.0
-_BALANCER, _ADDRESS, _RULES = "load balancer", "floating IP", "security group rules"
 
 
 @dataclass(frozen=True)
@@ -270,10 +270,10 @@ class OctaviaProvider:
         addresses = await self._floating.made_for_services()
         keys = frozenset(alive())
         gone = {one.vip_port_id: one for one in balancers if not users(one) & keys}
-        found = [Orphan(_BALANCER, one.id, users(one)) for one in gone.values()]
-        found += [Orphan(_RULES, key, frozenset({key})) for key in ruled - keys]
+        found = [Orphan(Key(Kind.LOAD_BALANCER, one.id), users(one)) for one in gone.values()]
+        found += [Orphan(Key(Kind.RULES, key), frozenset({key})) for key in ruled - keys]
         found += [
-            Orphan(_ADDRESS, one.id, frozenset({key}))
+            Orphan(Key(Kind.FLOATING_IP, one.id), frozenset({key}))
             for key, one in addresses
             # an address on any other port is in use
             if key not in keys and (not one.port_id or one.port_id in gone)
@@ -282,11 +282,14 @@ class OctaviaProvider:
         return Inventory(frozenset(services), frozenset(found))
 
     async def remove_orphan(self, orphan: Orphan) -> None:
-        match orphan.kind:
-            case "load balancer":
-                if (found := await self._balancers.head(orphan.id)) and users(found) <= orphan.services:
+        name = orphan.key.name
+        match orphan.key.kind:
+            case Kind.LOAD_BALANCER:
+                if (found := await self._balancers.head(name)) and users(found) <= orphan.services:
                     raise await self._balancers.delete(found)
-            case "floating IP":
-                await self._floating.delete(orphan.id)
+            case Kind.FLOATING_IP:
+                await self._floating.delete(name)
+            case Kind.RULES:
+                await self._rules.remove(name)
             case _:
-                await self._rules.remove(orphan.id)
+                raise AssertionError(f"{orphan.key} is in no inventory of this provider")

@@ -69,7 +69,7 @@ When a node or an object is removed, its entry is deleted.
 
 | key | content |
 | --- | --- |
-| `credential`, `volumes-credential` | secrets of the application credentials, which the cloud shows only once |
+| `credential`, `volumes-credential` | secrets of the credentials, which the cloud shows only once |
 | `token`, `token made` | bootstrap token for joining nodes, and when it was created |
 | `key` | key of the encrypted part of the control plane's user data |
 | `encryption-key` | key that encrypts Secrets in etcd (`spec.security.encryptionAtRest`); a copy of etcd needs it |

@@ -79,7 +79,11 @@ class MemoryCredentials(MemoryApi):
     @api
     def credentials(self, *, name_prefix: str) -> list[Credential]:
         found = self._store.credentials.items()
-        return [Credential(one.id, name, limited=one.use is not None) for name, one in found if name.startswith(name_prefix)]
+        return [
+            Credential(one.id, name, limited=one.use is not None, expires=one.expires)
+            for name, one in found
+            if name.startswith(name_prefix)
+        ]
 
     @api
     def delete_credential(self, credential_id: str) -> None:

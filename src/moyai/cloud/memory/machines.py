@@ -8,6 +8,7 @@ from dataclasses import replace
 from moyai.cloud.memory.addresses import show_addresses
 from moyai.cloud.memory.disks import attached, detached, disk_at
 from moyai.cloud.memory.session import MemoryApi, Session, api
+from moyai.cloud.memory.store import ServerTask
 from moyai.cloud.model import Activity, DiskState, Evidence, Flavor, Port, PortUse, Power, Server
 from moyai.core.errors import Conflict, QuotaExceeded, Terminal
 
@@ -123,10 +124,10 @@ class MemoryMachines(MemoryApi):
     @api
     def delete_server(self, server_id: str) -> None:
         server = self._store.servers.get(server_id)
-        if server is None or self._store.tasks.get(server_id) == "deleting":
+        if server is None or self._store.tasks.get(server_id) is ServerTask.DELETING:
             return
         with self._change():
-            self._busy(server, "deleting")
+            self._busy(server, ServerTask.DELETING)
             self._store.later(self._store.delays.server, lambda: self._gone(server_id))
 
     def _gone(self, server_id: str) -> None:
@@ -155,8 +156,8 @@ class MemoryMachines(MemoryApi):
         if server.power is not Power.SUSPENDED:
             return
         with self._change():
-            self._busy(server, "resuming")
-            store.later(store.delays.server, lambda: self._runs(server_id, "resuming"))
+            self._busy(server, ServerTask.RESUMING)
+            store.later(store.delays.server, lambda: self._powered(server_id, ServerTask.RESUMING, on=True))
 
     @api
     def reboot_server(self, server_id: str) -> None:
@@ -166,14 +167,14 @@ class MemoryMachines(MemoryApi):
         if server.power is not Power.RUNNING or task:
             raise self._refused(Conflict, f"Cannot 'reboot' while it is {server.status} {task}".rstrip(), object_id=server_id)
         with self._change():
-            self._busy(_at(server, Power.STARTING), "rebooting")
-            store.later(store.delays.server, lambda: self._runs(server_id, "rebooting"))
+            self._busy(_at(server, Power.STARTING), ServerTask.REBOOTING)
+            store.later(store.delays.server, lambda: self._powered(server_id, ServerTask.REBOOTING, on=True))
 
-    def _runs(self, server_id: str, task: str) -> None:
+    def _powered(self, server_id: str, task: ServerTask, *, on: bool) -> None:
         server = self._store.servers.get(server_id)
-        if server is not None and self._store.tasks.get(server_id) == task:
+        if server is not None and self._store.tasks.get(server_id) is task:
             del self._store.tasks[server_id]
-            self._store.servers.put(powered(server, on=True))
+            self._store.servers.put(powered(server, on=on))
 
     def _power(self, server_id: str, *, on: bool) -> None:
         store = self._store
@@ -186,16 +187,11 @@ class MemoryMachines(MemoryApi):
             words = f"Cannot '{'start' if on else 'stop'}' while it is {server.status} {task}".rstrip()
             raise self._refused(Conflict, words, object_id=server_id)
         with self._change():
-            self._busy(server, "powering-on" if on else "powering-off")
-            store.later(store.delays.server, lambda: self._powered(server_id, on=on))
+            doing = ServerTask.POWERING_ON if on else ServerTask.POWERING_OFF
+            self._busy(server, doing)
+            store.later(store.delays.server, lambda: self._powered(server_id, doing, on=on))
 
-    def _powered(self, server_id: str, *, on: bool) -> None:
-        server = self._store.servers.get(server_id)
-        if server is not None and self._store.tasks.get(server_id, "").startswith("powering"):
-            del self._store.tasks[server_id]
-            self._store.servers.put(powered(server, on=on))
-
-    def _busy(self, server: Server, task: str) -> None:
+    def _busy(self, server: Server, task: ServerTask) -> None:
         """It is called what it was before; that something is being done to it makes uncertain what it is."""
         self._store.tasks[server.id] = task
         words = f"that its server is {server.status}, {task}"

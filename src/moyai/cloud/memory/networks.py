@@ -138,13 +138,15 @@ class MemoryNetworks(MemoryRanges):
             status="DOWN",
             fixed_ips=(self._choose(subnet, fixed_ip),),
             subnet_ids=(subnet_id,),
-            send_from=self._pairs(send_from),
+            send_from=self._pairs(send_from) if send_from else (),
             security_group_ids=tuple(sorted(security_group_ids)),
         )
         mac = "fa:16:3e:" + ":".join(port.id[start : start + 2] for start in (2, 4, 6))
         return self._make(store.ports, replace(port, mac=mac), tags=tags)
 
     def _pairs(self, pairs: Sequence[SourceAddress]) -> tuple[SourceAddress, ...]:
+        if not self._store.sources_allowed:
+            raise self._refused(Terminal, "Unrecognized attribute(s) 'allowed_address_pairs'")
         if len(pairs) > _PAIRS:
             raise self._refused(Terminal, f"The number of allowed address pair exceeds the maximum {_PAIRS}.")
         return tuple(sorted(pairs))

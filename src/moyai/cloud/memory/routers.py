@@ -34,9 +34,8 @@ class MemoryRouters(MemoryRanges):
         self._find(self._store.networks, network_id)
         if router.external_network_id == network_id:
             return router
-        address = self._store.public_address()
         with self._change():
-            return self._store.routers.put(replace(router, external_network_id=network_id, external_address=address))
+            return self._store.routers.put(replace(router, external_network_id=network_id))
 
     @api
     def delete_router(self, router_id: str) -> None:

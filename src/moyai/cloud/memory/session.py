@@ -30,8 +30,8 @@ class Session:
     credential: str = ""
 
     @contextmanager
-    def call(self, name: str) -> Generator[None]:
-        store = self.store
+    def call(self, service: str, method: str) -> Generator[None]:
+        store, name = self.store, f"{service}.{method}"
         if store.delays.call:
             store.clock.sleep(store.delays.call)
         with store.lock:
@@ -39,7 +39,7 @@ class Session:
             store.calls[name] += 1
             store.catch_up()
             if self.credential:
-                self._check(name)
+                self._check(service, name)
             failure = store.faults.failure(name)
             if failure and not failure.after:
                 raise failure.error
@@ -47,14 +47,14 @@ class Session:
             if failure:
                 raise failure.error
 
-    def _check(self, name: str) -> None:
+    def _check(self, service: str, name: str) -> None:
         """Refuse what the application credential may not call. What makes further ones has words of its own."""
         own = next((one for one in self.store.credentials.values() if one.id == self.credential), None)
         if own is None:
             raise CredentialsRefused("the application credential is not known", request_id=self.store.new_request())
         if (use := own.use) is None:
             return
-        if name not in CALLS[use] and name.partition(".")[0] not in ("account", "credentials"):
+        if name not in CALLS[use] and service not in ("account", "credentials"):
             raise CredentialsRefused(f"the application credential may not call {name}", request_id=self.store.new_request())
 
 
@@ -107,7 +107,7 @@ def api(method: Callable[Concatenate[S, P], R]) -> Callable[Concatenate[S, P], R
     @functools.wraps(method)
     def called(self: S, /, *args: P.args, **kwargs: P.kwargs) -> R:
         session, name = self._session, f"{self.service}.{method.__name__}"  # pyright: ignore[reportPrivateUsage]
-        with session.call(name):
+        with session.call(self.service, method.__name__):
             answer = method(self, *args, **kwargs)
             session.store.answered[name] += _size(answer)
         return answer

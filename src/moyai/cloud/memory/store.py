@@ -11,6 +11,8 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
 from ipaddress import IPv4Network, ip_address, ip_network
 from typing import Any
 from uuid import UUID
@@ -67,15 +69,26 @@ QUOTAS: Mapping[str, Kind | None] = {
 DISK_QUOTAS: Mapping[str, Kind | None] = {"volumes": Kind.VOLUME, "gigabytes": None, "snapshots": Kind.SNAPSHOT}
 
 
+class ServerTask(StrEnum):
+    """What is being done to a server. The values are the words of refusals."""
+
+    DELETING = "deleting"
+    RESUMING = "resuming"
+    REBOOTING = "rebooting"
+    POWERING_ON = "powering-on"
+    POWERING_OFF = "powering-off"
+
+
 @dataclass(frozen=True)
 class StoredCredential:
     """An application credential. It may make the calls of its use alone; one of the user's own has none, and may make all.
-    ``unrestricted``: it may make and delete credentials."""
+    ``unrestricted``: it may make and delete credentials. ``expires``: None for one that never ends."""
 
     id: str
     secret: str = field(repr=False)
     use: Use | None
     unrestricted: bool = False
+    expires: datetime | None = None
 
 
 class Store:
@@ -134,7 +147,7 @@ class Store:
         #: Id of a load balancer's listener, pool or monitor → the load balancer's.
         self.balancer_parts: dict[str, str] = {}
         #: Id of a server → what is being done to it.
-        self.tasks: dict[str, str] = {}
+        self.tasks: dict[str, ServerTask] = {}
         self.keypairs: dict[str, str] = {}
         #: By name.
         self.credentials: dict[str, StoredCredential] = {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from moyai.cloud.capabilities import CapabilityAbsent
 from moyai.cloud.model import Quota, Snapshot, Volume, VolumeType
 from moyai.cloud.openstack import parse
 from moyai.cloud.openstack.session import CloudSession, Params
@@ -125,6 +126,8 @@ class CinderDisks:
         params: Params = {"resource_uuid": object_id}
         try:
             rows = self._newer.list("/messages", "messages", operation="read messages", params=params)
+        except CapabilityAbsent:
+            raise
         except MoyaiError:
             # an explanation, no more: what failed is known without it
             return []

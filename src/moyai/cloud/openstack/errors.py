@@ -16,6 +16,7 @@ from moyai.core.errors import (
     CredentialsRefused,
     MoyaiError,
     NotFound,
+    PermissionRefused,
     QuotaExceeded,
     Retriable,
     SizeRefused,
@@ -94,7 +95,10 @@ def _classify(status: int, kind: str, *, words: str) -> tuple[type[MoyaiError], 
             "check the clouds.yaml entry, or the application credential and its access rules",
         )
     if status == 403:
-        return Terminal, "the cloud's policy refuses this: the user lacks a role, or the application credential is limited"
+        return (
+            PermissionRefused,
+            "the cloud's policy refuses this: the user lacks a role, or the application credential is limited",
+        )
     if status == 406:
         return Terminal, "the cloud is older than OpenStack Queens (2018)"
     if status in _GONE:

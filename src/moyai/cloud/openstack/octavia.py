@@ -11,7 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
-from moyai.cloud.load_balancers import BalancerState, Health, Listener, LoadBalancer, Member, Monitor, Pool
+from moyai.cloud.load_balancers import Listener, LoadBalancer, Member, Monitor, Pool, SessionPersistence
+from moyai.cloud.openstack import octavia_words as words
 from moyai.cloud.openstack.session import CloudSession, Json
 from moyai.core.errors import NotFound
 
@@ -25,7 +26,6 @@ _LISTENER_KEYS = {
 }
 _LISTENER_FIELDS = (
     "name",
-    "protocol",
     "port",
     "allowed_cidrs",
     "connection_limit",
@@ -38,7 +38,6 @@ _LISTENER_FIELDS = (
 )
 _MONITOR_FIELDS = (
     "name",
-    "type",
     "delay",
     "timeout",
     "max_retries",
@@ -47,27 +46,6 @@ _MONITOR_FIELDS = (
     "http_method",
     "expected_codes",
 )
-
-
-#: Source: https://docs.openstack.org/api-ref/load-balancer/v2/#provisioning-status-codes
-_STATES = {
-    "ACTIVE": BalancerState.ACTIVE,
-    "PENDING_CREATE": BalancerState.BUSY,
-    "PENDING_UPDATE": BalancerState.BUSY,
-    "PENDING_DELETE": BalancerState.DELETING,
-    "DELETED": BalancerState.DELETED,
-    "ERROR": BalancerState.FAILED,
-}
-#: Source: https://docs.openstack.org/api-ref/load-balancer/v2/#operating-status-codes
-_HEALTH = {"ONLINE": Health.ONLINE, "DEGRADED": Health.DEGRADED, "ERROR": Health.FAILED}
-
-
-def state(provisioning_status: str) -> BalancerState:
-    return _STATES.get(provisioning_status, BalancerState.UNKNOWN)
-
-
-def health(operating_status: str) -> Health:
-    return _HEALTH.get(operating_status, Health.UNKNOWN)
 
 
 class OctaviaLoadBalancers:
@@ -214,9 +192,9 @@ class OctaviaLoadBalancers:
         body: Json = {}
         for key, value in changes.items():
             if key == "algorithm":
-                body["lb_algorithm"] = value
+                body["lb_algorithm"] = words.ALGORITHMS[value]
             elif key == "persistence":
-                body["session_persistence"] = {"type": value} if value else None
+                body["session_persistence"] = _persistence(value)
             else:
                 body[key] = _plain(value)
         self._put(f"/lbaas/pools/{pool_id}", "pool", body=body, operation="change pool", object_id=pool_id)
@@ -287,8 +265,8 @@ def _load_balancer(found: Json) -> LoadBalancer:
         description=_text(found, "description"),
         tags=tuple(found.get("tags") or ()),
         status=_text(found, "provisioning_status"),
-        state=state(_text(found, "provisioning_status")),
-        health=health(_text(found, "operating_status")),
+        state=words.state(_text(found, "provisioning_status")),
+        health=words.health(_text(found, "operating_status")),
         id=_text(found, "id"),
     )
 
@@ -296,7 +274,7 @@ def _load_balancer(found: Json) -> LoadBalancer:
 def _listener(found: Json, pools: Mapping[str, Pool]) -> Listener:
     return Listener(
         name=_text(found, "name"),
-        protocol=_text(found, "protocol"),
+        protocol=words.protocol(_text(found, "protocol")),
         port=int(found["protocol_port"]),
         pool=pools.get(_text(found, "default_pool_id")),
         allowed_cidrs=tuple(found.get("allowed_cidrs") or ()),
@@ -314,11 +292,11 @@ def _listener(found: Json, pools: Mapping[str, Pool]) -> Listener:
 def _pool(found: Json, members: tuple[Member, ...], *, monitor: Monitor | None) -> Pool:
     return Pool(
         name=_text(found, "name"),
-        protocol=_text(found, "protocol"),
-        algorithm=_text(found, "lb_algorithm"),
+        protocol=words.protocol(_text(found, "protocol")),
+        algorithm=words.algorithm(_text(found, "lb_algorithm")),
         members=members,
         monitor=monitor,
-        persistence=_text(found.get("session_persistence") or {}, "type"),
+        persistence=words.persistence(_text(found.get("session_persistence") or {}, "type")),
         tags=tuple(found.get("tags") or ()),
         id=_text(found, "id"),
     )
@@ -332,14 +310,14 @@ def _member(found: Json) -> Member:
         weight=int(found.get("weight", 1)),
         monitor_port=found.get("monitor_port"),
         name=_text(found, "name"),
-        health=health(_text(found, "operating_status")),
+        health=words.health(_text(found, "operating_status")),
         id=_text(found, "id"),
     )
 
 
 def _monitor(found: Json) -> Monitor:
     return Monitor(
-        type=_text(found, "type"),
+        type=words.check(_text(found, "type")),
         delay=int(found["delay"]),
         timeout=int(found["timeout"]),
         max_retries=int(found["max_retries"]),
@@ -353,7 +331,7 @@ def _monitor(found: Json) -> Monitor:
 
 
 def _listener_body(wanted: Listener, *, tree: bool = True) -> Json:
-    body: Json = {}
+    body: Json = {"protocol": words.PROTOCOLS[wanted.protocol]}
     for name in _LISTENER_FIELDS:
         value = getattr(wanted, name)
         if value not in (None, (), {}):
@@ -364,16 +342,24 @@ def _listener_body(wanted: Listener, *, tree: bool = True) -> Json:
 
 
 def _pool_body(wanted: Pool, *, tree: bool = True) -> Json:
-    body: Json = {"name": wanted.name, "protocol": wanted.protocol, "lb_algorithm": wanted.algorithm}
+    body: Json = {
+        "name": wanted.name,
+        "protocol": words.PROTOCOLS[wanted.protocol],
+        "lb_algorithm": words.ALGORITHMS[wanted.algorithm],
+    }
     if wanted.tags:
         body["tags"] = list(wanted.tags)
     if wanted.persistence:
-        body["session_persistence"] = {"type": wanted.persistence}
+        body["session_persistence"] = _persistence(wanted.persistence)
     if tree:
         body["members"] = [_member_body(one) for one in wanted.members]
         if wanted.monitor:
             body["healthmonitor"] = _monitor_body(wanted.monitor)
     return body
+
+
+def _persistence(wanted: SessionPersistence) -> Json | None:
+    return {"type": words.PERSISTENCES[wanted]} if wanted else None
 
 
 def _member_body(wanted: Member) -> Json:
@@ -386,4 +372,5 @@ def _member_body(wanted: Member) -> Json:
 
 
 def _monitor_body(wanted: Monitor) -> Json:
-    return {name: value for name in _MONITOR_FIELDS if (value := getattr(wanted, name)) is not None}
+    body: Json = {"type": words.CHECKS[wanted.type]}
+    return body | {name: value for name in _MONITOR_FIELDS if (value := getattr(wanted, name)) is not None}

@@ -19,9 +19,6 @@ from moyai.cloud.openstack.openstack_kind import OpenStackKind
 from moyai.cloud.openstack.quotas import OpenStackQuotas
 from moyai.cloud.openstack.session import CloudSession
 
-#: The service of the catalog that a capability needs; those that are not named stand on Keystone, Nova and Neutron.
-_SERVICES = {Capability.DISKS: "block-storage", Capability.LOAD_BALANCERS: "load-balancer"}
-
 
 class OpenStackCloud:
     """Implements ``cloud.capabilities.Cloud``; ``name`` is what the user calls the cloud. Safe from several threads."""
@@ -45,9 +42,7 @@ class OpenStackCloud:
         self.quotas = OpenStackQuotas(session, self.machines)
 
     def capabilities(self) -> frozenset[Capability]:
-        """What the service catalog or the configuration names; the catalog comes with the token: no further call is made."""
-        absent = {capability for capability, service in _SERVICES.items() if not self.session.offers(service)}
-        return frozenset(set(Capability) - absent)
+        return self.session.capabilities()
 
 
 def connect(

@@ -114,12 +114,10 @@ def subnet(data: Json) -> Subnet:
 
 def router(data: Json) -> Router:
     gateway = cast("Json", data.get("external_gateway_info") or {})
-    addresses = _rows(gateway.get("external_fixed_ips"))
     return Router(
         id=data["id"],
         name=_text(data.get("name")),
         external_network_id=_text(gateway.get("network_id")),
-        external_address=_text(addresses[0].get("ip_address")) if addresses else "",
         routes=tuple(sorted(Route(row["destination"], row["nexthop"]) for row in _rows(data.get("routes")))),
         tags=_tags(data),
     )

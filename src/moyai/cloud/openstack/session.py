@@ -21,8 +21,10 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
+from moyai.cloud.capabilities import Capability, CapabilityAbsent
 from moyai.cloud.openstack.connections import cause, never_sent, unanswered
 from moyai.cloud.openstack.errors import error_from_response
+from moyai.cloud.openstack.service_types import CAPABILITIES, NAMES, VERSIONS
 from moyai.core.backoff import Backoff
 from moyai.core.clock import Clock, SystemClock
 from moyai.core.errors import MoyaiError, Retriable, Terminal, Unreachable
@@ -42,18 +44,6 @@ CONNECT_SECONDS = 5.0
 READ_SECONDS = 120.0
 _TRIES = 4
 _AGAIN = Backoff(base=0.3, ceiling=5)
-
-_NAMES = {
-    "compute": "Nova",
-    "network": "Neutron",
-    "image": "Glance",
-    "block-storage": "Cinder",
-    "identity": "Keystone",
-    "load-balancer": "Octavia",
-    "placement": "Placement",
-}
-#: API versions that the adapter speaks. Where the catalog's address has none, keystoneauth asks the service for it.
-_VERSIONS = {"compute": "2.1", "network": "2", "image": "2", "block-storage": "3", "identity": "3", "load-balancer": "2"}
 
 
 class CloudSession:
@@ -90,23 +80,32 @@ class CloudSession:
             )
 
     def endpoint(self, service_type: str) -> str:
-        """Base address of a service's API, with its version; Terminal when the cloud has no such service."""
+        """Base address of a service's API, with its version.
+
+        Raises CapabilityAbsent for a service that the cloud does not offer, where a capability stands on it; Terminal for any
+        other service that the cloud does not offer, and for an API of none of the versions that the adapter speaks.
+        """
         if override := self.override(service_type):
             return override.rstrip("/")
+        if (capability := CAPABILITIES.get(service_type)) and not self.offers(service_type):
+            raise CapabilityAbsent(self.name, capability, hint=f"its service catalog does not name {NAMES[service_type]}")
         with self.guard(f"find the {service_type} service"):
             wanted: dict[str, Any] = {
                 "service_type": service_type,
                 "interface": self.interface(service_type),
                 "region_name": self.region,
             }
-            if version := _VERSIONS.get(service_type):
+            if version := VERSIONS.get(service_type):
                 wanted |= {"min_version": version, "max_version": f"{version.split('.')[0]}.latest"}
             url = self.keystone.get_endpoint(**wanted)
-        if not url:
-            raise Terminal(
-                f"the cloud {self.name} has no {service_type} service", hint="the service catalog names none that fits"
-            )
-        return url.rstrip("/")
+        if url:
+            return url.rstrip("/")
+        raise Terminal(f"the cloud {self.name} has no {service_type} service", hint="the service catalog names none that fits")
+
+    def capabilities(self) -> frozenset[Capability]:
+        """What the service catalog or the configuration names. The catalog comes with the token: no further call is made."""
+        absent = {capability for service, capability in CAPABILITIES.items() if not self.offers(service)}
+        return frozenset(set(Capability) - absent)
 
     def access(self) -> Any:
         """What Keystone said at the login (keystoneauth's AccessInfo). Terminal for a login that belongs to no project."""
@@ -232,7 +231,7 @@ class ServiceApi:
     def __init__(self, session: CloudSession, service_type: str, *, microversion: str) -> None:
         self.session = session
         self.type = service_type
-        self.title = _NAMES.get(service_type, service_type)
+        self.title = NAMES.get(service_type, service_type)
         self._headers = {"Accept": "application/json"}
         if microversion:
             self._headers["OpenStack-API-Version"] = (

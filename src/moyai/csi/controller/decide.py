@@ -10,8 +10,9 @@ from collections.abc import Collection, Sequence
 from typing import Literal
 
 from moyai.cloud.model import DiskState, Server, Snapshot, Volume
+from moyai.core.keys import Key, Kind
 from moyai.csi.errors import Refused
-from moyai.csi.sizes import Range
+from moyai.csi.volume_sizes import Range
 
 #: It has its content.
 _USABLE = frozenset(
@@ -161,8 +162,8 @@ def deleted(thing: Volume | Snapshot | None) -> Literal["gone"] | None:
     if thing is None:
         return "gone"
     if thing.state.broken:
-        kind = "volume" if isinstance(thing, Volume) else "snapshot"
-        raise Refused("INTERNAL", f"the cloud could not delete {kind} {thing.id}: it is in {thing.status}")
+        key = Key(Kind.VOLUME if isinstance(thing, Volume) else Kind.SNAPSHOT, thing.id)
+        raise Refused("INTERNAL", f"the cloud could not delete {key}: it is in {thing.status}")
     return None
 
 

@@ -16,7 +16,7 @@ from moyai.csi.controller.volumes import VolumeRequest, VolumeWork
 from moyai.csi.errors import Refused, need
 from moyai.csi.names import ALONE, AVAILABILITY, DEVICE_PATH, PASSED_ON, TYPE
 from moyai.csi.proto import csi_pb2 as pb
-from moyai.csi.sizes import GIB
+from moyai.csi.volume_sizes import GIB
 
 #: What a project without a limit may make, as far as we know: the largest number that CSI can say, in whole GiB.
 _NO_LIMIT = (1 << 33) - 1
@@ -258,12 +258,16 @@ def _remaining(quota: Quota | None) -> int:
     return max(0, quota.limit - quota.used)
 
 
+#: What programs that read a volume's health compare.
+_REASONS = {DiskState.FAILED: "VolumeFailed", DiskState.DEGRADED: "VolumeDegraded"}
+
+
 def _health(volume: Volume) -> pb.VolumeHealth:
     health = pb.VolumeHealth(volume_id=volume.id)
     if volume.state.broken:
         health.health_statuses.add(
             status=pb.INACCESSIBLE if volume.state is DiskState.FAILED else pb.DEGRADED,
-            reason="".join(word.capitalize() for word in volume.status.replace("_", "-").split("-")),
+            reason=_REASONS[volume.state],
             message=f"the cloud says that volume {volume.id} is in {volume.status}",
         )
     return health

@@ -25,7 +25,7 @@ from moyai.csi.controller import decide, zones
 from moyai.csi.controller.cloud_view import CloudView
 from moyai.csi.errors import Refused, refusal
 from moyai.csi.grpc.serial import Serial
-from moyai.csi.sizes import Range, choose_gb, refused_by_type
+from moyai.csi.volume_sizes import Range, choose_gb, refused_by_type
 
 R = TypeVar("R")
 
@@ -171,7 +171,7 @@ class VolumeWork:
         return replace(wanted, type_name=chosen.name) if chosen else wanted
 
     async def _failed(self, volume: Volume, error: Refused) -> Refused:
-        """What to tell of a volume that came to nothing; it is taken away, so that the next try begins again."""
+        """The error for a volume that the cloud could not make. The volume is deleted, so that the next try begins again."""
         faults = await self._cloud.call(self._cloud.disks.faults, volume.id)
         try:
             await self._remove(volume.id)

@@ -1,4 +1,5 @@
-"""Carries out the steps that take something away, each until the cloud no longer has it.
+"""Carries out the steps that take something away, each until the cloud shows its effect, and the wait for what such a step
+brings about elsewhere.
 
 Always holds: what is gone is success; what the cloud refuses as in use is asked for again for a while; a volume is never taken
 off a server that is somebody else's. Thread-safe: steps run side by side.
@@ -45,6 +46,7 @@ class Removing:
                 handles(s.RemoveInterface, self._interface),
                 handles(s.StopServer, self._stop),
                 handles(s.DetachVolume, self._detach),
+                handles(s.WaitFree, self._for_free),
             ]
         )
 
@@ -54,11 +56,16 @@ class Removing:
     def _interface(self, step: s.RemoveInterface, _: Progress) -> None:
         retry_while_busy(lambda: self._cloud.routers.remove_router_interface(step.router_id, step.subnet_id), self._clock)
 
-    def _stop(self, step: s.StopServer, _: Progress) -> None:
+    def _stop(self, step: s.StopServer, progress: Progress) -> None:
+        if all(self._off(volume, step.server_id) for volume in step.volume_ids):
+            progress.progress("its volumes have come off")
+            return
         self._cloud.machines.stop_server(step.server_id)
         self._wait_for(lambda: self._stopped(step.server_id), f"{step.key} to stop")
 
     def _detach(self, step: s.DetachVolume, _: Progress) -> None:
+        if self._off(step.volume_id, step.server_id):
+            return
         retry_while_busy(lambda: self._cloud.machines.detach_volume(step.server_id, step.volume_id), self._clock)
         self._wait_for(lambda: self._off(step.volume_id, step.server_id), f"{step.key} to come off {step.server}")
 
@@ -79,7 +86,7 @@ class Removing:
             Kind.LOAD_BALANCER: cloud.load_balancers.delete,
         }
         if step.kind is Kind.VOLUME:
-            self._free(step)
+            self._leave_servers(identity, name=step.name)
         retry_while_busy(lambda: calls[step.kind](identity), self._clock)
         if step.kind is Kind.SERVER:
             self._wait_for(lambda: self._server_gone(identity), f"{step.key} to go")
@@ -116,11 +123,15 @@ class Removing:
             self._cloud.load_balancers.delete(identity)
         return state is BalancerState.DELETED
 
-    def _free(self, step: s.Delete) -> None:
-        """Wait until the volume is at no server; it is taken off servers that do not exist, never off somebody else's."""
+    def _for_free(self, step: s.WaitFree, _: Progress) -> None:
+        self._leave_servers(step.volume_id, name=step.volume)
+        self._wait_for(lambda: self._off(step.volume_id), f"volume {step.volume} to come free")
+
+    def _leave_servers(self, volume_id: str, *, name: str) -> None:
+        """Take the volume off servers that do not exist. Terminal where it is at somebody else's, which keeps it."""
         compute, volumes = self._cloud.machines, self._cloud.disks
         try:
-            attachments = volumes.volume(step.object_id).attachments
+            attachments = volumes.volume(volume_id).attachments
         except NotFound:
             return
         for attachment in attachments:
@@ -131,8 +142,7 @@ class Removing:
                     volumes.forget_attachment(attachment.id)
                 continue
             if server.metadata.get(CLUSTER_TAG) != self._context.uid:
-                raise Terminal(f"{step.key} is attached to server {server.name}, which is not the cluster's")
-        self._wait_for(lambda: self._off(step.object_id), f"{step.key} to come free")
+                raise Terminal(f"volume {name} is attached to server {server.name}, which is not the cluster's")
 
     def _off(self, volume_id: str, server_id: str = "") -> bool:
         """Whether the volume is at this server (empty: at any) no more."""

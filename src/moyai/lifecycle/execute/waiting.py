@@ -89,8 +89,4 @@ class Waiting:
         except Terminal as error:
             if step.required:
                 raise
-            context.notes.append(
-                f"claims of volumes must wait: {error.message}; all else works, and `moyai up` looks again"
-                if step.key == s.VOLUMES
-                else f"{step.addon} does not run: {error.message}; all else works, and `moyai up` looks again"
-            )
+            context.notes.append(f"{step.without}: {error.message}; all else works, and `moyai up` looks again")

@@ -25,7 +25,7 @@ _USES: Mapping[Key, Use] = {keys.CONTROLLERS_CREDENTIAL: Use.CONTROLLERS, keys.V
 
 class Logins(Protocol):
     def steps(self, now: Situation) -> Iterator[s.Step]:
-        """What must be made for the parts inside the cluster before a control plane is told how they log in."""
+        """What must be made for the parts inside the cluster before a control plane's user data says how they log in."""
         ...
 
 
@@ -35,7 +35,7 @@ def logins_of(cloud: str, capabilities: frozenset[Capability], *, own: OwnLogin)
         raise Terminal(
             f"cloud {cloud} has no {Capability.CREDENTIALS}: "
             "the parts inside the cluster could not log in without your own password",
-            hint="have the operator allow application credentials",
+            hint="have the operator allow credentials for programs",
         )
     if own.may_issue:
         return CredentialForEachPart()
@@ -66,7 +66,7 @@ class OwnCredential:
             if not self._own.given:
                 raise Terminal(
                     f"cloud {self._cloud}: the parts inside the cluster could not log in: {self._own.refusal}",
-                    hint="log in with a password, or with an application credential",
+                    hint="log in with a password, or with a credential for programs",
                 )
             yield s.HandOverCredential(key=key, name=self._own.given, use=_USES[key])
 

@@ -78,12 +78,17 @@ class FloatingIPEndpoint:
 
 def endpoint_of(planes: tuple[str, ...], *, cloud: str, capabilities: frozenset[Capability]) -> Endpoint:
     """The endpoint of a cluster with these control planes, on a cloud that offers this. Raises Terminal where there is none."""
-    if Capability.FLOATING_IPS in capabilities:
-        return FloatingIPEndpoint(planes[0])
-    raise Terminal(
-        f"cloud {cloud} has no {Capability.FLOATING_IPS}: moyai leads to the Kubernetes API in no other way",
-        hint="use a cloud with floating IPs",
-    )
+    check_endpoint(cloud, capabilities)
+    return FloatingIPEndpoint(planes[0])
+
+
+def check_endpoint(cloud: str, capabilities: frozenset[Capability]) -> None:
+    """Raises Terminal where no strategy leads to the API of a cluster on a cloud that offers this."""
+    if Capability.FLOATING_IPS not in capabilities:
+        raise Terminal(
+            f"cloud {cloud} has no {Capability.FLOATING_IPS}: moyai leads to the Kubernetes API in no other way",
+            hint="use a cloud with floating IPs",
+        )
 
 
 def renewal_notes(steps: Iterable[s.Step]) -> Iterator[str]:

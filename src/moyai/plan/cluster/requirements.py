@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from moyai.cloud.capabilities import Capability
-from moyai.core.errors import Terminal, UsageError
+from moyai.core.errors import Terminal
 from moyai.plan import keys
 from moyai.plan.cluster.credentials import logins_of
-from moyai.plan.cluster.endpoint import endpoint_of
+from moyai.plan.cluster.endpoint import check_endpoint
 from moyai.plan.cluster.network import network_of
 from moyai.plan.observed import Observed, Recorded, owner, server_owner
-from moyai.plan.pod_network import pod_network_of
+from moyai.plan.pod_network.choice import refuse_mode
 from moyai.spec.model import Cluster
 
 #: A cluster lives without these.
@@ -24,11 +24,9 @@ _OPTIONAL: Mapping[Capability, str] = {
 def check_capabilities(cluster: Cluster, observed: Observed) -> None:
     """Raises UsageError or Terminal for the first thing that no strategy can do with what the cloud offers."""
     cloud, offered = cluster.spec.cloud, observed.capabilities
-    needs = pod_network_of(cluster.spec).needs
-    if needs is not None and needs not in offered:
-        raise UsageError(f"spec.network.mode: {cluster.spec.network.mode!r}, cloud {cloud} has no {needs}")
+    refuse_mode(cluster, observed)
     network_of(cloud, offered)
-    endpoint_of((cluster.name,), cloud=cloud, capabilities=offered)
+    check_endpoint(cloud, offered)
     logins_of(cloud, offered, own=observed.login)
 
 

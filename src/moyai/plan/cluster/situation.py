@@ -64,7 +64,7 @@ class Situation:
 
     @cached_property
     def unjoined(self) -> tuple[PlannedNode, ...]:
-        """Workers whose machines were told the token on record, and that have not joined with it yet."""
+        """Workers whose machines have the token on record, and have not joined with it yet."""
         kube, past = self.observed.kube, self.recorded
         if kube is None or not past.token_id:
             return ()

@@ -77,6 +77,7 @@ def plan_waits(
                 deployments=tuple(name for name in addon.deployments if name not in left_out),
                 daemon_sets=tuple(name for name in addon.daemon_sets if name not in left_out),
                 required=addon.required,
+                without=addon.without or f"{addon.name} does not run",
             )
 
 

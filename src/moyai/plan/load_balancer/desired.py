@@ -5,13 +5,29 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from moyai.cloud.load_balancers import Listener, LoadBalancer, Member, Monitor, Pool
+from moyai.cloud.load_balancers import (
+    CheckType,
+    Listener,
+    LoadBalancer,
+    Member,
+    Monitor,
+    Pool,
+    SessionPersistence,
+    TrafficProtocol,
+)
 from moyai.core.errors import UsageError
 from moyai.core.ids import ClusterIdentity, cluster_tag
 from moyai.kube.objects import Node, Service, ServicePort
 from moyai.plan.load_balancer.eligibility import eligible_nodes, member_address
 from moyai.plan.load_balancer.names import load_balancer_name, service_uid_tag
 from moyai.plan.load_balancer.settings import LoadBalancerSettings, MonitorSettings
+
+#: Protocol of a Service's port → what a listener takes, and by what its members are checked.
+_PROTOCOLS = {
+    "TCP": (TrafficProtocol.TCP, CheckType.TCP),
+    "UDP": (TrafficProtocol.UDP, CheckType.UDP),
+    "SCTP": (TrafficProtocol.SCTP, CheckType.SCTP),
+}
 
 
 def desired_load_balancer(
@@ -46,7 +62,7 @@ class _Tree:
     nodes: Sequence[Node]
 
     def listener(self, port: ServicePort) -> Listener:
-        if port.protocol not in ("TCP", "UDP", "SCTP"):
+        if port.protocol not in _PROTOCOLS:
             raise UsageError(f"port {port.port} has protocol {port.protocol}", hint="a load balancer takes TCP, UDP and SCTP")
         if not port.node_port:
             raise UsageError(
@@ -54,11 +70,12 @@ class _Tree:
                 hint="leave spec.allocateLoadBalancerNodePorts at true",
             )
         settings = self.settings
-        tcp = port.protocol == "TCP"
+        protocol, _ = _PROTOCOLS[port.protocol]
+        tcp = protocol is TrafficProtocol.TCP
         http = tcp and settings.x_forwarded_for
         return Listener(
             name=self._part_name("listener", port),
-            protocol="HTTP" if http else port.protocol,
+            protocol=TrafficProtocol.HTTP if http else protocol,
             port=port.port,
             pool=self._pool(port),
             allowed_cidrs=settings.source_ranges,
@@ -77,10 +94,10 @@ class _Tree:
 
     def _pool(self, port: ServicePort) -> Pool:
         service, settings = self.service, self.settings
-        protocol = port.protocol
-        if protocol == "TCP" and settings.x_forwarded_for:
-            protocol = "HTTP"
-        elif protocol == "TCP" and settings.proxy_protocol:
+        protocol, _ = _PROTOCOLS[port.protocol]
+        if protocol is TrafficProtocol.TCP and settings.x_forwarded_for:
+            protocol = TrafficProtocol.HTTP
+        elif protocol is TrafficProtocol.TCP and settings.proxy_protocol:
             protocol = settings.proxy_protocol
         monitor_port = service.health_check_node_port if service.local_traffic else 0
         return Pool(
@@ -98,7 +115,7 @@ class _Tree:
                 for node in self.nodes
             ),
             monitor=self._monitor(port),
-            persistence="SOURCE_IP" if service.client_affinity else "",
+            persistence=SessionPersistence.SOURCE_ADDRESS if service.client_affinity else SessionPersistence.NONE,
             tags=self.tags,
         )
 
@@ -108,14 +125,15 @@ class _Tree:
         times = self.settings.monitor or (MonitorSettings() if by_kube_proxy else None)
         if times is None:
             return None
+        _, check = _PROTOCOLS[port.protocol]
         plain = Monitor(
             name=self._part_name("monitor", port),
-            type={"UDP": "UDP-CONNECT", "SCTP": "SCTP"}.get(port.protocol, "TCP"),
+            type=check,
             delay=times.delay,
             timeout=times.timeout,
             max_retries=times.max_retries,
             max_retries_down=times.max_retries_down,
         )
         if by_kube_proxy:
-            return replace(plain, type="HTTP", url_path="/healthz", http_method="GET", expected_codes="200")
+            return replace(plain, type=CheckType.HTTP, url_path="/healthz", http_method="GET", expected_codes="200")
         return plain

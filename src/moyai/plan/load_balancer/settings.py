@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from moyai.cloud.load_balancers import BalancingAlgorithm, TrafficProtocol
+
 
 @dataclass(frozen=True)
 class MonitorSettings:
@@ -21,9 +23,10 @@ class LoadBalancerSettings:
     """What configuration and annotations say about one Service's load balancer, checked.
 
     Times in milliseconds. ``floating_subnet``: a pattern for the name of the subnet. ``floating_address``: the address that the
-    user asks for. ``proxy_protocol``: empty, PROXY or PROXYV2. ``load_balancer_id``: an existing load balancer to use;
-    ``presumed_load_balancer_id``: one that the user asks for or that was written for the Service earlier, which is not known.
-    ``source_ranges``: CIDRs of both families.
+    user asks for. ``proxy_protocol``: PROXY_V1 or PROXY_V2; None: members do not learn the client's address by it.
+    ``load_balancer_id``: an existing load balancer to use; ``presumed_load_balancer_id``: an existing load balancer that the
+    user asks for, or that was written for the Service earlier: which of the two is not known. ``source_ranges``: CIDRs of both
+    families.
     """
 
     internal: bool = False
@@ -38,7 +41,7 @@ class LoadBalancerSettings:
     floating_address: str = ""
     keep_floating_ip: bool = False
     provider: str = ""
-    algorithm: str = "ROUND_ROBIN"
+    algorithm: BalancingAlgorithm = BalancingAlgorithm.ROUND_ROBIN
     flavor_id: str = ""
     zone: str = ""
     connection_limit: int = -1
@@ -46,7 +49,7 @@ class LoadBalancerSettings:
     timeout_member_connect_ms: int = 5_000
     timeout_member_data_ms: int = 50_000
     timeout_tcp_inspect_ms: int = 0
-    proxy_protocol: str = ""
+    proxy_protocol: TrafficProtocol | None = None
     x_forwarded_for: bool = False
     monitor: MonitorSettings | None = MonitorSettings()
     load_balancer_id: str = ""

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from moyai.kube.objects.policy import NetworkPolicy, PodPeer, PolicyPod, PolicyRule
-from moyai.plan.network_policy import names
-from moyai.plan.network_policy.pods import PodIndex, Watchers
-from moyai.plan.network_policy.rules import FAMILIES, Compiled, NamedPort, compiled, permits
-from moyai.plan.network_policy.ruleset import ChainRule, PolicyTable, SetKind, Verdict
+from moyai.plan.network_policy import table_names as names
+from moyai.plan.network_policy.compiled import FAMILIES, Compiled, NamedPort, compiled, permits
+from moyai.plan.network_policy.pod_index import PodIndex, Watchers
+from moyai.plan.network_policy.ruleset import ChainRule, Form, PolicyTable, SetKind, Verdict
 
 #: Whether what is sent to the pods is meant, and the policies that select them for that direction.
 _Group = tuple[bool, tuple[str, ...]]
@@ -39,12 +39,12 @@ class PolicyIndex:
         self._peer_watchers: Watchers[PodPeer] = Watchers()
         self._ports: dict[NamedPort, int] = {}
         for family in FAMILIES:
-            self.table.add_set(names.isolated_to(family), SetKind(f"map {family}"))
-            self.table.add_set(names.isolated_from(family), SetKind(f"map {family}"))
-            self.table.add_set(names.isolated(family), SetKind(f"address {family}"))
-            self.table.add_set(names.here(family), SetKind(f"address {family}"))
-            self.table.add_set(names.itself(family), SetKind(f"pair {family}"))
-            self.table.add_set(names.ranges(family), SetKind(f"range {family}"))
+            self.table.add_set(names.isolated_to(family), SetKind(Form.MAP, family))
+            self.table.add_set(names.isolated_from(family), SetKind(Form.MAP, family))
+            self.table.add_set(names.isolated(family), SetKind(Form.ADDRESS, family))
+            self.table.add_set(names.here(family), SetKind(Form.ADDRESS, family))
+            self.table.add_set(names.itself(family), SetKind(Form.PAIR, family))
+            self.table.add_set(names.ranges(family), SetKind(Form.RANGE, family))
 
     @property
     def policies(self) -> int:
@@ -242,7 +242,7 @@ class PolicyIndex:
             self._peers[peer] = self._peers.get(peer, 0) + 1
             if self._peers[peer] == 1:
                 for family in FAMILIES:
-                    self.table.add_set(names.pods(peer, family), SetKind(f"address {family}"))
+                    self.table.add_set(names.pods(peer, family), SetKind(Form.ADDRESS, family))
                 self._peer_watchers.add(peer, peer)
                 sets = {family: names.pods(peer, family) for family in FAMILIES}
                 for address in self._pods.selected(peer):
@@ -252,7 +252,7 @@ class PolicyIndex:
             if self._ports[port] == 1:
                 protocol, name, local = port
                 for family in FAMILIES:
-                    self.table.add_set(names.named_port(protocol, name, local=local, family=family), SetKind(f"port {family}"))
+                    self.table.add_set(names.named_port(protocol, name, local=local, family=family), SetKind(Form.PORT, family))
                 for address, number in self._pods.with_port(protocol, name):
                     if not local or self._is_local(self._pods.owner(address)):
                         where = names.named_port(protocol, name, local=local, family=_family(address))

@@ -11,19 +11,22 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 
-class SetKind(StrEnum):
-    """What a set holds: addresses of a family, pairs of address and port, ranges, or a map from address to chain."""
+class Form(StrEnum):
+    """What a set holds: addresses, pairs of address and port, pairs of addresses, ranges, or a map from address to chain."""
 
-    ADDRESS_4 = "address 4"
-    ADDRESS_6 = "address 6"
-    PORT_4 = "port 4"
-    PORT_6 = "port 6"
-    PAIR_4 = "pair 4"
-    PAIR_6 = "pair 6"
-    RANGE_4 = "range 4"
-    RANGE_6 = "range 6"
-    MAP_4 = "map 4"
-    MAP_6 = "map 6"
+    ADDRESS = "address"
+    PORT = "port"
+    PAIR = "pair"
+    RANGE = "range"
+    MAP = "map"
+
+
+@dataclass(frozen=True)
+class SetKind:
+    """``family``: 4 or 6, of the addresses in it."""
+
+    form: Form
+    family: int
 
 
 #: An address, a range, (address, port), or (source, destination).
@@ -92,13 +95,8 @@ class Delta:
     def may_forbid(self) -> bool:
         """Whether something that was permitted may not be any more: a chain changed, an element went, or an address
         is now a pod's that policies select."""
-        mapped = any(self.kinds[name].value.startswith("map") for name in self.added)
+        mapped = any(self.kinds[name].form is Form.MAP for name in self.added)
         return bool(self.chains or self.removed or mapped)
-
-    @property
-    def elements_alone(self) -> bool:
-        """Whether nothing but elements of sets and maps changes."""
-        return not (self.new_sets or self.gone_sets or self.chains or self.gone_chains)
 
 
 class PolicyTable:

@@ -10,8 +10,9 @@ between two steps; what others made is in no step, unless it leads where the des
 
 from moyai.plan.node_network.desired import Desired, PeerEntries, desired
 from moyai.plan.node_network.difference import difference, without_obstacles
-from moyai.plan.node_network.flannel import Announcement, PeerReader, Peers, announcement, me_of, peers_of, relevant
-from moyai.plan.node_network.model import (
+from moyai.plan.node_network.flannel import Announcement, LeftOut, PeerReader, Peers, announcement, me_of, relevant
+from moyai.plan.node_network.net_conf import OVERHEAD, Backend, NetworkConf, read_net_conf, tunnel_name, write_net_conf
+from moyai.plan.node_network.node_state import (
     UNREACHABLE_METRIC,
     AdjustTunnel,
     CreateTunnel,
@@ -31,7 +32,6 @@ from moyai.plan.node_network.model import (
     TunnelAddress,
     Uplink,
 )
-from moyai.plan.node_network.net_conf import OVERHEAD, Backend, NetworkConf, read_net_conf, tunnel_name, write_net_conf
 
 __all__ = [
     "OVERHEAD",
@@ -44,6 +44,7 @@ __all__ = [
     "Desired",
     "Forwarding",
     "KernelStep",
+    "LeftOut",
     "Me",
     "Neighbour",
     "NetworkConf",
@@ -64,7 +65,6 @@ __all__ = [
     "desired",
     "difference",
     "me_of",
-    "peers_of",
     "read_net_conf",
     "relevant",
     "tunnel_name",

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network
 
-from moyai.plan.node_network.model import (
+from moyai.plan.node_network.net_conf import LEAST_MTU, OVERHEAD, NetworkConf, tunnel_name
+from moyai.plan.node_network.node_state import (
     UNREACHABLE_METRIC,
     Entry,
     Forwarding,
@@ -19,7 +20,6 @@ from moyai.plan.node_network.model import (
     TunnelAddress,
     Uplink,
 )
-from moyai.plan.node_network.net_conf import LEAST_MTU, OVERHEAD, NetworkConf, tunnel_name
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from moyai.plan.node_network.model import (
+from moyai.plan.node_network.node_state import (
     AdjustTunnel,
     CreateTunnel,
     DeleteLink,
@@ -79,7 +79,7 @@ def _steps(wanted: NodeNetwork, observed: ObservedNetwork) -> Iterator[KernelSte
 
 
 def _without_tunnel(network: NodeNetwork) -> NodeNetwork:
-    """The kernel drops with a device all that is on it."""
+    """What is left when the tunnel goes: the kernel removes all entries of a device together with it."""
     kept = frozenset(one for one in network.entries if isinstance(one, PodRoute) and one.device != "tunnel")
     return NodeNetwork(None, kept)
 

@@ -16,8 +16,8 @@ from ipaddress import IPv4Address, IPv4Network
 from typing import Any, cast
 
 from moyai.kube.objects import Node
-from moyai.plan.node_network.model import Me, Peer
 from moyai.plan.node_network.net_conf import NetworkConf
+from moyai.plan.node_network.node_state import Me, Peer
 
 _PREFIX = "flannel.alpha.coreos.com/"
 MANAGED, BACKEND_TYPE, BACKEND_DATA = f"{_PREFIX}kube-subnet-manager", f"{_PREFIX}backend-type", f"{_PREFIX}backend-data"
@@ -26,7 +26,14 @@ _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}", re.IGNORECASE)
 
 
 class _Unusable(Exception):
-    """Why a node cannot be a peer."""
+    """A field of a node is in the way. Its text: which one, and why."""
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A node that cannot be part of the network, with a sentence that says why."""
+
+    why: str
 
 
 @dataclass(frozen=True)
@@ -47,17 +54,17 @@ class Peers:
     problems: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
-def me_of(node: Node, conf: NetworkConf) -> Me | str:
+def me_of(node: Node, conf: NetworkConf) -> Me | LeftOut:
     """This node, or what is still missing."""
     if not node.pod_cidrs:
-        return "the Node has no pod range (spec.podCIDR) yet"
+        return LeftOut("the Node has no pod range (spec.podCIDR) yet")
     address = node.annotations.get(PUBLIC_IP_OVERWRITE) or next(iter(node.internal_ips), "")
     if not address:
-        return "the Node has no InternalIP yet"
+        return LeftOut("the Node has no InternalIP yet")
     try:
         return Me(node.name, str(IPv4Address(address)), _range(node, conf), _own_mac(node))
     except (_Unusable, ValueError) as error:
-        return str(error)
+        return LeftOut(str(error))
 
 
 def announcement(me: Me, conf: NetworkConf) -> Announcement:
@@ -75,31 +82,27 @@ def relevant(node: Node | None) -> tuple[object, ...] | None:
     return (node.uid, node.pod_cidrs, node.internal_ips, ours)
 
 
-def peers_of(nodes: Iterable[Node], me: Me, *, conf: NetworkConf) -> Peers:
-    """The other nodes of this network. Of two nodes that claim the same, the first by name is taken."""
-    return PeerReader(conf).peers(nodes, me)
-
-
 class PeerReader:
-    """``peers_of``, again and again over nodes of which most are the same objects as before: those are not read again."""
+    """Reads the peers among nodes: a Node object that is the same as before is not read again."""
 
     def __init__(self, conf: NetworkConf) -> None:
         self._conf = conf
-        self._read: dict[str, tuple[Node, Peer | str | None]] = {}
+        self._read: dict[str, tuple[Node, Peer | LeftOut | None]] = {}
 
     def peers(self, nodes: Iterable[Node], me: Me) -> Peers:
+        """The other nodes of this network. Of two nodes that claim the same, the first by name is taken."""
         peers: list[Peer] = []
         problems: dict[str, str] = {}
         taken = {me.pod_cidr: me.name, me.mac: me.name, me.address: me.name}
-        read: dict[str, tuple[Node, Peer | str | None]] = {}
+        read: dict[str, tuple[Node, Peer | LeftOut | None]] = {}
         for node in sorted(nodes, key=lambda one: one.name):
             before = self._read.get(node.name)
             read[node.name] = found = before if before and before[0] is node else (node, self._peer(node))
             peer = found[1]
             if node.name == me.name or peer is None:
                 continue
-            if isinstance(peer, str):
-                problems[node.name] = peer
+            if isinstance(peer, LeftOut):
+                problems[node.name] = peer.why
                 continue
             owner = taken.get(peer.pod_cidr) or taken.get(peer.address) or (taken.get(peer.mac) if peer.mac else None)
             if owner:
@@ -113,11 +116,11 @@ class PeerReader:
         self._read = read
         return Peers(tuple(peers), problems)
 
-    def _peer(self, node: Node) -> Peer | str | None:
+    def _peer(self, node: Node) -> Peer | LeftOut | None:
         try:
             return _peer(node, self._conf)
         except _Unusable as error:
-            return str(error)
+            return LeftOut(str(error))
 
 
 def _peer(node: Node, conf: NetworkConf) -> Peer | None:

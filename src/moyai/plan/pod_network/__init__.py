@@ -29,13 +29,23 @@ class PodNetwork(Protocol):
         ...
 
     @property
+    def needs_sources(self) -> bool:
+        """Whether ports must be allowed to send from other addresses than their own."""
+        ...
+
+    @property
+    def by_router(self) -> bool:
+        """Whether the cloud's router leads to pods, by routes that the route controller keeps."""
+        ...
+
+    @property
     def bare(self) -> bool:
         """Whether packets of pods are on the machines' network with the pods' own addresses."""
         ...
 
     @property
     def conf(self) -> NetworkConf | None:
-        """What the nodes' agents are told; None where they have no part in it."""
+        """The configuration of the nodes' agents; None where they have no part in it."""
         ...
 
     @property

@@ -1,4 +1,7 @@
-"""Which mode ``auto`` is on a cloud, and which mode a cloud cannot carry."""
+"""Which mode ``auto`` is on a cloud, and why a cloud cannot carry a mode.
+
+Always holds: a strategy alone says what its mode needs, and whatever is decided here follows from that.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,19 @@ from dataclasses import dataclass
 
 from moyai.core.errors import UsageError
 from moyai.plan.observed import Observed
+from moyai.plan.pod_network import pod_network_of
 from moyai.spec.model import Cluster
 from moyai.spec.pod_network import Mode
+
+#: What `auto` may be, the cheapest first, each with the reason to take it.
+_AUTOMATIC: tuple[tuple[Mode, str], ...] = (
+    (
+        "host-gw",
+        "the machines are on one subnet, and cloud {cloud} lets their ports send from pods' addresses: nothing is "
+        "encapsulated, and the router needs no routes",
+    ),
+    ("vxlan", "cloud {cloud} does not let ports send from other addresses than their own: pods' packets are encapsulated"),
+)
 
 
 @dataclass(frozen=True)
@@ -19,23 +33,35 @@ class ModeChoice:
 
 
 def choose_mode(cluster: Cluster, observed: Observed) -> ModeChoice:
-    """Of a new cluster: the cheapest mode that the cloud permits. Raises UsageError for a mode that it does not permit."""
-    cloud, network = cluster.spec.cloud, cluster.spec.network
-    refused = f"cloud {cloud} does not let ports send from other addresses than their own"
-    if network.mode == "auto":
-        mode: Mode = "host-gw" if observed.sources_allowed else "vxlan"
-        why = (
-            f"the machines are on one subnet, and cloud {cloud} lets their ports send from pods' addresses: nothing is "
-            "encapsulated, and the router needs no routes"
-            if observed.sources_allowed
-            else f"{refused}: pods' packets are encapsulated"
-        )
-        changed = network.model_copy(update={"mode": mode})
-        spec = cluster.spec.model_copy(update={"network": changed})
-        return ModeChoice(cluster.model_copy(update={"spec": spec}), f"spec.network.mode: auto is {mode} here: {why}")
-    if not observed.sources_allowed:
-        if network.mode in ("host-gw", "routes"):
-            raise UsageError(f"spec.network.mode: {network.mode!r}, should be 'vxlan': {refused}")
-        if network.mode == "vxlan" and network.vxlan.direct_routing:
-            raise UsageError(f"spec.network.vxlan.directRouting: true, should be false: {refused}")
-    return ModeChoice(cluster)
+    """Of a new cluster: the cheapest mode that the cloud permits, where the spec leaves the choice to moyai."""
+    if cluster.spec.network.mode != "auto":
+        return ModeChoice(cluster)
+    mode, why = next((one for one in _AUTOMATIC if not missing(_with(cluster, one[0]), observed)), _AUTOMATIC[-1])
+    note = f"spec.network.mode: auto is {mode} here: {why.format(cloud=cluster.spec.cloud)}"
+    return ModeChoice(_with(cluster, mode), note)
+
+
+def missing(cluster: Cluster, observed: Observed) -> str:
+    """Why the cloud cannot carry the spec's mode, in a sentence about the cloud; empty where it can."""
+    strategy, cloud = pod_network_of(cluster.spec), cluster.spec.cloud
+    if strategy.needs is not None and strategy.needs not in observed.capabilities:
+        return f"cloud {cloud} has no {strategy.needs}"
+    if strategy.needs_sources and not observed.sources_allowed:
+        return f"cloud {cloud} does not let ports send from other addresses than their own"
+    return ""
+
+
+def refuse_mode(cluster: Cluster, observed: Observed) -> None:
+    """Raises UsageError for a mode that the cloud cannot carry, with the one that it can."""
+    why, network = missing(cluster, observed), cluster.spec.network
+    if not why:
+        return
+    if network.mode == "vxlan" and network.vxlan.direct_routing:
+        raise UsageError(f"spec.network.vxlan.directRouting: true, should be false: {why}")
+    would_do = next((mode for mode, _ in _AUTOMATIC if not missing(_with(cluster, mode), observed)), _AUTOMATIC[-1][0])
+    raise UsageError(f"spec.network.mode: {network.mode!r}, should be {would_do!r}: {why}")
+
+
+def _with(cluster: Cluster, mode: Mode) -> Cluster:
+    network = cluster.spec.network.model_copy(update={"mode": mode})
+    return cluster.model_copy(update={"spec": cluster.spec.model_copy(update={"network": network})})

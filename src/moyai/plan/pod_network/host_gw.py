@@ -24,6 +24,8 @@ from moyai.spec.model import NetworkSpec
 class GatewayPods:
     network: NetworkSpec
     needs: Capability | None = None
+    needs_sources: bool = True
+    by_router: bool = False
     bare: bool = True
     ready: bool = True
 

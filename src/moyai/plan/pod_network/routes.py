@@ -25,6 +25,8 @@ from moyai.spec.model import NetworkSpec
 class RoutedPods:
     network: NetworkSpec
     needs: Capability | None = Capability.POD_ROUTING
+    needs_sources: bool = True
+    by_router: bool = True
     bare: bool = True
     conf: NetworkConf | None = None
     ready: bool = True

@@ -23,6 +23,8 @@ from moyai.spec.model import NetworkSpec
 class UnmanagedPods:
     network: NetworkSpec
     needs: Capability | None = None
+    needs_sources: bool = True
+    by_router: bool = False
     bare: bool = True
     conf: NetworkConf | None = None
     ready: bool = False

@@ -24,7 +24,12 @@ from moyai.spec.model import NetworkSpec
 class TunnelledPods:
     network: NetworkSpec
     needs: Capability | None = None
+    by_router: bool = False
     ready: bool = True
+
+    @property
+    def needs_sources(self) -> bool:
+        return self.network.vxlan.direct_routing
 
     @property
     def bare(self) -> bool:

@@ -1,6 +1,16 @@
 """The steps of cluster plans, as data: what is done to which object, and what must be done before."""
 
 from moyai.plan.steps.base import Step, StepId, Verb, created, deleted, handed_over
+from moyai.plan.steps.ending import (
+    PODS_OF_VOLUMES,
+    SERVICES_GONE,
+    VOLUMES_RELEASED,
+    CordonNode,
+    DeletePods,
+    DeleteService,
+    WaitReleased,
+    WaitServices,
+)
 from moyai.plan.steps.inside import (
     ADDONS,
     API,
@@ -50,7 +60,7 @@ from moyai.plan.steps.making import (
     SetSendFrom,
     StartServer,
 )
-from moyai.plan.steps.removing import Delete, DetachVolume, RemoveInterface, RemoveRoutes, StopServer
+from moyai.plan.steps.removing import Delete, DetachVolume, RemoveInterface, RemoveRoutes, StopServer, WaitFree
 
 __all__ = [
     "ADDONS",
@@ -59,11 +69,15 @@ __all__ = [
     "NODES",
     "PLANE",
     "PODS",
+    "PODS_OF_VOLUMES",
+    "SERVICES_GONE",
     "VOLUMES",
+    "VOLUMES_RELEASED",
     "AddInterface",
     "AddRoutes",
     "Adopt",
     "AttachFloatingIP",
+    "CordonNode",
     "CreateCredential",
     "CreateFloatingIP",
     "CreateGroup",
@@ -75,6 +89,8 @@ __all__ = [
     "CreateSubnet",
     "Delete",
     "DeleteNode",
+    "DeletePods",
+    "DeleteService",
     "DeleteUnsealingKey",
     "DetachVolume",
     "DrainNode",
@@ -101,8 +117,11 @@ __all__ = [
     "WaitAddon",
     "WaitApi",
     "WaitBalancers",
+    "WaitFree",
     "WaitMachines",
     "WaitNodes",
+    "WaitReleased",
+    "WaitServices",
     "WriteKubeconfig",
     "balancers_without",
     "created",

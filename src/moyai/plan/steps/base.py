@@ -26,6 +26,7 @@ class Verb(StrEnum):
     RESTART = "restart"
     WRITE = "write"
     HAND_OVER = "hand over"
+    CORDON = "cordon"
     DRAIN = "drain"
     UNCORDON = "uncordon"
     EXCLUDE = "exclude"

@@ -103,7 +103,7 @@ class DeleteNode(Step):
 class RenewToken(Step):
     """Give the cluster a bootstrap token that lives long enough for machines that join later.
 
-    ``keep``: the one on record, which machines that have not joined yet were told.
+    ``keep``: the token on record, with which machines are still to join.
     """
 
     verb: ClassVar[Verb] = Verb.CREATE
@@ -202,13 +202,15 @@ class WaitBalancers(Step):
 
 @dataclass(frozen=True, kw_only=True)
 class WaitAddon(Step):
-    """``required``: without it the cluster is not up; otherwise what is missing is reported, and `up` succeeds."""
+    """``required``: without it the cluster is not up; otherwise what is missing is reported, and `up` succeeds. ``without``:
+    what users lack then, as a sentence."""
 
     verb: ClassVar[Verb] = Verb.WAIT
     addon: str
     deployments: tuple[str, ...]
     daemon_sets: tuple[str, ...]
     required: bool = True
+    without: str = ""
 
     @property
     def text(self) -> str:

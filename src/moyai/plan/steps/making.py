@@ -180,7 +180,7 @@ class CreateCredential(Step):
 
     @property
     def text(self) -> str:
-        return f"create application credential {self.name}" + (" again (its secret was lost)" if self.stale_id else "")
+        return f"create credential {self.name}" + (" again (its secret was lost)" if self.stale_id else "")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,7 +193,7 @@ class HandOverCredential(Step):
 
     @property
     def text(self) -> str:
-        return f"give your application credential {self.name} to the {self.use}"
+        return f"give your credential {self.name} to the {self.use}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,7 @@
-"""Steps that take something away from the cloud."""
+"""Steps that take something away from the cloud.
+
+Each ends when the cloud shows its own effect. What another step brings about has a wait of its own.
+"""
 
 from __future__ import annotations
 
@@ -12,14 +15,10 @@ from moyai.plan.steps.base import Step, Verb
 
 @dataclass(frozen=True, kw_only=True)
 class Delete(Step):
-    """Delete an object by its id, and wait until the cloud no longer has it. ``attached_to``: servers that have the volume.
-
-    ``why`` is said where it is not plain.
-    """
+    """Delete an object by its id: done when the cloud no longer has it. ``why`` is said where it is not plain."""
 
     verb: ClassVar[Verb] = Verb.DELETE
     object_id: str
-    attached_to: tuple[str, ...] = ()
     why: str = ""
 
     @property
@@ -37,14 +36,18 @@ class Delete(Step):
 
 @dataclass(frozen=True, kw_only=True)
 class StopServer(Step):
-    """Shut a machine down, so that it writes what it still holds to the disks that outlive it."""
+    """Shut a machine down, so that it writes what it still holds to the disks that outlive it.
+
+    ``volume_ids``: those disks. A machine that none of them is attached to any more is left alone.
+    """
 
     verb: ClassVar[Verb] = Verb.STOP
     server_id: str
+    volume_ids: tuple[str, ...]
 
     @property
     def text(self) -> str:
-        return f"stop {self.key}, whose volumes outlive it"
+        return f"stop {self.key} if a volume that outlives it is still attached"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +62,19 @@ class DetachVolume(Step):
     @property
     def text(self) -> str:
         return f"detach {self.key} from server {self.server}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class WaitFree(Step):
+    """Until a volume is attached to no server: a server that goes lets go of it in the cloud's own time."""
+
+    verb: ClassVar[Verb] = Verb.WAIT
+    volume: str
+    volume_id: str
+
+    @property
+    def text(self) -> str:
+        return f"wait until volume {self.volume} is attached to no server"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from moyai.kube.objects.policy import Block, Peer, PodPeer, PolicyPort, PolicyRule
-from moyai.plan.network_policy import names
+from moyai.plan.network_policy import table_names as names
 from moyai.plan.network_policy.ruleset import ChainRule, Match, Ports, Verdict
 
 FAMILIES = (4, 6)

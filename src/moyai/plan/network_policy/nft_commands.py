@@ -13,27 +13,15 @@ import ipaddress
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from moyai.plan.network_policy import names
-from moyai.plan.network_policy.ruleset import ChainRule, Delta, Element, Match, Ports, SetKind, Verdict
+from moyai.plan.network_policy import table_names as names
+from moyai.plan.network_policy.ruleset import ChainRule, Delta, Element, Form, Match, Ports, SetKind, Verdict
 
 Command = dict[str, Any]
 _IN_TABLE = {"family": "inet", "table": names.TABLE}
 _TABLE: Command = {"table": {"family": "inet", "name": names.TABLE}}
-#: Before the chains of priority filter (0), so that a packet that goes anyway costs those nothing.
+#: Before the chains of priority filter (0): a packet that is dropped here costs those chains nothing.
 _PRIORITIES = {"sent": -2, "received": -1}
 _IP = {4: "ip", 6: "ip6"}
-_TYPES: Mapping[str, Any] = {
-    "address 4": {"type": "ipv4_addr"},
-    "address 6": {"type": "ipv6_addr"},
-    "port 4": {"type": ["ipv4_addr", "inet_service"]},
-    "port 6": {"type": ["ipv6_addr", "inet_service"]},
-    "pair 4": {"type": ["ipv4_addr", "ipv4_addr"]},
-    "pair 6": {"type": ["ipv6_addr", "ipv6_addr"]},
-    "range 4": {"type": "ipv4_addr", "flags": ["interval"]},
-    "range 6": {"type": "ipv6_addr", "flags": ["interval"]},
-    "map 4": {"type": "ipv4_addr", "map": "verdict"},
-    "map 6": {"type": "ipv6_addr", "map": "verdict"},
-}
 #: Elements in one command; one of many thousands needs memory for all of them at once.
 _BATCH = 1000
 
@@ -70,7 +58,22 @@ def _rewritten(delta: Delta) -> Iterator[str]:
 
 
 def _set(name: str, kind: SetKind) -> Command:
-    return {"add": {"map" if kind.value.startswith("map") else "set": {**_IN_TABLE, "name": name, **_TYPES[kind.value]}}}
+    return {"add": {"map" if kind.form is Form.MAP else "set": {**_IN_TABLE, "name": name, **_type(kind)}}}
+
+
+def _type(kind: SetKind) -> Command:
+    address = f"ipv{kind.family}_addr"
+    match kind.form:
+        case Form.ADDRESS:
+            return {"type": address}
+        case Form.PORT:
+            return {"type": [address, "inet_service"]}
+        case Form.PAIR:
+            return {"type": [address, address]}
+        case Form.RANGE:
+            return {"type": address, "flags": ["interval"]}
+        case Form.MAP:
+            return {"type": address, "map": "verdict"}
 
 
 def _elements(verb: str, of: Mapping[str, Mapping[Element, str]], *, kinds: Mapping[str, SetKind]) -> Iterator[Command]:
@@ -81,11 +84,11 @@ def _elements(verb: str, of: Mapping[str, Mapping[Element, str]], *, kinds: Mapp
 
 
 def _element(element: Element, target: str, *, kind: SetKind) -> Any:
-    if kind.value.startswith("map"):
+    if kind.form is Form.MAP:
         return [element, {"goto": {"target": target}}]
     if isinstance(element, tuple):
         return {"concat": list(element)}
-    return _prefix(element) if kind.value.startswith("range") else element
+    return _prefix(element) if kind.form is Form.RANGE else element
 
 
 def _rule(chain: str, rule: ChainRule) -> Command:
@@ -147,7 +150,7 @@ def _frame() -> Iterator[Command]:
                 comment="a pod that is not known yet",
             )
         for family, ip in _IP.items():
-            # a connection that was cut would else begin anew in its middle, from whichever side may send
+            # otherwise a connection that was cut would begin again in its middle, from the side that may send
             for end in ("saddr", "daddr") if name == "sent" else ():
                 yield _add(
                     name,

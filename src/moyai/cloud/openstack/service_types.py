@@ -1,0 +1,33 @@
+"""The services of OpenStack by their types in the catalog: the name a user knows, the version that the adapter speaks, and the
+capability that stands on a service."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from moyai.cloud.capabilities import Capability
+
+NAMES: Mapping[str, str] = {
+    "compute": "Nova",
+    "network": "Neutron",
+    "image": "Glance",
+    "block-storage": "Cinder",
+    "identity": "Keystone",
+    "load-balancer": "Octavia",
+    "placement": "Placement",
+}
+#: API versions that the adapter speaks. Where the catalog's address has none, keystoneauth asks the service for it.
+VERSIONS: Mapping[str, str] = {
+    "compute": "2.1",
+    "network": "2",
+    "image": "2",
+    "block-storage": "3",
+    "identity": "3",
+    "load-balancer": "2",
+}
+#: The capabilities that stand on a service of their own, which not every cloud has. The others stand on Keystone, Nova,
+#: Neutron and Glance.
+CAPABILITIES: Mapping[str, Capability] = {
+    "block-storage": Capability.DISKS,
+    "load-balancer": Capability.LOAD_BALANCERS,
+}
