@@ -284,6 +284,8 @@ def world() -> Generator[str]:
         run(["ip", "-n", name, "link", "set", "eth0", "up"])
         yield "198.18.7.2"
     finally:
+        # the end of the namespace alone would free the pair's name only some time later
+        run(["ip", "link", "delete", name], check=False)
         run(["ip", "netns", "delete", name], check=False)
         run(["ip", "route", "delete", "unreachable", "198.18.7.0/30", "metric", str(host.FENCE_METRIC)])
 

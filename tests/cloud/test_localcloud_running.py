@@ -142,7 +142,8 @@ def outsider(site: Cloud) -> Generator[str]:
         site.inside("ip", "-n", name, "route", "add", "default", "via", site.config.external_gateway)
         yield name
     finally:
-        site.inside("ip", "netns", "delete", name)
+        # the end of the namespace alone would free the pair's name only some time later, maybe after the next test has begun
+        site.inside("sh", "-c", f"ip link delete {name}; ip netns delete {name}")
 
 
 CONNECT = """
