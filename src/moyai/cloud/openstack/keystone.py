@@ -16,7 +16,7 @@ from moyai.cloud.openstack.own_login import own_login, secret_of
 from moyai.cloud.openstack.reach import reach_of
 from moyai.cloud.openstack.session import CloudSession, Json
 from moyai.core.backoff import Backoff
-from moyai.core.errors import Conflict, NotFound, Terminal
+from moyai.core.errors import NotFound, Retriable, Terminal
 from moyai.core.waiting import until
 
 _ROLES: Mapping[Use, tuple[str, ...]] = {Use.CONTROLLERS: ("member", "load-balancer_member"), Use.VOLUMES: ("member",)}
@@ -96,8 +96,10 @@ class KeystoneCredentials:
             operation = f"create application credential {name}"
             return self._keystone.post(self._path(), {"application_credential": wanted}, operation=operation)
 
-        # two credentials made at the same time may each bring the same new rule; Keystone refuses the second, and then has it
-        made = until(create, clock=self._session.clock, timeout=math.inf, pause=_AGAIN, tries=_TRIES, retry=(Conflict,))
+        # two credentials made at the same time may each bring the same new rule. Keystone refuses the second, and then has the
+        # rule; or its database ends one of the two as a deadlock, and Keystone answers 500. A credential that was made in spite
+        # of such an answer is refused by its name at each further try.
+        made = until(create, clock=self._session.clock, timeout=math.inf, pause=_AGAIN, tries=_TRIES, retry=(Retriable,))
         return cast("Json", made["application_credential"])
 
     def _roles(self, name: str, use: Use) -> tuple[list[str], list[str]]:
