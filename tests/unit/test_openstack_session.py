@@ -213,6 +213,16 @@ def test_a_capability_whose_service_the_catalog_lacks_is_absent(played: OpenStac
     assert frozenset(Capability) - played.cloud().capabilities() == {Capability.DISKS, Capability.LOAD_BALANCERS}
 
 
+def test_a_catalog_with_former_types_that_lacks_the_interface_has_no_such_service(played: OpenStackServer) -> None:
+    played.former = {"volume": "block-storage", "volumev3": "block-storage"}
+    assert played.cloud().capabilities() == frozenset(Capability)
+    cloud = played.cloud(interface="internal")
+    assert frozenset(Capability) - cloud.capabilities() >= {Capability.DISKS, Capability.LOAD_BALANCERS}
+    assert silent(cloud.disks, Disks, Capability.DISKS) == []
+    with pytest.raises(Terminal, match="has no compute service"):
+        cloud.machines.flavors()
+
+
 @pytest.mark.parametrize(
     ("protocol", "capability"),
     [(Disks, Capability.DISKS), (LoadBalancers, Capability.LOAD_BALANCERS)],

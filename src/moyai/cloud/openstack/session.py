@@ -87,8 +87,13 @@ class CloudSession:
         """
         if override := self.override(service_type):
             return override.rstrip("/")
-        if (capability := CAPABILITIES.get(service_type)) and not self.offers(service_type):
-            raise CapabilityAbsent(self.name, capability, hint=f"its service catalog does not name {NAMES[service_type]}")
+        missing = Terminal(
+            f"the cloud {self.name} has no {service_type} service", hint="the service catalog names none that fits"
+        )
+        if not self.offers(service_type):
+            if capability := CAPABILITIES.get(service_type):
+                raise CapabilityAbsent(self.name, capability, hint=f"its service catalog does not name {NAMES[service_type]}")
+            raise missing
         with self.guard(f"find the {service_type} service"):
             wanted: dict[str, Any] = {
                 "service_type": service_type,
@@ -100,7 +105,7 @@ class CloudSession:
             url = self.keystone.get_endpoint(**wanted)
         if url:
             return url.rstrip("/")
-        raise Terminal(f"the cloud {self.name} has no {service_type} service", hint="the service catalog names none that fits")
+        raise missing
 
     def capabilities(self) -> frozenset[Capability]:
         """What the service catalog or the configuration names. The catalog comes with the token: no further call is made."""
@@ -123,7 +128,13 @@ class CloudSession:
         """The address of a service as the catalog has it, None where there is none. Asks the service nothing."""
         catalog = self.access().service_catalog
         with self.guard("read the service catalog"):
-            urls = catalog.get_urls(service_type=service_type, interface=self.interface(service_type), region_name=self.region)
+            try:
+                urls = catalog.get_urls(
+                    service_type=service_type, interface=self.interface(service_type), region_name=self.region
+                )
+            except ValueError:
+                # keystoneauth's answer where the catalog has two types of the service, and neither has such an address
+                return None
         return str(urls[0]) if urls else None
 
     def offers(self, service_type: str) -> bool:
