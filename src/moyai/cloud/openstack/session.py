@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 from moyai.cloud.capabilities import Capability, CapabilityAbsent
 from moyai.cloud.openstack.connections import cause, never_sent, unanswered
 from moyai.cloud.openstack.errors import error_from_response
-from moyai.cloud.openstack.service_types import CAPABILITIES, NAMES, VERSIONS
+from moyai.cloud.openstack.service_types import CAPABILITIES, EXTENSIONS, NAMES, VERSIONS
 from moyai.core.backoff import Backoff
 from moyai.core.clock import Clock, SystemClock
 from moyai.core.errors import MoyaiError, Retriable, Terminal, Unreachable
@@ -70,13 +70,17 @@ class CloudSession:
         self.override = override
         self.clock: Clock = clock or SystemClock()
         self._lock = threading.Lock()
-        self._services: dict[tuple[str, str], ServiceApi] = {}
+        self._services: dict[tuple[str, str, Capability | None], ServiceApi] = {}
 
-    def service(self, service_type: str, *, microversion: str = "") -> ServiceApi:
-        """The API of ``service_type`` (``compute``, ``network``, ``load-balancer`` …), the same object each time."""
+    def service(self, service_type: str, *, microversion: str = "", needs: Capability | None = None) -> ServiceApi:
+        """The API of ``service_type`` (``compute``, ``network``, ``load-balancer`` …), the same object each time.
+
+        ``needs``: a capability without which each of its calls raises CapabilityAbsent.
+        """
         with self._lock:
             return self._services.setdefault(
-                (service_type, microversion), ServiceApi(self, service_type, microversion=microversion)
+                (service_type, microversion, needs),
+                ServiceApi(self, service_type, microversion=microversion, needs=needs),
             )
 
     def endpoint(self, service_type: str) -> str:
@@ -108,9 +112,18 @@ class CloudSession:
         raise missing
 
     def capabilities(self) -> frozenset[Capability]:
-        """What the service catalog or the configuration names. The catalog comes with the token: no further call is made."""
+        """What the service catalog or the configuration names, and what Neutron's extensions are. The catalog comes with the
+        token; the extensions are asked for once, here or by the first call that needs them."""
         absent = {capability for service, capability in CAPABILITIES.items() if not self.offers(service)}
+        extensions = self.service("network").extensions() if self.offers("network") else frozenset[str]()
+        absent |= {capability for capability, extension in EXTENSIONS.items() if extension not in extensions}
         return frozenset(set(Capability) - absent)
+
+    def require(self, capability: Capability) -> None:
+        """Raises CapabilityAbsent where Neutron lacks the extension on which the capability stands."""
+        extension = EXTENSIONS[capability]
+        if extension not in self.service("network").extensions():
+            raise CapabilityAbsent(self.name, capability, hint=f"its Neutron has no extension {extension}")
 
     def access(self) -> Any:
         """What Keystone said at the login (keystoneauth's AccessInfo). Terminal for a login that belongs to no project."""
@@ -239,8 +252,9 @@ class ServiceApi:
     ``operation`` says in words what is asked ("create port web-1"), for the error; ``object_id`` of what.
     """
 
-    def __init__(self, session: CloudSession, service_type: str, *, microversion: str) -> None:
+    def __init__(self, session: CloudSession, service_type: str, *, microversion: str, needs: Capability | None = None) -> None:
         self.session = session
+        self._needs = needs
         self.type = service_type
         self.title = NAMES.get(service_type, service_type)
         self._headers = {"Accept": "application/json"}
@@ -381,6 +395,8 @@ class ServiceApi:
     def _url(self) -> str:
         with self._base_lock:
             if not self._base:
+                if self._needs:
+                    self.session.require(self._needs)
                 self._base = self.session.endpoint(self.type)
             return self._base
 
