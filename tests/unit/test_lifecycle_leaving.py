@@ -105,7 +105,11 @@ def test_nodes_that_leave_together_read_a_load_balancer_together(world: World) -
     balanced, calls = Balanced(world), world.cloud.load_balancers
     others = 20
     for number in range(others):
-        calls.create(replace(world.store.balancers[balanced.id], id="", name=f"other-{number}", listeners=(), vip_port_id=""))
+        calls.create(
+            replace(
+                world.store.balancers[balanced.id], id="", name=f"other-{number}", listeners=(), vip_port_id="", vip_address=""
+            )
+        )
     world.clock.sleep(60)
     before = world.cloud.calls["load_balancers.get"]
     shrink(world)

@@ -27,7 +27,7 @@ BALANCERS_TIMEOUT = 120.0
 #: Seconds between two looks of a node at the same load balancers, and how many of those that still send to it a look finds.
 _PAUSE, _NAMED = 0.5, 3
 #: So many seconds before a node is excluded a reading counts for it.
-_RECENT = 10.0
+_RECENT = 60.0
 #: Seconds in which a cluster's controller must have removed the load balancers of all its Services before the cluster goes.
 SERVICES_TIMEOUT = 10.0
 

@@ -56,13 +56,16 @@ class NeutronNetworks(NeutronBase):
         self._delete(Kind.SUBNET, subnet_id)
 
     def ports(
-        self, *, tag: str | None = None, network_id: str | None = None, device_ids: Collection[str] | None = None
+        self,
+        *,
+        tag: str | None = None,
+        network_id: str | None = None,
+        device_ids: Collection[str] | None = None,
+        ids: Collection[str] | None = None,
     ) -> list[Port]:
-        """``device_ids``: servers, routers … whose ports are wanted; none named gives none."""
         plain: Params = {"network_id": network_id} if network_id else {}
-        queries = (
-            [plain] if device_ids is None else [{**plain, "device_id": ids} for ids in parse.chunks(device_ids, IDS_PER_QUERY)]
-        )
+        field, named = ("id", ids) if device_ids is None else ("device_id", device_ids)
+        queries = [plain] if named is None else [{**plain, field: some} for some in parse.chunks(named, IDS_PER_QUERY)]
         rows = [row for query in queries for row in self._list(Kind.PORT, "list ports", tag=tag, query=query)]
         return [parse.port(row) for row in rows]
 
