@@ -23,7 +23,7 @@ from moyai.core.ids import ClusterIdentity, cluster_tag
 from moyai.core.waiting import NotYet, auntil
 from moyai.plan.load_balancer import difference as plan
 from moyai.plan.load_balancer.names import names_service_of
-from moyai.plan.load_balancer.settings import LoadBalancerSettings
+from moyai.plan.load_balancer.service_settings import LoadBalancerSettings
 from moyai.plan.load_balancer.sharing import ServiceMarks, another_cluster, made_for_a_service
 from moyai.plan.load_balancer.words import describe, explain
 from moyai.runtime.calls import CloudCalls
