@@ -26,7 +26,7 @@ from moyai.bootstrap import pki
 from moyai.core.clock import SystemClock
 from moyai.core.paths import Paths
 from moyai.linux import cgroups, netns
-from moyai.linux.machine import Host, NspawnMachine
+from moyai.linux.nspawn import Host, NspawnMachine
 from moyai.linux.process import run
 from moyai.localcloud import inside, tuning
 from moyai.localcloud.layout import FLAVORS, LocalCloudConfig

@@ -24,7 +24,7 @@ _ENTER = """
 import os, sys
 from pathlib import Path
 from moyai.linux import cgroups
-from moyai.linux.machine import Host
+from moyai.linux.nspawn import Host
 folder, cgroup, words = Path(sys.argv[1]), sys.argv[2], sys.argv[3:]
 argv = Host(cgroups.open_root(cgroup)).exec_argv(folder, folder.name, argv=words)
 os.execvp(argv[0], argv)

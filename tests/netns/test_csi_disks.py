@@ -15,8 +15,8 @@ import pytest
 from moyai.cloud.openstack import ADAPTER
 from moyai.cloud.openstack.guest import disk_links
 from moyai.csi.access_modes import VolumeAccess
+from moyai.csi.driver_names import ALONE
 from moyai.csi.errors import Refused
-from moyai.csi.names import ALONE
 from moyai.csi.node.disks import LinuxDevices, linux_disks
 from moyai.csi.node.staging import NodeWork
 from moyai.linux import filesystem, loop, mounts

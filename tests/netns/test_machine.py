@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from moyai.linux import cgroups, loop, netns
-from moyai.linux.machine import REBOOT, GuestDisk, Host, MachineError, NspawnMachine, trim_console
+from moyai.linux.nspawn import REBOOT, GuestDisk, Host, MachineError, NspawnMachine, trim_console
 from moyai.linux.process import ProcessError, run
 
 ROOT_NAME = "moyai-test-machine"

@@ -36,7 +36,7 @@ from moyai.cloud.openstack.access_rules import (
     rules_of,
     split,
 )
-from moyai.core.errors import MoyaiError, Terminal
+from moyai.core.errors import MoyaiError, Terminal, Unreachable
 from moyai.core.keys import Kind
 from tests.unit.openstack_server import Answer, OpenStackServer, openstack_server
 
@@ -310,6 +310,14 @@ def test_two_credentials_that_bring_the_same_rule_at_the_same_time(played: OpenS
     ready(played)
     played.on("POST", PATH, Answer(status, {"error": {"message": message}}), made())
     assert played.cloud().credentials.create_credential(name="a-ccm", use=Use.VOLUMES, description="d").notes == ()
+
+
+def test_a_credential_whose_answer_was_lost_is_not_asked_for_again(played: OpenStackServer) -> None:
+    ready(played)
+    played.on("POST", PATH, Answer(drop=True), made())
+    with pytest.raises(Unreachable):
+        played.cloud().credentials.create_credential(name="a-ccm", use=Use.VOLUMES, description="d")
+    assert len(played.made("POST", PATH)) == 1
 
 
 def test_credentials_are_listed_with_their_end(played: OpenStackServer) -> None:

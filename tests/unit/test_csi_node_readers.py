@@ -6,8 +6,8 @@ import pytest
 
 from moyai.cloud.memory import Killed
 from moyai.csi.access_modes import VolumeAccess
+from moyai.csi.driver_names import ALONE
 from moyai.csi.errors import Refused
-from moyai.csi.names import ALONE
 from moyai.linux.process import ProcessError
 from tests.unit.csi_disks import FakeDisks
 from tests.unit.csi_node import ID, STAGING, TARGET, code, publish, work

@@ -16,7 +16,7 @@ from moyai.kube.objects import Node, NodeAddress, Service, ServicePort, Taint
 from moyai.plan.load_balancer import difference as plan
 from moyai.plan.load_balancer.desired import desired_load_balancer
 from moyai.plan.load_balancer.eligibility import EXCLUDE_LABEL, eligible_nodes
-from moyai.plan.load_balancer.settings import LoadBalancerSettings, MonitorSettings
+from moyai.plan.load_balancer.service_settings import LoadBalancerSettings, MonitorSettings
 from moyai.plan.load_balancer.words import describe, explain
 from moyai.plan.node_ports import desired_rules, plan_rules
 from tests.unit.ccm_world import SUBNET, cluster_cloud

@@ -11,7 +11,7 @@ import traceback
 from pathlib import Path
 
 from moyai.linux import cgroups, netns
-from moyai.linux.machine import Host
+from moyai.linux.nspawn import Host
 from moyai.linux.process import run
 from moyai.localcloud import inside
 

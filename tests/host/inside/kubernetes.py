@@ -10,7 +10,7 @@ import ssl
 from pathlib import Path
 from typing import cast
 
-from moyai.linux.machine import Host, NspawnMachine
+from moyai.linux.nspawn import Host, NspawnMachine
 
 from .report import LAB, Json, report, trying, wait
 
