@@ -28,17 +28,17 @@ _AGAIN = Backoff(base=2.0, ceiling=60.0)
 _COLLISION = re.compile(r'topology value collision: driver reported "([^"]+)"')
 
 
-class Refusal(Enum):
+class RegistrationRefusal(Enum):
     """Why the kubelet does not register the driver."""
 
     ZONE = "the standard label of the Node says another zone than the driver"
     OTHER = "another reason"
 
 
-def refusal(error: str) -> Refusal:
+def refusal(error: str) -> RegistrationRefusal:
     """Of the kubelet's words: it reports its reason in no other form."""
     found = _COLLISION.search(error)
-    return Refusal.ZONE if found and found[1] == ZONE_LABEL else Refusal.OTHER
+    return RegistrationRefusal.ZONE if found and found[1] == ZONE_LABEL else RegistrationRefusal.OTHER
 
 
 class Registration:
@@ -52,7 +52,7 @@ class Registration:
         socket: Path,
         endpoint: str,
         metrics: Metrics,
-        refused: Callable[[Refusal], None],
+        refused: Callable[[RegistrationRefusal], None],
         again: Backoff = _AGAIN,
     ) -> None:
         self._driver, self._socket, self._endpoint = driver, socket, endpoint
