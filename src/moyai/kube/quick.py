@@ -79,7 +79,8 @@ class KubeApi:
         return True
 
     def serving_certificate(self, *, timeout: float = 5.0) -> bytes:
-        """The certificate that the API server shows, DER. Whoever asks shows none, and believes nothing that is said with it.
+        """The certificate that the API server shows, DER. The connection shows no client certificate and does
+        not check the server's, so nothing else that it brings is trusted.
 
         Retriable where nothing answers.
         """

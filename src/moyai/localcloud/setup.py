@@ -23,7 +23,7 @@ from moyai.localcloud.api import Api
 from moyai.localcloud.control import Control
 from moyai.localcloud.layout import FLAVORS
 from moyai.localcloud.secrets import SERVICE_USERS
-from moyai.localcloud.services.rendering import Context, python_env
+from moyai.localcloud.services.rendering import ServiceContext, python_env
 from moyai.localcloud.services.volume import BACKEND_NAME, MULTIATTACH_TYPE, VOLUME_TYPE
 
 EXTERNAL_NETWORK = "public"
@@ -55,7 +55,7 @@ STARTS: Mapping[str, tuple[str, ...]] = {
 class Setup:
     """The tasks of a new cloud. ``api`` may be used once Keystone stands."""
 
-    def __init__(self, context: Context, control: Control, *, api: Api, clock: Clock) -> None:
+    def __init__(self, context: ServiceContext, control: Control, *, api: Api, clock: Clock) -> None:
         self._context = context
         self._control = control
         self._api = api

@@ -45,7 +45,7 @@ from moyai.runtime.concurrency import side_by_side
 _log = logging.getLogger(__name__)
 
 
-#: A load balancer that is to be left and cannot be yet is looked at again after so long.
+#: Seconds until the next try to leave a load balancer that cannot be left yet.
 _LEAVE_SECONDS = 5.0
 
 
