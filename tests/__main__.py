@@ -25,7 +25,7 @@ HALVES = ("shared", "own")
 class Lane:
     """One pytest, running beside others: its lines come as they are said, behind the lane's name."""
 
-    def __init__(self, name: str, words: Sequence[str], cloud: str = "") -> None:
+    def __init__(self, name: str, words: Sequence[str], *, cloud: str = "") -> None:
         environment = {**os.environ, **({"MOYAI_TEST_CLOUD": cloud} if cloud else {})}
         argv = [sys.executable, "-m", "pytest", "--verbose", "--durations=25", "-rfE", *words]
         self.failures: list[str] = []
@@ -50,9 +50,9 @@ class Lane:
 def main() -> int:
     host = Lane("host", ["tests/netns", LIFE])
     with running_cloud() as cloud:
-        site = Lane("cloud", ["tests/cloud", f"--ignore={LIFE}", BAD_LUCK], cloud)
+        site = Lane("cloud", ["tests/cloud", f"--ignore={LIFE}", BAD_LUCK], cloud=cloud)
         codes = [host.end(), site.end()]
-        halves = [Lane(name, ["tests/e2e", f"--ignore={BAD_LUCK}", f"--clusters={name}"], cloud) for name in HALVES]
+        halves = [Lane(name, ["tests/e2e", f"--ignore={BAD_LUCK}", f"--clusters={name}"], cloud=cloud) for name in HALVES]
         codes += [half.end() for half in halves]
     for failure in chain.from_iterable(lane.failures for lane in (host, site, *halves)):
         print(failure, flush=True)
