@@ -39,7 +39,7 @@ class Server:
         self.timeouts.append(timeout)
         return self
 
-    def request(self, method: str, path: str, *, body: str | None, headers: dict[str, str]) -> None:
+    def request(self, method: str, path: str, body: str | None, headers: dict[str, str]) -> None:
         if self.error:
             raise self.error
         self.asked.append((method, path, json.loads(body) if body else None))
