@@ -151,7 +151,7 @@ def _work(folder: Path, root: str) -> None:
         here.launch(machine, timeout=120)
         return machine
 
-    with observe.Watcher(kubeconfig, len(nodes), observe.admit) as watcher, ThreadPoolExecutor(len(nodes)) as pool:
+    with observe.Watcher(kubeconfig, len(nodes), hook=observe.admit) as watcher, ThreadPoolExecutor(len(nodes)) as pool:
         began = time.time()
         machines = list(pool.map(start, range(len(nodes))))
         running = time.time()

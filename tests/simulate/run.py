@@ -50,13 +50,13 @@ spec:
 _PATIENCE = 7200.0
 
 
-def simulate(nodes: int, services: int, folder: Path) -> Run:
+def simulate(nodes: int, services: int, *, folder: Path) -> Run:
     """``folder`` takes the cluster's record."""
     loop = VirtualLoop()
     try:
         # a folder that is thrown away needs no disk that has written it
         with patch("os.fsync", _written):
-            return loop.run_until_complete(_Simulation(nodes, services, folder).run())
+            return loop.run_until_complete(_Simulation(nodes, services, folder=folder).run())
     finally:
         loop.run_until_complete(loop.shutdown_default_executor())
         loop.close()
@@ -65,7 +65,7 @@ def simulate(nodes: int, services: int, folder: Path) -> Run:
 def measure(nodes: int, services: int) -> Run:
     """As ``simulate``, with the most memory that this process has had."""
     with tempfile.TemporaryDirectory(prefix="moyai-simulate-") as folder:
-        run = simulate(nodes, services, Path(folder))
+        run = simulate(nodes, services, folder=Path(folder))
     return replace(run, peak_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 
 
@@ -74,7 +74,7 @@ def _written(_handle: int) -> None:
 
 
 class _Simulation:
-    def __init__(self, nodes: int, services: int, folder: Path) -> None:
+    def __init__(self, nodes: int, services: int, *, folder: Path) -> None:
         self._nodes, self._services = nodes, services
         self._paths = Paths(folder / "cache", folder / "state")
         self._phases: list[Phase] = []
@@ -100,9 +100,9 @@ class _Simulation:
             start = time.monotonic()
             building.preview(self._cluster(self._nodes), self._cloud, paths=self._paths, clock=self._clock)
             planning = time.monotonic() - start
-            with _Counting(self, "up", "node", self._nodes):
+            with _Counting(self, "up", unit="node", objects=self._nodes):
                 self._uid = self._up(self._nodes).uid
-            with _Counting(self, "up again", "node", self._nodes):
+            with _Counting(self, "up again", unit="node", objects=self._nodes):
                 assert not self._up(self._nodes).changed
         assert len(self._servers()) == self._nodes
         return planning
@@ -116,14 +116,14 @@ class _Simulation:
         unit = "node or Service"
         with patch.object(building, "open_api", self._open_api), patch.object(removing, "open_api", self._open_api):
             if few:
-                with _Counting(self, "scale down", unit, few + self._services):
+                with _Counting(self, "scale down", unit=unit, objects=few + self._services):
                     self._up(self._nodes - few)
                 assert len(self._servers()) == self._nodes - few
                 leaving.fail(few)
-                with _Counting(self, "replace", unit, few + self._services):
+                with _Counting(self, "replace", unit=unit, objects=few + self._services):
                     self._up(self._nodes - few)
                 assert all(one.power is Power.RUNNING for one in self._servers())
-            with _Counting(self, "down", unit, self._nodes - few + self._services):
+            with _Counting(self, "down", unit=unit, objects=self._nodes - few + self._services):
                 target, record = removing.target_of("quickstart", self._paths, cloud=self._cloud)
                 reporter = Reporter(clock=self._clock)
                 report = removing.down(
@@ -133,7 +133,7 @@ class _Simulation:
 
     def _open_api(self, record: Record) -> Any:
         if self._api is None:
-            self._api = ClusterApi(self._kube, self._cloud, cluster_tag(record.uid))
+            self._api = ClusterApi(self._kube, self._cloud, tag=cluster_tag(record.uid))
         return self._api if (record.folder / "kubeconfig").exists() else None
 
     def _cluster(self, nodes: int) -> Cluster:
@@ -150,11 +150,11 @@ class _Simulation:
 
     async def _control(self) -> None:
         async with self._manager():
-            await self._phase("nodes join", "node", self._nodes, self._join, self._joined)
-            await self._phase("Services come", "Service", self._services, self._serve, self._served)
-            await self._phase("a node joins", "Service", self._services, self._join_one, self._reached)
-            await self._phase("an hour of rest", "Service", self._services, self._rest, self._rested)
-            await self._phase("Services go", "Service", self._services, self._stop, self._stopped)
+            await self._phase("nodes join", "node", objects=self._nodes, begin=self._join, done=self._joined)
+            await self._phase("Services come", "Service", objects=self._services, begin=self._serve, done=self._served)
+            await self._phase("a node joins", "Service", objects=self._services, begin=self._join_one, done=self._reached)
+            await self._phase("an hour of rest", "Service", objects=self._services, begin=self._rest, done=self._rested)
+            await self._phase("Services go", "Service", objects=self._services, begin=self._stop, done=self._stopped)
 
     @asynccontextmanager
     async def _manager(self) -> AsyncGenerator[None]:
@@ -233,9 +233,9 @@ class _Simulation:
     def _stopped(self) -> bool:
         return not self._kube.all(SERVICES)
 
-    async def _phase(self, name: str, unit: str, objects: int, begin: Callable[[], None], done: Callable[[], bool]) -> None:
+    async def _phase(self, name: str, unit: str, *, objects: int, begin: Callable[[], None], done: Callable[[], bool]) -> None:
         end = self._clock.monotonic() + _PATIENCE
-        with _Counting(self, name, unit, objects):
+        with _Counting(self, name, unit=unit, objects=objects):
             begin()
             while not done():
                 assert self._clock.monotonic() < end, f"{name}: not done after {_PATIENCE:.0f} s"
@@ -253,7 +253,7 @@ class _Simulation:
 class _Counting:
     """Counts what goes on within a phase."""
 
-    def __init__(self, simulation: _Simulation, name: str, unit: str, objects: int) -> None:
+    def __init__(self, simulation: _Simulation, name: str, *, unit: str, objects: int) -> None:
         self._simulation, self._name, self._unit, self._objects = simulation, name, unit, objects
 
     def __enter__(self) -> None:

@@ -16,7 +16,7 @@ READERS = VolumeAccess("MULTI_NODE_READER_ONLY", flags=("noatime",))
 CHOSEN = {ALONE: "true"}
 
 
-def stage(disks: FakeDisks, published: dict[str, str], access: VolumeAccess = READERS) -> None:
+def stage(disks: FakeDisks, published: dict[str, str], *, access: VolumeAccess = READERS) -> None:
     work(disks).stage(ID, STAGING, access=access, context={}, published=published)
 
 
@@ -111,5 +111,5 @@ def test_a_crash_anywhere_while_a_journal_is_replayed() -> None:
 def test_a_single_machine_s_reader_lets_the_kernel_replay() -> None:
     disks = FakeDisks()
     disk = disks.attach(ID, content="ext4", unsettled=True)
-    stage(disks, {}, VolumeAccess("SINGLE_NODE_READER_ONLY"))
+    stage(disks, {}, access=VolumeAccess("SINGLE_NODE_READER_ONLY"))
     assert not disk.unsettled

@@ -33,7 +33,7 @@ def parsed(text: str) -> configparser.RawConfigParser:
     return parser
 
 
-def every_secret(values: secrets.Secrets) -> list[str]:
+def every_secret(values: secrets.CloudSecrets) -> list[str]:
     plain = [value for value in vars(values).values() if isinstance(value, str)]
     return [*plain, *values.services.values()]
 

@@ -150,7 +150,7 @@ def test_deleting_what_is_gone_is_success_and_showing_it_is_not(played: OpenStac
         cloud.machines.server("x")
 
 
-def clouds_yaml(folder: Path, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def clouds_yaml(folder: Path, text: str, *, monkeypatch: pytest.MonkeyPatch) -> None:
     file = folder / "clouds.yaml"
     file.write_text(text)
     for name in ("OS_CLOUD", "OS_AUTH_URL", "OS_USERNAME", "OS_PASSWORD", "OS_PROJECT_NAME"):
@@ -167,7 +167,7 @@ clouds:
 
 
 def test_an_unknown_cloud_is_named_with_those_there_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    clouds_yaml(tmp_path, TWO, monkeypatch)
+    clouds_yaml(tmp_path, TWO, monkeypatch=monkeypatch)
     with pytest.raises(UsageError, match="no cloud 'prod': there are: moyai, other"):
         connect("prod")
     with pytest.raises(UsageError, match=r"no cloud named: .*moyai, other"):
@@ -176,7 +176,7 @@ def test_an_unknown_cloud_is_named_with_those_there_are(tmp_path: Path, monkeypa
 
 
 def test_an_entry_that_is_not_complete_is_a_usage_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    clouds_yaml(tmp_path, "clouds: {bad: {auth_type: nosuch, auth: {}}}", monkeypatch)
+    clouds_yaml(tmp_path, "clouds: {bad: {auth_type: nosuch, auth: {}}}", monkeypatch=monkeypatch)
     with pytest.raises(UsageError, match="bad"):
         connect("bad")
 
@@ -196,7 +196,7 @@ def test_an_entry_that_is_not_complete_is_a_usage_error(tmp_path: Path, monkeypa
 def test_a_broken_clouds_yaml_is_a_usage_error(
     text: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    clouds_yaml(tmp_path, text, monkeypatch)
+    clouds_yaml(tmp_path, text, monkeypatch=monkeypatch)
     with pytest.raises(UsageError, match=message):
         connect("moyai")
 
@@ -249,7 +249,7 @@ clouds:
     region_name: R1
     block_storage_endpoint_override: {played.url}/volume/v3
 """
-    clouds_yaml(tmp_path, text, monkeypatch)
+    clouds_yaml(tmp_path, text, monkeypatch=monkeypatch)
     cloud = connect("moyai")
     assert frozenset(Capability) - cloud.capabilities() == {Capability.LOAD_BALANCERS}
     played.on("GET", "/volume/v3/volumes/detail", {"volumes": []})

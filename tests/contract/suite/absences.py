@@ -61,7 +61,7 @@ def calls(protocol: type) -> dict[str, dict[str, Any]]:
     return found
 
 
-def silent(part: object, protocol: type, capability: Capability) -> list[str]:
+def silent(part: object, protocol: type, *, capability: Capability) -> list[str]:
     """The methods of ``part`` that do not raise the absence of the capability."""
     left: list[str] = []
     for name, arguments in calls(protocol).items():
@@ -91,7 +91,7 @@ PARTS: Mapping[Capability, tuple[type, Callable[[Cloud], object]]] = {
 def silent_calls(cloud: Cloud, capability: Capability) -> list[str]:
     """The calls of the capability that do not raise its absence."""
     protocol, part = PARTS[capability]
-    return silent(part(cloud), protocol, capability)
+    return silent(part(cloud), protocol, capability=capability)
 
 
 class Absences:

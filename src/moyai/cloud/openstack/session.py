@@ -16,12 +16,12 @@ from __future__ import annotations
 import logging
 import math
 import threading
-import urllib.parse
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from moyai.cloud.capabilities import Capability, CapabilityAbsent
+from moyai.cloud.openstack.answers import next_page, request_id, retry_after
 from moyai.cloud.openstack.connections import cause, never_sent, unanswered
 from moyai.cloud.openstack.errors import error_from_response
 from moyai.cloud.openstack.service_types import CAPABILITIES, EXTENSIONS, NAMES, VERSIONS
@@ -282,7 +282,7 @@ class ServiceApi:
             page = self.get(path, operation=operation, params=wanted)
             objects = cast("list[Json]", page.get(key) or [])
             found += objects
-            following = _next_page(page, key)
+            following = next_page(page, key)
             if not following or not objects:
                 return found
             # only the query is taken over: behind a proxy the address in the link is often not ours
@@ -378,10 +378,10 @@ class ServiceApi:
             service=self.title,
             operation=operation,
             object_id=object_id,
-            request_id=_request_id(response),
+            request_id=request_id(response),
         )
         if status in (429, 503) or (status == 502 and method != "POST"):
-            return NotYet(error.message, pause=_retry_after(response) or None, error=error)
+            return NotYet(error.message, pause=retry_after(response) or None, error=error)
         raise error
 
     def _url(self) -> str:
@@ -391,25 +391,3 @@ class ServiceApi:
                     self.session.require(self._needs)
                 self._base = self.session.endpoint(self.type)
             return self._base
-
-
-def _next_page(page: Json, key: str) -> dict[str, Any]:
-    """The query of the next page: Glance has ``next``, the others ``<key>_links``; Keystone ``links.next``."""
-    links = cast("list[Json]", page.get(f"{key}_links") or [])
-    href = next((link["href"] for link in links if link.get("rel") == "next"), None) or page.get("next")
-    if not href and isinstance(page.get("links"), dict):
-        href = page["links"].get("next")
-    if not isinstance(href, str) or not href:
-        return {}
-    return dict(urllib.parse.parse_qs(urllib.parse.urlsplit(href).query))
-
-
-def _request_id(response: requests.Response) -> str:
-    return response.headers.get("x-openstack-request-id") or response.headers.get("x-compute-request-id") or ""
-
-
-def _retry_after(response: requests.Response) -> float:
-    try:
-        return min(30.0, float(response.headers.get("Retry-After", "0")))
-    except ValueError:
-        return 0.0
