@@ -78,7 +78,7 @@ def furnished(played: OpenStackServer, *extensions: str, without: Collection[str
         {"id": name, "name": f"m1.{name}", "vcpus": 2, "ram": 4096, "disk": 20, "OS-FLV-DISABLED:disabled": False}
         for name in ("small", "medium")
     ]
-    external = {"id": "x", "name": "public", "router:external": True, "tags": []}
+    external: dict[str, Any] = {"id": "x", "name": "public", "router:external": True, "tags": []}
     answers: dict[str, dict[str, Any]] = {
         f"{NET}/networks": {"networks": [external]},
         f"{NET}/subnets": {"subnets": []},
