@@ -101,7 +101,7 @@ def furnished(played: OpenStackServer, *extensions: str, without: Collection[str
         played.on("GET", path, answer)
 
 
-def planned(played: OpenStackServer, folder: Path, mode: str = "routes") -> Plan:
+def planned(played: OpenStackServer, folder: Path, *, mode: str = "routes") -> Plan:
     cluster = parse(f"spec: {{cloud: far, network: {{mode: {mode}}}}}")
     return preview(cluster, played.cloud(), paths=Paths(folder / "cache", folder / "state"))
 
@@ -131,14 +131,14 @@ def test_a_plan_names_what_neutron_lacks_before_anything_is_made(
     kind, message = ABSENT[extension]
     mode = "host-gw" if extension == "router" else "routes"
     with pytest.raises(MoyaiError) as caught:
-        planned(played, tmp_path, mode)
+        planned(played, tmp_path, mode=mode)
     assert (type(caught.value), str(caught.value)) == (kind, message)
     assert {one.method for one in played.requests if not one.path.startswith("/v3/")} == {"GET"}
 
 
 def test_a_cluster_does_without_quotas_and_pod_routes(played: OpenStackServer, tmp_path: Path) -> None:
     furnished(played, without={"quotas", "extraroute"})
-    plan = planned(played, tmp_path, "auto")
+    plan = planned(played, tmp_path, mode="auto")
     assert plan.steps
     assert plan.notes[0].startswith("spec.network.mode: auto is host-gw here")
     assert not [one for one in played.requests if "quotas" in one.path]

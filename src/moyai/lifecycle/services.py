@@ -54,7 +54,7 @@ def services_end(api: KubeApi, services: Collection[str], *, clock: Clock, progr
 
 
 @dataclass(frozen=True)
-class _Reading:
+class _ReadBalancer:
     """Where a load balancer sent when it was read. ``at``: when that began."""
 
     at: float
@@ -78,7 +78,7 @@ class LeavingBalancers:
     def __init__(self, balancers: LoadBalancers, *, uid: str, clock: Clock) -> None:
         self._balancers, self._uid, self._clock = balancers, uid, clock
         self._lock = threading.Lock()
-        self._trees: dict[str, _Reading] = {}
+        self._trees: dict[str, _ReadBalancer] = {}
         self._listed: tuple[float, tuple[LoadBalancer, ...]] = (-math.inf, ())
 
     def leave(self, api: KubeApi, addresses: Collection[str], *, progress: Progress) -> str:
@@ -135,7 +135,7 @@ class LeavingBalancers:
                 self._listed = at, listed
             return listed
 
-    def _read(self, identity: str, oldest: float) -> _Reading | None:
+    def _read(self, identity: str, oldest: float) -> _ReadBalancer | None:
         """As it was at ``oldest`` or later; None for one that is gone."""
         with self._lock:
             known = self._trees.get(identity)
@@ -148,5 +148,5 @@ class LeavingBalancers:
                 return None
             pools = [*(listener.pool for listener in tree.listeners if listener.pool), *tree.loose_pools]
             sent = frozenset(sys.intern(one.address) for pool in pools for one in pool.members)
-            read = self._trees[identity] = _Reading(at, tree.name, sent, busy=tree.state is BalancerState.BUSY)
+            read = self._trees[identity] = _ReadBalancer(at, tree.name, sent, busy=tree.state is BalancerState.BUSY)
             return read

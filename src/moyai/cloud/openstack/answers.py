@@ -1,4 +1,4 @@
-"""What an answer of a service says beside its objects."""
+"""What services say beside the objects: the next page, the request's id, when to come again."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 def next_page(page: Mapping[str, Any], key: str) -> dict[str, Any]:
     """The query of the next page: Glance has ``next``, the others ``<key>_links``; Keystone ``links.next``."""
-    links = cast("list[Mapping[str, Any]]", page.get(f"{key}_links") or [])
+    links = cast("list[dict[str, Any]]", page.get(f"{key}_links") or [])
     href = next((link["href"] for link in links if link.get("rel") == "next"), None) or page.get("next")
     if not href and isinstance(page.get("links"), dict):
         href = page["links"].get("next")
@@ -22,12 +22,12 @@ def next_page(page: Mapping[str, Any], key: str) -> dict[str, Any]:
 
 
 def request_id(response: requests.Response) -> str:
-    """Under which the service logged the request; empty where it does not say."""
+    """By which the cloud's operator finds the call in the logs; empty where the service gives none."""
     return response.headers.get("x-openstack-request-id") or response.headers.get("x-compute-request-id") or ""
 
 
 def retry_after(response: requests.Response) -> float:
-    """Seconds after which the service wants to be asked again, 30 at most; 0 where it does not say."""
+    """Seconds to wait before the call is repeated, at most 30; 0 where the service names none (RFC 9110, 10.2.3)."""
     try:
         return min(30.0, float(response.headers.get("Retry-After", "0")))
     except ValueError:
