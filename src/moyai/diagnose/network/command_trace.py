@@ -1,0 +1,86 @@
+"""`moyai trace`: reads the kernels of the nodes that the packet passes, one after the other, until the walk ends."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from moyai.cloud.capabilities import Cloud
+from moyai.core.clock import Clock, SystemClock
+from moyai.core.progress import Reporter
+from moyai.diagnose.network.gather import api_of, read_kernels, read_view
+from moyai.diagnose.network.kernel_facts import Kernel
+from moyai.diagnose.network.nft_rules import Packet
+from moyai.diagnose.network.places import find_source, find_target, first_packet
+from moyai.diagnose.network.probes import Probes
+from moyai.diagnose.network.trace_model import Place, Trace
+from moyai.diagnose.network.walk import follow
+from moyai.kube.objects.meta import part, rows, text_map, texts
+from moyai.kube.quick import KubeApi
+from moyai.kube.resources import ENDPOINT_SLICES
+from moyai.lifecycle.record import Record
+
+#: More nodes than a packet passes.
+_ROUNDS = 6
+#: What fits into one call.
+_MOST_ENDPOINTS = 500
+
+
+@dataclass(frozen=True)
+class TraceReport:
+    source: Place
+    target: Place
+    packet: Packet
+    trace: Trace
+
+    def data(self) -> dict[str, Any]:
+        return {
+            "source": asdict(self.source),
+            "target": asdict(self.target),
+            "protocol": self.packet.protocol,
+            "port": self.packet.port,
+            **self.trace.data(),
+        }
+
+
+def trace(
+    record: Record,
+    cloud: Cloud,
+    *,
+    ends: tuple[str, str],
+    namespace: str,
+    port: tuple[str, int] | None,
+    reporter: Reporter,
+    clock: Clock | None = None,
+) -> TraceReport:
+    """``ends``: as the user names them. UsageError for ends that are not there: then no probe is made."""
+    clock, api = clock or SystemClock(), api_of(record)
+    with reporter.step("look at the cluster"):
+        view = read_view(record, api, cloud)
+    source = find_source(ends[0], view.objects, namespace=namespace)
+    target = find_target(ends[1], view.objects, namespace=namespace)
+    packet = first_packet(source, target, objects=view.objects, port=port)
+    kernels: dict[str, Kernel] = {}
+    absent: dict[str, str] = {}
+    pods = {source.address, *(_endpoints(api, target) if target.kind == "service" else (target.address,))}
+    wanted = {one.node for one in (source, target) if one.node}
+    with Probes(api, clock=clock) as probes, reporter.step("read the nodes' kernels"):
+        for _ in range(_ROUNDS):
+            more, lacking = read_kernels(probes, wanted, pods=pods)
+            kernels |= more
+            absent |= lacking
+            found = follow(view.world(kernels, absent), source, packet)
+            if not found.missing or found.missing in absent:
+                break
+            wanted = {found.missing}
+    return TraceReport(source, target, packet, found)
+
+
+def _endpoints(api: KubeApi, service: Place) -> list[str]:
+    """Addresses of the pods behind a Service."""
+    namespace, _, name = service.name.partition("/")
+    found: list[str] = []
+    for slice_ in api.list(ENDPOINT_SLICES, namespace=namespace):
+        if text_map(part(slice_, "metadata"), "labels").get("kubernetes.io/service-name") == name:
+            found += [address for one in rows(slice_, "endpoints") for address in texts(one, "addresses")]
+    return sorted({one for one in found if "." in one})[:_MOST_ENDPOINTS]
