@@ -24,6 +24,8 @@ from moyai.kube.resources import CLAIMS, NODES, PODS, SECRETS, VOLUMES
 from moyai.kube.watching import KubeClient
 from tests.unit.test_kube_websocket import frame
 
+_NONE: Mapping[str, str] = MappingProxyType({})
+
 
 @dataclass
 class Server:
@@ -51,7 +53,9 @@ class Server:
         self.timeouts.append(timeout)
         return self
 
-    def request(self, method: str, path: str, body: str | None = None, headers: Mapping[str, str] = MappingProxyType({})) -> None:
+    def request(
+        self, method: str, path: str, body: str | None = None, headers: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
         if self.error:
             raise self.error
         self.asked.append((method, path, json.loads(body) if body else None))

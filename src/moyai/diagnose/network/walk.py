@@ -176,7 +176,8 @@ class _Walk:
         self._through(link)
         if link.kind == "vxlan":
             return self._encapsulate(node, kernel, route=route, link=link)
-        if self.packet.destination in kernel.pods or (link.kind == "bridge" and not route.gateway):
+        pod = kernel.pods.get(self.packet.destination)
+        if not route.gateway and (link.kind == "bridge" or (pod is not None and pod.link.peer == link.index)):
             self._deliver(node, kernel, link=link)
         return self._wire(node, kernel, route=route, link=link)
 
