@@ -8,8 +8,7 @@ from typing import Any
 
 from moyai.cloud.model import Port, Route, Router, SecurityGroupRule, SourceAddress
 from moyai.diagnose.network.cloud_wire import CloudFacts
-from moyai.diagnose.network.kernel_facts import Kernel, Link, Neighbour, PodSpace, Vxlan
-from moyai.diagnose.network.kernel_facts import Route as KernelRoute
+from moyai.diagnose.network.kernel_facts import Kernel, LinkFacts, NeighbourFacts, PodSpace, RouteFacts, VxlanFacts
 from moyai.diagnose.network.trace_model import ServiceFacts, World
 from moyai.kube.objects import NetworkPolicy, Node, PolicyPod, parse_node
 from moyai.kube.resources import Json
@@ -62,36 +61,36 @@ def kernel(number: int, mode: str, *, count: int = 3) -> Kernel:
     others = [one for one in range(1, count + 1) if one != number]
     tunnel = mode == "vxlan"
     links = {
-        UPLINK: Link(UPLINK, "ens3", mtu=1450, mac=f"fa:16:3e:00:00:0{number}"),
-        CNI: Link(CNI, "cni0", "bridge", mtu=1400 if tunnel else 1450),
-        VETH: Link(VETH, "veth5", "veth", mtu=1400 if tunnel else 1450, master=CNI, peer=2),
+        UPLINK: LinkFacts(UPLINK, "ens3", mtu=1450, mac=f"fa:16:3e:00:00:0{number}"),
+        CNI: LinkFacts(CNI, "cni0", "bridge", mtu=1400 if tunnel else 1450),
+        VETH: LinkFacts(VETH, "veth5", "veth", mtu=1400 if tunnel else 1450, master=CNI, peer=2),
     }
     routes = [
-        KernelRoute("0.0.0.0/0", "10.8.0.1", UPLINK),
-        KernelRoute(NODES, "", UPLINK, protocol=2, source=address(number)),
-        KernelRoute(f"10.244.{number}.0/24", "", CNI, protocol=2, source=f"10.244.{number}.1"),
-        KernelRoute(f"{address(number)}/32", "", UPLINK, table=255, kind="local"),
-        KernelRoute(f"10.244.{number}.1/32", "", CNI, table=255, kind="local"),
+        RouteFacts("0.0.0.0/0", "10.8.0.1", UPLINK),
+        RouteFacts(NODES, "", UPLINK, protocol=2, source=address(number)),
+        RouteFacts(f"10.244.{number}.0/24", "", CNI, protocol=2, source=f"10.244.{number}.1"),
+        RouteFacts(f"{address(number)}/32", "", UPLINK, table=255, kind="local"),
+        RouteFacts(f"10.244.{number}.1/32", "", CNI, table=255, kind="local"),
     ]
     addresses = {address(number): UPLINK, f"10.244.{number}.1": CNI}
-    neighbours: list[Neighbour] = []
-    entries: list[Neighbour] = []
+    neighbours: list[NeighbourFacts] = []
+    entries: list[NeighbourFacts] = []
     if mode in ("vxlan", "host-gw"):
-        routes.append(KernelRoute(PODS, protocol=77, metric=9999, kind="unreachable"))
+        routes.append(RouteFacts(PODS, protocol=77, metric=9999, kind="unreachable"))
     if mode == "host-gw":
-        routes += [KernelRoute(f"10.244.{one}.0/24", address(one), UPLINK, protocol=77) for one in others]
+        routes += [RouteFacts(f"10.244.{one}.0/24", address(one), UPLINK, protocol=77) for one in others]
     if tunnel:
-        vxlan = Vxlan(1, 8472, address(number), UPLINK)
-        links[TUNNEL] = Link(TUNNEL, "flannel.1", "vxlan", 1400, mac(number), vxlan=vxlan)
+        vxlan = VxlanFacts(1, 8472, address(number), UPLINK)
+        links[TUNNEL] = LinkFacts(TUNNEL, "flannel.1", "vxlan", 1400, mac(number), vxlan=vxlan)
         addresses[f"10.244.{number}.0"] = TUNNEL
-        routes += [KernelRoute(f"10.244.{one}.0/24", f"10.244.{one}.0", TUNNEL, protocol=77) for one in others]
-        routes.append(KernelRoute(f"10.244.{number}.0/32", "", TUNNEL, table=255, kind="local"))
-        neighbours = [Neighbour(TUNNEL, f"10.244.{one}.0", mac(one), "permanent") for one in others]
-        entries = [Neighbour(TUNNEL, address(one), mac(one), "permanent") for one in others]
+        routes += [RouteFacts(f"10.244.{one}.0/24", f"10.244.{one}.0", TUNNEL, protocol=77) for one in others]
+        routes.append(RouteFacts(f"10.244.{number}.0/32", "", TUNNEL, table=255, kind="local"))
+        neighbours = [NeighbourFacts(TUNNEL, f"10.244.{one}.0", mac(one), "permanent") for one in others]
+        entries = [NeighbourFacts(TUNNEL, address(one), mac(one), "permanent") for one in others]
     inside = PodSpace(
         f"cni-{number}",
-        Link(2, "eth0", "veth", mtu=1400 if tunnel else 1450, peer=VETH),
-        (KernelRoute("0.0.0.0/0", f"10.244.{number}.1", 2), KernelRoute(f"10.244.{number}.0/24", "", 2)),
+        LinkFacts(2, "eth0", "veth", mtu=1400 if tunnel else 1450, peer=VETH),
+        (RouteFacts("0.0.0.0/0", f"10.244.{number}.1", 2), RouteFacts(f"10.244.{number}.0/24", "", 2)),
     )
     return Kernel(
         links=links,

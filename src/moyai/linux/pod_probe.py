@@ -70,7 +70,7 @@ def probe(targets: dict[str, Any]) -> dict[str, Any]:
     mtu = own_mtu()
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         pods = {node: pool.submit(connect, address, node) for node, address in targets["pods"].items()}
-        services = {node: pool.submit(connect, one, node, SERVICE) for node, one in targets["services"].items()}
+        services = {node: pool.submit(connect, one, node, seconds=SERVICE) for node, one in targets["services"].items()}
         sizes = {node: pool.submit(full_size, address, mtu) for node, address in targets["pods"].items()}
         names = pool.submit(look_up, targets["name"])
         return {
@@ -82,7 +82,7 @@ def probe(targets: dict[str, Any]) -> dict[str, Any]:
         }
 
 
-def connect(address: str, expected: str, seconds: float = ANSWER) -> str:
+def connect(address: str, expected: str, *, seconds: float = ANSWER) -> str:
     """A TCP connection that is answered with ``expected``. Tried again for so many seconds, and once at least."""
     deadline = time.monotonic() + seconds
     while True:
@@ -125,7 +125,7 @@ def full_size(address: str, mtu: int) -> dict[str, Any]:
     return {"passes": largest, "over": over}
 
 
-def passes(address: str, size: int, tries: int = TRIES) -> bool:
+def passes(address: str, size: int, *, tries: int = TRIES) -> bool:
     """Whether a packet of so many bytes comes back."""
     with _packets(address) as sending:
         sending.settimeout(ANSWER / TRIES)

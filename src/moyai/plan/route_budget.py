@@ -50,7 +50,7 @@ class RouteBudget:
         """A sentence for each limit that is near."""
         for one in self.limits:
             if one.near:
-                more = "1 more node fits" if one.left == 1 else f"{one.left} more nodes fit"
+                more = "1 more node fits" if one.left == 1 else f"{one.left or 'no'} more nodes fit"
                 begin = f"{more} into the pod network: " if one.by_nodes else ""
                 yield f"{begin}{one.used} of {one.limit} {one.name} are used{f'; {one.advice}' if one.advice else ''}"
 
@@ -66,7 +66,7 @@ def route_budget(spec: ClusterSpec, *, nodes: int, foreign_routes: int, ports: I
             "routes in the router"
         )
         used = nodes + foreign_routes
-        limits.append(Limit("routes of the router (spec.network.maxRoutes)", used, network.max_routes, advice=advice))
+        limits.append(Limit("routes of the router (spec.network.maxRoutes)", used, limit=network.max_routes, advice=advice))
     advice = f"nodeCIDR {network.node_cidr} and podCIDR {network.pod_cidr} cannot change"
     limits.append(Limit("node addresses and pod ranges", nodes, network.max_nodes, advice=advice))
     sources = {port.name: len(port.send_from) for port in ports}

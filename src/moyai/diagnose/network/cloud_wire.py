@@ -25,7 +25,7 @@ class CloudFacts:
     sources_allowed: bool = True
 
 
-def refused_to_send(cloud: CloudFacts, node: str, source: str) -> str:
+def refused_to_send(cloud: CloudFacts, node: str, *, source: str) -> str:
     """Why the cloud drops what this node sends from ``source``, empty where it does not."""
     port = cloud.ports.get(node)
     if port is None or source in port.fixed_ips:
@@ -36,7 +36,7 @@ def refused_to_send(cloud: CloudFacts, node: str, source: str) -> str:
     return f"port {port.name} may send from {allowed} only, not from {source}"
 
 
-def refused_by_firewall(cloud: CloudFacts, sender: str, receiver: str, *, packet: Packet) -> str:
+def refused_by_firewall(cloud: CloudFacts, sender: str, *, receiver: str, packet: Packet) -> str:
     """Why the security groups of the two machines' ports drop the packet, empty where they do not."""
     source, target = cloud.ports.get(sender), cloud.ports.get(receiver)
     for port, direction, peer, remote in (

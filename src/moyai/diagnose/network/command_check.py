@@ -11,10 +11,10 @@ from moyai.core.clock import Clock, SystemClock
 from moyai.core.errors import MoyaiError, Terminal
 from moyai.core.progress import Reporter
 from moyai.diagnose.network.check import CheckReport, Failure, report
-from moyai.diagnose.network.gather import View, api_of, read_kernels, read_view
 from moyai.diagnose.network.nft_rules import Packet
-from moyai.diagnose.network.probes import Probes
-from moyai.diagnose.network.trace_model import Place, Trace
+from moyai.diagnose.network.probe_pods import ProbePods
+from moyai.diagnose.network.read_network import View, api_of, read_kernels, read_view
+from moyai.diagnose.network.trace_model import PacketEnd, Trace
 from moyai.diagnose.network.walk import follow
 from moyai.kube.objects import parse_node
 from moyai.kube.resources import NODES, Json
@@ -36,7 +36,7 @@ def check(record: Record, cloud: Cloud, *, reporter: Reporter, clock: Clock | No
         raise Terminal(f"cluster {record.name} has no nodes")
     names = [one.name for one in nodes]
     ready = [one.name for one in nodes if one.ready]
-    with Probes(api, clock=clock) as probes:
+    with ProbePods(api, clock=clock) as probes:
         probes.missing |= {one.name: "the node is not Ready" for one in nodes if not one.ready}
         with reporter.step("probes on the nodes"):
             services = probes.services(ready)
@@ -51,7 +51,7 @@ def check(record: Record, cloud: Cloud, *, reporter: Reporter, clock: Clock | No
         made = report(names, found, missing=probes.missing)
         if any(one.kind == "pods" for one in made.failures):
             with reporter.step("where packets end"):
-                view = read_view(record, api, cloud)
+                view = read_view(record, api, cloud=cloud)
                 made = _explained(made, view, probes=probes, addresses=addresses)
     return replace(made, seconds=clock.monotonic() - begun)
 
@@ -61,7 +61,7 @@ def _words(addresses: Mapping[str, str], services: Mapping[str, str]) -> list[st
     return ["probe", json.dumps({"pods": addresses, "services": reached, "name": _NAME}, separators=(",", ":"))]
 
 
-def _explained(made: CheckReport, view: View, *, probes: Probes, addresses: Mapping[str, str]) -> CheckReport:
+def _explained(made: CheckReport, view: View, *, probes: ProbePods, addresses: Mapping[str, str]) -> CheckReport:
     """The same failures, with where the packet ends as the hint."""
     chosen = [one for one in made.failures if one.kind == "pods"][:_LOOKED_INTO]
     nodes = {name for one in chosen for name in (one.source, one.target)}
@@ -71,8 +71,8 @@ def _explained(made: CheckReport, view: View, *, probes: Probes, addresses: Mapp
     for one in made.failures:
         if one in chosen:
             name = f"{probes.namespace}/pod-{one.source}"
-            source = Place("pod", name, addresses[one.source], one.source)
-            trace = follow(world, source, Packet(source.address, addresses[one.target], "tcp", PORT))
+            source = PacketEnd("pod", name, addresses[one.source], one.source)
+            trace = follow(world, source, packet=Packet(source.address, addresses[one.target], "tcp", PORT))
             why = _end(trace)
             failures.append(replace(one, hint=why or one.hint))
         else:

@@ -6,8 +6,8 @@ from moyai.cloud.capabilities import Cloud
 from moyai.core.clock import Clock, SystemClock
 from moyai.core.progress import Reporter
 from moyai.diagnose.network.cloud_wire import CloudFacts
-from moyai.diagnose.network.gather import api_of, read_kernels, read_view
-from moyai.diagnose.network.probes import Probes
+from moyai.diagnose.network.probe_pods import ProbePods
+from moyai.diagnose.network.read_network import api_of, read_kernels, read_view
 from moyai.diagnose.network.state import NetworkState, node_states
 from moyai.lifecycle.record import Record
 from moyai.plan.observed import Observed
@@ -19,10 +19,10 @@ def status(record: Record, cloud: Cloud, *, reporter: Reporter, clock: Clock | N
     """Raises Terminal for a cluster without an API, Retriable where it does not answer."""
     clock, api, cluster = clock or SystemClock(), api_of(record), record.cluster
     with reporter.step("look at the cluster"):
-        view = read_view(record, api, cloud)
+        view = read_view(record, api, cloud=cloud)
     nodes = tuple(sorted(view.nodes, key=lambda one: one.name))
     unready = {one.name: "the node is not Ready" for one in nodes if not one.ready}
-    with Probes(api, clock=clock) as probes, reporter.step("read the nodes' kernels"):
+    with ProbePods(api, clock=clock) as probes, reporter.step("read the nodes' kernels"):
         kernels, absent = read_kernels(probes, [one.name for one in nodes if one.ready])
     facts = view.cloud
     states = node_states(cluster.spec, nodes, kernels=kernels, absent={**absent, **unready}, cloud=facts)

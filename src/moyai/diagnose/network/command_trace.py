@@ -8,12 +8,12 @@ from typing import Any
 from moyai.cloud.capabilities import Cloud
 from moyai.core.clock import Clock, SystemClock
 from moyai.core.progress import Reporter
-from moyai.diagnose.network.gather import api_of, read_kernels, read_view
 from moyai.diagnose.network.kernel_facts import Kernel
 from moyai.diagnose.network.nft_rules import Packet
 from moyai.diagnose.network.places import find_source, find_target, first_packet
-from moyai.diagnose.network.probes import Probes
-from moyai.diagnose.network.trace_model import Place, Trace
+from moyai.diagnose.network.probe_pods import ProbePods
+from moyai.diagnose.network.read_network import api_of, read_kernels, read_view
+from moyai.diagnose.network.trace_model import PacketEnd, Trace
 from moyai.diagnose.network.walk import follow
 from moyai.kube.objects.meta import part, rows, text_map, texts
 from moyai.kube.quick import KubeApi
@@ -28,8 +28,8 @@ _MOST_ENDPOINTS = 500
 
 @dataclass(frozen=True)
 class TraceReport:
-    source: Place
-    target: Place
+    source: PacketEnd
+    target: PacketEnd
     packet: Packet
     trace: Trace
 
@@ -56,7 +56,7 @@ def trace(
     """``ends``: as the user names them. UsageError for ends that are not there: then no probe is made."""
     clock, api = clock or SystemClock(), api_of(record)
     with reporter.step("look at the cluster"):
-        view = read_view(record, api, cloud)
+        view = read_view(record, api, cloud=cloud)
     source = find_source(ends[0], view.objects, namespace=namespace)
     target = find_target(ends[1], view.objects, namespace=namespace)
     packet = first_packet(source, target, objects=view.objects, port=port)
@@ -64,19 +64,19 @@ def trace(
     absent: dict[str, str] = {}
     pods = {source.address, *(_endpoints(api, target) if target.kind == "service" else (target.address,))}
     wanted = {one.node for one in (source, target) if one.node}
-    with Probes(api, clock=clock) as probes, reporter.step("read the nodes' kernels"):
+    with ProbePods(api, clock=clock) as probes, reporter.step("read the nodes' kernels"):
         for _ in range(_ROUNDS):
             more, lacking = read_kernels(probes, wanted, pods=pods)
             kernels |= more
             absent |= lacking
-            found = follow(view.world(kernels, absent), source, packet)
+            found = follow(view.world(kernels, absent), source, packet=packet)
             if not found.missing or found.missing in absent:
                 break
             wanted = {found.missing}
     return TraceReport(source, target, packet, found)
 
 
-def _endpoints(api: KubeApi, service: Place) -> list[str]:
+def _endpoints(api: KubeApi, service: PacketEnd) -> list[str]:
     """Addresses of the pods behind a Service."""
     namespace, _, name = service.name.partition("/")
     found: list[str] = []

@@ -17,7 +17,7 @@ MAIN, LOCAL = 254, 255
 
 
 @dataclass(frozen=True)
-class Vxlan:
+class VxlanFacts:
     vni: int
     port: int
     local: str
@@ -25,7 +25,7 @@ class Vxlan:
 
 
 @dataclass(frozen=True)
-class Link:
+class LinkFacts:
     """``kind``: ``veth``, ``bridge``, ``vxlan`` …, empty for hardware. ``peer``: index of a veth's other end, in whatever
     namespace that is. ``mtu`` in bytes."""
 
@@ -37,11 +37,11 @@ class Link:
     up: bool = True
     master: int = 0
     peer: int = 0
-    vxlan: Vxlan | None = None
+    vxlan: VxlanFacts | None = None
 
 
 @dataclass(frozen=True)
-class Route:
+class RouteFacts:
     """``kind``: ``unicast``, ``local``, ``unreachable`` … ``index``: of the device, 0 for none."""
 
     destination: str
@@ -64,7 +64,7 @@ class Route:
 
 
 @dataclass(frozen=True)
-class Rule:
+class RoutingRule:
     """Which table is looked up, for packets from ``source``, to ``target``, in by ``device``; empty: all."""
 
     priority: int
@@ -76,7 +76,7 @@ class Rule:
 
 
 @dataclass(frozen=True)
-class Neighbour:
+class NeighbourFacts:
     """``address`` has ``mac``; of a forwarding entry: frames for ``mac`` go to ``address``, without one out of the link."""
 
     index: int
@@ -90,8 +90,8 @@ class PodSpace:
     """The namespace of a pod: its link, and its routes."""
 
     namespace: str
-    link: Link
-    routes: tuple[Route, ...] = ()
+    link: LinkFacts
+    routes: tuple[RouteFacts, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -99,20 +99,20 @@ class Kernel:
     """``addresses``: address → index of its link. ``pods``: address → namespace, of those that were asked for. ``searched``:
     whether namespaces could be looked through. ``tables``: of nftables, as JSON. ``unreadable``: why there are none."""
 
-    links: Mapping[int, Link] = field(default_factory=dict[int, Link])
+    links: Mapping[int, LinkFacts] = field(default_factory=dict[int, LinkFacts])
     addresses: Mapping[str, int] = field(default_factory=dict[str, int])
     subnets: Mapping[int, tuple[str, ...]] = field(default_factory=dict[int, tuple[str, ...]])
-    routes: tuple[Route, ...] = ()
-    rules: tuple[Rule, ...] = (Rule(0, LOCAL), Rule(32766, MAIN))
-    neighbours: tuple[Neighbour, ...] = ()
-    entries: tuple[Neighbour, ...] = ()
+    routes: tuple[RouteFacts, ...] = ()
+    rules: tuple[RoutingRule, ...] = (RoutingRule(0, LOCAL), RoutingRule(32766, MAIN))
+    neighbours: tuple[NeighbourFacts, ...] = ()
+    entries: tuple[NeighbourFacts, ...] = ()
     forwards: bool = True
     tables: tuple[Json, ...] = ()
     unreadable: str = ""
     pods: Mapping[str, PodSpace] = field(default_factory=dict[str, PodSpace])
     searched: bool = False
 
-    def lookup(self, destination: str, *, source: str = "", device: str = "") -> Route | None:
+    def lookup(self, destination: str, *, source: str = "", device: str = "") -> RouteFacts | None:
         """The route that a packet takes, as the rules and tables say it; None where there is none."""
         for rule in sorted(self.rules, key=lambda one: one.priority):
             if rule.mark or not _applies(rule, destination, source=source, device=device):
@@ -122,36 +122,36 @@ class Kernel:
                 return found
         return None
 
-    def neighbour(self, index: int, address: str) -> Neighbour | None:
+    def neighbour(self, index: int, address: str) -> NeighbourFacts | None:
         return next((one for one in self.neighbours if one.index == index and one.address == address), None)
 
-    def entry(self, index: int, mac: str) -> Neighbour | None:
+    def entry(self, index: int, mac: str) -> NeighbourFacts | None:
         """The forwarding entry of a tunnel."""
         return next((one for one in self.entries if one.index == index and one.mac == mac and one.address), None)
 
-    def link_of(self, address: str) -> Link | None:
+    def link_of(self, address: str) -> LinkFacts | None:
         return self.links.get(self.addresses.get(address, 0))
 
-    def veth_of(self, pod: PodSpace) -> Link | None:
+    def veth_of(self, pod: PodSpace) -> LinkFacts | None:
         """The node's end of a pod's link."""
         return self.links.get(pod.link.peer)
 
     def device(self, index: int) -> str:
         return self.links[index].name if index in self.links else f"link {index}"
 
-    def source_for(self, route: Route) -> str:
+    def source_for(self, route: RouteFacts) -> str:
         """The address with which the node itself sends by this route."""
         return route.source or next((address for address, index in self.addresses.items() if index == route.index), "")
 
 
-def best(routes: Iterable[Route], destination: str) -> Route | None:
+def best(routes: Iterable[RouteFacts], destination: str) -> RouteFacts | None:
     """The longest prefix with the least metric."""
     address = IPv4Address(destination)
     fitting = [one for one in routes if address in IPv4Network(one.destination, strict=False)]
     return min(fitting, key=lambda one: (-IPv4Network(one.destination, strict=False).prefixlen, one.metric), default=None)
 
 
-def _applies(rule: Rule, destination: str, *, source: str, device: str) -> bool:
+def _applies(rule: RoutingRule, destination: str, *, source: str, device: str) -> bool:
     return (
         (not rule.source or (bool(source) and IPv4Address(source) in IPv4Network(rule.source, strict=False)))
         and (not rule.target or IPv4Address(destination) in IPv4Network(rule.target, strict=False))
@@ -186,10 +186,10 @@ def parse_kernel(found: Json) -> Kernel:
     )
 
 
-def _link(found: Json) -> Link:
+def _link(found: Json) -> LinkFacts:
     tunnel = part(found, "vxlan")
-    vxlan = Vxlan(number(tunnel, "vni"), number(tunnel, "port"), text(tunnel, "local"), number(tunnel, "parent"))
-    return Link(
+    vxlan = VxlanFacts(number(tunnel, "vni"), number(tunnel, "port"), text(tunnel, "local"), number(tunnel, "parent"))
+    return LinkFacts(
         index=number(found, "index"),
         name=text(found, "name"),
         kind=text(found, "kind"),
@@ -202,8 +202,8 @@ def _link(found: Json) -> Link:
     )
 
 
-def _route(found: Json) -> Route:
-    return Route(
+def _route(found: Json) -> RouteFacts:
+    return RouteFacts(
         destination=text(found, "destination"),
         gateway=text(found, "gateway"),
         index=number(found, "index"),
@@ -215,8 +215,8 @@ def _route(found: Json) -> Route:
     )
 
 
-def _rule(found: Json) -> Rule:
-    return Rule(
+def _rule(found: Json) -> RoutingRule:
+    return RoutingRule(
         number(found, "priority"),
         number(found, "table"),
         source=text(found, "source"),
@@ -226,5 +226,5 @@ def _rule(found: Json) -> Rule:
     )
 
 
-def _neighbour(found: Json) -> Neighbour:
-    return Neighbour(number(found, "index"), text(found, "address"), mac=text(found, "mac"), state=text(found, "state"))
+def _neighbour(found: Json) -> NeighbourFacts:
+    return NeighbourFacts(number(found, "index"), text(found, "address"), mac=text(found, "mac"), state=text(found, "state"))

@@ -9,7 +9,7 @@ from ipaddress import AddressValueError, IPv4Address
 
 from moyai.core.errors import UsageError
 from moyai.diagnose.network.nft_rules import Packet
-from moyai.diagnose.network.trace_model import Place, ServiceFacts
+from moyai.diagnose.network.trace_model import PacketEnd, ServiceFacts
 from moyai.kube.objects import Node, object_key, parse_policy_pod
 from moyai.kube.objects.meta import deleting, part, rows, text
 from moyai.kube.resources import Json
@@ -44,7 +44,7 @@ def parse_port(given: str) -> tuple[str, int]:
     raise UsageError(f"--port {given!r}: no port", hint="should be a number of 1 to 65535, with /tcp, /udp or /sctp, or icmp")
 
 
-def find_source(given: str, objects: Objects, *, namespace: str) -> Place:
+def find_source(given: str, objects: Objects, *, namespace: str) -> PacketEnd:
     """Raises UsageError for what is unknown, ambiguous, or nothing that can send."""
     place = _find(given, objects, namespace=namespace)
     if place.kind in ("service", "outside"):
@@ -53,18 +53,18 @@ def find_source(given: str, objects: Objects, *, namespace: str) -> Place:
     return place
 
 
-def find_target(given: str, objects: Objects, *, namespace: str) -> Place:
+def find_target(given: str, objects: Objects, *, namespace: str) -> PacketEnd:
     """Raises UsageError for what is unknown or ambiguous."""
     return _find(given, objects, namespace=namespace)
 
 
-def first_packet(source: Place, target: Place, *, objects: Objects, port: tuple[str, int] | None) -> Packet:
+def first_packet(source: PacketEnd, target: PacketEnd, *, objects: Objects, port: tuple[str, int] | None) -> Packet:
     """The packet that is traced. Without ``port``: the first one of the Service, or of the pod's containers, else a ping."""
     protocol, number = port or _usual_port(target, objects)
     return Packet(source.address if source.kind == "pod" else "", target.address, protocol, number)
 
 
-def _usual_port(target: Place, objects: Objects) -> tuple[str, int]:
+def _usual_port(target: PacketEnd, objects: Objects) -> tuple[str, int]:
     if target.kind == "service":
         return next((one.ports[0] for one in objects.services if one.name == target.name and one.ports), ("icmp", 0))
     pod = next((one for one in objects.pods if target.kind == "pod" and object_key(one) == target.name), {})
@@ -74,7 +74,7 @@ def _usual_port(target: Place, objects: Objects) -> tuple[str, int]:
     return "icmp", 0
 
 
-def _find(given: str, objects: Objects, *, namespace: str) -> Place:
+def _find(given: str, objects: Objects, *, namespace: str) -> PacketEnd:
     try:
         return _at(str(IPv4Address(given)), objects)
     except AddressValueError:
@@ -100,7 +100,7 @@ def _find(given: str, objects: Objects, *, namespace: str) -> Place:
     return _addressed(found[0])
 
 
-def _named(name: str, objects: Objects, *, namespace: str) -> Iterator[Place]:
+def _named(name: str, objects: Objects, *, namespace: str) -> Iterator[PacketEnd]:
     wanted = f"{namespace}/{name}"
     for node in objects.nodes:
         if node.name == name:
@@ -113,7 +113,7 @@ def _named(name: str, objects: Objects, *, namespace: str) -> Iterator[Place]:
             yield _service(one)
 
 
-def _at(address: str, objects: Objects) -> Place:
+def _at(address: str, objects: Objects) -> PacketEnd:
     for node in objects.nodes:
         if address in node.internal_ips:
             return _machine(node)
@@ -121,26 +121,26 @@ def _at(address: str, objects: Objects) -> Place:
     if pods:
         return _pod(pods[0], objects.nodes)
     service = next((one for one in objects.services if address in one.addresses), None)
-    return _service(service) if service else Place("outside", address, address)
+    return _service(service) if service else PacketEnd("outside", address, address)
 
 
-def _machine(node: Node) -> Place:
-    return Place("machine", node.name, next(iter(node.internal_ips), ""), node.name)
+def _machine(node: Node) -> PacketEnd:
+    return PacketEnd("machine", node.name, next(iter(node.internal_ips), ""), node.name)
 
 
-def _pod(found: Json, nodes: Iterable[Node]) -> Place:
+def _pod(found: Json, nodes: Iterable[Node]) -> PacketEnd:
     pod = parse_policy_pod(found)
     node = next((one for one in nodes if one.name == pod.node), None)
     if node and part(found, "spec").get("hostNetwork"):
-        return Place("machine", pod.key, next(iter(node.internal_ips), ""), pod.node)
-    return Place("pod", pod.key, next((one for one in pod.addresses if "." in one), ""), pod.node)
+        return PacketEnd("machine", pod.key, next(iter(node.internal_ips), ""), pod.node)
+    return PacketEnd("pod", pod.key, next((one for one in pod.addresses if "." in one), ""), pod.node)
 
 
-def _service(service: ServiceFacts) -> Place:
-    return Place("service", service.name, next(iter(service.addresses), ""))
+def _service(service: ServiceFacts) -> PacketEnd:
+    return PacketEnd("service", service.name, next(iter(service.addresses), ""))
 
 
-def _addressed(place: Place) -> Place:
+def _addressed(place: PacketEnd) -> PacketEnd:
     if not place.address or place.address == "None":
         hint = (
             "a headless Service has none: trace a pod"

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from moyai.diagnose.network.cloud_wire import CloudFacts
-from moyai.diagnose.network.kernel_facts import MAIN, Kernel, Link
+from moyai.diagnose.network.kernel_facts import MAIN, Kernel, LinkFacts
 from moyai.kube.objects import Node
 from moyai.plan.node_network import (
     AdjustTunnel,
@@ -208,7 +208,7 @@ def _named(entry: TunnelAddress | Neighbour | Forwarding | PodRoute) -> str:
             return f"the route {destination}{f' via {gateway}' if gateway else ' (unreachable)'}"
 
 
-def _tunnel_link(kernel: Kernel, conf: NetworkConf) -> Link | None:
+def _tunnel_link(kernel: Kernel, conf: NetworkConf) -> LinkFacts | None:
     return next((one for one in kernel.links.values() if one.name == tunnel_name(conf.vni) and one.vxlan), None)
 
 

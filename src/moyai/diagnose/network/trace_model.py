@@ -13,16 +13,16 @@ from moyai.kube.objects.meta import number, part, rows, text, texts
 from moyai.kube.resources import Json
 from moyai.plan.network_policy.pod_index import PodIndex
 
-PlaceKind = Literal["pod", "machine", "service", "outside"]
+EndKind = Literal["pod", "machine", "service", "outside"]
 #: ``left``: for the world outside, where nobody can look. ``unknown``: a node whose kernel could not be read is on the way.
 Outcome = Literal["delivered", "dropped", "left", "unknown"]
 
 
 @dataclass(frozen=True)
-class Place:
+class PacketEnd:
     """``name``: namespace/name, a node's name, or the address itself. ``node``: where it is, empty for Services and outside."""
 
-    kind: PlaceKind
+    kind: EndKind
     name: str
     address: str
     node: str = ""

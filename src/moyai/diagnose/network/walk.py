@@ -13,9 +13,9 @@ from functools import lru_cache
 from typing import NoReturn
 
 from moyai.diagnose.network.cloud_wire import contains, refused_by_firewall, refused_to_send, route_of
-from moyai.diagnose.network.kernel_facts import Kernel, Link, Route, best
+from moyai.diagnose.network.kernel_facts import Kernel, LinkFacts, RouteFacts, best
 from moyai.diagnose.network.nft_rules import OWN, PROXY, Packet, Ruleset
-from moyai.diagnose.network.trace_model import Hop, Outcome, Place, Trace, World
+from moyai.diagnose.network.trace_model import Hop, Outcome, PacketEnd, Trace, World
 from moyai.plan.network_policy.judgement import judge
 from moyai.plan.network_policy.table_names import TABLE, policy_chain
 from moyai.plan.node_network import OVERHEAD
@@ -26,13 +26,13 @@ _PROXY_HINT = "does kube-proxy run there? `moyai kubectl -n kube-system get pods
 
 
 class _Ended(Exception):
-    def __init__(self, outcome: Outcome, why: str = "", hint: str = "", *, unread: str = "") -> None:
+    def __init__(self, outcome: Outcome, why: str = "", *, hint: str = "", unread: str = "") -> None:
         super().__init__(why)
         self.outcome: Outcome = outcome
         self.why, self.hint, self.unread = why, hint, unread
 
 
-def follow(world: World, source: Place, packet: Packet) -> Trace:
+def follow(world: World, source: PacketEnd, *, packet: Packet) -> Trace:
     """The way of a connection's first packet from ``source``, and of its answer. ``packet.source`` is chosen by the kernel
     where the source is a machine."""
     there = _Walk(world)
@@ -57,15 +57,15 @@ class _Walk:
         self._rules: Callable[[str], Ruleset] = lru_cache(lambda node: Ruleset(world.kernels[node].tables))
         self.packet = Packet("", "")
         #: Where the packet was delivered.
-        self.at: Place | None = None
+        self.at: PacketEnd | None = None
 
-    def walk(self, source: Place, packet: Packet) -> Trace:
+    def walk(self, source: PacketEnd, packet: Packet) -> Trace:
         self.packet = packet
         try:
             self._begin(source)
         except _Ended as end:
             if end.outcome == "dropped":
-                self._hop(self._hops[-1].where if self._hops else source.node, "dropped", end.why)
+                self._hop(self._hops[-1].where if self._hops else source.node, "dropped", text=end.why)
             return Trace(
                 tuple(self._hops),
                 end.outcome,
@@ -76,7 +76,7 @@ class _Walk:
                 unread=end.unread,
             )
 
-    def _begin(self, source: Place) -> NoReturn:
+    def _begin(self, source: PacketEnd) -> NoReturn:
         node, kernel = source.node, self._kernel(source.node)
         device, own = "", source.kind == "machine"
         if own:
@@ -95,7 +95,7 @@ class _Walk:
             node, device = self._forward(node, device, own=own)
             own = False
 
-    def _leave(self, source: Place, kernel: Kernel) -> str:
+    def _leave(self, source: PacketEnd, kernel: Kernel) -> str:
         """Out of the pod; returns the device by which the packet comes to the node."""
         pod = kernel.pods.get(source.address)
         if pod is None:
@@ -114,7 +114,9 @@ class _Walk:
             raise _Ended("dropped", f"{source.text} has no route to {self.packet.destination}")
         device = bridge.name if bridge else veth.name
         on = f" of bridge {device}" if bridge is not veth else ""
-        self._hop(source.node, "leave", f"{source.text}: {pod.link.name} (MTU {pod.link.mtu}) → {veth.name}{on}; {route.text}")
+        self._hop(
+            source.node, "leave", text=f"{source.text}: {pod.link.name} (MTU {pod.link.mtu}) → {veth.name}{on}; {route.text}"
+        )
         self._service(source.node)
         return device
 
@@ -135,17 +137,17 @@ class _Walk:
         found = rules.translate(self.packet)
         if found.lack == "empty":
             hint = f"`moyai kubectl -n {service.name.partition('/')[0]} get endpointslices,pods` shows why"
-            raise _Ended("dropped", f"kube-proxy on {node} refuses it: Service {service.name} has no ready endpoint", hint)
+            raise _Ended("dropped", f"kube-proxy on {node} refuses it: Service {service.name} has no ready endpoint", hint=hint)
         if found.lack:
             raise _Ended(
-                "dropped", f"kube-proxy on {node} does not know Service {service.name} {self.packet.target}", _PROXY_HINT
+                "dropped", f"kube-proxy on {node} does not know Service {service.name} {self.packet.target}", hint=_PROXY_HINT
             )
         address, port = found.endpoints[0]
         listed = ", ".join(f"{one}:{number}" for one, number in found.endpoints)
         chosen = f"one of {len(found.endpoints)} endpoints, {listed}; followed: {address}:{port}"
         only = f"its only endpoint {address}:{port}"
         choice = chosen if len(found.endpoints) > 1 else only
-        self._hop(node, "service", f"Service {service.name} {self.packet.target}: kube-proxy chooses {choice}")
+        self._hop(node, "service", text=f"Service {service.name} {self.packet.target}: kube-proxy chooses {choice}")
         self._marked = found.masqueraded
         self.packet = replace(self.packet, destination=address, port=port)
 
@@ -157,15 +159,15 @@ class _Walk:
             raise _Ended("dropped", f"{node} has no route to {packet.destination}")
         if route.kind == "local":
             beyond = ", which hands the answer on to whom it has masqueraded" if self._answer else ""
-            self._hop(node, "deliver", f"{packet.destination} is an address of {node} itself{beyond}")
-            self.at = Place("machine", node, packet.destination, node)
+            self._hop(node, "deliver", text=f"{packet.destination} is an address of {node} itself{beyond}")
+            self.at = PacketEnd("machine", node, packet.destination, node)
             raise _Ended("delivered")
         link = kernel.links.get(route.index)
         if route.kind != "unicast" or link is None:
-            self._hop(node, "route", f"route {route.text}")
+            self._hop(node, "route", text=f"route {route.text}")
             hint = _AGENT if contains((self._world.pod_range,), packet.destination) else ""
-            raise _Ended("dropped", f"{node} has no other route to {packet.destination}, and this one leads nowhere", hint)
-        self._hop(node, "route", f"route {route.text} dev {link.name} (MTU {link.mtu})")
+            raise _Ended("dropped", f"{node} has no other route to {packet.destination}, and this one leads nowhere", hint=hint)
+        self._hop(node, "route", text=f"route {route.text} dev {link.name} (MTU {link.mtu})")
         if not link.up:
             raise _Ended("dropped", f"{link.name} of {node} is down")
         if not own:
@@ -202,20 +204,20 @@ class _Walk:
             what = f"{'ingress' if incoming else 'egress'} of pod {pod.key}"
             selecting = ", ".join(found.selecting)
             if not kernel.unreadable and not rules.has_table(TABLE):
-                self._hop(node, "policy", f"{what}: {selecting} has no effect, {node} has no table inet {TABLE}")
+                self._hop(node, "policy", text=f"{what}: {selecting} has no effect, {node} has no table inet {TABLE}")
             elif found.permitted:
-                self._hop(node, "policy", f"{what}: permitted by {', '.join(found.permitting)}")
+                self._hop(node, "policy", text=f"{what}: permitted by {', '.join(found.permitting)}")
             else:
                 late = [key for key in found.selecting if not rules.has_policy(policy_chain(incoming, key))]
                 waits = f" ({', '.join(late)} is not in the kernel yet)" if late and not kernel.unreadable else ""
-                self._hop(node, "policy", f"{what}: selected by {selecting}{waits}")
+                self._hop(node, "policy", text=f"{what}: selected by {selecting}{waits}")
                 raise _Ended(
                     "dropped", f"no NetworkPolicy permits {packet.target} from {packet.source}: {selecting} selects it"
                 )
         for chain in rules.closed("forward"):
             self._note(f"{node}: {chain} drops what its rules do not accept; they were not looked at")
 
-    def _masquerade(self, node: str, kernel: Kernel, *, route: Route) -> None:
+    def _masquerade(self, node: str, kernel: Kernel, *, route: RouteFacts) -> None:
         if self._answer:
             return
         table = PROXY if self._marked else OWN
@@ -224,10 +226,10 @@ class _Walk:
         self._marked = False
         source = kernel.source_for(route)
         if source and source != self.packet.source:
-            self._hop(node, "masquerade", f"{self.packet.source} becomes {source} (table ip {table})")
+            self._hop(node, "masquerade", text=f"{self.packet.source} becomes {source} (table ip {table})")
             self.packet = replace(self.packet, source=source)
 
-    def _deliver(self, node: str, kernel: Kernel, *, link: Link) -> NoReturn:
+    def _deliver(self, node: str, kernel: Kernel, *, link: LinkFacts) -> NoReturn:
         address = self.packet.destination
         owner, pod = self._world.pods.owner(address), kernel.pods.get(address)
         name = owner.key if owner else "of no name"
@@ -241,11 +243,11 @@ class _Walk:
                 raise _Ended("dropped", f"the link of pod {name} is down on {node}")
         way = f"{link.name} → {veth.name}" if veth and veth is not link else link.name
         inside = f" → {pod.link.name} of pod {name} (MTU {pod.link.mtu})" if pod else f" → pod {name}"
-        self._hop(node, "deliver", way + inside)
-        self.at = Place("pod", name, address, node)
+        self._hop(node, "deliver", text=way + inside)
+        self.at = PacketEnd("pod", name, address, node)
         raise _Ended("delivered")
 
-    def _encapsulate(self, node: str, kernel: Kernel, *, route: Route, link: Link) -> tuple[str, str]:
+    def _encapsulate(self, node: str, kernel: Kernel, *, route: RouteFacts, link: LinkFacts) -> tuple[str, str]:
         tunnel = link.vxlan
         assert tunnel is not None, "its kind says so"
         gateway = route.gateway or self.packet.destination
@@ -263,7 +265,7 @@ class _Walk:
         if way is None or beneath is None or not beneath.up:
             raise _Ended("dropped", f"{node} has no way to {outer.destination}, the other end of {link.name}")
         text = f"{link.name} puts it into VXLAN: VNI {tunnel.vni}, {outer.source} → {outer.destination} UDP {tunnel.port}"
-        self._hop(node, "encapsulate", f"{text}, dev {beneath.name} (MTU {beneath.mtu})")
+        self._hop(node, "encapsulate", text=f"{text}, dev {beneath.name} (MTU {beneath.mtu})")
         self._fits(beneath.mtu - OVERHEAD)
         peer = self._world.node_at(outer.destination)
         if not peer:
@@ -283,10 +285,10 @@ class _Walk:
             raise _Ended("dropped", f"{there.name} of {peer} is down", hint=_AGENT)
         if there.mac != neighbour.mac:
             raise _Ended("dropped", f"the frame is for {neighbour.mac}, {there.name} of {peer} has {there.mac}", hint=_AGENT)
-        self._hop(peer, "decapsulate", f"{there.name} (MTU {there.mtu}) takes it out of VXLAN, VNI {tunnel.vni}")
+        self._hop(peer, "decapsulate", text=f"{there.name} (MTU {there.mtu}) takes it out of VXLAN, VNI {tunnel.vni}")
         return peer, there.name
 
-    def _wire(self, node: str, kernel: Kernel, *, route: Route, link: Link) -> tuple[str, str]:
+    def _wire(self, node: str, kernel: Kernel, *, route: RouteFacts, link: LinkFacts) -> tuple[str, str]:
         packet, cloud = self.packet, self._world.cloud
         hop = route.gateway or packet.destination
         peer = self._world.node_at(hop)
@@ -296,7 +298,7 @@ class _Walk:
         inside = contains((self._world.pod_range, self._world.node_range), packet.destination)
         if not route.gateway or not inside or cloud.router is None:
             self._sent(node, packet)
-            self._hop(node, "wire", f"leaves the cluster by {hop} on {link.name}")
+            self._hop(node, "wire", text=f"leaves the cluster by {hop} on {link.name}")
             raise _Ended("left")
         self._sent(node, packet)
         router = cloud.router
@@ -304,33 +306,33 @@ class _Walk:
         beyond = packet.destination if near else route_of(router, packet.destination)
         if not beyond:
             hint = "the cloud controller manager keeps the routes; `moyai net status` compares them with the nodes"
-            raise _Ended("dropped", f"router {router.name} has no route to {packet.destination}", hint)
-        self._hop("cloud", "route", f"router {router.name}: {packet.destination} via {beyond}")
+            raise _Ended("dropped", f"router {router.name} has no route to {packet.destination}", hint=hint)
+        self._hop("cloud", "route", text=f"router {router.name}: {packet.destination} via {beyond}")
         peer = self._world.node_at(beyond)
         if not peer:
             raise _Ended("dropped", f"no node has the address {beyond} that router {router.name} sends to")
-        self._guard(node, peer, packet)
-        self._hop("cloud", "wire", f"machines' network: router {router.name} → {peer}")
+        self._guard(node, peer, packet=packet)
+        self._hop("cloud", "wire", text=f"machines' network: router {router.name} → {peer}")
         return peer, self._arrival(peer, beyond)
 
-    def _cross(self, node: str, peer: str, *, kernel: Kernel, link: Link, packet: Packet, hop: str) -> None:
+    def _cross(self, node: str, peer: str, *, kernel: Kernel, link: LinkFacts, packet: Packet, hop: str) -> None:
         """From machine to machine: what the cloud lets pass."""
         known = kernel.neighbour(link.index, hop)
         if known is not None and known.state == "failed":
             raise _Ended("dropped", f"nobody answers {node}'s ARP requests for {hop} ({peer}): does the machine run?")
         self._sent(node, packet)
-        self._guard(node, peer, packet)
+        self._guard(node, peer, packet=packet)
         asked = (
             f"the cloud was not asked: {self._world.cloud.unknown}" if self._world.cloud.unknown else "security groups allow it"
         )
-        self._hop("cloud", "wire", f"machines' network: {node} → {peer}{'' if self._answer else f' ({asked})'}")
+        self._hop("cloud", "wire", text=f"machines' network: {node} → {peer}{'' if self._answer else f' ({asked})'}")
 
     def _sent(self, node: str, packet: Packet) -> None:
-        if why := refused_to_send(self._world.cloud, node, packet.source):
+        if why := refused_to_send(self._world.cloud, node, source=packet.source):
             raise _Ended("dropped", f"the cloud drops it: {why}", hint="`moyai up` brings the ports to what the mode needs")
 
-    def _guard(self, node: str, peer: str, packet: Packet) -> None:
-        if not self._answer and (why := refused_by_firewall(self._world.cloud, node, peer, packet=packet)):
+    def _guard(self, node: str, peer: str, *, packet: Packet) -> None:
+        if not self._answer and (why := refused_by_firewall(self._world.cloud, node, receiver=peer, packet=packet)):
             raise _Ended("dropped", f"the cloud drops it: {why}")
 
     def _arrival(self, node: str, address: str) -> str:
@@ -347,13 +349,13 @@ class _Walk:
             raise _Ended("unknown", f"the kernel of {node} cannot be read: {why}", unread=node)
         return kernel
 
-    def _through(self, link: Link) -> None:
+    def _through(self, link: LinkFacts) -> None:
         self._fits(link.mtu)
 
     def _fits(self, mtu: int) -> None:
         self._mtu = min(self._mtu or mtu, mtu)
 
-    def _hop(self, where: str, kind: str, text: str) -> None:
+    def _hop(self, where: str, kind: str, *, text: str) -> None:
         self._hops.append(Hop(where, kind, text))
 
     def _note(self, text: str) -> None:

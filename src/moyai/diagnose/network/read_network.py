@@ -17,7 +17,7 @@ from moyai.core.ids import cluster_tag
 from moyai.diagnose.network.cloud_wire import CloudFacts
 from moyai.diagnose.network.kernel_facts import Kernel, parse_kernel
 from moyai.diagnose.network.places import Objects
-from moyai.diagnose.network.probes import Probes
+from moyai.diagnose.network.probe_pods import ProbePods
 from moyai.diagnose.network.trace_model import World, parse_service_facts
 from moyai.kube.objects import (
     NetworkPolicy,
@@ -78,7 +78,7 @@ def api_of(record: Record) -> KubeApi:
     return api
 
 
-def read_view(record: Record, api: KubeApi, cloud: Cloud) -> View:
+def read_view(record: Record, api: KubeApi, *, cloud: Cloud) -> View:
     with ThreadPoolExecutor(_CALLS, thread_name_prefix="network") as pool:
         in_cloud = pool.submit(cloud_facts, record, cloud)
         listed = [pool.submit(api.list, one) for one in (NODES, PODS, SERVICES, NAMESPACES, NETWORK_POLICIES)]
@@ -113,7 +113,7 @@ def cloud_facts(record: Record, cloud: Cloud) -> CloudFacts:
 
 
 def read_kernels(
-    probes: Probes, nodes: Collection[str], *, pods: Collection[str] = ()
+    probes: ProbePods, nodes: Collection[str], *, pods: Collection[str] = ()
 ) -> tuple[dict[str, Kernel], dict[str, str]]:
     """Of these nodes, with the namespaces of pods with these addresses. Returns (node → kernel, node → why there is none)."""
     addresses = probes.start("host", nodes)

@@ -15,7 +15,6 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime, timedelta
 from importlib import resources
-from types import TracebackType
 from typing import Any, Literal, Protocol, Self, TypeVar
 
 from moyai.ccm import manifests as ccm
@@ -61,8 +60,8 @@ class Api(Protocol):
     def execute(self, namespace: str, pod: str, *, command: Sequence[str], timeout: float) -> str: ...
 
 
-class Probes:
-    """``with Probes(api, clock=clock) as probes``. ``missing``: node → why it has no probe."""
+class ProbePods:
+    """``with ProbePods(api, clock=clock) as probes``. ``missing``: node → why it has no probe."""
 
     def __init__(self, api: Api, *, clock: Clock) -> None:
         self._api, self._clock = api, clock
@@ -85,7 +84,7 @@ class Probes:
             raise
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *_error: object) -> None:
         self._remove()
 
     def _remove(self) -> None:
