@@ -13,6 +13,7 @@ from moyai.cli.terminal import say
 
 if TYPE_CHECKING:
     from moyai.diagnose.network.command_trace import TraceReport
+    from moyai.diagnose.network.live import LiveTrace
     from moyai.diagnose.network.trace_model import Trace
 
 
@@ -22,14 +23,15 @@ if TYPE_CHECKING:
 @click.argument("cluster", required=False, metavar="[CLUSTER|SPEC]")
 @click.option("--port", "-p", default="", help="PORT, PORT/tcp, PORT/udp, PORT/sctp or icmp.  [default: what TO listens on]")
 @click.option("--namespace", "-n", default="default", show_default=True, help="Of names without a namespace.")
+@click.option("--live", is_flag=True, help="Send marked packets, too, and report where each node sees them.")
 @click.option(
     "--output", "-o", type=click.Choice(["text", "json"]), default="text", show_default=True, help="Form of the output."
 )
-def trace(source: str, target: str, *, cluster: str | None, port: str, namespace: str, output: str) -> None:
+def trace(source: str, target: str, *, cluster: str | None, port: str, namespace: str, live: bool, output: str) -> None:
     """Say which way a packet takes FROM a pod or node TO a pod, node, Service or address, and where it ends.
 
-    FROM and TO: NAME, NAMESPACE/NAME, pod/NAME, svc/NAME, node/NAME or an IPv4 address. It sends nothing: it reads the kernels
-    of the nodes. Exit code 1 when the packet or its answer does not arrive.
+    FROM and TO: NAME, NAMESPACE/NAME, pod/NAME, svc/NAME, node/NAME or an IPv4 address. Without --live it sends nothing: it
+    reads the kernels of the nodes. Exit code 1 when the packet or its answer does not arrive.
     """
     from moyai.cli.cluster import connect, recorded
     from moyai.diagnose.network.command_trace import trace as read
@@ -38,7 +40,9 @@ def trace(source: str, target: str, *, cluster: str | None, port: str, namespace
     wanted = parse_port(port) if port else None
     record = recorded(cluster)
     with display("json" if output == "json" else "text", title=f"trace {source} {target}") as progress:
-        found = read(record, connect(record.cloud), ends=(source, target), namespace=namespace, port=wanted, reporter=progress)
+        found = read(
+            record, connect(record.cloud), ends=(source, target), namespace=namespace, port=wanted, live=live, reporter=progress
+        )
     if output == "json":
         say(json.dumps(found.data(), indent=1))
     else:
@@ -54,6 +58,8 @@ def _print(found: TraceReport) -> None:
     if found.trace.back:
         say("the answer:")
         _print_hops(found.trace.back)
+    if found.live:
+        _print_live(found.live)
     for text in found.trace.notes:
         say(f"note: {text}")
     say(_conclusion(found.trace))
@@ -69,6 +75,23 @@ def _print_hops(trace: Trace) -> None:
             where = hop.where
             say(f"  {where}")
         say(f"    {'✗' if hop.kind == 'dropped' else '·'} {hop.text}")
+
+
+def _print_live(live: LiveTrace) -> None:
+    say(f"one of {live.sent} packets that were sent:")
+    where = ""
+    for one in live.sightings:
+        if one.node != where:
+            where = one.node
+            say(f"  {where}")
+        say(f"  {one.text}")
+    last = live.last
+    if live.answer:
+        say(f"the answer: {live.answer}")
+    elif last is None:
+        say("no node has seen a packet")
+    else:
+        say(f"no answer was seen; the packet was last seen on {last.node}, {last.link} {last.direction}")
 
 
 def _conclusion(trace: Trace) -> str:

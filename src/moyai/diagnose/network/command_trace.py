@@ -1,14 +1,22 @@
-"""`moyai trace`: reads the kernels of the nodes that the packet passes, one after the other, until the walk ends."""
+"""`moyai trace`: reads the kernels of the nodes that the packet passes, one after the other, until the walk ends.
+
+With ``live``, marked packets are sent from where the trace begins, and the same nodes report where they see them.
+"""
 
 from __future__ import annotations
 
+import json
+import secrets
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from moyai.cloud.capabilities import Cloud
 from moyai.core.clock import Clock, SystemClock
+from moyai.core.errors import MoyaiError, UsageError
 from moyai.core.progress import Reporter
 from moyai.diagnose.network.kernel_facts import Kernel
+from moyai.diagnose.network.live import LiveTrace, joined
 from moyai.diagnose.network.nft_rules import Packet
 from moyai.diagnose.network.places import find_source, find_target, first_packet
 from moyai.diagnose.network.probe_pods import ProbePods
@@ -24,6 +32,9 @@ from moyai.lifecycle.record import Record
 _ROUNDS = 6
 #: What fits into one call.
 _MOST_ENDPOINTS = 500
+#: What packets of a live trace may be; how many there are, seconds between them, and seconds that they are watched for.
+LIVE = ("tcp", "udp", "icmp")
+_SENT, _PAUSE, _WATCH = 6, 0.4, 5.0
 
 
 @dataclass(frozen=True)
@@ -32,6 +43,7 @@ class TraceReport:
     target: PacketEnd
     packet: Packet
     trace: Trace
+    live: LiveTrace | None = None
 
     def data(self) -> dict[str, Any]:
         return {
@@ -40,6 +52,7 @@ class TraceReport:
             "protocol": self.packet.protocol,
             "port": self.packet.port,
             **self.trace.data(),
+            "live": self.live.data() if self.live else None,
         }
 
 
@@ -50,6 +63,7 @@ def trace(
     ends: tuple[str, str],
     namespace: str,
     port: tuple[str, int] | None,
+    live: bool = False,
     reporter: Reporter,
     clock: Clock | None = None,
 ) -> TraceReport:
@@ -60,20 +74,45 @@ def trace(
     source = find_source(ends[0], view.objects, namespace=namespace)
     target = find_target(ends[1], view.objects, namespace=namespace)
     packet = first_packet(source, target, objects=view.objects, port=port)
+    if live and packet.protocol not in LIVE:
+        raise UsageError(f"--live sends {', '.join(LIVE)}, not {packet.protocol}", hint="choose another --port")
     kernels: dict[str, Kernel] = {}
     absent: dict[str, str] = {}
     pods = {source.address, *(_endpoints(api, target) if target.kind == "service" else (target.address,))}
     wanted = {one.node for one in (source, target) if one.node}
-    with ProbePods(api, clock=clock) as probes, reporter.step("read the nodes' kernels"):
-        for _ in range(_ROUNDS):
-            more, lacking = read_kernels(probes, wanted, pods=pods)
-            kernels |= more
-            absent |= lacking
-            found = follow(view.world(kernels, absent), source, packet=packet)
-            if not found.missing or found.missing in absent:
-                break
-            wanted = {found.missing}
-    return TraceReport(source, target, packet, found)
+    sent: LiveTrace | None = None
+    with ProbePods(api, clock=clock) as probes:
+        with reporter.step("read the nodes' kernels"):
+            for _ in range(_ROUNDS):
+                more, lacking = read_kernels(probes, wanted, pods=pods)
+                kernels |= more
+                absent |= lacking
+                found = follow(view.world(kernels, absent), source, packet=packet)
+                if not found.missing or found.missing in absent:
+                    break
+                wanted = {found.missing}
+        if live and source.node in kernels:
+            with reporter.step("send packets and watch"):
+                sent = _send(probes, source, packet=packet, kernels=kernels, port=view.network.vxlan.port)
+    return TraceReport(source, target, packet, found, sent)
+
+
+def _send(probes: ProbePods, source: PacketEnd, *, packet: Packet, kernels: Mapping[str, Kernel], port: int) -> LiveTrace:
+    """``port``: of VXLAN. Several packets, because a watcher may come late."""
+    marks = [secrets.token_hex(4) for _ in range(_SENT)]
+    pod = kernels[source.node].pods.get(source.address)
+    watching = ["watch", str(_WATCH), ",".join(marks), str(port)]
+    sending = ["send", pod.namespace if pod else "", packet.protocol, packet.source, packet.destination, str(packet.port)]
+    calls = {node: (lambda node=node: probes.run("host", node, program="packet_watch.py", words=watching)) for node in kernels}
+    # beside the watchers of the nodes, by a key that no node has
+    calls[""] = lambda: probes.run(
+        "host", source.node, program="packet_watch.py", words=[*sending, ",".join(marks), str(_PAUSE)]
+    )
+    found = probes.each(calls)
+    if isinstance(failure := found.pop(""), MoyaiError):
+        raise failure
+    reports = {node: json.loads(one) for node, one in found.items() if isinstance(one, str)}
+    return joined(reports, source=source.node, sent=len(marks))
 
 
 def _endpoints(api: KubeApi, service: PacketEnd) -> list[str]:
