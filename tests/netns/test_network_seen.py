@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,13 +16,14 @@ import pytest
 from moyai.agent.pod_network.kernel import apply, find_uplink, observe
 from moyai.diagnose.network.cloud_wire import CloudFacts
 from moyai.diagnose.network.kernel_facts import parse_kernel
+from moyai.diagnose.network.live import LiveTrace, joined
 from moyai.diagnose.network.nft_rules import Packet
 from moyai.diagnose.network.state import node_states
 from moyai.diagnose.network.trace_model import PacketEnd, Trace, World
 from moyai.diagnose.network.walk import follow
 from moyai.kube.objects import PolicyPod, parse_node
 from moyai.kube.resources import Json
-from moyai.linux import netns, network_facts, pod_probe
+from moyai.linux import netns, network_facts, packet_watch, pod_probe
 from moyai.linux.netlink import Netlink
 from moyai.linux.process import run
 from moyai.plan.network_policy.pod_index import PodIndex
@@ -148,7 +149,7 @@ async def test_where_real_packets_end_the_trace_ends(two: list[Machine], what: s
 
 
 @contextmanager
-def serving(made: list[Machine]) -> Iterator[None]:
+def serving(made: list[Machine]) -> Generator[None]:
     started = [
         subprocess.Popen(
             [*netns.prefix(one.pod), sys.executable, "-P", str(Path(pod_probe.__file__)), "serve"],
@@ -190,3 +191,50 @@ async def test_a_pods_probe_measures_what_passes(two: list[Machine]) -> None:
         found = probed(two)
         assert found["pods"]["n2"] != ""
         assert found["sizes"]["n2"]["passes"] == 0
+
+
+def sent(made: list[Machine], protocol: str, port: int) -> LiveTrace:
+    """Marked packets from the first machine's pod to the second's, while both machines watch."""
+    marks = ["01020304", "01020305", "01020306"]
+    file = [sys.executable, "-P", str(Path(packet_watch.__file__))]
+    watchers = {
+        one.name: subprocess.Popen(
+            [*netns.prefix(one.net), *file, "watch", "3", ",".join(marks), "8472"], stdout=subprocess.PIPE, text=True
+        )
+        for one in made
+    }
+    words = [made[0].pod, protocol, made[0].pod_address, made[1].pod_address, str(port), ",".join(marks), "0.6"]
+    run([*netns.prefix(made[0].net), *file, "send", *words], timeout=20)
+    found = {name: json.loads(one.communicate(timeout=20)[0]) for name, one in watchers.items()}
+    return joined(found, source="n1", sent=len(marks))
+
+
+@pytest.mark.parametrize(
+    ("protocol", "port", "answer"), [("tcp", 9, "refused (RST)"), ("udp", 9, "ICMP: unreachable"), ("icmp", 0, "echo reply")]
+)
+async def test_a_real_packet_is_followed_through_the_tunnel_and_back(
+    two: list[Machine], protocol: str, port: int, answer: str
+) -> None:
+    await bring(two, VXLAN)
+    found = sent(two, protocol, port)
+    assert found.answer.startswith(answer)
+    there = [one for one in found.sightings if not one.says]
+    assert [(one.node, one.link, one.direction, one.vni) for one in there] == [
+        ("n1", "cni0", "in", 0),
+        ("n1", "flannel.1", "out", 0),
+        ("n1", "eth0", "out", 1),
+        ("n2", "eth0", "in", 1),
+        ("n2", "flannel.1", "in", 0),
+        ("n2", "cni0", "out", 0),
+    ]
+    assert there[2].outer == ("172.17.0.21", "172.17.0.22")
+    assert [one.ttl for one in there] == [64, 63, 63, 63, 63, 62]
+
+
+async def test_a_real_packet_is_last_seen_where_it_vanishes(two: list[Machine]) -> None:
+    await bring(two, VXLAN)
+    ip(two[1].net, "link set flannel.1 down")
+    found = sent(two, "tcp", 9)
+    assert found.answer == ""
+    assert found.last is not None
+    assert (found.last.node, found.last.link, found.last.vni) == ("n2", "eth0", 1)

@@ -175,7 +175,7 @@ def prefix(text: str) -> Json:
 def own_table(*, bare: bool) -> tuple[Json, ...]:
     """As libnftables lists `plan.pod_network.node_files.rules`."""
     inside = [prefix(PODS), prefix("10.96.0.0/16"), *([prefix(NODES)] if bare else [])]
-    hook = {"type": "nat", "hook": "postrouting", "prio": 100, "policy": "accept"}
+    hook: dict[str, Any] = {"type": "nat", "hook": "postrouting", "prio": 100, "policy": "accept"}
     return (
         *table("ip", "moyai"),
         chain("moyai", "postrouting", **hook),
@@ -233,7 +233,7 @@ def proxy_table() -> tuple[Json, ...]:
 
 
 def policy_chains(*keys: str) -> tuple[Json, ...]:
-    hook = {"type": "filter", "hook": "forward", "prio": -1, "policy": "accept"}
+    hook: dict[str, Any] = {"type": "filter", "hook": "forward", "prio": -1, "policy": "accept"}
     return (
         chain("moyai-policy", "received", family="inet", **hook),
         *(chain("moyai-policy", f"{way}/{key}", family="inet") for key in keys for way in ("in", "out")),

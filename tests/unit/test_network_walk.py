@@ -206,7 +206,7 @@ def test_a_pod_reaches_another_machine_and_the_answer_comes_back_through_transla
 
 
 def policy(way: str, *rules: dict[str, Any]) -> Any:
-    spec = {"podSelector": {}, "policyTypes": [way.title()], way: list(rules)}
+    spec: dict[str, Any] = {"podSelector": {}, "policyTypes": [way.title()], way: list(rules)}
     return parse_policy({"metadata": {"name": "guard", "namespace": "default"}, "spec": spec})
 
 

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 from moyai.cloud.capabilities import Cloud
@@ -20,7 +21,7 @@ from moyai.diagnose.network.live import LiveTrace, joined
 from moyai.diagnose.network.nft_rules import Packet
 from moyai.diagnose.network.places import find_source, find_target, first_packet
 from moyai.diagnose.network.probe_pods import ProbePods
-from moyai.diagnose.network.read_network import api_of, read_kernels, read_view
+from moyai.diagnose.network.read_network import View, api_of, read_kernels, read_view
 from moyai.diagnose.network.trace_model import PacketEnd, Trace
 from moyai.diagnose.network.walk import follow
 from moyai.kube.objects.meta import part, rows, text_map, texts
@@ -28,8 +29,6 @@ from moyai.kube.quick import KubeApi
 from moyai.kube.resources import ENDPOINT_SLICES
 from moyai.lifecycle.record import Record
 
-#: More nodes than a packet passes.
-_ROUNDS = 6
 #: What fits into one call.
 _MOST_ENDPOINTS = 500
 #: What packets of a live trace may be; how many there are, seconds between them, and seconds that they are watched for.
@@ -76,25 +75,32 @@ def trace(
     packet = first_packet(source, target, objects=view.objects, port=port)
     if live and packet.protocol not in LIVE:
         raise UsageError(f"--live sends {', '.join(LIVE)}, not {packet.protocol}", hint="choose another --port")
-    kernels: dict[str, Kernel] = {}
-    absent: dict[str, str] = {}
     pods = {source.address, *(_endpoints(api, target) if target.kind == "service" else (target.address,))}
-    wanted = {one.node for one in (source, target) if one.node}
     sent: LiveTrace | None = None
     with ProbePods(api, clock=clock) as probes:
         with reporter.step("read the nodes' kernels"):
-            for _ in range(_ROUNDS):
-                more, lacking = read_kernels(probes, wanted, pods=pods)
-                kernels |= more
-                absent |= lacking
-                found = follow(view.world(kernels, absent), source, packet=packet)
-                if not found.missing or found.missing in absent:
-                    break
-                wanted = {found.missing}
+            found, kernels = _walked(probes, view, source=source, target=target, packet=packet, pods=pods)
         if live and source.node in kernels:
             with reporter.step("send packets and watch"):
                 sent = _send(probes, source, packet=packet, kernels=kernels, port=view.network.vxlan.port)
     return TraceReport(source, target, packet, found, sent)
+
+
+def _walked(
+    probes: ProbePods, view: View, *, source: PacketEnd, target: PacketEnd, packet: Packet, pods: Collection[str]
+) -> tuple[Trace, Mapping[str, Kernel]]:
+    """The trace, and the kernels of the nodes on the way. ``pods``: addresses of the pods that the packet may come to."""
+    kernels: dict[str, Kernel] = {}
+    absent: dict[str, str] = {}
+    wanted = {one.node for one in (source, target) if one.node}
+    while True:
+        more, lacking = read_kernels(probes, wanted, pods=pods)
+        kernels |= more
+        absent |= lacking
+        found = follow(view.world(kernels, absent), source, packet=packet)
+        if not found.missing or found.missing in absent:
+            return found, kernels
+        wanted = {found.missing}
 
 
 def _send(probes: ProbePods, source: PacketEnd, *, packet: Packet, kernels: Mapping[str, Kernel], port: int) -> LiveTrace:
@@ -103,11 +109,10 @@ def _send(probes: ProbePods, source: PacketEnd, *, packet: Packet, kernels: Mapp
     pod = kernels[source.node].pods.get(source.address)
     watching = ["watch", str(_WATCH), ",".join(marks), str(port)]
     sending = ["send", pod.namespace if pod else "", packet.protocol, packet.source, packet.destination, str(packet.port)]
-    calls = {node: (lambda node=node: probes.run("host", node, program="packet_watch.py", words=watching)) for node in kernels}
+    program = partial(probes.run, "host", program="packet_watch.py")
+    calls = {node: partial(program, node, words=watching) for node in kernels}
     # beside the watchers of the nodes, by a key that no node has
-    calls[""] = lambda: probes.run(
-        "host", source.node, program="packet_watch.py", words=[*sending, ",".join(marks), str(_PAUSE)]
-    )
+    calls[""] = partial(program, source.node, words=[*sending, ",".join(marks), str(_PAUSE)])
     found = probes.each(calls)
     if isinstance(failure := found.pop(""), MoyaiError):
         raise failure

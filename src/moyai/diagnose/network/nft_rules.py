@@ -7,18 +7,28 @@ that nothing is reported that the kernel may not do.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
-from typing import Any, cast
+from typing import cast
 
 from moyai.kube.objects.meta import part, rows, text
 from moyai.kube.resources import Json
 from moyai.plan.network_policy.table_names import TABLE as POLICY_TABLE
 
 PROXY, OWN = "kube-proxy", "moyai"
-#: kube-proxy's chain that marks a packet for masquerading, and the map from a Service to its chain.
-_MARK, _SERVICES, _WITHOUT = "mark-for-masquerade", "service-ips", "no-endpoint-services"
-_Verdict = tuple[str, str]
+#: kube-proxy's chain for all packets, and that of its older versions which marks a packet for masquerading; the maps from a
+#: Service to its chain; the set of pods that are sent to themselves.
+_ALL, _MARK, _SERVICES, _WITHOUT, _HAIRPIN = (
+    "services",
+    "mark-for-masquerade",
+    "service-ips",
+    "no-endpoint-services",
+    "hairpin-connections",
+)
+#: A system without a list of protocols makes nftables print their numbers.
+_PROTOCOLS = {1: "icmp", 6: "tcp", 17: "udp", 132: "sctp"}
+#: Chains lead no deeper.
+_DEEPEST = 8
 
 
 @dataclass(frozen=True)
@@ -50,10 +60,11 @@ class Ruleset:
 
     def __init__(self, objects: Iterable[Json]) -> None:
         self._rules: dict[tuple[str, str], list[list[Json]]] = {}
-        self._maps: dict[tuple[str, str], list[object]] = {}
+        #: Sets and maps.
+        self._elements: dict[tuple[str, str], list[object]] = {}
         self._chains: dict[tuple[str, str], Json] = {}
         for one in objects:
-            for kind in ("chain", "rule", "map"):
+            for kind in ("chain", "rule", "map", "set"):
                 if found := part(one, kind):
                     self._take(kind, found)
 
@@ -61,11 +72,10 @@ class Ruleset:
         table = text(found, "table")
         if kind == "rule":
             self._rules.setdefault((table, text(found, "chain")), []).append(rows(found, "expr"))
-        elif kind == "map":
-            elements = found.get("elem")
-            self._maps[table, text(found, "name")] = cast("list[object]", elements) if isinstance(elements, list) else []
-        else:
+        elif kind == "chain":
             self._chains[table, text(found, "name")] = found
+        else:
+            self._elements[table, text(found, "name")] = _list(found.get("elem"))
 
     def has_table(self, table: str) -> bool:
         return any(one == table for one, _ in self._chains)
@@ -84,96 +94,128 @@ class Ruleset:
 
     def masquerades(self, packet: Packet) -> bool:
         """Whether moyai's own table replaces the source by the node's."""
-        return any(
-            "masquerade" in expressions[-1] and self._met(expressions, packet)
-            for expressions in self._rules.get((OWN, "postrouting"), ())
-            if expressions
-        )
+        rules = self._rules.get((OWN, "postrouting"), ())
+        return any("masquerade" in one[-1] and self._met(one, packet, table=OWN) for one in rules if one)
 
     def translate(self, packet: Packet) -> Translated:
         """What kube-proxy makes of a packet to a Service."""
         chain = self._mapped(_SERVICES, packet)
         if chain is None:
             return Translated(lack="empty" if self._mapped(_WITHOUT, packet) is not None else "unknown")
-        marked = self._marks(chain, packet)
-        endpoints: list[tuple[str, int]] = []
-        for endpoint in self._targets(chain, packet):
-            for expressions in self._rules.get((PROXY, endpoint), ()):
-                if (found := _dnat(expressions)) and found not in endpoints:
-                    endpoints.append((found[0], found[1] or packet.port))
-                    # a pod that is sent to itself
-                    marked = marked or (len(endpoints) == 1 and self._marks(endpoint, replace(packet, destination=found[0])))
-        return Translated(tuple(endpoints), masqueraded=marked, lack="" if endpoints else "empty")
+        endpoints = tuple(dict.fromkeys(self._endpoints(chain, packet, depth=0)))
+        if not endpoints:
+            return Translated(lack="empty")
+        address, port = endpoints[0]
+        hairpin = [packet.source, address, packet.protocol, port]
+        marked = (
+            self._marks(_ALL, packet)
+            or self._marks(chain, packet)
+            or any(_concat(one) == hairpin for one in self._elements.get((PROXY, _HAIRPIN), ()))
+            # older versions have a chain for each endpoint, which says the same
+            or packet.source == address
+        )
+        return Translated(endpoints, masqueraded=marked)
 
     def _mapped(self, name: str, packet: Packet) -> str | None:
         wanted = [packet.destination, packet.protocol, packet.port]
-        for element in self._maps.get((PROXY, name), ()):
-            key, value = cast("list[Any]", element) if isinstance(element, list) else (element, {})
-            if isinstance(key, dict) and cast("Json", key).get("concat") == wanted:
-                return _jump(cast("Json", value)) or ""
+        for element in self._elements.get((PROXY, name), ()):
+            key, value = ([*_list(element), None, None])[:2]
+            if _concat(key) == wanted:
+                return _target(_object(value))
         return None
 
     def _marks(self, chain: str, packet: Packet) -> bool:
+        """Whether a rule of the chain marks the packet for masquerading."""
         return any(
-            _jump(expressions[-1]) == _MARK and self._met(expressions, packet)
-            for expressions in self._rules.get((PROXY, chain), ())
-            if expressions
+            (_target(one[-1]) == _MARK or text(part(one[-1], "mangle", "key", "meta"), "key") == "mark")
+            and self._met(one, packet, table=PROXY)
+            for one in self._rules.get((PROXY, chain), ())
+            if one
         )
 
-    def _targets(self, chain: str, packet: Packet) -> Iterator[str]:
-        """The chains of endpoints that a Service's chain leads to."""
-        for expressions in self._rules.get((PROXY, chain), ()):
-            for one in expressions:
-                data = part(one, "vmap", "data")
-                elements = data.get("set")
-                for element in cast("list[Any]", elements) if isinstance(elements, list) else ():
-                    if isinstance(element, list) and (target := _jump(cast("Json", element[1]))):
-                        yield target
-                target = _jump(one)
+    def _endpoints(self, chain: str, packet: Packet, *, depth: int) -> Iterator[tuple[str, int]]:
+        """All that a Service's chain may send a packet to."""
+        expressions = [one for rule in self._rules.get((PROXY, chain), ()) for one in rule]
+        for one in expressions if depth < _DEEPEST else ():
+            for address, port in _translations(part(one, "dnat")):
+                yield address, port or packet.port
+            choices = (
+                _target(_object(_list(element)[-1])) for element in _members(part(one, "vmap", "data")) if _list(element)
+            )
+            for target in (_target(one), *choices):
                 if target and target != _MARK:
-                    yield from (target,) if target.startswith("endpoint-") else self._targets(target, packet)
+                    yield from self._endpoints(target, packet, depth=depth + 1)
 
-    def _met(self, expressions: Iterable[Json], packet: Packet) -> bool:
-        return all(_meets(part(one, "match"), packet) for one in expressions if "match" in one)
+    def _met(self, expressions: Iterable[Json], packet: Packet, *, table: str) -> bool:
+        return all(self._meets(part(one, "match"), packet, table=table) for one in expressions if "match" in one)
 
-
-def _meets(match: Json, packet: Packet) -> bool:
-    left, right = part(match, "left"), match.get("right")
-    field = text(part(left, "payload"), "field")
-    values: Mapping[str, str | int] = {"saddr": packet.source, "daddr": packet.destination, "dport": packet.port}
-    value = packet.protocol if text(part(left, "meta"), "key") == "l4proto" else values.get(field)
-    if value is None:
-        return False
-    equal = _in(value, right)
-    return not equal if match.get("op") == "!=" else equal
+    def _meets(self, match: Json, packet: Packet, *, table: str) -> bool:
+        left = part(match, "left")
+        values: Mapping[str, str | int] = {"saddr": packet.source, "daddr": packet.destination, "dport": packet.port}
+        value = values.get(text(part(left, "payload"), "field"))
+        if text(part(left, "meta"), "key") == "l4proto":
+            value = packet.protocol
+        if value is None:
+            return False
+        right = match.get("right")
+        if isinstance(right, str) and right.startswith("@"):
+            right = {"set": self._elements.get((table, right[1:]), [])}
+        equal = _in(value, right)
+        return not equal if match.get("op") == "!=" else equal
 
 
 def _in(value: str | int, right: object) -> bool:
-    if isinstance(right, dict):
-        found = cast("Json", right)
-        if "prefix" in found:
-            prefix = part(found, "prefix")
-            network = IPv4Network(f"{prefix['addr']}/{prefix['len']}", strict=False)
-            return isinstance(value, str) and IPv4Address(value) in network
-        if "range" in found and isinstance(value, int):
-            first, last = found["range"]
-            return first <= value <= last
-        members = found.get("set")
-        return any(_in(value, one) for one in cast("list[object]", members)) if isinstance(members, list) else False
-    return value == right
+    found = _object(right)
+    if "prefix" in found:
+        prefix = part(found, "prefix")
+        network = IPv4Network(f"{prefix['addr']}/{prefix['len']}", strict=False)
+        return isinstance(value, str) and IPv4Address(value) in network
+    if "range" in found and isinstance(value, int):
+        first, last = found["range"]
+        return first <= value <= last
+    if found:
+        return any(_in(value, one) for one in _members(found))
+    return value in (right, _named(right))
 
 
-def _jump(expression: Json) -> str:
+def _members(found: Json) -> list[object]:
+    """Of a set that is written where it is used."""
+    return _list(found.get("set"))
+
+
+def _translations(dnat: Json) -> Iterator[tuple[str, int]]:
+    """(address, port) of all that a translation may choose; port 0: the packet's own."""
+    address, port = dnat.get("addr"), dnat.get("port")
+    if isinstance(address, str):
+        yield address, port if isinstance(port, int) else 0
+        return
+    choices = [_list(element)[-1] for element in _members(part(dnat, "addr", "map", "data")) if _list(element)]
+    for one in (address, *choices):
+        pair = _concat(one)
+        if len(pair) == 2:
+            yield str(pair[0]), int(cast("int", pair[1]))
+
+
+def _concat(value: object) -> list[object]:
+    """A joined value, with protocols by name."""
+    found = _object(value)
+    element = part(found, "elem", "val") or found  # with a counter or a time-out
+    joined = _list(element.get("concat"))
+    # the last one is a port
+    return [*map(_named, joined[:-1]), *joined[-1:]]
+
+
+def _named(value: object) -> object:
+    return _PROTOCOLS.get(value, value) if isinstance(value, int) else value
+
+
+def _target(expression: Json) -> str:
     return text(part(expression, "goto"), "target") or text(part(expression, "jump"), "target")
 
 
-def _dnat(expressions: Iterable[Json]) -> tuple[str, int] | None:
-    for one in expressions:
-        if found := part(one, "dnat"):
-            address, port = found.get("addr"), found.get("port")
-            if isinstance(address, str):
-                return address, port if isinstance(port, int) else 0
-            concat = part(found, "addr").get("concat")
-            if isinstance(concat, list) and len(cast("list[Any]", concat)) == 2:
-                return str(concat[0]), int(cast("Any", concat[1]))
-    return None
+def _object(value: object) -> Json:
+    return cast("Json", value) if isinstance(value, dict) else {}
+
+
+def _list(value: object) -> list[object]:
+    return cast("list[object]", value) if isinstance(value, list) else []

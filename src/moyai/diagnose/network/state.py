@@ -90,7 +90,7 @@ def node_states(
     """``kernels``: node → what its kernel has. ``absent``: node → why nobody knows it."""
     strategy = pod_network_of(spec)
     conf = strategy.conf
-    routes = set(cloud.router.routes) if cloud.router else set()
+    routes = frozenset(cloud.router.routes if cloud.router else ())
     wanted = desired_routes(nodes, [str(spec.network.pod_cidr)]) if strategy.by_router and not cloud.unknown else {}
     lost = {name: route for route, name in wanted.items() if route not in routes}
     made: list[NodeState] = []

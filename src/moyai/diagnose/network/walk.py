@@ -7,9 +7,7 @@ the walk ends, also where routes lead in a circle.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
-from functools import lru_cache
 from typing import NoReturn
 
 from moyai.diagnose.network.cloud_wire import contains, refused_by_firewall, refused_to_send, route_of
@@ -54,7 +52,7 @@ class _Walk:
         self._notes: list[str] = []
         self._mtu = 0
         self._marked = False
-        self._rules: Callable[[str], Ruleset] = lru_cache(lambda node: Ruleset(world.kernels[node].tables))
+        self._rulesets: dict[str, Ruleset] = {}
         self.packet = Packet("", "")
         #: Where the packet was delivered.
         self.at: PacketEnd | None = None
@@ -341,6 +339,11 @@ class _Walk:
             raise _Ended("dropped", f"no link of {node} has its address {address}")
         self._through(link)
         return link.name
+
+    def _rules(self, node: str) -> Ruleset:
+        if node not in self._rulesets:
+            self._rulesets[node] = Ruleset(self._world.kernels[node].tables)
+        return self._rulesets[node]
 
     def _kernel(self, node: str) -> Kernel:
         kernel = self._world.kernels.get(node)
