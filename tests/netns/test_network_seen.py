@@ -123,8 +123,8 @@ async def test_a_whole_network_is_traced_through_and_has_no_problems(two: list[M
 HARM = {
     "forwarding entry": (VXLAN, 1, "bridge fdb del {mac2} dev flannel.1 dst 172.17.0.22", "flannel.1 of n1 has no forwarding"),
     "neighbour": (VXLAN, 1, "ip neigh del 10.244.2.0 dev flannel.1", "flannel.1 of n1 has no neighbour entry"),
-    "route": (VXLAN, 1, "ip route del 10.244.2.0/24", "n1 has no other route to 10.244.2.2"),
-    "gateway": (HOST_GW, 1, "ip route del 10.244.2.0/24", "n1 has no other route to 10.244.2.2"),
+    "route": (VXLAN, 1, "ip route del 10.244.2.0/24", "n1 has no route to 10.244.2.2 but unreachable"),
+    "gateway": (HOST_GW, 1, "ip route del 10.244.2.0/24", "n1 has no route to 10.244.2.2 but unreachable"),
     "tunnel": (VXLAN, 2, "ip link del flannel.1", "n2 has no VXLAN device with VNI 1"),
     "tunnel is down": (VXLAN, 2, "ip link set flannel.1 down", "flannel.1 of n2 is down"),
     "answer": (VXLAN, 2, "bridge fdb del {mac1} dev flannel.1 dst 172.17.0.21", "flannel.1 of n2 has no forwarding entry"),

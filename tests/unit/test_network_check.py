@@ -102,7 +102,12 @@ def test_a_node_without_a_probe_is_a_failure_and_its_ways_are_untried() -> None:
     del found["c"]
     made = report(NODES, found, missing={"c": "the node is not Ready"})
     assert [one.text for one in made.failures] == ["probe: c: not checked: the node is not Ready"]
-    assert [made.untried(one) for one in made.tried] == [4, 5, 4, 1]
+    assert [made.works(one) for one in made.tried] == [2, 4, 2, 2]
+
+
+def test_no_size_passes_between_pods_that_do_not_reach_each_other() -> None:
+    made = report(NODES, answers(a_pods_b="no answer"), missing={})
+    assert [made.works(one) for one in made.tried] == [5, 9, 5, 3]
 
 
 class Cluster(QuickKubernetes):

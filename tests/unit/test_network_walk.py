@@ -82,7 +82,7 @@ LOOP = RouteFacts("10.244.2.0/24", "10.8.0.11", w.UPLINK)
 BROKEN: dict[str, tuple[World, str]] = {
     "route": (
         kernel_without(V, 1, "routes", destination="10.244.2.0/24"),
-        "n1 has no other route to 10.244.2.5, and this one leads nowhere",
+        "n1 has no route to 10.244.2.5 but unreachable 10.244.0.0/16 proto 77 metric 9999",
     ),
     "neighbour": (
         kernel_without(V, 1, "neighbours", address="10.244.2.0"),

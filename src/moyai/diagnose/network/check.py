@@ -46,10 +46,12 @@ class CheckReport:
     def data(self) -> dict[str, Any]:
         return {**asdict(self), "ok": not self.failures, "seconds": round(self.seconds, 1)}
 
-    def failed(self, kind: str) -> int:
-        return sum(one.kind == kind for one in self.failures)
+    def works(self, kind: str) -> int:
+        """How many ways work. What could not be tried does not: between pods that do not reach each other no size passes."""
+        failed = sum(one.kind in ((kind, "pods") if kind == "sizes" else (kind,)) for one in self.failures)
+        return self.tried.get(kind, 0) - failed - self._untried(kind)
 
-    def untried(self, kind: str) -> int:
+    def _untried(self, kind: str) -> int:
         """How many ways could not be tried, because a node has no probe."""
         without = {one.source for one in self.failures if one.kind == "probe"}
         all_, with_ = len(self.nodes), len(self.nodes) - len(without)

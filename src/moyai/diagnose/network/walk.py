@@ -164,7 +164,7 @@ class _Walk:
         if route.kind != "unicast" or link is None:
             self._hop(node, "route", text=f"route {route.text}")
             hint = _AGENT if contains((self._world.pod_range,), packet.destination) else ""
-            raise _Ended("dropped", f"{node} has no other route to {packet.destination}, and this one leads nowhere", hint=hint)
+            raise _Ended("dropped", f"{node} has no route to {packet.destination} but {route.text}", hint=hint)
         self._hop(node, "route", text=f"route {route.text} dev {link.name} (MTU {link.mtu})")
         if not link.up:
             raise _Ended("dropped", f"{link.name} of {node} is down")
