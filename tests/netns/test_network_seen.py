@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ import pytest
 
 from moyai.agent.pod_network.kernel import apply, find_uplink, observe
 from moyai.diagnose.network.cloud_wire import CloudFacts
-from moyai.diagnose.network.kernel_facts import parse_kernel
+from moyai.diagnose.network.kernel_facts import Kernel, parse_kernel
 from moyai.diagnose.network.live import LiveTrace, joined
 from moyai.diagnose.network.nft_rules import Packet
 from moyai.diagnose.network.state import node_states
@@ -69,6 +70,24 @@ def program(machine_space: str, module: Any, *words: str) -> Json:
     return json.loads(run(command, timeout=60, env={"PYTHONPATH": ""}).stdout)
 
 
+#: As the program's own start does it, with another folder of namespaces: other tests have pods with the same addresses.
+FACTS = """
+import json, runpy, sys
+from pathlib import Path
+program, addresses, folder = sys.argv[1:]
+json.dump(runpy.run_path(program)["facts"](addresses.split(","), Path(folder)), sys.stdout)
+"""
+
+
+def kernel(machine: Machine, made: list[Machine]) -> Kernel:
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / machine.pod).symlink_to(netns.path(machine.pod))
+        addresses = ",".join(one.pod_address for one in made)
+        words = ["-P", "-c", FACTS, str(Path(network_facts.__file__)), addresses, folder]
+        shown = run([*netns.prefix(machine.net), sys.executable, *words], timeout=60, env={"PYTHONPATH": ""})
+    return parse_kernel(json.loads(shown.stdout))
+
+
 def node(machine: Machine, conf: NetworkConf) -> Json:
     found = machine.object()
     data = json.dumps({"VNI": conf.vni, "VtepMAC": mac(machine)}) if conf.backend == "vxlan" else "null"
@@ -82,10 +101,9 @@ def look(made: list[Machine], conf: NetworkConf) -> World:
     pods = PodIndex()
     for one in made:
         pods.change(f"default/p{one.number}", PolicyPod("default", f"p{one.number}", one.name, {}, (one.pod_address,)))
-    addresses = ",".join(one.pod_address for one in made)
     return World(
         nodes=tuple(parse_node(node(one, conf)) for one in made),
-        kernels={one.name: parse_kernel(program(one.net, network_facts, addresses)) for one in made},
+        kernels={one.name: kernel(one, made) for one in made},
         pod_range=POD_CIDR,
         node_range="172.17.0.0/24",
         pods=pods,

@@ -70,11 +70,16 @@ def test_the_routers_routes_and_the_ports_sources_belong_to_it() -> None:
 
 def test_a_cloud_or_a_node_that_nobody_can_ask_is_no_loss_of_the_others() -> None:
     world = replace(w.world("routes"), cloud=CloudFacts(unknown="it does not answer"))
-    assert all(not one.problems for one in states("routes", world).values())
+    assert all((one.problems, one.reached) == ((), None) for one in states("routes", world).values())
     kernels = {name: one for name, one in world.kernels.items() if name != "n2"}
     found = states("routes", replace(world, kernels=kernels), n2="the node is not Ready")
     assert found["n2"].problems == ("its kernel cannot be read: the node is not Ready",)
     assert not found["n1"].problems
+
+
+def test_where_the_user_brings_the_network_nobody_knows_who_is_reached() -> None:
+    found = states("none", w.world("host-gw"))
+    assert [(one.reached, one.problems) for one in found.values()] == [(None, ())] * 3
 
 
 def test_facts_of_another_version_read_as_empty() -> None:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from moyai.cloud.model import Port, Route, Router, SourceAddress
+from moyai.core.errors import Terminal
+from moyai.plan.cluster import plan_up
 from moyai.plan.route_budget import foreign_routes, route_budget
-from moyai.spec.load import validate
+from moyai.spec.load import parse, validate
 from moyai.spec.model import ClusterSpec
+from tests.unit.test_plan_cluster import EMPTY, NEW, TAG
 
 
 def spec(**network: object) -> ClusterSpec:
@@ -57,3 +62,14 @@ def test_a_ports_source_addresses_are_counted_but_bound_no_nodes() -> None:
 def test_routes_within_the_pod_range_are_the_clusters_own() -> None:
     router = Router("r", "r", routes=(Route("10.244.7.0/24", "10.8.0.9"), Route("192.0.2.0/24", "10.8.0.9")))
     assert foreign_routes((router,), spec()) == (Route("192.0.2.0/24", "10.8.0.9"),)
+
+
+def test_a_plan_warns_before_the_router_is_full_and_counts_what_others_have_put_there() -> None:
+    cluster = parse("spec: {network: {maxRoutes: 5}}")
+    assert any(one.startswith("2 more nodes fit") for one in plan_up(cluster, EMPTY, recorded=NEW).notes)
+    foreign = Router("r", "quickstart-router", routes=(Route("192.0.2.0/24", "10.8.0.99"),), tags=TAG)
+    taken = replace(EMPTY, routers=(foreign,))
+    assert any(one.startswith("1 more node fits") for one in plan_up(cluster, taken, recorded=NEW).notes)
+    assert not any("fit" in one for one in plan_up(parse(""), EMPTY, recorded=NEW).notes)
+    with pytest.raises(Terminal, match="3 nodes need 3 routes in one router, cloud moyai allows 2"):
+        plan_up(parse("spec: {network: {maxRoutes: 2}}"), EMPTY, recorded=NEW)

@@ -79,10 +79,7 @@ def _print_status(found: NetworkState) -> None:
     if found.why:
         say(f"  {found.why}")
     say()
-    rows = [
-        (one.name, one.pod_cidr or "-", one.address or "-", _link(one), _tunnel(one), f"{one.reached}/{one.others}")
-        for one in found.nodes
-    ]
+    rows = [(one.name, one.pod_cidr or "-", one.address or "-", _link(one), _tunnel(one), _reached(one)) for one in found.nodes]
     print_table(("NODE", "POD RANGE", "ADDRESS", "LINK (MTU)", "TUNNEL (MTU)", "REACHES"), rows)
     say()
     limits = [(one.name, str(one.used), str(one.limit), str(one.left)) for one in found.budget.limits]
@@ -100,6 +97,10 @@ def _link(node: NodeState) -> str:
 
 def _tunnel(node: NodeState) -> str:
     return f"{node.tunnel} ({node.tunnel_mtu})" if node.tunnel else "-"
+
+
+def _reached(node: NodeState) -> str:
+    return "-" if node.reached is None else f"{node.reached}/{node.others}"
 
 
 def _print_check(found: CheckReport) -> None:

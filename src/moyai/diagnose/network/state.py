@@ -50,7 +50,7 @@ _NAMED = 3
 @dataclass(frozen=True)
 class NodeState:
     """``uplink``, ``tunnel``: names of links, empty where there is none or nobody could look; their MTU in bytes. ``reached``:
-    how many of ``others`` nodes this one has a way to."""
+    how many of ``others`` nodes this one has a way to, None where nobody knows."""
 
     name: str
     address: str
@@ -60,7 +60,7 @@ class NodeState:
     uplink_mtu: int = 0
     tunnel: str = ""
     tunnel_mtu: int = 0
-    reached: int = 0
+    reached: int | None = None
     others: int = 0
     problems: tuple[str, ...] = ()
 
@@ -109,7 +109,7 @@ def node_states(
         port = cloud.ports.get(node.name) if strategy.needs_sources and pod_cidr else None
         if port is not None and pod_cidr not in {one.address for one in port.send_from}:
             problems.append(f"port {port.name} may not send from {pod_cidr}: the cloud drops what its pods send")
-        reached = len(nodes) - 1 - len(set(lost) - {node.name})
+        reached = len(nodes) - 1 - len(set(lost) - {node.name}) if wanted else None
         if conf is not None and kernel is not None:
             reached, missing = _reached(node, nodes, kernel=kernel, conf=conf)
             problems += missing
@@ -125,7 +125,7 @@ def node_states(
                 uplink_mtu=link.mtu if link else 0,
                 tunnel=tunnel.name if tunnel else "",
                 tunnel_mtu=tunnel.mtu if tunnel else 0,
-                reached=reached if kernel is not None else 0,
+                reached=reached,
                 others=len(nodes) - 1,
                 problems=tuple(problems),
             )
