@@ -67,7 +67,8 @@ def first_packet(source: PacketEnd, target: PacketEnd, *, objects: Objects, port
 def _usual_port(target: PacketEnd, objects: Objects) -> tuple[str, int]:
     if target.kind == "service":
         return next((one.ports[0] for one in objects.services if one.name == target.name and one.ports), ("icmp", 0))
-    pod: Json = next((one for one in objects.pods if target.kind == "pod" and object_key(one) == target.name), {})
+    nothing: Json = {}
+    pod = next((one for one in objects.pods if target.kind == "pod" and object_key(one) == target.name), nothing)
     for container in rows(part(pod, "spec"), "containers"):
         for port in rows(container, "ports"):
             return (text(port, "protocol") or "TCP").lower(), int(port["containerPort"])
