@@ -3,16 +3,20 @@
 Side by side runs what does not meet: first the kernel's tests, which mostly wait, and a cloud's whole life, beside what counts
 all that the tests' own cloud has; then the end-to-end tests in two halves on that cloud, as several clusters in one cloud are
 what users have as well. At the end the tests that failed are named once more, as the lanes' own summaries are far up.
+If it is ended by a signal, its lanes end too, and with them what they have built.
 """
 
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from itertools import chain
+from types import FrameType
 
 from tests.conftest import running_cloud
 
@@ -25,7 +29,7 @@ HALVES = ("shared", "own")
 class Lane:
     """One pytest, running beside others: its lines come as they are said, behind the lane's name."""
 
-    def __init__(self, name: str, words: Sequence[str], cloud: str = "") -> None:
+    def __init__(self, name: str, words: Sequence[str], *, cloud: str = "") -> None:
         environment = {**os.environ, **({"MOYAI_TEST_CLOUD": cloud} if cloud else {})}
         argv = [sys.executable, "-m", "pytest", "--verbose", "--durations=25", "-rfE", *words]
         self.failures: list[str] = []
@@ -46,14 +50,36 @@ class Lane:
         self._reader.join()
         return self._process.wait()
 
+    def stop(self) -> None:
+        """End it as Ctrl-C does, so that its fixtures take down what they have built; nothing happens after its end."""
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGINT)
+        self._reader.join()
+
+
+@contextmanager
+def running(lanes: list[Lane]) -> Generator[list[Lane]]:
+    try:
+        yield lanes
+    finally:
+        for lane in lanes:
+            lane.stop()
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
 
 def main() -> int:
-    host = Lane("host", ["tests/netns", LIFE])
-    with running_cloud() as cloud:
-        site = Lane("cloud", ["tests/cloud", f"--ignore={LIFE}", BAD_LUCK], cloud)
-        codes = [host.end(), site.end()]
-        halves = [Lane(name, ["tests/e2e", f"--ignore={BAD_LUCK}", f"--clusters={name}"], cloud) for name in HALVES]
-        codes += [half.end() for half in halves]
+    # a shell that puts a command into the background lets it ignore SIGINT, and its children too
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _interrupt)
+    with running([Lane("host", ["tests/netns", LIFE])]) as (host,), running_cloud() as cloud:
+        with running([Lane("cloud", ["tests/cloud", f"--ignore={LIFE}", BAD_LUCK], cloud=cloud)]) as (site,):
+            codes = [host.end(), site.end()]
+        words = ["tests/e2e", f"--ignore={BAD_LUCK}"]
+        with running([Lane(name, [*words, f"--clusters={name}"], cloud=cloud) for name in HALVES]) as halves:
+            codes += [half.end() for half in halves]
     for failure in chain.from_iterable(lane.failures for lane in (host, site, *halves)):
         print(failure, flush=True)
     return 1 if any(codes) else 0

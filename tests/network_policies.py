@@ -62,7 +62,7 @@ class Cluster:
                 peers, ports = rule.get(side), rule.get("ports")
                 if peers and not any(self._peer(one, policy, other=other, address=address) for one in peers):
                     continue
-                if ports and not any(port_matches(one, receiver, port) for one in ports):
+                if ports and not any(port_matches(one, receiver, port=port) for one in ports):
                     continue
                 return True
         return False
@@ -105,7 +105,7 @@ def selects(selector: Json, labels: dict[str, str]) -> bool:
     return True
 
 
-def port_matches(said: Json, receiver: Json | None, port: tuple[str, int]) -> bool:
+def port_matches(said: Json, receiver: Json | None, *, port: tuple[str, int]) -> bool:
     protocol, number = port
     if said.get("protocol", "TCP") != protocol:
         return False

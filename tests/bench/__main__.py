@@ -48,7 +48,7 @@ def _say(text: str) -> None:
 
 
 class Bench:
-    def __init__(self, wanted: frozenset[str], runs: int, services: int) -> None:
+    def __init__(self, wanted: frozenset[str], runs: int, *, services: int) -> None:
         self.wanted, self.runs, self.services = wanted, runs, services
         self.paths = default_paths()
         self.reporter = Reporter(self._event)
@@ -151,7 +151,7 @@ class Bench:
     def _services(self, bench: clusters.BenchCluster) -> None:
         record = bench.record
         assert record is not None
-        measure = service.ServiceBench(record, bench.kubeconfig, self.cloud.folders.log)
+        measure = service.ServiceBench(record, bench.kubeconfig, logs=self.cloud.folders.log)
         _say("pods of the Service (not measured)")
         measure.prepare()
         rounds = self.services if "service" in self.wanted else 0
@@ -170,7 +170,7 @@ class Bench:
     def _volumes(self, bench: clusters.BenchCluster) -> None:
         record = bench.record
         assert record is not None
-        measure = volumes.VolumeBench(CONFIG.name, record, bench.kubeconfig)
+        measure = volumes.VolumeBench(CONFIG.name, record, kubeconfig=bench.kubeconfig)
         for count in (*[1] * _ONE_CLAIM, volumes.MANY):
             _say(f"claims of volumes: {count}")
             self._add("volumes", measure.claims(count))
@@ -219,7 +219,7 @@ def main(only: tuple[str, ...], runs: int, services: int, output: str, verbose: 
     """Measure the local cloud, load balancers, `moyai up` and `down`, Services and volumes, against what is possible."""
     if os.geteuid() != 0:
         raise click.UsageError("machines and namespaces need root")
-    bench = Bench(frozenset(only or PARTS), runs, services)
+    bench = Bench(frozenset(only or PARTS), runs, services=services)
     bench.verbose = verbose
     began, load = time.time(), os.getloadavg()
     failure = ""

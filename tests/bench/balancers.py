@@ -72,11 +72,13 @@ class BalancerBench:
         with ThreadPoolExecutor(count) as threads:
             began = time.monotonic()
             ids = [one.id for one in threads.map(balancers.create, [self._tree(number) for number in range(count)])]
-            _until(f"{count} load balancers to be ACTIVE", lambda: self._states().count(BalancerState.ACTIVE) == count, every)
+            _until(
+                f"{count} load balancers to be ACTIVE", lambda: self._states().count(BalancerState.ACTIVE) == count, every=every
+            )
             found = {made(count): time.monotonic() - began}
             began = time.monotonic()
             list(threads.map(balancers.delete, ids))
-            _until(f"the end of {count} load balancers", lambda: not self._states(), every)
+            _until(f"the end of {count} load balancers", lambda: not self._states(), every=every)
         return found | {deleted(count): time.monotonic() - began}
 
     def _states(self) -> list[BalancerState]:
@@ -90,7 +92,7 @@ class BalancerBench:
         return LoadBalancer(f"{self._name}-{number}", vip_subnet_id=self._subnet, tags=(self._name,), listeners=(listener,))
 
 
-def _until(what: str, holds: Callable[[], Any], every: float) -> None:
+def _until(what: str, holds: Callable[[], Any], *, every: float) -> None:
     end = time.monotonic() + _SECONDS
     while not holds():
         if time.monotonic() > end:

@@ -26,7 +26,7 @@ from moyai.bootstrap import pki
 from moyai.core.clock import SystemClock
 from moyai.core.paths import Paths
 from moyai.linux import cgroups, netns
-from moyai.linux.machine import Host, NspawnMachine
+from moyai.linux.nspawn import Host, NspawnMachine
 from moyai.linux.process import run
 from moyai.localcloud import inside, tuning
 from moyai.localcloud.layout import FLAVORS, LocalCloudConfig
@@ -151,7 +151,7 @@ def _work(folder: Path, root: str) -> None:
         here.launch(machine, timeout=120)
         return machine
 
-    with observe.Watcher(kubeconfig, len(nodes), observe.admit) as watcher, ThreadPoolExecutor(len(nodes)) as pool:
+    with observe.Watcher(kubeconfig, len(nodes), hook=observe.admit) as watcher, ThreadPoolExecutor(len(nodes)) as pool:
         began = time.time()
         machines = list(pool.map(start, range(len(nodes))))
         running = time.time()

@@ -43,7 +43,7 @@ NodeHook = Callable[[KubeApi, Json], None]
 class Watcher:
     """``marks``: milestone → when. ``hook`` is called with every node that was added or changed."""
 
-    def __init__(self, kubeconfig: Path, nodes: int, hook: NodeHook | None = None) -> None:
+    def __init__(self, kubeconfig: Path, nodes: int, *, hook: NodeHook | None = None) -> None:
         self.marks: dict[str, float] = {}
         self._file, self._count, self._hook = kubeconfig, nodes, hook
         self._nodes: dict[str, Json] = {}
@@ -78,10 +78,10 @@ class Watcher:
             seen.clear()
             # a watch without a version begins with all that is there; it may break while the API server starts
             with contextlib.suppress(OSError, http.client.HTTPException, ValueError):
-                self._stream(api, path, seen)
+                self._stream(api, path, seen=seen)
             self._stop.wait(0.2)
 
-    def _stream(self, api: KubeApi, path: str, seen: dict[str, Json]) -> None:
+    def _stream(self, api: KubeApi, path: str, *, seen: dict[str, Json]) -> None:
         connection = _connect(self._file)
         try:
             connection.request("GET", f"{path}?watch=true", headers={"Accept": "application/json"})

@@ -92,15 +92,15 @@ def main(policies: int, pods: int) -> None:
                 if _namespace(one := policy(number, applications=applications)) == _namespace(here)
                 and one["spec"]["podSelector"]["matchLabels"]["app"] == here["metadata"]["labels"]["app"]
             )
-            _measure("a pod of this node goes and comes", index, tables, _pod(index, here))
-            _measure("a pod of another node goes and comes", index, tables, _pod(index, far))
-            _measure("a policy of this node's pods goes and comes", index, tables, _policy(index, mine))
+            _measure("a pod of this node goes and comes", index, tables=tables, change=_pod(index, here))
+            _measure("a pod of another node goes and comes", index, tables=tables, change=_pod(index, far))
+            _measure("a policy of this node's pods goes and comes", index, tables=tables, change=_policy(index, mine))
             tables.close()
     finally:
         netns.remove(_SPACE, empty=True)
 
 
-def _measure(what: str, index: PolicyIndex, tables: Nftables, change: Callable[[bool], None]) -> None:
+def _measure(what: str, index: PolicyIndex, *, tables: Nftables, change: Callable[[bool], None]) -> None:
     planned: list[float] = []
     applied: list[float] = []
     for number in range(_TIMES * 2):

@@ -40,7 +40,7 @@ _SPACE = "default"
 
 
 class ServiceBench:
-    def __init__(self, record: Record, kubeconfig: Path, logs: Path) -> None:
+    def __init__(self, record: Record, kubeconfig: Path, *, logs: Path) -> None:
         self._cloud: Cloud = connect(bench_cloud.CONFIG.name)
         self._api = KubeApi.from_file(kubeconfig)
         self._uid, self._client, self._logs = record.uid, record.api_address, logs

@@ -47,7 +47,7 @@ def phase(count: int) -> str:
 class VolumeBench:
     """``cloud``: an entry of clouds.yaml, of a local cloud; ``record``: of the cluster, of whose workers one is used."""
 
-    def __init__(self, cloud: str, record: Record, kubeconfig: Path) -> None:
+    def __init__(self, cloud: str, record: Record, *, kubeconfig: Path) -> None:
         self._cloud = connect(cloud)
         self._api = KubeApi.from_file(kubeconfig)
         servers = self._cloud.machines.servers(tag=cluster_tag(record.uid))

@@ -32,7 +32,7 @@ def _say(text: str) -> None:
     click.echo(f"{datetime.now(UTC):%H:%M:%S} {text}", err=True)
 
 
-def _show(results: Results, output: str, began: float, load: tuple[float, float, float]) -> None:
+def _show(results: Results, output: str, *, began: float, load: tuple[float, float, float]) -> None:
     about = {**conditions(began=began, load=load), "faults": len(results.faults)}
     if output == "json":
         click.echo(json.dumps({**about, "results": [one.data() for one in results.found]}, indent=1))
@@ -84,18 +84,18 @@ def main(
             place = Path(folder)
             if kills.NAME in wanted:
                 asked = kills.Kills(seed, count, each, first, last, length)
-                kills.run(results, cloud, place / kills.NAME, asked)
+                kills.run(results, cloud, folder=place / kills.NAME, asked=asked)
             if together.NAME in wanted:
-                together.run(results, cloud, place / together.NAME)
+                together.run(results, cloud, folder=place / together.NAME)
             if {leaders.NAME, outage.NAME} & set(wanted):
-                with standing(results, cloud, place / "standing") as cluster:
+                with standing(results, cloud, folder=place / "standing") as cluster:
                     if leaders.NAME in wanted:
-                        leaders.run(results, cluster, place, count=many)
+                        leaders.run(results, cluster, folder=place, count=many)
                     if outage.NAME in wanted:
-                        outage.run(results, cluster, place, minutes=minutes)
+                        outage.run(results, cluster, folder=place, minutes=minutes)
     finally:
         # also of a run that was interrupted
-        _show(results, output, began, load)
+        _show(results, output, began=began, load=load)
     if results.faults:
         sys.exit(1)
 

@@ -49,7 +49,7 @@ class Kills:
     length: float | None = None
 
 
-def run(results: Results, cloud: str, folder: Path, asked: Kills) -> None:
+def run(results: Results, cloud: str, *, folder: Path, asked: Kills) -> None:
     """Each cluster is one case."""
     before, wanted, length = census(cloud), Shape(), asked.length or 0.0
     if not length:
@@ -66,7 +66,7 @@ def run(results: Results, cloud: str, folder: Path, asked: Kills) -> None:
             place = Place(folder / str(number), cloud)
             undo.callback(place.remove)
             for earlier, share in pairwise((0.0, *shares)):
-                _kill(place, (share - earlier) * length, result)
+                _kill(place, (share - earlier) * length, result=result)
             with result.timed("last up"):
                 place.up()
             wanted = wanted or place.shape()
@@ -88,7 +88,7 @@ def _undisturbed(place: Place, result: Result) -> tuple[float, Shape]:
     return result.times["up"], wanted
 
 
-def _kill(place: Place, seconds: float, result: Result) -> None:
+def _kill(place: Place, seconds: float, *, result: Result) -> None:
     process = place.start_up()
     try:
         code = process.wait(seconds)

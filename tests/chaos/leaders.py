@@ -18,7 +18,7 @@ NAME = "leaders"
 PATIENCE = 600.0
 
 
-def run(results: Results, place: Place, folder: Path, *, count: int) -> None:
+def run(results: Results, place: Place, *, folder: Path, count: int) -> None:
     """``count`` Services and as many claims, in a running cluster."""
     alone = census(place.cloud)
     load = Load(place, folder, name="many", services=count, claims=count)
@@ -26,25 +26,25 @@ def run(results: Results, place: Place, folder: Path, *, count: int) -> None:
         prepare(place)
         with result.timed("all there"):
             load.make()
-            _killed_midway(load, place, result)
+            _killed_midway(load, place, result=result)
             _all(load.addresses, load.services)
             _all(load.bound, load.claims)
         _once_each(load, census(place.cloud) - alone)
     with results.case(NAME, f"{count} Services and {count} claims go") as result, result.timed("all gone"):
         load.delete()
-        _gone_midway(load, place, result)
+        _gone_midway(load, place, result=result)
         eventually(lambda: not load.left(), PATIENCE, late=lambda: ", ".join(load.left()))
         eventually(lambda: census(place.cloud) == alone, 120, late=lambda: f"{census(place.cloud) - alone} is left")
 
 
-def _killed_midway(load: Load, place: Place, result: Result) -> None:
+def _killed_midway(load: Load, place: Place, *, result: Result) -> None:
     """Kill the leaders while some are there and some are not."""
     eventually(lambda: load.addresses() and load.bound(), PATIENCE, late=lambda: "neither a Service nor a claim is done")
     result.facts.append(f"killed with {len(load.addresses())} Services and {len(load.bound())} claims there")
     kill_controllers(place)
 
 
-def _gone_midway(load: Load, place: Place, result: Result) -> None:
+def _gone_midway(load: Load, place: Place, *, result: Result) -> None:
     all_of_it = load.services + load.claims
     eventually(lambda: len(load.left()) < all_of_it, PATIENCE, late=lambda: "nothing goes")
     result.facts.append(f"killed with {len(load.left())} of {all_of_it} left")

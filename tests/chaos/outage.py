@@ -44,7 +44,7 @@ class Look:
     addresses: frozenset[tuple[str, str]]
 
 
-def run(results: Results, place: Place, folder: Path, *, minutes: float) -> None:
+def run(results: Results, place: Place, *, folder: Path, minutes: float) -> None:
     """``minutes``: how long the cloud is gone from a running cluster."""
     kept = Load(place, folder, name="kept", services=1, claims=1)
     waiting = Load(place, folder, name="waiting", services=1, claims=1)
@@ -61,14 +61,14 @@ def run(results: Results, place: Place, folder: Path, *, minutes: float) -> None
             waiting.make()
             for how in ("drop", "reject with tcp reset"):
                 answer(how)
-                _watch(place, address, look, seconds=minutes * 30)
+                _watch(place, address, before=look, seconds=minutes * 30)
         began = time.monotonic()
         eventually(waiting.addresses, MADE, late=lambda: "the waiting Service has no address")
         result.times["Service after the return"] = time.monotonic() - began
         eventually(waiting.bound, MADE, late=lambda: "the waiting claim has no volume")
         result.times["claim after the return"] = time.monotonic() - began
-        _quiet(place, gone, minutes, result)
-        _small(memory, _memory(place), result)
+        _quiet(place, gone, minutes=minutes, result=result)
+        _small(memory, _memory(place), result=result)
         insist(not objects - census(place.cloud), f"removed: {objects - census(place.cloud)}")
 
 
@@ -142,7 +142,7 @@ def _look(place: Place) -> Look:
     )
 
 
-def _watch(place: Place, address: str, before: Look, *, seconds: float) -> None:
+def _watch(place: Place, address: str, *, before: Look, seconds: float) -> None:
     """Broken as soon as a pod does not answer, or a node, an attachment or an address is not as it was."""
     end, failed = time.monotonic() + seconds, 0
     while time.monotonic() < end:
@@ -160,7 +160,7 @@ def _answers(address: str) -> bool:
     return done.returncode == 0
 
 
-def _quiet(place: Place, since: datetime, minutes: float, result: Result) -> None:
+def _quiet(place: Place, since: datetime, *, minutes: float, result: Result) -> None:
     """No container of ours logs more than so many lines a minute, counted from when the cloud went."""
     most = 0.0
     for pod in (pod for pods in controllers(place).values() for pod in pods):
@@ -183,7 +183,7 @@ def _memory(place: Place) -> dict[str, int]:
     return found
 
 
-def _small(before: dict[str, int], after: dict[str, int], result: Result) -> None:
+def _small(before: dict[str, int], after: dict[str, int], *, result: Result) -> None:
     insist(before.keys() == after.keys(), f"other containers than before: {sorted(before.keys() ^ after.keys())}")
     name, most = max(((name, after[name] - size) for name, size in before.items()), key=lambda one: one[1])
     result.facts.append(f"at most {most / (1 << 20):.0f} MiB more in a container")

@@ -85,7 +85,7 @@ class Place:
                 running.pop(one["step"], None)
         return list(running)
 
-    def wait_step(self, process: subprocess.Popen[bytes], words: str, seconds: float = 120.0) -> None:
+    def wait_step(self, process: subprocess.Popen[bytes], words: str, *, seconds: float = 120.0) -> None:
         """Return once the command says that a step of this name has begun."""
         end = time.monotonic() + seconds
         while not any(one["kind"] == "started" and words in one["step"] for one in self.events()):
@@ -148,7 +148,7 @@ class Place:
 
 
 @contextmanager
-def standing(results: Results, cloud: str, folder: Path) -> Generator[Place]:
+def standing(results: Results, cloud: str, *, folder: Path) -> Generator[Place]:
     """A cluster for several scenarios, which leaves nothing in the end."""
     before, place = census(cloud), Place(folder, cloud)
     try:

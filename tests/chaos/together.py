@@ -18,7 +18,7 @@ _UP_STEP, _DOWN_STEP = "look at the cloud", ""
 REFUSED = 30.0
 
 
-def run(results: Results, cloud: str, folder: Path) -> None:
+def run(results: Results, cloud: str, *, folder: Path) -> None:
     """The cases are one story: what the first builds, the others use."""
     before = census(cloud)
     with contextlib.ExitStack() as undo:
@@ -28,9 +28,9 @@ def run(results: Results, cloud: str, folder: Path) -> None:
         with results.case(NAME, "two `up`s in the same moment on one cluster") as result:
             _same_moment(one, result)
         with results.case(NAME, "`up`, `down` and `plan` beside `up`; another cluster's `up` beside all") as result:
-            _beside_up(one, two, result)
+            _beside_up(one, two, result=result)
         with results.case(NAME, "`up` and `down` beside `down`; another cluster's `down` beside all") as result:
-            _beside_down(one, two, result)
+            _beside_down(one, two, result=result)
             insist(census(cloud) == before, f"left {census(cloud) - before}, lost {before - census(cloud)}")
 
 
@@ -44,14 +44,14 @@ def _same_moment(place: Place, result: Result) -> None:
     _refused(said[codes.index(1)], place)
 
 
-def _beside_up(one: Place, two: Place, result: Result) -> None:
+def _beside_up(one: Place, two: Place, *, result: Result) -> None:
     one.down()
     with result.timed("both clusters"):
         building, other = one.start_up(), two.start_up()
         one.wait_step(building, _UP_STEP)
         for words in (("up", str(one.cluster.folder)), ("down", one.name, "--yes")):
-            _second(one, words, result)
-        _second(one, ("plan", str(one.cluster.folder)), result, code=0)
+            _second(one, words, result=result)
+        _second(one, ("plan", str(one.cluster.folder)), result=result, code=0)
         for place, process in ((one, building), (two, other)):
             insist(place.ended(process) == 0, f"`up` failed: {place.tail()}")
     shapes = one.shape(), two.shape()
@@ -60,18 +60,18 @@ def _beside_up(one: Place, two: Place, result: Result) -> None:
         place.check(shape)
 
 
-def _beside_down(one: Place, two: Place, result: Result) -> None:
+def _beside_down(one: Place, two: Place, *, result: Result) -> None:
     with result.timed("both clusters"):
         removing, other = (place.start("down", place.name, "--yes", "--output", "json") for place in (one, two))
         one.wait_step(removing, _DOWN_STEP)
         for words in (("up", str(one.cluster.folder)), ("down", one.name, "--yes")):
-            _second(one, words, result)
+            _second(one, words, result=result)
         for place, process in ((one, removing), (two, other)):
             insist(place.ended(process) == 0, f"`down` failed: {place.tail()}")
             insist(place.record is None, "a record is left")
 
 
-def _second(place: Place, words: tuple[str, ...], result: Result, *, code: int = 1) -> None:
+def _second(place: Place, words: tuple[str, ...], *, result: Result, code: int = 1) -> None:
     """The command comes while another works on the cluster."""
     began = time.monotonic()
     done = subprocess.run([*MOYAI, *words], capture_output=True, text=True, timeout=TIMEOUT, check=False)

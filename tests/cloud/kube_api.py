@@ -53,7 +53,7 @@ class KubeApi:
             self.process.kill()
             self.process.wait(60)
 
-    def call(self, method: str, path: str, body: object = None, *, plain: bool = False, kind: str = "application/json") -> Any:
+    def call(self, method: str, path: str, *, body: object = None, plain: bool = False, kind: str = "application/json") -> Any:
         """As administrator; raises ``urllib.error.HTTPError``."""
         request = urllib.request.Request(
             self.url + path,
@@ -83,16 +83,16 @@ class KubeApi:
             if namespace := found["metadata"].get("namespace"):
                 path += f"/namespaces/{namespace}"
             path += f"/{plurals[found['kind']]}/{found['metadata']['name']}?fieldManager=test"
-            self.call("PATCH", path, found, kind="application/apply-patch+yaml")
+            self.call("PATCH", path, body=found, kind="application/apply-patch+yaml")
 
     def kubeconfig_of(self, account: str, namespace: str = "kube-system") -> Path:
         """A kubeconfig for a service account, with its real token and only its rights."""
         answer = self.call(
             "POST",
             f"/api/v1/namespaces/{namespace}/serviceaccounts/{account}/token",
-            {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"expirationSeconds": 3600}},
+            body={"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"expirationSeconds": 3600}},
         )
-        return _kubeconfig(self.folder / f"{account}.kubeconfig", self.url, self.folder, answer["status"]["token"])
+        return _kubeconfig(self.folder / f"{account}.kubeconfig", self.url, folder=self.folder, token=answer["status"]["token"])
 
 
 @contextmanager
@@ -144,7 +144,7 @@ def kube_api(folder: Path, *, flags: Mapping[str, str] | None = None) -> Generat
             *(f"--{name}={value}" for name, value in (flags or {}).items()),
         ],
     )
-    _kubeconfig(api.kubeconfig, api.url, folder, _TOKEN)
+    _kubeconfig(api.kubeconfig, api.url, folder=folder, token=_TOKEN)
     try:
         api.start()
         yield api
@@ -154,7 +154,7 @@ def kube_api(folder: Path, *, flags: Mapping[str, str] | None = None) -> Generat
         etcd.wait(60)
 
 
-def _kubeconfig(path: Path, url: str, folder: Path, token: str) -> Path:
+def _kubeconfig(path: Path, url: str, *, folder: Path, token: str) -> Path:
     path.write_text(
         yaml.safe_dump(
             {
@@ -179,7 +179,7 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _wait(ready: Any, log: Path, seconds: float = 60.0) -> None:
+def _wait(ready: Any, log: Path, *, seconds: float = 60.0) -> None:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         try:

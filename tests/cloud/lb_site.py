@@ -137,7 +137,7 @@ class Site:
         self.undo.callback(self.delete, made.id)
         return made
 
-    def wait(self, balancer: Any, within: float = 30.0, status: str = "ACTIVE") -> Any:
+    def wait(self, balancer: Any, within: float = 30.0, *, status: str = "ACTIVE") -> Any:
         """The load balancer once it has that provisioning status."""
         deadline = time.monotonic() + within
         while True:

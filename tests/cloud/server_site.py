@@ -24,7 +24,7 @@ _ENTER = """
 import os, sys
 from pathlib import Path
 from moyai.linux import cgroups
-from moyai.linux.machine import Host
+from moyai.linux.nspawn import Host
 folder, cgroup, words = Path(sys.argv[1]), sys.argv[2], sys.argv[3:]
 argv = Host(cgroups.open_root(cgroup)).exec_argv(folder, folder.name, argv=words)
 os.execvp(argv[0], argv)
@@ -39,7 +39,7 @@ cgroups.open_root(sys.argv[1]).group(sys.argv[2]).kill()
 """
 
 
-def until(what: str, holds: Callable[[], object], within: float = 30.0) -> float:
+def until(what: str, holds: Callable[[], object], *, within: float = 30.0) -> float:
     """Wait until ``holds()`` is true; returns how long that took."""
     start = time.monotonic()
     while not holds():
@@ -109,12 +109,12 @@ class Site:
         now = self.user.compute.get_server(server.id)
         return now.status, now.task_state
 
-    def wait(self, server: Any, status: str, within: float = 60.0) -> float:
-        return until(f"{server.name} {status}", lambda: self.status(server) == (status, None), within)
+    def wait(self, server: Any, status: str, *, within: float = 60.0) -> float:
+        return until(f"{server.name} {status}", lambda: self.status(server) == (status, None), within=within)
 
     def delete(self, server: Any) -> None:
         self.user.compute.delete_server(server.id, ignore_missing=True)
-        until(f"{server.name} deleted", lambda: all(one.id != server.id for one in self.user.compute.servers()), 90)
+        until(f"{server.name} deleted", lambda: all(one.id != server.id for one in self.user.compute.servers()), within=90)
 
     def address(self, server: Any) -> str:
         addresses = self.user.compute.get_server(server.id).addresses
@@ -146,7 +146,7 @@ class Site:
     def booted(self, server: Any) -> None:
         """Wait until its systemd has nothing left to start (also when cloud-init failed)."""
         done = ("running", "degraded")
-        until(f"{server.name} booted", lambda: self.sh(server, "systemctl is-system-running", check=False) in done, 90)
+        until(f"{server.name} booted", lambda: self.sh(server, "systemctl is-system-running", check=False) in done, within=90)
 
     def console(self, server: Any) -> str:
         return self.user.compute.get_server_console_output(server.id)["output"]

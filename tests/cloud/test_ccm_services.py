@@ -40,7 +40,7 @@ INTERNAL = "service.beta.kubernetes.io/openstack-internal-load-balancer"
 class Stage:
     """The API server, the cloud with its site, and the part that acts as the cluster."""
 
-    def __init__(self, api: KubeApi, place: Site, cloud: OpenStackCloud) -> None:
+    def __init__(self, api: KubeApi, place: Site, *, cloud: OpenStackCloud) -> None:
         self.api, self.place, self.cloud = api, place, cloud
         self.uid = new_uid()
         self.group = cloud.firewall.create_security_group(name=f"{place.name}-workers", tags=[cluster_tag(self.uid)])
@@ -57,18 +57,22 @@ class Stage:
     def node(self, number: int, address: str) -> None:
         name = f"node-{number}"
         spec = {"providerID": f"openstack:///00000000-0000-0000-0000-00000000000{number}"}
-        self.api.call("POST", "/api/v1/nodes", {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}, "spec": spec})
+        self.api.call(
+            "POST", "/api/v1/nodes", body={"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}, "spec": spec}
+        )
         status = {"addresses": [{"type": "InternalIP", "address": address}]}
-        self.api.call("PATCH", f"/api/v1/nodes/{name}/status", {"status": status}, kind="application/merge-patch+json")
+        self.api.call("PATCH", f"/api/v1/nodes/{name}/status", body={"status": status}, kind="application/merge-patch+json")
 
     def create(self, name: str, *, annotations: dict[str, str] | None = None, **spec: Any) -> None:
         plain = {"type": "LoadBalancer", "ports": [{"name": "web", "port": 80, "nodePort": PORT, "protocol": "TCP"}]}
         meta = {"name": name, "annotations": annotations or {}}
-        self.api.call("POST", SERVICES, {"apiVersion": "v1", "kind": "Service", "metadata": meta, "spec": {**plain, **spec}})
+        self.api.call(
+            "POST", SERVICES, body={"apiVersion": "v1", "kind": "Service", "metadata": meta, "spec": {**plain, **spec}}
+        )
 
     def change(self, name: str, *, annotations: dict[str, str | None] | None = None, **spec: Any) -> None:
         body = {"metadata": {"annotations": annotations or {}}, "spec": spec}
-        self.api.call("PATCH", f"{SERVICES}/{name}", body, kind="application/merge-patch+json")
+        self.api.call("PATCH", f"{SERVICES}/{name}", body=body, kind="application/merge-patch+json")
 
     def delete(self, name: str) -> None:
         self.api.call("DELETE", f"{SERVICES}/{name}")
@@ -117,7 +121,7 @@ class Stage:
 def stage(cloud_name: str, tmp_path_factory: pytest.TempPathFactory) -> Generator[Stage]:
     folder = tmp_path_factory.mktemp("ccm")
     with kube_api(folder) as api, site(cloud_name, folder) as place:
-        made = Stage(api, place, connect(cloud_name))
+        made = Stage(api, place, cloud=connect(cloud_name))
         try:
             yield made
             assert made.left() == []
@@ -135,7 +139,7 @@ async def until(condition: Callable[[], object], seconds: float = 60.0) -> None:
             await asyncio.sleep(0.1)
 
 
-async def settled(stage: Stage, manager: ControllerSet, name: str) -> None:
+async def settled(stage: Stage, manager: ControllerSet, *, name: str) -> None:
     """Nothing more to change: what the cloud shows is what is wanted, in its own spelling."""
 
     def counted(*calls: str) -> list[float]:
@@ -174,7 +178,7 @@ async def test_a_service_answers_through_its_floating_ip_and_goes_without_a_trac
         stage.create("web")
         await until(lambda: stage.address("web"))
         await until(lambda: curl(stage.address("web")), 10)
-        await settled(stage, manager, "web")
+        await settled(stage, manager, name="web")
         await until(lambda: any(one.startswith("EnsuredLoadBalancer") for one in stage.events("web")), 5)
         stage.delete("web")
         await until(lambda: "web" not in stage.names())
@@ -185,7 +189,7 @@ async def test_every_change_is_made_once_and_then_nothing_differs(stage: Stage) 
     async with stage.controller() as manager:
         stage.create("wide", annotations={"loadbalancer.openstack.org/connection-limit": "100"})
         await until(lambda: stage.address("wide"))
-        await settled(stage, manager, "wide")
+        await settled(stage, manager, name="wide")
         both = [
             {"name": "web", "port": 80, "nodePort": PORT, "protocol": "TCP"},
             {"name": "dns", "port": 80, "nodePort": PORT, "protocol": "UDP"},
@@ -203,7 +207,7 @@ async def test_every_change_is_made_once_and_then_nothing_differs(stage: Stage) 
             },
         )
         await until(lambda: len(stage.tree("wide").listeners) == 3)
-        await settled(stage, manager, "wide")
+        await settled(stage, manager, name="wide")
         tree = stage.tree("wide")
         web = next(one for one in tree.listeners if one.key == (TrafficProtocol.TCP, 80))
         assert web.connection_limit == -1
@@ -227,7 +231,7 @@ async def test_every_change_is_made_once_and_then_nothing_differs(stage: Stage) 
             annotations={"loadbalancer.openstack.org/proxy-protocol": None},
         )
         await until(lambda: len(stage.tree("wide").listeners) == 1)
-        await settled(stage, manager, "wide")
+        await settled(stage, manager, name="wide")
         await until(lambda: curl(stage.address("wide")), 10)
         address = stage.address("wide")
         stage.change("wide", annotations={INTERNAL: "true"})
@@ -235,7 +239,7 @@ async def test_every_change_is_made_once_and_then_nothing_differs(stage: Stage) 
         assert stage.address("wide") == stage.tree("wide").vip_address
         stage.change("wide", externalTrafficPolicy="Local", annotations={INTERNAL: None})
         await until(lambda: stage.address("wide").startswith(address.rsplit(".", 1)[0]))
-        await settled(stage, manager, "wide")
+        await settled(stage, manager, name="wide")
         pool = stage.tree("wide").listeners[0].pool
         assert pool
         assert pool.monitor
@@ -252,7 +256,7 @@ async def test_what_was_left_without_a_service_is_found_at_the_start(stage: Stag
         stage.create("lost")
         await until(lambda: stage.address("lost"))
     # somebody took the finalizer off by hand, while no controller ran
-    stage.api.call("PATCH", f"{SERVICES}/lost", {"metadata": {"finalizers": None}}, kind="application/merge-patch+json")
+    stage.api.call("PATCH", f"{SERVICES}/lost", body={"metadata": {"finalizers": None}}, kind="application/merge-patch+json")
     stage.delete("lost")
     assert stage.left()
     async with stage.controller():

@@ -78,7 +78,7 @@ def serials(root: Path) -> dict[str, int]:
     return {name: x509.load_pem_x509_certificate(pem).serial_number for name, pem in found.items()}
 
 
-def age(file: Path, authority: Path, days: int) -> None:
+def age(file: Path, authority: Path, *, days: int) -> None:
     """Put a certificate that differs only in its time into the place of one of kubeadm's: it began so many days earlier."""
     old = x509.load_pem_x509_certificate(file.read_bytes())
     key = serialization.load_pem_private_key(authority.read_bytes(), None)

@@ -62,11 +62,11 @@ async def until(condition: Callable[[], object], seconds: float = 30.0) -> None:
             await asyncio.sleep(0.02)
 
 
-def service(api: KubeApi, name: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+def service(api: KubeApi, name: str, *, body: dict[str, Any] | None = None) -> dict[str, Any]:
     """Make it (with ``body``) or read it."""
     path = "/api/v1/namespaces/default/services"
     if body is not None:
-        return cast("dict[str, Any]", api.call("POST", path, {"apiVersion": "v1", "kind": "Service", **body}))
+        return cast("dict[str, Any]", api.call("POST", path, body={"apiVersion": "v1", "kind": "Service", **body}))
     return cast("dict[str, Any]", api.call("GET", f"{path}/{name}"))
 
 
@@ -81,8 +81,8 @@ def exists(api: KubeApi, path: str) -> bool:
 
 
 async def test_an_informer_follows_and_misses_no_deletion_while_the_api_server_is_away(api: KubeApi) -> None:
-    service(api, "early", service_object("early", **PLAIN))
-    service(api, "doomed", service_object("doomed", **PLAIN))
+    service(api, "early", body=service_object("early", **PLAIN))
+    service(api, "doomed", body=service_object("doomed", **PLAIN))
     seen: list[tuple[str, str]] = []
     async with client(api.kubeconfig) as kube:
         breaks: list[str] = []
@@ -101,7 +101,7 @@ async def test_an_informer_follows_and_misses_no_deletion_while_the_api_server_i
             api.call(
                 "PATCH",
                 "/api/v1/namespaces/default/services/early",
-                {"metadata": {"labels": {"a": "b"}}},
+                body={"metadata": {"labels": {"a": "b"}}},
                 kind="application/merge-patch+json",
             )
             await until(lambda: ("default/early", "change") in seen)
@@ -123,7 +123,7 @@ async def test_errors_are_told_apart(api: KubeApi) -> None:
     async with client(api.kubeconfig) as kube:
         with pytest.raises(NotFound):
             await kube.get(SERVICES, "nothing", namespace="default")
-        service(api, "twice", service_object("twice", **PLAIN))
+        service(api, "twice", body=service_object("twice", **PLAIN))
         body = {"apiVersion": "v1", "kind": "Service", **service_object("twice", **PLAIN)}
         with pytest.raises(Conflict):
             await kube.create(SERVICES, body, namespace="default")
@@ -207,7 +207,7 @@ async def test_nodes_are_initialised_and_follow_their_machines(api: KubeApi) -> 
     for number in (1, 2):
         add_machine(cloud, number)
         body = node_object(number, initialised=False, ready=True)
-        api.call("POST", "/api/v1/nodes", {"apiVersion": "v1", "kind": "Node", **body})
+        api.call("POST", "/api/v1/nodes", body={"apiVersion": "v1", "kind": "Node", **body})
     nodes = {name: f"/api/v1/nodes/{name}" for name in ("demo-1", "demo-2")}
     async with controllers(api, cloud, "node", "node-lifecycle", "route"):
         await until(lambda: all(parse_node(api.call("GET", path)).provider_id for path in nodes.values()))
@@ -228,17 +228,17 @@ async def test_nodes_are_initialised_and_follow_their_machines(api: KubeApi) -> 
         cloud.store.servers.put(server(1, status="SHUTOFF", power=Power.OFF))
         not_ready = {"status": {"conditions": [{"type": "Ready", "status": "Unknown"}]}}
         strategic = "application/strategic-merge-patch+json"
-        api.call("PATCH", nodes["demo-1"] + "/status", not_ready, kind=strategic)
+        api.call("PATCH", nodes["demo-1"] + "/status", body=not_ready, kind=strategic)
         shutdown = "node.cloudprovider.kubernetes.io/shutdown"
         await until(lambda: shutdown in [one.key for one in parse_node(api.call("GET", nodes["demo-1"])).taints])
         # and comes back
         cloud.store.servers.put(server(1))
         ready = {"status": {"conditions": [{"type": "Ready", "status": "True"}]}}
-        api.call("PATCH", nodes["demo-1"] + "/status", ready, kind=strategic)
+        api.call("PATCH", nodes["demo-1"] + "/status", body=ready, kind=strategic)
         await until(lambda: shutdown not in [one.key for one in parse_node(api.call("GET", nodes["demo-1"])).taints])
         # the other is gone for good
         cloud.store.servers.drop(server(2).id)
-        api.call("PATCH", nodes["demo-2"] + "/status", not_ready, kind=strategic)
+        api.call("PATCH", nodes["demo-2"] + "/status", body=not_ready, kind=strategic)
         await until(lambda: not exists(api, nodes["demo-2"]))
         assert exists(api, nodes["demo-1"])
     api.call("DELETE", nodes["demo-1"])
@@ -249,9 +249,9 @@ async def test_a_service_is_served_and_cleaned_up(api: KubeApi) -> None:
     for number in (1, 2):
         add_machine(cloud, number)
         body = node_object(number)
-        made = api.call("POST", "/api/v1/nodes", {"apiVersion": "v1", "kind": "Node", **body})
-        api.call("PUT", f"/api/v1/nodes/demo-{number}/status", {**made, "status": body["status"]})
-    service(api, "web", service_object("web", externalTrafficPolicy="Local"))
+        made = api.call("POST", "/api/v1/nodes", body={"apiVersion": "v1", "kind": "Node", **body})
+        api.call("PUT", f"/api/v1/nodes/demo-{number}/status", body={**made, "status": body["status"]})
+    service(api, "web", body=service_object("web", externalTrafficPolicy="Local"))
     async with controllers(api, cloud, "service"):
         await until(lambda: parse_service(service(api, "web")).ingress)
         found = parse_service(service(api, "web"))

@@ -38,7 +38,7 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Generator[KubeApi]:
         yield started
 
 
-def anonymous(api: KubeApi, path: str, context: ssl.SSLContext | None = None) -> int:
+def anonymous(api: KubeApi, path: str, *, context: ssl.SSLContext | None = None) -> int:
     """The status of a request without credentials."""
     context = context or ssl.create_default_context(cafile=str(api.folder / "certs/apiserver.crt"))
     try:
@@ -48,8 +48,8 @@ def anonymous(api: KubeApi, path: str, context: ssl.SSLContext | None = None) ->
         return error.code
 
 
-def make(api: KubeApi, kind: str, body: dict[str, Any], namespace: str = "default") -> None:
-    api.call("POST", f"/api/v1/namespaces/{namespace}/{kind}", {"apiVersion": "v1", **body})
+def make(api: KubeApi, kind: str, *, body: dict[str, Any], namespace: str = "default") -> None:
+    api.call("POST", f"/api/v1/namespaces/{namespace}/{kind}", body={"apiVersion": "v1", **body})
 
 
 def pod(name: str, **spec: Any) -> dict[str, Any]:
@@ -71,8 +71,8 @@ def test_profiles_are_open_to_nobody(api: KubeApi) -> None:
 
 def test_a_secret_is_stored_encrypted_and_read_again(api: KubeApi) -> None:
     data = {"word": b64encode(SECRET.encode()).decode()}
-    make(api, "secrets", {"kind": "Secret", "metadata": {"name": "s"}, "data": data})
-    make(api, "configmaps", {"kind": "ConfigMap", "metadata": {"name": "c"}, "data": {"word": SECRET[::-1]}})
+    make(api, "secrets", body={"kind": "Secret", "metadata": {"name": "s"}, "data": data})
+    make(api, "configmaps", body={"kind": "ConfigMap", "metadata": {"name": "c"}, "data": {"word": SECRET[::-1]}})
     assert api.call("GET", "/api/v1/namespaces/default/secrets/s")["data"] == data
     stored = b"".join(path.read_bytes() for path in (api.folder / "etcd").rglob("*") if path.is_file())
     assert SECRET[::-1].encode() in stored
@@ -82,7 +82,7 @@ def test_a_secret_is_stored_encrypted_and_read_again(api: KubeApi) -> None:
 
 def test_the_audit_log_names_the_secret_and_never_what_is_in_it(api: KubeApi) -> None:
     data = {"word": b64encode(SECRET.encode()).decode()}
-    make(api, "secrets", {"kind": "Secret", "metadata": {"name": "audited"}, "data": data})
+    make(api, "secrets", body={"kind": "Secret", "metadata": {"name": "audited"}, "data": data})
     log = api.folder / "audit/audit.log"
     end = time.monotonic() + 10
     while "audited" not in log.read_text() and time.monotonic() < end:
@@ -99,9 +99,9 @@ def test_the_audit_log_names_the_secret_and_never_what_is_in_it(api: KubeApi) ->
 
 def test_pods_are_held_against_the_level_of_the_spec(api: KubeApi) -> None:
     with pytest.raises(urllib.error.HTTPError, match="403"):
-        make(api, "pods", pod("strong", hostNetwork=True))
-    make(api, "pods", pod("plain"))
-    make(api, "pods", pod("strong", hostNetwork=True), namespace="kube-system")
+        make(api, "pods", body=pod("strong", hostNetwork=True))
+    make(api, "pods", body=pod("plain"))
+    make(api, "pods", body=pod("strong", hostNetwork=True), namespace="kube-system")
 
 
 def test_weak_ciphers_are_refused(api: KubeApi) -> None:
@@ -109,7 +109,7 @@ def test_weak_ciphers_are_refused(api: KubeApi) -> None:
     weak.maximum_version = ssl.TLSVersion.TLSv1_2
     weak.set_ciphers("ECDHE-RSA-AES128-SHA:ECDHE-ECDSA-AES128-SHA")
     with pytest.raises(urllib.error.URLError):
-        anonymous(api, "/livez", weak)
+        anonymous(api, "/livez", context=weak)
     strong = ssl.create_default_context(cafile=str(api.folder / "certs/apiserver.crt"))
     strong.maximum_version = ssl.TLSVersion.TLSv1_2
-    assert anonymous(api, "/livez", strong) == 200
+    assert anonymous(api, "/livez", context=strong) == 200

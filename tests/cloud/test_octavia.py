@@ -36,11 +36,11 @@ def served(place: Site) -> tuple[Any, str]:
     lb = place.wait(place.create(place.tree(), tags=["a", "b"]))
     assert sorted(lb.tags) == ["a", "b"]
     address = place.floating(lb)
-    until("served", lambda: curl(address) != "", 15)
+    until("served", lambda: curl(address) != "", within=15)
     return lb, address
 
 
-def until(what: str, holds: Callable[[], object], within: float = 10.0) -> None:
+def until(what: str, holds: Callable[[], object], *, within: float = 10.0) -> None:
     """Wait until ``holds()`` is true."""
     deadline = time.monotonic() + within
     while not holds():
@@ -62,7 +62,7 @@ def processes(place: Site, *words: str) -> list[int]:
     return found
 
 
-def put_members(place: Site, lb: Any, members: list[dict[str, Any]]) -> None:
+def put_members(place: Site, lb: Any, *, members: list[dict[str, Any]]) -> None:
     """One batch update of the load balancer's only pool."""
     pool = place.user.load_balancer.get_load_balancer(lb.id).pools[0]["id"]
     answer = place.user.load_balancer.put(f"/lbaas/pools/{pool}/members", json={"members": members})
@@ -81,11 +81,13 @@ def test_one_call_makes_all_and_both_members_answer(place: Site, served: tuple[A
 def test_members_in_batches(place: Site, served: tuple[Any, str]) -> None:
     lb, address = served
     first, second = place.members
-    put_members(place, lb, [{"address": first, "protocol_port": PORT}])
+    put_members(place, lb, members=[{"address": first, "protocol_port": PORT}])
     assert {name_of(curl(address)) for _ in range(4)} == {first}
-    put_members(place, lb, [{"address": one, "protocol_port": PORT, "weight": w} for one, w in ((first, 0), (second, 2))])
+    put_members(
+        place, lb, members=[{"address": one, "protocol_port": PORT, "weight": w} for one, w in ((first, 0), (second, 2))]
+    )
     assert {name_of(curl(address)) for _ in range(4)} == {second}
-    put_members(place, lb, [{"address": one, "protocol_port": PORT} for one in (first, second)])
+    put_members(place, lb, members=[{"address": one, "protocol_port": PORT} for one in (first, second)])
     assert {name_of(curl(address)) for _ in range(4)} == {first, second}
 
 
@@ -162,7 +164,11 @@ def test_what_cannot_be_done_is_refused_and_leaves_nothing(place: Site, served: 
         assert api.get_load_balancer(lb.id).provisioning_status == "ACTIVE"
     with pytest.raises(exceptions.BadRequestException):  # by Octavia itself, after the port was made
         place.create(place.tree(), place.tree(protocol_port=81))
-    until("no port is left", lambda: ports == {one.id for one in place.admin.network.ports(network_id=place.network.id)}, 30)
+    until(
+        "no port is left",
+        lambda: ports == {one.id for one in place.admin.network.ports(network_id=place.network.id)},
+        within=30,
+    )
 
 
 @pytest.mark.parametrize("victim", ["haproxy", "drivers.octavia.agent", "octavia.api.app"])
@@ -175,16 +181,16 @@ def test_kill_9_of_any_part(place: Site, served: tuple[Any, str], victim: str) -
         os.kill(pid, signal.SIGKILL)
     if victim != "haproxy":
         assert curl(address) != ""
-    until("served", lambda: curl(address) != "", 5)
+    until("served", lambda: curl(address) != "", within=5)
 
     def changed() -> bool:
         try:
-            put_members(place, lb, [{"address": one, "protocol_port": PORT, "weight": 1} for one in place.members])
+            put_members(place, lb, members=[{"address": one, "protocol_port": PORT, "weight": 1} for one in place.members])
         except (exceptions.SDKException, ClientException):  # the API is on its way back, or the load balancer not done yet
             return False
         return True
 
-    until("a change goes through", changed, 60)
+    until("a change goes through", changed, within=60)
     assert {name_of(curl(address)) for _ in range(4)} == set(place.members)
 
 
@@ -193,7 +199,7 @@ def test_failover_makes_it_anew(place: Site, served: tuple[Any, str]) -> None:
     before = processes(place, "haproxy", lb.id)
     place.admin.load_balancer.failover_load_balancer(lb.id)
     place.wait(lb)
-    until("served", lambda: curl(address) != "", 15)
+    until("served", lambda: curl(address) != "", within=15)
     assert not set(before) & set(processes(place, "haproxy", lb.id))
 
 
@@ -205,7 +211,7 @@ def test_a_ports_owner_keeps_it_and_switching_off_is_obeyed(place: Site) -> None
     place.undo.callback(place.delete, lb.id)
     assert lb.vip_address == port.fixed_ips[0]["ip_address"]
     address = place.floating(lb)
-    until("served", lambda: curl(address) != "", 15)
+    until("served", lambda: curl(address) != "", within=15)
     api.update_load_balancer(lb, admin_state_up=False)
     place.wait(lb)
     assert curl(address) == ""
@@ -224,7 +230,7 @@ def test_statistics_count(place: Site, served: tuple[Any, str]) -> None:
     for _ in range(5):
         curl(address)
     api = place.user.load_balancer
-    until("counted", lambda: api.get_load_balancer_statistics(lb.id).total_connections >= 5, 20)
+    until("counted", lambda: api.get_load_balancer_statistics(lb.id).total_connections >= 5, within=20)
 
 
 def test_deleting_leaves_nothing(place: Site) -> None:

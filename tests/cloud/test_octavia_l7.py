@@ -31,7 +31,7 @@ def answer(address: str, path: str = "/", *options: str) -> str:
     return run([*words, f"http://{address}{path}"], check=False).stdout.strip()
 
 
-def rule(kind: str, value: str, compare: str = "EQUAL_TO", **fields: Any) -> dict[str, Any]:
+def rule(kind: str, value: str, *, compare: str = "EQUAL_TO", **fields: Any) -> dict[str, Any]:
     return {"type": kind, "compare_type": compare, "value": value, **fields}
 
 
@@ -47,7 +47,7 @@ def test_policies_made_with_the_load_balancer_and_one_by_one(place: Site) -> Non
         "members": [{"address": second, "protocol_port": PORT, "subnet_id": place.subnet.id}],
     }
     whole["l7policies"] = [
-        {"action": "REDIRECT_TO_POOL", "redirect_pool": other, "rules": [rule("PATH", "/other", "STARTS_WITH")]},
+        {"action": "REDIRECT_TO_POOL", "redirect_pool": other, "rules": [rule("PATH", "/other", compare="STARTS_WITH")]},
         {"action": "REJECT", "rules": [rule("PATH", "/other/gone"), rule("HEADER", "it's-#-%[src]", key="X-A", invert=True)]},
     ]
     lb = place.wait(place.create(whole))
@@ -86,7 +86,7 @@ def test_policies_made_with_the_load_balancer_and_one_by_one(place: Site) -> Non
     assert len(list(api.l7_policies(listener_id=listener))) == 2
     rejecting = next(one for one in api.l7_policies(listener_id=listener) if one.action == "REJECT")
     with pytest.raises(exceptions.HttpException, match="regular expression"):  # which Python knows and HAProxy does not
-        api.create_l7_rule(rejecting, **rule("PATH", r"\u0041", "REGEX"))
+        api.create_l7_rule(rejecting, **rule("PATH", r"\u0041", compare="REGEX"))
     assert api.get_load_balancer(lb.id).provisioning_status == "ACTIVE"
     api.delete_listener(listener)
     place.wait(lb)

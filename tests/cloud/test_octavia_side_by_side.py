@@ -73,7 +73,7 @@ def gate(place: Site, word: str) -> Generator[Gate]:
         shutil.rmtree(folder)
 
 
-def until(what: str, holds: Callable[[], object], within: float = 25.0) -> None:
+def until(what: str, holds: Callable[[], object], *, within: float = 25.0) -> None:
     deadline = time.monotonic() + within
     while not holds():
         assert time.monotonic() < deadline, f"not within {within} s: {what}"

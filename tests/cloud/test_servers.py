@@ -40,7 +40,7 @@ def three(place: Site) -> list[Any]:
     return servers
 
 
-def reach(place: Site, source: Any, target: Any) -> None:
+def reach(place: Site, source: Any, *, target: Any) -> None:
     # one echo: of several, ping gives the later ones only twice the first one's time, under a millisecond here
     assert " 0% packet loss" in place.sh(source, f"ping -c 1 -W 5 {place.address(target)}")
 
@@ -54,7 +54,7 @@ def test_user_data_ran_and_the_console_tells(place: Site, three: list[Any]) -> N
 
 def test_pings_within_and_between_zones(place: Site, three: list[Any]) -> None:
     for server in three[1:]:
-        reach(place, three[0], server)
+        reach(place, three[0], target=server)
 
 
 def test_metadata_service_and_config_drive_say_the_same(place: Site, three: list[Any]) -> None:
@@ -151,10 +151,10 @@ def test_a_suspended_machine_that_ended_with_its_host_is_started_by_resume(place
     for pid in old:
         os.kill(pid, 9)
     place.end(server)
-    until("nova-compute is back", lambda: set(_nova_compute(place)) - set(old), 60)
+    until("nova-compute is back", lambda: set(_nova_compute(place)) - set(old), within=60)
     assert place.status(server) == ("SUSPENDED", None)
     place.user.compute.resume_server(server)
-    place.wait(server, "ACTIVE", 90)
+    place.wait(server, "ACTIVE", within=90)
     place.booted(server)
 
 
@@ -162,8 +162,10 @@ def _restarted(place: Site) -> None:
     old = _nova_compute(place)
     for pid in old:
         os.kill(pid, 9)
-    until("nova-compute is back", lambda: set(_nova_compute(place)) - set(old), 60)
-    until("it reports", lambda: all(one.state == "up" for one in place.admin.compute.services(binary="nova-compute")), 60)
+    until("nova-compute is back", lambda: set(_nova_compute(place)) - set(old), within=60)
+    until(
+        "it reports", lambda: all(one.state == "up" for one in place.admin.compute.services(binary="nova-compute")), within=60
+    )
 
 
 def test_a_device_has_the_tag_that_it_was_attached_with(place: Site) -> None:
@@ -179,9 +181,9 @@ def test_a_device_has_the_tag_that_it_was_attached_with(place: Site) -> None:
     until("the service answers", lambda: place.run(server, served).returncode == 0)
     place.user.compute.create_volume_attachment(server, volume_id=volume.id, tag="data")
     # the metadata service remembers its answers for a while
-    until("the tag is told", lambda: devices(served) == {"nic": ["front"], volume.id: ["data"]}, 60)
+    until("the tag is told", lambda: devices(served) == {"nic": ["front"], volume.id: ["data"]}, within=60)
     place.user.compute.delete_volume_attachment(server, volume.id)
-    until("it is gone", lambda: devices(served) == {"nic": ["front"]}, 60)
+    until("it is gone", lambda: devices(served) == {"nic": ["front"]}, within=60)
     body = {"interfaceAttachment": {"net_id": place.network.id, "tag": "back"}}
     answer = place.user.compute.post(f"/servers/{server.id}/os-interface", json=body, microversion="2.49")
     assert answer.status_code == 200, answer.text
@@ -194,7 +196,7 @@ def test_reboot_and_poweroff_from_within(place: Site, three: list[Any]) -> None:
     place.sh(server, "systemctl --force --no-block reboot", check=False)
     until("rebooted", lambda: place.sh(server, "cat /proc/sys/kernel/random/boot_id", check=False) not in ("", boot))
     assert place.status(server)[0] == "ACTIVE"
-    reach(place, server, three[2])
+    reach(place, server, target=three[2])
     place.booted(server)
     place.sh(server, "systemctl --force --no-block poweroff", check=False)
     place.wait(server, "SHUTOFF")
@@ -219,8 +221,8 @@ def test_machines_outlive_nova_compute(place: Site, three: list[Any]) -> None:
         os.kill(pid, 9)
     run([*place.inside, "kill", "-9", (place.machine(dies) / "pid").read_text().strip()])
     assert place.sh(goes_on, "cat /proc/sys/kernel/random/boot_id") == boot
-    until("nova-compute is back", lambda: set(_nova_compute(place)) - set(old), 60)
-    until("the dead machine is back", lambda: place.run(dies, "true").returncode == 0, 90)
+    until("nova-compute is back", lambda: set(_nova_compute(place)) - set(old), within=60)
+    until("the dead machine is back", lambda: place.run(dies, "true").returncode == 0, within=90)
     assert place.sh(goes_on, "cat /proc/sys/kernel/random/boot_id") == boot
     assert place.status(goes_on)[0] == place.status(dies)[0] == "ACTIVE"
 
@@ -263,11 +265,11 @@ def test_a_rebuilt_server_is_as_new(place: Site, three: list[Any]) -> None:
     server, address = three[1], place.address(three[1])
     place.sh(server, "touch /root/old")
     place.user.compute.rebuild_server(server, image=place.node_image().id)
-    until("rebuilding", lambda: place.status(server) != ("ACTIVE", None), 30)
-    place.wait(server, "ACTIVE", 120)
+    until("rebuilding", lambda: place.status(server) != ("ACTIVE", None), within=30)
+    place.wait(server, "ACTIVE", within=120)
     assert "old" not in place.sh(server, "ls /root")
     assert place.address(server) == address
-    reach(place, server, three[0])
+    reach(place, server, target=three[0])
     place.booted(server)
 
 
@@ -284,7 +286,7 @@ def test_a_volume_of_two_servers(place: Site, three: list[Any]) -> None:
     assert place.sh(three[1], f"head -c 6 {device}") == "shared"
     place.user.compute.delete_volume_attachment(three[1], volume.id)
     # asked again: the object in hand still says what it said before it was attached
-    until("detached", lambda: place.user.block_storage.get_volume(volume.id).status == "available", 60)
+    until("detached", lambda: place.user.block_storage.get_volume(volume.id).status == "available", within=60)
     assert volume.id not in run(["losetup", "--list", "--output", "BACK-FILE"]).stdout
 
 
@@ -315,7 +317,7 @@ def test_an_image_that_is_no_root_file_system(place: Site) -> None:
     image = place.user.image.create_image(place.name, data=disk, disk_format="raw", container_format="bare", wait=True)
     place.undo.callback(place.user.image.delete_image, image.id)
     server = place.boot("wrong", image=image)
-    place.wait(server, "ERROR", 90)
+    place.wait(server, "ERROR", within=90)
     fault = place.user.compute.get_server(server.id).fault["message"]
     assert "qcow2" in fault or "unacceptable" in fault.lower()
     place.delete(server)
@@ -330,6 +332,6 @@ def test_deleted_servers_leave_nothing(place: Site, three: list[Any]) -> None:
         place.user.compute.delete_server(server.id)
     for server in three:
         place.delete(server)
-        until(f"nothing left of {server.name}", lambda server=server: place.left(server) == [], 30)
+        until(f"nothing left of {server.name}", lambda server=server: place.left(server) == [], within=30)
     assert volume.id not in run(["losetup", "--list", "--output", "BACK-FILE"]).stdout
     place.user.block_storage.wait_for_status(volume, "available", wait=60)

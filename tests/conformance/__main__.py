@@ -120,9 +120,9 @@ def main(
     specs = {part.name: listed[tuple(part.words)] for part in PARTS.values()}
     wanted = [part for part in PARTS.values() if part.name in (names or PARTS)]
     for part in wanted:
-        _forget(run.store, part, specs[part.name], failed=failed, afresh=afresh)
+        _forget(run.store, part, specs=specs[part.name], failed=failed, afresh=afresh)
     try:
-        _run_all(run, Site(paths, reporter), wanted, specs=specs, keep=keep)
+        _run_all(run, Site(paths, reporter), wanted=wanted, specs=specs, keep=keep)
     finally:
         kept = Kept(versions(paths), {name: _chosen(PARTS[name], specs[name]) for name in PARTS}, run.store.load())
         _bundle(folder, kept)
@@ -135,14 +135,14 @@ def _chosen(part: Part, specs: Sequence[Spec]) -> list[str]:
     return pending(part, specs, done=())
 
 
-def _forget(store: Store, part: Part, specs: Sequence[Spec], *, failed: bool, afresh: bool) -> None:
+def _forget(store: Store, part: Part, *, specs: Sequence[Spec], failed: bool, afresh: bool) -> None:
     mine = set(_chosen(part, specs))
     found = [one for one in store.load() if one.suite == part.suite and one.name in mine]
     store.reset(part.suite, [one.name for one in found if afresh])
     store.retry(part.suite, [one.name for one in found if failed and not afresh and one.state == "failed"])
 
 
-def _run_all(run: Run, site: Site, wanted: Sequence[Part], *, specs: Mapping[str, Sequence[Spec]], keep: bool) -> None:
+def _run_all(run: Run, site: Site, *, wanted: Sequence[Part], specs: Mapping[str, Sequence[Spec]], keep: bool) -> None:
     if not any(run.left(part, specs[part.name]) for part in wanted):
         _say("every test of these parts has a result")
         return
@@ -173,7 +173,7 @@ def _write(kept: Kept) -> None:
     readme.write_text(page.with_summary(readme.read_text(), kept))
     # the page is the same on every host
     expected = read_expected((HERE / "expected.toml").read_text(), lacks=lambda _: True)
-    (REFERENCE / "conformance.md").write_text(page.page(kept, list(PARTS.values()), expected))
+    (REFERENCE / "conformance.md").write_text(page.page(kept, list(PARTS.values()), expected=expected))
 
 
 def _verdict(run: Run, wanted: Sequence[Part], *, specs: Mapping[str, Sequence[Spec]], kept: Kept) -> int:

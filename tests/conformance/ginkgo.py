@@ -93,7 +93,11 @@ def run_tests(
     After ``seconds`` it is ended; tests that ran at that moment have no outcome. Returns ginkgo's exit code.
     """
     reader = LogReader(names)
-    with log.open("a") as file, tempfile.TemporaryDirectory() as folder, _ginkgo(words, Path(folder), seconds) as process:
+    with (
+        log.open("a") as file,
+        tempfile.TemporaryDirectory() as folder,
+        _ginkgo(words, Path(folder), seconds=seconds) as process,
+    ):
         for line in _lines(process):
             file.write(line)
             if outcome := reader.feed(line):
@@ -108,7 +112,7 @@ def _lines(process: subprocess.Popen[str]) -> IO[str]:
 
 
 @contextlib.contextmanager
-def _ginkgo(words: Sequence[str], folder: Path, seconds: float) -> Generator[subprocess.Popen[str]]:
+def _ginkgo(words: Sequence[str], folder: Path, *, seconds: float) -> Generator[subprocess.Popen[str]]:
     """Ginkgo in a session of its own, which ends with this block; ``folder``: where the tests may leave files."""
     environment = {name: value for name, value in os.environ.items() if name != "KUBECONFIG"}
     process = subprocess.Popen(

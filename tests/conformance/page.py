@@ -22,12 +22,12 @@ Kubernetes' own end-to-end tests run against a cluster that moyai built. This pa
 """
 
 
-def page(kept: Kept, parts: Sequence[Part], expected: Sequence[Expected]) -> str:
+def page(kept: Kept, parts: Sequence[Part], *, expected: Sequence[Expected]) -> str:
     """The text of docs/reference/conformance.md."""
     sections = [
         PAGE_HEAD,
         "## Versions\n\n" + _table(("part", "version"), [*kept.versions.items(), ("moyai, commits", _commits(kept.results))]),
-        "## Parts\n\n" + _parts(kept, parts, expected),
+        "## Parts\n\n" + _parts(kept, parts, expected=expected),
         "## Tests that did not pass\n\n" + _failures(kept, expected),
         "## Tests that are expected not to pass\n\n" + _expected(kept, expected),
         "## Tests that skipped themselves\n\n" + _skips(kept.results),
@@ -52,7 +52,7 @@ def with_summary(text: str, kept: Kept) -> str:
     return changed
 
 
-def _parts(kept: Kept, parts: Sequence[Part], expected: Sequence[Expected]) -> str:
+def _parts(kept: Kept, parts: Sequence[Part], *, expected: Sequence[Expected]) -> str:
     left_out = {(one.suite, one.name) for one in expected if one.without}
     rows: list[tuple[str, ...]] = []
     for part in parts:

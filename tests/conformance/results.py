@@ -73,16 +73,16 @@ class Store:
 
     def reset(self, suite: str, names: Iterable[str]) -> None:
         """Forget these tests, so that they run again as if for the first time."""
-        self._mark("reset", suite, names)
+        self._mark("reset", suite, names=names)
 
     def retry(self, suite: str, names: Iterable[str]) -> None:
         """Have these tests run again; that they failed stays known."""
-        self._mark("retry", suite, names)
+        self._mark("retry", suite, names=names)
 
     def load(self) -> list[Result]:
         return read_lines(self._file.read_text().splitlines()) if self._file.exists() else []
 
-    def _mark(self, state: str, suite: str, names: Iterable[str]) -> None:
+    def _mark(self, state: str, suite: str, *, names: Iterable[str]) -> None:
         for name in names:
             self._append(json.dumps({"suite": suite, "name": name, "state": state}))
 

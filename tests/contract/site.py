@@ -47,7 +47,7 @@ class Site:
         )
 
     def until(self, done: Callable[[], bool], seconds: float) -> None:
-        until(done, seconds, self.clock)
+        until(done, seconds, clock=self.clock)
 
 
 @contextmanager
@@ -75,19 +75,19 @@ def building(
         cloud.routers.set_router_gateway(made.router.id, external.id)
         yield replace(made, router=cloud.routers.router(made.router.id))
     finally:
-        clear(cloud, clock, uid)
+        clear(cloud, clock, uid=uid)
 
 
-def clear(cloud: Cloud, clock: Clock, uid: str) -> None:
+def clear(cloud: Cloud, clock: Clock, *, uid: str) -> None:
     """Delete all that carries the UID."""
     tag = cluster_tag(uid)
     for server in cloud.machines.servers(tag=tag):
         cloud.machines.delete_server(server.id)
-    until(lambda: not cloud.machines.servers(tag=tag), 60, clock)
+    until(lambda: not cloud.machines.servers(tag=tag), 60, clock=clock)
     for balancer in cloud.load_balancers.load_balancers(tag=tag):
-        until(lambda one=balancer: not _pending(cloud, one.id), 60, clock)
+        until(lambda one=balancer: not _pending(cloud, one.id), 60, clock=clock)
         cloud.load_balancers.delete(balancer.id)
-    until(lambda: not cloud.load_balancers.load_balancers(tag=tag), 60, clock)
+    until(lambda: not cloud.load_balancers.load_balancers(tag=tag), 60, clock=clock)
     for address in cloud.addresses.floating_ips(tag=tag):
         cloud.addresses.delete_floating_ip(address.id)
     subnets = cloud.networks.subnets(tag=tag)
@@ -109,7 +109,7 @@ def _pending(cloud: Cloud, balancer_id: str) -> bool:
     return any(one.state is BalancerState.BUSY for one in found if one.id == balancer_id)
 
 
-def until(done: Callable[[], bool], seconds: float, clock: Clock) -> None:
+def until(done: Callable[[], bool], seconds: float, *, clock: Clock) -> None:
     deadline = clock.monotonic() + seconds
     while not done():
         assert clock.monotonic() < deadline, f"not within {seconds} s"

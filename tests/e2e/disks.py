@@ -129,7 +129,7 @@ def address(api: KubeApi, namespace: str) -> str:
     return parse_service(api.get(SERVICES, "db", namespace=namespace)).address
 
 
-def until(what: str, found: Callable[[], Any], within: float) -> Any:
+def until(what: str, found: Callable[[], Any], *, within: float) -> Any:
     """The first answer that is true."""
     end = time.monotonic() + within
     while not (answer := found()):
@@ -191,7 +191,7 @@ def use_policy(api: KubeApi, policy: str) -> None:
     def running() -> bool:
         return parse_deployment(api.get(DEPLOYMENTS, CCM, namespace=CCM_NAMESPACE)).done
 
-    until("the controller is there again", running, 120)
+    until("the controller is there again", running, within=120)
 
 
 def attached_to(api: KubeApi, volume: str) -> set[str]:

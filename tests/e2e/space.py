@@ -99,4 +99,4 @@ def delete_namespaces(cluster: SharedCluster, names: list[str]) -> None:
         made = cluster.cloud.disks.volumes(metadata={"moyai.cluster": cluster.uid})
         return [one.name for one in made if one.metadata.get("csi.storage.k8s.io/pvc/namespace", "") in names]
 
-    until("their disks are gone", lambda: not left(), 120)
+    until("their disks are gone", lambda: not left(), within=120)

@@ -27,8 +27,8 @@ def url(zoned: Zoned) -> Generator[str]:
     zoned.apply(zoned.namespace(SPACE), disks.database(SPACE), disks.service(SPACE))
     api = zoned.api
     try:
-        found = until("an address", lambda: disks.address(api, SPACE), 120)
-        until("the database", lambda: disks.ask(f"http://{found}/check") == "ok", 120)
+        found = until("an address", lambda: disks.address(api, SPACE), within=120)
+        until("the database", lambda: disks.ask(f"http://{found}/check") == "ok", within=120)
         yield f"http://{found}"
     finally:
         zoned.kubectl("delete", "namespace", SPACE, "--timeout=180s")
@@ -53,7 +53,7 @@ def told(api: KubeApi, name: str) -> list[str]:
 OFF, OUT, FREE, ATTACHED, READY = "the cloud says off", "out of service", "detached", "attached elsewhere", "database ready"
 
 
-def follow(zoned: Zoned, old: str, volume: str, *, since: float, within: float) -> tuple[str, dict[str, float]]:
+def follow(zoned: Zoned, old: str, *, volume: str, since: float, within: float) -> tuple[str, dict[str, float]]:
     """Look until the database is ready on another node: (that node, phase → seconds after ``since``)."""
     api, server, marks = zoned.api, zoned.server(old).id, dict[str, float]()
 
@@ -73,20 +73,20 @@ def follow(zoned: Zoned, old: str, volume: str, *, since: float, within: float) 
                 return pod.node
         return ""
 
-    new = until("the database is ready elsewhere", look, within)
+    new = until("the database is ready elsewhere", look, within=within)
     return new, marks
 
 
-def moved(zoned: Zoned, url: str, writer: Writer, end: Callable[[Server], object]) -> tuple[str, str, dict[str, float]]:
+def moved(zoned: Zoned, url: str, *, writer: Writer, end: Callable[[Server], object]) -> tuple[str, str, dict[str, float]]:
     """``end`` ends the database's machine; another machine has all acknowledged rows. Returns (old, new, moments)."""
     api = zoned.api
     old, volume = place(api)
     server = zoned.server(old)
-    until("a hundred writes", lambda: len(writer.acknowledged) >= 100, 60)
+    until("a hundred writes", lambda: len(writer.acknowledged) >= 100, within=60)
     end(server)
     died = time.monotonic()
-    new, marks = follow(zoned, old, volume, since=died, within=ANSWERS_WITHIN)
-    marks["next write"] = until("a write after the move", lambda: writer.since(died + marks[ATTACHED]), 30) - died
+    new, marks = follow(zoned, old, volume=volume, since=died, within=ANSWERS_WITHIN)
+    marks["next write"] = until("a write after the move", lambda: writer.since(died + marks[ATTACHED]), within=30) - died
     acknowledged = writer.stop()
     stored = set(json.loads(disks.ask(f"{url}/", timeout=10)))
     assert acknowledged - stored == set()
@@ -98,7 +98,7 @@ def moved(zoned: Zoned, url: str, writer: Writer, end: Callable[[Server], object
 
 
 def test_every_acknowledged_write_is_there_after_the_machine_died(zoned: Zoned, url: str) -> None:
-    old, _, marks = moved(zoned, url, Writer(url), zoned.crash)
+    old, _, marks = moved(zoned, url, writer=Writer(url), end=zoned.crash)
     assert marks[ATTACHED] < ATTACHED_WITHIN
     events = told(zoned.api, old)
     print("\n".join(events))
@@ -109,10 +109,10 @@ def test_the_fence_goes_when_the_machine_is_back(zoned: Zoned, url: str) -> None
     api = zoned.api
     (old,) = [one.name for one in map(parse_node, api.list(NODES)) if FENCED in one.annotations]
     zoned.provider.machines.start_server(zoned.server(old).id)
-    until("the fence is lifted", lambda: OUT_OF_SERVICE not in node(api, old).taints, 60)
-    until("the node is Ready", lambda: node(api, old).ready, 120)
+    until("the fence is lifted", lambda: OUT_OF_SERVICE not in node(api, old).taints, within=60)
+    until("the node is Ready", lambda: node(api, old).ready, within=120)
     assert FENCED not in node(api, old).annotations
-    (said,) = until("it is told", lambda: [text for text in told(api, old) if text.startswith("FenceLifted: ")], 10)
+    (said,) = until("it is told", lambda: [text for text in told(api, old) if text.startswith("FenceLifted: ")], within=10)
     print(f"\n{said}")
     assert disks.ask(f"{url}/check") == "ok"
 
@@ -125,7 +125,9 @@ def test_a_machine_that_runs_keeps_its_disk_however_silent_it_is(zoned: Zoned, u
     before = len(json.loads(disks.ask(f"{url}/", timeout=10)))
     zoned.inside(server, STOP)
     try:
-        (said,) = until("the doubt is told", lambda: [text for text in told(api, name) if text.startswith("NotFenced: ")], 90)
+        (said,) = until(
+            "the doubt is told", lambda: [text for text in told(api, name) if text.startswith("NotFenced: ")], within=90
+        )
         print(f"\n{said}")
         assert OUT_OF_SERVICE not in node(api, name).taints
         assert disks.attached_to(api, volume) == {name}
@@ -133,7 +135,7 @@ def test_a_machine_that_runs_keeps_its_disk_however_silent_it_is(zoned: Zoned, u
         assert len(json.loads(disks.ask(f"{url}/", timeout=10))) == before
     finally:
         zoned.inside(server, "systemctl start kubelet")
-    until("the node is Ready", lambda: node(api, name).ready, 120)
+    until("the node is Ready", lambda: node(api, name).ready, within=120)
 
 
 def test_where_the_spec_allows_it_a_silent_machine_is_powered_off_first(zoned: Zoned, url: str) -> None:
@@ -141,7 +143,7 @@ def test_where_the_spec_allows_it_a_silent_machine_is_powered_off_first(zoned: Z
     api = zoned.api
     disks.use_policy(api, "poweroff")
     try:
-        old, _, marks = moved(zoned, url, Writer(url, first=1_000_000), lambda server: zoned.inside(server, STOP))
+        old, _, marks = moved(zoned, url, writer=Writer(url, first=1_000_000), end=lambda server: zoned.inside(server, STOP))
         events = told(api, old)
         print("\n".join(events))
         assert marks[OFF] <= marks[OUT]

@@ -123,18 +123,18 @@ def test_vxlan_pods_talk_in_packets_with_the_vni_obey_policies_and_a_killed_agen
         assert f"77 {client} {address}" in cluster.kubectl("logs", sniffer)
         network_is_seen(cluster, server)
         cluster.apply(SILENCE)
-        until("the policy is applied", lambda: cluster.python("workers-1", tries(address)) == "silence", 60)
+        until("the policy is applied", lambda: cluster.python("workers-1", tries(address)) == "silence", within=60)
         # nor a pod of the same node
         assert cluster.python("workers-0", tries(address)) == "silence"
         open_port: dict[str, Any] = {"podSelector": {}, "ingress": [{"from": [{"podSelector": {}}], "ports": [{"port": 8080}]}]}
         cluster.apply({**SILENCE, "spec": open_port})
-        until("the port is open", lambda: cluster.python("workers-1", tries(address)) == "answer", 60)
+        until("the port is open", lambda: cluster.python("workers-1", tries(address)) == "answer", within=60)
         cluster.kubectl("delete", "networkpolicy", "silence")
         before = restarts(cluster)
         # the agent's process ends without a farewell, and the kernel's part is gone when it comes back
         harm = "sudo pkill -KILL -f '^[^ ]*python3[^ ]* .*moyai agent'; sudo ip link delete flannel.77"
         cluster.moyai("ssh", f"{cluster.name}-workers-0", harm)
-        until("the agent is back", lambda: restarts(cluster) > before and agents_ready(cluster), 60)
+        until("the agent is back", lambda: restarts(cluster) > before and agents_ready(cluster), within=60)
         assert cluster.python("workers-1", asks(address)) != ""
         # and while it runs, the kernel's own report brings it back
         cluster.moyai("ssh", f"{cluster.name}-workers-0", "sudo ip route flush proto 77")

@@ -52,7 +52,7 @@ def test_tcp_and_udp_answer_from_both_nodes_and_rules_come_and_go_with_the_ports
     assert place.left() == []
 
 
-def _pods(address: str, wanted: int, tries: int = 20) -> set[str]:
+def _pods(address: str, wanted: int, *, tries: int = 20) -> set[str]:
     found = {web(address).get("pod", "") for _ in range(tries)} - {""}
     return found if len(found) >= wanted else set()
 

@@ -17,7 +17,7 @@ def port(number: int) -> dict[str, Any]:
     return {"name": f"p{number}", "port": number, "targetPort": 8080, "protocol": "TCP"}
 
 
-def pair(place: Place, first: str, second: str) -> str:
+def pair(place: Place, first: str, *, second: str) -> str:
     """Two Services on the load balancer of the first; returns its address."""
     place.service(first, ports=[port(80)])
     address = place.address(first)
@@ -43,7 +43,7 @@ def controller_stopped(place: Place) -> Generator[None]:
 
 
 def test_the_second_service_keeps_answering_when_the_first_goes(place: Place) -> None:
-    address = pair(place, "first", "second")
+    address = pair(place, "first", second="second")
     place.delete("first")
     assert place.address("second") == address
     assert web(address, 81)
@@ -53,7 +53,7 @@ def test_the_second_service_keeps_answering_when_the_first_goes(place: Place) ->
 
 
 def test_both_go_by_one_command_and_nothing_is_left(place: Place) -> None:
-    pair(place, "one", "two")
+    pair(place, "one", second="two")
     place.cluster.kubectl("-n", place.name, "delete", "service", "one", "two", "--timeout=120s", timeout=150)
     assert place.left() == []
 

@@ -21,7 +21,7 @@ _WRITE = "import os; f = open('/data/word', 'w'); f.write('hello'); f.flush(); o
 _OPTIONS = "print(next(line.split()[3] for line in open('/proc/mounts') if line.split()[1] == '/data'))"
 
 
-def snapshot(space: Space, name: str, claim: str) -> dict[str, Any]:
+def snapshot(space: Space, name: str, *, claim: str) -> dict[str, Any]:
     return {
         "apiVersion": "snapshot.storage.k8s.io/v1",
         "kind": "VolumeSnapshot",
@@ -34,14 +34,14 @@ def of_snapshot(name: str) -> dict[str, str]:
     return {"name": name, "kind": "VolumeSnapshot", "apiGroup": "snapshot.storage.k8s.io"}
 
 
-def told(space: Space, about: str, words: str, *, within: float = 90) -> str:
+def told(space: Space, about: str, *, words: str, within: float = 90) -> str:
     """The message of an event of this object that has the words."""
 
     def find() -> str:
         events = space.get("events", f"--field-selector=involvedObject.name={about}")["items"]
         return next((one["message"] for one in events if words in one["message"]), "")
 
-    return until(f"an event of {about} says {words!r}", find, within)
+    return until(f"an event of {about} says {words!r}", find, within=within)
 
 
 def two_nodes_of_one_zone(space: Space) -> dict[str, dict[str, Any]]:
@@ -64,7 +64,7 @@ def test_readers_of_a_snapshot_of_a_live_disk_see_all_that_was_synced(space: Spa
     space.apply(space.claim("source", storageClassName=space.name), space.pod("writer", "source", **places["there"]))
     space.ready("writer")
     space.python("writer", _WRITE)
-    space.apply(snapshot(space, "live", "source"))
+    space.apply(snapshot(space, "live", claim="source"))
     space.kubectl("wait", "volumesnapshot/live", "--for=jsonpath={.status.readyToUse}=true", "--timeout=120s", timeout=140)
     many: dict[str, Any] = {"storageClassName": space.name, "accessModes": ["ReadOnlyMany"], "dataSource": of_snapshot("live")}
     pods = [space.pod(name, "readers", **where) for name, where in places.items()]
@@ -81,7 +81,7 @@ def test_readers_of_a_snapshot_of_a_live_disk_see_all_that_was_synced(space: Spa
 def test_a_wrong_mount_option_is_named_with_its_class(space: Space) -> None:
     space.own_class(mountOptions=["noatime", "notaime"])
     space.apply(space.claim("data", storageClassName=space.name), space.pod("pod"))
-    said = told(space, "pod", "notaime", within=150)
+    said = told(space, "pod", words="notaime", within=150)
     assert "ext4 refuses a mount option: 'notaime' (Unknown parameter 'notaime')" in said
     assert "mountOptions of the PersistentVolume, which has them from its StorageClass" in said
     volume = space.get("pvc", "data")["spec"]["volumeName"]
@@ -110,7 +110,7 @@ def test_a_claim_that_is_smaller_than_its_source_says_what_to_ask_for(space: Spa
         space.claim("data", size="100Mi"), space.claim("large", size="2Gi"), space.pod("pod"), space.pod("other", "large")
     )
     space.ready("pod", "other")
-    space.apply(snapshot(space, "moment", "data"))
+    space.apply(snapshot(space, "moment", claim="data"))
     space.kubectl("wait", "volumesnapshot/moment", "--for=jsonpath={.status.readyToUse}=true", "--timeout=120s", timeout=140)
     space.apply(
         space.claim("restored", size="100Mi", dataSource=of_snapshot("moment")),
@@ -118,8 +118,12 @@ def test_a_claim_that_is_smaller_than_its_source_says_what_to_ask_for(space: Spa
         space.pod("restored", "restored"),
         space.pod("cloned", "cloned"),
     )
-    assert "the claim asks for 100Mi and its source has 1Gi" in told(space, "restored", "spec.resources.requests.storage: 1Gi")
-    assert "the claim asks for 1Gi and its source has 2Gi" in told(space, "cloned", "spec.resources.requests.storage: 2Gi")
+    assert "the claim asks for 100Mi and its source has 1Gi" in told(
+        space, "restored", words="spec.resources.requests.storage: 1Gi"
+    )
+    assert "the claim asks for 1Gi and its source has 2Gi" in told(
+        space, "cloned", words="spec.resources.requests.storage: 2Gi"
+    )
 
 
 def test_a_volume_attributes_class_changes_the_volume_type(space: Space) -> None:
@@ -138,14 +142,14 @@ def test_a_volume_attributes_class_changes_the_volume_type(space: Space) -> None
         change = {"spec": {"volumeAttributesClassName": space.name}}
         space.kubectl("patch", "pvc", "data", "-p", json.dumps(change))
         # this type cannot be had by a disk in use: the cloud says so, and the claim shows it
-        assert "only allowed on available volumes" in told(space, "data", "multiattach")
+        assert "only allowed on available volumes" in told(space, "data", words="multiattach")
         space.end("pod")
-        until("the disk is free", lambda: volumes.volume(identity).state is DiskState.AVAILABLE, 60)
-        until("it has the type", lambda: volumes.volume(identity).type_name == SHARED_TYPE, 120)
+        until("the disk is free", lambda: volumes.volume(identity).state is DiskState.AVAILABLE, within=60)
+        until("it has the type", lambda: volumes.volume(identity).type_name == SHARED_TYPE, within=120)
         until(
             "the claim says so",
             lambda: space.get("pvc", "data")["status"].get("currentVolumeAttributesClassName") == space.name,
-            60,
+            within=60,
         )
         space.apply(space.pod("again"))
         space.ready("again")

@@ -40,17 +40,17 @@ def test_a_disk_whose_node_object_was_deleted_is_mounted_there_again(space: Spac
             pods = cluster.get("pods", "-n", "kube-system", "-l", f"app={NAMES.node}")["items"]
             return [one["metadata"]["name"] for one in pods if one["spec"].get("nodeName") == node]
 
-        until("the driver's pod is gone with the Node", lambda: not drivers(), 180)
+        until("the driver's pod is gone with the Node", lambda: not drivers(), within=180)
         if server.id in cloud.disks.volume(volume).attached_server_ids:
             # what Kubernetes does by itself, minutes later
             cloud.machines.detach_volume(server.id, volume)
-        until("the cloud has the disk back", lambda: not cloud.disks.volume(volume).attached_server_ids, 400)
+        until("the cloud has the disk back", lambda: not cloud.disks.volume(volume).attached_server_ids, within=400)
         left = mounted()
         print(f"\nleft on the machine: {left or 'nothing'}")
     finally:
         # a kubelet registers its Node when it starts, and at no other time
         site.sh(server, "systemctl restart kubelet")
-        until("the Node is there again", ready, 240)
+        until("the Node is there again", ready, within=240)
     space.apply(space.pod("again", **where))
     space.ready("again", seconds=300)
     assert space.load("again") == "kept"

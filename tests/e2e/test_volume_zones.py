@@ -48,7 +48,7 @@ def test_a_pod_whose_zone_has_no_node_waits_and_is_explained(zoned: Zoned, pod: 
         found = json.loads(zoned.moyai("explain", f"{SPACE}/{pod}", zoned.name, "--output", "json").stdout)
         return found["cause"] == "zone" and found["volume"] == volume and found["zone"] == "az1"
 
-    until("it is Pending for its zone", waits, 120)
+    until("it is Pending for its zone", waits, within=120)
     said = zoned.moyai("explain", f"{SPACE}/{pod}", zoned.name).stdout
     print(f"\n{said}")
     assert said.startswith(f"Pod {SPACE}/{pod} is Pending: the disk of its claim data-db-0 (volume {volume}) is in zone az1")
@@ -61,7 +61,7 @@ def test_with_nodes_in_the_zone_pod_and_disk_are_there_again(zoned: Zoned, pod: 
     api = zoned.api
     zoned.write(2)
     zoned.up()
-    until("it runs again", lambda: parse_pod(api.get(PODS, pod, namespace=SPACE)).ready, 180)
+    until("it runs again", lambda: parse_pod(api.get(PODS, pod, namespace=SPACE)).ready, within=180)
     assert parse_pod(api.get(PODS, pod, namespace=SPACE)).node in (f"{zoned.name}-a-0", f"{zoned.name}-a-1")
     rows = zoned.kubectl("-n", SPACE, "exec", pod, "--", "python3", "-c", _LIST)
     assert json.loads(rows) == [4711]

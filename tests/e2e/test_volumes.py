@@ -41,13 +41,13 @@ def test_what_is_written_outlives_the_pod_and_goes_with_the_claim(space: Space) 
     assert volumes.volume(identity).metadata["moyai.cluster"] == space.cluster.uid
     space.end("second")
     space.kubectl("delete", "pvc", "data")
-    until("the volume is gone", lambda: identity not in {one.id for one in volumes.volumes()}, 60)
+    until("the volume is gone", lambda: identity not in {one.id for one in volumes.volumes()}, within=60)
 
 
 def test_a_disk_that_was_there_before_is_used_and_left_as_it_is(space: Space) -> None:
     volumes, name = space.cluster.cloud.disks, f"precious-{space.name}"
     disk = volumes.create_volume(name=name, size_gb=1, zone="az1", metadata={})
-    until("the disk is there", lambda: volumes.volume(disk.id).state is DiskState.AVAILABLE, 60)
+    until("the disk is there", lambda: volumes.volume(disk.id).state is DiskState.AVAILABLE, within=60)
     term = {"matchExpressions": [{"key": NAMES.zone_key, "operator": "In", "values": ["az1"]}]}
     pv = {
         "apiVersion": "v1",
@@ -73,7 +73,7 @@ def test_a_disk_that_was_there_before_is_used_and_left_as_it_is(space: Space) ->
                 assert space.load(pod) == "precious"
             space.end(pod)
             space.kubectl("delete", "pvc/data", f"pv/{name}")
-        until("it is free", lambda: volumes.volume(disk.id).state is DiskState.AVAILABLE, 60)
+        until("it is free", lambda: volumes.volume(disk.id).state is DiskState.AVAILABLE, within=60)
     finally:
         volumes.delete_volume(disk.id)
 
@@ -110,7 +110,7 @@ def test_a_raw_disk_of_two_nodes_at_once(space: Space) -> None:
     assert space.python("there", _RAW_READ) == "moyai"
     # one that leaves takes nothing from the other
     space.end("here")
-    until("one has let go", lambda: len(space.cluster.cloud.disks.volume(volume.id).attached_server_ids) == 1, 60)
+    until("one has let go", lambda: len(space.cluster.cloud.disks.volume(volume.id).attached_server_ids) == 1, within=60)
     assert space.python("there", _RAW_READ) == "moyai"
 
 
@@ -126,7 +126,7 @@ def test_a_claim_grows_at_once_or_with_its_next_pod(space: Space, kind: str) -> 
     patch = {"spec": {"resources": {"requests": {"storage": "2Gi"}}}}
     space.kubectl("patch", "pvc", "data", "-p", json.dumps(patch))
     volumes, identity = space.cluster.cloud.disks, space.volume_of("data")
-    until("the disk is larger", lambda: volumes.volume(identity).size_gb == 2, 60)
+    until("the disk is larger", lambda: volumes.volume(identity).size_gb == 2, within=60)
 
     def status() -> Any:
         return space.get("pvc", "data")["status"]
@@ -139,10 +139,10 @@ def test_a_claim_grows_at_once_or_with_its_next_pod(space: Space, kind: str) -> 
         kinds = {one["type"] for one in found.get("conditions", [])}
         return found["capacity"]["storage"] == "2Gi" or "FileSystemResizePending" in kinds
 
-    until("it is the node's turn", pending, 60)
+    until("it is the node's turn", pending, within=60)
     # a kubelet looks at once at a pod that changes, else within a minute and a half
     space.kubectl("annotate", "pod", "first", "looked=at")
-    until("the claim says how it stands", lambda: status()["capacity"]["storage"] == "2Gi" or told(), 60)
+    until("the claim says how it stands", lambda: status()["capacity"]["storage"] == "2Gi" or told(), within=60)
     if message := told():
         assert "delete the pod, so that it is restarted" in message
         space.end("first")
@@ -150,8 +150,8 @@ def test_a_claim_grows_at_once_or_with_its_next_pod(space: Space, kind: str) -> 
         space.ready("first")
     assert int(space.python("first", _SIZE)) > 1.8 * GIB
     assert space.load("first") == "kept"
-    until("the claim has grown", lambda: status()["capacity"]["storage"] == "2Gi", 60)
-    until("nothing is left to be said", lambda: not told(), 60)
+    until("the claim has grown", lambda: status()["capacity"]["storage"] == "2Gi", within=60)
+    until("nothing is left to be said", lambda: not told(), within=60)
 
 
 def test_snapshot_restore_and_clone(space: Space) -> None:
@@ -185,10 +185,10 @@ def test_snapshot_restore_and_clone(space: Space) -> None:
         events = space.cluster.get("events", "-A", f"--field-selector=involvedObject.name={volume}")["items"]
         return " ".join(one["message"] for one in events if one["reason"] == "VolumeFailedDelete")
 
-    until("the claim's disk says why it stays", lambda: "delete the VolumeSnapshots first" in why(), 60)
+    until("the claim's disk says why it stays", lambda: "delete the VolumeSnapshots first" in why(), within=60)
     space.kubectl("delete", "volumesnapshot", "moment")
     volumes = space.cluster.cloud.disks
-    until("then it goes", lambda: identity not in {one.id for one in volumes.volumes()}, 90)
+    until("then it goes", lambda: identity not in {one.id for one in volumes.volumes()}, within=90)
 
 
 def test_fifty_claims_at_once(space: Space) -> None:
@@ -205,7 +205,7 @@ def test_fifty_claims_at_once(space: Space) -> None:
     assert {one.id for one in mine} == found
     assert len(mine) == CLAIMS
     space.kubectl("delete", "pvc", "--all", "--timeout=300s", timeout=320)
-    until("all are gone", lambda: not found & {one.id for one in volumes.volumes()}, 180)
+    until("all are gone", lambda: not found & {one.id for one in volumes.volumes()}, within=180)
 
 
 @pytest.mark.parametrize("part", [NAMES.controller, NAMES.node])

@@ -41,7 +41,7 @@ def own_disk(cloud: OpenStackCloud) -> Generator[str]:
     """A disk that no cluster made; it must be there, and free, in the end."""
     volumes = cloud.disks
     disk = volumes.create_volume(name="precious", size_gb=1, zone="az1", metadata={}).id
-    until("the disk is there", lambda: volumes.volume(disk).state is DiskState.AVAILABLE, 60)
+    until("the disk is there", lambda: volumes.volume(disk).state is DiskState.AVAILABLE, within=60)
     yield disk
     assert volumes.volume(disk).state is DiskState.AVAILABLE
     volumes.delete_volume(disk)
@@ -130,7 +130,7 @@ def test_down_keeps_what_the_spec_says_and_touches_no_other_cluster(
         space.ready("app", "precious")
         space.store("app", "kept")
         made, snapshot = _snapshot(space, cloud)
-        until("a load balancer", lambda: any(name.startswith("balancer ") for name in keeping.objects()), 120)
+        until("a load balancer", lambda: any(name.startswith("balancer ") for name in keeping.objects()), within=120)
     finally:
         report = json.loads(keeping.moyai("down", keeping.name, "--yes", "--output", "json").stdout)
     fates = _fates(report)
@@ -147,7 +147,7 @@ def test_down_keeps_what_the_spec_says_and_touches_no_other_cluster(
     assert cloud.disks.volume(made).state is DiskState.AVAILABLE
     assert cloud.disks.snapshot(snapshot.id).state is DiskState.AVAILABLE
     cloud.disks.delete_snapshot(snapshot.id)
-    until("the snapshot is gone", lambda: snapshot.id not in {one.id for one in cloud.disks.snapshots()}, 60)
+    until("the snapshot is gone", lambda: snapshot.id not in {one.id for one in cloud.disks.snapshots()}, within=60)
     cloud.disks.delete_volume(made)
 
 
@@ -158,7 +158,7 @@ def test_a_vanished_machine_gives_its_disk_back_and_down_deletes_what_it_made(
     space = Space(SharedCluster(zoned.name, uid, cloud))
     space.apply(space.claim("data"), _deployment(space))
     _own_disk_in_a_pod(space, own_disk)
-    pod, node = until("the pod runs", lambda: _running(space) if all(_running(space)) else None, 120)
+    pod, node = until("the pod runs", lambda: _running(space) if all(_running(space)) else None, within=120)
     space.ready("precious")
     space.store(pod, "kept")
     made = space.volume_of("data")
@@ -169,7 +169,7 @@ def test_a_vanished_machine_gives_its_disk_back_and_down_deletes_what_it_made(
     moved, other = until(
         "the pod runs on another node",
         lambda: _running(space) if _running(space)[1] not in ("", node) else None,
-        240,
+        within=240,
     )
     print(f"[a machine vanished: its pod and its disk on another after {time.monotonic() - start:.1f} s]")
     assert other != node

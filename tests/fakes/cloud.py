@@ -32,7 +32,7 @@ def limited(cloud: MemoryCloud, use: Use) -> MemoryCloud:
     return cloud.log_in(made.id, made.secret)
 
 
-def add_server(cloud: MemoryCloud, name: str, zone: str = "az1") -> Server:
+def add_server(cloud: MemoryCloud, name: str, *, zone: str = "az1") -> Server:
     """A server that runs, on no network."""
     store = cloud.store
     return store.servers.put(powered(Server(store.new_id(), name, "", zone, "m1.small"), on=True))
@@ -46,7 +46,7 @@ def add_volume(cloud: MemoryCloud, name: str, **more: Any) -> Volume:
     return store.volumes.put(replace(made, **more))
 
 
-def attach(cloud: MemoryCloud, name: str, server_id: str, *, metadata: Mapping[str, str] | None = None) -> Volume:
+def attach(cloud: MemoryCloud, name: str, *, server_id: str, metadata: Mapping[str, str] | None = None) -> Volume:
     """A volume in use by a server. The server does not have to exist."""
     volume = add_volume(cloud, name, metadata=metadata or {})
     return cloud.store.volumes.put(attached(volume, server_id, attachment_id=cloud.store.new_id()))

@@ -38,7 +38,7 @@ class ClusterApi(QuickKubernetes):
     CSI driver does it, its machine running.
     """
 
-    def __init__(self, store: ObjectStore, cloud: MemoryCloud, tag: str) -> None:
+    def __init__(self, store: ObjectStore, cloud: MemoryCloud, *, tag: str) -> None:
         super().__init__(store)
         self._cloud, self._tag = cloud, tag
         self._planes: set[str] = set()

@@ -25,7 +25,7 @@ class Kubernetes(ObjectStore):
 
     async def list(self, resource: Resource, *, namespace: str | None = None, fields: str = "") -> tuple[list[Json], str]:
         with self.call(f"list {resource.plural}"):
-            found = [copied(one) for one in self.all(resource) if chosen(one, namespace, fields)]
+            found = [copied(one) for one in self.all(resource) if chosen(one, namespace, fields=fields)]
             version = str(self.version)
         return found, version
 
@@ -69,15 +69,15 @@ class Kubernetes(ObjectStore):
 
     async def get(self, resource: Resource, name: str, *, namespace: str | None = None) -> Json:
         with self.call(f"get {resource.plural}"):
-            return copied(self.existing(resource.plural, name, namespace)[1])
+            return copied(self.existing(resource.plural, name, namespace=namespace)[1])
 
     async def create(self, resource: Resource, body: Json, *, namespace: str | None = None) -> Json:
         with self.call(f"create {resource.plural}"):
-            return self.add(resource.plural, body, namespace)
+            return self.add(resource.plural, body, namespace=namespace)
 
     async def replace(self, resource: Resource, name: str, *, body: Json, namespace: str | None = None) -> Json:
         with self.call(f"replace {resource.plural}"):
-            return self.exchange(*self.existing(resource.plural, name, namespace), body)
+            return self.exchange(*self.existing(resource.plural, name, namespace=namespace), body=body)
 
     async def patch(
         self,
@@ -91,20 +91,20 @@ class Kubernetes(ObjectStore):
     ) -> Json:
         assert isinstance(body, dict)
         with self.call(f"patch {resource.plural} {subresource}".strip()):
-            key, have = self.existing(resource.plural, name, namespace)
+            key, have = self.existing(resource.plural, name, namespace=namespace)
             # metadata of a Node is taken with its status, as flannel and kubelets rely on it
             parts = ("metadata", "status") if subresource == "status" else ("metadata", "spec", "count", "lastTimestamp")
             changed = dict(have)
             for part in parts:
                 if part in body:
                     changed[part] = merged(changed.get(part), body[part], strategic=kind == "strategic")
-            return self.exchange(key, have, changed)
+            return self.exchange(key, have, body=changed)
 
     async def delete(
         self, resource: Resource, name: str, *, namespace: str | None = None, uid: str = "", grace: int | None = None
     ) -> None:
         with self.call(f"delete {resource.plural}"), suppress(NotFound):
-            key, have = self.existing(resource.plural, name, namespace)
+            key, have = self.existing(resource.plural, name, namespace=namespace)
             if uid and have["metadata"]["uid"] != uid:
                 raise Conflict("another uid")
             self.remove(key, have)
@@ -127,34 +127,34 @@ class QuickKubernetes:
 
     def get(self, resource: Resource, name: str, *, namespace: str | None = None, timeout: float | None = None) -> Json:
         with self.store.call(f"get {resource.plural}"):
-            return copied(self.store.existing(resource.plural, name, namespace)[1])
+            return copied(self.store.existing(resource.plural, name, namespace=namespace)[1])
 
     def list(
         self, resource: Resource, *, namespace: str | None = None, fields: str = "", timeout: float | None = None
     ) -> list[Json]:
         with self.store.call(f"list {resource.plural}"):
-            return [copied(one) for one in self.store.all(resource) if chosen(one, namespace, fields)]
+            return [copied(one) for one in self.store.all(resource) if chosen(one, namespace, fields=fields)]
 
     def create(self, resource: Resource, body: Mapping[str, Any], *, namespace: str | None = None) -> Json:
         with self.store.call(f"create {resource.plural}"):
-            return self.store.add(resource.plural, dict(body), namespace)
+            return self.store.add(resource.plural, dict(body), namespace=namespace)
 
     def patch(self, resource: Resource, name: str, *, body: Mapping[str, Any], namespace: str | None = None) -> Json:
         with self.store.call(f"patch {resource.plural}"):
-            key, have = self.store.existing(resource.plural, name, namespace)
-            return self.store.exchange(key, have, merged(have, dict(body), strategic=True))
+            key, have = self.store.existing(resource.plural, name, namespace=namespace)
+            return self.store.exchange(key, have, body=merged(have, dict(body), strategic=True))
 
     def delete(self, resource: Resource, name: str, *, namespace: str | None = None, grace: int | None = None) -> None:
         with self.store.call(f"delete {resource.plural}"), suppress(NotFound):
-            self.store.remove(*self.store.existing(resource.plural, name, namespace))
+            self.store.remove(*self.store.existing(resource.plural, name, namespace=namespace))
 
     def evict(self, namespace: str, pod: str) -> None:
         """Take a pod off its node."""
         with self.store.call(f"evict {PODS.plural}"):
-            self.store.remove(*self.store.existing(PODS.plural, pod, namespace))
+            self.store.remove(*self.store.existing(PODS.plural, pod, namespace=namespace))
 
 
-def chosen(found: Json, namespace: str | None, fields: str) -> bool:
+def chosen(found: Json, namespace: str | None, *, fields: str) -> bool:
     """Whether an object is in the namespace and fits the field selector."""
     field, _, wanted = fields.partition("=")
     about = found.get("involvedObject", {})

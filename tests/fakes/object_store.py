@@ -58,9 +58,9 @@ class ObjectStore:
         body.setdefault("status", {})
         meta.setdefault("uid", f"uid-{meta['name']}")
         with self.lock:
-            self._store("MODIFIED" if key in self.objects else "ADDED", key, body)
+            self._store("MODIFIED" if key in self.objects else "ADDED", key, body=body)
 
-    def find(self, resource: Any, name: str, namespace: str = "") -> Json:
+    def find(self, resource: Any, name: str, *, namespace: str = "") -> Json:
         return self.objects[(resource.plural, namespace, name)]
 
     def all(self, resource: Any) -> list[Json]:
@@ -72,7 +72,7 @@ class ObjectStore:
             self._log.clear()
             self.oldest = self.version
 
-    def vanish(self, resource: Any, name: str, namespace: str = "") -> None:
+    def vanish(self, resource: Any, name: str, *, namespace: str = "") -> None:
         """Remove without an event: what a client misses during a break."""
         with self.lock:
             self.version += 1
@@ -102,13 +102,13 @@ class ObjectStore:
             yield
         self.on_call(name, True)
 
-    def existing(self, plural: str, name: str, namespace: str | None) -> tuple[Key, Json]:
+    def existing(self, plural: str, name: str, *, namespace: str | None) -> tuple[Key, Json]:
         key = (plural, namespace or "", name)
         if key not in self.objects:
             raise NotFound(f"{plural} {name} is not there")
         return key, self.objects[key]
 
-    def add(self, plural: str, body: Json, namespace: str | None) -> Json:
+    def add(self, plural: str, body: Json, *, namespace: str | None) -> Json:
         key = (plural, namespace or "", str(body["metadata"]["name"]))
         if key in self.objects:
             raise Conflict("already exists")
@@ -116,10 +116,10 @@ class ObjectStore:
         if namespace:
             made["metadata"]["namespace"] = namespace
         made["metadata"].setdefault("uid", f"uid-{self.version}")
-        self._store("ADDED", key, made)
+        self._store("ADDED", key, body=made)
         return copied(made)
 
-    def exchange(self, key: Key, have: Json, body: Json) -> Json:
+    def exchange(self, key: Key, have: Json, *, body: Json) -> Json:
         """Put ``body`` in the place of ``have``, unless it says that it is a change of another version."""
         wanted = body.get("metadata", {}).get("resourceVersion")
         if wanted and wanted != have["metadata"]["resourceVersion"]:
@@ -127,18 +127,18 @@ class ObjectStore:
         changed = copied(body)
         changed["metadata"]["resourceVersion"] = have["metadata"]["resourceVersion"]
         if changed != have:
-            self._store("MODIFIED", key, changed)
+            self._store("MODIFIED", key, body=changed)
         return copied(self.objects.get(key, changed))
 
     def remove(self, key: Key, have: Json) -> None:
         gone = copied(have)
         if gone["metadata"].get("finalizers"):
             gone["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
-            self._store("MODIFIED", key, gone)
+            self._store("MODIFIED", key, body=gone)
         else:
-            self._store("DELETED", key, gone)
+            self._store("DELETED", key, body=gone)
 
-    def _store(self, kind: str, key: Key, body: Json) -> None:
+    def _store(self, kind: str, key: Key, *, body: Json) -> None:
         self.version += 1
         meta = body["metadata"]
         meta["resourceVersion"] = str(self.version)

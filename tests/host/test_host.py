@@ -35,7 +35,7 @@ def test_kubernetes_on_machines_of_a_stock_host(release: str, tmp_path: Path) ->
     lab = vm.lab(cache, image, _say)
     plan.write(tmp_path)
     began = time.monotonic()
-    code = vm.boot(guest, lab, tmp_path, timeout=_SECONDS)
+    code = vm.boot(guest, lab, share=tmp_path, timeout=_SECONDS)
     _say(f"Debian {release}: {time.monotonic() - began:.0f} s from power-on to power-off")
     results = _results(tmp_path)
     for result in results:

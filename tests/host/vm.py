@@ -131,7 +131,7 @@ def _ext4(tree: Path, target: Path, *, spare_mb: int) -> None:
     run(["mkfs.ext4", "-q", "-F", "-O", "^has_journal", "-d", tree, target], timeout=600)
 
 
-def boot(guest: Guest, lab: Path, share: Path, *, timeout: float, memory_mb: int = 6144, cpus: int = 2) -> int:
+def boot(guest: Guest, lab: Path, *, share: Path, timeout: float, memory_mb: int = 6144, cpus: int = 2) -> int:
     """Run the guest to its end, by force after ``timeout`` seconds; its exit code. ``share/serial.log``: how it went."""
     words = ["qemu-system-x86_64", "-accel", "tcg,thread=multi,tb-size=1024", "-cpu", "max,la57=off"]
     words += ["-smp", str(cpus), "-m", str(memory_mb), "-display", "none", "-monitor", "none", "-no-reboot", "-nic", "none"]

@@ -240,7 +240,7 @@ def world(folder: Path) -> Generator[World]:
         netns.remove(made.outer)
 
 
-def until(what: str, holds: object, within: float = 10.0) -> None:
+def until(what: str, holds: object, *, within: float = 10.0) -> None:
     """Wait until ``holds()`` is true."""
     assert callable(holds)
     deadline = time.monotonic() + within

@@ -47,10 +47,10 @@ class Machine:
 
     def object(self) -> Json:
         """Its Node, as a kubelet and a cloud controller manager make it."""
-        return node_object(self.name, self.address, self.pod_cidr)
+        return node_object(self.name, self.address, pod_cidr=self.pod_cidr)
 
 
-def node_object(name: str, address: str, pod_cidr: str, *, annotations: dict[str, str] | None = None) -> Json:
+def node_object(name: str, address: str, *, pod_cidr: str, annotations: dict[str, str] | None = None) -> Json:
     return {
         "metadata": {"name": name, "uid": f"uid-{name}", "annotations": annotations or {}},
         "spec": {"podCIDR": pod_cidr, "podCIDRs": [pod_cidr]},

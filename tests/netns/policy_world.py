@@ -182,7 +182,7 @@ def world() -> Generator[World]:
                 made.servers += [listener, datagram]
                 made.listeners[key, port], made.datagrams[key, port] = listener, datagram
         for number, node in enumerate(NODES, 1):
-            made.nodes[node] = planner(made, node, number)
+            made.nodes[node] = planner(made, node, number=number)
             made.nodes[node].apply()
         yield made
     finally:
@@ -194,7 +194,7 @@ def world() -> Generator[World]:
             netns.remove(name, empty=True)
 
 
-def planner(made: World, node: str, number: int) -> Node:
+def planner(made: World, node: str, *, number: int) -> Node:
     """What an agent has after its start on this node: caches, and a kernel of which it knows nothing yet."""
     with netns.inside(_space(node)):
         kernel = ThisKernel()

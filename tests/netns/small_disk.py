@@ -29,7 +29,7 @@ def _checked(result: int) -> None:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
 
 
-def _mount(target: Path, kind: str, flags: int, data: str = "") -> None:
+def _mount(target: Path, kind: str, *, flags: int, data: str = "") -> None:
     _checked(_LIBC.mount(b"none", os.fsencode(target), kind.encode(), ctypes.c_ulong(flags), data.encode()))
 
 
@@ -38,7 +38,7 @@ class SmallDisk:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        _mount(folder, "tmpfs", 0, self._sizes(**_PLENTY))
+        _mount(folder, "tmpfs", flags=0, data=self._sizes(**_PLENTY))
 
     def leave(self, count: int, shortage: Shortage) -> None:
         """From now on there is room for so many more pages, or inodes, and no more."""
@@ -46,13 +46,13 @@ class SmallDisk:
         used = {"pages": now.f_blocks - now.f_bfree, "inodes": now.f_files - now.f_ffree}
         # a size of 0 means no limit
         room = max(1, used[shortage] + count)
-        _mount(self.folder, "tmpfs", _MS_REMOUNT, self._sizes(**{**_PLENTY, shortage: room}))
+        _mount(self.folder, "tmpfs", flags=_MS_REMOUNT, data=self._sizes(**{**_PLENTY, shortage: room}))
         if used[shortage] + count < 1:
             (self.folder / "ballast").write_bytes(b"x")
 
     def make_room(self) -> None:
         (self.folder / "ballast").unlink(missing_ok=True)
-        _mount(self.folder, "tmpfs", _MS_REMOUNT, self._sizes(**_PLENTY))
+        _mount(self.folder, "tmpfs", flags=_MS_REMOUNT, data=self._sizes(**_PLENTY))
 
     def _sizes(self, *, pages: int, inodes: int) -> str:
         return f"size={pages * PAGE},nr_inodes={inodes}"
@@ -65,7 +65,7 @@ def on_small_disk(folder: Path, body: Callable[[SmallDisk], None]) -> None:
     def run() -> None:
         try:
             _checked(_LIBC.unshare(_CLONE_NEWNS))
-            _mount(Path("/"), "none", _MS_REC | _MS_PRIVATE)
+            _mount(Path("/"), "none", flags=_MS_REC | _MS_PRIVATE)
             body(SmallDisk(folder))
         except BaseException as error:
             raised.append(error)

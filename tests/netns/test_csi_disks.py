@@ -15,8 +15,8 @@ import pytest
 from moyai.cloud.openstack import ADAPTER
 from moyai.cloud.openstack.guest import disk_links
 from moyai.csi.access_modes import VolumeAccess
+from moyai.csi.driver_names import ALONE
 from moyai.csi.errors import Refused
-from moyai.csi.names import ALONE
 from moyai.csi.node.disks import LinuxDevices, linux_disks
 from moyai.csi.node.staging import NodeWork
 from moyai.linux import filesystem, loop, mounts
@@ -71,13 +71,13 @@ def node(tmp_path: Path) -> NodeWork:
     return NodeWork(linux_disks(HereDevices(tmp_path / "by-id")), names=NAMES, links=disk_links, patience=1.0)
 
 
-def show(tmp_path: Path, device: str, volume_id: str = ID) -> None:
+def show(tmp_path: Path, device: str, *, volume_id: str = ID) -> None:
     link = tmp_path / "by-id" / Path(disk_links(volume_id)[0]).name
     link.unlink(missing_ok=True)
     link.symlink_to(device)
 
 
-def grow(tmp_path: Path, name: str, device: str, size: int) -> None:
+def grow(tmp_path: Path, name: str, *, device: str, size: int) -> None:
     os.truncate(tmp_path / name, size)
     loop.refresh(device)
 
@@ -136,7 +136,7 @@ def test_a_volume_s_whole_life(tmp_path: Path, device: Device, node: NodeWork, k
     assert 400 * MIB < usage.total <= 512 * MIB
     assert node.faults(ID, target) == []
 
-    grow(tmp_path, "disk", disk, GIB)
+    grow(tmp_path, "disk", device=disk, size=GIB)
     if kind == "xfs" or can_grow_in_use():
         assert node.expand(ID, target, staging=staging, required=GIB) == GIB
     else:
@@ -172,7 +172,7 @@ def test_a_raw_device(tmp_path: Path, device: Device, node: NodeWork) -> None:
     assert node.usage(ID, target) == 64 * MIB
     with pytest.raises(Refused, match="for one pod"):
         node.publish(ID, str(tmp_path / "staging"), target=second, access=access, read_only=False)
-    grow(tmp_path, "disk", disk, 128 * MIB)
+    grow(tmp_path, "disk", device=disk, size=128 * MIB)
     assert node.expand(ID, target, staging="", required=128 * MIB) == 128 * MIB
     node.unpublish(target)
     assert not Path(target).exists()
@@ -222,7 +222,7 @@ def test_a_clone_beside_its_origin(tmp_path: Path, device: Device, node: NodeWor
     clone = device("clone", GIB)
     run(["dd", f"if={tmp_path / 'clone-source'}", f"of={clone}", "bs=1M", "conv=sparse,notrunc"])
     (tmp_path / "clone-source").unlink()
-    show(tmp_path, clone, other)
+    show(tmp_path, clone, volume_id=other)
     node.stage(other, str(tmp_path / "b"), access=access, context={}, published={})
     assert Path(tmp_path, "b", "file").read_text() == "copied"
     usage = node.usage(other, str(tmp_path / "b"))
@@ -271,20 +271,20 @@ def test_mount_options_that_the_kernel_refuses_are_named(
     assert mounts.at(staging)
 
 
-def machine(tmp_path: Path, name: str, device: str) -> NodeWork:
+def machine(tmp_path: Path, name: str, *, device: str) -> NodeWork:
     """A machine of its own: it sees the disk by its own device, with its own cache."""
     links, dev = tmp_path / name / "by-id", tmp_path / name / "dev"
     for folder in (links, dev, tmp_path / name / "csi/1"):
         folder.mkdir(parents=True)
     # nodes of loop devices stand in every machine, whatever disks it has
     os.mknod(dev / Path(device).name, 0o600 | stat.S_IFBLK, Path(device).stat().st_rdev)
-    plug(tmp_path / name, device, "vdb")
+    plug(tmp_path / name, device, name="vdb")
     (tmp_path / name / "csi/1/vol_data.json").write_text(json.dumps({"volumeHandle": ID, "driverName": NAMES.driver}))
     disks = linux_disks(HereDevices(links, dev))
     return NodeWork(disks, names=NAMES, links=disk_links, patience=10.0, folder=str(tmp_path / name / "csi"))
 
 
-def plug(folder: Path, device: str, name: str) -> None:
+def plug(folder: Path, device: str, *, name: str) -> None:
     os.mknod(folder / "dev" / name, 0o600 | stat.S_IFBLK, Path(device).stat().st_rdev)
     (folder / "by-id" / Path(disk_links(ID)[0]).name).symlink_to(folder / "dev" / name)
 
@@ -311,7 +311,7 @@ def test_readers_of_a_copy_of_a_live_disk_see_what_its_writer_synced(
     first = device("copied", 0)
     second = run(["losetup", "--find", "--show", tmp_path / "copied"]).stdout.strip()
     assert not filesystem.is_settled(first, kind)
-    one, two = machine(tmp_path, "one", first), machine(tmp_path, "two", second)
+    one, two = machine(tmp_path, "one", device=first), machine(tmp_path, "two", device=second)
     readers = VolumeAccess("MULTI_NODE_READER_ONLY")
     places = [tmp_path / name / "csi/1/globalmount" for name in ("one", "two")]
     with ThreadPoolExecutor() as pool:
@@ -342,7 +342,7 @@ def test_a_copy_of_a_live_disk_that_may_not_be_written_is_refused(
     copy = run(["losetup", "--find", "--show", "--read-only", tmp_path / "copied"]).stdout.strip()
     assert device("copied", 0) == copy
     assert filesystem.is_read_only(copy)
-    reader, access = machine(tmp_path, "one", copy), VolumeAccess("MULTI_NODE_READER_ONLY")
+    reader, access = machine(tmp_path, "one", device=copy), VolumeAccess("MULTI_NODE_READER_ONLY")
     with pytest.raises(Refused, match="attached read-only"):
         reader.stage(ID, str(tmp_path / "r"), access=access, context={}, published={ALONE: "true"})
 
@@ -350,7 +350,7 @@ def test_a_copy_of_a_live_disk_that_may_not_be_written_is_refused(
 def test_a_mount_of_a_disk_that_is_gone_is_cleared_and_the_disk_comes_back(tmp_path: Path, device: Device) -> None:
     """The driver was away while the cloud took the disk: the mount holds the device, so the cloud cannot attach it again."""
     disk = device("disk", 64 * MIB)
-    node = machine(tmp_path, "one", disk)
+    node = machine(tmp_path, "one", device=disk)
     staging, target = str(tmp_path / "one/csi/1/globalmount"), str(tmp_path / "one/pod")
     writer = VolumeAccess("SINGLE_NODE_WRITER")
     node.stage(ID, staging, access=writer, context={NAMES.blank_key: "true"}, published={})
@@ -366,7 +366,7 @@ def test_a_mount_of_a_disk_that_is_gone_is_cleared_and_the_disk_comes_back(tmp_p
     assert mounts.at(staging) is None
     assert mounts.at(target) is None
     assert node.stale() == []
-    plug(tmp_path / "one", loop.attach(tmp_path / "disk", timeout=5), "vdb")
+    plug(tmp_path / "one", loop.attach(tmp_path / "disk", timeout=5), name="vdb")
     node.stage(ID, staging, access=writer, context={}, published={})
     node.publish(ID, staging, target=target, access=writer, read_only=False)
     assert Path(target, "word").read_text() == "kept"
@@ -374,13 +374,13 @@ def test_a_mount_of_a_disk_that_is_gone_is_cleared_and_the_disk_comes_back(tmp_p
 
 def test_a_disk_that_comes_back_under_another_number_takes_the_place_of_its_old_mount(tmp_path: Path, device: Device) -> None:
     """As with a hot-unplug of a real disk: the old device lives as long as its mount, and the new one has a new number."""
-    node = machine(tmp_path, "one", device("old", 64 * MIB))
+    node = machine(tmp_path, "one", device=device("old", 64 * MIB))
     staging, target = str(tmp_path / "one/csi/1/globalmount"), str(tmp_path / "one/pod")
     writer = VolumeAccess("SINGLE_NODE_WRITER")
     node.stage(ID, staging, access=writer, context={NAMES.blank_key: "true"}, published={})
     node.publish(ID, staging, target=target, access=writer, read_only=False)
     unplug(tmp_path / "one", "vdb")
-    plug(tmp_path / "one", device("new", 64 * MIB), "vdc")
+    plug(tmp_path / "one", device("new", 64 * MIB), name="vdc")
     node.stage(ID, staging, access=writer, context={NAMES.blank_key: "true"}, published={})
     node.publish(ID, staging, target=target, access=writer, read_only=False)
     number = (tmp_path / "one/dev/vdc").stat().st_rdev

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from moyai.linux import beneath, proc
-from moyai.linux.machine import NspawnMachine
+from moyai.linux.nspawn import NspawnMachine
 from moyai.localcloud.drivers.nova import image_tree
 from moyai.localcloud.drivers.nova.image_tree import ImageRefused, copy_store, unpack
 

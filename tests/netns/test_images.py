@@ -51,7 +51,7 @@ def quiet_network() -> Generator[None]:
         netns.remove(NAMESPACE)
 
 
-def _archive(folder_: Path, tag: str, layers: int = 2) -> Path:
+def _archive(folder_: Path, tag: str, *, layers: int = 2) -> Path:
     made = [
         write_layer([folder("data"), Entry(f"data/{number}", content=tag.encode() * 1000)], folder_ / f"layer{number}")
         for number in range(layers)
@@ -97,7 +97,7 @@ def test_what_is_pushed_can_be_pulled(tmp_path: Path, components: dict[str, Comp
         assert [item.sent > 0 for item in registry.push(archive)] == [True]
         assert [item.sent for item in registry.push(archive)] == [0]
         assert [(item.path, item.tag) for item in registry.list()] == [("team/app", "1")]
-        pulled = _pull(components["containerd"], tmp_path, "127.0.0.1:5001/team/app:1")
+        pulled = _pull(components["containerd"], tmp_path, name="127.0.0.1:5001/team/app:1")
         assert json.loads(pulled)["config"]["Cmd"] == ["/none"]
         registry.delete(ImageReference.parse("example.org/team/app:1"))
         assert registry.list() == []
@@ -116,7 +116,7 @@ def _wait(registry: Registry, check: Callable[[], None]) -> None:
             return
 
 
-def _pull(containerd: Component, work: Path, name: str) -> str:
+def _pull(containerd: Component, work: Path, *, name: str) -> str:
     """Fetch an image with containerd and return its configuration."""
     (work / "state").mkdir()
     config = work / "containerd.toml"

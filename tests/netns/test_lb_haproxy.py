@@ -43,13 +43,13 @@ def test_health_becomes_status_within_two_seconds(cloud: Cloud) -> None:
     shown = cloud.store.operating
     until("both online", lambda: shown.get(first.id) == shown.get(second.id) == "ONLINE")
     cloud.net.stop(first.address)
-    until("one lost", lambda: shown[first.id] == "ERROR", 4)
-    until("degraded", lambda: shown[lb.id] == shown[lb.pools[0].id] == shown[lb.listeners[0].id] == "DEGRADED", 1)
+    until("one lost", lambda: shown[first.id] == "ERROR", within=4)
+    until("degraded", lambda: shown[lb.id] == shown[lb.pools[0].id] == shown[lb.listeners[0].id] == "DEGRADED", within=1)
     assert set(cloud.net.names(6)) == {second.address}
     cloud.net.stop(second.address)
-    until("all lost", lambda: shown[lb.id] == shown[lb.pools[0].id] == shown[lb.listeners[0].id] == "ERROR", 4)
+    until("all lost", lambda: shown[lb.id] == shown[lb.pools[0].id] == shown[lb.listeners[0].id] == "ERROR", within=4)
     cloud.net.start(first.address)
-    until("one back", lambda: shown[first.id] == "ONLINE" and shown[lb.id] == "DEGRADED", 4)
+    until("one back", lambda: shown[first.id] == "ONLINE" and shown[lb.id] == "DEGRADED", within=4)
 
 
 def test_a_reload_refuses_no_connection_and_keeps_what_the_checks_found(cloud: Cloud) -> None:
@@ -72,7 +72,7 @@ def test_a_killed_haproxy_and_a_killed_daemon_come_back(cloud: Cloud) -> None:
     pid = cloud.plane(lb).haproxy.pid()
     assert pid is not None
     os.kill(pid, signal.SIGKILL)
-    until("served again", lambda: cloud.net.curl() != "", 3)
+    until("served again", lambda: cloud.net.curl() != "", within=3)
     assert cloud.plane(lb).haproxy.pid() != pid
     pid = cloud.plane(lb).haproxy.pid()
     cloud.stop()
@@ -84,7 +84,7 @@ def test_a_killed_haproxy_and_a_killed_daemon_come_back(cloud: Cloud) -> None:
     Plane(cloud.root, lb.id).haproxy.stop()
     netns.remove(namespace(lb.id))
     cloud.start()
-    until("recreated", lambda: cloud.net.curl() != "", 10)
+    until("recreated", lambda: cloud.net.curl() != "", within=10)
 
 
 def test_what_no_load_balancer_wants_is_taken_away_at_the_start(cloud: Cloud) -> None:
@@ -163,11 +163,11 @@ def test_http_headers_cookies_and_checks(cloud: Cloud) -> None:
     time.sleep(1.5)
     assert shown[first.id] == "ONLINE"
     cloud.net.status(first.address, 500)
-    until("failing", lambda: shown[first.id] == "ERROR", 4)
+    until("failing", lambda: shown[first.id] == "ERROR", within=4)
     pool = replace(lb.pools[0], persistence=m.Persistence(type="APP_COOKIE", cookie_name="JSESSIONID"))
     cloud.net.status(first.address, 200)
     cloud.apply(replace(lb, pools=(pool,)))
-    until("back", lambda: shown[first.id] == "ONLINE", 4)
+    until("back", lambda: shown[first.id] == "ONLINE", within=4)
     cloud.net.curl("-c", jar + "2", path="/login")
     assert len(set(cloud.net.names(6, "-b", jar + "2"))) == 1
 

@@ -66,7 +66,7 @@ class Daemon:
             watches.release(balancer_id)
 
 
-def killed_at(monkeypatch: pytest.MonkeyPatch, number: int, work: Callable[[], None], *, after: bool) -> bool:
+def killed_at(monkeypatch: pytest.MonkeyPatch, number: int, *, work: Callable[[], None], after: bool) -> bool:
     """Let the work be killed before or ``after`` its n-th program. Returns whether it had so many."""
     count = 0
     with monkeypatch.context() as patch:
@@ -108,27 +108,27 @@ def test_a_kill_at_any_program_loses_and_doubles_nothing(
             lb = replace(lb, vip_address=f"10.99.0.{150 + number}", status="PENDING_CREATE")
             store.addresses[lb.vip_port_id] = (netns.LinkAddress(lb.vip_address, 24),)
             store.want(lb)
-            more = killed_at(monkeypatch, number, lambda one=lb.id: daemon.work(one, APPLY), after=after)
+            more = killed_at(monkeypatch, number, work=lambda one=lb.id: daemon.work(one, APPLY), after=after)
             daemon.work(lb.id, FOUND)
             assert store.provisioning[lb.id] == m.ACTIVE, number
             assert f"name={MEMBERS[0]}" in net.curl(to=lb.vip_address), number
-            more |= _changed_and_deleted(monkeypatch, number, (daemon, net, lb), after=after)
+            more |= _changed_and_deleted(monkeypatch, number, scene=(daemon, net, lb), after=after)
         assert number > 8  # it was really killed so often
 
 
 def _changed_and_deleted(
-    monkeypatch: pytest.MonkeyPatch, number: int, scene: tuple[Daemon, World, m.LoadBalancer], *, after: bool
+    monkeypatch: pytest.MonkeyPatch, number: int, *, scene: tuple[Daemon, World, m.LoadBalancer], after: bool
 ) -> bool:
     daemon, net, lb = scene
     store = daemon.store
     store.want(replace(changed(lb, 0, weight=7), status=m.ACTIVE))
-    more = killed_at(monkeypatch, number, lambda: daemon.work(lb.id, APPLY), after=after)
+    more = killed_at(monkeypatch, number, work=lambda: daemon.work(lb.id, APPLY), after=after)
     daemon.work(lb.id, FOUND)
     assert store.provisioning[lb.id] == m.ACTIVE, number
     assert f"name={MEMBERS[0]}" in net.curl(to=lb.vip_address), number
     assert len(_listening(lb)) == 1, number
     store.provisioning[lb.id] = m.PENDING_DELETE
-    more |= killed_at(monkeypatch, number, lambda: daemon.work(lb.id, APPLY), after=after)
+    more |= killed_at(monkeypatch, number, work=lambda: daemon.work(lb.id, APPLY), after=after)
     if lb.id in store.trees:
         daemon.work(lb.id, FOUND)
     assert lb.id not in store.trees, number

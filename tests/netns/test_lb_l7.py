@@ -19,7 +19,7 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="makes network namespa
 URL = "http://elsewhere.example/a%20b?c=%[src]&d='#\\"
 
 
-def rule(kind: str, compare: str, value: str, *, key: str | None = None, invert: bool = False) -> m.L7Rule:
+def rule(kind: str, compare: str, *, value: str, key: str | None = None, invert: bool = False) -> m.L7Rule:
     return m.L7Rule(id=str(uuid.uuid4()), type=kind, compare_type=compare, value=value, key=key, invert=invert)
 
 
@@ -46,18 +46,18 @@ def status(cloud: Cloud, *options: str, path: str = "/") -> str:
 
 def test_reject_redirect_and_another_pool_in_octavias_order(cloud: Cloud) -> None:
     lb, other = site()
-    everything = rule("PATH", "STARTS_WITH", "/")
+    everything = rule("PATH", "STARTS_WITH", value="/")
     to_pool = policy("REDIRECT_TO_POOL", everything, position=1, redirect_pool_id=other)
-    to_url = policy("REDIRECT_TO_URL", rule("PATH", "STARTS_WITH", "/go"), position=2, redirect_url=URL)
+    to_url = policy("REDIRECT_TO_URL", rule("PATH", "STARTS_WITH", value="/go"), position=2, redirect_url=URL)
     to_prefix = policy(
         "REDIRECT_PREFIX",
-        rule("PATH", "STARTS_WITH", "/go"),
-        rule("HEADER", "EQUAL_TO", "1", key="X-Prefix"),
+        rule("PATH", "STARTS_WITH", value="/go"),
+        rule("HEADER", "EQUAL_TO", value="1", key="X-Prefix"),
         position=3,
         redirect_prefix="http://prefix.example/%n",
         redirect_http_code=308,
     )
-    reject = policy("REJECT", rule("PATH", "EQUAL_TO", "/gone"), position=4)
+    reject = policy("REJECT", rule("PATH", "EQUAL_TO", value="/gone"), position=4)
     cloud.apply(with_policies(lb, to_pool, to_url, to_prefix, reject))
     assert cloud.net.names(4) == [MEMBERS[1]] * 4
     assert status(cloud, path="/gone") == "403"
@@ -77,17 +77,17 @@ def test_reject_redirect_and_another_pool_in_octavias_order(cloud: Cloud) -> Non
 @pytest.mark.parametrize(
     ("one", "matching", "other"),
     [
-        (rule("HOST_NAME", "EQUAL_TO", "WWW.example.org"), ("-H", "Host: www.EXAMPLE.org"), ("-H", "Host: example.org")),
-        (rule("HOST_NAME", "ENDS_WITH", ".example.org"), ("-H", "Host: a.example.org"), ("-H", "Host: example.org.a")),
-        (rule("HOST_NAME", "REGEX", r"^[a-z]{2}\.x$"), ("-H", "Host: ab.x"), ("-H", "Host: abc.x")),
-        (rule("PATH", "EQUAL_TO", "/a"), ("/a?q",), ("/A",)),
-        (rule("PATH", "CONTAINS", "b/c"), ("/ab/cd",), ("/bc",)),
-        (rule("PATH", "REGEX", r"^/\d+ ?$"), ("/12",), ("/1a",)),
-        (rule("FILE_TYPE", "EQUAL_TO", "jpg"), ("/x.jpg?y",), ("/jpg.x",)),
-        (rule("FILE_TYPE", "REGEX", r"\.(jpg|png)$"), ("/x.png",), ("/x.gif",)),
-        (rule("HEADER", "STARTS_WITH", "ab", key="X-One"), ("-H", "x-one: abc"), ("-H", "X-One: cab")),
-        (rule("COOKIE", "EQUAL_TO", "v", key="c"), ("-b", "c=v"), ("-b", "c=w")),
-        (rule("COOKIE", "REGEX", "^v+$", key="c"), ("-b", "c=vv"), ("-b", "d=vv")),
+        (rule("HOST_NAME", "EQUAL_TO", value="WWW.example.org"), ("-H", "Host: www.EXAMPLE.org"), ("-H", "Host: example.org")),
+        (rule("HOST_NAME", "ENDS_WITH", value=".example.org"), ("-H", "Host: a.example.org"), ("-H", "Host: example.org.a")),
+        (rule("HOST_NAME", "REGEX", value=r"^[a-z]{2}\.x$"), ("-H", "Host: ab.x"), ("-H", "Host: abc.x")),
+        (rule("PATH", "EQUAL_TO", value="/a"), ("/a?q",), ("/A",)),
+        (rule("PATH", "CONTAINS", value="b/c"), ("/ab/cd",), ("/bc",)),
+        (rule("PATH", "REGEX", value=r"^/\d+ ?$"), ("/12",), ("/1a",)),
+        (rule("FILE_TYPE", "EQUAL_TO", value="jpg"), ("/x.jpg?y",), ("/jpg.x",)),
+        (rule("FILE_TYPE", "REGEX", value=r"\.(jpg|png)$"), ("/x.png",), ("/x.gif",)),
+        (rule("HEADER", "STARTS_WITH", value="ab", key="X-One"), ("-H", "x-one: abc"), ("-H", "X-One: cab")),
+        (rule("COOKIE", "EQUAL_TO", value="v", key="c"), ("-b", "c=v"), ("-b", "c=w")),
+        (rule("COOKIE", "REGEX", value="^v+$", key="c"), ("-b", "c=vv"), ("-b", "d=vv")),
     ],
 )
 def test_every_kind_of_rule_and_its_opposite(
@@ -128,22 +128,22 @@ def test_hostile_texts_mean_themselves(cloud: Cloud) -> None:
     lb, other = site()
     cloud.apply(lb)
     for text in HOSTILE:
-        cloud.apply(with_policies(lb, policy("REJECT", rule("HEADER", "EQUAL_TO", text, key="X-Odd"))))
+        cloud.apply(with_policies(lb, policy("REJECT", rule("HEADER", "EQUAL_TO", value=text, key="X-Odd"))))
         assert status(cloud, "-H", f"X-Odd: {text}") == "403", text
         assert status(cloud, "-H", "X-Odd: x") == "200", text
     for key in ("a'b", "a`$HOME%", "!#$&*+-.^_|~"):
-        cloud.apply(with_policies(lb, policy("REJECT", rule("HEADER", "EQUAL_TO", "1", key=key))))
+        cloud.apply(with_policies(lb, policy("REJECT", rule("HEADER", "EQUAL_TO", value="1", key=key))))
         assert status(cloud, "-H", f"{key}: 1") == "403", key
         assert status(cloud, "-H", "a: 1") == "200", key
     # a line break reaches the configuration from nowhere, and would end no line there
-    broken = rule("HEADER", "CONTAINS", "a\n    use_backend none\n", key="X-Odd")
+    broken = rule("HEADER", "CONTAINS", value="a\n    use_backend none\n", key="X-Odd")
     cloud.apply(with_policies(lb, policy("REDIRECT_TO_POOL", broken, redirect_pool_id=other)))
     assert set(cloud.net.names(2, "-H", "X-Odd: a")) == {MEMBERS[0]}
 
 
 def test_rules_see_what_the_client_sent_and_members_what_was_inserted(cloud: Cloud) -> None:
     lb, other = site()
-    secure = rule("HEADER", "EQUAL_TO", "https", key="X-Forwarded-Proto")
+    secure = rule("HEADER", "EQUAL_TO", value="https", key="X-Forwarded-Proto")
     listener = replace(
         lb.listeners[0],
         insert_headers=("X-Forwarded-Proto", "X-Forwarded-For"),
@@ -160,13 +160,13 @@ def test_a_policys_pool_is_checked_and_counted(cloud: Cloud) -> None:
     check = m.Monitor(id="mon2", type="TCP", delay=1, timeout=1, rise=1, fall=1)
     lb, other = site()
     lb = replace(lb, pools=(lb.pools[0], replace(lb.pools[1], monitor=check)))
-    lb = with_policies(lb, policy("REDIRECT_TO_POOL", rule("PATH", "EQUAL_TO", "/b"), redirect_pool_id=other))
+    lb = with_policies(lb, policy("REDIRECT_TO_POOL", rule("PATH", "EQUAL_TO", value="/b"), redirect_pool_id=other))
     cloud.apply(lb)
     shown = cloud.store.operating
     member = lb.pools[1].members[0]
     until("online", lambda: shown.get(member.id) == "ONLINE")
     cloud.net.stop(member.address)
-    until("lost", lambda: shown[member.id] == "ERROR" and shown[other] == "ERROR", 4)
+    until("lost", lambda: shown[member.id] == "ERROR" and shown[other] == "ERROR", within=4)
     assert shown[lb.id] == "DEGRADED"
     assert shown[lb.listeners[0].policies[0].id] == "ONLINE"
 

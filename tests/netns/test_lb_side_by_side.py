@@ -37,7 +37,7 @@ def ask(cloud: Cloud, *wanted: m.LoadBalancer) -> None:
 
 
 def settled(cloud: Cloud, *wanted: m.LoadBalancer, within: float = 20.0) -> None:
-    until("settled", lambda: not {one.id for one in wanted} & set(cloud.store.pending()), within)
+    until("settled", lambda: not {one.id for one in wanted} & set(cloud.store.pending()), within=within)
 
 
 def ended(pid: int) -> bool:
@@ -82,7 +82,7 @@ def test_eight_are_made_and_deleted_side_by_side(cloud: Cloud, monkeypatch: pyte
     for one in lbs:
         cloud.store.provisioning[one.id] = m.PENDING_DELETE
         cloud.call("apply", one.id)
-    until("deleted", lambda: not cloud.store.trees, 20)
+    until("deleted", lambda: not cloud.store.trees, within=20)
     assert sorted(cloud.store.released) == sorted(one.vip_port_id for one in lbs)
     assert not netns.names("moyai-lb-" + lbs[0].id)
 
@@ -157,7 +157,7 @@ def test_without_changes_nothing_but_each_ones_statistics_is_asked(cloud: Cloud,
     threading.Event().wait(2.5)
     assert asked == []
     cloud.net.stop(members[0].address)
-    until("seen", lambda: all(cloud.store.operating[one.pools[0].members[0].id] == "ERROR" for one in lbs), 4)
+    until("seen", lambda: all(cloud.store.operating[one.pools[0].members[0].id] == "ERROR" for one in lbs), within=4)
 
 
 def test_no_process_is_searched_for_unless_a_start_was_cut_off(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:

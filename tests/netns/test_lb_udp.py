@@ -51,11 +51,11 @@ def test_a_socket_stays_with_its_member_until_that_one_goes(cloud: Cloud) -> Non
         other = next(one for one in MEMBERS if one != served)
         cloud.net.stop(served)
         gone = next(one.id for one in lb.pools[0].members if one.address == served)
-        until("seen", lambda: shown[gone] == "ERROR", 4)
+        until("seen", lambda: shown[gone] == "ERROR", within=4)
         assert link.ask() == other
         assert shown[lb.id] == "DEGRADED"
         cloud.net.start(served)
-        until("back", lambda: shown[gone] == "ONLINE", 4)
+        until("back", lambda: shown[gone] == "ONLINE", within=4)
     assert set(names(cloud.net.ask(4))) == set(MEMBERS)
 
 
@@ -65,7 +65,7 @@ def test_a_member_whose_host_is_gone(cloud: Cloud) -> None:
     shown = cloud.store.operating
     until("online", lambda: shown.get(first.id) == shown.get(second.id) == "ONLINE")
     run(["ip", "-n", cloud.net.ns(first.address), "link", "set", "eth0", "down"])
-    until("seen", lambda: shown[first.id] == "ERROR", 15)
+    until("seen", lambda: shown[first.id] == "ERROR", within=15)
     for _ in range(10):
         time.sleep(0.3)
         assert shown[first.id] == "ERROR"  # and does not flap
@@ -118,8 +118,8 @@ def test_members_of_udp_may_be_checked_over_http(cloud: Cloud) -> None:
     shown = cloud.store.operating
     until("online", lambda: shown.get(first.id) == shown.get(second.id) == "ONLINE")
     cloud.net.status(first.address, 503)
-    until("seen", lambda: shown[first.id] == "ERROR", 4)
-    until("out of it", lambda: names(cloud.net.ask(4)) == [second.address] * 4, 2)
+    until("seen", lambda: shown[first.id] == "ERROR", within=4)
+    until("out of it", lambda: names(cloud.net.ask(4)) == [second.address] * 4, within=2)
 
 
 def test_a_udp_listener_that_goes_takes_its_flows_along(cloud: Cloud) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from moyai.linux import cgroups, loop, netns
-from moyai.linux.machine import REBOOT, GuestDisk, Host, MachineError, NspawnMachine, trim_console
+from moyai.linux.nspawn import REBOOT, GuestDisk, Host, MachineError, NspawnMachine, trim_console
 from moyai.linux.process import ProcessError, run
 
 ROOT_NAME = "moyai-test-machine"
@@ -66,17 +66,17 @@ def machine(tmp_path: Path, host: Host) -> Iterator[NspawnMachine]:
     netns.remove("moyai-test-m1")
 
 
-def sh(host: Host, machine: NspawnMachine, command: str) -> str:
+def sh(host: Host, machine: NspawnMachine, *, command: str) -> str:
     return host.run(machine.folder, machine.name, argv=["/bin/sh", "-c", command]).stdout.strip()
 
 
 def booted(host: Host, machine: NspawnMachine) -> None:
     """Launch it and wait until its systemd takes orders."""
     host.launch(machine)
-    sh(host, machine, "for i in $(seq 200); do [ -S /run/systemd/private ] && exit 0; sleep 0.05; done; exit 1")
+    sh(host, machine, command="for i in $(seq 200); do [ -S /run/systemd/private ] && exit 0; sleep 0.05; done; exit 1")
 
 
-def wait_end(host: Host, machine: NspawnMachine, seconds: float = 20) -> int | None:
+def wait_end(host: Host, machine: NspawnMachine, *, seconds: float = 20) -> int | None:
     deadline = time.monotonic() + seconds
     while host.supervisor(machine.folder, machine.name) and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -85,13 +85,15 @@ def wait_end(host: Host, machine: NspawnMachine, seconds: float = 20) -> int | N
 
 def test_a_machine_is_what_its_flavor_says(host: Host, machine: NspawnMachine) -> None:
     leader = host.launch(machine)
-    assert sh(host, machine, "cat /proc/1/comm") == "systemd"
-    assert sh(host, machine, "grep MemTotal /proc/meminfo").split()[1] == str(MEMORY >> 10)
-    assert sh(host, machine, "grep -c ^processor /proc/cpuinfo; ls -d /sys/devices/system/cpu/cpu[0-9]* | wc -l") == "1\n1"
-    assert sh(host, machine, "ls /sys/class/net") == "lo"
+    assert sh(host, machine, command="cat /proc/1/comm") == "systemd"
+    assert sh(host, machine, command="grep MemTotal /proc/meminfo").split()[1] == str(MEMORY >> 10)
+    assert (
+        sh(host, machine, command="grep -c ^processor /proc/cpuinfo; ls -d /sys/devices/system/cpu/cpu[0-9]* | wc -l") == "1\n1"
+    )
+    assert sh(host, machine, command="ls /sys/class/net") == "lo"
     host.group("m1").verify(leader)
     (machine.folder / "data/seen").touch()
-    assert sh(host, machine, "ls /srv") == "seen"
+    assert sh(host, machine, command="ls /srv") == "seen"
 
 
 def test_everybody_in_the_machine_can_read_whatever_the_daemons_umask(
@@ -109,9 +111,9 @@ def test_everybody_in_the_machine_can_read_whatever_the_daemons_umask(
         os.umask(before)
     as_nobody = "setpriv --reuid=65534 --regid=65534 --clear-groups"
     try:
-        assert sh(host, other, f"{as_nobody} cat /etc/new/deep/file") == "readable"
-        assert sh(host, other, f"{as_nobody} head -1 /proc/meminfo").startswith("MemTotal")
-        assert sh(host, other, "stat -c %a / /etc /usr").split() == ["755", "755", "755"]
+        assert sh(host, other, command=f"{as_nobody} cat /etc/new/deep/file") == "readable"
+        assert sh(host, other, command=f"{as_nobody} head -1 /proc/meminfo").startswith("MemTotal")
+        assert sh(host, other, command="stat -c %a / /etc /usr").split() == ["755", "755", "755"]
     finally:
         host.remove(other.folder, "m1")
 
@@ -125,9 +127,9 @@ def test_a_container_with_a_limit_above_its_machines_cpus_starts_and_stays_below
     mounted = "/sys/fs/cgroup/cpu" if version == "v1" else "/sys/fs/cgroup"
     limit = "echo 400000 >$g/cpu.cfs_quota_us" if version == "v1" else "echo 400000 100000 >$g/cpu.max"
     remount = f"mount -o remount,bind,rw $(realpath {mounted})"
-    sh(host, machine, f"{remount} 2>/dev/null; g={mounted}/container; mkdir $g && {limit}")
+    sh(host, machine, command=f"{remount} 2>/dev/null; g={mounted}/container; mkdir $g && {limit}")
     before = host.group("m1").usage().cpu_seconds
-    sh(host, machine, "for i in 1 2 3; do timeout 2 sh -c 'while :; do :; done' & done; wait")
+    sh(host, machine, command="for i in 1 2 3; do timeout 2 sh -c 'while :; do :; done' & done; wait")
     used = host.group("m1").usage().cpu_seconds - before
     assert used < 2 * machine.cpus * 1.15, "three busy processes for two seconds"
 
@@ -147,7 +149,7 @@ def test_a_container_with_a_limit_above_its_machines_cpus_starts_and_stays_below
 def test_the_host_cannot_be_changed_in_passing(host: Host, machine: NspawnMachine, change: str) -> None:
     booted(host, machine)
     with pytest.raises(ProcessError):
-        sh(host, machine, f"set -o pipefail 2>/dev/null; {change}")
+        sh(host, machine, command=f"set -o pipefail 2>/dev/null; {change}")
 
 
 def test_what_is_the_machines_own_can_be_changed(host: Host, machine: NspawnMachine) -> None:
@@ -164,14 +166,14 @@ def test_what_is_the_machines_own_can_be_changed(host: Host, machine: NspawnMach
         "mount --make-rshared /",
         "hostname other",
     ):
-        sh(host, machine, change)
+        sh(host, machine, command=change)
     assert Path("/proc/sys/vm/overcommit_memory").read_text() != "9"
 
 
 def test_memory_ends_inside_only(host: Host, machine: NspawnMachine) -> None:
     leader = host.launch(machine)
     with pytest.raises(ProcessError, match="137"):
-        sh(host, machine, "tail /dev/zero")
+        sh(host, machine, command="tail /dev/zero")
     assert host.leader(machine.folder, "m1") == leader
     usage = host.group("m1").usage()
     assert usage.oom_kills >= 1
@@ -187,15 +189,15 @@ def test_a_disk_comes_grows_and_goes(host: Host, machine: NspawnMachine, tmp_pat
     try:
         host.plug(machine.folder, "m1", disk=disk)
         name = "/dev/disk/by-id/virtio-0123456789abcdef0123"
-        sh(host, machine, f"mkfs.ext4 -q {name} && mount {name} /mnt && echo kept >/mnt/file && umount /mnt")
+        sh(host, machine, command=f"mkfs.ext4 -q {name} && mount {name} /mnt && echo kept >/mnt/file && umount /mnt")
         os.truncate(file, 64 << 20)
         loop.refresh(disk.device)
-        assert sh(host, machine, f"blockdev --getsize64 {name}") == str(64 << 20)
+        assert sh(host, machine, command=f"blockdev --getsize64 {name}") == str(64 << 20)
         host.unplug(machine.folder, "m1", disk=disk)
-        assert sh(host, machine, f"ls {name} /dev/vdb 2>/dev/null; true") == ""
+        assert sh(host, machine, command=f"ls {name} /dev/vdb 2>/dev/null; true") == ""
         host.stop(machine.folder, "m1", grace=10)
         host.launch(machine, [disk])
-        assert sh(host, machine, f"mount {name} /mnt && cat /mnt/file && umount /mnt") == "kept"
+        assert sh(host, machine, command=f"mount {name} /mnt && cat /mnt/file && umount /mnt") == "kept"
     finally:
         loop.detach(file)
     assert loop.find(file) == []
@@ -211,8 +213,8 @@ def test_a_loop_device_that_a_killed_machine_made_of_its_disk_does_not_keep_the_
     try:
         host.launch(machine, [disk])
         # as a kubelet does it: the disk under another name, kept open by a loop device, which is found again by that name
-        sh(host, machine, "touch /mnt/raw && mount --bind /dev/vdb /mnt/raw && losetup -f /mnt/raw")
-        assert "/mnt/raw" in sh(host, machine, "cat /sys/block/loop*/loop/backing_file")
+        sh(host, machine, command="touch /mnt/raw && mount --bind /dev/vdb /mnt/raw && losetup -f /mnt/raw")
+        assert "/mnt/raw" in sh(host, machine, command="cat /sys/block/loop*/loop/backing_file")
         assert len(loop.upon([disk.device])) == 1
         host.stop(machine.folder, "m1", grace=0)
         assert loop.detach(file, timeout=10)
@@ -223,22 +225,22 @@ def test_a_loop_device_that_a_killed_machine_made_of_its_disk_does_not_keep_the_
 
 def test_stop_leaves_nothing_and_data_stay(host: Host, machine: NspawnMachine) -> None:
     host.launch(machine)
-    sh(host, machine, "echo 1 >/root/kept")
+    sh(host, machine, command="echo 1 >/root/kept")
     host.stop(machine.folder, "m1", grace=10)
     assert host.leader(machine.folder, "m1") is None
     assert not host.group("m1").exists()
     assert not os.path.ismount(machine.root)
     assert not Path("/run/systemd/nspawn/propagate/m1").exists()
     host.launch(machine)
-    assert sh(host, machine, "cat /root/kept") == "1"
+    assert sh(host, machine, command="cat /root/kept") == "1"
 
 
 def test_ends_by_itself(host: Host, machine: NspawnMachine) -> None:
     booted(host, machine)
-    sh(host, machine, "systemctl --no-block --force reboot")
+    sh(host, machine, command="systemctl --no-block --force reboot")
     assert wait_end(host, machine) == REBOOT
     booted(host, machine)
-    sh(host, machine, "systemctl --no-block --force poweroff")
+    sh(host, machine, command="systemctl --no-block --force poweroff")
     assert wait_end(host, machine) == 0
     booted(host, machine)
     pid = host.supervisor(machine.folder, "m1")
@@ -295,7 +297,7 @@ def test_console_is_kept_and_bounded(host: Host, machine: NspawnMachine) -> None
     run(["truncate", "--size=5M", machine.console])
     trim_console(machine.console)
     assert machine.console.stat().st_size == 1 << 20
-    sh(host, machine, "echo still-written >/dev/console")
+    sh(host, machine, command="echo still-written >/dev/console")
     deadline = time.monotonic() + 10
     while b"still-written" not in machine.console.read_bytes() and time.monotonic() < deadline:
         time.sleep(0.05)

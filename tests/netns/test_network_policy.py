@@ -173,7 +173,7 @@ def test_an_agent_that_starts_again_finds_the_table_of_the_last_one_and_makes_it
     del net.cluster.policies["red/old"]
     for number, name in enumerate(NODES, 1):
         net.nodes[name].kernel.close()
-        net.nodes[name] = planner(net, name, number)
+        net.nodes[name] = planner(net, name, number=number)
     assert "old" in ruleset("n1")  # until its first transaction nothing changes
     for name in NODES:
         net.nodes[name].apply()

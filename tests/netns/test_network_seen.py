@@ -211,7 +211,7 @@ async def test_a_pods_probe_measures_what_passes(two: list[Machine]) -> None:
         assert found["sizes"]["n2"]["passes"] == 0
 
 
-def sent(made: list[Machine], protocol: str, port: int) -> LiveTrace:
+def sent(made: list[Machine], protocol: str, *, port: int) -> LiveTrace:
     """Marked packets from the first machine's pod to the second's, while both machines watch."""
     marks = ["01020304", "01020305", "01020306"]
     file = [sys.executable, "-P", str(Path(packet_watch.__file__))]
@@ -234,7 +234,7 @@ async def test_a_real_packet_is_followed_through_the_tunnel_and_back(
     two: list[Machine], protocol: str, port: int, answer: str
 ) -> None:
     await bring(two, VXLAN)
-    found = sent(two, protocol, port)
+    found = sent(two, protocol, port=port)
     assert found.answer.startswith(answer)
     there = [one for one in found.sightings if not one.says]
     assert [(one.node, one.link, one.direction, one.vni) for one in there] == [
@@ -252,7 +252,7 @@ async def test_a_real_packet_is_followed_through_the_tunnel_and_back(
 async def test_a_real_packet_is_last_seen_where_it_vanishes(two: list[Machine]) -> None:
     await bring(two, VXLAN)
     ip(two[1].net, "link set flannel.1 down")
-    found = sent(two, "tcp", 9)
+    found = sent(two, "tcp", port=9)
     assert found.answer == ""
     assert found.last is not None
     assert (found.last.node, found.last.link, found.last.vni) == ("n2", "eth0", 1)

@@ -93,7 +93,7 @@ class Agents:
 async def agents(made: list[Machine], conf: NetworkConf) -> AsyncGenerator[Agents]:
     kube = Kubernetes()
     for one in made:
-        kube.add("nodes", one.object(), None)
+        kube.add("nodes", one.object(), namespace=None)
     world = Agents(kube)
     for one in made:
         world.start(one, conf)
@@ -154,11 +154,11 @@ async def test_what_is_deleted_comes_back_by_the_kernels_report_and_without_poll
             damage += ["neigh del 10.244.2.0 dev flannel.1", "address flush dev flannel.1", "link del flannel.1"]
             damage += ["link set flannel.1 down", "link set flannel.1 mtu 1300"]
         for harm in damage:
-            before = await state(first, conf, world)
+            before = await state(first, conf, world=world)
             assert before == ()
             ip(first.net, harm)
             end = time.monotonic() + 5
-            while await state(first, conf, world):
+            while await state(first, conf, world=world):
                 assert time.monotonic() < end, harm
                 await asyncio.sleep(0.05)
             assert ping(first, three[1]), harm
@@ -168,7 +168,7 @@ async def test_what_is_deleted_comes_back_by_the_kernels_report_and_without_poll
         assert world.metrics["n1"].value("moyai_agent_kernel_reads_total") == reads, "it reads without a reason"
 
 
-async def state(machine: Machine, conf: NetworkConf, world: Agents) -> tuple[object, ...]:
+async def state(machine: Machine, conf: NetworkConf, *, world: Agents) -> tuple[object, ...]:
     """What is missing in the machine's kernel."""
     from moyai.plan.node_network import PeerReader, me_of
 
@@ -208,7 +208,7 @@ def others(namespace: str) -> tuple[str, ...]:
     return (*routes, *links, ip(namespace, "neigh show dev eth0 nud permanent"), ip(namespace, "rule show"))
 
 
-async def passed(namespace: str, peers: tuple[Peer, ...], conf: NetworkConf, *, most: int = 10**6) -> int:
+async def passed(namespace: str, peers: tuple[Peer, ...], *, conf: NetworkConf, most: int = 10**6) -> int:
     """One pass of the agent that ends after ``most`` steps; returns how many there were to do."""
     name = tunnel_name(conf.vni) if conf.backend == "vxlan" else None
     async with Netlink.open(namespace) as netlink:
@@ -233,11 +233,11 @@ async def test_killed_between_any_two_steps_the_next_pass_finishes_and_what_othe
                 ip(net, *FOREIGN)
                 untouched = others(net)
                 if begun:
-                    assert await passed(net, BEFORE, conf)
+                    assert await passed(net, BEFORE, conf=conf)
                 peers = AFTER if begun else BEFORE
-                whole = await passed(net, peers, conf, most=most)
-                left = await passed(net, peers, conf)
-                assert await passed(net, peers, conf) == 0, f"{most} of {whole} steps, then {left}"
+                whole = await passed(net, peers, conf=conf, most=most)
+                left = await passed(net, peers, conf=conf)
+                assert await passed(net, peers, conf=conf) == 0, f"{most} of {whole} steps, then {left}"
                 assert others(net) == untouched
                 tried += 1
             if most >= whole:
@@ -252,9 +252,9 @@ async def test_another_backend_takes_over_what_the_one_before_has_left(first: st
         net = made[0].net
         ip(net, *FOREIGN)
         untouched = others(net)
-        await passed(net, BEFORE, ALL[first])
-        await passed(net, BEFORE, ALL[second])
-        assert await passed(net, BEFORE, ALL[second]) == 0
+        await passed(net, BEFORE, conf=ALL[first])
+        await passed(net, BEFORE, conf=ALL[second])
+        assert await passed(net, BEFORE, conf=ALL[second]) == 0
         assert ("flannel.1" in ip(net, "-br link show")) == (second == "vxlan")
         assert others(net) == untouched
 
@@ -270,8 +270,8 @@ async def test_a_tunnel_that_flannel_left_is_adopted_and_its_routes_taken_over()
             "route add 10.244.2.0/24 via 10.244.2.0 dev flannel.1 onlink",
         )
         index = json.loads(ip(net, "-j link show flannel.1"))[0]["ifindex"]
-        await passed(net, BEFORE, VXLAN)
-        assert await passed(net, BEFORE, VXLAN) == 0
+        await passed(net, BEFORE, conf=VXLAN)
+        assert await passed(net, BEFORE, conf=VXLAN) == 0
         assert json.loads(ip(net, "-j link show flannel.1"))[0]["ifindex"] == index
         assert ip(net, "route show 10.244.2.0/24").count("via") == 1
         assert "proto 77" in ip(net, "route show 10.244.2.0/24")
@@ -292,7 +292,7 @@ async def test_a_route_of_somebody_elses_in_the_place_of_ours_stays_and_is_repor
 async def test_another_device_with_the_tunnels_name_is_left_alone_and_named(three: list[Machine]) -> None:
     ip(three[0].net, "link add flannel.1 type bridge")
     kube = Kubernetes()
-    kube.add("nodes", three[0].object(), None)
+    kube.add("nodes", three[0].object(), namespace=None)
     world = Agents(kube)
     world.start(three[0], VXLAN)
     try:
@@ -318,8 +318,10 @@ async def test_of_a_thousand_nodes_all_are_reached_and_one_that_leaves_takes_its
                 f"{prefix}public-ip": f"172.17.0.{20 + number}" if number < 200 else f"172.17.{high + 10}.{low + 1}",
             }
             pods = f"10.244.{number >> 4}.{(number & 15) << 4}/28"
-            kube.add("nodes", node_object(f"m{number}", told[f"{prefix}public-ip"], pods, annotations=told), None)
-        kube.add("nodes", node_object("n1", made[0].address, "10.244.255.0/28"), None)
+            kube.add(
+                "nodes", node_object(f"m{number}", told[f"{prefix}public-ip"], pod_cidr=pods, annotations=told), namespace=None
+            )
+        kube.add("nodes", node_object("n1", made[0].address, pod_cidr="10.244.255.0/28"), namespace=None)
         ip(made[0].net, "address add 172.17.0.21/16 dev eth0", "address del 172.17.0.21/24 dev eth0")
         world = Agents(kube)
         world.start(made[0], conf)
@@ -327,7 +329,7 @@ async def test_of_a_thousand_nodes_all_are_reached_and_one_that_leaves_takes_its
             await world.ready()
             before = ip(made[0].net, "route show").splitlines()
             assert sum("proto 77" in line for line in before) == 1001
-            key, have = kube.existing("nodes", "m7", None)
+            key, have = kube.existing("nodes", "m7", namespace=None)
             kube.remove(key, have)
             gone = next(line for line in before if "10.244.0.112/28" in line)
             await until(lambda: gone not in ip(made[0].net, "route show").splitlines())

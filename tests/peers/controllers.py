@@ -106,11 +106,11 @@ def objects(*, image: str, conf: str, cluster: str, api_server: str) -> list[dic
             "kind": "ClusterRole",
             "metadata": {"name": role["name"]},
             "rules": [
-                _rule("", ["events"], ["create", "patch", "update"]),
-                _rule("", ["nodes"], ["get", "list", "watch"]),
-                _rule("", ["services"], ["list", "patch", "update", "watch", "get"]),
-                _rule("", ["services/status"], ["patch"]),
-                _rule("", ["configmaps"], ["get", "list", "watch"]),
+                _rule("", ["events"], verbs=["create", "patch", "update"]),
+                _rule("", ["nodes"], verbs=["get", "list", "watch"]),
+                _rule("", ["services"], verbs=["list", "patch", "update", "watch", "get"]),
+                _rule("", ["services/status"], verbs=["patch"]),
+                _rule("", ["configmaps"], verbs=["get", "list", "watch"]),
             ],
         },
         {
@@ -135,7 +135,7 @@ def objects(*, image: str, conf: str, cluster: str, api_server: str) -> list[dic
     ]
 
 
-def _rule(group: str, resources: list[str], verbs: list[str]) -> dict[str, Any]:
+def _rule(group: str, resources: list[str], *, verbs: list[str]) -> dict[str, Any]:
     return {"apiGroups": [group], "resources": resources, "verbs": verbs}
 
 

@@ -46,10 +46,10 @@ def read(output: str, *, package: str, listed: Sequence[str]) -> list[Result]:
             ended[current] = _STATES[end.group(1)], float(end.group(3))
         elif current and line.strip() and not line.startswith(("PASS", "FAIL", "ok ")):
             said.setdefault(current, []).append(line)
-    return [_result(package, name, ended.get(name), said.get(name, ())) for name in listed]
+    return [_result(package, name, end=ended.get(name), lines=said.get(name, ())) for name in listed]
 
 
-def _result(package: str, name: str, end: tuple[State, float] | None, lines: Sequence[str]) -> Result:
+def _result(package: str, name: str, *, end: tuple[State, float] | None, lines: Sequence[str]) -> Result:
     state, seconds = end or ("cut off", 0.0)
     return Result(f"{package} {name}", state, seconds, "" if state == "passed" else last_words(lines))
 

@@ -46,13 +46,13 @@ spec:
 _PATIENCE = 7200.0
 
 
-def simulate(nodes: int, services: int, folder: Path) -> Run:
+def simulate(nodes: int, services: int, *, folder: Path) -> Run:
     """``folder`` takes the cluster's record."""
     loop = VirtualLoop()
     try:
         # a folder that is thrown away needs no disk that has written it
         with patch("os.fsync", _written):
-            return loop.run_until_complete(_Simulation(nodes, services, folder).run())
+            return loop.run_until_complete(_Simulation(nodes, services, folder=folder).run())
     finally:
         loop.run_until_complete(loop.shutdown_default_executor())
         loop.close()
@@ -61,7 +61,7 @@ def simulate(nodes: int, services: int, folder: Path) -> Run:
 def measure(nodes: int, services: int) -> Run:
     """As ``simulate``, with the most memory that this process has had."""
     with tempfile.TemporaryDirectory(prefix="moyai-simulate-") as folder:
-        run = simulate(nodes, services, Path(folder))
+        run = simulate(nodes, services, folder=Path(folder))
     return replace(run, peak_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 
 
@@ -70,7 +70,7 @@ def _written(_handle: int) -> None:
 
 
 class _Simulation:
-    def __init__(self, nodes: int, services: int, folder: Path) -> None:
+    def __init__(self, nodes: int, services: int, *, folder: Path) -> None:
         self._nodes, self._services, self._folder = nodes, services, folder
         self._phases: list[Phase] = []
         self._api: ClusterApi | None = None
@@ -95,7 +95,7 @@ class _Simulation:
 
         def open_api(record: Record) -> Any:
             if self._api is None:
-                self._api = ClusterApi(self._kube, self._cloud, cluster_tag(record.uid))
+                self._api = ClusterApi(self._kube, self._cloud, tag=cluster_tag(record.uid))
             return self._api if (record.folder / "kubeconfig").exists() else None
 
         def up() -> building.UpResult:
@@ -105,9 +105,9 @@ class _Simulation:
             start = time.monotonic()
             building.preview(cluster, self._cloud, paths=paths, clock=self._clock)
             planning = time.monotonic() - start
-            with _Counting(self, "up", "node", self._nodes):
+            with _Counting(self, "up", unit="node", objects=self._nodes):
                 self._uid = up().uid
-            with _Counting(self, "up again", "node", self._nodes):
+            with _Counting(self, "up again", unit="node", objects=self._nodes):
                 assert not up().changed
         assert len(self._servers()) == self._nodes
         return planning
@@ -119,11 +119,11 @@ class _Simulation:
 
     async def _control(self) -> None:
         async with self._manager():
-            await self._phase("nodes join", "node", self._nodes, self._join, self._joined)
-            await self._phase("Services come", "Service", self._services, self._serve, self._served)
-            await self._phase("a node joins", "Service", self._services, self._join_one, self._reached)
-            await self._phase("an hour of rest", "Service", self._services, self._rest, self._rested)
-            await self._phase("Services go", "Service", self._services, self._stop, self._stopped)
+            await self._phase("nodes join", "node", objects=self._nodes, begin=self._join, done=self._joined)
+            await self._phase("Services come", "Service", objects=self._services, begin=self._serve, done=self._served)
+            await self._phase("a node joins", "Service", objects=self._services, begin=self._join_one, done=self._reached)
+            await self._phase("an hour of rest", "Service", objects=self._services, begin=self._rest, done=self._rested)
+            await self._phase("Services go", "Service", objects=self._services, begin=self._stop, done=self._stopped)
 
     @asynccontextmanager
     async def _manager(self) -> AsyncGenerator[None]:
@@ -202,9 +202,9 @@ class _Simulation:
     def _stopped(self) -> bool:
         return not self._kube.all(SERVICES)
 
-    async def _phase(self, name: str, unit: str, objects: int, begin: Callable[[], None], done: Callable[[], bool]) -> None:
+    async def _phase(self, name: str, unit: str, *, objects: int, begin: Callable[[], None], done: Callable[[], bool]) -> None:
         end = self._clock.monotonic() + _PATIENCE
-        with _Counting(self, name, unit, objects):
+        with _Counting(self, name, unit=unit, objects=objects):
             begin()
             while not done():
                 assert self._clock.monotonic() < end, f"{name}: not done after {_PATIENCE:.0f} s"
@@ -222,7 +222,7 @@ class _Simulation:
 class _Counting:
     """Counts what goes on within a phase."""
 
-    def __init__(self, simulation: _Simulation, name: str, unit: str, objects: int) -> None:
+    def __init__(self, simulation: _Simulation, name: str, *, unit: str, objects: int) -> None:
         self._simulation, self._name, self._unit, self._objects = simulation, name, unit, objects
 
     def __enter__(self) -> None:

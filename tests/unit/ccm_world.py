@@ -190,7 +190,7 @@ class World:
             await self.clock.asleep(self.pause)
 
     def service(self, name: str = "web") -> Json:
-        return self.kube.find(SERVICES, name, "default")
+        return self.kube.find(SERVICES, name, namespace="default")
 
     def address(self, name: str = "web") -> str:
         ingress = parse_service(self.service(name)).ingress

@@ -27,7 +27,7 @@ def stage(disks: FakeDisks, access: VolumeAccess = WRITER, *, blank: bool = True
     work(disks).stage(ID, STAGING, access=access, context={NAMES.blank_key: "true"} if blank else {}, published={})
 
 
-def publish(disks: FakeDisks, target: str = TARGET, access: VolumeAccess = WRITER, *, read_only: bool = False) -> None:
+def publish(disks: FakeDisks, target: str = TARGET, *, access: VolumeAccess = WRITER, read_only: bool = False) -> None:
     work(disks).publish(ID, STAGING, target=target, access=access, read_only=read_only)
 
 

@@ -14,7 +14,7 @@ from moyai.cloud.openstack.guest import disk_links
 from moyai.core.backoff import Backoff
 from moyai.csi.access_modes import VolumeAccess
 from moyai.csi.controller.cloud_view import CloudView
-from moyai.csi.controller.service import ControllerService
+from moyai.csi.controller.rpc import ControllerService
 from moyai.csi.controller.snapshots import SnapshotWork
 from moyai.csi.controller.volumes import VolumeRequest, VolumeWork
 from moyai.csi.errors import Refused

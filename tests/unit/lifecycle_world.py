@@ -87,7 +87,7 @@ class World:
             if record.uid not in self.kubes:
                 store = ObjectStore()
                 store.on_call = lambda _name, _after: self.mortal.check()
-                self.kubes[record.uid] = ClusterApi(store, self.cloud, cluster_tag(record.uid))
+                self.kubes[record.uid] = ClusterApi(store, self.cloud, tag=cluster_tag(record.uid))
                 if token := record.secret("token"):
                     # as `kubeadm init` makes it
                     add_token(cast("KubeApi", self.kubes[record.uid]), token, clock=self.clock)
@@ -200,8 +200,8 @@ class Disks:
 def with_disks(world: World, policy: str = "Delete") -> Disks:
     uid = world.up(f"spec: {{volumes: {{reclaimPolicy: {policy}}}}}").uid
     first, second = (one for one in world.store.servers if "workers" in one.name)
-    own = attach(world.cloud, "pvc-own", first.id, metadata={CLUSTER_TAG: uid})
-    static = attach(world.cloud, "precious", second.id)
+    own = attach(world.cloud, "pvc-own", server_id=first.id, metadata={CLUSTER_TAG: uid})
+    static = attach(world.cloud, "precious", server_id=second.id)
     snap = Snapshot("snap", "snapshot-1", "available", own.id, 1, metadata={CLUSTER_TAG: uid}, state=DiskState.AVAILABLE)
     return Disks(own, static, world.store.snapshots.put(snap))
 

@@ -60,6 +60,8 @@ class OpenStackServer:
         self.requests: list[Request] = []
         #: Services that the catalog does not name.
         self.without: frozenset[str] = frozenset()
+        #: Former types (``volumev3``) under which the catalog names a service once more → its type.
+        self.former: dict[str, str] = {}
         #: Of whoever logs in.
         self.roles: tuple[str, ...] = ("load-balancer_member", "member")
         self._answers: dict[tuple[str, str], list[Answer]] = {}
@@ -73,9 +75,11 @@ class OpenStackServer:
         """The requests that came for a path, in order."""
         return [one for one in self.requests if (one.method, one.path) == (method, path)]
 
-    def cloud(self) -> OpenStackCloud:
+    def cloud(self, *, interface: str = "public") -> OpenStackCloud:
+        """``interface``: the one to take of each service. The catalog has ``public`` alone."""
         credential = ApplicationCredential(auth_url=f"{self.url}/v3", id="c", secret="s")
-        return OpenStackCloud(open_session(credential=credential, way=Way(region="R1"), clock=self.clock))
+        way = Way(region="R1", interface=(interface,))
+        return OpenStackCloud(open_session(credential=credential, way=way, clock=self.clock))
 
     def answer(self, request: Request) -> Answer:
         with self._lock:
@@ -89,6 +93,8 @@ class OpenStackServer:
 
     def token(self, volumes: str = _SERVICES["block-storage"]) -> Answer:
         """``volumes``: the path that the catalog has for the service of volumes."""
+        services = {**_SERVICES, "block-storage": volumes}
+        services |= {kind: services[now] for kind, now in self.former.items()}
         catalog = [
             {
                 "type": kind,
@@ -96,7 +102,7 @@ class OpenStackServer:
                 "id": kind,
                 "endpoints": [{"interface": "public", "region": "R1", "region_id": "R1", "url": self.url + path, "id": kind}],
             }
-            for kind, path in {**_SERVICES, "block-storage": volumes}.items()
+            for kind, path in services.items()
             if kind not in self.without
         ]
         token = {

@@ -36,7 +36,7 @@ from moyai.cloud.openstack.access_rules import (
     rules_of,
     split,
 )
-from moyai.core.errors import MoyaiError, Terminal
+from moyai.core.errors import MoyaiError, Terminal, Unreachable
 from moyai.core.keys import Kind
 from tests.unit.openstack_server import Answer, OpenStackServer, openstack_server
 
@@ -305,10 +305,19 @@ def test_a_refusal_is_no_reason_for_a_credential_that_may_do_more(played: OpenSt
     assert len(played.made("POST", PATH)) == 1
 
 
-def test_two_credentials_that_bring_the_same_rule_at_the_same_time(played: OpenStackServer) -> None:
+@pytest.mark.parametrize(("status", "message"), [(409, "Duplicate entry"), (500, "An unexpected error prevented the server")])
+def test_two_credentials_that_bring_the_same_rule_at_the_same_time(played: OpenStackServer, status: int, message: str) -> None:
     ready(played)
-    played.on("POST", PATH, Answer(409, {"error": {"message": "Duplicate entry"}}), made())
+    played.on("POST", PATH, Answer(status, {"error": {"message": message}}), made())
     assert played.cloud().credentials.create_credential(name="a-ccm", use=Use.VOLUMES, description="d").notes == ()
+
+
+def test_a_credential_whose_answer_was_lost_is_not_asked_for_again(played: OpenStackServer) -> None:
+    ready(played)
+    played.on("POST", PATH, Answer(drop=True), made())
+    with pytest.raises(Unreachable):
+        played.cloud().credentials.create_credential(name="a-ccm", use=Use.VOLUMES, description="d")
+    assert len(played.made("POST", PATH)) == 1
 
 
 def test_credentials_are_listed_with_their_end(played: OpenStackServer) -> None:

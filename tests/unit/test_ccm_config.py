@@ -20,7 +20,7 @@ from moyai.cloud.openstack import ADAPTER
 from moyai.cloud.openstack.cloud_conf import GlobalConfig
 from moyai.core.errors import UsageError
 from moyai.kube.objects import Ingress, Service
-from moyai.plan.load_balancer.settings import LoadBalancerSettings, MonitorSettings
+from moyai.plan.load_balancer.service_settings import LoadBalancerSettings, MonitorSettings
 
 ID = "11111111-2222-3333-4444-555555555555"
 PLAIN = CcmConfig(GlobalConfig(auth_url="http://cloud/v3"))

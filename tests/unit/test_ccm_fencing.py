@@ -119,7 +119,7 @@ async def test_a_silent_node_whose_machine_is_off_lets_go_of_everything_at_once(
         assert not world.fenced(2)
         await world.until(lambda: forced)
     assert set(forced) == {"pods db 0"}
-    assert world.kube.find(PODS, "db", "default")["status"]["phase"] == "Failed"
+    assert world.kube.find(PODS, "db", namespace="default")["status"]["phase"] == "Failed"
     (told,) = [one for one in world.events() if one.startswith("Fenced")]
     assert "the cloud says that its server is off" in told
 

@@ -93,6 +93,6 @@ async def test_a_lease_is_not_handed_over_while_a_call_is_under_way(monkeypatch:
         await asyncio.to_thread(entered.wait, 5)
         stop.set()
         assert await asyncio.wait_for(task, 5)
-        assert world.kube.find(LEASES, "l", "kube-system")["spec"]["holderIdentity"] == "first"
+        assert world.kube.find(LEASES, "l", namespace="kube-system")["spec"]["holderIdentity"] == "first"
     finally:
         release.set()

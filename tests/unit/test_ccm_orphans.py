@@ -74,14 +74,14 @@ async def test_only_what_is_an_orphan_in_two_looks_goes() -> None:
         await serve(world, 2)
         gone = world.service("s0")
         before = state(world)
-        world.kube.vanish(SERVICES, "s0", "default")
+        world.kube.vanish(SERVICES, "s0", namespace="default")
         await asyncio.sleep(3700)
         # the round has begun, and it is not known for long enough: the Service comes back, as from a cache that was behind
         await world.until(lambda: "moyai_orphans{" in manager.metrics.text(), 3700)
         world.kube.put(SERVICES, gone)
         await asyncio.sleep(8000)
         assert state(world) == before
-        world.kube.vanish(SERVICES, "s0", "default")
+        world.kube.vanish(SERVICES, "s0", namespace="default")
         await world.until(lambda: len(world.store.balancers) == 1 and len(world.store.rules) == 1, 8000)
         assert [one.address for one in world.floating()] == [world.address("s1")]
 
@@ -94,12 +94,12 @@ async def test_an_etcd_that_was_lost_or_restored_from_an_older_copy_costs_nothin
         await serve(world, 8)
         before = state(world)
     for name in names(8)[3:]:
-        world.kube.vanish(SERVICES, name, "default")
+        world.kube.vanish(SERVICES, name, namespace="default")
     if not finalizer:
         for name in names(3):
             old = service_object(name)
             old["spec"]["ports"] = world.service(name)["spec"]["ports"]
-            world.kube.vanish(SERVICES, name, "default")
+            world.kube.vanish(SERVICES, name, namespace="default")
             world.kube.put(SERVICES, old)
     async with world.run() as manager:
         await asyncio.sleep(8000)

@@ -93,7 +93,7 @@ class Stage:
             yield
 
     def service(self, name: str) -> Service:
-        return parse_service(self.kube.find(SERVICES, name, "default"))
+        return parse_service(self.kube.find(SERVICES, name, namespace="default"))
 
     def events(self) -> list[str]:
         return [str(one["reason"]) for one in self.kube.all(EVENTS)]
@@ -121,7 +121,7 @@ async def test_a_service_whose_type_changes_is_removed_by_the_provider_of_the_cl
     stage = Stage()
     stage.kube.put(SERVICES, service_object("named", loadBalancerClass=CLASS))
     async with stage.run():
-        body = stage.kube.find(SERVICES, "named", "default")
+        body = stage.kube.find(SERVICES, "named", namespace="default")
         spec = {**body["spec"], "type": "ClusterIP", "loadBalancerClass": None}
         stage.kube.put(SERVICES, {**body, "metadata": dict(body["metadata"]), "spec": spec})
         await asyncio.sleep(1)

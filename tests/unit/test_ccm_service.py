@@ -307,7 +307,7 @@ async def test_what_belongs_to_services_that_are_gone_is_deleted_by_the_second_l
     world.kube.put(SERVICES, service_object())
     async with world.run():
         await world.until(world.address)
-    world.kube.vanish(SERVICES, "web", "default")
+    world.kube.vanish(SERVICES, "web", namespace="default")
     async with world.run():
         await world.until(lambda: not world.store.balancers and not world.store.rules and not world.store.floating_ips, 300)
 

@@ -40,7 +40,7 @@ async def pair(world: World, **second: Any) -> None:
     await world.until(lambda: world.address("second"))
 
 
-def _note(world: World, name: str, key: str) -> str | None:
+def _note(world: World, name: str, *, key: str) -> str | None:
     return world.service(name)["metadata"]["annotations"].get(key)
 
 
@@ -242,7 +242,7 @@ async def test_a_users_change_of_an_annotation_is_seen_also_where_the_controller
         for key in (LOAD_BALANCER_ID, LOAD_BALANCER_ADDRESS, CLASS_ANNOTATION, WRITTEN):
             before = world.service("web")["metadata"]["annotations"][key]
             edit_annotations(world, "web", **{key: None})
-            await world.until(lambda key=key, before=before: _note(world, "web", key) == before)
+            await world.until(lambda key=key, before=before: _note(world, "web", key=key) == before)
         assert balancer_of(world, "web").id == own
         calls = sum(world.cloud.calls.values())
         await asyncio.sleep(60)
@@ -255,7 +255,7 @@ async def test_a_service_that_moves_to_another_load_balancer_and_back_leaves_not
         await pair(world)
         shared = balancer_of(world, "first").id
         edit_annotations(world, "second", **{LOAD_BALANCER_ID: None})
-        await world.until(lambda: _note(world, "second", LOAD_BALANCER_ID) not in (None, shared))
+        await world.until(lambda: _note(world, "second", key=LOAD_BALANCER_ID) not in (None, shared))
         await world.until(lambda: [one.port for one in world.store.balancers[shared].listeners] == [80])
         await world.until(lambda: not any("second" in tag for tag in world.store.balancers[shared].tags))
         own = balancer_of(world, "second").id

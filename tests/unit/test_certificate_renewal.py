@@ -36,7 +36,7 @@ def certificate(*, left: timedelta, life: timedelta = YEAR) -> bytes:
     return builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
 
 
-def put(root: Path, name: str, pem: bytes) -> None:
+def put(root: Path, name: str, *, pem: bytes) -> None:
     file = root / "etc/kubernetes" / name
     file.parent.mkdir(parents=True, exist_ok=True)
     if name.endswith(".conf"):
@@ -65,9 +65,9 @@ def check(root: Path) -> list[str]:
 def machine(tmp_path: Path) -> Path:
     """A control plane whose leaves are new, and whose authorities are old: nothing renews them."""
     for name in ("pki/ca.crt", "pki/front-proxy-ca.crt", "pki/etcd/ca.crt"):
-        put(tmp_path, name, certificate(left=timedelta(days=3), life=10 * YEAR))
+        put(tmp_path, name, pem=certificate(left=timedelta(days=3), life=10 * YEAR))
     for name in LEAVES:
-        put(tmp_path, name, certificate(left=YEAR))
+        put(tmp_path, name, pem=certificate(left=YEAR))
     # kubelet's own: it points to a file that kubelet renews
     kubelet = {"users": [{"name": "u", "user": {"client-certificate": "/var/lib/kubelet/pki/kubelet-client-current.pem"}}]}
     (tmp_path / "etc/kubernetes/kubelet.conf").write_text(yaml.safe_dump(kubelet))
@@ -102,33 +102,33 @@ def test_new_certificates_are_left_alone_and_so_are_authorities(machine: Path) -
 
 @pytest.mark.parametrize("name", LEAVES)
 def test_each_kind_of_leaf_is_due_below_a_third(machine: Path, name: str) -> None:
-    put(machine, name, certificate(left=YEAR / 3 + timedelta(hours=1)))
+    put(machine, name, pem=certificate(left=YEAR / 3 + timedelta(hours=1)))
     assert check(machine) == []
-    put(machine, name, certificate(left=YEAR / 3 - timedelta(hours=1)))
+    put(machine, name, pem=certificate(left=YEAR / 3 - timedelta(hours=1)))
     assert check(machine) == [name]
 
 
 def test_a_certificate_that_begins_with_its_authority_is_not_due_for_that(machine: Path) -> None:
-    put(machine, LEAVES[0], certificate(left=YEAR, life=9 * YEAR))
+    put(machine, LEAVES[0], pem=certificate(left=YEAR, life=9 * YEAR))
     assert check(machine) == []
-    put(machine, LEAVES[0], certificate(left=timedelta(days=100), life=9 * YEAR))
+    put(machine, LEAVES[0], pem=certificate(left=timedelta(days=100), life=9 * YEAR))
     assert check(machine) == [LEAVES[0]]
 
 
 def test_an_ended_certificate_is_due(machine: Path) -> None:
-    put(machine, LEAVES[1], certificate(left=-timedelta(days=5)))
+    put(machine, LEAVES[1], pem=certificate(left=-timedelta(days=5)))
     assert check(machine) == [LEAVES[1]]
 
 
 def test_nothing_happens_before_the_bootstrap_has_ended(machine: Path) -> None:
     (machine / "var/lib/moyai/done").unlink()
-    put(machine, LEAVES[0], certificate(left=timedelta(days=1)))
+    put(machine, LEAVES[0], pem=certificate(left=timedelta(days=1)))
     result = run(machine)
     assert (result.returncode, result.stdout) == (0, "")
 
 
 def test_a_failed_renewal_restarts_nothing_and_is_tried_again(machine: Path) -> None:
-    put(machine, LEAVES[0], certificate(left=timedelta(days=1)))
+    put(machine, LEAVES[0], pem=certificate(left=timedelta(days=1)))
     before = manifests(machine)
     # PATH has no kubeadm
     assert run(machine).returncode != 0

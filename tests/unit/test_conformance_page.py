@@ -25,7 +25,7 @@ EXPECTED = [Expected("storage-delayed", "External d", "the kernel", "CAP_SYS_RES
 
 
 def _text(expected: list[Expected]) -> str:
-    return page.page(KEPT_RESULTS, list(parts().values()), expected)
+    return page.page(KEPT_RESULTS, list(parts().values()), expected=expected)
 
 
 def test_the_page_says_what_ran_and_what_did_not() -> None:
@@ -78,7 +78,7 @@ def test_the_page_is_written_from_the_results_that_the_repository_keeps() -> Non
     kept = from_json(KEPT.read_text())
     # whether this host lacks a capability is not in the results: the page has every expectation
     expected = read_expected((HERE / "expected.toml").read_text(), lacks=lambda _: True)
-    assert (REFERENCE / "conformance.md").read_text() == page.page(kept, list(parts().values()), expected)
+    assert (REFERENCE / "conformance.md").read_text() == page.page(kept, list(parts().values()), expected=expected)
     assert page.summary(kept) in (REFERENCE.parents[1] / "README.md").read_text()
     assert set(quick_names()) == set(kept.totals["quick"])
 

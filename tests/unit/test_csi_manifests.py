@@ -32,7 +32,7 @@ def objects(options: CsiManifestOptions = OPTIONS) -> list[dict[str, Any]]:
     return list(yaml.safe_load_all(render(options)))
 
 
-def find(kind: str, name: str, options: CsiManifestOptions = OPTIONS) -> dict[str, Any]:
+def find(kind: str, name: str, *, options: CsiManifestOptions = OPTIONS) -> dict[str, Any]:
     return next(one for one in objects(options) if (one["kind"], one["metadata"]["name"]) == (kind, name))
 
 
@@ -78,14 +78,14 @@ def test_the_driver_is_cinders_by_name() -> None:
 @pytest.mark.parametrize("policy", ["Delete", "Retain"])
 def test_the_default_classes_follow_the_spec(policy: Any) -> None:
     options = replace(OPTIONS, reclaim_policy=policy)
-    found = find("StorageClass", "csi-cinder", options)
+    found = find("StorageClass", "csi-cinder", options=options)
     assert found["metadata"]["annotations"] == {"storageclass.kubernetes.io/is-default-class": "true"}
     assert (found["reclaimPolicy"], found["volumeBindingMode"], found["allowVolumeExpansion"]) == (
         policy,
         "WaitForFirstConsumer",
         True,
     )
-    assert find("VolumeSnapshotClass", "csi-cinder", options)["deletionPolicy"] == policy
+    assert find("VolumeSnapshotClass", "csi-cinder", options=options)["deletionPolicy"] == policy
 
 
 def test_no_right_is_wider_than_it_must_be() -> None:
@@ -156,7 +156,7 @@ def test_nothing_waits_for_kube_proxy() -> None:
         assert {"name": "KUBERNETES_SERVICE_HOST", "value": "10.0.0.5"} in one["env"]
     assert (
         "env"
-        not in find("Deployment", "snapshot-controller", replace(OPTIONS, api_server=""))["spec"]["template"]["spec"][
+        not in find("Deployment", "snapshot-controller", options=replace(OPTIONS, api_server=""))["spec"]["template"]["spec"][
             "containers"
         ][0]
     )
@@ -176,7 +176,7 @@ def test_nothing_of_one_cloud_is_in_the_manifests_of_another() -> None:
     found = [one for one in objects(options) if one["kind"] != "CustomResourceDefinition"]
     assert [word for word in ("cinder", "openstack", "cloud-init") if word in yaml.safe_dump(found)] == []
     for kind, name in (("Deployment", "csi-memory-controllerplugin"), ("DaemonSet", "csi-memory-nodeplugin")):
-        pod = find(kind, name, options)["spec"]["template"]["spec"]
+        pod = find(kind, name, options=options)["spec"]["template"]["spec"]
         driver = next(one for one in pod["containers"] if one["name"] == "memory-csi-plugin")
         assert "--cloud-provider=memory" in driver["args"]
     assert {"name": "own", "mountPath": "/run/own", "readOnly": True} in driver["volumeMounts"]

@@ -157,10 +157,10 @@ def test_a_volume_for_one_pod(block: bool, dev: str) -> None:
     publish(disks, access=single)
     publish(disks, access=single)
     with pytest.raises(Refused, match="for one pod") as refused:
-        publish(disks, SECOND, single)
+        publish(disks, SECOND, access=single)
     assert code(refused) == "FAILED_PRECONDITION"
     work(disks).unpublish(TARGET)
-    publish(disks, SECOND, single)
+    publish(disks, SECOND, access=single)
 
 
 def test_a_raw_volume_for_one_pod_is_published_again_beside_the_kubelets_own_bind() -> None:

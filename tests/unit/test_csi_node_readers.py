@@ -6,8 +6,8 @@ import pytest
 
 from moyai.cloud.memory import Killed
 from moyai.csi.access_modes import VolumeAccess
+from moyai.csi.driver_names import ALONE
 from moyai.csi.errors import Refused
-from moyai.csi.names import ALONE
 from moyai.linux.process import ProcessError
 from tests.unit.csi_disks import FakeDisks
 from tests.unit.csi_node import ID, STAGING, TARGET, code, publish, work
@@ -16,7 +16,7 @@ READERS = VolumeAccess("MULTI_NODE_READER_ONLY", flags=("noatime",))
 CHOSEN = {ALONE: "true"}
 
 
-def stage(disks: FakeDisks, published: dict[str, str], access: VolumeAccess = READERS) -> None:
+def stage(disks: FakeDisks, published: dict[str, str], *, access: VolumeAccess = READERS) -> None:
     work(disks).stage(ID, STAGING, access=access, context={}, published=published)
 
 
@@ -111,5 +111,5 @@ def test_a_crash_anywhere_while_a_journal_is_replayed() -> None:
 def test_a_single_machine_s_reader_lets_the_kernel_replay() -> None:
     disks = FakeDisks()
     disk = disks.attach(ID, content="ext4", unsettled=True)
-    stage(disks, {}, VolumeAccess("SINGLE_NODE_READER_ONLY"))
+    stage(disks, {}, access=VolumeAccess("SINGLE_NODE_READER_ONLY"))
     assert not disk.unsettled

@@ -9,7 +9,7 @@ import pytest
 
 from moyai.cloud.model import Instance
 from moyai.csi.errors import Refused
-from moyai.csi.node.service import NodeService
+from moyai.csi.node.rpc import NodeService
 from moyai.csi.proto import csi_pb2 as pb
 from moyai.linux import mounts
 from tests.unit.csi_disks import GIB, FakeDisks

@@ -15,7 +15,7 @@ from moyai.cloud.memory import Killed
 from moyai.cloud.model import Instance
 from moyai.csi.access_modes import VolumeAccess
 from moyai.csi.errors import Refused
-from moyai.csi.node.service import NodeService
+from moyai.csi.node.rpc import NodeService
 from moyai.csi.node.staging import NodeWork
 from moyai.csi.node.stale import staging_folder
 from moyai.csi.proto import csi_pb2 as pb
@@ -102,7 +102,7 @@ async def test_a_mount_that_a_container_held_at_the_driver_s_start_goes_without_
 
 
 async def test_an_unmount_that_hangs_is_begun_once_and_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("moyai.csi.node.service._CLEARING_SECONDS", 0)
+    monkeypatch.setattr("moyai.csi.node.rpc._CLEARING_SECONDS", 0)
     disks, begun, end = FakeDisks(), list[str](), threading.Event()
     two(disks)
     node = work(disks)

@@ -36,7 +36,7 @@ def _bytes(message: Message) -> bytes:
 class Client:
     """Calls a service's methods by name on a socket."""
 
-    def __init__(self, socket: Path, descriptor: Any, service: str) -> None:
+    def __init__(self, socket: Path, descriptor: Any, *, service: str) -> None:
         self._channel = grpc.aio.insecure_channel(f"unix:{socket}")
         self._service = descriptor.services_by_name[service]
 
@@ -103,7 +103,7 @@ async def test_abilities_and_codes(world: tuple[MemoryCloud, Path]) -> None:
     _, folder = world
     socket = folder / "csi.sock"
     assert socket.stat().st_mode & 0o777 == 0o600
-    identity, controller, node = (Client(socket, pb.DESCRIPTOR, name) for name in ("Identity", "Controller", "Node"))
+    identity, controller, node = (Client(socket, pb.DESCRIPTOR, service=name) for name in ("Identity", "Controller", "Node"))
     info = await identity("GetPluginInfo", pb.GetPluginInfoRequest())
     assert info.name == "disks.memory.test"
     abilities = await identity("GetPluginCapabilities", pb.GetPluginCapabilitiesRequest())
@@ -141,7 +141,7 @@ async def test_the_node_service_alone_tells_what_the_driver_can_as_a_whole(socke
         return (sockets / "csi.sock").exists() or NotYet("the socket")
 
     await auntil(listens, clock=SystemClock(), timeout=60, pause=0.02)
-    identity, controller = (Client(sockets / "csi.sock", pb.DESCRIPTOR, name) for name in ("Identity", "Controller"))
+    identity, controller = (Client(sockets / "csi.sock", pb.DESCRIPTOR, service=name) for name in ("Identity", "Controller"))
     said = await identity("GetPluginCapabilities", pb.GetPluginCapabilitiesRequest())
     assert pb.PluginCapability.Service.CONTROLLER_SERVICE in [one.service.type for one in said.capabilities]
     assert await controller.refused("ListVolumes", pb.ListVolumesRequest()) == "UNIMPLEMENTED"
@@ -154,7 +154,7 @@ async def test_the_node_service_alone_tells_what_the_driver_can_as_a_whole(socke
 async def test_an_exhausted_quota_has_its_code(world: tuple[MemoryCloud, Path]) -> None:
     raw, folder = world
     raw.store.limits["volumes"] = 0
-    controller = Client(folder / "csi.sock", pb.DESCRIPTOR, "Controller")
+    controller = Client(folder / "csi.sock", pb.DESCRIPTOR, service="Controller")
     request = pb.CreateVolumeRequest(name="a", volume_capabilities=[capability()])
     assert await controller.refused("CreateVolume", request) == "RESOURCE_EXHAUSTED"
     await controller.close()
@@ -162,11 +162,11 @@ async def test_an_exhausted_quota_has_its_code(world: tuple[MemoryCloud, Path]) 
 
 async def test_the_kubelet_is_told(world: tuple[MemoryCloud, Path]) -> None:
     _, folder = world
-    kubelet = Client(folder / "registry" / "disks.memory.test-reg.sock", registration.DESCRIPTOR, "Registration")
+    kubelet = Client(folder / "registry" / "disks.memory.test-reg.sock", registration.DESCRIPTOR, service="Registration")
     info = await kubelet("GetInfo", registration.InfoRequest())
     assert (info.type, info.name, info.endpoint) == ("CSIPlugin", "disks.memory.test", "/var/lib/kubelet/plugins/csi.sock")
     await kubelet("NotifyRegistrationStatus", registration.RegistrationStatus(plugin_registered=True))
-    node = Client(folder / "csi.sock", pb.DESCRIPTOR, "Node")
+    node = Client(folder / "csi.sock", pb.DESCRIPTOR, service="Node")
     assert len((await node("NodeGetInfo", pb.NodeGetInfoRequest())).accessible_topology.segments) == 2
     collision = "topology value collision: topology.kubernetes.io/zone"
     await kubelet("NotifyRegistrationStatus", registration.RegistrationStatus(plugin_registered=False, error=collision))

@@ -75,7 +75,7 @@ class _Handler(BaseHTTPRequestHandler):
             else:
                 self._answer(400, b'{"errors":[{"code":"DIGEST_INVALID","message":"no"}]}')
         elif found := re.fullmatch(r"/v2/(.+)/manifests/([\w.:-]+)", url.path):
-            self._manifest(found[1], found[2], body)
+            self._manifest(found[1], found[2], body=body)
         elif found := re.fullmatch(r"/v2/(.+)/tags/list", url.path):
             tags = [tag for path, tag in here.manifests if path == found[1] and ":" not in tag]
             self._answer(200, json.dumps({"tags": tags}).encode())
@@ -88,7 +88,7 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self._answer(404)
 
-    def _manifest(self, path: str, tag: str, body: bytes) -> None:
+    def _manifest(self, path: str, tag: str, *, body: bytes) -> None:
         here = self.registry
         if self.command == "PUT":
             document = json.loads(body)

@@ -78,7 +78,7 @@ async def test_after_a_break_no_deletion_is_lost() -> None:
 
     watched = informer(kube, on_break=broke)
     async with running(watched) as seen:
-        kube.vanish(SERVICES, "a", "default")
+        kube.vanish(SERVICES, "a", namespace="default")
         kube.forget_history()
         kube.break_watches.set()
         kube.put(SERVICES, service_object("b", type="ClusterIP"))
@@ -95,7 +95,7 @@ async def test_a_version_that_is_too_old_is_listed_anew() -> None:
     kube.put(SERVICES, service_object("a"))
     watched = informer(kube, silence_seconds=0.05)
     async with running(watched) as seen:
-        kube.vanish(SERVICES, "a", "default")
+        kube.vanish(SERVICES, "a", namespace="default")
         kube.forget_history()
         await until(lambda: seen == ["+default/a", "-default/a"])
 
@@ -167,7 +167,7 @@ async def test_an_object_that_cannot_be_read_ends_nothing_and_what_was_known_of_
         assert told == ["odd KeyError('ports')", "web KeyError('ports')"]
         assert {one.key for one in cache.all()} == {"default/web", "default/next"}
         kube.put(SERVICES, service_object("odd"))
-        kube.vanish(SERVICES, "web", "default")
+        kube.vanish(SERVICES, "web", namespace="default")
         await until(lambda: "-default/web" in seen and "+default/odd" in seen)
         assert not cache.unreadable
 
@@ -217,14 +217,14 @@ async def test_failures_come_later_and_later_until_forgotten() -> None:
 # --- election
 
 
-def election(kube: Kubernetes, name: str, clock: FakeClock, **times: float) -> LeaderElection:
+def election(kube: Kubernetes, name: str, *, clock: FakeClock, **times: float) -> LeaderElection:
     chosen = LeaseTimes(**{"duration": 15, "deadline": 10, "retry": 0.01, **times})
     return LeaderElection(kube, name="lease", namespace="kube-system", identity=name, times=chosen, clock=clock)
 
 
 async def test_a_holder_that_is_silent_is_followed_only_after_its_time_by_our_own_clock() -> None:
     kube, clock = Kubernetes(), FakeClock()
-    first, second = election(kube, "one", clock), election(kube, "two", clock)
+    first, second = election(kube, "one", clock=clock), election(kube, "two", clock=clock)
     await first.acquire()
     waiting = asyncio.create_task(second.acquire())
     await asyncio.sleep(0.1)
@@ -234,12 +234,12 @@ async def test_a_holder_that_is_silent_is_followed_only_after_its_time_by_our_ow
     clock.sleep(2)
     await until(lambda: second.leading)
     await waiting
-    assert kube.find(LEASES, "lease", "kube-system")["spec"]["leaseTransitions"] == 1
+    assert kube.find(LEASES, "lease", namespace="kube-system")["spec"]["leaseTransitions"] == 1
 
 
 async def test_who_cannot_renew_stops_before_another_may_start() -> None:
     kube, clock = Kubernetes(), FakeClock()
-    one = election(kube, "one", clock)
+    one = election(kube, "one", clock=clock)
     await one.acquire()
 
     def fail(name: str, after: bool) -> None:
@@ -254,7 +254,7 @@ async def test_who_cannot_renew_stops_before_another_may_start() -> None:
 
 async def test_a_lease_handed_back_is_taken_at_once() -> None:
     kube, clock = Kubernetes(), FakeClock()
-    first, second = election(kube, "one", clock), election(kube, "two", clock)
+    first, second = election(kube, "one", clock=clock), election(kube, "two", clock=clock)
     await first.acquire()
     waiting = asyncio.create_task(second.acquire())
     await first.release()
@@ -292,7 +292,7 @@ async def test_an_event_that_the_api_forgot_is_made_anew() -> None:
     recorder.event(ABOUT, "Normal", reason="Same", message="again")
     await recorder.flush()
     (first,) = kube.all(EVENTS)
-    kube.vanish(EVENTS, first["metadata"]["name"], "default")
+    kube.vanish(EVENTS, first["metadata"]["name"], namespace="default")
     recorder.event(ABOUT, "Normal", reason="Same", message="again")
     await recorder.flush()
     (second,) = kube.all(EVENTS)

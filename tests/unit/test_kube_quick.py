@@ -8,7 +8,6 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any
 
 import httpx2
@@ -23,8 +22,6 @@ from moyai.kube.quick import KubeApi
 from moyai.kube.resources import CLAIMS, NODES, PODS, SECRETS, VOLUMES
 from moyai.kube.watching import KubeClient
 from tests.unit.test_kube_websocket import frame
-
-_NONE: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass
@@ -53,9 +50,7 @@ class Server:
         self.timeouts.append(timeout)
         return self
 
-    def request(
-        self, method: str, path: str, body: str | None = None, headers: Mapping[str, str] = MappingProxyType({})
-    ) -> None:
+    def request(self, method: str, path: str, *, body: str | None = None, headers: Mapping[str, str]) -> None:
         if self.error:
             raise self.error
         self.asked.append((method, path, json.loads(body) if body else None))

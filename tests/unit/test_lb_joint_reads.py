@@ -28,7 +28,7 @@ class Source:
         return f"{name} {number}"
 
 
-def ask(threads: ThreadPoolExecutor, reads: JointReads, source: Source, name: str = "a") -> Future[str]:
+def ask(threads: ThreadPoolExecutor, reads: JointReads, *, source: Source, name: str = "a") -> Future[str]:
     return threads.submit(reads.fresh, name, source.read)
 
 
@@ -48,9 +48,9 @@ def test_what_asks_while_a_read_runs_shares_the_next_one() -> None:
     waiting, source = Waiting(), Source()
     reads = waiting.reads
     with ThreadPoolExecutor(8) as threads:
-        first = ask(threads, reads, source)
+        first = ask(threads, reads, source=source)
         assert source.begun.acquire(timeout=10)
-        others = [ask(threads, reads, source) for _ in range(5)]
+        others = [ask(threads, reads, source=source) for _ in range(5)]
         waiting.for_callers(5)
         source.let.release()
         assert first.result(10) == "a 1"
@@ -63,7 +63,7 @@ def test_what_asks_while_a_read_runs_shares_the_next_one() -> None:
 def test_different_things_do_not_wait_for_each_other() -> None:
     reads, source = JointReads(), Source()
     with ThreadPoolExecutor(2) as threads:
-        asked = [ask(threads, reads, source, name) for name in "ab"]
+        asked = [ask(threads, reads, source=source, name=name) for name in "ab"]
         for _ in asked:
             assert source.begun.acquire(timeout=10)
         source.let.release(2)
@@ -80,9 +80,9 @@ def test_an_error_is_everybodys_and_the_next_read_works() -> None:
     waiting, source = Waiting(), Source()
     reads = waiting.reads
     with ThreadPoolExecutor(8) as threads:
-        first = ask(threads, reads, source, "broken")
+        first = ask(threads, reads, source=source, name="broken")
         assert source.begun.acquire(timeout=10)
-        others = [ask(threads, reads, source, "broken") for _ in range(3)]
+        others = [ask(threads, reads, source=source, name="broken") for _ in range(3)]
         waiting.for_callers(3)
         source.let.release(2)
         for one, number in [(first, 1), *((one, 2) for one in others)]:

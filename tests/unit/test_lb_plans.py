@@ -186,14 +186,14 @@ def test_flows_of_conntracks_listing() -> None:
 # ---- health and statuses
 
 
-def row(server: str, status: str, check: str = "L4OK") -> Row:
+def row(server: str, status: str, *, check: str = "L4OK") -> Row:
     return Row("p:l", server, status, check, 0, 0, 0, 0, 0)
 
 
 def test_haproxys_words_for_health() -> None:
-    rows = [row("a", "UP 1/3"), row("b", "DOWN 1/2", "L4CON")]
+    rows = [row("a", "UP 1/3"), row("b", "DOWN 1/2", check="L4CON")]
     assert health_of(tree(), rows) == {"a": True, "b": False}
-    assert health_of(tree(), [row("a", "UP", "INI"), row("b", "DRAIN")]) == {"a": None, "b": True}
+    assert health_of(tree(), [row("a", "UP", check="INI"), row("b", "DRAIN")]) == {"a": None, "b": True}
     assert health_of(tree(pool=replace(tree().pools[0], monitor=None)), rows) == {}
 
 

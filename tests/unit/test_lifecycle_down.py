@@ -73,7 +73,7 @@ def test_everything_that_hangs_on_a_cluster_goes_and_others_stay(world: World) -
     cloud.store.floating_ips.put(FloatingIP("fip-kept", "203.0.113.79", "DOWN", tags=(tag, "moyai.keep=true")))
     cloud.store.floating_ips.put(FloatingIP("fip-user", "203.0.113.78", "ACTIVE", port_id=untagged.vip_port_id))
     worker = next(s for s in cloud.store.servers if s.name == "quickstart-workers-0")
-    attach(cloud, "pvc-1", worker.id, metadata={CLUSTER_TAG: uid})
+    attach(cloud, "pvc-1", server_id=worker.id, metadata={CLUSTER_TAG: uid})
     add_volume(cloud, "mine")
     cloud.store.ports.put(Port("loose", "", subnet.network_id, "DOWN", ("10.8.0.99",), (subnet.id,)))
     router = next(r for r in cloud.store.routers if r.name == "quickstart-router")
@@ -157,9 +157,9 @@ def test_without_a_record_volumes_stay(world: World) -> None:
 
 def test_volumes_at_a_vanished_server_go_and_those_at_a_strangers_are_left(world: World) -> None:
     uid = world.up().uid
-    attach(world.cloud, "pvc-vanished", "no-such-server", metadata={CLUSTER_TAG: uid})
+    attach(world.cloud, "pvc-vanished", server_id="no-such-server", metadata={CLUSTER_TAG: uid})
     world.store.servers.put(Server("vm", "strangers-vm", "ACTIVE", "az1", "m1.small"))
-    lent = attach(world.cloud, "pvc-lent", "vm", metadata={CLUSTER_TAG: uid})
+    lent = attach(world.cloud, "pvc-lent", server_id="vm", metadata={CLUSTER_TAG: uid})
     report = world.down()
     assert [(entry.kind, entry.name) for entry in report.left] == [("volume", "pvc-lent")]
     assert "strangers-vm, which is not the cluster's" in report.left[0].why

@@ -225,7 +225,7 @@ def test_the_largest_starter_counts_where_it_asks_for_more() -> None:
 
 def test_a_claim_and_a_volume_that_are_not_there_are_facts() -> None:
     api = world()
-    api.store.vanish(CLAIMS, "data", "shop")
+    api.store.vanish(CLAIMS, "data", namespace="shop")
     assert explain(read(api)).cause == "claim-missing"
     api = world()
     api.store.vanish(VOLUMES, "pvc-1")
@@ -245,7 +245,7 @@ def test_containers_and_node_names_are_read() -> None:
     api = world(nodeName="w-2")
     state = {"name": "db", "restartCount": 3, "state": {"waiting": {"reason": "CrashLoopBackOff"}},
              "lastState": {"terminated": {"reason": "Error", "exitCode": 3}}}  # fmt: skip
-    api.store.find(PODS, "db-0", "shop")["status"] = {"phase": "Running", "containerStatuses": [state]}
+    api.store.find(PODS, "db-0", namespace="shop")["status"] = {"phase": "Running", "containerStatuses": [state]}
     facts = read(api)
     assert (facts.pod.containers[0].image, facts.pod.containers[0].ended, facts.pod.containers[0].restarts) == (
         "db:1", "exit code 3", 3,

@@ -14,16 +14,16 @@ from moyai.localcloud import inside, secrets
 from moyai.localcloud.env import OpenStackEnv
 from moyai.localcloud.layout import MAX_ROUTES, PORTS, REACHABLE_BY_MACHINES, CloudPaths, LocalCloudConfig
 from moyai.localcloud.services import files, services
-from moyai.localcloud.services.rendering import Context, ini
+from moyai.localcloud.services.rendering import ServiceContext, ini
 from moyai.localcloud.supervision import SupervisorPlan
 
 CONFIG = LocalCloudConfig("test", "10.1.0.0/24", "10.2.0.0/24", ("east", "west", "south"))
 
 
 @pytest.fixture
-def context() -> Context:
+def context() -> ServiceContext:
     env = OpenStackEnv(Path("/cache/openstack/key"), "key")
-    return Context(CONFIG, CloudPaths(Path("/state/test")), env, secrets.generate(), "moyai-test", Path("/bin/registry"))
+    return ServiceContext(CONFIG, CloudPaths(Path("/state/test")), env, secrets.generate(), "moyai-test", Path("/bin/registry"))
 
 
 def parsed(text: str) -> configparser.RawConfigParser:
@@ -33,12 +33,12 @@ def parsed(text: str) -> configparser.RawConfigParser:
     return parser
 
 
-def every_secret(values: secrets.Secrets) -> list[str]:
+def every_secret(values: secrets.CloudSecrets) -> list[str]:
     plain = [value for value in vars(values).values() if isinstance(value, str)]
     return [*plain, *values.services.values()]
 
 
-def test_all_secrets_are_random_and_long(context: Context) -> None:
+def test_all_secrets_are_random_and_long(context: ServiceContext) -> None:
     drawn = every_secret(context.secrets)
     assert len(set(drawn)) == len(drawn) == 11
     assert all(len(value) == 32 for value in drawn)
@@ -51,19 +51,19 @@ def test_secrets_of_a_cloud_that_an_older_moyai_made_are_read(tmp_path: Path) ->
     assert secrets.load(tmp_path / "secrets.json") == values
 
 
-def test_the_supervisor_reads_the_plan_as_it_was_written(context: Context, tmp_path: Path) -> None:
+def test_the_supervisor_reads_the_plan_as_it_was_written(context: ServiceContext, tmp_path: Path) -> None:
     plan = SupervisorPlan("10.255.0.1", tuple(services(context)), held=("mariadb",))
     (tmp_path / "services.json").write_text(plan.to_json())
     assert SupervisorPlan.load(tmp_path / "services.json") == plan
 
 
-def test_no_secret_is_on_a_command_line_or_in_an_environment(context: Context) -> None:
+def test_no_secret_is_on_a_command_line_or_in_an_environment(context: ServiceContext) -> None:
     for service in services(context):
         seen = " ".join([*service.argv, *service.env.values()])
         assert not any(secret in seen for secret in every_secret(context.secrets)), service.name
 
 
-def test_nothing_listens_beyond_the_management_address(context: Context) -> None:
+def test_nothing_listens_beyond_the_management_address(context: ServiceContext) -> None:
     texts = files(context)
     assert not any(re.search(r"\b0\.0\.0\.0\b|(?<![\w:])::(?![\w:])", text) for text in texts.values())
     for name, option in (
@@ -81,7 +81,7 @@ def test_nothing_listens_beyond_the_management_address(context: Context) -> None
             assert CONFIG.address in service.argv
 
 
-def test_every_api_demands_tokens(context: Context) -> None:
+def test_every_api_demands_tokens(context: ServiceContext) -> None:
     texts = files(context)
     for name in ("nova.conf", "neutron.conf", "cinder.conf", "glance-api.conf", "octavia.conf", "placement/placement.conf"):
         section = parsed(texts[name])["keystone_authtoken"]
@@ -89,13 +89,13 @@ def test_every_api_demands_tokens(context: Context) -> None:
         assert section["service_token_roles_required"] == "true"
 
 
-def test_the_load_balancer_provider_is_offered_under_octavias_names_too(context: Context) -> None:
+def test_the_load_balancer_provider_is_offered_under_octavias_names_too(context: ServiceContext) -> None:
     api = parsed(files(context)["octavia.conf"])["api_settings"]
     assert [one.split(":")[0] for one in api["enabled_provider_drivers"].split(",")] == ["moyai", "amphora", "octavia"]
     assert api["default_provider_driver"] == "moyai"
 
 
-def test_what_is_waited_for_exists_and_leads_nowhere_in_a_circle(context: Context) -> None:
+def test_what_is_waited_for_exists_and_leads_nowhere_in_a_circle(context: ServiceContext) -> None:
     plan = {service.name: service for service in services(context)}
     done: set[str] = set()
     while len(done) < len(plan):
@@ -104,7 +104,7 @@ def test_what_is_waited_for_exists_and_leads_nowhere_in_a_circle(context: Contex
         done |= ready
 
 
-def test_every_zone_has_a_hypervisor_and_a_volume_backend(context: Context) -> None:
+def test_every_zone_has_a_hypervisor_and_a_volume_backend(context: ServiceContext) -> None:
     names = [service.name for service in services(context)]
     cinder = parsed(files(context)["cinder.conf"])
     assert cinder["DEFAULT"]["enabled_backends"] == "east,west,south"
@@ -117,18 +117,18 @@ def test_every_zone_has_a_hypervisor_and_a_volume_backend(context: Context) -> N
         assert own["moyai"]["cgroup"] == "moyai-test"
 
 
-def test_machines_are_never_launched_where_the_control_groups_are_hidden(context: Context) -> None:
+def test_machines_are_never_launched_where_the_control_groups_are_hidden(context: ServiceContext) -> None:
     for service in services(context):
         if service.name.startswith("nova-compute"):
             assert "netns" not in service.argv
 
 
-def test_routes_are_limited_as_the_adapter_is_told(context: Context) -> None:
+def test_routes_are_limited_as_the_adapter_is_told(context: ServiceContext) -> None:
     assert parsed(files(context)["neutron.conf"])["DEFAULT"]["max_routes"] == str(MAX_ROUTES)
 
 
-def test_without_the_program_there_is_no_registry(context: Context) -> None:
-    without = Context(context.config, context.paths, context.env, context.secrets, context.cgroup)
+def test_without_the_program_there_is_no_registry(context: ServiceContext) -> None:
+    without = ServiceContext(context.config, context.paths, context.env, context.secrets, context.cgroup)
     assert "registry" in {service.name for service in services(context)}
     assert "registry" not in {service.name for service in services(without)}
 
@@ -146,7 +146,7 @@ CLOSED_TO_MACHINES = {
 }
 
 
-def test_machines_reach_only_services_that_change_nothing_without_a_token(context: Context) -> None:
+def test_machines_reach_only_services_that_change_nothing_without_a_token(context: ServiceContext) -> None:
     assert set(REACHABLE_BY_MACHINES) | set(CLOSED_TO_MACHINES) == set(PORTS)
     assert not set(REACHABLE_BY_MACHINES) & set(CLOSED_TO_MACHINES)
     accepted = re.search(r"ip daddr 10\.1\.0\.1 tcp dport \{ ([0-9, ]+) \} accept\n    drop\n", inside.filter_rules(CONFIG))

@@ -83,7 +83,7 @@ def test_what_is_sent_is_recognised_and_its_checksums_hold(monkeypatch: pytest.M
     assert packet_watch._checksum(echo) == 0  # pyright: ignore[reportPrivateUsage]
 
 
-def seen(at: float, link: str, direction: str = "in", **more: Any) -> Json:
+def seen(at: float, link: str, *, direction: str = "in", **more: Any) -> Json:
     plain = {"mark": "01", "source": "10.244.1.5", "destination": "10.244.2.5", "ttl": 64, "says": ""}
     return {"time": at, "link": link, "direction": direction, **plain, **more}
 
@@ -94,8 +94,8 @@ def test_sightings_become_the_way_of_the_packet_that_was_seen_most_often() -> No
         "n1": [
             seen(1.0, "veth5", mark="00"),
             seen(2.0, "veth5"),
-            seen(2.0001, "ens3", "out", vni=1, outer=outer),
-            seen(2.0005, "veth5", "out", says="accepted (SYN, ACK)", source="10.244.2.5", destination="10.244.1.5"),
+            seen(2.0001, "ens3", direction="out", vni=1, outer=outer),
+            seen(2.0005, "veth5", direction="out", says="accepted (SYN, ACK)", source="10.244.2.5", destination="10.244.1.5"),
         ],
         "n2": [seen(2.0002, "ens3", vni=1, outer=outer)],
     }

@@ -13,8 +13,8 @@ from tests.unit import network_world as w
 POD, CLUSTER_IP = "10.244.1.5", "10.96.0.10"
 
 
-def asked(source: str = POD, destination: str = CLUSTER_IP, protocol: str = "tcp", port: int = 80) -> Packet:
-    return Packet(source, destination, protocol, port)
+def asked(source: str = POD, destination: str = CLUSTER_IP, *, port: int = 80) -> Packet:
+    return Packet(source, destination, "tcp", port)
 
 
 def elements(kind: str, name: str, *elem: Any) -> Json:

@@ -90,7 +90,7 @@ def packets(cluster: Cluster) -> Iterator[tuple[str, str, str, int]]:
                     yield source, destination, protocol, port
 
 
-def step(cluster: Cluster, dice: Dice, index: PolicyIndex) -> None:
+def step(cluster: Cluster, dice: Dice, *, index: PolicyIndex) -> None:
     """One random change of the cluster, of which the index hears."""
     namespace, number = dice.random.choice(["red", "blue", "green"]), dice.random.randint(1, 4)
     kind = dice.random.choice(["namespace", "pod", "pod", "policy", "policy"])
@@ -125,7 +125,7 @@ def test_after_each_of_many_changes_every_packet_fares_as_kubernetes_defines(see
     kernel.apply(index.table.everything())
     for round_ in range(40):
         for _ in range(dice.random.randint(1, 4)):
-            step(cluster, dice, index)
+            step(cluster, dice, index=index)
         kernel.apply(index.table.take())
         if round_ % 4:
             continue
@@ -144,7 +144,7 @@ def test_the_table_depends_on_the_cluster_alone_and_not_on_the_order_of_its_chan
         index.set_namespace(name, cluster.namespaces[name]["metadata"]["labels"])
     kernel.apply(index.table.everything())
     for _ in range(60):
-        step(cluster, dice, index)
+        step(cluster, dice, index=index)
         kernel.apply(index.table.take())
     fresh, other = PolicyIndex(NODE), Kernel()
     adds = [

@@ -37,17 +37,17 @@ def test_a_whole_cluster_has_no_problems(mode: str) -> None:
 
 
 def test_what_a_kernel_lacks_is_named_and_the_way_is_not_counted() -> None:
-    lacking = kernel_without(w.world("vxlan"), 1, "entries", address="10.8.0.12")
+    lacking = kernel_without(w.world("vxlan"), 1, part="entries", address="10.8.0.12")
     found = states("vxlan", lacking)["n1"]
     assert found.problems == ("the forwarding entry 02:00:00:00:00:02 → 10.8.0.12 is missing",)
     assert (found.reached, found.others) == (1, 2)
     assert states("vxlan", lacking)["n2"].problems == ()
-    found = states("host-gw", kernel_without(w.world("host-gw"), 2, "routes", destination="10.244.3.0/24"))["n2"]
+    found = states("host-gw", kernel_without(w.world("host-gw"), 2, part="routes", destination="10.244.3.0/24"))["n2"]
     assert found.problems == ("the route 10.244.3.0/24 via 10.8.0.13 is missing",)
 
 
 def test_a_tunnel_of_another_mtu_or_a_lost_one_reaches_nobody() -> None:
-    found = states("vxlan", link_changed(w.world("vxlan"), 1, w.TUNNEL, mtu=1200))["n1"]
+    found = states("vxlan", link_changed(w.world("vxlan"), 1, index=w.TUNNEL, mtu=1200))["n1"]
     assert (found.problems, found.reached) == (("device flannel.1 should be up with an MTU of 1400",), 0)
     world = w.world("vxlan")
     links = {index: link for index, link in world.kernels["n1"].links.items() if index != w.TUNNEL}

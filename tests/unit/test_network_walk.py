@@ -66,11 +66,11 @@ def without(entries: tuple[Any, ...], **fields: Any) -> tuple[Any, ...]:
     return kept
 
 
-def kernel_without(found: World, number: int, part: str, **fields: Any) -> World:
+def kernel_without(found: World, number: int, *, part: str, **fields: Any) -> World:
     return w.changed(found, number, **{part: without(getattr(found.kernels[w.name(number)], part), **fields)})
 
 
-def link_changed(found: World, number: int, index: int, **changes: Any) -> World:
+def link_changed(found: World, number: int, *, index: int, **changes: Any) -> World:
     links = found.kernels[w.name(number)].links
     return w.changed(found, number, links={**links, index: replace(links[index], **changes)})
 
@@ -81,15 +81,15 @@ assert VXLAN_2 is not None
 LOOP = RouteFacts("10.244.2.0/24", "10.8.0.11", w.UPLINK)
 BROKEN: dict[str, tuple[World, str]] = {
     "route": (
-        kernel_without(V, 1, "routes", destination="10.244.2.0/24"),
+        kernel_without(V, 1, part="routes", destination="10.244.2.0/24"),
         "n1 has no route to 10.244.2.5 but unreachable 10.244.0.0/16 proto 77 metric 9999",
     ),
     "neighbour": (
-        kernel_without(V, 1, "neighbours", address="10.244.2.0"),
+        kernel_without(V, 1, part="neighbours", address="10.244.2.0"),
         "flannel.1 of n1 has no neighbour entry for 10.244.2.0",
     ),
     "forwarding entry": (
-        kernel_without(V, 1, "entries", address="10.8.0.12"),
+        kernel_without(V, 1, part="entries", address="10.8.0.12"),
         "flannel.1 of n1 has no forwarding entry for 02:00:00:00:00:02 (10.244.2.0)",
     ),
     "stale forwarding entry": (
@@ -97,16 +97,16 @@ BROKEN: dict[str, tuple[World, str]] = {
         "no node has the address 10.8.0.99 that flannel.1 of n1 sends to",
     ),
     "mac": (
-        link_changed(V, 2, w.TUNNEL, mac=w.mac(9)),
+        link_changed(V, 2, index=w.TUNNEL, mac=w.mac(9)),
         "the frame is for 02:00:00:00:00:02, flannel.1 of n2 has 02:00:00:00:00:09",
     ),
     "vni": (
-        link_changed(V, 2, w.TUNNEL, vxlan=replace(VXLAN_2, vni=7)),
+        link_changed(V, 2, index=w.TUNNEL, vxlan=replace(VXLAN_2, vni=7)),
         "n2 has no VXLAN device with VNI 1 on UDP 8472, it has VNI 7",
     ),
-    "tunnel down": (link_changed(V, 2, w.TUNNEL, up=False), "flannel.1 of n2 is down"),
-    "own tunnel down": (link_changed(V, 1, w.TUNNEL, up=False), "flannel.1 of n1 is down"),
-    "veth down": (link_changed(V, 1, w.VETH, up=False), "the link eth0 of pod default/p1 (10.244.1.5) is down"),
+    "tunnel down": (link_changed(V, 2, index=w.TUNNEL, up=False), "flannel.1 of n2 is down"),
+    "own tunnel down": (link_changed(V, 1, index=w.TUNNEL, up=False), "flannel.1 of n1 is down"),
+    "veth down": (link_changed(V, 1, index=w.VETH, up=False), "the link eth0 of pod default/p1 (10.244.1.5) is down"),
     "no such pod": (
         w.changed(V, 2, pods={}),
         "no pod on n2 has the address 10.244.2.5; Kubernetes has pod default/p2 with it on n2",
@@ -149,7 +149,7 @@ def test_what_is_missing_is_named_where_it_is(what: str) -> None:
 
 
 def test_an_answer_without_a_way_back_is_said() -> None:
-    found = follow(kernel_without(V, 2, "entries", address="10.8.0.11"), POD_1, packet=to_pod(2))
+    found = follow(kernel_without(V, 2, part="entries", address="10.8.0.11"), POD_1, packet=to_pod(2))
     assert (found.outcome, found.arrives) == ("delivered", False)
     assert found.back is not None
     assert found.back.why == "flannel.1 of n2 has no forwarding entry for 02:00:00:00:00:01 (10.244.1.0)"
@@ -247,5 +247,5 @@ def test_other_programs_chains_that_drop_are_a_note() -> None:
 
 
 def test_the_smallest_link_on_the_way_decides_what_fits() -> None:
-    assert follow(link_changed(V, 2, w.UPLINK, mtu=1300), POD_1, packet=to_pod(2)).mtu <= 1400
-    assert follow(link_changed(V, 1, w.UPLINK, mtu=1300), POD_1, packet=to_pod(2)).mtu == 1250
+    assert follow(link_changed(V, 2, index=w.UPLINK, mtu=1300), POD_1, packet=to_pod(2)).mtu <= 1400
+    assert follow(link_changed(V, 1, index=w.UPLINK, mtu=1300), POD_1, packet=to_pod(2)).mtu == 1250

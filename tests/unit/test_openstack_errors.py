@@ -21,7 +21,7 @@ from moyai.core.errors import (
 )
 
 
-def error_of(status: int, body: object, service: str = "Neutron") -> MoyaiError:
+def error_of(status: int, body: object, *, service: str = "Neutron") -> MoyaiError:
     text = body if isinstance(body, str) else json.dumps(body)
     return error_from_response(
         status=status, body=text, service=service, operation="create port web-1", object_id="id-1", request_id="req-1"
@@ -126,7 +126,7 @@ def test_words_without_a_quota_name_none() -> None:
     ],
 )
 def test_a_size_that_a_volume_type_refuses_has_its_bound(words: str, least: int | None, most: int | None) -> None:
-    error = error_of(400, {"badRequest": {"code": 400, "message": f"Invalid input received: {words}"}}, "Cinder")
+    error = error_of(400, {"badRequest": {"code": 400, "message": f"Invalid input received: {words}"}}, service="Cinder")
     assert isinstance(error, SizeRefused)
     assert (error.least_gb, error.most_gb) == (least, most)
     assert words in str(error)

@@ -53,7 +53,7 @@ def logged_in(played: OpenStackServer, **more: Any) -> OpenStackCloud:
     return played.cloud()
 
 
-def by_clouds_yaml(played: OpenStackServer, folder: Path, monkeypatch: pytest.MonkeyPatch, **more: Any) -> OpenStackCloud:
+def by_clouds_yaml(played: OpenStackServer, folder: Path, *, monkeypatch: pytest.MonkeyPatch, **more: Any) -> OpenStackCloud:
     auth = {"auth_url": f"{played.url}/v3", "username": "u", "password": "p", "project_id": "p1"}
     file = folder / "clouds.yaml"
     # JSON is YAML
@@ -125,7 +125,7 @@ def test_a_token_of_such_a_credential_is_refused_since_it_does_not_last(
     played: OpenStackServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     played.on("POST", "/v3/auth/tokens", token(played, methods=["token", "application_credential"], **credential()))
-    cloud = by_clouds_yaml(played, tmp_path, monkeypatch)
+    cloud = by_clouds_yaml(played, tmp_path, monkeypatch=monkeypatch)
     assert "a token ends within hours" in cloud.credentials.own_login().refusal
     with pytest.raises(Terminal, match="is no application credential"):
         cloud.credentials.own_credential()
@@ -196,14 +196,14 @@ def test_a_login_past_keystone_or_without_its_library_is_a_usage_error(
     wanted = {"none": ("endpoint",), "admin_token": ("endpoint", "token"), "http_basic": ("endpoint", "username", "password")}
     given = {key: auth[key] for key in wanted.get(kind, ())} or {"auth_url": played.url}
     with pytest.raises(UsageError, match=r"leads past Keystone|not complete"):
-        by_clouds_yaml(played, tmp_path, monkeypatch, auth_type=kind, auth=given)
+        by_clouds_yaml(played, tmp_path, monkeypatch=monkeypatch, auth_type=kind, auth=given)
 
 
 def test_an_application_credential_finds_keystones_api_where_its_login_address_has_no_version(
     played: OpenStackServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     auth = {"auth_url": played.url, "application_credential_id": "c", "application_credential_secret": "s"}
-    cloud = by_clouds_yaml(played, tmp_path, monkeypatch, auth_type="v3applicationcredential", auth=auth)
+    cloud = by_clouds_yaml(played, tmp_path, monkeypatch=monkeypatch, auth_type="v3applicationcredential", auth=auth)
     assert cloud.credentials.credentials(name_prefix="") == []
     assert cloud.account.login_url() == f"{played.url}/v3"
 
@@ -224,7 +224,7 @@ def test_all_that_clouds_yaml_says_of_the_way_reaches_the_parts(
     cloud = by_clouds_yaml(
         played,
         tmp_path,
-        monkeypatch,
+        monkeypatch=monkeypatch,
         cacert=str(tmp_path / "ca.pem"),
         cert=str(tmp_path / "cert.pem"),
         key=str(tmp_path / "key.pem"),
@@ -256,7 +256,7 @@ def test_all_that_clouds_yaml_says_of_the_way_reaches_the_parts(
 def test_a_cloud_whose_certificates_are_not_checked_is_so_for_the_parts_too(
     played: OpenStackServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    way = by_clouds_yaml(played, tmp_path, monkeypatch, verify=False).account.reach()
+    way = by_clouds_yaml(played, tmp_path, monkeypatch=monkeypatch, verify=False).account.reach()
     login = ADAPTER.issued_login(cloud="mine", region="R1", url="https://k/v3", credential_id="i", secret="s", reach=way)
     assert "tls-insecure = true" in login.lines()
 
@@ -284,7 +284,7 @@ def test_authorities_that_are_none_are_a_usage_error(
     file = tmp_path / "ca.pem"
     if text is not None:
         file.write_text(text)
-    cloud = by_clouds_yaml(played, tmp_path, monkeypatch, cacert=str(file))
+    cloud = by_clouds_yaml(played, tmp_path, monkeypatch=monkeypatch, cacert=str(file))
     with pytest.raises(UsageError, match=says):
         cloud.account.reach()
 

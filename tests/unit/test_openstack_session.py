@@ -152,7 +152,7 @@ def test_deleting_what_is_gone_is_success_and_showing_it_is_not(played: OpenStac
         cloud.machines.server("x")
 
 
-def clouds_yaml(folder: Path, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def clouds_yaml(folder: Path, text: str, *, monkeypatch: pytest.MonkeyPatch) -> None:
     file = folder / "clouds.yaml"
     file.write_text(text)
     for name in ("OS_CLOUD", "OS_AUTH_URL", "OS_USERNAME", "OS_PASSWORD", "OS_PROJECT_NAME"):
@@ -169,7 +169,7 @@ clouds:
 
 
 def test_an_unknown_cloud_is_named_with_those_there_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    clouds_yaml(tmp_path, TWO, monkeypatch)
+    clouds_yaml(tmp_path, TWO, monkeypatch=monkeypatch)
     with pytest.raises(UsageError, match="no cloud 'prod': there are: moyai, other"):
         connect("prod")
     with pytest.raises(UsageError, match=r"no cloud named: .*moyai, other"):
@@ -178,7 +178,7 @@ def test_an_unknown_cloud_is_named_with_those_there_are(tmp_path: Path, monkeypa
 
 
 def test_an_entry_that_is_not_complete_is_a_usage_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    clouds_yaml(tmp_path, "clouds: {bad: {auth_type: nosuch, auth: {}}}", monkeypatch)
+    clouds_yaml(tmp_path, "clouds: {bad: {auth_type: nosuch, auth: {}}}", monkeypatch=monkeypatch)
     with pytest.raises(UsageError, match="bad"):
         connect("bad")
 
@@ -198,7 +198,7 @@ def test_an_entry_that_is_not_complete_is_a_usage_error(tmp_path: Path, monkeypa
 def test_a_broken_clouds_yaml_is_a_usage_error(
     text: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    clouds_yaml(tmp_path, text, monkeypatch)
+    clouds_yaml(tmp_path, text, monkeypatch=monkeypatch)
     with pytest.raises(UsageError, match=message):
         connect("moyai")
 
@@ -213,6 +213,16 @@ def test_a_capability_whose_service_the_catalog_lacks_is_absent(played: OpenStac
     assert frozenset(Capability) - played.cloud().capabilities() == {Capability.DISKS, Capability.LOAD_BALANCERS}
 
 
+def test_a_catalog_with_former_types_that_lacks_the_interface_has_no_such_service(played: OpenStackServer) -> None:
+    played.former = {"volume": "block-storage", "volumev3": "block-storage"}
+    assert played.cloud().capabilities() == frozenset(Capability)
+    cloud = played.cloud(interface="internal")
+    assert frozenset(Capability) - cloud.capabilities() >= {Capability.DISKS, Capability.LOAD_BALANCERS}
+    assert silent(cloud.disks, Disks, capability=Capability.DISKS) == []
+    with pytest.raises(Terminal, match="has no compute service"):
+        cloud.machines.flavors()
+
+
 @pytest.mark.parametrize(
     ("protocol", "capability"),
     [(Disks, Capability.DISKS), (LoadBalancers, Capability.LOAD_BALANCERS)],
@@ -224,7 +234,7 @@ def test_every_call_of_an_absent_capability_says_which_one_is_absent(
     played.without = frozenset({"block-storage", "load-balancer"})
     cloud = played.cloud()
     part = cloud.disks if capability is Capability.DISKS else cloud.load_balancers
-    assert silent(part, protocol, capability) == []
+    assert silent(part, protocol, capability=capability) == []
 
 
 def test_a_service_in_an_unknown_version_is_no_absence(played: OpenStackServer) -> None:
@@ -248,7 +258,7 @@ clouds:
     region_name: R1
     block_storage_endpoint_override: {played.url}/volume/v3
 """
-    clouds_yaml(tmp_path, text, monkeypatch)
+    clouds_yaml(tmp_path, text, monkeypatch=monkeypatch)
     cloud = connect("moyai")
     assert frozenset(Capability) - cloud.capabilities() == {Capability.LOAD_BALANCERS}
     played.on("GET", "/volume/v3/volumes/detail", {"volumes": []})

@@ -19,7 +19,7 @@ from moyai.cloud.openstack.provider_ids import provider_id, server_id
 _NUMBERS = {"": "0", "running": "1", "paused": "3", "shutdown": "4", "crashed": "6", "suspended": "7"}
 
 
-def evidence(state: str, power: str, task: str = "", status: str = "X") -> Evidence:
+def evidence(state: str, power: str, *, task: str = "", status: str = "X") -> Evidence:
     return server_states.evidence(status=status, state=state, hypervisor=_NUMBERS[power], task=task)
 
 
@@ -61,7 +61,7 @@ def evidence(state: str, power: str, task: str = "", status: str = "X") -> Evide
     ],
 )
 def test_what_a_servers_states_mean(state: str, power: str, task: str, verdict: Activity) -> None:
-    assert evidence(state, power, task).activity is verdict
+    assert evidence(state, power, task=task).activity is verdict
 
 
 def test_a_server_that_is_gone_is_off() -> None:
@@ -70,12 +70,12 @@ def test_a_server_that_is_gone_is_off() -> None:
 
 def test_only_a_plainly_active_machine_may_be_powered_off() -> None:
     states = [("active", ""), ("paused", ""), ("suspended", ""), ("rescued", ""), ("active", "rebooting")]
-    assert [evidence(state, "running", task).may_power_off for state, task in states] == [True, False, False, False, False]
+    assert [evidence(state, "running", task=task).may_power_off for state, task in states] == [True, False, False, False, False]
 
 
 def test_the_words_name_all_that_was_said() -> None:
     assert evidence("stopped", "shutdown", status="SHUTOFF").words == "that its server is SHUTOFF, stopped, power shutdown"
-    assert evidence("", "", "spawning").words == "that its server is X, no state, power not known, spawning"
+    assert evidence("", "", task="spawning").words == "that its server is X, no state, power not known, spawning"
 
 
 @pytest.mark.parametrize(

@@ -85,7 +85,7 @@ def played(folder: Path) -> Generator[OpenStackServer]:
         yield server
 
 
-def part(folder: Path, played: OpenStackServer, way: Reach) -> OpenStackCloud:
+def part(folder: Path, played: OpenStackServer, *, way: Reach) -> OpenStackCloud:
     """The cloud as a part sees it, by the text and the files that its Secret holds."""
     url = f"{played.url}/v3"
     login = ADAPTER.issued_login(cloud="c", region="R1", url=url, credential_id="i", secret="s", reach=way)
@@ -98,27 +98,27 @@ def part(folder: Path, played: OpenStackServer, way: Reach) -> OpenStackCloud:
 
 def test_a_part_reaches_a_cloud_with_a_private_authority_and_client_certificates(folder: Path, played: OpenStackServer) -> None:
     way = replace(DIRECT, authorities=AUTHORITY.text, certificate=CLIENT.whole)
-    assert part(folder, played, way).account.project_id() == "p1"
+    assert part(folder, played, way=way).account.project_id() == "p1"
 
 
 def test_without_the_authority_the_cloud_is_not_believed(folder: Path, played: OpenStackServer) -> None:
     with pytest.raises(Terminal, match="a certificate that is not trusted"):
-        part(folder, played, replace(DIRECT, certificate=CLIENT.whole)).account.project_id()
+        part(folder, played, way=replace(DIRECT, certificate=CLIENT.whole)).account.project_id()
 
 
 def test_without_the_clients_certificate_the_cloud_does_not_answer(folder: Path, played: OpenStackServer) -> None:
     with pytest.raises(MoyaiError):
-        part(folder, played, replace(DIRECT, authorities=AUTHORITY.text)).account.project_id()
+        part(folder, played, way=replace(DIRECT, authorities=AUTHORITY.text)).account.project_id()
 
 
 def test_a_part_that_does_not_check_certificates_needs_no_authority(folder: Path, played: OpenStackServer) -> None:
-    assert part(folder, played, Reach(insecure=True, certificate=CLIENT.whole)).account.project_id() == "p1"
+    assert part(folder, played, way=Reach(insecure=True, certificate=CLIENT.whole)).account.project_id() == "p1"
 
 
 def test_an_address_of_ones_own_goes_before_the_catalogs(folder: Path, played: OpenStackServer) -> None:
     played.on("GET", "/other/flavors/detail", {"flavors": []})
     way = Reach(authorities=AUTHORITY.text, certificate=CLIENT.whole, endpoints={"compute": f"{played.url}/other"})
-    assert part(folder, played, way).machines.flavors() == []
+    assert part(folder, played, way=way).machines.flavors() == []
     assert len(played.made("GET", "/other/flavors/detail")) == 1
 
 

@@ -32,7 +32,7 @@ def node(name: str, zone: str, **more: Any) -> CandidateNode:
     return replace(CandidateNode(name, labels, cpu=2, memory=4 * GI, pods=100, limits={DRIVER: 25}), **more)
 
 
-def at(volume: str, name: str, attached: bool, error: str = "", *, deleting: bool = False) -> VolumeAttachment:
+def at(volume: str, name: str, *, attached: bool, error: str = "", deleting: bool = False) -> VolumeAttachment:
     return VolumeAttachment("va", volume, name, DRIVER, attached, error, deleting)
 
 
@@ -203,12 +203,12 @@ PLACED = Pod("shop", "db-0", phase="Pending", node="w-1", containers=(Container(
     [
         (
             node("w-0", "az1", ready=False),
-            at("pvc-1", "w-0", True),
+            at("pvc-1", "w-0", attached=True),
             "still attached to w-0, which does not answer",
         ),
-        (None, at("pvc-1", "w-0", True), "still attached to w-0, which is gone"),
-        (node("w-0", "az1"), at("pvc-1", "w-0", True), "still attached to w-0, where another pod uses it"),
-        (node("w-0", "az1"), at("pvc-1", "w-0", True, "busy", deleting=True), "is being detached (busy)"),
+        (None, at("pvc-1", "w-0", attached=True), "still attached to w-0, which is gone"),
+        (node("w-0", "az1"), at("pvc-1", "w-0", attached=True), "still attached to w-0, where another pod uses it"),
+        (node("w-0", "az1"), at("pvc-1", "w-0", attached=True, error="busy", deleting=True), "is being detached (busy)"),
     ],
 )
 def test_a_disk_that_another_node_holds(holder: CandidateNode | None, attachment: VolumeAttachment, text: str) -> None:
@@ -222,10 +222,10 @@ def test_a_disk_that_another_node_holds(holder: CandidateNode | None, attachment
 
 
 def test_a_disk_that_cannot_be_attached_and_one_that_is() -> None:
-    refused = at("pvc-1", "w-1", False, "no slot is free")
+    refused = at("pvc-1", "w-1", attached=False, error="no slot is free")
     found = explain(facts(node("w-1", "az1"), pod=PLACED, attachments=(refused,)))
     assert (found.cause, "cannot be attached to w-1: no slot is free" in found.summary) == ("attach-failed", True)
-    there = at("pvc-1", "w-1", True)
+    there = at("pvc-1", "w-1", attached=True)
     failed = ObjectEvent("Warning", "FailedMount", "wrong fs type")
     found = explain(facts(node("w-1", "az1"), pod=PLACED, attachments=(there,), events=(failed,)))
     assert (found.cause, "wrong fs type" in found.summary) == ("mount-failed", True)

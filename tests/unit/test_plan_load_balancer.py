@@ -16,7 +16,7 @@ from moyai.kube.objects import Node, NodeAddress, Service, ServicePort, Taint
 from moyai.plan.load_balancer import difference as plan
 from moyai.plan.load_balancer.desired import desired_load_balancer
 from moyai.plan.load_balancer.eligibility import EXCLUDE_LABEL, eligible_nodes
-from moyai.plan.load_balancer.settings import LoadBalancerSettings, MonitorSettings
+from moyai.plan.load_balancer.service_settings import LoadBalancerSettings, MonitorSettings
 from moyai.plan.load_balancer.words import describe, explain
 from moyai.plan.node_ports import desired_rules, plan_rules
 from tests.unit.ccm_world import SUBNET, cluster_cloud
@@ -178,12 +178,12 @@ def test_from_any_tree_to_any_other_and_then_nothing_is_left_to_do(
     cloud.head(balancer)
     desired = tree(after)
     for step in plan.plan_changes(desired, cloud.get(balancer), shared=False):
-        _apply(cloud, balancer, step)
+        _apply(cloud, balancer, step=step)
     assert plan.plan_changes(desired, cloud.get(balancer), shared=False) == []
     assert {one.key for one in cloud.get(balancer).listeners} == {one.key for one in desired.listeners}
 
 
-def _apply(cloud: LoadBalancers, balancer: str, step: plan.BalancerChange) -> None:
+def _apply(cloud: LoadBalancers, balancer: str, *, step: plan.BalancerChange) -> None:
     match step:
         case plan.DeleteListener():
             cloud.delete_listener(step.listener_id)
@@ -196,7 +196,7 @@ def _apply(cloud: LoadBalancers, balancer: str, step: plan.BalancerChange) -> No
             found = cloud.create_listener(balancer, step.listener)
             cloud.head(balancer)
             assert step.listener.pool
-            _apply(cloud, balancer, plan.CreatePool(found.id, step.listener.pool))
+            _apply(cloud, balancer, step=plan.CreatePool(found.id, step.listener.pool))
         case plan.CreatePool():
             pool = cloud.create_pool(step.pool, listener_id=step.listener_id)
             cloud.head(balancer)

@@ -115,15 +115,15 @@ def policy(name: str = "web", **spec: Any) -> Json:
 @pytest.fixture
 def kube() -> Kubernetes:
     found = Kubernetes()
-    found.add(NODES.plural, {"metadata": {"name": "n1"}, "spec": {"podCIDRs": ["10.244.1.0/24"]}}, None)
-    found.add(NAMESPACES.plural, {"metadata": {"name": "red", "labels": {}}}, None)
+    found.add(NODES.plural, {"metadata": {"name": "n1"}, "spec": {"podCIDRs": ["10.244.1.0/24"]}}, namespace=None)
+    found.add(NAMESPACES.plural, {"metadata": {"name": "red", "labels": {}}}, namespace=None)
     for name, address, node in (("web", WEB, "n1"), ("far", FAR, "n2"), ("client", CLIENT, "n2")):
         pod = {
             "metadata": {"name": name, "namespace": "red", "labels": {"app": name}},
             "spec": {"nodeName": node},
             "status": {"podIP": address, "phase": "Running"},
         }
-        found.add(PODS.plural, pod, "red")
+        found.add(PODS.plural, pod, namespace="red")
     return found
 
 
@@ -134,7 +134,7 @@ async def test_a_policy_that_comes_is_one_transaction_and_cuts_what_it_forbids_a
         await one.until(lambda kernel: kernel.applied)
         assert kernel.wholes == 1
         rule = {"from": [{"podSelector": {"matchLabels": {"app": "client"}}}]}
-        kube.add(NETWORK_POLICIES.plural, policy(ingress=[rule]), "red")
+        kube.add(NETWORK_POLICIES.plural, policy(ingress=[rule]), namespace="red")
         # the first transaction may still be under way: its connections are judged by the policy that has come meanwhile
         await one.until(lambda kernel: len(kernel.tracked) == 2 and len(kernel.applied) == 2)
         assert kernel.tracked == [permitted, foreign]
@@ -146,21 +146,21 @@ async def test_after_a_refused_transaction_the_whole_table_is_replaced(kube: Kub
     async with running(kube, kernel) as one:
         await one.until(lambda kernel: kernel.applied)
         kernel.refusals = 1
-        kube.add(NETWORK_POLICIES.plural, policy(), "red")
+        kube.add(NETWORK_POLICIES.plural, policy(), namespace="red")
         await one.until(lambda kernel: kernel.wholes == 2)
         assert "in/red/web" in str(kernel.applied[-1])
 
 
 async def test_connections_that_could_not_be_cut_are_looked_for_again(kube: Kubernetes) -> None:
     kernel = Kernel(tracked=[flow(FAR)], uncut=1)
-    kube.add(NETWORK_POLICIES.plural, policy(), "red")
+    kube.add(NETWORK_POLICIES.plural, policy(), namespace="red")
     async with running(kube, kernel) as one:
         await one.until(lambda kernel: not kernel.tracked)
     assert len(kernel.applied) == 1  # the table itself was right
 
 
 async def test_a_process_that_starts_cuts_what_an_earlier_one_left(kube: Kubernetes) -> None:
-    kube.add(NETWORK_POLICIES.plural, policy(ingress=[{"ports": [{"port": 80}]}]), "red")
+    kube.add(NETWORK_POLICIES.plural, policy(ingress=[{"ports": [{"port": 80}]}]), namespace="red")
     kernel = Kernel(tracked=[flow(FAR, port=81), flow(FAR)])
     async with running(kube, kernel) as one:
         await one.until(lambda kernel: len(kernel.tracked) == 1)

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.exhaustive
 
 
 def test_calls_for_one_node_or_service_do_not_grow_with_their_number(tmp_path: Path) -> None:
-    runs = [simulate(number, number, tmp_path / str(number)) for number in (10, 50)]
+    runs = [simulate(number, number, folder=tmp_path / str(number)) for number in (10, 50)]
     assert [phase.name for phase in runs[0].phases][:3] == ["up", "up again", "nodes join"]
     assert [str(one) for one in growing(runs)] == []
 

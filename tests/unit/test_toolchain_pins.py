@@ -111,7 +111,7 @@ folder = ""
 """
 
 
-def _key(folder: Path, text: str, arch: str = "amd64") -> str:
+def _key(folder: Path, text: str, *, arch: str = "amd64") -> str:
     return parse_pins(text, folder, arch="amd64" if arch == "amd64" else "arm64").components["tool"].key
 
 
@@ -127,7 +127,7 @@ def test_the_key_changes_with_what_decides_the_outcome(modules: Path) -> None:
     text = _TEXT.format(sha="0" * 64)
     key = _key(modules, text)
     assert _key(modules, text) == key
-    assert _key(modules, text, "arm64") != key
+    assert _key(modules, text, arch="arm64") != key
     assert _key(modules, text.replace('"1.0"', '"1.1"')) != key
     assert _key(modules, text.replace("example.org/tool", "example.org/other", 1)) != key
     # a checksum that is added later must not throw away what was built

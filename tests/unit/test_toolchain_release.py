@@ -81,7 +81,7 @@ def server() -> Generator[_Server]:
     made.close()
 
 
-def _release(server: _Server, content: bytes, folder: str = "x/bin") -> Release:
+def _release(server: _Server, content: bytes, *, folder: str = "x/bin") -> Release:
     server.files["/tool.tgz"] = content
     return Release(f"{server.url}/tool.tgz", hashlib.sha256(content).hexdigest(), folder)
 
@@ -94,7 +94,7 @@ def _step(events: list[Event]) -> Progress:
 def test_the_pinned_programs_and_nothing_else(server: _Server, tmp_path: Path, folder: str, prefix: str) -> None:
     content = _archive({f"{prefix}a": b"A", f"{prefix}b": b"B", f"{prefix}c": b"C", "../evil": b"!", "y/a": b"other"})
     events: list[Event] = []
-    assert fetch(PIN, _release(server, content, folder), target=tmp_path, step=_step(events)).startswith(
+    assert fetch(PIN, _release(server, content, folder=folder), target=tmp_path, step=_step(events)).startswith(
         "release file from 127.0.0.1"
     )
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"a": b"A", "b": b"B"}

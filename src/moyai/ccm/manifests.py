@@ -70,7 +70,7 @@ def _service_account() -> dict[str, Any]:
 
 
 def _cluster_role() -> dict[str, Any]:
-    def rule(group: str, resources: list[str], verbs: list[str]) -> dict[str, Any]:
+    def rule(group: str, resources: list[str], *, verbs: list[str]) -> dict[str, Any]:
         return {"apiGroups": [group], "resources": resources, "verbs": verbs}
 
     return {
@@ -78,16 +78,16 @@ def _cluster_role() -> dict[str, Any]:
         "kind": "ClusterRole",
         "metadata": _meta(name="system:" + NAME, namespaced=False),
         "rules": [
-            rule("", ["nodes"], ["get", "list", "watch", "patch", "delete"]),
-            rule("", ["nodes/status"], ["patch"]),
-            rule("", ["services"], ["get", "list", "watch", "patch"]),
-            rule("", ["services/status"], ["patch"]),
-            rule("", ["events"], ["create", "patch"]),
+            rule("", ["nodes"], verbs=["get", "list", "watch", "patch", "delete"]),
+            rule("", ["nodes/status"], verbs=["patch"]),
+            rule("", ["services"], verbs=["get", "list", "watch", "patch"]),
+            rule("", ["services/status"], verbs=["patch"]),
+            rule("", ["events"], verbs=["create", "patch"]),
             # fencing: pods that were evicted from a machine that is off are ended, and a Node stays until its disks are free
-            rule("", ["pods"], ["list", "delete"]),
-            rule("", ["pods/status"], ["patch"]),
-            rule("storage.k8s.io", ["volumeattachments"], ["list"]),
-            rule("coordination.k8s.io", ["leases"], ["list", "watch", "get"]),
+            rule("", ["pods"], verbs=["list", "delete"]),
+            rule("", ["pods/status"], verbs=["patch"]),
+            rule("storage.k8s.io", ["volumeattachments"], verbs=["list"]),
+            rule("coordination.k8s.io", ["leases"], verbs=["list", "watch", "get"]),
         ],
     }
 

@@ -137,7 +137,7 @@ def kubectl(words: tuple[str, ...]) -> None:
     record = recorded(None)
     file = record.folder / "kubeconfig"
     if not file.exists():
-        raise Terminal(f"cluster {record.name} has no kubeconfig yet", hint="`moyai up` goes on building it")
+        raise Terminal(f"cluster {record.name} has no kubeconfig yet", hint="`moyai up` continues to build it")
     paths = default_paths()
     program = _kubectl(paths, record.cluster)
     go_past_proxies(record.cloud, paths)

@@ -263,9 +263,10 @@ class Addresses(Protocol):
 
 class Images(Protocol):
     def images(self, *, name: str | None = None) -> list[Image]: ...
-    def upload(
-        self, *, name: str, file: Path, disk_format: str, container_format: str, properties: Mapping[str, str]
-    ) -> Image: ...
+    def upload(self, *, name: str, file: Path, properties: Mapping[str, str]) -> Image:
+        """``file``: the root file system of a machine, as an archive."""
+        ...
+
     def delete_image(self, image_id: str) -> None: ...
 
 

@@ -1,7 +1,7 @@
 """Files that are whole or not there: written aside, synced, renamed. A kill at any moment leaves the old one or the new one.
 
-A disk without room is one line that names the file, whoever writes: ``naming`` makes that line. (``linux.files`` is the like of
-this module for the local cloud's own programs.)
+If the disk is full, ``naming`` makes the error one line that names the file. ``linux.files`` does the same for the local
+cloud's own programs.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How long work shows itself: code reports what it does to a ``Reporter``; its sinks decide how that looks.
+"""Progress of long work: code reports its steps to a ``Reporter``; the sinks of the reporter decide how they look.
 
 Events are data, from any thread. Every sink gets every event, in the order in which they happened. A step's name is unique
 within one run. The time in which a step only waits for another one (its turn, a lock, steps that run inside it) is not its own.

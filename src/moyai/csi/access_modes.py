@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from moyai.csi.driver_names import EXT4, FILE_SYSTEMS
 from moyai.csi.errors import Refused
-from moyai.csi.names import EXT4, FILE_SYSTEMS
 
 Mode = Literal[
     "UNKNOWN",

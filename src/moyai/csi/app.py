@@ -23,14 +23,14 @@ from moyai.core.backoff import Backoff
 from moyai.core.clock import Clock, SystemClock
 from moyai.core.errors import MoyaiError, UsageError
 from moyai.csi.controller.cloud_view import CloudView
-from moyai.csi.controller.service import ControllerService
+from moyai.csi.controller.rpc import ControllerService
 from moyai.csi.controller.snapshots import SnapshotWork
 from moyai.csi.controller.volumes import VolumeWork
 from moyai.csi.grpc.server import RpcServer, socket_path
 from moyai.csi.identity import IdentityService
 from moyai.csi.node.disks import NodeDisks, linux_disks
 from moyai.csi.node.registration import Registration
-from moyai.csi.node.service import NodeService
+from moyai.csi.node.rpc import NodeService
 from moyai.csi.node.staging import NodeWork
 from moyai.csi.proto import csi_pb2 as pb
 from moyai.csi.settings import CsiConfig, read_csi_config

@@ -60,7 +60,7 @@ def read(record: Record, pod: str, *, namespace: str, cloud: Callable[[], Cloud]
     """``cloud``: connects; only called where an answer needs the cloud. UsageError for a pod that is not there."""
     api = open_api(record)
     if api is None:
-        raise Terminal(f"cluster {record.name} was never finished", hint="`moyai up` goes on building it")
+        raise Terminal(f"cluster {record.name} was never finished", hint="`moyai up` continues to build it")
     cluster, places = record.cluster, record.allocations
     workers = [node_name(cluster.name, pool.name, ordinal=n) for pool in cluster.spec.node_pools for n in range(pool.replicas)]
     wanted = {name: places[name].zone if name in places else "" for name in workers}

@@ -80,7 +80,8 @@ class KubeApi:
         return True
 
     def serving_certificate(self, *, timeout: float = 5.0) -> bytes:
-        """The certificate that the API server shows, DER. Whoever asks shows none, and believes nothing that is said with it.
+        """The certificate that the API server shows, DER. The connection shows no client certificate and does
+        not check the server's, so nothing else that it brings is trusted.
 
         Retriable where nothing answers.
         """
@@ -187,7 +188,7 @@ class KubeApi:
         operation = f"{method} {path}"
         try:
             headers = {"Accept": "application/json"} | ({"Content-Type": content_type} if body is not None else {})
-            connection.request(method, path, json.dumps(body) if body is not None else None, headers)
+            connection.request(method, path, body=json.dumps(body) if body is not None else None, headers=headers)
             answer = connection.getresponse()
             data = answer.read()
         except ssl.SSLCertVerificationError as error:

@@ -23,7 +23,10 @@ class Resource:
     namespaced: bool
 
     def path(self, namespace: str | None = None, name: str | None = None, *, subresource: str = "") -> str:
-        """Without a namespace, a namespaced resource's path means all namespaces."""
+        """Without a namespace, a namespaced resource's path means all namespaces. ValueError for a namespace of what has none,
+        and for the name of one object without the namespace that it is in."""
+        if (namespace and not self.namespaced) or (name and self.namespaced and not namespace):
+            raise ValueError(f"{self.plural}: a namespace {'is missing' if self.namespaced else 'has no meaning'}")
         parts = ["/api" if not self.group else f"/apis/{self.group}", self.version]
         if namespace:
             parts += ["namespaces", quote(namespace, safe="")]

@@ -1,4 +1,4 @@
-"""Manifests beside the spec: applied with the pinned kubectl, then waited for until a user could use them.
+"""Manifests beside the spec: applied with kubectl, then waited for until a user could use them.
 
 Always holds: ready means ready from outside: Deployments have their pods, and every ``type: LoadBalancer`` Service has an
 address that really answers this host, by HTTP where it is HTTP.

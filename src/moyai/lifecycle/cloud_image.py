@@ -36,7 +36,7 @@ def ensure_image(
             "moyai_format": "rootfs-tar",
             _KEY_PROPERTY: key,
         }
-        current = cloud.images.upload(name=name, file=file, disk_format="raw", container_format="bare", properties=properties)
+        current = cloud.images.upload(name=name, file=file, properties=properties)
         uploaded(current)
     older = [image for image in found if image.id != current.id]
     # a server that is being made still needs the image that it was asked for with; the next `up` clears up then

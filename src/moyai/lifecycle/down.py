@@ -1,4 +1,4 @@
-"""``down``: remove a cluster with everything that hangs on it, and prove it.
+"""``down``: remove a cluster with all that was made for it, and list at the end what is left.
 
 Looks, plans, carries out, and looks again until nothing is left or nothing moves any more. Only the first look asks Kubernetes,
 so only the first plan has steps that go through it. Always holds: what carries another UID is never touched; one thing that

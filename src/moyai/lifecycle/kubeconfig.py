@@ -24,7 +24,7 @@ def kubeconfig_text(record: Record) -> str:
     try:
         return (record.folder / "kubeconfig").read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise Terminal(f"cluster {record.name} has no kubeconfig yet", hint="`moyai up` goes on building it") from None
+        raise Terminal(f"cluster {record.name} has no kubeconfig yet", hint="`moyai up` continues to build it") from None
 
 
 def merge_kubeconfig(text: str, file: Path, *, overwrite: bool = False) -> str:

@@ -35,7 +35,7 @@ def ssh_command(record: Record, node: str, *, words: Sequence[str] = (), user: s
     if name not in nodes:
         raise UsageError(f"cluster {cluster.name} has no node {node!r}", hint=f"there are {', '.join(sorted(nodes)) or 'none'}")
     if not record.api_address:
-        raise Terminal(f"cluster {cluster.name} is not reachable yet", hint="`moyai up` goes on building it")
+        raise Terminal(f"cluster {cluster.name} is not reachable yet", hint="`moyai up` continues to build it")
     plane = node_name(cluster.name, CONTROL_PLANE_POOL, ordinal=0)
     common = [
         "ssh",

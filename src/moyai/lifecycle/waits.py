@@ -108,7 +108,7 @@ def _fault(compute: Machines, server_id: str) -> str:
         return ""
 
 
-def last_lines(compute: Machines, server_id: str, *, count: int = 3) -> str:
+def last_lines(compute: Machines, server_id: str) -> str:
     """The end of a machine's console, joined to one line; empty when there is none."""
     try:
         text = compute.console_log(server_id, lines=30)
@@ -116,7 +116,7 @@ def last_lines(compute: Machines, server_id: str, *, count: int = 3) -> str:
         return ""
     lines = [" ".join(line.split()) for line in text.splitlines() if line.strip()]
     ours = [line for line in lines if "moyai:" in line]
-    return " / ".join(line[-200:] for line in (lines[-count:] if not ours else [*ours[-1:], *lines[-count:]]))
+    return " / ".join(line[-200:] for line in (*ours[-1:], *lines[-3:]))
 
 
 def api_answers(
@@ -152,7 +152,7 @@ def nodes_ready(
 ) -> None:
     """Wait until the nodes of these machines (name → server id) are Ready and known to the cloud controller manager.
 
-    ``network`` false: they are registered and known; Ready they become by a pod network of their user's.
+    ``network`` false: until they are registered and known, because the user's own pod network makes them Ready.
     """
 
     missing_names: list[str] = []
@@ -165,13 +165,13 @@ def nodes_ready(
             state = "Ready" if network else "registered"
             return f"{len(servers) - len(missing_names)} of {len(servers)} nodes are {state}"
         missing_names[:] = sorted(set(servers) - initialised)
-        return f"the cloud controller manager has not met {', '.join(missing_names)} yet" if missing_names else ""
+        return f"the cloud controller manager has not initialised {', '.join(missing_names)} yet" if missing_names else ""
 
     def failed(missing: str) -> MoyaiError:
         named = {servers[name]: name for name in missing_names[:1]}
-        # the kubelet knows best; a machine that never comes is made again once it is gone
+        # the kubelet's log has the reason; `up` recreates a machine that is gone
         why = [f"`moyai ssh {name} sudo journalctl -u kubelet` says why" for name in named.values()]
-        hint = "; ".join((*why, "`moyai up` goes on from here, and makes a machine again that is deleted in the cloud"))
+        hint = "; ".join((*why, "`moyai up` continues from here, and recreates a machine that you have deleted in the cloud"))
         return _late(f"nodes: {missing}", compute, timeout=NODES_TIMEOUT, machines=named, hint=hint)
 
     wait(check, clock=clock, abort=abort, progress=progress, timeout=NODES_TIMEOUT, failed=failed)
@@ -235,7 +235,7 @@ def _late(
     *,
     timeout: float,
     machines: dict[str, str],
-    hint: str = "`moyai up` goes on from here",
+    hint: str = "`moyai up` continues from here",
 ) -> Terminal:
     consoles = [f"console of {name}: {last_lines(compute, server_id)}" for server_id, name in machines.items()]
     return Terminal(f"waited {timeout:.0f} s for {what}; {'; '.join(consoles)}", hint=hint)

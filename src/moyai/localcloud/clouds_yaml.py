@@ -16,7 +16,7 @@ from moyai.core.paths import home_folder
 from moyai.core.user_files import editing
 from moyai.core.yamlread import YamlError, read_one
 from moyai.localcloud.layout import LocalCloudConfig
-from moyai.localcloud.secrets import Secrets
+from moyai.localcloud.secrets import CloudSecrets
 
 
 def user_file(environ: Mapping[str, str] = os.environ) -> Path:
@@ -26,7 +26,7 @@ def user_file(environ: Mapping[str, str] = os.environ) -> Path:
     return Path(named) if named else Path(base) / "openstack" / "clouds.yaml"
 
 
-def entries(config: LocalCloudConfig, secrets: Secrets) -> dict[str, Any]:
+def entries(config: LocalCloudConfig, secrets: CloudSecrets) -> dict[str, Any]:
     """``NAME``: the project ``demo`` and its user; ``NAME-admin``: the administrator."""
 
     def entry(user: str, password: str) -> dict[str, Any]:
@@ -46,7 +46,7 @@ def entries(config: LocalCloudConfig, secrets: Secrets) -> dict[str, Any]:
     return {config.name: entry("demo", secrets.demo), f"{config.name}-admin": entry("admin", secrets.admin)}
 
 
-def put(file: Path, config: LocalCloudConfig, *, secrets: Secrets) -> None:
+def put(file: Path, config: LocalCloudConfig, *, secrets: CloudSecrets) -> None:
     """Write our entries. Raises UsageError when one of that name is there that leads elsewhere."""
     wanted = entries(config, secrets)
     with editing(file) as opened:

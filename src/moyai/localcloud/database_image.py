@@ -23,18 +23,18 @@ from moyai.localcloud.env import OpenStackEnv
 from moyai.localcloud.layout import FLAVORS, CloudPaths, LocalCloudConfig
 from moyai.localcloud.services import files
 from moyai.localcloud.services.infra import DATABASES
-from moyai.localcloud.services.rendering import Context
+from moyai.localcloud.services.rendering import ServiceContext
 
 #: Changes with what ``setup`` puts into a new cloud.
 SCHEMA = 2
-_SECRETS = secrets.Secrets("", "", dict.fromkeys(secrets.SERVICE_USERS, ""), "", "", "")
+_SECRETS = secrets.CloudSecrets("", "", dict.fromkeys(secrets.SERVICE_USERS, ""), "", "", "")
 
 
 def key(config: LocalCloudConfig, env: OpenStackEnv, *, paths: CloudPaths) -> str:
     """Names a snapshot by everything its content follows from: environment, configuration files, folders, set-up."""
     # the way out is the host's affair, no database knows of it
     config = replace(config, outbound=False)
-    context = Context(config, paths, env, _SECRETS, "")
+    context = ServiceContext(config, paths, env, _SECRETS, "")
     digest = hashlib.sha256(f"{SCHEMA}\n{config.to_json()}\n{FLAVORS}\n{DATABASES}".encode())
     for name, text in sorted(files(context).items()):
         digest.update(f"{name}\n{text}\n".encode())

@@ -14,7 +14,7 @@ SERVICE_USERS = ("glance", "placement", "nova", "neutron", "cinder", "octavia")
 
 
 @dataclass(frozen=True)
-class Secrets:
+class CloudSecrets:
     """``services``: service user → password. ``octavia_key`` must have 32 characters."""
 
     admin: str
@@ -25,12 +25,12 @@ class Secrets:
     octavia_key: str
 
 
-def generate() -> Secrets:
+def generate() -> CloudSecrets:
     def draw() -> str:
         # hexadecimal: safe in URLs, INI files and YAML without quoting ('%' and '$' would not be)
         return secrets.token_hex(16)
 
-    return Secrets(
+    return CloudSecrets(
         admin=draw(),
         demo=draw(),
         services={user: draw() for user in SERVICE_USERS},
@@ -40,14 +40,14 @@ def generate() -> Secrets:
     )
 
 
-def load(file: Path) -> Secrets | None:
+def load(file: Path) -> CloudSecrets | None:
     try:
         data = json.loads(file.read_text())
     except FileNotFoundError:
         return None
     # a cloud that an earlier version of moyai created has keys that are no longer used
-    return Secrets(**{one.name: data[one.name] for one in fields(Secrets)})
+    return CloudSecrets(**{one.name: data[one.name] for one in fields(CloudSecrets)})
 
 
-def save(file: Path, values: Secrets) -> None:
+def save(file: Path, values: CloudSecrets) -> None:
     write_private(file, json.dumps(asdict(values), indent=1) + "\n")

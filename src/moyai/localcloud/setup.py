@@ -23,7 +23,7 @@ from moyai.localcloud.api import Api
 from moyai.localcloud.control import Control
 from moyai.localcloud.layout import FLAVORS
 from moyai.localcloud.secrets import SERVICE_USERS
-from moyai.localcloud.services.rendering import Context, python_env
+from moyai.localcloud.services.rendering import ServiceContext, python_env
 from moyai.localcloud.services.volume import BACKEND_NAME, MULTIATTACH_TYPE, VOLUME_TYPE
 
 EXTERNAL_NETWORK = "public"
@@ -55,7 +55,7 @@ STARTS: Mapping[str, tuple[str, ...]] = {
 class Setup:
     """The tasks of a new cloud. ``api`` may be used once Keystone stands."""
 
-    def __init__(self, context: Context, control: Control, *, api: Api, clock: Clock) -> None:
+    def __init__(self, context: ServiceContext, control: Control, *, api: Api, clock: Clock) -> None:
         self._context = context
         self._control = control
         self._api = api
@@ -168,7 +168,7 @@ INSERT INTO host_mappings (created_at, cell_id, host) VALUES {hosts};
         def post(path: str, kind: str, **fields: Any) -> str:
             return api.post("keystone", f"/v3/{path}", body={kind: fields})[kind]["id"]
 
-        def grant(project: str, user: str, role: str) -> None:
+        def grant(project: str, user: str, *, role: str) -> None:
             api.request("PUT", "keystone", path=f"/v3/projects/{project}/users/{user}/roles/{role}")
 
         # before the users: a service logs in as soon as its user exists, and keeps the catalog that it then gets for an hour
@@ -192,15 +192,15 @@ INSERT INTO host_mappings (created_at, cell_id, host) VALUES {hosts};
         for name in SERVICE_USERS:
             user = post("users", "user", name=name, domain_id="default", password=context.secrets.services[name])
             for role in ("admin", "service"):
-                grant(service, user, roles[role])
+                grant(service, user, role=roles[role])
         demo = post("projects", "project", name="demo", domain_id="default")
         user = post("users", "user", name="demo", domain_id="default", password=context.secrets.demo, default_project_id=demo)
         for role in ("member", "load-balancer_member"):
-            grant(demo, user, roles[role])
+            grant(demo, user, role=roles[role])
         admin = api.get("keystone", "/v3/users?name=admin")["users"][0]["id"]
         project = api.get("keystone", "/v3/projects?name=admin")["projects"][0]["id"]
-        grant(project, admin, roles["load-balancer_admin"])
-        grant(demo, admin, roles["admin"])
+        grant(project, admin, role=roles["load-balancer_admin"])
+        grant(demo, admin, role=roles["admin"])
 
     # ---- what users find in their cloud
 

@@ -34,7 +34,7 @@ from moyai.localcloud.api import Api
 from moyai.localcloud.control import Control
 from moyai.localcloud.layout import CloudPaths, LocalCloudConfig
 from moyai.localcloud.services import files, services
-from moyai.localcloud.services.rendering import Context
+from moyai.localcloud.services.rendering import ServiceContext
 from moyai.localcloud.setup import STARTS, Setup
 from moyai.localcloud.supervision import SupervisorPlan
 
@@ -178,13 +178,13 @@ class _CloudStart:
             (self.paths.root / name).mkdir(exist_ok=True, mode=0o700)
         write_private(self.paths.record, self.config.to_json())
 
-    def _context(self) -> Context:
+    def _context(self) -> ServiceContext:
         values = secrets.load(self.paths.secrets)
         if values is None:
             values = secrets.generate()
             secrets.save(self.paths.secrets, values)
         registry = self.registry or _recorded_registry(self.paths)
-        return Context(
+        return ServiceContext(
             self.config,
             self.paths,
             self.environment,
@@ -194,7 +194,7 @@ class _CloudStart:
             host.nameservers() if self.config.outbound else (),
         )
 
-    def _render(self) -> Context:
+    def _render(self) -> ServiceContext:
         context = self._context()
         env.link_package(self.paths.python)
         for name, text in files(context).items():
@@ -203,11 +203,11 @@ class _CloudStart:
             write_private(self.paths.conf / "registry-program", str(context.registry))
         return context
 
-    def _write_plan(self, context: Context, held: Sequence[str]) -> None:
+    def _write_plan(self, context: ServiceContext, held: Sequence[str]) -> None:
         plan = SupervisorPlan(self.config.address, tuple(services(context)), tuple(held))
         write_private(self.paths.services_file, plan.to_json())
 
-    def _launch(self, context: Context, held: Sequence[str]) -> None:
+    def _launch(self, context: ServiceContext, held: Sequence[str]) -> None:
         self._write_plan(context, held)
         argv = [
             *cgroups.scope_prefix(self.config.cgroup),
@@ -225,7 +225,7 @@ class _CloudStart:
         host.attach(self.config, init)
         self.control.wait_answer(20)
 
-    def _wait(self, context: Context, api: Api) -> None:
+    def _wait(self, context: ServiceContext, api: Api) -> None:
         with self.reporter.step("cloud: services") as step:
             names = [service.name for service in services(context)]
             step.progress(f"{len(names)} services")

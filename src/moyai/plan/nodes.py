@@ -91,7 +91,7 @@ def wanted_nodes(
     taken = {kept.index for kept in allocations.values()}
     taken |= {index for address in used_addresses if (index := index_of(network.node_cidr, address)) is not None}
 
-    def place(role: Role, pool: str, ordinal: int, *, flavor: str, pool_zones: Sequence[str]) -> PlannedNode:
+    def place(role: Role, pool: str, *, ordinal: int, flavor: str, pool_zones: Sequence[str]) -> PlannedNode:
         name = node_name(cluster.name, pool, ordinal=ordinal)
         kept = allocations.get(name)
         if kept is None:
@@ -119,10 +119,10 @@ def wanted_nodes(
     plane = spec.control_plane
     for ordinal in range(plane.replicas):
         own = [plane.zone] if plane.zone else list(zones)
-        nodes.append(place("control-plane", CONTROL_PLANE_POOL, ordinal, flavor=plane.flavor, pool_zones=own))
+        nodes.append(place("control-plane", CONTROL_PLANE_POOL, ordinal=ordinal, flavor=plane.flavor, pool_zones=own))
     for pool in spec.node_pools:
         nodes += [
-            place("worker", pool.name, ordinal, flavor=pool.flavor, pool_zones=pool.zones or zones)
+            place("worker", pool.name, ordinal=ordinal, flavor=pool.flavor, pool_zones=pool.zones or zones)
             for ordinal in range(pool.replicas)
         ]
     return tuple(nodes)

@@ -47,7 +47,7 @@ def calls(protocol: type) -> dict[str, dict[str, Any]]:
     return found
 
 
-def silent(part: object, protocol: type, capability: Capability) -> list[str]:
+def silent(part: object, protocol: type, *, capability: Capability) -> list[str]:
     """The methods of ``part`` that do not raise the absence of the capability."""
     left: list[str] = []
     for name, arguments in calls(protocol).items():
@@ -66,9 +66,9 @@ class Absences:
     def test_every_call_for_disks_names_them_where_they_are_absent(self, site: Site) -> None:
         cloud = site.lacking(Capability.DISKS)
         assert Capability.DISKS not in cloud.capabilities()
-        assert silent(cloud.disks, Disks, Capability.DISKS) == []
+        assert silent(cloud.disks, Disks, capability=Capability.DISKS) == []
 
     def test_every_call_for_load_balancers_names_them_where_they_are_absent(self, site: Site) -> None:
         cloud = site.lacking(Capability.LOAD_BALANCERS)
         assert Capability.LOAD_BALANCERS not in cloud.capabilities()
-        assert silent(cloud.load_balancers, LoadBalancers, Capability.LOAD_BALANCERS) == []
+        assert silent(cloud.load_balancers, LoadBalancers, capability=Capability.LOAD_BALANCERS) == []

@@ -11,7 +11,7 @@ from tests.contract.site import Site
 NOBODY = "00000000-0000-4000-8000-00000000dead"
 
 
-def volume(site: Site, name: str, size_gb: int = 1) -> Volume:
+def volume(site: Site, name: str, *, size_gb: int = 1) -> Volume:
     """A volume that is there."""
     zone = site.cloud.disks.zones()[0]
     made = site.cloud.disks.create_volume(

@@ -11,7 +11,7 @@ import traceback
 from pathlib import Path
 
 from moyai.linux import cgroups, netns
-from moyai.linux.machine import Host
+from moyai.linux.nspawn import Host
 from moyai.linux.process import run
 from moyai.localcloud import inside
 
@@ -54,7 +54,7 @@ def work(root: str) -> None:
         with exhausting(here, machines[-1]):
             api = check_control_plane(machines[0])
         check_cluster(machines, api)
-        check_pods(here, machines, api, str(plan["pod_image"]))
+        check_pods(here, machines, api=api, image=str(plan["pod_image"]))
     except BaseException:
         for machine in machines:
             (SHARE / f"console-{machine.name}.log").write_bytes(

@@ -28,7 +28,7 @@ def outer() -> None:
         detail += tuning.restore(CONFIG.name)
         assert not detail
     with trying("nothing is left: control groups, mounts, namespaces, links, settings") as detail:
-        wait("the scope's end", lambda: "" if not cgroups.left(CONFIG.cgroup) else None, 20)
+        wait("the scope's end", lambda: "" if not cgroups.left(CONFIG.cgroup) else None, seconds=20)
         after = state()
         detail += [f"{key}: {before[key]} became {after[key]}" for key in before if after[key] != before[key]]
         assert not detail

@@ -10,7 +10,7 @@ import ssl
 from pathlib import Path
 from typing import cast
 
-from moyai.linux.machine import Host, NspawnMachine
+from moyai.linux.nspawn import Host, NspawnMachine
 
 from .report import LAB, Json, report, trying, wait
 
@@ -28,7 +28,7 @@ class Api:
         context.load_cert_chain(pair)
         self._connection = http.client.HTTPSConnection(server, timeout=60, context=context)
 
-    def call(self, method: str, path: str, body: object = None, kind: str = "application/json") -> Json:
+    def call(self, method: str, path: str, *, body: object = None, kind: str = "application/json") -> Json:
         data = None if body is None else json.dumps(body).encode()
         try:
             self._connection.request(method, path, data, {"Content-Type": kind})
@@ -66,9 +66,9 @@ def check_control_plane(control: NspawnMachine) -> Api:
 
     # a first try that failed for want of time is begun again by the machine itself: only the deadline counts
     with trying("kubeadm init by user data"):
-        wait("admin.conf", lambda: "" if conf.exists() else None, 900)
+        wait("admin.conf", lambda: "" if conf.exists() else None, seconds=900)
         api = Api(conf)
-        wait("the API", lambda: "" if api.items("/api/v1/namespaces") else None, 900)
+        wait("the API", lambda: "" if api.items("/api/v1/namespaces") else None, seconds=900)
     return api
 
 
@@ -83,13 +83,13 @@ def check_cluster(machines: list[NspawnMachine], api: Api) -> None:
             done = {node["metadata"]["name"] for node in nodes if ready(node)}
             return "" if done == names else None
 
-        wait("Ready nodes", nodes_ready, 900, 2)
+        wait("Ready nodes", nodes_ready, seconds=900, every=2)
         info = api.items("/api/v1/nodes")[0]["status"]["nodeInfo"]
         detail.append(f"{info['kubeletVersion']} {info['containerRuntimeVersion']} {info['osImage']} {info['kernelVersion']}")
 
     with trying("CoreDNS Running"):
         dns = "/api/v1/namespaces/kube-system/pods?labelSelector=k8s-app%3Dkube-dns"
-        wait("CoreDNS", lambda: "" if (pods := api.items(dns)) and all(map(ready, pods)) else None, 900, 2)
+        wait("CoreDNS", lambda: "" if (pods := api.items(dns)) and all(map(ready, pods)) else None, seconds=900, every=2)
 
 
 def admit(api: Api, node: Json) -> None:
@@ -98,19 +98,19 @@ def admit(api: Api, node: Json) -> None:
     rest = [taint for taint in taints if taint["key"] != "node.cloudprovider.kubernetes.io/uninitialized"]
     if rest != taints:
         patch = {"spec": {"taints": rest or None}}
-        api.call("PATCH", f"/api/v1/nodes/{node['metadata']['name']}", patch, "application/merge-patch+json")
+        api.call("PATCH", f"/api/v1/nodes/{node['metadata']['name']}", body=patch, kind="application/merge-patch+json")
 
 
-def check_pods(here: Host, machines: list[NspawnMachine], api: Api, image: str) -> None:
+def check_pods(here: Host, machines: list[NspawnMachine], *, api: Api, image: str) -> None:
     pods = "/api/v1/namespaces/default/pods"
     control, worker = machines[0], machines[-1]
 
-    def create(name: str, node: str, program: str, memory: str) -> None:
+    def create(name: str, node: str, *, program: str, memory: str) -> None:
         container: Json = {"name": "c", "image": image, "imagePullPolicy": "Never", "command": ["python3", "-c", program]}
         container["resources"] = {"limits": {"memory": memory}}
         tolerations = [{"operator": "Exists"}]
         spec = {"nodeName": node, "restartPolicy": "Never", "containers": [container], "tolerations": tolerations}
-        api.call("POST", pods, {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec})
+        api.call("POST", pods, body={"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec})
 
     look = (
         "import socket,ssl,urllib.request as u;"
@@ -118,13 +118,22 @@ def check_pods(here: Host, machines: list[NspawnMachine], api: Api, image: str) 
         "c=ssl._create_unverified_context();"
         "print(a,u.urlopen('https://kubernetes.default.svc.cluster.local/readyz',context=c,timeout=20).status)"
     )
-    wait("the default service account", lambda: "" if api.items("/api/v1/namespaces/default/serviceaccounts") else None, 120)
+    wait(
+        "the default service account",
+        lambda: "" if api.items("/api/v1/namespaces/default/serviceaccounts") else None,
+        seconds=120,
+    )
     with trying("pods resolve names and reach a Service, on both nodes; memory of a pod ends in the pod") as detail:
         for machine in (control, worker):
-            create(f"look-{machine.name}", machine.name, look, "128Mi")
-        create("greedy", worker.name, "b=[bytearray(1<<20) for _ in range(4096)]", "48Mi")
+            create(f"look-{machine.name}", machine.name, program=look, memory="128Mi")
+        create("greedy", worker.name, program="b=[bytearray(1<<20) for _ in range(4096)]", memory="48Mi")
         # The process ends on SIGTERM, as a server does. PID 1 without a handler would delay the end of its machine by a minute.
-        create("stays", worker.name, "import signal,sys;signal.signal(15,lambda *_:sys.exit());signal.pause()", "64Mi")
+        create(
+            "stays",
+            worker.name,
+            program="import signal,sys;signal.signal(15,lambda *_:sys.exit());signal.pause()",
+            memory="64Mi",
+        )
 
         def outcome(name: str) -> str | None:
             phase = api.ask(f"{pods}/{name}").get("status", {}).get("phase")
@@ -132,14 +141,14 @@ def check_pods(here: Host, machines: list[NspawnMachine], api: Api, image: str) 
 
         for machine in (control, worker):
             name = f"look-{machine.name}"
-            phase = wait(name, lambda name=name: outcome(name), 600, 2)
+            phase = wait(name, lambda name=name: outcome(name), seconds=600, every=2)
             assert phase == "Succeeded", f"{name} {phase}"
-        assert wait("greedy", lambda: outcome("greedy"), 600, 2) == "Failed"
+        assert wait("greedy", lambda: outcome("greedy"), seconds=600, every=2) == "Failed"
         state = api.call("GET", f"{pods}/greedy")["status"]["containerStatuses"][0]["state"]
         detail.append(str(state["terminated"]["reason"]))
         assert state["terminated"]["reason"] == "OOMKilled"
         assert here.leader(worker.folder, worker.name)
-        wait("the pod beside it", lambda: "" if ready(api.ask(f"{pods}/stays")) else None, 120, 2)
+        wait("the pod beside it", lambda: "" if ready(api.ask(f"{pods}/stays")) else None, seconds=120, every=2)
 
     with trying("exec into a pod") as detail:
         words = ["kubectl", "--kubeconfig", "/etc/kubernetes/admin.conf", "exec", "stays", "--"]

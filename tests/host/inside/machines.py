@@ -10,7 +10,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 
 from moyai.linux import netns
-from moyai.linux.machine import Host, NspawnMachine
+from moyai.linux.nspawn import Host, NspawnMachine
 from moyai.linux.process import run
 
 from .report import LAB, SHARE, Json, trying

@@ -17,7 +17,7 @@ CONFIG = LocalCloudConfig(name="try", zones=("az1",))
 Json = dict[str, Any]
 
 
-def report(what: str, ok: bool, seconds: float = 0.0, detail: str = "") -> None:
+def report(what: str, ok: bool, *, seconds: float = 0.0, detail: str = "") -> None:
     line = {"what": what, "ok": ok, "seconds": round(seconds, 1), "detail": detail, "uptime": round(time.monotonic(), 1)}
     with RESULTS.open("a") as file:
         file.write(json.dumps(line) + "\n")
@@ -31,12 +31,12 @@ def trying(what: str) -> Generator[list[str]]:
     try:
         yield detail
     except BaseException as error:
-        report(what, False, time.monotonic() - began, f"{' '.join(detail)} {error!r}")
+        report(what, False, seconds=time.monotonic() - began, detail=f"{' '.join(detail)} {error!r}")
         raise
-    report(what, True, time.monotonic() - began, " ".join(detail))
+    report(what, True, seconds=time.monotonic() - began, detail=" ".join(detail))
 
 
-def wait(what: str, found: Callable[[], str | None], seconds: float, every: float = 1.0) -> str:
+def wait(what: str, found: Callable[[], str | None], *, seconds: float, every: float = 1.0) -> str:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if (value := found()) is not None:

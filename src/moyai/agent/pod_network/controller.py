@@ -220,7 +220,7 @@ class PodNetworkController:
         return ""
 
     def _report(self, problems: dict[Key, str]) -> None:
-        """Tell the user of what is left out. All agents see a node that is; the first by name says it."""
+        """Report what is left out. Every agent sees that a node is left out; the first agent by name writes the event."""
         for key, why in problems.items():
             if self._problems.get(key) == why:
                 continue

@@ -40,7 +40,7 @@ from moyai.plan.load_balancer.names import (
     service_of_address,
     service_of_name,
 )
-from moyai.plan.load_balancer.settings import LoadBalancerSettings
+from moyai.plan.load_balancer.service_settings import LoadBalancerSettings
 from moyai.plan.load_balancer.sharing import ServiceMarks, made_for_a_service
 from moyai.runtime.calls import CloudCalls
 from moyai.runtime.shared_reads import RecentList

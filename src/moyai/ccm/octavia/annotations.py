@@ -16,7 +16,7 @@ from moyai.cloud.load_balancers import BalancingAlgorithm, TrafficProtocol
 from moyai.core.errors import UsageError
 from moyai.core.truth import truth
 from moyai.kube.objects import Service
-from moyai.plan.load_balancer.settings import LoadBalancerSettings, MonitorSettings
+from moyai.plan.load_balancer.service_settings import LoadBalancerSettings, MonitorSettings
 
 PREFIX = "loadbalancer.openstack.org/"
 INTERNAL = "service.beta.kubernetes.io/openstack-internal-load-balancer"

@@ -4,7 +4,7 @@ What always holds: before a load balancer is created it is looked for by its Ser
 was lost is adopted, never doubled; a load balancer of another cluster is never touched; ``plan.load_balancer.sharing``
 decides its owner, from tags that were read after the load balancer was claimed; a load balancer that has failed is
 rebuilt, because the cloud lets nobody mend it; nobody waits here for a load balancer that is being built or deleted
-(``StillWorking``: it is looked at again later), and after a change no longer than ``hold``.
+(``StillWorking``: it is looked at again later), and after a change no longer than ``_HOLD_SECONDS``.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from moyai.core.ids import ClusterIdentity, cluster_tag
 from moyai.core.waiting import NotYet, auntil
 from moyai.plan.load_balancer import difference as plan
 from moyai.plan.load_balancer.names import names_service_of
-from moyai.plan.load_balancer.settings import LoadBalancerSettings
+from moyai.plan.load_balancer.service_settings import LoadBalancerSettings
 from moyai.plan.load_balancer.sharing import ServiceMarks, another_cluster, made_for_a_service
 from moyai.plan.load_balancer.words import describe, explain
 from moyai.runtime.calls import CloudCalls
@@ -58,8 +58,8 @@ class Holdings:
 
 
 class Balancers:
-    """``poll``: seconds between the first looks at a load balancer that is BUSY; ``hold``: for how long one wait may hold its
-    caller; ``patience``: after how many seconds in the same state the user hears of it, as an error."""
+    """``poll``: seconds between the first looks at a load balancer that is BUSY; ``patience``: after how many seconds in the
+    same state the user hears of it, as an error."""
 
     def __init__(
         self,
@@ -68,7 +68,6 @@ class Balancers:
         cluster: ClusterIdentity,
         clock: Clock,
         poll: float = 0.2,
-        hold: float = _HOLD_SECONDS,
         patience: float = 60.0,
     ) -> None:
         self._cloud, self._call = calls.cloud, calls.call
@@ -77,7 +76,6 @@ class Balancers:
         self._tag = cluster_tag(cluster.uid)
         self._clock = clock
         self._poll = poll
-        self._hold = hold
         self._patience = patience
         #: Since when a load balancer is waited for.
         self._since: dict[str, float] = {}
@@ -168,7 +166,7 @@ class Balancers:
         return found
 
     async def wait(self, found: LoadBalancer) -> LoadBalancer:
-        """Until it takes changes. Raises LoadBalancerFailed, NotFound, and what ``later`` returns after ``hold``."""
+        """Until it takes changes. Raises LoadBalancerFailed, NotFound, and what ``later`` returns after ``_HOLD_SECONDS``."""
 
         async def look() -> LoadBalancer | NotYet:
             seen = await self._call(self._calls.head, found.id)
@@ -181,7 +179,7 @@ class Balancers:
         seen = await auntil(
             look,
             clock=self._clock,
-            timeout=self._hold,
+            timeout=_HOLD_SECONDS,
             pause=self._poll,
             retry=(),
             late=lambda seen: self.later(found, seen.missing),

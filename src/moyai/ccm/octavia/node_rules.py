@@ -15,7 +15,7 @@ from moyai.cloud.load_balancers import LoadBalancer
 from moyai.cloud.model import SecurityGroupRule
 from moyai.core.ids import ClusterIdentity
 from moyai.kube.objects import Service
-from moyai.plan.load_balancer.settings import LoadBalancerSettings
+from moyai.plan.load_balancer.service_settings import LoadBalancerSettings
 from moyai.plan.node_ports import desired_rules, plan_rules, rule_description, service_of_rule
 from moyai.runtime.calls import CloudCalls
 from moyai.runtime.concurrency import side_by_side

@@ -36,7 +36,7 @@ from moyai.core.keys import Key, Kind
 from moyai.kube.objects import Ingress, Node, Service
 from moyai.plan.load_balancer.desired import desired_load_balancer
 from moyai.plan.load_balancer.eligibility import Backends
-from moyai.plan.load_balancer.settings import LoadBalancerSettings
+from moyai.plan.load_balancer.service_settings import LoadBalancerSettings
 from moyai.plan.load_balancer.sharing import ServiceMarks, users
 from moyai.plan.load_balancer.source_ranges import family, fitting_ranges
 from moyai.runtime.calls import CloudCalls
@@ -45,7 +45,7 @@ from moyai.runtime.concurrency import side_by_side
 _log = logging.getLogger(__name__)
 
 
-#: A load balancer that is to be left and cannot be yet is looked at again after so long.
+#: Seconds until the next try to leave a load balancer that cannot be left yet.
 _LEAVE_SECONDS = 5.0
 
 

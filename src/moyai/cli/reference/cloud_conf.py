@@ -37,7 +37,6 @@ program ends with one line that names the section and the key.
 """
 
 _CCM, _CSI = "cloud controller manager", "CSI driver"
-_NONE = "Accepted without effect, for files of OpenStack's cloud provider."
 _NETWORKS = {
     "floating_network_id": "Network of the floating IPs.",
     "floating_subnet_id": "Subnet of the floating IPs, by id.",
@@ -47,7 +46,6 @@ _NETWORKS = {
 }
 
 
-#: (section, who reads it, what it is for, the dataclasses that parse it, key → meaning)
 @dataclass(frozen=True)
 class _Section:
     """``types``: the dataclasses whose fields are its keys. ``meanings``: key → its meaning."""

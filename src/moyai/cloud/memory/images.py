@@ -18,7 +18,7 @@ class MemoryImages(MemoryApi):
         return list(self._store.images) if name is None else self._store.images.by("name", name)
 
     @api
-    def upload(self, *, name: str, file: Path, disk_format: str, container_format: str, properties: Mapping[str, str]) -> Image:
+    def upload(self, *, name: str, file: Path, properties: Mapping[str, str]) -> Image:
         with file.open("rb") as stream:
             checksum = hashlib.file_digest(stream, "sha512").hexdigest()
         with self._change():

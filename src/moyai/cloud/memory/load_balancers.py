@@ -10,8 +10,8 @@ from typing import Any
 from moyai.cloud.load_balancers import BalancerState, Health, Listener, LoadBalancer, Member, Monitor, Pool
 from moyai.cloud.memory import balancer_tree as tree
 from moyai.cloud.memory.addresses import unplug
-from moyai.cloud.memory.ranges import MemoryRanges
 from moyai.cloud.memory.session import api
+from moyai.cloud.memory.subnet_addresses import MemoryRanges
 from moyai.cloud.model import Port, PortUse
 from moyai.core.errors import Conflict, NotFound, Terminal
 

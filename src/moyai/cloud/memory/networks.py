@@ -8,8 +8,8 @@ from dataclasses import replace
 from typing import Any
 
 from moyai.cloud.memory.addresses import unplug
-from moyai.cloud.memory.ranges import MemoryRanges
 from moyai.cloud.memory.session import api
+from moyai.cloud.memory.subnet_addresses import MemoryRanges
 from moyai.cloud.model import Network, Port, PortUse, SourceAddress, Subnet
 from moyai.core.errors import Conflict, Terminal
 

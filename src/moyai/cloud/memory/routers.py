@@ -6,8 +6,8 @@ import ipaddress
 from collections.abc import Sequence
 from dataclasses import replace
 
-from moyai.cloud.memory.ranges import MemoryRanges
 from moyai.cloud.memory.session import api
+from moyai.cloud.memory.subnet_addresses import MemoryRanges
 from moyai.cloud.model import Port, PortUse, Router, Subnet
 from moyai.core.errors import Conflict
 

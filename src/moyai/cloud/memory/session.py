@@ -48,7 +48,7 @@ class Session:
                 raise failure.error
 
     def _check(self, service: str, name: str) -> None:
-        """Refuse what the application credential may not call. What makes further ones has words of its own."""
+        """Refuse what the credential may not call. The call that creates further ones has an error of its own."""
         own = next((one for one in self.store.credentials.values() if one.id == self.credential), None)
         if own is None:
             raise CredentialsRefused("the application credential is not known", request_id=self.store.new_request())

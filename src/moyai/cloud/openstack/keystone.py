@@ -16,8 +16,8 @@ from moyai.cloud.openstack.own_login import own_login, secret_of
 from moyai.cloud.openstack.reach import reach_of
 from moyai.cloud.openstack.session import CloudSession, Json
 from moyai.core.backoff import Backoff
-from moyai.core.errors import Conflict, NotFound, Terminal
-from moyai.core.waiting import until
+from moyai.core.errors import NotFound, Retriable, Terminal, Unreachable
+from moyai.core.waiting import NotYet, until
 
 _ROLES: Mapping[Use, tuple[str, ...]] = {Use.CONTROLLERS: ("member", "load-balancer_member"), Use.VOLUMES: ("member",)}
 _TRIES = 4
@@ -92,12 +92,19 @@ class KeystoneCredentials:
         if rules:
             wanted["access_rules"] = [rule._asdict() for rule in rules]
 
-        def create() -> Json:
+        def create() -> Json | NotYet:
             operation = f"create application credential {name}"
-            return self._keystone.post(self._path(), {"application_credential": wanted}, operation=operation)
+            try:
+                return self._keystone.post(self._path(), {"application_credential": wanted}, operation=operation)
+            except Unreachable:
+                raise  # the credential may have been made, and its secret is lost
+            except Retriable as error:
+                return NotYet(error.message, error=error)
 
-        # two credentials made at the same time may each bring the same new rule; Keystone refuses the second, and then has it
-        made = until(create, clock=self._session.clock, timeout=math.inf, pause=_AGAIN, tries=_TRIES, retry=(Conflict,))
+        # Two credentials made at the same time may each bring the same new rule. Keystone refuses the second, and then has the
+        # rule; or its database ends one of the two as a deadlock, undoes it, and Keystone answers 500. No name is there twice:
+        # Keystone refuses it.
+        made = until(create, clock=self._session.clock, timeout=math.inf, pause=_AGAIN, tries=_TRIES, retry=())
         return cast("Json", made["application_credential"])
 
     def _roles(self, name: str, use: Use) -> tuple[list[str], list[str]]:

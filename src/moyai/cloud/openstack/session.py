@@ -18,7 +18,7 @@ import math
 import threading
 import urllib.parse
 from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from moyai.cloud.capabilities import Capability, CapabilityAbsent
@@ -87,7 +87,8 @@ class CloudSession:
         """
         if override := self.override(service_type):
             return override.rstrip("/")
-        if (capability := CAPABILITIES.get(service_type)) and not self.offers(service_type):
+        offered = self.offers(service_type)
+        if not offered and (capability := CAPABILITIES.get(service_type)):
             raise CapabilityAbsent(self.name, capability, hint=f"its service catalog does not name {NAMES[service_type]}")
         with self.guard(f"find the {service_type} service"):
             wanted: dict[str, Any] = {
@@ -97,7 +98,7 @@ class CloudSession:
             }
             if version := VERSIONS.get(service_type):
                 wanted |= {"min_version": version, "max_version": f"{version.split('.')[0]}.latest"}
-            url = self.keystone.get_endpoint(**wanted)
+            url = self.keystone.get_endpoint(**wanted) if offered else None
         if url:
             return url.rstrip("/")
         raise Terminal(f"the cloud {self.name} has no {service_type} service", hint="the service catalog names none that fits")
@@ -122,9 +123,11 @@ class CloudSession:
     def catalog_url(self, service_type: str) -> str | None:
         """The address of a service as the catalog has it, None where there is none. Asks the service nothing."""
         catalog = self.access().service_catalog
-        with self.guard("read the service catalog"):
-            urls = catalog.get_urls(service_type=service_type, interface=self.interface(service_type), region_name=self.region)
-        return str(urls[0]) if urls else None
+        asked = {"service_type": service_type, "interface": self.interface(service_type), "region_name": self.region}
+        # ValueError: the catalog has two types of the service, and neither has such an address
+        with self.guard("read the service catalog"), suppress(ValueError):
+            return next((str(url) for url in catalog.get_urls(**asked)), None)
+        return None
 
     def offers(self, service_type: str) -> bool:
         """Whether the cloud has a service: an address is configured, or the catalog names one. Asks the service nothing."""

@@ -22,8 +22,8 @@ from dataclasses import dataclass
 from moyai.core.clock import Clock
 from moyai.core.waiting import NotYet, until
 from moyai.csi.access_modes import VolumeAccess
+from moyai.csi.driver_names import ALONE, FILE_SYSTEMS, XFS
 from moyai.csi.errors import Refused
-from moyai.csi.names import ALONE, FILE_SYSTEMS, XFS
 from moyai.csi.node.disks import Damaged, DiskError, NodeDisks
 
 _SETTLE_PAUSE = 0.2

@@ -19,8 +19,8 @@ from moyai.cloud.kind import VolumeNames
 from moyai.core.clock import Clock, SystemClock
 from moyai.core.waiting import NotYet, until
 from moyai.csi.access_modes import VolumeAccess
+from moyai.csi.driver_names import DEVICE_PATH, EXT4
 from moyai.csi.errors import Refused
-from moyai.csi.names import DEVICE_PATH, EXT4
 from moyai.csi.node.disks import Mount, NodeDisks, NotPermitted, Usage
 from moyai.csi.node.mounting import FileSystemMounter
 from moyai.csi.node.stale import StaleMounts, staging_folder

@@ -50,7 +50,7 @@ _AT_ONCE = 16
 Trade = Literal["pod", "host"]
 
 
-class Api(Protocol):
+class ProbeApi(Protocol):
     """What is asked of ``kube.quick.KubeApi``."""
 
     def get(self, resource: Resource, name: str, *, namespace: str | None = None) -> Json: ...
@@ -63,7 +63,7 @@ class Api(Protocol):
 class ProbePods:
     """``with ProbePods(api, clock=clock) as probes``. ``missing``: node → why it has no probe."""
 
-    def __init__(self, api: Api, *, clock: Clock) -> None:
+    def __init__(self, api: ProbeApi, *, clock: Clock) -> None:
         self._api, self._clock = api, clock
         self._image = ""
         self._pool = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="probe")
@@ -159,7 +159,7 @@ def leftovers(namespaces: Iterable[Json], *, now: datetime) -> list[str]:
     return found
 
 
-def image_of(api: Api) -> str:
+def image_of(api: ProbeApi) -> str:
     """The image of moyai that the cluster's nodes hold."""
     deployment = api.get(DEPLOYMENTS, ccm.NAME, namespace="kube-system")
     containers = rows(part(deployment, "spec", "template", "spec"), "containers")

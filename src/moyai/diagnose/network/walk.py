@@ -23,7 +23,7 @@ _AGENT = "does the node's agent run? `moyai kubectl -n kube-system get pods -l a
 _PROXY_HINT = "does kube-proxy run there? `moyai kubectl -n kube-system get pods -l k8s-app=kube-proxy -o wide`"
 
 
-class _Ended(Exception):
+class _WayEnds(Exception):
     def __init__(self, outcome: Outcome, why: str = "", *, hint: str = "", unread: str = "") -> None:
         super().__init__(why)
         self.outcome: Outcome = outcome
@@ -61,7 +61,7 @@ class _Walk:
         self.packet = packet
         try:
             self._begin(source)
-        except _Ended as end:
+        except _WayEnds as end:
             if end.outcome == "dropped":
                 self._hop(self._hops[-1].where if self._hops else source.node, "dropped", text=end.why)
             return Trace(
@@ -88,7 +88,7 @@ class _Walk:
         while True:
             if (node, self.packet.destination) in passed or len(passed) > _MOST_NODES:
                 ways = " → ".join(one for one, _ in passed)
-                raise _Ended("dropped", f"routes lead in a circle: {ways} → {node}")
+                raise _WayEnds("dropped", f"routes lead in a circle: {ways} → {node}")
             passed.append((node, self.packet.destination))
             node, device = self._forward(node, device, own=own)
             own = False
@@ -98,7 +98,7 @@ class _Walk:
         pod = kernel.pods.get(source.address)
         if pod is None:
             if kernel.searched:
-                raise _Ended("dropped", f"no pod on {source.node} has the address {source.address}: is the pod running?")
+                raise _WayEnds("dropped", f"no pod on {source.node} has the address {source.address}: is the pod running?")
             self._note(f"the pods' namespaces on {source.node} could not be looked through")
             self._service(source.node)
             return ""
@@ -107,9 +107,9 @@ class _Walk:
         bridge = kernel.links.get(veth.master) if veth and veth.master else veth
         route = best(pod.routes, self.packet.destination)
         if not pod.link.up or veth is None or not veth.up:
-            raise _Ended("dropped", f"the link {pod.link.name} of {source.text} is down")
+            raise _WayEnds("dropped", f"the link {pod.link.name} of {source.text} is down")
         if route is None:
-            raise _Ended("dropped", f"{source.text} has no route to {self.packet.destination}")
+            raise _WayEnds("dropped", f"{source.text} has no route to {self.packet.destination}")
         device = bridge.name if bridge else veth.name
         on = f" of bridge {device}" if bridge is not veth else ""
         self._hop(
@@ -126,18 +126,20 @@ class _Walk:
         wanted = (self.packet.protocol, self.packet.port)
         if wanted not in service.ports:
             known = ", ".join(f"{number}/{protocol}" for protocol, number in service.ports)
-            raise _Ended("dropped", f"Service {service.name} has no port {wanted[1]}/{wanted[0]}, it has {known or 'none'}")
+            raise _WayEnds("dropped", f"Service {service.name} has no port {wanted[1]}/{wanted[0]}, it has {known or 'none'}")
         if self._world.kernels[node].unreadable:
-            raise _Ended("unknown", f"nftables of {node} cannot be read: {self._world.kernels[node].unreadable}")
+            raise _WayEnds("unknown", f"nftables of {node} cannot be read: {self._world.kernels[node].unreadable}")
         rules = self._rules(node)
         if not rules.has_table(PROXY):
-            raise _Ended("dropped", f"kube-proxy has no table in nftables on {node}", hint=_PROXY_HINT)
+            raise _WayEnds("dropped", f"kube-proxy has no table in nftables on {node}", hint=_PROXY_HINT)
         found = rules.translate(self.packet)
         if found.lack == "empty":
             hint = f"`moyai kubectl -n {service.name.partition('/')[0]} get endpointslices,pods` shows why"
-            raise _Ended("dropped", f"kube-proxy on {node} refuses it: Service {service.name} has no ready endpoint", hint=hint)
+            raise _WayEnds(
+                "dropped", f"kube-proxy on {node} refuses it: Service {service.name} has no ready endpoint", hint=hint
+            )
         if found.lack:
-            raise _Ended(
+            raise _WayEnds(
                 "dropped", f"kube-proxy on {node} does not know Service {service.name} {self.packet.target}", hint=_PROXY_HINT
             )
         address, port = found.endpoints[0]
@@ -154,23 +156,23 @@ class _Walk:
         kernel, packet = self._kernel(node), self.packet
         route = kernel.lookup(packet.destination, source=packet.source, device=device)
         if route is None:
-            raise _Ended("dropped", f"{node} has no route to {packet.destination}")
+            raise _WayEnds("dropped", f"{node} has no route to {packet.destination}")
         if route.kind == "local":
             beyond = ", which hands the answer on to whom it has masqueraded" if self._answer else ""
             self._hop(node, "deliver", text=f"{packet.destination} is an address of {node} itself{beyond}")
             self.at = PacketEnd("machine", node, packet.destination, node)
-            raise _Ended("delivered")
+            raise _WayEnds("delivered")
         link = kernel.links.get(route.index)
         if route.kind != "unicast" or link is None:
             self._hop(node, "route", text=f"route {route.text}")
             hint = _AGENT if contains((self._world.pod_range,), packet.destination) else ""
-            raise _Ended("dropped", f"{node} has no route to {packet.destination} but {route.text}", hint=hint)
+            raise _WayEnds("dropped", f"{node} has no route to {packet.destination} but {route.text}", hint=hint)
         self._hop(node, "route", text=f"route {route.text} dev {link.name} (MTU {link.mtu})")
         if not link.up:
-            raise _Ended("dropped", f"{link.name} of {node} is down")
+            raise _WayEnds("dropped", f"{link.name} of {node} is down")
         if not own:
             if not kernel.forwards:
-                raise _Ended("dropped", f"{node} forwards nothing: net.ipv4.ip_forward is 0")
+                raise _WayEnds("dropped", f"{node} forwards nothing: net.ipv4.ip_forward is 0")
             self._policies(node, kernel)
         self._masquerade(node, kernel, route=route)
         self._through(link)
@@ -209,7 +211,7 @@ class _Walk:
                 late = [key for key in found.selecting if not rules.has_policy(policy_chain(incoming, key))]
                 waits = f" ({', '.join(late)} is not in the kernel yet)" if late and not kernel.unreadable else ""
                 self._hop(node, "policy", text=f"{what}: selected by {selecting}{waits}")
-                raise _Ended(
+                raise _WayEnds(
                     "dropped", f"no NetworkPolicy permits {packet.target} from {packet.source}: {selecting} selects it"
                 )
         for chain in rules.closed("forward"):
@@ -233,17 +235,17 @@ class _Walk:
         name = owner.key if owner else "of no name"
         if pod is None and kernel.searched:
             known = f"; Kubernetes has pod {owner.key} with it on {owner.node}" if owner else ""
-            raise _Ended("dropped", f"no pod on {node} has the address {address}{known}")
+            raise _WayEnds("dropped", f"no pod on {node} has the address {address}{known}")
         veth = kernel.veth_of(pod) if pod else None
         if pod:
             self._through(pod.link)
             if not pod.link.up or (veth and not veth.up):
-                raise _Ended("dropped", f"the link of pod {name} is down on {node}")
+                raise _WayEnds("dropped", f"the link of pod {name} is down on {node}")
         way = f"{link.name} → {veth.name}" if veth and veth is not link else link.name
         inside = f" → {pod.link.name} of pod {name} (MTU {pod.link.mtu})" if pod else f" → pod {name}"
         self._hop(node, "deliver", text=way + inside)
         self.at = PacketEnd("pod", name, address, node)
-        raise _Ended("delivered")
+        raise _WayEnds("delivered")
 
     def _encapsulate(self, node: str, kernel: Kernel, *, route: RouteFacts, link: LinkFacts) -> tuple[str, str]:
         tunnel = link.vxlan
@@ -251,23 +253,23 @@ class _Walk:
         gateway = route.gateway or self.packet.destination
         neighbour = kernel.neighbour(link.index, gateway)
         if neighbour is None or not neighbour.mac:
-            raise _Ended("dropped", f"{link.name} of {node} has no neighbour entry for {gateway}", hint=_AGENT)
+            raise _WayEnds("dropped", f"{link.name} of {node} has no neighbour entry for {gateway}", hint=_AGENT)
         entry = kernel.entry(link.index, neighbour.mac)
         if entry is None:
-            raise _Ended(
+            raise _WayEnds(
                 "dropped", f"{link.name} of {node} has no forwarding entry for {neighbour.mac} ({gateway})", hint=_AGENT
             )
         outer = Packet(tunnel.local, entry.address, "udp", port=tunnel.port)
         way = kernel.lookup(outer.destination, source=outer.source)
         beneath = kernel.links.get(way.index) if way else None
         if way is None or beneath is None or not beneath.up:
-            raise _Ended("dropped", f"{node} has no way to {outer.destination}, the other end of {link.name}")
+            raise _WayEnds("dropped", f"{node} has no way to {outer.destination}, the other end of {link.name}")
         text = f"{link.name} puts it into VXLAN: VNI {tunnel.vni}, {outer.source} → {outer.destination} UDP {tunnel.port}"
         self._hop(node, "encapsulate", text=f"{text}, dev {beneath.name} (MTU {beneath.mtu})")
         self._fits(beneath.mtu - OVERHEAD)
         peer = self._world.node_at(outer.destination)
         if not peer:
-            raise _Ended(
+            raise _WayEnds(
                 "dropped", f"no node has the address {outer.destination} that {link.name} of {node} sends to", hint=_AGENT
             )
         self._cross(node, peer, kernel=kernel, link=beneath, packet=outer, hop=way.gateway or outer.destination)
@@ -276,13 +278,13 @@ class _Walk:
         there = next((one for one in same if one.vxlan and one.vxlan.vni == tunnel.vni), None)
         if there is None:
             others = f", it has VNI {', '.join(str(one.vxlan.vni) for one in same if one.vxlan)}" if same else ""
-            raise _Ended(
+            raise _WayEnds(
                 "dropped", f"{peer} has no VXLAN device with VNI {tunnel.vni} on UDP {tunnel.port}{others}", hint=_AGENT
             )
         if not there.up:
-            raise _Ended("dropped", f"{there.name} of {peer} is down", hint=_AGENT)
+            raise _WayEnds("dropped", f"{there.name} of {peer} is down", hint=_AGENT)
         if there.mac != neighbour.mac:
-            raise _Ended("dropped", f"the frame is for {neighbour.mac}, {there.name} of {peer} has {there.mac}", hint=_AGENT)
+            raise _WayEnds("dropped", f"the frame is for {neighbour.mac}, {there.name} of {peer} has {there.mac}", hint=_AGENT)
         self._hop(peer, "decapsulate", text=f"{there.name} (MTU {there.mtu}) takes it out of VXLAN, VNI {tunnel.vni}")
         return peer, there.name
 
@@ -297,18 +299,18 @@ class _Walk:
         if not route.gateway or not inside or cloud.router is None:
             self._sent(node, packet)
             self._hop(node, "wire", text=f"leaves the cluster by {hop} on {link.name}")
-            raise _Ended("left")
+            raise _WayEnds("left")
         self._sent(node, packet)
         router = cloud.router
         near = contains((self._world.node_range,), packet.destination)
         beyond = packet.destination if near else route_of(router, packet.destination)
         if not beyond:
             hint = "the cloud controller manager keeps the routes; `moyai net status` compares them with the nodes"
-            raise _Ended("dropped", f"router {router.name} has no route to {packet.destination}", hint=hint)
+            raise _WayEnds("dropped", f"router {router.name} has no route to {packet.destination}", hint=hint)
         self._hop("cloud", "route", text=f"router {router.name}: {packet.destination} via {beyond}")
         peer = self._world.node_at(beyond)
         if not peer:
-            raise _Ended("dropped", f"no node has the address {beyond} that router {router.name} sends to")
+            raise _WayEnds("dropped", f"no node has the address {beyond} that router {router.name} sends to")
         self._guard(node, peer, packet=packet)
         self._hop("cloud", "wire", text=f"machines' network: router {router.name} → {peer}")
         return peer, self._arrival(peer, beyond)
@@ -317,7 +319,7 @@ class _Walk:
         """From machine to machine: what the cloud lets pass."""
         known = kernel.neighbour(link.index, hop)
         if known is not None and known.state == "failed":
-            raise _Ended("dropped", f"nobody answers {node}'s ARP requests for {hop} ({peer}): does the machine run?")
+            raise _WayEnds("dropped", f"nobody answers {node}'s ARP requests for {hop} ({peer}): does the machine run?")
         self._sent(node, packet)
         self._guard(node, peer, packet=packet)
         asked = (
@@ -327,16 +329,16 @@ class _Walk:
 
     def _sent(self, node: str, packet: Packet) -> None:
         if why := refused_to_send(self._world.cloud, node, source=packet.source):
-            raise _Ended("dropped", f"the cloud drops it: {why}", hint="`moyai up` brings the ports to what the mode needs")
+            raise _WayEnds("dropped", f"the cloud drops it: {why}", hint="`moyai up` brings the ports to what the mode needs")
 
     def _guard(self, node: str, peer: str, *, packet: Packet) -> None:
         if not self._answer and (why := refused_by_firewall(self._world.cloud, node, receiver=peer, packet=packet)):
-            raise _Ended("dropped", f"the cloud drops it: {why}")
+            raise _WayEnds("dropped", f"the cloud drops it: {why}")
 
     def _arrival(self, node: str, address: str) -> str:
         link = self._kernel(node).link_of(address)
         if link is None:
-            raise _Ended("dropped", f"no link of {node} has its address {address}")
+            raise _WayEnds("dropped", f"no link of {node} has its address {address}")
         self._through(link)
         return link.name
 
@@ -349,7 +351,7 @@ class _Walk:
         kernel = self._world.kernels.get(node)
         if kernel is None:
             why = self._world.absent.get(node, "no probe ran on it")
-            raise _Ended("unknown", f"the kernel of {node} cannot be read: {why}", unread=node)
+            raise _WayEnds("unknown", f"the kernel of {node} cannot be read: {why}", unread=node)
         return kernel
 
     def _through(self, link: LinkFacts) -> None:

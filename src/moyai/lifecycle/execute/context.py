@@ -115,5 +115,5 @@ class Context:
             if self._api is None:
                 self._api = self._open_api()
             if self._api is None:
-                raise Terminal("the cluster has no kubeconfig yet", hint="`moyai up` goes on building it")
+                raise Terminal("the cluster has no kubeconfig yet", hint="`moyai up` continues to build it")
             return self._api

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from moyai.localcloud.services import compute, identity, image, infra, load_balancer, network, registry, volume
-from moyai.localcloud.services.rendering import Context
+from moyai.localcloud.services.rendering import ServiceContext
 from moyai.localcloud.supervision import ServiceSpec
 
 _MODULES = (infra, identity, image, compute, network, volume, load_balancer, registry)
 
 
-def files(context: Context) -> dict[str, str]:
+def files(context: ServiceContext) -> dict[str, str]:
     """Every configuration file, by its path below the cloud's ``conf`` folder."""
     return {name: text for module in _MODULES for name, text in module.files(context).items()}
 
 
-def services(context: Context) -> list[ServiceSpec]:
+def services(context: ServiceContext) -> list[ServiceSpec]:
     """Every service, in the order in which they are best started."""
     return [service for module in _MODULES for service in module.services(context)]

@@ -6,7 +6,7 @@ from moyai.localcloud.layout import PORTS, Hypervisor
 from moyai.localcloud.services.rendering import (
     NO_NOTIFICATIONS,
     RABBIT,
-    Context,
+    ServiceContext,
     auth_token,
     client,
     concurrency,
@@ -27,7 +27,7 @@ _REFUSED = (
 )
 
 
-def files(context: Context) -> dict[str, str]:
+def files(context: ServiceContext) -> dict[str, str]:
     address = context.config.address
     nova = {
         "DEFAULT": {
@@ -93,7 +93,7 @@ def files(context: Context) -> dict[str, str]:
     return {"nova.conf": ini(nova), "nova-policy.yaml": policy, "placement/placement.conf": ini(placement), **hypervisors}
 
 
-def _hypervisor(context: Context, hypervisor: Hypervisor) -> str:
+def _hypervisor(context: ServiceContext, hypervisor: Hypervisor) -> str:
     return ini(
         {
             "DEFAULT": {
@@ -107,7 +107,7 @@ def _hypervisor(context: Context, hypervisor: Hypervisor) -> str:
     )
 
 
-def services(context: Context) -> list[ServiceSpec]:
+def services(context: ServiceContext) -> list[ServiceSpec]:
     environment = python_env(context)
     config = ("--config-file", context.conf("nova.conf"))
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from moyai.localcloud.layout import PORTS
-from moyai.localcloud.services.rendering import Context, database, ini, python_env, wsgi
+from moyai.localcloud.services.rendering import ServiceContext, database, ini, python_env, wsgi
 from moyai.localcloud.supervision import ServiceSpec
 
 
-def files(context: Context) -> dict[str, str]:
+def files(context: ServiceContext) -> dict[str, str]:
     keys = context.paths.state / "keystone"
     text = ini(
         {
@@ -27,7 +27,7 @@ def files(context: Context) -> dict[str, str]:
     return {"keystone/keystone.conf": text}
 
 
-def services(context: Context) -> list[ServiceSpec]:
+def services(context: ServiceContext) -> list[ServiceSpec]:
     return [
         ServiceSpec(
             "keystone",

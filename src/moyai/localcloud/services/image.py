@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from moyai.localcloud.layout import PORTS
-from moyai.localcloud.services.rendering import Context, auth_token, concurrency, database, ini, python_env
+from moyai.localcloud.services.rendering import ServiceContext, auth_token, concurrency, database, ini, python_env
 from moyai.localcloud.supervision import ServiceSpec
 
 
-def files(context: Context) -> dict[str, str]:
+def files(context: ServiceContext) -> dict[str, str]:
     store = context.paths.state / "glance"
     text = ini(
         {
@@ -34,7 +34,7 @@ def files(context: Context) -> dict[str, str]:
     return {"glance-api.conf": text}
 
 
-def services(context: Context) -> list[ServiceSpec]:
+def services(context: ServiceContext) -> list[ServiceSpec]:
     return [
         ServiceSpec(
             "glance-api",

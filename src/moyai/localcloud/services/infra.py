@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from moyai.localcloud.layout import PORTS
-from moyai.localcloud.services.rendering import Context
+from moyai.localcloud.services.rendering import ServiceContext
 from moyai.localcloud.supervision import ServiceSpec
 
 DATABASES = ("keystone", "glance", "placement", "neutron", "cinder", "nova", "nova_api", "nova_cell0", "octavia")
 
 
-def files(context: Context) -> dict[str, str]:
+def files(context: ServiceContext) -> dict[str, str]:
     paths = context.paths
     mariadb = f"""[mariadbd]
 user = root
@@ -43,7 +43,7 @@ disk_free_limit.absolute = 50MB
     return {"mariadb.cnf": mariadb, "rabbitmq.conf": rabbitmq, "rabbitmq-plugins": "[].\n"}
 
 
-def services(context: Context) -> list[ServiceSpec]:
+def services(context: ServiceContext) -> list[ServiceSpec]:
     paths = context.paths
     rabbit = paths.run / "rabbit"
     return [

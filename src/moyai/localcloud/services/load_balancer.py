@@ -9,7 +9,7 @@ from moyai.localcloud.drivers.octavia import provider_names
 from moyai.localcloud.layout import PORTS
 from moyai.localcloud.services.rendering import (
     NO_NOTIFICATIONS,
-    Context,
+    ServiceContext,
     auth_token,
     client,
     database,
@@ -20,7 +20,7 @@ from moyai.localcloud.services.rendering import (
 from moyai.localcloud.supervision import ServiceSpec
 
 
-def files(context: Context) -> dict[str, str]:
+def files(context: ServiceContext) -> dict[str, str]:
     state = context.paths.state / "octavia"
     octavia = {
         "DEFAULT": {"transport_url": context.transport_url},
@@ -62,7 +62,7 @@ def files(context: Context) -> dict[str, str]:
     return {"octavia.conf": ini(octavia)}
 
 
-def services(context: Context) -> list[ServiceSpec]:
+def services(context: ServiceContext) -> list[ServiceSpec]:
     environment = python_env(context)
     config = ("--config-file", context.conf("octavia.conf"))
     return [

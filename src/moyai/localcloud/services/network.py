@@ -6,8 +6,8 @@ from moyai.localcloud.layout import MAX_ADDRESS_PAIRS, MAX_ROUTES, PORTS, Hyperv
 from moyai.localcloud.services.rendering import (
     NO_NOTIFICATIONS,
     RABBIT,
-    Context,
     Section,
+    ServiceContext,
     auth_token,
     client,
     concurrency,
@@ -22,7 +22,7 @@ EXTERNAL_BRIDGE = "os-br-ex"
 MANAGEMENT_BRIDGE = "os-br-mgmt"
 
 
-def files(context: Context) -> dict[str, str]:
+def files(context: ServiceContext) -> dict[str, str]:
     address = context.config.address
     agent: Section = {"root_helper": "env", "report_interval": 10, "polling_interval": 1}
     neutron = {
@@ -88,7 +88,7 @@ def files(context: Context) -> dict[str, str]:
     return {"neutron.conf": ini(neutron), **hypervisors}
 
 
-def _hypervisor(context: Context, hypervisor: Hypervisor) -> str:
+def _hypervisor(context: ServiceContext, hypervisor: Hypervisor) -> str:
     return ini(
         {
             "AGENT": {"availability_zone": hypervisor.zone},
@@ -100,7 +100,7 @@ def _hypervisor(context: Context, hypervisor: Hypervisor) -> str:
     )
 
 
-def services(context: Context) -> list[ServiceSpec]:
+def services(context: ServiceContext) -> list[ServiceSpec]:
     environment = python_env(context)
     config = ("--config-file", context.conf("neutron.conf"))
 

@@ -8,7 +8,7 @@ change; machines and pods reach only this one, because every node asks it first 
 from __future__ import annotations
 
 from moyai.localcloud.layout import PORTS
-from moyai.localcloud.services.rendering import Context
+from moyai.localcloud.services.rendering import ServiceContext
 from moyai.localcloud.supervision import ServiceSpec
 
 _READONLY = """  maintenance:
@@ -19,14 +19,14 @@ _READONLY = """  maintenance:
 """
 
 
-def files(context: Context) -> dict[str, str]:
+def files(context: ServiceContext) -> dict[str, str]:
     return {
         "registry.yml": _config(context, "registry", storage="  delete:\n    enabled: true\n"),
         "registry-readonly.yml": _config(context, "registry-readonly", storage=_READONLY),
     }
 
 
-def _config(context: Context, name: str, *, storage: str) -> str:
+def _config(context: ServiceContext, name: str, *, storage: str) -> str:
     return f"""version: 0.1
 log:
   level: warn
@@ -38,7 +38,7 @@ storage:
 """
 
 
-def services(context: Context) -> list[ServiceSpec]:
+def services(context: ServiceContext) -> list[ServiceSpec]:
     if context.registry is None:
         return []
     environment = {"HOME": str(context.paths.state), "OTEL_TRACES_EXPORTER": "none"}

@@ -8,20 +8,20 @@ from pathlib import Path
 
 from moyai.localcloud.env import OpenStackEnv
 from moyai.localcloud.layout import CloudPaths, LocalCloudConfig
-from moyai.localcloud.secrets import Secrets
+from moyai.localcloud.secrets import CloudSecrets
 
 #: One INI section: option → value; a tuple is joined by commas, a bool written as oslo.config reads it.
 Section = Mapping[str, "str | int | float | bool | tuple[str, ...] | Path"]
 
 
 @dataclass(frozen=True)
-class Context:
+class ServiceContext:
     """All that rendering needs. ``cgroup``: the cgroup root for machines, as ``moyai.linux.cgroups`` writes it."""
 
     config: LocalCloudConfig
     paths: CloudPaths
     env: OpenStackEnv
-    secrets: Secrets
+    secrets: CloudSecrets
     cgroup: str
     registry: Path | None = None
     nameservers: tuple[str, ...] = ()
@@ -69,7 +69,7 @@ _TYPES: Mapping[str, str] = {
 }
 
 
-def auth_token(context: Context, user: str) -> Section:
+def auth_token(context: ServiceContext, user: str) -> Section:
     """Every request needs a token that Keystone vouches for. The type is what access rules of application credentials name:
     without it a service refuses such a credential."""
     return {
@@ -82,7 +82,7 @@ def auth_token(context: Context, user: str) -> Section:
     }
 
 
-def client(context: Context, user: str) -> dict[str, str | int | float | bool | tuple[str, ...] | Path]:
+def client(context: ServiceContext, user: str) -> dict[str, str | int | float | bool | tuple[str, ...] | Path]:
     """How a service itself logs in."""
     return {
         "auth_url": context.config.auth_url,
@@ -96,11 +96,11 @@ def client(context: Context, user: str) -> dict[str, str | int | float | bool | 
     }
 
 
-def database(context: Context, name: str) -> Section:
+def database(context: ServiceContext, name: str) -> Section:
     return {"connection": context.database(name), "max_pool_size": 5, "max_overflow": 20}
 
 
-def concurrency(context: Context) -> Section:
+def concurrency(context: ServiceContext) -> Section:
     return {"lock_path": context.paths.run / "lock"}
 
 
@@ -111,7 +111,7 @@ NO_NOTIFICATIONS: Section = {"driver": "noop"}
 RABBIT: Section = {"heartbeat_timeout_threshold": 20, "heartbeat_rate": 3, "kombu_reconnect_delay": 0.5}
 
 
-def python_env(context: Context) -> dict[str, str]:
+def python_env(context: ServiceContext) -> dict[str, str]:
     """The environment of every OpenStack program."""
     return {
         "PATH": f"{context.env.root / 'bin'}:/usr/sbin:/usr/bin:/sbin:/bin",
@@ -126,7 +126,7 @@ def python_env(context: Context) -> dict[str, str]:
     }
 
 
-def wsgi(context: Context, port: int, target: str, *arguments: str) -> tuple[str, ...]:
+def wsgi(context: ServiceContext, port: int, target: str, *arguments: str) -> tuple[str, ...]:
     """Serve a WSGI application (``module:factory``) on the management address."""
     launcher = ("-m", "moyai.localcloud.launch_wsgi")
     return (str(context.env.python), *launcher, context.config.address, str(port), target, *arguments)

@@ -6,8 +6,8 @@ from moyai.localcloud.layout import PORTS
 from moyai.localcloud.services.rendering import (
     NO_NOTIFICATIONS,
     RABBIT,
-    Context,
     Section,
+    ServiceContext,
     auth_token,
     client,
     concurrency,
@@ -23,7 +23,7 @@ MULTIATTACH_TYPE = "files-multiattach"
 BACKEND_NAME = "files"
 
 
-def files(context: Context) -> dict[str, str]:
+def files(context: ServiceContext) -> dict[str, str]:
     address = context.config.address
     zones = context.config.zones
     backends: dict[str, Section] = {
@@ -78,7 +78,7 @@ def files(context: Context) -> dict[str, str]:
     return {"cinder.conf": ini(cinder)}
 
 
-def services(context: Context) -> list[ServiceSpec]:
+def services(context: ServiceContext) -> list[ServiceSpec]:
     def cinder(name: str, after: tuple[str, ...], port: int = 0) -> ServiceSpec:
         argv = (context.env.program(name), "--config-file", context.conf("cinder.conf"))
         return ServiceSpec(name, argv, env=python_env(context), after=after, port=port)

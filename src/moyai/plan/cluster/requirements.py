@@ -47,9 +47,9 @@ def refuse_taken_name(cluster: Cluster, observed: Observed, *, recorded: Recorde
             hint = (
                 f"`moyai down --cloud {cloud} --uid {other}` removes that one"
                 if other
-                else f"network {network.id} has that name and is no cluster's"
+                else f"network {network.id} has that name"
             )
-            by = f"by cluster {other}" if other else "by somebody else's network"
+            by = f"by cluster {other}" if other else "by a network that no cluster owns"
             raise Terminal(
                 f"metadata.name: {cluster.name!r} is taken in cloud {cloud} {by}",
                 hint=f"choose another name; {hint}",

@@ -20,7 +20,7 @@ from moyai.core.ids import ClusterIdentity, cluster_tag
 from moyai.kube.objects import Node, Service, ServicePort
 from moyai.plan.load_balancer.eligibility import eligible_nodes, member_address
 from moyai.plan.load_balancer.names import load_balancer_name, service_uid_tag
-from moyai.plan.load_balancer.settings import LoadBalancerSettings, MonitorSettings
+from moyai.plan.load_balancer.service_settings import LoadBalancerSettings, MonitorSettings
 
 #: Protocol of a Service's port → what a listener takes, and by what its members are checked.
 _PROTOCOLS = {

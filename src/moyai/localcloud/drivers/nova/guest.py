@@ -19,7 +19,7 @@ from nova.network import neutron
 from nova.virt import driver
 
 from moyai.linux import netns
-from moyai.linux.machine import NspawnMachine
+from moyai.linux.nspawn import NspawnMachine
 from moyai.linux.process import run
 
 SEED = "var/lib/cloud/seed/config_drive"

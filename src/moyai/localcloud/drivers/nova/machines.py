@@ -30,7 +30,7 @@ from oslo_log import log as logging
 
 from moyai.linux import cgroups, loop, netns
 from moyai.linux.files import write_durably
-from moyai.linux.machine import REBOOT, GuestDisk, Host, MachineError, NspawnMachine, trim_console
+from moyai.linux.nspawn import REBOOT, GuestDisk, Host, MachineError, NspawnMachine, trim_console
 from moyai.linux.process import ProcessError, run
 from moyai.localcloud.drivers.nova import guest
 from moyai.localcloud.drivers.nova.image_tree import STORE, copy_store

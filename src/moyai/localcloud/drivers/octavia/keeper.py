@@ -56,8 +56,8 @@ class Call:
     port_id: str = ""
 
 
-class Watches(Protocol):
-    """What tells of a load balancer by becoming readable. ``hold`` takes the descriptor over."""
+class DescriptorHolder(Protocol):
+    """Holds the descriptors that become readable when a load balancer changes. ``hold`` takes the descriptor over."""
 
     def hold(self, balancer_id: str, verb: str, *, descriptor: int) -> None: ...
     def release(self, balancer_id: str) -> None: ...
@@ -74,7 +74,7 @@ class Surroundings:
     store: WantedState
     root: Path
     checks: UdpChecks
-    watches: Watches
+    watches: DescriptorHolder
     stopping: threading.Event
     again: Callable[[str, Call], None]
     later: Callable[[str], None]

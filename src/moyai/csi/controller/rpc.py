@@ -13,8 +13,8 @@ from moyai.csi.controller import paging
 from moyai.csi.controller.cloud_view import CloudView
 from moyai.csi.controller.snapshots import SnapshotWork
 from moyai.csi.controller.volumes import VolumeRequest, VolumeWork
+from moyai.csi.driver_names import ALONE, AVAILABILITY, DEVICE_PATH, PASSED_ON, TYPE
 from moyai.csi.errors import Refused, need
-from moyai.csi.names import ALONE, AVAILABILITY, DEVICE_PATH, PASSED_ON, TYPE
 from moyai.csi.proto import csi_pb2 as pb
 from moyai.csi.volume_sizes import GIB
 
