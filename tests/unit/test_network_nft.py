@@ -64,7 +64,9 @@ def test_who_is_masqueraded() -> None:
     found = Ruleset(newer())
     assert not found.translate(asked("10.244.9.9")).masqueraded
     assert found.translate(asked("10.8.0.10")).masqueraded
-    assert found.translate(asked(POD)).masqueraded, "its own endpoint"
+    assert not found.translate(asked(POD)).masqueraded, "the other endpoint is followed"
+    assert found.translate(asked(POD)).endpoints[0][0] == "10.244.2.5"
+    assert Ruleset(newer(choices=1)).translate(asked(POD)).masqueraded, "its own endpoint is the only one"
 
 
 def test_an_older_kube_proxy_has_a_chain_for_each_endpoint() -> None:
@@ -72,7 +74,6 @@ def test_an_older_kube_proxy_has_a_chain_for_each_endpoint() -> None:
     ends = (("10.244.2.5", 8080), ("10.244.3.5", 8080))
     assert found.translate(asked()) == Translated(ends)
     assert found.translate(asked("10.8.0.10")) == Translated(ends, masqueraded=True)
-    assert found.translate(asked("10.244.2.5")).masqueraded
 
 
 def test_chains_in_a_circle_end() -> None:

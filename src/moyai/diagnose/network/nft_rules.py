@@ -102,7 +102,9 @@ class Ruleset:
         chain = self._mapped(_SERVICES, packet)
         if chain is None:
             return Translated(lack="empty" if self._mapped(_WITHOUT, packet) is not None else "unknown")
-        endpoints = tuple(dict.fromkeys(self._endpoints(chain, packet, depth=0)))
+        found = dict.fromkeys(self._endpoints(chain, packet, depth=0))
+        # a pod that is sent to itself is the least telling choice
+        endpoints = tuple(sorted(found, key=lambda one: one[0] == packet.source))
         if not endpoints:
             return Translated(lack="empty")
         address, port = endpoints[0]

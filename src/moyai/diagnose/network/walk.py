@@ -38,15 +38,17 @@ def follow(world: World, source: PacketEnd, *, packet: Packet) -> Trace:
     if found.outcome != "delivered" or there.at is None:
         return found
     place, arrived = there.at, there.packet
-    back = _Walk(world, answer=True)
+    back = _Walk(world, answer=True, masqueraded=there.masqueraded)
     answer = replace(arrived, source=arrived.destination, destination=arrived.source, port=0)
     return replace(found, back=back.walk(place, answer))
 
 
 class _Walk:
-    """``answer``: of a connection that exists, so that policies, Services and the firewall have decided already."""
+    """``answer``: of a connection that exists, so that policies, Services and the firewall have decided already.
+    ``masqueraded``: whether the packet is, or that of the answer was."""
 
-    def __init__(self, world: World, *, answer: bool = False) -> None:
+    def __init__(self, world: World, *, answer: bool = False, masqueraded: bool = False) -> None:
+        self.masqueraded = masqueraded
         self._world, self._answer = world, answer
         self._hops: list[Hop] = []
         self._notes: list[str] = []
@@ -158,7 +160,7 @@ class _Walk:
         if route is None:
             raise _WayEnds("dropped", f"{node} has no route to {packet.destination}")
         if route.kind == "local":
-            beyond = ", which hands the answer on to whom it has masqueraded" if self._answer else ""
+            beyond = ", which hands the answer on to whom it has masqueraded" if self._answer and self.masqueraded else ""
             self._hop(node, "deliver", text=f"{packet.destination} is an address of {node} itself{beyond}")
             self.at = PacketEnd("machine", node, packet.destination, node)
             raise _WayEnds("delivered")
@@ -227,7 +229,7 @@ class _Walk:
         source = kernel.source_for(route)
         if source and source != self.packet.source:
             self._hop(node, "masquerade", text=f"{self.packet.source} becomes {source} (table ip {table})")
-            self.packet = replace(self.packet, source=source)
+            self.packet, self.masqueraded = replace(self.packet, source=source), True
 
     def _deliver(self, node: str, kernel: Kernel, *, link: LinkFacts) -> NoReturn:
         address = self.packet.destination
