@@ -146,6 +146,7 @@ def test_what_is_missing_is_named_where_it_is(what: str) -> None:
     found = follow(broken, POD_1, packet=to_pod(2))
     assert (found.outcome, found.why) == ("dropped", why)
     assert found.hops[-1].kind == "dropped"
+    assert (found.hops[-1].where == "cloud") is (why.startswith(("the cloud", "router")))
 
 
 def test_an_answer_without_a_way_back_is_said() -> None:

@@ -85,9 +85,11 @@ def _print_live(live: LiveTrace) -> None:
             where = one.node
             say(f"  {where}")
         say(f"  {one.text}")
-    last = live.last
+    last, back = live.last, live.last_answer
     if live.answer:
         say(f"the answer: {live.answer}")
+    elif back is not None:
+        say(f"an answer ({back.says}) was last seen on {back.node}, {back.link} {back.direction}")
     elif last is None:
         say("no node has seen a packet")
     else:

@@ -48,6 +48,10 @@ class LiveTrace:
     def last(self) -> Sighting | None:
         return next((one for one in reversed(self.sightings) if not one.says), None)
 
+    @property
+    def last_answer(self) -> Sighting | None:
+        return next((one for one in reversed(self.sightings) if one.says), None)
+
     def data(self) -> dict[str, Any]:
         return asdict(self)
 

@@ -18,6 +18,10 @@ EndKind = Literal["pod", "machine", "service", "outside"]
 Outcome = Literal["delivered", "dropped", "left", "unknown"]
 
 
+#: Where a hop is that no node has.
+CLOUD = "cloud"
+
+
 @dataclass(frozen=True)
 class PacketEnd:
     """``name``: namespace/name, a node's name, or the address itself. ``node``: where it is, empty for Services and outside."""

@@ -13,7 +13,7 @@ from typing import NoReturn
 from moyai.diagnose.network.cloud_wire import contains, refused_by_firewall, refused_to_send, route_of
 from moyai.diagnose.network.kernel_facts import Kernel, LinkFacts, RouteFacts, best
 from moyai.diagnose.network.nft_rules import OWN, PROXY, Packet, Ruleset
-from moyai.diagnose.network.trace_model import Hop, Outcome, PacketEnd, Trace, World
+from moyai.diagnose.network.trace_model import CLOUD, Hop, Outcome, PacketEnd, Trace, World
 from moyai.plan.network_policy.judgement import judge
 from moyai.plan.network_policy.table_names import TABLE, policy_chain
 from moyai.plan.node_network import OVERHEAD
@@ -24,10 +24,10 @@ _PROXY_HINT = "does kube-proxy run there? `moyai kubectl -n kube-system get pods
 
 
 class _WayEnds(Exception):
-    def __init__(self, outcome: Outcome, why: str = "", *, hint: str = "", unread: str = "") -> None:
+    def __init__(self, outcome: Outcome, why: str = "", *, hint: str = "", unread: str = "", where: str = "") -> None:
         super().__init__(why)
         self.outcome: Outcome = outcome
-        self.why, self.hint, self.unread = why, hint, unread
+        self.why, self.hint, self.unread, self.where = why, hint, unread, where
 
 
 def follow(world: World, source: PacketEnd, *, packet: Packet) -> Trace:
@@ -65,7 +65,7 @@ class _Walk:
             self._begin(source)
         except _WayEnds as end:
             if end.outcome == "dropped":
-                self._hop(self._hops[-1].where if self._hops else source.node, "dropped", text=end.why)
+                self._hop(end.where or (self._hops[-1].where if self._hops else source.node), "dropped", text=end.why)
             return Trace(
                 tuple(self._hops),
                 end.outcome,
@@ -90,7 +90,7 @@ class _Walk:
         while True:
             if (node, self.packet.destination) in passed or len(passed) > _MOST_NODES:
                 ways = " → ".join(one for one, _ in passed)
-                raise _WayEnds("dropped", f"routes lead in a circle: {ways} → {node}")
+                raise _WayEnds("dropped", f"routes lead in a circle: {ways} → {node}", where=node)
             passed.append((node, self.packet.destination))
             node, device = self._forward(node, device, own=own)
             own = False
@@ -158,7 +158,7 @@ class _Walk:
         kernel, packet = self._kernel(node), self.packet
         route = kernel.lookup(packet.destination, source=packet.source, device=device)
         if route is None:
-            raise _WayEnds("dropped", f"{node} has no route to {packet.destination}")
+            raise _WayEnds("dropped", f"{node} has no route to {packet.destination}", where=node)
         if route.kind == "local":
             beyond = ", which hands the answer on to whom it has masqueraded" if self._answer and self.masqueraded else ""
             self._hop(node, "deliver", text=f"{packet.destination} is an address of {node} itself{beyond}")
@@ -171,10 +171,10 @@ class _Walk:
             raise _WayEnds("dropped", f"{node} has no route to {packet.destination} but {route.text}", hint=hint)
         self._hop(node, "route", text=f"route {route.text} dev {link.name} (MTU {link.mtu})")
         if not link.up:
-            raise _WayEnds("dropped", f"{link.name} of {node} is down")
+            raise _WayEnds("dropped", f"{link.name} of {node} is down", where=node)
         if not own:
             if not kernel.forwards:
-                raise _WayEnds("dropped", f"{node} forwards nothing: net.ipv4.ip_forward is 0")
+                raise _WayEnds("dropped", f"{node} forwards nothing: net.ipv4.ip_forward is 0", where=node)
             self._policies(node, kernel)
         self._masquerade(node, kernel, route=route)
         self._through(link)
@@ -237,12 +237,12 @@ class _Walk:
         name = owner.key if owner else "of no name"
         if pod is None and kernel.searched:
             known = f"; Kubernetes has pod {owner.key} with it on {owner.node}" if owner else ""
-            raise _WayEnds("dropped", f"no pod on {node} has the address {address}{known}")
+            raise _WayEnds("dropped", f"no pod on {node} has the address {address}{known}", where=node)
         veth = kernel.veth_of(pod) if pod else None
         if pod:
             self._through(pod.link)
             if not pod.link.up or (veth and not veth.up):
-                raise _WayEnds("dropped", f"the link of pod {name} is down on {node}")
+                raise _WayEnds("dropped", f"the link of pod {name} is down on {node}", where=node)
         way = f"{link.name} → {veth.name}" if veth and veth is not link else link.name
         inside = f" → {pod.link.name} of pod {name} (MTU {pod.link.mtu})" if pod else f" → pod {name}"
         self._hop(node, "deliver", text=way + inside)
@@ -281,12 +281,17 @@ class _Walk:
         if there is None:
             others = f", it has VNI {', '.join(str(one.vxlan.vni) for one in same if one.vxlan)}" if same else ""
             raise _WayEnds(
-                "dropped", f"{peer} has no VXLAN device with VNI {tunnel.vni} on UDP {tunnel.port}{others}", hint=_AGENT
+                "dropped",
+                f"{peer} has no VXLAN device with VNI {tunnel.vni} on UDP {tunnel.port}{others}",
+                hint=_AGENT,
+                where=peer,
             )
         if not there.up:
-            raise _WayEnds("dropped", f"{there.name} of {peer} is down", hint=_AGENT)
+            raise _WayEnds("dropped", f"{there.name} of {peer} is down", hint=_AGENT, where=peer)
         if there.mac != neighbour.mac:
-            raise _WayEnds("dropped", f"the frame is for {neighbour.mac}, {there.name} of {peer} has {there.mac}", hint=_AGENT)
+            raise _WayEnds(
+                "dropped", f"the frame is for {neighbour.mac}, {there.name} of {peer} has {there.mac}", hint=_AGENT, where=peer
+            )
         self._hop(peer, "decapsulate", text=f"{there.name} (MTU {there.mtu}) takes it out of VXLAN, VNI {tunnel.vni}")
         return peer, there.name
 
@@ -308,13 +313,13 @@ class _Walk:
         beyond = packet.destination if near else route_of(router, packet.destination)
         if not beyond:
             hint = "the cloud controller manager keeps the routes; `moyai net status` compares them with the nodes"
-            raise _WayEnds("dropped", f"router {router.name} has no route to {packet.destination}", hint=hint)
-        self._hop("cloud", "route", text=f"router {router.name}: {packet.destination} via {beyond}")
+            raise _WayEnds("dropped", f"router {router.name} has no route to {packet.destination}", hint=hint, where=CLOUD)
+        self._hop(CLOUD, "route", text=f"router {router.name}: {packet.destination} via {beyond}")
         peer = self._world.node_at(beyond)
         if not peer:
-            raise _WayEnds("dropped", f"no node has the address {beyond} that router {router.name} sends to")
+            raise _WayEnds("dropped", f"no node has the address {beyond} that router {router.name} sends to", where=CLOUD)
         self._guard(node, peer, packet=packet)
-        self._hop("cloud", "wire", text=f"machines' network: router {router.name} → {peer}")
+        self._hop(CLOUD, "wire", text=f"machines' network: router {router.name} → {peer}")
         return peer, self._arrival(peer, beyond)
 
     def _cross(self, node: str, peer: str, *, kernel: Kernel, link: LinkFacts, packet: Packet, hop: str) -> None:
@@ -327,20 +332,21 @@ class _Walk:
         asked = (
             f"the cloud was not asked: {self._world.cloud.unknown}" if self._world.cloud.unknown else "security groups allow it"
         )
-        self._hop("cloud", "wire", text=f"machines' network: {node} → {peer}{'' if self._answer else f' ({asked})'}")
+        self._hop(CLOUD, "wire", text=f"machines' network: {node} → {peer}{'' if self._answer else f' ({asked})'}")
 
     def _sent(self, node: str, packet: Packet) -> None:
         if why := refused_to_send(self._world.cloud, node, source=packet.source):
-            raise _WayEnds("dropped", f"the cloud drops it: {why}", hint="`moyai up` brings the ports to what the mode needs")
+            hint = "`moyai up` brings the ports to what the mode needs"
+            raise _WayEnds("dropped", f"the cloud drops it: {why}", hint=hint, where=CLOUD)
 
     def _guard(self, node: str, peer: str, *, packet: Packet) -> None:
         if not self._answer and (why := refused_by_firewall(self._world.cloud, node, receiver=peer, packet=packet)):
-            raise _WayEnds("dropped", f"the cloud drops it: {why}")
+            raise _WayEnds("dropped", f"the cloud drops it: {why}", where=CLOUD)
 
     def _arrival(self, node: str, address: str) -> str:
         link = self._kernel(node).link_of(address)
         if link is None:
-            raise _WayEnds("dropped", f"no link of {node} has its address {address}")
+            raise _WayEnds("dropped", f"no link of {node} has its address {address}", where=node)
         self._through(link)
         return link.name
 
