@@ -120,6 +120,7 @@ class Cluster(QuickKubernetes):
         self.store.put(DEPLOYMENTS, {"metadata": meta, "spec": {"template": {"spec": {"containers": [container]}}}})
         self.held: set[str] = set()
         self.refused: MoyaiError | None = None
+        self.printed = "{}"
         self.ran: list[tuple[str, Sequence[str]]] = []
 
     def create(self, resource: Resource, body: Mapping[str, Any], *, namespace: str | None = None) -> Json:
@@ -132,7 +133,7 @@ class Cluster(QuickKubernetes):
 
     def execute(self, namespace: str, pod: str, *, command: Sequence[str], timeout: float) -> str:
         self.ran.append((pod, command))
-        return "{}"
+        return self.printed
 
     def probes(self) -> list[str]:
         return [one["metadata"]["name"] for one in self.store.all(NAMESPACES)]
@@ -144,8 +145,11 @@ def test_probes_run_where_they_can_and_go_with_their_namespace() -> None:
     with ProbePods(api, clock=FakeClock()) as probes:
         assert probes.start("pod", ["a", "b"]) == {"a": "10.244.0.9"}
         assert probes.missing == {"b": "its kubelet does not start the probe"}
-        assert probes.run("pod", "a", program="pod_probe.py", words=["x"]) == "{}"
-        assert api.ran == [("pod-a", ["python3", "/opt/moyai-probe/pod_probe.py", "x"])]
+        assert probes.run("pod", "a", program="pod_probe.py", words=["x"]) == {}
+        api.printed = "Killed"
+        with pytest.raises(Terminal, match="the probe on a printed no JSON but 'Killed'"):
+            probes.run("pod", "a", program="pod_probe.py", words=["x"])
+        assert api.ran[:1] == [("pod-a", ["python3", "/opt/moyai-probe/pod_probe.py", "x"])]
         (namespace,) = api.store.all(NAMESPACES)
         assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "privileged"
         assert leftovers([namespace], now=NOW) == []

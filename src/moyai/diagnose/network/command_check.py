@@ -46,7 +46,7 @@ def check(record: Record, cloud: Cloud, *, reporter: Reporter, clock: Clock | No
             answers = probes.each(
                 {node: lambda node=node: probes.run("pod", node, program="pod_probe.py", words=words) for node in addresses}
             )
-        found: dict[str, Json] = {node: json.loads(one) for node, one in answers.items() if isinstance(one, str)}
+        found: dict[str, Json] = {node: one for node, one in answers.items() if not isinstance(one, MoyaiError)}
         probes.missing |= {node: str(error) for node, error in answers.items() if isinstance(error, MoyaiError)}
         made = report(names, found, missing=probes.missing)
         if any(one.kind == "pods" for one in made.failures):

@@ -5,7 +5,6 @@ With ``live``, marked packets are sent from where the trace begins, and the same
 
 from __future__ import annotations
 
-import json
 import secrets
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
@@ -116,7 +115,7 @@ def _send(probes: ProbePods, source: PacketEnd, *, packet: Packet, kernels: Mapp
     found = probes.each(calls)
     if isinstance(failure := found.pop(""), MoyaiError):
         raise failure
-    reports = {node: json.loads(one) for node, one in found.items() if isinstance(one, str)}
+    reports = {node: one for node, one in found.items() if not isinstance(one, MoyaiError)}
     return joined(reports, source=source.node, sent=len(marks))
 
 

@@ -9,6 +9,7 @@ ends. What a killed process left is found by a label and removed by the next one
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -116,14 +117,22 @@ class ProbePods:
         return {node: text(part(one, "status"), "podIP") for node, one in running.items()}
 
     def services(self, nodes: Collection[str]) -> dict[str, str]:
-        """A Service for each node's pod probe. Returns node → the Service's address."""
+        """A Service for each node's pod probe. Returns node → the Service's address; a node that has none is in ``missing``."""
         made = self.each({node: lambda node=node: self._service(node) for node in nodes})
+        self.missing |= {node: f"its Service: {error}" for node, error in made.items() if isinstance(error, MoyaiError)}
         return {node: one for node, one in made.items() if isinstance(one, str)}
 
-    def run(self, trade: Trade, node: str, *, program: str, words: Sequence[str]) -> str:
-        """Run one of the programs in a node's probe; returns what it printed."""
+    def run(self, trade: Trade, node: str, *, program: str, words: Sequence[str]) -> Any:
+        """Run one of the programs in a node's probe; returns what it printed, read as JSON, None for nothing.
+
+        Raises Terminal where it fails, Retriable where nothing answers.
+        """
         command = ["python3", f"{_FOLDER}/{program}", *words]
-        return self._api.execute(self.namespace, _pod_name(trade, node), command=command, timeout=RUN)
+        printed = self._api.execute(self.namespace, _pod_name(trade, node), command=command, timeout=RUN)
+        try:
+            return json.loads(printed) if printed else None
+        except ValueError:
+            raise Terminal(f"the probe on {node} printed no JSON but {printed[:80]!r}") from None
 
     def each(self, calls: Mapping[str, Callable[[], T]]) -> dict[str, T | MoyaiError]:
         """All calls at the same time: the result of each, or its error."""

@@ -6,7 +6,6 @@ cannot be read; an API that does not answer is an error.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -119,7 +118,7 @@ def read_kernels(
     addresses = probes.start("host", nodes)
     words = [",".join(sorted(pods))]
     calls = {
-        node: (lambda node=node: parse_kernel(json.loads(probes.run("host", node, program="network_facts.py", words=words))))
+        node: (lambda node=node: parse_kernel(probes.run("host", node, program="network_facts.py", words=words)))
         for node in addresses
     }
     found = probes.each(calls)
