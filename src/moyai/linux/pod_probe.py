@@ -8,6 +8,7 @@ Packets of a given size travel over UDP with "do not fragment"; the answer has t
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import secrets
@@ -32,6 +33,7 @@ HEADERS = 28
 _SMALLEST = 576
 # linux/in.h
 _IP_MTU_DISCOVER, _IP_PMTUDISC_DO = 10, 2
+_SIOCGIFMTU = 0x8921
 _AT_ONCE = 64
 
 
@@ -99,8 +101,12 @@ def connect(address: str, expected: str, *, seconds: float = ANSWER) -> str:
 
 def own_mtu() -> int:
     """Of the pod's own link, in bytes; 0 where there is none."""
-    links = Path("/sys/class/net")
-    found = [int((one / "mtu").read_text()) for one in links.iterdir() if one.name != "lo"]
+    found: list[int] = []
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
+        for _, name in socket.if_nameindex():
+            if name != "lo":
+                answer = fcntl.ioctl(asking.fileno(), _SIOCGIFMTU, struct.pack("16s16x", name.encode()))
+                found.append(struct.unpack_from("=i", answer, 16)[0])
     return min(found, default=0)
 
 
