@@ -21,7 +21,7 @@ ORDERED = 5
 #: Names and parameters of these are OpenStack's.
 OPENSTACKS = ("drivers/cinder/driver.py", "drivers/nova/driver.py", "drivers/octavia/provider.py")
 #: Methods whose callers, Python and libraries, hand arguments over by position.
-DICTATED = {"__exit__", "__aexit__", "get_command", "_check_quota_met"}
+DICTATED = {"__exit__", "__aexit__", "get_command", "request", "_check_quota_met"}
 
 
 @pytest.mark.parametrize("part", SHORT)
