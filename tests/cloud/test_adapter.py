@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any, cast
 
 import pytest
 
 from moyai.cloud.capabilities import Capability
 from moyai.cloud.model import Route
 from moyai.cloud.openstack import ApplicationCredential, OpenStackCloud, Way, connect
+from moyai.cloud.openstack.service_types import CAPABILITIES, EXTENSIONS
 from moyai.cloud.openstack.session import CloudSession
 from moyai.core.clock import SystemClock
 from moyai.core.errors import UsageError
@@ -22,15 +25,33 @@ def openstack(cloud_name: str) -> OpenStackCloud:
     return connect(cloud_name)
 
 
+class WithoutExtension:
+    """A way to the same cloud that hides one of Neutron's extensions; all else is keystoneauth's session."""
+
+    def __init__(self, session: Any, hidden: str) -> None:
+        self._session, self._hidden = session, hidden
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._session, name)
+
+    def request(self, url: str, method: str, **request: Any) -> Any:
+        answer = self._session.request(url, method, **request)
+        if url.endswith("/extensions"):
+            listed = [one for one in answer.json()["extensions"] if one["alias"] != self._hidden]
+            vars(answer)["_content"] = json.dumps({"extensions": listed}).encode()
+        return answer
+
+
 def lacking(openstack: OpenStackCloud, capability: Capability) -> OpenStackCloud:
-    """The same cloud for a login that finds no address of the capability's service in the catalog: its interface is one that no
-    service has."""
-    own = openstack.session
-    service = {Capability.DISKS: "block-storage", Capability.LOAD_BALANCERS: "load-balancer"}[capability]
+    """The same cloud for a login that finds no address of the capability's service in the catalog (its interface is one that no
+    service has), or no extension of that name in Neutron."""
+    own, hidden = openstack.session, EXTENSIONS.get(capability)
+    service = next((one for one, stands in CAPABILITIES.items() if stands is capability), None)
+    assert service or hidden
     return OpenStackCloud(
         CloudSession(
             name=own.name,
-            keystone=own.keystone,
+            keystone=cast("Any", WithoutExtension(own.keystone, hidden)) if hidden else own.keystone,
             region=own.region,
             interface=lambda asked: "none" if asked == service else own.interface(asked),
             override=lambda asked: None if asked == service else own.override(asked),

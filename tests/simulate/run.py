@@ -1,4 +1,5 @@
-"""One size of a simulation: a cluster is built, the cloud controller manager meets its nodes, Services come and go.
+"""One size of a simulation: a cluster is built, the cloud controller manager meets its nodes, Services come and go, nodes leave
+and are replaced, and the cluster is removed.
 
 Everything shares one virtual clock: servers take 20 s, load balancers 8 s, and nobody waits for them.
 """
@@ -20,21 +21,24 @@ from unittest.mock import patch
 from moyai.ccm.app import CcmOptions, controller_manager
 from moyai.ccm.settings import CcmConfig, ClusterConfig, LoadBalancerConfig, RouteConfig
 from moyai.cloud.memory import Delays, MemoryAdapter, MemoryCloud
-from moyai.cloud.model import Image, Server
+from moyai.cloud.model import Image, Power, Server
 from moyai.core.ids import cluster_tag
 from moyai.core.paths import Paths
 from moyai.core.progress import Reporter
 from moyai.kube.resources import NODES, SERVICES, Json
+from moyai.lifecycle import down as removing
 from moyai.lifecycle import up as building
 from moyai.lifecycle.record import Record
 from moyai.runtime.calls import CloudCalls
 from moyai.runtime.metrics import Metrics
 from moyai.spec.load import parse
+from moyai.spec.model import Cluster
 from tests.fakes.clock import FakeClock, VirtualLoop
 from tests.fakes.cluster_api import ClusterApi
 from tests.fakes.kubernetes import Kubernetes
 from tests.fakes.running import running
 from tests.simulate.figures import Phase, Run
+from tests.simulate.leaving import SHARE, LeavingNodes
 
 PODS = "10.128.0.0/14"
 _SPEC = """
@@ -71,7 +75,8 @@ def _written(_handle: int) -> None:
 
 class _Simulation:
     def __init__(self, nodes: int, services: int, *, folder: Path) -> None:
-        self._nodes, self._services, self._folder = nodes, services, folder
+        self._nodes, self._services = nodes, services
+        self._paths = Paths(folder / "cache", folder / "state")
         self._phases: list[Phase] = []
         self._api: ClusterApi | None = None
 
@@ -85,32 +90,58 @@ class _Simulation:
         self._cloud.store.images.put(image)
         planning = await asyncio.to_thread(self._build)
         await self._control()
+        await asyncio.to_thread(self._end)
         return Run(self._nodes, self._services, planning, tuple(self._phases))
 
     # ---- the lifecycle
 
     def _build(self) -> float:
-        cluster = parse(_SPEC.format(workers=self._nodes - 1, pods=PODS))
-        paths = Paths(self._folder / "cache", self._folder / "state")
-
-        def open_api(record: Record) -> Any:
-            if self._api is None:
-                self._api = ClusterApi(self._kube, self._cloud, tag=cluster_tag(record.uid))
-            return self._api if (record.folder / "kubeconfig").exists() else None
-
-        def up() -> building.UpResult:
-            return building.up(cluster, self._cloud, paths=paths, reporter=Reporter(clock=self._clock), clock=self._clock)
-
-        with patch.object(building, "open_api", open_api):
+        with patch.object(building, "open_api", self._open_api):
             start = time.monotonic()
-            building.preview(cluster, self._cloud, paths=paths, clock=self._clock)
+            building.preview(self._cluster(self._nodes), self._cloud, paths=self._paths, clock=self._clock)
             planning = time.monotonic() - start
             with _Counting(self, "up", unit="node", objects=self._nodes):
-                self._uid = up().uid
+                self._uid = self._up(self._nodes).uid
             with _Counting(self, "up again", unit="node", objects=self._nodes):
-                assert not up().changed
+                assert not self._up(self._nodes).changed
         assert len(self._servers()) == self._nodes
         return planning
+
+    def _end(self) -> None:
+        few = self._nodes // SHARE
+        leaving = LeavingNodes(self._cloud, self._kube, uid=self._uid, clock=self._clock)
+        self._cloud.machines.delete_server(self._late.id)
+        self._kube.vanish(NODES, self._late.name)
+        leaving.balance(self._services)
+        unit = "node or Service"
+        with patch.object(building, "open_api", self._open_api), patch.object(removing, "open_api", self._open_api):
+            if few:
+                with _Counting(self, "scale down", unit=unit, objects=few + self._services):
+                    self._up(self._nodes - few)
+                assert len(self._servers()) == self._nodes - few
+                leaving.fail(few)
+                with _Counting(self, "replace", unit=unit, objects=few + self._services):
+                    self._up(self._nodes - few)
+                assert all(one.power is Power.RUNNING for one in self._servers())
+            with _Counting(self, "down", unit=unit, objects=self._nodes - few + self._services):
+                target, record = removing.target_of("quickstart", self._paths, cloud=self._cloud)
+                reporter = Reporter(clock=self._clock)
+                report = removing.down(
+                    target, record, cloud=self._cloud, paths=self._paths, reporter=reporter, clock=self._clock
+                )
+        assert not report.left
+
+    def _open_api(self, record: Record) -> Any:
+        if self._api is None:
+            self._api = ClusterApi(self._kube, self._cloud, tag=cluster_tag(record.uid))
+        return self._api if (record.folder / "kubeconfig").exists() else None
+
+    def _cluster(self, nodes: int) -> Cluster:
+        return parse(_SPEC.format(workers=nodes - 1, pods=PODS))
+
+    def _up(self, nodes: int) -> building.UpResult:
+        reporter = Reporter(clock=self._clock)
+        return building.up(self._cluster(nodes), self._cloud, paths=self._paths, reporter=reporter, clock=self._clock)
 
     def _servers(self) -> list[Server]:
         return self._cloud.store.servers.by("tag", cluster_tag(self._uid))
@@ -233,14 +264,22 @@ class _Counting:
         more = [after - before for before, after in zip(self._before, self._simulation.counters(), strict=True)]
         if self._unit == "Service":
             # the controllers' rounds over the nodes go on meanwhile, and have a phase of their own
-            more = [Counter({name: number for name, number in one.items() if not _about_nodes(name)}) for one in more]
+            more = [Counter({name: number for name, number in one.items() if name not in _ABOUT_NODES}) for one in more]
         self._simulation.count(Phase(self._name, self._unit, self._objects, seconds, *more))
 
 
-def _about_nodes(call: str) -> bool:
-    return call.startswith(("machines.", "pod_routing.", "routers.router", "networks.ports", "networks.update_port")) or (
-        "nodes" in call.split()
-    )
+#: The calls of the rounds over the nodes, to the cloud and to Kubernetes.
+_ABOUT_NODES = frozenset(
+    {
+        "machines.servers",
+        "machines.server",
+        "pod_routing.add_routes",
+        "pod_routing.remove_routes",
+        "routers.router",
+        "networks.update_port",
+        *(f"{verb} {NODES.plural}" for verb in ("get", "list", "watch", "patch")),
+    }
+)
 
 
 def _node(server: Server) -> Json:

@@ -9,7 +9,7 @@ import json
 import ssl
 import sys
 import threading
-from collections.abc import Generator
+from collections.abc import Collection, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -21,6 +21,9 @@ from moyai.cloud.openstack.login import Way, open_session
 from tests.fakes.clock import FakeClock
 
 PROJECT = "p1"
+NETWORK_EXTENSIONS = "/network/v2.0/extensions"
+#: Of Neutron: every capability stands on one of them.
+EXTENSIONS = ("extraroute", "quotas", "router", "standard-attr-tag")
 _SERVICES = {
     "identity": "/v3",
     "compute": "/compute/v2.1",
@@ -67,6 +70,12 @@ class OpenStackServer:
         self._answers: dict[tuple[str, str], list[Answer]] = {}
         self._lock = threading.Lock()
         self.clock = FakeClock()
+        self.has()
+
+    def has(self, *more: str, without: Collection[str] = ()) -> None:
+        """Neutron's extensions: ``EXTENSIONS`` and more, without some."""
+        aliases = [one for one in (*EXTENSIONS, *more) if one not in without]
+        self.on("GET", NETWORK_EXTENSIONS, {"extensions": [{"alias": one} for one in aliases]})
 
     def on(self, method: str, path: str, *answers: Answer | dict[str, Any]) -> None:
         self._answers[(method, path)] = [one if isinstance(one, Answer) else Answer(200, one) for one in answers]

@@ -118,7 +118,7 @@ def plays(cloud: OpenStackCloud) -> Mapping[str, Callable[[], object]]:
 
 def answers(played: OpenStackServer, *extensions: str) -> None:
     """The answers that calls need so that they send their next request."""
-    played.on("GET", "/network/v2.0/extensions", {"extensions": [{"alias": one} for one in extensions]})
+    played.has(*extensions)
     router = {"router": {"id": "r", "routes": [{"destination": "10.2.0.0/24", "nexthop": "10.1.0.2"}], "revision_number": 1}}
     played.on("GET", "/network/v2.0/routers/r", router)
     played.on("POST", "/network/v2.0/floatingips", {"floatingip": {"id": "f"}})

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from typing import Any
+from uuid import UUID
 
 import pytest
 
+from moyai.cloud.model import Port
 from moyai.core.errors import UsageError
 from moyai.kube.resources import EVENTS, SERVICES
 from moyai.plan.load_balancer.source_ranges import fitting_ranges
@@ -69,3 +71,17 @@ async def test_only_ranges_of_the_wrong_family_make_nothing() -> None:
         world.edit(loadBalancerSourceRanges=[V6, V4])
         await world.until(world.address)
         assert listener_cidrs(world) == (V4,)
+
+
+@pytest.mark.virtual_time
+async def test_the_family_of_a_given_port_is_read_from_that_port_alone() -> None:
+    world = World()
+    subnet, ids = world.store.subnets.ids()[0], [str(UUID(int=number)) for number in range(20)]
+    for number, identity in enumerate(ids):
+        world.store.ports.put(Port(identity, "", "net", "ACTIVE", (f"10.0.0.{50 + number}",), (subnet,)))
+    note = {"loadbalancer.openstack.org/port-id": ids[7]}
+    world.kube.put(SERVICES, service_object(annotations=note, loadBalancerSourceRanges=[V4]))
+    async with world.run():
+        await world.until(world.address)
+    assert listener_cidrs(world) == (V4,)
+    assert world.cloud.answered["networks.ports"] < 20

@@ -132,6 +132,23 @@ def test_a_task_that_needs_an_unknown_task_is_refused() -> None:
         run_graph([_task("a", [], "missing")], Reporter())
 
 
+def test_tasks_of_the_same_name_both_run_and_are_shown_apart() -> None:
+    order: list[str] = []
+    seen: list[Event] = []
+
+    def task(identity: int, *after: int) -> Task:
+        return Task("same", lambda _results, _step: order.append(str(identity)), after, identity=identity)
+
+    run_graph([task(2, 1), task(1)], Reporter(seen.append))
+    assert order == ["1", "2"]
+    assert sorted(one.step for one in seen if one.kind == "finished") == ["same", "same (2)"]
+
+
+def test_a_task_that_is_there_twice_is_refused() -> None:
+    with pytest.raises(ValueError, match="two tasks are called 'a'"):
+        run_graph([_task("a", []), _task("a", [])], Reporter())
+
+
 def test_a_circle_is_refused_and_names_the_tasks_in_it_alone() -> None:
     order: list[str] = []
     tasks = [_task("free", order), _task("a", order, "b"), _task("b", order, "c", "free"), _task("c", order, "a")]

@@ -9,6 +9,7 @@ import pytest
 
 from moyai.cloud.model import Instance
 from moyai.csi.errors import Refused
+from moyai.csi.node.registration import refusal
 from moyai.csi.node.rpc import NodeService
 from moyai.csi.proto import csi_pb2 as pb
 from moyai.linux import mounts
@@ -44,13 +45,17 @@ def test_measures_and_illness() -> None:
 @pytest.mark.parametrize(
     ("why", "kept"),
     [
-        ('topology value collision: driver reported "topology.kubernetes.io/zone":"az1" but existing label is …"az2"', False),
-        ("the API server does not answer", True),
+        (
+            'detected topology value collision: driver reported "topology.kubernetes.io/zone":"az1" but existing label is …',
+            False,
+        ),
+        ('detected topology value collision: driver reported "rack":"r1" but existing label is "rack":"r2"', True),
+        ("cannot patch the label topology.kubernetes.io/zone: the API server does not answer", True),
     ],
 )
 async def test_a_node_whose_standard_label_says_another_zone_keeps_the_driver_s_own_key(why: str, kept: bool) -> None:
     node = NodeService(work(FakeDisks()), names=NAMES, instance=lambda: Instance("server-1", "az1"), limit=7)
-    node.refused_by_kubelet(why)
+    node.refused_by_kubelet(refusal(why))
     keys = set((await node.NodeGetInfo(pb.NodeGetInfoRequest())).accessible_topology.segments)
     assert keys == {NAMES.zone_key, *(["topology.kubernetes.io/zone"] if kept else [])}
 

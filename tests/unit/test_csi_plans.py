@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import get_args
 from uuid import UUID
 
 import pytest
@@ -325,8 +326,12 @@ def test_sockets(text: str) -> None:
 
 
 def test_all_modes_of_csi_are_known() -> None:
-    from typing import get_args
-
     from moyai.csi.proto import csi_pb2 as pb
 
     assert set(get_args(Mode)) == set(pb.VolumeCapability.AccessMode.Mode.keys())
+
+
+@pytest.mark.parametrize("mode", get_args(Mode))
+def test_what_a_mode_permits_follows_from_its_name_in_csi(mode: Mode) -> None:
+    access = VolumeAccess(mode)
+    assert (access.several, access.read_only) == (mode.startswith("MULTI_NODE_"), mode.endswith("_READER_ONLY"))

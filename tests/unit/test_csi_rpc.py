@@ -168,7 +168,7 @@ async def test_the_kubelet_is_told(world: tuple[MemoryCloud, Path]) -> None:
     await kubelet("NotifyRegistrationStatus", registration.RegistrationStatus(plugin_registered=True))
     node = Client(folder / "csi.sock", pb.DESCRIPTOR, service="Node")
     assert len((await node("NodeGetInfo", pb.NodeGetInfoRequest())).accessible_topology.segments) == 2
-    collision = "topology value collision: topology.kubernetes.io/zone"
+    collision = 'detected topology value collision: driver reported "topology.kubernetes.io/zone":"az1" but existing label is …'
     await kubelet("NotifyRegistrationStatus", registration.RegistrationStatus(plugin_registered=False, error=collision))
     assert len((await node("NodeGetInfo", pb.NodeGetInfoRequest())).accessible_topology.segments) == 1
     await node.close()

@@ -100,6 +100,24 @@ def test_a_machine_that_is_replaced_leaves_the_load_balancers_first(world: World
     assert balanced.gone_while_member == []
 
 
+def test_nodes_that_leave_together_read_a_load_balancer_together(world: World) -> None:
+    world.up("spec: {nodePools: [{replicas: 5}]}")
+    balanced, calls = Balanced(world), world.cloud.load_balancers
+    others = 20
+    for number in range(others):
+        calls.create(
+            replace(
+                world.store.balancers[balanced.id], id="", name=f"other-{number}", listeners=(), vip_port_id="", vip_address=""
+            )
+        )
+    world.clock.sleep(60)
+    before = world.cloud.calls["load_balancers.get"]
+    shrink(world)
+    assert balanced.gone_while_member == []
+    # a node alone reads each once; what is read again is what still sends
+    assert world.cloud.calls["load_balancers.get"] - before < 2 * others
+
+
 def test_a_load_balancer_of_somebody_else_that_a_service_names_is_waited_for(world: World) -> None:
     balanced = Balanced(world, follows=False)
     shown = world.store.balancers[balanced.id]

@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from moyai.core.errors import UsageError
-from moyai.lifecycle.apply import Awaited, read
+from moyai.lifecycle.apply import AppliedObject, Awaited, applied_objects, read
 
 HEAD = "apiVersion: v1\nkind: Service\n"
 
@@ -79,3 +79,14 @@ def test_any_bytes_are_read_or_refused(tmp_path_factory: pytest.TempPathFactory,
     except UsageError as error:
         said = str(error)
     assert said.isprintable()
+
+
+def test_what_kubectl_says_of_an_object_decides_whether_it_changed() -> None:
+    said = "deployment.apps/web created\n\nservice/unchanged configured\nconfigmap/web unchanged\nwarning:\n"
+    applied = applied_objects(said)
+    assert applied[0] == AppliedObject("deployment.apps/web", "created")
+    assert [str(one) for one in applied if one.changed] == [
+        "deployment.apps/web created",
+        "service/unchanged configured",
+        "warning:",
+    ]

@@ -37,12 +37,7 @@ TAG = "moyai.cluster=0123456789"
 @pytest.fixture
 def played() -> Generator[OpenStackServer]:
     with openstack_server() as server:
-        has(server)
         yield server
-
-
-def has(server: OpenStackServer, *aliases: str) -> None:
-    server.on("GET", f"{NET}/extensions", {"extensions": [{"alias": alias} for alias in aliases]})
 
 
 # tags
@@ -75,7 +70,7 @@ PORT: dict[str, Any] = {
 
 
 def test_a_port_is_made_with_its_tags_where_the_cloud_can(played: OpenStackServer) -> None:
-    has(played, "tag-ports-during-bulk-creation")
+    played.has("tag-ports-during-bulk-creation")
     played.on("POST", f"{NET}/ports", Answer(201, {"port": {**PORT, "tags": [TAG]}}))
     made = played.cloud().networks.create_port(
         name="a-worker-1",
@@ -94,7 +89,7 @@ def test_a_port_is_made_with_its_tags_where_the_cloud_can(played: OpenStackServe
 
 @pytest.mark.parametrize("aliases", [(), ("tag-creation",)])
 def test_tags_are_added_to_those_that_are_there(played: OpenStackServer, aliases: tuple[str, ...]) -> None:
-    has(played, *aliases)
+    played.has(*aliases)
     one, many = f"{NET}/security-groups/g1/tags/moyai.cluster%3D0123456789", f"{NET}/security-groups/g1/tags"
     played.on("PUT", one, Answer(201))
     played.on("POST", many, Answer(201, {"tags": [TAG]}))
@@ -169,7 +164,7 @@ ROUTER = f"{NET}/routers/r"
 
 
 def test_routes_are_added_and_removed_in_one_atomic_call(played: OpenStackServer) -> None:
-    has(played, "extraroute-atomic")
+    played.has("extraroute-atomic")
     played.on("PUT", f"{ROUTER}/add_extraroutes", router_json(A, B))
     played.on("PUT", f"{ROUTER}/remove_extraroutes", router_json(A))
     network = played.cloud()
@@ -200,7 +195,7 @@ def test_removing_routes_that_are_not_there_changes_nothing(played: OpenStackSer
 
 
 def test_too_many_routes_are_terminal(played: OpenStackServer) -> None:
-    has(played, "extraroute-atomic")
+    played.has("extraroute-atomic")
     body = {"NeutronError": {"type": "RoutesExhausted", "message": "The number of routes exceeds the maximum 30."}}
     played.on("PUT", f"{ROUTER}/add_extraroutes", Answer(400, body))
     with pytest.raises(Terminal, match="exceeds the maximum 30"):
@@ -252,7 +247,7 @@ def test_a_floating_ip_is_let_go_by_a_null(played: OpenStackServer) -> None:
 
 
 def test_quotas_come_with_their_use_where_the_cloud_tells(played: OpenStackServer) -> None:
-    has(played, "quota_details")
+    played.has("quota_details")
     details = {"quota": {"port": {"limit": 500, "used": 7, "reserved": 1}, "router": {"limit": -1, "used": 0, "reserved": 0}}}
     played.on("GET", f"{NET}/quotas/p1/details", details)
     played.on("GET", "/compute/v2.1/limits", {"limits": {"absolute": {"maxTotalCores": 20, "totalCoresUsed": 3}}})

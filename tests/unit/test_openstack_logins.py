@@ -18,10 +18,9 @@ from moyai.cloud.credentials import DIRECT, OwnLogin
 from moyai.cloud.openstack import ADAPTER, OpenStackCloud, connect
 from moyai.cloud.openstack.authorities import authorities
 from moyai.core.errors import CredentialsRefused, Terminal, UsageError
-from tests.unit.openstack_server import Answer, OpenStackServer, openstack_server
+from tests.unit.openstack_server import NETWORK_EXTENSIONS, Answer, OpenStackServer, openstack_server
 
 CREDENTIALS = "/v3/users/u1/application_credentials"
-EXTENSIONS = "/network/v2.0/extensions"
 PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 PEM = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
 
@@ -31,7 +30,7 @@ def played(monkeypatch: pytest.MonkeyPatch) -> Generator[OpenStackServer]:
     for name in (*PROXIES, *map(str.upper, PROXIES), "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "OS_CLOUD", "OS_AUTH_URL"):
         monkeypatch.delenv(name, raising=False)
     with openstack_server() as server:
-        server.on("GET", EXTENSIONS, {"extensions": [{"alias": "extraroute-atomic"}]})
+        server.has("extraroute-atomic")
         server.on("GET", CREDENTIALS, {"application_credentials": []})
         yield server
 
@@ -106,7 +105,7 @@ def test_access_rules_that_do_not_let_a_credential_look_at_itself_are_enough_for
 def test_access_rules_under_which_the_requests_cannot_even_be_known_are_refused(played: OpenStackServer) -> None:
     cloud = logged_in(played, **credential(access_rules=[{"service": "compute", "method": "GET", "path": "/**"}]))
     refusal = Answer(401, {"error": {"message": "The request you have made requires authentication."}})
-    for path in (CREDENTIALS, EXTENSIONS):
+    for path in (CREDENTIALS, NETWORK_EXTENSIONS):
         played.on("GET", path, refusal)
     own = cloud.credentials.own_login()
     assert (own.may_issue, own.given) == (False, "")

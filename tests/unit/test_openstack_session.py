@@ -13,16 +13,14 @@ import pytest
 
 from moyai.cloud.capabilities import Capability, CapabilityAbsent
 from moyai.cloud.config_file import read_sections
-from moyai.cloud.disks import Disks
-from moyai.cloud.load_balancers import LoadBalancers
 from moyai.cloud.openstack import ApplicationCredential, connect
 from moyai.cloud.openstack.cloud_conf import GlobalConfig, log_in, read_login
 from moyai.cloud.openstack.login import UserPassword, open_session
 from moyai.cloud.openstack.openstack_cloud import OpenStackCloud
 from moyai.core.errors import NotFound, Retriable, Terminal, UsageError
-from tests.contract.suite.absences import silent
+from tests.contract.suite.absences import PARTS, silent_calls
 from tests.fakes.clock import FakeClock
-from tests.unit.openstack_server import Answer, OpenStackServer, openstack_server
+from tests.unit.openstack_server import EXTENSIONS, Answer, OpenStackServer, openstack_server
 
 
 @pytest.fixture
@@ -218,23 +216,16 @@ def test_a_catalog_with_former_types_that_lacks_the_interface_has_no_such_servic
     assert played.cloud().capabilities() == frozenset(Capability)
     cloud = played.cloud(interface="internal")
     assert frozenset(Capability) - cloud.capabilities() >= {Capability.DISKS, Capability.LOAD_BALANCERS}
-    assert silent(cloud.disks, Disks, capability=Capability.DISKS) == []
+    assert silent_calls(cloud, Capability.DISKS) == []
     with pytest.raises(Terminal, match="has no compute service"):
         cloud.machines.flavors()
 
 
-@pytest.mark.parametrize(
-    ("protocol", "capability"),
-    [(Disks, Capability.DISKS), (LoadBalancers, Capability.LOAD_BALANCERS)],
-    ids=["disks", "load balancers"],
-)
-def test_every_call_of_an_absent_capability_says_which_one_is_absent(
-    played: OpenStackServer, protocol: type, capability: Capability
-) -> None:
+@pytest.mark.parametrize("capability", list(PARTS))
+def test_every_call_of_an_absent_capability_says_which_one_is_absent(played: OpenStackServer, capability: Capability) -> None:
     played.without = frozenset({"block-storage", "load-balancer"})
-    cloud = played.cloud()
-    part = cloud.disks if capability is Capability.DISKS else cloud.load_balancers
-    assert silent(part, protocol, capability=capability) == []
+    played.has(without=EXTENSIONS)
+    assert silent_calls(played.cloud(), capability) == []
 
 
 def test_a_service_in_an_unknown_version_is_no_absence(played: OpenStackServer) -> None:

@@ -281,10 +281,10 @@ def _apply(
         return [], []
     assert isinstance(wanted, manifests.Awaited)
     with progress.step("apply manifests"):
-        lines = manifests.apply(loaded.manifests, kubectl=program, kubeconfig=result.kubeconfig)
+        applied = manifests.apply(loaded.manifests, kubectl=program, kubeconfig=result.kubeconfig)
     with progress.step("workloads answer") as step:
         endpoints = manifests.wait(KubeApi.from_file(result.kubeconfig), wanted, clock=SystemClock(), progress=step)
-    return [line for line in lines if not line.endswith(" unchanged")], endpoints
+    return [str(one) for one in applied if one.changed], endpoints
 
 
 def _show_plan(loaded: LoadedSpec, output: str) -> None:

@@ -180,8 +180,17 @@ class Networks(Protocol):
 
     def delete_subnet(self, subnet_id: str) -> None: ...
     def ports(
-        self, *, tag: str | None = None, network_id: str | None = None, device_ids: Collection[str] | None = None
-    ) -> list[Port]: ...
+        self,
+        *,
+        tag: str | None = None,
+        network_id: str | None = None,
+        device_ids: Collection[str] | None = None,
+        ids: Collection[str] | None = None,
+    ) -> list[Port]:
+        """``device_ids``: servers, routers … whose ports are wanted. ``ids``: of ports, as long as no devices are named. None
+        named gives none, and an id that no port has is no error."""
+        ...
+
     def create_port(
         self,
         *,

@@ -109,6 +109,12 @@ class CloudKind(Protocol):
         ...
 
     @property
+    def needs_tags(self) -> bool:
+        """Whether the owner of an object is recorded in the cloud's tags alone, so that a cloud without them can hold no
+        cluster."""
+        ...
+
+    @property
     def guest_folders(self) -> tuple[str, ...]:
         """Folders of a machine that ``Adapter.guest`` reads: the CSI driver's pod on each node has them mounted."""
         ...

@@ -18,6 +18,9 @@ Mode = Literal[
     "SINGLE_NODE_SINGLE_WRITER",
     "SINGLE_NODE_MULTI_WRITER",
 ]
+#: Those in which several nodes use a volume at once, and those in which nobody writes.
+_SEVERAL: frozenset[Mode] = frozenset({"MULTI_NODE_READER_ONLY", "MULTI_NODE_SINGLE_WRITER", "MULTI_NODE_MULTI_WRITER"})
+_READ_ONLY: frozenset[Mode] = frozenset({"SINGLE_NODE_READER_ONLY", "MULTI_NODE_READER_ONLY"})
 
 
 @dataclass(frozen=True)
@@ -32,11 +35,11 @@ class VolumeAccess:
     @property
     def several(self) -> bool:
         """On several nodes at once."""
-        return self.mode.startswith("MULTI_NODE")
+        return self.mode in _SEVERAL
 
     @property
     def read_only(self) -> bool:
-        return self.mode.endswith("READER_ONLY")
+        return self.mode in _READ_ONLY
 
     @property
     def file_system(self) -> str:

@@ -40,6 +40,21 @@ class Awaited:
 
 
 @dataclass(frozen=True)
+class AppliedObject:
+    """``name``: with the kind (``deployment.apps/web``). ``outcome``: kubectl's word for what became of it (``configured``)."""
+
+    name: str
+    outcome: str
+
+    @property
+    def changed(self) -> bool:
+        return self.outcome != "unchanged"
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.outcome}".rstrip()
+
+
+@dataclass(frozen=True)
 class ServiceEndpoint:
     """Where a Service answers. ``url`` is meant for people: http://ADDRESS[:PORT]/ for what speaks HTTP, else ADDRESS:PORT."""
 
@@ -84,12 +99,18 @@ def _check(file: str, item: Json) -> None:
             raise UsageError(f"{file}: {kind}: metadata.{field} is no text, should be the object's {field}")
 
 
-def apply(files: Sequence[Path], *, kubectl: Path, kubeconfig: Path) -> list[str]:
-    """Apply the manifests; returns kubectl's lines (``deployment.apps/web created``)."""
+def apply(files: Sequence[Path], *, kubectl: Path, kubeconfig: Path) -> list[AppliedObject]:
+    """Apply the manifests; returns what kubectl says of each object."""
     words: list[str | Path] = [kubectl, "--kubeconfig", kubeconfig, "apply"]
     for file in files:
         words += ["-f", file]
-    return [line for line in run(words, timeout=120).stdout.splitlines() if line.strip()]
+    return applied_objects(run(words, timeout=120).stdout)
+
+
+def applied_objects(text: str) -> list[AppliedObject]:
+    """kubectl's output: a line an object, ``deployment.apps/web created``. Names of objects have no spaces."""
+    words = (line.split(maxsplit=1) for line in text.splitlines() if line.strip())
+    return [AppliedObject(name, outcome[0] if outcome else "") for name, *outcome in words]
 
 
 def wait(api: KubeApi, wanted: Awaited, *, clock: Clock, progress: Progress) -> list[ServiceEndpoint]:

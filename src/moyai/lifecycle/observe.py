@@ -4,7 +4,7 @@ the network's id."""
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from moyai.cloud.capabilities import Capability, Cloud
@@ -45,49 +45,43 @@ def take(
     the user's own login can do. ``ask_sources``: whether it matters if ports can be allowed to send from other addresses.
     """
     tag = cluster_tag(uid)
-    machines, offered = cloud.machines, cloud.capabilities()
-    first: dict[str, Callable[[], Any]] = {
+    up, machines = plan_for == "up", cloud.machines
+    everywhere: dict[str, Callable[[], Any]] = {
         "networks": cloud.networks.networks,
         "groups": cloud.firewall.security_groups,
         "tagged_ports": lambda: cloud.networks.ports(tag=tag),
         "servers": lambda: machines.servers(tag=tag),
         "keypairs": machines.keypairs,
     }
-    if Capability.ROUTERS in offered:
-        first["routers"] = cloud.routers.routers
-    if Capability.FLOATING_IPS in offered:
-        first["floating_ips"] = cloud.addresses.floating_ips
-    if Capability.CREDENTIALS in offered:
-        first["credentials"] = lambda: cloud.credentials.credentials(name_prefix=f"{name}-")
-    if plan_for == "up":
-        first |= {
+    if up:
+        everywhere |= {
             "flavors": machines.flavors,
             "zones": machines.zones,
             "images": cloud.images.images,
             "account": lambda: _account(cloud),
         }
-        if Capability.QUOTAS in offered:
-            first["quotas"] = cloud.quotas.quotas
         if ask_sources:
-            first["sources_allowed"] = cloud.networks.sources_allowed
-        if ask_login and Capability.CREDENTIALS in offered:
-            first["login"] = cloud.credentials.own_login
-        if ask_providers and Capability.LOAD_BALANCERS in offered:
-            first["balancer_providers"] = lambda: _providers(cloud)
-    else:
-        # a cloud without load balancers or volumes has none of ours
-        if Capability.LOAD_BALANCERS in offered:
-            first["load_balancers"] = cloud.load_balancers.load_balancers
-        if Capability.DISKS in offered:
-            first |= {"volumes": cloud.disks.volumes, "snapshots": cloud.disks.snapshots}
+            everywhere["sources_allowed"] = cloud.networks.sources_allowed
     with ThreadPoolExecutor(WORKERS, thread_name_prefix="snapshot") as pool:
-        got = _all(pool, first)
+        asked = _ask(pool, everywhere)
+        # meanwhile: not every cloud says without a call which capabilities it has
+        offered = cloud.capabilities()
+        asked |= _ask(
+            pool,
+            {
+                **_of_capabilities(cloud, offered, name=name),
+                **(
+                    _of_up(cloud, offered, ask_providers=ask_providers, ask_login=ask_login) if up else _of_down(cloud, offered)
+                ),
+            },
+        )
+        got = {name: future.result() for name, future in asked.items()}
         own_name = keys.object_name(name, keys.NETWORK)
         ids = [n.id for n in got["networks"] if tag in n.tags or (n.name == own_name and owner(n) is None)]
         group_names = {keys.object_name(name, keys.security_group(role)) for role in ROLES}
         groups = [g.id for g in got["groups"] if tag in g.tags or (g.name in group_names and owner(g) is None)]
         routers = [r.id for r in got.get("routers", ()) if tag in r.tags]
-        external = [n.id for n in got["networks"] if n.external] if plan_for == "up" else []
+        external = [n.id for n in got["networks"] if n.external] if up else []
         listed_subnets = [pool.submit(cloud.networks.subnets, network_id=identity) for identity in (*ids, *external)]
         listed_ports = [pool.submit(cloud.networks.ports, network_id=identity) for identity in ids]
         if routers:
@@ -121,7 +115,43 @@ def take(
         account=got.get("account", AccountFacts()),
         login=got.get("login", OwnLogin()),
         sources_allowed=got.get("sources_allowed", True),
+        needs_tags=cloud.kind.needs_tags,
     )
+
+
+def _of_capabilities(cloud: Cloud, offered: Collection[Capability], *, name: str) -> dict[str, Callable[[], Any]]:
+    """Lists of objects that only some clouds have."""
+    calls: dict[str, Callable[[], Any]] = {}
+    if Capability.ROUTERS in offered:
+        calls["routers"] = cloud.routers.routers
+    if Capability.FLOATING_IPS in offered:
+        calls["floating_ips"] = cloud.addresses.floating_ips
+    if Capability.CREDENTIALS in offered:
+        calls["credentials"] = lambda: cloud.credentials.credentials(name_prefix=f"{name}-")
+    return calls
+
+
+def _of_up(
+    cloud: Cloud, offered: Collection[Capability], *, ask_providers: bool, ask_login: bool
+) -> dict[str, Callable[[], Any]]:
+    calls: dict[str, Callable[[], Any]] = {}
+    if Capability.QUOTAS in offered:
+        calls["quotas"] = cloud.quotas.quotas
+    if ask_login and Capability.CREDENTIALS in offered:
+        calls["login"] = cloud.credentials.own_login
+    if ask_providers and Capability.LOAD_BALANCERS in offered:
+        calls["balancer_providers"] = lambda: _providers(cloud)
+    return calls
+
+
+def _of_down(cloud: Cloud, offered: Collection[Capability]) -> dict[str, Callable[[], Any]]:
+    """A cloud without load balancers or volumes has none of the cluster's."""
+    calls: dict[str, Callable[[], Any]] = {}
+    if Capability.LOAD_BALANCERS in offered:
+        calls["load_balancers"] = cloud.load_balancers.load_balancers
+    if Capability.DISKS in offered:
+        calls |= {"volumes": cloud.disks.volumes, "snapshots": cloud.disks.snapshots}
+    return calls
 
 
 def _providers(cloud: Cloud) -> list[str]:
@@ -164,9 +194,8 @@ def find_clusters(cloud: Cloud) -> dict[str, str]:
     return named
 
 
-def _all(pool: ThreadPoolExecutor, calls: Mapping[str, Callable[[], Any]]) -> dict[str, Any]:
-    futures = {name: pool.submit(call) for name, call in calls.items()}
-    return {name: future.result() for name, future in futures.items()}
+def _ask(pool: ThreadPoolExecutor, calls: Mapping[str, Callable[[], Any]]) -> dict[str, Future[Any]]:
+    return {name: pool.submit(call) for name, call in calls.items()}
 
 
 def kube_facts(api: KubeApi | None, names: VolumeNames) -> KubeFacts | None:

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from moyai.cloud.capabilities import Capability, Cloud
+from moyai.cloud.capabilities import Cloud
 from moyai.cloud.credentials import Credential
 from moyai.cloud.model import Power, Server
 from moyai.core.clock import Clock, SystemClock
@@ -185,12 +185,10 @@ def _servers(cloud: Cloud, uid: str) -> tuple[list[Server] | None, str]:
 
 
 def _credentials(cloud: Cloud, record: Record) -> list[Credential]:
-    """The cluster's own and those of the user that it logs in with; none where the cloud does not answer, which is reported for
-    its servers."""
+    """The cluster's own and those of the user that it logs in with; none where the cloud has none, or does not answer, which is
+    reported for its servers."""
     given = {made.id for key, made in record.objects.items() if key.kind is Kind.SECRET and made.id}
     try:
-        if Capability.CREDENTIALS not in cloud.capabilities():
-            return []
         listed = cloud.credentials.credentials(name_prefix="" if given else f"{record.name}-")
     except MoyaiError:
         return []

@@ -130,8 +130,8 @@ class Observed:
 
     ``credential_ends``: name → when the credential ends, of those that do. ``login``: what the user's own login can
     do, where that was asked for. ``sources_allowed``: whether ports can be allowed to send from other addresses than their own,
-    where that was asked for. ``kube``: None when the cluster's API did not answer, or there is none.
-    ``in_use``: the same, for a removal alone.
+    where that was asked for. ``needs_tags``: whether objects have their owner in tags alone. ``kube``: None when the cluster's
+    API did not answer, or there is none. ``in_use``: the same, for a removal alone.
     """
 
     flavors: tuple[Flavor, ...] = ()
@@ -158,6 +158,7 @@ class Observed:
     account: AccountFacts = AccountFacts()
     login: OwnLogin = MAY_ISSUE
     sources_allowed: bool = True
+    needs_tags: bool = False
     kube: KubeFacts | None = None
     in_use: KubeUse | None = None
 

@@ -3,9 +3,21 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable, Mapping
 from typing import Any, get_type_hints
 
-from moyai.cloud.capabilities import Capability, CapabilityAbsent
+import pytest
+
+from moyai.cloud.capabilities import (
+    Addresses,
+    Capability,
+    CapabilityAbsent,
+    Cloud,
+    PodRouting,
+    Quotas,
+    Routers,
+    Tags,
+)
 from moyai.cloud.disks import Disks
 from moyai.cloud.load_balancers import (
     BalancingAlgorithm,
@@ -17,6 +29,7 @@ from moyai.cloud.load_balancers import (
     Pool,
     TrafficProtocol,
 )
+from moyai.core.keys import Kind
 from tests.contract.site import Site
 
 NOBODY = "00000000-0000-4000-8000-00000000dead"
@@ -24,6 +37,7 @@ NOBODY = "00000000-0000-4000-8000-00000000dead"
 #: An argument for each type of a parameter that has no default.
 _ARGUMENTS: dict[type, Any] = {
     str: NOBODY,
+    Kind: Kind.NETWORK,
     int: 1,
     LoadBalancer: LoadBalancer("none"),
     Listener: Listener("none", TrafficProtocol.TCP, 80),
@@ -62,13 +76,31 @@ def silent(part: object, protocol: type, *, capability: Capability) -> list[str]
     return left
 
 
-class Absences:
-    def test_every_call_for_disks_names_them_where_they_are_absent(self, site: Site) -> None:
-        cloud = site.lacking(Capability.DISKS)
-        assert Capability.DISKS not in cloud.capabilities()
-        assert silent(cloud.disks, Disks, capability=Capability.DISKS) == []
+#: Of each capability that a cloud of any kind may lack: its calls, and where a cloud has them.
+PARTS: Mapping[Capability, tuple[type, Callable[[Cloud], object]]] = {
+    Capability.ROUTERS: (Routers, lambda cloud: cloud.routers),
+    Capability.FLOATING_IPS: (Addresses, lambda cloud: cloud.addresses),
+    Capability.POD_ROUTING: (PodRouting, lambda cloud: cloud.pod_routing),
+    Capability.DISKS: (Disks, lambda cloud: cloud.disks),
+    Capability.LOAD_BALANCERS: (LoadBalancers, lambda cloud: cloud.load_balancers),
+    Capability.QUOTAS: (Quotas, lambda cloud: cloud.quotas),
+    Capability.TAGS: (Tags, lambda cloud: cloud.tags),
+}
 
-    def test_every_call_for_load_balancers_names_them_where_they_are_absent(self, site: Site) -> None:
-        cloud = site.lacking(Capability.LOAD_BALANCERS)
-        assert Capability.LOAD_BALANCERS not in cloud.capabilities()
-        assert silent(cloud.load_balancers, LoadBalancers, capability=Capability.LOAD_BALANCERS) == []
+
+def silent_calls(cloud: Cloud, capability: Capability) -> list[str]:
+    """The calls of the capability that do not raise its absence."""
+    protocol, part = PARTS[capability]
+    return silent(part(cloud), protocol, capability=capability)
+
+
+class Absences:
+    @pytest.mark.parametrize("capability", list(PARTS))
+    def test_every_call_of_an_absent_capability_names_it(self, site: Site, capability: Capability) -> None:
+        cloud = site.lacking(capability)
+        assert capability not in cloud.capabilities()
+        assert silent_calls(cloud, capability) == []
+
+    def test_a_list_by_tag_is_empty_or_right_on_a_cloud_that_cannot_tag_what_exists(self, site: Site) -> None:
+        listed = site.lacking(Capability.TAGS).networks.networks(tag=site.tag)
+        assert {one.id for one in listed} <= {site.network.id}

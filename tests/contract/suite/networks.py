@@ -10,6 +10,7 @@ from moyai.cloud.model import Route, SourceAddress
 from moyai.core.errors import Conflict, NotFound, Terminal
 from moyai.core.ids import cluster_tag, new_uid
 from tests.contract.site import Site
+from tests.contract.suite.absences import NOBODY
 
 
 class Networks:
@@ -48,6 +49,8 @@ class Networks:
             changed = cloud.networks.update_port(port.id, send_from=[SourceAddress("10.244.3.0/24")])
             assert changed.send_from == (SourceAddress("10.244.3.0/24"),)
             assert cloud.networks.update_port(port.id, send_from=[]).send_from == ()
+            assert [one.id for one in cloud.networks.ports(ids=[port.id, NOBODY])] == [port.id]
+            assert cloud.networks.ports(ids=[]) == []
             mine = cloud.networks.ports(device_ids=[site.router.id])
             assert site.subnet.id in {subnet for one in mine for subnet in one.subnet_ids}
             with pytest.raises(Conflict):

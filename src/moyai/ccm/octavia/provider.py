@@ -147,8 +147,8 @@ class OctaviaProvider:
         if settings.vip_address:
             return family(settings.vip_address)
         if settings.vip_port_id:
-            ports = await self._call(self._cloud.networks.ports)
-            addresses = [address for one in ports if one.id == settings.vip_port_id for address in one.fixed_ips]
+            ports = await self._call(self._cloud.networks.ports, ids=[settings.vip_port_id])
+            addresses = [address for one in ports for address in one.fixed_ips]
             return family(addresses[0]) if addresses else 4
         if settings.vip_subnet_id:
             return family(await self._subnets.cidr(settings.vip_subnet_id))

@@ -60,6 +60,7 @@ class MemoryKind:
 
     name: str = "memory"
     volume_names: VolumeNames = VOLUME_NAMES
+    needs_tags: bool = False
     guest_folders: tuple[str, ...] = ()
     user_data_limit: int = 65535
 

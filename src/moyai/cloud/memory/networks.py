@@ -101,12 +101,19 @@ class MemoryNetworks(MemoryRanges):
 
     @api
     def ports(
-        self, *, tag: str | None = None, network_id: str | None = None, device_ids: Collection[str] | None = None
+        self,
+        *,
+        tag: str | None = None,
+        network_id: str | None = None,
+        device_ids: Collection[str] | None = None,
+        ids: Collection[str] | None = None,
     ) -> list[Port]:
         ports = self._store.ports
         found: list[Port]
         if device_ids is not None:
             found = [one for device in dict.fromkeys(device_ids) for one in ports.by("device", device)]
+        elif ids is not None:
+            found = [ports[one] for one in dict.fromkeys(ids) if one in ports]
         elif tag is not None:
             found = ports.by("tag", tag)
         else:

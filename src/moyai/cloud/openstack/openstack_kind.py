@@ -13,6 +13,8 @@ class OpenStackKind:
 
     name = "openstack"
     volume_names = VolumeNames("cinder.csi.openstack.org", objects="csi-cinder", container="cinder-csi-plugin")
+    #: Neutron's objects have no other place for their owner.
+    needs_tags = True
     guest_folders = ("/run/cloud-init",)
     #: Nova's.
     user_data_limit = 65535

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 
+from moyai.cloud.capabilities import Capability
 from moyai.cloud.model import Quota
 from moyai.cloud.openstack import parse
 from moyai.cloud.openstack.neutron.parts import NeutronBase
@@ -13,11 +14,14 @@ from moyai.core.errors import NotFound
 
 
 class OpenStackQuotas(NeutronBase):
+    needs = Capability.QUOTAS
+
     def __init__(self, session: CloudSession, machines: NovaMachines) -> None:
         super().__init__(session)
         self._machines = machines
 
     def quotas(self) -> list[Quota]:
+        self._session.require(Capability.QUOTAS)
         with ThreadPoolExecutor(1, thread_name_prefix="quotas") as pool:
             network = pool.submit(self._network_quotas)
             return [*self._machines.quotas(), *network.result()]

@@ -1,5 +1,5 @@
 """The services of OpenStack by their types in the catalog: the name a user knows, the version that the adapter speaks, and the
-capability that stands on a service."""
+capabilities that stand on a service, or on an extension of Neutron."""
 
 from __future__ import annotations
 
@@ -25,9 +25,17 @@ VERSIONS: Mapping[str, str] = {
     "identity": "3",
     "load-balancer": "2",
 }
-#: The capabilities that stand on a service of their own, which not every cloud has. The others stand on Keystone, Nova,
-#: Neutron and Glance.
+#: The capabilities that stand on a service of their own, which not every cloud has.
 CAPABILITIES: Mapping[str, Capability] = {
     "block-storage": Capability.DISKS,
     "load-balancer": Capability.LOAD_BALANCERS,
+}
+#: The capabilities that stand on an extension of Neutron, by its alias. ``router`` brings floating IPs too; ``quotas`` is all
+#: that is asked for limits, since limits of machines alone are of no use to a plan.
+EXTENSIONS: Mapping[Capability, str] = {
+    Capability.ROUTERS: "router",
+    Capability.FLOATING_IPS: "router",
+    Capability.POD_ROUTING: "extraroute",
+    Capability.TAGS: "standard-attr-tag",
+    Capability.QUOTAS: "quotas",
 }

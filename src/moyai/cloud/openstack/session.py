@@ -16,15 +16,15 @@ from __future__ import annotations
 import logging
 import math
 import threading
-import urllib.parse
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from moyai.cloud.capabilities import Capability, CapabilityAbsent
+from moyai.cloud.openstack.answers import next_page, request_id, retry_after
 from moyai.cloud.openstack.connections import cause, never_sent, unanswered
 from moyai.cloud.openstack.errors import error_from_response
-from moyai.cloud.openstack.service_types import CAPABILITIES, NAMES, VERSIONS
+from moyai.cloud.openstack.service_types import CAPABILITIES, EXTENSIONS, NAMES, VERSIONS
 from moyai.core.backoff import Backoff
 from moyai.core.clock import Clock, SystemClock
 from moyai.core.errors import MoyaiError, Retriable, Terminal, Unreachable
@@ -70,13 +70,17 @@ class CloudSession:
         self.override = override
         self.clock: Clock = clock or SystemClock()
         self._lock = threading.Lock()
-        self._services: dict[tuple[str, str], ServiceApi] = {}
+        self._services: dict[tuple[str, str, Capability | None], ServiceApi] = {}
 
-    def service(self, service_type: str, *, microversion: str = "") -> ServiceApi:
-        """The API of ``service_type`` (``compute``, ``network``, ``load-balancer`` …), the same object each time."""
+    def service(self, service_type: str, *, microversion: str = "", needs: Capability | None = None) -> ServiceApi:
+        """The API of ``service_type`` (``compute``, ``network``, ``load-balancer`` …), the same object each time.
+
+        ``needs``: a capability without which each of its calls raises CapabilityAbsent.
+        """
         with self._lock:
             return self._services.setdefault(
-                (service_type, microversion), ServiceApi(self, service_type, microversion=microversion)
+                (service_type, microversion, needs),
+                ServiceApi(self, service_type, microversion=microversion, needs=needs),
             )
 
     def endpoint(self, service_type: str) -> str:
@@ -104,9 +108,18 @@ class CloudSession:
         raise Terminal(f"the cloud {self.name} has no {service_type} service", hint="the service catalog names none that fits")
 
     def capabilities(self) -> frozenset[Capability]:
-        """What the service catalog or the configuration names. The catalog comes with the token: no further call is made."""
+        """What the service catalog or the configuration names, and what Neutron's extensions are. The catalog comes with the
+        token; the extensions are asked for once, here or by the first call that needs them."""
         absent = {capability for service, capability in CAPABILITIES.items() if not self.offers(service)}
+        extensions = self.service("network").extensions() if self.offers("network") else frozenset[str]()
+        absent |= {capability for capability, extension in EXTENSIONS.items() if extension not in extensions}
         return frozenset(set(Capability) - absent)
+
+    def require(self, capability: Capability) -> None:
+        """Raises CapabilityAbsent where Neutron lacks the extension on which the capability stands."""
+        extension = EXTENSIONS[capability]
+        if extension not in self.service("network").extensions():
+            raise CapabilityAbsent(self.name, capability, hint=f"its Neutron has no extension {extension}")
 
     def access(self) -> Any:
         """What Keystone said at the login (keystoneauth's AccessInfo). Terminal for a login that belongs to no project."""
@@ -231,8 +244,9 @@ class ServiceApi:
     ``operation`` says in words what is asked ("create port web-1"), for the error; ``object_id`` of what.
     """
 
-    def __init__(self, session: CloudSession, service_type: str, *, microversion: str) -> None:
+    def __init__(self, session: CloudSession, service_type: str, *, microversion: str, needs: Capability | None = None) -> None:
         self.session = session
+        self._needs = needs
         self.type = service_type
         self.title = NAMES.get(service_type, service_type)
         self._headers = {"Accept": "application/json"}
@@ -268,7 +282,7 @@ class ServiceApi:
             page = self.get(path, operation=operation, params=wanted)
             objects = cast("list[Json]", page.get(key) or [])
             found += objects
-            following = _next_page(page, key)
+            following = next_page(page, key)
             if not following or not objects:
                 return found
             # only the query is taken over: behind a proxy the address in the link is often not ours
@@ -364,36 +378,16 @@ class ServiceApi:
             service=self.title,
             operation=operation,
             object_id=object_id,
-            request_id=_request_id(response),
+            request_id=request_id(response),
         )
         if status in (429, 503) or (status == 502 and method != "POST"):
-            return NotYet(error.message, pause=_retry_after(response) or None, error=error)
+            return NotYet(error.message, pause=retry_after(response) or None, error=error)
         raise error
 
     def _url(self) -> str:
         with self._base_lock:
             if not self._base:
+                if self._needs:
+                    self.session.require(self._needs)
                 self._base = self.session.endpoint(self.type)
             return self._base
-
-
-def _next_page(page: Json, key: str) -> dict[str, Any]:
-    """The query of the next page: Glance has ``next``, the others ``<key>_links``; Keystone ``links.next``."""
-    links = cast("list[Json]", page.get(f"{key}_links") or [])
-    href = next((link["href"] for link in links if link.get("rel") == "next"), None) or page.get("next")
-    if not href and isinstance(page.get("links"), dict):
-        href = page["links"].get("next")
-    if not isinstance(href, str) or not href:
-        return {}
-    return dict(urllib.parse.parse_qs(urllib.parse.urlsplit(href).query))
-
-
-def _request_id(response: requests.Response) -> str:
-    return response.headers.get("x-openstack-request-id") or response.headers.get("x-compute-request-id") or ""
-
-
-def _retry_after(response: requests.Response) -> float:
-    try:
-        return min(30.0, float(response.headers.get("Retry-After", "0")))
-    except ValueError:
-        return 0.0

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections.abc import Callable
+from enum import Enum
 from pathlib import Path
 
 from moyai.core.backoff import Backoff
+from moyai.core.ids import ZONE_LABEL
 from moyai.csi.grpc.server import RpcServer
 from moyai.csi.proto import registration_pb2 as pb
 from moyai.runtime.metrics import Metrics
@@ -21,9 +24,26 @@ _log = logging.getLogger(__name__)
 _AGAIN = Backoff(base=2.0, ceiling=60.0)
 
 
+#: Source: ``updateTopologyLabels`` of the kubelet's nodeinfomanager.
+_COLLISION = re.compile(r'topology value collision: driver reported "([^"]+)"')
+
+
+class RegistrationRefusal(Enum):
+    """Why the kubelet does not register the driver."""
+
+    ZONE = "the standard label of the Node says another zone than the driver"
+    OTHER = "another reason"
+
+
+def refusal(error: str) -> RegistrationRefusal:
+    """Of the kubelet's words: it reports its reason in no other form."""
+    found = _COLLISION.search(error)
+    return RegistrationRefusal.ZONE if found and found[1] == ZONE_LABEL else RegistrationRefusal.OTHER
+
+
 class Registration:
     """``driver``: its name. ``socket``: where the kubelet looks (``plugins_registry``); ``endpoint``: the driver's socket as
-    the kubelet sees it. ``refused`` is called with the kubelet's words when it refuses."""
+    the kubelet sees it. ``refused`` is called when the kubelet refuses."""
 
     def __init__(
         self,
@@ -32,7 +52,7 @@ class Registration:
         socket: Path,
         endpoint: str,
         metrics: Metrics,
-        refused: Callable[[str], None],
+        refused: Callable[[RegistrationRefusal], None],
         again: Backoff = _AGAIN,
     ) -> None:
         self._driver, self._socket, self._endpoint = driver, socket, endpoint
@@ -50,7 +70,7 @@ class Registration:
     async def NotifyRegistrationStatus(self, status: pb.RegistrationStatus) -> pb.RegistrationStatusResponse:  # noqa: N802
         self._wrong = "" if status.plugin_registered else f"the kubelet refuses the plug-in: {status.error}"
         if not status.plugin_registered:
-            self._on_refused(status.error)
+            self._on_refused(refusal(status.error))
         self._answered.set()
         return pb.RegistrationStatusResponse()
 

@@ -16,6 +16,7 @@ from moyai.csi.access_modes import wrong
 from moyai.csi.errors import Refused, need
 from moyai.csi.grpc.serial import Serial
 from moyai.csi.node.disks import DiskError, Usage
+from moyai.csi.node.registration import RegistrationRefusal
 from moyai.csi.node.staging import NodeWork
 from moyai.csi.proto import csi_pb2 as pb
 
@@ -60,10 +61,10 @@ class NodeService:
             answer.accessible_topology.CopyFrom(topology)
         return answer
 
-    def refused_by_kubelet(self, why: str) -> None:
+    def refused_by_kubelet(self, why: RegistrationRefusal) -> None:
         """The kubelet did not register the driver. It does not where a label of the Node says another zone than the driver;
         the standard label is not the driver's, so the driver then offers its own key alone."""
-        if self._standard_zone and ZONE_LABEL in why:
+        if self._standard_zone and why is RegistrationRefusal.ZONE:
             _log.warning("the label %s of this Node says another zone: the driver does not offer this key", ZONE_LABEL)
             self._standard_zone = False
 

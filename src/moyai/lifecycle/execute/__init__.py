@@ -50,6 +50,6 @@ def carry_out(
                 if not failed(step, error, progress):
                     raise
 
-        return Task(f"{step.id}{suffix}", run, tuple(f"{one}{suffix}" for one in step.after))
+        return Task(f"{step.id}{suffix}", run, step.after, identity=step.id)
 
     run_graph([task(step) for step in plan.steps], reporter, workers=WORKERS)

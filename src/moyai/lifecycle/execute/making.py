@@ -169,9 +169,6 @@ class Making:
 
     def _credential(self, step: s.CreateCredential, _: Progress) -> None:
         record, credentials = self._context.require_record(), self._cloud.credentials
-        named = (one.id for one in credentials.credentials(name_prefix=step.name) if one.name == step.name)
-        if stale := step.stale_id or next(named, ""):
-            credentials.delete_credential(stale)
         # the secret of an earlier run's, maybe the user's own
         self._context.forget(keys.secret(step.key))
         self._context.intend(step.key, step.name)

@@ -9,7 +9,7 @@ from moyai.core.progress import Progress
 from moyai.core.waiting import Stopped
 from moyai.lifecycle import waits
 from moyai.lifecycle.execute.context import Context, Handler, handles
-from moyai.lifecycle.services import BALANCERS_TIMEOUT, leave_balancers
+from moyai.lifecycle.services import BALANCERS_TIMEOUT, LeavingBalancers
 from moyai.plan import keys
 from moyai.plan import steps as s
 
@@ -17,6 +17,7 @@ from moyai.plan import steps as s
 class Waiting:
     def __init__(self, context: Context) -> None:
         self._context, self._machines = context, context.cloud.machines
+        self._leaving = LeavingBalancers(context.cloud.load_balancers, uid=context.uid, clock=context.clock)
 
     def handlers(self) -> Mapping[type[s.Step], Handler]:
         return dict(
@@ -59,15 +60,7 @@ class Waiting:
 
     def _for_balancers(self, step: s.WaitBalancers, progress: Progress) -> None:
         context = self._context
-        late = leave_balancers(
-            context.api(),
-            context.cloud.load_balancers,
-            uid=context.uid,
-            addresses=step.addresses,
-            clock=context.clock,
-            progress=progress,
-        )
-        if late:
+        if late := self._leaving.leave(context.api(), step.addresses, progress=progress):
             context.notes.append(
                 f"load balancers {late} still sent to node {step.node} after {BALANCERS_TIMEOUT:.0f} s: "
                 "its machine was removed all the same, and requests may have been lost"

@@ -48,10 +48,10 @@ class CredentialForEachPart:
     def steps(self, now: Situation) -> Iterator[s.Step]:
         for key, name in _missing(now):
             use = _USES[key]
-            # one whose secret was never recorded is of no use
-            stale = now.observed.credentials.get(name, "")
+            if stale := now.observed.credentials.get(name):
+                yield s.Delete(key=key, object_id=stale, why="its secret was lost")
             purpose = f"{use} of moyai cluster {now.cluster.name}"
-            yield s.CreateCredential(key=key, name=name, purpose=purpose, use=use, stale_id=stale)
+            yield s.CreateCredential(key=key, after=(s.deleted(key),), name=name, purpose=purpose, use=use)
 
 
 class OwnCredential:

@@ -27,6 +27,11 @@ def check_capabilities(cluster: Cluster, observed: Observed) -> None:
     refuse_mode(cluster, observed)
     network_of(cloud, offered)
     check_endpoint(cloud, offered)
+    if observed.needs_tags and Capability.TAGS not in offered:
+        raise Terminal(
+            f"cloud {cloud} has no {Capability.TAGS}: moyai could not distinguish the cluster's objects from those of others",
+            hint=f"use a cloud with {Capability.TAGS}",
+        )
     logins_of(cloud, offered, own=observed.login)
 
 

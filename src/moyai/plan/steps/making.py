@@ -170,17 +170,16 @@ class CreateKeypair(Step):
 
 @dataclass(frozen=True, kw_only=True)
 class CreateCredential(Step):
-    """``use``: whose calls it may make. ``stale_id``: one whose secret was never recorded, to be deleted first."""
+    """``use``: whose calls it may make."""
 
     verb: ClassVar[Verb] = Verb.CREATE
     name: str
     purpose: str
     use: Use
-    stale_id: str = ""
 
     @property
     def text(self) -> str:
-        return f"create credential {self.name}" + (" again (its secret was lost)" if self.stale_id else "")
+        return f"create credential {self.name}"
 
 
 @dataclass(frozen=True, kw_only=True)

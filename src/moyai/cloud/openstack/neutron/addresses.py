@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Any
 
+from moyai.cloud.capabilities import Capability
 from moyai.cloud.model import FloatingIP
 from moyai.cloud.openstack import parse
 from moyai.cloud.openstack.neutron.parts import IDS_PER_QUERY, NeutronBase
@@ -12,14 +13,12 @@ from moyai.core.keys import Kind
 
 
 class NeutronAddresses(NeutronBase):
+    needs = Capability.FLOATING_IPS
+
     def floating_ips(self, *, tag: str | None = None, port_ids: Collection[str] | None = None) -> list[FloatingIP]:
-        own = self._own(tag)
+        own = self._own()
         queries = [own] if port_ids is None else [{**own, "port_id": ids} for ids in parse.chunks(port_ids, IDS_PER_QUERY)]
-        rows = [
-            row
-            for query in queries
-            for row in self._neutron.list("/floatingips", "floatingips", operation="list floating IPs", params=query)
-        ]
+        rows = [row for query in queries for row in self._list(Kind.FLOATING_IP, "list floating IPs", tag=tag, query=query)]
         return [parse.floating_ip(row) for row in rows]
 
     def create_floating_ip(

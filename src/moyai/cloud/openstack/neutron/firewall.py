@@ -17,13 +17,9 @@ _TRIES = 4
 
 class NeutronFirewall(NeutronBase):
     def security_groups(self, *, tag: str | None = None) -> list[SecurityGroup]:
-        rows = self._neutron.list(
-            "/security-groups",
-            "security_groups",
-            operation="list security groups",
-            # without the fields Neutron reads every rule of every group
-            params={**self._own(tag), "fields": ["id", "name", "description", "tags"]},
-        )
+        # without the fields Neutron reads every rule of every group
+        query = {**self._own(), "fields": ["id", "name", "description", "tags"]}
+        rows = self._list(Kind.SECURITY_GROUP, "list security groups", tag=tag, query=query)
         return [parse.security_group(row) for row in rows]
 
     def create_security_group(self, *, name: str, description: str = "", tags: Sequence[str]) -> SecurityGroup:

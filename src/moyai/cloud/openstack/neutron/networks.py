@@ -8,17 +8,14 @@ from typing import Any
 from moyai.cloud.model import Network, Port, SourceAddress, Subnet
 from moyai.cloud.openstack import parse
 from moyai.cloud.openstack.neutron.parts import IDS_PER_QUERY, NeutronBase
+from moyai.cloud.openstack.session import Params
 from moyai.core.keys import Kind
 
 
 class NeutronNetworks(NeutronBase):
     def networks(self, *, tag: str | None = None, external: bool | None = None) -> list[Network]:
-        params: dict[str, str | Sequence[str]] = {}
-        if tag:
-            params["tags"] = tag
-        if external is not None:
-            params["router:external"] = str(external)
-        rows = self._neutron.list("/networks", "networks", operation="list networks", params=params)
+        query = {} if external is None else {"router:external": str(external)}
+        rows = self._list(Kind.NETWORK, "list networks", tag=tag, query=query)
         return [parse.network(row) for row in rows]
 
     def create_network(self, *, name: str, tags: Sequence[str]) -> Network:
@@ -28,12 +25,8 @@ class NeutronNetworks(NeutronBase):
         self._delete(Kind.NETWORK, network_id)
 
     def subnets(self, *, tag: str | None = None, network_id: str | None = None) -> list[Subnet]:
-        params: dict[str, str | Sequence[str]] = {}
-        if tag:
-            params["tags"] = tag
-        if network_id:
-            params["network_id"] = network_id
-        rows = self._neutron.list("/subnets", "subnets", operation="list subnets", params=params)
+        query = {"network_id": network_id} if network_id else {}
+        rows = self._list(Kind.SUBNET, "list subnets", tag=tag, query=query)
         return [parse.subnet(row) for row in rows]
 
     def create_subnet(
@@ -63,20 +56,17 @@ class NeutronNetworks(NeutronBase):
         self._delete(Kind.SUBNET, subnet_id)
 
     def ports(
-        self, *, tag: str | None = None, network_id: str | None = None, device_ids: Collection[str] | None = None
+        self,
+        *,
+        tag: str | None = None,
+        network_id: str | None = None,
+        device_ids: Collection[str] | None = None,
+        ids: Collection[str] | None = None,
     ) -> list[Port]:
-        """``device_ids``: servers, routers … whose ports are wanted; none named gives none."""
-        params: dict[str, str | Sequence[str]] = {}
-        if tag:
-            params["tags"] = tag
-        if network_id:
-            params["network_id"] = network_id
-        queries = (
-            [params]
-            if device_ids is None
-            else [{**params, "device_id": ids} for ids in parse.chunks(device_ids, IDS_PER_QUERY)]
-        )
-        rows = [row for query in queries for row in self._neutron.list("/ports", "ports", operation="list ports", params=query)]
+        plain: Params = {"network_id": network_id} if network_id else {}
+        field, named = ("id", ids) if device_ids is None else ("device_id", device_ids)
+        queries = [plain] if named is None else [{**plain, field: some} for some in parse.chunks(named, IDS_PER_QUERY)]
+        rows = [row for query in queries for row in self._list(Kind.PORT, "list ports", tag=tag, query=query)]
         return [parse.port(row) for row in rows]
 
     def create_port(
@@ -117,7 +107,7 @@ class NeutronNetworks(NeutronBase):
         self._delete(Kind.PORT, port_id)
 
     def sources_allowed(self) -> bool:
-        return "allowed-address-pairs" in self._neutron.extensions()
+        return self._has("allowed-address-pairs")
 
 
 def _pairs(pairs: Sequence[SourceAddress]) -> list[dict[str, str]]:

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import urllib.parse
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
-from moyai.cloud.openstack.session import CloudSession, Json
+from moyai.cloud.capabilities import Capability
+from moyai.cloud.openstack.service_types import EXTENSIONS
+from moyai.cloud.openstack.session import CloudSession, Json, Params
 from moyai.core.errors import NotFound
 from moyai.core.keys import Kind
 
@@ -36,12 +38,17 @@ IDS_PER_QUERY = 100
 
 
 class NeutronBase:
+    #: The capability of all calls, where a Neutron may lack it: then each of them raises CapabilityAbsent.
+    needs: ClassVar[Capability | None] = None
+
     def __init__(self, session: CloudSession) -> None:
         self._session = session
-        self._neutron = session.service("network")
+        self._neutron = session.service("network", needs=self.needs)
 
     def _create(self, kind: Kind, name: str, *, body: Json, tags: Sequence[str]) -> Json:
-        """Make and tag one object; its JSON, tags included."""
+        """Make and tag one object; its JSON, tags included. Raises CapabilityAbsent before it makes what cannot be tagged."""
+        if tags:
+            self._session.require(Capability.TAGS)
         key = _FIELDS.get(kind, str(kind))
         at_once = kind is Kind.PORT and bool(tags) and self._has("tag-ports-during-bulk-creation")
         if at_once:
@@ -65,15 +72,22 @@ class NeutronBase:
         except NotFound:
             return
 
-    def _own(self, tag: str | None) -> dict[str, str | Sequence[str]]:
-        """The query for the project's own objects: an admin would see everybody's."""
-        query: dict[str, str | Sequence[str]] = {"project_id": self._session.project_id()}
+    def _list(self, kind: Kind, operation: str, *, tag: str | None, query: Params) -> list[Json]:
+        """All objects of a kind that the query finds and that show ``tag``. A Neutron without tags shows none, and refuses a
+        query for them."""
+        path = _PATHS[kind]
         if tag:
-            query["tags"] = tag
-        return query
+            if not self._has(EXTENSIONS[Capability.TAGS]):
+                return []
+            query = {**query, "tags": tag}
+        return self._neutron.list(f"/{path}", path.replace("-", "_"), operation=operation, params=query)
+
+    def _own(self) -> Params:
+        """The query for the project's own objects: an admin would see everybody's."""
+        return {"project_id": self._session.project_id()}
 
     def _has(self, extension: str) -> bool:
-        return extension in self._neutron.extensions()
+        return extension in self._session.service("network").extensions()
 
     @staticmethod
     def _tag_path(kind: Kind, object_id: str) -> str:
@@ -83,8 +97,11 @@ class NeutronBase:
 class NeutronTags(NeutronBase):
     """``cloud.capabilities.Tags``."""
 
+    needs = Capability.TAGS
+
     def add_tags(self, kind: Kind, object_id: str, *, tags: Sequence[str]) -> None:
         """Add tags to an object that exists; its other tags stay."""
+        self._session.require(Capability.TAGS)
         path = self._tag_path(kind, object_id)
         operation = f"tag {_words(kind)}"
         if self._has("tag-creation"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from moyai.cloud.capabilities import Capability
 from moyai.cloud.model import Router
 from moyai.cloud.openstack import parse
 from moyai.cloud.openstack.neutron.parts import NeutronBase
@@ -13,8 +14,10 @@ from moyai.core.keys import Kind
 
 
 class NeutronRouters(NeutronBase):
+    needs = Capability.ROUTERS
+
     def routers(self, *, tag: str | None = None) -> list[Router]:
-        rows = self._neutron.list("/routers", "routers", operation="list routers", params=self._own(tag))
+        rows = self._list(Kind.ROUTER, "list routers", tag=tag, query=self._own())
         return [parse.router(row) for row in rows]
 
     def router(self, router_id: str) -> Router:

@@ -6,6 +6,7 @@ import ipaddress
 from collections.abc import Collection
 from typing import Any
 
+from moyai.cloud.capabilities import Capability
 from moyai.cloud.model import Route, Router
 from moyai.cloud.openstack import parse
 from moyai.cloud.openstack.neutron.parts import NeutronBase
@@ -16,6 +17,8 @@ _ROUTE_TRIES = 8
 
 
 class NeutronPodRouting(NeutronBase):
+    needs = Capability.POD_ROUTING
+
     def add_routes(self, router_id: str, routes: Collection[Route]) -> Router:
         """Atomic also for a cloud without extraroute-atomic: there by the router's revision number."""
         return self._change_routes(router_id, "add_extraroutes", operation="add router routes", add=routes, remove=())
