@@ -269,7 +269,7 @@ def test_nothing_is_made_when_it_cannot_fit(world: World) -> None:
 
 def test_a_name_that_a_stranger_has_is_refused(world: World) -> None:
     world.store.networks.put(Network(id="x", name="quickstart-network"))
-    with pytest.raises(Terminal, match="is taken in cloud moyai by somebody else's network"):
+    with pytest.raises(Terminal, match="is taken in cloud moyai by a network that no cluster owns"):
         world.up()
 
 
