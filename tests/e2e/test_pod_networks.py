@@ -90,6 +90,25 @@ def agents_ready(cluster: Cluster) -> bool:
     return shown.get("numberReady", 0) == shown["desiredNumberScheduled"]
 
 
+def network_is_seen(cluster: Cluster, server: str) -> None:
+    """What its commands say of a whole network with VNI 77, and of the way to a pod of ``workers-0``."""
+    state = json.loads(cluster.moyai("net", "status", "--output", "json").stdout)
+    assert (state["mode"], state["problems"]) == ("vxlan", [])
+    assert [(node["reached"], node["others"], node["tunnel"]) for node in state["nodes"]] == [(2, 2, "flannel.77")] * 3
+    found = json.loads(cluster.moyai("net", "check", "--output", "json").stdout)
+    assert (found["failures"], found["tried"]["pods"]) == ([], 6)
+    words = ("trace", f"{cluster.name}-workers-1", server, "--port", "8080", "--live", "--output", "json")
+    trace = json.loads(cluster.moyai(*words).stdout)
+    assert trace["arrives"]
+    assert {"encapsulate", "wire", "decapsulate", "deliver"} <= {hop["kind"] for hop in trace["hops"]}
+    assert trace["live"]["answer"] == "accepted (SYN, ACK)"
+    assert {one["vni"] for one in trace["live"]["sightings"] if one["outer"]} == {77}
+    trace = json.loads(cluster.moyai("trace", server, "svc/kubernetes", "--output", "json").stdout)
+    assert "service" in {hop["kind"] for hop in trace["hops"]}
+    # whatever the commands have put into the cluster goes
+    until("the probes are gone", lambda: "moyai-probe" not in cluster.kubectl("get", "namespaces", "-o", "name"), within=60)
+
+
 def test_vxlan_pods_talk_in_packets_with_the_vni_obey_policies_and_a_killed_agent_brings_back_what_was_lost(
     cloud_name: str, tmp_path: Path
 ) -> None:
@@ -102,6 +121,7 @@ def test_vxlan_pods_talk_in_packets_with_the_vni_obey_policies_and_a_killed_agen
         address = cluster.pod_address(server)
         client = cluster.python("workers-1", asks(address))
         assert f"77 {client} {address}" in cluster.kubectl("logs", sniffer)
+        network_is_seen(cluster, server)
         cluster.apply(SILENCE)
         until("the policy is applied", lambda: cluster.python("workers-1", tries(address)) == "silence", within=60)
         # nor a pod of the same node

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +21,7 @@ from moyai.kube.errors import Gone, status_error
 from moyai.kube.quick import KubeApi
 from moyai.kube.resources import CLAIMS, NODES, PODS, SECRETS, VOLUMES
 from moyai.kube.watching import KubeClient
+from tests.unit.test_kube_websocket import frame
 
 
 @dataclass
@@ -34,12 +37,20 @@ class Server:
 
     reason = "Reason"
 
+    @property
+    def fp(self) -> io.BytesIO:
+        return io.BytesIO(self.body)
+
+    @property
+    def sock(self) -> None:
+        return None
+
     def connect(self, host: str, port: int, *, name: str, timeout: float, tls: object) -> Server:
         assert (host, port) == ("203.0.113.9", 6443)
         self.timeouts.append(timeout)
         return self
 
-    def request(self, method: str, path: str, body: str | None, headers: dict[str, str]) -> None:
+    def request(self, method: str, path: str, *, body: str | None = None, headers: Mapping[str, str]) -> None:
         if self.error:
             raise self.error
         self.asked.append((method, path, json.loads(body) if body else None))
@@ -106,6 +117,24 @@ def test_deleting_what_is_gone_is_success(server: Server, kubeconfig: str) -> No
     KubeApi(kubeconfig).delete(NODES, "w-0")
     with pytest.raises(NotFound):
         KubeApi(kubeconfig).get(NODES, "w-0")
+
+
+def test_a_program_in_a_pod_prints_or_says_why_not(server: Server, kubeconfig: str) -> None:
+    server.status = 101
+    server.body = frame(b"\1hi") + frame(b'\3{"status": "Success"}') + frame(b"", 8)
+    said = KubeApi(kubeconfig).execute("shop", "db-0", command=["python3", "a&b"], timeout=3)
+    assert said == "hi"
+    path = "/api/v1/namespaces/shop/pods/db-0/exec?stdout=true&stderr=true&command=python3&command=a%26b"
+    assert server.asked == [("GET", path, None)]
+    server.body = frame(b"\2one\ntwo\n") + frame(b'\3{"status": "Failure", "message": "exit code 1"}') + frame(b"", 8)
+    with pytest.raises(Terminal, match="a program in pod shop/db-0 failed: two"):
+        KubeApi(kubeconfig).execute("shop", "db-0", command=["x"], timeout=3)
+    server.body = frame(b"\1h")
+    with pytest.raises(Retriable, match=r"does not answer \(the connection ended early\)"):
+        KubeApi(kubeconfig).execute("shop", "db-0", command=["x"], timeout=3)
+    server.status, server.body = 403, b"no"
+    with pytest.raises(Terminal):
+        KubeApi(kubeconfig).execute("shop", "db-0", command=["x"], timeout=3)
 
 
 def test_an_api_that_does_not_answer_is_retriable_and_not_ready(server: Server, kubeconfig: str) -> None:

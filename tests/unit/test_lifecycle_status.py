@@ -154,9 +154,17 @@ def test_the_fields_that_programs_read_keep_their_form(world: World) -> None:
     assert data["services"] == [{"service": "shop/web", "address": "203.0.113.20", "ports": [80, 443]}]
     assert set(data) == {
         "name", "uid", "cloud", "kubernetes", "api", "api_url", "nodes", "addons", "addon_pods", "services",
-        "certificates", "credentials", "problems",
+        "certificates", "credentials", "problems", "notes",
     }  # fmt: skip
     assert {"name", "role", "pool", "zone", "address", "machine", "node", "version", "fault"} <= set(data["nodes"][0])
+
+
+def test_a_route_budget_that_runs_out_is_a_note_and_no_problem(world: World) -> None:
+    assert world.read().notes == ()
+    world.record.set_spec({**world.record.spec, "spec": {**world.record.spec["spec"], "network": {"maxRoutes": 3}}})
+    found = world.read()
+    assert found.problems == ()
+    assert found.notes[0].startswith("1 more node fits into the pod network: 2 of 3 routes of the router")
 
 
 def test_what_is_not_well_is_a_problem_each(world: World) -> None:

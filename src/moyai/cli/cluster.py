@@ -350,10 +350,12 @@ def _print_status(found: ClusterStatus) -> None:
         say()
         rows = [(one.name, "its part" if one.limited else "all roles", one.expires[:10] or "-") for one in found.credentials]
         print_table(("CREDENTIAL", "MAY CALL", "ENDS"), rows)
-    if found.problems:
+    if found.problems or found.notes:
         say()
-        for problem in found.problems:
-            say(f"! {problem}")
+    for note in found.notes:
+        say(f"note: {note}")
+    for problem in found.problems:
+        say(f"! {problem}")
 
 
 def _print_report(report: DownReport, output: str) -> None:

@@ -30,6 +30,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "plan": ("moyai.cli.cluster:plan", "Show what `up` would do, and do nothing."),
     "status": ("moyai.cli.cluster:status", "Clusters, their nodes, machines and load balancers."),
     "explain": ("moyai.cli.explain:explain", "Why a pod does not run, and what would help."),
+    "net": ("moyai.cli.net:net", "How the network of a cluster stands, and whether its ways work."),
+    "trace": ("moyai.cli.trace:trace", "The hops of a packet between pods, nodes and Services, and where it ends."),
     "kubeconfig": ("moyai.cli.cluster:kubeconfig", "Print a cluster's kubeconfig, or merge it into yours."),
     "kubectl": ("moyai.cli.cluster:kubectl", "Run kubectl against a cluster."),
     "openstack": ("moyai.cli.openstack:openstack", "Run the OpenStack client on a cluster's cloud, or on the local cloud."),

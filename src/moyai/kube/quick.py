@@ -14,13 +14,14 @@ import json
 import os
 import socket
 import ssl
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, BinaryIO, cast
 from urllib.parse import urlencode
 
 from moyai.core.errors import NotFound, Retriable, Terminal
 from moyai.core.yamlread import read_one
+from moyai.kube import websocket
 from moyai.kube.errors import not_json, refusal
 from moyai.kube.resources import PODS, Json, Resource
 
@@ -130,6 +131,32 @@ class KubeApi:
         body = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": pod, "namespace": namespace}}
         self._call("POST", PODS.path(namespace, pod, subresource="eviction"), body=body)
 
+    def execute(self, namespace: str, pod: str, *, command: Sequence[str], timeout: float) -> str:
+        """Run a program in the pod's first container; returns what it printed. ``timeout``: seconds between two of its words.
+
+        Terminal where it fails, with the last line that it wrote to its standard error.
+        """
+        query = urlencode([("stdout", "true"), ("stderr", "true"), *(("command", word) for word in command)])
+        path = f"{PODS.path(namespace, pod, subresource='exec')}?{query}"
+        operation = f"exec in {namespace}/{pod}"
+        connection = Connection(self._host, self._port, name=self._name, timeout=timeout, tls=self._context)
+        try:
+            connection.request("GET", path, headers=dict(websocket.headers()))
+            answer = connection.getresponse()
+            if answer.status != http.client.SWITCHING_PROTOCOLS:
+                raise refusal(answer.status, answer.read() or answer.reason.encode(), operation=operation)
+            # its buffer may hold the first frames already
+            printed = websocket.read(cast("BinaryIO", answer.fp), connection.sock)
+        except (OSError, http.client.HTTPException, websocket.Broken) as error:
+            raise Retriable(f"the API at {self.server} does not answer ({_reason(error)})", operation=operation) from None
+        finally:
+            connection.close()
+        if not printed.succeeded:
+            said = printed.errors.strip().splitlines()
+            why = said[-1] if said else str(printed.status.get("message") or "it ended without a status")
+            raise Terminal(f"a program in pod {namespace}/{pod} failed: {why}", operation=operation)
+        return printed.output
+
     def _object(
         self,
         method: str,
@@ -161,7 +188,7 @@ class KubeApi:
         operation = f"{method} {path}"
         try:
             headers = {"Accept": "application/json"} | ({"Content-Type": content_type} if body is not None else {})
-            connection.request(method, path, json.dumps(body) if body is not None else None, headers)
+            connection.request(method, path, body=json.dumps(body) if body is not None else None, headers=headers)
             answer = connection.getresponse()
             data = answer.read()
         except ssl.SSLCertVerificationError as error:

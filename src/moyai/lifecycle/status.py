@@ -28,6 +28,7 @@ from moyai.lifecycle.record import Record
 from moyai.lifecycle.services import balanced
 from moyai.plan.keys import is_unique_name
 from moyai.plan.nodes import CONTROL_PLANE_POOL, pool_of_node
+from moyai.plan.route_budget import route_budget
 from moyai.plan.rules import API_PORT
 
 _TIMEOUT = 5.0
@@ -86,7 +87,7 @@ class CredentialStatus:
 
 @dataclass(frozen=True)
 class ClusterStatus:
-    """``api``: ready or why not. ``problems``: empty when all is well."""
+    """``api``: ready or why not. ``problems``: empty when all is well. ``notes``: what is no problem yet."""
 
     name: str
     uid: str
@@ -100,6 +101,7 @@ class ClusterStatus:
     certificates: tuple[CertificateStatus, ...] = ()
     credentials: tuple[CredentialStatus, ...] = ()
     problems: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def data(self) -> dict[str, Any]:
         """For ``--output json``. ``addons`` keeps its form of [name, "ready/wanted"]; ``addon_pods`` has the numbers."""
@@ -149,6 +151,8 @@ def read(record: Record, cloud: Cloud, *, clock: Clock | None = None) -> Cluster
             CredentialStatus(one.name, one.limited, one.expires.isoformat() if one.expires else "") for one in credentials
         ),
         problems=tuple(filter(None, (cloud_problem, api_problem, *_problems(nodes, addons), *_left(record, kube), *ending))),
+        # routes that others have put into the router count in a plan, and in `moyai net status`
+        notes=tuple(route_budget(cluster.spec, nodes=len(nodes), foreign_routes=0).warnings()),
     )
 
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
+from moyai.cloud.model import Route
 from moyai.core.errors import Terminal
 from moyai.core.keys import Kind
 from moyai.plan import keys
 from moyai.plan import steps as s
 from moyai.plan.nodes import PlannedNode
 from moyai.plan.observed import Observed
-from moyai.plan.route_table import within
+from moyai.plan.route_budget import foreign_routes
 from moyai.plan.steps import Step
 from moyai.spec.model import Cluster
 
@@ -59,7 +60,7 @@ def check_capacity(
 ) -> None:
     """Raises Terminal when the plan cannot fit. ``own_routes``: routes of the router that the pod network takes."""
     spec = cluster.spec
-    routes = own_routes + _foreign_routes(observed, steps, cluster=cluster)
+    routes = own_routes + len(routes_of_others(cluster, observed, steps=steps))
     if own_routes and routes > spec.network.max_routes:
         raise Terminal(
             f"{len(nodes)} nodes need {routes} routes in one router, cloud {spec.cloud} allows {spec.network.max_routes} "
@@ -84,10 +85,9 @@ def check_capacity(
         )
 
 
-def _foreign_routes(observed: Observed, steps: Sequence[Step], *, cluster: Cluster) -> int:
+def routes_of_others(cluster: Cluster, observed: Observed, *, steps: Sequence[Step]) -> tuple[Route, ...]:
     """Routes in the cluster's router that somebody else put there."""
     if any(isinstance(step, s.CreateRouter) for step in steps):
-        return 0
+        return ()
     name = keys.object_name(cluster.name, keys.ROUTER)
-    routes = [route for router in observed.routers if router.name == name for route in router.routes]
-    return sum(not within(route.destination, [str(cluster.spec.network.pod_cidr)]) for route in routes)
+    return foreign_routes((router for router in observed.routers if router.name == name), cluster.spec)

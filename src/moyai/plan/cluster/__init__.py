@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from moyai.plan.addons import Addon
-from moyai.plan.capacity import check_capacity
+from moyai.plan.capacity import check_capacity, routes_of_others
 from moyai.plan.changes import classify, refuse_fixed
 from moyai.plan.cluster.credentials import login_notes, logins_of, plan_key_pair
 from moyai.plan.cluster.endpoint import endpoint_of, renewal_notes
@@ -31,6 +31,7 @@ from moyai.plan.graph import Plan, ordered
 from moyai.plan.nodes import wanted_nodes
 from moyai.plan.observed import Observed, Recorded
 from moyai.plan.pod_network import pod_network_of
+from moyai.plan.route_budget import route_budget
 from moyai.spec.load import dump
 from moyai.spec.model import Cluster
 
@@ -106,7 +107,14 @@ def plan_up(
     steps = (*steps, *plan_repair(now, steps, pods=pods))
     steps = ordered((*steps, *plan_waits(now, steps, reachable=endpoint.reachable_by(), pods=pods)))
     check_capacity(cluster, observed, steps=steps, nodes=now.nodes, own_routes=pods.routes(now.nodes))
+    budget = route_budget(
+        cluster.spec,
+        nodes=len(now.nodes),
+        foreign_routes=len(routes_of_others(cluster, observed, steps=steps)),
+        ports=now.existing.ports.values(),
+    )
     notes = (
+        *budget.warnings(),
         *flavor_notes(now),
         *held_notes(now),
         *cordon_notes(now),

@@ -36,9 +36,18 @@ def choose_mode(cluster: Cluster, observed: Observed) -> ModeChoice:
     """Of a new cluster: the cheapest mode that the cloud permits, where the spec leaves the choice to moyai."""
     if cluster.spec.network.mode != "auto":
         return ModeChoice(cluster)
-    mode, why = next((one for one in _AUTOMATIC if not missing(_with(cluster, one[0]), observed)), _AUTOMATIC[-1])
+    mode, why = _cheapest(cluster, observed)
     note = f"spec.network.mode: auto is {mode} here: {why.format(cloud=cluster.spec.cloud)}"
     return ModeChoice(_with(cluster, mode), note)
+
+
+def reason(cluster: Cluster, observed: Observed) -> str:
+    """Why the mode of a cluster that exists is what it is: as `auto` chooses it on this cloud, or because the spec names it."""
+    network, cloud = cluster.spec.network, cluster.spec.cloud
+    mode, why = _cheapest(cluster, observed)
+    if mode == network.mode:
+        return f"auto is {mode} here: {why.format(cloud=cloud)}"
+    return f"the spec has it so; auto would be {mode} here: {why.format(cloud=cloud)}"
 
 
 def missing(cluster: Cluster, observed: Observed) -> str:
@@ -58,8 +67,13 @@ def refuse_mode(cluster: Cluster, observed: Observed) -> None:
         return
     if network.mode == "vxlan" and network.vxlan.direct_routing:
         raise UsageError(f"spec.network.vxlan.directRouting: true, should be false: {why}")
-    would_do = next((mode for mode, _ in _AUTOMATIC if not missing(_with(cluster, mode), observed)), _AUTOMATIC[-1][0])
+    would_do, _ = _cheapest(cluster, observed)
     raise UsageError(f"spec.network.mode: {network.mode!r}, should be {would_do!r}: {why}")
+
+
+def _cheapest(cluster: Cluster, observed: Observed) -> tuple[Mode, str]:
+    """Of what `auto` may be."""
+    return next((one for one in _AUTOMATIC if not missing(_with(cluster, one[0]), observed)), _AUTOMATIC[-1])
 
 
 def _with(cluster: Cluster, mode: Mode) -> Cluster:

@@ -1,0 +1,116 @@
+"""``moyai net``: how the network of a living cluster stands, and whether its ways work.
+
+Thin: reads arguments, calls ``diagnose.network``, prints. Exit code 1: something is not well.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from moyai.cli.display import reporter as display
+from moyai.cli.tables import print_table
+from moyai.cli.terminal import say
+
+if TYPE_CHECKING:
+    from moyai.diagnose.network.check import CheckReport
+    from moyai.diagnose.network.state import NetworkState, NodeState
+
+_OUTPUT = click.option(
+    "--output", "-o", type=click.Choice(["text", "json"]), default="text", show_default=True, help="Form of the output."
+)
+_WHICH = click.argument("cluster", required=False)
+
+
+@click.group()
+def net() -> None:
+    """How the network of a cluster stands, and whether its ways work."""
+
+
+@net.command()
+@_WHICH
+@_OUTPUT
+def status(cluster: str | None, output: str) -> None:
+    """The mode of the pod network and its reason, what each node has for it, and how many more nodes fit.
+
+    Exit code 1 when something is missing.
+    """
+    from moyai.cli.cluster import connect, recorded
+    from moyai.diagnose.network.command_status import status as read
+
+    record = recorded(cluster)
+    with display("json" if output == "json" else "text", title=f"network of {record.name}") as progress:
+        found = read(record, connect(record.cloud), reporter=progress)
+    if output == "json":
+        say(json.dumps(found.data(), indent=1))
+    else:
+        _print_status(found)
+    if found.problems:
+        sys.exit(1)
+
+
+@net.command()
+@_WHICH
+@_OUTPUT
+def check(cluster: str | None, output: str) -> None:
+    """Try all ways between all pairs of nodes: pod to pod, Service, DNS, and packets of full size.
+
+    It runs pods in a namespace of its own for some seconds. Exit code 1 when a way fails.
+    """
+    from moyai.cli.cluster import connect, recorded
+    from moyai.diagnose.network.command_check import check as run
+
+    record = recorded(cluster)
+    with display("json" if output == "json" else "text", title=f"check the network of {record.name}") as progress:
+        found = run(record, connect(record.cloud), reporter=progress)
+    if output == "json":
+        say(json.dumps(found.data(), indent=1))
+    else:
+        _print_check(found)
+    if found.failures:
+        sys.exit(1)
+
+
+def _print_status(found: NetworkState) -> None:
+    say(f"cluster {found.cluster}: pods {found.pod_range}, mode {found.mode}")
+    if found.why:
+        say(f"  {found.why}")
+    say()
+    rows = [(one.name, one.pod_cidr or "-", one.address or "-", _link(one), _tunnel(one), _reached(one)) for one in found.nodes]
+    print_table(("NODE", "POD RANGE", "ADDRESS", "LINK (MTU)", "TUNNEL (MTU)", "REACHES"), rows)
+    say()
+    limits = [(one.name, str(one.used), str(one.limit), str(one.left)) for one in found.budget.limits]
+    print_table(("LIMIT", "USED", "OF", "LEFT"), limits, right=("USED", "OF", "LEFT"))
+    say(f"{found.budget.nodes_left} more nodes fit into the pod network")
+    for text in found.warnings:
+        say(f"note: {text}")
+    for text in found.problems:
+        say(f"! {text}")
+
+
+def _link(node: NodeState) -> str:
+    return f"{node.uplink} ({node.uplink_mtu})" if node.uplink else "-"
+
+
+def _tunnel(node: NodeState) -> str:
+    return f"{node.tunnel} ({node.tunnel_mtu})" if node.tunnel else "-"
+
+
+def _reached(node: NodeState) -> str:
+    return "-" if node.reached is None else f"{node.reached}/{node.others}"
+
+
+def _print_check(found: CheckReport) -> None:
+    from moyai.diagnose.network.check import TRIES
+
+    sizes = sorted(set(found.mtu.values()))
+    for kind, name in TRIES.items():
+        tried = found.tried.get(kind, 0)
+        words = f" of {' and '.join(map(str, sizes))} bytes" if kind == "sizes" and sizes else ""
+        say(f"{name}{words}: {found.works(kind)} of {tried} work")
+    for one in found.failures:
+        say(f"! {one.text}")
+    say(f"{len(found.nodes)} nodes in {found.seconds:.1f} s: {'all ways work' if not found.failures else 'not well'}")

@@ -1,0 +1,123 @@
+"""What the probes of all nodes found, as failures that a user can act on. Pure.
+
+Always holds: every pair of nodes is in the counts, also one that could not be tried; each failure is one line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from moyai.kube.objects.meta import number, part, text
+from moyai.kube.resources import Json
+
+#: What is tried, in the order of the report, each with its name for people.
+TRIES = {"pods": "pod to pod", "services": "pod to Service", "sizes": "full-size packets", "names": "DNS"}
+
+
+@dataclass(frozen=True)
+class Failure:
+    """``kind``: of ``TRIES``, or ``probe`` for a node without one. ``target``: a node, empty where the DNS is meant."""
+
+    kind: str
+    source: str
+    target: str
+    why: str
+    hint: str = ""
+
+    @property
+    def text(self) -> str:
+        way = f"{self.source} → {self.target}" if self.target else self.source
+        hint = f"; {self.hint}" if self.hint else ""
+        return f"{TRIES.get(self.kind, self.kind)}: {way}: {self.why}{hint}"
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """``tried``: kind → how many ways. ``mtu``: node → that of its pods, in bytes. ``seconds``: that the check took."""
+
+    nodes: tuple[str, ...] = ()
+    tried: Mapping[str, int] = field(default_factory=dict[str, int])
+    mtu: Mapping[str, int] = field(default_factory=dict[str, int])
+    failures: tuple[Failure, ...] = ()
+    seconds: float = 0.0
+
+    def data(self) -> dict[str, Any]:
+        return {**asdict(self), "ok": not self.failures, "seconds": round(self.seconds, 1)}
+
+    def works(self, kind: str) -> int:
+        """How many ways work. What could not be tried does not: between pods that do not reach each other no size passes."""
+        failed = sum(one.kind in ((kind, "pods") if kind == "sizes" else (kind,)) for one in self.failures)
+        return self.tried.get(kind, 0) - failed - self._untried(kind)
+
+    def _untried(self, kind: str) -> int:
+        """How many ways could not be tried, because a node has no probe."""
+        without = {one.source for one in self.failures if one.kind == "probe"}
+        all_, with_ = len(self.nodes), len(self.nodes) - len(without)
+        ways = {"services": all_**2 - with_**2, "names": all_ - with_}
+        return ways.get(kind, all_ * (all_ - 1) - with_ * (with_ - 1))
+
+
+def report(nodes: Sequence[str], found: Mapping[str, Json], *, missing: Mapping[str, str]) -> CheckReport:
+    """``found``: node → what its probe printed. ``missing``: node → why it has no probe."""
+    failures = [Failure("probe", node, "", f"not checked: {why}") for node, why in sorted(missing.items())]
+    pairs = [(one, other) for one in nodes for other in nodes if one != other]
+    broken = {(one, other) for one, other in pairs if one in found and text(part(found[one], "pods"), other)}
+    for one, other in pairs:
+        if (one, other) in broken:
+            back = other in found and (other, one) not in broken
+            hint = "the other direction works" if back else ""
+            failures.append(Failure("pods", one, other, text(part(found[one], "pods"), other), hint))
+    failures += _services(nodes, found, broken=broken)
+    failures += _sizes(pairs, found, broken=broken)
+    failures += _names(nodes, found)
+    tried = {"pods": len(pairs), "services": len(nodes) ** 2, "sizes": len(pairs), "names": len(nodes)}
+    mtu = {node: number(one, "mtu") for node, one in found.items()}
+    return CheckReport(tuple(nodes), tried=tried, mtu=mtu, failures=tuple(failures))
+
+
+def _services(nodes: Sequence[str], found: Mapping[str, Json], *, broken: set[tuple[str, str]]) -> Iterator[Failure]:
+    for one in nodes:
+        if one not in found:
+            continue
+        failed = {other: why for other in nodes if (why := text(part(found[one], "services"), other))}
+        for other, why in failed.items():
+            if (one, other) in broken:
+                hint = "pods of the two nodes do not reach each other either"
+            elif len(failed) == len(nodes):
+                hint = f"does kube-proxy run on {one}?"
+            else:
+                hint = f"the pod itself is reached: does kube-proxy on {one} know the Service?"
+            yield Failure("services", one, other, why, hint)
+
+
+def _sizes(pairs: Sequence[tuple[str, str]], found: Mapping[str, Json], *, broken: set[tuple[str, str]]) -> Iterator[Failure]:
+    for one, other in pairs:
+        if one not in found or (one, other) in broken:
+            continue
+        mtu, result = number(found[one], "mtu"), part(found[one], "sizes", other)
+        passes, over = number(result, "passes"), text(result, "over")
+        far = number(found.get(other, {}), "mtu", default=mtu)
+        if 0 < passes < mtu:
+            why = f"packets of {passes} bytes pass at most, pods of {one} send {mtu}"
+            hint = (
+                f"pods of {other} have an MTU of {far}"
+                if far < mtu
+                else "the way between the nodes carries less than pods think"
+            )
+            yield Failure("sizes", one, other, why, hint)
+        elif not passes:
+            yield Failure(
+                "sizes", one, other, "no UDP packet comes back, TCP does", "does something between the nodes drop UDP?"
+            )
+        elif over:
+            yield Failure("sizes", one, other, f"a packet that is too large is not refused: {over}")
+
+
+def _names(nodes: Sequence[str], found: Mapping[str, Json]) -> Iterator[Failure]:
+    failed = {node: why for node in nodes if node in found and (why := text(found[node], "names"))}
+    for node, why in failed.items():
+        every = len(failed) == len(found)
+        hint = "`moyai kubectl -n kube-system get pods -l k8s-app=kube-dns` shows the name servers" if every else ""
+        yield Failure("names", node, "", why, hint)

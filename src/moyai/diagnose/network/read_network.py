@@ -1,0 +1,127 @@
+"""Reads what a network is judged by: Kubernetes' objects, the cloud's, and, by host probes, the kernels of nodes.
+
+Always holds: the lists are read side by side, each once; a cloud that does not answer is a fact, and so is a node whose kernel
+cannot be read; an API that does not answer is an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from moyai.cloud.capabilities import Capability, Cloud
+from moyai.core.errors import MoyaiError, Terminal
+from moyai.core.ids import cluster_tag
+from moyai.diagnose.network.cloud_wire import CloudFacts
+from moyai.diagnose.network.kernel_facts import Kernel, parse_kernel
+from moyai.diagnose.network.places import Objects
+from moyai.diagnose.network.probe_pods import ProbePods
+from moyai.diagnose.network.trace_model import World, parse_service_facts
+from moyai.kube.objects import (
+    NetworkPolicy,
+    Node,
+    PolicyNamespace,
+    parse_node,
+    parse_policy,
+    parse_policy_namespace,
+    parse_policy_pod,
+)
+from moyai.kube.quick import KubeApi
+from moyai.kube.resources import NAMESPACES, NETWORK_POLICIES, NODES, PODS, SERVICES
+from moyai.lifecycle.clusters import open_api
+from moyai.lifecycle.record import Record
+from moyai.plan.network_policy.pod_index import PodIndex
+from moyai.spec.model import NetworkSpec
+
+_CALLS = 8
+
+
+@dataclass(frozen=True)
+class View:
+    """What the API and the cloud say of a cluster. ``network``: of its spec, as it was built."""
+
+    network: NetworkSpec
+    objects: Objects
+    namespaces: tuple[PolicyNamespace, ...]
+    policies: tuple[NetworkPolicy, ...]
+    cloud: CloudFacts
+
+    @property
+    def nodes(self) -> tuple[Node, ...]:
+        return self.objects.nodes
+
+    def world(self, kernels: Mapping[str, Kernel], absent: Mapping[str, str]) -> World:
+        pods = PodIndex()
+        pods.namespaces.update((one.name, one.labels) for one in self.namespaces)
+        for one in map(parse_policy_pod, self.objects.pods):
+            pods.change(one.key, one)
+        return World(
+            nodes=self.nodes,
+            kernels=kernels,
+            pod_range=str(self.network.pod_cidr),
+            node_range=str(self.network.node_cidr),
+            absent=absent,
+            pods=pods,
+            policies=self.policies,
+            services=self.objects.services,
+            cloud=self.cloud,
+        )
+
+
+def api_of(record: Record) -> KubeApi:
+    """Raises Terminal for a cluster that was never finished."""
+    api = open_api(record)
+    if api is None:
+        raise Terminal(f"cluster {record.name} has no kubeconfig yet", hint="`moyai up` goes on building it")
+    return api
+
+
+def read_view(record: Record, api: KubeApi, *, cloud: Cloud) -> View:
+    with ThreadPoolExecutor(_CALLS, thread_name_prefix="network") as pool:
+        in_cloud = pool.submit(cloud_facts, record, cloud)
+        listed = [pool.submit(api.list, one) for one in (NODES, PODS, SERVICES, NAMESPACES, NETWORK_POLICIES)]
+        nodes, pods, services, namespaces, policies = (one.result() for one in listed)
+        return View(
+            network=record.cluster.spec.network,
+            objects=Objects(tuple(map(parse_node, nodes)), tuple(pods), tuple(map(parse_service_facts, services))),
+            namespaces=tuple(map(parse_policy_namespace, namespaces)),
+            policies=tuple(map(parse_policy, policies)),
+            cloud=in_cloud.result(),
+        )
+
+
+def cloud_facts(record: Record, cloud: Cloud) -> CloudFacts:
+    """The cluster's ports, their rules and its router."""
+    tag = cluster_tag(record.uid)
+    try:
+        capabilities = cloud.capabilities()
+        with ThreadPoolExecutor(4, thread_name_prefix="cloud") as pool:
+            listed_ports = pool.submit(cloud.networks.ports, tag=tag)
+            listed_routers = pool.submit(cloud.routers.routers, tag=tag) if Capability.ROUTERS in capabilities else None
+            sources = pool.submit(cloud.networks.sources_allowed)
+            ports = {port.name: port for port in listed_ports.result() if port.name in record.allocations}
+            groups = sorted({group for port in ports.values() for group in port.security_group_ids})
+            rules = cloud.firewall.security_group_rules(groups) if groups else []
+            routers = listed_routers.result() if listed_routers else []
+            allowed = sources.result()
+    except MoyaiError as error:
+        return CloudFacts(unknown=str(error))
+    router = routers[0] if routers else None
+    return CloudFacts(ports, rules=tuple(rules), router=router, capabilities=capabilities, sources_allowed=allowed)
+
+
+def read_kernels(
+    probes: ProbePods, nodes: Collection[str], *, pods: Collection[str] = ()
+) -> tuple[dict[str, Kernel], dict[str, str]]:
+    """Of these nodes, with the namespaces of pods with these addresses. Returns (node → kernel, node → why there is none)."""
+    addresses = probes.start("host", nodes)
+    words = [",".join(sorted(pods))]
+    calls = {
+        node: (lambda node=node: parse_kernel(probes.run("host", node, program="network_facts.py", words=words)))
+        for node in addresses
+    }
+    found = probes.each(calls)
+    kernels = {node: one for node, one in found.items() if isinstance(one, Kernel)}
+    absent = {node: str(one) for node, one in found.items() if isinstance(one, MoyaiError)}
+    return kernels, absent | {node: why for node, why in probes.missing.items() if node in nodes}

@@ -1,0 +1,112 @@
+"""What a trace is made of: the places that a packet can come from or go to, the facts, and the hops that are found."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from moyai.diagnose.network.cloud_wire import CloudFacts
+from moyai.diagnose.network.kernel_facts import Kernel
+from moyai.kube.objects import NetworkPolicy, Node
+from moyai.kube.objects.meta import number, part, rows, text, texts
+from moyai.kube.resources import Json
+from moyai.plan.network_policy.pod_index import PodIndex
+
+EndKind = Literal["pod", "machine", "service", "outside"]
+#: ``left``: for the world outside, where nobody can look. ``unknown``: a node whose kernel could not be read is on the way.
+Outcome = Literal["delivered", "dropped", "left", "unknown"]
+
+
+#: Where a hop is that no node has.
+CLOUD = "cloud"
+
+
+@dataclass(frozen=True)
+class PacketEnd:
+    """``name``: namespace/name, a node's name, or the address itself. ``node``: where it is, empty for Services and outside."""
+
+    kind: EndKind
+    name: str
+    address: str
+    node: str = ""
+
+    @property
+    def text(self) -> str:
+        return self.address if self.kind == "outside" else f"{self.kind} {self.name} ({self.address})"
+
+
+@dataclass(frozen=True)
+class ServiceFacts:
+    """``addresses``: its cluster IPs. ``ports``: (protocol, number)."""
+
+    name: str
+    addresses: tuple[str, ...]
+    ports: tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True)
+class World:
+    """``kernels``: node → what its kernel has. ``absent``: node → why its kernel is not known. ``pods``: of all nodes."""
+
+    nodes: tuple[Node, ...]
+    kernels: Mapping[str, Kernel]
+    pod_range: str
+    node_range: str
+    absent: Mapping[str, str] = field(default_factory=dict[str, str])
+    pods: PodIndex = field(default_factory=PodIndex)
+    policies: tuple[NetworkPolicy, ...] = ()
+    services: tuple[ServiceFacts, ...] = ()
+    cloud: CloudFacts = field(default_factory=CloudFacts)
+
+    def node_at(self, address: str) -> str:
+        """The node with this address, empty for none."""
+        return next((one.name for one in self.nodes if address in one.internal_ips), "")
+
+
+@dataclass(frozen=True)
+class Hop:
+    """``where``: a node, or ``cloud``. ``kind``: a word for programs: leave, service, route, policy, masquerade, encapsulate,
+    wire, decapsulate, deliver, filter, dropped."""
+
+    where: str
+    kind: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Trace:
+    """``why``, ``hint``: where the packet does not arrive. ``mtu``: of the largest packet that fits through, in bytes; 0 where
+    no link was passed. ``back``: the way of the answer, None where there is none to follow. ``notes``: sentences.
+
+    ``unread``: the node whose kernel is missing, where that is why the trace ends."""
+
+    hops: tuple[Hop, ...]
+    outcome: Outcome
+    why: str = ""
+    hint: str = ""
+    mtu: int = 0
+    back: Trace | None = None
+    notes: tuple[str, ...] = ()
+    unread: str = ""
+
+    @property
+    def missing(self) -> str:
+        """The node whose kernel the trace needs to go on, empty for none."""
+        return self.unread or (self.back.missing if self.back else "")
+
+    @property
+    def arrives(self) -> bool:
+        """Whether the packet arrives and its answer, too, as far as anybody can see."""
+        return self.outcome in ("delivered", "left") and (self.back is None or self.back.arrives)
+
+    def data(self) -> dict[str, Any]:
+        return {**asdict(self), "arrives": self.arrives}
+
+
+def parse_service_facts(found: Json) -> ServiceFacts:
+    meta, spec = part(found, "metadata"), part(found, "spec")
+    addresses = texts(spec, "clusterIPs") or (text(spec, "clusterIP"),)
+    ports = ((text(one, "protocol").lower() or "tcp", number(one, "port")) for one in rows(spec, "ports"))
+    four = tuple(one for one in addresses if one.count(".") == 3)
+    return ServiceFacts(f"{text(meta, 'namespace')}/{text(meta, 'name')}", four, tuple(ports))

@@ -1,0 +1,115 @@
+"""What a program in a pod prints, over a WebSocket (RFC 6455) with Kubernetes' channels (``v4.channel.k8s.io``).
+
+Standard library only, and this side alone of the protocol: the program reads nothing, so this side sends an answer to a ping
+and nothing else. Always holds: what is read is at most ``LIMIT`` bytes.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import secrets
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import BinaryIO, Protocol, cast
+
+from moyai.kube.resources import Json
+
+PROTOCOL = "v4.channel.k8s.io"
+#: Bytes of all that a program prints.
+LIMIT = 1 << 26
+_OUTPUT, _ERRORS, _STATUS = 1, 2, 3
+_FINAL, _OPCODE, _MASKED, _LENGTH = 0x80, 0x0F, 0x80, 0x7F
+_CONTINUATION, _CLOSE, _PING, _PONG = 0x0, 0x8, 0x9, 0xA
+
+
+class Broken(Exception):
+    """The other side does not keep to the protocol, or ended the connection early. Its text: what happened."""
+
+
+class Sender(Protocol):
+    def sendall(self, data: bytes, /) -> object: ...
+
+
+@dataclass(frozen=True)
+class Printed:
+    """``status``: what Kubernetes says of the end (meta/v1 Status); ``{}`` where it says nothing."""
+
+    output: str
+    errors: str
+    status: Json
+
+    @property
+    def succeeded(self) -> bool:
+        return self.status.get("status") == "Success"
+
+
+def headers() -> Mapping[str, str]:
+    """What the request that opens the connection says beside its path."""
+    return {
+        "Upgrade": "websocket",
+        "Connection": "Upgrade",
+        "Sec-WebSocket-Key": _key(),
+        "Sec-WebSocket-Version": "13",
+        "Sec-WebSocket-Protocol": PROTOCOL,
+    }
+
+
+def read(stream: BinaryIO, sender: Sender) -> Printed:
+    """All that comes until the other side closes. Raises Broken, and OSError of the connection."""
+    channels = {number: bytearray() for number in (_OUTPUT, _ERRORS, _STATUS)}
+    channel: int | None = None
+    size = 0
+    while True:
+        first, second = _exactly(stream, 2)
+        if second & _MASKED:
+            raise Broken("a masked frame")
+        length = second & _LENGTH
+        if length == 126:
+            (length,) = struct.unpack("!H", _exactly(stream, 2))
+        elif length == 127:
+            (length,) = struct.unpack("!Q", _exactly(stream, 8))
+        size += length
+        if size > LIMIT:
+            raise Broken(f"more than {LIMIT} bytes")
+        data, opcode = _exactly(stream, length), first & _OPCODE
+        if opcode == _CLOSE:
+            break
+        if opcode == _PING:
+            sender.sendall(_frame(_PONG, data[:125]))
+        elif opcode != _PONG:
+            if opcode != _CONTINUATION and data:
+                # each message begins with the number of its channel
+                channel, data = data[0], data[1:]
+            if channel in channels:
+                channels[channel] += data
+            if first & _FINAL:
+                channel = None
+    output, errors = (channels[one].decode(errors="replace") for one in (_OUTPUT, _ERRORS))
+    return Printed(output, errors, _status(bytes(channels[_STATUS])))
+
+
+def _key() -> str:
+    return base64.b64encode(secrets.token_bytes(16)).decode()
+
+
+def _frame(opcode: int, data: bytes) -> bytes:
+    mask = secrets.token_bytes(4)
+    masked = bytes(one ^ mask[at % 4] for at, one in enumerate(data))
+    return bytes((_FINAL | opcode, _MASKED | len(data))) + mask + masked
+
+
+def _exactly(stream: BinaryIO, count: int) -> bytes:
+    data = stream.read(count) if count else b""
+    if len(data) != count:
+        raise Broken("the connection ended early")
+    return data
+
+
+def _status(data: bytes) -> Json:
+    try:
+        found: object = json.loads(data) if data else {}
+    except ValueError:
+        return {}
+    return cast("Json", found) if isinstance(found, dict) else {}
