@@ -102,12 +102,19 @@ def test_a_node_without_a_probe_is_a_failure_and_its_ways_are_untried() -> None:
     del found["c"]
     made = report(NODES, found, missing={"c": "the node is not Ready"})
     assert [one.text for one in made.failures] == ["probe: c: not checked: the node is not Ready"]
-    assert [made.works(one) for one in made.tried] == [2, 4, 2, 2]
+    assert [made.working[one] for one in made.tried] == [2, 4, 2, 2]
+
+
+def test_a_probe_that_ends_before_its_answer_leaves_the_counts_true() -> None:
+    found = answers(a_pods_b="no answer", a_pods_c="no answer")
+    del found["b"]
+    made = report(NODES, found, missing={"b": "the exec broke off"})
+    assert [made.working[one] for one in made.tried] == [1, 4, 1, 2]
 
 
 def test_no_size_passes_between_pods_that_do_not_reach_each_other() -> None:
     made = report(NODES, answers(a_pods_b="no answer"), missing={})
-    assert [made.works(one) for one in made.tried] == [5, 9, 5, 3]
+    assert [made.working[one] for one in made.tried] == [5, 9, 5, 3]
 
 
 class Cluster(QuickKubernetes):

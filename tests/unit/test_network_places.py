@@ -25,6 +25,11 @@ def service(name: str, address: str) -> Json:
     }
 
 
+def balanced(address: str, outside: str) -> Json:
+    ingress = [{"ip": outside}, {"ip": "203.0.113.99", "ipMode": "Proxy"}]
+    return {**service("balanced", address), "status": {"loadBalancer": {"ingress": ingress}}}
+
+
 OBJECTS = Objects(
     nodes=tuple(w.node(one) for one in (1, 2)),
     pods=(
@@ -33,7 +38,12 @@ OBJECTS = Objects(
         pod("proxy", "10.8.0.12", node="n2", namespace="kube-system", hostNetwork=True),
         pod("both", "10.244.2.5", node="n2"),
     ),
-    services=tuple(map(parse_service_facts, (service("both", "10.96.0.1"), service("headless", "None")))),
+    services=tuple(
+        map(
+            parse_service_facts,
+            (service("both", "10.96.0.1"), service("headless", "None"), balanced("10.96.0.3", "203.0.113.20")),
+        )
+    ),
 )
 
 
@@ -51,7 +61,11 @@ OBJECTS = Objects(
         ("10.96.0.1", "service", "default/both", "10.96.0.1"),
         ("10.8.0.11", "machine", "n1", "10.8.0.11"),
         ("192.0.2.1", "outside", "192.0.2.1", "192.0.2.1"),
+        ("203.0.113.99", "outside", "203.0.113.99", "203.0.113.99"),
         ("kube-system/proxy", "machine", "kube-system/proxy", "10.8.0.12"),
+        ("pod/kube-system/proxy", "machine", "kube-system/proxy", "10.8.0.12"),
+        ("203.0.113.20", "service", "default/balanced", "203.0.113.20"),
+        ("svc/balanced", "service", "default/balanced", "10.96.0.3"),
     ],
 )
 def test_a_place_is_found_by_each_of_its_names(given: str, kind: str, name: str, address: str) -> None:

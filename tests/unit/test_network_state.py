@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from moyai.cloud.model import Router
+from moyai.cloud.model import Router, SourceAddress
 from moyai.diagnose.network.cloud_wire import CloudFacts
 from moyai.diagnose.network.kernel_facts import Kernel, parse_kernel
 from moyai.diagnose.network.state import NodeState, node_states
@@ -78,7 +78,9 @@ def test_a_cloud_or_a_node_that_nobody_can_ask_is_no_loss_of_the_others() -> Non
 
 
 def test_where_the_user_brings_the_network_nobody_knows_who_is_reached() -> None:
-    found = states("none", w.world("host-gw"))
+    world = w.world("host-gw")
+    ports = {name: replace(port, send_from=(SourceAddress(w.PODS),)) for name, port in world.cloud.ports.items()}
+    found = states("none", replace(world, cloud=replace(world.cloud, ports=ports)))
     assert [(one.reached, one.problems) for one in found.values()] == [(None, ())] * 3
 
 

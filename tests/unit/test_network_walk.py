@@ -250,3 +250,45 @@ def test_other_programs_chains_that_drop_are_a_note() -> None:
 def test_the_smallest_link_on_the_way_decides_what_fits() -> None:
     assert follow(link_changed(V, 2, index=w.UPLINK, mtu=1300), POD_1, packet=to_pod(2)).mtu <= 1400
     assert follow(link_changed(V, 1, index=w.UPLINK, mtu=1300), POD_1, packet=to_pod(2)).mtu == 1250
+
+
+def test_a_cloud_that_was_not_asked_leaves_the_way_over_its_router_unknown() -> None:
+    found = follow(replace(w.world("routes"), cloud=CloudFacts(unknown="it does not answer")), POD_1, packet=to_pod(2))
+    assert (found.outcome, found.arrives) == ("unknown", False)
+    assert found.why == "the cloud, whose router has the next route, was not asked: it does not answer"
+
+
+def test_pods_do_not_reach_the_clouds_metadata() -> None:
+    world = w.world("vxlan")
+    refusal = w.rule(
+        "moyai",
+        "forward",
+        w.match("saddr", w.prefix(w.PODS)),
+        w.match("daddr", w.prefix("169.254.0.0/16")),
+        {"reject": {"type": "icmp", "expr": "admin-prohibited"}},
+    )
+    world = w.changed(world, 1, tables=(*world.kernels["n1"].tables, refusal))
+    found = follow(world, POD_1, packet=replace(to_pod(2), destination="169.254.169.254"))
+    assert (found.outcome, found.hops[-1].where) == ("dropped", "n1")
+    assert found.why.startswith("table ip moyai of n1 rejects it: no pod reaches 169.254.169.254")
+    assert follow(world, POD_1, packet=to_pod(2)).arrives
+
+
+def test_a_node_port_is_not_taken_for_the_machines_own() -> None:
+    world = replace(w.world("vxlan"), services=(replace(w.SERVICE, node_ports=(("tcp", 30080),)),))
+    found = follow(world, POD_1, packet=Packet(POD_1.address, w.address(2), "tcp", 30080))
+    assert (found.outcome, found.why) == ("unknown", "port 30080 is a node port of Service default/web, which is not followed")
+    assert follow(world, POD_1, packet=Packet(POD_1.address, w.address(2), "tcp", 22)).arrives
+
+
+def test_what_carries_an_answer_through_a_tunnel_must_pass_the_firewall() -> None:
+    world = w.world("vxlan")
+    one_way = (
+        SecurityGroupRule(w.GROUP, "egress"),
+        SecurityGroupRule(w.GROUP, remote_cidr=f"{w.address(1)}/32"),
+    )
+    found = follow(replace(world, cloud=replace(world.cloud, rules=one_way)), POD_1, packet=to_pod(2))
+    assert found.outcome == "delivered"
+    assert found.back is not None
+    assert (found.back.outcome, found.arrives) == ("dropped", False)
+    assert "8472/udp" in found.back.why

@@ -110,7 +110,7 @@ def _print_check(found: CheckReport) -> None:
     for kind, name in TRIES.items():
         tried = found.tried.get(kind, 0)
         words = f" of {' and '.join(map(str, sizes))} bytes" if kind == "sizes" and sizes else ""
-        say(f"{name}{words}: {found.works(kind)} of {tried} work")
+        say(f"{name}{words}: {found.working[kind]} of {tried} work")
     for one in found.failures:
         say(f"! {one.text}")
     say(f"{len(found.nodes)} nodes in {found.seconds:.1f} s: {'all ways work' if not found.failures else 'not well'}")

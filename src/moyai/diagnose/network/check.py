@@ -35,28 +35,18 @@ class Failure:
 
 @dataclass(frozen=True)
 class CheckReport:
-    """``tried``: kind → how many ways. ``mtu``: node → that of its pods, in bytes. ``seconds``: that the check took."""
+    """``tried``: kind → how many ways there are. ``working``: how many of them work, between nodes that have a probe. ``mtu``:
+    node → that of its pods, in bytes. ``seconds``: that the check took."""
 
     nodes: tuple[str, ...] = ()
     tried: Mapping[str, int] = field(default_factory=dict[str, int])
+    working: Mapping[str, int] = field(default_factory=dict[str, int])
     mtu: Mapping[str, int] = field(default_factory=dict[str, int])
     failures: tuple[Failure, ...] = ()
     seconds: float = 0.0
 
     def data(self) -> dict[str, Any]:
         return {**asdict(self), "ok": not self.failures, "seconds": round(self.seconds, 1)}
-
-    def works(self, kind: str) -> int:
-        """How many ways work. What could not be tried does not: between pods that do not reach each other no size passes."""
-        failed = sum(one.kind in ((kind, "pods") if kind == "sizes" else (kind,)) for one in self.failures)
-        return self.tried.get(kind, 0) - failed - self._untried(kind)
-
-    def _untried(self, kind: str) -> int:
-        """How many ways could not be tried, because a node has no probe."""
-        without = {one.source for one in self.failures if one.kind == "probe"}
-        all_, with_ = len(self.nodes), len(self.nodes) - len(without)
-        ways = {"services": all_**2 - with_**2, "names": all_ - with_}
-        return ways.get(kind, all_ * (all_ - 1) - with_ * (with_ - 1))
 
 
 def report(nodes: Sequence[str], found: Mapping[str, Json], *, missing: Mapping[str, str]) -> CheckReport:
@@ -74,7 +64,26 @@ def report(nodes: Sequence[str], found: Mapping[str, Json], *, missing: Mapping[
     failures += _names(nodes, found)
     tried = {"pods": len(pairs), "services": len(nodes) ** 2, "sizes": len(pairs), "names": len(nodes)}
     mtu = {node: number(one, "mtu") for node, one in found.items()}
-    return CheckReport(tuple(nodes), tried=tried, mtu=mtu, failures=tuple(failures))
+    return CheckReport(tuple(nodes), tried=tried, working=_working(nodes, found), mtu=mtu, failures=tuple(failures))
+
+
+def _working(nodes: Sequence[str], found: Mapping[str, Json]) -> dict[str, int]:
+    def works(kind: str, one: str, *, other: str) -> bool:
+        answers = part(found[one], kind)
+        return other in answers and not text(answers, other)
+
+    def fits(one: str, other: str) -> bool:
+        result = part(found[one], "sizes", other)
+        enough = number(result, "passes") >= number(found[one], "mtu") > 0
+        return works("pods", one, other=other) and enough and not text(result, "over")
+
+    ways = [(one, other) for one in nodes if one in found for other in nodes if other in found]
+    return {
+        "pods": sum(one != other and works("pods", one, other=other) for one, other in ways),
+        "services": sum(works("services", one, other=other) for one, other in ways),
+        "sizes": sum(one != other and fits(one, other) for one, other in ways),
+        "names": sum(not text(found[one], "names") for one in nodes if one in found),
+    }
 
 
 def _services(nodes: Sequence[str], found: Mapping[str, Json], *, broken: set[tuple[str, str]]) -> Iterator[Failure]:

@@ -97,6 +97,11 @@ class Ruleset:
         rules = self._rules.get((OWN, "postrouting"), ())
         return any("masquerade" in one[-1] and self._met(one, packet, table=OWN) for one in rules if one)
 
+    def rejects(self, packet: Packet) -> bool:
+        """Whether moyai's own table refuses to forward the packet: the cloud's metadata service is not for pods."""
+        rules = self._rules.get((OWN, "forward"), ())
+        return any("reject" in one[-1] and self._met(one, packet, table=OWN) for one in rules if one)
+
     def translate(self, packet: Packet) -> Translated:
         """What kube-proxy makes of a packet to a Service."""
         chain = self._mapped(_SERVICES, packet)

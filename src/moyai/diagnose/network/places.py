@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import AddressValueError, IPv4Address
 
 from moyai.core.errors import UsageError
@@ -86,32 +86,33 @@ def _find(given: str, objects: Objects, *, namespace: str) -> PacketEnd:
     if not _NAME.fullmatch(name) or (space and not _NAME.fullmatch(space)):
         hint = "should be NAME or NAMESPACE/NAME of a pod or Service, a node's name, or an IPv4 address"
         raise UsageError(f"{given!r} is no place in the cluster", hint=hint)
-    found = [one for one in _named(name, objects, namespace=space or namespace) if kind in ("", one.kind)]
-    if not kind and not space and (machine := [one for one in found if one.kind == "machine"]):
-        found = machine
-    if not found:
+    named = [one for one in _named(name, objects, namespace=space or namespace) if kind in ("", one[0])]
+    if not kind and not space and (machine := [one for one in named if one[0] == "machine"]):
+        named = machine
+    if not named:
         where = f"namespace {space or namespace}"
         raise UsageError(
             f"{given!r}: there is no such pod or Service in {where}, and no such node",
             hint=_alike(name, objects) or "see `moyai kubectl get pods,services -A`",
         )
-    if len(found) > 1:
-        choices = ", ".join(f"{'svc' if one.kind == 'service' else one.kind}/{name}" for one in found)
+    if len(named) > 1:
+        choices = ", ".join(f"{'svc' if of == 'service' else of}/{name}" for of, _ in named)
         raise UsageError(f"{given!r} may be several things", hint=f"write one of {choices}")
-    return _addressed(found[0])
+    return _addressed(named[0][1])
 
 
-def _named(name: str, objects: Objects, *, namespace: str) -> Iterator[PacketEnd]:
+def _named(name: str, objects: Objects, *, namespace: str) -> Iterator[tuple[str, PacketEnd]]:
+    """(kind of the object, where it is): a pod of its host's network is at the machine."""
     wanted = f"{namespace}/{name}"
     for node in objects.nodes:
         if node.name == name:
-            yield _machine(node)
+            yield "machine", _machine(node)
     for pod in objects.pods:
         if object_key(pod) == wanted:
-            yield _pod(pod, objects.nodes)
+            yield "pod", _pod(pod, objects.nodes)
     for one in objects.services:
         if one.name == wanted:
-            yield _service(one)
+            yield "service", _service(one)
 
 
 def _at(address: str, objects: Objects) -> PacketEnd:
@@ -122,7 +123,7 @@ def _at(address: str, objects: Objects) -> PacketEnd:
     if pods:
         return _pod(pods[0], objects.nodes)
     service = next((one for one in objects.services if address in one.addresses), None)
-    return _service(service) if service else PacketEnd("outside", address, address)
+    return replace(_service(service), address=address) if service else PacketEnd("outside", address, address)
 
 
 def _machine(node: Node) -> PacketEnd:

@@ -73,7 +73,7 @@ def api_of(record: Record) -> KubeApi:
     """Raises Terminal for a cluster that was never finished."""
     api = open_api(record)
     if api is None:
-        raise Terminal(f"cluster {record.name} has no kubeconfig yet", hint="`moyai up` goes on building it")
+        raise Terminal(f"cluster {record.name} has no kubeconfig yet", hint="`moyai up` continues to build it")
     return api
 
 

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from ipaddress import IPv4Network
 from typing import Any
 
+from moyai.cloud.model import Port
 from moyai.diagnose.network.cloud_wire import CloudFacts
 from moyai.diagnose.network.kernel_facts import MAIN, Kernel, LinkFacts
 from moyai.kube.objects import Node
@@ -107,7 +109,7 @@ def node_states(
         if (route := lost.get(node.name)) is not None:
             problems.append(f"the router has no route {route.destination} via {route.nexthop}")
         port = cloud.ports.get(node.name) if strategy.needs_sources and pod_cidr else None
-        if port is not None and pod_cidr not in {one.address for one in port.send_from}:
+        if port is not None and not _sends_from(port, pod_cidr):
             problems.append(f"port {port.name} may not send from {pod_cidr}: the cloud drops what its pods send")
         reached = len(nodes) - 1 - len(set(lost) - {node.name}) if wanted else None
         if conf is not None and kernel is not None:
@@ -131,6 +133,11 @@ def node_states(
             )
         )
     return tuple(made)
+
+
+def _sends_from(port: Port, pod_cidr: str) -> bool:
+    """Whether the cloud lets the port send from the whole range; the mode may have allowed a wider one."""
+    return any(IPv4Network(pod_cidr).subnet_of(IPv4Network(one.address, strict=False)) for one in port.send_from)
 
 
 def _reached(node: Node, nodes: Sequence[Node], *, kernel: Kernel, conf: NetworkConf) -> tuple[int, list[str]]:

@@ -38,11 +38,13 @@ class PacketEnd:
 
 @dataclass(frozen=True)
 class ServiceFacts:
-    """``addresses``: its cluster IPs. ``ports``: (protocol, number)."""
+    """``addresses``: its cluster IPs, then those outside that nodes translate, too. ``ports``: (protocol, number).
+    ``node_ports``: the same of the ports that every node has for it."""
 
     name: str
     addresses: tuple[str, ...]
     ports: tuple[tuple[str, int], ...]
+    node_ports: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,7 @@ class Trace:
     @property
     def arrives(self) -> bool:
         """Whether the packet arrives and its answer, too, as far as anybody can see."""
-        return self.outcome in ("delivered", "left") and (self.back is None or self.back.arrives)
+        return self.outcome in ("delivered", "left") and (self.back is None or self.back.outcome == "delivered")
 
     def data(self) -> dict[str, Any]:
         return {**asdict(self), "arrives": self.arrives}
@@ -106,7 +108,17 @@ class Trace:
 
 def parse_service_facts(found: Json) -> ServiceFacts:
     meta, spec = part(found, "metadata"), part(found, "spec")
-    addresses = texts(spec, "clusterIPs") or (text(spec, "clusterIP"),)
-    ports = ((text(one, "protocol").lower() or "tcp", number(one, "port")) for one in rows(spec, "ports"))
-    four = tuple(one for one in addresses if one.count(".") == 3)
-    return ServiceFacts(f"{text(meta, 'namespace')}/{text(meta, 'name')}", four, tuple(ports))
+    # a load balancer in mode Proxy is reached from inside as from outside
+    balanced = [one for one in rows(part(found, "status", "loadBalancer"), "ingress") if text(one, "ipMode") != "Proxy"]
+    addresses = (
+        *(texts(spec, "clusterIPs") or (text(spec, "clusterIP"),)),
+        *texts(spec, "externalIPs"),
+        *(text(one, "ip") for one in balanced),
+    )
+    ports = [(text(one, "protocol").lower() or "tcp", one) for one in rows(spec, "ports")]
+    return ServiceFacts(
+        f"{text(meta, 'namespace')}/{text(meta, 'name')}",
+        tuple(one for one in addresses if one.count(".") == 3),
+        tuple((protocol, number(one, "port")) for protocol, one in ports),
+        tuple((protocol, number(one, "nodePort")) for protocol, one in ports if number(one, "nodePort")),
+    )

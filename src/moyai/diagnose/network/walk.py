@@ -122,10 +122,15 @@ class _Walk:
 
     def _service(self, node: str) -> None:
         """Before the route is looked up: does kube-proxy translate the packet?"""
-        service = next((one for one in self._world.services if self.packet.destination in one.addresses), None)
-        if self._answer or service is None:
-            return
         wanted = (self.packet.protocol, self.packet.port)
+        service = next((one for one in self._world.services if self.packet.destination in one.addresses), None)
+        if self._answer:
+            return
+        if service is None:
+            by_port = next((one for one in self._world.services if wanted in one.node_ports), None)
+            if by_port and self._world.node_at(self.packet.destination):
+                raise _WayEnds("unknown", f"port {wanted[1]} is a node port of Service {by_port.name}, which is not followed")
+            return
         if wanted not in service.ports:
             known = ", ".join(f"{number}/{protocol}" for protocol, number in service.ports)
             raise _WayEnds("dropped", f"Service {service.name} has no port {wanted[1]}/{wanted[0]}, it has {known or 'none'}")
@@ -189,6 +194,9 @@ class _Walk:
         if self._answer:
             return
         packet, pods, rules = self.packet, self._world.pods, self._rules(node)
+        if rules.rejects(packet):
+            why = f"table ip {OWN} of {node} rejects it: no pod reaches {packet.destination}, where clouds have their metadata"
+            raise _WayEnds("dropped", why, where=node)
         for incoming, subject in ((False, packet.source), (True, packet.destination)):
             pod = pods.owner(subject)
             if pod is None or pod.node != node:
@@ -303,6 +311,8 @@ class _Walk:
             self._cross(node, peer, kernel=kernel, link=link, packet=packet, hop=hop)
             return peer, self._arrival(peer, hop)
         inside = contains((self._world.pod_range, self._world.node_range), packet.destination)
+        if inside and route.gateway and cloud.unknown:
+            raise _WayEnds("unknown", f"the cloud, whose router has the next route, was not asked: {cloud.unknown}")
         if not route.gateway or not inside or cloud.router is None:
             self._sent(node, packet)
             self._hop(node, "wire", text=f"leaves the cluster by {hop} on {link.name}")
@@ -340,7 +350,9 @@ class _Walk:
             raise _WayEnds("dropped", f"the cloud drops it: {why}", hint=hint, where=CLOUD)
 
     def _guard(self, node: str, peer: str, *, packet: Packet) -> None:
-        if not self._answer and (why := refused_by_firewall(self._world.cloud, node, receiver=peer, packet=packet)):
+        # an answer belongs to a connection that the firewall knows; what carries it through a tunnel does not
+        known = self._answer and packet is self.packet
+        if not known and (why := refused_by_firewall(self._world.cloud, node, receiver=peer, packet=packet)):
             raise _WayEnds("dropped", f"the cloud drops it: {why}", where=CLOUD)
 
     def _arrival(self, node: str, address: str) -> str:
