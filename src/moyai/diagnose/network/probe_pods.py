@@ -1,7 +1,8 @@
 """Pods that run a program of ours on the nodes for a while, in a namespace of their own.
 
 A *pod probe* is an ordinary pod, as restricted as Pod Security knows it. A *host probe* has the node's network and may enter
-the pods' namespaces; its programs change nothing, and send packets only where a user asks for it. Both use the image that the cluster's own controllers run, which each node holds.
+the pods' namespaces; its programs change nothing, and send packets only where a user asks for it. Both use the image that the
+cluster's own controllers run, which each node holds.
 
 Always holds: nothing outside of the namespace is made, so its deletion removes everything; that is asked for however the block
 ends. What a killed process left is found by a label and removed by the next one; a namespace whose owner lives is left alone.
