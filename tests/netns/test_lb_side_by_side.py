@@ -125,6 +125,7 @@ def test_changes_of_one_load_balancer_follow_each_other(cloud: Cloud, monkeypatc
     monkeypatch.setattr(Plane, "apply", once)
     (lb,) = several(cloud, 1)
     ask(cloud, lb)
+    settled(cloud, lb)  # no change is asked for before
     for weight in range(2, 6):
         ask(cloud, changed(lb, 0, weight=weight))
         for _ in range(3):

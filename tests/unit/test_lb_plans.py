@@ -252,8 +252,18 @@ def test_udp_checks() -> None:
 def test_a_count_changes_its_mind_after_so_many_in_a_row() -> None:
     count = Count(rise=2, fall=3)
     results = [True, False, False, True, False, False, False, True, True]
-    assert [count.add(one) for one in results] == [True, False, False, False, False, False, True, False, True]
+    found = [count.add(one, now=10.0 * number) for number, one in enumerate(results)]
+    assert found == [True, False, False, False, False, False, True, False, True]
     assert count.works is True
+
+
+def test_silence_soon_after_a_failure_is_no_success() -> None:
+    count = Count(rise=1, fall=1)
+    assert count.add(False, now=0.0)
+    # a busy host reports that a neighbour is away only after the next datagram's time
+    assert [count.add(True, now=now) for now in (1.4, 1.9)] == [False, False]
+    assert not count.add(False, now=1.95)
+    assert [(now, count.add(True, now=now)) for now in (3.9, 4.0)] == [(3.9, False), (4.0, True)]
 
 
 def test_statistics_are_gains() -> None:

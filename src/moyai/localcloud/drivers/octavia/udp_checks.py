@@ -12,6 +12,7 @@ import contextlib
 import heapq
 import itertools
 import logging
+import math
 import os
 import selectors
 import socket
@@ -23,8 +24,8 @@ from dataclasses import dataclass, field
 from moyai.linux import netns
 
 LOG = logging.getLogger(__name__)
-# a neighbour is given up after three asks of 0.2 s (see vip_link), later on a busy host: shorter silence says nothing about a
-# host that was away
+# Seconds. A neighbour is given up after three asks of 0.2 s (see vip_link), later on a busy host. Shorter silence after a
+# failure says nothing about a host that was away.
 _SILENCE_AFTER_LOSS = 2.0
 _ERRORS_TOO = {socket.AF_INET: (socket.SOL_IP, 11), socket.AF_INET6: (socket.IPPROTO_IPV6, 25)}  # IP_RECVERR, IPV6_RECVERR
 
@@ -44,15 +45,24 @@ class Check:
 
 @dataclass
 class Count:
-    """Successes and failures in a row → whether the member works. The first result decides alone."""
+    """Successes and failures in a row → whether the member works. The first result decides alone. ``failed_at``: the moment of
+    the last failure; a success soon after it does not count."""
 
     rise: int
     fall: int
     works: bool | None = None
     row: int = 0
+    failed_at: float = -math.inf
 
-    def add(self, success: bool) -> bool:
+    def failed_lately(self, now: float) -> bool:
+        return now - self.failed_at < _SILENCE_AFTER_LOSS
+
+    def add(self, success: bool, *, now: float) -> bool:
         """Count one result. Returns whether the verdict changed."""
+        if not success:
+            self.failed_at = now
+        elif self.failed_lately(now):
+            return False
         if self.works is None:
             self.works = success
             return True
@@ -73,7 +83,6 @@ class _Running:
     link: socket.socket
     count: Count
     failed: bool = False  # since the last send
-    lost: bool = False  # the last round failed
     gone: bool = field(default=False)
 
 
@@ -178,7 +187,8 @@ class UdpChecks:
             return self._fail(running)
         with contextlib.suppress(KeyError):
             self._selector.register(running.link, selectors.EVENT_READ, running)
-        silence = max(check.timeout, _SILENCE_AFTER_LOSS) if running.lost else check.timeout
+        lost = running.count.failed_lately(time.monotonic() - check.delay)
+        silence = max(check.timeout, _SILENCE_AFTER_LOSS) if lost else check.timeout
         self._plan(min(silence, max(check.delay, check.timeout) - 0.001), running, what="judge")
         return False
 
@@ -199,11 +209,8 @@ class UdpChecks:
         """At most one failure a round."""
         if running.failed:
             return False
-        running.failed = running.lost = True
-        return running.count.add(False)
+        running.failed = True
+        return running.count.add(False, now=time.monotonic())
 
     def _judge(self, running: _Running) -> bool:
-        if running.failed:
-            return False
-        running.lost = False
-        return running.count.add(True)
+        return not running.failed and running.count.add(True, now=time.monotonic())
