@@ -19,7 +19,7 @@ import click
 from moyai.cli.display import reporter as display
 from moyai.cli.display import seconds
 from moyai.cli.tables import print_table
-from moyai.cli.terminal import say, say_lines
+from moyai.cli.terminal import OUTPUT, say, say_lines
 from moyai.core.errors import Terminal, UsageError
 from moyai.core.paths import Paths, default_paths, home_folder
 from moyai.core.printable import printable
@@ -35,9 +35,6 @@ if TYPE_CHECKING:
     from moyai.spec.load import LoadedSpec
     from moyai.spec.model import Cluster
 
-_OUTPUT = click.option(
-    "--output", "-o", type=click.Choice(["text", "json"]), default="text", show_default=True, help="Form of the output."
-)
 _SPEC = click.argument("spec", required=False, type=click.Path(path_type=Path))
 _WHICH = click.argument("cluster", required=False)
 #: Which cluster is meant when there are several and none is named.
@@ -47,7 +44,7 @@ CLUSTER_VARIABLE = "MOYAI_CLUSTER"
 @click.command()
 @_SPEC
 @click.option("--dry-run", is_flag=True, help="Show what would be done, and do nothing.")
-@_OUTPUT
+@OUTPUT
 def up(spec: Path | None, dry_run: bool, *, output: str) -> None:
     """Build the cluster of SPEC (a file, - for standard input, or a folder with cluster.yaml and manifests).
 
@@ -80,7 +77,7 @@ def up(spec: Path | None, dry_run: bool, *, output: str) -> None:
 
 @click.command()
 @_SPEC
-@_OUTPUT
+@OUTPUT
 def plan(spec: Path | None, output: str) -> None:
     """Show what `up` would do with SPEC, and do nothing."""
     _show_plan(_load(spec), output)
@@ -88,7 +85,7 @@ def plan(spec: Path | None, output: str) -> None:
 
 @click.command()
 @_WHICH
-@_OUTPUT
+@OUTPUT
 def status(cluster: str | None, output: str) -> None:
     """Nodes, machines, add-ons, load balancers and certificates of a cluster. Exit code 1 when something is not well."""
     from moyai.lifecycle.status import read
@@ -163,7 +160,7 @@ def ssh(cluster: str | None, user: str, *, node: str, words: tuple[str, ...]) ->
 @click.option("--uid", default="", help="Which cluster, when this machine has no record of it.")
 @click.option("--cloud", "cloud_name", default="", help="Which cloud, when this machine has no record of the cluster.")
 @click.option("--dry-run", is_flag=True, help="Show what would be done, and do nothing.")
-@_OUTPUT
+@OUTPUT
 def down(cluster: str | None, yes: bool, *, uid: str, cloud_name: str, dry_run: bool, output: str) -> None:
     """Remove a cluster with everything that belongs to it, and list what became of each object."""
     from moyai.lifecycle import down as teardown

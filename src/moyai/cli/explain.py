@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from moyai.cli.terminal import say, say_lines
+from moyai.cli.terminal import OUTPUT, say, say_lines
 from moyai.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -22,9 +22,7 @@ _NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
 @click.argument("pod")
 @click.argument("cluster", required=False, metavar="[CLUSTER|SPEC]")
 @click.option("--namespace", "-n", default="", help="Namespace of the pod.  [default: default]")
-@click.option(
-    "--output", "-o", type=click.Choice(["text", "json"]), default="text", show_default=True, help="Form of the output."
-)
+@OUTPUT
 def explain(pod: str, cluster: str | None, *, namespace: str, output: str) -> None:
     """Say why POD (or NAMESPACE/POD) does not run: its disks and their zone, the nodes, and what would help."""
     from moyai.cli.cluster import connect, recorded

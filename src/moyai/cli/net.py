@@ -13,15 +13,12 @@ import click
 
 from moyai.cli.display import reporter as display
 from moyai.cli.tables import print_table
-from moyai.cli.terminal import say
+from moyai.cli.terminal import OUTPUT, say
 
 if TYPE_CHECKING:
     from moyai.diagnose.network.check import CheckReport
     from moyai.diagnose.network.state import NetworkState, NodeState
 
-_OUTPUT = click.option(
-    "--output", "-o", type=click.Choice(["text", "json"]), default="text", show_default=True, help="Form of the output."
-)
 _WHICH = click.argument("cluster", required=False)
 
 
@@ -32,7 +29,7 @@ def net() -> None:
 
 @net.command()
 @_WHICH
-@_OUTPUT
+@OUTPUT
 def status(cluster: str | None, output: str) -> None:
     """The mode of the pod network and its reason, what each node has for it, and how many more nodes fit.
 
@@ -54,7 +51,7 @@ def status(cluster: str | None, output: str) -> None:
 
 @net.command()
 @_WHICH
-@_OUTPUT
+@OUTPUT
 def check(cluster: str | None, output: str) -> None:
     """Try all ways between all pairs of nodes: pod to pod, Service, DNS, and packets of full size.
 

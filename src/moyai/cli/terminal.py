@@ -14,6 +14,11 @@ from moyai.core.errors import NoSpace
 from moyai.core.files import FULL, no_space
 from moyai.core.printable import printable
 
+#: Of commands that print their result as a table or as JSON.
+OUTPUT = click.option(
+    "--output", "-o", type=click.Choice(["text", "json"]), default="text", show_default=True, help="Form of the output."
+)
+
 
 class OutputFull(NoSpace):
     """Standard output leads to a file that a full disk does not take."""

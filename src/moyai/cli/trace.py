@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from moyai.cli.display import reporter as display
-from moyai.cli.terminal import say
+from moyai.cli.terminal import OUTPUT, say
 
 if TYPE_CHECKING:
     from moyai.diagnose.network.command_trace import TraceReport
@@ -24,9 +24,7 @@ if TYPE_CHECKING:
 @click.option("--port", "-p", default="", help="PORT, PORT/tcp, PORT/udp, PORT/sctp or icmp.  [default: what TO listens on]")
 @click.option("--namespace", "-n", default="default", show_default=True, help="Of names without a namespace.")
 @click.option("--live", is_flag=True, help="Send marked packets, too, and report where each node sees them.")
-@click.option(
-    "--output", "-o", type=click.Choice(["text", "json"]), default="text", show_default=True, help="Form of the output."
-)
+@OUTPUT
 def trace(source: str, target: str, *, cluster: str | None, port: str, namespace: str, live: bool, output: str) -> None:
     """Say which way a packet takes FROM a pod or node TO a pod, node, Service or address, and where it ends.
 

@@ -21,6 +21,7 @@ from moyai.linux.netlink import (
     VxlanOptions,
 )
 from moyai.plan.node_network import (
+    ROUTE_PROTOCOL,
     AdjustTunnel,
     CreateTunnel,
     DeleteLink,
@@ -37,8 +38,6 @@ from moyai.plan.node_network import (
     Uplink,
 )
 
-#: In `ip route`: ``proto 77``. Announced addresses have another number.
-PROTOCOL = 77
 #: In `ip link`: the alias of the agent's devices.
 MARK = "moyai pod network"
 
@@ -78,7 +77,7 @@ async def observe(netlink: Netlink, *, tunnel: str | None, uplink: Uplink) -> tu
     foreign: dict[tuple[object, ...], PodRoute] = {}
     for found in await netlink.routes():
         route = _as_route(found, indices)
-        if found.protocol == PROTOCOL:
+        if found.protocol == ROUTE_PROTOCOL:
             entries.add(route)
         else:
             foreign[route.key] = route
@@ -133,7 +132,7 @@ def contradicts(change: KernelChange, known: ObservedNetwork, *, indices: Indice
     match fact:
         case KernelRoute():
             route = _as_route(fact, indices)
-            if fact.protocol == PROTOCOL:
+            if fact.protocol == ROUTE_PROTOCOL:
                 return (route in have.entries) == change.gone
             # others' routes matter where they are in the place of ours
             if change.gone:
@@ -211,7 +210,7 @@ def _of_route(route: PodRoute, indices: Indices) -> KernelRoute:
     index = {"tunnel": indices.tunnel, "uplink": indices.uplink}.get(route.device, 0)
     return KernelRoute(
         route.destination,
-        PROTOCOL,
+        ROUTE_PROTOCOL,
         metric=route.metric,
         gateway=route.gateway,
         index=index,

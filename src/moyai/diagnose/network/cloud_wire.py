@@ -28,9 +28,7 @@ class CloudFacts:
 def refused_to_send(cloud: CloudFacts, node: str, *, source: str) -> str:
     """Why the cloud drops what this node sends from ``source``, empty where it does not."""
     port = cloud.ports.get(node)
-    if port is None or source in port.fixed_ips:
-        return ""
-    if any(_within(source, one.address) for one in port.send_from):
+    if port is None or _is_from(port, source):
         return ""
     allowed = ", ".join((*port.fixed_ips, *(one.address for one in port.send_from)))
     return f"port {port.name} may send from {allowed} only, not from {source}"
@@ -67,14 +65,13 @@ def _allows(rule: SecurityGroupRule, packet: Packet, *, peer: Port | None, remot
 
 
 def _is_from(port: Port, address: str) -> bool:
-    return address in port.fixed_ips or any(_within(address, one.address) for one in port.send_from)
+    return address in port.fixed_ips or contains((one.address for one in port.send_from), address)
 
 
 def route_of(router: Router, destination: str) -> str:
     """The next hop of the router's own route to ``destination``, empty for none."""
-    address = IPv4Address(destination)
-    found = [(IPv4Network(one.destination), one.nexthop) for one in router.routes if _within(destination, one.destination)]
-    return max(((net.prefixlen, hop) for net, hop in found if address in net), default=(0, ""))[1]
+    found = [one for one in router.routes if _within(destination, one.destination)]
+    return max(((IPv4Network(one.destination).prefixlen, one.nexthop) for one in found), default=(0, ""))[1]
 
 
 def contains(ranges: Iterable[str], address: str) -> bool:

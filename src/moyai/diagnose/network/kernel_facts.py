@@ -136,9 +136,6 @@ class Kernel:
         """The node's end of a pod's link."""
         return self.links.get(pod.link.peer)
 
-    def device(self, index: int) -> str:
-        return self.links[index].name if index in self.links else f"link {index}"
-
     def source_for(self, route: RouteFacts) -> str:
         """The address with which the node itself sends by this route."""
         return route.source or next((address for address, index in self.addresses.items() if index == route.index), "")

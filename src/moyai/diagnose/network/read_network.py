@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 
 from moyai.cloud.capabilities import Capability, Cloud
 from moyai.core.errors import MoyaiError, Terminal
@@ -51,18 +52,23 @@ class View:
     def nodes(self) -> tuple[Node, ...]:
         return self.objects.nodes
 
-    def world(self, kernels: Mapping[str, Kernel], absent: Mapping[str, str]) -> World:
+    @cached_property
+    def pods(self) -> PodIndex:
+        """A trace makes a world of the same view for each node that it comes to."""
         pods = PodIndex()
         pods.namespaces.update((one.name, one.labels) for one in self.namespaces)
         for one in map(parse_policy_pod, self.objects.pods):
             pods.change(one.key, one)
+        return pods
+
+    def world(self, kernels: Mapping[str, Kernel], absent: Mapping[str, str]) -> World:
         return World(
             nodes=self.nodes,
             kernels=kernels,
             pod_range=str(self.network.pod_cidr),
             node_range=str(self.network.node_cidr),
             absent=absent,
-            pods=pods,
+            pods=self.pods,
             policies=self.policies,
             services=self.objects.services,
             cloud=self.cloud,

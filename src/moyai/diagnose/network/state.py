@@ -7,14 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from ipaddress import IPv4Network
 from typing import Any
 
-from moyai.cloud.model import Port
 from moyai.diagnose.network.cloud_wire import CloudFacts
 from moyai.diagnose.network.kernel_facts import MAIN, Kernel, LinkFacts
 from moyai.kube.objects import Node
 from moyai.plan.node_network import (
+    ROUTE_PROTOCOL,
     AdjustTunnel,
     CreateTunnel,
     DeleteLink,
@@ -40,11 +39,9 @@ from moyai.plan.node_network import (
 )
 from moyai.plan.pod_network import pod_network_of
 from moyai.plan.route_budget import RouteBudget
-from moyai.plan.route_table import desired_routes
+from moyai.plan.route_table import desired_routes, within
 from moyai.spec.model import ClusterSpec
 
-#: Of the agent's routes, in `ip route`.
-AGENT_PROTOCOL = 77
 #: So many things of a node are named; the others are counted.
 _NAMED = 3
 
@@ -109,7 +106,8 @@ def node_states(
         if (route := lost.get(node.name)) is not None:
             problems.append(f"the router has no route {route.destination} via {route.nexthop}")
         port = cloud.ports.get(node.name) if strategy.needs_sources and pod_cidr else None
-        if port is not None and not _sends_from(port, pod_cidr):
+        # the mode may have allowed a wider range
+        if port is not None and not within(pod_cidr, [one.address for one in port.send_from]):
             problems.append(f"port {port.name} may not send from {pod_cidr}: the cloud drops what its pods send")
         reached = len(nodes) - 1 - len(set(lost) - {node.name}) if wanted else None
         if conf is not None and kernel is not None:
@@ -133,11 +131,6 @@ def node_states(
             )
         )
     return tuple(made)
-
-
-def _sends_from(port: Port, pod_cidr: str) -> bool:
-    """Whether the cloud lets the port send from the whole range; the mode may have allowed a wider one."""
-    return any(IPv4Network(pod_cidr).subnet_of(IPv4Network(one.address, strict=False)) for one in port.send_from)
 
 
 def _reached(node: Node, nodes: Sequence[Node], *, kernel: Kernel, conf: NetworkConf) -> tuple[int, list[str]]:
@@ -234,7 +227,7 @@ def _observed(kernel: Kernel, conf: NetworkConf, *, uplink: Uplink) -> ObservedN
             continue
         nowhere = one.kind == "unreachable"
         route = PodRoute(one.destination, one.gateway, "" if nowhere else device(one.index), one.metric)
-        if one.protocol == AGENT_PROTOCOL:
+        if one.protocol == ROUTE_PROTOCOL:
             entries.add(route)
         else:
             foreign[route.key] = route

@@ -122,10 +122,10 @@ class _Walk:
 
     def _service(self, node: str) -> None:
         """Before the route is looked up: does kube-proxy translate the packet?"""
-        wanted = (self.packet.protocol, self.packet.port)
-        service = next((one for one in self._world.services if self.packet.destination in one.addresses), None)
         if self._answer:
             return
+        wanted = (self.packet.protocol, self.packet.port)
+        service = next((one for one in self._world.services if self.packet.destination in one.addresses), None)
         if service is None:
             by_port = next((one for one in self._world.services if wanted in one.node_ports), None)
             if by_port and self._world.node_at(self.packet.destination):

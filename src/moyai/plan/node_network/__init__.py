@@ -13,6 +13,7 @@ from moyai.plan.node_network.difference import difference, without_obstacles
 from moyai.plan.node_network.flannel import Announcement, LeftOut, PeerReader, Peers, announcement, me_of, relevant
 from moyai.plan.node_network.net_conf import OVERHEAD, Backend, NetworkConf, read_net_conf, tunnel_name, write_net_conf
 from moyai.plan.node_network.node_state import (
+    ROUTE_PROTOCOL,
     UNREACHABLE_METRIC,
     AdjustTunnel,
     CreateTunnel,
@@ -35,6 +36,7 @@ from moyai.plan.node_network.node_state import (
 
 __all__ = [
     "OVERHEAD",
+    "ROUTE_PROTOCOL",
     "UNREACHABLE_METRIC",
     "AdjustTunnel",
     "Announcement",

@@ -11,6 +11,8 @@ from typing import Literal
 RouteDevice = Literal["tunnel", "uplink", "other", ""]
 #: Of the route for the whole pod range: every other route to a part of the range is preferred.
 UNREACHABLE_METRIC = 9999
+#: Who has made a route, as the kernel keeps it. In `ip route`: ``proto 77``. Announced addresses have another number.
+ROUTE_PROTOCOL = 77
 
 
 @dataclass(frozen=True)
