@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from moyai.agent.announce.controller import AnnounceController
 from moyai.agent.pod_network.controller import PodNetworkController
 from moyai.agent.policy import PolicyController, removal_part
 from moyai.agent.settings import AgentOptions, check_options
@@ -81,8 +82,20 @@ def _policy(shared: Shared) -> Wanted:
     return Wanted(made.part, caches=made.caches)
 
 
+def _announce(shared: Shared) -> Wanted:
+    made = AnnounceController(
+        kube=shared.kube,
+        node=shared.node,
+        nodes=shared.nodes,
+        events=shared.events,
+        metrics=shared.metrics,
+        clock=shared.clock,
+    )
+    return Wanted(made.part, caches=made.caches, tasks={"announced addresses": made.run})
+
+
 #: Name of a controller (``settings.CONTROLLERS``) → what makes it.
-_BUILDERS: Mapping[str, Callable[[Shared], Wanted]] = {"pod-network": _pod_network, "policy": _policy}
+_BUILDERS: Mapping[str, Callable[[Shared], Wanted]] = {"pod-network": _pod_network, "policy": _policy, "announce": _announce}
 
 
 def agent(options: AgentOptions, *, kube: Kube, metrics: Metrics, clock: Clock | None = None) -> ControllerSet:

@@ -4,6 +4,16 @@
 the memory that one of objects takes.
 """
 
+from moyai.kube.objects.announce import (
+    AddressPool,
+    AddressRange,
+    Allocation,
+    L2Advertisement,
+    parse_address_pool,
+    parse_l2_advertisement,
+    parse_range,
+)
+from moyai.kube.objects.endpoints import Endpoints, parse_endpoints
 from moyai.kube.objects.event import ObjectEvent, parse_event
 from moyai.kube.objects.meta import Reference, condition, object_key, reference, stamp
 from moyai.kube.objects.node import UNINITIALIZED, Lease, Node, NodeAddress, Taint, network_available, parse_lease, parse_node
@@ -34,13 +44,18 @@ from moyai.kube.objects.workload import DaemonSet, Deployment, parse_daemon_set,
 
 __all__ = [
     "UNINITIALIZED",
+    "AddressPool",
+    "AddressRange",
     "Alike",
+    "Allocation",
     "Claim",
     "Container",
     "CsiNode",
     "DaemonSet",
     "Deployment",
+    "Endpoints",
     "Ingress",
+    "L2Advertisement",
     "Lease",
     "NetworkPolicy",
     "Node",
@@ -59,18 +74,22 @@ __all__ = [
     "condition",
     "network_available",
     "object_key",
+    "parse_address_pool",
     "parse_attachment",
     "parse_claim",
     "parse_csi_node",
     "parse_daemon_set",
     "parse_deployment",
+    "parse_endpoints",
     "parse_event",
+    "parse_l2_advertisement",
     "parse_lease",
     "parse_node",
     "parse_pod",
     "parse_policy",
     "parse_policy_namespace",
     "parse_policy_pod",
+    "parse_range",
     "parse_service",
     "parse_storage_class",
     "parse_volume",

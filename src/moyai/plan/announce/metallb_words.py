@@ -1,0 +1,65 @@
+"""What a Service says of its announced address: MetalLB's annotations, in both spellings.
+
+Always holds: an annotation that cannot be meant is an error that names it, never a guess.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from ipaddress import IPv4Address, ip_address
+
+from moyai.core.errors import UsageError
+from moyai.kube.objects import Service
+
+#: The class (``spec.loadBalancerClass``) of Services whose addresses nodes announce.
+ANNOUNCED_CLASS = "moyai.dev/announced"
+PREFIXES = ("metallb.io/", "metallb.universe.tf/")
+_ADDRESSES, _POOL, _SHARED = "loadBalancerIPs", "address-pool", "allow-shared-ip"
+KNOWN = frozenset(prefix + name for prefix in PREFIXES for name in (_ADDRESSES, _POOL, _SHARED))
+#: Which pool the address is of; MetalLB writes it too.
+FROM_POOL = "metallb.io/ip-allocated-from-pool"
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """``address`` None: any. ``pool`` empty: any. ``sharing`` empty: the address is the Service's alone."""
+
+    address: IPv4Address | None = None
+    pool: str = ""
+    sharing: str = ""
+
+
+def wishes(service: Service) -> Wishes:
+    """Raises UsageError."""
+    said = _said(service.annotations, _ADDRESSES)
+    if said and service.load_balancer_ip and said != service.load_balancer_ip:
+        raise UsageError(f"annotation {_ADDRESSES} says {said}, spec.loadBalancerIP says {service.load_balancer_ip}")
+    said = said or service.load_balancer_ip
+    return Wishes(_address(said) if said else None, _said(service.annotations, _POOL), _said(service.annotations, _SHARED))
+
+
+def is_announced(service: Service, *, default: bool) -> bool:
+    """``default``: whether Services without a class are announced."""
+    return service.balanced and (
+        service.load_balancer_class == ANNOUNCED_CLASS or (default and not service.load_balancer_class)
+    )
+
+
+def unknown_annotations(annotations: Mapping[str, str]) -> list[str]:
+    """MetalLB's that have no effect here."""
+    return sorted(one for one in annotations if one.startswith(PREFIXES) and one not in KNOWN and one != FROM_POOL)
+
+
+def _said(annotations: Mapping[str, str], name: str) -> str:
+    return next((annotations[prefix + name].strip() for prefix in PREFIXES if annotations.get(prefix + name)), "")
+
+
+def _address(said: str) -> IPv4Address:
+    try:
+        found = ip_address(said)
+    except ValueError:
+        raise UsageError(f"{said!r} is not one IP address") from None
+    if not isinstance(found, IPv4Address):
+        raise UsageError(f"{said}: IPv6 addresses are not supported")
+    return found
