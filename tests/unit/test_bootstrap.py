@@ -95,7 +95,7 @@ def test_a_worker(authority: pki.Pki) -> None:
 
 
 def test_a_control_plane_holds_secrets_only_sealed(authority: pki.Pki, tmp_path: Path) -> None:
-    script = user_data.first_control_plane(
+    script = user_data.control_plane(
         facts(authority, 0),
         api_names=("198.51.100.7",),
         addons={"controllers": "secret: s3cr3t-word", "volumes": "other: s3cr3t-word"},
@@ -127,7 +127,7 @@ def test_too_much_is_refused(authority: pki.Pki) -> None:
 
     noise = random.Random(1).randbytes(60_000).hex()
     with pytest.raises(Terminal, match=r"node quickstart-control-plane-0 would have \d+ bytes, the cloud takes 65535"):
-        user_data.first_control_plane(
+        user_data.control_plane(
             facts(authority, 0), api_names=("198.51.100.7",), addons={"noise": noise}, key="k", encryption_key="e"
         )
 
@@ -139,7 +139,7 @@ def test_the_real_add_ons_leave_room(authority: pki.Pki) -> None:
     options = csi.CsiManifestOptions(
         "a" * 30, ADAPTER.volume_names, secrets.token_urlsafe(300), references.MOYAI, images, api_server="10.8.0.10:6443"
     )
-    script = user_data.first_control_plane(
+    script = user_data.control_plane(
         facts(authority, 0),
         api_names=("198.51.100.7",),
         addons={"controllers": addons, "volumes": csi.render(options)},
