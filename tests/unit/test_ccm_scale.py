@@ -93,6 +93,7 @@ async def cost(count: int) -> dict[str, Counter[str]]:
     return found
 
 
+@pytest.mark.exhaustive
 async def test_calls_per_service_are_the_same_with_five_and_with_fifty() -> None:
     few, many = await cost(5), await cost(50)
     for phase in few:

@@ -17,6 +17,7 @@ from moyai.cli.terminal import say, say_lines
 from moyai.core.printable import printable
 from moyai.core.progress import Event, Reporter
 from tests.fakes.clock import FakeClock
+from tests.syntax import nodes_of
 
 ROOT = Path(__file__).parents[2]
 #: Clears the screen, sets the title, turns the direction of writing, rings, is half of a character.
@@ -86,7 +87,7 @@ def test_commands_print_by_one_module_only() -> None:
         f"{file.name}:{node.lineno}"
         for file in (ROOT / "src/moyai/cli").glob("*.py")
         if file.name != "terminal.py"
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        for node in nodes_of(file)
         if isinstance(node, ast.Attribute)
         and isinstance(node.value, ast.Name)
         and (node.value.id, node.attr) in {("click", "echo"), ("click", "secho")}

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
 
 import moyai
+from tests.syntax import nodes_of
 
 SOURCE = Path(moyai.__file__).parent
 
@@ -77,9 +78,9 @@ def files() -> Iterator[str]:
             yield name
 
 
-def said(tree: ast.AST) -> Iterator[tuple[int, str]]:
+def said(nodes: Iterable[ast.AST]) -> Iterator[tuple[int, str]]:
     """(line, word) of every word of OpenStack that the code says. Docstrings, comments and messages: ``in_prose``."""
-    for node in ast.walk(tree):
+    for node in nodes:
         match node:
             case ast.Name(id=name) | ast.Attribute(attr=name) | ast.arg(arg=name):
                 words = [name]
@@ -105,8 +106,7 @@ def allowed(file: str, word: str) -> bool:
 
 
 def forbidden(file: str) -> list[str]:
-    tree = ast.parse((SOURCE / file).read_text())
-    return [f"{file}:{line}: {word!r}" for line, word in said(tree) if not allowed(file, word)]
+    return [f"{file}:{line}: {word!r}" for line, word in said(nodes_of(SOURCE / file)) if not allowed(file, word)]
 
 
 def test_only_the_adapter_and_the_local_cloud_speak_openstacks_words() -> None:
@@ -115,7 +115,7 @@ def test_only_the_adapter_and_the_local_cloud_speak_openstacks_words() -> None:
 
 
 def test_every_exception_is_still_needed() -> None:
-    words = {(file, word) for file in files() for _, word in said(ast.parse((SOURCE / file).read_text()))}
+    words = {(file, word) for file in files() for _, word in said(nodes_of(SOURCE / file))}
     unused = [
         rule for rule in _ALLOWED if not any(file.startswith(rule[0]) and re.fullmatch(rule[1], word) for file, word in words)
     ]
@@ -142,7 +142,7 @@ def test_every_exception_is_still_needed() -> None:
     ],
 )
 def test_the_check_finds_what_it_is_there_for(code: str) -> None:
-    assert list(said(ast.parse(code)))
+    assert list(said(ast.walk(ast.parse(code))))
 
 
 def in_prose(file: str) -> list[str]:

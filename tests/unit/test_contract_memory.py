@@ -25,7 +25,7 @@ def memory(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequ
     )
     file: Path = tmp_path_factory.mktemp("image") / "node.tar"
     file.write_bytes(b"a machine's image")
-    cloud.images.upload(name="node", file=file, properties={"moyai_format": "rootfs-tar"})
+    cloud.images.upload(name="node", file=file, distribution="debian", properties={"moyai_format": "rootfs-tar"})
     yield cloud
     left = [cloud.store.networks, cloud.store.ports, cloud.store.servers, cloud.store.volumes, cloud.store.balancers]
     assert [len(one) for one in left] == [1, 0, 0, 0, 0], "the external network alone was there before"

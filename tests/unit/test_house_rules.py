@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.syntax import nodes_of, tree_of
+
 ROOT = Path(__file__).parents[2]
 LINES = 400
 #: Parts in which no file is longer.
@@ -43,10 +45,10 @@ PROGRAMS = {
 }
 
 
-def _imported(tree: ast.Module) -> set[str]:
+def _imported(file: Path) -> set[str]:
     """First parts of the names of all modules that a file imports."""
     names: list[str] = []
-    for node in ast.walk(tree):
+    for node in nodes_of(file):
         if isinstance(node, ast.Import):
             names += [one.name for one in node.names]
         elif isinstance(node, ast.ImportFrom) and not node.level:
@@ -59,7 +61,7 @@ def test_only_linux_and_the_programs_for_a_node_start_processes() -> None:
     found = {
         file.parent.relative_to(ROOT / "src/moyai").as_posix()
         for file in (ROOT / "src/moyai").rglob("*.py")
-        if _imported(ast.parse(file.read_text())) & PROCESSES
+        if _imported(file) & PROCESSES
     }
     assert {folder for folder in found if folder.partition("/")[0] != "linux"} == set(PROGRAMS)
 
@@ -101,12 +103,12 @@ def _functions(tree: ast.AST, *, of_class: bool = False) -> Iterator[tuple[Funct
             yield from _functions(node, of_class=of_class)
 
 
-def _dictated(tree: ast.AST) -> set[str]:
+def _dictated(file: Path) -> set[str]:
     """Names of functions that are handed over as values: who calls them decides what they take."""
-    called = {id(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
+    called = {id(node.func) for node in nodes_of(file) if isinstance(node, ast.Call)}
     return {
         node.id if isinstance(node, ast.Name) else node.attr
-        for node in ast.walk(tree)
+        for node in nodes_of(file)
         if isinstance(node, ast.Name | ast.Attribute) and isinstance(node.ctx, ast.Load) and id(node) not in called
     }
 
@@ -127,14 +129,15 @@ def test_more_than_two_arguments_go_by_keyword(part: str) -> None:
     for file in (ROOT / part).rglob("*.py"):
         if str(file).endswith(OPENSTACKS) or "proto" in file.parts:
             continue
-        tree = ast.parse(file.read_text())
-        dictated = _dictated(tree)
-        for function, method in _functions(tree):
-            if function.name in dictated | DICTATED or _by_pytest_or_click(function):
-                continue
-            # with *arguments, what stands before them can be handed over by position only
-            if not function.args.vararg and _positional(function, method=method) > 2:
-                found.append(f"{file.name}:{function.lineno} {function.name}")
+        # with *arguments, what stands before them can be handed over by position only
+        long = [
+            function
+            for function, method in _functions(tree_of(file))
+            if not function.args.vararg and _positional(function, method=method) > 2 and not _by_pytest_or_click(function)
+        ]
+        if long:
+            exempt = _dictated(file) | DICTATED
+            found += [f"{file.name}:{one.lineno} {one.name}" for one in long if one.name not in exempt]
     assert found == []
 
 
@@ -195,7 +198,7 @@ def test_a_class_name_means_one_thing() -> None:
         where = str(file.relative_to(ROOT / "src/moyai"))
         if "proto" in file.parts:
             continue
-        for node in ast.walk(ast.parse(file.read_text())):
+        for node in nodes_of(file):
             if isinstance(node, ast.ClassDef):
                 found[node.name].append(where)
     several = {name: files for name, files in found.items() if len(files) > 1}
@@ -237,9 +240,7 @@ def _pauses(tree: ast.Module) -> Iterator[int]:
 
 
 def test_unit_tests_do_not_sleep() -> None:
-    found = [
-        f"{file.name}:{line}" for file in (ROOT / "tests/unit").glob("*.py") for line in _pauses(ast.parse(file.read_text()))
-    ]
+    found = [f"{file.name}:{line}" for file in (ROOT / "tests/unit").glob("*.py") for line in _pauses(tree_of(file))]
     assert found == []
 
 

@@ -130,6 +130,7 @@ def test_policies_are_reported_and_go_with_their_listener() -> None:
 TEXT = st.text(st.characters(exclude_characters="\0", exclude_categories=("Cs",)), min_size=1, max_size=40)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.skipif(shutil.which("haproxy") is None, reason="HAProxy is not installed")
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(value=TEXT, key=TEXT, address=TEXT)

@@ -161,6 +161,7 @@ def test_who_gets_new_clients_and_whose_old_ones_stay() -> None:
     assert nft_rules.choose((A, spare), {"a": None}) == (A,)
 
 
+@pytest.mark.exhaustive
 @given(st.lists(st.integers(1, 256), min_size=2, max_size=6), st.data())
 def test_a_member_that_goes_moves_only_its_own_clients(weights: list[int], data: st.DataObject) -> None:
     members = [Member(id=str(n), address=f"10.0.1.{n}", port=53, weight=weight) for n, weight in enumerate(weights)]

@@ -237,6 +237,7 @@ peers = st.lists(
 confs = st.sampled_from([VXLAN, DIRECT, HOST_GW, replace(VXLAN, port=4789), replace(VXLAN, mtu=9000)])
 
 
+@pytest.mark.exhaustive
 @given(before=peers, now=peers, old=confs, new=confs, most=st.integers(0, 40))
 def test_from_any_state_of_an_earlier_agent_cut_anywhere_the_next_pass_reaches_the_desired_state(
     before: list[Peer], now: list[Peer], old: NetworkConf, new: NetworkConf, most: int

@@ -351,12 +351,13 @@ def test_an_image_is_streamed_and_a_failed_upload_leaves_none(played: OpenStackS
     played.on("GET", "/image/v2/images/m", {"id": "m", "name": "n", "status": "active", "os_hash_value": "h"})
     played.on("DELETE", "/image/v2/images/m", Answer(204))
     images = played.cloud().images
-    made = images.upload(name="n", file=file, properties={"moyai_format": "rootfs-tar"})
+    made = images.upload(name="n", file=file, distribution="debian", properties={"moyai_format": "rootfs-tar"})
     assert (made.status, made.checksum) == ("ACTIVE", "h")
     assert played.made("PUT", "/image/v2/images/m/file")[0].body == file.read_bytes()
     assert played.made("POST", "/image/v2/images")[0].json["moyai_format"] == "rootfs-tar"
+    assert played.made("POST", "/image/v2/images")[0].json["os_distro"] == "debian"
     with pytest.raises(Retriable):
-        images.upload(name="n", file=file, properties={})
+        images.upload(name="n", file=file, distribution="debian", properties={})
     assert len(played.made("DELETE", "/image/v2/images/m")) == 1
 
 

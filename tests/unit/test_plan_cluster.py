@@ -27,7 +27,7 @@ from moyai.plan.teardown import Target, plan_down
 from moyai.spec.load import dump, parse
 
 EMPTY = Observed(
-    flavors=(Flavor("f1", "m1.small", 1, 2048, 20), Flavor("f2", "m1.medium", 2, 4096, 40), Flavor("f0", "m1.tiny", 1, 512, 1)),
+    flavors=(Flavor("f1", "m1.small", 1, 2048), Flavor("f2", "m1.medium", 2, 4096), Flavor("f0", "m1.tiny", 1, 512)),
     zones=("az1", "az2"),
     images=(Image("i", "moyai-node-1.37.1", "ACTIVE"),),
     networks=(Network("ext", "public", external=True),),

@@ -74,6 +74,7 @@ def states() -> Iterator[tuple[Observed, Recorded]]:
         yield observed(plane=plane, worker=worker, leaving=leaving, gateway=gateway, kube=kube), past
 
 
+@pytest.mark.exhaustive
 def test_no_state_has_a_plan_that_waits_for_itself() -> None:
     planned = 0
     for seen, past in states():

@@ -19,7 +19,7 @@ from moyai.spec.load import parse
 from tests.unit.lifecycle_world import World
 
 CLOUD = Observed(
-    flavors=(Flavor("f1", "m1.small", 1, 2048, 20), Flavor("f2", "m1.medium", 2, 4096, 40)),
+    flavors=(Flavor("f1", "m1.small", 1, 2048), Flavor("f2", "m1.medium", 2, 4096)),
     zones=("az1", "az2"),
     images=(Image("i", "moyai-node-1.37.1", "ACTIVE"),),
     networks=(Network("ext", "public", external=True), Network("ext2", "far", external=True)),

@@ -176,6 +176,7 @@ def test_what_is_no_spec_at_all(text: str, message: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.exhaustive
 @given(st.text(max_size=60))
 def test_any_text_is_a_spec_or_one_line(text: str) -> None:
     with contextlib.suppress(UsageError):

@@ -143,6 +143,7 @@ LARGE = {
 }
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("kind", LARGE)
 def test_a_large_spec_is_answered_soon(kind: str) -> None:
     start = time.process_time()

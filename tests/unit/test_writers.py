@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import moyai
+from tests.syntax import tree_of
 
 SOURCE = Path(moyai.__file__).parent
 _METHODS = {"write_text", "write_bytes", "touch", "symlink_to", "hardlink_to", "rename"}
@@ -125,7 +126,7 @@ def places(file: Path) -> Iterator[str]:
         for child in ast.iter_child_nodes(node):
             yield from visit(child, where)
 
-    yield from visit(ast.parse(file.read_text(encoding="utf-8")), ())
+    yield from visit(tree_of(file), ())
 
 
 def writes(call: ast.Call) -> bool:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from moyai.core import yamltext
 from moyai.core.yamlread import Limits, YamlError, read, read_one
+from tests.syntax import nodes_of
 
 ROOT = Path(__file__).parents[2]
 STRICT = Limits(values=10_000, depth=20, strict=True)
@@ -135,6 +136,7 @@ HEAVY = {
 }
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("limits", [STRICT, Limits()], ids=["strict", "lenient"])
 @pytest.mark.parametrize("kind", HEAVY)
 def test_no_text_costs_more_than_its_length(kind: str, limits: Limits) -> None:
@@ -182,7 +184,7 @@ def test_yaml_is_read_in_one_place_only() -> None:
     found = [
         f"{file.relative_to(ROOT)}:{node.lineno}"
         for file in (ROOT / "src/moyai").rglob("*.py")
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        for node in nodes_of(file)
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "yaml"
         if "load" in node.attr or node.attr in {"parse", "compose", "scan"}
     ]

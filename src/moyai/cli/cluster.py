@@ -110,8 +110,9 @@ def status(cluster: str | None, output: str) -> None:
 def kubeconfig(cluster: str | None, write: bool, *, file: Path | None, overwrite_existing: bool) -> None:
     """Print a cluster's kubeconfig, or merge it into yours."""
     from moyai.lifecycle import kubeconfig
+    from moyai.lifecycle.clusters import require_kubeconfig
 
-    text = kubeconfig.kubeconfig_text(recorded(cluster))
+    text = require_kubeconfig(recorded(cluster)).read_text(encoding="utf-8")
     if not write and file is None:
         say(text, end="")
         return
@@ -129,12 +130,11 @@ def kubectl(words: tuple[str, ...]) -> None:
     server, else the pinned one is fetched.
     """
     from moyai.cli.local_way import go_past_proxies
+    from moyai.lifecycle.clusters import require_kubeconfig
     from moyai.linux.process import become
 
     record = recorded(None)
-    file = record.folder / "kubeconfig"
-    if not file.exists():
-        raise Terminal(f"cluster {record.name} has no kubeconfig yet", hint="`moyai up` continues to build it")
+    file = require_kubeconfig(record)
     paths = default_paths()
     program = _kubectl(paths, record.cluster)
     go_past_proxies(record.cloud, paths)

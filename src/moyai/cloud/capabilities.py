@@ -272,8 +272,8 @@ class Addresses(Protocol):
 
 class Images(Protocol):
     def images(self, *, name: str | None = None) -> list[Image]: ...
-    def upload(self, *, name: str, file: Path, properties: Mapping[str, str]) -> Image:
-        """``file``: the root file system of a machine, as an archive."""
+    def upload(self, *, name: str, file: Path, distribution: str, properties: Mapping[str, str]) -> Image:
+        """``file``: the root file system of a machine, as an archive. ``distribution``: the ``ID`` of its os-release(5)."""
         ...
 
     def delete_image(self, image_id: str) -> None: ...

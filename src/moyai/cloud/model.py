@@ -25,7 +25,6 @@ class Flavor:
     name: str
     vcpus: int
     memory_mb: int
-    disk_gb: int
 
 
 @dataclass(frozen=True)

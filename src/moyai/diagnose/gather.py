@@ -14,7 +14,7 @@ from functools import partial
 from typing import TypeVar
 
 from moyai.cloud.capabilities import Cloud
-from moyai.core.errors import MoyaiError, NotFound, Terminal, UsageError
+from moyai.core.errors import MoyaiError, NotFound, UsageError
 from moyai.diagnose.placement import CandidateNode, Disk
 from moyai.diagnose.pod_facts import ClaimFacts, CloudDisk, Explanation, Facts, MissingNode, PoolFacts
 from moyai.diagnose.pods import explain
@@ -48,7 +48,7 @@ from moyai.kube.resources import (
     VOLUMES,
     Json,
 )
-from moyai.lifecycle.clusters import open_api
+from moyai.lifecycle.clusters import require_api
 from moyai.lifecycle.record import Record
 from moyai.plan.nodes import node_name
 from moyai.spec.model import ClusterSpec
@@ -58,9 +58,7 @@ T = TypeVar("T")
 
 def read(record: Record, pod: str, *, namespace: str, cloud: Callable[[], Cloud]) -> Explanation:
     """``cloud``: connects; only called where an answer needs the cloud. UsageError for a pod that is not there."""
-    api = open_api(record)
-    if api is None:
-        raise Terminal(f"cluster {record.name} was never finished", hint="`moyai up` continues to build it")
+    api = require_api(record)
     cluster, places = record.cluster, record.allocations
     workers = [node_name(cluster.name, pool.name, ordinal=n) for pool in cluster.spec.node_pools for n in range(pool.replicas)]
     wanted = {name: places[name].zone if name in places else "" for name in workers}

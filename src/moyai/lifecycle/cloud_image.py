@@ -31,12 +31,11 @@ def ensure_image(
     if current is None:
         progress.progress(f"{file.stat().st_size >> 20} MB")
         properties = {
-            "os_distro": "debian",
             "moyai_kubernetes_version": version,
             "moyai_format": "rootfs-tar",
             _KEY_PROPERTY: key,
         }
-        current = cloud.images.upload(name=name, file=file, properties=properties)
+        current = cloud.images.upload(name=name, file=file, distribution="debian", properties=properties)
         uploaded(current)
     older = [image for image in found if image.id != current.id]
     # a server that is being made still needs the image that it was asked for with; the next `up` clears up then

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from moyai.core.errors import UsageError
+from pathlib import Path
+
+from moyai.core.errors import Terminal, UsageError
 from moyai.core.paths import Paths
 from moyai.kube.quick import KubeApi
 from moyai.lifecycle.record import Record
@@ -21,3 +23,25 @@ def require(paths: Paths, name: str) -> Record:
 def open_api(record: Record) -> KubeApi | None:
     """The API of a recorded cluster, None when there is no kubeconfig yet, or a damaged one. Nothing is sent."""
     return record.api()
+
+
+def require_api(record: Record) -> KubeApi:
+    """The API of a recorded cluster. Terminal where ``open_api`` has none."""
+    api = open_api(record)
+    if api is None:
+        raise no_kubeconfig(record.name)
+    return api
+
+
+def require_kubeconfig(record: Record) -> Path:
+    """The administrator's kubeconfig. Terminal before there is one."""
+    file = record.folder / "kubeconfig"
+    if not file.exists():
+        raise no_kubeconfig(record.name)
+    return file
+
+
+def no_kubeconfig(cluster: str = "") -> Terminal:
+    """The error of a command that needs the API of a cluster that was never finished."""
+    subject = f"cluster {cluster}" if cluster else "the cluster"
+    return Terminal(f"{subject} has no kubeconfig yet", hint="`moyai up` continues to build it")

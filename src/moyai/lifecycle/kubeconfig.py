@@ -11,20 +11,11 @@ from pathlib import Path
 from typing import Any, cast
 
 from moyai.core import yamltext
-from moyai.core.errors import Terminal, UsageError
+from moyai.core.errors import UsageError
 from moyai.core.user_files import editing
 from moyai.core.yamlread import YamlError, read_one
-from moyai.lifecycle.record import Record
 
 _SECTIONS = ("clusters", "users", "contexts")
-
-
-def kubeconfig_text(record: Record) -> str:
-    """The administrator's kubeconfig. Terminal before there is one."""
-    try:
-        return (record.folder / "kubeconfig").read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise Terminal(f"cluster {record.name} has no kubeconfig yet", hint="`moyai up` continues to build it") from None
 
 
 def merge_kubeconfig(text: str, file: Path, *, overwrite: bool = False) -> str:

@@ -14,7 +14,7 @@ class Images:
         file = tmp_path / "image.tar"
         file.write_bytes(bytes(range(256)) * 20_000)
         name = f"test-{new_uid()}"
-        image = cloud.images.upload(name=name, file=file, properties={"moyai_format": "rootfs-tar"})
+        image = cloud.images.upload(name=name, file=file, distribution="debian", properties={"moyai_format": "rootfs-tar"})
         try:
             assert image.ready
             assert image.properties["moyai_format"] == "rootfs-tar"

@@ -101,23 +101,39 @@ def admit(api: Api, node: Json) -> None:
         api.call("PATCH", f"/api/v1/nodes/{node['metadata']['name']}", body=patch, kind="application/merge-patch+json")
 
 
+#: Resolves the API's name and asks it for its health, again until ``seconds`` have passed: kube-proxy writes the addresses of a
+#: Service to the kernel some time after the pods behind it are Ready, and an emulated processor may take longer for a handshake
+#: than a client waits.
+_LOOK = """
+import socket, ssl, time, urllib.request
+name, began, last = "kubernetes.default.svc.cluster.local", time.monotonic(), ""
+while True:
+    try:
+        address = socket.getaddrinfo(name, 443)[0][4][0]
+        context = ssl._create_unverified_context()
+        status = urllib.request.urlopen(f"https://{name}/readyz", context=context, timeout=60).status
+        break
+    except OSError as error:
+        last = f"after {time.monotonic() - began:.0f} s: {error!r}"
+        if time.monotonic() - began > seconds:
+            raise SystemExit(last)
+        time.sleep(1)
+open("/dev/termination-log", "w").write(f"{address} {status} {last}")
+"""
+_LOOK_SECONDS = 300
+
+
 def check_pods(here: Host, machines: list[NspawnMachine], *, api: Api, image: str) -> None:
     pods = "/api/v1/namespaces/default/pods"
     control, worker = machines[0], machines[-1]
 
     def create(name: str, node: str, *, program: str, memory: str) -> None:
         container: Json = {"name": "c", "image": image, "imagePullPolicy": "Never", "command": ["python3", "-c", program]}
-        container["resources"] = {"limits": {"memory": memory}}
+        container |= {"resources": {"limits": {"memory": memory}}, "terminationMessagePolicy": "FallbackToLogsOnError"}
         tolerations = [{"operator": "Exists"}]
         spec = {"nodeName": node, "restartPolicy": "Never", "containers": [container], "tolerations": tolerations}
         api.call("POST", pods, body={"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec})
 
-    look = (
-        "import socket,ssl,urllib.request as u;"
-        "a=socket.getaddrinfo('kubernetes.default.svc.cluster.local',443)[0][4][0];"
-        "c=ssl._create_unverified_context();"
-        "print(a,u.urlopen('https://kubernetes.default.svc.cluster.local/readyz',context=c,timeout=20).status)"
-    )
     wait(
         "the default service account",
         lambda: "" if api.items("/api/v1/namespaces/default/serviceaccounts") else None,
@@ -125,7 +141,7 @@ def check_pods(here: Host, machines: list[NspawnMachine], *, api: Api, image: st
     )
     with trying("pods resolve names and reach a Service, on both nodes; memory of a pod ends in the pod") as detail:
         for machine in (control, worker):
-            create(f"look-{machine.name}", machine.name, program=look, memory="128Mi")
+            create(f"look-{machine.name}", machine.name, program=f"seconds = {_LOOK_SECONDS}{_LOOK}", memory="128Mi")
         create("greedy", worker.name, program="b=[bytearray(1<<20) for _ in range(4096)]", memory="48Mi")
         # The process ends on SIGTERM, as a server does. PID 1 without a handler would delay the end of its machine by a minute.
         create(
@@ -139,14 +155,19 @@ def check_pods(here: Host, machines: list[NspawnMachine], *, api: Api, image: st
             phase = api.ask(f"{pods}/{name}").get("status", {}).get("phase")
             return phase if phase in ("Succeeded", "Failed") else None
 
+        def terminated(name: str) -> Json:
+            status = api.call("GET", f"{pods}/{name}")["status"]
+            return cast("Json", status["containerStatuses"][0]["state"]["terminated"])
+
         for machine in (control, worker):
             name = f"look-{machine.name}"
             phase = wait(name, lambda name=name: outcome(name), seconds=600, every=2)
+            detail.append(f"{name}: {terminated(name).get('message', '')};")
             assert phase == "Succeeded", f"{name} {phase}"
         assert wait("greedy", lambda: outcome("greedy"), seconds=600, every=2) == "Failed"
-        state = api.call("GET", f"{pods}/greedy")["status"]["containerStatuses"][0]["state"]
-        detail.append(str(state["terminated"]["reason"]))
-        assert state["terminated"]["reason"] == "OOMKilled"
+        reason = terminated("greedy")["reason"]
+        detail.append(str(reason))
+        assert reason == "OOMKilled"
         assert here.leader(worker.folder, worker.name)
         wait("the pod beside it", lambda: "" if ready(api.ask(f"{pods}/stays")) else None, seconds=120, every=2)
 

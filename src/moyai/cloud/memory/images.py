@@ -18,13 +18,12 @@ class MemoryImages(MemoryApi):
         return list(self._store.images) if name is None else self._store.images.by("name", name)
 
     @api
-    def upload(self, *, name: str, file: Path, properties: Mapping[str, str]) -> Image:
+    def upload(self, *, name: str, file: Path, distribution: str, properties: Mapping[str, str]) -> Image:
         with file.open("rb") as stream:
             checksum = hashlib.file_digest(stream, "sha512").hexdigest()
         with self._change():
-            return self._store.images.put(
-                Image(self._store.new_id(), name, "ACTIVE", checksum=checksum, properties=dict(properties))
-            )
+            known = {"distribution": distribution, **properties}
+            return self._store.images.put(Image(self._store.new_id(), name, "ACTIVE", checksum=checksum, properties=known))
 
     @api
     def delete_image(self, image_id: str) -> None:

@@ -43,9 +43,9 @@ from moyai.core.errors import QuotaExceeded
 from moyai.core.keys import Kind
 
 FLAVORS = (
-    Flavor("1", "m1.tiny", 1, 512, 5),
-    Flavor("2", "m1.small", 1, 2048, 20),
-    Flavor("3", "m1.medium", 2, 4096, 40),
+    Flavor("1", "m1.tiny", 1, 512),
+    Flavor("2", "m1.small", 1, 2048),
+    Flavor("3", "m1.medium", 2, 4096),
 )
 VOLUME_TYPES = (
     VolumeType("t1", "files", multiattach=False, zones=()),

@@ -25,14 +25,14 @@ class GlanceImages:
         rows = self._glance.list("/images", "images", operation="list images", params=params)
         return [parse.image(row) for row in rows]
 
-    def upload(self, *, name: str, file: Path, properties: Mapping[str, str]) -> Image:
+    def upload(self, *, name: str, file: Path, distribution: str, properties: Mapping[str, str]) -> Image:
         """Make an image of a file's content, sent in pieces. An upload that fails leaves no image behind."""
         operation = f"upload image {name}"
         with file.open("rb") as stream:
             made = self._glance.post(
                 "/images",
                 # an archive is no form of a disk that Glance knows
-                {"name": name, "disk_format": "raw", "container_format": "bare", **properties},
+                {"name": name, "disk_format": "raw", "container_format": "bare", "os_distro": distribution, **properties},
                 operation=f"create image {name}",
             )
             image_id = str(made["id"])

@@ -52,7 +52,6 @@ def flavor(data: Json) -> Flavor:
         name=data["name"],
         vcpus=int(data["vcpus"]),
         memory_mb=int(data["ram"]),
-        disk_gb=int(data["disk"]),
     )
 
 

@@ -13,11 +13,12 @@ from moyai.core.progress import Reporter
 from moyai.diagnose.network.check import CheckReport, Failure, report
 from moyai.diagnose.network.nft_rules import Packet
 from moyai.diagnose.network.probe_pods import ProbePods
-from moyai.diagnose.network.read_network import View, api_of, read_kernels, read_view
+from moyai.diagnose.network.read_network import View, read_kernels, read_view
 from moyai.diagnose.network.trace_model import PacketEnd, Trace
 from moyai.diagnose.network.walk import follow
 from moyai.kube.objects import parse_node
 from moyai.kube.resources import NODES, Json
+from moyai.lifecycle.clusters import require_api
 from moyai.lifecycle.record import Record
 from moyai.linux.pod_probe import PORT
 
@@ -30,7 +31,7 @@ _LOOKED_INTO = 6
 def check(record: Record, cloud: Cloud, *, reporter: Reporter, clock: Clock | None = None) -> CheckReport:
     """Tries every way. Raises Terminal where there is nothing to try, Retriable where the API does not answer."""
     clock = clock or SystemClock()
-    begun, api = clock.monotonic(), api_of(record)
+    begun, api = clock.monotonic(), require_api(record)
     nodes = sorted(map(parse_node, api.list(NODES)), key=lambda one: one.name)
     if not nodes:
         raise Terminal(f"cluster {record.name} has no nodes")

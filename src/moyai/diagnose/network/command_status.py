@@ -7,8 +7,9 @@ from moyai.core.clock import Clock, SystemClock
 from moyai.core.progress import Reporter
 from moyai.diagnose.network.cloud_wire import CloudFacts
 from moyai.diagnose.network.probe_pods import ProbePods
-from moyai.diagnose.network.read_network import api_of, read_kernels, read_view
+from moyai.diagnose.network.read_network import read_kernels, read_view
 from moyai.diagnose.network.state import NetworkState, node_states
+from moyai.lifecycle.clusters import require_api
 from moyai.lifecycle.record import Record
 from moyai.plan.observed import Observed
 from moyai.plan.pod_network.choice import reason
@@ -17,7 +18,7 @@ from moyai.plan.route_budget import foreign_routes, route_budget
 
 def status(record: Record, cloud: Cloud, *, reporter: Reporter, clock: Clock | None = None) -> NetworkState:
     """Raises Terminal for a cluster without an API, Retriable where it does not answer."""
-    clock, api, cluster = clock or SystemClock(), api_of(record), record.cluster
+    clock, api, cluster = clock or SystemClock(), require_api(record), record.cluster
     with reporter.step("look at the cluster"):
         view = read_view(record, api, cloud=cloud)
     nodes = tuple(sorted(view.nodes, key=lambda one: one.name))

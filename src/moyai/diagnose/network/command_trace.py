@@ -20,12 +20,13 @@ from moyai.diagnose.network.live import LiveTrace, joined
 from moyai.diagnose.network.nft_rules import Packet
 from moyai.diagnose.network.places import find_source, find_target, first_packet
 from moyai.diagnose.network.probe_pods import ProbePods
-from moyai.diagnose.network.read_network import View, api_of, read_kernels, read_view
+from moyai.diagnose.network.read_network import View, read_kernels, read_view
 from moyai.diagnose.network.trace_model import PacketEnd, Trace
 from moyai.diagnose.network.walk import follow
 from moyai.kube.objects.meta import part, rows, text_map, texts
 from moyai.kube.quick import KubeApi
 from moyai.kube.resources import ENDPOINT_SLICES
+from moyai.lifecycle.clusters import require_api
 from moyai.lifecycle.record import Record
 
 #: What fits into one call.
@@ -66,7 +67,7 @@ def trace(
     clock: Clock | None = None,
 ) -> TraceReport:
     """``ends``: as the user names them. UsageError for ends that are not there: then no probe is made."""
-    clock, api = clock or SystemClock(), api_of(record)
+    clock, api = clock or SystemClock(), require_api(record)
     with reporter.step("look at the cluster"):
         view = read_view(record, api, cloud=cloud)
     source = find_source(ends[0], view.objects, namespace=namespace)

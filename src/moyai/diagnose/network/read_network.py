@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from moyai.cloud.capabilities import Capability, Cloud
-from moyai.core.errors import MoyaiError, Terminal
+from moyai.core.errors import MoyaiError
 from moyai.core.ids import cluster_tag
 from moyai.diagnose.network.cloud_wire import CloudFacts
 from moyai.diagnose.network.kernel_facts import Kernel, parse_kernel
@@ -30,7 +30,6 @@ from moyai.kube.objects import (
 )
 from moyai.kube.quick import KubeApi
 from moyai.kube.resources import NAMESPACES, NETWORK_POLICIES, NODES, PODS, SERVICES
-from moyai.lifecycle.clusters import open_api
 from moyai.lifecycle.record import Record
 from moyai.plan.network_policy.pod_index import PodIndex
 from moyai.spec.model import NetworkSpec
@@ -73,14 +72,6 @@ class View:
             services=self.objects.services,
             cloud=self.cloud,
         )
-
-
-def api_of(record: Record) -> KubeApi:
-    """Raises Terminal for a cluster that was never finished."""
-    api = open_api(record)
-    if api is None:
-        raise Terminal(f"cluster {record.name} has no kubeconfig yet", hint="`moyai up` continues to build it")
-    return api
 
 
 def read_view(record: Record, api: KubeApi, *, cloud: Cloud) -> View:

@@ -18,6 +18,7 @@ from moyai.core.ids import cluster_tag
 from moyai.core.keys import Key
 from moyai.core.progress import Progress
 from moyai.kube.quick import KubeApi
+from moyai.lifecycle.clusters import no_kubeconfig
 from moyai.lifecycle.record import Record
 from moyai.plan.graph import Made
 from moyai.plan.steps import Step
@@ -115,5 +116,5 @@ class Context:
             if self._api is None:
                 self._api = self._open_api()
             if self._api is None:
-                raise Terminal("the cluster has no kubeconfig yet", hint="`moyai up` continues to build it")
+                raise no_kubeconfig(self.record.name if self.record else "")
             return self._api
