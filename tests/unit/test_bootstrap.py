@@ -238,6 +238,9 @@ def test_one_that_joins_has_all_authorities_and_no_add_ons(authority: pki.Pki, t
     assert {f"etc/kubernetes/pki/{name}" for name in authority.files} <= set(files)
     assert not [name for name in files if "addons" in name]
     assert json.loads(files["etc/moyai/place.json"])["priority"] == 99
+    # kubeadm refuses an empty one
+    late = kubeadm.InitFacts(THREE, wanted_nodes(THREE, zones=("az1",), allocations={})[1], (), "", api_address="10.8.0.4")
+    assert "bootstrapTokens" not in documents(kubeadm.init_config(late).encode())["InitConfiguration"]
     assert b'[ "no" = yes ]' in files["usr/local/lib/moyai/make-control-plane"]
 
 
@@ -249,7 +252,7 @@ def test_a_single_control_plane_is_made_as_before_there_were_several(authority: 
     cluster = documents(files["etc/moyai/kubeadm.yaml"])["ClusterConfiguration"]
     assert cluster["controlPlaneEndpoint"] == "10.8.0.10:6443"
     assert {"name": "leader-elect", "value": "false"} in cluster["scheduler"]["extraArgs"]
-    added = {"etcd-member", "make-control-plane", "moyai-vip.service", "moyai-peers.timer", "place.json"}
+    added = {"etcd-member", "make-control-plane", "moyai-vip.service", "moyai-peers.service", "place.json"}
     assert not {Path(name).name for name in files} & added
     assert not [name for name in files if "kubelet.service.d" in name]
     assert b"podAntiAffinity" not in files["etc/moyai/patches/corednsdeployment0+strategic.yaml"]

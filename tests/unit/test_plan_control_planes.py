@@ -147,7 +147,7 @@ def test_a_control_plane_with_a_virtual_address_grows(spec: str, tmp_path: Path,
     world = World(tmp_path, monkeypatch)
     world.up(ONE_OF_MORE)
     world.up(spec)
-    assert [one for one in world.kube().names(NODES) if "control-plane" in one] == [
+    assert sorted(one for one in world.kube().names(NODES) if "control-plane" in one) == [
         f"quickstart-control-plane-{n}" for n in range(3)
     ]
     assert not world.preview(spec).steps
@@ -191,3 +191,15 @@ def test_a_silent_control_plane_is_restarted_only_while_all_others_work(
 
 def test_majorities() -> None:
     assert [majority(members) for members in (1, 2, 3, 4, 5)] == [1, 2, 2, 3, 3]
+
+
+def test_a_cloud_that_keeps_ports_to_their_own_address_has_no_virtual_one() -> None:
+    message = (
+        "spec.controlPlane.endpoint: 'auto', should be 'single' with one control plane: cloud moyai does not let ports send"
+    )
+    with pytest.raises(UsageError, match=message):
+        plan_up(
+            parse("spec: {controlPlane: {replicas: 3}, network: {mode: vxlan}}"),
+            replace(EMPTY, sources_allowed=False),
+            recorded=NEW,
+        )

@@ -78,7 +78,7 @@ def worker_patches(security: Security) -> dict[str, str]:
 class InitFacts:
     """``api_names``: names and addresses that lead to the API from outside.
 
-    ``token``: the bootstrap token, valid for an hour from kubeadm's start.
+    ``token``: the bootstrap token, valid for an hour from kubeadm's start; empty for a control plane that joins others later.
 
     ``image_tags``: tags of ``etcd`` and ``coredns`` in the node image, where they are not what kubeadm would choose.
 
@@ -129,15 +129,7 @@ def init_config(facts: InitFacts) -> str:
         {
             "apiVersion": "kubeadm.k8s.io/v1beta4",
             "kind": "InitConfiguration",
-            "bootstrapTokens": [
-                {
-                    "token": facts.token,
-                    "ttl": f"{TOKEN_HOURS}h0m0s",
-                    "usages": ["signing", "authentication"],
-                    "description": TOKEN_DESCRIPTION,
-                    "groups": ["system:bootstrappers:kubeadm:default-node-token"],
-                }
-            ],
+            **({"bootstrapTokens": [_token(facts.token)]} if facts.token else {}),
             "localAPIEndpoint": {"advertiseAddress": node.address, "bindPort": API_PORT},
             "nodeRegistration": _registration(node, None),
             "patches": {"directory": PATCHES},
@@ -187,6 +179,16 @@ def init_config(facts: InitFacts) -> str:
             "oomScoreAdj": 0,
         },
     )
+
+
+def _token(token: str) -> dict[str, Any]:
+    return {
+        "token": token,
+        "ttl": f"{TOKEN_HOURS}h0m0s",
+        "usages": ["signing", "authentication"],
+        "description": TOKEN_DESCRIPTION,
+        "groups": ["system:bootstrappers:kubeadm:default-node-token"],
+    }
 
 
 def _image_tags(tags: Mapping[str, str]) -> dict[str, Any]:

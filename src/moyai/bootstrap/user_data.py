@@ -113,7 +113,7 @@ def control_plane(
             **_patches(kubeadm.control_plane_patches(spread=len(facts.planes) > 1)),
             **_others(facts),
         },
-        units=("moyai-certificates.timer", *(("moyai-vip.service", "moyai-peers.timer") if facts.node.virtual else ())),
+        units=("moyai-certificates.timer", *(("moyai-vip.service", "moyai-peers.service") if facts.node.virtual else ())),
         # on every boot: cloud-init copies the metadata each time
         first=f"python3 -I /{TAKES_KEY} take || true\n",
     )
@@ -146,7 +146,6 @@ def _others(facts: NodeFacts) -> dict[str, bytes]:
         "usr/local/lib/moyai/make-control-plane": _data("make-control-plane", ADDRESS=node.address, FIRST=first),
         "etc/systemd/system/moyai-vip.service": _data("moyai-vip.service"),
         "etc/systemd/system/moyai-peers.service": _data("moyai-peers.service"),
-        "etc/systemd/system/moyai-peers.timer": _data("moyai-peers.timer"),
     }
 
 

@@ -11,7 +11,7 @@ from typing import Any, Literal, Self, cast
 from pydantic import Field, model_validator
 
 from moyai.spec.base import Model, problem
-from moyai.spec.names import Choice, Name
+from moyai.spec.object_names import Choice, Name
 
 Endpoint = Literal["auto", "single", "vrrp"]
 #: etcd's own advice: more members make each write slower.

@@ -22,7 +22,7 @@ from moyai.core.reading import STANDARD_INPUT, read_text
 from moyai.core.yamlread import Limits, YamlError, read
 from moyai.spec import control_plane
 from moyai.spec.model import Cluster
-from moyai.spec.names import RECORDED
+from moyai.spec.object_names import RECORDED
 from moyai.spec.security import kept
 
 SPEC_FILE = "cluster.yaml"

@@ -20,7 +20,7 @@ from moyai.spec.base import Model, problem
 from moyai.spec.control_plane import ControlPlane
 from moyai.spec.forbidden_ranges import special_home, special_overlap
 from moyai.spec.kubernetes import is_key, is_value, label_taken, taint_taken
-from moyai.spec.names import Choice, Name, is_new
+from moyai.spec.object_names import Choice, Name, is_new
 from moyai.spec.pod_network import Mode, VxlanSpec
 from moyai.spec.security import Security
 

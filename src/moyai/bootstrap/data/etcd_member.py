@@ -133,7 +133,7 @@ vrrp_instance api {{
 # ---- etcd
 
 
-class Refused(Exception):
+class EtcdRefused(Exception):
     """etcd's own reason."""
 
 
@@ -155,7 +155,7 @@ def call(address: str, path: str, **body: Any) -> dict[str, Any]:
         text = error.read().decode(errors="replace")
         with contextlib.suppress(ValueError):
             text = str(json.loads(text).get("message", text))
-        raise Refused(text) from None
+        raise EtcdRefused(text) from None
 
 
 def members_at(addresses: Iterable[str]) -> tuple[str, list[Member]]:
@@ -164,7 +164,7 @@ def members_at(addresses: Iterable[str]) -> tuple[str, list[Member]]:
     for address in addresses:
         try:
             return address, call(address, "/v3/cluster/member/list", linearizable=True)["members"]
-        except (OSError, Refused, ValueError) as error:
+        except (OSError, EtcdRefused, ValueError) as error:
             why = error
     raise OSError(f"no etcd answers: {why}")
 
@@ -177,7 +177,7 @@ def answering(members: Iterable[Member]) -> set[str]:
             try:
                 if call(url.partition("://")[2], "/health").get("health") == "true":
                     well.add(str(one["ID"]))
-            except (OSError, Refused, ValueError):
+            except (OSError, EtcdRefused, ValueError):
                 continue
     return well
 
@@ -211,7 +211,7 @@ def join() -> int:
             elif verb == "add":
                 call(address, "/v3/cluster/member/add", peerURLs=[url], isLearner=True)
                 say("etcd has this machine as a learner")
-        except (OSError, Refused) as error:
+        except (OSError, EtcdRefused) as error:
             verb, what = "wait", str(error)
         if verb == "wait":
             if what != said:
@@ -247,7 +247,7 @@ def promote() -> int:
                 say("etcd has this machine as a voter")
                 return 0
             call(address, "/v3/cluster/member/promote", ID=str(mine["ID"]))
-        except (OSError, Refused) as error:
+        except (OSError, EtcdRefused) as error:
             why = str(error)
             time.sleep(PAUSE)
     address, members = members_at(here["peers"])
