@@ -18,10 +18,9 @@ from cryptography import x509
 from moyai.core.errors import MoyaiError, Retriable
 from moyai.kube.objects.node import CONTROL_PLANE
 from moyai.kube.quick import KubeApi
-from moyai.kube.resources import NODES, Resource
-from tests.e2e.driver import Cluster
+from moyai.kube.resources import CONFIG_MAPS, NODES
+from tests.e2e.disks import Zoned
 
-CONFIG_MAPS = Resource("", "v1", "configmaps", namespaced=True)
 PAUSE, PATIENCE = 0.05, 1.0
 
 
@@ -33,6 +32,10 @@ class Seen:
     acknowledged: set[str] = field(default_factory=set[str])
     unknown: set[str] = field(default_factory=set[str])
 
+    def since(self, moment: float) -> int:
+        """How many answers there were since then."""
+        return sum(one >= moment for one in self.answered)
+
     def gap(self, since: float) -> float:
         """The longest time without an answer since that moment, in seconds."""
         before = [one for one in self.answered if one < since]
@@ -41,12 +44,12 @@ class Seen:
 
 
 class Client:
-    """Reads and writes in ``namespace`` every ``PAUSE`` seconds, each in a thread of its own."""
+    """Reads and writes in ``namespace`` every ``PAUSE`` seconds, each in a thread of its own. ``first``: number of a write."""
 
-    def __init__(self, kubeconfig: Path, namespace: str) -> None:
+    def __init__(self, kubeconfig: Path, namespace: str, *, first: int = 0) -> None:
         self._api, self._namespace = KubeApi.from_file(kubeconfig, timeout=PATIENCE), namespace
         self.reads, self.writes = Seen(), Seen()
-        self._end = threading.Event()
+        self._end, self._first = threading.Event(), first
         self._threads = [threading.Thread(target=one) for one in (self._read, self._write)]
 
     def start(self) -> Client:
@@ -65,7 +68,7 @@ class Client:
                 self.reads.answered.append(time.monotonic())
 
     def _write(self) -> None:
-        number = 0
+        number = self._first
         while not self._end.wait(PAUSE):
             number += 1
             name = f"write-{number}"
@@ -94,7 +97,7 @@ def holder(api: KubeApi) -> str:
     return found
 
 
-class Planes(Cluster):
+class Planes(Zoned):
     """A cluster with three control planes, and a worker in each of two zones."""
 
     def write(self, workers: int) -> None:
@@ -104,3 +107,7 @@ class Planes(Cluster):
             "nodePools": [{"name": "workers", "replicas": workers}],
         }
         (self.folder / "cluster.yaml").write_text(json.dumps({"metadata": {"name": self.name}, "spec": spec}))
+
+    def machines(self) -> set[str]:
+        """Names of the cluster's servers."""
+        return {server.name for server in self.provider.machines.servers() if server.name.startswith(f"{self.name}-")}
