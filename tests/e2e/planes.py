@@ -36,11 +36,15 @@ class Seen:
         """How many answers there were since then."""
         return sum(one >= moment for one in self.answered)
 
-    def gap(self, since: float) -> float:
-        """The longest time without an answer since that moment, in seconds."""
+    def gaps(self, since: float) -> list[tuple[float, float]]:
+        """The times without an answer since that moment, the longest first: (seconds, seconds from the moment to its begin)."""
         before = [one for one in self.answered if one < since]
-        moments = [*before[-1:], *(one for one in self.answered if one >= since), time.monotonic()]
-        return max((late - early for early, late in pairwise(moments)), default=0.0)
+        moments = [*before[-1:], *(one for one in self.answered if one >= since)]
+        return sorted(((late - early, early - since) for early, late in pairwise(moments)), reverse=True)
+
+    def gap(self, since: float) -> float:
+        """The longest of them, in seconds."""
+        return self.gaps(since)[0][0]
 
 
 class Client:

@@ -9,8 +9,9 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 import moyai.bootstrap
 
@@ -120,3 +121,64 @@ def test_keepalived_speaks_to_each_other_machine() -> None:
 @pytest.mark.parametrize("members", [[], [{"ID": "1", "peerURLs": ["https://10.8.0.10:2380"]}]])
 def test_an_answer_without_names_is_no_reason_to_fail(members: list[Member]) -> None:
     assert PROGRAM.initial_cluster(members, name="a", url=url(1)) == f"a={url(1)}"
+
+
+class Etcd(RuleBasedStateMachine):
+    """A model of etcd with five addresses, at which machines die and blank ones come, whatever else is under way.
+
+    ``members``: address → its member. ``alive``: addresses whose etcd runs. ``blank``: addresses with a machine without data.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.members: dict[int, Member] = {0: member(0)}
+        self.alive, self.blank = {0}, {1, 2, 3, 4}
+        self.had_majority = True
+
+    def voters(self) -> set[int]:
+        return {number for number, one in self.members.items() if not one.get("isLearner")}
+
+    @property
+    def majority(self) -> bool:
+        return len(self.voters() & self.alive) > len(self.voters()) // 2
+
+    @rule(number=st.integers(0, 4))
+    def a_machine_dies(self, number: int) -> None:
+        self.alive.discard(number)
+        self.had_majority = self.majority
+
+    @rule(number=st.integers(0, 4))
+    def a_blank_machine_comes(self, number: int) -> None:
+        if number not in self.alive:
+            self.blank.add(number)
+
+    @precondition(lambda self: self.majority and bool(self.blank))
+    @rule(data=st.data())
+    def a_blank_machine_acts(self, data: st.DataObject) -> None:
+        number = data.draw(st.sampled_from(sorted(self.blank)))
+        well = [one["ID"] for at, one in self.members.items() if at in self.alive]
+        verb, what = PROGRAM.next_step(list(self.members.values()), url(number), healthy=well)
+        if verb == "remove":
+            assert self.members.pop(number)["ID"] == what
+        elif verb == "add":
+            assert not any(one.get("isLearner") for one in self.members.values())
+            self.members[number] = member(number, name=False, learner=True)
+        elif verb == "ready":
+            assert "name" not in self.members[number], "an etcd without data takes the place of one that had some"
+            self.members[number]["name"] = f"plane-{number}"
+            self.blank.discard(number)
+            self.alive.add(number)
+
+    @precondition(lambda self: self.majority)
+    @rule(number=st.integers(0, 4))
+    def a_learner_has_all_data(self, number: int) -> None:
+        if number in self.alive and number in self.members:
+            self.members[number].pop("isLearner", None)
+
+    @invariant()
+    def the_majority_is_lost_by_deaths_alone(self) -> None:
+        assert self.majority or not self.had_majority
+
+
+Etcd.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+test_whatever_dies_no_step_of_a_machine_loses_the_majority = Etcd.TestCase
