@@ -16,9 +16,12 @@ from pathlib import Path
 from cryptography import x509
 
 from moyai.core.errors import MoyaiError, Retriable
+from moyai.core.paths import default_paths
 from moyai.kube.objects.node import CONTROL_PLANE
 from moyai.kube.quick import KubeApi
 from moyai.kube.resources import CONFIG_MAPS, NODES
+from moyai.lifecycle.record import Record
+from moyai.lifecycle.status import read
 from tests.e2e.disks import Zoned
 
 PAUSE, PATIENCE = 0.05, 1.0
@@ -111,6 +114,12 @@ class Planes(Zoned):
             "nodePools": [{"name": "workers", "replicas": workers}],
         }
         (self.folder / "cluster.yaml").write_text(json.dumps({"metadata": {"name": self.name}, "spec": spec}))
+
+    def problems(self) -> tuple[str, ...]:
+        """What `status` calls a problem."""
+        record = Record.open(default_paths(), self.name)
+        assert record is not None
+        return read(record, self.provider).problems
 
     def machines(self) -> set[str]:
         """Names of the cluster's servers."""
