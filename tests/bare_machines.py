@@ -40,7 +40,7 @@ class BareCluster:
         facts = user_data.NodeFacts(
             cluster=self.cluster,
             node=node,
-            control_plane_address=self.nodes[0].address,
+            api_address=self.nodes[0].address,
             pki=self.pki,
             token=self.token,
             limit=ADAPTER.user_data_limit,
@@ -49,7 +49,7 @@ class BareCluster:
         )
         if node.role == "worker":
             return user_data.worker(facts)
-        return user_data.first_control_plane(
+        return user_data.control_plane(
             facts,
             api_names=(node.address,),
             addons={"controllers": _ADDON},

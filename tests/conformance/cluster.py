@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -91,7 +92,13 @@ def commit() -> str:
 
 
 def lacks(capability: str) -> bool:
-    """Whether this process may not use a capability of Linux (``CAP_SYS_RESOURCE``)."""
+    """Whether this process lacks a capability of Linux (``CAP_SYS_RESOURCE``), or its kernel a protocol (``SCTP``)."""
+    if capability == "SCTP":
+        try:
+            socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_SCTP).close()
+        except OSError:
+            return True
+        return False
     number = {"CAP_SYS_RESOURCE": 24}[capability]
     line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("CapEff:"))
     return not int(line.split()[1], 16) >> number & 1

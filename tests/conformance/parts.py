@@ -78,6 +78,10 @@ def _load_balancers(spec: Spec) -> bool:
     return spec.name.startswith("[sig-network] LoadBalancers ")
 
 
+def _network_policies(spec: Spec) -> bool:
+    return spec.name.startswith("[sig-network] Netpol ")
+
+
 def _storage(spec: Spec) -> bool:
     # tests of Windows' file system, and of features that the pinned Kubernetes has switched off
     return spec.name.startswith("External Storage ") and not spec.labels & {"Feature:Windows", "Alpha", "Serial", "Disruptive"}
@@ -96,6 +100,7 @@ def parts() -> Mapping[str, Part]:
         # ginkgo runs what is Serial alone, after all that is not
         Part("serial", "`[Conformance]`, Serial, Slow or Disruptive", "conformance", LEAST_PROCESSES, _serial),
         Part("loadbalancer", "Services of type LoadBalancer", "loadbalancer", 3, _load_balancers),
+        Part("network-policy", "NetworkPolicy objects", "network-policy", 3, _network_policies),
         Part(
             "storage-immediate", "the CSI driver, volumes bound at once", "storage-immediate", 4, _storage, storage("immediate")
         ),

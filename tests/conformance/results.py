@@ -35,7 +35,8 @@ class Result:
 class Expected:
     """A test that cannot pass in this environment, and the reason.
 
-    ``without``: only where the host lacks this capability of Linux (``CAP_SYS_RESOURCE``); the test is not run then.
+    ``without``: only where the host lacks this capability of Linux (``CAP_SYS_RESOURCE``) or this protocol (``SCTP``); the test
+    is not run then.
     """
 
     suite: str

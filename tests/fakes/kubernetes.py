@@ -29,6 +29,9 @@ class Kubernetes(ObjectStore):
             version = str(self.version)
         return found, version
 
+    async def pages(self, resource: Resource, *, namespace: str | None = None) -> AsyncIterator[tuple[list[Json], str]]:
+        yield await self.list(resource, namespace=namespace)
+
     async def watch(
         self,
         resource: Resource,

@@ -56,8 +56,7 @@ async def bring(made: list[Machine], conf: NetworkConf) -> None:
             uplink = await find_uplink(netlink, me.address)
             found, indices = await observe(netlink, tunnel=name, uplink=uplink)
             want = desired(me, peers, uplink=uplink, conf=conf)
-            for step in difference(want.network, found):
-                indices = await apply(netlink, step, indices=indices)
+            await apply(netlink, difference(want.network, found), indices=indices)
         if name:
             # pods have the tunnel's MTU
             ip(one.pod, "link set eth0 mtu 1450")

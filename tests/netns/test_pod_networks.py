@@ -216,8 +216,7 @@ async def passed(namespace: str, peers: tuple[Peer, ...], *, conf: NetworkConf, 
         found, indices = await observe(netlink, tunnel=name, uplink=uplink)
         want = desired(ME, peers, uplink=uplink, conf=conf)
         steps = difference(without_obstacles(want.network, found)[0], found)
-        for step in steps[:most]:
-            indices = await apply(netlink, step, indices=indices)
+        await apply(netlink, steps[:most], indices=indices)
     return len(steps)
 
 

@@ -95,7 +95,7 @@ def test_a_worker(authority: pki.Pki) -> None:
 
 
 def test_a_control_plane_holds_secrets_only_sealed(authority: pki.Pki, tmp_path: Path) -> None:
-    script = user_data.first_control_plane(
+    script = user_data.control_plane(
         facts(authority, 0),
         api_names=("198.51.100.7",),
         addons={"controllers": "secret: s3cr3t-word", "volumes": "other: s3cr3t-word"},
@@ -127,7 +127,7 @@ def test_too_much_is_refused(authority: pki.Pki) -> None:
 
     noise = random.Random(1).randbytes(60_000).hex()
     with pytest.raises(Terminal, match=r"node quickstart-control-plane-0 would have \d+ bytes, the cloud takes 65535"):
-        user_data.first_control_plane(
+        user_data.control_plane(
             facts(authority, 0), api_names=("198.51.100.7",), addons={"noise": noise}, key="k", encryption_key="e"
         )
 
@@ -139,7 +139,7 @@ def test_the_real_add_ons_leave_room(authority: pki.Pki) -> None:
     options = csi.CsiManifestOptions(
         "a" * 30, ADAPTER.volume_names, secrets.token_urlsafe(300), references.MOYAI, images, api_server="10.8.0.10:6443"
     )
-    script = user_data.first_control_plane(
+    script = user_data.control_plane(
         facts(authority, 0),
         api_names=("198.51.100.7",),
         addons={"controllers": addons, "volumes": csi.render(options)},
@@ -195,3 +195,72 @@ def test_a_pool_cannot_take_moyais_own_labels_or_change_the_type_of_a_value() ->
     config = kubeadm.join_config(NODES[1], pool, token=TOKEN, discovery_file="/x")
     assert "moyai.dev/pool=workers,x=y" in config
     assert all(f"value: '{value}'" in config for value in ("y", "1e3", "08")), "Go's readers take them for other types"
+
+
+THREE = parse("spec: {controlPlane: {replicas: 3}, nodePools: [{}]}")
+
+
+def plane(authority: pki.Pki, number: int, *, tmp_path: Path, addons: dict[str, str]) -> dict[str, bytes]:
+    """All that a control plane of three finds on its machine."""
+    nodes = wanted_nodes(THREE, zones=("az1",), allocations={})
+    given = user_data.NodeFacts(
+        *(THREE, nodes[number], "10.8.0.4", authority, TOKEN, LIMIT, None, 1450),
+        first=nodes[0].name,
+        planes=tuple(node.address for node in nodes[:3]),
+    )
+    names = ("198.51.100.7", "10.8.0.4")
+    script = user_data.control_plane(given, api_names=names, addons=addons, key="the key", encryption_key=ENCRYPTION_KEY)
+    return open_sealed(tmp_path, unpack(script), key="the key")
+
+
+def test_a_control_plane_of_several_is_reached_at_the_virtual_address(authority: pki.Pki, tmp_path: Path) -> None:
+    files = plane(authority, 0, tmp_path=tmp_path, addons={"controllers": "a: b"})
+    cluster = documents(files["etc/moyai/kubeadm.yaml"])["ClusterConfiguration"]
+    assert cluster["controlPlaneEndpoint"] == "10.8.0.4:6443"
+    assert cluster["apiServer"]["certSANs"] == ["10.8.0.10", "10.8.0.4", "127.0.0.1", "198.51.100.7", "localhost"]
+    for part in ("controllerManager", "scheduler"):
+        assert {"name": "leader-elect", "value": "true"} in cluster[part]["extraArgs"]
+    assert json.loads(files["etc/moyai/place.json"]) == {
+        "name": "quickstart-control-plane-0",
+        "address": "10.8.0.10",
+        "peers": ["10.8.0.11", "10.8.0.12"],
+        "virtual": "10.8.0.4",
+        "priority": 100,
+    }
+    assert b'[ "yes" = yes ]' in files["usr/local/lib/moyai/make-control-plane"]
+    assert b"HTTP2_PING_TIMEOUT_SECONDS" in files["etc/moyai/addons/late/99-kube-proxy.yaml"]
+    assert b"podAntiAffinity" in files["etc/moyai/patches/corednsdeployment0+strategic.yaml"]
+    assert b"make-control-plane" in files["usr/local/lib/moyai/bootstrap"]
+
+
+def test_one_that_joins_has_all_authorities_and_no_add_ons(authority: pki.Pki, tmp_path: Path) -> None:
+    files = plane(authority, 1, tmp_path=tmp_path, addons={})
+    assert {f"etc/kubernetes/pki/{name}" for name in authority.files} <= set(files)
+    assert not [name for name in files if "addons" in name]
+    assert json.loads(files["etc/moyai/place.json"])["priority"] == 99
+    # kubeadm refuses an empty one
+    late = kubeadm.InitFacts(THREE, wanted_nodes(THREE, zones=("az1",), allocations={})[1], (), "", api_address="10.8.0.4")
+    assert "bootstrapTokens" not in documents(kubeadm.init_config(late).encode())["InitConfiguration"]
+    assert b'[ "no" = yes ]' in files["usr/local/lib/moyai/make-control-plane"]
+
+
+def test_a_single_control_plane_is_made_as_before_there_were_several(authority: pki.Pki, tmp_path: Path) -> None:
+    script = user_data.control_plane(
+        facts(authority, 0), api_names=("198.51.100.7",), addons={}, key="the key", encryption_key=ENCRYPTION_KEY
+    )
+    files = open_sealed(tmp_path, unpack(script), key="the key")
+    cluster = documents(files["etc/moyai/kubeadm.yaml"])["ClusterConfiguration"]
+    assert cluster["controlPlaneEndpoint"] == "10.8.0.10:6443"
+    assert {"name": "leader-elect", "value": "false"} in cluster["scheduler"]["extraArgs"]
+    added = {"etcd-member", "make-control-plane", "moyai-vip.service", "moyai-peers.service", "place.json"}
+    assert not {Path(name).name for name in files} & added
+    assert not [name for name in files if "kubelet.service.d" in name]
+    assert b"podAntiAffinity" not in files["etc/moyai/patches/corednsdeployment0+strategic.yaml"]
+    lines = files["usr/local/lib/moyai/bootstrap"].decode().splitlines()
+    begin = lines.index('say "kubeadm init"')
+    assert lines[begin : begin + 4] == [
+        'say "kubeadm init"',
+        "kubeadm init --config /etc/moyai/kubeadm.yaml --skip-token-print --skip-certificate-key-print",
+        'say "kubeadm init done"',
+        "wait $!",
+    ]

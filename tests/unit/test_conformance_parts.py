@@ -17,6 +17,7 @@ SPECS = [
     _spec("[sig-apps] Slow one [Slow] [Conformance]", "Conformance", "Slow"),
     _spec("[sig-node] Taints [Disruptive] [Conformance]", "Conformance", "Disruptive"),
     _spec("[sig-network] LoadBalancers should work [Slow]", "Slow"),
+    _spec("[sig-network] Netpol NetworkPolicy should deny", "Feature:NetworkPolicy"),
     _spec("External Storage [Driver: x] should store", "sig-storage"),
     _spec("External Storage [Driver: x] should store on Windows", "Feature:Windows"),
     _spec("[sig-node] Pods should do something else", "sig-node"),
@@ -40,6 +41,7 @@ def test_every_part_has_the_processes_whose_log_can_be_read() -> None:
 
 def test_other_parts_are_chosen_by_their_area() -> None:
     assert _names("loadbalancer") == ["[sig-network] LoadBalancers should work [Slow]"]
+    assert _names("network-policy") == ["[sig-network] Netpol NetworkPolicy should deny"]
     assert _names("storage-immediate") == _names("storage-delayed") == ["External Storage [Driver: x] should store"]
 
 

@@ -13,15 +13,17 @@ from moyai.cloud.model import Power
 from moyai.core.errors import UsageError
 from moyai.core.keys import Kind
 from moyai.core.progress import Progress
+from moyai.kube.objects.node import CONTROL_PLANE
 from moyai.kube.resources import NODES
 from moyai.lifecycle import down as teardown
 from moyai.lifecycle import drain, execute
 from moyai.lifecycle import up as building
 from moyai.plan import text
 from moyai.plan.graph import Plan
-from moyai.plan.steps import Delete, DeletePods, DetachVolume, Step, StepId, StopServer, Verb, WaitBalancers
+from moyai.plan.steps import Delete, DeletePods, DetachVolume, MarkControlPlane, Step, StepId, StopServer, Verb, WaitBalancers
 from moyai.spec.load import parse
 from tests.fakes.clock import FakeClock
+from tests.fakes.cloud import named
 from tests.unit.lifecycle_world import World, in_use, with_disks
 
 pytestmark = pytest.mark.exhaustive
@@ -87,6 +89,30 @@ def planeless(world: World) -> None:
     world.kube().delete(NODES, "quickstart-control-plane-0")
 
 
+THREE = "spec: {controlPlane: {replicas: 3}, nodePools: [{replicas: 1}]}"
+ONE_OF_MORE = "spec: {controlPlane: {endpoint: vrrp}, nodePools: [{replicas: 1}]}"
+
+
+def three(world: World) -> None:
+    world.up(THREE)
+
+
+def one_of_more(world: World) -> None:
+    """A single control plane whose API has a virtual address."""
+    world.up(ONE_OF_MORE)
+
+
+def plane_broken(world: World) -> None:
+    world.up(THREE)
+    world.fail("quickstart-control-plane-0", "its host is gone")
+
+
+def plane_deleted(world: World) -> None:
+    world.up(THREE)
+    world.cloud.machines.delete_server(named(world.store.servers, "quickstart-control-plane-1").id)
+    world.store.settle()
+
+
 def set_aside(world: World) -> None:
     """A machine that somebody paused, and a node that a run began to remove and that is wanted again."""
     world.up(LARGE)
@@ -124,8 +150,11 @@ def down_plan(world: World) -> Plan:
 
 
 def came_about(world: World, step: Step) -> bool:
-    """Whether something else has done what the step is for: Kubernetes takes volumes off a machine, and the cloud deletes the
-    port of a load balancer with it."""
+    """Whether something else has done what the step is for: Kubernetes takes volumes off a machine, the cloud deletes the port
+    of a load balancer with it, and kubeadm marks the Node of a control plane that joins others."""
+    if isinstance(step, MarkControlPlane):
+        nodes = {one["metadata"]["name"]: one["metadata"] for one in world.kube().store.all(NODES)}
+        return CONTROL_PLANE in nodes.get(step.node, {}).get("labels", {})
     if isinstance(step, Delete):
         return step.kind is Kind.PORT and step.object_id not in world.store.ports
     volumes = step.volume_ids if isinstance(step, StopServer) else (step.volume_id,) if isinstance(step, DetachVolume) else ()
@@ -144,6 +173,11 @@ CASES: dict[str, tuple[Callable[[World], None], Callable[[World], Plan], Callabl
     "repair": (neglected, up_plan(LARGE), lambda world: world.up(LARGE)),
     "repair the control plane": (planeless, up_plan(SMALL), lambda world: world.up(SMALL)),
     "take back": (set_aside, up_plan(LARGE), lambda world: world.up(LARGE)),
+    "three control planes": (fresh, up_plan(THREE), lambda world: world.up(THREE)),
+    "from one control plane to three": (one_of_more, up_plan(THREE), lambda world: world.up(THREE)),
+    "replace a broken control plane": (plane_broken, up_plan(THREE), lambda world: world.up(THREE)),
+    "replace a lost control plane": (plane_deleted, up_plan(THREE), lambda world: world.up(THREE)),
+    "down of three control planes": (three, down_plan, lambda world: world.down()),
     "grow while a node is missing": (one_missing, up_plan(LARGE), lambda world: world.up(LARGE)),
 }
 

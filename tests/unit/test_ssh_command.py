@@ -48,3 +48,19 @@ def test_ssh_finds_its_files_in_any_state_folder(name: str, tmp_path: Path) -> N
     for output in (read, inner):
         hosts = next(line for line in output.splitlines() if line.startswith("userknownhostsfile"))
         assert hosts.replace("%%", "%").split(" ", 1)[1].strip('"') == str(record.folder / "known_hosts")
+
+
+def test_where_the_address_is_taken_in_turns_every_machine_is_checked_but_the_one_that_passes_on(tmp_path: Path) -> None:
+    record = _record(tmp_path)
+    record.set_spec(dump(parse("spec: {controlPlane: {replicas: 3}}")))
+    command = ssh_command(record, "control-plane-0")
+    assert command[-1] == "debian@10.8.0.10"
+    assert "HostKeyAlias=quickstart-control-plane-0" in command
+    read = subprocess.run([*command[:1], "-G", *command[1:]], capture_output=True, text=True, check=True).stdout
+    found = dict(line.split(" ", 1) for line in read.splitlines() if " " in line)
+    assert found["stricthostkeychecking"] == "accept-new"
+    jump = shlex.split(found["proxycommand"].replace("%h", "10.8.0.10").replace("%p", "22"))
+    assert jump[-1] == "debian@198.51.100.7"
+    inner = subprocess.run([jump[0], "-G", *jump[1:-3], jump[-1]], capture_output=True, text=True, check=True).stdout
+    assert "stricthostkeychecking false" in inner
+    assert "userknownhostsfile /dev/null" in inner

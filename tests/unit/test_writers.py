@@ -39,6 +39,7 @@ ERASED = "overwrites a secret where it stands, so that the disk has it no more"
 PAGES = "a contributor's command"
 
 KNOWN: dict[str, str] = {
+    "bootstrap.data.etcd_member:write": NODE,
     "bootstrap.data.renew_certificates:write": NODE,
     "bootstrap.data.unsealing_key:keep": NODE,
     "bootstrap.data.unsealing_key:overwrite": ERASED,

@@ -51,10 +51,16 @@ def _controller_manifests(facts: AddonFacts) -> str:
             image=references.MOYAI,
             pod_cidr=str(spec.network.pod_cidr),
             api_server=facts.api_server,
+            replicas=_copies(facts),
             provider_args=provider_args(facts.cloud_kind.name),
             environment=_environment(config.cloud, facts),
         )
     )
+
+
+def _copies(facts: AddonFacts) -> int:
+    """How many copies a controller has that runs on control planes: one works, the other takes over."""
+    return min(2, facts.cluster.spec.control_plane.replicas)
 
 
 def _agent_manifests(facts: AddonFacts) -> str:
@@ -82,6 +88,7 @@ def _volume_manifests(facts: AddonFacts) -> str:
             images={name: known[name] for name in csi.SIDECARS},
             api_server=facts.api_server,
             reclaim_policy=facts.cluster.spec.volumes.reclaim_policy,
+            replicas=_copies(facts),
         )
     )
 

@@ -12,6 +12,7 @@ from typing import Any
 from moyai.bootstrap import api_server, kubelet
 from moyai.core import yamltext
 from moyai.core.ids import TOKEN_DESCRIPTION
+from moyai.kube.objects import apart
 from moyai.plan.nodes import PlannedNode
 from moyai.plan.rules import API_PORT
 from moyai.spec.model import Cluster, NodePool
@@ -37,14 +38,35 @@ PATCHES = "/etc/moyai/patches"
 TERMINATED_PODS = 1000
 
 
-def control_plane_patches() -> dict[str, str]:
-    """The control plane's files in PATCHES, by name.
+#: A virtual address moves when its machine dies without a word: client-go notices a connection that nobody answers within 6 s.
+CONNECTIONS = {"HTTP2_READ_IDLE_TIMEOUT_SECONDS": "4", "HTTP2_PING_TIMEOUT_SECONDS": "2"}
+
+
+def control_plane_patches(*, spread: bool = False) -> dict[str, str]:
+    """The control plane's files in PATCHES, by name. ``spread``: no two pods of the name service on one machine.
 
     CoreDNS's probe has no period of its own: one that comes a moment too early costs the kubelet's default of 10 s.
     """
     probe = {"name": "coredns", "readinessProbe": {"periodSeconds": 1}}
-    deployment = {"spec": {"template": {"spec": {"containers": [probe]}}}}
+    pod: dict[str, Any] = {"containers": [probe]}
+    if spread:
+        pod |= apart({"k8s-app": "kube-dns"})
+    deployment = {"spec": {"template": {"spec": pod}}}
     return {"corednsdeployment0+strategic.yaml": yamltext.dump(deployment)}
+
+
+def kube_proxy_patch() -> str:
+    """What is added to kubeadm's kube-proxy: it only watches, so that nothing but its own pings shows a dead connection."""
+    variables = [{"name": name, "value": value} for name, value in CONNECTIONS.items()]
+    container = {"name": "kube-proxy", "env": variables}
+    return yamltext.dump(
+        {
+            "apiVersion": "apps/v1",
+            "kind": "DaemonSet",
+            "metadata": {"name": "kube-proxy", "namespace": "kube-system"},
+            "spec": {"template": {"spec": {"containers": [container]}}},
+        }
+    )
 
 
 def worker_patches(security: Security) -> dict[str, str]:
@@ -56,9 +78,11 @@ def worker_patches(security: Security) -> dict[str, str]:
 class InitFacts:
     """``api_names``: names and addresses that lead to the API from outside.
 
-    ``token``: the bootstrap token, valid for an hour from kubeadm's start.
+    ``token``: the bootstrap token, valid for an hour from kubeadm's start; empty for a control plane that joins others later.
 
     ``image_tags``: tags of ``etcd`` and ``coredns`` in the node image, where they are not what kubeadm would choose.
+
+    ``api_address``: at which nodes reach the API.
     """
 
     cluster: Cluster
@@ -66,6 +90,7 @@ class InitFacts:
     api_names: tuple[str, ...]
     token: str
     image_tags: Mapping[str, str] = field(default_factory=dict[str, str])
+    api_address: str = ""
 
 
 def _args(values: dict[str, str]) -> list[dict[str, str]]:
@@ -95,22 +120,16 @@ def _registration(node: PlannedNode, pool: NodePool | None) -> dict[str, Any]:
 
 
 def init_config(facts: InitFacts) -> str:
-    """For ``kubeadm init`` on the control plane."""
+    """For ``kubeadm init``, whole or by its phases, on a control plane."""
     spec, node = facts.cluster.spec, facts.node
-    endpoint = f"{node.address}:{API_PORT}"
+    endpoint = f"{facts.api_address or node.address}:{API_PORT}"
+    # one copy has nobody to wait for: without an election it works at once after a restart
+    elect = "true" if node.virtual else "false"
     return yamltext.dump(
         {
             "apiVersion": "kubeadm.k8s.io/v1beta4",
             "kind": "InitConfiguration",
-            "bootstrapTokens": [
-                {
-                    "token": facts.token,
-                    "ttl": f"{TOKEN_HOURS}h0m0s",
-                    "usages": ["signing", "authentication"],
-                    "description": TOKEN_DESCRIPTION,
-                    "groups": ["system:bootstrappers:kubeadm:default-node-token"],
-                }
-            ],
+            **({"bootstrapTokens": [_token(facts.token)]} if facts.token else {}),
             "localAPIEndpoint": {"advertiseAddress": node.address, "bindPort": API_PORT},
             "nodeRegistration": _registration(node, None),
             "patches": {"directory": PATCHES},
@@ -141,14 +160,14 @@ def init_config(facts: InitFacts) -> str:
                         # its 20 requests a second delay the first certificates by 5 s
                         "kube-api-qps": "300",
                         "kube-api-burst": "600",
-                        "leader-elect": "false",
+                        "leader-elect": elect,
                         "profiling": "false",
                         "terminated-pod-gc-threshold": str(TERMINATED_PODS),
                     }
                 )
             },
             **_image_tags(facts.image_tags),
-            "scheduler": {"extraArgs": _args({"leader-elect": "false", "profiling": "false"})},
+            "scheduler": {"extraArgs": _args({"leader-elect": elect, "profiling": "false"})},
         },
         kubelet.configuration(spec.security, pod_prefix=spec.network.node_pod_prefix),
         {
@@ -160,6 +179,16 @@ def init_config(facts: InitFacts) -> str:
             "oomScoreAdj": 0,
         },
     )
+
+
+def _token(token: str) -> dict[str, Any]:
+    return {
+        "token": token,
+        "ttl": f"{TOKEN_HOURS}h0m0s",
+        "usages": ["signing", "authentication"],
+        "description": TOKEN_DESCRIPTION,
+        "groups": ["system:bootstrappers:kubeadm:default-node-token"],
+    }
 
 
 def _image_tags(tags: Mapping[str, str]) -> dict[str, Any]:

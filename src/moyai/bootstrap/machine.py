@@ -19,7 +19,7 @@ from moyai.core.ids import CLUSTER_TAG, POD_CIDR_KEY, POOL_KEY, ROLE_KEY, UNSEAL
 from moyai.core.keys import Key
 from moyai.images import references
 from moyai.plan.addons import Addon, AddonFacts
-from moyai.plan.cluster.endpoint import endpoint_of
+from moyai.plan.cluster.endpoint import Endpoint, endpoint_of
 from moyai.plan.graph import Made, Plan
 from moyai.plan.nodes import PlannedNode
 from moyai.plan.observed import AccountFacts
@@ -64,15 +64,14 @@ def server_content(step: CreateServer, facts: ClusterFacts, *, made: Made, secre
     node = step.node
     metadata = {CLUSTER_TAG: facts.uid, ROLE_KEY: node.role, POOL_KEY: node.pool, POD_CIDR_KEY: node.pod_cidr}
     node_facts = _node_facts(node, facts, made=made, secrets=secrets)
-    if node.role == "control-plane" and not step.first:
-        raise Terminal(f"machine {node.name}: a further control plane cannot join yet")
-    if not step.first:
+    if node.role == "worker":
         return ServerContent(user_data.worker(node_facts), metadata)
-    endpoint = endpoint_of((node.name,), cloud=facts.cluster.spec.cloud, capabilities=facts.capabilities)
-    text = user_data.first_control_plane(
+    # a control plane that joins others finds the add-ons in the cluster
+    addons = facts.addons if step.first else ()
+    text = user_data.control_plane(
         node_facts,
-        api_names=endpoint.names(made),
-        addons={addon.name: _manifests(addon, node, facts=facts, made=made, secrets=secrets) for addon in facts.addons},
+        api_names=_endpoint(facts).names(made),
+        addons={addon.name: _manifests(addon, facts=facts, made=made, secrets=secrets) for addon in addons},
         late={addon.name for addon in facts.addons if not addon.required},
         key=secrets.unsealing_key,
         encryption_key=secrets.encryption_key,
@@ -86,7 +85,9 @@ def _node_facts(node: PlannedNode, facts: ClusterFacts, *, made: Made, secrets: 
     return user_data.NodeFacts(
         cluster=facts.cluster,
         node=node,
-        control_plane_address=facts.plan.nodes[0].address,
+        api_address=_endpoint(facts).inside,
+        first=next(node.name for node in facts.plan.nodes),
+        planes=tuple(one.address for one in _planes(facts)),
         pki=secrets.pki,
         token=secrets.token,
         limit=facts.cloud_kind.user_data_limit,
@@ -96,7 +97,15 @@ def _node_facts(node: PlannedNode, facts: ClusterFacts, *, made: Made, secrets: 
     )
 
 
-def _manifests(addon: Addon, node: PlannedNode, *, facts: ClusterFacts, made: Made, secrets: Secrets) -> str:
+def _planes(facts: ClusterFacts) -> tuple[PlannedNode, ...]:
+    return tuple(node for node in facts.plan.nodes if node.role == "control-plane")
+
+
+def _endpoint(facts: ClusterFacts) -> Endpoint:
+    return endpoint_of(facts.cluster, _planes(facts), capabilities=facts.capabilities)
+
+
+def _manifests(addon: Addon, *, facts: ClusterFacts, made: Made, secrets: Secrets) -> str:
     if addon.manifests is None:
         return ""
     choices = facts.plan.choices
@@ -110,7 +119,7 @@ def _manifests(addon: Addon, node: PlannedNode, *, facts: ClusterFacts, made: Ma
             made=made,
             account=facts.account,
             cloud_kind=facts.cloud_kind,
-            api_server=f"{node.address}:{API_PORT}",
+            api_server=f"{_endpoint(facts).inside}:{API_PORT}",
             capabilities=facts.capabilities,
             secrets=secrets.credentials,
         )

@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import gzip
 import io
+import json
 import secrets
 import tarfile
 from collections.abc import Collection, Mapping, Sequence
@@ -21,12 +22,14 @@ from moyai.bootstrap import api_server, kubeadm
 from moyai.bootstrap.pki import Pki, seal
 from moyai.core import yamltext
 from moyai.core.errors import Terminal
-from moyai.plan.nodes import PlannedNode
+from moyai.plan.nodes import PlannedNode, virtual_address
 from moyai.plan.pod_network import pod_network_of
 from moyai.plan.rules import API_PORT
 from moyai.spec.model import Cluster, NodePool
 
 DISCOVERY = "/etc/moyai/discovery.conf"
+#: keepalived's priority of the first control plane; it decides only where several ask for the address at once.
+_HIGHEST_PRIORITY = 100
 TAKES_KEY = "usr/local/lib/moyai/unsealing-key"
 
 
@@ -43,18 +46,21 @@ class UserDataTooLarge(Terminal):
 
 @dataclass(frozen=True)
 class NodeFacts:
-    """The facts for both kinds of nodes. ``limit``: bytes of user data that the cloud takes, counted after encoding. ``mtu``:
+    """The facts for both kinds of nodes. ``api_address``: at which nodes reach the API. ``first``: name of the first control
+    plane; ``planes``: addresses of all. ``limit``: bytes of user data that the cloud takes, counted after encoding. ``mtu``:
     of the node network. ``mirror``: URL of a registry mirror, empty for none."""
 
     cluster: Cluster
     node: PlannedNode
-    control_plane_address: str
+    api_address: str
     pki: Pki = field(repr=False)
     token: str = field(repr=False)
     limit: int
     pool: NodePool | None = None
     mtu: int = 1500
     mirror: str = ""
+    first: str = ""
+    planes: tuple[str, ...] = ()
 
 
 def new_token() -> str:
@@ -64,7 +70,7 @@ def new_token() -> str:
     return f"{''.join(pick[:6])}.{''.join(pick[6:])}"
 
 
-def first_control_plane(
+def control_plane(
     facts: NodeFacts,
     *,
     api_names: Sequence[str],
@@ -74,14 +80,16 @@ def first_control_plane(
     encryption_key: str,
     image_tags: Mapping[str, str] | None = None,
 ) -> str:
-    """User data of the machine that begins a cluster. ``key``: opens the encrypted part. ``encryption_key``: Secrets are stored
-    with it, empty where the spec wants them as they are.
+    """User data of a control plane: the one that begins a cluster, or one that joins others. ``key``: opens the encrypted
+    part. ``encryption_key``: Secrets are stored with it, empty where the spec wants them as they are.
 
     ``api_names``: names and addresses that lead to the API from outside. ``addons``: name → manifests, with their secrets, in
     the order in which they are applied; those in ``late`` are applied last, once the cluster itself runs.
     """
     sealed = {f"etc/kubernetes/pki/{name}": content for name, content in facts.pki.files.items()}
-    init = kubeadm.InitFacts(facts.cluster, facts.node, tuple(api_names), facts.token, image_tags or {})
+    init = kubeadm.InitFacts(
+        facts.cluster, facts.node, tuple(api_names), facts.token, image_tags or {}, api_address=facts.api_address
+    )
     sealed["etc/moyai/kubeadm.yaml"] = kubeadm.init_config(init).encode()
     for name, text in api_server.files(facts.cluster.spec, encryption_key=encryption_key).items():
         sealed[f"{api_server.FOLDER.lstrip('/')}/{name}"] = text.encode()
@@ -89,23 +97,56 @@ def first_control_plane(
         if manifests:
             folder = "late" if name in late else "early"
             sealed[f"etc/moyai/addons/{folder}/{number:02}-{name.replace(' ', '-')}.yaml"] = manifests.encode()
+    if addons and facts.node.virtual:
+        sealed["etc/moyai/addons/late/99-kube-proxy.yaml"] = kubeadm.kube_proxy_patch().encode()
     return _script(
         facts,
         {
             "etc/moyai/sealed": seal(_tar(sealed, mode=0o600), key).encode(),
             "usr/local/lib/moyai/bootstrap": _data(
-                "bootstrap-control-plane", ADDRESS=facts.node.address, PATIENCE=_patience(facts)
+                "bootstrap-control-plane", ADDRESS=facts.node.address, PATIENCE=_patience(facts), MAKE=_make(facts)
             ),
             TAKES_KEY: _data("unsealing_key.py"),
             "usr/local/lib/moyai/renew-certificates": _data("renew_certificates.py"),
             "etc/systemd/system/moyai-certificates.service": _data("moyai-certificates.service"),
             "etc/systemd/system/moyai-certificates.timer": _data("moyai-certificates.timer"),
-            **_patches(kubeadm.control_plane_patches()),
+            **_patches(kubeadm.control_plane_patches(spread=len(facts.planes) > 1)),
+            **_others(facts),
         },
-        units=("moyai-certificates.timer",),
+        units=("moyai-certificates.timer", *(("moyai-vip.service", "moyai-peers.service") if facts.node.virtual else ())),
         # on every boot: cloud-init copies the metadata each time
         first=f"python3 -I /{TAKES_KEY} take || true\n",
     )
+
+
+def _make(facts: NodeFacts) -> str:
+    """What makes the machine a control plane: with a virtual address there may be others."""
+    if facts.node.virtual:
+        return "bash /usr/local/lib/moyai/make-control-plane"
+    init = "kubeadm init --config /etc/moyai/kubeadm.yaml --skip-token-print --skip-certificate-key-print"
+    return f'say "kubeadm init"\n{init}\nsay "kubeadm init done"'
+
+
+def _others(facts: NodeFacts) -> dict[str, bytes]:
+    """What a control plane needs that may have others beside it."""
+    node = facts.node
+    if not node.virtual:
+        return {}
+    place = {
+        "name": node.name,
+        "address": node.address,
+        "peers": [address for address in facts.planes if address != node.address],
+        "virtual": node.virtual,
+        "priority": _HIGHEST_PRIORITY - node.ordinal,
+    }
+    first = "yes" if node.name == facts.first else "no"
+    return {
+        "etc/moyai/place.json": json.dumps(place).encode(),
+        "usr/local/lib/moyai/etcd-member": _data("etcd_member.py"),
+        "usr/local/lib/moyai/make-control-plane": _data("make-control-plane", ADDRESS=node.address, FIRST=first),
+        "etc/systemd/system/moyai-vip.service": _data("moyai-vip.service"),
+        "etc/systemd/system/moyai-peers.service": _data("moyai-peers.service"),
+    }
 
 
 def _patience(facts: NodeFacts) -> str:
@@ -115,7 +156,7 @@ def _patience(facts: NodeFacts) -> str:
 
 def worker(facts: NodeFacts) -> str:
     """User data of a worker."""
-    endpoint = f"{facts.control_plane_address}:{API_PORT}"
+    endpoint = f"{facts.api_address}:{API_PORT}"
     config = kubeadm.join_config(facts.node, facts.pool, token=facts.token, discovery_file=DISCOVERY)
     return _script(
         facts,
@@ -161,6 +202,8 @@ def _script(facts: NodeFacts, own: Mapping[str, bytes], *, units: Sequence[str] 
         "usr/local/lib/moyai/patiently": _data("patiently"),
         **own,
     }
+    if virtual_address(facts.cluster.spec):
+        content["etc/systemd/system/kubelet.service.d/20-moyai-connections.conf"] = _data("kubelet-connections.conf")
     if facts.mirror:
         content["etc/containerd/certs.d/_default/hosts.toml"] = mirror_hosts(facts.mirror).encode()
     packed = base64.encodebytes(_tar(content)).decode()

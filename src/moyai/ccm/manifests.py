@@ -13,7 +13,7 @@ from typing import Any
 from moyai.ccm.settings import CONTROLLERS, CcmConfig, write_ccm_config
 from moyai.cloud.kind import LOGIN_FOLDER
 from moyai.core import yamltext
-from moyai.kube.objects import UNINITIALIZED, secret_variables
+from moyai.kube.objects import UNINITIALIZED, apart, secret_variables
 
 NAME = "moyai-cloud-controller-manager"
 NAMESPACE = "kube-system"
@@ -212,6 +212,7 @@ def _deployment(options: ManifestOptions) -> dict[str, Any]:
                     "dnsPolicy": "Default",
                     "priorityClassName": "system-cluster-critical",
                     "nodeSelector": {"node-role.kubernetes.io/control-plane": ""},
+                    **(apart(labels) if options.replicas > 1 else {}),
                     "tolerations": [
                         {"key": UNINITIALIZED, "operator": "Exists"},
                         {"key": "node-role.kubernetes.io/control-plane", "operator": "Exists"},

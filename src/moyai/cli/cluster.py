@@ -332,6 +332,10 @@ def _print_status(found: ClusterStatus) -> None:
     say(f"API {found.api_url or '-'}: {found.api}\n")
     rows = [(n.name, n.pool, n.zone, n.address or "-", n.machine, n.node, n.version or "-") for n in found.nodes]
     print_table(("NODE", "POOL", "ZONE", "ADDRESS", "MACHINE", "NODE STATE", "VERSION"), rows)
+    if found.control_planes:
+        say()
+        rows = [(one.name, one.member, "yes" if one.holder else "-") for one in found.control_planes]
+        print_table(("CONTROL PLANE", "ETCD", "HOLDS THE ADDRESS"), rows)
     if found.addons:
         say()
         print_table(("ADD-ON", "READY"), [(addon.name, addon.count) for addon in found.addons])

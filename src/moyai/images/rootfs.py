@@ -18,11 +18,12 @@ from moyai.images.debian import bootstrap, codename, host_sources
 #: Raised when the way in which the root is made changes.
 _FORMAT = 1
 
-#: What a node needs of Debian. cloud-init reads the config drive, socat and conntrack are kubelet's and kube-proxy's wishes.
+#: What a node needs of Debian. cloud-init reads the config drive, socat and conntrack are kubelet's and kube-proxy's wishes;
+#: keepalived holds the virtual address of an API with several control planes.
 PACKAGES = (
     "systemd", "systemd-sysv", "dbus", "cloud-init", "sudo", "openssh-server", "ca-certificates", "curl", "openssl",
     "iproute2", "iptables", "nftables", "conntrack", "ethtool", "socat", "iputils-ping",
-    "kmod", "mount", "e2fsprogs", "xfsprogs", "util-linux", "procps", "less", "libseccomp2",
+    "kmod", "mount", "e2fsprogs", "xfsprogs", "util-linux", "procps", "less", "libseccomp2", "keepalived",
 )  # fmt: skip
 
 #: Units that touch the host's kernel from within a machine, want hardware, or do nothing useful in a node.

@@ -119,12 +119,14 @@ class Informer(Generic[T]):
                 await asyncio.sleep(self._backoff.delay(failures - 1))
 
     async def _relist(self) -> str:
-        items, version = await self._kube.list(self.resource, namespace=self._namespace)
+        version = ""
         seen: set[str] = set()
-        for found in items:
-            key = object_key(found)
-            seen.add(key)
-            self._take(key, found)
+        async for items, of_list in self._kube.pages(self.resource, namespace=self._namespace):
+            version = of_list
+            for found in items:
+                key = object_key(found)
+                seen.add(key)
+                self._take(key, found)
         for key in [key for key in (*self._cache, *self._unreadable) if key not in seen]:
             self._drop(key)
         self.synced.set()

@@ -48,6 +48,9 @@ class LeaderElection:
         self._times = times or LeaseTimes()
         self._clock = clock or SystemClock()
         self._seen: tuple[str, float] = ("", 0.0)
+        #: By the clock: until then nobody else takes over, whatever happens to this process. Counted from before the last call
+        #: that succeeded.
+        self.fenced_until = 0.0
         self.leading = False
 
     async def acquire(self) -> None:
@@ -69,7 +72,7 @@ class LeaderElection:
 
     async def hold(self) -> None:
         """Renews for as long as it can; returns when leadership is lost: the work must stop at once."""
-        renewed = self._clock.monotonic()
+        renewed = self.fenced_until - self._times.deadline
         while True:
             await asyncio.sleep(self._times.retry)
             try:
@@ -80,7 +83,7 @@ class LeaderElection:
                 if not self.leading:
                     _log.error("leadership was taken by another")
                     return
-                renewed = self._clock.monotonic()
+                renewed = self.fenced_until - self._times.deadline
             except (MoyaiError, TimeoutError) as error:
                 _log.warning("lease not renewed: %s", error or "no answer")
             if self._clock.monotonic() - renewed >= self._times.deadline:
@@ -102,6 +105,13 @@ class LeaderElection:
 
     async def _try(self) -> str:
         """Take or renew; sets ``leading``; returns who holds it."""
+        asked = self._clock.monotonic()
+        holder = await self._ask()
+        if self.leading:
+            self.fenced_until = asked + self._times.deadline
+        return holder
+
+    async def _ask(self) -> str:
         try:
             found = await self._kube.get(LEASES, self._name, namespace=self._namespace)
         except NotFound:

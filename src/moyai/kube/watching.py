@@ -35,6 +35,8 @@ _CONTENT_TYPES: Mapping[str, str] = {
 }
 _CONNECT_SECONDS = 5.0
 _CALL_SECONDS = 30.0
+#: Objects in one answer: of a whole list, and where each part is let go before the next one. A Node takes some 10 KB as text.
+_LIST_SIZE, _PAGE_SIZE = 500, 100
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,10 @@ class Kube(Protocol):
 
     async def list(self, resource: Resource, *, namespace: str | None = None, fields: str = "") -> tuple[list[Json], str]:
         """All objects (``fields``: a field selector), and the resource version of the list."""
+        ...
+
+    def pages(self, resource: Resource, *, namespace: str | None = None) -> AsyncIterator[tuple[list[Json], str]]:
+        """The same in parts, each with that version: of many objects, only some are in memory as the API has them."""
         ...
 
     def watch(
@@ -113,16 +119,28 @@ class KubeClient:
 
     async def list(self, resource: Resource, *, namespace: str | None = None, fields: str = "") -> tuple[list[Json], str]:
         items: list[Json] = []
+        version = ""
+        async for part, of_list in self._pages(resource, namespace, fields=fields, size=_LIST_SIZE):
+            items, version = items + part, of_list
+        return items, version
+
+    def pages(self, resource: Resource, *, namespace: str | None = None) -> AsyncIterator[tuple[list[Json], str]]:
+        return self._pages(resource, namespace, fields="", size=_PAGE_SIZE)
+
+    async def _pages(
+        self, resource: Resource, namespace: str | None, *, fields: str, size: int
+    ) -> AsyncIterator[tuple[list[Json], str]]:
         token = ""
-        chosen = {"fieldSelector": fields} if fields else {}
+        chosen = {"limit": str(size), **({"fieldSelector": fields} if fields else {})}
         while True:
-            params = {"limit": "500", **chosen, **({"continue": token} if token else {})}
-            answer = await self._call("GET", resource.path(namespace), params=params)
+            answer = await self._call(
+                "GET", resource.path(namespace), params={**chosen, **({"continue": token} if token else {})}
+            )
             meta = cast("Json", answer.get("metadata") or {})
-            items += cast("list[Json]", answer.get("items") or [])
+            yield cast("list[Json]", answer.get("items") or []), str(meta.get("resourceVersion") or "")
             token = str(meta.get("continue") or "")
             if not token:
-                return items, str(meta.get("resourceVersion") or "")
+                return
 
     async def watch(
         self,

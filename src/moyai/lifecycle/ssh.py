@@ -1,7 +1,9 @@
 """The command line that logs in to a node.
 
 Always holds: nothing that a user names is an option of ssh, and no character of a path is a token of ssh; only the cluster's
-own key is offered; a machine that was replaced has another host key, and is not taken for the one before it.
+own key is offered; a machine that was replaced has another host key, and is not taken for the one before it. Where control
+planes take a virtual address in turns, the machine that passes the connection on is whichever holds it, and is not checked: it
+sees nothing but what is encrypted for the machine behind it.
 """
 
 from __future__ import annotations
@@ -52,8 +54,12 @@ def ssh_command(record: Record, node: str, *, words: Sequence[str] = (), user: s
         "-o",
         "LogLevel=ERROR",
     ]
+    virtual = cluster.spec.control_plane.virtual
     first = [*common, "-o", f"HostKeyAlias={_alias(record, plane)}"]
-    if name == plane:
+    if virtual:
+        # ssh takes the first value that it is given
+        first = ["ssh", "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", *common[1:]]
+    if name == plane and not virtual:
         return [*first, f"{user}@{record.api_address}", *words]
     address = str(address_of(cluster.spec.network.node_cidr, nodes[name].index))
     # ssh replaces tokens in the whole command line before a shell takes it apart

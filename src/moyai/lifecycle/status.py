@@ -24,6 +24,7 @@ from moyai.kube.resources import DAEMON_SETS, DEPLOYMENTS, NODES
 from moyai.lifecycle import certificates
 from moyai.lifecycle.certificates import CertificateStatus
 from moyai.lifecycle.clusters import open_api
+from moyai.lifecycle.members import PlaneStatus, plane_problems, read_planes
 from moyai.lifecycle.record import Record
 from moyai.lifecycle.services import balanced
 from moyai.plan.keys import is_unique_name
@@ -87,7 +88,8 @@ class CredentialStatus:
 
 @dataclass(frozen=True)
 class ClusterStatus:
-    """``api``: ready or why not. ``problems``: empty when all is well. ``notes``: what is no problem yet."""
+    """``api``: ready or why not. ``control_planes``: of a cluster whose API has a virtual address. ``problems``: empty when all
+    is well. ``notes``: what is no problem yet."""
 
     name: str
     uid: str
@@ -100,6 +102,7 @@ class ClusterStatus:
     services: tuple[BalancedService, ...] = ()
     certificates: tuple[CertificateStatus, ...] = ()
     credentials: tuple[CredentialStatus, ...] = ()
+    control_planes: tuple[PlaneStatus, ...] = ()
     problems: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -130,6 +133,9 @@ def read(record: Record, cloud: Cloud, *, clock: Clock | None = None) -> Cluster
         servers, cloud_problem = listed.result()
         known, credentials = certified.result(), issued.result()
     nodes = tuple(_nodes(record, servers, kube=kube))
+    ready = [node.name for node in nodes if node.node == "Ready"]
+    names = [node.name for node in nodes if node.role == "control-plane"] if cluster.spec.control_plane.virtual else []
+    planes = read_planes(api if kube else None, names, ready=ready)
     addons = kube.addons if kube else ()
     control_plane = next((node.name for node in nodes if node.role == "control-plane"), "")
     ending = [
@@ -150,7 +156,20 @@ def read(record: Record, cloud: Cloud, *, clock: Clock | None = None) -> Cluster
         credentials=tuple(
             CredentialStatus(one.name, one.limited, one.expires.isoformat() if one.expires else "") for one in credentials
         ),
-        problems=tuple(filter(None, (cloud_problem, api_problem, *_problems(nodes, addons), *_left(record, kube), *ending))),
+        control_planes=planes,
+        problems=tuple(
+            filter(
+                None,
+                (
+                    cloud_problem,
+                    api_problem,
+                    *_problems(nodes, addons),
+                    *plane_problems(planes, ready=ready),
+                    *_left(record, kube),
+                    *ending,
+                ),
+            )
+        ),
         # routes that others have put into the router count in a plan, and in `moyai net status`
         notes=tuple(route_budget(cluster.spec, nodes=len(nodes), foreign_routes=0).warnings()),
     )

@@ -34,6 +34,10 @@ class Background:
         self._process = process
         self._log = log
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     def check(self) -> None:
         """Raise ProcessError, with the last lines of its output, if the program has ended."""
         code = self._process.poll()

@@ -1,7 +1,7 @@
 """Links, addresses, neighbours, forwarding entries and IPv4 routes of a network namespace, by rtnetlink (pyroute2).
 
-Always holds: a call changes one thing, in one request, and is repeated without harm: what stands is replaced, what is gone is
-gone. Failures are OSError with the kernel's number. pyroute2 is imported on first use: it takes a tenth of a second.
+Always holds: each change is one request, and is repeated without harm: what stands is replaced, what is gone is gone. Failures
+are OSError with the kernel's number. pyroute2 is imported on first use: it takes a tenth of a second.
 """
 
 from __future__ import annotations
@@ -10,27 +10,36 @@ import asyncio
 import errno
 import os
 import socket
-import struct
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Generator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Self, cast
 
 from moyai.linux import netns
+from moyai.linux.netlink_messages import (
+    AF_BRIDGE,
+    AF_INET,
+    MAIN_TABLE,
+    NUD_PERMANENT,
+    RTN_UNICAST,
+    RTN_UNREACHABLE,
+    EntryChange,
+    KernelNeighbour,
+    KernelRoute,
+    answers,
+    messages,
+    request,
+)
 
-# linux/rtnetlink.h, linux/neighbour.h, linux/if.h
-_RTN_UNICAST, _RTN_UNREACHABLE, _MAIN_TABLE = 1, 7, 254
-_AF_INET, _AF_BRIDGE = 2, 7
-_RTNH_F_ONLINK = 0x4
-_NUD_PERMANENT, _NUD_NOARP, _NTF_SELF = 0x80, 0x40, 0x02
+# linux/if.h, linux/rtnetlink.h
 _IFF_UP = 0x1
 _NETLINK_ROUTE = 0
-#: struct nlmsghdr: length, type, flags, sequence, port of who caused it.
-_HEADER = struct.Struct("=IHHII")
 #: Bytes: of the largest report, and of what may wait to be read.
 _DATAGRAM, _BUFFER = 1 << 16, 1 << 22
 _RTMGRP_LINK, _RTMGRP_NEIGH, _RTMGRP_IPV4_IFADDR, _RTMGRP_IPV4_ROUTE = 0x1, 0x4, 0x10, 0x40
 _GONE = (errno.ENOENT, errno.ESRCH, errno.ENODEV, errno.EADDRNOTAVAIL)
+#: Requests that the kernel gets at once: some 16 KiB, and their answers fit into the socket many times over.
+_TOGETHER = 256
 
 
 @dataclass(frozen=True)
@@ -65,28 +74,6 @@ class KernelAddress:
     prefix: int
 
 
-@dataclass(frozen=True)
-class KernelRoute:
-    """Of IPv4, in the main table. ``index``: of its device, 0 where it leads nowhere (``unreachable``) or to several."""
-
-    destination: str
-    protocol: int
-    metric: int = 0
-    gateway: str = ""
-    index: int = 0
-    unreachable: bool = False
-
-
-@dataclass(frozen=True)
-class KernelNeighbour:
-    """A permanent entry: ``address`` has ``mac``, or, of the forwarding table, frames for ``mac`` go to ``address``."""
-
-    index: int
-    address: str
-    mac: str
-    forwarding: bool
-
-
 Fact = KernelLink | KernelAddress | KernelRoute | KernelNeighbour
 
 
@@ -101,8 +88,9 @@ class KernelChange:
 class Netlink:
     """``async with Netlink.open() as netlink``. ``namespace``: path or name of another one than the process's own."""
 
-    def __init__(self, route: Any) -> None:
-        self._route = route
+    def __init__(self, route: Any, entries: socket.socket) -> None:
+        self._route, self._entries = route, entries
+        self._sequence = 0
 
     @classmethod
     @asynccontextmanager
@@ -110,12 +98,14 @@ class Netlink:
         async with _socket(namespace) as route:
             # the kernel gives the socket its port with the first request
             await route.link("get", ifname="lo")
-            yield cls(route)
+            with _raw_socket(namespace) as entries:
+                entries.bind((0, 0))
+                yield cls(route, entries)
 
     @property
-    def port(self) -> int:
+    def ports(self) -> frozenset[int]:
         """By which the kernel knows who makes a change."""
-        return int(self._route.getsockname()[0])
+        return frozenset({int(self._route.getsockname()[0]), int(self._entries.getsockname()[0])})
 
     async def links(self) -> list[KernelLink]:
         return [_link(one) async for one in self._dump("link")]
@@ -123,16 +113,16 @@ class Netlink:
     async def addresses(self, index: int | None = None) -> list[KernelAddress]:
         """Of one link, or of all."""
         wanted = {} if index is None else {"index": index}
-        found = [_address(one) async for one in self._dump("addr", family=_AF_INET, **wanted)]
+        found = [_address(one) async for one in self._dump("addr", family=AF_INET, **wanted)]
         return [one for one in found if one]
 
     async def routes(self) -> list[KernelRoute]:
-        found = [_route(one) async for one in self._dump("route", family=_AF_INET, table=_MAIN_TABLE)]
+        found = [_route(one) async for one in self._dump("route", family=AF_INET, table=MAIN_TABLE)]
         return [one for one in found if one]
 
     async def neighbours(self, index: int) -> list[KernelNeighbour]:
         """The permanent ones of a link, and its forwarding entries."""
-        found = [_neighbour(one) async for one in self._dump("neigh", family=_AF_INET, ifindex=index)]
+        found = [_neighbour(one) async for one in self._dump("neigh", family=AF_INET, ifindex=index)]
         found += [_neighbour(one) async for one in self._dump("fdb", ifindex=index)]
         return [one for one in found if one]
 
@@ -165,18 +155,29 @@ class Netlink:
     async def delete_address(self, address: KernelAddress) -> None:
         await self._remove("addr", "del", index=address.index, address=address.address, prefixlen=address.prefix)
 
-    async def put_neighbour(self, entry: KernelNeighbour) -> None:
-        await self._call("neigh", "replace", **_entry(entry))
+    async def change(self, changes: Sequence[EntryChange]) -> None:
+        """Carry out the changes in their order, each in one request, with many requests in one message to the kernel.
 
-    async def delete_neighbour(self, entry: KernelNeighbour) -> None:
-        await self._remove("neigh", "del", **_entry(entry))
+        Raises OSError for the first change that the kernel refuses. Changes after it may have been made.
+        """
+        for start in range(0, len(changes), _TOGETHER):
+            await self._change(changes[start : start + _TOGETHER])
 
-    async def put_route(self, route: KernelRoute, *, onlink: bool = False) -> None:
-        """``onlink``: the gateway is a neighbour, whatever the addresses of the link say."""
-        await self._call("route", "replace", **_words(route, onlink=onlink))
-
-    async def delete_route(self, route: KernelRoute) -> None:
-        await self._remove("route", "del", **_words(route))
+    async def _change(self, changes: Sequence[EntryChange]) -> None:
+        loop = asyncio.get_running_loop()
+        first = self._sequence + 1
+        self._sequence += len(changes)
+        waiting = {first + number: one for number, one in enumerate(changes)}
+        await loop.sock_sendall(self._entries, b"".join(request(one, number) for number, one in waiting.items()))
+        refused: dict[int, OSError] = {}
+        while waiting:
+            for answer in answers(await loop.sock_recv(self._entries, _DATAGRAM)):
+                change = waiting.pop(answer.sequence, None)
+                if change is not None and answer.error and not (change.gone and answer.error in _GONE):
+                    doing = f"{'delete' if change.gone else 'replace'} {change.entry}"
+                    refused[answer.sequence] = OSError(answer.error, f"{doing}: {os.strerror(answer.error)}")
+        if refused:
+            raise refused[min(refused)]
 
     async def _dump(self, what: str, **chosen: Any) -> AsyncIterator[Any]:
         with _kernel_words(f"list {what}"):
@@ -203,7 +204,7 @@ class Events:
     pyroute2 would decode each report, also those of our own changes.
     """
 
-    def __init__(self, reports: socket.socket, own: int) -> None:
+    def __init__(self, reports: socket.socket, own: Collection[int]) -> None:
         from pyroute2.netlink.rtnl.marshal import (  # pyright: ignore[reportMissingTypeStubs]
             MarshalRtnl,  # pyright: ignore[reportUnknownVariableType]
         )
@@ -213,12 +214,9 @@ class Events:
 
     @classmethod
     @contextmanager
-    def open(cls, *, own: int = 0, namespace: str | None = None) -> Generator[Self]:
-        """``own``: port of a ``Netlink`` whose changes are not reported, where the kernel names who made them."""
-        with netns.inside(namespace) if namespace else nullcontext():
-            reports = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, _NETLINK_ROUTE)
-        with reports:
-            reports.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
+    def open(cls, *, own: Collection[int] = (), namespace: str | None = None) -> Generator[Self]:
+        """``own``: ports of a ``Netlink`` whose changes are not reported, where the kernel names who made them."""
+        with _raw_socket(namespace) as reports:
             reports.bind((0, _RTMGRP_LINK | _RTMGRP_NEIGH | _RTMGRP_IPV4_IFADDR | _RTMGRP_IPV4_ROUTE))
             yield cls(reports, own)
 
@@ -231,14 +229,18 @@ class Events:
                     yield change
 
     def _foreign(self, data: bytes) -> Iterator[Any]:
-        offset = 0
-        while offset + _HEADER.size <= len(data):
-            length, _, _, _, port = _HEADER.unpack_from(data, offset)
-            if length < _HEADER.size:
-                return
-            if not (port and port == self._own):
-                yield from self._marshal.parse(data[offset : offset + length])
-            offset += (length + 3) & ~3
+        for start, length, port in messages(data):
+            if not (port and port in self._own):
+                yield from self._marshal.parse(data[start : start + length])
+
+
+@contextmanager
+def _raw_socket(namespace: str | None) -> Generator[socket.socket]:
+    with netns.inside(namespace) if namespace else nullcontext():
+        made = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, _NETLINK_ROUTE)
+    with made:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
+        yield made
 
 
 @asynccontextmanager
@@ -264,26 +266,6 @@ def _kernel_words(doing: str) -> Generator[None]:
 
 def _told(words: dict[str, Any]) -> str:
     return " ".join(f"{key}={value}" for key, value in words.items())
-
-
-def _entry(entry: KernelNeighbour) -> dict[str, Any]:
-    words = {"ifindex": entry.index, "dst": entry.address, "lladdr": entry.mac}
-    if entry.forwarding:
-        # the calls named fdb leave these out when they replace
-        return {**words, "family": _AF_BRIDGE, "state": _NUD_PERMANENT | _NUD_NOARP, "flags": _NTF_SELF}
-    return {**words, "state": "permanent"}
-
-
-def _words(route: KernelRoute, *, onlink: bool = False) -> dict[str, Any]:
-    words: dict[str, Any] = {"dst": route.destination, "proto": route.protocol}
-    if route.metric:
-        words["priority"] = route.metric
-    if route.unreachable:
-        return {**words, "type": "unreachable"}
-    words |= {"oif": route.index}
-    if route.gateway:
-        words["gateway"] = route.gateway
-    return {**words, "flags": _RTNH_F_ONLINK} if onlink else words
 
 
 def _link(message: Any) -> KernelLink:
@@ -313,14 +295,14 @@ def _link(message: Any) -> KernelLink:
 
 def _address(message: Any) -> KernelAddress | None:
     text = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
-    return KernelAddress(message["index"], text, message["prefixlen"]) if text and message["family"] == _AF_INET else None
+    return KernelAddress(message["index"], text, message["prefixlen"]) if text and message["family"] == AF_INET else None
 
 
 def _route(message: Any) -> KernelRoute | None:
     table = message.get_attr("RTA_TABLE") or message["table"]
-    if table != _MAIN_TABLE or message["family"] != _AF_INET or message["type"] not in (_RTN_UNICAST, _RTN_UNREACHABLE):
+    if table != MAIN_TABLE or message["family"] != AF_INET or message["type"] not in (RTN_UNICAST, RTN_UNREACHABLE):
         return None
-    unreachable = message["type"] == _RTN_UNREACHABLE
+    unreachable = message["type"] == RTN_UNREACHABLE
     return KernelRoute(
         destination=f"{message.get_attr('RTA_DST') or '0.0.0.0'}/{message['dst_len']}",
         protocol=message["proto"],
@@ -332,12 +314,12 @@ def _route(message: Any) -> KernelRoute | None:
 
 
 def _neighbour(message: Any) -> KernelNeighbour | None:
-    forwarding = message["family"] == _AF_BRIDGE
+    forwarding = message["family"] == AF_BRIDGE
     address, mac = message.get_attr("NDA_DST") or "", message.get_attr("NDA_LLADDR") or ""
     # what is reported as gone is not permanent any more, and may have no MAC address
     gone = message["event"] == "RTM_DELNEIGH"
-    known = gone or (mac and message["state"] & _NUD_PERMANENT)
-    if message["family"] not in (_AF_INET, _AF_BRIDGE) or not address or not known:
+    known = gone or (mac and message["state"] & NUD_PERMANENT)
+    if message["family"] not in (AF_INET, AF_BRIDGE) or not address or not known:
         return None
     return KernelNeighbour(message["ifindex"], address, mac, forwarding)
 

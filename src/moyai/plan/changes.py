@@ -29,6 +29,7 @@ _FIXED: Mapping[str, str] = {
     "kubernetesVersion": _CERTIFICATES,
     "controlPlane.flavor": _MACHINE,
     "controlPlane.zone": _MACHINE,
+    "controlPlane.endpoint": "the API's address is in certificates and in every node's configuration",
     "network.nodeCIDR": _RANGES,
     "network.podCIDR": _RANGES,
     "network.nodePodPrefix": _RANGES,
@@ -48,6 +49,7 @@ _FIXED: Mapping[str, str] = {
 }
 #: Fields that a node has from its start to its end.
 _ROLLING: Mapping[str, str] = {
+    "controlPlane.zones": "a machine keeps its zone",
     "security.seccompDefault": _KUBELET,
     "security.podPidsLimit": _KUBELET,
     "security.protectKernelDefaults": _KUBELET,

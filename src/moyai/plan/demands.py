@@ -48,6 +48,7 @@ def choose(cluster: Cluster, observed: Observed, *, external: bool) -> Choices:
             raise UsageError(f"{where}.flavor: {name!r} has {flavor.memory_mb} MB, should have at least {least} MB")
         flavors[name] = flavor
     zones = [("spec.controlPlane.zone", spec.control_plane.zone)] if spec.control_plane.zone else []
+    zones += [(f"spec.controlPlane.zones[{n}]", zone) for n, zone in enumerate(spec.control_plane.zones)]
     for number, pool in enumerate(spec.node_pools):
         zones += [(f"spec.nodePools[{number}].zones[{n}]", zone) for n, zone in enumerate(pool.zones)]
     for where, zone in zones:

@@ -21,6 +21,11 @@ def port(node: str) -> Key:
     return Key(Kind.PORT, node)
 
 
+def virtual_port(cluster: str) -> Key:
+    """The port without a machine that keeps the API's virtual address."""
+    return Key(Kind.PORT, f"{cluster}-api")
+
+
 def server(node: str) -> Key:
     return Key(Kind.SERVER, node)
 

@@ -13,7 +13,7 @@ from ipaddress import IPv4Address, IPv4Network
 from moyai.core.errors import UsageError
 from moyai.core.ids import Role
 from moyai.plan.observed import NodeAllocation
-from moyai.spec.model import FIRST_NODE_NUMBER, Cluster
+from moyai.spec.model import FIRST_NODE_NUMBER, VIRTUAL_NUMBER, Cluster, ClusterSpec
 
 CONTROL_PLANE_POOL = "control-plane"
 
@@ -23,6 +23,8 @@ class PlannedNode:
     """One machine to be. ``pool`` is ``control-plane`` for the control plane.
 
     ``ordinal``: its number in the pool. ``index``: its place in the cluster's ranges, which decides address and pod range.
+
+    ``virtual``: the address that it may take besides its own, which is the API's; empty for none.
     """
 
     name: str
@@ -34,6 +36,7 @@ class PlannedNode:
     index: int
     address: str
     pod_cidr: str
+    virtual: str = ""
 
     @property
     def allocation(self) -> NodeAllocation:
@@ -64,6 +67,11 @@ def pool_of_node(name: str, cluster: str) -> str | None:
 
 def address_of(node_cidr: IPv4Network, index: int) -> IPv4Address:
     return node_cidr[FIRST_NODE_NUMBER + index]
+
+
+def virtual_address(spec: ClusterSpec) -> str:
+    """The API's address that no machine has for good; empty where the API has none."""
+    return str(spec.network.node_cidr[VIRTUAL_NUMBER]) if spec.control_plane.virtual else ""
 
 
 def pod_cidr_of(pod_cidr: IPv4Network, prefix: int, *, index: int) -> IPv4Network:
@@ -113,12 +121,13 @@ def wanted_nodes(
             index=kept.index,
             address=str(address_of(network.node_cidr, kept.index)),
             pod_cidr=str(pod_cidr_of(network.pod_cidr, network.node_pod_prefix, index=kept.index)),
+            virtual=virtual_address(spec) if role == "control-plane" else "",
         )
 
     nodes: list[PlannedNode] = []
     plane = spec.control_plane
     for ordinal in range(plane.replicas):
-        own = [plane.zone] if plane.zone else list(zones)
+        own = [plane.zone] if plane.zone else plane.zones or list(zones)
         nodes.append(place("control-plane", CONTROL_PLANE_POOL, ordinal=ordinal, flavor=plane.flavor, pool_zones=own))
     for pool in spec.node_pools:
         nodes += [

@@ -53,4 +53,7 @@ def data(plan: Plan) -> dict[str, Any]:
 
 
 def _node(node: PlannedNode) -> dict[str, Any]:
-    return {_NODE_KEYS.get(name, name): value for name, value in asdict(node).items()}
+    fields = asdict(node)
+    if not node.virtual:
+        del fields["virtual"]
+    return {_NODE_KEYS.get(name, name): value for name, value in fields.items()}

@@ -20,7 +20,9 @@ from moyai.core.errors import UsageError
 from moyai.core.printable import printable
 from moyai.core.reading import STANDARD_INPUT, read_text
 from moyai.core.yamlread import Limits, YamlError, read
-from moyai.spec.model import RECORDED, Cluster
+from moyai.spec import control_plane
+from moyai.spec.model import Cluster
+from moyai.spec.object_names import RECORDED
 from moyai.spec.security import kept
 
 SPEC_FILE = "cluster.yaml"
@@ -194,13 +196,15 @@ def _field_model(model: type[BaseModel], alias: str) -> type[BaseModel] | None:
 
 
 def carried_on(cluster: Cluster, before: Mapping[str, Any]) -> Cluster:
-    """The spec of a cluster that exists: what it leaves out of ``security``, and what it leaves to moyai (``network.mode``), is
-    as in ``before``, the dumped spec that the cluster has."""
+    """The spec of a cluster that exists: what it leaves out of ``security``, and what it leaves to moyai (``network.mode``,
+    ``controlPlane.endpoint``), is as in ``before``, the dumped spec that the cluster has."""
     security = kept(cluster.spec.security, before["spec"].get("security", {}))
     network = cluster.spec.network
     if network.mode == "auto":
         network = network.model_copy(update={"mode": before["spec"]["network"]["mode"]})
-    return cluster.model_copy(update={"spec": cluster.spec.model_copy(update={"security": security, "network": network})})
+    plane = control_plane.kept(cluster.spec.control_plane, before["spec"].get("controlPlane", {}))
+    changed = {"security": security, "network": network, "control_plane": plane}
+    return cluster.model_copy(update={"spec": cluster.spec.model_copy(update=changed)})
 
 
 def dump(cluster: Cluster) -> dict[str, Any]:

@@ -11,34 +11,29 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
-from typing import Annotated, Any, Literal, Self, cast
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, model_validator
 
 from moyai.core.ids import is_dns_label
 from moyai.spec.base import Model, problem
+from moyai.spec.control_plane import ControlPlane
 from moyai.spec.forbidden_ranges import special_home, special_overlap
 from moyai.spec.kubernetes import is_key, is_value, label_taken, taint_taken
+from moyai.spec.object_names import Choice, Name, is_new
 from moyai.spec.pod_network import Mode, VxlanSpec
 from moyai.spec.security import Security
 
 API_VERSION = "moyai.dev/v1alpha1"
 DEFAULT_KUBERNETES_VERSION = "1.37.1"
-#: Key of a validation's context: true for the spec of a cluster that exists.
-RECORDED = "recorded"
 #: Address numbers below this one in the node subnet stay free: the gateway and what an operator may want there.
 FIRST_NODE_NUMBER = 10
+#: That of the API's virtual address, where there is one.
+VIRTUAL_NUMBER = 4
 #: Names of servers are host names (63) and get "-<pool>-<number>" behind the cluster's name.
 MAX_CLUSTER_NAME = 30
 MAX_POOL_NAME = 20
-#: What every cloud takes as the name of an object.
-MAX_NAME = 255
 _LABEL_VALUE = "at most 63 letters, digits, '-', '_', '.', a letter or digit at either end"
-
-
-def _is_new(info: ValidationInfo) -> bool:
-    """Whether all rules hold: the cluster does not exist yet, or its spec comes from its user."""
-    return not cast("dict[str, Any]", info.context or {}).get(RECORDED)
 
 
 def _dns_label(limit: int) -> AfterValidator:
@@ -75,33 +70,21 @@ def _version(value: Any) -> str:
     return value.removeprefix("v")
 
 
-def _name(value: str, info: ValidationInfo) -> str:
-    if not value.strip() or len(value) > MAX_NAME:
-        raise problem(f"a name of 1 to {MAX_NAME} characters")
-    return _printable(value, info)
-
-
-def _printable(value: str, info: ValidationInfo) -> str:
-    if _is_new(info) and (len(value) > MAX_NAME or not value.isprintable()):
-        raise problem(f"a name of at most {MAX_NAME} characters, none of them a control character")
-    return value
-
-
 def _key(key: str, info: ValidationInfo) -> str:
-    if _is_new(info) and not is_key(key):
+    if is_new(info) and not is_key(key):
         raise problem(f"keys such as example.com/name, not {key!r}")
     return key
 
 
 def _value(value: str, info: ValidationInfo) -> str:
-    if _is_new(info) and not is_value(value):
+    if is_new(info) and not is_value(value):
         raise problem(_LABEL_VALUE)
     return value
 
 
 def _taint_key(key: str, info: ValidationInfo) -> str:
     taken = taint_taken(_key(key, info))
-    if _is_new(info) and taken:
+    if is_new(info) and taken:
         raise problem(f"another key: {taken}")
     return key
 
@@ -110,19 +93,19 @@ def _labels(labels: dict[str, str], info: ValidationInfo) -> dict[str, str]:
     for key, value in labels.items():
         _key(key, info)
         taken = label_taken(key)
-        if _is_new(info) and taken:
+        if is_new(info) and taken:
             raise problem(f"under another key: {taken}", at=(key,))
-        if _is_new(info) and not is_value(value):
+        if is_new(info) and not is_value(value):
             raise problem(_LABEL_VALUE, at=(key,))
     return labels
 
 
 def _sources(ranges: list[IPv4Network], info: ValidationInfo) -> list[IPv4Network]:
-    for number, cidr in enumerate(ranges if _is_new(info) else ()):
+    for number, cidr in enumerate(ranges if is_new(info) else ()):
         home = special_home(cidr)
         if home:
             raise problem(f"a range that clients have, not one of {home}", at=(number,))
-    _once(ranges if _is_new(info) else (), "range")
+    _once(ranges if is_new(info) else (), "range")
     return ranges
 
 
@@ -134,9 +117,6 @@ def _once(items: Iterable[object], what: str, *, at: tuple[str | int, ...] = ())
         seen.add(item)
 
 
-Name = Annotated[str, AfterValidator(_name)]
-#: May be empty.
-Choice = Annotated[str, AfterValidator(_printable)]
 Cidr = Annotated[IPv4Network, BeforeValidator(_network)]
 Ip = Annotated[IPv4Address, BeforeValidator(_address)]
 Labels = Annotated[dict[str, str], AfterValidator(_labels)]
@@ -155,22 +135,6 @@ class TaintSpec(Model):
     effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] = Field(
         description="What it does to pods without a toleration."
     )
-
-
-class ControlPlane(Model):
-    """The machines of the control plane."""
-
-    replicas: int = Field(default=1, description="How many machines. Only 1 is possible in this version.")
-    flavor: Name = Field(
-        default="m1.medium", description="The cloud's flavor for them: at least 2 CPUs' worth of work and 1.5 GB."
-    )
-    zone: Choice = Field(default="", description="Availability zone; empty: the first zone that the cloud offers.")
-
-    @model_validator(mode="after")
-    def _only_one(self) -> Self:
-        if self.replicas != 1:
-            raise problem("1 (a control plane of several machines is not possible yet)", at=("replicas",))
-        return self
 
 
 class NodePool(Model):
@@ -203,7 +167,7 @@ class NodePool(Model):
         if len(set(self.zones)) != len(self.zones):
             raise problem("zones, each of them once", at=("zones",))
         seen: dict[tuple[str, str], int] = {}
-        for number, taint in enumerate(self.taints if _is_new(info) else ()):
+        for number, taint in enumerate(self.taints if is_new(info) else ()):
             first = seen.setdefault((taint.key, taint.effect), number)
             if first != number:
                 should = f"another key or effect: taints[{first}] has both {taint.key} and {taint.effect}"
@@ -257,7 +221,7 @@ class NetworkSpec(Model):
         ):
             if not least <= cidr.prefixlen <= most:
                 raise problem(f"a range of /{least} to /{most}", at=(field,))
-            special = special_overlap(cidr) if _is_new(info) else ""
+            special = special_overlap(cidr) if is_new(info) else ""
             if special:
                 raise problem(f"apart from {special}", at=(field,))
         if self.node_pod_prefix <= self.pod_cidr.prefixlen:
@@ -269,9 +233,9 @@ class NetworkSpec(Model):
         for number, server in enumerate(self.dns):
             if server in self.pod_cidr or server in self.service_cidr:
                 raise problem("reachable from the machines, so not within podCIDR or serviceCIDR", at=("dns", number))
-            if _is_new(info) and (home := special_home(server)):
+            if is_new(info) and (home := special_home(server)):
                 raise problem(f"the address of a name server, not one of {home}", at=("dns", number))
-        _once(self.dns if _is_new(info) else (), "name server", at=("dns",))
+        _once(self.dns if is_new(info) else (), "name server", at=("dns",))
         return self
 
     @property

@@ -129,7 +129,7 @@ class PodNetworkController:
             try:
                 async with AsyncExitStack() as stack:
                     netlink = await stack.enter_async_context(Netlink.open(self._namespace))
-                    events = stack.enter_context(Events.open(own=netlink.port, namespace=self._namespace))
+                    events = stack.enter_context(Events.open(own=netlink.ports, namespace=self._namespace))
                     self._netlink = netlink
                     self._open.set()
                     self._read_again()
@@ -205,9 +205,9 @@ class PodNetworkController:
         problems = {Key(Kind.NODE, name): why for name, why in {**peers.problems, **want.problems}.items()}
         for route in obstacles:
             problems[Key(Kind.ROUTES, route.destination)] = f"another program has a route to {route.destination}"
-        indices = known.indices
-        for step in difference(network, known.network):
-            indices = await apply(netlink, step, indices=indices)
+        steps = difference(network, known.network)
+        indices = await apply(netlink, steps, indices=known.indices)
+        for step in steps:
             what = type(step.entry).__name__ if isinstance(step, Put | Remove) else "Link"
             self._metrics.count("moyai_agent_kernel_steps_total", step=type(step).__name__, what=what)
         made = ObservedNetwork(network, foreign={route.key: route for route in obstacles})

@@ -1,25 +1,21 @@
 """The kernel's side of the pod network: read as ``ObservedNetwork``, changed by ``KernelStep``.
 
 Always holds: routes have the agent's protocol number, tunnels its mark; entries need none, for the tunnel is the agent's. Each
-step is one request (a deletion of a device asks for its index first), so that a kill leaves whole steps only.
+step is one request (a deletion of a device asks for its index first), so that a kill leaves whole steps only. Steps of entries
+go to the kernel many at once.
 """
 
 from __future__ import annotations
 
 import errno
+from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import ip_interface
+from itertools import groupby
 
 from moyai.core.errors import Retriable
-from moyai.linux.netlink import (
-    KernelAddress,
-    KernelChange,
-    KernelLink,
-    KernelNeighbour,
-    KernelRoute,
-    Netlink,
-    VxlanOptions,
-)
+from moyai.linux.netlink import KernelAddress, KernelChange, KernelLink, Netlink, VxlanOptions
+from moyai.linux.netlink_messages import EntryChange, KernelNeighbour, KernelRoute
 from moyai.plan.node_network import (
     ROUTE_PROTOCOL,
     AdjustTunnel,
@@ -32,6 +28,7 @@ from moyai.plan.node_network import (
     ObservedNetwork,
     PodRoute,
     Put,
+    Remove,
     RouteDevice,
     Tunnel,
     TunnelAddress,
@@ -94,8 +91,32 @@ async def observe(netlink: Netlink, *, tunnel: str | None, uplink: Uplink) -> tu
     return observed, indices
 
 
-async def apply(netlink: Netlink, step: KernelStep, *, indices: Indices) -> Indices:
-    """Carry out one step; returns the indices as they are afterwards. Raises OSError with the kernel's reason."""
+async def apply(netlink: Netlink, steps: Iterable[KernelStep], *, indices: Indices) -> Indices:
+    """Carry out steps in their order; returns the indices as they are afterwards. Raises OSError with the kernel's reason."""
+    for together, group in groupby(steps, _is_entry):
+        if together:
+            await netlink.change([_of_step(step, indices) for step in group])
+            continue
+        for step in group:
+            indices = await _apply_one(netlink, step, indices=indices)
+    return indices
+
+
+def _is_entry(step: KernelStep) -> bool:
+    """Of these steps many go to the kernel at once."""
+    return isinstance(step, Put | Remove) and not isinstance(step.entry, TunnelAddress)
+
+
+def _of_step(step: KernelStep, indices: Indices) -> EntryChange:
+    assert isinstance(step, Put | Remove)
+    assert not isinstance(step.entry, TunnelAddress)
+    gone = isinstance(step, Remove)
+    if isinstance(step.entry, PodRoute):
+        return EntryChange(_of_route(step.entry, indices), gone, onlink=step.entry.device == "tunnel" and not gone)
+    return EntryChange(_of_entry(step.entry, indices), gone)
+
+
+async def _apply_one(netlink: Netlink, step: KernelStep, *, indices: Indices) -> Indices:
     match step:
         case DeleteLink(name):
             index = await _index(netlink, name)
@@ -108,21 +129,12 @@ async def apply(netlink: Netlink, step: KernelStep, *, indices: Indices) -> Indi
             return Indices(indices.uplink, await _index(netlink, tunnel.name))
         case AdjustTunnel(tunnel):
             await netlink.adjust_link(indices.tunnel, mtu=tunnel.mtu, alias=MARK)
-        case Put(PodRoute() as route):
-            await netlink.put_route(_of_route(route, indices), onlink=route.device == "tunnel")
-        case Put(entry):
-            if isinstance(entry, TunnelAddress):
-                await netlink.put_address(KernelAddress(indices.tunnel, entry.address, 32))
-            elif isinstance(entry, Neighbour | Forwarding):
-                await netlink.put_neighbour(_of_entry(entry, indices))
+        case Put(TunnelAddress() as address):
+            await netlink.put_address(KernelAddress(indices.tunnel, address.address, 32))
+        case Remove(TunnelAddress() as address):
+            await netlink.delete_address(KernelAddress(indices.tunnel, address.address, 32))
         case _:
-            entry = step.entry
-            if isinstance(entry, PodRoute):
-                await netlink.delete_route(_of_route(entry, indices))
-            elif isinstance(entry, TunnelAddress):
-                await netlink.delete_address(KernelAddress(indices.tunnel, entry.address, 32))
-            else:
-                await netlink.delete_neighbour(_of_entry(entry, indices))
+            raise AssertionError(step)
     return indices
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from moyai.cloud.kind import LOGIN_FOLDER
 from moyai.csi.manifests.objects import SNAPSHOT_CONTROLLER, CsiManifestOptions, meta
 from moyai.csi.manifests.probes import CONTROLLER_HEALTH, probes
-from moyai.kube.objects import secret_variables
+from moyai.kube.objects import apart, secret_variables
 
 CONFIG_PATH = f"{LOGIN_FOLDER}/cloud.conf"
 #: Long enough for a clone of a large volume; a call that takes longer is asked for again and finds its work in progress.
@@ -134,6 +134,8 @@ def _deployment(
         "terminationGracePeriodSeconds": 15,
         "containers": containers,
     }
+    if options.replicas > 1:
+        pod |= apart(labels)
     if volumes:
         pod["volumes"] = volumes
     return {

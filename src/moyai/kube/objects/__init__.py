@@ -40,7 +40,7 @@ from moyai.kube.objects.storage import (
     parse_storage_class,
     parse_volume,
 )
-from moyai.kube.objects.workload import DaemonSet, Deployment, parse_daemon_set, parse_deployment, secret_variables
+from moyai.kube.objects.workload import DaemonSet, Deployment, apart, parse_daemon_set, parse_deployment, secret_variables
 
 __all__ = [
     "UNINITIALIZED",
@@ -71,6 +71,7 @@ __all__ = [
     "StorageClass",
     "Taint",
     "VolumeAttachment",
+    "apart",
     "condition",
     "network_available",
     "object_key",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from moyai.kube.objects.meta import number, part, text
@@ -68,3 +68,9 @@ def parse_daemon_set(found: Json) -> DaemonSet:
 def secret_variables(names: Iterable[str], *, secret: str) -> list[Json]:
     """Entries of a container's ``env`` whose values are the keys of the same names in a Secret."""
     return [{"name": name, "valueFrom": {"secretKeyRef": {"name": secret, "key": name}}} for name in names]
+
+
+def apart(labels: Mapping[str, str]) -> Json:
+    """A pod's ``affinity`` with which no two pods of these labels are on one machine."""
+    term = {"topologyKey": "kubernetes.io/hostname", "labelSelector": {"matchLabels": dict(labels)}}
+    return {"affinity": {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [term]}}}

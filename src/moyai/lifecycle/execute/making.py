@@ -46,6 +46,7 @@ class Making:
                 handles(s.CreateGroup, self._group),
                 handles(s.SetRules, self._rules),
                 handles(s.CreatePort, self._port),
+                handles(s.ReserveAddress, self._reserve),
                 handles(s.SetSendFrom, self._send_from),
                 handles(s.AddRoutes, self._routes),
                 handles(s.CreateFloatingIP, self._floating_ip),
@@ -134,6 +135,19 @@ class Making:
                 fixed_ip=node.address,
                 security_group_ids=[self._context.id(keys.security_group(node.role))],
                 send_from=step.send_from,
+                tags=self._tags,
+            ),
+        )
+
+    def _reserve(self, step: s.ReserveAddress, _: Progress) -> None:
+        self._create(
+            step.key,
+            step.name,
+            call=lambda: self._cloud.networks.create_port(
+                name=step.name,
+                network_id=self._context.id(keys.NETWORK),
+                subnet_id=self._context.id(keys.SUBNET),
+                fixed_ip=step.address,
                 tags=self._tags,
             ),
         )

@@ -10,9 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from moyai.plan import keys
 from moyai.plan.addons import Addon
 from moyai.plan.capacity import check_capacity, routes_of_others
 from moyai.plan.changes import classify, refuse_fixed
+from moyai.plan.cluster.control_planes import check_quorum, plane_notes, refuse_planes
 from moyai.plan.cluster.credentials import login_notes, logins_of, plan_key_pair
 from moyai.plan.cluster.endpoint import endpoint_of, renewal_notes
 from moyai.plan.cluster.firewall import plan_firewall
@@ -48,6 +50,8 @@ def situation(
 ) -> Situation:
     """All facts that a plan is made from; refuses what the cloud cannot do and what cannot change. See ``plan_up``."""
     changes = classify(before, dump(cluster)) if before else ()
+    if before:
+        refuse_planes(cluster, before)
     refuse_fixed(changes)
     check_capabilities(cluster, observed)
     choices = choose(cluster, observed, external=network_of(cluster.spec.cloud, observed.capabilities).external)
@@ -58,7 +62,11 @@ def situation(
         allocations=recorded.allocations,
         used_addresses=[ip for port in observed.ports if port.name not in recorded.allocations for ip in port.fixed_ips],
     )
-    existing = find_existing(cluster.name, observed, recorded=recorded, nodes=[node.name for node in nodes])
+    # the port of the virtual address is found by its name, like a node's
+    names = [node.name for node in nodes]
+    if cluster.spec.control_plane.virtual:
+        names.append(keys.virtual_port(cluster.name).name)
+    existing = find_existing(cluster.name, observed, recorded=recorded, nodes=names)
     now = Situation(
         cluster=cluster,
         observed=observed,
@@ -71,6 +79,7 @@ def situation(
         changes=changes,
     )
     check_ranges(now)
+    check_quorum(now)
     return now
 
 
@@ -90,7 +99,7 @@ def plan_up(
     now = situation(cluster, observed, recorded=recorded, addons=addons, before=before)
     cloud, offered = cluster.spec.cloud, observed.capabilities
     network, logins = network_of(cloud, offered), logins_of(cloud, offered, own=observed.login)
-    endpoint = endpoint_of(tuple(node.name for node in now.control_planes), cloud=cloud, capabilities=offered)
+    endpoint = endpoint_of(cluster, now.control_planes, capabilities=offered)
     pods = pod_network_of(cluster.spec)
     steps = (
         *now.existing.adopt,
@@ -123,6 +132,7 @@ def plan_up(
         *login_notes(now),
         *reach_notes(now),
         *renewal_notes(steps),
+        *plane_notes(now),
     )
     return Plan(
         steps=steps,

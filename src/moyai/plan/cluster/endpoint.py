@@ -1,14 +1,15 @@
-"""Where the Kubernetes API is reached: a strategy, chosen by what the cloud offers. Today's is a floating IP on the port of the
-only control plane.
+"""Where the Kubernetes API is reached: a strategy, chosen by the spec and by what the cloud offers. From outside it is a
+floating IP; on the machines' network it is the address of the only control plane, or a virtual one that control planes take in
+turns.
 
-Another way (a listener of the cloud's load balancer, a virtual address between balancers of our own, a public address on the
-machine itself) is another class here, and one more case of ``endpoint_of``. It says which steps make it, what a control plane's
-machine must know before it is made, and what must be done before anybody can reach the API.
+Another way (a listener of the cloud's load balancer, balancers of our own, a public address on the machine itself) is another
+class here, and one more case of ``endpoint_of``. It says which steps make it, what a control plane's machine must know before
+it is made, and what must be done before anybody can reach the API.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -19,6 +20,8 @@ from moyai.plan import steps as s
 from moyai.plan.cluster.network import MachineNetwork
 from moyai.plan.cluster.situation import Situation
 from moyai.plan.graph import Made
+from moyai.plan.nodes import PlannedNode, virtual_address
+from moyai.spec.model import Cluster
 
 
 class Endpoint(Protocol):
@@ -38,12 +41,18 @@ class Endpoint(Protocol):
         """Names and addresses that the API's certificate must carry for it."""
         ...
 
+    @property
+    def inside(self) -> str:
+        """The address at which nodes reach the API."""
+        ...
+
 
 @dataclass(frozen=True)
 class FloatingIPEndpoint:
-    """``node``: the control plane whose port has the floating IP."""
+    """``node``: the control plane whose port has the floating IP. ``inside``: its address."""
 
     node: str
+    inside: str
 
     def steps(self, now: Situation, network: MachineNetwork) -> Iterator[s.Step]:
         found = now.existing.floating_ip
@@ -61,7 +70,7 @@ class FloatingIPEndpoint:
         due = now.recorded.kubeconfig_due
         if found is None or found.address != now.recorded.api_address:
             moved = "the API gets another address" if now.recorded.api_address else ""
-            yield s.WriteKubeconfig(key=keys.KUBECONFIG, after=self.known_by(), why=moved)
+            yield s.WriteKubeconfig(key=keys.KUBECONFIG, after=(s.created(keys.FLOATING_IP),), why=moved)
         elif due is not None:
             yield s.WriteKubeconfig(key=keys.KUBECONFIG, why=f"its certificate ends on {due.end_day}")
 
@@ -76,10 +85,31 @@ class FloatingIPEndpoint:
         return (made.api_address,)
 
 
-def endpoint_of(planes: tuple[str, ...], *, cloud: str, capabilities: frozenset[Capability]) -> Endpoint:
+@dataclass(frozen=True)
+class VirtualEndpoint(FloatingIPEndpoint):
+    """``node``: the name of the port that keeps the virtual address; it has no machine, and the cloud's router learns from
+    whichever machine holds the address where that is. ``inside``: the virtual address."""
+
+    def steps(self, now: Situation, network: MachineNetwork) -> Iterator[s.Step]:
+        if self.node not in now.existing.ports:
+            after = (s.created(keys.NETWORK), s.created(keys.SUBNET))
+            yield s.ReserveAddress(key=keys.port(self.node), after=after, name=self.node, address=self.inside)
+        yield from super().steps(now, network)
+
+    def known_by(self) -> tuple[s.StepId, ...]:
+        # the address is reserved before a machine can take it
+        return (*super().known_by(), s.created(keys.port(self.node)))
+
+    def names(self, made: Made) -> tuple[str, ...]:
+        return (*super().names(made), self.inside)
+
+
+def endpoint_of(cluster: Cluster, planes: Sequence[PlannedNode], *, capabilities: frozenset[Capability]) -> Endpoint:
     """The endpoint of a cluster with these control planes, on a cloud that offers this. Raises Terminal where there is none."""
-    check_endpoint(cloud, capabilities)
-    return FloatingIPEndpoint(planes[0])
+    check_endpoint(cluster.spec.cloud, capabilities)
+    if address := virtual_address(cluster.spec):
+        return VirtualEndpoint(keys.virtual_port(cluster.name).name, address)
+    return FloatingIPEndpoint(planes[0].name, planes[0].address)
 
 
 def check_endpoint(cloud: str, capabilities: frozenset[Capability]) -> None:

@@ -31,7 +31,7 @@ def plan_machines(now: Situation, endpoint: Endpoint, *, pods: PodNetwork) -> It
                 yield s.StartServer(key=keys.server(node.name), server_id=server.id)
             elif server.power is Power.SUSPENDED:
                 yield s.ResumeServer(key=keys.server(node.name), server_id=server.id)
-            elif server.power is Power.HELD and node.role == "control-plane":
+            elif server.power is Power.HELD and now.only_plane(node):
                 raise Terminal(
                     f"the control plane's machine {node.name} is in {server.status}, and its API does not answer",
                     hint="end that state in the cloud, then run `moyai up` again",
@@ -40,11 +40,11 @@ def plan_machines(now: Situation, endpoint: Endpoint, *, pods: PodNetwork) -> It
         yield from _replace(now, node)
         yield s.CreateServer(
             key=keys.server(node.name),
-            after=_needs(node, endpoint),
+            after=_needs(now, node, endpoint=endpoint),
             node=node,
             image_id=now.choices.image.id,
             flavor_id=now.choices.flavors[node.flavor].id,
-            first=node.name == first.name,
+            first=node.name == first.name and (now.makes_cluster or now.only_plane(node)),
         )
     if now.renews_token:
         yield s.RenewToken(key=keys.TOKEN, after=(s.reached(s.API),), keep=bool(now.unjoined))
@@ -53,7 +53,7 @@ def plan_machines(now: Situation, endpoint: Endpoint, *, pods: PodNetwork) -> It
 def _replace(now: Situation, node: PlannedNode) -> Iterator[s.Step]:
     """What must go before a machine is made again under its name."""
     server = now.existing.servers.get(node.name)
-    if node.role == "control-plane" and now.recorded.ready:
+    if now.only_plane(node) and now.recorded.ready:
         state = f"is in {server.status}" if server else "is gone"
         raise Terminal(
             f"the control plane's machine {node.name} {state}, and with it the cluster's state",
@@ -69,12 +69,15 @@ def _replace(now: Situation, node: PlannedNode) -> Iterator[s.Step]:
         yield s.DeleteNode(key=keys.node_object(node.name), after=after, node=node.name)
 
 
-def _needs(node: PlannedNode, endpoint: Endpoint) -> tuple[s.StepId, ...]:
+def _needs(now: Situation, node: PlannedNode, *, endpoint: Endpoint) -> tuple[s.StepId, ...]:
     """What must exist before a machine is created, since its user data names it, and what must be gone."""
     own = [s.created(keys.port(node.name)), s.created(keys.KEY_PAIR)]
     own += [s.deleted(keys.server(node.name)), s.deleted(keys.node_object(node.name))]
     if node.role == "worker":
         return (*own, s.created(keys.TOKEN))
+    if not now.makes_cluster:
+        # the others' etcd has a majority when the API answers
+        own.append(s.reached(s.API))
     credentials = (keys.CONTROLLERS_CREDENTIAL, keys.VOLUMES_CREDENTIAL)
     named = (*credentials, keys.ROUTER, keys.SUBNET, keys.security_group("worker"))
     return (*own, *map(s.created, named), *map(s.handed_over, credentials), *endpoint.known_by())

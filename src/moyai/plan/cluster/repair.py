@@ -43,8 +43,12 @@ def plan_repair(now: Situation, steps: Sequence[s.Step], *, pods: PodNetwork) ->
     for node in now.control_planes:
         known = kube.node(node.name) if kube else None
         # an API that does not answer says nothing of the marks either
-        if now.lives(node.name) and (known is None or known.role == "worker"):
+        # one that joins others is marked by its own kubeadm as well, which an interrupted run may not have come to
+        stale = node.name in now.stale_nodes
+        if (now.lives(node.name) or not now.only_plane(node)) and (known is None or known.role == "worker" or stale):
             after = (s.StepId(s.Verb.RESTART, keys.server(node.name)), s.reached(s.API))
+            if not now.only_plane(node):
+                after = (*after, s.created(keys.server(node.name)), s.reached(s.MACHINES))
             yield s.MarkControlPlane(key=keys.node_object(node.name), after=after, node=node.name)
     if kube is None:
         return
@@ -71,9 +75,16 @@ def _restart_reason(now: Situation, node: PlannedNode, *, kube: KubeFacts, quiet
     since = known.ready_since
     if known.ready or since is None or moment is None or not quiet or server.power is Power.SUSPENDED:
         return ""
-    if moment - since < UNREADY_LIMIT:
+    if moment - since < UNREADY_LIMIT or not _bears_restart(now, node, kube=kube):
         return ""
     return f"its node has not been Ready since {since:%Y-%m-%d %H:%M} UTC"
+
+
+def _bears_restart(now: Situation, node: PlannedNode, *, kube: KubeFacts) -> bool:
+    """Whether etcd keeps its majority while the machine is away: of several control planes all others must be Ready."""
+    if node.role == "worker" or now.only_plane(node):
+        return True
+    return all(other.name in kube.in_service for other in now.control_planes if other != node)
 
 
 def cordon_notes(now: Situation) -> Iterator[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from moyai.cloud.capabilities import Capability
-from moyai.core.errors import Terminal
+from moyai.core.errors import Terminal, UsageError
 from moyai.plan import keys
 from moyai.plan.cluster.credentials import logins_of
 from moyai.plan.cluster.endpoint import check_endpoint
@@ -27,6 +27,11 @@ def check_capabilities(cluster: Cluster, observed: Observed) -> None:
     refuse_mode(cluster, observed)
     network_of(cloud, offered)
     check_endpoint(cloud, offered)
+    if cluster.spec.control_plane.virtual and not observed.sources_allowed:
+        raise UsageError(
+            f"spec.controlPlane.endpoint: {cluster.spec.control_plane.endpoint!r}, should be 'single' with one control plane: "
+            f"cloud {cloud} does not let ports send from other addresses than their own"
+        )
     if observed.needs_tags and Capability.TAGS not in offered:
         raise Terminal(
             f"cloud {cloud} has no {Capability.TAGS}: moyai could not distinguish the cluster's objects from those of others",

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from moyai.cloud.model import Network, Power
+from moyai.plan import keys
 from moyai.plan.addons import Addon
 from moyai.plan.changes import Change
 from moyai.plan.demands import Choices
@@ -59,8 +60,9 @@ class Situation:
     @property
     def renews_token(self) -> bool:
         """Whether machines join a control plane that exists, whose bootstrap token may end before they have joined."""
-        joins = self.missing or self.unjoined
-        return self.lives(self.control_planes[0].name) and bool(joins) and not self._token_joins
+        joins = any(node.role == "worker" for node in self.missing) or self.unjoined
+        alive = any(self.lives(node.name) for node in self.control_planes)
+        return alive and bool(joins) and not self._token_joins
 
     @cached_property
     def unjoined(self) -> tuple[PlannedNode, ...]:
@@ -85,8 +87,12 @@ class Situation:
 
     @cached_property
     def stale_nodes(self) -> frozenset[str]:
-        """Workers that are to be made and whose Node object of an earlier machine is still there."""
-        return frozenset(node.name for node in self.missing if node.role == "worker") & self.observed.kube_nodes
+        """Nodes that are to be made and whose Node object of an earlier machine is still there."""
+        return frozenset(node.name for node in self.missing if not self.only_plane(node)) & self.observed.kube_nodes
+
+    def only_plane(self, node: PlannedNode) -> bool:
+        """Whether the cluster's state is in this machine alone."""
+        return node.role == "control-plane" and len(self.control_planes) == 1
 
     def lives(self, name: str) -> bool:
         """Whether a machine of this name exists and is not broken."""
@@ -98,7 +104,8 @@ def leaving_nodes(
     observed: Observed, recorded: Recorded, *, existing: Existing, nodes: Iterable[PlannedNode]
 ) -> tuple[str, ...]:
     """Names of nodes that exist, in whatever part, and are not among ``nodes``; the youngest first."""
+    reserved = keys.virtual_port(recorded.name).name
     ports = {port.name for port in observed.ports if owns(recorded.uid, port) and port.use.deletable}
     registered = {name for name in recorded.allocations if name in observed.kube_nodes}
-    names = {*existing.servers, *ports, *registered} - {node.name for node in nodes}
+    names = {*existing.servers, *ports, *registered} - {node.name for node in nodes} - {reserved}
     return tuple(sorted(names, key=lambda name: (len(name), name), reverse=True))

@@ -41,26 +41,27 @@ def plan_waits(
     servers = now.existing.servers
     if began or any(name in servers and servers[name].power is not Power.RUNNING for name in names):
         yield s.WaitMachines(key=s.MACHINES, after=began, nodes=names)
-    of_plane = tuple(one for one in began if one.key == keys.server(plane.name))
+    starts = _starts_of_planes(now, began)
     kube = now.observed.kube
-    if of_plane or kube is None or not now.recorded.ready:
+    if (starts and _stops(now)) or kube is None or not now.recorded.ready:
         restart = s.StepId(s.Verb.RESTART, keys.server(plane.name))
-        if restart in began:
+        if restart in began and now.only_plane(plane):
             # the API that answers must not be the one that is about to end
             yield s.WaitMachines(key=s.PLANE, after=(restart,), nodes=(plane.name,))
-        yield s.WaitApi(key=s.API, after=(*reachable, *of_plane, s.reached(s.PLANE)), node=plane.name)
+        seen = next((node for node in now.control_planes if now.lives(node.name)), plane)
+        yield s.WaitApi(key=s.API, after=(*reachable, *starts, s.reached(s.PLANE)), node=seen.name)
     for node in now.control_planes:
         server = servers.get(node.name)
         if server is None or server.power.broken or UNSEALING_KEY in server.metadata:
             # the key has served: the machine has opened its secrets
-            after = (s.created(keys.server(node.name)), s.reached(s.API))
+            after = (s.created(keys.server(node.name)), s.reached(s.API if now.only_plane(node) else s.NODES))
             yield s.DeleteUnsealingKey(key=_unsealing_key(node.name), after=after, node=node.name)
     marked = s.StepId(s.Verb.SET, keys.node_object(plane.name))
     # a node is Ready after its machine runs: the time until then is the machine's
     joined = (s.reached(s.API), s.reached(s.MACHINES), marked, *removed)
     if began or kube is None or not (kube.in_service if pods.ready else kube.registered) >= set(names):
         yield s.WaitNodes(key=s.NODES, after=joined, nodes=names, ready=pods.ready)
-    joins = any(isinstance(step, s.CreateServer | s.RenewToken) for step in steps)
+    joins = any(isinstance(step, s.RenewToken) or (isinstance(step, s.CreateServer) and step.by_token) for step in steps)
     if joins or (now.recorded.token_id if kube is None else kube.tokens):
         yield s.RevokeTokens(key=keys.TOKEN, after=(s.reached(s.NODES), s.created(keys.TOKEN)))
     for addon in now.addons:
@@ -79,6 +80,19 @@ def plan_waits(
                 required=addon.required,
                 without=addon.without or f"{addon.name} does not run",
             )
+
+
+def _stops(now: Situation) -> bool:
+    """Whether the API stands still while its first machine begins."""
+    return now.makes_cluster or now.only_plane(now.control_planes[0])
+
+
+def _starts_of_planes(now: Situation, began: Sequence[s.StepId]) -> tuple[s.StepId, ...]:
+    """The steps after which the API answers. A machine that joins others waits for their answer itself."""
+    if _stops(now):
+        return tuple(one for one in began if one.key == keys.server(now.control_planes[0].name))
+    own = {keys.server(node.name) for node in now.control_planes}
+    return tuple(one for one in began if one.key in own and one.verb is not s.Verb.CREATE)
 
 
 def addon_notes(now: Situation) -> Iterator[str]:

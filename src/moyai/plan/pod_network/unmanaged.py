@@ -16,6 +16,7 @@ from moyai.plan.existing import Existing
 from moyai.plan.node_network import NetworkConf
 from moyai.plan.nodes import PlannedNode
 from moyai.plan.pod_network.node_files import RULES, rules
+from moyai.plan.pod_network.sources import virtual
 from moyai.spec.model import NetworkSpec
 
 
@@ -30,7 +31,7 @@ class UnmanagedPods:
     ready: bool = False
 
     def send_from(self, node: PlannedNode) -> tuple[SourceAddress, ...]:
-        return (SourceAddress(str(self.network.pod_cidr)),)
+        return (SourceAddress(str(self.network.pod_cidr)), *virtual(node))
 
     def routes(self, nodes: Sequence[PlannedNode]) -> int:
         return 0

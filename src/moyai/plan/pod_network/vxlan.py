@@ -16,7 +16,7 @@ from moyai.plan.existing import Existing
 from moyai.plan.node_network import OVERHEAD, NetworkConf
 from moyai.plan.nodes import PlannedNode
 from moyai.plan.pod_network.node_files import node_files
-from moyai.plan.pod_network.sources import allow_sources, own_range
+from moyai.plan.pod_network.sources import allow_sources, own_range, virtual
 from moyai.spec.model import NetworkSpec
 
 
@@ -43,7 +43,7 @@ class TunnelledPods:
         )
 
     def send_from(self, node: PlannedNode) -> tuple[SourceAddress, ...]:
-        return own_range(node) if self.bare else ()
+        return own_range(node) if self.bare else virtual(node)
 
     def routes(self, nodes: Sequence[PlannedNode]) -> int:
         return 0

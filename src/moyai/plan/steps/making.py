@@ -115,6 +115,19 @@ class CreatePort(Step):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ReserveAddress(Step):
+    """Make a port without a machine, so that its address is nobody else's: machines take the address in turns."""
+
+    verb: ClassVar[Verb] = Verb.CREATE
+    name: str
+    address: str
+
+    @property
+    def text(self) -> str:
+        return f"create port {self.name} {self.address}, the API's virtual address"
+
+
+@dataclass(frozen=True, kw_only=True)
 class SetSendFrom(Step):
     """Let a port send from these ranges, and from no others, besides its own address."""
 
@@ -204,6 +217,11 @@ class CreateServer(Step):
     image_id: str
     flavor_id: str
     first: bool = False
+
+    @property
+    def by_token(self) -> bool:
+        """Whether the cluster has a bootstrap token because of this machine, which makes one or joins with it."""
+        return self.first or self.node.role == "worker"
 
     @property
     def text(self) -> str:

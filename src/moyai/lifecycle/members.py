@@ -1,0 +1,98 @@
+"""The control planes of a cluster with a virtual address: which of them holds it, and what each is to etcd.
+
+Always holds: what cannot be asked is unknown, never guessed. The holder is read from the certificate that answers at the API's
+address: kubeadm puts the node's name into it. etcd is asked by its own etcdctl, in the pod of a control plane that is Ready.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+from cryptography import x509
+
+from moyai.core.errors import MoyaiError
+from moyai.kube.quick import KubeApi
+from moyai.plan.cluster.control_planes import majority
+
+_TIMEOUT = 4.0
+_PKI = "/etc/kubernetes/pki/etcd"
+_ETCDCTL = (
+    "etcdctl",
+    f"--cacert={_PKI}/ca.crt",
+    f"--cert={_PKI}/healthcheck-client.crt",
+    f"--key={_PKI}/healthcheck-client.key",
+    "--command-timeout=3s",
+    "--write-out=json",
+)
+LEADER, VOTER, LEARNER, ABSENT, UNKNOWN = "leader", "voter", "learner", "absent", "unknown"
+
+
+@dataclass(frozen=True)
+class PlaneStatus:
+    """``member``: what its etcd is to the others: leader, voter, learner, absent or unknown. ``holder``: it has the API's
+    address."""
+
+    name: str
+    member: str
+    holder: bool
+
+
+def read_planes(api: KubeApi | None, names: Sequence[str], *, ready: Iterable[str]) -> tuple[PlaneStatus, ...]:
+    """``names``: of the control planes. ``ready``: of the nodes that are Ready."""
+    if not names:
+        return ()
+    found = _holder(api, names) if api else ""
+    members = _members(api, [name for name in names if name in set(ready)]) if api else None
+    return tuple(
+        PlaneStatus(name, UNKNOWN if members is None else members.get(name, ABSENT), name == found) for name in sorted(names)
+    )
+
+
+def plane_problems(planes: Sequence[PlaneStatus], *, ready: Iterable[str]) -> Iterable[str]:
+    """What is wrong with etcd's members, as far as they are known."""
+    working = set(ready)
+    known = [one for one in planes if one.member in (LEADER, VOTER)]
+    for one in planes:
+        if one.member == ABSENT:
+            yield f"control plane {one.name} is no member of etcd"
+        elif one.member == LEARNER:
+            yield f"control plane {one.name} has not got all of etcd's data yet"
+    spare = sum(one.name in working for one in known) - majority(len(known))
+    if known and len(known) > 1 and spare == 0:
+        yield "etcd has no member to spare: one more that dies, and the API stands still"
+
+
+def _holder(api: KubeApi, names: Iterable[str]) -> str:
+    try:
+        shown = x509.load_der_x509_certificate(api.serving_certificate(timeout=_TIMEOUT))
+        known = shown.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except (MoyaiError, ValueError, x509.ExtensionNotFound):
+        return ""
+    return next(iter(set(names) & set(known.get_values_for_type(x509.DNSName))), "")
+
+
+def _members(api: KubeApi, names: Iterable[str]) -> dict[str, str] | None:
+    """Name → what the member is; None where no etcd could be asked."""
+    for name in names:
+        try:
+            pod = f"etcd-{name}"
+            return parse_members(_ask(api, pod, words=("member", "list")), _ask(api, pod, words=("endpoint", "status")))
+        except (MoyaiError, ValueError, KeyError, IndexError, TypeError):
+            continue
+    return None
+
+
+def _ask(api: KubeApi, pod: str, *, words: Sequence[str]) -> Any:
+    return json.loads(api.execute("kube-system", pod, command=[*_ETCDCTL, *words], timeout=_TIMEOUT))
+
+
+def parse_members(listed: Any, status: Any) -> dict[str, str]:
+    """Of what etcdctl prints for ``member list`` and for ``endpoint status``."""
+    leader = status[0]["Status"]["leader"]
+    members = cast("list[dict[str, Any]]", listed["members"])
+    return {
+        one.get("name", ""): LEADER if one["ID"] == leader else LEARNER if one.get("isLearner") else VOTER for one in members
+    }

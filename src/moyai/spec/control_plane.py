@@ -1,0 +1,79 @@
+"""The machines of the control plane, and the way to their API.
+
+Always holds: a control plane of several machines has a virtual address, which stays where it is when a machine dies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal, Self, cast
+
+from pydantic import Field, model_validator
+
+from moyai.spec.base import Model, problem
+from moyai.spec.object_names import Choice, Name
+
+Endpoint = Literal["auto", "single", "vrrp"]
+#: etcd's own advice: more members make each write slower.
+MOST = 5
+
+
+class ControlPlane(Model):
+    """The machines of the control plane."""
+
+    replicas: int = Field(
+        default=1,
+        description="How many machines: 1, 3 or 5. Of 3 one may die, of 5 two; an even number would bear no more than the odd "
+        "one below it.",
+    )
+    flavor: Name = Field(
+        default="m1.medium", description="The cloud's flavor for them: at least 2 CPUs' worth of work and 1.5 GB."
+    )
+    zone: Choice = Field(default="", description="Availability zone; empty: the first zone that the cloud offers.")
+    zones: list[Name] = Field(
+        default_factory=list[str],
+        description="Availability zones that several machines take turns in; empty: all that the cloud offers, or `zone`.",
+    )
+    endpoint: Endpoint = Field(
+        default="auto",
+        description="How the API is reached. `single`: at the address of the only machine. `vrrp`: at a virtual address that "
+        "one of the machines holds, and another one takes over. `auto`: `single` for one machine, `vrrp` for more.",
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.replicas not in range(1, MOST + 1, 2):
+            raise problem("1, 3 or 5 (the majority of an even number bears no more deaths)", at=("replicas",))
+        if self.zone and self.zones:
+            raise problem("left out where zone is given", at=("zones",))
+        if len(set(self.zones)) != len(self.zones):
+            raise problem("zones, each of them once", at=("zones",))
+        if self.replicas > 1 and self.endpoint == "single":
+            raise problem("vrrp or auto: a control plane of several machines has no single address", at=("endpoint",))
+        return self
+
+    @property
+    def virtual(self) -> bool:
+        """Whether the API has a virtual address."""
+        return is_virtual(self.replicas, self.endpoint)
+
+
+def is_virtual(replicas: int, endpoint: str) -> bool:
+    """Whether the API of such a control plane has a virtual address."""
+    return endpoint == "vrrp" or (endpoint == "auto" and replicas > 1)
+
+
+def was_virtual(before: Mapping[str, Any]) -> bool:
+    """The same of a dumped control plane, perhaps of a cluster that was made before there was a choice."""
+    return is_virtual(cast("int", before.get("replicas", 1)), cast("str", before.get("endpoint", "auto")))
+
+
+def kept(plane: ControlPlane, before: Mapping[str, Any]) -> ControlPlane:
+    """What a cluster that exists has where its spec leaves it to moyai. ``before``: the dumped control plane on record."""
+    had = was_virtual(before)
+    if plane.endpoint == "auto" and had:
+        plane = plane.model_copy(update={"endpoint": "vrrp"})
+    if plane.virtual == had:
+        # in the words on record: a word that means the same is no change
+        return plane.model_copy(update={"endpoint": before.get("endpoint", "auto")})
+    return plane

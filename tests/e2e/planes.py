@@ -1,0 +1,126 @@
+"""A client that never stops asking the API while its machines die, and what it saw: gaps, and what became of each write.
+
+A write is acknowledged, refused, or unknown: nothing came back, and it may have been done all the same. Every call has a
+connection of its own, as a client has that starts anew after an error.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+
+from cryptography import x509
+
+from moyai.core.errors import MoyaiError, Retriable
+from moyai.core.paths import default_paths
+from moyai.kube.objects.node import CONTROL_PLANE
+from moyai.kube.quick import KubeApi
+from moyai.kube.resources import CONFIG_MAPS, NODES
+from moyai.lifecycle.record import Record
+from moyai.lifecycle.status import read
+from tests.e2e.disks import Zoned
+
+PAUSE, PATIENCE = 0.05, 1.0
+
+
+@dataclass
+class Seen:
+    """``answered``: moments of answers. ``acknowledged``, ``unknown``: names of the objects of writes."""
+
+    answered: list[float] = field(default_factory=list[float])
+    acknowledged: set[str] = field(default_factory=set[str])
+    unknown: set[str] = field(default_factory=set[str])
+
+    def since(self, moment: float) -> int:
+        """How many answers there were since then."""
+        return sum(one >= moment for one in self.answered)
+
+    def gaps(self, since: float) -> list[tuple[float, float]]:
+        """The times without an answer since that moment, the longest first: (seconds, seconds from the moment to its begin)."""
+        before = [one for one in self.answered if one < since]
+        moments = [*before[-1:], *(one for one in self.answered if one >= since)]
+        return sorted(((late - early, early - since) for early, late in pairwise(moments)), reverse=True)
+
+    def gap(self, since: float) -> float:
+        """The longest of them, in seconds."""
+        return self.gaps(since)[0][0]
+
+
+class Client:
+    """Reads and writes in ``namespace`` every ``PAUSE`` seconds, each in a thread of its own. ``first``: number of a write."""
+
+    def __init__(self, kubeconfig: Path, namespace: str, *, first: int = 0) -> None:
+        self._api, self._namespace = KubeApi.from_file(kubeconfig, timeout=PATIENCE), namespace
+        self.reads, self.writes = Seen(), Seen()
+        self._end, self._first = threading.Event(), first
+        self._threads = [threading.Thread(target=one) for one in (self._read, self._write)]
+
+    def start(self) -> Client:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def stop(self) -> None:
+        self._end.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _read(self) -> None:
+        while not self._end.wait(PAUSE):
+            if self._api.ready(timeout=PATIENCE):
+                self.reads.answered.append(time.monotonic())
+
+    def _write(self) -> None:
+        number = self._first
+        while not self._end.wait(PAUSE):
+            number += 1
+            name = f"write-{number}"
+            try:
+                self._api.create(CONFIG_MAPS, {"metadata": {"name": name}}, namespace=self._namespace)
+            except Retriable:
+                self.writes.unknown.add(name)
+            except MoyaiError:
+                continue  # refused: nothing was done
+            else:
+                self.writes.acknowledged.add(name)
+                self.writes.answered.append(time.monotonic())
+
+    def lost(self, api: KubeApi) -> set[str]:
+        """Acknowledged writes that the cluster does not have."""
+        stored = {one["metadata"]["name"] for one in api.list(CONFIG_MAPS, namespace=self._namespace)}
+        return self.writes.acknowledged - stored
+
+
+def holder(api: KubeApi) -> str:
+    """The node that answers at the API's address: its name is in the certificate that it shows."""
+    shown = x509.load_der_x509_certificate(api.serving_certificate())
+    names = shown.extensions.get_extension_for_class(x509.SubjectAlternativeName).value.get_values_for_type(x509.DNSName)
+    planes = {one["metadata"]["name"] for one in api.list(NODES) if CONTROL_PLANE in one["metadata"]["labels"]}
+    (found,) = planes & set(names)
+    return found
+
+
+class Planes(Zoned):
+    """A cluster with three control planes, and a worker in each of two zones."""
+
+    def write(self, workers: int) -> None:
+        spec = {
+            "cloud": self.cloud,
+            "controlPlane": {"replicas": 3, "flavor": "m1.small"},
+            "nodePools": [{"name": "workers", "replicas": workers}],
+        }
+        (self.folder / "cluster.yaml").write_text(json.dumps({"metadata": {"name": self.name}, "spec": spec}))
+
+    def problems(self) -> tuple[str, ...]:
+        """What `status` calls a problem."""
+        record = Record.open(default_paths(), self.name)
+        assert record is not None
+        return read(record, self.provider).problems
+
+    def machines(self) -> set[str]:
+        """Names of the cluster's servers."""
+        return {server.name for server in self.provider.machines.servers() if server.name.startswith(f"{self.name}-")}

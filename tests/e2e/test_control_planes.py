@@ -1,0 +1,91 @@
+"""Three control planes: the one that holds the API's address dies without a word, and another one goes on within seconds."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Generator
+
+import pytest
+
+from moyai.core.paths import default_paths
+from moyai.kube.resources import NAMESPACES
+from tests.e2e.disks import until
+from tests.e2e.planes import Client, Planes, holder
+
+SPACE = "control-planes"
+#: The goal is 5 s on a busy machine.
+ANSWERS_WITHIN = 5.0
+
+
+@pytest.fixture(scope="module")
+def planes(cloud_name: str, tmp_path_factory: pytest.TempPathFactory) -> Generator[Planes]:
+    made = Planes(tmp_path_factory.mktemp("planes"), cloud_name)
+    try:
+        began = time.monotonic()
+        made.moyai("up", str(made.folder))
+        print(f"\n`up` of three control planes: {time.monotonic() - began:.0f} s")
+        made.api.create(NAMESPACES, {"metadata": {"name": SPACE}})
+        yield made
+    finally:
+        report = json.loads(made.moyai("down", made.name, "--yes", "--output", "json").stdout)
+    assert report["left"] == 0
+    assert not made.objects()
+
+
+def test_a_second_up_has_nothing_to_do(planes: Planes) -> None:
+    assert json.loads(planes.moyai("plan", str(planes.folder), "--output", "json").stdout)["steps"] == []
+
+
+def test_status_says_what_each_control_plane_is(planes: Planes) -> None:
+    found = planes.status()
+    assert found["problems"] == []
+    assert sorted(one["member"] for one in found["control_planes"]) == ["leader", "voter", "voter"]
+    assert [one["name"] for one in found["control_planes"] if one["holder"]] == [holder(planes.api)]
+
+
+def test_the_api_and_every_acknowledged_write_outlive_the_machine_that_holds_the_address(planes: Planes) -> None:
+    old = holder(planes.api)
+    server = planes.server(old)
+    client = Client(default_paths().clusters / planes.name / "kubeconfig", SPACE).start()
+    try:
+        until("a hundred writes", lambda: len(client.writes.acknowledged) >= 100, within=60)
+        # a machine without power closes no connection
+        planes.inside(server, "ip link set eth0 down")
+        died = time.monotonic()
+        planes.crash(server)
+        until("writes go on", lambda: client.writes.since(died + ANSWERS_WITHIN) > 50, within=60)
+    finally:
+        client.stop()
+    reads, writes = client.reads.gap(died), client.writes.gap(died)
+    print(
+        f"\n{len(client.writes.acknowledged)} writes acknowledged, {len(client.writes.unknown)} unknown; the longest time "
+        f"without an answer: {reads:.2f} s of reads, {writes:.2f} s of writes; from {old} to {holder(planes.api)}"
+    )
+    assert client.lost(planes.api) == set()
+    assert holder(planes.api) != old
+    assert max(reads, writes) < ANSWERS_WITHIN
+
+
+def test_up_brings_the_machine_back(planes: Planes) -> None:
+    planes.moyai("up", str(planes.folder))
+    # pods of a machine that was away are found out a moment after its node is Ready
+    until("all is well", lambda: not planes.problems(), within=120)
+
+
+def test_a_machine_that_is_gone_is_replaced_while_the_others_answer(planes: Planes) -> None:
+    name = holder(planes.api)
+    planes.provider.machines.delete_server(planes.server(name).id)
+    client = Client(default_paths().clusters / planes.name / "kubeconfig", SPACE, first=1_000_000).start()
+    began = time.monotonic()
+    try:
+        until("the cloud has deleted it", lambda: name not in planes.machines(), within=60)
+        planes.moyai("up", str(planes.folder))
+    finally:
+        client.stop()
+    longest = ", ".join(f"{seconds:.2f} s after {begin:.1f} s" for seconds, begin in client.reads.gaps(began)[:3])
+    print(f"\n{name} replaced in {time.monotonic() - began:.0f} s; without an answer to reads: {longest}")
+    assert client.reads.gap(began) < ANSWERS_WITHIN
+    assert client.lost(planes.api) == set()
+    until("all is well", lambda: not planes.problems(), within=120)
+    assert sorted(one["member"] for one in planes.status()["control_planes"]) == ["leader", "voter", "voter"]
