@@ -30,6 +30,7 @@ from moyai.spec.model import Cluster, NodePool
 DISCOVERY = "/etc/moyai/discovery.conf"
 #: keepalived's priority of the first control plane; it decides only where several ask for the address at once.
 _HIGHEST_PRIORITY = 100
+_INIT = "kubeadm init --config /etc/moyai/kubeadm.yaml --skip-token-print --skip-certificate-key-print"
 TAKES_KEY = "usr/local/lib/moyai/unsealing-key"
 
 
@@ -123,8 +124,7 @@ def _make(facts: NodeFacts) -> str:
     """What makes the machine a control plane: with a virtual address there may be others."""
     if facts.node.virtual:
         return "bash /usr/local/lib/moyai/make-control-plane"
-    init = "kubeadm init --config /etc/moyai/kubeadm.yaml --skip-token-print --skip-certificate-key-print"
-    return f'say "kubeadm init"\n{init}\nsay "kubeadm init done"'
+    return f'say "kubeadm init"\n{_INIT}\nsay "kubeadm init done"'
 
 
 def _others(facts: NodeFacts) -> dict[str, bytes]:
@@ -143,7 +143,7 @@ def _others(facts: NodeFacts) -> dict[str, bytes]:
     return {
         "etc/moyai/place.json": json.dumps(place).encode(),
         "usr/local/lib/moyai/etcd-member": _data("etcd_member.py"),
-        "usr/local/lib/moyai/make-control-plane": _data("make-control-plane", ADDRESS=node.address, FIRST=first),
+        "usr/local/lib/moyai/make-control-plane": _data("make-control-plane", ADDRESS=node.address, FIRST=first, INIT=_INIT),
         "etc/systemd/system/moyai-vip.service": _data("moyai-vip.service"),
         "etc/systemd/system/moyai-peers.service": _data("moyai-peers.service"),
     }
@@ -203,7 +203,9 @@ def _script(facts: NodeFacts, own: Mapping[str, bytes], *, units: Sequence[str] 
         **own,
     }
     if virtual_address(facts.cluster.spec):
-        content["etc/systemd/system/kubelet.service.d/20-moyai-connections.conf"] = _data("kubelet-connections.conf")
+        content["etc/systemd/system/kubelet.service.d/20-moyai-connections.conf"] = _data(
+            "kubelet-connections.conf", CONNECTIONS=" ".join(f"{name}={value}" for name, value in kubeadm.CONNECTIONS.items())
+        )
     if facts.mirror:
         content["etc/containerd/certs.d/_default/hosts.toml"] = mirror_hosts(facts.mirror).encode()
     packed = base64.encodebytes(_tar(content)).decode()

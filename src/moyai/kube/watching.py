@@ -121,7 +121,8 @@ class KubeClient:
         items: list[Json] = []
         version = ""
         async for part, of_list in self._pages(resource, namespace, fields=fields, size=_LIST_SIZE):
-            items, version = items + part, of_list
+            items += part
+            version = of_list
         return items, version
 
     def pages(self, resource: Resource, *, namespace: str | None = None) -> AsyncIterator[tuple[list[Json], str]]:
