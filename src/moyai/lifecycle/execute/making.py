@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol, TypeVar
 
 from moyai.bootstrap.machine import ServerContent
+from moyai.cloud.model import SourceAddress
 from moyai.core.errors import Conflict
 from moyai.core.keys import Key
 from moyai.core.progress import Progress
@@ -125,29 +126,31 @@ class Making:
 
     def _port(self, step: s.CreatePort, _: Progress) -> None:
         node = step.node
-        self._create(
-            step.key,
-            node.name,
-            call=lambda: self._cloud.networks.create_port(
-                name=node.name,
-                network_id=self._context.id(keys.NETWORK),
-                subnet_id=self._context.id(keys.SUBNET),
-                fixed_ip=node.address,
-                security_group_ids=[self._context.id(keys.security_group(node.role))],
-                send_from=step.send_from,
-                tags=self._tags,
-            ),
-        )
+        groups = [self._context.id(keys.security_group(node.role))]
+        self._create_port(step.key, node.name, address=node.address, groups=groups, send_from=step.send_from)
 
     def _reserve(self, step: s.ReserveAddress, _: Progress) -> None:
+        self._create_port(step.key, step.name, address=step.address)
+
+    def _create_port(
+        self,
+        key: Key,
+        name: str,
+        *,
+        address: str,
+        groups: Sequence[str] = (),
+        send_from: Sequence[SourceAddress] = (),
+    ) -> None:
         self._create(
-            step.key,
-            step.name,
+            key,
+            name,
             call=lambda: self._cloud.networks.create_port(
-                name=step.name,
+                name=name,
                 network_id=self._context.id(keys.NETWORK),
                 subnet_id=self._context.id(keys.SUBNET),
-                fixed_ip=step.address,
+                fixed_ip=address,
+                security_group_ids=groups,
+                send_from=send_from,
                 tags=self._tags,
             ),
         )
