@@ -37,6 +37,9 @@ class Provider:
         self.calls: list[str] = []
         self.made: set[Orphan] = set()
 
+    def watch(self, again: Callable[[], None]) -> None:
+        self.again = again
+
     def unknown_annotations(self, service: Service) -> Sequence[str]:
         return [key for key in service.annotations if key.startswith("example.org/odd")]
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from moyai.agent.settings import CONTROLLERS
+from moyai.agent.settings import DEFAULT_CONTROLLERS
 from moyai.core import yamltext
 
 NAME = "moyai-agent"
@@ -47,7 +47,7 @@ class AgentManifestOptions:
     net_conf: str
     image: str
     api_server: str
-    controllers: tuple[str, ...] = CONTROLLERS
+    controllers: tuple[str, ...] = DEFAULT_CONTROLLERS
     pull_policy: str = "IfNotPresent"
     log_level: str = "info"
 

@@ -9,7 +9,9 @@ from pathlib import Path
 from moyai.core.errors import UsageError
 
 #: The controllers that there are, in the order of the start.
-CONTROLLERS: tuple[str, ...] = ("pod-network", "policy")
+CONTROLLERS: tuple[str, ...] = ("pod-network", "policy", "announce")
+#: Those that run where nothing else is said.
+DEFAULT_CONTROLLERS: tuple[str, ...] = ("pod-network", "policy")
 
 
 @dataclass(frozen=True)
@@ -19,7 +21,7 @@ class AgentOptions:
     pod of the cluster."""
 
     node: str
-    controllers: tuple[str, ...] = CONTROLLERS
+    controllers: tuple[str, ...] = DEFAULT_CONTROLLERS
     net_conf: Path | None = None
     bind: str = "127.0.0.1:9810"
     kubeconfig: Path | None = None

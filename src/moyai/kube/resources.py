@@ -52,6 +52,17 @@ DEPLOYMENTS = Resource("apps", "v1", "deployments", namespaced=True)
 DAEMON_SETS = Resource("apps", "v1", "daemonsets", namespaced=True)
 NETWORK_POLICIES = Resource("networking.k8s.io", "v1", "networkpolicies", namespaced=True)
 ENDPOINT_SLICES = Resource("discovery.k8s.io", "v1", "endpointslices", namespaced=True)
+#: MetalLB's, which say which addresses nodes announce, and how.
+ADDRESS_POOLS = Resource("metallb.io", "v1beta1", "ipaddresspools", namespaced=True)
+L2_ADVERTISEMENTS = Resource("metallb.io", "v1beta1", "l2advertisements", namespaced=True)
+SERVICE_L2_STATUSES = Resource("metallb.io", "v1beta1", "servicel2statuses", namespaced=True)
+#: MetalLB's of BGP: kind → where they are.
+BGP_OBJECTS = {
+    "BGPPeer": Resource("metallb.io", "v1beta2", "bgppeers", namespaced=True),
+    "BGPAdvertisement": Resource("metallb.io", "v1beta1", "bgpadvertisements", namespaced=True),
+    "BFDProfile": Resource("metallb.io", "v1beta1", "bfdprofiles", namespaced=True),
+    "Community": Resource("metallb.io", "v1beta1", "communities", namespaced=True),
+}
 LEASES = Resource("coordination.k8s.io", "v1", "leases", namespaced=True)
 STORAGE_CLASSES = Resource("storage.k8s.io", "v1", "storageclasses", namespaced=False)
 CSI_NODES = Resource("storage.k8s.io", "v1", "csinodes", namespaced=False)
