@@ -93,15 +93,14 @@ class ServiceController:
 
         self._services.add_handler(service_changed)
         self._nodes.add_handler(node_changed)
-        for name, provider in self._providers.items():
+        for provider, name in {one: name for name, one in self._providers.items()}.items():
             provider.watch(partial(self._again, name))
 
     def _again(self, name: str) -> None:
-        """Look again at all Services of the class for which its provider has or should have something."""
+        """Look again at all Services of the provider of this class."""
         if self._queue is not None:
-            for service in self._services.all():
-                if name in (self._held(service), self._wanted(service)):
-                    self._queue.add(service.key)
+            for key in self.alive(name):
+                self._queue.add(key)
 
     def _nodes_settled(self, queue: WorkQueue) -> None:
         self._settling = None
