@@ -12,6 +12,7 @@ from typing import Any
 
 from moyai.agent.settings import DEFAULT_CONTROLLERS
 from moyai.core import yamltext
+from moyai.plan.announce.metallb_words import NAMESPACE as ANNOUNCE_NAMESPACE
 
 NAME = "moyai-agent"
 NAMESPACE = "kube-system"
@@ -36,13 +37,30 @@ RIGHTS: Mapping[str, tuple[dict[str, Any], ...]] = {
         _rule("", "nodes namespaces pods", verbs="get list watch"),
         _rule("networking.k8s.io", "networkpolicies", verbs="get list watch"),
     ),
+    "announce": (
+        _rule("", "nodes services", verbs="get list watch"),
+        _rule("", "events", verbs="create patch"),
+        _rule("discovery.k8s.io", "endpointslices", verbs="get list watch"),
+        _rule("metallb.io", "ipaddresspools l2advertisements", verbs="get list watch"),
+    ),
+}
+#: Controller → the namespace that it writes in, and its rules there.
+RIGHTS_IN_NAMESPACE: Mapping[str, tuple[str, tuple[dict[str, Any], ...]]] = {
+    "announce": (
+        ANNOUNCE_NAMESPACE,
+        (
+            _rule("coordination.k8s.io", "leases", verbs="get create update"),
+            _rule("metallb.io", "servicel2statuses", verbs="get list create patch delete"),
+            _rule("metallb.io", "servicel2statuses/status", verbs="patch"),
+        ),
+    ),
 }
 
 
 @dataclass(frozen=True)
 class AgentManifestOptions:
-    """``net_conf``: text of net-conf.json. ``image``: the moyai OCI image, present in the node's store. ``api_server``:
-    ``host:port`` on the node network: the agent does not wait for kube-proxy."""
+    """``net_conf``: text of net-conf.json, empty where no controller reads it. ``image``: the moyai OCI image, present in the
+    node's store. ``api_server``: ``host:port`` on the node network: the agent does not wait for kube-proxy."""
 
     net_conf: str
     image: str
@@ -54,12 +72,13 @@ class AgentManifestOptions:
 
 def render(options: AgentManifestOptions) -> str:
     """All objects as one YAML stream."""
-    return yamltext.dump(*_account(options), _configuration(options), _daemon_set(options))
+    configuration = [_configuration(options)] if options.net_conf else []
+    return yamltext.dump(*_account(options), *_rights_in_namespaces(options), *configuration, _daemon_set(options))
 
 
-def _meta(name: str = NAME, *, namespaced: bool = True) -> dict[str, Any]:
+def _meta(name: str = NAME, *, namespace: str = NAMESPACE, namespaced: bool = True) -> dict[str, Any]:
     meta: dict[str, Any] = {"name": name, "labels": {"app.kubernetes.io/name": NAME, "app.kubernetes.io/managed-by": "moyai"}}
-    return {**meta, "namespace": NAMESPACE} if namespaced else meta
+    return {**meta, "namespace": namespace} if namespaced else meta
 
 
 def _account(options: AgentManifestOptions) -> tuple[dict[str, Any], ...]:
@@ -83,6 +102,21 @@ def _account(options: AgentManifestOptions) -> tuple[dict[str, Any], ...]:
     )
 
 
+def _rights_in_namespaces(options: AgentManifestOptions) -> list[dict[str, Any]]:
+    group, found = "rbac.authorization.k8s.io", list[dict[str, Any]]()
+    for name in options.controllers:
+        if name in RIGHTS_IN_NAMESPACE:
+            namespace, rules = RIGHTS_IN_NAMESPACE[name]
+            meta = _meta(namespace=namespace)
+            subject = {"kind": "ServiceAccount", "name": NAME, "namespace": NAMESPACE}
+            role = {"apiGroup": group, "kind": "Role", "name": NAME}
+            found += [
+                {"apiVersion": f"{group}/v1", "kind": "Role", "metadata": meta, "rules": list(rules)},
+                {"apiVersion": f"{group}/v1", "kind": "RoleBinding", "metadata": meta, "roleRef": role, "subjects": [subject]},
+            ]
+    return found
+
+
 def _configuration(options: AgentManifestOptions) -> dict[str, Any]:
     return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": _meta(), "data": {NET_CONF: options.net_conf}}
 
@@ -100,7 +134,7 @@ def _daemon_set(options: AgentManifestOptions) -> dict[str, Any]:
         "imagePullPolicy": options.pull_policy,
         "command": ["moyai", "agent"],
         "args": [
-            f"--net-config-path={CONFIG_FOLDER}/{NET_CONF}",
+            *([f"--net-config-path={CONFIG_FOLDER}/{NET_CONF}"] if options.net_conf else []),
             f"--controllers={','.join(options.controllers)}",
             f"--bind=127.0.0.1:{PORT}",
             f"--log-level={options.log_level}",
@@ -121,8 +155,11 @@ def _daemon_set(options: AgentManifestOptions) -> dict[str, Any]:
         "startupProbe": probe("/readyz", periodSeconds=1, failureThreshold=600),
         "livenessProbe": probe("/healthz", periodSeconds=30, failureThreshold=4),
         "readinessProbe": probe("/readyz", periodSeconds=10),
-        "volumeMounts": [{"name": "config", "mountPath": CONFIG_FOLDER, "readOnly": True}],
     }
+    volumes: list[dict[str, Any]] = []
+    if options.net_conf:
+        container["volumeMounts"] = [{"name": "config", "mountPath": CONFIG_FOLDER, "readOnly": True}]
+        volumes = [{"name": "config", "configMap": {"name": NAME}}]
     return {
         "apiVersion": "apps/v1",
         "kind": "DaemonSet",
@@ -143,7 +180,7 @@ def _daemon_set(options: AgentManifestOptions) -> dict[str, Any]:
                     "securityContext": {"seccompProfile": {"type": "RuntimeDefault"}},
                     "terminationGracePeriodSeconds": 10,
                     "containers": [container],
-                    "volumes": [{"name": "config", "configMap": {"name": NAME}}],
+                    **({"volumes": volumes} if volumes else {}),
                 },
             },
         },

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from moyai.agent import manifests as agent
+from moyai.agent.settings import DEFAULT_CONTROLLERS
 from moyai.ccm import manifests as ccm
-from moyai.ccm.settings import CcmConfig, ClusterConfig, LoadBalancerConfig, RouteConfig
+from moyai.ccm.settings import AnnounceConfig, CcmConfig, ClusterConfig, LoadBalancerConfig, RouteConfig
 from moyai.cloud.capabilities import Capability
 from moyai.cloud.factory import provider_args
 from moyai.cloud.kind import Login, VolumeNames
@@ -43,6 +44,10 @@ def _controller_manifests(facts: AddonFacts) -> str:
             node_security_group_ids=(made.id(keys.security_group("worker")),),
             fencing=spec.volumes.fencing,
         ),
+        announce=AnnounceConfig(
+            ranges=tuple(map(str, spec.services.announce.ranges)),
+            load_balancer_class=spec.services.announce.load_balancer_class,
+        ),
     )
     return ccm.render(
         ccm.ManifestOptions(
@@ -65,11 +70,23 @@ def _copies(facts: AddonFacts) -> int:
 
 def _agent_manifests(facts: AddonFacts) -> str:
     conf = pod_network_of(facts.cluster.spec).conf
-    if conf is None:
+    controllers = _agent_controllers(facts.cluster.spec)
+    if not controllers:
         return ""
     return agent.render(
-        agent.AgentManifestOptions(net_conf=write_net_conf(conf), image=references.MOYAI, api_server=facts.api_server)
+        agent.AgentManifestOptions(
+            net_conf=write_net_conf(conf) if conf else "",
+            image=references.MOYAI,
+            api_server=facts.api_server,
+            controllers=controllers,
+        )
     )
+
+
+def _agent_controllers(spec: ClusterSpec) -> tuple[str, ...]:
+    """What the agent of each node does; nothing: there is none."""
+    of_pods = DEFAULT_CONTROLLERS if pod_network_of(spec).conf is not None else ()
+    return (*of_pods, "announce") if spec.services.announce.ranges else of_pods
 
 
 def _volume_manifests(facts: AddonFacts) -> str:
@@ -166,5 +183,5 @@ def addons_of(
             return keys.secret(addon.credential) in intended
         return addon.needs is None or addon.needs in capabilities
 
-    agents = pod_network_of(spec).conf is not None
+    agents = bool(_agent_controllers(spec))
     return tuple(addon for addon in addons(names, agents=agents) if has(addon))

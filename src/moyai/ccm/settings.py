@@ -87,8 +87,8 @@ class CcmConfig:
     load_balancer: LoadBalancerConfig = LoadBalancerConfig()
     route: RouteConfig = RouteConfig()
     cluster: ClusterConfig = ClusterConfig()
-    announce: AnnounceConfig = AnnounceConfig()
     classes: dict[str, LoadBalancerClass] = field(default_factory=dict[str, LoadBalancerClass])
+    announce: AnnounceConfig = AnnounceConfig()
 
 
 _SECTIONS = {"LoadBalancer": "load_balancer", "Route": "route", "Moyai": "cluster", "Announce": "announce"}
