@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 
 from moyai.agent.announce.controller import AnnounceController, Ethernet
-from moyai.core.errors import Unreachable
 from moyai.kube.events import EventRecorder
 from moyai.kube.objects import parse_node
 from moyai.kube.resources import ADDRESS_POOLS, EVENTS, L2_ADVERTISEMENTS, LEASES, NODES, SERVICE_L2_STATUSES, SERVICES, Json
@@ -20,32 +19,12 @@ from moyai.plan.announce.metallb_words import FROM_POOL, NAMESPACE, status_name
 from moyai.runtime.controllers import ControllerSet, Wanted, cache, controller_set
 from moyai.runtime.metrics import Metrics
 from tests.fakes.clock import FakeClock
-from tests.fakes.kubernetes import Kubernetes
+from tests.fakes.kubernetes import Kubernetes, Way
 from tests.unit.ccm_world import node_object, service_object
 
 pytestmark = pytest.mark.virtual_time
 
 ADDRESS = "192.0.2.1"
-
-
-class Way:
-    """One node's way to the API; ``cut``: every call fails."""
-
-    def __init__(self, kube: Kubernetes) -> None:
-        self._kube = kube
-        self.cut = False
-
-    def __getattr__(self, name: str) -> Any:
-        found = getattr(self._kube, name)
-        if name in ("watch", "pages"):
-            return found
-
-        async def call(*words: Any, **fields: Any) -> Any:
-            if self.cut:
-                raise Unreachable("no way to the API")
-            return await found(*words, **fields)
-
-        return call
 
 
 class Wire:

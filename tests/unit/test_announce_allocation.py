@@ -179,9 +179,9 @@ def test_an_address_that_is_asked_for_and_cannot_be_shared_says_why(fields: dict
 
 def test_with_local_traffic_the_same_pods_are_behind_a_shared_address() -> None:
     keyed: dict[str, Any] = {"annotations": wants(allow_shared_ip="k"), "local_traffic": True, "selector": {"app": "a"}}
-    first = service("first", "192.0.2.2", **keyed)
-    assert address(service(port=81, **keyed), pool(), others=(first,)) == "192.0.2.2"
-    assert address(service(port=81, **{**keyed, "selector": {"app": "b"}}), pool(), others=(first,)) == "192.0.2.0"
+    first, second = service("first", "192.0.2.2", **keyed), service(port=81, **keyed)
+    assert address(second, pool(), others=(first,)) == "192.0.2.2"
+    assert address(replace(second, selector={"app": "b"}), pool(), others=(first,)) == "192.0.2.0"
 
 
 def test_of_pools_that_overlap_the_older_one_counts() -> None:

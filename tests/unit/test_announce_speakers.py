@@ -16,11 +16,11 @@ ADDRESS = "192.0.2.1"
 
 
 def node(name: str, **fields: Any) -> Node:
-    return Node(name, name, **{"ready": True, **fields})
+    return replace(Node(name, name, ready=True), **fields)
 
 
 def service(name: str = "web", **fields: Any) -> Service:
-    return Service("default", name, name, **{"type": "LoadBalancer", "ingress": (Ingress(ADDRESS),), **fields})
+    return replace(Service("default", name, name, type="LoadBalancer", ingress=(Ingress(ADDRESS),)), **fields)
 
 
 def advert(name: str = "all", **spec: Any) -> L2Advertisement:
@@ -28,8 +28,8 @@ def advert(name: str = "all", **spec: Any) -> L2Advertisement:
 
 
 def situation(*nodes: Node, **fields: Any) -> AnnouncedServices:
-    given: dict[str, Any] = {"services": [service()], "pools": [pool()], "advertisements": [advert()], "endpoints": {}}
-    return AnnouncedServices(nodes=nodes, **{**given, **fields})
+    now = AnnouncedServices(services=[service()], nodes=nodes, pools=[pool()], advertisements=[advert()], endpoints={})
+    return replace(now, **fields)
 
 
 def competing(now: AnnouncedServices) -> set[str]:

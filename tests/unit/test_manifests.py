@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import example, given
@@ -103,6 +104,7 @@ def test_an_announced_address_is_enough_because_this_host_need_not_reach_it() ->
     body = service_object(annotations={FROM_POOL: "main"})
     store.put(SERVICES, {**body, "status": {"loadBalancer": {"ingress": [{"ip": "10.8.0.96"}]}}})
     awaited = Awaited(services=(("default", "web"),))
+    api: Any = QuickKubernetes(store)
     with Reporter().step("apply") as progress:
-        found = wait(QuickKubernetes(store), awaited, clock=FakeClock(), progress=progress)
+        found = wait(api, awaited, clock=FakeClock(), progress=progress)
     assert [one.url for one in found] == ["http://10.8.0.96/"]

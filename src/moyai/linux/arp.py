@@ -82,7 +82,9 @@ class ArpResponder:
             except BlockingIOError:
                 return
             except OSError as error:
-                if error.errno not in (errno.ENETDOWN, errno.ENOBUFS):
+                # one that was deleted says at first that it is down; it has no name any more
+                down = error.errno == errno.ENETDOWN and self._socket.getsockname()[0]
+                if not down and error.errno != errno.ENOBUFS:
                     raise
 
     def announce(self, address: str) -> None:

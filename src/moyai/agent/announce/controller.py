@@ -84,6 +84,8 @@ class AnnounceController:
         self._adverts: Informer[L2Advertisement] = cache(
             kube, L2_ADVERTISEMENTS, parse=parse_l2_advertisement, metrics=metrics, namespace=NAMESPACE
         )
+        #: The interface of the node's own address, empty where there is none.
+        self._own = ""
         self._keepers: dict[str, AddressKeeper] = {}
         self._wanted: dict[str, AnnouncedAddress] = {}
         self._responders: dict[str, arp.ArpResponder] = {}
@@ -104,7 +106,10 @@ class AnnounceController:
 
     async def reconcile(self, _key: str) -> Result:
         """Raises Retriable where an interface cannot be listened on, or the API does not take a status."""
-        self._wanted = {one.address: one for one in self._to_announce()}
+        self._own = self._own_interface()
+        competing = to_announce(self._node, self._situation())
+        # an owner that cannot answer would keep the address from those that can
+        self._wanted = {address: one for address, one in competing.items() if self._reachable(one)}
         gone = [self._keepers.pop(address) for address in list(self._keepers) if address not in self._wanted]
         if gone:
             # the next owner writes its status when it has the Lease: never before this node's is gone
@@ -119,7 +124,7 @@ class AnnounceController:
         await self._statuses.sync(self._announced())
         if failed:
             raise Retriable(f"addresses cannot be announced on {failed}")
-        return DONE
+        return DONE if len(self._wanted) == len(competing) else Result(requeue_after=_REOPEN)
 
     async def run(self) -> None:
         """Beside the controller, to its end: then everything is handed back."""
@@ -135,11 +140,10 @@ class AnnounceController:
             for name in list(self._responders):
                 self._close(name)
 
-    def _to_announce(self) -> list[AnnouncedAddress]:
-        """What this node competes for and can answer for."""
-        have = self._network.interfaces()
-        found = to_announce(self._node, self._situation()).values()
-        return [one for one in found if not one.interfaces or have.intersection(one.interfaces)]
+    def _reachable(self, one: AnnouncedAddress) -> bool:
+        """Whether this machine has an interface that the address is to be announced on."""
+        wanted = one.interfaces or (self._own,)
+        return not self._network.interfaces().isdisjoint(wanted)
 
     def _situation(self) -> AnnouncedServices:
         endpoints: dict[str, frozenset[str]] = {}
@@ -200,7 +204,7 @@ class AnnounceController:
 
     def _interfaces(self, address: str) -> tuple[str, ...]:
         wanted = self._wanted.get(address)
-        return () if wanted is None else wanted.interfaces or tuple(filter(None, (self._own_interface(),)))
+        return () if wanted is None else wanted.interfaces or (self._own,)
 
     def _own_interface(self) -> str:
         node = self._nodes.get(self._node)
