@@ -102,11 +102,11 @@ def _default(field: FieldInfo, where: str, *, defaults: dict[str, Any]) -> str:
     if field.is_required():
         return "(required)"
     value: Any = defaults
-    if "[]" in where:
-        value = field.get_default(call_default_factory=True)
-    else:
+    try:
         for part in where.split("."):
             value = value[part]
+    except KeyError:  # in a list, or below a field without a default of its own
+        value = field.get_default(call_default_factory=True)
     if isinstance(value, dict) and value:
         pairs = cast("dict[str, Any]", value).items()
         return "see below" if _model(field.annotation)[0] else ", ".join(f"`{name}: {item}`" for name, item in pairs)
@@ -116,7 +116,7 @@ def _default(field: FieldInfo, where: str, *, defaults: dict[str, Any]) -> str:
             if not isinstance(value[0], dict)
             else "one with all defaults"
         )
-    return f"`{str(value).lower() if isinstance(value, bool) else value}`" if value not in ("", [], {}) else "empty"
+    return f"`{str(value).lower() if isinstance(value, bool) else value}`" if value not in ("", [], {}, None) else "empty"
 
 
 if __name__ == "__main__":

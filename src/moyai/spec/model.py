@@ -23,7 +23,7 @@ from moyai.spec.control_plane import ControlPlane
 from moyai.spec.forbidden_ranges import special_home, special_overlap
 from moyai.spec.kubernetes import is_key, is_value, label_taken, taint_taken
 from moyai.spec.object_names import Choice, Name, is_new
-from moyai.spec.pod_network import Mode, VxlanSpec
+from moyai.spec.pod_network import Mode, NetConfSource, VxlanSpec
 from moyai.spec.security import Security
 
 API_VERSION = "moyai.dev/v1alpha1"
@@ -182,6 +182,10 @@ class NetworkSpec(Model):
         "CNI plugin.",
     )
     vxlan: VxlanSpec = Field(default_factory=VxlanSpec, description="For mode `vxlan`.")
+    # not kept with the cluster: what it says becomes the fields that are
+    net_conf: NetConfSource | None = Field(
+        default=None, exclude=True, description="Where flannel's configuration is, if you have one."
+    )
     external_network: Choice = Field(
         default="", description="The cloud's external network that the router leads to; empty: the only one there is."
     )
