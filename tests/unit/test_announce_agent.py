@@ -14,7 +14,17 @@ import pytest
 from moyai.agent.announce.controller import AnnounceController, Ethernet
 from moyai.kube.events import EventRecorder
 from moyai.kube.objects import parse_node
-from moyai.kube.resources import ADDRESS_POOLS, EVENTS, L2_ADVERTISEMENTS, LEASES, NODES, SERVICE_L2_STATUSES, SERVICES, Json
+from moyai.kube.resources import (
+    ADDRESS_POOLS,
+    ENDPOINT_SLICES,
+    EVENTS,
+    L2_ADVERTISEMENTS,
+    LEASES,
+    NODES,
+    SERVICE_L2_STATUSES,
+    SERVICES,
+    Json,
+)
 from moyai.plan.announce.metallb_words import FROM_POOL, NAMESPACE, status_name
 from moyai.runtime.controllers import ControllerSet, Wanted, cache, controller_set
 from moyai.runtime.metrics import Metrics
@@ -108,22 +118,22 @@ class Nodes:
         return controller_set([wanted], metrics=metrics, events=events, bind="127.0.0.1:0", shared=[nodes])
 
     @asynccontextmanager
-    async def one(self, node: str, interfaces: frozenset[str] = frozenset({"eth0"})) -> AsyncGenerator[None]:
+    async def one(self, node: str, interfaces: frozenset[str] = frozenset({"eth0"})) -> AsyncGenerator[ControllerSet]:
         self.stops[node] = asyncio.Event()
-        task = asyncio.create_task(self.agent(node, interfaces).run(self.stops[node]))
+        agent = self.agent(node, interfaces)
+        task = asyncio.create_task(agent.run(self.stops[node]))
         try:
-            yield
+            yield agent
         finally:
             self.stops[node].set()
             await task
 
     @asynccontextmanager
-    async def all(self) -> AsyncGenerator[None]:
+    async def all(self) -> AsyncGenerator[dict[str, ControllerSet]]:
         async with AsyncExitStack() as stack:
-            for name in self.names:
-                await stack.enter_async_context(self.one(name))
+            made = {name: await stack.enter_async_context(self.one(name)) for name in self.names}
             await self.pass_time(3)
-            yield
+            yield made
 
     async def pass_time(self, seconds: float) -> float:
         """Looks ten times a second; returns how long nobody answered, in seconds."""
@@ -136,6 +146,10 @@ class Nodes:
 
     def statuses(self) -> list[Json]:
         return [one["status"] for one in self.kube.all(SERVICE_L2_STATUSES)]
+
+
+def reconciles(metrics: str) -> list[str]:
+    return [line for line in metrics.splitlines() if line.startswith("moyai_reconcile_total")]
 
 
 async def test_one_node_answers_and_says_so() -> None:
@@ -199,6 +213,41 @@ async def test_a_node_that_is_no_longer_ready_gives_its_addresses_up() -> None:
         nodes.kube.put(NODES, node_object(int(owner[-1]), ready=False))
         assert await nodes.pass_time(5) <= 1.5
         assert nodes.wire.who() not in ([], [owner])
+
+
+async def test_with_local_traffic_the_address_follows_the_endpoints() -> None:
+    nodes = Nodes()
+    nodes.service(externalTrafficPolicy="Local")
+
+    def endpoint(node: str, *, ready: bool = True) -> None:
+        labels = {"kubernetes.io/service-name": "web"}
+        meta = {"name": "web-x", "namespace": "default", "labels": labels}
+        body = {"metadata": meta, "endpoints": [{"nodeName": node, "conditions": {"ready": ready}}]}
+        nodes.kube.put(ENDPOINT_SLICES, body)
+
+    async with nodes.all():
+        assert nodes.wire.who() == []
+        for node in ("demo-2", "demo-3", "demo-1"):
+            endpoint(node)
+            await nodes.pass_time(3)
+            assert nodes.wire.who() == [node]
+        endpoint("demo-1", ready=False)
+        await nodes.pass_time(3)
+        assert nodes.wire.who() == []
+
+
+async def test_endpoints_that_no_announcement_depends_on_cost_nothing() -> None:
+    nodes = Nodes(1)
+    for number in range(1, 4):
+        nodes.kube.put(SERVICES, service_object(f"other-{number}"))
+    async with nodes.all() as made:
+        before = made["demo-1"].metrics.text()
+        for number in range(1, 4):
+            labels = {"kubernetes.io/service-name": f"other-{number}"}
+            meta = {"name": f"x-{number}", "namespace": "default", "labels": labels}
+            nodes.kube.put(ENDPOINT_SLICES, {"metadata": meta, "endpoints": [{"nodeName": "demo-1"}]})
+        await asyncio.sleep(2)
+        assert reconciles(made["demo-1"].metrics.text()) == reconciles(before)
 
 
 async def test_a_service_that_goes_is_answered_for_no_more() -> None:

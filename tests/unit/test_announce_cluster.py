@@ -15,6 +15,7 @@ from moyai.bootstrap.addons import addons_of
 from moyai.ccm.announce_manifests import definitions
 from moyai.ccm.manifests import ManifestOptions, render
 from moyai.ccm.settings import AnnounceConfig
+from moyai.cloud.capabilities import Capability
 from moyai.cloud.model import Port, SourceAddress
 from moyai.cloud.openstack import ADAPTER
 from moyai.core.errors import UsageError
@@ -154,6 +155,12 @@ def test_a_cloud_whose_ports_send_from_their_own_address_alone_is_refused() -> N
         UsageError, match=r"spec\.services\.announce\.ranges: should be left out: cloud moyai does not let ports"
     ):
         planned(spec(), replace(EMPTY, sources_allowed=False))
+
+
+def test_without_load_balancers_of_the_cloud_the_plan_says_who_announces() -> None:
+    without = replace(EMPTY, capabilities=EMPTY.capabilities - {Capability.LOAD_BALANCERS})
+    assert any(one.endswith("the nodes announce Services of type LoadBalancer") for one in planned(spec(), without).notes)
+    assert any(one.endswith("Services of type LoadBalancer stay pending") for one in planned(spec(ranges="[]"), without).notes)
 
 
 def test_a_plan_in_json_names_what_is_announced_only_where_something_is() -> None:

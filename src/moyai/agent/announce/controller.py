@@ -150,8 +150,7 @@ class AnnounceController:
         for one in self._slices.all():
             endpoints[one.service] = endpoints.get(one.service, frozenset()) | one.nodes
         return AnnouncedServices(
-            # the annotation is the allocator's: the cloud's load balancers have none of ours
-            services=[one for one in self._services.all() if one.balanced and FROM_POOL in one.annotations],
+            services=[one for one in self._services.all() if _is_announced(one)],
             nodes=self._nodes.all(),
             pools=self._pools.all(),
             advertisements=self._adverts.all(),
@@ -259,10 +258,24 @@ class AnnounceController:
             self._queue.add(_ALL)
 
     def _changed(self, _key: str, old: object, new: object) -> None:
-        # a heartbeat of a Node changes nothing that is parsed of it but its version
-        if _without_version(old) != _without_version(new):
+        if self._relevant(old) != self._relevant(new):
             self._again()
 
+    def _relevant(self, fact: object) -> object:
+        """What of an object an announcement depends on, None for nothing. A heartbeat of a Node is no change; endpoints matter
+        where the Service's address is announced by nodes with an endpoint alone."""
+        match fact:
+            case Node():
+                return replace(fact, version="")
+            case Service():
+                return replace(fact, version="") if _is_announced(fact) else None
+            case Endpoints():
+                service = self._services.get(fact.service)
+                return fact if service is None or (service.local_traffic and _is_announced(service)) else None
+            case _:
+                return fact
 
-def _without_version(fact: object) -> object:
-    return replace(fact, version="") if isinstance(fact, Node | Service) else fact
+
+def _is_announced(service: Service) -> bool:
+    # the annotation is the allocator's: the cloud's load balancers have none of ours
+    return service.balanced and FROM_POOL in service.annotations
