@@ -132,6 +132,9 @@ def test_a_service_answers_at_an_address_of_its_pool(cluster: Announced) -> None
     shown = json.loads(cluster.kubectl("get", "servicel2statuses", "-n", NAMESPACE, "-o", "json"))["items"]
     assert [(one["status"]["node"], one["status"]["serviceName"]) for one in shown] == [(cluster.owner(), "web")]
     assert len({tuple(one) for one in cluster.probe()}) == 1
+    state = json.loads(cluster.moyai("net", "status", "--output", "json").stdout)
+    expected = {"service": "default/web", "address": ADDRESS, "pool": "main", "node": cluster.owner(), "problem": ""}
+    assert (state["problems"], state["announced"]) == ([], [expected])
 
 
 def test_a_pool_that_has_run_dry_says_so_and_gives_what_is_freed(cluster: Announced) -> None:
