@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from moyai.agent.app import agent
-from moyai.agent.policy import PolicyController, removal_part
+from moyai.agent.policy import PolicyController, removal
 from moyai.agent.settings import AgentOptions
 from moyai.core.errors import Retriable
 from moyai.kube.informer import Informer
@@ -170,7 +170,9 @@ async def test_a_process_that_starts_cuts_what_an_earlier_one_left(kube: Kuberne
 async def test_switched_off_the_table_goes_in_one_transaction_however_often_the_kernel_refuses_at_first() -> None:
     kernel, stop = Kernel(refusals=3), asyncio.Event()
     kernel.loop = asyncio.get_running_loop()
-    task = asyncio.create_task(ControllerSet(metrics=Metrics(), parts=[removal_part(lambda: kernel)]).run(stop))
+    wanted = removal(lambda: kernel)
+    assert [check() for check in wanted.ready.values()] == ["the table of network policies has not been removed yet"]
+    task = asyncio.create_task(ControllerSet(metrics=Metrics(), parts=[wanted.part]).run(stop))
     try:
         async with asyncio.timeout(10):
             await kernel.news.wait()
@@ -180,11 +182,10 @@ async def test_switched_off_the_table_goes_in_one_transaction_however_often_the_
     assert len(kernel.applied) == 1
     assert "delete" in kernel.applied[0][-1]
     assert kernel.closed == 4
+    assert [check() for check in wanted.ready.values()] == [""]
 
 
-def test_an_agent_without_policies_removes_their_table_and_one_without_controllers_leaves_the_kernel_alone(
-    tmp_path: Path,
-) -> None:
+def test_an_agent_without_policies_removes_their_table(tmp_path: Path) -> None:
     path = tmp_path / "net-conf.json"
     path.write_text(write_net_conf(NetworkConf("10.244.0.0/16", "host-gw")))
 
@@ -194,4 +195,4 @@ def test_an_agent_without_policies_removes_their_table_and_one_without_controlle
 
     assert controllers("pod-network") == {"pod-network", "policy-removal"}
     assert controllers("pod-network", "policy") == {"pod-network", "policy"}
-    assert controllers() == set()
+    assert controllers() == {"policy-removal"}

@@ -20,6 +20,7 @@ from moyai.plan.node_network import OVERHEAD
 
 _MOST_NODES = 6
 _AGENT = "does the node's agent run? `moyai kubectl -n kube-system get pods -l app.kubernetes.io/name=moyai-agent -o wide`"
+_SWITCHED_OFF = "this cluster enforces no network policies: `moyai up` with `spec.network.policy: true` switches them on"
 _PROXY_HINT = "does kube-proxy run there? `moyai kubectl -n kube-system get pods -l k8s-app=kube-proxy -o wide`"
 
 
@@ -215,6 +216,7 @@ class _Walk:
             selecting = ", ".join(found.selecting)
             if not kernel.unreadable and not rules.has_table(TABLE):
                 self._hop(node, "policy", text=f"{what}: {selecting} has no effect, {node} has no table inet {TABLE}")
+                self._note(f"{node}: {_AGENT}" if self._world.enforces else _SWITCHED_OFF)
             elif found.permitted:
                 self._hop(node, "policy", text=f"{what}: permitted by {', '.join(found.permitting)}")
             else:
