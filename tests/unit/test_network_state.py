@@ -84,6 +84,9 @@ def test_a_node_without_the_table_of_policies_is_named_unless_they_are_switched_
     why = "network policies are not enforced: it has no table inet moyai-policy; does its agent run?"
     assert [one.problems for one in found.values()] == [(), (why,), ()]
     assert not states("none", bare)["n2"].problems
+    booted = w.changed(world, 2, tables=(*w.own_table(bare=True), w.chain("moyai-policy", "gate", family="inet")))
+    why = "its pods have no traffic: its agent has not applied network policies since it booted"
+    assert states("routes", booted)["n2"].problems == (why,)
 
 
 def test_where_the_user_brings_the_network_nobody_knows_who_is_reached() -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from moyai.agent.pod_network.controller import PodNetworkController
-from moyai.agent.policy import PolicyController, removal
+from moyai.agent.policy import BootGate, PolicyController, removal
 from moyai.agent.settings import AgentOptions, check_options
 from moyai.core.clock import Clock, SystemClock
 from moyai.core.reading import read_text
@@ -78,7 +78,14 @@ def _pod_network(shared: Shared) -> Wanted:
 
 
 def _policy(shared: Shared) -> Wanted:
-    made = PolicyController(kube=shared.kube, node=shared.node, nodes=shared.nodes, metrics=shared.metrics, clock=shared.clock)
+    made = PolicyController(
+        kube=shared.kube,
+        node=shared.node,
+        nodes=shared.nodes,
+        metrics=shared.metrics,
+        clock=shared.clock,
+        gate=BootGate(shared.options.boot_gate),
+    )
     return Wanted(made.part, caches=made.caches, ready={"network policies": made.not_ready})
 
 
@@ -99,6 +106,6 @@ def agent(options: AgentOptions, *, kube: Kube, metrics: Metrics, clock: Clock |
     )
     wanted = [build(shared) for name, build in _BUILDERS.items() if name in options.controllers]
     if "policy" not in options.controllers:
-        wanted.append(removal())
+        wanted.append(removal(BootGate(options.boot_gate)))
     nodes = [shared.nodes] if options.controllers else []
     return controller_set(wanted, metrics=metrics, events=events, bind=options.bind, shared=nodes)

@@ -14,6 +14,7 @@ from moyai.agent.settings import CONTROLLERS
 from moyai.core import yamltext
 from moyai.kube.objects.meta import part, rows, texts
 from moyai.kube.resources import Json
+from moyai.plan.network_policy import boot_gate
 
 NAME = "moyai-agent"
 NAMESPACE = "kube-system"
@@ -101,8 +102,12 @@ def _configuration(net_conf: str) -> dict[str, Any]:
 
 def _daemon_set(options: AgentManifestOptions) -> dict[str, Any]:
     labels = {"app.kubernetes.io/name": NAME}
-    volumes = [] if options.net_conf is None else [{"name": "config", "configMap": {"name": NAME}}]
-    mounts = [] if options.net_conf is None else [{"name": "config", "mountPath": CONFIG_FOLDER, "readOnly": True}]
+    # of the node: what agents leave for the next boot
+    volumes: list[Json] = [{"name": "policy", "hostPath": {"path": f"/{boot_gate.FOLDER}", "type": "DirectoryOrCreate"}}]
+    mounts: list[Json] = [{"name": "policy", "mountPath": f"/{boot_gate.FOLDER}"}]
+    if options.net_conf is not None:
+        volumes.append({"name": "config", "configMap": {"name": NAME}})
+        mounts.append({"name": "config", "mountPath": CONFIG_FOLDER, "readOnly": True})
     host, _, port = options.api_server.rpartition(":")
 
     def probe(path: str, **when: int) -> dict[str, Any]:
@@ -123,6 +128,8 @@ def _daemon_set(options: AgentManifestOptions) -> dict[str, Any]:
             {"name": "NODE_NAME", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}},
             {"name": "KUBERNETES_SERVICE_HOST", "value": host.strip("[]")},
             {"name": "KUBERNETES_SERVICE_PORT", "value": port},
+            # an agent of an older moyai takes no option that it does not know
+            {"name": "MOYAI_BOOT_GATE", "value": f"/{boot_gate.MARKER}"},
         ],
         "resources": {"requests": {"cpu": "5m", "memory": "50Mi"}},
         "securityContext": {

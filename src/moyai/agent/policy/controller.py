@@ -14,6 +14,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from moyai.agent.policy.boot_gate import BootGate
 from moyai.agent.policy.kernel import PolicyKernel, ThisKernel
 from moyai.core.clock import Clock, SystemClock
 from moyai.core.errors import Retriable
@@ -44,6 +45,7 @@ _log = logging.getLogger(__name__)
 _TABLE = "table"
 #: So many connections are judged before other work of the process gets its turn.
 _TURN = 500
+NO_GATE = BootGate(None)
 
 
 class PolicyController:
@@ -58,6 +60,7 @@ class PolicyController:
         nodes: Informer[Node],
         metrics: Metrics,
         clock: Clock | None = None,
+        gate: BootGate = NO_GATE,
         kernel: Callable[[], PolicyKernel] = ThisKernel,
     ) -> None:
         self._index = PolicyIndex(node)
@@ -65,6 +68,7 @@ class PolicyController:
         self._metrics = metrics
         self._clock = clock or SystemClock()
         self._open = kernel
+        self._gate = gate
         self._kernel: PolicyKernel | None = None
         self._standing = False
         self._lacks = "the table of network policies has not been applied yet"
@@ -88,6 +92,10 @@ class PolicyController:
 
     async def reconcile(self, _key: str) -> Result:
         """Bring the kernel up to date. Raises Retriable; then the next call replaces the whole table."""
+        if not self._standing and not self._index.has_ranges:
+            # the first transaction opens the gate, also for addresses that only the ranges tell from others
+            self._lacks = "the Node has no pod range (spec.podCIDR) yet"
+            return DONE
         kernel = await self._opened()
         table = self._index.table
         delta = table.take() if self._standing else table.everything()
@@ -103,6 +111,7 @@ class PolicyController:
                 raise
             self._standing, self._lacks = True, ""
             self._metrics.observe("moyai_policy_apply_seconds", self._clock.monotonic() - start)
+        await asyncio.to_thread(self._gate.keep)
         if self._to_judge and self._index.isolated:
             # a change that comes meanwhile sets it again
             self._to_judge = False
@@ -166,12 +175,13 @@ class PolicyController:
             self._changed()
 
 
-def removal(kernel: Callable[[], PolicyKernel] = ThisKernel) -> Wanted:
-    """The controller of a node without network policies: it takes the table away, and tries again until that has succeeded.
-    Until then the process is not ready."""
+def removal(gate: BootGate = NO_GATE, kernel: Callable[[], PolicyKernel] = ThisKernel) -> Wanted:
+    """The controller of a node without network policies: it takes the table and the gate away, and tries again until that has
+    succeeded. Until then the process is not ready."""
     lacks = "the table of network policies has not been removed yet"
 
     def remove() -> None:
+        gate.drop()
         opened = kernel()
         try:
             opened.apply(nft_commands.removal())
