@@ -26,6 +26,7 @@ from tests.fakes.kubernetes import QuickKubernetes
 from tests.fakes.object_store import ObjectStore
 
 _CSI = "disks.memory.test"
+_COUNTS = {"numberReady": 1, "updatedNumberScheduled": 1, "desiredNumberScheduled": 1}
 _RUNS = {"readyReplicas": 1, "updatedReplicas": 1, "availableReplicas": 1}
 _ADD_ONS = ("moyai-cloud-controller-manager", "coredns", "csi-memory-controllerplugin", "snapshot-controller")
 
@@ -51,8 +52,8 @@ class ClusterApi(QuickKubernetes):
         for name in _ADD_ONS:
             self.deployment(name)
         for name in ("kube-proxy", "csi-memory-nodeplugin"):
-            meta = {"name": name, "namespace": "kube-system"}
-            store.put(DAEMON_SETS, {"metadata": meta, "status": {"numberReady": 1, "desiredNumberScheduled": 1}})
+            self.daemon_set(name)
+        self.daemon_set("moyai-agent", "--controllers=policy")
         store.put(STORAGE_CLASSES, {"metadata": {"name": "csi-memory"}, "reclaimPolicy": "Delete"})
         for server in cloud.store.servers.by("tag", tag):
             self._machine(None, server)
@@ -63,6 +64,11 @@ class ClusterApi(QuickKubernetes):
     def deployment(self, name: str, *, runs: bool = True) -> None:
         meta = {"name": name, "namespace": "kube-system"}
         self.store.put(DEPLOYMENTS, {"metadata": meta, "spec": {"replicas": 1}, "status": _RUNS if runs else {}})
+
+    def daemon_set(self, name: str, *args: str) -> None:
+        pod = {"spec": {"containers": [{"args": list(args)}]}}
+        meta = {"name": name, "namespace": "kube-system"}
+        self.store.put(DAEMON_SETS, {"metadata": meta, "spec": {"template": pod}, "status": dict(_COUNTS)})
 
     def pod(self, name: str, *, namespace: str = "default", node: str = "", owner: str = "", **spec: Any) -> None:
         meta: Json = {"name": name, "namespace": namespace}
@@ -97,6 +103,11 @@ class ClusterApi(QuickKubernetes):
         if part(body, "spec").get("unschedulable"):
             self.cordoned.append(name)
         return super().patch(resource, name, body=body, namespace=namespace)
+
+    def apply(self, resource: Resource, body: Mapping[str, Any], *, manager: str) -> Json:
+        """A DaemonSet's pods run at once."""
+        made = {**body, "status": dict(_COUNTS)} if resource == DAEMON_SETS else body
+        return super().apply(resource, made, manager=manager)
 
     def evict(self, namespace: str, pod: str) -> None:
         if pod in self.protected:

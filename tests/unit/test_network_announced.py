@@ -64,7 +64,7 @@ def test_an_owner_that_is_lost_and_that_nobody_follows_is_a_problem(holder: str)
 
 
 def test_a_port_that_may_not_send_from_announced_addresses_is_a_problem() -> None:
-    network = {"nodeCIDR": w.NODES, "podCIDR": w.PODS, "mode": "vxlan"}
+    network = {"nodeCIDR": w.NODES, "podCIDR": w.PODS, "mode": "vxlan", "policy": False}
     announce = {"announce": {"ranges": ["10.8.0.96/28"]}}
     spec = validate({"metadata": {"name": "d"}, "spec": {"network": network, "services": announce}}, source="t").spec
     world = w.world("vxlan")

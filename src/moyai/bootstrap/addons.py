@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from moyai.agent import manifests as agent
-from moyai.agent.settings import DEFAULT_CONTROLLERS
 from moyai.ccm import manifests as ccm
 from moyai.ccm.settings import AnnounceConfig, CcmConfig, ClusterConfig, LoadBalancerConfig, RouteConfig
 from moyai.cloud.capabilities import Capability
@@ -69,24 +68,21 @@ def _copies(facts: AddonFacts) -> int:
 
 
 def _agent_manifests(facts: AddonFacts) -> str:
-    conf = pod_network_of(facts.cluster.spec).conf
-    controllers = _agent_controllers(facts.cluster.spec)
-    if not controllers:
-        return ""
+    spec = facts.cluster.spec
+    conf = pod_network_of(spec).conf
+    wanted = {
+        "pod-network": conf is not None,
+        "policy": spec.network.policy,
+        "announce": bool(spec.services.announce.ranges),
+    }
     return agent.render(
         agent.AgentManifestOptions(
-            net_conf=write_net_conf(conf) if conf else "",
             image=references.MOYAI,
             api_server=facts.api_server,
-            controllers=controllers,
+            net_conf=write_net_conf(conf) if conf else None,
+            controllers=tuple(name for name, runs in wanted.items() if runs),
         )
     )
-
-
-def _agent_controllers(spec: ClusterSpec) -> tuple[str, ...]:
-    """What the agent of each node does; nothing: there is none."""
-    of_pods = DEFAULT_CONTROLLERS if pod_network_of(spec).conf is not None else ()
-    return (*of_pods, "announce") if spec.services.announce.ranges else of_pods
 
 
 def _volume_manifests(facts: AddonFacts) -> str:
@@ -131,10 +127,27 @@ def _environment(login: Login, facts: AddonFacts) -> dict[str, str]:
     return found
 
 
-def addons(names: VolumeNames, *, agents: bool = False) -> tuple[Addon, ...]:
-    """All that there are, in the order in which they are applied. ``names``: of the cloud's CSI driver. ``agents``: whether
-    each node has an agent."""
-    pod_network = Addon(name="pod network", condition=s.PODS, daemon_sets=(agent.NAME,), manifests=_agent_manifests)
+def _agents(spec: ClusterSpec) -> Addon:
+    """The agent of each node, named by what it does first of all in this cluster."""
+    keeps_network, announces = pod_network_of(spec).conf is not None, bool(spec.services.announce.ranges)
+    if keeps_network:
+        name, condition = "pod network", s.PODS
+    elif spec.network.policy or not announces:
+        name, condition = "network policies", s.POLICIES
+    else:
+        name, condition = "announced Services", s.ANNOUNCED
+    return Addon(
+        name=name,
+        condition=condition,
+        daemon_sets=(agent.NAME,),
+        manifests=_agent_manifests,
+        live=True,
+        unwanted=not keeps_network and not spec.network.policy and not announces,
+    )
+
+
+def addons(names: VolumeNames, *, spec: ClusterSpec) -> tuple[Addon, ...]:
+    """All that there are, in the order in which they are applied. ``names``: of the cloud's CSI driver."""
     return (
         Addon(
             name="cloud controller manager",
@@ -145,7 +158,7 @@ def addons(names: VolumeNames, *, agents: bool = False) -> tuple[Addon, ...]:
             credential=keys.CONTROLLERS_CREDENTIAL,
             manifests=_controller_manifests,
         ),
-        *((pod_network,) if agents else ()),
+        _agents(spec),
         Addon(
             name="volumes",
             condition=s.VOLUMES,
@@ -183,5 +196,4 @@ def addons_of(
             return keys.secret(addon.credential) in intended
         return addon.needs is None or addon.needs in capabilities
 
-    agents = bool(_agent_controllers(spec))
-    return tuple(addon for addon in addons(names, agents=agents) if has(addon))
+    return tuple(addon for addon in addons(names, spec=spec) if has(addon))

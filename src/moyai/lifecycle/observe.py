@@ -7,13 +7,14 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
+from moyai.agent import manifests as agent
 from moyai.cloud.capabilities import Capability, Cloud
 from moyai.cloud.credentials import OwnLogin
 from moyai.cloud.kind import VolumeNames
 from moyai.cloud.model import Port, Subnet
 from moyai.core.errors import MoyaiError, NotFound, PermissionRefused
 from moyai.core.ids import POOL_KEY, REMOVAL_KEY, Role, cluster_tag
-from moyai.kube.objects import Node, parse_daemon_set, parse_deployment, parse_node, parse_volume
+from moyai.kube.objects import Node, object_key, parse_daemon_set, parse_deployment, parse_node, parse_volume
 from moyai.kube.quick import KubeApi
 from moyai.kube.resources import DAEMON_SETS, DEPLOYMENTS, NODES, VOLUMES
 from moyai.lifecycle.host_address import towards
@@ -211,7 +212,8 @@ def kube_facts(api: KubeApi | None, names: VolumeNames) -> KubeFacts | None:
         try:
             nodes = map(parse_node, listed_nodes.result())
             deployments = [parse_deployment(one) for one in listed_deployments.result()]
-            daemon_sets = [parse_daemon_set(one) for one in listed_daemon_sets.result()]
+            found = listed_daemon_sets.result()
+            daemon_sets = [parse_daemon_set(one) for one in found]
             policy = read_policy.result()
             tokens = listed_tokens.result()
         except MoyaiError:
@@ -223,6 +225,7 @@ def kube_facts(api: KubeApi | None, names: VolumeNames) -> KubeFacts | None:
         reclaim_policy=policy,
         tokens=tokens,
         workloads=frozenset(one.name for one in workloads),
+        policies=any(agent.runs(one, "policy") for one in found if object_key(one) == f"{agent.NAMESPACE}/{agent.NAME}"),
     )
 
 

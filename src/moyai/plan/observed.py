@@ -67,7 +67,7 @@ class KubeFacts:
     them that have all their pods.
 
     ``reclaim_policy``: of the default StorageClass, empty where there is none. ``tokens``: ids of the bootstrap tokens that
-    moyai made and that are valid still.
+    moyai made and that are valid still. ``policies``: whether the nodes' agents enforce network policies.
     """
 
     nodes: tuple[KubeNode, ...] = ()
@@ -75,6 +75,7 @@ class KubeFacts:
     reclaim_policy: str = ""
     tokens: frozenset[str] = frozenset()
     workloads: frozenset[str] = frozenset()
+    policies: bool = False
 
     def node(self, name: str) -> KubeNode | None:
         return self._by_name.get(name)

@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from moyai.spec.base import Model, problem
 
 Mode = Literal["routes", "host-gw", "vxlan", "auto", "none"]
+#: Where nodes had agents before there was a choice, and those enforced network policies.
+_ALWAYS = ("host-gw", "vxlan")
+
+
+def enforces_by_default(before: Mapping[str, Any]) -> bool:
+    """Whether a new cluster enforces network policies where its spec does not say so. ``before``: the fields of the network
+    that have been read already. In mode `none` a CNI plugin of the user's may do it."""
+    return before.get("mode") != "none"
+
+
+def enforced(network: Mapping[str, Any]) -> bool:
+    """Whether a cluster that exists enforces them. ``network``: the dumped section, perhaps of a cluster that was made before
+    there was a choice."""
+    return bool(network.get("policy", network.get("mode", "routes") in _ALWAYS))
 
 
 class VxlanSpec(Model):

@@ -18,6 +18,7 @@ from moyai.plan.cluster.control_planes import check_quorum, plane_notes, refuse_
 from moyai.plan.cluster.credentials import login_notes, logins_of, plan_key_pair
 from moyai.plan.cluster.endpoint import endpoint_of, renewal_notes
 from moyai.plan.cluster.firewall import plan_firewall
+from moyai.plan.cluster.live_addons import live_addon_notes, plan_live_addons
 from moyai.plan.cluster.machines import flavor_notes, held_notes, plan_machines
 from moyai.plan.cluster.network import network_of
 from moyai.plan.cluster.ranges import check_ranges, reach_notes
@@ -112,6 +113,7 @@ def plan_up(
         *pods.steps(now.nodes, existing=now.existing, leaving=now.leaving),
         *plan_removal(now),
         *plan_reclaim_policy(now),
+        *plan_live_addons(now),
     )
     steps = (*steps, *plan_repair(now, steps, pods=pods))
     steps = ordered((*steps, *plan_waits(now, steps, reachable=endpoint.reachable_by(), pods=pods)))
@@ -128,6 +130,7 @@ def plan_up(
         *held_notes(now),
         *cordon_notes(now),
         *addon_notes(now),
+        *live_addon_notes(steps),
         *capability_notes(cluster, observed),
         *login_notes(now),
         *reach_notes(now),
