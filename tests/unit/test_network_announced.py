@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from moyai.cloud.model import SourceAddress
-from moyai.diagnose.network.announced import AnnouncedState, announced_states
+from moyai.diagnose.network.announcements import AnnouncedState, announced_states
 from moyai.diagnose.network.state import NetworkState, node_states
 from moyai.kube.objects import Ingress, Node, Service, parse_lease
 from moyai.plan.announce.metallb_words import FROM_POOL
@@ -78,7 +78,13 @@ def test_a_port_that_may_not_send_from_announced_addresses_is_a_problem() -> Non
 
 def test_where_nothing_is_announced_the_answer_is_as_before() -> None:
     state = NetworkState(
-        "demo", "vxlan", "", pod_range="10.244.0.0/16", nodes=(), budget=RouteBudget((Limit("node addresses", 1, 2),))
+        "demo",
+        "vxlan",
+        "",
+        policy=False,
+        pod_range="10.244.0.0/16",
+        nodes=(),
+        budget=RouteBudget((Limit("node addresses", 1, 2),)),
     )
     assert "announced" not in state.data()
     assert replace(state, announced=states(service("web"), n96="a")).data()["announced"][0]["node"] == "a"
