@@ -188,7 +188,7 @@ def _rules(spec: Json, direction: str, *, side: str, namespace: str) -> tuple[Po
 def _peers(found: Json, namespace: str) -> list[Peer]:
     if "ipBlock" in found:
         block = part(found, "ipBlock")
-        return [Block(_network(text(block, "cidr")), tuple(sorted(_network(one) for one in texts(block, "except"))))]
+        return [Block(network(text(block, "cidr")), tuple(sorted(network(one) for one in texts(block, "except"))))]
     if found.get("namespaceSelector") is not None:
         pods = parse_selector(part(found, "podSelector"))
         return [PodPeer(pods, namespaces=parse_selector(part(found, "namespaceSelector")))]
@@ -226,6 +226,6 @@ def _address(said: str) -> str:
     return str(ipaddress.ip_address(said))
 
 
-def _network(said: str) -> str:
+def network(said: str) -> str:
     """With the bits behind the length cleared, as the API server accepts ranges that have some."""
     return str(ipaddress.ip_network(said, strict=False))

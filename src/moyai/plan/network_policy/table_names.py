@@ -61,9 +61,22 @@ def policy_chain(incoming: bool, key: str) -> str:
     return name if len(name) <= _LONGEST else f"{'in' if incoming else 'out'}/{_digest(key)}"
 
 
-def group_chain(incoming: bool, policies: tuple[str, ...]) -> str:
+def group_chain(
+    incoming: bool, policies: tuple[str, ...], *, admin: tuple[str, ...] = (), baseline: tuple[str, ...] = ()
+) -> str:
     """The chain of the pods that exactly these policies select."""
-    return f"{'to' if incoming else 'from'}/{_digest(repr(policies))}"
+    meaning = repr((admin, policies, baseline)) if admin or baseline else repr(policies)
+    return f"{'to' if incoming else 'from'}/{_digest(meaning)}"
+
+
+def tier_chain(incoming: bool, tier: str, policies: tuple[str, ...]) -> str:
+    """The chain of a tier's policies that select the same pods, in their order."""
+    return f"{'in' if incoming else 'out'}-{tier.lower()}/{_digest(repr(policies))}"
+
+
+def family_of(address: str) -> int:
+    """Of an address or a range."""
+    return 6 if ":" in address else 4
 
 
 def _digest(meaning: str) -> str:
