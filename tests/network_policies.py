@@ -25,10 +25,13 @@ class Cluster:
         self.policies: dict[str, Json] = {}
         #: ClusterNetworkPolicy objects by name.
         self.tiers: dict[str, Json] = {}
+        #: Whether a policy on trial would have dropped the packet of the last question.
+        self.noted = False
 
     def allowed(self, source: str, destination: str, *, protocol: str, port: int, nodes: tuple[str, ...] = (NODE,)) -> bool:
         """``nodes``: those whose policies count."""
         sender, receiver = self.at(source), self.at(destination)
+        self.noted = False
         if source == destination:
             return True
         here = [one for one in (sender, receiver) if one and one["spec"]["nodeName"] in nodes]
@@ -59,11 +62,23 @@ class Cluster:
             and kind in types(one["spec"])
             and selects(one["spec"]["podSelector"], pod["metadata"]["labels"])
         ]
+        trial = [one for one in mine if one["metadata"].get("annotations")]
+        if len(trial) == len(mine) and not self._permit(
+            trial, kind, other=other, address=address, receiver=receiver, port=port
+        ):
+            self.noted |= bool(trial)
+        mine = [one for one in mine if one not in trial]
         if not mine:
             said = self._tier("Baseline", pod, kind=kind, other=other, address=address, receiver=receiver, port=port)
             return said != "Deny"
+        return self._permit(mine, kind, other=other, address=address, receiver=receiver, port=port)
+
+    def _permit(
+        self, policies: list[Json], kind: str, *, other: Json | None, address: str, receiver: Json | None, port: tuple[str, int]
+    ) -> bool:
+        """Whether one of these, which select the pod, permits the packet."""
         field, side = ("ingress", "from") if kind == "Ingress" else ("egress", "to")
-        for policy in mine:
+        for policy in policies:
             for rule in policy["spec"].get(field, []):
                 peers, ports = rule.get(side), rule.get("ports")
                 if peers and not any(self._peer(one, policy, other=other, address=address) for one in peers):
@@ -204,7 +219,10 @@ class Dice:
         for kind, field, side in (("Ingress", "ingress", "from"), ("Egress", "egress", "to")):
             if kind in types:
                 spec[field] = [self.rule(side) for _ in range(self.random.randint(0, 2))]
-        return {"metadata": {"namespace": namespace, "name": name}, "spec": spec}
+        meta: Json = {"namespace": namespace, "name": name}
+        if self.random.random() < 0.3:
+            meta["annotations"] = {"policy.moyai.dev/trial": "true"}
+        return {"metadata": meta, "spec": spec}
 
     def rule(self, side: str) -> Json:
         found: Json = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -94,6 +95,9 @@ def test_the_tiers_are_asked_around_the_policies_of_namespaces() -> None:
     accept, deny, skip = (policy(one.lower(), ingress=rule(one)) for one in ("Accept", "Deny", "Pass"))
     base = policy("base", "Baseline", ingress=rule("Deny"))
     assert judged().permitted is False
+    web, earnest = replace(web, trial=True), web
+    assert (judged().permitted, judged().selecting) == (True, ())
+    web = earnest
     found = judged(accept, base)
     assert (found.permitted, found.decided.policy, found.decided.rule) == (True, "accept", "ingress[0]")
     # the name orders policies of one priority; a lower number comes first

@@ -23,6 +23,7 @@ class Kernel:
     def __init__(self) -> None:
         self.elements: dict[str, dict[Any, str]] = {}
         self.chains: dict[str, tuple[ChainRule, ...]] = {}
+        self.noted: set[tuple[str, str, str, int]] = set()
 
     def apply(self, delta: Delta) -> None:
         for name in delta.new_sets:
@@ -65,6 +66,9 @@ class Kernel:
                 if found not in (None, Verdict.RETURN):
                     return found
             elif self._matches(rule.match, packet):
+                if rule.note:
+                    self.noted.add(packet)
+                    continue
                 return rule.verdict
         return None
 
@@ -142,7 +146,9 @@ def test_after_each_of_many_changes_every_packet_fares_as_kubernetes_defines(see
         for source, destination, protocol, port in packets(cluster):
             expected = cluster.allowed(source, destination, protocol=protocol, port=port)
             where = f"{source} to {destination}, {protocol} {port}, after round {round_}"
+            kernel.noted.clear()
             assert kernel.passes(source, destination, protocol=protocol, port=port) is expected, where
+            assert bool(kernel.noted) is cluster.noted, where
             assert index.permits(source, destination, protocol=protocol.lower(), port=port) is expected, where
 
 

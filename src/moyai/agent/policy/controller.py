@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -31,6 +31,7 @@ from moyai.kube.objects import (
     parse_policy_pod,
 )
 from moyai.kube.objects.cluster_policy import KIND, ClusterPolicy, parse_cluster_policy
+from moyai.kube.objects.policy import TRIAL
 from moyai.kube.resources import CLUSTER_NETWORK_POLICIES, NAMESPACES, NETWORK_POLICIES, PODS
 from moyai.kube.watching import Kube
 from moyai.kube.workqueue import WorkQueue
@@ -105,6 +106,8 @@ class PolicyController:
         metrics.describe("moyai_policy_apply_seconds", "How long the kernel takes for a change of the policies' table")
         metrics.describe("moyai_policy_cut_total", "Connections that were cut because no policy permits them any more")
         metrics.describe("moyai_policies", "Network policies in the cluster")
+        metrics.describe("moyai_policy_trials", "Network policies on trial, of which nothing is dropped")
+        metrics.gauge("moyai_policy_trials", lambda: {(): float(self._index.trials)})
         metrics.describe("moyai_policy_addresses", "Addresses of this node's pods that a network policy selects")
         metrics.gauge("moyai_policies", lambda: {(): float(self._index.policies)})
         metrics.gauge("moyai_policy_addresses", lambda: {(): float(self._index.isolated)})
@@ -184,10 +187,9 @@ class PolicyController:
         self._index.set_cluster_policy(key, new)
         self._changed()
         # one agent speaks for all
-        if new and new.unsupported and self._events and self._node == min((one.name for one in self._nodes.all()), default=""):
-            fields = ", ".join(new.unsupported)
-            message = f"moyai does not know {fields}: a rule with it accepts nobody by it, or else denies everyone"
-            self._events.event(new.about, "Warning", reason="Unsupported", message=message)
+        if new and self._events and self._node == min((one.name for one in self._nodes.all()), default=""):
+            for message in complaints(new):
+                self._events.event(new.about, "Warning", reason="Unsupported", message=message)
 
     def _namespace(self, key: str, new: PolicyNamespace | None) -> None:
         self._index.set_namespace(key, new.labels if new else None)
@@ -201,6 +203,15 @@ class PolicyController:
         if key == self._node:
             self._index.set_ranges(new.pod_cidrs if new else ())
             self._changed()
+
+
+def complaints(policy: ClusterPolicy) -> Iterator[str]:
+    """What of the policy is not as its author may expect, a sentence each."""
+    if policy.unsupported:
+        fields = ", ".join(policy.unsupported)
+        yield f"moyai does not know {fields}: a rule with it accepts nobody by it, or else denies everyone"
+    if policy.trial:
+        yield f"only NetworkPolicy objects can be on trial: the annotation {TRIAL} has no effect, and this policy is enforced"
 
 
 def removal(gate: BootGate = NO_GATE, kernel: Callable[[], PolicyKernel] = ThisKernel) -> Wanted:

@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
-from moyai.kube.objects.meta import Reference, part, reference, rows, text, texts
-from moyai.kube.objects.policy import Block, Peer, PodPeer, PolicyPort, PolicyRule, network, parse_selector
+from moyai.kube.objects.meta import Reference, part, reference, rows, text, text_map, texts
+from moyai.kube.objects.policy import TRIAL, Block, Peer, PodPeer, PolicyPort, PolicyRule, network, parse_selector
 from moyai.kube.resources import Json
 
 KIND = "ClusterNetworkPolicy"
@@ -46,7 +46,7 @@ class TierRule:
 @dataclass(frozen=True)
 class ClusterPolicy:
     """``ingress``, ``egress`` empty: the policy says nothing about that direction. ``unsupported``: what this version does not
-    enforce, by its path."""
+    enforce, by its path. ``trial``: somebody meant it to be on trial; it is enforced all the same."""
 
     about: Reference
     tier: Tier
@@ -55,6 +55,7 @@ class ClusterPolicy:
     ingress: tuple[TierRule, ...] = ()
     egress: tuple[TierRule, ...] = ()
     unsupported: tuple[str, ...] = ()
+    trial: bool = False
 
     @property
     def name(self) -> str:
@@ -82,6 +83,7 @@ def parse_cluster_policy(found: Json) -> ClusterPolicy:
         ingress=tuple(_rules(spec, "ingress", side="from", unsupported=unsupported)),
         egress=tuple(_rules(spec, "egress", side="to", unsupported=unsupported)),
         unsupported=tuple(unsupported),
+        trial=text_map(found, "metadata", "annotations").get(TRIAL) == "true",
     )
 
 

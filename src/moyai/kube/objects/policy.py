@@ -34,6 +34,8 @@ class Selector:
 
 
 EVERYTHING = Selector()
+#: The annotation that puts a policy on trial, with the value "true".
+TRIAL = "policy.moyai.dev/trial"
 #: So many different labels, and ports, are remembered.
 _ALIKE = 4096
 
@@ -78,13 +80,15 @@ class PolicyRule:
 
 @dataclass(frozen=True)
 class NetworkPolicy:
-    """``ingress``, ``egress`` None: the policy says nothing about that direction. Empty: it permits nothing."""
+    """``ingress``, ``egress`` None: the policy says nothing about that direction. Empty: it permits nothing. ``trial``: it is
+    evaluated, and nothing is dropped because of it."""
 
     namespace: str
     name: str
     pods: Selector
     ingress: tuple[PolicyRule, ...] | None = None
     egress: tuple[PolicyRule, ...] | None = None
+    trial: bool = False
 
     @property
     def key(self) -> str:
@@ -129,6 +133,7 @@ def parse_policy(found: Json) -> NetworkPolicy:
         pods=parse_selector(part(spec, "podSelector")),
         ingress=_rules(spec, "ingress", side="from", namespace=namespace) if "Ingress" in kinds else None,
         egress=_rules(spec, "egress", side="to", namespace=namespace) if "Egress" in kinds else None,
+        trial=text_map(meta, "annotations").get(TRIAL) == "true",
     )
 
 

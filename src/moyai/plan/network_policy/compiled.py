@@ -44,6 +44,14 @@ def compiled_tier(policies: Iterable[ClusterPolicy], *, incoming: bool) -> Compi
     return _compiled(rules, incoming)
 
 
+def compiled_trial(policies: Iterable[tuple[PolicyRule, ...]], *, incoming: bool) -> Compiled:
+    """``policies``: those on trial that select the same pods. What one of them permits returns from the chain; the flow of any
+    other packet is noted at its end."""
+    made = _compiled(((rule, Verdict.RETURN, "on trial") for rules in policies for rule in rules), incoming)
+    ends = (ChainRule(Match(family), note=names.trial(family), comment="would be dropped") for family in FAMILIES)
+    return replace(made, rules=(*made.rules, *ends))
+
+
 def _compiled(rules: Iterable[tuple[PolicyRule, Verdict, str]], incoming: bool) -> Compiled:
     """``rules``: each with what it does to a packet, and the comment of its counter."""
     made: list[ChainRule] = []

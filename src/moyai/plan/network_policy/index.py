@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from moyai.kube.objects.cluster_policy import ClusterPolicy, Tier
 from moyai.kube.objects.policy import NetworkPolicy, PodPeer, PolicyPod
 from moyai.plan.network_policy import table_names as names
-from moyai.plan.network_policy.compiled import FAMILIES, Compiled, compiled, compiled_tier
+from moyai.plan.network_policy.compiled import FAMILIES, Compiled, compiled, compiled_tier, compiled_trial
 from moyai.plan.network_policy.pod_index import PodIndex, Watchers
 from moyai.plan.network_policy.ruleset import ChainRule, Form, PolicyTable, SetKind, Verdict
 from moyai.plan.network_policy.shared_chains import SharedChains
@@ -25,19 +25,26 @@ _DENIED = ChainRule(verdict=Verdict.DROP, counted=True, comment="no policy permi
 @dataclass(frozen=True)
 class _Group:
     """Pods that the same policies select for one direction. ``incoming``: what is sent to them. ``policies``: keys of those of
-    their namespaces. ``admin``, ``baseline``: names of those of the tiers, in their order."""
+    their namespaces. ``admin``, ``baseline``: names of those of the tiers, in their order. ``trial``: keys of those on trial,
+    where no other policy of the namespace decides already."""
 
     incoming: bool
     policies: tuple[str, ...]
     admin: tuple[str, ...] = ()
     baseline: tuple[str, ...] = ()
+    trial: tuple[str, ...] = ()
 
     @property
     def chain(self) -> str:
-        return names.group_chain(self.incoming, self.policies, admin=self.admin, baseline=self.baseline)
+        return names.group_chain(self.incoming, self.policies, admin=self.admin, baseline=self.baseline, trial=self.trial)
+
+    @property
+    def decides(self) -> bool:
+        """Whether a packet may be dropped here."""
+        return bool(self.policies or self.admin or self.baseline)
 
     def __bool__(self) -> bool:
-        return bool(self.policies or self.admin or self.baseline)
+        return self.decides or bool(self.trial)
 
     @property
     def tiers(self) -> Iterator[tuple[Tier, tuple[str, ...]]]:
@@ -70,10 +77,16 @@ class PolicyIndex:
             self.table.add_set(names.here(family), SetKind(Form.ADDRESS, family))
             self.table.add_set(names.itself(family), SetKind(Form.PAIR, family))
             self.table.add_set(names.ranges(family), SetKind(Form.RANGE, family))
+            self.table.add_set(names.trial(family), SetKind(Form.FLOW, family))
 
     @property
     def policies(self) -> int:
         return len(self._policies)
+
+    @property
+    def trials(self) -> int:
+        """How many of them are on trial."""
+        return sum(1 for one in self._policies.values() if one.trial)
 
     @property
     def cluster_policies(self) -> int:
@@ -82,7 +95,7 @@ class PolicyIndex:
     @property
     def isolated(self) -> int:
         """How many addresses of this node a policy selects."""
-        return sum(1 for groups in self._local.values() if groups)
+        return sum(1 for address in self._local if self.is_isolated(address))
 
     @property
     def has_ranges(self) -> bool:
@@ -132,9 +145,15 @@ class PolicyIndex:
             for incoming in (True, False):
                 if _says(policy, incoming):
                     self._chains.rewrite(names.policy_chain(incoming, key), lambda way=incoming: self._rules(way, key))
+            for group in self._members:
+                if key in group.trial:
+                    chain = names.trial_chain(group.incoming, group.trial)
+                    self._chains.rewrite(chain, lambda one=group: self._trial_rules(one.incoming, one.trial))
         for address, groups in list(self._local.items()):
             pod = self._pods.owner(address)
-            if any(key in one.policies for one in groups) or (policy and pod and self._pods.matches(policy.subject, pod)):
+            if any(key in (*one.policies, *one.trial) for one in groups) or (
+                policy and pod and self._pods.matches(policy.subject, pod)
+            ):
                 self._place(address, pod)
         self._guard()
 
@@ -184,7 +203,7 @@ class PolicyIndex:
         return True
 
     def is_isolated(self, address: str) -> bool:
-        return bool(self._local.get(address))
+        return any(group.decides for group in self._local.get(address, ()))
 
     def _permits(self, group: _Group, packet: Packet) -> bool:
         admin, baseline = ([self._cluster_policies[name] for name in keys] for keys in (group.admin, group.baseline))
@@ -193,7 +212,7 @@ class PolicyIndex:
     def _guard(self) -> None:
         """An address of this node without a known pod has no traffic, while there is a policy that may select its pod."""
         for one in self._ranges:
-            if self._policies or self._cluster_policies:
+            if len(self._policies) > self.trials or self._cluster_policies:
                 self.table.put(names.ranges(family_of(one)), one)
             else:
                 self.table.discard(names.ranges(family_of(one)), one)
@@ -220,16 +239,21 @@ class PolicyIndex:
         tiers = sorted(
             (one for one in of_cluster if one.subject and self._pods.matches(one.subject, pod)), key=lambda one: one.rank
         )
-        made = (
-            _Group(
+        made: list[_Group] = []
+        for incoming in (True, False):
+            said = [one for one in mine if _says(one, incoming)]
+            policies = tuple(one.key for one in said if not one.trial)
+            group = _Group(
                 incoming,
-                tuple(one.key for one in mine if _says(one, incoming)),
+                policies,
                 admin=tuple(one.name for one in tiers if one.tier is Tier.ADMIN and one.direction(incoming)),
                 baseline=tuple(one.name for one in tiers if one.tier is Tier.BASELINE and one.direction(incoming)),
+                # beside a policy that decides, one more could only permit more
+                trial=() if policies else tuple(one.key for one in said if one.trial),
             )
-            for incoming in (True, False)
-        )
-        return tuple(group for group in made if group)
+            if group:
+                made.append(group)
+        return tuple(made)
 
     def _mark(self, address: str, groups: tuple[_Group, ...], *, here: bool) -> None:
         family = family_of(address)
@@ -240,7 +264,7 @@ class PolicyIndex:
             else:
                 self.table.discard(name, address)
         for name, element, wanted in (
-            (names.isolated(family), address, bool(groups)),
+            (names.isolated(family), address, any(group.decides for group in groups)),
             (names.itself(family), (address, address), bool(groups)),
             (names.here(family), address, here),
         ):
@@ -261,10 +285,15 @@ class PolicyIndex:
             jumps[tier] = ChainRule(jump=chain)
         for key in group.policies:
             self._chains.use(names.policy_chain(way, key), lambda key=key: self._rules(way, key))
+        trial: tuple[ChainRule, ...] = ()
+        if group.trial:
+            chain = names.trial_chain(way, group.trial)
+            self._chains.use(chain, lambda: self._trial_rules(way, group.trial))
+            trial = (ChainRule(jump=chain),)
         policies = tuple(ChainRule(jump=names.policy_chain(way, key)) for key in group.policies)
         # a pod that a policy of its namespace selects is none of the baseline's
         after = (*policies, _DENIED) if policies else tuple(one for one in (jumps.get(Tier.BASELINE),) if one)
-        self.table.set_chain(group.chain, (*(one for one in (jumps.get(Tier.ADMIN),) if one), *after))
+        self.table.set_chain(group.chain, (*(one for one in (jumps.get(Tier.ADMIN),) if one), *trial, *after))
 
     def _exit(self, group: _Group) -> None:
         self._members[group] -= 1
@@ -274,12 +303,19 @@ class PolicyIndex:
         self.table.drop_chain(group.chain)
         for tier, keys in group.tiers:
             self._chains.leave(names.tier_chain(group.incoming, tier, keys))
+        if group.trial:
+            self._chains.leave(names.trial_chain(group.incoming, group.trial))
         for key in group.policies:
             self._chains.leave(names.policy_chain(group.incoming, key))
 
     def _rules(self, incoming: bool, key: str) -> Compiled:
         policy = self._policies[key]
         return compiled((policy.ingress if incoming else policy.egress) or (), incoming=incoming, key=key)
+
+    def _trial_rules(self, incoming: bool, keys: tuple[str, ...]) -> Compiled:
+        known = (self._policies[key] for key in keys if key in self._policies)
+        rules = ((one.ingress if incoming else one.egress) or () for one in known)
+        return compiled_trial(rules, incoming=incoming)
 
     def _tier_rules(self, incoming: bool, keys: tuple[str, ...]) -> Compiled:
         known = (self._cluster_policies[name] for name in keys if name in self._cluster_policies)

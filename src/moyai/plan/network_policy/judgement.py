@@ -25,7 +25,7 @@ class Policies:
 @dataclass(frozen=True)
 class Judgement:
     """``incoming``: about what is sent to the pod. ``selecting``: keys of the namespace's policies that select the pod for this
-    direction. ``permitting``: those of them that let the packet pass. ``admin``, ``baseline``: the rule of the tier that is
+    direction, without those on trial. ``permitting``: those of them that let the packet pass. ``admin``, ``baseline``: the rule of the tier that is
     about the packet; None also where that tier is not asked."""
 
     incoming: bool
@@ -79,7 +79,7 @@ def judge(
     selecting = [
         one
         for one in policies.namespaced
-        if (one.ingress if incoming else one.egress) is not None and pods.matches(one.subject, pod)
+        if not one.trial and (one.ingress if incoming else one.egress) is not None and pods.matches(one.subject, pod)
     ]
     permitting = [one for one in selecting if by_policy(one, packet)]
     return Judgement(

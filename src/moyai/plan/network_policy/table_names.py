@@ -51,6 +51,11 @@ def here(family: int) -> str:
     return f"here-{family}"
 
 
+def trial(family: int) -> str:
+    """The set of what policies on trial would have dropped, which the kernel fills."""
+    return f"trial-{family}"
+
+
 def ranges(family: int) -> str:
     """The set of the ranges of this node's pods, empty while there is no policy."""
     return f"ranges-{family}"
@@ -62,16 +67,26 @@ def policy_chain(incoming: bool, key: str) -> str:
 
 
 def group_chain(
-    incoming: bool, policies: tuple[str, ...], *, admin: tuple[str, ...] = (), baseline: tuple[str, ...] = ()
+    incoming: bool,
+    policies: tuple[str, ...],
+    *,
+    admin: tuple[str, ...] = (),
+    baseline: tuple[str, ...] = (),
+    trial: tuple[str, ...] = (),
 ) -> str:
     """The chain of the pods that exactly these policies select."""
-    meaning = repr((admin, policies, baseline)) if admin or baseline else repr(policies)
+    meaning = repr((admin, policies, baseline, trial)) if admin or baseline or trial else repr(policies)
     return f"{'to' if incoming else 'from'}/{_digest(meaning)}"
 
 
 def tier_chain(incoming: bool, tier: str, policies: tuple[str, ...]) -> str:
     """The chain of a tier's policies that select the same pods, in their order."""
     return f"{'in' if incoming else 'out'}-{tier.lower()}/{_digest(repr(policies))}"
+
+
+def trial_chain(incoming: bool, policies: tuple[str, ...]) -> str:
+    """The chain of the policies on trial that select the same pods."""
+    return f"{'in' if incoming else 'out'}-trial/{_digest(repr(policies))}"
 
 
 def family_of(address: str) -> int:
