@@ -65,7 +65,8 @@ def _copies(facts: AddonFacts) -> int:
 
 def _agent_manifests(facts: AddonFacts) -> str:
     conf = pod_network_of(facts.cluster.spec).conf
-    wanted = {"pod-network": conf is not None, "policy": facts.cluster.spec.network.policy}
+    policy = facts.cluster.spec.network.policy
+    wanted = {"pod-network": conf is not None, "policy": policy, "cluster-policy": policy}
     return agent.render(
         agent.AgentManifestOptions(
             image=references.MOYAI,
