@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
 from typing import Any
 
-from moyai.core.errors import Conflict, NotFound, Retriable
+from moyai.core.errors import Conflict, NotFound, Retriable, Unreachable
 from moyai.kube.errors import Gone
 from moyai.kube.resources import PODS, Json, Resource
 from moyai.kube.watching import PatchKind, WatchEvent
@@ -111,6 +111,26 @@ class Kubernetes(ObjectStore):
             if uid and have["metadata"]["uid"] != uid:
                 raise Conflict("another uid")
             self.remove(key, have)
+
+
+class Way:
+    """One process's way to it, for controllers; ``cut``: every call fails."""
+
+    def __init__(self, kube: Kubernetes) -> None:
+        self._kube = kube
+        self.cut = False
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._kube, name)
+        if name in ("watch", "pages"):
+            return found
+
+        async def call(*words: Any, **fields: Any) -> Any:
+            if self.cut:
+                raise Unreachable("no way to the API")
+            return await found(*words, **fields)
+
+        return call
 
 
 class QuickKubernetes:

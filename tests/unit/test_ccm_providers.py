@@ -37,6 +37,9 @@ class Provider:
         self.calls: list[str] = []
         self.made: set[Orphan] = set()
 
+    def watch(self, again: Callable[[], None]) -> None:
+        self.again = again
+
     def unknown_annotations(self, service: Service) -> Sequence[str]:
         return [key for key in service.annotations if key.startswith("example.org/odd")]
 
@@ -175,3 +178,15 @@ async def test_nodes_matter_as_far_as_the_provider_says() -> None:
             stage.kube.put(NODES, body)
         await asyncio.sleep(5)
         assert sorted(stage.default.calls) == ["ensure default/web"]
+
+
+async def test_a_provider_has_its_services_looked_at_again() -> None:
+    stage = Stage()
+    stage.kube.put(SERVICES, service_object("plain"))
+    stage.kube.put(SERVICES, service_object("named", loadBalancerClass=CLASS))
+    async with stage.run():
+        for one in (stage.default, stage.announced):
+            one.calls.clear()
+        stage.announced.again()
+        await asyncio.sleep(1)
+        assert (stage.default.calls, stage.announced.calls) == ([], ["ensure default/named"])

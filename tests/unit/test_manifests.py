@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from moyai.core.errors import UsageError
-from moyai.lifecycle.apply import AppliedObject, Awaited, applied_objects, read
+from moyai.core.progress import Reporter
+from moyai.kube.resources import SERVICES
+from moyai.lifecycle.apply import AppliedObject, Awaited, applied_objects, read, wait
+from moyai.plan.announce.metallb_words import FROM_POOL
+from tests.fakes.clock import FakeClock
+from tests.fakes.kubernetes import Kubernetes, QuickKubernetes
+from tests.unit.ccm_world import service_object
 
 HEAD = "apiVersion: v1\nkind: Service\n"
 
@@ -90,3 +97,14 @@ def test_what_kubectl_says_of_an_object_decides_whether_it_changed() -> None:
         "service/unchanged configured",
         "warning:",
     ]
+
+
+def test_an_announced_address_is_enough_because_this_host_need_not_reach_it() -> None:
+    store = Kubernetes()
+    body = service_object(annotations={FROM_POOL: "main"})
+    store.put(SERVICES, {**body, "status": {"loadBalancer": {"ingress": [{"ip": "10.8.0.96"}]}}})
+    awaited = Awaited(services=(("default", "web"),))
+    api: Any = QuickKubernetes(store)
+    with Reporter().step("apply") as progress:
+        found = wait(api, awaited, clock=FakeClock(), progress=progress)
+    assert [one.url for one in found] == ["http://10.8.0.96/"]

@@ -11,10 +11,11 @@ import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from moyai.agent.announce.controller import AnnounceController
 from moyai.agent.pod_network.controller import PodNetworkController
 from moyai.agent.policy import BootGate, PolicyController, removal
 from moyai.agent.settings import AgentOptions, check_options
-from moyai.core.clock import Clock, SystemClock
+from moyai.core.clock import BootClock, Clock
 from moyai.core.reading import read_text
 from moyai.kube.events import EventRecorder
 from moyai.kube.informer import Informer
@@ -90,8 +91,20 @@ def _policy(shared: Shared) -> Wanted:
     return Wanted(made.part, caches=made.caches, ready={"network policies": made.not_ready})
 
 
+def _announce(shared: Shared) -> Wanted:
+    made = AnnounceController(
+        kube=shared.kube,
+        node=shared.node,
+        nodes=shared.nodes,
+        events=shared.events,
+        metrics=shared.metrics,
+        clock=shared.clock,
+    )
+    return Wanted(made.part, caches=made.caches, tasks={"announced addresses": made.run})
+
+
 #: Name of a controller (``settings.CONTROLLERS``) → what makes it.
-_BUILDERS: Mapping[str, Callable[[Shared], Wanted]] = {"pod-network": _pod_network, "policy": _policy}
+_BUILDERS: Mapping[str, Callable[[Shared], Wanted]] = {"pod-network": _pod_network, "policy": _policy, "announce": _announce}
 
 
 def agent(options: AgentOptions, *, kube: Kube, metrics: Metrics, clock: Clock | None = None) -> ControllerSet:
@@ -101,7 +114,7 @@ def agent(options: AgentOptions, *, kube: Kube, metrics: Metrics, clock: Clock |
         options=options,
         kube=kube,
         metrics=metrics,
-        clock=clock or SystemClock(),
+        clock=clock or BootClock(),
         nodes=cache(kube, NODES, parse=parse_node, metrics=metrics, kind="Node", events=events),
         events=events,
     )

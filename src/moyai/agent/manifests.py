@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
-from moyai.agent.settings import CONTROLLERS
+from moyai.agent.settings import DEFAULT_CONTROLLERS
 from moyai.core import yamltext
 from moyai.kube.objects.meta import part, rows, texts
 from moyai.kube.resources import Json
+from moyai.plan.announce.metallb_words import NAMESPACE as ANNOUNCE_NAMESPACE
 from moyai.plan.network_policy import boot_gate
 
 NAME = "moyai-agent"
@@ -45,6 +46,23 @@ RIGHTS: Mapping[str, tuple[dict[str, Any], ...]] = {
         _rule("policy.networking.k8s.io", "clusternetworkpolicies", verbs="get list watch"),
         _rule("", "events", verbs="create patch"),
     ),
+    "announce": (
+        _rule("", "nodes services", verbs="get list watch"),
+        _rule("", "events", verbs="create patch"),
+        _rule("discovery.k8s.io", "endpointslices", verbs="get list watch"),
+        _rule("metallb.io", "ipaddresspools l2advertisements", verbs="get list watch"),
+    ),
+}
+#: Controller → the namespace that it writes in, and its rules there.
+RIGHTS_IN_NAMESPACE: Mapping[str, tuple[str, tuple[dict[str, Any], ...]]] = {
+    "announce": (
+        ANNOUNCE_NAMESPACE,
+        (
+            _rule("coordination.k8s.io", "leases", verbs="get create update"),
+            _rule("metallb.io", "servicel2statuses", verbs="get list create patch delete"),
+            _rule("metallb.io", "servicel2statuses/status", verbs="patch"),
+        ),
+    ),
 }
 
 
@@ -57,7 +75,7 @@ class AgentManifestOptions:
     image: str
     api_server: str
     net_conf: str | None = None
-    controllers: tuple[str, ...] = CONTROLLERS
+    controllers: tuple[str, ...] = DEFAULT_CONTROLLERS
     pull_policy: str = "IfNotPresent"
     log_level: str = "info"
 
@@ -65,9 +83,10 @@ class AgentManifestOptions:
 def render(options: AgentManifestOptions) -> str:
     """All objects as one YAML stream."""
     configuration = () if options.net_conf is None else (_configuration(options.net_conf),)
+    rights = (*_account(options), *_rights_in_namespaces(options))
     # as text: reading and writing them as YAML would cost `up` a part of a second
     kinds = definitions() if "cluster-policy" in options.controllers else []
-    return "---\n".join([*kinds, yamltext.dump(*_account(options), *configuration, _daemon_set(options))])
+    return "---\n".join([*kinds, yamltext.dump(*rights, *configuration, _daemon_set(options))])
 
 
 def definitions() -> list[str]:
@@ -84,9 +103,9 @@ def runs(daemon_set: Json, controller: str) -> bool:
     return any(arg.startswith(_CONTROLLERS) and controller in arg.removeprefix(_CONTROLLERS).split(",") for arg in args)
 
 
-def _meta(name: str = NAME, *, namespaced: bool = True) -> dict[str, Any]:
+def _meta(name: str = NAME, *, namespace: str = NAMESPACE, namespaced: bool = True) -> dict[str, Any]:
     meta: dict[str, Any] = {"name": name, "labels": {"app.kubernetes.io/name": NAME, "app.kubernetes.io/managed-by": "moyai"}}
-    return {**meta, "namespace": NAMESPACE} if namespaced else meta
+    return {**meta, "namespace": namespace} if namespaced else meta
 
 
 def _account(options: AgentManifestOptions) -> tuple[dict[str, Any], ...]:
@@ -108,6 +127,21 @@ def _account(options: AgentManifestOptions) -> tuple[dict[str, Any], ...]:
             "subjects": [{"kind": "ServiceAccount", "name": NAME, "namespace": NAMESPACE}],
         },
     )
+
+
+def _rights_in_namespaces(options: AgentManifestOptions) -> list[dict[str, Any]]:
+    group, found = "rbac.authorization.k8s.io", list[dict[str, Any]]()
+    for name in options.controllers:
+        if name in RIGHTS_IN_NAMESPACE:
+            namespace, rules = RIGHTS_IN_NAMESPACE[name]
+            meta = _meta(namespace=namespace)
+            subject = {"kind": "ServiceAccount", "name": NAME, "namespace": NAMESPACE}
+            role = {"apiGroup": group, "kind": "Role", "name": NAME}
+            found += [
+                {"apiVersion": f"{group}/v1", "kind": "Role", "metadata": meta, "rules": list(rules)},
+                {"apiVersion": f"{group}/v1", "kind": "RoleBinding", "metadata": meta, "roleRef": role, "subjects": [subject]},
+            ]
+    return found
 
 
 def _configuration(net_conf: str) -> dict[str, Any]:

@@ -9,7 +9,9 @@ from pathlib import Path
 from moyai.core.errors import UsageError
 
 #: The controllers that there are, in the order of the start. ``cluster-policy`` is a part of ``policy``.
-CONTROLLERS: tuple[str, ...] = ("pod-network", "policy", "cluster-policy")
+CONTROLLERS: tuple[str, ...] = ("pod-network", "policy", "cluster-policy", "announce")
+#: Those that run where nothing else is said.
+DEFAULT_CONTROLLERS: tuple[str, ...] = ("pod-network", "policy", "cluster-policy")
 
 
 @dataclass(frozen=True)
@@ -19,7 +21,7 @@ class AgentOptions:
     ``bind``: ``host:port`` of probes and metrics. ``kubeconfig`` None: as a pod of the cluster."""
 
     node: str
-    controllers: tuple[str, ...] = CONTROLLERS
+    controllers: tuple[str, ...] = DEFAULT_CONTROLLERS
     net_conf: Path | None = None
     boot_gate: Path | None = None
     bind: str = "127.0.0.1:9810"

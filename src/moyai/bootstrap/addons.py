@@ -10,7 +10,7 @@ from collections.abc import Collection
 
 from moyai.agent import manifests as agent
 from moyai.ccm import manifests as ccm
-from moyai.ccm.settings import CcmConfig, ClusterConfig, LoadBalancerConfig, RouteConfig
+from moyai.ccm.settings import AnnounceConfig, CcmConfig, ClusterConfig, LoadBalancerConfig, RouteConfig
 from moyai.cloud.capabilities import Capability
 from moyai.cloud.factory import provider_args
 from moyai.cloud.kind import Login, VolumeNames
@@ -43,6 +43,10 @@ def _controller_manifests(facts: AddonFacts) -> str:
             node_security_group_ids=(made.id(keys.security_group("worker")),),
             fencing=spec.volumes.fencing,
         ),
+        announce=AnnounceConfig(
+            ranges=tuple(map(str, spec.services.announce.ranges)),
+            load_balancer_class=spec.services.announce.load_balancer_class,
+        ),
     )
     return ccm.render(
         ccm.ManifestOptions(
@@ -65,16 +69,26 @@ def _copies(facts: AddonFacts) -> int:
 
 def _agent_manifests(facts: AddonFacts) -> str:
     conf = pod_network_of(facts.cluster.spec).conf
-    policy = facts.cluster.spec.network.policy
-    wanted = {"pod-network": conf is not None, "policy": policy, "cluster-policy": policy}
     return agent.render(
         agent.AgentManifestOptions(
             image=references.MOYAI,
             api_server=facts.api_server,
             net_conf=write_net_conf(conf) if conf else None,
-            controllers=tuple(name for name, runs in wanted.items() if runs),
+            controllers=_agent_controllers(facts.cluster.spec),
         )
     )
+
+
+def _agent_controllers(spec: ClusterSpec) -> tuple[str, ...]:
+    """What the agent of each node does; nothing: it clears up."""
+    policy = spec.network.policy
+    wanted = {
+        "pod-network": pod_network_of(spec).conf is not None,
+        "policy": policy,
+        "cluster-policy": policy,
+        "announce": bool(spec.services.announce.ranges),
+    }
+    return tuple(name for name, runs in wanted.items() if runs)
 
 
 def _volume_manifests(facts: AddonFacts) -> str:
@@ -121,14 +135,19 @@ def _environment(login: Login, facts: AddonFacts) -> dict[str, str]:
 
 def _agents(spec: ClusterSpec) -> Addon:
     """The agent of each node, named by what it does in this cluster."""
-    keeps_network = pod_network_of(spec).conf is not None
+    controllers = _agent_controllers(spec)
+    name, condition = "network policies", s.POLICIES
+    if "pod-network" in controllers:
+        name, condition = "pod network", s.PODS
+    elif controllers == ("announce",):
+        name, condition = "announced Services", s.ANNOUNCED
     return Addon(
-        name="pod network" if keeps_network else "network policies",
-        condition=s.PODS if keeps_network else s.POLICIES,
+        name=name,
+        condition=condition,
         daemon_sets=(agent.NAME,),
         manifests=_agent_manifests,
         live=True,
-        unwanted=not keeps_network and not spec.network.policy,
+        unwanted=not controllers,
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from functools import partial
 from ipaddress import ip_network
@@ -17,11 +17,16 @@ from pathlib import Path
 from typing import cast
 from uuid import uuid4
 
+from moyai.ccm.announced.metallb_resources import AnnounceResources
+from moyai.ccm.announced.pools import PoolController
+from moyai.ccm.announced.provider import AnnouncedProvider
 from moyai.ccm.fencing import LEASE_NAMESPACE, FencingController, in_use
+from moyai.ccm.group_rules import GroupRules
 from moyai.ccm.manifests import NAME, NAMESPACE
 from moyai.ccm.nodes import NodeController, NodeLifecycleController
 from moyai.ccm.octavia.provider import OctaviaProvider
 from moyai.ccm.orphans import OrphanRemoval
+from moyai.ccm.provider import ServiceProvider
 from moyai.ccm.routes import RouteController
 from moyai.ccm.servers import Servers
 from moyai.ccm.service import ServiceController
@@ -34,9 +39,10 @@ from moyai.core.ids import ClusterIdentity
 from moyai.kube.events import EventRecorder
 from moyai.kube.informer import Informer
 from moyai.kube.leader import LeaderElection
-from moyai.kube.objects import Node, Reference, Service, parse_lease, parse_node, parse_service
+from moyai.kube.objects import Node, Reference, Service, parse_lease, parse_node, parse_range, parse_service
 from moyai.kube.resources import LEASES, NODES, SERVICES
 from moyai.kube.watching import Kube, KubeClient
+from moyai.plan.announce.metallb_words import CLASSES
 from moyai.plan.fencing import Policy
 from moyai.runtime.calls import CloudCalls, Threads
 from moyai.runtime.controllers import ControllerSet, Wanted, cache, controller_set
@@ -48,6 +54,7 @@ from moyai.runtime.metrics import Metrics
 _MACHINE_THREADS = 12
 _ROUTE_THREADS = 4
 _BALANCER_THREADS = 16
+_RULE_THREADS = 2
 
 
 @dataclass(frozen=True)
@@ -127,8 +134,7 @@ def controller_manager(
         servers=Servers(calls.on(Threads("machines", _MACHINE_THREADS)), uid=config.cluster.cluster_uid, clock=time),
         events=events,
     )
-    made = [build(shared) for name, build in _BUILDERS.items() if name in options.controllers]
-    wanted = [one for one in made if one is not None]
+    wanted = [one for name, build in _BUILDERS.items() if name in options.controllers for one in build(shared)]
     return controller_set(
         wanted,
         metrics=metrics,
@@ -161,7 +167,7 @@ class _Shared:
         return cast("Policy", self.config.cluster.fencing)
 
 
-def _node(shared: _Shared) -> Wanted:
+def _node(shared: _Shared) -> tuple[Wanted, ...]:
     controller = NodeController(
         kube=shared.kube,
         nodes=shared.nodes,
@@ -170,10 +176,10 @@ def _node(shared: _Shared) -> Wanted:
         events=shared.events,
         clock=shared.clock,
     )
-    return Wanted(controller.part())
+    return (Wanted(controller.part()),)
 
 
-def _node_lifecycle(shared: _Shared) -> Wanted:
+def _node_lifecycle(shared: _Shared) -> tuple[Wanted, ...]:
     fences = "fencing" in shared.options.controllers and shared.policy != "off"
     controller = NodeLifecycleController(
         kube=shared.kube,
@@ -183,10 +189,10 @@ def _node_lifecycle(shared: _Shared) -> Wanted:
         clock=shared.clock,
         in_use=partial(in_use, shared.kube) if fences else None,
     )
-    return Wanted(controller.part())
+    return (Wanted(controller.part()),)
 
 
-def _fencing(shared: _Shared) -> Wanted:
+def _fencing(shared: _Shared) -> tuple[Wanted, ...]:
     leases = cache(shared.kube, LEASES, parse=parse_lease, metrics=shared.metrics, namespace=LEASE_NAMESPACE)
     controller = FencingController(
         kube=shared.kube,
@@ -198,12 +204,12 @@ def _fencing(shared: _Shared) -> Wanted:
         policy=shared.policy,
         clock=shared.clock,
     )
-    return Wanted(controller.part(), (leases,))
+    return (Wanted(controller.part(), (leases,)),)
 
 
-def _route(shared: _Shared) -> Wanted | None:
+def _route(shared: _Shared) -> tuple[Wanted, ...]:
     if not (shared.config.route.router_id and shared.options.pod_ranges):
-        return None
+        return ()
     controller = RouteController(
         kube=shared.kube,
         nodes=shared.nodes,
@@ -213,34 +219,77 @@ def _route(shared: _Shared) -> Wanted | None:
         ranges=shared.options.pod_ranges,
         clock=shared.clock,
     )
-    return Wanted(controller.part())
+    return (Wanted(controller.part()),)
 
 
-def _service(shared: _Shared) -> Wanted | None:
-    if not shared.config.load_balancer.enabled:
-        return None
-    octavia = OctaviaProvider(
-        calls=shared.calls.on(Threads("balancers", _BALANCER_THREADS)),
-        config=shared.config,
-        cluster=ClusterIdentity(shared.options.cluster_name, shared.config.cluster.cluster_uid),
-        clock=shared.clock,
-        poll=shared.poll,
-    )
+def _service(shared: _Shared) -> tuple[Wanted, ...]:
+    providers: dict[str, ServiceProvider] = {}
+    if shared.config.load_balancer.enabled:
+        providers[""] = _octavia(shared)
+    announced: list[Wanted] = []
+    if shared.config.announce.ranges:
+        given = shared.config.announce.load_balancer_class
+        # the cloud's load balancers stay the default where there are any
+        classes = [*CLASSES, *filter(None, [given]), *([] if "" in providers else [""])]
+        provider, pools = _announced(shared, classes)
+        providers |= dict.fromkeys(classes, provider)
+        announced = [pools]
+    if not providers:
+        return ()
     controller = ServiceController(
-        kube=shared.kube, services=shared.services, nodes=shared.nodes, providers={"": octavia}, events=shared.events
+        kube=shared.kube, services=shared.services, nodes=shared.nodes, providers=providers, events=shared.events
     )
     orphans = OrphanRemoval(
-        providers={"": octavia},
+        # each provider under one of its classes
+        providers={name: one for one, name in {one: name for name, one in providers.items()}.items()},
         alive=controller.alive,
         events=shared.events,
         metrics=shared.metrics,
         about=Reference("Deployment", NAME, "", NAMESPACE),
     )
-    return Wanted(replace(controller.part(), periodic=[orphans.periodic()]))
+    return (Wanted(replace(controller.part(), periodic=[orphans.periodic()])), *announced)
 
 
-#: Name of a controller (``CONTROLLERS``) → what makes it; None: the configuration has nothing for it to do.
-_BUILDERS: dict[str, Callable[[_Shared], Wanted | None]] = {
+def _octavia(shared: _Shared) -> OctaviaProvider:
+    return OctaviaProvider(
+        calls=shared.calls.on(Threads("balancers", _BALANCER_THREADS)),
+        config=shared.config,
+        cluster=_identity(shared),
+        clock=shared.clock,
+        poll=shared.poll,
+    )
+
+
+def _announced(shared: _Shared, classes: Collection[str]) -> tuple[AnnouncedProvider, Wanted]:
+    config = shared.config
+    resources = AnnounceResources(
+        kube=shared.kube,
+        events=shared.events,
+        metrics=shared.metrics,
+        permitted=[parse_range(one) for one in config.announce.ranges],
+    )
+    groups = config.cluster.node_security_group_ids if config.load_balancer.manage_security_groups else ()
+    provider = AnnouncedProvider(
+        kube=shared.kube,
+        services=shared.services,
+        resources=resources,
+        rules=GroupRules(shared.calls.on(Threads("ports of Services", _RULE_THREADS)), groups),
+        cluster=_identity(shared),
+        classes=classes,
+    )
+    pools = PoolController(
+        kube=shared.kube, resources=resources, addresses=provider.addresses, events=shared.events, clock=shared.clock
+    )
+    return provider, Wanted(pools.part, resources.caches)
+
+
+def _identity(shared: _Shared) -> ClusterIdentity:
+    return ClusterIdentity(shared.options.cluster_name, shared.config.cluster.cluster_uid)
+
+
+#: Name of a controller (``CONTROLLERS``) → what makes it, with what it brings along; nothing where the configuration has
+#: nothing for it to do.
+_BUILDERS: dict[str, Callable[[_Shared], tuple[Wanted, ...]]] = {
     "node": _node,
     "node-lifecycle": _node_lifecycle,
     "fencing": _fencing,

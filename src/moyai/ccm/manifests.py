@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from moyai.ccm.announce_manifests import controller_rules, definitions
 from moyai.ccm.settings import CONTROLLERS, CcmConfig, write_ccm_config
 from moyai.cloud.kind import LOGIN_FOLDER
 from moyai.core import yamltext
@@ -48,9 +49,11 @@ class ManifestOptions:
 
 def render(options: ManifestOptions) -> str:
     """All objects as one YAML stream."""
+    announces = bool(options.config.announce.ranges)
     objects = (
+        *(definitions() if announces else ()),
         _service_account(),
-        _cluster_role(),
+        _cluster_role(controller_rules() if announces else []),
         _cluster_role_binding(),
         _role(),
         _role_binding(),
@@ -69,7 +72,7 @@ def _service_account() -> dict[str, Any]:
     return {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": _meta()}
 
 
-def _cluster_role() -> dict[str, Any]:
+def _cluster_role(more: list[dict[str, Any]]) -> dict[str, Any]:
     def rule(group: str, resources: list[str], *, verbs: list[str]) -> dict[str, Any]:
         return {"apiGroups": [group], "resources": resources, "verbs": verbs}
 
@@ -88,6 +91,7 @@ def _cluster_role() -> dict[str, Any]:
             rule("", ["pods/status"], verbs=["patch"]),
             rule("storage.k8s.io", ["volumeattachments"], verbs=["list"]),
             rule("coordination.k8s.io", ["leases"], verbs=["list", "watch", "get"]),
+            *more,
         ],
     }
 

@@ -35,13 +35,13 @@ class StillWorking(Retriable):
 
 @dataclass(frozen=True)
 class Ensured:
-    """``ingress``: where the Service answers. ``annotations``: what the provider keeps on the Service. ``changes``: what was
-    done, in a user's words; empty when everything was as it should be. ``remarks``: what the user is shown once (reason,
-    message). ``affected``: other Services (``namespace/name``) that the changes concern. ``requeue_after``: seconds until the
-    provider has more to do."""
+    """``ingress``: where the Service answers, None where it cannot. ``annotations``: what the provider keeps on the Service,
+    None for one that it takes away. ``changes``: what was done, in a user's words; empty when everything was as it should be.
+    ``remarks``: what the user is shown once (reason, message). ``affected``: other Services (``namespace/name``) that the
+    changes concern. ``requeue_after``: seconds until the provider has more to do."""
 
-    ingress: Ingress
-    annotations: Mapping[str, str] = field(default_factory=dict[str, str])
+    ingress: Ingress | None
+    annotations: Mapping[str, str | None] = field(default_factory=dict[str, str | None])
     changes: tuple[str, ...] = ()
     remarks: tuple[tuple[str, str], ...] = ()
     affected: tuple[str, ...] = ()
@@ -69,6 +69,11 @@ class ServiceProvider(Protocol):
     @property
     def output_annotations(self) -> frozenset[str]:
         """Keys of the annotations that the provider writes: they are no input, and go with the load balancer."""
+        ...
+
+    def watch(self, again: Callable[[], None]) -> None:
+        """From now on ``again`` is called when something has changed that the provider's Services depend on besides themselves
+        and nodes: all of them are looked at again."""
         ...
 
     def unknown_annotations(self, service: Service) -> Sequence[str]:

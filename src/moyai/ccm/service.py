@@ -41,7 +41,8 @@ _WORKERS = 8
 
 
 class ServiceController:
-    """``providers``: by loadBalancerClass; the key ``""`` is that of Services without a class."""
+    """``providers``: by loadBalancerClass; the key ``""`` is that of Services without a class. A provider may have several
+    classes."""
 
     def __init__(
         self,
@@ -92,6 +93,14 @@ class ServiceController:
 
         self._services.add_handler(service_changed)
         self._nodes.add_handler(node_changed)
+        for provider, name in {one: name for name, one in self._providers.items()}.items():
+            provider.watch(partial(self._again, name))
+
+    def _again(self, name: str) -> None:
+        """Look again at all Services of the provider of this class."""
+        if self._queue is not None:
+            for key in self.alive(name):
+                self._queue.add(key)
 
     def _nodes_settled(self, queue: WorkQueue) -> None:
         self._settling = None
@@ -181,7 +190,7 @@ class ServiceController:
         ensured = await provider.ensure(service, nodes, protect=partial(self._protect, service), report=report)
         moved = await self._publish(service, ensured)
         self._warn(service, ensured.remarks, report=report)
-        if ensured.changes:
+        if ensured.changes and ensured.ingress is not None:
             shown = ensured.ingress.ip or ensured.ingress.hostname
             report("Normal", reason="EnsuredLoadBalancer", message=f"Load balancer at {shown}: {'; '.join(ensured.changes)}")
         if self._queue is not None and (ensured.changes or moved):
@@ -192,13 +201,14 @@ class ServiceController:
     async def _publish(self, service: Service, ensured: Ensured) -> bool:
         """Returns whether the address is another one than before."""
         have = tuple(replace(one, ip_mode=None if one.ip_mode == "VIP" else one.ip_mode) for one in service.ingress)
+        want = () if ensured.ingress is None else (ensured.ingress,)
         notes = {key: value for key, value in ensured.annotations.items() if service.annotations.get(key) != value}
         async with side_by_side() as group:
-            if have != (ensured.ingress,):
-                group.create_task(self._patch_status(service, [ensured.ingress]))
+            if have != want:
+                group.create_task(self._patch_status(service, want))
             if notes:
                 group.create_task(self._patch_metadata(service, annotations=notes))
-        return have != (ensured.ingress,)
+        return have != want
 
     async def _remove(self, service: Service, name: str) -> None:
         provider = self._providers[name]
@@ -223,9 +233,11 @@ class ServiceController:
             self._queue.add(service.key)
 
     def alive(self, name: str) -> list[str]:
-        """Keys of the Services that the provider has or should have something for; those that cannot be read are counted."""
+        """Keys of the Services that the provider of the class has or should have something for; those that cannot be read are
+        counted."""
+        names = {other for other, one in self._providers.items() if one is self._providers[name]}
         return [
-            *(one.key for one in self._services.all() if name in (self._held(one), self._wanted(one))),
+            *(one.key for one in self._services.all() if not names.isdisjoint({self._held(one), self._wanted(one)})),
             *self._services.unreadable,
         ]
 
@@ -262,7 +274,7 @@ class ServiceController:
         if meta:
             await self._kube.patch(SERVICES, service.name, body={"metadata": meta}, namespace=service.namespace)
 
-    async def _patch_status(self, service: Service, ingress: list[Ingress]) -> None:
+    async def _patch_status(self, service: Service, ingress: Collection[Ingress]) -> None:
         entries: list[Json] = []
         for one in ingress:
             entry: Json = {"ip": one.ip} if one.ip else {"hostname": one.hostname}

@@ -1,12 +1,13 @@
 """cloud.conf: the cloud controller manager's configuration file, in the format of openstack-cloud-controller-manager.
 
-Sections ``[Global]`` (how to reach the cloud), ``[LoadBalancer]`` (defaults for Services), ``[Route]``, and ``[Moyai]``, which
-upstream ignores. What holds for every such file: ``cloud.config_file``.
+Sections ``[Global]`` (how to reach the cloud), ``[LoadBalancer]`` (defaults for Services), ``[Route]``, and ``[Moyai]`` and
+``[Announce]``, which upstream ignores. What holds for every such file: ``cloud.config_file``.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from ipaddress import ip_network
 
 from moyai.cloud.adapter import Adapter
 from moyai.cloud.config_file import LOGIN_SECTION, parse_section, read_sections, write_section
@@ -61,6 +62,15 @@ class ClusterConfig:
 
 
 @dataclass(frozen=True)
+class AnnounceConfig:
+    """Section ``[Announce]``: Services whose addresses nodes announce. ``ranges``: CIDRs of the addresses that the cloud lets
+    nodes answer for; none: no Service is announced. ``load_balancer_class``: one more class of such Services."""
+
+    ranges: tuple[str, ...] = ()
+    load_balancer_class: str = ""
+
+
+@dataclass(frozen=True)
 class LoadBalancerClass:
     """A named set of network choices: section ``[LoadBalancerClass "NAME"]``, chosen by the annotation ``class``."""
 
@@ -78,13 +88,15 @@ class CcmConfig:
     route: RouteConfig = RouteConfig()
     cluster: ClusterConfig = ClusterConfig()
     classes: dict[str, LoadBalancerClass] = field(default_factory=dict[str, LoadBalancerClass])
+    announce: AnnounceConfig = AnnounceConfig()
 
 
-_SECTIONS = {"LoadBalancer": "load_balancer", "Route": "route", "Moyai": "cluster"}
+_SECTIONS = {"LoadBalancer": "load_balancer", "Route": "route", "Moyai": "cluster", "Announce": "announce"}
 _TYPES: dict[str, type] = {
     "load_balancer": LoadBalancerConfig,
     "route": RouteConfig,
     "cluster": ClusterConfig,
+    "announce": AnnounceConfig,
 }
 
 
@@ -105,6 +117,11 @@ def read_ccm_config(text: str, adapter: Adapter) -> CcmConfig:
     config = CcmConfig(login, **parts, classes=classes)  # pyright: ignore[reportArgumentType]
     if login.missing:
         raise UsageError(f"cloud config has no {login.missing}", hint=f"give it in section [{LOGIN_SECTION}]")
+    for one in config.announce.ranges:
+        try:
+            ip_network(one)
+        except ValueError:
+            raise UsageError(f"cloud config: [Announce] ranges has {one!r}, which is no CIDR") from None
     if config.cluster.fencing not in POLICIES:
         hint = f"there are: {', '.join(POLICIES)}"
         raise UsageError(f"cloud config: [Moyai] fencing = {config.cluster.fencing!r} is no policy", hint=hint)

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import click
 
-from moyai.agent.settings import CONTROLLERS, AgentOptions
+from moyai.agent.settings import DEFAULT_CONTROLLERS, AgentOptions
 from moyai.cli.terminal import say
 
 
 @click.command(hidden=True)
 @click.option("--node-name", envvar="NODE_NAME", default="", help="Name of this machine's Node.")
-@click.option("--controllers", default=",".join(CONTROLLERS), show_default=True, help="With commas between.")
+@click.option("--controllers", default=",".join(DEFAULT_CONTROLLERS), show_default=True, help="With commas between.")
 @click.option(
     "--net-config-path",
     type=click.Path(path_type=Path, dir_okay=False),

@@ -33,7 +33,7 @@ def net() -> None:
 def status(cluster: str | None, output: str) -> None:
     """The mode of the pod network and its reason, what each node has for it, and how many more nodes fit.
 
-    Exit code 1 when something is missing.
+    Where nodes announce Services, also which node answers for which address. Exit code 1 when something is missing.
     """
     from moyai.cli.cluster import connect, recorded
     from moyai.diagnose.network.command_status import status as read
@@ -83,6 +83,10 @@ def _print_status(found: NetworkState) -> None:
     limits = [(one.name, str(one.used), str(one.limit), str(one.left)) for one in found.budget.limits]
     print_table(("LIMIT", "USED", "OF", "LEFT"), limits, right=("USED", "OF", "LEFT"))
     say(f"{found.budget.nodes_left} more nodes fit into the pod network")
+    if found.announced:
+        say()
+        announced = [(one.service, one.address, one.pool, one.node or "-") for one in found.announced]
+        print_table(("SERVICE", "ADDRESS", "POOL", "NODE"), announced)
     for text in found.warnings:
         say(f"note: {text}")
     for text in found.problems:

@@ -45,3 +45,10 @@ class SystemClock:
 
     async def asleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
+
+
+class BootClock(SystemClock):
+    """Its ``monotonic`` goes on while the machine is suspended (CLOCK_BOOTTIME): for promises to other machines."""
+
+    def monotonic(self) -> float:
+        return time.clock_gettime(time.CLOCK_BOOTTIME)

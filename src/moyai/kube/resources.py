@@ -54,9 +54,22 @@ NETWORK_POLICIES = Resource("networking.k8s.io", "v1", "networkpolicies", namesp
 CLUSTER_NETWORK_POLICIES = Resource("policy.networking.k8s.io", "v1alpha2", "clusternetworkpolicies", namespaced=False)
 DEFINITIONS = Resource("apiextensions.k8s.io", "v1", "customresourcedefinitions", namespaced=False)
 ENDPOINT_SLICES = Resource("discovery.k8s.io", "v1", "endpointslices", namespaced=True)
+#: MetalLB's, which say which addresses nodes announce, and how.
+ADDRESS_POOLS = Resource("metallb.io", "v1beta1", "ipaddresspools", namespaced=True)
+L2_ADVERTISEMENTS = Resource("metallb.io", "v1beta1", "l2advertisements", namespaced=True)
+SERVICE_L2_STATUSES = Resource("metallb.io", "v1beta1", "servicel2statuses", namespaced=True)
+#: MetalLB's of BGP: kind → where they are.
+BGP_OBJECTS = {
+    "BGPPeer": Resource("metallb.io", "v1beta2", "bgppeers", namespaced=True),
+    "BGPAdvertisement": Resource("metallb.io", "v1beta1", "bgpadvertisements", namespaced=True),
+    "BFDProfile": Resource("metallb.io", "v1beta1", "bfdprofiles", namespaced=True),
+    "Community": Resource("metallb.io", "v1beta1", "communities", namespaced=True),
+}
 LEASES = Resource("coordination.k8s.io", "v1", "leases", namespaced=True)
 STORAGE_CLASSES = Resource("storage.k8s.io", "v1", "storageclasses", namespaced=False)
 CLUSTER_ROLES = Resource("rbac.authorization.k8s.io", "v1", "clusterroles", namespaced=False)
+ROLES = Resource("rbac.authorization.k8s.io", "v1", "roles", namespaced=True)
+ROLE_BINDINGS = Resource("rbac.authorization.k8s.io", "v1", "rolebindings", namespaced=True)
 CLUSTER_ROLE_BINDINGS = Resource("rbac.authorization.k8s.io", "v1", "clusterrolebindings", namespaced=False)
 CSI_NODES = Resource("storage.k8s.io", "v1", "csinodes", namespaced=False)
 #: Which disk is, or is to be, at which node.

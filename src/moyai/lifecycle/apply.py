@@ -1,7 +1,8 @@
 """Manifests beside the spec: applied with kubectl, then waited for until a user could use them.
 
 Always holds: ready means ready from outside: Deployments have their pods, and every ``type: LoadBalancer`` Service has an
-address that really answers this host, by HTTP where it is HTTP.
+address that really answers this host, by HTTP where it is HTTP. An announced address is on the machines' own network, which
+this host need not reach: there the address is enough.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from moyai.kube.quick import KubeApi
 from moyai.kube.resources import DEPLOYMENTS, SERVICES, Json
 from moyai.lifecycle import waits
 from moyai.linux.process import run
+from moyai.plan.announce.metallb_words import FROM_POOL
 
 DEPLOYMENTS_TIMEOUT = 300.0
 ADDRESS_TIMEOUT = 180.0
@@ -142,7 +144,12 @@ def wait(api: KubeApi, wanted: Awaited, *, clock: Clock, progress: Progress) -> 
     for place in wanted.services:
         service = _service(api, place)
         address, ports = (service.address, service.tcp_ports) if service else ("", ())
+        announced = service is not None and FROM_POOL in service.annotations
         for port in ports:
+            url = f"http://{address}/" if port == 80 else f"{address}:{port}"
+            found.append(ServiceEndpoint("/".join(place), url))
+            if announced:
+                continue
             waits.wait(
                 lambda address=address, port=port: "" if answers(address, port) else f"{address}:{port} to answer",
                 clock=clock,
@@ -152,8 +159,6 @@ def wait(api: KubeApi, wanted: Awaited, *, clock: Clock, progress: Progress) -> 
                 failed=lambda missing: late(ANSWER_TIMEOUT, missing),
                 interval=0.2,
             )
-            url = f"http://{address}/" if port == 80 else f"{address}:{port}"
-            found.append(ServiceEndpoint("/".join(place), url))
     return found
 
 

@@ -41,6 +41,7 @@ _FIXED: Mapping[str, str] = {
     "loadBalancer.provider": _CONTROLLERS,
     "loadBalancer.floatingNetwork": _CONTROLLERS,
     "loadBalancer.createMonitor": _CONTROLLERS,
+    "services.announce": "the machines' ports and the controllers were made with it",
     "volumes.fencing": _CONTROLLERS,
     "security.anonymousAuth": _API_SERVER,
     "security.auditLog": _API_SERVER,
@@ -71,6 +72,8 @@ _LIVE: Mapping[str, str] = {
     "network.maxRoutes": "it is compared with the number of nodes",
     "volumes.reclaimPolicy": "the default StorageClass follows",
 }
+#: Fields that a cluster of before has as they are by default, though its record has no such field.
+_ALWAYS: Mapping[str, Any] = {"services.announce": {"ranges": [], "loadBalancerClass": ""}}
 
 
 @dataclass(frozen=True)
@@ -119,6 +122,7 @@ def _changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Change]
     for kind, fields in classes:
         for path, reason in fields.items():
             before, after = _at(old, path), _at(new, path)
+            before = _ALWAYS.get(path) if before is None else before
             # None: the cluster was made before there was such a field
             if before is not None and before != after:
                 yield Change(f"spec.{path}", before, after, kind, reason)

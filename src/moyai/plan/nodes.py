@@ -24,7 +24,8 @@ class PlannedNode:
 
     ``ordinal``: its number in the pool. ``index``: its place in the cluster's ranges, which decides address and pod range.
 
-    ``virtual``: the address that it may take besides its own, which is the API's; empty for none.
+    ``virtual``: the address that it may take besides its own, which is the API's; empty for none. ``announced``: ranges of
+    Services' addresses that it may answer for.
     """
 
     name: str
@@ -37,6 +38,7 @@ class PlannedNode:
     address: str
     pod_cidr: str
     virtual: str = ""
+    announced: tuple[str, ...] = ()
 
     @property
     def allocation(self) -> NodeAllocation:
@@ -97,7 +99,9 @@ def wanted_nodes(
     spec = cluster.spec
     network = spec.network
     taken = {kept.index for kept in allocations.values()}
-    taken |= {index for address in used_addresses if (index := index_of(network.node_cidr, address)) is not None}
+    announced = spec.services.announce.ranges
+    addresses = (*used_addresses, *(str(one) for cidr in announced for one in cidr))
+    taken |= {index for address in addresses if (index := index_of(network.node_cidr, address)) is not None}
 
     def place(role: Role, pool: str, *, ordinal: int, flavor: str, pool_zones: Sequence[str]) -> PlannedNode:
         name = node_name(cluster.name, pool, ordinal=ordinal)
@@ -107,7 +111,7 @@ def wanted_nodes(
             if index is None:
                 raise UsageError(
                     f"spec.network: no address or pod range is left for node {name}",
-                    hint=f"nodeCIDR {network.node_cidr} and podCIDR {network.pod_cidr} hold {network.max_nodes} nodes",
+                    hint=f"nodeCIDR {network.node_cidr} and podCIDR {network.pod_cidr} hold {spec.max_nodes} nodes",
                 )
             taken.add(index)
             kept = NodeAllocation(index, pool_zones[ordinal % len(pool_zones)] if pool_zones else "")
@@ -122,6 +126,7 @@ def wanted_nodes(
             address=str(address_of(network.node_cidr, kept.index)),
             pod_cidr=str(pod_cidr_of(network.pod_cidr, network.node_pod_prefix, index=kept.index)),
             virtual=virtual_address(spec) if role == "control-plane" else "",
+            announced=tuple(map(str, announced)),
         )
 
     nodes: list[PlannedNode] = []

@@ -68,7 +68,7 @@ def route_budget(spec: ClusterSpec, *, nodes: int, foreign_routes: int, ports: I
         used = nodes + foreign_routes
         limits.append(Limit("routes of the router (spec.network.maxRoutes)", used, limit=network.max_routes, advice=advice))
     advice = f"nodeCIDR {network.node_cidr} and podCIDR {network.pod_cidr} cannot change"
-    limits.append(Limit("node addresses and pod ranges", nodes, network.max_nodes, advice=advice))
+    limits.append(Limit("node addresses and pod ranges", nodes, spec.max_nodes, advice=advice))
     sources = {port.name: len(port.send_from) for port in ports}
     if sources:
         name = max(sorted(sources), key=lambda one: sources[one])

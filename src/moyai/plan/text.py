@@ -54,6 +54,7 @@ def data(plan: Plan) -> dict[str, Any]:
 
 def _node(node: PlannedNode) -> dict[str, Any]:
     fields = asdict(node)
-    if not node.virtual:
-        del fields["virtual"]
+    for name in ("virtual", "announced"):
+        if not fields[name]:
+            del fields[name]
     return {_NODE_KEYS.get(name, name): value for name, value in fields.items()}

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from ipaddress import IPv4Address, IPv4Network
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, model_validator
 
 from moyai.core.ids import is_dns_label
+from moyai.spec.address_types import Cidr, Ip
+from moyai.spec.announced_services import Services
 from moyai.spec.base import Model, problem
 from moyai.spec.control_plane import ControlPlane
 from moyai.spec.forbidden_ranges import special_home, special_overlap
@@ -43,25 +45,6 @@ def _dns_label(limit: int) -> AfterValidator:
         return value
 
     return AfterValidator(check)
-
-
-def _network(value: Any) -> IPv4Network:
-    if isinstance(value, IPv4Network):
-        return value
-    try:
-        address = IPv4Interface(value if isinstance(value, str) and "/" in value else "?")
-    except ValueError:
-        raise problem("an IPv4 range such as 10.8.0.0/24") from None
-    if address.ip != address.network.network_address:
-        raise problem(f"{address.network} (the first address of the range)")
-    return address.network
-
-
-def _address(value: Any) -> IPv4Address:
-    try:
-        return IPv4Address(value if isinstance(value, str | IPv4Address) else "?")
-    except ValueError:
-        raise problem("an IPv4 address such as 192.0.2.53") from None
 
 
 def _version(value: Any) -> str:
@@ -117,8 +100,6 @@ def _once(items: Iterable[object], what: str, *, at: tuple[str | int, ...] = ())
         seen.add(item)
 
 
-Cidr = Annotated[IPv4Network, BeforeValidator(_network)]
-Ip = Annotated[IPv4Address, BeforeValidator(_address)]
 Labels = Annotated[dict[str, str], AfterValidator(_labels)]
 Sources = Annotated[list[Cidr], AfterValidator(_sources)]
 
@@ -251,6 +232,11 @@ class NetworkSpec(Model):
         """How many nodes the ranges hold: pod ranges, and node addresses in the lower half of nodeCIDR."""
         return min(2 ** (self.node_pod_prefix - self.pod_cidr.prefixlen), self.node_cidr.num_addresses // 2 - FIRST_NODE_NUMBER)
 
+    @property
+    def node_addresses(self) -> tuple[IPv4Address, IPv4Address]:
+        """The first and the last address that moyai gives away itself; the cloud gives away the upper half."""
+        return self.node_cidr[FIRST_NODE_NUMBER], self.node_cidr[self.node_cidr.num_addresses // 2 - 1]
+
 
 class LoadBalancerSpec(Model):
     """Load balancers for Services of `type: LoadBalancer`."""
@@ -317,6 +303,7 @@ class ClusterSpec(Model):
     network: NetworkSpec = Field(default_factory=NetworkSpec, description="Addresses and routing.")
     load_balancer: LoadBalancerSpec = Field(default_factory=LoadBalancerSpec, description="Load balancers of Services.")
     access: AccessSpec = Field(default_factory=AccessSpec, description="Addresses outside that may reach the cluster.")
+    services: Services = Field(default_factory=Services, description="Addresses of Services that nodes announce themselves.")
     volumes: Volumes = Field(default_factory=Volumes, description="Volumes made from inside the cluster.")
     security: Security = Field(default_factory=Security, description="What nodes and the API server permit.")
 
@@ -327,15 +314,32 @@ class ClusterSpec(Model):
             if pool.name in seen:
                 raise problem(f"a name of its own: nodePools[{seen[pool.name]}] has it too", at=("nodePools", number, "name"))
             seen[pool.name] = number
+        first, last = self.network.node_addresses
+        for number, cidr in enumerate(self.services.announce.ranges):
+            if not first <= cidr[0] <= cidr[-1] <= last:
+                should = f"within {first} to {last}, the addresses of nodeCIDR that neither the cloud nor the API has"
+                raise problem(should, at=("services", "announce", "ranges", number))
         nodes = self.control_plane.replicas + sum(pool.replicas for pool in self.node_pools)
-        if nodes > self.network.max_nodes:
+        if nodes > self.max_nodes:
             most = max(range(len(self.node_pools)), key=lambda n: self.node_pools[n].replicas)
             raise problem(
                 f"less: {nodes} nodes in all do not fit, nodeCIDR {self.network.node_cidr} and podCIDR {self.network.pod_cidr} "
-                f"with nodePodPrefix {self.network.node_pod_prefix} hold {self.network.max_nodes}",
+                f"with nodePodPrefix {self.network.node_pod_prefix}{self._without} hold {self.max_nodes}",
                 at=("nodePools", most, "replicas"),
             )
         return self
+
+    @property
+    def max_nodes(self) -> int:
+        """How many nodes the ranges hold beside the addresses of announced Services."""
+        first, most = self.network.node_addresses[0], self.network.max_nodes
+        taken = {int(address) - int(first) for cidr in self.services.announce.ranges for address in cidr}
+        return sum(index not in taken for index in range(most))
+
+    @property
+    def _without(self) -> str:
+        ranges = ", ".join(map(str, self.services.announce.ranges))
+        return f", without services.announce.ranges {ranges}," if ranges else ""
 
     @property
     def image_name(self) -> str:

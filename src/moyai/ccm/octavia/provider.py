@@ -96,6 +96,9 @@ class OctaviaProvider:
         #: By Service: load balancers that it is leaving.
         self._leaving: dict[str, set[str]] = {}
 
+    def watch(self, again: Callable[[], None]) -> None:
+        """Nothing else changes load balancers."""
+
     def unknown_annotations(self, service: Service) -> Sequence[str]:
         return unknown_annotations(service)
 

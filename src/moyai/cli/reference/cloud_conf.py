@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from moyai.ccm.settings import ClusterConfig, LoadBalancerClass, LoadBalancerConfig, RouteConfig
+from moyai.ccm.settings import AnnounceConfig, ClusterConfig, LoadBalancerClass, LoadBalancerConfig, RouteConfig
 from moyai.cloud.adapter import Adapter
 from moyai.cloud.config_file import LOGIN_SECTION
 from moyai.cloud.factory import ADAPTERS
@@ -114,6 +114,17 @@ _SECTIONS: tuple[_Section, ...] = (
             "cluster_uid": "Mark of this cluster's objects: any word that no other cluster of the project has. Required.",
             "node_security_group_ids": "Security groups that get the rules for NodePorts.",
             "fencing": "What happens when a machine dies: `verify`, `poweroff` or `off` ([failover](../how-to/failover.md)).",
+        },
+    ),
+    _Section(
+        "Announce",
+        _CCM,
+        "Services whose addresses the nodes announce ([announced Services](../how-to/announced-services.md)). OpenStack's "
+        "cloud provider ignores this section.",
+        (AnnounceConfig,),
+        {
+            "ranges": "CIDRs of the addresses that the cloud lets nodes answer for; empty: no Service is announced.",
+            "load_balancer_class": "One more `loadBalancerClass` of such Services.",
         },
     ),
 )

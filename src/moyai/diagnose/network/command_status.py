@@ -1,16 +1,23 @@
-"""`moyai net status`: the mode and its reason, what each node has for it, and how many more nodes fit."""
+"""`moyai net status`: the mode and its reason, what each node has for it, how many more nodes fit, and who announces."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from moyai.cloud.capabilities import Cloud
 from moyai.core.clock import Clock, SystemClock
 from moyai.core.progress import Reporter
+from moyai.diagnose.network.announced import AnnouncedState, announced_states
 from moyai.diagnose.network.cloud_wire import CloudFacts
 from moyai.diagnose.network.probe_pods import ProbePods
 from moyai.diagnose.network.read_network import read_kernels, read_view
 from moyai.diagnose.network.state import NetworkState, node_states
+from moyai.kube.objects import Node, parse_lease, parse_service
+from moyai.kube.quick import KubeApi
+from moyai.kube.resources import LEASES, SERVICES
 from moyai.lifecycle.clusters import require_api
 from moyai.lifecycle.record import Record
+from moyai.plan.announce.metallb_words import NAMESPACE
 from moyai.plan.observed import Observed
 from moyai.plan.pod_network.choice import reason
 from moyai.plan.route_budget import foreign_routes, route_budget
@@ -33,6 +40,7 @@ def status(record: Record, cloud: Cloud, *, reporter: Reporter, clock: Clock | N
         foreign_routes=len(foreign_routes((facts.router,) if facts.router else (), cluster.spec)),
         ports=facts.ports.values(),
     )
+    announced = _announced(api, nodes) if cluster.spec.services.announce.ranges else ()
     unknown = (f"the cloud cannot be asked: {facts.unknown}",) if facts.unknown else ()
     return NetworkState(
         cluster=record.name,
@@ -42,9 +50,19 @@ def status(record: Record, cloud: Cloud, *, reporter: Reporter, clock: Clock | N
         pod_range=str(cluster.spec.network.pod_cidr),
         nodes=states,
         budget=budget,
-        problems=(*unknown, *(f"{one.name}: {problem}" for one in states for problem in one.problems)),
+        problems=(
+            *unknown,
+            *(f"{one.name}: {problem}" for one in states for problem in one.problems),
+            *(one.problem for one in announced if one.problem),
+        ),
         warnings=tuple(budget.warnings()),
+        announced=announced,
     )
+
+
+def _announced(api: KubeApi, nodes: Sequence[Node]) -> tuple[AnnouncedState, ...]:
+    services, leases = api.list(SERVICES), api.list(LEASES, namespace=NAMESPACE)
+    return announced_states(map(parse_service, services), map(parse_lease, leases), nodes=nodes)
 
 
 def _offered(facts: CloudFacts) -> Observed:

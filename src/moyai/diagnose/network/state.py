@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from moyai.diagnose.network.announced import AnnouncedState
 from moyai.diagnose.network.cloud_wire import CloudFacts
 from moyai.diagnose.network.kernel_facts import MAIN, Kernel, LinkFacts
 from moyai.diagnose.network.nft_rules import Ruleset
@@ -69,7 +70,7 @@ class NodeState:
 @dataclass(frozen=True)
 class NetworkState:
     """``why``: the reason for the mode, in a sentence. ``policy``: whether network policies are to be enforced. ``warnings``:
-    what is no problem yet."""
+    what is no problem yet. ``announced``: Services whose addresses nodes announce."""
 
     cluster: str
     mode: str
@@ -80,11 +81,15 @@ class NetworkState:
     budget: RouteBudget
     problems: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    announced: tuple[AnnouncedState, ...] = ()
 
     def data(self) -> dict[str, Any]:
         limits = [{**asdict(one), "left": one.left} for one in self.budget.limits]
         budget = {"nodes_left": self.budget.nodes_left, "limits": limits}
-        return {**asdict(self), "budget": budget, "ok": not self.problems}
+        found = {**asdict(self), "budget": budget, "ok": not self.problems}
+        if not self.announced:
+            del found["announced"]
+        return found
 
 
 def node_states(
@@ -109,6 +114,10 @@ def node_states(
             problems.append(f"its kernel cannot be read: {absent.get(node.name, 'no probe ran on it')}")
         if (route := lost.get(node.name)) is not None:
             problems.append(f"the router has no route {route.destination} via {route.nexthop}")
+        for cidr in map(str, spec.services.announce.ranges):
+            known = cloud.ports.get(node.name)
+            if known is not None and not within(cidr, [one.address for one in known.send_from]):
+                problems.append(f"port {known.name} may not send from {cidr}: the cloud drops answers for announced addresses")
         port = cloud.ports.get(node.name) if strategy.needs_sources and pod_cidr else None
         # the mode may have allowed a wider range
         if port is not None and not within(pod_cidr, [one.address for one in port.send_from]):

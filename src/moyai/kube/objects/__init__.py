@@ -4,6 +4,18 @@
 the memory that one of objects takes.
 """
 
+from moyai.kube.objects.announce import (
+    AddressPool,
+    AddressRange,
+    Allocation,
+    BgpObject,
+    L2Advertisement,
+    parse_address_pool,
+    parse_bgp_object,
+    parse_l2_advertisement,
+    parse_range,
+)
+from moyai.kube.objects.endpoints import Endpoints, parse_endpoints
 from moyai.kube.objects.event import ObjectEvent, parse_event
 from moyai.kube.objects.meta import Reference, condition, object_key, reference, stamp
 from moyai.kube.objects.node import UNINITIALIZED, Lease, Node, NodeAddress, Taint, network_available, parse_lease, parse_node
@@ -34,13 +46,19 @@ from moyai.kube.objects.workload import DaemonSet, Deployment, apart, parse_daem
 
 __all__ = [
     "UNINITIALIZED",
+    "AddressPool",
+    "AddressRange",
     "Alike",
+    "Allocation",
+    "BgpObject",
     "Claim",
     "Container",
     "CsiNode",
     "DaemonSet",
     "Deployment",
+    "Endpoints",
     "Ingress",
+    "L2Advertisement",
     "Lease",
     "NetworkPolicy",
     "Node",
@@ -60,18 +78,23 @@ __all__ = [
     "condition",
     "network_available",
     "object_key",
+    "parse_address_pool",
     "parse_attachment",
+    "parse_bgp_object",
     "parse_claim",
     "parse_csi_node",
     "parse_daemon_set",
     "parse_deployment",
+    "parse_endpoints",
     "parse_event",
+    "parse_l2_advertisement",
     "parse_lease",
     "parse_node",
     "parse_pod",
     "parse_policy",
     "parse_policy_namespace",
     "parse_policy_pod",
+    "parse_range",
     "parse_service",
     "parse_storage_class",
     "parse_volume",

@@ -73,11 +73,13 @@ class Node:
 
 @dataclass(frozen=True)
 class Lease:
-    """``renewed`` as its holder wrote it: two of them may be compared for equality only. ``seconds``: how long it lasts."""
+    """``renewed`` as its holder wrote it: two of them may be compared for equality only. ``seconds``: how long it lasts.
+    ``holder`` is empty for one that was handed back."""
 
     name: str
     renewed: str
     seconds: int
+    holder: str = ""
 
 
 def parse_node(found: Json) -> Node:
@@ -110,6 +112,7 @@ def parse_lease(found: Json) -> Lease:
         name=str(part(found, "metadata")["name"]),
         renewed=text(spec, "renewTime"),
         seconds=int(spec.get("leaseDurationSeconds") or 0),
+        holder=text(spec, "holderIdentity"),
     )
 
 

@@ -46,6 +46,8 @@ class Service:
     client_affinity: bool = False
     ingress: tuple[Ingress, ...] = ()
     deleting: bool = False
+    labels: Mapping[str, str] = field(default_factory=dict[str, str])
+    selector: Mapping[str, str] = field(default_factory=dict[str, str])
 
     @property
     def key(self) -> str:
@@ -100,4 +102,6 @@ def parse_service(found: Json) -> Service:
             for one in rows(part(status, "loadBalancer"), "ingress")
         ),
         deleting=deleting(found),
+        labels=text_map(meta, "labels"),
+        selector=text_map(spec, "selector"),
     )

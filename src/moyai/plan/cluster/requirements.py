@@ -32,6 +32,11 @@ def check_capabilities(cluster: Cluster, observed: Observed) -> None:
             f"spec.controlPlane.endpoint: {cluster.spec.control_plane.endpoint!r}, should be 'single' with one control plane: "
             f"cloud {cloud} does not let ports send from other addresses than their own"
         )
+    if cluster.spec.services.announce.ranges and not observed.sources_allowed:
+        raise UsageError(
+            "spec.services.announce.ranges: should be left out: "
+            f"cloud {cloud} does not let ports send from other addresses than their own"
+        )
     if observed.needs_tags and Capability.TAGS not in offered:
         raise Terminal(
             f"cloud {cloud} has no {Capability.TAGS}: moyai could not distinguish the cluster's objects from those of others",
@@ -41,8 +46,11 @@ def check_capabilities(cluster: Cluster, observed: Observed) -> None:
 
 
 def capability_notes(cluster: Cluster, observed: Observed) -> Iterator[str]:
+    announces = bool(cluster.spec.services.announce.ranges)
     for capability, what in _OPTIONAL.items():
         if capability not in observed.capabilities:
+            if capability is Capability.LOAD_BALANCERS and announces:
+                what = "the nodes announce Services of type LoadBalancer"
             yield f"cloud {cluster.spec.cloud} has no {capability}: {what}"
 
 

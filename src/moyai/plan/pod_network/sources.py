@@ -1,8 +1,11 @@
-"""Ports that may send from pods' addresses: what every mode without encapsulation needs of the cloud."""
+"""Ports that may send from other addresses than their own: those of pods, of the API, of Services that nodes announce.
+
+Always holds: what a port is made with and what it is mended to are one and the same.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from moyai.cloud.model import SourceAddress
 from moyai.plan import keys
@@ -12,17 +15,28 @@ from moyai.plan.nodes import PlannedNode
 
 
 def own_range(node: PlannedNode) -> tuple[SourceAddress, ...]:
-    return (SourceAddress(node.pod_cidr), *virtual(node))
+    return (SourceAddress(node.pod_cidr), *besides_pods(node))
 
 
-def virtual(node: PlannedNode) -> tuple[SourceAddress, ...]:
-    """The API's address, of a machine that may take it."""
-    return (SourceAddress(node.virtual),) if node.virtual else ()
+def besides_pods(node: PlannedNode) -> tuple[SourceAddress, ...]:
+    """The API's address, of a machine that may take it, and the addresses of announced Services."""
+    return tuple(SourceAddress(one) for one in (*filter(None, [node.virtual]), *node.announced))
 
 
-def allow_sources(nodes: Sequence[PlannedNode], existing: Existing) -> Iterator[s.Step]:
-    """For ports that exist; a new one is made so."""
+def allow_sources(
+    nodes: Sequence[PlannedNode],
+    existing: Existing,
+    *,
+    send_from: Callable[[PlannedNode], tuple[SourceAddress, ...]] = own_range,
+    keep: bool = False,
+) -> Iterator[s.Step]:
+    """For ports that exist; a new one is made so. ``keep``: what others added to a port stays."""
     for node in nodes:
         port = existing.ports.get(node.name)
-        if port is not None and {pair.address for pair in port.send_from} != {pair.address for pair in own_range(node)}:
-            yield s.SetSendFrom(key=keys.port(node.name), port_id=port.id, send_from=own_range(node))
+        if port is None:
+            continue
+        wanted = send_from(node)
+        have, want = {pair.address for pair in port.send_from}, {pair.address for pair in wanted}
+        if have != want and not (keep and want <= have):
+            kept = [pair for pair in port.send_from if keep and pair.address not in want]
+            yield s.SetSendFrom(key=keys.port(node.name), port_id=port.id, send_from=(*wanted, *kept))

@@ -16,7 +16,7 @@ from moyai.plan.existing import Existing
 from moyai.plan.node_network import NetworkConf
 from moyai.plan.nodes import PlannedNode
 from moyai.plan.pod_network.node_files import RULES, rules
-from moyai.plan.pod_network.sources import virtual
+from moyai.plan.pod_network.sources import allow_sources, besides_pods
 from moyai.spec.model import NetworkSpec
 
 
@@ -31,14 +31,14 @@ class UnmanagedPods:
     ready: bool = False
 
     def send_from(self, node: PlannedNode) -> tuple[SourceAddress, ...]:
-        return (SourceAddress(str(self.network.pod_cidr)), *virtual(node))
+        return (SourceAddress(str(self.network.pod_cidr)), *besides_pods(node))
 
     def routes(self, nodes: Sequence[PlannedNode]) -> int:
         return 0
 
     def steps(self, nodes: Sequence[PlannedNode], *, existing: Existing, leaving: Sequence[str]) -> Iterator[s.Step]:
         # what the user changes in the ports for their plugin stays
-        return iter(())
+        yield from allow_sources(nodes, existing, send_from=besides_pods, keep=True)
 
     def files(self, node: PlannedNode, *, mtu: int) -> Mapping[str, str]:
         return {RULES: rules(self.network, masquerade=False)}

@@ -16,7 +16,7 @@ from moyai.plan.existing import Existing
 from moyai.plan.node_network import OVERHEAD, NetworkConf
 from moyai.plan.nodes import PlannedNode
 from moyai.plan.pod_network.node_files import node_files
-from moyai.plan.pod_network.sources import allow_sources, own_range, virtual
+from moyai.plan.pod_network.sources import allow_sources, besides_pods, own_range
 from moyai.spec.model import NetworkSpec
 
 
@@ -43,14 +43,14 @@ class TunnelledPods:
         )
 
     def send_from(self, node: PlannedNode) -> tuple[SourceAddress, ...]:
-        return own_range(node) if self.bare else virtual(node)
+        return own_range(node) if self.bare else besides_pods(node)
 
     def routes(self, nodes: Sequence[PlannedNode]) -> int:
         return 0
 
     def steps(self, nodes: Sequence[PlannedNode], *, existing: Existing, leaving: Sequence[str]) -> Iterator[s.Step]:
-        if self.bare:
-            yield from allow_sources(nodes, existing)
+        # without direct routing pods ask nothing of the ports, and others may have changed them
+        yield from allow_sources(nodes, existing, send_from=self.send_from, keep=not self.bare)
 
     def files(self, node: PlannedNode, *, mtu: int) -> Mapping[str, str]:
         # with direct routing too: a pod has one MTU for all ways

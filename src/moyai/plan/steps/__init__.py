@@ -13,6 +13,7 @@ from moyai.plan.steps.ending import (
 )
 from moyai.plan.steps.inside import (
     ADDONS,
+    ANNOUNCED,
     API,
     MACHINES,
     NODES,
@@ -68,6 +69,7 @@ from moyai.plan.steps.removing import Delete, DetachVolume, RemoveInterface, Rem
 
 __all__ = [
     "ADDONS",
+    "ANNOUNCED",
     "API",
     "MACHINES",
     "NODES",

@@ -20,6 +20,7 @@ ADDONS = Key(Kind.CONDITION, "add-ons run")
 VOLUMES = Key(Kind.CONDITION, "volumes ready")
 PODS = Key(Kind.CONDITION, "pod network ready")
 POLICIES = Key(Kind.CONDITION, "network policies ready")
+ANNOUNCED = Key(Kind.CONDITION, "announcing nodes ready")
 
 
 def balancers_without(node: str) -> Key:

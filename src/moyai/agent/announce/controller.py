@@ -1,0 +1,281 @@
+"""Keeps the set of addresses that this node competes for as Services, endpoints, nodes and MetalLB's resources demand.
+
+Always holds: no interface gets the addresses; the agent answers ARP for them, and kube-proxy's rules lead their packets to
+pods. What is no longer this node's is no longer answered for before its Lease is handed on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from moyai.agent.announce.keeper import AddressKeeper, Hooks
+from moyai.agent.announce.statuses import L2Statuses
+from moyai.core.clock import Clock
+from moyai.core.errors import MoyaiError, Retriable
+from moyai.kube.events import EventRecorder
+from moyai.kube.informer import Informer
+from moyai.kube.objects import (
+    AddressPool,
+    Endpoints,
+    L2Advertisement,
+    Node,
+    Service,
+    parse_address_pool,
+    parse_endpoints,
+    parse_l2_advertisement,
+    parse_service,
+)
+from moyai.kube.resources import ADDRESS_POOLS, ENDPOINT_SLICES, L2_ADVERTISEMENTS, SERVICES
+from moyai.kube.watching import Kube
+from moyai.kube.workqueue import WorkQueue
+from moyai.linux import arp
+from moyai.plan.announce.metallb_words import FROM_POOL, NAMESPACE
+from moyai.plan.announce.speakers import AnnouncedAddress, AnnouncedServices, to_announce
+from moyai.runtime.controllers import Part, cache
+from moyai.runtime.metrics import Metrics
+from moyai.runtime.reconciler import DONE, Result
+
+_log = logging.getLogger(__name__)
+_ALL = "addresses"
+#: Seconds between two defences of an address that another machine claims.
+_DEFENCE = 1.0
+#: Seconds until a lost interface is looked for again.
+_REOPEN = 2.0
+#: Seconds that the last farewell may take.
+_FAREWELL = 1.0
+
+
+@dataclass(frozen=True)
+class Ethernet:
+    """This machine's: how ARP is answered on an interface, which interface has an address, which interfaces there are."""
+
+    responder: Callable[..., arp.ArpResponder] = arp.ArpResponder
+    interface_of: Callable[[str], str] = arp.interface_of
+    interfaces: Callable[[], frozenset[str]] = arp.interfaces
+
+
+class AnnounceController:
+    """``node``: name of the Node that this machine is. ``clock``: see ``AddressKeeper``. ``run`` ends what is open."""
+
+    def __init__(
+        self,
+        *,
+        kube: Kube,
+        node: str,
+        nodes: Informer[Node],
+        events: EventRecorder,
+        metrics: Metrics,
+        clock: Clock,
+        network: Ethernet | None = None,
+    ) -> None:
+        self._kube, self._node, self._nodes, self._events, self._clock = kube, node, nodes, events, clock
+        self._network = network or Ethernet()
+        self._statuses = L2Statuses(kube, node)
+        self._services: Informer[Service] = cache(kube, SERVICES, parse=parse_service, metrics=metrics)
+        self._slices: Informer[Endpoints] = cache(kube, ENDPOINT_SLICES, parse=parse_endpoints, metrics=metrics)
+        self._pools: Informer[AddressPool] = cache(
+            kube, ADDRESS_POOLS, parse=parse_address_pool, metrics=metrics, namespace=NAMESPACE
+        )
+        self._adverts: Informer[L2Advertisement] = cache(
+            kube, L2_ADVERTISEMENTS, parse=parse_l2_advertisement, metrics=metrics, namespace=NAMESPACE
+        )
+        #: The interface of the node's own address, empty where there is none.
+        self._own = ""
+        self._keepers: dict[str, AddressKeeper] = {}
+        self._wanted: dict[str, AnnouncedAddress] = {}
+        self._responders: dict[str, arp.ArpResponder] = {}
+        #: Address → when it was last defended.
+        self._defended: dict[str, float] = {}
+        self._queue: WorkQueue | None = None
+        self.caches: tuple[Informer[Any], ...] = (self._services, self._slices, self._pools, self._adverts)
+        for one in (*self.caches, nodes):
+            one.add_handler(self._changed)
+        self.part = Part("announce", self.reconcile, watch=self._watch)
+        metrics.describe("moyai_announced_addresses", "Addresses of Services that this node answers for")
+        metrics.gauge("moyai_announced_addresses", lambda: {(): float(len(self.owned))})
+
+    @property
+    def owned(self) -> frozenset[str]:
+        """Addresses that this node answers for at this moment."""
+        return frozenset(address for address, one in self._keepers.items() if one.owner)
+
+    async def reconcile(self, _key: str) -> Result:
+        """Raises Retriable where an interface cannot be listened on, or the API does not take a status."""
+        self._own = self._own_interface()
+        competing = to_announce(self._node, self._situation())
+        # an owner that cannot answer would keep the address from those that can
+        self._wanted = {address: one for address, one in competing.items() if self._reachable(one)}
+        gone = [self._keepers.pop(address) for address in list(self._keepers) if address not in self._wanted]
+        if gone:
+            # the next owner writes its status when it has the Lease: never before this node's is gone
+            with contextlib.suppress(MoyaiError):
+                await self._statuses.sync(self._announced())
+            await asyncio.gather(*(one.stop() for one in gone))
+        failed = self._listen()
+        for address in self._wanted:
+            if address not in self._keepers:
+                self._keepers[address] = self._keeper(address)
+                self._keepers[address].start()
+        await self._statuses.sync(self._announced())
+        if failed:
+            raise Retriable(f"addresses cannot be announced on {failed}")
+        return DONE if len(self._wanted) == len(competing) else Result(requeue_after=_REOPEN)
+
+    async def run(self) -> None:
+        """Beside the controller, to its end: then everything is handed back."""
+        try:
+            await asyncio.Event().wait()
+        finally:
+            keepers = list(self._keepers.values())
+            self._keepers.clear()
+            with contextlib.suppress(MoyaiError, TimeoutError):
+                async with asyncio.timeout(_FAREWELL):
+                    await self._statuses.sync({})
+            await asyncio.gather(*(one.stop() for one in keepers))
+            for name in list(self._responders):
+                self._close(name)
+
+    def _reachable(self, one: AnnouncedAddress) -> bool:
+        """Whether this machine has an interface that the address is to be announced on."""
+        wanted = one.interfaces or (self._own,)
+        return not self._network.interfaces().isdisjoint(wanted)
+
+    def _situation(self) -> AnnouncedServices:
+        endpoints: dict[str, frozenset[str]] = {}
+        for one in self._slices.all():
+            endpoints[one.service] = endpoints.get(one.service, frozenset()) | one.nodes
+        return AnnouncedServices(
+            services=[one for one in self._services.all() if _is_announced(one)],
+            nodes=self._nodes.all(),
+            pools=self._pools.all(),
+            advertisements=self._adverts.all(),
+            endpoints=endpoints,
+            owned=self.owned,
+        )
+
+    def _announced(self) -> dict[str, tuple[str, ...]]:
+        """Service → interfaces, of the addresses that this node owns."""
+        owned = [self._wanted[address] for address in self.owned if address in self._wanted]
+        return {service: self._interfaces(one.address) for one in owned for service in one.services}
+
+    # --- one address --------------------------------------------------------------------------------------------------
+
+    def _keeper(self, address: str) -> AddressKeeper:
+        hooks = Hooks(announce=self._announce, taken=self._taken, lost=self._lost)
+        return AddressKeeper(address, kube=self._kube, node=self._node, clock=self._clock, hooks=hooks)
+
+    def _announce(self, address: str) -> None:
+        for name in self._interfaces(address):
+            if name in self._responders:
+                self._responders[name].announce(address)
+
+    def _taken(self, address: str) -> None:
+        _log.info("this node answers for %s", address)
+        for key in self._wanted[address].services if address in self._wanted else ():
+            service = self._services.get(key)
+            if service is not None:
+                message = f'announcing from node "{self._node}" with protocol "layer2"'
+                self._events.event(service.reference, "Normal", reason="nodeAssigned", message=message)
+        self._again()
+
+    def _lost(self, address: str) -> None:
+        _log.warning("this node no longer answers for %s", address)
+        self._again()
+
+    def _contested(self, address: str) -> None:
+        """The owner by the Lease says again who has the address; whoever else does, is late or is no node of the cluster."""
+        now = self._clock.monotonic()
+        if now - self._defended.get(address, -_DEFENCE) >= _DEFENCE:
+            self._defended[address] = now
+            _log.warning("another machine says that it has %s", address)
+            self._announce(address)
+
+    # --- interfaces ---------------------------------------------------------------------------------------------------
+
+    def _answers(self, address: str, interface: str) -> bool:
+        keeper = self._keepers.get(address)
+        return keeper is not None and keeper.owner and interface in self._interfaces(address)
+
+    def _interfaces(self, address: str) -> tuple[str, ...]:
+        wanted = self._wanted.get(address)
+        return () if wanted is None else wanted.interfaces or (self._own,)
+
+    def _own_interface(self) -> str:
+        node = self._nodes.get(self._node)
+        return next((name for name in map(self._network.interface_of, node.internal_ips if node else ()) if name), "")
+
+    def _listen(self) -> str:
+        """Returns which interfaces cannot be listened on, and why."""
+        wanted = {name for address in self._wanted for name in self._interfaces(address)} & self._network.interfaces()
+        failed: list[str] = []
+        for name in set(self._responders) - wanted:
+            self._close(name)
+        for name in sorted(wanted - set(self._responders)):
+            try:
+                self._open(name)
+            except OSError as error:
+                failed.append(f"{name} ({error.strerror})")
+        return ", ".join(failed)
+
+    def _open(self, name: str) -> None:
+        def answers(address: str) -> bool:
+            return self._answers(address, name)
+
+        responder = self._network.responder(name, answers, contested=self._contested)
+        self._responders[name] = responder
+        asyncio.get_running_loop().add_reader(responder.fileno(), self._heard, name)
+        for address in self.owned:
+            if name in self._interfaces(address):
+                responder.announce(address)
+
+    def _heard(self, name: str) -> None:
+        try:
+            self._responders[name].ready()
+        except OSError as error:
+            _log.warning("interface %s is lost: %s", name, error)
+            self._close(name)
+            if self._queue is not None:
+                self._queue.add_later(_ALL, _REOPEN)
+
+    def _close(self, name: str) -> None:
+        responder = self._responders.pop(name)
+        asyncio.get_running_loop().remove_reader(responder.fileno())
+        responder.close()
+
+    # --- when ---------------------------------------------------------------------------------------------------------
+
+    def _watch(self, queue: WorkQueue) -> None:
+        self._queue = queue
+        queue.add(_ALL)
+
+    def _again(self) -> None:
+        if self._queue is not None:
+            self._queue.add(_ALL)
+
+    def _changed(self, _key: str, old: object, new: object) -> None:
+        if self._relevant(old) != self._relevant(new):
+            self._again()
+
+    def _relevant(self, fact: object) -> object:
+        """What of an object an announcement depends on, None for nothing. A heartbeat of a Node is no change; endpoints matter
+        where the Service's address is announced by nodes with an endpoint alone."""
+        match fact:
+            case Node():
+                return replace(fact, version="")
+            case Service():
+                return replace(fact, version="") if _is_announced(fact) else None
+            case Endpoints():
+                service = self._services.get(fact.service)
+                return fact if service is None or (service.local_traffic and _is_announced(service)) else None
+            case _:
+                return fact
+
+
+def _is_announced(service: Service) -> bool:
+    # the annotation is the allocator's: the cloud's load balancers have none of ours
+    return service.balanced and FROM_POOL in service.annotations

@@ -1,0 +1,100 @@
+"""One address that this node competes for: the Lease, and the answers while the Lease holds.
+
+Always holds: an address is answered for only as long as no other node can have its Lease, by this node's own clock; the Lease
+is handed back on a regular end, after the last answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from moyai.core.clock import Clock
+from moyai.kube.leader import LeaderElection, LeaseTimes
+from moyai.kube.watching import Kube
+from moyai.plan.announce.metallb_words import NAMESPACE, lease_name
+
+_log = logging.getLogger(__name__)
+
+#: Seconds. Others take over 3 s after the last renewal that they saw; the owner stops 2 s after the last one that it sent.
+TIMES = LeaseTimes(duration=3.0, deadline=2.0, retry=1.0)
+#: Gratuitous ARP after a take-over: so often, with this pause in seconds. Some switches lose the first.
+_ANNOUNCEMENTS, _PAUSE = 5, 1.0
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """``announce`` sends one gratuitous announcement of an address. ``taken``, ``lost``: called when this node becomes the
+    owner of an address, and when it no longer is; not at a regular end."""
+
+    announce: Callable[[str], None]
+    taken: Callable[[str], None]
+    lost: Callable[[str], None]
+
+
+class AddressKeeper:
+    """``clock``: its ``monotonic`` must go on while the machine sleeps."""
+
+    def __init__(self, address: str, *, kube: Kube, node: str, clock: Clock, hooks: Hooks, times: LeaseTimes = TIMES) -> None:
+        self.address = address
+        self._kube = kube
+        self._node = node
+        self._clock = clock
+        self._hooks = hooks
+        self._times = times
+        self._election = self._new()
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def owner(self) -> bool:
+        """Whether this node answers for the address, at this moment."""
+        return self._election.leading and self._clock.monotonic() < self._election.fenced_until
+
+    def start(self) -> None:
+        self._task = asyncio.create_task(self._run(), name=f"address {self.address}")
+
+    async def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+        # ``release`` ends the answers before it hands the Lease back
+        await self._election.release()
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                await self._turn()
+            except Exception:
+                # an answer of the API in a form that nobody foresaw must not end the competition for good
+                _log.exception("the Lease of %s", self.address)
+                await asyncio.sleep(self._times.retry)
+            self._election = self._new()
+
+    async def _turn(self) -> None:
+        await self._election.acquire()
+        self._hooks.taken(self.address)
+        spreading = asyncio.create_task(self._spread())
+        try:
+            await self._election.hold()
+        finally:
+            spreading.cancel()
+        self._hooks.lost(self.address)
+
+    async def _spread(self) -> None:
+        for _ in range(_ANNOUNCEMENTS):
+            self._hooks.announce(self.address)
+            await asyncio.sleep(_PAUSE)
+
+    def _new(self) -> LeaderElection:
+        return LeaderElection(
+            self._kube,
+            name=lease_name(self.address),
+            namespace=NAMESPACE,
+            identity=self._node,
+            times=self._times,
+            clock=self._clock,
+        )

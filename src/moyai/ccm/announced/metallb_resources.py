@@ -1,0 +1,106 @@
+"""MetalLB's resources as the allocation sees them, and what is told to whoever depends on them.
+
+Always holds: a resource that has no effect here has an event that says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
+from typing import Any
+
+from moyai.kube.events import EventRecorder
+from moyai.kube.informer import Informer
+from moyai.kube.objects import (
+    AddressPool,
+    AddressRange,
+    BgpObject,
+    L2Advertisement,
+    PolicyNamespace,
+    parse_address_pool,
+    parse_bgp_object,
+    parse_l2_advertisement,
+    parse_policy_namespace,
+)
+from moyai.kube.resources import ADDRESS_POOLS, BGP_OBJECTS, L2_ADVERTISEMENTS, NAMESPACES
+from moyai.kube.watching import Kube
+from moyai.plan.announce.allocation import Pools, judged
+from moyai.plan.announce.metallb_words import NAMESPACE
+from moyai.runtime.controllers import cache
+from moyai.runtime.metrics import Metrics
+
+
+class AnnounceResources:
+    """``permitted``: addresses that the cloud lets nodes answer for. ``caches`` are for a ``ControllerSet``."""
+
+    def __init__(self, *, kube: Kube, events: EventRecorder, metrics: Metrics, permitted: Collection[AddressRange]) -> None:
+        self._events = events
+        self._permitted = tuple(permitted)
+        self._judged: Pools | None = None
+        self._dependents: list[Callable[[], None]] = []
+        self._counters: list[Callable[[], None]] = []
+        self.pools: Informer[AddressPool] = cache(
+            kube,
+            ADDRESS_POOLS,
+            parse=parse_address_pool,
+            metrics=metrics,
+            namespace=NAMESPACE,
+            kind="IPAddressPool",
+            events=events,
+        )
+        self.advertisements: Informer[L2Advertisement] = cache(
+            kube, L2_ADVERTISEMENTS, parse=parse_l2_advertisement, metrics=metrics, namespace=NAMESPACE
+        )
+        self._namespaces: Informer[PolicyNamespace] = cache(kube, NAMESPACES, parse=parse_policy_namespace, metrics=metrics)
+        foreign: list[Informer[BgpObject]] = [
+            cache(kube, resource, parse=partial(parse_bgp_object, kind=kind), metrics=metrics, namespace=NAMESPACE)
+            for kind, resource in BGP_OBJECTS.items()
+        ]
+        self.pools.add_handler(self._pool_changed)
+        self.advertisements.add_handler(lambda _key, _old, _new: self.count_again())
+        self._namespaces.add_handler(self._namespace_changed)
+        for one in foreign:
+            one.add_handler(self._without_effect)
+        self.caches: tuple[Informer[Any], ...] = (self.pools, self.advertisements, self._namespaces, *foreign)
+
+    @property
+    def judged(self) -> Pools:
+        if self._judged is None:
+            self._judged = judged(self.pools.all(), self._permitted)
+        return self._judged
+
+    def namespace_labels(self, name: str) -> Mapping[str, str]:
+        found = self._namespaces.get(name)
+        return found.labels if found else {}
+
+    def watch(self, again: Callable[[], None]) -> None:
+        """``again`` is called when the allocation may come to other answers."""
+        self._dependents.append(again)
+
+    def watch_counts(self, again: Callable[[], None]) -> None:
+        """``again`` is called when something else may have to be said of the pools."""
+        self._counters.append(again)
+
+    def count_again(self) -> None:
+        for one in self._counters:
+            one()
+
+    def _pool_changed(self, _key: str, old: AddressPool | None, new: AddressPool | None) -> None:
+        # the status is no part of the comparison: it is written here
+        if old != new:
+            self._judged = None
+            self._tell()
+            self.count_again()
+
+    def _namespace_changed(self, _key: str, old: PolicyNamespace | None, new: PolicyNamespace | None) -> None:
+        if old is not None and old != new and any(one.allocation and one.allocation.selectors for one in self.pools.all()):
+            self._tell()
+
+    def _tell(self) -> None:
+        for one in self._dependents:
+            one()
+
+    def _without_effect(self, _key: str, old: BgpObject | None, new: BgpObject | None) -> None:
+        if old is None and new is not None:
+            message = f"This {new.about.kind} has no effect: addresses are announced by ARP alone, not by BGP"
+            self._events.event(new.about, "Warning", reason="NotSupported", message=message)
