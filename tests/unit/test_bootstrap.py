@@ -205,7 +205,7 @@ def plane(authority: pki.Pki, number: int, *, tmp_path: Path, addons: dict[str, 
     nodes = wanted_nodes(THREE, zones=("az1",), allocations={})
     given = user_data.NodeFacts(
         *(THREE, nodes[number], "10.8.0.4", authority, TOKEN, LIMIT, None, 1450),
-        first=nodes[0].name,
+        founder=bool(addons),
         planes=tuple(node.address for node in nodes[:3]),
     )
     names = ("198.51.100.7", "10.8.0.4")

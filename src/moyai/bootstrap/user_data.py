@@ -47,8 +47,8 @@ class UserDataTooLarge(Terminal):
 
 @dataclass(frozen=True)
 class NodeFacts:
-    """The facts for both kinds of nodes. ``api_address``: at which nodes reach the API. ``first``: name of the first control
-    plane; ``planes``: addresses of all. ``limit``: bytes of user data that the cloud takes, counted after encoding. ``mtu``:
+    """The facts for both kinds of nodes. ``api_address``: at which nodes reach the API. ``founder``: whether the machine begins
+    the cluster; ``planes``: addresses of all control planes. ``limit``: bytes of user data that the cloud takes, counted after encoding. ``mtu``:
     of the node network. ``mirror``: URL of a registry mirror, empty for none."""
 
     cluster: Cluster
@@ -60,7 +60,7 @@ class NodeFacts:
     pool: NodePool | None = None
     mtu: int = 1500
     mirror: str = ""
-    first: str = ""
+    founder: bool = False
     planes: tuple[str, ...] = ()
 
 
@@ -139,11 +139,11 @@ def _others(facts: NodeFacts) -> dict[str, bytes]:
         "virtual": node.virtual,
         "priority": _HIGHEST_PRIORITY - node.ordinal,
     }
-    first = "yes" if node.name == facts.first else "no"
+    founder = "yes" if facts.founder else "no"
     return {
         "etc/moyai/place.json": json.dumps(place).encode(),
         "usr/local/lib/moyai/etcd-member": _data("etcd_member.py"),
-        "usr/local/lib/moyai/make-control-plane": _data("make-control-plane", ADDRESS=node.address, FIRST=first, INIT=_INIT),
+        "usr/local/lib/moyai/make-control-plane": _data("make-control-plane", ADDRESS=node.address, FOUNDER=founder, INIT=_INIT),
         "etc/systemd/system/moyai-vip.service": _data("moyai-vip.service"),
         "etc/systemd/system/moyai-peers.service": _data("moyai-peers.service"),
     }

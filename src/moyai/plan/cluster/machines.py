@@ -44,7 +44,7 @@ def plan_machines(now: Situation, endpoint: Endpoint, *, pods: PodNetwork) -> It
             node=node,
             image_id=now.choices.image.id,
             flavor_id=now.choices.flavors[node.flavor].id,
-            first=node.name == first.name and (now.makes_cluster or now.only_plane(node)),
+            first=node.name == now.founder,
         )
     if now.renews_token:
         yield s.RenewToken(key=keys.TOKEN, after=(s.reached(s.API),), keep=bool(now.unjoined))
@@ -61,6 +61,8 @@ def _replace(now: Situation, node: PlannedNode) -> Iterator[s.Step]:
         )
     if server is not None:
         why = server.fault or "it is broken"
+        if node.name in now.obsolete:
+            why = f"{now.founder}, which begins the cluster, is made again"
         if node.name in now.stale_nodes:
             yield from leave_service(now, node.name)
         yield s.Delete(key=keys.server(node.name), after=out_of_service(node.name), object_id=server.id, why=why)
@@ -75,6 +77,8 @@ def _needs(now: Situation, node: PlannedNode, *, endpoint: Endpoint) -> tuple[s.
     own += [s.deleted(keys.server(node.name)), s.deleted(keys.node_object(node.name))]
     if node.role == "worker":
         return (*own, s.created(keys.TOKEN))
+    if node.name == now.founder:
+        own += [s.deleted(keys.server(name)) for name in sorted(now.obsolete)]
     if not now.makes_cluster:
         # the others' etcd has a majority when the API answers
         own.append(s.reached(s.API))

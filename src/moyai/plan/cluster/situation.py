@@ -12,7 +12,7 @@ from moyai.plan.addons import Addon
 from moyai.plan.changes import Change
 from moyai.plan.demands import Choices
 from moyai.plan.existing import Existing
-from moyai.plan.nodes import PlannedNode
+from moyai.plan.nodes import CONTROL_PLANE_POOL, PlannedNode, pool_of_node
 from moyai.plan.observed import Observed, Recorded, owns
 from moyai.spec.model import Cluster, ClusterSpec
 
@@ -94,8 +94,35 @@ class Situation:
         """Whether the cluster's state is in this machine alone."""
         return node.role == "control-plane" and len(self.control_planes) == 1
 
+    @cached_property
+    def founder(self) -> str:
+        """Name of the control plane whose machine begins the cluster; empty where there is a cluster to join.
+
+        A cluster that has answered once is never begun again, however silent it is. Nor is one whose API answers before the
+        record says so.
+        """
+        first = self.control_planes[0].name
+        exists = self.observed.kube is not None and bool(self._plane_machines - {first})
+        return "" if self.recorded.ready or exists else first
+
+    @cached_property
+    def obsolete(self) -> frozenset[str]:
+        """Control planes whose machines go before the founder's is made: they may have joined a founder that is gone, and what
+        they hold would be a second cluster with the same address. Nobody has seen that cluster answer."""
+        return self._plane_machines - {self.founder} if self.founder and not self._works(self.founder) else frozenset()
+
+    @cached_property
+    def _plane_machines(self) -> frozenset[str]:
+        """Names of all machines of control planes that exist, wanted or not."""
+        return frozenset(
+            name for name in self.existing.servers if pool_of_node(name, self.cluster.name) == CONTROL_PLANE_POOL
+        )
+
     def lives(self, name: str) -> bool:
-        """Whether a machine of this name exists and is not broken."""
+        """Whether a machine of this name exists, is not broken, and stays."""
+        return self._works(name) and name not in self.obsolete
+
+    def _works(self, name: str) -> bool:
         server = self.existing.servers.get(name)
         return server is not None and not server.power.broken
 
