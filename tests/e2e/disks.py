@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import functools
+import http.client
 import json
 import threading
 import time
@@ -143,7 +144,7 @@ def ask(url: str, *, method: str = "GET", timeout: float = 2.0) -> str:
     try:
         with urllib.request.urlopen(urllib.request.Request(url, method=method), timeout=timeout) as answer:
             return cast("bytes", answer.read()).decode()
-    except OSError:
+    except (OSError, http.client.HTTPException):
         return ""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import threading
 import time
 import urllib.request
@@ -32,7 +33,7 @@ class Answers:
                 with urllib.request.urlopen(self._url, timeout=10) as answer:
                     answer.read()
                 self.count += 1
-            except OSError as error:
+            except (OSError, http.client.HTTPException) as error:
                 self.failures.append(f"{time.strftime('%X')}: {error}")
 
     def end(self) -> None:

@@ -17,6 +17,7 @@ import moyai.bootstrap
 from moyai.core.paths import default_paths
 from moyai.core.progress import Reporter
 from moyai.toolchain import Toolchain
+from tests.netns.lb_world import until
 
 PROGRAM = Path(moyai.bootstrap.__file__).with_name("data") / "etcd_member.py"
 ADDRESSES = [f"127.0.77.{number}" for number in (1, 2, 3)]
@@ -58,6 +59,12 @@ class Machine:
         ]
         with (self.root / "log").open("wb") as log:
             self.process = subprocess.Popen(words, stdout=log, stderr=log)
+
+    def answers(self) -> bool:
+        try:
+            return bool(members(self.address))
+        except OSError:
+            return False
 
     def joined(self) -> str:
         """Join as the machine's script does; what the program said."""
@@ -106,6 +113,7 @@ def first(make: Make) -> Machine:
     machine = make(0)
     machine.run("found", expect=1)
     machine.start("--initial-cluster", f"{machine.name}=http://{machine.address}:2380")
+    until("the first etcd", machine.answers, within=60)
     return machine
 
 

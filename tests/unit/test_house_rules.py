@@ -257,3 +257,43 @@ def test_unit_tests_do_not_sleep() -> None:
 )
 def test_the_rule_against_sleep_sees_each_form(text: str, lines: list[int]) -> None:
     assert list(_pauses(ast.parse(text))) == lines
+
+
+#: Calls that read from a connection: what comes may end in the middle.
+READS = ("urlopen", "getresponse", ".open(")
+
+
+def _half_answers(tree: ast.Module) -> Iterator[int]:
+    """Lines of handlers that bear a connection that fails, but not an answer that ends in the middle: HTTPException is no
+    OSError."""
+    if not {"urllib.request", "http.client"} & {
+        name.name for node in tree.body if isinstance(node, ast.Import) for name in node.names
+    }:
+        return
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Try) or not any(word in ast.unparse(part) for part in node.body for word in READS):
+            continue
+        caught = [ast.unparse(one.type) if one.type else "Exception" for one in node.handlers]
+        bears = any(word in text for text in caught for word in ("OSError", "URLError", "ConnectionError"))
+        if bears and not any("HTTPException" in text or text == "Exception" for text in caught):
+            yield node.lineno
+
+
+def test_whoever_bears_a_lost_connection_bears_half_an_answer() -> None:
+    files = [file for top in ("src", "tests") for file in (ROOT / top).rglob("*.py")]
+    assert [f"{file.relative_to(ROOT)}:{line}" for file in files for line in _half_answers(tree_of(file))] == []
+
+
+@pytest.mark.parametrize(
+    ("handlers", "lines"),
+    [
+        ("except OSError:\n    pass", [3]),
+        ("except (urllib.error.URLError, TimeoutError):\n    pass", [3]),
+        ("except (OSError, http.client.HTTPException):\n    pass", []),
+        ("except OSError:\n    pass\nexcept http.client.HTTPException:\n    pass", []),
+        ("except ValueError:\n    pass", []),
+    ],
+)
+def test_the_rule_about_half_answers_sees_each_form(handlers: str, lines: list[int]) -> None:
+    text = f"import http.client\nimport urllib.request\ntry:\n    urllib.request.urlopen(url).read()\n{handlers}"
+    assert list(_half_answers(ast.parse(text))) == lines

@@ -7,6 +7,7 @@ One token, taken when it is first needed. Raises Retriable when nothing answers,
 
 from __future__ import annotations
 
+import http.client
 import json
 import threading
 import urllib.error
@@ -86,5 +87,5 @@ def _send(request: urllib.request.Request, timeout: float) -> tuple[Any, bytes]:
         text = error.read().decode(errors="replace")[:300]
         kind: type[MoyaiError] = {404: NotFound, 409: Conflict}.get(error.code, Retriable if error.code >= 500 else Terminal)
         raise kind(f"{where} answers {error.code}: {' '.join(text.split())}") from error
-    except OSError as error:
-        raise Retriable(f"{where} does not answer ({error})") from error
+    except (OSError, http.client.HTTPException) as error:
+        raise Retriable(f"{where} does not answer ({error!r})") from error

@@ -7,6 +7,7 @@ the time limit are lost. A file without the pinned checksum is never unpacked.
 from __future__ import annotations
 
 import hashlib
+import http.client
 import tarfile
 import threading
 import urllib.error
@@ -77,7 +78,7 @@ def answers(url: str) -> bool:
     try:
         with urllib.request.urlopen(_request(url, "HEAD"), timeout=PROBE_SECONDS) as response:
             return response.status == 200
-    except (urllib.error.URLError, OSError, ValueError):
+    except (OSError, http.client.HTTPException, ValueError):
         return False
 
 
@@ -101,7 +102,7 @@ def fetch(pin: Pin, release: Release, *, target: Path, step: Progress) -> str:
                 digest.update(chunk)
                 done += len(chunk)
                 step.progress(f"fetching, {done / 1e6:.0f} MB", done / total if total else None)
-    except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
+    except (urllib.error.URLError, TimeoutError, ConnectionError, http.client.HTTPException) as error:
         raise Retriable(f"{pin.name} cannot be fetched from {urlsplit(release.url).netloc}: {error}") from error
     if digest.hexdigest() != release.sha256:
         raise ChecksumMismatch(

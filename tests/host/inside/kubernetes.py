@@ -105,7 +105,7 @@ def admit(api: Api, node: Json) -> None:
 #: Service to the kernel some time after the pods behind it are Ready, and an emulated processor may take longer for a handshake
 #: than a client waits.
 _LOOK = """
-import socket, ssl, time, urllib.request
+import http.client, socket, ssl, time, urllib.request
 name, began, last = "kubernetes.default.svc.cluster.local", time.monotonic(), ""
 while True:
     try:
@@ -113,7 +113,7 @@ while True:
         context = ssl._create_unverified_context()
         status = urllib.request.urlopen(f"https://{name}/readyz", context=context, timeout=60).status
         break
-    except OSError as error:
+    except (OSError, http.client.HTTPException) as error:
         last = f"after {time.monotonic() - began:.0f} s: {error!r}"
         if time.monotonic() - began > seconds:
             raise SystemExit(last)

@@ -13,6 +13,7 @@ Sources: etcd's JSON gateway (/v3/cluster/member), kubeadm v1beta4, keepalived.c
 """
 
 import contextlib
+import http.client
 import json
 import os
 import socket
@@ -138,6 +139,7 @@ class EtcdRefused(Exception):
 
 
 def call(address: str, path: str, **body: Any) -> dict[str, Any]:
+    """etcd's answer. Raises EtcdRefused with etcd's reason, OSError where there is no answer or only a part of one."""
     context = None
     if SCHEME == "https":
         context = ssl.create_default_context(cafile=PKI / "etcd/ca.crt")
@@ -156,6 +158,8 @@ def call(address: str, path: str, **body: Any) -> dict[str, Any]:
         with contextlib.suppress(ValueError):
             text = str(json.loads(text).get("message", text))
         raise EtcdRefused(text) from None
+    except http.client.HTTPException as error:  # the connection ended in the middle of an answer
+        raise OSError(f"half an answer: {error!r}") from error
 
 
 def members_at(addresses: Iterable[str]) -> tuple[str, list[Member]]:

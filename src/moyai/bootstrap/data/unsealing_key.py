@@ -9,6 +9,7 @@ drop   deletes KEPT, once the cluster runs.
 
 import hashlib
 import hmac
+import http.client
 import json
 import os
 import subprocess
@@ -73,7 +74,7 @@ def from_service() -> Any:
     try:
         with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(URL, timeout=3) as answer:
             return parsed(answer.read())
-    except (OSError, ValueError):
+    except (OSError, http.client.HTTPException, ValueError):
         return None
 
 
@@ -134,5 +135,6 @@ def drop() -> int:
     return 0
 
 
-os.umask(0o077)
-sys.exit({"take": take, "open": unseal, "drop": drop}[sys.argv[1]]())
+if __name__ == "__main__":
+    os.umask(0o077)
+    sys.exit({"take": take, "open": unseal, "drop": drop}[sys.argv[1]]())

@@ -6,8 +6,8 @@ network: cloud-init's file, a config drive that is laid open, the metadata servi
 
 from __future__ import annotations
 
+import http.client
 import json
-import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -64,7 +64,7 @@ def find(notes: Sequence[Path] = NOTES, get: Callable[[], str] = fetch) -> Insta
             return found
     try:
         return from_json(get())
-    except (OSError, urllib.error.URLError):
+    except (OSError, http.client.HTTPException):
         return None
 
 
