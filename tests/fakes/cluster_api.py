@@ -35,8 +35,10 @@ class ClusterApi(QuickKubernetes):
 
     ``protected``: names of pods that a disruption budget keeps. ``mounted``: nodes at which another driver's disk stays for
     so many looks. ``evicted`` and ``cordoned`` tell what was done, in order. ``releasing``: a volume is being let go of as the
-    CSI driver does it, its machine running.
+    CSI driver does it, its machine running. ``mute``: no answer comes through, whatever runs.
     """
+
+    mute = False
 
     def __init__(self, store: ObjectStore, cloud: MemoryCloud, *, tag: str) -> None:
         super().__init__(store)
@@ -83,13 +85,13 @@ class ClusterApi(QuickKubernetes):
     # ---- what a cluster does
 
     def ready(self, *, timeout: float = 2.0) -> bool:
-        return super().ready() and bool(self._planes)
+        return super().ready() and bool(self._planes) and not self.mute
 
     def list(
         self, resource: Resource, *, namespace: str | None = None, fields: str = "", timeout: float | None = None
     ) -> list[Json]:
         found = super().list(resource, namespace=namespace, fields=fields)
-        if not self._planes:
+        if self.mute or not self._planes:
             raise Retriable(f"the API at {self.server} does not answer")
         return [*found, *self._attachments()] if resource == VOLUME_ATTACHMENTS else found
 

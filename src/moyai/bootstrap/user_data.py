@@ -48,8 +48,8 @@ class UserDataTooLarge(Terminal):
 @dataclass(frozen=True)
 class NodeFacts:
     """The facts for both kinds of nodes. ``api_address``: at which nodes reach the API. ``founder``: whether the machine begins
-    the cluster; ``planes``: addresses of all control planes. ``limit``: bytes of user data that the cloud takes, counted after encoding. ``mtu``:
-    of the node network. ``mirror``: URL of a registry mirror, empty for none."""
+    the cluster; ``planes``: addresses of all control planes. ``limit``: bytes of user data that the cloud takes, counted after
+    encoding. ``mtu``: of the node network. ``mirror``: URL of a registry mirror, empty for none."""
 
     cluster: Cluster
     node: PlannedNode
@@ -143,7 +143,9 @@ def _others(facts: NodeFacts) -> dict[str, bytes]:
     return {
         "etc/moyai/place.json": json.dumps(place).encode(),
         "usr/local/lib/moyai/etcd-member": _data("etcd_member.py"),
-        "usr/local/lib/moyai/make-control-plane": _data("make-control-plane", ADDRESS=node.address, FOUNDER=founder, INIT=_INIT),
+        "usr/local/lib/moyai/make-control-plane": _data(
+            "make-control-plane", ADDRESS=node.address, FOUNDER=founder, INIT=_INIT
+        ),
         "etc/systemd/system/moyai-vip.service": _data("moyai-vip.service"),
         "etc/systemd/system/moyai-peers.service": _data("moyai-peers.service"),
     }

@@ -47,7 +47,14 @@ def check_quorum(now: Situation) -> None:
     """Raises Terminal where so many control planes are lost that etcd has no majority: a person decides what becomes of it."""
     planes = now.control_planes
     lost = [node.name for node in planes if not now.lives(node.name)]
-    if len(planes) == 1 or now.makes_cluster or not lost or now.observed.kube is not None:
+    if len(planes) == 1 or now.makes_cluster or not lost:
+        return
+    if len(lost) == len(planes):
+        raise Terminal(
+            f"the machines of all control planes are gone or broken, {', '.join(lost)}, and with them the cluster's state",
+            hint=f"mend one of them in the cloud; else {_REBUILD}",
+        )
+    if now.observed.kube is not None:
         return
     if len(planes) - len(lost) < majority(len(planes)):
         raise Terminal(

@@ -79,7 +79,7 @@ def _needs(now: Situation, node: PlannedNode, *, endpoint: Endpoint) -> tuple[s.
         return (*own, s.created(keys.TOKEN))
     if node.name == now.founder:
         own += [s.deleted(keys.server(name)) for name in sorted(now.obsolete)]
-    if not now.makes_cluster:
+    elif not now.makes_cluster:
         # the others' etcd has a majority when the API answers
         own.append(s.reached(s.API))
     credentials = (keys.CONTROLLERS_CREDENTIAL, keys.VOLUMES_CREDENTIAL)

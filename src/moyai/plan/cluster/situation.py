@@ -50,7 +50,7 @@ class Situation:
     @property
     def makes_cluster(self) -> bool:
         """Whether the API has never answered yet, so that all machines begin together."""
-        return not self.recorded.ready
+        return bool(self.founder)
 
     @cached_property
     def missing(self) -> tuple[PlannedNode, ...]:
@@ -88,22 +88,25 @@ class Situation:
     @cached_property
     def stale_nodes(self) -> frozenset[str]:
         """Nodes that are to be made and whose Node object of an earlier machine is still there."""
-        return frozenset(node.name for node in self.missing if not self.only_plane(node)) & self.observed.kube_nodes
+        begun_again = {self.founder, *self.obsolete}
+        missing = (node for node in self.missing if not self.only_plane(node) and node.name not in begun_again)
+        return frozenset(node.name for node in missing) & self.observed.kube_nodes
 
     def only_plane(self, node: PlannedNode) -> bool:
         """Whether the cluster's state is in this machine alone."""
-        return node.role == "control-plane" and len(self.control_planes) == 1
+        return node.role == "control-plane" and len(self._plane_machines | {one.name for one in self.control_planes}) == 1
 
     @cached_property
     def founder(self) -> str:
         """Name of the control plane whose machine begins the cluster; empty where there is a cluster to join.
 
-        A cluster that has answered once is never begun again, however silent it is. Nor is one whose API answers before the
-        record says so.
+        A cluster that has answered once is never begun again, however silent it is. Nor is one without its first machine whose
+        API answers: a killed run has not put that on record.
         """
         first = self.control_planes[0].name
-        exists = self.observed.kube is not None and bool(self._plane_machines - {first})
-        return "" if self.recorded.ready or exists else first
+        others = self._plane_machines - {first}
+        exists = self.recorded.ready or (self.observed.kube is not None and others and not self._works(first))
+        return "" if exists else first
 
     @cached_property
     def obsolete(self) -> frozenset[str]:
@@ -114,9 +117,7 @@ class Situation:
     @cached_property
     def _plane_machines(self) -> frozenset[str]:
         """Names of all machines of control planes that exist, wanted or not."""
-        return frozenset(
-            name for name in self.existing.servers if pool_of_node(name, self.cluster.name) == CONTROL_PLANE_POOL
-        )
+        return frozenset(name for name in self.existing.servers if pool_of_node(name, self.cluster.name) == CONTROL_PLANE_POOL)
 
     def lives(self, name: str) -> bool:
         """Whether a machine of this name exists, is not broken, and stays."""
