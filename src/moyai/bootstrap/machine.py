@@ -88,7 +88,7 @@ def _node_facts(step: CreateServer, facts: ClusterFacts, *, made: Made, secrets:
         node=node,
         api_address=_endpoint(facts).inside,
         founder=step.first,
-        planes=tuple(one.address for one in _planes(facts)),
+        peers=step.peers,
         pki=secrets.pki,
         token=secrets.token,
         limit=facts.cloud_kind.user_data_limit,

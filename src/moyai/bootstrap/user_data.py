@@ -48,8 +48,8 @@ class UserDataTooLarge(Terminal):
 @dataclass(frozen=True)
 class NodeFacts:
     """The facts for both kinds of nodes. ``api_address``: at which nodes reach the API. ``founder``: whether the machine begins
-    the cluster; ``planes``: addresses of all control planes. ``limit``: bytes of user data that the cloud takes, counted after
-    encoding. ``mtu``: of the node network. ``mirror``: URL of a registry mirror, empty for none."""
+    the cluster; ``peers``: addresses of the other control planes. ``limit``: bytes of user data that the cloud takes, counted
+    after encoding. ``mtu``: of the node network. ``mirror``: URL of a registry mirror, empty for none."""
 
     cluster: Cluster
     node: PlannedNode
@@ -61,7 +61,7 @@ class NodeFacts:
     mtu: int = 1500
     mirror: str = ""
     founder: bool = False
-    planes: tuple[str, ...] = ()
+    peers: tuple[str, ...] = ()
 
 
 def new_token() -> str:
@@ -111,7 +111,7 @@ def control_plane(
             "usr/local/lib/moyai/renew-certificates": _data("renew_certificates.py"),
             "etc/systemd/system/moyai-certificates.service": _data("moyai-certificates.service"),
             "etc/systemd/system/moyai-certificates.timer": _data("moyai-certificates.timer"),
-            **_patches(kubeadm.control_plane_patches(spread=len(facts.planes) > 1)),
+            **_patches(kubeadm.control_plane_patches(spread=bool(facts.peers))),
             **_others(facts),
         },
         units=("moyai-certificates.timer", *(("moyai-vip.service", "moyai-peers.service") if facts.node.virtual else ())),
@@ -135,7 +135,7 @@ def _others(facts: NodeFacts) -> dict[str, bytes]:
     place = {
         "name": node.name,
         "address": node.address,
-        "peers": [address for address in facts.planes if address != node.address],
+        "peers": list(facts.peers),
         "virtual": node.virtual,
         "priority": _HIGHEST_PRIORITY - node.ordinal,
     }

@@ -45,9 +45,15 @@ def plan_machines(now: Situation, endpoint: Endpoint, *, pods: PodNetwork) -> It
             image_id=now.choices.image.id,
             flavor_id=now.choices.flavors[node.flavor].id,
             first=node.name == now.founder,
+            peers=_peers(now, node) if node.role == "control-plane" else (),
         )
     if now.renews_token:
         yield s.RenewToken(key=keys.TOKEN, after=(s.reached(s.API),), keep=bool(now.unjoined))
+
+
+def _peers(now: Situation, node: PlannedNode) -> tuple[str, ...]:
+    leaving = filter(None, map(now.plane_address, now.leaving_planes))
+    return (*(other.address for other in now.control_planes if other != node), *leaving)
 
 
 def _replace(now: Situation, node: PlannedNode) -> Iterator[s.Step]:

@@ -12,7 +12,7 @@ from moyai.plan.addons import Addon
 from moyai.plan.changes import Change
 from moyai.plan.demands import Choices
 from moyai.plan.existing import Existing
-from moyai.plan.nodes import CONTROL_PLANE_POOL, PlannedNode, pool_of_node
+from moyai.plan.nodes import CONTROL_PLANE_POOL, PlannedNode, address_of, pool_of_node
 from moyai.plan.observed import Observed, Recorded, owns
 from moyai.spec.model import Cluster, ClusterSpec
 
@@ -115,6 +115,19 @@ class Situation:
         return self._plane_machines - {self.founder} if self.founder and not self._works(self.founder) else frozenset()
 
     @cached_property
+    def leaving_planes(self) -> tuple[str, ...]:
+        """Names of the control planes that leave; first those whose machines do not run, so that the others gain a spare."""
+        names = (name for name in self.leaving if pool_of_node(name, self.cluster.name) == CONTROL_PLANE_POOL)
+        return tuple(sorted(names, key=lambda name: self._works(name)))
+
+    def plane_address(self, name: str) -> str:
+        """The address of a control plane that leaves; empty where nothing says it."""
+        if name in self.recorded.allocations:
+            return str(address_of(self.spec.network.node_cidr, self.recorded.allocations[name].index))
+        port = next((one for one in self.observed.ports if one.name == name and owns(self.recorded.uid, one)), None)
+        return port.fixed_ips[0] if port and port.fixed_ips else ""
+
+    @cached_property
     def _plane_machines(self) -> frozenset[str]:
         """Names of all machines of control planes that exist, wanted or not."""
         return frozenset(name for name in self.existing.servers if pool_of_node(name, self.cluster.name) == CONTROL_PLANE_POOL)
@@ -131,9 +144,11 @@ class Situation:
 def leaving_nodes(
     observed: Observed, recorded: Recorded, *, existing: Existing, nodes: Iterable[PlannedNode]
 ) -> tuple[str, ...]:
-    """Names of nodes that exist, in whatever part, and are not among ``nodes``; the youngest first."""
+    """Names of nodes that exist, in whatever part, and are not among ``nodes``; the youngest first. Of a control plane etcd may
+    have a part when nobody else has: it counts as long as it is on record."""
+    planes = {name for name in recorded.allocations if pool_of_node(name, recorded.name) == CONTROL_PLANE_POOL}
     reserved = keys.virtual_port(recorded.name).name
     ports = {port.name for port in observed.ports if owns(recorded.uid, port) and port.use.deletable}
     registered = {name for name in recorded.allocations if name in observed.kube_nodes}
-    names = {*existing.servers, *ports, *registered} - {node.name for node in nodes} - {reserved}
+    names = {*existing.servers, *ports, *registered, *planes} - {node.name for node in nodes} - {reserved}
     return tuple(sorted(names, key=lambda name: (len(name), name), reverse=True))

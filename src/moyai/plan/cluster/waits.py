@@ -50,6 +50,11 @@ def plan_waits(
             yield s.WaitMachines(key=s.PLANE, after=(restart,), nodes=(plane.name,))
         seen = next((node for node in now.control_planes if now.lives(node.name)), plane)
         yield s.WaitApi(key=s.API, after=(*reachable, *starts, s.reached(s.PLANE)), node=seen.name)
+    if began and now.leaving_planes:
+        planes = tuple(node.name for node in now.control_planes)
+        marks = tuple(s.StepId(s.Verb.SET, keys.node_object(name)) for name in planes)
+        after = (s.reached(s.API), s.reached(s.MACHINES), *marks)
+        yield s.WaitNodes(key=s.PLANES, after=after, nodes=planes, ready=pods.ready)
     for node in now.control_planes:
         server = servers.get(node.name)
         if server is None or server.power.broken or UNSEALING_KEY in server.metadata:
@@ -64,16 +69,17 @@ def plan_waits(
     joins = any(isinstance(step, s.RenewToken) or (isinstance(step, s.CreateServer) and step.by_token) for step in steps)
     if joins or (now.recorded.token_id if kube is None else kube.tokens):
         yield s.RevokeTokens(key=keys.TOKEN, after=(s.reached(s.NODES), s.created(keys.TOKEN)))
+    scaled = {step.key.name: step.id for step in steps if isinstance(step, s.SetCopies)}
     for addon in now.addons:
         # nobody waits for what only a pod network of the user's would bring
         left_out = _gone(now) if pods.ready else _gone(now) | addon.after_network
         if addon.names <= left_out:
             continue
-        if began or kube is None or not kube.running >= addon.names - left_out:
+        if began or kube is None or not kube.running >= addon.names - left_out or not scaled.keys().isdisjoint(addon.names):
             # a DaemonSet does not count a node that has not joined yet
             yield s.WaitAddon(
                 key=addon.condition,
-                after=(s.reached(s.API), s.reached(s.NODES)),
+                after=(s.reached(s.API), s.reached(s.NODES), *(step for name, step in scaled.items() if name in addon.names)),
                 addon=addon.name,
                 deployments=tuple(name for name in addon.deployments if name not in left_out),
                 daemon_sets=tuple(name for name in addon.daemon_sets if name not in left_out),

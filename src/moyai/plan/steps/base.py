@@ -30,6 +30,7 @@ class Verb(StrEnum):
     DRAIN = "drain"
     UNCORDON = "uncordon"
     EXCLUDE = "exclude"
+    MOVE = "move"
     STOP = "stop"
     DETACH = "detach"
     REMOVE = "remove"
