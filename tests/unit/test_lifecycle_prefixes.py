@@ -242,9 +242,9 @@ PLANS = {
     ],
     "scale down": [
         "change spec.nodePools[workers].replicas: 2 → 1 (live: machines are made or removed)",
-        "1  drain node quickstart-workers-1",
-        "2  exclude node quickstart-workers-1 from load balancers  (after 1)",
-        "3  wait until no load balancer sends to node quickstart-workers-1  (after 1, 2)",
+        "1  exclude node quickstart-workers-1 from load balancers",
+        "2  wait until no load balancer sends to node quickstart-workers-1  (after 1)",
+        "3  drain node quickstart-workers-1  (after 1, 2)",
         "4  delete server quickstart-workers-1  (after 1, 2, 3)",
         "5  remove route 10.244.2.0/24 via 10.8.0.12  (after 4)",
         "6  delete node quickstart-workers-1  (after 4)",

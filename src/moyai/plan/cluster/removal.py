@@ -1,8 +1,8 @@
-"""Nodes that the spec no longer has: drained first, then out of the load balancers, then the machine, the Node object, and last
+"""Nodes that the spec no longer has: out of the load balancers first, then drained, then the machine, the Node object, and last
 the port with its address. A control plane leaves the others in between.
 
-Always holds: no machine is deleted while a load balancer sends to it, as far as the API can be asked for that; one control
-plane leaves at a time, after those that are to stay are Ready.
+Always holds: no pod leaves a node and no machine is deleted while a load balancer sends to it, as far as the API can be asked
+for that; one control plane leaves at a time, after those that are to stay are Ready.
 """
 
 from __future__ import annotations
@@ -92,7 +92,8 @@ def _works(now: Situation, name: str) -> bool:
 
 
 def leave_service(now: Situation, name: str) -> Iterator[s.Step]:
-    """What a node does before its machine is deleted: its pods and disks leave it, then load balancers do.
+    """What a node does before its machine is deleted: load balancers leave it, then its pods and disks do. The other way round,
+    load balancers of Services that only send to nodes with pods (externalTrafficPolicy Local) would send to a node without any.
 
     An API that did not answer is asked by the steps: a machine that is deleted without them loses what it was doing.
     """
@@ -104,19 +105,19 @@ def leave_service(now: Situation, name: str) -> Iterator[s.Step]:
     # a machine that its cloud calls broken may do its work all the same; pods of one that is held still never leave it
     still = server.power in (Power.SUSPENDED, Power.HELD)
     works = (now.lives(name) and not still) or (known is not None and known.ready)
-    drained = s.StepId(s.Verb.DRAIN, node)
+    excluded, without = s.StepId(s.Verb.EXCLUDE, node), s.reached(s.balancers_without(name))
     if works and (known is not None or unknown):
-        yield s.DrainNode(key=node, after=(s.reached(s.API),), node=name)
+        yield s.DrainNode(key=node, after=(excluded, without, s.reached(s.API)), node=name)
     if Capability.LOAD_BALANCERS not in now.observed.capabilities or not (kube is not None or unknown):
         return
-    excluded = s.StepId(s.Verb.EXCLUDE, node)
+    if known is not None and known.role == "control-plane" and known.excluded and not known.removing:
+        return  # kubeadm excluded it from the beginning: no load balancer has ever sent to it
     if unknown or (known is not None and not known.excluded):
-        yield s.ExcludeNode(key=node, after=(drained, s.reached(s.API)), node=name)
+        yield s.ExcludeNode(key=node, after=(s.reached(s.API),), node=name)
     ports = [port.fixed_ips for port in now.observed.ports if port.device_id == server.id]
     fixed = [address.address for address in server.addresses if address.kind == "fixed"]
     addresses = tuple(sorted({*fixed, *(ip for fixed_ips in ports for ip in fixed_ips)}))
-    after = (drained, excluded, s.reached(s.API))
-    yield s.WaitBalancers(key=s.balancers_without(name), after=after, node=name, addresses=addresses)
+    yield s.WaitBalancers(key=s.balancers_without(name), after=(excluded, s.reached(s.API)), node=name, addresses=addresses)
 
 
 def out_of_service(name: str) -> tuple[s.StepId, ...]:
