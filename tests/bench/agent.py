@@ -23,7 +23,7 @@ from moyai.linux import netns
 from moyai.linux.background import Background, background
 from moyai.linux.process import run
 from moyai.plan.node_network import NetworkConf, write_net_conf
-from tests.bench.api_server import ApiServer, api_server
+from tests.api_server import ApiServer, api_server
 
 _SPACE = "bench-agent"
 _ME, _ADDRESS = "node-me", "10.64.0.1"

@@ -28,6 +28,7 @@ from tests.fakes.kubernetes import QuickKubernetes
 from tests.fakes.object_store import ObjectStore
 
 _CSI = "disks.memory.test"
+_COUNTS = {"numberReady": 1, "updatedNumberScheduled": 1, "desiredNumberScheduled": 1}
 _ADD_ONS = ("moyai-cloud-controller-manager", "coredns", "csi-memory-controllerplugin", "snapshot-controller")
 
 
@@ -58,8 +59,8 @@ class ClusterApi(QuickKubernetes):
         for name in _ADD_ONS:
             self.deployment(name)
         for name in ("kube-proxy", "csi-memory-nodeplugin"):
-            meta = {"name": name, "namespace": "kube-system"}
-            store.put(DAEMON_SETS, {"metadata": meta, "status": {"numberReady": 1, "desiredNumberScheduled": 1}})
+            self.daemon_set(name)
+        self.daemon_set("moyai-agent", "--controllers=policy")
         store.put(STORAGE_CLASSES, {"metadata": {"name": "csi-memory"}, "reclaimPolicy": "Delete"})
         for server in cloud.store.servers.by("tag", tag):
             self._machine(None, server)
@@ -72,6 +73,11 @@ class ClusterApi(QuickKubernetes):
         container: Json = {"name": name, "image": "registry.test/moyai:1", "args": ["--leader-elect=true"] * self._elected}
         spec = {"replicas": self._copies, "template": {"spec": {"containers": [container]}}}
         self.store.put(DEPLOYMENTS, {"metadata": meta, "spec": spec, "status": _runs(self._copies) if runs else {}})
+
+    def daemon_set(self, name: str, *args: str) -> None:
+        pod = {"spec": {"containers": [{"args": list(args)}]}}
+        meta = {"name": name, "namespace": "kube-system"}
+        self.store.put(DAEMON_SETS, {"metadata": meta, "spec": {"template": pod}, "status": dict(_COUNTS)})
 
     def pod(self, name: str, *, namespace: str = "default", node: str = "", owner: str = "", **spec: Any) -> None:
         meta: Json = {"name": name, "namespace": namespace}
@@ -136,6 +142,11 @@ class ClusterApi(QuickKubernetes):
         if resource == DEPLOYMENTS:
             self.store.put(DEPLOYMENTS, {**done, "status": _runs(done["spec"]["replicas"])})
         return done
+
+    def apply(self, resource: Resource, body: Mapping[str, Any], *, manager: str) -> Json:
+        """A DaemonSet's pods run at once."""
+        made = {**body, "status": dict(_COUNTS)} if resource == DAEMON_SETS else body
+        return super().apply(resource, made, manager=manager)
 
     def evict(self, namespace: str, pod: str) -> None:
         if pod in self.protected:

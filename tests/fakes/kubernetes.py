@@ -147,6 +147,18 @@ class QuickKubernetes:
             key, have = self.store.existing(resource.plural, name, namespace=namespace)
             return self.store.exchange(key, have, body=merged(have, dict(body), strategic=True))
 
+    def apply(self, resource: Resource, body: Mapping[str, Any], *, manager: str) -> Json:
+        """All fields but the status are the one manager's."""
+        meta = body["metadata"]
+        with self.store.call(f"apply {resource.plural}"):
+            try:
+                key, have = self.store.existing(resource.plural, meta["name"], namespace=meta.get("namespace"))
+            except NotFound:
+                return self.store.add(resource.plural, dict(body), namespace=meta.get("namespace"))
+            kept = {name: have["metadata"][name] for name in ("uid", "resourceVersion")}
+            changed = {**body, "metadata": {**meta, **kept}, "status": have.get("status", {})}
+            return self.store.exchange(key, have, body=changed)
+
     def delete(self, resource: Resource, name: str, *, namespace: str | None = None, grace: int | None = None) -> None:
         with self.store.call(f"delete {resource.plural}"), suppress(NotFound):
             self.store.remove(*self.store.existing(resource.plural, name, namespace=namespace))

@@ -7,17 +7,21 @@ from __future__ import annotations
 
 import errno
 import select
+import shlex
 import socket
 import time
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib.resources import files
+from tempfile import NamedTemporaryFile
 from typing import Any
 
 from moyai.agent.policy.kernel import ThisKernel
 from moyai.kube.objects.policy import parse_policy, parse_policy_pod
 from moyai.linux import netns
 from moyai.linux.process import run
+from moyai.plan.network_policy.boot_gate import RULES, gate_rules
 from moyai.plan.network_policy.index import PolicyIndex
 from moyai.plan.network_policy.nft_commands import changes, removal, whole
 from tests.network_policies import Cluster
@@ -212,6 +216,17 @@ def planner(made: World, node: str, *, number: int) -> Node:
 
 def ruleset(node: str) -> str:
     return run([*netns.prefix(_space(node)), "nft", "list", "ruleset"], timeout=20).stdout
+
+
+def boot(node: Node) -> None:
+    """What the node's service does when its machine boots."""
+    unit = (files("moyai.bootstrap") / "data/moyai-policy-gate.service").read_text()
+    (command,) = [line.partition("=")[2] for line in unit.splitlines() if line.startswith("ExecStart=")]
+    with NamedTemporaryFile("w") as rules:
+        rules.write(gate_rules("10.244.0.0/16"))
+        rules.flush()
+        words = shlex.split(command.replace(f"/{RULES}", rules.name))
+        run([*netns.prefix(_space(node.name)), *words], timeout=20)
 
 
 def switch_off(node: Node) -> None:

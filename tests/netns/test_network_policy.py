@@ -11,7 +11,7 @@ import pytest
 from moyai.core.errors import Retriable
 from moyai.kube.objects.policy import parse_policy, parse_policy_pod
 from moyai.plan.network_policy.nft_commands import changes
-from tests.netns.policy_world import NODES, World, ping, planner, ruleset, switch_off, world
+from tests.netns.policy_world import NODES, World, boot, ping, planner, ruleset, switch_off, world
 
 Json = dict[str, Any]
 
@@ -194,6 +194,26 @@ def test_a_pod_that_is_not_known_yet_has_no_traffic_until_it_is(net: World) -> N
         for node in net.nodes.values():
             node.index.set_pod("red/a", parse_policy_pod(net.cluster.pods["red/a"]))
             node.apply()
+    assert net.flows("TCP") == net.expected("TCP")
+
+
+def test_after_a_boot_pods_have_no_traffic_until_the_agents_first_transaction(net: World) -> None:
+    net.hear(policy("p", ingress=[{"from": [{"podSelector": labelled(pod="b")}]}]))
+    for node in net.nodes.values():
+        # as a machine begins: nothing in the kernel, and the node's service before the kubelet
+        switch_off(node)
+        node.standing = False
+        boot(node)
+    for protocol in ("TCP", "UDP"):
+        flows = net.flows(protocol)
+        assert not [(a, b) for (a, b, _), passes in flows.items() if passes and a != b], protocol
+    assert ping("n1", "10.244.1.2"), "the kubelet's probes arrive"
+    for node in net.nodes.values():
+        node.apply()
+    assert net.flows("TCP") == net.expected("TCP")
+    # the service again, beside an agent at work
+    boot(net.nodes["n1"])
+    assert "gate" not in ruleset("n1")
     assert net.flows("TCP") == net.expected("TCP")
 
 

@@ -149,6 +149,15 @@ def test_the_real_add_ons_leave_room(authority: pki.Pki) -> None:
     assert len(base64.b64encode(script.encode())) < LIMIT * 2 // 3
 
 
+def test_only_where_agents_open_the_gate_it_closes_at_boot(authority: pki.Pki) -> None:
+    files = unpack(user_data.worker(facts(authority, 1)))
+    assert b"ConditionPathExists=/var/lib/moyai/policy/gate" in files["etc/systemd/system/moyai-policy-gate.service"]
+    assert b"ip daddr 10.244.0.0/16 counter drop" in files["etc/moyai/policy-gate.nft"]
+    assert files["var/lib/moyai/policy/gate"] == b""
+    off = parse("spec: {network: {policy: false}, nodePools: [{labels: {tier: web}}]}")
+    assert "var/lib/moyai/policy/gate" not in unpack(user_data.worker(replace(facts(authority, 1), cluster=off)))
+
+
 def test_no_mirror_no_file(authority: pki.Pki) -> None:
     assert not [name for name in unpack(user_data.worker(replace(facts(authority, 1), mirror=""))) if "certs.d" in name]
 

@@ -73,8 +73,9 @@ def test_a_deployment_is_done_when_its_newest_version_has_all_its_pods(
     [
         ({}, False),
         ({"numberReady": 0, "desiredNumberScheduled": 0}, False),
-        ({"numberReady": 2, "desiredNumberScheduled": 3}, False),
-        ({"numberReady": 3, "desiredNumberScheduled": 3}, True),
+        ({"numberReady": 2, "updatedNumberScheduled": 3, "desiredNumberScheduled": 3}, False),
+        ({"numberReady": 3, "updatedNumberScheduled": 2, "desiredNumberScheduled": 3}, False),
+        ({"numberReady": 3, "updatedNumberScheduled": 3, "desiredNumberScheduled": 3}, True),
     ],
 )
 def test_a_daemon_set_is_done_when_it_runs_wherever_it_should_and_somewhere(status: Json, done: bool) -> None:

@@ -19,7 +19,7 @@ from moyai.core.errors import Conflict, MoyaiError, NotFound, Retriable, Termina
 from moyai.kube import quick
 from moyai.kube.errors import Gone, status_error
 from moyai.kube.quick import KubeApi
-from moyai.kube.resources import CLAIMS, NODES, PODS, SECRETS, VOLUMES
+from moyai.kube.resources import CLAIMS, CONFIG_MAPS, NODES, PODS, SECRETS, VOLUMES
 from moyai.kube.watching import KubeClient
 from tests.unit.test_kube_websocket import frame
 
@@ -88,6 +88,8 @@ def test_calls_become_the_requests_of_their_resource(server: Server, kubeconfig:
     api.evict("shop", "db-0")
     api.delete(PODS, "db-0", namespace="shop", grace=0)
     api.delete(VOLUMES, "pvc-1")
+    config = {"kind": "ConfigMap", "metadata": {"name": "a", "namespace": "b"}}
+    api.apply(CONFIG_MAPS, config, manager="moyai")
     eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": "db-0", "namespace": "shop"}}
     assert server.asked == [
         ("GET", "/api/v1/nodes/w-0", None),
@@ -97,7 +99,9 @@ def test_calls_become_the_requests_of_their_resource(server: Server, kubeconfig:
         ("POST", "/api/v1/namespaces/shop/pods/db-0/eviction", eviction),
         ("DELETE", "/api/v1/namespaces/shop/pods/db-0", {"gracePeriodSeconds": 0}),
         ("DELETE", "/api/v1/persistentvolumes/pvc-1", None),
+        ("PATCH", "/api/v1/namespaces/b/configmaps/a?fieldManager=moyai&force=true", config),
     ]
+    assert server.types[-1] == "application/apply-patch+yaml"
     assert server.types[3] == "application/strategic-merge-patch+json"
     assert server.timeouts[:2] == [10.0, 3]
 

@@ -145,8 +145,10 @@ def test_the_way_to_the_cloud_is_in_every_parts_manifests(world: World) -> None:
         api_server="10.0.0.9:6443",
         capabilities=world.cloud.capabilities(),
     )
-    for addon in addons(world.cloud.kind.volume_names):
+    for addon in addons(world.cloud.kind.volume_names, spec=parse("").spec):
         assert addon.manifests is not None
+        if addon.credential is None:
+            continue
         objects: list[Any] = [one for one in read(addon.manifests(facts)) if isinstance(one, dict)]
         secret = next(one for one in objects if one["kind"] == "Secret")
         assert secret["stringData"]["authorities.pem"] == "PEM"

@@ -77,6 +77,18 @@ def test_a_cloud_or_a_node_that_nobody_can_ask_is_no_loss_of_the_others() -> Non
     assert not found["n1"].problems
 
 
+def test_a_node_without_the_table_of_policies_is_named_unless_they_are_switched_off() -> None:
+    world = w.world("routes")
+    bare = w.changed(world, 2, tables=w.own_table(bare=True))
+    found = states("routes", bare)
+    why = "network policies are not enforced: it has no table inet moyai-policy; does its agent run?"
+    assert [one.problems for one in found.values()] == [(), (why,), ()]
+    assert not states("none", bare)["n2"].problems
+    booted = w.changed(world, 2, tables=(*w.own_table(bare=True), w.chain("moyai-policy", "gate", family="inet")))
+    why = "its pods have no traffic: its agent has not applied network policies since it booted"
+    assert states("routes", booted)["n2"].problems == (why,)
+
+
 def test_where_the_user_brings_the_network_nobody_knows_who_is_reached() -> None:
     world = w.world("host-gw")
     ports = {name: replace(port, send_from=(SourceAddress(w.PODS),)) for name, port in world.cloud.ports.items()}

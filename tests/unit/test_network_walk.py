@@ -238,6 +238,17 @@ def test_a_policy_without_a_table_has_no_effect_and_one_not_yet_applied_is_said(
     found = follow(late, POD_1, packet=to_pod(2))
     assert found.arrives
     assert "default/guard has no effect, n2 has no table inet moyai-policy" in text(found)
+    assert found.notes[0].startswith("n2: does the node's agent run?")
+    off = follow(replace(late, enforces=False), POD_1, packet=to_pod(2))
+    assert off.notes[0].startswith("this cluster enforces no network policies: `moyai up` with `spec.network.policy: true`")
+
+
+def test_a_node_whose_agent_has_not_started_since_the_boot_is_named() -> None:
+    world = w.world("vxlan")
+    booted = w.changed(world, 2, tables=(*w.own_table(bare=False), w.chain("moyai-policy", "gate", family="inet")))
+    found = follow(booted, POD_1, packet=to_pod(2))
+    assert (found.outcome, [hop.where for hop in found.hops][-1]) == ("dropped", "n2")
+    assert found.why.startswith("n2 has booted, and its agent has not applied network policies since")
 
 
 def test_other_programs_chains_that_drop_are_a_note() -> None:

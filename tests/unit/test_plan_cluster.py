@@ -38,7 +38,7 @@ TAG = ("moyai.cluster=0123456789",)
 
 
 def test_the_plan_from_nothing() -> None:
-    assert text.lines(plan_up(parse(""), EMPTY, recorded=NEW, addons=addons(NAMES))) == [
+    assert text.lines(plan_up(parse(""), EMPTY, recorded=NEW, addons=addons(NAMES, spec=parse("").spec))) == [
         " 1  create network quickstart-network",
         " 2  create subnet quickstart-subnet 10.8.0.0/24  (after 1)",
         " 3  create router quickstart-router",
@@ -67,7 +67,8 @@ def test_the_plan_from_nothing() -> None:
         "26  wait until 3 nodes are Ready  (after 17, 24)",
         "27  delete the bootstrap token, since all nodes have joined  (after 26)",
         "28  wait until moyai-cloud-controller-manager, coredns, kube-proxy run  (after 24, 26)",
-        "29  wait until csi-cinder-controllerplugin, snapshot-controller, csi-cinder-nodeplugin run  (after 24, 26)",
+        "29  wait until moyai-agent run  (after 24, 26)",
+        "30  wait until csi-cinder-controllerplugin, snapshot-controller, csi-cinder-nodeplugin run  (after 24, 26)",
     ]
 
 

@@ -79,7 +79,7 @@ def test_no_state_has_a_plan_that_waits_for_itself() -> None:
     planned = 0
     for seen, past in states():
         try:
-            plan = plan_up(CLUSTER, seen, recorded=past, addons=addons(NAMES))
+            plan = plan_up(CLUSTER, seen, recorded=past, addons=addons(NAMES, spec=CLUSTER.spec))
         except Terminal:
             # a control plane that held the cluster's state and is lost
             assert past.ready
@@ -95,7 +95,7 @@ def test_a_first_build_is_carried_on_however_late(fresh: bool) -> None:
     """A worker could not be started, so the router's gateway was never set; meanwhile the bootstrap token has grown old."""
     seen = observed(plane=Power.RUNNING, worker=Power.FAILED, leaving=False, gateway=False, kube=None)
     past = Recorded("quickstart", "0123456789", token_fresh=fresh, intended=frozenset({keys.NETWORK}))
-    steps = [step.id for step in plan_up(CLUSTER, seen, recorded=past, addons=addons(NAMES)).steps]
+    steps = [step.id for step in plan_up(CLUSTER, seen, recorded=past, addons=addons(NAMES, spec=CLUSTER.spec)).steps]
     created = s.created(keys.server(WORKER))
     assert created in steps
     assert (s.created(keys.TOKEN) in steps) is not fresh

@@ -36,8 +36,7 @@ MODES = ("routes", "host-gw", "vxlan", "none")
 
 def planned(mode: str, observed: Observed = EMPTY) -> Plan:
     cluster = parse(f"spec: {{network: {{mode: {mode}}}}}")
-    agents = pod_network_of(cluster.spec).conf is not None
-    return plan_up(cluster, observed, recorded=NEW, addons=addons(NAMES, agents=agents))
+    return plan_up(cluster, observed, recorded=NEW, addons=addons(NAMES, spec=cluster.spec))
 
 
 @pytest.mark.parametrize(
@@ -110,9 +109,9 @@ def test_mode_none_neither_waits_for_nor_restarts_nodes_that_are_not_ready() -> 
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_up_waits_for_the_agents_where_pods_reach_each_other_by_them(mode: str) -> None:
+def test_up_waits_for_the_agents_in_each_mode_that_has_them(mode: str) -> None:
     waited = {name for step in planned(mode).steps if isinstance(step, s.WaitAddon) for name in step.daemon_sets}
-    assert ("moyai-agent" in waited) == (mode in ("host-gw", "vxlan"))
+    assert ("moyai-agent" in waited) == (mode != "none")
 
 
 @pytest.mark.parametrize(("allowed", "mode"), [(True, "host-gw"), (False, "vxlan")])
@@ -193,7 +192,8 @@ def test_a_cluster_of_a_moyai_without_these_modes_goes_on_as_it_is() -> None:
 
 
 def test_the_agents_objects_are_its_rights_its_configuration_and_a_pod_on_every_node() -> None:
-    text = render(AgentManifestOptions(write_net_conf(NetworkConf("10.244.0.0/16", "vxlan")), "moyai:1", "10.8.0.10:6443"))
+    conf = write_net_conf(NetworkConf("10.244.0.0/16", "vxlan"))
+    text = render(AgentManifestOptions("moyai:1", "10.8.0.10:6443", net_conf=conf))
     objects = {one["kind"]: one for one in yaml.safe_load_all(text)}
     assert set(objects) == {"ServiceAccount", "ClusterRole", "ClusterRoleBinding", "ConfigMap", "DaemonSet"}
     assert json.loads(objects["ConfigMap"]["data"]["net-conf.json"])["Backend"]["Type"] == "vxlan"

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from moyai.agent.app import agent
-from moyai.agent.policy import PolicyController, removal_part
+from moyai.agent.policy import BootGate, PolicyController, removal
+from moyai.agent.policy.controller import NO_GATE
 from moyai.agent.settings import AgentOptions
 from moyai.core.errors import Retriable
 from moyai.kube.informer import Informer
@@ -85,6 +86,13 @@ class Running:
     kube: Kubernetes
     kernel: Kernel
     metrics: Metrics
+    part_ready: Callable[[], str]
+
+    async def ready(self) -> None:
+        """Until the controller lacks nothing."""
+        async with asyncio.timeout(10):
+            while self.part_ready():
+                await asyncio.sleep(0)
 
     async def until(self, condition: Callable[[Kernel], object]) -> None:
         """Waits for news of the kernel until the condition is true."""
@@ -95,14 +103,14 @@ class Running:
 
 
 @asynccontextmanager
-async def running(kube: Kubernetes, kernel: Kernel) -> AsyncGenerator[Running]:
+async def running(kube: Kubernetes, kernel: Kernel, *, gate: BootGate = NO_GATE) -> AsyncGenerator[Running]:
     metrics, stop = Metrics(), asyncio.Event()
     kernel.loop = asyncio.get_running_loop()
     nodes: Informer[Node] = Informer(kube, NODES, parse=parse_node)
-    made = PolicyController(kube=kube, node="n1", nodes=nodes, metrics=metrics, kernel=lambda: kernel)
+    made = PolicyController(kube=kube, node="n1", nodes=nodes, metrics=metrics, gate=gate, kernel=lambda: kernel)
     task = asyncio.create_task(ControllerSet(metrics=metrics, caches=[nodes, *made.caches], parts=[made.part]).run(stop))
     try:
-        yield Running(kube, kernel, metrics)
+        yield Running(kube, kernel, metrics, made.not_ready)
     finally:
         stop.set()
         await task
@@ -170,7 +178,9 @@ async def test_a_process_that_starts_cuts_what_an_earlier_one_left(kube: Kuberne
 async def test_switched_off_the_table_goes_in_one_transaction_however_often_the_kernel_refuses_at_first() -> None:
     kernel, stop = Kernel(refusals=3), asyncio.Event()
     kernel.loop = asyncio.get_running_loop()
-    task = asyncio.create_task(ControllerSet(metrics=Metrics(), parts=[removal_part(lambda: kernel)]).run(stop))
+    wanted = removal(kernel=lambda: kernel)
+    assert [check() for check in wanted.ready.values()] == ["the table of network policies has not been removed yet"]
+    task = asyncio.create_task(ControllerSet(metrics=Metrics(), parts=[wanted.part]).run(stop))
     try:
         async with asyncio.timeout(10):
             await kernel.news.wait()
@@ -180,11 +190,46 @@ async def test_switched_off_the_table_goes_in_one_transaction_however_often_the_
     assert len(kernel.applied) == 1
     assert "delete" in kernel.applied[0][-1]
     assert kernel.closed == 4
+    assert [check() for check in wanted.ready.values()] == [""]
 
 
-def test_an_agent_without_policies_removes_their_table_and_one_without_controllers_leaves_the_kernel_alone(
-    tmp_path: Path,
+async def test_the_gate_is_kept_for_the_next_boot_once_policies_are_applied_and_dropped_when_they_are_switched_off(
+    kube: Kubernetes, tmp_path: Path
 ) -> None:
+    marker = tmp_path / "policy" / "gate"
+    kernel = Kernel()
+    async with running(kube, kernel, gate=BootGate(marker)) as one:
+        await one.until(lambda kernel: kernel.applied)
+        await one.ready()
+        async with asyncio.timeout(10):
+            while not marker.exists():
+                await asyncio.sleep(0)
+    wanted = removal(BootGate(marker), kernel=Kernel)
+    await wanted.part.reconcile("table")
+    assert not marker.exists()
+    # a folder that cannot be written keeps nobody from the policies
+    (tmp_path / "file").touch()
+    kernel = Kernel()
+    async with running(kube, kernel, gate=BootGate(tmp_path / "file" / "gate")) as one:
+        await one.until(lambda kernel: kernel.applied)
+        await one.ready()
+
+
+async def test_a_node_whose_pod_range_is_unknown_keeps_the_table_that_it_has(kube: Kubernetes) -> None:
+    node = kube.objects[NODES.plural, "", "n1"]
+    kube.put(NODES, {**node, "spec": {}})
+    kernel = Kernel()
+    async with running(kube, kernel) as one:
+        async with asyncio.timeout(10):
+            while "pod range" not in one.part_ready():
+                await asyncio.sleep(0)
+        assert not kernel.applied
+        kube.put(NODES, {**node, "spec": {"podCIDRs": ["10.244.1.0/24"]}})
+        await one.until(lambda kernel: kernel.applied)
+        await one.ready()
+
+
+def test_an_agent_without_policies_removes_their_table(tmp_path: Path) -> None:
     path = tmp_path / "net-conf.json"
     path.write_text(write_net_conf(NetworkConf("10.244.0.0/16", "host-gw")))
 
@@ -194,4 +239,4 @@ def test_an_agent_without_policies_removes_their_table_and_one_without_controlle
 
     assert controllers("pod-network") == {"pod-network", "policy-removal"}
     assert controllers("pod-network", "policy") == {"pod-network", "policy"}
-    assert controllers() == set()
+    assert controllers() == {"policy-removal"}

@@ -31,6 +31,7 @@ CONTRACT = {
     "csi-resizer": {"csi-resizer"},
     "csi-snapshotter": {"csi-snapshotter", "snapshot-controller"},
     "csi-sanity": {"csi-sanity"},
+    "flannel": {"flanneld"},
     "openstack-cloud-controller-manager": {"openstack-cloud-controller-manager"},
     "e2e": {
         "e2e.test", "ginkgo", "agnhost", "nnp", "regression-issue-74839", "sample-apiserver", "localhost.crt", "localhost.key",

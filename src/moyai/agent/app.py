@@ -1,7 +1,8 @@
 """The agent as a process: the list of its controllers, run until a signal.
 
 There is no election: every node's agent works for its own node. A controller is one entry of ``_BUILDERS``. An agent that has
-no controller of network policies removes the table that an earlier one left.
+no controller of network policies removes the table that an earlier one left. An agent without any controller does only that,
+and asks the API for nothing.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from moyai.agent.pod_network.controller import PodNetworkController
-from moyai.agent.policy import PolicyController, removal_part
+from moyai.agent.policy import BootGate, PolicyController, removal
 from moyai.agent.settings import AgentOptions, check_options
 from moyai.core.clock import Clock, SystemClock
 from moyai.core.reading import read_text
@@ -77,8 +78,15 @@ def _pod_network(shared: Shared) -> Wanted:
 
 
 def _policy(shared: Shared) -> Wanted:
-    made = PolicyController(kube=shared.kube, node=shared.node, nodes=shared.nodes, metrics=shared.metrics, clock=shared.clock)
-    return Wanted(made.part, caches=made.caches)
+    made = PolicyController(
+        kube=shared.kube,
+        node=shared.node,
+        nodes=shared.nodes,
+        metrics=shared.metrics,
+        clock=shared.clock,
+        gate=BootGate(shared.options.boot_gate),
+    )
+    return Wanted(made.part, caches=made.caches, ready={"network policies": made.not_ready})
 
 
 #: Name of a controller (``settings.CONTROLLERS``) → what makes it.
@@ -97,6 +105,7 @@ def agent(options: AgentOptions, *, kube: Kube, metrics: Metrics, clock: Clock |
         events=events,
     )
     wanted = [build(shared) for name, build in _BUILDERS.items() if name in options.controllers]
-    if wanted and "policy" not in options.controllers:
-        wanted.append(Wanted(removal_part()))
-    return controller_set(wanted, metrics=metrics, events=events, bind=options.bind, shared=[shared.nodes])
+    if "policy" not in options.controllers:
+        wanted.append(removal(BootGate(options.boot_gate)))
+    nodes = [shared.nodes] if options.controllers else []
+    return controller_set(wanted, metrics=metrics, events=events, bind=options.bind, shared=nodes)

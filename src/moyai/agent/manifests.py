@@ -12,6 +12,9 @@ from typing import Any
 
 from moyai.agent.settings import CONTROLLERS
 from moyai.core import yamltext
+from moyai.kube.objects.meta import part, rows, texts
+from moyai.kube.resources import Json
+from moyai.plan.network_policy import boot_gate
 
 NAME = "moyai-agent"
 NAMESPACE = "kube-system"
@@ -19,6 +22,7 @@ NAMESPACE = "kube-system"
 PORT = 9810
 CONFIG_FOLDER = "/etc/kube-flannel"
 NET_CONF = "net-conf.json"
+_CONTROLLERS = "--controllers="
 
 
 def _rule(group: str, resources: str, *, verbs: str) -> dict[str, Any]:
@@ -41,12 +45,13 @@ RIGHTS: Mapping[str, tuple[dict[str, Any], ...]] = {
 
 @dataclass(frozen=True)
 class AgentManifestOptions:
-    """``net_conf``: text of net-conf.json. ``image``: the moyai OCI image, present in the node's store. ``api_server``:
-    ``host:port`` on the node network: the agent does not wait for kube-proxy."""
+    """``image``: the moyai OCI image, present in the node's store. ``api_server``: ``host:port`` on the node network: the agent
+    does not wait for kube-proxy. ``net_conf``: text of net-conf.json, None where the agent keeps no pod network.
+    ``controllers``: without any, the agent removes what its controllers have left in the kernel."""
 
-    net_conf: str
     image: str
     api_server: str
+    net_conf: str | None = None
     controllers: tuple[str, ...] = CONTROLLERS
     pull_policy: str = "IfNotPresent"
     log_level: str = "info"
@@ -54,7 +59,15 @@ class AgentManifestOptions:
 
 def render(options: AgentManifestOptions) -> str:
     """All objects as one YAML stream."""
-    return yamltext.dump(*_account(options), _configuration(options), _daemon_set(options))
+    configuration = () if options.net_conf is None else (_configuration(options.net_conf),)
+    return yamltext.dump(*_account(options), *configuration, _daemon_set(options))
+
+
+def runs(daemon_set: Json, controller: str) -> bool:
+    """Whether the agents of this DaemonSet run the controller."""
+    pod = part(part(part(daemon_set, "spec"), "template"), "spec")
+    args = [arg for container in rows(pod, "containers") for arg in texts(container, "args")]
+    return any(arg.startswith(_CONTROLLERS) and controller in arg.removeprefix(_CONTROLLERS).split(",") for arg in args)
 
 
 def _meta(name: str = NAME, *, namespaced: bool = True) -> dict[str, Any]:
@@ -83,12 +96,18 @@ def _account(options: AgentManifestOptions) -> tuple[dict[str, Any], ...]:
     )
 
 
-def _configuration(options: AgentManifestOptions) -> dict[str, Any]:
-    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": _meta(), "data": {NET_CONF: options.net_conf}}
+def _configuration(net_conf: str) -> dict[str, Any]:
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": _meta(), "data": {NET_CONF: net_conf}}
 
 
 def _daemon_set(options: AgentManifestOptions) -> dict[str, Any]:
     labels = {"app.kubernetes.io/name": NAME}
+    # of the node: what agents leave for the next boot
+    volumes: list[Json] = [{"name": "policy", "hostPath": {"path": f"/{boot_gate.FOLDER}", "type": "DirectoryOrCreate"}}]
+    mounts: list[Json] = [{"name": "policy", "mountPath": f"/{boot_gate.FOLDER}"}]
+    if options.net_conf is not None:
+        volumes.append({"name": "config", "configMap": {"name": NAME}})
+        mounts.append({"name": "config", "mountPath": CONFIG_FOLDER, "readOnly": True})
     host, _, port = options.api_server.rpartition(":")
 
     def probe(path: str, **when: int) -> dict[str, Any]:
@@ -100,8 +119,8 @@ def _daemon_set(options: AgentManifestOptions) -> dict[str, Any]:
         "imagePullPolicy": options.pull_policy,
         "command": ["moyai", "agent"],
         "args": [
-            f"--net-config-path={CONFIG_FOLDER}/{NET_CONF}",
-            f"--controllers={','.join(options.controllers)}",
+            *(() if options.net_conf is None else (f"--net-config-path={CONFIG_FOLDER}/{NET_CONF}",)),
+            f"{_CONTROLLERS}{','.join(options.controllers)}",
             f"--bind=127.0.0.1:{PORT}",
             f"--log-level={options.log_level}",
         ],
@@ -109,6 +128,8 @@ def _daemon_set(options: AgentManifestOptions) -> dict[str, Any]:
             {"name": "NODE_NAME", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}},
             {"name": "KUBERNETES_SERVICE_HOST", "value": host.strip("[]")},
             {"name": "KUBERNETES_SERVICE_PORT", "value": port},
+            # an agent of an older moyai takes no option that it does not know
+            {"name": "MOYAI_BOOT_GATE", "value": f"/{boot_gate.MARKER}"},
         ],
         "resources": {"requests": {"cpu": "5m", "memory": "50Mi"}},
         "securityContext": {
@@ -121,7 +142,7 @@ def _daemon_set(options: AgentManifestOptions) -> dict[str, Any]:
         "startupProbe": probe("/readyz", periodSeconds=1, failureThreshold=600),
         "livenessProbe": probe("/healthz", periodSeconds=30, failureThreshold=4),
         "readinessProbe": probe("/readyz", periodSeconds=10),
-        "volumeMounts": [{"name": "config", "mountPath": CONFIG_FOLDER, "readOnly": True}],
+        "volumeMounts": mounts,
     }
     return {
         "apiVersion": "apps/v1",
@@ -143,7 +164,7 @@ def _daemon_set(options: AgentManifestOptions) -> dict[str, Any]:
                     "securityContext": {"seccompProfile": {"type": "RuntimeDefault"}},
                     "terminationGracePeriodSeconds": 10,
                     "containers": [container],
-                    "volumes": [{"name": "config", "configMap": {"name": NAME}}],
+                    "volumes": volumes,
                 },
             },
         },

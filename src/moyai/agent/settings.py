@@ -15,12 +15,13 @@ CONTROLLERS: tuple[str, ...] = ("pod-network", "policy")
 @dataclass(frozen=True)
 class AgentOptions:
     """``node``: name of the Node that this machine is. ``net_conf``: file of the pod network's configuration, in flannel's
-    format; None where that controller does not run. ``bind``: ``host:port`` of probes and metrics. ``kubeconfig`` None: as a
-    pod of the cluster."""
+    format; None where that controller does not run. ``boot_gate``: the marker of the node's gate, None where there is no gate.
+    ``bind``: ``host:port`` of probes and metrics. ``kubeconfig`` None: as a pod of the cluster."""
 
     node: str
     controllers: tuple[str, ...] = CONTROLLERS
     net_conf: Path | None = None
+    boot_gate: Path | None = None
     bind: str = "127.0.0.1:9810"
     kubeconfig: Path | None = None
     log_level: str = "info"

@@ -61,10 +61,14 @@ def _controller_manifests(facts: AddonFacts) -> str:
 
 def _agent_manifests(facts: AddonFacts) -> str:
     conf = pod_network_of(facts.cluster.spec).conf
-    if conf is None:
-        return ""
+    wanted = {"pod-network": conf is not None, "policy": facts.cluster.spec.network.policy}
     return agent.render(
-        agent.AgentManifestOptions(net_conf=write_net_conf(conf), image=references.MOYAI, api_server=facts.api_server)
+        agent.AgentManifestOptions(
+            image=references.MOYAI,
+            api_server=facts.api_server,
+            net_conf=write_net_conf(conf) if conf else None,
+            controllers=tuple(name for name, runs in wanted.items() if runs),
+        )
     )
 
 
@@ -111,10 +115,21 @@ def _environment(login: Login, facts: AddonFacts) -> dict[str, str]:
     return found
 
 
-def addons(names: VolumeNames, *, agents: bool = False) -> tuple[Addon, ...]:
-    """All that there are, in the order in which they are applied. ``names``: of the cloud's CSI driver. ``agents``: whether
-    each node has an agent."""
-    pod_network = Addon(name="pod network", condition=s.PODS, daemon_sets=(agent.NAME,), manifests=_agent_manifests)
+def _agents(spec: ClusterSpec) -> Addon:
+    """The agent of each node, named by what it does in this cluster."""
+    keeps_network = pod_network_of(spec).conf is not None
+    return Addon(
+        name="pod network" if keeps_network else "network policies",
+        condition=s.PODS if keeps_network else s.POLICIES,
+        daemon_sets=(agent.NAME,),
+        manifests=_agent_manifests,
+        live=True,
+        unwanted=not keeps_network and not spec.network.policy,
+    )
+
+
+def addons(names: VolumeNames, *, spec: ClusterSpec) -> tuple[Addon, ...]:
+    """All that there are, in the order in which they are applied. ``names``: of the cloud's CSI driver."""
     return (
         Addon(
             name="cloud controller manager",
@@ -126,7 +141,7 @@ def addons(names: VolumeNames, *, agents: bool = False) -> tuple[Addon, ...]:
             credential=keys.CONTROLLERS_CREDENTIAL,
             manifests=_controller_manifests,
         ),
-        *((pod_network,) if agents else ()),
+        _agents(spec),
         Addon(
             name="volumes",
             condition=s.VOLUMES,
@@ -165,5 +180,4 @@ def addons_of(
             return keys.secret(addon.credential) in intended
         return addon.needs is None or addon.needs in capabilities
 
-    agents = pod_network_of(spec).conf is not None
-    return tuple(addon for addon in addons(names, agents=agents) if has(addon))
+    return tuple(addon for addon in addons(names, spec=spec) if has(addon))

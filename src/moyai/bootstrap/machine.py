@@ -67,11 +67,11 @@ def server_content(step: CreateServer, facts: ClusterFacts, *, made: Made, secre
     if node.role == "worker":
         return ServerContent(user_data.worker(node_facts), metadata)
     # a control plane that joins others finds the add-ons in the cluster
-    addons = facts.addons if step.first else ()
+    addons = tuple(addon for addon in facts.addons if not addon.unwanted) if step.first else ()
     text = user_data.control_plane(
         node_facts,
         api_names=_endpoint(facts).names(made),
-        addons={addon.name: _manifests(addon, facts=facts, made=made, secrets=secrets) for addon in addons},
+        addons={addon.name: addon_manifests(addon, facts, made=made, secrets=secrets) for addon in addons},
         late={addon.name for addon in facts.addons if not addon.required},
         key=secrets.unsealing_key,
         encryption_key=secrets.encryption_key,
@@ -106,7 +106,8 @@ def _endpoint(facts: ClusterFacts) -> Endpoint:
     return endpoint_of(facts.cluster, _planes(facts), capabilities=facts.capabilities)
 
 
-def _manifests(addon: Addon, *, facts: ClusterFacts, made: Made, secrets: Secrets) -> str:
+def addon_manifests(addon: Addon, facts: ClusterFacts, *, made: Made, secrets: Secrets) -> str:
+    """The add-on's objects as one YAML stream, empty where kubeadm installs it. ``made`` has all that they are made from."""
     if addon.manifests is None:
         return ""
     choices = facts.plan.choices

@@ -22,6 +22,7 @@ from moyai.bootstrap import api_server, kubeadm
 from moyai.bootstrap.pki import Pki, seal
 from moyai.core import yamltext
 from moyai.core.errors import Terminal
+from moyai.plan.network_policy import boot_gate
 from moyai.plan.nodes import PlannedNode, virtual_address
 from moyai.plan.pod_network import pod_network_of
 from moyai.plan.rules import API_PORT
@@ -198,7 +199,10 @@ def _script(facts: NodeFacts, own: Mapping[str, bytes], *, units: Sequence[str] 
     content = {
         **{name: text.encode() for name, text in pods.files(facts.node, mtu=facts.mtu).items()},
         "etc/systemd/system/moyai-kernel.service": _data("moyai-kernel.service"),
+        boot_gate.RULES: boot_gate.gate_rules(str(facts.cluster.spec.network.pod_cidr)).encode(),
+        **({boot_gate.MARKER: b""} if facts.cluster.spec.network.policy else {}),
         "etc/systemd/system/moyai-network.service": _data("moyai-network.service"),
+        "etc/systemd/system/moyai-policy-gate.service": _data("moyai-policy-gate.service"),
         "etc/systemd/system/moyai-bootstrap.service": _data("moyai-bootstrap.service"),
         "usr/local/lib/moyai/kernel-settings": _data("kernel-settings"),
         "usr/local/lib/moyai/patiently": _data("patiently"),
@@ -211,7 +215,8 @@ def _script(facts: NodeFacts, own: Mapping[str, bytes], *, units: Sequence[str] 
     if facts.mirror:
         content["etc/containerd/certs.d/_default/hosts.toml"] = mirror_hosts(facts.mirror).encode()
     packed = base64.encodebytes(_tar(content)).decode()
-    started = " ".join(("moyai-kernel.service", "moyai-network.service", "moyai-bootstrap.service", *units))
+    always = ("moyai-kernel.service", "moyai-network.service", "moyai-policy-gate.service", "moyai-bootstrap.service")
+    started = " ".join((*always, *units))
     wants = "/etc/systemd/system/multi-user.target.wants"
     text = (
         "#cloud-boothook\n#!/bin/sh\n"

@@ -18,6 +18,12 @@ from moyai.agent.settings import CONTROLLERS, AgentOptions
     type=click.Path(path_type=Path, dir_okay=False),
     help="The pod network's configuration, in the format of flannel's net-conf.json.",
 )
+@click.option(
+    "--boot-gate",
+    envvar="MOYAI_BOOT_GATE",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="The marker that keeps pods without traffic after a boot, until network policies are applied.",
+)
 @click.option("--bind", default="127.0.0.1:9810", show_default=True, help="Where probes and metrics are served.")
 @click.option("--kubeconfig", type=click.Path(path_type=Path, dir_okay=False), help="Default: as a pod of the cluster.")
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", show_default=True)
@@ -26,6 +32,7 @@ def agent(
     node_name: str,
     controllers: str,
     net_config_path: Path | None,
+    boot_gate: Path | None,
     bind: str,
     kubeconfig: Path | None,
     log_level: str,
@@ -37,6 +44,7 @@ def agent(
         node=node_name,
         controllers=tuple(part.strip() for part in controllers.split(",") if part.strip()),
         net_conf=net_config_path,
+        boot_gate=boot_gate,
         bind=bind,
         kubeconfig=kubeconfig,
         log_level=log_level,

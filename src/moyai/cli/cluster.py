@@ -212,10 +212,15 @@ def connect(name: str) -> Cloud:
 
 
 def _load(path: Path | None) -> LoadedSpec:
-    """The spec; where it names no cloud, $OS_CLOUD or $OS_AUTH_URL does, as for every OpenStack client."""
+    """The spec, with flannel's configuration if it names one; where it names no cloud, $OS_CLOUD or $OS_AUTH_URL does, as for
+    every OpenStack client."""
     from moyai.spec.load import load
 
     loaded = load(path)
+    if loaded.cluster.spec.network.net_conf:
+        from moyai.lifecycle.flannel_conf import with_net_conf
+
+        loaded = replace(loaded, cluster=with_net_conf(loaded.cluster, file=loaded.source))
     spec, chosen = loaded.cluster.spec, chosen_cloud()
     if not chosen or "cloud" in spec.model_fields_set:
         return loaded
@@ -230,7 +235,9 @@ def _name(given: str | None, paths: Paths) -> str:
     given = given or os.environ.get(CLUSTER_VARIABLE)
     if given:
         if not is_dns_label(given) or (Path(given) / "cluster.yaml").exists():
-            return _load(Path(given)).cluster.name
+            from moyai.spec.load import load
+
+            return load(Path(given)).cluster.name
         return given
     names = Record.names(paths)
     if len(names) == 1:

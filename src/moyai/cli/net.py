@@ -75,6 +75,7 @@ def _print_status(found: NetworkState) -> None:
     say(f"cluster {found.cluster}: pods {found.pod_range}, mode {found.mode}")
     if found.why:
         say(f"  {found.why}")
+    say(f"network policies: {'enforced by the agent of each node' if found.policy else 'not enforced by moyai'}")
     say()
     rows = [(one.name, one.pod_cidr or "-", one.address or "-", _link(one), _tunnel(one), _reached(one)) for one in found.nodes]
     print_table(("NODE", "POD RANGE", "ADDRESS", "LINK (MTU)", "TUNNEL (MTU)", "REACHES"), rows)

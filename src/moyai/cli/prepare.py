@@ -41,8 +41,6 @@ PACKAGES, ENVIRONMENT, CLOUD, UPLOAD, PUSH = (
     "node image into Glance",
     "nginx into the registry",
 )
-#: Components that need a C compiler and libraries of the host.
-_COMPILED = ("runc", "pause")
 
 
 def is_local(name: str, paths: Paths) -> bool:
@@ -146,8 +144,8 @@ def _environment_task(paths: Paths) -> Task:
 
 
 def _toolchain_tasks(toolchain: Toolchain, names: Sequence[str]) -> list[Task]:
-    plain = [name for name in names if name not in _COMPILED]
-    compiled = [name for name in names if name in _COMPILED]
+    plain = [name for name in names if not toolchain.needs_compiler(name)]
+    compiled = [name for name in names if toolchain.needs_compiler(name)]
     return [*toolchain.tasks(plain), *(toolchain.tasks(compiled, after=(PACKAGES,)) if compiled else [])]
 
 

@@ -52,6 +52,8 @@ class Kind(StrEnum):
     KUBECONFIG = "kubeconfig"
     #: The default StorageClass.
     STORAGE_CLASS = "storage class"
+    #: A part of the cluster with manifests of its own.
+    ADDON = "add-on"
     #: A state that a step waits for.
     CONDITION = "condition"
 

@@ -49,7 +49,8 @@ def read_text(file: Path, *, limit: int, should: str, patience: Patience | None 
         # Path with a NUL character
         raise UsageError(f"{name}: no file can have this name") from None
     if len(data) > limit:
-        raise UsageError(f"{name}: larger than {limit >> 20} MiB, should be {should}")
+        most = f"{limit >> 20} MiB" if limit >= 1 << 20 else f"{limit >> 10} KiB"
+        raise UsageError(f"{name}: larger than {most}, should be {should}")
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError:

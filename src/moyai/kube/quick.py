@@ -119,6 +119,18 @@ class KubeApi:
         kind = "application/strategic-merge-patch+json"
         return self._object("PATCH", resource.path(namespace, name), body=body, content_type=kind)
 
+    def apply(self, resource: Resource, body: Mapping[str, Any], *, manager: str) -> Json:
+        """Server-side apply: the object becomes what ``body`` says, or is made so. Fields that ``manager`` has applied before
+        and that ``body`` leaves out go; those of others are taken over where they differ.
+
+        Source: https://kubernetes.io/docs/reference/using-api/server-side-apply/.
+        """
+        meta = body["metadata"]
+        query = urlencode({"fieldManager": manager, "force": "true"})
+        path = f"{resource.path(meta.get('namespace'), meta['name'])}?{query}"
+        # JSON is YAML as well
+        return self._object("PATCH", path, body=body, content_type="application/apply-patch+yaml")
+
     def delete(self, resource: Resource, name: str, *, namespace: str | None = None, grace: int | None = None) -> None:
         """``grace``: seconds for a pod to end. An object that is gone is success."""
         try:

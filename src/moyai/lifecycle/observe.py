@@ -7,13 +7,14 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
+from moyai.agent import manifests as agent
 from moyai.cloud.capabilities import Capability, Cloud
 from moyai.cloud.credentials import OwnLogin
 from moyai.cloud.kind import VolumeNames
 from moyai.cloud.model import Port, Subnet
 from moyai.core.errors import MoyaiError, NotFound, PermissionRefused
 from moyai.core.ids import POOL_KEY, REMOVAL_KEY, Role, cluster_tag
-from moyai.kube.objects import Node, parse_daemon_set, parse_deployment, parse_node, parse_volume
+from moyai.kube.objects import Node, object_key, parse_daemon_set, parse_deployment, parse_node, parse_volume
 from moyai.kube.quick import KubeApi
 from moyai.kube.resources import DAEMON_SETS, DEPLOYMENTS, NODES, VOLUMES
 from moyai.lifecycle.drain import is_stopped
@@ -212,7 +213,8 @@ def kube_facts(api: KubeApi | None, names: VolumeNames) -> KubeFacts | None:
         try:
             nodes = map(parse_node, listed_nodes.result())
             deployments = [parse_deployment(one) for one in listed_deployments.result()]
-            daemon_sets = [parse_daemon_set(one) for one in listed_daemon_sets.result()]
+            found = listed_daemon_sets.result()
+            daemon_sets = [parse_daemon_set(one) for one in found]
             policy = read_policy.result()
             tokens = listed_tokens.result()
         except MoyaiError:
@@ -226,6 +228,7 @@ def kube_facts(api: KubeApi | None, names: VolumeNames) -> KubeFacts | None:
         workloads=frozenset(one.name for one in workloads),
         copies={one.name: one.wanted for one in deployments},
         elected=frozenset(one.name for one in deployments if one.elected),
+        policies=any(agent.runs(one, "policy") for one in found if object_key(one) == f"{agent.NAMESPACE}/{agent.NAME}"),
     )
 
 

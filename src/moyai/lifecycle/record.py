@@ -37,7 +37,7 @@ from moyai.lifecycle.record_format import (
 from moyai.lifecycle.tokens import halves
 from moyai.plan import keys
 from moyai.plan.observed import NodeAllocation, Recorded
-from moyai.spec.load import validate
+from moyai.spec.load import carried_on, validate
 from moyai.spec.model import Cluster
 
 #: A token is renewed when it has lived so long: what is left of its hour must be enough for a machine to boot and join.
@@ -152,8 +152,9 @@ class Record:
 
     @property
     def cluster(self) -> Cluster:
-        """The same, validated. Raises UsageError for a spec that this version of moyai does not take."""
-        return validate(self.spec, source="record", recorded=True)
+        """The same, validated; fields that are younger than the cluster are as the cluster has them. Raises UsageError for a
+        spec that this version of moyai does not take."""
+        return carried_on(validate(self.spec, source="record", recorded=True), self.spec)
 
     @property
     def cloud(self) -> str:

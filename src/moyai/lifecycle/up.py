@@ -16,7 +16,7 @@ from pathlib import Path
 from moyai.bootstrap import pki, user_data
 from moyai.bootstrap.addons import addons_of
 from moyai.bootstrap.api_server import new_encryption_key
-from moyai.bootstrap.machine import ClusterFacts, Secrets, ServerContent, server_content
+from moyai.bootstrap.machine import ClusterFacts, Secrets, ServerContent, addon_manifests, server_content
 from moyai.bootstrap.sizes import check_user_data
 from moyai.cloud.capabilities import Capability, Cloud
 from moyai.core.clock import Clock, SystemClock
@@ -181,11 +181,15 @@ def _carry_out(start: _Start, cloud: Cloud, *, record: Record, reporter: Reporte
     def render(step: s.CreateServer, made: Made) -> ServerContent:
         return server_content(step, start.facts, made=made, secrets=_secrets(record, authorities))
 
+    def manifests(name: str, made: Made) -> str:
+        addon = next(one for one in start.facts.addons if one.name == name)
+        return addon_manifests(addon, start.facts, made=made, secrets=_secrets(record, authorities))
+
     context = execute.Context(cloud, record, uid=record.uid, clock=clock, made=plan.made, open_api=lambda: open_api(record))
     handlers = execute.table(
         execute.Making(context, public_key=public_key, render=render),
         execute.Removing(context),
-        execute.Inside(context, authorities=authorities),
+        execute.Inside(context, authorities=authorities, manifests=manifests),
         execute.Waiting(context),
     )
 

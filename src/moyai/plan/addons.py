@@ -44,6 +44,10 @@ class Addon:
     ``required``: a cluster is not up without it. ``manifests``: None where kubeadm installs it. ``needs``: the capability
     without which the cloud has no use for it. ``credential``: with which it reaches the cloud. ``without``: what users
     lack while it does not run, where that is more than its name says.
+
+    ``live``: whether `up` applies it to a cluster that runs as well, when it is missing or not as the spec wants it.
+    ``unwanted``: the cluster is to go without it. Where it is, its manifests are applied once more, so that its pods clear up,
+    and then it is removed.
     """
 
     name: str
@@ -57,6 +61,8 @@ class Addon:
     credential: Key | None = None
     manifests: Callable[[AddonFacts], str] | None = None
     without: str = ""
+    live: bool = False
+    unwanted: bool = False
 
     @property
     def names(self) -> frozenset[str]:

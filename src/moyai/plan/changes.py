@@ -68,6 +68,7 @@ _LIVE: Mapping[str, str] = {
     "controlPlane.replicas": _MACHINES,
     "access.apiCIDRs": "rules of the firewall follow",
     "access.sshCIDRs": "rules of the firewall follow",
+    "network.policy": "an agent on each node follows",
     "network.maxRoutes": "it is compared with the number of nodes",
     "volumes.reclaimPolicy": "the default StorageClass follows",
 }

@@ -71,7 +71,7 @@ class KubeFacts:
 
     ``reclaim_policy``: of the default StorageClass, empty where there is none. ``tokens``: ids of the bootstrap tokens that
     moyai made and that are valid still. ``copies``: how many copies the Deployments of kube-system are to have. ``elected``:
-    those of which one copy alone works.
+    those of which one copy alone works. ``policies``: whether the nodes' agents enforce network policies.
     """
 
     nodes: tuple[KubeNode, ...] = ()
@@ -81,6 +81,7 @@ class KubeFacts:
     workloads: frozenset[str] = frozenset()
     copies: Mapping[str, int] = field(default_factory=dict[str, int])
     elected: frozenset[str] = frozenset()
+    policies: bool = False
 
     def node(self, name: str) -> KubeNode | None:
         return self._by_name.get(name)

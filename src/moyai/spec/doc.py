@@ -28,9 +28,9 @@ refused. A wrong value is one line on standard error, exit code 2, and nothing i
     cluster.yaml: spec.nodePools[0].replicas: -1, should be at least 0
 
 What may change while the cluster exists: `nodePools` (replicas, pools; labels, taints and flavors count for new nodes),
-`access`, `volumes.reclaimPolicy`, `network.maxRoutes`, and of `security` what kubelets have (`seccompDefault`, `podPidsLimit`,
-`protectKernelDefaults`, `evictionHard`, `imageGCHighThresholdPercent`; they count for new nodes). Everything else is built into
-addresses, certificates and nodes, and a changed value is refused.
+`access`, `volumes.reclaimPolicy`, `network.maxRoutes`, `network.policy`, and of `security` what kubelets have
+(`seccompDefault`, `podPidsLimit`, `protectKernelDefaults`, `evictionHard`, `imageGCHighThresholdPercent`; they count for new
+nodes). Everything else is built into addresses, certificates and nodes, and a changed value is refused.
 
 A spec is one YAML document of at most 1 MiB, 100,000 values and 20 levels. An alias (`*name`) counts as often as it is used.
 Values mean what they mean in Kubernetes manifests: `yes` is true, `1:30` and `2001-01-01` are text. A key that stands twice is
@@ -102,11 +102,11 @@ def _default(field: FieldInfo, where: str, *, defaults: dict[str, Any]) -> str:
     if field.is_required():
         return "(required)"
     value: Any = defaults
-    if "[]" in where:
-        value = field.get_default(call_default_factory=True)
-    else:
+    try:
         for part in where.split("."):
             value = value[part]
+    except KeyError:  # in a list, or below a field without a default of its own
+        value = field.get_default(call_default_factory=True)
     if isinstance(value, dict) and value:
         pairs = cast("dict[str, Any]", value).items()
         return "see below" if _model(field.annotation)[0] else ", ".join(f"`{name}: {item}`" for name, item in pairs)
@@ -116,7 +116,7 @@ def _default(field: FieldInfo, where: str, *, defaults: dict[str, Any]) -> str:
             if not isinstance(value[0], dict)
             else "one with all defaults"
         )
-    return f"`{str(value).lower() if isinstance(value, bool) else value}`" if value not in ("", [], {}) else "empty"
+    return f"`{str(value).lower() if isinstance(value, bool) else value}`" if value not in ("", [], {}, None) else "empty"
 
 
 if __name__ == "__main__":

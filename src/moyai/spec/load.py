@@ -23,6 +23,7 @@ from moyai.core.yamlread import Limits, YamlError, read
 from moyai.spec import control_plane
 from moyai.spec.model import Cluster
 from moyai.spec.object_names import RECORDED
+from moyai.spec.pod_network import enforced
 from moyai.spec.security import kept
 
 SPEC_FILE = "cluster.yaml"
@@ -196,12 +197,15 @@ def _field_model(model: type[BaseModel], alias: str) -> type[BaseModel] | None:
 
 
 def carried_on(cluster: Cluster, before: Mapping[str, Any]) -> Cluster:
-    """The spec of a cluster that exists: what it leaves out of ``security``, and what it leaves to moyai (``network.mode``,
-    ``controlPlane.endpoint``), is as in ``before``, the dumped spec that the cluster has."""
+    """The spec of a cluster that exists: what it leaves out of ``security`` and of ``network.policy``, and what it leaves to
+    moyai (``network.mode``, ``controlPlane.endpoint``), is as in ``before``, the dumped spec that the cluster has."""
     security = kept(cluster.spec.security, before["spec"].get("security", {}))
     network = cluster.spec.network
+    had = before["spec"]["network"]
     if network.mode == "auto":
-        network = network.model_copy(update={"mode": before["spec"]["network"]["mode"]})
+        network = network.model_copy(update={"mode": had["mode"]})
+    if "policy" not in network.model_fields_set:
+        network = network.model_copy(update={"policy": enforced(had)})
     plane = control_plane.kept(cluster.spec.control_plane, before["spec"].get("controlPlane", {}))
     changed = {"security": security, "network": network, "control_plane": plane}
     return cluster.model_copy(update={"spec": cluster.spec.model_copy(update=changed)})

@@ -21,7 +21,7 @@ from moyai.spec.control_plane import ControlPlane
 from moyai.spec.forbidden_ranges import special_home, special_overlap
 from moyai.spec.kubernetes import is_key, is_value, label_taken, taint_taken
 from moyai.spec.object_names import Choice, Name, is_new
-from moyai.spec.pod_network import Mode, VxlanSpec
+from moyai.spec.pod_network import Mode, NetConfSource, VxlanSpec, enforces_by_default
 from moyai.spec.security import Security
 
 API_VERSION = "moyai.dev/v1alpha1"
@@ -176,8 +176,7 @@ class NodePool(Model):
 
 
 class NetworkSpec(Model):
-    """The cluster's addresses. Ranges must not overlap; other clusters may use the same ones. NetworkPolicy objects have an
-    effect in the modes host-gw and vxlan.
+    """The cluster's addresses, and how pods reach each other. Ranges must not overlap; other clusters may use the same ones.
 
     A range must not reach into 0.0.0.0/8, 127.0.0.0/8, 169.254.0.0/16 (with the cloud's metadata service), 224.0.0.0/4 or
     240.0.0.0/4, nor into the external network or to the addresses of the cloud's APIs, as far as the cloud shows them.
@@ -201,6 +200,15 @@ class NetworkSpec(Model):
         "CNI plugin.",
     )
     vxlan: VxlanSpec = Field(default_factory=VxlanSpec, description="For mode `vxlan`.")
+    # not kept with the cluster: what it says becomes the fields that are
+    net_conf: NetConfSource | None = Field(
+        default=None, exclude=True, description="Where flannel's configuration is, if you have one."
+    )
+    policy: bool = Field(
+        default_factory=enforces_by_default,
+        description="Whether NetworkPolicy objects have an effect: an agent on each node enforces them. New clusters of mode "
+        "`none` have `false` by default, as the CNI plugin may do it. A cluster that exists keeps what its spec leaves out.",
+    )
     external_network: Choice = Field(
         default="", description="The cloud's external network that the router leads to; empty: the only one there is."
     )

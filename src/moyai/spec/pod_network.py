@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from moyai.spec.base import Model
+from moyai.spec.base import Model, problem
 
 Mode = Literal["routes", "host-gw", "vxlan", "auto", "none"]
+#: Where nodes had agents before there was a choice, and those enforced network policies.
+_ALWAYS = ("host-gw", "vxlan")
+
+
+def enforces_by_default(before: Mapping[str, Any]) -> bool:
+    """Whether a new cluster enforces network policies where its spec does not say so. ``before``: the fields of the network
+    that have been read already. In mode `none` a CNI plugin of the user's may do it."""
+    return before.get("mode") != "none"
+
+
+def enforced(network: Mapping[str, Any]) -> bool:
+    """Whether a cluster that exists enforces them. ``network``: the dumped section, perhaps of a cluster that was made before
+    there was a choice."""
+    return bool(network.get("policy", network.get("mode", "routes") in _ALWAYS))
 
 
 class VxlanSpec(Model):
@@ -23,3 +38,45 @@ class VxlanSpec(Model):
         description="Whether machines of one subnet reach each other's pods without encapsulation. Their ports must be allowed "
         "to send from pods' addresses.",
     )
+
+
+class EtcdKey(Model):
+    """Where flannel's configuration stands in an etcd. The names are those of flanneld's options `-etcd-endpoints`,
+    `-etcd-prefix`, `-etcd-cafile`, `-etcd-certfile` and `-etcd-keyfile`."""
+
+    endpoints: list[str] = Field(
+        description="Addresses of the members, as http://10.0.0.5:2379; the first that answers is asked."
+    )
+    prefix: str = Field(default="/coreos.com/network", description="The configuration is the value of the key PREFIX/config.")
+    cafile: str = Field(default="", description="File of the authority that the members' certificates are checked with.")
+    certfile: str = Field(default="", description="File of the certificate that moyai shows; needs keyfile.")
+    keyfile: str = Field(default="", description="File of that certificate's key.")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if not self.endpoints:
+            raise problem("a list of addresses", at=("endpoints",))
+        for number, one in enumerate(self.endpoints):
+            if not one.startswith(("http://", "https://")) or not one.partition("://")[2].strip("/"):
+                raise problem("an address as http://10.0.0.5:2379", at=("endpoints", number))
+        if not self.prefix.startswith("/"):
+            raise problem("a key that begins with /", at=("prefix",))
+        if bool(self.certfile) != bool(self.keyfile):
+            raise problem(
+                "given together with the other one of certfile and keyfile", at=("keyfile" if self.certfile else "certfile",)
+            )
+        return self
+
+
+class NetConfSource(Model):
+    """Flannel's own configuration (`net-conf.json`) in place of `podCIDR`, `nodePodPrefix`, `mode` and `vxlan`. It is read when
+    the spec is read."""
+
+    file: str = Field(default="", description="A file, seen from the folder of the spec.")
+    etcd: EtcdKey | None = Field(default=None, description="A key of an etcd of yours.")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if bool(self.file) == (self.etcd is not None):
+            raise problem("a mapping with file or with etcd")
+        return self

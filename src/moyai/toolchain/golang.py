@@ -100,9 +100,9 @@ class GoToolchain:
         ``turn``: of several builds that wait, the lowest goes first.
         """
         go = self.ensure(step)
-        if modules.host_libraries:
+        if modules.uses_c:
             self._check_host(name, modules.host_libraries)
-        env = self._env(cgo=bool(modules.host_libraries))
+        env = self._env(cgo=modules.uses_c)
         tags = [f"-tags={','.join(modules.tags)}"] if modules.tags else []
         packages = sorted(modules.files.values())
         tests = sorted(modules.tests.values())

@@ -37,17 +37,22 @@ class Modules:
     """A build from Go modules in ``folder`` (with go.mod and go.sum). ``files``: our name → Go package.
 
     ``tests``: our name → Go package, whose tests become a program (``go test -c``). ``data``: our name → ``MODULE//PATH`` of a
-    file that is copied out of a module's source. ``host_libraries``: pkg-config names of C libraries that it is linked with;
-    with any, it is built with cgo.
+    file that is copied out of a module's source. ``cgo``: it has C sources. ``host_libraries``: pkg-config names of C libraries
+    that it is linked with, statically; with any, it is built with cgo as well.
     """
 
     folder: Path
     files: Mapping[str, str]
     stamps: Mapping[str, str] = field(default_factory=dict[str, str])
     tags: tuple[str, ...] = ()
+    cgo: bool = False
     host_libraries: tuple[str, ...] = ()
     tests: Mapping[str, str] = field(default_factory=dict[str, str])
     data: Mapping[str, str] = field(default_factory=dict[str, str])
+
+    @property
+    def uses_c(self) -> bool:
+        return self.cgo or bool(self.host_libraries)
 
 
 @dataclass(frozen=True)
@@ -75,6 +80,11 @@ class Pin:
     modules: Modules | None = None
     c: CSource | None = None
     needed_by: str = ""
+
+    @property
+    def needs_compiler(self) -> bool:
+        """Whether it is made with the host's C compiler."""
+        return self.c is not None or (self.modules is not None and self.modules.uses_c)
 
 
 @dataclass(frozen=True)
@@ -150,6 +160,7 @@ def _pin(name: str, table: Mapping[str, Any], *, modules_folder: Path, arch: Arc
             part.get("files", {}),
             part.get("stamps", {}),
             tuple(part.get("tags", ())),
+            bool(part.get("cgo")),
             tuple(part.get("host_libraries", ())),
             part.get("tests", {}),
             part.get("data", {}),

@@ -78,6 +78,10 @@ class Toolchain:
         """The components that a make target of moyai's own tests needs and moyai does not."""
         return [pin.name for pin in self._pins.components.values() if pin.needed_by == target]
 
+    def needs_compiler(self, name: str) -> bool:
+        """Whether a missing component is made with the host's C compiler."""
+        return self._pins.components[name].needs_compiler
+
     def version(self, name: str) -> str:
         """The pinned version of a component."""
         return self._pin(name).version

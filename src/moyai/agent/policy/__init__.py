@@ -1,5 +1,6 @@
 """Network policies of the pods on this node: informers feed the planner, the kernel gets its differences."""
 
-from moyai.agent.policy.controller import PolicyController, removal_part
+from moyai.agent.policy.boot_gate import BootGate
+from moyai.agent.policy.controller import PolicyController, removal
 
-__all__ = ["PolicyController", "removal_part"]
+__all__ = ["BootGate", "PolicyController", "removal"]

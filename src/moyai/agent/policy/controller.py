@@ -14,6 +14,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from moyai.agent.policy.boot_gate import BootGate
 from moyai.agent.policy.kernel import PolicyKernel, ThisKernel
 from moyai.core.clock import Clock, SystemClock
 from moyai.core.errors import Retriable
@@ -32,9 +33,9 @@ from moyai.kube.resources import NAMESPACES, NETWORK_POLICIES, PODS
 from moyai.kube.watching import Kube
 from moyai.kube.workqueue import WorkQueue
 from moyai.linux.conntrack import TrackedConnection
+from moyai.plan.network_policy import nft_commands
 from moyai.plan.network_policy.index import PolicyIndex
-from moyai.plan.network_policy.nft_commands import changes, removal, whole
-from moyai.runtime.controllers import Part, cache
+from moyai.runtime.controllers import Part, Wanted, cache
 from moyai.runtime.metrics import Metrics
 from moyai.runtime.reconciler import DONE, Result
 
@@ -44,6 +45,7 @@ _log = logging.getLogger(__name__)
 _TABLE = "table"
 #: So many connections are judged before other work of the process gets its turn.
 _TURN = 500
+NO_GATE = BootGate(None)
 
 
 class PolicyController:
@@ -58,6 +60,7 @@ class PolicyController:
         nodes: Informer[Node],
         metrics: Metrics,
         clock: Clock | None = None,
+        gate: BootGate = NO_GATE,
         kernel: Callable[[], PolicyKernel] = ThisKernel,
     ) -> None:
         self._index = PolicyIndex(node)
@@ -65,8 +68,10 @@ class PolicyController:
         self._metrics = metrics
         self._clock = clock or SystemClock()
         self._open = kernel
+        self._gate = gate
         self._kernel: PolicyKernel | None = None
         self._standing = False
+        self._lacks = "the table of network policies has not been applied yet"
         self._to_judge = False
         self._queue: WorkQueue | None = None
         policies: Informer[NetworkPolicy] = cache(kube, NETWORK_POLICIES, parse=parse_policy, metrics=metrics)
@@ -87,17 +92,26 @@ class PolicyController:
 
     async def reconcile(self, _key: str) -> Result:
         """Bring the kernel up to date. Raises Retriable; then the next call replaces the whole table."""
+        if not self._standing and not self._index.has_ranges:
+            # the first transaction opens the gate, also for addresses that only the ranges tell from others
+            self._lacks = "the Node has no pod range (spec.podCIDR) yet"
+            return DONE
         kernel = await self._opened()
         table = self._index.table
         delta = table.take() if self._standing else table.everything()
         if delta or not self._standing:
-            commands = changes(delta) if self._standing else whole(delta)
+            commands = nft_commands.changes(delta) if self._standing else nft_commands.whole(delta)
             self._to_judge = self._to_judge or not self._standing or delta.may_forbid
             self._standing = False
             start = self._clock.monotonic()
-            await asyncio.to_thread(kernel.apply, commands)
-            self._standing = True
+            try:
+                await asyncio.to_thread(kernel.apply, commands)
+            except Retriable as error:
+                self._lacks = error.message
+                raise
+            self._standing, self._lacks = True, ""
             self._metrics.observe("moyai_policy_apply_seconds", self._clock.monotonic() - start)
+        await asyncio.to_thread(self._gate.keep)
         if self._to_judge and self._index.isolated:
             # a change that comes meanwhile sets it again
             self._to_judge = False
@@ -107,6 +121,10 @@ class PolicyController:
                 self._to_judge = True
                 raise
         return DONE
+
+    def not_ready(self) -> str:
+        """What keeps the kernel from holding to the policies; empty when nothing does."""
+        return self._lacks
 
     async def _opened(self) -> PolicyKernel:
         if self._kernel is None:
@@ -157,18 +175,24 @@ class PolicyController:
             self._changed()
 
 
-def removal_part(kernel: Callable[[], PolicyKernel] = ThisKernel) -> Part:
-    """The controller of a node without network policies: it takes the table away, and tries again until that has succeeded."""
+def removal(gate: BootGate = NO_GATE, kernel: Callable[[], PolicyKernel] = ThisKernel) -> Wanted:
+    """The controller of a node without network policies: it takes the table and the gate away, and tries again until that has
+    succeeded. Until then the process is not ready."""
+    lacks = "the table of network policies has not been removed yet"
 
     def remove() -> None:
+        gate.drop()
         opened = kernel()
         try:
-            opened.apply(removal())
+            opened.apply(nft_commands.removal())
         finally:
             opened.close()
 
     async def reconcile(_key: str) -> Result:
+        nonlocal lacks
         await asyncio.to_thread(remove)
+        lacks = ""
         return DONE
 
-    return Part("policy-removal", reconcile, watch=lambda queue: queue.add(_TABLE))
+    part = Part("policy-removal", reconcile, watch=lambda queue: queue.add(_TABLE))
+    return Wanted(part, ready={"network policies": lambda: lacks})

@@ -38,6 +38,7 @@ def status(record: Record, cloud: Cloud, *, reporter: Reporter, clock: Clock | N
         cluster=record.name,
         mode=cluster.spec.network.mode,
         why="" if facts.unknown else reason(cluster, _offered(facts)),
+        policy=cluster.spec.network.policy,
         pod_range=str(cluster.spec.network.pod_cidr),
         nodes=states,
         budget=budget,

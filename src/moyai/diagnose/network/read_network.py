@@ -69,6 +69,7 @@ class View:
             absent=absent,
             pods=self.pods,
             policies=self.policies,
+            enforces=self.network.policy,
             services=self.objects.services,
             cloud=self.cloud,
         )

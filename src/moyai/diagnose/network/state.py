@@ -11,7 +11,9 @@ from typing import Any
 
 from moyai.diagnose.network.cloud_wire import CloudFacts
 from moyai.diagnose.network.kernel_facts import MAIN, Kernel, LinkFacts
+from moyai.diagnose.network.nft_rules import Ruleset
 from moyai.kube.objects import Node
+from moyai.plan.network_policy.table_names import GATE, TABLE
 from moyai.plan.node_network import (
     ROUTE_PROTOCOL,
     AdjustTunnel,
@@ -66,11 +68,13 @@ class NodeState:
 
 @dataclass(frozen=True)
 class NetworkState:
-    """``why``: the reason for the mode, in a sentence. ``warnings``: what is no problem yet."""
+    """``why``: the reason for the mode, in a sentence. ``policy``: whether network policies are to be enforced. ``warnings``:
+    what is no problem yet."""
 
     cluster: str
     mode: str
     why: str
+    policy: bool
     pod_range: str
     nodes: tuple[NodeState, ...]
     budget: RouteBudget
@@ -113,6 +117,12 @@ def node_states(
         if conf is not None and kernel is not None:
             reached, missing = _reached(node, nodes, kernel=kernel, conf=conf)
             problems += missing
+        if kernel and not kernel.unreadable:
+            rules = Ruleset(kernel.tables)
+            if rules.has_policy(GATE):
+                problems.append("its pods have no traffic: its agent has not applied network policies since it booted")
+            elif spec.network.policy and not rules.has_table(TABLE):
+                problems.append(f"network policies are not enforced: it has no table inet {TABLE}; does its agent run?")
         link = kernel.link_of(address) if kernel else None
         tunnel = _tunnel_link(kernel, conf) if kernel and conf and conf.backend == "vxlan" else None
         made.append(

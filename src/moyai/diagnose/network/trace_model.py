@@ -49,7 +49,8 @@ class ServiceFacts:
 
 @dataclass(frozen=True)
 class World:
-    """``kernels``: node → what its kernel has. ``absent``: node → why its kernel is not known. ``pods``: of all nodes."""
+    """``kernels``: node → what its kernel has. ``absent``: node → why its kernel is not known. ``pods``: of all nodes.
+    ``enforces``: whether the cluster's agents are to enforce network policies."""
 
     nodes: tuple[Node, ...]
     kernels: Mapping[str, Kernel]
@@ -58,6 +59,7 @@ class World:
     absent: Mapping[str, str] = field(default_factory=dict[str, str])
     pods: PodIndex = field(default_factory=PodIndex)
     policies: tuple[NetworkPolicy, ...] = ()
+    enforces: bool = True
     services: tuple[ServiceFacts, ...] = ()
     cloud: CloudFacts = field(default_factory=CloudFacts)
 

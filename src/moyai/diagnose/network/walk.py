@@ -15,11 +15,13 @@ from moyai.diagnose.network.kernel_facts import Kernel, LinkFacts, RouteFacts, b
 from moyai.diagnose.network.nft_rules import OWN, PROXY, Packet, Ruleset
 from moyai.diagnose.network.trace_model import CLOUD, Hop, Outcome, PacketEnd, Trace, World
 from moyai.plan.network_policy.judgement import judge
-from moyai.plan.network_policy.table_names import TABLE, policy_chain
+from moyai.plan.network_policy.table_names import GATE, TABLE, policy_chain
 from moyai.plan.node_network import OVERHEAD
 
 _MOST_NODES = 6
 _AGENT = "does the node's agent run? `moyai kubectl -n kube-system get pods -l app.kubernetes.io/name=moyai-agent -o wide`"
+_SWITCHED_OFF = "this cluster enforces no network policies: `moyai up` with `spec.network.policy: true` switches them on"
+_GATED = "has booted, and its agent has not applied network policies since: until then its pods have no traffic"
 _PROXY_HINT = "does kube-proxy run there? `moyai kubectl -n kube-system get pods -l k8s-app=kube-proxy -o wide`"
 
 
@@ -197,6 +199,9 @@ class _Walk:
         if rules.rejects(packet):
             why = f"table ip {OWN} of {node} rejects it: no pod reaches {packet.destination}, where clouds have their metadata"
             raise _WayEnds("dropped", why, where=node)
+        of_pods = any(contains((self._world.pod_range,), one) for one in (packet.source, packet.destination))
+        if of_pods and rules.has_policy(GATE):
+            raise _WayEnds("dropped", f"{node} {_GATED}", hint=_AGENT, where=node)
         for incoming, subject in ((False, packet.source), (True, packet.destination)):
             pod = pods.owner(subject)
             if pod is None or pod.node != node:
@@ -215,6 +220,7 @@ class _Walk:
             selecting = ", ".join(found.selecting)
             if not kernel.unreadable and not rules.has_table(TABLE):
                 self._hop(node, "policy", text=f"{what}: {selecting} has no effect, {node} has no table inet {TABLE}")
+                self._note(f"{node}: {_AGENT}" if self._world.enforces else _SWITCHED_OFF)
             elif found.permitted:
                 self._hop(node, "policy", text=f"{what}: permitted by {', '.join(found.permitting)}")
             else:

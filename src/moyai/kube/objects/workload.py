@@ -33,17 +33,20 @@ class Deployment:
 
 @dataclass(frozen=True)
 class DaemonSet:
-    """``wanted``: on how many nodes it should run; 0 also where its controller has not counted yet."""
+    """``wanted``: on how many nodes it should run; 0 also where its controller has not counted yet. ``updated``: on how many
+    its newest version is. ``current``: whether its controller has seen that version."""
 
     namespace: str
     name: str
     wanted: int = 0
+    updated: int = 0
     ready: int = 0
+    current: bool = True
 
     @property
     def done(self) -> bool:
-        """Whether it runs on every node that it is for, and on one at least."""
-        return self.ready >= max(1, self.wanted)
+        """Whether its newest version runs on every node that it is for, and on one at least."""
+        return self.current and min(self.ready, self.updated) >= max(1, self.wanted)
 
 
 def parse_deployment(found: Json) -> Deployment:
@@ -69,7 +72,9 @@ def parse_daemon_set(found: Json) -> DaemonSet:
         namespace=text(meta, "namespace"),
         name=str(meta["name"]),
         wanted=number(status, "desiredNumberScheduled"),
+        updated=number(status, "updatedNumberScheduled"),
         ready=number(status, "numberReady"),
+        current=number(status, "observedGeneration") >= number(meta, "generation"),
     )
 
 

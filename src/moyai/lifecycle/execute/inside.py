@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from moyai.bootstrap import pki, user_data
 from moyai.core.files import write_private
 from moyai.core.ids import UNSEALING_KEY
 from moyai.core.progress import Progress
 from moyai.kube.resources import DEPLOYMENTS
-from moyai.lifecycle import waits
+from moyai.lifecycle import addon_objects, waits
 from moyai.lifecycle.drain import drain, exclude, forget_node, mark_control_plane, restore
 from moyai.lifecycle.execute.context import Context, Handler, handles
 from moyai.lifecycle.leaving_planes import LeavingPlanes
@@ -17,14 +17,15 @@ from moyai.lifecycle.storage_class import set_reclaim_policy
 from moyai.lifecycle.tokens import add_token, revoke_tokens
 from moyai.plan import keys
 from moyai.plan import steps as s
+from moyai.plan.graph import Made
 from moyai.plan.rules import API_PORT
 
 
 class Inside:
-    """``authorities``: the cluster's."""
+    """``authorities``: the cluster's. ``manifests``: the objects of the add-on of this name, as one YAML stream."""
 
-    def __init__(self, context: Context, *, authorities: pki.Pki) -> None:
-        self._context, self._authorities = context, authorities
+    def __init__(self, context: Context, *, authorities: pki.Pki, manifests: Callable[[str, Made], str]) -> None:
+        self._context, self._authorities, self._manifests = context, authorities, manifests
         self._leaving = LeavingPlanes(context.api, clock=context.clock)
 
     def handlers(self) -> Mapping[type[s.Step], Handler]:
@@ -44,6 +45,8 @@ class Inside:
                 handles(s.DeleteUnsealingKey, self._unsealing_key),
                 handles(s.SetReclaimPolicy, self._reclaim_policy),
                 handles(s.SetCopies, self._copies),
+                handles(s.ApplyAddon, self._apply),
+                handles(s.RemoveAddon, self._remove),
             ]
         )
 
@@ -97,3 +100,9 @@ class Inside:
     def _copies(self, step: s.SetCopies, _: Progress) -> None:
         body = {"spec": {"replicas": step.copies}}
         self._context.api().patch(DEPLOYMENTS, step.key.name, body=body, namespace="kube-system")
+
+    def _apply(self, step: s.ApplyAddon, _: Progress) -> None:
+        addon_objects.apply(self._context.api(), self._manifests(step.addon, self._context.made))
+
+    def _remove(self, step: s.RemoveAddon, _: Progress) -> None:
+        addon_objects.remove(self._context.api(), self._manifests(step.addon, self._context.made))

@@ -19,6 +19,7 @@ from moyai.plan.cluster.copies import copies_notes, plan_copies
 from moyai.plan.cluster.credentials import login_notes, logins_of, plan_key_pair
 from moyai.plan.cluster.endpoint import endpoint_of, renewal_notes
 from moyai.plan.cluster.firewall import plan_firewall
+from moyai.plan.cluster.live_addons import live_addon_notes, plan_live_addons
 from moyai.plan.cluster.machines import flavor_notes, held_notes, plan_machines
 from moyai.plan.cluster.network import network_of
 from moyai.plan.cluster.ranges import check_ranges, reach_notes
@@ -120,6 +121,7 @@ def plan_up(
         *plan_removal(now),
         *plan_reclaim_policy(now),
         *plan_copies(now),
+        *plan_live_addons(now),
     )
     steps = (*steps, *plan_repair(now, steps, pods=pods))
     steps = ordered((*steps, *plan_waits(now, steps, reachable=endpoint.reachable_by(), pods=pods)))
@@ -137,6 +139,7 @@ def plan_up(
         *cordon_notes(now),
         *addon_notes(now),
         *copies_notes(now),
+        *live_addon_notes(steps),
         *capability_notes(cluster, observed),
         *login_notes(now),
         *reach_notes(now),

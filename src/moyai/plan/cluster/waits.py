@@ -70,16 +70,21 @@ def plan_waits(
     if joins or (now.recorded.token_id if kube is None else kube.tokens):
         yield s.RevokeTokens(key=keys.TOKEN, after=(s.reached(s.NODES), s.created(keys.TOKEN)))
     scaled = {step.key.name: step.id for step in steps if isinstance(step, s.SetCopies)}
+    applied = {step.addon: step.id for step in steps if isinstance(step, s.ApplyAddon)}
     for addon in now.addons:
+        if addon.unwanted and addon.name not in applied:
+            continue
         # nobody waits for what only a pod network of the user's would bring
         left_out = _gone(now) if pods.ready else _gone(now) | addon.after_network
         if addon.names <= left_out:
             continue
-        if began or kube is None or not kube.running >= addon.names - left_out or not scaled.keys().isdisjoint(addon.names):
+        changed = addon.name in applied or not scaled.keys().isdisjoint(addon.names)
+        if began or kube is None or changed or not kube.running >= addon.names - left_out:
+            own = (*filter(None, [applied.get(addon.name)]), *(step for name, step in scaled.items() if name in addon.names))
             # a DaemonSet does not count a node that has not joined yet
             yield s.WaitAddon(
                 key=addon.condition,
-                after=(s.reached(s.API), s.reached(s.NODES), *(step for name, step in scaled.items() if name in addon.names)),
+                after=(*own, s.reached(s.API), s.reached(s.NODES)),
                 addon=addon.name,
                 deployments=tuple(name for name in addon.deployments if name not in left_out),
                 daemon_sets=tuple(name for name in addon.daemon_sets if name not in left_out),
@@ -121,9 +126,10 @@ def _own(now: Situation) -> frozenset[str]:
 
 
 def _gone(now: Situation) -> frozenset[str]:
-    """Add-ons of ours that were applied and are not there any more."""
+    """Add-ons of ours that were applied, are not there any more, and are not applied again."""
     kube = now.observed.kube
-    return _own(now) - kube.workloads if kube is not None and now.recorded.applied else frozenset()
+    lasting = frozenset(name for addon in now.addons if not addon.live for name in addon.names)
+    return lasting - kube.workloads if kube is not None and now.recorded.applied else frozenset()
 
 
 def _unsealing_key(node: str) -> Key:

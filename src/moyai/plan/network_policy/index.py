@@ -55,6 +55,11 @@ class PolicyIndex:
         """How many addresses of this node a policy selects."""
         return sum(1 for groups in self._local.values() if groups)
 
+    @property
+    def has_ranges(self) -> bool:
+        """Whether it is known which addresses this node's pods have."""
+        return bool(self._ranges)
+
     def set_ranges(self, ranges: Iterable[str]) -> None:
         """The ranges that this node's pods have their addresses from."""
         for one in self._ranges:

@@ -10,6 +10,8 @@ from hashlib import blake2b
 from moyai.kube.objects.policy import PodPeer
 
 TABLE = "moyai-policy"
+#: The chain of a machine that has booted and whose agent has applied nothing yet.
+GATE = "gate"
 #: Longer names of policies are replaced by a digest; nftables takes 255 bytes.
 _LONGEST = 200
 

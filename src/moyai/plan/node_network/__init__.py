@@ -11,7 +11,15 @@ between two steps; what others made is in no step, unless it leads where the des
 from moyai.plan.node_network.desired import Desired, PeerEntries, desired
 from moyai.plan.node_network.difference import difference, without_obstacles
 from moyai.plan.node_network.flannel import Announcement, LeftOut, PeerReader, Peers, announcement, me_of, relevant
-from moyai.plan.node_network.net_conf import OVERHEAD, Backend, NetworkConf, read_net_conf, tunnel_name, write_net_conf
+from moyai.plan.node_network.net_conf import (
+    OVERHEAD,
+    Backend,
+    NetworkConf,
+    node_prefix,
+    read_net_conf,
+    tunnel_name,
+    write_net_conf,
+)
 from moyai.plan.node_network.node_state import (
     ROUTE_PROTOCOL,
     UNREACHABLE_METRIC,
@@ -67,6 +75,7 @@ __all__ = [
     "desired",
     "difference",
     "me_of",
+    "node_prefix",
     "read_net_conf",
     "relevant",
     "tunnel_name",

@@ -44,14 +44,11 @@ def tunnel_name(vni: int) -> str:
 
 def read_net_conf(text: str) -> NetworkConf:
     """Raises UsageError that names the key and what would be right."""
-    try:
-        found = json.loads(text)
-    except ValueError as error:
-        raise UsageError(f"net-conf.json is no JSON ({error})") from None
-    if not isinstance(found, dict):
-        raise UsageError("net-conf.json: should be an object with Network and Backend")
-    whole = cast("Mapping[str, Any]", found)
-    backend = cast("Mapping[str, Any]", whole.get("Backend") or {})
+    whole = _object(text)
+    given: object = whole.get("Backend") or {}
+    if not isinstance(given, dict):
+        raise UsageError(f"net-conf.json: Backend: {given!r}, should be an object with Type")
+    backend = cast("Mapping[str, Any]", given)
     if whole.get("EnableIPv4") is False or whole.get("EnableIPv6"):
         raise UsageError("net-conf.json: EnableIPv6, should be left out: the pod network is of IPv4")
     for key in _NOT_YET:
@@ -75,6 +72,24 @@ def read_net_conf(text: str) -> NetworkConf:
     )
 
 
+def node_prefix(text: str) -> int:
+    """Prefix length of one node's range, as flannel takes it: 24, or two more than the network's where that is longer than 22.
+
+    ``text``: one that ``read_net_conf`` accepts. Raises UsageError for what moyai gives nodes in another way.
+    """
+    whole = _object(text)
+    for key in ("SubnetMin", "SubnetMax"):
+        if whole.get(key):
+            raise UsageError(
+                f"net-conf.json: {key}: {whole[key]!r}, should be left out: nodes get the ranges of Network in turn"
+            )
+    network = IPv4Network(str(whole["Network"])).prefixlen
+    length = whole.get("SubnetLen") or (24 if network <= 22 else network + 2)
+    if isinstance(length, bool) or not isinstance(length, int):
+        raise UsageError(f"net-conf.json: SubnetLen: {length!r}, should be a number such as 24")
+    return length
+
+
 def write_net_conf(conf: NetworkConf) -> str:
     """The file's text, with all that a backend knows."""
     backend: dict[str, Any] = {"Type": conf.backend}
@@ -83,6 +98,16 @@ def write_net_conf(conf: NetworkConf) -> str:
     if conf.mtu:
         backend["MTU"] = conf.mtu
     return json.dumps({"Network": conf.network, "Backend": backend}, indent=2) + "\n"
+
+
+def _object(text: str) -> Mapping[str, Any]:
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"net-conf.json is no JSON ({error})") from None
+    if not isinstance(found, dict):
+        raise UsageError("net-conf.json: should be an object with Network and Backend")
+    return cast("Mapping[str, Any]", found)
 
 
 def _number(found: Mapping[str, Any], key: str, *, default: int, most: int) -> int:

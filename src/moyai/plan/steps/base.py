@@ -25,6 +25,7 @@ class Verb(StrEnum):
     RESUME = "resume"
     RESTART = "restart"
     WRITE = "write"
+    APPLY = "apply"
     HAND_OVER = "hand over"
     CORDON = "cordon"
     DRAIN = "drain"

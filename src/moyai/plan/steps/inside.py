@@ -20,6 +20,7 @@ NODES = Key(Kind.CONDITION, "nodes Ready")
 ADDONS = Key(Kind.CONDITION, "add-ons run")
 VOLUMES = Key(Kind.CONDITION, "volumes ready")
 PODS = Key(Kind.CONDITION, "pod network ready")
+POLICIES = Key(Kind.CONDITION, "network policies ready")
 
 
 def balancers_without(node: str) -> Key:
@@ -160,6 +161,27 @@ class SetCopies(Step):
     @property
     def text(self) -> str:
         return f"set the copies of {self.key} to {self.copies}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ApplyAddon(Step):
+    """Apply an add-on's manifests to a cluster that runs. ``why``: in a few words."""
+
+    verb: ClassVar[Verb] = Verb.APPLY
+    addon: str
+    why: str
+
+    @property
+    def text(self) -> str:
+        return f"apply {self.key}: {self.why}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RemoveAddon(Step):
+    """Delete the objects of an add-on's manifests."""
+
+    verb: ClassVar[Verb] = Verb.REMOVE
+    addon: str
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""A real etcd and a real API server in a network namespace of their own, with as many Node objects as a measurement wants."""
+"""A real etcd and a real API server in a network namespace, with as many Node objects as are wanted."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ _ADVERTISED = "192.0.2.1"
 
 @dataclass(frozen=True)
 class ApiServer:
-    """``space``: the namespace in which it listens. ``kubeconfig``: the administrator's."""
+    """``space``: the namespace in which it listens. ``kubeconfig``: the administrator's, with an address that all who reach the
+    server can use."""
 
     space: str
     kubeconfig: Path
@@ -49,8 +50,8 @@ class ApiServer:
 
 
 @contextmanager
-def api_server(space: str, folder: Path) -> Generator[ApiServer]:
-    """Both programs run during the block. ``folder``: for their files and logs."""
+def api_server(space: str, folder: Path, *, address: str = "127.0.0.1") -> Generator[ApiServer]:
+    """Both programs run during the block. ``folder``: for their files and logs. ``address``: where the server listens."""
     tools = Toolchain(default_paths(), Reporter())
     components = tools.ensure(["etcd", "kubernetes"])
     files = {name: file for one in components.values() for name, file in one.files.items()}
@@ -60,11 +61,11 @@ def api_server(space: str, folder: Path) -> Generator[ApiServer]:
         "--cert-dir",
         str(keys.folder),
         f"--apiserver-advertise-address={_ADVERTISED}",
-        "--apiserver-cert-extra-sans=127.0.0.1",
+        f"--apiserver-cert-extra-sans={address}",
     ]
     run([files["kubeadm"], "init", "phase", "certs", "apiserver", *words])
     config = folder / "kubeconfig"
-    config.write_text(pki.admin_kubeconfig(keys, name="bench", server=f"https://127.0.0.1:{_PORT}", clock=clock))
+    config.write_text(pki.admin_kubeconfig(keys, name="test", server=f"https://{address}:{_PORT}", clock=clock))
     made = ApiServer(space, config)
     store = f"http://127.0.0.1:{_ETCD}"
     etcd_words = [
@@ -76,7 +77,7 @@ def api_server(space: str, folder: Path) -> Generator[ApiServer]:
     server_words = [
         f"--etcd-servers={store}",
         f"--secure-port={_PORT}",
-        "--bind-address=127.0.0.1",
+        f"--bind-address={address}",
         # of the documentation: without a default route the server finds none by itself
         f"--advertise-address={_ADVERTISED}",
         "--authorization-mode=RBAC",

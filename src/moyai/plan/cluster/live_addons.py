@@ -1,0 +1,51 @@
+"""Add-ons that a cluster that runs gets, changes or loses, because its spec changed or because somebody deleted them.
+
+Always holds: an add-on that goes clears up on every node before its objects are deleted; where a node does not, `up` fails, and
+the next one tries again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from moyai.core.keys import Key, Kind
+from moyai.plan import steps as s
+from moyai.plan.addons import Addon
+from moyai.plan.cluster.situation import Situation
+
+
+def plan_live_addons(now: Situation) -> Iterator[s.Step]:
+    """Nothing while the API does not answer. What a new cluster's control plane is about to apply itself is not missing."""
+    kube = now.observed.kube
+    if kube is None or not now.recorded.ready:
+        return
+    changed = any(change.path == "spec.network.policy" for change in now.changes)
+    for addon in now.addons:
+        if not addon.live:
+            continue
+        there = addon.names <= kube.workloads
+        if addon.unwanted and there:
+            yield _apply(addon, "so that its pods take back what they have done to the nodes")
+            yield s.RemoveAddon(key=_key(addon), after=(s.reached(addon.condition),), addon=addon.name)
+        elif not addon.unwanted and not there and (changed or now.recorded.applied):
+            yield _apply(addon, "the cluster has none")
+        elif not addon.unwanted and there and kube.policies != now.spec.network.policy:
+            yield _apply(addon, f"network policies are {'enforced' if now.spec.network.policy else 'no longer enforced'}")
+
+
+def live_addon_notes(steps: Iterable[s.Step]) -> Iterator[str]:
+    """A node runs the moyai of the image that its machine was made from, whatever moyai applies the add-on."""
+    for step in steps:
+        if isinstance(step, s.ApplyAddon):
+            yield (
+                f"each node runs {step.key} with the moyai of its own image: if the pod does not become ready on a node of an "
+                "older moyai, delete that node's machine in the cloud, and `moyai up` recreates it"
+            )
+
+
+def _apply(addon: Addon, why: str) -> s.Step:
+    return s.ApplyAddon(key=_key(addon), after=(s.reached(s.API),), addon=addon.name, why=why)
+
+
+def _key(addon: Addon) -> Key:
+    return Key(Kind.ADDON, addon.name)
