@@ -45,6 +45,12 @@ def gaps(client: Client, since: float) -> str:
     )
 
 
+def taken(said: str) -> str:
+    """The steps of an `up` that a client could notice, with the seconds from its start."""
+    seen = ("server ", "move ", "stop ", "remove ", "Ready", "drain ")
+    return "\n".join(line for line in said.splitlines() if "✓" in line and any(word in line for word in seen))
+
+
 def test_a_second_up_has_nothing_to_do(planes: Planes) -> None:
     assert json.loads(planes.moyai("plan", str(planes.folder), "--output", "json").stdout)["steps"] == []
 
@@ -108,10 +114,10 @@ def test_a_control_plane_that_works_is_replaced_while_clients_go_on(planes: Plan
     client = Client(default_paths().clusters / planes.name / "kubeconfig", SPACE, first=1_500_000).start()
     began = time.monotonic()
     try:
-        planes.moyai("up", str(planes.folder), "--replace", name)
+        said = planes.moyai("up", str(planes.folder), "--replace", name).stderr
     finally:
         client.stop()
-    print(f"\n{name} replaced by another one in {time.monotonic() - began:.0f} s; {gaps(client, began)}")
+    print(f"\n{name} replaced by another one in {time.monotonic() - began:.0f} s; {gaps(client, began)}\n{taken(said)}")
     assert client.lost(planes.api) == set()
     assert max(client.reads.gap(began), client.writes.gap(began)) < ANSWERS_WITHIN
     until("all is well", lambda: not planes.problems(), within=120)
@@ -126,10 +132,10 @@ def test_three_become_one_while_clients_go_on(planes: Planes) -> None:
     client = Client(default_paths().clusters / planes.name / "kubeconfig", SPACE, first=2_000_000).start()
     began = time.monotonic()
     try:
-        planes.moyai("up", str(planes.folder))
+        said = planes.moyai("up", str(planes.folder)).stderr
     finally:
         client.stop()
-    print(f"\nfrom three control planes to one in {time.monotonic() - began:.0f} s; {gaps(client, began)}")
+    print(f"\nfrom three control planes to one in {time.monotonic() - began:.0f} s; {gaps(client, began)}\n{taken(said)}")
     assert client.lost(planes.api) == set()
     assert max(client.reads.gap(began), client.writes.gap(began)) < ANSWERS_WITHIN
     until("all is well", lambda: not planes.problems(), within=120)
