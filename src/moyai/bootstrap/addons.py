@@ -20,7 +20,7 @@ from moyai.csi.settings import CsiConfig, DriverConfig, write_csi_config
 from moyai.images import references
 from moyai.plan import keys
 from moyai.plan import steps as s
-from moyai.plan.addons import Addon, AddonFacts
+from moyai.plan.addons import Addon, AddonFacts, copies
 from moyai.plan.node_network import write_net_conf
 from moyai.plan.pod_network import pod_network_of
 from moyai.spec.model import ClusterSpec
@@ -55,16 +55,12 @@ def _controller_manifests(facts: AddonFacts) -> str:
             image=references.MOYAI,
             pod_cidr=str(spec.network.pod_cidr),
             api_server=facts.api_server,
-            replicas=_copies(facts),
+            replicas=copies(facts.cluster.spec),
+            elected=facts.cluster.spec.control_plane.virtual,
             provider_args=provider_args(facts.cloud_kind.name),
             environment=_environment(config.cloud, facts),
         )
     )
-
-
-def _copies(facts: AddonFacts) -> int:
-    """How many copies a controller has that runs on control planes: one works, the other takes over."""
-    return min(2, facts.cluster.spec.control_plane.replicas)
 
 
 def _agent_manifests(facts: AddonFacts) -> str:
@@ -107,7 +103,8 @@ def _volume_manifests(facts: AddonFacts) -> str:
             images={name: known[name] for name in csi.SIDECARS},
             api_server=facts.api_server,
             reclaim_policy=facts.cluster.spec.volumes.reclaim_policy,
-            replicas=_copies(facts),
+            replicas=copies(facts.cluster.spec),
+            elected=facts.cluster.spec.control_plane.virtual,
         )
     )
 
@@ -160,6 +157,7 @@ def addons(names: VolumeNames, *, spec: ClusterSpec) -> tuple[Addon, ...]:
             deployments=(ccm.NAME, "coredns"),
             daemon_sets=("kube-proxy",),
             after_network=frozenset({"coredns"}),
+            copied=(ccm.NAME,),
             credential=keys.CONTROLLERS_CREDENTIAL,
             manifests=_controller_manifests,
         ),
@@ -170,6 +168,7 @@ def addons(names: VolumeNames, *, spec: ClusterSpec) -> tuple[Addon, ...]:
             deployments=(names.controller, csi.SNAPSHOT_CONTROLLER),
             daemon_sets=(names.node,),
             after_network=frozenset({names.controller, csi.SNAPSHOT_CONTROLLER, names.node}),
+            copied=(names.controller, csi.SNAPSHOT_CONTROLLER),
             required=False,
             needs=Capability.DISKS,
             credential=keys.VOLUMES_CREDENTIAL,
