@@ -23,10 +23,15 @@ class Cluster:
         self.namespaces: dict[str, Json] = {}
         self.pods: dict[str, Json] = {}
         self.policies: dict[str, Json] = {}
+        #: ClusterNetworkPolicy objects by name.
+        self.tiers: dict[str, Json] = {}
+        #: Whether a policy on trial would have dropped the packet of the last question.
+        self.noted = False
 
     def allowed(self, source: str, destination: str, *, protocol: str, port: int, nodes: tuple[str, ...] = (NODE,)) -> bool:
         """``nodes``: those whose policies count."""
         sender, receiver = self.at(source), self.at(destination)
+        self.noted = False
         if source == destination:
             return True
         here = [one for one in (sender, receiver) if one and one["spec"]["nodeName"] in nodes]
@@ -47,6 +52,9 @@ class Cluster:
     ) -> bool:
         if pod is None:
             return True
+        said = self._tier("Admin", pod, kind=kind, other=other, address=address, receiver=receiver, port=port)
+        if said in ("Accept", "Deny"):
+            return said == "Accept"
         mine = [
             one
             for one in self.policies.values()
@@ -54,10 +62,23 @@ class Cluster:
             and kind in types(one["spec"])
             and selects(one["spec"]["podSelector"], pod["metadata"]["labels"])
         ]
+        trial = [one for one in mine if one["metadata"].get("annotations")]
+        if len(trial) == len(mine) and not self._permit(
+            trial, kind, other=other, address=address, receiver=receiver, port=port
+        ):
+            self.noted |= bool(trial)
+        mine = [one for one in mine if one not in trial]
         if not mine:
-            return True
+            said = self._tier("Baseline", pod, kind=kind, other=other, address=address, receiver=receiver, port=port)
+            return said != "Deny"
+        return self._permit(mine, kind, other=other, address=address, receiver=receiver, port=port)
+
+    def _permit(
+        self, policies: list[Json], kind: str, *, other: Json | None, address: str, receiver: Json | None, port: tuple[str, int]
+    ) -> bool:
+        """Whether one of these, which select the pod, permits the packet."""
         field, side = ("ingress", "from") if kind == "Ingress" else ("egress", "to")
-        for policy in mine:
+        for policy in policies:
             for rule in policy["spec"].get(field, []):
                 peers, ports = rule.get(side), rule.get("ports")
                 if peers and not any(self._peer(one, policy, other=other, address=address) for one in peers):
@@ -66,6 +87,34 @@ class Cluster:
                     continue
                 return True
         return False
+
+    def _tier(
+        self, tier: str, pod: Json, *, kind: str, other: Json | None, address: str, receiver: Json | None, port: tuple[str, int]
+    ) -> str:
+        """The action of the first rule that is about the packet, empty for none."""
+        field, side = ("ingress", "from") if kind == "Ingress" else ("egress", "to")
+        mine = [one for one in self.tiers.values() if one["spec"]["tier"] == tier]
+        for policy in sorted(mine, key=lambda one: (one["spec"]["priority"], one["metadata"]["name"])):
+            if not self._tier_peer(policy["spec"]["subject"], pod, address=""):
+                continue
+            for rule in policy["spec"].get(field, []):
+                if not any(self._tier_peer(one, other, address=address) for one in rule[side]):
+                    continue
+                if rule.get("protocols") and not any(_tier_port(one, receiver, port=port) for one in rule["protocols"]):
+                    continue
+                return rule["action"]
+        return ""
+
+    def _tier_peer(self, peer: Json, pod: Json | None, *, address: str) -> bool:
+        if "networks" in peer:
+            return any(ipaddress.ip_address(address) in ipaddress.ip_network(one) for one in peer["networks"])
+        if pod is None:
+            return False
+        labels = self.namespaces[pod["metadata"]["namespace"]]["metadata"]["labels"]
+        if "namespaces" in peer:
+            return selects(peer["namespaces"], labels)
+        both = peer["pods"]
+        return selects(both["namespaceSelector"], labels) and selects(both["podSelector"], pod["metadata"]["labels"])
 
     def _peer(self, peer: Json, policy: Json, *, other: Json | None, address: str) -> bool:
         if "ipBlock" in peer:
@@ -118,6 +167,18 @@ def port_matches(said: Json, receiver: Json | None, *, port: tuple[str, int]) ->
     return wanted <= number <= said.get("endPort", wanted)
 
 
+def _tier_port(said: Json, receiver: Json | None, *, port: tuple[str, int]) -> bool:
+    protocol, number = port
+    if name := said.get("destinationNamedPort"):
+        return port_matches({"port": name, "protocol": protocol}, receiver, port=port)
+    match = said.get(protocol.lower())
+    if match is None:
+        return False
+    wanted = match["destinationPort"]
+    limits = wanted.get("range", {"start": wanted.get("number"), "end": wanted.get("number")})
+    return limits["start"] <= number <= limits["end"]
+
+
 class Dice:
     """Random objects; few values, so that they meet."""
 
@@ -158,7 +219,10 @@ class Dice:
         for kind, field, side in (("Ingress", "ingress", "from"), ("Egress", "egress", "to")):
             if kind in types:
                 spec[field] = [self.rule(side) for _ in range(self.random.randint(0, 2))]
-        return {"metadata": {"namespace": namespace, "name": name}, "spec": spec}
+        meta: Json = {"namespace": namespace, "name": name}
+        if self.random.random() < 0.3:
+            meta["annotations"] = {"policy.moyai.dev/trial": "true"}
+        return {"metadata": meta, "spec": spec}
 
     def rule(self, side: str) -> Json:
         found: Json = {}
@@ -194,3 +258,34 @@ class Dice:
             case _:
                 pass
         return found
+
+    def cluster_policy(self, name: str) -> Json:
+        spec: Json = {
+            "tier": self.random.choice(["Admin", "Baseline"]),
+            "priority": self.random.randint(0, 2),
+            "subject": self.tier_pods(),
+        }
+        for field, side in (("ingress", "from"), ("egress", "to")):
+            if self.random.random() < 0.7:
+                spec[field] = [self.tier_rule(side) for _ in range(self.random.randint(1, 3))]
+        return {"metadata": {"name": name}, "spec": spec}
+
+    def tier_rule(self, side: str) -> Json:
+        peers = [self.tier_pods() for _ in range(self.random.randint(1, 2))]
+        if side == "to" and self.random.random() < 0.4:
+            peers.append({"networks": self.random.sample(["10.0.0.0/30", "0.0.0.0/0", "192.0.2.0/24"], 2)})
+        found: Json = {"action": self.random.choice(["Accept", "Deny", "Pass"]), side: peers}
+        if self.random.random() < 0.5:
+            found["protocols"] = [self.tier_port() for _ in range(self.random.randint(1, 2))]
+        return found
+
+    def tier_pods(self) -> Json:
+        if self.random.random() < 0.5:
+            return {"namespaces": self.selector()}
+        return {"pods": {"namespaceSelector": self.selector(), "podSelector": self.selector()}}
+
+    def tier_port(self) -> Json:
+        if self.random.random() < 0.3:
+            return {"destinationNamedPort": self.random.choice(["http", "dns"])}
+        port = self.random.choice([{"number": self.random.choice(NUMBERS)}, {"range": {"start": 60, "end": 90}}])
+        return {self.random.choice(PROTOCOLS).lower(): {"destinationPort": port}}

@@ -107,10 +107,10 @@ def holder(api: KubeApi) -> str:
 class Planes(Zoned):
     """A cluster with three control planes, and a worker in each of two zones."""
 
-    def write(self, workers: int) -> None:
+    def write(self, workers: int, planes: int = 3) -> None:
         spec = {
             "cloud": self.cloud,
-            "controlPlane": {"replicas": 3, "flavor": "m1.small"},
+            "controlPlane": {"replicas": planes, "flavor": "m1.small"},
             "nodePools": [{"name": "workers", "replicas": workers}],
         }
         (self.folder / "cluster.yaml").write_text(json.dumps({"metadata": {"name": self.name}, "spec": spec}))

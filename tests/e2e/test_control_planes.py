@@ -33,6 +33,24 @@ def planes(cloud_name: str, tmp_path_factory: pytest.TempPathFactory) -> Generat
     assert not made.objects()
 
 
+def gaps(client: Client, since: float) -> str:
+    """The longest times without an answer, and what became of the writes."""
+    found = {
+        what: ", ".join(f"{seconds:.2f} s after {begin:.1f} s" for seconds, begin in seen.gaps(since)[:3])
+        for what, seen in (("reads", client.reads), ("writes", client.writes))
+    }
+    return (
+        f"{len(client.writes.acknowledged)} writes acknowledged, {len(client.writes.unknown)} unknown; "
+        f"without an answer to reads: {found['reads']}; to writes: {found['writes']}"
+    )
+
+
+def taken(said: str) -> str:
+    """The steps of an `up` that a client could notice, with the seconds from its start."""
+    seen = ("server ", "move ", "stop ", "remove ", "Ready", "drain ")
+    return "\n".join(line for line in said.splitlines() if "✓" in line and any(word in line for word in seen))
+
+
 def test_a_second_up_has_nothing_to_do(planes: Planes) -> None:
     assert json.loads(planes.moyai("plan", str(planes.folder), "--output", "json").stdout)["steps"] == []
 
@@ -89,3 +107,37 @@ def test_a_machine_that_is_gone_is_replaced_while_the_others_answer(planes: Plan
     assert client.lost(planes.api) == set()
     until("all is well", lambda: not planes.problems(), within=120)
     assert sorted(one["member"] for one in planes.status()["control_planes"]) == ["leader", "voter", "voter"]
+
+
+def test_a_control_plane_that_works_is_replaced_while_clients_go_on(planes: Planes) -> None:
+    name = holder(planes.api)
+    client = Client(default_paths().clusters / planes.name / "kubeconfig", SPACE, first=1_500_000).start()
+    began = time.monotonic()
+    try:
+        said = planes.moyai("up", str(planes.folder), "--replace", name).stderr
+    finally:
+        client.stop()
+    print(f"\n{name} replaced by another one in {time.monotonic() - began:.0f} s; {gaps(client, began)}\n{taken(said)}")
+    assert client.lost(planes.api) == set()
+    assert max(client.reads.gap(began), client.writes.gap(began)) < ANSWERS_WITHIN
+    until("all is well", lambda: not planes.problems(), within=120)
+    found = planes.status()["control_planes"]
+    assert sorted(one["member"] for one in found) == ["leader", "voter", "voter"]
+    assert name not in [one["name"] for one in found]
+
+
+def test_three_become_one_while_clients_go_on(planes: Planes) -> None:
+    before = sorted(one["name"] for one in planes.status()["control_planes"])
+    planes.write(2, planes=1)
+    client = Client(default_paths().clusters / planes.name / "kubeconfig", SPACE, first=2_000_000).start()
+    began = time.monotonic()
+    try:
+        said = planes.moyai("up", str(planes.folder)).stderr
+    finally:
+        client.stop()
+    print(f"\nfrom three control planes to one in {time.monotonic() - began:.0f} s; {gaps(client, began)}\n{taken(said)}")
+    assert client.lost(planes.api) == set()
+    assert max(client.reads.gap(began), client.writes.gap(began)) < ANSWERS_WITHIN
+    until("all is well", lambda: not planes.problems(), within=120)
+    assert [(one["name"], one["member"]) for one in planes.status()["control_planes"]] == [(before[0], "leader")]
+    assert json.loads(planes.moyai("plan", str(planes.folder), "--output", "json").stdout)["steps"] == []

@@ -81,6 +81,42 @@ def test_a_pool_that_shrinks_loses_no_request(cluster: Cluster) -> None:
     assert healthy(cluster) == 2
 
 
+def test_a_node_whose_pods_alone_answer_loses_no_request_when_it_goes(cluster: Cluster) -> None:
+    """Load balancers send only to nodes with pods (externalTrafficPolicy Local), and the node that goes has some."""
+    file = cluster.folder / "nginx.yaml"
+    quickstart = file.read_text()
+    local = quickstart.replace("replicas: 2", "replicas: 6").replace("topology.kubernetes.io/zone", "kubernetes.io/hostname")
+    local = local.replace("type: LoadBalancer", "type: LoadBalancer\n  externalTrafficPolicy: Local")
+    # what the page on nodes asks of users: a pod answers until nobody sends to it any more
+    local = local.replace(
+        "          image: nginx\n", "          image: nginx\n          lifecycle: {preStop: {sleep: {seconds: 5}}}\n"
+    )
+    try:
+        cluster.write(workers=3)
+        cluster.up()
+        file.write_text(local)
+        url = cluster.up()["endpoints"][0]["url"]
+        until(lambda: f"{cluster.name}-workers-2" in pod_nodes(cluster) and healthy(cluster) == 3, 90)
+        cluster.write(workers=2)
+        with asked(url) as answers:
+            until(lambda: answers.count > 100, 60)
+            cluster.up()
+            before = answers.count
+            until(lambda: answers.count > before + 100, 60)
+        print(f"\n{answers.count} requests answered, {len(answers.failures)} failed")
+        assert answers.failures == []
+    finally:
+        file.write_text(quickstart.replace("type: LoadBalancer", "type: LoadBalancer\n  externalTrafficPolicy: Cluster"))
+        cluster.write(workers=2)
+        cluster.up()
+        file.write_text(quickstart)
+
+
+def pod_nodes(cluster: Cluster) -> list[str]:
+    """Where the web server's pods are."""
+    return cluster.kubectl("get", "pods", "-l", "app=web", "-o", "jsonpath={.items[*].spec.nodeName}").split()
+
+
 @pytest.mark.parametrize("node", ["workers-1", "control-plane-0"])
 def test_a_node_object_that_was_deleted_comes_back_as_it_was(cluster: Cluster, node: str) -> None:
     name = f"{cluster.name}-{node}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from moyai.cloud.memory import MemoryCloud
@@ -14,6 +14,7 @@ from moyai.kube.objects.node import CONTROL_PLANE
 from moyai.kube.resources import (
     DAEMON_SETS,
     DEPLOYMENTS,
+    ENDPOINT_SLICES,
     NODES,
     PODS,
     STORAGE_CLASSES,
@@ -22,12 +23,12 @@ from moyai.kube.resources import (
     Json,
     Resource,
 )
+from tests.fakes.etcd import FakeEtcd
 from tests.fakes.kubernetes import QuickKubernetes
 from tests.fakes.object_store import ObjectStore
 
 _CSI = "disks.memory.test"
 _COUNTS = {"numberReady": 1, "updatedNumberScheduled": 1, "desiredNumberScheduled": 1}
-_RUNS = {"readyReplicas": 1, "updatedReplicas": 1, "availableReplicas": 1}
 _ADD_ONS = ("moyai-cloud-controller-manager", "coredns", "csi-memory-controllerplugin", "snapshot-controller")
 
 
@@ -36,13 +37,19 @@ class ClusterApi(QuickKubernetes):
 
     ``protected``: names of pods that a disruption budget keeps. ``mounted``: nodes at which another driver's disk stays for
     so many looks. ``evicted`` and ``cordoned`` tell what was done, in order. ``releasing``: a volume is being let go of as the
-    CSI driver does it, its machine running.
+    CSI driver does it, its machine running. ``mute``: no answer comes through, whatever runs.
     """
 
-    def __init__(self, store: ObjectStore, cloud: MemoryCloud, *, tag: str) -> None:
+    mute = False
+
+    def __init__(self, store: ObjectStore, cloud: MemoryCloud, *, tag: str, copies: int = 1, elected: bool = False) -> None:
+        """``copies``, ``elected``: of the controllers that run on control planes."""
         super().__init__(store)
+        self._copies, self._elected = copies, elected
         self._cloud, self._tag = cloud, tag
-        self._planes: set[str] = set()
+        self.etcd = FakeEtcd()
+        #: Control plane → the id of the server that ran last.
+        self._servers: dict[str, str] = {}
         self._marked: set[str] = set()
         self.protected: set[str] = set()
         self.mounted: dict[str, int] = {}
@@ -63,7 +70,9 @@ class ClusterApi(QuickKubernetes):
 
     def deployment(self, name: str, *, runs: bool = True) -> None:
         meta = {"name": name, "namespace": "kube-system"}
-        self.store.put(DEPLOYMENTS, {"metadata": meta, "spec": {"replicas": 1}, "status": _RUNS if runs else {}})
+        container: Json = {"name": name, "image": "registry.test/moyai:1", "args": ["--leader-elect=true"] * self._elected}
+        spec = {"replicas": self._copies, "template": {"spec": {"containers": [container]}}}
+        self.store.put(DEPLOYMENTS, {"metadata": meta, "spec": spec, "status": _runs(self._copies) if runs else {}})
 
     def daemon_set(self, name: str, *args: str) -> None:
         pod = {"spec": {"containers": [{"args": list(args)}]}}
@@ -89,20 +98,50 @@ class ClusterApi(QuickKubernetes):
     # ---- what a cluster does
 
     def ready(self, *, timeout: float = 2.0) -> bool:
-        return super().ready() and bool(self._planes)
+        return super().ready() and self.etcd.answers and not self.mute
 
     def list(
         self, resource: Resource, *, namespace: str | None = None, fields: str = "", timeout: float | None = None
     ) -> list[Json]:
         found = super().list(resource, namespace=namespace, fields=fields)
-        if not self._planes:
+        if self.mute or not self.etcd.answers:
             raise Retriable(f"the API at {self.server} does not answer")
         return [*found, *self._attachments()] if resource == VOLUME_ATTACHMENTS else found
+
+    def get(self, resource: Resource, name: str, *, namespace: str | None = None, timeout: float | None = None) -> Json:
+        if resource == ENDPOINT_SLICES and name == "kubernetes":
+            self._check()
+            return self.etcd.endpoints()
+        return super().get(resource, name, namespace=namespace)
+
+    def create(self, resource: Resource, body: Mapping[str, Any], *, namespace: str | None = None) -> Json:
+        made = super().create(resource, body, namespace=namespace)
+        if resource == PODS and body["spec"].get("nodeName") in self.etcd.serving:
+            # a kubelet without an API server can report nothing
+            made = {**made, "status": {"phase": "Running"}}
+            self.store.put(PODS, made)
+        return made
+
+    def execute(self, namespace: str, pod: str, *, command: Sequence[str], timeout: float) -> str:
+        self._check()
+        with self.store.call(f"execute {command[0]}"):
+            said = self.etcd.execute(pod, command)
+        plane = pod.removeprefix("leave-")
+        if plane != pod and plane not in self.etcd.serving:
+            self._status(plane, "Unknown")
+        return said
+
+    def _check(self) -> None:
+        if self.mute or not self.etcd.answers:
+            raise Retriable(f"the API at {self.server} does not answer")
 
     def patch(self, resource: Resource, name: str, *, body: Mapping[str, Any], namespace: str | None = None) -> Json:
         if part(body, "spec").get("unschedulable"):
             self.cordoned.append(name)
-        return super().patch(resource, name, body=body, namespace=namespace)
+        done = super().patch(resource, name, body=body, namespace=namespace)
+        if resource == DEPLOYMENTS:
+            self.store.put(DEPLOYMENTS, {**done, "status": _runs(done["spec"]["replicas"])})
+        return done
 
     def apply(self, resource: Resource, body: Mapping[str, Any], *, manager: str) -> Json:
         """A DaemonSet's pods run at once."""
@@ -146,7 +185,12 @@ class ClusterApi(QuickKubernetes):
             return
         runs = after is not None and after.power is Power.RUNNING
         if "control-plane" in server.name:
-            (self._planes.add if runs else self._planes.discard)(server.name)
+            blank = self._servers.get(server.name) != server.id
+            if runs:
+                self.etcd.start(server.name, _address(self._cloud, server), blank=blank)
+                self._servers[server.name] = server.id
+            else:
+                self.etcd.stop(server.name)
         # a Node object outlives its machine
         there = self.store.objects.get((NODES.plural, "", server.name))
         if runs or there:
@@ -154,9 +198,22 @@ class ClusterApi(QuickKubernetes):
             status = {"conditions": [{"type": "Ready", "status": str(runs)}]}
             self.store.put(NODES, {**kept, "status": status})
 
+    def _status(self, name: str, ready: str) -> None:
+        kept = self.store.find(NODES, name)
+        self.store.put(NODES, {**kept, "status": {"conditions": [{"type": "Ready", "status": ready}]}})
+
     def _registered(self, name: str) -> Json:
         """What a Node has at first: kubeadm marks that of a control plane once."""
         if "control-plane" not in name or name in self._marked:
             return {}
         self._marked.add(name)
         return {"labels": {CONTROL_PLANE: ""}}
+
+
+def _runs(copies: int) -> Json:
+    return {"readyReplicas": copies, "updatedReplicas": copies, "availableReplicas": copies}
+
+
+def _address(cloud: MemoryCloud, server: Server) -> str:
+    ports = (port.fixed_ips[0] for port in cloud.store.ports if port.name == server.name and port.fixed_ips)
+    return next(ports, server.name)

@@ -18,6 +18,7 @@ from tempfile import NamedTemporaryFile
 from typing import Any
 
 from moyai.agent.policy.kernel import ThisKernel
+from moyai.kube.objects.cluster_policy import parse_cluster_policy
 from moyai.kube.objects.policy import parse_policy, parse_policy_pod
 from moyai.linux import netns
 from moyai.linux.process import run
@@ -81,6 +82,15 @@ class World:
         self.cluster.policies = wanted
         for node in self.nodes.values():
             node.apply()
+
+    def tier(self, *policies: dict[str, Any]) -> None:
+        """These are the cluster's ClusterNetworkPolicy objects now, and every node has applied them."""
+        wanted = {one["metadata"]["name"]: one for one in policies}
+        for node in self.nodes.values():
+            for name in {*self.cluster.tiers, *wanted}:
+                node.index.set_cluster_policy(name, parse_cluster_policy(wanted[name]) if name in wanted else None)
+            node.apply()
+        self.cluster.tiers = wanted
 
     def flows(self, protocol: str) -> dict[tuple[str, str, int], bool]:
         """Which pod reaches which at which port now: all probes at the same time."""

@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
+from moyai.agent.policy.flows import noted_flows
 from moyai.core.errors import Retriable
 from moyai.kube.objects.policy import parse_policy, parse_policy_pod
+from moyai.linux import netns
 from moyai.plan.network_policy.nft_commands import changes
 from tests.netns.policy_world import NODES, World, boot, ping, planner, ruleset, switch_off, world
 
@@ -215,6 +217,33 @@ def test_after_a_boot_pods_have_no_traffic_until_the_agents_first_transaction(ne
     boot(net.nodes["n1"])
     assert "gate" not in ruleset("n1")
     assert net.flows("TCP") == net.expected("TCP")
+
+
+def on_trial(one: Json) -> Json:
+    return {**one, "metadata": {**one["metadata"], "annotations": {"policy.moyai.dev/trial": "true"}}}
+
+
+def test_a_policy_on_trial_drops_nothing_and_the_kernel_notes_what_it_would_drop(net: World) -> None:
+    only_b = policy("p", labelled(pod="a"), ingress=[{"from": [{"podSelector": labelled(pod="b")}]}])
+    kept, kept_server = net.connect("blue/c", "red/a", port=80)
+    net.hear(on_trial(only_b))
+    for protocol in ("TCP", "UDP"):
+        assert all(net.flows(protocol).values())
+    kept.sendall(b"after")
+    assert kept_server.recv(10) == b"after"
+    with netns.inside("pol-n1"):
+        noted = {(one.source, one.destination, one.protocol, one.port) for one in noted_flows()}
+    names = {address: name for name, address in net.addresses.items()}
+    expected = {(other, protocol, port) for other in net.addresses for protocol in ("tcp", "udp") for port in (80, 81)}
+    found = {(names[source], protocol, port) for source, destination, protocol, port in noted if names[destination] == "red/a"}
+    assert found == {one for one in expected if one[0] not in ("red/a", "red/b")}
+    assert len(noted) == len(found)
+    # in earnest
+    net.hear(only_b)
+    assert net.flows("TCP") == net.expected("TCP")
+    assert not all(net.flows("TCP").values())
+    for one in (kept, kept_server):
+        one.close()
 
 
 def test_switched_off_nothing_of_the_table_is_left(net: World) -> None:

@@ -21,6 +21,7 @@ from moyai.core.progress import Reporter
 from moyai.kube.quick import KubeApi
 from moyai.kube.resources import NODES, SERVICES
 from moyai.lifecycle import down as teardown
+from moyai.lifecycle import leaving_planes
 from moyai.lifecycle import up as building
 from moyai.lifecycle.record import Record
 from moyai.lifecycle.tokens import add_token
@@ -55,6 +56,10 @@ def _no_fsync(handle: int) -> None:
     """Disks are slow."""
 
 
+def _holder(api: ClusterApi, _names: object) -> str:
+    return api.etcd.holder
+
+
 def node_cloud(*, capabilities: Collection[Capability] = tuple(Capability)) -> MemoryCloud:
     """A cloud that has the node image, and a mirror of container images."""
     cloud = memory(looks=2, capabilities=capabilities)
@@ -87,7 +92,13 @@ class World:
             if record.uid not in self.kubes:
                 store = ObjectStore()
                 store.on_call = lambda _name, _after: self.mortal.check()
-                self.kubes[record.uid] = ClusterApi(store, self.cloud, tag=cluster_tag(record.uid))
+                plane = record.cluster.spec.control_plane
+                self.kubes[record.uid] = ClusterApi(
+                    *(store, self.cloud),
+                    tag=cluster_tag(record.uid),
+                    copies=min(2, plane.replicas),
+                    elected=plane.virtual,
+                )
                 if token := record.secret("token"):
                     # as `kubeadm init` makes it
                     add_token(cast("KubeApi", self.kubes[record.uid]), token, clock=self.clock)
@@ -96,15 +107,18 @@ class World:
         # what costs time on purpose on real disks and with real secrets
         monkeypatch.setattr("os.fsync", _no_fsync)
         monkeypatch.setattr(pki, "PBKDF2_ROUNDS", 1)
+        # no machine here shows a certificate
+        monkeypatch.setattr(leaving_planes, "holder", _holder)
         monkeypatch.setattr(building, "open_api", open_api)
         monkeypatch.setattr(teardown, "open_api", open_api)
 
-    def up(self, spec: str | Cluster = "") -> building.UpResult:
+    def up(self, spec: str | Cluster = "", *, replaced: str = "") -> building.UpResult:
         cluster = parse(spec) if isinstance(spec, str) else spec
-        return building.up(cluster, self.cloud, paths=self.paths, reporter=Reporter(clock=self.clock), clock=self.clock)
+        reporter = Reporter(clock=self.clock)
+        return building.up(cluster, self.cloud, paths=self.paths, reporter=reporter, clock=self.clock, replaced=replaced)
 
-    def preview(self, spec: str = "") -> Plan:
-        return building.preview(parse(spec), self.cloud, paths=self.paths, clock=self.clock)
+    def preview(self, spec: str = "", *, replaced: str = "") -> Plan:
+        return building.preview(parse(spec), self.cloud, paths=self.paths, clock=self.clock, replaced=replaced)
 
     def down(self, name: str = "quickstart", uid: str = "") -> teardown.DownReport:
         return self.tear_down(*teardown.target_of(name, self.paths, cloud=self.cloud, uid=uid))

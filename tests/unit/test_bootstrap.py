@@ -214,8 +214,8 @@ def plane(authority: pki.Pki, number: int, *, tmp_path: Path, addons: dict[str, 
     nodes = wanted_nodes(THREE, zones=("az1",), allocations={})
     given = user_data.NodeFacts(
         *(THREE, nodes[number], "10.8.0.4", authority, TOKEN, LIMIT, None, 1450),
-        first=nodes[0].name,
-        planes=tuple(node.address for node in nodes[:3]),
+        founder=bool(addons),
+        peers=tuple(node.address for node in nodes[:3] if node != nodes[number]),
     )
     names = ("198.51.100.7", "10.8.0.4")
     script = user_data.control_plane(given, api_names=names, addons=addons, key="the key", encryption_key=ENCRYPTION_KEY)

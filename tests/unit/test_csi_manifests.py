@@ -137,14 +137,14 @@ def test_the_two_parts_can_live_on_one_machine() -> None:
     assert len(ports) == len(set(ports)) == 2
 
 
-def test_one_copy_elects_nobody_and_several_do() -> None:
+def test_copies_elect_one_only_where_there_may_be_several() -> None:
     def elections(options: CsiManifestOptions) -> list[bool]:
         return [
             "--leader-election" in one["args"] for pod in pods(options) for one in pod["containers"] if one["name"] in SIDECARS
         ]
 
     assert not any(elections(OPTIONS))
-    several = replace(OPTIONS, replicas=2)
+    several = replace(OPTIONS, replicas=1, elected=True)
     assert all(elections(several))
     leases = [one for one in objects(several) if one["kind"] == "Role" and one["rules"][0]["resources"] == ["leases"]]
     assert len(leases) == 2
@@ -172,6 +172,7 @@ def test_nothing_of_one_cloud_is_in_the_manifests_of_another() -> None:
         image="image",
         images={},
         replicas=2,
+        elected=True,
     )
     found = [one for one in objects(options) if one["kind"] != "CustomResourceDefinition"]
     assert [word for word in ("cinder", "openstack", "cloud-init") if word in yaml.safe_dump(found)] == []

@@ -17,6 +17,7 @@ from moyai.kube.resources import NODES, SERVICES
 from moyai.lifecycle import drain
 from moyai.lifecycle import up as building
 from moyai.lifecycle.record import Record
+from moyai.lifecycle.services import CONNECTIONS_TIME
 from moyai.plan.load_balancer.eligibility import EXCLUDE_LABEL
 from tests.unit.lifecycle_world import World
 
@@ -91,6 +92,37 @@ def test_a_machine_goes_once_no_load_balancer_sends_to_it(world: World) -> None:
     result = shrink(world)
     assert (balanced.members(), balanced.gone_while_member) == ([FIRST], [])
     assert not result.notes
+
+
+def test_pods_leave_a_node_after_the_load_balancers_and_after_kept_connections(world: World) -> None:
+    balanced, kube = Balanced(world), world.kube()
+    kube.pod("web", node=SECOND)
+    seen: list[tuple[list[str], float]] = []
+    begun, followed = world.clock.monotonic(), kube.store.on_call
+
+    def called(name: str, after: bool) -> None:
+        followed(name, after)
+        if name == "evict pods" and not after:
+            seen.append((balanced.members(), world.clock.monotonic() - begun))
+
+    kube.store.on_call = called
+    shrink(world)
+    ((members, seconds),) = seen
+    assert members == [FIRST]
+    assert seconds >= CONNECTIONS_TIME
+
+
+def test_a_control_plane_that_no_load_balancer_has_ever_had_waits_for_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    three = "spec: {controlPlane: {replicas: 3, endpoint: vrrp}}"
+    other = World(tmp_path, monkeypatch)
+    other.up(three)
+    for name in other.kube().names(NODES):
+        if "control-plane" in name:
+            other.kube().patch(NODES, name, body={"metadata": {"labels": {EXCLUDE_LABEL: ""}}})
+    steps = other.preview(three.replace("3", "1")).steps
+    assert not [step for step in steps if "balancer" in step.text]
 
 
 def test_a_machine_that_is_replaced_leaves_the_load_balancers_first(world: World) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from moyai.kube.objects.cluster_policy import parse_cluster_policy
 from moyai.kube.objects.policy import Alike, parse_policy, parse_policy_pod
 from moyai.plan.network_policy import table_names as names
 from moyai.plan.network_policy.index import PolicyIndex
@@ -22,6 +23,7 @@ class Kernel:
     def __init__(self) -> None:
         self.elements: dict[str, dict[Any, str]] = {}
         self.chains: dict[str, tuple[ChainRule, ...]] = {}
+        self.noted: set[tuple[str, str, str, int]] = set()
 
     def apply(self, delta: Delta) -> None:
         for name in delta.new_sets:
@@ -60,9 +62,13 @@ class Kernel:
     def _verdict(self, chain: str, packet: tuple[str, str, str, int]) -> Verdict | None:
         for rule in self.chains[chain]:
             if rule.jump:
-                if found := self._verdict(rule.jump, packet):
+                found = self._verdict(rule.jump, packet)
+                if found not in (None, Verdict.RETURN):
                     return found
             elif self._matches(rule.match, packet):
+                if rule.note:
+                    self.noted.add(packet)
+                    continue
                 return rule.verdict
         return None
 
@@ -93,7 +99,7 @@ def packets(cluster: Cluster) -> Iterator[tuple[str, str, str, int]]:
 def step(cluster: Cluster, dice: Dice, *, index: PolicyIndex) -> None:
     """One random change of the cluster, of which the index hears."""
     namespace, number = dice.random.choice(["red", "blue", "green"]), dice.random.randint(1, 4)
-    kind = dice.random.choice(["namespace", "pod", "pod", "policy", "policy"])
+    kind = dice.random.choice(["namespace", "pod", "pod", "policy", "policy", "cluster policy"])
     key = f"{namespace}/{kind}{number}"
     gone = dice.random.random() < 0.25
     if kind == "namespace":
@@ -108,6 +114,14 @@ def step(cluster: Cluster, dice: Dice, *, index: PolicyIndex) -> None:
         else:
             cluster.pods[key] = dice.pod(namespace, f"pod{number}", address=dice.random.choice(free))
             index.set_pod(key, parse_policy_pod(cluster.pods[key]))
+    elif kind == "cluster policy":
+        name = f"policy{number}"
+        if gone:
+            cluster.tiers.pop(name, None)
+            index.set_cluster_policy(name, None)
+        else:
+            cluster.tiers[name] = dice.cluster_policy(name)
+            index.set_cluster_policy(name, parse_cluster_policy(cluster.tiers[name]))
     elif gone:
         cluster.policies.pop(key, None)
         index.set_policy(key, None)
@@ -132,7 +146,9 @@ def test_after_each_of_many_changes_every_packet_fares_as_kubernetes_defines(see
         for source, destination, protocol, port in packets(cluster):
             expected = cluster.allowed(source, destination, protocol=protocol, port=port)
             where = f"{source} to {destination}, {protocol} {port}, after round {round_}"
+            kernel.noted.clear()
             assert kernel.passes(source, destination, protocol=protocol, port=port) is expected, where
+            assert bool(kernel.noted) is cluster.noted, where
             assert index.permits(source, destination, protocol=protocol.lower(), port=port) is expected, where
 
 
@@ -149,6 +165,7 @@ def test_the_table_depends_on_the_cluster_alone_and_not_on_the_order_of_its_chan
     fresh, other = PolicyIndex(NODE), Kernel()
     adds = [
         *((fresh.set_policy, key, parse_policy(one)) for key, one in cluster.policies.items()),
+        *((fresh.set_cluster_policy, key, parse_cluster_policy(one)) for key, one in cluster.tiers.items()),
         *((fresh.set_pod, key, parse_policy_pod(one)) for key, one in cluster.pods.items()),
         *((fresh.set_namespace, key, one["metadata"]["labels"]) for key, one in cluster.namespaces.items()),
     ]

@@ -14,6 +14,7 @@ from moyai.diagnose.network.nft_rules import Packet
 from moyai.diagnose.network.trace_model import PacketEnd, ServiceFacts, Trace, World
 from moyai.diagnose.network.walk import follow
 from moyai.kube.objects import parse_policy
+from moyai.kube.objects.cluster_policy import parse_cluster_policy
 from tests.unit import network_world as w
 
 POD_1 = PacketEnd("pod", "default/p1", w.pod_address(1), "n1")
@@ -228,6 +229,20 @@ def test_a_policy_that_permits_or_denies_is_named() -> None:
     found = follow(guarded("egress"), POD_1, packet=to_pod(2))
     assert found.outcome == "dropped"
     assert [hop.where for hop in found.hops][-1] == "n1"
+
+
+def test_a_rule_of_a_tier_that_decides_is_named() -> None:
+    everyone: dict[str, Any] = {"namespaces": {}}
+    rules = [{"name": "no web", "action": "Deny", "from": [everyone]}]
+    spec = {"tier": "Admin", "priority": 1, "subject": everyone, "ingress": rules}
+    tiers = (parse_cluster_policy({"metadata": {"name": "closed"}, "spec": spec}),)
+    found = follow(replace(w.world("vxlan"), cluster_policies=tiers), POD_1, packet=to_pod(2))
+    assert found.why == "rule no web of ClusterNetworkPolicy closed denies 10.244.2.5:8080/tcp from 10.244.1.5"
+    rules[0]["action"] = "Accept"
+    tiers = (parse_cluster_policy({"metadata": {"name": "open"}, "spec": spec}),)
+    found = follow(replace(guarded("ingress"), cluster_policies=tiers), POD_1, packet=to_pod(2))
+    assert found.arrives
+    assert "permitted by rule no web of ClusterNetworkPolicy open" in text(found)
 
 
 def test_a_policy_without_a_table_has_no_effect_and_one_not_yet_applied_is_said() -> None:

@@ -98,16 +98,6 @@ def test_the_floating_address_leads_to_the_port_without_a_machine(tmp_path: Path
             "spec.controlPlane.replicas: 3, should stay 1 while the cluster exists (its API has the address of its only machine, which is in certificates and in every node's configuration)",
         ),
         (
-            THREE,
-            ONE,
-            "spec.controlPlane.replicas: 1, should be at least 3 while the cluster exists (control planes are not removed yet)",
-        ),
-        (
-            FIVE,
-            THREE,
-            "spec.controlPlane.replicas: 3, should be at least 5 while the cluster exists (control planes are not removed yet)",
-        ),
-        (
             ONE,
             ONE_OF_MORE,
             "spec.controlPlane.endpoint: 'vrrp', should stay 'auto' while the cluster exists (the API's address is in certificates and in every node's configuration)",

@@ -195,7 +195,14 @@ def test_the_agents_objects_are_its_rights_its_configuration_and_a_pod_on_every_
     conf = write_net_conf(NetworkConf("10.244.0.0/16", "vxlan"))
     text = render(AgentManifestOptions("moyai:1", "10.8.0.10:6443", net_conf=conf))
     objects = {one["kind"]: one for one in yaml.safe_load_all(text)}
-    assert set(objects) == {"ServiceAccount", "ClusterRole", "ClusterRoleBinding", "ConfigMap", "DaemonSet"}
+    assert set(objects) == {
+        "ServiceAccount",
+        "ClusterRole",
+        "ClusterRoleBinding",
+        "ConfigMap",
+        "DaemonSet",
+        "CustomResourceDefinition",
+    }
     assert json.loads(objects["ConfigMap"]["data"]["net-conf.json"])["Backend"]["Type"] == "vxlan"
     pod = objects["DaemonSet"]["spec"]["template"]["spec"]
     assert pod["tolerations"] == [{"operator": "Exists"}]
@@ -205,7 +212,7 @@ def test_the_agents_objects_are_its_rights_its_configuration_and_a_pod_on_every_
     verbs = {resource: rule["verbs"] for rule in objects["ClusterRole"]["rules"] for resource in rule["resources"]}
     read = ["get", "list", "watch"]
     assert verbs == {
-        **dict.fromkeys(("nodes", "namespaces", "pods", "networkpolicies"), read),
+        **dict.fromkeys(("nodes", "namespaces", "pods", "networkpolicies", "clusternetworkpolicies"), read),
         "nodes/status": ["patch"],
         "events": ["create", "patch"],
     }

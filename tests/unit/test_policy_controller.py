@@ -13,12 +13,15 @@ import pytest
 
 from moyai.agent.app import agent
 from moyai.agent.policy import BootGate, PolicyController, removal
-from moyai.agent.policy.controller import NO_GATE
+from moyai.agent.policy.controller import NO_GATE, complaints
 from moyai.agent.settings import AgentOptions
 from moyai.core.errors import Retriable
+from moyai.kube.events import EventRecorder
 from moyai.kube.informer import Informer
 from moyai.kube.objects import Node, parse_node
-from moyai.kube.resources import NAMESPACES, NETWORK_POLICIES, NODES, PODS
+from moyai.kube.objects.cluster_policy import parse_cluster_policy
+from moyai.kube.objects.policy import TRIAL
+from moyai.kube.resources import CLUSTER_NETWORK_POLICIES, EVENTS, NAMESPACES, NETWORK_POLICIES, NODES, PODS
 from moyai.linux.conntrack import TrackedConnection
 from moyai.plan.node_network import NetworkConf, write_net_conf
 from moyai.runtime.controllers import ControllerSet
@@ -103,12 +106,25 @@ class Running:
 
 
 @asynccontextmanager
-async def running(kube: Kubernetes, kernel: Kernel, *, gate: BootGate = NO_GATE) -> AsyncGenerator[Running]:
+async def running(
+    kube: Kubernetes, kernel: Kernel, *, gate: BootGate = NO_GATE, tiers: bool = False
+) -> AsyncGenerator[Running]:
     metrics, stop = Metrics(), asyncio.Event()
     kernel.loop = asyncio.get_running_loop()
     nodes: Informer[Node] = Informer(kube, NODES, parse=parse_node)
-    made = PolicyController(kube=kube, node="n1", nodes=nodes, metrics=metrics, gate=gate, kernel=lambda: kernel)
-    task = asyncio.create_task(ControllerSet(metrics=metrics, caches=[nodes, *made.caches], parts=[made.part]).run(stop))
+    events = EventRecorder(kube, component="agent")
+    made = PolicyController(
+        kube=kube,
+        node="n1",
+        nodes=nodes,
+        metrics=metrics,
+        gate=gate,
+        events=events if tiers else None,
+        kernel=lambda: kernel,
+    )
+    caches = [nodes, *made.caches]
+    running_set = ControllerSet(metrics=metrics, caches=caches, parts=[made.part], tasks={"events": events.run})
+    task = asyncio.create_task(running_set.run(stop))
     try:
         yield Running(kube, kernel, metrics, made.not_ready)
     finally:
@@ -213,6 +229,37 @@ async def test_the_gate_is_kept_for_the_next_boot_once_policies_are_applied_and_
     async with running(kube, kernel, gate=BootGate(tmp_path / "file" / "gate")) as one:
         await one.until(lambda kernel: kernel.applied)
         await one.ready()
+
+
+async def test_cluster_policies_are_enforced_and_one_agent_reports_what_it_does_not_know(kube: Kubernetes) -> None:
+    everyone: Json = {"namespaces": {}}
+    rules = [{"action": "Deny", "from": [everyone]}]
+    spec = {"tier": "Admin", "priority": 1, "subject": everyone, "ingress": rules}
+    kube.add(CLUSTER_NETWORK_POLICIES.plural, {"metadata": {"name": "closed"}, "spec": spec}, namespace=None)
+    kernel = Kernel(tracked=[flow(FAR)])
+    async with running(kube, kernel, tiers=True) as one:
+        await one.until(lambda kernel: not kernel.tracked)
+        assert "in-admin/" in str(kernel.applied)
+        assert "moyai_cluster_policies 1" in one.metrics.text()
+        unknown = {**spec, "egress": [{"action": "Accept", "to": [{"domainNames": ["example.org"]}]}]}
+        kube.put(CLUSTER_NETWORK_POLICIES, {"metadata": {"name": "closed"}, "spec": unknown})
+        async with asyncio.timeout(10):
+            while not kube.all(EVENTS):
+                await asyncio.sleep(0)
+    (event,) = kube.all(EVENTS)
+    assert event["reason"] == "Unsupported"
+    assert "egress[0].to[0].domainNames" in event["message"]
+    annotated = {"metadata": {"name": "closed", "annotations": {TRIAL: "true"}}, "spec": spec}
+    assert [*complaints(parse_cluster_policy(annotated))] == [
+        f"only NetworkPolicy objects can be on trial: the annotation {TRIAL} has no effect, and this policy is enforced"
+    ]
+    # another node's agent is silent
+    kube.put(NODES, {"metadata": {"name": "n0"}})
+    kube.put(CLUSTER_NETWORK_POLICIES, {"metadata": {"name": "second"}, "spec": unknown})
+    kernel = Kernel()
+    async with running(kube, kernel, tiers=True) as one:
+        await one.until(lambda kernel: kernel.applied)
+    assert len(kube.all(EVENTS)) == 1
 
 
 async def test_a_node_whose_pod_range_is_unknown_keeps_the_table_that_it_has(kube: Kubernetes) -> None:

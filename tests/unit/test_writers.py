@@ -36,10 +36,12 @@ TRASH = "gives a folder that is to be deleted another name"
 PACKAGE = "of a Python environment that counts only with its marker, which is written last"
 NODE = "on a node, which has none of moyai's packages: written aside, synced and renamed there"
 ERASED = "overwrites a secret where it stands, so that the disk has it no more"
+RENAMED = "gives a file another name, and is done again until its effect is seen"
 PAGES = "a contributor's command"
 
 KNOWN: dict[str, str] = {
     "bootstrap.data.etcd_member:write": NODE,
+    "bootstrap.data.leave_control_planes:servers": RENAMED,
     "bootstrap.data.renew_certificates:write": NODE,
     "bootstrap.data.unsealing_key:keep": NODE,
     "bootstrap.data.unsealing_key:overwrite": ERASED,

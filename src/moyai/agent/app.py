@@ -86,6 +86,7 @@ def _policy(shared: Shared) -> Wanted:
         metrics=shared.metrics,
         clock=shared.clock,
         gate=BootGate(shared.options.boot_gate),
+        events=shared.events if "cluster-policy" in shared.options.controllers else None,
     )
     return Wanted(made.part, caches=made.caches, ready={"network policies": made.not_ready})
 

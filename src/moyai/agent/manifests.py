@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib import resources
 from typing import Any
 
 from moyai.agent.settings import DEFAULT_CONTROLLERS
@@ -26,8 +27,8 @@ NET_CONF = "net-conf.json"
 _CONTROLLERS = "--controllers="
 
 
-def _rule(group: str, resources: str, *, verbs: str) -> dict[str, Any]:
-    return {"apiGroups": [group], "resources": resources.split(), "verbs": verbs.split()}
+def _rule(group: str, plurals: str, *, verbs: str) -> dict[str, Any]:
+    return {"apiGroups": [group], "resources": plurals.split(), "verbs": verbs.split()}
 
 
 #: Controller → its rules.
@@ -40,6 +41,10 @@ RIGHTS: Mapping[str, tuple[dict[str, Any], ...]] = {
     "policy": (
         _rule("", "nodes namespaces pods", verbs="get list watch"),
         _rule("networking.k8s.io", "networkpolicies", verbs="get list watch"),
+    ),
+    "cluster-policy": (
+        _rule("policy.networking.k8s.io", "clusternetworkpolicies", verbs="get list watch"),
+        _rule("", "events", verbs="create patch"),
     ),
     "announce": (
         _rule("", "nodes services", verbs="get list watch"),
@@ -78,7 +83,17 @@ class AgentManifestOptions:
 def render(options: AgentManifestOptions) -> str:
     """All objects as one YAML stream."""
     configuration = () if options.net_conf is None else (_configuration(options.net_conf),)
-    return yamltext.dump(*_account(options), *_rights_in_namespaces(options), *configuration, _daemon_set(options))
+    rights = (*_account(options), *_rights_in_namespaces(options))
+    # as text: reading and writing them as YAML would cost `up` a part of a second
+    kinds = definitions() if "cluster-policy" in options.controllers else []
+    return "---\n".join([*kinds, yamltext.dump(*rights, *configuration, _daemon_set(options))])
+
+
+def definitions() -> list[str]:
+    """The kinds of objects that agents read and that Kubernetes does not define itself, each as YAML."""
+    folder = resources.files("moyai.agent") / "crds"
+    files = sorted((file for file in folder.iterdir() if file.name.endswith(".yaml")), key=lambda file: file.name)
+    return [file.read_text(encoding="utf-8") for file in files]
 
 
 def runs(daemon_set: Json, controller: str) -> bool:

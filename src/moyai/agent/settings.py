@@ -8,10 +8,10 @@ from pathlib import Path
 
 from moyai.core.errors import UsageError
 
-#: The controllers that there are, in the order of the start.
-CONTROLLERS: tuple[str, ...] = ("pod-network", "policy", "announce")
+#: The controllers that there are, in the order of the start. ``cluster-policy`` is a part of ``policy``.
+CONTROLLERS: tuple[str, ...] = ("pod-network", "policy", "cluster-policy", "announce")
 #: Those that run where nothing else is said.
-DEFAULT_CONTROLLERS: tuple[str, ...] = ("pod-network", "policy")
+DEFAULT_CONTROLLERS: tuple[str, ...] = ("pod-network", "policy", "cluster-policy")
 
 
 @dataclass(frozen=True)
@@ -35,5 +35,7 @@ def check_options(options: AgentOptions, known: Collection[str] = CONTROLLERS) -
         raise UsageError("no --node-name", hint="give the name of this machine's Node; the environment's NODE_NAME counts too")
     if "pod-network" in options.controllers and options.net_conf is None:
         raise UsageError("no --net-config-path", hint="name the pod network's configuration, in the format of net-conf.json")
+    if "cluster-policy" in options.controllers and "policy" not in options.controllers:
+        raise UsageError("the controller cluster-policy has no effect without policy", hint="give both, or neither")
     if unknown := sorted(set(options.controllers) - set(known)):
         raise UsageError(f"there is no controller {unknown[0]!r}", hint=f"there are: {', '.join(known)}")

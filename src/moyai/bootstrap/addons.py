@@ -20,7 +20,7 @@ from moyai.csi.settings import CsiConfig, DriverConfig, write_csi_config
 from moyai.images import references
 from moyai.plan import keys
 from moyai.plan import steps as s
-from moyai.plan.addons import Addon, AddonFacts
+from moyai.plan.addons import Addon, AddonFacts, copies
 from moyai.plan.node_network import write_net_conf
 from moyai.plan.pod_network import pod_network_of
 from moyai.spec.model import ClusterSpec
@@ -55,34 +55,36 @@ def _controller_manifests(facts: AddonFacts) -> str:
             image=references.MOYAI,
             pod_cidr=str(spec.network.pod_cidr),
             api_server=facts.api_server,
-            replicas=_copies(facts),
+            replicas=copies(facts.cluster.spec),
+            elected=facts.cluster.spec.control_plane.virtual,
             provider_args=provider_args(facts.cloud_kind.name),
             environment=_environment(config.cloud, facts),
         )
     )
 
 
-def _copies(facts: AddonFacts) -> int:
-    """How many copies a controller has that runs on control planes: one works, the other takes over."""
-    return min(2, facts.cluster.spec.control_plane.replicas)
-
-
 def _agent_manifests(facts: AddonFacts) -> str:
-    spec = facts.cluster.spec
-    conf = pod_network_of(spec).conf
-    wanted = {
-        "pod-network": conf is not None,
-        "policy": spec.network.policy,
-        "announce": bool(spec.services.announce.ranges),
-    }
+    conf = pod_network_of(facts.cluster.spec).conf
     return agent.render(
         agent.AgentManifestOptions(
             image=references.MOYAI,
             api_server=facts.api_server,
             net_conf=write_net_conf(conf) if conf else None,
-            controllers=tuple(name for name, runs in wanted.items() if runs),
+            controllers=_agent_controllers(facts.cluster.spec),
         )
     )
+
+
+def _agent_controllers(spec: ClusterSpec) -> tuple[str, ...]:
+    """What the agent of each node does; nothing: it clears up."""
+    policy = spec.network.policy
+    wanted = {
+        "pod-network": pod_network_of(spec).conf is not None,
+        "policy": policy,
+        "cluster-policy": policy,
+        "announce": bool(spec.services.announce.ranges),
+    }
+    return tuple(name for name, runs in wanted.items() if runs)
 
 
 def _volume_manifests(facts: AddonFacts) -> str:
@@ -101,7 +103,8 @@ def _volume_manifests(facts: AddonFacts) -> str:
             images={name: known[name] for name in csi.SIDECARS},
             api_server=facts.api_server,
             reclaim_policy=facts.cluster.spec.volumes.reclaim_policy,
-            replicas=_copies(facts),
+            replicas=copies(facts.cluster.spec),
+            elected=facts.cluster.spec.control_plane.virtual,
         )
     )
 
@@ -128,13 +131,12 @@ def _environment(login: Login, facts: AddonFacts) -> dict[str, str]:
 
 
 def _agents(spec: ClusterSpec) -> Addon:
-    """The agent of each node, named by what it does first of all in this cluster."""
-    keeps_network, announces = pod_network_of(spec).conf is not None, bool(spec.services.announce.ranges)
-    if keeps_network:
+    """The agent of each node, named by what it does in this cluster."""
+    controllers = _agent_controllers(spec)
+    name, condition = "network policies", s.POLICIES
+    if "pod-network" in controllers:
         name, condition = "pod network", s.PODS
-    elif spec.network.policy or not announces:
-        name, condition = "network policies", s.POLICIES
-    else:
+    elif controllers == ("announce",):
         name, condition = "announced Services", s.ANNOUNCED
     return Addon(
         name=name,
@@ -142,7 +144,7 @@ def _agents(spec: ClusterSpec) -> Addon:
         daemon_sets=(agent.NAME,),
         manifests=_agent_manifests,
         live=True,
-        unwanted=not keeps_network and not spec.network.policy and not announces,
+        unwanted=not controllers,
     )
 
 
@@ -155,6 +157,7 @@ def addons(names: VolumeNames, *, spec: ClusterSpec) -> tuple[Addon, ...]:
             deployments=(ccm.NAME, "coredns"),
             daemon_sets=("kube-proxy",),
             after_network=frozenset({"coredns"}),
+            copied=(ccm.NAME,),
             credential=keys.CONTROLLERS_CREDENTIAL,
             manifests=_controller_manifests,
         ),
@@ -165,6 +168,7 @@ def addons(names: VolumeNames, *, spec: ClusterSpec) -> tuple[Addon, ...]:
             deployments=(names.controller, csi.SNAPSHOT_CONTROLLER),
             daemon_sets=(names.node,),
             after_network=frozenset({names.controller, csi.SNAPSHOT_CONTROLLER, names.node}),
+            copied=(names.controller, csi.SNAPSHOT_CONTROLLER),
             required=False,
             needs=Capability.DISKS,
             credential=keys.VOLUMES_CREDENTIAL,

@@ -63,7 +63,7 @@ def server_content(step: CreateServer, facts: ClusterFacts, *, made: Made, secre
     """What the server of ``step`` is made with; ``made`` has all that the step waits for."""
     node = step.node
     metadata = {CLUSTER_TAG: facts.uid, ROLE_KEY: node.role, POOL_KEY: node.pool, POD_CIDR_KEY: node.pod_cidr}
-    node_facts = _node_facts(node, facts, made=made, secrets=secrets)
+    node_facts = _node_facts(step, facts, made=made, secrets=secrets)
     if node.role == "worker":
         return ServerContent(user_data.worker(node_facts), metadata)
     # a control plane that joins others finds the add-ons in the cluster
@@ -80,14 +80,15 @@ def server_content(step: CreateServer, facts: ClusterFacts, *, made: Made, secre
     return ServerContent(text, {**metadata, UNSEALING_KEY: secrets.unsealing_key})
 
 
-def _node_facts(node: PlannedNode, facts: ClusterFacts, *, made: Made, secrets: Secrets) -> user_data.NodeFacts:
+def _node_facts(step: CreateServer, facts: ClusterFacts, *, made: Made, secrets: Secrets) -> user_data.NodeFacts:
+    node = step.node
     pool = next((pool for pool in facts.cluster.spec.node_pools if pool.name == node.pool), None)
     return user_data.NodeFacts(
         cluster=facts.cluster,
         node=node,
         api_address=_endpoint(facts).inside,
-        first=next(node.name for node in facts.plan.nodes),
-        planes=tuple(one.address for one in _planes(facts)),
+        founder=step.first,
+        peers=step.peers,
         pki=secrets.pki,
         token=secrets.token,
         limit=facts.cloud_kind.user_data_limit,

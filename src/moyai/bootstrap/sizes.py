@@ -1,23 +1,22 @@
 """Whether the user data of a plan's machines is small enough for the cloud: checked before anything is made.
 
 Always holds: what is measured is rendered as it will be for the machine, with stand-ins of full length for what is not known
-yet (ids, keys, secrets); stand-ins are random, as text that repeats itself would pack better than the real ones.
+yet (ids, keys, secrets); stand-ins are random, as text that repeats itself would pack better than the real ones, and the same
+each time, so that a worker that fits once fits again.
 """
 
 from __future__ import annotations
 
-import os
-import secrets
-from base64 import b64encode
+import random
+from base64 import b64encode, urlsafe_b64encode
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from uuid import uuid4
+from uuid import UUID
 
-from moyai.bootstrap.api_server import new_encryption_key
 from moyai.bootstrap.machine import ClusterFacts, Secrets, server_content
 from moyai.bootstrap.pki import AUTHORITIES, Pki
-from moyai.bootstrap.user_data import UserDataTooLarge, encoded_size, new_token
+from moyai.bootstrap.user_data import UserDataTooLarge, encoded_size
 from moyai.core.errors import Terminal, UsageError
 from moyai.core.keys import Key
 from moyai.plan.graph import Made
@@ -29,8 +28,8 @@ _SLACK = 256
 #: The part of the limit that labels and taints may take unmeasured: user data without them take far less than half of the
 #: limit, and grow by less than twice what is added.
 _CERTAIN = 4
-#: The same of the user's part in a control plane's user data, which take less than two thirds of the limit without it.
-_CERTAIN_OF_PLANE = 8
+#: The same of the user's part in a control plane's user data, which take less than three quarters of the limit without it.
+_CERTAIN_OF_PLANE = 10
 #: More than a certificate or key of the cluster has.
 _LONGEST_PEM = 1000
 
@@ -109,13 +108,14 @@ def _with_pool(facts: ClusterFacts, pool: NodePool) -> ClusterFacts:
 
 def _size(step: CreateServer, facts: ClusterFacts) -> int:
     """Bytes of the user data of ``step``, as a cloud counts them."""
-    made = Made(_Any(lambda: str(uuid4())), network_mtu=9000, api_address="255.255.255.255")
+    noise = random.Random(0)
+    made = Made(_Any(lambda: str(UUID(bytes=noise.randbytes(16)))), network_mtu=9000, api_address="255.255.255.255")
     stand_ins = Secrets(
-        pki=_pki(),
-        token=new_token(),
-        unsealing_key=secrets.token_urlsafe(32),
-        encryption_key=new_encryption_key(),
-        credentials=_Any(lambda: secrets.token_urlsafe(64)),
+        pki=_pki(noise),
+        token=f"{_text(noise, 6)}.{_text(noise, 16)}",
+        unsealing_key=_text(noise, 43),
+        encryption_key=_text(noise, 44),
+        credentials=_Any(lambda: _text(noise, 86)),
     )
     try:
         return encoded_size(server_content(step, facts, made=made, secrets=stand_ins).user_data)
@@ -137,6 +137,10 @@ class _Any(dict[Key, str]):
         return self._value()
 
 
-def _pki() -> Pki:
+def _text(noise: random.Random, length: int) -> str:
+    return urlsafe_b64encode(noise.randbytes(length)).decode()[:length]
+
+
+def _pki(noise: random.Random) -> Pki:
     names = [f"{name}.{kind}" for name in AUTHORITIES for kind in ("crt", "key")]
-    return Pki(Path(), {name: b64encode(os.urandom(_LONGEST_PEM * 3 // 4)) for name in (*names, "sa.pub", "sa.key")})
+    return Pki(Path(), {name: b64encode(noise.randbytes(_LONGEST_PEM * 3 // 4)) for name in (*names, "sa.pub", "sa.key")})

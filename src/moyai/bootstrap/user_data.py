@@ -48,9 +48,9 @@ class UserDataTooLarge(Terminal):
 
 @dataclass(frozen=True)
 class NodeFacts:
-    """The facts for both kinds of nodes. ``api_address``: at which nodes reach the API. ``first``: name of the first control
-    plane; ``planes``: addresses of all. ``limit``: bytes of user data that the cloud takes, counted after encoding. ``mtu``:
-    of the node network. ``mirror``: URL of a registry mirror, empty for none."""
+    """The facts for both kinds of nodes. ``api_address``: at which nodes reach the API. ``founder``: whether the machine begins
+    the cluster; ``peers``: addresses of the other control planes. ``limit``: bytes of user data that the cloud takes, counted
+    after encoding. ``mtu``: of the node network. ``mirror``: URL of a registry mirror, empty for none."""
 
     cluster: Cluster
     node: PlannedNode
@@ -61,8 +61,8 @@ class NodeFacts:
     pool: NodePool | None = None
     mtu: int = 1500
     mirror: str = ""
-    first: str = ""
-    planes: tuple[str, ...] = ()
+    founder: bool = False
+    peers: tuple[str, ...] = ()
 
 
 def new_token() -> str:
@@ -112,7 +112,7 @@ def control_plane(
             "usr/local/lib/moyai/renew-certificates": _data("renew_certificates.py"),
             "etc/systemd/system/moyai-certificates.service": _data("moyai-certificates.service"),
             "etc/systemd/system/moyai-certificates.timer": _data("moyai-certificates.timer"),
-            **_patches(kubeadm.control_plane_patches(spread=len(facts.planes) > 1)),
+            **_patches(kubeadm.control_plane_patches(spread=bool(facts.peers))),
             **_others(facts),
         },
         units=("moyai-certificates.timer", *(("moyai-vip.service", "moyai-peers.service") if facts.node.virtual else ())),
@@ -136,15 +136,17 @@ def _others(facts: NodeFacts) -> dict[str, bytes]:
     place = {
         "name": node.name,
         "address": node.address,
-        "peers": [address for address in facts.planes if address != node.address],
+        "peers": list(facts.peers),
         "virtual": node.virtual,
         "priority": _HIGHEST_PRIORITY - node.ordinal,
     }
-    first = "yes" if node.name == facts.first else "no"
+    founder = "yes" if facts.founder else "no"
     return {
         "etc/moyai/place.json": json.dumps(place).encode(),
         "usr/local/lib/moyai/etcd-member": _data("etcd_member.py"),
-        "usr/local/lib/moyai/make-control-plane": _data("make-control-plane", ADDRESS=node.address, FIRST=first, INIT=_INIT),
+        "usr/local/lib/moyai/make-control-plane": _data(
+            "make-control-plane", ADDRESS=node.address, FOUNDER=founder, INIT=_INIT
+        ),
         "etc/systemd/system/moyai-vip.service": _data("moyai-vip.service"),
         "etc/systemd/system/moyai-peers.service": _data("moyai-peers.service"),
     }

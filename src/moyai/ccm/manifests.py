@@ -29,7 +29,8 @@ class ManifestOptions:
 
     ``pod_cidr``: the whole cluster's pod range; router routes within it are the cluster's own. ``api_server``: ``host:port`` of
     an API server address on the node network; with it the controllers need not wait for kube-proxy (empty: by the Service's
-    address). ``pull_policy``: ``IfNotPresent`` or ``Never``. ``controllers``: which of ``CONTROLLERS`` run. ``provider_args``:
+    address). ``pull_policy``: ``IfNotPresent`` or ``Never``. ``controllers``: which of ``CONTROLLERS`` run.
+    ``elected``: one copy of several works, which may become more or fewer while the cluster runs. ``provider_args``:
     ``cloud.factory.provider_args``. ``environment``: variables with which the controllers reach the cloud; they are in the
     Secret.
     """
@@ -40,6 +41,7 @@ class ManifestOptions:
     pod_cidr: str
     api_server: str = ""
     replicas: int = 1
+    elected: bool = False
     pull_policy: str = "IfNotPresent"
     log_level: str = "info"
     controllers: tuple[str, ...] = CONTROLLERS
@@ -169,7 +171,7 @@ def _deployment(options: ManifestOptions) -> dict[str, Any]:
             f"--bind=127.0.0.1:{PORT}",
             f"--log-level={options.log_level}",
             # one copy has nobody to wait for: without an election it works at once after a restart
-            f"--leader-elect={'true' if options.replicas > 1 else 'false'}",
+            f"--leader-elect={'true' if options.elected else 'false'}",
         ],
         "resources": {"requests": {"cpu": "20m", "memory": "80Mi"}},
         "securityContext": {
@@ -216,7 +218,7 @@ def _deployment(options: ManifestOptions) -> dict[str, Any]:
                     "dnsPolicy": "Default",
                     "priorityClassName": "system-cluster-critical",
                     "nodeSelector": {"node-role.kubernetes.io/control-plane": ""},
-                    **(apart(labels) if options.replicas > 1 else {}),
+                    **(apart(labels) if options.elected else {}),
                     "tolerations": [
                         {"key": UNINITIALIZED, "operator": "Exists"},
                         {"key": "node-role.kubernetes.io/control-plane", "operator": "Exists"},

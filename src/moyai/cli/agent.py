@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import click
 
 from moyai.agent.settings import DEFAULT_CONTROLLERS, AgentOptions
+from moyai.cli.terminal import say
 
 
 @click.command(hidden=True)
@@ -50,3 +53,11 @@ def agent(
         log_level=log_level,
     )
     sys.exit(main(options))
+
+
+@click.command("agent-flows", hidden=True)
+def agent_flows() -> None:
+    """Print what policies on trial would have dropped on this node, as JSON."""
+    from moyai.agent.policy.flows import noted_flows
+
+    say(json.dumps([asdict(one) for one in noted_flows()]))

@@ -44,8 +44,9 @@ CLUSTER_VARIABLE = "MOYAI_CLUSTER"
 @click.command()
 @_SPEC
 @click.option("--dry-run", is_flag=True, help="Show what would be done, and do nothing.")
+@click.option("--replace", metavar="NODE", default="", help="Make a new machine in the place of this control plane.")
 @OUTPUT
-def up(spec: Path | None, dry_run: bool, *, output: str) -> None:
+def up(spec: Path | None, dry_run: bool, *, replace: str, output: str) -> None:
     """Build the cluster of SPEC (a file, - for standard input, or a folder with cluster.yaml and manifests).
 
     A cluster that exists is brought to its spec.
@@ -54,7 +55,7 @@ def up(spec: Path | None, dry_run: bool, *, output: str) -> None:
     """
     loaded = _load(spec)
     if dry_run:
-        _show_plan(loaded, output)
+        _show_plan(loaded, output, replaced=replace)
         return
     from moyai.cli import prepare
     from moyai.lifecycle import apply as manifests
@@ -67,7 +68,7 @@ def up(spec: Path | None, dry_run: bool, *, output: str) -> None:
     program = _kubectl(paths, loaded.cluster) if loaded.manifests and not local else None
     with display("json" if output == "json" else "text", title=f"cluster {loaded.cluster.name}") as progress:
         cloud = prepare.ensure_cluster_base(name, paths, reporter=progress) if local else connect(name)
-        result = build(loaded.cluster, cloud, paths=paths, reporter=progress)
+        result = build(loaded.cluster, cloud, paths=paths, reporter=progress, replaced=replace)
         if loaded.manifests and local:
             program = _kubectl(paths, loaded.cluster)
         changes, endpoints = _apply(loaded, wanted, result=result, program=program, progress=progress)
@@ -291,7 +292,7 @@ def _apply(
     return [str(one) for one in applied if one.changed], endpoints
 
 
-def _show_plan(loaded: LoadedSpec, output: str) -> None:
+def _show_plan(loaded: LoadedSpec, output: str, *, replaced: str = "") -> None:
     from moyai.cli import prepare
     from moyai.lifecycle.up import preview
     from moyai.plan import text
@@ -302,7 +303,7 @@ def _show_plan(loaded: LoadedSpec, output: str) -> None:
         raise Terminal(
             f"the local cloud {name} does not run yet", hint="`moyai cloud up` starts it, and a plan needs to look at it"
         )
-    found = preview(loaded.cluster, connect(name), paths=paths)
+    found = preview(loaded.cluster, connect(name), paths=paths, replaced=replaced)
     say_lines(text.lines(found)) if output == "text" else say(json.dumps(text.data(found), indent=1))
 
 

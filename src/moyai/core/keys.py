@@ -35,8 +35,12 @@ class Kind(StrEnum):
     MEMORY = "MB of memory"
     #: A Node object in Kubernetes.
     NODE = "node"
+    #: A control plane's etcd, as the others know it.
+    MEMBER = "etcd member"
     #: A Service in Kubernetes, named with its namespace.
     SERVICE = "service"
+    #: A Deployment in Kubernetes.
+    DEPLOYMENT = "deployment"
     #: Those that use volumes.
     PODS = "pods"
     #: A bootstrap token in Kubernetes.

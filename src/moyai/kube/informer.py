@@ -16,7 +16,7 @@ from typing import Generic, TypeVar
 
 from moyai.core.backoff import Backoff
 from moyai.core.clock import Clock, SystemClock
-from moyai.core.errors import MoyaiError
+from moyai.core.errors import MoyaiError, NotFound
 from moyai.kube.errors import Gone
 from moyai.kube.objects import object_key
 from moyai.kube.resources import Json, Resource
@@ -40,7 +40,8 @@ _UNHEALTHY_SECONDS = 60.0
 class Informer(Generic[T]):
     """``parse`` makes a fact of an object; handlers and readers see only facts. ``run`` works until cancelled.
 
-    ``namespace``: only what is in it; the keys are ``namespace/name`` all the same.
+    ``namespace``: only what is in it; the keys are ``namespace/name`` all the same. ``optional``: the API may have no such
+    resource; then there are no objects, until it has.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class Informer(Generic[T]):
         *,
         parse: Callable[[Json], T],
         namespace: str | None = None,
+        optional: bool = False,
         clock: Clock | None = None,
         on_break: Callable[[str, str], None] = lambda _resource, _why: None,
         on_unreadable: Unreadable = lambda _object, _why: None,
@@ -61,6 +63,7 @@ class Informer(Generic[T]):
         self._kube = kube
         self._parse = parse
         self._namespace = namespace
+        self._optional = optional
         self._clock = clock or SystemClock()
         self._on_break = on_break
         self._on_unreadable = on_unreadable
@@ -111,6 +114,15 @@ class Informer(Generic[T]):
                 if failures > 1:
                     # too old right after a list: an API server that cannot keep up must not be hammered
                     await asyncio.sleep(self._backoff.delay(failures - 1))
+            except NotFound as error:
+                version = ""
+                failures += 1
+                if self._optional:
+                    self._keep_only(())
+                    self._broken_since = None
+                else:
+                    self._broke(str(error), loud=failures >= 3)
+                await asyncio.sleep(self._backoff.delay(failures - 1))
             except MoyaiError as error:
                 # a broken stream may have cut an event in two: only a new list is certain
                 version = ""
@@ -127,10 +139,13 @@ class Informer(Generic[T]):
                 key = object_key(found)
                 seen.add(key)
                 self._take(key, found)
+        self._keep_only(seen)
+        return version
+
+    def _keep_only(self, seen: Collection[str]) -> None:
         for key in [key for key in (*self._cache, *self._unreadable) if key not in seen]:
             self._drop(key)
         self.synced.set()
-        return version
 
     async def _follow(self, version: str) -> str:
         """Watch until the server ends it; returns the version to go on from."""

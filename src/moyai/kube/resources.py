@@ -51,6 +51,8 @@ VOLUMES = Resource("", "v1", "persistentvolumes", namespaced=False)
 DEPLOYMENTS = Resource("apps", "v1", "deployments", namespaced=True)
 DAEMON_SETS = Resource("apps", "v1", "daemonsets", namespaced=True)
 NETWORK_POLICIES = Resource("networking.k8s.io", "v1", "networkpolicies", namespaced=True)
+CLUSTER_NETWORK_POLICIES = Resource("policy.networking.k8s.io", "v1alpha2", "clusternetworkpolicies", namespaced=False)
+DEFINITIONS = Resource("apiextensions.k8s.io", "v1", "customresourcedefinitions", namespaced=False)
 ENDPOINT_SLICES = Resource("discovery.k8s.io", "v1", "endpointslices", namespaced=True)
 #: MetalLB's, which say which addresses nodes announce, and how.
 ADDRESS_POOLS = Resource("metallb.io", "v1beta1", "ipaddresspools", namespaced=True)
@@ -66,6 +68,8 @@ BGP_OBJECTS = {
 LEASES = Resource("coordination.k8s.io", "v1", "leases", namespaced=True)
 STORAGE_CLASSES = Resource("storage.k8s.io", "v1", "storageclasses", namespaced=False)
 CLUSTER_ROLES = Resource("rbac.authorization.k8s.io", "v1", "clusterroles", namespaced=False)
+ROLES = Resource("rbac.authorization.k8s.io", "v1", "roles", namespaced=True)
+ROLE_BINDINGS = Resource("rbac.authorization.k8s.io", "v1", "rolebindings", namespaced=True)
 CLUSTER_ROLE_BINDINGS = Resource("rbac.authorization.k8s.io", "v1", "clusterrolebindings", namespaced=False)
 CSI_NODES = Resource("storage.k8s.io", "v1", "csinodes", namespaced=False)
 #: Which disk is, or is to be, at which node.

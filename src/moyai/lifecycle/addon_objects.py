@@ -15,6 +15,9 @@ from moyai.kube.resources import (
     CLUSTER_ROLES,
     CONFIG_MAPS,
     DAEMON_SETS,
+    DEFINITIONS,
+    ROLE_BINDINGS,
+    ROLES,
     SERVICE_ACCOUNTS,
     Json,
     Resource,
@@ -26,8 +29,11 @@ _RESOURCES: Mapping[str, Resource] = {
     "ServiceAccount": SERVICE_ACCOUNTS,
     "ClusterRole": CLUSTER_ROLES,
     "ClusterRoleBinding": CLUSTER_ROLE_BINDINGS,
+    "Role": ROLES,
+    "RoleBinding": ROLE_BINDINGS,
     "ConfigMap": CONFIG_MAPS,
     "DaemonSet": DAEMON_SETS,
+    "CustomResourceDefinition": DEFINITIONS,
 }
 
 
@@ -38,8 +44,9 @@ def apply(api: KubeApi, manifests: str) -> None:
 
 
 def remove(api: KubeApi, manifests: str) -> None:
-    """Delete the objects, the last first: pods go before the rights with which they work."""
-    for one in reversed(_objects(manifests)):
+    """Delete the objects, the last first: pods go before the rights with which they work. Definitions of kinds stay: with them
+    the objects of users would go."""
+    for one in reversed([one for one in _objects(manifests) if one["kind"] != "CustomResourceDefinition"]):
         meta = one["metadata"]
         api.delete(_RESOURCES[one["kind"]], meta["name"], namespace=meta.get("namespace"))
 

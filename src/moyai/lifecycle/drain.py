@@ -29,7 +29,7 @@ DRAIN_TIMEOUT = 180.0
 #: Kubernetes gives them to another node after 6 minutes.
 DISKS_TIMEOUT = 60.0
 #: What the annotation says was done.
-_CORDONED, _EXCLUDED = "cordoned", "excluded"
+_CORDONED, _EXCLUDED, _STOPPED = "cordoned", "excluded", "stopped"
 #: Keeps pods off the control plane.
 _KEPT = Taint(CONTROL_PLANE, "NoSchedule")
 #: The kubelet's reason for a pod whose node selector or affinity its node does not match.
@@ -59,6 +59,17 @@ def exclude(api: KubeApi, name: str) -> None:
         if EXCLUDE_LABEL not in node.labels:
             meta = {"annotations": _noted(node, _EXCLUDED), "labels": {EXCLUDE_LABEL: ""}}
             api.patch(NODES, name, body={"metadata": meta})
+
+
+def note_stopped(api: KubeApi, name: str) -> None:
+    """The control plane's API server ends now, and its machine does not come back."""
+    note = _noted(parse_node(api.get(NODES, name)), _STOPPED)
+    api.patch(NODES, name, body={"metadata": {"annotations": note}})
+
+
+def is_stopped(node: Node) -> bool:
+    """Whether ``note_stopped`` was called."""
+    return _STOPPED in node.annotations.get(REMOVAL_KEY, "").split(",")
 
 
 def restore(api: KubeApi, name: str) -> None:

@@ -6,7 +6,6 @@ address: kubeadm puts the node's name into it. etcd is asked by its own etcdctl,
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -15,18 +14,9 @@ from cryptography import x509
 
 from moyai.core.errors import MoyaiError
 from moyai.kube.quick import KubeApi
+from moyai.lifecycle.etcd_members import TIMEOUT, etcdctl
 from moyai.plan.cluster.control_planes import majority
 
-_TIMEOUT = 4.0
-_PKI = "/etc/kubernetes/pki/etcd"
-_ETCDCTL = (
-    "etcdctl",
-    f"--cacert={_PKI}/ca.crt",
-    f"--cert={_PKI}/healthcheck-client.crt",
-    f"--key={_PKI}/healthcheck-client.key",
-    "--command-timeout=3s",
-    "--write-out=json",
-)
 LEADER, VOTER, LEARNER, ABSENT, UNKNOWN = "leader", "voter", "learner", "absent", "unknown"
 
 
@@ -44,7 +34,7 @@ def read_planes(api: KubeApi | None, names: Sequence[str], *, ready: Iterable[st
     """``names``: of the control planes. ``ready``: of the nodes that are Ready."""
     if not names:
         return ()
-    found = _holder(api, names) if api else ""
+    found = holder(api, names) if api else ""
     members = _members(api, [name for name in names if name in set(ready)]) if api else None
     return tuple(
         PlaneStatus(name, UNKNOWN if members is None else members.get(name, ABSENT), name == found) for name in sorted(names)
@@ -65,9 +55,10 @@ def plane_problems(planes: Sequence[PlaneStatus], *, ready: Iterable[str]) -> It
         yield "etcd has no member to spare: one more that dies, and the API stands still"
 
 
-def _holder(api: KubeApi, names: Iterable[str]) -> str:
+def holder(api: KubeApi, names: Iterable[str]) -> str:
+    """The node that answers at the API's address; empty where nobody answers, or none of these."""
     try:
-        shown = x509.load_der_x509_certificate(api.serving_certificate(timeout=_TIMEOUT))
+        shown = x509.load_der_x509_certificate(api.serving_certificate(timeout=TIMEOUT))
         known = shown.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except (MoyaiError, ValueError, x509.ExtensionNotFound):
         return ""
@@ -78,15 +69,11 @@ def _members(api: KubeApi, names: Iterable[str]) -> dict[str, str] | None:
     """Name → what the member is; None where no etcd could be asked."""
     for name in names:
         try:
-            pod = f"etcd-{name}"
-            return parse_members(_ask(api, pod, words=("member", "list")), _ask(api, pod, words=("endpoint", "status")))
+            listed = etcdctl(api, name, words=("member", "list"))
+            return parse_members(listed, etcdctl(api, name, words=("endpoint", "status")))
         except (MoyaiError, ValueError, KeyError, IndexError, TypeError):
             continue
     return None
-
-
-def _ask(api: KubeApi, pod: str, *, words: Sequence[str]) -> Any:
-    return json.loads(api.execute("kube-system", pod, command=[*_ETCDCTL, *words], timeout=_TIMEOUT))
 
 
 def parse_members(listed: Any, status: Any) -> dict[str, str]:

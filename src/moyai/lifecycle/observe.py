@@ -17,6 +17,7 @@ from moyai.core.ids import POOL_KEY, REMOVAL_KEY, Role, cluster_tag
 from moyai.kube.objects import Node, object_key, parse_daemon_set, parse_deployment, parse_node, parse_volume
 from moyai.kube.quick import KubeApi
 from moyai.kube.resources import DAEMON_SETS, DEPLOYMENTS, NODES, VOLUMES
+from moyai.lifecycle.drain import is_stopped
 from moyai.lifecycle.host_address import towards
 from moyai.lifecycle.services import balanced
 from moyai.lifecycle.storage_class import reclaim_policy
@@ -225,6 +226,8 @@ def kube_facts(api: KubeApi | None, names: VolumeNames) -> KubeFacts | None:
         reclaim_policy=policy,
         tokens=tokens,
         workloads=frozenset(one.name for one in workloads),
+        copies={one.name: one.wanted for one in deployments},
+        elected=frozenset(one.name for one in deployments if one.elected),
         policies=any(agent.runs(one, "policy") for one in found if object_key(one) == f"{agent.NAMESPACE}/{agent.NAME}"),
     )
 
@@ -258,6 +261,7 @@ def _kube_node(node: Node) -> KubeNode:
         cordoned=node.cordoned,
         removing=REMOVAL_KEY in node.annotations,
         excluded=EXCLUDE_LABEL in node.labels,
+        stopped=is_stopped(node),
     )
 
 

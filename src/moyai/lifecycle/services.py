@@ -24,6 +24,8 @@ from moyai.plan.observed import owns
 #: Seconds in which load balancers must let go of a node. The cloud controller manager asks for it within a second; a cloud may
 #: have many load balancers to change.
 BALANCERS_TIMEOUT = 120.0
+#: Seconds in which connections that a load balancer has made to a node may end by themselves, once it makes no new ones.
+CONNECTIONS_TIME = 10.0
 #: Seconds between two looks of a node at the same load balancers, and how many of those that still send to it a look finds.
 _PAUSE, _NAMED = 0.5, 3
 #: So many seconds before a node is excluded a reading counts for it.
@@ -82,8 +84,8 @@ class LeavingBalancers:
         self._listed: tuple[float, tuple[LoadBalancer, ...]] = (-math.inf, ())
 
     def leave(self, api: KubeApi, addresses: Collection[str], *, progress: Progress) -> str:
-        """Wait until no load balancer that serves the cluster sends to these addresses of an excluded node; after the time-out,
-        returns the names of some that still do.
+        """Wait until no load balancer that serves the cluster sends to these addresses of an excluded node, and then until the
+        connections that they had made have had time to end; after the time-out, returns the names of some that still send.
 
         These are those that the cloud controller manager made, and those of somebody else that a Service names.
         """
@@ -121,6 +123,10 @@ class LeavingBalancers:
 
         with suppress(TimeoutError):
             until(look, clock=self._clock, timeout=BALANCERS_TIMEOUT, pause=_PAUSE, on_wait=say, late=give_up)
+            if self._listed[1]:
+                progress.progress("connections that it still has may end")
+                # no cloud says which connections go through a member that it has taken out
+                self._clock.sleep(CONNECTIONS_TIME)
         return late[0] if late else ""
 
     def _serving(self, api: KubeApi, since: float) -> tuple[LoadBalancer, ...]:

@@ -67,17 +67,22 @@ class _Start:
     facts: ClusterFacts
 
 
-def preview(cluster: Cluster, cloud: Cloud, *, paths: Paths, clock: Clock | None = None) -> Plan:
+def preview(cluster: Cluster, cloud: Cloud, *, paths: Paths, clock: Clock | None = None, replaced: str = "") -> Plan:
     """The plan of ``up``, without doing anything."""
-    return _look(cluster, cloud, paths=paths, clock=clock or SystemClock()).plan
+    return _look(cluster, cloud, paths=paths, clock=clock or SystemClock(), replaced=replaced).plan
 
 
-def up(cluster: Cluster, cloud: Cloud, *, paths: Paths, reporter: Reporter, clock: Clock | None = None) -> UpResult:
-    """Bring ``cluster`` to its spec. Raises UsageError or Terminal; whatever is half-made then, the next call finishes."""
+def up(
+    cluster: Cluster, cloud: Cloud, *, paths: Paths, reporter: Reporter, clock: Clock | None = None, replaced: str = ""
+) -> UpResult:
+    """Bring ``cluster`` to its spec. ``replaced``: name of a control plane in whose place another one is made.
+
+    Raises UsageError or Terminal; whatever is half-made then, the next call finishes.
+    """
     clock = clock or SystemClock()
     with locked(paths, cluster.name):
         with reporter.step("look at the cloud"):
-            start = _look(cluster, cloud, paths=paths, clock=clock)
+            start = _look(cluster, cloud, paths=paths, clock=clock, replaced=replaced)
         plan, spec = start.plan, dump(start.facts.cluster)
         record = start.record or Record.create(paths, cluster.name, spec=spec, clock=clock, uid=start.recorded.uid)
         late = _carry_out(start, cloud, record=record, reporter=reporter, clock=clock) if plan else ()
@@ -99,7 +104,7 @@ def up(cluster: Cluster, cloud: Cloud, *, paths: Paths, reporter: Reporter, cloc
     )
 
 
-def _look(cluster: Cluster, cloud: Cloud, *, paths: Paths, clock: Clock) -> _Start:
+def _look(cluster: Cluster, cloud: Cloud, *, paths: Paths, clock: Clock, replaced: str) -> _Start:
     """Read record, cloud and Kubernetes side by side, and plan."""
     record = Record.open(paths, cluster.name, clock=clock)
     recorded = record.recorded() if record else Recorded(cluster.name, new_uid())
@@ -131,7 +136,8 @@ def _look(cluster: Cluster, cloud: Cloud, *, paths: Paths, clock: Clock) -> _Sta
         intended=recorded.intended,
         capabilities=observed.capabilities,
     )
-    plan = plan_up(cluster, observed, recorded=recorded, addons=addons, before=record.spec if record else None)
+    before = record.spec if record else None
+    plan = plan_up(cluster, observed, recorded=recorded, addons=addons, before=before, replaced=replaced)
     endings = _endings(known, observed, uid=recorded.uid, plane=plan.nodes[0].name, clock=clock)
     plan = replace(plan, notes=(*filter(None, [choice.note]), *plan.notes, *endings))
     facts = ClusterFacts(

@@ -11,7 +11,7 @@ from moyai.core.keys import Key
 from moyai.plan.demands import Choices
 from moyai.plan.graph import Made
 from moyai.plan.observed import AccountFacts
-from moyai.spec.model import Cluster
+from moyai.spec.model import Cluster, ClusterSpec
 
 
 @dataclass(frozen=True)
@@ -29,11 +29,17 @@ class AddonFacts:
     secrets: Mapping[Key, str] = field(repr=False, default_factory=dict[Key, str])
 
 
+def copies(spec: ClusterSpec) -> int:
+    """How many copies a controller has that runs on control planes: one works, the other takes over."""
+    return min(2, spec.control_plane.replicas)
+
+
 @dataclass(frozen=True)
 class Addon:
     """``condition``: what `up` waits for: these Deployments and DaemonSets of kube-system with all their pods.
 
-    ``after_network``: those of them whose pods start only on nodes that are Ready.
+    ``after_network``: those of them whose pods start only on nodes that are Ready. ``copied``: those that run on control
+    planes, in as many ``copies`` as the spec asks for.
 
     ``required``: a cluster is not up without it. ``manifests``: None where kubeadm installs it. ``needs``: the capability
     without which the cloud has no use for it. ``credential``: with which it reaches the cloud. ``without``: what users
@@ -49,6 +55,7 @@ class Addon:
     deployments: tuple[str, ...] = ()
     daemon_sets: tuple[str, ...] = ()
     after_network: frozenset[str] = frozenset()
+    copied: tuple[str, ...] = ()
     required: bool = True
     needs: Capability | None = None
     credential: Key | None = None

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, cast
 
 from moyai.core.errors import UsageError
+from moyai.spec.control_plane import was_virtual
 
 ChangeClass = Literal["fixed", "rolling", "live"]
 
@@ -124,7 +125,8 @@ def _changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Change]
             before, after = _at(old, path), _at(new, path)
             before = _ALWAYS.get(path) if before is None else before
             # None: the cluster was made before there was such a field
-            if before is not None and before != after:
+            same = path == "controlPlane.endpoint" and was_virtual(old["controlPlane"]) == was_virtual(new["controlPlane"])
+            if before is not None and before != after and not same:
                 yield Change(f"spec.{path}", before, after, kind, reason)
     before_pools = {pool["name"]: pool for pool in old["nodePools"]}
     after_pools = {pool["name"]: pool for pool in new["nodePools"]}

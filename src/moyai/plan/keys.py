@@ -34,6 +34,10 @@ def node_object(node: str) -> Key:
     return Key(Kind.NODE, node)
 
 
+def member(node: str) -> Key:
+    return Key(Kind.MEMBER, node)
+
+
 def security_group(role: Role) -> Key:
     return Key(Kind.SECURITY_GROUP, role)
 

@@ -6,6 +6,7 @@ new node takes the lowest free index, and never an address that anything on the 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
@@ -93,9 +94,15 @@ def allocation_pool(node_cidr: IPv4Network) -> tuple[str, str]:
 
 
 def wanted_nodes(
-    cluster: Cluster, *, zones: Sequence[str], allocations: Mapping[str, NodeAllocation], used_addresses: Collection[str] = ()
+    cluster: Cluster,
+    *,
+    zones: Sequence[str],
+    allocations: Mapping[str, NodeAllocation],
+    used_addresses: Collection[str] = (),
+    planes: Sequence[int] | None = None,
 ) -> tuple[PlannedNode, ...]:
-    """The nodes of the spec, control plane first. ``used_addresses``: what other things on the network have."""
+    """The nodes of the spec, control plane first. ``used_addresses``: what other things on the network have. ``planes``:
+    numbers of the control planes, where they are not the lowest."""
     spec = cluster.spec
     network = spec.network
     taken = {kept.index for kept in allocations.values()}
@@ -114,7 +121,12 @@ def wanted_nodes(
                     hint=f"nodeCIDR {network.node_cidr} and podCIDR {network.pod_cidr} hold {spec.max_nodes} nodes",
                 )
             taken.add(index)
-            kept = NodeAllocation(index, pool_zones[ordinal % len(pool_zones)] if pool_zones else "")
+            zone = pool_zones[ordinal % len(pool_zones)] if pool_zones else ""
+            if role == "control-plane":
+                # the zone of whichever machine it replaces
+                zone = min(pool_zones, key=lambda one: plane_zones[one], default="")
+                plane_zones[zone] += 1
+            kept = NodeAllocation(index, zone)
         return PlannedNode(
             name=name,
             role=role,
@@ -131,7 +143,10 @@ def wanted_nodes(
 
     nodes: list[PlannedNode] = []
     plane = spec.control_plane
-    for ordinal in range(plane.replicas):
+    numbers = range(plane.replicas) if planes is None else planes
+    known = (allocations.get(node_name(cluster.name, CONTROL_PLANE_POOL, ordinal=ordinal)) for ordinal in numbers)
+    plane_zones = Counter(kept.zone for kept in known if kept)
+    for ordinal in numbers:
         own = [plane.zone] if plane.zone else plane.zones or list(zones)
         nodes.append(place("control-plane", CONTROL_PLANE_POOL, ordinal=ordinal, flavor=plane.flavor, pool_zones=own))
     for pool in spec.node_pools:

@@ -48,6 +48,8 @@ class KubeNode:
 
     ``ready_since``: when it became Ready, or ceased to be. ``role``: by the label that kubeadm gives. ``cordoned``: no new pods
     are placed on it. ``removing``: an `up` has begun to remove it. ``excluded``: load balancers send nothing to it.
+
+    ``stopped``: a control plane whose API server an `up` has ended; it does not come back.
     """
 
     name: str
@@ -59,6 +61,7 @@ class KubeNode:
     cordoned: bool = False
     removing: bool = False
     excluded: bool = False
+    stopped: bool = False
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,8 @@ class KubeFacts:
     them that have all their pods.
 
     ``reclaim_policy``: of the default StorageClass, empty where there is none. ``tokens``: ids of the bootstrap tokens that
-    moyai made and that are valid still. ``policies``: whether the nodes' agents enforce network policies.
+    moyai made and that are valid still. ``copies``: how many copies the Deployments of kube-system are to have. ``elected``:
+    those of which one copy alone works. ``policies``: whether the nodes' agents enforce network policies.
     """
 
     nodes: tuple[KubeNode, ...] = ()
@@ -75,6 +79,8 @@ class KubeFacts:
     reclaim_policy: str = ""
     tokens: frozenset[str] = frozenset()
     workloads: frozenset[str] = frozenset()
+    copies: Mapping[str, int] = field(default_factory=dict[str, int])
+    elected: frozenset[str] = frozenset()
     policies: bool = False
 
     def node(self, name: str) -> KubeNode | None:

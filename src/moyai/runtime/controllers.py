@@ -96,11 +96,13 @@ def cache(
     parse: Callable[[Json], T],
     metrics: Metrics,
     namespace: str | None = None,
+    optional: bool = False,
     kind: str = "",
     events: EventRecorder | None = None,
 ) -> Informer[T]:
     """An informer whose breaks are counted in ``moyai_watch_breaks_total``, and objects that cannot be read in
-    ``moyai_unreadable_objects_total``. With ``events`` there is one on each of these; ``kind`` is theirs."""
+    ``moyai_unreadable_objects_total``. With ``events`` there is one on each of these; ``kind`` is theirs. ``optional``: whether
+    the API may have no such resource."""
 
     def broke(plural: str, _why: str) -> None:
         metrics.count("moyai_watch_breaks_total", resource=plural)
@@ -111,7 +113,9 @@ def cache(
             message = f"This object is left alone, because it cannot be read ({type(why).__name__}: {why})"
             events.event(reference(found, kind), "Warning", reason="Unreadable", message=message)
 
-    return Informer(kube, resource, parse=parse, namespace=namespace, on_break=broke, on_unreadable=unreadable)
+    return Informer(
+        kube, resource, parse=parse, namespace=namespace, optional=optional, on_break=broke, on_unreadable=unreadable
+    )
 
 
 class ControllerSet:

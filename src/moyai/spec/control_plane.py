@@ -73,7 +73,8 @@ def kept(plane: ControlPlane, before: Mapping[str, Any]) -> ControlPlane:
     had = was_virtual(before)
     if plane.endpoint == "auto" and had:
         plane = plane.model_copy(update={"endpoint": "vrrp"})
-    if plane.virtual == had:
+    word = cast("str", before.get("endpoint", "auto"))
+    if plane.virtual == had == is_virtual(plane.replicas, word):
         # in the words on record: a word that means the same is no change
-        return plane.model_copy(update={"endpoint": before.get("endpoint", "auto")})
+        return plane.model_copy(update={"endpoint": word})
     return plane

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -18,6 +18,7 @@ from moyai.agent.policy.boot_gate import BootGate
 from moyai.agent.policy.kernel import PolicyKernel, ThisKernel
 from moyai.core.clock import Clock, SystemClock
 from moyai.core.errors import Retriable
+from moyai.kube.events import EventRecorder
 from moyai.kube.informer import Informer
 from moyai.kube.objects import (
     Alike,
@@ -29,7 +30,9 @@ from moyai.kube.objects import (
     parse_policy_namespace,
     parse_policy_pod,
 )
-from moyai.kube.resources import NAMESPACES, NETWORK_POLICIES, PODS
+from moyai.kube.objects.cluster_policy import KIND, ClusterPolicy, parse_cluster_policy
+from moyai.kube.objects.policy import TRIAL
+from moyai.kube.resources import CLUSTER_NETWORK_POLICIES, NAMESPACES, NETWORK_POLICIES, PODS
 from moyai.kube.watching import Kube
 from moyai.kube.workqueue import WorkQueue
 from moyai.linux.conntrack import TrackedConnection
@@ -49,8 +52,8 @@ NO_GATE = BootGate(None)
 
 
 class PolicyController:
-    """``node``: whose pods are guarded. ``caches`` and ``part`` are for a ``ControllerSet``. ``kernel`` is opened at the first
-    transaction."""
+    """``node``: whose pods are guarded. ``caches`` and ``part`` are for a ``ControllerSet``. ``events``: report what of the
+    tiers' policies is not enforced; None where the cluster has no tiers. ``kernel`` is opened at the first transaction."""
 
     def __init__(
         self,
@@ -61,6 +64,7 @@ class PolicyController:
         metrics: Metrics,
         clock: Clock | None = None,
         gate: BootGate = NO_GATE,
+        events: EventRecorder | None = None,
         kernel: Callable[[], PolicyKernel] = ThisKernel,
     ) -> None:
         self._index = PolicyIndex(node)
@@ -69,6 +73,8 @@ class PolicyController:
         self._clock = clock or SystemClock()
         self._open = kernel
         self._gate = gate
+        self._events = events
+        self._nodes = nodes
         self._kernel: PolicyKernel | None = None
         self._standing = False
         self._lacks = "the table of network policies has not been applied yet"
@@ -82,10 +88,26 @@ class PolicyController:
         pods.add_handler(lambda key, _old, new: self._pod(key, new))
         nodes.add_handler(lambda key, _old, new: self._ranges(key, new))
         self.caches: tuple[Informer[Any], ...] = (policies, namespaces, pods)
+        if events:
+            tiers: Informer[ClusterPolicy] = cache(
+                kube,
+                CLUSTER_NETWORK_POLICIES,
+                parse=parse_cluster_policy,
+                metrics=metrics,
+                optional=True,
+                kind=KIND,
+                events=events,
+            )
+            tiers.add_handler(lambda key, _old, new: self._cluster_policy(key, new))
+            self.caches = (*self.caches, tiers)
+            metrics.describe("moyai_cluster_policies", "Policies of the cluster's tiers")
+            metrics.gauge("moyai_cluster_policies", lambda: {(): float(self._index.cluster_policies)})
         self.part = Part("policy", self.reconcile, watch=self._watch)
         metrics.describe("moyai_policy_apply_seconds", "How long the kernel takes for a change of the policies' table")
         metrics.describe("moyai_policy_cut_total", "Connections that were cut because no policy permits them any more")
         metrics.describe("moyai_policies", "Network policies in the cluster")
+        metrics.describe("moyai_policy_trials", "Network policies on trial, of which nothing is dropped")
+        metrics.gauge("moyai_policy_trials", lambda: {(): float(self._index.trials)})
         metrics.describe("moyai_policy_addresses", "Addresses of this node's pods that a network policy selects")
         metrics.gauge("moyai_policies", lambda: {(): float(self._index.policies)})
         metrics.gauge("moyai_policy_addresses", lambda: {(): float(self._index.isolated)})
@@ -161,6 +183,14 @@ class PolicyController:
         self._index.set_policy(key, new)
         self._changed()
 
+    def _cluster_policy(self, key: str, new: ClusterPolicy | None) -> None:
+        self._index.set_cluster_policy(key, new)
+        self._changed()
+        # one agent speaks for all
+        if new and self._events and self._node == min((one.name for one in self._nodes.all()), default=""):
+            for message in complaints(new):
+                self._events.event(new.about, "Warning", reason="Unsupported", message=message)
+
     def _namespace(self, key: str, new: PolicyNamespace | None) -> None:
         self._index.set_namespace(key, new.labels if new else None)
         self._changed()
@@ -173,6 +203,15 @@ class PolicyController:
         if key == self._node:
             self._index.set_ranges(new.pod_cidrs if new else ())
             self._changed()
+
+
+def complaints(policy: ClusterPolicy) -> Iterator[str]:
+    """What of the policy is not as its author may expect, a sentence each."""
+    if policy.unsupported:
+        fields = ", ".join(policy.unsupported)
+        yield f"moyai does not know {fields}: a rule with it accepts nobody by it, or else denies everyone"
+    if policy.trial:
+        yield f"only NetworkPolicy objects can be on trial: the annotation {TRIAL} has no effect, and this policy is enforced"
 
 
 def removal(gate: BootGate = NO_GATE, kernel: Callable[[], PolicyKernel] = ThisKernel) -> Wanted:

@@ -80,7 +80,7 @@ def snapshot_controller(options: CsiManifestOptions) -> dict[str, Any]:
 
 def _election(options: CsiManifestOptions) -> list[str]:
     # a single copy needs no election: without one it works at once after a restart
-    return ["--leader-election"] if options.replicas > 1 else []
+    return ["--leader-election"] if options.elected else []
 
 
 def _container(
@@ -134,7 +134,7 @@ def _deployment(
         "terminationGracePeriodSeconds": 15,
         "containers": containers,
     }
-    if options.replicas > 1:
+    if options.elected:
         pod |= apart(labels)
     if volumes:
         pod["volumes"] = volumes

@@ -34,6 +34,7 @@ class CsiManifestOptions:
     api_server: str = ""
     reclaim_policy: Literal["Delete", "Retain"] = "Delete"
     replicas: int = 1
+    elected: bool = False
     pull_policy: str = "IfNotPresent"
     log_level: str = "info"
     provider_args: tuple[str, ...] = ()

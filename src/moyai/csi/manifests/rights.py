@@ -57,7 +57,7 @@ def rights(options: CsiManifestOptions) -> list[dict[str, Any]]:
         *_bound(names, f"system:{names.objects}-controller", rules=controller, account=account),
         *_bound(names, "system:snapshot-controller", rules=snapshot_controller, account=SNAPSHOT_CONTROLLER),
     ]
-    if options.replicas > 1:
+    if options.elected:
         lease = [_rule("coordination.k8s.io", ["leases"], verbs="get watch list delete update create")]
         objects += _bound(names, f"{names.objects}-controller", rules=lease, account=account, namespaced=True)
         objects += _bound(names, SNAPSHOT_CONTROLLER, rules=lease, account=SNAPSHOT_CONTROLLER, namespaced=True)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from moyai.cloud.capabilities import Capability, Cloud
-from moyai.core.errors import MoyaiError
+from moyai.core.errors import MoyaiError, NotFound
 from moyai.core.ids import cluster_tag
 from moyai.diagnose.network.cloud_wire import CloudFacts
 from moyai.diagnose.network.kernel_facts import Kernel, parse_kernel
@@ -28,8 +28,9 @@ from moyai.kube.objects import (
     parse_policy_namespace,
     parse_policy_pod,
 )
+from moyai.kube.objects.cluster_policy import ClusterPolicy, parse_cluster_policy
 from moyai.kube.quick import KubeApi
-from moyai.kube.resources import NAMESPACES, NETWORK_POLICIES, NODES, PODS, SERVICES
+from moyai.kube.resources import CLUSTER_NETWORK_POLICIES, NAMESPACES, NETWORK_POLICIES, NODES, PODS, SERVICES
 from moyai.lifecycle.record import Record
 from moyai.plan.network_policy.pod_index import PodIndex
 from moyai.spec.model import NetworkSpec
@@ -45,6 +46,7 @@ class View:
     objects: Objects
     namespaces: tuple[PolicyNamespace, ...]
     policies: tuple[NetworkPolicy, ...]
+    cluster_policies: tuple[ClusterPolicy, ...]
     cloud: CloudFacts
 
     @property
@@ -69,6 +71,7 @@ class View:
             absent=absent,
             pods=self.pods,
             policies=self.policies,
+            cluster_policies=self.cluster_policies,
             enforces=self.network.policy,
             services=self.objects.services,
             cloud=self.cloud,
@@ -79,14 +82,24 @@ def read_view(record: Record, api: KubeApi, *, cloud: Cloud) -> View:
     with ThreadPoolExecutor(_CALLS, thread_name_prefix="network") as pool:
         in_cloud = pool.submit(cloud_facts, record, cloud)
         listed = [pool.submit(api.list, one) for one in (NODES, PODS, SERVICES, NAMESPACES, NETWORK_POLICIES)]
+        listed_tiers = pool.submit(_cluster_policies, api)
         nodes, pods, services, namespaces, policies = (one.result() for one in listed)
         return View(
             network=record.cluster.spec.network,
             objects=Objects(tuple(map(parse_node, nodes)), tuple(pods), tuple(map(parse_service_facts, services))),
             namespaces=tuple(map(parse_policy_namespace, namespaces)),
             policies=tuple(map(parse_policy, policies)),
+            cluster_policies=listed_tiers.result(),
             cloud=in_cloud.result(),
         )
+
+
+def _cluster_policies(api: KubeApi) -> tuple[ClusterPolicy, ...]:
+    """None of them where the cluster has no such kind of objects."""
+    try:
+        return tuple(map(parse_cluster_policy, api.list(CLUSTER_NETWORK_POLICIES)))
+    except NotFound:
+        return ()
 
 
 def cloud_facts(record: Record, cloud: Cloud) -> CloudFacts:

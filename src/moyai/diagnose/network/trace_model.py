@@ -9,6 +9,7 @@ from typing import Any, Literal
 from moyai.diagnose.network.cloud_wire import CloudFacts
 from moyai.diagnose.network.kernel_facts import Kernel
 from moyai.kube.objects import NetworkPolicy, Node
+from moyai.kube.objects.cluster_policy import ClusterPolicy
 from moyai.kube.objects.meta import number, part, rows, text, texts
 from moyai.kube.resources import Json
 from moyai.plan.network_policy.pod_index import PodIndex
@@ -59,6 +60,7 @@ class World:
     absent: Mapping[str, str] = field(default_factory=dict[str, str])
     pods: PodIndex = field(default_factory=PodIndex)
     policies: tuple[NetworkPolicy, ...] = ()
+    cluster_policies: tuple[ClusterPolicy, ...] = ()
     enforces: bool = True
     services: tuple[ServiceFacts, ...] = ()
     cloud: CloudFacts = field(default_factory=CloudFacts)

@@ -14,7 +14,7 @@ from moyai.diagnose.network.cloud_wire import contains, refused_by_firewall, ref
 from moyai.diagnose.network.kernel_facts import Kernel, LinkFacts, RouteFacts, best
 from moyai.diagnose.network.nft_rules import OWN, PROXY, Packet, Ruleset
 from moyai.diagnose.network.trace_model import CLOUD, Hop, Outcome, PacketEnd, Trace, World
-from moyai.plan.network_policy.judgement import judge
+from moyai.plan.network_policy.judgement import Policies, judge
 from moyai.plan.network_policy.table_names import GATE, TABLE, policy_chain
 from moyai.plan.node_network import OVERHEAD
 
@@ -207,22 +207,27 @@ class _Walk:
             if pod is None or pod.node != node:
                 continue
             found = judge(
-                self._world.policies,
+                Policies(self._world.policies, self._world.cluster_policies),
                 pods,
                 source=packet.source,
                 destination=packet.destination,
                 port=(packet.protocol, packet.port),
                 incoming=incoming,
             )
-            if not found.selecting:
+            decided = found.decided
+            if not found.selecting and not decided:
                 continue
             what = f"{'ingress' if incoming else 'egress'} of pod {pod.key}"
-            selecting = ", ".join(found.selecting)
+            tier = f"rule {decided.rule} of ClusterNetworkPolicy {decided.policy}" if decided else ""
+            selecting = tier or ", ".join(found.selecting)
             if not kernel.unreadable and not rules.has_table(TABLE):
                 self._hop(node, "policy", text=f"{what}: {selecting} has no effect, {node} has no table inet {TABLE}")
                 self._note(f"{node}: {_AGENT}" if self._world.enforces else _SWITCHED_OFF)
             elif found.permitted:
-                self._hop(node, "policy", text=f"{what}: permitted by {', '.join(found.permitting)}")
+                self._hop(node, "policy", text=f"{what}: permitted by {tier or ', '.join(found.permitting)}")
+            elif tier:
+                self._hop(node, "policy", text=f"{what}: denied by {tier}")
+                raise _WayEnds("dropped", f"{tier} denies {packet.target} from {packet.source}")
             else:
                 late = [key for key in found.selecting if not rules.has_policy(policy_chain(incoming, key))]
                 waits = f" ({', '.join(late)} is not in the kernel yet)" if late and not kernel.unreadable else ""

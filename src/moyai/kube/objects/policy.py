@@ -34,6 +34,8 @@ class Selector:
 
 
 EVERYTHING = Selector()
+#: The annotation that puts a policy on trial, with the value "true".
+TRIAL = "policy.moyai.dev/trial"
 #: So many different labels, and ports, are remembered.
 _ALIKE = 4096
 
@@ -78,13 +80,15 @@ class PolicyRule:
 
 @dataclass(frozen=True)
 class NetworkPolicy:
-    """``ingress``, ``egress`` None: the policy says nothing about that direction. Empty: it permits nothing."""
+    """``ingress``, ``egress`` None: the policy says nothing about that direction. Empty: it permits nothing. ``trial``: it is
+    evaluated, and nothing is dropped because of it."""
 
     namespace: str
     name: str
     pods: Selector
     ingress: tuple[PolicyRule, ...] | None = None
     egress: tuple[PolicyRule, ...] | None = None
+    trial: bool = False
 
     @property
     def key(self) -> str:
@@ -129,6 +133,7 @@ def parse_policy(found: Json) -> NetworkPolicy:
         pods=parse_selector(part(spec, "podSelector")),
         ingress=_rules(spec, "ingress", side="from", namespace=namespace) if "Ingress" in kinds else None,
         egress=_rules(spec, "egress", side="to", namespace=namespace) if "Egress" in kinds else None,
+        trial=text_map(meta, "annotations").get(TRIAL) == "true",
     )
 
 
@@ -188,7 +193,7 @@ def _rules(spec: Json, direction: str, *, side: str, namespace: str) -> tuple[Po
 def _peers(found: Json, namespace: str) -> list[Peer]:
     if "ipBlock" in found:
         block = part(found, "ipBlock")
-        return [Block(_network(text(block, "cidr")), tuple(sorted(_network(one) for one in texts(block, "except"))))]
+        return [Block(network(text(block, "cidr")), tuple(sorted(network(one) for one in texts(block, "except"))))]
     if found.get("namespaceSelector") is not None:
         pods = parse_selector(part(found, "podSelector"))
         return [PodPeer(pods, namespaces=parse_selector(part(found, "namespaceSelector")))]
@@ -226,6 +231,6 @@ def _address(said: str) -> str:
     return str(ipaddress.ip_address(said))
 
 
-def _network(said: str) -> str:
+def network(said: str) -> str:
     """With the bits behind the length cleared, as the API server accepts ranges that have some."""
     return str(ipaddress.ip_network(said, strict=False))

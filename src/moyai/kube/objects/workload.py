@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from moyai.kube.objects.meta import number, part, text
+from moyai.kube.objects.meta import number, part, rows, text, texts
 from moyai.kube.resources import Json
+
+#: Flags with which of several copies one alone works.
+_ELECTION = frozenset({"--leader-elect=true", "--leader-election"})
 
 
 @dataclass(frozen=True)
 class Deployment:
-    """``current``: whether its controller has seen the newest version of it."""
+    """``current``: whether its controller has seen the newest version of it. ``elected``: of several copies one alone works."""
 
     namespace: str
     name: str
@@ -20,6 +23,7 @@ class Deployment:
     ready: int = 0
     available: int = 0
     current: bool = True
+    elected: bool = False
 
     @property
     def done(self) -> bool:
@@ -55,6 +59,10 @@ def parse_deployment(found: Json) -> Deployment:
         ready=number(status, "readyReplicas"),
         available=number(status, "availableReplicas"),
         current=number(status, "observedGeneration") >= number(meta, "generation"),
+        elected=any(
+            not _ELECTION.isdisjoint(texts(container, "args"))
+            for container in rows(part(spec, "template", "spec"), "containers")
+        ),
     )
 
 

@@ -8,9 +8,11 @@ from moyai.bootstrap import pki, user_data
 from moyai.core.files import write_private
 from moyai.core.ids import UNSEALING_KEY
 from moyai.core.progress import Progress
+from moyai.kube.resources import DEPLOYMENTS
 from moyai.lifecycle import addon_objects, waits
 from moyai.lifecycle.drain import drain, exclude, forget_node, mark_control_plane, restore
 from moyai.lifecycle.execute.context import Context, Handler, handles
+from moyai.lifecycle.leaving_planes import LeavingPlanes
 from moyai.lifecycle.storage_class import set_reclaim_policy
 from moyai.lifecycle.tokens import add_token, revoke_tokens
 from moyai.plan import keys
@@ -24,6 +26,7 @@ class Inside:
 
     def __init__(self, context: Context, *, authorities: pki.Pki, manifests: Callable[[str, Made], str]) -> None:
         self._context, self._authorities, self._manifests = context, authorities, manifests
+        self._leaving = LeavingPlanes(context.api, clock=context.clock)
 
     def handlers(self) -> Mapping[type[s.Step], Handler]:
         return dict(
@@ -33,11 +36,15 @@ class Inside:
                 handles(s.ExcludeNode, self._exclude),
                 handles(s.UncordonNode, self._uncordon),
                 handles(s.MarkControlPlane, self._mark),
+                handles(s.MoveLeadership, self._leaving.move_leadership),
+                handles(s.StopServing, self._leaving.stop_serving),
+                handles(s.RemoveMember, self._remove_member),
                 handles(s.DeleteNode, self._delete_node),
                 handles(s.RenewToken, self._token),
                 handles(s.RevokeTokens, self._revoke_tokens),
                 handles(s.DeleteUnsealingKey, self._unsealing_key),
                 handles(s.SetReclaimPolicy, self._reclaim_policy),
+                handles(s.SetCopies, self._copies),
                 handles(s.ApplyAddon, self._apply),
                 handles(s.RemoveAddon, self._remove),
             ]
@@ -63,6 +70,11 @@ class Inside:
         context = self._context
         mark_control_plane(context.api(), step.node, clock=context.clock, progress=progress, timeout=waits.NODES_TIMEOUT)
 
+    def _remove_member(self, step: s.RemoveMember, progress: Progress) -> None:
+        self._leaving.remove_member(step, progress)
+        if step.release:
+            self._context.require_record().release(step.node)
+
     def _delete_node(self, step: s.DeleteNode, _: Progress) -> None:
         forget_node(self._context.api(), step.node, clock=self._context.clock)
         self._context.forget(step.key)
@@ -84,6 +96,10 @@ class Inside:
 
     def _reclaim_policy(self, step: s.SetReclaimPolicy, _: Progress) -> None:
         set_reclaim_policy(self._context.api(), self._context.cloud.kind.volume_names, policy=step.policy)
+
+    def _copies(self, step: s.SetCopies, _: Progress) -> None:
+        body = {"spec": {"replicas": step.copies}}
+        self._context.api().patch(DEPLOYMENTS, step.key.name, body=body, namespace="kube-system")
 
     def _apply(self, step: s.ApplyAddon, _: Progress) -> None:
         addon_objects.apply(self._context.api(), self._manifests(step.addon, self._context.made))

@@ -14,7 +14,8 @@ from moyai.plan import keys
 from moyai.plan.addons import Addon
 from moyai.plan.capacity import check_capacity, routes_of_others
 from moyai.plan.changes import classify, refuse_fixed
-from moyai.plan.cluster.control_planes import check_quorum, plane_notes, refuse_planes
+from moyai.plan.cluster.control_planes import check_quorum, plane_notes, plane_numbers, refuse_planes, refuse_replacement
+from moyai.plan.cluster.copies import copies_notes, plan_copies
 from moyai.plan.cluster.credentials import login_notes, logins_of, plan_key_pair
 from moyai.plan.cluster.endpoint import endpoint_of, renewal_notes
 from moyai.plan.cluster.firewall import plan_firewall
@@ -48,6 +49,7 @@ def situation(
     recorded: Recorded,
     addons: Iterable[Addon] = (),
     before: Mapping[str, Any] | None = None,
+    replaced: str = "",
 ) -> Situation:
     """All facts that a plan is made from; refuses what the cloud cannot do and what cannot change. See ``plan_up``."""
     changes = classify(before, dump(cluster)) if before else ()
@@ -56,12 +58,15 @@ def situation(
     refuse_fixed(changes)
     check_capabilities(cluster, observed)
     choices = choose(cluster, observed, external=network_of(cluster.spec.cloud, observed.capabilities).external)
+    if replaced:
+        refuse_replacement(cluster, observed, recorded=recorded, replaced=replaced)
     refuse_taken_name(cluster, observed, recorded=recorded)
     nodes = wanted_nodes(
         cluster,
         zones=observed.zones,
         allocations=recorded.allocations,
         used_addresses=[ip for port in observed.ports if port.name not in recorded.allocations for ip in port.fixed_ips],
+        planes=plane_numbers(cluster, observed, recorded=recorded, replaced=replaced),
     )
     # the port of the virtual address is found by its name, like a node's
     names = [node.name for node in nodes]
@@ -91,13 +96,15 @@ def plan_up(
     recorded: Recorded,
     addons: Iterable[Addon] = (),
     before: Mapping[str, Any] | None = None,
+    replaced: str = "",
 ) -> Plan:
     """What is to be done so that the cloud holds this cluster, and what is waited for.
 
     ``addons``: those that the cluster has. ``before``: the spec on record, as ``spec.load.dump`` gives it.
+    ``replaced``: name of a control plane that works and in whose place another one is made; empty for none.
     Raises UsageError or Terminal when the cluster cannot be.
     """
-    now = situation(cluster, observed, recorded=recorded, addons=addons, before=before)
+    now = situation(cluster, observed, recorded=recorded, addons=addons, before=before, replaced=replaced)
     cloud, offered = cluster.spec.cloud, observed.capabilities
     network, logins = network_of(cloud, offered), logins_of(cloud, offered, own=observed.login)
     endpoint = endpoint_of(cluster, now.control_planes, capabilities=offered)
@@ -113,6 +120,7 @@ def plan_up(
         *pods.steps(now.nodes, existing=now.existing, leaving=now.leaving),
         *plan_removal(now),
         *plan_reclaim_policy(now),
+        *plan_copies(now),
         *plan_live_addons(now),
     )
     steps = (*steps, *plan_repair(now, steps, pods=pods))
@@ -130,6 +138,7 @@ def plan_up(
         *held_notes(now),
         *cordon_notes(now),
         *addon_notes(now),
+        *copies_notes(now),
         *live_addon_notes(steps),
         *capability_notes(cluster, observed),
         *login_notes(now),

@@ -44,10 +44,16 @@ def plan_machines(now: Situation, endpoint: Endpoint, *, pods: PodNetwork) -> It
             node=node,
             image_id=now.choices.image.id,
             flavor_id=now.choices.flavors[node.flavor].id,
-            first=node.name == first.name and (now.makes_cluster or now.only_plane(node)),
+            first=node.name == now.founder,
+            peers=_peers(now, node) if node.role == "control-plane" else (),
         )
     if now.renews_token:
         yield s.RenewToken(key=keys.TOKEN, after=(s.reached(s.API),), keep=bool(now.unjoined))
+
+
+def _peers(now: Situation, node: PlannedNode) -> tuple[str, ...]:
+    leaving = filter(None, map(now.plane_address, now.leaving_planes))
+    return (*(other.address for other in now.control_planes if other != node), *leaving)
 
 
 def _replace(now: Situation, node: PlannedNode) -> Iterator[s.Step]:
@@ -61,6 +67,8 @@ def _replace(now: Situation, node: PlannedNode) -> Iterator[s.Step]:
         )
     if server is not None:
         why = server.fault or "it is broken"
+        if node.name in now.obsolete:
+            why = f"{now.founder}, which begins the cluster, is made again"
         if node.name in now.stale_nodes:
             yield from leave_service(now, node.name)
         yield s.Delete(key=keys.server(node.name), after=out_of_service(node.name), object_id=server.id, why=why)
@@ -75,7 +83,9 @@ def _needs(now: Situation, node: PlannedNode, *, endpoint: Endpoint) -> tuple[s.
     own += [s.deleted(keys.server(node.name)), s.deleted(keys.node_object(node.name))]
     if node.role == "worker":
         return (*own, s.created(keys.TOKEN))
-    if not now.makes_cluster:
+    if node.name == now.founder:
+        own += [s.deleted(keys.server(name)) for name in sorted(now.obsolete)]
+    elif not now.makes_cluster:
         # the others' etcd has a majority when the API answers
         own.append(s.reached(s.API))
     credentials = (keys.CONTROLLERS_CREDENTIAL, keys.VOLUMES_CREDENTIAL)

@@ -12,7 +12,7 @@ from moyai.plan.addons import Addon
 from moyai.plan.changes import Change
 from moyai.plan.demands import Choices
 from moyai.plan.existing import Existing
-from moyai.plan.nodes import PlannedNode
+from moyai.plan.nodes import CONTROL_PLANE_POOL, PlannedNode, address_of, pool_of_node
 from moyai.plan.observed import Observed, Recorded, owns
 from moyai.spec.model import Cluster, ClusterSpec
 
@@ -50,7 +50,7 @@ class Situation:
     @property
     def makes_cluster(self) -> bool:
         """Whether the API has never answered yet, so that all machines begin together."""
-        return not self.recorded.ready
+        return bool(self.founder)
 
     @cached_property
     def missing(self) -> tuple[PlannedNode, ...]:
@@ -88,14 +88,55 @@ class Situation:
     @cached_property
     def stale_nodes(self) -> frozenset[str]:
         """Nodes that are to be made and whose Node object of an earlier machine is still there."""
-        return frozenset(node.name for node in self.missing if not self.only_plane(node)) & self.observed.kube_nodes
+        begun_again = {self.founder, *self.obsolete}
+        missing = (node for node in self.missing if not self.only_plane(node) and node.name not in begun_again)
+        return frozenset(node.name for node in missing) & self.observed.kube_nodes
 
     def only_plane(self, node: PlannedNode) -> bool:
         """Whether the cluster's state is in this machine alone."""
-        return node.role == "control-plane" and len(self.control_planes) == 1
+        return node.role == "control-plane" and len(self._plane_machines | {one.name for one in self.control_planes}) == 1
+
+    @cached_property
+    def founder(self) -> str:
+        """Name of the control plane whose machine begins the cluster; empty where there is a cluster to join.
+
+        A cluster that has answered once is never begun again, however silent it is. Nor is one without its first machine whose
+        API answers: a killed run has not put that on record.
+        """
+        first = self.control_planes[0].name
+        others = self._plane_machines - {first}
+        exists = self.recorded.ready or (self.observed.kube is not None and others and not self._works(first))
+        return "" if exists else first
+
+    @cached_property
+    def obsolete(self) -> frozenset[str]:
+        """Control planes whose machines go before the founder's is made: they may have joined a founder that is gone, and what
+        they hold would be a second cluster with the same address. Nobody has seen that cluster answer."""
+        return self._plane_machines - {self.founder} if self.founder and not self._works(self.founder) else frozenset()
+
+    @cached_property
+    def leaving_planes(self) -> tuple[str, ...]:
+        """Names of the control planes that leave; first those whose machines do not run, so that the others gain a spare."""
+        names = (name for name in self.leaving if pool_of_node(name, self.cluster.name) == CONTROL_PLANE_POOL)
+        return tuple(sorted(names, key=lambda name: self._works(name)))
+
+    def plane_address(self, name: str) -> str:
+        """The address of a control plane that leaves; empty where nothing says it."""
+        if name in self.recorded.allocations:
+            return str(address_of(self.spec.network.node_cidr, self.recorded.allocations[name].index))
+        port = next((one for one in self.observed.ports if one.name == name and owns(self.recorded.uid, one)), None)
+        return port.fixed_ips[0] if port and port.fixed_ips else ""
+
+    @cached_property
+    def _plane_machines(self) -> frozenset[str]:
+        """Names of all machines of control planes that exist, wanted or not."""
+        return frozenset(name for name in self.existing.servers if pool_of_node(name, self.cluster.name) == CONTROL_PLANE_POOL)
 
     def lives(self, name: str) -> bool:
-        """Whether a machine of this name exists and is not broken."""
+        """Whether a machine of this name exists, is not broken, and stays."""
+        return self._works(name) and name not in self.obsolete
+
+    def _works(self, name: str) -> bool:
         server = self.existing.servers.get(name)
         return server is not None and not server.power.broken
 
@@ -103,9 +144,11 @@ class Situation:
 def leaving_nodes(
     observed: Observed, recorded: Recorded, *, existing: Existing, nodes: Iterable[PlannedNode]
 ) -> tuple[str, ...]:
-    """Names of nodes that exist, in whatever part, and are not among ``nodes``; the youngest first."""
+    """Names of nodes that exist, in whatever part, and are not among ``nodes``; the youngest first. Of a control plane etcd may
+    have a part when nobody else has: it counts as long as it is on record."""
+    planes = {name for name in recorded.allocations if pool_of_node(name, recorded.name) == CONTROL_PLANE_POOL}
     reserved = keys.virtual_port(recorded.name).name
     ports = {port.name for port in observed.ports if owns(recorded.uid, port) and port.use.deletable}
     registered = {name for name in recorded.allocations if name in observed.kube_nodes}
-    names = {*existing.servers, *ports, *registered} - {node.name for node in nodes} - {reserved}
+    names = {*existing.servers, *ports, *registered, *planes} - {node.name for node in nodes} - {reserved}
     return tuple(sorted(names, key=lambda name: (len(name), name), reverse=True))

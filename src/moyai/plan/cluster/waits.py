@@ -50,6 +50,11 @@ def plan_waits(
             yield s.WaitMachines(key=s.PLANE, after=(restart,), nodes=(plane.name,))
         seen = next((node for node in now.control_planes if now.lives(node.name)), plane)
         yield s.WaitApi(key=s.API, after=(*reachable, *starts, s.reached(s.PLANE)), node=seen.name)
+    if began and now.leaving_planes:
+        planes = tuple(node.name for node in now.control_planes)
+        marks = tuple(s.StepId(s.Verb.SET, keys.node_object(name)) for name in planes)
+        after = (s.reached(s.API), s.reached(s.MACHINES), *marks)
+        yield s.WaitNodes(key=s.PLANES, after=after, nodes=planes, ready=pods.ready)
     for node in now.control_planes:
         server = servers.get(node.name)
         if server is None or server.power.broken or UNSEALING_KEY in server.metadata:
@@ -64,6 +69,7 @@ def plan_waits(
     joins = any(isinstance(step, s.RenewToken) or (isinstance(step, s.CreateServer) and step.by_token) for step in steps)
     if joins or (now.recorded.token_id if kube is None else kube.tokens):
         yield s.RevokeTokens(key=keys.TOKEN, after=(s.reached(s.NODES), s.created(keys.TOKEN)))
+    scaled = {step.key.name: step.id for step in steps if isinstance(step, s.SetCopies)}
     applied = {step.addon: step.id for step in steps if isinstance(step, s.ApplyAddon)}
     for addon in now.addons:
         if addon.unwanted and addon.name not in applied:
@@ -72,11 +78,13 @@ def plan_waits(
         left_out = _gone(now) if pods.ready else _gone(now) | addon.after_network
         if addon.names <= left_out:
             continue
-        if began or kube is None or addon.name in applied or not kube.running >= addon.names - left_out:
+        changed = addon.name in applied or not scaled.keys().isdisjoint(addon.names)
+        if began or kube is None or changed or not kube.running >= addon.names - left_out:
+            own = (*filter(None, [applied.get(addon.name)]), *(step for name, step in scaled.items() if name in addon.names))
             # a DaemonSet does not count a node that has not joined yet
             yield s.WaitAddon(
                 key=addon.condition,
-                after=(*filter(None, [applied.get(addon.name)]), s.reached(s.API), s.reached(s.NODES)),
+                after=(*own, s.reached(s.API), s.reached(s.NODES)),
                 addon=addon.name,
                 deployments=tuple(name for name in addon.deployments if name not in left_out),
                 daemon_sets=tuple(name for name in addon.daemon_sets if name not in left_out),

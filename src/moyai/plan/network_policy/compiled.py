@@ -1,6 +1,7 @@
 """A policy's direction as rules of its chain, and the sets that they refer to; the same decision for a single packet.
 
-Always holds: a rule accepts or says nothing; what no rule of a pod's policies accepts is dropped at the end of the pod's chain.
+Always holds: a rule of a namespace's policy accepts or says nothing; what no rule of a pod's policies accepts is dropped at
+the end of the pod's chain. A rule of a tier accepts, drops or returns, and the first one that is about a packet decides.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import ipaddress
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
+from moyai.kube.objects.cluster_policy import Action, ClusterPolicy
 from moyai.kube.objects.policy import Block, Peer, PodPeer, PolicyPort, PolicyRule
 from moyai.plan.network_policy import table_names as names
 from moyai.plan.network_policy.ruleset import ChainRule, Match, Ports, Verdict
@@ -28,18 +30,40 @@ class Compiled:
 
 def compiled(rules: tuple[PolicyRule, ...], *, incoming: bool, key: str) -> Compiled:
     """``incoming``: the rules' peers are the senders. ``key``: the policy's, for the counter's comment."""
+    return _compiled(((rule, Verdict.ACCEPT, key) for rule in rules), incoming)
+
+
+def compiled_tier(policies: Iterable[ClusterPolicy], *, incoming: bool) -> Compiled:
+    """``policies``: of one tier, in their order. A rule that passes returns from the chain."""
+    verdicts = {Action.ACCEPT: Verdict.ACCEPT, Action.DENY: Verdict.DROP, Action.PASS: Verdict.RETURN}
+    rules = (
+        (one.rule, verdicts[one.action], f"{policy.tier} {policy.name} {one.name}")
+        for policy in policies
+        for one in policy.direction(incoming)
+    )
+    return _compiled(rules, incoming)
+
+
+def compiled_trial(policies: Iterable[tuple[PolicyRule, ...]], *, incoming: bool) -> Compiled:
+    """``policies``: those on trial that select the same pods. What one of them permits returns from the chain; the flow of any
+    other packet is noted at its end."""
+    made = _compiled(((rule, Verdict.RETURN, "on trial") for rules in policies for rule in rules), incoming)
+    ends = (ChainRule(Match(family), note=names.trial(family), comment="would be dropped") for family in FAMILIES)
+    return replace(made, rules=(*made.rules, *ends))
+
+
+def _compiled(rules: Iterable[tuple[PolicyRule, Verdict, str]], incoming: bool) -> Compiled:
+    """``rules``: each with what it does to a packet, and the comment of its counter."""
     made: list[ChainRule] = []
-    for rule in rules:
+    peers: set[PodPeer] = set()
+    named: set[NamedPort] = set()
+    for rule, verdict, comment in rules:
         for peer in _peers(rule.peers, incoming):
             for ports in _ports(rule.ports, incoming):
-                made += [
-                    ChainRule(match, Verdict.ACCEPT, counted=True, comment=key[:_COMMENT]) for match in _joined(peer, ports)
-                ]
-    return Compiled(
-        tuple(dict.fromkeys(made)),
-        peers=frozenset(one for rule in rules for one in rule.peers or () if isinstance(one, PodPeer)),
-        ports=frozenset((one.protocol, one.name, incoming) for rule in rules for one in rule.ports or () if one.name),
-    )
+                made += [ChainRule(match, verdict, counted=True, comment=comment[:_COMMENT]) for match in _joined(peer, ports)]
+        peers.update(one for one in rule.peers or () if isinstance(one, PodPeer))
+        named.update((one.protocol, one.name, incoming) for one in rule.ports or () if one.name)
+    return Compiled(tuple(dict.fromkeys(made)), frozenset(peers), frozenset(named))
 
 
 def permits(

@@ -6,17 +6,52 @@ pods that the same policies select share a chain; a pod that comes to such a cha
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 
-from moyai.kube.objects.policy import NetworkPolicy, PodPeer, PolicyPod, PolicyRule
+from moyai.kube.objects.cluster_policy import ClusterPolicy, Tier
+from moyai.kube.objects.policy import NetworkPolicy, PodPeer, PolicyPod
 from moyai.plan.network_policy import table_names as names
-from moyai.plan.network_policy.compiled import FAMILIES, Compiled, NamedPort, compiled, permits
+from moyai.plan.network_policy.compiled import FAMILIES, Compiled, compiled, compiled_tier, compiled_trial
 from moyai.plan.network_policy.pod_index import PodIndex, Watchers
 from moyai.plan.network_policy.ruleset import ChainRule, Form, PolicyTable, SetKind, Verdict
+from moyai.plan.network_policy.shared_chains import SharedChains
+from moyai.plan.network_policy.table_names import family_of
+from moyai.plan.network_policy.verdict import Packet, permitted
 
-#: Whether what is sent to the pods is meant, and the policies that select them for that direction.
-_Group = tuple[bool, tuple[str, ...]]
 _DENIED = ChainRule(verdict=Verdict.DROP, counted=True, comment="no policy permits it")
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Pods that the same policies select for one direction. ``incoming``: what is sent to them. ``policies``: keys of those of
+    their namespaces. ``admin``, ``baseline``: names of those of the tiers, in their order. ``trial``: keys of those on trial,
+    where no other policy of the namespace decides already."""
+
+    incoming: bool
+    policies: tuple[str, ...]
+    admin: tuple[str, ...] = ()
+    baseline: tuple[str, ...] = ()
+    trial: tuple[str, ...] = ()
+
+    @property
+    def chain(self) -> str:
+        return names.group_chain(self.incoming, self.policies, admin=self.admin, baseline=self.baseline, trial=self.trial)
+
+    @property
+    def decides(self) -> bool:
+        """Whether a packet may be dropped here."""
+        return bool(self.policies or self.admin or self.baseline)
+
+    def __bool__(self) -> bool:
+        return self.decides or bool(self.trial)
+
+    @property
+    def tiers(self) -> Iterator[tuple[Tier, tuple[str, ...]]]:
+        if self.admin:
+            yield Tier.ADMIN, self.admin
+        if self.baseline:
+            yield Tier.BASELINE, self.baseline
 
 
 class PolicyIndex:
@@ -28,16 +63,13 @@ class PolicyIndex:
         self._pods = PodIndex()
         self._policies: dict[str, NetworkPolicy] = {}
         self._subjects: Watchers[str] = Watchers()
+        self._cluster_policies: dict[str, ClusterPolicy] = {}
+        self._cluster_subjects: Watchers[str] = Watchers()
         self._ranges: tuple[str, ...] = ()
         #: Address of a pod of this node → the groups that it is in.
         self._local: dict[str, tuple[_Group, ...]] = {}
         self._members: dict[_Group, int] = {}
-        #: Policies with a chain → how many groups refer to it, and what it refers to.
-        self._uses: dict[tuple[bool, str], int] = {}
-        self._compiled: dict[tuple[bool, str], Compiled] = {}
-        self._peers: dict[PodPeer, int] = {}
-        self._peer_watchers: Watchers[PodPeer] = Watchers()
-        self._ports: dict[NamedPort, int] = {}
+        self._chains = SharedChains(self.table, self._pods, is_local=self._is_local)
         for family in FAMILIES:
             self.table.add_set(names.isolated_to(family), SetKind(Form.MAP, family))
             self.table.add_set(names.isolated_from(family), SetKind(Form.MAP, family))
@@ -45,15 +77,25 @@ class PolicyIndex:
             self.table.add_set(names.here(family), SetKind(Form.ADDRESS, family))
             self.table.add_set(names.itself(family), SetKind(Form.PAIR, family))
             self.table.add_set(names.ranges(family), SetKind(Form.RANGE, family))
+            self.table.add_set(names.trial(family), SetKind(Form.FLOW, family))
 
     @property
     def policies(self) -> int:
         return len(self._policies)
 
     @property
+    def trials(self) -> int:
+        """How many of them are on trial."""
+        return sum(1 for one in self._policies.values() if one.trial)
+
+    @property
+    def cluster_policies(self) -> int:
+        return len(self._cluster_policies)
+
+    @property
     def isolated(self) -> int:
         """How many addresses of this node a policy selects."""
-        return sum(1 for groups in self._local.values() if groups)
+        return sum(1 for address in self._local if self.is_isolated(address))
 
     @property
     def has_ranges(self) -> bool:
@@ -63,7 +105,7 @@ class PolicyIndex:
     def set_ranges(self, ranges: Iterable[str]) -> None:
         """The ranges that this node's pods have their addresses from."""
         for one in self._ranges:
-            self.table.discard(names.ranges(_family(one)), one)
+            self.table.discard(names.ranges(family_of(one)), one)
         self._ranges = tuple(ranges)
         self._guard()
 
@@ -77,22 +119,15 @@ class PolicyIndex:
         else:
             self._pods.namespaces[name] = labels
         addresses = list(self._pods.in_namespace(name))
-        for peer in self._peers:
-            if peer.namespace:
-                continue
-            if _selected(peer, before) != _selected(peer, labels):
-                for address in addresses:
-                    self._join(peer, address, pod=self._pods.owner(address))
+        self._chains.namespace_changed(lambda peer: _selected(peer, before) != _selected(peer, labels), addresses=addresses)
+        for address in addresses if self._cluster_policies else ():
+            if address in self._local:
+                self._place(address, self._pods.owner(address))
 
     def set_pod(self, key: str, pod: PolicyPod | None) -> None:
         """None: the pod is gone."""
         for address, before, now in self._pods.change(key, pod):
-            watching = {one for each in (before, now) if each for one in self._peer_watchers.candidates(each)}
-            for peer in watching:
-                self._join(peer, address, pod=now)
-            for each, gone in ((before, True), (now, False)):
-                for protocol, name, number in each.ports if each else ():
-                    self._name_port(protocol, name, element=(address, number), pod=each, gone=gone)
+            self._chains.pod_changed(address, before, now=now)
             self._place(address, now)
 
     def set_policy(self, key: str, policy: NetworkPolicy | None) -> None:
@@ -108,11 +143,42 @@ class PolicyIndex:
             self._policies[key] = policy
             self._subjects.add(policy.subject, key)
             for incoming in (True, False):
-                if (incoming, key) in self._uses and _direction(policy, incoming) is not None:
-                    self._write(incoming, key)
+                if _says(policy, incoming):
+                    self._chains.rewrite(names.policy_chain(incoming, key), lambda way=incoming: self._rules(way, key))
+            for group in self._members:
+                if key in group.trial:
+                    chain = names.trial_chain(group.incoming, group.trial)
+                    self._chains.rewrite(chain, lambda one=group: self._trial_rules(one.incoming, one.trial))
         for address, groups in list(self._local.items()):
             pod = self._pods.owner(address)
-            if any(key in keys for _, keys in groups) or (policy and pod and self._pods.matches(policy.subject, pod)):
+            if any(key in (*one.policies, *one.trial) for one in groups) or (
+                policy and pod and self._pods.matches(policy.subject, pod)
+            ):
+                self._place(address, pod)
+        self._guard()
+
+    def set_cluster_policy(self, name: str, policy: ClusterPolicy | None) -> None:
+        """None: the policy is gone."""
+        before = self._cluster_policies.get(name)
+        if policy == before:
+            return
+        if before is not None and before.subject:
+            self._cluster_subjects.remove(before.subject, name)
+        if policy is None:
+            del self._cluster_policies[name]
+        else:
+            self._cluster_policies[name] = policy
+            if policy.subject:
+                self._cluster_subjects.add(policy.subject, name)
+            for group in self._members:
+                for tier, keys in group.tiers:
+                    if name in keys:
+                        chain = names.tier_chain(group.incoming, tier, keys)
+                        self._chains.rewrite(chain, lambda way=group.incoming, keys=keys: self._tier_rules(way, keys))
+        for address, groups in list(self._local.items()):
+            pod = self._pods.owner(address)
+            selected = policy and policy.subject and pod and self._pods.matches(policy.subject, pod)
+            if selected or any(name in keys for one in groups for _, keys in one.tiers):
                 self._place(address, pod)
         self._guard()
 
@@ -123,61 +189,40 @@ class PolicyIndex:
         receiver = self._pods.owner(destination)
         numbers = {name: n for p, name, n in receiver.ports if p == protocol} if receiver else dict[str, int]()
         for address, peer, incoming in ((source, destination, False), (destination, source, True)):
-            for direction, keys in self._local.get(address, ()):
-                if direction is not incoming:
-                    continue
-                other = self._pods.owner(peer)
-                rules = (rule for key in keys for rule in _direction(self._policies[key], incoming) or ())
-                if not permits(
-                    rules,
-                    peer=peer,
-                    port=(protocol, port),
-                    is_one_of=lambda one, other=other: other is not None and self._pods.matches(one, other),
-                    named=numbers.get,
-                ):
+            other = self._pods.owner(peer)
+            packet = Packet(
+                incoming,
+                peer,
+                (protocol, port),
+                is_one_of=lambda one, other=other: other is not None and self._pods.matches(one, other),
+                named=numbers.get,
+            )
+            for group in self._local.get(address, ()):
+                if group.incoming is incoming and not self._permits(group, packet):
                     return False
         return True
 
     def is_isolated(self, address: str) -> bool:
-        return bool(self._local.get(address))
+        return any(group.decides for group in self._local.get(address, ()))
+
+    def _permits(self, group: _Group, packet: Packet) -> bool:
+        admin, baseline = ([self._cluster_policies[name] for name in keys] for keys in (group.admin, group.baseline))
+        return permitted(admin, (self._policies[key] for key in group.policies), baseline, packet=packet)
 
     def _guard(self) -> None:
         """An address of this node without a known pod has no traffic, while there is a policy that may select its pod."""
         for one in self._ranges:
-            if self._policies:
-                self.table.put(names.ranges(_family(one)), one)
+            if len(self._policies) > self.trials or self._cluster_policies:
+                self.table.put(names.ranges(family_of(one)), one)
             else:
-                self.table.discard(names.ranges(_family(one)), one)
-
-    def _join(self, peer: PodPeer, address: str, *, pod: PolicyPod | None) -> None:
-        name = names.pods(peer, _family(address))
-        if pod is not None and self._pods.matches(peer, pod):
-            self.table.put(name, address)
-        else:
-            self.table.discard(name, address)
-
-    def _name_port(self, protocol: str, name: str, *, element: tuple[str, int], pod: PolicyPod | None, gone: bool) -> None:
-        for local in (True, False):
-            if (protocol, name, local) not in self._ports or (local and not self._is_local(pod)):
-                continue
-            where = names.named_port(protocol, name, local=local, family=_family(element[0]))
-            if gone:
-                self.table.discard(where, element)
-            else:
-                self.table.put(where, element)
+                self.table.discard(names.ranges(family_of(one)), one)
 
     def _place(self, address: str, pod: PolicyPod | None) -> None:
         """Put an address into the groups that its pod belongs to."""
         former = self._local.pop(address, None)
         groups: tuple[_Group, ...] = ()
         if pod is not None and self._is_local(pod):
-            found = (self._policies[key] for key in self._subjects.candidates(pod))
-            mine = sorted(one.key for one in found if self._pods.matches(one.subject, pod))
-            groups = tuple(
-                (incoming, keys)
-                for incoming in (True, False)
-                if (keys := tuple(key for key in mine if _direction(self._policies[key], incoming) is not None))
-            )
+            groups = self._groups(pod)
             self._local[address] = groups
         elif former is None:
             return
@@ -187,16 +232,39 @@ class PolicyIndex:
         for group in former or ():
             self._exit(group)
 
+    def _groups(self, pod: PolicyPod) -> tuple[_Group, ...]:
+        found = (self._policies[key] for key in self._subjects.candidates(pod))
+        mine = sorted((one for one in found if self._pods.matches(one.subject, pod)), key=lambda one: one.key)
+        of_cluster = (self._cluster_policies[name] for name in self._cluster_subjects.candidates(pod))
+        tiers = sorted(
+            (one for one in of_cluster if one.subject and self._pods.matches(one.subject, pod)), key=lambda one: one.rank
+        )
+        made: list[_Group] = []
+        for incoming in (True, False):
+            said = [one for one in mine if _says(one, incoming)]
+            policies = tuple(one.key for one in said if not one.trial)
+            group = _Group(
+                incoming,
+                policies,
+                admin=tuple(one.name for one in tiers if one.tier is Tier.ADMIN and one.direction(incoming)),
+                baseline=tuple(one.name for one in tiers if one.tier is Tier.BASELINE and one.direction(incoming)),
+                # beside a policy that decides, one more could only permit more
+                trial=() if policies else tuple(one.key for one in said if one.trial),
+            )
+            if group:
+                made.append(group)
+        return tuple(made)
+
     def _mark(self, address: str, groups: tuple[_Group, ...], *, here: bool) -> None:
-        family = _family(address)
-        chains = {incoming: names.group_chain(incoming, keys) for incoming, keys in groups}
+        family = family_of(address)
+        chains = {group.incoming: group.chain for group in groups}
         for incoming, name in ((True, names.isolated_to(family)), (False, names.isolated_from(family))):
             if incoming in chains:
                 self.table.put(name, address, target=chains[incoming])
             else:
                 self.table.discard(name, address)
         for name, element, wanted in (
-            (names.isolated(family), address, bool(groups)),
+            (names.isolated(family), address, any(group.decides for group in groups)),
             (names.itself(family), (address, address), bool(groups)),
             (names.here(family), address, here),
         ):
@@ -209,87 +277,58 @@ class PolicyIndex:
         self._members[group] = self._members.get(group, 0) + 1
         if self._members[group] > 1:
             return
-        incoming, keys = group
-        for key in keys:
-            self._uses[incoming, key] = self._uses.get((incoming, key), 0) + 1
-            if self._uses[incoming, key] == 1:
-                self._write(incoming, key)
-        jumps = tuple(ChainRule(jump=names.policy_chain(incoming, key)) for key in keys)
-        self.table.set_chain(names.group_chain(*group), (*jumps, _DENIED))
+        way = group.incoming
+        jumps: dict[Tier, ChainRule] = {}
+        for tier, keys in group.tiers:
+            chain = names.tier_chain(way, tier, keys)
+            self._chains.use(chain, lambda keys=keys: self._tier_rules(way, keys))
+            jumps[tier] = ChainRule(jump=chain)
+        for key in group.policies:
+            self._chains.use(names.policy_chain(way, key), lambda key=key: self._rules(way, key))
+        trial: tuple[ChainRule, ...] = ()
+        if group.trial:
+            chain = names.trial_chain(way, group.trial)
+            self._chains.use(chain, lambda: self._trial_rules(way, group.trial))
+            trial = (ChainRule(jump=chain),)
+        policies = tuple(ChainRule(jump=names.policy_chain(way, key)) for key in group.policies)
+        # a pod that a policy of its namespace selects is none of the baseline's
+        after = (*policies, _DENIED) if policies else tuple(one for one in (jumps.get(Tier.BASELINE),) if one)
+        self.table.set_chain(group.chain, (*(one for one in (jumps.get(Tier.ADMIN),) if one), *trial, *after))
 
     def _exit(self, group: _Group) -> None:
         self._members[group] -= 1
         if self._members[group]:
             return
         del self._members[group]
-        self.table.drop_chain(names.group_chain(*group))
-        incoming, keys = group
-        for key in keys:
-            self._uses[incoming, key] -= 1
-            if not self._uses[incoming, key]:
-                del self._uses[incoming, key]
-                self.table.drop_chain(names.policy_chain(incoming, key))
-                self._let_go(self._compiled.pop((incoming, key)))
+        self.table.drop_chain(group.chain)
+        for tier, keys in group.tiers:
+            self._chains.leave(names.tier_chain(group.incoming, tier, keys))
+        if group.trial:
+            self._chains.leave(names.trial_chain(group.incoming, group.trial))
+        for key in group.policies:
+            self._chains.leave(names.policy_chain(group.incoming, key))
 
-    def _write(self, incoming: bool, key: str) -> None:
-        """Make or change a policy's chain, and the sets that it refers to."""
-        rules = _direction(self._policies[key], incoming) or ()
-        made = compiled(rules, incoming=incoming, key=key)
-        former = self._compiled.get((incoming, key))
-        self._compiled[incoming, key] = made
-        self._hold(made)
-        self.table.set_chain(names.policy_chain(incoming, key), made.rules)
-        if former:
-            self._let_go(former)
+    def _rules(self, incoming: bool, key: str) -> Compiled:
+        policy = self._policies[key]
+        return compiled((policy.ingress if incoming else policy.egress) or (), incoming=incoming, key=key)
 
-    def _hold(self, made: Compiled) -> None:
-        for peer in made.peers:
-            self._peers[peer] = self._peers.get(peer, 0) + 1
-            if self._peers[peer] == 1:
-                for family in FAMILIES:
-                    self.table.add_set(names.pods(peer, family), SetKind(Form.ADDRESS, family))
-                self._peer_watchers.add(peer, peer)
-                sets = {family: names.pods(peer, family) for family in FAMILIES}
-                for address in self._pods.selected(peer):
-                    self.table.put(sets[_family(address)], address)
-        for port in made.ports:
-            self._ports[port] = self._ports.get(port, 0) + 1
-            if self._ports[port] == 1:
-                protocol, name, local = port
-                for family in FAMILIES:
-                    self.table.add_set(names.named_port(protocol, name, local=local, family=family), SetKind(Form.PORT, family))
-                for address, number in self._pods.with_port(protocol, name):
-                    if not local or self._is_local(self._pods.owner(address)):
-                        where = names.named_port(protocol, name, local=local, family=_family(address))
-                        self.table.put(where, (address, number))
+    def _trial_rules(self, incoming: bool, keys: tuple[str, ...]) -> Compiled:
+        known = (self._policies[key] for key in keys if key in self._policies)
+        rules = ((one.ingress if incoming else one.egress) or () for one in known)
+        return compiled_trial(rules, incoming=incoming)
 
-    def _let_go(self, made: Compiled) -> None:
-        for peer in made.peers:
-            self._peers[peer] -= 1
-            if not self._peers[peer]:
-                del self._peers[peer]
-                self._peer_watchers.remove(peer, peer)
-                for family in FAMILIES:
-                    self.table.drop_set(names.pods(peer, family))
-        for port in made.ports:
-            self._ports[port] -= 1
-            if not self._ports[port]:
-                del self._ports[port]
-                protocol, name, local = port
-                for family in FAMILIES:
-                    self.table.drop_set(names.named_port(protocol, name, local=local, family=family))
+    def _tier_rules(self, incoming: bool, keys: tuple[str, ...]) -> Compiled:
+        known = (self._cluster_policies[name] for name in keys if name in self._cluster_policies)
+        return compiled_tier(known, incoming=incoming)
 
     def _is_local(self, pod: PolicyPod | None) -> bool:
         return pod is not None and pod.node == self._node
 
 
-def _direction(policy: NetworkPolicy, incoming: bool) -> tuple[PolicyRule, ...] | None:
-    return policy.ingress if incoming else policy.egress
+def _says(policy: NetworkPolicy, incoming: bool) -> bool:
+    """Whether the policy is about this direction at all."""
+    return (policy.ingress if incoming else policy.egress) is not None
 
 
 def _selected(peer: PodPeer, labels: Mapping[str, str] | None) -> bool:
     return labels is not None and peer.namespaces.matches(labels)
-
-
-def _family(said: str) -> int:
-    return 6 if ":" in said else 4

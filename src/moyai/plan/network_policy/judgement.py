@@ -5,30 +5,50 @@ The cost is that of all policies, which is right for one packet.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from moyai.kube.objects.cluster_policy import Action, ClusterPolicy, Tier
 from moyai.kube.objects.policy import NetworkPolicy
-from moyai.plan.network_policy.compiled import permits
 from moyai.plan.network_policy.pod_index import PodIndex
+from moyai.plan.network_policy.verdict import Packet, TierVerdict, by_policy, of_tier
+
+
+@dataclass(frozen=True)
+class Policies:
+    """All of a cluster: those of namespaces, and those of the tiers around them."""
+
+    namespaced: Sequence[NetworkPolicy] = ()
+    cluster: Sequence[ClusterPolicy] = ()
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """``incoming``: about what is sent to the pod. ``selecting``: keys of the policies that select the pod for this direction;
-    without any, everything is permitted. ``permitting``: those of them that let the packet pass."""
+    """``incoming``: about what is sent to the pod. ``selecting``: keys of the namespace's policies that select the pod for this
+    direction, without those on trial. ``permitting``: those of them that let the packet pass. ``admin``, ``baseline``: the rule of the tier that is
+    about the packet; None also where that tier is not asked."""
 
     incoming: bool
     selecting: tuple[str, ...] = ()
     permitting: tuple[str, ...] = ()
+    admin: TierVerdict | None = None
+    baseline: TierVerdict | None = None
+
+    @property
+    def decided(self) -> TierVerdict | None:
+        """The rule of a tier that decides; None where the namespace's policies do, or nobody."""
+        found = self.admin if self.admin and self.admin.action is not Action.PASS else self.baseline
+        return found if found and found.action is not Action.PASS else None
 
     @property
     def permitted(self) -> bool:
+        if self.decided:
+            return self.decided.action is Action.ACCEPT
         return not self.selecting or bool(self.permitting)
 
 
 def judge(
-    policies: Iterable[NetworkPolicy],
+    policies: Policies,
     pods: PodIndex,
     *,
     source: str,
@@ -45,19 +65,27 @@ def judge(
     if pod is None or source == destination:
         return Judgement(incoming)
     numbers = {name: number for protocol, name, number in receiver.ports if protocol == port[0]} if receiver else {}
-    selecting: list[str] = []
-    permitting: list[str] = []
-    for policy in policies:
-        rules = policy.ingress if incoming else policy.egress
-        if rules is None or not pods.matches(policy.subject, pod):
-            continue
-        selecting.append(policy.key)
-        if permits(
-            rules,
-            peer=peer,
-            port=port,
-            is_one_of=lambda one: other is not None and pods.matches(one, other),
-            named=numbers.get,
-        ):
-            permitting.append(policy.key)
-    return Judgement(incoming, tuple(sorted(selecting)), tuple(sorted(permitting)))
+    packet = Packet(
+        incoming, peer, port, is_one_of=lambda one: other is not None and pods.matches(one, other), named=numbers.get
+    )
+
+    def tier(wanted: Tier) -> TierVerdict | None:
+        mine = (one for one in policies.cluster if one.tier is wanted and one.subject and pods.matches(one.subject, pod))
+        return of_tier(sorted(mine, key=lambda one: one.rank), packet)
+
+    admin = tier(Tier.ADMIN)
+    if admin and admin.action is not Action.PASS:
+        return Judgement(incoming, admin=admin)
+    selecting = [
+        one
+        for one in policies.namespaced
+        if not one.trial and (one.ingress if incoming else one.egress) is not None and pods.matches(one.subject, pod)
+    ]
+    permitting = [one for one in selecting if by_policy(one, packet)]
+    return Judgement(
+        incoming,
+        tuple(sorted(one.key for one in selecting)),
+        tuple(sorted(one.key for one in permitting)),
+        admin=admin,
+        baseline=None if selecting else tier(Tier.BASELINE),
+    )

@@ -24,11 +24,19 @@ _PRIORITIES = {"sent": -2, "received": -1}
 _IP = {4: "ip", 6: "ip6"}
 #: Elements in one command; one of many thousands needs memory for all of them at once.
 _BATCH = 1000
+#: How long the kernel keeps a flow that it noted, and how many of them.
+FLOW_SECONDS = 3600
+_MOST_FLOWS = 4096
 
 
 def removal() -> list[Command]:
     """The table goes, whether or not it is there."""
     return [{"add": _TABLE}, {"delete": _TABLE}]
+
+
+def flows(family: int) -> list[Command]:
+    """The question for the flows that policies on trial would have dropped."""
+    return [{"list": {"set": {**_IN_TABLE, "name": names.trial(family)}}}]
 
 
 def whole(everything: Delta) -> list[Command]:
@@ -74,6 +82,9 @@ def _type(kind: SetKind) -> Command:
             return {"type": address, "flags": ["interval"]}
         case Form.MAP:
             return {"type": address, "map": "verdict"}
+        case Form.FLOW:
+            kinds = [address, address, "inet_proto", "inet_service"]
+            return {"type": kinds, "flags": ["timeout"], "timeout": FLOW_SECONDS, "size": _MOST_FLOWS}
 
 
 def _elements(verb: str, of: Mapping[str, Mapping[Element, str]], *, kinds: Mapping[str, SetKind]) -> Iterator[Command]:
@@ -95,8 +106,18 @@ def _rule(chain: str, rule: ChainRule) -> Command:
     expressions = _match(rule.match)
     if rule.counted:
         expressions.append({"counter": None})
-    expressions.append({"jump": {"target": rule.jump}} if rule.jump else {(rule.verdict or Verdict.RETURN).value: None})
+    if rule.note:
+        # the ports of other protocols are none
+        expressions.append(_is({"meta": {"key": "l4proto"}}, {"set": ["tcp", "udp", "sctp"]}))
+        expressions.append({"set": {"op": "update", "elem": _flow(rule.match.family), "set": f"@{rule.note}"}})
+    else:
+        expressions.append({"jump": {"target": rule.jump}} if rule.jump else {(rule.verdict or Verdict.RETURN).value: None})
     return _add(chain, *expressions, comment=rule.comment)
+
+
+def _flow(family: int) -> Command:
+    ends = [_field(_IP[family], field) for field in ("saddr", "daddr")]
+    return {"concat": [*ends, {"meta": {"key": "l4proto"}}, _field("th", "dport")]}
 
 
 def _match(match: Match) -> list[Command]:

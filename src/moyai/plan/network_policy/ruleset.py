@@ -12,13 +12,15 @@ from enum import StrEnum
 
 
 class Form(StrEnum):
-    """What a set holds: addresses, pairs of address and port, pairs of addresses, ranges, or a map from address to chain."""
+    """What a set holds: addresses, pairs of address and port, pairs of addresses, ranges, a map from address to chain, or flows
+    that the kernel itself puts in, each for an hour."""
 
     ADDRESS = "address"
     PORT = "port"
     PAIR = "pair"
     RANGE = "range"
     MAP = "map"
+    FLOW = "flow"
 
 
 @dataclass(frozen=True)
@@ -66,11 +68,13 @@ EVERY_PACKET = Match()
 
 @dataclass(frozen=True)
 class ChainRule:
-    """``jump``: a chain to look through instead of a verdict. ``comment``: at most 120 characters."""
+    """``jump``: a chain to look through instead of a verdict. ``note``: a set of flows that the packet's is put into instead;
+    ``match`` has the set's family. ``comment``: at most 120 characters."""
 
     match: Match = EVERY_PACKET
     verdict: Verdict | None = None
     jump: str = ""
+    note: str = ""
     counted: bool = False
     comment: str = ""
 

@@ -51,6 +51,11 @@ def here(family: int) -> str:
     return f"here-{family}"
 
 
+def trial(family: int) -> str:
+    """The set of what policies on trial would have dropped, which the kernel fills."""
+    return f"trial-{family}"
+
+
 def ranges(family: int) -> str:
     """The set of the ranges of this node's pods, empty while there is no policy."""
     return f"ranges-{family}"
@@ -61,9 +66,32 @@ def policy_chain(incoming: bool, key: str) -> str:
     return name if len(name) <= _LONGEST else f"{'in' if incoming else 'out'}/{_digest(key)}"
 
 
-def group_chain(incoming: bool, policies: tuple[str, ...]) -> str:
+def group_chain(
+    incoming: bool,
+    policies: tuple[str, ...],
+    *,
+    admin: tuple[str, ...] = (),
+    baseline: tuple[str, ...] = (),
+    trial: tuple[str, ...] = (),
+) -> str:
     """The chain of the pods that exactly these policies select."""
-    return f"{'to' if incoming else 'from'}/{_digest(repr(policies))}"
+    meaning = repr((admin, policies, baseline, trial)) if admin or baseline or trial else repr(policies)
+    return f"{'to' if incoming else 'from'}/{_digest(meaning)}"
+
+
+def tier_chain(incoming: bool, tier: str, policies: tuple[str, ...]) -> str:
+    """The chain of a tier's policies that select the same pods, in their order."""
+    return f"{'in' if incoming else 'out'}-{tier.lower()}/{_digest(repr(policies))}"
+
+
+def trial_chain(incoming: bool, policies: tuple[str, ...]) -> str:
+    """The chain of the policies on trial that select the same pods."""
+    return f"{'in' if incoming else 'out'}-trial/{_digest(repr(policies))}"
+
+
+def family_of(address: str) -> int:
+    """Of an address or a range."""
+    return 6 if ":" in address else 4
 
 
 def _digest(meaning: str) -> str:

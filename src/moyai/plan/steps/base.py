@@ -31,6 +31,7 @@ class Verb(StrEnum):
     DRAIN = "drain"
     UNCORDON = "uncordon"
     EXCLUDE = "exclude"
+    MOVE = "move"
     STOP = "stop"
     DETACH = "detach"
     REMOVE = "remove"

@@ -15,12 +15,13 @@ from moyai.plan.steps.base import Step, StepId, Verb
 MACHINES = Key(Kind.CONDITION, "machines boot")
 PLANE = Key(Kind.CONDITION, "control plane boots")
 API = Key(Kind.CONDITION, "Kubernetes API answers")
+PLANES = Key(Kind.CONDITION, "control planes Ready")
 NODES = Key(Kind.CONDITION, "nodes Ready")
 ADDONS = Key(Kind.CONDITION, "add-ons run")
 VOLUMES = Key(Kind.CONDITION, "volumes ready")
 PODS = Key(Kind.CONDITION, "pod network ready")
 POLICIES = Key(Kind.CONDITION, "network policies ready")
-ANNOUNCED = Key(Kind.CONDITION, "announced Services ready")
+ANNOUNCED = Key(Kind.CONDITION, "announcing nodes ready")
 
 
 def balancers_without(node: str) -> Key:
@@ -149,6 +150,18 @@ class SetReclaimPolicy(Step):
     @property
     def text(self) -> str:
         return f"set the default StorageClass's reclaimPolicy to {self.policy}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SetCopies(Step):
+    """Give a Deployment of kube-system another number of copies. Its pods stay as they are."""
+
+    verb: ClassVar[Verb] = Verb.SET
+    copies: int
+
+    @property
+    def text(self) -> str:
+        return f"set the copies of {self.key} to {self.copies}"
 
 
 @dataclass(frozen=True, kw_only=True)

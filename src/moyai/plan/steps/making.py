@@ -210,13 +210,15 @@ class HandOverCredential(Step):
 
 @dataclass(frozen=True, kw_only=True)
 class CreateServer(Step):
-    """``first``: this machine begins a new cluster; otherwise it joins the one that exists."""
+    """``first``: this machine begins a new cluster; otherwise it joins the one that exists. ``peers``: addresses of a control
+    plane's others, of those that leave too."""
 
     verb: ClassVar[Verb] = Verb.CREATE
     node: PlannedNode
     image_id: str
     flavor_id: str
     first: bool = False
+    peers: tuple[str, ...] = ()
 
     @property
     def by_token(self) -> bool:

@@ -1,0 +1,209 @@
+"""How a control plane leaves the others: its leadership of etcd, the API's address, its API server, its member.
+
+Always holds: each part may be done again at any time; nothing is taken from the machine before another one does the same work.
+A pod on the machine does what only the machine can do. The pod belongs to the Node, so no drain waits for it, and it goes with
+the Node.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from contextlib import suppress
+from functools import partial
+from importlib import resources
+from typing import Any
+
+from moyai.ccm import manifests as ccm
+from moyai.core.clock import Clock
+from moyai.core.errors import Conflict, MoyaiError, Retriable, Terminal
+from moyai.core.progress import Progress
+from moyai.core.waiting import NotYet, until
+from moyai.kube.objects import parse_pod
+from moyai.kube.objects.meta import part, rows, text, texts
+from moyai.kube.quick import KubeApi
+from moyai.kube.resources import DEPLOYMENTS, ENDPOINT_SLICES, NODES, PODS, Json
+from moyai.lifecycle.drain import note_stopped
+from moyai.lifecycle.etcd_members import Etcd, EtcdMember, may_leave
+from moyai.lifecycle.members import holder
+from moyai.plan import steps as s
+
+NAMESPACE = "kube-system"
+#: Seconds: for etcd to take a change; for the pod to run; for another machine to take the API's address; for the API server to
+#: end, which finishes its requests first, and whose address the others drop 15 s after it was last heard of.
+ETCD_TIMEOUT, POD_TIMEOUT, ADDRESS_TIMEOUT, END_TIMEOUT = 60.0, 60.0, 30.0, 60.0
+_PAUSE = 0.3
+_MANIFESTS = "/etc/kubernetes/manifests"
+#: A pod that nobody has deleted ends by itself, seconds.
+_LIFE = 600
+
+
+class LeavingPlanes:
+    def __init__(self, api: Callable[[], KubeApi], *, clock: Clock) -> None:
+        self._open, self._clock = api, clock
+
+    def move_leadership(self, step: s.MoveLeadership, progress: Progress) -> None:
+        """Content where the machine does not lead, or is no member. Terminal where etcd does not bear that the machine goes."""
+        etcd = Etcd(self._open(), (*step.stay, step.node))
+
+        def look() -> NotYet | None:
+            members = etcd.members()
+            mine = _at(members, step.address)
+            if mine is None or mine.learner:
+                return None
+            healthy = etcd.healthy(members)
+            if why := may_leave(members, step.address, healthy=healthy):
+                return NotYet(why)
+            if etcd.leader() != mine.id:
+                return None
+            others = [one for one in members if one != mine and one.id in healthy and not one.learner]
+            # those that stay first: else the leadership moves again with the next machine
+            target = min(others, key=lambda one: (one.name not in step.stay, one.id))
+            try:
+                etcd.move_leader(mine, target)
+            except MoyaiError as error:
+                return NotYet(f"{target.name} is not the leader yet: {error.message}")
+            return NotYet(f"{target.name} is not the leader yet")
+
+        self._until(look, ETCD_TIMEOUT, step=step, progress=progress)
+
+    def stop_serving(self, step: s.StopServing, progress: Progress) -> None:
+        """Content where the API server has ended. Terminal where no other machine takes the address."""
+        api = self._open()
+        parts = (
+            (self._others_serve, ADDRESS_TIMEOUT),
+            (self._started, POD_TIMEOUT),
+            (self._handed_over, ADDRESS_TIMEOUT),
+            (self._ended, END_TIMEOUT),
+            (self._tidied, END_TIMEOUT),
+        )
+        for wanted, timeout in parts:
+            self._until(partial(wanted, api, step), timeout, step=step, progress=progress)
+
+    def remove_member(self, step: s.RemoveMember, progress: Progress) -> None:
+        """Content where no member has the address. Terminal where etcd does not bear the removal."""
+        etcd = Etcd(self._open(), step.stay)
+
+        def look() -> NotYet | None:
+            members = etcd.members()
+            mine = _at(members, step.address)
+            if mine is None:
+                return None
+            if why := may_leave(members, step.address, healthy=etcd.healthy(one for one in members if one != mine)):
+                return NotYet(why)
+            etcd.remove(mine)
+            return NotYet("etcd has not removed it yet")
+
+        self._until(look, ETCD_TIMEOUT, step=step, progress=progress)
+
+    # ---- the API server
+
+    def _serving(self, api: KubeApi) -> set[str]:
+        """Addresses of the API servers that work, by what they say of themselves."""
+        slice_ = api.get(ENDPOINT_SLICES, "kubernetes", namespace="default")
+        return {address for one in rows(slice_, "endpoints") for address in texts(one, "addresses")}
+
+    def _others_serve(self, api: KubeApi, step: s.StopServing) -> NotYet | None:
+        serving = self._serving(api)
+        if step.address not in serving or serving.intersection(step.stay_addresses):
+            return None
+        return NotYet("no API server of a control plane that stays works")
+
+    def _started(self, api: KubeApi, step: s.StopServing) -> NotYet | None:
+        if step.address not in self._serving(api):
+            return None
+        note_stopped(api, step.node)
+        pod = _pod_name(step.node)
+        with suppress(Conflict):
+            api.create(PODS, leaving_pod(pod, api.get(NODES, step.node), image=_image(api)), namespace=NAMESPACE)
+        found = parse_pod(api.get(PODS, pod, namespace=NAMESPACE))
+        if found.finished or found.deleting:
+            # of an earlier run
+            api.delete(PODS, pod, namespace=NAMESPACE, grace=0)
+        why = next((f" ({one.message or one.ended})" for one in found.containers if one.ended), "") or found.message
+        return None if found.phase == "Running" else NotYet(f"pod {pod} is {found.phase or 'not started'}{why}")
+
+    def _handed_over(self, api: KubeApi, step: s.StopServing) -> NotYet | None:
+        found = holder(api, (*step.stay, step.node))
+        if found == step.node:
+            self._run(api, step, what="address")
+        # nobody answers for a moment while the address moves
+        return None if found and found != step.node else NotYet("no other control plane has the API's address yet")
+
+    def _ended(self, api: KubeApi, step: s.StopServing) -> NotYet | None:
+        if step.address not in self._serving(api):
+            return None
+        self._run(api, step, what="servers")
+        return NotYet("its API server has not ended yet")
+
+    def _run(self, api: KubeApi, step: s.StopServing, *, what: str) -> None:
+        with suppress(Retriable):  # the address may move before the answer comes; the effect is looked at
+            api.execute(NAMESPACE, _pod_name(step.node), command=["python3", "-c", _program(), what], timeout=10)
+
+    def _tidied(self, api: KubeApi, step: s.StopServing) -> NotYet | None:
+        # its kubelet cannot report any more that the pod has ended
+        api.delete(PODS, _pod_name(step.node), namespace=NAMESPACE, grace=0)
+        return None
+
+    def _until(self, look: Callable[[], NotYet | None], timeout: float, *, step: s.LeavingPlane, progress: Progress) -> None:
+        def late(seen: NotYet) -> Terminal:
+            return Terminal(
+                f"control plane {step.node} cannot leave: waited {timeout:.0f} s: {seen.missing}",
+                hint="`moyai status` shows the control planes; the next `moyai up` goes on here",
+            )
+
+        until(look, clock=self._clock, timeout=timeout, pause=_PAUSE, on_wait=progress.progress, late=late)
+
+
+def _at(members: Collection[EtcdMember], address: str) -> EtcdMember | None:
+    return next((one for one in members if one.address == address), None)
+
+
+def _pod_name(node: str) -> str:
+    return f"leave-{node}"
+
+
+def _program() -> str:
+    return (resources.files("moyai.bootstrap") / "data" / "leave_control_planes.py").read_text(encoding="utf-8")
+
+
+def _image(api: KubeApi) -> str:
+    """The image of moyai that each machine of the cluster holds."""
+    deployment = api.get(DEPLOYMENTS, ccm.NAME, namespace=NAMESPACE)
+    containers = rows(part(deployment, "spec", "template", "spec"), "containers")
+    if not containers:
+        raise Terminal(f"Deployment {ccm.NAME} names no image: the control planes hold none that could help one to leave")
+    return text(containers[0], "image")
+
+
+def leaving_pod(name: str, node: Json, *, image: str) -> Json:
+    """A pod on this Node, bound without the scheduler. It sees the machine's processes and the manifests of its static pods."""
+    meta = part(node, "metadata")
+    owner = {"apiVersion": "v1", "kind": "Node", "name": text(meta, "name"), "uid": text(meta, "uid")}
+    container: Json = {
+        "name": "leave",
+        "image": image,
+        "imagePullPolicy": "IfNotPresent",
+        "command": ["python3", "-c", f"import time; time.sleep({_LIFE})"],
+        "resources": {"requests": {"cpu": "5m", "memory": "20Mi"}},
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+            "runAsUser": 0,
+        },
+        "volumeMounts": [{"name": "manifests", "mountPath": _MANIFESTS}],
+    }
+    spec: dict[str, Any] = {
+        "nodeName": text(meta, "name"),
+        "hostNetwork": True,
+        "hostPID": True,
+        "automountServiceAccountToken": False,
+        "restartPolicy": "Never",
+        "activeDeadlineSeconds": _LIFE,
+        "terminationGracePeriodSeconds": 1,
+        "priorityClassName": "system-node-critical",
+        "tolerations": [{"operator": "Exists"}],
+        "containers": [container],
+        "volumes": [{"name": "manifests", "hostPath": {"path": _MANIFESTS, "type": "Directory"}}],
+    }
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "ownerReferences": [owner]}, "spec": spec}

@@ -1,0 +1,68 @@
+"""What policies decide about one packet, in words: the same decision as that of the table, for a single packet.
+
+Three tiers are asked one after the other. The first rule of an Admin policy that is about the packet decides; if none is, or it
+passes, policies of namespaces decide for the pods that they select; for other pods Baseline policies do, as those of Admin do.
+What nobody decides is permitted. Source: https://network-policy-api.sigs.k8s.io/reference/spec/.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from moyai.kube.objects.cluster_policy import Action, ClusterPolicy
+from moyai.kube.objects.policy import NetworkPolicy, PodPeer, PolicyRule
+from moyai.plan.network_policy.compiled import permits
+
+
+@dataclass(frozen=True)
+class Packet:
+    """The first of a connection, as a direction of one pod sees it. ``port``: (protocol, destination port). ``is_one_of``:
+    whether the pod at ``peer`` is such a one. ``named``: the number of the receiver's port of that name and protocol."""
+
+    incoming: bool
+    peer: str
+    port: tuple[str, int]
+    is_one_of: Callable[[PodPeer], bool]
+    named: Callable[[str], int | None]
+
+
+@dataclass(frozen=True)
+class TierVerdict:
+    """``policy`` and ``rule``: the names of what decided."""
+
+    action: Action
+    policy: str
+    rule: str
+
+
+def of_tier(policies: Iterable[ClusterPolicy], packet: Packet) -> TierVerdict | None:
+    """``policies``: those of one tier that select the pod, in their order. None: no rule is about the packet."""
+    for policy in policies:
+        for one in policy.direction(packet.incoming):
+            if _about([one.rule], packet):
+                return TierVerdict(one.action, policy.name, one.name)
+    return None
+
+
+def by_policy(policy: NetworkPolicy, packet: Packet) -> bool:
+    """Whether a policy that selects the pod permits the packet."""
+    return _about((policy.ingress if packet.incoming else policy.egress) or (), packet)
+
+
+def permitted(
+    admin: Iterable[ClusterPolicy], policies: Iterable[NetworkPolicy], baseline: Iterable[ClusterPolicy], *, packet: Packet
+) -> bool:
+    """``policies`` and those of the tiers: all that select the pod for this direction."""
+    first = of_tier(admin, packet)
+    if first is not None and first.action is not Action.PASS:
+        return first.action is Action.ACCEPT
+    selecting = list(policies)
+    if selecting:
+        return any(by_policy(one, packet) for one in selecting)
+    last = of_tier(baseline, packet)
+    return last is None or last.action is not Action.DENY
+
+
+def _about(rules: Iterable[PolicyRule], packet: Packet) -> bool:
+    return permits(rules, peer=packet.peer, port=packet.port, is_one_of=packet.is_one_of, named=packet.named)
