@@ -219,8 +219,8 @@ def test_each_node_has_an_agent_that_announces(mode: str) -> None:
     assert "moyai-agent" in waited
 
 
-def agent(*names: str, conf: str = "") -> list[dict[str, Any]]:
-    options = AgentManifestOptions(conf, image="moyai:1", api_server="10.8.0.10:6443", controllers=names)
+def agent(*names: str, conf: str | None = None) -> list[dict[str, Any]]:
+    options = AgentManifestOptions(image="moyai:1", api_server="10.8.0.10:6443", net_conf=conf, controllers=names)
     return list(yaml.safe_load_all(render_agent(options)))
 
 
@@ -235,7 +235,7 @@ def test_an_agent_that_announces_alone_has_no_pod_network_and_rights_in_one_name
     (daemons,) = [one for one in objects if one["kind"] == "DaemonSet"]
     (container,) = daemons["spec"]["template"]["spec"]["containers"]
     assert container["args"] == ["--controllers=announce", "--bind=127.0.0.1:9810", "--log-level=info"]
-    assert "volumeMounts" not in container
+    assert [one["name"] for one in container["volumeMounts"]] == ["policy"]
 
 
 def test_an_agent_that_does_not_announce_has_no_rights_for_it() -> None:

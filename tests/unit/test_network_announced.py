@@ -78,7 +78,13 @@ def test_a_port_that_may_not_send_from_announced_addresses_is_a_problem() -> Non
 
 def test_where_nothing_is_announced_the_answer_is_as_before() -> None:
     state = NetworkState(
-        "demo", "vxlan", "", pod_range="10.244.0.0/16", nodes=(), budget=RouteBudget((Limit("node addresses", 1, 2),))
+        "demo",
+        "vxlan",
+        "",
+        policy=True,
+        pod_range="10.244.0.0/16",
+        nodes=(),
+        budget=RouteBudget((Limit("node addresses", 1, 2),)),
     )
     assert "announced" not in state.data()
     assert replace(state, announced=states(service("web"), n96="a")).data()["announced"][0]["node"] == "a"
