@@ -219,6 +219,17 @@ def test_after_a_boot_pods_have_no_traffic_until_the_agents_first_transaction(ne
     assert net.flows("TCP") == net.expected("TCP")
 
 
+def test_what_policies_decide_is_counted_by_their_names(net: World) -> None:
+    net.hear(policy("p", labelled(pod="a"), ingress=[{"from": [{"podSelector": labelled(pod="b")}], "ports": [{"port": 80}]}]))
+    assert net.flows("TCP") == net.expected("TCP")
+    found = net.nodes["n1"].kernel.counters()
+    assert found["ingress:accept:red/p"] == 1
+    # those who are denied try again
+    assert found["ingress:drop:red/p"] >= 7
+    net.hear(policy("q", labelled(pod="a"), ingress=[{}]))
+    assert set(net.nodes["n1"].kernel.counters()) == {"ingress:accept:red/q", "ingress:drop:red/q"}
+
+
 def on_trial(one: Json) -> Json:
     return {**one, "metadata": {**one["metadata"], "annotations": {"policy.moyai.dev/trial": "true"}}}
 

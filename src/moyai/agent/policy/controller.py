@@ -38,8 +38,9 @@ from moyai.kube.workqueue import WorkQueue
 from moyai.linux.conntrack import TrackedConnection
 from moyai.plan.network_policy import nft_commands
 from moyai.plan.network_policy.index import PolicyIndex
+from moyai.plan.network_policy.policy_counters import meaning
 from moyai.runtime.controllers import Part, Wanted, cache
-from moyai.runtime.metrics import Metrics
+from moyai.runtime.metrics import Labels, Metrics
 from moyai.runtime.reconciler import DONE, Result
 
 _log = logging.getLogger(__name__)
@@ -105,6 +106,8 @@ class PolicyController:
         self.part = Part("policy", self.reconcile, watch=self._watch)
         metrics.describe("moyai_policy_apply_seconds", "How long the kernel takes for a change of the policies' table")
         metrics.describe("moyai_policy_cut_total", "Connections that were cut because no policy permits them any more")
+        metrics.describe("moyai_policy_packets_total", "Packets that began a connection, by the policy that decided about them")
+        metrics.counter("moyai_policy_packets_total", self._packets)
         metrics.describe("moyai_policies", "Network policies in the cluster")
         metrics.describe("moyai_policy_trials", "Network policies on trial, of which nothing is dropped")
         metrics.gauge("moyai_policy_trials", lambda: {(): float(self._index.trials)})
@@ -143,6 +146,21 @@ class PolicyController:
                 self._to_judge = True
                 raise
         return DONE
+
+    def _packets(self) -> dict[Labels, float]:
+        """What the kernel has counted since the table was made."""
+        if self._kernel is None or not self._standing:
+            return {}
+        try:
+            counted = self._kernel.counters()
+        except Retriable:
+            return {}
+        known = ((meaning(name), packets) for name, packets in counted.items())
+        return {
+            (("policy", one.policy), ("direction", one.direction), ("verdict", one.verdict)): float(packets)
+            for one, packets in known
+            if one
+        }
 
     def not_ready(self) -> str:
         """What keeps the kernel from holding to the policies; empty when nothing does."""

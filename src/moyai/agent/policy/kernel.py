@@ -8,9 +8,11 @@ from contextlib import suppress
 from typing import Any, Protocol
 
 from moyai.core.errors import Retriable
+from moyai.kube.objects.meta import number, part, text
 from moyai.linux import sysctl
 from moyai.linux.conntrack import Conntrack, TrackedConnection
 from moyai.linux.libnftables import Nftables, NftError
+from moyai.plan.network_policy.nft_commands import counters
 
 #: Packets between two pods on one bridge pass the chains of forward only with these.
 _BRIDGES = ("net/bridge/bridge-nf-call-iptables", "net/bridge/bridge-nf-call-ip6tables")
@@ -23,6 +25,10 @@ class PolicyKernel(Protocol):
 
     def apply(self, commands: Sequence[Mapping[str, Any]]) -> None:
         """One transaction. Raises Retriable."""
+        ...
+
+    def counters(self) -> Mapping[str, int]:
+        """Packets by the name of a counter; none where there is no table yet. Raises Retriable."""
         ...
 
     def connections(self) -> list[TrackedConnection]:
@@ -60,6 +66,14 @@ class ThisKernel:
             self._tables.run(commands)
         except NftError as error:
             raise Retriable(f"the kernel refuses the table of network policies ({error})") from error
+
+    def counters(self) -> Mapping[str, int]:
+        try:
+            answer = self._tables.run(counters())
+        except NftError as error:
+            raise Retriable(f"the counters of network policies cannot be read ({error})") from error
+        found = (part(one, "counter") for one in answer)
+        return {text(one, "name"): number(one, "packets") for one in found if one}
 
     def connections(self) -> list[TrackedConnection]:
         try:

@@ -7,13 +7,14 @@ pods that the same policies select share a chain; a pod that comes to such a cha
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from moyai.kube.objects.cluster_policy import ClusterPolicy, Tier
 from moyai.kube.objects.policy import NetworkPolicy, PodPeer, PolicyPod
 from moyai.plan.network_policy import table_names as names
 from moyai.plan.network_policy.compiled import FAMILIES, Compiled, compiled, compiled_tier, compiled_trial
 from moyai.plan.network_policy.pod_index import PodIndex, Watchers
+from moyai.plan.network_policy.policy_counters import counter_name
 from moyai.plan.network_policy.ruleset import ChainRule, Form, PolicyTable, SetKind, Verdict
 from moyai.plan.network_policy.shared_chains import SharedChains
 from moyai.plan.network_policy.table_names import family_of
@@ -37,6 +38,11 @@ class _Group:
     @property
     def chain(self) -> str:
         return names.group_chain(self.incoming, self.policies, admin=self.admin, baseline=self.baseline, trial=self.trial)
+
+    @property
+    def denials(self) -> str:
+        """The counter of what no policy of the namespace permits."""
+        return counter_name(",".join(self.policies), incoming=self.incoming, verdict="drop")
 
     @property
     def decides(self) -> bool:
@@ -291,9 +297,14 @@ class PolicyIndex:
             self._chains.use(chain, lambda: self._trial_rules(way, group.trial))
             trial = (ChainRule(jump=chain),)
         policies = tuple(ChainRule(jump=names.policy_chain(way, key)) for key in group.policies)
-        # a pod that a policy of its namespace selects is none of the baseline's
-        after = (*policies, _DENIED) if policies else tuple(one for one in (jumps.get(Tier.BASELINE),) if one)
-        self.table.set_chain(group.chain, (*(one for one in (jumps.get(Tier.ADMIN),) if one), *trial, *after))
+        if policies:
+            self._chains.count(group.denials)
+            after = (*policies, replace(_DENIED, counter=group.denials))
+        else:
+            # a pod that a policy of its namespace selects is none of the baseline's
+            after = tuple(rule for tier, rule in jumps.items() if tier is Tier.BASELINE)
+        before = tuple(rule for tier, rule in jumps.items() if tier is Tier.ADMIN)
+        self.table.set_chain(group.chain, (*before, *trial, *after))
 
     def _exit(self, group: _Group) -> None:
         self._members[group] -= 1
@@ -301,6 +312,8 @@ class PolicyIndex:
             return
         del self._members[group]
         self.table.drop_chain(group.chain)
+        if group.policies:
+            self._chains.count_no_more(group.denials)
         for tier, keys in group.tiers:
             self._chains.leave(names.tier_chain(group.incoming, tier, keys))
         if group.trial:

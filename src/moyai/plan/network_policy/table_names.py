@@ -18,7 +18,7 @@ _LONGEST = 200
 
 def pods(peer: PodPeer, family: int) -> str:
     """The set of the pods that a selector selects."""
-    return f"pods-{_digest(repr(peer))}-{family}"
+    return f"pods-{digest(repr(peer))}-{family}"
 
 
 def named_port(protocol: str, name: str, *, local: bool, family: int) -> str:
@@ -63,7 +63,7 @@ def ranges(family: int) -> str:
 
 def policy_chain(incoming: bool, key: str) -> str:
     name = f"{'in' if incoming else 'out'}/{key}"
-    return name if len(name) <= _LONGEST else f"{'in' if incoming else 'out'}/{_digest(key)}"
+    return name if len(name) <= _LONGEST else f"{'in' if incoming else 'out'}/{digest(key)}"
 
 
 def group_chain(
@@ -76,17 +76,17 @@ def group_chain(
 ) -> str:
     """The chain of the pods that exactly these policies select."""
     meaning = repr((admin, policies, baseline, trial)) if admin or baseline or trial else repr(policies)
-    return f"{'to' if incoming else 'from'}/{_digest(meaning)}"
+    return f"{'to' if incoming else 'from'}/{digest(meaning)}"
 
 
 def tier_chain(incoming: bool, tier: str, policies: tuple[str, ...]) -> str:
     """The chain of a tier's policies that select the same pods, in their order."""
-    return f"{'in' if incoming else 'out'}-{tier.lower()}/{_digest(repr(policies))}"
+    return f"{'in' if incoming else 'out'}-{tier.lower()}/{digest(repr(policies))}"
 
 
 def trial_chain(incoming: bool, policies: tuple[str, ...]) -> str:
     """The chain of the policies on trial that select the same pods."""
-    return f"{'in' if incoming else 'out'}-trial/{_digest(repr(policies))}"
+    return f"{'in' if incoming else 'out'}-trial/{digest(repr(policies))}"
 
 
 def family_of(address: str) -> int:
@@ -94,5 +94,6 @@ def family_of(address: str) -> int:
     return 6 if ":" in address else 4
 
 
-def _digest(meaning: str) -> str:
+def digest(meaning: str) -> str:
+    """Of few characters, the same in each process."""
     return blake2b(meaning.encode(), digest_size=8).hexdigest()
