@@ -14,6 +14,7 @@ import pytest
 from moyai.agent.app import agent
 from moyai.agent.policy import BootGate, PolicyController, removal
 from moyai.agent.policy.controller import NO_GATE, complaints
+from moyai.agent.policy.flows import NotedFlow
 from moyai.agent.settings import AgentOptions
 from moyai.core.errors import Retriable
 from moyai.kube.events import EventRecorder
@@ -62,6 +63,9 @@ class Kernel:
 
     def counters(self) -> Mapping[str, int]:
         return {"ingress:accept:red/web": 3, "ingress:drop:red/web,red/x": 1, "foreign": 9}
+
+    def denied(self) -> list[NotedFlow]:
+        return [NotedFlow(FAR, WEB, "tcp", 80, 1)]
 
     def connections(self) -> list[TrackedConnection]:
         return list(self.tracked)

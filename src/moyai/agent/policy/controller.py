@@ -16,6 +16,7 @@ from typing import Any
 
 from moyai.agent.policy.boot_gate import BootGate
 from moyai.agent.policy.kernel import PolicyKernel, ThisKernel
+from moyai.agent.policy.verdict_log import PAUSE, VerdictLog
 from moyai.core.clock import Clock, SystemClock
 from moyai.core.errors import Retriable
 from moyai.kube.events import EventRecorder
@@ -39,7 +40,7 @@ from moyai.linux.conntrack import TrackedConnection
 from moyai.plan.network_policy import nft_commands
 from moyai.plan.network_policy.index import PolicyIndex
 from moyai.plan.network_policy.policy_counters import meaning
-from moyai.runtime.controllers import Part, Wanted, cache
+from moyai.runtime.controllers import Part, Periodic, Wanted, cache
 from moyai.runtime.metrics import Labels, Metrics
 from moyai.runtime.reconciler import DONE, Result
 
@@ -103,7 +104,9 @@ class PolicyController:
             self.caches = (*self.caches, tiers)
             metrics.describe("moyai_cluster_policies", "Policies of the cluster's tiers")
             metrics.gauge("moyai_cluster_policies", lambda: {(): float(self._index.cluster_policies)})
-        self.part = Part("policy", self.reconcile, watch=self._watch)
+        self._verdicts = VerdictLog(self._index)
+        looks = Periodic("verdict log", self._look, PAUSE)
+        self.part = Part("policy", self.reconcile, watch=self._watch, periodic=[looks])
         metrics.describe("moyai_policy_apply_seconds", "How long the kernel takes for a change of the policies' table")
         metrics.describe("moyai_policy_cut_total", "Connections that were cut because no policy permits them any more")
         metrics.describe("moyai_policy_packets_total", "Packets that began a connection, by the policy that decided about them")
@@ -146,6 +149,12 @@ class PolicyController:
                 self._to_judge = True
                 raise
         return DONE
+
+    async def _look(self) -> None:
+        """Log what was denied. Raises Retriable."""
+        if self._kernel is not None and self._standing and self._verdicts.wanted:
+            flows = await asyncio.to_thread(self._kernel.denied)
+            self._verdicts.tell(flows, now=self._clock.monotonic())
 
     def _packets(self) -> dict[Labels, float]:
         """What the kernel has counted since the table was made."""

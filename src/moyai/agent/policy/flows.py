@@ -12,6 +12,7 @@ from typing import Any, cast
 from moyai.core.errors import Terminal
 from moyai.kube.objects.meta import part, rows
 from moyai.linux.libnftables import Nftables, NftError
+from moyai.plan.network_policy import table_names as names
 from moyai.plan.network_policy.compiled import FAMILIES
 from moyai.plan.network_policy.nft_commands import FLOW_SECONDS, flows
 
@@ -35,7 +36,7 @@ def noted_flows() -> list[NotedFlow]:
     try:
         tables = Nftables()
         try:
-            answers = [one for family in FAMILIES for one in tables.run(flows(family))]
+            answers = [one for family in FAMILIES for one in tables.run(flows(names.trial(family)))]
         finally:
             tables.close()
     except NftError as error:

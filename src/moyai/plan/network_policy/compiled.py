@@ -49,6 +49,7 @@ def compiled_tier(policies: Iterable[ClusterPolicy], *, incoming: bool) -> Compi
             verdicts[one.action],
             f"{policy.tier} {policy.name} {one.name}",
             counter_name(policy.name, incoming=incoming, verdict=words[one.action]),
+            log=policy.log and one.action is Action.DENY,
         )
         for policy in policies
         for one in policy.direction(incoming)
@@ -64,14 +65,22 @@ def compiled_trial(policies: Iterable[tuple[PolicyRule, ...]], *, incoming: bool
     return replace(made, rules=(*made.rules, *ends))
 
 
+def noting(match: Match) -> Iterator[ChainRule]:
+    """Rules that note the flows of denied packets."""
+    for family in [match.family] if match.family else FAMILIES:
+        yield ChainRule(replace(match, family=family), note=names.denied(family))
+
+
 @dataclass(frozen=True)
 class _Said:
-    """A rule with what it does to a packet, the comment of its own counter, and its policy's counter."""
+    """A rule with what it does to a packet, the comment of its own counter, and its policy's counter. ``log``: whether flows
+    that it is about are noted."""
 
     rule: PolicyRule
     verdict: Verdict
     comment: str
     counter: str = ""
+    log: bool = False
 
 
 def _compiled(rules: Iterable[_Said], incoming: bool) -> Compiled:
@@ -82,6 +91,7 @@ def _compiled(rules: Iterable[_Said], incoming: bool) -> Compiled:
         rule = said.rule
         for peer in _peers(rule.peers, incoming):
             for ports in _ports(rule.ports, incoming):
+                made += [one for match in _joined(peer, ports) if said.log for one in noting(match)]
                 made += [
                     ChainRule(match, said.verdict, counted=True, counter=said.counter, comment=said.comment[:_COMMENT])
                     for match in _joined(peer, ports)

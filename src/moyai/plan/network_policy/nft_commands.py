@@ -36,9 +36,9 @@ def removal() -> list[Command]:
     return [{"add": _TABLE}, {"delete": _TABLE}]
 
 
-def flows(family: int) -> list[Command]:
-    """The question for the flows that policies on trial would have dropped."""
-    return [{"list": {"set": {**_IN_TABLE, "name": names.trial(family)}}}]
+def flows(name: str) -> list[Command]:
+    """The question for the flows in a set that the kernel fills."""
+    return [{"list": {"set": {**_IN_TABLE, "name": name}}}]
 
 
 def counters() -> list[Command]:

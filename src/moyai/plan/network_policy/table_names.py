@@ -56,6 +56,11 @@ def trial(family: int) -> str:
     return f"trial-{family}"
 
 
+def denied(family: int) -> str:
+    """The set of what policies with a log have dropped, which the kernel fills."""
+    return f"denied-{family}"
+
+
 def ranges(family: int) -> str:
     """The set of the ranges of this node's pods, empty while there is no policy."""
     return f"ranges-{family}"
@@ -73,9 +78,11 @@ def group_chain(
     admin: tuple[str, ...] = (),
     baseline: tuple[str, ...] = (),
     trial: tuple[str, ...] = (),
+    logs: bool = False,
 ) -> str:
-    """The chain of the pods that exactly these policies select."""
-    meaning = repr((admin, policies, baseline, trial)) if admin or baseline or trial else repr(policies)
+    """The chain of the pods that exactly these policies select. ``logs``: whether what they deny is logged."""
+    more = (admin, baseline, trial, logs)
+    meaning = repr((policies, more)) if any(more) else repr(policies)
     return f"{'to' if incoming else 'from'}/{digest(meaning)}"
 
 
