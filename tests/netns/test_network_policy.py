@@ -219,6 +219,27 @@ def test_after_a_boot_pods_have_no_traffic_until_the_agents_first_transaction(ne
     assert net.flows("TCP") == net.expected("TCP")
 
 
+def test_what_policies_decide_is_counted_by_their_names(net: World) -> None:
+    net.hear(policy("p", labelled(pod="a"), ingress=[{"from": [{"podSelector": labelled(pod="b")}], "ports": [{"port": 80}]}]))
+    assert net.flows("TCP") == net.expected("TCP")
+    found = net.nodes["n1"].kernel.counters()
+    assert found["ingress:accept:red/p"] == 1
+    # those who are denied try again
+    assert found["ingress:drop:red/p"] >= 7
+    net.hear(policy("q", labelled(pod="a"), ingress=[{}]))
+    assert set(net.nodes["n1"].kernel.counters()) == {"ingress:accept:red/q", "ingress:drop:red/q"}
+
+
+def test_what_a_policy_with_a_log_denies_is_noted_for_it(net: World) -> None:
+    logged = policy("p", labelled(pod="a"), ingress=[{"from": [{"podSelector": labelled(pod="b")}]}])
+    logged["metadata"]["annotations"] = {"policy.moyai.dev/log": "denied"}
+    net.hear(logged, policy("q", labelled(pod="b"), ingress=[]))
+    assert net.flows("TCP") == net.expected("TCP")
+    found = {(one.source, one.destination, one.port) for one in net.nodes["n1"].kernel.denied()}
+    to_a = {(source, net.addresses["red/a"], port) for source in net.addresses.values() for port in (80, 81)}
+    assert found == {one for one in to_a if one[0] not in (net.addresses["red/a"], net.addresses["red/b"])}
+
+
 def on_trial(one: Json) -> Json:
     return {**one, "metadata": {**one["metadata"], "annotations": {"policy.moyai.dev/trial": "true"}}}
 

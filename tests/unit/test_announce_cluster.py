@@ -219,8 +219,8 @@ def test_each_node_has_an_agent_that_announces(mode: str) -> None:
     assert "moyai-agent" in waited
 
 
-def agent(*names: str, conf: str = "") -> list[dict[str, Any]]:
-    options = AgentManifestOptions("moyai:1", "10.8.0.10:6443", net_conf=conf or None, controllers=names)
+def agent(*names: str, conf: str | None = None) -> list[dict[str, Any]]:
+    options = AgentManifestOptions(image="moyai:1", api_server="10.8.0.10:6443", net_conf=conf, controllers=names)
     return list(yaml.safe_load_all(render_agent(options)))
 
 

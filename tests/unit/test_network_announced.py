@@ -64,7 +64,7 @@ def test_an_owner_that_is_lost_and_that_nobody_follows_is_a_problem(holder: str)
 
 
 def test_a_port_that_may_not_send_from_announced_addresses_is_a_problem() -> None:
-    network = {"nodeCIDR": w.NODES, "podCIDR": w.PODS, "mode": "vxlan", "policy": False}
+    network = {"nodeCIDR": w.NODES, "podCIDR": w.PODS, "mode": "vxlan"}
     announce = {"announce": {"ranges": ["10.8.0.96/28"]}}
     spec = validate({"metadata": {"name": "d"}, "spec": {"network": network, "services": announce}}, source="t").spec
     world = w.world("vxlan")
@@ -81,7 +81,7 @@ def test_where_nothing_is_announced_the_answer_is_as_before() -> None:
         "demo",
         "vxlan",
         "",
-        policy=False,
+        policy=True,
         pod_range="10.244.0.0/16",
         nodes=(),
         budget=RouteBudget((Limit("node addresses", 1, 2),)),

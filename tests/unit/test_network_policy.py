@@ -24,6 +24,7 @@ class Kernel:
         self.elements: dict[str, dict[Any, str]] = {}
         self.chains: dict[str, tuple[ChainRule, ...]] = {}
         self.noted: set[tuple[str, str, str, int]] = set()
+        self.counters: set[str] = set()
 
     def apply(self, delta: Delta) -> None:
         for name in delta.new_sets:
@@ -31,6 +32,9 @@ class Kernel:
             self.elements[name] = {}
         for name in delta.new_chains:
             assert name not in self.chains
+        assert not self.counters & set(delta.new_counters)
+        assert self.counters >= set(delta.gone_counters)
+        self.counters = (self.counters | set(delta.new_counters)) - set(delta.gone_counters)
         for name, held in delta.removed.items():
             for element, target in held.items():
                 assert self.elements[name].pop(element) == target
@@ -47,6 +51,7 @@ class Kernel:
         targets = {target for held in self.elements.values() for target in held.values() if target}
         targets |= {rule.jump for rules in self.chains.values() for rule in rules if rule.jump}
         assert targets <= self.chains.keys()
+        assert self.counters == {one.counter for rules in self.chains.values() for one in rules} - {""}
         for rules in self.chains.values():
             for rule in rules:
                 used = {rule.match.addresses, rule.match.named[1] if rule.match.named else ""} - {""}

@@ -41,6 +41,9 @@ def test_the_kernels_answer_is_read_and_what_is_no_flow_is_left_out() -> None:
     value = {"concat": [CLIENT, WEB, "tcp", 80]}
     elements = [{"elem": {"val": value, "expires": 3590}}, {"elem": {"val": {"concat": [CLIENT]}}}, "x"]
     assert list(parse_flows({"set": {"name": "trial-4", "elem": elements}})) == [NotedFlow(CLIENT, WEB, "tcp", 80, 10)]
+    # as nftables writes them where there is no /etc/protocols
+    numbers = [{"elem": {"val": {"concat": [CLIENT, WEB, said, 53]}}} for said in (6, "17", 132, "tcp")]
+    assert [one.protocol for one in parse_flows({"set": {"elem": numbers}})] == ["tcp", "udp", "sctp", "tcp"]
     assert not list(parse_flows({"set": {"name": "trial-4"}}))
     assert not list(parse_flows({"metainfo": {}}))
 

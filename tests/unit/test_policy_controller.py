@@ -14,6 +14,7 @@ import pytest
 from moyai.agent.app import agent
 from moyai.agent.policy import BootGate, PolicyController, removal
 from moyai.agent.policy.controller import NO_GATE, complaints
+from moyai.agent.policy.flows import NotedFlow
 from moyai.agent.settings import AgentOptions
 from moyai.core.errors import Retriable
 from moyai.kube.events import EventRecorder
@@ -59,6 +60,12 @@ class Kernel:
             raise Retriable("the kernel refuses the table of network policies (busy)")
         self.applied.append(commands)
         self._tell()
+
+    def counters(self) -> Mapping[str, int]:
+        return {"ingress:accept:red/web": 3, "ingress:drop:red/web,red/x": 1, "foreign": 9}
+
+    def denied(self) -> list[NotedFlow]:
+        return [NotedFlow(FAR, WEB, "tcp", 80, 1)]
 
     def connections(self) -> list[TrackedConnection]:
         return list(self.tracked)
@@ -163,6 +170,17 @@ async def test_a_policy_that_comes_is_one_transaction_and_cuts_what_it_forbids_a
         await one.until(lambda kernel: len(kernel.tracked) == 2 and len(kernel.applied) == 2)
         assert kernel.tracked == [permitted, foreign]
         assert kernel.wholes == 1
+
+
+async def test_what_policies_decided_is_read_from_the_kernel_at_each_scrape(kube: Kubernetes) -> None:
+    kernel = Kernel()
+    async with running(kube, kernel) as one:
+        assert "moyai_policy_packets_total{" not in one.metrics.text(), "nothing stands yet"
+        await one.ready()
+        found = {line for line in one.metrics.text().splitlines() if line.startswith("moyai_policy_packets_total")}
+    series = 'moyai_policy_packets_total{direction="ingress",policy="red/web",verdict="accept"} 3.0'
+    other = 'moyai_policy_packets_total{direction="ingress",policy="red/web,red/x",verdict="drop"} 1.0'
+    assert found == {series, other}
 
 
 async def test_after_a_refused_transaction_the_whole_table_is_replaced(kube: Kubernetes) -> None:

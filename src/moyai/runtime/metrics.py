@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics, generate_latest
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 _BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
@@ -58,7 +58,11 @@ class Metrics:
 
     def gauge(self, name: str, read: Callable[[], Mapping[Labels, float]]) -> None:
         """``read`` is asked at each scrape; all of its keys have the same label names."""
-        self._registry.register(_Gauge(name, read=read, text=lambda: self._help.get(name, "")))
+        self._registry.register(_Read(name, GaugeMetricFamily, read=read, text=lambda: self._help.get(name, "")))
+
+    def counter(self, name: str, read: Callable[[], Mapping[Labels, float]]) -> None:
+        """A counter that somebody else counts. ``name`` ends in ``_total``; ``read`` as in ``gauge``."""
+        self._registry.register(_Read(name, CounterMetricFamily, read=read, text=lambda: self._help.get(name, "")))
 
     def value(self, name: str, **labels: str) -> float:
         """A counter's value; 0 before its first."""
@@ -69,17 +73,29 @@ class Metrics:
         return generate_latest(self._registry).decode()
 
 
-class _Gauge(Collector):
-    def __init__(self, name: str, *, read: Callable[[], Mapping[Labels, float]], text: Callable[[], str]) -> None:
-        self._name, self._read, self._text = name, read, text
+_Family = GaugeMetricFamily | CounterMetricFamily
 
-    def describe(self) -> Iterable[GaugeMetricFamily]:
-        # without it the registry would call ``collect`` when the gauge is registered, before what it reads is there
-        return [GaugeMetricFamily(self._name, "")]
 
-    def collect(self) -> Iterable[GaugeMetricFamily]:
+class _Read(Collector):
+    """``family``: makes the series of one name."""
+
+    def __init__(
+        self,
+        name: str,
+        family: Callable[..., _Family],
+        *,
+        read: Callable[[], Mapping[Labels, float]],
+        text: Callable[[], str],
+    ) -> None:
+        self._name, self._family, self._read, self._text = name, family, read, text
+
+    def describe(self) -> Iterable[_Family]:
+        # without it the registry would call ``collect`` when the series is registered, before what it reads is there
+        return [self._family(self._name, "")]
+
+    def collect(self) -> Iterable[_Family]:
         series = self._read()
-        family = GaugeMetricFamily(self._name, self._text(), labels=[name for name, _ in next(iter(series), ())])
+        family = self._family(self._name, self._text(), labels=[name for name, _ in next(iter(series), ())])
         for labels, value in series.items():
             family.add_metric([text for _, text in labels], value)
         return [family]

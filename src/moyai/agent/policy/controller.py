@@ -16,6 +16,7 @@ from typing import Any
 
 from moyai.agent.policy.boot_gate import BootGate
 from moyai.agent.policy.kernel import PolicyKernel, ThisKernel
+from moyai.agent.policy.verdict_log import PAUSE, VerdictLog
 from moyai.core.clock import Clock, SystemClock
 from moyai.core.errors import Retriable
 from moyai.kube.events import EventRecorder
@@ -38,8 +39,9 @@ from moyai.kube.workqueue import WorkQueue
 from moyai.linux.conntrack import TrackedConnection
 from moyai.plan.network_policy import nft_commands
 from moyai.plan.network_policy.index import PolicyIndex
-from moyai.runtime.controllers import Part, Wanted, cache
-from moyai.runtime.metrics import Metrics
+from moyai.plan.network_policy.policy_counters import meaning
+from moyai.runtime.controllers import Part, Periodic, Wanted, cache
+from moyai.runtime.metrics import Labels, Metrics
 from moyai.runtime.reconciler import DONE, Result
 
 _log = logging.getLogger(__name__)
@@ -102,9 +104,13 @@ class PolicyController:
             self.caches = (*self.caches, tiers)
             metrics.describe("moyai_cluster_policies", "Policies of the cluster's tiers")
             metrics.gauge("moyai_cluster_policies", lambda: {(): float(self._index.cluster_policies)})
-        self.part = Part("policy", self.reconcile, watch=self._watch)
+        self._verdicts = VerdictLog(self._index)
+        looks = Periodic("verdict log", self._look, PAUSE)
+        self.part = Part("policy", self.reconcile, watch=self._watch, periodic=[looks])
         metrics.describe("moyai_policy_apply_seconds", "How long the kernel takes for a change of the policies' table")
         metrics.describe("moyai_policy_cut_total", "Connections that were cut because no policy permits them any more")
+        metrics.describe("moyai_policy_packets_total", "Packets that began a connection, by the policy that decided about them")
+        metrics.counter("moyai_policy_packets_total", self._packets)
         metrics.describe("moyai_policies", "Network policies in the cluster")
         metrics.describe("moyai_policy_trials", "Network policies on trial, of which nothing is dropped")
         metrics.gauge("moyai_policy_trials", lambda: {(): float(self._index.trials)})
@@ -143,6 +149,27 @@ class PolicyController:
                 self._to_judge = True
                 raise
         return DONE
+
+    async def _look(self) -> None:
+        """Log what was denied. Raises Retriable."""
+        if self._kernel is not None and self._standing and self._verdicts.wanted:
+            flows = await asyncio.to_thread(self._kernel.denied)
+            self._verdicts.tell(flows, now=self._clock.monotonic())
+
+    def _packets(self) -> dict[Labels, float]:
+        """What the kernel has counted since the table was made."""
+        if self._kernel is None or not self._standing:
+            return {}
+        try:
+            counted = self._kernel.counters()
+        except Retriable:
+            return {}
+        known = ((meaning(name), packets) for name, packets in counted.items())
+        return {
+            (("policy", one.policy), ("direction", one.direction), ("verdict", one.verdict)): float(packets)
+            for one, packets in known
+            if one
+        }
 
     def not_ready(self) -> str:
         """What keeps the kernel from holding to the policies; empty when nothing does."""

@@ -12,8 +12,12 @@ from typing import Any, cast
 from moyai.core.errors import Terminal
 from moyai.kube.objects.meta import part, rows
 from moyai.linux.libnftables import Nftables, NftError
+from moyai.plan.network_policy import table_names as names
 from moyai.plan.network_policy.compiled import FAMILIES
 from moyai.plan.network_policy.nft_commands import FLOW_SECONDS, flows
+
+#: nftables writes the number where the machine has no list of protocols, as in the agent's image.
+_NAMES: Mapping[object, str] = {6: "tcp", "6": "tcp", 17: "udp", "17": "udp", 132: "sctp", "132": "sctp"}
 
 
 @dataclass(frozen=True)
@@ -32,7 +36,7 @@ def noted_flows() -> list[NotedFlow]:
     try:
         tables = Nftables()
         try:
-            answers = [one for family in FAMILIES for one in tables.run(flows(family))]
+            answers = [one for family in FAMILIES for one in tables.run(flows(names.trial(family)))]
         finally:
             tables.close()
     except NftError as error:
@@ -48,4 +52,4 @@ def parse_flows(answer: Mapping[str, Any]) -> Iterator[NotedFlow]:
         if isinstance(ends, list) and len(cast("list[object]", ends)) == 4:
             source, destination, protocol, port = cast("list[Any]", ends)
             quiet = FLOW_SECONDS - int(found.get("expires") or FLOW_SECONDS)
-            yield NotedFlow(str(source), str(destination), str(protocol), int(port), max(0, quiet))
+            yield NotedFlow(str(source), str(destination), _NAMES.get(protocol, str(protocol)), int(port), max(0, quiet))

@@ -7,10 +7,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Protocol
 
+from moyai.agent.policy.flows import NotedFlow, parse_flows
 from moyai.core.errors import Retriable
+from moyai.kube.objects.meta import number, part, text
 from moyai.linux import sysctl
 from moyai.linux.conntrack import Conntrack, TrackedConnection
 from moyai.linux.libnftables import Nftables, NftError
+from moyai.plan.network_policy import table_names as names
+from moyai.plan.network_policy.compiled import FAMILIES
+from moyai.plan.network_policy.nft_commands import counters, flows
 
 #: Packets between two pods on one bridge pass the chains of forward only with these.
 _BRIDGES = ("net/bridge/bridge-nf-call-iptables", "net/bridge/bridge-nf-call-ip6tables")
@@ -23,6 +28,14 @@ class PolicyKernel(Protocol):
 
     def apply(self, commands: Sequence[Mapping[str, Any]]) -> None:
         """One transaction. Raises Retriable."""
+        ...
+
+    def counters(self) -> Mapping[str, int]:
+        """Packets by the name of a counter; none where there is no table yet. Raises Retriable."""
+        ...
+
+    def denied(self) -> list[NotedFlow]:
+        """What policies with a log have dropped. Raises Retriable."""
         ...
 
     def connections(self) -> list[TrackedConnection]:
@@ -60,6 +73,21 @@ class ThisKernel:
             self._tables.run(commands)
         except NftError as error:
             raise Retriable(f"the kernel refuses the table of network policies ({error})") from error
+
+    def counters(self) -> Mapping[str, int]:
+        try:
+            answer = self._tables.run(counters())
+        except NftError as error:
+            raise Retriable(f"the counters of network policies cannot be read ({error})") from error
+        found = (part(one, "counter") for one in answer)
+        return {text(one, "name"): number(one, "packets") for one in found if one}
+
+    def denied(self) -> list[NotedFlow]:
+        try:
+            answers = [one for family in FAMILIES for one in self._tables.run(flows(names.denied(family)))]
+        except NftError as error:
+            raise Retriable(f"what network policies denied cannot be read ({error})") from error
+        return [flow for answer in answers for flow in parse_flows(answer)]
 
     def connections(self) -> list[TrackedConnection]:
         try:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from moyai.kube.objects.meta import Reference, part, reference, rows, text, text_map, texts
-from moyai.kube.objects.policy import TRIAL, Block, Peer, PodPeer, PolicyPort, PolicyRule, network, parse_selector
+from moyai.kube.objects.policy import LOG, TRIAL, Block, Peer, PodPeer, PolicyPort, PolicyRule, network, parse_selector
 from moyai.kube.resources import Json
 
 KIND = "ClusterNetworkPolicy"
@@ -46,7 +46,8 @@ class TierRule:
 @dataclass(frozen=True)
 class ClusterPolicy:
     """``ingress``, ``egress`` empty: the policy says nothing about that direction. ``unsupported``: what this version does not
-    enforce, by its path. ``trial``: somebody meant it to be on trial; it is enforced all the same."""
+    enforce, by its path. ``trial``: somebody meant it to be on trial; it is enforced all the same.
+    ``log``: what it denies is logged."""
 
     about: Reference
     tier: Tier
@@ -56,6 +57,7 @@ class ClusterPolicy:
     egress: tuple[TierRule, ...] = ()
     unsupported: tuple[str, ...] = ()
     trial: bool = False
+    log: bool = False
 
     @property
     def name(self) -> str:
@@ -84,6 +86,7 @@ def parse_cluster_policy(found: Json) -> ClusterPolicy:
         egress=tuple(_rules(spec, "egress", side="to", unsupported=unsupported)),
         unsupported=tuple(unsupported),
         trial=text_map(found, "metadata", "annotations").get(TRIAL) == "true",
+        log=text_map(found, "metadata", "annotations").get(LOG) == "denied",
     )
 
 

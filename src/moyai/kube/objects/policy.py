@@ -36,6 +36,8 @@ class Selector:
 EVERYTHING = Selector()
 #: The annotation that puts a policy on trial, with the value "true".
 TRIAL = "policy.moyai.dev/trial"
+#: The annotation that has a policy's denials logged, with the value "denied".
+LOG = "policy.moyai.dev/log"
 #: So many different labels, and ports, are remembered.
 _ALIKE = 4096
 
@@ -81,7 +83,7 @@ class PolicyRule:
 @dataclass(frozen=True)
 class NetworkPolicy:
     """``ingress``, ``egress`` None: the policy says nothing about that direction. Empty: it permits nothing. ``trial``: it is
-    evaluated, and nothing is dropped because of it."""
+    evaluated, and nothing is dropped because of it. ``log``: what it denies is logged."""
 
     namespace: str
     name: str
@@ -89,6 +91,7 @@ class NetworkPolicy:
     ingress: tuple[PolicyRule, ...] | None = None
     egress: tuple[PolicyRule, ...] | None = None
     trial: bool = False
+    log: bool = False
 
     @property
     def key(self) -> str:
@@ -134,6 +137,7 @@ def parse_policy(found: Json) -> NetworkPolicy:
         ingress=_rules(spec, "ingress", side="from", namespace=namespace) if "Ingress" in kinds else None,
         egress=_rules(spec, "egress", side="to", namespace=namespace) if "Egress" in kinds else None,
         trial=text_map(meta, "annotations").get(TRIAL) == "true",
+        log=text_map(meta, "annotations").get(LOG) == "denied",
     )
 
 

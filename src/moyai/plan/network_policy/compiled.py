@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from moyai.kube.objects.cluster_policy import Action, ClusterPolicy
 from moyai.kube.objects.policy import Block, Peer, PodPeer, PolicyPort, PolicyRule
 from moyai.plan.network_policy import table_names as names
+from moyai.plan.network_policy.policy_counters import counter_name
 from moyai.plan.network_policy.ruleset import ChainRule, Match, Ports, Verdict
 
 FAMILIES = (4, 6)
@@ -27,17 +28,29 @@ class Compiled:
     peers: frozenset[PodPeer]
     ports: frozenset[NamedPort]
 
+    @property
+    def counters(self) -> frozenset[str]:
+        return frozenset(one.counter for one in self.rules if one.counter)
+
 
 def compiled(rules: tuple[PolicyRule, ...], *, incoming: bool, key: str) -> Compiled:
     """``incoming``: the rules' peers are the senders. ``key``: the policy's, for the counter's comment."""
-    return _compiled(((rule, Verdict.ACCEPT, key) for rule in rules), incoming)
+    counter = counter_name(key, incoming=incoming, verdict="accept")
+    return _compiled((_Said(rule, Verdict.ACCEPT, key, counter) for rule in rules), incoming)
 
 
 def compiled_tier(policies: Iterable[ClusterPolicy], *, incoming: bool) -> Compiled:
     """``policies``: of one tier, in their order. A rule that passes returns from the chain."""
     verdicts = {Action.ACCEPT: Verdict.ACCEPT, Action.DENY: Verdict.DROP, Action.PASS: Verdict.RETURN}
+    words = {Action.ACCEPT: "accept", Action.DENY: "drop", Action.PASS: "pass"}
     rules = (
-        (one.rule, verdicts[one.action], f"{policy.tier} {policy.name} {one.name}")
+        _Said(
+            one.rule,
+            verdicts[one.action],
+            f"{policy.tier} {policy.name} {one.name}",
+            counter_name(policy.name, incoming=incoming, verdict=words[one.action]),
+            log=policy.log and one.action is Action.DENY,
+        )
         for policy in policies
         for one in policy.direction(incoming)
     )
@@ -47,20 +60,42 @@ def compiled_tier(policies: Iterable[ClusterPolicy], *, incoming: bool) -> Compi
 def compiled_trial(policies: Iterable[tuple[PolicyRule, ...]], *, incoming: bool) -> Compiled:
     """``policies``: those on trial that select the same pods. What one of them permits returns from the chain; the flow of any
     other packet is noted at its end."""
-    made = _compiled(((rule, Verdict.RETURN, "on trial") for rules in policies for rule in rules), incoming)
+    made = _compiled((_Said(rule, Verdict.RETURN, "on trial") for rules in policies for rule in rules), incoming)
     ends = (ChainRule(Match(family), note=names.trial(family), comment="would be dropped") for family in FAMILIES)
     return replace(made, rules=(*made.rules, *ends))
 
 
-def _compiled(rules: Iterable[tuple[PolicyRule, Verdict, str]], incoming: bool) -> Compiled:
-    """``rules``: each with what it does to a packet, and the comment of its counter."""
+def noting(match: Match) -> Iterator[ChainRule]:
+    """Rules that note the flows of denied packets."""
+    for family in [match.family] if match.family else FAMILIES:
+        yield ChainRule(replace(match, family=family), note=names.denied(family))
+
+
+@dataclass(frozen=True)
+class _Said:
+    """A rule with what it does to a packet, the comment of its own counter, and its policy's counter. ``log``: whether flows
+    that it is about are noted."""
+
+    rule: PolicyRule
+    verdict: Verdict
+    comment: str
+    counter: str = ""
+    log: bool = False
+
+
+def _compiled(rules: Iterable[_Said], incoming: bool) -> Compiled:
     made: list[ChainRule] = []
     peers: set[PodPeer] = set()
     named: set[NamedPort] = set()
-    for rule, verdict, comment in rules:
+    for said in rules:
+        rule = said.rule
         for peer in _peers(rule.peers, incoming):
             for ports in _ports(rule.ports, incoming):
-                made += [ChainRule(match, verdict, counted=True, comment=comment[:_COMMENT]) for match in _joined(peer, ports)]
+                made += [one for match in _joined(peer, ports) if said.log for one in noting(match)]
+                made += [
+                    ChainRule(match, said.verdict, counted=True, counter=said.counter, comment=said.comment[:_COMMENT])
+                    for match in _joined(peer, ports)
+                ]
         peers.update(one for one in rule.peers or () if isinstance(one, PodPeer))
         named.update((one.protocol, one.name, incoming) for one in rule.ports or () if one.name)
     return Compiled(tuple(dict.fromkeys(made)), frozenset(peers), frozenset(named))

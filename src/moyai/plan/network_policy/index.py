@@ -7,17 +7,18 @@ pods that the same policies select share a chain; a pod that comes to such a cha
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from moyai.kube.objects.cluster_policy import ClusterPolicy, Tier
 from moyai.kube.objects.policy import NetworkPolicy, PodPeer, PolicyPod
 from moyai.plan.network_policy import table_names as names
-from moyai.plan.network_policy.compiled import FAMILIES, Compiled, compiled, compiled_tier, compiled_trial
+from moyai.plan.network_policy.compiled import FAMILIES, Compiled, compiled, compiled_tier, compiled_trial, noting
 from moyai.plan.network_policy.pod_index import PodIndex, Watchers
-from moyai.plan.network_policy.ruleset import ChainRule, Form, PolicyTable, SetKind, Verdict
+from moyai.plan.network_policy.policy_counters import counter_name
+from moyai.plan.network_policy.ruleset import EVERY_PACKET, ChainRule, Form, PolicyTable, SetKind, Verdict
 from moyai.plan.network_policy.shared_chains import SharedChains
 from moyai.plan.network_policy.table_names import family_of
-from moyai.plan.network_policy.verdict import Packet, permitted
+from moyai.plan.network_policy.verdict import Packet, denial, permitted
 
 _DENIED = ChainRule(verdict=Verdict.DROP, counted=True, comment="no policy permits it")
 
@@ -26,17 +27,25 @@ _DENIED = ChainRule(verdict=Verdict.DROP, counted=True, comment="no policy permi
 class _Group:
     """Pods that the same policies select for one direction. ``incoming``: what is sent to them. ``policies``: keys of those of
     their namespaces. ``admin``, ``baseline``: names of those of the tiers, in their order. ``trial``: keys of those on trial,
-    where no other policy of the namespace decides already."""
+    where no other policy of the namespace decides already. ``logs``: whether one of ``policies`` wants denials logged."""
 
     incoming: bool
     policies: tuple[str, ...]
     admin: tuple[str, ...] = ()
     baseline: tuple[str, ...] = ()
     trial: tuple[str, ...] = ()
+    logs: bool = False
 
     @property
     def chain(self) -> str:
-        return names.group_chain(self.incoming, self.policies, admin=self.admin, baseline=self.baseline, trial=self.trial)
+        return names.group_chain(
+            self.incoming, self.policies, admin=self.admin, baseline=self.baseline, trial=self.trial, logs=self.logs
+        )
+
+    @property
+    def denials(self) -> str:
+        """The counter of what no policy of the namespace permits."""
+        return counter_name(",".join(self.policies), incoming=self.incoming, verdict="drop")
 
     @property
     def decides(self) -> bool:
@@ -78,6 +87,7 @@ class PolicyIndex:
             self.table.add_set(names.itself(family), SetKind(Form.PAIR, family))
             self.table.add_set(names.ranges(family), SetKind(Form.RANGE, family))
             self.table.add_set(names.trial(family), SetKind(Form.FLOW, family))
+            self.table.add_set(names.denied(family), SetKind(Form.FLOW, family))
 
     @property
     def policies(self) -> int:
@@ -184,8 +194,31 @@ class PolicyIndex:
 
     def permits(self, source: str, destination: str, *, protocol: str, port: int) -> bool:
         """Whether the policies of this node's pods let a first packet pass. ``protocol``: tcp, udp, sctp or another name."""
+        asked = self._asked(source, destination, protocol=protocol, port=port)
+        return all(permitted(*self._policies_of(group), packet=packet) for group, packet in asked)
+
+    def denier(self, source: str, destination: str, *, protocol: str, port: int) -> str:
+        """Which policy denies a first packet and why, in words; empty where it is permitted."""
+        for group, packet in self._asked(source, destination, protocol=protocol, port=port):
+            if why := denial(*self._policies_of(group), packet=packet):
+                return why
+        return ""
+
+    def named(self, address: str) -> str:
+        """The pod at the address, or the address."""
+        pod = self._pods.owner(address)
+        return pod.key if pod else address
+
+    @property
+    def logs(self) -> bool:
+        """Whether a policy that selects a pod of this node wants denials logged."""
+        tiers = {name for group in self._members for _, keys in group.tiers for name in keys}
+        return any(group.logs for group in self._members) or any(self._cluster_policies[name].log for name in tiers)
+
+    def _asked(self, source: str, destination: str, *, protocol: str, port: int) -> Iterator[tuple[_Group, Packet]]:
+        """The groups of this node that a first packet concerns, the sender's before the receiver's."""
         if source == destination:
-            return True
+            return
         receiver = self._pods.owner(destination)
         numbers = {name: n for p, name, n in receiver.ports if p == protocol} if receiver else dict[str, int]()
         for address, peer, incoming in ((source, destination, False), (destination, source, True)):
@@ -197,17 +230,14 @@ class PolicyIndex:
                 is_one_of=lambda one, other=other: other is not None and self._pods.matches(one, other),
                 named=numbers.get,
             )
-            for group in self._local.get(address, ()):
-                if group.incoming is incoming and not self._permits(group, packet):
-                    return False
-        return True
+            yield from ((group, packet) for group in self._local.get(address, ()) if group.incoming is incoming)
 
     def is_isolated(self, address: str) -> bool:
         return any(group.decides for group in self._local.get(address, ()))
 
-    def _permits(self, group: _Group, packet: Packet) -> bool:
+    def _policies_of(self, group: _Group) -> tuple[list[ClusterPolicy], list[NetworkPolicy], list[ClusterPolicy]]:
         admin, baseline = ([self._cluster_policies[name] for name in keys] for keys in (group.admin, group.baseline))
-        return permitted(admin, (self._policies[key] for key in group.policies), baseline, packet=packet)
+        return admin, [self._policies[key] for key in group.policies], baseline
 
     def _guard(self) -> None:
         """An address of this node without a known pod has no traffic, while there is a policy that may select its pod."""
@@ -250,6 +280,7 @@ class PolicyIndex:
                 baseline=tuple(one.name for one in tiers if one.tier is Tier.BASELINE and one.direction(incoming)),
                 # beside a policy that decides, one more could only permit more
                 trial=() if policies else tuple(one.key for one in said if one.trial),
+                logs=any(one.log for one in said if not one.trial),
             )
             if group:
                 made.append(group)
@@ -291,9 +322,15 @@ class PolicyIndex:
             self._chains.use(chain, lambda: self._trial_rules(way, group.trial))
             trial = (ChainRule(jump=chain),)
         policies = tuple(ChainRule(jump=names.policy_chain(way, key)) for key in group.policies)
-        # a pod that a policy of its namespace selects is none of the baseline's
-        after = (*policies, _DENIED) if policies else tuple(one for one in (jumps.get(Tier.BASELINE),) if one)
-        self.table.set_chain(group.chain, (*(one for one in (jumps.get(Tier.ADMIN),) if one), *trial, *after))
+        if policies:
+            self._chains.count(group.denials)
+            noted = noting(EVERY_PACKET) if group.logs else ()
+            after = (*policies, *noted, replace(_DENIED, counter=group.denials))
+        else:
+            # a pod that a policy of its namespace selects is none of the baseline's
+            after = tuple(rule for tier, rule in jumps.items() if tier is Tier.BASELINE)
+        before = tuple(rule for tier, rule in jumps.items() if tier is Tier.ADMIN)
+        self.table.set_chain(group.chain, (*before, *trial, *after))
 
     def _exit(self, group: _Group) -> None:
         self._members[group] -= 1
@@ -301,6 +338,8 @@ class PolicyIndex:
             return
         del self._members[group]
         self.table.drop_chain(group.chain)
+        if group.policies:
+            self._chains.count_no_more(group.denials)
         for tier, keys in group.tiers:
             self._chains.leave(names.tier_chain(group.incoming, tier, keys))
         if group.trial:

@@ -25,8 +25,8 @@ class Policies:
 @dataclass(frozen=True)
 class Judgement:
     """``incoming``: about what is sent to the pod. ``selecting``: keys of the namespace's policies that select the pod for this
-    direction, without those on trial. ``permitting``: those of them that let the packet pass. ``admin``, ``baseline``: the rule of the tier that is
-    about the packet; None also where that tier is not asked."""
+    direction, without those on trial. ``permitting``: those of them that let the packet pass. ``admin``, ``baseline``: the rule
+    of the tier that is about the packet; None also where that tier is not asked."""
 
     incoming: bool
     selecting: tuple[str, ...] = ()

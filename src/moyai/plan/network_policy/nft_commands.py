@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from moyai.plan.network_policy import table_names as names
@@ -18,6 +19,7 @@ from moyai.plan.network_policy.ruleset import ChainRule, Delta, Element, Form, M
 
 Command = dict[str, Any]
 _IN_TABLE = {"family": "inet", "table": names.TABLE}
+_COUNTED_TABLE: Command = {"family": "inet", "table": names.TABLE}
 _TABLE: Command = {"table": {"family": "inet", "name": names.TABLE}}
 #: Before the chains of priority filter (0): a packet that is dropped here costs those chains nothing.
 _PRIORITIES = {"sent": -2, "received": -1}
@@ -34,15 +36,20 @@ def removal() -> list[Command]:
     return [{"add": _TABLE}, {"delete": _TABLE}]
 
 
-def flows(family: int) -> list[Command]:
-    """The question for the flows that policies on trial would have dropped."""
-    return [{"list": {"set": {**_IN_TABLE, "name": names.trial(family)}}}]
+def flows(name: str) -> list[Command]:
+    """The question for the flows in a set that the kernel fills."""
+    return [{"list": {"set": {**_IN_TABLE, "name": name}}}]
+
+
+def counters() -> list[Command]:
+    """The question for the counters that have names."""
+    return [{"list": {"counters": _COUNTED_TABLE}}]
 
 
 def whole(everything: Delta) -> list[Command]:
     """The table becomes this, whatever it was before. ``everything``: of a table that holds nothing."""
     sets = [_set(name, kind) for name, kind in everything.new_sets.items()]
-    rest = Delta(chains=everything.chains, new_chains=everything.new_chains, added=everything.added, kinds=everything.kinds)
+    rest = replace(everything, new_sets={})
     return [*removal(), {"add": _TABLE}, *sets, *_frame(), *changes(rest)]
 
 
@@ -50,6 +57,7 @@ def changes(delta: Delta) -> list[Command]:
     """The table that stands becomes what is desired."""
     return [
         *(_set(name, kind) for name, kind in delta.new_sets.items()),
+        *({"add": {"counter": {**_IN_TABLE, "name": name}}} for name in delta.new_counters),
         *({"add": {"chain": {**_IN_TABLE, "name": name}}} for name in delta.new_chains),
         *_elements("delete", delta.removed, kinds=delta.kinds),
         *({"flush": {"chain": {**_IN_TABLE, "name": name}}} for name in (*delta.gone_chains, *_rewritten(delta))),
@@ -57,6 +65,7 @@ def changes(delta: Delta) -> list[Command]:
         *_elements("add", delta.added, kinds=delta.kinds),
         *({"delete": {"chain": {**_IN_TABLE, "name": name}}} for name in delta.gone_chains),
         *({"delete": {"set": {**_IN_TABLE, "name": name}}} for name in delta.gone_sets),
+        *({"delete": {"counter": {**_IN_TABLE, "name": name}}} for name in delta.gone_counters),
     ]
 
 
@@ -106,6 +115,8 @@ def _rule(chain: str, rule: ChainRule) -> Command:
     expressions = _match(rule.match)
     if rule.counted:
         expressions.append({"counter": None})
+    if rule.counter:
+        expressions.append({"counter": rule.counter})
     if rule.note:
         # the ports of other protocols are none
         expressions.append(_is({"meta": {"key": "l4proto"}}, {"set": ["tcp", "udp", "sctp"]}))

@@ -69,13 +69,15 @@ EVERY_PACKET = Match()
 @dataclass(frozen=True)
 class ChainRule:
     """``jump``: a chain to look through instead of a verdict. ``note``: a set of flows that the packet's is put into instead;
-    ``match`` has the set's family. ``comment``: at most 120 characters."""
+    ``match`` has the set's family. ``counted``: by a counter of its own. ``counter``: by one that has a name, too.
+    ``comment``: at most 120 characters."""
 
     match: Match = EVERY_PACKET
     verdict: Verdict | None = None
     jump: str = ""
     note: str = ""
     counted: bool = False
+    counter: str = ""
     comment: str = ""
 
 
@@ -91,6 +93,8 @@ class Delta:
     added: Mapping[str, Mapping[Element, str]] = field(default_factory=dict[str, Mapping[Element, str]])
     removed: Mapping[str, Mapping[Element, str]] = field(default_factory=dict[str, Mapping[Element, str]])
     kinds: Mapping[str, SetKind] = field(default_factory=dict[str, SetKind])
+    new_counters: tuple[str, ...] = ()
+    gone_counters: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
         return bool(self.new_sets or self.gone_sets or self.chains or self.gone_chains or self.added or self.removed)
@@ -110,6 +114,8 @@ class PolicyTable:
         self.kinds: dict[str, SetKind] = {}
         self.elements: dict[str, dict[Element, str]] = {}
         self.chains: dict[str, tuple[ChainRule, ...]] = {}
+        self.counters: set[str] = set()
+        self._counters_before: dict[str, bool] = {}
         self._sets_before: dict[str, SetKind | None] = {}
         self._chains_before: dict[str, tuple[ChainRule, ...] | None] = {}
         self._elements_before: dict[str, dict[Element, str | None]] = {}
@@ -136,6 +142,14 @@ class PolicyTable:
         if element in held:
             self._elements_before.setdefault(name, {}).setdefault(element, held[element])
             del held[element]
+
+    def add_counter(self, name: str) -> None:
+        self._counters_before.setdefault(name, name in self.counters)
+        self.counters.add(name)
+
+    def drop_counter(self, name: str) -> None:
+        self._counters_before.setdefault(name, name in self.counters)
+        self.counters.discard(name)
 
     def set_chain(self, name: str, rules: tuple[ChainRule, ...]) -> None:
         if self.chains.get(name) != rules:
@@ -179,6 +193,8 @@ class PolicyTable:
             added=added,
             removed=removed,
             kinds={name: self.kinds.get(name) or gone_sets[name] for name in (*added, *removed)},
+            new_counters=tuple(n for n, before in self._counters_before.items() if not before and n in self.counters),
+            gone_counters=tuple(n for n, before in self._counters_before.items() if before and n not in self.counters),
         )
         self._forget()
         return delta
@@ -192,8 +208,9 @@ class PolicyTable:
             new_chains=tuple(self.chains),
             added={name: dict(held) for name, held in self.elements.items() if held},
             kinds=dict(self.kinds),
+            new_counters=tuple(sorted(self.counters)),
         )
 
     def _forget(self) -> None:
-        for one in (self._sets_before, self._chains_before, self._elements_before):
+        for one in (self._sets_before, self._chains_before, self._elements_before, self._counters_before):
             one.clear()

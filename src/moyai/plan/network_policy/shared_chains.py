@@ -25,6 +25,19 @@ class SharedChains:
         self._peers: dict[PodPeer, int] = {}
         self._peer_watchers: Watchers[PodPeer] = Watchers()
         self._ports: dict[NamedPort, int] = {}
+        self._counters: dict[str, int] = {}
+
+    def count(self, counter: str) -> None:
+        """One more rule counts by this name."""
+        self._counters[counter] = self._counters.get(counter, 0) + 1
+        if self._counters[counter] == 1:
+            self._table.add_counter(counter)
+
+    def count_no_more(self, counter: str) -> None:
+        self._counters[counter] -= 1
+        if not self._counters[counter]:
+            del self._counters[counter]
+            self._table.drop_counter(counter)
 
     def use(self, chain: str, content: Callable[[], Compiled]) -> None:
         """One more refers to the chain; the first gives it its content."""
@@ -69,6 +82,8 @@ class SharedChains:
             self._let_go(former)
 
     def _hold(self, made: Compiled) -> None:
+        for counter in made.counters:
+            self.count(counter)
         for peer in made.peers:
             self._peers[peer] = self._peers.get(peer, 0) + 1
             if self._peers[peer] == 1:
@@ -91,6 +106,8 @@ class SharedChains:
                         self._table.put(where, (address, number))
 
     def _let_go(self, made: Compiled) -> None:
+        for counter in made.counters:
+            self.count_no_more(counter)
         for peer in made.peers:
             self._peers[peer] -= 1
             if not self._peers[peer]:

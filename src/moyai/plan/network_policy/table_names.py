@@ -18,7 +18,7 @@ _LONGEST = 200
 
 def pods(peer: PodPeer, family: int) -> str:
     """The set of the pods that a selector selects."""
-    return f"pods-{_digest(repr(peer))}-{family}"
+    return f"pods-{digest(repr(peer))}-{family}"
 
 
 def named_port(protocol: str, name: str, *, local: bool, family: int) -> str:
@@ -56,6 +56,11 @@ def trial(family: int) -> str:
     return f"trial-{family}"
 
 
+def denied(family: int) -> str:
+    """The set of what policies with a log have dropped, which the kernel fills."""
+    return f"denied-{family}"
+
+
 def ranges(family: int) -> str:
     """The set of the ranges of this node's pods, empty while there is no policy."""
     return f"ranges-{family}"
@@ -63,7 +68,7 @@ def ranges(family: int) -> str:
 
 def policy_chain(incoming: bool, key: str) -> str:
     name = f"{'in' if incoming else 'out'}/{key}"
-    return name if len(name) <= _LONGEST else f"{'in' if incoming else 'out'}/{_digest(key)}"
+    return name if len(name) <= _LONGEST else f"{'in' if incoming else 'out'}/{digest(key)}"
 
 
 def group_chain(
@@ -73,20 +78,22 @@ def group_chain(
     admin: tuple[str, ...] = (),
     baseline: tuple[str, ...] = (),
     trial: tuple[str, ...] = (),
+    logs: bool = False,
 ) -> str:
-    """The chain of the pods that exactly these policies select."""
-    meaning = repr((admin, policies, baseline, trial)) if admin or baseline or trial else repr(policies)
-    return f"{'to' if incoming else 'from'}/{_digest(meaning)}"
+    """The chain of the pods that exactly these policies select. ``logs``: whether what they deny is logged."""
+    more = (admin, baseline, trial, logs)
+    meaning = repr((policies, more)) if any(more) else repr(policies)
+    return f"{'to' if incoming else 'from'}/{digest(meaning)}"
 
 
 def tier_chain(incoming: bool, tier: str, policies: tuple[str, ...]) -> str:
     """The chain of a tier's policies that select the same pods, in their order."""
-    return f"{'in' if incoming else 'out'}-{tier.lower()}/{_digest(repr(policies))}"
+    return f"{'in' if incoming else 'out'}-{tier.lower()}/{digest(repr(policies))}"
 
 
 def trial_chain(incoming: bool, policies: tuple[str, ...]) -> str:
     """The chain of the policies on trial that select the same pods."""
-    return f"{'in' if incoming else 'out'}-trial/{_digest(repr(policies))}"
+    return f"{'in' if incoming else 'out'}-trial/{digest(repr(policies))}"
 
 
 def family_of(address: str) -> int:
@@ -94,5 +101,6 @@ def family_of(address: str) -> int:
     return 6 if ":" in address else 4
 
 
-def _digest(meaning: str) -> str:
+def digest(meaning: str) -> str:
+    """Of few characters, the same in each process."""
     return blake2b(meaning.encode(), digest_size=8).hexdigest()

@@ -54,14 +54,26 @@ def permitted(
     admin: Iterable[ClusterPolicy], policies: Iterable[NetworkPolicy], baseline: Iterable[ClusterPolicy], *, packet: Packet
 ) -> bool:
     """``policies`` and those of the tiers: all that select the pod for this direction."""
+    return not denial(admin, policies, baseline, packet=packet)
+
+
+def denial(
+    admin: Iterable[ClusterPolicy], policies: Iterable[NetworkPolicy], baseline: Iterable[ClusterPolicy], *, packet: Packet
+) -> str:
+    """Who denies the packet, in words; empty where nobody does."""
     first = of_tier(admin, packet)
     if first is not None and first.action is not Action.PASS:
-        return first.action is Action.ACCEPT
+        return _words(first)
     selecting = list(policies)
     if selecting:
-        return any(by_policy(one, packet) for one in selecting)
+        names = ", ".join(one.key for one in selecting)
+        return "" if any(by_policy(one, packet) for one in selecting) else f"no policy permits it ({names})"
     last = of_tier(baseline, packet)
-    return last is None or last.action is not Action.DENY
+    return _words(last) if last else ""
+
+
+def _words(found: TierVerdict) -> str:
+    return f"rule {found.rule} of {found.policy} denies it" if found.action is Action.DENY else ""
 
 
 def _about(rules: Iterable[PolicyRule], packet: Packet) -> bool:
