@@ -126,12 +126,13 @@ class AnnouncedProvider:
         return found
 
     async def _open_ports(self, but: str = "") -> None:
-        """For all Services that have an address, but for this one."""
+        """For all Services that have an address and stay, but for this one. Services that go at the same time would otherwise
+        each keep the ports of the others open."""
         if not self._rules.groups:
             return
         async with self._ruling:
             addresses = self.addresses()
-            services = [one for one in self._mine() if one.key != but and one.key in addresses]
+            services = [one for one in self._mine() if one.key != but and one.key in addresses and not one.deleting]
             desired = access.desired_rules(services, self._cluster, group_ids=self._rules.groups)
             await self._rules.ensure(access.description(self._cluster), desired)
 
