@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from moyai.cloud.capabilities import Cloud
 from moyai.core.clock import Clock, SystemClock
 from moyai.core.progress import Reporter
-from moyai.diagnose.network.announced import AnnouncedState, announced_states
+from moyai.diagnose.network.announcements import AnnouncedState, announced_states
 from moyai.diagnose.network.cloud_wire import CloudFacts
 from moyai.diagnose.network.probe_pods import ProbePods
 from moyai.diagnose.network.read_network import read_kernels, read_view

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from moyai.diagnose.network.announced import AnnouncedState
+from moyai.diagnose.network.announcements import AnnouncedState
 from moyai.diagnose.network.cloud_wire import CloudFacts
 from moyai.diagnose.network.kernel_facts import MAIN, Kernel, LinkFacts
 from moyai.diagnose.network.nft_rules import Ruleset
