@@ -56,8 +56,8 @@ def _no_fsync(handle: int) -> None:
     """Disks are slow."""
 
 
-def _holder(api: ClusterApi, _names: object) -> str:
-    return api.etcd.holder
+def _shown_names(api: ClusterApi) -> frozenset[str]:
+    return frozenset(filter(None, [api.etcd.holder]))
 
 
 def node_cloud(*, capabilities: Collection[Capability] = tuple(Capability)) -> MemoryCloud:
@@ -108,7 +108,7 @@ class World:
         monkeypatch.setattr("os.fsync", _no_fsync)
         monkeypatch.setattr(pki, "PBKDF2_ROUNDS", 1)
         # no machine here shows a certificate
-        monkeypatch.setattr(leaving_planes, "holder", _holder)
+        monkeypatch.setattr(leaving_planes, "shown_names", _shown_names)
         monkeypatch.setattr(building, "open_api", open_api)
         monkeypatch.setattr(teardown, "open_api", open_api)
 

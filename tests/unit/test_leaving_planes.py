@@ -80,6 +80,16 @@ def test_the_leader_that_has_the_address_leaves_without_a_gap(world: World) -> N
     assert [one.name for one in world.store.ports if "control-plane" in one.name] == [PLANES[0]]
 
 
+def test_the_address_may_go_to_one_that_leaves_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(tmp_path, monkeypatch)
+    world.up(FIVE)
+    etcd = world.kube().etcd
+    etcd.leader = etcd.holder = PLANES[3]
+    world.up(THREE)
+    assert (members(world), etcd.broken) == (PLANES[:3], [])
+    assert etcd.holder in PLANES[:3]
+
+
 def test_five_become_three_and_three_become_five_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     world = World(tmp_path, monkeypatch)
     world.up(FIVE)

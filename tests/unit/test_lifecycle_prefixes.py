@@ -230,15 +230,16 @@ CASES: dict[str, tuple[Callable[[World], None], Callable[[World], Plan], Callabl
 PLANS = {
     "scale up": [
         "change spec.nodePools[workers].replicas: 1 → 2 (live: machines are made or removed)",
-        "1  create port quickstart-workers-1 10.8.0.12, pods 10.244.2.0/24",
-        "2  renew the bootstrap token for the machines that join",
-        "3  create server quickstart-workers-1 (m1.small in az2)  (after 1, 2)",
-        "4  add route 10.244.2.0/24 via 10.8.0.12",
-        "5  wait until 3 machines run  (after 3)",
-        "6  wait until 3 nodes are Ready  (after 5)",
-        "7  delete the bootstrap token, since all nodes have joined  (after 2, 6)",
-        "8  wait until moyai-cloud-controller-manager, coredns, kube-proxy run  (after 6)",
-        "9  wait until csi-memory-controllerplugin, snapshot-controller, csi-memory-nodeplugin run  (after 6)",
+        " 1  create port quickstart-workers-1 10.8.0.12, pods 10.244.2.0/24",
+        " 2  renew the bootstrap token for the machines that join",
+        " 3  create server quickstart-workers-1 (m1.small in az2)  (after 1, 2)",
+        " 4  add route 10.244.2.0/24 via 10.8.0.12",
+        " 5  wait until 3 machines run  (after 3)",
+        " 6  wait until 3 nodes are Ready  (after 5)",
+        " 7  delete the bootstrap token, since all nodes have joined  (after 2, 6)",
+        " 8  wait until moyai-cloud-controller-manager, coredns, kube-proxy run  (after 6)",
+        " 9  wait until moyai-agent run  (after 6)",
+        "10  wait until csi-memory-controllerplugin, snapshot-controller, csi-memory-nodeplugin run  (after 6)",
     ],
     "scale down": [
         "change spec.nodePools[workers].replicas: 2 → 1 (live: machines are made or removed)",
@@ -261,7 +262,8 @@ PLANS = {
         " 8  wait until 2 nodes are Ready  (after 3, 4, 7)",
         " 9  delete the bootstrap token, since all nodes have joined  (after 5, 8)",
         "10  wait until moyai-cloud-controller-manager, coredns, kube-proxy run  (after 8)",
-        "11  wait until csi-memory-controllerplugin, snapshot-controller, csi-memory-nodeplugin run  (after 8)",
+        "11  wait until moyai-agent run  (after 8)",
+        "12  wait until csi-memory-controllerplugin, snapshot-controller, csi-memory-nodeplugin run  (after 8)",
     ],
 }
 

@@ -24,7 +24,7 @@ from moyai.kube.quick import KubeApi
 from moyai.kube.resources import DEPLOYMENTS, ENDPOINT_SLICES, NODES, PODS, Json
 from moyai.lifecycle.drain import note_stopped
 from moyai.lifecycle.etcd_members import Etcd, EtcdMember, may_leave
-from moyai.lifecycle.members import holder
+from moyai.lifecycle.members import shown_names
 from moyai.plan import steps as s
 
 NAMESPACE = "kube-system"
@@ -123,11 +123,11 @@ class LeavingPlanes:
         return None if found.phase == "Running" else NotYet(f"pod {pod} is {found.phase or 'not started'}{why}")
 
     def _handed_over(self, api: KubeApi, step: s.StopServing) -> NotYet | None:
-        found = holder(api, (*step.stay, step.node))
-        if found == step.node:
+        names = shown_names(api)
+        if step.node in names:
             self._run(api, step, what="address")
-        # nobody answers for a moment while the address moves
-        return None if found and found != step.node else NotYet("no other control plane has the API's address yet")
+        # nobody answers for a moment while the address moves; one that leaves later may take it as well
+        return None if names and step.node not in names else NotYet("no other control plane has the API's address yet")
 
     def _ended(self, api: KubeApi, step: s.StopServing) -> NotYet | None:
         if step.address not in self._serving(api):

@@ -34,7 +34,7 @@ def read_planes(api: KubeApi | None, names: Sequence[str], *, ready: Iterable[st
     """``names``: of the control planes. ``ready``: of the nodes that are Ready."""
     if not names:
         return ()
-    found = holder(api, names) if api else ""
+    found = next(iter(set(names) & shown_names(api)), "") if api else ""
     members = _members(api, [name for name in names if name in set(ready)]) if api else None
     return tuple(
         PlaneStatus(name, UNKNOWN if members is None else members.get(name, ABSENT), name == found) for name in sorted(names)
@@ -55,14 +55,14 @@ def plane_problems(planes: Sequence[PlaneStatus], *, ready: Iterable[str]) -> It
         yield "etcd has no member to spare: one more that dies, and the API stands still"
 
 
-def holder(api: KubeApi, names: Iterable[str]) -> str:
-    """The node that answers at the API's address; empty where nobody answers, or none of these."""
+def shown_names(api: KubeApi) -> frozenset[str]:
+    """The names in the certificate that answers at the API's address, its node's among them; empty where nobody answers."""
     try:
         shown = x509.load_der_x509_certificate(api.serving_certificate(timeout=TIMEOUT))
         known = shown.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except (MoyaiError, ValueError, x509.ExtensionNotFound):
-        return ""
-    return next(iter(set(names) & set(known.get_values_for_type(x509.DNSName))), "")
+        return frozenset()
+    return frozenset(known.get_values_for_type(x509.DNSName))
 
 
 def _members(api: KubeApi, names: Iterable[str]) -> dict[str, str] | None:

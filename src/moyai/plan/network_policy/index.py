@@ -18,7 +18,7 @@ from moyai.plan.network_policy.policy_counters import counter_name
 from moyai.plan.network_policy.ruleset import EVERY_PACKET, ChainRule, Form, PolicyTable, SetKind, Verdict
 from moyai.plan.network_policy.shared_chains import SharedChains
 from moyai.plan.network_policy.table_names import family_of
-from moyai.plan.network_policy.verdict import Packet, denial, permitted
+from moyai.plan.network_policy.verdict import FirstPacket, Selecting, denial, permitted
 
 _DENIED = ChainRule(verdict=Verdict.DROP, counted=True, comment="no policy permits it")
 
@@ -183,7 +183,7 @@ class PolicyIndex:
             for group in self._members:
                 for tier, keys in group.tiers:
                     if name in keys:
-                        chain = names.tier_chain(group.incoming, tier, keys)
+                        chain = names.tier_chain(group.incoming, tier, policies=keys)
                         self._chains.rewrite(chain, lambda way=group.incoming, keys=keys: self._tier_rules(way, keys))
         for address, groups in list(self._local.items()):
             pod = self._pods.owner(address)
@@ -195,12 +195,12 @@ class PolicyIndex:
     def permits(self, source: str, destination: str, *, protocol: str, port: int) -> bool:
         """Whether the policies of this node's pods let a first packet pass. ``protocol``: tcp, udp, sctp or another name."""
         asked = self._asked(source, destination, protocol=protocol, port=port)
-        return all(permitted(*self._policies_of(group), packet=packet) for group, packet in asked)
+        return all(permitted(self._selecting(group), packet) for group, packet in asked)
 
     def denier(self, source: str, destination: str, *, protocol: str, port: int) -> str:
         """Which policy denies a first packet and why, in words; empty where it is permitted."""
         for group, packet in self._asked(source, destination, protocol=protocol, port=port):
-            if why := denial(*self._policies_of(group), packet=packet):
+            if why := denial(self._selecting(group), packet):
                 return why
         return ""
 
@@ -215,7 +215,7 @@ class PolicyIndex:
         tiers = {name for group in self._members for _, keys in group.tiers for name in keys}
         return any(group.logs for group in self._members) or any(self._cluster_policies[name].log for name in tiers)
 
-    def _asked(self, source: str, destination: str, *, protocol: str, port: int) -> Iterator[tuple[_Group, Packet]]:
+    def _asked(self, source: str, destination: str, *, protocol: str, port: int) -> Iterator[tuple[_Group, FirstPacket]]:
         """The groups of this node that a first packet concerns, the sender's before the receiver's."""
         if source == destination:
             return
@@ -223,7 +223,7 @@ class PolicyIndex:
         numbers = {name: n for p, name, n in receiver.ports if p == protocol} if receiver else dict[str, int]()
         for address, peer, incoming in ((source, destination, False), (destination, source, True)):
             other = self._pods.owner(peer)
-            packet = Packet(
+            packet = FirstPacket(
                 incoming,
                 peer,
                 (protocol, port),
@@ -235,9 +235,9 @@ class PolicyIndex:
     def is_isolated(self, address: str) -> bool:
         return any(group.decides for group in self._local.get(address, ()))
 
-    def _policies_of(self, group: _Group) -> tuple[list[ClusterPolicy], list[NetworkPolicy], list[ClusterPolicy]]:
-        admin, baseline = ([self._cluster_policies[name] for name in keys] for keys in (group.admin, group.baseline))
-        return admin, [self._policies[key] for key in group.policies], baseline
+    def _selecting(self, group: _Group) -> Selecting:
+        admin, baseline = (tuple(self._cluster_policies[name] for name in keys) for keys in (group.admin, group.baseline))
+        return Selecting(admin, tuple(self._policies[key] for key in group.policies), baseline)
 
     def _guard(self) -> None:
         """An address of this node without a known pod has no traffic, while there is a policy that may select its pod."""
@@ -311,7 +311,7 @@ class PolicyIndex:
         way = group.incoming
         jumps: dict[Tier, ChainRule] = {}
         for tier, keys in group.tiers:
-            chain = names.tier_chain(way, tier, keys)
+            chain = names.tier_chain(way, tier, policies=keys)
             self._chains.use(chain, lambda keys=keys: self._tier_rules(way, keys))
             jumps[tier] = ChainRule(jump=chain)
         for key in group.policies:
@@ -341,7 +341,7 @@ class PolicyIndex:
         if group.policies:
             self._chains.count_no_more(group.denials)
         for tier, keys in group.tiers:
-            self._chains.leave(names.tier_chain(group.incoming, tier, keys))
+            self._chains.leave(names.tier_chain(group.incoming, tier, policies=keys))
         if group.trial:
             self._chains.leave(names.trial_chain(group.incoming, group.trial))
         for key in group.policies:

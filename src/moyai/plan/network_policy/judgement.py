@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from moyai.kube.objects.cluster_policy import Action, ClusterPolicy, Tier
 from moyai.kube.objects.policy import NetworkPolicy
 from moyai.plan.network_policy.pod_index import PodIndex
-from moyai.plan.network_policy.verdict import Packet, TierVerdict, by_policy, of_tier
+from moyai.plan.network_policy.verdict import FirstPacket, TierVerdict, by_policy, of_tier
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def judge(
     if pod is None or source == destination:
         return Judgement(incoming)
     numbers = {name: number for protocol, name, number in receiver.ports if protocol == port[0]} if receiver else {}
-    packet = Packet(
+    packet = FirstPacket(
         incoming, peer, port, is_one_of=lambda one: other is not None and pods.matches(one, other), named=numbers.get
     )
 

@@ -86,7 +86,7 @@ def group_chain(
     return f"{'to' if incoming else 'from'}/{digest(meaning)}"
 
 
-def tier_chain(incoming: bool, tier: str, policies: tuple[str, ...]) -> str:
+def tier_chain(incoming: bool, tier: str, *, policies: tuple[str, ...]) -> str:
     """The chain of a tier's policies that select the same pods, in their order."""
     return f"{'in' if incoming else 'out'}-{tier.lower()}/{digest(repr(policies))}"
 

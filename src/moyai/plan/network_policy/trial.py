@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from moyai.kube.objects.policy import NetworkPolicy
 from moyai.plan.network_policy.pod_index import PodIndex
-from moyai.plan.network_policy.verdict import Packet, by_policy
+from moyai.plan.network_policy.verdict import FirstPacket, by_policy
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ def would_drop(
         pod, other = pods.owner(subject), pods.owner(peer)
         if pod is None or pod.node != node:
             continue
-        packet = Packet(
+        packet = FirstPacket(
             incoming,
             peer,
             port,

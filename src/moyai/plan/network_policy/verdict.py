@@ -16,7 +16,7 @@ from moyai.plan.network_policy.compiled import permits
 
 
 @dataclass(frozen=True)
-class Packet:
+class FirstPacket:
     """The first of a connection, as a direction of one pod sees it. ``port``: (protocol, destination port). ``is_one_of``:
     whether the pod at ``peer`` is such a one. ``named``: the number of the receiver's port of that name and protocol."""
 
@@ -36,7 +36,7 @@ class TierVerdict:
     rule: str
 
 
-def of_tier(policies: Iterable[ClusterPolicy], packet: Packet) -> TierVerdict | None:
+def of_tier(policies: Iterable[ClusterPolicy], packet: FirstPacket) -> TierVerdict | None:
     """``policies``: those of one tier that select the pod, in their order. None: no rule is about the packet."""
     for policy in policies:
         for one in policy.direction(packet.incoming):
@@ -45,30 +45,33 @@ def of_tier(policies: Iterable[ClusterPolicy], packet: Packet) -> TierVerdict | 
     return None
 
 
-def by_policy(policy: NetworkPolicy, packet: Packet) -> bool:
+def by_policy(policy: NetworkPolicy, packet: FirstPacket) -> bool:
     """Whether a policy that selects the pod permits the packet."""
     return _about((policy.ingress if packet.incoming else policy.egress) or (), packet)
 
 
-def permitted(
-    admin: Iterable[ClusterPolicy], policies: Iterable[NetworkPolicy], baseline: Iterable[ClusterPolicy], *, packet: Packet
-) -> bool:
-    """``policies`` and those of the tiers: all that select the pod for this direction."""
-    return not denial(admin, policies, baseline, packet=packet)
+@dataclass(frozen=True)
+class Selecting:
+    """All policies that select a pod for one direction, of each tier in the tier's order."""
+
+    admin: tuple[ClusterPolicy, ...]
+    namespaced: tuple[NetworkPolicy, ...]
+    baseline: tuple[ClusterPolicy, ...]
 
 
-def denial(
-    admin: Iterable[ClusterPolicy], policies: Iterable[NetworkPolicy], baseline: Iterable[ClusterPolicy], *, packet: Packet
-) -> str:
+def permitted(selecting: Selecting, packet: FirstPacket) -> bool:
+    return not denial(selecting, packet)
+
+
+def denial(selecting: Selecting, packet: FirstPacket) -> str:
     """Who denies the packet, in words; empty where nobody does."""
-    first = of_tier(admin, packet)
+    first = of_tier(selecting.admin, packet)
     if first is not None and first.action is not Action.PASS:
         return _words(first)
-    selecting = list(policies)
-    if selecting:
-        names = ", ".join(one.key for one in selecting)
-        return "" if any(by_policy(one, packet) for one in selecting) else f"no policy permits it ({names})"
-    last = of_tier(baseline, packet)
+    if selecting.namespaced:
+        names = ", ".join(one.key for one in selecting.namespaced)
+        return "" if any(by_policy(one, packet) for one in selecting.namespaced) else f"no policy permits it ({names})"
+    last = of_tier(selecting.baseline, packet)
     return _words(last) if last else ""
 
 
@@ -76,5 +79,5 @@ def _words(found: TierVerdict) -> str:
     return f"rule {found.rule} of {found.policy} denies it" if found.action is Action.DENY else ""
 
 
-def _about(rules: Iterable[PolicyRule], packet: Packet) -> bool:
+def _about(rules: Iterable[PolicyRule], packet: FirstPacket) -> bool:
     return permits(rules, peer=packet.peer, port=packet.port, is_one_of=packet.is_one_of, named=packet.named)
