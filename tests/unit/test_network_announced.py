@@ -6,9 +6,9 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from moyai.diagnose.network.announced import AnnouncedState, announced_states
 
 from moyai.cloud.model import SourceAddress
+from moyai.diagnose.network.announcements import AnnouncedState, announced_states
 from moyai.diagnose.network.state import NetworkState, node_states
 from moyai.kube.objects import Ingress, Node, Service, parse_lease
 from moyai.plan.announce.metallb_words import FROM_POOL
