@@ -248,6 +248,10 @@ INSERT INTO host_mappings (created_at, cell_id, host) VALUES {hosts};
             "hypervisors",
             lambda: int(database.sql(paths, "SELECT COUNT(*) FROM nova.compute_nodes WHERE deleted=0;")) >= len(hypervisors),
         )
+        # a hypervisor writes its traits last; Placement refuses one of two writes at once, and the hypervisor then begins again
+        # after a minute, with no room for machines until then
+        traits = "SELECT COUNT(DISTINCT resource_provider_id) FROM placement.resource_provider_traits;"
+        self._until("hypervisors in Placement", lambda: int(database.sql(paths, traits)) >= len(hypervisors))
         database.sql(paths, "UPDATE nova.compute_nodes SET mapped=1;")
         for hypervisor in hypervisors:
             body = {"name": hypervisor.zone, "availability_zone": hypervisor.zone}
