@@ -62,7 +62,7 @@ class Cluster:
             and kind in types(one["spec"])
             and selects(one["spec"]["podSelector"], pod["metadata"]["labels"])
         ]
-        trial = [one for one in mine if one["metadata"].get("annotations")]
+        trial = [one for one in mine if one["metadata"].get("annotations", {}).get("policy.moyai.dev/trial") == "true"]
         if len(trial) == len(mine) and not self._permit(
             trial, kind, other=other, address=address, receiver=receiver, port=port
         ):
