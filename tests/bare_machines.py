@@ -24,7 +24,8 @@ metadata: {name: moyai-try, namespace: kube-system}
 
 @dataclass(frozen=True)
 class BareCluster:
-    """``nodes``: the control plane first. All machines are told one token, and the control plane one key."""
+    """``nodes``: the control plane first. All machines are told one token, and the control plane one key. There are no agents,
+    so no network policies are asked for: the gate for pods' traffic would close at boot, and nobody would open it."""
 
     cluster: Cluster
     nodes: tuple[PlannedNode, ...]
@@ -37,8 +38,10 @@ class BareCluster:
 
     def user_data(self, node: PlannedNode) -> str:
         pool = next((pool for pool in self.cluster.spec.node_pools if pool.name == node.pool), None)
+        network = self.cluster.spec.network.model_copy(update={"policy": False})
+        spec = self.cluster.spec.model_copy(update={"network": network})
         facts = user_data.NodeFacts(
-            cluster=self.cluster,
+            cluster=self.cluster.model_copy(update={"spec": spec}),
             node=node,
             api_address=self.nodes[0].address,
             pki=self.pki,
