@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Sequence
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -13,21 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-import moyai.bootstrap
+from tests.machine_programs import load
 
-
-def script() -> ModuleType:
-    """The program as a machine has it."""
-    path = Path(moyai.bootstrap.__file__).with_name("data") / "etcd_member.py"
-    spec = importlib.util.spec_from_file_location("etcd_member", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-PROGRAM = script()
+PROGRAM = load("etcd_member")
 Member = dict[str, Any]
 
 

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import importlib.util
 import socket
 import threading
 from collections.abc import Generator
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
-import moyai.bootstrap
 from moyai.cloud.openstack import guest
 from moyai.core.errors import Retriable
 from moyai.core.progress import Progress
 from moyai.toolchain import release
 from moyai.toolchain.pins import Pin, Release
+from tests.machine_programs import load
 
 #: A body that is shorter than it says, and an answer that is none.
 SHORT, GARBLED = b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{", b"\x00\x01 nothing\r\n\r\n"
@@ -45,18 +43,8 @@ def server(request: pytest.FixtureRequest) -> Generator[str]:
         thread.join()
 
 
-def program(name: str) -> ModuleType:
-    """A program of a machine, which is no part of the package."""
-    spec = importlib.util.spec_from_file_location(name, Path(moyai.bootstrap.__file__).with_name("data") / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def test_the_program_that_joins_etcd_asks_the_next_member(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    etcd = program("etcd_member")
+    etcd = load("etcd_member")
     monkeypatch.setattr(etcd, "SCHEME", "http")
     with pytest.raises(OSError, match="no etcd answers: half an answer: "):
         etcd.members_at([server, server])
@@ -65,7 +53,7 @@ def test_the_program_that_joins_etcd_asks_the_next_member(server: str, monkeypat
 def test_the_program_that_takes_the_key_goes_on_without_the_metadata_service(
     server: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    key = program("unsealing_key")
+    key = load("unsealing_key")
     monkeypatch.setattr(key, "URL", f"http://{server}/")
     assert key.from_service() is None
 

@@ -60,7 +60,8 @@ class Ethernet:
 
 
 class AnnounceController:
-    """``node``: name of the Node that this machine is. ``clock``: see ``AddressKeeper``. ``run`` ends what is open."""
+    """``node``: name of the Node that this machine is. ``clock``: its ``monotonic`` goes on while the machine sleeps, as
+    Leases run out meanwhile. ``run`` hands all addresses back when it is cancelled."""
 
     def __init__(
         self,
