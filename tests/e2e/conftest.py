@@ -21,7 +21,7 @@ from moyai.core.paths import default_paths
 from moyai.core.progress import Reporter
 from moyai.toolchain import Toolchain
 from tests.e2e.disks import Zoned
-from tests.e2e.driver import MOYAI, Cluster
+from tests.e2e.driver import MOYAI, Cluster, said
 from tests.e2e.place import Place
 from tests.e2e.space import Space, delete_namespaces
 
@@ -48,16 +48,14 @@ class SharedCluster:
         done = subprocess.run(
             [*MOYAI, *words], input=stdin, capture_output=True, text=True, timeout=timeout, env=environment, check=False
         )
-        assert done.returncode == 0, f"moyai {' '.join(words)}: {done.returncode}\n{done.stdout[-3000:]}\n{done.stderr[-6000:]}"
+        assert done.returncode == 0, said("moyai", words, done)
         return done.stdout
 
     def kubectl(self, *words: str, stdin: str | None = None, timeout: float = 120) -> str:
         """The same program as `moyai kubectl`, without the second that it takes to find it: tests call it hundreds of times."""
         argv = [kubectl_program(), f"--kubeconfig={default_paths().clusters / self.name / 'kubeconfig'}", *words]
         done = subprocess.run(argv, input=stdin, capture_output=True, text=True, timeout=timeout, check=False)
-        assert done.returncode == 0, (
-            f"kubectl {' '.join(words)}: {done.returncode}\n{done.stdout[-3000:]}\n{done.stderr[-6000:]}"
-        )
+        assert done.returncode == 0, said("kubectl", words, done)
         return done.stdout
 
     def get(self, *words: str) -> Any:

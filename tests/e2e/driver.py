@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,12 @@ def named_objects(cloud: OpenStackCloud) -> Iterator[tuple[str, str]]:
         ("balancer", cloud.load_balancers.load_balancers()),
     ):
         yield from ((kind, item.name) for item in items)
+
+
+def said(program: str, words: Sequence[str], done: subprocess.CompletedProcess[str]) -> str:
+    """What a command answered, for an assertion: its last line first, as a summary of a run shows no other."""
+    last = (done.stderr.strip() or done.stdout.strip() or "no output").splitlines()[-1]
+    return f"{program} {' '.join(words)}: {done.returncode}: {last}\n{done.stdout[-3000:]}\n{done.stderr[-6000:]}"
 
 
 class Cluster:
@@ -69,9 +75,7 @@ class Cluster:
         """Run one command; its exit code must be ``expect``."""
         environment = {**os.environ, "MOYAI_CLUSTER": self.name}
         done = subprocess.run([*MOYAI, *words], capture_output=True, text=True, timeout=timeout, env=environment, check=False)
-        assert done.returncode == expect, (
-            f"moyai {' '.join(words)}: {done.returncode}\n{done.stdout[-3000:]}\n{done.stderr[-6000:]}"
-        )
+        assert done.returncode == expect, said("moyai", words, done)
         assert "Traceback" not in done.stderr
         return done
 

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e.driver import said
+
 ROOT = Path(__file__).parents[2]
 _BLOCK = re.compile(r"^```console\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
@@ -34,5 +36,5 @@ def test_a_tutorial_does_what_it_says(page: Path, cloud_name: str) -> None:
             timeout=900,
             check=False,
         )
-        assert done.returncode == 0, f"$ {command}\n{done.stdout[-3000:]}{done.stderr[-3000:]}"
+        assert done.returncode == 0, said("$", [command], done)
         print(f"$ {command}\n{done.stdout}[{time.monotonic() - start:.1f} s]")
