@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from moyai.cloud.memory import MemoryCloud
@@ -130,6 +130,13 @@ class ClusterApi(QuickKubernetes):
         if plane != pod and plane not in self.etcd.serving:
             self._status(plane, "Unknown")
         return said
+
+    def output(self, namespace: str, pod: str, *, command: Sequence[str], timeout: float) -> Iterator[bytes]:
+        self._check()
+        with self.store.call(f"execute {command[0]}"):
+            printed = self.etcd.snapshot(pod)
+        # in pieces that do not end where a line does
+        yield from (printed[at : at + 11] for at in range(0, len(printed), 11))
 
     def _check(self) -> None:
         if self.mute or not self.etcd.answers:

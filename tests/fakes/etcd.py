@@ -5,8 +5,9 @@ Machines join by the rules of ``bootstrap/data/etcd_member.py``. A change of mem
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,6 +37,9 @@ class FakeEtcd:
         self.leader = self.holder = ""
         self.broken: list[str] = []
         self.moves = 0
+        #: What a backup reads, as it is printed; ``hurt`` changes it.
+        self.database = b"etcd's database"
+        self.hurt: Callable[[bytes], bytes] = lambda printed: printed
         self._next = 100
 
     # ---- machines
@@ -94,6 +98,14 @@ class FakeEtcd:
             return self._leave(plane, command[-1])
         words = [word for word in command[1:] if not word.startswith("--")]
         return json.dumps(self._etcdctl(plane, words))
+
+    def snapshot(self, pod: str) -> bytes:
+        """What ``bootstrap/data/etcd_snapshot.py`` prints on this pod's machine."""
+        plane = pod.removeprefix("backup-")
+        if plane not in self.running:
+            raise Retriable(f"the kubelet of {plane} does not answer")
+        whole = self.database + hashlib.sha256(self.database).digest()
+        return self.hurt(json.dumps({"size": len(whole), "revision": 7, "version": "3.7.3"}).encode() + b"\n" + whole)
 
     def _leave(self, plane: str, what: str) -> str:
         if what == "address" and self.holder == plane:

@@ -50,6 +50,7 @@ KNOWN: dict[str, str] = {
     "cli.reference.__main__:": PAGES,
     "core.files:rename_durably": HELPER,
     "core.files:write_private": HELPER,
+    "core.files:writing_private": HELPER,
     "core.locks:file_lock": LOCK,
     "csi.node.disks:LinuxDevices.rescan": KERNEL,
     "csi.node.disks:LinuxMounts.make_file": MARKER,
