@@ -38,6 +38,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "openstack": ("moyai.cli.openstack:openstack", "Run the OpenStack client on a cluster's cloud, or on the local cloud."),
     "ssh": ("moyai.cli.cluster:ssh", "Log in to a node."),
     "backup": ("moyai.cli.backup:backup", "Write all that a cluster can be restored from to one encrypted file."),
+    "restore": ("moyai.cli.restore:restore", "Make the cluster of a backup again, on new machines."),
     "down": (
         "moyai.cli.cluster:down",
         "Remove a cluster with everything that belongs to it, and list what became of each object.",

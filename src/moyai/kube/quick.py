@@ -163,6 +163,23 @@ class KubeApi:
             yield from passed
         _succeeded(passed.printed, f"{namespace}/{pod}", operation=operation)
 
+    def send(self, path: str, content: BinaryIO, *, size: int, headers: Mapping[str, str], timeout: float) -> tuple[int, str]:
+        """PUT ``size`` bytes to whatever answers at the API's address with a certificate of the API server's.
+
+        Returns its status and its text. ``timeout``: seconds between two of its words. Retriable where nothing answers, or not
+        to the end.
+        """
+        connection = Connection(self._host, self._port, name=self._name, timeout=timeout, tls=self._context)
+        operation = f"PUT {path}"
+        try:
+            connection.request("PUT", path, body=content, headers={**headers, "Content-Length": str(size)})
+            answer = connection.getresponse()
+            return answer.status, answer.read().decode(errors="replace")
+        except (OSError, http.client.HTTPException) as error:
+            raise Retriable(f"the API at {self.server} does not answer ({_reason(error)})", operation=operation) from None
+        finally:
+            connection.close()
+
     @contextmanager
     def _running(
         self, namespace: str, pod: str, *, command: Sequence[str], timeout: float

@@ -20,12 +20,14 @@ from moyai.bootstrap.machine import ClusterFacts, Secrets, ServerContent, addon_
 from moyai.bootstrap.sizes import check_user_data
 from moyai.cloud.capabilities import Capability, Cloud
 from moyai.core.clock import Clock, SystemClock
+from moyai.core.errors import Terminal
 from moyai.core.ids import new_uid
 from moyai.core.paths import Paths
 from moyai.core.progress import Progress, Reporter
 from moyai.lifecycle import certificates, execute, observe
 from moyai.lifecycle.certificates import Certificate, credential_problem, kubeconfig_life
 from moyai.lifecycle.clusters import open_api
+from moyai.lifecycle.etcd_data import MakeData
 from moyai.lifecycle.record import Record, locked
 from moyai.lifecycle.record_format import ENCRYPTION_KEY, SECRET_NAMES
 from moyai.plan import keys
@@ -73,9 +75,17 @@ def preview(cluster: Cluster, cloud: Cloud, *, paths: Paths, clock: Clock | None
 
 
 def up(
-    cluster: Cluster, cloud: Cloud, *, paths: Paths, reporter: Reporter, clock: Clock | None = None, replaced: str = ""
+    cluster: Cluster,
+    cloud: Cloud,
+    *,
+    paths: Paths,
+    reporter: Reporter,
+    clock: Clock | None = None,
+    replaced: str = "",
+    data: MakeData | None = None,
 ) -> UpResult:
-    """Bring ``cluster`` to its spec. ``replaced``: name of a control plane in whose place another one is made.
+    """Bring ``cluster`` to its spec. ``replaced``: name of a control plane in whose place another one is made. ``data``: makes
+    etcd's data for a cluster that is restored from a backup.
 
     Raises UsageError or Terminal; whatever is half-made then, the next call finishes.
     """
@@ -85,7 +95,9 @@ def up(
             start = _look(cluster, cloud, paths=paths, clock=clock, replaced=replaced)
         plan, spec = start.plan, dump(start.facts.cluster)
         record = start.record or Record.create(paths, cluster.name, spec=spec, clock=clock, uid=start.recorded.uid)
-        late = _carry_out(start, cloud, record=record, reporter=reporter, clock=clock) if plan else ()
+        if record.restores and data is None:
+            raise Terminal(f"cluster {cluster.name} is being restored from a backup", hint="`moyai restore FILE` goes on")
+        late = _carry_out(start, cloud, record=record, reporter=reporter, clock=clock, data=data) if plan else ()
         # last: an interrupted change is seen again by the next run
         record.set_spec(spec)
     notes = (*plan.notes, *_change_notes(start), *late)
@@ -164,7 +176,9 @@ def _endings(known: Iterable[Certificate], observed: Observed, *, uid: str, plan
     yield from filter(None, problems)
 
 
-def _carry_out(start: _Start, cloud: Cloud, *, record: Record, reporter: Reporter, clock: Clock) -> tuple[str, ...]:
+def _carry_out(
+    start: _Start, cloud: Cloud, *, record: Record, reporter: Reporter, clock: Clock, data: MakeData | None
+) -> tuple[str, ...]:
     """Run the plan; returns what the user must hear of all the same."""
     plan = start.plan
     # all secrets of the machines' user data are on disk before the cloud is asked for anything
@@ -191,6 +205,7 @@ def _carry_out(start: _Start, cloud: Cloud, *, record: Record, reporter: Reporte
         execute.Removing(context),
         execute.Inside(context, authorities=authorities, manifests=manifests),
         execute.Waiting(context),
+        *([execute.Restoring(context, data=data)] if data else []),
     )
 
     def failed(_step: s.Step, _error: BaseException, _progress: Progress) -> bool:

@@ -27,6 +27,7 @@ from moyai.plan.cluster.reclaim_policy import plan_reclaim_policy
 from moyai.plan.cluster.removal import plan_removal, released
 from moyai.plan.cluster.repair import cordon_notes, plan_repair
 from moyai.plan.cluster.requirements import capability_notes, check_capabilities, refuse_taken_name
+from moyai.plan.cluster.restore import plan_restore, spared_notes
 from moyai.plan.cluster.situation import Situation, leaving_nodes
 from moyai.plan.cluster.waits import addon_notes, plan_waits
 from moyai.plan.demands import choose
@@ -73,6 +74,8 @@ def situation(
     if cluster.spec.control_plane.virtual:
         names.append(keys.virtual_port(cluster.name).name)
     existing = find_existing(cluster.name, observed, recorded=recorded, nodes=names)
+    # a backup does not know of nodes that were made after it: they are for their user to judge
+    unwanted = leaving_nodes(observed, recorded, existing=existing, nodes=nodes)
     now = Situation(
         cluster=cluster,
         observed=observed,
@@ -80,7 +83,8 @@ def situation(
         choices=choices,
         nodes=nodes,
         existing=existing,
-        leaving=leaving_nodes(observed, recorded, existing=existing, nodes=nodes),
+        leaving=() if recorded.restores else unwanted,
+        spared=unwanted if recorded.restores else (),
         addons=tuple(addons),
         changes=changes,
     )
@@ -117,6 +121,7 @@ def plan_up(
         *plan_key_pair(now),
         *logins.steps(now),
         *plan_machines(now, endpoint, pods=pods),
+        *plan_restore(now, reachable=endpoint.reachable_by()),
         *pods.steps(now.nodes, existing=now.existing, leaving=now.leaving),
         *plan_removal(now),
         *plan_reclaim_policy(now),
@@ -145,6 +150,7 @@ def plan_up(
         *reach_notes(now),
         *renewal_notes(steps),
         *plane_notes(now),
+        *spared_notes(now),
     )
     return Plan(
         steps=steps,

@@ -19,7 +19,8 @@ from moyai.spec.model import Cluster, ClusterSpec
 
 @dataclass(frozen=True)
 class Situation:
-    """``leaving``: names of nodes that exist, in whatever part, and are no longer wanted; the youngest first."""
+    """``leaving``: names of nodes that exist, in whatever part, and are no longer wanted; the youngest first. ``spared``: such
+    nodes that stay all the same."""
 
     cluster: Cluster
     observed: Observed
@@ -28,6 +29,7 @@ class Situation:
     nodes: tuple[PlannedNode, ...]
     existing: Existing
     leaving: tuple[str, ...] = ()
+    spared: tuple[str, ...] = ()
     addons: tuple[Addon, ...] = ()
     changes: tuple[Change, ...] = ()
 
