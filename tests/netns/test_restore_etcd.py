@@ -47,7 +47,7 @@ def etcdutl() -> Path:
     return Toolchain(default_paths(), Reporter()).ensure(["etcdutl"])["etcdutl"].files["etcdutl"]
 
 
-def put(address: str, key: str, value: str = "x") -> int:
+def put(address: str, key: str, *, value: str = "x") -> int:
     coded = {"key": base64.b64encode(key.encode()).decode(), "value": base64.b64encode(value.encode()).decode()}
     return int(ask(address, "/v3/kv/put", **coded)["header"]["revision"])
 
@@ -62,8 +62,7 @@ class Restored:
 
     def __init__(self, root: Path, *, keep: tuple[str, ...] = ()) -> None:
         self.root = root
-        self.authorities = pki.ensure(root / "etc/kubernetes/pki", SystemClock())
-        _serving(self.authorities, root / "etc/kubernetes/pki")
+        self.authorities = machine_pki(root / "etc/kubernetes/pki")
         (root / "etc/moyai").mkdir(parents=True, exist_ok=True)
         (root / "etc/moyai/restore.json").write_text(json.dumps({"keep": list(keep)}))
         (root / "var/lib").mkdir(parents=True, exist_ok=True)
@@ -97,8 +96,9 @@ class Restored:
             process.wait()
 
 
-def _serving(authorities: pki.Pki, folder: Path) -> None:
-    """The API server's certificate, which kubeadm makes on a machine."""
+def machine_pki(folder: Path) -> pki.Pki:
+    """The authorities, and the API server's certificate, which kubeadm makes on a machine."""
+    authorities = pki.ensure(folder, SystemClock())
     private = ec.generate_private_key(ec.SECP256R1())
     authority = x509.load_pem_x509_certificate(authorities.ca)
     signer = serialization.load_pem_private_key(authorities.files["ca.key"], None)
@@ -122,6 +122,7 @@ def _serving(authorities: pki.Pki, folder: Path) -> None:
             serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()
         )
     )
+    return authorities
 
 
 @pytest.fixture
@@ -150,7 +151,7 @@ def test_an_etcd_starts_with_what_the_snapshot_has_and_without_the_machines_that
         for prefix in ("/registry/minions/", "/registry/leases/kube-node-lease/", "/registry/csinodes/"):
             put(old.address, prefix + node)
     put(old.address, "/registry/minionsx/other")
-    before = put(old.address, "/registry/configmaps/default/kept", "words")
+    before = put(old.address, "/registry/configmaps/default/kept", value="words")
     done = snapshot(old.address)
     file = tmp_path / "etcd.snapshot"
     file.write_bytes(parts(done.stdout)[1])
@@ -201,9 +202,9 @@ def test_only_an_administrator_may_send_data_and_only_whole_ones_count(restored:
     noise.write_bytes(b"noise")
     status, said = restored.send(EtcdData(noise, 5, hashlib.sha256(b"noise").hexdigest()))
     assert (status, "it is no archive" in said) == (400, True)
-    assert _without_certificate("GET", "/moyai/etcd") == 503
-    assert _without_certificate("PUT", "/moyai/etcd") == 403
-    assert _without_certificate("GET", "/readyz") == 200
+    assert without_certificate("GET", "/moyai/etcd") == 503
+    assert without_certificate("PUT", "/moyai/etcd") == 403
+    assert without_certificate("GET", "/readyz") == 200
     assert not (restored.root / "var/lib/etcd/member").exists()
     assert receiving.poll() is None
     good = packed(tmp_path, {"member/snap/db": b"x"})
@@ -238,12 +239,15 @@ def test_a_snapshot_that_etcd_does_not_take_is_refused(etcdutl: Path, tmp_path: 
     assert [one.name for one in tmp_path.iterdir()] == ["etcd.snapshot"]
 
 
-def _without_certificate(method: str, path: str) -> int:
+def without_certificate(method: str, path: str) -> int:
+    """The status that the machine answers with; 0 while nobody listens."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     connection = http.client.HTTPSConnection("127.0.0.1", PORT, context=context, timeout=10)
     try:
         connection.request(method, path, body=b"" if method == "PUT" else None)
         return connection.getresponse().status
+    except ConnectionRefusedError:
+        return 0
     finally:
         connection.close()

@@ -46,18 +46,18 @@ def restore(
     from moyai.cli import prepare
     from moyai.cli.cluster import connect
     from moyai.core.clock import SystemClock
-    from moyai.lifecycle import restore as restoring
+    from moyai.lifecycle import restore_cluster
     from moyai.plan import text
     from moyai.spec.load import load
 
     key, paths, clock = opener(identity, passphrase_file), default_paths(), SystemClock()
-    wanted = restoring.Wanted(cloud, load(spec).cluster if spec else None)
+    wanted = restore_cluster.RestoreWish(cloud, load(spec).cluster if spec else None)
     if dry_run:
-        plan = restoring.preview(file, key, wanted=wanted, connect=connect, paths=paths, clock=clock)
+        plan = restore_cluster.preview(file, key, wanted=wanted, connect=connect, paths=paths, clock=clock)
         say_lines(text.lines(plan)) if output == "text" else say(json.dumps(text.data(plan), indent=1))
         return
     with display("json" if output == "json" else "text", title=f"restore {file.name}") as progress:
-        done = restoring.restore(
+        done = restore_cluster.restore(
             file,
             key,
             wanted=wanted,

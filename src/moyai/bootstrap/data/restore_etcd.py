@@ -48,36 +48,36 @@ NODES = "/registry/minions/"
 # ---- the data
 
 
-class Refused(Exception):
+class DataRefused(Exception):
     """Its text: why."""
 
 
 def place(stream: Any, size: int, *, digest: str) -> None:
-    """Takes ``size`` bytes of a packed tar with etcd's folder. Raises Refused for what is not whole, OSError of the disk."""
+    """Takes ``size`` bytes of a packed tar with etcd's folder. DataRefused for what is not whole, OSError of the disk."""
     packed, new = STATE / "etcd.tar.gz", ETCD.with_name("etcd.new")
     found, left = hashlib.sha256(), size
     with packed.open("wb") as target:
         while left:
             piece = stream.read(min(CHUNK, left))
             if not piece:
-                raise Refused("it ended early")
+                raise DataRefused("it ended early")
             found.update(piece)
             target.write(piece)
             left -= len(piece)
     if found.hexdigest() != digest:
-        raise Refused("it has another hash")
+        raise DataRefused("it has another hash")
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir(mode=0o700)
     try:
         with tarfile.open(packed) as archive:
             for one in archive:
                 if not (one.isreg() or one.isdir()) or one.name.startswith("/") or ".." in Path(one.name).parts:
-                    raise Refused(f"it has {one.name!r}")
+                    raise DataRefused(f"it has {one.name!r}")
                 archive.extract(one, new)
     except (tarfile.TarError, EOFError, ValueError) as error:
-        raise Refused(f"it is no archive: {error}") from None
+        raise DataRefused(f"it is no archive: {error}") from None
     if not (new / "member").is_dir():
-        raise Refused("it has no data of etcd")
+        raise DataRefused("it has no data of etcd")
     packed.unlink()
     FOUNDED.touch()
     os.sync()
@@ -116,7 +116,7 @@ class Receiver(BaseHTTPRequestHandler):
             return
         try:
             place(self.rfile, int(self.headers["Content-Length"]), digest=str(self.headers["X-Sha256"]))
-        except (Refused, TypeError, ValueError) as error:
+        except (DataRefused, TypeError, ValueError) as error:
             self.say(400, str(error))
         except OSError as error:
             self.say(500, str(error))
@@ -143,7 +143,7 @@ class Receiver(BaseHTTPRequestHandler):
         """keepalived asks every second."""
 
 
-class Server(ThreadingHTTPServer):
+class Listening(ThreadingHTTPServer):
     daemon_threads = True
     allow_reuse_address = True
 
@@ -164,7 +164,7 @@ def receive() -> int:
         return 0
     STATE.mkdir(parents=True, exist_ok=True)
     say("waiting for etcd's data from `moyai restore`")
-    with Server() as server:
+    with Listening() as server:
         server.serve_forever(poll_interval=0.1)
     say("etcd has its data")
     return 0

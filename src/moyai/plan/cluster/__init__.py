@@ -19,6 +19,7 @@ from moyai.plan.cluster.copies import copies_notes, plan_copies
 from moyai.plan.cluster.credentials import login_notes, logins_of, plan_key_pair
 from moyai.plan.cluster.endpoint import endpoint_of, renewal_notes
 from moyai.plan.cluster.firewall import plan_firewall
+from moyai.plan.cluster.from_backup import plan_restore, spared_notes
 from moyai.plan.cluster.live_addons import live_addon_notes, plan_live_addons
 from moyai.plan.cluster.machines import flavor_notes, held_notes, plan_machines
 from moyai.plan.cluster.network import network_of
@@ -27,7 +28,6 @@ from moyai.plan.cluster.reclaim_policy import plan_reclaim_policy
 from moyai.plan.cluster.removal import plan_removal, released
 from moyai.plan.cluster.repair import cordon_notes, plan_repair
 from moyai.plan.cluster.requirements import capability_notes, check_capabilities, refuse_taken_name
-from moyai.plan.cluster.restore import plan_restore, spared_notes
 from moyai.plan.cluster.situation import Situation, leaving_nodes
 from moyai.plan.cluster.waits import addon_notes, plan_waits
 from moyai.plan.demands import choose

@@ -56,7 +56,7 @@ _FREE = frozenset(
 
 
 @dataclass(frozen=True)
-class Wanted:
+class RestoreWish:
     """What a restore is to change. ``cloud``: its name, empty for that of the backup. ``spec``: instead of the backup's."""
 
     cloud: str = ""
@@ -72,7 +72,9 @@ class RestoreResult:
     unknown: tuple[str, ...] = ()
 
 
-def preview(file: Path, opener: Opener, *, wanted: Wanted, connect: Callable[[str], Cloud], paths: Paths, clock: Clock) -> Plan:
+def preview(
+    file: Path, opener: Opener, *, wanted: RestoreWish, connect: Callable[[str], Cloud], paths: Paths, clock: Clock
+) -> Plan:
     """The plan of ``restore``, without doing anything. Raises what ``restore`` raises before it does something."""
     with _staged(file, opener, wanted=wanted, paths=paths) as staged:
         cloud = connect(staged.cluster.spec.cloud)
@@ -84,7 +86,7 @@ def restore(
     file: Path,
     opener: Opener,
     *,
-    wanted: Wanted,
+    wanted: RestoreWish,
     connect: Callable[[str], Cloud],
     paths: Paths,
     reporter: Reporter,
@@ -115,7 +117,7 @@ def restore(
 
     result = building.up(record.cluster, cloud, paths=paths, reporter=reporter, clock=clock, data=data)
     with locked(paths, name):
-        unknown = tuple(_unknown(cloud, record.uid, open_api(record)))
+        unknown = tuple(_unknown(cloud, record.uid, api=open_api(record)))
         shutil.rmtree(folder, ignore_errors=True)
         record = Record.open(paths, name, clock=clock)
         assert record is not None
@@ -159,7 +161,7 @@ class _Staged:
 
 
 @contextmanager
-def _staged(file: Path, opener: Opener, *, wanted: Wanted, paths: Paths) -> Generator[_Staged]:
+def _staged(file: Path, opener: Opener, *, wanted: RestoreWish, paths: Paths) -> Generator[_Staged]:
     """The backup as a record in a folder of its own, which is gone afterwards."""
     own = Paths(paths.cache, paths.make_state("restores") / f"reading-{os.getpid()}")
     shutil.rmtree(own.state, ignore_errors=True)
@@ -184,7 +186,7 @@ def _staged(file: Path, opener: Opener, *, wanted: Wanted, paths: Paths) -> Gene
         shutil.rmtree(own.state, ignore_errors=True)
 
 
-def _stage(content: backups.Content, paths: Paths, *, file: Path, wanted: Wanted) -> _Staged:
+def _stage(content: backups.Content, paths: Paths, *, file: Path, wanted: RestoreWish) -> _Staged:
     """The record of a cluster that has never answered: with its authorities, its spec and its allocations, without what it had
     in a cloud. Machines are made with new tokens and new credentials."""
     manifest = content.manifest
@@ -212,7 +214,7 @@ def _stage(content: backups.Content, paths: Paths, *, file: Path, wanted: Wanted
     return _Staged(paths, manifest, cluster)
 
 
-def _changed(cluster: Cluster, wanted: Wanted) -> Cluster:
+def _changed(cluster: Cluster, wanted: RestoreWish) -> Cluster:
     """The spec of the restored cluster. UsageError for one that is of another cluster, or that the backup cannot become."""
     changed = wanted.spec or cluster
     if changed.name != cluster.name:
@@ -253,7 +255,7 @@ def _data(folder: Path, etcdutl: Path, *, node: str, address: str) -> EtcdData:
     return make_etcd_data(folder / SNAPSHOT, folder / "etcd.tar.gz", etcdutl=etcdutl, name=node, address=address)
 
 
-def _unknown(cloud: Cloud, uid: str, api: KubeApi | None) -> Iterable[str]:
+def _unknown(cloud: Cloud, uid: str, *, api: KubeApi | None) -> Iterable[str]:
     """Load balancers and volumes of the cluster that no Service and no PersistentVolume of the restored cluster has."""
     if api is None:
         return
