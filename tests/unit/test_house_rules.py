@@ -187,6 +187,7 @@ SHARED = {
     "rpc.py": "the gRPC service of the folder",
     "service.py": "a Service: as an object, its controller",
     "session.py": "how calls reach a cloud",
+    "survey.py": "what a cloud says about itself",
     "settings.py": "the settings of the folder's process",
     "toolchain.py": "the toolchain, its commands",
     "waiting.py": "waiting: the loop, the steps that wait",

@@ -28,6 +28,7 @@ from moyai.linux.process import ProcessError
 COMMANDS: dict[str, tuple[str, str]] = {
     "up": ("moyai.cli.cluster:up", "Build the cluster of a spec, or bring it to its spec; starts a local cloud if asked."),
     "plan": ("moyai.cli.cluster:plan", "Show what `up` would do, and do nothing."),
+    "doctor": ("moyai.cli.doctor:doctor", "What a cloud can do for a cluster, what it lacks, and which spec fits it."),
     "status": ("moyai.cli.cluster:status", "Clusters, their nodes, machines and load balancers."),
     "explain": ("moyai.cli.explain:explain", "Why a pod does not run, and what would help."),
     "net": ("moyai.cli.net:net", "How the network of a cluster stands, and whether its ways work."),
