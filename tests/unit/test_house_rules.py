@@ -167,6 +167,7 @@ SHARED = {
     "files.py": "files that are whole or absent: for moyai's processes, for those that load linux alone",
     "firewall.py": "security groups: in a cloud, of a cluster",
     "graph.py": "a graph of work: tasks, steps",
+    "inventory.py": "a cluster's machines for Ansible: from the record, the command",
     "inside.py": "steps inside of a running cluster: as data, carried out",
     "kernel.py": "the calls of the kernel that the controller beside it makes",
     "keys.py": "keys of objects: their form, those of a cluster",

@@ -38,6 +38,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "kubectl": ("moyai.cli.cluster:kubectl", "Run kubectl against a cluster."),
     "openstack": ("moyai.cli.openstack:openstack", "Run the OpenStack client on a cluster's cloud, or on the local cloud."),
     "ssh": ("moyai.cli.cluster:ssh", "Log in to a node."),
+    "inventory": ("moyai.cli.inventory:inventory", "A cluster's machines as Ansible's dynamic inventory."),
     "down": (
         "moyai.cli.cluster:down",
         "Remove a cluster with everything that belongs to it, and list what became of each object.",
