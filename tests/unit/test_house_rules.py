@@ -155,6 +155,7 @@ SHARED = {
     "boot_gate.py": "the gate that keeps pods without traffic after a boot: as data, its marker",
     "certificates.py": "the certificates of a cluster: which are due, how they are read",
     "clock.py": "time: the system's, that of the cloud in memory",
+    "clusters.py": "clusters by name: the way to one, the command that lists a cloud's",
     "cloud_conf.py": "cloud.conf: the section of OpenStack's, its page of the reference",
     "controller.py": "the one controller of the folder",
     "credentials.py": "credentials of a cloud: what is asked, which a cluster gets",

@@ -30,6 +30,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "plan": ("moyai.cli.cluster:plan", "Show what `up` would do, and do nothing."),
     "doctor": ("moyai.cli.doctor:doctor", "What a cloud can do for a cluster, what it lacks, and which spec fits it."),
     "status": ("moyai.cli.cluster:status", "Clusters, their nodes, machines and load balancers."),
+    "clusters": ("moyai.cli.clusters:clusters", "Which clusters a cloud holds, whoever made them."),
     "explain": ("moyai.cli.explain:explain", "Why a pod does not run, and what would help."),
     "net": ("moyai.cli.net:net", "How the network of a cluster stands, and whether its ways work."),
     "policy": ("moyai.cli.policy:policy", "What network policies on trial would drop."),
