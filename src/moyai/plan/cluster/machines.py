@@ -71,7 +71,7 @@ def _replace(now: Situation, node: PlannedNode) -> Iterator[s.Step]:
         state = f"is in {server.status}" if server else "is gone"
         raise Terminal(
             f"the control plane's machine {node.name} {state}, and with it the cluster's state",
-            hint="`moyai down`, then `moyai up` build the cluster again",
+            hint="`moyai restore FILE` makes the cluster again from a backup, `moyai down` and `moyai up` without what it held",
         )
     if server is not None:
         why = server.fault or "it is broken"
