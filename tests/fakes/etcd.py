@@ -37,6 +37,10 @@ class FakeEtcd:
         self.leader = self.holder = ""
         self.broken: list[str] = []
         self.moves = 0
+        #: Bytes of a member's database on disk; what a status says of alarms; members in the order of their defragmentation.
+        self.sizes: dict[str, int] = {}
+        self.alarms: Json = {}
+        self.defragmented: list[str] = []
         #: What a backup reads, as it is printed; ``hurt`` changes it.
         self.database = b"etcd's database"
         self.hurt: Callable[[bytes], bytes] = lambda printed: printed
@@ -126,7 +130,15 @@ class FakeEtcd:
         if words[:2] == ["endpoint", "health"]:
             return [{"health": True}]
         if words[:2] == ["endpoint", "status"]:
-            return [{"Status": {"leader": self.members[self.leader].id}}]
+            header = {"header": {"member_id": own.id}, "version": "3.7.3"}
+            sizes = {"dbSize": self.sizes.get(plane, 1 << 20), "dbSizeInUse": 1 << 20, "dbSizeQuota": 1 << 31}
+            return [{"Status": {"leader": self.members[self.leader].id, **header, **sizes, **self.alarms}}]
+        if words[0] == "defrag":
+            if plane == self.leader and len(self.members) > 1:
+                self.broken.append(f"{plane} was defragmented while it led")
+            self.sizes[plane] = 1 << 20
+            self.defragmented.append(plane)
+            return "Finished"
         target = next((one for one in self.members.values() if f"{one.id:x}" == words[-1]), None)
         if target is None:
             raise Terminal("etcdserver: member not found")

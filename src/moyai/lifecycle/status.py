@@ -25,6 +25,7 @@ from moyai.kube.resources import CONFIG_MAPS, DAEMON_SETS, DEPLOYMENTS, NODES
 from moyai.lifecycle import certificates
 from moyai.lifecycle.certificates import CertificateStatus
 from moyai.lifecycle.clusters import open_api
+from moyai.lifecycle.etcd_care import EtcdStatus, all_notes, all_problems, read_etcd
 from moyai.lifecycle.members import PlaneStatus, plane_problems, read_planes
 from moyai.lifecycle.record import Record
 from moyai.lifecycle.services import balanced
@@ -91,8 +92,8 @@ class CredentialStatus:
 
 @dataclass(frozen=True)
 class ClusterStatus:
-    """``api``: ready or why not. ``control_planes``: of a cluster whose API has a virtual address. ``problems``: empty when all
-    is well. ``notes``: what is no problem yet."""
+    """``api``: ready or why not. ``control_planes``: of a cluster whose API has a virtual address. ``etcd``: its members that
+    answer. ``problems``: empty when all is well. ``notes``: what is no problem yet."""
 
     name: str
     uid: str
@@ -106,6 +107,7 @@ class ClusterStatus:
     certificates: tuple[CertificateStatus, ...] = ()
     credentials: tuple[CredentialStatus, ...] = ()
     control_planes: tuple[PlaneStatus, ...] = ()
+    etcd: tuple[EtcdStatus, ...] = ()
     problems: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -142,6 +144,11 @@ def read(record: Record, cloud: Cloud, *, clock: Clock | None = None) -> Cluster
     names = [node.name for node in nodes if node.role == "control-plane"] if cluster.spec.control_plane.virtual else []
     planes = read_planes(api if kube else None, names, ready=ready)
     addons = kube.addons if kube else ()
+    etcds = (
+        read_etcd(api, [node.name for node in nodes if node.role == "control-plane" and node.node == "Ready"])
+        if api and kube
+        else ()
+    )
     control_plane = next((node.name for node in nodes if node.role == "control-plane"), "")
     ending = [
         *(certificate.problem(now, control_plane=control_plane) for certificate in known),
@@ -162,6 +169,7 @@ def read(record: Record, cloud: Cloud, *, clock: Clock | None = None) -> Cluster
             CredentialStatus(one.name, one.limited, one.expires.isoformat() if one.expires else "") for one in credentials
         ),
         control_planes=planes,
+        etcd=etcds,
         problems=tuple(
             filter(
                 None,
@@ -170,6 +178,7 @@ def read(record: Record, cloud: Cloud, *, clock: Clock | None = None) -> Cluster
                     api_problem,
                     *_problems(nodes, addons),
                     *plane_problems(planes, ready=ready),
+                    *all_problems(etcds),
                     *_left(record, kube),
                     *(_lost(nodes) if record.ready and kube is None else ()),
                     *ending,
@@ -180,6 +189,7 @@ def read(record: Record, cloud: Cloud, *, clock: Clock | None = None) -> Cluster
         notes=(
             *route_budget(cluster.spec, nodes=len(nodes), foreign_routes=0).warnings(),
             *(_restored(record, kube.restored) if kube else ()),
+            *all_notes(etcds),
         ),
     )
 
