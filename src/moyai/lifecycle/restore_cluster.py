@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Generator, Iterable
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -24,7 +24,7 @@ from moyai.core.files import naming, rename_durably, write_private
 from moyai.core.ids import CLUSTER_TAG, cluster_tag
 from moyai.core.paths import Paths
 from moyai.core.progress import Reporter
-from moyai.kube.objects import parse_volume
+from moyai.kube.objects import object_key, parse_volume
 from moyai.kube.quick import KubeApi
 from moyai.kube.resources import SERVICES, VOLUMES
 from moyai.lifecycle import backup as backups
@@ -38,6 +38,7 @@ from moyai.lifecycle.record_format import ENCRYPTION_KEY
 from moyai.lifecycle.up import UpResult
 from moyai.plan.changes import classify
 from moyai.plan.graph import Plan
+from moyai.plan.load_balancer.names import service_of_name
 from moyai.plan.nodes import CONTROL_PLANE_POOL, pool_of_node
 from moyai.plan.observed import owns
 from moyai.spec.load import dump
@@ -260,18 +261,17 @@ def _unknown(cloud: Cloud, uid: str, *, api: KubeApi | None) -> Iterable[str]:
     if api is None:
         return
     offered = cloud.capabilities()
-    with suppress(MoyaiError):
+    try:
         if Capability.LOAD_BALANCERS in offered:
-            addresses = {
-                str(one.get("ip", ""))
-                for service in api.list(SERVICES)
-                for one in service.get("status", {}).get("loadBalancer", {}).get("ingress") or ()
-            }
+            services = set(map(object_key, api.list(SERVICES)))
             for balancer in cloud.load_balancers.load_balancers():
-                if owns(uid, balancer) and balancer.vip_address not in addresses:
+                users = {service_of_name(one) for one in (balancer.name, *balancer.tags)}
+                if owns(uid, balancer) and services.isdisjoint(users):
                     yield f"load balancer {balancer.name} ({balancer.id}) is of no Service that the backup knows: it stays"
         if Capability.DISKS in offered:
             handles = {parse_volume(one).handle for one in api.list(VOLUMES)}
             for volume in cloud.disks.volumes():
                 if volume.metadata.get(CLUSTER_TAG) == uid and volume.id not in handles:
                     yield f"volume {volume.name} ({volume.id}) is of no claim that the backup knows: it stays"
+    except MoyaiError as error:
+        yield f"what the backup does not know could not be listed to its end, and stays: {error}"
