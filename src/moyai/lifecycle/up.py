@@ -8,7 +8,7 @@ nothing to do.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -138,7 +138,8 @@ def _look(cluster: Cluster, cloud: Cloud, *, paths: Paths, clock: Clock, replace
     )
     before = record.spec if record else None
     plan = plan_up(cluster, observed, recorded=recorded, addons=addons, before=before, replaced=replaced)
-    endings = _endings(known, observed, uid=recorded.uid, plane=plan.nodes[0].name, clock=clock)
+    planes = [node.name for node in plan.nodes if node.role == "control-plane"]
+    endings = _endings(known, observed, uid=recorded.uid, planes=planes, clock=clock)
     plan = replace(plan, notes=(*filter(None, [choice.note]), *plan.notes, *endings))
     facts = ClusterFacts(
         cluster=cluster,
@@ -153,12 +154,14 @@ def _look(cluster: Cluster, cloud: Cloud, *, paths: Paths, clock: Clock, replace
     return _Start(record, recorded, observed, plan, facts)
 
 
-def _endings(known: Iterable[Certificate], observed: Observed, *, uid: str, plane: str, clock: Clock) -> Iterator[str]:
-    """Certificates and credentials that end soon, and that no step of a plan renews. ``plane``: the control plane's machine."""
+def _endings(
+    known: Iterable[Certificate], observed: Observed, *, uid: str, planes: Sequence[str], clock: Clock
+) -> Iterator[str]:
+    """Certificates and credentials that end soon, and that no step of a plan renews. ``planes``: of the control planes."""
     now = clock.now()
     ends = observed.credential_ends.items()
     problems = (
-        *(one.problem(now, control_plane=plane) for one in known if one.renewed_by != "moyai up"),
+        *(one.problem(now, control_planes=planes) for one in known if one.renewed_by != "moyai up"),
         *(credential_problem(name, end, now=now) for name, end in ends if keys.is_unique_name(name, uid)),
     )
     yield from filter(None, problems)
