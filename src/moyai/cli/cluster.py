@@ -88,7 +88,7 @@ def plan(spec: Path | None, output: str) -> None:
 @_WHICH
 @OUTPUT
 def status(cluster: str | None, output: str) -> None:
-    """Nodes, machines, add-ons, load balancers and certificates of a cluster. Exit code 1 when something is not well."""
+    """Nodes, machines, add-ons, load balancers and certificates of a cluster. Exit code 1 when something does not work."""
     from moyai.lifecycle.status import read
 
     record = recorded(cluster)

@@ -1,7 +1,8 @@
-"""What policies with a log have denied, as lines of the agent's log: who, to whom, and which policy.
+"""What policies with a log have denied, as lines of the agent's log. A line names the sender, the receiver and the policy.
 
-Always holds: a flow has one line in a minute however often it is tried, and all flows together have so many lines a look; what
-is left out is counted in a line. Nothing is asked of the kernel while no policy of this node's pods wants a log.
+Always holds: a flow has at most one line in a minute, however often it is tried. One look at the kernel writes at most
+``_MOST`` lines, and a last line counts the flows that were left out. Nothing is asked of the kernel while no policy of this
+node's pods wants a log.
 """
 
 from __future__ import annotations
