@@ -37,8 +37,6 @@ from tests.fakes.clock import FakeClock
 from tests.fakes.cloud import named
 from tests.unit.lifecycle_world import World, in_use, with_disks
 
-pytestmark = pytest.mark.exhaustive
-
 Table = Callable[..., Mapping[type[Step], execute.Handler]]
 SMALL, LARGE = "spec: {nodePools: [{replicas: 1}]}", "spec: {nodePools: [{replicas: 2}]}"
 
@@ -276,6 +274,7 @@ def test_the_plan_is(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert text.lines(plan(world)) == PLANS[name]
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("name", CASES)
 def test_the_next_plan_is_exactly_the_rest(name: str, after: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
