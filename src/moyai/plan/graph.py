@@ -34,7 +34,7 @@ class Made:
 
 
 @dataclass(frozen=True)
-class Kept:
+class KeptObject:
     """An object that stays on purpose, and why."""
 
     kind: Kind
@@ -56,7 +56,7 @@ class Plan:
     choices: Choices | None = None
     changes: tuple[Change, ...] = ()
     notes: tuple[str, ...] = ()
-    kept: tuple[Kept, ...] = ()
+    kept: tuple[KeptObject, ...] = ()
     released: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:

@@ -14,7 +14,7 @@ from moyai.diagnose.network.cloud_wire import contains, refused_by_firewall, ref
 from moyai.diagnose.network.kernel_facts import Kernel, LinkFacts, RouteFacts, best
 from moyai.diagnose.network.nft_rules import OWN, PROXY, Packet, Ruleset
 from moyai.diagnose.network.trace_model import CLOUD, Hop, Outcome, PacketEnd, Trace, World
-from moyai.plan.network_policy.judgement import Policies, judge
+from moyai.plan.network_policy.evaluation import Policies, evaluate
 from moyai.plan.network_policy.table_names import GATE, TABLE, policy_chain
 from moyai.plan.node_network import OVERHEAD
 
@@ -206,7 +206,7 @@ class _Walk:
             pod = pods.owner(subject)
             if pod is None or pod.node != node:
                 continue
-            found = judge(
+            found = evaluate(
                 Policies(self._world.policies, self._world.cluster_policies),
                 pods,
                 source=packet.source,
