@@ -1,6 +1,6 @@
-"""Which policies decide about one packet, by name: what a person asks, where ``index`` answers the kernel.
+"""Which policies decide about one packet, by name: `moyai trace` shows them. ``index`` computes the same for the kernel.
 
-The cost is that of all policies, which is right for one packet.
+The cost grows with the number of all policies, which is acceptable for one packet.
 """
 
 from __future__ import annotations
