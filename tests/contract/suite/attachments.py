@@ -15,7 +15,8 @@ class Attachments:
     def test_a_machine_knows_itself_and_sees_its_volume_while_it_is_attached(self, site: Site) -> None:
         compute, disks = site.cloud.machines, site.cloud.disks
         port = site.port("holder")
-        disk = volume(site, "attached")
+        # a volume reaches machines of its own zone
+        disk = volume(site, "attached", zone=compute.zones()[-1])
         server = create(site, "holder", port_id=port.id, user_data=site.user_data)
         site.until(lambda: compute.server(server.id).power is not Power.STARTING, 120)
         server = compute.server(server.id)

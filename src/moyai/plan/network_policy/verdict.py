@@ -1,8 +1,8 @@
 """What policies decide about one packet, in words: the same decision as that of the table, for a single packet.
 
 Three tiers are asked one after the other. The first rule of an Admin policy that matches the packet decides. If no rule
-matches, or if the rule says Pass, policies of namespaces decide for the pods that they select. For other pods the first matching
-rule of a Baseline policy decides. A packet that no tier decides about is permitted.
+matches, or if the rule says Pass, policies of namespaces decide for the pods that they select. For other pods the first
+matching rule of a Baseline policy decides. A packet that no tier decides about is permitted.
 Source: https://network-policy-api.sigs.k8s.io/reference/spec/.
 """
 
