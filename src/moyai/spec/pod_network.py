@@ -63,7 +63,7 @@ class EtcdKey(Model):
             raise problem("a key that begins with /", at=("prefix",))
         if bool(self.certfile) != bool(self.keyfile):
             raise problem(
-                "given, since certfile and keyfile belong together",
+                f"given together with {'certfile' if self.certfile else 'keyfile'}",
                 at=("keyfile" if self.certfile else "certfile",),
             )
         return self

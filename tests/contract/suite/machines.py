@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from uuid import uuid4
+
 import pytest
 
 from moyai.cloud.model import Power, Server
@@ -43,7 +45,7 @@ class Machines:
         assert name not in cloud.machines.keypairs()
 
     def test_a_node_names_its_server_and_no_other_clouds(self, site: Site) -> None:
-        compute, server_id = site.cloud.machines, new_uid()
+        compute, server_id = site.cloud.machines, str(uuid4())
         assert compute.server_id(compute.provider_id(server_id)) == server_id
         assert compute.server_id("another-cloud:///zone/machine") is None
         assert compute.server_id("") is None
