@@ -27,17 +27,17 @@ class Attachments:
             compute.attach_volume(server.id, NOBODY)
 
         machine = site.enter(server)
-        site.until(lambda: machine.guest().instance() is not None, 120)
+        site.until(lambda: machine.guest().instance() is not None, 240)
         assert machine.guest().instance() == Instance(server.id, server.zone)
         links = machine.guest().disk_links(disk.id)
         assert not machine.has(links)
 
         compute.attach_volume(server.id, disk.id)
-        site.until(lambda: disks.volume(disk.id).state is DiskState.IN_USE, 60)
+        site.until(lambda: disks.volume(disk.id).state is DiskState.IN_USE, 120)
         found = disks.volume(disk.id)
         assert found.attached_server_ids == (server.id,)
         assert compute.server(server.id).volume_ids == (disk.id,)
-        site.until(lambda: machine.has(links), 60)
+        site.until(lambda: machine.has(links), 120)
         with pytest.raises(Terminal):
             compute.attach_volume(server.id, disk.id)
         with pytest.raises(Terminal):
@@ -46,10 +46,10 @@ class Attachments:
             disks.forget_attachment(found.attachments[0].id)
 
         compute.detach_volume(server.id, disk.id)
-        site.until(lambda: disks.volume(disk.id).state is DiskState.AVAILABLE, 60)
+        site.until(lambda: disks.volume(disk.id).state is DiskState.AVAILABLE, 120)
         assert disks.volume(disk.id).attached_server_ids == ()
         assert compute.server(server.id).volume_ids == ()
-        site.until(lambda: not machine.has(links), 60)
+        site.until(lambda: not machine.has(links), 120)
         compute.detach_volume(server.id, disk.id)
         compute.detach_volume(NOBODY, disk.id)
 

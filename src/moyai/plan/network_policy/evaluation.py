@@ -23,7 +23,7 @@ class Policies:
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class PolicyEvaluation:
     """``incoming``: about what is sent to the pod. ``selecting``: keys of the namespace's policies that select the pod for this
     direction, without those on trial. ``permitting``: those of them that let the packet pass. ``admin``, ``baseline``: the rule
     of the tier that is about the packet; None also where that tier is not asked."""
@@ -55,7 +55,7 @@ def evaluate(
     destination: str,
     port: tuple[str, int],
     incoming: bool,
-) -> Evaluation:
+) -> PolicyEvaluation:
     """About the first packet of a connection, after address translation of Services. ``port``: (protocol, destination port).
 
     ``incoming``: whether the receiver's policies are asked, or the sender's.
@@ -63,7 +63,7 @@ def evaluate(
     subject, peer = (destination, source) if incoming else (source, destination)
     pod, other, receiver = pods.owner(subject), pods.owner(peer), pods.owner(destination)
     if pod is None or source == destination:
-        return Evaluation(incoming)
+        return PolicyEvaluation(incoming)
     numbers = {name: number for protocol, name, number in receiver.ports if protocol == port[0]} if receiver else {}
     packet = FirstPacket(
         incoming, peer, port, is_one_of=lambda one: other is not None and pods.matches(one, other), named=numbers.get
@@ -75,14 +75,14 @@ def evaluate(
 
     admin = tier(Tier.ADMIN)
     if admin and admin.action is not Action.PASS:
-        return Evaluation(incoming, admin=admin)
+        return PolicyEvaluation(incoming, admin=admin)
     selecting = [
         one
         for one in policies.namespaced
         if not one.trial and (one.ingress if incoming else one.egress) is not None and pods.matches(one.subject, pod)
     ]
     permitting = [one for one in selecting if by_policy(one, packet)]
-    return Evaluation(
+    return PolicyEvaluation(
         incoming,
         tuple(sorted(one.key for one in selecting)),
         tuple(sorted(one.key for one in permitting)),
