@@ -46,7 +46,7 @@ class LoadedSpec:
 
 
 @dataclass(frozen=True)
-class _Part:
+class _SpecFile:
     """One file of a spec: its text, how errors call it, and the manifests beside it."""
 
     file: Path
@@ -77,7 +77,7 @@ def merged(*paths: Path) -> Any:
     return _merged([_read(path) for path in paths]).plain()
 
 
-def _merged(parts: Sequence[_Part]) -> Tree:
+def _merged(parts: Sequence[_SpecFile]) -> Tree:
     twice = next((name for name, count in Counter(part.source for part in parts).items() if count > 1), "")
     if twice == STANDARD_INPUT_NAME:
         raise UsageError("standard input is named twice, and can be read once")
@@ -86,7 +86,7 @@ def _merged(parts: Sequence[_Part]) -> Tree:
     return merge([tree_of(_document(part.text, source=name), name) for part, name in zip(parts, named, strict=True)])
 
 
-def _read(path: Path) -> _Part:
+def _read(path: Path) -> _SpecFile:
     manifests: tuple[Path, ...] = ()
     file = path
     try:
@@ -100,7 +100,7 @@ def _read(path: Path) -> _Part:
         raise UsageError(f"{file}: cannot be read ({error.strerror})") from None
     text = read_text(file, limit=MAX_SIZE, should="a cluster spec")
     source = STANDARD_INPUT_NAME if file == STANDARD_INPUT else file.name if file.is_file() else str(file)
-    return _Part(file, text, source, manifests)
+    return _SpecFile(file, text, source, manifests)
 
 
 def parse(text: str, *, source: str = SPEC_FILE) -> Cluster:
