@@ -1,8 +1,8 @@
 """``up``: bring a cluster to its spec, from wherever it stands.
 
-Looks, plans, carries out the plan. Always holds: nothing is made before the whole plan is known to fit; every object is in the
-record before it is in the cloud; run again after any interruption it finishes the work, and run again after success it finds
-nothing to do.
+Looks, plans, carries out the plan; where machines are out of date it does so again until none is. Always holds: nothing is made
+before the whole plan is known to fit; every object is in the record before it is in the cloud; run again after any interruption
+it finishes the work, and run again after success it finds nothing to do.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import secrets
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 
 from moyai.bootstrap import pki, user_data
@@ -20,6 +21,7 @@ from moyai.bootstrap.machine import ClusterFacts, Secrets, ServerContent, addon_
 from moyai.bootstrap.sizes import check_user_data
 from moyai.cloud.capabilities import Capability, Cloud
 from moyai.core.clock import Clock, SystemClock
+from moyai.core.errors import Terminal
 from moyai.core.ids import new_uid
 from moyai.core.paths import Paths
 from moyai.core.progress import Progress, Reporter
@@ -80,21 +82,34 @@ def up(
     Raises UsageError or Terminal; whatever is half-made then, the next call finishes.
     """
     clock = clock or SystemClock()
+    late: list[str] = []
+    changed = False
     with locked(paths, cluster.name):
-        with reporter.step("look at the cloud"):
-            start = _look(cluster, cloud, paths=paths, clock=clock, replaced=replaced)
-        plan, spec = start.plan, dump(start.facts.cluster)
-        record = start.record or Record.create(paths, cluster.name, spec=spec, clock=clock, uid=start.recorded.uid)
-        late = _carry_out(start, cloud, record=record, reporter=reporter, clock=clock) if plan else ()
+        for number in count(1):
+            suffix = f" (round {number})" if number > 1 else ""
+            with reporter.step(f"look at the cloud{suffix}"):
+                start = _look(cluster, cloud, paths=paths, clock=clock, replaced=replaced if number == 1 else "")
+            plan, spec = start.plan, dump(start.facts.cluster)
+            record = start.record or Record.create(paths, cluster.name, spec=spec, clock=clock, uid=start.recorded.uid)
+            if number == 1:
+                most = _rounds(plan)
+            if number > most:
+                names = ", ".join(one.node for one in plan.replacements)
+                raise Terminal(f"{names} are still out of date after {most} rounds", hint="`moyai plan` says why")
+            if plan:
+                late += _carry_out(start, cloud, record=record, reporter=reporter, clock=clock, suffix=suffix)
+                changed = True
+            if not plan.replacements:
+                break
         # last: an interrupted change is seen again by the next run
         record.set_spec(spec)
-    notes = (*plan.notes, *_change_notes(start), *late)
+    notes = (*plan.notes, *_change_notes(start), *dict.fromkeys(late))
     for note in notes:
         reporter.note(note)
     return UpResult(
         name=cluster.name,
         uid=record.uid,
-        changed=bool(plan),
+        changed=changed,
         kubeconfig=record.folder / "kubeconfig",
         api=f"https://{record.api_address}:{API_PORT}",
         nodes=tuple(node.name for node in plan.nodes),
@@ -102,6 +117,12 @@ def up(
         own_seconds=dict(reporter.own),
         notes=notes,
     )
+
+
+def _rounds(first: Plan) -> int:
+    """How often `up` plans at most. Each plan replaces a machine, makes one that was missing, or mends the cluster before; the
+    last one finds nothing to do."""
+    return 2 * len(first.replacements) + 4
 
 
 def _look(cluster: Cluster, cloud: Cloud, *, paths: Paths, clock: Clock, replaced: str) -> _Start:
@@ -164,7 +185,9 @@ def _endings(known: Iterable[Certificate], observed: Observed, *, uid: str, plan
     yield from filter(None, problems)
 
 
-def _carry_out(start: _Start, cloud: Cloud, *, record: Record, reporter: Reporter, clock: Clock) -> tuple[str, ...]:
+def _carry_out(
+    start: _Start, cloud: Cloud, *, record: Record, reporter: Reporter, clock: Clock, suffix: str = ""
+) -> tuple[str, ...]:
     """Run the plan; returns what the user must hear of all the same."""
     plan = start.plan
     # all secrets of the machines' user data are on disk before the cloud is asked for anything
@@ -198,7 +221,7 @@ def _carry_out(start: _Start, cloud: Cloud, *, record: Record, reporter: Reporte
         return False
 
     try:
-        execute.carry_out(plan, handlers, reporter=reporter, failed=failed)
+        execute.carry_out(plan, handlers, reporter=reporter, suffix=suffix, failed=failed)
     finally:
         context.abort.set()
     return tuple(context.notes)
@@ -230,11 +253,7 @@ def _secrets(record: Record, authorities: pki.Pki) -> Secrets:
 
 
 def _change_notes(start: _Start) -> list[str]:
-    notes = [
-        f"{change.path}: the new value is for new nodes; those that exist keep theirs"
-        for change in start.plan.changes
-        if change.kind == "rolling"
-    ]
+    notes: list[str] = []
     without = keys.secret(keys.VOLUMES_CREDENTIAL) not in start.recorded.intended
     if start.recorded.ready and without and Capability.DISKS in start.observed.capabilities:
         notes.append(
