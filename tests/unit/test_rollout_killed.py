@@ -58,7 +58,7 @@ class Watched:
         self.planes = min(self.planes, sum("control-plane" in name for name in running))
 
 
-def wrong(found: Plan, whole: Plan, done: Collection[StepId], *, world: World) -> str:
+def wrong(found: Plan, whole: Plan, *, done: Collection[StepId], world: World) -> str:
     """Why ``found`` is not the rest of ``whole``; empty where it is. The next machine may take the place of one that went."""
     left = {step.id: step for step in whole.steps if step.id not in done}
     if not any(one.verb is Verb.DELETE and one.key.kind is Kind.SERVER for one in left):
@@ -101,7 +101,7 @@ def test_a_replacement_that_is_killed_goes_on(name: str, tmp_path: Path, monkeyp
                 world.up(now)
                 killed = False
             except Killed:
-                assert wrong(world.preview(now), plans[-1], cut.done, world=world) == "", where
+                assert wrong(world.preview(now), plans[-1], done=cut.done, world=world) == "", where
         if killed:
             world.up(now)
         assert not world.preview(now).steps, where

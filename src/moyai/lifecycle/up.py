@@ -11,7 +11,6 @@ import secrets
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from itertools import count
 from pathlib import Path
 
 from moyai.bootstrap import pki, user_data
@@ -83,26 +82,27 @@ def up(
     """
     clock = clock or SystemClock()
     late: list[str] = []
-    changed = False
+    changed, number = False, 1
     with locked(paths, cluster.name):
-        for number in count(1):
-            suffix = f" (round {number})" if number > 1 else ""
-            with reporter.step(f"look at the cloud{suffix}"):
-                start = _look(cluster, cloud, paths=paths, clock=clock, replaced=replaced if number == 1 else "")
-            plan, spec = start.plan, dump(start.facts.cluster)
-            record = start.record or Record.create(paths, cluster.name, spec=spec, clock=clock, uid=start.recorded.uid)
-            if number == 1:
-                most = _rounds(plan)
-            if number > most:
-                names = ", ".join(one.node for one in plan.replacements)
-                raise Terminal(f"{names} are still out of date after {most} rounds", hint="`moyai plan` says why")
-            if plan:
-                late += _carry_out(start, cloud, record=record, reporter=reporter, clock=clock, suffix=suffix)
-                changed = True
-            if not plan.replacements:
+        with reporter.step("look at the cloud"):
+            start = _look(cluster, cloud, paths=paths, clock=clock, replaced=replaced)
+        spec, most = dump(start.facts.cluster), _rounds(start.plan)
+        record = start.record or Record.create(paths, cluster.name, spec=spec, clock=clock, uid=start.recorded.uid)
+        while start.plan or start.plan.replacements:
+            changed = changed or bool(start.plan)
+            late += _carry_out(start, cloud, record=record, reporter=reporter, clock=clock, suffix=_of_round(number))
+            if not start.plan.replacements:
                 break
+            number += 1
+            if number > most:
+                names = ", ".join(one.node for one in start.plan.replacements)
+                raise Terminal(f"{names} are still out of date after {most} rounds", hint="`moyai plan` says why")
+            with reporter.step(f"look at the cloud{_of_round(number)}"):
+                start = _look(cluster, cloud, paths=paths, clock=clock, replaced="")
+            record = start.record or record
         # last: an interrupted change is seen again by the next run
         record.set_spec(spec)
+    plan = start.plan
     notes = (*plan.notes, *_change_notes(start), *dict.fromkeys(late))
     for note in notes:
         reporter.note(note)
@@ -123,6 +123,11 @@ def _rounds(first: Plan) -> int:
     """How often `up` plans at most. Each plan replaces a machine, makes one that was missing, or mends the cluster before; the
     last one finds nothing to do."""
     return 2 * len(first.replacements) + 4
+
+
+def _of_round(number: int) -> str:
+    """Tells the steps of a round from those of the first."""
+    return f" (round {number})" if number > 1 else ""
 
 
 def _look(cluster: Cluster, cloud: Cloud, *, paths: Paths, clock: Clock, replaced: str) -> _Start:
