@@ -3,7 +3,7 @@
 Side by side runs what does not meet: first the kernel's tests, which mostly wait, and a cloud's whole life, beside what counts
 all that the tests' own cloud has; then the end-to-end tests in two halves on that cloud, as several clusters in one cloud are
 what users have as well. At the end the tests that failed are named once more, as the lanes' own summaries are far up.
-If it is ended by a signal, its lanes end too, and with them what they have built.
+If it is ended by a signal, its lanes end too, and with them what they have built; of SIGKILL the kernel tells them.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Lane:
 
     def __init__(self, name: str, words: Sequence[str], *, cloud: str = "") -> None:
         environment = {**os.environ, **({"MOYAI_TEST_CLOUD": cloud} if cloud else {})}
-        argv = [sys.executable, "-m", "pytest", "--verbose", "--durations=25", "-rfE", *words]
+        argv = ["setpriv", "--pdeathsig", "INT", sys.executable, "-m", "pytest", "--verbose", "--durations=25", "-rfE", *words]
         self.failures: list[str] = []
         self._process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
         self._reader = threading.Thread(target=self._show, args=(name,))

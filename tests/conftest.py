@@ -2,6 +2,7 @@
 
 It is a cloud of its own (name, ranges, state folder), so that it neither meets nor harms the user's; it starts when the first
 test asks for it and goes with the last, and its going is a test as well: whatever it left on the host fails the run.
+A run that was killed leaves its cloud behind, with clusters that take the room of the next run's: a run begins by removing it.
 ``MOYAI_TEST_CLOUD`` names a running cloud to use instead (an entry of clouds.yaml), which then is left as it is.
 
 ``pytest --clusters=shared`` runs the end-to-end tests of the cluster that most of them share, ``--clusters=own`` the others.
@@ -9,18 +10,24 @@ test asks for it and goes with the last, and its going is a test as well: whatev
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import sys
 from collections.abc import Generator
 from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from moyai.cli import prepare
-from moyai.core.paths import default_paths
+from moyai.core.locks import file_lock
+from moyai.core.paths import Paths, default_paths
 from moyai.core.progress import Event, Reporter
+from moyai.localcloud import ends
 from moyai.localcloud import start_stop as local
-from moyai.localcloud.layout import CloudPaths, LocalCloudConfig
+from moyai.localcloud.layout import LocalCloudConfig
 
 # For the whole run and every process that it starts; beside the user's own state, so on one file system with the cache.
 if "MOYAI_TEST_CLOUD" not in os.environ and "MOYAI_STATE_DIR" not in os.environ:
@@ -34,6 +41,28 @@ def _say(event: Event) -> None:
         print(f"[{event.kind} {event.step} {event.seconds:.1f} s {event.detail}]", file=sys.stderr, flush=True)
 
 
+def remove_leftovers(config: LocalCloudConfig, paths: Paths) -> None:
+    """Remove what a killed run left: the cloud, whichever folder it runs from, and the records of its clusters."""
+    own = paths.cloud(config.name)
+    roots = ends.running_roots(config.name)
+    for root in roots | {own} if own.exists() else roots:
+        assert local.down(config, replace(paths, state=root.parent.parent), reporter=Reporter(_say)) == []
+    for record in paths.clusters.glob("*/record.json"):
+        if json.loads(record.read_text())["spec"]["spec"]["cloud"] == config.name:
+            shutil.rmtree(record.parent)
+
+
+@contextmanager
+def alone(config: LocalCloudConfig) -> Generator[None]:
+    """No other run uses a cloud of this name meanwhile: of two runs, one waits."""
+
+    def wait(holder: str) -> None:
+        print(f"waiting for {holder}, whose tests use the cloud {config.name!r}", file=sys.stderr, flush=True)
+
+    with file_lock(Path("/run/lock") / f"moyai-tests-{config.name}.lock", wait):
+        yield
+
+
 @contextmanager
 def running_cloud(config: LocalCloudConfig = TEST_CLOUD, *, given: str | None = None) -> Generator[str]:
     """A cloud of the tests' own with the node image in it, for as long as it lasts; afterwards nothing of it may be left.
@@ -44,13 +73,14 @@ def running_cloud(config: LocalCloudConfig = TEST_CLOUD, *, given: str | None = 
         yield given
         return
     paths, reporter = default_paths(), Reporter(_say)
-    folders = CloudPaths(paths.cloud(config.name))
-    prepare.ensure_cluster_base(config.name, paths, reporter=reporter, config=local.recorded(folders) or config)
-    try:
-        yield config.name
-    finally:
-        left = local.down(config, paths, reporter=reporter)
-    assert left == []
+    with alone(config):
+        remove_leftovers(config, paths)
+        prepare.ensure_cluster_base(config.name, paths, reporter=reporter, config=config)
+        try:
+            yield config.name
+        finally:
+            left = local.down(config, paths, reporter=reporter)
+        assert left == []
 
 
 @pytest.fixture(scope="session")

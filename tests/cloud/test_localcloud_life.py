@@ -35,6 +35,7 @@ from moyai.localcloud.control import Control
 from moyai.localcloud.layout import CloudPaths, LocalCloudConfig
 from moyai.localcloud.services.network import EXTERNAL_BRIDGE
 from moyai.localcloud.status import status
+from tests.conftest import alone, remove_leftovers
 
 CONFIG = LocalCloudConfig("life", "10.247.0.0/24", "10.246.0.0/24")
 #: The last of its lives.
@@ -103,9 +104,10 @@ def life(tmp_path_factory: pytest.TempPathFactory) -> Generator[Life]:
     found = Life(tmp_path_factory.mktemp("life"))
     environment = env.ensure(found.paths)
     key = database_image.key(CONFIG, environment, paths=found.folders)
-    found.down()
-    yield found
-    assert found.down() == []
+    with alone(CONFIG):
+        remove_leftovers(CONFIG, found.paths)
+        yield found
+        assert found.down() == []
     database_image.DatabaseImages(found.paths).remove(key)
 
 

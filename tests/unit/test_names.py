@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from moyai.cloud.capabilities import Cloud
 from moyai.core.ids import POOL_KEY, ClusterIdentity, cluster_tag, tag_owner
 from moyai.kube.objects import parse_service
 from moyai.lifecycle import observe
@@ -76,6 +77,10 @@ def test_a_services_name_is_known_for_one_and_for_which_cluster() -> None:
     assert not names_service("demo-lb")
 
 
+def names_found(cloud: Cloud) -> dict[str, str]:
+    return {uid: one.name for uid, one in observe.find_clusters(cloud).items()}
+
+
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     return World(tmp_path, monkeypatch)
@@ -84,11 +89,11 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
 def test_a_cluster_without_a_record_is_found_by_any_of_its_parts(world: World) -> None:
     uid = world.up().uid
     store = world.cloud.store
-    assert observe.find_clusters(world.cloud) == {uid: "quickstart"}
+    assert names_found(world.cloud) == {uid: "quickstart"}
     # somebody has renamed the network: the router says the cluster's name
     for network in [one for one in store.networks if uid in str(one.tags)]:
         store.networks.put(replace(network, name="mine"))
-    assert observe.find_clusters(world.cloud) == {uid: "quickstart"}
+    assert names_found(world.cloud) == {uid: "quickstart"}
     for router in list(store.routers):
         store.routers.drop(router.id)
     for network in [one for one in store.networks if uid in str(one.tags)]:
@@ -96,7 +101,7 @@ def test_a_cluster_without_a_record_is_found_by_any_of_its_parts(world: World) -
     for server in [one for one in store.servers if one.metadata[POOL_KEY] == "control-plane"]:
         store.servers.drop(server.id)
     # workers alone
-    assert observe.find_clusters(world.cloud) == {uid: "quickstart"}
+    assert names_found(world.cloud) == {uid: "quickstart"}
 
 
 def test_a_cluster_whose_parts_were_all_renamed_is_found_under_such_a_name(world: World) -> None:
@@ -108,4 +113,4 @@ def test_a_cluster_whose_parts_were_all_renamed_is_found_under_such_a_name(world
         store.routers.put(replace(router, name="mine"))
     for server in list(store.servers):
         store.servers.put(replace(server, name="mine"))
-    assert observe.find_clusters(world.cloud) == {uid: "mine"}
+    assert names_found(world.cloud) == {uid: "mine"}

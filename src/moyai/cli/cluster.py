@@ -53,7 +53,7 @@ def up(spec: Path | None, dry_run: bool, *, replace: str, output: str) -> None:
 
     Without SPEC: one control plane and two workers, called quickstart, on the local cloud.
     """
-    loaded = _load(spec)
+    loaded = load_spec(spec)
     if dry_run:
         _show_plan(loaded, output, replaced=replace)
         return
@@ -81,7 +81,7 @@ def up(spec: Path | None, dry_run: bool, *, replace: str, output: str) -> None:
 @OUTPUT
 def plan(spec: Path | None, output: str) -> None:
     """Show what `up` would do with SPEC, and do nothing."""
-    _show_plan(_load(spec), output)
+    _show_plan(load_spec(spec), output)
 
 
 @click.command()
@@ -211,7 +211,7 @@ def connect(name: str) -> Cloud:
     return ADAPTERS.connect(name)
 
 
-def _load(path: Path | None) -> LoadedSpec:
+def load_spec(path: Path | None) -> LoadedSpec:
     """The spec, with flannel's configuration if it names one; where it names no cloud, $OS_CLOUD or $OS_AUTH_URL does, as for
     every OpenStack client."""
     from moyai.spec.load import load

@@ -28,7 +28,9 @@ from moyai.linux.process import ProcessError
 COMMANDS: dict[str, tuple[str, str]] = {
     "up": ("moyai.cli.cluster:up", "Build the cluster of a spec, or bring it to its spec; starts a local cloud if asked."),
     "plan": ("moyai.cli.cluster:plan", "Show what `up` would do, and do nothing."),
+    "doctor": ("moyai.cli.doctor:doctor", "What a cloud can do for a cluster, what it lacks, and which spec fits it."),
     "status": ("moyai.cli.cluster:status", "Clusters, their nodes, machines and load balancers."),
+    "clusters": ("moyai.cli.clusters:clusters", "Which clusters a cloud holds, whoever made them."),
     "explain": ("moyai.cli.explain:explain", "Why a pod does not run, and what would help."),
     "net": ("moyai.cli.net:net", "How the network of a cluster stands, and whether its ways work."),
     "policy": ("moyai.cli.policy:policy", "What network policies on trial would drop."),
@@ -37,6 +39,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "kubectl": ("moyai.cli.cluster:kubectl", "Run kubectl against a cluster."),
     "openstack": ("moyai.cli.openstack:openstack", "Run the OpenStack client on a cluster's cloud, or on the local cloud."),
     "ssh": ("moyai.cli.cluster:ssh", "Log in to a node."),
+    "inventory": ("moyai.cli.inventory:inventory", "A cluster's machines as Ansible's dynamic inventory."),
     "down": (
         "moyai.cli.cluster:down",
         "Remove a cluster with everything that belongs to it, and list what became of each object.",

@@ -49,6 +49,7 @@ from moyai.cloud.model import (
     SourceAddress,
     Subnet,
 )
+from moyai.cloud.survey import Survey
 from moyai.core.errors import Terminal
 from moyai.core.keys import Kind
 
@@ -343,6 +344,8 @@ class Cloud(Protocol):
     def images(self) -> Images: ...
     @property
     def account(self) -> Account: ...
+    @property
+    def survey(self) -> Survey: ...
     @property
     def pod_routing(self) -> PodRouting: ...
     @property

@@ -76,7 +76,7 @@ def target_of(name: str, paths: Paths, *, cloud: Cloud, uid: str = "") -> tuple[
     record = Record.open(paths, name) if name else None
     if record is not None and uid in ("", record.uid):
         return _recorded_target(record), record
-    found = observe.find_clusters(cloud)
+    found = {uid: one.name for uid, one in observe.find_clusters(cloud).items()}
     if uid:
         if uid not in found:
             raise UsageError(f"no cluster with UID {uid} is in this cloud", hint=_there(found))

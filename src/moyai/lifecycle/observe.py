@@ -3,15 +3,17 @@ the network's id."""
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
 from moyai.agent import manifests as agent
 from moyai.cloud.capabilities import Capability, Cloud
 from moyai.cloud.credentials import OwnLogin
 from moyai.cloud.kind import VolumeNames
-from moyai.cloud.model import Port, Subnet
+from moyai.cloud.model import Port, Server, Subnet
 from moyai.core.errors import MoyaiError, NotFound, PermissionRefused
 from moyai.core.ids import POOL_KEY, REMOVAL_KEY, Role, cluster_tag
 from moyai.kube.objects import Node, object_key, parse_daemon_set, parse_deployment, parse_node, parse_volume
@@ -171,8 +173,16 @@ def _host_addresses(subnets: Iterable[Subnet], networks: Collection[str]) -> dic
     return {network: address for network, address in found.items() if address}
 
 
-def find_clusters(cloud: Cloud) -> dict[str, str]:
-    """UID → name of every cluster that the cloud holds parts of, whether this machine has its record or not."""
+@dataclass(frozen=True)
+class FoundCluster:
+    """A cluster as the cloud shows it: whoever is logged in sees it, with its record or without."""
+
+    name: str
+    servers: tuple[Server, ...]
+
+
+def find_clusters(cloud: Cloud) -> dict[str, FoundCluster]:
+    """UID → every cluster that the cloud holds parts of, whether this machine has its record or not."""
     with ThreadPoolExecutor(3, thread_name_prefix="clusters") as pool:
         networks = pool.submit(cloud.networks.networks)
         routers = pool.submit(cloud.routers.routers) if Capability.ROUTERS in cloud.capabilities() else None
@@ -193,7 +203,10 @@ def find_clusters(cloud: Cloud) -> dict[str, str]:
         # all that is left of the cluster has been renamed: it is found under that name
         if uid:
             named.setdefault(uid, name)
-    return named
+    machines: defaultdict[str | None, list[Server]] = defaultdict(list)
+    for server in servers.result():
+        machines[server_owner(server)].append(server)
+    return {uid: FoundCluster(name, tuple(machines[uid])) for uid, name in named.items()}
 
 
 def _ask(pool: ThreadPoolExecutor, calls: Mapping[str, Callable[[], Any]]) -> dict[str, Future[Any]]:

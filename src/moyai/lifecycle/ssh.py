@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from moyai.core.errors import Terminal, UsageError
 from moyai.lifecycle.record import Record
@@ -22,25 +23,32 @@ USER = "debian"
 _USER = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}")
 
 
-def ssh_command(record: Record, node: str, *, words: Sequence[str] = (), user: str = USER) -> list[str]:
-    """The command line that logs in to a node; workers are reached through the control plane's floating address.
+@dataclass(frozen=True)
+class SshWay:
+    """How ssh reaches a node: the address that is meant, and ssh's options."""
 
-    ``node``: its name, with or without the cluster's in front.
-    """
+    user: str
+    address: str
+    options: tuple[str, ...]
+
+
+def ssh_command(record: Record, node: str, *, words: Sequence[str] = (), user: str = USER) -> list[str]:
+    """The command line that logs in to a node. ``node``: its name, with or without the cluster's in front."""
+    way = ssh_way(record, node, user=user)
+    return ["ssh", *way.options, f"{way.user}@{way.address}", *words]
+
+
+def ssh_way(record: Record, node: str, *, user: str = USER) -> SshWay:
+    """Workers are reached through the control plane's floating address. ``node``: as of ``ssh_command``."""
     if not _USER.fullmatch(user):
         raise UsageError(
             f"--user: {user!r} is no user's name", hint="should be letters, digits, '_', '.' or '-', a letter first"
         )
-    cluster = record.cluster
-    nodes = record.allocations
-    name = node if node in nodes else f"{cluster.name}-{node}"
-    if name not in nodes:
-        raise UsageError(f"cluster {cluster.name} has no node {node!r}", hint=f"there are {', '.join(sorted(nodes)) or 'none'}")
+    cluster, name = record.cluster, named_node(record, node)
     if not record.api_address:
         raise Terminal(f"cluster {cluster.name} is not reachable yet", hint="`moyai up` continues to build it")
     plane = node_name(cluster.name, CONTROL_PLANE_POOL, ordinal=0)
     common = [
-        "ssh",
         "-i",
         _literal(record.folder / "id_ed25519"),
         "-o",
@@ -58,13 +66,23 @@ def ssh_command(record: Record, node: str, *, words: Sequence[str] = (), user: s
     first = [*common, "-o", f"HostKeyAlias={_alias(record, plane)}"]
     if virtual:
         # ssh takes the first value that it is given
-        first = ["ssh", "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", *common[1:]]
+        first = ["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", *common]
     if name == plane and not virtual:
-        return [*first, f"{user}@{record.api_address}", *words]
-    address = str(address_of(cluster.spec.network.node_cidr, nodes[name].index))
+        return SshWay(user, record.api_address, tuple(first))
+    address = str(address_of(cluster.spec.network.node_cidr, record.allocations[name].index))
     # ssh replaces tokens in the whole command line before a shell takes it apart
-    jump = f"{_literal(shlex.join(first))} -W %h:%p {shlex.quote(f'{user}@{record.api_address}')}"
-    return [*common, "-o", f"HostKeyAlias={_alias(record, name)}", "-o", f"ProxyCommand={jump}", f"{user}@{address}", *words]
+    jump = f"{_literal(shlex.join(['ssh', *first]))} -W %h:%p {shlex.quote(f'{user}@{record.api_address}')}"
+    options = (*common, "-o", f"HostKeyAlias={_alias(record, name)}", "-o", f"ProxyCommand={jump}")
+    return SshWay(user, address, options)
+
+
+def named_node(record: Record, node: str) -> str:
+    """The whole name of a node that is named with or without the cluster's in front. Raises UsageError for none of its own."""
+    cluster, nodes = record.cluster.name, record.allocations
+    name = node if node in nodes else f"{cluster}-{node}"
+    if name not in nodes:
+        raise UsageError(f"cluster {cluster} has no node {node!r}", hint=f"there are {', '.join(sorted(nodes)) or 'none'}")
+    return name
 
 
 def _literal(text: object) -> str:

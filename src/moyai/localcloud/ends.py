@@ -34,18 +34,22 @@ def end(config: LocalCloudConfig, paths: CloudPaths) -> None:
     paths.init_record.unlink(missing_ok=True)
 
 
-def refuse_foreign(config: LocalCloudConfig, paths: CloudPaths) -> None:
-    """Links and control groups go by the cloud's name alone: raise UsageError when one of it runs from another folder."""
+def running_roots(name: str) -> set[Path]:
+    """The folders from which clouds of this name run, whoever started them."""
+    found: set[Path] = set()
     for pid in proc.pids():
         with contextlib.suppress(OSError):
             words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-            if b"moyai.localcloud.init" not in words:
-                continue
-            root = Path(os.fsdecode(words[words.index(b"moyai.localcloud.init") + 1]))
-            if root.name == config.name and root != paths.root:
-                raise UsageError(
-                    f"a cloud {config.name!r} runs from {root}", hint="set MOYAI_STATE_DIR for it, or use another name"
-                )
+            if b"moyai.localcloud.init" in words:
+                root = Path(os.fsdecode(words[words.index(b"moyai.localcloud.init") + 1]))
+                found |= {root} if root.name == name else set()
+    return found
+
+
+def refuse_foreign(config: LocalCloudConfig, paths: CloudPaths) -> None:
+    """Links and control groups go by the cloud's name alone: raise UsageError when one of it runs from another folder."""
+    for root in running_roots(config.name) - {paths.root}:
+        raise UsageError(f"a cloud {config.name!r} runs from {root}", hint="set MOYAI_STATE_DIR for it, or use another name")
 
 
 def clear(config: LocalCloudConfig, paths: CloudPaths) -> None:

@@ -231,7 +231,10 @@ class _CloudStart:
             step.progress(f"{len(names)} services")
             self.control.wait_ready(names, 240)
         with self.reporter.step("cloud: agents") as step:
-            agents.wait(self.config, api, clock=self.clock, step=step, timeout=180)
+            agents.wait(self.config, api, starts=self._starts, clock=self.clock, step=step, timeout=180)
+
+    def _starts(self) -> dict[str, float]:
+        return {service.name: service.since for service in self.control.status()}
 
 
 def down(

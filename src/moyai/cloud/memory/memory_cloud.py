@@ -38,6 +38,7 @@ from moyai.cloud.memory.quotas import MemoryQuotas
 from moyai.cloud.memory.routers import MemoryRouters
 from moyai.cloud.memory.session import Session
 from moyai.cloud.memory.store import Store
+from moyai.cloud.memory.survey import MemorySurvey
 from moyai.cloud.memory.tags import MemoryTags
 from moyai.cloud.model import Network
 from moyai.core.clock import Clock
@@ -72,6 +73,7 @@ class MemoryCloud:
         self.addresses = cast("Addresses", self._if_there(Capability.FLOATING_IPS, MemoryAddresses, session=session))
         self.images = MemoryImages(session)
         self.account = MemoryAccount(session)
+        self.survey = MemorySurvey(session)
         self.routers = cast("Routers", self._if_there(Capability.ROUTERS, MemoryRouters, session=session))
         self.pod_routing = cast("PodRouting", self._if_there(Capability.POD_ROUTING, MemoryPodRouting, session=session))
         self.disks = cast("Disks", self._if_there(Capability.DISKS, MemoryDisks, session=session))

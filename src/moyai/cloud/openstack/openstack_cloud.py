@@ -18,6 +18,7 @@ from moyai.cloud.openstack.octavia import OctaviaLoadBalancers
 from moyai.cloud.openstack.openstack_kind import OpenStackKind
 from moyai.cloud.openstack.quotas import OpenStackQuotas
 from moyai.cloud.openstack.session import CloudSession
+from moyai.cloud.openstack.survey import OpenStackSurvey
 
 
 class OpenStackCloud:
@@ -40,6 +41,7 @@ class OpenStackCloud:
         self.credentials = KeystoneCredentials(session)
         self.account = KeystoneAccount(session)
         self.quotas = OpenStackQuotas(session, self.machines)
+        self.survey = OpenStackSurvey(session, lambda: self.credentials.credentials(name_prefix=""))
 
     def capabilities(self) -> frozenset[Capability]:
         return self.session.capabilities()

@@ -1,0 +1,84 @@
+"""The doctor's whole report: the cloud's facts, what they mean, a spec's own demands, and the largest spec that fits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from moyai.cloud.capabilities import Cloud
+from moyai.core.clock import Clock
+from moyai.core.errors import MoyaiError, one_line
+from moyai.core.paths import Paths
+from moyai.diagnose.doctor.ask import ask
+from moyai.diagnose.doctor.facts import CloudSurvey, Unknown
+from moyai.diagnose.doctor.finding import Finding, State
+from moyai.diagnose.doctor.findings import findings
+from moyai.diagnose.doctor.fitting import Fit, fit
+from moyai.lifecycle.up import preview
+from moyai.spec.model import Cluster
+
+
+@dataclass(frozen=True)
+class DoctorReport:
+    """``possible``: whether the spec can be built now; None where none was given."""
+
+    cloud: str
+    findings: tuple[Finding, ...]
+    fit: Fit
+    possible: bool | None
+
+    @property
+    def well(self) -> bool:
+        """Whether the spec can be built; where none was given, whether any cluster can."""
+        return self.fit.spec is not None if self.possible is None else self.possible
+
+    def data(self) -> dict[str, Any]:
+        return {
+            "cloud": self.cloud,
+            "findings": [one.data() for one in self.findings],
+            "largest": self.fit.spec,
+            "limit": self.fit.why,
+            "possible": self.possible,
+        }
+
+
+def doctor(cloud: Cloud, *, image: str, paths: Paths, clock: Clock, spec: Cluster | None = None) -> DoctorReport:
+    """``image``: name of the node image that a cluster without a choice of its own needs. Nothing is made.
+
+    Raises MoyaiError where nobody can log in.
+    """
+    facts = ask(cloud, clock)
+    wanted = _spec(spec, cloud, paths=paths, clock=clock) if spec else None
+    return DoctorReport(
+        cloud=cloud.name,
+        findings=(*findings(facts), *_image(facts, image), *([wanted] if wanted else [])),
+        fit=fit(facts, cloud.kind),
+        possible=wanted.state is State.OK if wanted else None,
+    )
+
+
+def _image(facts: CloudSurvey, wanted: str) -> Iterator[Finding]:
+    if isinstance(facts.images, Unknown):
+        yield Finding("node image", State.UNKNOWN, facts.images.why)
+        return
+    found = next((one for one in facts.images if wanted in (one.name, one.id)), None)
+    if found is None:
+        hint = 'no cluster can be built without it: see "Provide a node image" in docs/how-to/your-own-openstack.md'
+        yield Finding("node image", State.MISSING, f"there is no image {wanted}", hint)
+    elif not found.ready:
+        yield Finding("node image", State.MISSING, f"{wanted} is {found.status.lower()}", "wait, or upload it again")
+    else:
+        yield Finding("node image", State.OK, wanted)
+
+
+def _spec(spec: Cluster, cloud: Cloud, *, paths: Paths, clock: Clock) -> Finding:
+    """By the look that `plan` and `up` take."""
+    subject = f"cluster {spec.name}"
+    try:
+        plan = preview(spec, cloud, paths=paths, clock=clock)
+    except MoyaiError as error:
+        return Finding(subject, State.MISSING, one_line(error), "change the spec or the cloud: `plan` and `up` refuse it")
+    if not plan:
+        return Finding(subject, State.OK, "it is there, and nothing is to be done")
+    return Finding(subject, State.OK, f"it can be built or brought to its spec: {len(plan.steps)} steps")

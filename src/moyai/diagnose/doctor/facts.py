@@ -1,0 +1,59 @@
+"""What is known of a cloud before anything is built on it. Each fact stands alone: what could not be asked says why."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from datetime import datetime
+from typing import TypeVar
+
+from moyai.cloud.capabilities import Capability
+from moyai.cloud.credentials import OwnLogin
+from moyai.cloud.model import Flavor, Image, Network, Quota, VolumeType
+from moyai.cloud.survey import CloudService, Feature, OwnIdentity, ServerCertificate
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Unknown:
+    """A fact that the cloud did not give. ``why``: in one line."""
+
+    why: str
+
+
+@dataclass(frozen=True)
+class External:
+    """An external network. ``free``: addresses that nobody has, None where the cloud does not tell users."""
+
+    network: Network
+    free: int | None
+
+
+@dataclass(frozen=True)
+class CloudSurvey:
+    """``now``: when the cloud was asked. ``volume_zones``, ``volume_types`` and ``providers`` are empty on a cloud without the
+    capability. ``clock_ahead``: in seconds, None where the cloud does not tell the time."""
+
+    name: str
+    now: datetime
+    login: OwnIdentity | Unknown
+    own_login: OwnLogin | Unknown
+    services: tuple[CloudService, ...] | Unknown
+    capabilities: frozenset[Capability] | Unknown
+    features: frozenset[Feature] | Unknown
+    external: tuple[External, ...] | Unknown
+    quotas: tuple[Quota, ...] | Unknown
+    flavors: tuple[Flavor, ...] | Unknown
+    images: tuple[Image, ...] | Unknown
+    zones: tuple[str, ...] | Unknown
+    volume_zones: tuple[str, ...] | Unknown
+    volume_types: tuple[VolumeType, ...] | Unknown
+    providers: tuple[str, ...] | Unknown
+    clock_ahead: float | Unknown | None
+    certificates: tuple[ServerCertificate, ...] | Unknown
+
+    def unknown(self) -> Iterator[str]:
+        """Why facts are unknown, each reason once."""
+        reasons = (getattr(self, one.name) for one in fields(self))
+        yield from dict.fromkeys(one.why for one in reasons if isinstance(one, Unknown))
