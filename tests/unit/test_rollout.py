@@ -15,6 +15,7 @@ from moyai.core.errors import Terminal, UsageError
 from moyai.core.ids import TEMPLATE_KEY
 from moyai.kube.objects import parse_node
 from moyai.kube.resources import NODES
+from moyai.lifecycle import up as building
 from moyai.plan import text
 from moyai.plan.graph import Plan
 from moyai.plan.machine_template import differences, machine_template
@@ -300,3 +301,17 @@ def test_a_template_fits_into_a_clouds_metadata() -> None:
     labels = ", ".join(f"l{number}: v" for number in range(100))
     spec = parse(f"spec: {{image: {'i' * 255}, nodePools: [{{labels: {{{labels}}}}}]}}").spec
     assert len(machine_template(spec, pool="workers")) < 200
+
+
+# ---- versions
+
+
+def test_a_cluster_keeps_its_version_where_the_spec_names_none(world: World) -> None:
+    """A later moyai has another default."""
+    old = Image("old", "moyai-node-1.36.3", "ACTIVE", properties={"moyai_kubernetes_version": "1.36.3"})
+    world.store.images.put(old)
+    world.up("spec: {kubernetesVersion: '1.36.3'}")
+    assert not world.up().changed
+    assert building.version_of(parse(""), world.paths) == "1.36.3"
+    assert building.version_of(parse("spec: {kubernetesVersion: '1.37.1'}"), world.paths) == "1.37.1"
+    assert building.version_of(parse("metadata: {name: other}"), world.paths) == "1.37.1"

@@ -136,7 +136,8 @@ def addon_manifests(addon: Addon, facts: ClusterFacts, *, made: Made, secrets: S
 
 
 def _image_tags(cluster: Cluster) -> dict[str, str]:
-    known = references.load()
-    if known.kubernetes != cluster.spec.kubernetes_version:
+    version = cluster.spec.kubernetes_version
+    if not references.known(version):
         return {}
+    known = references.load(version)
     return {name: known.tag(name) for name in ("etcd", "coredns")}

@@ -68,6 +68,12 @@ class _Start:
     facts: ClusterFacts
 
 
+def version_of(cluster: Cluster, paths: Paths) -> str:
+    """The version of Kubernetes that the cluster is to have; one that exists keeps its own where the spec names none."""
+    record = Record.open(paths, cluster.name)
+    return (carried_on(cluster, record.spec) if record else cluster).spec.kubernetes_version
+
+
 def preview(cluster: Cluster, cloud: Cloud, *, paths: Paths, clock: Clock | None = None, replaced: str = "") -> Plan:
     """The plan of ``up``, without doing anything."""
     return _look(cluster, cloud, paths=paths, clock=clock or SystemClock(), replaced=replaced).plan
