@@ -35,25 +35,27 @@ if TYPE_CHECKING:
     from moyai.spec.load import LoadedSpec
     from moyai.spec.model import Cluster
 
-_SPEC = click.argument("spec", required=False, type=click.Path(path_type=Path))
+SPECS = click.argument("specs", metavar="[SPEC]...", nargs=-1, type=click.Path(path_type=Path))
 _WHICH = click.argument("cluster", required=False)
 #: Which cluster is meant when there are several and none is named.
 CLUSTER_VARIABLE = "MOYAI_CLUSTER"
 
 
 @click.command()
-@_SPEC
+@SPECS
 @click.option("--dry-run", is_flag=True, help="Show what would be done, and do nothing.")
 @click.option("--replace", metavar="NODE", default="", help="Make a new machine in the place of this control plane.")
 @OUTPUT
-def up(spec: Path | None, dry_run: bool, *, replace: str, output: str) -> None:
+def up(specs: tuple[Path, ...], dry_run: bool, *, replace: str, output: str) -> None:
     """Build the cluster of SPEC (a file, - for standard input, or a folder with cluster.yaml and manifests).
 
     A cluster that exists is brought to its spec.
 
+    Several of them make one spec together, as Spruce merges files: each is laid on top of those before it.
+
     Without SPEC: one control plane and two workers, called quickstart, on the local cloud.
     """
-    loaded = load_spec(spec)
+    loaded = load_spec(*specs)
     if dry_run:
         _show_plan(loaded, output, replaced=replace)
         return
@@ -79,11 +81,11 @@ def up(spec: Path | None, dry_run: bool, *, replace: str, output: str) -> None:
 
 
 @click.command()
-@_SPEC
+@SPECS
 @OUTPUT
-def plan(spec: Path | None, output: str) -> None:
+def plan(specs: tuple[Path, ...], output: str) -> None:
     """Show what `up` would do with SPEC, and do nothing."""
-    _show_plan(load_spec(spec), output)
+    _show_plan(load_spec(*specs), output)
 
 
 @click.command()
@@ -213,12 +215,12 @@ def connect(name: str) -> Cloud:
     return ADAPTERS.connect(name)
 
 
-def load_spec(path: Path | None) -> LoadedSpec:
+def load_spec(*paths: Path) -> LoadedSpec:
     """The spec, with flannel's configuration if it names one; where it names no cloud, $OS_CLOUD or $OS_AUTH_URL does, as for
     every OpenStack client."""
     from moyai.spec.load import load
 
-    loaded = load(path)
+    loaded = load(*paths)
     if loaded.cluster.spec.network.net_conf:
         from moyai.lifecycle.flannel_conf import with_net_conf
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from moyai.cli.cluster import SPECS, connect, load_spec
 from moyai.cli.tables import print_table
 from moyai.cli.terminal import OUTPUT, say
 
@@ -17,20 +18,19 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("spec", required=False, type=click.Path(path_type=Path))
+@SPECS
 @click.option("--cloud", metavar="CLOUD", default="", help="An entry of clouds.yaml.  [default: the spec's, or $OS_CLOUD]")
 @OUTPUT
-def doctor(spec: Path | None, *, cloud: str, output: str) -> None:
+def doctor(specs: tuple[Path, ...], *, cloud: str, output: str) -> None:
     """Show what a cloud can do for a cluster, what it lacks, what that costs, and the largest spec that fits. Changes nothing.
 
     With SPEC (as of `up`): also whether that cluster can be built. Exit code 1 when it cannot, or, without SPEC, when none can.
     """
-    from moyai.cli.cluster import connect, load_spec
     from moyai.core.clock import SystemClock
     from moyai.core.paths import default_paths
     from moyai.diagnose.doctor.command_doctor import doctor as examine
 
-    cluster = load_spec(spec).cluster
+    cluster = load_spec(*specs).cluster
     if cloud:
         cluster = cluster.model_copy(update={"spec": cluster.spec.model_copy(update={"cloud": cloud})})
     found = examine(
@@ -38,7 +38,7 @@ def doctor(spec: Path | None, *, cloud: str, output: str) -> None:
         image=cluster.spec.image_name,
         paths=default_paths(),
         clock=SystemClock(),
-        spec=cluster if spec else None,
+        spec=cluster if specs else None,
     )
     if output == "json":
         say(json.dumps(found.data(), indent=1))

@@ -28,6 +28,7 @@ from moyai.linux.process import ProcessError
 COMMANDS: dict[str, tuple[str, str]] = {
     "up": ("moyai.cli.cluster:up", "Build the cluster of a spec, or bring it to its spec; starts a local cloud if asked."),
     "plan": ("moyai.cli.cluster:plan", "Show what `up` would do, and do nothing."),
+    "spec": ("moyai.cli.spec:spec", "A cluster's spec as a file: merged from parts."),
     "doctor": ("moyai.cli.doctor:doctor", "What a cloud can do for a cluster, what it lacks, and which spec fits it."),
     "status": ("moyai.cli.cluster:status", "Clusters, their nodes, machines and load balancers."),
     "clusters": ("moyai.cli.clusters:clusters", "Which clusters a cloud holds, whoever made them."),

@@ -8,7 +8,8 @@ stands twice is an error rather than a silent choice.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -21,12 +22,15 @@ from moyai.core.printable import printable
 from moyai.core.reading import STANDARD_INPUT, read_text
 from moyai.core.yamlread import Limits, YamlError, read
 from moyai.spec import control_plane
+from moyai.spec.merging import merge
 from moyai.spec.model import Cluster
 from moyai.spec.object_names import RECORDED
 from moyai.spec.pod_network import enforced
 from moyai.spec.security import kept
+from moyai.spec.tree import Tree, tree_of
 
 SPEC_FILE = "cluster.yaml"
+STANDARD_INPUT_NAME = "standard input"
 MAX_SIZE = 1 << 20
 #: A spec is five deep, and one of 500 pools with 20 labels each has 25,000 values.
 LIMITS = Limits(values=100_000, depth=20, strict=True)
@@ -34,20 +38,55 @@ LIMITS = Limits(values=100_000, depth=20, strict=True)
 
 @dataclass(frozen=True)
 class LoadedSpec:
-    """``source``: the file, None for the default spec. ``manifests``: Kubernetes manifests found beside it (folders only)."""
+    """``source``: the first file, None for the default spec. ``manifests``: of Kubernetes, from the folders that were named."""
 
     cluster: Cluster
     source: Path | None = None
     manifests: tuple[Path, ...] = ()
 
 
-def load(path: Path | None) -> LoadedSpec:
-    """The spec at ``path``: a file, ``-`` for standard input, or a folder with ``cluster.yaml`` and manifests.
+@dataclass(frozen=True)
+class _Part:
+    """One file of a spec: its text, how errors call it, and the manifests beside it."""
 
+    file: Path
+    text: str
+    source: str
+    manifests: tuple[Path, ...]
+
+
+def load(*paths: Path | None) -> LoadedSpec:
+    """The spec at a path: a file, ``-`` for standard input, or a folder with ``cluster.yaml`` and manifests.
+
+    Several paths: the spec that they make together, each laid on top of those before it (``spec.merging``). None at all, or
     None: the default spec.
     """
-    if path is None:
+    parts = [_read(path) for path in paths if path is not None]
+    if not parts:
         return LoadedSpec(Cluster())
+    if len(parts) == 1:
+        cluster = parse(parts[0].text, source=parts[0].source)
+    else:
+        merged = _merged(parts)
+        cluster = validate(merged.plain(), source=merged.source_of)
+    return LoadedSpec(cluster, parts[0].file, tuple(dict.fromkeys(file for part in parts for file in part.manifests)))
+
+
+def merged(*paths: Path) -> Any:
+    """The document that the files at ``paths`` make together, not checked yet."""
+    return _merged([_read(path) for path in paths]).plain()
+
+
+def _merged(parts: Sequence[_Part]) -> Tree:
+    twice = next((name for name, count in Counter(part.source for part in parts).items() if count > 1), "")
+    if twice == STANDARD_INPUT_NAME:
+        raise UsageError("standard input is named twice, and can be read once")
+    # files of one name in several folders are told apart by their paths
+    named = [part.source if part.source != twice else str(part.file) for part in parts]
+    return merge([tree_of(_document(part.text, source=name), name) for part, name in zip(parts, named, strict=True)])
+
+
+def _read(path: Path) -> _Part:
     manifests: tuple[Path, ...] = ()
     file = path
     try:
@@ -60,35 +99,44 @@ def load(path: Path | None) -> LoadedSpec:
     except OSError as error:
         raise UsageError(f"{file}: cannot be read ({error.strerror})") from None
     text = read_text(file, limit=MAX_SIZE, should="a cluster spec")
-    source = "standard input" if file == STANDARD_INPUT else file.name if file.is_file() else str(file)
-    return LoadedSpec(parse(text, source=source), file, manifests)
+    source = STANDARD_INPUT_NAME if file == STANDARD_INPUT else file.name if file.is_file() else str(file)
+    return _Part(file, text, source, manifests)
 
 
 def parse(text: str, *, source: str = SPEC_FILE) -> Cluster:
     """The spec in ``text``; ``source`` is how errors call it."""
+    return validate(_document(text, source=source), source=source)
+
+
+def _document(text: str, *, source: str) -> Any:
     try:
         documents = [document for document in read(text, LIMITS) if document is not None]
     except YamlError as error:
         raise UsageError(f"{source}{error.where}: {error.problem}") from None
     if len(documents) > 1:
         raise UsageError(f"{source}: {len(documents)} documents, should be one")
-    return validate(documents[0] if documents else {}, source=source)
+    return documents[0] if documents else {}
 
 
-def validate(document: object, *, source: str, recorded: bool = False) -> Cluster:
+def validate(document: object, *, source: str | Callable[[Sequence[str | int]], str], recorded: bool = False) -> Cluster:
     """The spec in a document already read.
 
-    ``recorded``: a cluster was made from it, so that it need not keep rules that are younger than the cluster.
+    ``source``: how errors call the file, or the file of each place. ``recorded``: a cluster was made from it, so that it need
+    not keep rules that are younger than the cluster.
     """
+
+    def named(location: Sequence[str | int]) -> str:
+        return source if isinstance(source, str) else source(location)
+
     if not isinstance(document, dict):
-        raise UsageError(f"{source}: {_show(document)}, should be a mapping with apiVersion, kind, metadata and spec")
+        raise UsageError(f"{named(())}: {_show(document)}, should be a mapping with apiVersion, kind, metadata and spec")
     try:
         return Cluster.model_validate(_without_none(cast("dict[Any, Any]", document)), context={RECORDED: recorded})
     except RecursionError:
-        raise UsageError(f"{source}: nested more than {LIMITS.depth} deep") from None
+        raise UsageError(f"{named(())}: nested more than {LIMITS.depth} deep") from None
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        raise UsageError(f"{source}: {_line(first, cast('dict[Any, Any]', document))}") from None
+        raise UsageError(f"{named(_location(first))}: {_line(first, cast('dict[Any, Any]', document))}") from None
 
 
 def _without_none(value: Any) -> Any:
@@ -100,10 +148,13 @@ def _without_none(value: Any) -> Any:
     return value
 
 
+def _location(error: ErrorDetails) -> tuple[str | int, ...]:
+    at = cast("Sequence[str | int]", (error.get("ctx") or {}).get("at", ()))
+    return tuple(part for part in (*error["loc"], *at) if part != "[key]")
+
+
 def _line(error: ErrorDetails, document: dict[Any, Any]) -> str:
-    context = error.get("ctx") or {}
-    location = (*error["loc"], *cast("Sequence[str | int]", context.get("at", ())))
-    location = tuple(part for part in location if part != "[key]")
+    context, location = error.get("ctx") or {}, _location(error)
     where = _where(location)
     found = _lookup(document, location, otherwise=error["input"])
     kind = error["type"]

@@ -19,7 +19,7 @@ from moyai.diagnose.doctor.finding import Finding, State
 T = TypeVar("T")
 #: A login or certificate that ends earlier is told of.
 _SOON = timedelta(days=14)
-#: Seconds. Keystone refuses tokens of the future, and certificates that moyai makes begin when this machine thinks they do.
+#: Seconds. A cloud refuses logins of the future, and certificates that moyai makes begin when this machine thinks they do.
 _CLOCKS_APART = 30.0
 
 #: What a cluster does without where the cloud lacks a capability.

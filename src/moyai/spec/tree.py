@@ -1,0 +1,74 @@
+"""A document whose values know their file: what specs are merged as, so that each message can name the file of a value."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+Location = tuple[str | int, ...]
+
+
+@dataclass(frozen=True)
+class Tree:
+    """``value``: a mapping of names to trees, a list of trees, or a scalar. ``source``: the file that it came from.
+
+    ``pruned``: it is left out in the end, and others may take their values from it until then.
+    """
+
+    value: Mapping[Any, Tree] | Sequence[Tree] | str | float | bool | None
+    source: str
+    pruned: bool = False
+
+    @property
+    def mapping(self) -> Mapping[Any, Tree] | None:
+        return cast("Mapping[Any, Tree]", self.value) if isinstance(self.value, dict) else None
+
+    @property
+    def items(self) -> Sequence[Tree] | None:
+        return cast("Sequence[Tree]", self.value) if isinstance(self.value, list) else None
+
+    @property
+    def text(self) -> str:
+        """Of a scalar that is text; else empty."""
+        return self.value if isinstance(self.value, str) else ""
+
+    def plain(self) -> Any:
+        """The same as mappings, lists and scalars."""
+        if (mapping := self.mapping) is not None:
+            return {key: item.plain() for key, item in mapping.items()}
+        if (items := self.items) is not None:
+            return [item.plain() for item in items]
+        return self.value
+
+    def source_of(self, location: Sequence[str | int]) -> str:
+        """The file of the value at ``location``, or of the innermost value on the way to it that there is."""
+        found = self
+        for part in location:
+            following: Tree | None = None
+            if found.mapping is not None:
+                following = found.mapping.get(part)
+            elif found.items is not None and isinstance(part, int) and part < len(found.items):
+                following = found.items[part]
+            if following is None:
+                break
+            found = following
+        return found.source
+
+
+def tree_of(document: Any, source: str) -> Tree:
+    """A document that was read from one file."""
+    if isinstance(document, dict):
+        found = cast("dict[Any, Any]", document)
+        return Tree({key: tree_of(item, source) for key, item in found.items()}, source)
+    if isinstance(document, list):
+        return Tree([tree_of(item, source) for item in cast("list[Any]", document)], source)
+    return Tree(document, source)
+
+
+def shown(location: Sequence[str | int]) -> str:
+    """``spec.nodePools[0].flavor``."""
+    text = ""
+    for part in location:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
+    return text or "the file"
