@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from moyai.cli.terminal import say
+from moyai.core.printable import printable
 
 
 @click.group()
@@ -26,3 +27,31 @@ def merge(specs: tuple[Path, ...]) -> None:
     from moyai.spec.load import merged
 
     say(yamltext.dump(merged(*specs)), end="")
+
+
+@spec.command("from-capi")
+@click.argument("file", type=click.Path(path_type=Path))
+def from_capi(file: Path) -> None:
+    """Print the spec of a cluster of Cluster API.
+
+    FILE has the objects of Cluster API's provider for OpenStack: Cluster, OpenStackCluster, KubeadmControlPlane,
+    MachineDeployments and OpenStackMachineTemplates (- for standard input). Standard error names each field that has no
+    counterpart in moyai. Nothing is asked of a cloud or of a cluster.
+    """
+    from moyai.core import yamltext
+    from moyai.core.errors import UsageError
+    from moyai.core.reading import read_text
+    from moyai.core.yamlread import YamlError, read
+    from moyai.spec.from_capi import from_capi as convert
+    from moyai.spec.load import MAX_SIZE
+
+    text = read_text(file, limit=MAX_SIZE, should="objects of Cluster API")
+    try:
+        found = convert(read(text))
+    except YamlError as error:
+        raise UsageError(f"{file}{error.where}: {error.problem}") from None
+    except UsageError as error:
+        raise UsageError(f"{file}: {error}") from None
+    say(yamltext.dump(found.spec), end="")
+    for line in found.left:
+        say(printable(f"no counterpart: {line}"), err=True)
