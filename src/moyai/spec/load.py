@@ -248,8 +248,9 @@ def _field_model(model: type[BaseModel], alias: str) -> type[BaseModel] | None:
 
 
 def carried_on(cluster: Cluster, before: Mapping[str, Any]) -> Cluster:
-    """The spec of a cluster that exists: what it leaves out of ``security`` and of ``network.policy``, and what it leaves to
-    moyai (``network.mode``, ``controlPlane.endpoint``), is as in ``before``, the dumped spec that the cluster has."""
+    """The spec of a cluster that exists: what it leaves out of ``security``, ``network.policy`` and ``kubernetesVersion``, and
+    what it leaves to moyai (``network.mode``, ``controlPlane.endpoint``), is as in ``before``, the dumped spec that the cluster
+    has."""
     security = kept(cluster.spec.security, before["spec"].get("security", {}))
     network = cluster.spec.network
     had = before["spec"]["network"]
@@ -258,7 +259,9 @@ def carried_on(cluster: Cluster, before: Mapping[str, Any]) -> Cluster:
     if "policy" not in network.model_fields_set:
         network = network.model_copy(update={"policy": enforced(had)})
     plane = control_plane.kept(cluster.spec.control_plane, before["spec"].get("controlPlane", {}))
-    changed = {"security": security, "network": network, "control_plane": plane}
+    changed: dict[str, Any] = {"security": security, "network": network, "control_plane": plane}
+    if "kubernetes_version" not in cluster.spec.model_fields_set:
+        changed["kubernetes_version"] = before["spec"]["kubernetesVersion"]
     return cluster.model_copy(update={"spec": cluster.spec.model_copy(update=changed)})
 
 

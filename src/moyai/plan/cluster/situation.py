@@ -19,7 +19,8 @@ from moyai.spec.model import Cluster, ClusterSpec
 
 @dataclass(frozen=True)
 class Situation:
-    """``leaving``: names of nodes that exist, in whatever part, and are no longer wanted; the youngest first."""
+    """``leaving``: names of nodes that exist, in whatever part, and are no longer wanted; the youngest first. ``rolled``: those
+    of them that leave because of what their machines were made with, once the others are Ready."""
 
     cluster: Cluster
     observed: Observed
@@ -30,6 +31,7 @@ class Situation:
     leaving: tuple[str, ...] = ()
     addons: tuple[Addon, ...] = ()
     changes: tuple[Change, ...] = ()
+    rolled: frozenset[str] = frozenset()
 
     @property
     def spec(self) -> ClusterSpec:
