@@ -1,5 +1,5 @@
 # What a user and CI call. Everything else is `moyai`.
-.PHONY: up check test test-host conformance bench peers chaos simulate lint style types unit format setup
+.PHONY: up check test test-host test-upgrade conformance bench peers chaos simulate lint style types unit format setup
 
 up: setup
 	moyai up examples/quickstart
@@ -26,6 +26,10 @@ RELEASES ?= 12 13
 test-host: setup
 	@./scripts/test-packages
 	MOYAI_TEST_RELEASES="$(RELEASES)" nice -n 5 .venv/bin/pytest -q -s tests/host
+
+# All machines of a real cluster replaced while clients go on, on a cloud of its own. Some minutes; needs root.
+test-upgrade: setup
+	.venv/bin/pytest -q -s tests/upgrade
 
 # Kubernetes' own tests on a cluster of their own, in parts; goes on where the last run stopped. Several hours for all parts on two
 # cores; CONFORMANCE="--part quick --minutes 15". Needs root.

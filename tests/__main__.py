@@ -1,8 +1,9 @@
 """``python -m tests``: all tests that need root, but those in virtual machines. Its exit code is 0 when all passed.
 
-Side by side runs what does not meet: first the kernel's tests, which mostly wait, and a cloud's whole life, beside what counts
-all that the tests' own cloud has; then the end-to-end tests in two halves on that cloud, as several clusters in one cloud are
-what users have as well. At the end the tests that failed are named once more, as the lanes' own summaries are far up.
+Tests that do not disturb each other run side by side. The first part runs the kernel's tests, which mostly wait, and the test
+of a cloud's whole life, beside the tests that count everything in the tests' own cloud. The second part runs the end-to-end
+tests in two halves on that cloud; users have several clusters in one cloud, too. The end of the output names the failed tests
+once more, because the summaries of the lanes stand far above it.
 If it is ended by a signal, its lanes end too, and with them what they have built; of SIGKILL the kernel tells them.
 """
 

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 import json
-from collections.abc import Generator
+import re
+from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, cast
 
 import pytest
 
 from moyai.cloud.capabilities import Capability
-from moyai.cloud.model import Route
+from moyai.cloud.model import Instance, Route, Server
 from moyai.cloud.openstack import ApplicationCredential, OpenStackCloud, Way, connect
+from moyai.cloud.openstack.guest import NOTES, disk_links, find
 from moyai.cloud.openstack.service_types import CAPABILITIES, EXTENSIONS
 from moyai.cloud.openstack.session import CloudSession
 from moyai.core.clock import SystemClock
 from moyai.core.errors import UsageError
 from tests.contract import suite
-from tests.contract.site import Site, building
+from tests.contract.site import Runner, Site, building
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +66,56 @@ def lacking(openstack: OpenStackCloud, capability: Capability) -> OpenStackCloud
     )
 
 
+#: The machine writes to its console, every two seconds, the files that ``guest`` reads and the links to its disks.
+REPORT = f"""#!/bin/sh
+report() {{
+  for file in {" ".join(map(str, NOTES))}; do
+    [ -r $file ] && echo "moyai-file $file $(base64 -w0 $file) end"
+  done
+  echo "moyai-disks $(ls /dev/disk/by-id 2>/dev/null | tr '\\n' ' ')end"
+}}
+(while sleep 2; do report >/dev/console; done) </dev/null >/dev/null 2>&1 &
+"""
+
+
+@dataclass(frozen=True)
+class MachineByConsole:
+    """Implements ``tests.contract.site.Machine``, and the adapter's ``Guest`` with what the machine reports."""
+
+    openstack: OpenStackCloud
+    server: Server
+
+    def guest(self) -> MachineByConsole:
+        return self
+
+    def instance(self) -> Instance | None:
+        reported = dict(re.findall(r"moyai-file (\S+) (\S+) end", self._console()))
+        with TemporaryDirectory() as folder:
+            files = [Path(folder) / str(number) for number, note in enumerate(NOTES) if str(note) in reported]
+            texts = [reported[str(note)] for note in NOTES if str(note) in reported]
+            try:
+                for file, text in zip(files, texts, strict=True):
+                    file.write_bytes(base64.b64decode(text, validate=True))
+            except binascii.Error:
+                return None  # another program wrote to the console in between
+            return find(files, _no_service)
+
+    def disk_links(self, volume_id: str) -> tuple[str, ...]:
+        return disk_links(volume_id)
+
+    def has(self, paths: Sequence[str]) -> bool:
+        reports: list[str] = re.findall(r"moyai-disks (.*?)end", self._console())
+        assert reports, "the machine reports"
+        return any(Path(path).name in reports[-1].split() for path in paths)
+
+    def _console(self) -> str:
+        return self.openstack.machines.console_log(self.server.id)
+
+
+def _no_service() -> str:
+    raise OSError("the metadata service is not asked from here")
+
+
 @pytest.fixture(scope="module")
 def site(openstack: OpenStackCloud) -> Generator[Site]:
     def log_in(credential_id: str, secret: str) -> OpenStackCloud:
@@ -67,7 +124,13 @@ def site(openstack: OpenStackCloud) -> Generator[Site]:
         way = Way(region=openstack.account.region())
         return connect(credential=ApplicationCredential(auth_url, credential_id, secret), way=way)
 
-    with building(openstack, SystemClock(), log_in=log_in, lacking=lambda one: lacking(openstack, one)) as made:
+    def lack(capability: Capability) -> OpenStackCloud:
+        return lacking(openstack, capability)
+
+    def enter(server: Server) -> MachineByConsole:
+        return MachineByConsole(openstack, server)
+
+    with building(openstack, Runner(SystemClock(), log_in, lack, enter, user_data=REPORT)) as made:
         yield made
 
 

@@ -194,7 +194,7 @@ def test_kill_9_of_any_part(place: Site, served: tuple[Any, str], victim: str) -
     assert {name_of(curl(address)) for _ in range(4)} == set(place.members)
 
 
-def test_failover_makes_it_anew(place: Site, served: tuple[Any, str]) -> None:
+def test_failover_rebuilds_it(place: Site, served: tuple[Any, str]) -> None:
     lb, address = served
     before = processes(place, "haproxy", lb.id)
     place.admin.load_balancer.failover_load_balancer(lb.id)

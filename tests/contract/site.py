@@ -5,32 +5,73 @@ Everything carries a UID of its own; nothing else in the cloud is touched.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import Protocol
 
-from moyai.cloud.capabilities import Capability, Cloud
+from moyai.cloud.capabilities import Capability, Cloud, Guest
 from moyai.cloud.load_balancers import BalancerState
-from moyai.cloud.model import Network, Port, Router, SecurityGroup, Subnet
+from moyai.cloud.model import Network, Port, Router, SecurityGroup, Server, Subnet
 from moyai.core.clock import Clock
 from moyai.core.ids import cluster_tag, new_uid
 
 
-@dataclass(frozen=True)
-class Site:
-    """``clock``: what the cloud's time follows. ``log_in``: the cloud as an application credential (id, secret) sees it.
-    ``lacking``: a cloud of the same kind without one of the capabilities that a cloud of this kind may lack."""
+class Machine(Protocol):
+    """A look into the machine of a server."""
 
-    uid: str
-    cloud: Cloud
+    def guest(self) -> Guest:
+        """What the adapter finds out there, from the sources that the machine has now."""
+        ...
+
+    def has(self, paths: Sequence[str]) -> bool:
+        """Whether one of these paths in ``/dev/disk/by-id`` exists there now."""
+        ...
+
+
+@dataclass(frozen=True)
+class Runner:
+    """What a runner of the suite brings along with its cloud.
+
+    ``clock``: what the cloud's time follows. ``log_in``: the cloud as an application credential (id, secret) sees it.
+    ``lacking``: a cloud of the same kind without one of the capabilities that a cloud of this kind may lack. ``enter``: a look
+    into the machine of a server that was made with ``user_data``.
+    """
+
     clock: Clock
     log_in: Callable[[str, str], Cloud]
     lacking: Callable[[Capability], Cloud]
+    enter: Callable[[Server], Machine]
+    user_data: str
+
+
+@dataclass(frozen=True)
+class Site:
+    uid: str
+    cloud: Cloud
+    runner: Runner
     network: Network
     subnet: Subnet
     router: Router
     group: SecurityGroup
+
+    @property
+    def clock(self) -> Clock:
+        return self.runner.clock
+
+    @property
+    def user_data(self) -> str:
+        return self.runner.user_data
+
+    def log_in(self, credential_id: str, secret: str) -> Cloud:
+        return self.runner.log_in(credential_id, secret)
+
+    def lacking(self, capability: Capability) -> Cloud:
+        return self.runner.lacking(capability)
+
+    def enter(self, server: Server) -> Machine:
+        return self.runner.enter(server)
 
     @property
     def tag(self) -> str:
@@ -51,9 +92,7 @@ class Site:
 
 
 @contextmanager
-def building(
-    cloud: Cloud, clock: Clock, *, log_in: Callable[[str, str], Cloud], lacking: Callable[[Capability], Cloud]
-) -> Generator[Site]:
+def building(cloud: Cloud, runner: Runner) -> Generator[Site]:
     """A site that is taken away again, whatever happens."""
     uid = new_uid()
     tags = [cluster_tag(uid)]
@@ -70,12 +109,12 @@ def building(
                 allocation_pools=[("10.77.0.128", "10.77.0.254")],
                 tags=tags,
             )
-            made = Site(uid, cloud, clock, log_in, lacking, network, subnet, router.result(), group.result())
+            made = Site(uid, cloud, runner, network, subnet, router.result(), group.result())
         cloud.routers.add_router_interface(made.router.id, subnet.id)
         cloud.routers.set_router_gateway(made.router.id, external.id)
         yield replace(made, router=cloud.routers.router(made.router.id))
     finally:
-        clear(cloud, clock, uid=uid)
+        clear(cloud, runner.clock, uid=uid)
 
 
 def clear(cloud: Cloud, clock: Clock, *, uid: str) -> None:

@@ -1,7 +1,7 @@
 """A client that never stops asking the API while its machines die, and what it saw: gaps, and what became of each write.
 
 A write is acknowledged, refused, or unknown: nothing came back, and it may have been done all the same. Every call has a
-connection of its own, as a client has that starts anew after an error.
+connection of its own, as a client has that starts again after an error.
 """
 
 from __future__ import annotations

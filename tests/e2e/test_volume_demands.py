@@ -86,7 +86,7 @@ def test_a_wrong_mount_option_is_named_with_its_class(space: Space) -> None:
     assert "mountOptions of the PersistentVolume, which has them from its StorageClass" in said
     volume = space.get("pvc", "data")["spec"]["volumeName"]
     space.cluster.kubectl("patch", "pv", volume, "-p", json.dumps({"spec": {"mountOptions": ["noatime"]}}))
-    # What the message advises is enough. The kubelet reads the volume anew once its wait of 2 min 3 s for the pod's mounts is
+    # What the message advises is enough. The kubelet reads the volume again once its wait of 2 min 3 s for the pod's mounts is
     # over, and tries again after a pause of up to 2 min 2 s.
     space.ready("pod", seconds=360)
     assert "noatime" in space.python("pod", _OPTIONS)

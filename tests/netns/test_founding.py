@@ -137,7 +137,7 @@ def test_a_founder_that_was_interrupted_goes_on_with_what_its_etcd_has(make: Mak
     assert members() == {"plane-0": "voter", "plane-1": "voter"}
 
 
-def test_a_founder_without_data_begins_anew(make: Make) -> None:
+def test_a_founder_without_data_begins_again(make: Make) -> None:
     machine = make(0)
     marker = machine.root / "var/lib/moyai/founded"
     marker.parent.mkdir(parents=True)

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from moyai.cloud.memory import Killed
 from moyai.linux import haproxy, netns, nft
 from moyai.localcloud.drivers.octavia import balancer_tree as m
 from moyai.localcloud.drivers.octavia.keeper import Call, Keeper, Surroundings
@@ -21,10 +22,6 @@ from tests.netns.lb_world import MEMBERS, FakeStore, World, world
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="makes network namespaces")
 APPLY, FOUND = Call("apply"), Call("found")
-
-
-class Killed(BaseException):
-    """No handler of the daemon sees it, as none sees SIGKILL."""
 
 
 @dataclass

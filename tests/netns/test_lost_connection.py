@@ -73,7 +73,7 @@ def test_an_answer_that_never_comes_is_noticed(apart: None, tmp_path: Path) -> N
     assert time.monotonic() - began < SOON
 
 
-def test_a_connection_that_is_never_made_is_begun_anew(apart: None) -> None:
+def test_a_connection_that_is_never_made_is_begun_again(apart: None) -> None:
     """A router that is still being made may take the first packet in and forget it; only a new connection gets through."""
     run(["ip", "netns", "exec", CLOUD, "nft", "-f", "-"], stdin=SWALLOW)
     began = time.monotonic()

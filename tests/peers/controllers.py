@@ -1,6 +1,6 @@
 """The two cloud controller managers of the race, on one cluster, one at a time.
 
-moyai's is the Deployment that every cluster has; it is scaled to 0 while the other one runs. The other one is upstream's
+moyai's is the Deployment that every cluster has; it is scaled to 0 while the peer runs. The peer is upstream's
 program, unmodified, with the settings of upstream's manifest, in a pod on the control plane as moyai's is. Of its controllers
 only that of Services runs: the nodes have what moyai's controllers gave them.
 """
@@ -140,7 +140,7 @@ def _rule(group: str, resources: list[str], *, verbs: list[str]) -> dict[str, An
 
 
 class Controllers:
-    """Both on one cluster: ``run`` lets one of them run, and ends the other one first."""
+    """Both on one cluster: ``run`` ends one of them and lets the second run."""
 
     def __init__(self, reporter: Reporter, *, kubeconfig: Path, cloud: str) -> None:
         toolchain = Toolchain(default_paths(), reporter)
@@ -170,7 +170,7 @@ class Controllers:
         self.kubectl("apply", "-f", "-", given=json.dumps({"apiVersion": "v1", "kind": "List", "items": wanted}))
 
     def run(self, name: str) -> None:
-        """``name``: MOYAI or PEER. Returns once its pod is ready and the pod of the other one is gone."""
+        """``name``: MOYAI or PEER. Returns once its pod is ready and the pod of the second one is gone."""
         deployments = {MOYAI: OURS, PEER: PEER}
         wanted = deployments.pop(name)
         for other in deployments.values():

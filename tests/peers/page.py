@@ -25,16 +25,7 @@ _PHASES = (("addresses", "address known"), ("answers", "first answer"), ("gone",
 _HEAD = """# Comparison with other projects
 
 `make peers` compares moyai with openstack-cloud-controller-manager, and runs gophercloud's acceptance tests against the
-local cloud. It builds both from Go modules and creates a cloud of its own (`peers`, with the ranges 10.250.0.0/24 and
-10.249.0.0/24). The exit code is 1 if a test fails that is not on the list below, or if something could not be measured.
-No measured figure makes a run fail.
-
-```
-make peers                                          # everything
-make peers PEERS="--only acceptance"                # or `race`
-make peers PEERS="--only acceptance --package loadbalancer/v2"
-make peers PEERS="--keep"                           # and write this page from the results
-```
+local cloud. [Run the long tests](../how-to/long-tests.md) has the commands.
 """
 
 _RACE = """

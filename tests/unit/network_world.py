@@ -16,7 +16,7 @@ from moyai.plan.network_policy.pod_index import PodIndex
 
 PODS, NODES = "10.244.0.0/16", "10.8.0.0/24"
 CNI, UPLINK, TUNNEL, VETH = 3, 2, 4, 10
-SERVICE = ServiceFacts("default/web", ("10.96.0.10",), (("tcp", 80),))
+SERVICE = ServiceFacts("default", "web", ("10.96.0.10",), (("tcp", 80),))
 GROUP = "nodes"
 
 

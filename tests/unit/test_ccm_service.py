@@ -113,7 +113,7 @@ async def test_where_nothing_can_be_tagged_later_an_address_is_kept_from_its_cre
     assert ["moyai.keep=true" in one.tags for one in sorted(world.floating(), key=lambda one: one.port_id)] == [True, False]
 
 
-async def test_changing_a_service_away_from_load_balancer_cleans_up_and_back_makes_anew() -> None:
+async def test_changing_a_service_away_from_load_balancer_cleans_up_and_back_recreates() -> None:
     world = World()
     world.kube.put(SERVICES, service_object())
     async with world.run():
@@ -233,7 +233,7 @@ async def test_an_exhausted_quota_is_told_and_not_hammered() -> None:
     assert world.cloud.calls["load_balancers.create"] == 1
 
 
-async def test_a_load_balancer_in_error_is_made_anew_and_the_floating_ip_stays() -> None:
+async def test_a_load_balancer_in_error_is_recreated_and_the_floating_ip_stays() -> None:
     world = World()
     world.kube.put(SERVICES, service_object())
     async with world.run():

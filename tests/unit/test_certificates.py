@@ -131,10 +131,14 @@ def test_a_damaged_kubeconfig_is_left_out(world: World) -> None:
         assert "kubeconfig" not in known(world)
 
 
-def problem(days_left: float, *, renewed_by: str, source: str = "handshake") -> str:
+PLANES = [f"demo-control-plane-{number}" for number in range(3)]
+
+
+def problem(days_left: float, *, renewed_by: str, source: str = "handshake", holder: str = "") -> str:
     life = Life(BEGIN, BEGIN + YEAR)
-    certificate = Certificate("x", life, cast("certificates.Source", source), cast("certificates.Renewal", renewed_by))
-    return certificate.problem(life.ends - timedelta(days=days_left), control_plane="demo-control-plane-0")
+    hosts = frozenset({"kubernetes", holder})
+    certificate = Certificate("x", life, cast("certificates.Source", source), cast("certificates.Renewal", renewed_by), hosts)
+    return certificate.problem(life.ends - timedelta(days=days_left), control_planes=PLANES)
 
 
 def test_an_end_is_a_problem_with_its_way_out() -> None:
@@ -146,6 +150,7 @@ def test_an_end_is_a_problem_with_its_way_out() -> None:
     assert overdue.startswith("certificate x ends on 2027-01-01 and was not renewed by its machine: ")
     assert "`moyai ssh demo-control-plane-0`" in overdue
     assert "kubeadm certs renew all" in overdue
+    assert "`moyai ssh demo-control-plane-2`" in problem(91, renewed_by=machine, holder=PLANES[2]), "the one that answered"
     assert problem(91, renewed_by=machine, source="derived") == "", "said once"
     assert problem(-1, renewed_by=machine).startswith("certificate x ended on 2027-01-01 ")
     assert "build a new cluster" in problem(364, renewed_by="nobody")
@@ -162,7 +167,8 @@ def api_server(tmp_path: Path, *, ends: datetime) -> Generator[int]:
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "kube-apiserver")])
     builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key()).serial_number(1)
     # an address that it is not reached by, and the name that kubeadm puts into every such certificate
-    names = x509.SubjectAlternativeName([x509.IPAddress(ip_address("203.0.113.9")), x509.DNSName("kubernetes")])
+    dns = [x509.DNSName("kubernetes"), x509.DNSName(PLANES[1])]
+    names = x509.SubjectAlternativeName([x509.IPAddress(ip_address("203.0.113.9")), *dns])
     builder = builder.add_extension(names, critical=False)
     certificate = builder.not_valid_before(ends - YEAR).not_valid_after(ends).sign(key, hashes.SHA256())
     plain = serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()
@@ -204,6 +210,7 @@ def test_the_serving_certificate_is_read_without_a_login_also_after_its_end(tmp_
         ("apiserver.crt", "handshake", Life(ends - YEAR, ends)),
         ("others of the control plane", "derived", Life(ends - YEAR, ends)),
     ]
+    assert "`moyai ssh demo-control-plane-1`" in found[0].problem(ends, control_planes=PLANES)
 
 
 def test_an_api_that_shows_nothing_leaves_its_certificates_out(tmp_path: Path) -> None:

@@ -133,7 +133,7 @@ def test_the_environment_chooses_a_cloud_as_for_every_client(environ: dict[str, 
 def test_a_spec_that_names_a_cloud_is_not_overruled(paths: Paths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def cloud_of(text: str) -> str:
         (tmp_path / "spec.yaml").write_text(text)
-        loaded: Cluster = cluster._load(tmp_path / "spec.yaml").cluster  # pyright: ignore[reportPrivateUsage]
+        loaded: Cluster = cluster.load_spec(tmp_path / "spec.yaml").cluster
         return loaded.spec.cloud
 
     monkeypatch.setenv("OS_AUTH_URL", "http://x")

@@ -12,7 +12,7 @@ from moyai.agent import manifests
 from moyai.kube.objects.cluster_policy import Action, Tier, parse_cluster_policy
 from moyai.kube.objects.policy import Block, PodPeer, PolicyPod, PolicyPort, PolicyRule, Selector, parse_policy
 from moyai.kube.resources import CLUSTER_NETWORK_POLICIES
-from moyai.plan.network_policy.judgement import Policies, judge
+from moyai.plan.network_policy.evaluation import Policies, evaluate
 from moyai.plan.network_policy.pod_index import PodIndex
 
 Json = dict[str, Any]
@@ -87,7 +87,7 @@ def test_the_tiers_are_asked_around_the_policies_of_namespaces() -> None:
 
     def judged(*tiers: Json, namespaced: bool = True) -> Any:
         everything = Policies([web] if namespaced else [], [parse_cluster_policy(one) for one in tiers])
-        return judge(everything, pods, source="10.0.0.1", destination="10.0.0.2", port=("tcp", 80), incoming=True)
+        return evaluate(everything, pods, source="10.0.0.1", destination="10.0.0.2", port=("tcp", 80), incoming=True)
 
     def rule(action: str) -> list[Json]:
         return [{"action": action, "from": [ALL]}]

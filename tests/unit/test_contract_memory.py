@@ -4,15 +4,17 @@ its own clock.
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from moyai.cloud.capabilities import Capability
-from moyai.cloud.memory import Delays, MemoryCloud
+from moyai.cloud.capabilities import Capability, Guest
+from moyai.cloud.memory import Delays, MemoryAdapter, MemoryCloud
+from moyai.cloud.model import Instance, Server
 from tests.contract import suite
-from tests.contract.site import Site, building
+from tests.contract.site import Runner, Site, building
 from tests.fakes.clock import FakeClock
 
 
@@ -31,12 +33,30 @@ def memory(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequ
     assert [len(one) for one in left] == [1, 0, 0, 0, 0], "the external network alone was there before"
 
 
+@dataclass(frozen=True)
+class MachineInMemory:
+    """Implements ``tests.contract.site.Machine``: a volume that is attached shows at its links at once."""
+
+    cloud: MemoryCloud
+    server: Server
+
+    def guest(self) -> Guest:
+        return MemoryAdapter(machine=Instance(self.server.id, self.server.zone)).guest()
+
+    def has(self, paths: Sequence[str]) -> bool:
+        volumes = self.cloud.machines.server(self.server.id).volume_ids
+        return any(link in paths for volume in volumes for link in self.guest().disk_links(volume))
+
+
 @pytest.fixture(scope="module")
 def site(memory: MemoryCloud) -> Generator[Site]:
     def lacking(capability: Capability) -> MemoryCloud:
         return MemoryCloud(capabilities=memory.capabilities() - {capability})
 
-    with building(memory, memory.store.clock, log_in=memory.log_in, lacking=lacking) as made:
+    def enter(server: Server) -> MachineInMemory:
+        return MachineInMemory(memory, server)
+
+    with building(memory, Runner(memory.store.clock, memory.log_in, lacking, enter, user_data="")) as made:
         yield made
 
 

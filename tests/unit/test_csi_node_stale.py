@@ -120,7 +120,7 @@ async def test_an_unmount_that_hangs_is_begun_once_and_not_waited_for(monkeypatc
     assert begun == [OTHER]
 
 
-def test_a_disk_that_comes_back_as_another_device_is_staged_and_published_anew() -> None:
+def test_a_disk_that_comes_back_as_another_device_is_staged_and_published_again() -> None:
     """With a real unplug: the old mount lives on under the old number, and the disk has a new one."""
     disks = FakeDisks()
     disks.attach(ID, content="ext4")
@@ -153,7 +153,7 @@ def test_a_disk_that_came_back_is_mounted_again_where_the_kubelet_takes_it_for_s
     assert whole
 
 
-def test_a_raw_disk_that_comes_back_is_shown_anew() -> None:
+def test_a_raw_disk_that_comes_back_is_shown_again() -> None:
     disks = FakeDisks()
     disks.attach(ID)
     node = work(disks)

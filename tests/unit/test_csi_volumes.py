@@ -62,7 +62,7 @@ async def test_what_the_cloud_could_not_make_is_told_and_taken_away() -> None:
     assert (await world.volumes.create(wanted())).volume.state is DiskState.AVAILABLE
 
 
-async def test_a_broken_volume_of_an_earlier_process_is_made_anew() -> None:
+async def test_a_broken_volume_of_an_earlier_process_is_recreated() -> None:
     world = World()
     broken = add_volume(world.raw, "pvc-1", state=DiskState.FAILED, metadata={CLUSTER_TAG: UID})
     made = await world.volumes.create(wanted())

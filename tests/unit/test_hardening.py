@@ -216,7 +216,7 @@ def test_a_cluster_of_before_has_nothing_to_do(world: World, fields: tuple[str, 
     plan = building.preview(parse(""), world.cloud, paths=world.paths, clock=world.clock)
     assert not plan
     assert plan.changes == ()
-    # also when its record has been written anew
+    # also when its record has been written again
     assert not world.up().changed
     assert not world.up().changed
     record = Record.open(world.paths, "quickstart")

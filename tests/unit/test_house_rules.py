@@ -207,7 +207,8 @@ def test_a_class_name_means_one_thing() -> None:
             continue
         for node in nodes_of(file):
             if isinstance(node, ast.ClassDef):
-                found[node.name].append(where)
+                # a private name is read as the same word
+                found[node.name.lstrip("_")].append(where)
     several = {name: files for name, files in found.items() if len(files) > 1}
     assert {name: files for name, files in several.items() if name not in OPENSTACKS_OBJECTS} == {}
     assert {name: [one.startswith(WALLED) for one in sorted(files)] for name, files in several.items()} == {

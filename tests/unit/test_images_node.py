@@ -14,6 +14,7 @@ from moyai.core.errors import Terminal
 from moyai.core.paths import Paths
 from moyai.images import base_files, nginx, node_image, python_image, recipes, references
 from moyai.images.oci import write_layer
+from moyai.spec.model import DEFAULT_KUBERNETES_VERSION
 from moyai.toolchain import TASK_PREFIX, load_pins
 
 FILES = Path(node_image.__file__).with_name("node_files")
@@ -31,6 +32,23 @@ def test_references_belong_to_the_pinned_versions() -> None:
     for name in ("csi-attacher", "csi-provisioner", "csi-resizer", "csi-snapshotter"):
         assert names.tag(name) == f"v{pins[name].version}"
     assert names.tag("snapshot-controller") == names.tag("csi-snapshotter")
+
+
+def test_every_version_has_its_own_images_and_the_same_etcd_and_name_service() -> None:
+    """An upgrade of Kubernetes changes neither, so it can be taken back."""
+    pins = load_pins("amd64").components
+    versions = [pin.version for pin in pins.values() if node_image.KUBERNETES in (pin.name, pin.instead_of)]
+    assert references.DEFAULT_VERSION == DEFAULT_KUBERNETES_VERSION == versions[0]
+    for version in versions:
+        names = references.load(version)
+        assert names.tag("kube-apiserver") == f"v{version}"
+        assert (names.images["etcd"], names.images["coredns"]) == tuple(
+            references.load().images[name] for name in ("etcd", "coredns")
+        )
+        assert references.known(version)
+    assert not references.known("1.35.4")
+    with pytest.raises(Terminal, match=r"makes no images for Kubernetes 1\.35\.4"):
+        references.load("1.35.4")
 
 
 def test_every_image_has_a_recipe_and_every_recipe_its_programs() -> None:
@@ -102,6 +120,9 @@ def test_the_tasks_wait_for_what_they_need_and_debian_does_not_wait_for_builds(t
     }
     assert set(tasks[node_image.NODE].after) == {node_image.BASE, node_image.MOYAI}
     assert list(tasks)[-1] == node_image.NODE
+    other = {task.name: task for task in node_image.tasks(Paths(tmp_path, tmp_path), kubernetes="kubernetes-1.36")}
+    assert TASK_PREFIX + "kubernetes-1.36" in other[node_image.BASE].after
+    assert TASK_PREFIX + "kubernetes" not in other[node_image.BASE].after
 
 
 def test_the_runtime_lock_is_part_of_the_whole_lock_and_names_no_address() -> None:

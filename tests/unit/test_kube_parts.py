@@ -90,7 +90,7 @@ async def test_after_a_break_no_deletion_is_lost() -> None:
         assert watched.healthy
 
 
-async def test_a_version_that_is_too_old_is_listed_anew() -> None:
+async def test_a_version_that_is_too_old_is_listed_again() -> None:
     kube = Kubernetes()
     kube.put(SERVICES, service_object("a"))
     watched = informer(kube, silence_seconds=0.05)
@@ -285,7 +285,7 @@ async def test_an_object_that_causes_too_many_events_is_cut_short() -> None:
     assert node_event["metadata"]["namespace"] == "default"
 
 
-async def test_an_event_that_the_api_forgot_is_made_anew() -> None:
+async def test_an_event_that_the_api_forgot_is_recreated() -> None:
     kube = Kubernetes()
     recorder = EventRecorder(kube, component="test")
     task = asyncio.create_task(recorder.run())

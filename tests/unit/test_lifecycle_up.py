@@ -154,7 +154,7 @@ def test_a_server_in_error_is_told_and_replaced(world: World) -> None:
     assert world.names() == whole()
 
 
-def test_a_lost_control_plane_is_not_silently_made_anew(world: World) -> None:
+def test_a_lost_control_plane_is_not_silently_recreated(world: World) -> None:
     world.up()
     plane = next(s for s in world.store.servers if "control-plane" in s.name)
     world.store.servers.drop(plane.id)
@@ -171,7 +171,7 @@ def test_a_stopped_machine_is_started(world: World) -> None:
     assert all(s.power is Power.RUNNING for s in world.store.servers)
 
 
-def test_a_changed_reclaim_policy_makes_the_default_class_anew(world: World) -> None:
+def test_a_changed_reclaim_policy_makes_the_default_class_again(world: World) -> None:
     world.up()
     kube = world.kube()
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from moyai.cloud.memory import Killed
 from moyai.localcloud.packages import no_daemon_starts, put_policy_back
 
 Host = Callable[[Path], None]
@@ -42,10 +43,6 @@ def test_no_daemon_starts_meanwhile_and_the_hosts_own_policy_comes_back(tmp_path
     with no_daemon_starts(policy):
         assert subprocess.run([policy], check=False).returncode == 101
     assert state(tmp_path) == before
-
-
-class Killed(BaseException):
-    """Stands for the end of the process: nothing of it runs afterwards."""
 
 
 STEPS = ("os.link", "pathlib.Path.write_text", "pathlib.Path.chmod", "pathlib.Path.replace")

@@ -8,7 +8,8 @@ import pytest
 
 from moyai.core.errors import UsageError
 from moyai.diagnose.network.places import Objects, find_source, find_target, first_packet, parse_port
-from moyai.diagnose.network.trace_model import parse_service_facts
+from moyai.diagnose.network.trace_model import service_facts
+from moyai.kube.objects import parse_service
 from moyai.kube.resources import Json
 from tests.unit import network_world as w
 
@@ -39,10 +40,8 @@ OBJECTS = Objects(
         pod("both", "10.244.2.5", node="n2"),
     ),
     services=tuple(
-        map(
-            parse_service_facts,
-            (service("both", "10.96.0.1"), service("headless", "None"), balanced("10.96.0.3", "203.0.113.20")),
-        )
+        service_facts(parse_service(one))
+        for one in (service("both", "10.96.0.1"), service("headless", "None"), balanced("10.96.0.3", "203.0.113.20"))
     ),
 )
 

@@ -188,7 +188,7 @@ def test_a_node_that_asks_a_service_is_masqueraded() -> None:
     ],
 )
 def test_a_service_that_leads_nowhere(address: str, port: int, why: str) -> None:
-    other = ServiceFacts("a/b", ("10.96.0.11", "10.96.0.12"), (("tcp", 80),))
+    other = ServiceFacts("a", "b", ("10.96.0.11", "10.96.0.12"), (("tcp", 80),))
     found = follow(replace(V, services=(*V.services, other)), POD_1, packet=Packet(POD_1.address, address, "tcp", port))
     assert (found.outcome, found.why) == ("dropped", why)
 

@@ -213,7 +213,7 @@ def test_seats_are_kept_and_the_lowest_free_number_taken() -> None:
     nodes = wanted_nodes(cluster, zones=("az1", "az2"), allocations=allocations, used_addresses=["10.8.0.11"])
     assert [(n.name, n.address, n.pod_cidr, n.zone) for n in nodes] == [
         ("quickstart-control-plane-0", "10.8.0.10", "10.244.0.0/24", "az2"),
-        ("quickstart-workers-0", "10.8.0.12", "10.244.2.0/24", "az1"),
+        ("quickstart-workers-0", "10.8.0.12", "10.244.2.0/24", "az2"),
         ("quickstart-workers-1", "10.8.0.15", "10.244.5.0/24", "az1"),
         ("quickstart-workers-2", "10.8.0.13", "10.244.3.0/24", "az1"),
     ]

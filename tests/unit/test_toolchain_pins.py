@@ -41,10 +41,13 @@ CONTRACT = {
 }  # fmt: skip
 
 
+OTHER_VERSIONS = ["kubernetes-1.36", "kubernetes-restamped"]
+
+
 @pytest.mark.parametrize("arch", ["amd64", "arm64"])
 def test_what_ships_is_what_was_agreed(arch: str) -> None:
     pins = load_pins("amd64" if arch == "amd64" else "arm64")
-    assert set(pins.components) == {*CONTRACT, "cni-plugins", "gophercloud"}
+    assert set(pins.components) == {*CONTRACT, "cni-plugins", "gophercloud", *OTHER_VERSIONS}
     for name, files in CONTRACT.items():
         assert set(pins.components[name].files) == files
     assert {"compute.v2", "loadbalancer.v2", "networking.v2"} <= set(pins.components["gophercloud"].files)
@@ -54,7 +57,7 @@ def test_what_ships_is_what_was_agreed(arch: str) -> None:
 
 
 def test_kubernetes_comes_last_because_it_takes_longest_and_its_tests_after_it() -> None:
-    assert list(load_pins("amd64").components)[-2:] == ["kubernetes", "e2e"]
+    assert list(load_pins("amd64").components)[-4:] == ["kubernetes", *OTHER_VERSIONS, "e2e"]
 
 
 def test_kubernetes_and_its_tests_are_of_one_version() -> None:
@@ -72,7 +75,8 @@ def test_every_version_is_the_one_that_go_mod_requires() -> None:
     for pin in load_pins("amd64").components.values():
         if pin.modules:
             module = (pin.modules.folder / "go.mod").read_text()
-            assert f" v{pin.version}" in module, pin.name
+            version = "1.37.1" if pin.name == "kubernetes-restamped" else pin.version
+            assert f" v{version}" in module, pin.name
             assert (pin.modules.folder / "go.sum").stat().st_size > 0
 
 
@@ -86,12 +90,23 @@ def test_every_stamp_and_release_says_the_version() -> None:
                 assert value == f"v{pin.version}", variable
 
 
-def test_all_staging_modules_of_kubernetes_are_of_one_version() -> None:
-    pin = load_pins("amd64").components["kubernetes"]
+@pytest.mark.parametrize("name", ["kubernetes", "kubernetes-1.36"])
+def test_all_staging_modules_of_kubernetes_are_of_one_version(name: str) -> None:
+    pin = load_pins("amd64").components[name]
     assert pin.modules
     replaced = re.findall(r"(\S+) => (\S+) (\S+)", (pin.modules.folder / "go.mod").read_text())
     assert len(replaced) > 30
     assert all(name == target and version == pin.version.replace("1.", "v0.", 1) for name, target, version in replaced)
+
+
+def test_another_version_is_the_same_programs_and_no_release_of_the_first() -> None:
+    components = load_pins("amd64").components
+    first = components["kubernetes"]
+    for name in OTHER_VERSIONS:
+        other = components[name]
+        assert (other.instead_of, other.files, other.release) == ("kubernetes", first.files, None)
+        assert other.key != first.key
+        assert other.version != first.version
 
 
 _TEXT = """

@@ -53,7 +53,7 @@ def test_another_key_is_another_component(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["delete", "cut", "manifest", "garbage"])
-def test_a_damaged_component_is_not_taken_for_whole_and_made_anew(tmp_path: Path, damage: str) -> None:
+def test_a_damaged_component_is_not_taken_for_whole_and_recreated(tmp_path: Path, damage: str) -> None:
     store = ComponentStore(tmp_path)
     made = store.make(PIN, _fill, on_wait=print)
     match damage:

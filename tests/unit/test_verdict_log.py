@@ -42,8 +42,8 @@ def flow(port: int = 80, *, seconds: int = 1) -> NotedFlow:
 
 def test_a_denial_names_both_pods_and_the_policy(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    VerdictLog(index()).tell([flow(), NotedFlow("192.0.2.1", WEB, "udp", 53, 0)], now=0)
-    VerdictLog(index(tier=True)).tell([flow()], now=0)
+    VerdictLog(index()).log([flow(), NotedFlow("192.0.2.1", WEB, "udp", 53, 0)], now=0)
+    VerdictLog(index(tier=True)).log([flow()], now=0)
     assert [one.getMessage() for one in caplog.records] == [
         f"denied: red/client ({CLIENT}) to red/web ({WEB}) port 80/tcp: no policy permits it (red/guard)",
         f"denied: 192.0.2.1 to red/web ({WEB}) port 53/udp: no policy permits it (red/guard)",
@@ -55,13 +55,13 @@ def test_a_flow_that_goes_on_has_a_line_a_minute_and_a_quiet_one_none(caplog: py
     caplog.set_level(logging.INFO)
     log = VerdictLog(index())
     for moment in range(0, 120, 10):
-        log.tell([flow(), flow(81, seconds=30)], now=float(moment))
+        log.log([flow(), flow(81, seconds=30)], now=float(moment))
     assert len(caplog.records) == 2
 
 
 def test_a_look_has_so_many_lines_and_counts_the_others(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    VerdictLog(index()).tell([flow(port) for port in range(1, 101)], now=0)
+    VerdictLog(index()).log([flow(port) for port in range(1, 101)], now=0)
     assert len(caplog.records) == 51
     assert caplog.records[-1].getMessage() == "denied: 50 more flows"
 

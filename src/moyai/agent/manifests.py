@@ -13,6 +13,7 @@ from typing import Any
 
 from moyai.agent.settings import DEFAULT_CONTROLLERS
 from moyai.core import yamltext
+from moyai.kube.objects import api_variables
 from moyai.kube.objects.meta import part, rows, texts
 from moyai.kube.resources import Json
 from moyai.plan.announce.metallb_words import NAMESPACE as ANNOUNCE_NAMESPACE
@@ -156,7 +157,6 @@ def _daemon_set(options: AgentManifestOptions) -> dict[str, Any]:
     if options.net_conf is not None:
         volumes.append({"name": "config", "configMap": {"name": NAME}})
         mounts.append({"name": "config", "mountPath": CONFIG_FOLDER, "readOnly": True})
-    host, _, port = options.api_server.rpartition(":")
 
     def probe(path: str, **when: int) -> dict[str, Any]:
         return {"httpGet": {"host": "127.0.0.1", "port": PORT, "scheme": "HTTP", "path": path}, "timeoutSeconds": 5, **when}
@@ -174,8 +174,7 @@ def _daemon_set(options: AgentManifestOptions) -> dict[str, Any]:
         ],
         "env": [
             {"name": "NODE_NAME", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}},
-            {"name": "KUBERNETES_SERVICE_HOST", "value": host.strip("[]")},
-            {"name": "KUBERNETES_SERVICE_PORT", "value": port},
+            *api_variables(options.api_server),
             # an agent of an older moyai takes no option that it does not know
             {"name": "MOYAI_BOOT_GATE", "value": f"/{boot_gate.MARKER}"},
         ],

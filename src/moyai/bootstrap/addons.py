@@ -18,6 +18,7 @@ from moyai.core.keys import Key
 from moyai.csi import manifests as csi
 from moyai.csi.settings import CsiConfig, DriverConfig, write_csi_config
 from moyai.images import references
+from moyai.kube.objects import api_host
 from moyai.plan import keys
 from moyai.plan import steps as s
 from moyai.plan.addons import Addon, AddonFacts, copies
@@ -124,7 +125,7 @@ def _environment(login: Login, facts: AddonFacts) -> dict[str, str]:
     """The login's variables, so that a proxy which leads to the cloud is not asked for the Kubernetes API."""
     found = dict(login.environment)
     if found:
-        host = facts.api_server.rpartition(":")[0].strip("[]")
+        host = api_host(facts.api_server)
         direct = (found.get("NO_PROXY", ""), "localhost", "127.0.0.1", host, "kubernetes.default.svc")
         found["NO_PROXY"] = ",".join(filter(None, direct))
     return found

@@ -1,8 +1,9 @@
 """The kubelets' configuration (v1beta1): what all nodes of a cluster share, and what a node has from the spec of its own time.
 
 Always holds: the shared part is in the cluster since `kubeadm init`, and every kubeadm that joins reads it there. ``switches``
-are written on each machine as a patch of it, so that a changed spec counts for new nodes. What the machines of the local cloud
-need (cgroup v1, no CAP_SYS_RESOURCE, a disk that they share) is in it, where it does no harm elsewhere.
+are written on each machine as a patch of it, so that a changed spec counts for each machine that is made from then on. What the
+machines of the local cloud need (cgroup v1, no CAP_SYS_RESOURCE, a disk that they share) is in it, where it does no harm
+elsewhere.
 """
 
 from __future__ import annotations

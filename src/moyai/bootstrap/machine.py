@@ -15,12 +15,13 @@ from moyai.bootstrap.pki import Pki
 from moyai.cloud.capabilities import Capability
 from moyai.cloud.kind import CloudKind
 from moyai.core.errors import Terminal
-from moyai.core.ids import CLUSTER_TAG, POD_CIDR_KEY, POOL_KEY, ROLE_KEY, UNSEALING_KEY
+from moyai.core.ids import CLUSTER_TAG, POD_CIDR_KEY, POOL_KEY, ROLE_KEY, TEMPLATE_KEY, UNSEALING_KEY
 from moyai.core.keys import Key
 from moyai.images import references
 from moyai.plan.addons import Addon, AddonFacts
 from moyai.plan.cluster.endpoint import Endpoint, endpoint_of
 from moyai.plan.graph import Made, Plan
+from moyai.plan.machine_template import machine_template
 from moyai.plan.nodes import PlannedNode
 from moyai.plan.observed import AccountFacts
 from moyai.plan.rules import API_PORT
@@ -62,7 +63,13 @@ class ServerContent:
 def server_content(step: CreateServer, facts: ClusterFacts, *, made: Made, secrets: Secrets) -> ServerContent:
     """What the server of ``step`` is made with; ``made`` has all that the step waits for."""
     node = step.node
-    metadata = {CLUSTER_TAG: facts.uid, ROLE_KEY: node.role, POOL_KEY: node.pool, POD_CIDR_KEY: node.pod_cidr}
+    metadata = {
+        CLUSTER_TAG: facts.uid,
+        ROLE_KEY: node.role,
+        POOL_KEY: node.pool,
+        POD_CIDR_KEY: node.pod_cidr,
+        TEMPLATE_KEY: machine_template(facts.cluster.spec, pool=node.pool),
+    }
     node_facts = _node_facts(step, facts, made=made, secrets=secrets)
     if node.role == "worker":
         return ServerContent(user_data.worker(node_facts), metadata)
@@ -131,7 +138,8 @@ def addon_manifests(addon: Addon, facts: ClusterFacts, *, made: Made, secrets: S
 
 
 def _image_tags(cluster: Cluster) -> dict[str, str]:
-    known = references.load()
-    if known.kubernetes != cluster.spec.kubernetes_version:
+    version = cluster.spec.kubernetes_version
+    if not references.known(version):
         return {}
+    known = references.load(version)
     return {name: known.tag(name) for name in ("etcd", "coredns")}

@@ -97,9 +97,22 @@ def admin_kubeconfig(pki: Pki, *, name: str, server: str, clock: Clock) -> str:
 
 def life(certificate: bytes) -> Life:
     """From when until when a certificate counts, PEM or DER. ValueError for something else."""
-    pem = b"-----BEGIN CERTIFICATE-----" in certificate
-    read = x509.load_pem_x509_certificate(certificate) if pem else x509.load_der_x509_certificate(certificate)
+    read = _read(certificate)
     return Life(read.not_valid_before_utc, read.not_valid_after_utc)
+
+
+def dns_names(certificate: bytes) -> frozenset[str]:
+    """The names that a certificate is for, PEM or DER; empty where it has none. ValueError for something else."""
+    try:
+        known = _read(certificate).extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return frozenset()
+    return frozenset(known.get_values_for_type(x509.DNSName))
+
+
+def _read(certificate: bytes) -> x509.Certificate:
+    pem = b"-----BEGIN CERTIFICATE-----" in certificate
+    return x509.load_pem_x509_certificate(certificate) if pem else x509.load_der_x509_certificate(certificate)
 
 
 def ensure_ssh_key(folder: Path) -> tuple[Path, str]:

@@ -122,7 +122,7 @@ def controller_manager(
     """All controllers of one cluster that ``options`` and ``config`` ask for. ``poll``: see ``OctaviaProvider``."""
     time = clock or SystemClock()
     events = EventRecorder(kube, component=NAME)
-    shared = _Shared(
+    shared = _SharedParts(
         options=options,
         config=config,
         kube=kube,
@@ -148,7 +148,7 @@ def controller_manager(
 
 
 @dataclass(frozen=True)
-class _Shared:
+class _SharedParts:
     """What several controllers use."""
 
     options: CcmOptions
@@ -168,7 +168,7 @@ class _Shared:
         return cast("Policy", self.config.cluster.fencing)
 
 
-def _node(shared: _Shared) -> tuple[Wanted, ...]:
+def _node(shared: _SharedParts) -> tuple[Wanted, ...]:
     controller = NodeController(
         kube=shared.kube,
         nodes=shared.nodes,
@@ -180,7 +180,7 @@ def _node(shared: _Shared) -> tuple[Wanted, ...]:
     return (Wanted(controller.part()),)
 
 
-def _node_lifecycle(shared: _Shared) -> tuple[Wanted, ...]:
+def _node_lifecycle(shared: _SharedParts) -> tuple[Wanted, ...]:
     fences = "fencing" in shared.options.controllers and shared.policy != "off"
     controller = NodeLifecycleController(
         kube=shared.kube,
@@ -193,7 +193,7 @@ def _node_lifecycle(shared: _Shared) -> tuple[Wanted, ...]:
     return (Wanted(controller.part()),)
 
 
-def _fencing(shared: _Shared) -> tuple[Wanted, ...]:
+def _fencing(shared: _SharedParts) -> tuple[Wanted, ...]:
     leases = cache(shared.kube, LEASES, parse=parse_lease, metrics=shared.metrics, namespace=LEASE_NAMESPACE)
     controller = FencingController(
         kube=shared.kube,
@@ -208,7 +208,7 @@ def _fencing(shared: _Shared) -> tuple[Wanted, ...]:
     return (Wanted(controller.part(), (leases,)),)
 
 
-def _route(shared: _Shared) -> tuple[Wanted, ...]:
+def _route(shared: _SharedParts) -> tuple[Wanted, ...]:
     if not (shared.config.route.router_id and shared.options.pod_ranges):
         return ()
     controller = RouteController(
@@ -223,7 +223,7 @@ def _route(shared: _Shared) -> tuple[Wanted, ...]:
     return (Wanted(controller.part()),)
 
 
-def _service(shared: _Shared) -> tuple[Wanted, ...]:
+def _service(shared: _SharedParts) -> tuple[Wanted, ...]:
     providers: dict[str, ServiceProvider] = {}
     if shared.config.load_balancer.enabled:
         providers[""] = _octavia(shared)
@@ -260,7 +260,7 @@ async def _restored(kube: Kube) -> str:
     return text(part(found, "data"), "made") or "an unknown time"
 
 
-def _octavia(shared: _Shared) -> OctaviaProvider:
+def _octavia(shared: _SharedParts) -> OctaviaProvider:
     return OctaviaProvider(
         calls=shared.calls.on(Threads("balancers", _BALANCER_THREADS)),
         config=shared.config,
@@ -270,7 +270,7 @@ def _octavia(shared: _Shared) -> OctaviaProvider:
     )
 
 
-def _announced(shared: _Shared, classes: Collection[str]) -> tuple[AnnouncedProvider, Wanted]:
+def _announced(shared: _SharedParts, classes: Collection[str]) -> tuple[AnnouncedProvider, Wanted]:
     config = shared.config
     resources = AnnounceResources(
         kube=shared.kube,
@@ -293,13 +293,13 @@ def _announced(shared: _Shared, classes: Collection[str]) -> tuple[AnnouncedProv
     return provider, Wanted(pools.part, resources.caches)
 
 
-def _identity(shared: _Shared) -> ClusterIdentity:
+def _identity(shared: _SharedParts) -> ClusterIdentity:
     return ClusterIdentity(shared.options.cluster_name, shared.config.cluster.cluster_uid)
 
 
 #: Name of a controller (``CONTROLLERS``) → what makes it, with what it brings along; nothing where the configuration has
 #: nothing for it to do.
-_BUILDERS: dict[str, Callable[[_Shared], tuple[Wanted, ...]]] = {
+_BUILDERS: dict[str, Callable[[_SharedParts], tuple[Wanted, ...]]] = {
     "node": _node,
     "node-lifecycle": _node_lifecycle,
     "fencing": _fencing,

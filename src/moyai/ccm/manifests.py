@@ -15,7 +15,7 @@ from moyai.ccm.settings import CONTROLLERS, CcmConfig, write_ccm_config
 from moyai.cloud.kind import LOGIN_FOLDER
 from moyai.core import yamltext
 from moyai.core.ids import RESTORED
-from moyai.kube.objects import UNINITIALIZED, apart, secret_variables
+from moyai.kube.objects import UNINITIALIZED, apart, api_variables, secret_variables
 
 NAME = "moyai-cloud-controller-manager"
 NAMESPACE = "kube-system"
@@ -157,7 +157,6 @@ def _secret(options: ManifestOptions) -> dict[str, Any]:
 
 def _deployment(options: ManifestOptions) -> dict[str, Any]:
     labels = {"app.kubernetes.io/name": NAME}
-    host, _, port = options.api_server.rpartition(":")
     probe = {"host": "127.0.0.1", "port": PORT, "scheme": "HTTP"}
     container: dict[str, Any] = {
         "name": "cloud-controller-manager",
@@ -194,13 +193,7 @@ def _deployment(options: ManifestOptions) -> dict[str, Any]:
         "readinessProbe": {"httpGet": {**probe, "path": "/readyz"}, "periodSeconds": 5, "timeoutSeconds": 5},
         "volumeMounts": [{"name": "config", "mountPath": LOGIN_FOLDER, "readOnly": True}],
     }
-    variables = secret_variables(options.environment, secret=NAME)
-    if host:
-        variables += [
-            {"name": "KUBERNETES_SERVICE_HOST", "value": host.strip("[]")},
-            {"name": "KUBERNETES_SERVICE_PORT", "value": port},
-        ]
-    if variables:
+    if variables := [*secret_variables(options.environment, secret=NAME), *api_variables(options.api_server)]:
         container["env"] = variables
     return {
         "apiVersion": "apps/v1",

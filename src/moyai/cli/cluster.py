@@ -62,14 +62,16 @@ def up(specs: tuple[Path, ...], dry_run: bool, *, replace: str, output: str) -> 
     from moyai.cli import prepare
     from moyai.lifecycle import apply as manifests
     from moyai.lifecycle.up import up as build
+    from moyai.lifecycle.up import version_of
 
     paths = default_paths()
     name = loaded.cluster.spec.cloud
     wanted, local = manifests.read(loaded.manifests), prepare.is_local(name, paths)
     # a cloud of one's own needs kubectl for manifests alone: it is looked for before anything is made
     program = _kubectl(paths, loaded.cluster) if loaded.manifests and not local else None
+    version = version_of(loaded.cluster, paths)
     with display("json" if output == "json" else "text", title=f"cluster {loaded.cluster.name}") as progress:
-        cloud = prepare.ensure_cluster_base(name, paths, reporter=progress) if local else connect(name)
+        cloud = prepare.ensure_cluster_base(name, paths, reporter=progress, version=version) if local else connect(name)
         result = build(loaded.cluster, cloud, paths=paths, reporter=progress, replaced=replace)
         if loaded.manifests and local:
             program = _kubectl(paths, loaded.cluster)
@@ -90,7 +92,7 @@ def plan(specs: tuple[Path, ...], output: str) -> None:
 @_WHICH
 @OUTPUT
 def status(cluster: str | None, output: str) -> None:
-    """Nodes, machines, add-ons, load balancers and certificates of a cluster. Exit code 1 when something is not well."""
+    """Nodes, machines, add-ons, load balancers and certificates of a cluster. Exit code 1 when something does not work."""
     from moyai.lifecycle.status import read
 
     record = recorded(cluster)

@@ -100,7 +100,7 @@ def _detail(event: Event) -> str:
 
 
 @dataclass
-class _Row:
+class _StepRow:
     state: Literal["planned", "running", "done", "failed"]
     since: float = 0.0
     took: float = 0.0
@@ -123,14 +123,14 @@ class LiveDisplay:
         self._title = title
         self._clock = clock or SystemClock()
         self._start = self._clock.monotonic()
-        self._rows: dict[str, _Row] = {}
+        self._rows: dict[str, _StepRow] = {}
         self.live = Live(console=console, get_renderable=self.render, refresh_per_second=5)
 
     def handle(self, event: Event) -> None:
         if event.kind == "note":
             self.live.console.print(Text(printable(event.detail)))
             return
-        row = self._rows.setdefault(event.step, _Row("planned"))
+        row = self._rows.setdefault(event.step, _StepRow("planned"))
         match event.kind:
             case "started":
                 row.state, row.since, row.detail = "running", self._clock.monotonic(), event.detail

@@ -19,7 +19,7 @@ def go_past_proxies(cloud: str, paths: Paths, *, environ: MutableMapping[str, st
     try:
         config = LocalCloudConfig.from_json(CloudPaths(paths.cloud(cloud)).record.read_text())
     except (OSError, ValueError, KeyError, TypeError):
-        # no local cloud, or one whose record is damaged, which its own commands tell
+        # no local cloud, or its record is damaged: the commands of `moyai cloud` report that
         return
     ranges = [str(config.management), str(config.external)]
     kept = next((environ[name] for name in _VARIABLES if environ.get(name)), "").split(",")

@@ -112,7 +112,7 @@ def run(arguments: list[str]) -> int:
     except PermissionError as error:
         return _say(f"{error.filename}: {error.strerror}", 1)
     except BrokenPipeError:
-        # whoever read our output is gone: nothing is left to be said
+        # the program that read the output has ended: a message would reach nobody
         _leave_output()
         return 1
     except Exception as error:

@@ -1,6 +1,6 @@
 """``moyai net``: how the network of a living cluster stands, and whether its ways work.
 
-Thin: reads arguments, calls ``diagnose.network``, prints. Exit code 1: something is not well.
+Thin: reads arguments, calls ``diagnose.network``, prints. Exit code 1: something does not work.
 """
 
 from __future__ import annotations
@@ -105,6 +105,10 @@ def _reached(node: NodeState) -> str:
     return "-" if node.reached is None else f"{node.reached}/{node.others}"
 
 
+def _counted(failures: int) -> str:
+    return f"{failures} failure{'s' if failures > 1 else ''}" if failures else "all ways work"
+
+
 def _print_check(found: CheckReport) -> None:
     from moyai.diagnose.network.check import TRIES
 
@@ -115,4 +119,4 @@ def _print_check(found: CheckReport) -> None:
         say(f"{name}{words}: {found.working[kind]} of {tried} work")
     for one in found.failures:
         say(f"! {one.text}")
-    say(f"{len(found.nodes)} nodes in {found.seconds:.1f} s: {'all ways work' if not found.failures else 'not well'}")
+    say(f"{len(found.nodes)} nodes in {found.seconds:.1f} s: {_counted(len(found.failures))}")

@@ -15,7 +15,7 @@ import click
 
 from moyai.cli.display import reporter as display
 from moyai.cli.local_way import go_past_proxies
-from moyai.core.errors import MoyaiError
+from moyai.core.errors import MoyaiError, UsageError
 from moyai.core.graph import Task, run_graph
 from moyai.core.paths import Paths, default_paths
 from moyai.core.progress import Progress, Reporter
@@ -25,6 +25,7 @@ from moyai.localcloud import env, packages
 from moyai.localcloud import start_stop as local
 from moyai.localcloud.clouds_yaml import user_file
 from moyai.localcloud.layout import PORTS, CloudPaths, LocalCloudConfig
+from moyai.spec.model import DEFAULT_KUBERNETES_VERSION
 from moyai.toolchain import HOST_PACKAGES, TASK_PREFIX, Toolchain
 
 if TYPE_CHECKING:
@@ -56,15 +57,24 @@ def is_local(name: str, paths: Paths) -> bool:
     return not isinstance(clouds, dict) or name not in clouds
 
 
-def ensure_cluster_base(name: str, paths: Paths, *, reporter: Reporter, config: LocalCloudConfig | None = None) -> Cloud:
+def ensure_cluster_base(
+    name: str,
+    paths: Paths,
+    *,
+    reporter: Reporter,
+    config: LocalCloudConfig | None = None,
+    version: str = DEFAULT_KUBERNETES_VERSION,
+) -> Cloud:
     """All that a cluster on local cloud ``name`` needs: components, the cloud running, node image and nginx in it.
 
-    ``config``: how the cloud is made, where there is none of that name yet. Returns the cloud, logged in to.
+    ``config``: how the cloud is made, where there is none of that name yet. ``version``: of Kubernetes, in the node image.
+    Returns the cloud, logged in to.
 
     Raises UsageError for what the user can change (not root, too little memory), MoyaiError for what went wrong.
     """
     config = config or local.recorded(CloudPaths(paths.cloud(name))) or LocalCloudConfig(name)
     toolchain = Toolchain(paths, reporter)
+    kubernetes = kubernetes_component(toolchain, version)
 
     def upload(results: Mapping[str, Any], step: Progress) -> Cloud:
         # two at once would both find it missing
@@ -73,13 +83,22 @@ def ensure_cluster_base(name: str, paths: Paths, *, reporter: Reporter, config: 
 
     tasks = [
         *cloud_tasks(config, paths, reporter=reporter, toolchain=toolchain),
-        *_toolchain_tasks(toolchain, node_image.COMPONENTS),
-        *node_image.tasks(paths, after=(PACKAGES,)),
+        *_toolchain_tasks(toolchain, node_image.components(kubernetes)),
+        *node_image.tasks(paths, after=(PACKAGES,), kubernetes=kubernetes),
         node_image.nginx_task(paths, after=(PACKAGES,)),
         Task(UPLOAD, upload, (CLOUD, node_image.NODE)),
         Task(PUSH, lambda results, step: _push(config, results[node_image.NGINX], step=step), (CLOUD, node_image.NGINX)),
     ]
     return run_graph(tasks, reporter, workers=len(tasks))[UPLOAD]
+
+
+def kubernetes_component(toolchain: Toolchain, version: str) -> str:
+    """The component of this version of Kubernetes. UsageError where moyai has none."""
+    found = toolchain.versions(node_image.KUBERNETES)
+    if version not in found:
+        known = ", ".join(sorted(found))
+        raise UsageError(f"spec.kubernetesVersion: {version!r}, should be one of {known}: moyai makes node images of these")
+    return found[version]
 
 
 @click.command("prepare")

@@ -68,7 +68,7 @@ def _show(lines: list[ListedComponent], output: str) -> None:
         say(json.dumps([_as_json(line) for line in lines], indent=2))
         return
     print_table(("NAME", "VERSION", "SIZE", "ORIGIN", "PATH"), map(_row, lines), right={"SIZE"})
-    if missing := [line.name for line in lines if line.component is None and not line.needed_by]:
+    if missing := [line.name for line in lines if line.component is None and not (line.needed_by or line.instead_of)]:
         hint = "`moyai toolchain get` gets them; `moyai up` gets those that it needs."
         say(f"missing: {', '.join(missing)}. {hint}", err=True)
 

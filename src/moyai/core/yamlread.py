@@ -86,7 +86,7 @@ def read_one(text: str, limits: Limits | None = None) -> Any:
 
 
 @dataclass
-class _Container:
+class _OpenCollection:
     """A list or mapping that is being read. ``size`` and ``height``: of what it holds so far, with itself."""
 
     mark: Any
@@ -103,7 +103,7 @@ class _DocumentReader:
     def __init__(self, limits: Limits) -> None:
         self.documents: list[Any] = []
         self._limits = limits
-        self._open: list[_Container] = []
+        self._open: list[_OpenCollection] = []
         #: Anchor → value, size, height.
         self._anchors: dict[str, tuple[Any, int, int]] = {}
 
@@ -133,7 +133,7 @@ class _DocumentReader:
         if self._limits.strict and tag not in (None, "!", _CORE_TAG + ("seq" if is_list else "map")):
             raise _error(f"tag {_shown(tag)}, should be left out", event.start_mark)
         content: list[Any] | dict[Any, Any] = [] if is_list else {}
-        self._open.append(_Container(event.start_mark, event.anchor, content))
+        self._open.append(_OpenCollection(event.start_mark, event.anchor, content))
         if len(self._open) > self._limits.depth:
             raise self._too_deep(event.start_mark)
 
@@ -163,7 +163,7 @@ class _DocumentReader:
             raise self._too_deep(mark)
         self._put(parent, value, mark=mark)
 
-    def _put(self, parent: _Container, value: Any, *, mark: Any) -> None:
+    def _put(self, parent: _OpenCollection, value: Any, *, mark: Any) -> None:
         content = parent.content
         if isinstance(content, list):
             content.append(value)

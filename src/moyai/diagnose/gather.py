@@ -102,7 +102,7 @@ def gather(
 
 
 @dataclass(frozen=True)
-class _Found:
+class _ApiFacts:
     """What the API has.
 
     ``pods``: all pods where the pod has no node yet, else None: what is free is then not looked at. ``claims``: the pod's, by
@@ -178,7 +178,7 @@ class _Found:
         return used
 
 
-def _fetch(api: KubeApi, body: Json, *, namespace: str) -> _Found:
+def _fetch(api: KubeApi, body: Json, *, namespace: str) -> _ApiFacts:
     pod = parse_pod(body)
     lists = {
         "nodes": partial(api.list, NODES),
@@ -196,7 +196,7 @@ def _fetch(api: KubeApi, body: Json, *, namespace: str) -> _Found:
         names = {claim.volume for claim in claims.values() if claim and claim.volume}
         volumes = {name: _maybe(partial(api.get, VOLUMES, name), parse_volume) for name in sorted(names)}
         found = {key: task.result() for key, task in tasks.items()}
-    return _Found(
+    return _ApiFacts(
         nodes=found["nodes"],
         pods=found.get("pods"),
         csi_nodes=tuple(map(parse_csi_node, found["csi nodes"])),
@@ -221,7 +221,7 @@ def _missing(wanted: Mapping[str, str], nodes: Iterable[Json]) -> Iterable[Missi
     return (MissingNode(name, zone) for name, zone in wanted.items() if name not in there)
 
 
-def _cloud_disks(found: _Found, node: str, *, cloud: Callable[[], Cloud]) -> Mapping[str, CloudDisk]:
+def _cloud_disks(found: _ApiFacts, node: str, *, cloud: Callable[[], Cloud]) -> Mapping[str, CloudDisk]:
     """What the cloud says of the disks that do not come to the node; nothing where it does not answer."""
     if not node:
         return {}

@@ -74,7 +74,7 @@ body {{ width: 35em; margin: 0 auto; font-family: Tahoma, Verdana, Arial, sans-s
 """
 
 _ENTRYPOINT = """#!/bin/sh
-# Whoever starts nginx gets the scripts of /docker-entrypoint.d run before it, in order; any other command starts as it is.
+# If the command is nginx, the scripts of /docker-entrypoint.d run first, in order. Any other command starts as it is.
 set -e
 if [ "$1" = nginx ] || [ "$1" = nginx-debug ]; then
     for script in /docker-entrypoint.d/*; do

@@ -25,6 +25,8 @@ from moyai.images.python_image import moyai_image
 from moyai.linux.process import ProcessError, run
 from moyai.toolchain import TASK_PREFIX, Component, Toolchain
 
+#: The component that decides the version; another one may be taken instead of it.
+KUBERNETES = "kubernetes"
 #: The components that a node image is made of.
 COMPONENTS = (
     "kubernetes", "etcd", "coredns", "containerd", "runc", "cni-plugins", "pause",
@@ -67,24 +69,30 @@ class NodeImage:
     key: str
 
 
-def ensure(toolchain: Toolchain, paths: Paths, *, reporter: Reporter) -> NodeImage:
-    """The node image, made if it is not there; so are the programs that it needs."""
-    graph = [*toolchain.tasks(COMPONENTS), *tasks(paths)]
+def components(kubernetes: str = KUBERNETES) -> tuple[str, ...]:
+    """``COMPONENTS`` with another version of Kubernetes; ``kubernetes``: the component's name."""
+    return tuple(kubernetes if name == KUBERNETES else name for name in COMPONENTS)
+
+
+def ensure(toolchain: Toolchain, paths: Paths, *, reporter: Reporter, kubernetes: str = KUBERNETES) -> NodeImage:
+    """The node image, made if it is not there; so are the programs that it needs. ``kubernetes``: see ``components``."""
+    graph = [*toolchain.tasks(components(kubernetes)), *tasks(paths, kubernetes=kubernetes)]
     result: NodeImage = run_graph(graph, reporter, workers=len(graph))[NODE]
     return result
 
 
-def tasks(paths: Paths, *, after: tuple[str, ...] = ()) -> list[Task]:
-    """Tasks for a graph that also holds the toolchain's tasks of ``COMPONENTS``; the last, ``NODE``, gives the NodeImage.
+def tasks(paths: Paths, *, after: tuple[str, ...] = (), kubernetes: str = KUBERNETES) -> list[Task]:
+    """Tasks for a graph that also holds the toolchain's tasks of ``components``; the last, ``NODE``, gives the NodeImage.
 
     ``after``: what the first ones wait for (mmdebstrap and zstd must be there). They take no network once all is made.
     """
     cache = Cache(paths.images)
-    programs = tuple(TASK_PREFIX + name for name in COMPONENTS)
+    names = components(kubernetes)
+    programs = tuple(TASK_PREFIX + name for name in names)
 
     def base(results: Mapping[str, Any], step: Progress) -> Path:
-        components = {name: results[TASK_PREFIX + name] for name in COMPONENTS}
-        return _base(cache, components, root=results[ROOT], proxy=results[PROXY], say=step.progress)
+        made = {of: results[TASK_PREFIX + name] for of, name in zip(COMPONENTS, names, strict=True)}
+        return _base(cache, made, root=results[ROOT], proxy=results[PROXY], say=step.progress)
 
     def node(results: Mapping[str, Any], step: Progress) -> NodeImage:
         return _node(cache, results[TASK_PREFIX + "containerd"], base=results[BASE], moyai=results[MOYAI], say=step.progress)
@@ -109,9 +117,9 @@ def nginx_task(paths: Paths, *, after: tuple[str, ...] = ()) -> Task:
 
 def _base(cache: Cache, components: Mapping[str, Component], *, root: Path, proxy: Path, say: Callable[[str], None]) -> Path:
     """The folder of the node image without moyai: ``base.tar.zst`` and ``store``."""
-    names = references.load()
-    kubeadm = components["kubernetes"].files["kubeadm"]
-    version = components["kubernetes"].version
+    kubeadm = components[KUBERNETES].files["kubeadm"]
+    version = components[KUBERNETES].version
+    names = references.load(version)
     printed = run([str(kubeadm), "config", "images", "list", "--kubernetes-version", f"v{version}"]).stdout
     names.check(version, printed)
     say("control plane images")

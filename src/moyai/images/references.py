@@ -6,12 +6,17 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
+from typing import Any
 
 from moyai import __version__
 from moyai.core.errors import Terminal
 
 MOYAI = f"registry.moyai.dev/moyai:{__version__}"
 NGINX = "docker.io/library/nginx:latest"
+#: Of Kubernetes, where a cluster's spec does not say another one.
+DEFAULT_VERSION = "1.37.1"
+#: Images that have the version of Kubernetes.
+_OWN = ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy")
 
 
 @dataclass(frozen=True)
@@ -45,7 +50,27 @@ class References:
             )
 
 
-def load() -> References:
-    """The references that moyai ships with."""
-    data = tomllib.loads(resources.files("moyai.images").joinpath("references.toml").read_text())
-    return References(data["kubernetes"], data["kubeadm"], {**data["kubeadm"], **data["instead"], **data["csi"]})
+def known(version: str) -> bool:
+    """Whether moyai makes images for this version of Kubernetes."""
+    return _minor(version) in _data()["kubeadm"]
+
+
+def load(version: str = "") -> References:
+    """The references that moyai ships with, for this version of Kubernetes, or for the pinned one. Terminal for a minor that
+    moyai makes no images for."""
+    data = _data()
+    version = version or DEFAULT_VERSION
+    if _minor(version) not in data["kubeadm"]:
+        minors = ", ".join(sorted(data["kubeadm"]))
+        raise Terminal(f"moyai makes no images for Kubernetes {version}", hint=f"it makes those of {minors}")
+    own = {name: f"registry.k8s.io/{name}:v{version}" for name in _OWN}
+    kubeadm = {**own, **data["kubeadm"][_minor(version)]}
+    return References(version, kubeadm, {**kubeadm, **data["instead"], **data["csi"]})
+
+
+def _minor(version: str) -> str:
+    return ".".join(version.split(".")[:2])
+
+
+def _data() -> dict[str, Any]:
+    return tomllib.loads(resources.files("moyai.images").joinpath("references.toml").read_text())

@@ -46,7 +46,7 @@ class ListedImage:
 
 
 @dataclass(frozen=True)
-class _Answer:
+class _Reply:
     status: int
     reason: str
     headers: Mapping[str, str]
@@ -182,12 +182,12 @@ class Registry:
         expect: tuple[int, ...],
         body: bytes | Iterator[bytes] | None = None,
         headers: Mapping[str, str] | None = None,
-    ) -> _Answer:
+    ) -> _Reply:
         try:
             connection.request(method, path, body=body, headers=dict(headers or {}))
             response = connection.getresponse()
             named = {name.lower(): value for name, value in response.getheaders()}
-            answer = _Answer(response.status, response.reason, named, response.read())
+            answer = _Reply(response.status, response.reason, named, response.read())
         except (OSError, http.client.HTTPException) as error:
             connection.close()
             raise Retriable(
@@ -205,7 +205,7 @@ def _chunks(file: IO[bytes]) -> Iterator[bytes]:
         yield chunk
 
 
-def _document(answer: _Answer) -> dict[str, Any]:
+def _document(answer: _Reply) -> dict[str, Any]:
     try:
         document: Any = json.loads(answer.body)
     except ValueError:
@@ -215,7 +215,7 @@ def _document(answer: _Answer) -> dict[str, Any]:
     return cast("dict[str, Any]", document)
 
 
-def _reason(answer: _Answer) -> str:
+def _reason(answer: _Reply) -> str:
     try:
         errors: Any = json.loads(answer.body)["errors"]
         return "; ".join(f"{item.get('code')} {item.get('message')}" for item in errors)

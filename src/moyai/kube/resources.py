@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-#: A JSON object as the API sends it. Whoever reads more than one field of it uses the parsed forms in ``kube.objects``.
+#: A JSON object as the API sends it. Code that reads more than one field of it uses the parsed forms in ``kube.objects``.
 Json = dict[str, Any]
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -42,17 +42,21 @@ class CertificateStatus:
 
 @dataclass(frozen=True)
 class Certificate:
+    """``hosts``: the names in the certificate that answered; the machine that has it is among them."""
+
     name: str
     life: Life
     source: Source
     renewed_by: Renewal
+    hosts: frozenset[str] = frozenset()
 
     def status(self, now: datetime) -> CertificateStatus:
         begins, ends = (moment.isoformat() for moment in (self.life.begins, self.life.ends))
         return CertificateStatus(self.name, begins, ends, self.life.left(now).days, self.source, self.renewed_by)
 
-    def problem(self, now: datetime, *, control_plane: str) -> str:
-        """What is wrong and what to do about it; empty while nothing is. ``control_plane``: the machine's name."""
+    def problem(self, now: datetime, *, control_planes: Sequence[str]) -> str:
+        """What is wrong and what to do about it; empty while nothing is. ``control_planes``: their machines; of several,
+        the one that has the certificate is named."""
         ended = self.life.left(now) <= timedelta()
         fact = f"certificate {self.name} {'ended' if ended else 'ends'} on {self.life.end_day}"
         if self.renewed_by == "moyai up":
@@ -63,8 +67,9 @@ class Certificate:
             return f"{fact}: build a new cluster before, the authorities of this one cannot be replaced" if outlived else ""
         if self.source == "derived" or not self.life.overdue(now):
             return ""
+        machine = next((one for one in control_planes if one in self.hosts), next(iter(control_planes), ""))
         return (
-            f"{fact} and was not renewed by its machine: `moyai ssh {control_plane}`, there "
+            f"{fact} and was not renewed by its machine: `moyai ssh {machine}`, there "
             "`sudo systemctl status moyai-certificates` says why; a machine of an earlier version of moyai has no such unit: "
             "`sudo kubeadm certs renew all` and a restart of the machine do it"
         )
@@ -107,9 +112,10 @@ def _served(api: KubeApi | None, timeout: float) -> Iterator[Certificate]:
     if api is None:
         return
     try:
-        life = pki.life(api.serving_certificate(timeout=timeout))
+        served = api.serving_certificate(timeout=timeout)
+        life, hosts = pki.life(served), pki.dns_names(served)
     except (MoyaiError, ValueError):
         # that the API does not answer is reported where it is asked for its objects
         return
-    yield Certificate("apiserver.crt", life, "handshake", "the control plane's machine")
-    yield Certificate("others of the control plane", life, "derived", "the control plane's machine")
+    yield Certificate("apiserver.crt", life, "handshake", "the control plane's machine", hosts)
+    yield Certificate("others of the control plane", life, "derived", "the control plane's machine", hosts)

@@ -24,7 +24,7 @@ from moyai.lifecycle import execute, observe
 from moyai.lifecycle.clusters import open_api
 from moyai.lifecycle.record import Record, locked
 from moyai.plan import steps as s
-from moyai.plan.graph import Kept, Plan
+from moyai.plan.graph import KeptObject, Plan
 from moyai.plan.steps import Delete, StepId
 from moyai.plan.teardown import Target, plan_down
 
@@ -162,7 +162,7 @@ class _Down:
         self.failures: dict[tuple[Kind, str], str] = {}
         self.met: dict[tuple[Kind, str], str] = {}
         #: Disks that stay, also those that hang on nothing of the cluster any more in the end.
-        self.disks: dict[tuple[Kind, str], Kept] = {}
+        self.disks: dict[tuple[Kind, str], KeptObject] = {}
 
     def run(self) -> DownReport:
         # Kubernetes is asked once: what does not end through it then goes in the cloud itself

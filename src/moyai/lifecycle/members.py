@@ -10,8 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-from cryptography import x509
-
+from moyai.bootstrap import pki
 from moyai.core.errors import MoyaiError
 from moyai.kube.quick import KubeApi
 from moyai.lifecycle.etcd_members import TIMEOUT, etcdctl
@@ -58,11 +57,9 @@ def plane_problems(planes: Sequence[PlaneStatus], *, ready: Iterable[str]) -> It
 def shown_names(api: KubeApi) -> frozenset[str]:
     """The names in the certificate that answers at the API's address, its node's among them; empty where nobody answers."""
     try:
-        shown = x509.load_der_x509_certificate(api.serving_certificate(timeout=TIMEOUT))
-        known = shown.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except (MoyaiError, ValueError, x509.ExtensionNotFound):
+        return pki.dns_names(api.serving_certificate(timeout=TIMEOUT))
+    except (MoyaiError, ValueError):
         return frozenset()
-    return frozenset(known.get_values_for_type(x509.DNSName))
 
 
 def _members(api: KubeApi, names: Iterable[str]) -> dict[str, str] | None:

@@ -374,7 +374,7 @@ class Record:
         return self._clock.now().isoformat(timespec="seconds")
 
     def _save(self) -> None:
-        """Returns when everything that was changed until now is on disk, whoever wrote it."""
+        """Returns when everything that was changed until now is on disk, also where another thread wrote it."""
         version = self._version
         with self._writing:
             if self._written >= version:

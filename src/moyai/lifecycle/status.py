@@ -118,7 +118,7 @@ class ClusterStatus:
 
 
 @dataclass(frozen=True)
-class _Kube:
+class _KubeView:
     """What Kubernetes says. ``nodes``: by name. ``restored``: when the backup was made that the cluster was restored from, as
     long as nobody has looked at what the backup did not know."""
 
@@ -141,17 +141,16 @@ def read(record: Record, cloud: Cloud, *, clock: Clock | None = None) -> Cluster
         known, credentials = certified.result(), issued.result()
     nodes = tuple(_nodes(record, servers, kube=kube))
     ready = [node.name for node in nodes if node.node == "Ready"]
-    names = [node.name for node in nodes if node.role == "control-plane"] if cluster.spec.control_plane.virtual else []
-    planes = read_planes(api if kube else None, names, ready=ready)
+    names = [node.name for node in nodes if node.role == "control-plane"]
+    planes = read_planes(api if kube else None, names if cluster.spec.control_plane.virtual else [], ready=ready)
     addons = kube.addons if kube else ()
     etcds = (
         read_etcd(api, [node.name for node in nodes if node.role == "control-plane" and node.node == "Ready"])
         if api and kube
         else ()
     )
-    control_plane = next((node.name for node in nodes if node.role == "control-plane"), "")
     ending = [
-        *(certificate.problem(now, control_plane=control_plane) for certificate in known),
+        *(certificate.problem(now, control_planes=names) for certificate in known),
         *(certificates.credential_problem(one.name, one.expires, now=now) for one in credentials),
     ]
     return ClusterStatus(
@@ -207,7 +206,7 @@ def _problems(nodes: Iterable[NodeStatus], addons: Iterable[AddonStatus]) -> Ite
             yield f"add-on {addon.name} has {addon.count} pods ready"
 
 
-def _left(record: Record, kube: _Kube | None) -> Iterable[str]:
+def _left(record: Record, kube: _KubeView | None) -> Iterable[str]:
     """Nodes that are out of service since a removal that did not come to its end."""
     for name in sorted(record.allocations):
         node = kube.nodes.get(name) if kube else None
@@ -256,7 +255,7 @@ def _credentials(cloud: Cloud, record: Record) -> list[Credential]:
     return sorted(used, key=lambda one: one.name)
 
 
-def _kube(api: KubeApi | None, pool: ThreadPoolExecutor) -> tuple[str, _Kube | None, str]:
+def _kube(api: KubeApi | None, pool: ThreadPoolExecutor) -> tuple[str, _KubeView | None, str]:
     if api is None:
         return "not there yet", None, "the cluster was never finished: `moyai up` goes on"
     listed_nodes = pool.submit(api.list, NODES, timeout=_TIMEOUT)
@@ -272,7 +271,7 @@ def _kube(api: KubeApi | None, pool: ThreadPoolExecutor) -> tuple[str, _Kube | N
     except MoyaiError as error:
         return "no answer", None, str(error)
     addons = sorted((AddonStatus(one.name, one.ready, one.wanted) for one in (*deployments, *daemon_sets)), key=_by_name)
-    return "ready", _Kube({node.name: node for node in nodes}, tuple(addons), tuple(services), made), ""
+    return "ready", _KubeView({node.name: node for node in nodes}, tuple(addons), tuple(services), made), ""
 
 
 def _made(api: KubeApi) -> str:
@@ -286,7 +285,7 @@ def _by_name(addon: AddonStatus) -> str:
     return addon.name
 
 
-def _nodes(record: Record, servers: list[Server] | None, *, kube: _Kube | None) -> Iterable[NodeStatus]:
+def _nodes(record: Record, servers: list[Server] | None, *, kube: _KubeView | None) -> Iterable[NodeStatus]:
     """The control plane first; a node is whatever the record, the cloud or both know."""
     machines = {server.name: server for server in servers or []}
     allocations = record.allocations

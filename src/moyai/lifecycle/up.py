@@ -1,14 +1,14 @@
 """``up``: bring a cluster to its spec, from wherever it stands.
 
-Looks, plans, carries out the plan. Always holds: nothing is made before the whole plan is known to fit; every object is in the
-record before it is in the cloud; run again after any interruption it finishes the work, and run again after success it finds
-nothing to do.
+Looks, plans, carries out the plan; where machines are out of date it does so again until none is. Always holds: nothing is made
+before the whole plan is known to fit; every object is in the record before it is in the cloud; run again after any interruption
+it finishes the work, and run again after success it finds nothing to do.
 """
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -69,6 +69,12 @@ class _Start:
     facts: ClusterFacts
 
 
+def version_of(cluster: Cluster, paths: Paths) -> str:
+    """The version of Kubernetes that the cluster is to have; one that exists keeps its own where the spec names none."""
+    record = Record.open(paths, cluster.name)
+    return (carried_on(cluster, record.spec) if record else cluster).spec.kubernetes_version
+
+
 def preview(cluster: Cluster, cloud: Cloud, *, paths: Paths, clock: Clock | None = None, replaced: str = "") -> Plan:
     """The plan of ``up``, without doing anything."""
     return _look(cluster, cloud, paths=paths, clock=clock or SystemClock(), replaced=replaced).plan
@@ -90,23 +96,37 @@ def up(
     Raises UsageError or Terminal; whatever is half-made then, the next call finishes.
     """
     clock = clock or SystemClock()
+    late: list[str] = []
+    changed, number = False, 1
     with locked(paths, cluster.name):
         with reporter.step("look at the cloud"):
             start = _look(cluster, cloud, paths=paths, clock=clock, replaced=replaced)
-        plan, spec = start.plan, dump(start.facts.cluster)
+        spec, most = dump(start.facts.cluster), _rounds(start.plan)
         record = start.record or Record.create(paths, cluster.name, spec=spec, clock=clock, uid=start.recorded.uid)
         if record.restores and data is None:
             raise Terminal(f"cluster {cluster.name} is being restored from a backup", hint="`moyai restore FILE` goes on")
-        late = _carry_out(start, cloud, record=record, reporter=reporter, clock=clock, data=data) if plan else ()
+        while start.plan or start.plan.replacements:
+            changed = changed or bool(start.plan)
+            late += _carry_out(start, cloud, record=record, reporter=reporter, clock=clock, data=data, suffix=_of_round(number))
+            if not start.plan.replacements:
+                break
+            number += 1
+            if number > most:
+                names = ", ".join(one.node for one in start.plan.replacements)
+                raise Terminal(f"{names} are still out of date after {most} rounds", hint="`moyai plan` says why")
+            with reporter.step(f"look at the cloud{_of_round(number)}"):
+                start = _look(cluster, cloud, paths=paths, clock=clock, replaced="")
+            record = start.record or record
         # last: an interrupted change is seen again by the next run
         record.set_spec(spec)
-    notes = (*plan.notes, *_change_notes(start), *late)
+    plan = start.plan
+    notes = (*plan.notes, *_change_notes(start), *dict.fromkeys(late))
     for note in notes:
         reporter.note(note)
     return UpResult(
         name=cluster.name,
         uid=record.uid,
-        changed=bool(plan),
+        changed=changed,
         kubeconfig=record.folder / "kubeconfig",
         api=f"https://{record.api_address}:{API_PORT}",
         nodes=tuple(node.name for node in plan.nodes),
@@ -114,6 +134,17 @@ def up(
         own_seconds=dict(reporter.own),
         notes=notes,
     )
+
+
+def _rounds(first: Plan) -> int:
+    """How often `up` plans at most. Each plan replaces a machine, makes one that was missing, or mends the cluster before; the
+    last one finds nothing to do."""
+    return 2 * len(first.replacements) + 4
+
+
+def _of_round(number: int) -> str:
+    """Tells the steps of a round from those of the first."""
+    return f" (round {number})" if number > 1 else ""
 
 
 def _look(cluster: Cluster, cloud: Cloud, *, paths: Paths, clock: Clock, replaced: str) -> _Start:
@@ -150,7 +181,8 @@ def _look(cluster: Cluster, cloud: Cloud, *, paths: Paths, clock: Clock, replace
     )
     before = record.spec if record else None
     plan = plan_up(cluster, observed, recorded=recorded, addons=addons, before=before, replaced=replaced)
-    endings = _endings(known, observed, uid=recorded.uid, plane=plan.nodes[0].name, clock=clock)
+    planes = [node.name for node in plan.nodes if node.role == "control-plane"]
+    endings = _endings(known, observed, uid=recorded.uid, planes=planes, clock=clock)
     plan = replace(plan, notes=(*filter(None, [choice.note]), *plan.notes, *endings))
     facts = ClusterFacts(
         cluster=cluster,
@@ -165,19 +197,28 @@ def _look(cluster: Cluster, cloud: Cloud, *, paths: Paths, clock: Clock, replace
     return _Start(record, recorded, observed, plan, facts)
 
 
-def _endings(known: Iterable[Certificate], observed: Observed, *, uid: str, plane: str, clock: Clock) -> Iterator[str]:
-    """Certificates and credentials that end soon, and that no step of a plan renews. ``plane``: the control plane's machine."""
+def _endings(
+    known: Iterable[Certificate], observed: Observed, *, uid: str, planes: Sequence[str], clock: Clock
+) -> Iterator[str]:
+    """Certificates and credentials that end soon, and that no step of a plan renews. ``planes``: of the control planes."""
     now = clock.now()
     ends = observed.credential_ends.items()
     problems = (
-        *(one.problem(now, control_plane=plane) for one in known if one.renewed_by != "moyai up"),
+        *(one.problem(now, control_planes=planes) for one in known if one.renewed_by != "moyai up"),
         *(credential_problem(name, end, now=now) for name, end in ends if keys.is_unique_name(name, uid)),
     )
     yield from filter(None, problems)
 
 
 def _carry_out(
-    start: _Start, cloud: Cloud, *, record: Record, reporter: Reporter, clock: Clock, data: MakeData | None
+    start: _Start,
+    cloud: Cloud,
+    *,
+    record: Record,
+    reporter: Reporter,
+    clock: Clock,
+    data: MakeData | None,
+    suffix: str,
 ) -> tuple[str, ...]:
     """Run the plan; returns what the user must hear of all the same."""
     plan = start.plan
@@ -213,7 +254,7 @@ def _carry_out(
         return False
 
     try:
-        execute.carry_out(plan, handlers, reporter=reporter, failed=failed)
+        execute.carry_out(plan, handlers, reporter=reporter, suffix=suffix, failed=failed)
     finally:
         context.abort.set()
     return tuple(context.notes)
@@ -245,11 +286,7 @@ def _secrets(record: Record, authorities: pki.Pki) -> Secrets:
 
 
 def _change_notes(start: _Start) -> list[str]:
-    notes = [
-        f"{change.path}: the new value is for new nodes; those that exist keep theirs"
-        for change in start.plan.changes
-        if change.kind == "rolling"
-    ]
+    notes: list[str] = []
     without = keys.secret(keys.VOLUMES_CREDENTIAL) not in start.recorded.intended
     if start.recorded.ready and without and Capability.DISKS in start.observed.capabilities:
         notes.append(

@@ -38,7 +38,7 @@ class LinkAddress:
 
 @dataclass(frozen=True)
 class Link:
-    """A veth pair: ``outside`` in the caller's namespace, ``inside`` in the other one, with MAC address, MTU and addresses."""
+    """A veth pair: ``outside`` in the caller's namespace, ``inside`` in the machine's, with MAC address, MTU and addresses."""
 
     outside: str
     inside: str

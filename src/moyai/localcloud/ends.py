@@ -35,7 +35,7 @@ def end(config: LocalCloudConfig, paths: CloudPaths) -> None:
 
 
 def running_roots(name: str) -> set[Path]:
-    """The folders from which clouds of this name run, whoever started them."""
+    """The folders from which clouds of this name run, also of those that another user or process started."""
     found: set[Path] = set()
     for pid in proc.pids():
         with contextlib.suppress(OSError):

@@ -1,8 +1,8 @@
-"""What a changed spec means for a cluster that exists: refused, taken by new nodes, or taken at once.
+"""What a changed spec means for a cluster that exists: refused, taken by replaced machines, or taken at once.
 
 Every field of a spec has one of three classes. ``fixed``: built into certificates, routes and nodes; changing it means building
-the cluster again, and a spec that tries is refused before anything is touched. ``rolling``: nodes that are made from now on
-have it; those that exist keep what they were made with. ``live``: this run brings the cluster to it.
+the cluster again, and a spec that tries is refused before anything is touched. ``rolling``: a machine has it from its start, so
+machines that were made with something else are replaced, some at a time. ``live``: this run brings the cluster to it.
 """
 
 from __future__ import annotations
@@ -26,9 +26,7 @@ _KUBELET = "a kubelet is configured when its machine is made"
 #: Fields below ``spec`` that stay as they were, each with the reason.
 _FIXED: Mapping[str, str] = {
     "cloud": "the cluster's objects are in that cloud",
-    "image": "machines are made from it",
     "kubernetesVersion": _CERTIFICATES,
-    "controlPlane.flavor": _MACHINE,
     "controlPlane.zone": _MACHINE,
     "controlPlane.endpoint": "the API's address is in certificates and in every node's configuration",
     "network.nodeCIDR": _RANGES,
@@ -49,8 +47,10 @@ _FIXED: Mapping[str, str] = {
     "security.encryptionAtRest": "the API server was started with it, and has stored Secrets",
     "security.podSecurity": _API_SERVER,
 }
-#: Fields that a node has from its start to its end.
+#: Fields that a machine has from its start to its end.
 _ROLLING: Mapping[str, str] = {
+    "image": "machines are made from it",
+    "controlPlane.flavor": "a machine keeps its flavor",
     "controlPlane.zones": "a machine keeps its zone",
     "security.seccompDefault": _KUBELET,
     "security.podPidsLimit": _KUBELET,
@@ -58,13 +58,17 @@ _ROLLING: Mapping[str, str] = {
     "security.evictionHard": _KUBELET,
     "security.imageGCHighThresholdPercent": _KUBELET,
 }
-#: Fields of a node pool that a node has from its start to its end.
+#: Those of them that a control plane without a virtual address cannot change, since no other machine can take its place.
+_OF_PLANES: Mapping[str, str] = {"controlPlane.flavor": _MACHINE}
+#: Fields of a node pool that a machine has from its start to its end.
 _ROLLING_IN_POOL: Mapping[str, str] = {
     "flavor": "a machine keeps its flavor",
     "zones": "a machine keeps its zone",
     "labels": "a node registers with them",
     "taints": "a node registers with them",
 }
+#: Fields of a node pool that say how machines are replaced.
+_LIVE_IN_POOL: Mapping[str, str] = {"rollingUpdate": "it counts for the next machines that are replaced"}
 _LIVE: Mapping[str, str] = {
     "controlPlane.replicas": _MACHINES,
     "access.apiCIDRs": "rules of the firewall follow",
@@ -115,7 +119,7 @@ def unclassified(spec: Mapping[str, Any]) -> set[str]:
         paths |= {name} if inner is None else {f"{name}.{field}" for field in inner}
     pool = {f"nodePools.{field}" for field in spec["nodePools"][0]} - {"nodePools.name", "nodePools.replicas"}
     known = {"nodePools", *_FIXED, *_ROLLING, *_LIVE}
-    return (paths - known) | (pool - {f"nodePools.{field}" for field in _ROLLING_IN_POOL})
+    return (paths - known) | (pool - {f"nodePools.{field}" for field in (*_ROLLING_IN_POOL, *_LIVE_IN_POOL)})
 
 
 def _changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Change]:
@@ -127,7 +131,10 @@ def _changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Change]
             # None: the cluster was made before there was such a field
             same = path == "controlPlane.endpoint" and was_virtual(old["controlPlane"]) == was_virtual(new["controlPlane"])
             if before is not None and before != after and not same:
-                yield Change(f"spec.{path}", before, after, kind, reason)
+                if path in _OF_PLANES and not was_virtual(old["controlPlane"]):
+                    yield Change(f"spec.{path}", before, after, "fixed", _OF_PLANES[path])
+                else:
+                    yield Change(f"spec.{path}", before, after, kind, reason)
     before_pools = {pool["name"]: pool for pool in old["nodePools"]}
     after_pools = {pool["name"]: pool for pool in new["nodePools"]}
     for name in dict.fromkeys((*before_pools, *after_pools)):
@@ -143,6 +150,10 @@ def _changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Change]
         for path, reason in _ROLLING_IN_POOL.items():
             if earlier[path] != later[path]:
                 yield Change(f"{where}.{path}", earlier[path], later[path], "rolling", reason)
+        for path, reason in _LIVE_IN_POOL.items():
+            # a pool of before there was a choice has the default
+            if path in earlier and earlier[path] != later[path]:
+                yield Change(f"{where}.{path}", earlier[path], later[path], "live", reason)
 
 
 def _at(spec: Mapping[str, Any], path: str) -> Any:

@@ -34,7 +34,7 @@ class Made:
 
 
 @dataclass(frozen=True)
-class Kept:
+class KeptObject:
     """An object that stays on purpose, and why."""
 
     kind: Kind
@@ -44,10 +44,20 @@ class Kept:
 
 
 @dataclass(frozen=True)
+class Replacement:
+    """A node whose machine was made with something else than the spec has, and ``why``. ``now``: by the steps of this plan;
+    otherwise by a later one, made when those are done."""
+
+    node: str
+    why: str
+    now: bool = False
+
+
+@dataclass(frozen=True)
 class Plan:
     """``made``: what exists already. ``notes``: lines for the user. ``choices``: None for the plan of a removal.
 
-    ``released``: names of nodes whose allocations are free, because nothing of them is left.
+    ``released``: names of nodes whose allocations are free, because nothing of them is left. ``replacements``: in order.
     """
 
     steps: tuple[Step, ...] = ()
@@ -56,8 +66,9 @@ class Plan:
     choices: Choices | None = None
     changes: tuple[Change, ...] = ()
     notes: tuple[str, ...] = ()
-    kept: tuple[Kept, ...] = ()
+    kept: tuple[KeptObject, ...] = ()
     released: tuple[str, ...] = ()
+    replacements: tuple[Replacement, ...] = ()
 
     def __bool__(self) -> bool:
         return bool(self.steps)

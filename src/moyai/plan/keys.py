@@ -1,7 +1,8 @@
 """The keys of a cluster's own objects, and what the cloud calls them.
 
-A name is taken apart only here, by the inverse of the function that makes it, and only where the fact stands nowhere else: the
-tags of a cluster's objects have its UID, not its name, so a cluster without a record here is called what its objects say.
+A name is taken apart only in the module that makes it (this one, ``nodes``, ``node_ports``, ``load_balancer.names``), by the
+inverse of the function that makes it, and only where the fact stands nowhere else. The tags of a cluster's objects have its UID
+and not its name, so a cluster without a record here is called what its objects say.
 """
 
 from __future__ import annotations

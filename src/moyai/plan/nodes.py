@@ -68,6 +68,11 @@ def pool_of_node(name: str, cluster: str) -> str | None:
     return stem.removeprefix(f"{cluster}-") if ordinal.isdigit() and stem.startswith(f"{cluster}-") else None
 
 
+def number_of_node(name: str) -> int:
+    """The number that ``node_name`` was given, of a name that it made."""
+    return int(name.rpartition("-")[2])
+
+
 def address_of(node_cidr: IPv4Network, index: int) -> IPv4Address:
     return node_cidr[FIRST_NODE_NUMBER + index]
 
@@ -100,9 +105,10 @@ def wanted_nodes(
     allocations: Mapping[str, NodeAllocation],
     used_addresses: Collection[str] = (),
     planes: Sequence[int] | None = None,
+    pools: Mapping[str, Sequence[int]] | None = None,
 ) -> tuple[PlannedNode, ...]:
     """The nodes of the spec, control plane first. ``used_addresses``: what other things on the network have. ``planes``:
-    numbers of the control planes, where they are not the lowest."""
+    numbers of the control planes, where they are not the lowest; ``pools``: those of each pool's nodes."""
     spec = cluster.spec
     network = spec.network
     taken = {kept.index for kept in allocations.values()}
@@ -121,11 +127,9 @@ def wanted_nodes(
                     hint=f"nodeCIDR {network.node_cidr} and podCIDR {network.pod_cidr} hold {spec.max_nodes} nodes",
                 )
             taken.add(index)
-            zone = pool_zones[ordinal % len(pool_zones)] if pool_zones else ""
-            if role == "control-plane":
-                # the zone of whichever machine it replaces
-                zone = min(pool_zones, key=lambda one: plane_zones[one], default="")
-                plane_zones[zone] += 1
+            # where there are fewest: the zone of whichever machine it replaces
+            zone = min(pool_zones, key=lambda one: held[one], default="")
+            held[zone] += 1
             kept = NodeAllocation(index, zone)
         return PlannedNode(
             name=name,
@@ -141,17 +145,22 @@ def wanted_nodes(
             announced=tuple(map(str, announced)),
         )
 
+    def zones_of(pool: str, numbers: Sequence[int]) -> Counter[str]:
+        known = (allocations.get(node_name(cluster.name, pool, ordinal=ordinal)) for ordinal in numbers)
+        return Counter(kept.zone for kept in known if kept)
+
     nodes: list[PlannedNode] = []
     plane = spec.control_plane
     numbers = range(plane.replicas) if planes is None else planes
-    known = (allocations.get(node_name(cluster.name, CONTROL_PLANE_POOL, ordinal=ordinal)) for ordinal in numbers)
-    plane_zones = Counter(kept.zone for kept in known if kept)
+    held = zones_of(CONTROL_PLANE_POOL, numbers)
     for ordinal in numbers:
         own = [plane.zone] if plane.zone else plane.zones or list(zones)
         nodes.append(place("control-plane", CONTROL_PLANE_POOL, ordinal=ordinal, flavor=plane.flavor, pool_zones=own))
     for pool in spec.node_pools:
+        numbers = range(pool.replicas) if pools is None else pools[pool.name]
+        held = zones_of(pool.name, numbers)
         nodes += [
             place("worker", pool.name, ordinal=ordinal, flavor=pool.flavor, pool_zones=pool.zones or zones)
-            for ordinal in range(pool.replicas)
+            for ordinal in numbers
         ]
     return tuple(nodes)

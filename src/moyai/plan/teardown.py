@@ -22,7 +22,7 @@ from moyai.core.keys import Key, Kind
 from moyai.plan import keys
 from moyai.plan import steps as s
 from moyai.plan.ending import plan_ending
-from moyai.plan.graph import Kept, Plan, ordered
+from moyai.plan.graph import KeptObject, Plan, ordered
 from moyai.plan.load_balancer.names import names_service_of
 from moyai.plan.observed import Observed, owner, owns, server_owner
 from moyai.plan.steps import Delete, Step, StepId, Verb
@@ -68,7 +68,7 @@ class _Teardown:
         self.target = target
         self.uid = target.uid
         self.steps: list[Step] = []
-        self.kept: list[Kept] = []
+        self.kept: list[KeptObject] = []
         self.networks = {n.id for n in observed.networks if self._ours(n, keys.NETWORK)}
         self.subnets = {n.id for n in observed.subnets if self._ours(n, keys.SUBNET) or n.network_id in self.networks}
         self.routers = [r for r in observed.routers if self._ours(r, keys.ROUTER)]
@@ -147,14 +147,14 @@ class _Teardown:
             named = fip.description == keys.api_address_description(self.uid)
             begun = named and owner(fip) is None and self.now.may_be_untagged
             if KEEP_TAG in fip.tags and (owns(self.uid, fip) or fip.port_id in own_ports):
-                self.kept.append(Kept(Kind.FLOATING_IP, fip.id, fip.address, "its Service asked to keep it"))
+                self.kept.append(KeptObject(Kind.FLOATING_IP, fip.id, fip.address, "its Service asked to keep it"))
             elif owns(self.uid, fip) or begun:
                 # no controller uses the API's own address; those of Services belong to their controller while it lives
                 own = fip.description == keys.api_address_description(self.uid)
                 gone.append(self._delete(Kind.FLOATING_IP, fip.id, name=fip.address, after=() if own else after))
             elif fip.port_id in own_ports:
                 # a user's own address on a port of the cluster: it stays, and becomes free when the port goes
-                self.kept.append(Kept(Kind.FLOATING_IP, fip.id, fip.address, "not made by the cluster"))
+                self.kept.append(KeptObject(Kind.FLOATING_IP, fip.id, fip.address, "not made by the cluster"))
         return gone
 
     def _machine(self, server: Server, planes: Iterable[StepId] = ()) -> StepId:
@@ -212,13 +212,13 @@ class _Teardown:
             if self.target.volumes == "Delete":
                 gone.setdefault(snap.volume_id, []).append(self._delete(Kind.SNAPSHOT, snap.id, name=name, after=planes))
             else:
-                self.kept.append(Kept(Kind.SNAPSHOT, snap.id, name, self._policy()))
+                self.kept.append(KeptObject(Kind.SNAPSHOT, snap.id, name, self._policy()))
         for volume in self.now.volumes:
             if not self._mine(volume) and not any(server in self.servers for server in volume.attached_server_ids):
                 continue
             why, name = self._why_kept(volume), volume.name or volume.id
             if why:
-                self.kept.append(Kept(Kind.VOLUME, volume.id, name, why))
+                self.kept.append(KeptObject(Kind.VOLUME, volume.id, name, why))
             else:
                 free = [self._free(volume, machines)] if volume.attached_server_ids else []
                 self._delete(Kind.VOLUME, volume.id, name=name, after=[*machines, *free, *gone.get(volume.id, ())])

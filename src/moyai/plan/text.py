@@ -14,8 +14,9 @@ _NODE_KEYS = {"ordinal": "number", "index": "slot"}
 
 
 def lines(plan: Plan) -> list[str]:
-    """Changes of the spec; one line a step, each with what it waits for; then what is kept, then the notes."""
+    """Changes of the spec; machines that are replaced; one line a step, each with what it waits for; what is kept; notes."""
     text = [f"change {change.text}" for change in plan.changes]
+    text += [f"{'replace' if one.now else 'then replace'} {one.node}: {one.why}" for one in plan.replacements]
     if not plan.steps:
         text.append("nothing to do")
     else:
@@ -35,6 +36,7 @@ def data(plan: Plan) -> dict[str, Any]:
     """The plan as JSON-able data: the graph that runs, waits included."""
     return {
         "changes": [asdict(change) for change in plan.changes],
+        "replacements": [asdict(one) for one in plan.replacements],
         "steps": [
             {
                 "key": str(step.id),

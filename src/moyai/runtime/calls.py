@@ -50,7 +50,7 @@ _REFUSED_SECONDS = 1.0
 
 
 @dataclass
-class _Refusal:
+class _LoginRefusal:
     """``until``: by the clock, when the cloud may be asked again."""
 
     error: CredentialsRefused | None = None
@@ -75,7 +75,7 @@ class CloudCalls:
     region: str = ""
     threads: Threads = field(default_factory=_threads)
     clock: Clock = field(default_factory=SystemClock)
-    _refusal: _Refusal = field(default_factory=_Refusal)
+    _refusal: _LoginRefusal = field(default_factory=_LoginRefusal)
 
     def on(self, threads: Threads) -> CloudCalls:
         """The same cloud, called in other threads."""

@@ -27,10 +27,12 @@ refused. A wrong value is one line on standard error, exit code 2, and nothing i
 
     cluster.yaml: spec.nodePools[0].replicas: -1, should be at least 0
 
-What may change while the cluster exists: `nodePools` (replicas, pools; labels, taints and flavors count for new nodes),
-`access`, `volumes.reclaimPolicy`, `network.maxRoutes`, `network.policy`, and of `security` what kubelets have
-(`seccompDefault`, `podPidsLimit`, `protectKernelDefaults`, `evictionHard`, `imageGCHighThresholdPercent`; they count for new
-nodes). Everything else is built into addresses, certificates and nodes, and a changed value is refused.
+What may change while the cluster exists: `nodePools`, `image`, the number, zones and flavor of control planes, `access`,
+`volumes.reclaimPolicy`, `network.maxRoutes`, `network.policy`, and of `security` what kubelets have (`seccompDefault`,
+`podPidsLimit`, `protectKernelDefaults`, `evictionHard`, `imageGCHighThresholdPercent`). Image, flavors, zones, labels, taints
+and what kubelets have belong to a machine from its start: `up` replaces machines that were made with something else, as
+[Change the machines of a cluster](../how-to/upgrade.md) describes. Everything else is built into addresses, certificates and
+nodes, and a changed value is refused.
 
 A spec is one YAML document of at most 1 MiB, 100,000 values and 20 levels. An alias (`*name`) counts as often as it is used.
 Values mean what they mean in Kubernetes manifests: `yes` is true, `1:30` and `2001-01-01` are text. A key that stands twice is

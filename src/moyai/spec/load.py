@@ -46,7 +46,7 @@ class LoadedSpec:
 
 
 @dataclass(frozen=True)
-class _Part:
+class _SpecFile:
     """One file of a spec: its text, how errors call it, and the manifests beside it."""
 
     file: Path
@@ -77,7 +77,7 @@ def merged(*paths: Path) -> Any:
     return _merged([_read(path) for path in paths]).plain()
 
 
-def _merged(parts: Sequence[_Part]) -> Tree:
+def _merged(parts: Sequence[_SpecFile]) -> Tree:
     twice = next((name for name, count in Counter(part.source for part in parts).items() if count > 1), "")
     if twice == STANDARD_INPUT_NAME:
         raise UsageError("standard input is named twice, and can be read once")
@@ -86,7 +86,7 @@ def _merged(parts: Sequence[_Part]) -> Tree:
     return merge([tree_of(_document(part.text, source=name), name) for part, name in zip(parts, named, strict=True)])
 
 
-def _read(path: Path) -> _Part:
+def _read(path: Path) -> _SpecFile:
     manifests: tuple[Path, ...] = ()
     file = path
     try:
@@ -100,7 +100,7 @@ def _read(path: Path) -> _Part:
         raise UsageError(f"{file}: cannot be read ({error.strerror})") from None
     text = read_text(file, limit=MAX_SIZE, should="a cluster spec")
     source = STANDARD_INPUT_NAME if file == STANDARD_INPUT else file.name if file.is_file() else str(file)
-    return _Part(file, text, source, manifests)
+    return _SpecFile(file, text, source, manifests)
 
 
 def parse(text: str, *, source: str = SPEC_FILE) -> Cluster:
@@ -248,8 +248,9 @@ def _field_model(model: type[BaseModel], alias: str) -> type[BaseModel] | None:
 
 
 def carried_on(cluster: Cluster, before: Mapping[str, Any]) -> Cluster:
-    """The spec of a cluster that exists: what it leaves out of ``security`` and of ``network.policy``, and what it leaves to
-    moyai (``network.mode``, ``controlPlane.endpoint``), is as in ``before``, the dumped spec that the cluster has."""
+    """The spec of a cluster that exists: what it leaves out of ``security``, ``network.policy`` and ``kubernetesVersion``, and
+    what it leaves to moyai (``network.mode``, ``controlPlane.endpoint``), is as in ``before``, the dumped spec that the cluster
+    has."""
     security = kept(cluster.spec.security, before["spec"].get("security", {}))
     network = cluster.spec.network
     had = before["spec"]["network"]
@@ -258,7 +259,9 @@ def carried_on(cluster: Cluster, before: Mapping[str, Any]) -> Cluster:
     if "policy" not in network.model_fields_set:
         network = network.model_copy(update={"policy": enforced(had)})
     plane = control_plane.kept(cluster.spec.control_plane, before["spec"].get("controlPlane", {}))
-    changed = {"security": security, "network": network, "control_plane": plane}
+    changed: dict[str, Any] = {"security": security, "network": network, "control_plane": plane}
+    if "kubernetes_version" not in cluster.spec.model_fields_set:
+        changed["kubernetes_version"] = before["spec"]["kubernetesVersion"]
     return cluster.model_copy(update={"spec": cluster.spec.model_copy(update=changed)})
 
 

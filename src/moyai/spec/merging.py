@@ -162,12 +162,12 @@ def _delete(below: list[Tree], section: _ListPart, *, at: Location) -> list[Tree
     return [*below[:place], *below[place + 1 :]]
 
 
-class _Way(Protocol):
+class _ListMerge(Protocol):
     def __call__(self, below: list[Tree], section: _ListPart, /, *, at: Location) -> list[Tree]: ...
 
 
 #: Operator → list below, the operator with its items, where → the list.
-_WAYS: dict[str, _Way] = {
+_WAYS: dict[str, _ListMerge] = {
     "append": _append,
     "prepend": _prepend,
     "replace": _replace,

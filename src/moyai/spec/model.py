@@ -118,6 +118,27 @@ class TaintSpec(Model):
     )
 
 
+class RollingUpdate(Model):
+    """How the machines of a pool are replaced when they are out of date. Names and meaning as in a Deployment."""
+
+    max_surge: Annotated[int, Field(ge=0, le=50)] = Field(
+        default=1,
+        description="How many machines more than `replicas` there may be meanwhile (0 to 50). So many are replaced at once: "
+        "new ones are made, and when they are Ready old ones leave.",
+    )
+    max_unavailable: Annotated[int, Field(ge=0, le=50)] = Field(
+        default=0,
+        description="Where `maxSurge` is 0: how many machines leave at once before new ones are made in their places (0 to "
+        "50), for a cloud that has no room for one more.",
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if not self.max_surge and not self.max_unavailable:
+            raise problem("at least 1 where maxSurge is 0: otherwise no machine could be replaced", at=("maxUnavailable",))
+        return self
+
+
 class NodePool(Model):
     """A group of like workers."""
 
@@ -139,6 +160,9 @@ class NodePool(Model):
     taints: list[TaintSpec] = Field(
         default_factory=list[TaintSpec],
         description="Taints that its nodes register with; each key once with each effect.",
+    )
+    rolling_update: RollingUpdate = Field(
+        default_factory=RollingUpdate, description="How machines that are out of date are replaced."
     )
 
     @model_validator(mode="after")
@@ -295,7 +319,9 @@ class ClusterSpec(Model):
         "is set); `moyai` is the local cloud, which `moyai up` starts. `envvars` is the cloud of `OS_*` variables.",
     )
     kubernetes_version: Annotated[str, BeforeValidator(_version)] = Field(
-        default=DEFAULT_KUBERNETES_VERSION, description="Kubernetes version; the node image must hold it."
+        default=DEFAULT_KUBERNETES_VERSION,
+        description="Kubernetes version; the node image must hold it. For the local cloud moyai makes images of 1.36.3 and "
+        "1.37.1. A cluster that exists keeps its version where the spec names none.",
     )
     image: Choice = Field(default="", description="Name or id of the node image; empty: moyai-node-<kubernetesVersion>.")
     control_plane: ControlPlane = Field(default_factory=ControlPlane, description="The control plane.")

@@ -63,7 +63,8 @@ class EtcdKey(Model):
             raise problem("a key that begins with /", at=("prefix",))
         if bool(self.certfile) != bool(self.keyfile):
             raise problem(
-                "given together with the other one of certfile and keyfile", at=("keyfile" if self.certfile else "certfile",)
+                f"given together with {'certfile' if self.certfile else 'keyfile'}",
+                at=("keyfile" if self.certfile else "certfile",),
             )
         return self
 

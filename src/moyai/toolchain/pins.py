@@ -69,7 +69,8 @@ class CSource:
 class Pin:
     """One component: at least one of ``modules`` and ``c``, and a release file where its checksum is pinned.
 
-    ``needed_by``: empty for what moyai needs; else the make target of moyai's own tests that alone needs it.
+    ``needed_by``: empty for what moyai needs; else the make target of moyai's own tests that alone needs it. ``instead_of``:
+    the component that it is another version of, got only where that version is asked for.
     """
 
     name: str
@@ -80,6 +81,7 @@ class Pin:
     modules: Modules | None = None
     c: CSource | None = None
     needed_by: str = ""
+    instead_of: str = ""
 
     @property
     def needs_compiler(self) -> bool:
@@ -131,7 +133,9 @@ def parse_pins(text: str, modules_folder: Path, *, arch: Architecture) -> Pins:
     """The pins in ``text`` (TOML); Go modules are in folders below ``modules_folder``."""
     tables = tomllib.loads(text)
     go = tables.pop("go")
-    components = {name: _pin(name, table, modules_folder=modules_folder, arch=arch) for name, table in tables.items()}
+    components = {
+        name: _pin(name, _whole(table, tables), modules_folder=modules_folder, arch=arch) for name, table in tables.items()
+    }
     folders = {part.folder for pin in components.values() for part in (pin.modules, pin.c) if part}
     needed = max((_go_line(folder) for folder in folders), key=version_tuple, default="1.26")
     return Pins(components, GoPin(go["version"], go["sha256"][arch], needed))
@@ -144,6 +148,13 @@ def version_tuple(version: str) -> tuple[int, ...]:
         digits = part[: next((at for at, char in enumerate(part) if not char.isdigit()), len(part))]
         parts.append(int(digits or 0))
     return tuple(parts)
+
+
+def _whole(table: Mapping[str, Any], tables: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The table of another version of a component, with what it leaves out of ``modules`` as the component has it."""
+    if "instead_of" not in table:
+        return table
+    return {**table, "modules": {**tables[table["instead_of"]]["modules"], **table.get("modules", {})}}
 
 
 def _pin(name: str, table: Mapping[str, Any], *, modules_folder: Path, arch: Architecture) -> Pin:
@@ -175,14 +186,16 @@ def _pin(name: str, table: Mapping[str, Any], *, modules_folder: Path, arch: Arc
     if built is None:
         raise ValueError(f"pins.toml: {name}: neither modules nor a C source to build it from")
     return Pin(
-        name, table["version"], files, _key(table, built.folder, arch=arch), release, modules, c, table.get("needed_by", "")
+        *(name, table["version"], files, _key(table, built.folder, arch=arch), release, modules, c),
+        needed_by=table.get("needed_by", ""),
+        instead_of=table.get("instead_of", ""),
     )
 
 
 def _key(table: Mapping[str, Any], folder: Path, *, arch: Architecture) -> str:
     # the release table is left out: adding a checksum later must not throw away what was built;
     # nor does it matter who needs the component
-    deciding = {name: value for name, value in table.items() if name not in ("release", "needed_by")}
+    deciding = {name: value for name, value in table.items() if name not in ("release", "needed_by", "instead_of")}
     digest = hashlib.sha256(json.dumps([LAYOUT, arch, deciding], sort_keys=True).encode())
     for file in sorted([folder / "go.mod", folder / "go.sum", *folder.glob("*.go")]):
         digest.update(file.read_bytes())

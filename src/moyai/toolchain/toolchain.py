@@ -36,7 +36,8 @@ SINGLES: Mapping[str, str] = {"kubectl": "kubernetes"}
 class ListedComponent:
     """One line of the list: ``component`` is None while it is missing; ``folder`` is where it is or will be.
 
-    ``needed_by``: empty for what moyai needs; else the make target of moyai's own tests that alone needs it.
+    ``needed_by``: empty for what moyai needs; else the make target of moyai's own tests that alone needs it. ``instead_of``:
+    the component that it is another version of.
     """
 
     name: str
@@ -44,6 +45,7 @@ class ListedComponent:
     folder: Path
     component: Component | None
     needed_by: str = ""
+    instead_of: str = ""
 
 
 class Toolchain:
@@ -71,12 +73,19 @@ class Toolchain:
 
     @property
     def own_names(self) -> list[str]:
-        """As ``names``, without what only moyai's own tests need."""
-        return [name for name in self.names if name == GO or not self._pins.components[name].needed_by]
+        """As ``names``, without what only moyai's own tests need and without other versions."""
+        pins = self._pins.components
+        return [name for name in self.names if name == GO or not (pins[name].needed_by or pins[name].instead_of)]
 
     def needed_by(self, target: str) -> list[str]:
         """The components that a make target of moyai's own tests needs and moyai does not."""
         return [pin.name for pin in self._pins.components.values() if pin.needed_by == target]
+
+    def versions(self, name: str) -> dict[str, str]:
+        """Version → the component of that version, of ``name`` and of what is pinned instead of it; what only moyai's own tests
+        need is left out until it is installed."""
+        same = (pin for pin in self._pins.components.values() if name in (pin.name, pin.instead_of))
+        return {pin.version: pin.name for pin in same if not pin.needed_by or self._store.find(pin)}
 
     def needs_compiler(self, name: str) -> bool:
         """Whether a missing component is made with the host's C compiler."""
@@ -96,7 +105,7 @@ class Toolchain:
     def list(self) -> list[ListedComponent]:
         """Every component: installed, with its origin, or missing."""
         lines = [
-            ListedComponent(pin.name, pin.version, self._store.path(pin), self._store.find(pin), pin.needed_by)
+            ListedComponent(pin.name, pin.version, self._store.path(pin), self._store.find(pin), pin.needed_by, pin.instead_of)
             for pin in self._pins.components.values()
         ]
         go = self.find(GO)

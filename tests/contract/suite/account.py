@@ -22,3 +22,9 @@ class Account:
         volumes = {quota.name: quota for quota in cloud.disks.quotas()}
         assert {"volumes", "gigabytes"} <= set(volumes)
         assert (cloud.account.login_url() or "").startswith("http")
+
+    def test_the_way_to_the_cloud_and_its_mirror_are_read(self, site: Site) -> None:
+        account = site.cloud.account
+        assert not account.reach().insecure, "a cloud without certificates, or with one that is checked"
+        mirror = account.image_mirror()
+        assert mirror is None or mirror.startswith("http")

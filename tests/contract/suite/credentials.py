@@ -31,6 +31,10 @@ class Credentials:
             assert (own.may_issue, own.given) == (False, "")
             assert "application credential" in own.refusal
             assert cloud.credentials.own_login().may_issue
+            found = limited.credentials.own_credential()
+            assert (found.id, found.secret) == (made.id, made.secret)
+            with pytest.raises(Terminal):
+                cloud.credentials.own_credential()
             with pytest.raises(Terminal):
                 limited.credentials.create_credential(name=f"{name}-2", use=Use.VOLUMES, description="test")
         finally:

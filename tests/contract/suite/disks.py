@@ -11,9 +11,9 @@ from tests.contract.site import Site
 NOBODY = "00000000-0000-4000-8000-00000000dead"
 
 
-def volume(site: Site, name: str, *, size_gb: int = 1) -> Volume:
-    """A volume that is there."""
-    zone = site.cloud.disks.zones()[0]
+def volume(site: Site, name: str, *, size_gb: int = 1, zone: str = "") -> Volume:
+    """A volume that is there, in the first zone if none is named."""
+    zone = zone or site.cloud.disks.zones()[0]
     made = site.cloud.disks.create_volume(
         name=f"{site.uid}-{name}", size_gb=size_gb, zone=zone, metadata={"moyai.cluster": site.uid, "name": name}
     )

@@ -13,9 +13,10 @@ from moyai.cloud.load_balancers import (
     Member,
     Monitor,
     Pool,
+    SessionPersistence,
     TrafficProtocol,
 )
-from moyai.core.errors import Conflict, NotFound
+from moyai.core.errors import Conflict, NotFound, Terminal
 from tests.contract.site import Site
 
 NOBODY = "00000000-0000-4000-8000-00000000dead"
@@ -96,6 +97,49 @@ class LoadBalancers:
         ports = site.cloud.networks.ports
         site.until(lambda: made.vip_port_id not in {one.id for one in ports(network_id=site.network.id)}, 30)
 
+    def test_its_parts_are_changed_where_they_are(self, site: Site) -> None:
+        balancers = site.cloud.load_balancers
+        made = balancers.create(tree(site))
+        (listener,) = settled(site, made.id).listeners
+        pool = listener.pool
+        assert pool
+        assert pool.monitor
+        balancers.update(made.id, name=f"{site.uid}-renamed", description="changed", tags=[site.tag, "other=1"])
+        found = changed(site, made.id)
+        assert (found.name, found.description) == (f"{site.uid}-renamed", "changed")
+        assert set(found.tags) == {site.tag, "other=1"}
+
+        balancers.update_listener(listener.id, {"allowed_cidrs": ("10.1.0.0/16",), "timeout_client_data_ms": 60_000})
+        altered = changed(site, made.id).listeners[0]
+        assert (altered.allowed_cidrs, altered.timeout_client_data_ms) == (("10.1.0.0/16",), 60_000)
+        assert altered.name == listener.name
+        algorithm, persistence = BalancingAlgorithm.LEAST_CONNECTIONS, SessionPersistence.SOURCE_ADDRESS
+        balancers.update_pool(pool.id, {"algorithm": algorithm, "persistence": persistence})
+        pool = changed(site, made.id).listeners[0].pool
+        assert pool
+        assert (pool.algorithm, pool.persistence, len(pool.members)) == (algorithm, persistence, 2)
+
+        assert pool.monitor
+        balancers.update_monitor(pool.monitor.id, {"delay": 10})
+        pool = changed(site, made.id).listeners[0].pool
+        assert pool
+        assert pool.monitor
+        assert (pool.monitor.delay, pool.monitor.timeout) == (10, 3)
+        balancers.delete_monitor(pool.monitor.id)
+        changed(site, made.id)
+        balancers.delete_monitor(pool.monitor.id)
+        again = balancers.create_monitor(pool.id, Monitor(CheckType.TCP, delay=7, timeout=3, max_retries=1))
+        pool = changed(site, made.id).listeners[0].pool
+        assert pool
+        assert pool.monitor
+        assert (pool.monitor.id, pool.monitor.delay) == (again.id, 7)
+
+        if _may_fail_over(site, made.id):
+            found = changed(site, made.id)
+        assert (found.vip_port_id, found.vip_address) == (made.vip_port_id, made.vip_address), "its address stays"
+        balancers.delete(made.id)
+        site.until(lambda: made.id not in {one.id for one in balancers.load_balancers(tag=site.tag)}, 120)
+
     def test_one_that_is_not_there(self, site: Site) -> None:
         balancers = site.cloud.load_balancers
         with pytest.raises(NotFound):
@@ -104,5 +148,26 @@ class LoadBalancers:
             balancers.get(NOBODY)
         with pytest.raises(NotFound):
             balancers.create_listener(NOBODY, Listener("none", TrafficProtocol.TCP, 80))
+        with pytest.raises(NotFound):
+            balancers.update(NOBODY, name="none")
+        with pytest.raises(NotFound):
+            balancers.update_listener(NOBODY, {"name": "none"})
+        with pytest.raises(NotFound):
+            balancers.update_pool(NOBODY, {"name": "none"})
+        with pytest.raises(NotFound):
+            balancers.update_monitor(NOBODY, {"delay": 10})
+        with pytest.raises(NotFound):
+            balancers.create_monitor(NOBODY, Monitor(CheckType.TCP, delay=7, timeout=3, max_retries=1))
         balancers.delete(NOBODY)
         balancers.delete_listener(NOBODY)
+        balancers.delete_pool(NOBODY)
+        balancers.delete_monitor(NOBODY)
+
+
+def _may_fail_over(site: Site, balancer_id: str) -> bool:
+    """Fail the load balancer over; False where the account may not, which the cloud says by a refusal."""
+    try:
+        site.cloud.load_balancers.failover(balancer_id)
+    except Terminal:
+        return False
+    return True

@@ -59,6 +59,32 @@ class Networks:
             cloud.networks.delete_port(port.id)
         cloud.networks.delete_port(port.id)
 
+    def test_a_network_is_built_and_taken_apart_piece_by_piece(self, site: Site) -> None:
+        networks, routers = site.cloud.networks, site.cloud.routers
+        network = networks.create_network(name=f"{site.uid}-pieces", tags=[site.tag])
+        subnet = networks.create_subnet(name="pieces", network_id=network.id, cidr="10.79.0.0/24", tags=[site.tag])
+        router = routers.create_router(name=f"{site.uid}-pieces", tags=[site.tag])
+        port = networks.create_port(name="pieces", network_id=network.id, subnet_id=subnet.id, tags=[site.tag])
+        try:
+            assert [one.id for one in networks.subnets(network_id=network.id)] == [subnet.id]
+            assert router.external_network_id == ""
+            external = site.router.external_network_id
+            assert routers.set_router_gateway(router.id, external).external_network_id == external
+            routers.add_router_interface(router.id, subnet.id)
+            assert router.id in {one.device_id for one in networks.ports(network_id=network.id)}
+            with pytest.raises(Conflict):
+                networks.delete_subnet(subnet.id)
+        finally:
+            routers.remove_router_interface(router.id, subnet.id)
+            routers.remove_router_interface(router.id, subnet.id)
+            routers.delete_router(router.id)
+            networks.delete_port(port.id)
+            networks.delete_subnet(subnet.id)
+            networks.delete_subnet(subnet.id)
+            networks.delete_network(network.id)
+            networks.delete_network(network.id)
+        assert [one.id for one in networks.networks(tag=site.tag)] == [site.network.id]
+
     def test_routes_are_added_by_many_at_once_and_none_is_lost(self, site: Site) -> None:
         cloud = site.cloud
         routes = [Route(f"10.244.{number}.0/24", f"10.77.0.{20 + number}") for number in range(12)]

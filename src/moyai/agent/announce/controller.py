@@ -1,7 +1,7 @@
 """Keeps the set of addresses that this node competes for as Services, endpoints, nodes and MetalLB's resources demand.
 
 Always holds: no interface gets the addresses; the agent answers ARP for them, and kube-proxy's rules lead their packets to
-pods. What is no longer this node's is no longer answered for before its Lease is handed on.
+pods. The agent stops answering for an address before it hands on the address's Lease.
 """
 
 from __future__ import annotations
@@ -189,7 +189,7 @@ class AnnounceController:
         self._again()
 
     def _contested(self, address: str) -> None:
-        """The owner by the Lease says again who has the address; whoever else does, is late or is no node of the cluster."""
+        """The owner by the Lease announces the address again: the other machine is late, or is no node of the cluster."""
         now = self._clock.monotonic()
         if now - self._defended.get(address, -_DEFENCE) >= _DEFENCE:
             self._defended[address] = now

@@ -154,7 +154,7 @@ class PolicyController:
         """Log what was denied. Raises Retriable."""
         if self._kernel is not None and self._standing and self._verdicts.wanted:
             flows = await asyncio.to_thread(self._kernel.denied)
-            self._verdicts.tell(flows, now=self._clock.monotonic())
+            self._verdicts.log(flows, now=self._clock.monotonic())
 
     def _packets(self) -> dict[Labels, float]:
         """What the kernel has counted since the table was made."""

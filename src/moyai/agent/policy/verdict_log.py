@@ -1,7 +1,8 @@
-"""What policies with a log have denied, as lines of the agent's log: who, to whom, and which policy.
+"""What policies with a log have denied, as lines of the agent's log. A line names the sender, the receiver and the policy.
 
-Always holds: a flow has one line in a minute however often it is tried, and all flows together have so many lines a look; what
-is left out is counted in a line. Nothing is asked of the kernel while no policy of this node's pods wants a log.
+Always holds: a flow has at most one line in a minute, however often it is tried. One look at the kernel writes at most
+``_MOST`` lines, and a last line counts the flows that were left out. Nothing is asked of the kernel while no policy of this
+node's pods wants a log.
 """
 
 from __future__ import annotations
@@ -25,22 +26,22 @@ class VerdictLog:
 
     def __init__(self, index: PolicyIndex) -> None:
         self._index = index
-        self._told: dict[tuple[str, str, str, int], float] = {}
+        self._logged: dict[tuple[str, str, str, int], float] = {}
 
     @property
     def wanted(self) -> bool:
         return self._index.logs
 
-    def tell(self, flows: Iterable[NotedFlow], *, now: float) -> None:
+    def log(self, flows: Iterable[NotedFlow], *, now: float) -> None:
         """``flows``: all that the kernel has noted. ``now``: on a clock of seconds."""
-        self._told = {key: moment for key, moment in self._told.items() if now - moment < _AGAIN}
+        self._logged = {key: moment for key, moment in self._logged.items() if now - moment < _AGAIN}
         lines = left_out = 0
         for flow in flows:
             key = (flow.source, flow.destination, flow.protocol, flow.port)
             # the kernel keeps flows longer than they last; a second more, as it counts whole ones
-            if flow.seconds > PAUSE + 1 or key in self._told:
+            if flow.seconds > PAUSE + 1 or key in self._logged:
                 continue
-            self._told[key] = now
+            self._logged[key] = now
             if lines >= _MOST:
                 left_out += 1
                 continue

@@ -1,4 +1,4 @@
-"""MetalLB's resources as the allocation sees them, and what is told to whoever depends on them.
+"""MetalLB's resources as the allocation sees them, and the changes that Services and nodes are told about.
 
 Always holds: a resource that has no effect here has an event that says so.
 """

@@ -49,7 +49,7 @@ it fails.
 
 #: Command → what its exit codes mean beyond the general table.
 EXIT_CODES = {
-    "moyai status": "1 when something in the cluster is not well.",
+    "moyai status": "1 when something in the cluster does not work.",
     "moyai explain": "0 when the command found an answer, even if the answer is that the pod cannot run.",
     "moyai kubectl": "that of kubectl.",
     "moyai openstack": "that of the OpenStack client.",

@@ -78,7 +78,7 @@ class Delays:
 
 
 @dataclass(frozen=True)
-class _Failure:
+class _OrderedFailure:
     error: MoyaiError
     after: bool
 
@@ -94,12 +94,12 @@ class Faults:
     """Failures on order, by call (``machines.create_server``)."""
 
     def __init__(self) -> None:
-        self._failures: dict[str, deque[_Failure]] = {}
+        self._failures: dict[str, deque[_OrderedFailure]] = {}
         self._breakages: dict[str, list[_Breakage]] = {}
 
     def fail_next(self, call: str, error: MoyaiError, *, times: int = 1, after: bool = False) -> None:
         """The next ``times`` such calls raise; ``after``: the change is made and its answer gets lost."""
-        self._failures.setdefault(call, deque()).extend(_Failure(error, after) for _ in range(times))
+        self._failures.setdefault(call, deque()).extend(_OrderedFailure(error, after) for _ in range(times))
 
     def break_next(self, call: str, reason: str, *, times: int = 1, name: str = "") -> None:
         """The next ``times`` such calls (for an object called ``name``) are accepted and fail later: ERROR, or no effect."""
@@ -109,7 +109,7 @@ class Faults:
         self._failures.clear()
         self._breakages.clear()
 
-    def failure(self, call: str) -> _Failure | None:
+    def failure(self, call: str) -> _OrderedFailure | None:
         waiting = self._failures.get(call)
         return waiting.popleft() if waiting else None
 

@@ -246,11 +246,11 @@ def _mount_pool(keystone: KeystoneSession) -> None:
         (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, _PROBES),
     ]
 
-    class _Pool(TCPKeepAliveAdapter):
+    class _LargeBlocks(TCPKeepAliveAdapter):
         def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
             # pieces of 1 MB instead of 16 kB: an image upload sends gigabytes
             super().init_poolmanager(*args, **{**kwargs, "blocksize": 1 << 20, "socket_options": options})
 
     for scheme in ("https://", "http://"):
         # as many kept connections as worker threads: with fewer, urllib3 throws away and reconnects
-        cast("Any", keystone).mount(scheme, _Pool(pool_connections=16, pool_maxsize=_POOL))
+        cast("Any", keystone).mount(scheme, _LargeBlocks(pool_connections=16, pool_maxsize=_POOL))

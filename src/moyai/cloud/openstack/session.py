@@ -155,7 +155,7 @@ class CloudSession:
         return [kind for kind in known if kind in named] or [service_type]
 
     def role_names(self) -> list[str]:
-        """The roles that whoever is logged in has in the project, implied ones included."""
+        """The roles of the login in the project, implied ones included."""
         return sorted(self.access().role_names)
 
     def with_credential(self, credential_id: str, secret: str) -> CloudSession:

@@ -1,4 +1,4 @@
-"""The CSI driver's own objects in Kubernetes, which ``lifecycle`` applies once the API answers.
+"""The CSI driver's own objects in Kubernetes, which the first control plane's machine applies after the name service.
 
 Controller (with the upstream sidecars), node plug-in, snapshot controller, their rights, the CSIDriver object, the default
 classes and the definitions of snapshots. All may be applied again at any time. Names are those of the driver that such clouds

@@ -11,7 +11,7 @@ from typing import Any
 from moyai.cloud.kind import LOGIN_FOLDER
 from moyai.csi.manifests.objects import SNAPSHOT_CONTROLLER, CsiManifestOptions, meta
 from moyai.csi.manifests.probes import CONTROLLER_HEALTH, probes
-from moyai.kube.objects import apart, secret_variables
+from moyai.kube.objects import apart, api_variables, secret_variables
 
 CONFIG_PATH = f"{LOGIN_FOLDER}/cloud.conf"
 #: Long enough for a clone of a large volume; a call that takes longer is asked for again and finds its work in progress.
@@ -92,7 +92,6 @@ def _container(
     mounts: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
     """A container without any privilege, which finds the API by the control plane's own address."""
-    host, _, port = options.api_server.rpartition(":")
     container: dict[str, Any] = {
         "name": name,
         "image": options.images.get(name, options.image),
@@ -108,11 +107,8 @@ def _container(
             "runAsGroup": _NOBODY,
         },
     }
-    if host:
-        container["env"] = [
-            {"name": "KUBERNETES_SERVICE_HOST", "value": host.strip("[]")},
-            {"name": "KUBERNETES_SERVICE_PORT", "value": port},
-        ]
+    if variables := api_variables(options.api_server):
+        container["env"] = variables
     return {**container, "volumeMounts": [dict(mount) for mount in mounts]} if mounts else container
 
 

@@ -9,8 +9,8 @@ What always holds:
   journal is settled. A disk that was copied or lost while it was in use is not: one machine replays the journal first, by
   mounting the disk to write, at a place of its own, and unmounting it. The controller chooses this machine: only the machine
   that it saw as the disk's single one gets ``ALONE``, and while that has the disk no other gets it. Every other machine waits
-  until the disk itself says that its journal is settled. The kernel writes that last of all, so whoever reads it may mount.
-  (docs/adr/0061 has the alternatives.)
+  until the disk itself says that its journal is settled. The kernel writes that last of all, so a machine that reads it may
+  mount (docs/adr/0061 has the alternatives).
 - An error of mounting or formatting names the volume and, where the kernel says which one it is, the wrong mount option.
 """
 

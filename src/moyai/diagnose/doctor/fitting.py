@@ -123,7 +123,7 @@ class _Proposals:
         """Why the planner refuses it; empty where it does not."""
         try:
             cluster = Cluster.model_validate(self.spec(workers))
-            image = Image("any", cluster.spec.image_name, "ACTIVE")
+            image = Image("any", cluster.spec.image_name, "ready")
             observed = replace(self._observed, images=(image,))
             chosen = choose_mode(cluster, observed).cluster
             addons = addons_of(

@@ -6,7 +6,7 @@ With ``live``, marked packets are sent from where the trace begins, and the same
 from __future__ import annotations
 
 import secrets
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
@@ -21,7 +21,7 @@ from moyai.diagnose.network.nft_rules import Packet
 from moyai.diagnose.network.places import find_source, find_target, first_packet
 from moyai.diagnose.network.probe_pods import ProbePods
 from moyai.diagnose.network.read_network import View, read_kernels, read_view
-from moyai.diagnose.network.trace_model import PacketEnd, Trace
+from moyai.diagnose.network.trace_model import PacketEnd, ServiceFacts, Trace
 from moyai.diagnose.network.walk import follow
 from moyai.kube.objects.meta import part, rows, text_map, texts
 from moyai.kube.quick import KubeApi
@@ -75,7 +75,8 @@ def trace(
     packet = first_packet(source, target, objects=view.objects, port=port)
     if live and packet.protocol not in LIVE:
         raise UsageError(f"--live sends {', '.join(LIVE)}, not {packet.protocol}", hint="choose another --port")
-    pods = {source.address, *(_endpoints(api, target) if target.kind == "service" else (target.address,))}
+    services = [one for one in view.objects.services if target.kind == "service" and one.key == target.name]
+    pods = {source.address, *(_endpoints(api, services) if services else (target.address,))}
     sent: LiveTrace | None = None
     with ProbePods(api, clock=clock) as probes:
         with reporter.step("read the nodes' kernels"):
@@ -120,11 +121,11 @@ def _send(probes: ProbePods, source: PacketEnd, *, packet: Packet, kernels: Mapp
     return joined(reports, source=source.node, sent=len(marks))
 
 
-def _endpoints(api: KubeApi, service: PacketEnd) -> list[str]:
-    """Addresses of the pods behind a Service."""
-    namespace, _, name = service.name.partition("/")
+def _endpoints(api: KubeApi, services: Iterable[ServiceFacts]) -> list[str]:
+    """Addresses of the pods behind Services."""
     found: list[str] = []
-    for slice_ in api.list(ENDPOINT_SLICES, namespace=namespace):
-        if text_map(part(slice_, "metadata"), "labels").get("kubernetes.io/service-name") == name:
-            found += [address for one in rows(slice_, "endpoints") for address in texts(one, "addresses")]
+    for service in services:
+        for slice_ in api.list(ENDPOINT_SLICES, namespace=service.namespace):
+            if text_map(part(slice_, "metadata"), "labels").get("kubernetes.io/service-name") == service.name:
+                found += [address for one in rows(slice_, "endpoints") for address in texts(one, "addresses")]
     return sorted({one for one in found if "." in one})[:_MOST_ENDPOINTS]

@@ -66,7 +66,7 @@ def first_packet(source: PacketEnd, target: PacketEnd, *, objects: Objects, port
 
 def _usual_port(target: PacketEnd, objects: Objects) -> tuple[str, int]:
     if target.kind == "service":
-        return next((one.ports[0] for one in objects.services if one.name == target.name and one.ports), ("icmp", 0))
+        return next((one.ports[0] for one in objects.services if one.key == target.name and one.ports), ("icmp", 0))
     nothing: Json = {}
     pod = next((one for one in objects.pods if target.kind == "pod" and object_key(one) == target.name), nothing)
     for container in rows(part(pod, "spec"), "containers"):
@@ -111,7 +111,7 @@ def _named(name: str, objects: Objects, *, namespace: str) -> Iterator[tuple[str
         if object_key(pod) == wanted:
             yield "pod", _pod(pod, objects.nodes)
     for one in objects.services:
-        if one.name == wanted:
+        if one.key == wanted:
             yield "service", _service(one)
 
 
@@ -139,7 +139,7 @@ def _pod(found: Json, nodes: Iterable[Node]) -> PacketEnd:
 
 
 def _service(service: ServiceFacts) -> PacketEnd:
-    return PacketEnd("service", service.name, next(iter(service.addresses), ""))
+    return PacketEnd("service", service.key, next(iter(service.addresses), ""))
 
 
 def _addressed(place: PacketEnd) -> PacketEnd:
@@ -155,6 +155,6 @@ def _addressed(place: PacketEnd) -> PacketEnd:
 
 def _alike(name: str, objects: Objects) -> str:
     found = [pod.key for pod in map(parse_policy_pod, objects.pods) if pod.name.startswith(name)]
-    found += [one.name for one in objects.services if one.name.endswith(f"/{name}")]
+    found += [one.key for one in objects.services if one.name == name]
     found += [one.name for one in objects.nodes if one.name.endswith(name)]
     return f"there is {', '.join(found[:3])}" if found else ""

@@ -49,7 +49,7 @@ LIFE = timedelta(minutes=15)
 #: Seconds: for the pods to run; for a program in one of them.
 START, RUN = 40.0, 30.0
 _AT_ONCE = 16
-Trade = Literal["pod", "host"]
+ProbeKind = Literal["pod", "host"]
 
 
 class ProbeApi(Protocol):
@@ -96,11 +96,11 @@ class ProbePods:
             # programs that still run lose their connection with their pod
             self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def start(self, trade: Trade, nodes: Collection[str]) -> dict[str, str]:
+    def start(self, kind: ProbeKind, nodes: Collection[str]) -> dict[str, str]:
         """A probe on each node. Returns node → its address; a node that has none is in ``missing``."""
-        made = self.each({node: lambda node=node: self._create(trade, node) for node in nodes})
+        made = self.each({node: lambda node=node: self._create(kind, node) for node in nodes})
         self.missing |= {node: str(error) for node, error in made.items() if isinstance(error, MoyaiError)}
-        wanted = {_pod_name(trade, node): node for node in nodes if node not in self.missing}
+        wanted = {_pod_name(kind, node): node for node in nodes if node not in self.missing}
         found: dict[str, Json] = {}
 
         def look() -> bool | NotYet:
@@ -123,13 +123,13 @@ class ProbePods:
         self.missing |= {node: f"its Service: {error}" for node, error in made.items() if isinstance(error, MoyaiError)}
         return {node: one for node, one in made.items() if isinstance(one, str)}
 
-    def run(self, trade: Trade, node: str, *, program: str, words: Sequence[str]) -> Any:
+    def run(self, kind: ProbeKind, node: str, *, program: str, words: Sequence[str]) -> Any:
         """Run one of the programs in a node's probe; returns what it printed, read as JSON, None for nothing.
 
         Raises Terminal where it fails, Retriable where nothing answers.
         """
         command = ["python3", f"{_FOLDER}/{program}", *words]
-        printed = self._api.execute(self.namespace, _pod_name(trade, node), command=command, timeout=RUN)
+        printed = self._api.execute(self.namespace, _pod_name(kind, node), command=command, timeout=RUN)
         try:
             return json.loads(printed) if printed else None
         except ValueError:
@@ -140,8 +140,8 @@ class ProbePods:
         futures = {name: self._pool.submit(call) for name, call in calls.items()}
         return {name: _result(future) for name, future in futures.items()}
 
-    def _create(self, trade: Trade, node: str) -> None:
-        self._api.create(PODS, probe_pod(trade, node, image=self._image), namespace=self.namespace)
+    def _create(self, kind: ProbeKind, node: str) -> None:
+        self._api.create(PODS, probe_pod(kind, node, image=self._image), namespace=self.namespace)
 
     def _service(self, node: str) -> str:
         labels = {LABEL: "pod", "moyai.dev/node": _short(node)}
@@ -179,9 +179,9 @@ def image_of(api: ProbeApi) -> str:
     return image
 
 
-def probe_pod(trade: Trade, node: str, *, image: str) -> Json:
+def probe_pod(kind: ProbeKind, node: str, *, image: str) -> Json:
     """A pod on this node. It is bound without the scheduler, so it runs on a node that takes no new pods, too."""
-    host = trade == "host"
+    host = kind == "host"
     restricted = {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True}
     rights = {
         **restricted,
@@ -206,7 +206,7 @@ def probe_pod(trade: Trade, node: str, *, image: str) -> Json:
         "securityContext": rights,
         "volumeMounts": mounts,
     }
-    meta: Json = {"name": _pod_name(trade, node), "labels": {LABEL: trade, "moyai.dev/node": _short(node)}}
+    meta: Json = {"name": _pod_name(kind, node), "labels": {LABEL: kind, "moyai.dev/node": _short(node)}}
     spec: Json = {
         "nodeName": node,
         "hostNetwork": host,
@@ -253,8 +253,8 @@ def _short(node: str) -> str:
     return node.replace(".", "-")[-59:].lstrip("-")
 
 
-def _pod_name(trade: Trade, node: str) -> str:
-    return f"{trade}-{node}"
+def _pod_name(kind: ProbeKind, node: str) -> str:
+    return f"{kind}-{node}"
 
 
 def _runs(found: Json | None) -> bool:

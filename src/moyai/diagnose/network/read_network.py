@@ -18,7 +18,7 @@ from moyai.diagnose.network.cloud_wire import CloudFacts
 from moyai.diagnose.network.kernel_facts import Kernel, parse_kernel
 from moyai.diagnose.network.places import Objects
 from moyai.diagnose.network.probe_pods import ProbePods
-from moyai.diagnose.network.trace_model import World, parse_service_facts
+from moyai.diagnose.network.trace_model import World, service_facts
 from moyai.kube.objects import (
     NetworkPolicy,
     Node,
@@ -27,6 +27,7 @@ from moyai.kube.objects import (
     parse_policy,
     parse_policy_namespace,
     parse_policy_pod,
+    parse_service,
 )
 from moyai.kube.objects.cluster_policy import ClusterPolicy, parse_cluster_policy
 from moyai.kube.quick import KubeApi
@@ -86,7 +87,9 @@ def read_view(record: Record, api: KubeApi, *, cloud: Cloud) -> View:
         nodes, pods, services, namespaces, policies = (one.result() for one in listed)
         return View(
             network=record.cluster.spec.network,
-            objects=Objects(tuple(map(parse_node, nodes)), tuple(pods), tuple(map(parse_service_facts, services))),
+            objects=Objects(
+                tuple(map(parse_node, nodes)), tuple(pods), tuple(map(service_facts, map(parse_service, services)))
+            ),
             namespaces=tuple(map(parse_policy_namespace, namespaces)),
             policies=tuple(map(parse_policy, policies)),
             cluster_policies=listed_tiers.result(),

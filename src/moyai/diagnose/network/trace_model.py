@@ -8,10 +8,8 @@ from typing import Any, Literal
 
 from moyai.diagnose.network.cloud_wire import CloudFacts
 from moyai.diagnose.network.kernel_facts import Kernel
-from moyai.kube.objects import NetworkPolicy, Node
+from moyai.kube.objects import NetworkPolicy, Node, Service
 from moyai.kube.objects.cluster_policy import ClusterPolicy
-from moyai.kube.objects.meta import number, part, rows, text, texts
-from moyai.kube.resources import Json
 from moyai.plan.network_policy.pod_index import PodIndex
 
 EndKind = Literal["pod", "machine", "service", "outside"]
@@ -42,10 +40,15 @@ class ServiceFacts:
     """``addresses``: its cluster IPs, then those outside that nodes translate, too. ``ports``: (protocol, number).
     ``node_ports``: the same of the ports that every node has for it."""
 
+    namespace: str
     name: str
     addresses: tuple[str, ...]
     ports: tuple[tuple[str, int], ...]
     node_ports: tuple[tuple[str, int], ...] = ()
+
+    @property
+    def key(self) -> str:
+        return f"{self.namespace}/{self.name}"
 
 
 @dataclass(frozen=True)
@@ -110,19 +113,15 @@ class Trace:
         return {**asdict(self), "arrives": self.arrives}
 
 
-def parse_service_facts(found: Json) -> ServiceFacts:
-    meta, spec = part(found, "metadata"), part(found, "spec")
+def service_facts(service: Service) -> ServiceFacts:
     # a load balancer in mode Proxy is reached from inside as from outside
-    balanced = [one for one in rows(part(found, "status", "loadBalancer"), "ingress") if text(one, "ipMode") != "Proxy"]
-    addresses = (
-        *(texts(spec, "clusterIPs") or (text(spec, "clusterIP"),)),
-        *texts(spec, "externalIPs"),
-        *(text(one, "ip") for one in balanced),
-    )
-    ports = [(text(one, "protocol").lower() or "tcp", one) for one in rows(spec, "ports")]
+    balanced = (one.ip for one in service.ingress if one.ip_mode != "Proxy")
+    addresses = (*service.cluster_ips, *service.external_ips, *balanced)
+    ports = [(one.protocol.lower(), one) for one in service.ports]
     return ServiceFacts(
-        f"{text(meta, 'namespace')}/{text(meta, 'name')}",
+        service.namespace,
+        service.name,
         tuple(one for one in addresses if one.count(".") == 3),
-        tuple((protocol, number(one, "port")) for protocol, one in ports),
-        tuple((protocol, number(one, "nodePort")) for protocol, one in ports if number(one, "nodePort")),
+        tuple((protocol, one.port) for protocol, one in ports),
+        tuple((protocol, one.node_port) for protocol, one in ports if one.node_port),
     )

@@ -14,7 +14,7 @@ from moyai.diagnose.network.cloud_wire import contains, refused_by_firewall, ref
 from moyai.diagnose.network.kernel_facts import Kernel, LinkFacts, RouteFacts, best
 from moyai.diagnose.network.nft_rules import OWN, PROXY, Packet, Ruleset
 from moyai.diagnose.network.trace_model import CLOUD, Hop, Outcome, PacketEnd, Trace, World
-from moyai.plan.network_policy.judgement import Policies, judge
+from moyai.plan.network_policy.evaluation import Policies, evaluate
 from moyai.plan.network_policy.table_names import GATE, TABLE, policy_chain
 from moyai.plan.node_network import OVERHEAD
 
@@ -131,11 +131,11 @@ class _Walk:
         if service is None:
             by_port = next((one for one in self._world.services if wanted in one.node_ports), None)
             if by_port and self._world.node_at(self.packet.destination):
-                raise _WayEnds("unknown", f"port {wanted[1]} is a node port of Service {by_port.name}, which is not followed")
+                raise _WayEnds("unknown", f"port {wanted[1]} is a node port of Service {by_port.key}, which is not followed")
             return
         if wanted not in service.ports:
             known = ", ".join(f"{number}/{protocol}" for protocol, number in service.ports)
-            raise _WayEnds("dropped", f"Service {service.name} has no port {wanted[1]}/{wanted[0]}, it has {known or 'none'}")
+            raise _WayEnds("dropped", f"Service {service.key} has no port {wanted[1]}/{wanted[0]}, it has {known or 'none'}")
         if self._world.kernels[node].unreadable:
             raise _WayEnds("unknown", f"nftables of {node} cannot be read: {self._world.kernels[node].unreadable}")
         rules = self._rules(node)
@@ -143,20 +143,20 @@ class _Walk:
             raise _WayEnds("dropped", f"kube-proxy has no table in nftables on {node}", hint=_PROXY_HINT)
         found = rules.translate(self.packet)
         if found.lack == "empty":
-            hint = f"`moyai kubectl -n {service.name.partition('/')[0]} get endpointslices,pods` shows why"
+            hint = f"`moyai kubectl -n {service.namespace} get endpointslices,pods` shows why"
             raise _WayEnds(
-                "dropped", f"kube-proxy on {node} refuses it: Service {service.name} has no ready endpoint", hint=hint
+                "dropped", f"kube-proxy on {node} refuses it: Service {service.key} has no ready endpoint", hint=hint
             )
         if found.lack:
             raise _WayEnds(
-                "dropped", f"kube-proxy on {node} does not know Service {service.name} {self.packet.target}", hint=_PROXY_HINT
+                "dropped", f"kube-proxy on {node} does not know Service {service.key} {self.packet.target}", hint=_PROXY_HINT
             )
         address, port = found.endpoints[0]
         listed = ", ".join(f"{one}:{number}" for one, number in found.endpoints)
         chosen = f"one of {len(found.endpoints)} endpoints, {listed}; followed: {address}:{port}"
         only = f"its only endpoint {address}:{port}"
         choice = chosen if len(found.endpoints) > 1 else only
-        self._hop(node, "service", text=f"Service {service.name} {self.packet.target}: kube-proxy chooses {choice}")
+        self._hop(node, "service", text=f"Service {service.key} {self.packet.target}: kube-proxy chooses {choice}")
         self._marked = found.masqueraded
         self.packet = replace(self.packet, destination=address, port=port)
 
@@ -206,7 +206,7 @@ class _Walk:
             pod = pods.owner(subject)
             if pod is None or pod.node != node:
                 continue
-            found = judge(
+            found = evaluate(
                 Policies(self._world.policies, self._world.cluster_policies),
                 pods,
                 source=packet.source,

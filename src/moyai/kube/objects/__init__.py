@@ -42,7 +42,16 @@ from moyai.kube.objects.storage import (
     parse_storage_class,
     parse_volume,
 )
-from moyai.kube.objects.workload import DaemonSet, Deployment, apart, parse_daemon_set, parse_deployment, secret_variables
+from moyai.kube.objects.workload import (
+    DaemonSet,
+    Deployment,
+    apart,
+    api_host,
+    api_variables,
+    parse_daemon_set,
+    parse_deployment,
+    secret_variables,
+)
 
 __all__ = [
     "UNINITIALIZED",
@@ -75,6 +84,8 @@ __all__ = [
     "Taint",
     "VolumeAttachment",
     "apart",
+    "api_host",
+    "api_variables",
     "condition",
     "network_available",
     "object_key",

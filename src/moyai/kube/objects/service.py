@@ -48,6 +48,8 @@ class Service:
     deleting: bool = False
     labels: Mapping[str, str] = field(default_factory=dict[str, str])
     selector: Mapping[str, str] = field(default_factory=dict[str, str])
+    cluster_ips: tuple[str, ...] = ()
+    external_ips: tuple[str, ...] = ()
 
     @property
     def key(self) -> str:
@@ -104,4 +106,6 @@ def parse_service(found: Json) -> Service:
         deleting=deleting(found),
         labels=text_map(meta, "labels"),
         selector=text_map(spec, "selector"),
+        cluster_ips=texts(spec, "clusterIPs") or tuple(filter(None, (text(spec, "clusterIP"),))),
+        external_ips=texts(spec, "externalIPs"),
     )

@@ -83,6 +83,22 @@ def secret_variables(names: Iterable[str], *, secret: str) -> list[Json]:
     return [{"name": name, "valueFrom": {"secretKeyRef": {"name": secret, "key": name}}} for name in names]
 
 
+def api_host(api_server: str) -> str:
+    """Of ``host:port``; an address of IPv6 comes without its brackets."""
+    return api_server.rpartition(":")[0].strip("[]")
+
+
+def api_variables(api_server: str) -> list[Json]:
+    """Entries of a container's ``env`` with which it finds the API at ``host:port``, not at the Service ``kubernetes``. None
+    for an empty address."""
+    if not api_server:
+        return []
+    return [
+        {"name": "KUBERNETES_SERVICE_HOST", "value": api_host(api_server)},
+        {"name": "KUBERNETES_SERVICE_PORT", "value": api_server.rpartition(":")[2]},
+    ]
+
+
 def apart(labels: Mapping[str, str]) -> Json:
     """A pod's ``affinity`` with which no two pods of these labels are on one machine."""
     term = {"topologyKey": "kubernetes.io/hostname", "labelSelector": {"matchLabels": dict(labels)}}

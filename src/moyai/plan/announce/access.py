@@ -15,7 +15,7 @@ from moyai.core.ids import ClusterIdentity, cluster_tag
 from moyai.kube.objects import Service
 from moyai.plan.load_balancer.source_ranges import fitting_ranges
 
-#: At which nodes answer whoever reaches them: protocol and port → what it is.
+#: Ports at which the nodes themselves answer everybody: protocol and port → what answers.
 NODES_OWN = {
     ("TCP", 22): "SSH",
     ("TCP", 2379): "etcd",

@@ -15,7 +15,7 @@ from moyai.kube.objects import Service
 
 #: The class (``spec.loadBalancerClass``) of Services whose addresses nodes announce.
 ANNOUNCED_CLASS = "moyai.dev/announced"
-#: It, and the names that MetalLB's users give to MetalLB's.
+#: moyai's own class, and the classes that users of MetalLB write.
 CLASSES = (ANNOUNCED_CLASS, "metallb.io/metallb", "metallb.universe.tf/metallb")
 #: Where MetalLB's resources are, and the Leases of addresses.
 NAMESPACE = "metallb-system"

@@ -14,20 +14,21 @@ from moyai.plan import keys
 from moyai.plan.addons import Addon
 from moyai.plan.capacity import check_capacity, routes_of_others
 from moyai.plan.changes import classify, refuse_fixed
-from moyai.plan.cluster.control_planes import check_quorum, plane_notes, plane_numbers, refuse_planes, refuse_replacement
+from moyai.plan.cluster.control_planes import check_quorum, plane_notes, refuse_planes, refuse_replacement
 from moyai.plan.cluster.copies import copies_notes, plan_copies
 from moyai.plan.cluster.credentials import login_notes, logins_of, plan_key_pair
 from moyai.plan.cluster.endpoint import endpoint_of, renewal_notes
 from moyai.plan.cluster.firewall import plan_firewall
 from moyai.plan.cluster.from_backup import plan_restore, spared_notes
 from moyai.plan.cluster.live_addons import live_addon_notes, plan_live_addons
-from moyai.plan.cluster.machines import flavor_notes, held_notes, plan_machines
+from moyai.plan.cluster.machines import held_notes, plan_machines
 from moyai.plan.cluster.network import network_of
 from moyai.plan.cluster.ranges import check_ranges, reach_notes
 from moyai.plan.cluster.reclaim_policy import plan_reclaim_policy
 from moyai.plan.cluster.removal import plan_removal, released
 from moyai.plan.cluster.repair import cordon_notes, plan_repair
 from moyai.plan.cluster.requirements import capability_notes, check_capabilities, refuse_taken_name
+from moyai.plan.cluster.rollout import Rollout, plan_rollout, rollout_notes
 from moyai.plan.cluster.situation import Situation, leaving_nodes
 from moyai.plan.cluster.waits import addon_notes, plan_waits
 from moyai.plan.demands import choose
@@ -53,6 +54,18 @@ def situation(
     replaced: str = "",
 ) -> Situation:
     """All facts that a plan is made from; refuses what the cloud cannot do and what cannot change. See ``plan_up``."""
+    return _situation(cluster, observed, recorded=recorded, addons=addons, before=before, replaced=replaced)[0]
+
+
+def _situation(
+    cluster: Cluster,
+    observed: Observed,
+    *,
+    recorded: Recorded,
+    addons: Iterable[Addon],
+    before: Mapping[str, Any] | None,
+    replaced: str,
+) -> tuple[Situation, Rollout]:
     changes = classify(before, dump(cluster)) if before else ()
     if before:
         refuse_planes(cluster, before)
@@ -62,12 +75,14 @@ def situation(
     if replaced:
         refuse_replacement(cluster, observed, recorded=recorded, replaced=replaced)
     refuse_taken_name(cluster, observed, recorded=recorded)
+    rollout = plan_rollout(cluster, observed, recorded=recorded, choices=choices, changes=changes, replaced=replaced)
     nodes = wanted_nodes(
         cluster,
         zones=observed.zones,
         allocations=recorded.allocations,
         used_addresses=[ip for port in observed.ports if port.name not in recorded.allocations for ip in port.fixed_ips],
-        planes=plane_numbers(cluster, observed, recorded=recorded, replaced=replaced),
+        planes=rollout.planes,
+        pools=rollout.pools,
     )
     # the port of the virtual address is found by its name, like a node's
     names = [node.name for node in nodes]
@@ -87,10 +102,11 @@ def situation(
         spared=unwanted if recorded.restores else (),
         addons=tuple(addons),
         changes=changes,
+        rolled=rollout.leaving,
     )
     check_ranges(now)
     check_quorum(now)
-    return now
+    return now, rollout
 
 
 def plan_up(
@@ -108,7 +124,7 @@ def plan_up(
     ``replaced``: name of a control plane that works and in whose place another one is made; empty for none.
     Raises UsageError or Terminal when the cluster cannot be.
     """
-    now = situation(cluster, observed, recorded=recorded, addons=addons, before=before, replaced=replaced)
+    now, rollout = _situation(cluster, observed, recorded=recorded, addons=addons, before=before, replaced=replaced)
     cloud, offered = cluster.spec.cloud, observed.capabilities
     network, logins = network_of(cloud, offered), logins_of(cloud, offered, own=observed.login)
     endpoint = endpoint_of(cluster, now.control_planes, capabilities=offered)
@@ -130,7 +146,9 @@ def plan_up(
     )
     steps = (*steps, *plan_repair(now, steps, pods=pods))
     steps = ordered((*steps, *plan_waits(now, steps, reachable=endpoint.reachable_by(), pods=pods)))
-    check_capacity(cluster, observed, steps=steps, nodes=now.nodes, own_routes=pods.routes(now.nodes))
+    # routes of nodes whose place another one takes first are in the router together with the others
+    routes = pods.routes(now.nodes)
+    check_capacity(cluster, observed, steps=steps, nodes=now.nodes, own_routes=routes and routes + len(now.rolled))
     budget = route_budget(
         cluster.spec,
         nodes=len(now.nodes),
@@ -139,7 +157,7 @@ def plan_up(
     )
     notes = (
         *budget.warnings(),
-        *flavor_notes(now),
+        *rollout_notes(rollout),
         *held_notes(now),
         *cordon_notes(now),
         *addon_notes(now),
@@ -160,4 +178,5 @@ def plan_up(
         changes=now.changes,
         notes=notes,
         released=released(now, steps),
+        replacements=rollout.replacements,
     )

@@ -9,7 +9,7 @@ here.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from itertools import count, islice
 from typing import Any
 
@@ -25,11 +25,14 @@ _REBUILD = "`moyai down` and `moyai up` build it again"
 _RESTORE = "`moyai restore FILE` makes the cluster again from a backup, once all its control planes are deleted in the cloud"
 
 
-def plane_numbers(cluster: Cluster, observed: Observed, *, recorded: Recorded, replaced: str = "") -> tuple[int, ...]:
+def plane_numbers(
+    cluster: Cluster, observed: Observed, *, recorded: Recorded, replaced: str = "", outdated: Collection[str] = ()
+) -> tuple[int, ...]:
     """The numbers of the machines that the control plane is to consist of.
 
-    A cluster that has answered keeps the machines that work rather than those that do not, and of these the lowest. A machine
-    that is ``replaced``, or whose API server a removal has ended, does not come back: a new one takes the lowest free number.
+    A cluster that has answered keeps the machines that work rather than those that do not, then those that are not
+    ``outdated``, then the lowest. A machine that is ``replaced``, or whose API server a removal has ended, does not come back:
+    a new one takes the lowest free number.
     """
     wanted = cluster.spec.control_plane.replicas
     if not recorded.ready:
@@ -43,7 +46,7 @@ def plane_numbers(cluster: Cluster, observed: Observed, *, recorded: Recorded, r
 
     there = [number for number in range(len(taken) + 2 * wanted) if name(number) in recorded.allocations]
     fit = [number for number in there if name(number) not in stopped and name(number) != replaced]
-    kept = sorted(fit, key=lambda number: (name(number) not in works, number))[:wanted]
+    kept = sorted(fit, key=lambda number: (name(number) not in works, name(number) in outdated, number))[:wanted]
     free = (number for number in count() if name(number) not in taken)
     return tuple(sorted((*kept, *islice(free, wanted - len(kept)))))
 

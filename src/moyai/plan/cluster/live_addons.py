@@ -1,7 +1,7 @@
 """Add-ons that a cluster that runs gets, changes or loses, because its spec changed or because somebody deleted them.
 
-Always holds: an add-on that goes clears up on every node before its objects are deleted; where a node does not, `up` fails, and
-the next one tries again.
+Always holds: before the objects of an add-on are deleted, its pods remove from every node what they have changed there. If a
+pod does not, `up` fails, and the next `up` tries again.
 """
 
 from __future__ import annotations

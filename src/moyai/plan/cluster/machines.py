@@ -106,16 +106,3 @@ def held_notes(now: Situation) -> Iterator[str]:
     for name in sorted(now.held):
         status = now.existing.servers[name].status
         yield f"machine {name} is in {status}, which `up` does not end: end it in the cloud, then run `moyai up` again"
-
-
-def flavor_notes(now: Situation) -> Iterator[str]:
-    """A machine keeps its flavor, whatever the spec has become."""
-    for node in now.nodes:
-        server = now.existing.servers.get(node.name)
-        if server is None or not now.lives(node.name):
-            continue
-        if server.flavor_name and server.flavor_name != now.choices.flavors[node.flavor].name:
-            yield (
-                f"server {node.name} keeps its flavor {server.flavor_name}; {node.flavor} is for new ones: "
-                "to change it, lower the pool's replicas, then raise them"
-            )

@@ -1,4 +1,4 @@
-"""What a changed spec asks of a cluster that runs, where it is neither a machine nor a rule."""
+"""The default StorageClass of a cluster that runs, when ``spec.volumes.reclaimPolicy`` has changed."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 the port with its address. A control plane leaves the others in between.
 
 Always holds: no pod leaves a node and no machine is deleted while a load balancer sends to it, as far as the API can be asked
-for that; one control plane leaves at a time, after those that are to stay are Ready.
+for that; one control plane leaves at a time, after those that are to stay are Ready; so does a node that another one replaces.
 """
 
 from __future__ import annotations
@@ -26,10 +26,13 @@ def plan_removal(now: Situation) -> Iterator[s.Step]:
         yield from _remove(now, name)
         # one at a time: two that leave together could be a majority
         turn = (s.StepId(s.Verb.REMOVE, keys.member(name)), s.deleted(keys.server(name)), s.deleted(keys.node_object(name)))
+    # those that take the place of others are Ready and have what every node has
+    well = (s.reached(s.API), s.reached(s.NODES), *(s.reached(addon.condition) for addon in now.addons))
     for name in now.leaving:
         if name not in now.leaving_planes:
-            yield from leave_service(now, name)
-            yield from _remove(now, name)
+            first = well if name in now.rolled else ()
+            for step in (*leave_service(now, name), *_remove(now, name)):
+                yield replace(step, after=(*first, *step.after))
 
 
 def _remove(now: Situation, name: str) -> Iterator[s.Step]:

@@ -1,8 +1,8 @@
 """What is wrong with nodes whose machines exist: not registered, not Ready for long, left cordoned by a removal that was called
 off.
 
-Always holds: a machine that may still come by itself is waited for, never restarted; a node that a mended network may bring
-back is not restarted in the same run.
+Always holds: `up` waits for a machine that may still come by itself, and never restarts it. A node that may come back because
+the network is repaired is not restarted in the same run.
 """
 
 from __future__ import annotations

@@ -19,8 +19,9 @@ from moyai.spec.model import Cluster, ClusterSpec
 
 @dataclass(frozen=True)
 class Situation:
-    """``leaving``: names of nodes that exist, in whatever part, and are no longer wanted; the youngest first. ``spared``: such
-    nodes that stay all the same."""
+    """``leaving``: names of nodes that exist, in whatever part, and are no longer wanted; the youngest first. ``rolled``: those
+    of them that leave because of what their machines were made with, once the others are Ready. ``spared``: nodes that are no
+    longer wanted and stay all the same."""
 
     cluster: Cluster
     observed: Observed
@@ -32,6 +33,7 @@ class Situation:
     spared: tuple[str, ...] = ()
     addons: tuple[Addon, ...] = ()
     changes: tuple[Change, ...] = ()
+    rolled: frozenset[str] = frozenset()
 
     @property
     def spec(self) -> ClusterSpec:
@@ -146,8 +148,8 @@ class Situation:
 def leaving_nodes(
     observed: Observed, recorded: Recorded, *, existing: Existing, nodes: Iterable[PlannedNode]
 ) -> tuple[str, ...]:
-    """Names of nodes that exist, in whatever part, and are not among ``nodes``; the youngest first. Of a control plane etcd may
-    have a part when nobody else has: it counts as long as it is on record."""
+    """Names of nodes that exist, in whatever part, and are not among ``nodes``; the youngest first. A control plane
+    may be left in etcd alone, as a member: it counts as long as it is on record."""
     planes = {name for name in recorded.allocations if pool_of_node(name, recorded.name) == CONTROL_PLANE_POOL}
     reserved = keys.virtual_port(recorded.name).name
     ports = {port.name for port in observed.ports if owns(recorded.uid, port) and port.use.deletable}

@@ -36,7 +36,9 @@ def plan_waits(
     """``steps``: all others of the plan. ``reachable``: what must be done before the API can answer."""
     plane = now.control_planes[0]
     began = tuple(step.id for step in steps if isinstance(step, _BEGINS))
-    removed = tuple(step.id for step in steps if step.key.kind in (Kind.SERVER, Kind.NODE) and step.verb is s.Verb.DELETE)
+    gone = (step for step in steps if step.key.kind in (Kind.SERVER, Kind.NODE) and step.verb is s.Verb.DELETE)
+    # a node that is replaced leaves once the others are Ready
+    removed = tuple(step.id for step in gone if step.key.name not in now.rolled)
     names = tuple(node.name for node in now.nodes if node.name not in now.held)
     servers = now.existing.servers
     if began or any(name in servers and servers[name].power is not Power.RUNNING for name in names):

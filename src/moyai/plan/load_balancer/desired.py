@@ -37,7 +37,7 @@ def desired_load_balancer(
     name = load_balancer_name(cluster, service)
     tags = (name, service_uid_tag(service))
     chosen = eligible_nodes(nodes, settings.node_selector)
-    tree = _Tree(name=name, tags=tags, service=service, settings=settings, nodes=chosen)
+    tree = _WantedTree(name=name, tags=tags, service=service, settings=settings, nodes=chosen)
     return LoadBalancer(
         name=name,
         description=f"Kubernetes external service {service.key} from cluster {cluster.name}"[:255],
@@ -54,7 +54,7 @@ def desired_load_balancer(
 
 
 @dataclass(frozen=True)
-class _Tree:
+class _WantedTree:
     name: str
     tags: tuple[str, ...]
     service: Service

@@ -1,7 +1,7 @@
-"""A policy's direction as rules of its chain, and the sets that they refer to; the same decision for a single packet.
+"""One direction (ingress or egress) of a policy, compiled to rules of a chain and to the sets that the rules refer to.
 
-Always holds: a rule of a namespace's policy accepts or says nothing; what no rule of a pod's policies accepts is dropped at
-the end of the pod's chain. A rule of a tier accepts, drops or returns, and the first one that is about a packet decides.
+Always holds: a rule of a namespace's policy only accepts. A packet that no rule of the pod's policies accepts is dropped at the
+end of the pod's chain. A rule of a tier accepts, drops or returns, and the first rule that matches a packet decides.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ _DENIED = ChainRule(verdict=Verdict.DROP, counted=True, comment="no policy permi
 
 
 @dataclass(frozen=True)
-class _Group:
+class _PolicyGroup:
     """Pods that the same policies select for one direction. ``incoming``: what is sent to them. ``policies``: keys of those of
     their namespaces. ``admin``, ``baseline``: names of those of the tiers, in their order. ``trial``: keys of those on trial,
     where no other policy of the namespace decides already. ``logs``: whether one of ``policies`` wants denials logged."""
@@ -76,8 +76,8 @@ class PolicyIndex:
         self._cluster_subjects: Watchers[str] = Watchers()
         self._ranges: tuple[str, ...] = ()
         #: Address of a pod of this node → the groups that it is in.
-        self._local: dict[str, tuple[_Group, ...]] = {}
-        self._members: dict[_Group, int] = {}
+        self._local: dict[str, tuple[_PolicyGroup, ...]] = {}
+        self._members: dict[_PolicyGroup, int] = {}
         self._chains = SharedChains(self.table, self._pods, is_local=self._is_local)
         for family in FAMILIES:
             self.table.add_set(names.isolated_to(family), SetKind(Form.MAP, family))
@@ -215,7 +215,7 @@ class PolicyIndex:
         tiers = {name for group in self._members for _, keys in group.tiers for name in keys}
         return any(group.logs for group in self._members) or any(self._cluster_policies[name].log for name in tiers)
 
-    def _asked(self, source: str, destination: str, *, protocol: str, port: int) -> Iterator[tuple[_Group, FirstPacket]]:
+    def _asked(self, source: str, destination: str, *, protocol: str, port: int) -> Iterator[tuple[_PolicyGroup, FirstPacket]]:
         """The groups of this node that a first packet concerns, the sender's before the receiver's."""
         if source == destination:
             return
@@ -235,7 +235,7 @@ class PolicyIndex:
     def is_isolated(self, address: str) -> bool:
         return any(group.decides for group in self._local.get(address, ()))
 
-    def _selecting(self, group: _Group) -> Selecting:
+    def _selecting(self, group: _PolicyGroup) -> Selecting:
         admin, baseline = (tuple(self._cluster_policies[name] for name in keys) for keys in (group.admin, group.baseline))
         return Selecting(admin, tuple(self._policies[key] for key in group.policies), baseline)
 
@@ -250,7 +250,7 @@ class PolicyIndex:
     def _place(self, address: str, pod: PolicyPod | None) -> None:
         """Put an address into the groups that its pod belongs to."""
         former = self._local.pop(address, None)
-        groups: tuple[_Group, ...] = ()
+        groups: tuple[_PolicyGroup, ...] = ()
         if pod is not None and self._is_local(pod):
             groups = self._groups(pod)
             self._local[address] = groups
@@ -262,18 +262,18 @@ class PolicyIndex:
         for group in former or ():
             self._exit(group)
 
-    def _groups(self, pod: PolicyPod) -> tuple[_Group, ...]:
+    def _groups(self, pod: PolicyPod) -> tuple[_PolicyGroup, ...]:
         found = (self._policies[key] for key in self._subjects.candidates(pod))
         mine = sorted((one for one in found if self._pods.matches(one.subject, pod)), key=lambda one: one.key)
         of_cluster = (self._cluster_policies[name] for name in self._cluster_subjects.candidates(pod))
         tiers = sorted(
             (one for one in of_cluster if one.subject and self._pods.matches(one.subject, pod)), key=lambda one: one.rank
         )
-        made: list[_Group] = []
+        made: list[_PolicyGroup] = []
         for incoming in (True, False):
             said = [one for one in mine if _says(one, incoming)]
             policies = tuple(one.key for one in said if not one.trial)
-            group = _Group(
+            group = _PolicyGroup(
                 incoming,
                 policies,
                 admin=tuple(one.name for one in tiers if one.tier is Tier.ADMIN and one.direction(incoming)),
@@ -286,7 +286,7 @@ class PolicyIndex:
                 made.append(group)
         return tuple(made)
 
-    def _mark(self, address: str, groups: tuple[_Group, ...], *, here: bool) -> None:
+    def _mark(self, address: str, groups: tuple[_PolicyGroup, ...], *, here: bool) -> None:
         family = family_of(address)
         chains = {group.incoming: group.chain for group in groups}
         for incoming, name in ((True, names.isolated_to(family)), (False, names.isolated_from(family))):
@@ -304,7 +304,7 @@ class PolicyIndex:
             else:
                 self.table.discard(name, element)
 
-    def _enter(self, group: _Group) -> None:
+    def _enter(self, group: _PolicyGroup) -> None:
         self._members[group] = self._members.get(group, 0) + 1
         if self._members[group] > 1:
             return
@@ -332,7 +332,7 @@ class PolicyIndex:
         before = tuple(rule for tier, rule in jumps.items() if tier is Tier.ADMIN)
         self.table.set_chain(group.chain, (*before, *trial, *after))
 
-    def _exit(self, group: _Group) -> None:
+    def _exit(self, group: _PolicyGroup) -> None:
         self._members[group] -= 1
         if self._members[group]:
             return

@@ -1,6 +1,7 @@
 """Counters of the table that have names: how many connections a policy permitted or denied, as metrics have it.
 
-Always holds: a name is that of its meaning, so that a reader of the kernel needs nothing else; nftables takes it.
+Always holds: the name of a counter contains the policy and the verdict, so a reader of the kernel needs nothing else. nftables
+accepts the name.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Names of the table's sets, maps and chains.
 
-Always holds: a name follows from its meaning alone, so that a new process gives the same names; nftables takes each of them.
+Always holds: a name follows from what the object is for, so a new process gives the same names. nftables accepts each name.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """What policies decide about one packet, in words: the same decision as that of the table, for a single packet.
 
-Three tiers are asked one after the other. The first rule of an Admin policy that is about the packet decides; if none is, or it
-passes, policies of namespaces decide for the pods that they select; for other pods Baseline policies do, as those of Admin do.
-What nobody decides is permitted. Source: https://network-policy-api.sigs.k8s.io/reference/spec/.
+Three tiers are asked one after the other. The first rule of an Admin policy that matches the packet decides. If no rule
+matches, or if the rule says Pass, policies of namespaces decide for the pods that they select. For other pods the first
+matching rule of a Baseline policy decides. A packet that no tier decides about is permitted.
+Source: https://network-policy-api.sigs.k8s.io/reference/spec/.
 """
 
 from __future__ import annotations

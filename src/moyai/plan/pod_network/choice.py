@@ -47,7 +47,7 @@ def reason(cluster: Cluster, observed: Observed) -> str:
     mode, why = _cheapest(cluster, observed)
     if mode == network.mode:
         return f"auto is {mode} here: {why.format(cloud=cloud)}"
-    return f"the spec has it so; auto would be {mode} here: {why.format(cloud=cloud)}"
+    return f"spec.network.mode names it; auto would be {mode} here: {why.format(cloud=cloud)}"
 
 
 def missing(cluster: Cluster, observed: Observed) -> str:

@@ -225,7 +225,8 @@ class WaitNodes(Step):
 
 @dataclass(frozen=True, kw_only=True)
 class WaitBalancers(Step):
-    """Until no load balancer sends to a node that goes. ``addresses``: the node's."""
+    """Until no load balancer sends to a node that goes, and its connections through them have had time to end. ``addresses``:
+    the node's."""
 
     verb: ClassVar[Verb] = Verb.WAIT
     node: str
@@ -233,7 +234,7 @@ class WaitBalancers(Step):
 
     @property
     def text(self) -> str:
-        return f"wait until no load balancer sends to node {self.node}"
+        return f"wait until load balancers and their connections have left node {self.node}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -28,7 +28,7 @@ class MoveLeadership(LeavingPlane):
 
     @property
     def text(self) -> str:
-        return f"move etcd's leadership away from {self.node}"
+        return f"move etcd's leadership away from {self.node}, once etcd can lose it"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +41,7 @@ class StopServing(LeavingPlane):
 
     @property
     def text(self) -> str:
-        return f"stop the API server of {self.node}"
+        return f"hand the API's address on, and end the API server of {self.node}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,4 +56,4 @@ class RemoveMember(LeavingPlane):
 
     @property
     def text(self) -> str:
-        return f"remove {self.node} from etcd's members"
+        return f"remove {self.node} from etcd's members, once etcd can lose it"

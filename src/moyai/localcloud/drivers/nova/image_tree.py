@@ -1,6 +1,6 @@
 """An image's tar as a tree of files on this host: unpacked, checked, divided into root and container store.
 
-Whoever may upload an image decides what is in the tar. What always holds: nothing outside of the folder that the tar is
+Every user who may upload an image decides what is in the tar. What always holds: nothing outside of the folder that the tar is
 unpacked into is read, written or moved, whatever links the tar has.
 """
 

@@ -24,7 +24,7 @@ class _Round:
 
 
 @dataclass
-class _Thing:
+class _Reading:
     running: bool = False
     next: _Round = field(default_factory=_Round)
 
@@ -35,12 +35,12 @@ class JointReads:
     def __init__(self, *, on_wait: Callable[[], None] = lambda: None) -> None:
         self._on_wait = on_wait
         self._changed = threading.Condition()
-        self._things: dict[str, _Thing] = {}
+        self._things: dict[str, _Reading] = {}
 
     def fresh(self, name: str, read: Callable[[str], Any]) -> Any:
         """``read(name)``, begun after this call. Raises what it raised, in all threads that it was made for."""
         with self._changed:
-            thing = self._things.setdefault(name, _Thing())
+            thing = self._things.setdefault(name, _Reading())
             mine = thing.next
             mine.askers += 1
             if thing.running:

@@ -1,6 +1,6 @@
-"""Which policies decide about one packet, by name: what a person asks, where ``index`` answers the kernel.
+"""Which policies decide about one packet, by name: `moyai trace` shows them. ``index`` computes the same for the kernel.
 
-The cost is that of all policies, which is right for one packet.
+The cost grows with the number of all policies, which is acceptable for one packet.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Policies:
 
 
 @dataclass(frozen=True)
-class Judgement:
+class PolicyEvaluation:
     """``incoming``: about what is sent to the pod. ``selecting``: keys of the namespace's policies that select the pod for this
     direction, without those on trial. ``permitting``: those of them that let the packet pass. ``admin``, ``baseline``: the rule
     of the tier that is about the packet; None also where that tier is not asked."""
@@ -47,7 +47,7 @@ class Judgement:
         return not self.selecting or bool(self.permitting)
 
 
-def judge(
+def evaluate(
     policies: Policies,
     pods: PodIndex,
     *,
@@ -55,7 +55,7 @@ def judge(
     destination: str,
     port: tuple[str, int],
     incoming: bool,
-) -> Judgement:
+) -> PolicyEvaluation:
     """About the first packet of a connection, after address translation of Services. ``port``: (protocol, destination port).
 
     ``incoming``: whether the receiver's policies are asked, or the sender's.
@@ -63,7 +63,7 @@ def judge(
     subject, peer = (destination, source) if incoming else (source, destination)
     pod, other, receiver = pods.owner(subject), pods.owner(peer), pods.owner(destination)
     if pod is None or source == destination:
-        return Judgement(incoming)
+        return PolicyEvaluation(incoming)
     numbers = {name: number for protocol, name, number in receiver.ports if protocol == port[0]} if receiver else {}
     packet = FirstPacket(
         incoming, peer, port, is_one_of=lambda one: other is not None and pods.matches(one, other), named=numbers.get
@@ -75,14 +75,14 @@ def judge(
 
     admin = tier(Tier.ADMIN)
     if admin and admin.action is not Action.PASS:
-        return Judgement(incoming, admin=admin)
+        return PolicyEvaluation(incoming, admin=admin)
     selecting = [
         one
         for one in policies.namespaced
         if not one.trial and (one.ingress if incoming else one.egress) is not None and pods.matches(one.subject, pod)
     ]
     permitting = [one for one in selecting if by_policy(one, packet)]
-    return Judgement(
+    return PolicyEvaluation(
         incoming,
         tuple(sorted(one.key for one in selecting)),
         tuple(sorted(one.key for one in permitting)),

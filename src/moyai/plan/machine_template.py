@@ -1,0 +1,64 @@
+"""What a machine is made with, as one short text in its server's metadata, and what differs between two such texts.
+
+Always holds: the text names aspects, each with a value or a digest of it, so that a plan can say what differs. An aspect that
+one of two texts does not have is no difference: another version of moyai may know more of them. Of kubelets' settings the text
+has what is unlike all clusters had before there was a setting, so a setting that a later moyai adds changes no text.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from moyai.spec.model import ClusterSpec
+from moyai.spec.security import BEFORE
+
+#: Fields of ``spec.security`` that a kubelet has from its machine's start.
+KUBELET_FIELDS = (
+    "seccompDefault",
+    "podPidsLimit",
+    "protectKernelDefaults",
+    "evictionHard",
+    "imageGCHighThresholdPercent",
+)
+#: Aspects that have their value in the text.
+_SHOWN = {"kubernetes": "Kubernetes"}
+#: Aspects that have a digest.
+_NAMED = {"image": "image", "kubelet": "kubelet settings", "labels": "labels", "taints": "taints"}
+
+
+def machine_template(spec: ClusterSpec, *, pool: str) -> str:
+    """Of a machine of this pool; of a control plane where the spec has no such pool."""
+    security, before = (one.model_dump(mode="json", by_alias=True) for one in (spec.security, BEFORE))
+    aspects = {
+        "kubernetes": spec.kubernetes_version,
+        "image": _digest(spec.image_name),
+        "kubelet": _digest({name: security[name] for name in KUBELET_FIELDS if security[name] != before[name]}),
+    }
+    if found := next((one for one in spec.node_pools if one.name == pool), None):
+        aspects["labels"] = _digest(found.labels)
+        aspects["taints"] = _digest(sorted((taint.key, taint.effect, taint.value) for taint in found.taints))
+    return ",".join(f"{name}={value}" for name, value in aspects.items())
+
+
+def differences(made: str, wanted: str) -> Iterator[str]:
+    """What a machine made with ``made`` has otherwise than ``wanted`` says, in a few words each."""
+    has, wants = _read(made), _read(wanted)
+    for name, value in wants.items():
+        if has.get(name, value) == value:
+            continue
+        if name in _SHOWN:
+            yield f"{_SHOWN[name]} {has[name]} → {value}"
+        else:
+            yield _NAMED.get(name, name)
+
+
+def _read(template: str) -> dict[str, str]:
+    parts = (part.partition("=") for part in template.split(","))
+    return {name: value for name, equals, value in parts if equals}
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:8]
