@@ -31,7 +31,8 @@ test-host: setup
 test-upgrade: setup
 	.venv/bin/pytest -q -s tests/upgrade
 
-# A backup of a real cluster, the loss of all its machines, and its restore, on a cloud of its own. Some minutes; needs root.
+# A cluster of one control plane and a worker is backed up, loses its machines, and comes back from the file. Three minutes; needs
+# root.
 test-restore: setup
 	.venv/bin/pytest -q -s tests/restore
 

@@ -1,1 +1,1 @@
-"""A real cluster loses its machines and comes back from its backup: minutes, so `make test-restore` alone runs these tests."""
+"""A real cluster loses all its machines and is restored: minutes, so `make test-restore` alone runs these tests."""
