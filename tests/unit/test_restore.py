@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,11 +15,14 @@ from moyai.cloud.memory import Killed
 from moyai.cloud.model import DiskState, Volume
 from moyai.core.errors import MoyaiError, Terminal, UsageError
 from moyai.core.ids import CLUSTER_TAG, cluster_tag
+from moyai.core.locks import file_lock
 from moyai.core.progress import Reporter
 from moyai.kube.resources import SERVICES, VOLUMES
 from moyai.lifecycle import backup as backups
 from moyai.lifecycle import execute
 from moyai.lifecycle import restore_cluster as restoring
+from moyai.lifecycle.backup.backup_archive import BackupEntry, BackupEntryFacts, BackupManifest, write
+from moyai.lifecycle.backup.encryption import encrypt
 from moyai.lifecycle.etcd_data import EtcdData
 from moyai.lifecycle.record import Record
 from moyai.lifecycle.restore_cluster import RestoreResult, RestoreWish
@@ -163,7 +167,8 @@ def test_several_control_planes_come_back_from_the_first(tmp_path: Path, monkeyp
 
 def state(world: World) -> object:
     files = {one: one.read_bytes() for one in sorted(world.paths.clusters.rglob("*")) if one.is_file()}
-    return files, world.all_names(), sorted(one.name for one in (world.paths.state / "restores").iterdir())
+    left = sorted(one.name for one in (world.paths.state / "restores").iterdir() if one.name != ".lock")
+    return files, world.all_names(), left
 
 
 def living(world: World) -> str:
@@ -283,6 +288,41 @@ def test_what_the_backup_does_not_know_is_reported_and_stays(world: World, monke
 
 
 # ---- interruptions
+
+
+def test_keys_that_a_killed_run_left_go_with_the_next_run(world: World) -> None:
+    left = world.paths.state / "restores/reading/clusters/quickstart/secrets.json"
+    left.parent.mkdir(parents=True)
+    left.write_text("{}")
+    lose(world, "control-plane", "workers")
+    preview(world)
+    assert [one.name for one in (world.paths.state / "restores").iterdir()] == [".lock"]
+
+
+def test_two_restores_do_not_read_at_once(world: World) -> None:
+    lose(world, "control-plane", "workers")
+    folder = world.paths.make_state("restores")
+    with file_lock(folder / ".lock", print), pytest.raises(Terminal, match=r"another moyai .* restores a backup"):
+        preview(world)
+
+
+@pytest.mark.parametrize("name", ["../../escaped", "", "a/b", "Quickstart"])
+def test_a_file_that_somebody_else_made_writes_nowhere_else(world: World, name: str) -> None:
+    """age says that nobody has changed a file, not who has made it."""
+    lose(world, "control-plane", "workers")
+    found = backups.read(world.paths.state.parent / "b", BY_KEY)
+
+    def manifest(entries: tuple[BackupEntryFacts, ...]) -> BackupManifest:
+        return replace(found.manifest, cluster=name, entries=entries)
+
+    file = world.paths.state.parent / "forged"
+    record = json.dumps({**json.loads(found.files["record.json"]), "name": name}).encode()
+    entries = [BackupEntry.of(one, content) for one, content in {**found.files, "record.json": record}.items()]
+    with file.open("wb") as stream:
+        encrypt(write([*entries, BackupEntry.of("etcd.snapshot", b"")], manifest), stream, recipients=FOR_KEY)
+    with pytest.raises(UsageError, match="which is no cluster's name"):
+        restore(world, file=file)
+    assert not (world.paths.state.parent / "escaped").exists()
 
 
 def test_up_does_not_go_on_with_a_restore(world: World) -> None:

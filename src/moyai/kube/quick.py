@@ -166,12 +166,14 @@ class KubeApi:
     def send(self, path: str, content: BinaryIO, *, size: int, headers: Mapping[str, str], timeout: float) -> tuple[int, str]:
         """PUT ``size`` bytes to whatever answers at the API's address with a certificate of the API server's.
 
-        Returns its status and its text. ``timeout``: seconds between two of its words. Retriable where nothing answers, or not
-        to the end.
+        Returns its status and its text. ``timeout``: seconds between two of its words, once it has taken the connection.
+        Retriable where nothing answers, or not to the end.
         """
-        connection = Connection(self._host, self._port, name=self._name, timeout=timeout, tls=self._context)
+        connection = Connection(self._host, self._port, name=self._name, timeout=min(timeout, self._timeout), tls=self._context)
         operation = f"PUT {path}"
         try:
+            connection.connect()
+            connection.sock.settimeout(timeout)
             connection.request("PUT", path, body=content, headers={**headers, "Content-Length": str(size)})
             answer = connection.getresponse()
             return answer.status, answer.read().decode(errors="replace")

@@ -19,9 +19,10 @@ from typing import BinaryIO
 
 from moyai.cloud.capabilities import Capability, Cloud
 from moyai.core.clock import Clock
-from moyai.core.errors import MoyaiError, UsageError
+from moyai.core.errors import MoyaiError, Terminal, UsageError
 from moyai.core.files import naming, rename_durably, write_private
-from moyai.core.ids import CLUSTER_TAG, cluster_tag
+from moyai.core.ids import CLUSTER_TAG, cluster_tag, is_dns_label
+from moyai.core.locks import file_lock
 from moyai.core.paths import Paths
 from moyai.core.progress import Reporter
 from moyai.kube.objects import object_key, parse_volume
@@ -46,6 +47,8 @@ from moyai.spec.model import Cluster
 
 #: Below the record's folder; gone once the cluster is restored.
 _FOLDER = "restore"
+#: Below the folder of all restores: what is being read.
+_READING = "reading"
 #: Fields of a cluster that a restore may change: where the cluster is, and what its machines are made from.
 _FREE = frozenset(
     f"spec.{field}"
@@ -163,9 +166,19 @@ class _Staged:
 
 @contextmanager
 def _staged(file: Path, opener: Opener, *, wanted: RestoreWish, paths: Paths) -> Generator[_Staged]:
-    """The backup as a record in a folder of its own, which is gone afterwards."""
-    own = Paths(paths.cache, paths.make_state("restores") / f"reading-{os.getpid()}")
-    shutil.rmtree(own.state, ignore_errors=True)
+    """The backup as a record in a folder of its own, which is gone afterwards. What a killed run left there goes first: there
+    are keys in it."""
+    restores = paths.make_state("restores")
+    with file_lock(restores / ".lock", _refuse_second):
+        shutil.rmtree(restores / _READING, ignore_errors=True)
+        yield from _read(file, opener, own=Paths(paths.cache, restores / _READING), wanted=wanted)
+
+
+def _refuse_second(holder: str) -> None:
+    raise Terminal(f"another moyai ({holder}) restores a backup", hint="wait until it is done")
+
+
+def _read(file: Path, opener: Opener, *, own: Paths, wanted: RestoreWish) -> Generator[_Staged]:
     place = own.make_state("clusters") / SNAPSHOT
     streams: list[BinaryIO] = []
 
@@ -191,6 +204,9 @@ def _stage(content: backups.Content, paths: Paths, *, file: Path, wanted: Restor
     """The record of a cluster that has never answered: with its authorities, its spec and its allocations, without what it had
     in a cloud. Machines are made with new tokens and new credentials."""
     manifest = content.manifest
+    # whoever has the public key of a backup's owner can make a file that opens
+    if not is_dns_label(manifest.cluster):
+        raise UsageError(f"backup {file} is of {manifest.cluster!r}, which is no cluster's name")
     folder = paths.clusters / manifest.cluster
     try:
         record = json.loads(content.files["record.json"])
