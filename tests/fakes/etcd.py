@@ -133,6 +133,8 @@ class FakeEtcd:
             header = {"header": {"member_id": own.id}, "version": "3.7.3"}
             sizes = {"dbSize": self.sizes.get(plane, 1 << 20), "dbSizeInUse": 1 << 20, "dbSizeQuota": 1 << 31}
             return [{"Status": {"leader": self.members[self.leader].id, **header, **sizes, **self.alarms}}]
+        if words[0] == "get":
+            return {"header": {"revision": 7}}
         if words[0] == "defrag":
             if plane == self.leader and len(self.members) > 1:
                 self.broken.append(f"{plane} was defragmented while it led")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -20,7 +21,8 @@ from moyai.toolchain import Toolchain
 from tests.netns.lb_world import until
 
 PROGRAM = Path(moyai.bootstrap.__file__).with_name("data") / "etcd_member.py"
-ADDRESSES = [f"127.0.77.{number}" for number in (1, 2, 3)]
+#: Of this process alone, so that two runs on one machine do not meet.
+ADDRESSES = [f"127.{1 + os.getpid() // 250 % 250}.{1 + os.getpid() % 250}.{number}" for number in (1, 2, 3)]
 CONFIG = "kind: InitConfiguration\n---\nkind: ClusterConfiguration\netcd: {local: {imageTag: x}}\n"
 
 

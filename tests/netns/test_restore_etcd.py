@@ -39,7 +39,8 @@ from tests.netns.test_etcd_snapshot import parts, snapshot
 __all__ = ["etcd", "make"]
 
 RESTORE = PROGRAM.with_name("restore_etcd.py")
-PORT = 16443
+#: Of this process alone.
+PORT = 16_000 + os.getpid() % 4_000
 
 
 @pytest.fixture(scope="session")

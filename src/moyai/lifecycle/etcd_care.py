@@ -1,7 +1,7 @@
 """The care of etcd: how full each member's database is, how quickly its disk syncs, and giving room back that is not used.
 
 Always holds: one member at a time is defragmented, since it answers nobody meanwhile; never the leader where another member can
-lead; and only while the others are a healthy majority without it. Sources: etcdctl's output in JSON, etcd's metrics, and
+lead; and only while the others are a majority without it. Sources: etcdctl's output in JSON, etcd's metrics, and
 https://etcd.io/docs/latest/op-guide/maintenance/.
 """
 
@@ -32,6 +32,7 @@ SLOW_SYNC = 0.1
 #: Seconds that a member may take for its defragmentation; for a member to be healthy, or another one to lead.
 DEFRAGMENT_TIMEOUT, HEALTH_TIMEOUT = 600.0, 60.0
 _PAUSE = 1.0
+_NO_SPACE = "NOSPACE"
 _METRICS = "import urllib.request as r; print(r.urlopen('http://127.0.0.1:2381/metrics', timeout=3).read().decode())"
 _BUCKET = re.compile(r'^etcd_disk_wal_fsync_duration_seconds_bucket\{le="([^"]+)"\} (\d+)$', re.MULTILINE)
 #: Pods that are in the network of their control plane's machine, and have Python.
@@ -55,10 +56,14 @@ class EtcdStatus:
     sync_p99: float | None = None
 
     @property
+    def full(self) -> bool:
+        return bool(self.quota) and self.size >= FULL * self.quota
+
+    @property
     def problems(self) -> Iterator[str]:
         for alarm in self.alarms:
             yield f"etcd of {self.name} has raised an alarm: {alarm}"
-        if self.quota and self.size >= FULL * self.quota:
+        if self.full:
             free = self.size - self.in_use
             help_ = (
                 f"`moyai etcd defragment` gives {free >> 20} MiB back"
@@ -145,9 +150,9 @@ def _sync(api: KubeApi, plane: str) -> float | None:
 
 def defragment(api: KubeApi, planes: Sequence[str], *, clock: Clock, reporter: Reporter) -> tuple[EtcdStatus, ...]:
     """Give back what no content needs, one member after the other, the leader last and after another one leads; the state
-    afterwards. It may be done again at any time.
+    afterwards. Where there is room again, etcd's alarm that kept it from writes ends. It may be done again at any time.
 
-    ``planes``: the control planes that are Ready. Terminal where a member joins, or the others are no healthy majority.
+    ``planes``: the control planes that are Ready. Terminal where a member joins, or the others are no majority that answers.
     """
     etcd = Etcd(api, planes)
     members = etcd.members()
@@ -159,16 +164,20 @@ def defragment(api: KubeApi, planes: Sequence[str], *, clock: Clock, reporter: R
     for member in sorted(members, key=lambda one: (one.id == leader, one.name)):
         with reporter.step(f"defragment etcd of {member.name}") as progress:
             _defragment(etcd, member=member, members=members, clock=clock, progress=progress)
-    return read_etcd(api, planes)
+    after = read_etcd(api, planes)
+    if any(_NO_SPACE in one.alarms for one in after) and not any(one.full for one in after):
+        etcd.disarm()
+        after = read_etcd(api, planes)
+    return after
 
 
 def _defragment(etcd: Etcd, *, member: EtcdMember, members: Sequence[EtcdMember], clock: Clock, progress: Progress) -> None:
     others = [one for one in members if one != member]
 
     def may() -> NotYet | None:
-        well = etcd.healthy(others)
+        well = etcd.reading(others)
         if others and len(well) < majority(len(members)):
-            return NotYet(f"{len(well)} of the {len(others)} other members are healthy, which is no majority")
+            return NotYet(f"{len(well)} of the {len(others)} other members answer, which is no majority")
         if not others or etcd.leader() != member.id:
             return None
         target = min((one for one in others if one.id in well), key=lambda one: one.name)
@@ -177,7 +186,7 @@ def _defragment(etcd: Etcd, *, member: EtcdMember, members: Sequence[EtcdMember]
         return NotYet(f"{target.name} does not lead yet")
 
     def well() -> NotYet | None:
-        return None if etcd.healthy([member]) else NotYet("it is not healthy again yet")
+        return None if etcd.reading([member]) else NotYet("it does not answer again yet")
 
     _until(may, member, clock=clock, progress=progress)
     progress.progress("it answers nobody meanwhile" if others else "the API stands still meanwhile")

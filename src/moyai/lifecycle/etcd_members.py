@@ -93,6 +93,11 @@ class Etcd:
         """Ids of those that reach a majority, by their own word."""
         return frozenset(one.id for one in members if one.name and self._answers(one.name, ("endpoint", "health")))
 
+    def reading(self, members: Iterable[EtcdMember]) -> frozenset[int]:
+        """Ids of those that answer a read, which a majority has confirmed. A full database makes a member unhealthy by its own
+        word, though it reads and votes."""
+        return frozenset(one.id for one in members if one.name and self._reads(one.name))
+
     def leader(self) -> int:
         """The leader's id. Retriable where no etcd knows one."""
         for plane in self._planes:
@@ -123,6 +128,16 @@ class Etcd:
         """Give back what no content of this member's database needs; it answers nobody meanwhile. MoyaiError where it fails."""
         words = ("defrag", f"--command-timeout={timeout:.0f}s")
         self._api.execute("kube-system", f"etcd-{member.name}", command=[*_ETCDCTL, *words], timeout=timeout + TIMEOUT)
+
+    def disarm(self) -> None:
+        """End all alarms; a member whose reason lasts raises its own again. MoyaiError where no etcd does it."""
+        self._api.execute("kube-system", f"etcd-{self._planes[0]}", command=[*_ETCDCTL, "alarm", "disarm"], timeout=TIMEOUT)
+
+    def _reads(self, plane: str) -> bool:
+        try:
+            return "header" in etcdctl(self._api, plane, words=("get", "health"))
+        except (MoyaiError, ValueError, TypeError):
+            return False
 
     def _answers(self, plane: str, words: Sequence[str]) -> bool:
         try:
