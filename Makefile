@@ -1,5 +1,5 @@
 # What a user and CI call. Everything else is `moyai`.
-.PHONY: up check test test-host test-upgrade conformance bench peers chaos simulate lint style types unit format setup
+.PHONY: up check test test-host test-upgrade test-restore conformance bench peers chaos simulate lint style types unit format setup
 
 up: setup
 	moyai up examples/quickstart
@@ -30,6 +30,11 @@ test-host: setup
 # All machines of a real cluster replaced while clients go on, on a cloud of its own. Some minutes; needs root.
 test-upgrade: setup
 	.venv/bin/pytest -q -s tests/upgrade
+
+# A cluster of one control plane and a worker is backed up, loses its machines, and comes back from the file. Three minutes; needs
+# root.
+test-restore: setup
+	.venv/bin/pytest -q -s tests/restore
 
 # Kubernetes' own tests on a cluster of their own, in parts; goes on where the last run stopped. Several hours for all parts on two
 # cores; CONFORMANCE="--part quick --minutes 15". Needs root.

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, BinaryIO
 
 from moyai.cloud.memory import MemoryCloud
 from moyai.cloud.memory.disks import detached
@@ -37,10 +38,12 @@ class ClusterApi(QuickKubernetes):
 
     ``protected``: names of pods that a disruption budget keeps. ``mounted``: nodes at which another driver's disk stays for
     so many looks. ``evicted`` and ``cordoned`` tell what was done, in order. ``releasing``: a volume is being let go of as the
-    CSI driver does it, its machine running. ``mute``: no answer comes through, whatever runs.
+    CSI driver does it, its machine running. ``mute``: no answer comes through, whatever runs. ``awaits_data``: its first
+    machine waits for etcd's data. ``sent``: what it got.
     """
 
-    mute = False
+    mute = awaits_data = False
+    sent = b""
 
     def __init__(self, store: ObjectStore, cloud: MemoryCloud, *, tag: str, copies: int = 1, elected: bool = False) -> None:
         """``copies``, ``elected``: of the controllers that run on control planes."""
@@ -98,13 +101,17 @@ class ClusterApi(QuickKubernetes):
     # ---- what a cluster does
 
     def ready(self, *, timeout: float = 2.0) -> bool:
-        return super().ready() and self.etcd.answers and not self.mute
+        return super().ready() and self._answers
+
+    @property
+    def _answers(self) -> bool:
+        return self.etcd.answers and not self.mute and not self.awaits_data
 
     def list(
         self, resource: Resource, *, namespace: str | None = None, fields: str = "", timeout: float | None = None
     ) -> list[Json]:
         found = super().list(resource, namespace=namespace, fields=fields)
-        if self.mute or not self.etcd.answers:
+        if not self._answers:
             raise Retriable(f"the API at {self.server} does not answer")
         return [*found, *self._attachments()] if resource == VOLUME_ATTACHMENTS else found
 
@@ -131,8 +138,24 @@ class ClusterApi(QuickKubernetes):
             self._status(plane, "Unknown")
         return said
 
+    def output(self, namespace: str, pod: str, *, command: Sequence[str], timeout: float) -> Iterator[bytes]:
+        self._check()
+        with self.store.call(f"execute {command[0]}"):
+            printed = self.etcd.snapshot(pod)
+        # in pieces that do not end where a line does
+        yield from (printed[at : at + 11] for at in range(0, len(printed), 11))
+
+    def send(self, path: str, content: BinaryIO, *, size: int, headers: Mapping[str, str], timeout: float) -> tuple[int, str]:
+        with self.store.call(f"send {path}"):
+            data = content.read()
+            if not self.etcd.running or not self.awaits_data:
+                raise Retriable(f"the API at {self.server} does not answer")
+            assert (len(data), hashlib.sha256(data).hexdigest()) == (size, headers["X-Sha256"])
+            self.sent, self.awaits_data = data, False
+        return 200, "{}"
+
     def _check(self) -> None:
-        if self.mute or not self.etcd.answers:
+        if not self._answers:
             raise Retriable(f"the API at {self.server} does not answer")
 
     def patch(self, resource: Resource, name: str, *, body: Mapping[str, Any], namespace: str | None = None) -> Json:

@@ -5,8 +5,9 @@ Machines join by the rules of ``bootstrap/data/etcd_member.py``. A change of mem
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,6 +37,13 @@ class FakeEtcd:
         self.leader = self.holder = ""
         self.broken: list[str] = []
         self.moves = 0
+        #: Bytes of a member's database on disk; what a status says of alarms; members in the order of their defragmentation.
+        self.sizes: dict[str, int] = {}
+        self.alarms: Json = {}
+        self.defragmented: list[str] = []
+        #: What a backup reads, as it is printed; ``hurt`` changes it.
+        self.database = b"etcd's database"
+        self.hurt: Callable[[bytes], bytes] = lambda printed: printed
         self._next = 100
 
     # ---- machines
@@ -95,6 +103,14 @@ class FakeEtcd:
         words = [word for word in command[1:] if not word.startswith("--")]
         return json.dumps(self._etcdctl(plane, words))
 
+    def snapshot(self, pod: str) -> bytes:
+        """What ``bootstrap/data/etcd_snapshot.py`` prints on this pod's machine."""
+        plane = pod.removeprefix("backup-")
+        if plane not in self.running:
+            raise Retriable(f"the kubelet of {plane} does not answer")
+        whole = self.database + hashlib.sha256(self.database).digest()
+        return self.hurt(json.dumps({"size": len(whole), "revision": 7, "version": "3.7.3"}).encode() + b"\n" + whole)
+
     def _leave(self, plane: str, what: str) -> str:
         if what == "address" and self.holder == plane:
             self.holder = min(self.serving - {plane}, default=plane)
@@ -114,7 +130,15 @@ class FakeEtcd:
         if words[:2] == ["endpoint", "health"]:
             return [{"health": True}]
         if words[:2] == ["endpoint", "status"]:
-            return [{"Status": {"leader": self.members[self.leader].id}}]
+            header = {"header": {"member_id": own.id}, "version": "3.7.3"}
+            sizes = {"dbSize": self.sizes.get(plane, 1 << 20), "dbSizeInUse": 1 << 20, "dbSizeQuota": 1 << 31}
+            return [{"Status": {"leader": self.members[self.leader].id, **header, **sizes, **self.alarms}}]
+        if words[0] == "defrag":
+            if plane == self.leader and len(self.members) > 1:
+                self.broken.append(f"{plane} was defragmented while it led")
+            self.sizes[plane] = 1 << 20
+            self.defragmented.append(plane)
+            return "Finished"
         target = next((one for one in self.members.values() if f"{one.id:x}" == words[-1]), None)
         if target is None:
             raise Terminal("etcdserver: member not found")

@@ -5,14 +5,17 @@ kubeadm, kubectl and curl are programs that note what they are asked for: what t
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import time
+from collections.abc import Sequence
 
 from moyai.bootstrap import user_data
 from tests.netns.lb_world import until
 from tests.netns.test_etcd_member import ADDRESSES, PROGRAM, Machine, Make, etcd, first, make, members
+from tests.netns.test_restore_etcd import PORT, keys, machine_pki, put, without_certificate
 
 __all__ = ["etcd", "make"]
 
@@ -21,9 +24,10 @@ ETCD = "init phase etcd local"
 
 
 class Script:
-    """The script on a machine. ``asked``: what it wants of kubeadm, in order."""
+    """The script on a machine. ``asked``: what it wants of kubeadm, in order. ``keep``: names of the nodes that live, for a
+    machine that waits for etcd's data from a backup."""
 
-    def __init__(self, machine: Machine, *, founder: bool) -> None:
+    def __init__(self, machine: Machine, *, founder: bool, keep: Sequence[str] | None = None) -> None:
         self._machine, tools = machine, machine.root / "tools"
         self._log = machine.root / "asked"
         tools.mkdir(exist_ok=True)
@@ -36,6 +40,7 @@ class Script:
         ).decode()
         places = {
             "/usr/local/lib/moyai/etcd-member": str(PROGRAM),
+            "/usr/local/lib/moyai/restore-etcd": str(PROGRAM.with_name("restore_etcd.py")),
             "/usr/local/lib/moyai/patiently": str(PROGRAM.with_name("patiently")),
             **{f"/{one}/moyai": f"{machine.root}/{one}/moyai" for one in ("etc", "var/lib")},
             "/var/lib/etcd": f"{machine.root}/var/lib/etcd",
@@ -43,9 +48,13 @@ class Script:
         for there, here in places.items():
             text = text.replace(there, here)
         (machine.root / "make-control-plane").write_text(text)
+        if keep is not None:
+            (machine.root / "etc/moyai/restore.json").write_text(json.dumps({"keep": list(keep)}))
         environment = {
             "MOYAI_ROOT": str(machine.root),
             "MOYAI_ETCD_SCHEME": "http",
+            "MOYAI_PORT": str(PORT),
+            "MOYAI_ETCD": f"http://{machine.address}:2379",
             "PATH": f"{tools}:/usr/sbin:/usr/bin:/sbin:/bin",
         }
         script = ["bash", str(machine.root / "make-control-plane")]
@@ -55,6 +64,10 @@ class Script:
     @property
     def asked(self) -> list[str]:
         return self._log.read_text().splitlines() if self._log.exists() else []
+
+    @property
+    def runs(self) -> bool:
+        return self._process.poll() is None
 
     def wait(self) -> str:
         said, _ = self._process.communicate(timeout=60)
@@ -132,3 +145,37 @@ def test_a_founder_without_data_begins_again(make: Make) -> None:
     script = Script(machine, founder=True)
     script.wait()
     assert script.asked == ["init"]
+
+
+def test_a_restored_founder_forgets_machines_that_are_gone_before_an_api_server_may_run(make: Make) -> None:
+    machine = first(make)
+    for node in ("gone", "lives"):
+        put(machine.address, f"/registry/minions/{node}")
+    (machine.root / "var/lib/moyai").mkdir(parents=True)
+    (machine.root / "var/lib/moyai/founded").touch()
+    script = Script(machine, founder=True, keep=["lives"])
+    said = script.wait()
+    assert "forgot the machines that are gone: gone" in said
+    assert keys(machine.address) == ["/registry/minions/lives"]
+    phases = [words.removeprefix("init phase ").partition(" --config")[0] for words in script.asked]
+    order = [phases.index(one) for one in ("etcd local", "kubelet-start", "control-plane all", "upload-config all")]
+    assert order == sorted(order)
+    assert "init" not in phases
+
+
+def test_a_restored_founder_without_data_waits_for_them(make: Make) -> None:
+    machine = make(0)
+    machine_pki(machine.root / "etc/kubernetes/pki")
+    script = Script(machine, founder=True, keep=[])
+    try:
+        until(
+            "its certificates",
+            lambda: script.asked == ["init phase certs all --config " + f"{machine.root}/etc/moyai/kubeadm.yaml"],
+            within=20,
+        )
+        until("it listens", lambda: without_certificate("GET", "/readyz") == 200, within=20)
+        time.sleep(1)
+        assert len(script.asked) == 1
+        assert script.runs
+    finally:
+        script.end()

@@ -102,13 +102,18 @@ class World:
                 if token := record.secret("token"):
                     # as `kubeadm init` makes it
                     add_token(cast("KubeApi", self.kubes[record.uid]), token, clock=self.clock)
+            if record.restores and record.uid not in restored:
+                restored.add(record.uid)
+                self.kubes[record.uid].awaits_data = True
             return self.kubes[record.uid]
 
+        restored: set[str] = set()
         # what costs time on purpose on real disks and with real secrets
         monkeypatch.setattr("os.fsync", _no_fsync)
         monkeypatch.setattr(pki, "PBKDF2_ROUNDS", 1)
         # no machine here shows a certificate
         monkeypatch.setattr(leaving_planes, "shown_names", _shown_names)
+        self.open_api = open_api
         monkeypatch.setattr(building, "open_api", open_api)
         monkeypatch.setattr(teardown, "open_api", open_api)
 

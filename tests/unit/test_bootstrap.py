@@ -273,3 +273,20 @@ def test_a_single_control_plane_is_made_as_before_there_were_several(authority: 
         'say "kubeadm init done"',
         "wait $!",
     ]
+
+
+def test_a_control_plane_that_is_restored_waits_for_etcds_data(authority: pki.Pki, tmp_path: Path) -> None:
+    """Also where its API has the address of the machine: it does not begin a cluster from nothing."""
+    given = replace(facts(authority, 0), founder=True, restores="2026-11-29T12:00:00+00:00", living=("b", "a"))
+    names = ("198.51.100.7",)
+    addons = {"controllers": "a: b"}
+    script = user_data.control_plane(given, api_names=names, addons=addons, key="the key", encryption_key=ENCRYPTION_KEY)
+    files = open_sealed(tmp_path, unpack(script), key="the key")
+    assert json.loads(files["etc/moyai/restore.json"]) == {"keep": ["a", "b"]}
+    assert b"def receive" in files["usr/local/lib/moyai/restore-etcd"]
+    assert b"bash /usr/local/lib/moyai/make-control-plane" in files["usr/local/lib/moyai/bootstrap"]
+    assert json.loads(files["etc/moyai/place.json"])["name"] == "quickstart-control-plane-0"
+    assert not [name for name in files if "moyai-vip" in name or "moyai-peers" in name]
+    early = sorted(name for name in files if "addons/early" in name)
+    assert [name.rpartition("/")[2] for name in early] == ["00-restored.yaml", "01-controllers.yaml"]
+    assert documents(files[early[0]])["ConfigMap"]["data"] == {"made": "2026-11-29T12:00:00+00:00"}

@@ -18,10 +18,10 @@ from moyai.cloud.memory.store import StoredCredential
 from moyai.cloud.model import Address, Power, Server
 from moyai.cloud.openstack import ADAPTER
 from moyai.core.errors import MoyaiError, Retriable
-from moyai.core.ids import POOL_KEY, cluster_tag
+from moyai.core.ids import POOL_KEY, RESTORED, cluster_tag
 from moyai.core.paths import Paths
 from moyai.kube.quick import KubeApi
-from moyai.kube.resources import DAEMON_SETS, DEPLOYMENTS, NODES, SERVICES, Json
+from moyai.kube.resources import CONFIG_MAPS, DAEMON_SETS, DEPLOYMENTS, NODES, SERVICES, Json
 from moyai.lifecycle import observe, status
 from moyai.lifecycle.record import Record
 from moyai.lifecycle.status import AddonStatus, BalancedService, ClusterStatus, CredentialStatus
@@ -95,7 +95,7 @@ class World:
         self.kube.store.put(SERVICES, {"metadata": {"name": "inner", "namespace": "shop"}, "spec": {"type": "ClusterIP"}})
         self.refusal: MoyaiError | None = None
         self.finished = True
-        self._meeting = threading.Barrier(7, timeout=10)
+        self._meeting = threading.Barrier(8, timeout=10)
         monkeypatch.setattr(status, "open_api", self._open)
 
     def machines(self, *machines: Server) -> None:
@@ -154,7 +154,7 @@ def test_the_fields_that_programs_read_keep_their_form(world: World) -> None:
     assert data["services"] == [{"service": "shop/web", "address": "203.0.113.20", "ports": [80, 443]}]
     assert set(data) == {
         "name", "uid", "cloud", "kubernetes", "api", "api_url", "nodes", "addons", "addon_pods", "services",
-        "certificates", "credentials", "control_planes", "problems", "notes",
+        "certificates", "credentials", "control_planes", "etcd", "problems", "notes",
     }  # fmt: skip
     assert {"name", "role", "pool", "zone", "address", "machine", "node", "version", "fault"} <= set(data["nodes"][0])
 
@@ -210,6 +210,26 @@ def test_an_api_that_does_not_answer_leaves_its_part_unknown(world: World) -> No
     found = world.read()
     assert (found.api, found.problems, found.addons, found.services) == ("no answer", ("no answer",), (), ())
     assert {one.node for one in found.nodes} == {"unknown"}
+
+
+@pytest.mark.parametrize("power", [Power.OFF, Power.RUNNING])
+def test_where_etcd_has_no_majority_it_is_said_how_to_restore(world: World, power: Power) -> None:
+    world.record.set_ready()
+    world.refusal = Retriable("no answer")
+    world.machines(machine(PLANE, "control-plane", power), machine(WORKER, "workers"))
+    said = [one for one in world.read().problems if "majority" in one]
+    assert [one.partition(":")[0] for one in said] == ["0 of 1 control planes run, so etcd has no majority"] * (
+        power is Power.OFF
+    )
+    assert all("`moyai restore FILE` makes the cluster again from a backup" in one for one in said)
+
+
+def test_a_restored_cluster_says_what_is_kept_for_it(world: World) -> None:
+    meta = {"name": RESTORED, "namespace": "kube-system"}
+    world.kube.store.put(CONFIG_MAPS, {"metadata": meta, "data": {"made": "2026-11-29T12:00:00+00:00"}})
+    found = world.read()
+    assert found.problems == ()
+    assert found.notes[0].startswith("restored from a backup of 2026-11-29T12:00:00+00:00: what is in the cloud")
 
 
 def test_a_cluster_without_a_kubeconfig_was_never_finished(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,6 +21,7 @@ CONTRACT = {
         "kubectl",
     },
     "etcd": {"etcd", "etcdctl"},
+    "etcdutl": {"etcdutl"},
     "coredns": {"coredns"},
     "containerd": {"containerd", "containerd-shim-runc-v2", "ctr"},
     "runc": {"runc"},

@@ -27,6 +27,7 @@ LOCK = "an empty file that a lock is on"
 MARKER = "an empty file or a link, whole as soon as it is there"
 LINK = "gives the host's own file its name again; its content was never touched"
 MEMORY = "in memory"
+STREAM = "into a stream of core.files, which replaces the file as a whole"
 NAMELESS = "a file without a name, which goes with its process; the disk's room is looked at before each write"
 GUEST = "a file of a machine's own disk, which is made again when its host has stopped"
 IMAGE = "made again when it is deleted; only a loss of power within seconds could leave less than the whole"
@@ -45,11 +46,14 @@ KNOWN: dict[str, str] = {
     "bootstrap.data.renew_certificates:write": NODE,
     "bootstrap.data.unsealing_key:keep": NODE,
     "bootstrap.data.unsealing_key:overwrite": ERASED,
+    "bootstrap.data.restore_etcd:forget": NODE,
+    "bootstrap.data.restore_etcd:place": NODE,
     "bootstrap.user_data:_tar": MEMORY,
     "cli.main:_leave_output": KERNEL,
     "cli.reference.__main__:": PAGES,
     "core.files:rename_durably": HELPER,
     "core.files:write_private": HELPER,
+    "core.files:writing_private": HELPER,
     "core.locks:file_lock": LOCK,
     "csi.node.disks:LinuxDevices.rescan": KERNEL,
     "csi.node.disks:LinuxMounts.make_file": MARKER,
@@ -68,6 +72,9 @@ KNOWN: dict[str, str] = {
     "images.rootfs:strip": ASIDE,
     "images.unpacking:_writable": MARKER,
     "images.unpacking:plain": NAMELESS,
+    "lifecycle.etcd_data:make_etcd_data": STREAM,
+    "lifecycle.restore_cluster:_stage": ASIDE,
+    "lifecycle.restore_cluster:_staged.into": ASIDE,
     "linux.background:background": OUTPUT,
     "linux.beneath:make_device": KERNEL,
     "linux.beneath:write": GUEST,

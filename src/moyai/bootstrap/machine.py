@@ -95,6 +95,8 @@ def _node_facts(step: CreateServer, facts: ClusterFacts, *, made: Made, secrets:
         node=node,
         api_address=_endpoint(facts).inside,
         founder=step.first,
+        restores=step.restores,
+        living=step.living,
         peers=step.peers,
         pki=secrets.pki,
         token=secrets.token,

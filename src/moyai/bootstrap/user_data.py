@@ -22,6 +22,7 @@ from moyai.bootstrap import api_server, kubeadm
 from moyai.bootstrap.pki import Pki, seal
 from moyai.core import yamltext
 from moyai.core.errors import Terminal
+from moyai.core.ids import RESTORED
 from moyai.plan.network_policy import boot_gate
 from moyai.plan.nodes import PlannedNode, virtual_address
 from moyai.plan.pod_network import pod_network_of
@@ -32,6 +33,7 @@ DISCOVERY = "/etc/moyai/discovery.conf"
 #: keepalived's priority of the first control plane; it decides only where several ask for the address at once.
 _HIGHEST_PRIORITY = 100
 _INIT = "kubeadm init --config /etc/moyai/kubeadm.yaml --skip-token-print --skip-certificate-key-print"
+_VIRTUAL_UNITS = ("etc/systemd/system/moyai-vip.service", "etc/systemd/system/moyai-peers.service")
 TAKES_KEY = "usr/local/lib/moyai/unsealing-key"
 
 
@@ -50,7 +52,10 @@ class UserDataTooLarge(Terminal):
 class NodeFacts:
     """The facts for both kinds of nodes. ``api_address``: at which nodes reach the API. ``founder``: whether the machine begins
     the cluster; ``peers``: addresses of the other control planes. ``limit``: bytes of user data that the cloud takes, counted
-    after encoding. ``mtu``: of the node network. ``mirror``: URL of a registry mirror, empty for none."""
+    after encoding. ``mtu``: of the node network. ``mirror``: URL of a registry mirror, empty for none.
+
+    ``restores``: when the backup was made that the cluster begins with, empty for a new cluster. ``living``: the nodes whose
+    machines run already."""
 
     cluster: Cluster
     node: PlannedNode
@@ -63,6 +68,8 @@ class NodeFacts:
     mirror: str = ""
     founder: bool = False
     peers: tuple[str, ...] = ()
+    restores: str = ""
+    living: tuple[str, ...] = ()
 
 
 def new_token() -> str:
@@ -99,6 +106,8 @@ def control_plane(
         if manifests:
             folder = "late" if name in late else "early"
             sealed[f"etc/moyai/addons/{folder}/{number:02}-{name.replace(' ', '-')}.yaml"] = manifests.encode()
+    if facts.restores:
+        sealed["etc/moyai/addons/early/00-restored.yaml"] = _restored(facts.restores).encode()
     if addons and facts.node.virtual:
         sealed["etc/moyai/addons/late/99-kube-proxy.yaml"] = kubeadm.kube_proxy_patch().encode()
     return _script(
@@ -123,15 +132,15 @@ def control_plane(
 
 def _make(facts: NodeFacts) -> str:
     """What makes the machine a control plane: with a virtual address there may be others."""
-    if facts.node.virtual:
+    if facts.node.virtual or facts.restores:
         return "bash /usr/local/lib/moyai/make-control-plane"
     return f'say "kubeadm init"\n{_INIT}\nsay "kubeadm init done"'
 
 
 def _others(facts: NodeFacts) -> dict[str, bytes]:
-    """What a control plane needs that may have others beside it."""
+    """What a control plane needs that may have others beside it, or that begins with others' data."""
     node = facts.node
-    if not node.virtual:
+    if not node.virtual and not facts.restores:
         return {}
     place = {
         "name": node.name,
@@ -147,8 +156,21 @@ def _others(facts: NodeFacts) -> dict[str, bytes]:
         "usr/local/lib/moyai/make-control-plane": _data(
             "make-control-plane", ADDRESS=node.address, FOUNDER=founder, INIT=_INIT
         ),
-        "etc/systemd/system/moyai-vip.service": _data("moyai-vip.service"),
-        "etc/systemd/system/moyai-peers.service": _data("moyai-peers.service"),
+        **({name: _data(name.rpartition("/")[2]) for name in _VIRTUAL_UNITS} if node.virtual else {}),
+        **(_restoring(facts) if facts.restores else {}),
+    }
+
+
+def _restored(made: str) -> str:
+    """What tells the controllers that the cloud may have more than the cluster knows. Before they start."""
+    meta = {"name": RESTORED, "namespace": "kube-system"}
+    return yamltext.dump({"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": {"made": made}})
+
+
+def _restoring(facts: NodeFacts) -> dict[str, bytes]:
+    return {
+        "etc/moyai/restore.json": json.dumps({"keep": sorted(facts.living)}).encode(),
+        "usr/local/lib/moyai/restore-etcd": _data("restore_etcd.py"),
     }
 
 

@@ -34,13 +34,14 @@ from moyai.ccm.settings import CONTROLLERS, CcmConfig, read_ccm_config
 from moyai.cloud.adapter import Adapter
 from moyai.cloud.config_file import read_text
 from moyai.core.clock import Clock, SystemClock
-from moyai.core.errors import UsageError
-from moyai.core.ids import ClusterIdentity
+from moyai.core.errors import NotFound, UsageError
+from moyai.core.ids import RESTORED, ClusterIdentity
 from moyai.kube.events import EventRecorder
 from moyai.kube.informer import Informer
 from moyai.kube.leader import LeaderElection
 from moyai.kube.objects import Node, Reference, Service, parse_lease, parse_node, parse_range, parse_service
-from moyai.kube.resources import LEASES, NODES, SERVICES
+from moyai.kube.objects.meta import part, text
+from moyai.kube.resources import CONFIG_MAPS, LEASES, NODES, SERVICES
 from moyai.kube.watching import Kube, KubeClient
 from moyai.plan.announce.metallb_words import CLASSES
 from moyai.plan.fencing import Policy
@@ -246,8 +247,17 @@ def _service(shared: _SharedParts) -> tuple[Wanted, ...]:
         events=shared.events,
         metrics=shared.metrics,
         about=Reference("Deployment", NAME, "", NAMESPACE),
+        restored=partial(_restored, shared.kube),
     )
     return (Wanted(replace(controller.part(), periodic=[orphans.periodic()])), *announced)
+
+
+async def _restored(kube: Kube) -> str:
+    try:
+        found = await kube.get(CONFIG_MAPS, RESTORED, namespace=NAMESPACE)
+    except NotFound:
+        return ""
+    return text(part(found, "data"), "made") or "an unknown time"
 
 
 def _octavia(shared: _SharedParts) -> OctaviaProvider:

@@ -14,6 +14,7 @@ from moyai.ccm.announce_manifests import controller_rules, definitions
 from moyai.ccm.settings import CONTROLLERS, CcmConfig, write_ccm_config
 from moyai.cloud.kind import LOGIN_FOLDER
 from moyai.core import yamltext
+from moyai.core.ids import RESTORED
 from moyai.kube.objects import UNINITIALIZED, apart, api_variables, secret_variables
 
 NAME = "moyai-cloud-controller-manager"
@@ -111,6 +112,7 @@ def _role() -> dict[str, Any]:
                 "resourceNames": [NAME],
                 "verbs": ["get", "update"],
             },
+            {"apiGroups": [""], "resources": ["configmaps"], "resourceNames": [RESTORED], "verbs": ["get"]},
         ],
     }
 

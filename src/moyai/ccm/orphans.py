@@ -2,7 +2,8 @@
 
 What always holds: the cloud is listed first and compared with the Services afterwards; only what was an orphan in two looks,
 minutes apart, is removed, and only if its Service is still gone at that moment; where most of the Services that the cloud knows
-are missing at once nothing is removed: an etcd that was lost, or restored from an older copy, looks the same.
+are missing at once nothing is removed: an etcd that was lost, or restored from an older copy, looks the same. In a cluster that
+was restored nothing is removed until a person says so.
 """
 
 from __future__ import annotations
@@ -10,10 +11,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 
 from moyai.ccm.provider import Inventory, Orphan, ServiceProvider, StillWorking
 from moyai.core.errors import Conflict
+from moyai.core.ids import RESTORED
 from moyai.kube.events import EventRecorder
 from moyai.kube.objects import Reference
 from moyai.runtime.controllers import Periodic
@@ -32,7 +34,11 @@ _FEW = 3
 
 class OrphanRemoval:
     """``alive``: the Services (``namespace/name``) that a provider has or should have something for. ``about``: the object on
-    which the user is shown what is not removed."""
+    which the user is shown what is not removed.
+
+    ``restored``: when the backup was made that the cluster was restored from; empty where it was not, or where a person has
+    looked at what the backup did not know.
+    """
 
     def __init__(
         self,
@@ -42,12 +48,14 @@ class OrphanRemoval:
         events: EventRecorder,
         metrics: Metrics,
         about: Reference,
+        restored: Callable[[], Awaitable[str]],
     ) -> None:
         self._providers = dict(providers)
         self._alive = alive
         self._events = events
         self._metrics = metrics
         self._about = about
+        self._restored = restored
         self._found: dict[str, frozenset[Orphan]] = {}
         self._held: set[str] = set()
         metrics.describe("moyai_orphans", "Objects in the cloud that belong to Services that do not exist")
@@ -74,7 +82,7 @@ class OrphanRemoval:
         for name, provider in self._providers.items():
             inventory = await provider.inventory(lambda name=name: self._alive(name))
             before, self._found[name] = self._found.get(name, frozenset()), inventory.orphans
-            if self._too_many(inventory):
+            if self._too_many(inventory) or await self._unknown_to_backup(inventory):
                 self._held.add(name)
                 continue
             self._held.discard(name)
@@ -89,15 +97,27 @@ class OrphanRemoval:
         gone = sorted(frozenset[str]().union(*(one.services for one in inventory.orphans)))
         if len(gone) <= _FEW or 2 * len(gone) <= len(inventory.services):
             return False
-        objects = ", ".join(sorted(str(one.key) for one in inventory.orphans))
         message = (
             f"Nothing is removed: {len(gone)} of the {len(inventory.services)} Services that the cloud has something for are "
             f"not in this cluster, as after the loss of etcd or the restore of an older copy ({', '.join(gone)}). If they are "
-            f"gone for good, delete in the cloud: {objects}"
+            f"gone for good, delete in the cloud: {_named(inventory)}"
         )
+        self._tell(message)
+        return True
+
+    async def _unknown_to_backup(self, inventory: Inventory) -> bool:
+        made = await self._restored() if inventory.orphans else ""
+        if not made:
+            return False
+        self._tell(
+            f"Nothing is removed: the cluster was restored from a backup of {made}, and in the cloud is what no Service of it "
+            f"has: {_named(inventory)}. Delete there what is not needed, and then the ConfigMap {RESTORED}"
+        )
+        return True
+
+    def _tell(self, message: str) -> None:
         _log.error("%s", message)
         self._events.event(self._about, "Warning", reason="OrphansNotRemoved", message=message)
-        return True
 
     async def _remove(self, provider: ServiceProvider, orphan: Orphan) -> None:
         gone = ", ".join(sorted(orphan.services))
@@ -111,3 +131,7 @@ class OrphanRemoval:
     def _counted(self) -> dict[tuple[tuple[str, str], ...], float]:
         kinds = Counter(one.key.kind for found in self._found.values() for one in found)
         return {(("kind", kind),): float(number) for kind, number in kinds.items()}
+
+
+def _named(inventory: Inventory) -> str:
+    return ", ".join(sorted(str(one.key) for one in inventory.orphans))

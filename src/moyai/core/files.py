@@ -12,6 +12,7 @@ import threading
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from moyai.core.errors import NoSpace
 
@@ -54,6 +55,35 @@ def write_private(file: Path, content: str | bytes, *, mode: int = 0o600) -> Non
                 stream.write(data)
                 stream.flush()
                 os.fsync(stream.fileno())
+            temporary.replace(file)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        sync(file.parent)
+
+
+@contextmanager
+def writing_private(file: Path, *, replaces: bool) -> Generator[BinaryIO]:
+    """A stream for the content of a file, which only its owner can read. The file is there, whole, when the block has ended
+    without an error. ``replaces``: whether a file of this name may be there.
+
+    Raises FileExistsError, NoSpace, and OSError for anything else that the disk refuses.
+    """
+    temporary = file.with_name(f".{file.name}.{os.getpid()}.{threading.get_ident()}")
+
+    def refuse() -> None:
+        if not replaces and os.path.lexists(file):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(file))
+
+    with naming(file):
+        refuse()
+        temporary.unlink(missing_ok=True)
+        try:
+            with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as stream:
+                yield stream
+                stream.flush()
+                os.fsync(stream.fileno())
+            refuse()
             temporary.replace(file)
         except BaseException:
             temporary.unlink(missing_ok=True)

@@ -33,6 +33,9 @@ ZONE_LABEL = "topology.kubernetes.io/zone"
 KEEP_TAG = "moyai.keep=true"
 #: Begins the name and the tag of what belongs to a Service of type LoadBalancer, as in openstack-cloud-controller-manager.
 SERVICE_TAG_PREFIX = "kube_service_"
+#: The ConfigMap of kube-system in a cluster that was restored from a backup. While it is there, nothing in the cloud is removed
+#: because no Service has it: its Service may be younger than the backup. Its ``made`` says when the backup was made.
+RESTORED = "moyai-restored"
 
 _DNS_LABEL = re.compile(r"[a-z]([a-z0-9-]*[a-z0-9])?")
 

@@ -14,7 +14,8 @@ import json
 import os
 import socket
 import ssl
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 from urllib.parse import urlencode
@@ -148,6 +149,42 @@ class KubeApi:
 
         Terminal where it fails, with the last line that it wrote to its standard error.
         """
+        with self._running(namespace, pod, command=command, timeout=timeout) as (stream, sender, operation):
+            # its buffer may hold the first frames already
+            printed = websocket.read(stream, sender)
+        _succeeded(printed, f"{namespace}/{pod}", operation=operation)
+        return printed.output
+
+    def output(self, namespace: str, pod: str, *, command: Sequence[str], timeout: float) -> Iterator[bytes]:
+        """As ``execute``, for a program that prints much: what it prints, piece by piece. Iterating raises what ``execute``
+        raises; only where it ends without an error was the program content."""
+        with self._running(namespace, pod, command=command, timeout=timeout) as (stream, sender, operation):
+            passed = websocket.Passed(stream, sender)
+            yield from passed
+        _succeeded(passed.printed, f"{namespace}/{pod}", operation=operation)
+
+    def send(self, path: str, content: BinaryIO, *, size: int, headers: Mapping[str, str], timeout: float) -> tuple[int, str]:
+        """PUT ``size`` bytes to whatever answers at the API's address with a certificate of the API server's.
+
+        Returns its status and its text. ``timeout``: seconds between two of its words. Retriable where nothing answers, or not
+        to the end.
+        """
+        connection = Connection(self._host, self._port, name=self._name, timeout=timeout, tls=self._context)
+        operation = f"PUT {path}"
+        try:
+            connection.request("PUT", path, body=content, headers={**headers, "Content-Length": str(size)})
+            answer = connection.getresponse()
+            return answer.status, answer.read().decode(errors="replace")
+        except (OSError, http.client.HTTPException) as error:
+            raise Retriable(f"the API at {self.server} does not answer ({_reason(error)})", operation=operation) from None
+        finally:
+            connection.close()
+
+    @contextmanager
+    def _running(
+        self, namespace: str, pod: str, *, command: Sequence[str], timeout: float
+    ) -> Generator[tuple[BinaryIO, socket.socket, str]]:
+        """(what comes from the program, what goes to its kubelet, name of the operation)."""
         query = urlencode([("stdout", "true"), ("stderr", "true"), *(("command", word) for word in command)])
         path = f"{PODS.path(namespace, pod, subresource='exec')}?{query}"
         operation = f"exec in {namespace}/{pod}"
@@ -157,17 +194,11 @@ class KubeApi:
             answer = connection.getresponse()
             if answer.status != http.client.SWITCHING_PROTOCOLS:
                 raise refusal(answer.status, answer.read() or answer.reason.encode(), operation=operation)
-            # its buffer may hold the first frames already
-            printed = websocket.read(cast("BinaryIO", answer.fp), connection.sock)
+            yield cast("BinaryIO", answer.fp), connection.sock, operation
         except (OSError, http.client.HTTPException, websocket.Broken) as error:
             raise Retriable(f"the API at {self.server} does not answer ({_reason(error)})", operation=operation) from None
         finally:
             connection.close()
-        if not printed.succeeded:
-            said = printed.errors.strip().splitlines()
-            why = said[-1] if said else str(printed.status.get("message") or "it ended without a status")
-            raise Terminal(f"a program in pod {namespace}/{pod} failed: {why}", operation=operation)
-        return printed.output
 
     def _object(
         self,
@@ -215,6 +246,14 @@ class KubeApi:
         if answer.status < 300:
             return data
         raise refusal(answer.status, data or answer.reason.encode(), operation=operation)
+
+
+def _succeeded(printed: websocket.Printed, pod: str, *, operation: str) -> None:
+    """Terminal where the program failed, with its last words."""
+    if not printed.succeeded:
+        said = printed.errors.strip().splitlines()
+        why = said[-1] if said else str(printed.status.get("message") or "it ended without a status")
+        raise Terminal(f"a program in pod {pod} failed: {why}", operation=operation)
 
 
 def _reason(error: Exception) -> str:

@@ -1,7 +1,7 @@
 """What a program in a pod prints, over a WebSocket (RFC 6455) with Kubernetes' channels (``v4.channel.k8s.io``).
 
 Standard library only, and this side alone of the protocol: the program reads nothing, so this side sends an answer to a ping
-and nothing else. Always holds: what is read is at most ``LIMIT`` bytes.
+and nothing else. Always holds: what is kept in memory is at most ``LIMIT`` bytes.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ import base64
 import json
 import secrets
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import BinaryIO, Protocol, cast
 
 from moyai.kube.resources import Json
 
 PROTOCOL = "v4.channel.k8s.io"
-#: Bytes of all that a program prints.
+#: Bytes of what a program prints that are kept; of one frame, where what comes is passed on.
 LIMIT = 1 << 26
 _OUTPUT, _ERRORS, _STATUS = 1, 2, 3
 _FINAL, _OPCODE, _MASKED, _LENGTH = 0x80, 0x0F, 0x80, 0x7F
@@ -59,8 +59,39 @@ def headers() -> Mapping[str, str]:
 def read(stream: BinaryIO, sender: Sender) -> Printed:
     """All that comes until the other side closes. Raises Broken, and OSError of the connection."""
     channels = {number: bytearray() for number in (_OUTPUT, _ERRORS, _STATUS)}
-    channel: int | None = None
     size = 0
+    for channel, data in _pieces(stream, sender):
+        size += len(data)
+        if size > LIMIT:
+            raise Broken(f"more than {LIMIT} bytes")
+        channels[channel] += data
+    output, errors = (channels[one].decode(errors="replace") for one in (_OUTPUT, _ERRORS))
+    return Printed(output, errors, _status(bytes(channels[_STATUS])))
+
+
+class Passed:
+    """What a program prints, piece by piece, however much it is; once all has been iterated over, ``printed`` has the rest.
+
+    Iterating raises Broken, and OSError of the connection.
+    """
+
+    def __init__(self, stream: BinaryIO, sender: Sender) -> None:
+        self._stream, self._sender = stream, sender
+        self.printed = Printed("", "", {})
+
+    def __iter__(self) -> Iterator[bytes]:
+        kept = {number: bytearray() for number in (_ERRORS, _STATUS)}
+        for channel, data in _pieces(self._stream, self._sender):
+            if channel == _OUTPUT:
+                yield data
+            else:
+                kept[channel] += data
+        self.printed = Printed("", kept[_ERRORS].decode(errors="replace"), _status(bytes(kept[_STATUS])))
+
+
+def _pieces(stream: BinaryIO, sender: Sender) -> Iterator[tuple[int, bytes]]:
+    """(channel, data) of the known channels, as they come."""
+    channel: int | None = None
     while True:
         first, second = _exactly(stream, 2)
         if second & _MASKED:
@@ -70,24 +101,21 @@ def read(stream: BinaryIO, sender: Sender) -> Printed:
             (length,) = struct.unpack("!H", _exactly(stream, 2))
         elif length == 127:
             (length,) = struct.unpack("!Q", _exactly(stream, 8))
-        size += length
-        if size > LIMIT:
+        if length > LIMIT:
             raise Broken(f"more than {LIMIT} bytes")
         data, opcode = _exactly(stream, length), first & _OPCODE
         if opcode == _CLOSE:
-            break
+            return
         if opcode == _PING:
             sender.sendall(_frame(_PONG, data[:125]))
         elif opcode != _PONG:
             if opcode != _CONTINUATION and data:
                 # each message begins with the number of its channel
                 channel, data = data[0], data[1:]
-            if channel in channels:
-                channels[channel] += data
+            if channel in (_OUTPUT, _ERRORS, _STATUS) and data:
+                yield channel, data
             if first & _FINAL:
                 channel = None
-    output, errors = (channels[one].decode(errors="replace") for one in (_OUTPUT, _ERRORS))
-    return Printed(output, errors, _status(bytes(channels[_STATUS])))
 
 
 def _key() -> str:

@@ -11,30 +11,26 @@ from collections.abc import Callable, Collection
 from contextlib import suppress
 from functools import partial
 from importlib import resources
-from typing import Any
 
-from moyai.ccm import manifests as ccm
 from moyai.core.clock import Clock
 from moyai.core.errors import Conflict, MoyaiError, Retriable, Terminal
 from moyai.core.progress import Progress
 from moyai.core.waiting import NotYet, until
 from moyai.kube.objects import parse_pod
-from moyai.kube.objects.meta import part, rows, text, texts
+from moyai.kube.objects.meta import rows, texts
 from moyai.kube.quick import KubeApi
-from moyai.kube.resources import DEPLOYMENTS, ENDPOINT_SLICES, NODES, PODS, Json
+from moyai.kube.resources import ENDPOINT_SLICES, NODES, PODS, Json
 from moyai.lifecycle.drain import note_stopped
 from moyai.lifecycle.etcd_members import Etcd, EtcdMember, may_leave
 from moyai.lifecycle.members import shown_names
+from moyai.lifecycle.plane_pod import NAMESPACE, own_image, plane_pod
 from moyai.plan import steps as s
 
-NAMESPACE = "kube-system"
 #: Seconds: for etcd to take a change; for the pod to run; for another machine to take the API's address; for the API server to
 #: end, which finishes its requests first, and whose address the others drop 15 s after it was last heard of.
 ETCD_TIMEOUT, POD_TIMEOUT, ADDRESS_TIMEOUT, END_TIMEOUT = 60.0, 60.0, 30.0, 60.0
 _PAUSE = 0.3
 _MANIFESTS = "/etc/kubernetes/manifests"
-#: A pod that nobody has deleted ends by itself, seconds.
-_LIFE = 600
 
 
 class LeavingPlanes:
@@ -114,7 +110,7 @@ class LeavingPlanes:
         note_stopped(api, step.node)
         pod = _pod_name(step.node)
         with suppress(Conflict):
-            api.create(PODS, leaving_pod(pod, api.get(NODES, step.node), image=_image(api)), namespace=NAMESPACE)
+            api.create(PODS, leaving_pod(pod, api.get(NODES, step.node), image=own_image(api)), namespace=NAMESPACE)
         found = parse_pod(api.get(PODS, pod, namespace=NAMESPACE))
         if found.finished or found.deleting:
             # of an earlier run
@@ -166,44 +162,6 @@ def _program() -> str:
     return (resources.files("moyai.bootstrap") / "data" / "leave_control_planes.py").read_text(encoding="utf-8")
 
 
-def _image(api: KubeApi) -> str:
-    """The image of moyai that each machine of the cluster holds."""
-    deployment = api.get(DEPLOYMENTS, ccm.NAME, namespace=NAMESPACE)
-    containers = rows(part(deployment, "spec", "template", "spec"), "containers")
-    if not containers:
-        raise Terminal(f"Deployment {ccm.NAME} names no image: the control planes hold none that could help one to leave")
-    return text(containers[0], "image")
-
-
 def leaving_pod(name: str, node: Json, *, image: str) -> Json:
-    """A pod on this Node, bound without the scheduler. It sees the machine's processes and the manifests of its static pods."""
-    meta = part(node, "metadata")
-    owner = {"apiVersion": "v1", "kind": "Node", "name": text(meta, "name"), "uid": text(meta, "uid")}
-    container: Json = {
-        "name": "leave",
-        "image": image,
-        "imagePullPolicy": "IfNotPresent",
-        "command": ["python3", "-c", f"import time; time.sleep({_LIFE})"],
-        "resources": {"requests": {"cpu": "5m", "memory": "20Mi"}},
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "readOnlyRootFilesystem": True,
-            "capabilities": {"drop": ["ALL"]},
-            "runAsUser": 0,
-        },
-        "volumeMounts": [{"name": "manifests", "mountPath": _MANIFESTS}],
-    }
-    spec: dict[str, Any] = {
-        "nodeName": text(meta, "name"),
-        "hostNetwork": True,
-        "hostPID": True,
-        "automountServiceAccountToken": False,
-        "restartPolicy": "Never",
-        "activeDeadlineSeconds": _LIFE,
-        "terminationGracePeriodSeconds": 1,
-        "priorityClassName": "system-node-critical",
-        "tolerations": [{"operator": "Exists"}],
-        "containers": [container],
-        "volumes": [{"name": "manifests", "hostPath": {"path": _MANIFESTS, "type": "Directory"}}],
-    }
-    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "ownerReferences": [owner]}, "spec": spec}
+    """A pod on this Node. It sees the machine's processes and the manifests of its static pods."""
+    return plane_pod(name, node, image=image, container="leave", folders=(_MANIFESTS,), read_only=False, sees_processes=True)

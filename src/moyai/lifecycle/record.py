@@ -146,6 +146,11 @@ class Record:
         return bool(self._data["ready"])
 
     @property
+    def restores(self) -> str:
+        """When the backup was made (ISO 8601) that the cluster is being restored from; empty for any other cluster."""
+        return str(self._data.get("restores", ""))
+
+    @property
     def api_address(self) -> str:
         """The API's floating address, empty before it is known."""
         return str(self._data["apiAddress"])
@@ -212,6 +217,7 @@ class Record:
                 awaited=frozenset(awaited),
                 joining=frozenset(name for name, begun in awaited.items() if not self._past(begun)),
                 applied=self.ready and self._past(self._data["ready"]),
+                restores=self.restores,
             )
 
     def _past(self, begun: str) -> bool:
@@ -273,23 +279,26 @@ class Record:
         self._save()
 
     def set_spec(self, spec: Mapping[str, Any]) -> None:
-        with self._lock:
-            if self._data["spec"] != dict(spec):
-                self._data["spec"] = dict(spec)
-                self._version += 1
-        self._save()
+        self._set("spec", dict(spec))
 
     def set_api_address(self, address: str) -> None:
-        with self._lock:
-            if self._data["apiAddress"] != address:
-                self._data["apiAddress"] = address
-                self._version += 1
-        self._save()
+        self._set("apiAddress", address)
 
     def set_ready(self) -> None:
         with self._lock:
             if not self.ready:
                 self._data["ready"] = self._now()
+                self._version += 1
+        self._save()
+
+    def restored(self) -> None:
+        """The cluster has come to what its backup says."""
+        self._set("restores", "")
+
+    def _set(self, field: str, value: Any) -> None:
+        with self._lock:
+            if self._data.get(field, "") != value:
+                self._data[field] = value
                 self._version += 1
         self._save()
 

@@ -79,6 +79,9 @@ class RecordForm(BaseModel):
     created: str = Field(description="time when the record was created")
     ready: str = Field(description="time when the control plane first answered; empty before")
     api_address: str = Field(alias="apiAddress", description="the API's floating IP; empty before it is known")
+    restores: str = Field(
+        "", description="time of the backup that the cluster is being restored from; empty or absent for any other cluster"
+    )
     spec: _Spec = Field(description="the spec of the last `up`, with all defaults, in the form of [the spec](spec.md)")
     seats: dict[str, _Seat] = Field(description="for each node: its index in the address ranges (`slot`) and its zone (`zone`)")
     objects: list[ObjectForm] = Field(description="every object whose creation was begun")

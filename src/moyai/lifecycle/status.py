@@ -15,26 +15,30 @@ from moyai.cloud.capabilities import Cloud
 from moyai.cloud.credentials import Credential
 from moyai.cloud.model import Power, Server
 from moyai.core.clock import Clock, SystemClock
-from moyai.core.errors import MoyaiError
-from moyai.core.ids import POOL_KEY, REMOVAL_KEY, cluster_tag
+from moyai.core.errors import MoyaiError, NotFound
+from moyai.core.ids import POOL_KEY, REMOVAL_KEY, RESTORED, cluster_tag
 from moyai.core.keys import Kind
 from moyai.kube.objects import Node, Service, parse_daemon_set, parse_deployment, parse_node
+from moyai.kube.objects.meta import part, text
 from moyai.kube.quick import KubeApi
-from moyai.kube.resources import DAEMON_SETS, DEPLOYMENTS, NODES
+from moyai.kube.resources import CONFIG_MAPS, DAEMON_SETS, DEPLOYMENTS, NODES
 from moyai.lifecycle import certificates
 from moyai.lifecycle.certificates import CertificateStatus
 from moyai.lifecycle.clusters import open_api
+from moyai.lifecycle.etcd_care import EtcdStatus, all_notes, all_problems, read_etcd
 from moyai.lifecycle.members import PlaneStatus, plane_problems, read_planes
 from moyai.lifecycle.record import Record
 from moyai.lifecycle.services import balanced
+from moyai.plan.cluster.control_planes import majority
 from moyai.plan.keys import is_unique_name
 from moyai.plan.nodes import CONTROL_PLANE_POOL, pool_of_node
 from moyai.plan.route_budget import route_budget
 from moyai.plan.rules import API_PORT
 
 _TIMEOUT = 5.0
-#: In the cloud servers and credentials; in Kubernetes nodes, Deployments, DaemonSets and Services; the API's certificate.
-_READS = 7
+#: In the cloud servers and credentials; in Kubernetes nodes, Deployments, DaemonSets, Services and whether it was restored; the
+#: API's certificate.
+_READS = 8
 
 
 @dataclass(frozen=True)
@@ -88,8 +92,8 @@ class CredentialStatus:
 
 @dataclass(frozen=True)
 class ClusterStatus:
-    """``api``: ready or why not. ``control_planes``: of a cluster whose API has a virtual address. ``problems``: empty when all
-    is well. ``notes``: what is no problem yet."""
+    """``api``: ready or why not. ``control_planes``: of a cluster whose API has a virtual address. ``etcd``: its members that
+    answer. ``problems``: empty when all is well. ``notes``: what is no problem yet."""
 
     name: str
     uid: str
@@ -103,6 +107,7 @@ class ClusterStatus:
     certificates: tuple[CertificateStatus, ...] = ()
     credentials: tuple[CredentialStatus, ...] = ()
     control_planes: tuple[PlaneStatus, ...] = ()
+    etcd: tuple[EtcdStatus, ...] = ()
     problems: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -114,11 +119,13 @@ class ClusterStatus:
 
 @dataclass(frozen=True)
 class _KubeView:
-    """What Kubernetes says. ``nodes``: by name."""
+    """What Kubernetes says. ``nodes``: by name. ``restored``: when the backup was made that the cluster was restored from, as
+    long as nobody has looked at what the backup did not know."""
 
     nodes: Mapping[str, Node]
     addons: tuple[AddonStatus, ...]
     services: tuple[Service, ...]
+    restored: str = ""
 
 
 def read(record: Record, cloud: Cloud, *, clock: Clock | None = None) -> ClusterStatus:
@@ -137,6 +144,11 @@ def read(record: Record, cloud: Cloud, *, clock: Clock | None = None) -> Cluster
     names = [node.name for node in nodes if node.role == "control-plane"]
     planes = read_planes(api if kube else None, names if cluster.spec.control_plane.virtual else [], ready=ready)
     addons = kube.addons if kube else ()
+    etcds = (
+        read_etcd(api, [node.name for node in nodes if node.role == "control-plane" and node.node == "Ready"])
+        if api and kube
+        else ()
+    )
     ending = [
         *(certificate.problem(now, control_planes=names) for certificate in known),
         *(certificates.credential_problem(one.name, one.expires, now=now) for one in credentials),
@@ -156,6 +168,7 @@ def read(record: Record, cloud: Cloud, *, clock: Clock | None = None) -> Cluster
             CredentialStatus(one.name, one.limited, one.expires.isoformat() if one.expires else "") for one in credentials
         ),
         control_planes=planes,
+        etcd=etcds,
         problems=tuple(
             filter(
                 None,
@@ -164,13 +177,19 @@ def read(record: Record, cloud: Cloud, *, clock: Clock | None = None) -> Cluster
                     api_problem,
                     *_problems(nodes, addons),
                     *plane_problems(planes, ready=ready),
+                    *all_problems(etcds),
                     *_left(record, kube),
+                    *(_lost(nodes) if record.ready and kube is None else ()),
                     *ending,
                 ),
             )
         ),
         # routes that others have put into the router count in a plan, and in `moyai net status`
-        notes=tuple(route_budget(cluster.spec, nodes=len(nodes), foreign_routes=0).warnings()),
+        notes=(
+            *route_budget(cluster.spec, nodes=len(nodes), foreign_routes=0).warnings(),
+            *(_restored(record, kube.restored) if kube else ()),
+            *all_notes(etcds),
+        ),
     )
 
 
@@ -193,6 +212,28 @@ def _left(record: Record, kube: _KubeView | None) -> Iterable[str]:
         node = kube.nodes.get(name) if kube else None
         if node is not None and REMOVAL_KEY in node.annotations:
             yield f"node {name} takes no pods: its removal was begun and did not end; `moyai up` ends it or takes it back"
+
+
+def _lost(nodes: Iterable[NodeStatus]) -> Iterable[str]:
+    """Where etcd can have no majority: what a person can do. Nothing of it is done by itself."""
+    planes = [node for node in nodes if node.role == "control-plane" and node.running is not None]
+    run = sum(node.running is True for node in planes)
+    if planes and run < majority(len(planes)):
+        yield (
+            f"{run} of {len(planes)} control planes run, so etcd has no majority: start the machines again in the cloud; if "
+            "they are lost for good, delete those that are left there, and `moyai restore FILE` makes the cluster again from a "
+            "backup"
+        )
+
+
+def _restored(record: Record, made: str) -> Iterable[str]:
+    if record.restores:
+        yield "its restore from a backup did not end: `moyai restore FILE` goes on"
+    elif made:
+        yield (
+            f"restored from a backup of {made}: what is in the cloud for Services that the backup does not know stays there "
+            f"until ConfigMap {RESTORED} of kube-system is deleted"
+        )
 
 
 def _servers(cloud: Cloud, uid: str) -> tuple[list[Server] | None, str]:
@@ -221,15 +262,23 @@ def _kube(api: KubeApi | None, pool: ThreadPoolExecutor) -> tuple[str, _KubeView
     listed_deployments = pool.submit(api.list, DEPLOYMENTS, namespace="kube-system", timeout=_TIMEOUT)
     listed_daemon_sets = pool.submit(api.list, DAEMON_SETS, namespace="kube-system", timeout=_TIMEOUT)
     listed_services = pool.submit(balanced, api, timeout=_TIMEOUT)
+    restored = pool.submit(_made, api)
     try:
         nodes = map(parse_node, listed_nodes.result())
         deployments = map(parse_deployment, listed_deployments.result())
         daemon_sets = map(parse_daemon_set, listed_daemon_sets.result())
-        services = listed_services.result()
+        services, made = listed_services.result(), restored.result()
     except MoyaiError as error:
         return "no answer", None, str(error)
     addons = sorted((AddonStatus(one.name, one.ready, one.wanted) for one in (*deployments, *daemon_sets)), key=_by_name)
-    return "ready", _KubeView({node.name: node for node in nodes}, tuple(addons), tuple(services)), ""
+    return "ready", _KubeView({node.name: node for node in nodes}, tuple(addons), tuple(services), made), ""
+
+
+def _made(api: KubeApi) -> str:
+    try:
+        return text(part(api.get(CONFIG_MAPS, RESTORED, namespace="kube-system", timeout=_TIMEOUT), "data"), "made")
+    except NotFound:
+        return ""
 
 
 def _by_name(addon: AddonStatus) -> str:

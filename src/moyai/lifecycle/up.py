@@ -27,6 +27,7 @@ from moyai.core.progress import Progress, Reporter
 from moyai.lifecycle import certificates, execute, observe
 from moyai.lifecycle.certificates import Certificate, credential_problem, kubeconfig_life
 from moyai.lifecycle.clusters import open_api
+from moyai.lifecycle.etcd_data import MakeData
 from moyai.lifecycle.record import Record, locked
 from moyai.lifecycle.record_format import ENCRYPTION_KEY, SECRET_NAMES
 from moyai.plan import keys
@@ -80,9 +81,17 @@ def preview(cluster: Cluster, cloud: Cloud, *, paths: Paths, clock: Clock | None
 
 
 def up(
-    cluster: Cluster, cloud: Cloud, *, paths: Paths, reporter: Reporter, clock: Clock | None = None, replaced: str = ""
+    cluster: Cluster,
+    cloud: Cloud,
+    *,
+    paths: Paths,
+    reporter: Reporter,
+    clock: Clock | None = None,
+    replaced: str = "",
+    data: MakeData | None = None,
 ) -> UpResult:
-    """Bring ``cluster`` to its spec. ``replaced``: name of a control plane in whose place another one is made.
+    """Bring ``cluster`` to its spec. ``replaced``: name of a control plane in whose place another one is made. ``data``: makes
+    etcd's data for a cluster that is restored from a backup.
 
     Raises UsageError or Terminal; whatever is half-made then, the next call finishes.
     """
@@ -94,9 +103,11 @@ def up(
             start = _look(cluster, cloud, paths=paths, clock=clock, replaced=replaced)
         spec, most = dump(start.facts.cluster), _rounds(start.plan)
         record = start.record or Record.create(paths, cluster.name, spec=spec, clock=clock, uid=start.recorded.uid)
+        if record.restores and data is None:
+            raise Terminal(f"cluster {cluster.name} is being restored from a backup", hint="`moyai restore FILE` goes on")
         while start.plan or start.plan.replacements:
             changed = changed or bool(start.plan)
-            late += _carry_out(start, cloud, record=record, reporter=reporter, clock=clock, suffix=_of_round(number))
+            late += _carry_out(start, cloud, record=record, reporter=reporter, clock=clock, data=data, suffix=_of_round(number))
             if not start.plan.replacements:
                 break
             number += 1
@@ -200,7 +211,14 @@ def _endings(
 
 
 def _carry_out(
-    start: _Start, cloud: Cloud, *, record: Record, reporter: Reporter, clock: Clock, suffix: str = ""
+    start: _Start,
+    cloud: Cloud,
+    *,
+    record: Record,
+    reporter: Reporter,
+    clock: Clock,
+    data: MakeData | None,
+    suffix: str,
 ) -> tuple[str, ...]:
     """Run the plan; returns what the user must hear of all the same."""
     plan = start.plan
@@ -228,6 +246,7 @@ def _carry_out(
         execute.Removing(context),
         execute.Inside(context, authorities=authorities, manifests=manifests),
         execute.Waiting(context),
+        *([execute.Restoring(context, data=data)] if data else []),
     )
 
     def failed(_step: s.Step, _error: BaseException, _progress: Progress) -> bool:

@@ -202,6 +202,9 @@ class Recorded:
     ``awaited``: nodes whose machines `up` has made or started and that it has not seen Ready since. ``joining``: those of them
     whose machines were started so lately that they may still come by themselves. ``applied``: the control plane first answered
     so long ago that all add-ons have been applied.
+
+    ``restores``: when the backup was made (ISO 8601) that the cluster is being made again from, and which knows less than the
+    cloud may have; empty for any other cluster.
     """
 
     name: str
@@ -217,6 +220,7 @@ class Recorded:
     awaited: frozenset[str] = frozenset()
     joining: frozenset[str] = frozenset()
     applied: bool = False
+    restores: str = ""
 
     @property
     def kubeconfig_due(self) -> Life | None:

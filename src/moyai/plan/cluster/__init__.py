@@ -19,6 +19,7 @@ from moyai.plan.cluster.copies import copies_notes, plan_copies
 from moyai.plan.cluster.credentials import login_notes, logins_of, plan_key_pair
 from moyai.plan.cluster.endpoint import endpoint_of, renewal_notes
 from moyai.plan.cluster.firewall import plan_firewall
+from moyai.plan.cluster.from_backup import plan_restore, spared_notes
 from moyai.plan.cluster.live_addons import live_addon_notes, plan_live_addons
 from moyai.plan.cluster.machines import held_notes, plan_machines
 from moyai.plan.cluster.network import network_of
@@ -88,6 +89,8 @@ def _situation(
     if cluster.spec.control_plane.virtual:
         names.append(keys.virtual_port(cluster.name).name)
     existing = find_existing(cluster.name, observed, recorded=recorded, nodes=names)
+    # a backup does not know of nodes that were made after it: they are for their user to judge
+    unwanted = leaving_nodes(observed, recorded, existing=existing, nodes=nodes)
     now = Situation(
         cluster=cluster,
         observed=observed,
@@ -95,7 +98,8 @@ def _situation(
         choices=choices,
         nodes=nodes,
         existing=existing,
-        leaving=leaving_nodes(observed, recorded, existing=existing, nodes=nodes),
+        leaving=() if recorded.restores else unwanted,
+        spared=unwanted if recorded.restores else (),
         addons=tuple(addons),
         changes=changes,
         rolled=rollout.leaving,
@@ -133,6 +137,7 @@ def plan_up(
         *plan_key_pair(now),
         *logins.steps(now),
         *plan_machines(now, endpoint, pods=pods),
+        *plan_restore(now, reachable=endpoint.reachable_by()),
         *pods.steps(now.nodes, existing=now.existing, leaving=now.leaving),
         *plan_removal(now),
         *plan_reclaim_policy(now),
@@ -163,6 +168,7 @@ def plan_up(
         *reach_notes(now),
         *renewal_notes(steps),
         *plane_notes(now),
+        *spared_notes(now),
     )
     return Plan(
         steps=steps,

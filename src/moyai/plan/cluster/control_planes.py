@@ -22,6 +22,7 @@ from moyai.spec.control_plane import was_virtual
 from moyai.spec.model import Cluster
 
 _REBUILD = "`moyai down` and `moyai up` build it again"
+_RESTORE = "`moyai restore FILE` makes the cluster again from a backup, once all its control planes are deleted in the cloud"
 
 
 def plane_numbers(
@@ -93,7 +94,7 @@ def check_quorum(now: Situation) -> None:
     if len(lost) == len(planes):
         raise Terminal(
             f"the machines of all control planes are gone or broken, {', '.join(lost)}, and with them the cluster's state",
-            hint=f"mend one of them in the cloud; else {_REBUILD}",
+            hint=f"mend one of them in the cloud; else {_RESTORE}; without a backup {_REBUILD}",
         )
     if now.observed.kube is not None:
         return
@@ -101,7 +102,7 @@ def check_quorum(now: Situation) -> None:
         raise Terminal(
             f"control planes {', '.join(lost)} are gone, and the API does not answer: etcd has no majority of its "
             f"{len(planes)} members, and nothing can be done without a risk for what is stored",
-            hint=f"start the machines again in the cloud if they are there; else {_REBUILD}",
+            hint=f"start the machines again in the cloud if they are there; else {_RESTORE}; without a backup {_REBUILD}",
         )
     if now.leaving_planes:
         raise Terminal(

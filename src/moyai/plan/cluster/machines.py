@@ -11,7 +11,7 @@ from moyai.plan import steps as s
 from moyai.plan.cluster.endpoint import Endpoint
 from moyai.plan.cluster.removal import leave_service, out_of_service
 from moyai.plan.cluster.situation import Situation
-from moyai.plan.nodes import PlannedNode
+from moyai.plan.nodes import CONTROL_PLANE_POOL, PlannedNode, pool_of_node
 from moyai.plan.pod_network import PodNetwork
 
 
@@ -45,10 +45,18 @@ def plan_machines(now: Situation, endpoint: Endpoint, *, pods: PodNetwork) -> It
             image_id=now.choices.image.id,
             flavor_id=now.choices.flavors[node.flavor].id,
             first=node.name == now.founder,
+            restores=now.recorded.restores if node.name == now.founder else "",
+            living=_living(now) if now.recorded.restores and node.name == now.founder else (),
             peers=_peers(now, node) if node.role == "control-plane" else (),
         )
     if now.renews_token:
         yield s.RenewToken(key=keys.TOKEN, after=(s.reached(s.API),), keep=bool(now.unjoined))
+
+
+def _living(now: Situation) -> tuple[str, ...]:
+    """Names of the workers whose machines run, wanted or not."""
+    alive = filter(now.lives, now.existing.servers)
+    return tuple(sorted(name for name in alive if pool_of_node(name, now.cluster.name) != CONTROL_PLANE_POOL))
 
 
 def _peers(now: Situation, node: PlannedNode) -> tuple[str, ...]:
@@ -63,7 +71,7 @@ def _replace(now: Situation, node: PlannedNode) -> Iterator[s.Step]:
         state = f"is in {server.status}" if server else "is gone"
         raise Terminal(
             f"the control plane's machine {node.name} {state}, and with it the cluster's state",
-            hint="`moyai down`, then `moyai up` build the cluster again",
+            hint="`moyai restore FILE` makes the cluster again from a backup, `moyai down` and `moyai up` without what it held",
         )
     if server is not None:
         why = server.fault or "it is broken"

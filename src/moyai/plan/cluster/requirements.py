@@ -62,6 +62,8 @@ def refuse_taken_name(cluster: Cluster, observed: Observed, *, recorded: Recorde
     for network in observed.networks:
         if network.name == name:
             other = owner(network)
+            if other == recorded.uid:
+                continue  # of this cluster, whose record knows less: it is restored from a backup
             hint = (
                 f"`moyai down --cloud {cloud} --uid {other}` removes that one"
                 if other

@@ -87,7 +87,8 @@ def _outdated(
     cluster: Cluster, observed: Observed, *, recorded: Recorded, choices: Choices, changes: Sequence[Change]
 ) -> Iterator[tuple[str, str]]:
     """Name → why, in the order in which they are replaced."""
-    if not recorded.ready:
+    # a restore deletes nothing: the next `up` replaces what is out of date
+    if not recorded.ready or recorded.restores:
         return
     servers = {one.name: one for one in observed.servers if server_owner(one) == recorded.uid}
     plane = cluster.spec.control_plane

@@ -20,7 +20,8 @@ from moyai.spec.model import Cluster, ClusterSpec
 @dataclass(frozen=True)
 class Situation:
     """``leaving``: names of nodes that exist, in whatever part, and are no longer wanted; the youngest first. ``rolled``: those
-    of them that leave because of what their machines were made with, once the others are Ready."""
+    of them that leave because of what their machines were made with, once the others are Ready. ``spared``: nodes that are no
+    longer wanted and stay all the same."""
 
     cluster: Cluster
     observed: Observed
@@ -29,6 +30,7 @@ class Situation:
     nodes: tuple[PlannedNode, ...]
     existing: Existing
     leaving: tuple[str, ...] = ()
+    spared: tuple[str, ...] = ()
     addons: tuple[Addon, ...] = ()
     changes: tuple[Change, ...] = ()
     rolled: frozenset[str] = frozenset()

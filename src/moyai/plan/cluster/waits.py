@@ -51,7 +51,8 @@ def plan_waits(
             # the API that answers must not be the one that is about to end
             yield s.WaitMachines(key=s.PLANE, after=(restart,), nodes=(plane.name,))
         seen = next((node for node in now.control_planes if now.lives(node.name)), plane)
-        yield s.WaitApi(key=s.API, after=(*reachable, *starts, s.reached(s.PLANE)), node=seen.name)
+        sent = s.StepId(s.Verb.SEND, keys.server(now.founder))
+        yield s.WaitApi(key=s.API, after=(*reachable, *starts, sent, s.reached(s.PLANE)), node=seen.name)
     if began and now.leaving_planes:
         planes = tuple(node.name for node in now.control_planes)
         marks = tuple(s.StepId(s.Verb.SET, keys.node_object(name)) for name in planes)

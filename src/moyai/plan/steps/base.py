@@ -26,6 +26,7 @@ class Verb(StrEnum):
     RESTART = "restart"
     WRITE = "write"
     APPLY = "apply"
+    SEND = "send"
     HAND_OVER = "hand over"
     CORDON = "cordon"
     DRAIN = "drain"

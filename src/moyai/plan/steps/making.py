@@ -211,7 +211,10 @@ class HandOverCredential(Step):
 @dataclass(frozen=True, kw_only=True)
 class CreateServer(Step):
     """``first``: this machine begins a new cluster; otherwise it joins the one that exists. ``peers``: addresses of a control
-    plane's others, of those that leave too."""
+    plane's others, of those that leave too.
+
+    ``restores``: when the backup was made whose etcd's data it begins with, and waits for; empty for none. ``living``: names of
+    the nodes whose machines run already, so that what the backup knows of them counts."""
 
     verb: ClassVar[Verb] = Verb.CREATE
     node: PlannedNode
@@ -219,6 +222,8 @@ class CreateServer(Step):
     flavor_id: str
     first: bool = False
     peers: tuple[str, ...] = ()
+    restores: str = ""
+    living: tuple[str, ...] = ()
 
     @property
     def by_token(self) -> bool:
@@ -229,6 +234,19 @@ class CreateServer(Step):
     def text(self) -> str:
         where = f" in {self.node.zone}" if self.node.zone else ""
         return f"create server {self.node.name} ({self.node.flavor}{where})"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SendEtcdData(Step):
+    """Give the machine that a restored cluster begins with etcd's data from the backup. ``address``: the node's."""
+
+    verb: ClassVar[Verb] = Verb.SEND
+    node: str
+    address: str
+
+    @property
+    def text(self) -> str:
+        return f"send etcd's data from the backup to server {self.node}"
 
 
 @dataclass(frozen=True, kw_only=True)

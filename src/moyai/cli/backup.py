@@ -1,0 +1,120 @@
+"""``moyai backup``: a backup of a cluster in one encrypted file, and what is in such a file.
+
+Thin: reads arguments, calls ``lifecycle.backup``, prints. Keys and passphrases come from files or from the terminal, never from
+the command line, which everybody on the machine can read.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from moyai.cli.display import reporter as display
+from moyai.cli.tables import print_table
+from moyai.cli.terminal import OUTPUT, say
+from moyai.core.errors import UsageError
+from moyai.core.paths import default_paths
+
+if TYPE_CHECKING:
+    from moyai.lifecycle.backup import BackupManifest
+    from moyai.lifecycle.backup.encryption import Opener
+
+_PATH = click.Path(path_type=Path)
+PASSPHRASE = click.option(
+    "--passphrase-file", type=_PATH, help="A file whose first line is the passphrase; - for standard input."
+)
+IDENTITY = click.option("--identity", "-i", type=_PATH, multiple=True, help="A file with a private key of age or SSH.")
+
+
+@click.command()
+@click.argument("cluster", required=False)
+@click.option("--file", type=_PATH, required=True, help="The file of the backup.")
+@click.option(
+    "--recipient", "-r", "recipients", multiple=True, metavar="KEY",
+    help="Encrypt for this public key of age (age1…) or SSH; several are possible.",
+)  # fmt: skip
+@PASSPHRASE
+@click.option("--force", is_flag=True, help="Replace the file if it is there.")
+@click.option("--inspect", is_flag=True, help="Say what is in the file, and make none.")
+@IDENTITY
+@OUTPUT
+def backup(
+    cluster: str | None,
+    file: Path,
+    *,
+    recipients: tuple[str, ...],
+    passphrase_file: Path | None,
+    force: bool,
+    inspect: bool,
+    identity: tuple[Path, ...],
+    output: str,
+) -> None:
+    """Write all that CLUSTER can be restored from to one encrypted file.
+
+    It holds etcd's snapshot, the authorities and keys, the spec and the record, but not what is on volumes.
+
+    It is encrypted with age, for the owners of keys or with a passphrase. Without either, the terminal asks for a passphrase.
+    """
+    from moyai.lifecycle import backup as backups
+    from moyai.lifecycle.backup.encryption import parse_recipients
+
+    if inspect:
+        _show(backups.read(file, opener(identity, passphrase_file)).manifest, output, head=f"{file} is whole")
+        return
+    if identity:
+        raise UsageError("--identity opens a backup that is there", hint="--recipient takes the public key to encrypt for")
+    from moyai.cli.cluster import recorded
+    from moyai.core.clock import SystemClock
+
+    passphrase = "" if recipients and passphrase_file is None else _passphrase(passphrase_file, confirm=True)
+    wanted = parse_recipients(recipients, passphrase)
+    name = recorded(cluster).name
+    with display("json" if output == "json" else "text", title=f"backup of {name}") as progress:
+        made = backups.take(
+            name, file, recipients=wanted, replaces=force, paths=default_paths(), reporter=progress, clock=SystemClock()
+        )
+    _show(made, output, head=f"{file} has {file.stat().st_size} bytes")
+
+
+def opener(identity: tuple[Path, ...], passphrase_file: Path | None) -> Opener:
+    """What opens a backup, by the options of a command; the terminal is asked where there are none."""
+    from moyai.lifecycle.backup.encryption import Opener
+
+    passphrase = "" if identity and passphrase_file is None else _passphrase(passphrase_file, confirm=False)
+    return Opener(tuple(_read(one) for one in identity), passphrase)
+
+
+def _passphrase(file: Path | None, *, confirm: bool) -> str:
+    if file is None:
+        if not sys.stdin.isatty():
+            raise UsageError(
+                "a backup is encrypted, and there is no terminal to ask for the passphrase",
+                hint="--recipient or --passphrase-file" if confirm else "--identity or --passphrase-file",
+            )
+        return str(click.prompt("Passphrase", hide_input=True, confirmation_prompt=confirm, err=True))
+    text = sys.stdin.readline() if str(file) == "-" else _read(file).decode(errors="surrogateescape").partition("\n")[0]
+    if not text.strip():
+        raise UsageError(f"{file} has no passphrase in its first line")
+    return text.rstrip("\r\n")
+
+
+def _read(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise UsageError(f"{file} cannot be read: {error.strerror}") from None
+
+
+def _show(found: BackupManifest, output: str, *, head: str) -> None:
+    if output == "json":
+        say(json.dumps(asdict(found), indent=1))
+        return
+    say(f"{head}: a backup of cluster {found.cluster} ({found.uid}) on cloud {found.cloud}")
+    versions = f"Kubernetes {found.kubernetes}, etcd {found.etcd}, revision {found.revision}"
+    say(f"made {found.made} by moyai {found.moyai}; {versions}\n")
+    print_table(("ENTRY", "BYTES", "SHA-256"), [(one.name, str(one.size), one.sha256) for one in found.entries])

@@ -1,0 +1,89 @@
+"""``moyai restore``: a cluster from a backup, on new machines.
+
+Thin: reads arguments, calls ``lifecycle.restore``, prints.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from moyai.cli.backup import IDENTITY, PASSPHRASE, opener
+from moyai.cli.display import reporter as display
+from moyai.cli.terminal import OUTPUT, say, say_lines
+from moyai.core.paths import Paths, default_paths
+from moyai.core.progress import Reporter
+
+_PATH = click.Path(path_type=Path)
+
+
+@click.command()
+@click.argument("file", type=_PATH)
+@click.option("--cloud", default="", help="Restore into this cloud or project.  [default: that of the backup]")
+@click.option("--spec", type=_PATH, help="A changed spec of the same cluster instead of the one in the backup.")
+@IDENTITY
+@PASSPHRASE
+@click.option("--dry-run", is_flag=True, help="Show what would be done, and do nothing.")
+@OUTPUT
+def restore(
+    file: Path,
+    *,
+    cloud: str,
+    spec: Path | None,
+    identity: tuple[Path, ...],
+    passphrase_file: Path | None,
+    dry_run: bool,
+    output: str,
+) -> None:
+    """Make the cluster of the backup FILE again, on new machines.
+
+    It is refused while the cluster lives or has machines of its control plane. What the cloud has and the backup does not know
+    is listed, and stays. An interrupted restore goes on with the same command.
+    """
+    from moyai.cli import prepare
+    from moyai.cli.cluster import connect
+    from moyai.core.clock import SystemClock
+    from moyai.lifecycle import restore_cluster
+    from moyai.plan import text
+    from moyai.spec.load import load
+
+    key, paths, clock = opener(identity, passphrase_file), default_paths(), SystemClock()
+    wanted = restore_cluster.RestoreWish(cloud, load(spec).cluster if spec else None)
+    if dry_run:
+        plan = restore_cluster.preview(file, key, wanted=wanted, connect=connect, paths=paths, clock=clock)
+        say_lines(text.lines(plan)) if output == "text" else say(json.dumps(text.data(plan), indent=1))
+        return
+    with display("json" if output == "json" else "text", title=f"restore {file.name}") as progress:
+        done = restore_cluster.restore(
+            file,
+            key,
+            wanted=wanted,
+            connect=lambda name: (
+                prepare.ensure_cluster_base(name, paths, reporter=progress) if prepare.is_local(name, paths) else connect(name)
+            ),
+            paths=paths,
+            reporter=progress,
+            clock=clock,
+            etcdutl=lambda: _etcdutl(paths, progress),
+        )
+    if output == "json":
+        data = {"cluster": done.up.name, "uid": done.up.uid, "api": done.up.api, "nodes": list(done.up.nodes)}
+        data |= {"kubeconfig": str(done.up.kubeconfig), "notes": list(done.up.notes), "unknown": list(done.unknown)}
+        say(json.dumps({**data, "backup": asdict(done.manifest)}, indent=1))
+        return
+    say(f"cluster {done.up.name} is restored from a backup of {done.manifest.made}: API {done.up.api}")
+    say(f"  kubeconfig  {done.up.kubeconfig}")
+    if done.unknown:
+        say(
+            "the backup does not know these; while ConfigMap moyai-restored of kube-system is there, the controllers keep them:"
+        )
+        say_lines(f"  {line}" for line in done.unknown)
+
+
+def _etcdutl(paths: Paths, reporter: Reporter) -> Path:
+    from moyai.toolchain import Toolchain
+
+    return Toolchain(paths, reporter).ensure(["etcdutl"])["etcdutl"].files["etcdutl"]
