@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -86,8 +87,8 @@ class Api(QuickKubernetes):
         super().__init__(store)
         self._printed = printed
 
-    def execute(self, namespace: str, pod: str, *, command: list[str], timeout: float) -> str:
-        assert (namespace, command) == ("kube-system", ["moyai", "agent-flows"])
+    def execute(self, namespace: str, pod: str, *, command: Sequence[str], timeout: float) -> str:
+        assert (namespace, [*command]) == ("kube-system", ["moyai", "agent-flows"])
         if pod not in self._printed:
             raise Terminal(f"a program in pod {namespace}/{pod} failed: No such command 'agent-flows'.")
         return self._printed[pod]

@@ -74,7 +74,7 @@ def test_the_plan_shows_what_is_replaced_now_and_what_later(world: World) -> Non
         " 9  wait until moyai-agent run  (after 6)",
         "10  wait until csi-memory-controllerplugin, snapshot-controller, csi-memory-nodeplugin run  (after 6)",
         f"11  exclude node {FIRST} from load balancers  (after 6, 8, 9, 10)",
-        f"12  wait until no load balancer sends to node {FIRST}  (after 6, 8, 9, 10, 11)",
+        f"12  wait until load balancers and their connections have left node {FIRST}  (after 6, 8, 9, 10, 11)",
         f"13  drain node {FIRST}  (after 6, 8, 9, 10, 11, 12)",
         f"14  delete server {FIRST}  (after 6, 8, 9, 10, 11, 12, 13)",
         "15  remove route 10.244.1.0/24 via 10.8.0.11  (after 14)",
