@@ -141,6 +141,23 @@ def test_a_program_in_a_pod_prints_or_says_why_not(server: Server, kubeconfig: s
         KubeApi(kubeconfig).execute("shop", "db-0", command=["x"], timeout=3)
 
 
+def test_what_a_program_prints_comes_in_pieces_and_counts_once_it_has_ended_well(server: Server, kubeconfig: str) -> None:
+    server.status = 101
+    good = frame(b"\1one") + frame(b"\2a word") + frame(b"\1two")
+    server.body = good + frame(b'\3{"status": "Success"}') + frame(b"", 8)
+    assert list(KubeApi(kubeconfig).output("shop", "db-0", command=["x"], timeout=3)) == [b"one", b"two"]
+    for end, error, why in (
+        (frame(b'\3{"status": "Failure"}') + frame(b"", 8), Terminal, "a program in pod shop/db-0 failed: a word"),
+        (frame(b"", 8), Terminal, "a program in pod shop/db-0 failed: a word"),
+        (b"\x82", Retriable, "the connection ended early"),
+    ):
+        server.body = good + end
+        pieces = KubeApi(kubeconfig).output("shop", "db-0", command=["x"], timeout=3)
+        assert [next(pieces), next(pieces)] == [b"one", b"two"]
+        with pytest.raises(error, match=why):
+            next(pieces)
+
+
 def test_an_api_that_does_not_answer_is_retriable_and_not_ready(server: Server, kubeconfig: str) -> None:
     server.error = TimeoutError()
     with pytest.raises(Retriable, match=r"the API at https://203.0.113.9:6443 does not answer \(timed out\)"):

@@ -74,3 +74,12 @@ def test_a_connection_that_breaks_the_protocol_is_no_answer(data: bytes, why: st
 def test_a_status_that_is_none_is_no_success() -> None:
     assert not come(frame(b"\3nonsense"), frame(b"", 8)).succeeded
     assert come(frame(b"\3" + json.dumps({"status": "Failure", "message": "exit 3"}).encode()), frame(b"", 8)).status["message"]
+
+
+def test_what_is_passed_on_may_be_longer_than_what_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(websocket, "LIMIT", 5)
+    frames = io.BytesIO(frame(b"\1abcd") * 3 + frame(b"\3{}") + frame(b"", 8))
+    passed = websocket.Passed(frames, Sent())
+    assert (list(passed), passed.printed) == ([b"abcd"] * 3, Printed("", "", {}))
+    with pytest.raises(Broken, match="more than 5 bytes"):
+        list(websocket.Passed(io.BytesIO(frame(b"\1abcde")), Sent()))
