@@ -20,6 +20,11 @@ def require(paths: Paths, name: str) -> Record:
     return record
 
 
+def set_aside(folder: Path) -> Path:
+    """Where a restore keeps the record that it takes the place of. ``folder``: of the cluster's record."""
+    return folder.parent.with_name("restores") / f"{folder.name}.before"
+
+
 def open_api(record: Record) -> KubeApi | None:
     """The API of a recorded cluster, None when there is no kubeconfig yet, or a damaged one. Nothing is sent."""
     return record.api()

@@ -8,6 +8,7 @@ record stays as long as anything is left.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -21,7 +22,7 @@ from moyai.core.paths import Paths
 from moyai.core.progress import Progress, Reporter
 from moyai.kube.quick import KubeApi
 from moyai.lifecycle import execute, observe
-from moyai.lifecycle.clusters import open_api
+from moyai.lifecycle.clusters import open_api, set_aside
 from moyai.lifecycle.record import Record, locked
 from moyai.plan import steps as s
 from moyai.plan.graph import KeptObject, Plan
@@ -176,6 +177,7 @@ class _Down:
             plan = self._look("list what is left" + (f" ({number + 1})" if number else ""))
         report = self._report(plan)
         if not report.left and self.record is not None:
+            shutil.rmtree(set_aside(self.record.folder), ignore_errors=True)
             self.record.remove()
         return report
 

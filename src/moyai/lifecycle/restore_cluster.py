@@ -32,7 +32,7 @@ from moyai.lifecycle import backup as backups
 from moyai.lifecycle import up as building
 from moyai.lifecycle.backup import SNAPSHOT, BackupManifest
 from moyai.lifecycle.backup.encryption import Opener
-from moyai.lifecycle.clusters import open_api
+from moyai.lifecycle.clusters import open_api, set_aside
 from moyai.lifecycle.etcd_data import EtcdData, make_etcd_data
 from moyai.lifecycle.record import Record, locked
 from moyai.lifecycle.record_format import ENCRYPTION_KEY
@@ -158,7 +158,8 @@ class _Staged:
         """The record that was there is kept aside: it may know what the backup does not."""
         target = paths.make_state("clusters") / self.cluster.name
         if target.exists():
-            aside = paths.make_state("restores") / f"{self.cluster.name}.before"
+            paths.make_state("restores")
+            aside = set_aside(target)
             shutil.rmtree(aside, ignore_errors=True)
             rename_durably(target, aside)
         rename_durably(self.folder, target)

@@ -33,11 +33,14 @@ file is therefore always complete.
 | `pki/` | authorities (`ca`, `front-proxy-ca`, `etcd/ca`), and the key of service accounts (`sa.key`, `sa.pub`) |
 | `id_ed25519` | the private SSH key for all nodes |
 | `known_hosts` | the SSH host keys that `moyai ssh` has seen |
+| `restore/` | during a restore: the backup's snapshot of etcd, and the data that are made from it |
 
 The file `~/.local/state/moyai/clusters/.<name>.lock`, outside the folder, is the lock. While a process holds it,
 another `up` or `down` of the same cluster ends with an error.
 
-`moyai down` deletes the folder when nothing of the cluster is left in the cloud.
+The folder `~/.local/state/moyai/restores/<name>.before` is the record whose place a restore has taken.
+
+`moyai down` deletes both folders when nothing of the cluster is left in the cloud.
 
 ## `record.json`
 
