@@ -228,7 +228,7 @@ def load_spec(*paths: Path) -> LoadedSpec:
     spec, chosen = loaded.cluster.spec, chosen_cloud()
     if not chosen or "cloud" in spec.model_fields_set:
         return loaded
-    return replace(loaded, cluster=loaded.cluster.model_copy(update={"spec": spec.model_copy(update={"cloud": chosen})}))
+    return replace(loaded, cluster=loaded.cluster.in_cloud(chosen))
 
 
 def _name(given: str | None, paths: Paths) -> str:

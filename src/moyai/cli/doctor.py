@@ -32,7 +32,7 @@ def doctor(specs: tuple[Path, ...], *, cloud: str, output: str) -> None:
 
     cluster = load_spec(*specs).cluster
     if cloud:
-        cluster = cluster.model_copy(update={"spec": cluster.spec.model_copy(update={"cloud": cloud})})
+        cluster = cluster.in_cloud(cloud)
     found = examine(
         connect(cluster.spec.cloud),
         image=cluster.spec.image_name,

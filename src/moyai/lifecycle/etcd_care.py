@@ -14,6 +14,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, cast
 
+from moyai.agent import manifests as agent
+from moyai.ccm import manifests as ccm
 from moyai.core.clock import Clock
 from moyai.core.errors import MoyaiError, Retriable, Terminal
 from moyai.core.progress import Progress, Reporter
@@ -36,7 +38,7 @@ _NO_SPACE = "NOSPACE"
 _METRICS = "import urllib.request as r; print(r.urlopen('http://127.0.0.1:2381/metrics', timeout=3).read().decode())"
 _BUCKET = re.compile(r'^etcd_disk_wal_fsync_duration_seconds_bucket\{le="([^"]+)"\} (\d+)$', re.MULTILINE)
 #: Pods that are in the network of their control plane's machine, and have Python.
-_HELPERS = frozenset({"moyai-cloud-controller-manager", "moyai-agent"})
+_HELPERS = frozenset({ccm.NAME, agent.NAME})
 
 
 @dataclass(frozen=True)

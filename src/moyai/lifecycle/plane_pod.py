@@ -11,7 +11,8 @@ from typing import Any
 
 from moyai.ccm import manifests as ccm
 from moyai.core.errors import Terminal
-from moyai.kube.objects.meta import part, rows, text
+from moyai.kube.objects import first_image
+from moyai.kube.objects.meta import part, text
 from moyai.kube.quick import KubeApi
 from moyai.kube.resources import DEPLOYMENTS, Json
 
@@ -22,11 +23,10 @@ LIFE = 600
 
 def own_image(api: KubeApi) -> str:
     """The image of moyai that each machine of the cluster holds."""
-    deployment = api.get(DEPLOYMENTS, ccm.NAME, namespace=NAMESPACE)
-    containers = rows(part(deployment, "spec", "template", "spec"), "containers")
-    if not containers:
+    image = first_image(api.get(DEPLOYMENTS, ccm.NAME, namespace=NAMESPACE))
+    if not image:
         raise Terminal(f"Deployment {ccm.NAME} names no image: the control planes hold none that a pod could run")
-    return text(containers[0], "image")
+    return image
 
 
 def plane_pod(

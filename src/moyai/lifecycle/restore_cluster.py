@@ -238,7 +238,7 @@ def _changed(cluster: Cluster, wanted: RestoreWish) -> Cluster:
     if changed.name != cluster.name:
         raise UsageError(f"metadata.name: {changed.name!r}, should be {cluster.name!r}, whose backup this is")
     if wanted.cloud:
-        changed = changed.model_copy(update={"spec": changed.spec.model_copy(update={"cloud": wanted.cloud})})
+        changed = changed.in_cloud(wanted.cloud)
     for change in classify(dump(cluster), dump(changed)):
         if change.kind == "fixed" and change.path not in _FREE:
             raise UsageError(f"{change.path}: {change.after!r}, should be {change.before!r} as in the backup ({change.reason})")

@@ -144,11 +144,7 @@ def read(record: Record, cloud: Cloud, *, clock: Clock | None = None) -> Cluster
     names = [node.name for node in nodes if node.role == "control-plane"]
     planes = read_planes(api if kube else None, names if cluster.spec.control_plane.virtual else [], ready=ready)
     addons = kube.addons if kube else ()
-    etcds = (
-        read_etcd(api, [node.name for node in nodes if node.role == "control-plane" and node.node == "Ready"])
-        if api and kube
-        else ()
-    )
+    etcds = read_etcd(api, [name for name in names if name in ready]) if api and kube else ()
     ending = [
         *(certificate.problem(now, control_planes=names) for certificate in known),
         *(certificates.credential_problem(one.name, one.expires, now=now) for one in credentials),

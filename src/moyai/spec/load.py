@@ -18,7 +18,6 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from moyai.core.errors import UsageError
-from moyai.core.printable import printable
 from moyai.core.reading import STANDARD_INPUT, read_text
 from moyai.core.yamlread import Limits, YamlError, read
 from moyai.spec import control_plane
@@ -27,7 +26,7 @@ from moyai.spec.model import Cluster
 from moyai.spec.object_names import RECORDED
 from moyai.spec.pod_network import enforced
 from moyai.spec.security import kept
-from moyai.spec.tree import Tree, tree_of
+from moyai.spec.tree import Tree, short, shown, tree_of
 
 SPEC_FILE = "cluster.yaml"
 STANDARD_INPUT_NAME = "standard input"
@@ -155,7 +154,7 @@ def _location(error: ErrorDetails) -> tuple[str | int, ...]:
 
 def _line(error: ErrorDetails, document: dict[Any, Any]) -> str:
     context, location = error.get("ctx") or {}, _location(error)
-    where = _where(location)
+    where = shown(location)
     found = _lookup(document, location, otherwise=error["input"])
     kind = error["type"]
     if kind == "extra_forbidden":
@@ -184,14 +183,6 @@ _SHOULD = {
 }
 
 
-def _where(location: Sequence[str | int]) -> str:
-    text = ""
-    for part in location:
-        name = part if isinstance(part, int) else printable(part)
-        text += f"[{name}]" if isinstance(part, int) else f".{name}" if text else str(name)
-    return _short(text, 200) or "the file"
-
-
 def _lookup(document: Any, location: Sequence[str | int], *, otherwise: Any) -> str:
     value = document
     for part in location:
@@ -211,11 +202,7 @@ def _show(value: Any) -> str:
         return "a list" if value else "an empty list"
     if value is None:
         return "empty"
-    return _short(repr(value) if isinstance(value, str) else str(value))
-
-
-def _short(text: str, most: int = 60) -> str:
-    return text if len(text) <= most else f"{text[: most - 3]}…"
+    return short(repr(value) if isinstance(value, str) else str(value))
 
 
 def _suggest(location: Sequence[str | int]) -> str:

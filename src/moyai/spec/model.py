@@ -393,3 +393,7 @@ class Cluster(Model):
     @property
     def name(self) -> str:
         return self.metadata.name
+
+    def in_cloud(self, cloud: str) -> Cluster:
+        """The same cluster in another cloud."""
+        return self.model_copy(update={"spec": self.spec.model_copy(update={"cloud": cloud})})

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
+from moyai.core.printable import printable
+
 Location = tuple[str | int, ...]
 
 
@@ -70,5 +72,10 @@ def shown(location: Sequence[str | int]) -> str:
     """``spec.nodePools[0].flavor``."""
     text = ""
     for part in location:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
-    return text or "the file"
+        name = part if isinstance(part, int) else printable(part)
+        text += f"[{name}]" if isinstance(part, int) else f".{name}" if text else str(name)
+    return short(text, 200) or "the file"
+
+
+def short(text: str, most: int = 60) -> str:
+    return text if len(text) <= most else f"{text[: most - 3]}…"

@@ -42,7 +42,7 @@ class MemoryCredentials(MemoryApi):
 
     @api
     def own_login(self) -> OwnLogin:
-        found = self._own()
+        found = self._session.own()
         if found is None or found[1].unrestricted:
             return OwnLogin()
         name, own = found
@@ -53,20 +53,15 @@ class MemoryCredentials(MemoryApi):
 
     @api
     def own_credential(self) -> IssuedCredential:
-        found = self._own()
+        found = self._session.own()
         if found is None:
             raise self._refused(Terminal, "the login is no application credential")
         return IssuedCredential(found[1].id, found[1].secret)
 
-    def _own(self) -> tuple[str, StoredCredential] | None:
-        """Name and credential that the caller is logged in with."""
-        stored = self._store.credentials.items()
-        return next(((name, one) for name, one in stored if one.id == self._session.credential), None)
-
     @api
     def create_credential(self, *, name: str, use: Use, description: str) -> IssuedCredential:
         store = self._store
-        own = self._own()
+        own = self._session.own()
         if own is not None and not own[1].unrestricted:
             raise self._refused(Terminal, "the cloud's policy refuses this: an application credential may not make others")
         if name in store.credentials:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Concatenate, ParamSpec, TypeVar, cast
 
 from moyai.cloud.credentials import CALLS
-from moyai.cloud.memory.store import Store
+from moyai.cloud.memory.store import Store, StoredCredential
 from moyai.cloud.memory.table import Table
 from moyai.core.errors import CredentialsRefused, MoyaiError, NotFound
 
@@ -47,12 +47,16 @@ class Session:
             if failure:
                 raise failure.error
 
+    def own(self) -> tuple[str, StoredCredential] | None:
+        """Name and credential that the caller is logged in with."""
+        return next(((name, one) for name, one in self.store.credentials.items() if one.id == self.credential), None)
+
     def _check(self, service: str, name: str) -> None:
         """Refuse what the credential may not call. The call that creates further ones has an error of its own."""
-        own = next((one for one in self.store.credentials.values() if one.id == self.credential), None)
+        own = self.own()
         if own is None:
             raise CredentialsRefused("the application credential is not known", request_id=self.store.new_request())
-        if (use := own.use) is None:
+        if (use := own[1].use) is None:
             return
         # who is logged in stands in the token
         if name not in CALLS[use] and service not in ("account", "credentials") and name != "survey.login":

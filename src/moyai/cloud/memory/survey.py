@@ -17,8 +17,7 @@ class MemorySurvey(MemoryApi):
 
     @api
     def login(self) -> OwnIdentity:
-        stored = self._store.credentials.items()
-        found = next(((name, one) for name, one in stored if one.id == self._session.credential), None)
+        found = self._session.own()
         if found is None:
             return OwnIdentity("password", "user", "project")
         name, own = found

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import datetime
-from typing import TypeVar
 
 from moyai.cloud.capabilities import Capability
 from moyai.cloud.credentials import OwnLogin
 from moyai.cloud.model import Flavor, Image, Network, Quota, VolumeType
 from moyai.cloud.survey import CloudService, Feature, OwnIdentity, ServerCertificate
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -52,8 +48,3 @@ class CloudSurvey:
     providers: tuple[str, ...] | Unknown
     clock_ahead: float | Unknown | None
     certificates: tuple[ServerCertificate, ...] | Unknown
-
-    def unknown(self) -> Iterator[str]:
-        """Why facts are unknown, each reason once."""
-        reasons = (getattr(self, one.name) for one in fields(self))
-        yield from dict.fromkeys(one.why for one in reasons if isinstance(one, Unknown))

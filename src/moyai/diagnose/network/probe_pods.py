@@ -23,8 +23,8 @@ from moyai.ccm import manifests as ccm
 from moyai.core.clock import Clock
 from moyai.core.errors import MoyaiError, Retriable, Terminal
 from moyai.core.waiting import NotYet, until
-from moyai.kube.objects import Pod, parse_pod
-from moyai.kube.objects.meta import part, rows, text, text_map
+from moyai.kube.objects import Pod, first_image, parse_pod
+from moyai.kube.objects.meta import part, text, text_map
 from moyai.kube.resources import (
     CONFIG_MAPS,
     DEPLOYMENTS,
@@ -171,9 +171,7 @@ def leftovers(namespaces: Iterable[Json], *, now: datetime) -> list[str]:
 
 def image_of(api: ProbeApi) -> str:
     """The image of moyai that the cluster's nodes hold."""
-    deployment = api.get(DEPLOYMENTS, ccm.NAME, namespace="kube-system")
-    containers = rows(part(deployment, "spec", "template", "spec"), "containers")
-    image = text(containers[0], "image") if containers else ""
+    image = first_image(api.get(DEPLOYMENTS, ccm.NAME, namespace="kube-system"))
     if not image:
         raise Terminal(f"Deployment {ccm.NAME} names no image: the cluster's nodes hold none that a probe could run")
     return image

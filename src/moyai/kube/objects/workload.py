@@ -83,6 +83,12 @@ def secret_variables(names: Iterable[str], *, secret: str) -> list[Json]:
     return [{"name": name, "valueFrom": {"secretKeyRef": {"name": secret, "key": name}}} for name in names]
 
 
+def first_image(workload: Json) -> str:
+    """The image of the first container in a Deployment's or DaemonSet's pods; empty where it names none."""
+    containers = rows(part(workload, "spec", "template", "spec"), "containers")
+    return text(containers[0], "image") if containers else ""
+
+
 def api_host(api_server: str) -> str:
     """Of ``host:port``; an address of IPv6 comes without its brackets."""
     return api_server.rpartition(":")[0].strip("[]")
