@@ -43,6 +43,8 @@ class ClusterApi(QuickKubernetes):
     """
 
     mute = awaits_data = False
+    #: Metrics of the API server about deprecated APIs.
+    deprecated = ""
     sent = b""
 
     def __init__(self, store: ObjectStore, cloud: MemoryCloud, *, tag: str, copies: int = 1, elected: bool = False) -> None:
@@ -97,6 +99,9 @@ class ClusterApi(QuickKubernetes):
 
     def names(self, resource: Resource) -> list[str]:
         return [one["metadata"]["name"] for one in self.store.all(resource)]
+
+    def metrics(self, *, timeout: float | None = None) -> str:
+        return self.deprecated
 
     # ---- what a cluster does
 

@@ -83,6 +83,8 @@ class InitFacts:
     ``image_tags``: tags of ``etcd`` and ``coredns`` in the node image, where they are not what kubeadm would choose.
 
     ``api_address``: at which nodes reach the API.
+
+    ``emulated``: the minor version as which the control plane behaves, empty for its own.
     """
 
     cluster: Cluster
@@ -91,6 +93,7 @@ class InitFacts:
     token: str
     image_tags: Mapping[str, str] = field(default_factory=dict[str, str])
     api_address: str = ""
+    emulated: str = ""
 
 
 def _args(values: dict[str, str]) -> list[dict[str, str]]:
@@ -125,6 +128,7 @@ def init_config(facts: InitFacts) -> str:
     endpoint = f"{facts.api_address or node.address}:{API_PORT}"
     # one copy has nobody to wait for: without an election it works at once after a restart
     elect = "true" if node.virtual else "false"
+    emulate = {"emulated-version": facts.emulated} if facts.emulated else {}
     return yamltext.dump(
         {
             "apiVersion": "kubeadm.k8s.io/v1beta4",
@@ -149,7 +153,7 @@ def init_config(facts: InitFacts) -> str:
             },
             "apiServer": {
                 "certSANs": sorted({*facts.api_names, node.address, "127.0.0.1", "localhost"}),
-                "extraArgs": _args(api_server.flags(spec)),
+                "extraArgs": _args({**api_server.flags(spec), **emulate}),
                 "extraVolumes": api_server.volumes(spec),
             },
             "controllerManager": {
@@ -163,11 +167,12 @@ def init_config(facts: InitFacts) -> str:
                         "leader-elect": elect,
                         "profiling": "false",
                         "terminated-pod-gc-threshold": str(TERMINATED_PODS),
+                        **emulate,
                     }
                 )
             },
             **_image_tags(facts.image_tags),
-            "scheduler": {"extraArgs": _args({"leader-elect": elect, "profiling": "false"})},
+            "scheduler": {"extraArgs": _args({"leader-elect": elect, "profiling": "false", **emulate})},
         },
         kubelet.configuration(spec.security, pod_prefix=spec.network.node_pod_prefix),
         {

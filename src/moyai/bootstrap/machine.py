@@ -21,7 +21,7 @@ from moyai.images import references
 from moyai.plan.addons import Addon, AddonFacts
 from moyai.plan.cluster.endpoint import Endpoint, endpoint_of
 from moyai.plan.graph import Made, Plan
-from moyai.plan.machine_template import machine_template
+from moyai.plan.machine_template import Versions, machine_template
 from moyai.plan.nodes import PlannedNode
 from moyai.plan.observed import AccountFacts
 from moyai.plan.rules import API_PORT
@@ -52,6 +52,7 @@ class ClusterFacts:
     account: AccountFacts
     cloud_kind: CloudKind
     capabilities: frozenset[Capability]
+    versions: Versions
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ def server_content(step: CreateServer, facts: ClusterFacts, *, made: Made, secre
         ROLE_KEY: node.role,
         POOL_KEY: node.pool,
         POD_CIDR_KEY: node.pod_cidr,
-        TEMPLATE_KEY: machine_template(facts.cluster.spec, pool=node.pool),
+        TEMPLATE_KEY: machine_template(facts.cluster.spec, pool=node.pool, versions=facts.versions),
     }
     node_facts = _node_facts(step, facts, made=made, secrets=secrets)
     if node.role == "worker":
@@ -104,6 +105,7 @@ def _node_facts(step: CreateServer, facts: ClusterFacts, *, made: Made, secrets:
         pool=pool if node.role == "worker" else None,
         mtu=made.network_mtu,
         mirror=facts.account.image_mirror,
+        emulated=facts.versions.emulated,
     )
 
 

@@ -55,7 +55,7 @@ class NodeFacts:
     after encoding. ``mtu``: of the node network. ``mirror``: URL of a registry mirror, empty for none.
 
     ``restores``: when the backup was made that the cluster begins with, empty for a new cluster. ``living``: the nodes whose
-    machines run already."""
+    machines run already. ``emulated``: the minor version as which a control plane behaves, empty for its own."""
 
     cluster: Cluster
     node: PlannedNode
@@ -70,6 +70,7 @@ class NodeFacts:
     peers: tuple[str, ...] = ()
     restores: str = ""
     living: tuple[str, ...] = ()
+    emulated: str = ""
 
 
 def new_token() -> str:
@@ -97,7 +98,13 @@ def control_plane(
     """
     sealed = {f"etc/kubernetes/pki/{name}": content for name, content in facts.pki.files.items()}
     init = kubeadm.InitFacts(
-        facts.cluster, facts.node, tuple(api_names), facts.token, image_tags or {}, api_address=facts.api_address
+        facts.cluster,
+        facts.node,
+        tuple(api_names),
+        facts.token,
+        image_tags or {},
+        api_address=facts.api_address,
+        emulated=facts.emulated,
     )
     sealed["etc/moyai/kubeadm.yaml"] = kubeadm.init_config(init).encode()
     for name, text in api_server.files(facts.cluster.spec, encryption_key=encryption_key).items():

@@ -80,6 +80,10 @@ class KubeApi:
             return False
         return True
 
+    def metrics(self, *, timeout: float | None = None) -> str:
+        """The metrics of the API server that answers, in Prometheus' text form."""
+        return self._call("GET", "/metrics", timeout=timeout).decode(errors="replace")
+
     def serving_certificate(self, *, timeout: float = 5.0) -> bytes:
         """The certificate that the API server shows, DER. The connection shows no client certificate and does
         not check the server's, so nothing else that it brings is trusted.

@@ -12,7 +12,6 @@ import shutil
 import threading
 from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
@@ -25,18 +24,11 @@ from moyai.core.keys import Key, Kind
 from moyai.core.locks import file_lock
 from moyai.core.paths import Paths
 from moyai.kube.quick import KubeApi
-from moyai.lifecycle.record_format import (
-    VERSION,
-    Unreadable,
-    current,
-    read_allocations,
-    read_objects,
-    write_allocations,
-    write_object,
-)
+from moyai.lifecycle import record_format as form
 from moyai.lifecycle.tokens import halves
 from moyai.plan import keys
 from moyai.plan.observed import NodeAllocation, Recorded
+from moyai.plan.versions import Upgrade
 from moyai.spec.load import carried_on, validate
 from moyai.spec.model import Cluster
 
@@ -48,16 +40,6 @@ _SECRETS_DAMAGED = "put it back from a backup; without one, `moyai down` still r
 _DAMAGED = "put it back from a backup; `moyai down --cloud CLOUD --uid UID` removes a cluster whose record is moved away"
 
 
-@dataclass(frozen=True)
-class MadeObject:
-    """One object in the record: when its making was begun, and its id and its name in the cloud once known."""
-
-    key: Key
-    begun: str
-    id: str = ""
-    name: str = ""
-
-
 class Record:
     """A cluster's record, in memory and on disk; safe from several threads. Every change is on disk when the call returns.
 
@@ -67,7 +49,7 @@ class Record:
     def __init__(self, folder: Path, data: dict[str, Any], *, clock: Clock | None = None) -> None:
         self.folder = folder
         self._data = data
-        self._objects = read_objects(data["objects"])
+        self._objects = form.read_objects(data["objects"])
         self._clock = clock or SystemClock()
         self._lock = threading.RLock()
         self._writing = threading.Lock()
@@ -83,12 +65,12 @@ class Record:
         folder = paths.clusters / name
         file = folder / "record.json"
         try:
-            known = current(json.loads(file.read_text(encoding="utf-8")))
+            known = form.current(json.loads(file.read_text(encoding="utf-8")))
             if known["name"] != name:
-                raise Unreadable(f"it is that of cluster {known['name']!r}")
+                raise form.Unreadable(f"it is that of cluster {known['name']!r}")
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, RecursionError, Unreadable) as error:
+        except (OSError, ValueError, RecursionError, form.Unreadable) as error:
             raise Terminal(f"record {file} cannot be read: {' '.join(str(error).split())[:200]}", hint=_DAMAGED) from None
         return cls(folder, known, clock=clock)
 
@@ -101,7 +83,7 @@ class Record:
             folder.mkdir(exist_ok=True, mode=0o700)
         folder.chmod(0o700)
         data: dict[str, Any] = {
-            "version": VERSION,
+            "version": form.VERSION,
             "name": name,
             "uid": uid or new_uid(),
             "created": clock.now().isoformat(timespec="seconds"),
@@ -151,6 +133,11 @@ class Record:
         return str(self._data.get("restores", ""))
 
     @property
+    def upgrade(self) -> Upgrade | None:
+        """The upgrade that is under way or not finalized yet."""
+        return form.read_upgrade(self._data.get("upgrade"))
+
+    @property
     def api_address(self) -> str:
         """The API's floating address, empty before it is known."""
         return str(self._data["apiAddress"])
@@ -167,15 +154,15 @@ class Record:
         return str(self.spec["spec"]["cloud"])
 
     @property
-    def objects(self) -> dict[Key, MadeObject]:
+    def objects(self) -> dict[Key, form.MadeObject]:
         with self._lock:
-            return {key: MadeObject(key, **value) for key, value in self._objects.items()}
+            return {key: form.MadeObject(key, **value) for key, value in self._objects.items()}
 
     @property
     def allocations(self) -> dict[str, NodeAllocation]:
         """Node → its allocation."""
         with self._lock:
-            return read_allocations(self._data["seats"])
+            return form.read_allocations(self._data["seats"])
 
     @property
     def intended(self) -> frozenset[Key]:
@@ -267,7 +254,7 @@ class Record:
     def allocate(self, allocations: Mapping[str, NodeAllocation]) -> None:
         """These nodes have these indices and zones until they are released."""
         with self._lock:
-            self._data["seats"] |= write_allocations(allocations)
+            self._data["seats"] |= form.write_allocations(allocations)
             self._version += 1
         self._save()
 
@@ -280,6 +267,15 @@ class Record:
 
     def set_spec(self, spec: Mapping[str, Any]) -> None:
         self._set("spec", dict(spec))
+
+    def set_upgrade(self, upgrade: Upgrade | None, *, version: str = "") -> None:
+        """``version``: what the cluster has from now on, empty for what it had."""
+        with self._lock:
+            if version:
+                inner = {**self.spec["spec"], "kubernetesVersion": version}
+                self._data["spec"] = {**self.spec, "spec": inner}
+                self._version += 1
+        self._set("upgrade", form.write_upgrade(upgrade) if upgrade else {})
 
     def set_api_address(self, address: str) -> None:
         self._set("apiAddress", address)
@@ -381,7 +377,7 @@ class Record:
                 return
             with self._lock:
                 version = self._version
-                self._data["objects"] = [write_object(key, entry) for key, entry in self._objects.items()]
+                self._data["objects"] = [form.write_object(key, entry) for key, entry in self._objects.items()]
                 text = json.dumps(self._data, indent=1)
             write_private(self.folder / "record.json", text)
             self._written = version

@@ -8,14 +8,16 @@ section ``security`` has the value that all clusters had before there was that f
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, Literal, cast
 
 from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError
 
 from moyai.core.keys import Key, Kind
 from moyai.plan import keys
 from moyai.plan.observed import NodeAllocation
+from moyai.plan.versions import Stage, Upgrade
 from moyai.spec.security import BEFORE
 
 VERSION = 2
@@ -40,6 +42,16 @@ SECRET_NAMES: Mapping[Key, str] = {keys.CONTROLLERS_CREDENTIAL: "credential", ke
 ENCRYPTION_KEY = "encryption-key"
 
 
+@dataclass(frozen=True)
+class MadeObject:
+    """One object in the record: when its making was begun, and its id and its name in the cloud once known."""
+
+    key: Key
+    begun: str
+    id: str = ""
+    name: str = ""
+
+
 class ObjectForm(BaseModel):
     """One object of a record. The descriptions are those of the reference."""
 
@@ -49,6 +61,18 @@ class ObjectForm(BaseModel):
     begun: str = Field(description="time when its creation was begun; it is on disk before the cloud is asked")
     name: str = Field("", description="its name in the cloud")
     id: str = Field("", description="its id in the cloud; absent while it is not known")
+
+
+class UpgradeForm(BaseModel):
+    """The upgrade of a record. The descriptions are those of the reference."""
+
+    model_config = ConfigDict(strict=True, extra="allow")
+    begin: str = Field("", description="version that the cluster had before; empty where there is no upgrade")
+    target: str = Field("", description="version that it gets")
+    goal: str = Field("", description="version that the series of upgrades leads to")
+    stage: Literal["", "under way", "soaking", "rolling back", "finalizing"] = Field("", description="where the upgrade stands")
+    soak_hours: float = Field(-1.0, description="hours after which the next command finalizes it; below 0: only on demand")
+    done: str = Field("", description="time when all machines had the new version; empty before")
 
 
 class _Seat(BaseModel):
@@ -81,6 +105,10 @@ class RecordForm(BaseModel):
     api_address: str = Field(alias="apiAddress", description="the API's floating IP; empty before it is known")
     restores: str = Field(
         "", description="time of the backup that the cluster is being restored from; empty or absent for any other cluster"
+    )
+    upgrade: UpgradeForm = Field(
+        default=UpgradeForm.model_construct(),
+        description="the upgrade that is under way or not finalized; empty or absent for none",
     )
     spec: _Spec = Field(description="the spec of the last `up`, with all defaults, in the form of [the spec](spec.md)")
     seats: dict[str, _Seat] = Field(description="for each node: its index in the address ranges (`slot`) and its zone (`zone`)")
@@ -146,6 +174,18 @@ def read_allocations(rows: Mapping[str, Mapping[str, Any]]) -> dict[str, NodeAll
 
 def write_allocations(allocations: Mapping[str, NodeAllocation]) -> dict[str, dict[str, Any]]:
     return {name: {"slot": one.index, "zone": one.zone} for name, one in allocations.items()}
+
+
+def read_upgrade(row: Mapping[str, Any] | None) -> Upgrade | None:
+    if not row or not row.get("stage"):
+        return None
+    form = UpgradeForm.model_validate(row)
+    stage = Stage(form.stage)
+    return Upgrade(form.begin, form.target, form.goal, stage, soak_hours=form.soak_hours, done=form.done)
+
+
+def write_upgrade(upgrade: Upgrade) -> dict[str, Any]:
+    return {**asdict(upgrade), "stage": str(upgrade.stage)}
 
 
 def _old_key(text: str) -> Key | None:

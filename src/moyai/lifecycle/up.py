@@ -1,4 +1,4 @@
-"""``up``: bring a cluster to its spec, from wherever it stands.
+"""``up``: bring a cluster to its spec, from wherever it stands; and the rounds of a command that does so.
 
 Looks, plans, carries out the plan; where machines are out of date it does so again until none is. Always holds: nothing is made
 before the whole plan is known to fit; every object is in the record before it is in the cloud; run again after any interruption
@@ -8,10 +8,11 @@ it finishes the work, and run again after success it finds nothing to do.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from moyai.bootstrap import pki, user_data
 from moyai.bootstrap.addons import addons_of
@@ -24,6 +25,7 @@ from moyai.core.errors import Terminal
 from moyai.core.ids import new_uid
 from moyai.core.paths import Paths
 from moyai.core.progress import Progress, Reporter
+from moyai.kube.quick import KubeApi
 from moyai.lifecycle import certificates, execute, observe
 from moyai.lifecycle.certificates import Certificate, credential_problem, kubeconfig_life
 from moyai.lifecycle.clusters import open_api
@@ -32,11 +34,14 @@ from moyai.lifecycle.record import Record, locked
 from moyai.lifecycle.record_format import ENCRYPTION_KEY, SECRET_NAMES
 from moyai.plan import keys
 from moyai.plan import steps as s
+from moyai.plan.changes import refuse_version
 from moyai.plan.cluster import plan_up
 from moyai.plan.graph import Made, Plan
+from moyai.plan.machine_template import Versions
 from moyai.plan.observed import Observed, Recorded
 from moyai.plan.pod_network.choice import choose_mode
 from moyai.plan.rules import API_PORT
+from moyai.plan.versions import Upgrade, numbers, versions_now
 from moyai.spec.load import carried_on, dump
 from moyai.spec.model import Cluster
 
@@ -58,8 +63,8 @@ class UpResult:
 
 
 @dataclass(frozen=True)
-class _Start:
-    """Where a cluster stands before ``up`` does anything, and what is to be done. ``facts``: with the cluster as its spec has
+class Start:
+    """Where a cluster stands before a round does anything, and what is to be done. ``facts``: with the cluster as its spec has
     it, and as it was built where the spec says nothing of its security."""
 
     record: Record | None
@@ -67,17 +72,19 @@ class _Start:
     observed: Observed
     plan: Plan
     facts: ClusterFacts
+    api: KubeApi | None = None
 
 
 def version_of(cluster: Cluster, paths: Paths) -> str:
-    """The version of Kubernetes that the cluster is to have; one that exists keeps its own where the spec names none."""
+    """The version of Kubernetes that the cluster is to have; one that exists keeps its own. UsageError where the spec names
+    another one."""
     record = Record.open(paths, cluster.name)
-    return (carried_on(cluster, record.spec) if record else cluster).spec.kubernetes_version
+    return (_carried_on(cluster, record) if record else cluster).spec.kubernetes_version
 
 
 def preview(cluster: Cluster, cloud: Cloud, *, paths: Paths, clock: Clock | None = None, replaced: str = "") -> Plan:
     """The plan of ``up``, without doing anything."""
-    return _look(cluster, cloud, paths=paths, clock=clock or SystemClock(), replaced=replaced).plan
+    return look(cluster, cloud, paths=paths, clock=clock or SystemClock(), replaced=replaced).plan
 
 
 def up(
@@ -96,29 +103,17 @@ def up(
     Raises UsageError or Terminal; whatever is half-made then, the next call finishes.
     """
     clock = clock or SystemClock()
-    late: list[str] = []
-    changed, number = False, 1
+    rounds = Rounds(cloud, paths, reporter=reporter, clock=clock, data=data)
     with locked(paths, cluster.name):
-        with reporter.step("look at the cloud"):
-            start = _look(cluster, cloud, paths=paths, clock=clock, replaced=replaced)
-        spec, most = dump(start.facts.cluster), _rounds(start.plan)
+        start = rounds.look(cluster, replaced=replaced)
+        spec = dump(start.facts.cluster)
         record = start.record or Record.create(paths, cluster.name, spec=spec, clock=clock, uid=start.recorded.uid)
         if record.restores and data is None:
             raise Terminal(f"cluster {cluster.name} is being restored from a backup", hint="`moyai restore FILE` goes on")
-        while start.plan or start.plan.replacements:
-            changed = changed or bool(start.plan)
-            late += _carry_out(start, cloud, record=record, reporter=reporter, clock=clock, data=data, suffix=_of_round(number))
-            if not start.plan.replacements:
-                break
-            number += 1
-            if number > most:
-                names = ", ".join(one.node for one in start.plan.replacements)
-                raise Terminal(f"{names} are still out of date after {most} rounds", hint="`moyai plan` says why")
-            with reporter.step(f"look at the cloud{_of_round(number)}"):
-                start = _look(cluster, cloud, paths=paths, clock=clock, replaced="")
-            record = start.record or record
+        start = rounds.run(start, record, again=lambda: rounds.look(cluster), most=_rounds(start.plan))
         # last: an interrupted change is seen again by the next run
-        record.set_spec(spec)
+        record.set_spec(_kept_version(spec, start.record or record))
+    changed, late = rounds.changed, rounds.late
     plan = start.plan
     notes = (*plan.notes, *_change_notes(start), *dict.fromkeys(late))
     for note in notes:
@@ -147,13 +142,89 @@ def _of_round(number: int) -> str:
     return f" (round {number})" if number > 1 else ""
 
 
-def _look(cluster: Cluster, cloud: Cloud, *, paths: Paths, clock: Clock, replaced: str) -> _Start:
-    """Read record, cloud and Kubernetes side by side, and plan."""
+class Rounds:
+    """Looks, plans and carries out, again and again, until no machine is out of date. ``changed``: whether anything was done.
+    ``late``: what the user must hear of all the same. ``stopped``: whether the caller ended it between two rounds."""
+
+    def __init__(self, cloud: Cloud, paths: Paths, *, reporter: Reporter, clock: Clock, data: MakeData | None = None) -> None:
+        self._cloud, self._paths, self._reporter, self._clock, self._data = cloud, paths, reporter, clock, data
+        self._number = 0
+        self.changed = self.stopped = False
+        self.late: list[str] = []
+
+    def look(self, cluster: Cluster, *, replaced: str = "", hold: bool = True) -> Start:
+        """See ``look``; the beginning of a round."""
+        self._number += 1
+        with self._reporter.step(f"look at the cloud{_of_round(self._number)}"):
+            return look(cluster, self._cloud, paths=self._paths, clock=self._clock, replaced=replaced, hold=hold)
+
+    def run(
+        self,
+        start: Start,
+        record: Record,
+        *,
+        again: Callable[[], Start],
+        most: int,
+        stop: Callable[[], bool] = lambda: False,
+    ) -> Start:
+        """Carry out the plan, ``again`` and again, ``most`` times at most; ``stop``: whether the next round waits. Returns the
+        last look."""
+        last = self._number + most
+        while start.plan or start.plan.replacements:
+            self.changed = self.changed or bool(start.plan)
+            suffix = _of_round(self._number)
+            self.late += _carry_out(
+                start, self._cloud, record=record, reporter=self._reporter, clock=self._clock, data=self._data, suffix=suffix
+            )
+            if not start.plan.replacements:
+                break
+            if self._number >= last:
+                names = ", ".join(one.node for one in start.plan.replacements)
+                raise Terminal(f"{names} are still out of date after {most} rounds", hint="`moyai plan` says why")
+            if stop():
+                self.stopped = True
+                break
+            start = again()
+            record = start.record or record
+        return start
+
+
+def _carried_on(cluster: Cluster, record: Record) -> Cluster:
+    """The spec of a cluster that exists, with the version of Kubernetes that it has. UsageError where it names another one."""
+    asked, has, upgrade = cluster.spec.kubernetes_version, record.spec["spec"]["kubernetesVersion"], record.upgrade
+    known = {has, *((upgrade.begin, upgrade.target) if upgrade and upgrade.moves else ())}
+    if "kubernetes_version" in cluster.spec.model_fields_set:
+        refuse_version(asked, sorted(known, key=numbers), back=upgrade is not None and asked == upgrade.begin)
+    return carried_on(cluster, record.spec).with_version(has)
+
+
+def _kept_version(spec: Mapping[str, Any], record: Record) -> dict[str, Any]:
+    """The spec that is recorded: while machines have different versions, that is the one that the cluster had."""
+    return _with_version(spec, record.spec["spec"]["kubernetesVersion"])
+
+
+def _with_version(spec: Mapping[str, Any], version: str) -> dict[str, Any]:
+    return {**spec, "spec": {**spec["spec"], "kubernetesVersion": version}}
+
+
+def look(
+    cluster: Cluster,
+    cloud: Cloud,
+    *,
+    paths: Paths,
+    clock: Clock,
+    replaced: str = "",
+    hold: bool = True,
+    upgrade: Upgrade | None = None,
+) -> Start:
+    """Read record, cloud and Kubernetes side by side, and plan. ``hold``: while an upgrade is under way, machines of another
+    version stay. ``upgrade``: one that is not on record yet."""
     record = Record.open(paths, cluster.name, clock=clock)
     recorded = record.recorded() if record else Recorded(cluster.name, new_uid())
     if record:
         recorded = replace(recorded, kubeconfig_life=kubeconfig_life(record.folder), now=clock.now())
-    cluster = carried_on(cluster, record.spec) if record else cluster
+    cluster = _carried_on(cluster, record) if record else cluster
+    upgrade = upgrade or (record.upgrade if record else None)
     api = open_api(record) if record else None
     with ThreadPoolExecutor(2, thread_name_prefix="look") as pool:
         kube = pool.submit(observe.kube_facts, api, cloud.kind.volume_names)
@@ -170,6 +241,10 @@ def _look(cluster: Cluster, cloud: Cloud, *, paths: Paths, clock: Clock, replace
         )
         observed = replace(observed, kube=kube.result())
         known = certified.result() if certified else ()
+    versions = None
+    if upgrade:
+        versions = replace(versions_now(upgrade, observed, recorded=recorded), held=hold)
+        cluster = cluster.with_version(versions.control_planes)
     choice = choose_mode(cluster, observed)
     cluster = choice.cluster
     addons = addons_of(
@@ -179,8 +254,8 @@ def _look(cluster: Cluster, cloud: Cloud, *, paths: Paths, clock: Clock, replace
         intended=recorded.intended,
         capabilities=observed.capabilities,
     )
-    before = record.spec if record else None
-    plan = plan_up(cluster, observed, recorded=recorded, addons=addons, before=before, replaced=replaced)
+    before = _with_version(record.spec, cluster.spec.kubernetes_version) if record else None
+    plan = plan_up(cluster, observed, recorded=recorded, addons=addons, before=before, replaced=replaced, versions=versions)
     planes = [node.name for node in plan.nodes if node.role == "control-plane"]
     endings = _endings(known, observed, uid=recorded.uid, planes=planes, clock=clock)
     plan = replace(plan, notes=(*filter(None, [choice.note]), *plan.notes, *endings))
@@ -192,9 +267,10 @@ def _look(cluster: Cluster, cloud: Cloud, *, paths: Paths, clock: Clock, replace
         account=observed.account,
         cloud_kind=cloud.kind,
         capabilities=observed.capabilities,
+        versions=versions or Versions.of(cluster.spec),
     )
     check_user_data(facts)
-    return _Start(record, recorded, observed, plan, facts)
+    return Start(record, recorded, observed, plan, facts, api)
 
 
 def _endings(
@@ -211,7 +287,7 @@ def _endings(
 
 
 def _carry_out(
-    start: _Start,
+    start: Start,
     cloud: Cloud,
     *,
     record: Record,
@@ -285,7 +361,7 @@ def _secrets(record: Record, authorities: pki.Pki) -> Secrets:
     )
 
 
-def _change_notes(start: _Start) -> list[str]:
+def _change_notes(start: Start) -> list[str]:
     notes: list[str] = []
     without = keys.secret(keys.VOLUMES_CREDENTIAL) not in start.recorded.intended
     if start.recorded.ready and without and Capability.DISKS in start.observed.capabilities:

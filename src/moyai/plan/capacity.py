@@ -7,7 +7,7 @@ quota, how much is needed, how much is free, and what would help. A quota that t
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from moyai.cloud.model import Route
 from moyai.core.errors import Terminal
@@ -67,11 +67,34 @@ def check_capacity(
             "(spec.network.maxRoutes)",
             hint="have the operator raise the limit and say so in spec.network.maxRoutes, or use fewer nodes",
         )
-    need = needed(observed, steps)
+    _check_quotas(cluster, observed, needed(observed, steps))
+
+
+def check_surge(cluster: Cluster, observed: Observed) -> None:
+    """Raises Terminal when the cloud has no room for the machines that there are more of while all are replaced."""
+    spec, flavors = cluster.spec, {name: one for one in observed.flavors for name in (one.name, one.id)}
+    turns = [(spec.control_plane.flavor, 1)]
+    turns += [(pool.flavor, min(pool.rolling_update.max_surge, pool.replicas)) for pool in spec.node_pools]
+    need: Counter[Kind] = Counter()
+    for flavor, count in turns:
+        one = flavors.get(flavor)
+        cpus, memory = (one.vcpus, one.memory_mb) if one else (0, 0)
+        need |= Counter({Kind.SERVER: count, Kind.PORT: count, Kind.CPU: count * cpus, Kind.MEMORY: count * memory})
+    _check_quotas(cluster, observed, need)
+    most = max(count for _, count in turns)
+    nodes = spec.control_plane.replicas + sum(pool.replicas for pool in spec.node_pools)
+    if nodes + most > spec.max_nodes:
+        raise Terminal(
+            f"{most} more than {nodes} nodes do not fit into the ranges of cluster {cluster.name}, which hold {spec.max_nodes}",
+            hint="fewer nodes, or a smaller rollingUpdate.maxSurge",
+        )
+
+
+def _check_quotas(cluster: Cluster, observed: Observed, need: Mapping[Kind, int]) -> None:
     short = [
         (quota, quota.kind, need[quota.kind])
         for quota in sorted(observed.quotas, key=lambda quota: quota.name)
-        if quota.kind is not None and quota.limit >= 0 and need[quota.kind] > quota.limit - quota.used
+        if quota.kind is not None and quota.limit >= 0 and need.get(quota.kind, 0) > quota.limit - quota.used
     ]
     if short:
         parts = [
@@ -80,7 +103,7 @@ def check_capacity(
         ]
         helps = {_HELP.get(kind, "delete what is no longer used") for _, kind, _ in short}
         raise Terminal(
-            f"cluster {cluster.name} does not fit into the quota of cloud {spec.cloud}: {'; '.join(parts)}",
+            f"cluster {cluster.name} does not fit into the quota of cloud {cluster.spec.cloud}: {'; '.join(parts)}",
             hint=f"have the operator raise {', '.join(quota.name for quota, _, _ in short)}, or: {' or '.join(sorted(helps))}",
         )
 

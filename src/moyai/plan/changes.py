@@ -7,7 +7,7 @@ machines that were made with something else are replaced, some at a time. ``live
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
@@ -109,6 +109,19 @@ def refuse_fixed(changes: tuple[Change, ...]) -> None:
                 f"{change.path}: {change.after!r}, should stay {change.before!r} while the cluster exists ({change.reason})",
                 hint="`moyai down` and `moyai up` build it again",
             )
+
+
+def refuse_version(asked: str, known: Sequence[str], *, back: bool) -> None:
+    """Raises UsageError for a spec that names a version of Kubernetes which the cluster does not have: `up` changes none, in
+    either direction. ``known``: those that its machines have. ``back``: whether an upgrade from it can be taken back."""
+    if asked in known:
+        return
+    later = tuple(map(int, asked.split("."))) > tuple(map(int, known[-1].split(".")))
+    then = f"`moyai upgrade --to {asked}` brings the cluster to it" if later else "an older version is not for this cluster"
+    raise UsageError(
+        f"spec.kubernetesVersion: {asked!r}, should be {' or '.join(map(repr, known))}, which the cluster has, or be left out",
+        hint="`moyai upgrade --rollback` takes the upgrade back" if back else then,
+    )
 
 
 def unclassified(spec: Mapping[str, Any]) -> set[str]:

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 
 from moyai.cloud.model import Flavor, Image, Network
 from moyai.core.errors import Terminal, UsageError
+from moyai.core.ids import Role
+from moyai.plan.machine_template import Versions
 from moyai.plan.observed import Observed
-from moyai.spec.model import Cluster
+from moyai.spec.model import Cluster, ClusterSpec
 
 #: Megabytes below which a control plane (API server, etcd, controllers, kubelet) or a worker does not live.
 LEAST_CONTROL_PLANE_MB = 1500
@@ -21,20 +23,25 @@ LEAST_WORKER_MB = 400
 @dataclass(frozen=True)
 class Choices:
     """``flavors``: by name, those that the spec uses. ``external_network`` and ``floating_network``: None where the machines'
-    network needs none."""
+    network needs none. ``worker_image``: where workers have another one."""
 
     flavors: Mapping[str, Flavor]
     image: Image
     external_network: Network | None = None
     floating_network: Network | None = None
+    worker_image: Image | None = None
+
+    def image_of(self, role: Role) -> Image:
+        return self.worker_image or self.image if role == "worker" else self.image
 
 
-def choose(cluster: Cluster, observed: Observed, *, external: bool) -> Choices:
+def choose(cluster: Cluster, observed: Observed, *, external: bool, versions: Versions | None = None) -> Choices:
     """Everything that the spec names, or a UsageError for the first thing that is not there.
 
-    ``external``: whether the machines' network leads to an external network of the cloud.
+    ``external``: whether the machines' network leads to an external network of the cloud. ``versions``: of Kubernetes, where
+    they are not the spec's.
     """
-    spec = cluster.spec
+    spec, versions = cluster.spec, versions or Versions.of(cluster.spec)
     flavors: dict[str, Flavor] = {}
     uses = [("spec.controlPlane", spec.control_plane.flavor, LEAST_CONTROL_PLANE_MB)]
     uses += [(f"spec.nodePools[{n}]", pool.flavor, LEAST_WORKER_MB) for n, pool in enumerate(spec.node_pools)]
@@ -54,36 +61,42 @@ def choose(cluster: Cluster, observed: Observed, *, external: bool) -> Choices:
     for where, zone in zones:
         if zone not in observed.zones:
             raise _absent(where, zone, what="zone", offered=observed.zones, cloud=spec.cloud)
-    image = next((image for image in observed.images if spec.image_name in (image.name, image.id)), None)
+    image = _image(spec, observed, version=versions.control_planes)
+    other = None if versions.workers == versions.control_planes else _image(spec, observed, version=versions.workers)
+    provider = spec.load_balancer.provider
+    if provider and observed.balancer_providers and provider not in observed.balancer_providers:
+        what = "load balancer provider"
+        raise _absent("spec.loadBalancer.provider", provider, what=what, offered=observed.balancer_providers, cloud=spec.cloud)
+    if not external:
+        return Choices(flavors=flavors, image=image, worker_image=other)
+    network = _network(observed, "spec.network.externalNetwork", name=spec.network.external_network, cloud=spec.cloud)
+    floating = spec.load_balancer.floating_network
+    return Choices(
+        flavors=flavors,
+        image=image,
+        worker_image=other,
+        external_network=network,
+        floating_network=_network(observed, "spec.loadBalancer.floatingNetwork", name=floating, cloud=spec.cloud)
+        if floating
+        else network,
+    )
+
+
+def _image(spec: ClusterSpec, observed: Observed, *, version: str) -> Image:
+    name = spec.image_of(version)
+    image = next((image for image in observed.images if name in (image.name, image.id)), None)
     if image is None:
         where = "spec.image" if spec.image else "spec.kubernetesVersion"
-        raise _absent(where, spec.image_name, what="image", offered=(image.name for image in observed.images), cloud=spec.cloud)
+        raise _absent(where, name, what="image", offered=(image.name for image in observed.images), cloud=spec.cloud)
     if not image.ready:
         raise Terminal(
             f"image {image.name} is {image.status.lower()} in cloud {spec.cloud}",
             hint="wait until the cloud has it ready, or upload it again",
         )
     made_for = image.properties.get("moyai_kubernetes_version")
-    if made_for and made_for != spec.kubernetes_version:
-        raise UsageError(
-            f"spec.kubernetesVersion: {spec.kubernetes_version!r}, should be {made_for!r}, which image {image.name} holds"
-        )
-    provider = spec.load_balancer.provider
-    if provider and observed.balancer_providers and provider not in observed.balancer_providers:
-        what = "load balancer provider"
-        raise _absent("spec.loadBalancer.provider", provider, what=what, offered=observed.balancer_providers, cloud=spec.cloud)
-    if not external:
-        return Choices(flavors=flavors, image=image)
-    network = _network(observed, "spec.network.externalNetwork", name=spec.network.external_network, cloud=spec.cloud)
-    floating = spec.load_balancer.floating_network
-    return Choices(
-        flavors=flavors,
-        image=image,
-        external_network=network,
-        floating_network=_network(observed, "spec.loadBalancer.floatingNetwork", name=floating, cloud=spec.cloud)
-        if floating
-        else network,
-    )
+    if made_for and made_for != version:
+        raise UsageError(f"spec.kubernetesVersion: {version!r}, should be {made_for!r}, which image {image.name} holds")
+    return image
 
 
 def _network(observed: Observed, where: str, *, name: str, cloud: str) -> Network:

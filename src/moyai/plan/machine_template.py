@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from moyai.spec.model import ClusterSpec
@@ -24,33 +25,62 @@ KUBELET_FIELDS = (
     "imageGCHighThresholdPercent",
 )
 #: Aspects that have their value in the text.
-_SHOWN = {"kubernetes": "Kubernetes"}
+_SHOWN = {"kubernetes": "Kubernetes", "emulates": "emulated version"}
 #: Aspects that have a digest.
 _NAMED = {"image": "image", "kubelet": "kubelet settings", "labels": "labels", "taints": "taints"}
 
 
-def machine_template(spec: ClusterSpec, *, pool: str) -> str:
+@dataclass(frozen=True)
+class Versions:
+    """Kubernetes on the machines that are made now. ``emulated``: the minor version as which control planes behave, empty for
+    their own. ``held``: machines of another version stay."""
+
+    control_planes: str
+    workers: str
+    emulated: str = ""
+    held: bool = False
+
+    @classmethod
+    def of(cls, spec: ClusterSpec) -> Versions:
+        """Of a cluster that is not on its way to another version."""
+        return cls(spec.kubernetes_version, spec.kubernetes_version)
+
+
+def machine_template(spec: ClusterSpec, *, pool: str, versions: Versions | None = None) -> str:
     """Of a machine of this pool; of a control plane where the spec has no such pool."""
+    versions = versions or Versions.of(spec)
+    found = next((one for one in spec.node_pools if one.name == pool), None)
+    version = versions.workers if found else versions.control_planes
     security, before = (one.model_dump(mode="json", by_alias=True) for one in (spec.security, BEFORE))
     aspects = {
-        "kubernetes": spec.kubernetes_version,
-        "image": _digest(spec.image_name),
+        "kubernetes": version,
+        "image": _digest(spec.image_of(version)),
         "kubelet": _digest({name: security[name] for name in KUBELET_FIELDS if security[name] != before[name]}),
     }
-    if found := next((one for one in spec.node_pools if one.name == pool), None):
+    if found is None:
+        aspects["emulates"] = versions.emulated
+    else:
         aspects["labels"] = _digest(found.labels)
         aspects["taints"] = _digest(sorted((taint.key, taint.effect, taint.value) for taint in found.taints))
     return ",".join(f"{name}={value}" for name, value in aspects.items())
 
 
-def differences(made: str, wanted: str) -> Iterator[str]:
-    """What a machine made with ``made`` has otherwise than ``wanted`` says, in a few words each."""
+def made_with(template: str) -> str:
+    """The version of Kubernetes that a machine was made with; empty where its template does not say it."""
+    return _read(template).get("kubernetes", "")
+
+
+def differences(made: str, wanted: str, *, held: bool = False) -> Iterator[str]:
+    """What a machine made with ``made`` has otherwise than ``wanted`` says, in a few words each. ``held``: apart from what
+    another version of Kubernetes brings."""
     has, wants = _read(made), _read(wanted)
+    other = has.get("kubernetes", wants.get("kubernetes")) != wants.get("kubernetes")
     for name, value in wants.items():
-        if has.get(name, value) == value:
+        # each version has an image of its own
+        if has.get(name, value) == value or (other and name == "image") or (held and name in _SHOWN):
             continue
         if name in _SHOWN:
-            yield f"{_SHOWN[name]} {has[name]} → {value}"
+            yield f"{_SHOWN[name]} {has[name] or 'its own'} → {value or 'its own'}"
         else:
             yield _NAMED.get(name, name)
 

@@ -24,6 +24,7 @@ from moyai.spec.forbidden_ranges import special_home, special_overlap
 from moyai.spec.kubernetes import is_key, is_value, label_taken, taint_taken
 from moyai.spec.object_names import Choice, Name, is_new
 from moyai.spec.pod_network import Mode, NetConfSource, VxlanSpec, enforces_by_default
+from moyai.spec.rolling import RollingUpdate
 from moyai.spec.security import Security
 
 API_VERSION = "moyai.dev/v1alpha1"
@@ -116,27 +117,6 @@ class TaintSpec(Model):
     effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] = Field(
         description="What it does to pods without a toleration."
     )
-
-
-class RollingUpdate(Model):
-    """How the machines of a pool are replaced when they are out of date. Names and meaning as in a Deployment."""
-
-    max_surge: Annotated[int, Field(ge=0, le=50)] = Field(
-        default=1,
-        description="How many machines more than `replicas` there may be meanwhile (0 to 50). So many are replaced at once: "
-        "new ones are made, and when they are Ready old ones leave.",
-    )
-    max_unavailable: Annotated[int, Field(ge=0, le=50)] = Field(
-        default=0,
-        description="Where `maxSurge` is 0: how many machines leave at once before new ones are made in their places (0 to "
-        "50), for a cloud that has no room for one more.",
-    )
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if not self.max_surge and not self.max_unavailable:
-            raise problem("at least 1 where maxSurge is 0: otherwise no machine could be replaced", at=("maxUnavailable",))
-        return self
 
 
 class NodePool(Model):
@@ -369,7 +349,11 @@ class ClusterSpec(Model):
 
     @property
     def image_name(self) -> str:
-        return self.image or f"moyai-node-{self.kubernetes_version}"
+        return self.image_of(self.kubernetes_version)
+
+    def image_of(self, version: str) -> str:
+        """The name or id of the image that machines with this version of Kubernetes are made from."""
+        return self.image or f"moyai-node-{version}"
 
 
 class Metadata(Model):
@@ -397,3 +381,7 @@ class Cluster(Model):
     def in_cloud(self, cloud: str) -> Cluster:
         """The same cluster in another cloud."""
         return self.model_copy(update={"spec": self.spec.model_copy(update={"cloud": cloud})})
+
+    def with_version(self, version: str) -> Cluster:
+        """The same cluster with another version of Kubernetes."""
+        return self.model_copy(update={"spec": self.spec.model_copy(update={"kubernetes_version": version})})

@@ -34,6 +34,7 @@ from moyai.plan.cluster.waits import addon_notes, plan_waits
 from moyai.plan.demands import choose
 from moyai.plan.existing import find_existing
 from moyai.plan.graph import Plan, ordered
+from moyai.plan.machine_template import Versions
 from moyai.plan.nodes import wanted_nodes
 from moyai.plan.observed import Observed, Recorded
 from moyai.plan.pod_network import pod_network_of
@@ -52,9 +53,11 @@ def situation(
     addons: Iterable[Addon] = (),
     before: Mapping[str, Any] | None = None,
     replaced: str = "",
+    versions: Versions | None = None,
 ) -> Situation:
     """All facts that a plan is made from; refuses what the cloud cannot do and what cannot change. See ``plan_up``."""
-    return _situation(cluster, observed, recorded=recorded, addons=addons, before=before, replaced=replaced)[0]
+    found = _situation(cluster, observed, recorded=recorded, addons=addons, before=before, replaced=replaced, versions=versions)
+    return found[0]
 
 
 def _situation(
@@ -65,17 +68,21 @@ def _situation(
     addons: Iterable[Addon],
     before: Mapping[str, Any] | None,
     replaced: str,
+    versions: Versions | None,
 ) -> tuple[Situation, Rollout]:
     changes = classify(before, dump(cluster)) if before else ()
     if before:
         refuse_planes(cluster, before)
     refuse_fixed(changes)
     check_capabilities(cluster, observed)
-    choices = choose(cluster, observed, external=network_of(cluster.spec.cloud, observed.capabilities).external)
+    external = network_of(cluster.spec.cloud, observed.capabilities).external
+    choices = choose(cluster, observed, external=external, versions=versions)
     if replaced:
         refuse_replacement(cluster, observed, recorded=recorded, replaced=replaced)
     refuse_taken_name(cluster, observed, recorded=recorded)
-    rollout = plan_rollout(cluster, observed, recorded=recorded, choices=choices, changes=changes, replaced=replaced)
+    rollout = plan_rollout(
+        cluster, observed, recorded=recorded, choices=choices, changes=changes, replaced=replaced, versions=versions
+    )
     nodes = wanted_nodes(
         cluster,
         zones=observed.zones,
@@ -117,14 +124,18 @@ def plan_up(
     addons: Iterable[Addon] = (),
     before: Mapping[str, Any] | None = None,
     replaced: str = "",
+    versions: Versions | None = None,
 ) -> Plan:
     """What is to be done so that the cloud holds this cluster, and what is waited for.
 
     ``addons``: those that the cluster has. ``before``: the spec on record, as ``spec.load.dump`` gives it.
     ``replaced``: name of a control plane that works and in whose place another one is made; empty for none.
+    ``versions``: of Kubernetes, where machines get others than the spec's.
     Raises UsageError or Terminal when the cluster cannot be.
     """
-    now, rollout = _situation(cluster, observed, recorded=recorded, addons=addons, before=before, replaced=replaced)
+    now, rollout = _situation(
+        cluster, observed, recorded=recorded, addons=addons, before=before, replaced=replaced, versions=versions
+    )
     cloud, offered = cluster.spec.cloud, observed.capabilities
     network, logins = network_of(cloud, offered), logins_of(cloud, offered, own=observed.login)
     endpoint = endpoint_of(cluster, now.control_planes, capabilities=offered)

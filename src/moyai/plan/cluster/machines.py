@@ -42,7 +42,7 @@ def plan_machines(now: Situation, endpoint: Endpoint, *, pods: PodNetwork) -> It
             key=keys.server(node.name),
             after=_needs(now, node, endpoint=endpoint),
             node=node,
-            image_id=now.choices.image.id,
+            image_id=now.choices.image_of(node.role).id,
             flavor_id=now.choices.flavors[node.flavor].id,
             first=node.name == now.founder,
             restores=now.recorded.restores if node.name == now.founder else "",

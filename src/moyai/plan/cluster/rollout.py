@@ -21,7 +21,7 @@ from moyai.plan.changes import Change
 from moyai.plan.cluster.control_planes import plane_numbers
 from moyai.plan.demands import Choices
 from moyai.plan.graph import Replacement
-from moyai.plan.machine_template import differences, machine_template
+from moyai.plan.machine_template import Versions, differences, machine_template
 from moyai.plan.nodes import CONTROL_PLANE_POOL, node_name, number_of_node, pool_of_node
 from moyai.plan.observed import Observed, Recorded, server_owner
 from moyai.plan.pod_network import pod_network_of
@@ -51,9 +51,11 @@ def plan_rollout(
     choices: Choices,
     changes: Sequence[Change] = (),
     replaced: str = "",
+    versions: Versions | None = None,
 ) -> Rollout:
-    """``replaced``: name of a control plane that another one takes the place of, whatever it was made with."""
-    outdated = dict(_outdated(cluster, observed, recorded=recorded, choices=choices, changes=changes))
+    """``replaced``: name of a control plane that another one takes the place of, whatever it was made with. ``versions``: of
+    Kubernetes, where they are not the spec's."""
+    outdated = dict(_outdated(cluster, observed, recorded=recorded, choices=choices, changes=changes, versions=versions))
     fixed = not cluster.spec.control_plane.virtual
     kept = {name: why for name, why in outdated.items() if fixed and _pool(cluster, name) == CONTROL_PLANE_POOL}
     outdated = {name: why for name, why in outdated.items() if name not in kept}
@@ -84,7 +86,13 @@ def rollout_notes(rollout: Rollout) -> Iterator[str]:
 
 
 def _outdated(
-    cluster: Cluster, observed: Observed, *, recorded: Recorded, choices: Choices, changes: Sequence[Change]
+    cluster: Cluster,
+    observed: Observed,
+    *,
+    recorded: Recorded,
+    choices: Choices,
+    changes: Sequence[Change],
+    versions: Versions | None,
 ) -> Iterator[tuple[str, str]]:
     """Name → why, in the order in which they are replaced."""
     # a restore deletes nothing: the next `up` replaces what is out of date
@@ -95,16 +103,18 @@ def _outdated(
     zones = {CONTROL_PLANE_POOL: plane.zones, **{pool.name: pool.zones for pool in cluster.spec.node_pools}}
     flavors = {CONTROL_PLANE_POOL: plane.flavor, **{pool.name: pool.flavor for pool in cluster.spec.node_pools}}
     for pool, flavor in flavors.items():
-        template = machine_template(cluster.spec, pool=pool)
+        template = machine_template(cluster.spec, pool=pool, versions=versions)
         pending = tuple(_pending(changes, pool))
         found: list[tuple[tuple[bool, bool, int], str, str]] = []
         for name in recorded.allocations:
             server = servers.get(name)
             if _pool(cluster, name) != pool or server is None or server.power.broken or server.power is Power.HELD:
                 continue
-            why = "; ".join(
-                (*_shown(server, choices.flavors[flavor].name, zones=zones[pool]), *_said(server, template, pending=pending))
-            )
+            # a machine of an older moyai does not say its version; its kubelet does
+            node = observed.kube.node(name) if versions and observed.kube else None
+            held = versions is not None and versions.held
+            said = _said(server, template, pending=pending, held=held, runs=node.version if node else "")
+            why = "; ".join((*_shown(server, choices.flavors[flavor].name, zones=zones[pool]), *said))
             if why:
                 found.append((_turn(observed, name), name, why))
         yield from ((name, why) for _, name, why in sorted(found))
@@ -118,9 +128,15 @@ def _shown(server: Server, flavor: str, *, zones: Collection[str]) -> Iterator[s
         yield f"zone {server.zone}"
 
 
-def _said(server: Server, template: str, *, pending: Sequence[str]) -> Iterator[str]:
+def _said(server: Server, template: str, *, pending: Sequence[str], held: bool, runs: str) -> Iterator[str]:
+    """``runs``: the version that its kubelet says, empty where it says none."""
     made = server.metadata.get(TEMPLATE_KEY)
-    yield from pending if made is None else differences(made, template)
+    if made is not None:
+        yield from differences(made, template, held=held)
+        return
+    if runs:
+        yield from differences(f"kubernetes={runs}", template, held=held)
+    yield from pending
 
 
 def _pending(changes: Sequence[Change], pool: str) -> Iterator[str]:

@@ -1,0 +1,212 @@
+"""``upgrade``: bring the machines of a cluster to another version of Kubernetes, and back.
+
+The version of a cluster is changed by replacing its machines, in the rounds of ``up``. Always holds: what is in the way is
+found before anything is changed; the record says where the upgrade stands before machines follow; a run that ends anywhere
+goes on with the next one; from one minor version to the next the new control planes behave as the old ones until the upgrade
+is finalized, so that until then all of it can be taken back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from contextlib import suppress
+from dataclasses import dataclass, replace
+
+from moyai.cloud.capabilities import Cloud
+from moyai.core.clock import Clock, SystemClock
+from moyai.core.errors import Terminal, UsageError
+from moyai.core.files import write_private
+from moyai.core.paths import Paths
+from moyai.core.progress import Reporter
+from moyai.lifecycle.cluster_use import read_use
+from moyai.lifecycle.clusters import require
+from moyai.lifecycle.record import Record, locked
+from moyai.lifecycle.up import Rounds, Start, look
+from moyai.plan.cluster.preflight import check_upgrade
+from moyai.plan.graph import Plan, Replacement
+from moyai.plan.versions import Stage, Upgrade, Wish, after, decide, left, plan_links
+from moyai.spec.model import Cluster
+
+#: Whoever makes this file in the record's folder stops a run after the machine that it replaces.
+PAUSE_FILE = "pause"
+_IMAGE_PREFIX = "moyai-node-"
+
+
+@dataclass(frozen=True)
+class Preview:
+    """``upgrade``: None where there is nothing to do. ``links``: the versions on the way. ``plan``: the first round, with all
+    machines that are replaced by this command up to the first of the versions."""
+
+    name: str
+    upgrade: Upgrade | None
+    links: tuple[str, ...]
+    plan: Plan
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The versions that machines are made with meanwhile."""
+        both = (self.upgrade.begin, self.upgrade.target) if self.upgrade and self.upgrade.moves else ()
+        return tuple(dict.fromkeys((*both, *self.links)))
+
+
+@dataclass(frozen=True)
+class UpgradeResult:
+    """``version``: of the cluster now. ``upgrade``: what is left of it. ``paused``: whether somebody stopped it on the way."""
+
+    name: str
+    version: str
+    upgrade: Upgrade | None
+    changed: bool
+    paused: bool = False
+    notes: tuple[str, ...] = ()
+
+
+def request_pause(record: Record) -> None:
+    """Stop the upgrade that is under way after the machine that is being replaced. UsageError where there is none."""
+    if record.upgrade is None or record.upgrade.stage is Stage.SOAKING:
+        raise UsageError(f"--pause: no machine of cluster {record.name} is being upgraded")
+    write_private(record.folder / PAUSE_FILE, "")
+
+
+def is_paused(record: Record) -> bool:
+    return (record.folder / PAUSE_FILE).exists()
+
+
+def preview(
+    name: str, cloud: Cloud, wish: Wish, *, paths: Paths, makes: Collection[str] = (), clock: Clock | None = None
+) -> Preview:
+    """What ``upgrade`` would do, without doing anything. ``makes``: versions whose images are made when they are needed.
+
+    UsageError for what is in the way.
+    """
+    return _Upgrading(name, cloud, paths=paths, makes=makes, clock=clock or SystemClock()).preview(wish)
+
+
+def upgrade(
+    name: str,
+    cloud: Cloud,
+    wish: Wish,
+    *,
+    paths: Paths,
+    reporter: Reporter,
+    makes: Collection[str] = (),
+    make_image: Callable[[str], None] = lambda _: None,
+    clock: Clock | None = None,
+) -> UpgradeResult:
+    """Do what ``wish`` asks for, or go on with what was begun. ``make_image``: puts the node image of a version into the cloud.
+
+    Raises UsageError before anything is changed; whatever is half-done after another error, the next call finishes.
+    """
+    clock = clock or SystemClock()
+    with locked(paths, name):
+        upgrading = _Upgrading(name, cloud, paths=paths, makes=makes, clock=clock)
+        with reporter.step("look whether the cluster can be upgraded"):
+            seen = upgrading.preview(wish)
+        for version in seen.needs:
+            make_image(version)
+        return upgrading.run(seen.upgrade, reporter=reporter)
+
+
+class _Upgrading:
+    def __init__(self, name: str, cloud: Cloud, *, paths: Paths, makes: Collection[str], clock: Clock) -> None:
+        self._name, self._cloud, self._paths, self._makes, self._clock = name, cloud, paths, makes, clock
+        self._offered: frozenset[str] = frozenset()
+
+    def preview(self, wish: Wish) -> Preview:
+        record = self._record()
+        if record.restores:
+            raise UsageError(f"cluster {record.name} is being restored from a backup", hint="`moyai restore FILE` goes on")
+        there = _versions(self._cloud)
+        self._offered = there | frozenset(self._makes)
+        begun, has = record.upgrade, str(record.spec["spec"]["kubernetesVersion"])
+        wanted = decide(has, begun, wish, offered=self._offered, now=self._clock.now())
+        if begun is not None and wanted.stage is Stage.SOAKING:
+            return Preview(record.name, None, (), Plan())
+        start = self._look(record.cluster)
+        if begun is None or begun.stage is not wanted.stage:
+            self._refuse(start, wanted)
+        links = (wanted.end,)
+        if wanted.stage is Stage.FORWARD and wanted.target != wanted.goal:
+            links = (*links, *plan_links(wanted.target, wanted.goal, offered=self._offered))
+        if {wanted.begin, wanted.target} <= there:
+            start = self._look(record.cluster, wanted)
+        return Preview(record.name, wanted, links, _with_later(start, wanted))
+
+    def run(self, wanted: Upgrade | None, *, reporter: Reporter) -> UpgradeResult:
+        record = self._record()
+        if wanted is None:
+            return UpgradeResult(record.name, record.spec["spec"]["kubernetesVersion"], record.upgrade, changed=False)
+        with suppress(FileNotFoundError):
+            (record.folder / PAUSE_FILE).unlink()
+        rounds = Rounds(self._cloud, self._paths, reporter=reporter, clock=self._clock)
+        notes: tuple[str, ...] = ()
+        at: Upgrade | None = wanted
+        while at is not None and at.stage is not Stage.SOAKING:
+            # on record first: whatever happens now, the next run goes on here
+            record.set_upgrade(at)
+            start = self._replace(record, rounds)
+            notes = start.plan.notes
+            if rounds.stopped:
+                break
+            record = start.record or record
+            at = self._next(record, start, at)
+        for note in (*notes, *dict.fromkeys(rounds.late)):
+            reporter.note(note)
+        record = self._record()
+        version = record.spec["spec"]["kubernetesVersion"]
+        return UpgradeResult(
+            *(record.name, version, record.upgrade, rounds.changed), paused=rounds.stopped, notes=(*notes, *rounds.late)
+        )
+
+    def _replace(self, record: Record, rounds: Rounds) -> Start:
+        """Replace the machines of this stage, until none is left or somebody asks for a pause."""
+
+        def again() -> Start:
+            return rounds.look(record.cluster, hold=False)
+
+        start = again()
+        most = 2 * len(record.allocations) + 6
+        start = rounds.run(start, start.record or record, again=again, most=most, stop=lambda: is_paused(record))
+        at = record.upgrade
+        if at and not rounds.stopped and (rest := left(at, start.observed, recorded=start.recorded)):
+            names = ", ".join(name for name, _ in rest)
+            raise Terminal(f"{names} cannot be replaced now", hint="`moyai status` says why; `moyai upgrade` goes on")
+        return start
+
+    def _next(self, record: Record, start: Start, done: Upgrade) -> Upgrade | None:
+        """Put on record that the work of this stage is done, and what follows."""
+        follows = after(done, offered=self._offered, now=self._clock.now())
+        record.set_upgrade(follows, version=done.end)
+        return follows
+
+    def _refuse(self, start: Start, wanted: Upgrade) -> None:
+        api = start.api
+        use = read_use(api) if api and start.observed.kube and wanted.stage is Stage.FORWARD else None
+        check_upgrade(
+            start.facts.cluster,
+            start.observed,
+            recorded=start.recorded,
+            upgrade=wanted,
+            made_for=self._offered,
+            use=use,
+        )
+
+    def _look(self, cluster: Cluster, wanted: Upgrade | None = None) -> Start:
+        return look(cluster, self._cloud, paths=self._paths, clock=self._clock, hold=wanted is None, upgrade=wanted)
+
+    def _record(self) -> Record:
+        return require(self._paths, self._name)
+
+
+def _versions(cloud: Cloud) -> frozenset[str]:
+    """Those that the cloud has a node image of."""
+    named = (one.name.removeprefix(_IMAGE_PREFIX) for one in cloud.images.images() if one.name.startswith(_IMAGE_PREFIX))
+    return frozenset(one for one in named if one.replace(".", "").isdigit() and one.count(".") == 2)
+
+
+def _with_later(start: Start, wanted: Upgrade) -> Plan:
+    """The plan of the first round, with the machines whose turn comes after those that it can name itself."""
+    named = {one.node for one in start.plan.replacements}
+    rest = left(wanted, start.observed, recorded=start.recorded)
+    later = tuple(Replacement(name, f"Kubernetes {had} → {wanted.end}") for name, had in rest if name not in named)
+    return replace(start.plan, replacements=(*start.plan.replacements, *later))
