@@ -313,5 +313,6 @@ def test_a_cluster_keeps_its_version_where_the_spec_names_none(world: World) -> 
     world.up("spec: {kubernetesVersion: '1.36.3'}")
     assert not world.up().changed
     assert building.version_of(parse(""), world.paths) == "1.36.3"
-    assert building.version_of(parse("spec: {kubernetesVersion: '1.37.1'}"), world.paths) == "1.37.1"
+    with pytest.raises(UsageError, match="`moyai upgrade --to"):
+        building.version_of(parse("spec: {kubernetesVersion: '1.37.1'}"), world.paths)
     assert building.version_of(parse("metadata: {name: other}"), world.paths) == "1.37.1"

@@ -51,7 +51,7 @@ def run(world: World, to: str = "", **wish: Any) -> upgrading.UpgradeResult:
     return upgrading.upgrade(
         "quickstart",
         world.cloud,
-        Wish(to, **wish),
+        wish=Wish(to, **wish),
         paths=world.paths,
         reporter=Reporter(clock=world.clock),
         clock=world.clock,
@@ -59,7 +59,7 @@ def run(world: World, to: str = "", **wish: Any) -> upgrading.UpgradeResult:
 
 
 def preview(world: World, to: str = "", **wish: Any) -> upgrading.Preview:
-    return upgrading.preview("quickstart", world.cloud, Wish(to, **wish), paths=world.paths, clock=world.clock)
+    return upgrading.preview("quickstart", world.cloud, wish=Wish(to, **wish), paths=world.paths, clock=world.clock)
 
 
 def record(world: World) -> Record:

@@ -111,8 +111,9 @@ def up(
         if record.restores and data is None:
             raise Terminal(f"cluster {cluster.name} is being restored from a backup", hint="`moyai restore FILE` goes on")
         start = rounds.run(start, record, again=lambda: rounds.look(cluster), most=_rounds(start.plan))
+        record = start.record or record
         # last: an interrupted change is seen again by the next run
-        record.set_spec(_kept_version(spec, start.record or record))
+        record.set_spec(_kept_version(spec, record))
     changed, late = rounds.changed, rounds.late
     plan = start.plan
     notes = (*plan.notes, *_change_notes(start), *dict.fromkeys(late))

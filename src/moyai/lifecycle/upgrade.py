@@ -73,7 +73,7 @@ def is_paused(record: Record) -> bool:
 
 
 def preview(
-    name: str, cloud: Cloud, wish: Wish, *, paths: Paths, makes: Collection[str] = (), clock: Clock | None = None
+    name: str, cloud: Cloud, *, wish: Wish, paths: Paths, makes: Collection[str] = (), clock: Clock | None = None
 ) -> Preview:
     """What ``upgrade`` would do, without doing anything. ``makes``: versions whose images are made when they are needed.
 
@@ -85,8 +85,8 @@ def preview(
 def upgrade(
     name: str,
     cloud: Cloud,
-    wish: Wish,
     *,
+    wish: Wish,
     paths: Paths,
     reporter: Reporter,
     makes: Collection[str] = (),
@@ -119,7 +119,7 @@ class _Upgrading:
         there = _versions(self._cloud)
         self._offered = there | frozenset(self._makes)
         begun, has = record.upgrade, str(record.spec["spec"]["kubernetesVersion"])
-        wanted = decide(has, begun, wish, offered=self._offered, now=self._clock.now())
+        wanted = decide(has, begun, wish=wish, offered=self._offered, now=self._clock.now())
         if begun is not None and wanted.stage is Stage.SOAKING:
             return Preview(record.name, None, (), Plan())
         start = self._look(record.cluster)
@@ -149,7 +149,7 @@ class _Upgrading:
             if rounds.stopped:
                 break
             record = start.record or record
-            at = self._next(record, start, at)
+            at = self._next(record, at)
         for note in (*notes, *dict.fromkeys(rounds.late)):
             reporter.note(note)
         record = self._record()
@@ -173,7 +173,7 @@ class _Upgrading:
             raise Terminal(f"{names} cannot be replaced now", hint="`moyai status` says why; `moyai upgrade` goes on")
         return start
 
-    def _next(self, record: Record, start: Start, done: Upgrade) -> Upgrade | None:
+    def _next(self, record: Record, done: Upgrade) -> Upgrade | None:
         """Put on record that the work of this stage is done, and what follows."""
         follows = after(done, offered=self._offered, now=self._clock.now())
         record.set_upgrade(follows, version=done.end)

@@ -67,7 +67,7 @@ def check_capacity(
             "(spec.network.maxRoutes)",
             hint="have the operator raise the limit and say so in spec.network.maxRoutes, or use fewer nodes",
         )
-    _check_quotas(cluster, observed, needed(observed, steps))
+    _check_quotas(cluster, observed, need=needed(observed, steps))
 
 
 def check_surge(cluster: Cluster, observed: Observed) -> None:
@@ -80,7 +80,7 @@ def check_surge(cluster: Cluster, observed: Observed) -> None:
         one = flavors.get(flavor)
         cpus, memory = (one.vcpus, one.memory_mb) if one else (0, 0)
         need |= Counter({Kind.SERVER: count, Kind.PORT: count, Kind.CPU: count * cpus, Kind.MEMORY: count * memory})
-    _check_quotas(cluster, observed, need)
+    _check_quotas(cluster, observed, need=need)
     most = max(count for _, count in turns)
     nodes = spec.control_plane.replicas + sum(pool.replicas for pool in spec.node_pools)
     if nodes + most > spec.max_nodes:
@@ -90,7 +90,7 @@ def check_surge(cluster: Cluster, observed: Observed) -> None:
         )
 
 
-def _check_quotas(cluster: Cluster, observed: Observed, need: Mapping[Kind, int]) -> None:
+def _check_quotas(cluster: Cluster, observed: Observed, *, need: Mapping[Kind, int]) -> None:
     short = [
         (quota, quota.kind, need[quota.kind])
         for quota in sorted(observed.quotas, key=lambda quota: quota.name)

@@ -78,7 +78,7 @@ def minor(version: str) -> str:
     return ".".join(version.split(".")[:2])
 
 
-def decide(has: str, upgrade: Upgrade | None, wish: Wish, *, offered: Collection[str], now: datetime) -> Upgrade:
+def decide(has: str, upgrade: Upgrade | None, *, wish: Wish, offered: Collection[str], now: datetime) -> Upgrade:
     """What is done now; the same upgrade where there is nothing to do. ``has``: the cluster's version. ``upgrade``: the one on
     record. UsageError for a wish that cannot be met."""
     if wish.back or wish.final:
