@@ -13,6 +13,7 @@ from moyai.core.errors import Retriable
 from moyai.kube.objects.meta import part
 from moyai.kube.objects.node import CONTROL_PLANE
 from moyai.kube.resources import (
+    CONFIG_MAPS,
     DAEMON_SETS,
     DEPLOYMENTS,
     ENDPOINT_SLICES,
@@ -65,6 +66,9 @@ class ClusterApi(QuickKubernetes):
             self.deployment(name)
         for name in ("kube-proxy", "csi-memory-nodeplugin"):
             self.daemon_set(name)
+        text = "kind: ClusterConfiguration\nkubernetesVersion: v1.37.1\n"
+        meta = {"name": "kubeadm-config", "namespace": "kube-system"}
+        store.put(CONFIG_MAPS, {"metadata": meta, "data": {"ClusterConfiguration": text}})
         self.daemon_set("moyai-agent", "--controllers=policy")
         store.put(STORAGE_CLASSES, {"metadata": {"name": "csi-memory"}, "reclaimPolicy": "Delete"})
         for server in cloud.store.servers.by("tag", tag):
@@ -80,7 +84,8 @@ class ClusterApi(QuickKubernetes):
         self.store.put(DEPLOYMENTS, {"metadata": meta, "spec": spec, "status": _runs(self._copies) if runs else {}})
 
     def daemon_set(self, name: str, *args: str) -> None:
-        pod = {"spec": {"containers": [{"args": list(args)}]}}
+        image = "registry.k8s.io/kube-proxy:v1.37.1" if name == "kube-proxy" else "registry.test/moyai:1"
+        pod = {"spec": {"containers": [{"name": name, "image": image, "args": list(args)}]}}
         meta = {"name": name, "namespace": "kube-system"}
         self.store.put(DAEMON_SETS, {"metadata": meta, "spec": {"template": pod}, "status": dict(_COUNTS)})
 

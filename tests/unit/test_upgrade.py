@@ -11,6 +11,7 @@ from moyai.cloud.model import Image
 from moyai.core.errors import UsageError
 from moyai.core.ids import TEMPLATE_KEY
 from moyai.core.progress import Reporter
+from moyai.kube.resources import CONFIG_MAPS, DAEMON_SETS
 from moyai.lifecycle import upgrade as upgrading
 from moyai.lifecycle.record import Record
 from moyai.plan.machine_template import made_with
@@ -91,6 +92,39 @@ def test_control_planes_first_then_pools(world: World) -> None:
     # nothing is left to do, for neither command
     assert not run(world).changed
     assert not world.up(SPEC).changed
+
+
+def proxy(world: World) -> tuple[str, str]:
+    found = world.kube().store.find(DAEMON_SETS, "kube-proxy", namespace="kube-system")["spec"]
+    return found["template"]["spec"]["containers"][0]["image"], found.get("updateStrategy", {}).get("type", "")
+
+
+def kubeadm(world: World) -> str:
+    found = world.kube().store.find(CONFIG_MAPS, "kubeadm-config", namespace="kube-system")
+    return str(found["data"]["ClusterConfiguration"])
+
+
+def test_each_node_runs_the_kube_proxy_that_it_brings_along(world: World) -> None:
+    seen: list[tuple[str, str]] = []
+    world.store.servers.watch(lambda before, _after: seen.append(proxy(world)) if before is None else None)
+    run(world, PATCH)
+    # before the first new node is there; pods that run stay, since their nodes do not have this image
+    assert set(seen) == {("registry.moyai.dev/kube-proxy:node", "OnDelete")}
+    assert proxy(world) == ("registry.moyai.dev/kube-proxy:node", "RollingUpdate")
+    assert kubeadm(world) == f"kind: ClusterConfiguration\nkubernetesVersion: v{PATCH}\n"
+
+
+def test_on_the_way_back_kube_proxy_has_one_version_again(world: World) -> None:
+    def ask(before: Any, after: Any) -> None:
+        if before is not None and after is None:
+            upgrading.request_pause(record(world))
+
+    world.store.servers.watch(ask)
+    assert run(world, PATCH).paused
+    run(world, back=True)
+    run(world)
+    assert proxy(world) == (f"registry.k8s.io/kube-proxy:v{OLD}", "RollingUpdate")
+    assert f"v{OLD}" in kubeadm(world)
 
 
 def test_the_plan_names_all_machines_and_changes_nothing(world: World) -> None:
@@ -215,7 +249,8 @@ def test_a_worker_that_dies_while_control_planes_differ_keeps_the_old_version(
             "--to 1.37.2: there is no node image moyai-node-1.37.2: there are images of 1.37.1, 1.37.99",
         ),
         ({"to": "1.41.0"}, "there is no node image of 1.40"),
-        ({"to": "2.0.0"}, "should be a version 1.x"),
+        ({"to": "2.0.0"}, "--to 2.0.0: should be a version such as 1.37.1"),
+        ({"to": "latest"}, "--to latest: should be a version such as 1.37.1"),
         ({}, "--to: left out, should be a version later than 1.37.1: 1.37.99, 1.38.2, 1.39.0"),
         ({"final": True}, "there is no upgrade to finalize"),
         ({"back": True}, "there is no upgrade to take back"),

@@ -41,6 +41,8 @@ class Kind(StrEnum):
     SERVICE = "service"
     #: A Deployment in Kubernetes.
     DEPLOYMENT = "deployment"
+    #: A ConfigMap of kube-system.
+    CONFIG_MAP = "config map"
     #: Those that use volumes.
     PODS = "pods"
     #: A bootstrap token in Kubernetes.

@@ -125,7 +125,7 @@ def _base(cache: Cache, components: Mapping[str, Component], *, root: Path, prox
     say("control plane images")
     archives = [
         recipes.program_image(
-            cache, name, tag=names.images[name], component=components[component], root=proxy if name == "kube-proxy" else root
+            cache, name, tags=names.names(name), component=components[component], root=proxy if name == "kube-proxy" else root
         )
         for name, (component, _, _) in recipes.PROGRAMS.items()
     ]

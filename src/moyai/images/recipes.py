@@ -55,10 +55,10 @@ def debian_tree(cache: Cache, name: str, *, packages: Sequence[str], on_line: Ca
     return cache.get(f"debian-{name}", key, make=make, say=on_line)
 
 
-def program_image(cache: Cache, name: str, *, tag: str, component: Component, root: Path) -> Path:
+def program_image(cache: Cache, name: str, *, tags: Sequence[str], component: Component, root: Path) -> Path:
     """The archive of an image that is a static program. ``root``: a Debian with certificates (for kube-proxy: its tools)."""
     _, programs, entrypoint = PROGRAMS[name]
-    key = key_of("program", _FORMAT, name, tag, component_key(component), root.name)
+    key = key_of("program", _FORMAT, name, *tags, component_key(component), root.name)
 
     def make(target: Path) -> None:
         entries = base_files.users()
@@ -67,7 +67,7 @@ def program_image(cache: Cache, name: str, *, tag: str, component: Component, ro
         elif name != "pause":
             entries += base_files.certificates(root)
         program = [Entry(path, 0o755, content=component.files[file]) for file, path in programs.items()]
-        _write(target, tag, layers=[entries, program], config=ImageConfig(entrypoint=entrypoint))
+        _write(target, *tags, layers=[entries, program], config=ImageConfig(entrypoint=entrypoint))
 
     return cache.get(name, key, make=make, suffix=".tar")
 
@@ -98,7 +98,7 @@ def nginx_packages(root: Path) -> list[Entry]:
     ]
 
 
-def _write(target: Path, tag: str, *, layers: Sequence[Sequence[Entry]], config: ImageConfig) -> None:
+def _write(target: Path, *tags: str, layers: Sequence[Sequence[Entry]], config: ImageConfig) -> None:
     made: list[Path] = []
     try:
         written: list[Layer] = []
@@ -106,7 +106,7 @@ def _write(target: Path, tag: str, *, layers: Sequence[Sequence[Entry]], config:
             path = target.with_name(f"{target.name}-layer{number}")
             made.append(path)
             written.append(write_layer(entries, path))
-        write_archive(target, tags=[tag], layers=written, config=config)
+        write_archive(target, tags=tags, layers=written, config=config)
     finally:
         for path in made:
             remove(path)

@@ -13,6 +13,9 @@ from moyai.core.errors import Terminal
 
 MOYAI = f"registry.moyai.dev/moyai:{__version__}"
 NGINX = "docker.io/library/nginx:latest"
+#: kube-proxy of the node's own version: each node image has it under this name, so that one DaemonSet serves nodes of several
+#: versions.
+KUBE_PROXY = "registry.moyai.dev/kube-proxy:node"
 #: Of Kubernetes, where a cluster's spec does not say another one.
 DEFAULT_VERSION = "1.37.1"
 #: Images that have the version of Kubernetes.
@@ -30,6 +33,10 @@ class References:
     kubernetes: str
     kubeadm: Mapping[str, str]
     images: Mapping[str, str]
+
+    def names(self, name: str) -> tuple[str, ...]:
+        """All names under which a node's store holds an image."""
+        return (self.images[name], *((KUBE_PROXY,) if name == "kube-proxy" else ()))
 
     @property
     def pause(self) -> str:

@@ -21,6 +21,7 @@ from moyai.kube.quick import KubeApi
 from moyai.kube.resources import DAEMON_SETS, DEPLOYMENTS, NODES, VOLUMES
 from moyai.lifecycle.drain import is_stopped
 from moyai.lifecycle.host_address import towards
+from moyai.lifecycle.node_versions import kubeadm_version
 from moyai.lifecycle.services import balanced
 from moyai.lifecycle.storage_class import reclaim_policy
 from moyai.lifecycle.tokens import token_ids
@@ -213,8 +214,9 @@ def _ask(pool: ThreadPoolExecutor, calls: Mapping[str, Callable[[], Any]]) -> di
     return {name: pool.submit(call) for name, call in calls.items()}
 
 
-def kube_facts(api: KubeApi | None, names: VolumeNames) -> KubeFacts | None:
-    """What the cluster's API says; None where there is none, or none that answers. ``names``: of the cloud's CSI driver."""
+def kube_facts(api: KubeApi | None, names: VolumeNames, *, ask_version: bool = False) -> KubeFacts | None:
+    """What the cluster's API says; None where there is none, or none that answers. ``names``: of the cloud's CSI driver.
+    ``ask_version``: whether it matters what kubeadm's configuration says."""
     if api is None:
         return None
     with ThreadPoolExecutor(5, thread_name_prefix="kube") as pool:
@@ -223,6 +225,7 @@ def kube_facts(api: KubeApi | None, names: VolumeNames) -> KubeFacts | None:
         listed_daemon_sets = pool.submit(api.list, DAEMON_SETS, namespace="kube-system", timeout=3)
         read_policy = pool.submit(reclaim_policy, api, names)
         listed_tokens = pool.submit(token_ids, api, timeout=3)
+        read_version = pool.submit(kubeadm_version, api) if ask_version else None
         try:
             nodes = map(parse_node, listed_nodes.result())
             deployments = [parse_deployment(one) for one in listed_deployments.result()]
@@ -230,9 +233,11 @@ def kube_facts(api: KubeApi | None, names: VolumeNames) -> KubeFacts | None:
             daemon_sets = [parse_daemon_set(one) for one in found]
             policy = read_policy.result()
             tokens = listed_tokens.result()
+            version = read_version.result() if read_version else ""
         except MoyaiError:
             return None
     workloads = (*deployments, *daemon_sets)
+    proxy = next((one for one in daemon_sets if one.name == "kube-proxy"), None)
     return KubeFacts(
         nodes=tuple(map(_kube_node, nodes)),
         running=frozenset(one.name for one in workloads if one.done),
@@ -241,6 +246,9 @@ def kube_facts(api: KubeApi | None, names: VolumeNames) -> KubeFacts | None:
         workloads=frozenset(one.name for one in workloads),
         copies={one.name: one.wanted for one in deployments},
         elected=frozenset(one.name for one in deployments if one.elected),
+        proxy_image=proxy.image if proxy else "",
+        proxy_held=proxy is not None and proxy.held,
+        kubeadm=version,
         policies=any(agent.runs(one, "policy") for one in found if object_key(one) == f"{agent.NAMESPACE}/{agent.NAME}"),
     )
 

@@ -228,7 +228,7 @@ def look(
     upgrade = upgrade or (record.upgrade if record else None)
     api = open_api(record) if record else None
     with ThreadPoolExecutor(2, thread_name_prefix="look") as pool:
-        kube = pool.submit(observe.kube_facts, api, cloud.kind.volume_names)
+        kube = pool.submit(observe.kube_facts, api, cloud.kind.volume_names, ask_version=upgrade is not None)
         certified = pool.submit(certificates.known, record.folder, api, timeout=3) if record and record.ready else None
         # the provider of a cluster that exists is written in its controllers
         provider = not recorded.ready and bool(cluster.spec.load_balancer.provider)

@@ -8,7 +8,7 @@ is finalized, so that until then all of it can be taken back.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
@@ -35,12 +35,26 @@ _IMAGE_PREFIX = "moyai-node-"
 @dataclass(frozen=True)
 class Preview:
     """``upgrade``: None where there is nothing to do. ``links``: the versions on the way. ``plan``: the first round, with all
-    machines that are replaced by this command up to the first of the versions."""
+    machines that are replaced by this command up to the first of the versions. ``there``: versions that the cloud has images
+    of."""
 
     name: str
     upgrade: Upgrade | None
     links: tuple[str, ...]
     plan: Plan
+    there: frozenset[str] = frozenset()
+
+    @property
+    def begin(self) -> str:
+        """The version that the machines go on from."""
+        if self.upgrade is None:
+            return ""
+        return self.upgrade.target if self.upgrade.stage is Stage.BACK else self.upgrade.begin
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """Those of ``needs`` that the cloud has no image of."""
+        return tuple(one for one in self.needs if one not in self.there)
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -90,10 +104,9 @@ def upgrade(
     paths: Paths,
     reporter: Reporter,
     makes: Collection[str] = (),
-    make_image: Callable[[str], None] = lambda _: None,
     clock: Clock | None = None,
 ) -> UpgradeResult:
-    """Do what ``wish`` asks for, or go on with what was begun. ``make_image``: puts the node image of a version into the cloud.
+    """Do what ``wish`` asks for, or go on with what was begun. The cloud has the images that ``Preview.needs`` names.
 
     Raises UsageError before anything is changed; whatever is half-done after another error, the next call finishes.
     """
@@ -102,8 +115,6 @@ def upgrade(
         upgrading = _Upgrading(name, cloud, paths=paths, makes=makes, clock=clock)
         with reporter.step("look whether the cluster can be upgraded"):
             seen = upgrading.preview(wish)
-        for version in seen.needs:
-            make_image(version)
         return upgrading.run(seen.upgrade, reporter=reporter)
 
 
@@ -128,9 +139,9 @@ class _Upgrading:
         links = (wanted.end,)
         if wanted.stage is Stage.FORWARD and wanted.target != wanted.goal:
             links = (*links, *plan_links(wanted.target, wanted.goal, offered=self._offered))
-        if {wanted.begin, wanted.target} <= there:
+        if {wanted.target, *((wanted.begin,) if wanted.moves else ())} <= there:
             start = self._look(record.cluster, wanted)
-        return Preview(record.name, wanted, links, _with_later(start, wanted))
+        return Preview(record.name, wanted, links, _with_later(start, wanted), there)
 
     def run(self, wanted: Upgrade | None, *, reporter: Reporter) -> UpgradeResult:
         record = self._record()

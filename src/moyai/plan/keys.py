@@ -13,6 +13,8 @@ from moyai.core.keys import Key, Kind
 NETWORK, SUBNET, ROUTER, ROUTES = Key(Kind.NETWORK), Key(Kind.SUBNET), Key(Kind.ROUTER), Key(Kind.ROUTES)
 GATEWAY, INTERFACE = Key(Kind.GATEWAY), Key(Kind.INTERFACE)
 FLOATING_IP, KEY_PAIR, KUBECONFIG = Key(Kind.FLOATING_IP), Key(Kind.KEY_PAIR), Key(Kind.KUBECONFIG)
+#: kubeadm's configuration of the cluster, and the proxy of Services that kubeadm installs.
+KUBEADM_CONFIG, KUBE_PROXY = Key(Kind.CONFIG_MAP, "kubeadm-config"), Key(Kind.ADDON, "kube-proxy")
 TOKEN, STORAGE_CLASS = Key(Kind.TOKEN), Key(Kind.STORAGE_CLASS)
 #: Credentials of the cloud: the cloud controller manager's and the CSI driver's.
 CONTROLLERS_CREDENTIAL, VOLUMES_CREDENTIAL = Key(Kind.CREDENTIAL, "controllers"), Key(Kind.CREDENTIAL, "volumes")

@@ -33,12 +33,13 @@ _NAMED = {"image": "image", "kubelet": "kubelet settings", "labels": "labels", "
 @dataclass(frozen=True)
 class Versions:
     """Kubernetes on the machines that are made now. ``emulated``: the minor version as which control planes behave, empty for
-    their own. ``held``: machines of another version stay."""
+    their own. ``held``: machines of another version stay. ``back``: machines go back to the version that they had."""
 
     control_planes: str
     workers: str
     emulated: str = ""
     held: bool = False
+    back: bool = False
 
     @classmethod
     def of(cls, spec: ClusterSpec) -> Versions:

@@ -36,6 +36,9 @@ from moyai.core.keys import Key
 from moyai.kube.objects import PersistentVolume, Service
 from moyai.plan.certificates import Life
 
+#: Ends the name of an image that each node has in its own version.
+NODE_TAG = ":node"
+
 
 class Tagged(Protocol):
     @property
@@ -72,6 +75,9 @@ class KubeFacts:
     ``reclaim_policy``: of the default StorageClass, empty where there is none. ``tokens``: ids of the bootstrap tokens that
     moyai made and that are valid still. ``copies``: how many copies the Deployments of kube-system are to have. ``elected``:
     those of which one copy alone works. ``policies``: whether the nodes' agents enforce network policies.
+
+    ``proxy_image``: that the DaemonSet kube-proxy starts, empty where there is none. ``proxy_held``: its pods that run stay
+    when it changes. ``kubeadm``: the version in kubeadm's configuration, empty where it was not read.
     """
 
     nodes: tuple[KubeNode, ...] = ()
@@ -82,6 +88,14 @@ class KubeFacts:
     copies: Mapping[str, int] = field(default_factory=dict[str, int])
     elected: frozenset[str] = frozenset()
     policies: bool = False
+    proxy_image: str = ""
+    proxy_held: bool = False
+    kubeadm: str = ""
+
+    @property
+    def proxy_own(self) -> bool:
+        """Whether each node runs the kube-proxy that it brings along."""
+        return self.proxy_image.endswith(NODE_TAG)
 
     def node(self, name: str) -> KubeNode | None:
         return self._by_name.get(name)

@@ -7,6 +7,7 @@ Source: https://kubernetes.io/releases/version-skew-policy/.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -81,6 +82,8 @@ def minor(version: str) -> str:
 def decide(has: str, upgrade: Upgrade | None, *, wish: Wish, offered: Collection[str], now: datetime) -> Upgrade:
     """What is done now; the same upgrade where there is nothing to do. ``has``: the cluster's version. ``upgrade``: the one on
     record. UsageError for a wish that cannot be met."""
+    if wish.to and not re.fullmatch(r"1\.\d+\.\d+", wish.to):
+        raise UsageError(f"--to {wish.to}: should be a version such as {has}")
     if wish.back or wish.final:
         return _ended(upgrade, back=wish.back)
     if upgrade is None:
@@ -148,8 +151,6 @@ def plan_links(current: str, goal: str, *, offered: Collection[str]) -> tuple[st
             hint="`moyai upgrade --rollback` takes back an upgrade that is not finalized",
         )
     first, last = numbers(current)[1], numbers(goal)[1]
-    if numbers(goal)[0] != numbers(current)[0]:
-        raise UsageError(f"--to {goal}: should be a version {numbers(current)[0]}.x")
     links: list[str] = []
     for number in range(first + 1, last):
         between = f"{numbers(current)[0]}.{number}"
@@ -175,8 +176,8 @@ def versions_now(upgrade: Upgrade, observed: Observed, *, recorded: Recorded) ->
         return Versions(upgrade.target, upgrade.target if ready else upgrade.begin, upgrade.emulated)
     if upgrade.stage is Stage.BACK:
         if any(one != upgrade.begin for one in workers.values()):
-            return Versions(upgrade.target, upgrade.begin, upgrade.emulated)
-        return Versions(upgrade.begin, upgrade.begin)
+            return Versions(upgrade.target, upgrade.begin, upgrade.emulated, back=True)
+        return Versions(upgrade.begin, upgrade.begin, back=True)
     return Versions(upgrade.target, upgrade.target, upgrade.emulated if upgrade.stage is Stage.SOAKING else "")
 
 

@@ -34,7 +34,8 @@ class Deployment:
 @dataclass(frozen=True)
 class DaemonSet:
     """``wanted``: on how many nodes it should run; 0 also where its controller has not counted yet. ``updated``: on how many
-    its newest version is. ``current``: whether its controller has seen that version."""
+    its newest version is. ``current``: whether its controller has seen that version. ``image``: of its first container.
+    ``held``: its pods get a newer version only when somebody deletes them."""
 
     namespace: str
     name: str
@@ -42,11 +43,13 @@ class DaemonSet:
     updated: int = 0
     ready: int = 0
     current: bool = True
+    image: str = ""
+    held: bool = False
 
     @property
     def done(self) -> bool:
-        """Whether its newest version runs on every node that it is for, and on one at least."""
-        return self.current and min(self.ready, self.updated) >= max(1, self.wanted)
+        """Whether it runs on every node that it is for, and on one at least; its newest version, but where pods are held."""
+        return self.current and min(self.ready, self.ready if self.held else self.updated) >= max(1, self.wanted)
 
 
 def parse_deployment(found: Json) -> Deployment:
@@ -75,6 +78,8 @@ def parse_daemon_set(found: Json) -> DaemonSet:
         updated=number(status, "updatedNumberScheduled"),
         ready=number(status, "numberReady"),
         current=number(status, "observedGeneration") >= number(meta, "generation"),
+        image=first_image(found),
+        held=text(part(found, "spec", "updateStrategy"), "type") == "OnDelete",
     )
 
 

@@ -13,6 +13,7 @@ from moyai.lifecycle import addon_objects, waits
 from moyai.lifecycle.drain import drain, exclude, forget_node, mark_control_plane, restore
 from moyai.lifecycle.execute.context import Context, Handler, handles
 from moyai.lifecycle.leaving_planes import LeavingPlanes
+from moyai.lifecycle.node_versions import set_kubeadm_version, set_proxy
 from moyai.lifecycle.storage_class import set_reclaim_policy
 from moyai.lifecycle.tokens import add_token, revoke_tokens
 from moyai.plan import keys
@@ -45,6 +46,8 @@ class Inside:
                 handles(s.DeleteUnsealingKey, self._unsealing_key),
                 handles(s.SetReclaimPolicy, self._reclaim_policy),
                 handles(s.SetCopies, self._copies),
+                handles(s.SetProxy, self._proxy),
+                handles(s.SetKubeadmVersion, self._kubeadm_version),
                 handles(s.ApplyAddon, self._apply),
                 handles(s.RemoveAddon, self._remove),
             ]
@@ -100,6 +103,12 @@ class Inside:
     def _copies(self, step: s.SetCopies, _: Progress) -> None:
         body = {"spec": {"replicas": step.copies}}
         self._context.api().patch(DEPLOYMENTS, step.key.name, body=body, namespace="kube-system")
+
+    def _proxy(self, step: s.SetProxy, _: Progress) -> None:
+        set_proxy(self._context.api(), pinned=step.pinned, held=step.held)
+
+    def _kubeadm_version(self, step: s.SetKubeadmVersion, _: Progress) -> None:
+        set_kubeadm_version(self._context.api(), step.version)
 
     def _apply(self, step: s.ApplyAddon, _: Progress) -> None:
         addon_objects.apply(self._context.api(), self._manifests(step.addon, self._context.made))

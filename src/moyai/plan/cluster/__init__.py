@@ -23,6 +23,7 @@ from moyai.plan.cluster.from_backup import plan_restore, spared_notes
 from moyai.plan.cluster.live_addons import live_addon_notes, plan_live_addons
 from moyai.plan.cluster.machines import held_notes, plan_machines
 from moyai.plan.cluster.network import network_of
+from moyai.plan.cluster.node_versions import plan_node_versions
 from moyai.plan.cluster.ranges import check_ranges, reach_notes
 from moyai.plan.cluster.reclaim_policy import plan_reclaim_policy
 from moyai.plan.cluster.removal import plan_removal, released
@@ -110,6 +111,7 @@ def _situation(
         addons=tuple(addons),
         changes=changes,
         rolled=rollout.leaving,
+        versions=versions,
     )
     check_ranges(now)
     check_quorum(now)
@@ -153,6 +155,7 @@ def plan_up(
         *plan_removal(now),
         *plan_reclaim_policy(now),
         *plan_copies(now),
+        *plan_node_versions(now, replaces=bool(rollout.replacements)),
         *plan_live_addons(now),
     )
     steps = (*steps, *plan_repair(now, steps, pods=pods))

@@ -89,6 +89,7 @@ def _needs(now: Situation, node: PlannedNode, *, endpoint: Endpoint) -> tuple[s.
     """What must exist before a machine is created, since its user data names it, and what must be gone."""
     own = [s.created(keys.port(node.name)), s.created(keys.KEY_PAIR)]
     own += [s.deleted(keys.server(node.name)), s.deleted(keys.node_object(node.name))]
+    own += [s.StepId(s.Verb.SET, keys.KUBE_PROXY), s.StepId(s.Verb.SET, keys.KUBEADM_CONFIG)]
     if node.role == "worker":
         return (*own, s.created(keys.TOKEN))
     if node.name == now.founder:

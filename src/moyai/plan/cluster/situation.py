@@ -12,6 +12,7 @@ from moyai.plan.addons import Addon
 from moyai.plan.changes import Change
 from moyai.plan.demands import Choices
 from moyai.plan.existing import Existing
+from moyai.plan.machine_template import Versions
 from moyai.plan.nodes import CONTROL_PLANE_POOL, PlannedNode, address_of, pool_of_node
 from moyai.plan.observed import Observed, Recorded, owns
 from moyai.spec.model import Cluster, ClusterSpec
@@ -21,7 +22,7 @@ from moyai.spec.model import Cluster, ClusterSpec
 class Situation:
     """``leaving``: names of nodes that exist, in whatever part, and are no longer wanted; the youngest first. ``rolled``: those
     of them that leave because of what their machines were made with, once the others are Ready. ``spared``: nodes that are no
-    longer wanted and stay all the same."""
+    longer wanted and stay all the same. ``versions``: of Kubernetes, while machines get others than the spec's."""
 
     cluster: Cluster
     observed: Observed
@@ -34,6 +35,7 @@ class Situation:
     addons: tuple[Addon, ...] = ()
     changes: tuple[Change, ...] = ()
     rolled: frozenset[str] = frozenset()
+    versions: Versions | None = None
 
     @property
     def spec(self) -> ClusterSpec:

@@ -165,6 +165,33 @@ class SetCopies(Step):
 
 
 @dataclass(frozen=True, kw_only=True)
+class SetProxy(Step):
+    """Let the DaemonSet kube-proxy start another image. ``pinned``: of this version, empty for the one that each node brings
+    along. ``held``: pods that run stay as they are, since their nodes do not have the image."""
+
+    verb: ClassVar[Verb] = Verb.SET
+    pinned: str = ""
+    held: bool = False
+
+    @property
+    def text(self) -> str:
+        which = f"kube-proxy {self.pinned}" if self.pinned else "kube-proxy of each node's own version"
+        return f"start {which} on {'new' if self.held else 'all'} nodes"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SetKubeadmVersion(Step):
+    """Say in kubeadm's configuration which version of Kubernetes the cluster has: machines that join read it."""
+
+    verb: ClassVar[Verb] = Verb.SET
+    version: str
+
+    @property
+    def text(self) -> str:
+        return f"set the version in kubeadm's configuration to {self.version}"
+
+
+@dataclass(frozen=True, kw_only=True)
 class ApplyAddon(Step):
     """Apply an add-on's manifests to a cluster that runs. ``why``: in a few words."""
 
