@@ -39,7 +39,8 @@ def test_what_is_dumped_reads_again() -> None:
         ("spec: {network: {podCidr: 10.9.0.0/16}}", "spec.network.podCidr: unknown field, should be podCIDR?"),
         (
             "spec: {nodePools: [{size: 3}]}",
-            "spec.nodePools[0].size: unknown field, should be one of name, flavor, zones, replicas, labels, taints, rollingUpdate",
+            "spec.nodePools[0].size: unknown field, should be one of name, flavor, zones, replicas, labels, taints, rollingUpdate, "
+            "drain",
         ),
         ("spec: {nodePools: [{replicas: -1}]}", "spec.nodePools[0].replicas: -1, should be at least 0"),
         ("spec: {nodePools: [{replicas: 501}]}", "spec.nodePools[0].replicas: 501, should be at most 500"),

@@ -7,7 +7,7 @@ from a Node that is gone; an annotation on the Node says what was done to it, so
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 
 from moyai.ccm.taints import taint_list
@@ -21,9 +21,10 @@ from moyai.kube.objects.node import CONTROL_PLANE
 from moyai.kube.quick import KubeApi
 from moyai.kube.resources import NODES, PODS, VOLUME_ATTACHMENTS, Json
 from moyai.plan.load_balancer.eligibility import EXCLUDE_LABEL
+from moyai.plan.steps import DrainRules
 
-#: Seconds in which pods must leave a node that is removed, disruption budgets included.
-DRAIN_TIMEOUT = 180.0
+#: Seconds for pods that were deleted against their budgets; they have their grace period.
+OVERRIDE_TIMEOUT = 90.0
 #: Seconds for its disks, which no other node gets while Kubernetes thinks that this one may have them mounted: a kubelet
 #: reports every 10 s which it has, and a machine that is gone is fenced by the cloud controller manager. Without either
 #: Kubernetes gives them to another node after 6 minutes.
@@ -123,35 +124,65 @@ def _noted(node: Node, what: str) -> dict[str, str]:
     return {REMOVAL_KEY: ",".join(dict.fromkeys((*done, what)))}
 
 
-def drain(api: KubeApi, name: str, *, clock: Clock, progress: Progress, timeout: float = DRAIN_TIMEOUT) -> None:
-    """Cordon a node, evict its pods, respecting disruption budgets, and let its disks go.
+def drain(api: KubeApi, name: str, *, clock: Clock, progress: Progress, rules: DrainRules | None = None) -> None:
+    """Cordon a node, evict its pods, respecting disruption budgets, and let its disks go. ``rules``: of its pool.
 
     Terminal when the pods have not left in time; disks that stay only take longer to come to another node.
     """
+    rules = rules or DrainRules()
     try:
         cordon(api, name)
     except NotFound:
         return
-    why = "they do not end"
+    why, begun = "they do not end", clock.monotonic()
+    patience = rules.jobs + rules.timeout
 
     def look() -> NotYet | None:
         nonlocal why
         pods = [pod for pod in map(parse_pod, api.list(PODS, fields=f"spec.nodeName={name}")) if _must_leave(pod)]
         if not pods:
             return None
-        refused = _evict(api, pods)
+        passed = clock.monotonic() - begun
+        left = f"{len(pods)} pods are still there ({_named(pods)})"
+        if rules.override and passed >= patience:
+            why = "they do not end, although they were deleted"
+            _delete(api, pods)
+            return NotYet(left)
+        turn = min(_turn(pod, rules) for pod in pods)
+        pods = [pod for pod in pods if _turn(pod, rules) == turn]
+        jobs = [pod for pod in pods if "Job" in pod.owners] if passed < rules.jobs else []
+        refused = _evict(api, [pod for pod in pods if pod not in jobs])
         why = refused or "they do not end"
-        left = ", ".join(sorted(pod.key for pod in pods)[:3])
-        return NotYet(f"{len(pods)} pods are still there ({left})", pause=_REFUSED_PAUSE if refused else None)
+        if jobs:
+            left = f"{left}; pods of Jobs have {rules.jobs - passed:.0f} s to end ({_named(jobs)})"
+        return NotYet(f"{left}: {refused}" if refused else left, pause=_REFUSED_PAUSE if refused else None)
 
     def late(seen: NotYet) -> Terminal:
+        reason = "" if why in seen.missing else f": {why}"
         return Terminal(
-            f"node {name} could not be drained in {timeout:.0f} s: {seen.missing}: {why}",
+            f"node {name} could not be drained in {timeout:.0f} s: {seen.missing}{reason}",
             hint="the node is cordoned and everything else as it was; let the pods go and run `moyai up` again",
         )
 
+    timeout = patience + (OVERRIDE_TIMEOUT if rules.override else 0.0)
     until(look, clock=clock, timeout=timeout, pause=_PAUSE, on_wait=progress.progress, late=late)
     _wait_for_disks(api, name, clock=clock, progress=progress)
+
+
+def _named(pods: Sequence[Pod]) -> str:
+    return ", ".join(sorted(pod.key for pod in pods)[:3])
+
+
+def _turn(pod: Pod, rules: DrainRules) -> int:
+    """Which of ``order`` the pod's labels match first; those that match none come last."""
+    own = set(pod.labels.items())
+    return next((number for number, wanted in enumerate(rules.order) if own.issuperset(wanted)), len(rules.order))
+
+
+def _delete(api: KubeApi, pods: Iterable[Pod]) -> None:
+    for pod in pods:
+        if not pod.deleting:
+            api.delete(PODS, pod.name, namespace=pod.namespace)
 
 
 def _evict(api: KubeApi, pods: Iterable[Pod]) -> str:

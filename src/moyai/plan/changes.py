@@ -68,7 +68,10 @@ _ROLLING_IN_POOL: Mapping[str, str] = {
     "taints": "a node registers with them",
 }
 #: Fields of a node pool that say how machines are replaced.
-_LIVE_IN_POOL: Mapping[str, str] = {"rollingUpdate": "it counts for the next machines that are replaced"}
+_LIVE_IN_POOL: Mapping[str, str] = {
+    "rollingUpdate": "it counts for the next machines that are replaced",
+    "drain": "it counts for the next nodes that leave",
+}
 _LIVE: Mapping[str, str] = {
     "controlPlane.replicas": _MACHINES,
     "access.apiCIDRs": "rules of the firewall follow",

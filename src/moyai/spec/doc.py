@@ -109,6 +109,8 @@ def _default(field: FieldInfo, where: str, *, defaults: dict[str, Any]) -> str:
             value = value[part]
     except KeyError:  # in a list, or below a field without a default of its own
         value = field.get_default(call_default_factory=True)
+    if isinstance(value, BaseModel):
+        return "see below"
     if isinstance(value, dict) and value:
         pairs = cast("dict[str, Any]", value).items()
         return "see below" if _model(field.annotation)[0] else ", ".join(f"`{name}: {item}`" for name, item in pairs)

@@ -24,7 +24,7 @@ from moyai.spec.forbidden_ranges import special_home, special_overlap
 from moyai.spec.kubernetes import is_key, is_value, label_taken, taint_taken
 from moyai.spec.object_names import Choice, Name, is_new
 from moyai.spec.pod_network import Mode, NetConfSource, VxlanSpec, enforces_by_default
-from moyai.spec.rolling import RollingUpdate
+from moyai.spec.rolling import Drain, RollingUpdate
 from moyai.spec.security import Security
 
 API_VERSION = "moyai.dev/v1alpha1"
@@ -144,6 +144,7 @@ class NodePool(Model):
     rolling_update: RollingUpdate = Field(
         default_factory=RollingUpdate, description="How machines that are out of date are replaced."
     )
+    drain: Drain = Field(default_factory=Drain, description="How pods leave a node that goes.")
 
     @model_validator(mode="after")
     def _check(self, info: ValidationInfo) -> Self:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -27,4 +27,32 @@ class RollingUpdate(Model):
     def _check(self) -> Self:
         if not self.max_surge and not self.max_unavailable:
             raise problem("at least 1 where maxSurge is 0: otherwise no machine could be replaced", at=("maxUnavailable",))
+        return self
+
+
+class Drain(Model):
+    """How the pods of a pool leave a node that goes."""
+
+    order: list[dict[str, str]] = Field(
+        default_factory=list[dict[str, str]],
+        description="Labels of pods. Those that have the first ones leave first, then those that have the next ones; the "
+        "others leave last. Left out: all at once.",
+    )
+    wait_for_jobs: Annotated[int, Field(ge=0, le=86400)] = Field(
+        default=0, description="Seconds in which pods of Jobs may end by themselves before they are evicted (0 to 86400)."
+    )
+    timeout: Annotated[int, Field(ge=10, le=86400)] = Field(
+        default=180, description="Seconds that the other pods have, disruption budgets included (10 to 86400)."
+    )
+    at_timeout: Literal["stop", "override"] = Field(
+        default="stop",
+        description="`stop`: the command ends and names the pods, and the node stays. `override`: the pods are deleted, "
+        "whatever budgets say.",
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        for number, labels in enumerate(self.order):
+            if not labels:
+                raise problem("labels such as {app: web}", at=("order", number))
         return self

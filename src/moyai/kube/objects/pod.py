@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
 from moyai.kube.objects.meta import condition, deleting, number, part, rows, text, text_map
 from moyai.kube.resources import Json
@@ -53,6 +53,7 @@ class Pod:
     gates: tuple[str, ...] = ()
     scheduler: str = ""
     containers: tuple[Container, ...] = ()
+    labels: Mapping[str, str] = field(default_factory=dict[str, str], hash=False)
 
     @property
     def key(self) -> str:
@@ -84,6 +85,7 @@ def parse_pod(found: Json) -> Pod:
         claims=tuple(_claims(text(meta, "name"), rows(spec, "volumes"))),
         gates=tuple(text(one, "name") for one in rows(spec, "schedulingGates")),
         scheduler=text(waiting[0], "message") if waiting else "",
+        labels=text_map(meta, "labels"),
         containers=tuple(_container(one, images.get(text(one, "name"), "")) for one in states),
     )
 

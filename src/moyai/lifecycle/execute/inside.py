@@ -61,7 +61,7 @@ class Inside:
         record.set_api_address(address)
 
     def _drain(self, step: s.DrainNode, progress: Progress) -> None:
-        drain(self._context.api(), step.node, clock=self._context.clock, progress=progress)
+        drain(self._context.api(), step.node, clock=self._context.clock, progress=progress, rules=step.rules)
 
     def _exclude(self, step: s.ExcludeNode, _: Progress) -> None:
         exclude(self._context.api(), step.node)

@@ -101,12 +101,13 @@ def _problems(
         check_surge(cluster, observed)
     except MoyaiError as error:
         yield error.message, error.hint or ""
-    for budget in use.budgets if use else ():
+    overridden = bool(spec.node_pools) and all(pool.drain.at_timeout == "override" for pool in spec.node_pools)
+    for budget in use.budgets if use and not overridden else ():
         if budget.never:
             yield (
                 f"PodDisruptionBudget {budget.name} keeps {budget.desired} of {budget.expected} pods, so none of them may ever "
                 "leave its node",
-                "more replicas, or a budget that lets one go",
+                "more replicas, a budget that lets one go, or nodePools[].drain.atTimeout override",
             )
     for one in use.old_apis if use else ():
         if numbers(one.removed) <= numbers(minor(upgrade.goal)):

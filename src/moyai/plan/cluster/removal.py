@@ -16,6 +16,7 @@ from moyai.core.keys import Kind
 from moyai.plan import keys
 from moyai.plan import steps as s
 from moyai.plan.cluster.situation import Situation
+from moyai.plan.nodes import pool_of_node
 from moyai.plan.observed import owns
 
 
@@ -110,7 +111,7 @@ def leave_service(now: Situation, name: str) -> Iterator[s.Step]:
     works = (now.lives(name) and not still) or (known is not None and known.ready)
     excluded, without = s.StepId(s.Verb.EXCLUDE, node), s.reached(s.balancers_without(name))
     if works and (known is not None or unknown):
-        yield s.DrainNode(key=node, after=(excluded, without, s.reached(s.API)), node=name)
+        yield s.DrainNode(key=node, after=(excluded, without, s.reached(s.API)), node=name, rules=_rules(now, name))
     if Capability.LOAD_BALANCERS not in now.observed.capabilities or not (kube is not None or unknown):
         return
     if known is not None and known.role == "control-plane" and known.excluded and not known.removing:
@@ -121,6 +122,17 @@ def leave_service(now: Situation, name: str) -> Iterator[s.Step]:
     fixed = [address.address for address in server.addresses if address.kind == "fixed"]
     addresses = tuple(sorted({*fixed, *(ip for fixed_ips in ports for ip in fixed_ips)}))
     yield s.WaitBalancers(key=s.balancers_without(name), after=(excluded, s.reached(s.API)), node=name, addresses=addresses)
+
+
+def _rules(now: Situation, name: str) -> s.DrainRules:
+    """Those of its pool; the usual ones for a control plane, and for a node whose pool the spec has no more."""
+    pool = pool_of_node(name, now.cluster.name)
+    drain = next((one.drain for one in now.spec.node_pools if one.name == pool), None)
+    if drain is None:
+        return s.DrainRules()
+    order = tuple(tuple(sorted(labels.items())) for labels in drain.order)
+    override = drain.at_timeout == "override"
+    return s.DrainRules(order=order, jobs=drain.wait_for_jobs, timeout=drain.timeout, override=override)
 
 
 def out_of_service(name: str) -> tuple[s.StepId, ...]:

@@ -5,7 +5,7 @@ A wait is a step like any other: what it waits for and what waits for it is in t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 from moyai.core.keys import Key, Kind
@@ -47,15 +47,37 @@ class WriteKubeconfig(Step):
 
 
 @dataclass(frozen=True, kw_only=True)
+class DrainRules:
+    """How pods leave a node. ``order``: labels, as (name, value); pods that have the first ones leave first, the others last.
+    ``jobs``: seconds in which pods of Jobs may end by themselves. ``timeout``: seconds for the others. ``override``: after that
+    the pods are deleted; otherwise the node stays."""
+
+    order: tuple[tuple[tuple[str, str], ...], ...] = ()
+    jobs: float = 0.0
+    timeout: float = 180.0
+    override: bool = False
+
+    @property
+    def text(self) -> str:
+        parts = [
+            *(["in order"] if self.order else []),
+            *([f"Jobs have {self.jobs:.0f} s to end"] if self.jobs else []),
+            *([f"after {self.timeout:.0f} s against budgets"] if self.override else []),
+        ]
+        return f" ({', '.join(parts)})" if parts else ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class DrainNode(Step):
     """Let no new pods onto a node and move those away that are there."""
 
     verb: ClassVar[Verb] = Verb.DRAIN
     node: str
+    rules: DrainRules = field(default_factory=DrainRules)
 
     @property
     def text(self) -> str:
-        return f"drain {self.key}"
+        return f"drain {self.key}{self.rules.text}"
 
 
 @dataclass(frozen=True, kw_only=True)
