@@ -12,6 +12,7 @@ from moyai.core.errors import UsageError
 from moyai.core.ids import TEMPLATE_KEY
 from moyai.core.progress import Reporter
 from moyai.kube.resources import CONFIG_MAPS, DAEMON_SETS
+from moyai.lifecycle import status, upgrade_state
 from moyai.lifecycle import upgrade as upgrading
 from moyai.lifecycle.record import Record
 from moyai.plan.machine_template import made_with
@@ -117,7 +118,7 @@ def test_each_node_runs_the_kube_proxy_that_it_brings_along(world: World) -> Non
 def test_on_the_way_back_kube_proxy_has_one_version_again(world: World) -> None:
     def ask(before: Any, after: Any) -> None:
         if before is not None and after is None:
-            upgrading.request_pause(record(world))
+            upgrade_state.request_pause(record(world))
 
     world.store.servers.watch(ask)
     assert run(world, PATCH).paused
@@ -195,7 +196,7 @@ def test_a_rollback_takes_workers_first(world: World) -> None:
 def test_a_pause_stops_after_the_machine_that_is_replaced(world: World) -> None:
     def ask(before: Any, after: Any) -> None:
         if after is not None and "control-plane-1" in after.name:
-            upgrading.request_pause(record(world))
+            upgrade_state.request_pause(record(world))
 
     world.store.servers.watch(ask)
     result = run(world, PATCH)
@@ -216,6 +217,31 @@ def test_a_pause_stops_after_the_machine_that_is_replaced(world: World) -> None:
     assert set(versions(world).values()) == {PATCH}
 
 
+def test_status_says_where_it_stands(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(status, "open_api", world.open_api)
+
+    def said() -> str:
+        found = status.read(record(world), world.cloud, clock=world.clock)
+        return found.upgrade.text if found.upgrade else ""
+
+    def ask(before: Any, after: Any) -> None:
+        if before is None and "control-plane-1" in after.name:
+            upgrade_state.request_pause(record(world))
+
+    assert said() == ""
+    world.store.servers.watch(ask)
+    run(world, NEXT)
+    assert said() == (
+        "the upgrade from 1.37.1 to 1.38.2 is under way, paused: 2 machines are left (quickstart-workers-0, "
+        "quickstart-workers-1); `moyai upgrade` goes on, `moyai upgrade --rollback` takes it back"
+    )
+    run(world)
+    assert said().startswith("upgraded from 1.37.1 to 1.38.2 at 2026-")
+    assert "and control planes behave as 1.37: `moyai upgrade --finalize` ends it" in said()
+    run(world, final=True)
+    assert said() == ""
+
+
 def test_a_worker_that_dies_while_control_planes_differ_keeps_the_old_version(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -225,7 +251,7 @@ def test_a_worker_that_dies_while_control_planes_differ_keeps_the_old_version(
 
     def ask(before: Any, after: Any) -> None:
         if after is not None and "control-plane-3" in after.name:
-            upgrading.request_pause(record(world))
+            upgrade_state.request_pause(record(world))
 
     world.store.servers.watch(ask)
     assert run(world, PATCH).paused
@@ -270,7 +296,7 @@ def test_one_upgrade_at_a_time(world: World) -> None:
     with pytest.raises(UsageError, match=r"from 1.37.1 to 1.38.2 is soaking.*--finalize"):
         run(world, LATER)
     with pytest.raises(UsageError, match="--pause: no machine"):
-        upgrading.request_pause(record(world))
+        upgrade_state.request_pause(record(world))
 
 
 @pytest.mark.parametrize(

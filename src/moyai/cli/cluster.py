@@ -363,8 +363,10 @@ def _print_status(found: ClusterStatus) -> None:
         say()
         rows = [(one.name, "its part" if one.limited else "all roles", one.expires[:10] or "-") for one in found.credentials]
         print_table(("CREDENTIAL", "MAY CALL", "ENDS"), rows)
-    if found.problems or found.notes:
+    if found.problems or found.notes or found.upgrade:
         say()
+    if found.upgrade:
+        say(f"upgrade: {found.upgrade.text}")
     for note in found.notes:
         say(f"note: {note}")
     for problem in found.problems:

@@ -57,13 +57,14 @@ def upgrade(
     Control planes come first, then the pools. The workloads go on.
     """
     from moyai.lifecycle import upgrade as upgrading
+    from moyai.lifecycle import upgrade_state
     from moyai.plan.versions import Wish
 
     if sum((bool(to), pause, rollback, finalize)) > 1:
         raise UsageError("--to, --pause, --rollback and --finalize: should be one of them")
     record = recorded(cluster)
     if pause:
-        upgrading.request_pause(record)
+        upgrade_state.request_pause(record)
         say(f"cluster {record.name}: the upgrade stops after the machine that it replaces; `moyai upgrade` goes on")
         return
     wish = Wish(to.removeprefix("v"), back=rollback, final=finalize, soak_hours=soak)

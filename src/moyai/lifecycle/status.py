@@ -29,6 +29,7 @@ from moyai.lifecycle.etcd_care import EtcdStatus, all_notes, all_problems, read_
 from moyai.lifecycle.members import PlaneStatus, plane_problems, read_planes
 from moyai.lifecycle.record import Record
 from moyai.lifecycle.services import balanced
+from moyai.lifecycle.upgrade_state import UpgradeStatus, upgrade_status
 from moyai.plan.cluster.control_planes import majority
 from moyai.plan.keys import is_unique_name
 from moyai.plan.nodes import CONTROL_PLANE_POOL, pool_of_node
@@ -93,7 +94,7 @@ class CredentialStatus:
 @dataclass(frozen=True)
 class ClusterStatus:
     """``api``: ready or why not. ``control_planes``: of a cluster whose API has a virtual address. ``etcd``: its members that
-    answer. ``problems``: empty when all is well. ``notes``: what is no problem yet."""
+    answer. ``upgrade``: one that is not finalized. ``problems``: empty when all is well. ``notes``: what is no problem yet."""
 
     name: str
     uid: str
@@ -108,6 +109,7 @@ class ClusterStatus:
     credentials: tuple[CredentialStatus, ...] = ()
     control_planes: tuple[PlaneStatus, ...] = ()
     etcd: tuple[EtcdStatus, ...] = ()
+    upgrade: UpgradeStatus | None = None
     problems: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -165,6 +167,7 @@ def read(record: Record, cloud: Cloud, *, clock: Clock | None = None) -> Cluster
         ),
         control_planes=planes,
         etcd=etcds,
+        upgrade=upgrade_status(record, servers or ()) if servers is not None else None,
         problems=tuple(
             filter(
                 None,

@@ -9,26 +9,23 @@ is finalized, so that until then all of it can be taken back.
 from __future__ import annotations
 
 from collections.abc import Collection
-from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from moyai.cloud.capabilities import Cloud
 from moyai.core.clock import Clock, SystemClock
 from moyai.core.errors import Terminal, UsageError
-from moyai.core.files import write_private
 from moyai.core.paths import Paths
 from moyai.core.progress import Reporter
 from moyai.lifecycle.cluster_use import read_use
 from moyai.lifecycle.clusters import require
 from moyai.lifecycle.record import Record, locked
 from moyai.lifecycle.up import Rounds, Start, look
+from moyai.lifecycle.upgrade_state import go_on, is_paused
 from moyai.plan.cluster.preflight import check_upgrade
 from moyai.plan.graph import Plan, Replacement
 from moyai.plan.versions import Stage, Upgrade, Wish, after, decide, left, plan_links
 from moyai.spec.model import Cluster
 
-#: Whoever makes this file in the record's folder stops a run after the machine that it replaces.
-PAUSE_FILE = "pause"
 _IMAGE_PREFIX = "moyai-node-"
 
 
@@ -73,17 +70,6 @@ class UpgradeResult:
     changed: bool
     paused: bool = False
     notes: tuple[str, ...] = ()
-
-
-def request_pause(record: Record) -> None:
-    """Stop the upgrade that is under way after the machine that is being replaced. UsageError where there is none."""
-    if record.upgrade is None or record.upgrade.stage is Stage.SOAKING:
-        raise UsageError(f"--pause: no machine of cluster {record.name} is being upgraded")
-    write_private(record.folder / PAUSE_FILE, "")
-
-
-def is_paused(record: Record) -> bool:
-    return (record.folder / PAUSE_FILE).exists()
 
 
 def preview(
@@ -147,8 +133,7 @@ class _Upgrading:
         record = self._record()
         if wanted is None:
             return UpgradeResult(record.name, record.spec["spec"]["kubernetesVersion"], record.upgrade, changed=False)
-        with suppress(FileNotFoundError):
-            (record.folder / PAUSE_FILE).unlink()
+        go_on(record)
         rounds = Rounds(self._cloud, self._paths, reporter=reporter, clock=self._clock)
         notes: tuple[str, ...] = ()
         at: Upgrade | None = wanted
