@@ -53,8 +53,8 @@ def go_on(record: Record) -> None:
 
 
 def upgrade_status(record: Record, servers: Iterable[Server], *, kube: KubeFacts | None = None) -> UpgradeStatus | None:
-    """None where there is no upgrade that is not finalized. ``servers``: of the cluster. ``kube``: says the version of those that
-    do not say their own."""
+    """None where there is no upgrade that is not finalized. ``servers``: of the cluster. ``kube``: says the version of machines
+    that do not say it."""
     upgrade = record.upgrade
     if upgrade is None:
         return None
@@ -85,11 +85,8 @@ def _text(upgrade: Upgrade, names: tuple[str, ...], *, paused: bool) -> str:
     if upgrade.stage is Stage.FINAL:
         return f"the upgrade from {way} is being finalized: `moyai upgrade` goes on"
     further = f", then to {upgrade.goal}" if upgrade.goal != upgrade.end else ""
-    waits = (
-        f"{len(names)} machines are left ({', '.join(names[:3])}{', …' if len(names) > 3 else ''})"
-        if names
-        else "all machines have it"
-    )
+    shown = ", ".join((*names[:3], *(["…"] if len(names) > 3 else [])))
+    waits = f"{len(names)} machines are left ({shown})" if names else "all machines have it"
     state = f"{upgrade.stage}{', paused' if paused else ''}"
     back = "" if upgrade.stage is Stage.BACK else ", `moyai upgrade --rollback` takes it back"
     return f"the upgrade from {way}{further} is {state}: {waits}; `moyai upgrade` goes on{back}"
