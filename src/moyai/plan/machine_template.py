@@ -75,10 +75,11 @@ def differences(made: str, wanted: str, *, held: bool = False) -> Iterator[str]:
     """What a machine made with ``made`` has otherwise than ``wanted`` says, in a few words each. ``held``: apart from what
     another version of Kubernetes brings."""
     has, wants = _read(made), _read(wanted)
-    other = has.get("kubernetes", wants.get("kubernetes")) != wants.get("kubernetes")
+    wanted = wants.get("kubernetes")
+    # each version has an image of its own, and may emulate another one
+    implied = ("image", "emulates") if has.get("kubernetes", wanted) != wanted else ()
     for name, value in wants.items():
-        # each version has an image of its own
-        if has.get(name, value) == value or (other and name == "image") or (held and name in _SHOWN):
+        if has.get(name, value) == value or name in implied or (held and name in _SHOWN):
             continue
         if name in _SHOWN:
             yield f"{_SHOWN[name]} {has[name] or 'its own'} → {value or 'its own'}"

@@ -302,7 +302,7 @@ class ClusterSpec(Model):
     kubernetes_version: Annotated[str, BeforeValidator(_version)] = Field(
         default=DEFAULT_KUBERNETES_VERSION,
         description="Kubernetes version; the node image must hold it. For the local cloud moyai makes images of 1.36.3 and "
-        "1.37.1. A cluster that exists keeps its version where the spec names none.",
+        "1.37.1. A cluster that exists keeps its version; `moyai upgrade` changes it.",
     )
     image: Choice = Field(default="", description="Name or id of the node image; empty: moyai-node-<kubernetesVersion>.")
     control_plane: ControlPlane = Field(default_factory=ControlPlane, description="The control plane.")

@@ -5,11 +5,11 @@ Always holds: every field that is read has a description there.
 
 from __future__ import annotations
 
-from typing import get_origin
+from typing import Literal, get_origin
 
 from pydantic import BaseModel
 
-from moyai.lifecycle.record_format import ObjectForm, RecordForm
+from moyai.lifecycle.record_format import ObjectForm, RecordForm, UpgradeForm
 
 _HEAD = """\
 <!-- Written by `python -m moyai.cli.reference docs/reference`; edit src/moyai/cli/reference/record.py. -->
@@ -33,6 +33,7 @@ file is therefore always complete.
 | `pki/` | authorities (`ca`, `front-proxy-ca`, `etcd/ca`), and the key of service accounts (`sa.key`, `sa.pub`) |
 | `id_ed25519` | the private SSH key for all nodes |
 | `known_hosts` | the SSH host keys that `moyai ssh` has seen |
+| `pause` | a request to pause the upgrade that is under way |
 | `restore/` | during a restore: the backup's snapshot of etcd, and the data that are made from it |
 
 The file `~/.local/state/moyai/clusters/.<name>.lock`, outside the folder, is the lock. While a process holds it,
@@ -43,6 +44,11 @@ The folder `~/.local/state/moyai/restores/<name>.before` is the record whose pla
 `moyai down` deletes both folders when nothing of the cluster is left in the cloud.
 
 ## `record.json`
+
+"""
+
+_UPGRADE = """
+`upgrade` has these fields ([how a cluster is upgraded](../how-to/kubernetes-version.md)):
 
 """
 
@@ -92,7 +98,7 @@ writes it in format 2 at its next change. An older moyai refuses a record of for
 
 def render() -> str:
     """The page as Markdown. Raises ValueError for a field without a description."""
-    return "".join([_HEAD, _table(RecordForm), _OBJECT, _table(ObjectForm), _TAIL])
+    return "".join([_HEAD, _table(RecordForm), _UPGRADE, _table(UpgradeForm), _OBJECT, _table(ObjectForm), _TAIL])
 
 
 def _table(form: type[BaseModel]) -> str:
@@ -105,5 +111,5 @@ def _table(form: type[BaseModel]) -> str:
 
 
 def _type(annotation: object) -> str:
-    known: dict[object, str] = {str: "text", int: "number", list: "list", dict: "mapping"}
+    known: dict[object, str] = {str: "text", int: "number", float: "number", Literal: "text", list: "list", dict: "mapping"}
     return known.get(get_origin(annotation) or annotation, "mapping")

@@ -1,0 +1,84 @@
+"""`moyai upgrade` on the command line: what is shown, what is asked, exit codes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from moyai.cli import cluster, main, upgrade
+from moyai.cloud.model import Image
+from moyai.lifecycle.record import Record
+from tests.unit.lifecycle_world import World
+from tests.unit.test_upgrade import NEXT, OLD, SPEC
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    world = World(tmp_path, monkeypatch)
+    world.store.images.put(Image(NEXT, f"moyai-node-{NEXT}", "ACTIVE", properties={"moyai_kubernetes_version": NEXT}))
+    world.up(SPEC)
+    monkeypatch.setattr(cluster, "default_paths", lambda: world.paths)
+    monkeypatch.setattr(upgrade, "default_paths", lambda: world.paths)
+    monkeypatch.setattr(upgrade, "connect", lambda _name: world.cloud)
+    # the cloud is not the local one, for which images would be made
+    monkeypatch.setattr(upgrade, "_makes", lambda _record, _paths: ())
+    return world
+
+
+def stage(world: World) -> str:
+    found = Record.open(world.paths, "quickstart")
+    assert found
+    return str(found.upgrade.stage) if found.upgrade else ""
+
+
+def test_a_dry_run_shows_the_way_and_all_machines(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.run(["upgrade", "--to", NEXT, "--dry-run"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:4] == [
+        f"cluster quickstart: Kubernetes {OLD} → {NEXT}",
+        f"replace quickstart-control-plane-0: Kubernetes {OLD} → {NEXT}",
+        f"then replace quickstart-workers-0: Kubernetes {OLD} → {NEXT}",
+        f"then replace quickstart-workers-1: Kubernetes {OLD} → {NEXT}",
+    ]
+    assert any("start kube-proxy of each node's own version on new nodes" in line for line in lines)
+    assert stage(world) == ""
+
+
+def test_a_dry_run_as_data(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.run(["upgrade", "--to", f"v{NEXT}", "--dry-run", "--output", "json"]) == 0
+    data = json.loads(capsys.readouterr().out)
+    assert data["versions"] == [NEXT]
+    assert data["replacements"][0]["node"] == "quickstart-control-plane-0"
+
+
+def test_an_upgrade_and_its_end(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.run(["upgrade", "--to", NEXT, "--yes"]) == 0
+    assert f"cluster quickstart has Kubernetes {NEXT}" in capsys.readouterr().out
+    assert stage(world) == "soaking"
+    assert main.run(["upgrade", "--yes"]) == 0
+    assert "nothing to do" in capsys.readouterr().out
+    assert main.run(["upgrade", "--finalize", "--yes"]) == 0
+    assert stage(world) == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--to", "1.36.3"], "--to 1.36.3: should be later than 1.37.1"),
+        (["--to", NEXT, "--rollback"], "--to, --pause, --rollback and --finalize: should be one of them"),
+        (["--rollback"], "there is no upgrade to take back"),
+        (["--pause"], "--pause: no machine of cluster quickstart is being upgraded"),
+        (["--to", NEXT, "--soak", "-1"], "-1"),
+        (["other"], "there is no cluster 'other'"),
+    ],
+)
+def test_what_is_wrong_is_one_line(world: World, words: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:
+    before = world.all_names()
+    assert main.run(["upgrade", *words, "--yes"]) == 2
+    error = capsys.readouterr().err
+    assert says in error
+    assert error.count("\n") == 1
+    assert world.all_names() == before
+    assert stage(world) == ""
