@@ -27,7 +27,8 @@ test-host: setup
 	@./scripts/test-packages
 	MOYAI_TEST_RELEASES="$(RELEASES)" nice -n 5 .venv/bin/pytest -q -s tests/host
 
-# All machines of a real cluster replaced while clients go on, on a cloud of its own. Some minutes; needs root.
+# All machines of a real cluster replaced while clients go on, and another version of Kubernetes for it, on a cloud of its own. A
+# quarter of an hour; needs root. MOYAI_TEST_PAIR=minor: two minor versions, which are built first.
 test-upgrade: setup
 	.venv/bin/pytest -q -s tests/upgrade
 

@@ -177,6 +177,13 @@ def test_it_finalizes_itself_after_its_soak_time(world: World) -> None:
     assert emulated(world) == {""}
 
 
+def test_the_soak_time_may_be_set_later(world: World) -> None:
+    run(world, NEXT)
+    run(world, soak_hours=1.0)
+    world.clock.sleep(3600)
+    assert run(world).upgrade is None
+
+
 def test_without_a_soak_time_it_finalizes_at_once(world: World) -> None:
     assert run(world, NEXT, soak_hours=0.0).upgrade is None
     assert emulated(world) == {""}

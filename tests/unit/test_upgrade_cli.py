@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from moyai.cli import cluster, main, upgrade
+from moyai.cloud.memory import MemoryCloud
 from moyai.cloud.model import Image
+from moyai.core.paths import Paths
 from moyai.lifecycle.record import Record
 from tests.unit.lifecycle_world import World
 from tests.unit.test_upgrade import NEXT, OLD, SPEC
@@ -21,9 +23,16 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     world.up(SPEC)
     monkeypatch.setattr(cluster, "default_paths", lambda: world.paths)
     monkeypatch.setattr(upgrade, "default_paths", lambda: world.paths)
-    monkeypatch.setattr(upgrade, "connect", lambda _name: world.cloud)
-    # the cloud is not the local one, for which images would be made
-    monkeypatch.setattr(upgrade, "_makes", lambda _record, _paths: ())
+
+    def cloud(_name: str) -> MemoryCloud:
+        return world.cloud
+
+    def makes(_record: Record, _paths: Paths) -> tuple[str, ...]:
+        """The cloud is not the local one, for which images would be made."""
+        return ()
+
+    monkeypatch.setattr(upgrade, "connect", cloud)
+    monkeypatch.setattr(upgrade, "_makes", makes)
     return world
 
 

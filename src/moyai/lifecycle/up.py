@@ -259,7 +259,9 @@ def look(
     plan = plan_up(cluster, observed, recorded=recorded, addons=addons, before=before, replaced=replaced, versions=versions)
     planes = [node.name for node in plan.nodes if node.role == "control-plane"]
     endings = _endings(known, observed, uid=recorded.uid, planes=planes, clock=clock)
-    plan = replace(plan, notes=(*filter(None, [choice.note]), *plan.notes, *endings))
+    stands = f"the upgrade from {upgrade.begin} to {upgrade.target} is {upgrade.stage}: `moyai status`" if upgrade else ""
+    said = (choice.note, stands if hold else "")
+    plan = replace(plan, notes=(*filter(None, said), *plan.notes, *endings))
     facts = ClusterFacts(
         cluster=cluster,
         uid=recorded.uid,

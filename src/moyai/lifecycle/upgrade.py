@@ -101,6 +101,8 @@ def upgrade(
         upgrading = _Upgrading(name, cloud, paths=paths, makes=makes, clock=clock)
         with reporter.step("look whether the cluster can be upgraded"):
             seen = upgrading.preview(wish)
+        if seen.upgrade is None and wish.soak_hours is not None:
+            upgrading.set_soak(wish.soak_hours)
         return upgrading.run(seen.upgrade, reporter=reporter)
 
 
@@ -128,6 +130,11 @@ class _Upgrading:
         if {wanted.target, *((wanted.begin,) if wanted.moves else ())} <= there:
             start = self._look(record.cluster, wanted)
         return Preview(record.name, wanted, links, _with_later(start, wanted), there)
+
+    def set_soak(self, hours: float) -> None:
+        record = self._record()
+        if record.upgrade is not None:
+            record.set_upgrade(replace(record.upgrade, soak_hours=hours))
 
     def run(self, wanted: Upgrade | None, *, reporter: Reporter) -> UpgradeResult:
         record = self._record()

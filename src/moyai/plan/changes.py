@@ -16,7 +16,6 @@ from moyai.spec.control_plane import was_virtual
 
 ChangeClass = Literal["fixed", "rolling", "live"]
 
-_CERTIFICATES = "it is in certificates and in every node's configuration"
 _RANGES = "addresses of nodes, pods and Services are made from it"
 _MACHINE = "it is what the machine was made with, and the machine holds the cluster's state"
 _CONTROLLERS = "the cloud controller manager was deployed with it"
@@ -26,7 +25,7 @@ _KUBELET = "a kubelet is configured when its machine is made"
 #: Fields below ``spec`` that stay as they were, each with the reason.
 _FIXED: Mapping[str, str] = {
     "cloud": "the cluster's objects are in that cloud",
-    "kubernetesVersion": _CERTIFICATES,
+    "kubernetesVersion": "`moyai upgrade` changes it",
     "controlPlane.zone": _MACHINE,
     "controlPlane.endpoint": "the API's address is in certificates and in every node's configuration",
     "network.nodeCIDR": _RANGES,
