@@ -238,6 +238,7 @@ def test_a_control_plane_of_several_is_reached_at_the_virtual_address(authority:
     }
     assert b'[ "yes" = yes ]' in files["usr/local/lib/moyai/make-control-plane"]
     assert b"HTTP2_PING_TIMEOUT_SECONDS" in files["etc/moyai/addons/late/99-kube-proxy.yaml"]
+    assert b"registry.moyai.dev/kube-proxy:node" in files["etc/moyai/addons/late/99-kube-proxy.yaml"]
     assert b"podAntiAffinity" in files["etc/moyai/patches/corednsdeployment0+strategic.yaml"]
     assert b"make-control-plane" in files["usr/local/lib/moyai/bootstrap"]
 
@@ -251,6 +252,16 @@ def test_one_that_joins_has_all_authorities_and_no_add_ons(authority: pki.Pki, t
     late = kubeadm.InitFacts(THREE, wanted_nodes(THREE, zones=("az1",), allocations={})[1], (), "", api_address="10.8.0.4")
     assert "bootstrapTokens" not in documents(kubeadm.init_config(late).encode())["InitConfiguration"]
     assert b'[ "no" = yes ]' in files["usr/local/lib/moyai/make-control-plane"]
+
+
+def test_a_control_plane_behaves_as_an_older_version_where_it_is_to(authority: pki.Pki, tmp_path: Path) -> None:
+    node = wanted_nodes(THREE, zones=("az1",), allocations={})[1]
+    for emulated in ("1.36", ""):
+        late = kubeadm.InitFacts(THREE, node, (), "", api_address="10.8.0.4", emulated=emulated)
+        cluster = documents(kubeadm.init_config(late).encode())["ClusterConfiguration"]
+        for part in ("apiServer", "controllerManager", "scheduler"):
+            found = [one["value"] for one in cluster[part]["extraArgs"] if one["name"] == "emulated-version"]
+            assert found == ([emulated] if emulated else [])
 
 
 def test_a_single_control_plane_is_made_as_before_there_were_several(authority: pki.Pki, tmp_path: Path) -> None:

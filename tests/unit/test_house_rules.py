@@ -194,6 +194,7 @@ SHARED = {
     "survey.py": "what a cloud says about itself",
     "settings.py": "the settings of the folder's process",
     "toolchain.py": "the toolchain, its commands",
+    "upgrade.py": "another version of Kubernetes: the command, what it does",
     "waiting.py": "waiting: the loop, the steps that wait",
     "waits.py": "waits for machines and for Kubernetes: planned, carried out",
 }

@@ -34,6 +34,13 @@ def test_references_belong_to_the_pinned_versions() -> None:
     assert names.tag("snapshot-controller") == names.tag("csi-snapshotter")
 
 
+def test_a_node_has_its_kube_proxy_under_a_name_without_a_version() -> None:
+    names = references.load("1.36.3")
+    assert names.names("kube-proxy") == (references.kube_proxy("1.36.3"), references.KUBE_PROXY)
+    assert names.names("kube-proxy")[0] == names.images["kube-proxy"]
+    assert names.names("etcd") == (names.images["etcd"],)
+
+
 def test_every_version_has_its_own_images_and_the_same_etcd_and_name_service() -> None:
     """An upgrade of Kubernetes changes neither, so it can be taken back."""
     pins = load_pins("amd64").components

@@ -172,3 +172,13 @@ def test_events_are_by_object_in_the_order_of_their_last_time() -> None:
     assert [one.reason for one in found["a"]] == ["Early", "Late"]
     assert found["b"][0].time == "2026-01-01"
     assert parse_event({}).time == ""
+
+
+def test_a_daemon_set_whose_pods_are_held_runs_while_they_have_an_older_version() -> None:
+    counts = {"desiredNumberScheduled": 3, "numberReady": 3, "updatedNumberScheduled": 1}
+    for strategy, done in (("RollingUpdate", False), ("OnDelete", True)):
+        found = {"metadata": {"name": "d"}, "spec": {"updateStrategy": {"type": strategy}}, "status": counts}
+        assert parse_daemon_set(found).done is done
+    waits = {**counts, "numberReady": 2}
+    found = {"metadata": {"name": "d"}, "spec": {"updateStrategy": {"type": "OnDelete"}}, "status": waits}
+    assert not parse_daemon_set(found).done

@@ -57,6 +57,11 @@ class References:
             )
 
 
+def kube_proxy(version: str) -> str:
+    """The name that kubeadm gives kube-proxy's image of this version."""
+    return f"registry.k8s.io/kube-proxy:v{version}"
+
+
 def known(version: str) -> bool:
     """Whether moyai makes images for this version of Kubernetes."""
     return _minor(version) in _data()["kubeadm"]

@@ -21,10 +21,10 @@ from moyai.kube.quick import KubeApi
 from moyai.kube.resources import DAEMON_SETS, DEPLOYMENTS, NODES, VOLUMES
 from moyai.lifecycle.drain import is_stopped
 from moyai.lifecycle.host_address import towards
-from moyai.lifecycle.node_versions import kubeadm_version
 from moyai.lifecycle.services import balanced
 from moyai.lifecycle.storage_class import reclaim_policy
 from moyai.lifecycle.tokens import token_ids
+from moyai.lifecycle.version_objects import kubeadm_version
 from moyai.plan import keys
 from moyai.plan.existing import ROLES
 from moyai.plan.load_balancer.eligibility import EXCLUDE_LABEL

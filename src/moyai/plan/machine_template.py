@@ -75,9 +75,9 @@ def differences(made: str, wanted: str, *, held: bool = False) -> Iterator[str]:
     """What a machine made with ``made`` has otherwise than ``wanted`` says, in a few words each. ``held``: apart from what
     another version of Kubernetes brings."""
     has, wants = _read(made), _read(wanted)
-    wanted = wants.get("kubernetes")
+    version = wants.get("kubernetes", "")
     # each version has an image of its own, and may emulate another one
-    implied = ("image", "emulates") if has.get("kubernetes", wanted) != wanted else ()
+    implied = ("image", "emulates") if has.get("kubernetes", version) != version else ()
     for name, value in wants.items():
         if has.get(name, value) == value or name in implied or (held and name in _SHOWN):
             continue

@@ -13,9 +13,9 @@ from moyai.lifecycle import addon_objects, waits
 from moyai.lifecycle.drain import drain, exclude, forget_node, mark_control_plane, restore
 from moyai.lifecycle.execute.context import Context, Handler, handles
 from moyai.lifecycle.leaving_planes import LeavingPlanes
-from moyai.lifecycle.node_versions import set_kubeadm_version, set_proxy
 from moyai.lifecycle.storage_class import set_reclaim_policy
 from moyai.lifecycle.tokens import add_token, revoke_tokens
+from moyai.lifecycle.version_objects import set_kubeadm_version, set_proxy
 from moyai.plan import keys
 from moyai.plan import steps as s
 from moyai.plan.graph import Made

@@ -32,7 +32,7 @@ def set_kubeadm_version(api: KubeApi, version: str) -> None:
 
 def set_proxy(api: KubeApi, *, pinned: str, held: bool) -> None:
     """``pinned``: the version for all nodes, empty for that of each node. ``held``: pods that run stay."""
-    image = references.load(pinned).images[_PROXY] if pinned else references.KUBE_PROXY
+    image = references.kube_proxy(pinned) if pinned else references.KUBE_PROXY
     strategy: Json = {"type": "OnDelete", "rollingUpdate": None} if held else {"type": "RollingUpdate"}
     container = {"name": _PROXY, "image": image}
     body = {"spec": {"updateStrategy": strategy, "template": {"spec": {"containers": [container]}}}}
