@@ -27,7 +27,7 @@ from tests.unit.test_plan_control_planes import THREE
 PLANES = [f"quickstart-control-plane-{number}" for number in range(3)]
 
 
-def nothing(*_: object) -> None:
+def nothing(*_: object, **_options: object) -> None:
     """What is known of a cluster whose API does not answer."""
 
 
