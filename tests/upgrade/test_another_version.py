@@ -57,6 +57,10 @@ def test_no_request_fails_while_the_version_changes(upgraded: Upgraded) -> None:
     url = upgraded.up()["endpoints"][0]["url"]
     until(lambda: healthy(upgraded) == 2, 60)
     assert set(upgraded.versions().values()) == {BEFORE}
+    # as in a cluster that an older moyai made
+    old = f"kube-proxy=registry.k8s.io/kube-proxy:v{BEFORE}"
+    upgraded.kubectl("set", "image", "daemonset/kube-proxy", old, "-n", "kube-system")
+    upgraded.kubectl("rollout", "status", "daemonset/kube-proxy", "-n", "kube-system", "--timeout=180s")
     with asked(url) as answers:
         until(lambda: answers.count > 100, 60)
         there = run(upgraded, answers, "--to", AFTER)

@@ -78,7 +78,7 @@ def upgrade(
         _show(seen, output)
     if not yes and sys.stdin.isatty():
         click.confirm("Go on?", abort=True, err=True)
-    _make_images(record, seen.missing if makes else (), paths=paths, output=output)
+    _make_images(record, seen.needs if makes else (), paths=paths, output=output)
     with display("json" if output == "json" else "text", title=f"cluster {record.name}") as progress:
         result = upgrading.upgrade(record.name, cloud, wish=wish, paths=paths, reporter=progress, makes=makes)
     _report(result, output)
@@ -94,6 +94,7 @@ def _makes(record: Record, paths: Paths) -> tuple[str, ...]:
 
 
 def _make_images(record: Record, versions: Sequence[str], *, paths: Paths, output: str) -> None:
+    """Those that are there are found; one that an older moyai made is replaced."""
     from moyai.cli import prepare
 
     for version in versions:

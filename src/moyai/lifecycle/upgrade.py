@@ -32,14 +32,12 @@ _IMAGE_PREFIX = "moyai-node-"
 @dataclass(frozen=True)
 class Preview:
     """``upgrade``: None where there is nothing to do. ``links``: the versions on the way. ``plan``: the first round, with all
-    machines that are replaced by this command up to the first of the versions. ``there``: versions that the cloud has images
-    of."""
+    machines that are replaced by this command up to the first of the versions."""
 
     name: str
     upgrade: Upgrade | None
     links: tuple[str, ...]
     plan: Plan
-    there: frozenset[str] = frozenset()
 
     @property
     def begin(self) -> str:
@@ -47,11 +45,6 @@ class Preview:
         if self.upgrade is None:
             return ""
         return self.upgrade.target if self.upgrade.stage is Stage.BACK else self.upgrade.begin
-
-    @property
-    def missing(self) -> tuple[str, ...]:
-        """Those of ``needs`` that the cloud has no image of."""
-        return tuple(one for one in self.needs if one not in self.there)
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -129,7 +122,7 @@ class _Upgrading:
             links = (*links, *plan_links(wanted.target, wanted.goal, offered=self._offered))
         if {wanted.target, *((wanted.begin,) if wanted.moves else ())} <= there:
             start = self._look(record.cluster, wanted)
-        return Preview(record.name, wanted, links, _with_later(start, wanted), there)
+        return Preview(record.name, wanted, links, _with_later(start, wanted))
 
     def set_soak(self, hours: float) -> None:
         record = self._record()
