@@ -188,7 +188,11 @@ class _Upgrading:
         )
 
     def _look(self, cluster: Cluster, wanted: Upgrade | None = None) -> Start:
-        return look(cluster, self._cloud, paths=self._paths, clock=self._clock, hold=wanted is None, upgrade=wanted)
+        """UsageError for what no plan can be made for: nothing is changed yet."""
+        try:
+            return look(cluster, self._cloud, paths=self._paths, clock=self._clock, hold=wanted is None, upgrade=wanted)
+        except Terminal as error:
+            raise UsageError(error.message, hint=error.hint) from None
 
     def _record(self) -> Record:
         return require(self._paths, self._name)
