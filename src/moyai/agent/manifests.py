@@ -67,6 +67,10 @@ RIGHTS_IN_NAMESPACE: Mapping[str, tuple[str, tuple[dict[str, Any], ...]]] = {
 }
 
 
+#: Controller → Linux capabilities that it needs besides those of all. They are FRR's: it does not start without them.
+CAPABILITIES: Mapping[str, tuple[str, ...]] = {"bgp": ("NET_ADMIN", "NET_RAW", "NET_BIND_SERVICE", "SYS_ADMIN", "SETGID")}
+
+
 @dataclass(frozen=True)
 class AgentManifestOptions:
     """``image``: the moyai OCI image, present in the node's store. ``api_server``: ``host:port`` on the node network: the agent
