@@ -184,7 +184,7 @@ def test_a_node_that_cannot_serve_does_not_announce() -> None:
         {"labels": excluded},
         {"network_unavailable": True},
     )
-    for change in given:
+    for change in changes:
         nodes = [replace(node(1), **change), node(2)]
         assert announced("n1", announcing(service("a", "10.8.0.200"), nodes=nodes)).prefixes == {}, change
 

@@ -139,6 +139,7 @@ class Frr:
     async def show(self, daemon: str, command: str) -> Any:
         """What a command that ends with ``json`` says. Raises FrrGone, also for what is no JSON."""
         async with self._talk(daemon) as ask:
+            await ask("enable")
             said, _ = await ask(command)
         try:
             return json.loads(said)

@@ -13,7 +13,7 @@ from typing import Any
 
 from moyai.agent.announce_caches import AnnounceCaches, is_announced
 from moyai.agent.bgp.service_routes import ServiceRoutes
-from moyai.agent.bgp.session_watch import SessionWatch
+from moyai.agent.bgp.session_watch import SessionWatch, WantedSession
 from moyai.agent.service_statuses import BGP, ServiceStatuses
 from moyai.core.clock import Clock
 from moyai.core.errors import Retriable
@@ -157,8 +157,11 @@ class BgpController:
             await self._routes.withdraw(numbers)
             self._watch.wanted(
                 {
-                    **{one.address: (f"node {one.node}", False) for one in now.mesh},
-                    **{one.peer.address: (f"router {one.peer.name}", bool(one.password)) for one in now.peers},
+                    **{one.address: WantedSession(f"node {one.node}", node=True) for one in now.mesh},
+                    **{
+                        one.peer.address: WantedSession(f"router {one.peer.name}", secured=bool(one.password))
+                        for one in now.peers
+                    },
                 }
             )
             refused = await self._configure(self._frr, wanted)
@@ -174,8 +177,11 @@ class BgpController:
         for one in refused:
             self._warn("BgpRefused", f"FRR refuses {one}")
         self._report(now, said)
-        for one in self._watch.overdue():
-            self._warn("BgpSessionDown", one)
+        for with_node, message in self._watch.overdue():
+            if with_node:
+                _log.warning("%s", message)
+            else:
+                self._warn("BgpSessionDown", message)
         if self._conf.ranges:
             await self._statuses.sync(said.told)
         return Result(requeue_after=self._watch.waiting)
@@ -246,7 +252,8 @@ class BgpController:
         change = adjacency(line) if daemon == "bgpd" else None
         if change and (said := self._watch.heard(change)):
             node = self._nodes.get(self._node)
-            if node is not None:
+            if node is not None and not self._watch.of_node(change.neighbour):
+                # each node that goes would make an event of each other node
                 kind, reason = ("Normal", "BgpSessionUp") if change.up else ("Warning", "BgpSessionDown")
                 self._events.event(node.reference, kind, reason=reason, message=said)
             self._again()

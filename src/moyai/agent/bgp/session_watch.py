@@ -22,7 +22,17 @@ class _Watched:
     up: bool = False
     reported: bool = False
     secured: bool = False
+    node: bool = False
     why: str = ""
+
+
+@dataclass(frozen=True)
+class WantedSession:
+    """``name``: for users. ``node``: with another node. ``secured``: it has a password."""
+
+    name: str
+    node: bool = False
+    secured: bool = False
 
 
 class SessionWatch:
@@ -42,12 +52,20 @@ class SessionWatch:
     def down(self) -> int:
         return len(self._watched) - self.up
 
-    def wanted(self, sessions: Mapping[str, tuple[str, bool]]) -> None:
-        """``sessions``: address → name for users, and whether it has a password."""
+    def wanted(self, sessions: Mapping[str, WantedSession]) -> None:
+        """``sessions``: address → session."""
+        now, drops = self._clock.monotonic(), self._drops()
         self._watched = {
-            address: self._watched.get(address) or _Watched(name, self._clock.monotonic(), self._drops(), secured=secured)
-            for address, (name, secured) in sessions.items()
+            address: self._watched.get(address) or _Watched(one.name, now, drops, secured=one.secured, node=one.node)
+            for address, one in sessions.items()
         }
+        for address, one in sessions.items():
+            self._watched[address].secured = one.secured
+
+    def of_node(self, address: str) -> bool:
+        """Whether it is a session with another node of the cluster."""
+        one = self._watched.get(address)
+        return one is not None and one.node
 
     def all_down(self) -> None:
         """FRR has ended."""
@@ -64,20 +82,20 @@ class SessionWatch:
         one.why = change.why
         return f"BGP session with {one.name} ({change.neighbour}) is {'up' if change.up else f'down: {change.why}'}"
 
-    def overdue(self) -> Iterator[str]:
-        """What to say of sessions that do not come up, each once."""
+    def overdue(self) -> Iterator[tuple[bool, str]]:
+        """What to say of sessions that do not come up, each once, and whether it is one with a node."""
         for address, one in self._watched.items():
             if one.up or one.reported or self._clock.monotonic() - one.since < PATIENCE:
                 continue
             one.reported = True
             said = f"no BGP session with {one.name} ({address}) for {PATIENCE:.0f} s"
             if dropped := self._drops() - one.drops:
-                yield f"{said}: {dropped} packets had a wrong password, or should have one"
+                yield one.node, f"{said}: {dropped} packets had a wrong password, or should have one"
             elif one.secured:
-                yield f"{said}: the router does not answer; its address, port or password may be wrong"
+                yield one.node, f"{said}: the router does not answer; its address, port or password may be wrong"
             else:
                 why = f" ({one.why})" if one.why else ""
-                yield f"{said}: the router does not answer, or wants a password or another AS{why}"
+                yield one.node, f"{said}: it does not answer, or wants a password or another AS{why}"
 
     @property
     def waiting(self) -> float | None:

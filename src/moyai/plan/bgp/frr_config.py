@@ -111,6 +111,8 @@ def _router(old: FrrConfig, new: FrrConfig) -> Iterator[str]:
         yield f"bgp router-id {new.router_id}"
         yield from ("no bgp default ipv4-unicast", "no bgp network import-check", "bgp log-neighbor-changes")
         yield "bgp bestpath as-path multipath-relax"
+        # FRR gathers what it tells a new neighbour for a second, and forgets what is withdrawn in that second
+        yield "coalesce-time 0"
     yield from (f"no neighbor {one}" for one in gone)
     for one, lines in come.items():
         yield from (f"neighbor {one} {line}" for line in lines.session)
