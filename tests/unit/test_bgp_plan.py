@@ -76,16 +76,16 @@ def test_the_configuration_is_read_as_it_was_written() -> None:
 
 def test_a_small_cluster_is_a_full_mesh() -> None:
     nodes = [node(1), node(2), node(3), Node("n4", "u4")]
-    found = sessions(nodes[0], Speakers(nodes), CONF)
+    found = sessions(nodes[0], Speakers(nodes), conf=CONF)
     assert (found.asn, found.router_id) == (64522, "172.17.0.21")
     assert [one.address for one in found.mesh] == ["172.17.0.22", "172.17.0.23"]
-    assert sessions(nodes[0], Speakers(nodes), replace(CONF, pods="")).mesh == ()
+    assert sessions(nodes[0], Speakers(nodes), conf=replace(CONF, pods="")).mesh == ()
 
 
 def test_a_large_cluster_has_reflectors_and_each_session_has_two_ends() -> None:
     label = {CONF.reflector: ""}
     nodes = [node(number, labels=label if number < 3 else {}) for number in range(1, 13)]
-    ends = {one.name: {(two.node, two.client) for two in sessions(one, Speakers(nodes), CONF).mesh} for one in nodes}
+    ends = {one.name: {(two.node, two.client) for two in sessions(one, Speakers(nodes), conf=CONF).mesh} for one in nodes}
     assert ends["n5"] == {("n1", False), ("n2", False)}
     assert ends["n1"] == {("n2", False), *((f"n{number}", True) for number in range(3, 13))}
     for one, others in ends.items():
@@ -95,7 +95,7 @@ def test_a_large_cluster_has_reflectors_and_each_session_has_two_ends() -> None:
 
 def test_a_large_cluster_without_reflectors_stays_a_mesh_and_says_so() -> None:
     nodes = [node(number) for number in range(1, 13)]
-    found = sessions(nodes[0], Speakers(nodes), CONF)
+    found = sessions(nodes[0], Speakers(nodes), conf=CONF)
     assert len(found.mesh) == 11
     assert found.too_many
 
@@ -103,24 +103,24 @@ def test_a_large_cluster_without_reflectors_stays_a_mesh_and_says_so() -> None:
 def test_routers_of_the_spec_and_of_metallb_are_peers() -> None:
     chosen = peer("b", peerAddress="172.17.0.2", nodeSelectors=[{"matchLabels": {"rack": "1"}}], routerID="1.1.1.1")
     now = Speakers([node(1)], [chosen, peer("a", peerAddress="172.17.0.3", password="x")])
-    found = sessions(node(1, labels={"rack": "1"}), now, replace(CONF, peers=(ROUTER,)))
+    found = sessions(node(1, labels={"rack": "1"}), now, conf=replace(CONF, peers=(ROUTER,)))
     assert [one.peer.name for one in found.peers] == ["rt-01", "a", "b"]
     assert [one.password for one in found.peers] == ["", "x", ""]
     assert found.router_id == "1.1.1.1"
     assert "x" not in repr(found.peers[1]).replace("external", "")
-    assert [one.peer.name for one in sessions(node(1), now, CONF).peers] == ["a"]
+    assert [one.peer.name for one in sessions(node(1), now, conf=CONF).peers] == ["a"]
 
 
 def test_without_the_mode_the_first_peer_says_the_as() -> None:
     first = replace(peer("z", myASN=65001), created="2026-01-01T00:00:00Z")
     second = replace(peer("a", myASN=65002, peerAddress="172.17.0.2"), created="2026-01-02T00:00:00Z")
-    found = sessions(node(1), Speakers([node(1)], [second, first]), BgpConf())
+    found = sessions(node(1), Speakers([node(1)], [second, first]), conf=BgpConf())
     assert (found.asn, [one.local_asn for one in found.peers]) == (65001, [0, 65002])
-    assert sessions(node(1), Speakers([node(1)]), BgpConf()).asn == 0
+    assert sessions(node(1), Speakers([node(1)]), conf=BgpConf()).asn == 0
 
 
 def remarks_of(*peers: BgpPeer, **more: Any) -> str:
-    return "|".join(one.message for one in sessions(node(1), Speakers([node(1)], peers, **more), CONF).remarks)
+    return "|".join(one.message for one in sessions(node(1), Speakers([node(1)], peers, **more), conf=CONF).remarks)
 
 
 def test_what_of_a_peer_is_not_done_is_said() -> None:
@@ -240,7 +240,7 @@ def test_names_of_communities_are_read() -> None:
 
 def whole(**more: Any) -> FrrConfig:
     nodes = [node(1), node(2)]
-    return config(sessions(nodes[0], Speakers(nodes, [peer(**more)]), CONF))
+    return config(sessions(nodes[0], Speakers(nodes, [peer(**more)]), conf=CONF))
 
 
 def test_the_first_commands_name_things_before_they_are_used() -> None:
@@ -268,7 +268,7 @@ def test_nothing_changes_nothing() -> None:
 
 def test_a_node_that_joins_touches_no_other_session() -> None:
     two, three = [node(1), node(2)], [node(1), node(2), node(3)]
-    before, after = (config(sessions(nodes[0], Speakers(nodes), CONF)) for nodes in (two, three))
+    before, after = (config(sessions(nodes[0], Speakers(nodes), conf=CONF)) for nodes in (two, three))
     lines = frr_commands(before, after).bgpd
     assert lines[0] == "router bgp 64522"
     assert {line.split()[1] for line in lines if line.startswith("neighbor")} == {"172.17.0.23"}
@@ -276,7 +276,7 @@ def test_a_node_that_joins_touches_no_other_session() -> None:
 
 
 def test_another_service_is_no_configuration_and_another_class_is_one_entry() -> None:
-    now = sessions(node(1), Speakers([node(1)], [peer()]), CONF)
+    now = sessions(node(1), Speakers([node(1)], [peer()]), conf=CONF)
 
     def of(*services: Service, **more: Any) -> FrrConfig:
         return config(now, classes=announced("n1", announcing(*services, **more)).prefixes.values())
@@ -296,7 +296,7 @@ def test_a_changed_router_is_made_again_and_one_that_goes_leaves_nothing() -> No
     lines = frr_commands(before, whole(holdTime="30s")).bgpd
     assert lines.index("no neighbor 172.17.0.1") < lines.index("neighbor 172.17.0.1 timers 10 30")
     assert not any("172.17.0.22" in line for line in lines)
-    gone = frr_commands(before, config(sessions(node(1), Speakers([node(1), node(2)]), CONF))).bgpd
+    gone = frr_commands(before, config(sessions(node(1), Speakers([node(1), node(2)]), conf=CONF))).bgpd
     assert {"no neighbor 172.17.0.1", "no route-map moyai-out-172.17.0.1", "no route-map moyai-in-172.17.0.1"} <= set(gone)
     assert gone.index("no neighbor 172.17.0.1") < gone.index("no route-map moyai-in-172.17.0.1")
 
@@ -320,7 +320,7 @@ def test_each_field_of_a_peer_becomes_a_line() -> None:
         "myASN": 65000,
     }
     fast = BfdProfile("fast", Reference("BFDProfile", "fast", ""), multiplier=5)
-    now = sessions(node(1), Speakers([node(1)], [peer(**spec)], {"fast": fast}), CONF)
+    now = sessions(node(1), Speakers([node(1)], [peer(**spec)], {"fast": fast}), conf=CONF)
     made = config(now, fast=fast)
     assert set(made.neighbours["172.17.0.1"].session) >= {
         "port 1790",
@@ -344,18 +344,18 @@ def test_graceful_restart_is_off_without_bfd() -> None:
 def test_a_profile_says_all_it_has() -> None:
     spec = {"echoMode": True, "echoInterval": 60, "passiveMode": True, "minimumTtl": 3, "receiveInterval": 100}
     found = parse_bfd_profile({"metadata": {"name": "x"}, "spec": spec})
-    now = sessions(node(1), Speakers([node(1)], [peer(bfdProfile="x")], {"x": found}), CONF)
+    now = sessions(node(1), Speakers([node(1)], [peer(bfdProfile="x")], {"x": found}), conf=CONF)
     lines = config(now, x=found).profiles["user-x"]
     assert {"echo-mode", "echo transmit-interval 60", "passive-mode", "minimum-ttl 3", "receive-interval 100"} <= set(lines)
 
 
 def test_a_router_of_the_spec_gets_pods_and_gives_its_ranges() -> None:
-    made = config(sessions(node(1), Speakers([node(1)]), replace(CONF, peers=(ROUTER,))))
+    made = config(sessions(node(1), Speakers([node(1)]), conf=replace(CONF, peers=(ROUTER,))))
     assert made.lists["moyai-in-172.17.0.1"] == {5: "permit 10.9.0.0/24 le 32"}
     assert made.maps["moyai-in-172.17.0.1"][10].lines == ("match ip address prefix-list moyai-in-172.17.0.1", "set metric 0")
     assert made.maps["moyai-out-172.17.0.1"][65000].lines == ("match ip address prefix-list moyai-own",)
     assert "maximum-prefix 100 restart 1" in made.neighbours["172.17.0.1"].family
-    assert config(sessions(node(1), Speakers([node(1)], [peer()]), CONF)).maps["moyai-in-172.17.0.1"].keys() == {65535}
+    assert config(sessions(node(1), Speakers([node(1)], [peer()]), conf=CONF)).maps["moyai-in-172.17.0.1"].keys() == {65535}
 
 
 def test_without_an_as_there_is_no_configuration() -> None:

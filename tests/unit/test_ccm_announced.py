@@ -14,7 +14,6 @@ from moyai.ccm.settings import AnnounceConfig, CcmConfig, LoadBalancerConfig
 from moyai.kube.resources import (
     ADDRESS_POOLS,
     BGP_ADVERTISEMENTS,
-    EVENTS,
     L2_ADVERTISEMENTS,
     LEASES,
     NAMESPACES,

@@ -54,7 +54,7 @@ class FrrPlace:
 
 
 @dataclass(frozen=True)
-class Refusal:
+class FrrRefusal:
     """``command`` without a password."""
 
     command: str
@@ -124,16 +124,16 @@ class Frr:
         child = self._children.get(daemon)
         return child.pid if child and child.returncode is None else 0
 
-    async def configure(self, daemon: str, commands: Sequence[str]) -> list[Refusal]:
+    async def configure(self, daemon: str, commands: Sequence[str]) -> list[FrrRefusal]:
         """All of the commands, in their order; returns those that the daemon refuses. Raises FrrGone."""
         if not commands:
             return []
-        refused: list[Refusal] = []
+        refused: list[FrrRefusal] = []
         async with self._talk(daemon) as ask:
             for command in ("enable", "configure terminal", *commands, "end"):
                 said, code = await ask(command)
                 if code:
-                    refused.append(Refusal(_SECRET.sub(r"\1…", command), said.strip()))
+                    refused.append(FrrRefusal(_SECRET.sub(r"\1…", command), said.strip()))
         return refused
 
     async def show(self, daemon: str, command: str) -> Any:

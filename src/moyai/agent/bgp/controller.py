@@ -78,6 +78,8 @@ class BgpController:
         #: Daemon → what it is configured with.
         self._applied: dict[str, FrrConfig] = {}
         self._missing = "FRR has not started yet"
+        #: A node without routers and without pods' routes by BGP has no FRR.
+        self._needed = asyncio.Event()
         self._remarks: frozenset[Remark] = frozenset()
         self._prefixes = 0
 
@@ -131,6 +133,7 @@ class BgpController:
 
     async def run(self) -> None:
         """Runs beside the controller: FRR, to the end."""
+        await self._needed.wait()
         async with Frr.running(self._place, on_start=self._started, on_line=self._line) as frr:
             self._frr = frr
             self._again()
@@ -139,8 +142,8 @@ class BgpController:
     async def reconcile(self, _key: str) -> Result:
         """Raises Retriable where FRR ends meanwhile, or where the kernel refuses a route."""
         me = self._nodes.get(self._node)
-        if self._frr is None or not self._routes.open:
-            return DONE  # both report when they are there
+        if not self._routes.open:
+            return DONE  # they report when they are
         if me is None or not address_of(me):
             self._missing = "the Node has no InternalIP yet"
             return DONE
@@ -148,6 +151,10 @@ class BgpController:
             self._missing = "the Node has no pod range yet"
             return DONE
         now, profiles = self._sessions(me)
+        if now.asn:
+            self._needed.set()
+        if self._frr is None:
+            return await self._without_frr(now)
         said = self._announced(now)
         numbers = {prefix: one.number for prefix, one in said.prefixes.items()}
         wanted = frr_config(
@@ -186,6 +193,16 @@ class BgpController:
             await self._statuses.sync(said.told)
         return Result(requeue_after=self._watch.waiting)
 
+    async def _without_frr(self, now: Sessions) -> Result:
+        """FRR reports when it has started."""
+        if not now.asn:
+            self._missing = ""
+            self._report(now, Announced())
+            await self._routes.bring({})
+            if self._conf.ranges:
+                await self._statuses.sync({})
+        return DONE
+
     async def _configure(self, frr: Frr, wanted: FrrConfig) -> list[str]:
         refused: list[str] = []
         for daemon in ("bfdd", "bgpd"):
@@ -200,7 +217,7 @@ class BgpController:
     def _sessions(self, me: Node) -> tuple[Sessions, dict[str, BfdProfile]]:
         profiles = {one.name: one for one in self._profiles.all()}
         secrets = dict(self._secrets.all())
-        return sessions(me, Speakers(self._nodes.all(), self._peers.all(), profiles, secrets), self._conf), profiles
+        return sessions(me, Speakers(self._nodes.all(), self._peers.all(), profiles, secrets), conf=self._conf), profiles
 
     def _announced(self, now: Sessions) -> Announced:
         if not self._conf.ranges:

@@ -13,7 +13,7 @@ PATIENCE = 10.0
 
 
 @dataclass
-class _Watched:
+class _WatchedSession:
     """``since``: when it began to be wanted, or went down. ``password``: how many packets the kernel had dropped by then."""
 
     name: str
@@ -40,7 +40,7 @@ class SessionWatch:
 
     def __init__(self, clock: Clock, drops: Callable[[], int]) -> None:
         self._clock, self._drops = clock, drops
-        self._watched: dict[str, _Watched] = {}
+        self._watched: dict[str, _WatchedSession] = {}
         #: How often a session went down.
         self.downs = 0
 
@@ -56,7 +56,7 @@ class SessionWatch:
         """``sessions``: address → session."""
         now, drops = self._clock.monotonic(), self._drops()
         self._watched = {
-            address: self._watched.get(address) or _Watched(one.name, now, drops, secured=one.secured, node=one.node)
+            address: self._watched.get(address) or _WatchedSession(one.name, now, drops, secured=one.secured, node=one.node)
             for address, one in sessions.items()
         }
         for address, one in sessions.items():

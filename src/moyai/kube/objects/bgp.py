@@ -119,7 +119,7 @@ def is_password(said: str) -> bool:
 def parse_bgp_peer(found: Json) -> BgpPeer:
     meta, spec = part(found, "metadata"), part(found, "spec")
     problems: list[str] = []
-    address, source, router_id = (_v4(spec, key, problems) for key in ("peerAddress", "sourceAddress", "routerID"))
+    address, source, router_id = (_v4(spec, key, problems=problems) for key in ("peerAddress", "sourceAddress", "routerID"))
     if text(spec, "interface"):
         problems.append("spec.interface is not supported: name the router by peerAddress")
     elif not address and not problems:
@@ -131,7 +131,7 @@ def parse_bgp_peer(found: Json) -> BgpPeer:
         problems.append("give either spec.peerASN or spec.dynamicASN")
     if not my_asn:
         problems.append("spec.myASN is missing")
-    hold, keepalive, connect = (_seconds(spec, key, problems) for key in ("holdTime", "keepaliveTime", "connectTime"))
+    hold, keepalive, connect = (_seconds(spec, key, problems=problems) for key in ("holdTime", "keepaliveTime", "connectTime"))
     password, secret = text(spec, "password"), part(spec, "passwordSecret")
     if password and secret:
         problems.append("give either spec.password or spec.passwordSecret")
@@ -225,7 +225,7 @@ def unknown_communities(values: Iterable[str], names: Mapping[str, str]) -> list
     return sorted({one for one in values if not is_community(names.get(one, one))})
 
 
-def _v4(spec: Json, key: str, problems: list[str]) -> str:
+def _v4(spec: Json, key: str, *, problems: list[str]) -> str:
     said = text(spec, key)
     if not said:
         return ""
@@ -240,7 +240,7 @@ def _v4(spec: Json, key: str, problems: list[str]) -> str:
     return str(found)
 
 
-def _seconds(spec: Json, key: str, problems: list[str]) -> int:
+def _seconds(spec: Json, key: str, *, problems: list[str]) -> int:
     said = text(spec, key)
     found = _DURATION.fullmatch(said)
     if found is None:

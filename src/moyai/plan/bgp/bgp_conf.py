@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, cast
 
@@ -50,8 +49,10 @@ def write_bgp_conf(conf: BgpConf) -> str:
 def read_bgp_conf(text: str) -> BgpConf:
     """Raises UsageError for a text that ``write_bgp_conf`` has not written."""
     try:
-        found = cast("Mapping[str, Any]", json.loads(text))
-        peers = tuple(PeerConf(**{**one, "accept": tuple(one["accept"])}) for one in found["peers"])
-        return BgpConf(**{**found, "peers": peers, "ranges": tuple(found["ranges"])})
+        found = cast("dict[str, Any]", json.loads(text))
+        peers: list[dict[str, Any]] = [{**one, "accept": tuple(one["accept"])} for one in found["peers"]]
+        whole: dict[str, Any] = {**found, "ranges": tuple(found["ranges"])}
+        whole["peers"] = tuple(PeerConf(**one) for one in peers)
+        return BgpConf(**whole)
     except (ValueError, TypeError, KeyError) as error:
         raise UsageError(f"bgp.json: should be what moyai writes ({type(error).__name__}: {error})") from None

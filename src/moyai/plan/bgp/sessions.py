@@ -69,7 +69,7 @@ class Speakers:
     secrets: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
-def sessions(me: Node, now: Speakers, conf: BgpConf) -> Sessions:
+def sessions(me: Node, now: Speakers, *, conf: BgpConf) -> Sessions:
     """Of the node ``me``, which must have an address."""
     remarks: list[Remark] = []
     usable = _usable(_all(now.peers, conf), remarks)
