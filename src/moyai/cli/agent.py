@@ -64,3 +64,11 @@ def agent_flows() -> None:
     from moyai.agent.policy.flows import noted_flows
 
     say(json.dumps([asdict(one) for one in noted_flows()]))
+
+
+@click.command("agent-bgp", hidden=True)
+def agent_bgp() -> None:
+    """Print the sessions and routes of this node's FRR, as JSON."""
+    from moyai.agent.bgp.seen import read_bgp
+
+    say(json.dumps(asdict(read_bgp())))
