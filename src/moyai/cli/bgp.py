@@ -28,12 +28,12 @@ def bgp() -> None:
 @_WHICH
 @_ON
 @OUTPUT
-def sessions(cluster: str | None, node: str, output: str) -> None:
+def sessions(*, cluster: str | None, node: str, output: str) -> None:
     """List each node's sessions with other nodes and with routers.
 
     Exit code 1 when a session is not up, or when a node could not be asked.
     """
-    found = _read(cluster, node, output=output)
+    found = _read(cluster, node=node, output=output)
     if output == "json":
         say(json.dumps(found.data(), indent=1))
     else:
@@ -61,12 +61,12 @@ def sessions(cluster: str | None, node: str, output: str) -> None:
 @_WHICH
 @_ON
 @OUTPUT
-def routes(cluster: str | None, node: str, output: str) -> None:
+def routes(*, cluster: str | None, node: str, output: str) -> None:
     """List the prefixes that each node knows, its own ones too, and their next hops.
 
     Exit code 1 when a node could not be asked.
     """
-    found = _read(cluster, node, output=output)
+    found = _read(cluster, node=node, output=output)
     if output == "json":
         say(json.dumps(found.data(), indent=1))
     else:
@@ -81,7 +81,7 @@ def routes(cluster: str | None, node: str, output: str) -> None:
         sys.exit(1)
 
 
-def _read(cluster: str | None, node: str, *, output: str) -> BgpReport:
+def _read(cluster: str | None, *, node: str, output: str) -> BgpReport:
     from moyai.cli.cluster import recorded
     from moyai.diagnose.network.command_bgp import read_bgp_of
 
