@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 from collections.abc import Iterator
@@ -9,11 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from moyai.agent.bgp.seen import read_bgp
+from moyai.core.errors import Terminal
 from moyai.kube.resources import BGP_ADVERTISEMENTS, SERVICE_BGP_STATUSES
 from moyai.linux import netns
 from moyai.linux.process import run
 from moyai.plan.bgp.bgp_conf import PeerConf
-from tests.netns.bgp_world import ADDRESS, CLIENTS, CLUSTER_AS, ROUTER_AS, Speaking, image_root
+from tests.netns.bgp_world import ADDRESS, CLIENTS, CLUSTER_AS, ROUTER_AS, Speaking, image_root, place
 from tests.netns.pod_world import Machine, ip, machines, ping
 
 BFD = ("bfd", "bfd profile fast")
@@ -198,3 +201,27 @@ async def test_metallbs_own_configuration_works_without_the_mode(four: list[Mach
         # an unserved port is refused by the node, and goes round nowhere
         done = run([*netns.prefix(world.router.pod), "ping", "-c1", "-W1", ADDRESS], timeout=20, check=False)
         assert done.returncode in (0, 1)
+
+
+async def test_what_frr_knows_is_seen_from_outside(four: list[Machine], root: Path) -> None:
+    world = services(four, root)
+    one = world.nodes[0]
+    async with world.running(*BFD):
+        await world.until(lambda: len(world.hops()) == 3 and world.agents["n1"].sessions_up == 3)
+        await world.until(lambda: len(ip(one.net, "route show proto bgp").splitlines()) == 3)
+        await world.settled()
+        seen = await asyncio.to_thread(read_bgp, place(root, one))
+        assert {(each.about, each.asn, each.state, each.bfd) for each in seen.sessions} == {
+            ("node n2", CLUSTER_AS, "Established", "up"),
+            ("node n3", CLUSTER_AS, "Established", "up"),
+            ("router rt-01", ROUTER_AS, "Established", "up"),
+        }
+        assert {(each.prefix, each.gateway, each.asns) for each in seen.paths if each.used} == {
+            ("10.244.1.0/24", "", ""),
+            ("10.244.2.0/24", "172.17.0.22", ""),
+            ("10.244.3.0/24", "172.17.0.23", ""),
+            (f"{ADDRESS}/32", "", ""),
+            (CLIENTS, world.router.address, str(ROUTER_AS)),
+        }
+    with pytest.raises(Terminal, match="FRR does not run"):
+        await asyncio.to_thread(read_bgp, place(root, one))
