@@ -60,7 +60,7 @@ class Speaking(Announced):
 
 
 @pytest.fixture(scope="module")
-def cluster(cloud_name: str, tmp_path_factory: pytest.TempPathFactory) -> Generator[Speaking]:
+def speaking(cloud_name: str, tmp_path_factory: pytest.TempPathFactory) -> Generator[Speaking]:
     made = Speaking(tmp_path_factory.mktemp("bgp"), cloud_name)
     try:
         made.up()
@@ -83,7 +83,8 @@ def lines(nodes: list[str]) -> list[str]:
     return [*found, "address-family ipv4 unicast", "maximum-paths 16", *activate, "exit-address-family", "exit"]
 
 
-async def test_pods_reach_each_other_and_the_router_learns_of_pods_and_services(cluster: Speaking) -> None:
+async def test_pods_reach_each_other_and_the_router_learns_of_pods_and_services(speaking: Speaking) -> None:
+    cluster = speaking
     assert agents_ready(cluster)
     assert json.loads(cluster.moyai("plan", str(cluster.folder), "--output", "json").stdout)["steps"] == []
     server = cluster.pod("workers-0", SERVER)

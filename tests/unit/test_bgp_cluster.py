@@ -159,5 +159,10 @@ def test_the_configuration_is_in_the_manifests_as_the_agent_reads_it() -> None:
 
 def test_a_service_that_is_told_to_routers_needs_no_owner() -> None:
     made = Service("default", "web", "u", type="LoadBalancer", annotations={FROM_POOL: "main"}, ingress=(Ingress("10.8.0.96"),))
-    (state,) = announced_states([made], [], nodes=[Node("a", "a", ready=True)], told={"default/web": ["b", "a"]})
+    (state,) = announced_states(
+        [made], [], nodes=[Node(name, name, ready=True) for name in "ab"], told={"default/web": ["b", "a"]}
+    )
     assert (state.node, state.problem) == ("by BGP from a, b", "")
+    # what a dead node has said counts for nothing
+    (state,) = announced_states([made], [], nodes=[Node("a", "a", ready=False)], told={"default/web": ["a"]})
+    assert "no node answers" in state.problem

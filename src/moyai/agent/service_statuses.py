@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from moyai.core.errors import Conflict, NotFound
+from moyai.kube.objects import Node
 from moyai.kube.objects.meta import part, text, text_map
 from moyai.kube.resources import SERVICE_BGP_STATUSES, SERVICE_L2_STATUSES, Json, Resource
 from moyai.kube.watching import Kube
@@ -42,12 +43,15 @@ BGP = StatusKind("ServiceBGPStatus", SERVICE_BGP_STATUSES, bgp_status_name, lamb
 
 
 class ServiceStatuses:
-    """``node``: this machine's."""
+    """``node``: this machine's. ``owner``: the Node whose end is the end of the objects; None: they outlive each node."""
 
-    def __init__(self, kube: Kube, node: str, *, kind: StatusKind = L2) -> None:
+    def __init__(
+        self, kube: Kube, node: str, *, kind: StatusKind = L2, owner: Callable[[], Node | None] = lambda: None
+    ) -> None:
         self._kube = kube
         self._node = node
         self._kind = kind
+        self._owner = owner
         self._published: dict[str, tuple[str, ...]] | None = None
 
     async def sync(self, wanted: Mapping[str, tuple[str, ...]]) -> None:
@@ -73,6 +77,8 @@ class ServiceStatuses:
         name = self._kind.name(service, self._node)
         labels = {_NODE: self._node, _SERVICE: short, _OF: namespace}
         meta: Json = {"name": name, "namespace": NAMESPACE, "labels": labels}
+        if (owner := self._owner()) is not None:
+            meta["ownerReferences"] = [{"apiVersion": "v1", "kind": "Node", "name": owner.name, "uid": owner.uid}]
         body: Json = {"apiVersion": "metallb.io/v1beta1", "kind": self._kind.kind, "metadata": meta, "spec": {}}
         try:
             await self._kube.create(self._kind.resource, body, namespace=NAMESPACE)

@@ -248,6 +248,7 @@ class Frr:
                         await self._children[daemon].wait()
                 except TimeoutError:
                     await self._kill(daemon)
+        await asyncio.gather(*self._reading.values(), return_exceptions=True)
 
     async def _kill(self, daemon: str) -> None:
         if self.pid(daemon):

@@ -74,13 +74,15 @@ class BgpController:
         self._queue: WorkQueue | None = None
         self._routes = ServiceRoutes(namespace, self._again)
         self._watch = SessionWatch(clock, lambda: self._frr.md5_failures() if self._frr else 0)
-        self._statuses = ServiceStatuses(kube, node, kind=BGP)
+        self._statuses = ServiceStatuses(kube, node, kind=BGP, owner=lambda: nodes.get(node))
         #: Daemon → what it is configured with.
         self._applied: dict[str, FrrConfig] = {}
         self._missing = "FRR has not started yet"
         #: A node without routers and without pods' routes by BGP has no FRR.
         self._needed = asyncio.Event()
         self._remarks: frozenset[Remark] = frozenset()
+        #: Whether the mesh was larger than it should be.
+        self._large = False
         self._prefixes = 0
 
         def of(resource: Any, parse: Any) -> Informer[Any]:
@@ -245,10 +247,10 @@ class BgpController:
             if self._node == first:
                 reason = "NotUsed" if one.warning else "NotSupported"
                 self._events.event(one.about, "Warning", reason=reason, message=one.message)
-        if now.too_many and self._node == first:
+        if now.too_many and not self._large and self._node == first:
             message = f"{len(now.mesh)} BGP sessions a node: label some nodes with {self._conf.reflector}"
             self._warn("BgpMeshLarge", message)
-        self._remarks = remarks
+        self._remarks, self._large = remarks, now.too_many
 
     def _warn(self, reason: str, message: str) -> None:
         _log.warning("%s", message)

@@ -36,7 +36,7 @@ def announced_states(
             continue
         node = holders.get(lease_name(one.address), "")
         problem = ""
-        speakers = sorted((told or {}).get(one.key, ()))
+        speakers = sorted(ready.intersection((told or {}).get(one.key, ())))
         if speakers:
             by_bgp = f"by BGP from {', '.join(speakers)}"
             made.append(
