@@ -12,10 +12,11 @@ import pytest
 
 from moyai.agent.bgp.seen import read_bgp
 from moyai.core.errors import Terminal
-from moyai.kube.resources import BGP_ADVERTISEMENTS, SERVICE_BGP_STATUSES
+from moyai.kube.resources import BGP_ADVERTISEMENTS, BGP_PEERS, SERVICE_BGP_STATUSES
 from moyai.linux import netns
 from moyai.linux.process import run
-from moyai.plan.bgp.bgp_conf import PeerConf
+from moyai.plan.announce.metallb_words import NAMESPACE
+from moyai.plan.bgp.bgp_conf import BgpConf, PeerConf
 from tests.netns.bgp_world import ADDRESS, CLIENTS, CLUSTER_AS, ROUTER_AS, Speaking, image_root, place
 from tests.netns.pod_world import Machine, ip, machines, ping
 
@@ -189,7 +190,7 @@ async def test_a_route_that_somebody_removes_comes_back(four: list[Machine], roo
 
 async def test_metallbs_own_configuration_works_without_the_mode(four: list[Machine], root: Path) -> None:
     world = Speaking(four, root, pods=False)
-    world.conf = type(world.conf)(0, "", world.conf.ranges)
+    world.conf = BgpConf(ranges=world.conf.ranges)
     world.peer(bfdProfile="", holdTime="9s", keepaliveTime="3s")
     world.service()
     world.endpoints(*world.nodes)
@@ -225,3 +226,21 @@ async def test_what_frr_knows_is_seen_from_outside(four: list[Machine], root: Pa
         }
     with pytest.raises(Terminal, match="FRR does not run"):
         await asyncio.to_thread(read_bgp, place(root, one))
+
+
+async def test_a_node_with_nobody_to_speak_to_is_ready_without_frr_and_starts_it_with_the_first_peer(
+    four: list[Machine], root: Path
+) -> None:
+    world = Speaking(four, root, pods=False)
+    world.conf = BgpConf(ranges=world.conf.ranges)
+    world.service()
+    world.endpoints(*world.nodes)
+    async with world.running():
+        await world.until(lambda: all(not agent.not_ready() for agent in world.agents.values()))
+        assert all(agent.pid("bgpd") == 0 for agent in world.agents.values())
+        world.peer()
+        await world.until(lambda: len(world.hops()) == 3)
+        # the last peer takes all announcements along
+        await world.kube.delete(BGP_PEERS, "router", namespace=NAMESPACE)
+        await world.until(lambda: not world.hops())
+        await world.until(lambda: not ip(world.nodes[0].net, "route show proto 78"))

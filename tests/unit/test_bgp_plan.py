@@ -227,6 +227,7 @@ def test_what_of_an_advertisement_is_not_done_is_said() -> None:
     assert "'vpn' is neither" in said(advert(communities=["vpn"]))
     assert "'large:1:2' is neither" in said(advert(communities=["large:1:2"]))
     assert "aggregationLengthV6" in said(advert(aggregationLengthV6=64))
+    assert "there is no BGPPeer other" in said(advert(peers=["rt", "other"]))
     assert "another advertisement of the same prefix" in said(advert("a", localPref=1), advert("b", localPref=2))
 
 

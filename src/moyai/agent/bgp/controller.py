@@ -231,6 +231,7 @@ class BgpController:
             advertisements=self._adverts.all(),
             endpoints=self._shared.endpoints(),
             peers=[one.peer.name for one in now.peers],
+            known=[one.name for one in (*self._peers.all(), *self._conf.peers)],
             names={name: value for one in self._communities.all() for name, value in one.values.items()},
             ranges=self._conf.ranges,
         )

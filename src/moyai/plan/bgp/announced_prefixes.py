@@ -50,7 +50,8 @@ class Announced:
 @dataclass(frozen=True)
 class Announcing:
     """``services``: those that are announced. ``endpoints``: Service → nodes with a ready endpoint. ``peers``: names of the
-    routers that this node speaks to. ``names``: of communities. ``ranges``: what may be announced."""
+    routers that this node speaks to, ``known`` those of all routers. ``names``: of communities. ``ranges``: what may be
+    announced."""
 
     services: Collection[Service]
     nodes: Collection[Node]
@@ -58,6 +59,7 @@ class Announcing:
     advertisements: Collection[BgpAdvertisement]
     endpoints: Mapping[str, frozenset[str]]
     peers: Collection[str]
+    known: Collection[str] = ()
     names: Mapping[str, str] = field(default_factory=dict[str, str])
     ranges: Collection[str] = ()
 
@@ -87,6 +89,8 @@ def announced(node: str, now: Announcing) -> Announced:
 
 def _usable(one: BgpAdvertisement, now: Announcing, *, remarks: dict[Remark, None]) -> bool:
     remarks.update({Remark(one.about, said, warning=False): None for said in one.remarks})
+    for name in sorted(set(one.peers).difference(now.peers, now.known)):
+        remarks[Remark(one.about, f"spec.peers: there is no BGPPeer {name}")] = None
     if unknown := unknown_communities(one.communities, now.names):
         said = f"spec.communities: {unknown[0]!r} is neither a community as 64512:100 or large:1:2:3 nor the name of one"
         remarks[Remark(one.about, said)] = None
