@@ -99,7 +99,7 @@ async def test_a_drain_withdraws_first(four: list[Machine], root: Path) -> None:
     async with world.running():
         await world.until(lambda: len(world.hops()) == 3)
         world.node(one, unschedulable=True)
-        assert await world.until(lambda: world.hops() == world.addresses(two, three)) < 1
+        assert await world.until(lambda: world.hops() == world.addresses(two, three)) < 2
         # its pods are still reached, and it serves what still comes
         assert world.hops(one.pod_cidr) == {one.address}
         world.node(one)
@@ -115,7 +115,7 @@ async def test_a_silent_death_is_noticed_within_a_second(four: list[Machine], ro
         # BFD's first intervals are of a second
         await world.settled()
         ip(f"pn{os.getpid()}-sw", "link set s1 down")
-        assert await world.until(lambda: world.hops() == world.addresses(two, three)) <= 1.3
+        assert await world.until(lambda: world.hops() == world.addresses(two, three)) <= 1.5
         assert await world.asks() in (two.name, three.name)
         await world.until(lambda: not ip(two.net, f"route show {one.pod_cidr} proto bgp"))
         ip(f"pn{os.getpid()}-sw", "link set s1 up")
