@@ -21,6 +21,8 @@ from tests.e2e.test_announced import ADDRESS, PORT, Announced
 from tests.e2e.test_pod_networks import SERVER, agents_ready, asks
 from tests.netns.bgp_world import CLUSTER_AS, FAST, ROUTER_AS, image_root
 
+pytestmark = pytest.mark.long
+
 ROUTER = "10.8.0.1"
 
 
@@ -110,10 +112,11 @@ async def test_pods_reach_each_other_and_the_router_learns_of_pods_and_services(
 
 def _with_a_router(cluster: Speaking, *, workers: set[str], server: str) -> None:
     until("the router has a way to pods", lambda: cluster.hops("10.244.1.0/24"), within=60)
-    assert asks_from_router(cluster, server) != ""
     cluster.service("web", selector={"app": "web"})
     until("it has a path for each worker", lambda: cluster.hops(ADDRESS) == workers, within=60)
     until("the Service answers", lambda: asks_from_router(cluster, ADDRESS), within=30)
+    # its port is open now, on pods' addresses too
+    assert asks_from_router(cluster, server) != ""
     shown = json.loads(cluster.moyai("bgp", "sessions", "--output", "json").stdout)
     assert [len(one["sessions"]) for one in shown["nodes"].values()] == [3, 3, 3]
     seen = json.loads(cluster.moyai("bgp", "routes", "--on", f"{cluster.name}-workers-0", "--output", "json").stdout)
