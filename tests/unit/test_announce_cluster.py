@@ -32,7 +32,7 @@ from moyai.spec.model import Cluster
 from tests.unit.ccm_world import CONFIG
 from tests.unit.test_plan_cluster import EMPTY, NEW
 
-MODES = ("routes", "host-gw", "vxlan", "none")
+MODES = ("routes", "host-gw", "bgp", "vxlan", "none")
 
 
 def spec(mode: str = "vxlan", *, ranges: str = "[10.8.0.96/28]", more: str = "") -> Cluster:

@@ -13,15 +13,13 @@ import pytest
 from moyai.ccm.settings import AnnounceConfig, CcmConfig, LoadBalancerConfig
 from moyai.kube.resources import (
     ADDRESS_POOLS,
-    BGP_OBJECTS,
-    EVENTS,
+    BGP_ADVERTISEMENTS,
     L2_ADVERTISEMENTS,
     LEASES,
     NAMESPACES,
     SERVICE_L2_STATUSES,
     SERVICES,
     Json,
-    Resource,
 )
 from moyai.plan.announce.metallb_words import ANNOUNCED_CLASS, FROM_POOL, NAMESPACE, status_name
 from tests.unit.ccm_world import CONFIG, World, service_object
@@ -187,14 +185,13 @@ async def test_a_pool_that_nothing_announces_says_so() -> None:
         assert world.status("main")["conditions"][0]["reason"] == "Usable"
 
 
-@pytest.mark.parametrize(("kind", "resource"), BGP_OBJECTS.items())
-async def test_what_is_not_supported_says_so(kind: str, resource: Resource) -> None:
+async def test_an_advertisement_of_bgp_covers_a_pool_too() -> None:
     world = Announcing()
-    world.kube.put(resource, metallb(kind, "peer"))
+    await world.kube.delete(L2_ADVERTISEMENTS, "all", namespace=NAMESPACE)
+    world.pool("main", "192.0.2.0/30")
+    world.kube.put(BGP_ADVERTISEMENTS, metallb("BGPAdvertisement", "mine", ipAddressPools=["main"]))
     async with world.settled():
-        assert f"NotSupported: This {kind} has no effect: addresses are announced by ARP alone, not by BGP" in world.events()
-        (event,) = [one for one in world.kube.all(EVENTS) if one["reason"] == "NotSupported"]
-        assert event["involvedObject"]["kind"] == kind
+        assert world.status("main")["conditions"][0]["reason"] == "Usable"
 
 
 async def test_pools_are_for_namespaces_by_their_labels() -> None:

@@ -31,7 +31,7 @@ from tests.unit.lifecycle_world import node_cloud
 from tests.unit.test_plan_cluster import EMPTY, NEW
 
 NAMES = ADAPTER.volume_names
-MODES = ("routes", "host-gw", "vxlan", "none")
+MODES = ("routes", "host-gw", "bgp", "vxlan", "none")
 
 
 def planned(mode: str, observed: Observed = EMPTY) -> Plan:
@@ -44,6 +44,7 @@ def planned(mode: str, observed: Observed = EMPTY) -> Plan:
     [
         ("routes", {"10.244.0.0/24", "10.244.1.0/24", "10.244.2.0/24"}, 3),
         ("host-gw", {"10.244.0.0/24", "10.244.1.0/24", "10.244.2.0/24"}, 0),
+        ("bgp", {"10.244.0.0/24", "10.244.1.0/24", "10.244.2.0/24"}, 0),
         ("vxlan", set[str](), 0),
         ("none", {"10.244.0.0/16"}, 0),
     ],

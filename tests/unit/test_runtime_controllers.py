@@ -8,11 +8,14 @@ from typing import Any
 import pytest
 
 from moyai.core.errors import Retriable, Terminal, UsageError
+from moyai.kube.events import EventRecorder
 from moyai.kube.leader import LeaderElection
+from moyai.kube.resources import Resource
 from moyai.kube.workqueue import WorkQueue
-from moyai.runtime.controllers import ControllerSet, Part, Periodic, Probes
+from moyai.runtime.controllers import ControllerSet, Part, Periodic, Probes, Wanted, controller_set
 from moyai.runtime.metrics import Metrics
 from moyai.runtime.reconciler import DONE, Result
+from tests.fakes.kubernetes import Kubernetes
 
 pytestmark = pytest.mark.virtual_time
 
@@ -21,7 +24,8 @@ class Cache:
     """An informer as a set knows it."""
 
     def __init__(self, plural: str) -> None:
-        self.resource = type("Resource", (), {"plural": plural})
+        self.resource = Resource("", "v1", plural, namespaced=True)
+        self.where = ""
         self.synced = asyncio.Event()
         self.healthy = True
 
@@ -100,6 +104,19 @@ async def test_controllers_begin_when_caches_are_full_and_this_process_leads_and
     assert await running is False
     assert seen.log[-1] == "end"
     assert election.released
+
+
+def test_two_caches_of_the_same_objects_are_refused_and_one_cache_may_come_twice() -> None:
+    first, second, other, elsewhere = (Cache("nodes") for _ in range(4))
+    other.where, elsewhere.where = " in a", " in b"
+    twins: list[Any] = [first, second]
+    with pytest.raises(ValueError, match="two caches of nodes"):
+        ControllerSet(metrics=Metrics(), caches=twins)
+    apart: list[Any] = [first, other, elsewhere]
+    ControllerSet(metrics=Metrics(), caches=apart)
+    shared: Any = first
+    wanted = [Wanted(Recorder().part(), caches=(shared,)) for _ in range(2)]
+    controller_set(wanted, metrics=Metrics(), events=EventRecorder(Kubernetes(), component="test"), bind="127.0.0.1:0")
 
 
 async def test_a_periodic_task_comes_again_and_sooner_after_an_error_that_may_pass() -> None:

@@ -127,7 +127,7 @@ def test_what_is_dumped_reads_again() -> None:
         ),
         (
             "spec: {network: {mode: vlan}}",
-            "spec.network.mode: 'vlan', should be 'routes', 'host-gw', 'vxlan', 'auto' or 'none'",
+            "spec.network.mode: 'vlan', should be 'routes', 'host-gw', 'vxlan', 'bgp', 'auto' or 'none'",
         ),
         ("spec: {network: {vxlan: {vni: 0}}}", "spec.network.vxlan.vni: 0, should be at least 1"),
         ("spec: {network: {maxRoutes: 0}}", "spec.network.maxRoutes: 0, should be at least 1"),

@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from moyai.agent.announce.controller import AnnounceController
+from moyai.agent.announce_caches import AnnounceCaches
+from moyai.agent.bgp.controller import BgpController
 from moyai.agent.pod_network.controller import PodNetworkController
 from moyai.agent.policy import BootGate, PolicyController, removal
 from moyai.agent.settings import AgentOptions, check_options
@@ -22,6 +24,7 @@ from moyai.kube.informer import Informer
 from moyai.kube.objects import Node, parse_node
 from moyai.kube.resources import NODES
 from moyai.kube.watching import Kube, KubeClient
+from moyai.plan.bgp.bgp_conf import read_bgp_conf
 from moyai.plan.node_network import read_net_conf
 from moyai.runtime.controllers import ControllerSet, Wanted, cache, controller_set
 from moyai.runtime.logs import set_up
@@ -30,6 +33,8 @@ from moyai.runtime.metrics import Metrics
 COMPONENT = "moyai-agent"
 #: Bytes; the file has a handful of lines.
 _NET_CONF_LIMIT = 65536
+#: Bytes: 16 routers with 32 ranges each.
+_BGP_CONF_LIMIT = 1 << 18
 
 
 def main(options: AgentOptions) -> int:
@@ -57,6 +62,7 @@ class Shared:
     clock: Clock
     nodes: Informer[Node]
     events: EventRecorder
+    announced: AnnounceCaches
 
     @property
     def node(self) -> str:
@@ -99,12 +105,36 @@ def _announce(shared: Shared) -> Wanted:
         events=shared.events,
         metrics=shared.metrics,
         clock=shared.clock,
+        shared=shared.announced,
     )
     return Wanted(made.part, caches=made.caches, tasks={"announced addresses": made.run})
 
 
+def _bgp(shared: Shared) -> Wanted:
+    path = shared.options.bgp_conf
+    assert path is not None, "check_options"
+    made = BgpController(
+        kube=shared.kube,
+        node=shared.node,
+        nodes=shared.nodes,
+        conf=read_bgp_conf(read_text(path, limit=_BGP_CONF_LIMIT, should="the configuration of BGP")),
+        events=shared.events,
+        metrics=shared.metrics,
+        clock=shared.clock,
+        shared=shared.announced,
+    )
+    return Wanted(
+        made.part, caches=made.caches, tasks={"FRR": made.run, "announced routes": made.listen}, ready={"BGP": made.not_ready}
+    )
+
+
 #: Name of a controller (``settings.CONTROLLERS``) → what makes it.
-_BUILDERS: Mapping[str, Callable[[Shared], Wanted]] = {"pod-network": _pod_network, "policy": _policy, "announce": _announce}
+_BUILDERS: Mapping[str, Callable[[Shared], Wanted]] = {
+    "pod-network": _pod_network,
+    "policy": _policy,
+    "announce": _announce,
+    "bgp": _bgp,
+}
 
 
 def agent(options: AgentOptions, *, kube: Kube, metrics: Metrics, clock: Clock | None = None) -> ControllerSet:
@@ -117,6 +147,7 @@ def agent(options: AgentOptions, *, kube: Kube, metrics: Metrics, clock: Clock |
         clock=clock or BootClock(),
         nodes=cache(kube, NODES, parse=parse_node, metrics=metrics, kind="Node", events=events),
         events=events,
+        announced=AnnounceCaches.make(kube, metrics),
     )
     wanted = [build(shared) for name, build in _BUILDERS.items() if name in options.controllers]
     if "policy" not in options.controllers:

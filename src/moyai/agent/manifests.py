@@ -6,6 +6,7 @@ controllers use and no more.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
@@ -20,11 +21,15 @@ from moyai.plan.announce.metallb_words import NAMESPACE as ANNOUNCE_NAMESPACE
 from moyai.plan.network_policy import boot_gate
 
 NAME = "moyai-agent"
+BGP_NAME = f"{NAME}-bgp"
 NAMESPACE = "kube-system"
 #: On the loopback of the machine, beside those of the CSI driver.
 PORT = 9810
 CONFIG_FOLDER = "/etc/kube-flannel"
 NET_CONF = "net-conf.json"
+BGP_FOLDER, BGP_CONF = "/etc/moyai-bgp", "bgp.json"
+#: Where FRR's sockets are: in a folder of the pod.
+FRR_FOLDER = "/run/frr"
 _CONTROLLERS = "--controllers="
 
 
@@ -53,6 +58,16 @@ RIGHTS: Mapping[str, tuple[dict[str, Any], ...]] = {
         _rule("discovery.k8s.io", "endpointslices", verbs="get list watch"),
         _rule("metallb.io", "ipaddresspools l2advertisements", verbs="get list watch"),
     ),
+    "bgp": (
+        _rule("", "nodes services", verbs="get list watch"),
+        _rule("", "events", verbs="create patch"),
+        _rule("discovery.k8s.io", "endpointslices", verbs="get list watch"),
+        _rule(
+            "metallb.io",
+            "ipaddresspools bgppeers bgpadvertisements bfdprofiles communities",
+            verbs="get list watch",
+        ),
+    ),
 }
 #: Controller → the namespace that it writes in, and its rules there.
 RIGHTS_IN_NAMESPACE: Mapping[str, tuple[str, tuple[dict[str, Any], ...]]] = {
@@ -64,18 +79,33 @@ RIGHTS_IN_NAMESPACE: Mapping[str, tuple[str, tuple[dict[str, Any], ...]]] = {
             _rule("metallb.io", "servicel2statuses/status", verbs="patch"),
         ),
     ),
+    "bgp": (
+        ANNOUNCE_NAMESPACE,
+        (
+            # passwords of sessions; the namespace has no others
+            _rule("", "secrets", verbs="get list watch"),
+            _rule("metallb.io", "servicebgpstatuses", verbs="get list create patch delete"),
+            _rule("metallb.io", "servicebgpstatuses/status", verbs="patch"),
+        ),
+    ),
 }
+
+
+#: Controller → Linux capabilities that it needs besides those of all. They are FRR's: it does not start without them.
+CAPABILITIES: Mapping[str, tuple[str, ...]] = {"bgp": ("NET_ADMIN", "NET_RAW", "NET_BIND_SERVICE", "SYS_ADMIN", "SETGID")}
 
 
 @dataclass(frozen=True)
 class AgentManifestOptions:
     """``image``: the moyai OCI image, present in the node's store. ``api_server``: ``host:port`` on the node network: the agent
     does not wait for kube-proxy. ``net_conf``: text of net-conf.json, None where the agent keeps no pod network.
+    ``bgp_conf``: text of bgp.json, None without BGP.
     ``controllers``: without any, the agent removes what its controllers have left in the kernel."""
 
     image: str
     api_server: str
     net_conf: str | None = None
+    bgp_conf: str | None = None
     controllers: tuple[str, ...] = DEFAULT_CONTROLLERS
     pull_policy: str = "IfNotPresent"
     log_level: str = "info"
@@ -83,8 +113,14 @@ class AgentManifestOptions:
 
 def render(options: AgentManifestOptions) -> str:
     """All objects as one YAML stream."""
-    configuration = () if options.net_conf is None else (_configuration(options.net_conf),)
     rights = (*_account(options), *_rights_in_namespaces(options))
+    configuration = () if options.net_conf is None else (_configuration(NAME, {NET_CONF: options.net_conf}),)
+    if options.bgp_conf is not None:
+        # rights in a namespace need the namespace
+        space = {"apiVersion": "v1", "kind": "Namespace"}
+        meta = {"name": ANNOUNCE_NAMESPACE, "labels": {"app.kubernetes.io/managed-by": "moyai"}}
+        configuration = (*configuration, _configuration(BGP_NAME, {BGP_CONF: options.bgp_conf}))
+        rights = ({**space, "metadata": meta}, *rights)
     # as text: reading and writing them as YAML would cost `up` a part of a second
     kinds = definitions() if "cluster-policy" in options.controllers else []
     return "---\n".join([*kinds, yamltext.dump(*rights, *configuration, _daemon_set(options))])
@@ -135,9 +171,10 @@ def _rights_in_namespaces(options: AgentManifestOptions) -> list[dict[str, Any]]
     for name in options.controllers:
         if name in RIGHTS_IN_NAMESPACE:
             namespace, rules = RIGHTS_IN_NAMESPACE[name]
-            meta = _meta(namespace=namespace)
             subject = {"kind": "ServiceAccount", "name": NAME, "namespace": NAMESPACE}
-            role = {"apiGroup": group, "kind": "Role", "name": NAME}
+            own = NAME if name == "announce" else f"{NAME}-{name}"
+            meta = _meta(own, namespace=namespace)
+            role = {"apiGroup": group, "kind": "Role", "name": own}
             found += [
                 {"apiVersion": f"{group}/v1", "kind": "Role", "metadata": meta, "rules": list(rules)},
                 {"apiVersion": f"{group}/v1", "kind": "RoleBinding", "metadata": meta, "roleRef": role, "subjects": [subject]},
@@ -145,8 +182,15 @@ def _rights_in_namespaces(options: AgentManifestOptions) -> list[dict[str, Any]]
     return found
 
 
-def _configuration(net_conf: str) -> dict[str, Any]:
-    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": _meta(), "data": {NET_CONF: net_conf}}
+def _configuration(name: str, data: dict[str, str]) -> dict[str, Any]:
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": _meta(name), "data": data}
+
+
+def _restarted_by(options: AgentManifestOptions) -> dict[str, Any]:
+    """An agent reads its configuration when it starts: one that is live makes other pods."""
+    if options.bgp_conf is None:
+        return {}
+    return {"annotations": {"moyai.dev/bgp-config": hashlib.sha256(options.bgp_conf.encode()).hexdigest()[:16]}}
 
 
 def _daemon_set(options: AgentManifestOptions) -> dict[str, Any]:
@@ -157,6 +201,13 @@ def _daemon_set(options: AgentManifestOptions) -> dict[str, Any]:
     if options.net_conf is not None:
         volumes.append({"name": "config", "configMap": {"name": NAME}})
         mounts.append({"name": "config", "mountPath": CONFIG_FOLDER, "readOnly": True})
+    if options.bgp_conf is not None:
+        volumes += [{"name": "bgp", "configMap": {"name": BGP_NAME}}, {"name": "frr", "emptyDir": {"medium": "Memory"}}]
+        mounts.append({"name": "bgp", "mountPath": BGP_FOLDER, "readOnly": True})
+        mounts.append({"name": "frr", "mountPath": FRR_FOLDER})
+    capabilities = dict.fromkeys(["NET_ADMIN", "NET_RAW"])
+    for name in options.controllers:
+        capabilities.update(dict.fromkeys(CAPABILITIES.get(name, ())))
 
     def probe(path: str, **when: int) -> dict[str, Any]:
         return {"httpGet": {"host": "127.0.0.1", "port": PORT, "scheme": "HTTP", "path": path}, "timeoutSeconds": 5, **when}
@@ -168,6 +219,7 @@ def _daemon_set(options: AgentManifestOptions) -> dict[str, Any]:
         "command": ["moyai", "agent"],
         "args": [
             *(() if options.net_conf is None else (f"--net-config-path={CONFIG_FOLDER}/{NET_CONF}",)),
+            *(() if options.bgp_conf is None else (f"--bgp-config-path={BGP_FOLDER}/{BGP_CONF}",)),
             f"{_CONTROLLERS}{','.join(options.controllers)}",
             f"--bind=127.0.0.1:{PORT}",
             f"--log-level={options.log_level}",
@@ -182,7 +234,7 @@ def _daemon_set(options: AgentManifestOptions) -> dict[str, Any]:
         "securityContext": {
             "allowPrivilegeEscalation": False,
             # the kernel's network needs root with these capabilities, and nothing else of root
-            "capabilities": {"drop": ["ALL"], "add": ["NET_ADMIN", "NET_RAW"]},
+            "capabilities": {"drop": ["ALL"], "add": list(capabilities)},
             "readOnlyRootFilesystem": True,
         },
         # without a start-up probe the kubelet would ask ten seconds later
@@ -200,7 +252,7 @@ def _daemon_set(options: AgentManifestOptions) -> dict[str, Any]:
             # the kernel forwards without the agent: a restart loses no packet
             "updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": "10%"}},
             "template": {
-                "metadata": {"labels": labels},
+                "metadata": {"labels": labels, **_restarted_by(options)},
                 "spec": {
                     "serviceAccountName": NAME,
                     "hostNetwork": True,

@@ -22,8 +22,10 @@ from moyai.kube.objects import api_host
 from moyai.plan import keys
 from moyai.plan import steps as s
 from moyai.plan.addons import Addon, AddonFacts, copies
+from moyai.plan.bgp.bgp_conf import write_bgp_conf
 from moyai.plan.node_network import write_net_conf
 from moyai.plan.pod_network import pod_network_of
+from moyai.plan.pod_network.bgp import bgp_conf_of
 from moyai.spec.model import ClusterSpec
 
 
@@ -65,12 +67,13 @@ def _controller_manifests(facts: AddonFacts) -> str:
 
 
 def _agent_manifests(facts: AddonFacts) -> str:
-    conf = pod_network_of(facts.cluster.spec).conf
+    conf, bgp = pod_network_of(facts.cluster.spec).conf, bgp_conf_of(facts.cluster.spec)
     return agent.render(
         agent.AgentManifestOptions(
             image=references.MOYAI,
             api_server=facts.api_server,
             net_conf=write_net_conf(conf) if conf else None,
+            bgp_conf=write_bgp_conf(bgp) if bgp else None,
             controllers=_agent_controllers(facts.cluster.spec),
         )
     )
@@ -84,6 +87,7 @@ def _agent_controllers(spec: ClusterSpec) -> tuple[str, ...]:
         "policy": policy,
         "cluster-policy": policy,
         "announce": bool(spec.services.announce.ranges),
+        "bgp": bgp_conf_of(spec) is not None,
     }
     return tuple(name for name, runs in wanted.items() if runs)
 
@@ -137,7 +141,7 @@ def _agents(spec: ClusterSpec) -> Addon:
     name, condition = "network policies", s.POLICIES
     if "pod-network" in controllers:
         name, condition = "pod network", s.PODS
-    elif controllers == ("announce",):
+    elif controllers and not spec.network.policy:
         name, condition = "announced Services", s.ANNOUNCED
     return Addon(
         name=name,

@@ -215,7 +215,7 @@ def definitions() -> list[Schema]:
 def controller_rules() -> list[Schema]:
     """Of the cloud controller manager, in the whole cluster."""
     read = ["list", "watch"]
-    kinds = ["ipaddresspools", "l2advertisements", "bgppeers", "bgpadvertisements", "bfdprofiles", "communities"]
+    kinds = ["ipaddresspools", "l2advertisements", "bgpadvertisements"]
     return [
         {"apiGroups": [GROUP], "resources": kinds, "verbs": read},
         {"apiGroups": [GROUP], "resources": ["ipaddresspools/status"], "verbs": ["patch"]},

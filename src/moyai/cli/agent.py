@@ -21,6 +21,7 @@ from moyai.cli.terminal import say
     type=click.Path(path_type=Path, dir_okay=False),
     help="The pod network's configuration, in the format of flannel's net-conf.json.",
 )
+@click.option("--bgp-config-path", type=click.Path(path_type=Path, dir_okay=False), help="The configuration of BGP, bgp.json.")
 @click.option(
     "--boot-gate",
     envvar="MOYAI_BOOT_GATE",
@@ -35,6 +36,7 @@ def agent(
     node_name: str,
     controllers: str,
     net_config_path: Path | None,
+    bgp_config_path: Path | None,
     boot_gate: Path | None,
     bind: str,
     kubeconfig: Path | None,
@@ -47,6 +49,7 @@ def agent(
         node=node_name,
         controllers=tuple(part.strip() for part in controllers.split(",") if part.strip()),
         net_conf=net_config_path,
+        bgp_conf=bgp_config_path,
         boot_gate=boot_gate,
         bind=bind,
         kubeconfig=kubeconfig,
@@ -61,3 +64,11 @@ def agent_flows() -> None:
     from moyai.agent.policy.flows import noted_flows
 
     say(json.dumps([asdict(one) for one in noted_flows()]))
+
+
+@click.command("agent-bgp", hidden=True)
+def agent_bgp() -> None:
+    """Print the sessions and routes of this node's FRR, as JSON."""
+    from moyai.agent.bgp.seen import read_bgp
+
+    say(json.dumps(asdict(read_bgp())))

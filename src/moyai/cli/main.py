@@ -34,6 +34,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "clusters": ("moyai.cli.clusters:clusters", "Which clusters a cloud holds, whoever made them."),
     "explain": ("moyai.cli.explain:explain", "Why a pod does not run, and what would help."),
     "net": ("moyai.cli.net:net", "How the network of a cluster stands, and whether its ways work."),
+    "bgp": ("moyai.cli.bgp:bgp", "Sessions and routes of the nodes' BGP."),
     "policy": ("moyai.cli.policy:policy", "What network policies on trial would drop."),
     "trace": ("moyai.cli.trace:trace", "The hops of a packet between pods, nodes and Services, and where it ends."),
     "kubeconfig": ("moyai.cli.cluster:kubeconfig", "Print a cluster's kubeconfig, or merge it into yours."),
@@ -55,10 +56,11 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "image": ("moyai.cli.image:image", "OCI images in the local cloud's registry."),
     "agent": ("moyai.cli.agent:agent", "Run the agent of a node (inside a cluster)."),
     "agent-flows": ("moyai.cli.agent:agent_flows", "What policies on trial would have dropped (inside an agent's pod)."),
+    "agent-bgp": ("moyai.cli.agent:agent_bgp", "What this node's FRR says (inside an agent's pod)."),
     "ccm": ("moyai.cli.ccm:ccm", "Run the cloud controller manager (inside a cluster)."),
     "csi": ("moyai.cli.csi:csi", "Run the CSI driver (inside a cluster)."),
 }
-HIDDEN = frozenset({"agent", "agent-flows", "ccm", "csi"})
+HIDDEN = frozenset({"agent", "agent-bgp", "agent-flows", "ccm", "csi"})
 #: A file system with fewer bytes free counts as full.
 _NO_ROOM = 1 << 20
 

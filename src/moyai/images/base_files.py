@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from moyai.images.oci import Entry, folder, from_folder
@@ -22,11 +22,13 @@ _LEFT_OUT = (
 )  # fmt: skip
 
 
-def users(extra: Sequence[tuple[str, int]] = ()) -> list[Entry]:
-    """Users and groups: root, ``nonroot`` (65532), nobody, and ``extra`` of the same name and number in both."""
+def users(extra: Sequence[tuple[str, int]] = (), *, groups_of_root: Mapping[str, int] | None = None) -> list[Entry]:
+    """Users and groups: root, ``nonroot`` (65532), nobody, and ``extra`` of the same name and number in both.
+    ``groups_of_root``: name → number of more groups, which root is a member of."""
     everybody = (*extra, _NONROOT)
     passwd = "".join(f"{name}:x:{number}:{number}:{name}:/nonexistent:/sbin/nologin\n" for name, number in everybody)
     group = "".join(f"{name}:x:{number}:\n" for name, number in everybody)
+    group += "".join(f"{name}:x:{number}:root\n" for name, number in (groups_of_root or {}).items())
     return [
         Entry("etc/passwd", content=_PASSWD.format(extra=passwd).encode()),
         Entry("etc/group", content=_GROUP.format(extra=group).encode()),

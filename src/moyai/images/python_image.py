@@ -19,9 +19,17 @@ from moyai.images.oci import Entry, ImageConfig, Layer, folder, from_folder, wri
 from moyai.images.recipes import debian_tree
 from moyai.linux.process import ProcessError, run
 
-_FORMAT = 3
-#: Python, and what the CSI node plug-in makes, checks, grows and mounts file systems with.
-PACKAGES = ("python3", "e2fsprogs", "libnftables1", "mount", "util-linux", "xfsprogs")
+_FORMAT = 4
+#: Python; what the CSI node plug-in makes, checks, grows and mounts file systems with; FRR, with which nodes speak BGP.
+PACKAGES = ("python3", "e2fsprogs", "frr", "libnftables1", "mount", "util-linux", "xfsprogs")
+#: FRR's daemons that nobody starts, its scripts, and what its package asks for besides.
+_NOT_STARTED = (
+    "babeld", "eigrpd", "fabricd", "frr-reload", "frrcommon.sh", "frrinit.sh", "isisd", "ldpd", "nhrpd", "ospf6d", "ospfd",
+    "pathd", "pbrd", "pimd", "ripd", "ripngd", "staticd", "vrrpd", "watchfrr", "watchfrr.sh",
+)  # fmt: skip
+FRR_WITHOUT = (*(f"usr/lib/frr/{name}" for name in _NOT_STARTED), "usr/bin/lsof", "usr/sbin/logrotate")
+#: FRR starts only where the user of its daemons is in this group.
+ROOTS_GROUPS = {"frrvty": 901}
 LOCK = Path(__file__).with_name("requirements-runtime.lock")
 SOURCE = Path(moyai.__file__).parent
 
@@ -91,8 +99,8 @@ def dependencies_layer(cache: Cache, on_line: Callable[[str], None]) -> tuple[La
             shutil.copytree(root / "usr/lib" / python.name, standard, symlinks=True, ignore=_left_out)
             python.compile(standard, f"/usr/lib/{python.name}")
             entries = [
-                *base_files.users(),
-                *base_files.packages(root, without=[f"usr/lib/{python.name}", "usr/lib/python3/dist-packages"]),
+                *base_files.users(groups_of_root=ROOTS_GROUPS),
+                *base_files.packages(root, without=[f"usr/lib/{python.name}", "usr/lib/python3/dist-packages", *FRR_WITHOUT]),
                 *from_folder(standard, f"usr/lib/{python.name}", plain_modes=True),
                 *from_folder(library, "opt/moyai/lib", plain_modes=True),
                 folder("opt/moyai"),

@@ -92,6 +92,11 @@ class Informer(Generic[T]):
         return self._unreadable.keys()
 
     @property
+    def where(self) -> str:
+        """`` in NAMESPACE`` for a cache of one namespace, else empty."""
+        return f" in {self._namespace}" if self._namespace else ""
+
+    @property
     def healthy(self) -> bool:
         """Whether the cache was true within the last minute."""
         return self._broken_since is None or self._clock.monotonic() - self._broken_since < _UNHEALTHY_SECONDS

@@ -59,13 +59,11 @@ ENDPOINT_SLICES = Resource("discovery.k8s.io", "v1", "endpointslices", namespace
 ADDRESS_POOLS = Resource("metallb.io", "v1beta1", "ipaddresspools", namespaced=True)
 L2_ADVERTISEMENTS = Resource("metallb.io", "v1beta1", "l2advertisements", namespaced=True)
 SERVICE_L2_STATUSES = Resource("metallb.io", "v1beta1", "servicel2statuses", namespaced=True)
-#: MetalLB's of BGP: kind → where they are.
-BGP_OBJECTS = {
-    "BGPPeer": Resource("metallb.io", "v1beta2", "bgppeers", namespaced=True),
-    "BGPAdvertisement": Resource("metallb.io", "v1beta1", "bgpadvertisements", namespaced=True),
-    "BFDProfile": Resource("metallb.io", "v1beta1", "bfdprofiles", namespaced=True),
-    "Community": Resource("metallb.io", "v1beta1", "communities", namespaced=True),
-}
+SERVICE_BGP_STATUSES = Resource("metallb.io", "v1beta1", "servicebgpstatuses", namespaced=True)
+BGP_PEERS = Resource("metallb.io", "v1beta2", "bgppeers", namespaced=True)
+BGP_ADVERTISEMENTS = Resource("metallb.io", "v1beta1", "bgpadvertisements", namespaced=True)
+BFD_PROFILES = Resource("metallb.io", "v1beta1", "bfdprofiles", namespaced=True)
+COMMUNITIES = Resource("metallb.io", "v1beta1", "communities", namespaced=True)
 LEASES = Resource("coordination.k8s.io", "v1", "leases", namespaced=True)
 STORAGE_CLASSES = Resource("storage.k8s.io", "v1", "storageclasses", namespaced=False)
 CLUSTER_ROLES = Resource("rbac.authorization.k8s.io", "v1", "clusterroles", namespaced=False)

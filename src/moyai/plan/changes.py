@@ -75,12 +75,16 @@ _LIVE: Mapping[str, str] = {
     "controlPlane.replicas": _MACHINES,
     "access.apiCIDRs": "rules of the firewall follow",
     "access.sshCIDRs": "rules of the firewall follow",
+    "network.bgp": "the agents speak to other routers",
     "network.policy": "an agent on each node follows",
     "network.maxRoutes": "it is compared with the number of nodes",
     "volumes.reclaimPolicy": "the default StorageClass follows",
 }
 #: Fields that a cluster of before has as they are by default, though its record has no such field.
-_ALWAYS: Mapping[str, Any] = {"services.announce": {"ranges": [], "loadBalancerClass": ""}}
+_ALWAYS: Mapping[str, Any] = {
+    "services.announce": {"ranges": [], "loadBalancerClass": ""},
+    "network.bgp": {"asn": 64522, "routers": [], "meshUpTo": 10, "reflectorLabel": "moyai.dev/route-reflector"},
+}
 
 
 @dataclass(frozen=True)

@@ -62,7 +62,7 @@ def route_budget(spec: ClusterSpec, *, nodes: int, foreign_routes: int, ports: I
     limits: list[Limit] = []
     if pod_network_of(spec).by_router:
         advice = (
-            "have the operator raise the limit and say so in spec.network.maxRoutes; the modes host-gw and vxlan need no "
+            "have the operator raise the limit and say so in spec.network.maxRoutes; the modes host-gw, bgp and vxlan need no "
             "routes in the router"
         )
         used = nodes + foreign_routes

@@ -41,9 +41,20 @@ def _rules(spec: ClusterSpec) -> Iterator[GroupRule]:
     for ports in _TCP_BUT_ETCD:
         yield _rule(plane, "workers, but for etcd", protocol="tcp", ports=ports, remote=worker)
         yield _rule(plane, "pods, but for etcd", protocol="tcp", ports=ports, cidr=str(spec.network.pod_cidr))
+    for router in spec.network.bgp.routers:
+        yield from _router(str(router.address))
     for protocol in ("udp", "icmp"):
         yield _rule(plane, "workers", protocol=protocol, ports=None, remote=worker)
         yield _rule(plane, "pods", protocol=protocol, ports=None, cidr=str(spec.network.pod_cidr))
+
+
+def _router(address: str) -> Iterator[GroupRule]:
+    """BGP, and BFD of routers on the machines' network and beyond it."""
+    roles: tuple[Role, ...] = ("control-plane", "worker")
+    for role in roles:
+        yield _rule(role, "BGP", protocol="tcp", ports=(179, 179), cidr=f"{address}/32")
+        for port in (3784, 4784):
+            yield _rule(role, "BFD", protocol="udp", ports=(port, port), cidr=f"{address}/32")
 
 
 def _rule(

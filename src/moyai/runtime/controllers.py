@@ -137,6 +137,7 @@ class ControllerSet:
     ) -> None:
         self.metrics = metrics
         self._caches = tuple(caches)
+        _refuse_twins(self._caches)
         self._tasks = dict(tasks or {})
         self._warm_ups = tuple(warm_ups)
         self._election = election
@@ -156,7 +157,7 @@ class ControllerSet:
     async def run(self, stop: asyncio.Event | None = None) -> bool:
         """True after ``stop`` or a signal, False when a part ended by itself."""
         health = await self._serve_probes()
-        tasks: dict[str, Task] = {f"watch of {one.resource.plural}": one.run for one in self._caches}
+        tasks: dict[str, Task] = {f"watch of {one.resource.plural}{one.where}": one.run for one in self._caches}
         tasks |= self._tasks
         if self.controllers:
             tasks["controllers"] = self._lead
@@ -239,7 +240,8 @@ def controller_set(
     end, and those that wait when the controllers stop are sent first. ``bind``: see ``Probes``."""
     return ControllerSet(
         metrics=metrics,
-        caches=[*shared, *(informer for one in wanted for informer in one.caches)],
+        # several controllers may bring the same cache
+        caches=list(dict.fromkeys([*shared, *(informer for one in wanted for informer in one.caches)])),
         parts=[one.part for one in wanted],
         tasks={"events": events.run, **{name: task for one in wanted for name, task in one.tasks.items()}},
         warm_ups=warm_ups,
@@ -247,6 +249,15 @@ def controller_set(
         probes=Probes(bind, ready={name: check for one in wanted for name, check in one.ready.items()}),
         at_end=partial(events.flush, _FLUSH_SECONDS),
     )
+
+
+def _refuse_twins(caches: Sequence[Informer[Any]]) -> None:
+    """Two caches of the same objects would be watched by one of them alone, and the other would stay empty."""
+    seen: set[tuple[Resource, str]] = set()
+    for one in caches:
+        if (one.resource, one.where) in seen:
+            raise ValueError(f"two caches of {one.resource.plural}{one.where} in one process: share one of them")
+        seen.add((one.resource, one.where))
 
 
 async def _tried(warm_up: Task) -> None:

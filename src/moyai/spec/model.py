@@ -19,6 +19,7 @@ from moyai.core.ids import is_dns_label
 from moyai.spec.address_types import Cidr, Ip
 from moyai.spec.announced_services import Services
 from moyai.spec.base import Model, problem
+from moyai.spec.bgp_network import BgpSpec, check_routers
 from moyai.spec.control_plane import ControlPlane
 from moyai.spec.forbidden_ranges import special_home, special_overlap
 from moyai.spec.kubernetes import is_key, is_value, label_taken, taint_taken
@@ -181,15 +182,14 @@ class NetworkSpec(Model):
     mode: Mode = Field(
         default="routes",
         description="How pods of different nodes reach each other. `routes`: over the cloud's router. `host-gw`: from "
-        "machine to machine, whose ports must be allowed to send from pods' addresses. `vxlan`: encapsulated in UDP. `auto`: "
-        "the cheaper of `host-gw` and `vxlan` that the cloud permits, decided when the cluster is made. `none`: you install a "
-        "CNI plugin.",
+        "machine to machine, whose ports must be allowed to send from pods' addresses. `vxlan`: encapsulated in UDP. `bgp`: "
+        "as `host-gw`, by routes that nodes tell each other and routers outside. `auto`: the cheaper of `host-gw` and `vxlan` "
+        "that the cloud permits, decided when the cluster is made. `none`: you install a CNI plugin.",
     )
     vxlan: VxlanSpec = Field(default_factory=VxlanSpec, description="For mode `vxlan`.")
+    bgp: BgpSpec = Field(default_factory=BgpSpec, description="For mode `bgp`.")
     # not kept with the cluster: what it says becomes the fields that are
-    net_conf: NetConfSource | None = Field(
-        default=None, exclude=True, description="Where flannel's configuration is, if you have one."
-    )
+    net_conf: NetConfSource | None = Field(default=None, exclude=True, description="Flannel's configuration, if you have one.")
     policy: bool = Field(
         default_factory=enforces_by_default,
         description="Whether NetworkPolicy objects have an effect: an agent on each node enforces them. New clusters of mode "
@@ -224,6 +224,7 @@ class NetworkSpec(Model):
         for first, second in (("nodeCIDR", "podCIDR"), ("nodeCIDR", "serviceCIDR"), ("podCIDR", "serviceCIDR")):
             if ranges[first].overlaps(ranges[second]):
                 raise problem(f"apart from {first} {ranges[first]}", at=(second,))
+        check_routers(self.bgp, mode=self.mode, ranges=ranges)
         for number, server in enumerate(self.dns):
             if server in self.pod_cidr or server in self.service_cidr:
                 raise problem("reachable from the machines, so not within podCIDR or serviceCIDR", at=("dns", number))

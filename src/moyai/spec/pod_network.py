@@ -9,9 +9,9 @@ from pydantic import Field, model_validator
 
 from moyai.spec.base import Model, problem
 
-Mode = Literal["routes", "host-gw", "vxlan", "auto", "none"]
+Mode = Literal["routes", "host-gw", "vxlan", "bgp", "auto", "none"]
 #: Where nodes had agents before there was a choice, and those enforced network policies.
-_ALWAYS = ("host-gw", "vxlan")
+_ALWAYS = ("host-gw", "vxlan", "bgp")
 
 
 def enforces_by_default(before: Mapping[str, Any]) -> bool:

@@ -14,27 +14,24 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from moyai.agent.announce.keeper import AddressKeeper, Hooks
-from moyai.agent.announce.statuses import L2Statuses
+from moyai.agent.announce_caches import AnnounceCaches, is_announced
+from moyai.agent.service_statuses import ServiceStatuses
 from moyai.core.clock import Clock
 from moyai.core.errors import MoyaiError, Retriable
 from moyai.kube.events import EventRecorder
 from moyai.kube.informer import Informer
 from moyai.kube.objects import (
-    AddressPool,
     Endpoints,
     L2Advertisement,
     Node,
     Service,
-    parse_address_pool,
-    parse_endpoints,
     parse_l2_advertisement,
-    parse_service,
 )
-from moyai.kube.resources import ADDRESS_POOLS, ENDPOINT_SLICES, L2_ADVERTISEMENTS, SERVICES
+from moyai.kube.resources import L2_ADVERTISEMENTS
 from moyai.kube.watching import Kube
 from moyai.kube.workqueue import WorkQueue
 from moyai.linux import arp
-from moyai.plan.announce.metallb_words import FROM_POOL, NAMESPACE
+from moyai.plan.announce.metallb_words import NAMESPACE
 from moyai.plan.announce.speakers import AnnouncedAddress, AnnouncedServices, to_announce
 from moyai.runtime.controllers import Part, cache
 from moyai.runtime.metrics import Metrics
@@ -61,7 +58,8 @@ class Ethernet:
 
 class AnnounceController:
     """``node``: name of the Node that this machine is. ``clock``: its ``monotonic`` goes on while the machine sleeps, as
-    Leases run out meanwhile. ``run`` hands all addresses back when it is cancelled."""
+    Leases run out meanwhile. ``shared``: caches that another controller of the process uses too. ``run`` hands all addresses
+    back when it is cancelled."""
 
     def __init__(
         self,
@@ -73,15 +71,13 @@ class AnnounceController:
         metrics: Metrics,
         clock: Clock,
         network: Ethernet | None = None,
+        shared: AnnounceCaches | None = None,
     ) -> None:
         self._kube, self._node, self._nodes, self._events, self._clock = kube, node, nodes, events, clock
         self._network = network or Ethernet()
-        self._statuses = L2Statuses(kube, node)
-        self._services: Informer[Service] = cache(kube, SERVICES, parse=parse_service, metrics=metrics)
-        self._slices: Informer[Endpoints] = cache(kube, ENDPOINT_SLICES, parse=parse_endpoints, metrics=metrics)
-        self._pools: Informer[AddressPool] = cache(
-            kube, ADDRESS_POOLS, parse=parse_address_pool, metrics=metrics, namespace=NAMESPACE
-        )
+        self._statuses = ServiceStatuses(kube, node)
+        self._shared = shared = shared or AnnounceCaches.make(kube, metrics)
+        self._services, self._slices, self._pools = shared.services, shared.slices, shared.pools
         self._adverts: Informer[L2Advertisement] = cache(
             kube, L2_ADVERTISEMENTS, parse=parse_l2_advertisement, metrics=metrics, namespace=NAMESPACE
         )
@@ -93,7 +89,7 @@ class AnnounceController:
         #: Address → when it was last defended.
         self._defended: dict[str, float] = {}
         self._queue: WorkQueue | None = None
-        self.caches: tuple[Informer[Any], ...] = (self._services, self._slices, self._pools, self._adverts)
+        self.caches: tuple[Informer[Any], ...] = (*shared.all, self._adverts)
         for one in (*self.caches, nodes):
             one.add_handler(self._changed)
         self.part = Part("announce", self.reconcile, watch=self._watch)
@@ -147,15 +143,12 @@ class AnnounceController:
         return not self._network.interfaces().isdisjoint(wanted)
 
     def _situation(self) -> AnnouncedServices:
-        endpoints: dict[str, frozenset[str]] = {}
-        for one in self._slices.all():
-            endpoints[one.service] = endpoints.get(one.service, frozenset()) | one.nodes
         return AnnouncedServices(
-            services=[one for one in self._services.all() if _is_announced(one)],
+            services=self._shared.announced(),
             nodes=self._nodes.all(),
             pools=self._pools.all(),
             advertisements=self._adverts.all(),
-            endpoints=endpoints,
+            endpoints=self._shared.endpoints(),
             owned=self.owned,
         )
 
@@ -269,14 +262,9 @@ class AnnounceController:
             case Node():
                 return replace(fact, version="")
             case Service():
-                return replace(fact, version="") if _is_announced(fact) else None
+                return replace(fact, version="") if is_announced(fact) else None
             case Endpoints():
                 service = self._services.get(fact.service)
-                return fact if service is None or (service.local_traffic and _is_announced(service)) else None
+                return fact if service is None or (service.local_traffic and is_announced(service)) else None
             case _:
                 return fact
-
-
-def _is_announced(service: Service) -> bool:
-    # the annotation is the allocator's: the cloud's load balancers have none of ours
-    return service.balanced and FROM_POOL in service.annotations

@@ -1,12 +1,12 @@
 """MetalLB's resources as the allocation sees them, and the changes that Services and nodes are told about.
 
-Always holds: a resource that has no effect here has an event that says so.
+Always holds: of BGP only the advertisements matter here; the nodes' agents read the rest, and say what
+of it is not done.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from functools import partial
 from typing import Any
 
 from moyai.kube.events import EventRecorder
@@ -14,15 +14,14 @@ from moyai.kube.informer import Informer
 from moyai.kube.objects import (
     AddressPool,
     AddressRange,
-    BgpObject,
     L2Advertisement,
     PolicyNamespace,
     parse_address_pool,
-    parse_bgp_object,
     parse_l2_advertisement,
     parse_policy_namespace,
 )
-from moyai.kube.resources import ADDRESS_POOLS, BGP_OBJECTS, L2_ADVERTISEMENTS, NAMESPACES
+from moyai.kube.objects.bgp import BgpAdvertisement, parse_bgp_advertisement
+from moyai.kube.resources import ADDRESS_POOLS, BGP_ADVERTISEMENTS, L2_ADVERTISEMENTS, NAMESPACES
 from moyai.kube.watching import Kube
 from moyai.plan.announce.allocation import Pools, judged
 from moyai.plan.announce.metallb_words import NAMESPACE
@@ -48,26 +47,29 @@ class AnnounceResources:
             kind="IPAddressPool",
             events=events,
         )
-        self.advertisements: Informer[L2Advertisement] = cache(
+        self._l2: Informer[L2Advertisement] = cache(
             kube, L2_ADVERTISEMENTS, parse=parse_l2_advertisement, metrics=metrics, namespace=NAMESPACE
         )
         self._namespaces: Informer[PolicyNamespace] = cache(kube, NAMESPACES, parse=parse_policy_namespace, metrics=metrics)
-        foreign: list[Informer[BgpObject]] = [
-            cache(kube, resource, parse=partial(parse_bgp_object, kind=kind), metrics=metrics, namespace=NAMESPACE)
-            for kind, resource in BGP_OBJECTS.items()
-        ]
+        self._bgp: Informer[BgpAdvertisement] = cache(
+            kube, BGP_ADVERTISEMENTS, parse=parse_bgp_advertisement, metrics=metrics, namespace=NAMESPACE
+        )
         self.pools.add_handler(self._pool_changed)
-        self.advertisements.add_handler(lambda _key, _old, _new: self.count_again())
+        self._l2.add_handler(lambda _key, _old, _new: self.count_again())
+        self._bgp.add_handler(lambda _key, _old, _new: self.count_again())
         self._namespaces.add_handler(self._namespace_changed)
-        for one in foreign:
-            one.add_handler(self._without_effect)
-        self.caches: tuple[Informer[Any], ...] = (self.pools, self.advertisements, self._namespaces, *foreign)
+        self.caches: tuple[Informer[Any], ...] = (self.pools, self._l2, self._bgp, self._namespaces)
 
     @property
     def judged(self) -> Pools:
         if self._judged is None:
             self._judged = judged(self.pools.all(), self._permitted)
         return self._judged
+
+    def covered(self, pool: AddressPool) -> bool:
+        """Whether an advertisement is for the pool's addresses."""
+        chosen = (*self._l2.all(), *(one.chosen for one in self._bgp.all()))
+        return any(one.covers(pool) for one in chosen)
 
     def namespace_labels(self, name: str) -> Mapping[str, str]:
         found = self._namespaces.get(name)
@@ -99,8 +101,3 @@ class AnnounceResources:
     def _tell(self) -> None:
         for one in self._dependents:
             one()
-
-    def _without_effect(self, _key: str, old: BgpObject | None, new: BgpObject | None) -> None:
-        if old is None and new is not None:
-            message = f"This {new.about.kind} has no effect: addresses are announced by ARP alone, not by BGP"
-            self._events.event(new.about, "Warning", reason="NotSupported", message=message)

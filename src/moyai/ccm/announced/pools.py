@@ -79,8 +79,10 @@ class PoolController:
         if not available:
             message = f"No address is left: {assigned} of {pool.size} are given"
             return PoolState("Exhausted", message, assigned, available)
-        if not any(one.covers(pool) for one in self._resources.advertisements.all()):
-            message = "No L2Advertisement covers this pool: its addresses are given, and no node answers for them"
+        if not self._resources.covered(pool):
+            message = (
+                "No L2Advertisement or BGPAdvertisement covers this pool: its addresses are given, and no node answers for them"
+            )
             return PoolState("NotAnnounced", message, assigned, available)
         return PoolState("Usable", "", assigned, available)
 

@@ -1,8 +1,8 @@
-"""Which node answers for the address of each announced Service, by the address's Lease."""
+"""Which node answers for the address of each announced Service, by the address's Lease, and which nodes announce it by BGP."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from moyai.kube.objects import Lease, Node, Service
@@ -21,8 +21,13 @@ class AnnouncedState:
 
 
 def announced_states(
-    services: Iterable[Service], leases: Iterable[Lease], *, nodes: Sequence[Node]
+    services: Iterable[Service],
+    leases: Iterable[Lease],
+    *,
+    nodes: Sequence[Node],
+    told: Mapping[str, Sequence[str]] | None = None,
 ) -> tuple[AnnouncedState, ...]:
+    """``told``: Service → nodes that announce it by BGP."""
     holders = {one.name: one.holder for one in leases}
     ready = {one.name for one in nodes if one.ready}
     made: list[AnnouncedState] = []
@@ -31,6 +36,13 @@ def announced_states(
             continue
         node = holders.get(lease_name(one.address), "")
         problem = ""
+        speakers = sorted(ready.intersection((told or {}).get(one.key, ())))
+        if speakers:
+            by_bgp = f"by BGP from {', '.join(speakers)}"
+            made.append(
+                AnnouncedState(one.key, one.address, one.annotations[FROM_POOL], f"{node}, {by_bgp}" if node else by_bgp)
+            )
+            continue
         if not node:
             problem = f"no node answers for {one.address} of Service {one.key}: `moyai kubectl describe` its pool says more"
         elif node not in ready:

@@ -9,12 +9,14 @@ from moyai.core.clock import Clock, SystemClock
 from moyai.core.progress import Reporter
 from moyai.diagnose.network.announcements import AnnouncedState, announced_states
 from moyai.diagnose.network.cloud_wire import CloudFacts
+from moyai.diagnose.network.command_bgp import BgpReport, bgp_report
 from moyai.diagnose.network.probe_pods import ProbePods
 from moyai.diagnose.network.read_network import read_kernels, read_view
 from moyai.diagnose.network.state import NetworkState, node_states
 from moyai.kube.objects import Node, parse_lease, parse_service
+from moyai.kube.objects.meta import part, text
 from moyai.kube.quick import KubeApi
-from moyai.kube.resources import LEASES, SERVICES
+from moyai.kube.resources import LEASES, SERVICE_BGP_STATUSES, SERVICES
 from moyai.lifecycle.clusters import require_api
 from moyai.lifecycle.record import Record
 from moyai.plan.announce.metallb_words import NAMESPACE
@@ -40,6 +42,8 @@ def status(record: Record, cloud: Cloud, *, reporter: Reporter, clock: Clock | N
         foreign_routes=len(foreign_routes((facts.router,) if facts.router else (), cluster.spec)),
         ports=facts.ports.values(),
     )
+    speaks = cluster.spec.network.mode == "bgp"
+    bgp = bgp_report(api, record.name) if speaks else BgpReport(record.name, {}, {})
     announced = _announced(api, nodes) if cluster.spec.services.announce.ranges else ()
     unknown = (f"the cloud cannot be asked: {facts.unknown}",) if facts.unknown else ()
     return NetworkState(
@@ -54,6 +58,8 @@ def status(record: Record, cloud: Cloud, *, reporter: Reporter, clock: Clock | N
             *unknown,
             *(f"{one.name}: {problem}" for one in states for problem in one.problems),
             *(one.problem for one in announced if one.problem),
+            *bgp.down,
+            *(f"{name}: its FRR cannot be asked: {why}" for name, why in bgp.unread.items()),
         ),
         warnings=tuple(budget.warnings()),
         announced=announced,
@@ -62,7 +68,12 @@ def status(record: Record, cloud: Cloud, *, reporter: Reporter, clock: Clock | N
 
 def _announced(api: KubeApi, nodes: Sequence[Node]) -> tuple[AnnouncedState, ...]:
     services, leases = api.list(SERVICES), api.list(LEASES, namespace=NAMESPACE)
-    return announced_states(map(parse_service, services), map(parse_lease, leases), nodes=nodes)
+    told: dict[str, list[str]] = {}
+    for one in api.list(SERVICE_BGP_STATUSES, namespace=NAMESPACE):
+        status = part(one, "status")
+        service = f"{text(status, 'serviceNamespace')}/{text(status, 'serviceName')}"
+        told.setdefault(service, []).append(text(status, "node"))
+    return announced_states(map(parse_service, services), map(parse_lease, leases), nodes=nodes, told=told)
 
 
 def _offered(facts: CloudFacts) -> Observed:

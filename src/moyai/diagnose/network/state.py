@@ -166,6 +166,11 @@ def _reached(node: Node, nodes: Sequence[Node], *, kernel: Kernel, conf: Network
     if want.failure:
         return 0, [want.failure]
     observed = _observed(kernel, conf, uplink=uplink)
+    if conf.backend == "bgp":
+        known = {route.destination for route in observed.foreign.values()}
+        missing = [peer.name for peer in peers.peers if peer.pod_cidr not in known]
+        problems = [f"it has no route to pods of {name}: `moyai bgp sessions` says more" for name in missing[:_NAMED]]
+        return len(peers.peers) - len(missing), problems
     network, obstacles = without_obstacles(want.network, observed)
     lacking = tuple(difference(network, observed))
     short = {_key(step.entry) for step in lacking if isinstance(step, Put)}

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from ipaddress import AddressValueError, IPv4Address, IPv4Network, IPv6Address
 
-from moyai.kube.objects.meta import Reference, deleting, number, part, reference, rows, text, text_map, texts
+from moyai.kube.objects.meta import Reference, deleting, number, part, rows, text, text_map, texts
 from moyai.kube.objects.policy import Selector, parse_selector
 from moyai.kube.resources import Json
 
@@ -116,13 +116,6 @@ class L2Advertisement:
         return not self.nodes or any(one.matches(labels) for one in self.nodes)
 
 
-@dataclass(frozen=True)
-class BgpObject:
-    """One of MetalLB's resources of BGP, of which only its being is known."""
-
-    about: Reference
-
-
 def is_buggy(address: IPv4Address) -> bool:
     """Whether an address ends in .0 or .255, which some old equipment takes for a network's or for everybody's."""
     return int(address) & 0xFF in (0, 0xFF)
@@ -203,10 +196,6 @@ def parse_l2_advertisement(found: Json) -> L2Advertisement:
         nodes=selectors("nodeSelectors"),
         interfaces=texts(spec, "interfaces"),
     )
-
-
-def parse_bgp_object(found: Json, kind: str) -> BgpObject:
-    return BgpObject(reference(found, kind))
 
 
 def _is_v6(said: str) -> bool:

@@ -18,11 +18,14 @@ from moyai.plan.load_balancer.source_ranges import fitting_ranges
 #: Ports at which the nodes themselves answer everybody: protocol and port → what answers.
 NODES_OWN = {
     ("TCP", 22): "SSH",
+    ("TCP", 179): "BGP",
     ("TCP", 2379): "etcd",
     ("TCP", 2380): "etcd",
     ("TCP", 6443): "the Kubernetes API",
     ("TCP", 10250): "the kubelet",
     ("TCP", 10256): "kube-proxy's health",
+    ("UDP", 3784): "BFD",
+    ("UDP", 4784): "BFD",
     ("UDP", 4789): "packets between pods",
     ("UDP", 8472): "packets between pods",
 }

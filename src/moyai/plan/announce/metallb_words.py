@@ -63,6 +63,11 @@ def status_name(service: str) -> str:
     return f"l2-{hashlib.sha256(service.encode()).hexdigest()[:16]}"
 
 
+def bgp_status_name(service: str, node: str) -> str:
+    """Of the ServiceBGPStatus, in ``NAMESPACE``, of a Service and a node that announces it."""
+    return f"bgp-{hashlib.sha256(f'{service}@{node}'.encode()).hexdigest()[:16]}"
+
+
 def _said(annotations: Mapping[str, str], name: str) -> str:
     return next((annotations[prefix + name].strip() for prefix in PREFIXES if annotations.get(prefix + name)), "")
 

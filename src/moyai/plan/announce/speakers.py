@@ -71,13 +71,13 @@ def ranked(address: str, nodes: Iterable[str]) -> list[str]:
 
 
 def _adverts(address: str, services: Collection[Service], *, now: AnnouncedServices) -> list[L2Advertisement]:
-    pool = _pool_of(address, now.pools)
+    pool = pool_of(address, now.pools)
     if pool is None:
         return []
     return [one for one in now.advertisements if one.covers(pool) and any(one.leads_to(of.labels) for of in services)]
 
 
-def _pool_of(address: str, pools: Collection[AddressPool]) -> AddressPool | None:
+def pool_of(address: str, pools: Collection[AddressPool]) -> AddressPool | None:
     """Of pools that overlap the oldest counts, as it does for the allocation."""
     try:
         wanted = IPv4Address(address)

@@ -48,6 +48,8 @@ def desired(me: Me, peers: Iterable[Peer], *, uplink: Uplink, conf: NetworkConf,
         )
     problems: dict[str, str] = {}
     parts: list[frozenset[Entry]] = [frozenset(base)]
+    if conf.backend == "bgp":
+        return Desired(NodeNetwork(entries=parts[0]))
     for peer, part in (entries or PeerEntries()).of(peers, uplink.subnets, conf=conf).items():
         parts.append(part)
         if not part:

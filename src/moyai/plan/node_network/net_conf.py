@@ -1,6 +1,7 @@
 """``net-conf.json``: the network's configuration in flannel's format, which the agent reads and which the spec becomes.
 
-Backends are ``vxlan`` and ``host-gw``. Source of keys and defaults: flannel's documentation of its configuration and backends.
+Backends are ``vxlan`` and ``host-gw``; ``bgp`` is none of flannel's, and leaves the routes to others. Source of keys and
+defaults: flannel's documentation of its configuration and backends.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ from typing import Any, Literal, cast
 
 from moyai.core.errors import UsageError
 
-Backend = Literal["vxlan", "host-gw"]
-BACKENDS: tuple[Backend, ...] = ("vxlan", "host-gw")
+Backend = Literal["vxlan", "host-gw", "bgp"]
+BACKENDS: tuple[Backend, ...] = ("vxlan", "host-gw", "bgp")
 #: The kernel's own port for VXLAN, which flannel takes as well; IANA's is 4789.
 PORT = 8472
 VNI = 1

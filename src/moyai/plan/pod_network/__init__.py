@@ -14,6 +14,7 @@ from moyai.cloud.model import SourceAddress
 from moyai.plan.existing import Existing
 from moyai.plan.node_network import NetworkConf
 from moyai.plan.nodes import PlannedNode
+from moyai.plan.pod_network.bgp import AnnouncedPods
 from moyai.plan.pod_network.host_gw import GatewayPods
 from moyai.plan.pod_network.routes import RoutedPods
 from moyai.plan.pod_network.unmanaged import UnmanagedPods
@@ -80,6 +81,8 @@ def pod_network_of(spec: ClusterSpec) -> PodNetwork:
             return GatewayPods(network)
         case "vxlan":
             return TunnelledPods(network)
+        case "bgp":
+            return AnnouncedPods(network)
         case "none":
             return UnmanagedPods(network)
         case "auto":

@@ -1,0 +1,110 @@
+"""The spec's section ``network.bgp``: the nodes' autonomous system, and the routers outside that nodes speak to."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from ipaddress import IPv4Network
+from typing import Annotated, Self
+
+from pydantic import AfterValidator, Field, model_validator
+
+from moyai.spec.address_types import Cidr, Ip
+from moyai.spec.base import Model, problem
+
+#: RFC 6793: numbers have 32 bits, and these two mean something else (RFC 7607, RFC 7300).
+_LAST_ASN = 2**32 - 2
+_NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+_LABEL = re.compile(r"([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
+
+
+def _name(value: str) -> str:
+    if not _NAME.fullmatch(value):
+        raise problem("a name of small letters, digits and hyphens, such as rt-01")
+    return value
+
+
+def _label(value: str) -> str:
+    if not _LABEL.fullmatch(value):
+        raise problem("the key of a label, such as moyai.dev/route-reflector")
+    return value
+
+
+Asn = Annotated[int, Field(ge=1, le=_LAST_ASN)]
+
+
+class BgpRouter(Model):
+    """A router outside of the cluster. Each node has a session with it."""
+
+    name: Annotated[str, AfterValidator(_name)] = Field(
+        default="", validate_default=True, description="By which objects of MetalLB and messages name it."
+    )
+    address: Ip = Field(description="Its address.")
+    asn: Asn = Field(description="Number of its autonomous system.")
+    password_secret: str = Field(
+        default="",
+        description="Name of a Secret of type kubernetes.io/basic-auth in namespace metallb-system: the session's password.",
+    )
+    bfd: bool = Field(
+        default=True,
+        description="Whether a silent end is noticed within a second (BFD, 300 ms, three times), and a restart of bgpd loses "
+        "no path (graceful restart). The router must have BFD for the session, too.",
+    )
+    multihop: bool = Field(default=False, description="Whether the router is on another network than the machines.")
+    announce_pods: bool = Field(default=True, description="Whether it is told the nodes' pod ranges.")
+    accept: list[Cidr] = Field(
+        default_factory=list[Cidr],
+        description="Ranges that nodes learn from it, with all their parts; all else is dropped. 32 at most.",
+    )
+    maximum_prefixes: Annotated[int, Field(ge=1, le=10000)] = Field(
+        default=100, description="A router that sends more ends its session for a minute."
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if len(self.accept) > 32:
+            raise problem("at most 32 ranges", at=("accept",))
+        return self
+
+
+class BgpSpec(Model):
+    """BGP of the nodes. Nodes up to `meshUpTo` have a session with each other; in a larger cluster nodes with the label
+    `reflectorLabel` are route reflectors."""
+
+    asn: Asn = Field(default=64522, description="Number of the nodes' autonomous system. 64512 to 65534 are private.")
+    routers: list[BgpRouter] = Field(
+        default_factory=list[BgpRouter], description="Routers outside, 16 at most. MetalLB's BGPPeer adds others."
+    )
+    mesh_up_to: Annotated[int, Field(ge=2, le=100)] = Field(
+        default=10, description="How many nodes have sessions with each other without route reflectors."
+    )
+    reflector_label: Annotated[str, AfterValidator(_label)] = Field(
+        default="moyai.dev/route-reflector", description="Nodes with this label reflect routes; label two at least."
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if len(self.routers) > 16:
+            raise problem("at most 16 routers", at=("routers",))
+        for number, router in enumerate(self.routers):
+            for other in self.routers[:number]:
+                if router.name == other.name:
+                    raise problem(f"another name than {other.name}", at=("routers", number, "name"))
+                if router.address == other.address:
+                    raise problem(f"another address than that of {other.name}", at=("routers", number, "address"))
+        return self
+
+
+def check_routers(bgp: BgpSpec, *, mode: str, ranges: Mapping[str, IPv4Network]) -> None:
+    """``ranges``: field → the cluster's range. Raises the validator's error, with its place below ``network``."""
+    if bgp.routers and mode != "bgp":
+        raise problem("left out where mode is not bgp: a BGPPeer names a router for Services", at=("bgp", "routers"))
+    for number, router in enumerate(bgp.routers):
+        at = ("bgp", "routers", number)
+        for name, cidr in ranges.items():
+            # a router may be a machine of the cluster's network
+            if router.address in cidr and name != "nodeCIDR":
+                raise problem(f"apart from {name} {cidr}", at=(*at, "address"))
+            for index, accepted in enumerate(router.accept):
+                if accepted.overlaps(cidr):
+                    raise problem(f"apart from {name} {cidr}", at=(*at, "accept", index))
