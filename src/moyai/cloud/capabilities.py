@@ -59,8 +59,8 @@ class Capability(StrEnum):
 
     ``ROUTERS``: a router of the cluster's own leads from its network to an external one. ``FLOATING_IPS``: public addresses
     are put on a port and taken off it while its machine runs. ``TAGS``: tags can be added to what exists; the owner of an
-    object can be read on every cloud (see above). ``METADATA``: a server shows all the metadata that it was made with, and single
-    keys of it can be deleted; without it a server shows the cluster's alone. ``SNAPSHOTS``: of volumes.
+    object can be read on every cloud (see above). ``METADATA``: a server shows all the metadata that it was made with, and
+    single keys of it can be deleted; without it a server shows the cluster's alone. ``SNAPSHOTS``: of volumes.
     """
 
     ROUTERS = "routers"
@@ -111,8 +111,8 @@ class Machines(Protocol):
 
     def server(self, server_id: str) -> Server: ...
     def provider_id(self, server_id: str, zone: str = "") -> str:
-        """How a Node of Kubernetes names this server (``spec.providerID``). ``zone``: the server's, which some clouds name there
-        as well. Asks the cloud nothing."""
+        """How a Node of Kubernetes names this server (``spec.providerID``). ``zone``: the server's, which some clouds name
+        there as well. Asks the cloud nothing."""
         ...
 
     def server_id(self, provider_id: str) -> str | None:

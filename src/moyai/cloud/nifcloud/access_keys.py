@@ -42,7 +42,7 @@ def find_access_key(environ: Mapping[str, str], home: Path) -> AccessKey:
     except (configparser.Error, UnicodeDecodeError):
         # the parser's own words quote the line, which may be the secret
         raise UsageError(f"{file} is no credentials file of NIFCLOUD", hint=f"it has a section [{profile}]") from None
-    section = parser[profile] if parser.has_section(profile) else {}
+    section: Mapping[str, str] = parser[profile] if parser.has_section(profile) else {}
     found = AccessKey(section.get("nifcloud_access_key_id", ""), section.get("nifcloud_secret_access_key", ""))
     if not (found.id and found.secret):
         hint = "it needs nifcloud_access_key_id and nifcloud_secret_access_key there"

@@ -1,4 +1,5 @@
-"""A load balancer of NIFCLOUD, of either type, as it is wanted and as it is; what cannot be had; what leads from one to the other.
+"""A load balancer of NIFCLOUD, of either type, as it is wanted and as it is; what cannot be had; what leads from one to the
+other.
 
 Pure. It is no tree of ``cloud.load_balancers``: a balancer has pairs of ports, of which each has its check, its members and its
 filter; members are servers by name; and an L4 balancer has no place for an owner but its name.
@@ -26,8 +27,8 @@ class HealthCheck:
 
 @dataclass(frozen=True)
 class PortPair:
-    """``port``: clients'. ``node_port``: members'. ``members``: names of servers. ``allowed``: addresses and ranges that are let
-    in, none: everybody."""
+    """``port``: clients'. ``node_port``: members'. ``members``: names of servers. ``allowed``: addresses and ranges that are
+    let in, none: everybody."""
 
     protocol: str
     port: int
@@ -54,8 +55,8 @@ class BalancerArm:
 
 @dataclass(frozen=True)
 class PairBalancer:
-    """``address``: its VIP, empty while it has none. ``available``: whether it takes a change. ``volume``: Mbit/s. ``accounting``:
-    1 by the month, 2 by the hour. ``policy``: L4 alone. ``zone``, ``arms``: ``elb`` alone."""
+    """``address``: its VIP, empty while it has none. ``available``: whether it takes a change. ``volume``: Mbit/s.
+    ``accounting``: 1 by the month, 2 by the hour. ``policy``: L4 alone. ``zone``, ``arms``: ``elb`` alone."""
 
     name: str
     pairs: tuple[PortPair, ...]
@@ -185,9 +186,9 @@ def balancer_steps(wanted: PairBalancer, found: PairBalancer | None) -> list[Bal
     missing = [one for one in wanted.pairs if one.key not in has]
     surplus = [one for one in found.pairs if one.key not in {pair.key for pair in wanted.pairs}]
     # first those that keep the clients' port, then any
-    for same in (lambda a, b: a.key[:2] == b.key[:2], lambda _a, _b: True):
+    for kept in (2, 0):
         for one in list(missing):
-            if old := next((other for other in surplus if same(one, other)), None):
+            if old := next((other for other in surplus if one.key[:kept] == other.key[:kept]), None):
                 steps.append(MovePair(old, one))
                 missing.remove(one)
                 surplus.remove(old)

@@ -1,11 +1,11 @@
 """What additional disks are called, and whose they are.
 
-The vendor's CSI driver knows its disks by the description, which is the name of the PersistentVolume and fills all 40 characters.
-So the owner stands in the disk's own name: ``moyai``, the cluster's UID, and a digest of both UID and description. A disk is a
-cluster's where name and description fit each other.
+The vendor's CSI driver knows its disks by the description, which is the name of the PersistentVolume and fills all 40
+characters. So the owner stands in the disk's own name: ``moyai``, the cluster's UID, and a digest of both UID and
+description. A disk is a cluster's where name and description fit each other.
 
-A disk is born attached to a server. Until it was taken off there, its description is not its name but ``birth``: so the next run
-knows a disk that nobody has used yet from one that is in use. Pure.
+A disk is born attached to a server. Until it was taken off there, its description is not its name but ``birth``: so the next
+run knows a disk that nobody has used yet from one that is in use. Pure.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""Elastic addresses: a server's public address that outlives it. NIFCLOUD puts one on a server and takes it off while the server is
-stopped or reboots, so they are no floating IPs of ``cloud.capabilities``, whose machines run on.
+"""Elastic addresses: a server's public address that outlives it. NIFCLOUD puts one on a server and takes it off while the
+server is stopped or reboots, so they are no floating IPs of ``cloud.capabilities``, whose machines run on.
 
-An address has no name, and gets its description in a second call. So whoever allocates one writes down before which addresses there
-were (``AddressNote``): a process that finds such a note knows the address of a call whose reply was lost, and no second one is
-allocated. Where several new addresses without a description are there, nobody can say which is ours: they are listed, and none is
-taken.
+An address has no name, and gets its description in a second call. So whoever allocates one writes down before which addresses
+there were (``AddressNote``): a process that finds such a note knows the address of a call whose reply was lost, and no second
+one is allocated. Where several new addresses without a description are there, nobody can say which is ours: they are listed,
+and none is taken.
 """
 
 from __future__ import annotations
@@ -65,7 +65,8 @@ class ElasticAddresses:
         ]
 
     def allocate(self, mark: Mark, *, zone: str, note: AddressNote) -> ElasticAddress:
-        """The cluster's address of this name, allocated where there is none. Raises Conflict where it is not clear which one is."""
+        """The cluster's address of this name, allocated where there is none. Raises Conflict where it is not clear which one
+        is."""
         words = mark.text
         if (found := next((one for one in self.all() if one.mark == mark), None)) is not None:
             note.clear()

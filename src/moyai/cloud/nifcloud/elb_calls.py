@@ -1,4 +1,5 @@
-"""The API's calls about elastic load balancers ("elb"), one method each, with types: one description a balancer, all pairs in it.
+"""The API's calls about elastic load balancers ("elb"), one method each, with types: one description a balancer, all pairs in
+it.
 
 Source: the SDK's service model (computing 3.0).
 """

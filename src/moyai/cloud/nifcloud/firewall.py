@@ -5,8 +5,8 @@ A group's id is its name in the cloud, and a rule's id is its content, since the
 - A group is changed by one call at a time, in this process, and the next waits until the last is applied.
 - A change whose reply was lost is read back before it is sent again.
 
-A group belongs to a zone, a server has one group, and what no rule lets in is refused. A rule cannot name its own group: traffic
-within a group is a rule for the range of its network.
+A group belongs to a zone, a server has one group, and what no rule lets in is refused. A rule cannot name its own group:
+traffic within a group is a rule for the range of its network.
 """
 
 from __future__ import annotations

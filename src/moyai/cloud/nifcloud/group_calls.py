@@ -17,8 +17,8 @@ from moyai.cloud.nifcloud.wire_values import rows, text, whole
 
 @dataclass(frozen=True, order=True)
 class WireRule:
-    """``direction``: IN or OUT. ``protocol``: ANY, TCP, VRRP … ``first``, ``last``: ports, 0: all. ``remote``: an address range or,
-    with ``by_group``, the name of a group."""
+    """``direction``: IN or OUT. ``protocol``: ANY, TCP, VRRP … ``first``, ``last``: ports, 0: all. ``remote``: an address
+    range or, with ``by_group``, the name of a group."""
 
     direction: str
     protocol: str

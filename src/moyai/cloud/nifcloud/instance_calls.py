@@ -78,7 +78,8 @@ class InstanceCalls:
         self._wire = wire
 
     def all(self) -> list[WireInstance]:
-        """All of the account in the region. A call that names servers fails as a whole for one that is gone, so none is named."""
+        """All of the account in the region. A call that names servers fails as a whole for one that is gone, so none is
+        named."""
         answer = self._wire.read("DescribeInstances")
         return [
             _instance(one, reservation)

@@ -1,7 +1,7 @@
 """What NIFCLOUD's words about a server mean: to plans (``Power``), and to fencing (``Evidence``).
 
-Pure. Always holds: a server counts as off only when the API says ``stopped``. That a stop was asked for, ``pending``, ``warning``
-or a lost reply proves nothing; the hypervisors restart a failed server on another host by themselves.
+Pure. Always holds: a server counts as off only when the API says ``stopped``. That a stop was asked for, ``pending``,
+``warning`` or a lost reply proves nothing; the hypervisors restart a failed server on another host by themselves.
 
 Source: the API's documentation of instanceState (code 0 pending, 16 running, 48 terminated, 80 stopped).
 """

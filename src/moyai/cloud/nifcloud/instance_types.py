@@ -1,11 +1,11 @@
 """The table of instance types: no call of NIFCLOUD lists them with their sizes.
 
-Always holds: the names are those of the API's model, so that the API takes each of them. A name says the class, which has a number
-of CPUs, and the memory in GB where it is not the class's least. A letter before it says the generation; not every zone has every
-generation.
+Always holds: the names are those of the API's model, so that the API takes each of them. A name says the class, which has a
+number of CPUs, and the memory in GB where it is not the class's least. A letter before it says the generation; not every zone
+has every generation.
 
-Sources: the enumeration ``InstanceType`` of the SDK's model; numbers of CPUs: the vendor's list of server types, not tried on the
-real cloud.
+Sources: the enumeration ``InstanceType`` of the SDK's model; numbers of CPUs: the vendor's list of server types, not tried on
+the real cloud.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The API's calls about L4 load balancers ("lb"), one method each, with types.
 
-The API has one description for each pair of ports, all with the balancer's name. None is asked for by name: the SDK cannot, without
-the ports. Source: the SDK's service model (computing 3.0).
+The API has one description for each pair of ports, all with the balancer's name. None is asked for by name: the SDK cannot,
+without the ports. Source: the SDK's service model (computing 3.0).
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 
 from moyai.cloud.capabilities import Capability, CapabilityAbsent
 from moyai.cloud.model import Address, Flavor, Power, Server
-from moyai.cloud.nifcloud.error_codes import NoSuchObject, StillBusy
+from moyai.cloud.nifcloud.error_codes import NoSuchObject
 from moyai.cloud.nifcloud.instance_calls import InstanceCalls, NewInstance, NewNic, WireInstance
 from moyai.cloud.nifcloud.instance_states import evidence, power
 from moyai.cloud.nifcloud.instance_types import FLAVORS
@@ -19,7 +19,7 @@ from moyai.cloud.nifcloud.marks import Mark, adopted, mark_of, read_mark, wire_n
 from moyai.cloud.nifcloud.nic_plans import GIVEN_NETWORKS, PUBLIC, read_plan, wire_network
 from moyai.cloud.nifcloud.nifcloud_limits import USER_DATA_BYTES
 from moyai.cloud.nifcloud.wire import Wire
-from moyai.core.errors import Conflict, NotFound, Retriable, Terminal, UsageError
+from moyai.core.errors import Conflict, NotFound, Retriable, Terminal, Unreachable, UsageError
 from moyai.core.ids import CLUSTER_TAG
 from moyai.core.waiting import NotYet
 
@@ -208,9 +208,10 @@ class NifcloudMachines:
         name = self._instance(server_id).name
         try:
             self._wire.settle(lambda: self._calls.stop(name, force=force), lambda: self._off(server_id))
-        except (Conflict, StillBusy):
-            # something is being done to it, a stop of an earlier run perhaps
-            pass
+        except Retriable as error:
+            # refused because something is being done to it, a stop of an earlier run perhaps, or said to have failed
+            if isinstance(error, Unreachable):
+                raise
 
         def look() -> bool | NotYet:
             return True if self._off(server_id) else NotYet(f"server {name} to stop")

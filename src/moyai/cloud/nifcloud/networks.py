@@ -1,8 +1,8 @@
 """Private LANs, and the network cards of servers as ports (``cloud.capabilities.Networks``).
 
-NIFCLOUD has no network without a subnet, and no port without a machine. So a network is made with its subnet: ``create_network``
-says what it will be called, and ``create_subnet`` makes it. A port without a machine is a value (``nic_plans``). Neither is in a
-list before it exists, and a process that dies between the two leaves nothing.
+NIFCLOUD has no network without a subnet, and no port without a machine. So a network is made with its subnet:
+``create_network`` says what it will be called, and ``create_subnet`` makes it. A port without a machine is a value
+(``nic_plans``). Neither is in a list before it exists, and a process that dies between the two leaves nothing.
 
 The id of a cluster's LAN here is ``nic_plans.lan_id``, known before the LAN is made. Every other network has the API's own.
 """
@@ -76,8 +76,8 @@ class NifcloudNetworks:
         allocation_pools: Sequence[tuple[str, str]] = (),
         tags: Sequence[str],
     ) -> Subnet:
-        """Makes the network with it. Its only subnet has the network's name. A LAN has neither DHCP nor name servers of its own:
-        ``dns`` and ``allocation_pools`` are the machines' and the planner's to keep."""
+        """Makes the network with it. Its only subnet has the network's name. A LAN has neither DHCP nor name servers of its
+        own: ``dns`` and ``allocation_pools`` are the machines' and the planner's to keep."""
         mark = lan_mark(network_id)
         if mark is None or mark.tags != tuple(tags):
             raise Terminal(f"private LAN {network_id} has its subnet, and takes no other", object_id=network_id)

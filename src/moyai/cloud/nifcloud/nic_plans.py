@@ -1,10 +1,11 @@
 """What has no object in NIFCLOUD as long as nothing needs it: network cards without a machine, networks without a subnet.
 
-A server is made with its cards, and loses none of them. So a port without a machine is a value: its id says what the server is to
-be made with, and it is in no list. Once the server is there, the card is a port with its server's name, found by network and name.
+A server is made with its cards, and loses none of them. So a port without a machine is a value: its id says what the server
+is to be made with, and it is in no list. Once the server is there, the card is a port with its server's name, found by
+network and name.
 
-A private LAN is made with its range. So a network without a subnet is a value, too: its id has cluster and name, and the LAN that
-``create_subnet`` makes has the same id. Pure.
+A private LAN is made with its range. So a network without a subnet is a value, too: its id has cluster and name, and the LAN
+that ``create_subnet`` makes has the same id. Pure.
 """
 
 from __future__ import annotations

@@ -22,8 +22,8 @@ class NifcloudAccount:
         self._wire, self._place = wire, place
 
     def project_id(self) -> str:
-        """NIFCLOUD has no projects and shows no account's id: a region is what an account has to itself. Asks the cloud, so that a
-        key that is refused is refused here."""
+        """NIFCLOUD has no projects and shows no account's id: a region is what an account has to itself. Asks the cloud, so
+        that a key that is refused is refused here."""
         self._wire.read("DescribeRegions")
         return self._place.region
 

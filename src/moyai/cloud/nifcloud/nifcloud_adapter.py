@@ -1,7 +1,7 @@
 """The adapter of NIFCLOUD: which names of the user's are its clouds, and how one logs in.
 
-A cloud is called ``nifcloud`` (the region is the environment's), ``nifcloud:jp-east-1``, or ``nifcloud:region=jp-east-1,zone=…``, as
-the spec's mapping reads when it is written as one text.
+A cloud is called ``nifcloud`` (the region is the environment's), ``nifcloud:jp-east-1``, or
+``nifcloud:region=jp-east-1,zone=…``, as the spec's mapping reads when it is written as one text.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ _KEYS = ("region", "zone", "endpointURL", "ca")
 
 @dataclass(frozen=True)
 class NifcloudGuest:
-    """Implements ``cloud.capabilities.Guest``. A machine of NIFCLOUD has no metadata service: it knows its name and not its id."""
+    """Implements ``cloud.capabilities.Guest``. A machine of NIFCLOUD has no metadata service: it knows its name and not its
+    id."""
 
     def instance(self) -> Instance | None:
         return None

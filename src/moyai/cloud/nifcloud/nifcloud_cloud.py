@@ -1,7 +1,7 @@
 """One account at one region of NIFCLOUD behind ``cloud.capabilities.Cloud``.
 
-What the cloud lacks of the capabilities is a value here (``CAPABILITIES``). What it has beside them, for those parts of moyai that
-know NIFCLOUD: ``l4`` and ``elastic``, its two types of load balancers, and ``elastic_addresses``.
+What the cloud lacks of the capabilities is a value here (``CAPABILITIES``). What it has beside them, for those parts of moyai
+that know NIFCLOUD: ``l4`` and ``elastic``, its two types of load balancers, and ``elastic_addresses``.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from moyai.cloud.nifcloud.sdk import Caller, Place
 from moyai.cloud.nifcloud.wire import Wire
 from moyai.core.clock import Clock, SystemClock
 
-#: Of those that a cloud may lack. Routers of NIFCLOUD reboot when they change, public addresses move while their machine is off,
-#: and balancers are no trees: none of them is what the capability promises.
+#: Of those that a cloud may lack. Routers of NIFCLOUD reboot when they change, public addresses move while their machine is
+#: off, and balancers are no trees: none of them is what the capability promises.
 CAPABILITIES = frozenset({Capability.DISKS})
 
 

@@ -1,5 +1,5 @@
-"""NIFCLOUD as a kind of cloud, and section ``[Global]`` of its cloud.conf. The names are those of the cloud's own controller manager
-and CSI driver."""
+"""NIFCLOUD as a kind of cloud, and section ``[Global]`` of its cloud.conf. The names are those of the cloud's own controller
+manager and CSI driver."""
 
 from __future__ import annotations
 
@@ -36,7 +36,8 @@ class NifcloudKeys:
 
 @dataclass(frozen=True)
 class NifcloudLogin:
-    """Implements ``cloud.kind.Login``. ``authorities``: what the file that ``ca_file`` names holds, where the login brings it."""
+    """Implements ``cloud.kind.Login``. ``authorities``: what the file that ``ca_file`` names holds, where the login brings
+    it."""
 
     keys: NifcloudKeys
     authorities: str = ""

@@ -1,6 +1,7 @@
 """What NIFCLOUD allows, as data: plans and controllers refuse early what a call would refuse late.
 
-Sources: the API's documentation and the validators of the vendor's Terraform provider. None of them was tried on the real cloud.
+Sources: the API's documentation and the validators of the vendor's Terraform provider. None of them was tried on the real
+cloud.
 """
 
 from __future__ import annotations

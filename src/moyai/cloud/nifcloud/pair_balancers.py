@@ -1,5 +1,5 @@
-"""Makes a load balancer of NIFCLOUD what it is wanted to be, whatever it is: half-made by a run that died, made by the cloud's own
-controller manager, or of other ports. What always holds:
+"""Makes a load balancer of NIFCLOUD what it is wanted to be, whatever it is: half-made by a run that died, made by the
+cloud's own controller manager, or of other ports. What always holds:
 
 - The balancer is read, the steps follow from what is read, and after the steps it is read again.
 - A reply that is lost ends the round: the next look tells what became of the step.

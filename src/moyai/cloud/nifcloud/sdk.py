@@ -47,7 +47,8 @@ class Place:
 
     @property
     def url(self) -> str:
-        return self.endpoint_url or endpoint(self.region)
+        # the SDK adds the path
+        return self.endpoint_url.rstrip("/").removesuffix("/api") or endpoint(self.region)
 
 
 class Caller(Protocol):
@@ -76,7 +77,7 @@ class Sdk:
 
     def call(self, operation: str, arguments: Answer, *, object_id: str = "") -> Answer:
         client = self.client
-        from botocore import exceptions as boto
+        from botocore import exceptions as boto  # pyright: ignore[reportMissingTypeStubs]
 
         method = getattr(client, _method_name(operation))
         try:
@@ -114,7 +115,7 @@ class Sdk:
         if not logger.handlers:
             logger.addHandler(logging.NullHandler())
         import nifcloud.session  # pyright: ignore[reportMissingTypeStubs]
-        from botocore.config import Config
+        from botocore.config import Config  # pyright: ignore[reportMissingTypeStubs]
 
         config = Config(
             retries={"max_attempts": 0},
@@ -147,6 +148,6 @@ def _tls(ca: str) -> ssl.SSLContext:
 
 def _method_name(operation: str) -> str:
     """botocore's name of an operation's method."""
-    from botocore import xform_name
+    import botocore  # pyright: ignore[reportMissingTypeStubs]
 
-    return xform_name(operation)
+    return str(cast("Any", botocore).xform_name(operation))

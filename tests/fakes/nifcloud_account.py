@@ -1,0 +1,328 @@
+"""A small account of NIFCLOUD behind the wire of unit tests: what exists, and what each call does to it after a while."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from tests.fakes.clock import FakeClock
+
+
+class Refused(Exception):
+    def __init__(self, code: str, words: str) -> None:
+        super().__init__(code)
+        self.code, self.words = code, words
+
+
+@dataclass(frozen=True)
+class Call:
+    operation: str
+    parameters: dict[str, str]
+
+    def __getitem__(self, key: str) -> str:
+        return self.parameters.get(key, "")
+
+    def many(self, key: str) -> list[str]:
+        """``key.1``, ``key.2`` …"""
+        found: list[str] = []
+        while (name := f"{key}.{len(found) + 1}") in self.parameters:
+            found.append(self.parameters[name])
+        return found
+
+    def groups(self, key: str) -> list[dict[str, str]]:
+        """``key.1.X`` … as one mapping each."""
+        found: dict[int, dict[str, str]] = {}
+        for name, value in self.parameters.items():
+            if name.startswith(f"{key}."):
+                number, _, rest = name.removeprefix(f"{key}.").partition(".")
+                found.setdefault(int(number), {})[rest] = value
+        return [found[number] for number in sorted(found)]
+
+
+def missing(what: str) -> Refused:
+    return Refused(f"Client.InvalidParameterNotFound.{what}", f"there is no such {what}")
+
+
+def taken(what: str) -> Refused:
+    return Refused(f"Client.InvalidParameterDuplicate.{what}", f"there is such a {what}")
+
+
+class WireAccount:
+    """Tables of what exists, as the answers of Describe… calls have it. ``seconds``: how long each piece of work takes."""
+
+    def __init__(self, clock: FakeClock) -> None:
+        self.clock, self.seconds = clock, 5.0
+        self.instances: dict[str, dict[str, Any]] = {}
+        self.volumes: dict[str, dict[str, Any]] = {}
+        self.groups: dict[str, dict[str, Any]] = {}
+        self.lans: dict[str, dict[str, Any]] = {}
+        self.keys: dict[str, dict[str, Any]] = {}
+        self.addresses: dict[str, dict[str, Any]] = {}
+        self.balancers: dict[str, list[dict[str, Any]]] = {}
+        self._later: list[tuple[float, Callable[[], object]]] = []
+        self._number = 0
+
+    def do(self, call: Call) -> dict[str, Any]:
+        """The answer of a call, with all effects that are due by now."""
+        now = self.clock.monotonic()
+        due = [work for when, work in self._later if when <= now]
+        self._later = [one for one in self._later if one[0] > now]
+        for work in due:
+            work()
+        return getattr(self, f"_{call.operation}")(call) or {}
+
+    def later(self, work: Callable[[], object]) -> None:
+        self._later.append((self.clock.monotonic() + self.seconds, work))
+
+    def new(self, prefix: str) -> str:
+        self._number += 1
+        return f"{prefix}{self._number:08d}"
+
+    # ---- servers
+
+    def server(self, name: str, *, description: str = "", zone: str = "east-11", state: str = "running") -> dict[str, Any]:
+        """A server that is there, made by whomever ``description`` says."""
+        made = {
+            "InstanceUniqueId": self.new("i-"),
+            "InstanceId": name,
+            "Description": description,
+            "InstanceState": {"Name": state},
+            "Placement": {"AvailabilityZone": zone},
+            "InstanceType": "e-medium4",
+            "IpAddress": "203.0.113.5",
+            "PrivateIpAddress": "10.0.0.5",
+            "group": "",
+            "NetworkInterfaceSet": list[dict[str, Any]](),
+        }
+        self.instances[name] = made
+        return made
+
+    def _instance(self, name: str) -> dict[str, Any]:
+        if name not in self.instances:
+            raise missing("Instance")
+        return self.instances[name]
+
+    def _DescribeInstances(self, _: Call) -> dict[str, Any]:
+        shown: list[dict[str, Any]] = []
+        for one in self.instances.values():
+            disks = [{"Ebs": {"VolumeId": name}} for name, disk in self.volumes.items() if disk["server"] == one["InstanceId"]]
+            body = {key: value for key, value in one.items() if key != "group"} | {"BlockDeviceMapping": disks}
+            shown.append({"GroupSet": [{"GroupId": one["group"]}] if one["group"] else [], "InstancesSet": [body]})
+        return {"ReservationSet": shown}
+
+    def _RunInstances(self, call: Call) -> dict[str, Any]:
+        name = call["InstanceId"]
+        if name in self.instances:
+            raise taken("Instance")
+        made = self.server(name, description=call["Description"], zone=call["Placement.AvailabilityZone"], state="pending")
+        made["InstanceType"], made["group"] = call["InstanceType"], call["SecurityGroup.1"]
+        base64.b64decode(call["UserData"] or "", validate=True)
+        for nic in call.groups("NetworkInterface"):
+            lan = next((one for one in self.lans.values() if one["PrivateLanName"] == nic.get("NetworkName")), None)
+            network = lan["NetworkId"] if lan else nic["NetworkId"]
+            shown = {"NiftyNetworkId": network, "PrivateIpAddress": "10.0.0.5"}
+            made["NetworkInterfaceSet"].append(shown | ({"NiftyNetworkName": nic["NetworkName"]} if lan else {}))
+        self.later(lambda: made["InstanceState"].update(Name="running"))
+        return {"InstancesSet": [{"InstanceId": name, "InstanceUniqueId": made["InstanceUniqueId"]}]}
+
+    def _state(self, call: Call, begin: str, *, goal: str) -> dict[str, Any]:
+        one = self._instance(call["InstanceId.1"])
+        one["InstanceState"] = {"Name": begin}
+        self.later(lambda: one.update(InstanceState={"Name": goal}))
+        return {}
+
+    def _StopInstances(self, call: Call) -> dict[str, Any]:
+        return self._state(call, "pending", goal="stopped")
+
+    def _StartInstances(self, call: Call) -> dict[str, Any]:
+        return self._state(call, "pending", goal="running")
+
+    def _RebootInstances(self, call: Call) -> dict[str, Any]:
+        return self._state(call, "pending", goal="running")
+
+    def _TerminateInstances(self, call: Call) -> dict[str, Any]:
+        if self._instance(call["InstanceId.1"])["InstanceState"]["Name"] != "stopped":
+            raise Refused("Client.Inoperable.Instance.NotStopped", "stop it first")
+        del self.instances[call["InstanceId.1"]]
+        return {}
+
+    def _ModifyInstanceAttribute(self, call: Call) -> dict[str, Any]:
+        one = self._instance(call["InstanceId"])
+        one["group" if call["Attribute"] == "groupId" else "Description"] = call["Value"]
+        return {}
+
+    def _DescribeInstanceAttribute(self, call: Call) -> dict[str, Any]:
+        name = self._instance(call["InstanceId"])["InstanceId"]
+        disks = [disk for disk in self.volumes.values() if disk["server"] == name]
+        return {
+            "BlockDeviceMapping": [
+                {"DeviceName": f"SCSI (0:{number})", "Ebs": {"VolumeId": disk["VolumeId"]}}
+                for number, disk in enumerate(disks, 1)
+            ]
+        }
+
+    def _DescribeAvailabilityZones(self, _: Call) -> dict[str, Any]:
+        zones = ("east-11", "east-12", "east-13")
+        return {"AvailabilityZoneInfo": [{"ZoneName": zone, "ZoneState": "available"} for zone in zones]}
+
+    def _DescribeRegions(self, _: Call) -> dict[str, Any]:
+        return {"RegionInfo": [{"RegionName": "east-1"}]}
+
+    def _DescribeImages(self, _: Call) -> dict[str, Any]:
+        return {"ImagesSet": [{"ImageId": "283", "Name": "Ubuntu Server 24.04 LTS", "ImageState": "available"}]}
+
+    def _DescribeKeyPairs(self, _: Call) -> dict[str, Any]:
+        return {"KeySet": list(self.keys.values())}
+
+    def _ImportKeyPair(self, call: Call) -> dict[str, Any]:
+        if call["KeyName"] in self.keys:
+            raise taken("KeyName")
+        self.keys[call["KeyName"]] = {"KeyName": call["KeyName"], "Description": call["Description"]}
+        return {}
+
+    def _DeleteKeyPair(self, call: Call) -> dict[str, Any]:
+        if self.keys.pop(call["KeyName"], None) is None:
+            raise missing("KeyPair")
+        return {}
+
+    # ---- private LANs and firewall groups
+
+    def _NiftyDescribePrivateLans(self, _: Call) -> dict[str, Any]:
+        return {"PrivateLanSet": list(self.lans.values())}
+
+    def _NiftyCreatePrivateLan(self, call: Call) -> dict[str, Any]:
+        name = call["PrivateLanName"]
+        if any(one["PrivateLanName"] == name for one in self.lans.values()):
+            raise taken("PrivateLanName")
+        made = {key: call[key] for key in ("PrivateLanName", "Description", "CidrBlock", "AvailabilityZone")}
+        made |= {"NetworkId": self.new("net-"), "State": "pending"}
+        self.lans[made["NetworkId"]] = made
+        self.later(lambda: made.update(State="available"))
+        return {"PrivateLan": dict(made)}
+
+    def _NiftyDeletePrivateLan(self, call: Call) -> dict[str, Any]:
+        if call["NetworkId"] not in self.lans:
+            raise missing("NetworkId")
+        del self.lans[call["NetworkId"]]
+        return {}
+
+    def _DescribeSecurityGroups(self, _: Call) -> dict[str, Any]:
+        return {"SecurityGroupInfo": list(self.groups.values())}
+
+    def _CreateSecurityGroup(self, call: Call) -> dict[str, Any]:
+        if call["GroupName"] in self.groups:
+            raise taken("SecurityGroup")
+        made = {key: call[key] for key in ("GroupName", "GroupDescription")}
+        self.groups[call["GroupName"]] = made | {"GroupStatus": "applied", "IpPermissions": []}
+        return {"Return": True}
+
+    def _DeleteSecurityGroup(self, call: Call) -> dict[str, Any]:
+        if self.groups.pop(call["GroupName"], None) is None:
+            raise missing("SecurityGroup")
+        return {"Return": True}
+
+    def _rules(self, call: Call) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        group = self.groups.get(call["GroupName"])
+        if group is None:
+            raise missing("SecurityGroup")
+        if group["GroupStatus"] != "applied":
+            raise Refused("Server.ResourceIncorrectState.SecurityGroup.Processing", "busy")
+        rules: list[dict[str, Any]] = []
+        for one in call.groups("IpPermissions"):
+            rule: dict[str, Any] = {"InOut": one["InOut"], "IpProtocol": one["IpProtocol"]}
+            rule |= {key: int(one[key]) for key in ("FromPort", "ToPort") if key in one}
+            rule["IpRanges"] = [{"CidrIp": one["IpRanges.1.CidrIp"]}] if "IpRanges.1.CidrIp" in one else []
+            rule["Groups"] = [{"GroupName": one["Groups.1.GroupName"]}] if "Groups.1.GroupName" in one else []
+            rules.append(rule)
+        group["GroupStatus"] = "processing"
+        self.later(lambda: group.update(GroupStatus="applied"))
+        return group, rules
+
+    def _AuthorizeSecurityGroupIngress(self, call: Call) -> dict[str, Any]:
+        group, rules = self._rules(call)
+        group["IpPermissions"] += rules
+        return {"Return": True}
+
+    def _RevokeSecurityGroupIngress(self, call: Call) -> dict[str, Any]:
+        group, rules = self._rules(call)
+        group["IpPermissions"] = [one for one in group["IpPermissions"] if one not in rules]
+        return {"Return": True}
+
+    # ---- disks
+
+    def volume(self, name: str, *, server: str = "", description: str = "", zone: str = "east-11") -> dict[str, Any]:
+        made: dict[str, Any] = {"VolumeId": name, "Description": description, "Size": "100", "Status": "available"}
+        made |= {"AvailabilityZone": zone, "DiskType": "Standard Flash Storage A", "server": server}
+        self.volumes[name] = made
+        return made
+
+    def _volume(self, call: Call) -> dict[str, Any]:
+        if call["VolumeId"] not in self.volumes:
+            raise missing("Volume")
+        return self.volumes[call["VolumeId"]]
+
+    def _DescribeVolumes(self, _: Call) -> dict[str, Any]:
+        shown: list[dict[str, Any]] = []
+        for one in self.volumes.values():
+            server = self.instances.get(one["server"], {})
+            place = {"InstanceId": one["server"], "InstanceUniqueId": server.get("InstanceUniqueId", "i-gone")}
+            state = "attaching" if one["Status"] == "attaching" else "attached"
+            attached = [place | {"Status": state}] if one["server"] else []
+            shown.append({key: value for key, value in one.items() if key != "server"} | {"AttachmentSet": attached})
+        return {"VolumeSet": shown}
+
+    def _CreateVolume(self, call: Call) -> dict[str, Any]:
+        if call["VolumeId"] in self.volumes:
+            raise taken("Volume")
+        server = self._instance(call["InstanceId"])
+        zone = server["Placement"]["AvailabilityZone"]
+        made = self.volume(call["VolumeId"], server=call["InstanceId"], description=call["Description"], zone=zone)
+        made |= {"Size": call["Size"], "Status": "attaching"}
+        self.later(lambda: made.update(Status="in-use"))
+        return {"VolumeId": call["VolumeId"]}
+
+    def _AttachVolume(self, call: Call) -> dict[str, Any]:
+        one = self._volume(call)
+        one |= {"server": self._instance(call["InstanceId"])["InstanceId"], "Status": "attaching"}
+        self.later(lambda: one.update(Status="in-use"))
+        return {}
+
+    def _DetachVolume(self, call: Call) -> dict[str, Any]:
+        one = self._volume(call)
+        self.later(lambda: one.update(server="", Status="available"))
+        return {}
+
+    def _ModifyVolumeAttribute(self, call: Call) -> dict[str, Any]:
+        self._volume(call)["Description"] = call["Value"]
+        return {}
+
+    def _ExtendVolumeSize(self, call: Call) -> dict[str, Any]:
+        one = self._volume(call)
+        one |= {"Size": str(int(one["Size"]) + 100), "Status": "attaching"}
+        self.later(lambda: one.update(Status="in-use"))
+        return {}
+
+    def _DeleteVolume(self, call: Call) -> dict[str, Any]:
+        del self.volumes[self._volume(call)["VolumeId"]]
+        return {}
+
+    # ---- addresses
+
+    def _DescribeAddresses(self, _: Call) -> dict[str, Any]:
+        return {"AddressesSet": list(self.addresses.values())}
+
+    def _AllocateAddress(self, call: Call) -> dict[str, Any]:
+        address = f"203.0.113.{100 + len(self.addresses)}"
+        self.addresses[address] = {"PublicIp": address, "AvailabilityZone": call["Placement.AvailabilityZone"]}
+        return {"PublicIp": address}
+
+    def _NiftyModifyAddressAttribute(self, call: Call) -> dict[str, Any]:
+        self.addresses[call["PublicIp"]]["Description"] = call["Value"]
+        return {}
+
+    def _ReleaseAddress(self, call: Call) -> dict[str, Any]:
+        if self.addresses.pop(call["PublicIp"], None) is None:
+            raise missing("IpAddress")
+        return {}
