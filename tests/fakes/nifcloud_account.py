@@ -4,63 +4,24 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from tests.fakes.clock import FakeClock
+from tests.fakes.nifcloud_balancers import WireBalancers
+from tests.fakes.nifcloud_calls import Call, Refused, missing, taken
 
 
-class Refused(Exception):
-    def __init__(self, code: str, words: str) -> None:
-        super().__init__(code)
-        self.code, self.words = code, words
-
-
-@dataclass(frozen=True)
-class Call:
-    operation: str
-    parameters: dict[str, str]
-
-    def __getitem__(self, key: str) -> str:
-        return self.parameters.get(key, "")
-
-    def many(self, key: str) -> list[str]:
-        """``key.1``, ``key.2`` …"""
-        found: list[str] = []
-        while (name := f"{key}.{len(found) + 1}") in self.parameters:
-            found.append(self.parameters[name])
-        return found
-
-    def groups(self, key: str) -> list[dict[str, str]]:
-        """``key.1.X`` … as one mapping each."""
-        found: dict[int, dict[str, str]] = {}
-        for name, value in self.parameters.items():
-            if name.startswith(f"{key}."):
-                number, _, rest = name.removeprefix(f"{key}.").partition(".")
-                found.setdefault(int(number), {})[rest] = value
-        return [found[number] for number in sorted(found)]
-
-
-def missing(what: str) -> Refused:
-    return Refused(f"Client.InvalidParameterNotFound.{what}", f"there is no such {what}")
-
-
-def taken(what: str) -> Refused:
-    return Refused(f"Client.InvalidParameterDuplicate.{what}", f"there is such a {what}")
-
-
-class WireAccount:
+class WireAccount(WireBalancers):
     """Tables of what exists, as the answers of Describe… calls have it. ``seconds``: how long each piece of work takes."""
 
     def __init__(self, clock: FakeClock) -> None:
+        super().__init__()
         self.clock, self.seconds = clock, 5.0
-        self.instances: dict[str, dict[str, Any]] = {}
         self.volumes: dict[str, dict[str, Any]] = {}
         self.groups: dict[str, dict[str, Any]] = {}
         self.lans: dict[str, dict[str, Any]] = {}
         self.keys: dict[str, dict[str, Any]] = {}
         self.addresses: dict[str, dict[str, Any]] = {}
-        self.balancers: dict[str, list[dict[str, Any]]] = {}
         self._later: list[tuple[float, Callable[[], object]]] = []
         self._number = 0
 

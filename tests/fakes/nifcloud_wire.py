@@ -17,7 +17,8 @@ from moyai.cloud.nifcloud.access_keys import AccessKey
 from moyai.cloud.nifcloud.nifcloud_cloud import NifcloudCloud
 from moyai.cloud.nifcloud.sdk import Place, Sdk
 from tests.fakes.clock import FakeClock
-from tests.fakes.nifcloud_account import Call, Refused, WireAccount
+from tests.fakes.nifcloud_account import WireAccount
+from tests.fakes.nifcloud_calls import Call, Refused
 
 PLACE = Place("jp-east-1")
 
@@ -71,6 +72,10 @@ class NifcloudWire:
             raise Refused(code, "as the test says")
 
         self._orders.setdefault(operation, []).extend([order] * times)
+
+    def let(self, operation: str) -> None:
+        """Nothing happens to the next call, so that the next order is for the one after it."""
+        self._orders.setdefault(operation, []).append(lambda _: None)
 
     @property
     def count(self) -> Counter[str]:

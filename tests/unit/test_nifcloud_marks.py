@@ -53,7 +53,12 @@ def test_names_of_one_cluster_and_of_two_differ() -> None:
 
 
 def test_the_names_of_the_default_cluster_fit() -> None:
-    for name in ("quickstart-control-plane-99", "quickstart-workers-99", "quickstart-security-group", "quickstart-control-plane"):
+    for name in (
+        "quickstart-control-plane-99",
+        "quickstart-workers-99",
+        "quickstart-security-group",
+        "quickstart-control-plane",
+    ):
         assert read_mark(Mark(UID, name).text) == Mark(UID, name)
 
 

@@ -114,9 +114,7 @@ def test_an_unknown_region_is_refused_before_an_address_is_made_of_it() -> None:
         ({}, "[default]\nnifcloud_access_key_id = a\n", "no whole access key"),
     ],
 )
-def test_a_faulty_key_is_one_line_without_its_secret(
-    environ: dict[str, str], file: str, wrong: str, tmp_path: Path
-) -> None:
+def test_a_faulty_key_is_one_line_without_its_secret(environ: dict[str, str], file: str, wrong: str, tmp_path: Path) -> None:
     _write(tmp_path, file)
     with pytest.raises(UsageError, match=wrong) as caught:
         find_access_key(environ, tmp_path)

@@ -75,7 +75,7 @@ class PairBalancers:
         lost: LostReply | None = None
         for _ in range(_ROUNDS):
             found = self._at_rest(wanted.name)
-            steps = balancer_steps(_without(wanted, gone), found)
+            steps = balancer_steps(_without(wanted, gone), found and _without(found, gone))
             if found is not None and not steps:
                 return found
             try:
@@ -134,7 +134,7 @@ class PairBalancers:
             case JoinPair(pair, servers):
                 gone |= _each(servers, lambda some: calls.join(name, pair, servers=some))
             case LeavePair(pair, servers):
-                _each(servers, lambda some: calls.leave(name, pair, servers=some))
+                gone |= _each(servers, lambda some: calls.leave(name, pair, servers=some))
             case OrderBalancer(volume, accounting):
                 calls.order(name, volume=volume, accounting=accounting)
 
@@ -152,7 +152,5 @@ def _each(servers: frozenset[str], call: Callable[[frozenset[str]], None]) -> se
     return set()
 
 
-def _without(wanted: PairBalancer, gone: set[str]) -> PairBalancer:
-    if not gone:
-        return wanted
-    return replace(wanted, pairs=tuple(replace(one, members=one.members - gone) for one in wanted.pairs))
+def _without(balancer: PairBalancer, gone: set[str]) -> PairBalancer:
+    return replace(balancer, pairs=tuple(replace(one, members=one.members - gone) for one in balancer.pairs))
