@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -32,7 +33,7 @@ class WireAccount(WireBalancers):
         self._later = [one for one in self._later if one[0] > now]
         for work in due:
             work()
-        return getattr(self, f"_{call.operation}")(call) or {}
+        return getattr(self, f"do_{_snake(call.operation)}")(call) or {}
 
     def later(self, work: Callable[[], object]) -> None:
         self._later.append((self.clock.monotonic() + self.seconds, work))
@@ -65,7 +66,7 @@ class WireAccount(WireBalancers):
             raise missing("Instance")
         return self.instances[name]
 
-    def _DescribeInstances(self, _: Call) -> dict[str, Any]:
+    def do_describe_instances(self, _: Call) -> dict[str, Any]:
         shown: list[dict[str, Any]] = []
         for one in self.instances.values():
             disks = [{"Ebs": {"VolumeId": name}} for name, disk in self.volumes.items() if disk["server"] == one["InstanceId"]]
@@ -73,7 +74,7 @@ class WireAccount(WireBalancers):
             shown.append({"GroupSet": [{"GroupId": one["group"]}] if one["group"] else [], "InstancesSet": [body]})
         return {"ReservationSet": shown}
 
-    def _RunInstances(self, call: Call) -> dict[str, Any]:
+    def do_run_instances(self, call: Call) -> dict[str, Any]:
         name = call["InstanceId"]
         if name in self.instances:
             raise taken("Instance")
@@ -94,27 +95,27 @@ class WireAccount(WireBalancers):
         self.later(lambda: one.update(InstanceState={"Name": goal}))
         return {}
 
-    def _StopInstances(self, call: Call) -> dict[str, Any]:
+    def do_stop_instances(self, call: Call) -> dict[str, Any]:
         return self._state(call, "pending", goal="stopped")
 
-    def _StartInstances(self, call: Call) -> dict[str, Any]:
+    def do_start_instances(self, call: Call) -> dict[str, Any]:
         return self._state(call, "pending", goal="running")
 
-    def _RebootInstances(self, call: Call) -> dict[str, Any]:
+    def do_reboot_instances(self, call: Call) -> dict[str, Any]:
         return self._state(call, "pending", goal="running")
 
-    def _TerminateInstances(self, call: Call) -> dict[str, Any]:
+    def do_terminate_instances(self, call: Call) -> dict[str, Any]:
         if self._instance(call["InstanceId.1"])["InstanceState"]["Name"] != "stopped":
             raise Refused("Client.Inoperable.Instance.NotStopped", "stop it first")
         del self.instances[call["InstanceId.1"]]
         return {}
 
-    def _ModifyInstanceAttribute(self, call: Call) -> dict[str, Any]:
+    def do_modify_instance_attribute(self, call: Call) -> dict[str, Any]:
         one = self._instance(call["InstanceId"])
         one["group" if call["Attribute"] == "groupId" else "Description"] = call["Value"]
         return {}
 
-    def _DescribeInstanceAttribute(self, call: Call) -> dict[str, Any]:
+    def do_describe_instance_attribute(self, call: Call) -> dict[str, Any]:
         name = self._instance(call["InstanceId"])["InstanceId"]
         disks = [disk for disk in self.volumes.values() if disk["server"] == name]
         return {
@@ -124,36 +125,36 @@ class WireAccount(WireBalancers):
             ]
         }
 
-    def _DescribeAvailabilityZones(self, _: Call) -> dict[str, Any]:
+    def do_describe_availability_zones(self, _: Call) -> dict[str, Any]:
         zones = ("east-11", "east-12", "east-13")
         return {"AvailabilityZoneInfo": [{"ZoneName": zone, "ZoneState": "available"} for zone in zones]}
 
-    def _DescribeRegions(self, _: Call) -> dict[str, Any]:
+    def do_describe_regions(self, _: Call) -> dict[str, Any]:
         return {"RegionInfo": [{"RegionName": "east-1"}]}
 
-    def _DescribeImages(self, _: Call) -> dict[str, Any]:
+    def do_describe_images(self, _: Call) -> dict[str, Any]:
         return {"ImagesSet": [{"ImageId": "283", "Name": "Ubuntu Server 24.04 LTS", "ImageState": "available"}]}
 
-    def _DescribeKeyPairs(self, _: Call) -> dict[str, Any]:
+    def do_describe_key_pairs(self, _: Call) -> dict[str, Any]:
         return {"KeySet": list(self.keys.values())}
 
-    def _ImportKeyPair(self, call: Call) -> dict[str, Any]:
+    def do_import_key_pair(self, call: Call) -> dict[str, Any]:
         if call["KeyName"] in self.keys:
             raise taken("KeyName")
         self.keys[call["KeyName"]] = {"KeyName": call["KeyName"], "Description": call["Description"]}
         return {}
 
-    def _DeleteKeyPair(self, call: Call) -> dict[str, Any]:
+    def do_delete_key_pair(self, call: Call) -> dict[str, Any]:
         if self.keys.pop(call["KeyName"], None) is None:
             raise missing("KeyPair")
         return {}
 
     # ---- private LANs and firewall groups
 
-    def _NiftyDescribePrivateLans(self, _: Call) -> dict[str, Any]:
+    def do_nifty_describe_private_lans(self, _: Call) -> dict[str, Any]:
         return {"PrivateLanSet": list(self.lans.values())}
 
-    def _NiftyCreatePrivateLan(self, call: Call) -> dict[str, Any]:
+    def do_nifty_create_private_lan(self, call: Call) -> dict[str, Any]:
         name = call["PrivateLanName"]
         if any(one["PrivateLanName"] == name for one in self.lans.values()):
             raise taken("PrivateLanName")
@@ -163,23 +164,23 @@ class WireAccount(WireBalancers):
         self.later(lambda: made.update(State="available"))
         return {"PrivateLan": dict(made)}
 
-    def _NiftyDeletePrivateLan(self, call: Call) -> dict[str, Any]:
+    def do_nifty_delete_private_lan(self, call: Call) -> dict[str, Any]:
         if call["NetworkId"] not in self.lans:
             raise missing("NetworkId")
         del self.lans[call["NetworkId"]]
         return {}
 
-    def _DescribeSecurityGroups(self, _: Call) -> dict[str, Any]:
+    def do_describe_security_groups(self, _: Call) -> dict[str, Any]:
         return {"SecurityGroupInfo": list(self.groups.values())}
 
-    def _CreateSecurityGroup(self, call: Call) -> dict[str, Any]:
+    def do_create_security_group(self, call: Call) -> dict[str, Any]:
         if call["GroupName"] in self.groups:
             raise taken("SecurityGroup")
         made = {key: call[key] for key in ("GroupName", "GroupDescription")}
         self.groups[call["GroupName"]] = made | {"GroupStatus": "applied", "IpPermissions": []}
         return {"Return": True}
 
-    def _DeleteSecurityGroup(self, call: Call) -> dict[str, Any]:
+    def do_delete_security_group(self, call: Call) -> dict[str, Any]:
         if self.groups.pop(call["GroupName"], None) is None:
             raise missing("SecurityGroup")
         return {"Return": True}
@@ -201,12 +202,12 @@ class WireAccount(WireBalancers):
         self.later(lambda: group.update(GroupStatus="applied"))
         return group, rules
 
-    def _AuthorizeSecurityGroupIngress(self, call: Call) -> dict[str, Any]:
+    def do_authorize_security_group_ingress(self, call: Call) -> dict[str, Any]:
         group, rules = self._rules(call)
         group["IpPermissions"] += rules
         return {"Return": True}
 
-    def _RevokeSecurityGroupIngress(self, call: Call) -> dict[str, Any]:
+    def do_revoke_security_group_ingress(self, call: Call) -> dict[str, Any]:
         group, rules = self._rules(call)
         group["IpPermissions"] = [one for one in group["IpPermissions"] if one not in rules]
         return {"Return": True}
@@ -224,7 +225,7 @@ class WireAccount(WireBalancers):
             raise missing("Volume")
         return self.volumes[call["VolumeId"]]
 
-    def _DescribeVolumes(self, _: Call) -> dict[str, Any]:
+    def do_describe_volumes(self, _: Call) -> dict[str, Any]:
         shown: list[dict[str, Any]] = []
         for one in self.volumes.values():
             server = self.instances.get(one["server"], {})
@@ -234,7 +235,7 @@ class WireAccount(WireBalancers):
             shown.append({key: value for key, value in one.items() if key != "server"} | {"AttachmentSet": attached})
         return {"VolumeSet": shown}
 
-    def _CreateVolume(self, call: Call) -> dict[str, Any]:
+    def do_create_volume(self, call: Call) -> dict[str, Any]:
         if call["VolumeId"] in self.volumes:
             raise taken("Volume")
         server = self._instance(call["InstanceId"])
@@ -244,46 +245,50 @@ class WireAccount(WireBalancers):
         self.later(lambda: made.update(Status="in-use"))
         return {"VolumeId": call["VolumeId"]}
 
-    def _AttachVolume(self, call: Call) -> dict[str, Any]:
+    def do_attach_volume(self, call: Call) -> dict[str, Any]:
         one = self._volume(call)
         one |= {"server": self._instance(call["InstanceId"])["InstanceId"], "Status": "attaching"}
         self.later(lambda: one.update(Status="in-use"))
         return {}
 
-    def _DetachVolume(self, call: Call) -> dict[str, Any]:
+    def do_detach_volume(self, call: Call) -> dict[str, Any]:
         one = self._volume(call)
         self.later(lambda: one.update(server="", Status="available"))
         return {}
 
-    def _ModifyVolumeAttribute(self, call: Call) -> dict[str, Any]:
+    def do_modify_volume_attribute(self, call: Call) -> dict[str, Any]:
         self._volume(call)["Description"] = call["Value"]
         return {}
 
-    def _ExtendVolumeSize(self, call: Call) -> dict[str, Any]:
+    def do_extend_volume_size(self, call: Call) -> dict[str, Any]:
         one = self._volume(call)
         one |= {"Size": str(int(one["Size"]) + 100), "Status": "attaching"}
         self.later(lambda: one.update(Status="in-use"))
         return {}
 
-    def _DeleteVolume(self, call: Call) -> dict[str, Any]:
+    def do_delete_volume(self, call: Call) -> dict[str, Any]:
         del self.volumes[self._volume(call)["VolumeId"]]
         return {}
 
     # ---- addresses
 
-    def _DescribeAddresses(self, _: Call) -> dict[str, Any]:
+    def do_describe_addresses(self, _: Call) -> dict[str, Any]:
         return {"AddressesSet": list(self.addresses.values())}
 
-    def _AllocateAddress(self, call: Call) -> dict[str, Any]:
+    def do_allocate_address(self, call: Call) -> dict[str, Any]:
         address = f"203.0.113.{100 + len(self.addresses)}"
         self.addresses[address] = {"PublicIp": address, "AvailabilityZone": call["Placement.AvailabilityZone"]}
         return {"PublicIp": address}
 
-    def _NiftyModifyAddressAttribute(self, call: Call) -> dict[str, Any]:
+    def do_nifty_modify_address_attribute(self, call: Call) -> dict[str, Any]:
         self.addresses[call["PublicIp"]]["Description"] = call["Value"]
         return {}
 
-    def _ReleaseAddress(self, call: Call) -> dict[str, Any]:
+    def do_release_address(self, call: Call) -> dict[str, Any]:
         if self.addresses.pop(call["PublicIp"], None) is None:
             raise missing("IpAddress")
         return {}
+
+
+def _snake(operation: str) -> str:
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", operation).lower()

@@ -21,7 +21,7 @@ class WireBalancers:
 
     # ---- L4
 
-    def _DescribeLoadBalancers(self, _: Call) -> dict[str, Any]:
+    def do_describe_load_balancers(self, _: Call) -> dict[str, Any]:
         shown = [pair for pairs in self.balancers.values() for pair in pairs]
         return {"DescribeLoadBalancersResult": {"LoadBalancerDescriptions": shown}}
 
@@ -48,13 +48,13 @@ class WireBalancers:
             }
         )
 
-    def _CreateLoadBalancer(self, call: Call) -> dict[str, Any]:
+    def do_create_load_balancer(self, call: Call) -> dict[str, Any]:
         if call["LoadBalancerName"] in self.balancers:
             raise taken("LoadBalancer")
         self._add(call)
         return {"CreateLoadBalancerResult": {"DNSName": "198.51.100.7"}}
 
-    def _RegisterPortWithLoadBalancer(self, call: Call) -> dict[str, Any]:
+    def do_register_port_with_load_balancer(self, call: Call) -> dict[str, Any]:
         self._add(call)
         return {}
 
@@ -65,7 +65,7 @@ class WireBalancers:
                 return one
         raise missing("LoadBalancerPort")
 
-    def _ConfigureHealthCheck(self, call: Call) -> dict[str, Any]:
+    def do_configure_health_check(self, call: Call) -> dict[str, Any]:
         self._pair(call)["HealthCheck"] = {
             "Target": call["HealthCheck.Target"],
             "Interval": int(call["HealthCheck.Interval"]),
@@ -73,7 +73,7 @@ class WireBalancers:
         }
         return {}
 
-    def _SetFilterForLoadBalancer(self, call: Call) -> dict[str, Any]:
+    def do_set_filter_for_load_balancer(self, call: Call) -> dict[str, Any]:
         shown = self._pair(call)["Filter"]
         has = {one["IPAddress"] for one in shown["IPAddresses"]} - {"*.*.*.*"}
         for one in call.groups("IPAddresses.member"):
@@ -87,19 +87,19 @@ class WireBalancers:
             raise missing("Instance")
         return [{"InstanceId": name} for name in names]
 
-    def _RegisterInstancesWithLoadBalancer(self, call: Call) -> dict[str, Any]:
+    def do_register_instances_with_load_balancer(self, call: Call) -> dict[str, Any]:
         pair, servers = self._pair(call), self._servers(call)
         if any(one in pair["Instances"] for one in servers):
             raise Refused("Client.Inoperable.LoadBalancer.HavingRegisteredInstance", "registered")
         pair["Instances"] += servers
         return {}
 
-    def _DeregisterInstancesFromLoadBalancer(self, call: Call) -> dict[str, Any]:
+    def do_deregister_instances_from_load_balancer(self, call: Call) -> dict[str, Any]:
         pair, servers = self._pair(call), self._servers(call)
         pair["Instances"] = [one for one in pair["Instances"] if one not in servers]
         return {}
 
-    def _UpdateLoadBalancer(self, call: Call) -> dict[str, Any]:
+    def do_update_load_balancer(self, call: Call) -> dict[str, Any]:
         if volume := call["NetworkVolumeUpdate"]:
             for one in self.balancers[call["LoadBalancerName"]]:
                 one["NetworkVolume"] = int(volume)
@@ -109,7 +109,7 @@ class WireBalancers:
                 listener[key] = int(call[f"ListenerUpdate.Listener.{key}"])
         return {}
 
-    def _DeleteLoadBalancer(self, call: Call) -> dict[str, Any]:
+    def do_delete_load_balancer(self, call: Call) -> dict[str, Any]:
         pairs = self.balancers.get(call["LoadBalancerName"], [])
         pairs.remove(self._pair(call))
         if not pairs:
@@ -118,7 +118,7 @@ class WireBalancers:
 
     # ---- elastic load balancers: each change makes them busy
 
-    def _NiftyDescribeElasticLoadBalancers(self, _: Call) -> dict[str, Any]:
+    def do_nifty_describe_elastic_load_balancers(self, _: Call) -> dict[str, Any]:
         shown = list(self.elbs.values())
         return {"NiftyDescribeElasticLoadBalancersResult": {"ElasticLoadBalancerDescriptions": shown}}
 
@@ -140,7 +140,7 @@ class WireBalancers:
                 return listener
         raise missing("Protocol.or.ElasticLoadBalancerPort")
 
-    def _NiftyCreateElasticLoadBalancer(self, call: Call) -> dict[str, Any]:
+    def do_nifty_create_elastic_load_balancer(self, call: Call) -> dict[str, Any]:
         name = call["ElasticLoadBalancerName"]
         if name in self.elbs:
             raise taken("ElasticLoadBalancer")
@@ -174,38 +174,38 @@ class WireBalancers:
             listener["HealthCheck"] = {"Target": "ICMP", "Interval": 5, "UnhealthyThreshold": 1}
             self._busy(call)["ElasticLoadBalancerListenerDescriptions"].append({"Listener": listener})
 
-    def _NiftyRegisterPortWithElasticLoadBalancer(self, call: Call) -> dict[str, Any]:
+    def do_nifty_register_port_with_elastic_load_balancer(self, call: Call) -> dict[str, Any]:
         self._elb_add(call)
         return {}
 
-    def _NiftyConfigureElasticLoadBalancerHealthCheck(self, call: Call) -> dict[str, Any]:
+    def do_nifty_configure_elastic_load_balancer_health_check(self, call: Call) -> dict[str, Any]:
         check: dict[str, Any] = {"Target": call["HealthCheck.Target"]}
         check |= {key: int(call[f"HealthCheck.{key}"]) for key in ("Interval", "UnhealthyThreshold")}
         self._elb_listener(call)["HealthCheck"] = check
         return {}
 
-    def _NiftyRegisterInstancesWithElasticLoadBalancer(self, call: Call) -> dict[str, Any]:
+    def do_nifty_register_instances_with_elastic_load_balancer(self, call: Call) -> dict[str, Any]:
         servers = self._servers(call)
         self._elb_listener(call)["Instances"] += servers
         return {}
 
-    def _NiftyDeregisterInstancesFromElasticLoadBalancer(self, call: Call) -> dict[str, Any]:
+    def do_nifty_deregister_instances_from_elastic_load_balancer(self, call: Call) -> dict[str, Any]:
         servers, listener = self._servers(call), self._elb_listener(call)
         listener["Instances"] = [one for one in listener["Instances"] if one not in servers]
         return {}
 
-    def _NiftyModifyElasticLoadBalancerAttributes(self, call: Call) -> dict[str, Any]:
+    def do_nifty_modify_elastic_load_balancer_attributes(self, call: Call) -> dict[str, Any]:
         listener = self._elb_listener(call)
         for one in call.groups("LoadBalancerAttributes.AdditionalAttributes.member"):
             key, value = one["Key"][0].upper() + one["Key"][1:], one["Value"]
             listener[key] = value if key == "Protocol" else int(value)
         return {}
 
-    def _NiftyUpdateElasticLoadBalancer(self, call: Call) -> dict[str, Any]:
+    def do_nifty_update_elastic_load_balancer(self, call: Call) -> dict[str, Any]:
         self._busy(call)["NetworkVolume"] = call["NetworkVolumeUpdate"]
         return {}
 
-    def _NiftyDeleteElasticLoadBalancer(self, call: Call) -> dict[str, Any]:
+    def do_nifty_delete_elastic_load_balancer(self, call: Call) -> dict[str, Any]:
         listener, found = self._elb_listener(call), self.elbs[call["ElasticLoadBalancerName"]]
         found["ElasticLoadBalancerListenerDescriptions"].remove({"Listener": listener})
         if not found["ElasticLoadBalancerListenerDescriptions"]:

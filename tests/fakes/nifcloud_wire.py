@@ -1,7 +1,7 @@
 """NIFCLOUD's wire for unit tests: the real SDK up to the socket, and behind it a small account.
 
-The SDK serializes, signs and parses; a handler of botocore's event ``before-send`` stands where the socket would be. Only calls that
-the adapter's tests make are there, in the forms of the SDK's service model. It is no cloud: it checks little.
+The SDK serializes, signs and parses; a handler of botocore's event ``before-send`` stands where the socket would be. Only
+calls that the adapter's tests make are there, in the forms of the SDK's service model. It is no cloud: it checks little.
 """
 
 from __future__ import annotations

@@ -63,7 +63,7 @@ def test_the_names_of_the_default_cluster_fit() -> None:
 
 
 def test_a_name_that_does_not_fit_is_refused_with_what_would_be_right() -> None:
-    with pytest.raises(UsageError, match="too long for NIFCLOUD.*8 characters less"):
+    with pytest.raises(UsageError, match=r"too long for NIFCLOUD.*8 characters less"):
         _ = Mark(UID, "a-cluster-of-production-workers").text
 
 
