@@ -96,7 +96,7 @@ def test_many_at_once_change_a_group_one_after_the_other(wire: NifcloudWire) -> 
     firewall = wire.cloud().firewall
     wanted = [replace(API, port_min=port, port_max=port) for port in range(1000, 1006)]
     with ThreadPoolExecutor(6) as pool:
-        list(pool.map(lambda rule: firewall.create_security_group_rules([rule]), wanted))
+        list(pool.map(firewall.create_security_group_rules, [[rule] for rule in wanted]))
     assert {rule.port_min for rule in rules(wire)} == set(range(1000, 1006))
     assert wire.count["AuthorizeSecurityGroupIngress"] == 6, "none was refused as busy"
 
