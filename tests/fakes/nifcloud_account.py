@@ -247,6 +247,8 @@ class WireAccount(WireBalancers):
 
     def do_attach_volume(self, call: Call) -> dict[str, Any]:
         one = self._volume(call)
+        if one["server"]:
+            raise Refused("Server.Inoperable.Volume.AlreadyAttached", "it is attached")
         one |= {"server": self._instance(call["InstanceId"])["InstanceId"], "Status": "attaching"}
         self.later(lambda: one.update(Status="in-use"))
         return {}

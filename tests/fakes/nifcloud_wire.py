@@ -15,12 +15,12 @@ from xml.etree import ElementTree
 
 from moyai.cloud.nifcloud.access_keys import AccessKey
 from moyai.cloud.nifcloud.nifcloud_cloud import NifcloudCloud
-from moyai.cloud.nifcloud.sdk import Place, Sdk
+from moyai.cloud.nifcloud.sdk import ApiPlace, Sdk
 from tests.fakes.clock import FakeClock
 from tests.fakes.nifcloud_account import WireAccount
 from tests.fakes.nifcloud_calls import Call, Refused
 
-PLACE = Place("jp-east-1")
+PLACE = ApiPlace("jp-east-1")
 
 
 _EVENT, _UNIQUE = "before-send.computing.*", "wire-of-tests"
@@ -97,13 +97,13 @@ class NifcloudWire:
             if orders:
                 orders.pop(0)(call)
             body = _written(call.operation, self.account.do(call))
-            return _response(request.url, 200, body)
+            return _response(request.url, status=200, body=body)
         except Refused as error:
             # every refusal as the cloud's controllers have seen it: the status says nothing
-            return _response(request.url, 500, _refusal(error))
+            return _response(request.url, status=500, body=_refusal(error))
 
 
-def _response(url: str, status: int, body: bytes) -> Any:
+def _response(url: str, *, status: int, body: bytes) -> Any:
     from botocore.awsrequest import AWSResponse  # pyright: ignore[reportMissingTypeStubs]
 
     class Raw:
@@ -127,17 +127,17 @@ def _written(operation: str, answer: Mapping[str, Any]) -> bytes:
     model = _sdk().client.meta.service_model
     shape = model.operation_model(operation).output_shape
     root = ElementTree.Element(f"{operation}Response", xmlns=model.metadata["xmlNamespace"])
-    _write(root, shape, answer)
+    _write(root, shape, value=answer)
     return ElementTree.tostring(root, "utf-8", xml_declaration=True)
 
 
-def _write(node: ElementTree.Element, shape: Any, value: Any) -> None:
+def _write(node: ElementTree.Element, shape: Any, *, value: Any) -> None:
     if shape.type_name == "structure":
         for key, one in value.items():
             member = shape.members[key]
-            _write(ElementTree.SubElement(node, member.serialization.get("name", key)), member, one)
+            _write(ElementTree.SubElement(node, member.serialization.get("name", key)), member, value=one)
     elif shape.type_name == "list":
         for one in value:
-            _write(ElementTree.SubElement(node, shape.member.serialization.get("name", "member")), shape.member, one)
+            _write(ElementTree.SubElement(node, shape.member.serialization.get("name", "member")), shape.member, value=one)
     else:
         node.text = str(value).lower() if isinstance(value, bool) else str(value)

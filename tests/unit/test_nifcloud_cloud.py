@@ -41,7 +41,10 @@ def key(monkeypatch: pytest.MonkeyPatch) -> None:
         ("nifcloud", {}),
         ("nifcloud:jp-east-1", {"region": "jp-east-1"}),
         ("nifcloud:region=jp-west-1,zone=west-11", {"region": "jp-west-1", "zone": "west-11"}),
-        ("nifcloud:region=r,endpointURL=https://[::1]:8443,ca=/x", {"region": "r", "endpointURL": "https://[::1]:8443", "ca": "/x"}),
+        (
+            "nifcloud:region=r,endpointURL=https://[::1]:8443,ca=/x",
+            {"region": "r", "endpointURL": "https://[::1]:8443", "ca": "/x"},
+        ),
     ],
 )
 def test_a_name_says_region_and_settings(name: str, options: dict[str, str]) -> None:

@@ -100,8 +100,10 @@ def test_a_server_sees_a_disk_at_its_place_on_the_bus(wire: NifcloudWire) -> Non
     wire.clock.sleep(10)
     (attachment,) = cloud.disks.volume(made.id).attachments
     assert (attachment.server_id, attachment.device) == (ours, "SCSI (0:1)")
-    with pytest.raises(Conflict, match="at server ours"):
+    with pytest.raises(Terminal, match="at server ours"):
         cloud.disks.delete_volume(made.id)
+    with pytest.raises(Terminal, match="already"):
+        cloud.machines.attach_volume(ours, made.id)
     cloud.machines.detach_volume(ours, made.id)
     wire.clock.sleep(10)
     cloud.machines.detach_volume(ours, made.id)
@@ -110,6 +112,15 @@ def test_a_server_sees_a_disk_at_its_place_on_the_bus(wire: NifcloudWire) -> Non
     cloud.disks.delete_volume(made.id)
     cloud.disks.delete_volume(made.id)
     assert wire.account.volumes == {}
+
+
+@pytest.mark.parametrize("done", [True, False], ids=["done", "not done"])
+def test_a_lost_reply_attaches_a_disk_once(wire: NifcloudWire, done: bool) -> None:
+    made = create(wire)
+    wire.lose("AttachVolume", done=done)
+    wire.cloud().machines.attach_volume(wire.account.instances["ours"]["InstanceUniqueId"], made.id)
+    assert wire.account.volumes[made.id]["server"] == "ours"
+    assert wire.count["AttachVolume"] == (1 if done else 2)
 
 
 def attached(wire: NifcloudWire) -> Volume:
@@ -173,7 +184,7 @@ def test_what_cannot_be_is_refused_before_it_is_asked_for(wire: NifcloudWire) ->
     with pytest.raises(SizeRefused) as caught:
         create(wire, size_gb=4001)
     assert caught.value.most_gb == 4000
-    with pytest.raises(UsageError, match="no disk type 'gold'"):
+    with pytest.raises(NotFound, match="no disk type 'gold'"):
         create(wire, type_name="gold")
     with pytest.raises(UsageError, match="UID"):
         create(wire, metadata={})

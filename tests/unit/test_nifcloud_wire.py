@@ -19,7 +19,7 @@ from moyai.cloud.nifcloud.error_codes import (
 )
 from moyai.cloud.nifcloud.instance_types import FLAVORS
 from moyai.cloud.nifcloud.regions import REGIONS
-from moyai.cloud.nifcloud.sdk import Place
+from moyai.cloud.nifcloud.sdk import ApiPlace
 from moyai.cloud.nifcloud.wire import Wire
 from moyai.core.errors import CredentialsRefused, MoyaiError, Retriable, Terminal, UsageError
 from tests.fakes.nifcloud_wire import NifcloudWire
@@ -100,9 +100,9 @@ def test_calls_are_signed_and_the_secret_is_not_sent(wire: NifcloudWire) -> None
 
 def test_an_unknown_region_is_refused_before_an_address_is_made_of_it() -> None:
     with pytest.raises(UsageError, match="nowhere-1"):
-        _ = Place("nowhere-1").url
-    assert Place("nowhere-1", endpoint_url="https://127.0.0.1:8443/api/").url == "https://127.0.0.1:8443"
-    assert all(Place(region).url.endswith(".nifcloud.com") for region in REGIONS)
+        _ = ApiPlace("nowhere-1").url
+    assert ApiPlace("nowhere-1", endpoint_url="https://127.0.0.1:8443/api/").url == "https://127.0.0.1:8443"
+    assert all(ApiPlace(region).url.endswith(".nifcloud.com") for region in REGIONS)
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from moyai.cloud.nifcloud.instance_calls import InstanceCalls
 from moyai.cloud.nifcloud.marks import read_mark
 from moyai.cloud.nifcloud.nifcloud_limits import DISK_MOST_GB, DISK_STEP_GB, SERVER_DISKS
 from moyai.cloud.nifcloud.wire import Wire
-from moyai.core.errors import Conflict, NotFound, SizeRefused, Terminal, UsageError
+from moyai.core.errors import Conflict, NotFound, SizeRefused, Terminal
 from moyai.core.ids import CLUSTER_TAG
 from moyai.core.waiting import NotYet
 
@@ -79,7 +79,7 @@ class NifcloudDisks:
         called, size = disk_name(uid, name), steps(size_gb)
         kind = type_name or DEFAULT_TYPE
         if kind not in DISK_TYPES:
-            raise UsageError(f"NIFCLOUD has no disk type {kind!r}", hint=f"there are: {', '.join(DISK_TYPES)}")
+            raise NotFound(f"NIFCLOUD has no disk type {kind!r}", hint=f"there are: {', '.join(DISK_TYPES)}")
 
         def send() -> None:
             server = self._birth_server(uid, zone)
@@ -179,7 +179,7 @@ class NifcloudDisks:
             self._take_off(found)
         elif found.attachments:
             servers = ", ".join(one.server for one in found.attachments)
-            raise Conflict(f"disk {volume_id} is at server {servers}", object_id=volume_id)
+            raise Terminal(f"disk {volume_id} is at server {servers}", object_id=volume_id)
         try:
             self._wire.settle(lambda: self._calls.delete(volume_id), lambda: self._find(volume_id) is None)
         except NoSuchObject:

@@ -100,7 +100,7 @@ class NifcloudFirewall:
                 )
             if missing:
                 new = {rule for rule, _ in missing}
-                self._applied(group, lambda: self._calls.authorize(group, missing), lambda now: new <= now)
+                self._applied(group, send=lambda: self._calls.authorize(group, missing), done=lambda now: new <= now)
         return [_rule(group, rule, words=words) for rule, words in wanted.items()]
 
     def delete_security_group_rule(self, rule_id: str) -> None:
@@ -111,7 +111,7 @@ class NifcloudFirewall:
             except NotFound:
                 return
             if rule in has:
-                self._applied(group, lambda: self._calls.revoke(group, [rule]), lambda now: rule not in now)
+                self._applied(group, send=lambda: self._calls.revoke(group, [rule]), done=lambda now: rule not in now)
 
     # ---- one change of a group at a time
 
@@ -130,7 +130,7 @@ class NifcloudFirewall:
 
         return self._wire.wait(look, seconds=_APPLIED_SECONDS)
 
-    def _applied(self, group: str, send: Callable[[], None], done: Callable[[frozenset[WireRule]], bool]) -> None:
+    def _applied(self, group: str, *, send: Callable[[], None], done: Callable[[frozenset[WireRule]], bool]) -> None:
         def has() -> frozenset[WireRule]:
             return frozenset(rule for rule, _ in self._at_rest(group).rules)
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 
 from moyai.cloud.capabilities import Capability, CapabilityAbsent
 from moyai.cloud.model import Address, Flavor, Power, Server
-from moyai.cloud.nifcloud.error_codes import NoSuchObject
+from moyai.cloud.nifcloud.error_codes import NameTaken, NoSuchObject
 from moyai.cloud.nifcloud.instance_calls import InstanceCalls, NewInstance, NewNic, WireInstance
 from moyai.cloud.nifcloud.instance_states import evidence, power
 from moyai.cloud.nifcloud.instance_types import FLAVORS
@@ -156,7 +156,17 @@ class NifcloudMachines:
         return ""
 
     def attach_volume(self, server_id: str, volume_id: str) -> None:
-        self._calls.attach_disk(self._instance(server_id).name, volume_id)
+        """Terminal for a disk that the server has."""
+        found = self._instance(server_id)
+        try:
+            self._wire.settle(
+                lambda: self._calls.attach_disk(found.name, volume_id),
+                lambda: volume_id in self._instance(server_id).disks,
+            )
+        except NameTaken as error:
+            if volume_id in self._instance(server_id).disks:
+                raise Terminal(f"server {found.name} has disk {volume_id} already", object_id=volume_id) from error
+            raise
 
     def detach_volume(self, server_id: str, volume_id: str) -> None:
         found = self._find(server_id)

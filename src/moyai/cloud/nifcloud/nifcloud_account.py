@@ -8,7 +8,7 @@ from pathlib import Path
 from moyai.cloud.credentials import DIRECT, Reach
 from moyai.cloud.model import Image
 from moyai.cloud.nifcloud.error_codes import NoSuchObject
-from moyai.cloud.nifcloud.sdk import Place
+from moyai.cloud.nifcloud.sdk import ApiPlace
 from moyai.cloud.nifcloud.wire import Wire
 from moyai.cloud.nifcloud.wire_values import rows, text
 from moyai.cloud.survey import CloudService, Feature, OwnIdentity, ServerCertificate
@@ -18,7 +18,7 @@ _VERSION = "3.0"
 
 
 class NifcloudAccount:
-    def __init__(self, wire: Wire, place: Place) -> None:
+    def __init__(self, wire: Wire, place: ApiPlace) -> None:
         self._wire, self._place = wire, place
 
     def project_id(self) -> str:
@@ -78,7 +78,7 @@ class NifcloudImages:
 
 
 class NifcloudSurvey:
-    def __init__(self, wire: Wire, place: Place) -> None:
+    def __init__(self, wire: Wire, place: ApiPlace) -> None:
         self._wire, self._place = wire, place
 
     def login(self) -> OwnIdentity:

@@ -20,7 +20,7 @@ from moyai.cloud.nifcloud.access_keys import AccessKey, find_access_key
 from moyai.cloud.nifcloud.nifcloud_cloud import NifcloudCloud
 from moyai.cloud.nifcloud.nifcloud_kind import MEANINGS, NifcloudKeys, NifcloudKind, NifcloudLogin
 from moyai.cloud.nifcloud.regions import REGIONS, endpoint
-from moyai.cloud.nifcloud.sdk import Place, Sdk
+from moyai.cloud.nifcloud.sdk import ApiPlace, Sdk
 from moyai.core.errors import UsageError
 
 _NAME = "nifcloud"
@@ -57,7 +57,7 @@ class NifcloudAdapter(NifcloudKind):
         if not region:
             hint = f"write nifcloud:REGION or set NIFCLOUD_DEFAULT_REGION; there are: {', '.join(REGIONS)}"
             raise UsageError("the cloud nifcloud has no region", hint=hint)
-        place = Place(region, options.get("endpointURL", ""), options.get("ca", ""))
+        place = ApiPlace(region, options.get("endpointURL", ""), options.get("ca", ""))
         if not place.endpoint_url:
             endpoint(region)
         key = find_access_key(os.environ, Path.home())
@@ -72,7 +72,7 @@ class NifcloudAdapter(NifcloudKind):
         if login.missing:
             raise UsageError(f"cloud config: [{LOGIN_SECTION}] {login.missing} is missing")
         keys = login.keys
-        place = Place(keys.region, keys.endpoint_url, keys.ca_file)
+        place = ApiPlace(keys.region, keys.endpoint_url, keys.ca_file)
         if not place.endpoint_url:
             endpoint(keys.region)
         sdk = Sdk(place, AccessKey(keys.access_key_id, keys.secret_access_key))

@@ -21,7 +21,7 @@ from moyai.cloud.nifcloud.nifcloud_account import NifcloudAccount, NifcloudImage
 from moyai.cloud.nifcloud.nifcloud_kind import NifcloudKind
 from moyai.cloud.nifcloud.nifcloud_limits import ELB, L4
 from moyai.cloud.nifcloud.pair_balancers import PairBalancers
-from moyai.cloud.nifcloud.sdk import Caller, Place
+from moyai.cloud.nifcloud.sdk import ApiPlace, Caller
 from moyai.cloud.nifcloud.wire import Wire
 from moyai.core.clock import Clock, SystemClock
 
@@ -34,7 +34,7 @@ class NifcloudCloud:
     """Implements ``cloud.capabilities.Cloud``. Safe from several threads. ``zone``: of what is made without one; empty: the
     account's default."""
 
-    def __init__(self, caller: Caller, place: Place, *, name: str, zone: str = "", clock: Clock | None = None) -> None:
+    def __init__(self, caller: Caller, place: ApiPlace, *, name: str, zone: str = "", clock: Clock | None = None) -> None:
         self.kind, self.name = NifcloudKind(), name
         wire = Wire(caller, clock or SystemClock())
         self.machines = NifcloudMachines(wire, cloud=name, zone=zone)

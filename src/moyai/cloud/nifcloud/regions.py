@@ -14,8 +14,8 @@ REGIONS = ("jp-east-1", "jp-east-2", "jp-east-3", "jp-east-4", "jp-west-1", "us-
 
 
 def endpoint(region: str) -> str:
-    """The address of a region's computing API; its path (``/api/``) is the SDK's to add. Raises UsageError for a region that is not
-    in the table."""
+    """The address of a region's computing API; its path (``/api/``) is the SDK's to add. Raises UsageError for a region that is
+    not in the table."""
     if region not in REGIONS:
         raise UsageError(f"NIFCLOUD has no region {region!r}", hint=f"there are: {', '.join(REGIONS)}")
     return f"https://{region}.computing.api.nifcloud.com"

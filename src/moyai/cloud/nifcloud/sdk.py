@@ -37,7 +37,7 @@ _POOL = 32
 
 
 @dataclass(frozen=True)
-class Place:
+class ApiPlace:
     """Where a region's API is. ``endpoint_url`` empty: the region's own. ``ca``: file with certificates (PEM) that sign the
     API's, empty: those of the system."""
 
@@ -62,7 +62,7 @@ class Caller(Protocol):
 class Sdk:
     """Implements ``Caller``. Nothing is imported and nothing sent before the first call."""
 
-    def __init__(self, place: Place, key: AccessKey, *, read_seconds: float = READ_SECONDS) -> None:
+    def __init__(self, place: ApiPlace, key: AccessKey, *, read_seconds: float = READ_SECONDS) -> None:
         self._place, self._key, self._read_seconds = place, key, read_seconds
         self._lock = threading.Lock()
         self._client: Any = None
