@@ -152,7 +152,11 @@ class WireAccount(WireBalancers):
     # ---- private LANs and firewall groups
 
     def do_nifty_describe_private_lans(self, _: Call) -> dict[str, Any]:
-        return {"PrivateLanSet": list(self.lans.values())}
+        def users(network: str) -> list[dict[str, str]]:
+            cards = [(name, nic) for name, one in self.instances.items() for nic in one["NetworkInterfaceSet"]]
+            return [{"InstanceId": name} for name, nic in cards if nic["NiftyNetworkId"] == network]
+
+        return {"PrivateLanSet": [{"InstancesSet": users(name)} | one for name, one in self.lans.items()]}
 
     def do_nifty_create_private_lan(self, call: Call) -> dict[str, Any]:
         name = call["PrivateLanName"]
@@ -171,7 +175,10 @@ class WireAccount(WireBalancers):
         return {}
 
     def do_describe_security_groups(self, _: Call) -> dict[str, Any]:
-        return {"SecurityGroupInfo": list(self.groups.values())}
+        def users(group: str) -> list[dict[str, str]]:
+            return [{"InstanceId": name} for name, one in self.instances.items() if one["group"] == group]
+
+        return {"SecurityGroupInfo": [{"InstancesSet": users(name)} | one for name, one in self.groups.items()]}
 
     def do_create_security_group(self, call: Call) -> dict[str, Any]:
         if call["GroupName"] in self.groups:
