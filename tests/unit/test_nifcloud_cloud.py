@@ -148,3 +148,10 @@ def test_account_images_and_survey(wire: NifcloudWire) -> None:
     assert (cloud.survey.free_addresses("n"), cloud.survey.clock_ahead(), cloud.survey.certificates()) == (None, None, [])
     assert cloud.machines.zones() == ["east-11", "east-12", "east-13"]
     assert ADAPTERS.named("nifcloud").guest().instance() is None
+
+
+def test_a_guest_finds_a_disk_by_its_place_on_the_bus() -> None:
+    guest = ADAPTERS.named("nifcloud").guest()
+    assert guest.disk_links("v", "SCSI (0:3)")[0] == "/dev/disk/by-path/pci-0000:03:00.0-scsi-0:0:3:0"
+    assert all(link.endswith(":3:0") for link in guest.disk_links("v", "SCSI (0:3)"))
+    assert guest.disk_links("v") == guest.disk_links("v", "/dev/vdb") == ()

@@ -328,8 +328,9 @@ class Guest(Protocol):
         """Which machine this is; None while no source names it. Blocks for some seconds."""
         ...
 
-    def disk_links(self, volume_id: str) -> tuple[str, ...]:
-        """Where a volume shows in /dev once it is attached, the likeliest place first."""
+    def disk_links(self, volume_id: str, device: str = "") -> tuple[str, ...]:
+        """Where a volume shows in /dev once it is attached, the likeliest place first. ``device``: ``Attachment.device``, for a
+        cloud on which the place does not follow from the volume; none are known there without it."""
         ...
 
 

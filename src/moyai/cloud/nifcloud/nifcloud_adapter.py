@@ -7,6 +7,7 @@ A cloud is called ``nifcloud`` (the region is the environment's), ``nifcloud:jp-
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,9 @@ from moyai.cloud.nifcloud.sdk import ApiPlace, Sdk
 from moyai.core.errors import UsageError
 
 _NAME = "nifcloud"
+_SLOT = re.compile(r"SCSI \(0:(\d+)\)")
+#: Where machines of VMware have their first SCSI adapter on the PCI bus: paravirtual ones, then others.
+_SCSI_ADAPTERS = ("0000:03:00.0", "0000:0b:00.0", "0000:13:00.0", "0000:00:10.0")
 _KEYS = ("region", "zone", "endpointURL", "ca")
 
 
@@ -35,9 +39,10 @@ class NifcloudGuest:
     def instance(self) -> Instance | None:
         return None
 
-    def disk_links(self, volume_id: str) -> tuple[str, ...]:
-        """None: a disk shows by its place on the SCSI bus (``Attachment.device``), which its name does not tell."""
-        return ()
+    def disk_links(self, volume_id: str, device: str = "") -> tuple[str, ...]:
+        """A disk shows by its place on the SCSI bus, which its name does not tell: none without ``device`` (``SCSI (0:N)``)."""
+        found = _SLOT.fullmatch(device)
+        return tuple(f"/dev/disk/by-path/pci-{adapter}-scsi-0:0:{found[1]}:0" for adapter in _SCSI_ADAPTERS) if found else ()
 
 
 class NifcloudAdapter(NifcloudKind):
