@@ -39,6 +39,8 @@ class NifcloudWire:
         self.clock = FakeClock()
         self.account = WireAccount(self.clock)
         self.calls: list[Call] = []
+        #: What happens to a call besides orders: empty, or one of ``_TROUBLES``.
+        self.trouble: Callable[[Call], str] = lambda _: ""
         self._orders: dict[str, list[Callable[[Call], None]]] = {}
 
     def cloud(self, *, zone: str = "east-11") -> NifcloudCloud:
@@ -96,11 +98,31 @@ class NifcloudWire:
             orders = self._orders.get(call.operation, [])
             if orders:
                 orders.pop(0)(call)
+            elif trouble := self.trouble(call):
+                return self._troubled(call, trouble, url=request.url)
             body = _written(call.operation, self.account.do(call))
             return _response(request.url, status=200, body=body)
         except Refused as error:
             # every refusal as the cloud's controllers have seen it: the status says nothing
             return _response(request.url, status=500, body=_refusal(error))
+
+    def _troubled(self, call: Call, trouble: str, *, url: str) -> Any:
+        from botocore.exceptions import ConnectTimeoutError, ReadTimeoutError  # pyright: ignore[reportMissingTypeStubs]
+
+        if trouble == "busy" and "Describe" not in call.operation:
+            raise Refused("Server.ResourceIncorrectState.Object.Processing", "it is being changed")
+        if trouble == "died":
+            raise Refused("Client.Died.Here", "the process ends here")
+        if trouble == "not sent":
+            raise ConnectTimeoutError(endpoint_url=url)
+        if trouble in ("lost after its effect", "half an answer"):
+            try:
+                self.account.do(call)
+            except Refused:
+                trouble = "lost"
+        if trouble == "half an answer":
+            return _response(url, status=200, body=b"<Half><an>")
+        raise ReadTimeoutError(endpoint_url=url)
 
 
 def _response(url: str, *, status: int, body: bytes) -> Any:

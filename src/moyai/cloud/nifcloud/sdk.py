@@ -78,6 +78,7 @@ class Sdk:
     def call(self, operation: str, arguments: Answer, *, object_id: str = "") -> Answer:
         client = self.client
         from botocore import exceptions as boto  # pyright: ignore[reportMissingTypeStubs]
+        from botocore import parsers  # pyright: ignore[reportMissingTypeStubs]
 
         method = getattr(client, _method_name(operation))
         try:
@@ -101,7 +102,7 @@ class Sdk:
         except boto.ParamValidationError as error:
             words = " ".join(str(error).split())
             raise Terminal(f"the API's model refuses the call: {words}", operation=operation, object_id=object_id) from None
-        except boto.BotoCoreError as error:
+        except (boto.BotoCoreError, parsers.ResponseParserError) as error:
             # the connection broke, no answer came in time, or it is not XML
             raise self._failed(LostReply, f"no whole answer came ({type(error).__name__})", operation=operation) from error
 
