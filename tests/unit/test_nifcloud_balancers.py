@@ -216,3 +216,7 @@ def test_a_port_that_goes_gives_its_place_to_one_that_comes() -> None:
     moves = balancer_steps(wanted, found)
     assert moves == [MovePair(found.pairs[0], wanted.pairs[0]), MovePair(found.pairs[2], wanted.pairs[2])]
     assert balancer_steps(WANTED, replace(WANTED, pairs=WANTED.pairs[:1])) == [AddPair(WANTED.pairs[1])]
+    # a pair never takes a clients' port that another pair has
+    swapped = replace(WANTED, pairs=(pair(443, 31443), pair(8080, 31080)))
+    moves = balancer_steps(swapped, WANTED)
+    assert moves == [MovePair(WANTED.pairs[1], swapped.pairs[0]), MovePair(WANTED.pairs[0], swapped.pairs[1])]
