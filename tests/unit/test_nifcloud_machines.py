@@ -110,7 +110,9 @@ def test_a_foreign_server_of_our_name_is_neither_taken_nor_deleted(wire: Nifclou
     with pytest.raises(Conflict, match="somebody else's"):
         create(wire)
     assert wire.cloud().machines.servers(tag=TAG) == []
-    assert (wire.count["RunInstances"], wire.count["TerminateInstances"]) == (0, 0)
+    with pytest.raises(Conflict, match="not moyai's"):
+        wire.cloud().machines.delete_server(wire.account.instances[CALLED]["InstanceUniqueId"])
+    assert wire.count.keys() & {"RunInstances", "StopInstances", "TerminateInstances"} == set()
 
 
 @pytest.mark.parametrize(

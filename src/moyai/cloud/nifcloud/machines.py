@@ -111,10 +111,12 @@ class NifcloudMachines:
         """There is none."""
 
     def delete_server(self, server_id: str) -> None:
-        """Stops it first, by cutting its power: the API terminates what is stopped."""
+        """Stops it first, by cutting its power: the API terminates what is stopped. Raises Conflict for somebody else's."""
         found = self._find(server_id)
         if found is None or found.state == "terminated":
             return
+        if read_mark(found.description) is None:
+            raise Conflict(f"server {found.name} is not moyai's", object_id=server_id)
         if found.state != "stopped":
             self._stop(server_id, force=True)
         self._known(server_id, self._calls.terminate)
