@@ -243,5 +243,5 @@ class KnownGuest:
     def instance(self) -> Instance:
         return self.found
 
-    def disk_links(self, volume_id: str) -> tuple[str, ...]:
+    def disk_links(self, volume_id: str, device: str = "") -> tuple[str, ...]:
         return disk_links(volume_id)

@@ -51,7 +51,7 @@ def test_a_cloud_that_no_adapter_knows_is_refused_with_the_clouds_of_all(no_clou
 
 
 def test_a_provider_that_is_not_in_the_table_is_refused_with_those_that_are() -> None:
-    with pytest.raises(UsageError, match="there is no cloud provider 'nimbus': there are: openstack"):
+    with pytest.raises(UsageError, match="there is no cloud provider 'nimbus': there are: nifcloud, openstack"):
         ADAPTERS.named("nimbus")
 
 
@@ -105,10 +105,11 @@ def test_a_file_without_a_login_names_the_key_of_its_own_kind_of_cloud() -> None
         ("import moyai.cloud.factory", set[str]()),
         ("import moyai.lifecycle.up, moyai.lifecycle.down, moyai.bootstrap.machine", set[str]()),
         ("from moyai.cloud.factory import ADAPTERS; ADAPTERS.named('openstack')", {"moyai.cloud.openstack"}),
+        ("from moyai.cloud.factory import ADAPTERS; ADAPTERS.named('nifcloud')", {"moyai.cloud.nifcloud"}),
     ],
 )
 def test_an_adapter_is_imported_when_it_is_asked_for_and_its_client_later(code: str, loaded: set[str]) -> None:
-    watched = {"moyai.cloud.openstack", "moyai.cloud.memory", "keystoneauth1", "openstack"}
+    watched = {"moyai.cloud.nifcloud", "moyai.cloud.openstack", "moyai.cloud.memory", "keystoneauth1", "openstack", "botocore"}
     script = f"import sys; {code}; print(*({watched!r} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert set(done.stdout.split()) == loaded

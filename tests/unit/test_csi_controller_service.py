@@ -8,6 +8,7 @@ import pytest
 
 from moyai.cloud.model import DiskState
 from moyai.core.ids import CLUSTER_TAG
+from moyai.csi.controller.rpc import ControllerService
 from moyai.csi.proto import csi_pb2 as pb
 from moyai.csi.volume_sizes import GIB
 from tests.fakes.cloud import add_server, add_volume
@@ -171,3 +172,15 @@ async def test_a_type_that_the_cloud_does_not_give_is_told_with_its_reason() -> 
     why = await refused(world.volumes.change_type(volume.id, "files-multiattach"))
     assert (why.code, "No valid back end" in why.message) == ("INTERNAL", True)
     await world.volumes.change_type(volume.id, "files-multiattach")
+
+
+async def test_where_no_link_follows_from_the_volume_the_clouds_own_word_is_published() -> None:
+    world = World()
+    server, volume = add_server(world.raw, "one"), add_volume(world.raw, "v")
+    controller = ControllerService(world.cloud, world.volumes, snapshots=world.snapshots, links=lambda _volume, _device: ())
+    told = await controller.ControllerPublishVolume(
+        pb.ControllerPublishVolumeRequest(volume_id=volume.id, node_id=server.id, volume_capability=capability())
+    )
+    (attachment,) = world.raw.disks.volume(volume.id).attachments
+    assert attachment.device
+    assert told.publish_context["DevicePath"] == attachment.device

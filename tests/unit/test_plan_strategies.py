@@ -25,7 +25,13 @@ from tests.unit.lifecycle_world import node_cloud
 from tests.unit.test_plan_cluster import EMPTY, NEW
 
 #: What no strategy needs: what a cluster does without.
-DISPENSABLE = {Capability.DISKS, Capability.LOAD_BALANCERS, Capability.QUOTAS, Capability.TAGS}
+DISPENSABLE = {
+    Capability.DISKS,
+    Capability.LOAD_BALANCERS,
+    Capability.QUOTAS,
+    Capability.SNAPSHOTS,
+    Capability.TAGS,
+}
 #: A cloud of servers on private networks, with public addresses on the servers, disks and load balancers, and nothing else.
 BARE = frozenset({Capability.DISKS, Capability.LOAD_BALANCERS})
 REFUSALS = {
@@ -46,6 +52,11 @@ REFUSALS = {
         Terminal,
         "cloud moyai has no credentials for programs: the parts inside the cluster could not log in without your own password: "
         "have the operator allow credentials for programs",
+    ),
+    Capability.METADATA: (
+        Terminal,
+        "cloud moyai has no metadata of servers: moyai hands control planes the key to their secrets in no other way: "
+        "use a cloud that shows a server the metadata that it was made with",
     ),
 }
 

@@ -7,6 +7,7 @@ import contextlib
 from pathlib import Path
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -140,6 +141,10 @@ def test_what_is_dumped_reads_again() -> None:
         ("spec: {kubernetesVersion: 1.37}", "spec.kubernetesVersion: 1.37, should be a version such as 1.37.1 (in quotes)"),
         ("spec: {cloud: ''}", "spec.cloud: '', should be a name of 1 to 255 characters"),
         (
+            "spec: {cloud: {nifcloud: {region: 5}}}",
+            "spec.cloud: a mapping, should be a name, or one kind of cloud with its settings, which are texts without ',' and '='",
+        ),
+        (
             "metadata: {name: Foo}",
             "metadata.name: 'Foo', should be a DNS label (a-z, 0-9, '-'; begins with a letter, at most 30 characters)",
         ),
@@ -182,6 +187,27 @@ def test_what_is_no_spec_at_all(text: str, message: str) -> None:
 def test_any_text_is_a_spec_or_one_line(text: str) -> None:
     with contextlib.suppress(UsageError):
         parse(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("theirs", "theirs"),
+        ("{nifcloud: {}}", "nifcloud"),
+        ("{nifcloud: {region: jp-east-1}}", "nifcloud:region=jp-east-1"),
+        ("{nifcloud: {region: jp-east-1, zone: east-11}}", "nifcloud:region=jp-east-1,zone=east-11"),
+    ],
+)
+def test_a_kind_of_cloud_with_settings_is_one_text_for_its_adapter(text: str, name: str) -> None:
+    cluster = parse(f"spec: {{cloud: {text}}}")
+    assert cluster.spec.cloud == name
+    assert parse(yaml.safe_dump(dump(cluster))).spec.cloud == name
+
+
+@pytest.mark.parametrize("text", ["{a: {}, b: {}}", "{}", "{nifcloud: 5}", "{nifcloud: {region: 'a,b'}}", "{3: {a: b}}", "[a]"])
+def test_what_names_no_cloud_is_one_clear_line(text: str) -> None:
+    with pytest.raises(UsageError, match=r"spec\.cloud"):
+        parse(f"spec: {{cloud: {text}}}")
 
 
 def test_files_and_folders(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ class Servers:
         return self._cloud.machines.server_id(node.provider_id)
 
     def provider_id(self, server: Server) -> str:
-        return self._cloud.machines.provider_id(server.id)
+        return self._cloud.machines.provider_id(server.id, server.zone)
 
     async def all(self, *, max_age: float) -> list[Server]:
         """As seen at most ``max_age`` seconds ago (``RecentList.get``)."""

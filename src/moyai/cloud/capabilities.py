@@ -24,10 +24,10 @@ promises:
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Protocol
+from typing import NoReturn, Protocol
 
 from moyai.cloud.credentials import Credentials, Reach
 from moyai.cloud.disks import Disks
@@ -59,7 +59,8 @@ class Capability(StrEnum):
 
     ``ROUTERS``: a router of the cluster's own leads from its network to an external one. ``FLOATING_IPS``: public addresses
     are put on a port and taken off it while its machine runs. ``TAGS``: tags can be added to what exists; the owner of an
-    object can be read on every cloud (see above).
+    object can be read on every cloud (see above). ``METADATA``: a server shows all the metadata that it was made with, and
+    single keys of it can be deleted; without it a server shows the cluster's alone. ``SNAPSHOTS``: of volumes.
     """
 
     ROUTERS = "routers"
@@ -70,6 +71,8 @@ class Capability(StrEnum):
     CREDENTIALS = "credentials for programs"
     QUOTAS = "quotas"
     TAGS = "tags"
+    METADATA = "metadata of servers"
+    SNAPSHOTS = "snapshots of volumes"
 
 
 class CapabilityAbsent(Terminal):
@@ -78,6 +81,19 @@ class CapabilityAbsent(Terminal):
     def __init__(self, cloud: str, capability: Capability, *, hint: str | None = None) -> None:
         super().__init__(f"cloud {cloud} has no {capability.value}", hint=hint)
         self.capability = capability
+
+
+class AbsentPart:
+    """Stands for a part of a cloud that lacks the capability: every call raises CapabilityAbsent."""
+
+    def __init__(self, cloud: str, capability: Capability) -> None:
+        self._cloud, self._capability = cloud, capability
+
+    def __getattr__(self, name: str) -> Callable[..., NoReturn]:
+        def absent(*_: object, **__: object) -> NoReturn:
+            raise CapabilityAbsent(self._cloud, self._capability)
+
+        return absent
 
 
 class Machines(Protocol):
@@ -94,8 +110,9 @@ class Machines(Protocol):
         ...
 
     def server(self, server_id: str) -> Server: ...
-    def provider_id(self, server_id: str) -> str:
-        """How a Node of Kubernetes names this server (``spec.providerID``). Asks the cloud nothing."""
+    def provider_id(self, server_id: str, zone: str = "") -> str:
+        """How a Node of Kubernetes names this server (``spec.providerID``). ``zone``: the server's, which some clouds name
+        there as well. Asks the cloud nothing."""
         ...
 
     def server_id(self, provider_id: str) -> str | None:
@@ -311,8 +328,9 @@ class Guest(Protocol):
         """Which machine this is; None while no source names it. Blocks for some seconds."""
         ...
 
-    def disk_links(self, volume_id: str) -> tuple[str, ...]:
-        """Where a volume shows in /dev once it is attached, the likeliest place first."""
+    def disk_links(self, volume_id: str, device: str = "") -> tuple[str, ...]:
+        """Where a volume shows in /dev once it is attached, the likeliest place first. ``device``: ``Attachment.device``, for a
+        cloud on which the place does not follow from the volume; none are known there without it."""
         ...
 
 

@@ -47,7 +47,8 @@ class Adapters:
                 return adapter.connect(name)
             except UnknownCloud as error:
                 unknown.append(error)
-        raise UsageError(unknown[0].message, hint="; ".join(error.hint for error in unknown if error.hint))
+        # the last one asked is the one that most users have
+        raise UsageError(unknown[-1].message, hint="; ".join(error.hint for error in unknown if error.hint))
 
 
 def _package(path: str) -> Callable[[], Adapter]:
@@ -57,6 +58,7 @@ def _package(path: str) -> Callable[[], Adapter]:
 
 ADAPTERS = Adapters(
     {
+        "nifcloud": _package("moyai.cloud.nifcloud"),
         "openstack": _package("moyai.cloud.openstack"),
     }
 )

@@ -136,6 +136,8 @@ def install(version: str, target: Path) -> None:
         for path in target.glob(f"*.dist-info/{name}"):
             path.unlink()
     remove(target / ".lock")
+    # the models of another vendor's 400 services, 24 MB: NIFCLOUD's SDK brings its own and reads no other
+    remove(target / "botocore" / "data")
 
 
 class Interpreter:

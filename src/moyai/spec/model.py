@@ -23,7 +23,7 @@ from moyai.spec.bgp_network import BgpSpec, check_routers
 from moyai.spec.control_plane import ControlPlane
 from moyai.spec.forbidden_ranges import special_home, special_overlap
 from moyai.spec.kubernetes import is_key, is_value, label_taken, taint_taken
-from moyai.spec.object_names import Choice, Name, is_new
+from moyai.spec.object_names import Choice, CloudName, Name, is_new
 from moyai.spec.pod_network import Mode, NetConfSource, VxlanSpec, enforces_by_default
 from moyai.spec.rolling import Drain, RollingUpdate
 from moyai.spec.security import Security
@@ -295,10 +295,11 @@ class Volumes(Model):
 class ClusterSpec(Model):
     """The machines, network, access and add-ons of the cluster."""
 
-    cloud: Name = Field(
+    cloud: CloudName = Field(
         default="moyai",
         description="Entry of clouds.yaml (left out: `$OS_CLOUD` if set, else the cloud of `OS_*` variables if `$OS_AUTH_URL` "
-        "is set); `moyai` is the local cloud, which `moyai up` starts. `envvars` is the cloud of `OS_*` variables.",
+        "is set); `moyai` is the local cloud, which `moyai up` starts. `envvars` is the cloud of `OS_*` variables. A kind of "
+        "cloud with its settings is a mapping, such as `{nifcloud: {region: jp-east-1}}`.",
     )
     kubernetes_version: Annotated[str, BeforeValidator(_version)] = Field(
         default=DEFAULT_KUBERNETES_VERSION,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, cast
 
-from pydantic import AfterValidator, ValidationInfo
+from pydantic import AfterValidator, BeforeValidator, ValidationInfo
 
+from moyai.core.ids import is_dns_label
 from moyai.spec.base import problem
 
 #: Key of a validation's context: true for the spec of a cluster that exists.
@@ -31,6 +32,22 @@ def _printable(value: str, info: ValidationInfo) -> str:
     return value
 
 
+def _cloud(value: Any) -> Any:
+    """A kind of cloud with its settings as the text by which its adapter knows it: ``KIND:key=value,key=value``."""
+    if not isinstance(value, dict):
+        return value
+    named = cast("dict[Any, Any]", value)
+    kind, settings = next(iter(named.items()), ("", None))
+    pairs = cast("dict[Any, Any]", settings or {}) if isinstance(settings, dict | None) else {"": None}
+    right = len(named) == 1 and isinstance(kind, str) and is_dns_label(kind)
+    texts = all(isinstance(one, str) and one and not set(one) & set(",=") for pair in pairs.items() for one in pair)
+    if not right or not texts:
+        raise problem("a name, or one kind of cloud with its settings, which are texts without ',' and '='")
+    return f"{kind}:{','.join(f'{key}={one}' for key, one in pairs.items())}" if pairs else kind
+
+
 Name = Annotated[str, AfterValidator(_name)]
 #: May be empty.
 Choice = Annotated[str, AfterValidator(_printable)]
+#: Of a cloud; written as a mapping where it is a kind with settings.
+CloudName = Annotated[Name, BeforeValidator(_cloud)]

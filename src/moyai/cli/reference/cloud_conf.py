@@ -13,7 +13,7 @@ from typing import Any
 from moyai.ccm.settings import AnnounceConfig, ClusterConfig, LoadBalancerClass, LoadBalancerConfig, RouteConfig
 from moyai.cloud.adapter import Adapter
 from moyai.cloud.config_file import LOGIN_SECTION
-from moyai.cloud.factory import ADAPTERS
+from moyai.cloud.factory import ADAPTERS, DEFAULT
 from moyai.csi.settings import BlockStorageConfig, DriverConfig
 
 _HEAD = """\
@@ -132,16 +132,18 @@ _SECTIONS: tuple[_Section, ...] = (
 
 def render() -> str:
     """The page as Markdown."""
-    return "\n".join([_HEAD, *(_login(adapter) for adapter in ADAPTERS), *(_section(section) for section in _SECTIONS)])
+    adapters = sorted(ADAPTERS, key=lambda one: one.name != DEFAULT)
+    return "\n".join([_HEAD, *(_login(adapter) for adapter in adapters), *(_section(section) for section in _SECTIONS)])
 
 
 def _login(adapter: Adapter) -> str:
     """The one section that each kind of cloud has its own keys for."""
     purpose = f"How to reach a cloud of the provider `{adapter.name}`. {adapter.login_purpose}"
-    return _section(_Section(LOGIN_SECTION, f"{_CCM}, {_CSI}", purpose, (adapter.login_type,), adapter.login_meanings))
+    section = _Section(LOGIN_SECTION, f"{_CCM}, {_CSI}", purpose, (adapter.login_type,), adapter.login_meanings)
+    return _section(section, "" if adapter.name == DEFAULT else f" of the provider `{adapter.name}`")
 
 
-def _section(section: _Section) -> str:
+def _section(section: _Section, whose: str = "") -> str:
     name, meanings = section.name, section.meanings
     defaults: dict[str, object] = {item.name: item.default for kind in section.types for item in fields(kind)}
     if wrong := sorted(set(meanings) ^ set(defaults)):
@@ -151,7 +153,7 @@ def _section(section: _Section) -> str:
         for key, default in defaults.items()
     ]
     read_by = f"{section.purpose} Read by: {section.readers}."
-    head = f"## `[{name}]`\n\n{read_by}\n\n| key | type | default | meaning |\n| --- | --- | --- | --- |"
+    head = f"## `[{name}]`{whose}\n\n{read_by}\n\n| key | type | default | meaning |\n| --- | --- | --- | --- |"
     return "\n".join([head, *rows]) + "\n"
 
 

@@ -44,7 +44,7 @@ class MemoryMachines(MemoryApi):
     def server(self, server_id: str) -> Server:
         return self._view(self._find(self._store.servers, server_id))
 
-    def provider_id(self, server_id: str) -> str:
+    def provider_id(self, server_id: str, zone: str = "") -> str:
         return f"{_PROVIDER}{server_id}"
 
     def server_id(self, provider_id: str) -> str | None:

@@ -24,7 +24,7 @@ class MemoryGuest:
     def instance(self) -> Instance | None:
         return self.found
 
-    def disk_links(self, volume_id: str) -> tuple[str, ...]:
+    def disk_links(self, volume_id: str, device: str = "") -> tuple[str, ...]:
         return (f"/dev/disk/by-id/memory-{volume_id}",)
 
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection
-from typing import Any, NoReturn, cast
+from typing import Any, cast
 
 from moyai.cloud.capabilities import (
+    AbsentPart,
     Addresses,
     Capability,
-    CapabilityAbsent,
     Credentials,
     PodRouting,
     Quotas,
@@ -113,17 +113,4 @@ class MemoryCloud:
         return self.store.mortal
 
     def _if_there(self, capability: Capability, make: Callable[[Session], Any], *, session: Session) -> Any:
-        return make(session) if capability in self._capabilities else _Absent(self.name, capability)
-
-
-class _Absent:
-    """Every call raises CapabilityAbsent."""
-
-    def __init__(self, cloud: str, capability: Capability) -> None:
-        self._cloud, self._capability = cloud, capability
-
-    def __getattr__(self, name: str) -> Callable[..., NoReturn]:
-        def absent(*_: object, **__: object) -> NoReturn:
-            raise CapabilityAbsent(self._cloud, self._capability)
-
-        return absent
+        return make(session) if capability in self._capabilities else AbsentPart(self.name, capability)

@@ -68,7 +68,7 @@ def find(notes: Sequence[Path] = NOTES, get: Callable[[], str] = fetch) -> Insta
         return None
 
 
-def disk_links(volume_id: str) -> tuple[str, ...]:
+def disk_links(volume_id: str, _device: str = "") -> tuple[str, ...]:
     """Where udev (or the local cloud) shows a volume: virtio disks cut the id, SCSI ones keep it whole or cut it too."""
     short = volume_id[:20]
     return (
@@ -85,5 +85,5 @@ class OpenStackGuest:
     def instance(self) -> Instance | None:
         return find()
 
-    def disk_links(self, volume_id: str) -> tuple[str, ...]:
+    def disk_links(self, volume_id: str, device: str = "") -> tuple[str, ...]:
         return disk_links(volume_id)

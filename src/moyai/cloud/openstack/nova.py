@@ -65,7 +65,7 @@ class NovaMachines:
         found = self._nova.get(f"/servers/{server_id}", operation="show server", object_id=server_id)
         return parse.server(found["server"])
 
-    def provider_id(self, server_id: str) -> str:
+    def provider_id(self, server_id: str, zone: str = "") -> str:
         return provider_ids.provider_id(server_id)
 
     def server_id(self, provider_id: str) -> str | None:

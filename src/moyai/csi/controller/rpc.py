@@ -49,7 +49,7 @@ class ControllerService:
         volumes: VolumeWork,
         *,
         snapshots: SnapshotWork,
-        links: Callable[[str], tuple[str, ...]],
+        links: Callable[[str, str], tuple[str, ...]],
     ) -> None:
         self._cloud, self._volumes, self._snapshots, self._links = cloud, volumes, snapshots, links
 
@@ -91,8 +91,15 @@ class ControllerService:
         if why := wrong(access):
             raise Refused("INVALID_ARGUMENT", why)
         alone = await self._volumes.attach(request.volume_id, request.node_id, access=access)
-        context = {DEVICE_PATH: self._links(request.volume_id)[0], **({ALONE: "true"} if alone else {})}
+        context = {DEVICE_PATH: await self._place(request.volume_id, request.node_id), **({ALONE: "true"} if alone else {})}
         return pb.ControllerPublishVolumeResponse(publish_context=context)
+
+    async def _place(self, volume_id: str, node_id: str) -> str:
+        """Where the node finds an attached volume: a link that follows from the volume's id, else what the cloud says."""
+        if links := self._links(volume_id, ""):
+            return links[0]
+        attachments = (await self._require_volume(volume_id)).attachments
+        return next((one.device for one in attachments if one.server_id == node_id), "")
 
     async def ControllerUnpublishVolume(
         self, request: pb.ControllerUnpublishVolumeRequest

@@ -53,7 +53,7 @@ class NodeWork:
         disks: NodeDisks,
         *,
         names: VolumeNames,
-        links: Callable[[str], tuple[str, ...]],
+        links: Callable[[str, str], tuple[str, ...]],
         rescan: bool = False,
         patience: float = _DEVICE_SECONDS,
         folder: str = "",
@@ -229,7 +229,7 @@ class NodeWork:
 
     def _device(self, volume_id: str, published: Mapping[str, str] | None = None) -> str | None:
         given = (published or {}).get(DEVICE_PATH, "")
-        links = self._links(volume_id)
+        links = self._links(volume_id, given)
         # another driver's controller may publish another link; a bare /dev/vdX is the cloud's guess and may be another disk
         return self._devices.find([*links, *([given] if given.startswith("/dev/disk/") and given not in links else [])])
 

@@ -24,7 +24,7 @@ class StaleMounts:
     """``folder``: below it, the kubelet has a folder for each volume of this driver that is staged. ``links``: where a volume
     shows."""
 
-    def __init__(self, disks: NodeDisks, *, folder: str, links: Callable[[str], tuple[str, ...]]) -> None:
+    def __init__(self, disks: NodeDisks, *, folder: str, links: Callable[[str, str], tuple[str, ...]]) -> None:
         self._devices, self._mounts = disks.devices, disks.mounts
         self._folder, self._links = folder.rstrip("/") + "/", links
 
@@ -60,7 +60,7 @@ class StaleMounts:
         return [one for one in staged if one.device not in present and not self._is_shown(one)]
 
     def _is_shown(self, mounted: Mount) -> bool:
-        shown = self._devices.find(self._links(self._mounts.volume_at(mounted.point)))
+        shown = self._devices.find(self._links(self._mounts.volume_at(mounted.point), ""))
         return shown is not None and self._devices.number(shown) == mounted.device
 
 

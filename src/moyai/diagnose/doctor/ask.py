@@ -39,7 +39,8 @@ def ask(cloud: Cloud, clock: Clock) -> CloudSurvey:
     cloud.account.project_id()
     with ThreadPoolExecutor(_WORKERS, thread_name_prefix="doctor") as pool:
         asked = {name: pool.submit(call) for name, call in calls.items()}
-        return CloudSurvey(name=cloud.name, now=clock.now(), **{name: _answer(one) for name, one in asked.items()})
+        answers = {name: _answer(one) for name, one in asked.items()}
+        return CloudSurvey(name=cloud.name, now=clock.now(), needs_tags=cloud.kind.needs_tags, **answers)
 
 
 def _answer(asked: Future[T]) -> T | Unknown:

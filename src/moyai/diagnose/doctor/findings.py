@@ -32,7 +32,11 @@ _WITHOUT: Mapping[Capability, str] = {
     Capability.CREDENTIALS: "the cluster's controllers cannot log in",
     Capability.QUOTAS: "limits are met only while a cluster is built",
     Capability.TAGS: "no cluster can be built: moyai knows its objects by their tags",
+    Capability.METADATA: "no cluster can be built: control planes take the key to their secrets from there",
+    Capability.SNAPSHOTS: "volumes can neither be copied nor be restored from snapshots; everything else works",
 }
+#: Where the owner of an object does not stand in tags.
+_OTHER_MARKS = "none: the owner of an object stands in its description or its name, which creation writes"
 #: What a cluster does without where networks lack a feature; none: moyai uses it where it is there, and needs it nowhere.
 _PLAIN: Mapping[Feature, str] = {
     Feature.SOURCE_ADDRESSES: "network.mode must be vxlan, which auto chooses; there can be one control plane only",
@@ -47,7 +51,7 @@ def findings(facts: CloudSurvey) -> list[Finding]:
         *_told("login", facts.login, found=lambda login: _login(login, facts.now)),
         *_told("controllers' logins", facts.own_login, found=_own_login),
         *_told("services", facts.services, found=_services),
-        *_told("capabilities", facts.capabilities, found=_capabilities),
+        *_told("capabilities", facts.capabilities, found=lambda offered: _capabilities(offered, needs_tags=facts.needs_tags)),
         *_told("networks", facts.features, found=_features),
         *_told("external networks", facts.external, found=_external),
         *_told("quotas", facts.quotas, found=_quotas),
@@ -96,8 +100,9 @@ def _services(services: Iterable[CloudService]) -> Iterator[Finding]:
             yield Finding(one.name, State.OK, f"{one.versions or 'version not told'} at {one.address}")
 
 
-def _capabilities(offered: frozenset[Capability]) -> Iterator[Finding]:
-    for capability, cost in _WITHOUT.items():
+def _capabilities(offered: frozenset[Capability], *, needs_tags: bool) -> Iterator[Finding]:
+    costs = _WITHOUT if needs_tags else {**_WITHOUT, Capability.TAGS: _OTHER_MARKS}
+    for capability, cost in costs.items():
         if capability in offered:
             yield Finding(capability.value, State.OK, "the cloud has them")
         else:

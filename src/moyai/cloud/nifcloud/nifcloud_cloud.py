@@ -1,0 +1,62 @@
+"""One account at one region of NIFCLOUD behind ``cloud.capabilities.Cloud``.
+
+What the cloud lacks of the capabilities is a value here (``CAPABILITIES``). What it has beside them, for those parts of moyai
+that know NIFCLOUD: ``l4`` and ``elastic``, its two types of load balancers, and ``elastic_addresses``.
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from moyai.cloud.capabilities import AbsentPart, Addresses, Capability, Credentials, PodRouting, Quotas, Routers, Tags
+from moyai.cloud.load_balancers import LoadBalancers
+from moyai.cloud.nifcloud.disks import NifcloudDisks
+from moyai.cloud.nifcloud.elastic_addresses import ElasticAddresses
+from moyai.cloud.nifcloud.elb_calls import ElbCalls
+from moyai.cloud.nifcloud.firewall import NifcloudFirewall
+from moyai.cloud.nifcloud.l4_calls import L4Calls
+from moyai.cloud.nifcloud.machines import NifcloudMachines
+from moyai.cloud.nifcloud.networks import NifcloudNetworks
+from moyai.cloud.nifcloud.nifcloud_account import NifcloudAccount, NifcloudImages, NifcloudSurvey
+from moyai.cloud.nifcloud.nifcloud_kind import NifcloudKind
+from moyai.cloud.nifcloud.nifcloud_limits import ELB, L4
+from moyai.cloud.nifcloud.pair_balancers import PairBalancers
+from moyai.cloud.nifcloud.sdk import ApiPlace, Caller
+from moyai.cloud.nifcloud.wire import Wire
+from moyai.core.clock import Clock, SystemClock
+
+#: Of those that a cloud may lack. Routers of NIFCLOUD reboot when they change, public addresses move while their machine is
+#: off, and balancers are no trees: none of them is what the capability promises.
+CAPABILITIES = frozenset({Capability.DISKS})
+
+
+class NifcloudCloud:
+    """Implements ``cloud.capabilities.Cloud``. Safe from several threads. ``zone``: of what is made without one; empty: the
+    account's default."""
+
+    def __init__(self, caller: Caller, place: ApiPlace, *, name: str, zone: str = "", clock: Clock | None = None) -> None:
+        self.kind, self.name = NifcloudKind(), name
+        wire = Wire(caller, clock or SystemClock())
+        self.machines = NifcloudMachines(wire, cloud=name, zone=zone)
+        self.networks = NifcloudNetworks(wire, zone=zone)
+        self.firewall = NifcloudFirewall(wire, zone=zone)
+        self.images = NifcloudImages(wire)
+        self.account = NifcloudAccount(wire, place)
+        self.survey = NifcloudSurvey(wire, place)
+        self.disks = NifcloudDisks(wire, cloud=name)
+        self.l4 = PairBalancers(wire, L4Calls(wire), limits=L4)
+        self.elastic = PairBalancers(wire, ElbCalls(wire), limits=ELB)
+        self.elastic_addresses = ElasticAddresses(wire)
+        self.routers = cast("Routers", self._absent(Capability.ROUTERS))
+        self.addresses = cast("Addresses", self._absent(Capability.FLOATING_IPS))
+        self.pod_routing = cast("PodRouting", self._absent(Capability.POD_ROUTING))
+        self.load_balancers = cast("LoadBalancers", self._absent(Capability.LOAD_BALANCERS))
+        self.credentials = cast("Credentials", self._absent(Capability.CREDENTIALS))
+        self.quotas = cast("Quotas", self._absent(Capability.QUOTAS))
+        self.tags = cast("Tags", self._absent(Capability.TAGS))
+
+    def capabilities(self) -> frozenset[Capability]:
+        return CAPABILITIES
+
+    def _absent(self, capability: Capability) -> Any:
+        return AbsentPart(self.name, capability)
