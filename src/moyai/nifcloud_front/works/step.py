@@ -1,0 +1,96 @@
+"""What a step of a work is, and what all steps share.
+
+A step gets the work as it is on disk and returns what comes next. It may have run before: the process that ran it died before
+its end was on disk. So it looks for what it would make, by the tag or by the name that the object below has from the front's
+uid, before it makes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+from moyai.cloud.capabilities import Cloud
+from moyai.nifcloud_front.pace import Pace
+from moyai.nifcloud_front.store.rows import Work
+from moyai.nifcloud_front.store.store import FrontStore, Row, Transaction
+
+#: What every object of the front's has below.
+FRONT_TAG = "nifcloud-front"
+Change = Callable[[Transaction], None]
+
+
+class Tagged(Protocol):
+    @property
+    def name(self) -> str: ...
+    @property
+    def tags(self) -> tuple[str, ...]: ...
+
+
+T = TypeVar("T", bound=Tagged)
+R = TypeVar("R", bound=Row)
+
+
+def nothing(_: Transaction) -> None:
+    """No change of the rows."""
+
+
+@dataclass(frozen=True)
+class Again:
+    """The work goes on with ``step``, after ``seconds``. ``change`` is made together with it."""
+
+    step: str
+    seconds: float = 0.0
+    change: Change = nothing
+
+
+@dataclass(frozen=True)
+class Done:
+    """The work has ended. ``change`` is made together with its end.
+
+    ``seen``: the row that the work went by; where it is another by now, the work begins again.
+    """
+
+    change: Change = nothing
+    seen: Row | None = None
+
+
+@dataclass(frozen=True)
+class WorkContext:
+    """``now``: seconds since 1970."""
+
+    store: FrontStore
+    cloud: Cloud
+    pace: Pace
+    now: Callable[[], float]
+
+    def row(self, kind: type[R], uid: str) -> R | None:
+        with self.store.transaction() as tx:
+            return tx.get(kind, uid)
+
+    def early(self, work: Work) -> float:
+        """Seconds until the work may be done."""
+        return max(0.0, work.began + self.pace.least(work.kind, work.verb) - self.now())
+
+    def when_due(self, work: Work, change: Change, *, step: str) -> Again | Done:
+        """The end of a work, or the wait for it."""
+        left = self.early(work)
+        return Again(step, left) if left > 0 else Done(change)
+
+
+Step = Callable[[WorkContext, Work], Again | Done]
+
+
+def tag(uid: str) -> str:
+    return f"{FRONT_TAG}={uid}"
+
+
+def tags(uid: str) -> tuple[str, str]:
+    return FRONT_TAG, tag(uid)
+
+
+def mine(found: Iterable[T], uid: str) -> T | None:
+    """The object of a uid, by its tag, or by its name where a crash left it without tags."""
+    candidates = [one for one in found if tag(uid) in one.tags or one.name.partition(".")[0] == uid]
+    return candidates[0] if candidates else None
