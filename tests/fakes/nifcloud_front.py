@@ -12,7 +12,7 @@ from moyai.cloud.model import Image
 from moyai.nifcloud_front.front import Front, FrontParts, HttpAnswer
 from moyai.nifcloud_front.pace import CallRate, FaultOrder, Pace
 from moyai.nifcloud_front.store.rows import ImageRow
-from moyai.nifcloud_front.store.store import FrontStore
+from moyai.nifcloud_front.store.store import KINDS, FrontStore
 from moyai.nifcloud_front.wire.service_model import load_model
 from moyai.nifcloud_front.wire.signature import signature
 from moyai.nifcloud_front.worker import Worker
@@ -49,7 +49,7 @@ class TestFront:
         watch_images(self.context)
 
     def reopen(self) -> None:
-        self.store = FrontStore(self._file, self._now, committed=self._committed)
+        self.store = FrontStore(self._file, self._now, committed=self._committed, durable=False)
         self.context = WorkContext(self.store, self.cloud, self._pace, self._now)
         self.worker = Worker(self.context, self.clock)
         parts = FrontParts(_MODEL, self.store, self.context, self.worker, self.clock, keys={KEY: SECRET}, rate=self._rate)
@@ -78,6 +78,11 @@ class TestFront:
 
     def settle(self) -> None:
         self.worker.settle()
+
+    def state(self) -> list[Any]:
+        """All rows and works."""
+        with self.store.transaction() as tx:
+            return [*(row for kind in KINDS for row in tx.all(kind)), *tx.works()]
 
     def order(self, fault: FaultOrder) -> None:
         with self.store.transaction() as tx:

@@ -305,8 +305,8 @@ def test_a_private_lan_holds_servers_of_its_zone(front: TestFront) -> None:
     refused = _code(lambda: front.call("RunInstances", ImageId=front.image(), NetworkInterface=dhcp))
     assert refused == "Client.Inoperable.Network.NoExistEnableDhcp"
     static = [{"NetworkName": "lan1", "IpAddress": "static"}]
-    assert front.server("web2", NetworkInterface=static)["PrivateIpAddress"] == "10.20.0.192"
-    port = next(one for one in front.cloud.networks.ports() if "10.20.0.192" in one.fixed_ips)
+    assert front.server("web2", NetworkInterface=static)["PrivateIpAddress"] == "10.20.0.193"
+    port = next(one for one in front.cloud.networks.ports() if "10.20.0.193" in one.fixed_ips)
     assert [one.address for one in port.send_from] == ["10.20.0.0/24"]
     assert _code(lambda: front.call("NiftyDeletePrivateLan", PrivateLanName="lan1")) == "Client.Inoperable.Network.InUse"
     front.end("web1", "web2")

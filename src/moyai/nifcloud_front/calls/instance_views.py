@@ -90,8 +90,10 @@ def nic_values(call: Call, nic: NicRow, *, place: int, row: InstanceRow) -> Valu
 
 def _nic(call: Call, nic: NicRow, *, place: int, row: InstanceRow) -> Values:
     values = nic_values(call, nic, place=place, row=row)
-    # the shape of RunInstances has no MAC address
-    return values if call.operation != "RunInstances" else {key: value for key, value in values.items() if key != "MacAddress"}
+    if call.operation != "RunInstances":
+        return values
+    # the shape of RunInstances has no addresses
+    return {key: value for key, value in values.items() if key not in ("MacAddress", "PrivateIpAddress")}
 
 
 def mappings(call: Call, row: InstanceRow, *, devices: bool) -> list[Values]:

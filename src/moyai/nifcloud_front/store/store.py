@@ -188,13 +188,22 @@ class Transaction:
 
 
 class FrontStore:
-    """``now``: seconds since 1970. ``committed``: called after each transaction that changed something, for tests."""
+    """``now``: seconds since 1970. ``durable``: whether a commit survives the end of the host, beside that of the process.
 
-    def __init__(self, file: Path, now: Callable[[], float], *, committed: Callable[[], None] | None = None) -> None:
+    ``committed``: called after each transaction that changed something, for tests.
+    """
+
+    def __init__(
+        self, file: Path, now: Callable[[], float], *, committed: Callable[[], None] | None = None, durable: bool = True
+    ) -> None:
         self._database = sqlite3.connect(file, isolation_level=None, check_same_thread=False)
         self._lock = threading.RLock()
         self._now, self._committed = now, committed
-        for line in ("PRAGMA journal_mode = WAL", "PRAGMA synchronous = FULL", "PRAGMA busy_timeout = 20000"):
+        for line in (
+            "PRAGMA journal_mode = WAL",
+            f"PRAGMA synchronous = {'FULL' if durable else 'OFF'}",
+            "PRAGMA busy_timeout = 20000",
+        ):
             self._database.execute(line)
         self._database.executescript(_SCHEMA)
 
