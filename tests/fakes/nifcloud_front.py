@@ -11,8 +11,8 @@ from moyai.cloud.memory.memory_cloud import MemoryCloud
 from moyai.cloud.model import Image
 from moyai.nifcloud_front.front import Front, FrontParts, HttpAnswer
 from moyai.nifcloud_front.pace import CallRate, FaultOrder, Pace
+from moyai.nifcloud_front.store.front_store import KINDS, FrontStore
 from moyai.nifcloud_front.store.rows import ImageRow
-from moyai.nifcloud_front.store.store import KINDS, FrontStore
 from moyai.nifcloud_front.wire.service_model import load_model
 from moyai.nifcloud_front.wire.signature import signature
 from moyai.nifcloud_front.worker import Worker

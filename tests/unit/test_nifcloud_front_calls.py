@@ -11,7 +11,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from moyai.nifcloud_front.calls.table import HANDLERS
+from moyai.nifcloud_front.calls.handlers import HANDLERS
 from moyai.nifcloud_front.pace import CallRate, FaultOrder
 from tests.fakes.nifcloud_front import Refused, TestFront
 from tests.nifcloud_sdk import NifcloudSdk, sample

@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 from moyai.core.clock import Clock
 from moyai.core.errors import MoyaiError, one_line
 from moyai.nifcloud_front.calls.call import Call, Later, Values
-from moyai.nifcloud_front.calls.table import HANDLERS
+from moyai.nifcloud_front.calls.handlers import HANDLERS
 from moyai.nifcloud_front.pace import CallRate, FaultOrder, meet
+from moyai.nifcloud_front.store.front_store import FrontStore
 from moyai.nifcloud_front.store.rows import AddressRow, BalancerRow
-from moyai.nifcloud_front.store.store import FrontStore
 from moyai.nifcloud_front.wire import answer as xml
 from moyai.nifcloud_front.wire import request, signature
 from moyai.nifcloud_front.wire.refusal import Refusal, internal, not_built

@@ -149,3 +149,6 @@ class Worker:
             look(self._context)
         except MoyaiError as error:
             _LOG.warning("%s: %s", getattr(look, "__name__", "watch"), one_line(error))
+        except Exception:
+            # the next look may go well; the works must go on
+            _LOG.exception("a look at the cloud")

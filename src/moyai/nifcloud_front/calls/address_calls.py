@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from moyai.nifcloud_front.calls.call import Call, Later, Values
+from moyai.nifcloud_front.store.front_store import Transaction
 from moyai.nifcloud_front.store.rows import COMMON_GLOBAL, AddressRow, InstanceRow
-from moyai.nifcloud_front.store.store import Transaction
 from moyai.nifcloud_front.wire.refusal import inoperable, invalid, not_built
 
 

@@ -9,8 +9,8 @@ from ipaddress import ip_network
 from typing import Any
 
 from moyai.nifcloud_front.calls.call import Call, Later, Values, between, check_name, one_of
+from moyai.nifcloud_front.store.front_store import Transaction
 from moyai.nifcloud_front.store.rows import BalancerRow, HealthRow, InstanceRow, PairRow, ZoneRow
-from moyai.nifcloud_front.store.store import Transaction
 from moyai.nifcloud_front.wire.refusal import duplicate, inoperable, invalid, limit, not_found
 
 _VOLUMES = (*range(10, 50, 10), *range(100, 2100, 100))

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeVar
 
+from moyai.nifcloud_front.store.front_store import Row, Transaction
 from moyai.nifcloud_front.store.rows import GroupRow, InstanceRow, LanRow, ZoneRow
-from moyai.nifcloud_front.store.store import Row, Transaction
 from moyai.nifcloud_front.wire.refusal import duplicate, invalid, not_found, processing
 
 R = TypeVar("R", bound=Row)

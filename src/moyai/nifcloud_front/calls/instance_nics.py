@@ -6,8 +6,8 @@ from ipaddress import IPv4Address, IPv4Network
 from typing import Any
 
 from moyai.nifcloud_front.calls.call import Call
+from moyai.nifcloud_front.store.front_store import Transaction
 from moyai.nifcloud_front.store.rows import COMMON_GLOBAL, COMMON_PRIVATE, InstanceRow, LanRow, NicRow, RouterRow, ZoneRow
-from moyai.nifcloud_front.store.store import Transaction
 from moyai.nifcloud_front.wire.refusal import duplicate, inoperable, invalid, not_built
 
 _GIVEN = (COMMON_GLOBAL, COMMON_PRIVATE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from moyai.nifcloud_front.calls.call import Call, Values
+from moyai.nifcloud_front.store.front_store import Transaction
 from moyai.nifcloud_front.store.rows import (
     COMMON_GLOBAL,
     COMMON_PRIVATE,
@@ -14,7 +15,6 @@ from moyai.nifcloud_front.store.rows import (
     LanRow,
     NicRow,
 )
-from moyai.nifcloud_front.store.store import Transaction
 
 
 def state(name: str) -> Values:

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from moyai.cloud.load_balancers import BalancerState, LoadBalancer
 from moyai.core.errors import NotFound, Terminal
+from moyai.nifcloud_front.store.front_store import Transaction
 from moyai.nifcloud_front.store.rows import (
     COMMON_GLOBAL,
     COMMON_PRIVATE,
@@ -21,7 +22,6 @@ from moyai.nifcloud_front.store.rows import (
     PairRow,
     Work,
 )
-from moyai.nifcloud_front.store.store import Transaction
 from moyai.nifcloud_front.works import balancer_tree as tree
 from moyai.nifcloud_front.works.common_networks import admit_balancer, common, dismiss_balancer
 from moyai.nifcloud_front.works.step import Again, Change, Done, WorkContext, mine, tag, tags

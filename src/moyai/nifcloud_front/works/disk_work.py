@@ -6,8 +6,8 @@ from dataclasses import replace
 
 from moyai.cloud.model import DiskState, Volume
 from moyai.core.errors import NotFound, Terminal
+from moyai.nifcloud_front.store.front_store import Transaction
 from moyai.nifcloud_front.store.rows import DiskRow, InstanceRow, Work, ZoneRow
-from moyai.nifcloud_front.store.store import Transaction
 from moyai.nifcloud_front.works.step import FRONT_TAG, Again, Change, Done, WorkContext
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from moyai.cloud.model import Activity, FloatingIP, Power, Server, SourceAddress
 from moyai.core.errors import NotFound, Terminal
+from moyai.nifcloud_front.store.front_store import Transaction
 from moyai.nifcloud_front.store.rows import (
     COMMON_GLOBAL,
     COMMON_PRIVATE,
@@ -24,7 +25,6 @@ from moyai.nifcloud_front.store.rows import (
     Work,
     ZoneRow,
 )
-from moyai.nifcloud_front.store.store import Transaction
 from moyai.nifcloud_front.works.common_networks import BALANCERS_GROUP, OPEN_GROUP, common, given_group
 from moyai.nifcloud_front.works.step import FRONT_TAG, Again, Change, Done, WorkContext, mine, nothing, tag, tags
 

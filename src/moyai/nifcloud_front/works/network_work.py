@@ -9,6 +9,7 @@ from typing import Literal
 from moyai.cloud.model import SecurityGroupRule
 from moyai.core.errors import Conflict, Terminal
 from moyai.nifcloud_front.calls.group_calls import NAMED_PORTS
+from moyai.nifcloud_front.store.front_store import Transaction
 from moyai.nifcloud_front.store.rows import (
     COMMON_GLOBAL,
     AddressRow,
@@ -19,7 +20,6 @@ from moyai.nifcloud_front.store.rows import (
     RouterRow,
     Work,
 )
-from moyai.nifcloud_front.store.store import Transaction
 from moyai.nifcloud_front.works.common_networks import common, outside
 from moyai.nifcloud_front.works.step import Again, Done, WorkContext, mine, nothing, tag, tags
 

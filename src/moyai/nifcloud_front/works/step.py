@@ -13,8 +13,8 @@ from typing import Protocol, TypeVar
 
 from moyai.cloud.capabilities import Cloud
 from moyai.nifcloud_front.pace import Pace
+from moyai.nifcloud_front.store.front_store import FrontStore, Row, Transaction
 from moyai.nifcloud_front.store.rows import Work
-from moyai.nifcloud_front.store.store import FrontStore, Row, Transaction
 
 #: What every object of the front's has below.
 FRONT_TAG = "nifcloud-front"
