@@ -10,7 +10,7 @@ import pytest
 
 from moyai.cloud.load_balancers import BalancingAlgorithm, CheckType, LoadBalancer, TrafficProtocol
 from moyai.nifcloud_front.store.rows import PairRow
-from moyai.nifcloud_front.works.balancer_tree import allowed
+from moyai.nifcloud_front.works.pair_listeners import allowed
 from tests.fakes.nifcloud_front import Refused, TestFront
 
 PORTS = {"LoadBalancerName": "web", "LoadBalancerPort": 80, "InstancePort": 30080}

@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 import pytest
 
 from moyai.nifcloud_front.wire import answer, request, signature
-from moyai.nifcloud_front.wire.refusal import Refusal, not_built, not_found
+from moyai.nifcloud_front.wire.refusal import ApiRefusal, not_built, not_found
 from moyai.nifcloud_front.wire.service_model import load_model
 from tests.nifcloud_sdk import NifcloudSdk, required_paths, sample
 
@@ -78,7 +78,7 @@ def test_a_missing_parameter_is_named(name: str) -> None:
         for key in path[:-1]:
             inside = inside[int(key)] if key.isdecimal() else inside[key]
         del inside[path[-1]]
-        with pytest.raises(Refusal, match=r"Client\.InvalidParameter\.Required\.") as refused:
+        with pytest.raises(ApiRefusal, match=r"Client\.InvalidParameter\.Required\.") as refused:
             _read(name, arguments)
         # a structure without any member does not arrive at all: then what holds it is missing
         named = refused.value.code.rpartition(".")[2]
@@ -88,7 +88,7 @@ def test_a_missing_parameter_is_named(name: str) -> None:
 @pytest.mark.parametrize("name", SDK.operations())
 def test_a_parameter_that_the_operation_lacks_is_named(name: str) -> None:
     form = SDK.form(name, sample(SDK.model.operation_model(name).input_shape, seed=4))
-    with pytest.raises(Refusal, match=r"Client\.InvalidParameter\.Unknown\.Colour\b"):
+    with pytest.raises(ApiRefusal, match=r"Client\.InvalidParameter\.Unknown\.Colour\b"):
         request.parse(MODEL, form | {"Colour": "red"})
 
 
@@ -103,16 +103,16 @@ def test_values_of_another_type_or_outside_an_enumeration_are_named(name: str) -
         if (name, key) == NEVER_SENT or wire not in form:
             continue
         if member.type_name in ("integer", "boolean", "long"):
-            with pytest.raises(Refusal, match=rf"Client\.InvalidParameter\.Format\.{wire}:"):
+            with pytest.raises(ApiRefusal, match=rf"Client\.InvalidParameter\.Format\.{wire}:"):
                 request.parse(MODEL, form | {wire: "many"})
         elif getattr(member, "enum", None):
-            with pytest.raises(Refusal, match=rf"Client\.InvalidParameter\.Value\.{wire}:"):
+            with pytest.raises(ApiRefusal, match=rf"Client\.InvalidParameter\.Value\.{wire}:"):
                 request.parse(MODEL, form | {wire: "nothing of the kind"})
 
 
 def test_numbers_of_a_list_have_no_gap() -> None:
     form = {"Action": "DescribeInstances", "InstanceId.1": "a", "InstanceId.3": "c"}
-    with pytest.raises(Refusal, match=r"Client\.InvalidParameter\.Required\.InstanceId\.2"):
+    with pytest.raises(ApiRefusal, match=r"Client\.InvalidParameter\.Required\.InstanceId\.2"):
         request.parse(MODEL, form)
 
 
@@ -124,19 +124,19 @@ def test_balancers_are_asked_for_by_name_alone_too() -> None:
 
 @pytest.mark.parametrize("body", [b"Action", b"\xff=1", b"A=%FF", b"a=1&a=2", b"x" * (request.MOST_BYTES + 1)])
 def test_a_body_that_is_no_form_is_refused(body: bytes) -> None:
-    with pytest.raises(Refusal, match=r"Client\.InvalidParameter\.Format\."):
+    with pytest.raises(ApiRefusal, match=r"Client\.InvalidParameter\.Format\."):
         request.parameters(body)
 
 
 def test_unknown_operations_and_versions_are_refused() -> None:
-    with pytest.raises(Refusal, match="no operation 'FlyToTheMoon'"):
+    with pytest.raises(ApiRefusal, match="no operation 'FlyToTheMoon'"):
         request.parse(MODEL, {"Action": "FlyToTheMoon"})
-    with pytest.raises(Refusal, match="Version"):
+    with pytest.raises(ApiRefusal, match="Version"):
         request.parse(MODEL, {"Action": "DescribeImages", "Version": "2.0"})
 
 
 @pytest.mark.parametrize("refusal", [not_found("Instance", "web<1>"), not_built("CopyInstances")])
-def test_an_error_arrives_with_code_message_and_request_id(refusal: Refusal) -> None:
+def test_an_error_arrives_with_code_message_and_request_id(refusal: ApiRefusal) -> None:
     found = SDK.understood("DescribeInstances", body=answer.error(refusal, "r-9"), status=400)
     assert found["Error"] == {"Code": refusal.code, "Message": refusal.message}
     assert found["RequestID"] == "r-9"
@@ -188,7 +188,7 @@ def test_what_the_sdk_signs_is_accepted() -> None:
     ],
 )
 def test_what_is_not_the_accounts_is_refused(given: dict[str, str], code: str) -> None:
-    with pytest.raises(Refusal) as refused:
+    with pytest.raises(ApiRefusal) as refused:
         _checked(given)
     assert refused.value.code == code
     assert "secret" not in refused.value.message

@@ -14,14 +14,14 @@ from dataclasses import dataclass, field
 
 from moyai.core.clock import Clock
 from moyai.core.errors import MoyaiError, one_line
-from moyai.nifcloud_front.calls.call import Call, Later, Values
+from moyai.nifcloud_front.calls.call import ApiCall, Later, Values
 from moyai.nifcloud_front.calls.handlers import HANDLERS
 from moyai.nifcloud_front.pace import CallRate, FaultOrder, meet
 from moyai.nifcloud_front.store.front_store import FrontStore
 from moyai.nifcloud_front.store.rows import AddressRow, BalancerRow
 from moyai.nifcloud_front.wire import answer as xml
 from moyai.nifcloud_front.wire import request, signature
-from moyai.nifcloud_front.wire.refusal import Refusal, internal, not_built
+from moyai.nifcloud_front.wire.refusal import ApiRefusal, internal, not_built
 from moyai.nifcloud_front.wire.service_model import ServiceModel
 from moyai.nifcloud_front.worker import Worker
 from moyai.nifcloud_front.works.step import WorkContext
@@ -82,7 +82,7 @@ class Front:
                 return self._failed(fault, number, note=(key, name))
             values = self._call(asked)
             made = xml.answer(self._parts.model, asked.operation, values=values, request_id=number)
-        except Refusal as refusal:
+        except ApiRefusal as refusal:
             self._note(key, name, code=refusal.code, number=number)
             return HttpAnswer(refusal.status, xml.error(refusal, number))
         except MoyaiError as error:
@@ -96,7 +96,7 @@ class Front:
         self._note(key, name, code="", number=number)
         return HttpAnswer(200, made)
 
-    def _call(self, asked: request.Request) -> Values:
+    def _call(self, asked: request.ApiRequest) -> Values:
         parts, name = self._parts, asked.operation.name
         handler = HANDLERS.get(name)
         if handler is None:
@@ -104,7 +104,7 @@ class Front:
         if name in _NEED_IMAGES:
             watch_images(parts.context)
         with parts.store.transaction() as tx:
-            call = Call(name, asked.arguments, tx, parts.clock.now(), parts.draw, parts.region)
+            call = ApiCall(name, asked.arguments, tx, parts.clock.now(), parts.draw, parts.region)
             found = handler(call)
         parts.worker.wake()
         if not isinstance(found, Later):

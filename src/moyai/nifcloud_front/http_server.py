@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from moyai.nifcloud_front.front import Front, HttpAnswer
 from moyai.nifcloud_front.wire.answer import error
-from moyai.nifcloud_front.wire.refusal import Refusal, internal
+from moyai.nifcloud_front.wire.refusal import ApiRefusal, internal
 from moyai.nifcloud_front.wire.request import MOST_BYTES
 
 _LOG = logging.getLogger(__name__)
@@ -68,7 +68,7 @@ class FrontRequestHandler(BaseHTTPRequestHandler):
     def _serve(self, method: str, body: bytes) -> None:
         path = urlsplit(self.path).path
         if path not in _PATHS:
-            refusal = Refusal("Client.InvalidParameter.Value.Path", f"The API is at {_PATHS[0]}.", status=404)
+            refusal = ApiRefusal("Client.InvalidParameter.Value.Path", f"The API is at {_PATHS[0]}.", status=404)
             self._send(HttpAnswer(refusal.status, error(refusal, "")))
             return
         try:

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
-from moyai.nifcloud_front.wire.refusal import Refusal
+from moyai.nifcloud_front.wire.refusal import ApiRefusal
 
 #: Work → seconds until it may be done, at scale 1.
 DURATIONS: dict[str, float] = {
@@ -58,7 +58,7 @@ class CallRate:
         self._lock = threading.Lock()
 
     def take(self, key: str, now: float) -> None:
-        """Raises Refusal with HTTP status 429, which the SDK repeats."""
+        """Raises ApiRefusal with HTTP status 429, which the SDK repeats."""
         if not self._rate:
             return
         with self._lock:
@@ -66,7 +66,7 @@ class CallRate:
             left = min(self._burst, left + (now - at) * self._rate)
             self._buckets[key] = (left - 1 if left >= 1 else left, now)
         if left < 1:
-            raise Refusal("Client.RequestLimitExceeded", "The account makes too many calls.", status=429)
+            raise ApiRefusal("Client.RequestLimitExceeded", "The account makes too many calls.", status=429)
 
 
 @dataclass(frozen=True)
@@ -98,8 +98,8 @@ class FaultOrder:
     def fails_before(self) -> bool:
         return self.effect == "before" and bool(self.code or self.lost)
 
-    def refusal(self) -> Refusal:
-        return Refusal(self.code, "The answer was ordered.", status=self.status)
+    def refusal(self) -> ApiRefusal:
+        return ApiRefusal(self.code, "The answer was ordered.", status=self.status)
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ from dataclasses import replace
 from moyai.core.backoff import Backoff
 from moyai.core.clock import Clock
 from moyai.core.errors import MoyaiError, one_line
-from moyai.nifcloud_front.store.rows import Work
-from moyai.nifcloud_front.works.step import Again, Done, WorkContext
+from moyai.nifcloud_front.store.rows import WorkRow
+from moyai.nifcloud_front.works.step import Again, WorkContext, WorkDone
 from moyai.nifcloud_front.works.verbs import VERBS
 from moyai.nifcloud_front.works.watch import watch_balancers, watch_images, watch_instances
 
@@ -67,13 +67,13 @@ class Worker:
             return wait
         return self._after(work, outcome)
 
-    def _keep(self, before: Work, after: Work) -> None:
+    def _keep(self, before: WorkRow, after: WorkRow) -> None:
         with self._context.store.transaction() as tx:
             # another work may have taken its place
             if tx.work_of(before.kind, before.uid) == before:
                 tx.keep(after)
 
-    def _after(self, work: Work, outcome: Again | Done) -> float | None:
+    def _after(self, work: WorkRow, outcome: Again | WorkDone) -> float | None:
         now = self._context.now()
         with self._context.store.transaction() as tx:
             if tx.work_of(work.kind, work.uid) != work:
@@ -138,7 +138,7 @@ class Worker:
                 self._wake.clear()
                 self._clock.sleep(min(poll, 0.2) if free else poll / 2, wake=self._wake)
 
-    def _guarded(self, work: Work) -> None:
+    def _guarded(self, work: WorkRow) -> None:
         try:
             self.step(work.kind, work.uid)
         except Exception:

@@ -11,7 +11,7 @@ from dataclasses import replace
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import load_ssh_public_key
 
-from moyai.nifcloud_front.calls.call import Call, Values, check_name
+from moyai.nifcloud_front.calls.call import ApiCall, Values, check_name
 from moyai.nifcloud_front.store.rows import ImageRow, InstanceRow, KeyRow, ZoneRow
 from moyai.nifcloud_front.wire.refusal import inoperable, invalid, not_found
 
@@ -19,7 +19,7 @@ from moyai.nifcloud_front.wire.refusal import inoperable, invalid, not_found
 _OLD_NAMES = {"jp-east-1": "east-1", "jp-east-2": "east-2", "jp-east-3": "east-3", "jp-west-1": "west-1"}
 
 
-def import_key_pair(call: Call) -> Values:
+def import_key_pair(call: ApiCall) -> Values:
     name = call.text("KeyName")
     check_name("KeyName", name, least=6, most=32)
     description = call.description()
@@ -37,7 +37,7 @@ def import_key_pair(call: Call) -> Values:
     return {"KeyFingerprint": row.fingerprint, "KeyName": row.name}
 
 
-def describe_key_pairs(call: Call) -> Values:
+def describe_key_pairs(call: ApiCall) -> Values:
     instances = call.tx.all(InstanceRow)
     return {
         "KeySet": [
@@ -54,7 +54,7 @@ def describe_key_pairs(call: Call) -> Values:
     }
 
 
-def delete_key_pair(call: Call) -> Values:
+def delete_key_pair(call: ApiCall) -> Values:
     row = call.found(KeyRow, "KeyPair", name=call.text("KeyName"))
     # a server keeps the key that it was made with
     if any(one.key == row.name and one.state == "pending" for one in call.tx.all(InstanceRow)):
@@ -63,13 +63,13 @@ def delete_key_pair(call: Call) -> Values:
     return {"Return": True}
 
 
-def modify_key_pair(call: Call) -> Values:
+def modify_key_pair(call: ApiCall) -> Values:
     row = call.found(KeyRow, "KeyPair", name=call.text("KeyName"))
     row = call.tx.put(replace(row, description=call.description("Value")))
     return {"Attribute": "description", "Return": True, "Value": row.description}
 
 
-def describe_images(call: Call) -> Values:
+def describe_images(call: ApiCall) -> Values:
     ids, names = call.args.get("ImageId", []), call.args.get("ImageName", [])
     found = call.tx.all(ImageRow)
     for uid in ids:
@@ -95,7 +95,7 @@ def describe_images(call: Call) -> Values:
     }
 
 
-def describe_zones(call: Call) -> Values:
+def describe_zones(call: ApiCall) -> Values:
     first = call.tx.all(ZoneRow)[0].uid
     return {
         "AvailabilityZoneInfo": [
@@ -112,7 +112,7 @@ def describe_zones(call: Call) -> Values:
     }
 
 
-def describe_regions(call: Call) -> Values:
+def describe_regions(call: ApiCall) -> Values:
     name = _OLD_NAMES.get(call.region, call.region)
     if any(one != name for one in call.args.get("RegionName", [])):
         raise not_found("RegionName", ", ".join(call.args["RegionName"]))

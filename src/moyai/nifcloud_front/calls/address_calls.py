@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from moyai.nifcloud_front.calls.call import Call, Later, Values
+from moyai.nifcloud_front.calls.call import ApiCall, Later, Values
 from moyai.nifcloud_front.store.front_store import Transaction
 from moyai.nifcloud_front.store.rows import COMMON_GLOBAL, AddressRow, InstanceRow
 from moyai.nifcloud_front.wire.refusal import inoperable, invalid, not_built
 
 
-def allocate_address(call: Call) -> Later:
+def allocate_address(call: ApiCall) -> Later:
     if call.args.get("NiftyPrivateIp"):
         raise not_built("AllocateAddress of a private address")
     if "InstanceId" in call.args:
@@ -26,14 +26,14 @@ def allocate_address(call: Call) -> Later:
     return Later("address", row.uid, render)
 
 
-def describe_addresses(call: Call) -> Values:
+def describe_addresses(call: ApiCall) -> Values:
     if call.args.get("PrivateIpAddress") or call.args.get("Filter") or call.args.get("AllocationId"):
         raise not_built("DescribeAddresses by anything but PublicIp")
     rows = [row for row in call.listed(AddressRow, "IpAddress", parameter="PublicIp") if row.address]
     return {"AddressesSet": [_address(call, row) for row in rows]}
 
 
-def _address(call: Call, row: AddressRow) -> Values:
+def _address(call: ApiCall, row: AddressRow) -> Values:
     owner = call.tx.get(InstanceRow, row.instance) if row.instance else None
     return {
         "AvailabilityZone": row.zone,
@@ -45,13 +45,13 @@ def _address(call: Call, row: AddressRow) -> Values:
     }
 
 
-def _named(call: Call) -> AddressRow:
+def _named(call: ApiCall) -> AddressRow:
     if not call.text("PublicIp"):
         raise invalid("PublicIp", "The call names no address.", kind="Required")
     return call.steady(call.found(AddressRow, "IpAddress", name=call.text("PublicIp")), "IpAddress")
 
 
-def associate_address(call: Call) -> Values:
+def associate_address(call: ApiCall) -> Values:
     row = _named(call)
     owner = call.steady(call.found(InstanceRow, "Instance", name=call.text("InstanceId")), "Instance")
     if row.instance:
@@ -67,7 +67,7 @@ def associate_address(call: Call) -> Values:
     return {"Return": True}
 
 
-def disassociate_address(call: Call) -> Values:
+def disassociate_address(call: ApiCall) -> Values:
     row = _named(call)
     owner = call.tx.get(InstanceRow, row.instance) if row.instance else None
     if owner is None:
@@ -78,8 +78,8 @@ def disassociate_address(call: Call) -> Values:
     return {"Return": True}
 
 
-def _readdress(call: Call, owner: InstanceRow, *, changed: InstanceRow) -> None:
-    """Raises Refusal for a running server that may not be rebooted."""
+def _readdress(call: ApiCall, owner: InstanceRow, *, changed: InstanceRow) -> None:
+    """Raises ApiRefusal for a running server that may not be rebooted."""
     reboot = call.text("NiftyReboot", "true") != "false"
     if owner.state == "running" and not reboot:
         raise inoperable("Instance.Running", f"The server {owner.name} runs: its address changes by a reboot.")
@@ -90,7 +90,7 @@ def _readdress(call: Call, owner: InstanceRow, *, changed: InstanceRow) -> None:
     call.tx.schedule(changed, "readdress", reboot="true" if running else "")
 
 
-def release_address(call: Call) -> Values:
+def release_address(call: ApiCall) -> Values:
     row = _named(call)
     if row.instance:
         raise inoperable("IpAddress.InUse", f"The address {row.address} belongs to a server.")
@@ -98,7 +98,7 @@ def release_address(call: Call) -> Values:
     return {"Return": True}
 
 
-def modify_address(call: Call) -> Values:
+def modify_address(call: ApiCall) -> Values:
     row = _named(call)
     call.tx.put(replace(row, description=call.description("Value")))
     return {"Return": True}

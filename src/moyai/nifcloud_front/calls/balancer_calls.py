@@ -8,7 +8,7 @@ from dataclasses import replace
 from ipaddress import ip_network
 from typing import Any
 
-from moyai.nifcloud_front.calls.call import Call, Later, Values, between, check_name, one_of
+from moyai.nifcloud_front.calls.call import ApiCall, Later, Values, between, check_name, one_of
 from moyai.nifcloud_front.store.front_store import Transaction
 from moyai.nifcloud_front.store.rows import BalancerRow, HealthRow, InstanceRow, PairRow, ZoneRow
 from moyai.nifcloud_front.wire.refusal import duplicate, inoperable, invalid, limit, not_found
@@ -22,7 +22,7 @@ _PROTOCOLS = {"HTTP": 80, "HTTPS": 443, "FTP": 21}
 EVERYBODY = "*.*.*.*"
 
 
-def create_balancer(call: Call) -> Later:
+def create_balancer(call: ApiCall) -> Later:
     name = call.text("LoadBalancerName")
     check_name("LoadBalancerName", name)
     volume = call.args.get("NetworkVolume", 10)
@@ -54,8 +54,8 @@ def create_balancer(call: Call) -> Later:
     return Later("balancer", row.uid, render)
 
 
-def _listener(call: Call) -> PairRow:
-    """The one port definition of a call. Raises Refusal."""
+def _listener(call: ApiCall) -> PairRow:
+    """The one port definition of a call. Raises ApiRefusal."""
     listeners: list[dict[str, Any]] = call.args.get("Listeners", [])
     if len(listeners) != 1:
         raise invalid("Listeners.member.1", "A call defines one port.", kind="Format" if listeners else "Required")
@@ -72,7 +72,7 @@ def _pair(at: str, given: dict[str, Any], *, old: PairRow) -> PairRow:
     return replace(old, port=port, instance_port=inner, balancing=balancing)
 
 
-def register_port(call: Call) -> Values:
+def register_port(call: ApiCall) -> Values:
     row, pair = _named(call), _listener(call)
     if any(one.port == pair.port for one in row.pairs):
         words = f"The balancer {row.name} has the port {pair.port}."
@@ -92,11 +92,11 @@ def _shown(pair: PairRow) -> Values:
     }
 
 
-def _named(call: Call) -> BalancerRow:
+def _named(call: ApiCall) -> BalancerRow:
     return call.found(BalancerRow, "LoadBalancer", name=call.text("LoadBalancerName"))
 
 
-def _keep(call: Call, row: BalancerRow) -> None:
+def _keep(call: ApiCall, row: BalancerRow) -> None:
     call.tx.put(row)
     # a work that is under way reads the row again before it ends
     if not call.tx.busy(row):
@@ -104,14 +104,14 @@ def _keep(call: Call, row: BalancerRow) -> None:
 
 
 def pair_of(row: BalancerRow, port: int | None, *, instance_port: int | None) -> PairRow:
-    """Raises Refusal for a pair that the balancer lacks."""
+    """Raises ApiRefusal for a pair that the balancer lacks."""
     found = next((one for one in row.pairs if (one.port, one.instance_port) == (port, instance_port)), None)
     if found is None:
         raise not_found("LoadBalancerPort", f"{port} to {instance_port}")
     return found
 
 
-def _change(call: Call, change: Callable[[PairRow], PairRow]) -> tuple[PairRow, BalancerRow]:
+def _change(call: ApiCall, change: Callable[[PairRow], PairRow]) -> tuple[PairRow, BalancerRow]:
     """Change the pair that a call names."""
     row = _named(call)
     old = pair_of(row, call.args["LoadBalancerPort"], instance_port=call.args["InstancePort"])
@@ -121,7 +121,7 @@ def _change(call: Call, change: Callable[[PairRow], PairRow]) -> tuple[PairRow, 
     return new, row
 
 
-def configure_health_check(call: Call) -> Values:
+def configure_health_check(call: ApiCall) -> Values:
     given = call.args["HealthCheck"]
     found = _TARGET.fullmatch(given["Target"])
     if not found:
@@ -144,7 +144,7 @@ def configure_health_check(call: Call) -> Values:
     }
 
 
-def set_filter(call: Call) -> Values:
+def set_filter(call: ApiCall) -> Values:
     entries: list[dict[str, Any]] = call.args.get("IPAddresses", [])
 
     def change(pair: PairRow) -> PairRow:
@@ -179,7 +179,7 @@ def _filter(pair: PairRow) -> Values:
     return {"FilterType": pair.filter_type, "IPAddresses": [{"IPAddress": one} for one in pair.filtered or (EVERYBODY,)]}
 
 
-def register_instances_with_balancer(call: Call) -> Values:
+def register_instances_with_balancer(call: ApiCall) -> Values:
     rows = members(call)
 
     def change(pair: PairRow) -> PairRow:
@@ -193,7 +193,7 @@ def register_instances_with_balancer(call: Call) -> Values:
     return {"RegisterInstancesWithLoadBalancerResult": {"Instances": [_member(one) for one in rows]}}
 
 
-def deregister_instances_from_balancer(call: Call) -> Values:
+def deregister_instances_from_balancer(call: ApiCall) -> Values:
     rows = members(call)
 
     def change(pair: PairRow) -> PairRow:
@@ -208,8 +208,8 @@ def deregister_instances_from_balancer(call: Call) -> Values:
     return {"DeregisterInstancesFromLoadBalancerResult": {"Instances": [_member(one) for one in left]}}
 
 
-def members(call: Call) -> list[InstanceRow]:
-    """The servers that a call names, each once. Raises Refusal."""
+def members(call: ApiCall) -> list[InstanceRow]:
+    """The servers that a call names, each once. Raises ApiRefusal."""
     names = [one.get("InstanceId", "") for one in call.args.get("Instances", [])]
     if not names:
         raise invalid("Instances.member.1", "The call names no server.", kind="Required")
@@ -220,7 +220,7 @@ def _member(row: InstanceRow) -> Values:
     return {"InstanceId": row.name, "InstanceUniqueId": row.uid}
 
 
-def describe_balancers(call: Call) -> Values:
+def describe_balancers(call: ApiCall) -> Values:
     wanted: list[dict[str, Any]] = call.args.get("LoadBalancerNames", [])
     found = [(row, pair) for row in call.tx.all(BalancerRow) for pair in row.pairs]
     if wanted:
@@ -230,7 +230,7 @@ def describe_balancers(call: Call) -> Values:
     }
 
 
-def _described(call: Call, given: dict[str, Any]) -> list[tuple[BalancerRow, PairRow]]:
+def _described(call: ApiCall, given: dict[str, Any]) -> list[tuple[BalancerRow, PairRow]]:
     row = call.found(BalancerRow, "LoadBalancer", name=given.get("LoadBalancerName", ""))
     ports = given.get("LoadBalancerPort"), given.get("InstancePort")
     if ports == (None, None):
@@ -238,7 +238,7 @@ def _described(call: Call, given: dict[str, Any]) -> list[tuple[BalancerRow, Pai
     return [(row, pair_of(row, ports[0], instance_port=ports[1]))]
 
 
-def _description(call: Call, row: BalancerRow, *, pair: PairRow) -> Values:
+def _description(call: ApiCall, row: BalancerRow, *, pair: PairRow) -> Values:
     there = [one for uid in pair.members if (one := call.tx.get(InstanceRow, uid))]
     health = pair.health
     return {
@@ -277,7 +277,7 @@ def instance_state(row: InstanceRow, pair: PairRow) -> Values:
     }
 
 
-def update_balancer(call: Call) -> Values:
+def update_balancer(call: ApiCall) -> Values:
     row = _named(call)
     if name := call.text("LoadBalancerNameUpdate"):
         check_name("LoadBalancerNameUpdate", name)
@@ -297,7 +297,7 @@ def update_balancer(call: Call) -> Values:
     return {}
 
 
-def delete_balancer(call: Call) -> Values:
+def delete_balancer(call: ApiCall) -> Values:
     row = _named(call)
     gone = pair_of(row, call.args["LoadBalancerPort"], instance_port=call.args["InstancePort"])
     left = tuple(one for one in row.pairs if one != gone)

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeVar
 
-from moyai.nifcloud_front.store.front_store import Row, Transaction
+from moyai.nifcloud_front.store.front_store import StoredRow, Transaction
 from moyai.nifcloud_front.store.rows import GroupRow, InstanceRow, LanRow, ZoneRow
 from moyai.nifcloud_front.wire.refusal import duplicate, invalid, not_found, processing
 
-R = TypeVar("R", bound=Row)
+R = TypeVar("R", bound=StoredRow)
 #: Members of the answer by the model's names.
 Values = dict[str, Any]
 _NAME = re.compile(r"[0-9A-Za-z]+")
@@ -31,7 +31,7 @@ class Later:
 
 
 @dataclass(frozen=True)
-class Call:
+class ApiCall:
     """``draw``: makes a new id that begins with its argument."""
 
     operation: str
@@ -65,20 +65,20 @@ class Call:
         return self.tx.all(ZoneRow)[0]
 
     def found(self, kind: type[R], what: str, *, name: str) -> R:
-        """The object of a name. Raises Refusal where there is none."""
+        """The object of a name. Raises ApiRefusal where there is none."""
         row = self.tx.named(kind, name)
         if row is None:
             raise not_found(what, name)
         return row
 
     def steady(self, row: R, what: str) -> R:
-        """Raises Refusal for an object that is under change."""
+        """Raises ApiRefusal for an object that is under change."""
         if self.tx.busy(row):
             raise processing(what, row.name)
         return row
 
-    def free(self, kind: type[Row], what: str, *, name: str) -> None:
-        """Raises Refusal for a name that is taken."""
+    def free(self, kind: type[StoredRow], what: str, *, name: str) -> None:
+        """Raises ApiRefusal for a name that is taken."""
         if self.tx.named(kind, name) is not None:
             raise duplicate(what, name)
 
@@ -93,7 +93,7 @@ class Call:
         return self.listed(InstanceRow, "Instance", parameter=parameter)
 
     def lan(self, network: str, name: str = "") -> LanRow:
-        """A private LAN by its id or by its name. Raises Refusal."""
+        """A private LAN by its id or by its name. Raises ApiRefusal."""
         if network:
             row = self.tx.get(LanRow, network)
             if row is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from moyai.nifcloud_front.calls.call import Call, Values, check_name, one_of
+from moyai.nifcloud_front.calls.call import ApiCall, Values, check_name, one_of
 from moyai.nifcloud_front.calls.instance_views import device_name
 from moyai.nifcloud_front.store.rows import DiskRow, InstanceRow
 from moyai.nifcloud_front.wire.refusal import inoperable, invalid, limit, not_found, processing
@@ -26,7 +26,7 @@ _STEP, _MOST, _MOST_FLASH = 100, 4000, 1000
 SLOTS = range(1, 15)
 
 
-def create_volume(call: Call) -> Values:
+def create_volume(call: ApiCall) -> Values:
     name = call.name("VolumeId", most=32)
     description = call.description()
     disk_type = call.text("DiskType", "2")
@@ -65,7 +65,7 @@ def create_volume(call: Call) -> Values:
 
 
 def _size(given: int, disk_type: str) -> int:
-    """GB. A size up to 40 counts hundreds. Raises Refusal."""
+    """GB. A size up to 40 counts hundreds. Raises ApiRefusal."""
     size = given * _STEP if 1 <= given <= 40 else given
     most = _MOST_FLASH if disk_type == _FLASH else _MOST
     if size % _STEP or not _STEP <= size <= most:
@@ -73,7 +73,7 @@ def _size(given: int, disk_type: str) -> int:
     return size
 
 
-def _birth_server(call: Call) -> InstanceRow:
+def _birth_server(call: ApiCall) -> InstanceRow:
     name, uid = call.text("InstanceId"), call.text("InstanceUniqueId")
     if bool(name) == bool(uid):
         raise invalid("InstanceId", "A disk needs one server, by InstanceId or by InstanceUniqueId.", kind="Required")
@@ -85,15 +85,15 @@ def _birth_server(call: Call) -> InstanceRow:
     return _ready(call, row)
 
 
-def _ready(call: Call, row: InstanceRow) -> InstanceRow:
-    """Raises Refusal for a server that takes no disk now."""
+def _ready(call: ApiCall, row: InstanceRow) -> InstanceRow:
+    """Raises ApiRefusal for a server that takes no disk now."""
     call.steady(row, "Instance")
     if row.state not in ("running", "stopped"):
         raise processing("Instance", row.name)
     return row
 
 
-def _slot(call: Call, host: InstanceRow) -> int:
+def _slot(call: ApiCall, host: InstanceRow) -> int:
     used = {one.slot for one in call.tx.all(DiskRow) if one.instance == host.uid}
     free = next((slot for slot in SLOTS if slot not in used), None)
     if free is None:
@@ -101,7 +101,7 @@ def _slot(call: Call, host: InstanceRow) -> int:
     return free
 
 
-def attach_volume(call: Call) -> Values:
+def attach_volume(call: ApiCall) -> Values:
     _without_device(call)
     row = call.found(DiskRow, "Volume", name=call.text("VolumeId"))
     host = call.found(InstanceRow, "Instance", name=call.text("InstanceId"))
@@ -121,7 +121,7 @@ def attach_volume(call: Call) -> Values:
     return _attachment(row, host)
 
 
-def detach_volume(call: Call) -> Values:
+def detach_volume(call: ApiCall) -> Values:
     _without_device(call)
     row = call.found(DiskRow, "Volume", name=call.text("VolumeId"))
     name = call.text("InstanceId")
@@ -138,7 +138,7 @@ def detach_volume(call: Call) -> Values:
     return _attachment(row, host)
 
 
-def _without_device(call: Call) -> None:
+def _without_device(call: ApiCall) -> None:
     for parameter in ("Device", "Force"):
         if parameter in call.args:
             raise invalid(parameter, f"The parameter {parameter} may not be given.")
@@ -156,11 +156,11 @@ def _attachment(row: DiskRow, host: InstanceRow) -> Values:
     }
 
 
-def describe_volumes(call: Call) -> Values:
+def describe_volumes(call: ApiCall) -> Values:
     return {"VolumeSet": [_volume(call, row) for row in call.listed(DiskRow, "Volume", parameter="VolumeId")]}
 
 
-def _volume(call: Call, row: DiskRow) -> Values:
+def _volume(call: ApiCall, row: DiskRow) -> Values:
     host = call.tx.get(InstanceRow, row.instance) if row.instance else None
     shown = _attachment(row, host) if host else None
     return {
@@ -180,7 +180,7 @@ def _volume(call: Call, row: DiskRow) -> Values:
     }
 
 
-def extend_volume_size(call: Call) -> Values:
+def extend_volume_size(call: ApiCall) -> Values:
     row = call.steady(call.found(DiskRow, "Volume", name=call.text("VolumeId")), "Volume")
     if not row.instance:
         raise inoperable("Volume.DetachedFromInstance", f"The disk {row.name} is not attached: only an attached disk grows.")
@@ -193,7 +193,7 @@ def extend_volume_size(call: Call) -> Values:
     return {"Return": "true"}
 
 
-def delete_volume(call: Call) -> Values:
+def delete_volume(call: ApiCall) -> Values:
     row = call.steady(call.found(DiskRow, "Volume", name=call.text("VolumeId")), "Volume")
     if row.instance:
         raise inoperable("Volume.AttachedToInstance", f"The disk {row.name} is attached.")
@@ -201,7 +201,7 @@ def delete_volume(call: Call) -> Values:
     return {"Return": True}
 
 
-def modify_volume_attribute(call: Call) -> Values:
+def modify_volume_attribute(call: ApiCall) -> Values:
     row = call.steady(call.found(DiskRow, "Volume", name=call.text("VolumeId")), "Volume")
     value = call.text("Value")
     match call.text("Attribute"):

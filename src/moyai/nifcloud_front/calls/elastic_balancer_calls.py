@@ -9,7 +9,7 @@ from ipaddress import IPv4Address, IPv4Network
 from typing import Any
 
 from moyai.nifcloud_front.calls.balancer_calls import instance_state
-from moyai.nifcloud_front.calls.call import Call, Values, between, check_name, one_of
+from moyai.nifcloud_front.calls.call import ApiCall, Values, between, check_name, one_of
 from moyai.nifcloud_front.calls.instance_nics import check_address
 from moyai.nifcloud_front.calls.instance_views import network_name
 from moyai.nifcloud_front.store.rows import (
@@ -29,7 +29,7 @@ _PAIRS, _A_ZONE = 3, 5
 _TARGET = re.compile(r"(TCP|HTTP|HTTPS):(\d{1,5})|ICMP")
 
 
-def create_elastic_balancer(call: Call) -> Values:
+def create_elastic_balancer(call: ApiCall) -> Values:
     name = call.name("ElasticLoadBalancerName")
     volume = call.args.get("NetworkVolume", 10)
     one_of("NetworkVolume", volume, values=_VOLUMES)
@@ -69,7 +69,7 @@ def _distinct(pairs: tuple[PairRow, ...]) -> None:
             raise duplicate("Protocol.and.ElasticLoadBalancerPort", str(key[1]))
 
 
-def _pair(call: Call, given: dict[str, Any], *, at: str) -> PairRow:
+def _pair(call: ApiCall, given: dict[str, Any], *, at: str) -> PairRow:
     if given["Protocol"] == "HTTPS" or given.get("SSLCertificateId"):
         raise not_built(f"{call.operation} with HTTPS")
     port = given["ElasticLoadBalancerPort"]
@@ -77,7 +77,7 @@ def _pair(call: Call, given: dict[str, Any], *, at: str) -> PairRow:
     return _settings(given, pair=pair, at=at, call=call)
 
 
-def _settings(given: dict[str, Any], *, pair: PairRow, at: str, call: Call) -> PairRow:
+def _settings(given: dict[str, Any], *, pair: PairRow, at: str, call: ApiCall) -> PairRow:
     between(f"{at}.ElasticLoadBalancerPort", pair.port, least=1, most=65535)
     between(f"{at}.InstancePort", pair.instance_port, least=1, most=65535)
     balancing, description = given.get("BalancingType", 1), given.get("Description", "")
@@ -104,7 +104,7 @@ def _health(given: dict[str, Any], *, at: str) -> HealthRow:
     return HealthRow(target, interval, unhealthy, given.get("Path", ""), codes)
 
 
-def _arms(call: Call) -> tuple[BalancerArm, ...]:
+def _arms(call: ApiCall) -> tuple[BalancerArm, ...]:
     given = call.args.get("NetworkInterface", []) or [{"NetworkId": COMMON_GLOBAL, "IsVipNetwork": True}]
     if len(given) > 2:
         raise limit("NetworkInterface", "An elastic balancer has one or two interfaces.")
@@ -118,7 +118,7 @@ def _arms(call: Call) -> tuple[BalancerArm, ...]:
     return arms
 
 
-def _arm(call: Call, given: dict[str, Any], *, at: str) -> BalancerArm:
+def _arm(call: ApiCall, given: dict[str, Any], *, at: str) -> BalancerArm:
     network, name, address = given.get("NetworkId", ""), given.get("NetworkName", ""), given.get("IpAddress", "")
     systems = tuple(one.get("SystemIpAddress", "") for one in given.get("ListOfRequestSystemIpAddresses", []))
     vip = given.get("IsVipNetwork", False)
@@ -149,7 +149,7 @@ def _not_ends(cidr: str, addresses: tuple[str, ...], *, at: str) -> None:
             raise invalid(f"{at}.IpAddress", f"The address {one} is not a machine's.")
 
 
-def _instances(call: Call, given: list[dict[str, Any]]) -> list[InstanceRow]:
+def _instances(call: ApiCall, given: list[dict[str, Any]]) -> list[InstanceRow]:
     found: list[InstanceRow] = []
     for one in given:
         name, uid = one.get("InstanceId", ""), one.get("InstanceUniqueId", "")
@@ -160,7 +160,7 @@ def _instances(call: Call, given: list[dict[str, Any]]) -> list[InstanceRow]:
     return list(dict.fromkeys(found))
 
 
-def _named(call: Call) -> ElasticBalancerRow:
+def _named(call: ApiCall) -> ElasticBalancerRow:
     uid, name = call.text("ElasticLoadBalancerId"), call.text("ElasticLoadBalancerName")
     if not uid and not name:
         raise invalid("ElasticLoadBalancerId", "The call names no elastic balancer.", kind="Required")
@@ -170,19 +170,19 @@ def _named(call: Call) -> ElasticBalancerRow:
     return row
 
 
-def _steady(call: Call) -> ElasticBalancerRow:
+def _steady(call: ApiCall) -> ElasticBalancerRow:
     row = _named(call)
     if call.tx.busy(row):
         raise processing(_WHAT, row.name or row.uid)
     return row
 
 
-def _keep(call: Call, row: ElasticBalancerRow) -> None:
+def _keep(call: ApiCall, row: ElasticBalancerRow) -> None:
     call.tx.put(row)
     call.tx.schedule(row, "change")
 
 
-def _pair_of(call: Call, row: ElasticBalancerRow) -> PairRow:
+def _pair_of(call: ApiCall, row: ElasticBalancerRow) -> PairRow:
     wanted = (call.args["Protocol"], call.args["ElasticLoadBalancerPort"], call.args["InstancePort"])
     for one in row.pairs:
         if (one.protocol, one.port, one.instance_port) == wanted:
@@ -190,7 +190,7 @@ def _pair_of(call: Call, row: ElasticBalancerRow) -> PairRow:
     raise not_found("Protocol.or.ElasticLoadBalancerPort", f"{wanted[0]} {wanted[1]} to {wanted[2]}")
 
 
-def _change(call: Call, change: Callable[[PairRow], PairRow]) -> PairRow:
+def _change(call: ApiCall, change: Callable[[PairRow], PairRow]) -> PairRow:
     row = _steady(call)
     old = _pair_of(call, row)
     new = change(old)
@@ -200,7 +200,7 @@ def _change(call: Call, change: Callable[[PairRow], PairRow]) -> PairRow:
     return new
 
 
-def register_elastic_port(call: Call) -> Values:
+def register_elastic_port(call: ApiCall) -> Values:
     row = _steady(call)
     added = tuple(_pair(call, one, at=f"Listeners.member.{place}") for place, one in enumerate(call.args["Listeners"], start=1))
     _distinct((*row.pairs, *added))
@@ -221,7 +221,7 @@ def _ports(pair: PairRow) -> Values:
     }
 
 
-def configure_elastic_health_check(call: Call) -> Values:
+def configure_elastic_health_check(call: ApiCall) -> Values:
     health = _health(call.args["HealthCheck"], at="HealthCheck")
     _change(call, lambda pair: replace(pair, health=health))
     return {"NiftyConfigureElasticLoadBalancerHealthCheckResult": {"HealthCheck": _shown_health(health)}}
@@ -237,7 +237,7 @@ def _shown_health(health: HealthRow) -> Values:
     }
 
 
-def register_elastic_instances(call: Call) -> Values:
+def register_elastic_instances(call: ApiCall) -> Values:
     rows = _instances(call, call.args.get("Instances", []))
 
     def change(pair: PairRow) -> PairRow:
@@ -250,7 +250,7 @@ def register_elastic_instances(call: Call) -> Values:
     return {"NiftyRegisterInstancesWithElasticLoadBalancerResult": ""}
 
 
-def deregister_elastic_instances(call: Call) -> Values:
+def deregister_elastic_instances(call: ApiCall) -> Values:
     rows = _instances(call, call.args.get("Instances", []))
 
     def change(pair: PairRow) -> PairRow:
@@ -263,7 +263,7 @@ def deregister_elastic_instances(call: Call) -> Values:
     return {"NiftyDeregisterInstancesFromElasticLoadBalancerResult": ""}
 
 
-def modify_elastic_balancer(call: Call) -> Values:
+def modify_elastic_balancer(call: ApiCall) -> Values:
     given = call.args.get("LoadBalancerAttributes", {})
     for unbuilt in ("RequestSession", "RequestSorryPage"):
         if given.get(unbuilt):
@@ -298,7 +298,7 @@ def _number(key: str, wanted: dict[str, str], *, old: int) -> int:
     return int(text)
 
 
-def update_elastic_balancer(call: Call) -> Values:
+def update_elastic_balancer(call: ApiCall) -> Values:
     row = _steady(call)
     if name := call.text("ElasticLoadBalancerNameUpdate"):
         check_name("ElasticLoadBalancerNameUpdate", name)
@@ -312,14 +312,14 @@ def update_elastic_balancer(call: Call) -> Values:
     return {}
 
 
-def delete_elastic_balancer(call: Call) -> Values:
+def delete_elastic_balancer(call: ApiCall) -> Values:
     row = _steady(call)
     gone = _pair_of(call, row)
     _keep(call, replace(row, pairs=tuple(one for one in row.pairs if one != gone)))
     return {"NiftyDeleteElasticLoadBalancerResult": ""}
 
 
-def describe_elastic_balancers(call: Call) -> Values:
+def describe_elastic_balancers(call: ApiCall) -> Values:
     if call.args.get("Filter"):
         raise not_built("NiftyDescribeElasticLoadBalancers with a filter")
     asked = call.args.get("ElasticLoadBalancers", {})
@@ -338,7 +338,7 @@ def describe_elastic_balancers(call: Call) -> Values:
     return {"NiftyDescribeElasticLoadBalancersResult": {"ElasticLoadBalancerDescriptions": shown}}
 
 
-def _description(call: Call, row: ElasticBalancerRow) -> Values:
+def _description(call: ApiCall, row: ElasticBalancerRow) -> Values:
     return {
         "AccountingType": row.accounting,
         "AvailabilityZones": [row.zone],
@@ -365,7 +365,7 @@ def _description(call: Call, row: ElasticBalancerRow) -> Values:
     }
 
 
-def _listener(call: Call, pair: PairRow) -> Values:
+def _listener(call: ApiCall, pair: PairRow) -> Values:
     there = [one for uid in pair.members if (one := call.tx.get(InstanceRow, uid))]
     return {
         **_ports(pair),

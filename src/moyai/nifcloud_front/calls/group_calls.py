@@ -6,9 +6,9 @@ from dataclasses import replace
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Any, Literal, cast
 
-from moyai.nifcloud_front.calls.call import Call, Values, between, check_name, one_of
-from moyai.nifcloud_front.store.rows import GroupRow, GroupRule, InstanceRow, RouterRow
-from moyai.nifcloud_front.wire.refusal import Refusal, duplicate, inoperable, invalid, limit, not_found
+from moyai.nifcloud_front.calls.call import ApiCall, Values, between, check_name, one_of
+from moyai.nifcloud_front.store.rows import GroupRow, InstanceRow, RouterRow, RuleRow
+from moyai.nifcloud_front.wire.refusal import ApiRefusal, duplicate, inoperable, invalid, limit, not_found
 
 #: Protocols that stand for one port of TCP.
 NAMED_PORTS = {"SSH": 22, "HTTP": 80, "HTTPS": 443, "RDP": 3389}
@@ -17,7 +17,7 @@ _GROUPS_A_ZONE = 60
 _LOG_LIMITS = (1000, 100000)
 
 
-def create_security_group(call: Call) -> Values:
+def create_security_group(call: ApiCall) -> Values:
     name = call.text("GroupName")
     check_name("GroupName", name)
     description = call.description("GroupDescription")
@@ -30,7 +30,7 @@ def create_security_group(call: Call) -> Values:
     return {"Return": True}
 
 
-def describe_security_groups(call: Call) -> Values:
+def describe_security_groups(call: ApiCall) -> Values:
     found = call.listed(GroupRow, "SecurityGroup", parameter="GroupName")
     for one in call.args.get("Filter", ()):
         values = one.get("ListOfRequestValue", [])
@@ -41,7 +41,7 @@ def describe_security_groups(call: Call) -> Values:
     return {"SecurityGroupInfo": [_view(call, row) for row in found]}
 
 
-def _view(call: Call, row: GroupRow) -> Values:
+def _view(call: ApiCall, row: GroupRow) -> Values:
     members = _members(call, row)
     return {
         "AvailabilityZone": row.zone,
@@ -61,7 +61,7 @@ def _view(call: Call, row: GroupRow) -> Values:
     }
 
 
-def _permission(call: Call, rule: GroupRule) -> Values:
+def _permission(call: ApiCall, rule: RuleRow) -> Values:
     ports: Values = {"FromPort": rule.first} if rule.first else {}
     if rule.last != rule.first:
         ports["ToPort"] = rule.last
@@ -76,15 +76,15 @@ def _permission(call: Call, rule: GroupRule) -> Values:
     }
 
 
-def _members(call: Call, row: GroupRow) -> list[InstanceRow]:
+def _members(call: ApiCall, row: GroupRow) -> list[InstanceRow]:
     return [one for one in call.tx.all(InstanceRow) if one.group == row.uid]
 
 
-def _named(call: Call) -> GroupRow:
+def _named(call: ApiCall) -> GroupRow:
     return call.found(GroupRow, "SecurityGroup", name=call.text("GroupName"))
 
 
-def update_security_group(call: Call) -> Values:
+def update_security_group(call: ApiCall) -> Values:
     row = call.steady(_named(call), "SecurityGroup")
     name, description = call.text("GroupNameUpdate", row.name), row.description
     check_name("GroupNameUpdate", name)
@@ -99,7 +99,7 @@ def update_security_group(call: Call) -> Values:
     return {"Return": True}
 
 
-def delete_security_group(call: Call) -> Values:
+def delete_security_group(call: ApiCall) -> Values:
     row = call.steady(_named(call), "SecurityGroup")
     named = any(rule.group == row.uid for one in call.tx.all(GroupRow) if one.uid != row.uid for rule in one.rules)
     if named or _members(call, row) or any(one.group == row.uid for one in call.tx.all(RouterRow)):
@@ -108,7 +108,7 @@ def delete_security_group(call: Call) -> Values:
     return {"Return": True}
 
 
-def authorize_security_group_ingress(call: Call) -> Values:
+def authorize_security_group_ingress(call: ApiCall) -> Values:
     row = call.steady(_named(call), "SecurityGroup")
     wanted = _rules(call, row)
     for rule in wanted:
@@ -121,7 +121,7 @@ def authorize_security_group_ingress(call: Call) -> Values:
     return {"Return": True}
 
 
-def revoke_security_group_ingress(call: Call) -> Values:
+def revoke_security_group_ingress(call: ApiCall) -> Values:
     row = call.steady(_named(call), "SecurityGroup")
     unwanted = _rules(call, row)
     for rule in unwanted:
@@ -132,8 +132,8 @@ def revoke_security_group_ingress(call: Call) -> Values:
     return {"Return": True}
 
 
-def _rules(call: Call, row: GroupRow) -> list[GroupRule]:
-    """The rules that a call names, one for each source. Raises Refusal."""
+def _rules(call: ApiCall, row: GroupRow) -> list[RuleRow]:
+    """The rules that a call names, one for each source. Raises ApiRefusal."""
     permissions: list[dict[str, Any]] = call.args.get("IpPermissions", [])
     if not permissions:
         raise invalid("IpPermissions.1", "The call names no rule.", kind="Required")
@@ -144,7 +144,7 @@ def _rules(call: Call, row: GroupRow) -> list[GroupRule]:
     return found
 
 
-def _permitted(call: Call, row: GroupRow, *, given: tuple[int, dict[str, Any]]) -> list[GroupRule]:
+def _permitted(call: ApiCall, row: GroupRow, *, given: tuple[int, dict[str, Any]]) -> list[RuleRow]:
     place, permission = given
     at = f"IpPermissions.{place}"
     protocol = permission.get("IpProtocol", "TCP")
@@ -153,7 +153,7 @@ def _permitted(call: Call, row: GroupRow, *, given: tuple[int, dict[str, Any]]) 
     description = permission.get("Description", "")
     if len(description) > 40:
         raise invalid(f"{at}.Description", "The description has more than 40 characters.")
-    base = GroupRule(direction, protocol, first, last, description=description, added=call.now)
+    base = RuleRow(direction, protocol, first, last, description=description, added=call.now)
     ranges = [one.get("CidrIp", "") for one in permission.get("ListOfRequestIpRanges", [])]
     groups = [one.get("GroupName", "") for one in permission.get("ListOfRequestGroups", [])]
     if not ranges and not groups:
@@ -187,26 +187,26 @@ def _cidr(parameter: str, text: str) -> str:
     return str(network.network_address) if network.prefixlen == network.max_prefixlen else str(network)
 
 
-def _other(call: Call, row: GroupRow, *, name: str) -> GroupRow:
+def _other(call: ApiCall, row: GroupRow, *, name: str) -> GroupRow:
     other = call.found(GroupRow, "SecurityGroup", name=name)
     if other.uid == row.uid:
-        raise Refusal("Client.InvalidParameter.Value.SecurityGroup", "A rule does not name its own firewall group.")
+        raise ApiRefusal("Client.InvalidParameter.Value.SecurityGroup", "A rule does not name its own firewall group.")
     if other.zone != row.zone:
         raise invalid("GroupName", f"The firewall group {name} is in the zone {other.zone}.")
     return other
 
 
-def register_instances(call: Call) -> Values:
+def register_instances(call: ApiCall) -> Values:
     row = call.steady(_named(call), "SecurityGroup")
     return _regroup(call, row, member_of="")
 
 
-def deregister_instances(call: Call) -> Values:
+def deregister_instances(call: ApiCall) -> Values:
     row = call.steady(_named(call), "SecurityGroup")
     return _regroup(call, row, member_of=row.uid)
 
 
-def _regroup(call: Call, row: GroupRow, *, member_of: str) -> Values:
+def _regroup(call: ApiCall, row: GroupRow, *, member_of: str) -> Values:
     """Move servers between the group and none. ``member_of``: what they are in now."""
     rows = call.instances()
     for one in rows:

@@ -12,9 +12,9 @@ from moyai.nifcloud_front.calls import elastic_balancer_calls as elastic
 from moyai.nifcloud_front.calls import group_calls as groups
 from moyai.nifcloud_front.calls import instance_calls as instances
 from moyai.nifcloud_front.calls import network_calls as networks
-from moyai.nifcloud_front.calls.call import Call, Later, Values
+from moyai.nifcloud_front.calls.call import ApiCall, Later, Values
 
-Handler = Callable[[Call], Values | Later]
+Handler = Callable[[ApiCall], Values | Later]
 
 HANDLERS: Mapping[str, Handler] = {
     "RunInstances": instances.run_instances,

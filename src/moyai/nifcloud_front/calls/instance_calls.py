@@ -7,7 +7,7 @@ import binascii
 from collections.abc import Sequence
 from dataclasses import replace
 
-from moyai.nifcloud_front.calls.call import Call, Values, check_name
+from moyai.nifcloud_front.calls.call import ApiCall, Values, check_name
 from moyai.nifcloud_front.calls.instance_nics import nics
 from moyai.nifcloud_front.calls.instance_views import balancings, instance, mappings, nic_values, state
 from moyai.nifcloud_front.store.rows import (
@@ -21,14 +21,14 @@ from moyai.nifcloud_front.store.rows import (
     RouterRow,
     ZoneRow,
 )
-from moyai.nifcloud_front.wire.refusal import Refusal, inoperable, invalid, not_built, not_found, processing
+from moyai.nifcloud_front.wire.refusal import ApiRefusal, inoperable, invalid, not_built, not_found, processing
 
 #: Bytes of user data as it is sent.
 USER_DATA_BYTES = 8192
 _DEFAULT_TYPE = "mini"
 
 
-def run_instances(call: Call) -> Values:
+def run_instances(call: ApiCall) -> Values:
     for parameter in ("MinCount", "MaxCount"):
         if call.args.get(parameter, 1) != 1:
             raise invalid(parameter, "One call makes one server.")
@@ -76,8 +76,8 @@ def run_instances(call: Call) -> Values:
     }
 
 
-def user_data(call: Call) -> str:
-    """The text that the machine gets. Raises Refusal for more than the real service takes."""
+def user_data(call: ApiCall) -> str:
+    """The text that the machine gets. Raises ApiRefusal for more than the real service takes."""
     given = call.args.get("UserData", {})
     content, encoding = given.get("Content", ""), given.get("Encoding", "")
     if encoding == "base64":
@@ -99,7 +99,7 @@ def user_data(call: Call) -> str:
         raise invalid("UserData", "The user data is not text.", kind="Format") from None
 
 
-def _group(call: Call, names: Sequence[str], *, zone: ZoneRow) -> GroupRow | None:
+def _group(call: ApiCall, names: Sequence[str], *, zone: ZoneRow) -> GroupRow | None:
     if len(names) > 1:
         raise invalid("SecurityGroup.2", "A server is in one firewall group.")
     if not names:
@@ -110,7 +110,7 @@ def _group(call: Call, names: Sequence[str], *, zone: ZoneRow) -> GroupRow | Non
     return call.steady(row, "SecurityGroup")
 
 
-def _elastic(call: Call, ip_type: str, *, zone: ZoneRow) -> AddressRow | None:
+def _elastic(call: ApiCall, ip_type: str, *, zone: ZoneRow) -> AddressRow | None:
     address = call.text("PublicIp")
     if (ip_type == "elastic") != bool(address):
         raise invalid("PublicIp", "PublicIp belongs to the IpType elastic, and to no other.")
@@ -124,7 +124,7 @@ def _elastic(call: Call, ip_type: str, *, zone: ZoneRow) -> AddressRow | None:
     return row
 
 
-def describe_instances(call: Call) -> Values:
+def describe_instances(call: ApiCall) -> Values:
     return {
         "ReservationSet": [
             {
@@ -138,7 +138,7 @@ def describe_instances(call: Call) -> Values:
     }
 
 
-def describe_instance_attribute(call: Call) -> Values:
+def describe_instance_attribute(call: ApiCall) -> Values:
     row = call.found(InstanceRow, "Instance", name=call.text("InstanceId"))
     values: Values = {"InstanceId": row.name, "InstanceUniqueId": row.uid}
     match call.text("Attribute", "instanceType"):
@@ -170,35 +170,35 @@ def describe_instance_attribute(call: Call) -> Values:
 # ---- states
 
 
-def start_instances(call: Call) -> Values:
+def start_instances(call: ApiCall) -> Values:
     if "UserData" in call.args:
         raise not_built("StartInstances with user data")
     return _change(call, "start", needs="stopped", refusal="Server.ProcessingFailure.Instance.Start")
 
 
-def stop_instances(call: Call) -> Values:
+def stop_instances(call: ApiCall) -> Values:
     verb = "force-stop" if call.args.get("Force") else "stop"
     return _change(call, verb, needs="running", refusal="Server.ProcessingFailure.Instance.Stop")
 
 
-def reboot_instances(call: Call) -> Values:
+def reboot_instances(call: ApiCall) -> Values:
     if "UserData" in call.args:
         raise not_built("RebootInstances with user data")
     _change(call, "reboot", needs="running", refusal="Server.ProcessingFailure.Instance.Reboot")
     return {"Return": True}
 
 
-def _change(call: Call, verb: str, *, needs: InstanceState, refusal: str) -> Values:
+def _change(call: ApiCall, verb: str, *, needs: InstanceState, refusal: str) -> Values:
     rows = call.instances()
     for row in rows:
         call.steady(row, "Instance")
         # a server in a warning takes a stop, which is how it comes out of it
         if row.state != needs and not (row.state == "warning" and verb.endswith("stop")):
-            raise Refusal(refusal, f"The server {row.name} is {row.state}, not {needs}.", status=500)
+            raise ApiRefusal(refusal, f"The server {row.name} is {row.state}, not {needs}.", status=500)
     return {"InstancesSet": [_moved(call, row, verb=verb, state_now="pending") for row in rows]}
 
 
-def _moved(call: Call, row: InstanceRow, *, verb: str, state_now: InstanceState) -> Values:
+def _moved(call: ApiCall, row: InstanceRow, *, verb: str, state_now: InstanceState) -> Values:
     call.tx.put(replace(row, state=state_now, previous=row.state))
     call.tx.schedule(row, verb)
     return {
@@ -209,7 +209,7 @@ def _moved(call: Call, row: InstanceRow, *, verb: str, state_now: InstanceState)
     }
 
 
-def terminate_instances(call: Call) -> Values:
+def terminate_instances(call: ApiCall) -> Values:
     rows = call.instances()
     for row in rows:
         call.steady(row, "Instance")
@@ -223,7 +223,7 @@ def terminate_instances(call: Call) -> Values:
     return {"InstancesSet": [_moved(call, row, verb="terminate", state_now="terminated") for row in rows]}
 
 
-def modify_instance_attribute(call: Call) -> Values:
+def modify_instance_attribute(call: ApiCall) -> Values:
     row = call.steady(call.found(InstanceRow, "Instance", name=call.text("InstanceId")), "Instance")
     value = call.text("Value")
     match call.text("Attribute"):

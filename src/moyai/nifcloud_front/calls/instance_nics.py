@@ -5,7 +5,7 @@ from __future__ import annotations
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any
 
-from moyai.nifcloud_front.calls.call import Call
+from moyai.nifcloud_front.calls.call import ApiCall
 from moyai.nifcloud_front.store.front_store import Transaction
 from moyai.nifcloud_front.store.rows import COMMON_GLOBAL, COMMON_PRIVATE, InstanceRow, LanRow, NicRow, RouterRow, ZoneRow
 from moyai.nifcloud_front.wire.refusal import duplicate, inoperable, invalid, not_built
@@ -13,8 +13,8 @@ from moyai.nifcloud_front.wire.refusal import duplicate, inoperable, invalid, no
 _GIVEN = (COMMON_GLOBAL, COMMON_PRIVATE)
 
 
-def nics(call: Call, zone: ZoneRow) -> tuple[NicRow, ...]:
-    """Without any in the call: the two given networks, the public one unless the IpType is none. Raises Refusal."""
+def nics(call: ApiCall, zone: ZoneRow) -> tuple[NicRow, ...]:
+    """Without any in the call: the two given networks, the public one unless the IpType is none. Raises ApiRefusal."""
     asked: list[dict[str, Any]] = call.args.get("NetworkInterface", [])
     if not asked:
         public = () if call.text("IpType") == "none" else (NicRow(COMMON_GLOBAL),)
@@ -26,7 +26,7 @@ def nics(call: Call, zone: ZoneRow) -> tuple[NicRow, ...]:
     return found
 
 
-def _nic(call: Call, asked: dict[str, Any], *, place: int, zone: ZoneRow) -> NicRow:
+def _nic(call: ApiCall, asked: dict[str, Any], *, place: int, zone: ZoneRow) -> NicRow:
     at = f"NetworkInterface.{place}"
     network, name, address = asked.get("NetworkId", ""), asked.get("NetworkName", ""), asked.get("IpAddress", "")
     if bool(network) == bool(name):
@@ -59,7 +59,7 @@ def has_dhcp(tx: Transaction, lan: LanRow) -> bool:
 
 
 def check_address(tx: Transaction, lan: LanRow, *, address: str, parameter: str) -> None:
-    """Raises Refusal for an address that the LAN does not have, or that somebody has."""
+    """Raises ApiRefusal for an address that the LAN does not have, or that somebody has."""
     try:
         wanted = IPv4Address(address)
     except ValueError:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from moyai.nifcloud_front.calls.call import Call, Values
+from moyai.nifcloud_front.calls.call import ApiCall, Values
 from moyai.nifcloud_front.store.front_store import Transaction
 from moyai.nifcloud_front.store.rows import (
     COMMON_GLOBAL,
@@ -35,7 +35,7 @@ def network_name(tx: Transaction, network: str) -> str:
     return lan.name if lan else ""
 
 
-def instance(call: Call, row: InstanceRow, *, created: bool = False) -> Values:
+def instance(call: ApiCall, row: InstanceRow, *, created: bool = False) -> Values:
     """``created``: for the answer of RunInstances, which has fewer members."""
     common: Values = {
         "AccountingType": row.accounting,
@@ -75,7 +75,7 @@ def instance(call: Call, row: InstanceRow, *, created: bool = False) -> Values:
     }
 
 
-def nic_values(call: Call, nic: NicRow, *, place: int, row: InstanceRow) -> Values:
+def nic_values(call: ApiCall, nic: NicRow, *, place: int, row: InstanceRow) -> Values:
     public = row.public if nic.network == COMMON_GLOBAL else ""
     return {
         "Attachment": {"AttachTime": "", "DeleteOnTermination": "true", "DeviceIndex": str(place), "Status": "attached"},
@@ -88,7 +88,7 @@ def nic_values(call: Call, nic: NicRow, *, place: int, row: InstanceRow) -> Valu
     }
 
 
-def _nic(call: Call, nic: NicRow, *, place: int, row: InstanceRow) -> Values:
+def _nic(call: ApiCall, nic: NicRow, *, place: int, row: InstanceRow) -> Values:
     values = nic_values(call, nic, place=place, row=row)
     if call.operation != "RunInstances":
         return values
@@ -96,7 +96,7 @@ def _nic(call: Call, nic: NicRow, *, place: int, row: InstanceRow) -> Values:
     return {key: value for key, value in values.items() if key not in ("MacAddress", "PrivateIpAddress")}
 
 
-def mappings(call: Call, row: InstanceRow, *, devices: bool) -> list[Values]:
+def mappings(call: ApiCall, row: InstanceRow, *, devices: bool) -> list[Values]:
     """The disks of an instance. Device names are shown by DescribeInstanceAttribute alone."""
     found = [one for one in call.tx.all(DiskRow) if one.instance == row.uid]
     return [
@@ -117,7 +117,7 @@ def device_name(row: DiskRow) -> str:
     return f"SCSI (0:{row.slot})" if row.slot else ""
 
 
-def balancings(call: Call, row: InstanceRow) -> list[Values]:
+def balancings(call: ApiCall, row: InstanceRow) -> list[Values]:
     return [
         {
             "InstancePort": pair.instance_port,

@@ -7,7 +7,7 @@ from dataclasses import replace
 from ipaddress import IPv4Network
 from typing import Any
 
-from moyai.nifcloud_front.calls.call import Call, Values, check_name
+from moyai.nifcloud_front.calls.call import ApiCall, Values, check_name
 from moyai.nifcloud_front.calls.instance_nics import check_address
 from moyai.nifcloud_front.calls.instance_views import network_name
 from moyai.nifcloud_front.store.rows import (
@@ -23,7 +23,7 @@ from moyai.nifcloud_front.store.rows import (
 from moyai.nifcloud_front.wire.refusal import inoperable, invalid, not_built, not_found
 
 
-def create_private_lan(call: Call) -> Values:
+def create_private_lan(call: ApiCall) -> Values:
     name = call.name("PrivateLanName")
     description = call.description()
     cidr = _cidr("CidrBlock", call.text("CidrBlock"))
@@ -47,7 +47,7 @@ def _cidr(parameter: str, text: str) -> str:
     return str(network)
 
 
-def _lan(call: Call, row: LanRow) -> Values:
+def _lan(call: ApiCall, row: LanRow) -> Values:
     return {
         "AccountingType": row.accounting,
         "AvailabilityZone": row.zone,
@@ -86,7 +86,7 @@ def _lan(call: Call, row: LanRow) -> Values:
     }
 
 
-def describe_private_lans(call: Call) -> Values:
+def describe_private_lans(call: ApiCall) -> Values:
     ids, names = call.args.get("NetworkId", []), call.args.get("PrivateLanName", [])
     found = call.tx.all(LanRow)
     if ids or names:
@@ -117,7 +117,7 @@ def _field(row: LanRow, name: str) -> str:
             raise not_built(f"NiftyDescribePrivateLans with the filter {other}")
 
 
-def modify_private_lan(call: Call) -> Values:
+def modify_private_lan(call: ApiCall) -> Values:
     row = call.steady(_lan_of(call), "Network")
     value = call.text("Value")
     match call.text("Attribute"):
@@ -133,14 +133,14 @@ def modify_private_lan(call: Call) -> Values:
     return {"Return": True}
 
 
-def _lan_of(call: Call) -> LanRow:
+def _lan_of(call: ApiCall) -> LanRow:
     network, name = call.text("NetworkId"), call.text("PrivateLanName")
     if not network and not name:
         raise invalid("NetworkId", "The call names no private LAN.", kind="Required")
     return call.lan(network, name)
 
 
-def delete_private_lan(call: Call) -> Values:
+def delete_private_lan(call: ApiCall) -> Values:
     row = call.steady(_lan_of(call), "Network")
     instances = any(nic.network == row.uid for one in call.tx.all(InstanceRow) for nic in one.nics)
     routers = any(arm.network == row.uid for one in call.tx.all(RouterRow) for arm in one.arms)
@@ -154,7 +154,7 @@ def delete_private_lan(call: Call) -> Values:
 # ---- routers
 
 
-def create_router(call: Call) -> Values:
+def create_router(call: ApiCall) -> Values:
     name = call.name("RouterName")
     description = call.description(most=500)
     zone = call.zone(call.text("AvailabilityZone"))
@@ -185,7 +185,7 @@ def create_router(call: Call) -> Values:
     return {"Router": shown}
 
 
-def _arm(call: Call, given: dict[str, Any], *, place: int) -> RouterArm:
+def _arm(call: ApiCall, given: dict[str, Any], *, place: int) -> RouterArm:
     at = f"NetworkInterface.{place}"
     network, name, address = given.get("NetworkId", ""), given.get("NetworkName", ""), given.get("IpAddress", "")
     if bool(network) == bool(name):
@@ -202,7 +202,7 @@ def _arm(call: Call, given: dict[str, Any], *, place: int) -> RouterArm:
     return RouterArm(lan.uid, address, dhcp=given.get("Dhcp", False))
 
 
-def _router(call: Call, row: RouterRow) -> Values:
+def _router(call: ApiCall, row: RouterRow) -> Values:
     return {
         "AccountingType": row.accounting,
         "AvailabilityZone": row.zone,
@@ -228,7 +228,7 @@ def _router(call: Call, row: RouterRow) -> Values:
     }
 
 
-def describe_routers(call: Call) -> Values:
+def describe_routers(call: ApiCall) -> Values:
     if call.args.get("Filter"):
         raise not_built("NiftyDescribeRouters with a filter")
     ids, names = call.args.get("RouterId", []), call.args.get("RouterName", [])
@@ -238,7 +238,7 @@ def describe_routers(call: Call) -> Values:
     return {"RouterSet": [_router(call, row) for row in dict.fromkeys(found)]}
 
 
-def _router_row(call: Call, uid: str, *, name: str = "") -> RouterRow:
+def _router_row(call: ApiCall, uid: str, *, name: str = "") -> RouterRow:
     if not uid:
         return call.found(RouterRow, "RouterName", name=name)
     row = call.tx.get(RouterRow, uid)
@@ -247,7 +247,7 @@ def _router_row(call: Call, uid: str, *, name: str = "") -> RouterRow:
     return row
 
 
-def delete_router(call: Call) -> Values:
+def delete_router(call: ApiCall) -> Values:
     uid, name = call.text("RouterId"), call.text("RouterName")
     if not uid and not name:
         raise invalid("RouterId", "The call names no router.", kind="Required")

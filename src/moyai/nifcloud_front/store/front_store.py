@@ -31,7 +31,7 @@ from moyai.nifcloud_front.store.rows import (
     KeyRow,
     LanRow,
     RouterRow,
-    Work,
+    WorkRow,
     ZoneRow,
 )
 
@@ -62,14 +62,14 @@ CREATE TABLE IF NOT EXISTS orders (number INTEGER PRIMARY KEY, body TEXT);
 _CALLS = 100_000
 
 
-class Row(Protocol):
+class StoredRow(Protocol):
     @property
     def uid(self) -> str: ...
     @property
     def name(self) -> str: ...
 
 
-R = TypeVar("R", bound=Row)
+R = TypeVar("R", bound=StoredRow)
 
 
 @dataclass(frozen=True)
@@ -123,41 +123,43 @@ class Transaction:
             self._note("made", row)
         return row
 
-    def drop(self, row: Row) -> None:
+    def drop(self, row: StoredRow) -> None:
         self._database.execute("DELETE FROM rows WHERE kind = ? AND uid = ?", (KINDS[type(row)], row.uid))
         self._note("gone", row)
 
-    def _note(self, verb: str, row: Row) -> None:
+    def _note(self, verb: str, row: StoredRow) -> None:
         values = (self.now, verb, KINDS[type(row)], row.uid, row.name)
         self._database.execute("INSERT INTO ledger (at, verb, kind, uid, name) VALUES (?, ?, ?, ?, ?)", values)
 
     # ---- work
 
-    def work(self, row: Row) -> Work | None:
+    def work(self, row: StoredRow) -> WorkRow | None:
         return self.work_of(KINDS[type(row)], row.uid)
 
-    def work_of(self, kind: str, uid: str) -> Work | None:
+    def work_of(self, kind: str, uid: str) -> WorkRow | None:
         found = self._database.execute("SELECT body FROM works WHERE kind = ? AND uid = ?", (kind, uid)).fetchone()
-        return _adapter(Work).validate_json(found[0]) if found else None
+        return _adapter(WorkRow).validate_json(found[0]) if found else None
 
-    def busy(self, row: Row) -> bool:
+    def busy(self, row: StoredRow) -> bool:
         return self.work(row) is not None
 
-    def schedule(self, row: Row, verb: str, **wish: str) -> None:
+    def schedule(self, row: StoredRow, verb: str, **wish: str) -> None:
         """Begin a work, or put another in its place."""
-        self.keep(Work(KINDS[type(row)], row.uid, verb, due=self.now, began=self.now, wish=wish))
+        self.keep(WorkRow(KINDS[type(row)], row.uid, verb, due=self.now, began=self.now, wish=wish))
 
-    def keep(self, work: Work) -> None:
+    def keep(self, work: WorkRow) -> None:
         self._database.execute(
             "INSERT OR REPLACE INTO works VALUES (?, ?, ?, ?)", (work.kind, work.uid, work.due, json.dumps(asdict(work)))
         )
 
-    def finish(self, work: Work) -> None:
+    def finish(self, work: WorkRow) -> None:
         self._database.execute("DELETE FROM works WHERE kind = ? AND uid = ?", (work.kind, work.uid))
 
-    def works(self) -> list[Work]:
+    def works(self) -> list[WorkRow]:
         """The most urgent first."""
-        return [_adapter(Work).validate_json(body) for (body,) in self._database.execute("SELECT body FROM works ORDER BY due")]
+        return [
+            _adapter(WorkRow).validate_json(body) for (body,) in self._database.execute("SELECT body FROM works ORDER BY due")
+        ]
 
     # ---- who called, what was ordered
 

@@ -77,7 +77,7 @@ class DiskRow:
 
 
 @dataclass(frozen=True, order=True)
-class GroupRule:
+class RuleRow:
     """One permission. ``first`` and ``last`` are ports, 0 for none. One of ``cidr`` and ``group`` (uid) is set, or neither."""
 
     direction: Literal["IN", "OUT"]
@@ -96,7 +96,7 @@ class GroupRow:
     name: str
     zone: str
     description: str = ""
-    rules: tuple[GroupRule, ...] = ()
+    rules: tuple[RuleRow, ...] = ()
     rule_limit: int = 100
     log_limit: int = 1000
     cloud_id: str = ""
@@ -265,7 +265,7 @@ class CommonNetworkRow:
 
 
 @dataclass(frozen=True)
-class Work:
+class WorkRow:
     """What is under way on one object. ``step`` is what comes next; ``due`` and ``began`` are seconds since 1970.
 
     ``refused``: how often the cloud refused the step; ``why``: its last words.

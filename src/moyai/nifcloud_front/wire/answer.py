@@ -11,7 +11,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 from xml.etree import ElementTree as ET
 
-from moyai.nifcloud_front.wire.refusal import Refusal
+from moyai.nifcloud_front.wire.refusal import ApiRefusal
 from moyai.nifcloud_front.wire.service_model import Operation, ServiceModel, Shape
 
 #: Times are Japan's.
@@ -30,7 +30,7 @@ def answer(model: ServiceModel, operation: Operation, *, values: Mapping[str, An
     return _bytes(root)
 
 
-def error(refusal: Refusal, request_id: str) -> bytes:
+def error(refusal: ApiRefusal, request_id: str) -> bytes:
     root = ET.Element("Response")
     one = ET.SubElement(ET.SubElement(root, "Errors"), "Error")
     ET.SubElement(one, "Code").text = refusal.code

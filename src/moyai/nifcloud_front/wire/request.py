@@ -16,7 +16,7 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import parse_qsl
 
-from moyai.nifcloud_front.wire.refusal import Refusal, invalid
+from moyai.nifcloud_front.wire.refusal import ApiRefusal, invalid
 from moyai.nifcloud_front.wire.service_model import Operation, ServiceModel, Shape
 
 #: Bytes of a request's body; the longest field is user data of 8 KB.
@@ -33,19 +33,19 @@ _INTEGER = re.compile(r"-?\d{1,19}")
 
 
 @dataclass(frozen=True)
-class Request:
+class ApiRequest:
     operation: Operation
     arguments: Mapping[str, Any]
 
 
 def parameters(body: bytes) -> dict[str, str]:
-    """The parameters of a form. Raises Refusal for a body that is too long, no form, or names one parameter twice."""
+    """The parameters of a form. Raises ApiRefusal for a body that is too long, no form, or names one parameter twice."""
     if len(body) > MOST_BYTES:
-        raise Refusal("Client.InvalidParameter.Format.Request", f"The request is longer than {MOST_BYTES} bytes.")
+        raise ApiRefusal("Client.InvalidParameter.Format.Request", f"The request is longer than {MOST_BYTES} bytes.")
     try:
         pairs = parse_qsl(body.decode("ascii"), keep_blank_values=True, strict_parsing=True, encoding="utf-8", errors="strict")
     except ValueError:
-        raise Refusal(
+        raise ApiRefusal(
             "Client.InvalidParameter.Format.Request", "The request is not a form of URL-encoded parameters."
         ) from None
     found: dict[str, str] = {}
@@ -56,22 +56,22 @@ def parameters(body: bytes) -> dict[str, str]:
     return found
 
 
-def parse(model: ServiceModel, given: Mapping[str, str]) -> Request:
-    """Raises Refusal with the first thing that is wrong."""
+def parse(model: ServiceModel, given: Mapping[str, str]) -> ApiRequest:
+    """Raises ApiRefusal with the first thing that is wrong."""
     name = given.get("Action", "")
     operation = model.operations.get(name)
     if operation is None:
-        raise Refusal("Client.InvalidParameter.Value.Action", f"There is no operation '{name[:64]}'.")
+        raise ApiRefusal("Client.InvalidParameter.Value.Action", f"There is no operation '{name[:64]}'.")
     if given.get("Version", model.version) != model.version:
         raise invalid("Version", f"The version is not {model.version}.")
-    reader = _Reader(model, _usual(name, given))
+    reader = _ParameterReader(model, _usual(name, given))
     arguments: dict[str, Any] = reader.read(model.shapes[operation.takes], "") or {}
     for unknown in sorted(reader.given.keys() - reader.used - COMMON):
         raise invalid(unknown[:128], f"The operation {name} has no parameter '{unknown[:128]}'.", kind="Unknown")
     if reader.wrong:
         raise reader.wrong[0]
     _check(model, model.shapes[operation.takes], value=arguments, at="")
-    return Request(operation, arguments)
+    return ApiRequest(operation, arguments)
 
 
 def _usual(name: str, given: Mapping[str, str]) -> dict[str, str]:
@@ -87,13 +87,13 @@ def _usual(name: str, given: Mapping[str, str]) -> dict[str, str]:
     return usual
 
 
-class _Reader:
+class _ParameterReader:
     """``used``: the parameters that the model knows. ``wrong``: values of the wrong type, in the model's order."""
 
     def __init__(self, model: ServiceModel, given: Mapping[str, str]) -> None:
         self._model, self.given = model, given
         self.used: set[str] = set()
-        self.wrong: list[Refusal] = []
+        self.wrong: list[ApiRefusal] = []
 
     def read(self, shape: Shape, at: str) -> Any:
         """The value at a name; None where no parameter is."""
@@ -161,7 +161,7 @@ def _scalar(shape: Shape, text: str) -> Any:
 
 
 def _check(model: ServiceModel, shape: Shape, *, value: Any, at: str) -> None:
-    """Raises Refusal for the first required member that is missing, then for the first value outside of its enumeration."""
+    """Raises ApiRefusal for the first required member that is missing, then for the first value outside of its enumeration."""
     _required(model, shape, value=value, at=at)
     _enumerated(model, shape, value=value, at=at)
 

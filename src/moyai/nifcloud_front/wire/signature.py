@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from urllib.parse import quote
 
-from moyai.nifcloud_front.wire.refusal import Refusal, invalid
+from moyai.nifcloud_front.wire.refusal import ApiRefusal, invalid
 
 SKEW = timedelta(minutes=15)
 _HASHES = {"HmacSHA256": hashlib.sha256, "HmacSHA1": hashlib.sha1}
@@ -31,7 +31,7 @@ def signature(secret: str, target: tuple[str, str, str], *, given: Mapping[str, 
 
 
 def check(given: Mapping[str, str], *, target: tuple[str, str, str], secrets: Mapping[str, str], now: datetime) -> str:
-    """The access key that signed. ``secrets``: access key → secret key. Raises Refusal."""
+    """The access key that signed. ``secrets``: access key → secret key. Raises ApiRefusal."""
     key = given.get("AccessKeyId", "")
     for name in ("AccessKeyId", "Signature", "SignatureVersion", "SignatureMethod", "Timestamp"):
         if not given.get(name):
@@ -41,13 +41,13 @@ def check(given: Mapping[str, str], *, target: tuple[str, str, str], secrets: Ma
     if given["SignatureMethod"] not in _HASHES:
         raise invalid("SignatureMethod", f"The signature's method is none of {', '.join(_HASHES)}.")
     if key not in secrets:
-        raise Refusal("Client.AuthFailurePermission.AccessKey", "The access key does not exist.", status=403)
+        raise ApiRefusal("Client.AuthFailurePermission.AccessKey", "The access key does not exist.", status=403)
     if not hmac.compare_digest(signature(secrets[key], target, given=given), given["Signature"]):
-        raise Refusal("Client.AuthFailure", "The signature does not match the request.", status=403)
+        raise ApiRefusal("Client.AuthFailure", "The signature does not match the request.", status=403)
     try:
         moment = datetime.strptime(given["Timestamp"], "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
     except ValueError:
         raise invalid("Timestamp", "The timestamp is not of the form 2006-01-02T15:04:05Z.", kind="Format") from None
     if abs(moment - now) > SKEW:
-        raise Refusal("Client.AuthFailure", "The timestamp is too far from the time of the service.", status=403)
+        raise ApiRefusal("Client.AuthFailure", "The timestamp is too far from the time of the service.", status=403)
     return key

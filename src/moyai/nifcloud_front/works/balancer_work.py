@@ -20,28 +20,28 @@ from moyai.nifcloud_front.store.rows import (
     InstanceRow,
     LanRow,
     PairRow,
-    Work,
+    WorkRow,
 )
-from moyai.nifcloud_front.works import balancer_tree as tree
+from moyai.nifcloud_front.works import pair_listeners as tree
 from moyai.nifcloud_front.works.common_networks import admit_balancer, common, dismiss_balancer
-from moyai.nifcloud_front.works.step import Again, Change, Done, WorkContext, mine, tag, tags
+from moyai.nifcloud_front.works.step import Again, Change, WorkContext, WorkDone, mine, tag, tags
 
 AnyBalancer = BalancerRow | ElasticBalancerRow
 _PUBLIC_ARM = BalancerArm(COMMON_GLOBAL, vip=True)
 
 
-def serve(context: WorkContext, work: Work) -> Again | Done:
+def serve(context: WorkContext, work: WorkRow) -> Again | WorkDone:
     return _serve(context, work, row=context.row(BalancerRow, work.uid))
 
 
-def change(context: WorkContext, work: Work) -> Again | Done:
+def change(context: WorkContext, work: WorkRow) -> Again | WorkDone:
     return _serve(context, work, row=context.row(ElasticBalancerRow, work.uid))
 
 
-def _serve(context: WorkContext, work: Work, *, row: AnyBalancer | None) -> Again | Done:
+def _serve(context: WorkContext, work: WorkRow, *, row: AnyBalancer | None) -> Again | WorkDone:
     """One change, or one look whether the last one is made."""
     if row is None:
-        return Done()
+        return WorkDone()
     balancers = context.cloud.load_balancers
     found = mine(balancers.load_balancers(tag=tag(row.uid)) or balancers.load_balancers(name=row.uid), row.uid)
     if not row.pairs:
@@ -63,7 +63,7 @@ def _serve(context: WorkContext, work: Work, *, row: AnyBalancer | None) -> Agai
     left = context.early(work)
     if left > 0:
         return Again("serve", left)
-    return Done(_healthy(context, row, there=there), seen=row)
+    return WorkDone(_healthy(context, row, there=there), seen=row)
 
 
 def _wanted(context: WorkContext, row: AnyBalancer) -> LoadBalancer:
@@ -141,7 +141,7 @@ def _address(context: WorkContext, row: AnyBalancer, *, there: LoadBalancer) -> 
     return known
 
 
-def _end(context: WorkContext, work: Work, *, row: AnyBalancer, there: LoadBalancer | None) -> Again | Done:
+def _end(context: WorkContext, work: WorkRow, *, row: AnyBalancer, there: LoadBalancer | None) -> Again | WorkDone:
     if there is not None:
         if there.state in (BalancerState.ACTIVE, BalancerState.FAILED):
             context.cloud.load_balancers.delete(there.id)

@@ -7,15 +7,15 @@ from dataclasses import replace
 from moyai.cloud.model import DiskState, Volume
 from moyai.core.errors import NotFound, Terminal
 from moyai.nifcloud_front.store.front_store import Transaction
-from moyai.nifcloud_front.store.rows import DiskRow, InstanceRow, Work, ZoneRow
-from moyai.nifcloud_front.works.step import FRONT_TAG, Again, Change, Done, WorkContext
+from moyai.nifcloud_front.store.rows import DiskRow, InstanceRow, WorkRow, ZoneRow
+from moyai.nifcloud_front.works.step import FRONT_TAG, Again, Change, WorkContext, WorkDone
 
 
-def create(context: WorkContext, work: Work) -> Again | Done:
+def create(context: WorkContext, work: WorkRow) -> Again | WorkDone:
     """Made, and attached to the server on which it is born: one work of several steps."""
     row = context.row(DiskRow, work.uid)
     if row is None:
-        return Done()
+        return WorkDone()
     match work.step:
         case "":
             found = context.cloud.disks.volumes(name=row.uid)
@@ -55,12 +55,12 @@ def _disk(uid: str, **fields: object) -> Change:
     return change
 
 
-def attach(context: WorkContext, work: Work) -> Again | Done:
+def attach(context: WorkContext, work: WorkRow) -> Again | WorkDone:
     row = context.row(DiskRow, work.uid)
     host = context.row(InstanceRow, row.instance) if row else None
     if row is None or host is None:
         # the server went meanwhile: the disk is free
-        return Done(_disk(work.uid, instance="", attachment="", slot=0, status="available"))
+        return WorkDone(_disk(work.uid, instance="", attachment="", slot=0, status="available"))
     volume = context.cloud.disks.volume(row.cloud_id)
     if host.cloud_id not in volume.attached_server_ids:
         if volume.state is DiskState.AVAILABLE:
@@ -81,10 +81,10 @@ def _slot(volume: Volume, server_id: str) -> int:
     return 0
 
 
-def detach(context: WorkContext, work: Work) -> Again | Done:
+def detach(context: WorkContext, work: WorkRow) -> Again | WorkDone:
     row = context.row(DiskRow, work.uid)
     if row is None:
-        return Done()
+        return WorkDone()
     volume = context.cloud.disks.volume(row.cloud_id)
     free = _disk(row.uid, instance="", attachment="", slot=0, status="available")
     if volume.state is DiskState.AVAILABLE and not volume.attached_server_ids:
@@ -94,10 +94,10 @@ def detach(context: WorkContext, work: Work) -> Again | Done:
     return Again("free", context.pace.poll)
 
 
-def extend(context: WorkContext, work: Work) -> Again | Done:
+def extend(context: WorkContext, work: WorkRow) -> Again | WorkDone:
     row = context.row(DiskRow, work.uid)
     if row is None:
-        return Done()
+        return WorkDone()
     size = int(work.wish["size"])
     volume = context.cloud.disks.volume(row.cloud_id)
     if volume.size_gb < size:
@@ -109,10 +109,10 @@ def extend(context: WorkContext, work: Work) -> Again | Done:
     return context.when_due(work, _disk(row.uid, size_gb=size, attachment="attached"), step="grown")
 
 
-def delete(context: WorkContext, work: Work) -> Again | Done:
+def delete(context: WorkContext, work: WorkRow) -> Again | WorkDone:
     row = context.row(DiskRow, work.uid)
     if row is None:
-        return Done()
+        return WorkDone()
     for volume in context.cloud.disks.volumes(name=row.uid):
         if volume.state is not DiskState.DELETING:
             context.cloud.disks.delete_volume(volume.id)

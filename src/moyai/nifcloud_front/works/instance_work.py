@@ -22,11 +22,11 @@ from moyai.nifcloud_front.store.rows import (
     KeyRow,
     LanRow,
     NicRow,
-    Work,
+    WorkRow,
     ZoneRow,
 )
 from moyai.nifcloud_front.works.common_networks import BALANCERS_GROUP, OPEN_GROUP, common, given_group
-from moyai.nifcloud_front.works.step import FRONT_TAG, Again, Change, Done, WorkContext, mine, nothing, tag, tags
+from moyai.nifcloud_front.works.step import FRONT_TAG, Again, Change, WorkContext, WorkDone, mine, nothing, tag, tags
 
 #: Sizes in names of instance types, the smallest first; each takes the flavor of its place, the last for all above.
 _SIZES = ("mini", "small", "medium", "large")
@@ -34,10 +34,10 @@ _SIZES = ("mini", "small", "medium", "large")
 STOP_SECONDS = 120
 
 
-def create(context: WorkContext, work: Work) -> Again | Done:
+def create(context: WorkContext, work: WorkRow) -> Again | WorkDone:
     row = context.row(InstanceRow, work.uid)
     if row is None:
-        return Done()
+        return WorkDone()
     match work.step:
         case "":
             made = tuple(_port(context, row, place=place) for place in range(len(row.nics)))
@@ -48,7 +48,7 @@ def create(context: WorkContext, work: Work) -> Again | Done:
         case "wait":
             server = context.cloud.machines.server(row.cloud_id)
             if server.power.broken:
-                return Done(_changed(row.uid, state="warning"))
+                return WorkDone(_changed(row.uid, state="warning"))
             if server.power is not Power.RUNNING:
                 return Again("wait", context.pace.poll)
             return Again("address", change=nothing)
@@ -184,78 +184,78 @@ def _take_off(context: WorkContext, row: InstanceRow, *, address: FloatingIP) ->
 # ---- states
 
 
-def start(context: WorkContext, work: Work) -> Again | Done:
+def start(context: WorkContext, work: WorkRow) -> Again | WorkDone:
     return _powered(context, work, order=context.cloud.machines.start_server)
 
 
-def reboot(context: WorkContext, work: Work) -> Again | Done:
+def reboot(context: WorkContext, work: WorkRow) -> Again | WorkDone:
     return _powered(context, work, order=context.cloud.machines.reboot_server)
 
 
-def _powered(context: WorkContext, work: Work, *, order: object) -> Again | Done:
+def _powered(context: WorkContext, work: WorkRow, *, order: object) -> Again | WorkDone:
     row = context.row(InstanceRow, work.uid)
     if row is None:
-        return Done()
+        return WorkDone()
     if work.step == "":
         assert callable(order)
         order(row.cloud_id)
         return Again("wait", context.pace.poll)
     power = context.cloud.machines.server(row.cloud_id).power
     if power.broken:
-        return Done(_changed(row.uid, state="warning"))
+        return WorkDone(_changed(row.uid, state="warning"))
     if power is not Power.RUNNING:
         return Again("wait", context.pace.poll)
     return context.when_due(work, _changed(row.uid, state="running"), step="wait")
 
 
-def stop(context: WorkContext, work: Work) -> Again | Done:
+def stop(context: WorkContext, work: WorkRow) -> Again | WorkDone:
     """Stopped is a machine whose parts all say that it is off, not one that was asked to end."""
     row = context.row(InstanceRow, work.uid)
     if row is None:
-        return Done()
+        return WorkDone()
     if work.step == "":
         context.cloud.machines.stop_server(row.cloud_id)
         return Again("wait", context.pace.poll)
     try:
         server = context.cloud.machines.server(row.cloud_id)
     except NotFound:
-        return Done(_changed(row.uid, state="warning"))
+        return WorkDone(_changed(row.uid, state="warning"))
     if server.power is Power.OFF and server.evidence.activity is Activity.OFF:
         return context.when_due(work, _changed(row.uid, state="stopped"), step="wait")
     if context.now() - work.began > STOP_SECONDS:
-        return Done(_changed(row.uid, state="warning"))
+        return WorkDone(_changed(row.uid, state="warning"))
     return Again("wait", context.pace.poll)
 
 
-def modify(context: WorkContext, work: Work) -> Again | Done:
+def modify(context: WorkContext, work: WorkRow) -> Again | WorkDone:
     """The firewall group of each interface."""
     row = context.row(InstanceRow, work.uid)
     if row is None:
-        return Done()
+        return WorkDone()
     groups = _groups(context, row)
     for nic in row.nics:
         context.cloud.networks.update_port(nic.port_id, security_group_ids=groups)
     return context.when_due(work, nothing, step=work.step)
 
 
-def readdress(context: WorkContext, work: Work) -> Again | Done:
+def readdress(context: WorkContext, work: WorkRow) -> Again | WorkDone:
     row = context.row(InstanceRow, work.uid)
     if row is None:
-        return Done()
+        return WorkDone()
     if work.step == "":
         public = _public(context, row)
         step = "reboot" if work.wish.get("reboot") else "end"
         return Again(step, change=_changed(row.uid, public=public))
     if work.step == "end":
-        return Done()
+        return WorkDone()
     inner = replace(work, verb="reboot", step="" if work.step == "reboot" else work.step)
     return reboot(context, inner)
 
 
-def terminate(context: WorkContext, work: Work) -> Again | Done:
+def terminate(context: WorkContext, work: WorkRow) -> Again | WorkDone:
     row = context.row(InstanceRow, work.uid)
     if row is None:
-        return Done()
+        return WorkDone()
     machines, networks = context.cloud.machines, context.cloud.networks
     match work.step:
         case "":

@@ -14,24 +14,24 @@ from moyai.nifcloud_front.store.rows import (
     COMMON_GLOBAL,
     AddressRow,
     GroupRow,
-    GroupRule,
     KeyRow,
     LanRow,
     RouterRow,
-    Work,
+    RuleRow,
+    WorkRow,
 )
 from moyai.nifcloud_front.works.common_networks import common, outside
-from moyai.nifcloud_front.works.step import Again, Done, WorkContext, mine, nothing, tag, tags
+from moyai.nifcloud_front.works.step import Again, WorkContext, WorkDone, mine, nothing, tag, tags
 
 #: Protocol → its number, as text, where the clouds below take no name (IANA).
 _NUMBERS = {"GRE": "47", "ESP": "50", "AH": "51", "VRRP": "112"}
 _L2TP_PORT = 1701
 
 
-def apply_group(context: WorkContext, work: Work) -> Again | Done:
+def apply_group(context: WorkContext, work: WorkRow) -> Again | WorkDone:
     row = context.row(GroupRow, work.uid)
     if row is None:
-        return Done()
+        return WorkDone()
     firewall = context.cloud.firewall
     if work.step == "":
         found = mine(firewall.security_groups(tag=tag(row.uid)) or firewall.security_groups(), row.uid)
@@ -76,7 +76,7 @@ def _key(rule: SecurityGroupRule) -> _RuleKey:
     )
 
 
-def below(rule: GroupRule, group_id: str, *, others: dict[str, str]) -> list[SecurityGroupRule]:
+def below(rule: RuleRow, group_id: str, *, others: dict[str, str]) -> list[SecurityGroupRule]:
     """The rules below that permit what one rule of a group permits. ``others``: uid of a group → its id below."""
     direction: Literal["ingress", "egress"] = "ingress" if rule.direction == "IN" else "egress"
     cidr = str(ip_network(rule.cidr)) if rule.cidr else None
@@ -101,10 +101,10 @@ def below(rule: GroupRule, group_id: str, *, others: dict[str, str]) -> list[Sec
             return [replace(base, protocol=_NUMBERS[other])]
 
 
-def delete_group(context: WorkContext, work: Work) -> Again | Done:
+def delete_group(context: WorkContext, work: WorkRow) -> Again | WorkDone:
     row = context.row(GroupRow, work.uid)
     if row is None:
-        return Done()
+        return WorkDone()
     for group in context.cloud.firewall.security_groups(tag=tag(row.uid)):
         context.cloud.firewall.delete_security_group(group.id)
     return context.when_due(work, lambda tx: tx.drop(row), step="gone")
@@ -113,10 +113,10 @@ def delete_group(context: WorkContext, work: Work) -> Again | Done:
 # ---- private LANs
 
 
-def create_lan(context: WorkContext, work: Work) -> Again | Done:
+def create_lan(context: WorkContext, work: WorkRow) -> Again | WorkDone:
     row = context.row(LanRow, work.uid)
     if row is None:
-        return Done()
+        return WorkDone()
     networks = context.cloud.networks
     network = mine(networks.networks(tag=tag(row.uid)) or networks.networks(), row.uid)
     network = network or networks.create_network(name=row.uid, tags=tags(row.uid))
@@ -145,10 +145,10 @@ def last_quarter(cidr: str) -> tuple[str, str]:
     return str(network[network.num_addresses * 3 // 4]), str(network[-2])
 
 
-def delete_lan(context: WorkContext, work: Work) -> Again | Done:
+def delete_lan(context: WorkContext, work: WorkRow) -> Again | WorkDone:
     row = context.row(LanRow, work.uid)
     if row is None:
-        return Done()
+        return WorkDone()
     for network in context.cloud.networks.networks(tag=tag(row.uid)):
         context.cloud.networks.delete_network(network.id)
     return context.when_due(work, lambda tx: tx.drop(row), step="gone")
@@ -157,11 +157,11 @@ def delete_lan(context: WorkContext, work: Work) -> Again | Done:
 # ---- routers
 
 
-def create_router(context: WorkContext, work: Work) -> Again | Done:
+def create_router(context: WorkContext, work: WorkRow) -> Again | WorkDone:
     """Each arm is the gateway of its network below; an arm in the public network is the way out."""
     row = context.row(RouterRow, work.uid)
     if row is None:
-        return Done()
+        return WorkDone()
     cloud = context.cloud
     router = mine(cloud.routers.routers(tag=tag(row.uid)) or cloud.routers.routers(), row.uid)
     router = router or cloud.routers.create_router(name=row.uid, tags=tags(row.uid))
@@ -181,10 +181,10 @@ def create_router(context: WorkContext, work: Work) -> Again | Done:
     return context.when_due(work, made, step="made")
 
 
-def delete_router(context: WorkContext, work: Work) -> Again | Done:
+def delete_router(context: WorkContext, work: WorkRow) -> Again | WorkDone:
     row = context.row(RouterRow, work.uid)
     if row is None:
-        return Done()
+        return WorkDone()
     for router in context.cloud.routers.routers(tag=tag(row.uid)):
         for port in context.cloud.networks.ports(device_ids=[router.id]):
             for subnet in port.subnet_ids:
@@ -197,10 +197,10 @@ def delete_router(context: WorkContext, work: Work) -> Again | Done:
 # ---- addresses, keys
 
 
-def allocate(context: WorkContext, work: Work) -> Again | Done:
+def allocate(context: WorkContext, work: WorkRow) -> Again | WorkDone:
     row = context.row(AddressRow, work.uid)
     if row is None:
-        return Done()
+        return WorkDone()
     addresses = context.cloud.addresses
     found = addresses.floating_ips(tag=tag(row.uid)) or [one for one in addresses.floating_ips() if one.description == row.uid]
     made = found[0] if found else None
@@ -212,32 +212,32 @@ def allocate(context: WorkContext, work: Work) -> Again | Done:
     def given(tx: Transaction) -> None:
         tx.put(known)
 
-    return Done(given)
+    return WorkDone(given)
 
 
-def release(context: WorkContext, work: Work) -> Again | Done:
+def release(context: WorkContext, work: WorkRow) -> Again | WorkDone:
     row = context.row(AddressRow, work.uid)
     if row is None:
-        return Done()
+        return WorkDone()
     context.cloud.addresses.delete_floating_ip(row.cloud_id)
-    return Done(lambda tx: tx.drop(row))
+    return WorkDone(lambda tx: tx.drop(row))
 
 
-def import_key(context: WorkContext, work: Work) -> Again | Done:
+def import_key(context: WorkContext, work: WorkRow) -> Again | WorkDone:
     row = context.row(KeyRow, work.uid)
     if row is None:
-        return Done()
+        return WorkDone()
     if row.uid not in context.cloud.machines.keypairs():
         try:
             context.cloud.machines.create_keypair(row.uid, row.public)
         except Conflict:
             raise Terminal(f"the key pair {row.uid} is there and is not listed") from None
-    return Done()
+    return WorkDone()
 
 
-def delete_key(context: WorkContext, work: Work) -> Again | Done:
+def delete_key(context: WorkContext, work: WorkRow) -> Again | WorkDone:
     row = context.row(KeyRow, work.uid)
     if row is None:
-        return Done()
+        return WorkDone()
     context.cloud.machines.delete_keypair(row.uid)
-    return Done(lambda tx: tx.drop(row))
+    return WorkDone(lambda tx: tx.drop(row))

@@ -13,23 +13,23 @@ from typing import Protocol, TypeVar
 
 from moyai.cloud.capabilities import Cloud
 from moyai.nifcloud_front.pace import Pace
-from moyai.nifcloud_front.store.front_store import FrontStore, Row, Transaction
-from moyai.nifcloud_front.store.rows import Work
+from moyai.nifcloud_front.store.front_store import FrontStore, StoredRow, Transaction
+from moyai.nifcloud_front.store.rows import WorkRow
 
 #: What every object of the front's has below.
 FRONT_TAG = "nifcloud-front"
 Change = Callable[[Transaction], None]
 
 
-class Tagged(Protocol):
+class TaggedBelow(Protocol):
     @property
     def name(self) -> str: ...
     @property
     def tags(self) -> tuple[str, ...]: ...
 
 
-T = TypeVar("T", bound=Tagged)
-R = TypeVar("R", bound=Row)
+T = TypeVar("T", bound=TaggedBelow)
+R = TypeVar("R", bound=StoredRow)
 
 
 def nothing(_: Transaction) -> None:
@@ -46,14 +46,14 @@ class Again:
 
 
 @dataclass(frozen=True)
-class Done:
+class WorkDone:
     """The work has ended. ``change`` is made together with its end.
 
     ``seen``: the row that the work went by; where it is another by now, the work begins again.
     """
 
     change: Change = nothing
-    seen: Row | None = None
+    seen: StoredRow | None = None
 
 
 @dataclass(frozen=True)
@@ -69,17 +69,17 @@ class WorkContext:
         with self.store.transaction() as tx:
             return tx.get(kind, uid)
 
-    def early(self, work: Work) -> float:
+    def early(self, work: WorkRow) -> float:
         """Seconds until the work may be done."""
         return max(0.0, work.began + self.pace.least(work.kind, work.verb) - self.now())
 
-    def when_due(self, work: Work, change: Change, *, step: str) -> Again | Done:
+    def when_due(self, work: WorkRow, change: Change, *, step: str) -> Again | WorkDone:
         """The end of a work, or the wait for it."""
         left = self.early(work)
-        return Again(step, left) if left > 0 else Done(change)
+        return Again(step, left) if left > 0 else WorkDone(change)
 
 
-Step = Callable[[WorkContext, Work], Again | Done]
+Step = Callable[[WorkContext, WorkRow], Again | WorkDone]
 
 
 def tag(uid: str) -> str:
