@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
@@ -40,8 +41,13 @@ def named_objects(cloud: OpenStackCloud) -> Iterator[tuple[str, str]]:
 
 
 def said(program: str, words: Sequence[str], done: subprocess.CompletedProcess[str]) -> str:
-    """What a command answered, for an assertion: its last line first, as a summary of a run shows no other."""
+    """What a command answered, for an assertion: its last line first, as a summary of a run shows no other.
+
+    Of an answer for programs, which ends in a bracket, its problems come first.
+    """
     last = (done.stderr.strip() or done.stdout.strip() or "no output").splitlines()[-1]
+    with contextlib.suppress(ValueError, KeyError, TypeError):
+        last = "; ".join(json.loads(done.stdout)["problems"])
     return f"{program} {' '.join(words)}: {done.returncode}: {last}\n{done.stdout[-3000:]}\n{done.stderr[-6000:]}"
 
 

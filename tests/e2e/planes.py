@@ -20,6 +20,7 @@ from moyai.core.paths import default_paths
 from moyai.kube.objects.node import CONTROL_PLANE
 from moyai.kube.quick import KubeApi
 from moyai.kube.resources import CONFIG_MAPS, NODES
+from moyai.lifecycle.members import PlaneStatus
 from moyai.lifecycle.record import Record
 from moyai.lifecycle.status import read
 from tests.e2e.disks import Zoned
@@ -115,11 +116,18 @@ class Planes(Zoned):
         }
         (self.folder / "cluster.yaml").write_text(json.dumps({"metadata": {"name": self.name}, "spec": spec}))
 
-    def problems(self) -> tuple[str, ...]:
-        """What `status` calls a problem."""
+    def settled(self, *, within: float = 120.0) -> tuple[PlaneStatus, ...]:
+        """Waits until `status` calls nothing a problem; the control planes as they were at that moment.
+
+        Two readings would not do: what watches a machine that has gone may start once more between them.
+        """
         record = Record.open(default_paths(), self.name)
         assert record is not None
-        return read(record, self.provider).problems
+        end = time.monotonic() + within
+        while (found := read(record, self.provider)).problems:
+            assert time.monotonic() < end, f"after {within:.0f} s: {'; '.join(found.problems)}"
+            time.sleep(0.5)
+        return found.control_planes
 
     def machines(self) -> set[str]:
         """Names of the cluster's servers."""

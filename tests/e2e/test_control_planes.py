@@ -88,7 +88,7 @@ def test_the_api_and_every_acknowledged_write_outlive_the_machine_that_holds_the
 def test_up_brings_the_machine_back(planes: Planes) -> None:
     planes.moyai("up", str(planes.folder))
     # pods of a machine that was away are found out a moment after its node is Ready
-    until("all is well", lambda: not planes.problems(), within=120)
+    planes.settled()
 
 
 def test_a_machine_that_is_gone_is_replaced_while_the_others_answer(planes: Planes) -> None:
@@ -105,8 +105,7 @@ def test_a_machine_that_is_gone_is_replaced_while_the_others_answer(planes: Plan
     print(f"\n{name} replaced in {time.monotonic() - began:.0f} s; without an answer to reads: {longest}")
     assert client.reads.gap(began) < ANSWERS_WITHIN
     assert client.lost(planes.api) == set()
-    until("all is well", lambda: not planes.problems(), within=120)
-    assert sorted(one["member"] for one in planes.status()["control_planes"]) == ["leader", "voter", "voter"]
+    assert sorted(one.member for one in planes.settled()) == ["leader", "voter", "voter"]
 
 
 def test_a_control_plane_that_works_is_replaced_while_clients_go_on(planes: Planes) -> None:
@@ -120,14 +119,13 @@ def test_a_control_plane_that_works_is_replaced_while_clients_go_on(planes: Plan
     print(f"\n{name} replaced by another one in {time.monotonic() - began:.0f} s; {gaps(client, began)}\n{taken(said)}")
     assert client.lost(planes.api) == set()
     assert max(client.reads.gap(began), client.writes.gap(began)) < ANSWERS_WITHIN
-    until("all is well", lambda: not planes.problems(), within=120)
-    found = planes.status()["control_planes"]
-    assert sorted(one["member"] for one in found) == ["leader", "voter", "voter"]
-    assert name not in [one["name"] for one in found]
+    found = planes.settled()
+    assert sorted(one.member for one in found) == ["leader", "voter", "voter"]
+    assert name not in [one.name for one in found]
 
 
 def test_three_become_one_while_clients_go_on(planes: Planes) -> None:
-    before = sorted(one["name"] for one in planes.status()["control_planes"])
+    before = sorted(one.name for one in planes.settled())
     planes.write(2, planes=1)
     client = Client(default_paths().clusters / planes.name / "kubeconfig", SPACE, first=2_000_000).start()
     began = time.monotonic()
@@ -138,6 +136,5 @@ def test_three_become_one_while_clients_go_on(planes: Planes) -> None:
     print(f"\nfrom three control planes to one in {time.monotonic() - began:.0f} s; {gaps(client, began)}\n{taken(said)}")
     assert client.lost(planes.api) == set()
     assert max(client.reads.gap(began), client.writes.gap(began)) < ANSWERS_WITHIN
-    until("all is well", lambda: not planes.problems(), within=120)
-    assert [(one["name"], one["member"]) for one in planes.status()["control_planes"]] == [(before[0], "leader")]
+    assert [(one.name, one.member) for one in planes.settled()] == [(before[0], "leader")]
     assert json.loads(planes.moyai("plan", str(planes.folder), "--output", "json").stdout)["steps"] == []

@@ -230,7 +230,9 @@ def test_a_passphrase_comes_from_a_file(shell: World, capsys: pytest.CaptureFixt
     [
         (["--file", "b"], "a backup is encrypted, and there is no terminal to ask for the passphrase: --recipient or"),
         (["--file", "b", "-r", "nothing"], "'nothing' is no public key: should be one of age (age1…) or of SSH"),
-        (["--file", "b", "--passphrase-file", "no"], "no cannot be read: No such file or directory"),
+        (["--file", "b", "--passphrase-file", "no"], "no: cannot be read (No such file or directory)"),
+        (["--file", "b", "--passphrase-file", "/dev/zero"], "/dev/zero: larger than 64 KiB, should be a passphrase"),
+        (["--file", "b", "--inspect", "-i", "/dev/zero"], "/dev/zero: larger than 64 KiB, should be a private key of"),
         (["--file", "b", "--passphrase-file", "/dev/null"], "/dev/null has no passphrase in its first line"),
         (["--file", "b", "-i", "state/key"], "--identity opens a backup that is there: --recipient takes the public key"),
         (["--file", "no/b", "-r", str(KEY.to_public())], "no/b cannot be written: No such file or directory"),

@@ -19,12 +19,15 @@ from moyai.cli.tables import print_table
 from moyai.cli.terminal import OUTPUT, say
 from moyai.core.errors import UsageError
 from moyai.core.paths import default_paths
+from moyai.core.reading import STANDARD_INPUT, read_text
 
 if TYPE_CHECKING:
     from moyai.lifecycle.backup import BackupManifest
     from moyai.lifecycle.backup.encryption import Opener
 
 _PATH = click.Path(path_type=Path)
+#: Bytes; no key and no passphrase is that long.
+_LIMIT = 1 << 16
 PASSPHRASE = click.option(
     "--passphrase-file", type=_PATH, help="A file whose first line is the passphrase; - for standard input."
 )
@@ -86,7 +89,8 @@ def opener(identity: tuple[Path, ...], passphrase_file: Path | None) -> Opener:
     from moyai.lifecycle.backup.encryption import Opener
 
     passphrase = "" if identity and passphrase_file is None else _passphrase(passphrase_file, confirm=False)
-    return Opener(tuple(_read(one) for one in identity), passphrase)
+    keys = (read_text(one, limit=_LIMIT, should="a private key of age or SSH").encode() for one in identity)
+    return Opener(tuple(keys), passphrase)
 
 
 def _passphrase(file: Path | None, *, confirm: bool) -> str:
@@ -97,17 +101,12 @@ def _passphrase(file: Path | None, *, confirm: bool) -> str:
                 hint="--recipient or --passphrase-file" if confirm else "--identity or --passphrase-file",
             )
         return str(click.prompt("Passphrase", hide_input=True, confirmation_prompt=confirm, err=True))
-    text = sys.stdin.readline() if str(file) == "-" else _read(file).decode(errors="surrogateescape").partition("\n")[0]
+    # at a terminal the line is enough, its end of file is not waited for
+    text = sys.stdin.readline(_LIMIT) if file == STANDARD_INPUT else read_text(file, limit=_LIMIT, should="a passphrase")
+    text = text.partition("\n")[0]
     if not text.strip():
         raise UsageError(f"{file} has no passphrase in its first line")
     return text.rstrip("\r\n")
-
-
-def _read(file: Path) -> bytes:
-    try:
-        return file.read_bytes()
-    except OSError as error:
-        raise UsageError(f"{file} cannot be read: {error.strerror}") from None
 
 
 def _show(found: BackupManifest, output: str, *, head: str) -> None:

@@ -40,16 +40,13 @@ def from_capi(file: Path) -> None:
     """
     from moyai.core import yamltext
     from moyai.core.errors import UsageError
-    from moyai.core.reading import read_text
-    from moyai.core.yamlread import YamlError, read
+    from moyai.core.reading import read_yaml
     from moyai.spec.from_capi import from_capi as convert
     from moyai.spec.load import MAX_SIZE
 
-    text = read_text(file, limit=MAX_SIZE, should="objects of Cluster API")
+    documents = read_yaml(file, limit=MAX_SIZE, should="objects of Cluster API")
     try:
-        found = convert(read(text))
-    except YamlError as error:
-        raise UsageError(f"{file}{error.where}: {error.problem}") from None
+        found = convert(documents)
     except UsageError as error:
         raise UsageError(f"{file}: {error}") from None
     say(yamltext.dump(found.spec), end="")

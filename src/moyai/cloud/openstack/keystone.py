@@ -35,7 +35,7 @@ class KeystoneAccount:
         return self._session.region_name()
 
     def login_url(self) -> str | None:
-        return self._session.override("identity") or self._session.catalog_url("identity")
+        return self._session.known_url("identity") or None
 
     def reach(self) -> Reach:
         return reach_of(self._session)

@@ -66,7 +66,7 @@ def _endpoints(session: CloudSession) -> dict[str, str]:
 
 def _addresses(session: CloudSession) -> list[str]:
     """Of the services that the parts call, as far as the cloud has them."""
-    found = (session.override(service) or session.catalog_url(service) for service in ("identity", *_SERVICES))
+    found = (session.known_url(service) for service in ("identity", *_SERVICES))
     return [url for url in found if url]
 
 

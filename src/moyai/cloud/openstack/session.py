@@ -142,9 +142,13 @@ class CloudSession:
             return next((str(url) for url in catalog.get_urls(**asked)), None)
         return None
 
+    def known_url(self, service_type: str) -> str:
+        """The configured address of a service, else the catalog's; empty where there is neither. Asks the service nothing."""
+        return self.override(service_type) or self.catalog_url(service_type) or ""
+
     def offers(self, service_type: str) -> bool:
         """Whether the cloud has a service: an address is configured, or the catalog names one. Asks the service nothing."""
-        return bool(self.catalog_url(service_type) or self.override(service_type))
+        return bool(self.known_url(service_type))
 
     def catalog_types(self, service_type: str) -> list[str]:
         """The types under which the catalog has a service: its own, and those that it once had. Asks the service nothing."""

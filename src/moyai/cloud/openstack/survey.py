@@ -68,7 +68,7 @@ class OpenStackSurvey:
             address = session.endpoint(kind)
             return CloudService(NAMES[kind], address, self._versions(kind))
         except MoyaiError as error:
-            return CloudService(NAMES[kind], session.override(kind) or session.catalog_url(kind) or "", fault=one_line(error))
+            return CloudService(NAMES[kind], session.known_url(kind), fault=one_line(error))
 
     def _versions(self, kind: str) -> str:
         """The API's version, with the range of its microversions where it has such."""
@@ -125,7 +125,7 @@ class OpenStackSurvey:
         from requests.utils import get_environ_proxies, select_proxy
 
         for kind in VERSIONS:
-            url = self._session.override(kind) or self._session.catalog_url(kind) or ""
+            url = self._session.known_url(kind)
             parts = urlsplit(url)
             if parts.scheme == "https" and parts.hostname and not select_proxy(url, get_environ_proxies(url, no_proxy=None)):
                 yield parts.hostname, parts.port or 443
