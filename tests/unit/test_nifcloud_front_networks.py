@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from moyai.nifcloud_front.store.rows import BridgeRow
 from tests.fakes.nifcloud_front import Refused, TestFront
 
 
@@ -113,6 +114,29 @@ def test_a_private_lan_holds_servers_of_its_zone(front: TestFront) -> None:
     front.call("NiftyDeletePrivateLan", PrivateLanName="lan1")
     front.settle()
     assert front.call("NiftyDescribePrivateLans")["PrivateLanSet"] == []
+
+
+def test_a_bridge_joins_private_lans_of_several_zones(front: TestFront) -> None:
+    with front.store.transaction() as tx:
+        tx.put(BridgeRow("10.20.0.0/24", "10.20.0.0/24"))
+    for number in (1, 2):
+        zone = f"east-1{number}"
+        front.call("NiftyCreatePrivateLan", PrivateLanName=f"lan{number}", CidrBlock="10.20.0.0/24", AvailabilityZone=zone)
+    front.settle()
+    first = [{"NetworkName": "lan1", "IpAddress": "10.20.0.5"}]
+    front.server("web1", NetworkInterface=first)
+    far = {"AvailabilityZone": "east-12"}
+    second = [{"NetworkName": "lan2", "IpAddress": "10.20.0.5"}]
+    taken = _code(lambda: front.call("RunInstances", ImageId=front.image(), NetworkInterface=second, Placement=far))
+    assert taken == "Client.InvalidParameterDuplicate.IpAddress"
+    front.server("web2", NetworkInterface=[{"NetworkName": "lan2", "IpAddress": "10.20.0.6"}], Placement=far)
+    ports = [one for one in front.cloud.networks.ports() if one.name.startswith("i-")]
+    assert len({one.network_id for one in ports}) == 1
+    front.end("web1", "web2")
+    for number, left in ((1, 1), (2, 0)):
+        front.call("NiftyDeletePrivateLan", PrivateLanName=f"lan{number}")
+        front.settle()
+        assert len([one for one in front.cloud.networks.networks() if one.name.startswith("bridge")]) == left
 
 
 def test_a_router_gives_addresses(front: TestFront) -> None:

@@ -11,6 +11,7 @@ import click
 
 from moyai.cli import prepare
 from moyai.cli.display import OutputFormat, reporter, seconds
+from moyai.cli.nifcloud import nifcloud
 from moyai.cli.tables import print_table
 from moyai.cli.terminal import say
 from moyai.core.errors import MoyaiError, NotFound, UsageError
@@ -34,6 +35,9 @@ _OUTPUT = click.option(
 @click.group("cloud")
 def cloud() -> None:
     """The local cloud: a real OpenStack on this machine."""
+
+
+cloud.add_command(nifcloud)
 
 
 @cloud.command("up")

@@ -7,7 +7,16 @@ from typing import Any
 
 from moyai.nifcloud_front.calls.call import ApiCall
 from moyai.nifcloud_front.store.front_store import Transaction
-from moyai.nifcloud_front.store.rows import COMMON_GLOBAL, COMMON_PRIVATE, InstanceRow, LanRow, NicRow, RouterRow, ZoneRow
+from moyai.nifcloud_front.store.rows import (
+    COMMON_GLOBAL,
+    COMMON_PRIVATE,
+    ElasticBalancerRow,
+    InstanceRow,
+    LanRow,
+    NicRow,
+    RouterRow,
+    ZoneRow,
+)
 from moyai.nifcloud_front.wire.refusal import duplicate, inoperable, invalid, not_built
 
 _GIVEN = (COMMON_GLOBAL, COMMON_PRIVATE)
@@ -66,6 +75,16 @@ def check_address(tx: Transaction, lan: LanRow, *, address: str, parameter: str)
         raise invalid(parameter, f"'{address[:64]}' is neither an address nor static.", kind="Format") from None
     if wanted not in IPv4Network(lan.cidr):
         raise invalid(parameter, f"The address {address} is not in {lan.cidr}.")
-    taken = {nic.address or nic.asked for one in tx.all(InstanceRow) for nic in one.nics if nic.network == lan.uid}
+    # a private bridge makes one network of several private LANs
+    joined = {one.uid for one in tx.all(LanRow) if one.uid == lan.uid or (one.cloud_id and one.cloud_id == lan.cloud_id)}
+    taken = {nic.address or nic.asked for one in tx.all(InstanceRow) for nic in one.nics if nic.network in joined}
+    taken |= {arm.address for one in tx.all(RouterRow) for arm in one.arms if arm.network in joined}
+    taken |= {
+        address
+        for one in tx.all(ElasticBalancerRow)
+        for arm in one.arms
+        if arm.network in joined
+        for address in (arm.address, *arm.systems)
+    }
     if address in taken:
         raise duplicate("IpAddress", address)

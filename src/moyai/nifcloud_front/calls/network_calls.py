@@ -199,6 +199,8 @@ def _arm(call: ApiCall, given: dict[str, Any], *, place: int) -> RouterArm:
     if not address:
         raise invalid(f"{at}.IpAddress", "An interface in a private LAN has an address.", kind="Required")
     check_address(call.tx, lan, address=address, parameter=f"{at}.IpAddress")
+    if address != str(IPv4Network(lan.cidr)[1]):
+        raise not_built(f"{call.operation} with another address than the first of the private LAN")
     return RouterArm(lan.uid, address, dhcp=given.get("Dhcp", False))
 
 

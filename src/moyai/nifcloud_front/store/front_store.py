@@ -22,6 +22,7 @@ from pydantic import TypeAdapter
 from moyai.nifcloud_front.store.rows import (
     AddressRow,
     BalancerRow,
+    BridgeRow,
     CommonNetworkRow,
     DiskRow,
     ElasticBalancerRow,
@@ -41,6 +42,7 @@ KINDS: Mapping[type[Any], str] = {
     DiskRow: "disk",
     GroupRow: "group",
     LanRow: "lan",
+    BridgeRow: "bridge",
     RouterRow: "router",
     AddressRow: "address",
     BalancerRow: "balancer",

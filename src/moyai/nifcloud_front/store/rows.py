@@ -119,6 +119,14 @@ class LanRow:
 
 
 @dataclass(frozen=True)
+class BridgeRow:
+    """A private bridge: private LANs of one CIDR, which is its ``uid`` and ``name``, are one network."""
+
+    uid: str
+    name: str
+
+
+@dataclass(frozen=True)
 class RouterArm:
     network: str
     address: str = ""

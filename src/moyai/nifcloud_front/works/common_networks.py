@@ -23,9 +23,12 @@ OPEN_GROUP = "nifcloud-open"
 
 def common(context: WorkContext, network: str) -> CommonNetworkRow:
     """The row of a given network, complete. Makes what is missing."""
-    row = context.row(CommonNetworkRow, network)
-    if row and row.router_id:
-        return row
+    with context.shared:
+        row = context.row(CommonNetworkRow, network)
+        return row if row and row.router_id else _made(context, network)
+
+
+def _made(context: WorkContext, network: str) -> CommonNetworkRow:
     cloud = context.cloud
     found = mine(cloud.networks.networks(), network) or cloud.networks.create_network(name=network, tags=tags(network))
     subnets = cloud.networks.subnets(network_id=found.id)
@@ -55,7 +58,8 @@ def outside(context: WorkContext) -> Network:
 def given_group(context: WorkContext, name: str) -> SecurityGroup:
     """One of the two groups above."""
     firewall = context.cloud.firewall
-    found = mine(firewall.security_groups(), name) or firewall.create_security_group(name=name, tags=tags(name))
+    with context.shared:
+        found = mine(firewall.security_groups(), name) or firewall.create_security_group(name=name, tags=tags(name))
     if name == OPEN_GROUP:
         firewall.create_security_group_rules([SecurityGroupRule(found.id)])
     return found

@@ -13,6 +13,7 @@ from moyai.nifcloud_front.store.front_store import Transaction
 from moyai.nifcloud_front.store.rows import (
     COMMON_GLOBAL,
     AddressRow,
+    BridgeRow,
     GroupRow,
     KeyRow,
     LanRow,
@@ -117,26 +118,37 @@ def create_lan(context: WorkContext, work: WorkRow) -> Again | WorkDone:
     row = context.row(LanRow, work.uid)
     if row is None:
         return WorkDone()
-    networks = context.cloud.networks
-    network = mine(networks.networks(tag=tag(row.uid)) or networks.networks(), row.uid)
-    network = network or networks.create_network(name=row.uid, tags=tags(row.uid))
-    subnets = networks.subnets(network_id=network.id)
-    subnet = subnets[0] if subnets else None
-    subnet = subnet or networks.create_subnet(
-        name=row.uid,
-        network_id=network.id,
-        cidr=row.cidr,
-        # addresses that the front chooses are at the end, away from those that people choose
-        allocation_pools=[last_quarter(row.cidr)],
-        tags=tags(row.uid),
-    )
-    network_id, subnet_id = network.id, subnet.id
+    with context.shared:
+        network_id, subnet_id = _network(context, row)
 
     def made(tx: Transaction) -> None:
         if there := tx.get(LanRow, row.uid):
             tx.put(replace(there, state="available", cloud_id=network_id, subnet_id=subnet_id))
 
     return context.when_due(work, made, step="made")
+
+
+def _network(context: WorkContext, row: LanRow) -> tuple[str, str]:
+    """Network and subnet of a private LAN; LANs that a private bridge joins have the same ones."""
+    networks, name = context.cloud.networks, _network_name(context, row)
+    network = mine(networks.networks(tag=tag(name)) or networks.networks(), name)
+    network = network or networks.create_network(name=name, tags=tags(name))
+    subnets = networks.subnets(network_id=network.id)
+    subnet = subnets[0] if subnets else None
+    subnet = subnet or networks.create_subnet(
+        name=name,
+        network_id=network.id,
+        cidr=row.cidr,
+        # addresses that the front chooses are at the end, away from those that people choose
+        allocation_pools=[last_quarter(row.cidr)],
+        tags=tags(name),
+    )
+    return network.id, subnet.id
+
+
+def _network_name(context: WorkContext, row: LanRow) -> str:
+    bridged = context.row(BridgeRow, row.cidr)
+    return f"bridge-{row.cidr.replace('/', '-').replace('.', '-')}" if bridged else row.uid
 
 
 def last_quarter(cidr: str) -> tuple[str, str]:
@@ -149,8 +161,11 @@ def delete_lan(context: WorkContext, work: WorkRow) -> Again | WorkDone:
     row = context.row(LanRow, work.uid)
     if row is None:
         return WorkDone()
-    for network in context.cloud.networks.networks(tag=tag(row.uid)):
-        context.cloud.networks.delete_network(network.id)
+    with context.shared:
+        with context.store.transaction() as tx:
+            shared = any(one.cloud_id == row.cloud_id for one in tx.all(LanRow) if one.uid != row.uid)
+        for network in () if shared else context.cloud.networks.networks(tag=tag(_network_name(context, row))):
+            context.cloud.networks.delete_network(network.id)
     return context.when_due(work, lambda tx: tx.drop(row), step="gone")
 
 

@@ -7,8 +7,9 @@ uid, before it makes it.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
 from moyai.cloud.capabilities import Cloud
@@ -58,12 +59,13 @@ class WorkDone:
 
 @dataclass(frozen=True)
 class WorkContext:
-    """``now``: seconds since 1970."""
+    """``now``: seconds since 1970. ``shared``: held while something is made below that several objects use."""
 
     store: FrontStore
     cloud: Cloud
     pace: Pace
     now: Callable[[], float]
+    shared: threading.RLock = field(default_factory=threading.RLock)
 
     def row(self, kind: type[R], uid: str) -> R | None:
         with self.store.transaction() as tx:
