@@ -210,3 +210,16 @@ def test_an_elastic_balancer_in_a_private_lan_has_an_address_and_two_system_addr
     front.settle()
     assert _shown(front)["DNSName"] == "10.20.0.9"
     assert _tree(front).vip_address == "10.20.0.9"
+
+
+def test_a_rule_for_a_public_vip_lets_the_balancer_in(front: TestFront) -> None:
+    _elastic(front)
+    front.call("CreateSecurityGroup", GroupName="nodes")
+    front.settle()
+    vip = _shown(front)["DNSName"]
+    rule = {"IpProtocol": "TCP", "FromPort": 30443, "ListOfRequestIpRanges": [{"CidrIp": vip}]}
+    front.call("AuthorizeSecurityGroupIngress", GroupName="nodes", IpPermissions=[rule])
+    front.settle()
+    group = next(one for one in front.cloud.firewall.security_groups() if one.description == "nodes")
+    allowed_from = {one.remote_cidr for one in front.cloud.firewall.security_group_rules([group.id]) if one.remote_cidr}
+    assert allowed_from == {f"{vip}/32", f"{_tree(front).vip_address}/32"}

@@ -18,6 +18,8 @@ DURATIONS: dict[str, float] = {
     "instance.create": 120,
     "instance.start": 60,
     "instance.stop": 30,
+    "instance.force-stop": 20,
+    "instance.readdress": 60,
     "instance.reboot": 60,
     "instance.terminate": 30,
     "instance.modify": 10,
@@ -31,7 +33,6 @@ DURATIONS: dict[str, float] = {
     "lan.create": 20,
     "lan.delete": 10,
     "router.create": 300,
-    "router.change": 120,
     "router.delete": 60,
     "elastic-balancer.change": 60,
 }

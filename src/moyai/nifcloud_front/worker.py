@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Collection
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 
 from moyai.core.backoff import Backoff
@@ -24,6 +24,8 @@ _LOG = logging.getLogger(__name__)
 _AFTER_REFUSAL = Backoff(base=1, ceiling=30)
 #: Seconds that a call waits for the work that its answer needs.
 PATIENCE = 120
+#: Objects on which the worker is at work at the same time.
+_AT_ONCE = 4
 
 
 class Worker:
@@ -122,15 +124,16 @@ class Worker:
         """Until ``stop`` is set. Blocks."""
         watches = watches or (watch_images, watch_instances, watch_balancers)
         poll, looked = self._context.pace.poll, 0.0
-        with ThreadPoolExecutor(max_workers=4, thread_name_prefix="work") as pool:
+        under_way: dict[tuple[str, str], Future[None]] = {}
+        with ThreadPoolExecutor(max_workers=_AT_ONCE, thread_name_prefix="work") as pool:
             while not stop.is_set():
                 now = self._context.now()
+                under_way = {key: one for key, one in under_way.items() if not one.done()}
                 with self._context.store.transaction() as tx:
                     works = [one for one in tx.works() if one.due <= now]
-                with self._lock:
-                    free = [one for one in works if (one.kind, one.uid) not in self._running]
-                for one in free[:4]:
-                    pool.submit(self._guarded, one)
+                free = [one for one in works if (one.kind, one.uid) not in under_way]
+                for one in free[: _AT_ONCE - len(under_way)]:
+                    under_way[one.kind, one.uid] = pool.submit(self._guarded, one)
                 if now - looked >= 5 * poll:
                     looked = now
                     for look in watches:

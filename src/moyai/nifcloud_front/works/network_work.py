@@ -14,6 +14,7 @@ from moyai.nifcloud_front.store.rows import (
     COMMON_GLOBAL,
     AddressRow,
     BridgeRow,
+    ElasticBalancerRow,
     GroupRow,
     KeyRow,
     LanRow,
@@ -46,7 +47,10 @@ def apply_group(context: WorkContext, work: WorkRow) -> Again | WorkDone:
         return Again("rules", change=known)
     with context.store.transaction() as tx:
         others = {one.uid: one.cloud_id for one in tx.all(GroupRow)}
-    wanted = {_key(one): one for rule in row.rules for one in below(rule, row.cloud_id, others=others)}
+        inner = {one.vip: one.inner for one in tx.all(ElasticBalancerRow) if one.vip and one.inner != one.vip}
+    # a public balancer reaches machines from the address behind its public one, which users do not see
+    rules = [*row.rules, *(replace(rule, cidr=inner[rule.cidr]) for rule in row.rules if rule.cidr in inner)]
+    wanted = {_key(one): one for rule in rules for one in below(rule, row.cloud_id, others=others)}
     if not any(rule.direction == "OUT" for rule in row.rules):
         # without a rule for it, everything may leave
         for ethertype in ("IPv4", "IPv6"):

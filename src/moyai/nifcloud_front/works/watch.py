@@ -34,10 +34,13 @@ def watch_images(context: WorkContext) -> None:
 
 def watch_instances(context: WorkContext) -> None:
     """States of instances on which no work is under way."""
+    with context.store.transaction() as tx:
+        before = {row.uid: row for row in tx.all(InstanceRow) if row.cloud_id and not tx.busy(row)}
     servers = {one.id: one for one in context.cloud.machines.servers(tag=FRONT_TAG)}
     with context.store.transaction() as tx:
         for row in tx.all(InstanceRow):
-            if not row.cloud_id or tx.busy(row):
+            # what was changed meanwhile is newer than the list of servers
+            if before.get(row.uid) != row or tx.busy(row):
                 continue
             state = seen_state(row, servers.get(row.cloud_id))
             if state == row.state:
