@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 from moyai.cloud.memory.memory_cloud import MemoryCloud
 from moyai.cloud.model import Image
 from moyai.nifcloud_front.front import Front, FrontParts, HttpAnswer
-from moyai.nifcloud_front.pace import CallRate, FaultOrder, Pace
+from moyai.nifcloud_front.pace import FaultOrder, Pace
 from moyai.nifcloud_front.store.front_store import KINDS, FrontStore
 from moyai.nifcloud_front.store.rows import ImageRow
 from moyai.nifcloud_front.wire.service_model import load_model
@@ -39,11 +39,11 @@ class TestFront:
 
     __test__ = False
 
-    def __init__(self, folder: Path, *, scale: float = 1.0, rate: CallRate | None = None, committed: Any = None) -> None:
+    def __init__(self, folder: Path, *, scale: float = 1.0, committed: Any = None) -> None:
         self.clock = FakeClock()
         self.cloud = MemoryCloud(clock=self.clock)
         self.cloud.store.images.put(Image("img-1", "ubuntu", "ACTIVE"))
-        self._file, self._pace, self._rate, self._committed = folder / "front.db", Pace(scale), rate or CallRate(), committed
+        self._file, self._pace, self._committed = folder / "front.db", Pace(scale), committed
         self.reopen()
         set_zones(self.context, ZONES)
         watch_images(self.context)
@@ -52,7 +52,7 @@ class TestFront:
         self.store = FrontStore(self._file, self._now, committed=self._committed, durable=False)
         self.context = WorkContext(self.store, self.cloud, self._pace, self._now)
         self.worker = Worker(self.context, self.clock)
-        parts = FrontParts(_MODEL, self.store, self.context, self.worker, self.clock, keys={KEY: SECRET}, rate=self._rate)
+        parts = FrontParts(_MODEL, self.store, self.context, self.worker, self.clock, keys={KEY: SECRET})
         self.front = Front(parts)
 
     def _now(self) -> float:

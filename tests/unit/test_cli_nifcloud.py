@@ -10,7 +10,7 @@ from moyai.cli import main
 from moyai.localcloud.layout import CloudPaths, LocalCloudConfig
 from moyai.nifcloud_front.pace import FaultOrder
 from moyai.nifcloud_front.store.front_store import FrontStore
-from moyai.nifcloud_front.store.rows import BridgeRow, GroupRow, LanRow
+from moyai.nifcloud_front.store.rows import BridgeRow, GroupRow, LanRow, PaceRow
 
 
 @pytest.fixture(autouse=True)
@@ -40,6 +40,13 @@ def test_what_was_made_and_what_is_under_way_is_printed(file: Path, capsys: pyte
     for command, said in (("ledger", "made  group"), ("works", "group fw-1 apply"), ("calls", "CreateSecurityGroup\n")):
         assert main.run(["cloud", "nifcloud", command]) == 0
         assert said in capsys.readouterr().out
+
+
+def test_the_pace_is_on_disk_for_the_front(file: Path) -> None:
+    store = _store(file)
+    assert main.run(["cloud", "nifcloud", "pace", "--scale", "1", "--rate", "2.5"]) == 0
+    with store.transaction() as tx:
+        assert tx.all(PaceRow) == [PaceRow(scale=1.0, rate=2.5)]
 
 
 def test_a_bridge_is_made_before_its_private_lans(file: Path, capsys: pytest.CaptureFixture[str]) -> None:

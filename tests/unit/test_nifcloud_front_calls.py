@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
 from moyai.nifcloud_front.calls.handlers import HANDLERS
-from moyai.nifcloud_front.pace import CallRate, FaultOrder
+from moyai.nifcloud_front.pace import FaultOrder
+from moyai.nifcloud_front.store.rows import PaceRow
 from tests.fakes.nifcloud_front import Refused, TestFront
 from tests.nifcloud_sdk import NifcloudSdk, sample
 
@@ -246,6 +247,15 @@ def test_an_rsa_key_pair_is_imported_and_put_on_servers(front: TestFront) -> Non
     )
 
 
+def test_a_made_key_pair_comes_with_its_private_key(front: TestFront) -> None:
+    made = front.call("CreateKeyPair", KeyName="operator", Password="rosebud", Description="ours")
+    key = load_pem_private_key(made["KeyMaterial"].encode(), b"rosebud")
+    assert isinstance(key, rsa.RSAPrivateKey)
+    front.settle()
+    assert len(front.cloud.machines.keypairs()) == 1
+    assert front.call("DescribeKeyPairs")["KeySet"][0]["KeyFingerprint"] == made["KeyFingerprint"]
+
+
 def test_images_and_zones_are_named(front: TestFront) -> None:
     (image,) = front.call("DescribeImages", ImageName=["ubuntu"])["ImagesSet"]
     assert image["ImageId"].isdecimal()
@@ -271,8 +281,9 @@ def test_a_call_fails_on_order_before_or_after_its_effect(front: TestFront) -> N
         assert ("AllocateAddress", "lost") in tx.calls()
 
 
-def test_too_many_calls_are_refused_until_time_passes(tmp_path: Path) -> None:
-    front = TestFront(tmp_path, rate=CallRate(rate=1, burst=3))
+def test_too_many_calls_are_refused_until_time_passes(front: TestFront) -> None:
+    with front.store.transaction() as tx:
+        tx.put(PaceRow(rate=1, burst=3))
     for _ in range(3):
         front.call("DescribeInstances")
     assert front.raw("DescribeInstances", {}).status == 429

@@ -6,6 +6,7 @@ import json
 import stat
 import threading
 from collections.abc import Generator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -100,6 +101,18 @@ def test_a_lost_answer_is_a_closed_connection_and_the_effect_is_there(served: _S
     with pytest.raises((botocore.ConnectionClosedError, botocore.EndpointConnectionError)):
         sdk.allocate_address()
     assert len(sdk.describe_addresses()["AddressesSet"]) == 1
+
+
+def test_many_clients_at_once_get_different_addresses(served: _Served) -> None:
+    sdk = served.client()
+
+    def allocate(_: int) -> str:
+        return sdk.allocate_address()["PublicIp"]
+
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(allocate, range(16)))
+    assert len(set(found)) == 16
+    assert {one["PublicIp"] for one in sdk.describe_addresses()["AddressesSet"]} == set(found)
 
 
 # ---- the files of the local cloud

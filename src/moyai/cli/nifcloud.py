@@ -91,6 +91,19 @@ def order(name: str, operation: str, *, code: str, lost: bool, delay: float, nth
         store.order(fault.to_json())
 
 
+@nifcloud.command("pace")
+@_NAME
+@click.option("--scale", type=click.FloatRange(0), default=0.05, show_default=True, help="Durations: 1 is the full one.")
+@click.option("--rate", type=click.FloatRange(0), default=0.0, help="Calls a second of an access key; 0: any number.")
+@click.option("--burst", type=click.IntRange(1), default=100, show_default=True, help="Calls at once, with --rate.")
+def pace(name: str, *, scale: float, rate: float, burst: int) -> None:
+    """Say how long changes take, and how many calls are taken."""
+    from moyai.nifcloud_front.store.rows import PaceRow
+
+    with _store(name) as store:
+        store.put(PaceRow(scale=scale, rate=rate, burst=burst))
+
+
 @nifcloud.command("bridge")
 @_NAME
 @click.argument("cidr")

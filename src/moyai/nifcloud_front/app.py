@@ -17,7 +17,7 @@ from moyai.core.clock import SystemClock
 from moyai.core.errors import UsageError
 from moyai.nifcloud_front.front import Front, FrontParts
 from moyai.nifcloud_front.http_server import FrontServer
-from moyai.nifcloud_front.pace import CallRate, Pace
+from moyai.nifcloud_front.pace import Pace
 from moyai.nifcloud_front.store.front_store import FrontStore
 from moyai.nifcloud_front.wire.service_model import load_model
 from moyai.nifcloud_front.worker import Worker
@@ -30,8 +30,7 @@ class FrontSettings:
     """The settings file, JSON; it holds secrets.
 
     ``cloud``: name of the cloud below, as its own configuration calls it. ``zones``: NIFCLOUD's name → availability zone below.
-    ``keys``: access key → secret key. ``scale``: how long changes take, 1 is the full duration. ``rate``: calls a second that
-    an access key may make on average, 0 for any number.
+    ``keys``: access key → secret key.
     """
 
     address: str
@@ -43,9 +42,6 @@ class FrontSettings:
     certificate_key: str
     zones: Mapping[str, str]
     keys: Mapping[str, str]
-    scale: float = 0.05
-    rate: float = 0.0
-    burst: int = 100
 
     @classmethod
     def load(cls, file: Path) -> FrontSettings:
@@ -70,7 +66,7 @@ def main(file: Path) -> int:
         return clock.now().timestamp()
 
     store = FrontStore(Path(settings.database), now)
-    context = WorkContext(store, ADAPTERS.connect(settings.cloud), Pace(settings.scale), now)
+    context = WorkContext(store, ADAPTERS.connect(settings.cloud), Pace(), now)
     set_zones(context, list(settings.zones.items()))
     worker = Worker(context, clock)
     parts = FrontParts(
@@ -81,7 +77,6 @@ def main(file: Path) -> int:
         clock,
         keys=settings.keys,
         region=settings.region,
-        rate=CallRate(settings.rate, settings.burst),
     )
     stop = threading.Event()
     certificate = (Path(settings.certificate), Path(settings.certificate_key))

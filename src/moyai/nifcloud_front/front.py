@@ -18,7 +18,7 @@ from moyai.nifcloud_front.calls.call import ApiCall, Later, Values
 from moyai.nifcloud_front.calls.handlers import HANDLERS
 from moyai.nifcloud_front.pace import CallRate, FaultOrder, meet
 from moyai.nifcloud_front.store.front_store import FrontStore
-from moyai.nifcloud_front.store.rows import AddressRow, BalancerRow
+from moyai.nifcloud_front.store.rows import AddressRow, BalancerRow, PaceRow
 from moyai.nifcloud_front.wire import answer as xml
 from moyai.nifcloud_front.wire import request, signature
 from moyai.nifcloud_front.wire.refusal import ApiRefusal, internal, not_built
@@ -75,7 +75,7 @@ class Front:
             name = given.get("Action", "")[:64]
             key = signature.check(given, target=target, secrets=self._parts.keys, now=self._parts.clock.now())
             asked = request.parse(self._parts.model, given)
-            self._parts.rate.take(key, self._parts.clock.now().timestamp())
+            self._limit(key)
             fault = self._ordered(name)
             if fault and fault.fails_before:
                 self._delay(fault)
@@ -122,6 +122,11 @@ class Front:
                 return bool(address and address.address)
             balancer = tx.get(BalancerRow, later.uid)
             return bool(balancer and balancer.vip)
+
+    def _limit(self, key: str) -> None:
+        with self._parts.store.transaction() as tx:
+            said = tx.get(PaceRow, PaceRow.uid)
+        self._parts.rate.take(key, self._parts.clock.now().timestamp(), said=said)
 
     # ---- orders
 

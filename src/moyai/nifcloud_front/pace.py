@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
+from moyai.nifcloud_front.store.rows import PaceRow
 from moyai.nifcloud_front.wire.refusal import ApiRefusal
 
 #: Work → seconds until it may be done, at scale 1.
@@ -45,26 +46,26 @@ class Pace:
     scale: float = 0.05
     poll: float = 1.0
 
-    def least(self, kind: str, verb: str) -> float:
-        """Seconds that a work takes at least."""
-        return DURATIONS.get(f"{kind}.{verb}", 0.0) * self.scale
+
+def duration(kind: str, verb: str) -> float:
+    """Seconds that a work takes at least, at scale 1."""
+    return DURATIONS.get(f"{kind}.{verb}", 0.0)
 
 
 class CallRate:
-    """A bucket for each access key: ``burst`` calls at once, ``rate`` calls a second on average; rate 0: no limit."""
+    """A bucket of calls for each access key."""
 
-    def __init__(self, rate: float = 0.0, burst: int = 100) -> None:
-        self._rate, self._burst = rate, burst
+    def __init__(self) -> None:
         self._buckets: dict[str, tuple[float, float]] = {}
         self._lock = threading.Lock()
 
-    def take(self, key: str, now: float) -> None:
-        """Raises ApiRefusal with HTTP status 429, which the SDK repeats."""
-        if not self._rate:
+    def take(self, key: str, now: float, *, said: PaceRow | None) -> None:
+        """``said``: the limit; None and rate 0 mean none. Raises ApiRefusal with HTTP status 429, which the SDK repeats."""
+        if said is None or not said.rate:
             return
         with self._lock:
-            left, at = self._buckets.get(key, (float(self._burst), now))
-            left = min(self._burst, left + (now - at) * self._rate)
+            left, at = self._buckets.get(key, (float(said.burst), now))
+            left = min(said.burst, left + (now - at) * said.rate)
             self._buckets[key] = (left - 1 if left >= 1 else left, now)
         if left < 1:
             raise ApiRefusal("Client.RequestLimitExceeded", "The account makes too many calls.", status=429)

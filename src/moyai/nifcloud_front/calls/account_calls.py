@@ -8,8 +8,14 @@ import hashlib
 import re
 from dataclasses import replace
 
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
-from cryptography.hazmat.primitives.serialization import load_ssh_public_key
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey, generate_private_key
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    PublicFormat,
+    load_ssh_public_key,
+)
 
 from moyai.nifcloud_front.calls.call import ApiCall, Values, check_name
 from moyai.nifcloud_front.store.rows import ImageRow, InstanceRow, KeyRow, ZoneRow
@@ -22,7 +28,6 @@ _OLD_NAMES = {"jp-east-1": "east-1", "jp-east-2": "east-2", "jp-east-3": "east-3
 def import_key_pair(call: ApiCall) -> Values:
     name = call.text("KeyName")
     check_name("KeyName", name, least=6, most=32)
-    description = call.description()
     try:
         line = base64.b64decode(call.text("PublicKeyMaterial"), validate=True).decode()
         key = load_ssh_public_key(line.encode())
@@ -30,11 +35,35 @@ def import_key_pair(call: ApiCall) -> Values:
         raise invalid("PublicKeyMaterial", "The key is not an OpenSSH line in base64.", kind="Format") from None
     if not isinstance(key, RSAPublicKey):
         raise invalid("PublicKeyMaterial", "The key is not an RSA key.")
+    row = _keep(call, name, line=line)
+    return {"KeyFingerprint": row.fingerprint, "KeyName": row.name}
+
+
+def create_key_pair(call: ApiCall) -> Values:
+    """The private key is in the answer alone, encrypted with the call's password."""
+    name, password = call.text("KeyName"), call.text("Password")
+    check_name("KeyName", name, least=6, most=32)
+    if not password.isascii() or not 6 <= len(password) <= 32:
+        raise invalid("Password", "The password does not have 6 to 32 characters of ASCII.")
+    key = generate_private_key(65537, 2048)
+    line = key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
+    row = _keep(call, name, line=line)
+    material = key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, BestAvailableEncryption(password.encode()))
+    return {
+        "Description": row.description,
+        "KeyFingerprint": row.fingerprint,
+        "KeyMaterial": material.decode(),
+        "KeyName": row.name,
+    }
+
+
+def _keep(call: ApiCall, name: str, *, line: str) -> KeyRow:
+    description = call.description()
     call.free(KeyRow, "KeyPair", name=name)
     digest = hashlib.md5(base64.b64decode(line.split()[1]), usedforsecurity=False).hexdigest()
     row = call.tx.put(KeyRow(call.draw("key-"), name, ":".join(re.findall("..", digest)), line.strip(), description))
     call.tx.schedule(row, "create")
-    return {"KeyFingerprint": row.fingerprint, "KeyName": row.name}
+    return row
 
 
 def describe_key_pairs(call: ApiCall) -> Values:

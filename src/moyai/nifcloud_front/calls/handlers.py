@@ -53,6 +53,7 @@ HANDLERS: Mapping[str, Handler] = {
     "DisassociateAddress": addresses.disassociate_address,
     "ReleaseAddress": addresses.release_address,
     "NiftyModifyAddressAttribute": addresses.modify_address,
+    "CreateKeyPair": account.create_key_pair,
     "ImportKeyPair": account.import_key_pair,
     "DescribeKeyPairs": account.describe_key_pairs,
     "DeleteKeyPair": account.delete_key_pair,

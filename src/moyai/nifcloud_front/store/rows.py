@@ -119,6 +119,18 @@ class LanRow:
 
 
 @dataclass(frozen=True)
+class PaceRow:
+    """How fast the front is, where somebody has said so. ``scale``: of durations. ``rate``: calls a second, 0 for any number;
+    ``burst``: calls at once."""
+
+    uid: str = "pace"
+    name: str = "pace"
+    scale: float = 0.05
+    rate: float = 0.0
+    burst: int = 100
+
+
+@dataclass(frozen=True)
 class BridgeRow:
     """A private bridge: private LANs of one CIDR, which is its ``uid`` and ``name``, are one network."""
 

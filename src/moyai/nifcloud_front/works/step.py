@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
 from moyai.cloud.capabilities import Cloud
-from moyai.nifcloud_front.pace import Pace
+from moyai.nifcloud_front.pace import Pace, duration
 from moyai.nifcloud_front.store.front_store import FrontStore, StoredRow, Transaction
-from moyai.nifcloud_front.store.rows import WorkRow
+from moyai.nifcloud_front.store.rows import PaceRow, WorkRow
 
 #: What every object of the front's has below.
 FRONT_TAG = "nifcloud-front"
@@ -73,7 +73,9 @@ class WorkContext:
 
     def early(self, work: WorkRow) -> float:
         """Seconds until the work may be done."""
-        return max(0.0, work.began + self.pace.least(work.kind, work.verb) - self.now())
+        said = self.row(PaceRow, PaceRow.uid)
+        scale = said.scale if said else self.pace.scale
+        return max(0.0, work.began + duration(work.kind, work.verb) * scale - self.now())
 
     def when_due(self, work: WorkRow, change: Change, *, step: str) -> Again | WorkDone:
         """The end of a work, or the wait for it."""
