@@ -13,7 +13,7 @@ from moyai.nifcloud_front.store.rows import COMMON_GLOBAL, COMMON_PRIVATE, Commo
 from moyai.nifcloud_front.works.step import WorkContext, mine, tags
 
 #: The first is carrier-grade NAT's (RFC 6598): its addresses are not seen by users, who see the public ones before them.
-RANGES = {COMMON_GLOBAL: "100.64.0.0/18", COMMON_PRIVATE: "10.252.0.0/18"}
+RANGES = {COMMON_GLOBAL: "100.64.0.0/18", COMMON_PRIVATE: "172.28.0.0/18"}
 _ROUTER = "nifcloud-common"
 #: Lets balancers reach machines, whatever the machines' own groups say.
 BALANCERS_GROUP = "nifcloud-balancers"
