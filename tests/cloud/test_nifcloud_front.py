@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import urllib.request
 from collections.abc import Callable
+from http.client import HTTPException
 from typing import Any
 
 import pytest
@@ -73,7 +74,7 @@ def _page(address: str) -> str:
     try:
         with urllib.request.urlopen(f"http://{address}/by-path/", timeout=5) as answer:
             return answer.read().decode()
-    except OSError:
+    except (OSError, HTTPException):
         return ""
 
 
