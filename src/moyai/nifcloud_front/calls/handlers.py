@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from moyai.nifcloud_front.calls import account_calls as account
-from moyai.nifcloud_front.calls import address_calls as addresses
-from moyai.nifcloud_front.calls import balancer_calls as balancers
-from moyai.nifcloud_front.calls import disk_calls as disks
-from moyai.nifcloud_front.calls import elastic_balancer_calls as elastic
-from moyai.nifcloud_front.calls import group_calls as groups
-from moyai.nifcloud_front.calls import instance_calls as instances
-from moyai.nifcloud_front.calls import network_calls as networks
+from moyai.nifcloud_front.calls import account_operations as account
+from moyai.nifcloud_front.calls import address_operations as addresses
+from moyai.nifcloud_front.calls import balancer_operations as balancers
+from moyai.nifcloud_front.calls import disk_operations as disks
+from moyai.nifcloud_front.calls import elastic_balancer_operations as elastic
+from moyai.nifcloud_front.calls import group_operations as groups
+from moyai.nifcloud_front.calls import instance_operations as instances
+from moyai.nifcloud_front.calls import network_operations as networks
 from moyai.nifcloud_front.calls.call import ApiCall, Later, Values
 
 Handler = Callable[[ApiCall], Values | Later]

@@ -222,7 +222,7 @@ class BalancerRow:
 
 
 @dataclass(frozen=True)
-class BalancerArm:
+class BalancerArmRow:
     network: str
     address: str = ""
     vip: bool = False
@@ -234,7 +234,7 @@ class ElasticBalancerRow:
     uid: str
     name: str
     zone: str
-    arms: tuple[BalancerArm, ...] = ()
+    arms: tuple[BalancerArmRow, ...] = ()
     pairs: tuple[PairRow, ...] = ()
     volume: int = 10
     accounting: str = "2"

@@ -14,7 +14,7 @@ from moyai.nifcloud_front.store.front_store import Transaction
 from moyai.nifcloud_front.store.rows import (
     COMMON_GLOBAL,
     COMMON_PRIVATE,
-    BalancerArm,
+    BalancerArmRow,
     BalancerRow,
     ElasticBalancerRow,
     InstanceRow,
@@ -27,7 +27,7 @@ from moyai.nifcloud_front.works.common_networks import admit_balancer, common, d
 from moyai.nifcloud_front.works.step import Again, Change, WorkContext, WorkDone, mine, tag, tags
 
 AnyBalancer = BalancerRow | ElasticBalancerRow
-_PUBLIC_ARM = BalancerArm(COMMON_GLOBAL, vip=True)
+_PUBLIC_ARM = BalancerArmRow(COMMON_GLOBAL, vip=True)
 
 
 def serve(context: WorkContext, work: WorkRow) -> Again | WorkDone:
@@ -77,7 +77,7 @@ def _wanted(context: WorkContext, row: AnyBalancer) -> LoadBalancer:
     )
 
 
-def vip_arm(row: AnyBalancer) -> BalancerArm:
+def vip_arm(row: AnyBalancer) -> BalancerArmRow:
     if isinstance(row, BalancerRow):
         return _PUBLIC_ARM
     return next((one for one in row.arms if one.vip), _PUBLIC_ARM)

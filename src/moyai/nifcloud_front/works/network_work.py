@@ -8,7 +8,7 @@ from typing import Literal
 
 from moyai.cloud.model import SecurityGroupRule
 from moyai.core.errors import Conflict, Terminal
-from moyai.nifcloud_front.calls.group_calls import NAMED_PORTS
+from moyai.nifcloud_front.calls.group_operations import NAMED_PORTS
 from moyai.nifcloud_front.store.front_store import Transaction
 from moyai.nifcloud_front.store.rows import (
     COMMON_GLOBAL,

@@ -8,14 +8,14 @@ from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any
 
-from moyai.nifcloud_front.calls.balancer_calls import instance_state
+from moyai.nifcloud_front.calls.balancer_operations import instance_state
 from moyai.nifcloud_front.calls.call import ApiCall, Values, between, check_name, one_of
 from moyai.nifcloud_front.calls.instance_nics import check_address
 from moyai.nifcloud_front.calls.instance_views import network_name
 from moyai.nifcloud_front.store.rows import (
     COMMON_GLOBAL,
     COMMON_PRIVATE,
-    BalancerArm,
+    BalancerArmRow,
     ElasticBalancerRow,
     HealthRow,
     InstanceRow,
@@ -104,7 +104,7 @@ def _health(given: dict[str, Any], *, at: str) -> HealthRow:
     return HealthRow(target, interval, unhealthy, given.get("Path", ""), codes)
 
 
-def _arms(call: ApiCall) -> tuple[BalancerArm, ...]:
+def _arms(call: ApiCall) -> tuple[BalancerArmRow, ...]:
     given = call.args.get("NetworkInterface", []) or [{"NetworkId": COMMON_GLOBAL, "IsVipNetwork": True}]
     if len(given) > 2:
         raise limit("NetworkInterface", "An elastic balancer has one or two interfaces.")
@@ -118,7 +118,7 @@ def _arms(call: ApiCall) -> tuple[BalancerArm, ...]:
     return arms
 
 
-def _arm(call: ApiCall, given: dict[str, Any], *, at: str) -> BalancerArm:
+def _arm(call: ApiCall, given: dict[str, Any], *, at: str) -> BalancerArmRow:
     network, name, address = given.get("NetworkId", ""), given.get("NetworkName", ""), given.get("IpAddress", "")
     systems = tuple(one.get("SystemIpAddress", "") for one in given.get("ListOfRequestSystemIpAddresses", []))
     vip = given.get("IsVipNetwork", False)
@@ -127,7 +127,7 @@ def _arm(call: ApiCall, given: dict[str, Any], *, at: str) -> BalancerArm:
     if (network or name) in (COMMON_GLOBAL, COMMON_PRIVATE):
         if address or systems:
             raise invalid(f"{at}.IpAddress", "The given networks choose the addresses.")
-        return BalancerArm(network or name, vip=vip)
+        return BalancerArmRow(network or name, vip=vip)
     lan = call.steady(call.lan(network, name), "Network")
     if not address:
         raise invalid(f"{at}.IpAddress", "An interface in a private LAN has an address.", kind="Required")
@@ -139,7 +139,7 @@ def _arm(call: ApiCall, given: dict[str, Any], *, at: str) -> BalancerArm:
     for place, one in enumerate(systems, start=1):
         check_address(call.tx, lan, address=one, parameter=f"{at}.SystemIpAddresses.{place}.SystemIpAddress")
     _not_ends(lan.cidr, (address, *systems), at=at)
-    return BalancerArm(lan.uid, address, vip, systems)
+    return BalancerArmRow(lan.uid, address, vip, systems)
 
 
 def _not_ends(cidr: str, addresses: tuple[str, ...], *, at: str) -> None:
