@@ -189,12 +189,14 @@ def test_a_disk_comes_grows_and_goes(host: Host, machine: NspawnMachine, tmp_pat
     try:
         host.plug(machine.folder, "m1", disk=disk)
         name = "/dev/disk/by-id/virtio-0123456789abcdef0123"
+        place = "/dev/disk/by-path/pci-0000:03:00.0-scsi-0:0:1:0"
         sh(host, machine, command=f"mkfs.ext4 -q {name} && mount {name} /mnt && echo kept >/mnt/file && umount /mnt")
         os.truncate(file, 64 << 20)
         loop.refresh(disk.device)
         assert sh(host, machine, command=f"blockdev --getsize64 {name}") == str(64 << 20)
+        assert sh(host, machine, command=f"blockdev --getsize64 {place}") == str(64 << 20)
         host.unplug(machine.folder, "m1", disk=disk)
-        assert sh(host, machine, command=f"ls {name} /dev/vdb 2>/dev/null; true") == ""
+        assert sh(host, machine, command=f"ls {name} {place} /dev/vdb 2>/dev/null; true") == ""
         host.stop(machine.folder, "m1", grace=10)
         host.launch(machine, [disk])
         assert sh(host, machine, command=f"mount {name} /mnt && cat /mnt/file && umount /mnt") == "kept"

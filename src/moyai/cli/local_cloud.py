@@ -11,13 +11,16 @@ import click
 
 from moyai.cli import prepare
 from moyai.cli.display import OutputFormat, reporter, seconds
+from moyai.cli.nifcloud import nifcloud
 from moyai.cli.tables import print_table
 from moyai.cli.terminal import say
 from moyai.core.errors import MoyaiError, NotFound, UsageError
 from moyai.core.graph import run_graph
 from moyai.core.paths import default_paths
 from moyai.linux.process import stream
+from moyai.localcloud import nifcloud_access
 from moyai.localcloud import start_stop as local
+from moyai.localcloud.clouds_yaml import user_file
 from moyai.localcloud.layout import CloudPaths, LocalCloudConfig
 from moyai.localcloud.status import CloudStatus, ServiceView, as_json, status
 from moyai.toolchain import Toolchain
@@ -34,6 +37,9 @@ def cloud() -> None:
     """The local cloud: a real OpenStack on this machine."""
 
 
+cloud.add_command(nifcloud)
+
+
 @cloud.command("up")
 @_NAME
 @click.option(
@@ -44,6 +50,7 @@ def cloud() -> None:
 @click.option(
     "--outbound/--no-outbound", default=None, help="Let machines reach, by NAT, what this host reaches  [default: no]"
 )
+@click.option("--nifcloud", is_flag=True, help="Let it speak NIFCLOUD's API too; from then on it always does.")
 @click.option("--snapshot/--no-snapshot", "use_snapshot", default=True, help="Use and leave a snapshot of a new cloud.")
 @_OUTPUT
 def up(
@@ -53,6 +60,7 @@ def up(
     external_cidr: str | None,
     zones: str | None,
     outbound: bool | None,
+    nifcloud: bool,
     use_snapshot: bool,
     output: OutputFormat,
 ) -> None:
@@ -69,10 +77,17 @@ def up(
     )
     with reporter(output, title=f"cloud {name}") as progress:
         tasks = prepare.cloud_tasks(
-            config, paths, reporter=progress, toolchain=Toolchain(paths, progress), use_snapshot=use_snapshot
+            config,
+            paths,
+            reporter=progress,
+            toolchain=Toolchain(paths, progress),
+            use_snapshot=use_snapshot,
+            nifcloud=nifcloud,
         )
         run_graph(tasks, progress, workers=len(tasks))
     say(f"cloud {name} is up: `moyai openstack --os-cloud {name} …`, APIs on {config.address}, floating IPs {config.external}")
+    if nifcloud:
+        say(f"NIFCLOUD's API: https://{config.address}/api/, access key in {nifcloud_access.user_file(user_file(), config)}")
 
 
 @cloud.command("down")

@@ -137,14 +137,21 @@ def ensure_e2e_images(paths: Paths, reporter: Reporter) -> Path:
 
 
 def cloud_tasks(
-    config: LocalCloudConfig, paths: Paths, *, reporter: Reporter, toolchain: Toolchain, use_snapshot: bool = True
+    config: LocalCloudConfig,
+    paths: Paths,
+    *,
+    reporter: Reporter,
+    toolchain: Toolchain,
+    use_snapshot: bool = True,
+    nifcloud: bool = False,
 ) -> list[Task]:
     """The tasks that bring the local cloud up, from nothing if need be; the last is ``CLOUD``."""
     local.require_root()
     registry = TASK_PREFIX + "registry"
 
     def start(results: Mapping[str, Any], _: Progress) -> None:
-        local.up(config, paths, reporter=reporter, registry=results[registry].files["registry"], use_snapshot=use_snapshot)
+        program = results[registry].files["registry"]
+        local.up(config, paths, reporter=reporter, registry=program, use_snapshot=use_snapshot, nifcloud=nifcloud)
 
     return [
         _packages_task(),

@@ -32,7 +32,6 @@ CONSOLE_LIMIT = 4 << 20
 _CONSOLE_KEPT = 1 << 20
 #: How many loop devices a machine knows; the kernel numbers them for the whole host, the lowest free one first.
 _LOOPS = 128
-_BY_ID = "disk/by-id"
 _LOOP_MAJOR, _LOOP_CONTROL = 7, (10, 237)
 #: Capabilities over what the host has only once: its clock, its memory and ports, its accounting, its sleep, its security
 #: modules. A pod that asks for one of them by name does not start.
@@ -266,7 +265,7 @@ class Host:
     def unplug(self, folder: Path, name: str, *, disk: GuestDisk) -> None:
         """Take a block device out of the running machine's /dev."""
         if leader := self.leader(folder, name):
-            for path in (disk.name, f"{_BY_ID}/{_link_name(disk)}"):
+            for path in (disk.name, *_links(disk)):
                 parent, _, entry = path.rpartition("/")
                 # a folder that is not there, or that the guest made a link of, holds nothing of ours
                 with contextlib.suppress(OSError), beneath.folder(_root(leader), f"dev/{parent}", mounts=True) as descriptor:
@@ -277,12 +276,14 @@ class Host:
         with beneath.folder(root, "dev", mounts=True) as dev:
             beneath.make_device(disk.name, dev, kind=stat.S_IFBLK, number=number)
             beneath.make_folder("disk", dev)
-        with beneath.folder(root, "dev/disk", mounts=True) as parent:
-            beneath.make_folder("by-id", parent)
-        with beneath.folder(root, f"dev/{_BY_ID}", mounts=True) as links:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(_link_name(disk), dir_fd=links)
-            os.symlink(f"/dev/{disk.name}", _link_name(disk), dir_fd=links)
+        for path in _links(disk):
+            folder, link = path.removeprefix("disk/").split("/")
+            with beneath.folder(root, "dev/disk", mounts=True) as parent:
+                beneath.make_folder(folder, parent)
+            with beneath.folder(root, f"dev/disk/{folder}", mounts=True) as links:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(link, dir_fd=links)
+                os.symlink(f"/dev/{disk.name}", link, dir_fd=links)
 
     # ---- end
 
@@ -346,8 +347,10 @@ def _root(leader: int) -> Path:
     return Path(f"/proc/{leader}/root")
 
 
-def _link_name(disk: GuestDisk) -> str:
-    return f"virtio-{disk.disk_id[:20]}"
+def _links(disk: GuestDisk) -> tuple[str, str]:
+    """Names below /dev: by the disk's id as on KVM, and by its place on the bus as on VMware, where vdb is unit 1."""
+    unit = ord(disk.name[2]) - ord("a")
+    return f"disk/by-id/virtio-{disk.disk_id[:20]}", f"disk/by-path/pci-0000:03:00.0-scsi-0:0:{unit}:0"
 
 
 def _alive(pid: int) -> bool:

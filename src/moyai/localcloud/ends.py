@@ -87,6 +87,7 @@ def _is_daemon(words: list[bytes]) -> bool:
     """Somebody's editor or shell that has a file of ours open is none of our processes."""
     ours = (
         b"moyai.localcloud.",
+        b"moyai.nifcloud_front.",
         b"mariadbd",
         b"--config-file",
         b"systemd-nspawn",

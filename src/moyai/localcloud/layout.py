@@ -30,11 +30,24 @@ PORTS: Mapping[str, int] = {
     "registry": 5001,
     "registry-readonly": 5002,
     "rabbitmq": 5672,
+    "nifcloud": 443,
 }
+#: The host of NIFCLOUD's API in the region that the local cloud is. Clients that know no endpoint reach the local cloud by it.
+NIFCLOUD_HOST = "jp-east-1.computing.api.nifcloud.com"
 
 #: Services that machines and pods may reach. Each of them changes nothing without a token, or nothing at all. Machines that
 #: ask for the registry's port get the read-only registry.
-REACHABLE_BY_MACHINES = ("keystone", "glance", "placement", "nova", "neutron", "cinder", "octavia", "registry-readonly")
+REACHABLE_BY_MACHINES = (
+    "keystone",
+    "glance",
+    "placement",
+    "nova",
+    "neutron",
+    "cinder",
+    "octavia",
+    "registry-readonly",
+    "nifcloud",
+)
 
 #: UDP port of the tunnels between the hypervisors (the Linux kernel's and Neutron's default).
 VXLAN_PORT = 8472
@@ -197,6 +210,11 @@ class CloudPaths:
     def state(self) -> Path:
         """Databases, keys, volumes: what makes the cloud the same one after a reboot."""
         return self.root / "state"
+
+    @property
+    def nifcloud(self) -> Path:
+        """Certificates and access key of NIFCLOUD's API; there if the cloud speaks it."""
+        return self.root / "nifcloud"
 
     @property
     def machines(self) -> Path:

@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+import moyai
 from moyai.core.clock import Clock, SystemClock
 from moyai.core.errors import MoyaiError, NoSpace, UsageError
 from moyai.core.files import write_private
@@ -29,12 +30,12 @@ from moyai.core.paths import Paths
 from moyai.core.progress import Reporter
 from moyai.linux import cgroups, proc
 from moyai.linux.process import ProcessError, run
-from moyai.localcloud import agents, clouds_yaml, database, database_image, ends, env, host, secrets, tuning
+from moyai.localcloud import agents, clouds_yaml, database, database_image, ends, env, host, nifcloud_access, secrets, tuning
 from moyai.localcloud.api import Api
 from moyai.localcloud.control import Control
 from moyai.localcloud.layout import CloudPaths, LocalCloudConfig
 from moyai.localcloud.services import files, services
-from moyai.localcloud.services.rendering import ServiceContext
+from moyai.localcloud.services.rendering import NifcloudAccess, ServiceContext
 from moyai.localcloud.setup import STARTS, Setup
 from moyai.localcloud.supervision import SupervisorPlan
 
@@ -65,10 +66,13 @@ def up(
     clock: Clock | None = None,
     use_snapshot: bool = True,
     clouds_file: Path | None = None,
+    nifcloud: bool = False,
 ) -> None:
     """Bring the cloud up, whatever state it is in; returns when every service answers and every agent is alive.
 
-    ``registry``: the registry's program. Raises UsageError for what the user can change, MoyaiError for what went wrong.
+    ``registry``: the registry's program. ``nifcloud``: let it speak NIFCLOUD too; a cloud that does goes on to.
+
+    Raises UsageError for what the user can change, MoyaiError for what went wrong.
     """
     require_root()
     clock = clock or SystemClock()
@@ -92,6 +96,7 @@ def up(
             registry=registry,
             clock=clock,
             store=database_image.DatabaseImages(paths),
+            nifcloud=nifcloud,
         ).run(running, use_snapshot=use_snapshot, clouds_file=clouds_file or clouds_yaml.user_file())
 
 
@@ -106,10 +111,12 @@ class _CloudStart:
         registry: Path | None,
         clock: Clock,
         store: database_image.DatabaseImages,
+        nifcloud: bool,
     ) -> None:
         self.config, self.paths, self.reporter, self.clock = config, paths, reporter, clock
         self.environment, self.registry, self.store = environment, registry, store
         self.control = Control(paths.control_socket, clock)
+        self.nifcloud = nifcloud
 
     def run(self, running: int | None, *, use_snapshot: bool, clouds_file: Path) -> None:
         complete = self.paths.root / "complete"
@@ -146,7 +153,7 @@ class _CloudStart:
             with self.reporter.step("cloud: snapshot for next time"):
                 self._snapshot(key)
         complete.touch()
-        clouds_yaml.put(clouds_file, self.config, secrets=context.secrets)
+        self._tell_user(context, clouds_file)
 
     def _snapshot(self, key: str) -> None:
         """The cloud is whole without it: the next new one only takes longer."""
@@ -161,13 +168,13 @@ class _CloudStart:
         context = self._render()
         self.control.wait_answer(20)
         if SupervisorPlan.load(self.paths.services_file).services != tuple(services(context)):
-            # The cloud was created without the registry's program, or by another version of moyai. A running service goes on.
-            # When it ends, the supervisor starts it as this version of moyai wants it.
+            # The cloud was created without the registry's program, without NIFCLOUD's API, or by another version of moyai. A
+            # running service goes on. When it ends, the supervisor starts it as this version of moyai wants it.
             self._write_plan(context, [])
             self.control.reload()
             self.control.wait_answer(20)
         self._wait(context, Api(self.config, context.secrets.admin))
-        clouds_yaml.put(clouds_file, self.config, secrets=context.secrets)
+        self._tell_user(context, clouds_file)
 
     def _folders(self) -> None:
         # what a former run left in run/ means nothing in new namespaces
@@ -192,7 +199,21 @@ class _CloudStart:
             str(cgroups.find(self.config.cgroup)),
             registry,
             host.nameservers() if self.config.outbound else (),
+            self._nifcloud(),
+            sys.executable,
+            str(Path(moyai.__file__).parents[1]),
         )
+
+    def _nifcloud(self) -> NifcloudAccess | None:
+        if self.nifcloud:
+            return nifcloud_access.ensure(self.config, self.paths, clock=self.clock)
+        return nifcloud_access.load(self.paths)
+
+    def _tell_user(self, context: ServiceContext, clouds_file: Path) -> None:
+        """How to get in: clouds.yaml, and the file of NIFCLOUD's access key beside it."""
+        clouds_yaml.put(clouds_file, self.config, secrets=context.secrets)
+        if context.nifcloud:
+            nifcloud_access.put(clouds_file, self.config, paths=self.paths, access=context.nifcloud)
 
     def _render(self) -> ServiceContext:
         context = self._context()
@@ -253,6 +274,7 @@ def down(
                 reporter.note(line)
             if not keep:
                 clouds_yaml.remove(clouds_file or clouds_yaml.user_file(), config)
+                nifcloud_access.remove(clouds_file or clouds_yaml.user_file(), config)
                 ends.clear(config, folders)
         return ends.leftovers(config, folders)
 

@@ -94,7 +94,8 @@ def status(config: LocalCloudConfig, paths: Paths) -> CloudStatus:
         tuple(root.names()) if root.exists() else (),
         {
             "APIs": config.address,
-            **{name: config.url(name) for name in PORTS if name not in {"rabbitmq", "nova-metadata"}},
+            **{name: config.url(name) for name in PORTS if name not in {"rabbitmq", "nova-metadata", "nifcloud"}},
+            **({"nifcloud": f"https://{config.address}/api/"} if folders.nifcloud.exists() else {}),
             "management range": config.management_cidr,
             "floating IPs": config.external_cidr,
             "host's link": config.link,

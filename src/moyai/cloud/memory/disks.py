@@ -222,9 +222,9 @@ class MemoryDisks(MemoryApi):
         ]
 
 
-def attached(volume: Volume, server_id: str, *, attachment_id: str) -> Volume:
+def attached(volume: Volume, attachment: Attachment) -> Volume:
     """The volume at one more server."""
-    attachments = (*volume.attachments, Attachment(server_id, attachment_id, "/dev/vdb"))
+    attachments = (*volume.attachments, attachment)
     return _with(volume, attachments)
 
 

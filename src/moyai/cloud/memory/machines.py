@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from string import ascii_lowercase
 
 from moyai.cloud.memory.addresses import show_addresses
 from moyai.cloud.memory.disks import attached, detached, disk_at
 from moyai.cloud.memory.session import MemoryApi, Session, api
 from moyai.cloud.memory.store import ServerTask
-from moyai.cloud.model import Activity, DiskState, Evidence, Flavor, Port, PortUse, Power, Server
+from moyai.cloud.model import Activity, Attachment, DiskState, Evidence, Flavor, Port, PortUse, Power, Server
 from moyai.core.errors import Conflict, QuotaExceeded, Terminal
 
 #: How a Node of Kubernetes names a server of this cloud.
@@ -227,7 +228,14 @@ class MemoryMachines(MemoryApi):
         if failed or server_id not in store.servers:
             store.volumes.put(disk_at(volume, failed or DiskState.AVAILABLE))
             return
-        store.volumes.put(attached(volume, server_id, attachment_id=store.new_id()))
+        used = {
+            one.device
+            for other in store.volumes.by("server", server_id)
+            for one in other.attachments
+            if one.server_id == server_id
+        }
+        device = next(name for letter in ascii_lowercase[1:] if (name := f"/dev/vd{letter}") not in used)
+        store.volumes.put(attached(volume, Attachment(server_id, store.new_id(), device)))
 
     @api
     def detach_volume(self, server_id: str, volume_id: str) -> None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from moyai.localcloud.services import compute, identity, image, infra, load_balancer, network, registry, volume
+from moyai.localcloud.services import compute, identity, image, infra, load_balancer, network, nifcloud, registry, volume
 from moyai.localcloud.services.rendering import ServiceContext
 from moyai.localcloud.supervision import ServiceSpec
 
-_MODULES = (infra, identity, image, compute, network, volume, load_balancer, registry)
+_MODULES = (infra, identity, image, compute, network, volume, load_balancer, registry, nifcloud)
 
 
 def files(context: ServiceContext) -> dict[str, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from moyai.localcloud.env import OpenStackEnv
@@ -15,8 +15,20 @@ Section = Mapping[str, "str | int | float | bool | tuple[str, ...] | Path"]
 
 
 @dataclass(frozen=True)
+class NifcloudAccess:
+    """The one access key of NIFCLOUD's API."""
+
+    key: str
+    secret: str = field(repr=False)
+
+
+@dataclass(frozen=True)
 class ServiceContext:
-    """All that rendering needs. ``cgroup``: the cgroup root for machines, as ``moyai.linux.cgroups`` writes it."""
+    """All that rendering needs. ``cgroup``: the cgroup root for machines, as ``moyai.linux.cgroups`` writes it.
+
+    ``nifcloud``: None for a cloud that does not speak NIFCLOUD. ``own_python`` and ``own_code``: moyai's interpreter and the
+    folder of its package, for a service that is moyai's own.
+    """
 
     config: LocalCloudConfig
     paths: CloudPaths
@@ -25,6 +37,9 @@ class ServiceContext:
     cgroup: str
     registry: Path | None = None
     nameservers: tuple[str, ...] = ()
+    nifcloud: NifcloudAccess | None = None
+    own_python: str = ""
+    own_code: str = ""
 
     def conf(self, name: str) -> str:
         return str(self.paths.conf / name)

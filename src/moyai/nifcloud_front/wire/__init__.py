@@ -1,0 +1,1 @@
+"""NIFCLOUD's computing protocol: bytes of a request to arguments, answers and refusals to bytes. Pure."""
