@@ -19,7 +19,12 @@ if TYPE_CHECKING:
 
 @click.command()
 @SPECS
-@click.option("--cloud", metavar="CLOUD", default="", help="An entry of clouds.yaml, or KIND:SETTINGS.  [default: the spec's, or $OS_CLOUD]")
+@click.option(
+    "--cloud",
+    metavar="CLOUD",
+    default="",
+    help="An entry of clouds.yaml, or KIND:SETTINGS.  [default: the spec's, or $OS_CLOUD]",
+)
 @OUTPUT
 def doctor(specs: tuple[Path, ...], *, cloud: str, output: str) -> None:
     """Show what a cloud can do for a cluster, what it lacks, what that costs, and the largest spec that fits. Changes nothing.

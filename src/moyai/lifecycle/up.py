@@ -32,6 +32,7 @@ from moyai.lifecycle.record import Record, locked
 from moyai.lifecycle.record_format import ENCRYPTION_KEY, SECRET_NAMES
 from moyai.plan import keys
 from moyai.plan import steps as s
+from moyai.plan.cloud_names import name_notes, names_in_cloud
 from moyai.plan.cluster import plan_up
 from moyai.plan.graph import Made, Plan
 from moyai.plan.observed import Observed, Recorded
@@ -182,8 +183,11 @@ def _look(cluster: Cluster, cloud: Cloud, *, paths: Paths, clock: Clock, replace
     before = record.spec if record else None
     plan = plan_up(cluster, observed, recorded=recorded, addons=addons, before=before, replaced=replaced)
     planes = [node.name for node in plan.nodes if node.role == "control-plane"]
+    called = names_in_cloud(cloud.kind, cluster.name, uid=recorded.uid, nodes=plan.nodes)
+    # without a record, the next command draws another UID, and other names follow from it
+    names = name_notes(called, plan.nodes) if record else ()
     endings = _endings(known, observed, uid=recorded.uid, planes=planes, clock=clock)
-    plan = replace(plan, notes=(*filter(None, [choice.note]), *plan.notes, *endings))
+    plan = replace(plan, notes=(*filter(None, [choice.note]), *plan.notes, *names, *endings))
     facts = ClusterFacts(
         cluster=cluster,
         uid=recorded.uid,
