@@ -100,8 +100,8 @@ class MachineByConsole:
                 return None  # another program wrote to the console in between
             return find(files, _no_service)
 
-    def disk_links(self, volume_id: str) -> tuple[str, ...]:
-        return disk_links(volume_id)
+    def disk_links(self, volume_id: str, device: str = "") -> tuple[str, ...]:
+        return disk_links(volume_id, device)
 
     def has(self, paths: Sequence[str]) -> bool:
         reports: list[str] = re.findall(r"moyai-disks (.*?)end", self._console())

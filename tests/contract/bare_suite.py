@@ -12,9 +12,7 @@ from moyai.cloud.model import Activity, DiskState, Power, SecurityGroupRule
 from moyai.core.errors import Conflict, NotFound, Terminal
 from moyai.core.ids import cluster_tag, new_uid
 from tests.contract.bare_site import CIDR, BareSite
-from tests.contract.suite.absences import PARTS, silent_calls
-
-NOBODY = "i-0000dead"
+from tests.contract.suite.absences import NOBODY, PARTS, silent_calls
 
 
 class BareMachines:
@@ -93,10 +91,10 @@ class BareNetworks:
         bare.remove(server)
 
     def test_what_is_not_there_is_deleted_already(self, bare: BareSite) -> None:
-        bare.cloud.networks.delete_port("nobody")
-        bare.cloud.networks.delete_subnet("nobody")
-        bare.cloud.networks.delete_network("nobody")
-        bare.cloud.firewall.delete_security_group("nobody")
+        bare.cloud.networks.delete_port(NOBODY)
+        bare.cloud.networks.delete_subnet(NOBODY)
+        bare.cloud.networks.delete_network(NOBODY)
+        bare.cloud.firewall.delete_security_group(NOBODY)
 
 
 class BareFirewall:
@@ -125,7 +123,7 @@ class BareFirewall:
         assert inbound() == set()
 
     def test_one_call_takes_rules_of_one_group_only(self, bare: BareSite) -> None:
-        rules = [SecurityGroupRule(group, protocol="tcp", port_min=1, port_max=1) for group in (bare.group.id, "other")]
+        rules = [SecurityGroupRule(group, protocol="tcp", port_min=1, port_max=1) for group in (bare.group.id, NOBODY)]
         with pytest.raises(Terminal):
             bare.cloud.firewall.create_security_group_rules(rules)
         with pytest.raises(NotFound):
@@ -146,7 +144,7 @@ class BareDisks:
         with pytest.raises(NotFound):
             machines.attach_volume(NOBODY, made.id)
         with pytest.raises(NotFound):
-            machines.attach_volume(server.id, "nobody")
+            machines.attach_volume(server.id, NOBODY)
         machines.attach_volume(server.id, made.id)
         bare.until(lambda: disks.volume(made.id).state is DiskState.IN_USE)
         found = disks.volume(made.id)
@@ -170,12 +168,12 @@ class BareDisks:
     def test_what_is_not_there(self, bare: BareSite) -> None:
         disks = bare.cloud.disks
         with pytest.raises(NotFound):
-            disks.volume("nobody")
+            disks.volume(NOBODY)
         with pytest.raises(NotFound):
-            disks.snapshot("nobody")
-        disks.delete_volume("nobody")
-        disks.delete_snapshot("nobody")
-        disks.forget_attachment("nobody")
+            disks.snapshot(NOBODY)
+        disks.delete_volume(NOBODY)
+        disks.delete_snapshot(NOBODY)
+        disks.forget_attachment(NOBODY)
         with pytest.raises(NotFound):
             disks.create_volume(name="none", size_gb=1, metadata=bare.own, type_name="no-such-type")
 

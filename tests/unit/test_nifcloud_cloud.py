@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from moyai.ccm.nodes import desired_addresses, desired_patch
 from moyai.ccm.settings import CcmConfig, ClusterConfig, read_ccm_config, write_ccm_config
 from moyai.cloud.adapter import UnknownCloud
 from moyai.cloud.capabilities import Capability, CapabilityAbsent, Cloud
@@ -16,6 +17,7 @@ from moyai.core.errors import CredentialsRefused, MoyaiError, Terminal, UsageErr
 from moyai.core.paths import Paths
 from moyai.diagnose.doctor.command_doctor import doctor
 from moyai.diagnose.doctor.finding import State
+from moyai.kube.objects import UNINITIALIZED, Node, Taint
 from moyai.lifecycle.up import preview
 from moyai.spec.load import parse
 from tests.contract.suite.absences import PARTS, silent_calls
@@ -148,6 +150,24 @@ def test_account_images_and_survey(wire: NifcloudWire) -> None:
     assert (cloud.survey.free_addresses("n"), cloud.survey.clock_ahead(), cloud.survey.certificates()) == (None, None, [])
     assert cloud.machines.zones() == ["east-11", "east-12", "east-13"]
     assert ADAPTERS.named("nifcloud").guest().instance() is None
+
+
+def test_a_node_gets_what_the_clouds_own_controller_manager_gives_it(wire: NifcloudWire) -> None:
+    made = wire.account.server("node121", zone="east-12")
+    cloud = wire.cloud()
+    (server,) = cloud.machines.servers()
+    node = Node("node121", "u", taints=(Taint(UNINITIALIZED, "NoSchedule"),))
+    assert server.name == node.name, "the Node of a server that moyai did not make has the server's name"
+    provider_id = cloud.machines.provider_id(server.id, server.zone)
+    patch = desired_patch(node, server, region=cloud.account.region(), provider_id=provider_id)
+    assert patch["spec"] == {"providerID": f"nifcloud:///east-12/{made['InstanceUniqueId']}", "taints": []}
+    assert patch["metadata"]["labels"] == {
+        "topology.kubernetes.io/zone": "east-12",
+        "topology.kubernetes.io/region": "jp-east-1",
+        "node.kubernetes.io/instance-type": "e-medium4",
+    }
+    addresses = desired_addresses(node, server)
+    assert {("InternalIP", "10.0.0.5"), ("ExternalIP", "203.0.113.5")} <= set(addresses)
 
 
 def test_a_guest_finds_a_disk_by_its_place_on_the_bus() -> None:

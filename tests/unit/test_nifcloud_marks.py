@@ -15,7 +15,6 @@ from moyai.cloud.nifcloud.marks import (
     cluster_code,
     mark_of,
     read_mark,
-    shown_names,
     wire_name,
 )
 from moyai.cloud.nifcloud.nic_plans import NicPlan, lan_id, lan_mark, read_plan
@@ -45,9 +44,9 @@ def test_a_name_in_the_cloud_is_one_that_it_takes_and_shows_its_cluster(uid: str
 
 def test_names_of_one_cluster_and_of_two_differ() -> None:
     names = [f"demo-{pool}-{number}" for pool in ("control-plane", "workers", "workers1") for number in range(40)]
-    found = shown_names(UID, names)
+    found = {name: wire_name(Mark(UID, name)) for name in names}
     assert len(set(found.values())) == len(names)
-    assert not set(found.values()) & set(shown_names("abcdef0123", names).values())
+    assert not set(found.values()) & {wire_name(Mark("abcdef0123", name)) for name in names}
     assert found["demo-workers-0"][5:9] == "wor0"
     assert found["demo-control-plane-12"][5:9] == "pl12"
 

@@ -114,6 +114,11 @@ class CloudKind(Protocol):
         cluster."""
         ...
 
+    def cloud_name(self, uid: str, name: str) -> str:
+        """What the cloud calls the object that moyai calls ``name``, of the cluster with this UID: the name itself, or one that
+        follows from both. Raises UsageError for a name that no object of this kind of cloud can have."""
+        ...
+
     @property
     def guest_folders(self) -> tuple[str, ...]:
         """Folders of a machine that ``Adapter.guest`` reads: the CSI driver's pod on each node has them mounted."""

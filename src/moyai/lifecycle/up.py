@@ -35,6 +35,7 @@ from moyai.lifecycle.record_format import ENCRYPTION_KEY, SECRET_NAMES
 from moyai.plan import keys
 from moyai.plan import steps as s
 from moyai.plan.changes import refuse_version
+from moyai.plan.cloud_names import name_notes, names_in_cloud
 from moyai.plan.cluster import plan_up
 from moyai.plan.graph import Made, Plan
 from moyai.plan.machine_template import Versions
@@ -258,10 +259,13 @@ def look(
     before = _with_version(record.spec, cluster.spec.kubernetes_version) if record else None
     plan = plan_up(cluster, observed, recorded=recorded, addons=addons, before=before, replaced=replaced, versions=versions)
     planes = [node.name for node in plan.nodes if node.role == "control-plane"]
+    called = names_in_cloud(cloud.kind, cluster.name, uid=recorded.uid, nodes=plan.nodes)
+    # without a record, the next command draws another UID, and other names follow from it
+    names = name_notes(called, plan.nodes) if record else ()
     endings = _endings(known, observed, uid=recorded.uid, planes=planes, clock=clock)
     stands = f"the upgrade from {upgrade.begin} to {upgrade.target} is {upgrade.stage}: `moyai status`" if upgrade else ""
     said = (choice.note, stands if hold else "")
-    plan = replace(plan, notes=(*filter(None, said), *plan.notes, *endings))
+    plan = replace(plan, notes=(*filter(None, said), *plan.notes, *names, *endings))
     facts = ClusterFacts(
         cluster=cluster,
         uid=recorded.uid,

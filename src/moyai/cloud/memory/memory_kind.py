@@ -64,6 +64,9 @@ class MemoryKind:
     guest_folders: tuple[str, ...] = ()
     user_data_limit: int = 65535
 
+    def cloud_name(self, uid: str, name: str) -> str:
+        return name
+
     def issued_login(self, *, cloud: str, region: str, url: str, credential_id: str, secret: str, reach: Reach) -> MemoryLogin:
         if not url:
             raise Terminal(f"cloud {cloud} does not say where the cluster logs in")

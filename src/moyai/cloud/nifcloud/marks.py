@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import re
 import string
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from moyai.core.errors import Conflict, Terminal, UsageError
@@ -97,11 +97,6 @@ def adopted(found: Mark | None, wanted: Mark, *, what: str) -> None:
         whose = f"of cluster {found.uid}, {found.name}" if found else "somebody else's"
         hint = "rename that object in the control panel, or delete it if nobody needs it"
         raise Conflict(f"NIFCLOUD has {what} already, and it is {whose}", hint=hint)
-
-
-def shown_names(uid: str, names: Sequence[str]) -> dict[str, str]:
-    """moyai's name → the cloud's, of the objects of one cluster: what a plan shows beside its nodes."""
-    return {name: wire_name(Mark(uid, name)) for name in names}
 
 
 def _hint(name: str) -> str:

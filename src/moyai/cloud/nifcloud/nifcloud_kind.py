@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from moyai.cloud.config_file import LOGIN_SECTION, write_section
 from moyai.cloud.credentials import Reach
 from moyai.cloud.kind import LOGIN_FOLDER, VolumeNames
+from moyai.cloud.nifcloud.marks import Mark, wire_name
 from moyai.cloud.nifcloud.nifcloud_limits import USER_DATA_BYTES
 
 _AUTHORITIES = "ca.pem"
@@ -75,6 +76,12 @@ class NifcloudKind:
     needs_tags = False
     guest_folders: tuple[str, ...] = ()
     user_data_limit = USER_DATA_BYTES
+
+    def cloud_name(self, uid: str, name: str) -> str:
+        mark = Mark(uid, name)
+        # refuses what the description cannot hold
+        _ = mark.text
+        return wire_name(mark)
 
     def issued_login(
         self, *, cloud: str, region: str, url: str, credential_id: str, secret: str, reach: Reach

@@ -19,6 +19,9 @@ class OpenStackKind:
     #: Nova's.
     user_data_limit = 65535
 
+    def cloud_name(self, uid: str, name: str) -> str:
+        return name
+
     def issued_login(self, *, cloud: str, region: str, url: str, credential_id: str, secret: str, reach: Reach) -> IssuedLogin:
         if not url:
             hint = "its service catalog needs an identity endpoint"
