@@ -1,5 +1,5 @@
 # What a user and CI call. Everything else is `moyai`.
-.PHONY: up check test test-host test-upgrade test-restore conformance bench peers chaos simulate lint style types unit format setup
+.PHONY: up check test test-host test-long test-upgrade test-restore conformance bench peers chaos simulate lint style types unit format setup
 
 up: setup
 	moyai up examples/quickstart
@@ -26,6 +26,10 @@ RELEASES ?= 12 13
 test-host: setup
 	@./scripts/test-packages
 	MOYAI_TEST_RELEASES="$(RELEASES)" nice -n 5 .venv/bin/pytest -q -s tests/host
+
+# The end-to-end tests of minutes that `make test` leaves out, on a cloud of its own. About a quarter of an hour; needs root.
+test-long: setup
+	.venv/bin/pytest -q -s -m long --durations=10 tests/e2e
 
 # All machines of a real cluster replaced while clients go on, on a cloud of its own. Some minutes; needs root.
 test-upgrade: setup

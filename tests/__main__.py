@@ -1,4 +1,6 @@
-"""``python -m tests``: all tests that need root, but those in virtual machines. Its exit code is 0 when all passed.
+"""``python -m tests``: all tests that need root, but the long ones and those in virtual machines.
+
+Its exit code is 0 when all passed.
 
 Tests that do not disturb each other run side by side. The first part runs the kernel's tests, which mostly wait, and the test
 of a cloud's whole life, beside the tests that count everything in the tests' own cloud. The second part runs the end-to-end
@@ -78,7 +80,7 @@ def main() -> int:
     with running([Lane("host", ["tests/netns", LIFE])]) as (host,), running_cloud() as cloud:
         with running([Lane("cloud", ["tests/cloud", f"--ignore={LIFE}", BAD_LUCK], cloud=cloud)]) as (site,):
             codes = [host.end(), site.end()]
-        words = ["tests/e2e", f"--ignore={BAD_LUCK}"]
+        words = ["tests/e2e", f"--ignore={BAD_LUCK}", "-m", "not long"]
         with running([Lane(name, [*words, f"--clusters={name}"], cloud=cloud) for name in HALVES]) as halves:
             codes += [half.end() for half in halves]
     for failure in chain.from_iterable(lane.failures for lane in (host, site, *halves)):

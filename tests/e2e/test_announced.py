@@ -15,6 +15,7 @@ from tests.cloud.server_site import Site
 from tests.e2e.disks import Zoned, until
 from tests.e2e.test_pod_networks import SERVER, agents_ready, asks
 
+pytestmark = pytest.mark.long
 ADDRESSES = ("10.8.0.96", "10.8.0.97")
 ADDRESS = ADDRESSES[0]
 PORT = 8080

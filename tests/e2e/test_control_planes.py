@@ -108,6 +108,7 @@ def test_a_machine_that_is_gone_is_replaced_while_the_others_answer(planes: Plan
     assert sorted(one.member for one in planes.settled()) == ["leader", "voter", "voter"]
 
 
+@pytest.mark.long
 def test_a_control_plane_that_works_is_replaced_while_clients_go_on(planes: Planes) -> None:
     name = holder(planes.api)
     client = Client(default_paths().clusters / planes.name / "kubeconfig", SPACE, first=1_500_000).start()

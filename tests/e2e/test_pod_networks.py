@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.e2e.disks import until
 from tests.e2e.driver import Cluster
 
@@ -141,6 +143,7 @@ def test_vxlan_pods_talk_in_packets_with_the_vni_obey_policies_and_a_killed_agen
         assert cluster.python("workers-1", asks(address)) != ""
 
 
+@pytest.mark.long
 def test_auto_takes_routes_in_the_machines_kernels_and_none_in_the_router(cloud_name: str, tmp_path: Path) -> None:
     with cluster_with(cloud_name, tmp_path, mode="auto") as cluster:
         notes = json.loads(cluster.moyai("plan", str(cluster.folder), "--output", "json").stdout)["notes"]
@@ -154,6 +157,7 @@ def test_auto_takes_routes_in_the_machines_kernels_and_none_in_the_router(cloud_
         assert "10.244.1.0/24 via 10.8.0.11 dev" in routes
 
 
+@pytest.mark.long
 def test_without_a_pod_network_up_ends_and_leaves_the_nodes_to_their_user(cloud_name: str, tmp_path: Path) -> None:
     with cluster_with(cloud_name, tmp_path, mode="none") as cluster:
         cluster.up()

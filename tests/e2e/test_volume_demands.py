@@ -78,6 +78,7 @@ def test_readers_of_a_snapshot_of_a_live_disk_see_all_that_was_synced(space: Spa
     assert space.python("writer", "print(open('/data/word').read())") == "hello"
 
 
+@pytest.mark.long
 def test_a_wrong_mount_option_is_named_with_its_class(space: Space) -> None:
     space.own_class(mountOptions=["noatime", "notaime"])
     space.apply(space.claim("data", storageClassName=space.name), space.pod("pod"))
