@@ -177,6 +177,9 @@ def test_an_elastic_balancer_is_busy_between_two_changes(front: TestFront) -> No
     assert _code(lambda: front.call("NiftyRegisterInstancesWithElasticLoadBalancer", **ELASTIC, Instances=members)) == BUSY
     front.settle()
     assert _shown(front)["State"] == "available"
+    wanted = {"Name": "elastic-loadbalancer-name", "ListOfRequestValue": ["other"]}
+    found = front.call("NiftyDescribeElasticLoadBalancers", Filter=[wanted])["NiftyDescribeElasticLoadBalancersResult"]
+    assert found["ElasticLoadBalancerDescriptions"] == []
     assert _shown(front)["DNSName"].startswith("198.18.")
     front.call("NiftyRegisterInstancesWithElasticLoadBalancer", **ELASTIC, Instances=members)
     assert _shown(front)["State"] == "pending"

@@ -147,6 +147,8 @@ def test_a_router_gives_addresses(front: TestFront) -> None:
     assert front.call("NiftyDescribeRouters")["RouterSet"][0]["State"] == "pending"
     front.settle()
     assert front.call("NiftyDescribeRouters", RouterName=["router1"])["RouterSet"][0]["State"] == "available"
+    small = {"Name": "type", "ListOfRequestValue": ["large"]}
+    assert front.call("NiftyDescribeRouters", Filter=[small])["RouterSet"] == []
     assert front.server("web1", NetworkInterface=[{"NetworkName": "lan1"}])["PrivateIpAddress"].startswith("10.20.0.")
     front.end("web1")
     front.call("NiftyDeleteRouter", RouterName="router1")

@@ -103,6 +103,13 @@ def test_a_lost_answer_is_a_closed_connection_and_the_effect_is_there(served: _S
     assert len(sdk.describe_addresses()["AddressesSet"]) == 1
 
 
+def test_another_path_is_an_error_of_the_api(served: _Served) -> None:
+    sdk = client(f"https://localhost:{served.port}/elsewhere", key=KEY, secret=SECRET, verify=str(served.ca))
+    with pytest.raises(botocore.ClientError) as refused:
+        sdk.describe_images()
+    assert refused.value.response["Error"]["Code"] == "Client.InvalidParameter.Value.Path"
+
+
 def test_many_clients_at_once_get_different_addresses(served: _Served) -> None:
     sdk = served.client()
 

@@ -122,7 +122,9 @@ def test_balancers_are_asked_for_by_name_alone_too() -> None:
     assert read.arguments == {"LoadBalancerNames": [{"LoadBalancerName": "web"}], "Owner": "self"}
 
 
-@pytest.mark.parametrize("body", [b"Action", b"\xff=1", b"A=%FF", b"a=1&a=2", b"x" * (request.MOST_BYTES + 1)])
+@pytest.mark.parametrize(
+    "body", [b"Action", b"\xff=1", b"A=%FF", b"a=1&a=2", b"a=%00", b"a%0b=1", b"x" * (request.MOST_BYTES + 1)]
+)
 def test_a_body_that_is_no_form_is_refused(body: bytes) -> None:
     with pytest.raises(ApiRefusal, match=r"Client\.InvalidParameter\.Format\."):
         request.parameters(body)

@@ -21,7 +21,7 @@ from moyai.nifcloud_front.store.front_store import FrontStore
 from moyai.nifcloud_front.store.rows import AddressRow, BalancerRow, PaceRow
 from moyai.nifcloud_front.wire import answer as xml
 from moyai.nifcloud_front.wire import request, signature
-from moyai.nifcloud_front.wire.refusal import ApiRefusal, internal, not_built
+from moyai.nifcloud_front.wire.refusal import ApiRefusal, internal, invalid, not_built
 from moyai.nifcloud_front.wire.service_model import ServiceModel
 from moyai.nifcloud_front.worker import Worker
 from moyai.nifcloud_front.works.step import WorkContext
@@ -75,6 +75,8 @@ class Front:
             name = given.get("Action", "")[:64]
             key = signature.check(given, target=target, secrets=self._parts.keys, now=self._parts.clock.now())
             asked = request.parse(self._parts.model, given)
+            if target[0] == "GET" and "UserData" in given:
+                raise invalid("UserData", "User data comes by POST.")
             self._limit(key)
             fault = self._ordered(name)
             if fault and fault.fails_before:

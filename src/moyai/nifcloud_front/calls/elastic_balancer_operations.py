@@ -26,6 +26,14 @@ from moyai.nifcloud_front.wire.refusal import duplicate, inoperable, invalid, li
 _WHAT = "ElasticLoadBalancer"
 _VOLUMES = (10, 20, 30, 40, 100, 200, 300, 400, 500)
 _PAIRS, _A_ZONE = 3, 5
+#: Name of a filter → the member of a description that it looks at.
+_FILTERED = {
+    "state": "State",
+    "elastic-loadbalancer-id": "ElasticLoadBalancerId",
+    "elastic-loadbalancer-name": "ElasticLoadBalancerName",
+    "accounting-type": "AccountingType",
+    "ip-address": "DNSName",
+}
 _TARGET = re.compile(r"(TCP|HTTP|HTTPS):(\d{1,5})|ICMP")
 
 
@@ -320,8 +328,6 @@ def delete_elastic_balancer(call: ApiCall) -> Values:
 
 
 def describe_elastic_balancers(call: ApiCall) -> Values:
-    if call.args.get("Filter"):
-        raise not_built("NiftyDescribeElasticLoadBalancers with a filter")
     asked = call.args.get("ElasticLoadBalancers", {})
     ids, names = asked.get("ListOfRequestElasticLoadBalancerId", []), asked.get("ListOfRequestElasticLoadBalancerName", [])
     found = call.tx.all(ElasticBalancerRow)
@@ -335,6 +341,11 @@ def describe_elastic_balancers(call: ApiCall) -> Values:
     if ids or names:
         found = [one for one in found if one.uid in ids or one.name in names]
     shown = [_description(call, one) for one in found]
+    for one in call.args.get("Filter", []):
+        member = _FILTERED.get(one.get("Name", ""))
+        if member is None:
+            raise not_built(f"{call.operation} with the filter {one.get('Name', '')}")
+        shown = [values for values in shown if values[member] in one.get("ListOfRequestValue", [])]
     return {"NiftyDescribeElasticLoadBalancersResult": {"ElasticLoadBalancerDescriptions": shown}}
 
 

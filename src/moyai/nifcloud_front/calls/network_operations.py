@@ -22,6 +22,17 @@ from moyai.nifcloud_front.store.rows import (
 )
 from moyai.nifcloud_front.wire.refusal import inoperable, invalid, not_built, not_found
 
+#: Name of a filter of routers → the member of a description that it looks at.
+_ROUTERS_FILTERED = {
+    "availability-zone": "AvailabilityZone",
+    "state": "State",
+    "router-id": "RouterId",
+    "router-name": "RouterName",
+    "description": "Description",
+    "accountingType": "AccountingType",
+    "type": "Type",
+}
+
 
 def create_private_lan(call: ApiCall) -> Values:
     name = call.name("PrivateLanName")
@@ -231,13 +242,17 @@ def _router(call: ApiCall, row: RouterRow) -> Values:
 
 
 def describe_routers(call: ApiCall) -> Values:
-    if call.args.get("Filter"):
-        raise not_built("NiftyDescribeRouters with a filter")
     ids, names = call.args.get("RouterId", []), call.args.get("RouterName", [])
     found = call.tx.all(RouterRow)
     if ids or names:
         found = [*(_router_row(call, one) for one in ids), *(_router_row(call, "", name=one) for one in names)]
-    return {"RouterSet": [_router(call, row) for row in dict.fromkeys(found)]}
+    shown = [_router(call, row) for row in dict.fromkeys(found)]
+    for one in call.args.get("Filter", []):
+        member = _ROUTERS_FILTERED.get(one.get("Name", ""))
+        if member is None:
+            raise not_built(f"{call.operation} with the filter {one.get('Name', '')}")
+        shown = [values for values in shown if values[member] in one.get("ListOfRequestValue", [])]
+    return {"RouterSet": shown}
 
 
 def _router_row(call: ApiCall, uid: str, *, name: str = "") -> RouterRow:

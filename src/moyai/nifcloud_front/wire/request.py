@@ -29,6 +29,8 @@ _WITH_USER_DATA = ("RunInstances", "StartInstances", "RebootInstances")
 #: DescribeLoadBalancers puts a balancer's name and its two ports side by side, not below one number.
 _BALANCER_FIELD = re.compile(r"LoadBalancerNames\.(member|LoadBalancerPort|InstancePort)\.(\d+)")
 _NUMBER = re.compile(r"[1-9]\d{0,3}")
+#: What XML 1.0 has no way to write.
+_UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
 _INTEGER = re.compile(r"-?\d{1,19}")
 
 
@@ -52,6 +54,10 @@ def parameters(body: bytes) -> dict[str, str]:
     for name, value in pairs:
         if name in found:
             raise invalid(name, f"The parameter {name} is given twice.", kind="Format")
+        if _UNPRINTABLE.search(name + value):
+            # an answer that repeats it would be no XML
+            where = name if name.isprintable() else "Request"
+            raise invalid(where, "The request has a control character.", kind="Format")
         found[name] = value
     return found
 
