@@ -138,4 +138,5 @@ def _type(option: click.Option) -> str:
         return " or ".join(f"`{word}`" for word in kind.choices)  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]
     if isinstance(kind, click.IntRange):
         return f"{kind.min} to {kind.max}"
-    return {"text": "text", "integer": "number", "boolean": "true or false", "file": "path"}.get(kind.name, kind.name)
+    words = {"text": "text", "integer": "number", "float range": "number", "boolean": "true or false", "file": "path"}
+    return words.get(kind.name, kind.name)
