@@ -112,9 +112,10 @@ class Speaking:
 
     # --- objects ------------------------------------------------------------------------------------------------------
 
-    def node(self, one: Machine, *, ready: bool = True, **spec: Any) -> None:
+    def node(self, one: Machine, *, labels: dict[str, str] | None = None, **spec: Any) -> None:
         body = node_object(one.name, one.address, pod_cidr=one.pod_cidr)
-        conditions = [{"type": "Ready", "status": str(ready)}]
+        body["metadata"] = {**body["metadata"], "labels": labels or {}}
+        conditions = [{"type": "Ready", "status": "True"}]
         whole = {**body, "spec": {**body["spec"], **spec}, "status": {**body["status"], "conditions": conditions}}
         self.kube.put(NODES, whole)
 
