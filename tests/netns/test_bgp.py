@@ -137,6 +137,29 @@ async def test_a_daemon_that_dies_is_started_again_and_configured(four: list[Mac
         assert world.metrics["n1"].text().count(f'moyai_frr_restarts_total{{daemon="{daemon}"}} 1.0') == 1
 
 
+async def test_an_agent_that_restarts_loses_no_packet(four: list[Machine], root: Path) -> None:
+    world = services(four, root)
+    one, two, _ = world.nodes
+    async with world.running(*BFD, "graceful-restart"):
+        await world.until(lambda: len(world.hops()) == 3 and world.agents["n1"].sessions_up == 3)
+        await world.until(lambda: ping(two, one))
+        await world.settled()
+        words = ["ping", "-i", "0.05", "-c", "240", "-W", "1", one.pod_address]
+        pings = asyncio.create_task(asyncio.to_thread(run, [*netns.prefix(two.pod), *words], timeout=60, check=False))
+        await asyncio.sleep(0.5)
+        world.stops["n1"].set()
+        await world.until(lambda: world.agents["n1"].pid("bgpd") == 0)
+        # longer than BFD is patient
+        for _ in range(20):
+            assert len(world.hops()) == 3
+            await asyncio.sleep(0.1)
+        async with world.agent(one):
+            await world.until(lambda: world.agents["n1"].sessions_up == 3)
+            said = (await pings).stdout
+            await world.until(lambda: len(world.hops()) == 3)
+        assert " 0% packet loss" in said, said.splitlines()[-2:]
+
+
 async def test_a_wrong_password_is_said(four: list[Machine], root: Path) -> None:
     world = Speaking(four, root)
     world.peer(password="wrong")
