@@ -95,7 +95,7 @@ class Speaking:
         self.frr: Frr | None = None
         self.agents: dict[str, BgpController] = {}
         self.stops: dict[str, asyncio.Event] = {}
-        self.metrics = {one.name: Metrics() for one in self.nodes}
+        self.metrics: dict[str, Metrics] = {}
         for one in self.nodes:
             self.node(one)
         self.metallb(ADDRESS_POOLS, "main", addresses=["10.8.0.192/26"])
@@ -112,9 +112,10 @@ class Speaking:
 
     # --- objects ------------------------------------------------------------------------------------------------------
 
-    def node(self, one: Machine, *, ready: bool = True, **spec: Any) -> None:
+    def node(self, one: Machine, *, labels: dict[str, str] | None = None, **spec: Any) -> None:
         body = node_object(one.name, one.address, pod_cidr=one.pod_cidr)
-        conditions = [{"type": "Ready", "status": str(ready)}]
+        body["metadata"] = {**body["metadata"], "labels": labels or {}}
+        conditions = [{"type": "Ready", "status": "True"}]
         whole = {**body, "spec": {**body["spec"], **spec}, "status": {**body["status"], "conditions": conditions}}
         self.kube.put(NODES, whole)
 
@@ -167,8 +168,9 @@ class Speaking:
 
     @asynccontextmanager
     async def agent(self, machine: Machine) -> AsyncGenerator[None]:
-        metrics, stop = self.metrics[machine.name], asyncio.Event()
-        self.stops[machine.name] = stop
+        # of one process
+        metrics, stop = Metrics(), asyncio.Event()
+        self.metrics[machine.name], self.stops[machine.name] = metrics, stop
         nodes = cache(self.kube, NODES, parse=parse_node, metrics=metrics)
         events = EventRecorder(self.kube, component="test")
         made = BgpController(

@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -136,6 +137,29 @@ async def test_a_daemon_that_dies_is_started_again_and_configured(four: list[Mac
         assert world.metrics["n1"].text().count(f'moyai_frr_restarts_total{{daemon="{daemon}"}} 1.0') == 1
 
 
+async def test_an_agent_that_restarts_loses_no_packet(four: list[Machine], root: Path) -> None:
+    world = services(four, root)
+    one, two, _ = world.nodes
+    async with world.running(*BFD, "graceful-restart"):
+        await world.until(lambda: len(world.hops()) == 3 and world.agents["n1"].sessions_up == 3)
+        await world.until(lambda: ping(two, one))
+        await world.settled()
+        words = ["ping", "-i", "0.05", "-c", "240", "-W", "1", one.pod_address]
+        pings = asyncio.create_task(asyncio.to_thread(run, [*netns.prefix(two.pod), *words], timeout=60, check=False))
+        await asyncio.sleep(0.5)
+        world.stops["n1"].set()
+        await world.until(lambda: world.agents["n1"].pid("bgpd") == 0)
+        # longer than BFD is patient
+        for _ in range(20):
+            assert len(world.hops()) == 3
+            await asyncio.sleep(0.1)
+        async with world.agent(one):
+            await world.until(lambda: world.agents["n1"].sessions_up == 3)
+            said = (await pings).stdout
+            await world.until(lambda: len(world.hops()) == 3)
+        assert " 0% packet loss" in said, said.splitlines()[-2:]
+
+
 async def test_a_wrong_password_is_said(four: list[Machine], root: Path) -> None:
     world = Speaking(four, root)
     world.peer(password="wrong")
@@ -176,6 +200,25 @@ async def test_advertisements_give_attributes_and_a_change_keeps_the_route(four:
         world.metallb(BGP_ADVERTISEMENTS, "all", aggregationLength=28)
         await world.until(lambda: len(world.hops("10.8.0.192/28")) == 3)
         assert not world.hops()
+
+
+async def test_reflectors_pass_routes_on_and_one_of_two_may_die(root: Path) -> None:
+    with machines(5) as five:
+        world = Speaking(five, root)
+        world.conf = replace(world.conf, mesh_up_to=2)
+        first, second, *clients = world.nodes
+        async with world.running():
+            # more nodes than a mesh should have, and none that reflects
+            await world.until(lambda: any("BgpMeshLarge" in one for one in world.events()))
+            await world.until(lambda: ping(clients[0], clients[1]))
+            for one in (first, second):
+                world.node(one, labels={world.conf.reflector: ""})
+            await world.until(lambda: [world.agents[one.name].sessions_up for one in world.nodes] == [3, 3, 2, 2])
+            await world.until(lambda: ping(clients[0], clients[1]) and ping(clients[1], first))
+            ip(f"pn{os.getpid()}-sw", "link set s1 down")
+            await world.until(lambda: [world.agents[one.name].sessions_up for one in clients] == [1, 1])
+            assert ping(clients[0], clients[1], count=3)
+            await world.until(lambda: not ip(clients[0].net, f"route show {first.pod_cidr} proto bgp"), within=5)
 
 
 async def test_a_route_that_somebody_removes_comes_back(four: list[Machine], root: Path) -> None:

@@ -113,8 +113,8 @@ def _router(old: FrrConfig, new: FrrConfig) -> Iterator[str]:
         yield "bgp bestpath as-path multipath-relax"
         # FRR gathers what it tells a new neighbour for a second, and forgets what is withdrawn in that second
         yield "coalesce-time 0"
-        # seconds: a daemon that ended is there again sooner, and a router without BFD keeps paths of a dead node for so long
-        yield "bgp graceful-restart restart-time 20"
+        # seconds: an agent that ended is there again sooner, and a router without BFD keeps paths of a dead node for so long
+        yield "bgp graceful-restart restart-time 60"
     yield from (f"no neighbor {one}" for one in gone)
     for one, lines in come.items():
         yield from (f"neighbor {one} {line}" for line in lines.session)
