@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import re
 import subprocess
 from collections.abc import Generator
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from moyai.toolchain import Toolchain
 from tests.e2e.disks import Zoned
 from tests.e2e.driver import MOYAI, Cluster, said
 from tests.e2e.place import Place
+from tests.e2e.reach import where_lost
 from tests.e2e.space import Space, delete_namespaces
 
 #: Progress lines at which the shared cluster's first `up`s are killed: ports made, machines booting, the router half made.
@@ -55,6 +57,10 @@ class SharedCluster:
         """The same program as `moyai kubectl`, without the second that it takes to find it: tests call it hundreds of times."""
         argv = [kubectl_program(), f"--kubeconfig={default_paths().clusters / self.name / 'kubeconfig'}", *words]
         done = subprocess.run(argv, input=stdin, capture_output=True, text=True, timeout=timeout, check=False)
+        if "Unable to connect to the server" in done.stderr:
+            address = re.search(r"dial tcp ([0-9.]+):", done.stderr)
+            place = where_lost(self.cloud.name, address[1]) if address else "no address was tried"
+            pytest.fail(f"the API does not answer; {place}; {said('kubectl', words, done)}")
         assert done.returncode == 0, said("kubectl", words, done)
         return done.stdout
 
