@@ -10,7 +10,6 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from moyai.cloud.adapter import UnknownCloud
@@ -23,6 +22,7 @@ from moyai.cloud.nifcloud.nifcloud_kind import MEANINGS, NifcloudKeys, NifcloudK
 from moyai.cloud.nifcloud.regions import REGIONS, endpoint
 from moyai.cloud.nifcloud.sdk import ApiPlace, Sdk
 from moyai.core.errors import UsageError
+from moyai.core.paths import home_folder
 
 _NAME = "nifcloud"
 _SLOT = re.compile(r"SCSI \(0:(\d+)\)")
@@ -65,7 +65,7 @@ class NifcloudAdapter(NifcloudKind):
         place = ApiPlace(region, options.get("endpointURL", ""), options.get("ca", ""))
         if not place.endpoint_url:
             endpoint(region)
-        key = find_access_key(os.environ, Path.home())
+        key = find_access_key(os.environ, home_folder())
         return NifcloudCloud(Sdk(place, key), place, name=name or _NAME, zone=options.get("zone", ""))
 
     def read_login(self, section: Mapping[str, str | None]) -> NifcloudLogin:
