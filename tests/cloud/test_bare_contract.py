@@ -5,27 +5,24 @@ from __future__ import annotations
 from collections.abc import Generator
 
 import pytest
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
 
 from moyai.cloud.openstack import connect
 from moyai.core.clock import SystemClock
 from tests.contract import bare_suite
 from tests.contract.bare_site import BareRunner, BareSite, building_bare
+from tests.contract.machine_keys import rsa_line
 
 
 @pytest.fixture(scope="module")
 def runner(cloud_name: str) -> BareRunner:
     cloud = connect(cloud_name)
-    key = rsa.generate_private_key(65537, 2048).public_key()
-    line = key.public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH).decode()
     return BareRunner(
         cloud,
         SystemClock(),
         image_id=next(one.id for one in cloud.images.images() if one.properties.get("moyai_format")),
         flavor_id=next(one.id for one in cloud.machines.flavors() if one.name == "m1.tiny"),
         user_data="#cloud-config\n",
-        public_key=f"{line} test",
+        public_key=rsa_line(),
     )
 
 

@@ -15,6 +15,7 @@ from xml.etree import ElementTree
 
 from moyai.cloud.nifcloud.access_keys import AccessKey
 from moyai.cloud.nifcloud.nifcloud_cloud import NifcloudCloud
+from moyai.cloud.nifcloud.nifcloud_limits import Terms
 from moyai.cloud.nifcloud.sdk import ApiPlace, Sdk
 from tests.fakes.clock import FakeClock
 from tests.fakes.nifcloud_account import WireAccount
@@ -45,7 +46,7 @@ class NifcloudWire:
 
     def cloud(self, *, zone: str = "east-11") -> NifcloudCloud:
         """A new process's: nothing is remembered but what the account has."""
-        return NifcloudCloud(self.sdk(), PLACE, name="nifcloud:jp-east-1", zone=zone, clock=self.clock)
+        return NifcloudCloud(self.sdk(), PLACE, name="nifcloud:jp-east-1", terms=Terms(zone), clock=self.clock)
 
     def sdk(self) -> Sdk:
         """The process's one client, whose calls come here from now on."""

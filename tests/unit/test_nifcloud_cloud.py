@@ -69,6 +69,8 @@ def test_a_cloud_of_nifcloud_is_connected_to_by_its_name(key: None, monkeypatch:
     assert ADAPTERS.connect("nifcloud").account.region() == "jp-east-4"
     with pytest.raises(UsageError, match="no region 'nowhere-1'"):
         ADAPTERS.connect("nifcloud:nowhere-1")
+    with pytest.raises(UsageError, match="no accounting 'weekly': there are: monthly, hourly"):
+        ADAPTERS.connect("nifcloud:region=jp-east-1,accounting=weekly")
     monkeypatch.delenv("NIFCLOUD_SECRET_ACCESS_KEY")
     with pytest.raises(UsageError, match="NIFCLOUD_SECRET_ACCESS_KEY is not"):
         ADAPTERS.connect("nifcloud:jp-east-1")

@@ -59,6 +59,7 @@ def test_a_server_is_made_with_all_in_one_call_and_shows_moyais_name(wire: Nifcl
         "static",
     )
     assert base64.b64decode(sent["UserData"]).decode() == SCRIPT
+    assert sent["AccountingType"] == "2"
     assert (sent["UserData.Encoding"], sent["DisableApiTermination"]) == ("base64", "false")
     wire.clock.sleep(10)
     (seen,) = wire.cloud().machines.servers(tag=TAG)

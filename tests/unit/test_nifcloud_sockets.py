@@ -129,6 +129,18 @@ def test_a_file_that_is_no_authority_is_one_line(tmp_path: Path) -> None:
             Sdk(ApiPlace("jp-east-1", "https://127.0.0.1:1", str(tmp_path / name)), KEY).call("DescribeRegions", {})
 
 
+def test_a_configuration_that_the_sdk_cannot_read_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sdk = Sdk(ApiPlace("jp-east-1", "https://127.0.0.1:1"), KEY)
+    monkeypatch.setenv("NIFCLOUD_PROFILE", "absent")
+    with pytest.raises(UsageError, match=r"cannot be set up.*absent"):
+        sdk.call("DescribeRegions", {})
+    monkeypatch.delenv("NIFCLOUD_PROFILE")
+    (tmp_path / "config").write_text("no section")
+    monkeypatch.setenv("NIFCLOUD_CONFIG_FILE", str(tmp_path / "config"))
+    with pytest.raises(UsageError, match="cannot be set up"):
+        sdk.call("DescribeRegions", {})
+
+
 def test_a_slow_answer_is_lost_and_the_call_was_sent_once(front: Front, ca: Path) -> None:
     front.answer = None
     sdk = Sdk(ApiPlace("jp-east-1", front.url, str(ca)), KEY, read_seconds=0.3)

@@ -61,7 +61,7 @@ class NewDisk:
     size_gb: int
     type: str
     server: str
-    accounting: str = "2"
+    accounting: str
 
 
 class DiskCalls:

@@ -18,7 +18,7 @@ from moyai.cloud.nifcloud.disk_names import birth, disk_name, owner_of, unborn
 from moyai.cloud.nifcloud.error_codes import LostReply, NoSuchObject
 from moyai.cloud.nifcloud.instance_calls import InstanceCalls
 from moyai.cloud.nifcloud.marks import read_mark
-from moyai.cloud.nifcloud.nifcloud_limits import DISK_MOST_GB, DISK_STEP_GB, SERVER_DISKS
+from moyai.cloud.nifcloud.nifcloud_limits import DISK_MOST_GB, DISK_STEP_GB, SERVER_DISKS, Terms
 from moyai.cloud.nifcloud.wire import Wire
 from moyai.core.errors import Conflict, NotFound, SizeRefused, Terminal
 from moyai.core.ids import CLUSTER_TAG
@@ -38,8 +38,10 @@ _STATES = {
 
 
 class NifcloudDisks:
-    def __init__(self, wire: Wire, *, cloud: str) -> None:
-        self._wire, self._cloud = wire, cloud
+    """``terms``: of the disks that it makes."""
+
+    def __init__(self, wire: Wire, *, cloud: str, terms: Terms) -> None:
+        self._wire, self._cloud, self._terms = wire, cloud, terms
         self._calls, self._instances = DiskCalls(wire), InstanceCalls(wire)
 
     def volumes(self, *, metadata: Mapping[str, str] | None = None, name: str | None = None) -> list[Volume]:
@@ -83,7 +85,7 @@ class NifcloudDisks:
 
         def send() -> None:
             server = self._birth_server(uid, zone)
-            self._calls.create(NewDisk(called, birth(uid), size, kind, server))
+            self._calls.create(NewDisk(called, birth(uid), size, kind, server, self._terms.accounting))
 
         def find() -> WireDisk | None:
             found = self._find(called)

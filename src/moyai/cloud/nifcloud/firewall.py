@@ -20,7 +20,7 @@ from moyai.cloud.model import SecurityGroup, SecurityGroupRule
 from moyai.cloud.nifcloud.error_codes import NoSuchObject
 from moyai.cloud.nifcloud.group_calls import GroupCalls, WireGroup, WireRule, plain_range
 from moyai.cloud.nifcloud.marks import DESCRIPTION_LENGTH, Mark, adopted, mark_of, read_mark, wire_name
-from moyai.cloud.nifcloud.nifcloud_limits import GROUP_RULES
+from moyai.cloud.nifcloud.nifcloud_limits import GROUP_RULES, Terms
 from moyai.cloud.nifcloud.wire import Wire
 from moyai.core.errors import Conflict, NotFound, QuotaExceeded, Terminal
 from moyai.core.waiting import NotYet
@@ -44,10 +44,10 @@ _NAMED = {"SSH": 22, "HTTP": 80, "HTTPS": 443, "RDP": 3389}
 
 
 class NifcloudFirewall:
-    """``zone``: of the groups that it makes; empty: the account's default one."""
+    """``terms``: of the groups that it makes."""
 
-    def __init__(self, wire: Wire, *, zone: str = "") -> None:
-        self._wire, self._zone = wire, zone
+    def __init__(self, wire: Wire, *, terms: Terms) -> None:
+        self._wire, self._zone = wire, terms.zone
         self._calls = GroupCalls(wire)
         self._lock = threading.Lock()
         self._locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)

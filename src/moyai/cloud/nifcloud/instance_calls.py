@@ -69,8 +69,8 @@ class NewInstance:
     key_name: str
     nics: tuple[NewNic, ...]
     public: bool
+    accounting: str
     user_data: str = field(repr=False)
-    accounting: str = "2"
 
 
 class InstanceCalls:

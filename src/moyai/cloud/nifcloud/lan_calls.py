@@ -32,7 +32,7 @@ class NewLan:
     description: str
     cidr: str
     zone: str
-    accounting: str = "2"
+    accounting: str
 
 
 #: List of a LAN's users → what each is called there.

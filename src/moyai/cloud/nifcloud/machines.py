@@ -17,7 +17,7 @@ from moyai.cloud.nifcloud.instance_types import FLAVORS
 from moyai.cloud.nifcloud.key_names import KeyNames
 from moyai.cloud.nifcloud.marks import Mark, adopted, mark_of, read_mark, wire_name
 from moyai.cloud.nifcloud.nic_plans import GIVEN_NETWORKS, PUBLIC, read_plan, wire_network
-from moyai.cloud.nifcloud.nifcloud_limits import USER_DATA_BYTES
+from moyai.cloud.nifcloud.nifcloud_limits import USER_DATA_BYTES, Terms
 from moyai.cloud.nifcloud.wire import Wire
 from moyai.core.errors import Conflict, NotFound, Retriable, Terminal, Unreachable, UsageError
 from moyai.core.ids import CLUSTER_TAG
@@ -31,10 +31,10 @@ _STATIC = "static"
 
 
 class NifcloudMachines:
-    """``zone``: of servers whose creation names none; empty: the account's default one."""
+    """``terms``: of what it makes."""
 
-    def __init__(self, wire: Wire, *, cloud: str, zone: str = "") -> None:
-        self._wire, self._cloud, self._zone = wire, cloud, zone
+    def __init__(self, wire: Wire, *, cloud: str, terms: Terms) -> None:
+        self._wire, self._cloud, self._terms = wire, cloud, terms
         self._calls = InstanceCalls(wire)
         self._keys = KeyNames(wire, self._calls)
 
@@ -82,7 +82,7 @@ class NifcloudMachines:
         if len(groups) > 1:
             raise Terminal(f"a server of NIFCLOUD has one firewall group, and {name} is asked for with {len(groups)}")
         _check_user_data(name, user_data)
-        zone = zone or self._zone
+        zone = zone or self._terms.zone
         if zone and zone not in (offered := self._calls.zones()):
             raise UsageError(f"NIFCLOUD has no zone {zone!r} that takes servers", hint=f"there are: {', '.join(offered)}")
         wanted = NewInstance(
@@ -95,6 +95,7 @@ class NifcloudMachines:
             key_name=self._keys.wire_name(key_name) if key_name else "",
             nics=tuple(NewNic(wire_network(one.network), "" if one.network in GIVEN_NETWORKS else _STATIC) for one in plans),
             public=any(one.network == PUBLIC for one in plans),
+            accounting=self._terms.accounting,
             user_data=user_data,
         )
         made = self._wire.create(lambda: self._own(wanted.name, mark), lambda: self._calls.run(wanted))

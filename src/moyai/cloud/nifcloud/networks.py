@@ -18,6 +18,7 @@ from moyai.cloud.nifcloud.instance_calls import InstanceCalls, WireInstance, Wir
 from moyai.cloud.nifcloud.lan_calls import LanCalls, NewLan, WireLan
 from moyai.cloud.nifcloud.marks import Mark, adopted, mark_of, read_mark, wire_name
 from moyai.cloud.nifcloud.nic_plans import GIVEN_NETWORKS, PUBLIC, NicPlan, is_plan, lan_id, lan_mark, read_plan
+from moyai.cloud.nifcloud.nifcloud_limits import Terms
 from moyai.cloud.nifcloud.wire import Wire
 from moyai.core.errors import Conflict, NotFound, Terminal
 from moyai.core.waiting import NotYet
@@ -27,10 +28,10 @@ _NO_SOURCES = "NIFCLOUD does not let a server send from other addresses than its
 
 
 class NifcloudNetworks:
-    """``zone``: of the LANs that it makes; empty: the account's default one."""
+    """``terms``: of the LANs that it makes."""
 
-    def __init__(self, wire: Wire, *, zone: str = "") -> None:
-        self._wire, self._zone = wire, zone
+    def __init__(self, wire: Wire, *, terms: Terms) -> None:
+        self._wire, self._terms = wire, terms
         self._lans, self._instances = LanCalls(wire), InstanceCalls(wire)
 
     def networks(self, *, tag: str | None = None, external: bool | None = None) -> list[Network]:
@@ -81,7 +82,7 @@ class NifcloudNetworks:
         mark = lan_mark(network_id)
         if mark is None or mark.tags != tuple(tags):
             raise Terminal(f"private LAN {network_id} has its subnet, and takes no other", object_id=network_id)
-        wanted = NewLan(wire_name(mark), mark.text, str(ip_network(cidr)), self._zone)
+        wanted = NewLan(wire_name(mark), mark.text, str(ip_network(cidr)), self._terms.zone, self._terms.accounting)
         made = self._wire.create(lambda: self._own(mark), lambda: self._lans.create(wanted))
         if ip_network(made.cidr) != ip_network(cidr):
             raise Conflict(f"private LAN {made.name} has the range {made.cidr}, and {cidr} is asked for", object_id=network_id)

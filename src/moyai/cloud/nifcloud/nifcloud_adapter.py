@@ -10,7 +10,6 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from moyai.cloud.adapter import UnknownCloud
@@ -20,15 +19,17 @@ from moyai.cloud.model import Instance
 from moyai.cloud.nifcloud.access_keys import AccessKey, find_access_key
 from moyai.cloud.nifcloud.nifcloud_cloud import NifcloudCloud
 from moyai.cloud.nifcloud.nifcloud_kind import MEANINGS, NifcloudKeys, NifcloudKind, NifcloudLogin
+from moyai.cloud.nifcloud.nifcloud_limits import ACCOUNTING, Terms
 from moyai.cloud.nifcloud.regions import REGIONS, endpoint
 from moyai.cloud.nifcloud.sdk import ApiPlace, Sdk
 from moyai.core.errors import UsageError
+from moyai.core.paths import home_folder
 
 _NAME = "nifcloud"
 _SLOT = re.compile(r"SCSI \(0:(\d+)\)")
 #: Where machines of VMware have their first SCSI adapter on the PCI bus: paravirtual ones, then others.
 _SCSI_ADAPTERS = ("0000:03:00.0", "0000:0b:00.0", "0000:13:00.0", "0000:00:10.0")
-_KEYS = ("region", "zone", "endpointURL", "ca")
+_KEYS = ("region", "zone", "accounting", "endpointURL", "ca")
 
 
 @dataclass(frozen=True)
@@ -65,8 +66,9 @@ class NifcloudAdapter(NifcloudKind):
         place = ApiPlace(region, options.get("endpointURL", ""), options.get("ca", ""))
         if not place.endpoint_url:
             endpoint(region)
-        key = find_access_key(os.environ, Path.home())
-        return NifcloudCloud(Sdk(place, key), place, name=name or _NAME, zone=options.get("zone", ""))
+        key = find_access_key(os.environ, home_folder())
+        terms = _terms(options.get("zone", ""), options.get("accounting", ""))
+        return NifcloudCloud(Sdk(place, key), place, name=name or _NAME, terms=terms)
 
     def read_login(self, section: Mapping[str, str | None]) -> NifcloudLogin:
         return NifcloudLogin(parse_section(LOGIN_SECTION, NifcloudKeys, raw=section))
@@ -81,10 +83,16 @@ class NifcloudAdapter(NifcloudKind):
         if not place.endpoint_url:
             endpoint(keys.region)
         sdk = Sdk(place, AccessKey(keys.access_key_id, keys.secret_access_key))
-        return NifcloudCloud(sdk, place, name=f"{_NAME}:{keys.region}", zone=keys.zone)
+        return NifcloudCloud(sdk, place, name=f"{_NAME}:{keys.region}", terms=_terms(keys.zone, keys.accounting))
 
     def guest(self) -> NifcloudGuest:
         return NifcloudGuest()
+
+
+def _terms(zone: str, accounting: str) -> Terms:
+    if accounting and accounting not in ACCOUNTING:
+        raise UsageError(f"NIFCLOUD has no accounting {accounting!r}", hint=f"there are: {', '.join(ACCOUNTING)}")
+    return Terms(zone, ACCOUNTING[accounting]) if accounting else Terms(zone)
 
 
 def read_name(name: str | None) -> dict[str, str]:

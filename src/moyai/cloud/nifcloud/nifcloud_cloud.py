@@ -19,7 +19,7 @@ from moyai.cloud.nifcloud.machines import NifcloudMachines
 from moyai.cloud.nifcloud.networks import NifcloudNetworks
 from moyai.cloud.nifcloud.nifcloud_account import NifcloudAccount, NifcloudImages, NifcloudSurvey
 from moyai.cloud.nifcloud.nifcloud_kind import NifcloudKind
-from moyai.cloud.nifcloud.nifcloud_limits import ELB, L4
+from moyai.cloud.nifcloud.nifcloud_limits import ELB, L4, Terms
 from moyai.cloud.nifcloud.pair_balancers import PairBalancers
 from moyai.cloud.nifcloud.sdk import ApiPlace, Caller
 from moyai.cloud.nifcloud.wire import Wire
@@ -31,19 +31,18 @@ CAPABILITIES = frozenset({Capability.DISKS})
 
 
 class NifcloudCloud:
-    """Implements ``cloud.capabilities.Cloud``. Safe from several threads. ``zone``: of what is made without one; empty: the
-    account's default."""
+    """Implements ``cloud.capabilities.Cloud``. Safe from several threads. ``terms``: of what is made."""
 
-    def __init__(self, caller: Caller, place: ApiPlace, *, name: str, zone: str = "", clock: Clock | None = None) -> None:
+    def __init__(self, caller: Caller, place: ApiPlace, *, name: str, terms: Terms, clock: Clock | None = None) -> None:
         self.kind, self.name = NifcloudKind(), name
         wire = Wire(caller, clock or SystemClock())
-        self.machines = NifcloudMachines(wire, cloud=name, zone=zone)
-        self.networks = NifcloudNetworks(wire, zone=zone)
-        self.firewall = NifcloudFirewall(wire, zone=zone)
+        self.machines = NifcloudMachines(wire, cloud=name, terms=terms)
+        self.networks = NifcloudNetworks(wire, terms=terms)
+        self.firewall = NifcloudFirewall(wire, terms=terms)
         self.images = NifcloudImages(wire)
         self.account = NifcloudAccount(wire, place)
         self.survey = NifcloudSurvey(wire, place)
-        self.disks = NifcloudDisks(wire, cloud=name)
+        self.disks = NifcloudDisks(wire, cloud=name, terms=terms)
         self.l4 = PairBalancers(wire, L4Calls(wire), limits=L4)
         self.elastic = PairBalancers(wire, ElbCalls(wire), limits=ELB)
         self.elastic_addresses = ElasticAddresses(wire)

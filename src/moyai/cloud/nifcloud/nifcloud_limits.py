@@ -21,6 +21,19 @@ KEY_NAME_LENGTHS = (6, 32)
 KEY_KINDS = ("ssh-rsa", "ssh-dss")
 
 
+#: Word → what the API calls it.
+ACCOUNTING = {"monthly": "1", "hourly": "2"}
+
+
+@dataclass(frozen=True)
+class Terms:
+    """On which terms things are made that name none themselves. ``zone`` empty: the account's default one. ``accounting``: the
+    API's number, 1 by the month, 2 by the hour."""
+
+    zone: str = ""
+    accounting: str = ACCOUNTING["hourly"]
+
+
 @dataclass(frozen=True)
 class BalancerLimits:
     """Of one type of load balancer. ``volumes``: Mbit/s that can be ordered. ``filters``: addresses that may be let in, 0: the

@@ -116,6 +116,7 @@ class Sdk:
         if not logger.handlers:
             logger.addHandler(logging.NullHandler())
         import nifcloud.session  # pyright: ignore[reportMissingTypeStubs]
+        from botocore import exceptions as boto  # pyright: ignore[reportMissingTypeStubs]
         from botocore.config import Config  # pyright: ignore[reportMissingTypeStubs]
 
         config = Config(
@@ -124,14 +125,18 @@ class Sdk:
             read_timeout=self._read_seconds,
             max_pool_connections=_POOL,
         )
-        client = cast("Any", nifcloud.session.Session()).create_client(
-            "computing",
-            region_name=self._place.region,
-            endpoint_url=url,
-            nifcloud_access_key_id=self._key.id,
-            nifcloud_secret_access_key=self._key.secret,
-            config=config,
-        )
+        try:
+            client = cast("Any", nifcloud.session.Session()).create_client(
+                "computing",
+                region_name=self._place.region,
+                endpoint_url=url,
+                nifcloud_access_key_id=self._key.id,
+                nifcloud_secret_access_key=self._key.secret,
+                config=config,
+            )
+        except boto.BotoCoreError as error:
+            # the SDK reads NIFCLOUD_PROFILE and ~/.nifcloud/config, whatever it is given
+            raise UsageError(f"NIFCLOUD's SDK cannot be set up: {' '.join(str(error).split())}") from None
         # the SDK gives all its clients one context: a CA of one cloud would be trusted for every other
         client._endpoint.http_session._manager.connection_pool_kw["ssl_context"] = context
         return client
