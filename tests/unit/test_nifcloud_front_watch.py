@@ -36,6 +36,9 @@ def test_a_machine_that_fails_to_build_is_in_a_warning(front: TestFront) -> None
     front.cloud.faults.break_next("machines.create_server", "no valid host")
     assert front.server("web1")["InstanceState"]["Name"] == "warning"
     assert front.cloud.machines.servers()[0].power is Power.FAILED
+    front.call("StopInstances", InstanceId=["web1"], Force=True)
+    front.settle()
+    assert front.shown("web1")["InstanceState"]["Name"] in ("stopped", "warning")
     front.call("TerminateInstances", InstanceId=["web1"])
     front.settle()
     assert front.cloud.machines.servers() == []

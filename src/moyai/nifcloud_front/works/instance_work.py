@@ -213,13 +213,17 @@ def stop(context: WorkContext, work: WorkRow) -> Again | WorkDone:
     row = context.row(InstanceRow, work.uid)
     if row is None:
         return WorkDone()
-    if work.step == "":
-        context.cloud.machines.stop_server(row.cloud_id)
-        return Again("wait", context.pace.poll)
     try:
         server = context.cloud.machines.server(row.cloud_id)
     except NotFound:
         return WorkDone(_changed(row.uid, state="warning"))
+    if server.power.broken:
+        # a machine that failed takes no order, but to go
+        off = server.evidence.activity is Activity.OFF
+        return WorkDone(_changed(row.uid, state="stopped" if off else "warning"))
+    if work.step == "":
+        context.cloud.machines.stop_server(row.cloud_id)
+        return Again("wait", context.pace.poll)
     if server.power is Power.OFF and server.evidence.activity is Activity.OFF:
         return context.when_due(work, _changed(row.uid, state="stopped"), step="wait")
     if context.now() - work.began > STOP_SECONDS:
