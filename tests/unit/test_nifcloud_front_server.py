@@ -18,7 +18,7 @@ from moyai.core.clock import SystemClock
 from moyai.localcloud import nifcloud_access, secrets
 from moyai.localcloud.env import OpenStackEnv
 from moyai.localcloud.layout import NIFCLOUD_HOST, CloudPaths, LocalCloudConfig
-from moyai.localcloud.services import nifcloud
+from moyai.localcloud.services import nifcloud, services
 from moyai.localcloud.services.rendering import NifcloudAccess, ServiceContext
 from moyai.nifcloud_front.app import FrontSettings
 from moyai.nifcloud_front.http_server import FrontServer
@@ -155,6 +155,7 @@ def test_the_supervisor_starts_the_front_where_the_cloud_has_an_access_key() -> 
     assert service.argv == ("/opt/python", "-m", "moyai.nifcloud_front.app", context.conf("nifcloud.json"))
     assert service.port == 443
     assert "hidden" not in str(service)
+    assert set(service.after) <= {one.name for one in services(context)}
     files = nifcloud.files(context)
     settings = FrontSettings(**json.loads(files["nifcloud.json"]))
     assert dict(settings.zones) == {"east-11": "east", "east-12": "west", "east-13": "south"}

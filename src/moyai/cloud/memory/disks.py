@@ -222,9 +222,9 @@ class MemoryDisks(MemoryApi):
         ]
 
 
-def attached(volume: Volume, attachment: Attachment) -> Volume:
+def attached(volume: Volume, server_id: str, *, attachment_id: str, device: str = "/dev/vdb") -> Volume:
     """The volume at one more server."""
-    attachments = (*volume.attachments, attachment)
+    attachments = (*volume.attachments, Attachment(server_id, attachment_id, device))
     return _with(volume, attachments)
 
 

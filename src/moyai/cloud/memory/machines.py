@@ -10,7 +10,7 @@ from moyai.cloud.memory.addresses import show_addresses
 from moyai.cloud.memory.disks import attached, detached, disk_at
 from moyai.cloud.memory.session import MemoryApi, Session, api
 from moyai.cloud.memory.store import ServerTask
-from moyai.cloud.model import Activity, Attachment, DiskState, Evidence, Flavor, Port, PortUse, Power, Server
+from moyai.cloud.model import Activity, DiskState, Evidence, Flavor, Port, PortUse, Power, Server
 from moyai.core.errors import Conflict, QuotaExceeded, Terminal
 
 #: How a Node of Kubernetes names a server of this cloud.
@@ -235,7 +235,7 @@ class MemoryMachines(MemoryApi):
             if one.server_id == server_id
         }
         device = next(name for letter in ascii_lowercase[1:] if (name := f"/dev/vd{letter}") not in used)
-        store.volumes.put(attached(volume, Attachment(server_id, store.new_id(), device)))
+        store.volumes.put(attached(volume, server_id, attachment_id=store.new_id(), device=device))
 
     @api
     def detach_volume(self, server_id: str, volume_id: str) -> None:
