@@ -9,8 +9,8 @@ import pytest
 
 from moyai.core.errors import Terminal, UsageError
 from moyai.core.progress import Event, Reporter
-from moyai.kube.resources import PODS
-from moyai.lifecycle.drain import drain
+from moyai.kube.resources import NODES, PODS
+from moyai.lifecycle.drain import drain, forget_node
 from moyai.plan.steps import DrainNode, DrainRules
 from moyai.spec.load import parse
 from tests.unit.lifecycle_world import World
@@ -86,6 +86,14 @@ def test_a_budget_is_overridden_after_its_time(world: World) -> None:
     drained(world, timeout=60.0, override=True)
     assert world.kube().names(PODS) == []
     assert 60 <= world.clock.monotonic() - begun < 70
+
+
+def test_a_new_machine_of_the_same_name_finds_no_pod_of_a_daemon_set(world: World) -> None:
+    """It would run it as it is, with an image that its node may not have."""
+    pod(world, "kube-proxy-old", owner="DaemonSet")
+    forget_node(world.api(), NODE, clock=world.clock)
+    assert world.kube().names(PODS) == []
+    assert NODE not in world.kube().names(NODES)
 
 
 def test_the_plan_has_the_rules_of_the_pool(world: World) -> None:

@@ -40,8 +40,16 @@ _PAUSE, _REFUSED_PAUSE = 0.5, 2.0
 
 
 def forget_node(api: KubeApi, name: str, *, clock: Clock) -> None:
-    """Delete the Node of a machine that is gone, after its disks: Kubernetes does not detach disks from a Node that is gone."""
+    """Delete the Node of a machine that is gone, after its disks: Kubernetes does not detach disks from a Node that is gone.
+
+    And before it the pods of DaemonSets, which nobody evicts: Kubernetes removes pods of a Node that is gone after some time
+    only, and a new machine of this name would run them as they are, with images that it may not have.
+    """
     _wait_for_disks(api, name, clock=clock)
+    for pod in map(parse_pod, api.list(PODS, fields=f"spec.nodeName={name}")):
+        if "DaemonSet" in pod.owners:
+            with suppress(NotFound):
+                api.delete(PODS, pod.name, namespace=pod.namespace, grace=0)
     api.delete(NODES, name)
 
 

@@ -86,7 +86,8 @@ def _text(upgrade: Upgrade, names: tuple[str, ...], *, paused: bool) -> str:
         return f"the upgrade from {way} is being finalized: `moyai upgrade` goes on"
     further = f", then to {upgrade.goal}" if upgrade.goal != upgrade.end else ""
     shown = ", ".join((*names[:3], *(["…"] if len(names) > 3 else [])))
-    waits = f"{len(names)} machines are left ({shown})" if names else "all machines have it"
+    many = "1 machine is" if len(names) == 1 else f"{len(names)} machines are"
+    waits = f"{many} left ({shown})" if names else "all machines have it"
     state = f"{upgrade.stage}{', paused' if paused else ''}"
     back = "" if upgrade.stage is Stage.BACK else ", `moyai upgrade --rollback` takes it back"
     return f"the upgrade from {way}{further} is {state}: {waits}; `moyai upgrade` goes on{back}"
