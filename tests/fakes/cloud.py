@@ -13,7 +13,7 @@ from moyai.cloud.memory.disks import attached, disk_at
 from moyai.cloud.memory.machines import powered
 from moyai.cloud.memory.store import StoredCredential
 from moyai.cloud.memory.table import Table
-from moyai.cloud.model import Attachment, DiskState, Server, Volume
+from moyai.cloud.model import DiskState, Server, Volume
 
 
 def memory(
@@ -49,7 +49,7 @@ def add_volume(cloud: MemoryCloud, name: str, **more: Any) -> Volume:
 def attach(cloud: MemoryCloud, name: str, *, server_id: str, metadata: Mapping[str, str] | None = None) -> Volume:
     """A volume in use by a server. The server does not have to exist."""
     volume = add_volume(cloud, name, metadata=metadata or {})
-    return cloud.store.volumes.put(attached(volume, Attachment(server_id, cloud.store.new_id(), "/dev/vdb")))
+    return cloud.store.volumes.put(attached(volume, server_id, attachment_id=cloud.store.new_id()))
 
 
 def named(table: Table[Any], name: str) -> Any:
