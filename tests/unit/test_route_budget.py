@@ -35,7 +35,7 @@ def test_the_routers_routes_bound_the_nodes_and_the_warning_comes_before(
     assert found.nodes_left == left
     warnings = list(found.warnings())
     assert [one[: len(begins)] for one in warnings] == ([begins] if begins else [])
-    assert all("host-gw and vxlan need no routes" in one for one in warnings)
+    assert all("host-gw, bgp and vxlan need no routes" in one for one in warnings)
 
 
 def test_other_modes_are_bound_by_the_ranges_alone() -> None:
