@@ -124,7 +124,7 @@ def _with_a_router(cluster: Speaking, *, workers: set[str], server: str) -> None
     state = json.loads(cluster.moyai("net", "status", "--output", "json").stdout)
     assert (state["problems"], [one["reached"] for one in state["nodes"]]) == ([], [2, 2, 2])
     lost = cluster.addresses()[f"{cluster.name}-workers-1"]
-    cluster.crash(cluster.server("workers-1"))
+    cluster.crash(cluster.server(f"{cluster.name}-workers-1"))
     died = time.monotonic()
     until("the dead node's path is gone", lambda: cluster.hops(ADDRESS) == workers - {lost}, within=30)
     # the machine of the cloud goes with its link: BFD or the link says it, long before the node is NotReady

@@ -80,7 +80,7 @@ def image_root() -> Generator[Path]:
 def place(root: Path, machine: Machine) -> FrrPlace:
     """FRR in a machine, with the rights of the agent's container."""
     kept = ",".join(f"+{one.lower()}" for one in (*CAPABILITIES["bgp"], "SYS_CHROOT"))
-    limit = ("setpriv", "--bounding-set", f"-all,{kept}", "--inh-caps", "-all")
+    limit = ("setpriv", "--no-new-privs", "--bounding-set", f"-all,{kept}", "--inh-caps", "-all")
     return FrrPlace((*netns.prefix(machine.net), *limit, "chroot", str(root)), root, f"/run/frr-{machine.name}")
 
 
