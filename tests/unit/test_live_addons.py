@@ -11,7 +11,15 @@ import pytest
 from moyai.bootstrap.machine import server_content
 from moyai.bootstrap.user_data import encoded_size
 from moyai.core.errors import Terminal
-from moyai.kube.resources import CLUSTER_ROLE_BINDINGS, CLUSTER_ROLES, DAEMON_SETS, DEFINITIONS, SERVICE_ACCOUNTS
+from moyai.kube.resources import (
+    CLUSTER_ROLE_BINDINGS,
+    CLUSTER_ROLES,
+    CONFIG_MAPS,
+    DAEMON_SETS,
+    DEFINITIONS,
+    NAMESPACES,
+    SERVICE_ACCOUNTS,
+)
 from moyai.lifecycle import addon_objects, execute
 from moyai.lifecycle import up as building
 from moyai.lifecycle.record import Record
@@ -140,6 +148,30 @@ def test_agents_that_somebody_deleted_come_back(world: World) -> None:
     assert not [note for note in plan.notes if "is gone" in note]
     assert world.up().changed
     assert controllers(world) == "policy,cluster-policy"
+
+
+def test_agents_hear_of_other_routers_while_the_cluster_exists(world: World) -> None:
+    speaks = "spec: {network: {mode: bgp, bgp: {routers: [%s]}}}"
+    settled(world, speaks % "")
+    assert world.up(speaks % "{name: rt-01, address: 10.8.0.2, asn: 64512}").changed
+    conf = world.kube().store.objects[(CONFIG_MAPS.plural, "kube-system", "moyai-agent-bgp")]["data"]["bgp.json"]
+    assert [one["name"] for one in json.loads(conf)["peers"]] == ["rt-01"]
+    assert not world.up(speaks % "{name: rt-01, address: 10.8.0.2, asn: 64512}").changed
+
+
+def test_agents_that_announce_change_their_controllers(world: World) -> None:
+    announces = "spec: {network: {policy: %s}, services: {announce: {ranges: [10.8.0.96/28]}}}"
+    settled(world, announces % "true")
+    assert world.up(announces % "false").changed
+    assert controllers(world) == "announce,bgp"
+
+
+def test_objects_of_users_outlive_the_agents(world: World) -> None:
+    settled(world)
+    kube = world.kube()
+    kube.store.put(NAMESPACES, {"metadata": {"name": "metallb-system"}})
+    addon_objects.remove(kube, "apiVersion: v1\nkind: Namespace\nmetadata: {name: metallb-system}\n")
+    assert (NAMESPACES.plural, "", "metallb-system") in kube.store.objects
 
 
 def test_where_a_node_does_not_clear_up_the_agents_stay_and_up_says_so(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ from moyai.kube.resources import (
     CONFIG_MAPS,
     DAEMON_SETS,
     DEFINITIONS,
+    NAMESPACES,
     ROLE_BINDINGS,
     ROLES,
     SERVICE_ACCOUNTS,
@@ -26,6 +27,7 @@ from moyai.kube.resources import (
 #: The same word is in bootstrap/data/bootstrap-control-plane.
 MANAGER = "moyai"
 _RESOURCES: Mapping[str, Resource] = {
+    "Namespace": NAMESPACES,
     "ServiceAccount": SERVICE_ACCOUNTS,
     "ClusterRole": CLUSTER_ROLES,
     "ClusterRoleBinding": CLUSTER_ROLE_BINDINGS,
@@ -35,6 +37,8 @@ _RESOURCES: Mapping[str, Resource] = {
     "DaemonSet": DAEMON_SETS,
     "CustomResourceDefinition": DEFINITIONS,
 }
+#: What users' objects are in.
+_STAYS = frozenset({"CustomResourceDefinition", "Namespace"})
 
 
 def apply(api: KubeApi, manifests: str) -> None:
@@ -44,9 +48,9 @@ def apply(api: KubeApi, manifests: str) -> None:
 
 
 def remove(api: KubeApi, manifests: str) -> None:
-    """Delete the objects, the last first: pods go before the rights with which they work. Definitions of kinds stay: with them
-    the objects of users would go."""
-    for one in reversed([one for one in _objects(manifests) if one["kind"] != "CustomResourceDefinition"]):
+    """Delete the objects, the last first: pods go before the rights with which they work. Definitions of kinds and
+    namespaces stay: with them the objects of users would go."""
+    for one in reversed([one for one in _objects(manifests) if one["kind"] not in _STAYS]):
         meta = one["metadata"]
         api.delete(_RESOURCES[one["kind"]], meta["name"], namespace=meta.get("namespace"))
 

@@ -19,7 +19,10 @@ def plan_live_addons(now: Situation) -> Iterator[s.Step]:
     kube = now.observed.kube
     if kube is None or not now.recorded.ready:
         return
-    changed = any(change.path == "spec.network.policy" for change in now.changes)
+    paths = {change.path for change in now.changes}
+    changed = "spec.network.policy" in paths
+    # without the mode, BGPPeers alone say whom nodes speak to
+    speaks = "spec.network.bgp" in paths and now.spec.network.mode == "bgp"
     for addon in now.addons:
         if not addon.live:
             continue
@@ -31,6 +34,8 @@ def plan_live_addons(now: Situation) -> Iterator[s.Step]:
             yield _apply(addon, "the cluster has none")
         elif not addon.unwanted and there and kube.policies != now.spec.network.policy:
             yield _apply(addon, f"network policies are {'enforced' if now.spec.network.policy else 'no longer enforced'}")
+        elif not addon.unwanted and there and speaks:
+            yield _apply(addon, "spec.network.bgp has changed")
 
 
 def live_addon_notes(steps: Iterable[s.Step]) -> Iterator[str]:
