@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from ipaddress import IPv4Network
+from ipaddress import IPv4Address, IPv4Network
 from typing import Annotated, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
 from moyai.spec.address_types import Cidr, Ip
 from moyai.spec.base import Model, problem
+from moyai.spec.forbidden_ranges import special_home
+from moyai.spec.kubernetes import is_key
 
 #: RFC 6793: numbers have 32 bits, and these two mean something else (RFC 7607, RFC 7300).
 _LAST_ASN = 2**32 - 2
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
-_LABEL = re.compile(r"([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
+_SECRET = re.compile(r"(?=.{1,253}$)[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 
 
 def _name(value: str) -> str:
@@ -25,8 +27,20 @@ def _name(value: str) -> str:
 
 
 def _label(value: str) -> str:
-    if not _LABEL.fullmatch(value):
+    if not is_key(value):
         raise problem("the key of a label, such as moyai.dev/route-reflector")
+    return value
+
+
+def _secret(value: str) -> str:
+    if value and not _SECRET.fullmatch(value):
+        raise problem("the name of a Secret: small letters, digits, hyphens and dots")
+    return value
+
+
+def _router(value: IPv4Address) -> IPv4Address:
+    if home := special_home(value):
+        raise problem(f"the address of a router, not one of {home}")
     return value
 
 
@@ -39,9 +53,9 @@ class BgpRouter(Model):
     name: Annotated[str, AfterValidator(_name)] = Field(
         default="", validate_default=True, description="By which objects of MetalLB and messages name it."
     )
-    address: Ip = Field(description="Its address.")
+    address: Annotated[Ip, AfterValidator(_router)] = Field(description="Its address, which no node gets.")
     asn: Asn = Field(description="Number of its autonomous system.")
-    password_secret: str = Field(
+    password_secret: Annotated[str, AfterValidator(_secret)] = Field(
         default="",
         description="Name of a Secret of type kubernetes.io/basic-auth in namespace metallb-system: the session's password.",
     )
@@ -95,12 +109,22 @@ class BgpSpec(Model):
         return self
 
 
-def check_routers(bgp: BgpSpec, *, mode: str, ranges: Mapping[str, IPv4Network]) -> None:
-    """``ranges``: field → the cluster's range. Raises the validator's error, with its place below ``network``."""
+def check_routers(
+    bgp: BgpSpec,
+    *,
+    mode: str,
+    ranges: Mapping[str, IPv4Network],
+    nodes: tuple[IPv4Address, IPv4Address],
+    api: IPv4Address,
+) -> None:
+    """``ranges``: field → the cluster's range. ``nodes``: the first and the last address that nodes get. ``api``: what the API
+    has where it has an address of its own. Raises the validator's error, with its place below ``network``."""
     if bgp.routers and mode != "bgp":
         raise problem("left out where mode is not bgp: a BGPPeer names a router for Services", at=("bgp", "routers"))
     for number, router in enumerate(bgp.routers):
         at = ("bgp", "routers", number)
+        if nodes[0] <= router.address <= nodes[1] or router.address == api:
+            raise problem(f"apart from {nodes[0]} to {nodes[1]}, which nodes get, and {api}, the API's", at=(*at, "address"))
         for name, cidr in ranges.items():
             # a router may be a machine of the cluster's network
             if router.address in cidr and name != "nodeCIDR":

@@ -224,7 +224,8 @@ class NetworkSpec(Model):
         for first, second in (("nodeCIDR", "podCIDR"), ("nodeCIDR", "serviceCIDR"), ("podCIDR", "serviceCIDR")):
             if ranges[first].overlaps(ranges[second]):
                 raise problem(f"apart from {first} {ranges[first]}", at=(second,))
-        check_routers(self.bgp, mode=self.mode, ranges=ranges)
+        api = self.node_cidr[VIRTUAL_NUMBER]
+        check_routers(self.bgp, mode=self.mode, ranges=ranges, nodes=self.node_addresses, api=api)
         for number, server in enumerate(self.dns):
             if server in self.pod_cidr or server in self.service_cidr:
                 raise problem("reachable from the machines, so not within podCIDR or serviceCIDR", at=("dns", number))
