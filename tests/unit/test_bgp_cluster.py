@@ -52,7 +52,7 @@ def spec(routers: str = f"[{ROUTER}]", *, mode: str = "bgp", more: str = "") -> 
         ("[{name: a, address: 0.0.0.0, asn: 1}]", r"address: '0\.0\.0\.0', should be the address of a router"),
         (
             "[{name: a, address: 10.8.0.2, asn: 1, passwordSecret: My Key}]",
-            r"passwordSecret: 'My Key', should be the name of a Secret",
+            r"passwordSecret: 'My Key', should be the name",
         ),
         ("[{name: a, address: 10.8.0.2, asn: 1, accept: [10.8.0.0/16]}]", r"accept\[0\]"),
         ("[{name: a, address: 10.8.0.2, asn: 1, accept: [0.0.0.0/0]}]", r"accept\[0\]: '0\.0\.0\.0/0', should be apart from"),

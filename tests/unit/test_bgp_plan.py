@@ -120,7 +120,8 @@ def test_without_the_mode_the_first_peer_says_the_as() -> None:
 
 
 def remarks_of(*peers: BgpPeer, **more: Any) -> str:
-    return "|".join(one.message for one in sessions(node(1), Speakers([node(1)], peers, **more), conf=CONF).remarks)
+    now = Speakers([node(1), node(2)], peers, **more)
+    return "|".join(one.message for one in sessions(node(1), now, conf=CONF).remarks)
 
 
 def test_what_of_a_peer_is_not_done_is_said() -> None:
@@ -130,6 +131,10 @@ def test_what_of_a_peer_is_not_done_is_said() -> None:
         ({"peerAddress": "2001:db8::1"}, "IPv6"),
         ({"peerAddress": ""}, "spec.peerAddress is missing"),
         ({"peerAddress": "router"}, "no IP address"),
+        ({"peerAddress": "224.0.0.5"}, "spec.peerAddress: 224.0.0.5 is no router's address"),
+        # the session with that node would be made another one, and its pods were out of reach
+        ({"peerAddress": "172.17.0.22"}, "spec.peerAddress: 172.17.0.22 is node n2's address"),
+        ({"holdTime": "9" * 5000 + "s"}, "spec.holdTime"),
         ({"dynamicASN": "external"}, "either spec.peerASN or spec.dynamicASN"),
         ({"holdTime": "soon"}, "spec.holdTime: 'soon'"),
         ({"password": "two words"}, "spec.password"),
@@ -224,7 +229,9 @@ def test_what_of_an_advertisement_is_not_done_is_said() -> None:
         )
 
     assert "10.8.0.192/28 is not within 10.8.0.200/29" in said(advert(aggregationLength=28))
+    assert "64 is not within 0 to 32" in said(advert(aggregationLength=64))
     assert "'vpn' is neither" in said(advert(communities=["vpn"]))
+    assert "is neither" in said(advert(communities=["9" * 5000 + ":1"]))
     assert "'large:1:2' is neither" in said(advert(communities=["large:1:2"]))
     assert "aggregationLengthV6" in said(advert(aggregationLengthV6=64))
     assert "there is no BGPPeer other" in said(advert(peers=["rt", "other"]))

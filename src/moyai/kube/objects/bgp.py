@@ -19,7 +19,7 @@ from moyai.kube.objects.policy import Selector, parse_selector
 from moyai.kube.resources import Json
 
 BGP_PORT = 179
-_DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
+_DURATION = re.compile(r"(?:(\d{1,9})h)?(?:(\d{1,9})m)?(?:(\d{1,9})s)?")
 #: What FRR takes as a word. A password with a space or a line break would end its command.
 _WORD = re.compile(r"[!-~]{1,80}")
 _WHOLE = (65535, 2**32 - 1)
@@ -108,7 +108,8 @@ def is_community(said: str) -> bool:
     large = words[0] == "large"
     numbers, most = (words[1:], _WHOLE[1]) if large else (words, _WHOLE[0])
     right = len(numbers) == (3 if large else 2)
-    return right and all(one.isascii() and one.isdigit() and int(one) <= most for one in numbers)
+    # Python refuses to read a number of thousands of digits
+    return right and all(one.isascii() and one.isdigit() and len(one) <= 10 and int(one) <= most for one in numbers)
 
 
 def is_password(said: str) -> bool:
@@ -124,6 +125,8 @@ def parse_bgp_peer(found: Json) -> BgpPeer:
         problems.append("spec.interface is not supported: name the router by peerAddress")
     elif not address and not problems:
         problems.append("spec.peerAddress is missing")
+    elif address and _is_nobodys(IPv4Address(address)):
+        problems.append(f"spec.peerAddress: {address} is no router's address")
     if text(spec, "vrf"):
         problems.append("spec.vrf is not supported: nodes have one routing table")
     my_asn, asn, dynamic = number(spec, "myASN"), number(spec, "peerASN"), text(spec, "dynamicASN")
@@ -238,6 +241,10 @@ def _v4(spec: Json, key: str, *, problems: list[str]) -> str:
         problems.append(f"spec.{key}: IPv6 addresses are not supported")
         return ""
     return str(found)
+
+
+def _is_nobodys(address: IPv4Address) -> bool:
+    return address.is_unspecified or address.is_loopback or address.is_multicast or address.is_reserved
 
 
 def _seconds(spec: Json, key: str, *, problems: list[str]) -> int:

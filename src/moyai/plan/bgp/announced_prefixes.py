@@ -89,6 +89,9 @@ def announced(node: str, now: Announcing) -> Announced:
 
 def _usable(one: BgpAdvertisement, now: Announcing, *, remarks: dict[Remark, None]) -> bool:
     remarks.update({Remark(one.about, said, warning=False): None for said in one.remarks})
+    if not 0 <= one.length <= 32:
+        remarks[Remark(one.about, f"spec.aggregationLength: {one.length} is not within 0 to 32")] = None
+        return False
     for name in sorted(set(one.peers).difference(now.peers, now.known)):
         remarks[Remark(one.about, f"spec.peers: there is no BGPPeer {name}")] = None
     if unknown := unknown_communities(one.communities, now.names):

@@ -72,7 +72,9 @@ class Speakers:
 def sessions(me: Node, now: Speakers, *, conf: BgpConf) -> Sessions:
     """Of the node ``me``, which must have an address."""
     remarks: list[Remark] = []
-    usable = _usable(_all(now.peers, conf), remarks)
+    # two sessions with one address cannot be, and without that with the node its pods are out of reach
+    taken = {ip: one.name for one in now.nodes for ip in one.internal_ips} if conf.pods else {}
+    usable = _usable(_all(now.peers, conf), remarks, taken=taken)
     asn = conf.asn or (usable[0].my_asn if usable else 0)
     tried = [_session(peer, now, asn=asn, remarks=remarks) for peer in usable if peer.on(me.labels)]
     found = tuple(one for one in tried if one)
@@ -114,14 +116,16 @@ def _all(peers: Collection[BgpPeer], conf: BgpConf) -> list[BgpPeer]:
     return named + sorted(peers, key=lambda one: (one.created, one.name))
 
 
-def _usable(peers: Iterable[BgpPeer], remarks: list[Remark]) -> list[BgpPeer]:
-    """Without those that cannot be used, and of two for one address the first."""
+def _usable(peers: Iterable[BgpPeer], remarks: list[Remark], *, taken: Mapping[str, str]) -> list[BgpPeer]:
+    """Without those that cannot be used, and of two for one address the first. ``taken``: address → node that has it."""
     found: dict[str, BgpPeer] = {}
     names: set[str] = set()
     for peer in peers:
         remarks += [Remark(peer.about, one, warning=False) for one in peer.remarks]
         if peer.problems:
             remarks.append(Remark(peer.about, "; ".join(peer.problems)))
+        elif peer.address in taken:
+            remarks.append(Remark(peer.about, f"spec.peerAddress: {peer.address} is node {taken[peer.address]}'s address"))
         elif peer.address in found:
             remarks.append(Remark(peer.about, f"{peer.address} is {found[peer.address].name}'s already, which is older"))
         elif peer.name in names:
