@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -201,6 +202,26 @@ def test_a_cordoned_node_withdraws_while_another_can_announce() -> None:
     assert announced("n2", announcing(one, nodes=nodes)).prefixes != {}
     alone = {one.key: frozenset({"n1"})}
     assert announced("n1", announcing(one, nodes=nodes, endpoints=alone)).prefixes != {}
+
+
+class CountedNodes(list[Node]):
+    """Counts how often all of them are gone through."""
+
+    walks = 0
+
+    def __iter__(self) -> Iterator[Node]:
+        self.walks += 1
+        return super().__iter__()
+
+
+def test_a_service_more_goes_through_no_nodes_again() -> None:
+    def walks(count: int) -> int:
+        nodes = CountedNodes(node(number) for number in range(1, 4))
+        services = [service(f"s{number}", f"10.8.0.{200 + number}") for number in range(count)]
+        assert len(announced("n1", announcing(*services, nodes=nodes)).prefixes) == count
+        return nodes.walks
+
+    assert walks(1) == walks(8)
 
 
 def test_advertisements_choose_and_are_united() -> None:

@@ -71,12 +71,13 @@ def announced(node: str, now: Announcing) -> Announced:
     for service in now.services:
         if service.ingress and service.ingress[0].ip and not service.deleting:
             by_address.setdefault(service.ingress[0].ip, []).append(service)
+    me = next((one for one in now.nodes if one.name == node), None)
     told: dict[str, dict[str, Attributes]] = {}
     shown: dict[str, set[str]] = {}
     for address, services in sorted(by_address.items()):
         pool = pool_of(address, now.pools)
         adverts = [one for one in usable if pool and _about(one, pool, services=services)]
-        mine = [one for one in adverts if node in _speakers(one, services, now=now)]
+        mine = [one for one in adverts if me and _announces(me, one, services=services, now=now)]
         for one in mine:
             prefix = _prefix(address, one, now=now, remarks=remarks)
             peers = [name for name in now.peers if not one.peers or name in one.peers]
@@ -105,10 +106,14 @@ def _about(one: BgpAdvertisement, pool: AddressPool, *, services: Iterable[Servi
     return one.chosen.covers(pool) and any(one.chosen.leads_to(service.labels) for service in services)
 
 
-def _speakers(one: BgpAdvertisement, services: Collection[Service], *, now: Announcing) -> set[str]:
-    """Nodes that announce it: of those that can, those that stay, where there are some."""
-    able = [node for node in now.nodes if _able(node, one) and _serves(node.name, services, now=now)]
-    return {node.name for node in able if not node.cordoned} or {node.name for node in able}
+def _announces(me: Node, one: BgpAdvertisement, *, services: Collection[Service], now: Announcing) -> bool:
+    """Whether the node ``me`` does: of the nodes that can, those that stay do, where there are some."""
+
+    def can(node: Node) -> bool:
+        return _able(node, one) and _serves(node.name, services, now=now)
+
+    # only a node that leaves asks for others
+    return can(me) and (not me.cordoned or not any(can(other) for other in now.nodes if not other.cordoned))
 
 
 def _able(node: Node, one: BgpAdvertisement) -> bool:
