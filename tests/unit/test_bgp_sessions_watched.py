@@ -72,3 +72,9 @@ def test_a_session_that_is_no_longer_wanted_is_forgotten_and_frrs_end_takes_all_
     assert (watching.watch.up, watching.watch.down) == (0, 1)
     watching.watch.wanted({})
     assert (watching.watch.up, watching.watch.down) == (0, 0)
+
+
+def test_an_address_that_another_node_gets_is_named_by_that_node() -> None:
+    watching = Watching(node=True)
+    watching.watch.wanted({"172.17.9.2": WantedSession("node n9", node=True)})
+    assert "node n9" in watching.watch.heard(Adjacency("172.17.9.2", True))

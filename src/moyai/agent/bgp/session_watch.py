@@ -60,7 +60,9 @@ class SessionWatch:
             for address, one in sessions.items()
         }
         for address, one in sessions.items():
-            self._watched[address].secured = one.secured
+            # a node that is replaced leaves its address to another one
+            watched = self._watched[address]
+            watched.name, watched.secured, watched.node = one.name, one.secured, one.node
 
     def of_node(self, address: str) -> bool:
         """Whether it is a session with another node of the cluster."""
