@@ -28,6 +28,8 @@ _START, _PAUSE, _LONGEST = 20.0, 0.2, 5.0
 #: A daemon that ran for so many seconds has not failed at once.
 _STABLE = 30.0
 _POLL, _GRACE, _ANSWER = 0.02, 2.0, 10.0
+#: Bytes of an answer: thousands of prefixes of each of several routers.
+_LONGEST_ANSWER = 1 << 24
 #: Seconds for which zebra keeps routes of an earlier zebra that nobody asks for again.
 _KEPT = 60
 _OWN: dict[str, tuple[str, ...]] = {
@@ -55,7 +57,7 @@ class FrrPlace:
 
 @dataclass(frozen=True)
 class FrrRefusal:
-    """``command`` without a password."""
+    """Both without a password."""
 
     command: str
     why: str
@@ -133,7 +135,7 @@ class Frr:
             for command in ("enable", "configure terminal", *commands, "end"):
                 said, code = await ask(command)
                 if code:
-                    refused.append(FrrRefusal(_SECRET.sub(r"\1…", command), said.strip()))
+                    refused.append(FrrRefusal(*(_SECRET.sub(r"\1…", one) for one in (command, said.strip()))))
         return refused
 
     async def show(self, daemon: str, command: str) -> Any:
@@ -162,7 +164,7 @@ class Frr:
         socket = self._place.root / self._place.run.lstrip("/") / f"{daemon}.vty"
         try:
             async with asyncio.timeout(_ANSWER):
-                reader, writer = await asyncio.open_unix_connection(str(socket), limit=1 << 24)
+                reader, writer = await asyncio.open_unix_connection(str(socket), limit=_LONGEST_ANSWER)
         except (OSError, TimeoutError) as error:
             raise FrrGone(f"FRR's {daemon} does not answer ({error})") from error
 
@@ -172,6 +174,8 @@ class Frr:
                     writer.write(command.encode() + b"\0")
                     said = await reader.readuntil(b"\0\0\0")
                     (code,) = await reader.readexactly(1)
+            except asyncio.LimitOverrunError as error:
+                raise FrrGone(f"FRR's {daemon} answers with more than {_LONGEST_ANSWER} bytes") from error
             except (OSError, EOFError, TimeoutError) as error:
                 raise FrrGone(f"FRR's {daemon} ended in a conversation ({type(error).__name__})") from error
             return said[:-3].decode(errors="replace"), code
@@ -211,8 +215,11 @@ class Frr:
 
     async def _read(self, daemon: str, child: asyncio.subprocess.Process) -> None:
         assert child.stdout is not None
-        with contextlib.suppress(ValueError):  # a line that is too long
-            async for line in child.stdout:
+        while True:
+            # to the end in any case: a daemon whose pipe is full stands still
+            with contextlib.suppress(ValueError):  # a line that is too long
+                if not (line := await child.stdout.readline()):
+                    return
                 self._on_line(daemon, line.decode(errors="replace").rstrip())
 
     async def _keep(self, daemon: str) -> None:
