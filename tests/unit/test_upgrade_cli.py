@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,6 +12,7 @@ from moyai.cli import cluster, main, upgrade
 from moyai.cloud.memory import MemoryCloud
 from moyai.cloud.model import Image
 from moyai.core.paths import Paths
+from moyai.lifecycle import upgrade_state
 from moyai.lifecycle.record import Record
 from tests.unit.lifecycle_world import World
 from tests.unit.test_upgrade import NEXT, OLD, SPEC
@@ -36,9 +38,14 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     return world
 
 
-def stage(world: World) -> str:
+def record_of(world: World) -> Record:
     found = Record.open(world.paths, "quickstart")
     assert found
+    return found
+
+
+def stage(world: World) -> str:
+    found = record_of(world)
     return str(found.upgrade.stage) if found.upgrade else ""
 
 
@@ -72,6 +79,36 @@ def test_an_upgrade_and_its_end(world: World, capsys: pytest.CaptureFixture[str]
     assert stage(world) == ""
 
 
+def test_the_soak_time_is_set_while_it_soaks(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.run(["upgrade", "--to", NEXT, "--yes"]) == 0
+    assert main.run(["upgrade", "--soak", "24", "--yes"]) == 0
+    found = record_of(world)
+    assert found.upgrade
+    assert found.upgrade.soak_hours == 24
+    assert "24" not in capsys.readouterr().err
+
+
+def test_a_pause_while_it_is_finalized_promises_no_way_back(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.run(["upgrade", "--to", NEXT, "--yes"]) == 0
+
+    def ask(_before: Any, after: Any) -> None:
+        if after is not None and after.name == "quickstart-control-plane-0":
+            upgrade_state.request_pause(record_of(world))
+
+    world.store.servers.watch(ask)
+    capsys.readouterr()
+    assert main.run(["upgrade", "--finalize", "--yes"]) == 0
+    out = capsys.readouterr().out
+    assert "paused" in out
+    assert "--rollback" not in out
+
+
+@pytest.mark.parametrize("name", ["1..2", "1.².3", f"1.37.{'9' * 5000}"])
+def test_an_image_that_is_called_like_no_version_is_none(name: str, world: World) -> None:
+    world.store.images.put(Image("odd", f"moyai-node-{name}", "ACTIVE"))
+    assert main.run(["upgrade"]) == 2
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
@@ -80,6 +117,10 @@ def test_an_upgrade_and_its_end(world: World, capsys: pytest.CaptureFixture[str]
         (["--rollback"], "there is no upgrade to take back"),
         (["--pause"], "--pause: no machine of cluster quickstart is being upgraded"),
         (["--to", NEXT, "--soak", "-1"], "-1"),
+        (["--to", NEXT, "--soak", "inf"], "--soak inf: should be 0 to 8760 hours"),
+        (["--to", NEXT, "--soak", "nan"], "--soak nan: should be 0 to 8760 hours"),
+        (["--finalize", "--soak", "1"], "--soak: should be left out with --finalize"),
+        (["--to", f"1.{'9' * 5000}.1"], "should be a version such as 1.37.1"),
         (["other"], "there is no cluster 'other'"),
     ],
 )

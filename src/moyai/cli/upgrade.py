@@ -62,6 +62,9 @@ def upgrade(
 
     if sum((bool(to), pause, rollback, finalize)) > 1:
         raise UsageError("--to, --pause, --rollback and --finalize: should be one of them")
+    for option, given in (("--pause", pause), ("--rollback", rollback), ("--finalize", finalize)):
+        if given and soak is not None:
+            raise UsageError(f"--soak: should be left out with {option}")
     record = recorded(cluster)
     if pause:
         upgrade_state.request_pause(record)
@@ -71,13 +74,14 @@ def upgrade(
     paths = default_paths()
     cloud, makes = connect(record.cloud), _makes(record, paths)
     seen = upgrading.preview(record.name, cloud, wish=wish, paths=paths, makes=makes)
-    if dry_run or seen.upgrade is None:
+    if dry_run or (seen.upgrade is None and soak is None):
         _show(seen, output)
         return
-    if output == "text":
-        _show(seen, output)
-    if not yes and sys.stdin.isatty():
-        click.confirm("Go on?", abort=True, err=True)
+    if seen.upgrade is not None:
+        if output == "text":
+            _show(seen, output)
+        if not yes and sys.stdin.isatty():
+            click.confirm("Go on?", abort=True, err=True)
     _make_images(record, seen.needs if makes else (), paths=paths, output=output)
     with display("json" if output == "json" else "text", title=f"cluster {record.name}") as progress:
         result = upgrading.upgrade(record.name, cloud, wish=wish, paths=paths, reporter=progress, makes=makes)
@@ -121,7 +125,11 @@ def _report(result: UpgradeResult, output: str) -> None:
         say(json.dumps(asdict(result), indent=1))
         return
     if result.paused:
-        say(f"cluster {result.name}: the upgrade is paused; `moyai upgrade` goes on, `moyai upgrade --rollback` takes it back")
+        from moyai.plan.versions import Stage
+
+        forward = result.upgrade is not None and result.upgrade.stage is Stage.FORWARD
+        back = ", `moyai upgrade --rollback` takes it back" if forward else ""
+        say(f"cluster {result.name}: the upgrade is paused; `moyai upgrade` goes on{back}")
         return
     say(f"cluster {result.name} has Kubernetes {result.version}")
     if result.upgrade is not None:

@@ -23,7 +23,7 @@ from moyai.lifecycle.up import Rounds, Start, look
 from moyai.lifecycle.upgrade_state import go_on, is_paused
 from moyai.plan.cluster.preflight import check_upgrade
 from moyai.plan.graph import Plan, Replacement
-from moyai.plan.versions import Stage, Upgrade, Wish, after, decide, left, plan_links
+from moyai.plan.versions import Stage, Upgrade, Wish, after, decide, is_version, left, plan_links
 from moyai.spec.model import Cluster
 
 _IMAGE_PREFIX = "moyai-node-"
@@ -201,7 +201,7 @@ class _Upgrading:
 def _versions(cloud: Cloud) -> frozenset[str]:
     """Those that the cloud has a node image of."""
     named = (one.name.removeprefix(_IMAGE_PREFIX) for one in cloud.images.images() if one.name.startswith(_IMAGE_PREFIX))
-    return frozenset(one for one in named if one.replace(".", "").isdigit() and one.count(".") == 2)
+    return frozenset(filter(is_version, named))
 
 
 def _with_later(start: Start, wanted: Upgrade) -> Plan:

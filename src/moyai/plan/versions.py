@@ -19,6 +19,10 @@ from moyai.plan.machine_template import Versions, made_with
 from moyai.plan.observed import Observed, Recorded, server_owner
 
 
+#: A year.
+MOST_SOAK_HOURS = 8760
+
+
 class Stage(StrEnum):
     """Where an upgrade stands; the values are those of the record."""
 
@@ -70,6 +74,11 @@ class Wish:
     soak_hours: float | None = None
 
 
+def is_version(text: str) -> bool:
+    """Whether it is one of Kubernetes, in full."""
+    return re.fullmatch(r"1\.[0-9]{1,4}\.[0-9]{1,4}", text) is not None
+
+
 def numbers(version: str) -> tuple[int, ...]:
     """``1.37.1`` for comparing."""
     return tuple(map(int, version.split(".")))
@@ -82,8 +91,10 @@ def minor(version: str) -> str:
 def decide(has: str, upgrade: Upgrade | None, *, wish: Wish, offered: Collection[str], now: datetime) -> Upgrade:
     """What is done now; the same upgrade where there is nothing to do. ``has``: the cluster's version. ``upgrade``: the one on
     record. UsageError for a wish that cannot be met."""
-    if wish.to and not re.fullmatch(r"1\.\d+\.\d+", wish.to):
-        raise UsageError(f"--to {wish.to}: should be a version such as {has}")
+    if wish.to and not is_version(wish.to):
+        raise UsageError(f"--to {wish.to[:64]}: should be a version such as {has}")
+    if wish.soak_hours is not None and not 0 <= wish.soak_hours <= MOST_SOAK_HOURS:
+        raise UsageError(f"--soak {wish.soak_hours:g}: should be 0 to {MOST_SOAK_HOURS} hours")
     if wish.back or wish.final:
         return _ended(upgrade, back=wish.back)
     if upgrade is None:

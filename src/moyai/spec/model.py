@@ -50,7 +50,7 @@ def _dns_label(limit: int) -> AfterValidator:
 
 
 def _version(value: Any) -> str:
-    if not isinstance(value, str) or not re.fullmatch(r"v?1\.\d+\.\d+", value):
+    if not isinstance(value, str) or not re.fullmatch(r"v?1\.[0-9]{1,4}\.[0-9]{1,4}", value):
         raise problem(f"a version such as {DEFAULT_KUBERNETES_VERSION} (in quotes)")
     return value.removeprefix("v")
 
