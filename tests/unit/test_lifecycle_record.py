@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import os
 import threading
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from moyai.core.errors import Terminal
 from moyai.core.keys import Key, Kind
 from moyai.core.paths import Paths
 from moyai.lifecycle import record as module
@@ -73,3 +76,38 @@ def test_changes_of_many_threads_share_writes_and_none_is_lost(tmp_path: Path, m
     with ThreadPoolExecutor(len(keys)) as pool:
         assert all(pool.map(change, keys))
     assert len(writes) <= 3
+
+
+UPGRADE = {
+    "begin": "1.37.1",
+    "target": "1.38.2",
+    "goal": "1.38.2",
+    "stage": "soaking",
+    "soak_hours": 1.0,
+    "done": "2026-01-01T00:00:00+00:00",
+}
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"begin": ""},
+        {"target": "latest"},
+        {"goal": "1.38"},
+        {"done": ""},
+        {"done": "yesterday"},
+        {"done": "2026-01-01T00:00:00"},
+        {"soak_hours": float("inf")},
+        {"soak_hours": float("nan")},
+        {"stage": "elsewhere"},
+    ],
+)
+def test_an_upgrade_that_moyai_has_not_written_is_refused(changed: Mapping[str, Any], tmp_path: Path) -> None:
+    paths, record = made(tmp_path)
+    file = record.folder / "record.json"
+    data = json.loads(file.read_text())
+    file.write_text(json.dumps({**data, "upgrade": UPGRADE}))
+    assert on_disk(paths).upgrade is not None
+    file.write_text(json.dumps({**data, "upgrade": {**UPGRADE, **changed}}))
+    with pytest.raises(Terminal, match=r"cannot be read: upgrade"):
+        on_disk(paths)

@@ -7,17 +7,18 @@ section ``security`` has the value that all clusters had before there was that f
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal, Self, cast
 
-from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError, model_validator
 
 from moyai.core.keys import Key, Kind
 from moyai.plan import keys
 from moyai.plan.observed import NodeAllocation
-from moyai.plan.versions import Stage, Upgrade
+from moyai.plan.versions import Stage, Upgrade, is_version
 from moyai.spec.security import BEFORE
 
 VERSION = 2
@@ -73,6 +74,19 @@ class UpgradeForm(BaseModel):
     stage: Literal["", "under way", "soaking", "rolling back", "finalizing"] = Field("", description="where the upgrade stands")
     soak_hours: float = Field(-1.0, description="hours after which the next command finalizes it; below 0: only on demand")
     done: str = Field("", description="time when all machines had the new version; empty before")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if not self.stage:
+            return self
+        wrong = next((one for one in (self.begin, self.target, self.goal) if not is_version(one)), None)
+        if wrong is not None:
+            raise ValueError(f"{wrong!r} is no version")
+        if not math.isfinite(self.soak_hours):
+            raise ValueError(f"soak_hours: {self.soak_hours} is no number of hours")
+        if (self.stage == Stage.SOAKING or self.done) and datetime.fromisoformat(self.done).tzinfo is None:
+            raise ValueError(f"done: {self.done!r} has no time zone")
+        return self
 
 
 class _Seat(BaseModel):

@@ -18,7 +18,6 @@ from moyai.core.ids import TEMPLATE_KEY
 from moyai.plan.machine_template import Versions, made_with
 from moyai.plan.observed import Observed, Recorded, server_owner
 
-
 #: A year.
 MOST_SOAK_HOURS = 8760
 
