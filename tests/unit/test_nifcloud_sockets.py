@@ -141,6 +141,12 @@ def test_a_configuration_that_the_sdk_cannot_read_is_one_line(tmp_path: Path, mo
         sdk.call("DescribeRegions", {})
 
 
+@pytest.mark.parametrize("url", ["foo", "ftp://x y"])
+def test_an_address_that_is_none_is_one_line(url: str) -> None:
+    with pytest.raises(UsageError, match=f"cannot be set up.*{url}"):
+        Sdk(ApiPlace("jp-east-1", url), KEY).call("DescribeRegions", {})
+
+
 def test_a_slow_answer_is_lost_and_the_call_was_sent_once(front: Front, ca: Path) -> None:
     front.answer = None
     sdk = Sdk(ApiPlace("jp-east-1", front.url, str(ca)), KEY, read_seconds=0.3)

@@ -134,8 +134,8 @@ class Sdk:
                 nifcloud_secret_access_key=self._key.secret,
                 config=config,
             )
-        except boto.BotoCoreError as error:
-            # the SDK reads NIFCLOUD_PROFILE and ~/.nifcloud/config, whatever it is given
+        except (boto.BotoCoreError, ValueError) as error:
+            # an address that is none; the SDK reads NIFCLOUD_PROFILE and ~/.nifcloud/config, whatever it is given
             raise UsageError(f"NIFCLOUD's SDK cannot be set up: {' '.join(str(error).split())}") from None
         # the SDK gives all its clients one context: a CA of one cloud would be trusted for every other
         client._endpoint.http_session._manager.connection_pool_kw["ssl_context"] = context
