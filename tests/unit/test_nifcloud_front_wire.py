@@ -123,7 +123,18 @@ def test_balancers_are_asked_for_by_name_alone_too() -> None:
 
 
 @pytest.mark.parametrize(
-    "body", [b"Action", b"\xff=1", b"A=%FF", b"a=1&a=2", b"a=%00", b"a%0b=1", b"x" * (request.MOST_BYTES + 1)]
+    "body",
+    [
+        b"Action",
+        b"\xff=1",
+        b"A=%FF",
+        b"a=1&a=2",
+        b"a=%00",
+        b"a%0b=1",
+        b"x" * (request.MOST_BYTES + 1),
+        # each list within a list goes through all of them
+        b"&".join(b"a%d=" % number for number in range(request.MOST_PARAMETERS + 1)),
+    ],
 )
 def test_a_body_that_is_no_form_is_refused(body: bytes) -> None:
     with pytest.raises(ApiRefusal, match=r"Client\.InvalidParameter\.Format\."):

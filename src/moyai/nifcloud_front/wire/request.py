@@ -21,6 +21,8 @@ from moyai.nifcloud_front.wire.service_model import Operation, ServiceModel, Sha
 
 #: Bytes of a request's body; the longest field is user data of 8 KB.
 MOST_BYTES = 1 << 20
+#: Some hundred items of a list with some fields each.
+MOST_PARAMETERS = 4096
 #: Parameters of every request: who asks for what.
 COMMON = frozenset(
     {"Action", "Version", "AccessKeyId", "SignatureVersion", "SignatureMethod", "Timestamp", "Signature", "SecurityToken"}
@@ -41,14 +43,23 @@ class ApiRequest:
 
 
 def parameters(body: bytes) -> dict[str, str]:
-    """The parameters of a form. Raises ApiRefusal for a body that is too long, no form, or names one parameter twice."""
+    """The parameters of a form. Raises ApiRefusal for a body that is too long, no form, or names one parameter twice; and for
+    more parameters than any call needs."""
     if len(body) > MOST_BYTES:
         raise ApiRefusal("Client.InvalidParameter.Format.Request", f"The request is longer than {MOST_BYTES} bytes.")
     try:
-        pairs = parse_qsl(body.decode("ascii"), keep_blank_values=True, strict_parsing=True, encoding="utf-8", errors="strict")
+        pairs = parse_qsl(
+            body.decode("ascii"),
+            keep_blank_values=True,
+            strict_parsing=True,
+            encoding="utf-8",
+            errors="strict",
+            max_num_fields=MOST_PARAMETERS,
+        )
     except ValueError:
         raise ApiRefusal(
-            "Client.InvalidParameter.Format.Request", "The request is not a form of URL-encoded parameters."
+            "Client.InvalidParameter.Format.Request",
+            f"The request is not a form of at most {MOST_PARAMETERS} URL-encoded parameters.",
         ) from None
     found: dict[str, str] = {}
     for name, value in pairs:
