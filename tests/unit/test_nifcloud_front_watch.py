@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
+from typing import Never
 
 import pytest
 
@@ -84,6 +85,32 @@ def test_the_loop_ends_a_work_without_being_asked(front: TestFront) -> None:
     Worker(context, SystemClock()).run(stop, watches=(look,))
     assert done.is_set()
     assert front.call("DescribeSecurityGroups")["SecurityGroupInfo"][0]["GroupStatus"] == "applied"
+
+
+def test_a_work_with_a_fault_of_the_front_is_put_off_like_a_refused_one(
+    front: TestFront, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fails(*_: object) -> Never:
+        raise KeyError("gone")
+
+    front.call("CreateSecurityGroup", GroupName="nodes")
+    with front.store.transaction() as tx:
+        for one in tx.works():
+            tx.keep(type(one)(one.kind, one.uid, one.verb))
+    monkeypatch.setitem(VERBS, ("group", "apply"), fails)
+    stop = threading.Event()
+
+    def look(_: object) -> None:
+        if caplog.records:
+            stop.set()
+
+    # real time, and looks that do not wait for it
+    context = type(front.context)(front.store, front.cloud, Pace(0, poll=0.001), SystemClock().monotonic)
+    Worker(context, SystemClock()).run(stop, watches=(look,))
+    with front.store.transaction() as tx:
+        (work,) = tx.works()
+    assert work.why == "KeyError"
+    assert work.refused == len([one for one in caplog.records if one.exc_info])
 
 
 def test_orders_count_the_calls_of_their_operation() -> None:

@@ -144,8 +144,12 @@ class Worker:
     def _guarded(self, work: WorkRow) -> None:
         try:
             self.step(work.kind, work.uid)
-        except Exception:
+        except Exception as error:
             _LOG.exception("%s %s: %s", work.kind, work.uid, work.verb)
+            # otherwise it would be tried, and logged, several times a second for ever
+            wait = _AFTER_REFUSAL.delay(work.refused)
+            put_off = replace(work, refused=work.refused + 1, why=type(error).__name__, due=self._context.now() + wait)
+            self._keep(work, put_off)
 
     def _look(self, look: Callable[[WorkContext], None]) -> None:
         try:
