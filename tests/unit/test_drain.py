@@ -107,6 +107,8 @@ def test_the_plan_has_the_rules_of_the_pool(world: World) -> None:
     ("drain", "says"),
     [
         ("order: [{}]", "spec.nodePools[0].drain.order[0]: a mapping, should be labels such as {app: web}"),
+        ("order: [{app tier: web}]", "drain.order[0]: a mapping, should be labels such as {app: web}"),
+        ("order: [{app: web server}]", "drain.order[0]: a mapping, should be labels such as {app: web}"),
         ("timeout: 1", "spec.nodePools[0].drain.timeout: 1, should be at least 10"),
         ("atTimeout: kill", "spec.nodePools[0].drain.atTimeout: 'kill', should be 'stop' or 'override'"),
     ],

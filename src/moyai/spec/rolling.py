@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from moyai.spec.base import Model, problem
+from moyai.spec.kubernetes import is_key, is_value
 
 
 class RollingUpdate(Model):
@@ -53,6 +54,7 @@ class Drain(Model):
     @model_validator(mode="after")
     def _check(self) -> Self:
         for number, labels in enumerate(self.order):
-            if not labels:
+            # others are at no pod
+            if not labels or not all(is_key(key) and is_value(value) for key, value in labels.items()):
                 raise problem("labels such as {app: web}", at=("order", number))
         return self
