@@ -112,6 +112,14 @@ def test_a_budget_that_lets_one_pod_go_is_in_nobodys_way(world: World) -> None:
     assert run(world, NEXT).version == NEXT
 
 
+def test_a_node_of_ones_own_may_say_any_version(world: World) -> None:
+    world.up(SPEC)
+    node = world.kube().store.find(NODES, "quickstart-workers-0")
+    status = {**node["status"], "nodeInfo": {"kubeletVersion": "custom"}}
+    world.kube().store.put(NODES, {"metadata": {"name": "own"}, "status": status})
+    assert run(world, NEXT).version == NEXT
+
+
 def test_an_api_that_goes_later_is_in_nobodys_way(world: World) -> None:
     world.up(SPEC)
     world.kube().deprecated = METRICS.replace("1.38", "1.39")

@@ -6,6 +6,7 @@ replace each of its machines.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
@@ -116,9 +117,10 @@ def _problems(
 
 def _skew(kube: KubeFacts, upgrade: Upgrade) -> Iterator[tuple[str, str]]:
     for node in kube.nodes:
-        if not node.version:
-            continue
-        behind = numbers(minor(upgrade.target))[1] - numbers(minor(node.version))[1]
+        said = re.match(r"1\.([0-9]{1,4})(?![0-9])", node.version)
+        if said is None:
+            continue  # a node of the user's may say anything
+        behind = numbers(minor(upgrade.target))[1] - int(said[1])
         if behind > KUBELET_SKEW:
             what = f"node {node.name} has {node.version}, more than {KUBELET_SKEW} minor versions before {upgrade.target}"
             yield what, "replace it: delete its machine in the cloud, then run `moyai up`"
