@@ -159,6 +159,15 @@ def test_agents_hear_of_other_routers_while_the_cluster_exists(world: World) -> 
     assert not world.up(speaks % "{name: rt-01, address: 10.8.0.2, asn: 64512}").changed
 
 
+def test_other_routers_are_not_forgotten_while_the_api_does_not_answer(world: World) -> None:
+    speaks = "spec: {network: {mode: bgp, bgp: {routers: [%s]}}}"
+    settled(world, speaks % "")
+    world.kube().mute = True
+    plan = world.preview(speaks % "{name: rt-01, address: 10.8.0.2, asn: 64512}")
+    assert "apply add-on pod network: spec.network.bgp has changed" in [step.text for step in plan.steps]
+    assert not any("apply" in step.text for step in world.preview(speaks % "").steps)
+
+
 def test_agents_that_announce_change_their_controllers(world: World) -> None:
     announces = "spec: {network: {policy: %s}, services: {announce: {ranges: [10.8.0.96/28]}}}"
     settled(world, announces % "true")
@@ -170,7 +179,7 @@ def test_objects_of_users_outlive_the_agents(world: World) -> None:
     settled(world)
     kube = world.kube()
     kube.store.put(NAMESPACES, {"metadata": {"name": "metallb-system"}})
-    addon_objects.remove(kube, "apiVersion: v1\nkind: Namespace\nmetadata: {name: metallb-system}\n")
+    addon_objects.remove(world.api(), "apiVersion: v1\nkind: Namespace\nmetadata: {name: metallb-system}\n")
     assert (NAMESPACES.plural, "", "metallb-system") in kube.store.objects
 
 

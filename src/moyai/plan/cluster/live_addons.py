@@ -15,9 +15,10 @@ from moyai.plan.cluster.situation import Situation
 
 
 def plan_live_addons(now: Situation) -> Iterator[s.Step]:
-    """Nothing while the API does not answer. What a new cluster's control plane is about to apply itself is not missing."""
+    """What a new cluster's control plane is about to apply itself is not missing. While the API does not answer, only what no
+    later look would find."""
     kube = now.observed.kube
-    if kube is None or not now.recorded.ready:
+    if not now.recorded.ready:
         return
     paths = {change.path for change in now.changes}
     changed = "spec.network.policy" in paths
@@ -25,6 +26,11 @@ def plan_live_addons(now: Situation) -> Iterator[s.Step]:
     speaks = "spec.network.bgp" in paths and now.spec.network.mode == "bgp"
     for addon in now.addons:
         if not addon.live:
+            continue
+        if kube is None:
+            # when `up` ends, the spec on record is the new one
+            if speaks and not addon.unwanted:
+                yield _apply(addon, "spec.network.bgp has changed")
             continue
         there = addon.names <= kube.workloads
         if addon.unwanted and there:
