@@ -110,6 +110,18 @@ def test_values_of_another_type_or_outside_an_enumeration_are_named(name: str) -
                 request.parse(MODEL, form | {wire: "nothing of the kind"})
 
 
+@pytest.mark.parametrize("name", ["StartInstances", "StopInstances", "RebootInstances", "TerminateInstances"])
+def test_a_change_of_no_server_is_none_of_all(name: str) -> None:
+    with pytest.raises(ApiRefusal, match=r"InstanceId is required"):
+        request.parse(MODEL, {"Action": name, "InstanceId": ""})
+
+
+@pytest.mark.parametrize("name", ["RegisterInstancesWithSecurityGroup", "DeregisterInstancesFromSecurityGroup"])
+def test_a_group_takes_no_server_for_all(name: str) -> None:
+    with pytest.raises(ApiRefusal, match=r"InstanceId is required"):
+        request.parse(MODEL, {"Action": name, "GroupName": "x", "InstanceId": ""})
+
+
 def test_numbers_of_a_list_have_no_gap() -> None:
     form = {"Action": "DescribeInstances", "InstanceId.1": "a", "InstanceId.3": "c"}
     with pytest.raises(ApiRefusal, match=r"Client\.InvalidParameter\.Required\.InstanceId\.2"):

@@ -185,7 +185,8 @@ def _check(model: ServiceModel, shape: Shape, *, value: Any, at: str) -> None:
 
 def _required(model: ServiceModel, shape: Shape, *, value: Any, at: str) -> None:
     if shape.type == "structure":
-        for name in sorted(shape.required - value.keys()):
+        # an empty list names nothing, and a call that takes none for all would change all
+        for name in sorted(one for one in shape.required if value.get(one) in (None, [])):
             where = _below(at, shape.members[name].wire or name)
             raise invalid(where, f"The parameter {where} is required.", kind="Required")
         for name, one in value.items():
