@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from moyai.core.errors import UsageError
 from moyai.kube.objects import AddressPool, Ingress, Service, ServicePort, parse_address_pool, parse_range
-from moyai.plan.announce.allocation import Given, Request, choose, judged
-from moyai.plan.announce.metallb_words import FROM_POOL, unknown_annotations, wishes
+from moyai.plan.announce.allocation import AllocatedAddress, AllocationRequest, allocate_address, validated
+from moyai.plan.announce.metallb_words import FROM_POOL, requested_address, unknown_annotations
 
 EVERYTHING = [parse_range("0.0.0.0/0")]
 
@@ -35,11 +35,11 @@ def service(name: str = "web", address: str = "", *, port: int = 80, **fields: A
 
 def asked(
     one: Service, *pools: AddressPool, others: tuple[Service, ...] = (), namespace: Mapping[str, str] | None = None
-) -> Given:
+) -> AllocatedAddress:
     held: dict[IPv4Address, list[Service]] = {}
     for other in others:
         held.setdefault(IPv4Address(other.ingress[0].ip), []).append(other)
-    return choose(Request(one, held, namespace or {}), judged(pools, EVERYTHING))
+    return allocate_address(AllocationRequest(one, held, namespace or {}), validated(pools, EVERYTHING))
 
 
 def address(one: Service, *pools: AddressPool, others: tuple[Service, ...] = ()) -> str:
@@ -60,7 +60,7 @@ def test_addresses_are_given_one_after_the_other_until_none_is_left() -> None:
 
 
 def test_a_service_keeps_its_address_while_it_is_right() -> None:
-    assert asked(service(address="192.0.2.2"), pool()) == Given(IPv4Address("192.0.2.2"), "main")
+    assert asked(service(address="192.0.2.2"), pool()) == AllocatedAddress(IPv4Address("192.0.2.2"), "main")
     moved = asked(service(address="198.51.100.1"), pool())
     assert (str(moved.address), moved.moved) == ("192.0.2.0", "198.51.100.1 is in no pool")
     # whatever the cloud's load balancer answered at before
@@ -189,11 +189,11 @@ def test_of_pools_that_overlap_the_older_one_counts() -> None:
         pool("z", "192.0.2.0/30", created="2026-01-01T00:00:00Z"),
         pool("a", "192.0.2.3-192.0.2.9", created="2026-01-02T00:00:00Z"),
     )
-    found = judged([newer, older], EVERYTHING)
+    found = validated([newer, older], EVERYTHING)
     assert [one.name for one in found.usable] == ["z"]
     assert found.refused == {"a": "spec.addresses: 192.0.2.3-192.0.2.9 overlaps 192.0.2.0-192.0.2.3 of pool z, which is older"}
     # one that goes leaves its addresses to the other
-    assert [one.name for one in judged([newer, replace(older, deleting=True)], EVERYTHING).usable] == ["a"]
+    assert [one.name for one in validated([newer, replace(older, deleting=True)], EVERYTHING).usable] == ["a"]
 
 
 @pytest.mark.parametrize(
@@ -207,7 +207,7 @@ def test_of_pools_that_overlap_the_older_one_counts() -> None:
     ],
 )
 def test_a_pool_that_cannot_be_used_says_why(addresses: list[str], why: str) -> None:
-    found = judged([pool("main", *addresses)], [parse_range("192.0.2.0/28")])
+    found = validated([pool("main", *addresses)], [parse_range("192.0.2.0/28")])
     assert not found.usable
     assert re.search(why, found.refused["main"])
 
@@ -229,22 +229,22 @@ def test_bits_behind_the_length_are_cleared_as_metallb_does() -> None:
     )
 )
 def test_no_two_services_have_one_address_unless_they_may_share_it(asking: list[tuple[str, int, str]]) -> None:
-    pools = judged([pool("p", "192.0.2.0/29")], EVERYTHING)
+    pools = validated([pool("p", "192.0.2.0/29")], EVERYTHING)
     served: list[Service] = []
-    for number, (key, port, wish) in enumerate(asking):
-        one = service(f"s{number}", port=port, annotations=wants(allow_shared_ip=key) if key else {}, load_balancer_ip=wish)
+    for number, (key, port, wanted) in enumerate(asking):
+        one = service(f"s{number}", port=port, annotations=wants(allow_shared_ip=key) if key else {}, load_balancer_ip=wanted)
         held: dict[IPv4Address, list[Service]] = {}
         for other in served:
             held.setdefault(IPv4Address(other.ingress[0].ip), []).append(other)
         try:
-            found = choose(Request(one, held), pools)
+            found = allocate_address(AllocationRequest(one, held), pools)
         except UsageError:
             continue
         served.append(replace(one, ingress=(Ingress(str(found.address)),)))
         assert pools.of(found.address) is not None
-        assert choose(Request(served[-1], held), pools).address == found.address, "what is given is kept"
+        assert allocate_address(AllocationRequest(served[-1], held), pools).address == found.address, "what is given is kept"
     for number, one in enumerate(served):
         for other in served[:number]:
             if one.ingress == other.ingress:
-                assert wishes(one).sharing == wishes(other).sharing != ""
+                assert requested_address(one).sharing == requested_address(other).sharing != ""
                 assert one.ports != other.ports

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from moyai.agent.announce.keeper import AddressKeeper, Hooks
+from moyai.agent.announce.elector import AddressElector, LeaseCallbacks
 from moyai.agent.announce_caches import AnnounceCaches, is_announced
 from moyai.agent.service_statuses import ServiceStatuses
 from moyai.core.clock import Clock
@@ -83,7 +83,7 @@ class AnnounceController:
         )
         #: The interface of the node's own address, empty where there is none.
         self._own = ""
-        self._keepers: dict[str, AddressKeeper] = {}
+        self._electors: dict[str, AddressElector] = {}
         self._wanted: dict[str, AnnouncedAddress] = {}
         self._responders: dict[str, arp.ArpResponder] = {}
         #: Address → when it was last defended.
@@ -99,7 +99,7 @@ class AnnounceController:
     @property
     def owned(self) -> frozenset[str]:
         """Addresses that this node answers for at this moment."""
-        return frozenset(address for address, one in self._keepers.items() if one.owner)
+        return frozenset(address for address, one in self._electors.items() if one.owner)
 
     async def reconcile(self, _key: str) -> Result:
         """Raises Retriable where an interface cannot be listened on, or the API does not take a status."""
@@ -107,7 +107,7 @@ class AnnounceController:
         competing = to_announce(self._node, self._situation())
         # an owner that cannot answer would keep the address from those that can
         self._wanted = {address: one for address, one in competing.items() if self._reachable(one)}
-        gone = [self._keepers.pop(address) for address in list(self._keepers) if address not in self._wanted]
+        gone = [self._electors.pop(address) for address in list(self._electors) if address not in self._wanted]
         if gone:
             # the next owner writes its status when it has the Lease: never before this node's is gone
             with contextlib.suppress(MoyaiError):
@@ -115,9 +115,9 @@ class AnnounceController:
             await asyncio.gather(*(one.stop() for one in gone))
         failed = self._listen()
         for address in self._wanted:
-            if address not in self._keepers:
-                self._keepers[address] = self._keeper(address)
-                self._keepers[address].start()
+            if address not in self._electors:
+                self._electors[address] = self._elector(address)
+                self._electors[address].start()
         await self._statuses.sync(self._announced())
         if failed:
             raise Retriable(f"addresses cannot be announced on {failed}")
@@ -128,12 +128,12 @@ class AnnounceController:
         try:
             await asyncio.Event().wait()
         finally:
-            keepers = list(self._keepers.values())
-            self._keepers.clear()
+            electors = list(self._electors.values())
+            self._electors.clear()
             with contextlib.suppress(MoyaiError, TimeoutError):
                 async with asyncio.timeout(_FAREWELL):
                     await self._statuses.sync({})
-            await asyncio.gather(*(one.stop() for one in keepers))
+            await asyncio.gather(*(one.stop() for one in electors))
             for name in list(self._responders):
                 self._close(name)
 
@@ -159,9 +159,9 @@ class AnnounceController:
 
     # --- one address --------------------------------------------------------------------------------------------------
 
-    def _keeper(self, address: str) -> AddressKeeper:
-        hooks = Hooks(announce=self._announce, taken=self._taken, lost=self._lost)
-        return AddressKeeper(address, kube=self._kube, node=self._node, clock=self._clock, hooks=hooks)
+    def _elector(self, address: str) -> AddressElector:
+        callbacks = LeaseCallbacks(announce=self._announce, taken=self._taken, lost=self._lost)
+        return AddressElector(address, kube=self._kube, node=self._node, clock=self._clock, callbacks=callbacks)
 
     def _announce(self, address: str) -> None:
         for name in self._interfaces(address):
@@ -192,8 +192,8 @@ class AnnounceController:
     # --- interfaces ---------------------------------------------------------------------------------------------------
 
     def _answers(self, address: str, interface: str) -> bool:
-        keeper = self._keepers.get(address)
-        return keeper is not None and keeper.owner and interface in self._interfaces(address)
+        elector = self._electors.get(address)
+        return elector is not None and elector.owner and interface in self._interfaces(address)
 
     def _interfaces(self, address: str) -> tuple[str, ...]:
         wanted = self._wanted.get(address)

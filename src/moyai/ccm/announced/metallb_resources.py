@@ -23,7 +23,7 @@ from moyai.kube.objects import (
 from moyai.kube.objects.bgp import BgpAdvertisement, parse_bgp_advertisement
 from moyai.kube.resources import ADDRESS_POOLS, BGP_ADVERTISEMENTS, L2_ADVERTISEMENTS, NAMESPACES
 from moyai.kube.watching import Kube
-from moyai.plan.announce.allocation import Pools, judged
+from moyai.plan.announce.allocation import ValidatedPools, validated
 from moyai.plan.announce.metallb_words import NAMESPACE
 from moyai.runtime.controllers import cache
 from moyai.runtime.metrics import Metrics
@@ -35,7 +35,7 @@ class AnnounceResources:
     def __init__(self, *, kube: Kube, events: EventRecorder, metrics: Metrics, permitted: Collection[AddressRange]) -> None:
         self._events = events
         self._permitted = tuple(permitted)
-        self._judged: Pools | None = None
+        self._validated: ValidatedPools | None = None
         self._dependents: list[Callable[[], None]] = []
         self._counters: list[Callable[[], None]] = []
         self.pools: Informer[AddressPool] = cache(
@@ -61,10 +61,10 @@ class AnnounceResources:
         self.caches: tuple[Informer[Any], ...] = (self.pools, self._l2, self._bgp, self._namespaces)
 
     @property
-    def judged(self) -> Pools:
-        if self._judged is None:
-            self._judged = judged(self.pools.all(), self._permitted)
-        return self._judged
+    def validated(self) -> ValidatedPools:
+        if self._validated is None:
+            self._validated = validated(self.pools.all(), self._permitted)
+        return self._validated
 
     def covered(self, pool: AddressPool) -> bool:
         """Whether an advertisement is for the pool's addresses."""
@@ -90,7 +90,7 @@ class AnnounceResources:
     def _pool_changed(self, _key: str, old: AddressPool | None, new: AddressPool | None) -> None:
         # the status is no part of the comparison: it is written here
         if old != new:
-            self._judged = None
+            self._validated = None
             self._tell()
             self.count_again()
 

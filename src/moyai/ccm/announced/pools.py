@@ -71,7 +71,7 @@ class PoolController:
         return DONE
 
     def _state(self, pool: AddressPool) -> PoolState:
-        refused = self._resources.judged.refused.get(pool.name)
+        refused = self._resources.validated.refused.get(pool.name)
         given = {one for one in self._addresses().values() if one in pool}
         if refused is not None:
             return PoolState("Refused", f"This pool is not used: {refused}", 0, 0)

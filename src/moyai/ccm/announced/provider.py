@@ -21,7 +21,7 @@ from moyai.kube.objects import Ingress, Node, Service
 from moyai.kube.resources import SERVICE_L2_STATUSES
 from moyai.kube.watching import Kube
 from moyai.plan.announce import access
-from moyai.plan.announce.allocation import Given, Request, choose
+from moyai.plan.announce.allocation import AllocatedAddress, AllocationRequest, allocate_address
 from moyai.plan.announce.metallb_words import FROM_POOL, NAMESPACE, status_name, unknown_annotations
 
 
@@ -47,7 +47,7 @@ class AnnouncedProvider:
         self._rules = rules
         self._cluster = cluster
         self._classes = frozenset(classes)
-        self._given: dict[str, Given] = {}
+        self._given: dict[str, AllocatedAddress] = {}
         #: Rules are of all Services together: they are compared for one Service at a time.
         self._ruling = asyncio.Lock()
         self._again: Callable[[], None] = lambda: None
@@ -69,8 +69,8 @@ class AnnouncedProvider:
         # no await between the choice and its record: two Services never choose at the same time
         had = service.ingress[0].ip if service.ingress else ""
         try:
-            request = Request(service, self._held(service.key), self._resources.namespace_labels(service.namespace))
-            given = choose(request, self._resources.judged)
+            request = AllocationRequest(service, self._held(service.key), self._resources.namespace_labels(service.namespace))
+            given = allocate_address(request, self._resources.validated)
         except UsageError as error:
             self._given.pop(service.key, None)
             await self._open_ports()

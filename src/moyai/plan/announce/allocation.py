@@ -12,14 +12,14 @@ from ipaddress import IPv4Address
 
 from moyai.core.errors import UsageError
 from moyai.kube.objects import AddressPool, AddressRange, Service
-from moyai.plan.announce.metallb_words import Wishes, sharing_key, wishes
+from moyai.plan.announce.metallb_words import RequestedAddress, requested_address, sharing_key
 
 #: Behind every priority that a pool can have: pools for certain Services without a priority, then those for all.
 _NO_PRIORITY, _FOR_ALL = 2.0**64, float("inf")
 
 
 @dataclass(frozen=True)
-class Given:
+class AllocatedAddress:
     """``moved``: why the address is not the one that the Service had, empty where it is, or where it had none."""
 
     address: IPv4Address
@@ -28,7 +28,7 @@ class Given:
 
 
 @dataclass(frozen=True)
-class Pools:
+class ValidatedPools:
     """``usable`` in the order in which they are asked. ``refused``: pool → why it is not used."""
 
     usable: tuple[AddressPool, ...]
@@ -39,7 +39,7 @@ class Pools:
 
 
 @dataclass(frozen=True)
-class Request:
+class AllocationRequest:
     """A Service that asks for an address. ``held``: address → the other Services that have it. ``namespace``: labels of the
     Service's namespace."""
 
@@ -48,7 +48,7 @@ class Request:
     namespace: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
-def judged(pools: Collection[AddressPool], permitted: Collection[AddressRange]) -> Pools:
+def validated(pools: Collection[AddressPool], permitted: Collection[AddressRange]) -> ValidatedPools:
     """An address is in one pool: a pool that overlaps an older one is refused whole. So is one with addresses outside of
     ``permitted``: the cloud does not let nodes answer for them."""
     usable: list[AddressPool] = []
@@ -60,29 +60,29 @@ def judged(pools: Collection[AddressPool], permitted: Collection[AddressRange]) 
             refused[pool.name] = why
         else:
             usable.append(pool)
-    return Pools(tuple(sorted(usable, key=lambda one: (_priority(one), one.name))), refused)
+    return ValidatedPools(tuple(sorted(usable, key=lambda one: (_priority(one), one.name))), refused)
 
 
-def choose(request: Request, pools: Pools) -> Given:
-    """Raises UsageError where no address can be given: for wishes that cannot be fulfilled, and where addresses have run
+def allocate_address(request: AllocationRequest, pools: ValidatedPools) -> AllocatedAddress:
+    """Raises UsageError where no address can be given: for a request that cannot be met, and where addresses have run
     out."""
-    service, wish = request.service, wishes(request.service)
+    service, wanted = request.service, requested_address(request.service)
     current, moved = _current(service), ""
-    if current is not None and not (moved := _no_longer(request, current, pools=pools, wish=wish)):
+    if current is not None and not (moved := _no_longer(request, current, pools=pools, wanted=wanted)):
         pool = pools.of(current)
         assert pool is not None, "_no_longer"
-        return Given(current, pool.name)
-    if wish.address is not None:
-        pool = pools.of(wish.address)
+        return AllocatedAddress(current, pool.name)
+    if wanted.address is not None:
+        pool = pools.of(wanted.address)
         if pool is None:
-            raise UsageError(f"{wish.address} is in no pool", hint=_known(pools))
-        if why := _objection(request, wish.address, pool=pool, wish=wish):
+            raise UsageError(f"{wanted.address} is in no pool", hint=_known(pools))
+        if why := _objection(request, wanted.address, pool=pool, wanted=wanted):
             raise UsageError(why)
-        return Given(wish.address, pool.name, moved)
-    candidates = _candidates(request, pools, wish=wish)
+        return AllocatedAddress(wanted.address, pool.name, moved)
+    candidates = _candidates(request, pools, wanted=wanted)
     for pool in candidates:
-        for address in _free(pool, request, wish=wish):
-            return Given(address, pool.name, moved)
+        for address in _free(pool, request, wanted=wanted):
+            return AllocatedAddress(address, pool.name, moved)
     if candidates:
         raise UsageError(f"no address is left in {', '.join(one.name for one in candidates)}")
     raise UsageError("no pool gives addresses to this Service", hint=_known(pools))
@@ -114,39 +114,39 @@ def _current(service: Service) -> IPv4Address | None:
         return None
 
 
-def _no_longer(request: Request, current: IPv4Address, *, pools: Pools, wish: Wishes) -> str:
+def _no_longer(request: AllocationRequest, current: IPv4Address, *, pools: ValidatedPools, wanted: RequestedAddress) -> str:
     """Why the Service cannot keep its address, empty where it can."""
     pool = pools.of(current)
     if pool is None:
         return f"{current} is in no pool"
-    if wish.address not in (None, current):
-        return f"the Service asks for {wish.address}"
-    return _objection(request, current, pool=pool, wish=wish)
+    if wanted.address not in (None, current):
+        return f"the Service asks for {wanted.address}"
+    return _objection(request, current, pool=pool, wanted=wanted)
 
 
-def _objection(request: Request, address: IPv4Address, *, pool: AddressPool, wish: Wishes) -> str:
+def _objection(request: AllocationRequest, address: IPv4Address, *, pool: AddressPool, wanted: RequestedAddress) -> str:
     """Why the Service cannot have this address of this pool."""
-    if wish.pool not in ("", pool.name):
-        return f"{address} is of pool {pool.name}, and the Service asks for pool {wish.pool}"
+    if wanted.pool not in ("", pool.name):
+        return f"{address} is of pool {pool.name}, and the Service asks for pool {wanted.pool}"
     if not _permits(request, pool):
         return f"pool {pool.name} is not for this Service (spec.serviceAllocation of the pool)"
-    why = _unshared(request.service, wish, others=request.held.get(address, ()))
+    why = _unshared(request.service, wanted, others=request.held.get(address, ()))
     return f"{address} cannot be shared: {why}" if why else ""
 
 
-def _candidates(request: Request, pools: Pools, *, wish: Wishes) -> list[AddressPool]:
-    if wish.pool:
-        pool = next((one for one in pools.usable if one.name == wish.pool), None)
+def _candidates(request: AllocationRequest, pools: ValidatedPools, *, wanted: RequestedAddress) -> list[AddressPool]:
+    if wanted.pool:
+        pool = next((one for one in pools.usable if one.name == wanted.pool), None)
         if pool is None:
-            why = pools.refused.get(wish.pool, "it does not exist")
-            raise UsageError(f"pool {wish.pool} cannot be used: {why}", hint=_known(pools))
+            why = pools.refused.get(wanted.pool, "it does not exist")
+            raise UsageError(f"pool {wanted.pool} cannot be used: {why}", hint=_known(pools))
         if not _permits(request, pool):
             raise UsageError(f"pool {pool.name} is not for this Service (spec.serviceAllocation of the pool)")
         return [pool]
     return [one for one in pools.usable if one.auto_assign and _permits(request, one)]
 
 
-def _permits(request: Request, pool: AddressPool) -> bool:
+def _permits(request: AllocationRequest, pool: AddressPool) -> bool:
     rule, service = pool.allocation, request.service
     if rule is None:
         return True
@@ -157,19 +157,19 @@ def _permits(request: Request, pool: AddressPool) -> bool:
     return not rule.services or any(one.matches(service.labels) for one in rule.services)
 
 
-def _free(pool: AddressPool, request: Request, *, wish: Wishes) -> Iterator[IPv4Address]:
+def _free(pool: AddressPool, request: AllocationRequest, *, wanted: RequestedAddress) -> Iterator[IPv4Address]:
     """Addresses that others share go first."""
-    if wish.sharing:
+    if wanted.sharing:
         for address in sorted(request.held):
-            if address in pool and not _unshared(request.service, wish, others=request.held[address]):
+            if address in pool and not _unshared(request.service, wanted, others=request.held[address]):
                 yield address
     yield from (one for one in pool.addresses() if one not in request.held)
 
 
-def _unshared(service: Service, wish: Wishes, *, others: Sequence[Service]) -> str:
+def _unshared(service: Service, wanted: RequestedAddress, *, others: Sequence[Service]) -> str:
     for other in others:
         name = other.key
-        if not wish.sharing or sharing_key(other) != wish.sharing:
+        if not wanted.sharing or sharing_key(other) != wanted.sharing:
             return f"Service {name} has it, and the two have no sharing key in common (annotation allow-shared-ip)"
         taken = {(one.protocol, one.port) for one in other.ports}
         if both := sorted((one.protocol, one.port) for one in service.ports if (one.protocol, one.port) in taken):
@@ -181,6 +181,6 @@ def _unshared(service: Service, wish: Wishes, *, others: Sequence[Service]) -> s
     return ""
 
 
-def _known(pools: Pools) -> str:
+def _known(pools: ValidatedPools) -> str:
     shown = [f"{one.name} ({', '.join(map(str, one.ranges))})" for one in pools.usable]
     return f"pools: {', '.join(shown)}" if shown else "there is no pool that can be used"

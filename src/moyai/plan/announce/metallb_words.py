@@ -27,7 +27,7 @@ FROM_POOL = "metallb.io/ip-allocated-from-pool"
 
 
 @dataclass(frozen=True)
-class Wishes:
+class RequestedAddress:
     """``address`` None: any. ``pool`` empty: any. ``sharing`` empty: the address is the Service's alone."""
 
     address: IPv4Address | None = None
@@ -35,13 +35,13 @@ class Wishes:
     sharing: str = ""
 
 
-def wishes(service: Service) -> Wishes:
+def requested_address(service: Service) -> RequestedAddress:
     """Raises UsageError."""
     said = _said(service.annotations, _ADDRESSES)
     if said and service.load_balancer_ip and said != service.load_balancer_ip:
         raise UsageError(f"annotation {_ADDRESSES} is {said}, and spec.loadBalancerIP is {service.load_balancer_ip}")
     said = said or service.load_balancer_ip
-    return Wishes(_address(said) if said else None, _said(service.annotations, _POOL), sharing_key(service))
+    return RequestedAddress(_address(said) if said else None, _said(service.annotations, _POOL), sharing_key(service))
 
 
 def sharing_key(service: Service) -> str:

@@ -26,7 +26,7 @@ _ANNOUNCEMENTS, _PAUSE = 5, 1.0
 
 
 @dataclass(frozen=True)
-class Hooks:
+class LeaseCallbacks:
     """``announce`` sends one gratuitous announcement of an address. ``taken``, ``lost``: called when this node becomes the
     owner of an address, and when it no longer is; not at a regular end."""
 
@@ -35,15 +35,17 @@ class Hooks:
     lost: Callable[[str], None]
 
 
-class AddressKeeper:
+class AddressElector:
     """``clock``: its ``monotonic`` must go on while the machine sleeps."""
 
-    def __init__(self, address: str, *, kube: Kube, node: str, clock: Clock, hooks: Hooks, times: LeaseTimes = TIMES) -> None:
+    def __init__(
+        self, address: str, *, kube: Kube, node: str, clock: Clock, callbacks: LeaseCallbacks, times: LeaseTimes = TIMES
+    ) -> None:
         self.address = address
         self._kube = kube
         self._node = node
         self._clock = clock
-        self._hooks = hooks
+        self._callbacks = callbacks
         self._times = times
         self._election = self._new()
         self._task: asyncio.Task[None] | None = None
@@ -76,17 +78,17 @@ class AddressKeeper:
 
     async def _turn(self) -> None:
         await self._election.acquire()
-        self._hooks.taken(self.address)
+        self._callbacks.taken(self.address)
         spreading = asyncio.create_task(self._spread())
         try:
             await self._election.hold()
         finally:
             spreading.cancel()
-        self._hooks.lost(self.address)
+        self._callbacks.lost(self.address)
 
     async def _spread(self) -> None:
         for _ in range(_ANNOUNCEMENTS):
-            self._hooks.announce(self.address)
+            self._callbacks.announce(self.address)
             await asyncio.sleep(_PAUSE)
 
     def _new(self) -> LeaderElection:
