@@ -20,7 +20,7 @@ from moyai.kube.resources import ADDRESS_POOLS, L2_ADVERTISEMENTS, LEASES, NODES
 from moyai.linux import arp, netns
 from moyai.linux.process import run
 from moyai.plan.announce.metallb_words import FROM_POOL, NAMESPACE
-from moyai.runtime.controllers import Wanted, cache, controller_set
+from moyai.runtime.controllers import ControllerSetup, cache, controller_set
 from moyai.runtime.metrics import Metrics
 from tests.fakes.kubernetes import Kubernetes, Way
 from tests.netns.pod_world import Machine, ip
@@ -172,7 +172,7 @@ class Announcers:
         made = AnnounceController(
             kube=way, node=machine.name, nodes=nodes, events=events, metrics=metrics, clock=BootClock(), network=network
         )
-        wanted = Wanted(made.part, caches=made.caches, tasks={"addresses": made.run})
+        wanted = ControllerSetup(made.part, caches=made.caches, tasks={"addresses": made.run})
         parts = controller_set([wanted], metrics=metrics, events=events, bind="127.0.0.1:0", shared=[nodes])
         task = asyncio.create_task(parts.run(stop))
         try:

@@ -42,7 +42,7 @@ from moyai.linux.frr import Frr, FrrPlace
 from moyai.linux.process import run
 from moyai.plan.announce.metallb_words import FROM_POOL, NAMESPACE
 from moyai.plan.bgp.bgp_conf import BgpConf, PeerConf
-from moyai.runtime.controllers import Wanted, cache, controller_set
+from moyai.runtime.controllers import ControllerSetup, cache, controller_set
 from moyai.runtime.metrics import Metrics
 from tests.fakes.kubernetes import Kubernetes
 from tests.netns.announce_world import inside
@@ -185,7 +185,7 @@ class Speaking:
             namespace=machine.net,
         )
         self.agents[machine.name] = made
-        wanted = Wanted(made.part, caches=made.caches, tasks={"FRR": made.run, "routes": made.listen})
+        wanted = ControllerSetup(made.part, caches=made.caches, tasks={"FRR": made.run, "routes": made.listen})
         parts = controller_set([wanted], metrics=metrics, events=events, bind="127.0.0.1:0", shared=[nodes])
         task = asyncio.create_task(parts.run(stop))
         try:

@@ -26,7 +26,7 @@ from moyai.kube.resources import (
     Json,
 )
 from moyai.plan.announce.metallb_words import FROM_POOL, NAMESPACE, status_name
-from moyai.runtime.controllers import ControllerSet, Wanted, cache, controller_set
+from moyai.runtime.controllers import ControllerSet, ControllerSetup, cache, controller_set
 from moyai.runtime.metrics import Metrics
 from tests.fakes.clock import FakeClock
 from tests.fakes.kubernetes import Kubernetes, Way
@@ -114,7 +114,7 @@ class Nodes:
             clock=self.clock,
             network=Ethernet(responder, lambda _address: "eth0", lambda: interfaces),
         )
-        wanted = Wanted(made.part, caches=made.caches, tasks={"addresses": made.run})
+        wanted = ControllerSetup(made.part, caches=made.caches, tasks={"addresses": made.run})
         return controller_set([wanted], metrics=metrics, events=events, bind="127.0.0.1:0", shared=[nodes])
 
     @asynccontextmanager

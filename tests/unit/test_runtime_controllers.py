@@ -12,7 +12,7 @@ from moyai.kube.events import EventRecorder
 from moyai.kube.leader import LeaderElection
 from moyai.kube.resources import Resource
 from moyai.kube.workqueue import WorkQueue
-from moyai.runtime.controllers import ControllerSet, Part, Periodic, Probes, Wanted, controller_set
+from moyai.runtime.controllers import ControllerSet, ControllerSetup, Part, Periodic, Probes, controller_set
 from moyai.runtime.metrics import Metrics
 from moyai.runtime.reconciler import DONE, Result
 from tests.fakes.kubernetes import Kubernetes
@@ -115,7 +115,7 @@ def test_two_caches_of_the_same_objects_are_refused_and_one_cache_may_come_twice
     apart: list[Any] = [first, other, elsewhere]
     ControllerSet(metrics=Metrics(), caches=apart)
     shared: Any = first
-    wanted = [Wanted(Recorder().part(), caches=(shared,)) for _ in range(2)]
+    wanted = [ControllerSetup(Recorder().part(), caches=(shared,)) for _ in range(2)]
     controller_set(wanted, metrics=Metrics(), events=EventRecorder(Kubernetes(), component="test"), bind="127.0.0.1:0")
 
 

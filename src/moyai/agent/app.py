@@ -26,7 +26,7 @@ from moyai.kube.resources import NODES
 from moyai.kube.watching import Kube, KubeClient
 from moyai.plan.bgp.bgp_conf import read_bgp_conf
 from moyai.plan.node_network import read_net_conf
-from moyai.runtime.controllers import ControllerSet, Wanted, cache, controller_set
+from moyai.runtime.controllers import ControllerSet, ControllerSetup, cache, controller_set
 from moyai.runtime.logs import set_up
 from moyai.runtime.metrics import Metrics
 
@@ -69,7 +69,7 @@ class Shared:
         return self.options.node
 
 
-def _pod_network(shared: Shared) -> Wanted:
+def _pod_network(shared: Shared) -> ControllerSetup:
     path = shared.options.net_conf
     assert path is not None, "check_options"
     controller = PodNetworkController(
@@ -81,10 +81,12 @@ def _pod_network(shared: Shared) -> Wanted:
         metrics=shared.metrics,
         clock=shared.clock,
     )
-    return Wanted(controller.part(), tasks={"kernel events": controller.listen}, ready={"pod network": controller.not_ready})
+    return ControllerSetup(
+        controller.part(), tasks={"kernel events": controller.listen}, ready={"pod network": controller.not_ready}
+    )
 
 
-def _policy(shared: Shared) -> Wanted:
+def _policy(shared: Shared) -> ControllerSetup:
     made = PolicyController(
         kube=shared.kube,
         node=shared.node,
@@ -94,10 +96,10 @@ def _policy(shared: Shared) -> Wanted:
         gate=BootGate(shared.options.boot_gate),
         events=shared.events if "cluster-policy" in shared.options.controllers else None,
     )
-    return Wanted(made.part, caches=made.caches, ready={"network policies": made.not_ready})
+    return ControllerSetup(made.part, caches=made.caches, ready={"network policies": made.not_ready})
 
 
-def _announce(shared: Shared) -> Wanted:
+def _announce(shared: Shared) -> ControllerSetup:
     made = AnnounceController(
         kube=shared.kube,
         node=shared.node,
@@ -107,10 +109,10 @@ def _announce(shared: Shared) -> Wanted:
         clock=shared.clock,
         shared=shared.announced,
     )
-    return Wanted(made.part, caches=made.caches, tasks={"announced addresses": made.run})
+    return ControllerSetup(made.part, caches=made.caches, tasks={"announced addresses": made.run})
 
 
-def _bgp(shared: Shared) -> Wanted:
+def _bgp(shared: Shared) -> ControllerSetup:
     path = shared.options.bgp_conf
     assert path is not None, "check_options"
     made = BgpController(
@@ -123,13 +125,13 @@ def _bgp(shared: Shared) -> Wanted:
         clock=shared.clock,
         shared=shared.announced,
     )
-    return Wanted(
+    return ControllerSetup(
         made.part, caches=made.caches, tasks={"FRR": made.run, "announced routes": made.listen}, ready={"BGP": made.not_ready}
     )
 
 
 #: Name of a controller (``settings.CONTROLLERS``) → what makes it.
-_BUILDERS: Mapping[str, Callable[[Shared], Wanted]] = {
+_BUILDERS: Mapping[str, Callable[[Shared], ControllerSetup]] = {
     "pod-network": _pod_network,
     "policy": _policy,
     "announce": _announce,

@@ -46,7 +46,7 @@ from moyai.kube.watching import Kube, KubeClient
 from moyai.plan.announce.metallb_words import CLASSES
 from moyai.plan.fencing import Policy
 from moyai.runtime.calls import CloudCalls, Threads
-from moyai.runtime.controllers import ControllerSet, Wanted, cache, controller_set
+from moyai.runtime.controllers import ControllerSet, ControllerSetup, cache, controller_set
 from moyai.runtime.logs import set_up
 from moyai.runtime.metrics import Metrics
 
@@ -168,7 +168,7 @@ class _SharedParts:
         return cast("Policy", self.config.cluster.fencing)
 
 
-def _node(shared: _SharedParts) -> tuple[Wanted, ...]:
+def _node(shared: _SharedParts) -> tuple[ControllerSetup, ...]:
     controller = NodeController(
         kube=shared.kube,
         nodes=shared.nodes,
@@ -177,10 +177,10 @@ def _node(shared: _SharedParts) -> tuple[Wanted, ...]:
         events=shared.events,
         clock=shared.clock,
     )
-    return (Wanted(controller.part()),)
+    return (ControllerSetup(controller.part()),)
 
 
-def _node_lifecycle(shared: _SharedParts) -> tuple[Wanted, ...]:
+def _node_lifecycle(shared: _SharedParts) -> tuple[ControllerSetup, ...]:
     fences = "fencing" in shared.options.controllers and shared.policy != "off"
     controller = NodeLifecycleController(
         kube=shared.kube,
@@ -190,10 +190,10 @@ def _node_lifecycle(shared: _SharedParts) -> tuple[Wanted, ...]:
         clock=shared.clock,
         in_use=partial(in_use, shared.kube) if fences else None,
     )
-    return (Wanted(controller.part()),)
+    return (ControllerSetup(controller.part()),)
 
 
-def _fencing(shared: _SharedParts) -> tuple[Wanted, ...]:
+def _fencing(shared: _SharedParts) -> tuple[ControllerSetup, ...]:
     leases = cache(shared.kube, LEASES, parse=parse_lease, metrics=shared.metrics, namespace=LEASE_NAMESPACE)
     controller = FencingController(
         kube=shared.kube,
@@ -205,10 +205,10 @@ def _fencing(shared: _SharedParts) -> tuple[Wanted, ...]:
         policy=shared.policy,
         clock=shared.clock,
     )
-    return (Wanted(controller.part(), (leases,)),)
+    return (ControllerSetup(controller.part(), (leases,)),)
 
 
-def _route(shared: _SharedParts) -> tuple[Wanted, ...]:
+def _route(shared: _SharedParts) -> tuple[ControllerSetup, ...]:
     if not (shared.config.route.router_id and shared.options.pod_ranges):
         return ()
     controller = RouteController(
@@ -220,14 +220,14 @@ def _route(shared: _SharedParts) -> tuple[Wanted, ...]:
         ranges=shared.options.pod_ranges,
         clock=shared.clock,
     )
-    return (Wanted(controller.part()),)
+    return (ControllerSetup(controller.part()),)
 
 
-def _service(shared: _SharedParts) -> tuple[Wanted, ...]:
+def _service(shared: _SharedParts) -> tuple[ControllerSetup, ...]:
     providers: dict[str, ServiceProvider] = {}
     if shared.config.load_balancer.enabled:
         providers[""] = _octavia(shared)
-    announced: list[Wanted] = []
+    announced: list[ControllerSetup] = []
     if shared.config.announce.ranges:
         given = shared.config.announce.load_balancer_class
         # the cloud's load balancers stay the default where there are any
@@ -249,7 +249,7 @@ def _service(shared: _SharedParts) -> tuple[Wanted, ...]:
         about=Reference("Deployment", NAME, "", NAMESPACE),
         restored=partial(_restored, shared.kube),
     )
-    return (Wanted(replace(controller.part(), periodic=[orphans.periodic()])), *announced)
+    return (ControllerSetup(replace(controller.part(), periodic=[orphans.periodic()])), *announced)
 
 
 async def _restored(kube: Kube) -> str:
@@ -270,7 +270,7 @@ def _octavia(shared: _SharedParts) -> OctaviaProvider:
     )
 
 
-def _announced(shared: _SharedParts, classes: Collection[str]) -> tuple[AnnouncedProvider, Wanted]:
+def _announced(shared: _SharedParts, classes: Collection[str]) -> tuple[AnnouncedProvider, ControllerSetup]:
     config = shared.config
     resources = AnnounceResources(
         kube=shared.kube,
@@ -290,7 +290,7 @@ def _announced(shared: _SharedParts, classes: Collection[str]) -> tuple[Announce
     pools = PoolController(
         kube=shared.kube, resources=resources, addresses=provider.addresses, events=shared.events, clock=shared.clock
     )
-    return provider, Wanted(pools.part, resources.caches)
+    return provider, ControllerSetup(pools.part, resources.caches)
 
 
 def _identity(shared: _SharedParts) -> ClusterIdentity:
@@ -299,7 +299,7 @@ def _identity(shared: _SharedParts) -> ClusterIdentity:
 
 #: Name of a controller (``CONTROLLERS``) → what makes it, with what it brings along; nothing where the configuration has
 #: nothing for it to do.
-_BUILDERS: dict[str, Callable[[_SharedParts], tuple[Wanted, ...]]] = {
+_BUILDERS: dict[str, Callable[[_SharedParts], tuple[ControllerSetup, ...]]] = {
     "node": _node,
     "node-lifecycle": _node_lifecycle,
     "fencing": _fencing,

@@ -79,7 +79,7 @@ class Probes:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class ControllerSetup:
     """A controller as a process takes it on: its part of the set, the caches that only it needs, tasks that run beside it
     (name → start), and what it adds to the readiness of the process (name → check)."""
 
@@ -227,7 +227,7 @@ class ControllerSet:
 
 
 def controller_set(
-    wanted: Sequence[Wanted],
+    setups: Sequence[ControllerSetup],
     *,
     metrics: Metrics,
     events: EventRecorder,
@@ -241,12 +241,12 @@ def controller_set(
     return ControllerSet(
         metrics=metrics,
         # several controllers may bring the same cache
-        caches=list(dict.fromkeys([*shared, *(informer for one in wanted for informer in one.caches)])),
-        parts=[one.part for one in wanted],
-        tasks={"events": events.run, **{name: task for one in wanted for name, task in one.tasks.items()}},
+        caches=list(dict.fromkeys([*shared, *(informer for one in setups for informer in one.caches)])),
+        parts=[one.part for one in setups],
+        tasks={"events": events.run, **{name: task for one in setups for name, task in one.tasks.items()}},
         warm_ups=warm_ups,
         election=election,
-        probes=Probes(bind, ready={name: check for one in wanted for name, check in one.ready.items()}),
+        probes=Probes(bind, ready={name: check for one in setups for name, check in one.ready.items()}),
         at_end=partial(events.flush, _FLUSH_SECONDS),
     )
 

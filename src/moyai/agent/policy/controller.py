@@ -40,7 +40,7 @@ from moyai.linux.conntrack import TrackedConnection
 from moyai.plan.network_policy import nft_commands
 from moyai.plan.network_policy.index import PolicyIndex
 from moyai.plan.network_policy.policy_counters import meaning
-from moyai.runtime.controllers import Part, Periodic, Wanted, cache
+from moyai.runtime.controllers import ControllerSetup, Part, Periodic, cache
 from moyai.runtime.metrics import Labels, Metrics
 from moyai.runtime.reconciler import DONE, Result
 
@@ -241,7 +241,7 @@ def complaints(policy: ClusterPolicy) -> Iterator[str]:
         yield f"only NetworkPolicy objects can be on trial: the annotation {TRIAL} has no effect, and this policy is enforced"
 
 
-def removal(gate: BootGate = NO_GATE, kernel: Callable[[], PolicyKernel] = ThisKernel) -> Wanted:
+def removal(gate: BootGate = NO_GATE, kernel: Callable[[], PolicyKernel] = ThisKernel) -> ControllerSetup:
     """The controller of a node without network policies: it takes the table and the gate away, and tries again until that has
     succeeded. Until then the process is not ready."""
     lacks = "the table of network policies has not been removed yet"
@@ -261,4 +261,4 @@ def removal(gate: BootGate = NO_GATE, kernel: Callable[[], PolicyKernel] = ThisK
         return DONE
 
     part = Part("policy-removal", reconcile, watch=lambda queue: queue.add(_TABLE))
-    return Wanted(part, ready={"network policies": lambda: lacks})
+    return ControllerSetup(part, ready={"network policies": lambda: lacks})
