@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moyai.kube.objects import Ingress, L2Advertisement, Node, Service, parse_endpoints, parse_l2_advertisement
+from moyai.kube.objects import Ingress, L2Advertisement, NamespacedName, Node, Service, parse_endpoints, parse_l2_advertisement
 from moyai.plan.announce.speakers import CANDIDATES, EXCLUDED, AnnouncedAddress, AnnouncedServices, ranked, to_announce
 from tests.unit.test_announce_allocation import pool
 
@@ -43,7 +43,9 @@ def test_few_nodes_compete_for_an_address_the_same_wherever_it_is_asked() -> Non
     now = situation(*NODES)
     assert competing(now) == set(ranked(ADDRESS, (one.name for one in NODES))[:CANDIDATES])
     assert competing(situation(*reversed(NODES))) == competing(now)
-    assert to_announce(sorted(competing(now))[0], now) == {ADDRESS: AnnouncedAddress(ADDRESS, (), ("default/web",))}
+    assert to_announce(sorted(competing(now))[0], now) == {
+        ADDRESS: AnnouncedAddress(ADDRESS, (), (NamespacedName("default", "web"),))
+    }
 
 
 def test_an_owner_stays_one_when_nodes_come_that_go_before_it() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from moyai.core.errors import UsageError
-from moyai.kube.objects import Ingress, Node, NodeAddress, Service, parse_address_pool
+from moyai.kube.objects import Ingress, NamespacedName, Node, NodeAddress, Service, parse_address_pool
 from moyai.kube.objects.bgp import (
     BfdProfile,
     BgpPeer,
@@ -168,7 +168,7 @@ def test_every_node_announces_an_address_and_all_alike_are_one_class() -> None:
     found = announced("n3", now)
     assert set(found.prefixes) == {"10.8.0.200/32", "10.8.0.201/32"}
     assert len({one.number for one in found.prefixes.values()}) == 1
-    assert found.told == {"default/a": ("rt",), "default/b": ("rt",)}
+    assert found.told == {NamespacedName("default", name): ("rt",) for name in "ab"}
     # the number does not depend on which Services there are
     assert announced("n1", announcing(service("b", "10.8.0.201"))).prefixes["10.8.0.201/32"] in found.prefixes.values()
 

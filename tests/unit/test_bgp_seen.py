@@ -12,7 +12,7 @@ from moyai.agent.bgp.seen import SeenBgp, SeenPath, SeenSession
 from moyai.agent.service_statuses import BGP, ServiceStatuses
 from moyai.core.errors import Retriable, UsageError
 from moyai.diagnose.network.command_bgp import bgp_report
-from moyai.kube.objects import Node
+from moyai.kube.objects import NamespacedName, Node
 from moyai.kube.resources import SERVICE_BGP_STATUSES
 from tests.fakes.kubernetes import Kubernetes
 
@@ -56,8 +56,8 @@ def test_one_node_may_be_asked_and_one_without_an_agent_is_refused() -> None:
 async def test_each_node_has_a_status_of_its_own_that_ends_with_the_node() -> None:
     kube: Any = Kubernetes()
     first, second = (ServiceStatuses(kube, name, kind=BGP, owner=lambda: Node("a", "uid")) for name in "ab")
-    await first.sync({"default/web": ("rt", "xx")})
-    await second.sync({"default/web": ("rt",)})
+    await first.sync({NamespacedName("default", "web"): ("rt", "xx")})
+    await second.sync({NamespacedName("default", "web"): ("rt",)})
     shown = {one["status"]["node"]: one for one in kube.all(SERVICE_BGP_STATUSES)}
     assert {node: one["status"]["peers"] for node, one in shown.items()} == {"a": ["rt", "xx"], "b": ["rt"]}
     assert shown["a"]["metadata"]["ownerReferences"] == [{"apiVersion": "v1", "kind": "Node", "name": "a", "uid": "uid"}]

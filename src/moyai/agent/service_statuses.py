@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from moyai.core.errors import Conflict, NotFound
-from moyai.kube.objects import Node
+from moyai.kube.objects import NamespacedName, Node
 from moyai.kube.objects.meta import part, text, text_map
 from moyai.kube.resources import SERVICE_BGP_STATUSES, SERVICE_L2_STATUSES, Json, Resource
 from moyai.kube.watching import Kube
@@ -21,17 +21,21 @@ _NODE, _SERVICE, _OF = "metallb.io/node", "metallb.io/service-name", "metallb.io
 
 @dataclass(frozen=True)
 class StatusKind:
-    """``name``: of the object of a Service (``namespace/name``) and a node. ``told``: out of the words about a Service, what of
+    """``name``: of the object of a Service and a node. ``told``: out of the words about a Service, what of
     the status is this kind's own."""
 
     kind: str
     resource: Resource
-    name: Callable[[str, str], str]
+    name: Callable[[NamespacedName, str], str]
     told: Callable[[tuple[str, ...]], Json]
 
 
-def _l2_name(service: str, _node: str) -> str:
-    return status_name(service)
+def _l2_name(service: NamespacedName, _node: str) -> str:
+    return status_name(str(service))
+
+
+def _bgp_name(service: NamespacedName, node: str) -> str:
+    return bgp_status_name(str(service), node)
 
 
 #: The words are names of interfaces.
@@ -39,7 +43,7 @@ L2 = StatusKind(
     "ServiceL2Status", SERVICE_L2_STATUSES, _l2_name, lambda words: {"interfaces": [{"name": one} for one in words]}
 )
 #: The words are names of routers.
-BGP = StatusKind("ServiceBGPStatus", SERVICE_BGP_STATUSES, bgp_status_name, lambda words: {"peers": list(words)})
+BGP = StatusKind("ServiceBGPStatus", SERVICE_BGP_STATUSES, _bgp_name, lambda words: {"peers": list(words)})
 
 
 class ServiceStatuses:
@@ -52,10 +56,10 @@ class ServiceStatuses:
         self._node = node
         self._kind = kind
         self._owner = owner
-        self._published: dict[str, tuple[str, ...]] | None = None
+        self._published: dict[NamespacedName, tuple[str, ...]] | None = None
 
-    async def sync(self, wanted: Mapping[str, tuple[str, ...]]) -> None:
-        """``wanted``: Service (``namespace/name``) → words of the kind, of what this node announces. Raises MoyaiError."""
+    async def sync(self, wanted: Mapping[NamespacedName, tuple[str, ...]]) -> None:
+        """``wanted``: Service → words of the kind, of what this node announces. Raises MoyaiError."""
         if self._published is None:
             self._published = await self._earlier()
         for service in [one for one in self._published if one not in wanted]:
@@ -66,16 +70,15 @@ class ServiceStatuses:
                 await self._publish(service, words)
                 self._published[service] = words
 
-    async def _earlier(self) -> dict[str, tuple[str, ...]]:
+    async def _earlier(self) -> dict[NamespacedName, tuple[str, ...]]:
         """What an earlier process of this node left."""
         found, _ = await self._kube.list(self._kind.resource, namespace=NAMESPACE)
         labels = (text_map(one, "metadata", "labels") for one in found)
-        return {f"{one.get(_OF, '')}/{one.get(_SERVICE, '')}": () for one in labels if one.get(_NODE) == self._node}
+        return {NamespacedName(one.get(_OF, ""), one.get(_SERVICE, "")): () for one in labels if one.get(_NODE) == self._node}
 
-    async def _publish(self, service: str, words: tuple[str, ...]) -> None:
-        namespace, _, short = service.partition("/")
+    async def _publish(self, service: NamespacedName, words: tuple[str, ...]) -> None:
         name = self._kind.name(service, self._node)
-        labels = {_NODE: self._node, _SERVICE: short, _OF: namespace}
+        labels = {_NODE: self._node, _SERVICE: service.name, _OF: service.namespace}
         meta: Json = {"name": name, "namespace": NAMESPACE, "labels": labels}
         if (owner := self._owner()) is not None:
             meta["ownerReferences"] = [{"apiVersion": "v1", "kind": "Node", "name": owner.name, "uid": owner.uid}]
@@ -86,13 +89,13 @@ class ServiceStatuses:
             await self._kube.patch(self._kind.resource, name, body={"metadata": {"labels": labels}}, namespace=NAMESPACE)
         status: Json = {
             "node": self._node,
-            "serviceName": short,
-            "serviceNamespace": namespace,
+            "serviceName": service.name,
+            "serviceNamespace": service.namespace,
             **self._kind.told(words),
         }
         await self._kube.patch(self._kind.resource, name, body={"status": status}, namespace=NAMESPACE, subresource="status")
 
-    async def _withdraw(self, service: str) -> None:
+    async def _withdraw(self, service: NamespacedName) -> None:
         name = self._kind.name(service, self._node)
         try:
             found = await self._kube.get(self._kind.resource, name, namespace=NAMESPACE)

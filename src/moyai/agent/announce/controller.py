@@ -23,6 +23,7 @@ from moyai.kube.informer import Informer
 from moyai.kube.objects import (
     Endpoints,
     L2Advertisement,
+    NamespacedName,
     Node,
     Service,
     parse_l2_advertisement,
@@ -152,7 +153,7 @@ class AnnounceController:
             owned=self.owned,
         )
 
-    def _announced(self) -> dict[str, tuple[str, ...]]:
+    def _announced(self) -> dict[NamespacedName, tuple[str, ...]]:
         """Service → interfaces, of the addresses that this node owns."""
         owned = [self._wanted[address] for address in self.owned if address in self._wanted]
         return {service: self._interfaces(one.address) for one in owned for service in one.services}
@@ -170,8 +171,8 @@ class AnnounceController:
 
     def _taken(self, address: str) -> None:
         _log.info("this node answers for %s", address)
-        for key in self._wanted[address].services if address in self._wanted else ():
-            service = self._services.get(key)
+        for name in self._wanted[address].services if address in self._wanted else ():
+            service = self._services.get(str(name))
             if service is not None:
                 message = f'announcing from node "{self._node}" with protocol "layer2"'
                 self._events.event(service.reference, "Normal", reason="nodeAssigned", message=message)

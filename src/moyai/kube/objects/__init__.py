@@ -15,7 +15,7 @@ from moyai.kube.objects.announce import (
 )
 from moyai.kube.objects.endpoints import Endpoints, parse_endpoints
 from moyai.kube.objects.event import ObjectEvent, parse_event
-from moyai.kube.objects.meta import Reference, condition, object_key, reference, stamp
+from moyai.kube.objects.meta import NamespacedName, Reference, condition, object_key, reference, stamp
 from moyai.kube.objects.node import UNINITIALIZED, Lease, Node, NodeAddress, Taint, network_available, parse_lease, parse_node
 from moyai.kube.objects.pod import Container, Pod, parse_pod
 from moyai.kube.objects.policy import (
@@ -67,6 +67,7 @@ __all__ = [
     "Ingress",
     "L2Advertisement",
     "Lease",
+    "NamespacedName",
     "NetworkPolicy",
     "Node",
     "NodeAddress",

@@ -24,6 +24,17 @@ class Reference:
     namespace: str = ""
 
 
+@dataclass(frozen=True, order=True)
+class NamespacedName:
+    """Which object of a kind, in Kubernetes' own words. ``str`` is for messages, and the key in a cache."""
+
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+
 def stamp(moment: datetime) -> str:
     """As the API writes a moment (of UTC), in whole seconds."""
     return moment.strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from moyai.kube.objects.meta import Reference, deleting, part, rows, text, text_map, texts
+from moyai.kube.objects.meta import NamespacedName, Reference, deleting, part, rows, text, text_map, texts
 from moyai.kube.resources import Json
 
 
@@ -54,6 +54,10 @@ class Service:
     @property
     def key(self) -> str:
         return f"{self.namespace}/{self.name}"
+
+    @property
+    def full_name(self) -> NamespacedName:
+        return NamespacedName(self.namespace, self.name)
 
     @property
     def reference(self) -> Reference:

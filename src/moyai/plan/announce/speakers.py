@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 
-from moyai.kube.objects import AddressPool, L2Advertisement, Node, Service
+from moyai.kube.objects import AddressPool, L2Advertisement, NamespacedName, Node, Service
 
 #: Nodes with it are no targets of load balancers, those of the cloud too.
 EXCLUDED = "node.kubernetes.io/exclude-from-external-load-balancers"
@@ -21,11 +21,11 @@ CANDIDATES = 3
 
 @dataclass(frozen=True)
 class AnnouncedAddress:
-    """``interfaces`` empty: that of the node's own address. ``services``: whom the address leads to (``namespace/name``)."""
+    """``interfaces`` empty: that of the node's own address. ``services``: whom the address leads to."""
 
     address: str
     interfaces: tuple[str, ...]
-    services: tuple[str, ...]
+    services: tuple[NamespacedName, ...]
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def to_announce(node: str, now: AnnouncedServices) -> dict[str, AnnouncedAddress
             continue
         mine = [one.interfaces for one in adverts if one.on(able[node].labels)]
         interfaces = () if () in mine else tuple(sorted({name for names in mine for name in names}))
-        found[address] = AnnouncedAddress(address, interfaces, tuple(sorted(one.key for one in services)))
+        found[address] = AnnouncedAddress(address, interfaces, tuple(sorted(one.full_name for one in services)))
     return found
 
 

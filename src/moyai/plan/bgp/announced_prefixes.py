@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network
 
-from moyai.kube.objects import AddressPool, Node, Service, parse_range
+from moyai.kube.objects import AddressPool, NamespacedName, Node, Service, parse_range
 from moyai.kube.objects.bgp import BgpAdvertisement, unknown_communities
 from moyai.plan.announce.speakers import EXCLUDED, pool_of
 from moyai.plan.bgp.sessions import Remark
@@ -40,10 +40,10 @@ class RouteClass:
 
 @dataclass(frozen=True)
 class Announced:
-    """``prefixes``: CIDR → its class. ``told``: Service (``namespace/name``) → names of the routers that it is announced to."""
+    """``prefixes``: CIDR → its class. ``told``: Service → names of the routers that it is announced to."""
 
     prefixes: Mapping[str, RouteClass] = field(default_factory=dict[str, RouteClass])
-    told: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
+    told: Mapping[NamespacedName, tuple[str, ...]] = field(default_factory=dict[NamespacedName, tuple[str, ...]])
     remarks: tuple[Remark, ...] = ()
 
 
@@ -73,7 +73,7 @@ def announced(node: str, now: Announcing) -> Announced:
             by_address.setdefault(service.ingress[0].ip, []).append(service)
     me = next((one for one in now.nodes if one.name == node), None)
     told: dict[str, dict[str, Attributes]] = {}
-    shown: dict[str, set[str]] = {}
+    shown: dict[NamespacedName, set[str]] = {}
     for address, services in sorted(by_address.items()):
         pool = pool_of(address, now.pools)
         adverts = [one for one in usable if pool and _about(one, pool, services=services)]
@@ -84,7 +84,7 @@ def announced(node: str, now: Announcing) -> Announced:
             for name in peers if prefix else ():
                 _tell(told.setdefault(prefix, {}), name, one=one, now=now, remarks=remarks)
                 for service in services:
-                    shown.setdefault(service.key, set()).add(name)
+                    shown.setdefault(service.full_name, set()).add(name)
     return Announced(_classes(told), {key: tuple(sorted(names)) for key, names in shown.items()}, tuple(remarks))
 
 
