@@ -78,11 +78,11 @@ def pod_network_of(spec: ClusterSpec) -> PodNetwork:
         case "routes":
             return RoutedPods(network)
         case "host-gw":
-            return GatewayPods(network)
+            return GatewayPods(network=network)
         case "vxlan":
             return TunnelledPods(network)
         case "bgp":
-            return AnnouncedPods(network)
+            return AnnouncedPods(network=network)
         case "none":
             return UnmanagedPods(network)
         case "auto":
