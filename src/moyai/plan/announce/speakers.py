@@ -43,12 +43,8 @@ class AnnouncedServices:
 
 def to_announce(node: str, now: AnnouncedServices) -> dict[str, AnnouncedAddress]:
     """The addresses that ``node`` competes for."""
-    by_address: dict[str, list[Service]] = {}
-    for service in now.services:
-        if service.ingress and service.ingress[0].ip and not service.deleting:
-            by_address.setdefault(service.ingress[0].ip, []).append(service)
     found: dict[str, AnnouncedAddress] = {}
-    for address, services in by_address.items():
+    for address, services in by_address(now.services).items():
         adverts = _adverts(address, services, now=now)
         able = {
             one.name: one for one in now.nodes if _able(one, adverts) and _serves(one.name, services, endpoints=now.endpoints)
@@ -63,6 +59,20 @@ def to_announce(node: str, now: AnnouncedServices) -> dict[str, AnnouncedAddress
         interfaces = () if () in mine else tuple(sorted({name for names in mine for name in names}))
         found[address] = AnnouncedAddress(address, interfaces, tuple(sorted(one.full_name for one in services)))
     return found
+
+
+def by_address(services: Iterable[Service]) -> dict[str, list[Service]]:
+    """Address → the Services that it leads to."""
+    found: dict[str, list[Service]] = {}
+    for service in services:
+        if service.ingress and service.ingress[0].ip and not service.deleting:
+            found.setdefault(service.ingress[0].ip, []).append(service)
+    return found
+
+
+def in_service(node: Node) -> bool:
+    """Whether the node may announce anything."""
+    return node.ready is True and not node.deleting and EXCLUDED not in node.labels and node.network_unavailable is not True
 
 
 def ranked(address: str, nodes: Iterable[str]) -> list[str]:
@@ -88,9 +98,7 @@ def pool_of(address: str, pools: Collection[AddressPool]) -> AddressPool | None:
 
 
 def _able(node: Node, adverts: Collection[L2Advertisement]) -> bool:
-    if node.ready is not True or node.deleting or EXCLUDED in node.labels or node.network_unavailable is True:
-        return False
-    return any(one.on(node.labels) for one in adverts)
+    return in_service(node) and any(one.on(node.labels) for one in adverts)
 
 
 def _serves(node: str, services: Collection[Service], *, endpoints: Mapping[str, frozenset[str]]) -> bool:

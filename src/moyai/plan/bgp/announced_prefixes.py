@@ -14,7 +14,7 @@ from ipaddress import IPv4Network
 
 from moyai.kube.objects import AddressPool, NamespacedName, Node, Service, parse_range
 from moyai.kube.objects.bgp import BgpAdvertisement, unknown_communities
-from moyai.plan.announce.speakers import EXCLUDED, pool_of
+from moyai.plan.announce.speakers import by_address, in_service, pool_of
 from moyai.plan.bgp.sessions import Remark
 
 #: Classes are numbered up to here; other entries of a route map come behind. Below 2^24, where FRR would read a distance.
@@ -67,14 +67,10 @@ class Announcing:
 def announced(node: str, now: Announcing) -> Announced:
     remarks: dict[Remark, None] = {}
     usable = [one for one in now.advertisements if _usable(one, now, remarks=remarks)]
-    by_address: dict[str, list[Service]] = {}
-    for service in now.services:
-        if service.ingress and service.ingress[0].ip and not service.deleting:
-            by_address.setdefault(service.ingress[0].ip, []).append(service)
     me = next((one for one in now.nodes if one.name == node), None)
     told: dict[str, dict[str, Attributes]] = {}
     shown: dict[NamespacedName, set[str]] = {}
-    for address, services in sorted(by_address.items()):
+    for address, services in sorted(by_address(now.services).items()):
         pool = pool_of(address, now.pools)
         adverts = [one for one in usable if pool and _about(one, pool, services=services)]
         mine = [one for one in adverts if me and _announces(me, one, services=services, now=now)]
@@ -110,16 +106,10 @@ def _announces(me: Node, one: BgpAdvertisement, *, services: Collection[Service]
     """Whether the node ``me`` does: of the nodes that can, those that stay do, where there are some."""
 
     def can(node: Node) -> bool:
-        return _able(node, one) and _serves(node.name, services, now=now)
+        return in_service(node) and one.chosen.on(node.labels) and _serves(node.name, services, now=now)
 
     # only a node that leaves asks for others
     return can(me) and (not me.cordoned or not any(can(other) for other in now.nodes if not other.cordoned))
-
-
-def _able(node: Node, one: BgpAdvertisement) -> bool:
-    if node.ready is not True or node.deleting or EXCLUDED in node.labels or node.network_unavailable is True:
-        return False
-    return one.chosen.on(node.labels)
 
 
 def _serves(node: str, services: Collection[Service], *, now: Announcing) -> bool:
