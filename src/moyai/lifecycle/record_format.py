@@ -18,7 +18,8 @@ from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError, mode
 from moyai.core.keys import Key, Kind
 from moyai.plan import keys
 from moyai.plan.observed import NodeAllocation
-from moyai.plan.versions import Stage, Upgrade, is_version
+from moyai.plan.versions import Stage, Upgrade
+from moyai.spec.kubernetes import is_version
 from moyai.spec.security import BEFORE
 
 VERSION = 2

@@ -23,7 +23,8 @@ from moyai.lifecycle.up import Rounds, Start, look
 from moyai.lifecycle.upgrade_state import go_on, is_paused
 from moyai.plan.cluster.preflight import check_upgrade
 from moyai.plan.graph import Plan, Replacement
-from moyai.plan.versions import Stage, Upgrade, Wish, after, decide, is_version, left, plan_links
+from moyai.plan.versions import Stage, Upgrade, Wish, after, decide, left, plan_links
+from moyai.spec.kubernetes import is_version
 from moyai.spec.model import Cluster
 
 _IMAGE_PREFIX = "moyai-node-"

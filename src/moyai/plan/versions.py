@@ -7,7 +7,6 @@ Source: https://kubernetes.io/releases/version-skew-policy/.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -17,6 +16,7 @@ from moyai.core.errors import UsageError
 from moyai.core.ids import TEMPLATE_KEY
 from moyai.plan.machine_template import Versions, made_with
 from moyai.plan.observed import Observed, Recorded, server_owner
+from moyai.spec.kubernetes import is_version
 
 #: A year.
 MOST_SOAK_HOURS = 8760
@@ -71,11 +71,6 @@ class Wish:
     back: bool = False
     final: bool = False
     soak_hours: float | None = None
-
-
-def is_version(text: str) -> bool:
-    """Whether it is one of Kubernetes, in full."""
-    return re.fullmatch(r"1\.[0-9]{1,4}\.[0-9]{1,4}", text) is not None
 
 
 def numbers(version: str) -> tuple[int, ...]:

@@ -8,7 +8,6 @@ Each field's description is the reference documentation (docs/reference/spec.md 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv4Network
 from typing import Annotated, Any, Literal, Self
@@ -22,7 +21,7 @@ from moyai.spec.base import Model, problem
 from moyai.spec.bgp_network import BgpSpec, check_routers
 from moyai.spec.control_plane import ControlPlane
 from moyai.spec.forbidden_ranges import special_home, special_overlap
-from moyai.spec.kubernetes import is_key, is_value, label_taken, taint_taken
+from moyai.spec.kubernetes import is_key, is_value, is_version, label_taken, taint_taken
 from moyai.spec.object_names import Choice, CloudName, Name, is_new
 from moyai.spec.pod_network import Mode, NetConfSource, VxlanSpec, enforces_by_default
 from moyai.spec.rolling import Drain, RollingUpdate
@@ -50,7 +49,7 @@ def _dns_label(limit: int) -> AfterValidator:
 
 
 def _version(value: Any) -> str:
-    if not isinstance(value, str) or not re.fullmatch(r"v?1\.[0-9]{1,4}\.[0-9]{1,4}", value):
+    if not isinstance(value, str) or not is_version(value.removeprefix("v")):
         raise problem(f"a version such as {DEFAULT_KUBERNETES_VERSION} (in quotes)")
     return value.removeprefix("v")
 
