@@ -280,10 +280,7 @@ def instance_state(row: InstanceRow, pair: PairRow) -> Values:
 def update_balancer(call: ApiCall) -> Values:
     row = _named(call)
     if name := call.text("LoadBalancerNameUpdate"):
-        check_name("LoadBalancerNameUpdate", name)
-        if name != row.name:
-            call.free(BalancerRow, "LoadBalancer", name=name)
-        row = replace(row, name=name)
+        row = replace(row, name=call.new_name(row, "LoadBalancer", parameter="LoadBalancerNameUpdate", name=name))
     if update := call.args.get("ListenerUpdate"):
         old = pair_of(row, update.get("LoadBalancerPort"), instance_port=update.get("InstancePort"))
         new = _pair("ListenerUpdate.Listener", update.get("RequestListener", {}), old=old)

@@ -82,6 +82,13 @@ class ApiCall:
         if self.tx.named(kind, name) is not None:
             raise duplicate(what, name)
 
+    def new_name(self, row: StoredRow, what: str, *, parameter: str, name: str, most: int = 15) -> str:
+        """What the object is to be called from now on. Raises ApiRefusal for what is no name, and for one that is taken."""
+        check_name(parameter, name, most=most)
+        if name != row.name:
+            self.free(type(row), what, name=name)
+        return name
+
     def listed(self, kind: type[R], what: str, *, parameter: str) -> list[R]:
         """The objects that a list names, all for none. One unknown name refuses the whole call."""
         names = self.args.get(parameter)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from moyai.nifcloud_front.calls.call import ApiCall, Values, check_name, one_of
+from moyai.nifcloud_front.calls.call import ApiCall, Values, one_of
 from moyai.nifcloud_front.calls.instance_views import device_name
 from moyai.nifcloud_front.store.rows import DiskRow, InstanceRow
 from moyai.nifcloud_front.wire.refusal import inoperable, invalid, limit, not_found, processing
@@ -206,10 +206,7 @@ def modify_volume_attribute(call: ApiCall) -> Values:
     value = call.text("Value")
     match call.text("Attribute"):
         case "volumeName":
-            check_name("Value", value, most=32)
-            if value != row.name:
-                call.free(DiskRow, "Volume", name=value)
-            call.tx.put(replace(row, name=value))
+            call.tx.put(replace(row, name=call.new_name(row, "Volume", parameter="Value", name=value, most=32)))
         case "description":
             call.tx.put(replace(row, description=call.description("Value")))
         case "accountingType":

@@ -9,7 +9,7 @@ from ipaddress import IPv4Address, IPv4Network
 from typing import Any
 
 from moyai.nifcloud_front.calls.balancer_operations import instance_state
-from moyai.nifcloud_front.calls.call import ApiCall, Values, between, check_name, one_of
+from moyai.nifcloud_front.calls.call import ApiCall, Values, between, one_of
 from moyai.nifcloud_front.calls.instance_nics import check_address
 from moyai.nifcloud_front.calls.instance_views import network_name
 from moyai.nifcloud_front.store.rows import (
@@ -301,7 +301,7 @@ def modify_elastic_balancer(call: ApiCall) -> Values:
 
 def _number(key: str, wanted: dict[str, str], *, old: int) -> int:
     text = wanted.get(key, str(old))
-    if not text.isdecimal():
+    if not (text.isdecimal() and len(text) <= 10):
         raise invalid(key, f"The value of {key} is no number.", kind="Format")
     return int(text)
 
@@ -309,10 +309,7 @@ def _number(key: str, wanted: dict[str, str], *, old: int) -> int:
 def update_elastic_balancer(call: ApiCall) -> Values:
     row = _steady(call)
     if name := call.text("ElasticLoadBalancerNameUpdate"):
-        check_name("ElasticLoadBalancerNameUpdate", name)
-        if name != row.name:
-            call.free(ElasticBalancerRow, _WHAT, name=name)
-        row = replace(row, name=name)
+        row = replace(row, name=call.new_name(row, _WHAT, parameter="ElasticLoadBalancerNameUpdate", name=name))
     volume, accounting = call.args.get("NetworkVolumeUpdate", row.volume), call.args.get("AccountingTypeUpdate", row.accounting)
     one_of("NetworkVolumeUpdate", volume, values=_VOLUMES)
     one_of("AccountingTypeUpdate", str(accounting), values=("1", "2"))

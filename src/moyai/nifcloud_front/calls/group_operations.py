@@ -87,9 +87,7 @@ def _named(call: ApiCall) -> GroupRow:
 def update_security_group(call: ApiCall) -> Values:
     row = call.steady(_named(call), "SecurityGroup")
     name, description = call.text("GroupNameUpdate", row.name), row.description
-    check_name("GroupNameUpdate", name)
-    if name != row.name:
-        call.free(GroupRow, "SecurityGroup", name=name)
+    call.new_name(row, "SecurityGroup", parameter="GroupNameUpdate", name=name)
     if "GroupDescriptionUpdate" in call.args:
         description = call.description("GroupDescriptionUpdate")
     rules, logs = call.args.get("GroupRuleLimitUpdate", row.rule_limit), call.args.get("GroupLogLimitUpdate", row.log_limit)

@@ -7,7 +7,7 @@ import binascii
 from collections.abc import Sequence
 from dataclasses import replace
 
-from moyai.nifcloud_front.calls.call import ApiCall, Values, check_name
+from moyai.nifcloud_front.calls.call import ApiCall, Values
 from moyai.nifcloud_front.calls.instance_nics import nics
 from moyai.nifcloud_front.calls.instance_views import balancings, instance, mappings, nic_values, state
 from moyai.nifcloud_front.store.rows import (
@@ -228,10 +228,7 @@ def modify_instance_attribute(call: ApiCall) -> Values:
     value = call.text("Value")
     match call.text("Attribute"):
         case "instanceName":
-            check_name("Value", value)
-            if value != row.name:
-                call.free(InstanceRow, "Instance", name=value)
-            call.tx.put(replace(row, name=value))
+            call.tx.put(replace(row, name=call.new_name(row, "Instance", parameter="Value", name=value)))
         case "description":
             call.tx.put(replace(row, description=call.description("Value")))
         case "accountingType":

@@ -7,7 +7,7 @@ from dataclasses import replace
 from ipaddress import IPv4Network
 from typing import Any
 
-from moyai.nifcloud_front.calls.call import ApiCall, Values, check_name
+from moyai.nifcloud_front.calls.call import ApiCall, Values
 from moyai.nifcloud_front.calls.instance_nics import check_address
 from moyai.nifcloud_front.calls.instance_views import network_name
 from moyai.nifcloud_front.store.rows import (
@@ -133,10 +133,7 @@ def modify_private_lan(call: ApiCall) -> Values:
     value = call.text("Value")
     match call.text("Attribute"):
         case "privateLanName":
-            check_name("Value", value)
-            if value != row.name:
-                call.free(LanRow, "PrivateLanName", name=value)
-            call.tx.put(replace(row, name=value))
+            call.tx.put(replace(row, name=call.new_name(row, "PrivateLanName", parameter="Value", name=value)))
         case "description":
             call.tx.put(replace(row, description=call.description("Value")))
         case other:

@@ -6,9 +6,8 @@ from dataclasses import replace
 
 from moyai.cloud.model import DiskState, Volume
 from moyai.core.errors import NotFound, Terminal
-from moyai.nifcloud_front.store.front_store import Transaction
 from moyai.nifcloud_front.store.rows import DiskRow, InstanceRow, WorkRow, ZoneRow
-from moyai.nifcloud_front.works.step import FRONT_TAG, Again, Change, WorkContext, WorkDone
+from moyai.nifcloud_front.works.step import FRONT_TAG, Again, WorkContext, WorkDone, changed
 
 
 def create(context: WorkContext, work: WorkRow) -> Again | WorkDone:
@@ -20,7 +19,7 @@ def create(context: WorkContext, work: WorkRow) -> Again | WorkDone:
         case "":
             found = context.cloud.disks.volumes(name=row.uid)
             volume = found[0] if found else _made(context, row)
-            return Again("made", context.pace.poll, _disk(row.uid, cloud_id=volume.id))
+            return Again("made", context.pace.poll, changed(DiskRow, row.uid, cloud_id=volume.id))
         case "made":
             volume = context.cloud.disks.volume(row.cloud_id)
             if volume.state.broken:
@@ -44,23 +43,12 @@ def _made(context: WorkContext, row: DiskRow) -> Volume:
     )
 
 
-def _disk(uid: str, **fields: object) -> Change:
-    """A change of the disk as it is then."""
-
-    def change(tx: Transaction) -> None:
-        row = tx.get(DiskRow, uid)
-        if row is not None:
-            tx.put(replace(row, **fields))  # pyright: ignore[reportArgumentType]
-
-    return change
-
-
 def attach(context: WorkContext, work: WorkRow) -> Again | WorkDone:
     row = context.row(DiskRow, work.uid)
     host = context.row(InstanceRow, row.instance) if row else None
     if row is None or host is None:
         # the server went meanwhile: the disk is free
-        return WorkDone(_disk(work.uid, instance="", attachment="", slot=0, status="available"))
+        return WorkDone(changed(DiskRow, work.uid, instance="", attachment="", slot=0, status="available"))
     volume = context.cloud.disks.volume(row.cloud_id)
     if host.cloud_id not in volume.attached_server_ids:
         if volume.state is DiskState.AVAILABLE:
@@ -69,7 +57,7 @@ def attach(context: WorkContext, work: WorkRow) -> Again | WorkDone:
     if volume.state is not DiskState.IN_USE:
         return Again("attached", context.pace.poll)
     slot = _slot(volume, host.cloud_id) or row.slot
-    return context.when_due(work, _disk(row.uid, status="in-use", attachment="attached", slot=slot), step="attached")
+    return context.when_due(work, changed(DiskRow, row.uid, status="in-use", attachment="attached", slot=slot), step="attached")
 
 
 def _slot(volume: Volume, server_id: str) -> int:
@@ -86,7 +74,7 @@ def detach(context: WorkContext, work: WorkRow) -> Again | WorkDone:
     if row is None:
         return WorkDone()
     volume = context.cloud.disks.volume(row.cloud_id)
-    free = _disk(row.uid, instance="", attachment="", slot=0, status="available")
+    free = changed(DiskRow, row.uid, instance="", attachment="", slot=0, status="available")
     if volume.state is DiskState.AVAILABLE and not volume.attached_server_ids:
         return context.when_due(work, free, step="free")
     for server_id in volume.attached_server_ids if volume.state is DiskState.IN_USE else ():
@@ -106,7 +94,7 @@ def extend(context: WorkContext, work: WorkRow) -> Again | WorkDone:
         return Again("grown", context.pace.poll)
     if volume.state is DiskState.EXTENDING:
         return Again("grown", context.pace.poll)
-    return context.when_due(work, _disk(row.uid, size_gb=size, attachment="attached"), step="grown")
+    return context.when_due(work, changed(DiskRow, row.uid, size_gb=size, attachment="attached"), step="grown")
 
 
 def delete(context: WorkContext, work: WorkRow) -> Again | WorkDone:

@@ -26,7 +26,7 @@ from moyai.nifcloud_front.store.rows import (
     ZoneRow,
 )
 from moyai.nifcloud_front.works.common_networks import BALANCERS_GROUP, OPEN_GROUP, common, given_group
-from moyai.nifcloud_front.works.step import FRONT_TAG, Again, Change, WorkContext, WorkDone, mine, nothing, tag, tags
+from moyai.nifcloud_front.works.step import FRONT_TAG, Again, WorkContext, WorkDone, changed, mine, nothing, tag, tags
 
 #: Sizes in names of instance types, the smallest first; each takes the flavor of its place, the last for all above.
 _SIZES = ("mini", "small", "medium", "large")
@@ -41,31 +41,20 @@ def create(context: WorkContext, work: WorkRow) -> Again | WorkDone:
     match work.step:
         case "":
             made = tuple(_port(context, row, place=place) for place in range(len(row.nics)))
-            return Again("server", change=_changed(row.uid, nics=made))
+            return Again("server", change=changed(InstanceRow, row.uid, nics=made))
         case "server":
             server = mine(context.cloud.machines.servers(tag=tag(row.uid)), row.uid) or _server(context, row)
-            return Again("wait", context.pace.poll, _changed(row.uid, cloud_id=server.id))
+            return Again("wait", context.pace.poll, changed(InstanceRow, row.uid, cloud_id=server.id))
         case "wait":
             server = context.cloud.machines.server(row.cloud_id)
             if server.power.broken:
-                return WorkDone(_changed(row.uid, state="warning"))
+                return WorkDone(changed(InstanceRow, row.uid, state="warning"))
             if server.power is not Power.RUNNING:
                 return Again("wait", context.pace.poll)
             return Again("address", change=nothing)
         case _:
             public = _public(context, row)
-            return context.when_due(work, _changed(row.uid, state="running", public=public), step="address")
-
-
-def _changed(uid: str, **fields: object) -> Change:
-    """A change of the instance as it is then."""
-
-    def change(tx: Transaction) -> None:
-        row = tx.get(InstanceRow, uid)
-        if row is not None:
-            tx.put(replace(row, **fields))  # pyright: ignore[reportArgumentType]
-
-    return change
+            return context.when_due(work, changed(InstanceRow, row.uid, state="running", public=public), step="address")
 
 
 def _port(context: WorkContext, row: InstanceRow, *, place: int) -> NicRow:
@@ -202,10 +191,10 @@ def _powered(context: WorkContext, work: WorkRow, *, order: object) -> Again | W
         return Again("wait", context.pace.poll)
     power = context.cloud.machines.server(row.cloud_id).power
     if power.broken:
-        return WorkDone(_changed(row.uid, state="warning"))
+        return WorkDone(changed(InstanceRow, row.uid, state="warning"))
     if power is not Power.RUNNING:
         return Again("wait", context.pace.poll)
-    return context.when_due(work, _changed(row.uid, state="running"), step="wait")
+    return context.when_due(work, changed(InstanceRow, row.uid, state="running"), step="wait")
 
 
 def stop(context: WorkContext, work: WorkRow) -> Again | WorkDone:
@@ -216,18 +205,18 @@ def stop(context: WorkContext, work: WorkRow) -> Again | WorkDone:
     try:
         server = context.cloud.machines.server(row.cloud_id)
     except NotFound:
-        return WorkDone(_changed(row.uid, state="warning"))
+        return WorkDone(changed(InstanceRow, row.uid, state="warning"))
     if server.power.broken:
         # a machine that failed takes no order, but to go
         off = server.evidence.activity is Activity.OFF
-        return WorkDone(_changed(row.uid, state="stopped" if off else "warning"))
+        return WorkDone(changed(InstanceRow, row.uid, state="stopped" if off else "warning"))
     if work.step == "":
         context.cloud.machines.stop_server(row.cloud_id)
         return Again("wait", context.pace.poll)
     if server.power is Power.OFF and server.evidence.activity is Activity.OFF:
-        return context.when_due(work, _changed(row.uid, state="stopped"), step="wait")
+        return context.when_due(work, changed(InstanceRow, row.uid, state="stopped"), step="wait")
     if context.now() - work.began > STOP_SECONDS:
-        return WorkDone(_changed(row.uid, state="warning"))
+        return WorkDone(changed(InstanceRow, row.uid, state="warning"))
     return Again("wait", context.pace.poll)
 
 
@@ -249,7 +238,7 @@ def readdress(context: WorkContext, work: WorkRow) -> Again | WorkDone:
     if work.step == "":
         public = _public(context, row)
         step = "reboot" if work.wish.get("reboot") else "end"
-        return Again(step, change=_changed(row.uid, public=public))
+        return Again(step, change=changed(InstanceRow, row.uid, public=public))
     if work.step == "end":
         return WorkDone()
     inner = replace(work, verb="reboot", step="" if work.step == "reboot" else work.step)

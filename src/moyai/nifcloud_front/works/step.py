@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-from typing import Protocol, TypeVar
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol, TypeVar
 
 from moyai.cloud.capabilities import Cloud
 from moyai.nifcloud_front.pace import Pace, duration
@@ -35,6 +35,17 @@ R = TypeVar("R", bound=StoredRow)
 
 def nothing(_: Transaction) -> None:
     """No change of the rows."""
+
+
+def changed(kind: type[StoredRow], uid: str, **fields: object) -> Change:
+    """A change of the row as it is then, where there still is one."""
+
+    def change(tx: Transaction) -> None:
+        row: Any = tx.get(kind, uid)
+        if row is not None:
+            tx.put(replace(row, **fields))
+
+    return change
 
 
 @dataclass(frozen=True)
