@@ -112,6 +112,12 @@ def test_routers_of_the_spec_and_of_metallb_are_peers() -> None:
     assert [one.peer.name for one in sessions(node(1), now, conf=CONF).peers] == ["a"]
 
 
+def test_a_node_that_says_to_be_the_specs_router_does_not_end_its_session() -> None:
+    liar = Node("n9", "u9", addresses=(NodeAddress("InternalIP", ROUTER.address),), ready=True)
+    found = sessions(node(1), Speakers([node(1), liar]), conf=replace(CONF, peers=(ROUTER,)))
+    assert [one.peer.name for one in found.peers] == ["rt-01"]
+
+
 def test_without_the_mode_the_first_peer_says_the_as() -> None:
     first = replace(peer("z", myASN=65001), created="2026-01-01T00:00:00Z")
     second = replace(peer("a", myASN=65002, peerAddress="172.17.0.2"), created="2026-01-02T00:00:00Z")
