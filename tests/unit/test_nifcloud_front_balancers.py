@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +108,17 @@ def test_a_balancer_goes_with_its_last_pair(front: TestFront) -> None:
     assert front.cloud.load_balancers.load_balancers() == []
     assert len(front.cloud.addresses.floating_ips()) == 1
     assert _code(lambda: front.call("DeleteLoadBalancer", **PORTS)) == "Client.InvalidParameterNotFound.LoadBalancer"
+
+
+def test_an_address_that_a_crash_left_without_tags_goes_with_its_balancer(front: TestFront) -> None:
+    _create(front)
+    front.settle()
+    before = front.cloud.addresses.floating_ips()
+    for one in before:
+        front.cloud.store.floating_ips.put(replace(one, tags=()))
+    front.call("DeleteLoadBalancer", **PORTS)
+    front.settle()
+    assert len(front.cloud.addresses.floating_ips()) == len(before) - 1
 
 
 def test_a_server_that_goes_is_no_member_any_more(front: TestFront) -> None:

@@ -24,7 +24,7 @@ from moyai.nifcloud_front.store.rows import (
 )
 from moyai.nifcloud_front.works import pair_listeners as tree
 from moyai.nifcloud_front.works.common_networks import admit_balancer, common, dismiss_balancer
-from moyai.nifcloud_front.works.step import Again, Change, WorkContext, WorkDone, mine, tag, tags
+from moyai.nifcloud_front.works.step import Again, Change, WorkContext, WorkDone, mine, own_addresses, tag, tags
 
 AnyBalancer = BalancerRow | ElasticBalancerRow
 _PUBLIC_ARM = BalancerArmRow(COMMON_GLOBAL, vip=True)
@@ -120,7 +120,7 @@ def _address(context: WorkContext, row: AnyBalancer, *, there: LoadBalancer) -> 
     vip = there.vip_address
     if arm.network == COMMON_GLOBAL:
         addresses = context.cloud.addresses
-        found = addresses.floating_ips(port_ids=[there.vip_port_id]) or addresses.floating_ips(tag=tag(row.uid))
+        found = addresses.floating_ips(port_ids=[there.vip_port_id]) or own_addresses(context, row.uid)
         external = common(context, COMMON_GLOBAL).external_id
         made = found[0] if found else None
         made = made or addresses.create_floating_ip(
@@ -146,7 +146,7 @@ def _end(context: WorkContext, work: WorkRow, *, row: AnyBalancer, there: LoadBa
         if there.state in (BalancerState.ACTIVE, BalancerState.FAILED):
             context.cloud.load_balancers.delete(there.id)
         return Again("serve", context.pace.poll)
-    for address in context.cloud.addresses.floating_ips(tag=tag(row.uid)):
+    for address in own_addresses(context, row.uid):
         context.cloud.addresses.delete_floating_ip(address.id)
     if row.inner and isinstance(row, BalancerRow):
         dismiss_balancer(context, row.inner)

@@ -26,7 +26,18 @@ from moyai.nifcloud_front.store.rows import (
     ZoneRow,
 )
 from moyai.nifcloud_front.works.common_networks import BALANCERS_GROUP, OPEN_GROUP, common, given_group
-from moyai.nifcloud_front.works.step import FRONT_TAG, Again, WorkContext, WorkDone, changed, mine, nothing, tag, tags
+from moyai.nifcloud_front.works.step import (
+    FRONT_TAG,
+    Again,
+    WorkContext,
+    WorkDone,
+    changed,
+    mine,
+    nothing,
+    own_addresses,
+    tag,
+    tags,
+)
 
 #: Sizes in names of instance types, the smallest first; each takes the flavor of its place, the last for all above.
 _SIZES = ("mini", "small", "medium", "large")
@@ -151,12 +162,11 @@ def _address(context: WorkContext, row: InstanceRow) -> FloatingIP | None:
         return None
     if row.elastic:
         elastic = context.row(AddressRow, row.elastic)
-        found = [one for one in addresses.floating_ips(tag=tag(row.elastic)) if elastic and one.id == elastic.cloud_id]
+        found = [one for one in own_addresses(context, row.elastic) if elastic and one.id == elastic.cloud_id]
         if not found:
             raise Terminal(f"the address of {row.elastic} is gone")
         return found[0]
-    found = addresses.floating_ips(tag=tag(row.uid)) or [one for one in addresses.floating_ips() if one.description == row.uid]
-    if found:
+    if found := own_addresses(context, row.uid):
         return found[0]
     external = common(context, COMMON_GLOBAL).external_id
     return addresses.create_floating_ip(network_id=external, description=row.uid, tags=tags(row.uid))
@@ -267,7 +277,7 @@ def terminate(context: WorkContext, work: WorkRow) -> Again | WorkDone:
                 for address in context.cloud.addresses.floating_ips(port_ids=[nic.port_id]) if nic.port_id else ():
                     _take_off(context, row, address=address)
                 networks.delete_port(nic.port_id)
-            for address in context.cloud.addresses.floating_ips(tag=tag(row.uid)):
+            for address in own_addresses(context, row.uid):
                 context.cloud.addresses.delete_floating_ip(address.id)
             return Again("end")
         case _:

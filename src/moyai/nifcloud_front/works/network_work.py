@@ -23,7 +23,7 @@ from moyai.nifcloud_front.store.rows import (
     WorkRow,
 )
 from moyai.nifcloud_front.works.common_networks import common, outside
-from moyai.nifcloud_front.works.step import Again, WorkContext, WorkDone, mine, nothing, tag, tags
+from moyai.nifcloud_front.works.step import Again, WorkContext, WorkDone, mine, nothing, own_addresses, tag, tags
 
 #: Protocol → its number, as text, where the clouds below take no name (IANA).
 _NUMBERS = {"GRE": "47", "ESP": "50", "AH": "51", "VRRP": "112"}
@@ -220,10 +220,9 @@ def allocate(context: WorkContext, work: WorkRow) -> Again | WorkDone:
     row = context.row(AddressRow, work.uid)
     if row is None:
         return WorkDone()
-    addresses = context.cloud.addresses
-    found = addresses.floating_ips(tag=tag(row.uid)) or [one for one in addresses.floating_ips() if one.description == row.uid]
+    found = own_addresses(context, row.uid)
     made = found[0] if found else None
-    made = made or addresses.create_floating_ip(
+    made = made or context.cloud.addresses.create_floating_ip(
         network_id=common(context, COMMON_GLOBAL).external_id, description=row.uid, tags=tags(row.uid)
     )
     known = replace(row, name=made.address, address=made.address, cloud_id=made.id)

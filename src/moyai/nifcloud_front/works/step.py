@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, TypeVar
 
 from moyai.cloud.capabilities import Cloud
+from moyai.cloud.model import FloatingIP
 from moyai.nifcloud_front.pace import Pace, duration
 from moyai.nifcloud_front.store.front_store import FrontStore, StoredRow, Transaction
 from moyai.nifcloud_front.store.rows import PaceRow, WorkRow
@@ -103,6 +104,12 @@ def tag(uid: str) -> str:
 
 def tags(uid: str) -> tuple[str, str]:
     return FRONT_TAG, tag(uid)
+
+
+def own_addresses(context: WorkContext, uid: str) -> list[FloatingIP]:
+    """Floating IPs of a uid, by their tag, or by the description where a crash left one without tags."""
+    addresses = context.cloud.addresses
+    return addresses.floating_ips(tag=tag(uid)) or [one for one in addresses.floating_ips() if one.description == uid]
 
 
 def mine(found: Iterable[T], uid: str) -> T | None:
