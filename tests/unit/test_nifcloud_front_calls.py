@@ -241,6 +241,11 @@ def test_an_rsa_key_pair_is_imported_and_put_on_servers(front: TestFront) -> Non
         _code(lambda: front.call("ImportKeyPair", KeyName="operator", PublicKeyMaterial=other))
         == "Client.InvalidParameter.Value.PublicKeyMaterial"
     )
+    unknown = base64.b64encode(b"ssh-foo AAAA").decode()
+    assert (
+        _code(lambda: front.call("ImportKeyPair", KeyName="operator", PublicKeyMaterial=unknown))
+        == "Client.InvalidParameter.Format.PublicKeyMaterial"
+    )
     assert (
         _code(lambda: front.call("ImportKeyPair", KeyName="five5", PublicKeyMaterial=other))
         == "Client.InvalidParameter.Value.KeyName"

@@ -8,6 +8,7 @@ import hashlib
 import re
 from dataclasses import replace
 
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey, generate_private_key
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
@@ -31,7 +32,7 @@ def import_key_pair(call: ApiCall) -> Values:
     try:
         line = base64.b64decode(call.text("PublicKeyMaterial"), validate=True).decode()
         key = load_ssh_public_key(line.encode())
-    except (binascii.Error, ValueError):
+    except (binascii.Error, ValueError, UnsupportedAlgorithm):
         raise invalid("PublicKeyMaterial", "The key is not an OpenSSH line in base64.", kind="Format") from None
     if not isinstance(key, RSAPublicKey):
         raise invalid("PublicKeyMaterial", "The key is not an RSA key.")
