@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -175,3 +176,24 @@ def test_an_elastic_address_moves_by_a_reboot(front: TestFront) -> None:
     front.settle()
     assert front.call("DescribeAddresses")["AddressesSet"] == []
     assert front.cloud.addresses.floating_ips() == []
+
+
+def test_what_a_crash_left_without_tags_goes_all_the_same(front: TestFront) -> None:
+    front.call("CreateSecurityGroup", GroupName="masters")
+    front.call("NiftyCreatePrivateLan", PrivateLanName="lan1", CidrBlock="10.20.0.0/24")
+    front.settle()
+    arms = [{"NetworkName": "lan1", "IpAddress": "10.20.0.1"}, {"NetworkId": "net-COMMON_GLOBAL"}]
+    front.call("NiftyCreateRouter", RouterName="router1", NetworkInterface=arms)
+    front.settle()
+    store = front.cloud.store
+    for table in (store.groups, store.networks, store.routers):
+        for one in list(table):
+            table.put(replace(one, tags=()))
+    front.call("NiftyDeleteRouter", RouterName="router1")
+    front.settle()
+    front.call("NiftyDeletePrivateLan", PrivateLanName="lan1")
+    front.call("DeleteSecurityGroup", GroupName="masters")
+    front.settle()
+    cloud = front.cloud
+    names = [one.name for one in (*cloud.firewall.security_groups(), *cloud.networks.networks(), *cloud.routers.routers())]
+    assert not [one for one in names if one.startswith(("fw-", "net-", "rt-")) and one != "net-COMMON_GLOBAL"]

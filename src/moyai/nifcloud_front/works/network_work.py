@@ -6,7 +6,7 @@ from dataclasses import replace
 from ipaddress import IPv4Network, ip_network
 from typing import Literal
 
-from moyai.cloud.model import SecurityGroupRule
+from moyai.cloud.model import Network, Router, SecurityGroup, SecurityGroupRule
 from moyai.core.errors import Conflict, Terminal
 from moyai.nifcloud_front.calls.group_operations import NAMED_PORTS
 from moyai.nifcloud_front.store.front_store import Transaction
@@ -36,8 +36,9 @@ def apply_group(context: WorkContext, work: WorkRow) -> Again | WorkDone:
         return WorkDone()
     firewall = context.cloud.firewall
     if work.step == "":
-        found = mine(firewall.security_groups(tag=tag(row.uid)) or firewall.security_groups(), row.uid)
-        group = found or firewall.create_security_group(name=row.uid, description=row.name, tags=tags(row.uid))
+        group = _group(context, row.uid) or firewall.create_security_group(
+            name=row.uid, description=row.name, tags=tags(row.uid)
+        )
         uid, group_id = row.uid, group.id
 
         def known(tx: Transaction) -> None:
@@ -63,6 +64,21 @@ def apply_group(context: WorkContext, work: WorkRow) -> Again | WorkDone:
     if missing := [rule for key, rule in wanted.items() if key not in there]:
         firewall.create_security_group_rules(missing)
     return context.when_due(work, nothing, step="rules")
+
+
+def _group(context: WorkContext, uid: str) -> SecurityGroup | None:
+    firewall = context.cloud.firewall
+    return mine(firewall.security_groups(tag=tag(uid)) or firewall.security_groups(), uid)
+
+
+def _lan(context: WorkContext, name: str) -> Network | None:
+    networks = context.cloud.networks
+    return mine(networks.networks(tag=tag(name)) or networks.networks(), name)
+
+
+def _router(context: WorkContext, uid: str) -> Router | None:
+    routers = context.cloud.routers
+    return mine(routers.routers(tag=tag(uid)) or routers.routers(), uid)
 
 
 _RuleKey = tuple[str, str, str, int, int, str, str]
@@ -110,7 +126,7 @@ def delete_group(context: WorkContext, work: WorkRow) -> Again | WorkDone:
     row = context.row(GroupRow, work.uid)
     if row is None:
         return WorkDone()
-    for group in context.cloud.firewall.security_groups(tag=tag(row.uid)):
+    if group := _group(context, row.uid):
         context.cloud.firewall.delete_security_group(group.id)
     return context.when_due(work, lambda tx: tx.drop(row), step="gone")
 
@@ -135,8 +151,7 @@ def create_lan(context: WorkContext, work: WorkRow) -> Again | WorkDone:
 def _network(context: WorkContext, row: LanRow) -> tuple[str, str]:
     """Network and subnet of a private LAN; LANs that a private bridge joins have the same ones."""
     networks, name = context.cloud.networks, _network_name(context, row)
-    network = mine(networks.networks(tag=tag(name)) or networks.networks(), name)
-    network = network or networks.create_network(name=name, tags=tags(name))
+    network = _lan(context, name) or networks.create_network(name=name, tags=tags(name))
     subnets = networks.subnets(network_id=network.id)
     subnet = subnets[0] if subnets else None
     subnet = subnet or networks.create_subnet(
@@ -168,7 +183,7 @@ def delete_lan(context: WorkContext, work: WorkRow) -> Again | WorkDone:
     with context.shared:
         with context.store.transaction() as tx:
             shared = any(one.cloud_id == row.cloud_id for one in tx.all(LanRow) if one.uid != row.uid)
-        for network in () if shared else context.cloud.networks.networks(tag=tag(_network_name(context, row))):
+        if not shared and (network := _lan(context, _network_name(context, row))):
             context.cloud.networks.delete_network(network.id)
     return context.when_due(work, lambda tx: tx.drop(row), step="gone")
 
@@ -182,8 +197,7 @@ def create_router(context: WorkContext, work: WorkRow) -> Again | WorkDone:
     if row is None:
         return WorkDone()
     cloud = context.cloud
-    router = mine(cloud.routers.routers(tag=tag(row.uid)) or cloud.routers.routers(), row.uid)
-    router = router or cloud.routers.create_router(name=row.uid, tags=tags(row.uid))
+    router = _router(context, row.uid) or cloud.routers.create_router(name=row.uid, tags=tags(row.uid))
     if any(arm.network == COMMON_GLOBAL for arm in row.arms) and not router.external_network_id:
         cloud.routers.set_router_gateway(router.id, outside(context).id)
     legs = {subnet for port in cloud.networks.ports(device_ids=[router.id]) for subnet in port.subnet_ids}
@@ -204,7 +218,7 @@ def delete_router(context: WorkContext, work: WorkRow) -> Again | WorkDone:
     row = context.row(RouterRow, work.uid)
     if row is None:
         return WorkDone()
-    for router in context.cloud.routers.routers(tag=tag(row.uid)):
+    if router := _router(context, row.uid):
         for port in context.cloud.networks.ports(device_ids=[router.id]):
             for subnet in port.subnet_ids:
                 if any((lan := context.row(LanRow, arm.network)) and lan.subnet_id == subnet for arm in row.arms):
