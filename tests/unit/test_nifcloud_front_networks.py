@@ -186,7 +186,8 @@ def test_what_a_crash_left_without_tags_goes_all_the_same(front: TestFront) -> N
     front.call("NiftyCreateRouter", RouterName="router1", NetworkInterface=arms)
     front.settle()
     store = front.cloud.store
-    for table in (store.groups, store.networks, store.routers):
+    tables: list[Any] = [store.groups, store.networks, store.routers]
+    for table in tables:
         for one in list(table):
             table.put(replace(one, tags=()))
     front.call("NiftyDeleteRouter", RouterName="router1")
