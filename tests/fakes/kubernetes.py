@@ -23,9 +23,13 @@ class Kubernetes(ObjectStore):
         #: A watch sends a bookmark after so many seconds without an event.
         self.bookmark_seconds = float("inf")
 
-    async def list(self, resource: Resource, *, namespace: str | None = None, fields: str = "") -> tuple[list[Json], str]:
+    async def list(
+        self, resource: Resource, *, namespace: str | None = None, fields: str = "", labels: str = ""
+    ) -> tuple[list[Json], str]:
+        label, _, value = labels.partition("=")
         with self.call(f"list {resource.plural}"):
             found = [copied(one) for one in self.all(resource) if chosen(one, namespace, fields=fields)]
+            found = [one for one in found if not label or one["metadata"].get("labels", {}).get(label) == value]
             version = str(self.version)
         return found, version
 

@@ -53,14 +53,33 @@ def test_one_node_may_be_asked_and_one_without_an_agent_is_refused() -> None:
         bgp_report(api, "demo", node="c")
 
 
+class Counted(Kubernetes):
+    """``read``: how many objects each list had."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.read: list[int] = []
+
+    async def list(self, resource: Any, **more: Any) -> Any:
+        found = await super().list(resource, **more)
+        self.read.append(len(found[0]))
+        return found
+
+
 async def test_each_node_has_a_status_of_its_own_that_ends_with_the_node() -> None:
-    kube: Any = Kubernetes()
+    kube: Any = Counted()
     first, second = (ServiceStatuses(kube, name, kind=BGP, owner=lambda: Node("a", "uid")) for name in "ab")
     await first.sync({NamespacedName("default", "web"): ("rt", "xx")})
     await second.sync({NamespacedName("default", "web"): ("rt",)})
     shown = {one["status"]["node"]: one for one in kube.all(SERVICE_BGP_STATUSES)}
     assert {node: one["status"]["peers"] for node, one in shown.items()} == {"a": ["rt", "xx"], "b": ["rt"]}
     assert shown["a"]["metadata"]["ownerReferences"] == [{"apiVersion": "v1", "kind": "Node", "name": "a", "uid": "uid"}]
+    # each node reads its own ones alone: there are as many as nodes times Services
+    read, _ = await kube.list(SERVICE_BGP_STATUSES, labels="metallb.io/node=a")
+    assert [one["status"]["node"] for one in read] == ["a"]
+    kube.read.clear()
+    await ServiceStatuses(kube, "b", kind=BGP).sync({NamespacedName("default", "web"): ("rt",)})
+    assert kube.read == [1]
     await first.sync({})
     assert [one["status"]["node"] for one in kube.all(SERVICE_BGP_STATUSES)] == ["b"]
     # what an earlier process of the node has left goes too

@@ -72,7 +72,8 @@ class ServiceStatuses:
 
     async def _earlier(self) -> dict[NamespacedName, tuple[str, ...]]:
         """What an earlier process of this node left."""
-        found, _ = await self._kube.list(self._kind.resource, namespace=NAMESPACE)
+        # those of all nodes are as many as nodes times Services
+        found, _ = await self._kube.list(self._kind.resource, namespace=NAMESPACE, labels=f"{_NODE}={self._node}")
         labels = (text_map(one, "metadata", "labels") for one in found)
         return {NamespacedName(one.get(_OF, ""), one.get(_SERVICE, "")): () for one in labels if one.get(_NODE) == self._node}
 

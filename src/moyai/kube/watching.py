@@ -50,8 +50,10 @@ class WatchEvent:
 class Kube(Protocol):
     """What moyai asks of a Kubernetes API. ``KubeClient`` does it over the network; tests bring their own."""
 
-    async def list(self, resource: Resource, *, namespace: str | None = None, fields: str = "") -> tuple[list[Json], str]:
-        """All objects (``fields``: a field selector), and the resource version of the list."""
+    async def list(
+        self, resource: Resource, *, namespace: str | None = None, fields: str = "", labels: str = ""
+    ) -> tuple[list[Json], str]:
+        """All objects (``fields``: a field selector, ``labels``: a label selector), and the resource version of the list."""
         ...
 
     def pages(self, resource: Resource, *, namespace: str | None = None) -> AsyncIterator[tuple[list[Json], str]]:
@@ -117,22 +119,25 @@ class KubeClient:
             await asyncio.wait(self._strays)
         await self._http.aclose()
 
-    async def list(self, resource: Resource, *, namespace: str | None = None, fields: str = "") -> tuple[list[Json], str]:
+    async def list(
+        self, resource: Resource, *, namespace: str | None = None, fields: str = "", labels: str = ""
+    ) -> tuple[list[Json], str]:
         items: list[Json] = []
         version = ""
-        async for part, of_list in self._pages(resource, namespace, fields=fields, size=_LIST_SIZE):
+        async for part, of_list in self._pages(resource, namespace, fields=fields, labels=labels, size=_LIST_SIZE):
             items += part
             version = of_list
         return items, version
 
     def pages(self, resource: Resource, *, namespace: str | None = None) -> AsyncIterator[tuple[list[Json], str]]:
-        return self._pages(resource, namespace, fields="", size=_PAGE_SIZE)
+        return self._pages(resource, namespace, size=_PAGE_SIZE)
 
     async def _pages(
-        self, resource: Resource, namespace: str | None, *, fields: str, size: int
+        self, resource: Resource, namespace: str | None, *, fields: str = "", labels: str = "", size: int
     ) -> AsyncIterator[tuple[list[Json], str]]:
         token = ""
-        chosen = {"limit": str(size), **({"fieldSelector": fields} if fields else {})}
+        selectors = {"fieldSelector": fields, "labelSelector": labels}
+        chosen = {"limit": str(size), **{name: said for name, said in selectors.items() if said}}
         while True:
             answer = await self._call(
                 "GET", resource.path(namespace), params={**chosen, **({"continue": token} if token else {})}

@@ -74,8 +74,9 @@ def sessions(me: Node, now: Speakers, *, conf: BgpConf) -> Sessions:
     remarks: list[Remark] = []
     # two sessions with one address cannot be, and without that with the node its pods are out of reach
     taken = {ip: one.name for one in now.nodes for ip in one.internal_ips} if conf.pods else {}
-    # the spec keeps its routers apart from nodes, and no Node object takes them away
-    taken = {ip: name for ip, name in taken.items() if ip not in {one.address for one in conf.peers}}
+    for router in conf.peers:
+        # the spec keeps its routers apart from nodes, and no Node object takes them away
+        taken.pop(router.address, None)
     usable = _usable(_all(now.peers, conf), remarks, taken=taken)
     asn = conf.asn or (usable[0].my_asn if usable else 0)
     tried = [_session(peer, now, asn=asn, remarks=remarks) for peer in usable if peer.on(me.labels)]
