@@ -43,6 +43,22 @@ async def test_a_call_cancelled_in_its_tls_handshake_leaves_no_socket() -> None:
             await ended.wait()
 
 
+async def test_selectors_are_the_apis() -> None:
+    asked: list[str] = []
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        asked.append(request.url.query.decode())
+        return httpx2.Response(200, json={"items": [], "metadata": {"resourceVersion": "7"}})
+
+    client = KubeClient(httpx2.AsyncClient(base_url="https://api.test", transport=httpx2.MockTransport(answer)))
+    assert await client.list(NODES, fields="a=b", labels="c/d=e") == ([], "7")
+    assert "fieldSelector=a%3Db" in asked[0]
+    assert "labelSelector=c%2Fd%3De" in asked[0]
+    await client.list(NODES)
+    assert "elector" not in asked[1]
+    await client.close()
+
+
 @pytest.mark.parametrize(
     "text",
     [
