@@ -87,8 +87,9 @@ def test_scaling_up_keeps_addresses_and_down_drains(world: World) -> None:
 
 def test_add_ons_run_once_their_controller_has_counted_the_new_nodes(world: World) -> None:
     world.up()
-    world.up("spec: {nodePools: [{replicas: 9}]}")
-    assert world.kube().counted == len(world.kube().names(NODES)) == 10
+    world.kube().counted = 0
+    world.up("spec: {nodePools: [{replicas: 19}]}")
+    assert world.kube().counted == len(world.kube().names(NODES)) == 20
 
 
 def test_a_drained_node_goes_after_its_disks_and_not_much_later(world: World) -> None:
