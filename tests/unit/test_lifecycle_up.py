@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from moyai.cloud.model import Network, Power
-from moyai.core.errors import Terminal, UsageError
-from moyai.core.ids import cluster_tag
+from moyai.core.errors import Retriable, Terminal, UsageError
+from moyai.core.ids import UNSEALING_KEY, cluster_tag
 from moyai.core.progress import Reporter
 from moyai.kube.resources import NODES, SECRETS, STORAGE_CLASSES
 from moyai.lifecycle import drain
@@ -90,6 +90,12 @@ def test_add_ons_run_once_their_controller_has_counted_the_new_nodes(world: Worl
     world.kube().counted = 0
     world.up("spec: {nodePools: [{replicas: 19}]}")
     assert world.kube().counted == len(world.kube().names(NODES)) == 20
+
+
+def test_a_cloud_that_fails_for_a_moment_keeps_no_unsealing_key(world: World) -> None:
+    world.cloud.faults.fail_next("machines.delete_server_metadata", Retriable("Nova answered 500"), times=2)
+    world.up()
+    assert not [one for one in world.cloud.machines.servers() if UNSEALING_KEY in one.metadata]
 
 
 def test_a_drained_node_goes_after_its_disks_and_not_much_later(world: World) -> None:
