@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from moyai.cloud.model import Network, Power
-from moyai.core.errors import Terminal, UsageError
-from moyai.core.ids import cluster_tag
+from moyai.core.errors import Retriable, Terminal, UsageError
+from moyai.core.ids import UNSEALING_KEY, cluster_tag
 from moyai.core.progress import Reporter
-from moyai.kube.resources import SECRETS, STORAGE_CLASSES
+from moyai.kube.resources import NODES, SECRETS, STORAGE_CLASSES
 from moyai.lifecycle import drain
 from moyai.lifecycle import up as building
 from moyai.lifecycle.record import Record, locked
@@ -83,6 +83,19 @@ def test_scaling_up_keeps_addresses_and_down_drains(world: World) -> None:
     # the free number is used again
     world.up("spec: {nodePools: [{replicas: 2}, {name: big, replicas: 1}]}")
     assert next(p for p in world.store.ports if p.name == "quickstart-big-0").fixed_ips == ("10.8.0.13",)
+
+
+def test_add_ons_run_once_their_controller_has_counted_the_new_nodes(world: World) -> None:
+    world.up()
+    world.kube().counted = 0
+    world.up("spec: {nodePools: [{replicas: 19}]}")
+    assert world.kube().counted == len(world.kube().names(NODES)) == 20
+
+
+def test_a_cloud_that_fails_for_a_moment_keeps_no_unsealing_key(world: World) -> None:
+    world.cloud.faults.fail_next("machines.delete_server_metadata", Retriable("Nova answered 500"), times=2)
+    world.up()
+    assert not [one for one in world.cloud.machines.servers() if UNSEALING_KEY in one.metadata]
 
 
 def test_a_drained_node_goes_after_its_disks_and_not_much_later(world: World) -> None:

@@ -12,6 +12,7 @@ from moyai.kube.resources import DEPLOYMENTS
 from moyai.lifecycle import addon_objects, waits
 from moyai.lifecycle.drain import drain, exclude, forget_node, mark_control_plane, restore
 from moyai.lifecycle.execute.context import Context, Handler, handles
+from moyai.lifecycle.execute.removing import retry_while_busy
 from moyai.lifecycle.leaving_planes import LeavingPlanes
 from moyai.lifecycle.storage_class import set_reclaim_policy
 from moyai.lifecycle.tokens import add_token, revoke_tokens
@@ -95,7 +96,9 @@ class Inside:
 
     def _unsealing_key(self, step: s.DeleteUnsealingKey, _: Progress) -> None:
         server_id = self._context.id(keys.server(step.node))
-        self._context.cloud.machines.delete_server_metadata(server_id, [UNSEALING_KEY])
+        machines = self._context.cloud.machines
+        # a key that stays is read by whoever reads the machine's metadata
+        retry_while_busy(lambda: machines.delete_server_metadata(server_id, [UNSEALING_KEY]), self._context.clock)
 
     def _reclaim_policy(self, step: s.SetReclaimPolicy, _: Progress) -> None:
         set_reclaim_policy(self._context.api(), self._context.cloud.kind.volume_names, policy=step.policy)
