@@ -56,7 +56,8 @@ class BalancerArm:
 @dataclass(frozen=True)
 class PairBalancer:
     """``address``: its VIP, empty while it has none. ``available``: whether it takes a change. ``volume``: Mbit/s.
-    ``accounting``: 1 by the month, 2 by the hour. ``policy``: L4 alone. ``zone``, ``arms``: ``elb`` alone."""
+    ``accounting``: 1 by the month, 2 by the hour, as it is from the next month on: a change has its effect then. ``policy``: L4
+    alone. ``zone``, ``arms``: ``elb`` alone."""
 
     name: str
     pairs: tuple[PortPair, ...]

@@ -124,7 +124,7 @@ def _balancer(data: Answer) -> PairBalancer:
         tuple(_pair(one) for one in listeners),
         address=text(data, "DNSName"),
         volume=whole(data, "NetworkVolume") or 0,
-        accounting=text(data, "AccountingType"),
+        accounting=text(data, "NextMonthAccountingType") or text(data, "AccountingType"),
         zone=next(iter(words(data, "AvailabilityZones")), ""),
         arms=tuple(
             BalancerArm(

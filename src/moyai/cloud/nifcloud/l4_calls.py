@@ -102,7 +102,7 @@ def _balancer(name: str, parts: list[Answer]) -> PairBalancer:
         tuple(_pair(one) for one in parts if rows(one, "ListenerDescriptions")),
         address=text(first, "DNSName"),
         volume=whole(first, "NetworkVolume") or 0,
-        accounting=text(first, "AccountingType"),
+        accounting=text(first, "NextMonthAccountingType") or text(first, "AccountingType"),
         policy=text(first, "PolicyType") or "standard",
     )
 

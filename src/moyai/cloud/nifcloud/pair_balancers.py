@@ -32,6 +32,7 @@ from moyai.cloud.nifcloud.balancer_model import (
 from moyai.cloud.nifcloud.error_codes import LostReply, NoSuchObject
 from moyai.cloud.nifcloud.nifcloud_limits import BalancerLimits
 from moyai.cloud.nifcloud.wire import Wire
+from moyai.cloud.service_balancers import BalancerChanging
 from moyai.core.errors import Conflict, Retriable, Terminal
 from moyai.core.waiting import NotYet
 
@@ -56,10 +57,19 @@ class BalancerCalls(Protocol):
 
 
 class PairBalancers:
-    """All balancers of one type. Each change of a balancer waits until the last one is done."""
+    """All balancers of one type. Each change of a balancer waits until the last one is done.
 
-    def __init__(self, wire: Wire, calls: BalancerCalls, *, limits: BalancerLimits) -> None:
-        self._wire, self._calls, self.limits = wire, calls, limits
+    ``patience``: so many seconds it waits for one change. BalancerChanging is raised afterwards, and the next call goes on.
+    """
+
+    def __init__(
+        self, wire: Wire, calls: BalancerCalls, *, limits: BalancerLimits, patience: float = _AVAILABLE_SECONDS
+    ) -> None:
+        self._wire, self._calls, self.limits, self._patience = wire, calls, limits, patience
+
+    def all(self) -> dict[str, PairBalancer]:
+        """Name → balancer, of all in the region."""
+        return self._calls.all()
 
     def get(self, name: str) -> PairBalancer | None:
         return self._calls.all().get(name)
@@ -109,9 +119,11 @@ class PairBalancers:
 
         def look() -> tuple[PairBalancer | None] | NotYet:
             found = self.get(name)
-            return (found,) if found is None or found.available else NotYet(f"load balancer {name} to be available")
+            if found is None or found.available:
+                return (found,)
+            return NotYet(name, error=BalancerChanging(f"load balancer {name} is still being changed", object_id=name))
 
-        return self._wire.wait(look, seconds=_AVAILABLE_SECONDS)[0]
+        return self._wire.wait(look, seconds=self._patience)[0]
 
     def _run(self, step: BalancerStep, wanted: PairBalancer, *, gone: set[str]) -> None:
         calls, name = self._calls, wanted.name
