@@ -19,7 +19,7 @@ from moyai.cloud.nifcloud.service_orders import (
     unknown_annotations,
     wanted_balancer,
 )
-from moyai.cloud.service_balancers import BalancedService, WantedPort
+from moyai.cloud.service_balancers import ServiceToServe, WantedPort
 from moyai.core.errors import UsageError
 
 LAN = "net-0a1b2c3d"
@@ -30,9 +30,9 @@ LAN_ARM = {
 }
 
 
-def service(annotations: dict[str, str] | None = None, **changes: object) -> BalancedService:
+def service(annotations: dict[str, str] | None = None, **changes: object) -> ServiceToServe:
     marked = {f"{PREFIX}{suffix}": value for suffix, value in (annotations or {}).items()}
-    made = BalancedService("default/web", "0123abcd-4567-89ef-0123-456789abcdef", (WantedPort("TCP", 80, 30080),), marked)
+    made = ServiceToServe("default/web", "0123abcd-4567-89ef-0123-456789abcdef", (WantedPort("TCP", 80, 30080),), marked)
     return replace(made, **changes)  # pyright: ignore[reportArgumentType]
 
 

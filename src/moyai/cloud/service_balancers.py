@@ -28,7 +28,7 @@ class WantedPort:
 
 
 @dataclass(frozen=True)
-class BalancedService:
+class ServiceToServe:
     """What of a Service its load balancer depends on. ``key``: ``namespace/name``. ``source_ranges``: CIDRs of
     ``spec.loadBalancerSourceRanges``. ``asked_address``: ``spec.loadBalancerIP``."""
 
@@ -66,7 +66,7 @@ class ServiceBalancers(Protocol):
         """Those that look as if they were meant for the cloud, and have no effect."""
         ...
 
-    def check(self, service: BalancedService) -> None:
+    def check(self, service: ServiceToServe) -> None:
         """Raises UsageError, with all the reasons in one line, for what no load balancer of the cloud can be."""
         ...
 
@@ -74,7 +74,7 @@ class ServiceBalancers(Protocol):
         """What the cloud calls the load balancer of the Service with this UID."""
         ...
 
-    def ensure_balancer(self, service: BalancedService, nodes: Collection[BackendNode]) -> ServedService:
+    def ensure_balancer(self, service: ServiceToServe, nodes: Collection[BackendNode]) -> ServedService:
         """Make the load balancer what the Service asks for. Without nodes it has no members. Raises UsageError as ``check``,
         BalancerChanging instead of waiting for long."""
         ...

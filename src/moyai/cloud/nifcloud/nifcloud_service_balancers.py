@@ -33,7 +33,7 @@ from moyai.cloud.nifcloud.service_orders import (
     wanted_balancer,
 )
 from moyai.cloud.nifcloud.wire import Wire
-from moyai.cloud.service_balancers import BackendNode, BalancedService, BalancerChanging, ServedService
+from moyai.cloud.service_balancers import BackendNode, BalancerChanging, ServedService, ServiceToServe
 from moyai.core.errors import UsageError
 
 _NAME = re.compile(rf"[0-9a-f]{{{NAME_LENGTH}}}")
@@ -56,7 +56,7 @@ class NifcloudServiceBalancers:
     def unknown_annotations(self, annotations: Mapping[str, str]) -> list[str]:
         return unknown_annotations(annotations)
 
-    def check(self, service: BalancedService) -> None:
+    def check(self, service: ServiceToServe) -> None:
         read_order(service)
 
     def balancer_name(self, uid: str) -> str:
@@ -64,7 +64,7 @@ class NifcloudServiceBalancers:
 
     # ---- making
 
-    def ensure_balancer(self, service: BalancedService, nodes: Collection[BackendNode]) -> ServedService:
+    def ensure_balancer(self, service: ServiceToServe, nodes: Collection[BackendNode]) -> ServedService:
         order, name = read_order(service), balancer_name(service.uid)
         elastic = order.limits is ELB
         kind, other = (self._types.elastic, self._types.l4) if elastic else (self._types.l4, self._types.elastic)
@@ -107,7 +107,7 @@ class NifcloudServiceBalancers:
         if len(set(zones.values())) > 1:
             named = ", ".join(f"{network} in {zone}" for network, zone in sorted(zones.items()))
             raise UsageError(f"an elastic load balancer is in one zone, and its private LANs are in two: {named}")
-        counted = Counter(one.zone for one in servers)
+        counted = Counter(one.zone for one in servers if one.zone)
         usual = min(counted, key=lambda zone: (-counted[zone], zone), default=self._terms.zone)
         zone = next(iter(zones.values()), "") or usual
         if not zone:

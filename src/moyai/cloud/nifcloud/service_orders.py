@@ -15,7 +15,7 @@ from ipaddress import AddressValueError, IPv4Address, IPv4Network, ip_network
 from moyai.cloud.nifcloud.balancer_model import ROUND_ROBIN, BalancerArm, HealthCheck, PairBalancer, PortPair, problems
 from moyai.cloud.nifcloud.marks import NAME_LENGTH
 from moyai.cloud.nifcloud.nifcloud_limits import ELB, L4, BalancerLimits, Terms
-from moyai.cloud.service_balancers import BalancedService
+from moyai.cloud.service_balancers import ServiceToServe
 from moyai.core.errors import UsageError
 
 PREFIX = "service.beta.kubernetes.io/nifcloud-load-balancer-"
@@ -65,9 +65,9 @@ def unknown_annotations(annotations: Mapping[str, str]) -> list[str]:
     return sorted(key for key in annotations if key.startswith(PREFIX) and key not in known)
 
 
-def read_order(service: BalancedService) -> BalancerOrder:
+def read_order(service: ServiceToServe) -> BalancerOrder:
     """Raises UsageError with all that is wrong."""
-    reader = _Reader(service.annotations)
+    reader = _AnnotationReader(service.annotations)
     order = reader.order(service)
     wrong = list(reader.wrong)
     if service.asked_address:
@@ -132,14 +132,14 @@ def _with_members(pair: PortPair, members: frozenset[str]) -> PortPair:
     )
 
 
-class _Reader:
+class _AnnotationReader:
     """Reads annotations and collects what is wrong with them in ``wrong``."""
 
     def __init__(self, annotations: Mapping[str, str]) -> None:
         self._annotations = annotations
         self.wrong: list[str] = []
 
-    def order(self, service: BalancedService) -> BalancerOrder:
+    def order(self, service: ServiceToServe) -> BalancerOrder:
         limits = ELB if self._one_of("type", (L4.name, ELB.name), default=L4.name) == ELB.name else L4
         least, most = limits.interval
         few, many = limits.threshold
