@@ -69,7 +69,7 @@ class NifcloudServiceBalancers:
         elastic = order.limits is ELB
         kind, other = (self._types.elastic, self._types.l4) if elastic else (self._types.l4, self._types.elastic)
         found, servers = kind.get(name), self._servers(nodes)
-        zone = self._zone(order, servers) if elastic and found is None else ""
+        zone = self._zone(order, servers) if elastic and not (found and found.zone) else ""
         members = {one.name for one in servers}
         wanted = wanted_balancer(order, name=name, members=members, zone=zone, terms=self._terms, found=found)
         groups = {group for one in servers for group in one.groups} if elastic else set[str]()

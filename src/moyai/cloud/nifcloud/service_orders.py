@@ -93,7 +93,7 @@ def wanted_balancer(
         volume=base.volume if order.volume is None else order.volume,
         accounting=base.accounting if order.accounting is None else order.accounting,
         policy=base.policy,
-        zone=base.zone,
+        zone=base.zone or zone,
         arms=base.arms,
     )
 
