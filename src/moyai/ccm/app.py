@@ -134,7 +134,12 @@ def controller_manager(
         poll=poll,
         nodes=cache(kube, NODES, parse=parse_node, metrics=metrics, kind="Node", events=events),
         services=cache(kube, SERVICES, parse=parse_service, metrics=metrics, kind="Service", events=events),
-        servers=Servers(calls.on(Threads("machines", _MACHINE_THREADS)), uid=config.cluster.cluster_uid, clock=time),
+        servers=Servers(
+            calls.on(Threads("machines", _MACHINE_THREADS)),
+            uid=config.cluster.cluster_uid,
+            clock=time,
+            untagged=not calls.cloud.kind.needs_tags,
+        ),
         events=events,
     )
     wanted = [one for name, build in _BUILDERS.items() if name in options.controllers for one in build(shared)]
