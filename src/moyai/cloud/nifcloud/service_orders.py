@@ -94,7 +94,7 @@ def wanted_balancer(
         accounting=base.accounting if order.accounting is None else order.accounting,
         policy=base.policy,
         zone=base.zone or zone,
-        arms=base.arms,
+        arms=order.arms,
     )
 
 
