@@ -267,6 +267,19 @@ def test_j_answers_may_lack_what_is_optional(wire: NifcloudWire) -> None:
     assert ensure(wire, elastic, "node1").address == "198.51.100.8"
 
 
+def test_j_what_a_load_balancer_has_beyond_known_limits_is_no_obstacle(wire: NifcloudWire) -> None:
+    ensure(wire, SERVICE, "node1")
+    for one in wire.account.balancers[NAME]:
+        one["NetworkVolume"] = 3000
+    ensure(wire, SERVICE, "node1", "node2")
+    assert members(pairs(wire)[80, 30080]) == {"node1", "node2"}
+    for one in wire.account.balancers[NAME]:
+        del one["NetworkVolume"], one["AccountingType"]
+    ensure(wire, SERVICE, "node2")
+    assert members(pairs(wire)[80, 30080]) == {"node2"}
+    assert wire.count["UpdateLoadBalancer"] == 0
+
+
 def test_k_a_port_without_a_node_port_is_refused_and_nothing_made(wire: NifcloudWire) -> None:
     with pytest.raises(UsageError, match="port 443 has no node port"):
         ensure(wire, replace(SERVICE, ports=(WEB, WantedPort("TCP", 443, 0))), "node1")

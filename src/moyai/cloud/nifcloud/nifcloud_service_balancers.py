@@ -76,7 +76,7 @@ class NifcloudServiceBalancers:
         ports = {one.node_port for one in wanted.pairs}
         if elastic and found is not None:
             self._types.rules.open(found, groups=groups, ports=ports)
-        now = kind.ensure(wanted)
+        now = kind.ensure(wanted, checked=True)
         if elastic:
             self._types.rules.open(now, groups=groups, ports=ports)
             self._types.rules.close(now, groups=groups, ports=ports)

@@ -77,9 +77,13 @@ class PairBalancers:
     def names(self) -> list[str]:
         return sorted(self._calls.all())
 
-    def ensure(self, wanted: PairBalancer) -> PairBalancer:
-        """Terminal for what cannot be had, with all the reasons in one line. Servers that are gone are left out."""
-        if wrong := list(problems(wanted, self.limits)):
+    def ensure(self, wanted: PairBalancer, *, checked: bool = False) -> PairBalancer:
+        """Terminal for what cannot be had, with all the reasons in one line. Servers that are gone are left out.
+
+        ``checked``: the caller has refused what cannot be had, and the rest is what the balancer has: an existing one may have
+        been ordered as no limit of ``self.limits`` allows.
+        """
+        if not checked and (wrong := list(problems(wanted, self.limits))):
             raise Terminal(f"load balancer {wanted.name}: {'; '.join(wrong)}", object_id=wanted.name)
         gone: set[str] = set()
         lost: LostReply | None = None
