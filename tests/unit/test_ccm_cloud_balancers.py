@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from typing import Any
 
@@ -15,6 +16,7 @@ from moyai.cloud.nifcloud.service_orders import PREFIX, balancer_name
 from moyai.cloud.service_balancers import BackendNode, HasServiceBalancers
 from moyai.kube.objects import parse_service
 from moyai.kube.resources import NODES, SERVICES
+from tests.fakes.nifcloud_calls import Call
 from tests.fakes.nifcloud_wire import NifcloudWire
 from tests.unit.ccm_world import UID, World, service_object
 
@@ -178,3 +180,36 @@ def nobodys(world: NifcloudWorld, balancers: NifcloudServiceBalancers, *, digit:
     node = BackendNode(server, f"nifcloud:////{world.wire.account.instances[server]['InstanceUniqueId']}")
     balancers.ensure_balancer(replace(found, uid=digit * 32), [node])
     return digit * 15
+
+
+async def life(at: int) -> bool:
+    """A Service comes, changes its type and goes. The n-th change is refused as by a cloud that fails. False: there are fewer."""
+    world, refused = NifcloudWorld(), list[str]()
+    seen = itertools.count(1)
+
+    def trouble(call: Call) -> str:
+        if "Describe" in call.operation or next(seen) != at:
+            return ""
+        refused.append(call.operation)
+        return "died"
+
+    world.wire.trouble = trouble
+    world.pause = 0.5
+    world.kube.put(SERVICES, service_object(annotations={f"{PREFIX}type": "elb"}))
+    async with world.run():
+        await world.until(lambda: world.address() or refused, 1200)
+    world.annotate(type="lb")
+    async with world.run():
+        await served(world)
+        await world.until(lambda: world.members() == {"server1", "server2"} and not world.wire.account.elbs, 1200)
+        await world.kube.delete(SERVICES, "web", namespace="default")
+        await world.until(lambda: not world.exists() and not world.wire.account.balancers, 1200)
+    assert not world.wire.account.elbs
+    return bool(refused)
+
+
+async def test_a_refused_change_at_any_place_leaves_nothing_behind() -> None:
+    at = 1
+    while await life(at):
+        at += 1
+    assert at > 6
