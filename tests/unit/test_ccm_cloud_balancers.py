@@ -183,7 +183,7 @@ def nobodys(world: NifcloudWorld, balancers: NifcloudServiceBalancers, *, digit:
 
 
 async def life(at: int) -> bool:
-    """A Service comes, changes its type and goes. The n-th change is refused as by a cloud that fails. False: there are fewer."""
+    """A Service comes, changes its type and goes. The n-th change is refused. False: there are fewer."""
     world, refused = NifcloudWorld(), list[str]()
     seen = itertools.count(1)
 
