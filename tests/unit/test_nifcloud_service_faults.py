@@ -178,6 +178,15 @@ def test_d_a_policy_that_cannot_change_is_said_and_the_rest_changes(wire: Nifclo
     assert pairs(wire)[80, 30080]["HealthCheck"]["Target"] == "ICMP"
 
 
+@pytest.mark.parametrize("service", [SERVICE, ELB], ids=["lb", "elb"])
+def test_d_an_accounting_type_that_changes_next_month_is_ordered_once(wire: NifcloudWire, service: ServiceToServe) -> None:
+    ensure(wire, service, "node1")
+    monthly = replace(service, annotations={**service.annotations, f"{PREFIX}accounting-type": "1"})
+    assert ensure(wire, monthly, "node1").changes == ("accounting type 1",)
+    assert ensure(wire, monthly, "node1").changes == ()
+    assert wire.count["UpdateLoadBalancer"] + wire.count["NiftyUpdateElasticLoadBalancer"] == 1
+
+
 # ---- (e) to (g): elastic load balancers and the firewall
 
 
@@ -204,6 +213,27 @@ def test_f_rules_follow_node_ports_and_go_with_the_load_balancer(wire: NifcloudW
     assert opened(wire, made) == {(made, 31000, "198.51.100.8")}
     remove(wire.cloud().service_balancers, wire)
     assert opened(wire, made) == set()
+
+
+def test_f_rules_of_the_existing_manager_are_taken_over_and_those_of_users_stay(wire: NifcloudWire) -> None:
+    made = group(wire, "node1")
+    ensure(wire, ELB, "node1")
+    rule = {"InOut": "IN", "IpProtocol": "TCP", "IpRanges": [{"CidrIp": "198.51.100.8"}], "Groups": []}
+    users = [
+        {**rule, "FromPort": 30080, "ToPort": 30090},
+        {**rule, "FromPort": 30999, "IpProtocol": "UDP"},
+        {**rule, "FromPort": 30999, "IpRanges": [{"CidrIp": "192.0.2.1"}]},
+    ]
+    permissions = wire.account.groups[made]["IpPermissions"]
+    permissions += [{**rule, "FromPort": 30999}, *users]
+    wanted = {(made, 30080, "198.51.100.8"), (made, 30443, "198.51.100.8"), (made, 30999, "192.0.2.1")}
+    ensure(wire, ELB, "node1")
+    assert {**rule, "FromPort": 30999} not in wire.account.groups[made]["IpPermissions"]
+    assert wanted <= opened(wire, made)
+    remove(wire.cloud().service_balancers, wire)
+    wire.clock.sleep(60)
+    firewall(wire).security_groups()
+    assert wire.account.groups[made]["IpPermissions"] == users
 
 
 @pytest.mark.parametrize("code", ["SecurityGroup", "CidrIp.or.SecurityGroupName"])
