@@ -159,3 +159,24 @@ def test_a_changed_type_leaves_one_load_balancer(world: World) -> None:
     world.ensure(SERVICE)
     assert len(world.front.pairs(NAME)) == 2
     assert world.opened() == set()
+
+
+@pytest.mark.parametrize("ranges", [(), ("192.0.2.0/24",), ("203.0.113.0/24",)])
+def test_a_filter_that_somebody_turned_round_lets_in_whom_the_service_names(world: World, ranges: tuple[str, ...]) -> None:
+    service = replace(SERVICE, ports=(WEB,), source_ranges=ranges)
+    world.ensure(replace(service, source_ranges=()))
+    world.front.call(
+        "SetFilterForLoadBalancer",
+        LoadBalancerName=NAME,
+        LoadBalancerPort=80,
+        InstancePort=30080,
+        FilterType="2",
+        IPAddresses=[{"IPAddress": "192.0.2.0/24", "AddOnFilter": True}],
+    )
+    world.front.settle()
+    world.ensure(service)
+    (pair,) = world.front.pairs(NAME)
+    entries = {one["IPAddress"] for one in pair["Filter"]["IPAddresses"]}
+    assert entries == set(ranges or ("*.*.*.*",))
+    assert pair["Filter"]["FilterType"] == "1" or not ranges
+    world.again(service)

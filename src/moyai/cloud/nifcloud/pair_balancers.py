@@ -14,6 +14,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from moyai.cloud.nifcloud.balancer_model import (
+    DENIED,
     AddPair,
     BalancerStep,
     CheckPair,
@@ -50,7 +51,7 @@ class BalancerCalls(Protocol):
     def move(self, name: str, found: PortPair, *, to: PortPair) -> None: ...
     def drop(self, name: str, pair: PortPair) -> None: ...
     def check(self, name: str, pair: PortPair) -> None: ...
-    def set_filter(self, name: str, pair: PortPair, *, entries: Collection[str], on: bool) -> None: ...
+    def set_filter(self, name: str, pair: PortPair, *, entries: Collection[str], on: bool, denied: bool = False) -> None: ...
     def join(self, name: str, pair: PortPair, *, servers: Collection[str]) -> None: ...
     def leave(self, name: str, pair: PortPair, *, servers: Collection[str]) -> None: ...
     def order(self, name: str, *, volume: int | None, accounting: str | None) -> None: ...
@@ -143,10 +144,13 @@ class PairBalancers:
             case CheckPair(pair):
                 calls.check(name, pair)
             case FilterPair(pair, add, remove):
+                denied = {one for one in remove if one.startswith(DENIED)}
+                if denied:
+                    calls.set_filter(name, pair, entries={one.removeprefix(DENIED) for one in denied}, on=False, denied=True)
                 if add:
                     calls.set_filter(name, pair, entries=add, on=True)
-                if remove:
-                    calls.set_filter(name, pair, entries=remove, on=False)
+                if remove - denied:
+                    calls.set_filter(name, pair, entries=remove - denied, on=False)
             case JoinPair(pair, servers):
                 gone |= _each(servers, lambda some: calls.join(name, pair, servers=some))
             case LeavePair(pair, servers):
