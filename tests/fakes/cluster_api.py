@@ -47,6 +47,8 @@ class ClusterApi(QuickKubernetes):
     #: Metrics of the API server about deprecated APIs.
     deprecated = ""
     sent = b""
+    #: Nodes that the controller of DaemonSets has counted.
+    counted = 0
 
     def __init__(self, store: ObjectStore, cloud: MemoryCloud, *, tag: str, copies: int = 1, elected: bool = False) -> None:
         """``copies``, ``elected``: of the controllers that run on control planes."""
@@ -123,7 +125,14 @@ class ClusterApi(QuickKubernetes):
         found = super().list(resource, namespace=namespace, fields=fields)
         if not self._answers:
             raise Retriable(f"the API at {self.server} does not answer")
+        if resource == DAEMON_SETS:
+            return [self._counted(one) for one in found]
         return [*found, *self._attachments()] if resource == VOLUME_ATTACHMENTS else found
+
+    def _counted(self, daemon_set: Json) -> Json:
+        """Its controller counts one node after the other, one more with each look."""
+        self.counted = min(max(1, self.counted + 1), max(1, len(self.store.all(NODES))))
+        return {**daemon_set, "status": {what: number * self.counted for what, number in daemon_set["status"].items()}}
 
     def get(self, resource: Resource, name: str, *, namespace: str | None = None, timeout: float | None = None) -> Json:
         if resource == ENDPOINT_SLICES and name == "kubernetes":

@@ -12,7 +12,7 @@ from moyai.cloud.model import Network, Power
 from moyai.core.errors import Terminal, UsageError
 from moyai.core.ids import cluster_tag
 from moyai.core.progress import Reporter
-from moyai.kube.resources import SECRETS, STORAGE_CLASSES
+from moyai.kube.resources import NODES, SECRETS, STORAGE_CLASSES
 from moyai.lifecycle import drain
 from moyai.lifecycle import up as building
 from moyai.lifecycle.record import Record, locked
@@ -83,6 +83,12 @@ def test_scaling_up_keeps_addresses_and_down_drains(world: World) -> None:
     # the free number is used again
     world.up("spec: {nodePools: [{replicas: 2}, {name: big, replicas: 1}]}")
     assert next(p for p in world.store.ports if p.name == "quickstart-big-0").fixed_ips == ("10.8.0.13",)
+
+
+def test_add_ons_run_once_their_controller_has_counted_the_new_nodes(world: World) -> None:
+    world.up()
+    world.up("spec: {nodePools: [{replicas: 9}]}")
+    assert world.kube().counted == len(world.kube().names(NODES)) == 10
 
 
 def test_a_drained_node_goes_after_its_disks_and_not_much_later(world: World) -> None:

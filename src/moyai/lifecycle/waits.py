@@ -188,11 +188,15 @@ def addons_run(
     names: Collection[str],
     *,
     daemon_sets: Collection[str] = ("kube-proxy",),
+    nodes: Collection[str] = (),
     clock: Clock,
     abort: threading.Event,
     progress: Progress,
 ) -> None:
-    """Wait until these Deployments of kube-system have all their pods, and these DaemonSets theirs on every node."""
+    """Wait until these Deployments of kube-system have all their pods, and these DaemonSets theirs on every node.
+
+    ``nodes``: the cluster's. A DaemonSet's own count takes in a node some time after the node is Ready.
+    """
 
     def check() -> str:
         deployments = map(parse_deployment, api.list(DEPLOYMENTS, namespace="kube-system"))
@@ -203,7 +207,8 @@ def addons_run(
             if not found[name]:
                 return f"{name} is not ready yet"
         sets = map(parse_daemon_set, api.list(DAEMON_SETS, namespace="kube-system"))
-        done = {one.name for one in sets if one.done}
+        least = sum(node["metadata"]["name"] in nodes for node in api.list(NODES)) if nodes else 0
+        done = {one.name for one in sets if one.done and one.wanted >= least}
         for name in daemon_sets:
             if name not in done:
                 return f"{name} is not ready yet"

@@ -73,6 +73,7 @@ class Waiting:
                 context.api(),
                 step.deployments,
                 daemon_sets=step.daemon_sets,
+                nodes=context.require_record().allocations,
                 clock=context.clock,
                 abort=context.abort,
                 progress=progress,

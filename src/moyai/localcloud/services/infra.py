@@ -26,6 +26,8 @@ innodb-buffer-pool-size = 128M
 innodb-log-file-size = 48M
 performance-schema = OFF
 max-connections = 400
+# a service that gets no processor for a while is no stranger who never logs in
+connect-timeout = 60
 character-set-server = utf8mb3
 collation-server = utf8mb3_general_ci
 """
