@@ -103,6 +103,9 @@ class WireBalancers:
         if volume := call["NetworkVolumeUpdate"]:
             for one in self.balancers[call["LoadBalancerName"]]:
                 one["NetworkVolume"] = int(volume)
+        if accounting := call["AccountingTypeUpdate"]:
+            for one in self.balancers[call["LoadBalancerName"]]:
+                one["NextMonthAccountingType"] = accounting
         if call["ListenerUpdate.LoadBalancerPort"]:
             listener = _listener(self._pair(call, "ListenerUpdate."))
             for key in ("LoadBalancerPort", "InstancePort", "BalancingType"):
@@ -202,7 +205,11 @@ class WireBalancers:
         return {}
 
     def do_nifty_update_elastic_load_balancer(self, call: Call) -> dict[str, Any]:
-        self._busy(call)["NetworkVolume"] = call["NetworkVolumeUpdate"]
+        found = self._busy(call)
+        if volume := call["NetworkVolumeUpdate"]:
+            found["NetworkVolume"] = volume
+        if accounting := call["AccountingTypeUpdate"]:
+            found["NextMonthAccountingType"] = accounting
         return {}
 
     def do_nifty_delete_elastic_load_balancer(self, call: Call) -> dict[str, Any]:

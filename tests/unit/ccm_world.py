@@ -10,6 +10,7 @@ from typing import Any
 
 from moyai.ccm.app import CcmOptions, controller_manager
 from moyai.ccm.settings import CcmConfig, ClusterConfig, LoadBalancerConfig, RouteConfig
+from moyai.cloud.capabilities import Cloud
 from moyai.cloud.credentials import Use
 from moyai.cloud.memory import Killed, MemoryAdapter, MemoryCloud, Mortal
 from moyai.cloud.model import Address, FloatingIP, Network, Port, Power, Router, SecurityGroup, Server, Subnet
@@ -122,7 +123,7 @@ class World:
         self.cloud = cloud or cluster_cloud(mortal=self.mortal)
         self.store = self.cloud.store
         #: As the controllers see it.
-        self.inside = limited(self.cloud, Use.CONTROLLERS)
+        self.inside: Cloud = limited(self.cloud, Use.CONTROLLERS)
         self.config = CONFIG
         self.name = "demo"
         self.clock: Clock = FakeClock()

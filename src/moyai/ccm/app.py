@@ -20,6 +20,7 @@ from uuid import uuid4
 from moyai.ccm.announced.metallb_resources import AnnounceResources
 from moyai.ccm.announced.pools import PoolController
 from moyai.ccm.announced.provider import AnnouncedProvider
+from moyai.ccm.cloud_balancers import CloudBalancerProvider
 from moyai.ccm.fencing import LEASE_NAMESPACE, FencingController, in_use
 from moyai.ccm.group_rules import GroupRules
 from moyai.ccm.manifests import NAME, NAMESPACE
@@ -33,6 +34,7 @@ from moyai.ccm.service import ServiceController
 from moyai.ccm.settings import CONTROLLERS, CcmConfig, read_ccm_config
 from moyai.cloud.adapter import Adapter
 from moyai.cloud.config_file import read_text
+from moyai.cloud.service_balancers import HasServiceBalancers
 from moyai.core.clock import Clock, SystemClock
 from moyai.core.errors import NotFound, UsageError
 from moyai.core.ids import RESTORED, ClusterIdentity
@@ -132,7 +134,12 @@ def controller_manager(
         poll=poll,
         nodes=cache(kube, NODES, parse=parse_node, metrics=metrics, kind="Node", events=events),
         services=cache(kube, SERVICES, parse=parse_service, metrics=metrics, kind="Service", events=events),
-        servers=Servers(calls.on(Threads("machines", _MACHINE_THREADS)), uid=config.cluster.cluster_uid, clock=time),
+        servers=Servers(
+            calls.on(Threads("machines", _MACHINE_THREADS)),
+            uid=config.cluster.cluster_uid,
+            clock=time,
+            untagged=not calls.cloud.kind.needs_tags,
+        ),
         events=events,
     )
     wanted = [one for name, build in _BUILDERS.items() if name in options.controllers for one in build(shared)]
@@ -226,7 +233,7 @@ def _route(shared: _SharedParts) -> tuple[ControllerSetup, ...]:
 def _service(shared: _SharedParts) -> tuple[ControllerSetup, ...]:
     providers: dict[str, ServiceProvider] = {}
     if shared.config.load_balancer.enabled:
-        providers[""] = _octavia(shared)
+        providers[""] = _cloud_provider(shared)
     announced: list[ControllerSetup] = []
     if shared.config.announce.ranges:
         given = shared.config.announce.load_balancer_class
@@ -260,9 +267,15 @@ async def _restored(kube: Kube) -> str:
     return text(part(found, "data"), "made") or "an unknown time"
 
 
-def _octavia(shared: _SharedParts) -> OctaviaProvider:
+def _cloud_provider(shared: _SharedParts) -> ServiceProvider:
+    """By load balancers of the cloud: by those that it makes for Services itself, else by trees."""
+    calls = shared.calls.on(Threads("balancers", _BALANCER_THREADS))
+    if isinstance(calls.cloud, HasServiceBalancers):
+        return CloudBalancerProvider(
+            calls=calls, balancers=calls.cloud.service_balancers, services=shared.services, cluster=_identity(shared)
+        )
     return OctaviaProvider(
-        calls=shared.calls.on(Threads("balancers", _BALANCER_THREADS)),
+        calls=calls,
         config=shared.config,
         cluster=_identity(shared),
         clock=shared.clock,

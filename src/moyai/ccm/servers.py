@@ -5,21 +5,32 @@ from __future__ import annotations
 from moyai.cloud.model import Server
 from moyai.core.clock import Clock
 from moyai.core.errors import NotFound
-from moyai.core.ids import cluster_tag
+from moyai.core.ids import cluster_tag, tag_owner
 from moyai.kube.objects import Node
 from moyai.runtime.calls import CloudCalls
 from moyai.runtime.shared_reads import RecentList
 
 
 class Servers:
-    """``uid``: the cluster's; empty where servers carry no tag of it (a cluster that was not made by us)."""
+    """``uid``: the cluster's; empty where servers carry no tag of it (a cluster that was not made by us).
 
-    def __init__(self, calls: CloudCalls, *, uid: str, clock: Clock) -> None:
+    ``untagged``: a server without any cluster's tag is a node's, too, if it has the node's name. That is for a kind of cloud
+    on which nobody can tag the servers of a cluster that was not made by us.
+    """
+
+    def __init__(self, calls: CloudCalls, *, uid: str, clock: Clock, untagged: bool = False) -> None:
         self._cloud, self._call = calls.cloud, calls.call
         self._tag = cluster_tag(uid) if uid else None
         self._all: RecentList[Server] = RecentList(
             lambda: self._call(self._cloud.machines.servers, tag=self._tag), key=lambda one: one.id, clock=clock
         )
+        self._untagged: RecentList[Server] | None = None
+        if self._tag and untagged:
+            self._untagged = RecentList(self._without_tag, key=lambda one: one.id, clock=clock)
+
+    async def _without_tag(self) -> list[Server]:
+        found = await self._call(self._cloud.machines.servers)
+        return [one for one in found if not any(map(tag_owner, one.tags))]
 
     def id_of(self, node: Node) -> str | None:
         """The id of the node's server; None for a node that is not (yet) this cloud's."""
@@ -44,10 +55,11 @@ class Servers:
         if found:
             return found
         known = set(node.internal_ips) | {node.annotations.get("alpha.kubernetes.io/provided-node-ip", "")}
-        return next(
-            (one for one in listed if any(address.address in known for address in one.addresses)),
-            None,
-        )
+        found = next((one for one in listed if any(address.address in known for address in one.addresses)), None)
+        if found is None and self._untagged is not None:
+            others = await self._untagged.get(max_age=max_age)
+            found = next((one for one in others if one.name == node.name), None)
+        return found
 
     async def stop(self, wanted: str) -> None:
         """Power a server off; returns while it is still about to."""

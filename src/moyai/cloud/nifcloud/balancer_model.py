@@ -16,6 +16,10 @@ from moyai.cloud.nifcloud.nifcloud_limits import BalancerLimits
 ROUND_ROBIN, LEAST_CONNECTIONS = 1, 2
 
 
+#: Before an entry of a filter that keeps its entries out, as somebody may have made it in the control panel. Never wanted.
+DENIED = "deny "
+
+
 @dataclass(frozen=True)
 class HealthCheck:
     """``target``: ``TCP:30080`` or ``ICMP``. ``interval``: seconds. ``threshold``: failures in a row."""
@@ -28,7 +32,7 @@ class HealthCheck:
 @dataclass(frozen=True)
 class PortPair:
     """``port``: clients'. ``node_port``: members'. ``members``: names of servers. ``allowed``: addresses and ranges that are
-    let in, none: everybody."""
+    let in, none: everybody; with ``DENIED``: that are kept out."""
 
     protocol: str
     port: int
@@ -56,7 +60,8 @@ class BalancerArm:
 @dataclass(frozen=True)
 class PairBalancer:
     """``address``: its VIP, empty while it has none. ``available``: whether it takes a change. ``volume``: Mbit/s.
-    ``accounting``: 1 by the month, 2 by the hour. ``policy``: L4 alone. ``zone``, ``arms``: ``elb`` alone."""
+    ``accounting``: 1 by the month, 2 by the hour, as it is from the next month on: a change has its effect then. ``policy``: L4
+    alone. ``zone``, ``arms``: ``elb`` alone."""
 
     name: str
     pairs: tuple[PortPair, ...]
@@ -146,7 +151,8 @@ class CheckPair:
 
 @dataclass(frozen=True)
 class FilterPair:
-    """``add`` before ``remove``: a filter that becomes empty may let everybody in."""
+    """``add`` before ``remove``: a filter that becomes empty may let everybody in. Entries with ``DENIED`` go before: they
+    would be let in once the filter is one that lets its entries in."""
 
     pair: PortPair
     add: frozenset[str]

@@ -66,7 +66,7 @@ class ElbCalls:
         arguments = {**_place(name, pair), "HealthCheck": wanted}
         self._wire.change("NiftyConfigureElasticLoadBalancerHealthCheck", arguments, object_id=name)
 
-    def set_filter(self, name: str, pair: PortPair, *, entries: Collection[str], on: bool) -> None:
+    def set_filter(self, name: str, pair: PortPair, *, entries: Collection[str], on: bool, denied: bool = False) -> None:
         raise NotImplementedError("balancer_model.problems refuses a filter of an elb")
 
     def join(self, name: str, pair: PortPair, *, servers: Collection[str]) -> None:
@@ -124,7 +124,7 @@ def _balancer(data: Answer) -> PairBalancer:
         tuple(_pair(one) for one in listeners),
         address=text(data, "DNSName"),
         volume=whole(data, "NetworkVolume") or 0,
-        accounting=text(data, "AccountingType"),
+        accounting=text(data, "NextMonthAccountingType") or text(data, "AccountingType"),
         zone=next(iter(words(data, "AvailabilityZones")), ""),
         arms=tuple(
             BalancerArm(

@@ -10,14 +10,14 @@ from collections import defaultdict
 from collections.abc import Collection
 from typing import Any
 
-from moyai.cloud.nifcloud.balancer_model import HealthCheck, PairBalancer, PortPair
+from moyai.cloud.nifcloud.balancer_model import DENIED, HealthCheck, PairBalancer, PortPair
 from moyai.cloud.nifcloud.sdk import Answer
 from moyai.cloud.nifcloud.wire import Wire
 from moyai.cloud.nifcloud.wire_values import part, rows, text, whole
 
 #: How a filter without entries is shown.
 _EVERYBODY = "*.*.*.*"
-_ALLOW = "1"
+_ALLOW, _DENY = "1", "2"
 
 
 class L4Calls:
@@ -63,9 +63,9 @@ class L4Calls:
         }
         self._wire.change("ConfigureHealthCheck", {**_place(name, pair), "HealthCheck": wanted}, object_id=name)
 
-    def set_filter(self, name: str, pair: PortPair, *, entries: Collection[str], on: bool) -> None:
+    def set_filter(self, name: str, pair: PortPair, *, entries: Collection[str], on: bool, denied: bool = False) -> None:
         listed = [{"IPAddress": one, "AddOnFilter": on} for one in sorted(entries)]
-        arguments = {**_place(name, pair), "FilterType": _ALLOW, "IPAddresses": listed}
+        arguments = {**_place(name, pair), "FilterType": _DENY if denied else _ALLOW, "IPAddresses": listed}
         self._wire.change("SetFilterForLoadBalancer", arguments, object_id=name)
 
     def join(self, name: str, pair: PortPair, *, servers: Collection[str]) -> None:
@@ -102,14 +102,16 @@ def _balancer(name: str, parts: list[Answer]) -> PairBalancer:
         tuple(_pair(one) for one in parts if rows(one, "ListenerDescriptions")),
         address=text(first, "DNSName"),
         volume=whole(first, "NetworkVolume") or 0,
-        accounting=text(first, "AccountingType"),
+        accounting=text(first, "NextMonthAccountingType") or text(first, "AccountingType"),
         policy=text(first, "PolicyType") or "standard",
     )
 
 
 def _pair(data: Answer) -> PortPair:
     listener, check = part(rows(data, "ListenerDescriptions")[0], "Listener"), part(data, "HealthCheck")
-    allowed = {text(one, "IPAddress") for one in rows(part(data, "Filter"), "IPAddresses")}
+    shown = part(data, "Filter")
+    entries = {text(one, "IPAddress") for one in rows(shown, "IPAddresses")} - {"", _EVERYBODY}
+    before = DENIED if text(shown, "FilterType") == _DENY else ""
     return PortPair(
         "TCP",
         whole(listener, "LoadBalancerPort") or 0,
@@ -117,5 +119,5 @@ def _pair(data: Answer) -> PortPair:
         HealthCheck(text(check, "Target"), whole(check, "Interval") or 0, whole(check, "UnhealthyThreshold") or 0),
         members=frozenset(text(one, "InstanceId") for one in rows(data, "Instances")),
         balancing=whole(listener, "BalancingType") or 1,
-        allowed=frozenset(one for one in allowed if one and one != _EVERYBODY),
+        allowed=frozenset(f"{before}{one}" for one in entries),
     )

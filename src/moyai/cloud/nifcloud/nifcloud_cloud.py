@@ -1,7 +1,8 @@
 """One account at one region of NIFCLOUD behind ``cloud.capabilities.Cloud``.
 
 What the cloud lacks of the capabilities is a value here (``CAPABILITIES``). What it has beside them, for those parts of moyai
-that know NIFCLOUD: ``l4`` and ``elastic``, its two types of load balancers, and ``elastic_addresses``.
+that know NIFCLOUD: ``l4`` and ``elastic``, its two types of load balancers, and ``elastic_addresses``. For Services of type
+LoadBalancer it has ``service_balancers``.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from typing import Any, cast
 
 from moyai.cloud.capabilities import AbsentPart, Addresses, Capability, Credentials, PodRouting, Quotas, Routers, Tags
 from moyai.cloud.load_balancers import LoadBalancers
+from moyai.cloud.nifcloud.balancer_rules import BalancerRules
 from moyai.cloud.nifcloud.disks import NifcloudDisks
 from moyai.cloud.nifcloud.elastic_addresses import ElasticAddresses
 from moyai.cloud.nifcloud.elb_calls import ElbCalls
@@ -20,6 +22,7 @@ from moyai.cloud.nifcloud.networks import NifcloudNetworks
 from moyai.cloud.nifcloud.nifcloud_account import NifcloudAccount, NifcloudImages, NifcloudSurvey
 from moyai.cloud.nifcloud.nifcloud_kind import NifcloudKind
 from moyai.cloud.nifcloud.nifcloud_limits import ELB, L4, Terms
+from moyai.cloud.nifcloud.nifcloud_service_balancers import BalancerTypes, NifcloudServiceBalancers
 from moyai.cloud.nifcloud.pair_balancers import PairBalancers
 from moyai.cloud.nifcloud.sdk import ApiPlace, Caller
 from moyai.cloud.nifcloud.wire import Wire
@@ -28,6 +31,8 @@ from moyai.core.clock import Clock, SystemClock
 #: Of those that a cloud may lack. Routers of NIFCLOUD reboot when they change, public addresses move while their machine is
 #: off, and balancers are no trees: none of them is what the capability promises.
 CAPABILITIES = frozenset({Capability.DISKS})
+#: For one change of a Service's load balancer.
+_PATIENCE_SECONDS = 20.0
 
 
 class NifcloudCloud:
@@ -45,6 +50,13 @@ class NifcloudCloud:
         self.disks = NifcloudDisks(wire, cloud=name, terms=terms)
         self.l4 = PairBalancers(wire, L4Calls(wire), limits=L4)
         self.elastic = PairBalancers(wire, ElbCalls(wire), limits=ELB)
+        # a controller comes again instead of waiting
+        types = BalancerTypes(
+            PairBalancers(wire, L4Calls(wire), limits=L4, patience=_PATIENCE_SECONDS),
+            PairBalancers(wire, ElbCalls(wire), limits=ELB, patience=_PATIENCE_SECONDS),
+            BalancerRules(self.firewall),
+        )
+        self.service_balancers = NifcloudServiceBalancers(wire, types, machines=self.machines, terms=terms)
         self.elastic_addresses = ElasticAddresses(wire)
         self.routers = cast("Routers", self._absent(Capability.ROUTERS))
         self.addresses = cast("Addresses", self._absent(Capability.FLOATING_IPS))

@@ -18,7 +18,7 @@ MEANINGS: Mapping[str, str] = {
     "access_key_id": "Id of the account's access key.",
     "secret_access_key": "Its secret.",
     "zone": "Zone of what is made without one; empty: the account's default.",
-    "accounting": "By what servers, disks and private LANs are charged: `hourly` or `monthly`; empty: `hourly`.",
+    "accounting": "How servers, disks, private LANs and load balancers are charged: `hourly` or `monthly`; empty: `hourly`.",
     "endpoint_url": "Address of the computing API; empty: the region's own.",
     "ca_file": "File with the authorities for TLS; empty: the system's.",
 }

@@ -14,6 +14,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from moyai.cloud.nifcloud.balancer_model import (
+    DENIED,
     AddPair,
     BalancerStep,
     CheckPair,
@@ -32,6 +33,7 @@ from moyai.cloud.nifcloud.balancer_model import (
 from moyai.cloud.nifcloud.error_codes import LostReply, NoSuchObject
 from moyai.cloud.nifcloud.nifcloud_limits import BalancerLimits
 from moyai.cloud.nifcloud.wire import Wire
+from moyai.cloud.service_balancers import BalancerChanging
 from moyai.core.errors import Conflict, Retriable, Terminal
 from moyai.core.waiting import NotYet
 
@@ -49,17 +51,26 @@ class BalancerCalls(Protocol):
     def move(self, name: str, found: PortPair, *, to: PortPair) -> None: ...
     def drop(self, name: str, pair: PortPair) -> None: ...
     def check(self, name: str, pair: PortPair) -> None: ...
-    def set_filter(self, name: str, pair: PortPair, *, entries: Collection[str], on: bool) -> None: ...
+    def set_filter(self, name: str, pair: PortPair, *, entries: Collection[str], on: bool, denied: bool = False) -> None: ...
     def join(self, name: str, pair: PortPair, *, servers: Collection[str]) -> None: ...
     def leave(self, name: str, pair: PortPair, *, servers: Collection[str]) -> None: ...
     def order(self, name: str, *, volume: int | None, accounting: str | None) -> None: ...
 
 
 class PairBalancers:
-    """All balancers of one type. Each change of a balancer waits until the last one is done."""
+    """All balancers of one type. Each change of a balancer waits until the last one is done.
 
-    def __init__(self, wire: Wire, calls: BalancerCalls, *, limits: BalancerLimits) -> None:
-        self._wire, self._calls, self.limits = wire, calls, limits
+    ``patience``: so many seconds it waits for one change. BalancerChanging is raised afterwards, and the next call goes on.
+    """
+
+    def __init__(
+        self, wire: Wire, calls: BalancerCalls, *, limits: BalancerLimits, patience: float = _AVAILABLE_SECONDS
+    ) -> None:
+        self._wire, self._calls, self.limits, self._patience = wire, calls, limits, patience
+
+    def all(self) -> dict[str, PairBalancer]:
+        """Name → balancer, of all in the region."""
+        return self._calls.all()
 
     def get(self, name: str) -> PairBalancer | None:
         return self._calls.all().get(name)
@@ -67,9 +78,13 @@ class PairBalancers:
     def names(self) -> list[str]:
         return sorted(self._calls.all())
 
-    def ensure(self, wanted: PairBalancer) -> PairBalancer:
-        """Terminal for what cannot be had, with all the reasons in one line. Servers that are gone are left out."""
-        if wrong := list(problems(wanted, self.limits)):
+    def ensure(self, wanted: PairBalancer, *, checked: bool = False) -> PairBalancer:
+        """Terminal for what cannot be had, with all the reasons in one line. Servers that are gone are left out.
+
+        ``checked``: the caller has refused what cannot be had, and the rest is what the balancer has: an existing one may have
+        been ordered as no limit of ``self.limits`` allows.
+        """
+        if not checked and (wrong := list(problems(wanted, self.limits))):
             raise Terminal(f"load balancer {wanted.name}: {'; '.join(wrong)}", object_id=wanted.name)
         gone: set[str] = set()
         lost: LostReply | None = None
@@ -109,9 +124,11 @@ class PairBalancers:
 
         def look() -> tuple[PairBalancer | None] | NotYet:
             found = self.get(name)
-            return (found,) if found is None or found.available else NotYet(f"load balancer {name} to be available")
+            if found is None or found.available:
+                return (found,)
+            return NotYet(name, error=BalancerChanging(f"load balancer {name} is still being changed", object_id=name))
 
-        return self._wire.wait(look, seconds=_AVAILABLE_SECONDS)[0]
+        return self._wire.wait(look, seconds=self._patience)[0]
 
     def _run(self, step: BalancerStep, wanted: PairBalancer, *, gone: set[str]) -> None:
         calls, name = self._calls, wanted.name
@@ -127,10 +144,13 @@ class PairBalancers:
             case CheckPair(pair):
                 calls.check(name, pair)
             case FilterPair(pair, add, remove):
+                denied = {one for one in remove if one.startswith(DENIED)}
+                if denied:
+                    calls.set_filter(name, pair, entries={one.removeprefix(DENIED) for one in denied}, on=False, denied=True)
                 if add:
                     calls.set_filter(name, pair, entries=add, on=True)
-                if remove:
-                    calls.set_filter(name, pair, entries=remove, on=False)
+                if remove - denied:
+                    calls.set_filter(name, pair, entries=remove - denied, on=False)
             case JoinPair(pair, servers):
                 gone |= _each(servers, lambda some: calls.join(name, pair, servers=some))
             case LeavePair(pair, servers):
