@@ -9,7 +9,7 @@ import pytest
 
 from moyai.core.errors import Terminal, UsageError
 from moyai.core.progress import Event, Reporter
-from moyai.kube.resources import NODES, PODS
+from moyai.kube.resources import NODES, PODS, Resource
 from moyai.lifecycle.drain import drain, forget_node
 from moyai.plan.steps import DrainNode, DrainRules
 from moyai.spec.load import parse
@@ -94,6 +94,21 @@ def test_a_new_machine_of_the_same_name_finds_no_pod_of_a_daemon_set(world: Worl
     forget_node(world.api(), NODE, clock=world.clock)
     assert world.kube().names(PODS) == []
     assert NODE not in world.kube().names(NODES)
+
+
+def test_a_daemon_set_never_lacks_a_pod_on_a_node_that_it_counts(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`status` would call it a problem just after `up` has removed a node."""
+    pod(world, "kube-proxy-old", owner="DaemonSet")
+    kube, deleted = world.kube(), list[str]()
+    delete = kube.delete
+
+    def noted(resource: Resource, name: str, **more: Any) -> None:
+        deleted.append(name)
+        delete(resource, name, **more)
+
+    monkeypatch.setattr(kube, "delete", noted)
+    forget_node(world.api(), NODE, clock=world.clock)
+    assert deleted == [NODE, "kube-proxy-old"]
 
 
 def test_the_plan_has_the_rules_of_the_pool(world: World) -> None:

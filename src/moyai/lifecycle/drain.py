@@ -42,15 +42,17 @@ _PAUSE, _REFUSED_PAUSE = 0.5, 2.0
 def forget_node(api: KubeApi, name: str, *, clock: Clock) -> None:
     """Delete the Node of a machine that is gone, after its disks: Kubernetes does not detach disks from a Node that is gone.
 
-    And before it the pods of DaemonSets, which nobody evicts: Kubernetes removes pods of a Node that is gone after some time
-    only, and a new machine of this name would run them as they are, with images that it may not have.
+    And then the pods of DaemonSets, which nobody evicts: Kubernetes removes pods of a Node that is gone after some time only,
+    and a new machine of this name would run them as they are, with images that it may not have. The other way round, a
+    DaemonSet would lack a pod on a Node that it still counts.
     """
     _wait_for_disks(api, name, clock=clock)
-    for pod in map(parse_pod, api.list(PODS, fields=f"spec.nodeName={name}")):
-        if "DaemonSet" in pod.owners:
-            with suppress(NotFound):
-                api.delete(PODS, pod.name, namespace=pod.namespace, grace=0)
-    api.delete(NODES, name)
+    pods = [one for one in map(parse_pod, api.list(PODS, fields=f"spec.nodeName={name}")) if "DaemonSet" in one.owners]
+    with suppress(NotFound):
+        api.delete(NODES, name)
+    for pod in pods:
+        with suppress(NotFound):
+            api.delete(PODS, pod.name, namespace=pod.namespace, grace=0)
 
 
 def cordon(api: KubeApi, name: str) -> None:
