@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 
-from moyai.core import yamltext
-from moyai.localcloud.clouds_yaml import entries
 from moyai.localcloud.layout import NIFCLOUD_HOST, PORTS
 from moyai.localcloud.services.rendering import ServiceContext
 from moyai.localcloud.supervision import ServiceSpec
@@ -20,6 +18,9 @@ def files(context: ServiceContext) -> dict[str, str]:
     access, config, folder = context.nifcloud, context.config, context.paths.nifcloud
     if access is None:
         return {}
+    # needs PyYAML, which a host without this service may lack
+    from moyai.localcloud.clouds_yaml import entries
+
     # the form is of moyai.nifcloud_front.app
     settings = {
         "address": config.address,
@@ -33,7 +34,8 @@ def files(context: ServiceContext) -> dict[str, str]:
         "keys": {access.key: access.secret},
     }
     login = {"clouds": {config.name: entries(config, context.secrets)[config.name]}}
-    return {_SETTINGS: json.dumps(settings, indent=1) + "\n", _CLOUDS: yamltext.dump(login)}
+    # JSON is YAML
+    return {_SETTINGS: json.dumps(settings, indent=1) + "\n", _CLOUDS: json.dumps(login, indent=1) + "\n"}
 
 
 def services(context: ServiceContext) -> list[ServiceSpec]:
