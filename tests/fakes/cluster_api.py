@@ -47,8 +47,8 @@ class ClusterApi(QuickKubernetes):
     #: Metrics of the API server about deprecated APIs.
     deprecated = ""
     sent = b""
-    #: Nodes that the controller of DaemonSets has counted.
-    counted = 0
+    #: Nodes that the controller of DaemonSets has counted; None where it has always counted all.
+    counted: int | None = None
 
     def __init__(self, store: ObjectStore, cloud: MemoryCloud, *, tag: str, copies: int = 1, elected: bool = False) -> None:
         """``copies``, ``elected``: of the controllers that run on control planes."""
@@ -131,8 +131,10 @@ class ClusterApi(QuickKubernetes):
 
     def _counted(self, daemon_set: Json) -> Json:
         """Its controller counts one node after the other, one more with each look."""
-        self.counted = min(max(1, self.counted + 1), max(1, len(self.store.all(NODES))))
-        return {**daemon_set, "status": {what: number * self.counted for what, number in daemon_set["status"].items()}}
+        counted = max(1, len(self.store.all(NODES)))
+        if self.counted is not None:
+            self.counted = counted = min(self.counted + 1, counted)
+        return {**daemon_set, "status": {what: number * counted for what, number in daemon_set["status"].items()}}
 
     def get(self, resource: Resource, name: str, *, namespace: str | None = None, timeout: float | None = None) -> Json:
         if resource == ENDPOINT_SLICES and name == "kubernetes":
