@@ -36,6 +36,8 @@ SERVICE_TAG_PREFIX = "kube_service_"
 #: The ConfigMap of kube-system in a cluster that was restored from a backup. While it is there, nothing in the cloud is removed
 #: because no Service has it: its Service may be younger than the backup. Its ``made`` says when the backup was made.
 RESTORED = "moyai-restored"
+#: Begins the name of a node image in the cloud; the version of Kubernetes that it holds follows.
+NODE_IMAGE = "moyai-node-"
 
 _DNS_LABEL = re.compile(r"[a-z]([a-z0-9-]*[a-z0-9])?")
 

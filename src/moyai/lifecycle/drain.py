@@ -48,11 +48,9 @@ def forget_node(api: KubeApi, name: str, *, clock: Clock) -> None:
     """
     _wait_for_disks(api, name, clock=clock)
     pods = [one for one in map(parse_pod, api.list(PODS, fields=f"spec.nodeName={name}")) if "DaemonSet" in one.owners]
-    with suppress(NotFound):
-        api.delete(NODES, name)
+    api.delete(NODES, name)
     for pod in pods:
-        with suppress(NotFound):
-            api.delete(PODS, pod.name, namespace=pod.namespace, grace=0)
+        api.delete(PODS, pod.name, namespace=pod.namespace, grace=0)
 
 
 def cordon(api: KubeApi, name: str) -> None:

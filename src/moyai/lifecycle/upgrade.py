@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from moyai.cloud.capabilities import Cloud
 from moyai.core.clock import Clock, SystemClock
 from moyai.core.errors import Terminal, UsageError
+from moyai.core.ids import NODE_IMAGE
 from moyai.core.paths import Paths
 from moyai.core.progress import Reporter
 from moyai.lifecycle.cluster_use import read_use
@@ -26,8 +27,6 @@ from moyai.plan.graph import Plan, Replacement
 from moyai.plan.versions import Stage, Upgrade, Wish, after, decide, left, plan_links
 from moyai.spec.kubernetes import is_version
 from moyai.spec.model import Cluster
-
-_IMAGE_PREFIX = "moyai-node-"
 
 
 @dataclass(frozen=True)
@@ -201,7 +200,7 @@ class _Upgrading:
 
 def _versions(cloud: Cloud) -> frozenset[str]:
     """Those that the cloud has a node image of."""
-    named = (one.name.removeprefix(_IMAGE_PREFIX) for one in cloud.images.images() if one.name.startswith(_IMAGE_PREFIX))
+    named = (one.name.removeprefix(NODE_IMAGE) for one in cloud.images.images() if one.name.startswith(NODE_IMAGE))
     return frozenset(filter(is_version, named))
 
 

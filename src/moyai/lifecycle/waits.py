@@ -206,13 +206,14 @@ def addons_run(
                 return f"{name} is not there yet"
             if not found[name]:
                 return f"{name} is not ready yet"
-        sets = map(parse_daemon_set, api.list(DAEMON_SETS, namespace="kube-system"))
-        least = sum(node["metadata"]["name"] in nodes for node in api.list(NODES)) if nodes else 0
-        done = {one.name for one in sets if one.done and one.wanted >= least}
+        listed = map(parse_daemon_set, api.list(DAEMON_SETS, namespace="kube-system"))
+        counted = {one.name: one.wanted for one in listed if one.done}
         for name in daemon_sets:
-            if name not in done:
+            if name not in counted:
                 return f"{name} is not ready yet"
-        return ""
+        # asked last: there may be hundreds
+        least = sum(node.name in nodes for node in map(parse_node, api.list(NODES))) if nodes and daemon_sets else 0
+        return next((f"{name} is not ready yet" for name in daemon_sets if counted[name] < least), "")
 
     def failed(missing: str) -> MoyaiError:
         reason = _pod_trouble(api)

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, model_validator
 
-from moyai.core.ids import is_dns_label
+from moyai.core.ids import NODE_IMAGE, is_dns_label
 from moyai.spec.address_types import Cidr, Ip
 from moyai.spec.announced_services import Services
 from moyai.spec.base import Model, problem
@@ -356,7 +356,7 @@ class ClusterSpec(Model):
 
     def image_of(self, version: str) -> str:
         """The name or id of the image that machines with this version of Kubernetes are made from."""
-        return self.image or f"moyai-node-{version}"
+        return self.image or f"{NODE_IMAGE}{version}"
 
 
 class Metadata(Model):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -179,33 +179,33 @@ def _scalar(shape: Shape, text: str) -> Any:
 
 def _check(model: ServiceModel, shape: Shape, *, value: Any, at: str) -> None:
     """Raises ApiRefusal for the first required member that is missing, then for the first value outside of its enumeration."""
-    _required(model, shape, value=value, at=at)
-    _enumerated(model, shape, value=value, at=at)
+    for check in (_required, _enumerated):
+        for part, one, place in _parts(model, shape, value=value, at=at):
+            check(part, one, at=place)
 
 
-def _required(model: ServiceModel, shape: Shape, *, value: Any, at: str) -> None:
+def _parts(model: ServiceModel, shape: Shape, *, value: Any, at: str) -> Iterator[tuple[Shape, Any, str]]:
+    """The value and all that is in it, the outer before the inner: its shape, itself, its place."""
+    yield shape, value, at
+    if shape.type == "structure":
+        for name, one in value.items():
+            member = shape.members[name]
+            yield from _parts(model, model.member(member), value=one, at=_below(at, member.wire or name))
+    elif shape.type == "list" and shape.item is not None:
+        for number, one in enumerate(value, start=1):
+            yield from _parts(model, model.member(shape.item), value=one, at=_item(at, shape.item.wire, number=number))
+
+
+def _required(shape: Shape, value: Any, *, at: str) -> None:
     if shape.type == "structure":
         # an empty list names nothing, and a call that takes none for all would change all
         for name in sorted(one for one in shape.required if value.get(one) in (None, [])):
             where = _below(at, shape.members[name].wire or name)
             raise invalid(where, f"The parameter {where} is required.", kind="Required")
-        for name, one in value.items():
-            member = shape.members[name]
-            _required(model, model.member(member), value=one, at=_below(at, member.wire or name))
-    elif shape.type == "list" and shape.item is not None:
-        for number, one in enumerate(value, start=1):
-            _required(model, model.member(shape.item), value=one, at=_item(at, shape.item.wire, number=number))
 
 
-def _enumerated(model: ServiceModel, shape: Shape, *, value: Any, at: str) -> None:
-    if shape.type == "structure":
-        for name, one in value.items():
-            member = shape.members[name]
-            _enumerated(model, model.member(member), value=one, at=_below(at, member.wire or name))
-    elif shape.type == "list" and shape.item is not None:
-        for number, one in enumerate(value, start=1):
-            _enumerated(model, model.member(shape.item), value=one, at=_item(at, shape.item.wire, number=number))
-    elif shape.enum and value not in shape.enum:
+def _enumerated(shape: Shape, value: Any, *, at: str) -> None:
+    if shape.type not in ("structure", "list") and shape.enum and value not in shape.enum:
         raise invalid(at, f"The value of {at} is none of {', '.join(sorted(shape.enum)[:12])}.")
 
 
