@@ -34,6 +34,10 @@ def server(request: pytest.FixtureRequest) -> Generator[str]:
                 with stream:
                     stream.recv(65536)
                     stream.sendall(request.param)
+                    stream.shutdown(socket.SHUT_WR)
+                    # What is left of the request must be read: closing before it has come resets the connection.
+                    while stream.recv(65536):
+                        pass
 
         thread = threading.Thread(target=serve)
         thread.start()
