@@ -75,7 +75,7 @@ types:
 	.venv/bin/pyright --warnings
 
 unit:
-	.venv/bin/pytest -q -n 2 -m "not exhaustive" tests/unit
+	.venv/bin/pytest -q -n 2 --dist loadgroup -m "not exhaustive" tests/unit
 
 format:
 	.venv/bin/ruff check --fix src tests

@@ -216,6 +216,7 @@ def test_the_command_makes_a_backup_and_says_what_is_in_it(shell: World, capsys:
     assert "pki/etcd/ca.key" in said
 
 
+@pytest.mark.exhaustive
 def test_a_passphrase_comes_from_a_file(shell: World, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["backup", "--file", "b", "--passphrase-file", "state/phrase"]) == 0
     assert run(["backup", "--inspect", "--file", "b", "--passphrase-file", "state/phrase"]) == 0

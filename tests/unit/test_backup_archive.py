@@ -142,6 +142,7 @@ def test_a_backup_is_for_the_owners_of_keys() -> None:
     assert opened(data, Opener((commented,))) == packed()
 
 
+@pytest.mark.exhaustive
 def test_a_backup_with_a_passphrase_is_two_files_of_age_one_behind_the_other() -> None:
     data = sealed(parse_recipients((), "horse battery"))
     assert opened(data, Opener(passphrase="horse battery")) == packed()
