@@ -117,7 +117,16 @@ class ClusterApi(QuickKubernetes):
 
     @property
     def _answers(self) -> bool:
+        self._boot()
         return self.etcd.answers and not self.mute and not self.awaits_data
+
+    def _boot(self) -> None:
+        """A machine starts in its time, whether or not anybody looks at it in the cloud."""
+        store = self._cloud.store
+        if store.delays.call:
+            store.clock.sleep(store.delays.call)
+        with store.lock:
+            store.catch_up()
 
     def list(
         self, resource: Resource, *, namespace: str | None = None, fields: str = "", timeout: float | None = None
@@ -167,6 +176,7 @@ class ClusterApi(QuickKubernetes):
         yield from (printed[at : at + 11] for at in range(0, len(printed), 11))
 
     def send(self, path: str, content: BinaryIO, *, size: int, headers: Mapping[str, str], timeout: float) -> tuple[int, str]:
+        self._boot()
         with self.store.call(f"send {path}"):
             data = content.read()
             if not self.etcd.running or not self.awaits_data:

@@ -98,8 +98,8 @@ def test_a_restore_killed_at_every_change_is_finished_by_the_next(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, anew: bool, after: bool
 ) -> None:
     """Where machines alone are lost, and in a cloud that has nothing of the cluster."""
-    # a second one looks at machines while the first one waits for one to take the data
-    monkeypatch.setattr(execute, "WORKERS", 2)
+    # nobody looks at machines while this one waits for one of them to take the data
+    monkeypatch.setattr(execute, "WORKERS", 1)
     first = world_at(tmp_path / "first", monkeypatch)
     first.up()
     file = back_up(first)
