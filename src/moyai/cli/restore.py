@@ -14,6 +14,7 @@ import click
 from moyai.cli.backup import IDENTITY, PASSPHRASE, opener
 from moyai.cli.display import reporter as display
 from moyai.cli.terminal import OUTPUT, say, say_lines
+from moyai.core.ids import RESTORED
 from moyai.core.paths import Paths, default_paths
 from moyai.core.progress import Reporter
 
@@ -77,9 +78,7 @@ def restore(
     say(f"cluster {done.up.name} is restored from a backup of {done.manifest.made}: API {done.up.api}")
     say(f"  kubeconfig  {done.up.kubeconfig}")
     if done.unknown:
-        say(
-            "the backup does not know these; while ConfigMap moyai-restored of kube-system is there, the controllers keep them:"
-        )
+        say(f"the backup does not know these; while ConfigMap {RESTORED} of kube-system is there, the controllers keep them:")
         say_lines(f"  {line}" for line in done.unknown)
 
 

@@ -23,6 +23,7 @@ from moyai.cloud.capabilities import Capability, Cloud
 from moyai.core.clock import Clock, SystemClock
 from moyai.core.errors import Terminal
 from moyai.core.ids import new_uid
+from moyai.core.kubernetes_version import version_numbers
 from moyai.core.paths import Paths
 from moyai.core.progress import Progress, Reporter
 from moyai.kube.quick import KubeApi
@@ -42,7 +43,7 @@ from moyai.plan.machine_template import Versions
 from moyai.plan.observed import Observed, Recorded
 from moyai.plan.pod_network.choice import choose_mode
 from moyai.plan.rules import API_PORT
-from moyai.plan.versions import Upgrade, numbers, versions_now
+from moyai.plan.versions import Upgrade, versions_now
 from moyai.spec.load import carried_on, dump
 from moyai.spec.model import Cluster
 
@@ -196,7 +197,7 @@ def _carried_on(cluster: Cluster, record: Record) -> Cluster:
     asked, has, upgrade = cluster.spec.kubernetes_version, record.spec["spec"]["kubernetesVersion"], record.upgrade
     known = {has, *((upgrade.begin, upgrade.target) if upgrade and upgrade.moves else ())}
     if "kubernetes_version" in cluster.spec.model_fields_set:
-        refuse_version(asked, sorted(known, key=numbers), back=upgrade is not None and asked == upgrade.begin)
+        refuse_version(asked, sorted(known, key=version_numbers), back=upgrade is not None and asked == upgrade.begin)
     return carried_on(cluster, record.spec).with_version(has)
 
 

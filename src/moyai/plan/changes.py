@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, cast
 
 from moyai.core.errors import UsageError
+from moyai.core.kubernetes_version import version_numbers
 from moyai.spec.control_plane import was_virtual
 
 ChangeClass = Literal["fixed", "rolling", "live"]
@@ -122,7 +123,7 @@ def refuse_version(asked: str, known: Sequence[str], *, back: bool) -> None:
     either direction. ``known``: those that its machines have. ``back``: whether an upgrade from it can be taken back."""
     if asked in known:
         return
-    later = tuple(map(int, asked.split("."))) > tuple(map(int, known[-1].split(".")))
+    later = version_numbers(asked) > version_numbers(known[-1])
     then = f"`moyai upgrade --to {asked}` brings the cluster to it" if later else "an older version is not for this cluster"
     raise UsageError(
         f"spec.kubernetesVersion: {asked!r}, should be {' or '.join(map(repr, known))}, which the cluster has, or be left out",

@@ -33,11 +33,6 @@ def is_value(value: str) -> bool:
     return not value or _WORD.fullmatch(value) is not None
 
 
-def is_version(text: str) -> bool:
-    """Whether ``text`` is a version of Kubernetes in full, such as 1.37.1."""
-    return re.fullmatch(r"1\.[0-9]{1,4}\.[0-9]{1,4}", text) is not None
-
-
 def label_taken(key: str) -> str:
     """Why a node of the user's may not have a label of this key; empty where it may."""
     prefix = key.rpartition("/")[0]
