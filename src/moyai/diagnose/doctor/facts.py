@@ -40,6 +40,7 @@ class CloudSurvey:
     services: tuple[CloudService, ...] | Unknown
     capabilities: frozenset[Capability] | Unknown
     features: frozenset[Feature] | Unknown
+    networks: tuple[Network, ...] | Unknown
     external: tuple[External, ...] | Unknown
     quotas: tuple[Quota, ...] | Unknown
     flavors: tuple[Flavor, ...] | Unknown
