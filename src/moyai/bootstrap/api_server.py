@@ -15,6 +15,7 @@ from moyai.bootstrap.kubelet import TLS_CIPHER_SUITES, TLS_MIN_VERSION
 from moyai.core import yamltext
 from moyai.core.errors import Terminal
 from moyai.core.kubernetes_version import version_numbers
+from moyai.kube.resources import KUBE_SYSTEM
 from moyai.spec.model import ClusterSpec
 from moyai.spec.security import PodSecurity
 
@@ -126,7 +127,7 @@ def _admission(levels: PodSecurity) -> dict[str, Any]:
                     "kind": "PodSecurityConfiguration",
                     "defaults": defaults,
                     # kube-proxy and the CSI driver's node part need all privileges
-                    "exemptions": {"usernames": [], "runtimeClasses": [], "namespaces": ["kube-system"]},
+                    "exemptions": {"usernames": [], "runtimeClasses": [], "namespaces": [KUBE_SYSTEM]},
                 },
             }
         ],

@@ -13,6 +13,7 @@ from moyai.bootstrap import api_server, kubelet
 from moyai.core import yamltext
 from moyai.core.ids import NODE_KUBE_PROXY, TOKEN_DESCRIPTION
 from moyai.kube.objects import apart
+from moyai.kube.resources import KUBE_SYSTEM
 from moyai.plan.nodes import PlannedNode
 from moyai.plan.rules import API_PORT
 from moyai.spec.model import Cluster, NodePool
@@ -64,7 +65,7 @@ def kube_proxy_patch() -> str:
         {
             "apiVersion": "apps/v1",
             "kind": "DaemonSet",
-            "metadata": {"name": "kube-proxy", "namespace": "kube-system"},
+            "metadata": {"name": "kube-proxy", "namespace": KUBE_SYSTEM},
             "spec": {"template": {"spec": {"containers": [container]}}},
         }
     )

@@ -15,12 +15,10 @@ import click
 
 from moyai.cli.display import reporter as display
 from moyai.cli.tables import print_table
-from moyai.cli.terminal import OUTPUT, say
+from moyai.cli.terminal import CLUSTER, OUTPUT, say
 
 if TYPE_CHECKING:
     from moyai.lifecycle.etcd_care import EtcdStatus
-
-_WHICH = click.argument("cluster", required=False)
 
 
 @click.group()
@@ -29,7 +27,7 @@ def etcd() -> None:
 
 
 @etcd.command()
-@_WHICH
+@CLUSTER
 @OUTPUT
 def status(cluster: str | None, output: str) -> None:
     """The size of each member's database, its quota, and how quickly its disk syncs. Exit code 1 when a member needs help."""
@@ -45,7 +43,7 @@ def status(cluster: str | None, output: str) -> None:
 
 
 @etcd.command()
-@_WHICH
+@CLUSTER
 @OUTPUT
 def defragment(cluster: str | None, output: str) -> None:
     """Give the disk back what no content of etcd's databases needs, one member after the other.

@@ -15,6 +15,7 @@ import click
 
 from moyai.cli.display import reporter as display
 from moyai.cli.local_way import go_past_proxies
+from moyai.cli.terminal import OUTPUT
 from moyai.core.errors import MoyaiError, UsageError
 from moyai.core.graph import Task, run_graph
 from moyai.core.kubernetes_version import DEFAULT_KUBERNETES_VERSION
@@ -102,7 +103,7 @@ def kubernetes_component(toolchain: Toolchain, version: str) -> str:
 
 
 @click.command("prepare")
-@click.option("--output", type=click.Choice(["text", "json"]), default="text", show_default=True, help="Form of the output.")
+@OUTPUT
 @click.option("--tests", is_flag=True, help="And what only moyai's own tests need.")
 def prepare(output: str, tests: bool) -> None:
     """Fetch and build all that `up` needs, and start nothing: afterwards `up` needs no network."""

@@ -13,18 +13,16 @@ import click
 
 from moyai.cli.backup import IDENTITY, PASSPHRASE, opener
 from moyai.cli.display import reporter as display
-from moyai.cli.terminal import OUTPUT, say, say_lines
+from moyai.cli.terminal import OUTPUT, PATH, say, say_lines
 from moyai.core.ids import RESTORED
 from moyai.core.paths import Paths, default_paths
 from moyai.core.progress import Reporter
 
-_PATH = click.Path(path_type=Path)
-
 
 @click.command()
-@click.argument("file", type=_PATH)
+@click.argument("file", type=PATH)
 @click.option("--cloud", default="", help="Restore into this cloud or project.  [default: that of the backup]")
-@click.option("--spec", type=_PATH, help="A changed spec of the same cluster instead of the one in the backup.")
+@click.option("--spec", type=PATH, help="A changed spec of the same cluster instead of the one in the backup.")
 @IDENTITY
 @PASSPHRASE
 @click.option("--dry-run", is_flag=True, help="Show what would be done, and do nothing.")

@@ -17,8 +17,9 @@ from moyai.cloud.model import Flavor, Image, Network, Port, Quota, Server, Subne
 from moyai.core.errors import MoyaiError, NotFound, PermissionRefused
 from moyai.core.ids import POOL_KEY, REMOVAL_KEY, Role, cluster_tag
 from moyai.kube.objects import Node, object_key, parse_daemon_set, parse_deployment, parse_node, parse_volume
+from moyai.kube.objects.node import EXCLUDE_LABEL
 from moyai.kube.quick import KubeApi
-from moyai.kube.resources import DAEMON_SETS, DEPLOYMENTS, NODES, VOLUMES
+from moyai.kube.resources import DAEMON_SETS, DEPLOYMENTS, KUBE_SYSTEM, NODES, VOLUMES
 from moyai.lifecycle.drain import is_stopped
 from moyai.lifecycle.host_address import towards
 from moyai.lifecycle.services import balanced
@@ -27,7 +28,6 @@ from moyai.lifecycle.tokens import token_ids
 from moyai.lifecycle.version_objects import kubeadm_version
 from moyai.plan import keys
 from moyai.plan.existing import ROLES
-from moyai.plan.load_balancer.eligibility import EXCLUDE_LABEL
 from moyai.plan.nodes import cluster_of_node
 from moyai.plan.observed import AccountFacts, KubeFacts, KubeNode, KubeUse, Observed, owner, server_owner
 
@@ -239,8 +239,8 @@ def kube_facts(api: KubeApi | None, names: VolumeNames, *, ask_version: bool = F
         return None
     with ThreadPoolExecutor(5, thread_name_prefix="kube") as pool:
         listed_nodes = pool.submit(api.list, NODES, timeout=3)
-        listed_deployments = pool.submit(api.list, DEPLOYMENTS, namespace="kube-system", timeout=3)
-        listed_daemon_sets = pool.submit(api.list, DAEMON_SETS, namespace="kube-system", timeout=3)
+        listed_deployments = pool.submit(api.list, DEPLOYMENTS, namespace=KUBE_SYSTEM, timeout=3)
+        listed_daemon_sets = pool.submit(api.list, DAEMON_SETS, namespace=KUBE_SYSTEM, timeout=3)
         read_policy = pool.submit(reclaim_policy, api, names)
         listed_tokens = pool.submit(token_ids, api, timeout=3)
         read_version = pool.submit(kubeadm_version, api) if ask_version else None

@@ -12,9 +12,9 @@ from moyai.core.ids import NODE_KUBE_PROXY
 from moyai.images import references
 from moyai.kube.objects.meta import part, text
 from moyai.kube.quick import KubeApi
-from moyai.kube.resources import CONFIG_MAPS, DAEMON_SETS, Json
+from moyai.kube.resources import CONFIG_MAPS, DAEMON_SETS, KUBE_SYSTEM, Json
 
-_NAMESPACE, _CONFIG, _KEY, _PROXY = "kube-system", "kubeadm-config", "ClusterConfiguration", "kube-proxy"
+_NAMESPACE, _CONFIG, _KEY, _PROXY = KUBE_SYSTEM, "kubeadm-config", "ClusterConfiguration", "kube-proxy"
 _LINE = re.compile(r"^kubernetesVersion: *['\"]?v?([0-9.]+).*$", re.MULTILINE)
 
 

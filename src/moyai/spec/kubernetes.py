@@ -10,6 +10,8 @@ import re
 
 _MOST_PREFIX = 253
 _PREFIX = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
+#: Of pods, Services, Nodes and namespaces: RFC 1123 and its length for subdomains.
+_OBJECT = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
 _WORD = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
 #: kubelets may give themselves only labels of these below kubernetes.io and k8s.io.
 _KUBELETS = ("kubelet.kubernetes.io", "node.kubernetes.io")
@@ -18,6 +20,11 @@ _CLOUDS = frozenset({"node.kubernetes.io/instance-type"})
 #: Kubernetes and the cloud controller manager set and remove taints of these, by a node's condition.
 _CONDITIONS = ("node.kubernetes.io", "node.cloudprovider.kubernetes.io")
 _MOYAIS = "moyai.dev"
+
+
+def is_object_name(name: str) -> bool:
+    """Whether a Node, a pod, a Service or a namespace may have the name."""
+    return _OBJECT.fullmatch(name) is not None
 
 
 def is_key(key: str) -> bool:
