@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def etcd() -> None:
-    """How etcd's members are, and giving back room that none of their content needs."""
+    """The state of etcd's members, and how to free unused space of their databases."""
 
 
 @etcd.command()
@@ -46,9 +46,9 @@ def status(cluster: str | None, output: str) -> None:
 @CLUSTER
 @OUTPUT
 def defragment(cluster: str | None, output: str) -> None:
-    """Give the disk back what no content of etcd's databases needs, one member after the other.
+    """Free the unused space of etcd's databases on disk, one member after the other.
 
-    The leader comes last, and another member leads before. With one control plane the API stands still for some seconds.
+    The leader comes last, and another member leads before. With one control plane the API does not answer for some seconds.
     """
     from moyai.cli.cluster import recorded
     from moyai.core.clock import SystemClock

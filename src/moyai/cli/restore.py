@@ -76,7 +76,7 @@ def restore(
     say(f"cluster {done.up.name} is restored from a backup of {done.manifest.made}: API {done.up.api}")
     say(f"  kubeconfig  {done.up.kubeconfig}")
     if done.unknown:
-        say(f"the backup does not know these; while ConfigMap {RESTORED} of kube-system is there, the controllers keep them:")
+        say(f"the backup does not list these objects; the controllers keep them while kube-system has ConfigMap {RESTORED}:")
         say_lines(f"  {line}" for line in done.unknown)
 
 

@@ -191,7 +191,7 @@ def _defragment(etcd: Etcd, *, member: EtcdMember, members: Sequence[EtcdMember]
         return None if etcd.reading([member]) else NotYet("it does not answer again yet")
 
     _until(may, member, clock=clock, progress=progress)
-    progress.progress("it answers nobody meanwhile" if others else "the API stands still meanwhile")
+    progress.progress("it answers nobody meanwhile" if others else "the API does not answer meanwhile")
     etcd.defragment(member, timeout=DEFRAGMENT_TIMEOUT)
     _until(well, member, clock=clock, progress=progress)
 

@@ -24,7 +24,7 @@ class StillBusy(Retriable):
 
 
 class NameTaken(Conflict):
-    """There is such an object already; whose it is, a look tells."""
+    """There is such an object already; its owner must be looked up."""
 
 
 class StillUsed(Conflict):

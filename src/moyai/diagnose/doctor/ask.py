@@ -35,7 +35,7 @@ def ask(cloud: Cloud, clock: Clock) -> CloudSurvey:
         "clock_ahead": survey.clock_ahead,
         "certificates": lambda: tuple(survey.certificates()),
     }
-    # the first call logs in: a login that is refused is told once, and not by each call
+    # the first call logs in: a login that is refused is reported once, and not by each call
     cloud.account.project_id()
     with ThreadPoolExecutor(_WORKERS, thread_name_prefix="doctor") as pool:
         networks = pool.submit(lambda: tuple(cloud.networks.networks()))

@@ -78,18 +78,18 @@ def _image(facts: CloudSurvey, wanted: str) -> Iterator[Finding]:
 
 def _answers(facts: CloudSurvey) -> Answers:
     return Answers(
-        networks=_told(facts.networks),
-        flavors=_told(facts.flavors),
-        zones=_told(facts.zones),
-        images=_told(facts.images),
-        quotas=_told(facts.quotas),
-        login=_told(facts.own_login),
-        balancer_providers=_told(facts.providers),
+        networks=_known(facts.networks),
+        flavors=_known(facts.flavors),
+        zones=_known(facts.zones),
+        images=_known(facts.images),
+        quotas=_known(facts.quotas),
+        login=_known(facts.own_login),
+        balancer_providers=_known(facts.providers),
         sources_allowed=None if isinstance(facts.features, Unknown) else Feature.SOURCE_ADDRESSES in facts.features,
     )
 
 
-def _told(fact: T | Unknown) -> T | None:
+def _known(fact: T | Unknown) -> T | None:
     return None if isinstance(fact, Unknown) else fact
 
 

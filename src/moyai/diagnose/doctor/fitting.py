@@ -38,7 +38,7 @@ def fit(facts: CloudSurvey, kind: CloudKind) -> Fit:
     try:
         observed = _observed(facts, kind)
     except _NotToldError as error:
-        return Fit(None, f"the cloud does not tell enough: {error}")
+        return Fit(None, f"the cloud does not report enough: {error}")
     plane = _smallest(observed.flavors, cpus=_LEAST_CPUS)
     worker = _smallest(observed.flavors, cpus=1)
     if plane is None or worker is None:
