@@ -7,7 +7,6 @@ that is gone takes its Node along, one that is shut off gets a taint until it is
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -27,8 +26,6 @@ from moyai.kube.watching import Kube
 from moyai.kube.workqueue import WorkQueue
 from moyai.runtime.controllers import Part
 from moyai.runtime.reconciler import DONE, Result
-
-_log = logging.getLogger(__name__)
 
 SHUTDOWN_TAINT = Taint("node.cloudprovider.kubernetes.io/shutdown", "NoSchedule")
 REGION_LABEL = "topology.kubernetes.io/region"

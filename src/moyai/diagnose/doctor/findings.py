@@ -88,7 +88,7 @@ def _own_login(own: OwnLogin) -> Iterator[Finding]:
     elif own.given:
         yield Finding(subject, State.OK, f"the parts of a cluster log in with {own.given}", "; ".join(own.notes))
     else:
-        hint = "no cluster can be built: log in by password, or with a credential that creates others or that both parts may use"
+        hint = "no cluster can be built: log in by password, or with a credential that creates others or fits both parts"
         yield Finding(subject, State.MISSING, own.refusal, hint)
 
 
