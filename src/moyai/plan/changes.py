@@ -176,7 +176,8 @@ def _changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Change]
             yield Change(f"{where}.replicas", earlier["replicas"], later["replicas"], "live", _MACHINES)
         for path, reason in _ROLLING_IN_POOL.items():
             if earlier[path] != later[path]:
-                yield Change(f"{where}.{path}", earlier[path], later[path], "rolling", reason, name, path in _SHOWN_IN_POOL)
+                shown = path in _SHOWN_IN_POOL
+                yield Change(f"{where}.{path}", earlier[path], later[path], "rolling", reason, pool=name, shown=shown)
         for path, reason in _LIVE_IN_POOL.items():
             # a pool of before there was a choice has the default
             if path in earlier and earlier[path] != later[path]:
