@@ -182,8 +182,8 @@ class NetworkSpec(Model):
         default="routes",
         description="How pods of different nodes reach each other. `routes`: over the cloud's router. `host-gw`: from "
         "machine to machine, whose ports must be allowed to send from pods' addresses. `vxlan`: encapsulated in UDP. `bgp`: "
-        "as `host-gw`, by routes that nodes announce to each other and to routers outside. `auto`: the cheaper of `host-gw` and "
-        "`vxlan` that the cloud permits, decided when the cluster is made. `none`: you install a CNI plugin.",
+        "as `host-gw`, by routes that nodes announce to each other and to routers outside. `auto`: the cheaper of `host-gw` "
+        "and `vxlan` that the cloud permits, decided when the cluster is made. `none`: you install a CNI plugin.",
     )
     vxlan: VxlanSpec = Field(default_factory=VxlanSpec, description="For mode `vxlan`.")
     bgp: BgpSpec = Field(default_factory=BgpSpec, description="For mode `bgp`.")
