@@ -70,3 +70,46 @@ def test_no_text_has_a_word_that_leaves_open_what_is_meant() -> None:
 @pytest.mark.parametrize("text", ["it is made anew", "a note says whose it is", "What is there stays"])
 def test_the_rule_sees_each_word(text: str) -> None:
     assert VAGUE.search(text)
+
+
+_REFERENCE = re.compile(r"``([a-z_0-9]+(?:\.[A-Za-z_0-9]+)+)``")
+
+
+def names_in(path: Path) -> set[str]:
+    nodes = nodes_of(path)
+    defined = {one.name for one in nodes if isinstance(one, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)}
+    stored = {one.id for one in nodes if isinstance(one, ast.Name) and isinstance(one.ctx, ast.Store)}
+    imported = {one.asname or one.name for one in nodes if isinstance(one, ast.alias)}
+    return defined | stored | imported
+
+
+def resolves(reference: str) -> bool:
+    """Whether a dotted name that begins with a room leads to a module, or to something that the module has."""
+    place = SOURCE
+    for number, part in enumerate(parts := reference.split(".")):
+        if (place / part).is_dir():
+            place /= part
+        elif (module := place / f"{part}.py").exists():
+            return number + 1 == len(parts) or parts[number + 1] in names_in(module)
+        else:
+            return part in names_in(place / "__init__.py")
+    return True
+
+
+def test_what_a_docstring_refers_to_exists() -> None:
+    # `spec.…` is also a path in a spec or in an object of Kubernetes
+    rooms = {path.name for path in SOURCE.iterdir() if path.is_dir()} - {"spec"}
+    found: list[str] = []
+    for path in sorted(SOURCE.rglob("*.py")):
+        named = (one[1] for one in _REFERENCE.finditer(path.read_text(encoding="utf-8")))
+        lost = (one for one in named if one.partition(".")[0] in rooms and not resolves(one))
+        found += [f"{path.relative_to(SOURCE).as_posix()}: {one}" for one in lost]
+    assert found == []
+
+
+@pytest.mark.parametrize(
+    ("reference", "exists"),
+    [("plan.cluster", True), ("cloud.disks.Disks", True), ("cloud.disks.Volumes", False), ("plan.nothing", False)],
+)
+def test_the_rule_about_references_sees_each_form(reference: str, exists: bool) -> None:
+    assert resolves(reference) is exists

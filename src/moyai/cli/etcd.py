@@ -1,4 +1,4 @@
-"""``moyai etcd``: how etcd's members are, and giving back room that none of their content needs.
+"""``moyai etcd``: the state of etcd's members, and the defragmentation of their databases.
 
 Thin: reads arguments, calls ``lifecycle.etcd_care``, prints.
 """

@@ -1,6 +1,6 @@
 """``moyai restore``: a cluster from a backup, on new machines.
 
-Thin: reads arguments, calls ``lifecycle.restore``, prints.
+Thin: reads arguments, calls ``lifecycle.restore_cluster``, prints.
 """
 
 from __future__ import annotations
