@@ -13,8 +13,8 @@ from moyai.cloud.memory import MemoryCloud
 from moyai.cloud.model import Power, Server
 from moyai.core.clock import Clock
 from moyai.core.ids import cluster_tag
+from moyai.kube.objects.node import EXCLUDE_LABEL
 from moyai.kube.resources import NODES
-from moyai.plan.load_balancer.eligibility import EXCLUDE_LABEL
 from tests.fakes.kubernetes import Kubernetes
 
 #: Of ten nodes one leaves, and one is replaced.

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from moyai.kube.objects import Ingress, L2Advertisement, NamespacedName, Node, Service, parse_endpoints, parse_l2_advertisement
-from moyai.plan.announce.speakers import CANDIDATES, EXCLUDED, AnnouncedAddress, AnnouncedServices, ranked, to_announce
+from moyai.kube.objects.node import EXCLUDE_LABEL
+from moyai.plan.announce.speakers import CANDIDATES, AnnouncedAddress, AnnouncedServices, ranked, to_announce
 from tests.unit.test_announce_allocation import pool
 
 ADDRESS = "192.0.2.1"
@@ -63,7 +64,7 @@ def test_a_node_that_cannot_serve_does_not_compete() -> None:
         node("unknown", ready=None),
         node("ending", deleting=True),
         node("without-pods", network_unavailable=True),
-        node("excluded", labels={EXCLUDED: ""}),
+        node("excluded", labels={EXCLUDE_LABEL: ""}),
     ]
     assert competing(situation(*unfit, node("fit"))) == {"fit"}
 

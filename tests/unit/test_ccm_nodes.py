@@ -114,6 +114,16 @@ async def test_a_machine_whose_addresses_the_cloud_does_not_know_yet_keeps_those
     assert parsed(world, "demo-1").internal_ips == ("10.0.0.1",)
 
 
+async def test_a_node_of_another_name_is_found_by_one_of_the_addresses_that_its_kubelet_was_given() -> None:
+    world = World(nodes=0)
+    world.store.servers.put(replace(server(1), name="renamed"))
+    found = node_object(1, initialised=False)
+    given = {"alpha.kubernetes.io/provided-node-ip": "10.0.0.1,fd00::1"}
+    world.kube.put(NODES, {**found, "metadata": {**found["metadata"], "annotations": given}})
+    async with world.run("node"):
+        await world.until(lambda: parsed(world, "demo-1").provider_id)
+
+
 async def test_a_node_without_server_keeps_its_taint_and_is_initialised_when_the_server_shows() -> None:
     world = World(nodes=0)
     world.kube.put(NODES, node_object(1, initialised=False))

@@ -187,6 +187,20 @@ def test_the_report_says_whether_the_spec_can_be_built(tmp_path: Any) -> None:
     assert len(list(cloud.store.networks)) == 1, "nothing was made"
 
 
+def test_a_spec_asks_the_cloud_nothing_that_its_facts_have_answered(tmp_path: Any) -> None:
+    cloud = with_image(memory())
+    cloud.store.calls.clear()
+    wanted = {"controlPlane": {"replicas": 1}, "loadBalancer": {"provider": "moyai"}}
+    assert examine(cloud, tmp_path, spec=wanted).findings
+    assert {call: times for call, times in cloud.store.calls.items() if times > 1} == {}
+
+
+def test_a_fact_that_the_cloud_did_not_give_is_asked_once_more_for_the_spec(tmp_path: Any) -> None:
+    cloud = with_image(memory())
+    cloud.store.faults.fail_next("machines.flavors", Retriable("the cloud is busy"))
+    assert examine(cloud, tmp_path, spec={"controlPlane": {"replicas": 1}}).possible
+
+
 def test_the_data_are_those_of_the_text(tmp_path: Any) -> None:
     report = examine(memory(), tmp_path)
     data = report.data()

@@ -143,6 +143,24 @@ def test_more_than_two_arguments_go_by_keyword(part: str) -> None:
     assert found == []
 
 
+def _unread(file: Path) -> Iterator[str]:
+    """Private names of the module, functions with decorators apart, that the module does not read."""
+    read = {node.id for node in nodes_of(file) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
+    for node in tree_of(file).body:
+        if isinstance(node, Function | ast.ClassDef):
+            made = [] if node.decorator_list else [node.name]
+        else:
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+            made = [one.id for target in targets for one in ast.walk(target) if isinstance(one, ast.Name)]
+        private = (name for name in made if name.startswith("_") and name.strip("_") and not name.startswith("__"))
+        yield from (f"{file.relative_to(ROOT)}: {name}" for name in private if name not in read)
+
+
+def test_a_private_name_is_read_in_its_module() -> None:
+    files = [file for top in ("src", "tests") for file in (ROOT / top).rglob("*.py") if "proto" not in file.parts]
+    assert [name for file in files for name in _unread(file)] == []
+
+
 #: The local cloud imports nothing of what runs on clouds, and its drivers run in OpenStack's own environment: behind that wall
 #: OpenStack's words mean OpenStack's objects.
 WALLED = "localcloud/"

@@ -11,10 +11,11 @@ import pytest
 import yaml
 
 from moyai.core.errors import Terminal
+from moyai.core.ids import NODE_KUBE_PROXY
+from moyai.core.kubernetes_version import DEFAULT_KUBERNETES_VERSION
 from moyai.core.paths import Paths
 from moyai.images import base_files, nginx, node_image, python_image, recipes, references
 from moyai.images.oci import write_layer
-from moyai.spec.model import DEFAULT_KUBERNETES_VERSION
 from moyai.toolchain import TASK_PREFIX, load_pins
 
 FILES = Path(node_image.__file__).with_name("node_files")
@@ -36,7 +37,7 @@ def test_references_belong_to_the_pinned_versions() -> None:
 
 def test_a_node_has_its_kube_proxy_under_a_name_without_a_version() -> None:
     names = references.load("1.36.3")
-    assert names.names("kube-proxy") == (references.kube_proxy("1.36.3"), references.KUBE_PROXY)
+    assert names.names("kube-proxy") == (references.kube_proxy("1.36.3"), NODE_KUBE_PROXY)
     assert names.names("kube-proxy")[0] == names.images["kube-proxy"]
     assert names.names("etcd") == (names.images["etcd"],)
 
@@ -45,7 +46,7 @@ def test_every_version_has_its_own_images_and_the_same_etcd_and_name_service() -
     """An upgrade of Kubernetes changes neither, so it can be taken back."""
     pins = load_pins("amd64").components
     versions = [pin.version for pin in pins.values() if node_image.KUBERNETES in (pin.name, pin.instead_of)]
-    assert references.DEFAULT_VERSION == DEFAULT_KUBERNETES_VERSION == versions[0]
+    assert versions[0] == DEFAULT_KUBERNETES_VERSION
     for version in versions:
         names = references.load(version)
         assert names.tag("kube-apiserver") == f"v{version}"

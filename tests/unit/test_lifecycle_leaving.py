@@ -13,12 +13,12 @@ from moyai.cloud.load_balancers import BalancerState, BalancingAlgorithm, Listen
 from moyai.cloud.model import Power
 from moyai.core.ids import cluster_tag
 from moyai.kube.objects import parse_node
+from moyai.kube.objects.node import EXCLUDE_LABEL
 from moyai.kube.resources import NODES, SERVICES
 from moyai.lifecycle import drain
 from moyai.lifecycle import up as building
 from moyai.lifecycle.record import Record
 from moyai.lifecycle.services import CONNECTIONS_TIME
-from moyai.plan.load_balancer.eligibility import EXCLUDE_LABEL
 from tests.unit.lifecycle_world import World
 
 PLANE, FIRST, SECOND = "quickstart-control-plane-0", "quickstart-workers-0", "quickstart-workers-1"

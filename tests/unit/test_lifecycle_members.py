@@ -31,13 +31,13 @@ def planes(*members: str) -> tuple[PlaneStatus, ...]:
         (("leader", "voter", "voter"), 3, []),
         (("unknown", "unknown", "unknown"), 3, []),
         (("leader",), 1, []),
-        (("leader", "voter", "voter"), 2, ["etcd has no member to spare: one more that dies, and the API stands still"]),
+        (("leader", "voter", "voter"), 2, ["etcd has no member to spare: if one more dies, the API stops"]),
         (
             ("leader", "voter", "learner"),
             3,
             [
                 "control plane c-2 has not got all of etcd's data yet",
-                "etcd has no member to spare: one more that dies, and the API stands still",
+                "etcd has no member to spare: if one more dies, the API stops",
             ],
         ),
         (
@@ -45,7 +45,7 @@ def planes(*members: str) -> tuple[PlaneStatus, ...]:
             3,
             [
                 "control plane c-2 is no member of etcd",
-                "etcd has no member to spare: one more that dies, and the API stands still",
+                "etcd has no member to spare: if one more dies, the API stops",
             ],
         ),
     ],

@@ -12,6 +12,7 @@ import pytest
 from moyai.cloud.model import Power
 from moyai.core.errors import Terminal
 from moyai.kube.objects import parse_node
+from moyai.kube.objects.node import EXCLUDE_LABEL
 from moyai.kube.quick import KubeApi
 from moyai.kube.resources import DEPLOYMENTS, NODES, PODS
 from moyai.lifecycle import drain, status
@@ -19,7 +20,6 @@ from moyai.lifecycle import up as building
 from moyai.lifecycle.record import JOIN_TIME, Record
 from moyai.lifecycle.status import ClusterStatus
 from moyai.plan import text
-from moyai.plan.load_balancer.eligibility import EXCLUDE_LABEL
 from tests.fakes.cloud import named
 from tests.unit.lifecycle_world import World
 

@@ -7,11 +7,10 @@ from dataclasses import replace
 import pytest
 
 from moyai.cloud.nifcloud.balancer_model import BalancerArm, HealthCheck, PairBalancer
+from moyai.cloud.nifcloud.nic_plans import PUBLIC, SHARED_PRIVATE
 from moyai.cloud.nifcloud.nifcloud_limits import L4, Terms
 from moyai.cloud.nifcloud.service_orders import (
-    GLOBAL,
     PREFIX,
-    PRIVATE,
     BalancerOrder,
     balancer_name,
     lasting,
@@ -175,7 +174,7 @@ def test_elb_refuses_source_ranges_instead_of_letting_everybody_in() -> None:
 
 
 def test_an_elb_is_public_where_nothing_is_said() -> None:
-    assert order({"type": "elb"}).arms == (BalancerArm(GLOBAL, vip=True),)
+    assert order({"type": "elb"}).arms == (BalancerArm(PUBLIC, vip=True),)
 
 
 def test_an_elb_with_one_arm_in_a_private_lan() -> None:
@@ -185,8 +184,8 @@ def test_an_elb_with_one_arm_in_a_private_lan() -> None:
 
 @pytest.mark.parametrize("vip", ["1", "2"])
 def test_an_elb_with_two_arms(vip: str) -> None:
-    found = order({"type": "elb", **LAN_ARM, "network-interface-2-network-id": PRIVATE, "vip-network": vip}).arms
-    assert [(one.network, one.vip) for one in found] == [(LAN, vip == "1"), (PRIVATE, vip == "2")]
+    found = order({"type": "elb", **LAN_ARM, "network-interface-2-network-id": SHARED_PRIVATE, "vip-network": vip}).arms
+    assert [(one.network, one.vip) for one in found] == [(LAN, vip == "1"), (SHARED_PRIVATE, vip == "2")]
 
 
 @pytest.mark.parametrize(
@@ -198,7 +197,7 @@ def test_an_elb_with_two_arms(vip: str) -> None:
         ({"network-interface-1-system-ip-addresses": "192.168.0.11,x"}, "must be two IPv4 addresses"),
         ({"network-interface-1-system-ip-addresses": "192.168.0.10,192.168.0.11"}, "two addresses that differ"),
         ({"network-interface-1-ip-address": "192.168.0"}, "must be one IPv4 address"),
-        ({"network-interface-1-network-id": GLOBAL}, "gives the balancer its addresses: none can be named"),
+        ({"network-interface-1-network-id": PUBLIC}, "gives the balancer its addresses: none can be named"),
         ({"network-interface-1-network-id": "lan1"}, "or the id of a private LAN"),
         ({"network-interface-2-network-id": LAN}, "another network than that of the first"),
         ({"vip-network": "2"}, "because there is no second network interface"),
@@ -241,6 +240,6 @@ def test_what_costs_money_and_is_not_named_stays_as_it_is() -> None:
 def test_what_no_load_balancer_can_change_is_said() -> None:
     assert lasting(order({"policy-type": "standard"}), FOUND) == ["policy type ats (asked for: standard)"]
     elb = order({"type": "elb", **LAN_ARM})
-    public = PairBalancer("n", (), arms=(BalancerArm(GLOBAL, "198.51.100.8", vip=True),))
-    assert lasting(elb, public) == [f"networks {GLOBAL} 198.51.100.8 (asked for: {LAN} 192.168.0.10 192.168.0.11 192.168.0.12)"]
+    public = PairBalancer("n", (), arms=(BalancerArm(PUBLIC, "198.51.100.8", vip=True),))
+    assert lasting(elb, public) == [f"networks {PUBLIC} 198.51.100.8 (asked for: {LAN} 192.168.0.10 192.168.0.11 192.168.0.12)"]
     assert lasting(order({"type": "elb"}), public) == []

@@ -58,7 +58,7 @@ def test_the_plan_of_three_control_planes() -> None:
         "28  delete the unsealing key from the metadata of server quickstart-control-plane-1  (after 15, 26)",
         "29  delete the unsealing key from the metadata of server quickstart-control-plane-2  (after 16, 26)",
         "30  delete the bootstrap token, since all nodes have joined  (after 26)",
-        "note: zone az1 has 2 of 3 control planes: without it the others are no majority, and the API stands still",
+        "note: zone az1 has 2 of 3 control planes: without this zone the others are no majority, and the API stops",
     ]
 
 

@@ -242,7 +242,7 @@ def container(**more: Any) -> Pod:
         (
             container(waiting="ImagePullBackOff", message="not found"),
             "image",
-            "the image db:1 of container db is not to be had: not",
+            "the image db:1 of container db cannot be pulled: not",
         ),
         (
             container(waiting="CrashLoopBackOff", ended="exit code 3", restarts=7),

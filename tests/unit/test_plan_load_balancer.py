@@ -13,9 +13,10 @@ from moyai.cloud.model import SecurityGroupRule
 from moyai.core.errors import UsageError
 from moyai.core.ids import ClusterIdentity
 from moyai.kube.objects import Node, NodeAddress, Service, ServicePort, Taint
+from moyai.kube.objects.node import EXCLUDE_LABEL
 from moyai.plan.load_balancer import difference as plan
 from moyai.plan.load_balancer.desired import desired_load_balancer
-from moyai.plan.load_balancer.eligibility import EXCLUDE_LABEL, eligible_nodes
+from moyai.plan.load_balancer.eligibility import eligible_nodes
 from moyai.plan.load_balancer.service_settings import LoadBalancerSettings, MonitorSettings
 from moyai.plan.load_balancer.words import describe, explain
 from moyai.plan.node_ports import desired_rules, plan_rules

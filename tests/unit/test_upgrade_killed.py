@@ -11,13 +11,14 @@ import pytest
 from moyai.cloud.memory import Killed
 from moyai.cloud.model import Image, Power, Server
 from moyai.core.ids import TEMPLATE_KEY
+from moyai.core.kubernetes_version import version_numbers
 from moyai.core.progress import Reporter
 from moyai.lifecycle import execute
 from moyai.lifecycle import up as building
 from moyai.lifecycle import upgrade as upgrading
 from moyai.lifecycle.record import Record
 from moyai.plan.machine_template import made_with
-from moyai.plan.versions import Stage, Wish, numbers
+from moyai.plan.versions import Stage, Wish
 from tests.unit.lifecycle_world import World
 from tests.unit.test_lifecycle_prefixes import Cut, unsafe
 
@@ -49,7 +50,7 @@ class Skewed:
         planes = [made_with(one.metadata[TEMPLATE_KEY]) for one in running if "control-plane" in one.name]
         for one in running:
             version = made_with(one.metadata[TEMPLATE_KEY])
-            if "workers" in one.name and any(numbers(version) > numbers(plane) for plane in planes):
+            if "workers" in one.name and any(version_numbers(version) > version_numbers(plane) for plane in planes):
                 self.found.append(f"{one.name} {version} beside {planes}")
 
 

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from moyai.cloud.model import Power, Server
 from moyai.core.errors import UsageError
 from moyai.core.ids import CLUSTER_TAG, TEMPLATE_KEY
+from moyai.core.kubernetes_version import minor_version, version_numbers
 from moyai.plan.observed import KubeFacts, KubeNode, NodeAllocation, Observed, Recorded
-from moyai.plan.versions import Stage, Upgrade, Wish, decide, left, minor, numbers, plan_links, versions_now
+from moyai.plan.versions import Stage, Upgrade, Wish, decide, left, plan_links, versions_now
 
 OLD, NEW = "1.37.1", "1.38.2"
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -46,12 +47,12 @@ def test_no_kubelet_is_ever_newer_than_an_api_server(planes: list[str], workers:
     observed, recorded = seen(planes, workers, silent=silent)
     found = versions_now(Upgrade(OLD, NEW, NEW, stage), observed, recorded=recorded)
     if stage in (Stage.FORWARD, Stage.BACK):
-        assert all(numbers(found.workers) <= numbers(one) for one in [*planes, found.control_planes])
+        assert all(version_numbers(found.workers) <= version_numbers(one) for one in [*planes, found.control_planes])
         if stage is Stage.BACK:
-            assert all(numbers(found.control_planes) >= numbers(one) for one in workers)
+            assert all(version_numbers(found.control_planes) >= version_numbers(one) for one in workers)
     # what an older version must be able to read is stored until the way back is closed
     if found.control_planes == NEW and stage is not Stage.FINAL:
-        assert found.emulated == minor(OLD)
+        assert found.emulated == minor_version(OLD)
 
 
 @given(machines, machines, st.sampled_from([Stage.FORWARD, Stage.BACK]))
@@ -69,15 +70,15 @@ def test_a_way_passes_every_minor_version_once(current: str, goal: str, offered:
     try:
         links = plan_links(current, goal, offered=offered)
     except UsageError:
-        minors = range(numbers(current)[1] + 1, numbers(goal)[1])
-        between = all(any(minor(one) == f"1.{number}" for one in offered) for number in minors)
-        assert numbers(goal) <= numbers(current) or goal not in offered or not between
+        minors = range(version_numbers(current)[1] + 1, version_numbers(goal)[1])
+        between = all(any(minor_version(one) == f"1.{number}" for one in offered) for number in minors)
+        assert version_numbers(goal) <= version_numbers(current) or goal not in offered or not between
         return
     assert links[-1] == goal
     assert set(links) <= offered
-    steps = [numbers(minor(one))[1] for one in (current, *links)]
+    steps = [version_numbers(minor_version(one))[1] for one in (current, *links)]
     assert all(later - earlier <= 1 for earlier, later in pairwise(steps))
-    assert [numbers(one) for one in (current, *links)] == sorted(numbers(one) for one in (current, *links))
+    assert [version_numbers(one) for one in (current, *links)] == sorted(version_numbers(one) for one in (current, *links))
 
 
 def test_a_series_goes_on_from_what_it_has_reached() -> None:

@@ -18,6 +18,7 @@ from moyai.agent.pod_network.controller import PodNetworkController
 from moyai.agent.policy import BootGate, PolicyController, removal
 from moyai.agent.settings import AgentOptions, check_options
 from moyai.core.clock import BootClock, Clock
+from moyai.core.ids import AGENT
 from moyai.core.reading import read_text
 from moyai.kube.events import EventRecorder
 from moyai.kube.informer import Informer
@@ -30,7 +31,6 @@ from moyai.runtime.controllers import ControllerSet, ControllerSetup, cache, con
 from moyai.runtime.logs import set_up
 from moyai.runtime.metrics import Metrics
 
-COMPONENT = "moyai-agent"
 #: Bytes; the file has a handful of lines.
 _NET_CONF_LIMIT = 65536
 #: Bytes: 16 routers with 32 ranges each.
@@ -141,7 +141,7 @@ _BUILDERS: Mapping[str, Callable[[Shared], ControllerSetup]] = {
 
 def agent(options: AgentOptions, *, kube: Kube, metrics: Metrics, clock: Clock | None = None) -> ControllerSet:
     """All controllers of one node that ``options`` ask for."""
-    events = EventRecorder(kube, component=COMPONENT)
+    events = EventRecorder(kube, component=AGENT)
     shared = Shared(
         options=options,
         kube=kube,

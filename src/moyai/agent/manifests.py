@@ -14,15 +14,16 @@ from typing import Any
 
 from moyai.agent.settings import DEFAULT_CONTROLLERS
 from moyai.core import yamltext
+from moyai.core.ids import AGENT
 from moyai.kube.objects import api_variables
 from moyai.kube.objects.meta import part, rows, texts
-from moyai.kube.resources import Json
+from moyai.kube.resources import KUBE_SYSTEM, METALLB, Json
 from moyai.plan.announce.metallb_words import NAMESPACE as ANNOUNCE_NAMESPACE
 from moyai.plan.network_policy import boot_gate
 
-NAME = "moyai-agent"
+NAME = AGENT
 BGP_NAME = f"{NAME}-bgp"
-NAMESPACE = "kube-system"
+NAMESPACE = KUBE_SYSTEM
 #: On the loopback of the machine, beside those of the CSI driver.
 PORT = 9810
 CONFIG_FOLDER = "/etc/kube-flannel"
@@ -56,14 +57,14 @@ RIGHTS: Mapping[str, tuple[dict[str, Any], ...]] = {
         _rule("", "nodes services", verbs="get list watch"),
         _rule("", "events", verbs="create patch"),
         _rule("discovery.k8s.io", "endpointslices", verbs="get list watch"),
-        _rule("metallb.io", "ipaddresspools l2advertisements", verbs="get list watch"),
+        _rule(METALLB, "ipaddresspools l2advertisements", verbs="get list watch"),
     ),
     "bgp": (
         _rule("", "nodes services", verbs="get list watch"),
         _rule("", "events", verbs="create patch"),
         _rule("discovery.k8s.io", "endpointslices", verbs="get list watch"),
         _rule(
-            "metallb.io",
+            METALLB,
             "ipaddresspools bgppeers bgpadvertisements bfdprofiles communities",
             verbs="get list watch",
         ),
@@ -75,8 +76,8 @@ RIGHTS_IN_NAMESPACE: Mapping[str, tuple[str, tuple[dict[str, Any], ...]]] = {
         ANNOUNCE_NAMESPACE,
         (
             _rule("coordination.k8s.io", "leases", verbs="get create update"),
-            _rule("metallb.io", "servicel2statuses", verbs="get list create patch delete"),
-            _rule("metallb.io", "servicel2statuses/status", verbs="patch"),
+            _rule(METALLB, "servicel2statuses", verbs="get list create patch delete"),
+            _rule(METALLB, "servicel2statuses/status", verbs="patch"),
         ),
     ),
     "bgp": (
@@ -84,8 +85,8 @@ RIGHTS_IN_NAMESPACE: Mapping[str, tuple[str, tuple[dict[str, Any], ...]]] = {
         (
             # passwords of sessions; the namespace has no others
             _rule("", "secrets", verbs="get list watch"),
-            _rule("metallb.io", "servicebgpstatuses", verbs="get list create patch delete"),
-            _rule("metallb.io", "servicebgpstatuses/status", verbs="patch"),
+            _rule(METALLB, "servicebgpstatuses", verbs="get list create patch delete"),
+            _rule(METALLB, "servicebgpstatuses/status", verbs="patch"),
         ),
     ),
 }

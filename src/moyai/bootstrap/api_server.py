@@ -14,6 +14,8 @@ from typing import Any
 from moyai.bootstrap.kubelet import TLS_CIPHER_SUITES, TLS_MIN_VERSION
 from moyai.core import yamltext
 from moyai.core.errors import Terminal
+from moyai.core.kubernetes_version import version_numbers
+from moyai.kube.resources import KUBE_SYSTEM
 from moyai.spec.model import ClusterSpec
 from moyai.spec.security import PodSecurity
 
@@ -83,7 +85,7 @@ def files(spec: ClusterSpec, *, encryption_key: str) -> dict[str, str]:
 
 
 def _minor(spec: ClusterSpec) -> int:
-    return int(spec.kubernetes_version.split(".")[1])
+    return version_numbers(spec.kubernetes_version)[1]
 
 
 def _limits_anonymous(spec: ClusterSpec) -> bool:
@@ -125,7 +127,7 @@ def _admission(levels: PodSecurity) -> dict[str, Any]:
                     "kind": "PodSecurityConfiguration",
                     "defaults": defaults,
                     # kube-proxy and the CSI driver's node part need all privileges
-                    "exemptions": {"usernames": [], "runtimeClasses": [], "namespaces": ["kube-system"]},
+                    "exemptions": {"usernames": [], "runtimeClasses": [], "namespaces": [KUBE_SYSTEM]},
                 },
             }
         ],

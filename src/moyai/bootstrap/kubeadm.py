@@ -11,9 +11,9 @@ from typing import Any
 
 from moyai.bootstrap import api_server, kubelet
 from moyai.core import yamltext
-from moyai.core.ids import TOKEN_DESCRIPTION
-from moyai.images import references
+from moyai.core.ids import NODE_KUBE_PROXY, TOKEN_DESCRIPTION
 from moyai.kube.objects import apart
+from moyai.kube.resources import KUBE_SYSTEM
 from moyai.plan.nodes import PlannedNode
 from moyai.plan.rules import API_PORT
 from moyai.spec.model import Cluster, NodePool
@@ -60,12 +60,12 @@ def kube_proxy_patch() -> str:
     """What is changed of kubeadm's kube-proxy: it only watches, so that nothing but its own pings shows a dead connection; and
     each node runs the one of its own version."""
     variables = [{"name": name, "value": value} for name, value in CONNECTIONS.items()]
-    container = {"name": "kube-proxy", "image": references.KUBE_PROXY, "env": variables}
+    container = {"name": "kube-proxy", "image": NODE_KUBE_PROXY, "env": variables}
     return yamltext.dump(
         {
             "apiVersion": "apps/v1",
             "kind": "DaemonSet",
-            "metadata": {"name": "kube-proxy", "namespace": "kube-system"},
+            "metadata": {"name": "kube-proxy", "namespace": KUBE_SYSTEM},
             "spec": {"template": {"spec": {"containers": [container]}}},
         }
     )

@@ -23,6 +23,7 @@ from moyai.bootstrap.pki import Pki, seal
 from moyai.core import yamltext
 from moyai.core.errors import Terminal
 from moyai.core.ids import RESTORED
+from moyai.kube.resources import KUBE_SYSTEM
 from moyai.plan.network_policy import boot_gate
 from moyai.plan.nodes import PlannedNode, virtual_address
 from moyai.plan.pod_network import pod_network_of
@@ -170,7 +171,7 @@ def _others(facts: NodeFacts) -> dict[str, bytes]:
 
 def _restored(made: str) -> str:
     """What tells the controllers that the cloud may have more than the cluster knows. Before they start."""
-    meta = {"name": RESTORED, "namespace": "kube-system"}
+    meta = {"name": RESTORED, "namespace": KUBE_SYSTEM}
     return yamltext.dump({"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": {"made": made}})
 
 

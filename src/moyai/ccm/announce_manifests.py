@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from moyai.kube.resources import METALLB
 from moyai.plan.announce.metallb_words import NAMESPACE
 
 Schema = dict[str, Any]
 
-GROUP = "metallb.io"
 _TEXT: Schema = {"type": "string"}
 _TRUTH: Schema = {"type": "boolean"}
 _TEXTS: Schema = {"type": "array", "items": _TEXT}
@@ -166,8 +166,8 @@ def _definition(kind: str, plural: str, *versions: Schema) -> Schema:
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
-        "metadata": {"name": f"{plural}.{GROUP}", "labels": {"app.kubernetes.io/managed-by": "moyai"}},
-        "spec": {"group": GROUP, "names": names, "scope": "Namespaced", "versions": list(versions)},
+        "metadata": {"name": f"{plural}.{METALLB}", "labels": {"app.kubernetes.io/managed-by": "moyai"}},
+        "spec": {"group": METALLB, "names": names, "scope": "Namespaced", "versions": list(versions)},
     }
 
 
@@ -217,8 +217,8 @@ def controller_rules() -> list[Schema]:
     read = ["list", "watch"]
     kinds = ["ipaddresspools", "l2advertisements", "bgpadvertisements"]
     return [
-        {"apiGroups": [GROUP], "resources": kinds, "verbs": read},
-        {"apiGroups": [GROUP], "resources": ["ipaddresspools/status"], "verbs": ["patch"]},
-        {"apiGroups": [GROUP], "resources": ["servicel2statuses"], "verbs": ["delete"]},
+        {"apiGroups": [METALLB], "resources": kinds, "verbs": read},
+        {"apiGroups": [METALLB], "resources": ["ipaddresspools/status"], "verbs": ["patch"]},
+        {"apiGroups": [METALLB], "resources": ["servicel2statuses"], "verbs": ["delete"]},
         {"apiGroups": [""], "resources": ["namespaces"], "verbs": read},
     ]

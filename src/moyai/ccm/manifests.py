@@ -16,9 +16,11 @@ from moyai.cloud.kind import LOGIN_FOLDER
 from moyai.core import yamltext
 from moyai.core.ids import RESTORED
 from moyai.kube.objects import UNINITIALIZED, apart, api_variables, secret_variables
+from moyai.kube.objects.node import CONTROL_PLANE
+from moyai.kube.resources import KUBE_SYSTEM
 
 NAME = "moyai-cloud-controller-manager"
-NAMESPACE = "kube-system"
+NAMESPACE = KUBE_SYSTEM
 #: openstack-cloud-controller-manager's port for its health and metrics.
 PORT = 10258
 CONFIG_PATH = f"{LOGIN_FOLDER}/cloud.conf"
@@ -212,11 +214,11 @@ def _deployment(options: ManifestOptions) -> dict[str, Any]:
                     "hostNetwork": True,
                     "dnsPolicy": "Default",
                     "priorityClassName": "system-cluster-critical",
-                    "nodeSelector": {"node-role.kubernetes.io/control-plane": ""},
+                    "nodeSelector": {CONTROL_PLANE: ""},
                     **(apart(labels) if options.elected else {}),
                     "tolerations": [
                         {"key": UNINITIALIZED, "operator": "Exists"},
-                        {"key": "node-role.kubernetes.io/control-plane", "operator": "Exists"},
+                        {"key": CONTROL_PLANE, "operator": "Exists"},
                         {"key": "node.kubernetes.io/not-ready", "operator": "Exists"},
                         {"key": "node.kubernetes.io/network-unavailable", "operator": "Exists"},
                     ],

@@ -7,7 +7,6 @@ that is gone takes its Node along, one that is shut off gets a taint until it is
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -28,12 +27,9 @@ from moyai.kube.workqueue import WorkQueue
 from moyai.runtime.controllers import Part
 from moyai.runtime.reconciler import DONE, Result
 
-_log = logging.getLogger(__name__)
-
 SHUTDOWN_TAINT = Taint("node.cloudprovider.kubernetes.io/shutdown", "NoSchedule")
 REGION_LABEL = "topology.kubernetes.io/region"
 TYPE_LABEL = "node.kubernetes.io/instance-type"
-_PROVIDED_IP = "alpha.kubernetes.io/provided-node-ip"
 
 #: Addresses and labels of running nodes are compared this often: a floating IP may have been given meanwhile.
 _RESYNC_SECONDS = 300.0
@@ -148,7 +144,7 @@ def initialised(node: Node) -> bool:
 
 def desired_addresses(node: Node, server: Server) -> list[tuple[str, str]]:
     """The address that the kubelet was configured with comes first."""
-    own = node.annotations.get(_PROVIDED_IP, "").split(",")
+    own = node.provided_ips
     fixed = [one.address for one in server.addresses if one.kind == "fixed"]
     fixed.sort(key=lambda text: (text not in own, fixed.index(text) if text in fixed else 0))
     floating = [one.address for one in server.addresses if one.kind == "floating"]

@@ -54,7 +54,7 @@ class Servers:
         found = next((one for one in listed if one.name == node.name), None)
         if found:
             return found
-        known = set(node.internal_ips) | {node.annotations.get("alpha.kubernetes.io/provided-node-ip", "")}
+        known = {*node.internal_ips, *node.provided_ips}
         found = next((one for one in listed if any(address.address in known for address in one.addresses)), None)
         if found is None and self._untagged is not None:
             others = await self._untagged.get(max_age=max_age)

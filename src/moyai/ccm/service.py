@@ -165,7 +165,7 @@ class ServiceController:
         except NotFound as error:
             if self._services.get(key) is None:
                 return DONE
-            raise Conflict(f"something went away meanwhile: {error}") from error
+            raise Conflict(f"an object was removed meanwhile: {error}") from error
         return DONE
 
     def failed(self, key: str, error: MoyaiError) -> None:

@@ -16,7 +16,7 @@ import click
 
 from moyai.cli.display import reporter as display
 from moyai.cli.tables import print_table
-from moyai.cli.terminal import OUTPUT, say
+from moyai.cli.terminal import CLUSTER, OUTPUT, PATH, say
 from moyai.core.errors import UsageError
 from moyai.core.paths import default_paths
 from moyai.core.reading import STANDARD_INPUT, read_text
@@ -25,18 +25,17 @@ if TYPE_CHECKING:
     from moyai.lifecycle.backup import BackupManifest
     from moyai.lifecycle.backup.encryption import Opener
 
-_PATH = click.Path(path_type=Path)
 #: Bytes; no key and no passphrase is that long.
 _LIMIT = 1 << 16
 PASSPHRASE = click.option(
-    "--passphrase-file", type=_PATH, help="A file whose first line is the passphrase; - for standard input."
+    "--passphrase-file", type=PATH, help="A file whose first line is the passphrase; - for standard input."
 )
-IDENTITY = click.option("--identity", "-i", type=_PATH, multiple=True, help="A file with a private key of age or SSH.")
+IDENTITY = click.option("--identity", "-i", type=PATH, multiple=True, help="A file with a private key of age or SSH.")
 
 
 @click.command()
-@click.argument("cluster", required=False)
-@click.option("--file", type=_PATH, required=True, help="The file of the backup.")
+@CLUSTER
+@click.option("--file", type=PATH, required=True, help="The file of the backup.")
 @click.option(
     "--recipient", "-r", "recipients", multiple=True, metavar="KEY",
     help="Encrypt for this public key of age (age1…) or SSH; several are possible.",

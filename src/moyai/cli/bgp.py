@@ -10,12 +10,11 @@ import click
 
 from moyai.cli.display import reporter as display
 from moyai.cli.tables import print_table
-from moyai.cli.terminal import OUTPUT, say
+from moyai.cli.terminal import CLUSTER, OUTPUT, say
 
 if TYPE_CHECKING:
     from moyai.diagnose.network.command_bgp import BgpReport
 
-_WHICH = click.argument("cluster", required=False)
 _ON = click.option("--on", "node", default="", metavar="NODE", help="Only of this node.")
 
 
@@ -25,7 +24,7 @@ def bgp() -> None:
 
 
 @bgp.command()
-@_WHICH
+@CLUSTER
 @_ON
 @OUTPUT
 def sessions(*, cluster: str | None, node: str, output: str) -> None:
@@ -58,7 +57,7 @@ def sessions(*, cluster: str | None, node: str, output: str) -> None:
 
 
 @bgp.command()
-@_WHICH
+@CLUSTER
 @_ON
 @OUTPUT
 def routes(*, cluster: str | None, node: str, output: str) -> None:

@@ -19,7 +19,7 @@ import click
 from moyai.cli.display import reporter as display
 from moyai.cli.display import seconds
 from moyai.cli.tables import print_table
-from moyai.cli.terminal import OUTPUT, say, say_lines
+from moyai.cli.terminal import CLUSTER, OUTPUT, PATH, say, say_lines
 from moyai.core.errors import Terminal, UsageError
 from moyai.core.paths import Paths, default_paths, home_folder
 from moyai.core.printable import printable
@@ -35,8 +35,7 @@ if TYPE_CHECKING:
     from moyai.spec.load import LoadedSpec
     from moyai.spec.model import Cluster
 
-SPECS = click.argument("specs", metavar="[SPEC]...", nargs=-1, type=click.Path(path_type=Path))
-_WHICH = click.argument("cluster", required=False)
+SPECS = click.argument("specs", metavar="[SPEC]...", nargs=-1, type=PATH)
 #: Which cluster is meant when there are several and none is named.
 CLUSTER_VARIABLE = "MOYAI_CLUSTER"
 
@@ -89,7 +88,7 @@ def plan(specs: tuple[Path, ...], output: str) -> None:
 
 
 @click.command()
-@_WHICH
+@CLUSTER
 @OUTPUT
 def status(cluster: str | None, output: str) -> None:
     """Nodes, machines, add-ons, load balancers and certificates of a cluster. Exit code 1 when something does not work."""
@@ -106,11 +105,9 @@ def status(cluster: str | None, output: str) -> None:
 
 
 @click.command()
-@_WHICH
+@CLUSTER
 @click.option("--write", is_flag=True, help="Merge it into your kubeconfig instead of printing it.")
-@click.option(
-    "--file", type=click.Path(path_type=Path), help="Which kubeconfig to merge into.  [default: $KUBECONFIG or ~/.kube/config]"
-)
+@click.option("--file", type=PATH, help="Which kubeconfig to merge into.  [default: $KUBECONFIG or ~/.kube/config]")
 @click.option("--overwrite-existing", is_flag=True, help="Replace entries of the same name that lead to another cluster.")
 def kubeconfig(cluster: str | None, write: bool, *, file: Path | None, overwrite_existing: bool) -> None:
     """Print a cluster's kubeconfig, or merge it into yours."""
@@ -160,7 +157,7 @@ def ssh(cluster: str | None, user: str, *, node: str, words: tuple[str, ...]) ->
 
 
 @click.command()
-@_WHICH
+@CLUSTER
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
 @click.option("--uid", default="", help="Which cluster, when this machine has no record of it.")
 @click.option("--cloud", "cloud_name", default="", help="Which cloud, when this machine has no record of the cluster.")

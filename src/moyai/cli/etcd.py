@@ -1,4 +1,4 @@
-"""``moyai etcd``: how etcd's members are, and giving back room that none of their content needs.
+"""``moyai etcd``: the state of etcd's members, and the defragmentation of their databases.
 
 Thin: reads arguments, calls ``lifecycle.etcd_care``, prints.
 """
@@ -15,21 +15,19 @@ import click
 
 from moyai.cli.display import reporter as display
 from moyai.cli.tables import print_table
-from moyai.cli.terminal import OUTPUT, say
+from moyai.cli.terminal import CLUSTER, OUTPUT, say
 
 if TYPE_CHECKING:
     from moyai.lifecycle.etcd_care import EtcdStatus
 
-_WHICH = click.argument("cluster", required=False)
-
 
 @click.group()
 def etcd() -> None:
-    """How etcd's members are, and giving back room that none of their content needs."""
+    """The state of etcd's members, and how to free unused space of their databases."""
 
 
 @etcd.command()
-@_WHICH
+@CLUSTER
 @OUTPUT
 def status(cluster: str | None, output: str) -> None:
     """The size of each member's database, its quota, and how quickly its disk syncs. Exit code 1 when a member needs help."""
@@ -45,12 +43,12 @@ def status(cluster: str | None, output: str) -> None:
 
 
 @etcd.command()
-@_WHICH
+@CLUSTER
 @OUTPUT
 def defragment(cluster: str | None, output: str) -> None:
-    """Give the disk back what no content of etcd's databases needs, one member after the other.
+    """Free the unused space of etcd's databases on disk, one member after the other.
 
-    The leader comes last, and another member leads before. With one control plane the API stands still for some seconds.
+    The leader comes last, and another member leads before. With one control plane the API does not answer for some seconds.
     """
     from moyai.cli.cluster import recorded
     from moyai.core.clock import SystemClock

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -11,11 +10,10 @@ import click
 
 from moyai.cli.terminal import OUTPUT, say, say_lines
 from moyai.core.errors import UsageError
+from moyai.spec.kubernetes import is_object_name
 
 if TYPE_CHECKING:
     from moyai.diagnose.pod_facts import Explanation
-
-_NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
 
 
 @click.command()
@@ -41,7 +39,7 @@ def _split(pod: str) -> tuple[str, str]:
     space, slash, name = pod.rpartition("/")
     if space in ("pod", "pods"):
         space = ""
-    if not _NAME.fullmatch(name) or (slash and space and not _NAME.fullmatch(space)):
+    if not is_object_name(name) or (slash and space and not is_object_name(space)):
         raise UsageError(f"{pod!r} is no pod's name", hint="should be NAME, pod/NAME or NAMESPACE/NAME")
     return space, name
 

@@ -10,7 +10,7 @@ import click
 
 from moyai.cli.display import OutputFormat, reporter
 from moyai.cli.tables import print_table
-from moyai.cli.terminal import say
+from moyai.cli.terminal import OUTPUT, say
 from moyai.core.errors import UsageError
 from moyai.core.paths import default_paths
 from moyai.images.reference import ImageReference
@@ -20,9 +20,6 @@ from moyai.localcloud.layout import PORTS, CloudPaths
 from moyai.localcloud.start_stop import recorded
 
 _CLOUD = click.option("--cloud", default="moyai", show_default=True, help="The local cloud.")
-_OUTPUT = click.option(
-    "--output", type=click.Choice(["text", "json"]), default="text", show_default=True, help="Form of the output."
-)
 
 
 @click.group()
@@ -42,7 +39,7 @@ def image() -> None:
     help="Refuse a compressed archive, or a compressed layer, that unpacks to more.",
 )
 @_CLOUD
-@_OUTPUT
+@OUTPUT
 def load(file: Path, name: str | None, *, max_unpacked: int, cloud: str, output: str) -> None:
     """Put the images of FILE, as `docker save` or an OCI archive has them, into the registry."""
     wanted = ImageReference.parse(name) if name else None
@@ -58,7 +55,7 @@ def load(file: Path, name: str | None, *, max_unpacked: int, cloud: str, output:
 
 @image.command("list")
 @_CLOUD
-@_OUTPUT
+@OUTPUT
 def list_(cloud: str, output: str) -> None:
     """List the images in the registry."""
     found = _registry(cloud).list()

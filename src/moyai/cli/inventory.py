@@ -6,12 +6,12 @@ import json
 
 import click
 
-from moyai.cli.terminal import say
+from moyai.cli.terminal import CLUSTER, say
 from moyai.core.errors import UsageError
 
 
 @click.command()
-@click.argument("cluster", required=False)
+@CLUSTER
 @click.option("--list", "whole", is_flag=True, help="Print all groups and hosts.")
 @click.option("--host", metavar="NODE", default="", help="Print the variables of one host.")
 def inventory(cluster: str | None, whole: bool, *, host: str) -> None:

@@ -13,7 +13,7 @@ from moyai.cli import prepare
 from moyai.cli.display import OutputFormat, reporter, seconds
 from moyai.cli.nifcloud import nifcloud
 from moyai.cli.tables import print_table
-from moyai.cli.terminal import say
+from moyai.cli.terminal import OUTPUT, say
 from moyai.core.errors import MoyaiError, NotFound, UsageError
 from moyai.core.graph import run_graph
 from moyai.core.paths import default_paths
@@ -27,9 +27,6 @@ from moyai.toolchain import Toolchain
 
 _DEFAULT = LocalCloudConfig()
 _NAME = click.option("--name", default=_DEFAULT.name, show_default=True, help="The cloud's name.")
-_OUTPUT = click.option(
-    "--output", type=click.Choice(["text", "json"]), default="text", show_default=True, help="Output format."
-)
 
 
 @click.group("cloud")
@@ -52,7 +49,7 @@ cloud.add_command(nifcloud)
 )
 @click.option("--nifcloud", is_flag=True, help="Let it speak NIFCLOUD's API too; from then on it always does.")
 @click.option("--snapshot/--no-snapshot", "use_snapshot", default=True, help="Use and leave a snapshot of a new cloud.")
-@_OUTPUT
+@OUTPUT
 def up(
     name: str,
     management_cidr: str | None,
@@ -93,7 +90,7 @@ def up(
 @cloud.command("down")
 @_NAME
 @click.option("--keep", is_flag=True, help="End it, but keep its state: `up` brings the same cloud back.")
-@_OUTPUT
+@OUTPUT
 def down(name: str, keep: bool, *, output: OutputFormat) -> None:
     """End the cloud, delete all that it holds, and prove that nothing is left on this host."""
     with reporter(output, title=f"cloud {name}") as progress:
@@ -105,7 +102,7 @@ def down(name: str, keep: bool, *, output: OutputFormat) -> None:
 
 @cloud.command("status")
 @_NAME
-@_OUTPUT
+@OUTPUT
 def show(name: str, output: OutputFormat) -> int:
     """Show services, agents and addresses. Exit code 1 unless all is well."""
     local.require_root()

@@ -41,7 +41,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "kubectl": ("moyai.cli.cluster:kubectl", "Run kubectl against a cluster."),
     "openstack": ("moyai.cli.openstack:openstack", "Run the OpenStack client on a cluster's cloud, or on the local cloud."),
     "ssh": ("moyai.cli.cluster:ssh", "Log in to a node."),
-    "etcd": ("moyai.cli.etcd:etcd", "How etcd's members are, and giving back room that none of their content needs."),
+    "etcd": ("moyai.cli.etcd:etcd", "The state of etcd's members, and how to free unused space of their databases."),
     "upgrade": ("moyai.cli.upgrade:upgrade", "Another version of Kubernetes, machine by machine, and the way back."),
     "backup": ("moyai.cli.backup:backup", "Write all that a cluster can be restored from to one encrypted file."),
     "restore": ("moyai.cli.restore:restore", "Make the cluster of a backup again, on new machines."),

@@ -13,13 +13,11 @@ import click
 
 from moyai.cli.display import reporter as display
 from moyai.cli.tables import print_table
-from moyai.cli.terminal import OUTPUT, say
+from moyai.cli.terminal import CLUSTER, OUTPUT, say
 
 if TYPE_CHECKING:
     from moyai.diagnose.network.check import CheckReport
     from moyai.diagnose.network.state import NetworkState, NodeState
-
-_WHICH = click.argument("cluster", required=False)
 
 
 @click.group()
@@ -28,7 +26,7 @@ def net() -> None:
 
 
 @net.command()
-@_WHICH
+@CLUSTER
 @OUTPUT
 def status(cluster: str | None, output: str) -> None:
     """The mode of the pod network and its reason, what each node has for it, and how many more nodes fit.
@@ -50,7 +48,7 @@ def status(cluster: str | None, output: str) -> None:
 
 
 @net.command()
-@_WHICH
+@CLUSTER
 @OUTPUT
 def check(cluster: str | None, output: str) -> None:
     """Try all ways between all pairs of nodes: pod to pod, Service, DNS, and packets of full size.

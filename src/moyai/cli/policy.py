@@ -10,7 +10,7 @@ import click
 
 from moyai.cli.display import reporter as display
 from moyai.cli.tables import print_table
-from moyai.cli.terminal import OUTPUT, say
+from moyai.cli.terminal import CLUSTER, OUTPUT, say
 
 if TYPE_CHECKING:
     from moyai.diagnose.network.command_audit import AuditReport
@@ -22,7 +22,7 @@ def policy() -> None:
 
 
 @policy.command()
-@click.argument("cluster", required=False)
+@CLUSTER
 @OUTPUT
 def audit(cluster: str | None, output: str) -> None:
     """List what policies on trial would have dropped within the last hour.

@@ -15,8 +15,10 @@ import click
 
 from moyai.cli.display import reporter as display
 from moyai.cli.local_way import go_past_proxies
+from moyai.cli.terminal import OUTPUT
 from moyai.core.errors import MoyaiError, UsageError
 from moyai.core.graph import Task, run_graph
+from moyai.core.kubernetes_version import DEFAULT_KUBERNETES_VERSION
 from moyai.core.paths import Paths, default_paths
 from moyai.core.progress import Progress, Reporter
 from moyai.core.reading import read_mapping
@@ -25,7 +27,6 @@ from moyai.localcloud import env, packages
 from moyai.localcloud import start_stop as local
 from moyai.localcloud.clouds_yaml import user_file
 from moyai.localcloud.layout import PORTS, CloudPaths, LocalCloudConfig
-from moyai.spec.model import DEFAULT_KUBERNETES_VERSION
 from moyai.toolchain import HOST_PACKAGES, TASK_PREFIX, Toolchain
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ def kubernetes_component(toolchain: Toolchain, version: str) -> str:
 
 
 @click.command("prepare")
-@click.option("--output", type=click.Choice(["text", "json"]), default="text", show_default=True, help="Form of the output.")
+@OUTPUT
 @click.option("--tests", is_flag=True, help="And what only moyai's own tests need.")
 def prepare(output: str, tests: bool) -> None:
     """Fetch and build all that `up` needs, and start nothing: afterwards `up` needs no network."""

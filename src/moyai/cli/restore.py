@@ -1,6 +1,6 @@
 """``moyai restore``: a cluster from a backup, on new machines.
 
-Thin: reads arguments, calls ``lifecycle.restore``, prints.
+Thin: reads arguments, calls ``lifecycle.restore_cluster``, prints.
 """
 
 from __future__ import annotations
@@ -13,17 +13,16 @@ import click
 
 from moyai.cli.backup import IDENTITY, PASSPHRASE, opener
 from moyai.cli.display import reporter as display
-from moyai.cli.terminal import OUTPUT, say, say_lines
+from moyai.cli.terminal import OUTPUT, PATH, say, say_lines
+from moyai.core.ids import RESTORED
 from moyai.core.paths import Paths, default_paths
 from moyai.core.progress import Reporter
 
-_PATH = click.Path(path_type=Path)
-
 
 @click.command()
-@click.argument("file", type=_PATH)
+@click.argument("file", type=PATH)
 @click.option("--cloud", default="", help="Restore into this cloud or project.  [default: that of the backup]")
-@click.option("--spec", type=_PATH, help="A changed spec of the same cluster instead of the one in the backup.")
+@click.option("--spec", type=PATH, help="A changed spec of the same cluster instead of the one in the backup.")
 @IDENTITY
 @PASSPHRASE
 @click.option("--dry-run", is_flag=True, help="Show what would be done, and do nothing.")
@@ -77,9 +76,7 @@ def restore(
     say(f"cluster {done.up.name} is restored from a backup of {done.manifest.made}: API {done.up.api}")
     say(f"  kubeconfig  {done.up.kubeconfig}")
     if done.unknown:
-        say(
-            "the backup does not know these; while ConfigMap moyai-restored of kube-system is there, the controllers keep them:"
-        )
+        say(f"the backup does not list these objects; the controllers keep them while kube-system has ConfigMap {RESTORED}:")
         say_lines(f"  {line}" for line in done.unknown)
 
 

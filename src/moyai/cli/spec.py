@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from moyai.cli.terminal import say
+from moyai.cli.terminal import PATH, say
 from moyai.core.printable import printable
 
 
@@ -16,7 +16,7 @@ def spec() -> None:
 
 
 @spec.command()
-@click.argument("specs", metavar="SPEC...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("specs", metavar="SPEC...", nargs=-1, required=True, type=PATH)
 def merge(specs: tuple[Path, ...]) -> None:
     """Print the spec that several files make together, as `up`, `plan` and `doctor` merge them.
 
@@ -30,7 +30,7 @@ def merge(specs: tuple[Path, ...]) -> None:
 
 
 @spec.command("from-capi")
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=PATH)
 def from_capi(file: Path) -> None:
     """Print the spec of a cluster of Cluster API.
 

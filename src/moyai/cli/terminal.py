@@ -7,6 +7,7 @@ none, for the work goes on.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 
 import click
 
@@ -14,6 +15,9 @@ from moyai.core.errors import NoSpace
 from moyai.core.files import FULL, no_space
 from moyai.core.printable import printable
 
+#: The cluster that a command is about; without it, `cli.cluster` finds which one is meant.
+CLUSTER = click.argument("cluster", required=False)
+PATH = click.Path(path_type=Path)
 #: Of commands that print their result as a table or as JSON.
 OUTPUT = click.option(
     "--output", "-o", type=click.Choice(["text", "json"]), default="text", show_default=True, help="Form of the output."

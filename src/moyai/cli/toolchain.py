@@ -9,18 +9,14 @@ import click
 
 from moyai.cli.display import OutputFormat, reporter
 from moyai.cli.tables import print_table
-from moyai.cli.terminal import say
+from moyai.cli.terminal import OUTPUT, say
 from moyai.core.paths import default_paths
 from moyai.core.progress import Reporter
 from moyai.toolchain import ListedComponent, Source, Toolchain
 
-_OUTPUT = click.option(
-    "--output", type=click.Choice(["text", "json"]), default="text", show_default=True, help="Form of the output."
-)
-
 
 @click.group(invoke_without_command=True)
-@_OUTPUT
+@OUTPUT
 @click.pass_context
 def toolchain(ctx: click.Context, output: str) -> None:
     """The pinned upstream components: which are installed, and where they came from.
@@ -41,7 +37,7 @@ def toolchain(ctx: click.Context, output: str) -> None:
     show_default=True,
     help="Official release files, builds from Go modules, or whichever can be had.",
 )
-@_OUTPUT
+@OUTPUT
 def get(names: tuple[str, ...], source: str, *, output: str) -> None:
     """Get those of NAMES, or of all that clusters need, that are missing; installed ones stay as they are."""
     with reporter(cast(OutputFormat, output), title="toolchain") as progress:
@@ -51,7 +47,7 @@ def get(names: tuple[str, ...], source: str, *, output: str) -> None:
 
 
 @toolchain.command()
-@_OUTPUT
+@OUTPUT
 def clean(output: str) -> None:
     """Remove older versions, and the sources and compiled packages that builds left; components stay."""
     removed, freed = Toolchain(default_paths(), Reporter()).clean()

@@ -15,7 +15,7 @@ import click
 
 from moyai.cli.cluster import connect, recorded
 from moyai.cli.display import reporter as display
-from moyai.cli.terminal import OUTPUT, say, say_lines
+from moyai.cli.terminal import CLUSTER, OUTPUT, say, say_lines
 from moyai.core.errors import UsageError
 from moyai.core.paths import Paths, default_paths
 from moyai.core.progress import Reporter
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("cluster", required=False)
+@CLUSTER
 @click.option("--to", default="", metavar="VERSION", help="The version, such as 1.37.1; those between are passed through.")
 @click.option("--dry-run", is_flag=True, help="Show what would be done, and do nothing.")
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")

@@ -36,8 +36,13 @@ SERVICE_TAG_PREFIX = "kube_service_"
 #: The ConfigMap of kube-system in a cluster that was restored from a backup. While it is there, nothing in the cloud is removed
 #: because no Service has it: its Service may be younger than the backup. Its ``made`` says when the backup was made.
 RESTORED = "moyai-restored"
+#: Name of the DaemonSet whose pods are the nodes' agents, and of its configuration.
+AGENT = "moyai-agent"
 #: Begins the name of a node image in the cloud; the version of Kubernetes that it holds follows.
 NODE_IMAGE = "moyai-node-"
+#: The image of kube-proxy in the node's own version. Each node image has it under this name, so that one DaemonSet serves nodes
+#: of several versions.
+NODE_KUBE_PROXY = "registry.moyai.dev/kube-proxy:node"
 
 _DNS_LABEL = re.compile(r"[a-z]([a-z0-9-]*[a-z0-9])?")
 
@@ -64,6 +69,16 @@ def tag_owner(tag: str) -> str | None:
     """The UID in a tag that ``cluster_tag`` made, None for any other tag."""
     key, _, uid = tag.partition("=")
     return uid if key == CLUSTER_TAG and uid else None
+
+
+def node_image(version: str) -> str:
+    """Name in the cloud of the node image with this version of Kubernetes."""
+    return f"{NODE_IMAGE}{version}"
+
+
+def version_in_image(name: str) -> str:
+    """The version that ``node_image`` was given; empty for a name that it did not make."""
+    return name.removeprefix(NODE_IMAGE) if name.startswith(NODE_IMAGE) else ""
 
 
 def is_dns_label(name: str, *, max_length: int = 63) -> bool:

@@ -38,12 +38,12 @@ def containers(case: Case) -> Explanation | None:
     for one in case.pod.containers:
         if one.waiting in _IMAGE:
             detail = f": {line(one.message)}" if one.message else ""
-            why = f"the image {one.image} of container {one.name} is not to be had{detail}"
+            why = f"the image {one.image} of container {one.name} cannot be pulled{detail}"
             return case.say("image", why, *_image_help(one.waiting, one.message))
         if one.waiting == "CrashLoopBackOff":
             why = f"container {one.name} ended {one.restarts} times, last with {one.ended or 'an unknown reason'}"
             logs = f"moyai kubectl -n {case.pod.namespace} logs {case.pod.name} -c {one.name} --previous"
-            return case.say("crash", why, f"`{logs}` has its last words")
+            return case.say("crash", why, f"`{logs}` shows its last output")
         if one.held:
             return case.say("container", f"container {one.name} waits: {one.waiting}: {line(one.message)}")
     if case.pod.phase == "Running":

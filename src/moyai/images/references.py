@@ -10,14 +10,11 @@ from typing import Any
 
 from moyai import __version__
 from moyai.core.errors import Terminal
+from moyai.core.ids import NODE_KUBE_PROXY
+from moyai.core.kubernetes_version import DEFAULT_KUBERNETES_VERSION, minor_version
 
 MOYAI = f"registry.moyai.dev/moyai:{__version__}"
 NGINX = "docker.io/library/nginx:latest"
-#: kube-proxy of the node's own version: each node image has it under this name, so that one DaemonSet serves nodes of several
-#: versions.
-KUBE_PROXY = "registry.moyai.dev/kube-proxy:node"
-#: Of Kubernetes, where a cluster's spec does not say another one.
-DEFAULT_VERSION = "1.37.1"
 #: Images that have the version of Kubernetes.
 _OWN = ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy")
 
@@ -36,7 +33,7 @@ class References:
 
     def names(self, name: str) -> tuple[str, ...]:
         """All names under which a node's store holds an image."""
-        return (self.images[name], *((KUBE_PROXY,) if name == "kube-proxy" else ()))
+        return (self.images[name], *((NODE_KUBE_PROXY,) if name == "kube-proxy" else ()))
 
     @property
     def pause(self) -> str:
@@ -64,24 +61,20 @@ def kube_proxy(version: str) -> str:
 
 def known(version: str) -> bool:
     """Whether moyai makes images for this version of Kubernetes."""
-    return _minor(version) in _data()["kubeadm"]
+    return minor_version(version) in _data()["kubeadm"]
 
 
 def load(version: str = "") -> References:
     """The references that moyai ships with, for this version of Kubernetes, or for the pinned one. Terminal for a minor that
     moyai makes no images for."""
     data = _data()
-    version = version or DEFAULT_VERSION
-    if _minor(version) not in data["kubeadm"]:
+    version = version or DEFAULT_KUBERNETES_VERSION
+    if minor_version(version) not in data["kubeadm"]:
         minors = ", ".join(sorted(data["kubeadm"]))
         raise Terminal(f"moyai makes no images for Kubernetes {version}", hint=f"it makes those of {minors}")
     own = {name: f"registry.k8s.io/{name}:v{version}" for name in _OWN}
-    kubeadm = {**own, **data["kubeadm"][_minor(version)]}
+    kubeadm = {**own, **data["kubeadm"][minor_version(version)]}
     return References(version, kubeadm, {**kubeadm, **data["instead"], **data["csi"]})
-
-
-def _minor(version: str) -> str:
-    return ".".join(version.split(".")[:2])
 
 
 def _data() -> dict[str, Any]:

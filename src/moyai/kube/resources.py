@@ -11,6 +11,10 @@ from urllib.parse import quote
 
 #: A JSON object as the API sends it. Code that reads more than one field of it uses the parsed forms in ``kube.objects``.
 Json = dict[str, Any]
+#: The namespace of what a cluster itself needs.
+KUBE_SYSTEM = "kube-system"
+#: The API group of MetalLB's resources.
+METALLB = "metallb.io"
 
 
 @dataclass(frozen=True)
@@ -56,14 +60,14 @@ CLUSTER_NETWORK_POLICIES = Resource("policy.networking.k8s.io", "v1alpha2", "clu
 DEFINITIONS = Resource("apiextensions.k8s.io", "v1", "customresourcedefinitions", namespaced=False)
 ENDPOINT_SLICES = Resource("discovery.k8s.io", "v1", "endpointslices", namespaced=True)
 #: MetalLB's, which say which addresses nodes announce, and how.
-ADDRESS_POOLS = Resource("metallb.io", "v1beta1", "ipaddresspools", namespaced=True)
-L2_ADVERTISEMENTS = Resource("metallb.io", "v1beta1", "l2advertisements", namespaced=True)
-SERVICE_L2_STATUSES = Resource("metallb.io", "v1beta1", "servicel2statuses", namespaced=True)
-SERVICE_BGP_STATUSES = Resource("metallb.io", "v1beta1", "servicebgpstatuses", namespaced=True)
-BGP_PEERS = Resource("metallb.io", "v1beta2", "bgppeers", namespaced=True)
-BGP_ADVERTISEMENTS = Resource("metallb.io", "v1beta1", "bgpadvertisements", namespaced=True)
-BFD_PROFILES = Resource("metallb.io", "v1beta1", "bfdprofiles", namespaced=True)
-COMMUNITIES = Resource("metallb.io", "v1beta1", "communities", namespaced=True)
+ADDRESS_POOLS = Resource(METALLB, "v1beta1", "ipaddresspools", namespaced=True)
+L2_ADVERTISEMENTS = Resource(METALLB, "v1beta1", "l2advertisements", namespaced=True)
+SERVICE_L2_STATUSES = Resource(METALLB, "v1beta1", "servicel2statuses", namespaced=True)
+SERVICE_BGP_STATUSES = Resource(METALLB, "v1beta1", "servicebgpstatuses", namespaced=True)
+BGP_PEERS = Resource(METALLB, "v1beta2", "bgppeers", namespaced=True)
+BGP_ADVERTISEMENTS = Resource(METALLB, "v1beta1", "bgpadvertisements", namespaced=True)
+BFD_PROFILES = Resource(METALLB, "v1beta1", "bfdprofiles", namespaced=True)
+COMMUNITIES = Resource(METALLB, "v1beta1", "communities", namespaced=True)
 LEASES = Resource("coordination.k8s.io", "v1", "leases", namespaced=True)
 STORAGE_CLASSES = Resource("storage.k8s.io", "v1", "storageclasses", namespaced=False)
 CLUSTER_ROLES = Resource("rbac.authorization.k8s.io", "v1", "clusterroles", namespaced=False)

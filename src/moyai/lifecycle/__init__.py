@@ -1,1 +1,1 @@
-"""From spec to running cluster and back to nothing: up, status, scale, down."""
+"""A cluster from its spec to its end: up, upgrade, status, backup, restore, down."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from moyai.cloud.capabilities import Cloud
 from moyai.cloud.model import Image, Power
-from moyai.core.ids import NODE_IMAGE
+from moyai.core.ids import node_image
 from moyai.core.progress import Progress
 
 _KEY_PROPERTY = "moyai_key"
@@ -26,7 +26,7 @@ def ensure_image(
 
     ``uploaded`` is called with an image that was not there before.
     """
-    name = f"{NODE_IMAGE}{version}"
+    name = node_image(version)
     found = cloud.images.images(name=name)
     current = next((image for image in found if image.ready and image.properties.get(_KEY_PROPERTY) == key), None)
     if current is None:

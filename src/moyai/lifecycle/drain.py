@@ -17,10 +17,9 @@ from moyai.core.ids import REMOVAL_KEY
 from moyai.core.progress import Progress
 from moyai.core.waiting import NotYet, until
 from moyai.kube.objects import Node, Pod, Taint, parse_attachment, parse_node, parse_pod
-from moyai.kube.objects.node import CONTROL_PLANE
+from moyai.kube.objects.node import CONTROL_PLANE, EXCLUDE_LABEL
 from moyai.kube.quick import KubeApi
 from moyai.kube.resources import NODES, PODS, VOLUME_ATTACHMENTS, Json
-from moyai.plan.load_balancer.eligibility import EXCLUDE_LABEL
 from moyai.plan.steps import DrainRules
 
 #: Seconds for pods that were deleted against their budgets; they have their grace period.

@@ -23,7 +23,7 @@ from moyai.core.waiting import NotYet, until
 from moyai.kube.objects import parse_node
 from moyai.kube.objects.meta import part, text, text_map
 from moyai.kube.quick import KubeApi
-from moyai.kube.resources import NODES, PODS
+from moyai.kube.resources import KUBE_SYSTEM, NODES, PODS
 from moyai.lifecycle.etcd_members import Etcd, EtcdMember, etcdctl
 from moyai.plan.cluster.control_planes import majority
 
@@ -139,11 +139,11 @@ def quantile(metrics: str, part_of: float) -> float | None:
 def _sync(api: KubeApi, plane: str) -> float | None:
     """As etcd's own metrics say, which only the machine itself can ask."""
     with suppress(MoyaiError, ValueError, AttributeError):
-        for pod in api.list(PODS, namespace="kube-system", fields=f"spec.nodeName={plane}"):
+        for pod in api.list(PODS, namespace=KUBE_SYSTEM, fields=f"spec.nodeName={plane}"):
             helper = text_map(pod, "metadata", "labels").get("app.kubernetes.io/name") in _HELPERS
             if helper and part(pod, "spec").get("hostNetwork") and text(part(pod, "status"), "phase") == "Running":
                 name = text(part(pod, "metadata"), "name")
-                return quantile(api.execute("kube-system", name, command=["python3", "-c", _METRICS], timeout=5.0), 0.99)
+                return quantile(api.execute(KUBE_SYSTEM, name, command=["python3", "-c", _METRICS], timeout=5.0), 0.99)
     return None
 
 
@@ -191,7 +191,7 @@ def _defragment(etcd: Etcd, *, member: EtcdMember, members: Sequence[EtcdMember]
         return None if etcd.reading([member]) else NotYet("it does not answer again yet")
 
     _until(may, member, clock=clock, progress=progress)
-    progress.progress("it answers nobody meanwhile" if others else "the API stands still meanwhile")
+    progress.progress("it answers nobody meanwhile" if others else "the API does not answer meanwhile")
     etcd.defragment(member, timeout=DEFRAGMENT_TIMEOUT)
     _until(well, member, clock=clock, progress=progress)
 

@@ -3,7 +3,7 @@
 etcdutl makes them on this machine: so a node image needs no such tool, and a snapshot that cannot be restored is refused before
 anything is made. Always holds: the file is there whole or not at all.
 
-Watchers of before must not believe that they know the future: the revisions begin anew far above the snapshot's, and the old
+A client that watched the earlier etcd must notice the change: the revisions begin far above the snapshot's, and the old
 ones count as compacted. Source: https://etcd.io/docs/latest/op-guide/recovery/.
 """
 

@@ -14,14 +14,15 @@ from typing import Any, cast
 
 from moyai.core.errors import MoyaiError, Retriable
 from moyai.kube.quick import KubeApi
+from moyai.kube.resources import KUBE_SYSTEM
 from moyai.plan.cluster.control_planes import majority
 
-_PKI = "/etc/kubernetes/pki/etcd"
+ETCD_PKI = "/etc/kubernetes/pki/etcd"
 _ETCDCTL = (
     "etcdctl",
-    f"--cacert={_PKI}/ca.crt",
-    f"--cert={_PKI}/healthcheck-client.crt",
-    f"--key={_PKI}/healthcheck-client.key",
+    f"--cacert={ETCD_PKI}/ca.crt",
+    f"--cert={ETCD_PKI}/healthcheck-client.crt",
+    f"--key={ETCD_PKI}/healthcheck-client.key",
     "--command-timeout=3s",
     "--write-out=json",
 )
@@ -32,7 +33,7 @@ TIMEOUT = 4.0
 def etcdctl(api: KubeApi, plane: str, *, words: Sequence[str]) -> Any:
     """What etcdctl says in the etcd pod of a control plane, which asks this etcd alone. MoyaiError or ValueError where it
     fails."""
-    return json.loads(api.execute("kube-system", f"etcd-{plane}", command=[*_ETCDCTL, *words], timeout=TIMEOUT))
+    return json.loads(api.execute(KUBE_SYSTEM, f"etcd-{plane}", command=[*_ETCDCTL, *words], timeout=TIMEOUT))
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,7 @@ class Etcd:
     def move_leader(self, leader: EtcdMember, to: EtcdMember) -> None:
         """The leader alone can do it. MoyaiError where it does not."""
         # it says so in a sentence, whatever the form of its output
-        self._api.execute("kube-system", f"etcd-{leader.name}", command=[*_ETCDCTL, "move-leader", to.hex], timeout=TIMEOUT)
+        self._api.execute(KUBE_SYSTEM, f"etcd-{leader.name}", command=[*_ETCDCTL, "move-leader", to.hex], timeout=TIMEOUT)
 
     def remove(self, member: EtcdMember) -> None:
         """Through the first etcd that takes it. Retriable where none does."""
@@ -127,11 +128,11 @@ class Etcd:
     def defragment(self, member: EtcdMember, *, timeout: float) -> None:
         """Give back what no content of this member's database needs; it answers nobody meanwhile. MoyaiError where it fails."""
         words = ("defrag", f"--command-timeout={timeout:.0f}s")
-        self._api.execute("kube-system", f"etcd-{member.name}", command=[*_ETCDCTL, *words], timeout=timeout + TIMEOUT)
+        self._api.execute(KUBE_SYSTEM, f"etcd-{member.name}", command=[*_ETCDCTL, *words], timeout=timeout + TIMEOUT)
 
     def disarm(self) -> None:
         """End all alarms; a member whose reason lasts raises its own again. MoyaiError where no etcd does it."""
-        self._api.execute("kube-system", f"etcd-{self._planes[0]}", command=[*_ETCDCTL, "alarm", "disarm"], timeout=TIMEOUT)
+        self._api.execute(KUBE_SYSTEM, f"etcd-{self._planes[0]}", command=[*_ETCDCTL, "alarm", "disarm"], timeout=TIMEOUT)
 
     def _reads(self, plane: str) -> bool:
         try:

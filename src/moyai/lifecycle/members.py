@@ -51,7 +51,7 @@ def plane_problems(planes: Sequence[PlaneStatus], *, ready: Iterable[str]) -> It
             yield f"control plane {one.name} has not got all of etcd's data yet"
     spare = sum(one.name in working for one in known) - majority(len(known))
     if known and len(known) > 1 and spare == 0:
-        yield "etcd has no member to spare: one more that dies, and the API stands still"
+        yield "etcd has no member to spare: if one more dies, the API stops"
 
 
 def shown_names(api: KubeApi) -> frozenset[str]:

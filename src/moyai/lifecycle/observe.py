@@ -13,12 +13,13 @@ from moyai.agent import manifests as agent
 from moyai.cloud.capabilities import Capability, Cloud
 from moyai.cloud.credentials import OwnLogin
 from moyai.cloud.kind import VolumeNames
-from moyai.cloud.model import Port, Server, Subnet
+from moyai.cloud.model import Flavor, Image, Network, Port, Quota, Server, Subnet
 from moyai.core.errors import MoyaiError, NotFound, PermissionRefused
 from moyai.core.ids import POOL_KEY, REMOVAL_KEY, Role, cluster_tag
 from moyai.kube.objects import Node, object_key, parse_daemon_set, parse_deployment, parse_node, parse_volume
+from moyai.kube.objects.node import EXCLUDE_LABEL
 from moyai.kube.quick import KubeApi
-from moyai.kube.resources import DAEMON_SETS, DEPLOYMENTS, NODES, VOLUMES
+from moyai.kube.resources import DAEMON_SETS, DEPLOYMENTS, KUBE_SYSTEM, NODES, VOLUMES
 from moyai.lifecycle.drain import is_stopped
 from moyai.lifecycle.host_address import towards
 from moyai.lifecycle.services import balanced
@@ -27,11 +28,24 @@ from moyai.lifecycle.tokens import token_ids
 from moyai.lifecycle.version_objects import kubeadm_version
 from moyai.plan import keys
 from moyai.plan.existing import ROLES
-from moyai.plan.load_balancer.eligibility import EXCLUDE_LABEL
 from moyai.plan.nodes import cluster_of_node
 from moyai.plan.observed import AccountFacts, KubeFacts, KubeNode, KubeUse, Observed, owner, server_owner
 
 WORKERS = 8
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What somebody has asked the cloud already, so that ``take`` does not ask it again; None: not asked, or not answered."""
+
+    networks: tuple[Network, ...] | None = None
+    flavors: tuple[Flavor, ...] | None = None
+    zones: tuple[str, ...] | None = None
+    images: tuple[Image, ...] | None = None
+    quotas: tuple[Quota, ...] | None = None
+    login: OwnLogin | None = None
+    balancer_providers: tuple[str, ...] | None = None
+    sources_allowed: bool | None = None
 
 
 def take(
@@ -43,12 +57,15 @@ def take(
     ask_providers: bool = False,
     ask_login: bool = False,
     ask_sources: bool = False,
+    answers: Answers = Answers(),
 ) -> Observed:
     """The cloud as it is, for cluster ``name`` with this UID. ``plan_for`` ``down``: no flavors, images and quotas.
 
     ``ask_providers``: whether it matters which load balancer providers the cloud has. ``ask_login``: whether it matters what
     the user's own login can do. ``ask_sources``: whether it matters if ports can be allowed to send from other addresses.
+    ``answers``: what is not asked again.
     """
+    known = {name: answer for name, answer in vars(answers).items() if answer is not None}
     tag = cluster_tag(uid)
     up, machines = plan_for == "up", cloud.machines
     everywhere: dict[str, Callable[[], Any]] = {
@@ -68,7 +85,7 @@ def take(
         if ask_sources:
             everywhere["sources_allowed"] = cloud.networks.sources_allowed
     with ThreadPoolExecutor(WORKERS, thread_name_prefix="snapshot") as pool:
-        asked = _ask(pool, everywhere)
+        asked = _ask(pool, everywhere, known=known)
         # meanwhile: not every cloud says without a call which capabilities it has
         offered = cloud.capabilities()
         asked |= _ask(
@@ -79,8 +96,9 @@ def take(
                     _of_up(cloud, offered, ask_providers=ask_providers, ask_login=ask_login) if up else _of_down(cloud, offered)
                 ),
             },
+            known=known,
         )
-        got = {name: future.result() for name, future in asked.items()}
+        got = {**known, **{name: future.result() for name, future in asked.items()}}
         own_name = keys.object_name(name, keys.NETWORK)
         ids = [n.id for n in got["networks"] if tag in n.tags or (n.name == own_name and owner(n) is None)]
         group_names = {keys.object_name(name, keys.security_group(role)) for role in ROLES}
@@ -210,8 +228,8 @@ def find_clusters(cloud: Cloud) -> dict[str, FoundCluster]:
     return {uid: FoundCluster(name, tuple(machines[uid])) for uid, name in named.items()}
 
 
-def _ask(pool: ThreadPoolExecutor, calls: Mapping[str, Callable[[], Any]]) -> dict[str, Future[Any]]:
-    return {name: pool.submit(call) for name, call in calls.items()}
+def _ask(pool: ThreadPoolExecutor, calls: Mapping[str, Callable[[], Any]], *, known: Collection[str]) -> dict[str, Future[Any]]:
+    return {name: pool.submit(call) for name, call in calls.items() if name not in known}
 
 
 def kube_facts(api: KubeApi | None, names: VolumeNames, *, ask_version: bool = False) -> KubeFacts | None:
@@ -221,8 +239,8 @@ def kube_facts(api: KubeApi | None, names: VolumeNames, *, ask_version: bool = F
         return None
     with ThreadPoolExecutor(5, thread_name_prefix="kube") as pool:
         listed_nodes = pool.submit(api.list, NODES, timeout=3)
-        listed_deployments = pool.submit(api.list, DEPLOYMENTS, namespace="kube-system", timeout=3)
-        listed_daemon_sets = pool.submit(api.list, DAEMON_SETS, namespace="kube-system", timeout=3)
+        listed_deployments = pool.submit(api.list, DEPLOYMENTS, namespace=KUBE_SYSTEM, timeout=3)
+        listed_daemon_sets = pool.submit(api.list, DAEMON_SETS, namespace=KUBE_SYSTEM, timeout=3)
         read_policy = pool.submit(reclaim_policy, api, names)
         listed_tokens = pool.submit(token_ids, api, timeout=3)
         read_version = pool.submit(kubeadm_version, api) if ask_version else None

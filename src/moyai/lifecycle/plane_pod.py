@@ -14,9 +14,9 @@ from moyai.core.errors import Terminal
 from moyai.kube.objects import first_image
 from moyai.kube.objects.meta import part, text
 from moyai.kube.quick import KubeApi
-from moyai.kube.resources import DEPLOYMENTS, Json
+from moyai.kube.resources import DEPLOYMENTS, KUBE_SYSTEM, Json
 
-NAMESPACE = "kube-system"
+NAMESPACE = KUBE_SYSTEM
 #: A pod that nobody has deleted ends by itself, seconds.
 LIFE = 600
 

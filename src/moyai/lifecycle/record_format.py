@@ -15,11 +15,12 @@ from typing import Annotated, Any, Literal, Self, cast
 
 from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError, model_validator
 
+from moyai.core.ids import CLUSTER_TAG
 from moyai.core.keys import Key, Kind
+from moyai.core.kubernetes_version import is_version
 from moyai.plan import keys
 from moyai.plan.observed import NodeAllocation
 from moyai.plan.versions import Stage, Upgrade
-from moyai.spec.kubernetes import is_version
 from moyai.spec.security import BEFORE
 
 VERSION = 2
@@ -114,7 +115,7 @@ class RecordForm(BaseModel):
     model_config = ConfigDict(strict=True, extra="allow")
     version: int = Field(description=f"version of this format: {VERSION}")
     name: str = Field(description="the cluster's name")
-    uid: str = Field(description="the cluster's UID, in every tag `moyai.cluster=<uid>`")
+    uid: str = Field(description=f"the cluster's UID, in every tag `{CLUSTER_TAG}=<uid>`")
     created: str = Field(description="time when the record was created")
     ready: str = Field(description="time when the control plane first answered; empty before")
     api_address: str = Field(alias="apiAddress", description="the API's floating IP; empty before it is known")

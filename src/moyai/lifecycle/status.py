@@ -21,7 +21,7 @@ from moyai.core.keys import Kind
 from moyai.kube.objects import Node, Service, parse_daemon_set, parse_deployment, parse_node
 from moyai.kube.objects.meta import part, text
 from moyai.kube.quick import KubeApi
-from moyai.kube.resources import CONFIG_MAPS, DAEMON_SETS, DEPLOYMENTS, NODES
+from moyai.kube.resources import CONFIG_MAPS, DAEMON_SETS, DEPLOYMENTS, KUBE_SYSTEM, NODES
 from moyai.lifecycle import certificates
 from moyai.lifecycle.certificates import CertificateStatus
 from moyai.lifecycle.clusters import open_api
@@ -258,8 +258,8 @@ def _kube(api: KubeApi | None, pool: ThreadPoolExecutor) -> tuple[str, _KubeView
     if api is None:
         return "not there yet", None, "the cluster was never finished: `moyai up` goes on"
     listed_nodes = pool.submit(api.list, NODES, timeout=_TIMEOUT)
-    listed_deployments = pool.submit(api.list, DEPLOYMENTS, namespace="kube-system", timeout=_TIMEOUT)
-    listed_daemon_sets = pool.submit(api.list, DAEMON_SETS, namespace="kube-system", timeout=_TIMEOUT)
+    listed_deployments = pool.submit(api.list, DEPLOYMENTS, namespace=KUBE_SYSTEM, timeout=_TIMEOUT)
+    listed_daemon_sets = pool.submit(api.list, DAEMON_SETS, namespace=KUBE_SYSTEM, timeout=_TIMEOUT)
     listed_services = pool.submit(balanced, api, timeout=_TIMEOUT)
     restored = pool.submit(_made, api)
     try:
@@ -275,7 +275,7 @@ def _kube(api: KubeApi | None, pool: ThreadPoolExecutor) -> tuple[str, _KubeView
 
 def _made(api: KubeApi) -> str:
     try:
-        return text(part(api.get(CONFIG_MAPS, RESTORED, namespace="kube-system", timeout=_TIMEOUT), "data"), "made")
+        return text(part(api.get(CONFIG_MAPS, RESTORED, namespace=KUBE_SYSTEM, timeout=_TIMEOUT), "data"), "made")
     except NotFound:
         return ""
 

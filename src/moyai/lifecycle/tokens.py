@@ -15,10 +15,10 @@ from moyai.core.errors import Conflict
 from moyai.core.ids import TOKEN_DESCRIPTION
 from moyai.kube.objects import stamp
 from moyai.kube.quick import KubeApi
-from moyai.kube.resources import SECRETS
+from moyai.kube.resources import KUBE_SYSTEM, SECRETS
 
 TOKEN_LIFE = timedelta(hours=1)
-_TYPE, _NAMESPACE, _PREFIX = "bootstrap.kubernetes.io/token", "kube-system", "bootstrap-token-"
+_TYPE, _NAMESPACE, _PREFIX = "bootstrap.kubernetes.io/token", KUBE_SYSTEM, "bootstrap-token-"
 
 
 def halves(token: str) -> tuple[str, str]:

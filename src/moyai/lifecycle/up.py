@@ -15,14 +15,15 @@ from pathlib import Path
 from typing import Any
 
 from moyai.bootstrap import pki, user_data
-from moyai.bootstrap.addons import addons_of
 from moyai.bootstrap.api_server import new_encryption_key
+from moyai.bootstrap.cluster_plan import plan_cluster
 from moyai.bootstrap.machine import ClusterFacts, Secrets, ServerContent, addon_manifests, server_content
 from moyai.bootstrap.sizes import check_user_data
 from moyai.cloud.capabilities import Capability, Cloud
 from moyai.core.clock import Clock, SystemClock
 from moyai.core.errors import Terminal
 from moyai.core.ids import new_uid
+from moyai.core.kubernetes_version import version_numbers
 from moyai.core.paths import Paths
 from moyai.core.progress import Progress, Reporter
 from moyai.kube.quick import KubeApi
@@ -30,19 +31,18 @@ from moyai.lifecycle import certificates, execute, observe
 from moyai.lifecycle.certificates import Certificate, credential_problem, kubeconfig_life
 from moyai.lifecycle.clusters import open_api
 from moyai.lifecycle.etcd_data import MakeData
+from moyai.lifecycle.observe import Answers
 from moyai.lifecycle.record import Record, locked
 from moyai.lifecycle.record_format import ENCRYPTION_KEY, SECRET_NAMES
 from moyai.plan import keys
 from moyai.plan import steps as s
 from moyai.plan.changes import refuse_version
 from moyai.plan.cloud_names import name_notes, names_in_cloud
-from moyai.plan.cluster import plan_up
 from moyai.plan.graph import Made, Plan
 from moyai.plan.machine_template import Versions
 from moyai.plan.observed import Observed, Recorded
-from moyai.plan.pod_network.choice import choose_mode
 from moyai.plan.rules import API_PORT
-from moyai.plan.versions import Upgrade, numbers, versions_now
+from moyai.plan.versions import Upgrade, versions_now
 from moyai.spec.load import carried_on, dump
 from moyai.spec.model import Cluster
 
@@ -83,9 +83,17 @@ def version_of(cluster: Cluster, paths: Paths) -> str:
     return (_carried_on(cluster, record) if record else cluster).spec.kubernetes_version
 
 
-def preview(cluster: Cluster, cloud: Cloud, *, paths: Paths, clock: Clock | None = None, replaced: str = "") -> Plan:
-    """The plan of ``up``, without doing anything."""
-    return look(cluster, cloud, paths=paths, clock=clock or SystemClock(), replaced=replaced).plan
+def preview(
+    cluster: Cluster,
+    cloud: Cloud,
+    *,
+    paths: Paths,
+    clock: Clock | None = None,
+    replaced: str = "",
+    answers: Answers | None = None,
+) -> Plan:
+    """The plan of ``up``, without doing anything. ``answers``: of the cloud, that the caller has already."""
+    return look(cluster, cloud, paths=paths, clock=clock or SystemClock(), replaced=replaced, answers=answers).plan
 
 
 def up(
@@ -196,7 +204,7 @@ def _carried_on(cluster: Cluster, record: Record) -> Cluster:
     asked, has, upgrade = cluster.spec.kubernetes_version, record.spec["spec"]["kubernetesVersion"], record.upgrade
     known = {has, *((upgrade.begin, upgrade.target) if upgrade and upgrade.moves else ())}
     if "kubernetes_version" in cluster.spec.model_fields_set:
-        refuse_version(asked, sorted(known, key=numbers), back=upgrade is not None and asked == upgrade.begin)
+        refuse_version(asked, sorted(known, key=version_numbers), back=upgrade is not None and asked == upgrade.begin)
     return carried_on(cluster, record.spec).with_version(has)
 
 
@@ -218,9 +226,10 @@ def look(
     replaced: str = "",
     hold: bool = True,
     upgrade: Upgrade | None = None,
+    answers: Answers | None = None,
 ) -> Start:
     """Read record, cloud and Kubernetes side by side, and plan. ``hold``: while an upgrade is under way, machines of another
-    version stay. ``upgrade``: one that is not on record yet."""
+    version stay. ``upgrade``: one that is not on record yet. ``answers``: what the caller has asked the cloud already."""
     record = Record.open(paths, cluster.name, clock=clock)
     recorded = record.recorded() if record else Recorded(cluster.name, new_uid())
     if record:
@@ -240,6 +249,7 @@ def look(
             ask_providers=provider,
             ask_login=not recorded.ready,
             ask_sources=not recorded.ready,
+            answers=answers or Answers(),
         )
         observed = replace(observed, kube=kube.result())
         known = certified.result() if certified else ()
@@ -247,30 +257,29 @@ def look(
     if upgrade:
         versions = replace(versions_now(upgrade, observed, recorded=recorded), held=hold)
         cluster = cluster.with_version(versions.control_planes)
-    choice = choose_mode(cluster, observed)
-    cluster = choice.cluster
-    addons = addons_of(
-        cloud.kind.volume_names,
-        spec=cluster.spec,
-        ready=recorded.ready,
-        intended=recorded.intended,
-        capabilities=observed.capabilities,
+    planned = plan_cluster(
+        cluster,
+        observed,
+        kind=cloud.kind,
+        recorded=recorded,
+        before=_with_version(record.spec, cluster.spec.kubernetes_version) if record else None,
+        replaced=replaced,
+        versions=versions,
     )
-    before = _with_version(record.spec, cluster.spec.kubernetes_version) if record else None
-    plan = plan_up(cluster, observed, recorded=recorded, addons=addons, before=before, replaced=replaced, versions=versions)
+    cluster, plan = planned.cluster, planned.plan
     planes = [node.name for node in plan.nodes if node.role == "control-plane"]
     called = names_in_cloud(cloud.kind, cluster.name, uid=recorded.uid, nodes=plan.nodes)
     # without a record, the next command draws another UID, and other names follow from it
     names = name_notes(called, plan.nodes) if record else ()
     endings = _endings(known, observed, uid=recorded.uid, planes=planes, clock=clock)
     stands = f"the upgrade from {upgrade.begin} to {upgrade.target} is {upgrade.stage}: `moyai status`" if upgrade else ""
-    said = (choice.note, stands if hold else "")
+    said = (planned.mode_note, stands if hold else "")
     plan = replace(plan, notes=(*filter(None, said), *plan.notes, *names, *endings))
     facts = ClusterFacts(
         cluster=cluster,
         uid=recorded.uid,
         plan=plan,
-        addons=addons,
+        addons=planned.addons,
         account=observed.account,
         cloud_kind=cloud.kind,
         capabilities=observed.capabilities,

@@ -14,7 +14,8 @@ from dataclasses import dataclass, replace
 from moyai.cloud.capabilities import Cloud
 from moyai.core.clock import Clock, SystemClock
 from moyai.core.errors import Terminal, UsageError
-from moyai.core.ids import NODE_IMAGE
+from moyai.core.ids import version_in_image
+from moyai.core.kubernetes_version import is_version
 from moyai.core.paths import Paths
 from moyai.core.progress import Reporter
 from moyai.lifecycle.cluster_use import read_use
@@ -25,7 +26,6 @@ from moyai.lifecycle.upgrade_state import go_on, is_paused
 from moyai.plan.cluster.preflight import check_upgrade
 from moyai.plan.graph import Plan, Replacement
 from moyai.plan.versions import Stage, Upgrade, Wish, after, decide, left, plan_links
-from moyai.spec.kubernetes import is_version
 from moyai.spec.model import Cluster
 
 
@@ -200,8 +200,7 @@ class _Upgrading:
 
 def _versions(cloud: Cloud) -> frozenset[str]:
     """Those that the cloud has a node image of."""
-    named = (one.name.removeprefix(NODE_IMAGE) for one in cloud.images.images() if one.name.startswith(NODE_IMAGE))
-    return frozenset(filter(is_version, named))
+    return frozenset(filter(is_version, (version_in_image(one.name) for one in cloud.images.images())))
 
 
 def _with_later(start: Start, wanted: Upgrade) -> Plan:

@@ -8,12 +8,13 @@ from __future__ import annotations
 import re
 
 from moyai.core.errors import NotFound
+from moyai.core.ids import NODE_KUBE_PROXY
 from moyai.images import references
 from moyai.kube.objects.meta import part, text
 from moyai.kube.quick import KubeApi
-from moyai.kube.resources import CONFIG_MAPS, DAEMON_SETS, Json
+from moyai.kube.resources import CONFIG_MAPS, DAEMON_SETS, KUBE_SYSTEM, Json
 
-_NAMESPACE, _CONFIG, _KEY, _PROXY = "kube-system", "kubeadm-config", "ClusterConfiguration", "kube-proxy"
+_NAMESPACE, _CONFIG, _KEY, _PROXY = KUBE_SYSTEM, "kubeadm-config", "ClusterConfiguration", "kube-proxy"
 _LINE = re.compile(r"^kubernetesVersion: *['\"]?v?([0-9.]+).*$", re.MULTILINE)
 
 
@@ -32,7 +33,7 @@ def set_kubeadm_version(api: KubeApi, version: str) -> None:
 
 def set_proxy(api: KubeApi, *, pinned: str, held: bool) -> None:
     """``pinned``: the version for all nodes, empty for that of each node. ``held``: pods that run stay."""
-    image = references.kube_proxy(pinned) if pinned else references.KUBE_PROXY
+    image = references.kube_proxy(pinned) if pinned else NODE_KUBE_PROXY
     strategy: Json = {"type": "OnDelete", "rollingUpdate": None} if held else {"type": "RollingUpdate"}
     container = {"name": _PROXY, "image": image}
     body = {"spec": {"updateStrategy": strategy, "template": {"spec": {"containers": [container]}}}}

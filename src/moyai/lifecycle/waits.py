@@ -18,7 +18,7 @@ from moyai.core.progress import Progress
 from moyai.core.waiting import NotYet, until
 from moyai.kube.objects import Node, parse_daemon_set, parse_deployment, parse_node, parse_pod
 from moyai.kube.quick import KubeApi
-from moyai.kube.resources import DAEMON_SETS, DEPLOYMENTS, NODES, PODS
+from moyai.kube.resources import DAEMON_SETS, DEPLOYMENTS, KUBE_SYSTEM, NODES, PODS
 
 #: Seconds that each wait may take; generous, because a busy host is slow (and kubelets have waits of their own).
 MACHINE_TIMEOUT = 300.0
@@ -199,14 +199,14 @@ def addons_run(
     """
 
     def check() -> str:
-        deployments = map(parse_deployment, api.list(DEPLOYMENTS, namespace="kube-system"))
+        deployments = map(parse_deployment, api.list(DEPLOYMENTS, namespace=KUBE_SYSTEM))
         found = {one.name: one.done for one in deployments}
         for name in names:
             if name not in found:
                 return f"{name} is not there yet"
             if not found[name]:
                 return f"{name} is not ready yet"
-        listed = map(parse_daemon_set, api.list(DAEMON_SETS, namespace="kube-system"))
+        listed = map(parse_daemon_set, api.list(DAEMON_SETS, namespace=KUBE_SYSTEM))
         counted = {one.name: one.wanted for one in listed if one.done}
         for name in daemon_sets:
             if name not in counted:
@@ -222,7 +222,7 @@ def addons_run(
     wait(check, clock=clock, abort=abort, progress=progress, timeout=ADDONS_TIMEOUT, failed=failed, interval=0.3)
 
 
-def _pod_trouble(api: KubeApi, namespace: str = "kube-system") -> str:
+def _pod_trouble(api: KubeApi, namespace: str = KUBE_SYSTEM) -> str:
     """The first reason why a container of the namespace does not run."""
     try:
         pods = [parse_pod(one) for one in api.list(PODS, namespace=namespace)]

@@ -25,7 +25,7 @@ _SIOCGIFADDR = 0x8915
 _JSON = 1 << 4
 #: Tables of nftables that are printed whole; of the others, chains alone.
 WHOLE = (("ip", "moyai"), ("ip", "kube-proxy"))
-_AF_INET, _AF_BRIDGE = 2, 7
+_AF_INET = 2
 _KINDS = {1: "unicast", 2: "local", 3: "broadcast", 6: "blackhole", 7: "unreachable", 8: "prohibit", 9: "throw"}
 #: linux/neighbour.h
 _STATES = ((0x80, "permanent"), (0x40, "noarp"), (0x02, "reachable"), (0x04, "stale"), (0x20, "failed"), (0x01, "incomplete"))

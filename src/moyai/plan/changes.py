@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, cast
 
 from moyai.core.errors import UsageError
+from moyai.core.kubernetes_version import version_numbers
 from moyai.spec.control_plane import was_virtual
 
 ChangeClass = Literal["fixed", "rolling", "live"]
@@ -66,6 +67,8 @@ _ROLLING_IN_POOL: Mapping[str, str] = {
     "labels": "a node registers with them",
     "taints": "a node registers with them",
 }
+#: Of these fields, those whose value the cloud shows of each machine.
+_SHOWN, _SHOWN_IN_POOL = {"controlPlane.flavor", "controlPlane.zones"}, {"flavor", "zones"}
 #: Fields of a node pool that say how machines are replaced.
 _LIVE_IN_POOL: Mapping[str, str] = {
     "rollingUpdate": "it counts for the next machines that are replaced",
@@ -89,13 +92,18 @@ _ALWAYS: Mapping[str, Any] = {
 
 @dataclass(frozen=True)
 class Change:
-    """One field whose value differs. ``path`` begins with ``spec``; ``reason`` says why the class is what it is."""
+    """One field whose value differs. ``path`` begins with ``spec``; ``reason`` says why the class is what it is.
+
+    ``pool``: the node pool that has the field, empty for none. ``shown``: whether the cloud shows the value of each machine.
+    """
 
     path: str
     before: Any
     after: Any
     kind: ChangeClass
     reason: str
+    pool: str = ""
+    shown: bool = False
 
     @property
     def text(self) -> str:
@@ -122,7 +130,7 @@ def refuse_version(asked: str, known: Sequence[str], *, back: bool) -> None:
     either direction. ``known``: those that its machines have. ``back``: whether an upgrade from it can be taken back."""
     if asked in known:
         return
-    later = tuple(map(int, asked.split("."))) > tuple(map(int, known[-1].split(".")))
+    later = version_numbers(asked) > version_numbers(known[-1])
     then = f"`moyai upgrade --to {asked}` brings the cluster to it" if later else "an older version is not for this cluster"
     raise UsageError(
         f"spec.kubernetesVersion: {asked!r}, should be {' or '.join(map(repr, known))}, which the cluster has, or be left out",
@@ -153,7 +161,7 @@ def _changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Change]
                 if path in _OF_PLANES and not was_virtual(old["controlPlane"]):
                     yield Change(f"spec.{path}", before, after, "fixed", _OF_PLANES[path])
                 else:
-                    yield Change(f"spec.{path}", before, after, kind, reason)
+                    yield Change(f"spec.{path}", before, after, kind, reason, shown=path in _SHOWN)
     before_pools = {pool["name"]: pool for pool in old["nodePools"]}
     after_pools = {pool["name"]: pool for pool in new["nodePools"]}
     for name in dict.fromkeys((*before_pools, *after_pools)):
@@ -168,7 +176,8 @@ def _changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Change]
             yield Change(f"{where}.replicas", earlier["replicas"], later["replicas"], "live", _MACHINES)
         for path, reason in _ROLLING_IN_POOL.items():
             if earlier[path] != later[path]:
-                yield Change(f"{where}.{path}", earlier[path], later[path], "rolling", reason)
+                shown = path in _SHOWN_IN_POOL
+                yield Change(f"{where}.{path}", earlier[path], later[path], "rolling", reason, pool=name, shown=shown)
         for path, reason in _LIVE_IN_POOL.items():
             # a pool of before there was a choice has the default
             if path in earlier and earlier[path] != later[path]:

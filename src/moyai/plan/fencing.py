@@ -123,7 +123,7 @@ def decide(node: WatchedNode, machine: Evidence | None, *, policy: Policy) -> De
         if heartbeat.silence < POWEROFF_SECONDS or node.ready is True:
             return _wait(since, f"but {says}: it is powered off if it stays silent", requeue_after=requeue_after, report=False)
         if node.silent > node.answering:
-            why = f"{node.silent} of {node.silent + node.answering} nodes are silent, so it may be us who are cut off"
+            why = f"{node.silent} of {node.silent + node.answering} nodes are silent, so this controller may be cut off"
             return _wait(since, f"but {says}, and {why}", requeue_after=requeue_after, report=report)
         return Decision("poweroff", f"{since}, but {says}", requeue_after)
     return _wait(since, f"but {says}", requeue_after=requeue_after, report=report)

@@ -1,8 +1,9 @@
 """What a machine is made with, as one short text in its server's metadata, and what differs between two such texts.
 
 Always holds: the text names aspects, each with a value or a digest of it, so that a plan can say what differs. An aspect that
-one of two texts does not have is no difference: another version of moyai may know more of them. Of kubelets' settings the text
-has what is unlike all clusters had before there was a setting, so a setting that a later moyai adds changes no text.
+one of two texts does not have is no difference: another version of moyai may know more of them. Of a kubelet's
+settings the text has only those that differ from what clusters had before the setting existed, so a setting that a later moyai
+adds changes no text.
 """
 
 from __future__ import annotations

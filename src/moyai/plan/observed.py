@@ -31,13 +31,10 @@ from moyai.cloud.model import (
     Subnet,
     Volume,
 )
-from moyai.core.ids import CLUSTER_TAG, Role, cluster_tag, tag_owner
+from moyai.core.ids import CLUSTER_TAG, NODE_KUBE_PROXY, Role, cluster_tag, tag_owner
 from moyai.core.keys import Key
 from moyai.kube.objects import PersistentVolume, Service
 from moyai.plan.certificates import Life
-
-#: Ends the name of an image that each node has in its own version.
-NODE_TAG = ":node"
 
 
 class Tagged(Protocol):
@@ -95,7 +92,7 @@ class KubeFacts:
     @property
     def proxy_own(self) -> bool:
         """Whether each node runs the kube-proxy that it brings along."""
-        return self.proxy_image.endswith(NODE_TAG)
+        return self.proxy_image == NODE_KUBE_PROXY
 
     def node(self, name: str) -> KubeNode | None:
         return self._by_name.get(name)

@@ -13,10 +13,11 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from moyai.core.errors import UsageError
-from moyai.core.ids import TEMPLATE_KEY
+from moyai.core.ids import TEMPLATE_KEY, node_image
+from moyai.core.kubernetes_version import is_version, minor_version, version_numbers
 from moyai.plan.machine_template import Versions, made_with
+from moyai.plan.nodes import CONTROL_PLANE_POOL, pool_of_node
 from moyai.plan.observed import Observed, Recorded, server_owner
-from moyai.spec.kubernetes import is_version
 
 #: A year.
 MOST_SOAK_HOURS = 8760
@@ -50,7 +51,7 @@ class Upgrade:
     @property
     def emulated(self) -> str:
         """The minor version as which the new control planes behave, empty where it is their own."""
-        return minor(self.begin) if minor(self.begin) != minor(self.target) else ""
+        return minor_version(self.begin) if minor_version(self.begin) != minor_version(self.target) else ""
 
     @property
     def end(self) -> str:
@@ -73,15 +74,6 @@ class Wish:
     soak_hours: float | None = None
 
 
-def numbers(version: str) -> tuple[int, ...]:
-    """``1.37.1`` for comparing."""
-    return tuple(map(int, version.split(".")))
-
-
-def minor(version: str) -> str:
-    return ".".join(version.split(".")[:2])
-
-
 def decide(has: str, upgrade: Upgrade | None, *, wish: Wish, offered: Collection[str], now: datetime) -> Upgrade:
     """What is done now; the same upgrade where there is nothing to do. ``has``: the cluster's version. ``upgrade``: the one on
     record. UsageError for a wish that cannot be met."""
@@ -93,7 +85,7 @@ def decide(has: str, upgrade: Upgrade | None, *, wish: Wish, offered: Collection
         return _ended(upgrade, back=wish.back)
     if upgrade is None:
         if not wish.to:
-            listed = _listed(one for one in offered if numbers(one) > numbers(has))
+            listed = _listed(one for one in offered if version_numbers(one) > version_numbers(has))
             raise UsageError(f"--to: left out, should be a version later than {has}: {listed}")
         links = plan_links(has, wish.to, offered=offered)
         return _with_soak(Upgrade(has, links[0], wish.to), wish)
@@ -147,19 +139,19 @@ def _with_soak(upgrade: Upgrade, wish: Wish) -> Upgrade:
 def plan_links(current: str, goal: str, *, offered: Collection[str]) -> tuple[str, ...]:
     """The versions that a cluster goes through, the last one is ``goal``: of each minor version between, the latest that there
     is an image of. ``offered``: versions that there are images of. UsageError where there is no such way."""
-    if numbers(goal) == numbers(current):
+    if version_numbers(goal) == version_numbers(current):
         raise UsageError(f"--to {goal}: the cluster has this version already")
-    if numbers(goal) < numbers(current):
+    if version_numbers(goal) < version_numbers(current):
         raise UsageError(
             f"--to {goal}: should be later than {current}, which the cluster has: what is stored may have a form that an older "
             "version does not know",
             hint="`moyai upgrade --rollback` takes back an upgrade that is not finalized",
         )
-    first, last = numbers(current)[1], numbers(goal)[1]
+    first, last = version_numbers(current)[1], version_numbers(goal)[1]
     links: list[str] = []
     for number in range(first + 1, last):
-        between = f"{numbers(current)[0]}.{number}"
-        found = sorted((one for one in offered if minor(one) == between), key=numbers)
+        between = f"{version_numbers(current)[0]}.{number}"
+        found = sorted((one for one in offered if minor_version(one) == between), key=version_numbers)
         if not found:
             raise UsageError(
                 f"--to {goal}: a cluster goes from one minor version to the next, and there is no node image of {between}",
@@ -168,7 +160,7 @@ def plan_links(current: str, goal: str, *, offered: Collection[str]) -> tuple[st
         links.append(found[-1])
     if goal not in offered:
         raise UsageError(
-            f"--to {goal}: there is no node image moyai-node-{goal}", hint=f"there are images of {_listed(offered)}"
+            f"--to {goal}: there is no node image {node_image(goal)}", hint=f"there are images of {_listed(offered)}"
         )
     return (*links, goal)
 
@@ -204,10 +196,10 @@ def _made(observed: Observed, recorded: Recorded) -> tuple[Mapping[str, str], Ma
             continue
         node = observed.kube.node(server.name) if observed.kube else None
         version = made_with(server.metadata.get(TEMPLATE_KEY, "")) or (node.version if node else "")
-        plane = server.name.rpartition("-")[0] == f"{recorded.name}-control-plane"
+        plane = pool_of_node(server.name, recorded.name) == CONTROL_PLANE_POOL
         (planes if plane else workers)[server.name] = version
     return planes, workers
 
 
 def _listed(versions: Iterable[str]) -> str:
-    return ", ".join(sorted(versions, key=numbers)) or "no version"
+    return ", ".join(sorted(versions, key=version_numbers)) or "no version"

@@ -10,6 +10,8 @@ import re
 
 _MOST_PREFIX = 253
 _PREFIX = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
+#: Of pods, Services, Nodes and namespaces: RFC 1123 and its length for subdomains.
+_OBJECT = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
 _WORD = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
 #: kubelets may give themselves only labels of these below kubernetes.io and k8s.io.
 _KUBELETS = ("kubelet.kubernetes.io", "node.kubernetes.io")
@@ -18,6 +20,11 @@ _CLOUDS = frozenset({"node.kubernetes.io/instance-type"})
 #: Kubernetes and the cloud controller manager set and remove taints of these, by a node's condition.
 _CONDITIONS = ("node.kubernetes.io", "node.cloudprovider.kubernetes.io")
 _MOYAIS = "moyai.dev"
+
+
+def is_object_name(name: str) -> bool:
+    """Whether a Node, a pod, a Service or a namespace may have the name."""
+    return _OBJECT.fullmatch(name) is not None
 
 
 def is_key(key: str) -> bool:
@@ -31,11 +38,6 @@ def is_key(key: str) -> bool:
 def is_value(value: str) -> bool:
     """Whether ``value`` may stand in a label or a taint; it may be empty."""
     return not value or _WORD.fullmatch(value) is not None
-
-
-def is_version(text: str) -> bool:
-    """Whether ``text`` is a version of Kubernetes in full, such as 1.37.1."""
-    return re.fullmatch(r"1\.[0-9]{1,4}\.[0-9]{1,4}", text) is not None
 
 
 def label_taken(key: str) -> str:

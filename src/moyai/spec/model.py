@@ -14,21 +14,21 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, model_validator
 
-from moyai.core.ids import NODE_IMAGE, is_dns_label
+from moyai.core.ids import NODE_IMAGE, is_dns_label, node_image
+from moyai.core.kubernetes_version import DEFAULT_KUBERNETES_VERSION, is_version
 from moyai.spec.address_types import Cidr, Ip
 from moyai.spec.announced_services import Services
 from moyai.spec.base import Model, problem
 from moyai.spec.bgp_network import BgpSpec, check_routers
 from moyai.spec.control_plane import ControlPlane
 from moyai.spec.forbidden_ranges import special_home, special_overlap
-from moyai.spec.kubernetes import is_key, is_value, is_version, label_taken, taint_taken
+from moyai.spec.kubernetes import is_key, is_value, label_taken, taint_taken
 from moyai.spec.object_names import Choice, CloudName, Name, is_new
 from moyai.spec.pod_network import Mode, NetConfSource, VxlanSpec, enforces_by_default
 from moyai.spec.rolling import Drain, RollingUpdate
 from moyai.spec.security import Security
 
 API_VERSION = "moyai.dev/v1alpha1"
-DEFAULT_KUBERNETES_VERSION = "1.37.1"
 #: Address numbers below this one in the node subnet stay free: the gateway and what an operator may want there.
 FIRST_NODE_NUMBER = 10
 #: That of the API's virtual address, where there is one.
@@ -182,8 +182,8 @@ class NetworkSpec(Model):
         default="routes",
         description="How pods of different nodes reach each other. `routes`: over the cloud's router. `host-gw`: from "
         "machine to machine, whose ports must be allowed to send from pods' addresses. `vxlan`: encapsulated in UDP. `bgp`: "
-        "as `host-gw`, by routes that nodes tell each other and routers outside. `auto`: the cheaper of `host-gw` and `vxlan` "
-        "that the cloud permits, decided when the cluster is made. `none`: you install a CNI plugin.",
+        "as `host-gw`, by routes that nodes announce to each other and to routers outside. `auto`: the cheaper of `host-gw` "
+        "and `vxlan` that the cloud permits, decided when the cluster is made. `none`: you install a CNI plugin.",
     )
     vxlan: VxlanSpec = Field(default_factory=VxlanSpec, description="For mode `vxlan`.")
     bgp: BgpSpec = Field(default_factory=BgpSpec, description="For mode `bgp`.")
@@ -306,7 +306,7 @@ class ClusterSpec(Model):
         description="Kubernetes version; the node image must hold it. For the local cloud moyai makes images of 1.36.3 and "
         "1.37.1. A cluster that exists keeps its version; `moyai upgrade` changes it.",
     )
-    image: Choice = Field(default="", description="Name or id of the node image; empty: moyai-node-<kubernetesVersion>.")
+    image: Choice = Field(default="", description=f"Name or id of the node image; empty: {NODE_IMAGE}<kubernetesVersion>.")
     control_plane: ControlPlane = Field(default_factory=ControlPlane, description="The control plane.")
     node_pools: list[NodePool] = Field(default_factory=lambda: [NodePool()], description="The workers; empty: none.")
     network: NetworkSpec = Field(default_factory=NetworkSpec, description="Addresses and routing.")
@@ -356,7 +356,7 @@ class ClusterSpec(Model):
 
     def image_of(self, version: str) -> str:
         """The name or id of the image that machines with this version of Kubernetes are made from."""
-        return self.image or f"{NODE_IMAGE}{version}"
+        return self.image or node_image(version)
 
 
 class Metadata(Model):

@@ -91,9 +91,7 @@ class _Evaluation:
                 raise _wrong(tree, at, what=f"should be one of {', '.join(_EMPTY)} behind empty")
             return Tree(_EMPTY[arguments], tree.source)
         if name not in ("grab", "concat", "join"):
-            raise _wrong(
-                tree, at, what="should be grab, concat, join, param, empty or prune: moyai has no other operator of Spruce"
-            )
+            raise _wrong(tree, at, what=f"should be {_KNOWN}: moyai has no other operator of Spruce")
         found = [self._argument(alternatives, tree=tree, at=at) for alternatives in _arguments(arguments, tree, at=at)]
         if not found:
             raise _wrong(tree, at, what=f"should have an argument behind {name}")

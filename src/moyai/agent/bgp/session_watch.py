@@ -1,4 +1,4 @@
-"""Which sessions are up, by what FRR reports, and what a user is told of those that are not."""
+"""Which sessions are up, by what FRR reports, and what events report about those that are not."""
 
 from __future__ import annotations
 

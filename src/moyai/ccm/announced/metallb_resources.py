@@ -1,4 +1,4 @@
-"""MetalLB's resources as the allocation sees them, and the changes that Services and nodes are told about.
+"""MetalLB's resources as the allocation sees them, and the changes that concern Services and nodes.
 
 Always holds: of BGP only the advertisements matter here; the nodes' agents read the rest, and say what
 of it is not done.

@@ -26,7 +26,7 @@ _SIGHT_SECONDS = 30.0
 
 @dataclass(frozen=True)
 class ElasticAddress:
-    """``server_id``: whose it is now, empty: nobody's. ``mark``: None for an address that is not moyai's."""
+    """``server_id``: the server that has it now, empty for none. ``mark``: None for an address that is not moyai's."""
 
     address: str
     zone: str

@@ -24,7 +24,7 @@ class StillBusy(Retriable):
 
 
 class NameTaken(Conflict):
-    """There is such an object already; whose it is, a look tells."""
+    """There is such an object already; its owner must be looked up."""
 
 
 class StillUsed(Conflict):
@@ -39,7 +39,6 @@ class NoSuchObject(NotFound):
 
 #: Put by botocore in place of a code, where the answer has none.
 _STATUS = re.compile(r"\d{3}")
-_TAKEN = (".AlreadyExists", ".HavingRegisteredInstance", ".AlreadyAttached")
 _AUTH_HINT = "check NIFCLOUD_ACCESS_KEY_ID and NIFCLOUD_SECRET_ACCESS_KEY, and this machine's clock: the signature has its time"
 
 

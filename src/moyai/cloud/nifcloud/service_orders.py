@@ -14,14 +14,12 @@ from ipaddress import AddressValueError, IPv4Address, IPv4Network, ip_network
 
 from moyai.cloud.nifcloud.balancer_model import ROUND_ROBIN, BalancerArm, HealthCheck, PairBalancer, PortPair, problems
 from moyai.cloud.nifcloud.marks import NAME_LENGTH
+from moyai.cloud.nifcloud.nic_plans import GIVEN_NETWORKS, PUBLIC, SHARED_PRIVATE
 from moyai.cloud.nifcloud.nifcloud_limits import ELB, L4, BalancerLimits, Terms
 from moyai.cloud.service_balancers import ServiceToServe
 from moyai.core.errors import UsageError
 
 PREFIX = "service.beta.kubernetes.io/nifcloud-load-balancer-"
-#: Networks that every account has.
-GLOBAL, PRIVATE = "net-COMMON_GLOBAL", "net-COMMON_PRIVATE"
-_GIVEN = (GLOBAL, PRIVATE)
 _LAN = re.compile(r"net-[0-9A-Za-z]+")
 _POLICIES = ("standard", "ats")
 _ARM_SUFFIXES = tuple(
@@ -113,7 +111,7 @@ def _same_arms(wanted: Collection[BalancerArm], found: Collection[BalancerArm]) 
         # in a network that gives addresses, those that are found were not asked for; with one arm, the VIP is on it
         return {
             (one.network, one.vip or len(arms) == 1)
-            if one.network in _GIVEN
+            if one.network in GIVEN_NETWORKS
             else (one.network, one.vip or len(arms) == 1, one.address, frozenset(one.system_addresses))
             for one in arms
         }
@@ -225,9 +223,9 @@ class _AnnotationReader:
 
     def _arm(self, number: int, *, vip: bool) -> BalancerArm:
         at = f"network-interface-{number}"
-        network = self._text(f"{at}-network-id") or GLOBAL
-        if network not in _GIVEN and not _LAN.fullmatch(network):
-            self._is_not(f"{at}-network-id", f"{GLOBAL}, {PRIVATE}, or the id of a private LAN (net-…)")
+        network = self._text(f"{at}-network-id") or PUBLIC
+        if network not in GIVEN_NETWORKS and not _LAN.fullmatch(network):
+            self._is_not(f"{at}-network-id", f"{PUBLIC}, {SHARED_PRIVATE}, or the id of a private LAN (net-…)")
         addresses = self._addresses(f"{at}-ip-address", lambda count: count == 1, right="one IPv4 address")
         system = self._addresses(
             f"{at}-system-ip-addresses", lambda count: count == 2, right="two IPv4 addresses with a comma between them"

@@ -1,4 +1,4 @@
-"""Cinder: volumes, snapshots, volume types (``cloud.capabilities.Volumes``)."""
+"""Cinder: volumes, snapshots, volume types (``cloud.disks.Disks``)."""
 
 from __future__ import annotations
 

@@ -278,14 +278,14 @@ class VolumeWork:
             if volume is not None and decide.detach(volume, server_id) == "detach":
                 await self._take_off(volume, server_id, asked=asked)
             if decide.detach(volume, server_id) != "done":
-                seen = await self._wait(volume_id, decide.settled, what=f"volume {volume_id} to come free")
+                seen = await self._wait(volume_id, decide.settled, what=f"volume {volume_id} to be detached")
                 volume = None if seen == "gone" else seen
             if volume is None or decide.detach(volume, server_id) == "done":
                 return "free"
             return NotYet(f"it is in {volume.status}")
 
         def late(last: NotYet) -> Refused:
-            return Refused("DEADLINE_EXCEEDED", f"volume {volume_id} does not come free: {last.missing}")
+            return Refused("DEADLINE_EXCEEDED", f"volume {volume_id} is not detached: {last.missing}")
 
         await auntil(come_free, clock=self._cloud.clock, timeout=self._patience, pause=self._again, retry=(), late=late)
 

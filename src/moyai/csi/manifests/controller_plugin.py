@@ -12,6 +12,7 @@ from moyai.cloud.kind import LOGIN_FOLDER
 from moyai.csi.manifests.objects import SNAPSHOT_CONTROLLER, CsiManifestOptions, meta
 from moyai.csi.manifests.probes import CONTROLLER_HEALTH, probes
 from moyai.kube.objects import apart, api_variables, secret_variables
+from moyai.kube.objects.node import CONTROL_PLANE
 
 CONFIG_PATH = f"{LOGIN_FOLDER}/cloud.conf"
 #: Long enough for a clone of a large volume; a call that takes longer is asked for again and finds its work in progress.
@@ -123,9 +124,9 @@ def _deployment(
         "hostNetwork": True,
         "dnsPolicy": "Default",
         "priorityClassName": "system-cluster-critical",
-        "nodeSelector": {"node-role.kubernetes.io/control-plane": ""},
+        "nodeSelector": {CONTROL_PLANE: ""},
         # not for a node that is not ready or not known yet: the first seconds of a cluster belong to others
-        "tolerations": [{"key": "node-role.kubernetes.io/control-plane", "operator": "Exists"}],
+        "tolerations": [{"key": CONTROL_PLANE, "operator": "Exists"}],
         "securityContext": {"fsGroup": _NOBODY, "seccompProfile": {"type": "RuntimeDefault"}},
         "terminationGracePeriodSeconds": 15,
         "containers": containers,

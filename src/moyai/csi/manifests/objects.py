@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from moyai.cloud.kind import VolumeNames
+from moyai.kube.resources import KUBE_SYSTEM
 
-NAMESPACE = "kube-system"
+NAMESPACE = KUBE_SYSTEM
 SNAPSHOT_CONTROLLER = "snapshot-controller"
 #: Short names of the images that are used beside moyai's own.
 SIDECARS = ("csi-attacher", "csi-provisioner", "csi-resizer", "csi-snapshotter", "snapshot-controller")

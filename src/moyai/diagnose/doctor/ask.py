@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from moyai.cloud.capabilities import Capability, Cloud
+from moyai.cloud.model import Network
 from moyai.core.clock import Clock
 from moyai.core.errors import MoyaiError, one_line
 from moyai.diagnose.doctor.facts import CloudSurvey, External, Unknown
@@ -24,7 +25,6 @@ def ask(cloud: Cloud, clock: Clock) -> CloudSurvey:
         "services": lambda: tuple(survey.services()),
         "capabilities": cloud.capabilities,
         "features": survey.features,
-        "external": lambda: _external(cloud),
         "quotas": lambda: _where(cloud, Capability.QUOTAS, call=lambda: cloud.quotas.quotas()),
         "flavors": lambda: tuple(machines.flavors()),
         "images": lambda: tuple(cloud.images.images()),
@@ -35,10 +35,13 @@ def ask(cloud: Cloud, clock: Clock) -> CloudSurvey:
         "clock_ahead": survey.clock_ahead,
         "certificates": lambda: tuple(survey.certificates()),
     }
-    # the first call logs in: a login that is refused is told once, and not by each call
+    # the first call logs in: a login that is refused is reported once, and not by each call
     cloud.account.project_id()
     with ThreadPoolExecutor(_WORKERS, thread_name_prefix="doctor") as pool:
-        asked = {name: pool.submit(call) for name, call in calls.items()}
+        networks = pool.submit(lambda: tuple(cloud.networks.networks()))
+        external = pool.submit(lambda: _external(cloud, networks.result()))
+        asked: dict[str, Future[Any]] = {name: pool.submit(call) for name, call in calls.items()}
+        asked |= {"networks": networks, "external": external}
         answers = {name: _answer(one) for name, one in asked.items()}
         return CloudSurvey(name=cloud.name, now=clock.now(), needs_tags=cloud.kind.needs_tags, **answers)
 
@@ -54,6 +57,6 @@ def _where(cloud: Cloud, capability: Capability, *, call: Callable[[], list[T]])
     return tuple(call()) if capability in cloud.capabilities() else ()
 
 
-def _external(cloud: Cloud) -> tuple[External, ...]:
-    networks = sorted(cloud.networks.networks(external=True), key=lambda network: network.name)
-    return tuple(External(network, cloud.survey.free_addresses(network.id)) for network in networks)
+def _external(cloud: Cloud, networks: Iterable[Network]) -> tuple[External, ...]:
+    external = sorted((one for one in networks if one.external), key=lambda network: network.name)
+    return tuple(External(network, cloud.survey.free_addresses(network.id)) for network in external)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from moyai.cloud.capabilities import Cloud
+from moyai.cloud.survey import Feature
 from moyai.core.clock import Clock
 from moyai.core.errors import MoyaiError, one_line
 from moyai.core.paths import Paths
@@ -15,8 +16,11 @@ from moyai.diagnose.doctor.facts import CloudSurvey, Unknown
 from moyai.diagnose.doctor.finding import Finding, State
 from moyai.diagnose.doctor.findings import findings
 from moyai.diagnose.doctor.fitting import Fit, fit
+from moyai.lifecycle.observe import Answers
 from moyai.lifecycle.up import preview
 from moyai.spec.model import Cluster
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,7 @@ def doctor(cloud: Cloud, *, image: str, paths: Paths, clock: Clock, spec: Cluste
     Raises MoyaiError where nobody can log in.
     """
     facts = ask(cloud, clock)
-    wanted = _spec(spec, cloud, paths=paths, clock=clock) if spec else None
+    wanted = _spec(spec, cloud, facts=facts, paths=paths, clock=clock) if spec else None
     return DoctorReport(
         cloud=cloud.name,
         findings=(*findings(facts), *_image(facts, image), *([wanted] if wanted else [])),
@@ -72,11 +76,28 @@ def _image(facts: CloudSurvey, wanted: str) -> Iterator[Finding]:
         yield Finding("node image", State.OK, wanted)
 
 
-def _spec(spec: Cluster, cloud: Cloud, *, paths: Paths, clock: Clock) -> Finding:
-    """By the look that `plan` and `up` take."""
+def _answers(facts: CloudSurvey) -> Answers:
+    return Answers(
+        networks=_known(facts.networks),
+        flavors=_known(facts.flavors),
+        zones=_known(facts.zones),
+        images=_known(facts.images),
+        quotas=_known(facts.quotas),
+        login=_known(facts.own_login),
+        balancer_providers=_known(facts.providers),
+        sources_allowed=None if isinstance(facts.features, Unknown) else Feature.SOURCE_ADDRESSES in facts.features,
+    )
+
+
+def _known(fact: T | Unknown) -> T | None:
+    return None if isinstance(fact, Unknown) else fact
+
+
+def _spec(spec: Cluster, cloud: Cloud, *, facts: CloudSurvey, paths: Paths, clock: Clock) -> Finding:
+    """By the look that `plan` and `up` take, which asks the cloud only for what the survey does not have."""
     subject = f"cluster {spec.name}"
     try:
-        plan = preview(spec, cloud, paths=paths, clock=clock)
+        plan = preview(spec, cloud, paths=paths, clock=clock, answers=_answers(facts))
     except MoyaiError as error:
         return Finding(subject, State.MISSING, one_line(error), "change the spec or the cloud: `plan` and `up` refuse it")
     if not plan:

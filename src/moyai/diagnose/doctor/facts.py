@@ -20,7 +20,7 @@ class Unknown:
 
 @dataclass(frozen=True)
 class External:
-    """An external network. ``free``: addresses that nobody has, None where the cloud does not tell users."""
+    """An external network. ``free``: addresses that nobody has, None where the cloud does not report them to users."""
 
     network: Network
     free: int | None
@@ -29,8 +29,8 @@ class External:
 @dataclass(frozen=True)
 class CloudSurvey:
     """``now``: when the cloud was asked. ``needs_tags``: the kind's (``CloudKind``). ``volume_zones``, ``volume_types`` and
-    ``providers`` are empty on a cloud without the capability. ``clock_ahead``: in seconds, None where the cloud does not tell
-    the time."""
+    ``providers`` are empty on a cloud without the capability. ``clock_ahead``: in seconds, None where the cloud does not
+    report its time."""
 
     name: str
     now: datetime
@@ -40,6 +40,7 @@ class CloudSurvey:
     services: tuple[CloudService, ...] | Unknown
     capabilities: frozenset[Capability] | Unknown
     features: frozenset[Feature] | Unknown
+    networks: tuple[Network, ...] | Unknown
     external: tuple[External, ...] | Unknown
     quotas: tuple[Quota, ...] | Unknown
     flavors: tuple[Flavor, ...] | Unknown

@@ -7,7 +7,7 @@ from enum import StrEnum
 
 
 class State(StrEnum):
-    """``MISSING``: the cloud lacks it, or it ends soon. ``UNKNOWN``: the cloud does not tell it, or not this user."""
+    """``MISSING``: the cloud lacks it, or it ends soon. ``UNKNOWN``: the cloud does not report it, or not to this user."""
 
     OK = "ok"
     MISSING = "missing"

@@ -1,6 +1,6 @@
 """What a cloud's facts mean for a cluster: pure, one function a subject.
 
-What is fatal for every cluster and what costs a part of one is told in the same way: by the advice.
+The advice of a finding says what its absence costs: a whole cluster, or a part of one.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from moyai.diagnose.doctor.facts import CloudSurvey, External, Unknown
 from moyai.diagnose.doctor.finding import Finding, State
 
 T = TypeVar("T")
-#: A login or certificate that ends earlier is told of.
+#: A login or certificate that ends earlier is reported.
 _SOON = timedelta(days=14)
 #: Seconds. A cloud refuses logins of the future, and certificates that moyai makes begin when this machine thinks they do.
 _CLOCKS_APART = 30.0
@@ -41,7 +41,7 @@ _OTHER_MARKS = "none: the owner of an object stands in its description or its na
 _PLAIN: Mapping[Feature, str] = {
     Feature.SOURCE_ADDRESSES: "network.mode must be vxlan, which auto chooses; there can be one control plane only",
     Feature.SINGLE_ROUTES: "two programs that change one router's routes may lose each other's; use another mode than routes",
-    Feature.NETWORK_MTU: "set the MTU of the machines' network by hand if it is not 1500",
+    Feature.NETWORK_MTU: "moyai takes 1,450 bytes for the MTU: a network that carries less loses long packets",
 }
 
 
@@ -88,16 +88,16 @@ def _own_login(own: OwnLogin) -> Iterator[Finding]:
     elif own.given:
         yield Finding(subject, State.OK, f"the parts of a cluster log in with {own.given}", "; ".join(own.notes))
     else:
-        hint = "no cluster can be built: log in by password, or with a credential that may make others or fits the parts"
+        hint = "no cluster can be built: log in by password, or with a credential that creates others or fits both parts"
         yield Finding(subject, State.MISSING, own.refusal, hint)
 
 
 def _services(services: Iterable[CloudService]) -> Iterator[Finding]:
     for one in services:
         if one.fault:
-            yield Finding(one.name, State.MISSING, one.fault, "ask the cloud's operator; what needs the service fails")
+            yield Finding(one.name, State.MISSING, one.fault, "ask the cloud's operator; nothing that needs the service works")
         else:
-            yield Finding(one.name, State.OK, f"{one.versions or 'version not told'} at {one.address}")
+            yield Finding(one.name, State.OK, f"{one.versions or 'version not reported'} at {one.address}")
 
 
 def _capabilities(offered: frozenset[Capability], *, needs_tags: bool) -> Iterator[Finding]:
@@ -122,11 +122,11 @@ def _external(networks: Iterable[External]) -> Iterator[Finding]:
     for one in named:
         subject = f"external network {one.network.name}"
         if one.free is None:
-            yield Finding(subject, State.UNKNOWN, "how many addresses are free is told to administrators only")
+            yield Finding(subject, State.UNKNOWN, "the cloud reports free addresses to administrators only")
         elif one.free:
             yield Finding(subject, State.OK, f"{one.free:,} addresses are free")
         else:
-            hint = "neither the API nor a CloudService gets an address: give addresses back, or ask the operator for more"
+            hint = "neither the API nor a Service gets an address: release addresses, or ask the operator for more"
             yield Finding(subject, State.MISSING, "no address is free", hint)
     if not named:
         yield Finding("external networks", State.MISSING, "there is none", "no cluster can be built: its API cannot be reached")
@@ -142,7 +142,7 @@ def _quotas(quotas: Iterable[Quota]) -> Iterator[Finding]:
         elif left > 0:
             yield Finding(f"quota {one.name}", State.OK, f"{left:,} of {one.limit:,} are free")
         else:
-            hint = "give something back, or ask the operator for more"
+            hint = "delete objects that you do not need, or ask the operator for a larger quota"
             yield Finding(f"quota {one.name}", State.MISSING, f"all {one.limit:,} are used", hint)
 
 
@@ -168,7 +168,7 @@ def _named(subject: str, names: Iterable[str]) -> Iterator[Finding]:
 
 def _clock(ahead: float | None) -> Iterator[Finding]:
     if ahead is None:
-        yield Finding("clock", State.UNKNOWN, "the cloud does not tell the time")
+        yield Finding("clock", State.UNKNOWN, "the cloud does not report its time")
     elif abs(ahead) > _CLOCKS_APART:
         where = "ahead of" if ahead > 0 else "behind"
         hint = "logins and certificates may be refused: let NTP set the clock that is wrong"

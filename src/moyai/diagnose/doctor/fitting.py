@@ -9,16 +9,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from moyai.bootstrap.addons import addons_of
+from moyai.bootstrap.cluster_plan import plan_cluster
 from moyai.cloud.kind import CloudKind
 from moyai.cloud.model import Flavor, Image
 from moyai.cloud.survey import Feature
 from moyai.core.errors import MoyaiError, one_line
 from moyai.diagnose.doctor.facts import CloudSurvey, Unknown
-from moyai.plan.cluster import plan_up
 from moyai.plan.observed import Observed, Recorded
-from moyai.plan.pod_network.choice import choose_mode
-from moyai.spec.model import Cluster
+from moyai.spec.model import API_VERSION, Cluster
 
 T = TypeVar("T")
 #: What kubeadm asks of a machine, and of a control plane's. Source: Kubernetes, "Installing kubeadm", "Before you begin".
@@ -40,7 +38,7 @@ def fit(facts: CloudSurvey, kind: CloudKind) -> Fit:
     try:
         observed = _observed(facts, kind)
     except _NotToldError as error:
-        return Fit(None, f"the cloud does not tell enough: {error}")
+        return Fit(None, f"the cloud does not report enough: {error}")
     plane = _smallest(observed.flavors, cpus=_LEAST_CPUS)
     worker = _smallest(observed.flavors, cpus=1)
     if plane is None or worker is None:
@@ -100,7 +98,7 @@ class _Proposals:
             "nodePools": [pool],
             "network": {"mode": "auto", **self._external()},
         }
-        return {"apiVersion": "moyai.dev/v1alpha1", "kind": "Cluster", "metadata": {"name": "demo"}, "spec": spec}
+        return {"apiVersion": API_VERSION, "kind": "Cluster", "metadata": {"name": "demo"}, "spec": spec}
 
     def _external(self) -> dict[str, str]:
         """Only where the choice is not the cloud's."""
@@ -125,11 +123,7 @@ class _Proposals:
             cluster = Cluster.model_validate(self.spec(workers))
             image = Image("any", cluster.spec.image_name, "ready")
             observed = replace(self._observed, images=(image,))
-            chosen = choose_mode(cluster, observed).cluster
-            addons = addons_of(
-                self._kind.volume_names, spec=chosen.spec, ready=False, intended=(), capabilities=observed.capabilities
-            )
-            plan_up(chosen, observed, recorded=Recorded(chosen.metadata.name, "doctor"), addons=addons)
+            plan_cluster(cluster, observed, kind=self._kind, recorded=Recorded(cluster.name, "doctor"))
         except MoyaiError as error:
             return one_line(error)
         return ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from ipaddress import AddressValueError, IPv4Address
@@ -13,9 +12,9 @@ from moyai.diagnose.network.trace_model import PacketEnd, ServiceFacts
 from moyai.kube.objects import Node, object_key, parse_policy_pod
 from moyai.kube.objects.meta import deleting, part, rows, text
 from moyai.kube.resources import Json
+from moyai.spec.kubernetes import is_object_name
 
 PROTOCOLS = ("tcp", "udp", "sctp", "icmp")
-_NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
 #: As kubectl prints kinds before names.
 _KINDS = {
     "pod": "pod", "pods": "pod", "po": "pod",
@@ -83,7 +82,7 @@ def _find(given: str, objects: Objects, *, namespace: str) -> PacketEnd:
     space, _, name = given.rpartition("/")
     kind = _KINDS.get(space.partition("/")[0], "")
     space = space.partition("/")[2] if kind else space
-    if not _NAME.fullmatch(name) or (space and not _NAME.fullmatch(space)):
+    if not is_object_name(name) or (space and not is_object_name(space)):
         hint = "should be NAME or NAMESPACE/NAME of a pod or Service, a node's name, or an IPv4 address"
         raise UsageError(f"{given!r} is no place in the cluster", hint=hint)
     named = [one for one in _named(name, objects, namespace=space or namespace) if kind in ("", one[0])]

@@ -28,6 +28,7 @@ from moyai.kube.objects.meta import part, text, text_map
 from moyai.kube.resources import (
     CONFIG_MAPS,
     DEPLOYMENTS,
+    KUBE_SYSTEM,
     NAMESPACES,
     PODS,
     SERVICE_ACCOUNTS,
@@ -171,7 +172,7 @@ def leftovers(namespaces: Iterable[Json], *, now: datetime) -> list[str]:
 
 def image_of(api: ProbeApi) -> str:
     """The image of moyai that the cluster's nodes hold."""
-    image = first_image(api.get(DEPLOYMENTS, ccm.NAME, namespace="kube-system"))
+    image = first_image(api.get(DEPLOYMENTS, ccm.NAME, namespace=KUBE_SYSTEM))
     if not image:
         raise Terminal(f"Deployment {ccm.NAME} names no image: the cluster's nodes hold none that a probe could run")
     return image

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import NoReturn
 
+from moyai.core.ids import AGENT
 from moyai.diagnose.network.cloud_wire import contains, refused_by_firewall, refused_to_send, route_of
 from moyai.diagnose.network.kernel_facts import Kernel, LinkFacts, RouteFacts, best
 from moyai.diagnose.network.nft_rules import OWN, PROXY, Packet, Ruleset
@@ -19,7 +20,7 @@ from moyai.plan.network_policy.table_names import GATE, TABLE, policy_chain
 from moyai.plan.node_network import OVERHEAD
 
 _MOST_NODES = 6
-_AGENT = "does the node's agent run? `moyai kubectl -n kube-system get pods -l app.kubernetes.io/name=moyai-agent -o wide`"
+_AGENT = f"does the node's agent run? `moyai kubectl -n kube-system get pods -l app.kubernetes.io/name={AGENT} -o wide`"
 _SWITCHED_OFF = "this cluster enforces no network policies: `moyai up` with `spec.network.policy: true` switches them on"
 _GATED = "has booted, and its agent has not applied network policies since: until then its pods have no traffic"
 _PROXY_HINT = "does kube-proxy run there? `moyai kubectl -n kube-system get pods -l k8s-app=kube-proxy -o wide`"

@@ -15,6 +15,10 @@ UNINITIALIZED = "node.cloudprovider.kubernetes.io/uninitialized"
 
 #: The label and the taint of a node of the control plane, as kubeadm sets them.
 CONTROL_PLANE = "node-role.kubernetes.io/control-plane"
+#: Nodes with this label get no traffic from load balancers, and announce no address; kubeadm puts it on control planes.
+EXCLUDE_LABEL = "node.kubernetes.io/exclude-from-external-load-balancers"
+#: The addresses that a kubelet was configured with, separated by commas.
+PROVIDED_IPS = "alpha.kubernetes.io/provided-node-ip"
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,11 @@ class Node:
     @property
     def internal_ips(self) -> tuple[str, ...]:
         return tuple(one.address for one in self.addresses if one.type == "InternalIP")
+
+    @property
+    def provided_ips(self) -> tuple[str, ...]:
+        """The addresses that the kubelet was configured with."""
+        return tuple(filter(None, self.annotations.get(PROVIDED_IPS, "").split(",")))
 
     @property
     def reference(self) -> Reference:

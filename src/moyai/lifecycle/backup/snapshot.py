@@ -20,12 +20,12 @@ from moyai.core.waiting import NotYet, until
 from moyai.kube.objects import parse_node, parse_pod
 from moyai.kube.quick import KubeApi
 from moyai.kube.resources import NODES, PODS
+from moyai.lifecycle.etcd_members import ETCD_PKI
 from moyai.lifecycle.plane_pod import NAMESPACE, own_image, plane_pod
 
 #: Seconds for the pod to run; between two words of etcd.
 POD_TIMEOUT, WORD_TIMEOUT = 60.0, 60.0
 _PAUSE = 0.3
-_FOLDER = "/etc/kubernetes/pki/etcd"
 _HASH = hashlib.sha256().digest_size
 #: Bytes of the line before the snapshot, at most.
 _LINE = 1024
@@ -73,7 +73,7 @@ def _start(api: KubeApi, node: str, *, pod: str, clock: Clock, progress: Progres
                 api.get(NODES, node),
                 image=own_image(api),
                 container="backup",
-                folders=(_FOLDER,),
+                folders=(ETCD_PKI,),
                 read_only=True,
                 sees_processes=False,
             )

@@ -42,7 +42,7 @@ class Ending:
         context = self._context
         left = services_end(context.api(), step.services, clock=context.clock, progress=progress)
         if left:
-            progress.progress(f"{', '.join(left)} did not go in time; removed in the cloud itself")
+            progress.progress(f"{', '.join(left)} were not removed by Kubernetes in time; moyai removed them in the cloud")
 
     def _cordon(self, step: s.CordonNode, _: Progress) -> None:
         with suppress(NotFound):
@@ -62,4 +62,4 @@ class Ending:
         driver = context.cloud.kind.volume_names.driver
         left = volumes_released(context.api(), step.volumes, driver=driver, clock=context.clock, progress=progress)
         if left:
-            progress.progress(f"{', '.join(left)} did not come off in time; their machines are shut down")
+            progress.progress(f"{', '.join(left)} were not detached in time; their machines are shut down")

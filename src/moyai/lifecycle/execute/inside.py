@@ -8,7 +8,7 @@ from moyai.bootstrap import pki, user_data
 from moyai.core.files import write_private
 from moyai.core.ids import UNSEALING_KEY
 from moyai.core.progress import Progress
-from moyai.kube.resources import DEPLOYMENTS
+from moyai.kube.resources import DEPLOYMENTS, KUBE_SYSTEM
 from moyai.lifecycle import addon_objects, waits
 from moyai.lifecycle.drain import drain, exclude, forget_node, mark_control_plane, restore
 from moyai.lifecycle.execute.context import Context, Handler, handles
@@ -105,7 +105,7 @@ class Inside:
 
     def _copies(self, step: s.SetCopies, _: Progress) -> None:
         body = {"spec": {"replicas": step.copies}}
-        self._context.api().patch(DEPLOYMENTS, step.key.name, body=body, namespace="kube-system")
+        self._context.api().patch(DEPLOYMENTS, step.key.name, body=body, namespace=KUBE_SYSTEM)
 
     def _proxy(self, step: s.SetProxy, _: Progress) -> None:
         set_proxy(self._context.api(), pinned=step.pinned, held=step.held)

@@ -58,7 +58,7 @@ class Removing:
 
     def _stop(self, step: s.StopServer, progress: Progress) -> None:
         if all(self._off(volume, step.server_id) for volume in step.volume_ids):
-            progress.progress("its volumes have come off")
+            progress.progress("its volumes are detached")
             return
         self._cloud.machines.stop_server(step.server_id)
         self._wait_for(lambda: self._stopped(step.server_id), f"{step.key} to stop")
@@ -67,7 +67,7 @@ class Removing:
         if self._off(step.volume_id, step.server_id):
             return
         retry_while_busy(lambda: self._cloud.machines.detach_volume(step.server_id, step.volume_id), self._clock)
-        self._wait_for(lambda: self._off(step.volume_id, step.server_id), f"{step.key} to come off {step.server}")
+        self._wait_for(lambda: self._off(step.volume_id, step.server_id), f"{step.key} to be detached from {step.server}")
 
     def _delete(self, step: s.Delete, _: Progress) -> None:
         cloud, identity = self._cloud, step.object_id
@@ -125,7 +125,7 @@ class Removing:
 
     def _for_free(self, step: s.WaitFree, _: Progress) -> None:
         self._leave_servers(step.volume_id, name=step.volume)
-        self._wait_for(lambda: self._off(step.volume_id), f"volume {step.volume} to come free")
+        self._wait_for(lambda: self._off(step.volume_id), f"volume {step.volume} to be detached")
 
     def _leave_servers(self, volume_id: str, *, name: str) -> None:
         """Take the volume off servers that do not exist. Terminal where it is at somebody else's, which keeps it."""

@@ -1,4 +1,4 @@
-"""Signature version 2: who asks, whether the request is unchanged, and whether it is of now.
+"""Signature version 2: who asks, whether the request is unchanged, and whether it is recent.
 
 HMAC of method, host, path and the sorted parameters under the secret key. The host is compared as the client writes it in the
 header Host, with the port. The skew that is allowed is the front's choice: the real service's is not known.

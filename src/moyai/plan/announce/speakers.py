@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address
 
 from moyai.kube.objects import AddressPool, L2Advertisement, NamespacedName, Node, Service
+from moyai.kube.objects.node import EXCLUDE_LABEL
 
-#: Nodes with it are no targets of load balancers, those of the cloud too.
-EXCLUDED = "node.kubernetes.io/exclude-from-external-load-balancers"
 #: How many nodes compete for an address: with this many minus one lost silently, the address still moves at once.
 CANDIDATES = 3
 
@@ -72,7 +71,9 @@ def by_address(services: Iterable[Service]) -> dict[str, list[Service]]:
 
 def in_service(node: Node) -> bool:
     """Whether the node may announce anything."""
-    return node.ready is True and not node.deleting and EXCLUDED not in node.labels and node.network_unavailable is not True
+    return (
+        node.ready is True and not node.deleting and EXCLUDE_LABEL not in node.labels and node.network_unavailable is not True
+    )
 
 
 def ranked(address: str, nodes: Iterable[str]) -> list[str]:

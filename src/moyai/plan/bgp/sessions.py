@@ -10,9 +10,11 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 
+from moyai.core.ids import AGENT
 from moyai.kube.objects import Node
 from moyai.kube.objects.bgp import BfdProfile, BgpPeer
 from moyai.kube.objects.meta import Reference
+from moyai.kube.resources import KUBE_SYSTEM
 from moyai.plan.announce.metallb_words import NAMESPACE
 from moyai.plan.bgp.bgp_conf import BgpConf
 
@@ -101,7 +103,7 @@ def _all(peers: Collection[BgpPeer], conf: BgpConf) -> list[BgpPeer]:
         BgpPeer(
             one.name,
             one.address,
-            Reference("ConfigMap", "moyai-agent", "", "kube-system"),
+            Reference("ConfigMap", AGENT, "", KUBE_SYSTEM),
             my_asn=conf.asn,
             asn=one.asn,
             secret=one.secret,

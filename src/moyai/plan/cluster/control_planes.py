@@ -120,6 +120,6 @@ def plane_notes(now: Situation) -> Iterator[str]:
     for zone, planes_there in sorted(Counter(node.zone for node in planes).items()):
         if zone and len(planes) - planes_there < majority(len(planes)):
             yield (
-                f"zone {zone} has {planes_there} of {len(planes)} control planes: without it the others are no majority, and "
-                "the API stands still"
+                f"zone {zone} has {planes_there} of {len(planes)} control planes: without this zone the others are no "
+                "majority, and the API stops"
             )

@@ -11,9 +11,11 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from moyai.core.errors import MoyaiError, UsageError
+from moyai.core.ids import node_image
+from moyai.core.kubernetes_version import minor_version, version_numbers
 from moyai.plan.capacity import check_surge
 from moyai.plan.observed import KubeFacts, Observed, Recorded
-from moyai.plan.versions import Stage, Upgrade, minor, numbers
+from moyai.plan.versions import Stage, Upgrade
 from moyai.spec.model import Cluster
 
 #: How many minor versions a kubelet may be older than its API server.
@@ -88,7 +90,7 @@ def _problems(
     if spec.image:
         yield (
             f"spec.image: {spec.image!r}, should be left out: each version has an image of its own",
-            "`moyai up` with the image moyai-node-VERSION first",
+            f"`moyai up` with the image {node_image('VERSION')} first",
         )
     well = kube.in_service
     if ill := sorted(name for name in recorded.allocations if name not in well):
@@ -97,7 +99,7 @@ def _problems(
         yield from _skew(kube, upgrade)
     for version in (upgrade.begin, upgrade.target) if upgrade.moves else (upgrade.target,):
         if version not in made_for:
-            yield f"there is no node image moyai-node-{version}", f"upload it to cloud {spec.cloud}"
+            yield f"there is no node image {node_image(version)}", f"upload it to cloud {spec.cloud}"
     try:
         check_surge(cluster, observed)
     except MoyaiError as error:
@@ -111,7 +113,7 @@ def _problems(
                 "more replicas, a budget that lets one go, or nodePools[].drain.atTimeout override",
             )
     for one in use.old_apis if use else ():
-        if numbers(one.removed) <= numbers(minor(upgrade.goal)):
+        if version_numbers(one.removed) <= version_numbers(minor_version(upgrade.goal)):
             yield f"{one.name} is in use, and {one.removed} has it no more", "have its users ask for a later version of it"
 
 
@@ -120,7 +122,7 @@ def _skew(kube: KubeFacts, upgrade: Upgrade) -> Iterator[tuple[str, str]]:
         said = re.match(r"1\.([0-9]{1,4})(?![0-9])", node.version)
         if said is None:
             continue  # a node of the user's may say anything
-        behind = numbers(minor(upgrade.target))[1] - int(said[1])
+        behind = version_numbers(minor_version(upgrade.target))[1] - int(said[1])
         if behind > KUBELET_SKEW:
             what = f"node {node.name} has {node.version}, more than {KUBELET_SKEW} minor versions before {upgrade.target}"
             yield what, "replace it: delete its machine in the cloud, then run `moyai up`"

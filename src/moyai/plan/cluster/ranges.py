@@ -45,7 +45,7 @@ def reach_notes(now: Situation) -> Iterator[str]:
         return
     access = now.spec.access
     for field, ranges, what in (
-        ("apiCIDRs", access.api_cidrs, "`up` waits in vain for the API, and no command reaches it"),
+        ("apiCIDRs", access.api_cidrs, "`up` waits for the API until its time is over, and no command reaches it"),
         ("sshCIDRs", access.ssh_cidrs, "`moyai ssh` does not get through"),
     ):
         if ranges and not any(IPv4Address(address) in cidr for cidr in ranges):

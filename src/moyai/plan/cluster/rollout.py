@@ -141,10 +141,8 @@ def _said(server: Server, template: str, *, pending: Sequence[str], held: bool, 
 
 def _pending(changes: Sequence[Change], pool: str) -> Iterator[str]:
     """What the cloud does not show of a machine and that is about to change."""
-    shown = (".flavor", ".zones", ".zone")
     for change in changes:
-        own = change.path.startswith((f"spec.nodePools[{pool}].", "spec.image", "spec.security."))
-        if change.kind == "rolling" and own and not change.path.endswith(shown):
+        if change.kind == "rolling" and not change.shown and change.pool in ("", pool):
             yield change.path.removeprefix("spec.")
 
 

@@ -6,9 +6,8 @@ from collections.abc import Iterable, Mapping
 from ipaddress import ip_address
 
 from moyai.kube.objects import Node
+from moyai.kube.objects.node import EXCLUDE_LABEL
 
-#: Nodes with this label get no traffic from load balancers; kubeadm puts it on control planes.
-EXCLUDE_LABEL = "node.kubernetes.io/exclude-from-external-load-balancers"
 #: The autoscaler puts this taint on a node that it is about to remove.
 _DOOMED_TAINT = "ToBeDeletedByClusterAutoscaler"
 

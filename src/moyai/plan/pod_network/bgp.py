@@ -1,4 +1,4 @@
-"""Mode ``bgp``: nodes tell each other, and routers outside, their pod ranges by BGP.
+"""Mode ``bgp``: nodes announce their pod ranges by BGP, to each other and to routers outside.
 
 Nothing is encapsulated and the cloud's router has no part in it. Ports must be allowed to send from pods' addresses. The agents
 run FRR, which puts the routes into the kernel.

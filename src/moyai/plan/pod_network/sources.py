@@ -1,6 +1,6 @@
 """Ports that may send from other addresses than their own: those of pods, of the API, of Services that nodes announce.
 
-Always holds: what a port is made with and what it is mended to are one and the same.
+Always holds: a port is created with the same addresses to which it is repaired.
 """
 
 from __future__ import annotations
