@@ -363,10 +363,12 @@ def _print_status(found: ClusterStatus) -> None:
         say()
         rows = [(one.name, "its part" if one.limited else "all roles", one.expires[:10] or "-") for one in found.credentials]
         print_table(("CREDENTIAL", "MAY CALL", "ENDS"), rows)
-    if found.problems or found.notes or found.upgrade:
+    if found.problems or found.notes or found.upgrade or found.rotation:
         say()
     if found.upgrade:
         say(f"upgrade: {found.upgrade.text}")
+    if found.rotation:
+        say(f"note: {found.rotation.text}")
     for note in found.notes:
         say(f"note: {note}")
     for problem in found.problems:

@@ -28,6 +28,7 @@ from moyai.lifecycle.clusters import open_api
 from moyai.lifecycle.etcd_care import EtcdStatus, all_notes, all_problems, read_etcd
 from moyai.lifecycle.members import PlaneStatus, plane_problems, read_planes
 from moyai.lifecycle.record import Record
+from moyai.lifecycle.rotation_state import RotationStatus, rotation_status
 from moyai.lifecycle.services import balanced
 from moyai.lifecycle.upgrade_state import UpgradeStatus, upgrade_status
 from moyai.plan.cluster.control_planes import majority
@@ -94,7 +95,7 @@ class CredentialStatus:
 @dataclass(frozen=True)
 class ClusterStatus:
     """``api``: ready or why not. ``control_planes``: of a cluster whose API has a virtual address. ``etcd``: its members that
-    answer. ``upgrade``: one that is not finalized. ``problems``: empty when all is well. ``notes``: what is no problem yet."""
+    answer. ``upgrade``: one that is not finalized. ``rotation``: of certificates or keys, that is under way. ``problems``: empty when all is well. ``notes``: what is no problem yet."""
 
     name: str
     uid: str
@@ -110,6 +111,7 @@ class ClusterStatus:
     control_planes: tuple[PlaneStatus, ...] = ()
     etcd: tuple[EtcdStatus, ...] = ()
     upgrade: UpgradeStatus | None = None
+    rotation: RotationStatus | None = None
     problems: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -168,6 +170,7 @@ def read(record: Record, cloud: Cloud, *, clock: Clock | None = None) -> Cluster
         control_planes=planes,
         etcd=etcds,
         upgrade=upgrade_status(record, servers or ()) if servers is not None else None,
+        rotation=rotation_status(record, now=now),
         problems=tuple(
             filter(
                 None,

@@ -32,6 +32,7 @@ from moyai.lifecycle.clusters import open_api
 from moyai.lifecycle.etcd_data import MakeData
 from moyai.lifecycle.record import Record, locked
 from moyai.lifecycle.record_format import ENCRYPTION_KEY, SECRET_NAMES
+from moyai.lifecycle.rotation_state import prepare
 from moyai.plan import keys
 from moyai.plan import steps as s
 from moyai.plan.changes import refuse_version
@@ -305,6 +306,9 @@ def _carry_out(
 ) -> tuple[str, ...]:
     """Run the plan; returns what the user must hear of all the same."""
     plan = start.plan
+    if record.rotation:
+        # a killed rotation may have left the record's keys half-way
+        prepare(record, record.rotation)
     # all secrets of the machines' user data are on disk before the cloud is asked for anything
     authorities = pki.ensure(record.folder / "pki", clock)
     public_key = pki.ensure_ssh_key(record.folder)[1]

@@ -15,6 +15,12 @@ GATEWAY, INTERFACE = Key(Kind.GATEWAY), Key(Kind.INTERFACE)
 FLOATING_IP, KEY_PAIR, KUBECONFIG = Key(Kind.FLOATING_IP), Key(Kind.KEY_PAIR), Key(Kind.KUBECONFIG)
 #: kubeadm's configuration of the cluster, and the proxy of Services that kubeadm installs.
 KUBEADM_CONFIG, KUBE_PROXY = Key(Kind.CONFIG_MAP, "kubeadm-config"), Key(Kind.ADDON, "kube-proxy")
+#: kubeadm's public word of the cluster for machines that join; the Secrets of the cluster, and those with tokens of accounts.
+CLUSTER_INFO, SECRETS, ACCOUNT_TOKENS = (
+    Key(Kind.CONFIG_MAP, "cluster-info"),
+    Key(Kind.SECRET, "all"),
+    Key(Kind.SECRET, "tokens"),
+)
 TOKEN, STORAGE_CLASS = Key(Kind.TOKEN), Key(Kind.STORAGE_CLASS)
 #: Credentials of the cloud: the cloud controller manager's and the CSI driver's.
 CONTROLLERS_CREDENTIAL, VOLUMES_CREDENTIAL = Key(Kind.CREDENTIAL, "controllers"), Key(Kind.CREDENTIAL, "volumes")

@@ -73,6 +73,14 @@ from moyai.plan.steps.making import (
     StartServer,
 )
 from moyai.plan.steps.removing import Delete, DetachVolume, RemoveInterface, RemoveRoutes, StopServer, WaitFree
+from moyai.plan.steps.rotating import (
+    PublishAuthority,
+    RenewLegacyTokens,
+    RewriteSecrets,
+    SetMachineKeys,
+    WaitStaticPods,
+    static_pods,
+)
 
 __all__ = [
     "ADDONS",
@@ -117,19 +125,23 @@ __all__ = [
     "LeavingPlane",
     "MarkControlPlane",
     "MoveLeadership",
+    "PublishAuthority",
     "RemoveAddon",
     "RemoveInterface",
     "RemoveMember",
     "RemoveRoutes",
+    "RenewLegacyTokens",
     "RenewToken",
     "ReserveAddress",
     "RestartServer",
     "ResumeServer",
     "RevokeTokens",
+    "RewriteSecrets",
     "SendEtcdData",
     "SetCopies",
     "SetGateway",
     "SetKubeadmVersion",
+    "SetMachineKeys",
     "SetProxy",
     "SetReclaimPolicy",
     "SetRules",
@@ -149,10 +161,12 @@ __all__ = [
     "WaitNodes",
     "WaitReleased",
     "WaitServices",
+    "WaitStaticPods",
     "WriteKubeconfig",
     "balancers_without",
     "created",
     "deleted",
     "handed_over",
     "reached",
+    "static_pods",
 ]
