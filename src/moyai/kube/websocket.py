@@ -1,7 +1,8 @@
 """What a program in a pod prints, over a WebSocket (RFC 6455) with Kubernetes' channels (``v4.channel.k8s.io``).
 
 Standard library only, and this side alone of the protocol: it sends what the program reads first, and answers to pings. The
-protocol cannot say that nothing more comes, so the program must know where its input ends. Always holds: what is kept in memory is at most ``LIMIT`` bytes.
+protocol cannot say that nothing more comes, so the program must know where its input ends. Always holds: what is kept in memory
+is at most ``LIMIT`` bytes.
 """
 
 from __future__ import annotations

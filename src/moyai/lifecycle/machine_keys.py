@@ -20,7 +20,7 @@ from moyai.core.errors import Conflict, MoyaiError, NotFound, Retriable, Termina
 from moyai.core.progress import Progress
 from moyai.core.waiting import NotYet, until
 from moyai.kube.objects import parse_pod
-from moyai.kube.objects.meta import part, text
+from moyai.kube.objects.meta import part, rows, text
 from moyai.kube.quick import KubeApi
 from moyai.kube.resources import NODES, PODS, Json
 from moyai.lifecycle.etcd_members import Etcd
@@ -148,8 +148,8 @@ def _pod_name(node: str) -> str:
 
 
 def _ready(pod: Json) -> bool:
-    conditions = part(pod, "status").get("conditions") or []
-    return any(one.get("type") == "Ready" and one.get("status") == "True" for one in conditions)
+    conditions = rows(part(pod, "status"), "conditions")
+    return any((text(one, "type"), text(one, "status")) == ("Ready", "True") for one in conditions)
 
 
 def plane_order(pki: authorities.Pki, *, encryption: str, now: str, generation: str, signed: str, renews: str) -> MachineOrder:

@@ -1,8 +1,8 @@
 """``certificates renew`` and the rotations of authorities and keys: bring the machines of a running cluster to new ones.
 
-Always holds: the record says which stage comes before anything follows it, and a stage ends only when all machines have it; a run
-that ends anywhere goes on with the next one; one rotation is under way at a time; what is in the way is found before anything is
-changed.
+Always holds: the record says which stage comes before anything follows it, and a stage ends only when all machines have it; a
+run that ends anywhere goes on with the next one; one rotation is under way at a time; what is in the way is found before
+anything is changed.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from moyai.core.progress import Progress, Reporter
 from moyai.kube.objects import Node, parse_node
 from moyai.kube.quick import KubeApi
 from moyai.kube.resources import NODES
-from moyai.lifecycle import clusters, execute
+from moyai.lifecycle import execute
+from moyai.lifecycle.clusters import no_kubeconfig, open_api, require
 from moyai.lifecycle.record import Record, locked
 from moyai.lifecycle.record_format import ENCRYPTION_KEY
 from moyai.lifecycle.rotation_state import prepare
@@ -50,7 +51,7 @@ class RotationResult:
 
 def preview(name: str, *, what: Rotated, paths: Paths, clock: Clock | None = None) -> tuple[StagePlan, ...]:
     """All stages that are left, with their steps, without doing anything. UsageError for what is in the way."""
-    record = clusters.require(paths, name)
+    record = require(paths, name)
     rotation = _wanted(record, what, now=(clock or SystemClock()).now())
     planes, workers = _nodes(record, _api(record))
     return tuple(StagePlan(one, plan_stage(one, planes=planes, workers=workers)) for one in stages_left(rotation))
@@ -59,11 +60,11 @@ def preview(name: str, *, what: Rotated, paths: Paths, clock: Clock | None = Non
 def rotate(
     name: str, cloud: Cloud, *, what: Rotated, paths: Paths, reporter: Reporter, clock: Clock | None = None
 ) -> RotationResult:
-    """Begin a rotation, or go on with the one that was begun. UsageError before anything is changed; whatever is half-done after
-    another error, the next call finishes."""
+    """Begin a rotation, or go on with the one that was begun. UsageError before anything is changed; whatever is half-done
+    after another error, the next call finishes."""
     clock = clock or SystemClock()
     with locked(paths, name):
-        record = clusters.require(paths, name)
+        record = require(paths, name)
         at = _wanted(record, what, now=clock.now())
         with reporter.step("look at the cluster"):
             planes, workers = _nodes(record, _api(record))
@@ -104,7 +105,10 @@ def _wanted(record: Record, what: Rotated, *, now: datetime) -> Rotation:
 
 
 def _api(record: Record) -> KubeApi:
-    return clusters.require_api(record)
+    api = open_api(record)
+    if api is None:
+        raise no_kubeconfig(record.name)
+    return api
 
 
 def _nodes(record: Record, api: KubeApi) -> tuple[Sequence[str], Sequence[str]]:
@@ -133,7 +137,7 @@ def _carry_out(record: Record, cloud: Cloud, rotation: Rotation, *, plan: Plan, 
     authorities = pki.ensure(record.folder / "pki", clock)
     servers = {keys.server(one.name): one.id for one in cloud.machines.servers(tag=cluster_tag(record.uid))}
     made = Made(ids=servers, api_address=record.api_address)
-    context = execute.Context(cloud, record, uid=record.uid, clock=clock, made=made, open_api=lambda: clusters.open_api(record))
+    context = execute.Context(cloud, record, uid=record.uid, clock=clock, made=made, open_api=lambda: open_api(record))
     handlers = execute.table(
         execute.Inside(context, authorities=authorities, manifests=_no_manifests),
         execute.Waiting(context),

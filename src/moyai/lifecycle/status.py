@@ -95,7 +95,8 @@ class CredentialStatus:
 @dataclass(frozen=True)
 class ClusterStatus:
     """``api``: ready or why not. ``control_planes``: of a cluster whose API has a virtual address. ``etcd``: its members that
-    answer. ``upgrade``: one that is not finalized. ``rotation``: of certificates or keys, that is under way. ``problems``: empty when all is well. ``notes``: what is no problem yet."""
+    answer. ``upgrade``: one that is not finalized. ``rotation``: one of certificates or keys that is under way. ``problems``:
+    empty when all is well. ``notes``: what is no problem yet."""
 
     name: str
     uid: str

@@ -1,8 +1,8 @@
 """Rotations of a cluster's certificates and keys: which stages each has, what follows what, and the steps of one stage.
 
-Pure. Always holds: a stage is left only when all machines have it, so that two machines are never more than one stage apart; what
-one machine signs or encrypts with a stage's keys, each other machine trusts or reads with the keys of this stage, the stage before
-and the stage after. Workloads go on: nothing but the control planes' own static pods and kubelets starts again.
+Pure. Always holds: a stage is left only when all machines have it, so that two machines are never more than one stage apart;
+what a machine signs or encrypts, all others trust or read, whether they have its stage, the one before or the one after.
+Workloads go on: nothing but the control planes' own static pods and kubelets starts again.
 """
 
 from __future__ import annotations

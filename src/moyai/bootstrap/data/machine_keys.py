@@ -1,5 +1,5 @@
-"""Brings the keys and certificates of one machine to what they should be. Run as root in a pod that sees the machine's folders of
-keys and its processes. Needs what moyai's image has: cryptography and PyYAML.
+"""Brings the keys and certificates of one machine to what they should be. Run as root in a pod that sees the machine's folders
+of keys and its processes. Needs what moyai's image has: cryptography and PyYAML.
 
 One line of JSON comes on standard input, the order:
 
@@ -235,7 +235,7 @@ def issued(leaf: x509.Certificate, authority: x509.Certificate) -> bool:
 
 def same_authority(one: bytes, other: bytes) -> bool:
     """Whether both certificates are signed with the same authority's key."""
-    found = []
+    found: list[bytes | None] = []
     for content in (one, other):
         first = x509.load_pem_x509_certificates(content)[0]
         try:
