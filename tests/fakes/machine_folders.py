@@ -1,6 +1,6 @@
 """The folders of a cluster's machines, as kubeadm makes them. The program that changes keys on a machine runs in them as it is.
 
-``broken`` says what no moment of a rotation may have: a certificate, a token or a Secret of one machine that another one refuses.
+``broken`` says what no moment of a rotation may have: a certificate, a token or a Secret of one machine that another refuses.
 """
 
 from __future__ import annotations

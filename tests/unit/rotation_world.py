@@ -10,11 +10,14 @@ import yaml
 from cryptography import x509
 
 from moyai.bootstrap import pki
+from moyai.ccm import manifests as ccm
 from moyai.core.progress import Reporter
 from moyai.kube.resources import CONFIG_MAPS, SECRETS
 from moyai.lifecycle import rotate as rotating
 from moyai.lifecycle.record import Record
+from moyai.lifecycle.record_format import SECRET_NAMES
 from moyai.lifecycle.rotate import RotationResult
+from moyai.plan import keys as keys_of
 from moyai.plan.rotation import Rotated
 from tests.fakes.machine_folders import MachineFolders
 from tests.unit.lifecycle_world import World
@@ -45,7 +48,19 @@ class RotationWorld(World):
         info = yaml.safe_dump({"clusters": [{"name": "", "cluster": {"certificate-authority-data": trusted}}]})
         meta = {"name": "cluster-info", "namespace": "kube-public"}
         self.kube().store.put(CONFIG_MAPS, {"metadata": meta, "data": {"kubeconfig": info}})
+        kept, names = self.record().secrets(), self.cloud.kind.volume_names
+        for secret, key in ((ccm.NAME, keys_of.CONTROLLERS_CREDENTIAL), (names.secret, keys_of.VOLUMES_CREDENTIAL)):
+            text = f"[Global]\nid={self.record().objects[key].id}\nsecret={kept[SECRET_NAMES[key]]}\n"
+            data = {
+                "cloud.conf": base64.b64encode(text.encode()).decode(),
+                "https_proxy": base64.b64encode(b"http://x").decode(),
+            }
+            self.kube().store.put(SECRETS, {"metadata": {"name": secret, "namespace": "kube-system"}, "data": data})
         self.clock.sleep(3600)
+
+    def cloud_conf(self, secret: str) -> str:
+        found = self.kube().store.find(SECRETS, secret, namespace="kube-system")["data"]["cloud.conf"]
+        return base64.b64decode(found).decode()
 
     def record(self) -> Record:
         found = Record.open(self.paths, "quickstart", clock=self.clock)

@@ -1,4 +1,4 @@
-"""Certificates and keys of a running cluster are replaced: what a machine has afterwards, what goes on meanwhile, what is refused."""
+"""Certificates and keys of a running cluster are replaced: what a machine has then, what goes on meanwhile, what is refused."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_all_secrets_are_stored_with_the_new_encryption_key(world: RotationWorld
 
 
 def test_the_plan_has_all_stages_and_does_nothing(world: RotationWorld) -> None:
-    stages = rotating.preview("quickstart", what=Rotated.AUTHORITIES, paths=world.paths, clock=world.clock)
+    stages = rotating.preview("quickstart", world.cloud, what=Rotated.AUTHORITIES, paths=world.paths, clock=world.clock)
     assert [str(one.rotation.stage) for one in stages] == ["trust both", "use the new one", "drop the old one"]
     lines = text.lines(stages[0].plan)
     assert f"set the authorities of node {PLANE}" in lines[1]
@@ -100,7 +100,7 @@ def test_the_plan_has_all_stages_and_does_nothing(world: RotationWorld) -> None:
 
 def test_one_control_plane_comes_after_the_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     world = RotationWorld(tmp_path, monkeypatch, spec=THREE)
-    (stage,) = rotating.preview("quickstart", what=Rotated.CERTIFICATES, paths=world.paths, clock=world.clock)
+    (stage,) = rotating.preview("quickstart", world.cloud, what=Rotated.CERTIFICATES, paths=world.paths, clock=world.clock)
     names = [str(step.id) for step in stage.plan.steps]
     planes = [f"quickstart-control-plane-{number}" for number in range(3)]
     turns = [one for name in planes for one in (f"set node {name} keys", f"static pods of {name}")]

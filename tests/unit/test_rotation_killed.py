@@ -1,5 +1,5 @@
-"""A rotation that is killed before and after each of its steps, at each file of a machine and of the record: the next run finishes
-it, and at no moment does one machine refuse what another one shows, signs or stores."""
+"""A rotation that is killed before and after each of its steps, at each file of a machine and of the record: the next run
+finishes it, and at no moment does one machine refuse what another one shows, signs or stores."""
 
 from __future__ import annotations
 
@@ -109,11 +109,10 @@ def test_a_machine_that_is_switched_off_at_any_file_comes_to_the_same_end(
 ) -> None:
     """Killed before each rename of a file; the order comes again."""
     monkeypatch.setattr(building, "new_uid", lambda: "0123456789")
-    number, killed = 0, True
+    number, killed, replace = 0, True, Path.replace
     while killed:
         world = RotationWorld(tmp_path / str(number), monkeypatch, spec=ONE)
         left, killed = number, False
-        replace = Path.replace
 
         def dying(self: Path, target: Any) -> Path:
             nonlocal left
@@ -145,7 +144,7 @@ def test_an_order_that_comes_again_changes_nothing(tmp_path: Path, monkeypatch: 
     assert len(world.folders.ended) == ended
 
 
-@pytest.mark.parametrize("what", [Rotated.AUTHORITIES, Rotated.ACCOUNT_KEY])
+@pytest.mark.parametrize("what", [pytest.param(Rotated.AUTHORITIES, marks=pytest.mark.exhaustive), Rotated.ACCOUNT_KEY])
 def test_a_run_killed_at_any_file_of_the_record_goes_on(what: Rotated, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write: Callable[..., None] = rotation_files.write_private
     number, killed = 0, True

@@ -75,7 +75,7 @@ def volumes(spec: ClusterSpec) -> list[dict[str, Any]]:
 
 
 def files(spec: ClusterSpec, *, encryption_key: str) -> dict[str, str]:
-    """File name below FOLDER → content. ``encryption_key``: as on record, see ``encryption_keys``. Raises Terminal where Secrets
+    """File name below FOLDER → content. ``encryption_key``: of the record (``encryption_keys``). Raises Terminal where Secrets
     are to be encrypted and there is no key."""
     security = spec.security
     content = {_ADMISSION: yamltext.dump(_admission(security.pod_security))}

@@ -43,7 +43,7 @@ def advance(folder: Path, rotation: Rotation) -> None:
 def encryption_at(keys: str, rotation: Rotation, *, new: str = "") -> str:
     """The keys of the API server at this stage, the one that writes first. ``keys``: as on record. ``new``: drawn here where
     none is given."""
-    name = f"moyai-{rotation.moment:%Y%m%d%H%M%S}"
+    name = f"moyai-{rotation.stamp}"
     known = dict(encryption_keys(keys))
     known.setdefault(name, new or new_encryption_key())
     mine = f"{name}:{known.pop(name)}"
@@ -63,7 +63,7 @@ def _authority(folder: Path, name: str, *, rotation: Rotation, common_name: str)
         private = ec.generate_private_key(ec.SECP256R1())
         write_private(next_key, pki.pem(private))
         # a name of its own: clients that look an authority up by its name find the right one
-        text = f"{common_name}-{rotation.moment:%Y%m%d%H%M%S}"
+        text = f"{common_name}-{rotation.stamp}"
         write_private(next_certificate, pki.new_authority(private, text, now=rotation.moment))
     if not next_certificate.exists():
         return  # a killed run has dropped the old one already

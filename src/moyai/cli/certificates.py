@@ -67,7 +67,7 @@ def renew(cluster: str | None, dry_run: bool, *, yes: bool, output: str) -> None
     """
     from moyai.plan.rotation import Rotated
 
-    _run(cluster, Rotated.CERTIFICATES, dry_run=dry_run, yes=yes, output=output)
+    run_rotation(cluster, Rotated.CERTIFICATES, dry_run=dry_run, yes=yes, output=output)
 
 
 @certificates.command()
@@ -82,7 +82,7 @@ def rotate_ca(cluster: str | None, dry_run: bool, *, yes: bool, output: str) -> 
     """
     from moyai.plan.rotation import Rotated
 
-    _run(cluster, Rotated.AUTHORITIES, dry_run=dry_run, yes=yes, output=output)
+    run_rotation(cluster, Rotated.AUTHORITIES, dry_run=dry_run, yes=yes, output=output)
 
 
 @certificates.command()
@@ -97,7 +97,7 @@ def rotate_account_key(cluster: str | None, dry_run: bool, *, yes: bool, output:
     """
     from moyai.plan.rotation import Rotated
 
-    _run(cluster, Rotated.ACCOUNT_KEY, dry_run=dry_run, yes=yes, output=output)
+    run_rotation(cluster, Rotated.ACCOUNT_KEY, dry_run=dry_run, yes=yes, output=output)
 
 
 @certificates.command()
@@ -109,18 +109,20 @@ def rotate_encryption_key(cluster: str | None, dry_run: bool, *, yes: bool, outp
     """Replace the key that Secrets are stored with, and store all Secrets again."""
     from moyai.plan.rotation import Rotated
 
-    _run(cluster, Rotated.ENCRYPTION_KEY, dry_run=dry_run, yes=yes, output=output)
+    run_rotation(cluster, Rotated.ENCRYPTION_KEY, dry_run=dry_run, yes=yes, output=output)
 
 
-def _run(cluster: str | None, what: Rotated, *, dry_run: bool, yes: bool, output: str) -> None:
+def run_rotation(cluster: str | None, what: Rotated, *, dry_run: bool, yes: bool, output: str) -> None:
+    """Show the plan, ask, and carry it out."""
     from moyai.cli.cluster import connect, recorded
     from moyai.core.paths import default_paths
     from moyai.lifecycle import rotate as rotating
     from moyai.plan import text
 
     record, paths = recorded(cluster), default_paths()
+    cloud = connect(record.cloud)
     if dry_run or (output == "text" and not yes):
-        stages = rotating.preview(record.name, what=what, paths=paths)
+        stages = rotating.preview(record.name, cloud, what=what, paths=paths)
         if output == "json":
             found = [{"stage": str(one.rotation.stage), **text.data(one.plan)} for one in stages]
             say(json.dumps({"what": str(what), "stages": found}, indent=1))
@@ -132,7 +134,7 @@ def _run(cluster: str | None, what: Rotated, *, dry_run: bool, yes: bool, output
         if sys.stdin.isatty():
             click.confirm("Go on?", abort=True, err=True)
     with display("json" if output == "json" else "text", title=f"{what} of {record.name}") as progress:
-        result = rotating.rotate(record.name, connect(record.cloud), what=what, paths=paths, reporter=progress)
+        result = rotating.rotate(record.name, cloud, what=what, paths=paths, reporter=progress)
     if output == "json":
         say(json.dumps(asdict(result), indent=1))
     elif result.waits_until:

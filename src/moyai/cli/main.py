@@ -47,6 +47,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "moyai.cli.certificates:certificates",
         "When certificates end, and how they and the keys behind them are replaced.",
     ),
+    "credentials": ("moyai.cli.credentials:credentials", "What a cluster logs in to its cloud with, and how it is replaced."),
     "backup": ("moyai.cli.backup:backup", "Write all that a cluster can be restored from to one encrypted file."),
     "restore": ("moyai.cli.restore:restore", "Make the cluster of a backup again, on new machines."),
     "inventory": ("moyai.cli.inventory:inventory", "A cluster's machines as Ansible's dynamic inventory."),

@@ -99,7 +99,9 @@ def credential_problem(name: str, ends: datetime | None, *, now: datetime) -> st
     if ends is None or ends - now > _EXPIRY_NOTICE:
         return ""
     verb = "ends" if ends > now else "ended"
-    return f"credential {name} {verb} on {ends:%Y-%m-%d}: the cluster cannot reach the cloud without it"
+    return (
+        f"credential {name} {verb} on {ends:%Y-%m-%d}, and the cluster needs it: `moyai credentials rotate` makes another one"
+    )
 
 
 def known(folder: Path, api: KubeApi | None, *, timeout: float) -> tuple[Certificate, ...]:

@@ -304,8 +304,7 @@ class Record:
         self._save()
 
     def remove(self) -> None:
-        """The cluster is gone: take its keys away, and its record last, so that a killed removal is seen. Terminal when anything
-        stays."""
+        """Take the keys away, and the record last, so that a killed removal is seen. Terminal when anything stays."""
         last = self.folder / "record.json"
         try:
             for one in self.folder.iterdir():
@@ -340,9 +339,11 @@ class Record:
 
     def forget_token(self) -> None:
         """Machines that join later need another token."""
+        self.drop_secret("token", "token made")
+
+    def drop_secret(self, *names: str) -> None:
         with self._lock:
-            kept = {name: value for name, value in self.secrets().items() if name not in ("token", "token made")}
-            self._write_secrets(kept)
+            self._write_secrets({name: value for name, value in self.secrets().items() if name not in names})
 
     @property
     def token_fresh(self) -> bool:

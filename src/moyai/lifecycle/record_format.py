@@ -41,6 +41,9 @@ _NAMED: Mapping[str, Kind] = {"port": Kind.PORT, "server": Kind.SERVER, "group":
 #: Names under which secrets stand in secrets.json, the same in both formats.
 SECRET_NAMES: Mapping[Key, str] = {keys.CONTROLLERS_CREDENTIAL: "credential", keys.VOLUMES_CREDENTIAL: "volumes-credential"}
 
+#: Under which the credential stands that is to take another one's place: its id, name and secret, as JSON.
+NEXT_NAMES: Mapping[Key, str] = {key: f"{name}-next" for key, name in SECRET_NAMES.items()}
+
 #: The name of the key that Secrets are stored with.
 ENCRYPTION_KEY = "encryption-key"
 
@@ -95,7 +98,7 @@ class RotationForm(BaseModel):
     """The rotation of a record. The descriptions are those of the reference."""
 
     model_config = ConfigDict(strict=True, extra="allow")
-    what: Literal["", "certificates", "authorities", "service account key", "encryption key"] = Field(
+    what: Literal["", "certificates", "authorities", "service account key", "encryption key", "credentials"] = Field(
         "", description="what is rotated; empty where there is no rotation"
     )
     stage: Literal["", "renew", "trust both", "use the new one", "drop the old one"] = Field(

@@ -7,7 +7,7 @@ anything is changed.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -16,6 +16,7 @@ from moyai.cloud.capabilities import Cloud
 from moyai.core.clock import Clock, SystemClock
 from moyai.core.errors import MoyaiError, Terminal, UsageError
 from moyai.core.ids import cluster_tag
+from moyai.core.keys import Key
 from moyai.core.paths import Paths
 from moyai.core.progress import Progress, Reporter
 from moyai.kube.objects import Node, parse_node
@@ -28,8 +29,19 @@ from moyai.lifecycle.record_format import ENCRYPTION_KEY
 from moyai.lifecycle.rotation_state import prepare
 from moyai.plan import keys
 from moyai.plan import steps as s
+from moyai.plan.cluster.credentials import USES
 from moyai.plan.graph import Made, Plan
-from moyai.plan.rotation import COMMANDS, Rotated, Rotation, begin, finished, following, plan_stage, stages_left
+from moyai.plan.rotation import (
+    COMMANDS,
+    Rotated,
+    Rotation,
+    begin,
+    finished,
+    following,
+    plan_credentials,
+    plan_stage,
+    stages_left,
+)
 
 
 @dataclass(frozen=True)
@@ -49,12 +61,12 @@ class RotationResult:
     waits_until: str = ""
 
 
-def preview(name: str, *, what: Rotated, paths: Paths, clock: Clock | None = None) -> tuple[StagePlan, ...]:
+def preview(name: str, cloud: Cloud, *, what: Rotated, paths: Paths, clock: Clock | None = None) -> tuple[StagePlan, ...]:
     """All stages that are left, with their steps, without doing anything. UsageError for what is in the way."""
     record = require(paths, name)
     rotation = _wanted(record, what, now=(clock or SystemClock()).now())
-    planes, workers = _nodes(record, _api(record))
-    return tuple(StagePlan(one, plan_stage(one, planes=planes, workers=workers)) for one in stages_left(rotation))
+    planner = _planner(record, cloud, rotation)
+    return tuple(StagePlan(one, planner(one)) for one in stages_left(rotation))
 
 
 def rotate(
@@ -67,7 +79,7 @@ def rotate(
         record = require(paths, name)
         at = _wanted(record, what, now=clock.now())
         with reporter.step("look at the cluster"):
-            planes, workers = _nodes(record, _api(record))
+            planner = _planner(record, cloud, at)
         while True:
             if at.done:
                 later = following(at)
@@ -80,8 +92,8 @@ def rotate(
             # on record first: whatever happens now, the next run goes on here
             record.set_rotation(at)
             prepare(record, at)
-            plan = plan_stage(at, planes=planes, workers=workers)
-            _carry_out(record, cloud, at, plan=plan, reporter=reporter, clock=clock)
+            for note in _carry_out(record, cloud, at, plan=planner(at), reporter=reporter, clock=clock):
+                reporter.note(note)
             at = finished(at, now=clock.now())
             record.set_rotation(at)
 
@@ -102,6 +114,32 @@ def _wanted(record: Record, what: Rotated, *, now: datetime) -> Rotation:
             f"cluster {record.name}: the rotation of its {at.what} is under way", hint=f"`{COMMANDS[at.what]}` goes on"
         )
     return at
+
+
+def _planner(record: Record, cloud: Cloud, rotation: Rotation) -> Callable[[Rotation], Plan]:
+    """Makes the plan of a stage. UsageError for what is in the way of the whole rotation."""
+    api = _api(record)
+    if rotation.what is Rotated.CREDENTIALS:
+        parts = _parts(record, cloud, rotation)
+        return lambda at: plan_credentials(at, parts, uses=USES)
+    planes, workers = _nodes(record, api)
+    return lambda at: plan_stage(at, planes=planes, workers=workers)
+
+
+def _parts(record: Record, cloud: Cloud, rotation: Rotation) -> dict[Key, str]:
+    """Credential of the cluster → name of the one that comes in its place."""
+    found = {key: made for key, made in record.objects.items() if key in USES and made.id}
+    if not found:
+        raise UsageError(
+            f"cluster {record.name} logs in with your own credential, which moyai neither makes nor deletes",
+            hint="`moyai status` shows it",
+        )
+    login = cloud.credentials.own_login()
+    if not login.may_issue:
+        raise UsageError(
+            f"your login may not make credentials{': ' if login.refusal else ''}{login.refusal}", hint="log in with a password"
+        )
+    return {key: keys.later_name(record.name, record.uid, what=key.name, stamp=rotation.stamp) for key in found}
 
 
 def _api(record: Record) -> KubeApi:
@@ -133,7 +171,10 @@ def _order(node: Node) -> tuple[int, str]:
     return len(node.name), node.name
 
 
-def _carry_out(record: Record, cloud: Cloud, rotation: Rotation, *, plan: Plan, reporter: Reporter, clock: Clock) -> None:
+def _carry_out(
+    record: Record, cloud: Cloud, rotation: Rotation, *, plan: Plan, reporter: Reporter, clock: Clock
+) -> tuple[str, ...]:
+    """Run the plan of a stage; returns what the user must hear of all the same."""
     authorities = pki.ensure(record.folder / "pki", clock)
     servers = {keys.server(one.name): one.id for one in cloud.machines.servers(tag=cluster_tag(record.uid))}
     made = Made(ids=servers, api_address=record.api_address)
@@ -141,6 +182,7 @@ def _carry_out(record: Record, cloud: Cloud, rotation: Rotation, *, plan: Plan, 
     handlers = execute.table(
         execute.Inside(context, authorities=authorities, manifests=_no_manifests),
         execute.Waiting(context),
+        execute.Crediting(context),
         execute.Rotating(context, rotation, authorities=authorities, encrypts=bool(record.secret(ENCRYPTION_KEY))),
     )
 
@@ -152,6 +194,7 @@ def _carry_out(record: Record, cloud: Cloud, rotation: Rotation, *, plan: Plan, 
         execute.carry_out(plan, handlers, reporter=reporter, suffix=f" ({rotation.stage})", failed=failed)
     finally:
         context.abort.set()
+    return tuple(context.notes)
 
 
 def _no_manifests(name: str, _made: Made) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from typing import Any
 
 from moyai.cloud.capabilities import Cloud
@@ -85,11 +86,16 @@ class BalancedService:
 @dataclass(frozen=True)
 class CredentialStatus:
     """What a part inside the cluster logs in to the cloud with. ``limited``: it may make the calls of its part alone.
-    ``expires``: ISO 8601, empty for one that never ends."""
+    ``expires``: ISO 8601, empty for one that never ends. ``owner``: the user with whom it ends."""
 
     name: str
     limited: bool
     expires: str
+    owner: str = ""
+
+    @classmethod
+    def of(cls, one: Credential) -> CredentialStatus:
+        return cls(one.name, one.limited, one.expires.isoformat() if one.expires else "", one.owner)
 
 
 @dataclass(frozen=True)
@@ -143,7 +149,7 @@ def read(record: Record, cloud: Cloud, *, clock: Clock | None = None) -> Cluster
         certified = pool.submit(certificates.known, record.folder, api, timeout=_TIMEOUT)
         answer, kube, api_problem = _kube(api, pool)
         servers, cloud_problem = listed.result()
-        known, credentials = certified.result(), issued.result()
+        known, (credentials, foreign) = certified.result(), issued.result()
     nodes = tuple(_nodes(record, servers, kube=kube))
     ready = [node.name for node in nodes if node.node == "Ready"]
     names = [node.name for node in nodes if node.role == "control-plane"]
@@ -165,9 +171,7 @@ def read(record: Record, cloud: Cloud, *, clock: Clock | None = None) -> Cluster
         addons=addons,
         services=tuple(BalancedService(one.key, one.address, one.tcp_ports) for one in kube.services) if kube else (),
         certificates=tuple(certificate.status(now) for certificate in known),
-        credentials=tuple(
-            CredentialStatus(one.name, one.limited, one.expires.isoformat() if one.expires else "") for one in credentials
-        ),
+        credentials=tuple(map(CredentialStatus.of, credentials)),
         control_planes=planes,
         etcd=etcds,
         upgrade=upgrade_status(record, servers or ()) if servers is not None else None,
@@ -184,6 +188,7 @@ def read(record: Record, cloud: Cloud, *, clock: Clock | None = None) -> Cluster
                     *_left(record, kube),
                     *(_lost(nodes) if record.ready and kube is None else ()),
                     *ending,
+                    *foreign,
                 ),
             )
         ),
@@ -194,6 +199,13 @@ def read(record: Record, cloud: Cloud, *, clock: Clock | None = None) -> Cluster
             *all_notes(etcds),
         ),
     )
+
+
+def read_credentials(record: Record, cloud: Cloud, *, now: datetime) -> tuple[tuple[CredentialStatus, ...], tuple[str, ...]]:
+    """(what the parts inside a cluster log in with, what is wrong with it)"""
+    found, foreign = _credentials(cloud, record)
+    ending = (certificates.credential_problem(one.name, one.expires, now=now) for one in found)
+    return tuple(map(CredentialStatus.of, found)), (*filter(None, ending), *foreign)
 
 
 def _problems(nodes: Iterable[NodeStatus], addons: Iterable[AddonStatus]) -> Iterable[str]:
@@ -246,16 +258,23 @@ def _servers(cloud: Cloud, uid: str) -> tuple[list[Server] | None, str]:
         return None, f"the cloud cannot be asked: {error}"
 
 
-def _credentials(cloud: Cloud, record: Record) -> list[Credential]:
-    """The cluster's own and those of the user that it logs in with; none where the cloud has none, or does not answer, which is
-    reported for its servers."""
+def _credentials(cloud: Cloud, record: Record) -> tuple[list[Credential], list[str]]:
+    """(the cluster's own and those of the user that it logs in with, what is wrong with others). None where the cloud has none,
+    or does not answer, which is reported for its servers."""
     given = {made.id for key, made in record.objects.items() if key.kind is Kind.SECRET and made.id}
+    own = {made.id: made.name for key, made in record.objects.items() if key.kind is Kind.CREDENTIAL and made.id}
     try:
         listed = cloud.credentials.credentials(name_prefix="" if given else f"{record.name}-")
     except MoyaiError:
-        return []
-    used = (one for one in listed if one.id in given or is_unique_name(one.name, record.uid))
-    return sorted(used, key=lambda one: one.name)
+        return [], []
+    used = [one for one in listed if one.id in given or is_unique_name(one.name, record.uid)]
+    missing = sorted(own[one] for one in own.keys() - {one.id for one in listed})
+    foreign = [
+        f"credential {name} is not yours: another user has made it, and it ends with that user; or it is gone: "
+        "`moyai credentials rotate` makes another one"
+        for name in missing
+    ]
+    return sorted(used, key=lambda one: one.name), foreign
 
 
 def _kube(api: KubeApi | None, pool: ThreadPoolExecutor) -> tuple[str, _KubeView | None, str]:

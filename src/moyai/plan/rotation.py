@@ -7,12 +7,14 @@ Workloads go on: nothing but the control planes' own static pods and kubelets st
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+from moyai.cloud.credentials import Use
 from moyai.core.ids import Role
+from moyai.core.keys import Key
 from moyai.plan import keys
 from moyai.plan import steps as s
 from moyai.plan.graph import Plan, ordered
@@ -29,6 +31,7 @@ class Rotated(StrEnum):
     AUTHORITIES = "authorities"
     ACCOUNT_KEY = "service account key"
     ENCRYPTION_KEY = "encryption key"
+    CREDENTIALS = "credentials"
 
 
 class RotationStage(StrEnum):
@@ -45,6 +48,8 @@ STAGES: dict[Rotated, tuple[RotationStage, ...]] = {
     Rotated.AUTHORITIES: (RotationStage.TRUST, RotationStage.USE, RotationStage.DROP),
     Rotated.ACCOUNT_KEY: (RotationStage.TRUST, RotationStage.USE, RotationStage.DROP),
     Rotated.ENCRYPTION_KEY: (RotationStage.TRUST, RotationStage.USE, RotationStage.DROP),
+    # the cloud takes both as long as both exist
+    Rotated.CREDENTIALS: (RotationStage.USE, RotationStage.DROP),
 }
 
 
@@ -54,6 +59,7 @@ COMMANDS = {
     Rotated.AUTHORITIES: "moyai certificates rotate-ca",
     Rotated.ACCOUNT_KEY: "moyai certificates rotate-account-key",
     Rotated.ENCRYPTION_KEY: "moyai certificates rotate-encryption-key",
+    Rotated.CREDENTIALS: "moyai credentials rotate",
 }
 
 
@@ -82,6 +88,11 @@ class Rotation:
         if self.done and self.what is Rotated.ACCOUNT_KEY and self.stage is RotationStage.USE:
             return datetime.fromisoformat(self.done) + TOKEN_LIFE
         return None
+
+    @property
+    def stamp(self) -> str:
+        """The same moment as part of a name."""
+        return f"{self.moment:%Y%m%d%H%M%S}"
 
     def waits(self, now: datetime) -> bool:
         """Whether the next stage must not begin yet."""
@@ -117,6 +128,19 @@ def stages_left(rotation: Rotation) -> tuple[Rotation, ...]:
 def plan_stage(rotation: Rotation, *, planes: Sequence[str], workers: Sequence[str]) -> Plan:
     """The steps that bring all machines to the stage. ``planes``, ``workers``: names of the nodes."""
     return Plan(steps=ordered(_steps(rotation, planes, workers=workers)))
+
+
+def plan_credentials(rotation: Rotation, parts: Mapping[Key, str], *, uses: Mapping[Key, Use]) -> Plan:
+    """``parts``: credential → the name of the one that comes in its place. ``uses``: which part logs in with it."""
+    steps: list[s.Step] = []
+    for key, name in parts.items():
+        use = uses[key]
+        if rotation.stage is RotationStage.DROP:
+            steps.append(s.RetireCredential(key=key))
+            continue
+        issue = s.IssueCredential(key=key, name=name, use=use)
+        steps += (issue, s.InstallCredential(key=key, use=use, after=(issue.id,)))
+    return Plan(steps=ordered(steps))
 
 
 def _steps(rotation: Rotation, planes: Sequence[str], *, workers: Sequence[str]) -> Iterator[s.Step]:

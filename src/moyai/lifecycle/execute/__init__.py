@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from moyai.core.graph import Task, run_graph
 from moyai.core.progress import Progress, Reporter
 from moyai.lifecycle.execute.context import Context, Handler
+from moyai.lifecycle.execute.credentials import Crediting
 from moyai.lifecycle.execute.ending import Ending
 from moyai.lifecycle.execute.inside import Inside
 from moyai.lifecycle.execute.making import Making
@@ -22,6 +23,7 @@ from moyai.plan.steps import Step
 
 __all__ = [
     "Context",
+    "Crediting",
     "Ending",
     "Handler",
     "Inside",
@@ -37,7 +39,9 @@ __all__ = [
 WORKERS = 24
 
 
-def table(*parts: Making | Removing | Restoring | Rotating | Inside | Waiting | Ending) -> Mapping[type[Step], Handler]:
+def table(
+    *parts: Crediting | Making | Removing | Restoring | Rotating | Inside | Waiting | Ending,
+) -> Mapping[type[Step], Handler]:
     """The calls of all parts, by class of step."""
     return {kind: handler for part in parts for kind, handler in part.handlers().items()}
 

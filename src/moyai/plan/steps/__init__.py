@@ -74,8 +74,11 @@ from moyai.plan.steps.making import (
 )
 from moyai.plan.steps.removing import Delete, DetachVolume, RemoveInterface, RemoveRoutes, StopServer, WaitFree
 from moyai.plan.steps.rotating import (
+    InstallCredential,
+    IssueCredential,
     PublishAuthority,
     RenewLegacyTokens,
+    RetireCredential,
     RewriteSecrets,
     SetMachineKeys,
     WaitStaticPods,
@@ -122,6 +125,8 @@ __all__ = [
     "ExcludeNode",
     "GroupRule",
     "HandOverCredential",
+    "InstallCredential",
+    "IssueCredential",
     "LeavingPlane",
     "MarkControlPlane",
     "MoveLeadership",
@@ -135,6 +140,7 @@ __all__ = [
     "ReserveAddress",
     "RestartServer",
     "ResumeServer",
+    "RetireCredential",
     "RevokeTokens",
     "RewriteSecrets",
     "SendEtcdData",

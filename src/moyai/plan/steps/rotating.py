@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from moyai.cloud.credentials import Use
 from moyai.core.ids import Role
 from moyai.core.keys import Key, Kind
 from moyai.plan.steps.base import Step, Verb
@@ -44,6 +45,42 @@ class WaitStaticPods(Step):
     @property
     def text(self) -> str:
         return f"wait until the {self.key.name} run again"
+
+
+@dataclass(frozen=True, kw_only=True)
+class IssueCredential(Step):
+    """Make a credential of the cloud that is to take the place of the one in use."""
+
+    verb: ClassVar[Verb] = Verb.CREATE
+    name: str
+    use: Use
+
+    @property
+    def text(self) -> str:
+        return f"create credential {self.name} for the {self.use}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class InstallCredential(Step):
+    """Let the part that logs in with a credential use the one that was made for its place."""
+
+    verb: ClassVar[Verb] = Verb.SET
+    use: Use
+
+    @property
+    def text(self) -> str:
+        return f"let the {self.use} log in with the new credential"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RetireCredential(Step):
+    """Delete the credential that nobody uses any more."""
+
+    verb: ClassVar[Verb] = Verb.DELETE
+
+    @property
+    def text(self) -> str:
+        return f"delete the old {self.key}"
 
 
 @dataclass(frozen=True, kw_only=True)
