@@ -1,4 +1,4 @@
-"""The credentials of the parts inside a cluster are replaced: the new ones are used before the old ones go, also after a kill."""
+"""The credentials of the parts inside a cluster are replaced: the new ones are used before the old ones go, a kill or not."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ def _authority(folder: Path, name: str, *, rotation: Rotation, common_name: str)
     old = [one for one in _certificates(certificate) if one != new]
     if rotation.stage is RotationStage.TRUST:
         if name == "ca":
-            _keep_cross(folder / pki.CROSS, old[0], key.read_bytes(), new=new)
+            _keep_cross(folder / pki.CROSS, old[0], key=key.read_bytes(), new=new)
         wanted = [*old, new]
     elif rotation.stage is RotationStage.USE:
         write_private(key, next_key.read_bytes())
@@ -82,7 +82,7 @@ def _authority(folder: Path, name: str, *, rotation: Rotation, common_name: str)
     write_private(certificate, b"".join(map(_pem, wanted)))
 
 
-def _keep_cross(file: Path, authority: x509.Certificate, key: bytes, *, new: x509.Certificate) -> None:
+def _keep_cross(file: Path, authority: x509.Certificate, *, key: bytes, new: x509.Certificate) -> None:
     """Those of earlier rotations stay: a program may still trust the first authority alone."""
     known = [one for one in _certificates(file) if one.not_valid_after_utc > new.not_valid_before_utc] if file.exists() else []
     if not any(one.public_key() == new.public_key() for one in known):

@@ -72,8 +72,9 @@ class Certificate:
             return ""
         machine = next((one for one in control_planes if one in self.hosts), next(iter(control_planes), ""))
         return (
-            f"{fact} and was not renewed by its machine: `moyai certificates renew` does it; on {machine} "
-            "`sudo systemctl status moyai-certificates` says why"
+            f"{fact} and was not renewed by its machine: `moyai certificates renew` does it while the API answers; "
+            f"`moyai ssh {machine}`, there `sudo systemctl status moyai-certificates` says why; a machine of an earlier "
+            "version of moyai has no such unit: `sudo kubeadm certs renew all` and a restart of the machine do it"
         )
 
 

@@ -67,14 +67,14 @@ class MachineKeys:
     def __init__(self, api: Callable[[], KubeApi], *, clock: Clock) -> None:
         self._open, self._clock = api, clock
 
-    def give(self, step: s.SetMachineKeys, order: MachineOrder, progress: Progress) -> None:
+    def give(self, step: s.SetMachineKeys, order: MachineOrder, *, progress: Progress) -> None:
         """Content where the machine has all of it. Terminal where it does not get there in time."""
         api = self._open()
         pod = _pod_name(step.node)
         # of an earlier run: it may end in the middle of the work
         with suppress(MoyaiError):
             api.delete(PODS, pod, namespace=NAMESPACE, grace=0)
-        self._until(lambda: self._started(api, step), POD_TIMEOUT, node=step.node, progress=progress)
+        self._until(lambda: self._started(api, step), timeout=POD_TIMEOUT, node=step.node, progress=progress)
 
         def ask() -> NotYet | None:
             command = ["python3", "-c", program()]
@@ -85,14 +85,14 @@ class MachineKeys:
                 raise Retriable(f"the machine of {step.node} does not say what it has") from None
             return NotYet(f"{step.node} has got {', '.join(changed)}") if changed else None
 
-        self._until(ask, KEYS_TIMEOUT, node=step.node, progress=progress)
+        self._until(ask, timeout=KEYS_TIMEOUT, node=step.node, progress=progress)
         if step.role == "worker":
             self._tidy(api, step.node)
 
     def wait(self, step: s.WaitStaticPods, progress: Progress) -> None:
         """Content where all static pods of the control plane run with this generation, and etcd is whole."""
         api = self._open()
-        self._until(lambda: self._run(api, step), STATIC_TIMEOUT, node=step.node, progress=progress)
+        self._until(lambda: self._run(api, step), timeout=STATIC_TIMEOUT, node=step.node, progress=progress)
         self._tidy(api, step.node)
 
     def _tidy(self, api: KubeApi, node: str) -> None:
@@ -133,7 +133,7 @@ class MachineKeys:
         ill = sorted(one.name or one.address for one in members if one.id not in well)
         return NotYet(f"etcd of {', '.join(ill)} is not healthy") if ill else None
 
-    def _until(self, look: Callable[[], NotYet | None], timeout: float, *, node: str, progress: Progress) -> None:
+    def _until(self, look: Callable[[], NotYet | None], *, timeout: float, node: str, progress: Progress) -> None:
         def late(seen: NotYet) -> Terminal:
             return Terminal(
                 f"node {node} does not get its keys: waited {timeout:.0f} s: {seen.missing}",

@@ -65,7 +65,7 @@ def preview(name: str, cloud: Cloud, *, what: Rotated, paths: Paths, clock: Cloc
     """All stages that are left, with their steps, without doing anything. UsageError for what is in the way."""
     record = require(paths, name)
     rotation = _wanted(record, what, now=(clock or SystemClock()).now())
-    planner = _planner(record, cloud, rotation)
+    planner = _planner(record, cloud, rotation=rotation)
     return tuple(StagePlan(one, planner(one)) for one in stages_left(rotation))
 
 
@@ -79,7 +79,7 @@ def rotate(
         record = require(paths, name)
         at = _wanted(record, what, now=clock.now())
         with reporter.step("look at the cluster"):
-            planner = _planner(record, cloud, at)
+            planner = _planner(record, cloud, rotation=at)
         while True:
             if at.done:
                 later = following(at)
@@ -92,7 +92,7 @@ def rotate(
             # on record first: whatever happens now, the next run goes on here
             record.set_rotation(at)
             prepare(record, at)
-            for note in _carry_out(record, cloud, at, plan=planner(at), reporter=reporter, clock=clock):
+            for note in _carry_out(record, cloud, rotation=at, plan=planner(at), reporter=reporter, clock=clock):
                 reporter.note(note)
             at = finished(at, now=clock.now())
             record.set_rotation(at)
@@ -116,17 +116,17 @@ def _wanted(record: Record, what: Rotated, *, now: datetime) -> Rotation:
     return at
 
 
-def _planner(record: Record, cloud: Cloud, rotation: Rotation) -> Callable[[Rotation], Plan]:
+def _planner(record: Record, cloud: Cloud, *, rotation: Rotation) -> Callable[[Rotation], Plan]:
     """Makes the plan of a stage. UsageError for what is in the way of the whole rotation."""
     api = _api(record)
     if rotation.what is Rotated.CREDENTIALS:
-        parts = _parts(record, cloud, rotation)
+        parts = _parts(record, cloud, rotation=rotation)
         return lambda at: plan_credentials(at, parts, uses=USES)
     planes, workers = _nodes(record, api)
     return lambda at: plan_stage(at, planes=planes, workers=workers)
 
 
-def _parts(record: Record, cloud: Cloud, rotation: Rotation) -> dict[Key, str]:
+def _parts(record: Record, cloud: Cloud, *, rotation: Rotation) -> dict[Key, str]:
     """Credential of the cluster → name of the one that comes in its place."""
     found = {key: made for key, made in record.objects.items() if key in USES and made.id}
     if not found:
@@ -172,7 +172,7 @@ def _order(node: Node) -> tuple[int, str]:
 
 
 def _carry_out(
-    record: Record, cloud: Cloud, rotation: Rotation, *, plan: Plan, reporter: Reporter, clock: Clock
+    record: Record, cloud: Cloud, *, rotation: Rotation, plan: Plan, reporter: Reporter, clock: Clock
 ) -> tuple[str, ...]:
     """Run the plan of a stage; returns what the user must hear of all the same."""
     authorities = pki.ensure(record.folder / "pki", clock)

@@ -64,7 +64,7 @@ class Rotating:
         if changes and rotation.stage is not RotationStage.TRUST:
             given = pki.kubelet_certificate(self._authorities, step.node, now=self._context.clock.now())
             order = replace(order, kubelet=given)
-        self._machines.give(step, order, progress)
+        self._machines.give(step, order, progress=progress)
 
     def _publish(self, _step: s.PublishAuthority, _: Progress) -> None:
         api, name = self._context.api(), "cluster-info"
