@@ -77,9 +77,10 @@ class ClusterApi(QuickKubernetes):
         store.put(CONFIG_MAPS, {"metadata": meta, "data": {"ClusterConfiguration": text}})
         self.daemon_set("moyai-agent", "--controllers=policy")
         store.put(STORAGE_CLASSES, {"metadata": {"name": "csi-memory"}, "reclaimPolicy": "Delete"})
+        # first: a machine that starts in between is heard of twice rather than not at all
+        cloud.store.servers.watch(self._machine)
         for server in cloud.store.servers.by("tag", tag):
             self._machine(None, server)
-        cloud.store.servers.watch(self._machine)
 
     # ---- for tests
 

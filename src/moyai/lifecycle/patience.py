@@ -16,7 +16,7 @@ TRIES, SECONDS = 5, 900.0
 _PAUSES = Backoff(base=2.0, ceiling=30.0)
 
 
-class Patience:
+class CloudPatience:
     def __init__(self, reporter: Reporter, clock: Clock) -> None:
         self._reporter, self._clock = reporter, clock
         self._failures, self._first = 0, 0.0

@@ -15,7 +15,7 @@ from moyai.core.clock import Clock
 from moyai.core.errors import Retriable, Terminal
 from moyai.core.progress import Reporter
 from moyai.kube.quick import KubeApi
-from moyai.lifecycle.patience import Patience
+from moyai.lifecycle.patience import CloudPatience
 from moyai.lifecycle.record import Record
 from moyai.plan.graph import Plan
 from moyai.plan.observed import Observed, Recorded
@@ -59,7 +59,7 @@ class Rounds:
     def __init__(self, looks: Looks, carries: Carries, *, reporter: Reporter, clock: Clock) -> None:
         self._looks, self._carries, self._reporter = looks, carries, reporter
         self._number = 0
-        self._patience = Patience(reporter, clock)
+        self._patience = CloudPatience(reporter, clock)
         self.changed = self.stopped = False
         self.late: list[str] = []
 
