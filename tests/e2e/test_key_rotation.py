@@ -77,7 +77,7 @@ def api(planes: Planes) -> KubeApi:
 
 
 def workloads(planes: Planes) -> dict[str, tuple[str, int]]:
-    """Pod → its UID and how often its containers were started again; static pods and what moyai itself restarts are left out."""
+    """Pod → its UID and how often its containers were started again; static pods and what moyai restarts are left out."""
     own = (
         "etcd-",
         "kube-apiserver-",

@@ -362,6 +362,12 @@ def _print_status(found: ClusterStatus) -> None:
     if found.credentials:
         say()
         print_credentials(found.credentials)
+    if found.backup:
+        say()
+        one = found.backup
+        print_table(
+            ("BACKUPS IN", "EVERY", "LAST", "REHEARSED"), [(one.to or "-", one.every, one.last or "-", one.rehearsed or "-")]
+        )
     if found.problems or found.notes or found.upgrade or found.rotation:
         say()
     if found.upgrade:

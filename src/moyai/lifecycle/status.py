@@ -24,6 +24,7 @@ from moyai.kube.objects.meta import part, text
 from moyai.kube.quick import KubeApi
 from moyai.kube.resources import CONFIG_MAPS, DAEMON_SETS, DEPLOYMENTS, NODES
 from moyai.lifecycle import certificates
+from moyai.lifecycle.backup.schedule import BackupStatus, backup_status
 from moyai.lifecycle.certificates import CertificateStatus
 from moyai.lifecycle.clusters import open_api
 from moyai.lifecycle.etcd_care import EtcdStatus, all_notes, all_problems, read_etcd
@@ -101,8 +102,8 @@ class CredentialStatus:
 @dataclass(frozen=True)
 class ClusterStatus:
     """``api``: ready or why not. ``control_planes``: of a cluster whose API has a virtual address. ``etcd``: its members that
-    answer. ``upgrade``: one that is not finalized. ``rotation``: one of certificates or keys that is under way. ``problems``:
-    empty when all is well. ``notes``: what is no problem yet."""
+    answer. ``upgrade``: one that is not finalized. ``rotation``: one of certificates or keys that is under way. ``backup``:
+    scheduled ones, and rehearsals of their restore. ``problems``: empty when all is well. ``notes``: what is no problem yet."""
 
     name: str
     uid: str
@@ -119,6 +120,7 @@ class ClusterStatus:
     etcd: tuple[EtcdStatus, ...] = ()
     upgrade: UpgradeStatus | None = None
     rotation: RotationStatus | None = None
+    backup: BackupStatus | None = None
     problems: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -155,6 +157,7 @@ def read(record: Record, cloud: Cloud, *, clock: Clock | None = None) -> Cluster
     names = [node.name for node in nodes if node.role == "control-plane"]
     planes = read_planes(api if kube else None, names if cluster.spec.control_plane.virtual else [], ready=ready)
     addons = kube.addons if kube else ()
+    backed = backup_status(record, now=now)
     etcds = read_etcd(api, [name for name in names if name in ready]) if api and kube else ()
     ending = [
         *(certificate.problem(now, control_planes=names) for certificate in known),
@@ -176,6 +179,7 @@ def read(record: Record, cloud: Cloud, *, clock: Clock | None = None) -> Cluster
         etcd=etcds,
         upgrade=upgrade_status(record, servers or ()) if servers is not None else None,
         rotation=rotation_status(record, now=now),
+        backup=backed,
         problems=tuple(
             filter(
                 None,
@@ -189,6 +193,7 @@ def read(record: Record, cloud: Cloud, *, clock: Clock | None = None) -> Cluster
                     *(_lost(nodes) if record.ready and kube is None else ()),
                     *ending,
                     *foreign,
+                    *(backed.problems if backed else ()),
                 ),
             )
         ),
