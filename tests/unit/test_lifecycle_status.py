@@ -154,7 +154,7 @@ def test_the_fields_that_programs_read_keep_their_form(world: World) -> None:
     assert data["services"] == [{"service": "shop/web", "address": "203.0.113.20", "ports": [80, 443]}]
     assert set(data) == {
         "name", "uid", "cloud", "kubernetes", "api", "api_url", "nodes", "addons", "addon_pods", "services",
-        "certificates", "credentials", "control_planes", "etcd", "upgrade", "rotation", "problems", "notes",
+        "certificates", "credentials", "control_planes", "etcd", "upgrade", "rotation", "backup", "problems", "notes",
     }  # fmt: skip
     assert {"name", "role", "pool", "zone", "address", "machine", "node", "version", "fault"} <= set(data["nodes"][0])
 
