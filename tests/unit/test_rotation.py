@@ -8,7 +8,8 @@ import pytest
 import yaml
 from cryptography import x509
 
-from moyai.core.errors import UsageError
+from moyai.core.errors import Retriable, Terminal, UsageError
+from moyai.kube.quick import ProgramFailed
 from moyai.kube.resources import CONFIG_MAPS
 from moyai.lifecycle import rotate as rotating
 from moyai.lifecycle.certificates import kubeconfig_life
@@ -129,3 +130,31 @@ def test_a_cluster_without_encryption_has_no_key_to_rotate(tmp_path: Path, monke
     world.up("spec: {security: {encryptionAtRest: false}, nodePools: []}")
     with pytest.raises(UsageError, match="has no encryption key: it stores Secrets as they are"):
         world.rotate(Rotated.ENCRYPTION_KEY)
+
+
+def test_a_machine_that_refuses_for_a_moment_is_asked_again(world: RotationWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its kubelet asks its own API server for the rights of others, and that one has just started again."""
+    refusals = [Terminal("Kubernetes answered 403: Forbidden"), Retriable("timed out"), Terminal("Kubernetes answered 403")]
+    work = world.folders.work
+
+    def refused(node: str, given: bytes) -> str:
+        said = work(node, given)
+        if refusals:
+            raise refusals.pop()
+        return said
+
+    monkeypatch.setattr(world.folders, "work", refused)
+    world.rotate(Rotated.CERTIFICATES)
+    assert not refusals
+    assert world.record().rotation is None
+
+
+def test_a_program_that_fails_ends_it_at_once(world: RotationWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(node: str, given: bytes) -> str:
+        raise ProgramFailed("a program in pod x failed: no space left on device")
+
+    monkeypatch.setattr(world.folders, "work", broken)
+    before = world.clock.now()
+    with pytest.raises(Terminal, match="no space left on device"):
+        world.rotate(Rotated.CERTIFICATES)
+    assert (world.clock.now() - before).total_seconds() < 60

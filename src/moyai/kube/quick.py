@@ -30,6 +30,10 @@ from moyai.kube.resources import PODS, Json, Resource
 _EXPIRED = 10
 
 
+class ProgramFailed(Terminal):
+    """A program that was run in a pod did not succeed; the way to it works."""
+
+
 class Connection(http.client.HTTPSConnection):
     """To a server that is believed by another name than the one that it is reached by."""
 
@@ -152,7 +156,7 @@ class KubeApi:
         """Run a program in the pod's first container; returns what it printed. ``timeout``: seconds between two of its words.
         ``given``: what it reads from its standard input, which does not end there.
 
-        Terminal where it fails, with the last line that it wrote to its standard error.
+        ProgramFailed where it fails, with the last line that it wrote to its standard error.
         """
         with self._running(namespace, pod, command=command, timeout=timeout, reads=bool(given)) as (stream, sender, operation):
             websocket.write(sender, given)
@@ -262,7 +266,7 @@ def _succeeded(printed: websocket.Printed, pod: str, *, operation: str) -> None:
     if not printed.succeeded:
         said = printed.errors.strip().splitlines()
         why = said[-1] if said else str(printed.status.get("message") or "it ended without a status")
-        raise Terminal(f"a program in pod {pod} failed: {why}", operation=operation)
+        raise ProgramFailed(f"a program in pod {pod} failed: {why}", operation=operation)
 
 
 def _reason(error: Exception) -> str:

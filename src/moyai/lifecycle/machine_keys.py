@@ -21,14 +21,14 @@ from moyai.core.progress import Progress
 from moyai.core.waiting import NotYet, until
 from moyai.kube.objects import parse_pod
 from moyai.kube.objects.meta import part, rows, text
-from moyai.kube.quick import KubeApi
+from moyai.kube.quick import KubeApi, ProgramFailed
 from moyai.kube.resources import NODES, PODS, Json
 from moyai.lifecycle.etcd_members import Etcd
 from moyai.lifecycle.plane_pod import NAMESPACE, own_image, plane_pod
 from moyai.plan import steps as s
 
 #: Seconds: for the pod to run; for a machine to have its keys; for static pods to run again, of which the API server is one.
-POD_TIMEOUT, KEYS_TIMEOUT, STATIC_TIMEOUT, WORD_TIMEOUT = 120.0, 180.0, 300.0, 30.0
+POD_TIMEOUT, KEYS_TIMEOUT, STATIC_TIMEOUT, WORD_TIMEOUT = 120.0, 180.0, 300.0, 15.0
 _PAUSE = 0.5
 #: Folders of the machine, by role: of Kubernetes' keys, of the kubelet's, of moyai's programs.
 _FOLDERS = {
@@ -78,7 +78,13 @@ class MachineKeys:
 
         def ask() -> NotYet | None:
             command = ["python3", "-c", program()]
-            said = api.execute(NAMESPACE, pod, command=command, timeout=WORD_TIMEOUT, given=order.line())
+            try:
+                said = api.execute(NAMESPACE, pod, command=command, timeout=WORD_TIMEOUT, given=order.line())
+            except ProgramFailed:
+                raise
+            except Terminal as error:
+                # the machine's own API server starts again and does not know anybody's rights yet, its kubelet asks it for them
+                return NotYet(error.message)
             try:
                 changed = json.loads(said)["changed"]
             except (ValueError, KeyError, TypeError):
