@@ -19,6 +19,7 @@ from moyai.kube.resources import (
     ENDPOINT_SLICES,
     NODES,
     PODS,
+    SECRETS,
     STORAGE_CLASSES,
     VOLUME_ATTACHMENTS,
     VOLUMES,
@@ -27,6 +28,7 @@ from moyai.kube.resources import (
 )
 from tests.fakes.etcd import FakeEtcd
 from tests.fakes.kubernetes import QuickKubernetes
+from tests.fakes.machine_folders import MachineFolders
 from tests.fakes.object_store import ObjectStore
 
 _CSI = "disks.memory.test"
@@ -47,6 +49,8 @@ class ClusterApi(QuickKubernetes):
     #: Metrics of the API server about deprecated APIs.
     deprecated = ""
     sent = b""
+    #: The folders of its machines, for tests that change what is in them.
+    folders: MachineFolders | None = None
     #: Nodes that the controller of DaemonSets has counted; None where it has always counted all.
     counted: int | None = None
 
@@ -73,9 +77,10 @@ class ClusterApi(QuickKubernetes):
         store.put(CONFIG_MAPS, {"metadata": meta, "data": {"ClusterConfiguration": text}})
         self.daemon_set("moyai-agent", "--controllers=policy")
         store.put(STORAGE_CLASSES, {"metadata": {"name": "csi-memory"}, "reclaimPolicy": "Delete"})
+        # first: a machine that starts in between is heard of twice rather than not at all
+        cloud.store.servers.watch(self._machine)
         for server in cloud.store.servers.by("tag", tag):
             self._machine(None, server)
-        cloud.store.servers.watch(self._machine)
 
     # ---- for tests
 
@@ -153,14 +158,19 @@ class ClusterApi(QuickKubernetes):
 
     def create(self, resource: Resource, body: Mapping[str, Any], *, namespace: str | None = None) -> Json:
         made = super().create(resource, body, namespace=namespace)
-        if resource == PODS and body["spec"].get("nodeName") in self.etcd.serving:
+        node = body["spec"].get("nodeName", "") if resource == PODS else ""
+        if node in self.etcd.serving or (node and "control-plane" not in node):
             # a kubelet without an API server can report nothing
             made = {**made, "status": {"phase": "Running"}}
             self.store.put(PODS, made)
         return made
 
-    def execute(self, namespace: str, pod: str, *, command: Sequence[str], timeout: float) -> str:
+    def execute(self, namespace: str, pod: str, *, command: Sequence[str], timeout: float, given: bytes = b"") -> str:
         self._check()
+        if given:
+            assert self.folders
+            with self.store.call(f"execute {command[0]}"):
+                return self.folders.work(pod.removeprefix("keys-"), given)
         with self.store.call(f"execute {command[0]}"):
             said = self.etcd.execute(pod, command)
         plane = pod.removeprefix("leave-")
@@ -193,6 +203,8 @@ class ClusterApi(QuickKubernetes):
         if part(body, "spec").get("unschedulable"):
             self.cordoned.append(name)
         done = super().patch(resource, name, body=body, namespace=namespace)
+        if resource == SECRETS and self.folders:
+            self.folders.stored(f"{namespace}/{name}", by=self.etcd.holder)
         if resource == DEPLOYMENTS:
             self.store.put(DEPLOYMENTS, {**done, "status": _runs(done["spec"]["replicas"])})
         return done

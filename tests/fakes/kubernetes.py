@@ -148,7 +148,7 @@ class QuickKubernetes:
         with self.store.call("get readyz"):
             return True
 
-    def execute(self, namespace: str, pod: str, *, command: Sequence[str], timeout: float) -> str:
+    def execute(self, namespace: str, pod: str, *, command: Sequence[str], timeout: float, given: bytes = b"") -> str:
         """No program runs here."""
         raise Retriable(f"exec in {namespace}/{pod}: not here")
 

@@ -153,8 +153,8 @@ def test_an_end_is_a_problem_with_its_way_out() -> None:
     assert "`moyai ssh demo-control-plane-2`" in problem(91, renewed_by=machine, holder=PLANES[2]), "the one that answered"
     assert problem(91, renewed_by=machine, source="derived") == "", "said once"
     assert problem(-1, renewed_by=machine).startswith("certificate x ended on 2027-01-01 ")
-    assert "build a new cluster" in problem(364, renewed_by="nobody")
-    assert problem(366, renewed_by="nobody") == ""
+    assert "`moyai certificates rotate-ca` replaces it" in problem(364, renewed_by="moyai certificates rotate-ca")
+    assert problem(366, renewed_by="moyai certificates rotate-ca") == ""
 
 
 # ---- the API server's own, from a handshake

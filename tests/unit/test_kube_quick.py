@@ -34,6 +34,7 @@ class Server:
     asked: list[tuple[str, str, Any]] = field(default_factory=list[tuple[str, str, Any]])
     types: list[str] = field(default_factory=list[str])
     timeouts: list[float] = field(default_factory=list[float])
+    given: bytes = b""
 
     reason = "Reason"
 
@@ -42,8 +43,11 @@ class Server:
         return io.BytesIO(self.body)
 
     @property
-    def sock(self) -> None:
-        return None
+    def sock(self) -> Server:
+        return self
+
+    def sendall(self, data: bytes) -> None:
+        self.given += data
 
     def connect(self, host: str, port: int, *, name: str, timeout: float, tls: object) -> Server:
         assert (host, port) == ("203.0.113.9", 6443)
@@ -130,6 +134,13 @@ def test_a_program_in_a_pod_prints_or_says_why_not(server: Server, kubeconfig: s
     assert said == "hi"
     path = "/api/v1/namespaces/shop/pods/db-0/exec?stdout=true&stderr=true&command=python3&command=a%26b"
     assert server.asked == [("GET", path, None)]
+    KubeApi(kubeconfig).execute("shop", "db-0", command=["x"], timeout=3, given=b"secret")
+    assert len(server.given) == len(b"secret") + 1 + 6, "one masked frame on the channel of standard input"
+    assert server.asked[1] == (
+        "GET",
+        "/api/v1/namespaces/shop/pods/db-0/exec?stdin=true&stdout=true&stderr=true&command=x",
+        None,
+    )
     server.body = frame(b"\2one\ntwo\n") + frame(b'\3{"status": "Failure", "message": "exit code 1"}') + frame(b"", 8)
     with pytest.raises(Terminal, match="a program in pod shop/db-0 failed: two"):
         KubeApi(kubeconfig).execute("shop", "db-0", command=["x"], timeout=3)

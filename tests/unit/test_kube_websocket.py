@@ -83,3 +83,23 @@ def test_what_is_passed_on_may_be_longer_than_what_is_kept(monkeypatch: pytest.M
     assert (list(passed), passed.printed) == ([b"abcd"] * 3, Printed("", "", {}))
     with pytest.raises(Broken, match="more than 5 bytes"):
         list(websocket.Passed(io.BytesIO(frame(b"\1abcde")), Sent()))
+
+
+@pytest.mark.parametrize("size", [1, 125, 126, 20_000])
+def test_what_the_program_reads_goes_in_masked_frames(size: int) -> None:
+    sent = Sent()
+    given = bytes(number % 251 for number in range(size))
+    websocket.write(sent, given)
+    stream, read_back = io.BytesIO(sent.data), b""
+    while head := stream.read(2):
+        assert head[0] == 0x82
+        length = head[1] & 0x7F
+        assert head[1] & 0x80, "a client masks"
+        if length == 126:
+            (length,) = struct.unpack("!H", stream.read(2))
+            assert length > 125
+        mask = stream.read(4)
+        piece = bytes(one ^ mask[at % 4] for at, one in enumerate(stream.read(length)))
+        assert piece[0] == 0, "standard input"
+        read_back += piece[1:]
+    assert read_back == given

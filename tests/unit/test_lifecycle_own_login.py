@@ -75,7 +75,7 @@ def test_status_shows_it_with_its_end(world: World) -> None:
     record = Record.open(world.paths, "quickstart")
     assert record is not None
     world.store.credentials["another"] = replace(MINE, id="another-id")
-    shown = status._credentials(world.cloud, record)  # pyright: ignore[reportPrivateUsage]
+    shown, _ = status._credentials(world.cloud, record)  # pyright: ignore[reportPrivateUsage]
     assert [(one.name, one.limited) for one in shown] == [("mine", False)]
 
 

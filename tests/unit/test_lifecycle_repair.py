@@ -241,4 +241,4 @@ def test_a_certificate_and_a_credential_that_end_soon_are_in_the_plan(world: Wor
     note = f"note: credential {name} ends on"
     assert any(line.startswith(note) for line in lines(world))
     world.clock.sleep(timedelta(days=9.5 * 365).total_seconds())
-    assert any("build a new cluster before" in line for line in lines(world))
+    assert any("`moyai certificates rotate-ca` replaces it" in line for line in lines(world))

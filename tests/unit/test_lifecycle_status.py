@@ -154,7 +154,7 @@ def test_the_fields_that_programs_read_keep_their_form(world: World) -> None:
     assert data["services"] == [{"service": "shop/web", "address": "203.0.113.20", "ports": [80, 443]}]
     assert set(data) == {
         "name", "uid", "cloud", "kubernetes", "api", "api_url", "nodes", "addons", "addon_pods", "services",
-        "certificates", "credentials", "control_planes", "etcd", "upgrade", "problems", "notes",
+        "certificates", "credentials", "control_planes", "etcd", "upgrade", "rotation", "backup", "problems", "notes",
     }  # fmt: skip
     assert {"name", "role", "pool", "zone", "address", "machine", "node", "version", "fault"} <= set(data["nodes"][0])
 
@@ -190,11 +190,12 @@ def test_credentials_of_the_cluster_are_shown_with_their_end(world: World) -> No
     world.credential("c3", "demo-9999999999", limited=True, expires=now)
     found = world.read()
     assert found.credentials == (
-        CredentialStatus(f"demo-{uid}", limited=False, expires="2026-02-10T00:00:00+00:00"),
-        CredentialStatus(f"demo-volumes-{uid}", limited=True, expires="2026-01-21T00:00:00+00:00"),
+        CredentialStatus(f"demo-{uid}", limited=False, expires="2026-02-10T00:00:00+00:00", owner="tester"),
+        CredentialStatus(f"demo-volumes-{uid}", limited=True, expires="2026-01-21T00:00:00+00:00", owner="tester"),
     )
     assert found.problems == (
-        f"credential demo-volumes-{uid} ends on 2026-01-21: the cluster cannot reach the cloud without it",
+        f"credential demo-volumes-{uid} ends on 2026-01-21, and the cluster needs it: "
+        "`moyai credentials rotate` makes another one",
     )
 
 

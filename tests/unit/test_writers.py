@@ -43,6 +43,8 @@ PAGES = "a contributor's command"
 KNOWN: dict[str, str] = {
     "bootstrap.data.etcd_member:write": NODE,
     "bootstrap.data.leave_control_planes:servers": RENAMED,
+    "bootstrap.data.machine_keys:Machine.kubelet_files": NODE,
+    "bootstrap.data.machine_keys:Machine.write": NODE,
     "bootstrap.data.renew_certificates:write": NODE,
     "bootstrap.data.unsealing_key:keep": NODE,
     "bootstrap.data.unsealing_key:overwrite": ERASED,

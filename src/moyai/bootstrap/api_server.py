@@ -35,6 +35,13 @@ def new_encryption_key() -> str:
     return base64.b64encode(secrets.token_bytes(_KEY_BYTES)).decode()
 
 
+def encryption_keys(text: str) -> tuple[tuple[str, str], ...]:
+    """(name, key) of the keys on record, the one that writes first. A key without a name is that of a cluster that has had no
+    other one."""
+    pairs = (one.rpartition(":") for one in text.split(",") if one)
+    return tuple((name or "moyai", key) for name, _, key in pairs)
+
+
 def flags(spec: ClusterSpec) -> dict[str, str]:
     """Flag → value."""
     security = spec.security
@@ -70,7 +77,8 @@ def volumes(spec: ClusterSpec) -> list[dict[str, Any]]:
 
 
 def files(spec: ClusterSpec, *, encryption_key: str) -> dict[str, str]:
-    """File name below FOLDER → content. Raises Terminal where Secrets are to be encrypted and there is no key."""
+    """File name below FOLDER → content. ``encryption_key``: of the record (``encryption_keys``). Raises Terminal where Secrets
+    are to be encrypted and there is no key."""
     security = spec.security
     content = {_ADMISSION: yamltext.dump(_admission(security.pod_security))}
     if _limits_anonymous(spec):
@@ -80,8 +88,13 @@ def files(spec: ClusterSpec, *, encryption_key: str) -> dict[str, str]:
     if security.encryption_at_rest:
         if not encryption_key:
             raise Terminal("Secrets are to be encrypted at rest, and the cluster's record has no key for them")
-        content[_ENCRYPTION] = yamltext.dump(_encryption(encryption_key))
+        content[_ENCRYPTION] = encryption(encryption_key)
     return content
+
+
+def encryption(keys: str) -> str:
+    """The API server's configuration of encryption at rest. ``keys``: as on record."""
+    return yamltext.dump(_encryption(keys))
 
 
 def _minor(spec: ClusterSpec) -> int:
@@ -102,8 +115,8 @@ def _authentication(spec: ClusterSpec) -> dict[str, Any]:
     }
 
 
-def _encryption(key: str) -> dict[str, Any]:
-    provider = {"secretbox": {"keys": [{"name": "moyai", "secret": key}]}}
+def _encryption(keys: str) -> dict[str, Any]:
+    provider = {"secretbox": {"keys": [{"name": name, "secret": key} for name, key in encryption_keys(keys)]}}
     return {
         "apiVersion": "apiserver.config.k8s.io/v1",
         "kind": "EncryptionConfiguration",

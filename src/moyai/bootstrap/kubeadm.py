@@ -87,6 +87,8 @@ class InitFacts:
     ``api_address``: at which nodes reach the API.
 
     ``emulated``: the minor version as which the control plane behaves, empty for its own.
+
+    ``signing``: the certificate of the authority that signs, where ``ca.crt`` has several; empty: ``ca.crt``.
     """
 
     cluster: Cluster
@@ -96,6 +98,7 @@ class InitFacts:
     image_tags: Mapping[str, str] = field(default_factory=dict[str, str])
     api_address: str = ""
     emulated: str = ""
+    signing: str = ""
 
 
 def _args(values: dict[str, str]) -> list[dict[str, str]]:
@@ -169,6 +172,7 @@ def init_config(facts: InitFacts) -> str:
                         "leader-elect": elect,
                         "profiling": "false",
                         "terminated-pod-gc-threshold": str(TERMINATED_PODS),
+                        **({"cluster-signing-cert-file": facts.signing} if facts.signing else {}),
                         **emulate,
                     }
                 )

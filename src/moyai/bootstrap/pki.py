@@ -29,6 +29,10 @@ from moyai.plan.certificates import Life
 
 #: Files of the control plane's folder /etc/kubernetes/pki that are made here; kubeadm makes the rest from them.
 AUTHORITIES = {"ca": "kubernetes", "front-proxy-ca": "front-proxy-ca", "etcd/ca": "etcd-ca"}
+#: Files that only a cluster has whose authorities were rotated: the certificate of the new one that the old one has signed, and
+#: the one that signs, where ``ca.crt`` has several.
+CROSS, SIGNING = "cross-ca.crt", "signing-ca.crt"
+OF_ROTATION = (CROSS, SIGNING)
 YEARS = 10
 #: A name that kubeadm puts into the certificate of every API server.
 API_NAME = "kubernetes"
@@ -56,17 +60,23 @@ def ensure(folder: Path, clock: Clock) -> Pki:
         crt, key = folder / f"{name}.crt", folder / f"{name}.key"
         if not crt.exists():
             private = ec.generate_private_key(ec.SECP256R1())
-            write_private(key, _pem(private))
-            write_private(crt, _authority(private, common_name, now=clock.now()))
+            write_private(key, pem(private))
+            write_private(crt, new_authority(private, common_name, now=clock.now()))
         files[f"{name}.crt"], files[f"{name}.key"] = crt.read_bytes(), key.read_bytes()
     public, private_file = folder / "sa.pub", folder / "sa.key"
     if not public.exists():
         account = ec.generate_private_key(ec.SECP256R1())
-        write_private(private_file, _pem(account))
-        info = serialization.PublicFormat.SubjectPublicKeyInfo
-        write_private(public, account.public_key().public_bytes(serialization.Encoding.PEM, info))
+        write_private(private_file, pem(account))
+        write_private(public, public_pem(pem(account)))
     files["sa.pub"], files["sa.key"] = public.read_bytes(), private_file.read_bytes()
+    files |= {name: (folder / name).read_bytes() for name in OF_ROTATION if (folder / name).exists()}
     return Pki(folder, files)
+
+
+def public_pem(private: bytes) -> bytes:
+    """The public key to a private one."""
+    key = serialization.load_pem_private_key(private, None)
+    return key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
 
 
 def admin_kubeconfig(pki: Pki, *, name: str, server: str, clock: Clock) -> str:
@@ -87,12 +97,19 @@ def admin_kubeconfig(pki: Pki, *, name: str, server: str, clock: Clock) -> str:
             "users": [
                 {
                     "name": user,
-                    "user": {"client-certificate-data": _b64(certificate), "client-key-data": _b64(_pem(private))},
+                    "user": {"client-certificate-data": _b64(certificate), "client-key-data": _b64(pem(private))},
                 }
             ],
             "contexts": [{"name": name, "context": {"cluster": name, "user": user}}],
         },
     )
+
+
+def kubelet_certificate(pki: Pki, node: str, *, now: datetime) -> str:
+    """A client certificate for the kubelet of this node, with its key, as the kubelet has them in one file."""
+    private = ec.generate_private_key(ec.SECP256R1())
+    certificate = _client_certificate(pki, private, user=f"system:node:{node}", group="system:nodes", now=now)
+    return (certificate + pem(private)).decode()
 
 
 def life(certificate: bytes) -> Life:
@@ -143,7 +160,8 @@ def seal(content: bytes, passphrase: str) -> str:
     return f"{tag}\n{packed.decode()}"
 
 
-def _authority(private: ec.EllipticCurvePrivateKey, common_name: str, *, now: datetime) -> bytes:
+def new_authority(private: ec.EllipticCurvePrivateKey, common_name: str, *, now: datetime) -> bytes:
+    """The certificate (PEM) of an authority that signs itself."""
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
     builder = _builder(name, name, public=private.public_key(), now=now, life=timedelta(days=365 * YEARS))
     builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
@@ -163,6 +181,8 @@ def _client_certificate(pki: Pki, private: ec.EllipticCurvePrivateKey, *, user: 
     builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
     builder = builder.add_extension(_usage(authority=False), critical=True)
     builder = builder.add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
+    known = x509.AuthorityKeyIdentifier.from_issuer_public_key(authority_key.public_key())
+    builder = builder.add_extension(known, critical=False)
     return builder.sign(authority_key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
 
 
@@ -194,7 +214,8 @@ def _usage(*, authority: bool) -> x509.KeyUsage:
     )
 
 
-def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+def pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+    """The private key, unencrypted."""
     # the traditional form: what kubeadm itself writes
     return key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()

@@ -18,7 +18,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
 
-from moyai.bootstrap import api_server, kubeadm
+from moyai.bootstrap import api_server, kubeadm, pki
 from moyai.bootstrap.pki import Pki, seal
 from moyai.core import yamltext
 from moyai.core.errors import Terminal
@@ -106,6 +106,7 @@ def control_plane(
         image_tags or {},
         api_address=facts.api_address,
         emulated=facts.emulated,
+        signing=f"/etc/kubernetes/pki/{pki.SIGNING}" if pki.SIGNING in facts.pki.files else "",
     )
     sealed["etc/moyai/kubeadm.yaml"] = kubeadm.init_config(init).encode()
     for name, text in api_server.files(facts.cluster.spec, encryption_key=encryption_key).items():

@@ -35,7 +35,8 @@ IDENTITY = click.option("--identity", "-i", type=PATH, multiple=True, help="A fi
 
 @click.command()
 @CLUSTER
-@click.option("--file", type=PATH, required=True, help="The file of the backup.")
+@click.option("--file", type=PATH, help="The file of the backup.")
+@click.option("--scheduled", is_flag=True, help="Make one as spec.backup says, if the youngest one is old enough; for cron.")
 @click.option(
     "--recipient", "-r", "recipients", multiple=True, metavar="KEY",
     help="Encrypt for this public key of age (age1…) or SSH; several are possible.",
@@ -47,8 +48,9 @@ IDENTITY = click.option("--identity", "-i", type=PATH, multiple=True, help="A fi
 @OUTPUT
 def backup(
     cluster: str | None,
-    file: Path,
+    file: Path | None,
     *,
+    scheduled: bool,
     recipients: tuple[str, ...],
     passphrase_file: Path | None,
     force: bool,
@@ -65,6 +67,13 @@ def backup(
     from moyai.lifecycle import backup as backups
     from moyai.lifecycle.backup.encryption import parse_recipients
 
+    if scheduled:
+        if file is not None or recipients or passphrase_file is not None or force or inspect or identity:
+            raise UsageError("--scheduled goes without other options", hint="spec.backup says all of it")
+        _take_scheduled(cluster, output)
+        return
+    if file is None:
+        raise UsageError("--file: left out, should be the backup's file", hint="--scheduled takes the folder of spec.backup")
     if inspect:
         _show(backups.read(file, opener(identity, passphrase_file)).manifest, output, head=f"{file} is whole")
         return
@@ -81,6 +90,23 @@ def backup(
             name, file, recipients=wanted, replaces=force, paths=default_paths(), reporter=progress, clock=SystemClock()
         )
     _show(made, output, head=f"{file} has {file.stat().st_size} bytes")
+
+
+def _take_scheduled(cluster: str | None, output: str) -> None:
+    from moyai.cli.cluster import recorded
+    from moyai.core.clock import SystemClock
+    from moyai.lifecycle.backup.schedule import take_scheduled
+
+    name = recorded(cluster).name
+    with display("json" if output == "json" else "text", title=f"backup of {name}") as progress:
+        done = take_scheduled(name, paths=default_paths(), reporter=progress, clock=SystemClock())
+    if output == "json":
+        found = {"made": asdict(done.made) if done.made else None, "file": str(done.file or ""), "deleted": done.deleted}
+        say(json.dumps({**found, "status": asdict(done.status)}, indent=1))
+    elif done.made is None:
+        say(f"cluster {name} has a backup of {done.status.last}: none is due, spec.backup.every is {done.status.every}")
+    else:
+        say(f"{done.file} is whole; {len(done.deleted)} older ones were deleted")
 
 
 def opener(identity: tuple[Path, ...], passphrase_file: Path | None) -> Opener:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from moyai.lifecycle.apply import ServiceEndpoint
     from moyai.lifecycle.down import DownReport
     from moyai.lifecycle.record import Record
-    from moyai.lifecycle.status import ClusterStatus
+    from moyai.lifecycle.status import ClusterStatus, CredentialStatus
     from moyai.lifecycle.up import UpResult
     from moyai.spec.load import LoadedSpec
     from moyai.spec.model import Cluster
@@ -358,16 +358,28 @@ def _print_status(found: ClusterStatus) -> None:
         print_table(head, [(one.name, one.ends[:10], str(one.days_left), one.renewed_by) for one in found.certificates])
     if found.credentials:
         say()
-        rows = [(one.name, "its part" if one.limited else "all roles", one.expires[:10] or "-") for one in found.credentials]
-        print_table(("CREDENTIAL", "MAY CALL", "ENDS"), rows)
-    if found.problems or found.notes or found.upgrade:
+        print_credentials(found.credentials)
+    if found.backup:
+        say()
+        one = found.backup
+        print_table(
+            ("BACKUPS IN", "EVERY", "LAST", "REHEARSED"), [(one.to or "-", one.every, one.last or "-", one.rehearsed or "-")]
+        )
+    if found.problems or found.notes or found.upgrade or found.rotation:
         say()
     if found.upgrade:
         say(f"upgrade: {found.upgrade.text}")
+    if found.rotation:
+        say(f"note: {found.rotation.text}")
     for note in found.notes:
         say(f"note: {note}")
     for problem in found.problems:
         say(f"! {problem}")
+
+
+def print_credentials(found: Iterable[CredentialStatus]) -> None:
+    rows = [(one.name, "its part" if one.limited else "all roles", one.expires[:10] or "-", one.owner or "-") for one in found]
+    print_table(("CREDENTIAL", "MAY CALL", "ENDS", "OWNER"), rows)
 
 
 def _print_report(report: DownReport, output: str) -> None:

@@ -43,6 +43,11 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "ssh": ("moyai.cli.cluster:ssh", "Log in to a node."),
     "etcd": ("moyai.cli.etcd:etcd", "The state of etcd's members, and how to free unused space of their databases."),
     "upgrade": ("moyai.cli.upgrade:upgrade", "Another version of Kubernetes, machine by machine, and the way back."),
+    "certificates": (
+        "moyai.cli.certificates:certificates",
+        "When certificates end, and how they and the keys behind them are replaced.",
+    ),
+    "credentials": ("moyai.cli.credentials:credentials", "What a cluster logs in to its cloud with, and how it is replaced."),
     "backup": ("moyai.cli.backup:backup", "Write all that a cluster can be restored from to one encrypted file."),
     "restore": ("moyai.cli.restore:restore", "Make the cluster of a backup again, on new machines."),
     "inventory": ("moyai.cli.inventory:inventory", "A cluster's machines as Ansible's dynamic inventory."),

@@ -53,12 +53,14 @@ CALLS: Mapping[Use, frozenset[str]] = {
 
 @dataclass(frozen=True)
 class Credential:
-    """``limited``: whether it may make certain calls only. ``expires``: None for one that never ends."""
+    """``limited``: whether it may make certain calls only. ``expires``: None for one that never ends. ``owner``: the user with
+    whom it ends; empty where the cloud does not say."""
 
     id: str
     name: str
     limited: bool = False
     expires: datetime | None = None
+    owner: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,10 @@ from moyai.kube.resources import PODS, Json, Resource
 _EXPIRED = 10
 
 
+class ProgramFailed(Terminal):
+    """A program that was run in a pod did not succeed; the way to it works."""
+
+
 class Connection(http.client.HTTPSConnection):
     """To a server that is believed by another name than the one that it is reached by."""
 
@@ -148,12 +152,14 @@ class KubeApi:
         body = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": pod, "namespace": namespace}}
         self._call("POST", PODS.path(namespace, pod, subresource="eviction"), body=body)
 
-    def execute(self, namespace: str, pod: str, *, command: Sequence[str], timeout: float) -> str:
+    def execute(self, namespace: str, pod: str, *, command: Sequence[str], timeout: float, given: bytes = b"") -> str:
         """Run a program in the pod's first container; returns what it printed. ``timeout``: seconds between two of its words.
+        ``given``: what it reads from its standard input, which does not end there.
 
-        Terminal where it fails, with the last line that it wrote to its standard error.
+        ProgramFailed where it fails, with the last line that it wrote to its standard error.
         """
-        with self._running(namespace, pod, command=command, timeout=timeout) as (stream, sender, operation):
+        with self._running(namespace, pod, command=command, timeout=timeout, reads=bool(given)) as (stream, sender, operation):
+            websocket.write(sender, given)
             # its buffer may hold the first frames already
             printed = websocket.read(stream, sender)
         _succeeded(printed, f"{namespace}/{pod}", operation=operation)
@@ -188,10 +194,11 @@ class KubeApi:
 
     @contextmanager
     def _running(
-        self, namespace: str, pod: str, *, command: Sequence[str], timeout: float
+        self, namespace: str, pod: str, *, command: Sequence[str], timeout: float, reads: bool = False
     ) -> Generator[tuple[BinaryIO, socket.socket, str]]:
         """(what comes from the program, what goes to its kubelet, name of the operation)."""
-        query = urlencode([("stdout", "true"), ("stderr", "true"), *(("command", word) for word in command)])
+        flows = [*([("stdin", "true")] if reads else []), ("stdout", "true"), ("stderr", "true")]
+        query = urlencode([*flows, *(("command", word) for word in command)])
         path = f"{PODS.path(namespace, pod, subresource='exec')}?{query}"
         operation = f"exec in {namespace}/{pod}"
         connection = Connection(self._host, self._port, name=self._name, timeout=timeout, tls=self._context)
@@ -259,7 +266,7 @@ def _succeeded(printed: websocket.Printed, pod: str, *, operation: str) -> None:
     if not printed.succeeded:
         said = printed.errors.strip().splitlines()
         why = said[-1] if said else str(printed.status.get("message") or "it ended without a status")
-        raise Terminal(f"a program in pod {pod} failed: {why}", operation=operation)
+        raise ProgramFailed(f"a program in pod {pod} failed: {why}", operation=operation)
 
 
 def _reason(error: Exception) -> str:

@@ -1,7 +1,8 @@
 """What a program in a pod prints, over a WebSocket (RFC 6455) with Kubernetes' channels (``v4.channel.k8s.io``).
 
-Standard library only, and this side alone of the protocol: the program reads nothing, so this side sends an answer to a ping
-and nothing else. Always holds: what is kept in memory is at most ``LIMIT`` bytes.
+Standard library only, and this side alone of the protocol: it sends what the program reads first, and answers to pings. The
+protocol cannot say that nothing more comes, so the program must know where its input ends. Always holds: what is kept in memory
+is at most ``LIMIT`` bytes.
 """
 
 from __future__ import annotations
@@ -19,9 +20,11 @@ from moyai.kube.resources import Json
 PROTOCOL = "v4.channel.k8s.io"
 #: Bytes of what a program prints that are kept; of one frame, where what comes is passed on.
 LIMIT = 1 << 26
-_OUTPUT, _ERRORS, _STATUS = 1, 2, 3
+_INPUT, _OUTPUT, _ERRORS, _STATUS = 0, 1, 2, 3
 _FINAL, _OPCODE, _MASKED, _LENGTH = 0x80, 0x0F, 0x80, 0x7F
-_CONTINUATION, _CLOSE, _PING, _PONG = 0x0, 0x8, 0x9, 0xA
+_CONTINUATION, _BINARY, _CLOSE, _PING, _PONG = 0x0, 0x2, 0x8, 0x9, 0xA
+#: Bytes of input in one frame.
+_PIECE = 1 << 14
 
 
 class Broken(Exception):
@@ -54,6 +57,12 @@ def headers() -> Mapping[str, str]:
         "Sec-WebSocket-Version": "13",
         "Sec-WebSocket-Protocol": PROTOCOL,
     }
+
+
+def write(sender: Sender, data: bytes) -> None:
+    """Give the program something to read. Raises OSError of the connection."""
+    for at in range(0, len(data), _PIECE):
+        sender.sendall(_frame(_BINARY, bytes((_INPUT,)) + data[at : at + _PIECE]))
 
 
 def read(stream: BinaryIO, sender: Sender) -> Printed:
@@ -125,7 +134,9 @@ def _key() -> str:
 def _frame(opcode: int, data: bytes) -> bytes:
     mask = secrets.token_bytes(4)
     masked = bytes(one ^ mask[at % 4] for at, one in enumerate(data))
-    return bytes((_FINAL | opcode, _MASKED | len(data))) + mask + masked
+    size = len(data)
+    head = bytes((_FINAL | opcode, _MASKED | min(size, 126))) + (struct.pack("!H", size) if size > 125 else b"")
+    return head + mask + masked
 
 
 def _exactly(stream: BinaryIO, count: int) -> bytes:

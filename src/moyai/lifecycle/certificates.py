@@ -18,14 +18,17 @@ from moyai.bootstrap import pki
 from moyai.core.errors import MoyaiError
 from moyai.core.yamlread import read_one
 from moyai.kube.quick import KubeApi
+from moyai.lifecycle.record import Record
+from moyai.lifecycle.rotation_state import RotationStatus, rotation_status
 from moyai.plan.certificates import YEAR, Life
+from moyai.plan.nodes import CONTROL_PLANE_POOL, pool_of_node
 
 #: How long before its end a credential is reported.
 _EXPIRY_NOTICE = timedelta(days=30)
 #: How an end is known: from the files on record, from the TLS handshake, or from another certificate that was made with it.
 Source = Literal["record", "handshake", "derived"]
 #: Who renews a certificate before it ends.
-Renewal = Literal["moyai up", "the control plane's machine", "nobody"]
+Renewal = Literal["moyai up", "the control plane's machine", "moyai certificates rotate-ca"]
 
 
 @dataclass(frozen=True)
@@ -61,18 +64,35 @@ class Certificate:
         fact = f"certificate {self.name} {'ended' if ended else 'ends'} on {self.life.end_day}"
         if self.renewed_by == "moyai up":
             return f"{fact}: `moyai up` renews it" if self.life.due(now) else ""
-        if self.renewed_by == "nobody":
+        if self.renewed_by == "moyai certificates rotate-ca":
             # what it signs from now on would outlive it
             outlived = self.life.left(now) < YEAR
-            return f"{fact}: build a new cluster before, the authorities of this one cannot be replaced" if outlived else ""
+            return f"{fact}: `moyai certificates rotate-ca` replaces it" if outlived else ""
         if self.source == "derived" or not self.life.overdue(now):
             return ""
         machine = next((one for one in control_planes if one in self.hosts), next(iter(control_planes), ""))
         return (
-            f"{fact} and was not renewed by its machine: `moyai ssh {machine}`, there "
-            "`sudo systemctl status moyai-certificates` says why; a machine of an earlier version of moyai has no such unit: "
-            "`sudo kubeadm certs renew all` and a restart of the machine do it"
+            f"{fact} and was not renewed by its machine: `moyai certificates renew` does it while the API answers; "
+            f"`moyai ssh {machine}`, there `sudo systemctl status moyai-certificates` says why; a machine of an earlier "
+            "version of moyai has no such unit: `sudo kubeadm certs renew all` and a restart of the machine do it"
         )
+
+
+@dataclass(frozen=True)
+class CertificateReport:
+    """``problems``: what ends soon. ``rotation``: that is under way."""
+
+    certificates: tuple[CertificateStatus, ...]
+    rotation: RotationStatus | None
+    problems: tuple[str, ...]
+
+
+def read_certificates(record: Record, *, now: datetime) -> CertificateReport:
+    """The certificates of a recorded cluster, without asking its cloud."""
+    found = known(record.folder, record.api(), timeout=5.0)
+    planes = sorted(name for name in record.allocations if pool_of_node(name, record.name) == CONTROL_PLANE_POOL)
+    problems = filter(None, (one.problem(now, control_planes=planes) for one in found))
+    return CertificateReport(tuple(one.status(now) for one in found), rotation_status(record, now=now), tuple(problems))
 
 
 def credential_problem(name: str, ends: datetime | None, *, now: datetime) -> str:
@@ -80,7 +100,9 @@ def credential_problem(name: str, ends: datetime | None, *, now: datetime) -> st
     if ends is None or ends - now > _EXPIRY_NOTICE:
         return ""
     verb = "ends" if ends > now else "ended"
-    return f"credential {name} {verb} on {ends:%Y-%m-%d}: the cluster cannot reach the cloud without it"
+    return (
+        f"credential {name} {verb} on {ends:%Y-%m-%d}, and the cluster needs it: `moyai credentials rotate` makes another one"
+    )
 
 
 def known(folder: Path, api: KubeApi | None, *, timeout: float) -> tuple[Certificate, ...]:
@@ -103,7 +125,9 @@ def _recorded(folder: Path) -> Iterator[Certificate]:
         yield Certificate("kubeconfig", life, "record", "moyai up")
     for name in pki.AUTHORITIES:
         try:
-            yield Certificate(f"{name}.crt", pki.life((folder / "pki" / f"{name}.crt").read_bytes()), "record", "nobody")
+            yield Certificate(
+                f"{name}.crt", pki.life((folder / "pki" / f"{name}.crt").read_bytes()), "record", "moyai certificates rotate-ca"
+            )
         except (OSError, ValueError):
             continue
 

@@ -28,6 +28,7 @@ from moyai.lifecycle import record_format as form
 from moyai.lifecycle.tokens import halves
 from moyai.plan import keys
 from moyai.plan.observed import NodeAllocation, Recorded
+from moyai.plan.rotation import Rotation
 from moyai.plan.versions import Upgrade
 from moyai.spec.load import carried_on, validate
 from moyai.spec.model import Cluster
@@ -41,10 +42,8 @@ _DAMAGED = "put it back from a backup; `moyai down --cloud CLOUD --uid UID` remo
 
 
 class Record:
-    """A cluster's record, in memory and on disk; safe from several threads. Every change is on disk when the call returns.
-
-    The file is written whole. Changes of several threads share a write: else the time for N objects would grow with N².
-    """
+    """A cluster's record, in memory and on disk; safe from several threads. Every change is on disk when the call returns. The
+    file is written whole; changes of several threads share a write: else the time for N objects would grow with N²."""
 
     def __init__(self, folder: Path, data: dict[str, Any], *, clock: Clock | None = None) -> None:
         self.folder = folder
@@ -138,6 +137,11 @@ class Record:
         return form.read_upgrade(self._data.get("upgrade"))
 
     @property
+    def rotation(self) -> Rotation | None:
+        """The rotation of certificates or keys that is under way."""
+        return form.read_rotation(self._data.get("rotation"))
+
+    @property
     def api_address(self) -> str:
         """The API's floating address, empty before it is known."""
         return str(self._data["apiAddress"])
@@ -171,10 +175,8 @@ class Record:
             return frozenset(self._objects)
 
     def api(self) -> KubeApi | None:
-        """The cluster's API, None where there is no kubeconfig, or one that cannot be used: `up` writes it again.
-
-        Nothing is sent. The kubeconfig is taken apart once for each content.
-        """
+        """The cluster's API, None where there is no kubeconfig, or one that cannot be used: `up` writes it again. Nothing is
+        sent. The kubeconfig is taken apart once for each content."""
         try:
             text = (self.folder / "kubeconfig").read_text(encoding="utf-8")
         except (OSError, ValueError):
@@ -277,6 +279,9 @@ class Record:
                 self._version += 1
         self._set("upgrade", form.write_upgrade(upgrade) if upgrade else {})
 
+    def set_rotation(self, rotation: Rotation | None) -> None:
+        self._set("rotation", form.write_rotation(rotation) if rotation else {})
+
     def set_api_address(self, address: str) -> None:
         self._set("apiAddress", address)
 
@@ -299,10 +304,7 @@ class Record:
         self._save()
 
     def remove(self) -> None:
-        """The cluster is gone: take its keys away, and its record last, so that an interrupted removal is seen.
-
-        Raises Terminal when anything stays.
-        """
+        """Take the keys away, and the record last, so that a killed removal is seen. Terminal when anything stays."""
         last = self.folder / "record.json"
         try:
             for one in self.folder.iterdir():
@@ -337,9 +339,11 @@ class Record:
 
     def forget_token(self) -> None:
         """Machines that join later need another token."""
+        self.drop_secret("token", "token made")
+
+    def drop_secret(self, *names: str) -> None:
         with self._lock:
-            kept = {name: value for name, value in self.secrets().items() if name not in ("token", "token made")}
-            self._write_secrets(kept)
+            self._write_secrets({name: value for name, value in self.secrets().items() if name not in names})
 
     @property
     def token_fresh(self) -> bool:

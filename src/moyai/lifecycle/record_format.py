@@ -20,6 +20,7 @@ from moyai.core.keys import Key, Kind
 from moyai.core.kubernetes_version import is_version
 from moyai.plan import keys
 from moyai.plan.observed import NodeAllocation
+from moyai.plan.rotation import STAGES, Rotated, Rotation, RotationStage
 from moyai.plan.versions import Stage, Upgrade
 from moyai.spec.security import BEFORE
 
@@ -40,6 +41,9 @@ _SINGLE: Mapping[str, Key] = {
 _NAMED: Mapping[str, Kind] = {"port": Kind.PORT, "server": Kind.SERVER, "group": Kind.SECURITY_GROUP}
 #: Names under which secrets stand in secrets.json, the same in both formats.
 SECRET_NAMES: Mapping[Key, str] = {keys.CONTROLLERS_CREDENTIAL: "credential", keys.VOLUMES_CREDENTIAL: "volumes-credential"}
+
+#: Under which the credential stands that is to take another one's place: its id, name and secret, as JSON.
+NEXT_NAMES: Mapping[Key, str] = {key: f"{name}-next" for key, name in SECRET_NAMES.items()}
 
 #: The name of the key that Secrets are stored with.
 ENCRYPTION_KEY = "encryption-key"
@@ -91,6 +95,31 @@ class UpgradeForm(BaseModel):
         return self
 
 
+class RotationForm(BaseModel):
+    """The rotation of a record. The descriptions are those of the reference."""
+
+    model_config = ConfigDict(strict=True, extra="allow")
+    what: Literal["", "certificates", "authorities", "service account key", "encryption key", "credentials"] = Field(
+        "", description="what is rotated; empty where there is no rotation"
+    )
+    stage: Literal["", "renew", "trust both", "use the new one", "drop the old one"] = Field(
+        "", description="where the rotation stands"
+    )
+    begun: str = Field("", description="time when it began")
+    done: str = Field("", description="time when all machines had the stage; empty before")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if not self.what:
+            return self
+        if self.stage not in STAGES[Rotated(self.what)]:
+            raise ValueError(f"stage: {self.stage!r} is none of a rotation of {self.what}")
+        for moment in filter(None, (self.begun or "-", self.done)):
+            if datetime.fromisoformat(moment).tzinfo is None:
+                raise ValueError(f"{moment!r} has no time zone")
+        return self
+
+
 class _Seat(BaseModel):
     model_config = ConfigDict(strict=True)
     slot: int
@@ -125,6 +154,10 @@ class RecordForm(BaseModel):
     upgrade: UpgradeForm = Field(
         default=UpgradeForm.model_construct(),
         description="the upgrade that is under way or not finalized; empty or absent for none",
+    )
+    rotation: RotationForm = Field(
+        default=RotationForm.model_construct(),
+        description="the rotation of certificates or keys that is under way; empty or absent for none",
     )
     spec: _Spec = Field(description="the spec of the last `up`, with all defaults, in the form of [the spec](spec.md)")
     seats: dict[str, _Seat] = Field(description="for each node: its index in the address ranges (`slot`) and its zone (`zone`)")
@@ -202,6 +235,17 @@ def read_upgrade(row: Mapping[str, Any] | None) -> Upgrade | None:
 
 def write_upgrade(upgrade: Upgrade) -> dict[str, Any]:
     return {**asdict(upgrade), "stage": str(upgrade.stage)}
+
+
+def read_rotation(row: Mapping[str, Any] | None) -> Rotation | None:
+    if not row or not row.get("what"):
+        return None
+    form = RotationForm.model_validate(row)
+    return Rotation(Rotated(form.what), RotationStage(form.stage), form.begun, form.done)
+
+
+def write_rotation(rotation: Rotation) -> dict[str, Any]:
+    return {"what": str(rotation.what), "stage": str(rotation.stage), "begun": rotation.begun, "done": rotation.done}
 
 
 def _old_key(text: str) -> Key | None:

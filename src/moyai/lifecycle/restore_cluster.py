@@ -42,6 +42,7 @@ from moyai.plan.graph import Plan
 from moyai.plan.load_balancer.names import service_of_name
 from moyai.plan.nodes import CONTROL_PLANE_POOL, pool_of_node
 from moyai.plan.observed import owns
+from moyai.plan.rotation import Rotated
 from moyai.spec.load import dump
 from moyai.spec.model import Cluster
 
@@ -211,6 +212,9 @@ def _stage(content: backups.Content, paths: Paths, *, file: Path, wanted: Restor
     folder = paths.clusters / manifest.cluster
     try:
         record = json.loads(content.files["record.json"])
+        if record.get("rotation", {}).get("what") == Rotated.CREDENTIALS:
+            # the machines get new ones anyway
+            record["rotation"] = {}
         secrets = json.loads(content.files["secrets.json"])
         record |= {"ready": "", "apiAddress": "", "objects": [], "restores": manifest.made}
         secrets = {name: value for name, value in secrets.items() if name == ENCRYPTION_KEY}

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from typing import Any
 
 from moyai.cloud.capabilities import Cloud
@@ -23,11 +24,13 @@ from moyai.kube.objects.meta import part, text
 from moyai.kube.quick import KubeApi
 from moyai.kube.resources import CONFIG_MAPS, DAEMON_SETS, DEPLOYMENTS, KUBE_SYSTEM, NODES
 from moyai.lifecycle import certificates
+from moyai.lifecycle.backup.schedule import BackupStatus, backup_status
 from moyai.lifecycle.certificates import CertificateStatus
 from moyai.lifecycle.clusters import open_api
 from moyai.lifecycle.etcd_care import EtcdStatus, all_notes, all_problems, read_etcd
 from moyai.lifecycle.members import PlaneStatus, plane_problems, read_planes
 from moyai.lifecycle.record import Record
+from moyai.lifecycle.rotation_state import RotationStatus, rotation_status
 from moyai.lifecycle.services import balanced
 from moyai.lifecycle.upgrade_state import UpgradeStatus, upgrade_status
 from moyai.plan.cluster.control_planes import majority
@@ -84,17 +87,23 @@ class BalancedService:
 @dataclass(frozen=True)
 class CredentialStatus:
     """What a part inside the cluster logs in to the cloud with. ``limited``: it may make the calls of its part alone.
-    ``expires``: ISO 8601, empty for one that never ends."""
+    ``expires``: ISO 8601, empty for one that never ends. ``owner``: the user with whom it ends."""
 
     name: str
     limited: bool
     expires: str
+    owner: str = ""
+
+    @classmethod
+    def of(cls, one: Credential) -> CredentialStatus:
+        return cls(one.name, one.limited, one.expires.isoformat() if one.expires else "", one.owner)
 
 
 @dataclass(frozen=True)
 class ClusterStatus:
     """``api``: ready or why not. ``control_planes``: of a cluster whose API has a virtual address. ``etcd``: its members that
-    answer. ``upgrade``: one that is not finalized. ``problems``: empty when all is well. ``notes``: what is no problem yet."""
+    answer. ``upgrade``: one that is not finalized. ``rotation``: one of certificates or keys that is under way. ``backup``:
+    scheduled ones, and rehearsals of their restore. ``problems``: empty when all is well. ``notes``: what is no problem yet."""
 
     name: str
     uid: str
@@ -110,6 +119,8 @@ class ClusterStatus:
     control_planes: tuple[PlaneStatus, ...] = ()
     etcd: tuple[EtcdStatus, ...] = ()
     upgrade: UpgradeStatus | None = None
+    rotation: RotationStatus | None = None
+    backup: BackupStatus | None = None
     problems: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -140,12 +151,13 @@ def read(record: Record, cloud: Cloud, *, clock: Clock | None = None) -> Cluster
         certified = pool.submit(certificates.known, record.folder, api, timeout=_TIMEOUT)
         answer, kube, api_problem = _kube(api, pool)
         servers, cloud_problem = listed.result()
-        known, credentials = certified.result(), issued.result()
+        known, (credentials, foreign) = certified.result(), issued.result()
     nodes = tuple(_nodes(record, servers, kube=kube))
     ready = [node.name for node in nodes if node.node == "Ready"]
     names = [node.name for node in nodes if node.role == "control-plane"]
     planes = read_planes(api if kube else None, names if cluster.spec.control_plane.virtual else [], ready=ready)
     addons = kube.addons if kube else ()
+    backed = backup_status(record, now=now)
     etcds = read_etcd(api, [name for name in names if name in ready]) if api and kube else ()
     ending = [
         *(certificate.problem(now, control_planes=names) for certificate in known),
@@ -162,12 +174,12 @@ def read(record: Record, cloud: Cloud, *, clock: Clock | None = None) -> Cluster
         addons=addons,
         services=tuple(BalancedService(one.key, one.address, one.tcp_ports) for one in kube.services) if kube else (),
         certificates=tuple(certificate.status(now) for certificate in known),
-        credentials=tuple(
-            CredentialStatus(one.name, one.limited, one.expires.isoformat() if one.expires else "") for one in credentials
-        ),
+        credentials=tuple(map(CredentialStatus.of, credentials)),
         control_planes=planes,
         etcd=etcds,
         upgrade=upgrade_status(record, servers or ()) if servers is not None else None,
+        rotation=rotation_status(record, now=now),
+        backup=backed,
         problems=tuple(
             filter(
                 None,
@@ -180,6 +192,8 @@ def read(record: Record, cloud: Cloud, *, clock: Clock | None = None) -> Cluster
                     *_left(record, kube),
                     *(_lost(nodes) if record.ready and kube is None else ()),
                     *ending,
+                    *foreign,
+                    *(backed.problems if backed else ()),
                 ),
             )
         ),
@@ -190,6 +204,13 @@ def read(record: Record, cloud: Cloud, *, clock: Clock | None = None) -> Cluster
             *all_notes(etcds),
         ),
     )
+
+
+def read_credentials(record: Record, cloud: Cloud, *, now: datetime) -> tuple[tuple[CredentialStatus, ...], tuple[str, ...]]:
+    """(what the parts inside a cluster log in with, what is wrong with it)"""
+    found, foreign = _credentials(cloud, record)
+    ending = (certificates.credential_problem(one.name, one.expires, now=now) for one in found)
+    return tuple(map(CredentialStatus.of, found)), (*filter(None, ending), *foreign)
 
 
 def _problems(nodes: Iterable[NodeStatus], addons: Iterable[AddonStatus]) -> Iterable[str]:
@@ -242,16 +263,23 @@ def _servers(cloud: Cloud, uid: str) -> tuple[list[Server] | None, str]:
         return None, f"the cloud cannot be asked: {error}"
 
 
-def _credentials(cloud: Cloud, record: Record) -> list[Credential]:
-    """The cluster's own and those of the user that it logs in with; none where the cloud has none, or does not answer, which is
-    reported for its servers."""
+def _credentials(cloud: Cloud, record: Record) -> tuple[list[Credential], list[str]]:
+    """(the cluster's own and those of the user that it logs in with, what is wrong with others). None where the cloud has none,
+    or does not answer, which is reported for its servers."""
     given = {made.id for key, made in record.objects.items() if key.kind is Kind.SECRET and made.id}
+    own = {made.id: made.name for key, made in record.objects.items() if key.kind is Kind.CREDENTIAL and made.id}
     try:
         listed = cloud.credentials.credentials(name_prefix="" if given else f"{record.name}-")
     except MoyaiError:
-        return []
-    used = (one for one in listed if one.id in given or is_unique_name(one.name, record.uid))
-    return sorted(used, key=lambda one: one.name)
+        return [], []
+    used = [one for one in listed if one.id in given or is_unique_name(one.name, record.uid)]
+    missing = sorted(own[one] for one in own.keys() - {one.id for one in listed})
+    foreign = [
+        f"credential {name} is not yours: another user has made it, and it ends with that user; or it is gone: "
+        "`moyai credentials rotate` makes another one"
+        for name in missing
+    ]
+    return sorted(used, key=lambda one: one.name), foreign
 
 
 def _kube(api: KubeApi | None, pool: ThreadPoolExecutor) -> tuple[str, _KubeView | None, str]:

@@ -1,6 +1,6 @@
-"""``up``: bring a cluster to its spec, from wherever it stands; and the rounds of a command that does so.
+"""``up``: bring a cluster to its spec, from wherever it stands.
 
-Looks, plans, carries out the plan; where machines are out of date it does so again until none is. Always holds: nothing is made
+Looks, plans, carries out the plan, in the rounds of ``lifecycle.rounds``. Always holds: nothing is made
 before the whole plan is known to fit; every object is in the record before it is in the cloud; run again after any interruption
 it finishes the work, and run again after success it finds nothing to do.
 """
@@ -8,7 +8,7 @@ it finishes the work, and run again after success it finds nothing to do.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,7 +26,6 @@ from moyai.core.ids import new_uid
 from moyai.core.kubernetes_version import version_numbers
 from moyai.core.paths import Paths
 from moyai.core.progress import Progress, Reporter
-from moyai.kube.quick import KubeApi
 from moyai.lifecycle import certificates, execute, observe
 from moyai.lifecycle.certificates import Certificate, credential_problem, kubeconfig_life
 from moyai.lifecycle.clusters import open_api
@@ -34,6 +33,8 @@ from moyai.lifecycle.etcd_data import MakeData
 from moyai.lifecycle.observe import Answers
 from moyai.lifecycle.record import Record, locked
 from moyai.lifecycle.record_format import ENCRYPTION_KEY, SECRET_NAMES
+from moyai.lifecycle.rotation_state import prepare
+from moyai.lifecycle.rounds import Rounds, Start
 from moyai.plan import keys
 from moyai.plan import steps as s
 from moyai.plan.changes import refuse_version
@@ -61,19 +62,6 @@ class UpResult:
     seconds: Mapping[str, float]
     own_seconds: Mapping[str, float]
     notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Start:
-    """Where a cluster stands before a round does anything, and what is to be done. ``facts``: with the cluster as its spec has
-    it, and as it was built where the spec says nothing of its security."""
-
-    record: Record | None
-    recorded: Recorded
-    observed: Observed
-    plan: Plan
-    facts: ClusterFacts
-    api: KubeApi | None = None
 
 
 def version_of(cluster: Cluster, paths: Paths) -> str:
@@ -112,14 +100,18 @@ def up(
     Raises UsageError or Terminal; whatever is half-made then, the next call finishes.
     """
     clock = clock or SystemClock()
-    rounds = Rounds(cloud, paths, reporter=reporter, clock=clock, data=data)
+    rounds = rounds_of(cloud, paths, reporter=reporter, clock=clock, data=data)
     with locked(paths, cluster.name):
         start = rounds.look(cluster, replaced=replaced)
         spec = dump(start.facts.cluster)
         record = start.record or Record.create(paths, cluster.name, spec=spec, clock=clock, uid=start.recorded.uid)
         if record.restores and data is None:
             raise Terminal(f"cluster {cluster.name} is being restored from a backup", hint="`moyai restore FILE` goes on")
-        start = rounds.run(start, record, again=lambda: rounds.look(cluster), most=_rounds(start.plan))
+
+        def resume() -> Start:
+            return rounds.resume(cluster, replaced=replaced)
+
+        start = rounds.run(start, record, again=lambda: rounds.look(cluster), most=_rounds(start.plan), resume=resume)
         record = start.record or record
         # last: an interrupted change is seen again by the next run
         record.set_spec(_kept_version(spec, record))
@@ -147,56 +139,16 @@ def _rounds(first: Plan) -> int:
     return 2 * len(first.replacements) + 4
 
 
-def _of_round(number: int) -> str:
-    """Tells the steps of a round from those of the first."""
-    return f" (round {number})" if number > 1 else ""
+def rounds_of(cloud: Cloud, paths: Paths, *, reporter: Reporter, clock: Clock, data: MakeData | None = None) -> Rounds:
+    """The rounds of a command that brings a cluster to its spec. ``data``: see ``up``."""
 
+    def looks(cluster: Cluster, replaced: str, *, hold: bool) -> Start:
+        return look(cluster, cloud, paths=paths, clock=clock, replaced=replaced, hold=hold)
 
-class Rounds:
-    """Looks, plans and carries out, again and again, until no machine is out of date. ``changed``: whether anything was done.
-    ``late``: what the user must hear of all the same. ``stopped``: whether the caller ended it between two rounds."""
+    def carries(start: Start, record: Record, *, suffix: str) -> tuple[str, ...]:
+        return _carry_out(start, cloud, record=record, reporter=reporter, clock=clock, data=data, suffix=suffix)
 
-    def __init__(self, cloud: Cloud, paths: Paths, *, reporter: Reporter, clock: Clock, data: MakeData | None = None) -> None:
-        self._cloud, self._paths, self._reporter, self._clock, self._data = cloud, paths, reporter, clock, data
-        self._number = 0
-        self.changed = self.stopped = False
-        self.late: list[str] = []
-
-    def look(self, cluster: Cluster, *, replaced: str = "", hold: bool = True) -> Start:
-        """See ``look``; the beginning of a round."""
-        self._number += 1
-        with self._reporter.step(f"look at the cloud{_of_round(self._number)}"):
-            return look(cluster, self._cloud, paths=self._paths, clock=self._clock, replaced=replaced, hold=hold)
-
-    def run(
-        self,
-        start: Start,
-        record: Record,
-        *,
-        again: Callable[[], Start],
-        most: int,
-        stop: Callable[[], bool] = lambda: False,
-    ) -> Start:
-        """Carry out the plan, ``again`` and again, ``most`` times at most; ``stop``: whether the next round waits. Returns the
-        last look."""
-        last = self._number + most
-        while start.plan or start.plan.replacements:
-            self.changed = self.changed or bool(start.plan)
-            suffix = _of_round(self._number)
-            self.late += _carry_out(
-                start, self._cloud, record=record, reporter=self._reporter, clock=self._clock, data=self._data, suffix=suffix
-            )
-            if not start.plan.replacements:
-                break
-            if self._number >= last:
-                names = ", ".join(one.node for one in start.plan.replacements)
-                raise Terminal(f"{names} are still out of date after {most} rounds", hint="`moyai plan` says why")
-            if stop():
-                self.stopped = True
-                break
-            start = again()
-            record = start.record or record
-        return start
+    return Rounds(looks, carries, reporter=reporter, clock=clock)
 
 
 def _carried_on(cluster: Cluster, record: Record) -> Cluster:
@@ -314,6 +266,9 @@ def _carry_out(
 ) -> tuple[str, ...]:
     """Run the plan; returns what the user must hear of all the same."""
     plan = start.plan
+    if record.rotation:
+        # a killed rotation may have left the record's keys half-way
+        prepare(record, record.rotation)
     # all secrets of the machines' user data are on disk before the cloud is asked for anything
     authorities = pki.ensure(record.folder / "pki", clock)
     public_key = pki.ensure_ssh_key(record.folder)[1]

@@ -21,7 +21,8 @@ from moyai.core.progress import Reporter
 from moyai.lifecycle.cluster_use import read_use
 from moyai.lifecycle.clusters import require
 from moyai.lifecycle.record import Record, locked
-from moyai.lifecycle.up import Rounds, Start, look
+from moyai.lifecycle.rounds import Rounds, Start
+from moyai.lifecycle.up import look, rounds_of
 from moyai.lifecycle.upgrade_state import go_on, is_paused
 from moyai.plan.cluster.preflight import check_upgrade
 from moyai.plan.graph import Plan, Replacement
@@ -134,7 +135,7 @@ class _Upgrading:
         if wanted is None:
             return UpgradeResult(record.name, record.spec["spec"]["kubernetesVersion"], record.upgrade, changed=False)
         go_on(record)
-        rounds = Rounds(self._cloud, self._paths, reporter=reporter, clock=self._clock)
+        rounds = rounds_of(self._cloud, self._paths, reporter=reporter, clock=self._clock)
         notes: tuple[str, ...] = ()
         at: Upgrade | None = wanted
         while at is not None and at.stage is not Stage.SOAKING:

@@ -82,9 +82,11 @@ _LIVE: Mapping[str, str] = {
     "network.policy": "an agent on each node follows",
     "network.maxRoutes": "it is compared with the number of nodes",
     "volumes.reclaimPolicy": "the default StorageClass follows",
+    **dict.fromkeys(("backup.every", "backup.keep", "backup.to", "backup.recipients"), "it counts for the next backup"),
 }
 #: Fields that a cluster of before has as they are by default, though its record has no such field.
 _ALWAYS: Mapping[str, Any] = {
+    "backup.to": "",
     "services.announce": {"ranges": [], "loadBalancerClass": ""},
     "network.bgp": {"asn": 64522, "routers": [], "meshUpTo": 10, "reflectorLabel": "moyai.dev/route-reflector"},
 }

@@ -108,11 +108,21 @@ def find_existing(cluster: str, observed: Observed, *, recorded: Recorded, nodes
         key_pair=name if name in observed.keypairs else "",
         credentials={
             key: observed.credentials[credential]
-            for key, credential in credential_names(cluster, uid).items()
-            if credential in observed.credentials and keys.secret(key) in recorded.intended
+            for key, credential in _credentials(cluster, uid, there=observed.credentials).items()
+            if keys.secret(key) in recorded.intended
         },
         adopt=tuple(adopt),
     )
+
+
+def _credentials(cluster: str, uid: str, *, there: Mapping[str, str]) -> dict[Key, str]:
+    """Credential → the youngest name in the cloud: a rotation gives another one."""
+    found: dict[Key, str] = {}
+    for key, first in credential_names(cluster, uid).items():
+        known = sorted((name for name in there if keys.is_later_name(name, cluster, what=key.name, uid=uid)), reverse=True)
+        if name := next((one for one in (*known, first) if one in there), ""):
+            found[key] = name
+    return found
 
 
 def credential_names(cluster: str, uid: str) -> dict[Key, str]:

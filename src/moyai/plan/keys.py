@@ -7,6 +7,8 @@ and not its name, so a cluster without a record here is called what its objects 
 
 from __future__ import annotations
 
+import re
+
 from moyai.core.ids import Role, cluster_tag
 from moyai.core.keys import Key, Kind
 
@@ -15,6 +17,12 @@ GATEWAY, INTERFACE = Key(Kind.GATEWAY), Key(Kind.INTERFACE)
 FLOATING_IP, KEY_PAIR, KUBECONFIG = Key(Kind.FLOATING_IP), Key(Kind.KEY_PAIR), Key(Kind.KUBECONFIG)
 #: kubeadm's configuration of the cluster, and the proxy of Services that kubeadm installs.
 KUBEADM_CONFIG, KUBE_PROXY = Key(Kind.CONFIG_MAP, "kubeadm-config"), Key(Kind.ADDON, "kube-proxy")
+#: kubeadm's public word of the cluster for machines that join; the Secrets of the cluster, and those with tokens of accounts.
+CLUSTER_INFO, SECRETS, ACCOUNT_TOKENS = (
+    Key(Kind.CONFIG_MAP, "cluster-info"),
+    Key(Kind.SECRET, "all"),
+    Key(Kind.SECRET, "tokens"),
+)
 TOKEN, STORAGE_CLASS = Key(Kind.TOKEN), Key(Kind.STORAGE_CLASS)
 #: Credentials of the cloud: the cloud controller manager's and the CSI driver's.
 CONTROLLERS_CREDENTIAL, VOLUMES_CREDENTIAL = Key(Kind.CREDENTIAL, "controllers"), Key(Kind.CREDENTIAL, "volumes")
@@ -70,6 +78,16 @@ def cluster_of(name: str, key: Key) -> str | None:
 def unique_name(cluster: str, uid: str, *, what: str = "") -> str:
     """Name of what cannot carry a tag (key pair, credential): it ends with the UID itself."""
     return f"{cluster}-{what}-{uid}" if what else f"{cluster}-{uid}"
+
+
+def later_name(cluster: str, uid: str, *, what: str, stamp: str) -> str:
+    """Name of a credential that takes the place of another one. ``stamp``: 14 digits that grow with time."""
+    return unique_name(cluster, uid, what=f"{what}-{stamp}")
+
+
+def is_later_name(name: str, cluster: str, *, what: str, uid: str) -> bool:
+    """Whether ``later_name`` made the name."""
+    return bool(re.fullmatch(rf"{re.escape(cluster)}-{re.escape(what)}-\d{{14}}-{re.escape(uid)}", name))
 
 
 def is_unique_name(name: str, uid: str) -> bool:

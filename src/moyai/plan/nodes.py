@@ -104,14 +104,19 @@ def wanted_nodes(
     zones: Sequence[str],
     allocations: Mapping[str, NodeAllocation],
     used_addresses: Collection[str] = (),
+    own_addresses: Mapping[str, str] | None = None,
     planes: Sequence[int] | None = None,
     pools: Mapping[str, Sequence[int]] | None = None,
 ) -> tuple[PlannedNode, ...]:
-    """The nodes of the spec, control plane first. ``used_addresses``: what other things on the network have. ``planes``:
-    numbers of the control planes, where they are not the lowest; ``pools``: those of each pool's nodes."""
+    """The nodes of the spec, control plane first. ``used_addresses``: what other things on the network have. ``own_addresses``:
+    node → the address of a port that it has already, though it has no allocation. ``planes``: numbers of the control planes,
+    where they are not the lowest; ``pools``: those of each pool's nodes."""
     spec = cluster.spec
     network = spec.network
     taken = {kept.index for kept in allocations.values()}
+    found = {name: index_of(network.node_cidr, address) for name, address in (own_addresses or {}).items()}
+    # a port is taken by its name: a machine whose port has another address than its user data says is no node
+    ported = {name: index for name, index in found.items() if index is not None and index not in taken}
     announced = spec.services.announce.ranges
     addresses = (*used_addresses, *(str(one) for cidr in announced for one in cidr))
     taken |= {index for address in addresses if (index := index_of(network.node_cidr, address)) is not None}
@@ -120,7 +125,9 @@ def wanted_nodes(
         name = node_name(cluster.name, pool, ordinal=ordinal)
         kept = allocations.get(name)
         if kept is None:
-            index = next((n for n in range(network.max_nodes) if n not in taken), None)
+            index = ported.get(name)
+            if index is None:
+                index = next((n for n in range(network.max_nodes) if n not in taken), None)
             if index is None:
                 raise UsageError(
                     f"spec.network: no address or pod range is left for node {name}",

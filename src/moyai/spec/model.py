@@ -18,6 +18,7 @@ from moyai.core.ids import NODE_IMAGE, is_dns_label, node_image
 from moyai.core.kubernetes_version import DEFAULT_KUBERNETES_VERSION, is_version
 from moyai.spec.address_types import Cidr, Ip
 from moyai.spec.announced_services import Services
+from moyai.spec.backups import Backups
 from moyai.spec.base import Model, problem
 from moyai.spec.bgp_network import BgpSpec, check_routers
 from moyai.spec.control_plane import ControlPlane
@@ -315,6 +316,7 @@ class ClusterSpec(Model):
     services: Services = Field(default_factory=Services, description="Addresses of Services that nodes announce themselves.")
     volumes: Volumes = Field(default_factory=Volumes, description="Volumes made from inside the cluster.")
     security: Security = Field(default_factory=Security, description="What nodes and the API server permit.")
+    backup: Backups = Field(default_factory=Backups, description="Backups that are made again and again.")
 
     @model_validator(mode="after")
     def _check(self) -> Self:

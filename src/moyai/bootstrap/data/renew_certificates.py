@@ -22,7 +22,9 @@ KUBERNETES = ROOT / "etc/kubernetes"
 MARKER = ROOT / "var/lib/moyai/renewing-certificates"
 #: The bootstrap has ended: before, the certificates are new and the manifests are kubeadm's to write.
 DONE = ROOT / "var/lib/moyai/done"
-AUTHORITIES = ("ca.crt", "front-proxy-ca.crt", "etcd/ca.crt")
+AUTHORITIES = ("ca.crt", "front-proxy-ca.crt", "etcd/ca.crt", "signing-ca.crt", "cross-ca.crt")
+#: Behind the API server's own certificate, for clients that trust only an authority that was replaced.
+CHAIN = "cross-ca.crt"
 #: kubelet renews its own.
 CONFIGS = ("admin.conf", "super-admin.conf", "controller-manager.conf", "scheduler.conf")
 ANNOTATION = "moyai.dev/certificates-renewed"
@@ -88,6 +90,13 @@ def restart(moment: str) -> None:
                 write(path, yaml.safe_dump(pod, sort_keys=False))
 
 
+def show_chain() -> None:
+    """kubeadm writes the API server's certificate alone."""
+    served, chain = KUBERNETES / "pki/apiserver.crt", KUBERNETES / "pki" / CHAIN
+    if chain.exists() and served.read_text().count("BEGIN CERTIFICATE") == 1:
+        write(served, served.read_text() + chain.read_text())
+
+
 def renew() -> None:
     """Renew and restart; the marker keeps the moment, so that a run after an interruption restarts nothing twice."""
     if not MARKER.exists():
@@ -97,6 +106,7 @@ def renew() -> None:
     if old := due():
         # where an authority's key is missing kubeadm says so and succeeds; a restart would change nothing
         sys.exit(f"moyai: kubeadm has not renewed {', '.join(map(str, old))}")
+    show_chain()
     restart(MARKER.read_text())
     MARKER.unlink()
 

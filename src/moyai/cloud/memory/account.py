@@ -75,7 +75,7 @@ class MemoryCredentials(MemoryApi):
     def credentials(self, *, name_prefix: str) -> list[Credential]:
         found = self._store.credentials.items()
         return [
-            Credential(one.id, name, limited=one.use is not None, expires=one.expires)
+            Credential(one.id, name, limited=one.use is not None, expires=one.expires, owner="tester")
             for name, one in found
             if name.startswith(name_prefix)
         ]

@@ -145,7 +145,8 @@ class KeystoneCredentials:
 
     def credentials(self, *, name_prefix: str) -> list[Credential]:
         rows = self._keystone.list(self._path(), "application_credentials", operation="list application credentials")
-        return [_credential(row) for row in rows if row["name"].startswith(name_prefix)]
+        owner = str(self._session.access().username or "")
+        return [_credential(row, owner) for row in rows if row["name"].startswith(name_prefix)]
 
     def delete_credential(self, credential_id: str) -> None:
         try:
@@ -163,8 +164,8 @@ def _may_call_all(name: str) -> str:
     return f"application credential {name} may call all that its roles allow"
 
 
-def _credential(row: Json) -> Credential:
+def _credential(row: Json, owner: str) -> Credential:
     ends = row.get("expires_at")
     # Keystone's times are UTC, and do not say so
     expires = datetime.fromisoformat(str(ends).rstrip("Z")).replace(tzinfo=UTC) if ends else None
-    return Credential(str(row["id"]), str(row["name"]), limited=bool(row.get("access_rules")), expires=expires)
+    return Credential(str(row["id"]), str(row["name"]), limited=bool(row.get("access_rules")), expires=expires, owner=owner)

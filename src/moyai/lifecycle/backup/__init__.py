@@ -30,7 +30,7 @@ __all__ = ["SNAPSHOT", "Content", "read", "take"]
 
 SNAPSHOT = "etcd.snapshot"
 #: What is not in a backup of a record's folder: made again from the rest, or of this machine alone.
-_LEFT_OUT = frozenset({"kubeconfig", "known_hosts"})
+_LEFT_OUT = frozenset({"kubeconfig", "known_hosts", "backups.json"})
 
 
 Into = Callable[[str], "BinaryIO | None"]

@@ -10,21 +10,38 @@ from collections.abc import Callable, Mapping
 from moyai.core.graph import Task, run_graph
 from moyai.core.progress import Progress, Reporter
 from moyai.lifecycle.execute.context import Context, Handler
+from moyai.lifecycle.execute.credentials import Crediting
 from moyai.lifecycle.execute.ending import Ending
 from moyai.lifecycle.execute.inside import Inside
 from moyai.lifecycle.execute.making import Making
 from moyai.lifecycle.execute.removing import Removing
 from moyai.lifecycle.execute.restoring import Restoring
+from moyai.lifecycle.execute.rotating import Rotating
 from moyai.lifecycle.execute.waiting import Waiting
 from moyai.plan.graph import Plan
 from moyai.plan.steps import Step
 
-__all__ = ["Context", "Ending", "Handler", "Inside", "Making", "Removing", "Restoring", "Waiting", "carry_out", "table"]
+__all__ = [
+    "Context",
+    "Crediting",
+    "Ending",
+    "Handler",
+    "Inside",
+    "Making",
+    "Removing",
+    "Restoring",
+    "Rotating",
+    "Waiting",
+    "carry_out",
+    "table",
+]
 
 WORKERS = 24
 
 
-def table(*parts: Making | Removing | Restoring | Inside | Waiting | Ending) -> Mapping[type[Step], Handler]:
+def table(
+    *parts: Crediting | Making | Removing | Restoring | Rotating | Inside | Waiting | Ending,
+) -> Mapping[type[Step], Handler]:
     """The calls of all parts, by class of step."""
     return {kind: handler for part in parts for kind, handler in part.handlers().items()}
 

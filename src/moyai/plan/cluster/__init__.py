@@ -37,7 +37,7 @@ from moyai.plan.existing import find_existing
 from moyai.plan.graph import Plan, ordered
 from moyai.plan.machine_template import Versions
 from moyai.plan.nodes import wanted_nodes
-from moyai.plan.observed import Observed, Recorded
+from moyai.plan.observed import Observed, Recorded, owns
 from moyai.plan.pod_network import pod_network_of
 from moyai.plan.route_budget import route_budget
 from moyai.spec.load import dump
@@ -89,6 +89,11 @@ def _situation(
         zones=observed.zones,
         allocations=recorded.allocations,
         used_addresses=[ip for port in observed.ports if port.name not in recorded.allocations for ip in port.fixed_ips],
+        own_addresses={
+            port.name: port.fixed_ips[0]
+            for port in observed.ports
+            if owns(recorded.uid, port) and port.use.deletable and port.fixed_ips and port.name not in recorded.allocations
+        },
         planes=rollout.planes,
         pools=rollout.pools,
     )

@@ -20,7 +20,7 @@ from moyai.plan.cluster.situation import Situation
 from moyai.plan.existing import credential_names
 
 #: Credential → who logs in with it.
-_USES: Mapping[Key, Use] = {keys.CONTROLLERS_CREDENTIAL: Use.CONTROLLERS, keys.VOLUMES_CREDENTIAL: Use.VOLUMES}
+USES: Mapping[Key, Use] = {keys.CONTROLLERS_CREDENTIAL: Use.CONTROLLERS, keys.VOLUMES_CREDENTIAL: Use.VOLUMES}
 
 
 class Logins(Protocol):
@@ -47,7 +47,7 @@ class CredentialForEachPart:
 
     def steps(self, now: Situation) -> Iterator[s.Step]:
         for key, name in _missing(now):
-            use = _USES[key]
+            use = USES[key]
             if stale := now.observed.credentials.get(name):
                 yield s.Delete(key=key, object_id=stale, why="its secret was lost")
             purpose = f"{use} of moyai cluster {now.cluster.name}"
@@ -68,7 +68,7 @@ class OwnCredential:
                     f"cloud {self._cloud}: the parts inside the cluster could not log in: {self._own.refusal}",
                     hint="log in with a password, or with a credential for programs",
                 )
-            yield s.HandOverCredential(key=key, name=self._own.given, use=_USES[key])
+            yield s.HandOverCredential(key=key, name=self._own.given, use=USES[key])
 
 
 def login_notes(now: Situation) -> Iterator[str]:

@@ -151,7 +151,7 @@ def _unknown(now: Situation) -> bool:
 
 
 def released(now: Situation, steps: tuple[s.Step, ...]) -> tuple[str, ...]:
-    """Names of allocated nodes that are neither wanted nor touched by any step: nothing of them is left."""
-    wanted = {node.name for node in now.nodes}
+    """Names of allocated nodes that are neither wanted nor spared nor touched by any step: nothing of them is left."""
+    wanted = {*(node.name for node in now.nodes), *now.spared}
     named = {step.key.name for step in steps if step.key.kind in (Kind.SERVER, Kind.PORT, Kind.NODE, Kind.MEMBER)}
     return tuple(name for name in now.recorded.allocations if name not in wanted | named)
