@@ -72,3 +72,12 @@ def agent_bgp() -> None:
     from moyai.agent.bgp.seen import read_bgp
 
     say(json.dumps(asdict(read_bgp())))
+
+
+@click.command("router", hidden=True)
+@click.option("--config", type=click.Path(path_type=Path, dir_okay=False), required=True, help="FRR's commands, as JSON.")
+def router(config: Path) -> None:
+    """Run FRR on a router beside a cluster."""
+    from moyai.agent.router_machine import run_router
+
+    sys.exit(run_router(config))

@@ -17,7 +17,7 @@ from typing import Any
 from moyai.bootstrap import pki, user_data
 from moyai.bootstrap.addons import addons_of
 from moyai.bootstrap.api_server import new_encryption_key
-from moyai.bootstrap.machine import ClusterFacts, Secrets, ServerContent, addon_manifests, server_content
+from moyai.bootstrap.machine import ClusterFacts, Secrets, ServerContent, addon_manifests, machine_content, server_content
 from moyai.bootstrap.sizes import check_user_data
 from moyai.cloud.capabilities import Capability, Cloud
 from moyai.core.clock import Clock, SystemClock
@@ -319,6 +319,9 @@ def _carry_out(
     def render(step: s.CreateServer, made: Made) -> ServerContent:
         return server_content(step, start.facts, made=made, secrets=_secrets(record, authorities))
 
+    def render_machine(step: s.CreateMachine) -> ServerContent:
+        return machine_content(step, start.facts)
+
     def manifests(name: str, made: Made) -> str:
         addon = next(one for one in start.facts.addons if one.name == name)
         return addon_manifests(addon, start.facts, made=made, secrets=_secrets(record, authorities))
@@ -327,6 +330,7 @@ def _carry_out(
     handlers = execute.table(
         execute.Making(context, public_key=public_key, render=render),
         execute.Removing(context),
+        execute.Beside(context, render=render_machine),
         execute.Inside(context, authorities=authorities, manifests=manifests),
         execute.Waiting(context),
         *([execute.Restoring(context, data=data)] if data else []),

@@ -9,6 +9,7 @@ from typing import Any
 
 from moyai.core.errors import Terminal
 from moyai.linux.frr import Frr, FrrGone, FrrPlace
+from moyai.linux.kernel_routes import BgpKernelRoute, bgp_routes
 
 
 @dataclass(frozen=True)
@@ -38,8 +39,11 @@ class SeenPath:
 
 @dataclass(frozen=True)
 class SeenBgp:
+    """``kernel``: the routes that FRR has put there."""
+
     sessions: tuple[SeenSession, ...] = ()
     paths: tuple[SeenPath, ...] = ()
+    kernel: tuple[BgpKernelRoute, ...] = ()
 
 
 def read_bgp(place: FrrPlace | None = None) -> SeenBgp:
@@ -59,6 +63,7 @@ async def _read(place: FrrPlace) -> SeenBgp:
     return SeenBgp(
         tuple(_session(address, one, bfd=up) for address, one in sorted(summary.get("peers", {}).items())),
         tuple(_path(prefix, one) for prefix, paths in sorted(table.get("routes", {}).items()) for one in paths),
+        bgp_routes(),
     )
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 
 from moyai.core.graph import Task, run_graph
 from moyai.core.progress import Progress, Reporter
+from moyai.lifecycle.execute.beside import Beside
 from moyai.lifecycle.execute.context import Context, Handler
 from moyai.lifecycle.execute.ending import Ending
 from moyai.lifecycle.execute.inside import Inside
@@ -19,12 +20,24 @@ from moyai.lifecycle.execute.waiting import Waiting
 from moyai.plan.graph import Plan
 from moyai.plan.steps import Step
 
-__all__ = ["Context", "Ending", "Handler", "Inside", "Making", "Removing", "Restoring", "Waiting", "carry_out", "table"]
+__all__ = [
+    "Beside",
+    "Context",
+    "Ending",
+    "Handler",
+    "Inside",
+    "Making",
+    "Removing",
+    "Restoring",
+    "Waiting",
+    "carry_out",
+    "table",
+]
 
 WORKERS = 24
 
 
-def table(*parts: Making | Removing | Restoring | Inside | Waiting | Ending) -> Mapping[type[Step], Handler]:
+def table(*parts: Beside | Making | Removing | Restoring | Inside | Waiting | Ending) -> Mapping[type[Step], Handler]:
     """The calls of all parts, by class of step."""
     return {kind: handler for part in parts for kind, handler in part.handlers().items()}
 
