@@ -154,6 +154,7 @@ SHARED = {
     "addresses.py": "floating IPs: in a cloud, of load balancers",
     "app.py": "puts together the controllers or services of a process",
     "base.py": "what all modules of the folder build on",
+    "beside.py": "what stands beside a cluster: in a spec, planned, as steps, carried out",
     "bgp.py": "BGP: resources of MetalLB, the mode of the pod network",
     "boot_gate.py": "the gate that keeps pods without traffic after a boot: as data, its marker",
     "certificates.py": "the certificates of a cluster: which are due, how they are read",

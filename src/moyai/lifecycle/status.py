@@ -330,7 +330,7 @@ def _nodes(record: Record, servers: list[Server] | None, *, kube: _KubeView | No
 def _machines(cluster: Cluster, found: Mapping[str, Server] | None) -> Iterable[MachineStatus]:
     """Those that the spec has, or the cloud alone. ``found``: None where the cloud does not answer."""
     wanted = {one.name: one for one in wanted_machines(cluster)}
-    for name in sorted({*wanted, *(found or {})}):
+    for name in sorted({*wanted, *(found or dict[str, Server]())}):
         server = found.get(name) if found is not None else None
         entry = wanted[name].entry if name in wanted else None
         fixed = (one.address for one in server.addresses if one.kind == "fixed") if server else ()

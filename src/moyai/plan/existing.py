@@ -13,11 +13,12 @@ from types import MappingProxyType
 from typing import Protocol, TypeVar
 
 from moyai.cloud.model import FloatingIP, Network, Port, Router, SecurityGroup, Server, Subnet
-from moyai.core.ids import Role
+from moyai.core.ids import Role, machine_tag
 from moyai.core.keys import Key
 from moyai.plan import keys
 from moyai.plan import steps as s
 from moyai.plan.graph import Made
+from moyai.plan.machines_beside import PlannedMachine
 from moyai.plan.observed import Observed, Recorded, Tagged, owner, owns, server_owner
 
 ROLES: tuple[Role, ...] = ("control-plane", "worker")
@@ -86,12 +87,14 @@ def find_existing(
     recorded: Recorded,
     nodes: Iterable[str] = (),
     networks: Iterable[str] = (),
-    machines: Iterable[str] = (),
+    machines: Iterable[PlannedMachine] = (),
 ) -> Existing:
-    """``nodes``: names of the nodes, and of machines' places, whose ports count when they are untagged. ``networks``: names of
-    those beside the cluster's own. ``machines``: names of the machines beside the cluster."""
+    """``nodes``: names of the nodes whose ports count when they are untagged. ``networks``: names of those beside the cluster's
+    own. ``machines``: those beside the cluster."""
     uid = recorded.uid
     adopt: list[s.Adopt] = []
+    machines = tuple(machines)
+    places = {place.port: machine.entry.name for machine in machines for place in machine.places}
 
     def find(key: Key, candidates: Iterable[T], *, name: str = "", called: Callable[[T], str] | None = None) -> T | None:
         name = name or keys.object_name(cluster, key)
@@ -104,21 +107,22 @@ def find_existing(
             found = next((item for item in named if owner(item) is None), None)
             if found is not None:
                 shown = found.address if isinstance(found, FloatingIP) else name
-                adopt.append(s.Adopt(key=key, object_id=found.id, name=shown))
+                more = (machine_tag(places[name]),) if name in places else ()
+                adopt.append(s.Adopt(key=key, object_id=found.id, name=shown, tags=more))
         return found
 
     network = find(keys.NETWORK, observed.networks)
     subnets = [subnet for subnet in observed.subnets if network is not None and subnet.network_id == network.id]
     groups: dict[Role, SecurityGroup | None] = {role: find(keys.security_group(role), observed.groups) for role in GROUPS}
-    ports = {name: find(keys.port(name), observed.ports) for name in nodes}
+    ports = {name: find(keys.port(name), observed.ports) for name in (*nodes, *places)}
     name = keys.unique_name(cluster, uid)
     further = {one: found for one in networks if (found := find(keys.network(one), observed.networks)) is not None}
     inside = {one: [subnet for subnet in observed.subnets if subnet.network_id == net.id] for one, net in further.items()}
     addresses = {
-        one: find(
-            keys.machine_address(one),
+        one.name: find(
+            keys.machine_address(one.name),
             observed.floating_ips,
-            name=keys.machine_address_description(uid, one),
+            name=keys.machine_address_description(uid, one.name),
             called=lambda item: item.description,
         )
         for one in machines

@@ -96,8 +96,8 @@ def router_commands(spec: ClusterSpec, machine: MachineSpec) -> Mapping[str, lis
     """Daemon of FRR → commands that configure it on a machine with BGP; nothing for another one.
 
     Nodes come and go without any change here: whoever calls from their networks, in the nodes' autonomous system, has a
-    session. What they announce is accepted where it is a pod range or an address of a Service, and the router tells them the ranges that
-    it leads to.
+    session. What they announce is accepted where it is a pod range or an address of a Service, and the router tells them the
+    ranges that it leads to.
     """
     if machine.bgp is None:
         return {}

@@ -84,6 +84,11 @@ def network_of_pool(spec: ClusterSpec, pool: str | None) -> str:
     return next((one.network for one in spec.node_pools if one.name == pool), NODES)
 
 
+def several_networks(spec: ClusterSpec) -> bool:
+    """Whether not all nodes are in one network."""
+    return any(one.network != NODES for one in spec.node_pools)
+
+
 def range_of_network(spec: ClusterSpec, network: str) -> IPv4Network:
     """The range of the network with this name."""
     return next((one.cidr for one in spec.networks if one.name == network), spec.network.node_cidr)

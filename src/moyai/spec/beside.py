@@ -24,6 +24,8 @@ from moyai.spec.object_names import Choice, Name, is_new
 NODES = "nodes"
 #: They would have the name of a cluster's own network, or mean it.
 _TAKEN = (NODES, "network")
+#: Modes of the pod network in which a node's next hop is another node.
+ONE_NETWORK = ("host-gw", "bgp")
 #: Address numbers that nodes get begin here; those before are the cloud's router's, the API's and machines'.
 _FIRST_NODE, _API = 10, 4
 _MOST_FILES = 1 << 15
@@ -145,7 +147,7 @@ class MachineSpec(Model):
         return self
 
 
-class _Pool(Protocol):
+class _PoolInNetwork(Protocol):
     @property
     def name(self) -> str: ...
     @property
@@ -157,7 +159,7 @@ def check_beside(
     machines: Sequence[MachineSpec],
     *,
     ranges: dict[str, IPv4Network],
-    pools: Sequence[_Pool],
+    pools: Sequence[_PoolInNetwork],
     mode: str,
 ) -> None:
     """``ranges``: field of ``network`` → the cluster's range. Raises the validator's error, with its place below ``spec``."""
@@ -179,7 +181,7 @@ def check_beside(
             raise problem("a network that the cluster's router leads out of, not a machine", at=at)
         if known[pool.network].cidr.num_addresses < nodes.num_addresses:
             raise problem(f"a network with as many addresses as nodeCIDR {nodes}", at=at)
-        if mode in ("host-gw", "bgp"):
+        if mode in ONE_NETWORK:
             raise problem(f"left out in mode {mode}, which needs all nodes on one network; vxlan and routes do not", at=at)
     homes = {pool.network for pool in pools} | {NODES}
     cidrs = {NODES: nodes, **{one.name: one.cidr for one in networks}}
@@ -197,7 +199,9 @@ def check_beside(
     _check_twice(machines)
 
 
-def _check_names(networks: Sequence[FurtherNetwork], machines: Sequence[MachineSpec], *, pools: Sequence[_Pool]) -> None:
+def _check_names(
+    networks: Sequence[FurtherNetwork], machines: Sequence[MachineSpec], *, pools: Sequence[_PoolInNetwork]
+) -> None:
     for field, names in (("networks", [one.name for one in networks]), ("machines", [one.name for one in machines])):
         for number, name in enumerate(names):
             if name in names[:number]:

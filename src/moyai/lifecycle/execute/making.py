@@ -246,4 +246,4 @@ class Making:
         self._context.await_node(step.key.name)
 
     def _adopt(self, step: s.Adopt, _: Progress) -> None:
-        self._cloud.tags.add_tags(step.key.kind, step.object_id, tags=self._tags)
+        self._cloud.tags.add_tags(step.key.kind, step.object_id, tags=(*self._tags, *step.tags))

@@ -98,11 +98,10 @@ def _situation(
     # the port of the virtual address is found by its name, like a node's
     machines = wanted_machines(cluster)
     names = [node.name for node in nodes]
-    names += [place.port for machine in machines for place in machine.places]
     if cluster.spec.control_plane.virtual:
         names.append(keys.virtual_port(cluster.name).name)
-    further, beside = (one.name for one in cluster.spec.networks), (machine.name for machine in machines)
-    existing = find_existing(cluster.name, observed, recorded=recorded, nodes=names, networks=further, machines=beside)
+    further = (one.name for one in cluster.spec.networks)
+    existing = find_existing(cluster.name, observed, recorded=recorded, nodes=names, networks=further, machines=machines)
     # a backup does not know of nodes that were made after it: they are for their user to judge
     unwanted = leaving_nodes(observed, recorded, existing=existing, nodes=nodes)
     now = Situation(

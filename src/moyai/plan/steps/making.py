@@ -281,11 +281,12 @@ class RestartServer(Step):
 
 @dataclass(frozen=True, kw_only=True)
 class Adopt(Step):
-    """Tag an object that an interrupted run left untagged."""
+    """Tag an object that an interrupted run left untagged. ``tags``: besides the cluster's."""
 
     verb: ClassVar[Verb] = Verb.ADOPT
     object_id: str
     name: str
+    tags: tuple[str, ...] = ()
 
     @property
     def text(self) -> str:
