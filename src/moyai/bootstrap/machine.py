@@ -134,21 +134,24 @@ def addon_manifests(addon: Addon, facts: ClusterFacts, *, made: Made, secrets: S
     """The add-on's objects as one YAML stream, empty where kubeadm installs it. ``made`` has all that they are made from."""
     if addon.manifests is None:
         return ""
+    return addon.manifests(addon_facts(facts, made=made, secrets=secrets))
+
+
+def addon_facts(facts: ClusterFacts, *, made: Made, secrets: Secrets) -> AddonFacts:
+    """What an add-on's manifests are made from."""
     choices = facts.plan.choices
     if choices is None:
         raise Terminal(f"the plan of cluster {facts.cluster.name} makes no machines")
-    return addon.manifests(
-        AddonFacts(
-            cluster=facts.cluster,
-            uid=facts.uid,
-            choices=choices,
-            made=made,
-            account=facts.account,
-            cloud_kind=facts.cloud_kind,
-            api_server=f"{_endpoint(facts).inside}:{API_PORT}",
-            capabilities=facts.capabilities,
-            secrets=secrets.credentials,
-        )
+    return AddonFacts(
+        cluster=facts.cluster,
+        uid=facts.uid,
+        choices=choices,
+        made=made,
+        account=facts.account,
+        cloud_kind=facts.cloud_kind,
+        api_server=f"{_endpoint(facts).inside}:{API_PORT}",
+        capabilities=facts.capabilities,
+        secrets=secrets.credentials,
     )
 
 

@@ -30,6 +30,7 @@ from moyai.lifecycle import certificates, execute, observe
 from moyai.lifecycle.certificates import Certificate, credential_problem, kubeconfig_life
 from moyai.lifecycle.clusters import open_api
 from moyai.lifecycle.etcd_data import MakeData
+from moyai.lifecycle.mode_state import refuse_while_moving
 from moyai.lifecycle.record import Record, locked
 from moyai.lifecycle.record_format import ENCRYPTION_KEY, SECRET_NAMES
 from moyai.plan import keys
@@ -108,6 +109,8 @@ def up(
     with locked(paths, cluster.name):
         start = rounds.look(cluster, replaced=replaced)
         spec = dump(start.facts.cluster)
+        if start.record:
+            refuse_while_moving(start.record)
         record = start.record or Record.create(paths, cluster.name, spec=spec, clock=clock, uid=start.recorded.uid)
         if record.restores and data is None:
             raise Terminal(f"cluster {cluster.name} is being restored from a backup", hint="`moyai restore FILE` goes on")
@@ -317,14 +320,14 @@ def _carry_out(
         record.seen(start.observed.kube.in_service)
 
     def render(step: s.CreateServer, made: Made) -> ServerContent:
-        return server_content(step, start.facts, made=made, secrets=_secrets(record, authorities))
+        return server_content(step, start.facts, made=made, secrets=secrets_of(record, authorities))
 
     def render_machine(step: s.CreateMachine) -> ServerContent:
         return machine_content(step, start.facts)
 
     def manifests(name: str, made: Made) -> str:
         addon = next(one for one in start.facts.addons if one.name == name)
-        return addon_manifests(addon, start.facts, made=made, secrets=_secrets(record, authorities))
+        return addon_manifests(addon, start.facts, made=made, secrets=secrets_of(record, authorities))
 
     context = execute.Context(cloud, record, uid=record.uid, clock=clock, made=plan.made, open_api=lambda: open_api(record))
     handlers = execute.table(
@@ -360,7 +363,7 @@ def _ensure_secrets(record: Record, *, token: bool, encryption: bool) -> None:
         record.keep_secret(ENCRYPTION_KEY, new_encryption_key())
 
 
-def _secrets(record: Record, authorities: pki.Pki) -> Secrets:
+def secrets_of(record: Record, authorities: pki.Pki) -> Secrets:
     """As they are on disk now: steps that ran before may have added some."""
     kept = record.secrets()
     return Secrets(

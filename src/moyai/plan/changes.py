@@ -47,6 +47,8 @@ _FIXED: Mapping[str, str] = {
     "security.encryptionAtRest": "the API server was started with it, and has stored Secrets",
     "security.podSecurity": _API_SERVER,
 }
+#: Path of a change → what makes it all the same.
+_HINTS: Mapping[str, str] = {"spec.network.mode": "`moyai net migrate --to MODE` changes it"}
 #: Fields that a machine has from its start to its end.
 _ROLLING: Mapping[str, str] = {
     "image": "machines are made from it",
@@ -120,7 +122,7 @@ def refuse_fixed(changes: tuple[Change, ...]) -> None:
         if change.kind == "fixed":
             raise UsageError(
                 f"{change.path}: {change.after!r}, should stay {change.before!r} while the cluster exists ({change.reason})",
-                hint="`moyai down` and `moyai up` build it again",
+                hint=_HINTS.get(change.path, "`moyai down` and `moyai up` build it again"),
             )
 
 

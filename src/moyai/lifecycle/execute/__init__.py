@@ -6,6 +6,7 @@ Always holds: a step that finds its work done is content; steps run side by side
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Protocol
 
 from moyai.core.graph import Task, run_graph
 from moyai.core.progress import Progress, Reporter
@@ -37,7 +38,13 @@ __all__ = [
 WORKERS = 24
 
 
-def table(*parts: Beside | Making | Removing | Restoring | Inside | Waiting | Ending) -> Mapping[type[Step], Handler]:
+class StepPart(Protocol):
+    """Carries out steps of some classes."""
+
+    def handlers(self) -> Mapping[type[Step], Handler]: ...
+
+
+def table(*parts: StepPart) -> Mapping[type[Step], Handler]:
     """The calls of all parts, by class of step."""
     return {kind: handler for part in parts for kind, handler in part.handlers().items()}
 
