@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from moyai.core.errors import Terminal
@@ -49,9 +49,11 @@ class SeenBgp:
 def read_bgp(place: FrrPlace | None = None) -> SeenBgp:
     """Raises Terminal where FRR does not run: a node without routers and without pods' routes by BGP has none."""
     try:
-        return asyncio.run(_read(place or FrrPlace()))
+        seen = asyncio.run(_read(place or FrrPlace()))
     except FrrGone as error:
         raise Terminal(f"FRR does not run on this node ({error})") from error
+    # a client of the kernel that runs an event loop of its own
+    return replace(seen, kernel=bgp_routes())
 
 
 async def _read(place: FrrPlace) -> SeenBgp:
@@ -63,7 +65,6 @@ async def _read(place: FrrPlace) -> SeenBgp:
     return SeenBgp(
         tuple(_session(address, one, bfd=up) for address, one in sorted(summary.get("peers", {}).items())),
         tuple(_path(prefix, one) for prefix, paths in sorted(table.get("routes", {}).items()) for one in paths),
-        bgp_routes(),
     )
 
 
